@@ -13,6 +13,7 @@ class BuildScripts(build_scripts):
     """Tells the launcher which interpreter installs it, for the day it is copied elsewhere."""
 
     def run(self) -> None:
+        """Copies the scripts, then fills in the interpreter."""
         self.force = True  # or the one of an earlier build, for another interpreter, stays
         super().run()
         launcher = Path(self.build_dir, "ipvlan")

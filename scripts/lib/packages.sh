@@ -1,0 +1,48 @@
+# shellcheck shell=bash
+# Installs Debian packages, but only those whose programs are missing. To be sourced.
+
+# Usage: install_packages PACKAGE…
+install_packages() {
+    local missing=() package as_root=()
+    for package; do
+        is_installed "$package" || missing+=("$package")
+    done
+    ((${#missing[@]})) || return 0
+
+    if ((EUID != 0)); then
+        as_root=(sudo)
+        [[ -t 0 ]] || as_root+=(--non-interactive)
+    fi
+    if ! command -v apt-get >/dev/null || ! "${as_root[@]}" true 2>/dev/null; then
+        echo "${0##*/}: missing here, and only root can install: ${missing[*]} (names of Debian packages)" >&2
+        return 1
+    fi
+    echo "installing ${missing[*]}"
+    as_root+=(env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300)
+    # An update that fails may still leave lists that are good enough.
+    "${as_root[@]}" update >/dev/null || true
+    "${as_root[@]}" install --yes --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# By what a package brings, so that the same program from elsewhere will do.
+is_installed() {
+    case $1 in
+        containernetworking-plugins) [[ -x /usr/lib/cni/host-local ]] ;;
+        iproute2) command -v ip ;;
+        iputils-ping) command -v ping ;;
+        kmod) command -v modprobe ;;
+        python3-venv) /usr/bin/python3 -c 'import ensurepip, venv' ;;
+        user-mode-linux) command -v linux.uml ;;
+        *) command -v "$1" ;;
+    esac &>/dev/null
+}
+
+# Prints what scripts/lab-kernel needs on this machine.
+lab_packages() {
+    echo iproute2
+    # This machine's own kernel can't be asked without ip; a machine with apt-get soon has both.
+    if ! kernel_has_ipvlan; then
+        echo user-mode-linux
+        echo kmod
+    fi
+}

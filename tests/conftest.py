@@ -1,0 +1,27 @@
+"""What holds for all tiers: which of them needs what kind of kernel."""
+
+import subprocess
+
+import pytest
+
+KERNEL_TIERS = {"kernel", "e2e"}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Refuses to run, rather than to skip, tests whose kernel is not there."""
+    here = config.rootpath / "tests"
+    tiers = {item.path.relative_to(here).parts[0] for item in items if here in item.path.parents}
+    if tiers & KERNEL_TIERS and not kernel_has_ipvlan():
+        message = (
+            "tests/kernel and tests/e2e need root on a kernel with ipvlan; "
+            "scripts/lab-kernel runs a command on one: scripts/lab-kernel pytest tests/kernel"
+        )
+        raise pytest.UsageError(message)
+
+
+def kernel_has_ipvlan() -> bool:
+    attempt = "ip link add name up type dummy && ip link add name down link up type ipvlan"
+    done = subprocess.run(
+        ["unshare", "--net", "sh", "-c", attempt], check=False, capture_output=True
+    )
+    return done.returncode == 0
