@@ -1,0 +1,124 @@
+"""Which addresses and routes an attachment gets, and what becomes of a previous result."""
+
+from __future__ import annotations
+
+from ipaddress import ip_interface
+from typing import TYPE_CHECKING, NamedTuple
+
+from cni_ipvlan.cni.errors import DELEGATE_FAILED, CniError
+from cni_ipvlan.cni.result import Interface, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
+
+    from cni_ipvlan.cni.result import Address, Route
+    from cni_ipvlan.iproute import queries
+    from cni_ipvlan.netconf import NetConf
+    from cni_ipvlan.survey import Master
+
+
+class Addressing(NamedTuple):
+    """What goes onto the interface (``addresses``, ``routes``), and what of a previous
+    result stays beside it (``others``).
+    """
+
+    addresses: tuple[Address, ...]
+    routes: tuple[Route, ...]
+    others: Result
+    dns: Mapping[str, Any]
+
+    @property
+    def has_ipv6(self) -> bool:
+        """Whether any address is IPv6."""
+        return any(":" in address.address for address in self.addresses)
+
+    def tentative(self, present: Sequence[queries.Address]) -> list[str]:
+        """Return those of our addresses whose duplicate detection has not ended."""
+        return self._ours(
+            each.address for each in present if each.is_tentative and not each.is_duplicate
+        )
+
+    def duplicates(self, present: Sequence[queries.Address]) -> list[str]:
+        """Return those of our addresses that another host has."""
+        return self._ours(each.address for each in present if each.is_duplicate)
+
+    def result(self, interface: Interface, present: Sequence[str]) -> Result:
+        """Return the result of ADD; addresses are reported only if the kernel has them."""
+        index = len(self.others.interfaces)
+        ours = [
+            address._replace(interface=index)
+            for address in self.addresses
+            if address.address in present
+        ]
+        return Result(
+            interfaces=(*self.others.interfaces, interface),
+            addresses=(*self.others.addresses, *ours),
+            routes=(*self.others.routes, *self.routes),
+            dns=self.dns,
+        )
+
+    def _ours(self, present: Iterable[str]) -> list[str]:
+        wanted = {address.address for address in self.addresses}
+        return [address for address in present if address in wanted]
+
+
+def addressing_of(conf: NetConf, master: Master, allocated: Result | None) -> Addressing:
+    """Return what the interface gets: from IPAM when it was asked, else from prevResult.
+
+    The master, which a chain hands over in prevResult, does not go into the
+    result; other interfaces of prevResult keep their addresses.
+    """
+    previous = conf.prev_result or Result()
+    others, left = _split(previous, master.link.name)
+    source = left if allocated is None else allocated
+    if allocated is not None and not allocated.addresses:
+        raise CniError(DELEGATE_FAILED, f"the plugin {conf.ipam_type!r} returned no address")
+    addresses = tuple(
+        dict.fromkeys(address._replace(interface=None) for address in source.addresses)
+    )
+    routes = tuple(dict.fromkeys(_with_gateway(route, addresses) for route in source.routes))
+    dns = conf.dns or source.dns or previous.dns
+    return Addressing(addresses, routes, others, dns)
+
+
+def is_connected(route: Route, addresses: Sequence[Address]) -> bool:
+    """Whether the kernel makes this route by itself, from one of the addresses."""
+    plain = route.table is None and route.priority is None
+    return plain and any(
+        str(ip_interface(address.address).network) == route.dst for address in addresses
+    )
+
+
+def _split(previous: Result, master: str) -> tuple[Result, Result]:
+    """Return prevResult as (what belongs to other interfaces, what the master hands over)."""
+    kept = [
+        number
+        for number, interface in enumerate(previous.interfaces)
+        if interface.sandbox and interface.name != master
+    ]
+    others = Result(
+        interfaces=tuple(previous.interfaces[number] for number in kept),
+        addresses=tuple(
+            address._replace(interface=kept.index(address.interface))
+            for address in previous.addresses
+            if address.interface in kept
+        ),
+        routes=previous.routes if kept else (),
+    )
+    left = Result(
+        addresses=tuple(each for each in previous.addresses if each.interface not in kept),
+        routes=() if kept else previous.routes,
+        dns=previous.dns,
+    )
+    return others, left
+
+
+def _with_gateway(route: Route, addresses: Sequence[Address]) -> Route:
+    """A route without a gateway goes through that of the first address of its family."""
+    if route.gateway:
+        return route
+    gateway = next(
+        (each.gateway for each in addresses if each.family == route.family and each.gateway), ""
+    )
+    return route._replace(gateway=gateway)

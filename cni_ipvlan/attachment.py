@@ -1,0 +1,469 @@
+"""The plugin: add, delete, check, status, gc. Each reads like the recipe a person would type."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from cni_ipvlan import modes, netconf, survey, verification
+from cni_ipvlan.addressing import Addressing, addressing_of
+from cni_ipvlan.cni import delegate
+from cni_ipvlan.cni.errors import (
+    ADDRESS_IN_USE,
+    CHECK_FAILED,
+    INVALID_CONFIGURATION,
+    NOT_AVAILABLE,
+    TRY_AGAIN_LATER,
+    CniError,
+)
+from cni_ipvlan.cni.result import Interface, Result
+from cni_ipvlan.failures import as_cni_error
+from cni_ipvlan.iproute import commands, namespace, queries
+from cni_ipvlan.iproute.causes import is_absent
+from cni_ipvlan.iproute.commands import in_namespace
+from cni_ipvlan.iproute.runner import CommandError, InterruptedBySignalError
+from cni_ipvlan.iproute.transaction import Transaction, Undo
+from cni_ipvlan.registry import BusyError, Witness, attachment_key, network_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cni_ipvlan.cni.request import Request
+    from cni_ipvlan.iproute.commands import Argv
+    from cni_ipvlan.iproute.namespace import Namespace
+    from cni_ipvlan.iproute.queries import Link
+    from cni_ipvlan.iproute.runner import Completed, Interrupts, Runner
+    from cni_ipvlan.netconf import NetConf
+    from cni_ipvlan.registry import Registry
+    from cni_ipvlan.survey import Master
+
+_LINK_PREFIX = "iv"  # of a link's temporary name: with its 13 characters of key, 15 in all
+_DUPLICATE_DETECTION_SECONDS = 5.0
+
+
+class Plugin:
+    """The verbs.
+
+    ``warn`` is told, in a sentence each, what does not stop a call but should be known.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        interrupts: Interrupts,
+        registry: Registry,
+        warn: Callable[[str], None],
+    ) -> None:
+        self._runner = runner
+        self._interrupts = interrupts
+        self._registry = registry
+        self._warn = warn
+
+    @contextmanager
+    def add(self, request: Request) -> Iterator[Result]:
+        """Attach a container; yield the result while everything can still be undone."""
+        conf = self._configuration(request)
+        if not conf.ipam_type and conf.prev_result is None:
+            raise CniError(
+                INVALID_CONFIGURATION,
+                "ipam must be given, with a type, unless the plugin is chained",
+            )
+        key = attachment_key(conf.name, request.container_id, request.ifname)
+        with self._attachment(key, strict=True), self._transaction() as tx:
+            container = survey.container_namespace(request)
+            survey.check_name_is_free(tx, request.ifname, container)
+            master = survey.find_master(tx, conf, container)
+            self._create_link(tx, request, conf, master, container, key)
+            addressing = addressing_of(conf, master, self._allocate(tx, request, conf))
+            self._configure(tx, request, container, addressing)
+            link, addresses = self._read_back(tx, request, container, addressing)
+            interface = Interface(request.ifname, link.mac, request.netns, link.mtu)
+            yield addressing.result(interface, addresses)
+
+    @contextmanager
+    def delete(self, request: Request) -> Iterator[None]:
+        """Detach a container: release its addresses and remove its link, each in any case."""
+        key = attachment_key(request.network, request.container_id, request.ifname)
+        with self._attachment(key, strict=False):
+            first = _Failures()
+            with first.noted():
+                self._release(request)
+            with first.noted(), self._transaction() as tx:
+                self._remove_links(tx, request, _LINK_PREFIX + key)
+            self._forget(key)
+            first.raise_any()
+        yield
+
+    @contextmanager
+    def check(self, request: Request) -> Iterator[None]:
+        """Compare an attachment with what its ADD reported and its configuration asks for."""
+        conf = self._configuration(request)
+        if conf.prev_result is None:
+            raise CniError(INVALID_CONFIGURATION, "CHECK needs prevResult in the configuration")
+        with self._transaction() as tx:
+            container = survey.container_namespace(request)
+            if conf.ipam_type:
+                self._delegate(tx, request, conf.ipam_type, "CHECK")
+            key = attachment_key(conf.name, request.container_id, request.ifname)
+            differences = verification.differences(
+                tx, request, conf, container, self._registry.master_index(key)
+            )
+        if differences:
+            raise CniError(
+                CHECK_FAILED,
+                f"the interface {request.ifname!r} is not as ADD left it: "
+                + "; ".join(differences),
+                "delete the attachment and add it again",
+            )
+        yield
+
+    @contextmanager
+    def status(self, request: Request) -> Iterator[None]:
+        """Raise CniError 50 when an ADD could not succeed now."""
+        conf = self._configuration(request)
+        with self._transaction() as tx:
+            try:
+                self._check_readiness(tx, conf)
+            except CniError as error:
+                raise CniError(NOT_AVAILABLE, error.msg, error.details) from None
+            if conf.ipam_type:
+                self._delegate(tx, request, conf.ipam_type, "STATUS")
+        yield
+
+    @contextmanager
+    def gc(self, request: Request) -> Iterator[None]:
+        """Remove what killed calls left behind of attachments that are not valid any more."""
+        valid = _valid_attachments(request)
+        keys = {attachment_key(request.network, *each) for each in valid}
+        first = _Failures()
+        with first.noted(), self._transaction() as tx:
+            name = netconf.ipam_type(request.config)
+            if name:
+                self._delegate(tx, request, name, "GC")
+        with first.noted(), self._transaction() as tx:
+            self._remove_stale_links(tx, request.network, keys)
+        for key in self._registry.stale(request.network, keys, _namespace_lives):
+            self._registry.discard(key)
+        first.raise_any()
+        yield
+
+    # The steps, in the order of the recipe.
+
+    def _configuration(self, request: Request) -> NetConf:
+        conf = netconf.parse(request.config, request.version)
+        for key, meant in netconf.suspicious_keys(request.config):
+            self._warn(f"the option {key!r} is unknown; is {meant!r} meant?")
+        return conf
+
+    def _create_link(
+        self,
+        tx: Transaction,
+        request: Request,
+        conf: NetConf,
+        master: Master,
+        container: Namespace,
+        key: str,
+    ) -> None:
+        """Create the link, and bring it where and what it is to be."""
+        temporary = request.ifname if conf.link_in_container else _LINK_PREFIX + key
+        with self._registry.mode_lock(self._interrupts.check):
+            modes.check(tx, self._registry, conf, master)
+            tx.run(
+                in_namespace(
+                    master.home,
+                    commands.link_add_ipvlan(
+                        master.link.name, temporary, conf.mode, conf.flag, conf.mtu
+                    ),
+                ),
+                purpose=f"create an ipvlan interface of {master.link.name}",
+                undo=(self._undo_link(temporary, master.home),),
+            )
+            tx.on_unwind(lambda: self._registry.forget(key))
+            self._registry.remember(key, master.key, _witness(request, conf, container))
+        if not conf.link_in_container:
+            tx.run(
+                commands.link_set_netns(temporary, container, request.ifname),
+                purpose=f"move it into the container as {request.ifname}",
+                undo=(
+                    Undo(in_namespace(container, commands.link_delete(temporary))),
+                    self._undo_link(request.ifname, container),
+                ),
+            )
+
+    def _allocate(self, tx: Transaction, request: Request, conf: NetConf) -> Result | None:
+        """Have the IPAM plugin allocate addresses; None when there is no IPAM plugin."""
+        if not conf.ipam_type:
+            return None
+        call = delegate.call(request, conf.ipam_type, "ADD")
+        release = delegate.call(request, conf.ipam_type, "DEL")
+        answer = tx.call(
+            call.argv,
+            purpose="allocate addresses",
+            stdin=call.stdin,
+            environment=call.environment,
+            undo=(Undo(release.argv, release.stdin, release.environment),),
+        )
+        self._pass_on_stderr(answer)
+        return delegate.result(conf.ipam_type, _answer(answer), request.version)
+
+    def _configure(
+        self, tx: Transaction, request: Request, container: Namespace, addressing: Addressing
+    ) -> None:
+        """Addresses, up, routes."""
+        name = request.ifname
+
+        def run(argv: Argv, purpose: str, stdin: bytes = b"") -> None:
+            tx.run(in_namespace(container, argv), purpose=purpose, stdin=stdin)
+
+        if addressing.has_ipv6:
+            for link in ("lo", name):
+                key = commands.ipv6_off(link)
+                if tx.read(in_namespace(container, commands.sysctl_read(key))).strip() != b"0":
+                    run(commands.sysctl_write(key), f"switch IPv6 on for {link}", b"0\n")
+        self._announce(tx, name, container)
+        for address in addressing.addresses:
+            run(commands.address_add(address.address, name), f"add the address {address.address}")
+        run(commands.link_set_up(name), "bring it up")
+        if addressing.has_ipv6:
+            self._wait_for_ipv6(tx, name, container, addressing)
+        for route in addressing.routes:
+            run(
+                commands.route_add(
+                    route.dst,
+                    name,
+                    gateway=route.gateway,
+                    table=route.table,
+                    priority=route.priority,
+                    scope=route.scope,
+                    mtu=route.mtu,
+                    advmss=route.advmss,
+                ),
+                f"add the route to {route.dst}",
+            )
+
+    def _announce(self, tx: Transaction, name: str, container: Namespace) -> None:
+        """Have the neighbours told of the addresses; a container without it still works."""
+        for key in (commands.arp_notify(name), commands.ndisc_notify(name)):
+            why = tx.try_run(
+                in_namespace(container, commands.sysctl_write(key)),
+                purpose="have neighbours told of new addresses",
+                stdin=b"1\n",
+            )
+            if why:
+                self._warn(f"cannot set {key}: {why}")
+
+    def _wait_for_ipv6(
+        self, tx: Transaction, name: str, container: Namespace, addressing: Addressing
+    ) -> None:
+        output = tx.wait(
+            in_namespace(container, commands.address_show(name)),
+            lambda answer: not addressing.tentative(queries.addresses(answer)),
+            purpose="wait for IPv6 duplicate address detection",
+            seconds=_DUPLICATE_DETECTION_SECONDS,
+        )
+        tentative = addressing.tentative(queries.addresses(output))
+        if tentative:
+            self._warn(
+                f"duplicate address detection of {', '.join(tentative)} has not ended after "
+                f"{_DUPLICATE_DETECTION_SECONDS:.0f} s; is the master's carrier missing?"
+            )
+
+    def _read_back(
+        self, tx: Transaction, request: Request, container: Namespace, addressing: Addressing
+    ) -> tuple[Link, list[str]]:
+        """Return the link as the kernel has it, and those of our addresses that are on it."""
+        output = tx.read(in_namespace(container, commands.address_show(request.ifname)))
+        present = queries.addresses(output)
+        duplicates = addressing.duplicates(present)
+        if duplicates:
+            raise CniError(
+                ADDRESS_IN_USE,
+                f"another host on the network already uses {', '.join(duplicates)}",
+                "found by IPv6 duplicate address detection",
+            )
+        return queries.links(output)[0], [each.address for each in present]
+
+    def _release(self, request: Request) -> None:
+        name = netconf.ipam_type(request.config)
+        if name:
+            with self._transaction() as tx:
+                self._delegate(tx, request, name, "DEL")
+
+    def _remove_links(self, tx: Transaction, request: Request, temporary: str) -> None:
+        container = _container_for_delete(request)
+        places: list[tuple[Namespace | None, tuple[str, ...]]] = [(None, (temporary,))]
+        if container is not None:
+            places.append((container, (request.ifname, temporary)))
+        for place, names in places:
+            for link in self._ipvlan_links(tx, place):
+                if link.name in names:
+                    self._delete_link(tx, link.name, place)
+
+    def _remove_stale_links(self, tx: Transaction, network: str, valid_keys: set[str]) -> None:
+        prefix = _LINK_PREFIX + network_key(network)
+        for link in self._ipvlan_links(tx, None):
+            key = link.name[len(_LINK_PREFIX) :]
+            ours = link.name.startswith(prefix) and len(link.name) == len(_LINK_PREFIX) + 13
+            if ours and key not in valid_keys and not self._registry.is_live(key):
+                self._delete_link(tx, link.name, None)
+
+    def _check_readiness(self, tx: Transaction, conf: NetConf) -> None:
+        answer = self._runner.run(commands.link_add_without_master("ipvlan-probe"))
+        if b"Invalid argument" not in answer.stderr:
+            raise CommandError(answer)
+        if conf.link_in_container:
+            return  # which container's master is not known here
+        name = survey.master_name(tx, conf, None)
+        link = survey.master_link(tx, name, None)
+        if not link.is_up:
+            raise CniError(
+                NOT_AVAILABLE, f"the master {name!r} is down", f"try: ip link set dev {name} up"
+            )
+
+    def _forget(self, key: str) -> None:
+        try:
+            self._registry.forget(key)
+        except OSError as error:  # a read-only /run must not keep a pod from being deleted
+            self._warn(f"cannot forget the attachment: {error}")
+
+    # What the steps are made of.
+
+    def _ipvlan_links(self, tx: Transaction, place: Namespace | None) -> list[Link]:
+        return queries.links(tx.read(in_namespace(place, commands.link_show_kind("ipvlan"))))
+
+    def _delete_link(self, tx: Transaction, name: str, place: Namespace | None) -> None:
+        tx.run(
+            in_namespace(place, commands.link_delete(name)),
+            purpose=f"remove the interface {name}",
+            absent_ok=True,
+        )
+
+    def _undo_link(self, name: str, place: Namespace | None) -> Undo:
+        """Delete a link that a step may have left, if there is one of our kind: never another's."""
+
+        def is_ours() -> bool:
+            answer = self._runner.run(in_namespace(place, commands.link_show_kind("ipvlan")))
+            if answer.status and not is_absent(answer.stderr):
+                raise CommandError(answer)
+            return any(link.name == name for link in queries.links(answer.stdout))
+
+        return Undo(in_namespace(place, commands.link_delete(name)), only_if=is_ours)
+
+    def _delegate(self, tx: Transaction, request: Request, plugin: str, command: str) -> None:
+        call = delegate.call(request, plugin, command)
+        answer = tx.call(
+            call.argv,
+            purpose=f"delegate {command}",
+            stdin=call.stdin,
+            environment=call.environment,
+        )
+        self._pass_on_stderr(answer)
+        delegate.check(plugin, _answer(answer))
+
+    def _pass_on_stderr(self, answer: Completed) -> None:
+        text = answer.stderr.decode("utf-8", "replace").strip()
+        if text:
+            self._warn(text)
+
+    @contextmanager
+    def _attachment(self, key: str, *, strict: bool) -> Iterator[None]:
+        """Work on an attachment, alone."""
+        try:
+            with self._registry.attachment_lock(key, self._interrupts.check, strict=strict):
+                yield
+        except BusyError:
+            raise CniError(
+                TRY_AGAIN_LATER, "another call is still working on this container and interface"
+            ) from None
+        except (OSError, InterruptedBySignalError) as error:
+            raise as_cni_error(error) from None
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Transaction]:
+        """A transaction whose failures come out as CniError, with what could not be undone."""
+        tx = Transaction(self._runner, self._interrupts)
+        try:
+            with tx:
+                yield tx
+        except Exception as error:
+            failure = as_cni_error(error)
+            for leftover in tx.leftovers:
+                failure.add_details(f"could not be undone: {leftover}")
+            raise failure from error
+
+
+class _Failures:
+    """Keeps the first of several failures, so that every step is tried before one is reported."""
+
+    def __init__(self) -> None:
+        self._first: CniError | None = None
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        try:
+            yield
+        except CniError as error:
+            if self._first is None:
+                self._first = error
+            else:
+                self._first.add_details(f"also: {error}")
+
+    def raise_any(self) -> None:
+        if self._first is not None:
+            raise self._first
+
+
+def _witness(request: Request, conf: NetConf, container: Namespace) -> Witness:
+    return Witness(
+        file="",
+        mode=conf.mode,
+        flag=conf.flag,
+        container_id=request.container_id,
+        ifname=request.ifname,
+        netns=request.netns,
+        netns_identity=container.identity,
+    )
+
+
+def _answer(completed: Completed) -> delegate.Answer:
+    return delegate.Answer(completed.status, completed.stdout, completed.stderr)
+
+
+def _container_for_delete(request: Request) -> Namespace | None:
+    """The container's namespace, if it is still there and a container's: else nothing is in it."""
+    if not request.netns:
+        return None
+    try:
+        found = namespace.find(request.netns)
+    except (FileNotFoundError, NotADirectoryError, ValueError, namespace.NotANamespaceError):
+        return None
+    if found.identity == namespace.own() and not request.may_share_netns:
+        return None
+    return found
+
+
+def _namespace_lives(witness: Witness) -> bool:
+    try:
+        return namespace.identity_of(witness.netns) == witness.netns_identity
+    except OSError:
+        return False
+
+
+def _valid_attachments(request: Request) -> list[tuple[str, str]]:
+    entries: Any = request.config.get("cni.dev/valid-attachments")
+    if not isinstance(entries, list):
+        raise CniError(
+            INVALID_CONFIGURATION,
+            "GC needs cni.dev/valid-attachments, a list, in the configuration",
+        )
+    found = []
+    for entry in entries:
+        container_id = entry.get("containerID") if isinstance(entry, dict) else None
+        ifname = entry.get("ifname") if isinstance(entry, dict) else None
+        if not isinstance(container_id, str) or not isinstance(ifname, str):
+            raise CniError(
+                INVALID_CONFIGURATION,
+                f"cni.dev/valid-attachments holds {entry!r}; containerID and ifname are needed",
+            )
+        found.append((container_id, ifname))
+    return found

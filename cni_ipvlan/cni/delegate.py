@@ -1,0 +1,122 @@
+"""Delegation: find a plugin in CNI_PATH, and read what it answered."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from cni_ipvlan.cni import result as results
+from cni_ipvlan.cni.errors import (
+    DELEGATE_FAILED,
+    DELEGATE_NOT_FOUND,
+    INVALID_CONFIGURATION,
+    CniError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cni_ipvlan.cni.request import Request
+    from cni_ipvlan.cni.result import Result
+
+_SHOWN_OUTPUT = 200  # characters of a delegate's output that an error quotes
+
+
+class Call(NamedTuple):
+    """How to run a delegate: the argument vector, its environment, its stdin."""
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    stdin: bytes
+
+
+class Answer(NamedTuple):
+    """How a delegate ended: exit status (negative: a signal's number) and its output."""
+
+    status: int
+    stdout: bytes
+    stderr: bytes
+
+
+def call(request: Request, plugin: str, command: str) -> Call:
+    """Return the Call that delegates ``command`` to ``plugin``.
+
+    Environment and stdin are the request's own (SPEC.md, "Delegated plugins").
+    Raises CniError when CNI_PATH has no such plugin.
+    """
+    environment = {**request.environment, "CNI_COMMAND": command}
+    return Call((find(plugin, request.path),), environment, request.stdin)
+
+
+def find(plugin: str, path: tuple[str, ...]) -> str:
+    """Return the path of the executable ``plugin`` in the directories ``path``."""
+    if not plugin or "/" in plugin or "\0" in plugin or plugin in (".", ".."):
+        raise CniError(INVALID_CONFIGURATION, f"{plugin!r} is not the name of a CNI plugin")
+    for directory in path:
+        candidate = os.path.join(directory, plugin)
+        if os.path.isfile(candidate) and os.access(candidate, os.X_OK):
+            return candidate
+    raise CniError(
+        DELEGATE_NOT_FOUND,
+        f"cannot find the plugin {plugin!r} in CNI_PATH",
+        f"searched: {', '.join(path)}\n"
+        f"install {plugin} into one of these directories, or correct the configuration's ipam.type",
+    )
+
+
+def check(plugin: str, answer: Answer) -> None:
+    """Raise the CniError that ``plugin`` answered with; nothing when it succeeded."""
+    if answer.status == 0:
+        return
+    error = _error_document(answer.stdout)
+    if error is not None:
+        raise error
+    raise CniError(
+        DELEGATE_FAILED,
+        f"the plugin {plugin!r} {_ending(answer.status)} and printed no CNI error",
+        _quoted(answer),
+    )
+
+
+def result(plugin: str, answer: Answer, version: str) -> Result:
+    """Return the Result of an ADD that ``plugin`` answered; raises CniError otherwise."""
+    check(plugin, answer)
+    try:
+        return results.parse(json.loads(answer.stdout.decode("utf-8")), version)
+    except CniError as error:
+        raise CniError(
+            DELEGATE_FAILED,
+            f"the plugin {plugin!r} printed a bad result: {error.msg}",
+            error.details,
+        ) from None
+    except (ValueError, RecursionError):
+        raise CniError(
+            DELEGATE_FAILED, f"the plugin {plugin!r} printed no JSON result", _quoted(answer)
+        ) from None
+
+
+def _error_document(stdout: bytes) -> CniError | None:
+    try:
+        document = json.loads(stdout.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(document, dict) or type(document.get("code")) is not int:
+        return None
+    # Code 0 means no error; a delegate that failed with it still failed.
+    code = document["code"] or DELEGATE_FAILED
+    return CniError(code, str(document.get("msg", "")), str(document.get("details", "") or ""))
+
+
+def _ending(status: int) -> str:
+    return f"was killed by signal {-status}" if status < 0 else f"exited with status {status}"
+
+
+def _quoted(answer: Answer) -> str:
+    lines = []
+    for name, output in (("stdout", answer.stdout), ("stderr", answer.stderr)):
+        text = output.decode("utf-8", "replace").strip()
+        if len(text) > _SHOWN_OUTPUT:
+            text = text[:_SHOWN_OUTPUT] + " …"
+        lines.append(f"its {name}: {text}" if text else f"its {name} was empty")
+    return "\n".join(lines)

@@ -1,0 +1,64 @@
+"""The one kind of error that leaves the plugin, and the table of its codes."""
+
+from __future__ import annotations
+
+# Codes below 100 are the specification's (SPEC.md, section "Error").
+INCOMPATIBLE_VERSION = 1
+UNSUPPORTED_FIELD = 2
+UNKNOWN_CONTAINER = 3
+INVALID_ENVIRONMENT = 4
+IO_FAILURE = 5
+DECODING_FAILURE = 6
+INVALID_CONFIGURATION = 7
+TRY_AGAIN_LATER = 11
+NOT_AVAILABLE = 50
+LIMITED_CONNECTIVITY = 51
+# From 100 on they are this plugin's own; docs/errors.md explains each.
+COMMAND_FAILED = 100
+NO_IPVLAN = 101
+NO_MASTER = 102
+MASTER_BUSY = 103
+MODE_CONFLICT = 104
+INTERFACE_NAME_TAKEN = 105
+ADDRESS_IN_USE = 106
+ROUTE_REFUSED = 107
+DELEGATE_NOT_FOUND = 108
+DELEGATE_FAILED = 109
+CHECK_FAILED = 110
+INTERRUPTED = 111
+NOT_PERMITTED = 112
+TOOL_UNUSABLE = 113
+INTERNAL = 199
+
+
+class CniError(Exception):
+    """A failure as the specification words it.
+
+    ``code`` is one of the constants of this module (or a delegate's own),
+    ``msg`` one sentence, ``details`` whatever helps to mend it; it may be empty
+    and may have several lines.
+    """
+
+    def __init__(self, code: int, msg: str, details: str = "") -> None:
+        super().__init__(code, msg, details)
+        self.code = code
+        self.msg = msg
+        self.details = details
+
+    def __str__(self) -> str:
+        return f"{self.msg}\n{self.details}" if self.details else self.msg
+
+    def add_details(self, text: str) -> None:
+        """Append a line to the details; the message stays the first failure's."""
+        self.details = f"{self.details}\n{text}" if self.details else text
+
+    def document(self, version: str) -> dict[str, object]:
+        """Return the JSON error document for a request in CNI ``version``."""
+        document: dict[str, object] = {
+            "cniVersion": version,
+            "code": self.code,
+            "msg": self.msg,
+        }
+        if self.details:
+            document["details"] = self.details
+        return document

@@ -1,0 +1,96 @@
+"""The door's other side: verb, handler, exactly one document, an exit status."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from cni_ipvlan.cni import result as results
+from cni_ipvlan.cni.errors import INTERNAL, IO_FAILURE, CniError
+from cni_ipvlan.cni.request import LATEST_VERSION, SUPPORTED_VERSIONS, answer_version, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
+
+    from cni_ipvlan.cni.request import Request
+    from cni_ipvlan.cni.result import Result
+
+    # A handler holds what it changed until its context is left, so that a result
+    # which could not be delivered still unwinds it.
+    Handler = Callable[[Request], AbstractContextManager[Result | None]]
+
+
+def serve(
+    environment: Mapping[str, str],
+    stdin: bytes,
+    handlers: Mapping[str, Handler],
+    write: Callable[[bytes], None],
+    complain: Callable[[str], None],
+) -> int:
+    """Answer one call of a runtime and return the exit status, 0 or 1.
+
+    ``write`` is given the one document for stdout, at most once; when it raises
+    OSError, what the handler did is undone. ``complain`` takes text for stderr.
+    """
+    if environment.get("CNI_COMMAND") == "VERSION":
+        return _deliver(_version_document(stdin), write, complain, status=0)
+    delivered = False
+    try:
+        request = parse(environment, stdin)
+        with handlers[request.command](request) as result:
+            if result is not None:
+                delivered = True
+                _write_result(result, request.version, write)
+    except CniError as error:
+        failure = error
+    except Exception as error:  # noqa: BLE001 - the last boundary: a runtime needs an answer to a bug, too
+        complain(traceback.format_exc())
+        failure = CniError(INTERNAL, f"internal error: {type(error).__name__}: {error}")
+    else:
+        return 0
+    if delivered:
+        # stdout has been tried already, and a second document would not be one.
+        complain(str(failure))
+        return 1
+    return _deliver(failure.document(answer_version(stdin)), write, complain, status=1)
+
+
+def about() -> str:
+    """Say what the program is, for a call without CNI_COMMAND."""
+    return (
+        "ipvlan: a CNI plugin that attaches containers to a host interface through ipvlan\n"
+        f"CNI protocol versions supported: {', '.join(SUPPORTED_VERSIONS)}\n"
+        "for people: ipvlan --help"
+    )
+
+
+def _write_result(result: Result, version: str, write: Callable[[bytes], None]) -> None:
+    try:
+        write(_encode(results.render(result, version)))
+    except OSError as error:
+        raise CniError(IO_FAILURE, f"cannot write the result to stdout: {error}") from None
+
+
+def _version_document(stdin: bytes) -> dict[str, Any]:
+    version = answer_version(stdin) if stdin.strip() else LATEST_VERSION
+    return {"cniVersion": version, "supportedVersions": list(SUPPORTED_VERSIONS)}
+
+
+def _deliver(
+    document: dict[str, Any],
+    write: Callable[[bytes], None],
+    complain: Callable[[str], None],
+    status: int,
+) -> int:
+    try:
+        write(_encode(document))
+    except OSError as error:
+        complain(f"cannot write to stdout: {error}: {json.dumps(document)}")
+        return 1
+    return status
+
+
+def _encode(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, indent=4).encode("ascii") + b"\n"

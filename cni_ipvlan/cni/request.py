@@ -1,0 +1,218 @@
+"""What a runtime asks: environment and standard input, checked, as a Request."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cni_ipvlan.cni.errors import (
+    DECODING_FAILURE,
+    INCOMPATIBLE_VERSION,
+    INVALID_CONFIGURATION,
+    INVALID_ENVIRONMENT,
+    CniError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SUPPORTED_VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
+LATEST_VERSION = SUPPORTED_VERSIONS[-1]
+# A configuration without cniVersion predates the key (SPEC.md 0.2.0 introduced it).
+VERSION_WHEN_ABSENT = SUPPORTED_VERSIONS[0]
+
+# verb: (variables that must be there and not empty, version that introduced the verb)
+_VERBS = {
+    "ADD": (("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH"), "0.1.0"),
+    "DEL": (("CNI_CONTAINERID", "CNI_IFNAME", "CNI_PATH"), "0.1.0"),
+    "CHECK": (("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH"), "0.4.0"),
+    "STATUS": (("CNI_PATH",), "1.1.0"),
+    "GC": (("CNI_PATH",), "1.1.0"),
+}
+_IDENTIFIER = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*\Z")
+_INTERFACE_NAME_BYTES = 15  # IFNAMSIZ less the terminating NUL, <linux/if.h>
+
+
+class Request(NamedTuple):
+    """One call of the plugin: who asks for what, about which attachment.
+
+    ``netns`` is CNI_NETNS as given and may be empty for DEL, STATUS and GC;
+    ``path`` holds the directories of CNI_PATH; ``environment`` and ``stdin`` are
+    handed on to delegates unchanged; ``config`` is stdin, decoded.
+    """
+
+    command: str
+    container_id: str
+    netns: str
+    ifname: str
+    path: tuple[str, ...]
+    may_share_netns: bool
+    environment: Mapping[str, str]
+    stdin: bytes
+    config: dict[str, Any]
+    version: str
+
+    @property
+    def network(self) -> str:
+        """The network's name; empty where a DEL carries none."""
+        name = self.config.get("name")
+        return name if isinstance(name, str) else ""
+
+
+def parse(environment: Mapping[str, str], stdin: bytes) -> Request:
+    """Check a call and return it as a Request.
+
+    Raises CniError: 4 for the environment (naming every variable that is
+    wrong), 6 when stdin is no JSON object, 1 for a version that is unknown or
+    older than the verb, 7 for a bad network name (SPEC.md, "Parameters").
+    """
+    command = environment.get("CNI_COMMAND", "")
+    if command not in _VERBS:
+        raise CniError(
+            INVALID_ENVIRONMENT,
+            f"CNI_COMMAND is {command!r}, which is not a command of CNI",
+            f"known: {', '.join([*_VERBS, 'VERSION'])}",
+        )
+    required, since = _VERBS[command]
+    _check_environment(environment, command, required)
+    config = decode(stdin)
+    version = config_version(config)
+    _check_version(version, command, since)
+    if command != "DEL":
+        _check_network_name(config)
+    return Request(
+        command=command,
+        container_id=environment.get("CNI_CONTAINERID", ""),
+        netns=environment.get("CNI_NETNS", ""),
+        ifname=environment.get("CNI_IFNAME", ""),
+        path=tuple(part for part in environment.get("CNI_PATH", "").split(":") if part),
+        may_share_netns=environment.get("CNI_NETNS_OVERRIDE", "").lower() in ("1", "true"),
+        environment=environment,
+        stdin=stdin,
+        config=config,
+        version=version,
+    )
+
+
+def decode(stdin: bytes) -> dict[str, Any]:
+    """Return the JSON object in ``stdin``; raises CniError 6 when there is none."""
+    if not stdin.strip():
+        raise CniError(
+            DECODING_FAILURE, "cannot decode the network configuration: standard input is empty"
+        )
+    try:
+        document = json.loads(stdin.decode("utf-8"), parse_constant=_refuse_constant)
+    except RecursionError:
+        raise CniError(
+            DECODING_FAILURE, "cannot decode the network configuration: it is nested too deeply"
+        ) from None
+    except ValueError as error:
+        raise CniError(
+            DECODING_FAILURE, f"cannot decode the network configuration: {error}"
+        ) from None
+    if not isinstance(document, dict):
+        raise CniError(
+            DECODING_FAILURE,
+            "cannot decode the network configuration: it is not a JSON object",
+        )
+    return document
+
+
+def config_version(config: Mapping[str, Any]) -> str:
+    """Return the CNI version a configuration is written in; raises CniError 7."""
+    version = config.get("cniVersion")
+    if version is None or version == "":
+        return VERSION_WHEN_ABSENT
+    if not isinstance(version, str):
+        raise CniError(
+            INVALID_CONFIGURATION, f"cniVersion is {version!r}; it must be a string such as '1.0.0'"
+        )
+    return version
+
+
+def answer_version(stdin: bytes) -> str:
+    """Return the version in which to answer ``stdin``, however broken that is."""
+    try:
+        return config_version(decode(stdin))
+    except CniError:
+        return LATEST_VERSION
+
+
+def interface_name_fault(name: str) -> str | None:
+    """Say why the kernel would refuse ``name`` for an interface; None when it would not.
+
+    The rule is dev_valid_name() in net/core/dev.c; ``%`` passes there but is
+    expanded or refused later by __dev_alloc_name().
+    """
+    try:
+        encoded = name.encode("utf-8")
+    except UnicodeEncodeError:
+        return "it is not valid UTF-8"
+    if not encoded:
+        return "it is empty"
+    if len(encoded) > _INTERFACE_NAME_BYTES:
+        return f"it has {len(encoded)} bytes, {_INTERFACE_NAME_BYTES} are allowed"
+    if name in (".", ".."):
+        return "it is a directory's name"
+    if "%" in name:
+        return "the kernel takes % for a pattern"
+    for byte in encoded:
+        # isspace() of the kernel is Latin-1's: it includes the byte 0xa0.
+        if byte in b"/:\0 \t\n\v\f\r\xa0":
+            return f"the byte {bytes([byte])!r} is not allowed in it"
+    return None
+
+
+def _check_environment(
+    environment: Mapping[str, str], command: str, required: tuple[str, ...]
+) -> None:
+    missing = [variable for variable in required if not environment.get(variable)]
+    if missing:
+        raise CniError(
+            INVALID_ENVIRONMENT,
+            f"{command} needs the environment variable{'s' if len(missing) > 1 else ''} "
+            f"{', '.join(missing)}",
+        )
+    faults = []
+    if "CNI_CONTAINERID" in required and not _IDENTIFIER.match(environment["CNI_CONTAINERID"]):
+        faults.append(
+            f"CNI_CONTAINERID is {environment['CNI_CONTAINERID']!r}; it must start with a letter "
+            "or digit and go on with letters, digits, '_', '.' and '-'"
+        )
+    if "CNI_IFNAME" in required:
+        fault = interface_name_fault(environment["CNI_IFNAME"])
+        if fault:
+            faults.append(f"CNI_IFNAME is {environment['CNI_IFNAME']!r}; {fault}")
+    if faults:
+        raise CniError(INVALID_ENVIRONMENT, "; ".join(faults))
+
+
+def _check_version(version: str, command: str, since: str) -> None:
+    if version not in SUPPORTED_VERSIONS:
+        raise CniError(
+            INCOMPATIBLE_VERSION,
+            f"cniVersion {version!r} is not supported",
+            f"supported: {', '.join(SUPPORTED_VERSIONS)}",
+        )
+    if SUPPORTED_VERSIONS.index(version) < SUPPORTED_VERSIONS.index(since):
+        raise CniError(
+            INCOMPATIBLE_VERSION,
+            f"{command} came with CNI {since}; the configuration's cniVersion is {version}",
+        )
+
+
+def _check_network_name(config: Mapping[str, Any]) -> None:
+    name = config.get("name")
+    if name is None or name == "":
+        raise CniError(INVALID_CONFIGURATION, "the network configuration has no name")
+    if not isinstance(name, str) or not _IDENTIFIER.match(name):
+        raise CniError(
+            INVALID_CONFIGURATION,
+            f"name is {name!r}; it must be a string that starts with a letter or digit and goes "
+            "on with letters, digits, '_', '.' and '-'",
+        )
+
+
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")

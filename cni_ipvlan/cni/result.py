@@ -1,0 +1,286 @@
+"""Results of ADD: one shape inside, the JSON of every CNI version outside."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface, ip_network
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cni_ipvlan.cni.errors import DECODING_FAILURE, INCOMPATIBLE_VERSION, CniError
+from cni_ipvlan.cni.request import SUPPORTED_VERSIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_WITHOUT_INTERFACES = ("0.1.0", "0.2.0")
+_WITH_FAMILY = ("0.3.0", "0.3.1", "0.4.0")
+_HIGHEST_U32 = 2**32 - 1
+
+
+class Interface(NamedTuple):
+    """An interface of the result; ``sandbox`` is empty for one on the host."""
+
+    name: str
+    mac: str = ""
+    sandbox: str = ""
+    mtu: int | None = None
+    socket_path: str = ""
+    pci_id: str = ""
+
+
+class Address(NamedTuple):
+    """An address with its prefix length, and the index of its interface in the result."""
+
+    address: str
+    gateway: str = ""
+    interface: int | None = None
+
+    @property
+    def family(self) -> int:
+        """4 or 6."""
+        return family(self.address)
+
+
+class Route(NamedTuple):
+    """A route; None stands for what the kernel chooses."""
+
+    dst: str
+    gateway: str = ""
+    mtu: int | None = None
+    advmss: int | None = None
+    priority: int | None = None
+    table: int | None = None
+    scope: int | None = None
+
+    @property
+    def family(self) -> int:
+        """4 or 6."""
+        return family(self.dst)
+
+
+class Result(NamedTuple):
+    """What an attachment came to (SPEC.md, "ADD Success")."""
+
+    interfaces: tuple[Interface, ...] = ()
+    addresses: tuple[Address, ...] = ()
+    routes: tuple[Route, ...] = ()
+    dns: Mapping[str, Any] = {}
+
+
+def family(address: str) -> int:
+    """Return 4 or 6 for an address or prefix in canonical text form."""
+    return 6 if ":" in address else 4
+
+
+def parse(document: object, default_version: str) -> Result:
+    """Return a result document of any CNI version as a Result.
+
+    ``default_version`` counts where the document names none. Addresses and
+    routes come out in canonical form. Raises CniError 6 for a malformed
+    document and 1 for a version that is not supported.
+    """
+    if not isinstance(document, dict):
+        raise _malformed("it is not a JSON object")
+    version = document.get("cniVersion") or default_version
+    if version not in SUPPORTED_VERSIONS:
+        raise CniError(
+            INCOMPATIBLE_VERSION,
+            f"the result's cniVersion {version!r} is not supported",
+            f"supported: {', '.join(SUPPORTED_VERSIONS)}",
+        )
+    dns = _typed(document, "dns", dict) or {}
+    if version in _WITHOUT_INTERFACES:
+        addresses, routes = _parse_by_family(document)
+        return Result((), addresses, routes, dns)
+    return Result(
+        tuple(_parse_interface(entry) for entry in _objects(document, "interfaces")),
+        tuple(_parse_address(entry) for entry in _objects(document, "ips")),
+        tuple(_parse_route(entry) for entry in _objects(document, "routes")),
+        dns,
+    )
+
+
+def render(result: Result, version: str) -> dict[str, Any]:
+    """Return a Result as the JSON document of CNI ``version``."""
+    document: dict[str, Any] = {"cniVersion": version}
+    if version in _WITHOUT_INTERFACES:
+        document.update(_render_by_family(result))
+    else:
+        latest = version == SUPPORTED_VERSIONS[-1]
+        document["interfaces"] = [
+            _render_interface(each, latest=latest) for each in result.interfaces
+        ]
+        document["ips"] = [
+            _render_address(each, with_family=version in _WITH_FAMILY) for each in result.addresses
+        ]
+        if result.routes:
+            document["routes"] = [_render_route(each, latest=latest) for each in result.routes]
+    if result.dns:
+        document["dns"] = dict(result.dns)
+    return document
+
+
+def _parse_by_family(
+    document: dict[str, Any],
+) -> tuple[tuple[Address, ...], tuple[Route, ...]]:
+    addresses: list[Address] = []
+    routes: list[Route] = []
+    for key in ("ip4", "ip6"):
+        part = _typed(document, key, dict)
+        if part:
+            addresses.append(_address(part.get("ip"), part.get("gateway"), None, f"{key}.ip"))
+            routes.extend(_parse_route(entry) for entry in _objects(part, "routes"))
+    return tuple(addresses), tuple(routes)
+
+
+def _render_by_family(result: Result) -> dict[str, Any]:
+    """These versions have room for one address of each family: the first is taken."""
+    document: dict[str, Any] = {}
+    for number in (4, 6):
+        address = next((each for each in result.addresses if each.family == number), None)
+        if address is None:
+            continue
+        part: dict[str, Any] = {"ip": address.address}
+        if address.gateway:
+            part["gateway"] = address.gateway
+        routes = [
+            _render_route(each, latest=False) for each in result.routes if each.family == number
+        ]
+        if routes:
+            part["routes"] = routes
+        document[f"ip{number}"] = part
+    return document
+
+
+def _parse_interface(entry: dict[str, Any]) -> Interface:
+    return Interface(
+        name=_typed(entry, "name", str) or "",
+        mac=_typed(entry, "mac", str) or "",
+        sandbox=_typed(entry, "sandbox", str) or "",
+        mtu=_number(entry, "mtu"),
+        socket_path=_typed(entry, "socketPath", str) or "",
+        pci_id=_typed(entry, "pciID", str) or "",
+    )
+
+
+def _render_interface(interface: Interface, *, latest: bool) -> dict[str, Any]:
+    document: dict[str, Any] = {"name": interface.name}
+    if interface.mac:
+        document["mac"] = interface.mac
+    if latest and interface.mtu:
+        document["mtu"] = interface.mtu
+    if interface.sandbox:
+        document["sandbox"] = interface.sandbox
+    if latest and interface.socket_path:
+        document["socketPath"] = interface.socket_path
+    if latest and interface.pci_id:
+        document["pciID"] = interface.pci_id
+    return document
+
+
+def _parse_address(entry: dict[str, Any]) -> Address:
+    return _address(
+        entry.get("address"), entry.get("gateway"), _number(entry, "interface"), "ips[].address"
+    )
+
+
+def _address(text: object, gateway: object, interface: int | None, key: str) -> Address:
+    if not isinstance(text, str) or "/" not in text:
+        raise _malformed(f"{key} is {text!r}; an address with a prefix length is needed")
+    parsed: IPv4Interface | IPv6Interface = _value(key, text, ip_interface)
+    checked_gateway = _gateway(gateway)
+    if checked_gateway and family(checked_gateway) != parsed.version:
+        raise _malformed(f"{key} is {text!r} and its gateway {gateway!r}: two address families")
+    return Address(str(parsed), checked_gateway, interface)
+
+
+def _render_address(address: Address, *, with_family: bool) -> dict[str, Any]:
+    document: dict[str, Any] = {}
+    if with_family:
+        document["version"] = str(address.family)
+    if address.interface is not None:
+        document["interface"] = address.interface
+    document["address"] = address.address
+    if address.gateway:
+        document["gateway"] = address.gateway
+    return document
+
+
+def _parse_route(entry: dict[str, Any]) -> Route:
+    text = entry.get("dst")
+    if not isinstance(text, str):
+        raise _malformed(f"a route's dst is {text!r}; a prefix is needed")
+    # Go's ParseCIDR, which other plugins use, masks host bits away; so does this.
+    network = _value("routes[].dst", text, lambda value: ip_network(value, strict=False))
+    gateway = _gateway(entry.get("gw"))
+    if gateway and family(gateway) != network.version:
+        raise _malformed(f"the route to {text!r} has the gateway {gateway!r}: two address families")
+    return Route(
+        dst=str(network),
+        gateway=gateway,
+        mtu=_number(entry, "mtu"),
+        advmss=_number(entry, "advmss"),
+        priority=_number(entry, "priority"),
+        table=_number(entry, "table"),
+        scope=_number(entry, "scope"),
+    )
+
+
+def _render_route(route: Route, *, latest: bool) -> dict[str, Any]:
+    document: dict[str, Any] = {"dst": route.dst}
+    if route.gateway:
+        document["gw"] = route.gateway
+    if latest:
+        for key in ("mtu", "advmss", "priority", "table", "scope"):
+            value = getattr(route, key)
+            if value is not None:
+                document[key] = value
+    return document
+
+
+def _gateway(value: object) -> str:
+    if value is None or value == "":
+        return ""
+    if not isinstance(value, str):
+        raise _malformed(f"a gateway is {value!r}; an address is needed")
+    return str(_value("gateway", value, ip_address))
+
+
+def _value(key: str, text: str, convert: Callable[[str], Any]) -> Any:
+    # A zone ("fe80::1%eth0") is no part of an address in CNI.
+    if "%" in text:
+        raise _malformed(f"{key} is {text!r}; a zone is not allowed")
+    try:
+        return convert(text)
+    except ValueError:
+        raise _malformed(f"{key} is {text!r}, which is not valid") from None
+
+
+def _typed(entry: dict[str, Any], key: str, kind: type) -> Any:
+    value = entry.get(key)
+    if value is not None and not isinstance(value, kind):
+        raise _malformed(f"{key} is {value!r}; a {_JSON_NAMES[kind]} is needed")
+    return value
+
+
+_JSON_NAMES: dict[type, str] = {dict: "JSON object", list: "list", str: "string"}
+
+
+def _objects(entry: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    values = _typed(entry, key, list) or []
+    for value in values:
+        if not isinstance(value, dict):
+            raise _malformed(f"{key} holds {value!r}; JSON objects are needed")
+    return list(values)
+
+
+def _number(entry: dict[str, Any], key: str) -> int | None:
+    value = entry.get(key)
+    if value is None:
+        return None
+    if type(value) is not int or not 0 <= value <= _HIGHEST_U32:
+        raise _malformed(f"{key} is {value!r}; a whole number from 0 to {_HIGHEST_U32} is needed")
+    return value
+
+
+def _malformed(why: str) -> CniError:
+    return CniError(DECODING_FAILURE, f"cannot decode the result: {why}")

@@ -1,0 +1,68 @@
+"""Every failure as the one that leaves the plugin: what was tried, what was said, what it means."""
+
+from __future__ import annotations
+
+from shlex import join
+
+from cni_ipvlan.cni import errors
+from cni_ipvlan.cni.errors import CniError
+from cni_ipvlan.iproute import causes
+from cni_ipvlan.iproute.queries import UnreadableAnswerError
+from cni_ipvlan.iproute.runner import (
+    CommandError,
+    InterruptedBySignalError,
+    ProgramNotFoundError,
+)
+
+_CODES = {
+    causes.NO_IPVLAN: errors.NO_IPVLAN,
+    causes.NO_LINK: errors.COMMAND_FAILED,
+    causes.BUSY: errors.MASTER_BUSY,
+    causes.NAME_TAKEN: errors.INTERFACE_NAME_TAKEN,
+    causes.ADDRESS_IN_USE: errors.ADDRESS_IN_USE,
+    causes.ROUTE_REFUSED: errors.ROUTE_REFUSED,
+    causes.BAD_MTU: errors.INVALID_CONFIGURATION,
+    causes.NOT_PERMITTED: errors.NOT_PERMITTED,
+    causes.TOOL_UNUSABLE: errors.TOOL_UNUSABLE,
+    causes.UNKNOWN: errors.COMMAND_FAILED,
+}
+
+
+def as_cni_error(error: Exception) -> CniError:
+    """Return ``error`` as a CniError; one that nobody foresaw is raised again."""
+    if isinstance(error, CniError):
+        return error
+    if isinstance(error, CommandError):
+        return _command_failed(error)
+    if isinstance(error, ProgramNotFoundError):
+        return CniError(
+            errors.TOOL_UNUSABLE,
+            f"cannot find the program {error.program!r}",
+            f"searched: {error.searched}\n"
+            "install it: iproute2, util-linux and coreutils are needed",
+        )
+    if isinstance(error, UnreadableAnswerError):
+        return CniError(
+            errors.TOOL_UNUSABLE,
+            "ip printed no JSON that can be understood",
+            f"it printed: {str(error)[:200]}\niproute2 5.10 or newer is needed; is ip a busybox?",
+        )
+    if isinstance(error, InterruptedBySignalError):
+        return CniError(errors.INTERRUPTED, f"interrupted by {error.signal}; everything was undone")
+    if isinstance(error, OSError):
+        where = f": {error.filename}" if error.filename else ""
+        return CniError(errors.IO_FAILURE, f"the system refuses: {error.strerror or error}{where}")
+    raise error
+
+
+def _command_failed(error: CommandError) -> CniError:
+    cause = causes.explain(error.argv, error.answer)
+    said = error.answer or (
+        f"killed by signal {-error.status}" if error.status < 0 else f"exit status {error.status}"
+    )
+    details = [f"command: {join(error.argv)}", f"answer: {said}"]
+    if cause.advice:
+        details.append(f"try: {cause.advice}")
+    what = error.purpose or f"run {join(error.argv)!r}"
+    message = f"cannot {what}: {cause.meaning or said.splitlines()[-1]}"
+    return CniError(_CODES[cause.kind], message, "\n".join(details))

@@ -1,0 +1,156 @@
+"""Pure builders of argument vectors, named after ip(8)'s own grammar.
+
+Every name stands behind its keyword (``dev X``, ``name X``): ip takes a bare
+``ma`` for an abbreviation of ``master``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cni_ipvlan.iproute.namespace import Namespace
+
+Argv = tuple[str, ...]
+
+# ip-link(8): the kernel's default flag has no keyword of its own to leave out.
+_SCOPES = {0: "global", 253: "link", 254: "host", 255: "nowhere"}
+
+
+def in_namespace(namespace: Namespace | None, argv: Argv) -> Argv:
+    """Return ``argv`` as run inside ``namespace``; unchanged for None, the caller's own.
+
+    ``ip netns exec`` takes a name under /run/netns and never a path, so a
+    namespace without one is entered with nsenter(1).
+    """
+    if namespace is None:
+        return argv
+    if namespace.name:
+        return ("ip", "netns", "exec", namespace.name, *argv)
+    return ("nsenter", f"--net={namespace.path}", *argv)
+
+
+def link_add_ipvlan(master: str, name: str, mode: str, flag: str, mtu: int) -> Argv:
+    """Create an ipvlan link; ``mtu`` 0 is the kernel's choice."""
+    return (
+        *("ip", "link", "add", "link", master, "name", name),
+        *(("mtu", str(mtu)) if mtu else ()),
+        *("type", "ipvlan", "mode", mode, flag),
+    )
+
+
+def link_add_without_master(name: str) -> Argv:
+    """Ask for an ipvlan link that can't be: the refusal tells whether the kernel knows the kind.
+
+    It answers "Invalid argument" when it does, "Unknown device type" when not,
+    and loads the module on the way, as a real request would.
+    """
+    return ("ip", "link", "add", "name", name, "type", "ipvlan")
+
+
+def link_set_netns(name: str, namespace: Namespace, new_name: str) -> Argv:
+    """Move a link into a namespace and rename it there, in one request."""
+    return ("ip", "link", "set", "dev", name, "netns", namespace.path, "name", new_name)
+
+
+def link_set_up(name: str) -> Argv:
+    """Bring a link up."""
+    return ("ip", "link", "set", "dev", name, "up")
+
+
+def link_delete(name: str) -> Argv:
+    """Delete a link."""
+    return ("ip", "link", "delete", "dev", name)
+
+
+def link_show(name: str) -> Argv:
+    """Describe one link, with its kind."""
+    return ("ip", "-j", "-d", "link", "show", "dev", name)
+
+
+def link_show_kind(kind: str) -> Argv:
+    """Describe every link of a kind."""
+    return ("ip", "-j", "-d", "link", "show", "type", kind)
+
+
+def link_show_all() -> Argv:
+    """Describe every link."""
+    return ("ip", "-j", "-d", "link", "show")
+
+
+def address_add(address: str, name: str) -> Argv:
+    """Give a link an address with its prefix length."""
+    return ("ip", "address", "add", address, "dev", name)
+
+
+def address_show(name: str) -> Argv:
+    """Describe one link and its addresses."""
+    return ("ip", "-j", "-d", "address", "show", "dev", name)
+
+
+def route_add(
+    dst: str,
+    name: str,
+    *,
+    gateway: str = "",
+    table: int | None = None,
+    priority: int | None = None,
+    scope: int | None = None,
+    mtu: int | None = None,
+    advmss: int | None = None,
+) -> Argv:
+    """Add a route through a link; None leaves an attribute to the kernel."""
+    words: list[str] = ["ip", "route", "add", dst]
+    if gateway:
+        words += ["via", gateway]
+    words += ["dev", name]
+    if table is not None:
+        words += ["table", str(table)]
+    if priority is not None:
+        words += ["metric", str(priority)]
+    if scope is not None:
+        words += ["scope", _SCOPES.get(scope, str(scope))]
+    if mtu is not None:
+        words += ["mtu", str(mtu)]
+    if advmss is not None:
+        words += ["advmss", str(advmss)]
+    return tuple(words)
+
+
+def route_show(name: str) -> Argv:
+    """List a link's routes in every table and both families, numbers unresolved."""
+    return ("ip", "-N", "-j", "-d", "route", "show", "table", "all", "dev", name)
+
+
+def route_show_default(family: int) -> Argv:
+    """List the default routes of a family, 4 or 6, in the main table."""
+    return ("ip", f"-{family}", "-j", "route", "show", "default")
+
+
+def sysctl_write(*keys: str) -> Argv:
+    """Write standard input into kernel parameters, given as paths below /proc/sys.
+
+    tee(1) and not sysctl(8), which splits at "=" and expands "*" in a key; both
+    are legal in an interface's name.
+    """
+    return ("tee", *(f"/proc/sys/{key}" for key in keys))
+
+
+def sysctl_read(*keys: str) -> Argv:
+    """Print kernel parameters, one a line, given as paths below /proc/sys."""
+    return ("cat", *(f"/proc/sys/{key}" for key in keys))
+
+
+def ipv6_off(name: str) -> str:
+    """The parameter that is 1 when a link has no IPv6."""
+    return f"net/ipv6/conf/{name}/disable_ipv6"
+
+
+def arp_notify(name: str) -> str:
+    """The parameter that makes a link announce its IPv4 addresses."""
+    return f"net/ipv4/conf/{name}/arp_notify"
+
+
+def ndisc_notify(name: str) -> str:
+    """The parameter that makes a link announce its IPv6 addresses."""
+    return f"net/ipv6/conf/{name}/ndisc_notify"

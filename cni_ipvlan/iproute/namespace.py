@@ -1,0 +1,74 @@
+"""Network namespaces as files."""
+
+from __future__ import annotations
+
+import os
+from fcntl import ioctl
+from typing import NamedTuple
+
+_NS_GET_NSTYPE = 0xB703  # <linux/nsfs.h>
+_CLONE_NEWNET = 0x40000000  # <linux/sched.h>
+_NAMED = "/var/run/netns"  # iproute2's NETNS_RUN_DIR; /var/run is /run
+
+
+class NotANamespaceError(Exception):
+    """A path that leads to something else than a network namespace."""
+
+
+class Namespace(NamedTuple):
+    """A network namespace: its path as given, its name for ``ip netns``, its identity.
+
+    ``name`` is empty when it has none; ``identity`` (device, inode) is the
+    kernel's, equal for every path to the same namespace.
+    """
+
+    path: str
+    name: str
+    identity: tuple[int, int]
+
+    def exists(self) -> bool:
+        """Whether the path still leads to this very namespace."""
+        try:
+            return identity_of(self.path) == self.identity
+        except OSError:
+            return False
+
+
+def find(path: str) -> Namespace:
+    """Return the namespace at ``path``.
+
+    Raises OSError when nothing can be opened there, NotANamespaceError when it
+    is something else.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        kind = ioctl(descriptor, _NS_GET_NSTYPE)
+    except OSError:
+        raise NotANamespaceError("it is not a namespace") from None
+    else:
+        if kind != _CLONE_NEWNET:
+            raise NotANamespaceError("it is a namespace, but not a network namespace")
+        status = os.fstat(descriptor)
+        return Namespace(path, _name_of(path), (status.st_dev, status.st_ino))
+    finally:
+        os.close(descriptor)
+
+
+def own() -> tuple[int, int]:
+    """Return the identity of the caller's own network namespace."""
+    return identity_of("/proc/self/ns/net")
+
+
+def identity_of(path: str) -> tuple[int, int]:
+    """Return (device, inode) of the namespace at ``path``; raises OSError."""
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def _name_of(path: str) -> str:
+    directory, name = os.path.split(path)
+    try:
+        named = os.path.samefile(directory, _NAMED)
+    except OSError:
+        return ""
+    return name if named else ""

@@ -1,0 +1,163 @@
+"""``ip -j …`` read: links, addresses, routes as the kernel has them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+_MAIN_TABLE = 254  # RT_TABLE_MAIN, <linux/rtnetlink.h>
+_UNICAST = "1"  # RTN_UNICAST
+
+
+class UnreadableAnswerError(Exception):
+    """An ``ip -j`` that printed something else than the JSON it promises."""
+
+
+class Link(NamedTuple):
+    """A link: ``parent_index`` and ``parent`` (name, when it is in the same namespace)
+    of the link below it, ``master`` and ``slave_kind`` of the one it is enslaved to;
+    ``mode`` and ``flag`` only of an ipvlan.
+    """
+
+    ifindex: int
+    name: str
+    kind: str
+    mtu: int
+    mac: str
+    is_up: bool
+    is_ethernet: bool
+    parent: str
+    parent_index: int
+    master: str
+    slave_kind: str
+    mode: str
+    flag: str
+    alternative_names: tuple[str, ...]
+
+
+class Address(NamedTuple):
+    """An address of a link with its prefix length, in canonical form."""
+
+    address: str
+    is_tentative: bool
+    is_duplicate: bool
+
+
+class Route(NamedTuple):
+    """A unicast route; ``dst`` always has a prefix length, None stands for an absent attribute."""
+
+    dst: str
+    gateway: str
+    device: str
+    table: int
+    priority: int
+    scope: int
+    mtu: int | None
+    advmss: int | None
+    is_connected: bool
+
+
+def links(output: bytes) -> list[Link]:
+    """Read ``ip -j -d link show`` (or ``address show``)."""
+    return [_link(entry) for entry in _entries(output) if entry]
+
+
+def addresses(output: bytes) -> list[Address]:
+    """Read the addresses in ``ip -j address show dev X``."""
+    found = []
+    for entry in _entries(output):
+        for info in entry.get("addr_info", ()):
+            if "local" in info:
+                found.append(
+                    Address(
+                        f"{info['local']}/{info['prefixlen']}",
+                        bool(info.get("tentative")),
+                        bool(info.get("dadfailed")),
+                    )
+                )
+    return found
+
+
+def routes(output: bytes) -> list[Route]:
+    """Read ``ip -N -j -d route show``; of other types than unicast, none."""
+    return [_route(entry) for entry in _entries(output) if entry.get("type", _UNICAST) == _UNICAST]
+
+
+def default_interfaces(output: bytes) -> list[tuple[int, str]]:
+    """Read ``ip -j route show default``: (metric, interface) of each next hop."""
+    found = []
+    for entry in _entries(output):
+        hops = [entry, *entry.get("nexthops", ())]
+        found += [(entry.get("metric", 0), hop["dev"]) for hop in hops if "dev" in hop]
+    return found
+
+
+def _entries(output: bytes) -> list[dict[str, Any]]:
+    # Nothing at all is what ip prints for an empty list of some objects.
+    text = output.decode("utf-8", "surrogateescape").strip()
+    if not text:
+        return []
+    try:
+        entries = json.loads(text)
+    except (ValueError, RecursionError):
+        raise UnreadableAnswerError(text) from None
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise UnreadableAnswerError(text)
+    return entries
+
+
+def _link(entry: dict[str, Any]) -> Link:
+    try:
+        info = entry.get("linkinfo", {})
+        kind = info.get("info_kind", "")
+        data = info.get("info_data", {})
+        return Link(
+            ifindex=entry["ifindex"],
+            name=entry["ifname"],
+            kind=kind,
+            mtu=entry["mtu"],
+            mac=entry.get("address", ""),
+            is_up="UP" in entry["flags"],
+            is_ethernet=entry["link_type"] == "ether",
+            parent=entry.get("link") or "",
+            parent_index=entry.get("link_index", 0),
+            master=entry.get("master", ""),
+            slave_kind=info.get("info_slave_kind", ""),
+            mode=data.get("mode", "") if kind == "ipvlan" else "",
+            flag=_flag(data) if kind == "ipvlan" else "",
+            alternative_names=tuple(entry.get("altnames", ())),
+        )
+    except (KeyError, AttributeError, TypeError):
+        raise UnreadableAnswerError(json.dumps(entry)) from None
+
+
+def _flag(data: dict[str, Any]) -> str:
+    return next((flag for flag in ("private", "vepa") if data.get(flag)), "bridge")
+
+
+def _route(entry: dict[str, Any]) -> Route:
+    try:
+        metrics = {key: value for part in entry.get("metrics", ()) for key, value in part.items()}
+        return Route(
+            dst=_prefix(entry["dst"], entry),
+            gateway=entry.get("gateway", ""),
+            device=entry.get("dev", ""),
+            table=int(entry.get("table", _MAIN_TABLE)),
+            priority=entry.get("metric", 0),
+            scope=int(entry.get("scope", 0)),
+            mtu=metrics.get("mtu"),
+            advmss=metrics.get("advmss"),
+            is_connected=str(entry.get("protocol")) == "2",  # RTPROT_KERNEL
+        )
+    except (KeyError, AttributeError, TypeError, ValueError):
+        raise UnreadableAnswerError(json.dumps(entry)) from None
+
+
+def _prefix(dst: str, entry: dict[str, Any]) -> str:
+    if dst == "default":
+        # Only IPv6 routes have a router preference ("pref"); a gateway tells, too.
+        is_ipv6 = "pref" in entry or ":" in entry.get("gateway", "")
+        return "::/0" if is_ipv6 else "0.0.0.0/0"
+    if "/" in dst:
+        return dst
+    return f"{dst}/128" if ":" in dst else f"{dst}/32"

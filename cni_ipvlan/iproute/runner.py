@@ -1,0 +1,213 @@
+"""Running external commands: the only module that imports sh.
+
+A command's three streams are files in memory, not pipes: a child that outlives
+the command and keeps them open can't hold us up, output of any size fits, and
+sh has nothing to read, so it needs no threads (its foreground mode).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import contextmanager
+from fcntl import F_DUPFD_CLOEXEC, fcntl
+from typing import TYPE_CHECKING, NamedTuple
+
+import sh
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from types import FrameType
+
+    from cni_ipvlan.iproute.commands import Argv
+
+_STANDARD_DIRECTORIES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_FIRST_FREE_DESCRIPTOR = 3
+# What exec(3) failing in the forked child comes to, in os.spawnve().
+_EXEC_FAILED = 127
+
+
+class Completed(NamedTuple):
+    """How a command ended; a negative status is the number of the signal that killed it."""
+
+    argv: Argv
+    status: int
+    stdout: bytes
+    stderr: bytes
+    seconds: float
+
+
+class ProgramNotFoundError(Exception):
+    """A program that no directory of the search path has."""
+
+    def __init__(self, program: str, searched: str) -> None:
+        super().__init__(program, searched)
+        self.program = program
+        self.searched = searched
+
+
+class CommandError(Exception):
+    """A command that failed, with everything known about it.
+
+    ``purpose`` is what it was for, as the object of "cannot"; it may be empty.
+    """
+
+    def __init__(self, completed: Completed, purpose: str = "") -> None:
+        super().__init__(completed)
+        self.argv = completed.argv
+        self.purpose = purpose
+        self.status = completed.status
+        output = completed.stderr.strip() or completed.stdout.strip()
+        self.answer = output.decode("utf-8", "replace")
+
+
+class InterruptedBySignalError(Exception):
+    """The caller asked us to stop."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.signal = signal.Signals(number).name
+
+
+class Runner:
+    """Runs commands, found along ``path`` and then in the standard directories.
+
+    ``observe`` is told of each command when it has ended.
+    """
+
+    def __init__(self, path: str, observe: Callable[[Completed, str], None]) -> None:
+        self._search_path = ":".join(part for part in (path, _STANDARD_DIRECTORIES) if part)
+        # Nothing of the caller's environment changes what ip prints or does.
+        self._environment = {"PATH": self._search_path, "LC_ALL": "C"}
+        self._observe = observe
+        self._programs: dict[str, sh.Command] = {}
+
+    def run(
+        self,
+        argv: Argv,
+        stdin: bytes = b"",
+        environment: Mapping[str, str] | None = None,
+        purpose: str = "",
+    ) -> Completed:
+        """Run a command to its end; every status is an answer.
+
+        ``environment`` replaces the bare one that commands get; ``purpose`` is
+        for the observer. Raises ProgramNotFoundError.
+        """
+        program = self._find(argv[0])
+        started = time.monotonic()
+        with _Streams(stdin) as streams:
+            try:
+                program(*argv[1:], _fg=True, _env=dict(environment or self._environment))
+                status = 0
+            except sh.ErrorReturnCode as error:
+                status = error.exit_code
+            stdout, stderr = streams.outputs()
+        completed = Completed(argv, status, stdout, stderr, time.monotonic() - started)
+        self._observe(completed, purpose)
+        if status == _EXEC_FAILED and not stdout and not stderr:
+            completed = completed._replace(stderr=b"it could not be executed")
+        return completed
+
+    def _find(self, program: str) -> sh.Command:
+        if program not in self._programs:
+            try:
+                self._programs[program] = sh.Command(
+                    program, search_paths=self._search_path.split(":")
+                )
+            except sh.CommandNotFound:
+                raise ProgramNotFoundError(program, self._search_path) from None
+        return self._programs[program]
+
+
+class _Streams:
+    """Puts memory files in the place of descriptors 0, 1 and 2 while a child starts and runs."""
+
+    def __init__(self, stdin: bytes) -> None:
+        self._files = [os.memfd_create(name) for name in ("stdin", "stdout", "stderr")]
+        if stdin:
+            os.write(self._files[0], stdin)
+            os.lseek(self._files[0], 0, os.SEEK_SET)
+        self._saved: list[int] = []
+
+    def __enter__(self) -> _Streams:
+        for descriptor, file in enumerate(self._files):
+            self._saved.append(fcntl(descriptor, F_DUPFD_CLOEXEC, _FIRST_FREE_DESCRIPTOR))
+            os.dup2(file, descriptor)
+        # Python ignores SIGPIPE, and a child would inherit that.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        for descriptor, saved in enumerate(self._saved):
+            os.dup2(saved, descriptor)
+            os.close(saved)
+        for file in self._files:
+            os.close(file)
+
+    def outputs(self) -> tuple[bytes, bytes]:
+        """Return what stdout and stderr hold."""
+        return _content(self._files[1]), _content(self._files[2])
+
+
+def _content(file: int) -> bytes:
+    return os.pread(file, os.fstat(file).st_size, 0)
+
+
+class Interrupts:
+    """SIGTERM, SIGINT and SIGHUP, held back until no command is under way.
+
+    A signal is passed on to the running child, so that a command which hangs
+    ends; ``check`` then raises. While undoing, ``held`` keeps them from ending
+    anything.
+    """
+
+    def __init__(self) -> None:
+        self._caught = 0
+        self._holding = False
+
+    def install(self) -> None:
+        """Take over from the dispositions and the mask that the caller left us."""
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._catch)
+
+    def check(self) -> None:
+        """Raise InterruptedBySignalError when a signal has come."""
+        if self._caught and not self._holding:
+            raise InterruptedBySignalError(self._caught)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let nothing interrupt what is done meanwhile."""
+        self._holding = True
+        try:
+            yield
+        finally:
+            self._holding = False
+
+    def _catch(self, number: int, _frame: FrameType | None) -> None:
+        if self._holding or self._caught:
+            return
+        self._caught = number
+        for child in _children():
+            os.kill(child, signal.SIGTERM)
+
+
+def _children() -> list[int]:
+    """The processes we started and have not waited for: os.spawnve() keeps their ids to itself."""
+    own = os.getpid()
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdecimal():
+            try:
+                with open(f"/proc/{entry}/stat", "rb") as file:
+                    fields = file.read().rpartition(b")")[2].split()
+            except OSError:  # it ended while we were reading
+                continue
+            if int(fields[1]) == own and fields[0] != b"Z":
+                found.append(int(entry))
+    return found

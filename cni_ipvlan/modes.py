@@ -1,0 +1,170 @@
+"""One mode and flag for all ipvlan interfaces of a master.
+
+The mode belongs to the master. A new interface in another one changes all those
+that are there, without an error or an event (ipvlan_link_new() and
+ipvlan_set_port_mode() in drivers/net/ipvlan/ipvlan_main.c), and those in
+containers can't be seen from the host. So they are looked for: on the host, then
+among the containers we remember, then, only when the kernel shows that there is
+somebody else, in every namespace.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from cni_ipvlan.cni.errors import MODE_CONFLICT, CniError
+from cni_ipvlan.iproute import commands, namespace, queries
+from cni_ipvlan.iproute.commands import in_namespace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cni_ipvlan.iproute.namespace import Namespace
+    from cni_ipvlan.iproute.queries import Link
+    from cni_ipvlan.iproute.transaction import Transaction
+    from cni_ipvlan.netconf import NetConf
+    from cni_ipvlan.registry import Registry, Witness
+    from cni_ipvlan.survey import Master
+
+# The group 224.0.0.1, which every interface joins that is up, as an Ethernet address.
+_ALL_HOSTS = "01005e000001"
+
+
+class Slave(NamedTuple):
+    """An ipvlan interface of a master, and words for where it is."""
+
+    mode: str
+    flag: str
+    where: str
+
+
+def check(tx: Transaction, registry: Registry, conf: NetConf, master: Master) -> None:
+    """Raise CniError when something on the master runs in another mode or flag.
+
+    One interface that is found tells the mode of them all.
+    """
+    slave = next(_slaves(tx, registry, conf, master), None)
+    if slave is None or (slave.mode, slave.flag) == (conf.mode, conf.flag):
+        return
+    raise CniError(
+        MODE_CONFLICT,
+        f"the master {master.link.name!r} runs in mode {slave.mode} {slave.flag}; "
+        f"this network wants {conf.mode} {conf.flag}",
+        f"running: {slave.where}\n"
+        "all ipvlan interfaces of a master share one mode and flag; use the same here, or "
+        "another master",
+    )
+
+
+def _slaves(tx: Transaction, registry: Registry, conf: NetConf, master: Master) -> Iterator[Slave]:
+    yield from _visible(tx, master)
+    yield from _remembered(tx, registry, conf, master)
+    if master.home is None and _has_hidden_slaves(master):
+        yield from _hidden(tx, master)
+
+
+def _visible(tx: Transaction, master: Master) -> Iterator[Slave]:
+    for link in _ipvlan_links(tx, master.home):
+        if link.parent == master.link.name:
+            yield Slave(link.mode, link.flag, f"interface {link.name}")
+
+
+def _remembered(
+    tx: Transaction, registry: Registry, conf: NetConf, master: Master
+) -> Iterator[Slave]:
+    """Look at those remembered in another mode; of those in the same, that they live is enough."""
+    others = []
+    for witness in registry.witnesses(master.key):
+        if (witness.mode, witness.flag) == (conf.mode, conf.flag):
+            if _lives(witness):
+                yield Slave(witness.mode, witness.flag, witness.container_id)
+        else:
+            others.append(witness)
+    for witness in others:
+        link = _link_of(tx, master, witness)
+        if link is None:
+            registry.forget_file(witness.file)
+            continue
+        where = (
+            f"container {witness.container_id}, interface {witness.ifname}, "
+            f"namespace {witness.netns}"
+        )
+        yield Slave(link.mode, link.flag, where)
+
+
+def _lives(witness: Witness) -> bool:
+    try:
+        return namespace.identity_of(witness.netns) == witness.netns_identity
+    except OSError:
+        return False
+
+
+def _link_of(tx: Transaction, master: Master, witness: Witness) -> Link | None:
+    """The container may be gone, or its interface made anew on another master."""
+    if not _lives(witness):
+        return None
+    home = namespace.find(witness.netns)
+    output = tx.read(in_namespace(home, commands.link_show(witness.ifname)), absent_ok=True)
+    links = [link for link in queries.links(output) if _is_on(link, master)]
+    return links[0] if links else None
+
+
+def _has_hidden_slaves(master: Master) -> bool:
+    """Whether an interface somewhere else stands on the master.
+
+    It joins the all-hosts group when it comes up, and the master joins with it,
+    once more for each: /proc/net/dev_mcast counts. (So do VLAN interfaces: then
+    the search is in vain, no more.)
+    """
+    own = 1 if master.link.is_up else 0
+    with open("/proc/self/net/dev_mcast", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            index, _name, users, _global_users, address = line.split()
+            if int(index) == master.link.ifindex and address == _ALL_HOSTS:
+                return int(users) > own
+    return False
+
+
+def _hidden(tx: Transaction, master: Master) -> Iterator[Slave]:
+    for place in _namespaces():
+        for link in _ipvlan_links(tx, place):
+            if _is_on(link, master) and link.mac == master.link.mac:
+                yield Slave(
+                    link.mode, link.flag, f"interface {link.name} in the namespace {place.path}"
+                )
+
+
+def _namespaces() -> Iterator[Namespace]:
+    """Every network namespace but our own that has a name or a process, each once."""
+    seen = {namespace.own()}
+    for path in (*_paths("/run/netns", ""), *_paths("/proc", "ns/net")):
+        try:
+            place = namespace.find(path)
+        except (OSError, namespace.NotANamespaceError):  # gone, or another kind of file
+            continue
+        if place.identity not in seen:
+            seen.add(place.identity)
+            yield place
+
+
+def _paths(directory: str, below: str) -> list[str]:
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return []
+    if below:
+        names = [f"{name}/{below}" for name in names if name.isdecimal()]
+    return [os.path.join(directory, name) for name in names]
+
+
+def _ipvlan_links(tx: Transaction, place: Namespace | None) -> list[Link]:
+    return queries.links(
+        tx.read(in_namespace(place, commands.link_show_kind("ipvlan")), absent_ok=True)
+    )
+
+
+def _is_on(link: Link, master: Master) -> bool:
+    if link.kind != "ipvlan":
+        return False
+    return link.parent_index == master.link.ifindex or link.parent == master.link.name

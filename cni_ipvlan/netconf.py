@@ -1,0 +1,166 @@
+"""The network configuration: JSON in, a checked NetConf out."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cni_ipvlan.cni import result as results
+from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
+from cni_ipvlan.cni.request import interface_name_fault
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cni_ipvlan.cni.result import Result
+
+_SCHEMA_FILE = os.path.join(os.path.dirname(__file__), "netconf.schema.json")
+_SHOWN_CHARACTERS = 80
+_LEAST_GUESSABLE = 3  # letters of an option; a slip in less could be any word
+_JSON_TYPES = {
+    "null": "null",
+    "string": "a string",
+    "integer": "a whole number",
+    "object": "a JSON object",
+    "array": "a list",
+    "boolean": "true or false",
+}
+
+
+class NetConf(NamedTuple):
+    """The options of a network. ``master`` and ``ipam_type`` are empty when not given,
+    ``mtu`` (bytes) 0 for the kernel's choice, ``dns`` and ``prev_result`` None when absent.
+    """
+
+    name: str
+    master: str
+    mode: str
+    flag: str
+    mtu: int
+    ipam_type: str
+    link_in_container: bool
+    dns: Mapping[str, Any] | None
+    prev_result: Result | None
+
+
+def parse(config: Mapping[str, Any], version: str) -> NetConf:
+    """Check a configuration against the schema; ``version`` is its CNI version.
+
+    Raises CniError 7 naming each option that is wrong, its value and what is
+    allowed; 6 or 1 when prevResult can't be read.
+    """
+    faults = [*_schema_faults(config), *_master_faults(config)]
+    if faults:
+        raise CniError(INVALID_CONFIGURATION, "; ".join(faults))
+    ipam = config.get("ipam") or {}
+    dns = config.get("dns")
+    return NetConf(
+        name=config["name"],
+        master=config.get("master") or "",
+        mode=config.get("mode") or "l2",
+        flag=config.get("flag") or "bridge",
+        mtu=int(config.get("mtu") or 0),
+        ipam_type=ipam.get("type") or "",
+        link_in_container=bool(config.get("linkInContainer")),
+        dns={key: value for key, value in dns.items() if value} if dns else None,
+        prev_result=_prev_result(config, version),
+    )
+
+
+def ipam_type(config: Mapping[str, Any]) -> str:
+    """Return the IPAM plugin's name in a configuration that may be invalid; empty for none."""
+    ipam = config.get("ipam")
+    name = ipam.get("type") if isinstance(ipam, dict) else None
+    return name if isinstance(name, str) else ""
+
+
+def suspicious_keys(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the keys that are one slip away from an option of ours, each with that option."""
+    known = _schema()["properties"]
+    found = []
+    for key in config:
+        if key not in known:
+            meant = next((option for option in known if _is_one_slip(key, option)), None)
+            if meant:
+                found.append((key, meant))
+    return found
+
+
+def _schema() -> dict[str, Any]:
+    with open(_SCHEMA_FILE, encoding="utf-8") as file:
+        schema: dict[str, Any] = json.load(file)
+    return schema
+
+
+def _schema_faults(config: Mapping[str, Any]) -> list[str]:
+    from jsonschema import Draft202012Validator
+
+    errors = Draft202012Validator(_schema()).iter_errors(config)
+    return [
+        _explain(error) for error in sorted(errors, key=lambda error: list(map(str, error.path)))
+    ]
+
+
+def _explain(error: Any) -> str:
+    """Word a jsonschema ValidationError: option, value, what is allowed."""
+    option = ".".join(str(part) for part in error.path)
+    value = _shown(error.instance)
+    rule = error.validator_value
+    if error.validator == "required":
+        missing = [name for name in rule if name not in error.instance]
+        return f"{' and '.join(missing)} must be given"
+    if error.validator == "enum":
+        allowed = ", ".join(str(each) for each in rule if each)
+        return f"{option} is {value}; allowed: {allowed}"
+    if error.validator == "type":
+        kinds = [rule] if isinstance(rule, str) else rule
+        allowed = " or ".join(_JSON_TYPES[kind] for kind in kinds if kind != "null")
+        return f"{option} is {value}; it must be {allowed}"
+    if error.validator == "minimum":
+        return f"{option} is {value}; it must be {rule} or more"
+    if error.validator == "maximum":
+        return f"{option} is {value}; it must be {rule} or less"
+    return f"{option} is {value}; it must match {rule}"
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + " …"
+
+
+def _master_faults(config: Mapping[str, Any]) -> list[str]:
+    master = config.get("master")
+    if not isinstance(master, str) or not master:
+        return []
+    fault = interface_name_fault(master)
+    return [f"master is {_shown(master)}; {fault}"] if fault else []
+
+
+def _prev_result(config: Mapping[str, Any], version: str) -> Result | None:
+    document = config.get("prevResult")
+    if document is None:
+        return None
+    try:
+        return results.parse(document, version)
+    except CniError as error:
+        raise CniError(error.code, f"prevResult: {error.msg}", error.details) from None
+
+
+def _is_one_slip(key: str, option: str) -> bool:
+    """Whether one letter more, less, other or swapped, or just the case, tells them apart."""
+    key, option = key.lower(), option.lower()
+    if key == option:
+        return True
+    if abs(len(key) - len(option)) > 1 or len(option) < _LEAST_GUESSABLE:
+        return False
+    start = 0
+    while start < min(len(key), len(option)) and key[start] == option[start]:
+        start += 1
+    rest, wanted = key[start:], option[start:]
+    return (
+        rest[1:] == wanted[1:]  # another letter
+        or rest[1:] == wanted  # one more
+        or rest == wanted[1:]  # one less
+        or (rest[:2] == wanted[1::-1] and rest[2:] == wanted[2:])  # swapped
+    )

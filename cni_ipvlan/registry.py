@@ -1,0 +1,254 @@
+"""What this node remembers of its attachments: locks, and hints at modes.
+
+A directory on tmpfs, for root alone, with two kinds of empty or small files:
+
+``lock-KEY``
+    held (flock) by the call that works on an attachment; gone when none does.
+``mode-NAMESPACE.MASTER.MODE.FLAG-KEY``
+    a container on that master (namespace inode, interface index) runs in that
+    mode. It holds the container's ID, interface and namespace. The kernel is
+    asked before anybody is refused because of it.
+
+KEY is an attachment's, see ``attachment_key``.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import hashlib
+import json
+import os
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+DIRECTORY = "/run/cni-ipvlan"
+
+_NETWORK_CHARACTERS = 5
+_ATTACHMENT_CHARACTERS = 8
+_POLL_SECONDS = 0.02
+_LOCK_SECONDS = 10.0
+_OPEN_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+class BusyError(Exception):
+    """Another call has held a lock for longer than we may wait."""
+
+
+class Witness(NamedTuple):
+    """A container that is remembered to run in a mode on a master."""
+
+    file: str
+    mode: str
+    flag: str
+    container_id: str
+    ifname: str
+    netns: str
+    netns_identity: tuple[int, int]
+
+
+def attachment_key(network: str, container_id: str, ifname: str) -> str:
+    """Return the 13 characters that identify an attachment; they start with its network's."""
+    return network_key(network) + _digest(f"{container_id}\0{ifname}", _ATTACHMENT_CHARACTERS)
+
+
+def network_key(network: str) -> str:
+    """Return the 5 characters that a network's attachment keys start with."""
+    return _digest(network, _NETWORK_CHARACTERS)
+
+
+class Registry:
+    """The directory. Every method raises OSError when the directory is unusable."""
+
+    def __init__(self, directory: str = DIRECTORY) -> None:
+        self._directory = directory
+
+    @contextmanager
+    def attachment_lock(
+        self, key: str, check: Callable[[], None], *, strict: bool
+    ) -> Iterator[None]:
+        """Hold an attachment's lock: one call at a time for one container and interface.
+
+        Commands started meanwhile inherit it, so that one which outlives a
+        killed call still keeps the next call waiting. ``check`` is called while
+        waiting, to raise when the wait should end. After 10 s raises BusyError.
+        When ``strict`` is false, goes on without a lock that can't be had.
+        """
+        path = os.path.join(self._directory, f"lock-{key}")
+        descriptor = self._lock_file(path, check, strict=strict)
+        if descriptor is None:
+            yield
+            return
+        os.set_inheritable(descriptor, True)  # noqa: FBT003 - its signature
+        try:
+            yield
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+            os.close(descriptor)
+            # Nothing of ours stays behind the last attachment.
+            with suppress(OSError):
+                os.rmdir(self._directory)
+
+    @contextmanager
+    def mode_lock(self, check: Callable[[], None]) -> Iterator[None]:
+        """Hold the lock under which a master's mode is decided: one call at a time on a node."""
+        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | _OPEN_FLAGS)
+        try:
+            _lock(descriptor, check)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def is_live(self, key: str) -> bool:
+        """Whether a call works on the attachment at this moment."""
+        try:
+            descriptor = os.open(
+                os.path.join(self._directory, f"lock-{key}"), os.O_RDWR | _OPEN_FLAGS
+            )
+        except FileNotFoundError:
+            return False
+        try:
+            return not _try_lock(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def witnesses(self, master: tuple[int, int]) -> list[Witness]:
+        """Return the containers remembered on a master (namespace inode, interface index)."""
+        prefix = f"mode-{master[0]}.{master[1]}."
+        found = [self._read(name) for name in self._names() if name.startswith(prefix)]
+        return [witness for witness in found if witness is not None]
+
+    def master_index(self, key: str) -> int | None:
+        """Return the interface index of an attachment's master, if it is remembered."""
+        for name in self._names():
+            if name.startswith("mode-") and name.endswith(f"-{key}"):
+                return int(name.split(".")[1])
+        return None
+
+    def remember(
+        self,
+        key: str,
+        master: tuple[int, int],
+        witness: Witness,
+    ) -> None:
+        """Note that an attachment runs in a mode on a master."""
+        name = f"mode-{master[0]}.{master[1]}.{witness.mode}.{witness.flag}-{key}"
+        content = json.dumps(witness._replace(file=name)._asdict()).encode()
+        path = os.path.join(self._directory, name)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _OPEN_FLAGS, 0o600)
+        try:
+            os.write(descriptor, content)
+        finally:
+            os.close(descriptor)
+
+    def forget(self, key: str) -> None:
+        """Drop what is remembered of an attachment."""
+        for name in self._names():
+            if name.startswith("mode-") and name.endswith(f"-{key}"):
+                self.forget_file(name)
+
+    def forget_file(self, name: str) -> None:
+        """Drop one witness."""
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(self._directory, name))
+
+    def stale(
+        self, network: str, valid_keys: set[str], exists: Callable[[Witness], bool]
+    ) -> list[str]:
+        """Return the keys of a network's attachments that are neither valid nor live.
+
+        A witness whose namespace is gone is stale whatever its network.
+        """
+        keys = set()
+        for name in self._names():
+            kind, _, key = name.rpartition("-")
+            if not kind or key in valid_keys or self.is_live(key):
+                continue
+            witness = self._read(name) if kind.startswith("mode-") else None
+            if key.startswith(network_key(network)) or (witness and not exists(witness)):
+                keys.add(key)
+        return sorted(keys)
+
+    def discard(self, key: str) -> None:
+        """Drop everything about an attachment that a killed call left."""
+        self.forget(key)
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(self._directory, f"lock-{key}"))
+        with suppress(OSError):
+            os.rmdir(self._directory)
+
+    def _names(self) -> list[str]:
+        try:
+            return os.listdir(self._directory)
+        except FileNotFoundError:
+            return []
+
+    def _read(self, name: str) -> Witness | None:
+        try:
+            descriptor = os.open(os.path.join(self._directory, name), os.O_RDONLY | _OPEN_FLAGS)
+        except FileNotFoundError:  # its attachment was deleted this moment
+            return None
+        try:
+            document = json.loads(os.read(descriptor, 65536))
+            document["netns_identity"] = tuple(document["netns_identity"])
+            return Witness(**document)._replace(file=name)
+        except (ValueError, TypeError, KeyError):  # a killed call's, half written
+            return None
+        finally:
+            os.close(descriptor)
+
+    def _lock_file(self, path: str, check: Callable[[], None], *, strict: bool) -> int | None:
+        while True:
+            try:
+                with suppress(FileExistsError):
+                    os.mkdir(self._directory, 0o700)
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _OPEN_FLAGS, 0o600)
+            except FileNotFoundError:  # the directory was empty and removed: again
+                if not os.path.isdir(os.path.dirname(self._directory)):
+                    raise
+                continue
+            except OSError:
+                if strict:
+                    raise
+                return None
+            try:
+                _lock(descriptor, check)
+            except BusyError:
+                os.close(descriptor)
+                if strict:
+                    raise
+                return None
+            except BaseException:
+                os.close(descriptor)
+                raise
+            if os.fstat(descriptor).st_nlink:
+                return descriptor
+            os.close(descriptor)  # whom we waited for has removed it: a new one is needed
+
+
+def _lock(descriptor: int, check: Callable[[], None]) -> None:
+    # flock(2) has no timeout of its own.
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while not _try_lock(descriptor):
+        check()
+        if time.monotonic() >= deadline:
+            raise BusyError
+        time.sleep(_POLL_SECONDS)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _digest(text: str, characters: int) -> str:
+    digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
+    return base64.b32encode(digest).decode("ascii").lower()[:characters]

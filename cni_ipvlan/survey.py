@@ -1,0 +1,177 @@
+"""What ADD looks at before it changes anything: the namespace, the master, the name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from cni_ipvlan.cni.errors import (
+    INTERFACE_NAME_TAKEN,
+    INVALID_CONFIGURATION,
+    INVALID_ENVIRONMENT,
+    MASTER_BUSY,
+    NO_MASTER,
+    CniError,
+)
+from cni_ipvlan.iproute import commands, namespace, queries
+from cni_ipvlan.iproute.commands import in_namespace
+
+if TYPE_CHECKING:
+    from cni_ipvlan.cni.request import Request
+    from cni_ipvlan.iproute.namespace import Namespace
+    from cni_ipvlan.iproute.queries import Link
+    from cni_ipvlan.iproute.transaction import Transaction
+    from cni_ipvlan.netconf import NetConf
+
+_LEAST_MTU = 68  # IPv4's, and min_mtu of an ipvlan link
+# Kinds whose ports have their packets taken away before an ipvlan could see them.
+_EXCLUSIVE_MASTERS = {
+    "bridge": "bridge",
+    "bond": "bond",
+    "team": "team",
+    "openvswitch": "Open vSwitch",
+}
+
+
+class Master(NamedTuple):
+    """The master, and where it lives: ``home`` is None for the plugin's own namespace."""
+
+    link: Link
+    home: Namespace | None
+    home_inode: int
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """What identifies it on this node: namespace inode, interface index."""
+        return self.home_inode, self.link.ifindex
+
+
+def container_namespace(request: Request) -> Namespace:
+    """Return the namespace CNI_NETNS leads to; raises CniError 4 when it can't be a container's."""
+    try:
+        found = namespace.find(request.netns)
+    except FileNotFoundError:
+        raise CniError(
+            INVALID_ENVIRONMENT,
+            f"CNI_NETNS is {request.netns!r}; there is no such file",
+            "the container may be gone already",
+        ) from None
+    except (OSError, ValueError, namespace.NotANamespaceError) as error:
+        raise CniError(
+            INVALID_ENVIRONMENT, f"CNI_NETNS is {request.netns!r}; {_reason(error)}"
+        ) from None
+    if found.identity == namespace.own() and not request.may_share_netns:
+        raise CniError(
+            INVALID_ENVIRONMENT,
+            f"CNI_NETNS is {request.netns!r}, the namespace the plugin itself runs in",
+            "a container on the host's network needs no interface; CNI_NETNS_OVERRIDE=1 allows it",
+        )
+    return found
+
+
+def _reason(error: Exception) -> str:
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+
+
+def find_master(tx: Transaction, conf: NetConf, container: Namespace) -> Master:
+    """Return the master, seen to be fit for ipvlan and for the MTU that is asked for.
+
+    Raises CniError naming what is wrong with it.
+    """
+    home = container if conf.link_in_container else None
+    name = master_name(tx, conf, home)
+    link = master_link(tx, name, home)
+    _check_fitness(tx, link, home)
+    _check_mtu(conf, link)
+    inode = home.identity[1] if home else namespace.own()[1]
+    return Master(link, home, inode)
+
+
+def master_name(tx: Transaction, conf: NetConf, home: Namespace | None) -> str:
+    """Return the master's name: as configured, else prevResult's, else the default route's."""
+    if conf.master:
+        return conf.master
+    if conf.prev_result is not None:
+        interfaces = conf.prev_result.interfaces
+        if len(interfaces) == 1 and interfaces[0].name:
+            return interfaces[0].name
+        raise CniError(
+            NO_MASTER,
+            "no master is configured, and prevResult has no single named interface to take for it",
+            "set the option master",
+        )
+    for family in (4, 6):
+        routes = tx.read(in_namespace(home, commands.route_show_default(family)))
+        candidates = sorted(queries.default_interfaces(routes), key=lambda each: each[0])
+        if candidates:
+            return candidates[0][1]
+    where = "container" if home else "host"
+    raise CniError(
+        NO_MASTER,
+        f"no master is configured, and the {where} has no default route to take it from",
+        "set the option master",
+    )
+
+
+def master_link(tx: Transaction, name: str, home: Namespace | None) -> Link:
+    """Return the link of that name in ``home``; raises CniError when there is none."""
+    output = tx.read(in_namespace(home, commands.link_show(name)), absent_ok=True)
+    found = queries.links(output)
+    if found:
+        return found[0]
+    others = [
+        link.name for link in queries.links(tx.read(in_namespace(home, commands.link_show_all())))
+    ]
+    where = f"the container's namespace {home.path}" if home else "the namespace the plugin runs in"
+    raise CniError(
+        NO_MASTER,
+        f"cannot find the master {name!r}",
+        f"looked in {where}; interfaces there: {', '.join(others)}",
+    )
+
+
+def _check_fitness(tx: Transaction, link: Link, home: Namespace | None) -> None:
+    if not link.is_ethernet:
+        raise CniError(
+            MASTER_BUSY, f"the master {link.name!r} is no Ethernet interface, which ipvlan needs"
+        )
+    if link.slave_kind in _EXCLUSIVE_MASTERS:
+        raise CniError(
+            MASTER_BUSY,
+            f"the master {link.name!r} is a port of the {_EXCLUSIVE_MASTERS[link.slave_kind]} "
+            f"{link.master!r}",
+            f"use {link.master!r} as the master, or take {link.name!r} out of it",
+        )
+    takers = [
+        other.name
+        for kind in ("macvlan", "macvtap")
+        for other in queries.links(tx.read(in_namespace(home, commands.link_show_kind(kind))))
+        if other.parent == link.name
+    ]
+    if takers:
+        raise CniError(
+            MASTER_BUSY,
+            f"the master {link.name!r} is taken by macvlan: {', '.join(takers)}",
+            "an interface can serve macvlan or ipvlan, not both; use another master or remove "
+            "the macvlan interfaces",
+        )
+
+
+def _check_mtu(conf: NetConf, link: Link) -> None:
+    if conf.mtu and not _LEAST_MTU <= conf.mtu <= link.mtu:
+        raise CniError(
+            INVALID_CONFIGURATION,
+            f"mtu is {conf.mtu}; allowed on the master {link.name!r}: {_LEAST_MTU} to {link.mtu}",
+            "packets larger than the master's MTU would be lost without a word",
+        )
+
+
+def check_name_is_free(tx: Transaction, ifname: str, container: Namespace) -> None:
+    """Raise CniError when the container has an interface of that name."""
+    output = tx.read(in_namespace(container, commands.link_show(ifname)), absent_ok=True)
+    for link in queries.links(output):
+        kind = link.kind or "physical or built-in"
+        raise CniError(
+            INTERFACE_NAME_TAKEN,
+            f"the container already has an interface {ifname!r}, of kind {kind}",
+            "choose another CNI_IFNAME, or delete that interface",
+        )

@@ -1,0 +1,127 @@
+"""CHECK: an attachment compared with what its ADD reported and its configuration asks for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cni_ipvlan.addressing import is_connected
+from cni_ipvlan.cni.result import Result
+from cni_ipvlan.iproute import commands, queries
+from cni_ipvlan.iproute.commands import in_namespace
+
+if TYPE_CHECKING:
+    from cni_ipvlan.cni.request import Request
+    from cni_ipvlan.cni.result import Interface, Route
+    from cni_ipvlan.iproute.namespace import Namespace
+    from cni_ipvlan.iproute.queries import Link
+    from cni_ipvlan.iproute.transaction import Transaction
+    from cni_ipvlan.netconf import NetConf
+
+
+def differences(
+    tx: Transaction,
+    request: Request,
+    conf: NetConf,
+    container: Namespace,
+    remembered_master: int | None,
+) -> list[str]:
+    """Return everything that is not as it should be, a phrase each.
+
+    ``remembered_master`` is the index of the master ADD used, if it is known: a
+    configuration that names none may have meant another one since.
+    """
+    previous = conf.prev_result or Result()
+    index, reported = _reported_interface(previous, request)
+    if reported is None:
+        return [f"prevResult has no interface {request.ifname!r} in the namespace {request.netns}"]
+    output = tx.read(in_namespace(container, commands.address_show(request.ifname)), absent_ok=True)
+    found = queries.links(output)
+    if not found:
+        return [f"there is no interface {request.ifname!r}"]
+    link = found[0]
+    if link.kind != "ipvlan":
+        return [f"it is of kind {link.kind or 'physical or built-in'}, not ipvlan"]
+    addresses = [each.address for each in queries.addresses(output)]
+    return [
+        *_link_differences(link, conf, reported),
+        *_parent_differences(tx, link, conf, container, remembered_master),
+        *(
+            f"the address {each.address} is missing"
+            for each in previous.addresses
+            if each.interface in (None, index) and each.address not in addresses
+        ),
+        *_route_differences(tx, request, previous, container),
+    ]
+
+
+def _reported_interface(previous: Result, request: Request) -> tuple[int, Interface | None]:
+    for index, interface in enumerate(previous.interfaces):
+        if interface.name == request.ifname and interface.sandbox == request.netns:
+            return index, interface
+    return -1, None
+
+
+def _link_differences(link: Link, conf: NetConf, reported: Interface) -> list[str]:
+    found = []
+    if link.mode != conf.mode:
+        found.append(f"its mode is {link.mode}, not {conf.mode}")
+    if link.flag != conf.flag:
+        found.append(f"its flag is {link.flag}, not {conf.flag}")
+    # A later plugin in the chain (tuning) may have changed the MTU, and said so.
+    mtu = reported.mtu or conf.mtu
+    if conf.mtu and link.mtu != mtu:
+        found.append(f"its MTU is {link.mtu}, not {mtu}")
+    if reported.mac and reported.mac.lower() != link.mac:
+        found.append(f"its MAC address is {link.mac}, not {reported.mac}")
+    if not link.is_up:
+        found.append("it is down")
+    return found
+
+
+def _parent_differences(
+    tx: Transaction,
+    link: Link,
+    conf: NetConf,
+    container: Namespace,
+    remembered_master: int | None,
+) -> list[str]:
+    if not conf.master:
+        known = remembered_master is not None and link.parent_index
+        return ["it has another master"] if known and link.parent_index != remembered_master else []
+    home = container if conf.link_in_container else None
+    output = tx.read(in_namespace(home, commands.link_show(conf.master)), absent_ok=True)
+    masters = queries.links(output)
+    if not masters:
+        return [f"its master {conf.master!r} does not exist any more"]
+    is_child = link.parent == conf.master or link.parent_index == masters[0].ifindex
+    return [] if is_child else [f"its master is not {conf.master!r}"]
+
+
+def _route_differences(
+    tx: Transaction, request: Request, previous: Result, container: Namespace
+) -> list[str]:
+    if not previous.routes:
+        return []
+    output = tx.read(in_namespace(container, commands.route_show(request.ifname)))
+    present = queries.routes(output)
+    return [
+        f"the route to {route.dst}{f' via {route.gateway}' if route.gateway else ''} is missing"
+        for route in previous.routes
+        if not any(_is_same(route, each) for each in present)
+        and not is_connected(route, previous.addresses)
+    ]
+
+
+def _is_same(wanted: Route, present: queries.Route) -> bool:
+    """Attributes that the result leaves open may be anything: sbr moves routes to other tables."""
+    expected = (
+        (wanted.gateway or None, present.gateway),
+        (wanted.table, present.table),
+        (wanted.priority, present.priority),
+        (wanted.scope, present.scope),
+        (wanted.mtu, present.mtu),
+        (wanted.advmss, present.advmss),
+    )
+    return wanted.dst == present.dst and all(
+        value is None or value == actual for value, actual in expected
+    )
