@@ -6,13 +6,13 @@ from ipaddress import ip_interface
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni_ipvlan.cni.errors import DELEGATE_FAILED, CniError
-from cni_ipvlan.cni.result import Interface, Result
+from cni_ipvlan.cni.result import Address, Interface, Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
-    from cni_ipvlan.cni.result import Address, Route
+    from cni_ipvlan.cni.result import Route
     from cni_ipvlan.iproute import queries
     from cni_ipvlan.netconf import NetConf
     from cni_ipvlan.survey import Master
@@ -80,6 +80,11 @@ def addressing_of(conf: NetConf, master: Master, allocated: Result | None) -> Ad
     routes = tuple(dict.fromkeys(_with_gateway(route, addresses) for route in source.routes))
     dns = conf.dns or source.dns or previous.dns
     return Addressing(addresses, routes, others, dns)
+
+
+def placeholder(plugin: str) -> Result:
+    """Stand in for what an IPAM plugin would allocate, where it is not asked."""
+    return Result(addresses=(Address(f"<address from {plugin}>"),))
 
 
 def is_connected(route: Route, addresses: Sequence[Address]) -> bool:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from cni_ipvlan import modes, netconf, survey, verification
-from cni_ipvlan.addressing import Addressing, addressing_of
+from cni_ipvlan.addressing import Addressing, addressing_of, placeholder
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import (
     ADDRESS_IN_USE,
@@ -22,14 +22,13 @@ from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.causes import is_absent
 from cni_ipvlan.iproute.commands import in_namespace
 from cni_ipvlan.iproute.runner import CommandError, InterruptedBySignalError
-from cni_ipvlan.iproute.transaction import Transaction, Undo
+from cni_ipvlan.iproute.transaction import Program, Transaction, Undo
 from cni_ipvlan.registry import BusyError, Witness, attachment_key, network_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from cni_ipvlan.cni.request import Request
-    from cni_ipvlan.iproute.commands import Argv
     from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.queries import Link
     from cni_ipvlan.iproute.runner import Completed, Interrupts, Runner
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
 
 _LINK_PREFIX = "iv"  # of a link's temporary name: with its 13 characters of key, 15 in all
 _DUPLICATE_DETECTION_SECONDS = 5.0
+_ALLOCATE_NOTHING = ("static",)  # IPAM plugins that answer from the configuration alone
 
 
 class Plugin:
@@ -76,9 +76,7 @@ class Plugin:
             self._create_link(tx, request, conf, master, container, key)
             addressing = addressing_of(conf, master, self._allocate(tx, request, conf))
             self._configure(tx, request, container, addressing)
-            link, addresses = self._read_back(tx, request, container, addressing)
-            interface = Interface(request.ifname, link.mac, request.netns, link.mtu)
-            yield addressing.result(interface, addresses)
+            yield self._read_back(tx, request, conf, master, container, addressing)
 
     @contextmanager
     def delete(self, request: Request) -> Iterator[None]:
@@ -169,12 +167,10 @@ class Plugin:
         with self._registry.mode_lock(self._interrupts.check):
             modes.check(tx, self._registry, conf, master)
             tx.run(
-                in_namespace(
-                    master.home,
-                    commands.link_add_ipvlan(
-                        master.link.name, temporary, conf.mode, conf.flag, conf.mtu
-                    ),
+                commands.link_add_ipvlan(
+                    master.link.name, temporary, conf.mode, conf.flag, conf.mtu
                 ),
+                inside=master.home,
                 purpose=f"create an ipvlan interface of {master.link.name}",
                 undo=(self._undo_link(temporary, master.home),),
             )
@@ -185,7 +181,7 @@ class Plugin:
                 commands.link_set_netns(temporary, container, request.ifname),
                 purpose=f"move it into the container as {request.ifname}",
                 undo=(
-                    Undo(in_namespace(container, commands.link_delete(temporary))),
+                    Undo(commands.link_delete(temporary), container),
                     self._undo_link(request.ifname, container),
                 ),
             )
@@ -194,40 +190,35 @@ class Plugin:
         """Have the IPAM plugin allocate addresses; None when there is no IPAM plugin."""
         if not conf.ipam_type:
             return None
-        call = delegate.call(request, conf.ipam_type, "ADD")
-        release = delegate.call(request, conf.ipam_type, "DEL")
-        answer = tx.call(
-            call.argv,
-            purpose="allocate addresses",
-            stdin=call.stdin,
-            environment=call.environment,
-            undo=(Undo(release.argv, release.stdin, release.environment),),
+        plugin = conf.ipam_type
+        release = _program(request, plugin, "DEL")
+        return tx.ask(
+            _program(request, plugin, "ADD"),
+            lambda answer: delegate.result(plugin, self._heard(answer), request.version),
+            foreseen=placeholder(plugin),
+            purpose=f"allocate addresses with {plugin}",
+            undo=(Undo(release.argv, None, release.stdin, release.environment),),
         )
-        self._pass_on_stderr(answer)
-        return delegate.result(conf.ipam_type, _answer(answer), request.version)
 
     def _configure(
         self, tx: Transaction, request: Request, container: Namespace, addressing: Addressing
     ) -> None:
         """Addresses, up, routes."""
         name = request.ifname
-
-        def run(argv: Argv, purpose: str, stdin: bytes = b"") -> None:
-            tx.run(in_namespace(container, argv), purpose=purpose, stdin=stdin)
-
         if addressing.has_ipv6:
-            for link in ("lo", name):
-                key = commands.ipv6_off(link)
-                if tx.read(in_namespace(container, commands.sysctl_read(key))).strip() != b"0":
-                    run(commands.sysctl_write(key), f"switch IPv6 on for {link}", b"0\n")
+            self._enable_ipv6(tx, name, container)
         self._announce(tx, name, container)
         for address in addressing.addresses:
-            run(commands.address_add(address.address, name), f"add the address {address.address}")
-        run(commands.link_set_up(name), "bring it up")
+            tx.run(
+                commands.address_add(address.address, name),
+                inside=container,
+                purpose=f"add the address {address.address}",
+            )
+        tx.run(commands.link_set_up(name), inside=container, purpose="bring it up")
         if addressing.has_ipv6:
             self._wait_for_ipv6(tx, name, container, addressing)
         for route in addressing.routes:
-            run(
+            tx.run(
                 commands.route_add(
                     route.dst,
                     name,
@@ -238,14 +229,29 @@ class Plugin:
                     mtu=route.mtu,
                     advmss=route.advmss,
                 ),
-                f"add the route to {route.dst}",
+                inside=container,
+                purpose=f"add the route to {route.dst}",
             )
+
+    def _enable_ipv6(self, tx: Transaction, name: str, container: Namespace) -> None:
+        """Switch IPv6 on where it is off; a link that came into a namespace has its default."""
+        switches = (commands.ipv6_off("lo"), commands.ipv6_off("default"))
+        values = tx.read(commands.sysctl_read(*switches), inside=container).split()
+        for link, value in zip(("lo", name), values, strict=False):
+            if value != b"0":
+                tx.run(
+                    commands.sysctl_write(commands.ipv6_off(link)),
+                    inside=container,
+                    stdin=b"0\n",
+                    purpose=f"switch IPv6 on for {link}",
+                )
 
     def _announce(self, tx: Transaction, name: str, container: Namespace) -> None:
         """Have the neighbours told of the addresses; a container without it still works."""
         for key in (commands.arp_notify(name), commands.ndisc_notify(name)):
             why = tx.try_run(
-                in_namespace(container, commands.sysctl_write(key)),
+                commands.sysctl_write(key),
+                inside=container,
                 purpose="have neighbours told of new addresses",
                 stdin=b"1\n",
             )
@@ -256,10 +262,11 @@ class Plugin:
         self, tx: Transaction, name: str, container: Namespace, addressing: Addressing
     ) -> None:
         output = tx.wait(
-            in_namespace(container, commands.address_show(name)),
+            commands.address_show(name),
             lambda answer: not addressing.tentative(queries.addresses(answer)),
             purpose="wait for IPv6 duplicate address detection",
             seconds=_DUPLICATE_DETECTION_SECONDS,
+            inside=container,
         )
         tentative = addressing.tentative(queries.addresses(output))
         if tentative:
@@ -269,11 +276,23 @@ class Plugin:
             )
 
     def _read_back(
-        self, tx: Transaction, request: Request, container: Namespace, addressing: Addressing
-    ) -> tuple[Link, list[str]]:
-        """Return the link as the kernel has it, and those of our addresses that are on it."""
-        output = tx.read(in_namespace(container, commands.address_show(request.ifname)))
-        present = queries.addresses(output)
+        self,
+        tx: Transaction,
+        request: Request,
+        conf: NetConf,
+        master: Master,
+        container: Namespace,
+        addressing: Addressing,
+    ) -> Result:
+        """Return the result: the link and those of our addresses that the kernel has."""
+        link = master.link._replace(mtu=conf.mtu or master.link.mtu)
+        foreseen = [queries.Address(each.address) for each in addressing.addresses]
+        link, present = tx.confirm(
+            commands.address_show(request.ifname),
+            lambda output: (queries.links(output)[0], queries.addresses(output)),
+            foreseen=(link, foreseen),
+            inside=container,
+        )
         duplicates = addressing.duplicates(present)
         if duplicates:
             raise CniError(
@@ -281,7 +300,8 @@ class Plugin:
                 f"another host on the network already uses {', '.join(duplicates)}",
                 "found by IPv6 duplicate address detection",
             )
-        return queries.links(output)[0], [each.address for each in present]
+        interface = Interface(request.ifname, link.mac, request.netns, link.mtu)
+        return addressing.result(interface, [each.address for each in present])
 
     def _release(self, request: Request) -> None:
         name = netconf.ipam_type(request.config)
@@ -329,11 +349,12 @@ class Plugin:
     # What the steps are made of.
 
     def _ipvlan_links(self, tx: Transaction, place: Namespace | None) -> list[Link]:
-        return queries.links(tx.read(in_namespace(place, commands.link_show_kind("ipvlan"))))
+        return queries.links(tx.read(commands.link_show_kind("ipvlan"), inside=place))
 
     def _delete_link(self, tx: Transaction, name: str, place: Namespace | None) -> None:
         tx.run(
-            in_namespace(place, commands.link_delete(name)),
+            commands.link_delete(name),
+            inside=place,
             purpose=f"remove the interface {name}",
             absent_ok=True,
         )
@@ -347,23 +368,22 @@ class Plugin:
                 raise CommandError(answer)
             return any(link.name == name for link in queries.links(answer.stdout))
 
-        return Undo(in_namespace(place, commands.link_delete(name)), only_if=is_ours)
+        return Undo(commands.link_delete(name), place, only_if=is_ours)
 
     def _delegate(self, tx: Transaction, request: Request, plugin: str, command: str) -> None:
-        call = delegate.call(request, plugin, command)
-        answer = tx.call(
-            call.argv,
-            purpose=f"delegate {command}",
-            stdin=call.stdin,
-            environment=call.environment,
+        tx.ask(
+            _program(request, plugin, command),
+            lambda answer: delegate.check(plugin, self._heard(answer)),
+            foreseen=None,
+            purpose=f"have {plugin} do its part of {command}",
         )
-        self._pass_on_stderr(answer)
-        delegate.check(plugin, _answer(answer))
 
-    def _pass_on_stderr(self, answer: Completed) -> None:
-        text = answer.stderr.decode("utf-8", "replace").strip()
+    def _heard(self, completed: Completed) -> delegate.Answer:
+        """Pass on what a delegate wrote to stderr; return its answer."""
+        text = completed.stderr.decode("utf-8", "replace").strip()
         if text:
             self._warn(text)
+        return delegate.Answer(completed.status, completed.stdout, completed.stderr)
 
     @contextmanager
     def _attachment(self, key: str, *, strict: bool) -> Iterator[None]:
@@ -425,8 +445,9 @@ def _witness(request: Request, conf: NetConf, container: Namespace) -> Witness:
     )
 
 
-def _answer(completed: Completed) -> delegate.Answer:
-    return delegate.Answer(completed.status, completed.stdout, completed.stderr)
+def _program(request: Request, plugin: str, command: str) -> Program:
+    call = delegate.call(request, plugin, command)
+    return Program(call.argv, call.environment, call.stdin, plugin in _ALLOCATE_NOTHING)
 
 
 def _container_for_delete(request: Request) -> Namespace | None:

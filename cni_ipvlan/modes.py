@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cni_ipvlan.cni.errors import MODE_CONFLICT, CniError
 from cni_ipvlan.iproute import commands, namespace, queries
-from cni_ipvlan.iproute.commands import in_namespace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,7 +104,7 @@ def _link_of(tx: Transaction, master: Master, witness: Witness) -> Link | None:
     if not _lives(witness):
         return None
     home = namespace.find(witness.netns)
-    output = tx.read(in_namespace(home, commands.link_show(witness.ifname)), absent_ok=True)
+    output = tx.read(commands.link_show(witness.ifname), inside=home, absent_ok=True)
     links = [link for link in queries.links(output) if _is_on(link, master)]
     return links[0] if links else None
 
@@ -159,9 +158,7 @@ def _paths(directory: str, below: str) -> list[str]:
 
 
 def _ipvlan_links(tx: Transaction, place: Namespace | None) -> list[Link]:
-    return queries.links(
-        tx.read(in_namespace(place, commands.link_show_kind("ipvlan")), absent_ok=True)
-    )
+    return queries.links(tx.read(commands.link_show_kind("ipvlan"), inside=place, absent_ok=True))
 
 
 def _is_on(link: Link, master: Master) -> bool:

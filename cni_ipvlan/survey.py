@@ -13,7 +13,6 @@ from cni_ipvlan.cni.errors import (
     CniError,
 )
 from cni_ipvlan.iproute import commands, namespace, queries
-from cni_ipvlan.iproute.commands import in_namespace
 
 if TYPE_CHECKING:
     from cni_ipvlan.cni.request import Request
@@ -100,7 +99,7 @@ def master_name(tx: Transaction, conf: NetConf, home: Namespace | None) -> str:
             "set the option master",
         )
     for family in (4, 6):
-        routes = tx.read(in_namespace(home, commands.route_show_default(family)))
+        routes = tx.read(commands.route_show_default(family), inside=home)
         candidates = sorted(queries.default_interfaces(routes), key=lambda each: each[0])
         if candidates:
             return candidates[0][1]
@@ -114,13 +113,11 @@ def master_name(tx: Transaction, conf: NetConf, home: Namespace | None) -> str:
 
 def master_link(tx: Transaction, name: str, home: Namespace | None) -> Link:
     """Return the link of that name in ``home``; raises CniError when there is none."""
-    output = tx.read(in_namespace(home, commands.link_show(name)), absent_ok=True)
+    output = tx.read(commands.link_show(name), inside=home, absent_ok=True)
     found = queries.links(output)
     if found:
         return found[0]
-    others = [
-        link.name for link in queries.links(tx.read(in_namespace(home, commands.link_show_all())))
-    ]
+    others = [link.name for link in queries.links(tx.read(commands.link_show_all(), inside=home))]
     where = f"the container's namespace {home.path}" if home else "the namespace the plugin runs in"
     raise CniError(
         NO_MASTER,
@@ -144,7 +141,7 @@ def _check_fitness(tx: Transaction, link: Link, home: Namespace | None) -> None:
     takers = [
         other.name
         for kind in ("macvlan", "macvtap")
-        for other in queries.links(tx.read(in_namespace(home, commands.link_show_kind(kind))))
+        for other in queries.links(tx.read(commands.link_show_kind(kind), inside=home))
         if other.parent == link.name
     ]
     if takers:
@@ -167,7 +164,7 @@ def _check_mtu(conf: NetConf, link: Link) -> None:
 
 def check_name_is_free(tx: Transaction, ifname: str, container: Namespace) -> None:
     """Raise CniError when the container has an interface of that name."""
-    output = tx.read(in_namespace(container, commands.link_show(ifname)), absent_ok=True)
+    output = tx.read(commands.link_show(ifname), inside=container, absent_ok=True)
     for link in queries.links(output):
         kind = link.kind or "physical or built-in"
         raise CniError(

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from cni_ipvlan.addressing import is_connected
 from cni_ipvlan.cni.result import Result
 from cni_ipvlan.iproute import commands, queries
-from cni_ipvlan.iproute.commands import in_namespace
 
 if TYPE_CHECKING:
     from cni_ipvlan.cni.request import Request
@@ -34,7 +33,7 @@ def differences(
     index, reported = _reported_interface(previous, request)
     if reported is None:
         return [f"prevResult has no interface {request.ifname!r} in the namespace {request.netns}"]
-    output = tx.read(in_namespace(container, commands.address_show(request.ifname)), absent_ok=True)
+    output = tx.read(commands.address_show(request.ifname), inside=container, absent_ok=True)
     found = queries.links(output)
     if not found:
         return [f"there is no interface {request.ifname!r}"]
@@ -89,7 +88,7 @@ def _parent_differences(
         known = remembered_master is not None and link.parent_index
         return ["it has another master"] if known and link.parent_index != remembered_master else []
     home = container if conf.link_in_container else None
-    output = tx.read(in_namespace(home, commands.link_show(conf.master)), absent_ok=True)
+    output = tx.read(commands.link_show(conf.master), inside=home, absent_ok=True)
     masters = queries.links(output)
     if not masters:
         return [f"its master {conf.master!r} does not exist any more"]
@@ -102,7 +101,7 @@ def _route_differences(
 ) -> list[str]:
     if not previous.routes:
         return []
-    output = tx.read(in_namespace(container, commands.route_show(request.ifname)))
+    output = tx.read(commands.route_show(request.ifname), inside=container)
     present = queries.routes(output)
     return [
         f"the route to {route.dst}{f' via {route.gateway}' if route.gateway else ''} is missing"

@@ -39,8 +39,8 @@ class Address(NamedTuple):
     """An address of a link with its prefix length, in canonical form."""
 
     address: str
-    is_tentative: bool
-    is_duplicate: bool
+    is_tentative: bool = False
+    is_duplicate: bool = False
 
 
 class Route(NamedTuple):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from functools import partial
 from shlex import join
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from cni_ipvlan.iproute import causes
+from cni_ipvlan.iproute.commands import in_namespace
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError
 
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from cni_ipvlan.iproute.commands import Argv
+    from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.runner import Completed, Interrupts, Runner
+
+T = TypeVar("T")
 
 _POLL_SECONDS = 0.05
 
@@ -27,16 +31,28 @@ class Undo(NamedTuple):
     """
 
     argv: Argv
+    inside: Namespace | None = None
     stdin: bytes = b""
     environment: Mapping[str, str] | None = None
     only_if: Callable[[], bool] | None = None
+
+
+class Program(NamedTuple):
+    """A program that is no command of ours: a delegated plugin, with all it is given."""
+
+    argv: Argv
+    environment: Mapping[str, str]
+    stdin: bytes
+    changes_nothing: bool = False
 
 
 class Transaction:
     """Runs changes; leaving its context by an exception takes them back in reverse.
 
     Each undo is best effort and independent of the others. ``leftovers`` then
-    says, a line each, what could not be taken back.
+    says, a line each, what could not be taken back. Commands run ``inside`` a
+    network namespace, or in the caller's own for None. Every method may raise
+    CommandError, ProgramNotFoundError and InterruptedBySignalError.
     """
 
     def __init__(self, runner: Runner, interrupts: Interrupts) -> None:
@@ -52,12 +68,22 @@ class Transaction:
         if kind is not None:
             self._unwind()
 
-    def read(self, argv: Argv, *, absent_ok: bool = False) -> bytes:
-        """Run a query and return its output; with ``absent_ok``, nothing for a missing link.
+    def read(
+        self, argv: Argv, *, inside: Namespace | None = None, absent_ok: bool = False
+    ) -> bytes:
+        """Run a query and return its output; with ``absent_ok``, nothing for a missing thing."""
+        return self._finish(argv, inside, absent_ok=absent_ok).stdout
 
-        Raises CommandError, ProgramNotFoundError, InterruptedBySignalError.
-        """
-        return self._finish(argv, absent_ok=absent_ok).stdout
+    def confirm(
+        self,
+        argv: Argv,
+        parse: Callable[[bytes], T],
+        *,
+        foreseen: T,  # noqa: ARG002 - Rehearsal's
+        inside: Namespace | None = None,
+    ) -> T:
+        """Read back what earlier changes came to; ``foreseen`` is for who makes no changes."""
+        return parse(self.read(argv, inside=inside))
 
     def on_unwind(self, action: Callable[[], None]) -> None:
         """Call ``action`` if this fails; what it may raise is OSError."""
@@ -68,45 +94,54 @@ class Transaction:
         argv: Argv,
         *,
         purpose: str,
+        inside: Namespace | None = None,
         stdin: bytes = b"",
         undo: tuple[Undo, ...] = (),
         absent_ok: bool = False,
     ) -> None:
         """Make a change. Its undo counts from before it starts: a failure may come halfway."""
-        self._undos.extend(partial(self._undo, each) for each in undo)
-        self._finish(argv, stdin, purpose=purpose, absent_ok=absent_ok)
+        self._register(undo)
+        self._finish(argv, inside, stdin, purpose=purpose, absent_ok=absent_ok)
 
-    def try_run(self, argv: Argv, *, purpose: str, stdin: bytes = b"") -> str:
+    def try_run(
+        self, argv: Argv, *, purpose: str, inside: Namespace | None = None, stdin: bytes = b""
+    ) -> str:
         """Make a change that is welcome but not needed; return why it failed, or nothing."""
         try:
-            self._finish(argv, stdin, purpose=purpose)
+            self._finish(argv, inside, stdin, purpose=purpose)
         except CommandError as error:
             return error.answer
         return ""
 
-    def call(
+    def ask(
         self,
-        argv: Argv,
+        program: Program,
+        parse: Callable[[Completed], T],
         *,
+        foreseen: T,  # noqa: ARG002 - Rehearsal's
         purpose: str,
-        stdin: bytes,
-        environment: Mapping[str, str],
         undo: tuple[Undo, ...] = (),
-    ) -> Completed:
-        """Run a program whose every exit status is an answer (a delegated plugin)."""
-        self._undos.extend(partial(self._undo, each) for each in undo)
+    ) -> T:
+        """Run a program whose every exit status is an answer, for ``parse`` to read."""
+        self._register(undo)
         self._interrupts.check()
-        completed = self._runner.run(argv, stdin, environment, purpose)
+        completed = self._runner.run(program.argv, program.stdin, program.environment, purpose)
         self._interrupts.check()
-        return completed
+        return parse(completed)
 
     def wait(
-        self, argv: Argv, until: Callable[[bytes], bool], *, purpose: str, seconds: float
+        self,
+        argv: Argv,
+        until: Callable[[bytes], bool],
+        *,
+        purpose: str,
+        seconds: float,
+        inside: Namespace | None = None,
     ) -> bytes:
         """Repeat a query until ``until`` is true of its output, or time is up; return the last."""
         deadline = time.monotonic() + seconds
         while True:
-            output = self._finish(argv, purpose=purpose).stdout
+            output = self._finish(argv, inside, purpose=purpose).stdout
             if until(output) or time.monotonic() >= deadline:
                 return output
             # The kernel reports the end of duplicate address detection to nobody
@@ -114,14 +149,23 @@ class Transaction:
             time.sleep(_POLL_SECONDS)
 
     def _finish(
-        self, argv: Argv, stdin: bytes = b"", *, purpose: str = "", absent_ok: bool = False
+        self,
+        argv: Argv,
+        inside: Namespace | None,
+        stdin: bytes = b"",
+        *,
+        purpose: str = "",
+        absent_ok: bool = False,
     ) -> Completed:
         self._interrupts.check()
-        completed = self._runner.run(argv, stdin, purpose=purpose)
+        completed = self._runner.run(in_namespace(inside, argv), stdin, purpose=purpose)
         self._interrupts.check()
         if completed.status and not (absent_ok and causes.is_absent(completed.stderr)):
             raise CommandError(completed, purpose)
         return completed
+
+    def _register(self, undos: tuple[Undo, ...]) -> None:
+        self._undos.extend(partial(self._undo, undo) for undo in undos)
 
     def _unwind(self) -> None:
         with self._interrupts.held():
@@ -139,6 +183,7 @@ class Transaction:
     def _undo(self, undo: Undo) -> None:
         if undo.only_if is not None and not undo.only_if():
             return
-        completed = self._runner.run(undo.argv, undo.stdin, undo.environment, "undo")
+        argv = in_namespace(undo.inside, undo.argv)
+        completed = self._runner.run(argv, undo.stdin, undo.environment, "undo")
         if completed.status and not causes.is_absent(completed.stderr):
             raise CommandError(completed)
