@@ -24,19 +24,19 @@ def _find_packages() -> None:
     """Make this package and its dependencies importable, without site where that is possible.
 
     The interpreter is started without site-packages (-S): reading them costs
-    more than finding what is needed right here.
+    more than finding what is needed right here, or where the executable says.
     """
     if _ROOT not in sys.path:
         sys.path.append(_ROOT)
-    beside = all(
-        os.path.exists(os.path.join(_ROOT, name))
-        or os.path.exists(os.path.join(_ROOT, name + ".py"))
-        for name in ("sh", "jsonschema")
-    )
-    if not beside:
+    if not all(_is_importable(name) for name in ("sh", "jsonschema")):
         import site
 
         site.main()
+
+
+def _is_importable(name: str) -> bool:
+    places = (os.path.join(place, name) for place in sys.path)
+    return any(os.path.exists(place) or os.path.exists(place + ".py") for place in places)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,375 @@
+"""scripts/install-node, in directories of its own: what it installs, keeps and takes back."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+AS_ROOT = [] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user"]
+OFFLINE = [*AS_ROOT, "unshare", "--net"]
+GO_PLUGIN = "#!/bin/sh\necho 'this is the Go plugin'\n"
+
+Done = subprocess.CompletedProcess[str]
+Install = Callable[..., Done]
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fill a folder as install-node's help says."""
+    source, folder = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheels")
+    copy_checkout(source)
+    python = venv_python(tmp_path_factory.mktemp("pip"))
+    subprocess.run(
+        [python, "-m", "pip", "--quiet", "wheel", "--wheel-dir", folder, f"{source}[yaml]"],
+        check=True,
+    )
+    return folder
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Path]:
+    (tmp_path / "other").write_text("something that was here before\n")
+    before = tree(tmp_path)
+    yield tmp_path
+    subprocess.run([*AS_ROOT, installer(CHECKOUT), *places(tmp_path), "--uninstall"], check=False)
+    if (tmp_path / "cni").is_dir():  # made by the test
+        shutil.rmtree(tmp_path / "cni")
+    assert tree(tmp_path) == before, "uninstalling left something"
+
+
+@pytest.fixture
+def install(node: Path) -> Install:
+    def run(*options: object, checkout: Path = CHECKOUT) -> Done:
+        return subprocess.run(
+            [*OFFLINE, installer(checkout), *places(node), *map(str, options)],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+
+    return run
+
+
+@pytest.fixture
+def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a checkout whose plugin does not start."""
+    copy = tmp_path_factory.mktemp("broken")
+    copy_checkout(copy)
+    (copy / "cni_ipvlan/__main__.py").write_text("raise SystemExit('broken on purpose')\n")
+    return copy
+
+
+def test_installs_from_wheels_without_a_network(node: Path, install: Install, wheels: Path) -> None:
+    done = install("--wheels", wheels)
+    assert done.returncode == 0, done.stderr
+    assert str(plugin(node)) in done.stdout
+    assert "--uninstall" in done.stdout
+    assert versions_answered(node)
+    assert "--" in run_plugin(node, "--help").stdout or run_plugin(node, "--help").returncode
+
+
+def test_installs_on_system_packages(node: Path, install: Install) -> None:
+    done = install("--system-packages")
+    assert done.returncode == 0, done.stderr
+    assert versions_answered(node)
+
+
+def test_executable_starts_python_directly_isolated_and_without_site(
+    node: Path, install: Install
+) -> None:
+    install("--system-packages")
+    shebang = plugin(node).read_text().splitlines()[0]
+    assert shebang == f"#!{node}/prefix/versions/1/bin/python3 -ISXutf8"
+
+
+def test_second_run_upgrades_and_the_version_before_is_kept(node: Path, install: Install) -> None:
+    for _ in range(3):
+        assert install("--system-packages").returncode == 0
+    assert {path.name for path in (node / "prefix/versions").iterdir()} == {"2", "3"}
+    assert "versions/3" in plugin(node).read_text()
+
+
+def test_calls_do_not_fail_while_versions_change(
+    node: Path, install: Install, wheels: Path
+) -> None:
+    install("--system-packages")
+    ended = threading.Event()
+    answers: list[subprocess.CompletedProcess[bytes]] = []
+
+    def call_until_the_end() -> None:
+        while not ended.is_set():
+            answers.append(call_version(node))
+
+    callers = [threading.Thread(target=call_until_the_end) for _ in range(3)]
+    for caller in callers:
+        caller.start()
+    try:
+        for options in (("--wheels", wheels), ("--system-packages",)) * 2:
+            done = install(*options)
+            assert done.returncode == 0, done.stderr
+    finally:
+        ended.set()
+        for caller in callers:
+            caller.join()
+    assert len(answers) > 30
+    assert [each for each in answers if each.returncode or not json.loads(each.stdout)] == []
+
+
+def test_interpreter_of_an_older_version_hands_over(node: Path, install: Install) -> None:
+    # Which is what happens when the file changes after the kernel has read its first line.
+    install("--system-packages")
+    old = node / "prefix/versions/1/bin/python3"
+    install("--system-packages")
+    done = subprocess.run(
+        [old, "-ISXutf8", plugin(node)],
+        env={"CNI_COMMAND": "VERSION"},
+        stdin=subprocess.DEVNULL,
+        check=True,
+        capture_output=True,
+    )
+    assert json.loads(done.stdout)["supportedVersions"]
+
+
+@pytest.mark.parametrize("upgrade", [True, False])
+def test_version_that_does_not_answer_changes_nothing(
+    node: Path, install: Install, broken: Path, *, upgrade: bool
+) -> None:
+    if upgrade:
+        install("--system-packages")
+    before = tree(node)
+    done = install("--system-packages", checkout=broken)
+    assert done.returncode == 1
+    assert "broken on purpose" in one_line(done)
+    assert tree(node) == before
+    assert not upgrade or versions_answered(node)
+
+
+def test_foreign_ipvlan_is_refused(node: Path, install: Install) -> None:
+    put_go_plugin(node)
+    before = tree(node)
+    done = install("--system-packages")
+    assert done.returncode == 1
+    assert "--force" in one_line(done)
+    assert tree(node) == before
+
+
+def test_foreign_ipvlan_is_kept_and_brought_back(node: Path, install: Install) -> None:
+    put_go_plugin(node)
+    before = tree(node)
+    for options in (("--force",), ()):  # the upgrade of ours needs no force
+        done = install("--system-packages", *options)
+        assert done.returncode == 0, done.stderr
+    assert versions_answered(node)
+    assert install("--uninstall").returncode == 0
+    assert tree(node) == before
+
+
+def test_foreign_link_is_brought_back_as_a_link(node: Path, install: Install) -> None:
+    plugin(node).parent.mkdir(parents=True)
+    plugin(node).symlink_to("/usr/lib/cni/ipvlan")
+    install("--system-packages", "--force")
+    assert not plugin(node).is_symlink()
+    install("--uninstall")
+    assert str(plugin(node).readlink()) == "/usr/lib/cni/ipvlan"
+
+
+def test_uninstall_leaves_a_foreign_ipvlan_that_came_later(node: Path, install: Install) -> None:
+    install("--system-packages")
+    plugin(node).unlink()
+    plugin(node).write_text(GO_PLUGIN)
+    assert install("--uninstall").returncode == 0
+    assert plugin(node).read_text() == GO_PLUGIN
+
+
+def test_uninstall_keeps_what_was_there_and_runs_twice(node: Path, install: Install) -> None:
+    (node / "cni/bin").mkdir(parents=True)
+    (node / "cni/bin/host-local").write_text("")
+    before = tree(node)
+    install("--system-packages")
+    for _ in range(2):
+        done = install("--uninstall")
+        assert done.returncode == 0, done.stderr
+        assert tree(node) == before
+
+
+def test_uninstall_waits_for_calls_under_way(node: Path, install: Install) -> None:
+    install("--system-packages")
+    with subprocess.Popen(
+        [plugin(node)], env={"CNI_COMMAND": "ADD"}, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as call:
+        time.sleep(0.5)  # it waits for its standard input now
+        timer = threading.Timer(1, call.communicate, [b"{}"])
+        timer.start()
+        install("--uninstall")
+        timer.join()
+        assert call.poll() is not None
+    assert not (node / "prefix").exists()
+
+
+def test_interrupted_installation_leaves_nothing(node: Path, wheels: Path) -> None:
+    before = tree(node)
+    for stage in ("versions", "versions/1/bin/pip", "versions/1/lib/python3*/site-packages/click"):
+        with subprocess.Popen(
+            [*AS_ROOT, installer(CHECKOUT), *places(node), "--wheels", wheels],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        ) as process:
+            while not any((node / "prefix").glob(stage)):
+                assert process.poll() is None
+            os.killpg(process.pid, signal.SIGTERM)
+            process.communicate()
+        assert process.returncode == 128 + signal.SIGTERM
+        assert tree(node) == before
+
+
+def test_wheels_that_do_not_suffice_change_nothing(
+    node: Path, install: Install, wheels: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    before = tree(node)
+    some = tmp_path_factory.mktemp("some")
+    shutil.copy(next(wheels.glob("click-*.whl")), some)
+    done = install("--wheels", some)
+    assert done.returncode == 1
+    assert "jsonschema" in one_line(done)
+    assert tree(node) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "words"),
+    [
+        (["--colour"], 2, "no option --colour"),
+        (["file"], 2, "no option file"),
+        (["--wheels"], 2, "needs a directory"),
+        (["--wheels", "/nonexistent"], 2, "no such directory"),
+        (["--wheels", "/proc/self/task"], 2, "no wheels"),
+        (["--wheels", "/", "--system-packages"], 2, "no wheels"),
+        (["--prefix", "relative"], 2, "absolute"),
+        (["--prefix="], 2, "needs a directory"),
+        (["--prefix", "/"], 2, "below it"),
+        (["--prefix", "/with space"], 2, "can be part of it"),
+        (["--prefix", "/etc/passwd"], 2, "not a directory"),
+        (["--prefix", "/etc/passwd/x"], 1, "cannot make"),
+        (["--prefix", "/usr"], 1, "something else"),
+        (["--prefix", "/tmp/" + "x" * 240], 1, "too long"),
+        (["--bin-dir", "relative"], 2, "absolute"),
+        (["--prefix", "/a", "--bin-dir", "/a/bin"], 2, "must not be below"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_changes_nothing(
+    node: Path, install: Install, options: list[str], status: int, words: str
+) -> None:
+    before = tree(node)
+    done = install("--system-packages", *options)
+    assert done.returncode == status, done.stderr
+    assert words in one_line(done)
+    assert tree(node) == before
+
+
+def test_other_directory_for_the_same_prefix_is_refused(node: Path, install: Install) -> None:
+    install("--system-packages")
+    done = install("--system-packages", "--bin-dir", node / "elsewhere")
+    assert done.returncode == 1
+    assert "serves" in one_line(done)
+
+
+def test_others_than_root_are_refused(node: Path) -> None:
+    as_nobody = ["setpriv", "--reuid", "65534", "--clear-groups"] if os.geteuid() == 0 else ["env"]
+    done = subprocess.run(
+        [*as_nobody, "bash", "-s", "--", *places(node)],
+        input=installer(CHECKOUT).read_text(),
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd="/",
+    )
+    assert done.returncode == 1
+    assert "only root" in done.stderr
+
+
+def test_help_says_how() -> None:
+    done = subprocess.run([installer(CHECKOUT), "--help"], check=True, capture_output=True)
+    assert done.stdout.startswith(b"Usage: scripts/install-node")
+
+
+def installer(checkout: Path) -> Path:
+    return checkout / "scripts/install-node"
+
+
+def places(node: Path) -> list[str]:
+    return ["--prefix", f"{node}/prefix", "--bin-dir", f"{node}/cni/bin"]
+
+
+def plugin(node: Path) -> Path:
+    return node / "cni/bin/ipvlan"
+
+
+def put_go_plugin(node: Path) -> None:
+    plugin(node).parent.mkdir(parents=True)
+    plugin(node).write_text(GO_PLUGIN)
+    plugin(node).chmod(0o750)
+
+
+def run_plugin(node: Path, *arguments: str) -> Done:
+    return subprocess.run(
+        [plugin(node), *arguments], check=False, capture_output=True, text=True, env={}
+    )
+
+
+def call_version(node: Path) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [plugin(node)],
+        env={"CNI_COMMAND": "VERSION"},
+        stdin=subprocess.DEVNULL,
+        check=False,
+        capture_output=True,
+    )
+
+
+def versions_answered(node: Path) -> list[str]:
+    answer = call_version(node)
+    assert answer.returncode == 0, answer.stderr
+    versions: list[str] = json.loads(answer.stdout)["supportedVersions"]
+    return versions
+
+
+def one_line(done: Done) -> str:
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith("install-node: ")
+    return done.stderr
+
+
+def tree(directory: Path) -> dict[str, object]:
+    """Return what is in a directory: kind, mode, and content or target."""
+    found: dict[str, object] = {}
+    for path in sorted(directory.rglob("*")):
+        mode = path.lstat().st_mode
+        content = path.readlink() if path.is_symlink() else path.is_file() and path.read_bytes()
+        found[str(path.relative_to(directory))] = (mode, content)
+    return found
+
+
+def copy_checkout(target: Path) -> None:
+    for name in ("cni_ipvlan", "scripts"):
+        shutil.copytree(
+            CHECKOUT / name, target / name, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    for pattern in ("setup.*", "pyproject.toml", "README.md", "LICENSE"):
+        for file in CHECKOUT.glob(pattern):
+            shutil.copy(file, target)
+
+
+def venv_python(directory: Path) -> Path:
+    """Make an environment of the interpreter that install-node uses, whichever runs the tests."""
+    system = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable
+    subprocess.run([system, "-m", "venv", directory], check=True)
+    return directory / "bin/python3"
