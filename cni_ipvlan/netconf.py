@@ -28,6 +28,13 @@ _JSON_TYPES = {
 }
 
 
+class Fault(NamedTuple):
+    """An option that is wrong: the path to it, and a sentence: its value, what is allowed."""
+
+    path: tuple[str | int, ...]
+    text: str
+
+
 class NetConf(NamedTuple):
     """The options of a network. ``master`` and ``ipam_type`` are empty when not given,
     ``mtu`` (bytes) 0 for the kernel's choice, ``dns`` and ``prev_result`` None when absent.
@@ -50,9 +57,9 @@ def parse(config: Mapping[str, Any], version: str) -> NetConf:
     Raises CniError 7 naming each option that is wrong, its value and what is
     allowed; 6 or 1 when prevResult can't be read.
     """
-    faults = [*_schema_faults(config), *_master_faults(config)]
-    if faults:
-        raise CniError(INVALID_CONFIGURATION, "; ".join(faults))
+    found = faults(config)
+    if found:
+        raise CniError(INVALID_CONFIGURATION, "; ".join(fault.text for fault in found))
     ipam = config.get("ipam") or {}
     dns = config.get("dns")
     return NetConf(
@@ -66,6 +73,11 @@ def parse(config: Mapping[str, Any], version: str) -> NetConf:
         dns={key: value for key, value in dns.items() if value} if dns else None,
         prev_result=_prev_result(config, version),
     )
+
+
+def faults(config: Mapping[str, Any]) -> list[Fault]:
+    """Return everything in a configuration that the schema or the kernel's naming rule forbids."""
+    return [*_schema_faults(config), *_master_faults(config)]
 
 
 def ipam_type(config: Mapping[str, Any]) -> str:
@@ -93,13 +105,16 @@ def _schema() -> dict[str, Any]:
     return schema
 
 
-def _schema_faults(config: Mapping[str, Any]) -> list[str]:
+def _schema_faults(config: Mapping[str, Any]) -> list[Fault]:
     from jsonschema import Draft202012Validator
 
-    errors = Draft202012Validator(_schema()).iter_errors(config)
-    return [
-        _explain(error) for error in sorted(errors, key=lambda error: list(map(str, error.path)))
-    ]
+    found: dict[tuple[str, ...], Any] = {}
+    for error in Draft202012Validator(_schema()).iter_errors(config):
+        place = tuple(map(str, error.path))
+        # One fault a place: who reads what is allowed needs not be told the type.
+        if place not in found or error.validator == "enum":
+            found[place] = error
+    return [_explain(found[place]) for place in sorted(found)]
 
 
 def _explain(error: Any) -> str:
@@ -129,12 +144,12 @@ def _shown(value: object) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + " …"
 
 
-def _master_faults(config: Mapping[str, Any]) -> list[str]:
+def _master_faults(config: Mapping[str, Any]) -> list[Fault]:
     master = config.get("master")
     if not isinstance(master, str) or not master:
         return []
     fault = interface_name_fault(master)
-    return [f"master is {_shown(master)}; {fault}"] if fault else []
+    return [Fault(("master",), f"master is {_shown(master)}; {fault}")] if fault else []
 
 
 def _prev_result(config: Mapping[str, Any], version: str) -> Result | None:

@@ -1,0 +1,178 @@
+"""cni.delegate: plugins found in CNI_PATH, and what becomes of their answers."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cni_ipvlan.cni import delegate, errors
+from cni_ipvlan.cni.delegate import Answer
+from cni_ipvlan.cni.errors import CniError
+from cni_ipvlan.cni.request import parse
+from cni_ipvlan.cni.result import Address, Result
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def plugin(directory: Path, name: str, mode: int = 0o755) -> str:
+    directory.mkdir(exist_ok=True)
+    path = directory / name
+    path.write_text("#!/bin/sh\n")
+    path.chmod(mode)
+    return str(path)
+
+
+def failure(answer: Answer) -> CniError:
+    with pytest.raises(CniError) as caught:
+        delegate.check("host-local", answer)
+    return caught.value
+
+
+def test_first_directory_that_has_the_plugin_counts(tmp_path: Path) -> None:
+    first, second = tmp_path / "one", tmp_path / "two"
+    wanted = plugin(second, "host-local")
+    assert delegate.find("host-local", (str(first), str(second))) == wanted
+    nearer = plugin(first, "host-local")
+    assert delegate.find("host-local", (str(first), str(second))) == nearer
+
+
+def test_file_that_cannot_be_executed_is_passed_over(tmp_path: Path) -> None:
+    plugin(tmp_path / "one", "host-local", 0o644)
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "host-local").mkdir()
+    wanted = plugin(tmp_path / "three", "host-local")
+    path = tuple(str(tmp_path / name) for name in ("one", "two", "three"))
+    assert delegate.find("host-local", path) == wanted
+
+
+@pytest.mark.parametrize("path", [("/nowhere", "/neither"), ()])
+def test_plugin_that_is_nowhere_is_an_error_that_says_where_was_searched(
+    path: tuple[str, ...],
+) -> None:
+    with pytest.raises(CniError, match="cannot find the plugin 'host-local' in CNI_PATH") as caught:
+        delegate.find("host-local", path)
+    assert caught.value.code == errors.DELEGATE_NOT_FOUND
+    assert all(directory in caught.value.details for directory in path)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../evil", "/bin/sh", "a/b", "a\0b"])
+def test_name_that_leaves_cni_path_is_an_invalid_configuration(name: str, tmp_path: Path) -> None:
+    with pytest.raises(CniError) as caught:
+        delegate.find(name, (str(tmp_path),))
+    assert caught.value.code == errors.INVALID_CONFIGURATION
+    assert repr(name) in caught.value.msg
+
+
+def test_lone_surrogate_in_a_name_is_a_plugin_not_found(tmp_path: Path) -> None:
+    with pytest.raises(CniError) as caught:
+        delegate.find("\ud800", (str(tmp_path),))
+    assert caught.value.code == errors.DELEGATE_NOT_FOUND
+
+
+def test_delegate_gets_the_requests_environment_and_stdin_with_its_own_command(
+    tmp_path: Path,
+) -> None:
+    environment = {
+        "CNI_COMMAND": "ADD",
+        "CNI_CONTAINERID": "c",
+        "CNI_NETNS": "/run/netns/c",
+        "CNI_IFNAME": "net1",
+        "CNI_PATH": str(tmp_path),
+        "CNI_ARGS": "IP=10.0.0.9",
+        "ANYTHING": "else",
+    }
+    stdin = b'{"name": "net" , "ipam": {"type": "host-local"}}'
+    wanted = plugin(tmp_path, "host-local")
+    call = delegate.call(parse(environment, stdin), "host-local", "DEL")
+    assert call.argv == (wanted,)
+    assert call.environment == {**environment, "CNI_COMMAND": "DEL"}
+    assert call.stdin == stdin
+    assert environment["CNI_COMMAND"] == "ADD"
+
+
+def test_success_is_success_whatever_was_printed() -> None:
+    delegate.check("host-local", Answer(0, b"", b""))
+    delegate.check("host-local", Answer(0, b'{"code": 5}', b"noise"))
+
+
+def test_error_document_is_passed_on_unchanged() -> None:
+    document = {"cniVersion": "0.4.0", "code": 11, "msg": "full", "details": "10.0.0.0/8"}
+    error = failure(Answer(1, json.dumps(document).encode(), b"noise"))
+    assert (error.code, error.msg, error.details) == (11, "full", "10.0.0.0/8")
+
+
+def test_error_document_without_details() -> None:
+    error = failure(Answer(1, b'{"code": 999, "msg": "no"}', b""))
+    assert (error.code, error.msg, error.details) == (999, "no", "")
+    assert failure(Answer(1, b'{"code": 9, "details": null}', b"")).details == ""
+
+
+def test_error_code_0_of_a_delegate_that_failed_is_still_an_error() -> None:
+    assert failure(Answer(1, b'{"code": 0, "msg": "x"}', b"")).code == errors.DELEGATE_FAILED
+
+
+@pytest.mark.parametrize(
+    "stdout",
+    [
+        b"",
+        b"panic: runtime error",
+        b"[]",
+        b"7",
+        b"{}",
+        b'{"code": "7"}',
+        b'{"code": true}',
+        b'{"code": 1.5}',
+        b"\xff",
+        b"[" * 100_000,
+    ],
+)
+def test_failure_without_an_error_document_quotes_what_was_printed(stdout: bytes) -> None:
+    error = failure(Answer(3, stdout, b"it hurts"))
+    assert error.code == errors.DELEGATE_FAILED
+    assert error.msg == "the plugin 'host-local' exited with status 3 and printed no CNI error"
+    assert "its stderr: it hurts" in error.details
+    shown = stdout.decode("utf-8", "replace")[:200]
+    assert (f"its stdout: {shown}" if shown else "its stdout was empty") in error.details
+    assert len(error.details) < 500
+
+
+def test_delegate_that_was_killed_is_said_to_be() -> None:
+    error = failure(Answer(-9, b"", b""))
+    assert error.code == errors.DELEGATE_FAILED
+    assert error.msg == "the plugin 'host-local' was killed by signal 9 and printed no CNI error"
+
+
+def test_result_is_read_in_the_version_it_names_or_else_the_requests() -> None:
+    by_family = b'{"ip4": {"ip": "10.0.0.1/8"}}'
+    expected = Result(addresses=(Address("10.0.0.1/8"),))
+    assert delegate.result("p", Answer(0, by_family, b""), "0.2.0") == expected
+    named = b'{"cniVersion": "0.2.0", "ip4": {"ip": "10.0.0.1/8"}}'
+    assert delegate.result("p", Answer(0, named, b""), "1.1.0") == expected
+
+
+def test_result_of_a_failed_delegate_is_its_error() -> None:
+    with pytest.raises(CniError, match="full"):
+        delegate.result("p", Answer(1, b'{"code": 11, "msg": "full"}', b""), "1.0.0")
+
+
+@pytest.mark.parametrize(
+    ("stdout", "why"),
+    [
+        (b"", "printed no JSON result"),
+        (b"{", "printed no JSON result"),
+        (b"\xff", "printed no JSON result"),
+        (b"[" * 100_000, "printed no JSON result"),
+        (b"[]", "printed a bad result: cannot decode the result: it is not a JSON object"),
+        (b'{"ips": [{"address": "x/1"}]}', "ips[].address is 'x/1', which is not valid"),
+        (b'{"cniVersion": "7.0.0"}', "the result's cniVersion '7.0.0' is not supported"),
+    ],
+)
+def test_bad_result_is_blamed_on_the_delegate(stdout: bytes, why: str) -> None:
+    with pytest.raises(CniError) as caught:
+        delegate.result("static", Answer(0, stdout, b""), "1.0.0")
+    assert caught.value.code == errors.DELEGATE_FAILED
+    assert caught.value.msg.startswith("the plugin 'static' ")
+    assert why in caught.value.msg

@@ -1,0 +1,312 @@
+"""cni.result: results of every version, read and written."""
+
+from __future__ import annotations
+
+import json
+from ipaddress import IPv4Address, IPv6Address, ip_interface
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cni_ipvlan.cni import errors
+from cni_ipvlan.cni.errors import CniError
+from cni_ipvlan.cni.request import SUPPORTED_VERSIONS
+from cni_ipvlan.cni.result import Address, Interface, Result, Route, parse, render
+
+BY_FAMILY = ("0.1.0", "0.2.0")
+WITH_FAMILY = ("0.3.0", "0.3.1", "0.4.0")
+LATEST = "1.1.0"
+
+FULL = Result(
+    interfaces=(
+        Interface("host0", "02:00:00:00:00:01"),
+        Interface(
+            "net1", "02:00:00:00:00:02", "/run/netns/blue", 1400, "/run/sock", "0000:00:1f.6"
+        ),
+    ),
+    addresses=(
+        Address("10.10.10.2/24", "10.10.10.1", 1),
+        Address("fd00::2/64", "fd00::1", 1),
+    ),
+    routes=(
+        Route("0.0.0.0/0", "10.10.10.1", 1300, 1260, 5, 100, 0),
+        Route("10.20.0.0/16"),
+        Route("::/0", "fd00::1"),
+    ),
+    dns={"nameservers": ["10.10.10.1"], "domain": "example.org"},
+)
+
+# What SPEC.md's examples of each version look like.
+DOCUMENTS: dict[str, dict[str, Any]] = {
+    version: {
+        "ip4": {
+            "ip": "10.10.10.2/24",
+            "gateway": "10.10.10.1",
+            "routes": [{"dst": "0.0.0.0/0", "gw": "10.10.10.1"}, {"dst": "10.20.0.0/16"}],
+        },
+        "ip6": {
+            "ip": "fd00::2/64",
+            "gateway": "fd00::1",
+            "routes": [{"dst": "::/0", "gw": "fd00::1"}],
+        },
+    }
+    for version in BY_FAMILY
+}
+for _version in (*WITH_FAMILY, "1.0.0", LATEST):
+    DOCUMENTS[_version] = {
+        "interfaces": [
+            {"name": "host0", "mac": "02:00:00:00:00:01"},
+            {"name": "net1", "mac": "02:00:00:00:00:02", "sandbox": "/run/netns/blue"},
+        ],
+        "ips": [
+            {"interface": 1, "address": "10.10.10.2/24", "gateway": "10.10.10.1"},
+            {"interface": 1, "address": "fd00::2/64", "gateway": "fd00::1"},
+        ],
+        "routes": [
+            {"dst": "0.0.0.0/0", "gw": "10.10.10.1"},
+            {"dst": "10.20.0.0/16"},
+            {"dst": "::/0", "gw": "fd00::1"},
+        ],
+    }
+for _version in WITH_FAMILY:
+    for _number, _entry in enumerate(DOCUMENTS[_version]["ips"]):
+        _entry["version"] = "46"[_number]
+DOCUMENTS[LATEST]["interfaces"][1] |= {
+    "mtu": 1400,
+    "socketPath": "/run/sock",
+    "pciID": "0000:00:1f.6",
+}
+DOCUMENTS[LATEST]["routes"][0] |= {
+    "mtu": 1300,
+    "advmss": 1260,
+    "priority": 5,
+    "table": 100,
+    "scope": 0,
+}
+for _version, _document in DOCUMENTS.items():
+    _document["cniVersion"] = _version
+    _document["dns"] = {"nameservers": ["10.10.10.1"], "domain": "example.org"}
+
+
+def expressible(result: Result, version: str) -> Result:
+    """What of a result a version has words for."""
+    if version == LATEST:
+        return result
+    routes = tuple(Route(each.dst, each.gateway) for each in result.routes)
+    if version not in BY_FAMILY:
+        interfaces = tuple(
+            each._replace(mtu=None, socket_path="", pci_id="") for each in result.interfaces
+        )
+        return result._replace(interfaces=interfaces, routes=routes)
+    addresses, kept = [], []
+    for family in (4, 6):
+        first = next((each for each in result.addresses if each.family == family), None)
+        if first is not None:
+            addresses.append(first._replace(interface=None))
+            kept += [each for each in routes if each.family == family]
+    return Result((), tuple(addresses), tuple(kept), result.dns)
+
+
+@pytest.mark.parametrize("version", SUPPORTED_VERSIONS)
+def test_result_is_written_as_its_version_prescribes(version: str) -> None:
+    assert render(FULL, version) == DOCUMENTS[version]
+
+
+@pytest.mark.parametrize("version", SUPPORTED_VERSIONS)
+def test_result_is_read_in_every_version(version: str) -> None:
+    assert parse(DOCUMENTS[version], "1.0.0") == expressible(FULL, version)
+
+
+@pytest.mark.parametrize("version", SUPPORTED_VERSIONS)
+def test_result_without_version_is_read_as_the_default(version: str) -> None:
+    document = {key: value for key, value in DOCUMENTS[version].items() if key != "cniVersion"}
+    assert parse(document, version) == expressible(FULL, version)
+    assert parse({**document, "cniVersion": ""}, version) == expressible(FULL, version)
+
+
+@pytest.mark.parametrize("version", SUPPORTED_VERSIONS)
+def test_result_with_nothing_in_it(version: str) -> None:
+    document = render(Result(), version)
+    assert "dns" not in document
+    assert "routes" not in document
+    assert parse(document, version) == Result()
+
+
+@pytest.mark.parametrize("version", SUPPORTED_VERSIONS[2:])
+def test_null_stands_for_absent(version: str) -> None:
+    document = {
+        "cniVersion": version,
+        "interfaces": [{"name": "a", "mac": None, "sandbox": None, "mtu": None}],
+        "ips": [{"address": "10.0.0.1/8", "gateway": None, "interface": None}],
+        "routes": None,
+        "dns": None,
+    }
+    assert parse(document, version) == Result((Interface("a"),), (Address("10.0.0.1/8"),))
+
+
+@pytest.mark.parametrize("version", BY_FAMILY)
+def test_first_address_of_each_family_is_taken_where_there_is_room_for_one(version: str) -> None:
+    result = Result(
+        addresses=(Address("fd00::1/64"), Address("10.0.0.1/8"), Address("10.0.0.2/8")),
+        routes=(Route("::/0"), Route("10.9.0.0/16")),
+    )
+    assert render(result, version) == {
+        "cniVersion": version,
+        "ip4": {"ip": "10.0.0.1/8", "routes": [{"dst": "10.9.0.0/16"}]},
+        "ip6": {"ip": "fd00::1/64", "routes": [{"dst": "::/0"}]},
+    }
+
+
+def test_addresses_come_out_in_canonical_form() -> None:
+    result = parse(
+        {
+            "ips": [{"address": "FD00:0:0::0002/64", "gateway": "fd00::0:1"}],
+            "routes": [{"dst": "10.1.2.3/8", "gw": ""}, {"dst": "FD01::1/48"}],
+        },
+        "1.0.0",
+    )
+    assert result.addresses == (Address("fd00::2/64", "fd00::1"),)
+    assert result.routes == (Route("10.0.0.0/8"), Route("fd01::/48"))
+
+
+@pytest.mark.parametrize("document", [None, [], "text", 5, True])
+def test_result_that_is_no_object_is_refused(document: object) -> None:
+    with pytest.raises(CniError, match="not a JSON object") as caught:
+        parse(document, "1.0.0")
+    assert caught.value.code == errors.DECODING_FAILURE
+
+
+@pytest.mark.parametrize("version", ["9.9.9", 5, ["1.0.0"], {"1.0.0": 1}, "1.0"])
+def test_result_of_an_unknown_version_is_refused(version: object) -> None:
+    with pytest.raises(CniError, match="cniVersion") as caught:
+        parse({"cniVersion": version}, "1.0.0")
+    assert caught.value.code == errors.INCOMPATIBLE_VERSION
+    assert "1.1.0" in caught.value.details
+
+
+@pytest.mark.parametrize(
+    ("document", "why"),
+    [
+        ({"interfaces": {}}, "interfaces is {}; a list is needed"),
+        ({"interfaces": ["net1"]}, "interfaces holds 'net1'; JSON objects are needed"),
+        ({"interfaces": [{"name": 1}]}, "name is 1; a string is needed"),
+        ({"interfaces": [{"mac": []}]}, "mac is []; a string is needed"),
+        ({"interfaces": [{"mtu": -1}]}, "mtu is -1; a whole number"),
+        ({"interfaces": [{"mtu": 1.5}]}, "mtu is 1.5; a whole number"),
+        ({"interfaces": [{"mtu": True}]}, "mtu is True; a whole number"),
+        ({"interfaces": [{"mtu": 2**32}]}, "a whole number from 0 to 4294967295"),
+        ({"ips": "10.0.0.1/8"}, "ips is '10.0.0.1/8'; a list is needed"),
+        ({"ips": [None]}, "ips holds None; JSON objects are needed"),
+        ({"ips": [{}]}, "ips[].address is None; an address with a prefix length is needed"),
+        ({"ips": [{"address": "10.0.0.1"}]}, "an address with a prefix length is needed"),
+        ({"ips": [{"address": 167772161}]}, "an address with a prefix length is needed"),
+        ({"ips": [{"address": "10.0.0.256/8"}]}, "'10.0.0.256/8', which is not valid"),
+        ({"ips": [{"address": "10.0.0.1/33"}]}, "'10.0.0.1/33', which is not valid"),
+        ({"ips": [{"address": "fe80::1%eth0/64"}]}, "a zone is not allowed"),
+        ({"ips": [{"address": "10.0.0.1/8", "gateway": "gw"}]}, "gateway is 'gw', which is not"),
+        ({"ips": [{"address": "10.0.0.1/8", "gateway": 1}]}, "a gateway is 1; an address"),
+        ({"ips": [{"address": "10.0.0.1/8", "gateway": "fd00::1"}]}, "two address families"),
+        ({"ips": [{"address": "10.0.0.1/8", "interface": "0"}]}, "interface is '0'; a whole"),
+        ({"ips": [{"address": "10.0.0.1/8", "interface": -1}]}, "interface is -1; a whole"),
+        ({"routes": [{}]}, "a route's dst is None; a prefix is needed"),
+        ({"routes": [{"dst": 0}]}, "a route's dst is 0; a prefix is needed"),
+        ({"routes": [{"dst": "default"}]}, "routes[].dst is 'default', which is not valid"),
+        ({"routes": [{"dst": ""}]}, "routes[].dst is '', which is not valid"),
+        ({"routes": [{"dst": "::/0", "gw": "10.0.0.1"}]}, "two address families"),
+        ({"routes": [{"dst": "::/0", "priority": "5"}]}, "priority is '5'; a whole number"),
+        ({"dns": []}, "dns is []; a JSON object is needed"),
+        ({"cniVersion": "0.2.0", "ip4": []}, "ip4 is []; a JSON object is needed"),
+        ({"cniVersion": "0.2.0", "ip4": {"ip": "x/8"}}, "ip4.ip is 'x/8', which is not valid"),
+        ({"cniVersion": "0.2.0", "ip6": {"gateway": "::1"}}, "ip6.ip is None; an address"),
+        ({"cniVersion": "0.2.0", "ip6": {"ip": "::2/8", "routes": 1}}, "routes is 1; a list"),
+    ],
+)
+def test_malformed_result_is_refused_with_what_is_wrong(document: dict[str, Any], why: str) -> None:
+    with pytest.raises(CniError) as caught:
+        parse(document, "1.0.0")
+    assert caught.value.code == errors.DECODING_FAILURE
+    assert caught.value.msg.startswith("cannot decode the result: ")
+    assert why in caught.value.msg
+
+
+def with_prefix(address: IPv4Address | IPv6Address, bits: int) -> str:
+    return str(ip_interface(f"{address}/{min(bits, address.max_prefixlen)}"))
+
+
+IPV4 = st.ip_addresses(v=4)
+IPV6 = st.ip_addresses(v=6)
+NUMBERS = st.none() | st.integers(0, 2**32 - 1)
+WORDS = st.text(st.characters(codec="utf-8"), max_size=5)
+
+
+@st.composite
+def addresses(draw: st.DrawFn) -> Address:
+    family = draw(st.sampled_from((IPV4, IPV6)))
+    address = with_prefix(draw(family), draw(st.integers(0, 128)))
+    gateway = draw(st.just("") | family.map(str))
+    return Address(address, gateway, draw(st.none() | st.integers(0, 9)))
+
+
+@st.composite
+def routes(draw: st.DrawFn) -> Route:
+    family = draw(st.sampled_from((IPV4, IPV6)))
+    dst = ip_interface(with_prefix(draw(family), draw(st.integers(0, 128)))).network
+    gateway = draw(st.just("") | family.map(str))
+    return Route(str(dst), gateway, *(draw(NUMBERS) for _ in range(5)))
+
+
+INTERFACES = st.builds(
+    Interface, WORDS, WORDS, WORDS, st.none() | st.integers(1, 2**32 - 1), WORDS, WORDS
+)
+RESULTS = st.builds(
+    Result,
+    st.lists(INTERFACES, max_size=3).map(tuple),
+    st.lists(addresses(), max_size=4).map(tuple),
+    st.lists(routes(), max_size=4).map(tuple),
+    st.just({}) | st.fixed_dictionaries({"nameservers": st.lists(WORDS, max_size=2)}),
+)
+
+
+@given(RESULTS, st.sampled_from(SUPPORTED_VERSIONS))
+def test_reading_what_was_written_keeps_all_that_the_version_can_express(
+    result: Result, version: str
+) -> None:
+    written = json.loads(json.dumps(render(result, version)))
+    assert parse(written, LATEST) == expressible(result, version)
+
+
+@given(RESULTS, st.sampled_from(SUPPORTED_VERSIONS), st.sampled_from(SUPPORTED_VERSIONS))
+def test_converting_twice_changes_nothing_more(result: Result, first: str, second: str) -> None:
+    once = parse(render(result, first), first)
+    assert render(parse(render(once, second), second), second) == render(once, second)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+KEYS = ("interfaces", "ips", "routes", "dns", "ip4", "ip6")
+INNER_KEYS = (
+    "name", "mac", "sandbox", "mtu", "address", "gateway", "interface", "dst", "gw", "ip", "routes",
+)  # fmt: skip
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(KEYS),
+        JSON
+        | st.dictionaries(st.sampled_from(INNER_KEYS), JSON)
+        | st.lists(st.dictionaries(st.sampled_from(INNER_KEYS), JSON), max_size=2),
+    ),
+    st.sampled_from(SUPPORTED_VERSIONS),
+)
+def test_every_document_is_a_result_or_a_cni_error(document: dict[str, Any], version: str) -> None:
+    try:
+        result = parse(document, version)
+    except CniError as error:
+        assert error.code == errors.DECODING_FAILURE  # noqa: PT017 - either will do
+    else:
+        json.dumps(render(result, version))
