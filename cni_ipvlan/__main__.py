@@ -11,13 +11,15 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 def main() -> int:
     """Answer one call; return the exit status."""
     _find_packages()
-    if len(sys.argv) == 1:
+    if len(sys.argv) == 1 and not (
+        "_IPVLAN_COMPLETE" in os.environ and "CNI_COMMAND" not in os.environ
+    ):
         from cni_ipvlan import door
 
         return door.serve()
-    from cni_ipvlan import cli
+    from cni_ipvlan.cli import program
 
-    return cli.main()
+    return program.main()
 
 
 def _find_packages() -> None:

@@ -22,29 +22,40 @@ from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.causes import is_absent
 from cni_ipvlan.iproute.commands import in_namespace
 from cni_ipvlan.iproute.runner import CommandError, InterruptedBySignalError
-from cni_ipvlan.iproute.transaction import Program, Transaction, Undo
+from cni_ipvlan.iproute.transaction import Program, Undo
 from cni_ipvlan.registry import BusyError, Witness, attachment_key, network_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from cni_ipvlan.cni.protocol import Handler
     from cni_ipvlan.cni.request import Request
     from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.queries import Link
     from cni_ipvlan.iproute.runner import Completed, Interrupts, Runner
+    from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.netconf import NetConf
     from cni_ipvlan.registry import Registry
     from cni_ipvlan.survey import Master
 
 _LINK_PREFIX = "iv"  # of a link's temporary name: with its 13 characters of key, 15 in all
 _DUPLICATE_DETECTION_SECONDS = 5.0
+_DELEGATED = {
+    "ADD": "allocate addresses",
+    "DEL": "release the addresses",
+    "CHECK": "check the addresses",
+    "STATUS": "ask for readiness",
+    "GC": "release the addresses of no valid attachment",
+}
 _ALLOCATE_NOTHING = ("static",)  # IPAM plugins that answer from the configuration alone
 
 
 class Plugin:
     """The verbs.
 
-    ``warn`` is told, in a sentence each, what does not stop a call but should be known.
+    ``begin`` starts a transaction, one that executes or one that only tells.
+    ``warn`` is told, in a sentence each, what does not stop a call but should
+    be known. ``foreseen`` stands in for what an IPAM plugin is not asked for.
     """
 
     def __init__(
@@ -52,12 +63,26 @@ class Plugin:
         runner: Runner,
         interrupts: Interrupts,
         registry: Registry,
+        begin: Callable[[], Transaction],
         warn: Callable[[str], None],
+        foreseen: Result | None = None,
     ) -> None:
         self._runner = runner
         self._interrupts = interrupts
         self._registry = registry
+        self._begin = begin
         self._warn = warn
+        self._foreseen = foreseen
+
+    def handlers(self) -> dict[str, Handler]:
+        """Return the verbs by their names in CNI_COMMAND."""
+        return {
+            "ADD": self.add,
+            "DEL": self.delete,
+            "CHECK": self.check,
+            "STATUS": self.status,
+            "GC": self.gc,
+        }
 
     @contextmanager
     def add(self, request: Request) -> Iterator[Result]:
@@ -191,13 +216,12 @@ class Plugin:
         if not conf.ipam_type:
             return None
         plugin = conf.ipam_type
-        release = _program(request, plugin, "DEL")
         return tx.ask(
             _program(request, plugin, "ADD"),
             lambda answer: delegate.result(plugin, self._heard(answer), request.version),
-            foreseen=placeholder(plugin),
-            purpose=f"allocate addresses with {plugin}",
-            undo=(Undo(release.argv, None, release.stdin, release.environment),),
+            foreseen=self._foreseen or placeholder(plugin),
+            purpose=f"{_DELEGATED['ADD']} with {plugin}",
+            undo=(_program(request, plugin, "DEL").as_undo(),),
         )
 
     def _configure(
@@ -266,6 +290,7 @@ class Plugin:
             lambda answer: not addressing.tentative(queries.addresses(answer)),
             purpose="wait for IPv6 duplicate address detection",
             seconds=_DUPLICATE_DETECTION_SECONDS,
+            in_shell=commands.wait_for_ipv6(name, _DUPLICATE_DETECTION_SECONDS),
             inside=container,
         )
         tentative = addressing.tentative(queries.addresses(output))
@@ -375,7 +400,7 @@ class Plugin:
             _program(request, plugin, command),
             lambda answer: delegate.check(plugin, self._heard(answer)),
             foreseen=None,
-            purpose=f"have {plugin} do its part of {command}",
+            purpose=f"{_DELEGATED[command]} with {plugin}",
         )
 
     def _heard(self, completed: Completed) -> delegate.Answer:
@@ -401,7 +426,7 @@ class Plugin:
     @contextmanager
     def _transaction(self) -> Iterator[Transaction]:
         """A transaction whose failures come out as CniError, with what could not be undone."""
-        tx = Transaction(self._runner, self._interrupts)
+        tx = self._begin()
         try:
             with tx:
                 yield tx
@@ -447,7 +472,8 @@ def _witness(request: Request, conf: NetConf, container: Namespace) -> Witness:
 
 def _program(request: Request, plugin: str, command: str) -> Program:
     call = delegate.call(request, plugin, command)
-    return Program(call.argv, call.environment, call.stdin, plugin in _ALLOCATE_NOTHING)
+    parameters = {key: value for key, value in call.environment.items() if key.startswith("CNI_")}
+    return Program(call.argv, call.environment, call.stdin, parameters, plugin in _ALLOCATE_NOTHING)
 
 
 def _container_for_delete(request: Request) -> Namespace | None:

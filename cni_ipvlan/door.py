@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import select
 import signal
-from typing import TYPE_CHECKING
 
 from cni_ipvlan.attachment import Plugin
 from cni_ipvlan.cni import protocol
 from cni_ipvlan.iproute.runner import InterruptedBySignalError, Interrupts, Runner
+from cni_ipvlan.iproute.transaction import Transaction
+from cni_ipvlan.journal import Journal
 from cni_ipvlan.registry import Registry
-
-if TYPE_CHECKING:
-    from cni_ipvlan.iproute.runner import Completed
 
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
 _CHUNK = 4096  # PIPE_BUF: what a pipe that polls writable takes without blocking
@@ -39,27 +37,17 @@ def serve() -> int:
     def write(document: bytes) -> None:
         _write(document, interrupts)
 
-    prefix = " ".join(
-        filter(None, (environment.get("CNI_CONTAINERID"), environment.get("CNI_IFNAME")))
+    journal = Journal(_complain, environment)
+    journal.open(protocol.lenient_config(stdin))
+    runner = Runner(environment.get("PATH", ""), journal.command)
+    plugin = Plugin(
+        runner,
+        interrupts,
+        Registry(),
+        begin=lambda: Transaction(runner, interrupts),
+        warn=journal.warn,
     )
-
-    def warn(text: str) -> None:
-        _complain(f"{prefix}: {text}" if prefix else text)
-
-    runner = Runner(environment.get("PATH", ""), _ignore)
-    plugin = Plugin(runner, interrupts, Registry(), warn)
-    handlers = {
-        "ADD": plugin.add,
-        "DEL": plugin.delete,
-        "CHECK": plugin.check,
-        "STATUS": plugin.status,
-        "GC": plugin.gc,
-    }
-    return protocol.serve(environment, stdin, handlers, write, warn)
-
-
-def _ignore(_completed: Completed, _purpose: str) -> None:
-    return None
+    return protocol.serve(environment, stdin, plugin.handlers(), write, journal)
 
 
 def _read() -> bytes:

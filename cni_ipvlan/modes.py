@@ -10,7 +10,6 @@ somebody else, in every namespace.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni_ipvlan.cni.errors import MODE_CONFLICT, CniError
@@ -126,35 +125,12 @@ def _has_hidden_slaves(master: Master) -> bool:
 
 
 def _hidden(tx: Transaction, master: Master) -> Iterator[Slave]:
-    for place in _namespaces():
+    for place in namespace.others():
         for link in _ipvlan_links(tx, place):
             if _is_on(link, master) and link.mac == master.link.mac:
                 yield Slave(
                     link.mode, link.flag, f"interface {link.name} in the namespace {place.path}"
                 )
-
-
-def _namespaces() -> Iterator[Namespace]:
-    """Every network namespace but our own that has a name or a process, each once."""
-    seen = {namespace.own()}
-    for path in (*_paths("/run/netns", ""), *_paths("/proc", "ns/net")):
-        try:
-            place = namespace.find(path)
-        except (OSError, namespace.NotANamespaceError):  # gone, or another kind of file
-            continue
-        if place.identity not in seen:
-            seen.add(place.identity)
-            yield place
-
-
-def _paths(directory: str, below: str) -> list[str]:
-    try:
-        names = os.listdir(directory)
-    except FileNotFoundError:
-        return []
-    if below:
-        names = [f"{name}/{below}" for name in names if name.isdecimal()]
-    return [os.path.join(directory, name) for name in names]
 
 
 def _ipvlan_links(tx: Transaction, place: Namespace | None) -> list[Link]:

@@ -114,7 +114,7 @@ def _schema_faults(config: Mapping[str, Any]) -> list[Fault]:
         # One fault a place: who reads what is allowed needs not be told the type.
         if place not in found or error.validator == "enum":
             found[place] = error
-    return [_explain(found[place]) for place in sorted(found)]
+    return [Fault(tuple(found[place].path), _explain(found[place])) for place in sorted(found)]
 
 
 def _explain(error: Any) -> str:

@@ -123,6 +123,14 @@ class Registry:
         found = [self._read(name) for name in self._names() if name.startswith(prefix)]
         return [witness for witness in found if witness is not None]
 
+    def find(self, ifname: str, netns_identity: tuple[int, int]) -> str | None:
+        """Return the ID of the container remembered with that interface in that namespace."""
+        for name in self._names():
+            witness = self._read(name) if name.startswith("mode-") else None
+            if witness and (witness.ifname, witness.netns_identity) == (ifname, netns_identity):
+                return witness.container_id
+        return None
+
     def master_index(self, key: str) -> int | None:
         """Return the interface index of an attachment's master, if it is remembered."""
         for name in self._names():
@@ -229,6 +237,48 @@ class Registry:
             if os.fstat(descriptor).st_nlink:
                 return descriptor
             os.close(descriptor)  # whom we waited for has removed it: a new one is needed
+
+
+class ReadOnlyRegistry(Registry):
+    """The registry of who only tells what would be done: it reads what it may, no more."""
+
+    @contextmanager
+    def attachment_lock(
+        self,
+        key: str,  # noqa: ARG002 - Registry's
+        check: Callable[[], None],  # noqa: ARG002 - Registry's
+        *,
+        strict: bool,  # noqa: ARG002 - Registry's
+    ) -> Iterator[None]:
+        """Hold nothing."""
+        yield
+
+    @contextmanager
+    def mode_lock(self, check: Callable[[], None]) -> Iterator[None]:  # noqa: ARG002 - Registry's
+        """Hold nothing."""
+        yield
+
+    def is_live(self, key: str) -> bool:
+        """Take calls to be live where it can't be seen."""
+        try:
+            return super().is_live(key)
+        except PermissionError:
+            return True
+
+    def remember(self, key: str, master: tuple[int, int], witness: Witness) -> None:
+        """Keep nothing."""
+
+    def forget_file(self, name: str) -> None:
+        """Keep everything."""
+
+    def discard(self, key: str) -> None:
+        """Keep everything."""
+
+    def _names(self) -> list[str]:
+        try:
+            return super()._names()
+        except PermissionError:
+            return []
 
 
 def _lock(descriptor: int, check: Callable[[], None]) -> None:

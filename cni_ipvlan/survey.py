@@ -71,7 +71,7 @@ def _reason(error: Exception) -> str:
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
-def find_master(tx: Transaction, conf: NetConf, container: Namespace) -> Master:
+def find_master(tx: Transaction, conf: NetConf, container: Namespace | None) -> Master:
     """Return the master, seen to be fit for ipvlan and for the MTU that is asked for.
 
     Raises CniError naming what is wrong with it.

@@ -8,14 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 from cni_ipvlan.cni import result as results
 from cni_ipvlan.cni.errors import INTERNAL, IO_FAILURE, CniError
-from cni_ipvlan.cni.request import LATEST_VERSION, SUPPORTED_VERSIONS, answer_version, parse
+from cni_ipvlan.cni.request import LATEST_VERSION, SUPPORTED_VERSIONS, answer_version, decode, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
+    from typing import Protocol
 
     from cni_ipvlan.cni.request import Request
     from cni_ipvlan.cni.result import Result
+
+    class Listener(Protocol):
+        """Whom failures are told besides the caller."""
+
+        def warn(self, text: str) -> None:
+            """Take what the caller may not get to see."""
+
+        def fail(self, text: str) -> None:
+            """Take what the caller is told as well."""
 
     # A handler holds what it changed until its context is left, so that a result
     # which could not be delivered still unwinds it.
@@ -27,15 +37,15 @@ def serve(
     stdin: bytes,
     handlers: Mapping[str, Handler],
     write: Callable[[bytes], None],
-    complain: Callable[[str], None],
+    journal: Listener,
 ) -> int:
     """Answer one call of a runtime and return the exit status, 0 or 1.
 
     ``write`` is given the one document for stdout, at most once; when it raises
-    OSError, what the handler did is undone. ``complain`` takes text for stderr.
+    OSError, what the handler did is undone. ``journal`` hears of every failure.
     """
     if environment.get("CNI_COMMAND") == "VERSION":
-        return _deliver(_version_document(stdin), write, complain, status=0)
+        return _deliver(_version_document(stdin), write, journal, status=0)
     delivered = False
     try:
         request = parse(environment, stdin)
@@ -46,15 +56,16 @@ def serve(
     except CniError as error:
         failure = error
     except Exception as error:  # noqa: BLE001 - the last boundary: a runtime needs an answer to a bug, too
-        complain(traceback.format_exc())
+        journal.warn(traceback.format_exc())
         failure = CniError(INTERNAL, f"internal error: {type(error).__name__}: {error}")
     else:
         return 0
     if delivered:
         # stdout has been tried already, and a second document would not be one.
-        complain(str(failure))
+        journal.warn(str(failure))
         return 1
-    return _deliver(failure.document(answer_version(stdin)), write, complain, status=1)
+    journal.fail(str(failure))
+    return _deliver(failure.document(answer_version(stdin)), write, journal, status=1)
 
 
 def about() -> str:
@@ -73,6 +84,14 @@ def _write_result(result: Result, version: str, write: Callable[[bytes], None]) 
         raise CniError(IO_FAILURE, f"cannot write the result to stdout: {error}") from None
 
 
+def lenient_config(stdin: bytes) -> dict[str, Any]:
+    """Return the configuration in ``stdin``; an empty one when there is none."""
+    try:
+        return decode(stdin)
+    except CniError:
+        return {}
+
+
 def _version_document(stdin: bytes) -> dict[str, Any]:
     version = answer_version(stdin) if stdin.strip() else LATEST_VERSION
     return {"cniVersion": version, "supportedVersions": list(SUPPORTED_VERSIONS)}
@@ -81,13 +100,13 @@ def _version_document(stdin: bytes) -> dict[str, Any]:
 def _deliver(
     document: dict[str, Any],
     write: Callable[[bytes], None],
-    complain: Callable[[str], None],
+    journal: Listener,
     status: int,
 ) -> int:
     try:
         write(_encode(document))
     except OSError as error:
-        complain(f"cannot write to stdout: {error}: {json.dumps(document)}")
+        journal.warn(f"cannot write to stdout: {error}: {json.dumps(document)}")
         return 1
     return status
 

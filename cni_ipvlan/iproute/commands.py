@@ -88,6 +88,11 @@ def address_show(name: str) -> Argv:
     return ("ip", "-j", "-d", "address", "show", "dev", name)
 
 
+def address_show_kind(kind: str) -> Argv:
+    """Describe every link of a kind and its addresses."""
+    return ("ip", "-j", "-d", "address", "show", "type", kind)
+
+
 def route_add(
     dst: str,
     name: str,
@@ -139,6 +144,20 @@ def sysctl_write(*keys: str) -> Argv:
 def sysctl_read(*keys: str) -> Argv:
     """Print kernel parameters, one a line, given as paths below /proc/sys."""
     return ("cat", *(f"/proc/sys/{key}" for key in keys))
+
+
+def wait_for_ipv6(name: str, seconds: float) -> Argv:
+    """Wait until duplicate address detection has ended on a link; fail when it found one.
+
+    For a shell to run; the plugin itself asks in its own loop.
+    """
+    script = (
+        f"n=0; while [ $n -lt {seconds * 20:.0f} ] && "
+        'ip -6 address show dev "$1" tentative -dadfailed | grep -q .; '
+        "do n=$((n+1)); sleep 0.05; done; "
+        '! ip -6 address show dev "$1" dadfailed | grep -q .'
+    )
+    return ("sh", "-c", script, "sh", name)
 
 
 def ipv6_off(name: str) -> str:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 from fcntl import ioctl
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _NS_GET_NSTYPE = 0xB703  # <linux/nsfs.h>
 _CLONE_NEWNET = 0x40000000  # <linux/sched.h>
@@ -63,6 +66,32 @@ def identity_of(path: str) -> tuple[int, int]:
     """Return (device, inode) of the namespace at ``path``; raises OSError."""
     status = os.stat(path)
     return status.st_dev, status.st_ino
+
+
+def others() -> Iterator[Namespace]:
+    """Yield every network namespace but our own that has a name or a process, each once.
+
+    Those that may not be looked at are left out.
+    """
+    seen = {own()}
+    for path in (*_paths("/run/netns", ""), *_paths("/proc", "ns/net")):
+        try:
+            place = find(path)
+        except (OSError, NotANamespaceError):  # gone, not permitted, or another kind of file
+            continue
+        if place.identity not in seen:
+            seen.add(place.identity)
+            yield place
+
+
+def _paths(directory: str, below: str) -> list[str]:
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return []
+    if below:
+        names = [f"{name}/{below}" for name in names if name.isdecimal()]
+    return [os.path.join(directory, name) for name in names]
 
 
 def _name_of(path: str) -> str:

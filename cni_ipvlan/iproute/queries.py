@@ -64,18 +64,12 @@ def links(output: bytes) -> list[Link]:
 
 def addresses(output: bytes) -> list[Address]:
     """Read the addresses in ``ip -j address show dev X``."""
-    found = []
-    for entry in _entries(output):
-        for info in entry.get("addr_info", ()):
-            if "local" in info:
-                found.append(
-                    Address(
-                        f"{info['local']}/{info['prefixlen']}",
-                        bool(info.get("tentative")),
-                        bool(info.get("dadfailed")),
-                    )
-                )
-    return found
+    return [address for entry in _entries(output) for address in _addresses(entry)]
+
+
+def links_with_addresses(output: bytes) -> list[tuple[Link, list[Address]]]:
+    """Read ``ip -j -d address show``: each link with its addresses."""
+    return [(_link(entry), _addresses(entry)) for entry in _entries(output) if entry]
 
 
 def routes(output: bytes) -> list[Route]:
@@ -104,6 +98,18 @@ def _entries(output: bytes) -> list[dict[str, Any]]:
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise UnreadableAnswerError(text)
     return entries
+
+
+def _addresses(entry: dict[str, Any]) -> list[Address]:
+    return [
+        Address(
+            f"{info['local']}/{info['prefixlen']}",
+            bool(info.get("tentative")),
+            bool(info.get("dadfailed")),
+        )
+        for info in entry.get("addr_info", ())
+        if "local" in info
+    ]
 
 
 def _link(entry: dict[str, Any]) -> Link:

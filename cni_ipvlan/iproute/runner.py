@@ -38,6 +38,14 @@ class Completed(NamedTuple):
     seconds: float
 
 
+class Event(NamedTuple):
+    """A command that ended: how, what it was for, and what takes it back."""
+
+    completed: Completed
+    purpose: str
+    undo: tuple[Argv, ...]
+
+
 class ProgramNotFoundError(Exception):
     """A program that no directory of the search path has."""
 
@@ -76,7 +84,7 @@ class Runner:
     ``observe`` is told of each command when it has ended.
     """
 
-    def __init__(self, path: str, observe: Callable[[Completed, str], None]) -> None:
+    def __init__(self, path: str, observe: Callable[[Event], None]) -> None:
         self._search_path = ":".join(part for part in (path, _STANDARD_DIRECTORIES) if part)
         # Nothing of the caller's environment changes what ip prints or does.
         self._environment = {"PATH": self._search_path, "LC_ALL": "C"}
@@ -89,11 +97,12 @@ class Runner:
         stdin: bytes = b"",
         environment: Mapping[str, str] | None = None,
         purpose: str = "",
+        undo: tuple[Argv, ...] = (),
     ) -> Completed:
         """Run a command to its end; every status is an answer.
 
-        ``environment`` replaces the bare one that commands get; ``purpose`` is
-        for the observer. Raises ProgramNotFoundError.
+        ``environment`` replaces the bare one that commands get; ``purpose`` and
+        ``undo`` are for the observer. Raises ProgramNotFoundError.
         """
         program = self._find(argv[0])
         started = time.monotonic()
@@ -105,7 +114,7 @@ class Runner:
                 status = error.exit_code
             stdout, stderr = streams.outputs()
         completed = Completed(argv, status, stdout, stderr, time.monotonic() - started)
-        self._observe(completed, purpose)
+        self._observe(Event(completed, purpose, undo))
         if status == _EXEC_FAILED and not stdout and not stderr:
             completed = completed._replace(stderr=b"it could not be executed")
         return completed

@@ -34,16 +34,36 @@ class Undo(NamedTuple):
     inside: Namespace | None = None
     stdin: bytes = b""
     environment: Mapping[str, str] | None = None
+    parameters: Mapping[str, str] | None = None
     only_if: Callable[[], bool] | None = None
+
+    def whole(self) -> Argv:
+        """The argument vector with what leads into the namespace, as a shell needs it."""
+        return (*with_parameters(self.parameters), *in_namespace(self.inside, self.argv))
 
 
 class Program(NamedTuple):
-    """A program that is no command of ours: a delegated plugin, with all it is given."""
+    """A program that is no command of ours: a delegated plugin, with all it is given.
+
+    ``parameters`` are those variables of its environment that are meant for it.
+    """
 
     argv: Argv
     environment: Mapping[str, str]
     stdin: bytes
+    parameters: Mapping[str, str]
     changes_nothing: bool = False
+
+    def as_undo(self) -> Undo:
+        """Return the run of it as what takes a change back."""
+        return Undo(self.argv, None, self.stdin, self.environment, self.parameters)
+
+
+def with_parameters(parameters: Mapping[str, str] | None) -> Argv:
+    """Return the words before a command that give it its parameters."""
+    if not parameters:
+        return ()
+    return ("env", *(f"{key}={value}" for key, value in sorted(parameters.items())))
 
 
 class Transaction:
@@ -101,7 +121,7 @@ class Transaction:
     ) -> None:
         """Make a change. Its undo counts from before it starts: a failure may come halfway."""
         self._register(undo)
-        self._finish(argv, inside, stdin, purpose=purpose, absent_ok=absent_ok)
+        self._finish(argv, inside, stdin, purpose=purpose, undo=undo, absent_ok=absent_ok)
 
     def try_run(
         self, argv: Argv, *, purpose: str, inside: Namespace | None = None, stdin: bytes = b""
@@ -125,7 +145,13 @@ class Transaction:
         """Run a program whose every exit status is an answer, for ``parse`` to read."""
         self._register(undo)
         self._interrupts.check()
-        completed = self._runner.run(program.argv, program.stdin, program.environment, purpose)
+        completed = self._runner.run(
+            program.argv,
+            program.stdin,
+            program.environment,
+            purpose,
+            tuple(each.whole() for each in undo),
+        )
         self._interrupts.check()
         return parse(completed)
 
@@ -136,9 +162,13 @@ class Transaction:
         *,
         purpose: str,
         seconds: float,
+        in_shell: Argv,  # noqa: ARG002 - Rehearsal's
         inside: Namespace | None = None,
     ) -> bytes:
-        """Repeat a query until ``until`` is true of its output, or time is up; return the last."""
+        """Repeat a query until ``until`` is true of its output, or time is up; return the last.
+
+        ``in_shell`` does the same for who is told and not executed.
+        """
         deadline = time.monotonic() + seconds
         while True:
             output = self._finish(argv, inside, purpose=purpose).stdout
@@ -155,10 +185,16 @@ class Transaction:
         stdin: bytes = b"",
         *,
         purpose: str = "",
+        undo: tuple[Undo, ...] = (),
         absent_ok: bool = False,
     ) -> Completed:
         self._interrupts.check()
-        completed = self._runner.run(in_namespace(inside, argv), stdin, purpose=purpose)
+        completed = self._runner.run(
+            in_namespace(inside, argv),
+            stdin,
+            purpose=purpose,
+            undo=tuple(each.whole() for each in undo),
+        )
         self._interrupts.check()
         if completed.status and not (absent_ok and causes.is_absent(completed.stderr)):
             raise CommandError(completed, purpose)
