@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
+from ipaddress import ip_address, ip_interface, ip_network
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
 
 _MAIN_TABLE = 254  # RT_TABLE_MAIN, <linux/rtnetlink.h>
 _UNICAST = "1"  # RTN_UNICAST
@@ -59,30 +65,38 @@ class Route(NamedTuple):
 
 def links(output: bytes) -> list[Link]:
     """Read ``ip -j -d link show`` (or ``address show``)."""
-    return [_link(entry) for entry in _entries(output) if entry]
+    return _read(output, lambda entry: [_link(entry)] if entry else [])
 
 
 def addresses(output: bytes) -> list[Address]:
     """Read the addresses in ``ip -j address show dev X``."""
-    return [address for entry in _entries(output) for address in _addresses(entry)]
+    return _read(output, _addresses)
 
 
 def links_with_addresses(output: bytes) -> list[tuple[Link, list[Address]]]:
     """Read ``ip -j -d address show``: each link with its addresses."""
-    return [(_link(entry), _addresses(entry)) for entry in _entries(output) if entry]
+    return _read(output, lambda entry: [(_link(entry), _addresses(entry))] if entry else [])
 
 
 def routes(output: bytes) -> list[Route]:
     """Read ``ip -N -j -d route show``; of other types than unicast, none."""
-    return [_route(entry) for entry in _entries(output) if entry.get("type", _UNICAST) == _UNICAST]
+    return _read(
+        output, lambda entry: [_route(entry)] if entry.get("type", _UNICAST) == _UNICAST else []
+    )
 
 
 def default_interfaces(output: bytes) -> list[tuple[int, str]]:
     """Read ``ip -j route show default``: (metric, interface) of each next hop."""
-    found = []
+    return _read(output, _default_interfaces)
+
+
+def _read(output: bytes, read: Callable[[dict[str, Any]], list[T]]) -> list[T]:
+    found: list[T] = []
     for entry in _entries(output):
-        hops = [entry, *entry.get("nexthops", ())]
-        found += [(entry.get("metric", 0), hop["dev"]) for hop in hops if "dev" in hop]
+        try:
+            found += read(entry)
+        except (KeyError, AttributeError, TypeError, ValueError):
+            raise UnreadableAnswerError(json.dumps(entry)) from None
     return found
 
 
@@ -92,7 +106,8 @@ def _entries(output: bytes) -> list[dict[str, Any]]:
     if not text:
         return []
     try:
-        entries = json.loads(text)
+        # Not strict, since ip prints control characters, which names may hold, as they are.
+        entries = json.loads(text, strict=False)
     except (ValueError, RecursionError):
         raise UnreadableAnswerError(text) from None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
@@ -103,7 +118,8 @@ def _entries(output: bytes) -> list[dict[str, Any]]:
 def _addresses(entry: dict[str, Any]) -> list[Address]:
     return [
         Address(
-            f"{info['local']}/{info['prefixlen']}",
+            # ip writes "::1.2.3.4", and Python "::102:304".
+            str(ip_interface(f"{info['local']}/{info['prefixlen']}")),
             bool(info.get("tentative")),
             bool(info.get("dadfailed")),
         )
@@ -112,29 +128,34 @@ def _addresses(entry: dict[str, Any]) -> list[Address]:
     ]
 
 
+def _default_interfaces(entry: dict[str, Any]) -> list[tuple[int, str]]:
+    # One that is unreachable on purpose leads to lo, in IPv6.
+    if entry.get("type", "unicast") != "unicast":
+        return []
+    hops = [entry, *entry.get("nexthops", ())]
+    return [(entry.get("metric", 0), hop["dev"]) for hop in hops if "dev" in hop]
+
+
 def _link(entry: dict[str, Any]) -> Link:
-    try:
-        info = entry.get("linkinfo", {})
-        kind = info.get("info_kind", "")
-        data = info.get("info_data", {})
-        return Link(
-            ifindex=entry["ifindex"],
-            name=entry["ifname"],
-            kind=kind,
-            mtu=entry["mtu"],
-            mac=entry.get("address", ""),
-            is_up="UP" in entry["flags"],
-            is_ethernet=entry["link_type"] == "ether",
-            parent=entry.get("link") or "",
-            parent_index=entry.get("link_index", 0),
-            master=entry.get("master", ""),
-            slave_kind=info.get("info_slave_kind", ""),
-            mode=data.get("mode", "") if kind == "ipvlan" else "",
-            flag=_flag(data) if kind == "ipvlan" else "",
-            alternative_names=tuple(entry.get("altnames", ())),
-        )
-    except (KeyError, AttributeError, TypeError):
-        raise UnreadableAnswerError(json.dumps(entry)) from None
+    info = entry.get("linkinfo", {})
+    kind = info.get("info_kind", "")
+    data = info.get("info_data", {})
+    return Link(
+        ifindex=entry["ifindex"],
+        name=entry["ifname"],
+        kind=kind,
+        mtu=entry["mtu"],
+        mac=entry.get("address", ""),
+        is_up="UP" in entry["flags"],
+        is_ethernet=entry["link_type"] == "ether",
+        parent=entry.get("link") or "",
+        parent_index=entry.get("link_index", 0),
+        master=entry.get("master", ""),
+        slave_kind=info.get("info_slave_kind", ""),
+        mode=data.get("mode", "") if kind == "ipvlan" else "",
+        flag=_flag(data) if kind == "ipvlan" else "",
+        alternative_names=tuple(entry.get("altnames", ())),
+    )
 
 
 def _flag(data: dict[str, Any]) -> str:
@@ -142,28 +163,24 @@ def _flag(data: dict[str, Any]) -> str:
 
 
 def _route(entry: dict[str, Any]) -> Route:
-    try:
-        metrics = {key: value for part in entry.get("metrics", ()) for key, value in part.items()}
-        return Route(
-            dst=_prefix(entry["dst"], entry),
-            gateway=entry.get("gateway", ""),
-            device=entry.get("dev", ""),
-            table=int(entry.get("table", _MAIN_TABLE)),
-            priority=entry.get("metric", 0),
-            scope=int(entry.get("scope", 0)),
-            mtu=metrics.get("mtu"),
-            advmss=metrics.get("advmss"),
-            is_connected=str(entry.get("protocol")) == "2",  # RTPROT_KERNEL
-        )
-    except (KeyError, AttributeError, TypeError, ValueError):
-        raise UnreadableAnswerError(json.dumps(entry)) from None
+    metrics = {key: value for part in entry.get("metrics", ()) for key, value in part.items()}
+    gateway = entry.get("gateway")
+    return Route(
+        dst=_prefix(entry),
+        gateway=str(ip_address(gateway)) if gateway else "",
+        device=entry.get("dev", ""),
+        table=int(entry.get("table", _MAIN_TABLE)),
+        priority=entry.get("metric", 0),
+        scope=int(entry.get("scope", 0)),
+        mtu=metrics.get("mtu"),
+        advmss=metrics.get("advmss"),
+        is_connected=str(entry.get("protocol")) == "2",  # RTPROT_KERNEL
+    )
 
 
-def _prefix(dst: str, entry: dict[str, Any]) -> str:
-    if dst == "default":
+def _prefix(entry: dict[str, Any]) -> str:
+    if entry["dst"] == "default":
         # Only IPv6 routes have a router preference ("pref"); a gateway tells, too.
         is_ipv6 = "pref" in entry or ":" in entry.get("gateway", "")
         return "::/0" if is_ipv6 else "0.0.0.0/0"
-    if "/" in dst:
-        return dst
-    return f"{dst}/128" if ":" in dst else f"{dst}/32"
+    return str(ip_network(entry["dst"], strict=False))

@@ -1,0 +1,225 @@
+"""cni.protocol: exactly one document, the right exit status, and nothing kept that was not told."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cni_ipvlan.cni import errors, protocol
+from cni_ipvlan.cni.errors import CniError
+from cni_ipvlan.cni.request import SUPPORTED_VERSIONS
+from cni_ipvlan.cni.result import Address, Interface, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cni_ipvlan.cni.request import Request
+
+RESULT = Result((Interface("net1"),), (Address("10.0.0.2/24", interface=0),))
+
+
+class World:
+    """A plugin whose one handler yields or raises what it is told, and a stdout."""
+
+    def __init__(
+        self,
+        outcome: Result | BaseException | None = None,
+        at_exit: BaseException | None = None,
+        stdout: OSError | None = None,
+    ) -> None:
+        self.outcome = outcome
+        self.at_exit = at_exit
+        self.stdout = stdout
+        self.requests: list[Request] = []
+        self.undone: list[str] = []
+        self.written: list[bytes] = []
+        self.warnings: list[str] = []
+        self.failures: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+    def fail(self, text: str) -> None:
+        self.failures.append(text)
+
+    @contextmanager
+    def handler(self, request: Request) -> Iterator[Result | None]:
+        self.requests.append(request)
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        try:
+            yield self.outcome
+        except Exception as error:
+            self.undone.append(str(error))
+            raise
+        if self.at_exit:
+            raise self.at_exit
+
+    def write(self, document: bytes) -> None:
+        self.written.append(document)
+        if self.stdout:
+            raise self.stdout
+
+    def call(self, command: str = "ADD", stdin: bytes | None = None, **environment: str) -> int:
+        if stdin is None:
+            stdin = b'{"cniVersion": "1.1.0", "name": "net", "type": "ipvlan"}'
+        return protocol.serve(
+            {
+                "CNI_COMMAND": command,
+                "CNI_CONTAINERID": "c",
+                "CNI_NETNS": "/run/netns/c",
+                "CNI_IFNAME": "net1",
+                "CNI_PATH": "/opt/cni/bin",
+                **environment,
+            },
+            stdin,
+            dict.fromkeys(("ADD", "DEL", "CHECK", "STATUS", "GC"), self.handler),
+            self.write,
+            self,
+        )
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The one document there is."""
+        (written,) = self.written
+        document: dict[str, Any] = json.loads(written)
+        assert written.endswith(b"\n")
+        return document
+
+
+def test_result_is_the_one_document_and_the_status_is_0() -> None:
+    world = World(RESULT)
+    assert world.call() == 0
+    assert world.document == {
+        "cniVersion": "1.1.0",
+        "interfaces": [{"name": "net1"}],
+        "ips": [{"interface": 0, "address": "10.0.0.2/24"}],
+    }
+    assert not world.undone
+    assert not world.warnings
+
+
+@pytest.mark.parametrize("version", SUPPORTED_VERSIONS)
+def test_answer_is_in_the_requests_version(version: str) -> None:
+    stdin = json.dumps({"cniVersion": version, "name": "net"}).encode()
+    world = World(RESULT)
+    assert world.call(stdin=stdin) == 0
+    assert world.document["cniVersion"] == version
+    world = World(CniError(100, "no"))
+    assert world.call(stdin=stdin) == 1
+    assert world.document == {"cniVersion": version, "code": 100, "msg": "no"}
+
+
+@pytest.mark.parametrize("command", ["DEL", "CHECK", "STATUS", "GC"])
+def test_verb_without_a_result_prints_nothing(command: str) -> None:
+    world = World()
+    assert world.call(command) == 0
+    assert world.requests[0].command == command
+    assert world.written == []
+
+
+def test_error_is_the_one_document_and_the_status_is_1() -> None:
+    world = World(CniError(102, "cannot find the master 'eth9'", "looked\neverywhere"))
+    assert world.call() == 1
+    assert world.document == {
+        "cniVersion": "1.1.0",
+        "code": 102,
+        "msg": "cannot find the master 'eth9'",
+        "details": "looked\neverywhere",
+    }
+    assert world.failures == ["cannot find the master 'eth9'\nlooked\neverywhere"]
+
+
+def test_refused_request_reaches_no_handler() -> None:
+    world = World(RESULT)
+    assert world.call(CNI_IFNAME="") == 1
+    assert world.document["code"] == errors.INVALID_ENVIRONMENT
+    assert world.requests == []
+
+
+@pytest.mark.parametrize("stdin", [b"", b"{", b"\xff", b"[" * 100_000])
+def test_undecodable_request_is_answered_in_the_latest_version(stdin: bytes) -> None:
+    world = World(RESULT)
+    assert world.call(stdin=stdin) == 1
+    assert world.document["cniVersion"] == "1.1.0"
+    assert world.document["code"] == errors.DECODING_FAILURE
+
+
+def test_bug_is_answered_as_an_internal_error_with_its_traceback_on_stderr() -> None:
+    world = World(ZeroDivisionError("oops"))
+    assert world.call() == 1
+    assert world.document["code"] == errors.INTERNAL
+    assert world.document["msg"] == "internal error: ZeroDivisionError: oops"
+    (warning,) = world.warnings
+    assert "Traceback" in warning
+
+
+def test_result_that_cannot_be_written_is_undone_and_not_followed_by_another_document() -> None:
+    world = World(RESULT, stdout=BrokenPipeError(32, "Broken pipe"))
+    assert world.call() == 1
+    assert len(world.written) == 1
+    assert world.undone == ["cannot write the result to stdout: [Errno 32] Broken pipe"]
+    assert world.warnings == world.undone
+
+
+def test_error_that_cannot_be_written_goes_to_stderr() -> None:
+    world = World(CniError(102, "no master"), stdout=BrokenPipeError(32, "Broken pipe"))
+    assert world.call() == 1
+    assert len(world.written) == 1
+    (warning,) = world.warnings
+    assert "Broken pipe" in warning
+    assert "no master" in warning
+
+
+def test_failure_after_the_result_is_no_second_document() -> None:
+    world = World(RESULT, at_exit=CniError(100, "too late"))
+    assert world.call() == 1
+    assert "ips" in world.document
+    assert world.warnings == ["too late"]
+
+
+def test_failure_after_nothing_was_written_is_the_document() -> None:
+    world = World(None, at_exit=CniError(100, "in time"))
+    assert world.call("DEL") == 1
+    assert world.document["msg"] == "in time"
+
+
+def test_text_that_is_no_unicode_still_makes_a_document() -> None:
+    world = World(CniError(100, "cannot find 'a\udcffb'", "\ud800"))
+    assert world.call() == 1
+    assert world.document["msg"] == "cannot find 'a\udcffb'"
+
+
+@pytest.mark.parametrize(
+    ("stdin", "version"),
+    [
+        (b"", "1.1.0"),
+        (b" \n", "1.1.0"),
+        (b'{"cniVersion": "0.3.1"}', "0.3.1"),
+        (b"{}", "0.1.0"),
+        (b"garbage", "1.1.0"),
+    ],
+)
+def test_version_needs_nothing_and_lists_every_version(stdin: bytes, version: str) -> None:
+    world = World()
+    status = protocol.serve({"CNI_COMMAND": "VERSION"}, stdin, {}, world.write, world)
+    assert status == 0
+    assert world.document == {
+        "cniVersion": version,
+        "supportedVersions": ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"],
+    }
+
+
+def test_version_that_cannot_be_written_is_a_failure() -> None:
+    world = World(stdout=OSError(28, "No space left on device"))
+    assert world.call("VERSION") == 1
+    assert "No space left" in world.warnings[0]
+
+
+def test_about_says_what_the_program_is_and_which_versions_it_speaks() -> None:
+    text = protocol.about()
+    assert "ipvlan" in text
+    assert ", ".join(SUPPORTED_VERSIONS) in text
