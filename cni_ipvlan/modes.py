@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.survey import Master
 
 # The group 224.0.0.1, which every interface joins that is up, as an Ethernet address.
-_ALL_HOSTS = "01005e000001"
+_ALL_HOSTS = b"01005e000001"
 
 
 class Slave(NamedTuple):
@@ -116,12 +116,17 @@ def _has_hidden_slaves(master: Master) -> bool:
     the search is in vain, no more.)
     """
     own = 1 if master.link.is_up else 0
-    with open("/proc/self/net/dev_mcast", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            index, _name, users, _global_users, address = line.split()
-            if int(index) == master.link.ifindex and address == _ALL_HOSTS:
-                return int(users) > own
-    return False
+    with open("/proc/self/net/dev_mcast", "rb") as file:
+        return _members_of_all_hosts(file.read(), master.link.ifindex) > own
+
+
+def _members_of_all_hosts(table: bytes, ifindex: int) -> int:
+    # In bytes: a name may hold what only Unicode takes for white space.
+    for line in table.splitlines():
+        index, _name, users, _global_users, address = line.split()
+        if int(index) == ifindex and address == _ALL_HOSTS:
+            return int(users)
+    return 0
 
 
 def _hidden(tx: Transaction, master: Master) -> Iterator[Slave]:
