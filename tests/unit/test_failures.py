@@ -1,0 +1,115 @@
+"""failures: what leaves the plugin when something goes wrong below it."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+
+from cni_ipvlan.cni import errors
+from cni_ipvlan.cni.errors import CniError
+from cni_ipvlan.failures import as_cni_error
+from cni_ipvlan.iproute import commands
+from cni_ipvlan.iproute.queries import UnreadableAnswerError
+from cni_ipvlan.iproute.runner import (
+    CommandError,
+    Completed,
+    InterruptedBySignalError,
+    ProgramNotFoundError,
+)
+
+ADD = commands.link_add_ipvlan("eth0", "it's", "l2", "bridge", 0)
+
+
+def command_error(argv: tuple[str, ...], status: int, stderr: bytes, purpose: str) -> CniError:
+    return as_cni_error(CommandError(Completed(argv, status, b"", stderr, 0.0), purpose))
+
+
+def test_cni_error_stays_itself() -> None:
+    error = CniError(11, "try again")
+    assert as_cni_error(error) is error
+
+
+def test_failed_command_says_what_was_tried_what_was_said_and_what_to_try_next() -> None:
+    error = command_error(
+        ADD, 2, b"RTNETLINK answers: Device or resource busy\n", "create an ipvlan interface"
+    )
+    assert error.code == errors.MASTER_BUSY
+    assert error.msg == (
+        "cannot create an ipvlan interface: the master already serves another kind of link "
+        "(macvlan, bridge, bond, team)"
+    )
+    command, answer, advice = error.details.splitlines()
+    assert command == (
+        """command: ip link add link eth0 name 'it'"'"'s' type ipvlan mode l2 bridge"""
+    )
+    assert answer == "answer: RTNETLINK answers: Device or resource busy"
+    assert advice.startswith("try: use another master")
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        (b"Error: Unknown device type.", errors.NO_IPVLAN),
+        (b"RTNETLINK answers: File exists", errors.INTERFACE_NAME_TAKEN),
+        (b"Error: mtu less than device minimum.", errors.INVALID_CONFIGURATION),
+        (b"RTNETLINK answers: Operation not permitted", errors.NOT_PERMITTED),
+        (b"something new", errors.COMMAND_FAILED),
+    ],
+)
+def test_cause_has_its_code(said: bytes, code: int) -> None:
+    assert command_error(ADD, 2, said, "create it").code == code
+
+
+def test_unknown_answer_is_quoted_whole() -> None:
+    error = command_error(ADD, 2, b"first line\nsecond line\n", "create it")
+    assert error.msg == "cannot create it: second line"
+    assert "answer: first line\nsecond line" in error.details
+
+
+def test_command_that_said_nothing() -> None:
+    assert command_error(ADD, 3, b"", "create it").msg == "cannot create it: exit status 3"
+    assert command_error(ADD, -9, b"", "create it").msg == "cannot create it: killed by signal 9"
+
+
+def test_command_without_a_purpose_is_its_own_name() -> None:
+    error = command_error(("ip", "link"), 1, b"no", "")
+    assert error.msg == "cannot run 'ip link': no"
+
+
+def test_answer_that_is_no_text_still_makes_a_document() -> None:
+    error = command_error(ADD, 1, b"a\xffb", "create it")
+    json.dumps(error.document("1.0.0")).encode("ascii")
+
+
+def test_missing_program_is_named_with_where_was_searched() -> None:
+    error = as_cni_error(ProgramNotFoundError("nsenter", "/usr/sbin:/sbin"))
+    assert error.code == errors.TOOL_UNUSABLE
+    assert error.msg == "cannot find the program 'nsenter'"
+    assert "searched: /usr/sbin:/sbin" in error.details
+
+
+def test_unreadable_answer_is_shown_by_its_beginning() -> None:
+    error = as_cni_error(UnreadableAnswerError("Usage: ip …" + "x" * 10_000))
+    assert error.code == errors.TOOL_UNUSABLE
+    assert "Usage: ip …" in error.details
+    assert len(error.details) < 400
+
+
+def test_signal_is_named() -> None:
+    error = as_cni_error(InterruptedBySignalError(signal.SIGTERM))
+    assert error.code == errors.INTERRUPTED
+    assert "SIGTERM" in error.msg
+
+
+def test_refusal_of_the_system_names_the_file() -> None:
+    error = as_cni_error(PermissionError(13, "Permission denied", "/run/cni-ipvlan"))
+    assert error.code == errors.IO_FAILURE
+    assert error.msg == "the system refuses: Permission denied: /run/cni-ipvlan"
+    assert as_cni_error(OSError("odd")).msg == "the system refuses: odd"
+
+
+def test_bug_is_raised_again() -> None:
+    with pytest.raises(ZeroDivisionError):
+        as_cni_error(ZeroDivisionError())

@@ -1,0 +1,329 @@
+"""iproute.transaction: all changes happen, or none; with a runner that only pretends."""
+
+# ruff: noqa: PT012 - what is undone when a block is left is what these tests are about
+from __future__ import annotations
+
+import signal
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from cni_ipvlan.iproute.namespace import Namespace
+from cni_ipvlan.iproute.queries import UnreadableAnswerError
+from cni_ipvlan.iproute.runner import (
+    CommandError,
+    Completed,
+    InterruptedBySignalError,
+    Interrupts,
+    ProgramNotFoundError,
+    Runner,
+)
+from cni_ipvlan.iproute.transaction import Program, Transaction, Undo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+CONTAINER = Namespace("/var/run/netns/c", "c", (4, 1))
+ABSENT = b'Cannot find device "x"\n'
+
+
+class FakeRunner:
+    """Remembers what it ran; fails, answers or calls back as it is told for a command."""
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+        self.stdins: list[bytes] = []
+        self.environments: list[Mapping[str, str] | None] = []
+        self.statuses: dict[str, int] = {}
+        self.outputs: dict[str, list[bytes]] = {}
+        self.errors: dict[str, bytes] = {}
+        self.raises: dict[str, Exception] = {}
+        self.after: dict[str, Callable[[], None]] = {}
+
+    def run(
+        self,
+        argv: tuple[str, ...],
+        stdin: bytes = b"",
+        environment: Mapping[str, str] | None = None,
+        purpose: str = "",  # noqa: ARG002 - Runner's
+        undo: tuple[tuple[str, ...], ...] = (),  # noqa: ARG002 - Runner's
+    ) -> Completed:
+        line = " ".join(argv)
+        self.ran.append(line)
+        self.stdins.append(stdin)
+        self.environments.append(environment)
+        if line in self.raises:
+            raise self.raises[line]
+        self.after.get(line, lambda: None)()
+        outputs = self.outputs.get(line, [b""])
+        output = outputs.pop(0) if len(outputs) > 1 else outputs[0]
+        return Completed(
+            argv, self.statuses.get(line, 0), output, self.errors.get(line, b"no"), 0.0
+        )
+
+    def fails(self, line: str, stderr: bytes = b"no") -> None:
+        self.statuses[line] = 2
+        self.errors[line] = stderr
+
+
+class FakeInterrupts:
+    """A signal that comes when the test says so."""
+
+    def __init__(self) -> None:
+        self.came = False
+        self.holding = False
+
+    def check(self) -> None:
+        if self.came and not self.holding:
+            raise InterruptedBySignalError(signal.SIGTERM)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        self.holding = True
+        yield
+        self.holding = False
+
+
+class World:
+    def __init__(self) -> None:
+        self.runner = FakeRunner()
+        self.interrupts = FakeInterrupts()
+        self.tx = Transaction(cast("Runner", self.runner), cast("Interrupts", self.interrupts))
+
+    def change(self, name: str, *undos: Undo) -> None:
+        undo = undos or (Undo(("undo", name)),)
+        self.tx.run(("do", name), purpose=f"do {name}", undo=undo)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_success_undoes_nothing(world: World) -> None:
+    with world.tx:
+        world.change("one")
+        world.change("two")
+    assert world.runner.ran == ["do one", "do two"]
+    assert world.tx.leftovers == []
+
+
+def test_failed_change_is_undone_with_all_before_it_in_reverse(world: World) -> None:
+    world.runner.fails("do three")
+    with pytest.raises(CommandError) as caught, world.tx:
+        world.change("one")
+        world.change("two")
+        world.change("three")
+        world.change("four")
+    assert world.runner.ran[3:] == ["undo three", "undo two", "undo one"]
+    assert caught.value.argv == ("do", "three")
+    assert caught.value.purpose == "do three"
+    assert caught.value.answer == "no"
+
+
+def test_several_undos_of_one_change_run_last_first(world: World) -> None:
+    with pytest.raises(ZeroDivisionError), world.tx:
+        world.change("one", Undo(("undo", "a")), Undo(("undo", "b")))
+        raise ZeroDivisionError
+    assert world.runner.ran == ["do one", "undo b", "undo a"]
+
+
+def test_change_without_an_undo_leaves_none(world: World) -> None:
+    with pytest.raises(ZeroDivisionError), world.tx:
+        world.tx.run(("do", "one"), purpose="do one")
+        raise ZeroDivisionError
+    assert world.runner.ran == ["do one"]
+
+
+def test_undo_that_fails_is_a_leftover_and_stops_no_other(world: World) -> None:
+    world.runner.fails("undo two", b"Device or resource busy\n")
+    world.runner.raises["undo three"] = ProgramNotFoundError("undo", "/bin")
+    world.runner.raises["undo four"] = PermissionError(13, "Permission denied")
+    world.runner.raises["undo five"] = UnreadableAnswerError("nonsense")
+    with pytest.raises(ZeroDivisionError), world.tx:
+        for name in ("one", "two", "three", "four", "five"):
+            world.change(name)
+        raise ZeroDivisionError
+    assert world.runner.ran[5:] == [
+        f"undo {name}" for name in ("five", "four", "three", "two", "one")
+    ]
+    five, four, three, two = world.tx.leftovers
+    assert "nonsense" in five
+    assert "Permission denied" in four
+    assert "undo" in three
+    assert two == "undo two: Device or resource busy"
+
+
+def test_thing_that_is_already_gone_is_no_leftover(world: World) -> None:
+    world.runner.fails("undo one", ABSENT)
+    with pytest.raises(ZeroDivisionError), world.tx:
+        world.change("one")
+        raise ZeroDivisionError
+    assert world.tx.leftovers == []
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_undo_asks_first_whether_there_is_something_to_undo(
+    world: World,
+    there: bool,  # noqa: FBT001
+) -> None:
+    with pytest.raises(ZeroDivisionError), world.tx:
+        world.change("one", Undo(("undo", "one"), only_if=lambda: there))
+        raise ZeroDivisionError
+    assert ("undo one" in world.runner.ran) is there
+
+
+def test_question_that_fails_is_a_leftover(world: World) -> None:
+    def ask() -> bool:
+        raise CommandError(Completed(("ip", "link"), 1, b"", b"no", 0.0))
+
+    with pytest.raises(ZeroDivisionError), world.tx:
+        world.change("one")
+        world.change("two", Undo(("undo", "two"), only_if=ask))
+        raise ZeroDivisionError
+    assert world.runner.ran[-1] == "undo one"
+    assert world.tx.leftovers == ["ip link: no"]
+
+
+def test_undo_runs_inside_its_namespace_with_its_stdin_and_environment(world: World) -> None:
+    with pytest.raises(ZeroDivisionError), world.tx:
+        world.change("one", Undo(("undo", "one"), CONTAINER, b"input", {"CNI_COMMAND": "DEL"}))
+        raise ZeroDivisionError
+    assert world.runner.ran[-1] == "ip netns exec c undo one"
+    assert world.runner.stdins[-1] == b"input"
+    assert world.runner.environments[-1] == {"CNI_COMMAND": "DEL"}
+
+
+def test_actions_are_undone_in_turn_with_commands(world: World) -> None:
+    with pytest.raises(ZeroDivisionError), world.tx:
+        world.change("one")
+        world.tx.on_unwind(lambda: world.runner.ran.append("forget"))
+        world.change("two")
+        raise ZeroDivisionError
+    assert world.runner.ran[2:] == ["undo two", "forget", "undo one"]
+
+
+def test_action_that_fails_is_a_leftover(world: World) -> None:
+    def forget() -> None:
+        raise OSError(30, "Read-only file system")
+
+    with pytest.raises(ZeroDivisionError), world.tx:
+        world.change("one")
+        world.tx.on_unwind(forget)
+        raise ZeroDivisionError
+    assert world.runner.ran[-1] == "undo one"
+    assert "Read-only file system" in world.tx.leftovers[0]
+
+
+def test_signal_during_a_change_undoes_it(world: World) -> None:
+    world.runner.after["do two"] = lambda: setattr(world.interrupts, "came", True)
+    with pytest.raises(InterruptedBySignalError), world.tx:
+        world.change("one")
+        world.change("two")
+        world.change("three")
+    assert world.runner.ran == ["do one", "do two", "undo two", "undo one"]
+
+
+def test_signal_before_a_change_prevents_it(world: World) -> None:
+    world.interrupts.came = True
+    with pytest.raises(InterruptedBySignalError), world.tx:
+        world.change("one")
+    # Its undo is tried all the same: what finds nothing does no harm.
+    assert "do one" not in world.runner.ran
+
+
+def test_signals_are_held_back_while_undoing(world: World) -> None:
+    held: list[bool] = []
+    world.runner.after["undo one"] = lambda: held.append(world.interrupts.holding)
+    with pytest.raises(ZeroDivisionError), world.tx:
+        world.change("one")
+        raise ZeroDivisionError
+    assert held == [True]
+    assert not world.interrupts.holding
+
+
+def test_query_returns_what_was_printed_inside_the_namespace(world: World) -> None:
+    world.runner.outputs["ip netns exec c ip link"] = [b"[]"]
+    with world.tx:
+        assert world.tx.read(("ip", "link"), inside=CONTAINER) == b"[]"
+
+
+def test_query_about_something_absent_is_an_error_unless_allowed(world: World) -> None:
+    world.runner.fails("ip link", ABSENT)
+    with world.tx:
+        assert world.tx.read(("ip", "link"), absent_ok=True) == b""
+        with pytest.raises(CommandError):
+            world.tx.read(("ip", "link"))
+
+
+def test_query_that_fails_otherwise_is_an_error_even_so(world: World) -> None:
+    world.runner.fails("ip link", b"RTNETLINK answers: Operation not permitted\n")
+    with world.tx, pytest.raises(CommandError):
+        world.tx.read(("ip", "link"), absent_ok=True)
+
+
+def test_welcome_change_that_fails_says_why_and_goes_on(world: World) -> None:
+    world.runner.fails("tee x", b"Read-only file system\n")
+    with world.tx:
+        assert world.tx.try_run(("tee", "x"), purpose="announce") == "Read-only file system"
+        assert world.tx.try_run(("tee", "y"), purpose="announce") == ""
+
+
+def test_program_is_given_its_environment_and_stdin_and_every_status_is_an_answer(
+    world: World,
+) -> None:
+    program = Program(("/opt/cni/bin/host-local",), {"CNI_COMMAND": "ADD"}, b"{}", {})
+    world.runner.fails("/opt/cni/bin/host-local")
+    with world.tx:
+        status = world.tx.ask(
+            program, lambda answer: answer.status, foreseen=0, purpose="allocate addresses"
+        )
+    assert status == 2
+    assert world.runner.stdins == [b"{}"]
+    assert world.runner.environments == [{"CNI_COMMAND": "ADD"}]
+
+
+def test_programs_undo_counts_even_if_its_answer_is_no_good(world: World) -> None:
+    program = Program(("ipam",), {"CNI_COMMAND": "ADD"}, b"{}", {})
+
+    def refuse(_answer: Completed) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), world.tx:
+        world.tx.ask(
+            program,
+            refuse,
+            foreseen=None,
+            purpose="allocate addresses",
+            undo=(Undo(("ipam", "DEL")),),
+        )
+    assert world.runner.ran == ["ipam", "ipam DEL"]
+
+
+def test_wait_asks_until_the_answer_is_good(world: World) -> None:
+    world.runner.outputs["ip address"] = [b"tentative", b"tentative", b"fine"]
+    with world.tx:
+        output = world.tx.wait(
+            ("ip", "address"),
+            lambda answer: answer == b"fine",
+            purpose="wait",
+            seconds=5,
+            in_shell=("true",),
+        )
+    assert output == b"fine"
+    assert len(world.runner.ran) == 3
+
+
+def test_wait_ends_when_time_is_up_with_the_last_answer(world: World) -> None:
+    world.runner.outputs["ip address"] = [b"tentative"]
+    with world.tx:
+        output = world.tx.wait(
+            ("ip", "address"),
+            lambda _answer: False,
+            purpose="wait",
+            seconds=0.1,
+            in_shell=("true",),
+        )
+    assert output == b"tentative"
+    assert 2 <= len(world.runner.ran) <= 4
