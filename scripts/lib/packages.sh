@@ -14,14 +14,17 @@ install_packages() {
         [[ -t 0 ]] || as_root+=(--non-interactive)
     fi
     if ! command -v apt-get >/dev/null || ! "${as_root[@]}" true 2>/dev/null; then
-        echo "${0##*/}: missing here, and only root can install: ${missing[*]} (names of Debian packages)" >&2
+        echo "$0: missing here, and only root can install: ${missing[*]} (names of Debian packages)" >&2
         return 1
     fi
     echo "installing ${missing[*]}"
     as_root+=(env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300)
     # An update that fails may still leave lists that are good enough.
     "${as_root[@]}" update >/dev/null || true
-    "${as_root[@]}" install --yes --no-install-recommends "${missing[@]}" >/dev/null
+    "${as_root[@]}" install --yes --no-install-recommends "${missing[@]}" >/dev/null && return
+    [[ ${missing[*]} != *user-mode-linux* ]] ||
+        echo "$0: without the package user-mode-linux, it takes root and a kernel that has ipvlan and dummy" >&2
+    return 1
 }
 
 # By what a package brings, so that the same program from elsewhere will do.
@@ -31,6 +34,9 @@ is_installed() {
         iproute2) command -v ip ;;
         iputils-ping) command -v ping ;;
         kmod) command -v modprobe ;;
+        python3-click | python3-jsonschema | python3-sh)
+            /usr/bin/python3 -I -c "import ${1#python3-}"
+            ;;
         python3-venv) /usr/bin/python3 -c 'import ensurepip, venv' ;;
         user-mode-linux) command -v linux.uml ;;
         *) command -v "$1" ;;
@@ -45,4 +51,10 @@ lab_packages() {
         echo user-mode-linux
         echo kmod
     fi
+}
+
+# Prints what a node of the lab needs besides the plugin's own Python packages.
+node_packages() {
+    printf '%s\n' iproute2 python3 python3-venv containernetworking-plugins containerd runc \
+        iputils-ping
 }
