@@ -134,15 +134,21 @@ class _Streams:
     """Puts memory files in the place of descriptors 0, 1 and 2 while a child starts and runs."""
 
     def __init__(self, stdin: bytes) -> None:
-        self._files = [os.memfd_create(name) for name in ("stdin", "stdout", "stderr")]
-        if stdin:
+        self._files: list[int] = []
+        self._saved: list[int] = []
+        try:
+            # Everything that may fail comes before the streams are touched.
+            for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+                self._files.append(os.memfd_create(name))
+                self._saved.append(fcntl(descriptor, F_DUPFD_CLOEXEC, _FIRST_FREE_DESCRIPTOR))
             os.write(self._files[0], stdin)
             os.lseek(self._files[0], 0, os.SEEK_SET)
-        self._saved: list[int] = []
+        except OSError:
+            self._close()
+            raise
 
     def __enter__(self) -> _Streams:
         for descriptor, file in enumerate(self._files):
-            self._saved.append(fcntl(descriptor, F_DUPFD_CLOEXEC, _FIRST_FREE_DESCRIPTOR))
             os.dup2(file, descriptor)
         # Python ignores SIGPIPE, and a child would inherit that.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -152,9 +158,11 @@ class _Streams:
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         for descriptor, saved in enumerate(self._saved):
             os.dup2(saved, descriptor)
-            os.close(saved)
-        for file in self._files:
-            os.close(file)
+        self._close()
+
+    def _close(self) -> None:
+        for descriptor in (*self._files, *self._saved):
+            os.close(descriptor)
 
     def outputs(self) -> tuple[bytes, bytes]:
         """Return what stdout and stderr hold."""

@@ -1,0 +1,322 @@
+"""iproute.runner: real small programs, run to their end whatever they do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cni_ipvlan.iproute.runner import (
+    CommandError,
+    Completed,
+    Event,
+    InterruptedBySignalError,
+    ProgramNotFoundError,
+    Runner,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MEGABYTES = 5 << 20
+
+
+@pytest.fixture
+def runner() -> Runner:
+    return Runner("/usr/bin:/bin", lambda _event: None)
+
+
+@pytest.mark.parametrize("status", [0, 1, 2, 126, 128, 130, 143, 255])
+def test_exit_status(runner: Runner, status: int) -> None:
+    assert runner.run(("sh", "-c", f"exit {status}")).status == status
+
+
+@pytest.mark.parametrize("number", [1, 2, 6, 9, 10, 13, 14, 15, 34])
+def test_signal_that_killed_a_command_is_a_negative_status(runner: Runner, number: int) -> None:
+    assert runner.run(("sh", "-c", f"kill -{number} $$")).status == -number
+
+
+def test_streams_are_kept_apart(runner: Runner) -> None:
+    done = runner.run(("sh", "-c", "cat; echo out; echo err >&2"), b"in\n")
+    assert (done.stdout, done.stderr) == (b"in\nout\n", b"err\n")
+
+
+def test_command_without_input_reads_none(runner: Runner) -> None:
+    assert runner.run(("cat",)).stdout == b""
+
+
+def test_arguments_arrive_as_they_are(runner: Runner) -> None:
+    words = ("", "*", "$HOME", "-x", "it's", 'a"b', "a\\b", "a\nb", "~", "é", "\udcff", "a=b", "%s")
+    done = runner.run(("printf", "%s\\0", *words))
+    assert tuple(map(os.fsdecode, done.stdout.split(b"\0")[:-1])) == words
+    assert done.argv == ("printf", "%s\\0", *words)
+
+
+def test_megabytes_go_in_and_come_out_of_both_streams(runner: Runner) -> None:
+    data = os.urandom(1 << 16) * (MEGABYTES >> 16)
+    done = runner.run(("tee", "/dev/stderr"), data)
+    assert done.stdout == data
+    assert done.stderr == data
+
+
+def test_child_that_keeps_the_streams_open_does_not_hold_us_up(runner: Runner) -> None:
+    started = time.monotonic()
+    done = runner.run(("sh", "-c", "sleep 5 & echo $!"))
+    assert time.monotonic() - started < 4
+    os.kill(int(done.stdout), signal.SIGKILL)
+
+
+def test_terminal_is_never_offered(runner: Runner) -> None:
+    script = "for n in 0 1 2; do [ -t $n ] && echo terminal; done; true"
+    assert runner.run(("sh", "-c", script)).stdout == b""
+
+
+def test_pipe_without_a_reader_ends_a_child(runner: Runner) -> None:
+    """Python ignores SIGPIPE; a child that did would go on writing for ever."""
+    assert runner.run(("sh", "-c", "kill -PIPE $$")).status == -signal.SIGPIPE
+    assert signal.getsignal(signal.SIGPIPE) == signal.SIG_IGN
+
+
+def test_environment_is_a_search_path_and_plain_language(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    monkeypatch.setenv("IPROUTE2_CONF", "somewhere")
+    assert runner.run(("env",)).stdout.splitlines() == [
+        b"PATH=/usr/bin:/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        b"LC_ALL=C",
+    ]
+
+
+def test_environment_can_be_replaced_whole(runner: Runner) -> None:
+    done = runner.run(("env",), environment={"CNI_COMMAND": "ADD", "ODD": "a\udcff=\n"})
+    assert done.stdout == b"CNI_COMMAND=ADD\nODD=a\xff=\n\n"
+
+
+@pytest.mark.parametrize("path", ["", ":", "/nowhere"])
+def test_standard_directories_are_searched_last(path: str) -> None:
+    assert Runner(path, lambda _event: None).run(("true",)).status == 0
+
+
+def test_first_directory_of_the_search_path_counts(tmp_path: Path) -> None:
+    script(tmp_path / "true", "#!/bin/sh\necho mine\n")
+    runner = Runner(str(tmp_path), lambda _event: None)
+    assert runner.run(("true",)).stdout == b"mine\n"
+
+
+def test_program_that_is_nowhere_is_named(runner: Runner) -> None:
+    with pytest.raises(ProgramNotFoundError) as caught:
+        runner.run(("no-such-program", "x"))
+    assert caught.value.program == "no-such-program"
+    assert "/usr/sbin" in caught.value.searched
+
+
+def test_program_given_by_its_path(runner: Runner, tmp_path: Path) -> None:
+    path = tmp_path / "a plugin's"
+    script(path, "#!/bin/sh\necho here\n")
+    assert runner.run((str(path),)).stdout == b"here\n"
+    path.chmod(0o644)
+    with pytest.raises(ProgramNotFoundError):
+        Runner("", lambda _event: None).run((str(path),))
+
+
+@pytest.mark.parametrize("content", ["#!/no/such/interpreter\n", "no program\n", ""])
+def test_file_that_cannot_be_executed_is_a_failure_with_words(
+    runner: Runner, tmp_path: Path, content: str
+) -> None:
+    script(tmp_path / "broken", content)
+    done = runner.run((str(tmp_path / "broken"),))
+    assert done.status == 127
+    assert done.stderr == b"it could not be executed"
+
+
+def test_observer_is_told_of_every_command_with_purpose_and_undo() -> None:
+    events: list[Event] = []
+    runner = Runner("", events.append)
+    first = runner.run(("true",), purpose="do nothing", undo=(("true", "again"),))
+    second = runner.run(("false",))
+    assert events == [
+        Event(first, "do nothing", (("true", "again"),)),
+        Event(second, "", ()),
+    ]
+    assert 0 < first.seconds < 5
+
+
+@pytest.fixture
+def descriptors() -> Iterator[None]:
+    """Sees to it that a test leaves the descriptors as they were."""
+
+    def state() -> dict[str, tuple[int, int]]:
+        found = {}
+        for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+            try:
+                status = os.fstat(int(name))
+            except OSError:
+                continue
+            found[name] = (status.st_dev, status.st_ino)
+        return found
+
+    before = state()
+    yield
+    assert state() == before
+
+
+@pytest.mark.usefixtures("descriptors")
+def test_descriptors_are_as_before_after_a_command(runner: Runner) -> None:
+    runner.run(("sh", "-c", "echo x; exit 3"), b"in")
+
+
+@pytest.mark.usefixtures("descriptors")
+def test_descriptors_are_as_before_after_a_failure() -> None:
+    def fail(_event: Event) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        Runner("", fail).run(("true",))
+    with pytest.raises(ProgramNotFoundError):
+        Runner("", fail).run(("no-such-program",))
+
+
+def test_error_quotes_stderr_or_else_stdout() -> None:
+    def answer(stdout: bytes, stderr: bytes) -> str:
+        return CommandError(Completed(("x",), 1, stdout, stderr, 0.0)).answer
+
+    assert answer(b"out\n", b"err\n") == "err"
+    assert answer(b"out\n", b" \n") == "out"
+    assert answer(b"", b"a\xffb") == "a\ufffdb"
+
+
+def test_interruption_has_the_signals_name() -> None:
+    assert InterruptedBySignalError(15).signal == "SIGTERM"
+
+
+# What changes the signals or limits of a process is done by one of its own.
+
+DRIVER = """
+import os, resource, signal, sys, time
+from cni_ipvlan.iproute.runner import Interrupts, InterruptedBySignalError, Runner
+runner = Runner("", lambda event: None)
+interrupts = Interrupts()
+
+def say(*words):
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+"""
+
+
+def script(path: Path, content: str) -> None:
+    path.write_text(content)
+    path.chmod(0o755)
+
+
+def drive(body: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", DRIVER + textwrap.dedent(body)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd="/",  # or Python would import from here what is not installed
+    )
+
+
+def outcome(body: str) -> list[str]:
+    output, _ = drive(body).communicate(timeout=20)
+    return output.splitlines()
+
+
+def test_child_has_its_three_streams_and_no_other_descriptor() -> None:
+    said = outcome("""
+        with open(os.devnull):
+            say(runner.run(("ls", "/proc/self/fd")).stdout.split())
+        """)
+    assert said == ["[b'0', b'1', b'2', b'3']"]  # 3 is the directory it lists
+
+
+def test_streams_stay_when_there_is_no_descriptor_left() -> None:
+    """The answer must get out even then."""
+    said = outcome("""
+        runner.run(("true",))
+        for limit in range(12, 2, -1):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, 4096))
+            try:
+                runner.run(("true",))
+            except OSError as error:
+                say(limit, error.strerror)
+            else:
+                say(limit, "ran")
+        """)
+    assert [line.split()[0] for line in said] == [str(limit) for limit in range(12, 2, -1)]
+    assert said[0] == "12 ran"
+    assert said[-1] == "3 Too many open files"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signal_ends_the_running_command_and_then_us(number: signal.Signals) -> None:
+    process = drive("""
+        interrupts.install()
+        say("ready")
+        done = runner.run(("sleep", "30"))
+        try:
+            interrupts.check()
+        except InterruptedBySignalError as error:
+            say(done.status, error.signal)
+        """)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.2)  # for the command to start
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=20)
+    assert output == f"-15 {number.name}\n"
+
+
+def test_caller_that_ignored_and_blocked_signals_is_overruled() -> None:
+    said = outcome("""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        interrupts.install()
+        say(runner.run(("sh", "-c", "exit 3")).status)
+        say(runner.run(("sh", "-c", "kill -TERM $$")).status)
+        os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            interrupts.check()
+        except InterruptedBySignalError as error:
+            say(error.signal)
+        """)
+    assert said == ["3", "-15", "SIGTERM"]
+
+
+def test_signal_that_comes_while_they_are_held_is_passed_over() -> None:
+    said = outcome("""
+        interrupts.install()
+        with interrupts.held():
+            os.kill(os.getpid(), signal.SIGTERM)
+            interrupts.check()
+            say(runner.run(("sh", "-c", "kill -TERM $PPID; exit 3")).status)
+        interrupts.check()
+        say("on")
+        """)
+    assert said == ["3", "on"]
+
+
+def test_first_of_two_signals_is_reported() -> None:
+    said = outcome("""
+        interrupts.install()
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            interrupts.check()
+        except InterruptedBySignalError as error:
+            say(error.signal)
+        """)
+    assert said == ["SIGHUP"]
+
+
+def test_no_signal_no_interruption() -> None:
+    assert outcome("interrupts.install(); interrupts.check(); say('on')") == ["on"]
