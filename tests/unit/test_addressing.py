@@ -1,0 +1,212 @@
+"""addressing: where addresses and routes come from, and what becomes of a previous result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cni_ipvlan import netconf
+from cni_ipvlan.addressing import Addressing, addressing_of, is_connected
+from cni_ipvlan.cni import errors
+from cni_ipvlan.cni.errors import CniError
+from cni_ipvlan.cni.result import Address, Interface, Result, Route
+from cni_ipvlan.iproute import queries
+from cni_ipvlan.survey import Master
+
+SANDBOX = "/run/netns/c"
+OURS = Interface("net1", "02:00:00:00:00:01", SANDBOX, 1500)
+ALLOCATED = Result(
+    addresses=(Address("10.0.0.2/24", "10.0.0.1", 0), Address("fd00::2/64", "fd00::1")),
+    routes=(Route("0.0.0.0/0"), Route("10.9.0.0/16", "10.0.0.9"), Route("::/0")),
+    dns={"nameservers": ["10.0.0.1"]},
+)
+
+
+def master(name: str = "eth0") -> Master:
+    (link,) = queries.links(
+        b'[{"ifindex":2,"ifname":"%s","mtu":1500,"flags":["UP"],"link_type":"ether"}]'
+        % name.encode()
+    )
+    return Master(link, None, 1)
+
+
+def addressing(
+    allocated: Result | None = ALLOCATED,
+    previous: dict[str, Any] | None = None,
+    **options: Any,
+) -> Addressing:
+    config = {"name": "net", "type": "ipvlan", "prevResult": previous, **options}
+    if allocated is not None:
+        config["ipam"] = {"type": "host-local"}
+    return addressing_of(netconf.parse(config, "1.1.0"), master(), allocated)
+
+
+def present(address: str, *, tentative: bool = False, duplicate: bool = False) -> queries.Address:
+    return queries.Address(address, is_tentative=tentative, is_duplicate=duplicate)
+
+
+def test_allocated_addresses_and_routes_go_onto_the_interface() -> None:
+    got = addressing()
+    assert got.addresses == (
+        Address("10.0.0.2/24", "10.0.0.1"),
+        Address("fd00::2/64", "fd00::1"),
+    )
+    assert got.others == Result()
+
+
+def test_route_without_a_gateway_gets_that_of_an_address_of_its_family() -> None:
+    assert addressing().routes == (
+        Route("0.0.0.0/0", "10.0.0.1"),
+        Route("10.9.0.0/16", "10.0.0.9"),
+        Route("::/0", "fd00::1"),
+    )
+
+
+def test_route_stays_without_a_gateway_where_no_address_has_one() -> None:
+    allocated = Result(
+        addresses=(Address("10.0.0.2/24"), Address("fd00::2/64", "fd00::1")),
+        routes=(Route("10.9.0.0/16"),),
+    )
+    assert addressing(allocated).routes == (Route("10.9.0.0/16"),)
+
+
+def test_attributes_of_a_route_stay() -> None:
+    route = Route("10.9.0.0/16", "10.0.0.1", 1300, 1260, 5, 100, 0)
+    assert addressing(ALLOCATED._replace(routes=(route,))).routes == (route,)
+
+
+def test_what_is_there_twice_is_added_once() -> None:
+    allocated = Result(
+        addresses=(Address("10.0.0.2/24", interface=0), Address("10.0.0.2/24", interface=1)),
+        routes=(Route("10.9.0.0/16"), Route("10.9.0.0/16")),
+    )
+    got = addressing(allocated)
+    assert got.addresses == (Address("10.0.0.2/24"),)
+    assert got.routes == (Route("10.9.0.0/16"),)
+
+
+def test_ipam_plugin_that_returns_no_address_is_an_error() -> None:
+    with pytest.raises(CniError, match="'host-local' returned no address") as caught:
+        addressing(Result(routes=(Route("0.0.0.0/0"),)))
+    assert caught.value.code == errors.DELEGATE_FAILED
+
+
+def test_addresses_of_the_chain_are_taken_where_there_is_no_ipam() -> None:
+    got = addressing(
+        None,
+        {
+            "interfaces": [{"name": "eth0"}],
+            "ips": [{"address": "10.0.0.2/24", "gateway": "10.0.0.1", "interface": 0}],
+            "routes": [{"dst": "0.0.0.0/0"}],
+            "dns": {"domain": "a.org"},
+        },
+    )
+    assert got.addresses == (Address("10.0.0.2/24", "10.0.0.1"),)
+    assert got.routes == (Route("0.0.0.0/0", "10.0.0.1"),)
+    assert got.dns == {"domain": "a.org"}
+    assert got.others == Result()
+
+
+def test_master_that_the_chain_hands_over_is_not_in_the_result() -> None:
+    got = addressing(None, {"interfaces": [{"name": "eth0", "sandbox": SANDBOX}]})
+    assert got.result(OURS, []).interfaces == (OURS,)
+
+
+def test_other_interfaces_of_the_chain_keep_their_addresses_and_routes() -> None:
+    got = addressing(
+        previous={
+            "interfaces": [
+                {"name": "eth0"},
+                {"name": "lo0", "sandbox": SANDBOX},
+                {"name": "veth1"},
+                {"name": "first", "sandbox": SANDBOX},
+            ],
+            "ips": [
+                {"address": "192.168.0.2/24", "interface": 3},
+                {"address": "192.168.1.2/24", "interface": 1},
+            ],
+            "routes": [{"dst": "192.168.9.0/24"}],
+        }
+    )
+    result = got.result(OURS, ["10.0.0.2/24", "fd00::2/64"])
+    assert [each.name for each in result.interfaces] == ["lo0", "first", "net1"]
+    assert result.addresses == (
+        Address("192.168.0.2/24", interface=1),
+        Address("192.168.1.2/24", interface=0),
+        Address("10.0.0.2/24", "10.0.0.1", 2),
+        Address("fd00::2/64", "fd00::1", 2),
+    )
+    assert result.routes[0] == Route("192.168.9.0/24")
+    assert result.routes[1:] == got.routes
+    assert Route("192.168.9.0/24") not in got.routes
+
+
+def test_only_addresses_that_the_kernel_has_are_reported() -> None:
+    result = addressing().result(OURS, ["10.0.0.2/24", "fe80::1/64"])
+    assert result.interfaces == (OURS,)
+    assert result.addresses == (Address("10.0.0.2/24", "10.0.0.1", 0),)
+
+
+@pytest.mark.parametrize(
+    ("configured", "allocated", "previous", "expected"),
+    [
+        ({"domain": "c"}, {"domain": "a"}, {"domain": "p"}, {"domain": "c"}),
+        (None, {"domain": "a"}, {"domain": "p"}, {"domain": "a"}),
+        ({}, {}, {"domain": "p"}, {"domain": "p"}),
+        ({"search": []}, {"domain": "a"}, None, {"domain": "a"}),
+        (None, {}, None, {}),
+    ],
+)
+def test_dns_is_the_configured_or_the_ipam_plugins_or_the_chains(
+    configured: dict[str, Any] | None,
+    allocated: dict[str, Any],
+    previous: dict[str, Any] | None,
+    expected: dict[str, Any],
+) -> None:
+    got = addressing(ALLOCATED._replace(dns=allocated), {"dns": previous}, dns=configured)
+    assert got.dns == expected
+
+
+def test_ipv6_is_noticed() -> None:
+    assert addressing().has_ipv6
+    assert not addressing(Result(addresses=(Address("10.0.0.2/24"),))).has_ipv6
+
+
+def test_duplicate_detection_is_about_our_addresses_alone() -> None:
+    got = addressing()
+    on_link = [
+        present("10.0.0.2/24"),
+        present("fd00::2/64", tentative=True),
+        present("fe80::1/64", tentative=True),
+    ]
+    assert got.tentative(on_link) == ["fd00::2/64"]
+    assert got.duplicates(on_link) == []
+
+
+def test_duplicate_is_no_longer_tentative() -> None:
+    got = addressing()
+    on_link = [
+        present("fd00::2/64", tentative=True, duplicate=True),
+        present("fe80::1/64", duplicate=True),
+    ]
+    assert got.tentative(on_link) == []
+    assert got.duplicates(on_link) == ["fd00::2/64"]
+
+
+@pytest.mark.parametrize(
+    ("route", "connected"),
+    [
+        (Route("10.0.0.0/24"), True),
+        (Route("10.0.0.0/24", "10.0.0.1"), True),
+        (Route("fd00::/64"), True),
+        (Route("10.0.0.0/16"), False),
+        (Route("10.0.0.0/24", table=100), False),
+        (Route("10.0.0.0/24", priority=5), False),
+    ],
+)
+def test_route_that_the_kernel_makes_by_itself(
+    route: Route,
+    connected: bool,  # noqa: FBT001
+) -> None:
+    assert is_connected(route, addressing().addresses) is connected

@@ -1,0 +1,83 @@
+"""iproute.namespace: what is a network namespace, and which name it has for ip."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cni_ipvlan.iproute import namespace
+from cni_ipvlan.iproute.namespace import Namespace, NotANamespaceError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_network_namespace_of_a_process_is_found() -> None:
+    status = os.stat("/proc/self/ns/net")  # noqa: PTH116
+    found = namespace.find("/proc/self/ns/net")
+    assert found == Namespace("/proc/self/ns/net", "", (status.st_dev, status.st_ino))
+    assert found.identity == namespace.own()
+    assert found.exists()
+
+
+def test_two_paths_to_one_namespace_have_one_identity() -> None:
+    here = namespace.find(f"/proc/{os.getpid()}/ns/net")
+    assert here.identity == namespace.find("/proc/self/ns/net").identity
+
+
+@pytest.mark.parametrize("kind", ["mnt", "ipc", "uts"])
+def test_namespace_of_another_kind_is_refused(kind: str) -> None:
+    with pytest.raises(NotANamespaceError, match="not a network namespace"):
+        namespace.find(f"/proc/self/ns/{kind}")
+
+
+@pytest.mark.parametrize("path", ["/dev/null", "/", "/proc/self/status"])
+def test_other_file_is_refused(path: str) -> None:
+    with pytest.raises(NotANamespaceError, match="it is not a namespace"):
+        namespace.find(path)
+
+
+def test_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(NotANamespaceError):
+        namespace.find(str(tmp_path / "pipe"))
+
+
+@pytest.mark.parametrize("path", ["/no/such/file", "", "/proc/self/status/x"])
+def test_path_that_leads_nowhere_is_an_os_error(path: str) -> None:
+    with pytest.raises(OSError, match=r"No such file|Not a directory"):
+        namespace.find(path)
+
+
+def test_namespace_whose_path_leads_elsewhere_by_now_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "ns"
+    path.symlink_to("/proc/self/ns/net")
+    found = namespace.find(str(path))
+    assert found.exists()
+    path.unlink()
+    assert not found.exists()
+    path.write_text("")
+    assert not found.exists()
+
+
+def test_name_is_that_of_a_file_among_the_named(tmp_path: Path) -> None:
+    named = tmp_path / "netns"
+    named.mkdir()
+    (named / "blue").symlink_to("/proc/self/ns/net")
+    (tmp_path / "link").symlink_to(named)
+    (tmp_path / "blue").symlink_to("/proc/self/ns/net")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(namespace, "_NAMED", str(named))
+        assert namespace.find(str(named / "blue")).name == "blue"
+        assert namespace.find(str(tmp_path / "link" / "blue")).name == "blue"
+        assert namespace.find(str(tmp_path / "blue")).name == ""
+
+
+def test_no_descriptor_stays_open() -> None:
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    namespace.find("/proc/self/ns/net")
+    with pytest.raises(NotANamespaceError):
+        namespace.find("/dev/null")
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
