@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
 
 from cni_ipvlan import modes, netconf, survey, verification
 from cni_ipvlan.addressing import Addressing, addressing_of, placeholder
@@ -23,10 +22,12 @@ from cni_ipvlan.iproute.causes import is_absent
 from cni_ipvlan.iproute.commands import in_namespace
 from cni_ipvlan.iproute.runner import CommandError, InterruptedBySignalError
 from cni_ipvlan.iproute.transaction import Program, Undo
+from cni_ipvlan.record import TYPE_CHECKING
 from cni_ipvlan.registry import BusyError, Witness, attachment_key, network_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Any
 
     from cni_ipvlan.cni.protocol import Handler
     from cni_ipvlan.cni.request import Request

@@ -6,7 +6,8 @@ import os
 import stat
 import time
 from shlex import join
-from typing import TYPE_CHECKING
+
+from cni_ipvlan.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -10,10 +10,9 @@ somebody else, in every namespace.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from cni_ipvlan.cni.errors import MODE_CONFLICT, CniError
 from cni_ipvlan.iproute import commands, namespace, queries
+from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

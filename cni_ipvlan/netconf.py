@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cni_ipvlan.cni import result as results
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
 from cni_ipvlan.cni.request import interface_name_fault
+from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
+from cni_ipvlan.schema import is_valid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from cni_ipvlan.cni.result import Result
 
@@ -106,10 +108,13 @@ def _schema() -> dict[str, Any]:
 
 
 def _schema_faults(config: Mapping[str, Any]) -> list[Fault]:
+    schema = _schema()
+    if is_valid(config, schema):
+        return []
     from jsonschema import Draft202012Validator
 
     found: dict[tuple[str, ...], Any] = {}
-    for error in Draft202012Validator(_schema()).iter_errors(config):
+    for error in Draft202012Validator(schema).iter_errors(config):
         place = tuple(map(str, error.path))
         # One fault a place: who reads what is allowed needs not be told the type.
         if place not in found or error.validator == "enum":

@@ -14,20 +14,26 @@ KEY is an attachment's, see ``attachment_key``.
 
 from __future__ import annotations
 
-import base64
 import fcntl
-import hashlib
 import json
 import os
 import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, NamedTuple
+
+from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+try:
+    # hashlib's own, without the library of ciphers that importing hashlib loads.
+    from _blake2 import blake2b
+except ImportError:
+    from hashlib import blake2b
+
 DIRECTORY = "/run/cni-ipvlan"
 
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 _NETWORK_CHARACTERS = 5
 _ATTACHMENT_CHARACTERS = 8
 _POLL_SECONDS = 0.02
@@ -217,9 +223,11 @@ class Registry:
                     os.mkdir(self._directory, 0o700)
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _OPEN_FLAGS, 0o600)
             except FileNotFoundError:  # the directory was empty and removed: again
-                if not os.path.isdir(os.path.dirname(self._directory)):
+                if os.path.isdir(os.path.dirname(self._directory)):
+                    continue
+                if strict:
                     raise
-                continue
+                return None
             except OSError:
                 if strict:
                     raise
@@ -300,5 +308,5 @@ def _try_lock(descriptor: int) -> bool:
 
 
 def _digest(text: str, characters: int) -> str:
-    digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
-    return base64.b32encode(digest).decode("ascii").lower()[:characters]
+    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=characters).digest()
+    return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in digest)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from cni_ipvlan.cni.errors import (
     INTERFACE_NAME_TAKEN,
     INVALID_CONFIGURATION,
@@ -13,6 +11,7 @@ from cni_ipvlan.cni.errors import (
     CniError,
 )
 from cni_ipvlan.iproute import commands, namespace, queries
+from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from cni_ipvlan.cni.request import Request

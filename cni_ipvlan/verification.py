@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cni_ipvlan.addressing import is_connected
 from cni_ipvlan.cni.result import Result
 from cni_ipvlan.iproute import commands, queries
+from cni_ipvlan.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cni_ipvlan.cni.request import Request

@@ -61,8 +61,8 @@ def validate(files: tuple[str, ...], form: str) -> int:
         output.say_json({"networks": len(networks), "problems": rows})
     else:
         for row in rows:
-            line = f":{row['line']}" if row["line"] else ""
-            output.say(f"{row['file']}{line}: {row['path']}: {row['problem']}")
+            place = f"{row['file']}:{row['line']}" if row["line"] else row["file"]
+            output.say(f"{place}: {row['path']}: {row['problem']}")
         if not rows:
             output.say(f"{len(networks)} network{'s' if len(networks) != 1 else ''}: no problems")
     return 1 if rows else 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, NamedTuple
 
 from cni_ipvlan.cni import result as results
 from cni_ipvlan.cni.errors import (
@@ -13,6 +12,7 @@ from cni_ipvlan.cni.errors import (
     INVALID_CONFIGURATION,
     CniError,
 )
+from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import traceback
-from typing import TYPE_CHECKING, Any
 
 from cni_ipvlan.cni import result as results
 from cni_ipvlan.cni.errors import INTERNAL, IO_FAILURE, CniError
 from cni_ipvlan.cni.request import LATEST_VERSION, SUPPORTED_VERSIONS, answer_version, decode, parse
+from cni_ipvlan.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
-    from typing import Protocol
+    from typing import Any, Protocol
 
     from cni_ipvlan.cni.request import Request
     from cni_ipvlan.cni.result import Result
@@ -56,6 +55,8 @@ def serve(
     except CniError as error:
         failure = error
     except Exception as error:  # noqa: BLE001 - the last boundary: a runtime needs an answer to a bug, too
+        import traceback
+
         journal.warn(traceback.format_exc())
         failure = CniError(INTERNAL, f"internal error: {type(error).__name__}: {error}")
     else:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cni_ipvlan.cni.errors import (
     DECODING_FAILURE,
@@ -13,9 +11,11 @@ from cni_ipvlan.cni.errors import (
     INVALID_ENVIRONMENT,
     CniError,
 )
+from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
 SUPPORTED_VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 LATEST_VERSION = SUPPORTED_VERSIONS[-1]
@@ -30,7 +30,8 @@ _VERBS = {
     "STATUS": (("CNI_PATH",), "1.1.0"),
     "GC": (("CNI_PATH",), "1.1.0"),
 }
-_IDENTIFIER = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*\Z")
+_ALPHANUMERICS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+_IDENTIFIER_CHARACTERS = _ALPHANUMERICS | set("_.-")
 _INTERFACE_NAME_BYTES = 15  # IFNAMSIZ less the terminating NUL, <linux/if.h>
 
 
@@ -175,7 +176,7 @@ def _check_environment(
             f"{', '.join(missing)}",
         )
     faults = []
-    if "CNI_CONTAINERID" in required and not _IDENTIFIER.match(environment["CNI_CONTAINERID"]):
+    if "CNI_CONTAINERID" in required and not _is_identifier(environment["CNI_CONTAINERID"]):
         faults.append(
             f"CNI_CONTAINERID is {environment['CNI_CONTAINERID']!r}; it must start with a letter "
             "or digit and go on with letters, digits, '_', '.' and '-'"
@@ -206,12 +207,16 @@ def _check_network_name(config: Mapping[str, Any]) -> None:
     name = config.get("name")
     if name is None or name == "":
         raise CniError(INVALID_CONFIGURATION, "the network configuration has no name")
-    if not isinstance(name, str) or not _IDENTIFIER.match(name):
+    if not isinstance(name, str) or not _is_identifier(name):
         raise CniError(
             INVALID_CONFIGURATION,
             f"name is {name!r}; it must be a string that starts with a letter or digit and goes "
             "on with letters, digits, '_', '.' and '-'",
         )
+
+
+def _is_identifier(text: str) -> bool:
+    return text[:1] in _ALPHANUMERICS and _IDENTIFIER_CHARACTERS.issuperset(text)
 
 
 def _refuse_constant(constant: str) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from fcntl import ioctl
-from typing import TYPE_CHECKING, NamedTuple
+
+from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from ipaddress import ip_address, ip_interface, ip_network
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any, TypeVar
 
-T = TypeVar("T")
+    T = TypeVar("T")
 
 _MAIN_TABLE = 254  # RT_TABLE_MAIN, <linux/rtnetlink.h>
 _UNICAST = "1"  # RTN_UNICAST

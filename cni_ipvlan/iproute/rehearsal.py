@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from shlex import join
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from cni_ipvlan.iproute import causes
 from cni_ipvlan.iproute.commands import in_namespace
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.transaction import Transaction
+from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import TypeVar
 
     from cni_ipvlan.iproute.commands import Argv
     from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.runner import Completed, Interrupts, Runner
     from cni_ipvlan.iproute.transaction import Program, Undo
 
-T = TypeVar("T")
+    T = TypeVar("T")
 
 
 class Step(NamedTuple):

@@ -1,4 +1,4 @@
-"""Running external commands: the only module that imports sh.
+"""Running external commands with sh.
 
 A command's three streams are files in memory, not pipes: a child that outlives
 the command and keeps them open can't hold us up, output of any size fits, and
@@ -12,15 +12,17 @@ import signal
 import time
 from contextlib import contextmanager
 from fcntl import F_DUPFD_CLOEXEC, fcntl
-from typing import TYPE_CHECKING, NamedTuple
 
-import sh
+from cni_ipvlan.iproute import lean_sh
+from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import FrameType
 
     from cni_ipvlan.iproute.commands import Argv
+
+sh = lean_sh.load()
 
 _STANDARD_DIRECTORIES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _FIRST_FREE_DESCRIPTOR = 3
@@ -89,7 +91,7 @@ class Runner:
         # Nothing of the caller's environment changes what ip prints or does.
         self._environment = {"PATH": self._search_path, "LC_ALL": "C"}
         self._observe = observe
-        self._programs: dict[str, sh.Command] = {}
+        self._programs: dict[str, Callable[..., None]] = {}
 
     def run(
         self,
@@ -119,7 +121,7 @@ class Runner:
             completed = completed._replace(stderr=b"it could not be executed")
         return completed
 
-    def _find(self, program: str) -> sh.Command:
+    def _find(self, program: str) -> Callable[..., None]:
         if program not in self._programs:
             try:
                 self._programs[program] = sh.Command(

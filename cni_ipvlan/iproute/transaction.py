@@ -5,21 +5,22 @@ from __future__ import annotations
 import time
 from functools import partial
 from shlex import join
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from cni_ipvlan.iproute import causes
 from cni_ipvlan.iproute.commands import in_namespace
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError
+from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import TypeVar
 
     from cni_ipvlan.iproute.commands import Argv
     from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.runner import Completed, Interrupts, Runner
 
-T = TypeVar("T")
+    T = TypeVar("T")
 
 _POLL_SECONDS = 0.05
 

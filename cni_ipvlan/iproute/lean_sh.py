@@ -1,0 +1,71 @@
+"""sh, imported without the modules that it needs only for what we don't use.
+
+asyncio, logging, importlib.metadata and others cost more than the rest of a call
+(docs/performance.md). While sh is imported, stand-ins take their place, which
+become the real modules when something is asked of them that is not foreseen
+here: so whatever sh does, it does right. A sh that can't be imported so is
+imported as usual.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import ModuleType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class _Subscriptable:
+    """Stands in for names of typing in annotations, which nobody reads."""
+
+    def __class_getitem__(cls, _item: object) -> type:
+        return cls
+
+
+# What sh asks of each module while it is being imported, versions 2.2 to 2.4.
+_FORESEEN: dict[str, dict[str, object]] = {
+    "asyncio": {"Queue": object},
+    "getpass": {},
+    "glob": {"glob": None},
+    "importlib.metadata": {"version": lambda _name: "", "PackageNotFoundError": ImportError},
+    "inspect": {},
+    "locale": {"getpreferredencoding": sys.getfilesystemencoding},
+    "logging": {},
+    "platform": {"system": lambda: os.uname().sysname},
+    "pty": {},
+    "textwrap": {},
+    "traceback": {},
+    "tty": {},
+    "typing": dict.fromkeys(("Any", "Dict", "Type", "Union"), _Subscriptable),
+}
+
+
+class _StandIn(ModuleType):
+    def __getattr__(self, name: str) -> object:
+        """Become the real module for whatever was not foreseen."""
+        if name.startswith("__"):
+            raise AttributeError(name)  # the import system's own questions
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        __import__(self.__name__)
+        return getattr(sys.modules[self.__name__], name)
+
+
+def load() -> Any:
+    """Return the module sh."""
+    stand_ins = {name: _StandIn(name) for name in _FORESEEN if name not in sys.modules}
+    for name, stand_in in stand_ins.items():
+        stand_in.__dict__.update(_FORESEEN[name])
+    sys.modules.update(stand_ins)
+    try:
+        return __import__("sh")
+    except Exception:  # noqa: BLE001 - whatever it is, the ordinary import decides
+        sys.modules.pop("sh", None)
+    finally:
+        for name, stand_in in stand_ins.items():
+            if sys.modules.get(name) is stand_in:
+                del sys.modules[name]
+    return __import__("sh")
