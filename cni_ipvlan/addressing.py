@@ -70,7 +70,7 @@ def addressing_of(conf: NetConf, master: Master, allocated: Result | None) -> Ad
     result; other interfaces of prevResult keep their addresses.
     """
     previous = conf.prev_result or Result()
-    others, left = _split(previous, master.link.name)
+    others, left = _split(previous, master)
     source = left if allocated is None else allocated
     if allocated is not None and not allocated.addresses:
         raise CniError(DELEGATE_FAILED, f"the plugin {conf.ipam_type!r} returned no address")
@@ -95,28 +95,35 @@ def is_connected(route: Route, addresses: Sequence[Address]) -> bool:
     )
 
 
-def _split(previous: Result, master: str) -> tuple[Result, Result]:
+def _split(previous: Result, master: Master) -> tuple[Result, Result]:
     """Return prevResult as (what belongs to other interfaces, what the master hands over)."""
     kept = [
         number
         for number, interface in enumerate(previous.interfaces)
-        if interface.sandbox and interface.name != master
+        if not _is_master(interface, master)
     ]
+    in_containers = [number for number in kept if previous.interfaces[number].sandbox]
     others = Result(
         interfaces=tuple(previous.interfaces[number] for number in kept),
         addresses=tuple(
             address._replace(interface=kept.index(address.interface))
             for address in previous.addresses
-            if address.interface in kept
+            if address.interface in in_containers
         ),
-        routes=previous.routes if kept else (),
+        routes=previous.routes if in_containers else (),
     )
     left = Result(
-        addresses=tuple(each for each in previous.addresses if each.interface not in kept),
-        routes=() if kept else previous.routes,
+        addresses=tuple(each for each in previous.addresses if each.interface not in in_containers),
+        routes=() if in_containers else previous.routes,
         dns=previous.dns,
     )
     return others, left
+
+
+def _is_master(interface: Interface, master: Master) -> bool:
+    """A container may have an interface of the same name as the master on the host."""
+    is_in_container = bool(interface.sandbox)
+    return interface.name == master.link.name and is_in_container == (master.home is not None)
 
 
 def _with_gateway(route: Route, addresses: Sequence[Address]) -> Route:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
-from cni_ipvlan import modes, netconf, survey, verification
-from cni_ipvlan.addressing import Addressing, addressing_of, placeholder
+from cni_ipvlan import interface, modes, netconf, survey, verification
+from cni_ipvlan.addressing import addressing_of, placeholder
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import (
-    ADDRESS_IN_USE,
     CHECK_FAILED,
     INVALID_CONFIGURATION,
+    LIMITED_CONNECTIVITY,
     NOT_AVAILABLE,
     TRY_AGAIN_LATER,
     CniError,
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from cni_ipvlan.survey import Master
 
 _LINK_PREFIX = "iv"  # of a link's temporary name: with its 13 characters of key, 15 in all
-_DUPLICATE_DETECTION_SECONDS = 5.0
 _DELEGATED = {
     "ADD": "allocate addresses",
     "DEL": "release the addresses",
@@ -101,8 +100,16 @@ class Plugin:
             master = survey.find_master(tx, conf, container)
             self._create_link(tx, request, conf, master, container, key)
             addressing = addressing_of(conf, master, self._allocate(tx, request, conf))
-            self._configure(tx, request, container, addressing)
-            yield self._read_back(tx, request, conf, master, container, addressing)
+            link, present = interface.configure(
+                tx,
+                request.ifname,
+                container,
+                addressing,
+                master.link._replace(mtu=conf.mtu or master.link.mtu),
+                self._warn,
+            )
+            reported = Interface(request.ifname, link.mac, request.netns, link.mtu)
+            yield addressing.result(reported, present)
 
     @contextmanager
     def delete(self, request: Request) -> Iterator[None]:
@@ -143,15 +150,17 @@ class Plugin:
 
     @contextmanager
     def status(self, request: Request) -> Iterator[None]:
-        """Raise CniError 50 when an ADD could not succeed now."""
+        """Raise CniError 50 when an ADD could not succeed now, 51 when the IPAM plugin says so."""
         conf = self._configuration(request)
-        with self._transaction() as tx:
-            try:
+        try:
+            with self._transaction() as tx:
                 self._check_readiness(tx, conf)
-            except CniError as error:
-                raise CniError(NOT_AVAILABLE, error.msg, error.details) from None
-            if conf.ipam_type:
-                self._delegate(tx, request, conf.ipam_type, "STATUS")
+                if conf.ipam_type:
+                    self._delegate(tx, request, conf.ipam_type, "STATUS")
+        except CniError as error:
+            if error.code != LIMITED_CONNECTIVITY:
+                error.code = NOT_AVAILABLE
+            raise
         yield
 
     @contextmanager
@@ -225,110 +234,6 @@ class Plugin:
             undo=(_program(request, plugin, "DEL").as_undo(),),
         )
 
-    def _configure(
-        self, tx: Transaction, request: Request, container: Namespace, addressing: Addressing
-    ) -> None:
-        """Addresses, up, routes."""
-        name = request.ifname
-        if addressing.has_ipv6:
-            self._enable_ipv6(tx, name, container)
-        self._announce(tx, name, container)
-        for address in addressing.addresses:
-            tx.run(
-                commands.address_add(address.address, name),
-                inside=container,
-                purpose=f"add the address {address.address}",
-            )
-        tx.run(commands.link_set_up(name), inside=container, purpose="bring it up")
-        if addressing.has_ipv6:
-            self._wait_for_ipv6(tx, name, container, addressing)
-        for route in addressing.routes:
-            tx.run(
-                commands.route_add(
-                    route.dst,
-                    name,
-                    gateway=route.gateway,
-                    table=route.table,
-                    priority=route.priority,
-                    scope=route.scope,
-                    mtu=route.mtu,
-                    advmss=route.advmss,
-                ),
-                inside=container,
-                purpose=f"add the route to {route.dst}",
-            )
-
-    def _enable_ipv6(self, tx: Transaction, name: str, container: Namespace) -> None:
-        """Switch IPv6 on where it is off; a link that came into a namespace has its default."""
-        switches = (commands.ipv6_off("lo"), commands.ipv6_off("default"))
-        values = tx.read(commands.sysctl_read(*switches), inside=container).split()
-        for link, value in zip(("lo", name), values, strict=False):
-            if value != b"0":
-                tx.run(
-                    commands.sysctl_write(commands.ipv6_off(link)),
-                    inside=container,
-                    stdin=b"0\n",
-                    purpose=f"switch IPv6 on for {link}",
-                )
-
-    def _announce(self, tx: Transaction, name: str, container: Namespace) -> None:
-        """Have the neighbours told of the addresses; a container without it still works."""
-        for key in (commands.arp_notify(name), commands.ndisc_notify(name)):
-            why = tx.try_run(
-                commands.sysctl_write(key),
-                inside=container,
-                purpose="have neighbours told of new addresses",
-                stdin=b"1\n",
-            )
-            if why:
-                self._warn(f"cannot set {key}: {why}")
-
-    def _wait_for_ipv6(
-        self, tx: Transaction, name: str, container: Namespace, addressing: Addressing
-    ) -> None:
-        output = tx.wait(
-            commands.address_show(name),
-            lambda answer: not addressing.tentative(queries.addresses(answer)),
-            purpose="wait for IPv6 duplicate address detection",
-            seconds=_DUPLICATE_DETECTION_SECONDS,
-            in_shell=commands.wait_for_ipv6(name, _DUPLICATE_DETECTION_SECONDS),
-            inside=container,
-        )
-        tentative = addressing.tentative(queries.addresses(output))
-        if tentative:
-            self._warn(
-                f"duplicate address detection of {', '.join(tentative)} has not ended after "
-                f"{_DUPLICATE_DETECTION_SECONDS:.0f} s; is the master's carrier missing?"
-            )
-
-    def _read_back(
-        self,
-        tx: Transaction,
-        request: Request,
-        conf: NetConf,
-        master: Master,
-        container: Namespace,
-        addressing: Addressing,
-    ) -> Result:
-        """Return the result: the link and those of our addresses that the kernel has."""
-        link = master.link._replace(mtu=conf.mtu or master.link.mtu)
-        foreseen = [queries.Address(each.address) for each in addressing.addresses]
-        link, present = tx.confirm(
-            commands.address_show(request.ifname),
-            lambda output: (queries.links(output)[0], queries.addresses(output)),
-            foreseen=(link, foreseen),
-            inside=container,
-        )
-        duplicates = addressing.duplicates(present)
-        if duplicates:
-            raise CniError(
-                ADDRESS_IN_USE,
-                f"another host on the network already uses {', '.join(duplicates)}",
-                "found by IPv6 duplicate address detection",
-            )
-        interface = Interface(request.ifname, link.mac, request.netns, link.mtu)
-        return addressing.result(interface, [each.address for each in present])
-
     def _release(self, request: Request) -> None:
         name = netconf.ipam_type(request.config)
         if name:
@@ -337,7 +242,9 @@ class Plugin:
 
     def _remove_links(self, tx: Transaction, request: Request, temporary: str) -> None:
         container = _container_for_delete(request)
-        places: list[tuple[Namespace | None, tuple[str, ...]]] = [(None, (temporary,))]
+        places: list[tuple[Namespace | None, tuple[str, ...]]] = []
+        if namespace.own_has_link(temporary):
+            places.append((None, (temporary,)))
         if container is not None:
             places.append((container, (request.ifname, temporary)))
         for place, names in places:

@@ -15,7 +15,7 @@ from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.queries import Link
@@ -55,14 +55,14 @@ def check(tx: Transaction, registry: Registry, conf: NetConf, master: Master) ->
 
 
 def _slaves(tx: Transaction, registry: Registry, conf: NetConf, master: Master) -> Iterator[Slave]:
-    yield from _visible(tx, master)
+    yield from _visible(master.slaves, master)
     yield from _remembered(tx, registry, conf, master)
     if master.home is None and _has_hidden_slaves(master):
         yield from _hidden(tx, master)
 
 
-def _visible(tx: Transaction, master: Master) -> Iterator[Slave]:
-    for link in _ipvlan_links(tx, master.home):
+def _visible(links: Iterable[Link], master: Master) -> Iterator[Slave]:
+    for link in links:
         if link.parent == master.link.name:
             yield Slave(link.mode, link.flag, f"interface {link.name}")
 
@@ -78,6 +78,9 @@ def _remembered(
                 yield Slave(witness.mode, witness.flag, witness.container_id)
         else:
             others.append(witness)
+    if others:
+        # Its interface may be on its way into the container this moment.
+        yield from _visible(_ipvlan_links(tx, master.home), master)
     for witness in others:
         link = _link_of(tx, master, witness)
         if link is None:

@@ -217,34 +217,35 @@ class Registry:
             os.close(descriptor)
 
     def _lock_file(self, path: str, check: Callable[[], None], *, strict: bool) -> int | None:
+        try:
+            return self._locked(path, check)
+        except (BusyError, OSError):
+            if strict:
+                raise
+            return None
+
+    def _locked(self, path: str, check: Callable[[], None]) -> int:
         while True:
-            try:
-                with suppress(FileExistsError):
-                    os.mkdir(self._directory, 0o700)
-                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _OPEN_FLAGS, 0o600)
-            except FileNotFoundError:  # the directory was empty and removed: again
-                if os.path.isdir(os.path.dirname(self._directory)):
-                    continue
-                if strict:
-                    raise
-                return None
-            except OSError:
-                if strict:
-                    raise
-                return None
+            descriptor = self._create(path)
             try:
                 _lock(descriptor, check)
-            except BusyError:
-                os.close(descriptor)
-                if strict:
-                    raise
-                return None
+                is_there = os.fstat(descriptor).st_nlink
             except BaseException:
                 os.close(descriptor)
                 raise
-            if os.fstat(descriptor).st_nlink:
+            if is_there:
                 return descriptor
             os.close(descriptor)  # whom we waited for has removed it: a new one is needed
+
+    def _create(self, path: str) -> int:
+        while True:
+            with suppress(FileExistsError):
+                os.mkdir(self._directory, 0o700)
+            try:
+                return os.open(path, os.O_RDWR | os.O_CREAT | _OPEN_FLAGS, 0o600)
+            except FileNotFoundError:  # the directory was empty and removed: again
+                if not os.path.isdir(os.path.dirname(self._directory)):
+                    raise
 
 
 class ReadOnlyRegistry(Registry):

@@ -10,7 +10,8 @@ from cni_ipvlan.cni.errors import (
     NO_MASTER,
     CniError,
 )
-from cni_ipvlan.iproute import commands, namespace, queries
+from cni_ipvlan.iproute import causes, commands, namespace, queries
+from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -31,11 +32,14 @@ _EXCLUSIVE_MASTERS = {
 
 
 class Master(NamedTuple):
-    """The master, and where it lives: ``home`` is None for the plugin's own namespace."""
+    """The master, where it lives (``home``, None for the plugin's own namespace), and what of
+    ipvlan stands on it there.
+    """
 
     link: Link
     home: Namespace | None
     home_inode: int
+    slaves: tuple[Link, ...] = ()
 
     @property
     def key(self) -> tuple[int, int]:
@@ -77,11 +81,29 @@ def find_master(tx: Transaction, conf: NetConf, container: Namespace | None) -> 
     """
     home = container if conf.link_in_container else None
     name = master_name(tx, conf, home)
-    link = master_link(tx, name, home)
-    _check_fitness(tx, link, home)
+    link, macvlans, ipvlans = _look_at(tx, name, home)
+    _check_fitness(link, [other.name for other in macvlans if other.parent == link.name])
     _check_mtu(conf, link)
     inode = home.identity[1] if home else namespace.own()[1]
-    return Master(link, home, inode)
+    slaves = tuple(slave for slave in ipvlans if slave.parent == link.name)
+    return Master(link, home, inode, slaves)
+
+
+def _look_at(
+    tx: Transaction, name: str, home: Namespace | None
+) -> tuple[Link, list[Link], list[Link]]:
+    """Return the link of that name, and the macvlan and ipvlan links of its namespace."""
+    kinds = ("macvlan", "macvtap", "ipvlan")
+    asked = (*map(commands.link_show_kind, kinds), commands.link_show(name))
+    try:
+        outputs = tx.read_all(asked, inside=home)
+    except CommandError as error:
+        if causes.is_absent(error.answer.encode()):
+            master_link(tx, name, home)
+        raise
+    macvlans, macvtaps, ipvlans, found = map(queries.links, outputs)
+    link = found[0] if found else master_link(tx, name, home)
+    return link, macvlans + macvtaps, ipvlans
 
 
 def master_name(tx: Transaction, conf: NetConf, home: Namespace | None) -> str:
@@ -125,7 +147,7 @@ def master_link(tx: Transaction, name: str, home: Namespace | None) -> Link:
     )
 
 
-def _check_fitness(tx: Transaction, link: Link, home: Namespace | None) -> None:
+def _check_fitness(link: Link, takers: list[str]) -> None:
     if not link.is_ethernet:
         raise CniError(
             MASTER_BUSY, f"the master {link.name!r} is no Ethernet interface, which ipvlan needs"
@@ -137,12 +159,6 @@ def _check_fitness(tx: Transaction, link: Link, home: Namespace | None) -> None:
             f"{link.master!r}",
             f"use {link.master!r} as the master, or take {link.name!r} out of it",
         )
-    takers = [
-        other.name
-        for kind in ("macvlan", "macvtap")
-        for other in queries.links(tx.read(commands.link_show_kind(kind), inside=home))
-        if other.parent == link.name
-    ]
     if takers:
         raise CniError(
             MASTER_BUSY,

@@ -9,9 +9,14 @@ from __future__ import annotations
 from cni_ipvlan.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cni_ipvlan.iproute.namespace import Namespace
 
 Argv = tuple[str, ...]
+
+_COMMON_OPTIONS = ("-j", "-d", "-N")  # of queries; they do nothing to a change
+_NOT_PLAIN = frozenset("#\"'\\ \t\n\v\f\r")
 
 # ip-link(8): the kernel's default flag has no keyword of its own to leave out.
 _SCOPES = {0: "global", 253: "link", 254: "host", 255: "nowhere"}
@@ -28,6 +33,33 @@ def in_namespace(namespace: Namespace | None, argv: Argv) -> Argv:
     if namespace.name:
         return ("ip", "netns", "exec", namespace.name, *argv)
     return ("nsenter", f"--net={namespace.path}", *argv)
+
+
+def batch(commands: Sequence[Argv]) -> tuple[Argv, bytes] | None:
+    """Return one ip that runs several ip commands, and its standard input.
+
+    None when that is not possible: ``ip -batch`` cuts a line at ``#`` and takes
+    quotes and backslashes for its own, and its options count for every line.
+    """
+    options: dict[str, None] = {}
+    lines = []
+    for program, *words in commands:
+        count = next((i for i, word in enumerate(words) if word not in _COMMON_OPTIONS), 0)
+        options.update(dict.fromkeys(words[:count]))
+        rest = words[count:]
+        if program != "ip" or rest[0].startswith("-") or not all(map(_is_plain, rest)):
+            return None
+        lines.append(" ".join(rest) + "\n")
+    return ("ip", *options, "-batch", "-"), "".join(lines).encode("utf-8", "surrogateescape")
+
+
+def prints_json(command: Argv) -> bool:
+    """Whether a command of this module is a query."""
+    return "-j" in command
+
+
+def _is_plain(word: str) -> bool:
+    return bool(word) and _NOT_PLAIN.isdisjoint(word)
 
 
 def link_add_ipvlan(master: str, name: str, mode: str, flag: str, mtu: int) -> Argv:

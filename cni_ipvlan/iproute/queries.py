@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 _MAIN_TABLE = 254  # RT_TABLE_MAIN, <linux/rtnetlink.h>
+_ETHERNET = ("ether", "[1]")  # with -N, ARPHRD_ETHER in <linux/if_arp.h>
 _UNICAST = "1"  # RTN_UNICAST
 
 
@@ -149,7 +150,7 @@ def _link(entry: dict[str, Any]) -> Link:
         mtu=entry["mtu"],
         mac=entry.get("address", ""),
         is_up="UP" in entry["flags"],
-        is_ethernet=entry["link_type"] == "ether",
+        is_ethernet=entry["link_type"] in _ETHERNET,
         parent=entry.get("link") or "",
         parent_index=entry.get("link_index", 0),
         master=entry.get("master", ""),

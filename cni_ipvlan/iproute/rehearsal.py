@@ -11,13 +11,13 @@ from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import TypeVar
 
     from cni_ipvlan.iproute.commands import Argv
     from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.runner import Completed, Interrupts, Runner
-    from cni_ipvlan.iproute.transaction import Program, Undo
+    from cni_ipvlan.iproute.transaction import Change, Program, Undo
 
     T = TypeVar("T")
 
@@ -68,15 +68,22 @@ class Rehearsal(Transaction):
             )
             return b""
 
-    def confirm(
+    def read_all(self, queries: Sequence[Argv], *, inside: Namespace | None = None) -> list[bytes]:
+        """Run queries, each for itself: one may be permitted and another not."""
+        return [self.read(argv, inside=inside) for argv in queries]
+
+    def run_all(
         self,
-        argv: Argv,  # noqa: ARG002 - Transaction's
+        changes: Sequence[Change],
+        query: Argv,  # noqa: ARG002 - Transaction's
         parse: Callable[[bytes], T],  # noqa: ARG002 - Transaction's
         *,
         foreseen: T,
-        inside: Namespace | None = None,  # noqa: ARG002 - Transaction's
+        inside: Namespace | None = None,
     ) -> T:
-        """Return what is foreseen."""
+        """Write changes down, and return what is foreseen."""
+        for change in changes:
+            self._write_down(change.argv, inside, change.purpose)
         return foreseen
 
     def on_unwind(self, action: Callable[[], None]) -> None:

@@ -41,11 +41,15 @@ class Completed(NamedTuple):
 
 
 class Event(NamedTuple):
-    """A command that ended: how, what it was for, and what takes it back."""
+    """A command that ended: how, what it was for, and what takes it back.
+
+    Of several ip commands in one ip, ``batch`` holds the lines.
+    """
 
     completed: Completed
     purpose: str
-    undo: tuple[Argv, ...]
+    undo: tuple[Argv, ...] = ()
+    batch: tuple[str, ...] = ()
 
 
 class ProgramNotFoundError(Exception):
@@ -116,7 +120,8 @@ class Runner:
                 status = error.exit_code
             stdout, stderr = streams.outputs()
         completed = Completed(argv, status, stdout, stderr, time.monotonic() - started)
-        self._observe(Event(completed, purpose, undo))
+        lines = stdin.decode("utf-8", "replace").splitlines() if "-batch" in argv else ()
+        self._observe(Event(completed, purpose, undo, tuple(lines)))
         if status == _EXEC_FAILED and not stdout and not stderr:
             completed = completed._replace(stderr=b"it could not be executed")
         return completed

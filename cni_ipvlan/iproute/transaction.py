@@ -7,13 +7,13 @@ from functools import partial
 from shlex import join
 
 from cni_ipvlan.iproute import causes
-from cni_ipvlan.iproute.commands import in_namespace
+from cni_ipvlan.iproute.commands import batch, in_namespace, prints_json
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError
 from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import TypeVar
 
     from cni_ipvlan.iproute.commands import Argv
@@ -41,6 +41,13 @@ class Undo(NamedTuple):
     def whole(self) -> Argv:
         """The argument vector with what leads into the namespace, as a shell needs it."""
         return (*with_parameters(self.parameters), *in_namespace(self.inside, self.argv))
+
+
+class Change(NamedTuple):
+    """A command, and what it is for."""
+
+    argv: Argv
+    purpose: str
 
 
 class Program(NamedTuple):
@@ -95,16 +102,25 @@ class Transaction:
         """Run a query and return its output; with ``absent_ok``, nothing for a missing thing."""
         return self._finish(argv, inside, absent_ok=absent_ok).stdout
 
-    def confirm(
+    def read_all(self, queries: Sequence[Argv], *, inside: Namespace | None = None) -> list[bytes]:
+        """Run queries, in one process where their words allow it; return the output of each."""
+        return self._finish_all([Change(argv, "") for argv in queries], inside)
+
+    def run_all(
         self,
-        argv: Argv,
+        changes: Sequence[Change],
+        query: Argv,
         parse: Callable[[bytes], T],
         *,
         foreseen: T,  # noqa: ARG002 - Rehearsal's
         inside: Namespace | None = None,
     ) -> T:
-        """Read back what earlier changes came to; ``foreseen`` is for who makes no changes."""
-        return parse(self.read(argv, inside=inside))
+        """Make changes that need no undo of their own, and read back what they came to.
+
+        In one process where their words allow it; a failure names the change
+        all the same. ``foreseen`` is for who makes no changes.
+        """
+        return parse(self._finish_all([*changes, Change(query, "")], inside)[-1])
 
     def on_unwind(self, action: Callable[[], None]) -> None:
         """Call ``action`` if this fails; what it may raise is OSError."""
@@ -201,6 +217,27 @@ class Transaction:
             raise CommandError(completed, purpose)
         return completed
 
+    def _finish_all(self, changes: Sequence[Change], inside: Namespace | None) -> list[bytes]:
+        """Run commands in order and return the output of those that print any."""
+        joined = batch([change.argv for change in changes])
+        if joined is None:
+            outputs = [
+                self._finish(change.argv, inside, purpose=change.purpose).stdout
+                for change in changes
+            ]
+            pairs = zip(changes, outputs, strict=True)
+            return [output for change, output in pairs if prints_json(change.argv)]
+        argv, stdin = joined
+        self._interrupts.check()
+        completed = self._runner.run(in_namespace(inside, argv), stdin)
+        self._interrupts.check()
+        if completed.status:
+            raise _failure_in_batch(completed, changes, inside)
+        lines = [line for line in completed.stdout.split(b"\n") if line]
+        if len(lines) != sum(prints_json(change.argv) for change in changes):
+            raise UnreadableAnswerError(completed.stdout.decode("utf-8", "replace"))
+        return lines
+
     def _register(self, undos: tuple[Undo, ...]) -> None:
         self._undos.extend(partial(self._undo, undo) for undo in undos)
 
@@ -224,3 +261,15 @@ class Transaction:
         completed = self._runner.run(argv, undo.stdin, undo.environment, "undo")
         if completed.status and not causes.is_absent(completed.stderr):
             raise CommandError(completed)
+
+
+def _failure_in_batch(
+    completed: Completed, changes: Sequence[Change], inside: Namespace | None
+) -> CommandError:
+    """Return the failure of the one command that a failed ``ip -batch`` names."""
+    said, _, number = completed.stderr.rstrip().rpartition(b"Command failed -:")
+    if not number.isdigit() or not 0 < int(number) <= len(changes):
+        return CommandError(completed, changes[0].purpose)
+    change = changes[int(number) - 1]
+    argv = in_namespace(inside, change.argv)
+    return CommandError(completed._replace(argv=argv, stderr=said), change.purpose)
