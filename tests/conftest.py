@@ -1,8 +1,17 @@
-"""What holds for all tiers: which of them needs what kind of kernel."""
+"""What holds for all tiers: which of them needs what kind of kernel, and what stands on it."""
+
+from __future__ import annotations
 
 import subprocess
+from typing import TYPE_CHECKING
 
+import lab
 import pytest
+from doubles import FakeIpam
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 KERNEL_TIERS = {"kernel", "e2e"}
 
@@ -25,3 +34,19 @@ def kernel_has_ipvlan() -> bool:
         ["unshare", "--net", "sh", "-c", attempt], check=False, capture_output=True
     )
     return done.returncode == 0
+
+
+@pytest.fixture(scope="session")
+def own_directories() -> None:
+    lab.keep_off_the_machine()
+
+
+@pytest.fixture
+def node(own_directories: None) -> Iterator[lab.Node]:
+    with lab.node() as made:
+        yield made
+
+
+@pytest.fixture
+def fake_ipam(tmp_path: Path) -> FakeIpam:
+    return FakeIpam(tmp_path)

@@ -109,8 +109,13 @@ def test_addresses_of_the_chain_are_taken_where_there_is_no_ipam() -> None:
 
 
 def test_master_that_the_chain_hands_over_is_not_in_the_result() -> None:
-    got = addressing(None, {"interfaces": [{"name": "eth0", "sandbox": SANDBOX}]})
+    got = addressing(None, {"interfaces": [{"name": "eth0"}]})
     assert got.result(OURS, []).interfaces == (OURS,)
+
+
+def test_interface_in_the_container_is_not_taken_for_a_master_of_its_name_on_the_host() -> None:
+    got = addressing(previous={"interfaces": [{"name": "eth0", "sandbox": SANDBOX}]})
+    assert [each.name for each in got.result(OURS, []).interfaces] == ["eth0", "net1"]
 
 
 def test_other_interfaces_of_the_chain_keep_their_addresses_and_routes() -> None:
@@ -130,12 +135,12 @@ def test_other_interfaces_of_the_chain_keep_their_addresses_and_routes() -> None
         }
     )
     result = got.result(OURS, ["10.0.0.2/24", "fd00::2/64"])
-    assert [each.name for each in result.interfaces] == ["lo0", "first", "net1"]
+    assert [each.name for each in result.interfaces] == ["lo0", "veth1", "first", "net1"]
     assert result.addresses == (
-        Address("192.168.0.2/24", interface=1),
+        Address("192.168.0.2/24", interface=2),
         Address("192.168.1.2/24", interface=0),
-        Address("10.0.0.2/24", "10.0.0.1", 2),
-        Address("fd00::2/64", "fd00::1", 2),
+        Address("10.0.0.2/24", "10.0.0.1", 3),
+        Address("fd00::2/64", "fd00::1", 3),
     )
     assert result.routes[0] == Route("192.168.9.0/24")
     assert result.routes[1:] == got.routes

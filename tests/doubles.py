@@ -1,0 +1,150 @@
+"""Stand-ins: an IPAM plugin that does what no real one does on demand, and tools that fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from runtime import PLUGINS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+# The tools that the plugin may use.
+_TOOLS = ("ip", "nsenter", "tee", "cat")
+
+_FAKE_IPAM = """\
+#!/bin/sh
+# Records the call, then does what the test has put down for the verb.
+cd {directory} || exit
+echo "$CNI_COMMAND" >>calls
+env -0 >"environment-$CNI_COMMAND"
+cat >"stdin-$CNI_COMMAND"
+[ ! -e "on-$CNI_COMMAND" ] || . "./on-$CNI_COMMAND"
+"""
+
+# What a tool starts itself (ip netns exec) is no step of its own.
+_STEP = """\
+#!/bin/sh
+# Stands before {program}: counts and records the steps, and fails at the one that is planned.
+real() {{ {program} "$@"; }}
+[ -z "$INSIDE_A_STEP" ] || exec {program} "$@"
+export INSIDE_A_STEP=yes
+read -r step <{directory}/step
+step=$((step + 1))
+echo $step >{directory}/step
+echo "{name}${{CNI_COMMAND+ $CNI_COMMAND}} $*" >>{directory}/log
+[ ! -e {directory}/at-$step ] || . {directory}/at-$step
+exec {program} "$@"
+"""
+
+
+class FakeIpam:
+    """An IPAM plugin called ``fake``."""
+
+    type = "fake"
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.path = f"{directory}:{PLUGINS}"
+        _script(directory / self.type, _FAKE_IPAM.format(directory=shlex.quote(str(directory))))
+
+    @property
+    def conf(self) -> dict[str, Any]:
+        return {"type": self.type}
+
+    @property
+    def calls(self) -> list[str]:
+        """The verbs that it was called with."""
+        try:
+            return (self._directory / "calls").read_text().split()
+        except FileNotFoundError:
+            return []
+
+    def on(self, verb: str, script: str) -> None:
+        """Have it run a piece of shell at a verb; by itself it succeeds in silence."""
+        (self._directory / f"on-{verb}").write_text(script + "\n")
+
+    def answers(self, verb: str, document: Mapping[str, Any], status: int = 0) -> None:
+        """Have it print a document at a verb."""
+        self.on(verb, f"cat <<'END'\n{json.dumps(document)}\nEND\nexit {status}")
+
+    def environment(self, verb: str) -> dict[str, str]:
+        """Return the environment of its last call with a verb."""
+        entries = (self._directory / f"environment-{verb}").read_bytes().split(b"\0")
+        pairs = (os.fsdecode(entry).partition("=") for entry in entries if entry)
+        return {name: value for name, _, value in pairs}
+
+    def stdin(self, verb: str) -> bytes:
+        """Return the standard input of its last call with a verb."""
+        return (self._directory / f"stdin-{verb}").read_bytes()
+
+
+class Step(NamedTuple):
+    """A command that the plugin runs: its place in the order, from 1, and its words."""
+
+    number: int
+    words: str
+
+
+class Steps:
+    """Puts itself between the plugin and the commands it runs: tools and IPAM plugins."""
+
+    def __init__(self, directory: Path, *plugins: str) -> None:
+        self._directory = directory
+        for name in _TOOLS:
+            program = shutil.which(name)
+            assert program is not None
+            self._stand_before(directory / "tools" / name, program)
+        for name in plugins:
+            self._stand_before(directory / "plugins" / name, f"{PLUGINS}/{name}")
+        self.forget()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What has to be in the plugin's environment."""
+        return {
+            "PATH": f"{self._directory / 'tools'}:{os.environ['PATH']}",
+            "CNI_PATH": f"{self._directory / 'plugins'}:{PLUGINS}",
+        }
+
+    @property
+    def taken(self) -> list[Step]:
+        """The steps since the last ``forget``."""
+        lines = (self._directory / "log").read_text().splitlines()
+        return [Step(number, words) for number, words in enumerate(lines, 1)]
+
+    def count(self, *words: str) -> int:
+        """Return how many steps were taken that have all these words."""
+        return sum(set(words) <= set(step.words.split()) for step in self.taken)
+
+    def forget(self) -> None:
+        """Count from 1 again, with nothing planned."""
+        for path in self._directory.glob("at-*"):
+            path.unlink()
+        (self._directory / "step").write_text("0\n")
+        (self._directory / "log").write_text("")
+
+    def at(self, number: int, script: str) -> None:
+        """Have a step run a piece of shell first; ``real "$@"`` in it does the step's work."""
+        (self._directory / f"at-{number}").write_text(script + "\n")
+
+    def _stand_before(self, path: Path, program: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _script(
+            path,
+            _STEP.format(
+                name=path.name,
+                program=shlex.quote(program),
+                directory=shlex.quote(str(self._directory)),
+            ),
+        )
+
+
+def _script(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(0o755)

@@ -1,0 +1,42 @@
+"""The plugin in this very process, on namespaces that are made and thrown away for each test.
+
+This tier may use everything the package has, real commands and real IPAM plugins.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from cni_ipvlan.attachment import Plugin
+from cni_ipvlan.cni import protocol
+from cni_ipvlan.iproute.runner import Interrupts, Runner
+from cni_ipvlan.iproute.transaction import Transaction
+from cni_ipvlan.journal import Journal
+from cni_ipvlan.registry import Registry
+from runtime import Answer, Runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@pytest.fixture
+def runtime() -> Runtime:
+    return Runtime(call_in_process)
+
+
+def call_in_process(environment: Mapping[str, str], stdin: bytes) -> Answer:
+    stdout: list[bytes] = []
+    stderr: list[str] = []
+    journal = Journal(stderr.append, environment)
+    interrupts = Interrupts()
+    runner = Runner(environment.get("PATH", ""), journal.command)
+    plugin = Plugin(
+        runner,
+        interrupts,
+        Registry(),
+        begin=lambda: Transaction(runner, interrupts),
+        warn=journal.warn,
+    )
+    status = protocol.serve(environment, stdin, plugin.handlers(), stdout.append, journal)
+    return Answer(status, b"".join(stdout), "\n".join(stderr))

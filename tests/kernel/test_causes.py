@@ -1,0 +1,96 @@
+"""What the kernel and iproute2 say, to the letter, is understood: each answer is provoked."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from cni_ipvlan.iproute import causes
+
+if TYPE_CHECKING:
+    from lab import Node
+
+SLAVE = "ip link add link eth0 name slave type ipvlan"
+SECOND = "ip link add link eth0 name second type ipvlan"
+# What is understood; the commands before; the command that provokes it.
+PROVOKED = [
+    (causes.BUSY, ["ip link add link eth0 name taker type macvlan"], SLAVE),
+    (
+        causes.ADDRESS_IN_USE,
+        [SLAVE, SECOND, "ip address add 10.1.0.2/24 dev slave"],
+        "ip address add 10.1.0.2/24 dev second",
+    ),
+    (
+        causes.ADDRESS_IN_USE,
+        [SLAVE, SECOND, "ip address add fd00::2/64 dev slave"],
+        "ip address add fd00::2/64 dev second",
+    ),
+    (causes.ROUTE_REFUSED, [], "ip route add 10.7.0.0/16 via 10.1.0.1 dev eth0"),
+    (
+        causes.ROUTE_REFUSED,
+        ["ip route add 10.7.0.0/16 dev eth0"],
+        "ip route add 10.7.0.0/16 dev eth0",
+    ),
+    (
+        causes.ROUTE_REFUSED,
+        ["ip route add fd00:7::/64 dev eth0"],
+        "ip route add fd00:7::/64 dev eth0",
+    ),
+    (causes.NAME_TAKEN, [SLAVE], SLAVE),
+    (
+        causes.NAME_TAKEN,
+        ["ip netns add other", "ip -n other link add name taken type dummy"],
+        "ip link set dev eth0 netns /run/netns/other name taken",
+    ),
+    (causes.BAD_MTU, [], "ip link add link eth0 name slave mtu 10 type ipvlan"),
+    (causes.NOT_PERMITTED, [], f"setpriv --reuid 65534 --clear-groups {SLAVE}"),
+    (
+        causes.NOT_PERMITTED,
+        [],
+        "setpriv --reuid 65534 --clear-groups tee /proc/sys/net/ipv4/conf/eth0/arp_notify",
+    ),
+    (causes.NO_LINK, [], "ip link set dev nosuch up"),
+    (causes.NO_LINK, [], "ip link show dev nosuch"),
+    (causes.NO_LINK, [], "ip link add link nosuch name slave type ipvlan"),
+    (causes.UNKNOWN, [], "ip link add name slave type ipvlan"),
+]
+ABSENT = [
+    "ip link show dev nosuch",
+    "ip link delete dev nosuch",
+    "ip address show dev nosuch",
+    "ip netns exec nosuch ip link",
+    "nsenter --net=/run/netns/nosuch ip link",
+    "tee /proc/sys/net/ipv4/conf/nosuch/arp_notify",
+]
+
+
+@pytest.mark.parametrize(("kind", "before", "command"), PROVOKED)
+def test_a_failed_commands_answer_is_understood(
+    node: Node, kind: str, before: list[str], command: str
+) -> None:
+    node.master()
+    for each in before:
+        assert answer(each) == ""
+
+    assert causes.explain(tuple(command.split()), answer(command)).kind == kind
+
+
+def test_an_unknown_kind_of_link_is_understood(node: Node) -> None:
+    # Every kernel that runs this knows ipvlan; of a kind that none knows it says the same.
+    said = answer("ip link add name slave type nosuchkind")
+
+    assert causes.explain(("ip", "link", "add", "type", "ipvlan"), said).kind == causes.NO_IPVLAN
+
+
+@pytest.mark.parametrize("command", ABSENT)
+def test_that_something_is_not_there_is_understood(node: Node, command: str) -> None:
+    assert causes.is_absent(answer(command).encode())
+
+
+def answer(command: str) -> str:
+    """Return what a command says on stderr."""
+    done = subprocess.run(
+        command.split(), capture_output=True, check=False, env={"LC_ALL": "C"}, text=True
+    )
+    return done.stderr

@@ -1,0 +1,129 @@
+"""GC: what killed calls left goes; what belongs to anybody stays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from cni_ipvlan.registry import Registry, attachment_key
+from lab import MEMORY, run
+from runtime import network
+
+if TYPE_CHECKING:
+    from doubles import FakeIpam
+    from lab import Node
+    from runtime import Runtime
+
+CONF = network(cniVersion="1.1.0", ipam=None)
+VALID = ("valid", "net1")
+
+
+def test_gc_removes_links_on_the_host_that_belong_to_no_valid_attachment(
+    node: Node, runtime: Runtime
+) -> None:
+    node.master()
+    left_behind("net", "killed", "net1")
+    kept = {
+        left_behind("net", *VALID),
+        left_behind("another", "killed", "net1"),
+        foreign("ivmine", "link eth0 name ivmine type ipvlan"),
+        foreign(name := "iv" + attachment_key("net", "other", "kind"), f"name {name} type dummy"),
+    }
+
+    runtime.gc(CONF, [VALID]).succeeds()
+
+    assert node.host.links().keys() == {"lo", "eth0", *kept}
+
+
+def test_gc_does_not_touch_what_a_call_is_working_on(node: Node, runtime: Runtime) -> None:
+    node.master()
+    name = left_behind("net", "live", "net1")
+
+    with Registry().attachment_lock(
+        attachment_key("net", "live", "net1"), lambda: None, strict=True
+    ):
+        runtime.gc(CONF).succeeds()
+        assert name in node.host.links()
+
+    runtime.gc(CONF).succeeds()
+    assert name not in node.host.links()
+
+
+def test_gc_forgets_containers_that_have_vanished(node: Node, runtime: Runtime) -> None:
+    node.master()
+    gone, alive = node.container(), node.container()
+    for container, identity, address in ((gone, "gone", 2), (alive, "alive", 3)):
+        conf = network(ipam={"type": "static", "addresses": [{"address": f"10.1.0.{address}/24"}]})
+        runtime.add(container, conf, CNI_CONTAINERID=identity).result()
+    remembered = {path.name for path in MEMORY.iterdir()}
+    node.remove(gone)
+
+    runtime.gc(CONF, [("alive", "net1")]).succeeds()
+
+    left = {path.name for path in MEMORY.iterdir()}
+    assert len(remembered) == 2
+    assert {name[-13:] for name in left} == {attachment_key("net", "alive", "net1")}
+
+
+def test_gc_of_another_network_leaves_attachments_alone(node: Node, runtime: Runtime) -> None:
+    node.master()
+    container = node.container()
+    result = runtime.add(container, network()).result()
+    before = node.snapshot()
+
+    runtime.gc({**CONF, "name": "another"}).succeeds()
+
+    assert node.snapshot() == before
+    runtime.check(container, network(), result).succeeds()
+
+
+def test_gc_asks_the_ipam_plugin_and_hands_it_the_valid_attachments(
+    node: Node, runtime: Runtime, fake_ipam: FakeIpam
+) -> None:
+    conf = {**CONF, "ipam": fake_ipam.conf}
+
+    runtime.gc(conf, [VALID], CNI_PATH=fake_ipam.path).succeeds()
+
+    assert fake_ipam.calls == ["GC"]
+    assert b'"containerID": "valid"' in fake_ipam.stdin("GC")
+
+
+def test_gc_removes_links_and_reports_when_ipam_fails(
+    node: Node, runtime: Runtime, fake_ipam: FakeIpam
+) -> None:
+    node.master()
+    left_behind("net", "killed", "net1")
+    fake_ipam.answers("GC", {"code": 42, "msg": "lost the key"}, status=1)
+
+    error = runtime.gc({**CONF, "ipam": fake_ipam.conf}, CNI_PATH=fake_ipam.path).error()
+
+    assert (error["code"], error["msg"]) == (42, "lost the key")
+    assert node.host.links().keys() == {"lo", "eth0"}
+
+
+@pytest.mark.parametrize(
+    "attachments", [None, {}, [5], [{"containerID": "one"}], [{"ifname": "net1"}]]
+)
+def test_gc_without_a_proper_list_of_valid_attachments_removes_nothing(
+    node: Node, runtime: Runtime, attachments: object
+) -> None:
+    node.master()
+    name = left_behind("net", "killed", "net1")
+    conf = {**CONF, "cni.dev/valid-attachments": attachments}
+
+    error = runtime.raw(conf, {"CNI_COMMAND": "GC", "CNI_PATH": "/usr/lib/cni"}).error()
+
+    assert error["code"] == 7
+    assert "cni.dev/valid-attachments" in error["msg"]
+    assert name in node.host.links()
+
+
+def left_behind(network_name: str, container: str, ifname: str) -> str:
+    """Make what an ADD has made when it is killed before it moves the link; return its name."""
+    name = "iv" + attachment_key(network_name, container, ifname)
+    return foreign(name, f"link eth0 name {name} type ipvlan")
+
+
+def foreign(name: str, making: str) -> str:
+    run("ip", "link", "add", *making.split())
+    return name

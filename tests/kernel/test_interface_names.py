@@ -1,0 +1,71 @@
+"""Any name that the kernel accepts will do, for the master and in the container."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from lab import run
+from runtime import network, static
+
+if TYPE_CHECKING:
+    from lab import Node
+    from runtime import Runtime
+
+NAMES = [
+    *("dev", "up", "type", "name", "ma", "link", "all0"),
+    *("a@b", "a#b", 'a"b', "a'b", "$x", "a\\b", "a*b", "a=b", "a;b", "[a]", "~", "a,b"),
+    *("eth0.100", "-x", "--help", "ünï", "日本語", "exactly15bytes!", "1", "0x1f"),
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_container_lives_and_dies_with_any_name(
+    node: Node, runtime: Runtime, name: str
+) -> None:
+    run("ip", "link", "add", "name", name, "type", "dummy")
+    run("ip", "link", "set", "dev", name, "up")
+    container = node.container()
+    before = node.snapshot()
+    ipam = static("10.1.0.2/24", gateway="10.1.0.1", routes=[{"dst": "0.0.0.0/0"}])
+    conf = network(master=name, ipam=ipam)
+
+    result = runtime.add(container, conf, CNI_IFNAME=name).result()
+
+    assert result["interfaces"][0]["name"] == name
+    assert container.ipvlan(name)["up"]
+    assert node.master_of(container, name) == name
+    assert container.sysctl(f"net/ipv4/conf/{name}/arp_notify") == "1"
+    assert [route["gateway"] for route in container.routes()] == ["10.1.0.1"]
+    runtime.check(container, conf, result, CNI_IFNAME=name).succeeds()
+    runtime.delete(container, conf, CNI_IFNAME=name).succeeds()
+    assert node.snapshot() == before
+
+
+@pytest.mark.parametrize("name", ["-x", 'a"b', "ünï"])
+def test_the_default_routes_interface_may_have_any_name(
+    node: Node, runtime: Runtime, name: str
+) -> None:
+    run("ip", "link", "add", "name", name, "type", "dummy")
+    run("ip", "link", "set", "dev", name, "up")
+    run("ip", "route", "add", "default", "dev", name)
+    container = node.container()
+
+    runtime.add(container, network(master=None)).result()
+
+    assert node.master_of(container) == name
+    runtime.status(network(cniVersion="1.1.0", master=None, ipam=None)).succeeds()
+
+
+# Not only does the kernel refuse them; ADD must not come to a halt halfway.
+@pytest.mark.parametrize("name", ["lo", "all", "default"])
+def test_a_name_that_no_interface_can_have_leaves_nothing(
+    node: Node, runtime: Runtime, name: str
+) -> None:
+    node.master()
+    container = node.container()
+    before = node.snapshot()
+
+    assert runtime.add(container, network(), CNI_IFNAME=name).error()["msg"]
+
+    assert node.snapshot() == before

@@ -1,0 +1,143 @@
+"""The routes that an IPAM plugin asks for, as the kernel then has them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from runtime import host_local, network, static
+
+if TYPE_CHECKING:
+    from doubles import FakeIpam
+    from lab import Node, Space
+    from runtime import Runtime
+
+ADDRESSES = [
+    {"address": "10.1.0.2/24", "gateway": "10.1.0.1"},
+    {"address": "fd00:1::2/64", "gateway": "fd00:1::1"},
+]
+
+
+def test_a_route_goes_through_its_gateway_or_the_addresses_of_its_family(
+    node: Node, runtime: Runtime
+) -> None:
+    node.master()
+    container = quick_container(node)
+    routes = [
+        {"dst": "0.0.0.0/0"},
+        {"dst": "10.7.0.0/16", "gw": "10.1.0.9"},
+        {"dst": "::/0"},
+        {"dst": "fd00:7::/64", "gw": "fd00:1::9"},
+    ]
+    ipam = host_local("10.1.0.0/24", "fd00:1::/64", routes=routes)
+
+    result = runtime.add(container, network(ipam=ipam)).result()
+
+    assert {(each["dst"], each["gateway"]) for each in container.routes()} == {
+        ("default", "10.1.0.1"),
+        ("10.7.0.0/16", "10.1.0.9"),
+        ("default", "fd00:1::1"),
+        ("fd00:7::/64", "fd00:1::9"),
+    }
+    assert result["routes"] == [
+        {"dst": "0.0.0.0/0", "gw": "10.1.0.1"},
+        {"dst": "10.7.0.0/16", "gw": "10.1.0.9"},
+        {"dst": "::/0", "gw": "fd00:1::1"},
+        {"dst": "fd00:7::/64", "gw": "fd00:1::9"},
+    ]
+
+
+def test_without_any_gateway_a_route_leads_straight_to_the_wire(
+    node: Node, runtime: Runtime
+) -> None:
+    node.master()
+    container = quick_container(node)
+    routes = [{"dst": "10.7.0.0/16"}, {"dst": "fd00:7::/64"}]
+    ipam = static("10.1.0.2/24", "fd00:1::2/64", routes=routes)
+
+    runtime.add(container, network(ipam=ipam)).result()
+
+    assert {
+        (each["dst"], each["dev"], each.get("gateway")) for each in container.routes()
+    } == {("10.7.0.0/16", "net1", None), ("fd00:7::/64", "net1", None)}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [
+        ({"priority": 50}, {"metric": 50}),
+        ({"table": 1000}, {"table": "1000"}),
+        ({"table": 1000, "priority": 7}, {"table": "1000", "metric": 7}),
+        ({"mtu": 1300, "advmss": 1200}, {"metrics": [{"mtu": 1300, "advmss": 1200}]}),
+    ],
+)
+@pytest.mark.parametrize("dst", ["10.7.0.0/16", "fd00:7::/64"])
+def test_a_route_has_the_attributes_asked_for(
+    node: Node,
+    runtime: Runtime,
+    fake_ipam: FakeIpam,
+    dst: str,
+    attributes: dict[str, int],
+    expected: dict[str, Any],
+) -> None:
+    route = only_route(node, runtime, fake_ipam, {"dst": dst, **attributes})
+
+    assert expected.items() <= route.items()
+
+
+def test_a_route_has_the_scope_asked_for(
+    node: Node, runtime: Runtime, fake_ipam: FakeIpam
+) -> None:
+    no_gateway = [{"address": "10.1.0.2/24"}]
+    route = {"dst": "10.7.0.0/16", "scope": 253}
+
+    assert only_route(node, runtime, fake_ipam, route, no_gateway)["scope"] == "253"
+
+
+@pytest.mark.parametrize(
+    "routes",
+    [
+        [{"dst": "10.7.0.0/16", "gw": "10.99.0.1"}],
+        [{"dst": "10.7.0.0/16"}, {"dst": "10.7.0.0/16", "gw": "10.1.0.9"}],
+    ],
+    ids=["gateway out of reach", "there already"],
+)
+def test_a_route_that_the_kernel_refuses_undoes_everything(
+    node: Node, runtime: Runtime, routes: list[dict[str, str]]
+) -> None:
+    node.master()
+    container = node.container()
+    before = node.snapshot()
+
+    error = runtime.add(container, network(ipam=host_local("10.1.0.0/24", routes=routes))).error()
+
+    assert error["code"] == 107
+    assert "10.7.0.0/16" in error["msg"]
+    assert node.snapshot() == before
+    assert node.leases() == []
+
+
+def only_route(
+    node: Node,
+    runtime: Runtime,
+    fake_ipam: FakeIpam,
+    route: dict[str, Any],
+    addresses: list[dict[str, str]] = ADDRESSES,
+) -> dict[str, Any]:
+    """Attach a container to have this one route, CHECK it, and return what the kernel has."""
+    node.master()
+    container = quick_container(node)
+    fake_ipam.answers("ADD", {"cniVersion": "1.1.0", "ips": addresses, "routes": [route]})
+    conf = network(cniVersion="1.1.0", ipam=fake_ipam.conf)
+    result = runtime.add(container, conf, CNI_PATH=fake_ipam.path).result()
+    assert route.items() <= result["routes"][0].items()
+    runtime.check(container, conf, result, CNI_PATH=fake_ipam.path).succeeds()
+    (found,) = container.routes()
+    return found
+
+
+def quick_container(node: Node) -> Space:
+    """Make a container which does not wait for duplicate address detection."""
+    container = node.container()
+    container.sysctl("net/ipv6/conf/default/accept_dad", 0)
+    return container

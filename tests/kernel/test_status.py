@@ -1,0 +1,105 @@
+"""STATUS: whether an ADD could succeed now, and if not, why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from doubles import Steps
+from runtime import Conf, network
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from doubles import FakeIpam
+    from lab import Node
+    from runtime import Runtime
+
+
+def conf_with(fake_ipam: FakeIpam, master: str | None = "eth0") -> Conf:
+    return network(cniVersion="1.1.0", master=master, ipam=fake_ipam.conf)
+
+
+@pytest.mark.parametrize("master", ["eth0", None])
+def test_status_is_good_when_an_add_could_succeed(
+    node: Node, runtime: Runtime, fake_ipam: FakeIpam, master: str | None
+) -> None:
+    node.master()
+    node.host.ip("route add default dev eth0")
+    before = node.snapshot()
+
+    runtime.status(conf_with(fake_ipam, master), CNI_PATH=fake_ipam.path).succeeds()
+
+    assert fake_ipam.calls == ["STATUS"]
+    assert node.snapshot() == before
+
+
+def test_status_is_good_for_a_chained_plugin_without_ipam(node: Node, runtime: Runtime) -> None:
+    node.master()
+
+    runtime.status(network(cniVersion="1.1.0", ipam=None)).succeeds()
+
+
+@pytest.mark.parametrize("master", ["eth0", None])
+def test_a_master_that_is_not_there_is_the_reason(
+    node: Node, runtime: Runtime, fake_ipam: FakeIpam, master: str | None
+) -> None:
+    answer = runtime.status(conf_with(fake_ipam, master), CNI_PATH=fake_ipam.path)
+
+    assert answer.error()["code"] == 50
+    assert "master" in answer.error()["msg"]
+
+
+def test_a_master_that_is_down_is_the_reason(
+    node: Node, runtime: Runtime, fake_ipam: FakeIpam
+) -> None:
+    node.master(up=False)
+
+    error = runtime.status(conf_with(fake_ipam), CNI_PATH=fake_ipam.path).error()
+
+    assert error["code"] == 50
+    assert all(word in error["msg"] for word in ("'eth0'", "down"))
+
+
+def test_a_kernel_without_ipvlan_is_the_reason(
+    node: Node, runtime: Runtime, fake_ipam: FakeIpam, tmp_path: Path
+) -> None:
+    node.master()
+    steps = Steps(tmp_path / "steps")
+    steps.at(1, "echo 'Error: Unknown device type.' >&2; exit 2")
+    environment = {**steps.environment, "CNI_PATH": fake_ipam.path}
+
+    error = runtime.status(conf_with(fake_ipam), **environment).error()
+
+    assert error["code"] == 50
+    assert "ipvlan" in error["msg"]
+    assert "modprobe ipvlan" in error["details"]
+
+
+@pytest.mark.parametrize("code", [50, 51])
+def test_what_the_ipam_plugin_says_is_passed_on(
+    node: Node, runtime: Runtime, fake_ipam: FakeIpam, code: int
+) -> None:
+    node.master()
+    fake_ipam.answers("STATUS", {"code": code, "msg": "the pool is dry"}, status=1)
+
+    error = runtime.status(conf_with(fake_ipam), CNI_PATH=fake_ipam.path).error()
+
+    assert (error["code"], error["msg"]) == (code, "the pool is dry")
+
+
+@pytest.mark.parametrize("trouble", ["missing", "silent", "other error"])
+def test_an_ipam_plugin_in_trouble_is_the_reason(
+    node: Node, runtime: Runtime, fake_ipam: FakeIpam, trouble: str
+) -> None:
+    node.master()
+    if trouble == "silent":
+        fake_ipam.on("STATUS", "exit 3")
+    elif trouble == "other error":
+        fake_ipam.answers("STATUS", {"code": 4, "msg": "unknown CNI_COMMAND: STATUS"}, status=1)
+    path = "/nowhere" if trouble == "missing" else fake_ipam.path
+
+    error = runtime.status(conf_with(fake_ipam), CNI_PATH=path).error()
+
+    assert error["code"] == 50
+    assert "fake" in error["msg"] or "STATUS" in error["msg"]

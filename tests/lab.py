@@ -1,0 +1,263 @@
+"""A node to try the plugin on, made for one test and thrown away after it.
+
+Its host is a network namespace which the test's own process enters, so that whatever the test
+runs (the plugin, too) takes it for the machine. Containers are other namespaces.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import shutil
+import subprocess
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NAMED = Path("/run/netns")
+MEMORY = Path("/run/cni-ipvlan")
+LEASES = Path("/var/lib/cni")
+
+_CLONE_NEWNS = 0x00020000  # <linux/sched.h>
+_CLONE_NEWNET = 0x40000000
+# IPv6 addresses and routes that a link gets by itself, some time after it came up.
+_BY_THE_KERNEL = ("fe80:", "ff00:")
+_BOOKKEEPING = ("lock", "last_reserved_ip.")  # host-local's files which are no leases
+
+
+def keep_off_the_machine() -> None:
+    """Have this process see a /run and a /var/lib/cni of its own, empty and in memory."""
+    _system_call("unshare", _CLONE_NEWNS)
+    run("mount", "--make-rprivate", "/")
+    for directory in ("/run", str(LEASES)):
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", directory)
+    NAMED.mkdir()
+
+
+def run(*argv: str, stdin: str = "") -> str:
+    """Run a command that has to succeed; return what it printed."""
+    done = subprocess.run(argv, input=stdin.encode(), capture_output=True, check=False)
+    if done.returncode:
+        raise AssertionError(f"{argv} failed: {done.stderr.decode()}")
+    return done.stdout.decode()
+
+
+class Space:
+    """A network namespace at a path."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __repr__(self) -> str:
+        return f"Space({self.path})"
+
+    def run(self, *argv: str, stdin: str = "") -> str:
+        return run("nsenter", f"--net={self.path}", *argv, stdin=stdin)
+
+    def ip(self, words: str) -> str:
+        """Run ip(8) in the namespace; ``words`` are separated by white space."""
+        return self.run("ip", *words.split())
+
+    def ask(self, *words: str) -> list[dict[str, Any]]:
+        """Return the objects of an ``ip … show``, with details and numbers unresolved."""
+        output = self.run("ip", "-N", "-j", "-d", *words).strip()
+        return [entry for entry in json.loads(output or "[]") if entry]
+
+    def links(self) -> dict[str, dict[str, Any]]:
+        return {link["ifname"]: link for link in self.ask("link", "show")}
+
+    def ipvlan(self, name: str) -> dict[str, Any]:
+        """Return an interface's mode, flag and MTU, and whether it is up; it must be an ipvlan."""
+        link = self.links()[name]
+        info = link["linkinfo"]
+        assert info["info_kind"] == "ipvlan"
+        data = info["info_data"]
+        return {
+            "mode": data["mode"],
+            "flag": next((flag for flag in ("private", "vepa") if data.get(flag)), "bridge"),
+            "mtu": link["mtu"],
+            "up": "UP" in link["flags"],
+        }
+
+    def addresses(self, name: str) -> list[str]:
+        """Return an interface's addresses, except those that the kernel makes by itself."""
+        return [
+            f"{info['local']}/{info['prefixlen']}"
+            for entry in self.ask("address", "show", "dev", name)
+            for info in entry["addr_info"]
+            if not info["local"].startswith(_BY_THE_KERNEL)
+        ]
+
+    def routes(self, *words: str) -> list[dict[str, Any]]:
+        """Return the routes that somebody has added (not those that come with an address)."""
+        entries = [
+            entry
+            for family in ("-4", "-6")
+            for entry in self.ask(family, "route", "show", "table", "all", *words)
+        ]
+        return [entry for entry in entries if entry.get("protocol") != "2"]
+
+    def sysctl(self, key: str, value: object = None) -> str:
+        """Return a kernel parameter, given as its path below /proc/sys; set it first."""
+        path = f"/proc/sys/{key}"
+        if value is not None:
+            self.run("tee", path, stdin=f"{value}\n")
+        return self.run("cat", path).strip()
+
+
+class Node:
+    """A host with masters and containers."""
+
+    def __init__(self) -> None:
+        self.host = self.namespace("host")
+        # Or the masters' link-local addresses come and go while a test looks.
+        self.host.sysctl("net/ipv6/conf/default/addr_gen_mode", 1)
+        self.host.ip("link set dev lo up")
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._mounts: list[str] = []
+        self._count = 0
+
+    def namespace(self, name: str) -> Space:
+        """Make a namespace with a name."""
+        run("ip", "netns", "add", name)
+        return Space(str(NAMED / name))
+
+    def container(self) -> Space:
+        """Make a container's namespace, as a runtime does."""
+        self._count += 1
+        return self.namespace(f"container{self._count}")
+
+    def container_of_a_process(self) -> Space:
+        """Make a namespace without a name; a process keeps it."""
+        argv = ("unshare", "--net", "sh", "-c", "echo; exec sleep infinity")
+        process = subprocess.Popen(argv, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        self._processes.append(process)
+        return Space(f"/proc/{process.pid}/ns/net")
+
+    def container_mounted_at(self, path: Path) -> Space:
+        """Make a namespace that is a bind mount somewhere else than iproute2's are."""
+        path.touch()
+        run("mount", "--bind", self.container_of_a_process().path, str(path))
+        self._mounts.append(str(path))
+        self.end_processes()
+        return Space(str(path))
+
+    def master(self, name: str = "eth0", mtu: int = 1500, *, up: bool = True) -> str:
+        """Make an interface that leads nowhere; return its name."""
+        run("ip", "link", "add", "name", name, "mtu", str(mtu), "type", "dummy")
+        if up:
+            run("ip", "link", "set", "dev", name, "up")
+        return name
+
+    def master_of(self, container: Space, name: str = "net1") -> str:
+        """Return the name of the host's interface which a container's stands on."""
+        index = container.links()[name]["link_index"]
+        return next(name for name, link in self.host.links().items() if link["ifindex"] == index)
+
+    def remove(self, space: Space) -> None:
+        """Remove a namespace that has a name."""
+        run("ip", "netns", "delete", Path(space.path).name)
+
+    def end_processes(self) -> None:
+        while self._processes:
+            process = self._processes.pop()
+            process.kill()
+            process.wait()
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return all that an ADD may change: links, addresses, routes, leases, files in /run."""
+        spaces = [str(path) for path in sorted(NAMED.iterdir())]
+        spaces += [f"/proc/{process.pid}/ns/net" for process in self._processes]
+        return {
+            **{path: _state(Space(path)) for path in (*spaces, *self._mounts)},
+            "files": {
+                str(path): path.read_bytes() if path.is_file() else None
+                for path in sorted(Path("/run").rglob("*"))
+                if NAMED not in path.parents
+            },
+            "leases": self.leases(),
+        }
+
+    def leases(self) -> list[str]:
+        """Return the addresses that host-local has given out."""
+        return sorted(
+            path.name
+            for path in LEASES.rglob("*")
+            if path.is_file() and not path.name.startswith(_BOOKKEEPING)
+        )
+
+    def throw_away(self) -> None:
+        self.end_processes()
+        for path in self._mounts:
+            run("umount", path)
+        for path in NAMED.iterdir():
+            run("ip", "netns", "delete", path.name)
+        for directory in (MEMORY, LEASES / "networks"):
+            with suppress(FileNotFoundError):
+                shutil.rmtree(directory)
+
+
+@contextmanager
+def node() -> Iterator[Node]:
+    """Make a node and be on its host."""
+    own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    made = Node()
+    try:
+        _enter(made.host.path)
+        yield made
+    finally:
+        _system_call("setns", own, _CLONE_NEWNET)
+        os.close(own)
+        made.throw_away()
+
+
+def _enter(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _system_call("setns", descriptor, _CLONE_NEWNET)
+    finally:
+        os.close(descriptor)
+
+
+def _system_call(name: str, *arguments: int) -> None:
+    # os.setns() and os.unshare() came with Python 3.12.
+    libc = ctypes.CDLL(None, use_errno=True)
+    if getattr(libc, name)(*arguments):
+        number = ctypes.get_errno()
+        raise OSError(number, f"{name}: {os.strerror(number)}")
+
+
+def _state(space: Space) -> dict[str, Any]:
+    shown = space.run(
+        *("ip", "-N", "-j", "-d", "-batch", "-"), stdin="address show\nroute show table all\n"
+    )
+    links, routes = (json.loads(line) for line in shown.splitlines())
+    return {
+        "links": [_described(link) for link in links],
+        "routes": sorted(
+            json.dumps(route, sort_keys=True)
+            for route in routes
+            if not route["dst"].startswith(_BY_THE_KERNEL)
+        ),
+    }
+
+
+def _described(link: dict[str, Any]) -> dict[str, Any]:
+    kept = ("ifindex", "ifname", "mtu", "address", "master", "link", "link_index", "linkinfo")
+    return {
+        **{key: link[key] for key in kept if key in link},
+        "up": "UP" in link["flags"],
+        "addresses": [
+            f"{each['local']}/{each['prefixlen']}"
+            for each in link["addr_info"]
+            if not each["local"].startswith(_BY_THE_KERNEL)
+        ],
+    }

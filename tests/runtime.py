@@ -1,0 +1,131 @@
+"""The part of a container runtime: it calls the plugin, and keeps to the protocol itself."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from lab import Space
+
+PLUGINS = "/usr/lib/cni"  # where Debian's containernetworking-plugins are
+
+Conf = dict[str, Any]
+
+
+class Answer(NamedTuple):
+    """How a call ended."""
+
+    status: int
+    stdout: bytes
+    stderr: str
+
+    def result(self) -> dict[str, Any]:
+        """The document of a call that has to be a success."""
+        assert self.status == 0, (self.stdout, self.stderr)
+        document: dict[str, Any] = json.loads(self.stdout)
+        return document
+
+    def error(self) -> dict[str, Any]:
+        """The document of a call that has to fail."""
+        assert self.status == 1, (self.stdout, self.stderr)
+        document: dict[str, Any] = json.loads(self.stdout)
+        assert {"cniVersion", "code", "msg"} <= document.keys() <= {*_ERROR_KEYS}
+        return document
+
+    def succeeds(self) -> None:
+        """Assert that a call without a result was a success, and said nothing."""
+        assert (self.status, self.stdout) == (0, b""), self.stderr
+
+
+_ERROR_KEYS = ("cniVersion", "code", "msg", "details")
+
+
+class Runtime:
+    """Calls the plugin through ``call``, which takes its environment and its stdin."""
+
+    def __init__(self, call: Callable[[Mapping[str, str], bytes], Answer]) -> None:
+        self._call = call
+
+    def add(self, container: Space | str, conf: Conf, **environment: str) -> Answer:
+        return self.call("ADD", container, conf, **environment)
+
+    def delete(self, container: Space | str, conf: Conf, **environment: str) -> Answer:
+        return self.call("DEL", container, conf, **environment)
+
+    def check(
+        self, container: Space | str, conf: Conf, result: Mapping[str, Any], **environment: str
+    ) -> Answer:
+        return self.call("CHECK", container, {**conf, "prevResult": result}, **environment)
+
+    def status(self, conf: Conf, **environment: str) -> Answer:
+        return self.raw(conf, {"CNI_COMMAND": "STATUS", "CNI_PATH": PLUGINS, **environment})
+
+    def gc(
+        self, conf: Conf, valid: Sequence[tuple[str, str]] = (), **environment: str
+    ) -> Answer:
+        """Call GC; ``valid`` holds the attachments that stay: container ID, interface name."""
+        attachments = [{"containerID": each[0], "ifname": each[1]} for each in valid]
+        return self.raw(
+            {**conf, "cni.dev/valid-attachments": attachments},
+            {"CNI_COMMAND": "GC", "CNI_PATH": PLUGINS, **environment},
+        )
+
+    def call(
+        self, verb: str, container: Space | str, conf: Conf, **environment: str
+    ) -> Answer:
+        """Call a verb about a container's interface, net1 unless ``environment`` says another."""
+        return self.raw(conf, call_environment(verb, container, **environment))
+
+    def raw(self, conf: Conf | bytes, environment: Mapping[str, str]) -> Answer:
+        """Call with exactly this environment."""
+        return self._call(environment, stdin_of(conf))
+
+
+def call_environment(verb: str, container: Space | str, **others: str) -> dict[str, str]:
+    """Return the environment of a call; ``others`` are added, or take a variable's place."""
+    path = container if isinstance(container, str) else container.path
+    return {
+        "CNI_COMMAND": verb,
+        "CNI_CONTAINERID": "one",
+        "CNI_NETNS": path,
+        "CNI_IFNAME": "net1",
+        "CNI_PATH": PLUGINS,
+        **others,
+    }
+
+
+def stdin_of(conf: Conf | bytes) -> bytes:
+    return conf if isinstance(conf, bytes) else json.dumps(conf).encode()
+
+
+def network(**options: Any) -> Conf:
+    """Return a network configuration: on eth0, with one static address, unless said otherwise.
+
+    An option that is None is left out.
+    """
+    conf = {
+        "cniVersion": "1.0.0",
+        "name": "net",
+        "type": "ipvlan",
+        "master": "eth0",
+        "ipam": static("10.1.0.2/24"),
+        **options,
+    }
+    return {key: value for key, value in conf.items() if value is not None}
+
+
+def static(*addresses: str, gateway: str = "", **options: Any) -> Conf:
+    """Return the configuration of the IPAM plugin static; the gateway is the first address's."""
+    entries: list[dict[str, str]] = [{"address": address} for address in addresses]
+    if gateway:
+        entries[0]["gateway"] = gateway
+    return {"type": "static", "addresses": entries, **options}
+
+
+def host_local(*subnets: str, **options: Any) -> Conf:
+    """Return the configuration of the IPAM plugin host-local."""
+    ranges = [[{"subnet": subnet}] for subnet in subnets]
+    return {"type": "host-local", "ranges": ranges, **options}
