@@ -1,0 +1,105 @@
+"""README.md and docs/: what they list is what there is."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cni_ipvlan import netconf
+from cni_ipvlan.cni import errors
+from cni_ipvlan.cni.request import SUPPORTED_VERSIONS
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+ERRORS = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+SCHEMA: dict[str, Any] = json.loads(
+    Path(netconf.__file__).with_name("netconf.schema.json").read_text(encoding="utf-8")
+)
+
+
+def table(text: str, first_heading: str) -> list[list[str]]:
+    """Return the rows of the table whose first column has that heading."""
+    lines = iter(text.splitlines())
+    for line in lines:
+        if line.startswith(f"| {first_heading} |"):
+            break
+    next(lines)  # the line below the headings
+    rows = []
+    for line in lines:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split("|")])
+    return rows
+
+
+def type_of(name: str) -> str:
+    """Word an option's type as the README does."""
+    rule = SCHEMA["properties"][name]
+    if "enum" in rule:
+        words = ", ".join(f"`{value}`" for value in rule["enum"] if value)
+    elif "type" not in rule:
+        words = "any"
+    else:
+        kinds = [rule["type"]] if isinstance(rule["type"], str) else rule["type"]
+        (words,) = (kind for kind in kinds if kind != "null")
+    if "maximum" in rule:
+        words += f", {rule['minimum']} to {rule['maximum']}"
+    return words + (", required" if name in SCHEMA["required"] else "")
+
+
+OPTIONS = {row[0].strip("`"): row for row in table(README, "option")}
+CODES = {
+    name: value for name, value in vars(errors).items() if name.isupper() and isinstance(value, int)
+}
+
+
+def test_readme_lists_every_option_of_the_schema_and_no_other() -> None:
+    assert list(OPTIONS) == list(SCHEMA["properties"])
+
+
+@pytest.mark.parametrize("name", SCHEMA["properties"])
+def test_readme_says_each_options_type(name: str) -> None:
+    assert OPTIONS[name][1] == type_of(name)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, rule in SCHEMA["properties"].items() if "default" in rule]
+)
+def test_readme_says_each_options_default(name: str) -> None:
+    default = SCHEMA["properties"][name]["default"]
+    words = default if isinstance(default, str) else json.dumps(default)
+    assert OPTIONS[name][2] == f"`{words}`"
+
+
+def test_readme_lists_the_versions() -> None:
+    listed = re.findall(r"\d\.\d\.\d", OPTIONS["cniVersion"][3])
+    assert tuple(listed) == SUPPORTED_VERSIONS
+
+
+def test_every_error_code_is_explained_once_and_no_other_is() -> None:
+    rows = table(ERRORS, "code")
+    assert [(int(row[0]), row[1]) for row in rows] == [
+        (value, name) for name, value in CODES.items()
+    ]
+    assert all(len(row) == 4 and all(row) for row in rows)
+
+
+def test_codes_differ_and_our_own_start_at_100() -> None:
+    assert len(set(CODES.values())) == len(CODES)
+    assert {value for value in CODES.values() if value < 100} == {1, 2, 3, 4, 5, 6, 7, 11, 50, 51}
+
+
+@pytest.mark.parametrize("document", sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")]))
+def test_links_within_the_project_lead_somewhere(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("path", re.findall(r"\b(?:scripts|examples|docs)/[\w./-]+\w", README))
+def test_files_that_the_readme_names_are_there(path: str) -> None:
+    assert (ROOT / path).exists()
