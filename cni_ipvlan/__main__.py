@@ -9,14 +9,18 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def main() -> int:
-    """Answer one call; return the exit status."""
+    """Answer one call; return the exit status, or end with it where nothing is left to do."""
     _find_packages()
     if len(sys.argv) == 1 and not (
         "_IPVLAN_COMPLETE" in os.environ and "CNI_COMMAND" not in os.environ
     ):
+        import gc
+
+        # A call is short: what it leaves, the end of the process collects.
+        gc.disable()
         from cni_ipvlan import door
 
-        return door.serve()
+        os._exit(door.serve())
     from cni_ipvlan.cli import program
 
     return program.main()

@@ -1,11 +1,13 @@
-"""The plugin: add, delete, check, status, gc. Each reads like the recipe a person would type."""
+"""The plugin: add, delete, check, status, gc. Each reads like the recipe a person would type.
+
+Each imports for itself what the other verbs do without: a runtime waits for it.
+"""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 
-from cni_ipvlan import interface, modes, netconf, survey, verification
-from cni_ipvlan.addressing import addressing_of, placeholder
+from cni_ipvlan import netconf
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import (
     CHECK_FAILED,
@@ -15,7 +17,6 @@ from cni_ipvlan.cni.errors import (
     TRY_AGAIN_LATER,
     CniError,
 )
-from cni_ipvlan.cni.result import Interface, Result
 from cni_ipvlan.failures import as_cni_error
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.causes import is_absent
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from cni_ipvlan.cni.protocol import Handler
     from cni_ipvlan.cni.request import Request
+    from cni_ipvlan.cni.result import Result
     from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.queries import Link
     from cni_ipvlan.iproute.runner import Completed, Interrupts, Runner
@@ -87,6 +89,10 @@ class Plugin:
     @contextmanager
     def add(self, request: Request) -> Iterator[Result]:
         """Attach a container; yield the result while everything can still be undone."""
+        from cni_ipvlan import interface, survey
+        from cni_ipvlan.addressing import addressing_of
+        from cni_ipvlan.cni.result import Interface
+
         conf = self._configuration(request)
         if not conf.ipam_type and conf.prev_result is None:
             raise CniError(
@@ -128,6 +134,8 @@ class Plugin:
     @contextmanager
     def check(self, request: Request) -> Iterator[None]:
         """Compare an attachment with what its ADD reported and its configuration asks for."""
+        from cni_ipvlan import survey, verification
+
         conf = self._configuration(request)
         if conf.prev_result is None:
             raise CniError(INVALID_CONFIGURATION, "CHECK needs prevResult in the configuration")
@@ -198,6 +206,8 @@ class Plugin:
         key: str,
     ) -> None:
         """Create the link, and bring it where and what it is to be."""
+        from cni_ipvlan import modes
+
         temporary = request.ifname if conf.link_in_container else _LINK_PREFIX + key
         with self._registry.mode_lock(self._interrupts.check):
             modes.check(tx, self._registry, conf, master)
@@ -223,6 +233,8 @@ class Plugin:
 
     def _allocate(self, tx: Transaction, request: Request, conf: NetConf) -> Result | None:
         """Have the IPAM plugin allocate addresses; None when there is no IPAM plugin."""
+        from cni_ipvlan.addressing import placeholder
+
         if not conf.ipam_type:
             return None
         plugin = conf.ipam_type
@@ -261,6 +273,8 @@ class Plugin:
                 self._delete_link(tx, link.name, None)
 
     def _check_readiness(self, tx: Transaction, conf: NetConf) -> None:
+        from cni_ipvlan import survey
+
         answer = self._runner.run(commands.link_add_without_master("ipvlan-probe"))
         if b"Invalid argument" not in answer.stderr:
             raise CommandError(answer)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import select
-import signal
 
-from cni_ipvlan.attachment import Plugin
-from cni_ipvlan.cni import protocol
-from cni_ipvlan.iproute.runner import InterruptedBySignalError, Interrupts, Runner
-from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.journal import Journal
-from cni_ipvlan.registry import Registry
+from cni_ipvlan.cni import versions
+from cni_ipvlan.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cni_ipvlan.iproute.runner import Interrupts
 
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
 _CHUNK = 4096  # PIPE_BUF: what a pipe that polls writable takes without blocking
@@ -22,12 +21,28 @@ def serve() -> int:
     closed = _fill_closed_descriptors()
     _leave_deleted_directory()
     environment = dict(os.environ)
+    if _STDOUT in closed and environment.get("CNI_COMMAND"):
+        _complain("stdout is closed, so no result could be delivered")
+        return 1
+    if environment.get("CNI_COMMAND") == "VERSION":
+        return _print(versions.answer(_read()))
+    return _serve(environment)
+
+
+def _serve(environment: Mapping[str, str]) -> int:
+    """Serve a call with all that may take; its imports are what VERSION does without."""
+    import signal
+
+    from cni_ipvlan.attachment import Plugin
+    from cni_ipvlan.cni import protocol
+    from cni_ipvlan.iproute.runner import Interrupts, Runner
+    from cni_ipvlan.iproute.transaction import Transaction
+    from cni_ipvlan.journal import Journal
+    from cni_ipvlan.registry import Registry
+
     if not environment.get("CNI_COMMAND"):
         _complain(protocol.about())
         return 0
-    if _STDOUT in closed:
-        _complain("stdout is closed, so no result could be delivered")
-        return 1
     # Nothing is changed yet: until the request is read, a signal may just end us.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     stdin = _read()
@@ -50,6 +65,15 @@ def serve() -> int:
     return protocol.serve(environment, stdin, plugin.handlers(), write, journal)
 
 
+def _print(answer: bytes) -> int:
+    try:
+        os.write(_STDOUT, answer)
+    except OSError as error:
+        _complain(f"cannot write to stdout: {error}")
+        return 1
+    return 0
+
+
 def _read() -> bytes:
     chunks = []
     while chunk := os.read(_STDIN, 1 << 16):
@@ -59,6 +83,8 @@ def _read() -> bytes:
 
 def _write(document: bytes, interrupts: Interrupts) -> None:
     """Write all of it, but never block where a signal could not end it."""
+    import select
+
     poll = select.poll()
     poll.register(_STDOUT, select.POLLOUT)
     while document:
@@ -68,6 +94,8 @@ def _write(document: bytes, interrupts: Interrupts) -> None:
 
 
 def _check(interrupts: Interrupts) -> None:
+    from cni_ipvlan.iproute.runner import InterruptedBySignalError
+
     try:
         interrupts.check()
     except InterruptedBySignalError as error:

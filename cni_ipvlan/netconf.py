@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from functools import cache
 
-from cni_ipvlan.cni import result as results
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
 from cni_ipvlan.cni.request import interface_name_fault
 from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
@@ -101,6 +101,7 @@ def suspicious_keys(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
+@cache
 def _schema() -> dict[str, Any]:
     with open(_SCHEMA_FILE, encoding="utf-8") as file:
         schema: dict[str, Any] = json.load(file)
@@ -161,6 +162,8 @@ def _prev_result(config: Mapping[str, Any], version: str) -> Result | None:
     document = config.get("prevResult")
     if document is None:
         return None
+    from cni_ipvlan.cni import result as results
+
     try:
         return results.parse(document, version)
     except CniError as error:

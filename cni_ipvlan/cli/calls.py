@@ -14,7 +14,8 @@ from cni_ipvlan.cli import output
 from cni_ipvlan.cli import script as scripts
 from cni_ipvlan.cni import result as results
 from cni_ipvlan.cni.errors import CniError
-from cni_ipvlan.cni.request import LATEST_VERSION, parse
+from cni_ipvlan.cni.request import parse
+from cni_ipvlan.cni.versions import LATEST_VERSION
 from cni_ipvlan.iproute import namespace
 from cni_ipvlan.iproute.rehearsal import Rehearsal, Script
 from cni_ipvlan.iproute.runner import Interrupts, Runner

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cni_ipvlan import netconf
 from cni_ipvlan.cni.errors import CniError
-from cni_ipvlan.cni.request import SUPPORTED_VERSIONS
 from cni_ipvlan.cni.result import parse as parse_result
+from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -23,7 +23,7 @@ from cni_ipvlan.cli.options import (
     script_option,
     verbose_option,
 )
-from cni_ipvlan.cni.request import LATEST_VERSION
+from cni_ipvlan.cni.versions import LATEST_VERSION
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 
-from cni_ipvlan.cni import result as results
 from cni_ipvlan.cni.errors import (
     DELEGATE_FAILED,
     DELEGATE_NOT_FOUND,
@@ -81,6 +80,8 @@ def check(plugin: str, answer: Answer) -> None:
 
 def result(plugin: str, answer: Answer, version: str) -> Result:
     """Return the Result of an ADD that ``plugin`` answered; raises CniError otherwise."""
+    from cni_ipvlan.cni import result as results
+
     check(plugin, answer)
     try:
         return results.parse(json.loads(answer.stdout.decode("utf-8")), version)

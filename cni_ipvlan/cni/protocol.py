@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from cni_ipvlan.cni import result as results
 from cni_ipvlan.cni.errors import INTERNAL, IO_FAILURE, CniError
-from cni_ipvlan.cni.request import LATEST_VERSION, SUPPORTED_VERSIONS, answer_version, decode, parse
+from cni_ipvlan.cni.request import answer_version, decode, parse
+from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS, answer
 from cni_ipvlan.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def serve(
     OSError, what the handler did is undone. ``journal`` hears of every failure.
     """
     if environment.get("CNI_COMMAND") == "VERSION":
-        return _deliver(_version_document(stdin), write, journal, status=0)
+        return _deliver(answer(stdin), write, journal, status=0)
     delivered = False
     try:
         request = parse(environment, stdin)
@@ -66,7 +66,8 @@ def serve(
         journal.warn(str(failure))
         return 1
     journal.fail(str(failure))
-    return _deliver(failure.document(answer_version(stdin)), write, journal, status=1)
+    document = _encode(failure.document(answer_version(stdin)))
+    return _deliver(document, write, journal, status=1)
 
 
 def about() -> str:
@@ -79,6 +80,8 @@ def about() -> str:
 
 
 def _write_result(result: Result, version: str, write: Callable[[bytes], None]) -> None:
+    from cni_ipvlan.cni import result as results
+
     try:
         write(_encode(results.render(result, version)))
     except OSError as error:
@@ -93,21 +96,16 @@ def lenient_config(stdin: bytes) -> dict[str, Any]:
         return {}
 
 
-def _version_document(stdin: bytes) -> dict[str, Any]:
-    version = answer_version(stdin) if stdin.strip() else LATEST_VERSION
-    return {"cniVersion": version, "supportedVersions": list(SUPPORTED_VERSIONS)}
-
-
 def _deliver(
-    document: dict[str, Any],
+    document: bytes,
     write: Callable[[bytes], None],
     journal: Listener,
     status: int,
 ) -> int:
     try:
-        write(_encode(document))
+        write(document)
     except OSError as error:
-        journal.warn(f"cannot write to stdout: {error}: {json.dumps(document)}")
+        journal.warn(f"cannot write to stdout: {error}: {document.decode('ascii')}")
         return 1
     return status
 

@@ -11,16 +11,12 @@ from cni_ipvlan.cni.errors import (
     INVALID_ENVIRONMENT,
     CniError,
 )
+from cni_ipvlan.cni.versions import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
 from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
-
-SUPPORTED_VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
-LATEST_VERSION = SUPPORTED_VERSIONS[-1]
-# A configuration without cniVersion predates the key (SPEC.md 0.2.0 introduced it).
-VERSION_WHEN_ABSENT = SUPPORTED_VERSIONS[0]
 
 # verb: (variables that must be there and not empty, version that introduced the verb)
 _VERBS = {

@@ -1,10 +1,13 @@
-"""sh, imported without the modules that it needs only for what we don't use.
+"""sh, without what it does only for uses that are not ours.
 
 asyncio, logging, importlib.metadata and others cost more than the rest of a call
 (docs/performance.md). While sh is imported, stand-ins take their place, which
 become the real modules when something is asked of them that is not foreseen
 here: so whatever sh does, it does right. A sh that can't be imported so is
 imported as usual.
+
+sh starts a command by fork, which copies the page tables of a Python process;
+posix_spawn does not. So where sh asks os for spawnve, it gets one that spawns.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from types import ModuleType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 
@@ -54,8 +58,27 @@ class _StandIn(ModuleType):
         return getattr(sys.modules[self.__name__], name)
 
 
-def load() -> Any:
-    """Return the module sh."""
+class _Os(ModuleType):
+    """The module os, but for spawnve."""
+
+    def __init__(self, spawnve: Callable[..., int]) -> None:
+        super().__init__("os")
+        self.spawnve = spawnve
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(os, name)
+
+
+def load(spawnve: Callable[..., int]) -> Any:
+    """Return the module sh; its foreground commands are started with ``spawnve``."""
+    sh = _import()
+    names = getattr(sh.Command.__call__, "__globals__", {})
+    if names.get("os") is os:
+        names["os"] = _Os(spawnve)
+    return sh
+
+
+def _import() -> Any:
     stand_ins = {name: _StandIn(name) for name in _FORESEEN if name not in sys.modules}
     for name, stand_in in stand_ins.items():
         stand_in.__dict__.update(_FORESEEN[name])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from ipaddress import ip_address, ip_interface, ip_network
 
 from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
 
@@ -119,6 +118,8 @@ def _entries(output: bytes) -> list[dict[str, Any]]:
 
 
 def _addresses(entry: dict[str, Any]) -> list[Address]:
+    from ipaddress import ip_interface
+
     return [
         Address(
             # ip writes "::1.2.3.4", and Python "::102:304".
@@ -166,6 +167,8 @@ def _flag(data: dict[str, Any]) -> str:
 
 
 def _route(entry: dict[str, Any]) -> Route:
+    from ipaddress import ip_address
+
     metrics = {key: value for part in entry.get("metrics", ()) for key, value in part.items()}
     gateway = entry.get("gateway")
     return Route(
@@ -186,4 +189,6 @@ def _prefix(entry: dict[str, Any]) -> str:
         # Only IPv6 routes have a router preference ("pref"); a gateway tells, too.
         is_ipv6 = "pref" in entry or ":" in entry.get("gateway", "")
         return "::/0" if is_ipv6 else "0.0.0.0/0"
+    from ipaddress import ip_network
+
     return str(ip_network(entry["dst"], strict=False))

@@ -22,12 +22,30 @@ if TYPE_CHECKING:
 
     from cni_ipvlan.iproute.commands import Argv
 
-sh = lean_sh.load()
-
 _STANDARD_DIRECTORIES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _FIRST_FREE_DESCRIPTOR = 3
-# What exec(3) failing in the forked child comes to, in os.spawnve().
-_EXEC_FAILED = 127
+_EXEC_FAILED = 127  # the status by which a shell says that a program could not be executed
+
+_running: set[int] = set()  # the process IDs of children that have not ended
+
+
+def _spawnve(_mode: int, program: str, argv: list[str], environment: Mapping[str, str]) -> int:
+    """Do what os.spawnve(P_WAIT, …) does, without fork, and so that the child can be signalled."""
+    child = os.posix_spawn(
+        program,
+        argv,
+        environment,
+        setsigmask=(),
+        setsigdef=(signal.SIGPIPE,),  # Python ignores it, and a child would inherit that
+    )
+    _running.add(child)
+    try:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    finally:
+        _running.discard(child)
+
+
+sh = lean_sh.load(_spawnve)
 
 
 class Completed(NamedTuple):
@@ -111,19 +129,22 @@ class Runner:
         ``undo`` are for the observer. Raises ProgramNotFoundError.
         """
         program = self._find(argv[0])
-        started = time.monotonic()
+        started, refusal = time.monotonic(), ""
         with _Streams(stdin) as streams:
             try:
                 program(*argv[1:], _fg=True, _env=dict(environment or self._environment))
                 status = 0
             except sh.ErrorReturnCode as error:
                 status = error.exit_code
+            except KeyError as error:  # sh has no name for a real-time signal
+                status = -int(error.args[0])
+            except OSError as error:
+                status, refusal = _EXEC_FAILED, f"cannot execute {argv[0]}: {error.strerror}"
             stdout, stderr = streams.outputs()
+        stderr = refusal.encode() or stderr
         completed = Completed(argv, status, stdout, stderr, time.monotonic() - started)
         lines = stdin.decode("utf-8", "replace").splitlines() if "-batch" in argv else ()
         self._observe(Event(completed, purpose, undo, tuple(lines)))
-        if status == _EXEC_FAILED and not stdout and not stderr:
-            completed = completed._replace(stderr=b"it could not be executed")
         return completed
 
     def _find(self, program: str) -> Callable[..., None]:
@@ -157,12 +178,9 @@ class _Streams:
     def __enter__(self) -> _Streams:
         for descriptor, file in enumerate(self._files):
             os.dup2(file, descriptor)
-        # Python ignores SIGPIPE, and a child would inherit that.
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         return self
 
     def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         for descriptor, saved in enumerate(self._saved):
             os.dup2(saved, descriptor)
         self._close()
@@ -217,21 +235,5 @@ class Interrupts:
         if self._holding or self._caught:
             return
         self._caught = number
-        for child in _children():
+        for child in _running:
             os.kill(child, signal.SIGTERM)
-
-
-def _children() -> list[int]:
-    """The processes we started and have not waited for: os.spawnve() keeps their ids to itself."""
-    own = os.getpid()
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdecimal():
-            try:
-                with open(f"/proc/{entry}/stat", "rb") as file:
-                    fields = file.read().rpartition(b")")[2].split()
-            except OSError:  # it ended while we were reading
-                continue
-            if int(fields[1]) == own and fields[0] != b"Z":
-                found.append(int(entry))
-    return found

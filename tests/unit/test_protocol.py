@@ -10,8 +10,8 @@ import pytest
 
 from cni_ipvlan.cni import errors, protocol
 from cni_ipvlan.cni.errors import CniError
-from cni_ipvlan.cni.request import SUPPORTED_VERSIONS
 from cni_ipvlan.cni.result import Address, Interface, Result
+from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from cni_ipvlan.cni import errors, request
 from cni_ipvlan.cni.errors import CniError
-from cni_ipvlan.cni.request import SUPPORTED_VERSIONS, interface_name_fault, parse
+from cni_ipvlan.cni.request import interface_name_fault, parse
+from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
 
 VERBS = ("ADD", "DEL", "CHECK", "STATUS", "GC")
 NEEDED = {
