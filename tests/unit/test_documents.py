@@ -11,7 +11,7 @@ import pytest
 
 from cni_ipvlan import netconf
 from cni_ipvlan.cni import errors
-from cni_ipvlan.cni.request import SUPPORTED_VERSIONS
+from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
