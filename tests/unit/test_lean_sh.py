@@ -1,0 +1,72 @@
+"""sh loaded without what it does not need, and as usual when that does not do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cni_ipvlan
+
+PACKAGES = str(Path(cni_ipvlan.__file__).parent.parent)
+
+
+def run(script: str, *directories: str) -> str:
+    """Run a script in an interpreter of its own that finds our packages; return what it prints."""
+    path = f"import os, sys; sys.path[:0] = {[*directories, PACKAGES]!r}\n"
+    ran = subprocess.run(
+        [sys.executable, "-I", "-c", path + script], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.strip()
+
+
+LOAD = "from cni_ipvlan.iproute import lean_sh; sh = lean_sh.load(os.spawnve)\n"
+
+
+def test_heavy_modules_are_not_imported_and_stay_importable() -> None:
+    script = """
+print([name for name in ("asyncio", "logging", "inspect") if name in sys.modules])
+import asyncio, logging
+print(asyncio.sleep.__module__, logging.getLogger("x").name)
+"""
+    assert run(LOAD + script) == "[]\nasyncio.tasks x"
+
+
+def test_what_was_not_foreseen_comes_from_the_real_module() -> None:
+    """The ordinary mode of sh logs and makes threads: it works all the same."""
+    script = """
+print(sh.Command("echo")("a word", _tty_out=False).strip())
+try:
+    sh.Command("false")()
+except sh.ErrorReturnCode as error:
+    print(error.exit_code)
+"""
+    assert run(LOAD + script) == "a word\n1"
+
+
+def test_foreground_commands_are_started_with_the_given_function() -> None:
+    script = """
+from cni_ipvlan.iproute import lean_sh
+def spawn(mode, program, argv, environment):
+    print(mode == os.P_WAIT, os.path.basename(program), argv[1:], environment)
+    return 3
+sh = lean_sh.load(spawn)
+try:
+    sh.Command("true")("a", "b", _fg=True, _env={"A": "1"})
+except sh.ErrorReturnCode as error:
+    print(error.exit_code)
+"""
+    assert run(script) == "True true ['a', 'b'] {'A': '1'}\n3"
+    assert run("import sh\nprint(sh.Command('true')(_fg=True))") == "None"
+
+
+def test_sh_that_cannot_do_without_them_is_imported_as_usual(tmp_path: Path) -> None:
+    (tmp_path / "sh.py").write_text(
+        "import asyncio, platform\n"
+        "if not hasattr(asyncio, '__file__'): raise TypeError('no real asyncio')\n"
+        "class Command: pass\n"
+    )
+    assert run(LOAD + "print(sh.asyncio.__name__, 'asyncio' in sys.modules)", str(tmp_path)) == (
+        "asyncio True"
+    )

@@ -1,0 +1,97 @@
+"""The quick check of a configuration, held against jsonschema."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+import cni_ipvlan
+from cni_ipvlan.schema import is_valid
+
+SCHEMA: dict[str, Any] = json.loads(
+    Path(cni_ipvlan.__file__).with_name("netconf.schema.json").read_text(encoding="utf-8")
+)
+PROPERTIES: dict[str, Any] = SCHEMA["properties"]
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(-2, 70000),
+    st.floats(allow_nan=False),
+    st.sampled_from([0.0, 1.0, 1500.0, 1500.5, 65535, 65536, -1, True, False]),
+    st.text(max_size=8),
+    st.sampled_from(["", "l2", "l3", "l3s", "L2", "bridge", "vepa", "ipvlan", "a/b", "net", "_n"]),
+)
+ANYTHING = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.text(max_size=4), inner, max_size=3),
+        st.fixed_dictionaries({}, optional={"type": inner, "nameservers": inner, "domain": inner}),
+    ),
+    max_leaves=6,
+)
+
+
+def near(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
+    """Values that are often valid by a property's schema, and often just not."""
+    values = [ANYTHING]
+    if "enum" in schema:
+        values.append(st.sampled_from(schema["enum"]))
+    if "properties" in schema:
+        parts = {name: near(part) for name, part in schema["properties"].items()}
+        values.append(st.fixed_dictionaries({}, optional=parts))
+    if "items" in schema:
+        values.append(st.lists(near(schema["items"]), max_size=3))
+    return st.one_of(values)
+
+
+CONFIGURATIONS = st.one_of(
+    st.fixed_dictionaries({}, optional={name: near(schema) for name, schema in PROPERTIES.items()}),
+    st.fixed_dictionaries(
+        {"name": st.just("net"), "type": st.just("ipvlan")},
+        optional={
+            name: near(schema)
+            for name, schema in PROPERTIES.items()
+            if name not in ("name", "type")
+        },
+    ),
+    ANYTHING,
+)
+
+
+@settings(max_examples=2000, deadline=None)
+@given(CONFIGURATIONS)
+@example({"name": "net", "type": "ipvlan", "mtu": True})
+@example({"name": "net", "type": "ipvlan", "mtu": 1500.0})
+@example({"name": "net", "type": "ipvlan", "linkInContainer": 0})
+@example({"name": "net\n", "type": "ipvlan"})
+def test_quick_check_and_jsonschema_agree(document: Any) -> None:
+    assert is_valid(document, SCHEMA) == Draft202012Validator(SCHEMA).is_valid(document)
+
+
+@pytest.mark.parametrize("name", sorted(PROPERTIES))
+def test_generated_values_are_both_valid_and_not(name: str) -> None:
+    """Else the agreement above would mean little."""
+    verdicts = set()
+
+    @settings(max_examples=200, deadline=None, database=None)
+    @given(near(PROPERTIES[name]))
+    def collect(value: Any) -> None:
+        verdicts.add(is_valid(value, PROPERTIES[name]))
+
+    collect()
+    only_described = set(PROPERTIES[name]) == {"description"}
+    assert verdicts == ({True} if only_described else {True, False})
+
+
+def test_unknown_keyword_is_an_error_and_not_ignored() -> None:
+    with pytest.raises(KeyError):
+        is_valid("x", {"minLength": 2})
