@@ -183,8 +183,9 @@ class Plugin:
                 self._delegate(tx, request, name, "GC")
         with first.noted(), self._transaction() as tx:
             self._remove_stale_links(tx, request.network, keys)
-        for key in self._registry.stale(request.network, keys, _namespace_lives):
-            self._registry.discard(key)
+        with first.noted(), self._transaction():
+            for key in self._registry.stale(request.network, keys, _namespace_lives):
+                self._registry.discard(key)
         first.raise_any()
         yield
 
