@@ -1,0 +1,21 @@
+"""Faults on purpose: every step failing, strange surroundings, races, long runs.
+
+This tier may use everything: the plugin in this process, the installed executable, real namespaces
+and real IPAM plugins. docs/reliability.md says what each class of fault has shown.
+"""
+
+from __future__ import annotations
+
+import pytest
+from executable import Executable
+from runtime import Runtime
+
+
+@pytest.fixture
+def ipvlan() -> Executable:
+    return Executable()
+
+
+@pytest.fixture
+def runtime(ipvlan: Executable) -> Runtime:
+    return Runtime(ipvlan)
