@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import shutil
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runtime import PLUGINS
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 # The tools that the plugin may use.
 _TOOLS = ("ip", "nsenter", "tee", "cat")
+
+_PATIENCE_SECONDS = 20.0
 
 _FAKE_IPAM = """\
 #!/bin/sh
@@ -49,7 +52,8 @@ class FakeIpam:
     type = "fake"
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.directory = directory
+        self.program = f"{directory}/{self.type}"
         self.path = f"{directory}:{PLUGINS}"
         _script(directory / self.type, _FAKE_IPAM.format(directory=shlex.quote(str(directory))))
 
@@ -61,27 +65,34 @@ class FakeIpam:
     def calls(self) -> list[str]:
         """The verbs that it was called with."""
         try:
-            return (self._directory / "calls").read_text().split()
+            return (self.directory / "calls").read_text().split()
         except FileNotFoundError:
             return []
 
     def on(self, verb: str, script: str) -> None:
         """Have it run a piece of shell at a verb; by itself it succeeds in silence."""
-        (self._directory / f"on-{verb}").write_text(script + "\n")
+        (self.directory / f"on-{verb}").write_text(script + "\n")
 
     def answers(self, verb: str, document: Mapping[str, Any], status: int = 0) -> None:
         """Have it print a document at a verb."""
         self.on(verb, f"cat <<'END'\n{json.dumps(document)}\nEND\nexit {status}")
 
+    def wait_for(self, verb: str) -> None:
+        """Wait until it is called with a verb."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while verb not in self.calls:
+            assert time.monotonic() < deadline, f"no {verb} in {self.calls}"
+            time.sleep(0.02)
+
     def environment(self, verb: str) -> dict[str, str]:
         """Return the environment of its last call with a verb."""
-        entries = (self._directory / f"environment-{verb}").read_bytes().split(b"\0")
+        entries = (self.directory / f"environment-{verb}").read_bytes().split(b"\0")
         pairs = (os.fsdecode(entry).partition("=") for entry in entries if entry)
         return {name: value for name, _, value in pairs}
 
     def stdin(self, verb: str) -> bytes:
         """Return the standard input of its last call with a verb."""
-        return (self._directory / f"stdin-{verb}").read_bytes()
+        return (self.directory / f"stdin-{verb}").read_bytes()
 
 
 class Step(NamedTuple):
@@ -92,7 +103,7 @@ class Step(NamedTuple):
 
 
 class Steps:
-    """Puts itself between the plugin and the commands it runs: tools and IPAM plugins."""
+    """Puts itself between the plugin and the commands it runs: tools, and ``plugins`` (paths)."""
 
     def __init__(self, directory: Path, *plugins: str) -> None:
         self._directory = directory
@@ -100,8 +111,9 @@ class Steps:
             program = shutil.which(name)
             assert program is not None
             self._stand_before(directory / "tools" / name, program)
-        for name in plugins:
-            self._stand_before(directory / "plugins" / name, f"{PLUGINS}/{name}")
+        for program in plugins:
+            name = program.rpartition("/")[2]
+            self._stand_before(directory / "plugins" / name, program)
         self.forget()
 
     @property

@@ -196,10 +196,10 @@ class Node:
 
     def throw_away(self) -> None:
         self.end_processes()
-        for path in self._mounts:
-            run("umount", path)
-        for path in NAMED.iterdir():
-            run("ip", "netns", "delete", path.name)
+        for mount in self._mounts:
+            run("umount", mount)
+        for named in NAMED.iterdir():
+            run("ip", "netns", "delete", named.name)
         for directory in (MEMORY, LEASES / "networks"):
             with suppress(FileNotFoundError):
                 shutil.rmtree(directory)

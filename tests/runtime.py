@@ -63,9 +63,7 @@ class Runtime:
     def status(self, conf: Conf, **environment: str) -> Answer:
         return self.raw(conf, {"CNI_COMMAND": "STATUS", "CNI_PATH": PLUGINS, **environment})
 
-    def gc(
-        self, conf: Conf, valid: Sequence[tuple[str, str]] = (), **environment: str
-    ) -> Answer:
+    def gc(self, conf: Conf, valid: Sequence[tuple[str, str]] = (), **environment: str) -> Answer:
         """Call GC; ``valid`` holds the attachments that stay: container ID, interface name."""
         attachments = [{"containerID": each[0], "ifname": each[1]} for each in valid]
         return self.raw(
@@ -73,9 +71,7 @@ class Runtime:
             {"CNI_COMMAND": "GC", "CNI_PATH": PLUGINS, **environment},
         )
 
-    def call(
-        self, verb: str, container: Space | str, conf: Conf, **environment: str
-    ) -> Answer:
+    def call(self, verb: str, container: Space | str, conf: Conf, **environment: str) -> Answer:
         """Call a verb about a container's interface, net1 unless ``environment`` says another."""
         return self.raw(conf, call_environment(verb, container, **environment))
 

@@ -5,30 +5,16 @@ This tier knows nothing of the package: only the executable, its environment and
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 import pytest
-from runtime import Answer, Runtime
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-
-@pytest.fixture(scope="session")
-def executable() -> str:
-    """The command that pip installs beside the Python which runs the tests."""
-    return str(Path(sys.executable).parent / "ipvlan")
+from executable import Executable
+from runtime import Runtime
 
 
 @pytest.fixture
-def runtime(executable: str) -> Runtime:
-    def call(environment: Mapping[str, str], stdin: bytes) -> Answer:
-        done = subprocess.run(
-            [executable], input=stdin, env=environment, capture_output=True, check=False
-        )
-        return Answer(done.returncode, done.stdout, done.stderr.decode())
+def ipvlan() -> Executable:
+    return Executable()
 
-    return Runtime(call)
+
+@pytest.fixture
+def runtime(ipvlan: Executable) -> Runtime:
+    return Runtime(ipvlan)

@@ -8,13 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from runtime import Answer, Runtime
+
 from cni_ipvlan.attachment import Plugin
 from cni_ipvlan.cni import protocol
 from cni_ipvlan.iproute.runner import Interrupts, Runner
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.journal import Journal
 from cni_ipvlan.registry import Registry
-from runtime import Answer, Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

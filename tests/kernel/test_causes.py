@@ -6,6 +6,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+
 from cni_ipvlan.iproute import causes
 
 if TYPE_CHECKING:

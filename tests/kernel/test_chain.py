@@ -24,12 +24,13 @@ OTHERS_ADDRESS = {"interface": 1, "address": "10.244.0.9/24", "gateway": "10.244
 OTHERS_ROUTE = {"dst": "0.0.0.0/0", "gw": "10.244.0.1"}
 
 BY_FAMILY = {"ip4": {"ip": ADDRESS, "gateway": GATEWAY, "routes": [ROUTE]}}
+IP = {"interface": 0, "address": ADDRESS, "gateway": GATEWAY}
 BY_INTERFACE = {
     "interfaces": [{"name": "eth1", "mac": "02:00:00:00:00:01"}],
-    "ips": [{"interface": 0, "address": ADDRESS, "gateway": GATEWAY}],
+    "ips": [IP],
     "routes": [ROUTE],
 }
-WITH_FAMILY = {**BY_INTERFACE, "ips": [{**BY_INTERFACE["ips"][0], "version": "4"}]}
+WITH_FAMILY = {**BY_INTERFACE, "ips": [{**IP, "version": "4"}]}
 PREVIOUS_RESULTS: dict[str, dict[str, Any]] = {
     "0.1.0": BY_FAMILY,
     "0.2.0": BY_FAMILY,
@@ -61,7 +62,7 @@ def test_the_container_takes_over_a_previous_result_of_any_version(
                 "sandbox": container.path,
             }
         ],
-        "ips": [{"interface": 0, "address": ADDRESS, "gateway": GATEWAY}],
+        "ips": [IP],
         "routes": [ROUTE],
         "dns": DNS,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from lab import LEASES, run
+from lab import LEASES
 from runtime import host_local, network, static
 
 if TYPE_CHECKING:
@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 CONF = network(
     mtu=1400,
-    ipam=static(
-        "10.1.0.2/24", "10.1.1.2/32", gateway="10.1.0.1", routes=[{"dst": "10.7.0.0/16"}]
-    ),
+    ipam=static("10.1.0.2/24", "10.1.1.2/32", gateway="10.1.0.1", routes=[{"dst": "10.7.0.0/16"}]),
 )
 # The commands that change an attachment (in the container, or on the host) and words for it.
 CHANGES = {
@@ -91,7 +89,7 @@ def test_check_finds_another_master(node: Node, runtime: Runtime, master: str | 
     result = runtime.add(container, conf).result()
     container.ip("link delete dev net1")
     node.host.ip("link set dev eth1 address " + result["interfaces"][0]["mac"])
-    run("ip", *"link add link eth1 name moved type ipvlan mode l2".split())
+    node.host.ip("link add link eth1 name moved type ipvlan mode l2")
     node.host.ip(f"link set dev moved netns {container.path} name net1")
     container.ip("address add 10.1.0.2/24 dev net1")
     container.ip("link set dev net1 up")

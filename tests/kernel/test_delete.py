@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from doubles import Steps
 from lab import MEMORY, run
-from runtime import host_local, network
+from runtime import PLUGINS, host_local, network
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -180,7 +180,7 @@ def test_delete_that_failed_at_any_command_can_be_repeated(
 ) -> None:
     node.master()
     container = node.container()
-    steps = Steps(tmp_path, "host-local")
+    steps = Steps(tmp_path, f"{PLUGINS}/host-local")
     before = node.snapshot()
     runtime.add(container, CONF).result()
     runtime.delete(container, CONF, **steps.environment).succeeds()

@@ -8,7 +8,7 @@ import pytest
 from doubles import Steps
 from injection import IPAM, disturb
 from lab import MEMORY
-from runtime import network
+from runtime import PLUGINS, network
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 FAILURES = {
     "before its work": "echo injected >&2; exit 1",
-    "after its work": 'real "$@" >/dev/null; echo injected >&2; exit 1',
-    "killed after its work": 'real "$@" >/dev/null; echo injected >&2; kill -KILL $$',
+    "after its work": 'real "$@" >/dev/null 2>&1; echo injected >&2; exit 1',
+    "killed after its work": 'real "$@" >/dev/null 2>&1; echo injected >&2; kill -KILL $$',
 }
 
 
@@ -32,7 +32,7 @@ def test_add_undoes_everything_when_any_command_fails(
     # The two ways to enter a namespace take turns.
     named = failure == "after its work"
     container = node.container() if named else node.container_of_a_process()
-    steps = Steps(tmp_path, IPAM)
+    steps = Steps(tmp_path, f"{PLUGINS}/{IPAM}")
 
     wrong = disturb(node, runtime, container, steps, FAILURES[failure], told="injected")
 

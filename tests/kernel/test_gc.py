@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from cni_ipvlan.registry import Registry, attachment_key
 from lab import MEMORY, run
 from runtime import network
+
+from cni_ipvlan.registry import Registry, attachment_key
 
 if TYPE_CHECKING:
     from doubles import FakeIpam

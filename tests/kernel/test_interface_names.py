@@ -20,9 +20,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_container_lives_and_dies_with_any_name(
-    node: Node, runtime: Runtime, name: str
-) -> None:
+def test_a_container_lives_and_dies_with_any_name(node: Node, runtime: Runtime, name: str) -> None:
     run("ip", "link", "add", "name", name, "type", "dummy")
     run("ip", "link", "set", "dev", name, "up")
     container = node.container()

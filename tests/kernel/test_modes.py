@@ -10,6 +10,8 @@ from lab import MEMORY, run
 from runtime import network, static
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lab import Node, Space
     from runtime import Runtime
 
@@ -37,12 +39,12 @@ def test_another_mode_than_an_interface_made_by_hand_is_refused(
     node: Node, runtime: Runtime, place: str, hint: str
 ) -> None:
     node.master()
-    space = {
+    spaces: dict[str, Callable[[], Space]] = {
         "named": node.container,
         "of a process": node.container_of_a_process,
         "host": lambda: node.host,
-    }[place]()
-    slave_by_hand(space, mode=hint)
+    }
+    slave_by_hand(spaces[place](), mode=hint)
 
     message = refusal(node, runtime, mode="l3s")
 
@@ -76,9 +78,7 @@ def test_each_master_has_a_mode_of_its_own(node: Node, runtime: Runtime) -> None
         assert container.ipvlan("net1")["mode"] == mode
 
 
-def test_the_mode_is_free_again_when_the_container_is_deleted(
-    node: Node, runtime: Runtime
-) -> None:
+def test_the_mode_is_free_again_when_the_container_is_deleted(node: Node, runtime: Runtime) -> None:
     node.master()
     container = node.container()
     runtime.add(container, network(mode="l2")).result()
@@ -103,9 +103,7 @@ def test_a_container_that_vanished_without_delete_refuses_nobody(
     assert container.ipvlan("net1")["mode"] == "l3"
 
 
-def test_a_container_whose_interface_vanished_refuses_nobody(
-    node: Node, runtime: Runtime
-) -> None:
+def test_a_container_whose_interface_vanished_refuses_nobody(node: Node, runtime: Runtime) -> None:
     node.master()
     first = node.container()
     runtime.add(first, network(mode="l2"), CNI_CONTAINERID="first").result()

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from runtime import Runtime
 
 
-def test_a_namespace_that_only_a_process_keeps_is_a_container(
-    node: Node, runtime: Runtime
-) -> None:
+def test_a_namespace_that_only_a_process_keeps_is_a_container(node: Node, runtime: Runtime) -> None:
     node.master()
     live_and_die(node, runtime, node.container_of_a_process())
 
@@ -37,9 +35,7 @@ def test_a_named_namespace_is_a_container(node: Node, runtime: Runtime, name: st
     live_and_die(node, runtime, node.namespace(name))
 
 
-def test_a_link_to_a_namespace_is_a_container(
-    node: Node, runtime: Runtime, tmp_path: Path
-) -> None:
+def test_a_link_to_a_namespace_is_a_container(node: Node, runtime: Runtime, tmp_path: Path) -> None:
     node.master()
     container = node.container()
     link = tmp_path / "link"

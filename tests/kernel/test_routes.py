@@ -57,9 +57,10 @@ def test_without_any_gateway_a_route_leads_straight_to_the_wire(
 
     runtime.add(container, network(ipam=ipam)).result()
 
-    assert {
-        (each["dst"], each["dev"], each.get("gateway")) for each in container.routes()
-    } == {("10.7.0.0/16", "net1", None), ("fd00:7::/64", "net1", None)}
+    assert {(each["dst"], each["dev"], each.get("gateway")) for each in container.routes()} == {
+        ("10.7.0.0/16", "net1", None),
+        ("fd00:7::/64", "net1", None),
+    }
 
 
 @pytest.mark.parametrize(
@@ -85,9 +86,7 @@ def test_a_route_has_the_attributes_asked_for(
     assert expected.items() <= route.items()
 
 
-def test_a_route_has_the_scope_asked_for(
-    node: Node, runtime: Runtime, fake_ipam: FakeIpam
-) -> None:
+def test_a_route_has_the_scope_asked_for(node: Node, runtime: Runtime, fake_ipam: FakeIpam) -> None:
     no_gateway = [{"address": "10.1.0.2/24"}]
     route = {"dst": "10.7.0.0/16", "scope": 253}
 

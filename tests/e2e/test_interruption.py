@@ -1,0 +1,98 @@
+"""A signal at any step of an ADD: everything is undone, once, and the answer says so."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from doubles import Steps
+from injection import IPAM, disturb
+from runtime import PLUGINS, call_environment, network, stdin_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from doubles import FakeIpam
+    from executable import Executable
+    from lab import Node
+    from runtime import Runtime
+
+# The command that is under way has done its work, or is just about to.
+INTERRUPTIONS = {
+    "SIGTERM": 'real "$@"; kill -TERM $PPID; sleep 1',
+    "SIGINT": "kill -INT $PPID",
+}
+
+
+@pytest.mark.parametrize("name", INTERRUPTIONS)
+def test_add_undoes_everything_when_it_is_interrupted(
+    node: Node, runtime: Runtime, tmp_path: Path, name: str
+) -> None:
+    node.master()
+    container = node.container()
+    steps = Steps(tmp_path, f"{PLUGINS}/{IPAM}")
+
+    wrong = disturb(node, runtime, container, steps, INTERRUPTIONS[name], told=name)
+
+    assert wrong == {}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_an_ipam_plugin_that_hangs_does_not_keep_a_signal_from_ending_add(
+    node: Node, ipvlan: Executable, fake_ipam: FakeIpam, number: signal.Signals
+) -> None:
+    node.master()
+    container = node.container()
+    fake_ipam.on("ADD", "exec sleep 60")
+    before = node.snapshot()
+    conf = network(ipam=fake_ipam.conf)
+    environment = call_environment("ADD", container, CNI_PATH=fake_ipam.path)
+    call = ipvlan.start(environment, stdin_of(conf))
+    fake_ipam.wait_for("ADD")
+
+    start = time.monotonic()
+    call.process.send_signal(number)
+    error = call.end().error()
+
+    assert time.monotonic() - start < 20
+    assert error["code"] == 111
+    assert number.name in error["msg"]
+    assert fake_ipam.calls == ["ADD", "DEL"]
+    assert node.snapshot() == before
+
+
+def test_further_signals_do_not_interrupt_the_undoing(
+    node: Node, ipvlan: Executable, fake_ipam: FakeIpam
+) -> None:
+    node.master()
+    container = node.container()
+    fake_ipam.on("ADD", "kill -TERM $PPID; sleep 60")
+    fake_ipam.on("DEL", "kill -TERM $PPID; kill -INT $PPID; sleep 0.2; touch released")
+    before = node.snapshot()
+    environment = call_environment("ADD", container, CNI_PATH=fake_ipam.path)
+
+    error = ipvlan(environment, stdin_of(network(ipam=fake_ipam.conf))).error()
+
+    assert error["code"] == 111
+    assert (fake_ipam.directory / "released").exists()
+    assert node.snapshot() == before
+
+
+def test_a_signal_that_comes_before_the_request_changes_nothing(
+    node: Node, ipvlan: Executable
+) -> None:
+    node.master()
+    environment = call_environment("ADD", node.container())
+    before = node.snapshot()
+    with subprocess.Popen(
+        [ipvlan.path], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        time.sleep(1)
+
+        process.send_signal(signal.SIGTERM)
+
+        assert process.wait(timeout=20) in {-signal.SIGTERM, 1}
+    assert node.snapshot() == before

@@ -1,0 +1,56 @@
+"""The installed command, run as a process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runtime import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Executable:
+    """The command that pip installs beside the Python which runs the tests."""
+
+    def __init__(self, path: str = str(Path(sys.executable).with_name("ipvlan"))) -> None:
+        self.path = path
+
+    def __call__(self, environment: Mapping[str, str], stdin: bytes) -> Answer:
+        return self.start(environment, stdin).end()
+
+    def start(
+        self, environment: Mapping[str, str], stdin: bytes, directory: Path | None = None
+    ) -> Call:
+        """Start a call, in a working directory, and don't wait for its end."""
+        return Call(self.path, environment, stdin, directory)
+
+
+class Call:
+    """A call under way."""
+
+    def __init__(
+        self, path: str, environment: Mapping[str, str], stdin: bytes, directory: Path | None
+    ) -> None:
+        self.process = subprocess.Popen(
+            [path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            cwd=directory,
+        )
+        assert self.process.stdin is not None
+        self.process.stdin.write(stdin)
+        self.process.stdin.close()
+        self.process.stdin = None
+
+    def end(self) -> Answer:
+        """Wait for the end."""
+        stdout, stderr = self.process.communicate(timeout=60)
+        text = stderr.decode()
+        assert "Traceback" not in text, text
+        return Answer(self.process.returncode, stdout, text)
