@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
-from cni_ipvlan import netconf
+from cni_ipvlan import links, netconf
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import (
     CHECK_FAILED,
@@ -18,13 +18,11 @@ from cni_ipvlan.cni.errors import (
     CniError,
 )
 from cni_ipvlan.failures import as_cni_error
-from cni_ipvlan.iproute import commands, namespace, queries
-from cni_ipvlan.iproute.causes import is_absent
-from cni_ipvlan.iproute.commands import in_namespace
+from cni_ipvlan.iproute import commands, namespace
 from cni_ipvlan.iproute.runner import CommandError, InterruptedBySignalError
 from cni_ipvlan.iproute.transaction import Program, Undo
 from cni_ipvlan.record import TYPE_CHECKING
-from cni_ipvlan.registry import BusyError, Witness, attachment_key, network_key
+from cni_ipvlan.registry import BusyError, Witness, attachment_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,14 +32,12 @@ if TYPE_CHECKING:
     from cni_ipvlan.cni.request import Request
     from cni_ipvlan.cni.result import Result
     from cni_ipvlan.iproute.namespace import Namespace
-    from cni_ipvlan.iproute.queries import Link
     from cni_ipvlan.iproute.runner import Completed, Interrupts, Runner
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.netconf import NetConf
     from cni_ipvlan.registry import Registry
     from cni_ipvlan.survey import Master
 
-_LINK_PREFIX = "iv"  # of a link's temporary name: with its 13 characters of key, 15 in all
 _DELEGATED = {
     "ADD": "allocate addresses",
     "DEL": "release the addresses",
@@ -126,7 +122,7 @@ class Plugin:
             with first.noted():
                 self._release(request)
             with first.noted(), self._transaction() as tx:
-                self._remove_links(tx, request, _LINK_PREFIX + key)
+                self._remove_links(tx, request, links.temporary_name(key))
             self._forget(key)
             first.raise_any()
         yield
@@ -209,7 +205,7 @@ class Plugin:
         """Create the link, and bring it where and what it is to be."""
         from cni_ipvlan import modes
 
-        temporary = request.ifname if conf.link_in_container else _LINK_PREFIX + key
+        temporary = request.ifname if conf.link_in_container else links.temporary_name(key)
         with self._registry.mode_lock(self._interrupts.check):
             modes.check(tx, self._registry, conf, master)
             tx.run(
@@ -218,7 +214,7 @@ class Plugin:
                 ),
                 inside=master.home,
                 purpose=f"create an ipvlan interface of {master.link.name}",
-                undo=(self._undo_link(temporary, master.home),),
+                undo=(links.undo(self._runner, temporary, master.home),),
             )
             tx.on_unwind(lambda: self._registry.forget(key))
             self._registry.remember(key, master.key, _witness(request, conf, container))
@@ -228,7 +224,7 @@ class Plugin:
                 purpose=f"move it into the container as {request.ifname}",
                 undo=(
                     Undo(commands.link_delete(temporary), container),
-                    self._undo_link(request.ifname, container),
+                    links.undo(self._runner, request.ifname, container),
                 ),
             )
 
@@ -254,24 +250,15 @@ class Plugin:
                 self._delegate(tx, request, name, "DEL")
 
     def _remove_links(self, tx: Transaction, request: Request, temporary: str) -> None:
+        links.delete_temporary(tx, temporary)
         container = _container_for_delete(request)
-        places: list[tuple[Namespace | None, tuple[str, ...]]] = []
-        if namespace.own_has_link(temporary):
-            places.append((None, (temporary,)))
         if container is not None:
-            places.append((container, (request.ifname, temporary)))
-        for place, names in places:
-            for link in self._ipvlan_links(tx, place):
-                if link.name in names:
-                    self._delete_link(tx, link.name, place)
+            links.delete(tx, (request.ifname, temporary), container)
 
     def _remove_stale_links(self, tx: Transaction, network: str, valid_keys: set[str]) -> None:
-        prefix = _LINK_PREFIX + network_key(network)
-        for link in self._ipvlan_links(tx, None):
-            key = link.name[len(_LINK_PREFIX) :]
-            ours = link.name.startswith(prefix) and len(link.name) == len(_LINK_PREFIX) + 13
-            if ours and key not in valid_keys and not self._registry.is_live(key):
-                self._delete_link(tx, link.name, None)
+        for key in links.left_behind(tx, network):
+            if key not in valid_keys and not self._registry.is_live(key):
+                links.delete(tx, (links.temporary_name(key),), None)
 
     def _check_readiness(self, tx: Transaction, conf: NetConf) -> None:
         from cni_ipvlan import survey
@@ -295,28 +282,6 @@ class Plugin:
             self._warn(f"cannot forget the attachment: {error}")
 
     # What the steps are made of.
-
-    def _ipvlan_links(self, tx: Transaction, place: Namespace | None) -> list[Link]:
-        return queries.links(tx.read(commands.link_show_kind("ipvlan"), inside=place))
-
-    def _delete_link(self, tx: Transaction, name: str, place: Namespace | None) -> None:
-        tx.run(
-            commands.link_delete(name),
-            inside=place,
-            purpose=f"remove the interface {name}",
-            absent_ok=True,
-        )
-
-    def _undo_link(self, name: str, place: Namespace | None) -> Undo:
-        """Delete a link that a step may have left, if there is one of our kind: never another's."""
-
-        def is_ours() -> bool:
-            answer = self._runner.run(in_namespace(place, commands.link_show_kind("ipvlan")))
-            if answer.status and not is_absent(answer.stderr):
-                raise CommandError(answer)
-            return any(link.name == name for link in queries.links(answer.stdout))
-
-        return Undo(commands.link_delete(name), place, only_if=is_ours)
 
     def _delegate(self, tx: Transaction, request: Request, plugin: str, command: str) -> None:
         tx.ask(

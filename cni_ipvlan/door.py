@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from cni_ipvlan.cni import versions
+from cni_ipvlan.cni import version
 from cni_ipvlan.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def serve() -> int:
         _complain("stdout is closed, so no result could be delivered")
         return 1
     if environment.get("CNI_COMMAND") == "VERSION":
-        return _print(versions.answer(_read()))
+        return _print(version.answer(_read()))
     return _serve(environment)
 
 

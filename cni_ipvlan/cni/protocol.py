@@ -6,7 +6,8 @@ import json
 
 from cni_ipvlan.cni.errors import INTERNAL, IO_FAILURE, CniError
 from cni_ipvlan.cni.request import answer_version, decode, parse
-from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS, answer
+from cni_ipvlan.cni.version import answer
+from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
 from cni_ipvlan.record import TYPE_CHECKING
 
 if TYPE_CHECKING:

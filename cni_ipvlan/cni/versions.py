@@ -1,4 +1,4 @@
-"""The CNI versions this plugin speaks, and the answer to VERSION."""
+"""The CNI versions this plugin speaks."""
 
 from __future__ import annotations
 
@@ -6,32 +6,3 @@ SUPPORTED_VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1
 LATEST_VERSION = SUPPORTED_VERSIONS[-1]
 # A configuration without cniVersion predates the key (SPEC.md 0.2.0 introduced it).
 VERSION_WHEN_ABSENT = SUPPORTED_VERSIONS[0]
-
-
-def answer(stdin: bytes) -> bytes:
-    """Return the document that answers VERSION, in the version that ``stdin`` asks in."""
-    supported = ", ".join(f'"{each}"' for each in SUPPORTED_VERSIONS)
-    version = _quick_version(stdin) or _decoded_version(stdin)
-    return f'{{"cniVersion": {version}, "supportedVersions": [{supported}]}}\n'.encode()
-
-
-def _quick_version(stdin: bytes) -> str | None:
-    """Return the version, quoted, if it is asked for as libcni does.
-
-    Runtimes probe every plugin so, and importing json takes longer than all the rest.
-    """
-    asked = b"".join(stdin.split())
-    if not asked:
-        return f'"{LATEST_VERSION}"'
-    for version in SUPPORTED_VERSIONS:
-        if asked == b'{"cniVersion":"%s"}' % version.encode():
-            return f'"{version}"'
-    return None
-
-
-def _decoded_version(stdin: bytes) -> str:
-    import json
-
-    from cni_ipvlan.cni.request import answer_version
-
-    return json.dumps(answer_version(stdin))

@@ -45,9 +45,9 @@ OURS = {
 }
 OURS_ALWAYS = {
     *("attachment", "cni", "cni.delegate", "cni.errors", "cni.protocol", "cni.request"),
-    *("cni.versions", "door", "failures", "iproute", "iproute.causes", "iproute.commands"),
+    *("cni.version", "cni.versions", "door", "failures", "iproute", "iproute.causes", "iproute.commands"),
     *("iproute.lean_sh", "iproute.namespace", "iproute.queries", "iproute.runner"),
-    *("iproute.transaction", "journal", "netconf", "record", "registry"),
+    *("iproute.transaction", "journal", "links", "netconf", "record", "registry"),
 }
 
 
@@ -105,6 +105,7 @@ def test_version_imports_next_to_nothing() -> None:
     names = imported("VERSION", '{"cniVersion": "1.0.0"}')
     assert {name for name in names if name.startswith("cni_ipvlan.")} == {
         "cni_ipvlan.cni",
+        "cni_ipvlan.cni.version",
         "cni_ipvlan.cni.versions",
         "cni_ipvlan.door",
         "cni_ipvlan.record",
