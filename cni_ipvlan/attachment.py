@@ -257,8 +257,11 @@ class Plugin:
 
     def _remove_stale_links(self, tx: Transaction, network: str, valid_keys: set[str]) -> None:
         for key in links.left_behind(tx, network):
-            if key not in valid_keys and not self._registry.is_live(key):
-                links.delete(tx, (links.temporary_name(key),), None)
+            if key in valid_keys:
+                continue
+            with self._registry.idle(key) as is_idle:
+                if is_idle:
+                    links.delete(tx, (links.temporary_name(key),), None)
 
     def _check_readiness(self, tx: Transaction, conf: NetConf) -> None:
         from cni_ipvlan import survey
@@ -304,10 +307,8 @@ class Plugin:
         try:
             with self._registry.attachment_lock(key, self._interrupts.check, strict=strict):
                 yield
-        except BusyError:
-            raise CniError(
-                TRY_AGAIN_LATER, "another call is still working on this container and interface"
-            ) from None
+        except BusyError as error:
+            raise CniError(TRY_AGAIN_LATER, str(error)) from None
         except (OSError, InterruptedBySignalError) as error:
             raise as_cni_error(error) from None
 

@@ -14,12 +14,12 @@ KEY is an attachment's, see ``attachment_key``.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import time
 from contextlib import contextmanager, suppress
 
+from cni_ipvlan import locks
+from cni_ipvlan.locks import BusyError
 from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -37,13 +37,7 @@ _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 _NETWORK_CHARACTERS = 5
 _ATTACHMENT_CHARACTERS = 8
 KEY_CHARACTERS = _NETWORK_CHARACTERS + _ATTACHMENT_CHARACTERS
-_POLL_SECONDS = 0.02
-_LOCK_SECONDS = 10.0
 _OPEN_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
-
-
-class BusyError(Exception):
-    """Another call has held a lock for longer than we may wait."""
 
 
 class Witness(NamedTuple):
@@ -82,8 +76,9 @@ class Registry:
 
         Commands started meanwhile inherit it, so that one which outlives a
         killed call still keeps the next call waiting. ``check`` is called while
-        waiting, to raise when the wait should end. After 10 s raises BusyError.
-        When ``strict`` is false, goes on without a lock that can't be had.
+        waiting, to raise when the wait should end. Raises BusyError in the end.
+        When ``strict`` is false, goes on without a lock that can't be had,
+        unless a living call has it.
         """
         path = os.path.join(self._directory, f"lock-{key}")
         descriptor = self._lock_file(path, check, strict=strict)
@@ -94,19 +89,27 @@ class Registry:
         try:
             yield
         finally:
-            with suppress(FileNotFoundError):
-                os.unlink(path)
-            os.close(descriptor)
-            # Nothing of ours stays behind the last attachment.
-            with suppress(OSError):
-                os.rmdir(self._directory)
+            self._release(path, descriptor)
+
+    @contextmanager
+    def idle(self, key: str) -> Iterator[bool]:
+        """Hold an attachment's lock if no call has it; yield whether it is held."""
+        path = os.path.join(self._directory, f"lock-{key}")
+        descriptor = self._claim(path)
+        if descriptor is None:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            self._release(path, descriptor)
 
     @contextmanager
     def mode_lock(self, check: Callable[[], None]) -> Iterator[None]:
         """Hold the lock under which a master's mode is decided: one call at a time on a node."""
         descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | _OPEN_FLAGS)
         try:
-            _lock(descriptor, check)
+            locks.acquire(descriptor, check, "other calls are still creating their interfaces")
             yield
         finally:
             os.close(descriptor)
@@ -120,7 +123,7 @@ class Registry:
         except FileNotFoundError:
             return False
         try:
-            return not _try_lock(descriptor)
+            return not locks.try_acquire(descriptor)
         finally:
             os.close(descriptor)
 
@@ -190,12 +193,10 @@ class Registry:
         return sorted(keys)
 
     def discard(self, key: str) -> None:
-        """Drop everything about an attachment that a killed call left."""
-        self.forget(key)
-        with suppress(FileNotFoundError):
-            os.unlink(os.path.join(self._directory, f"lock-{key}"))
-        with suppress(OSError):
-            os.rmdir(self._directory)
+        """Drop everything about an attachment that a killed call left; of a live one nothing."""
+        with self.idle(key) as is_idle:
+            if is_idle:
+                self.forget(key)
 
     def _names(self) -> list[str]:
         try:
@@ -220,16 +221,20 @@ class Registry:
     def _lock_file(self, path: str, check: Callable[[], None], *, strict: bool) -> int | None:
         try:
             return self._locked(path, check)
-        except (BusyError, OSError):
+        except BusyError as error:
+            if strict or error.is_live:
+                raise
+        except OSError:
             if strict:
                 raise
-            return None
+        return None
 
     def _locked(self, path: str, check: Callable[[], None]) -> int:
+        busy = "another call is still working on this container and interface"
         while True:
             descriptor = self._create(path)
             try:
-                _lock(descriptor, check)
+                locks.acquire_inherited(descriptor, check, busy)
                 is_there = os.fstat(descriptor).st_nlink
             except BaseException:
                 os.close(descriptor)
@@ -237,6 +242,25 @@ class Registry:
             if is_there:
                 return descriptor
             os.close(descriptor)  # whom we waited for has removed it: a new one is needed
+
+    def _claim(self, path: str) -> int | None:
+        while True:
+            descriptor = self._create(path)
+            if not locks.try_acquire(descriptor):
+                os.close(descriptor)
+                return None
+            if os.fstat(descriptor).st_nlink:
+                return descriptor
+            os.close(descriptor)
+
+    def _release(self, path: str, descriptor: int) -> None:
+        # What can't be removed harms nobody: the lock ends with the descriptor.
+        with suppress(OSError):
+            os.unlink(path)
+        os.close(descriptor)
+        # Nothing of ours stays behind the last attachment.
+        with suppress(OSError):
+            os.rmdir(self._directory)
 
     def _create(self, path: str) -> int:
         while True:
@@ -268,6 +292,11 @@ class ReadOnlyRegistry(Registry):
         """Hold nothing."""
         yield
 
+    @contextmanager
+    def idle(self, key: str) -> Iterator[bool]:
+        """Hold nothing."""
+        yield not self.is_live(key)
+
     def is_live(self, key: str) -> bool:
         """Take calls to be live where it can't be seen."""
         try:
@@ -289,24 +318,6 @@ class ReadOnlyRegistry(Registry):
             return super()._names()
         except PermissionError:
             return []
-
-
-def _lock(descriptor: int, check: Callable[[], None]) -> None:
-    # flock(2) has no timeout of its own.
-    deadline = time.monotonic() + _LOCK_SECONDS
-    while not _try_lock(descriptor):
-        check()
-        if time.monotonic() >= deadline:
-            raise BusyError
-        time.sleep(_POLL_SECONDS)
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _digest(text: str, characters: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import signal
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_ipvlan import registry as registries
+from cni_ipvlan import locks
 from cni_ipvlan.registry import (
     BusyError,
     ReadOnlyRegistry,
@@ -41,6 +42,14 @@ registry = Registry(sys.argv[1])
 
 def say(*words):
     print(*words, flush=True)
+"""
+
+
+HOLD_IN_A_CHILD = f"""
+with registry.attachment_lock({KEY!r}, lambda: None, strict=True):
+    child = subprocess.Popen(["sleep", "30"], close_fds=False, stdout=subprocess.DEVNULL)
+    say(child.pid)
+    sys.stdin.readline()
 """
 
 
@@ -188,12 +197,34 @@ def test_wait_can_be_interrupted(
     holder.communicate("\n")
 
 
-def test_wait_ends_as_busy_or_goes_on_without(
-    registry: Registry, directory: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("strict", [True, False])
+def test_wait_for_a_call_that_lives_ends_as_busy(
+    registry: Registry,
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    strict: bool,  # noqa: FBT001
 ) -> None:
-    monkeypatch.setattr(registries, "_LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(locks, "_CALL_SECONDS", 0.1)
+    monkeypatch.setattr(locks, "_ORPHAN_SECONDS", 0.0)
     holder = process(HOLD, directory)
     assert line(holder) == "held"
+    with (
+        pytest.raises(BusyError, match="this container"),
+        registry.attachment_lock(KEY, never, strict=strict),
+    ):
+        pass
+    assert registry.is_live(KEY)
+    holder.communicate("\n")
+
+
+def test_wait_for_what_a_killed_call_left_running_ends_sooner(
+    registry: Registry, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "_ORPHAN_SECONDS", 0.1)
+    holder = process(HOLD_IN_A_CHILD, directory)
+    child = int(line(holder))
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
     with pytest.raises(BusyError), registry.attachment_lock(KEY, never, strict=True):
         pass
     went_on = False
@@ -201,7 +232,25 @@ def test_wait_ends_as_busy_or_goes_on_without(
         went_on = True
     assert went_on
     assert registry.is_live(KEY)
-    holder.communicate("\n")
+    subprocess.run(["kill", "-KILL", str(child)], check=True)
+    holder.communicate()
+
+
+def test_many_who_wait_take_turns_and_leave_the_processor_alone(
+    registry: Registry, directory: Path
+) -> None:
+    holder = process(HOLD, directory)
+    assert line(holder) == "held"
+    asked = []
+    began = time.monotonic()
+
+    def release_after_a_second() -> None:
+        asked.append(True)
+        if holder.returncode is None and time.monotonic() - began > 1:
+            holder.communicate("\n")
+
+    with registry.attachment_lock(KEY, release_after_a_second, strict=True):
+        assert 3 < len(asked) < 25
 
 
 def test_attachment_is_live_while_its_lock_is_held(registry: Registry, directory: Path) -> None:
@@ -222,13 +271,7 @@ def test_attachment_is_live_while_its_lock_is_held(registry: Registry, directory
 def test_command_that_outlives_a_killed_call_keeps_the_lock(
     registry: Registry, directory: Path
 ) -> None:
-    body = f"""
-    with registry.attachment_lock({KEY!r}, lambda: None, strict=True):
-        child = subprocess.Popen(["sleep", "30"], close_fds=False, stdout=subprocess.DEVNULL)
-        say(child.pid)
-        sys.stdin.readline()
-    """
-    holder = process(body, directory)
+    holder = process(HOLD_IN_A_CHILD, directory)
     child = int(line(holder))
     holder.send_signal(signal.SIGKILL)
     holder.wait()
@@ -264,7 +307,7 @@ def test_only_one_process_at_a_time_has_the_lock(directory: Path, tmp_path: Path
 def test_mode_lock_is_held_by_one_at_a_time(
     registry: Registry, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registries, "_LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(locks, "_CALL_SECONDS", 0.1)
     holder = process(
         f"""
         with registry.attachment_lock({OTHER_KEY!r}, lambda: None, strict=True):
@@ -424,6 +467,37 @@ def test_discarding_leaves_nothing_of_an_attachment(remembering: Registry, direc
         assert directory.exists()
         remembering.discard(key)
     assert not directory.exists()
+
+
+def test_discarding_leaves_a_live_attachment_alone(remembering: Registry, directory: Path) -> None:
+    holder = process(HOLD, directory)
+    assert line(holder) == "held"
+    before = sorted(directory.iterdir())
+    remembering.discard(KEY)
+    assert sorted(directory.iterdir()) == before
+    holder.communicate("\n")
+
+
+def test_idle_attachment_is_locked_and_a_live_one_is_not(
+    registry: Registry, directory: Path
+) -> None:
+    with registry.idle(KEY) as is_idle:
+        assert is_idle
+        assert registry.is_live(KEY)
+        with registry.idle(KEY) as is_idle_again:
+            assert not is_idle_again
+    assert not directory.exists()
+
+
+def test_lock_that_cannot_be_removed_fails_nobody(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_path: str) -> None:
+        raise OSError(errno.EIO, "injected")
+
+    with registry.attachment_lock(KEY, never, strict=True):
+        monkeypatch.setattr("cni_ipvlan.registry.os.unlink", refuse)
+    assert not registry.is_live(KEY)
 
 
 def test_who_only_reads_changes_nothing(remembering: Registry, directory: Path) -> None:
