@@ -139,6 +139,12 @@ def test_failure_without_an_error_document_quotes_what_was_printed(stdout: bytes
     assert len(error.details) < 500
 
 
+def test_long_output_is_quoted_by_its_beginning() -> None:
+    stdout, stderr = failure(Answer(1, b"x" * 200, b"y" * 201)).details.splitlines()
+    assert stdout == "its stdout: " + "x" * 200
+    assert stderr == "its stderr: " + "y" * 200 + " …"
+
+
 def test_delegate_that_was_killed_is_said_to_be() -> None:
     error = failure(Answer(-9, b"", b""))
     assert error.code == errors.DELEGATE_FAILED

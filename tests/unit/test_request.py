@@ -112,7 +112,14 @@ def test_verb_does_without_the_variables_it_does_not_need(command: str) -> None:
         for key, value in environment(command).items()
         if key == "CNI_COMMAND" or key in NEEDED[command]
     }
-    assert parse(told, stdin()).command == command
+    asked = parse(told, stdin())
+    assert asked.command == command
+    for variable, value in (
+        ("CNI_CONTAINERID", asked.container_id),
+        ("CNI_NETNS", asked.netns),
+        ("CNI_IFNAME", asked.ifname),
+    ):
+        assert value == told.get(variable, "")
 
 
 @pytest.mark.parametrize("container_id", ["a", "0", "a_b.c-d", "A" * 300])
