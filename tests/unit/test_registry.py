@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cni_ipvlan import locks
+from cni_ipvlan.locks import BusyError
 from cni_ipvlan.registry import (
-    BusyError,
     ReadOnlyRegistry,
     Registry,
     Witness,
