@@ -191,4 +191,4 @@ def _prefix(entry: dict[str, Any]) -> str:
         return "::/0" if is_ipv6 else "0.0.0.0/0"
     from ipaddress import ip_network
 
-    return str(ip_network(entry["dst"], strict=False))
+    return str(ip_network(entry["dst"]))

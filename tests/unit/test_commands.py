@@ -40,6 +40,7 @@ NAMELESS = Namespace("/proc/42/ns/net", "", (4, 4026532002))
         (commands.link_show_all(), "ip -j -d link show"),
         (commands.address_add("10.0.0.2/24", "net1"), "ip address add 10.0.0.2/24 dev net1"),
         (commands.address_show("net1"), "ip -j -d address show dev net1"),
+        (commands.address_show_kind("ipvlan"), "ip -j -d address show type ipvlan"),
         (commands.route_show("net1"), "ip -N -j -d route show table all dev net1"),
         (commands.route_show_default(4), "ip -4 -j route show default"),
         (commands.route_show_default(6), "ip -6 -j route show default"),
@@ -123,6 +124,51 @@ def test_command_in_a_namespace_without_a_name() -> None:
 
 def test_command_in_the_callers_namespace() -> None:
     assert commands.in_namespace(None, ("ip", "link", "show")) == ("ip", "link", "show")
+
+
+def test_several_ip_commands_are_lines_of_one() -> None:
+    assert commands.batch(
+        [
+            commands.address_add("10.0.0.2/24", "it@s"),
+            commands.link_set_up("net1"),
+            commands.address_show("net1"),
+            commands.route_show("net1"),
+        ]
+    ) == (
+        ("ip", "-j", "-d", "-N", "-batch", "-"),
+        (
+            b"address add 10.0.0.2/24 dev it@s\nlink set dev net1 up\n"
+            b"address show dev net1\nroute show table all dev net1\n"
+        ),
+    )
+
+
+def test_batch_of_changes_has_no_options() -> None:
+    joined = commands.batch([commands.link_set_up("-j"), commands.link_delete("\udcff")])
+    assert joined == (("ip", "-batch", "-"), b"link set dev -j up\nlink delete dev \xff\n")
+
+
+@pytest.mark.parametrize("name", ["#x", "a#", "it's", '"q"', "a\\b", "a b", "a\tb", "a\nb", ""])
+def test_name_that_a_batch_would_take_apart_makes_none(name: str) -> None:
+    assert commands.batch([commands.link_set_up("net1"), commands.link_set_up(name)]) is None
+
+
+@pytest.mark.parametrize(
+    "argv", [commands.sysctl_read("a"), commands.route_show_default(4), ("ip", "-n", "x", "link")]
+)
+def test_command_with_a_way_of_its_own_makes_no_batch(argv: tuple[str, ...]) -> None:
+    assert commands.batch([commands.link_set_up("net1"), argv]) is None
+
+
+def test_query_is_told_from_a_change() -> None:
+    assert commands.prints_json(commands.link_show("x"))
+    assert not commands.prints_json(commands.link_set_up("x"))
+
+
+def test_wait_for_duplicate_detection_is_a_script_with_the_name_as_its_argument() -> None:
+    shell, option, script, *arguments = commands.wait_for_ipv6("it's", 5.0)
+    assert (shell, option, arguments) == ("sh", "-c", ["sh", "it's"])
+    assert "$n -lt 100 " in script
 
 
 def test_parameters_of_an_interface() -> None:

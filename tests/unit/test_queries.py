@@ -272,6 +272,20 @@ def test_every_answer_is_read_or_unreadable(
         return
 
 
+@pytest.mark.parametrize(
+    ("more", "dst"),
+    [
+        ('"gateway":"fd00::1"', "::/0"),
+        ('"pref":"medium"', "::/0"),
+        ('"gateway":"10.0.0.1"', "0.0.0.0/0"),
+        ('"scope":"253"', "0.0.0.0/0"),
+    ],
+)
+def test_family_of_a_default_route(more: str, dst: str) -> None:
+    (route,) = queries.routes(f'[{{"dst":"default","dev":"eth0",{more}}}]'.encode())
+    assert route.dst == dst
+
+
 def test_route_without_a_type_is_unicast() -> None:
     assert queries.routes(b'[{"dst":"10.0.0.0/8","dev":"eth0"}]') == [
         Route("10.0.0.0/8", "", "eth0", 254, 0, 0, None, None, is_connected=False)

@@ -19,7 +19,7 @@ from cni_ipvlan.iproute.runner import (
     ProgramNotFoundError,
     Runner,
 )
-from cni_ipvlan.iproute.transaction import Program, Transaction, Undo
+from cni_ipvlan.iproute.transaction import Change, Program, Transaction, Undo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -327,3 +327,77 @@ def test_wait_ends_when_time_is_up_with_the_last_answer(world: World) -> None:
         )
     assert output == b"tentative"
     assert 2 <= len(world.runner.ran) <= 4
+
+
+UP = ("ip", "link", "set", "dev", "net1", "up")
+SHOW = ("ip", "-j", "link", "show", "dev", "net1")
+ODD = ("ip", "link", "set", "dev", "it's", "up")
+BATCH = "ip netns exec c ip -j -batch -"
+
+
+def run_all(world: World, *changes: tuple[str, ...]) -> bytes:
+    return world.tx.run_all(
+        [Change(argv, f"do {argv[-1]}") for argv in changes],
+        SHOW,
+        lambda output: output,
+        foreseen=b"",
+        inside=CONTAINER,
+    )
+
+
+def test_changes_are_made_and_read_back_in_one_process(world: World) -> None:
+    world.runner.outputs[BATCH] = [b"[1]\n"]
+    with world.tx:
+        assert run_all(world, UP, UP) == b"[1]"
+    assert world.runner.ran == [BATCH]
+    assert world.runner.stdins == [
+        b"link set dev net1 up\nlink set dev net1 up\nlink show dev net1\n"
+    ]
+
+
+def test_changes_that_one_process_cannot_take_are_made_one_by_one(world: World) -> None:
+    world.runner.outputs["ip netns exec c ip -j link show dev net1"] = [b"[2]\n"]
+    with world.tx:
+        assert run_all(world, UP, ODD) == b"[2]\n"
+    assert world.runner.ran == [
+        "ip netns exec c ip link set dev net1 up",
+        "ip netns exec c ip link set dev it's up",
+        "ip netns exec c ip -j link show dev net1",
+    ]
+
+
+def test_failure_among_several_names_the_change(world: World) -> None:
+    world.runner.fails(BATCH, b"RTNETLINK answers: File exists\nCommand failed -:2\n")
+    down = (*UP[:-1], "down")
+    with pytest.raises(CommandError) as caught, world.tx:
+        run_all(world, UP, down)
+    assert caught.value.argv == ("ip", "netns", "exec", "c", *down)
+    assert caught.value.purpose == "do down"
+    assert caught.value.answer == "RTNETLINK answers: File exists"
+
+
+@pytest.mark.parametrize("said", [b"", b"Cannot open network namespace", b"Command failed -:9"])
+def test_failure_that_names_no_change_is_that_of_the_whole(world: World, said: bytes) -> None:
+    world.runner.fails(BATCH, said)
+    with pytest.raises(CommandError) as caught, world.tx:
+        run_all(world, UP)
+    assert caught.value.argv == tuple(BATCH.split())
+
+
+@pytest.mark.parametrize("printed", [b"", b"[]\n[]\n"])
+def test_more_or_fewer_answers_than_queries_are_unreadable(world: World, printed: bytes) -> None:
+    world.runner.outputs[BATCH] = [printed]
+    with pytest.raises(UnreadableAnswerError), world.tx:
+        run_all(world, UP)
+
+
+def test_queries_in_one_process_have_an_answer_each(world: World) -> None:
+    world.runner.outputs["ip -j -batch -"] = [b"[1]\n\n[2]\n"]
+    with world.tx:
+        assert world.tx.read_all([SHOW, SHOW]) == [b"[1]", b"[2]"]
+
+
+def test_signal_during_several_changes_is_heard(world: World) -> None:
+    world.runner.after[BATCH] = lambda: setattr(world.interrupts, "came", True)
+    with pytest.raises(InterruptedBySignalError), world.tx:
+        run_all(world, UP)
