@@ -65,7 +65,7 @@ def test_cause_has_its_code(said: bytes, code: int) -> None:
 def test_unknown_answer_is_quoted_whole() -> None:
     error = command_error(ADD, 2, b"first line\nsecond line\n", "create it")
     assert error.msg == "cannot create it: second line"
-    assert "answer: first line\nsecond line" in error.details
+    assert error.details.endswith("\nanswer: first line\nsecond line")
 
 
 def test_command_that_said_nothing() -> None:

@@ -233,6 +233,26 @@ def test_signal_before_a_change_prevents_it(world: World) -> None:
     assert "do one" not in world.runner.ran
 
 
+def test_signal_before_several_changes_or_a_program_prevents_them(world: World) -> None:
+    world.interrupts.came = True
+    with pytest.raises(InterruptedBySignalError), world.tx:
+        world.tx.read_all([SHOW, SHOW])
+    with pytest.raises(InterruptedBySignalError), world.tx:
+        world.tx.ask(
+            Program(("ipam",), {}, b"", {}), lambda _: None, foreseen=None, purpose="allocate"
+        )
+    assert world.runner.ran == []
+
+
+def test_nothing_is_put_in_where_nothing_is_given(world: World) -> None:
+    with pytest.raises(ZeroDivisionError), world.tx:
+        world.change("one")
+        world.tx.try_run(("tee", "x"), purpose="announce")
+        world.tx.read(("ip", "link"))
+        raise ZeroDivisionError
+    assert world.runner.stdins == [b"", b"", b"", b""]
+
+
 def test_signals_are_held_back_while_undoing(world: World) -> None:
     held: list[bool] = []
     world.runner.after["undo one"] = lambda: held.append(world.interrupts.holding)
@@ -376,12 +396,15 @@ def test_failure_among_several_names_the_change(world: World) -> None:
     assert caught.value.answer == "RTNETLINK answers: File exists"
 
 
-@pytest.mark.parametrize("said", [b"", b"Cannot open network namespace", b"Command failed -:9"])
+@pytest.mark.parametrize(
+    "said", [b"", b"Cannot open", b"Command failed -:0", b"Command failed -:3"]
+)
 def test_failure_that_names_no_change_is_that_of_the_whole(world: World, said: bytes) -> None:
     world.runner.fails(BATCH, said)
     with pytest.raises(CommandError) as caught, world.tx:
         run_all(world, UP)
     assert caught.value.argv == tuple(BATCH.split())
+    assert caught.value.purpose == "do up"
 
 
 @pytest.mark.parametrize("printed", [b"", b"[]\n[]\n"])
