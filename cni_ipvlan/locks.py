@@ -16,7 +16,7 @@ _FIRST_PAUSE_SECONDS = 0.005
 _LONGEST_PAUSE_SECONDS = 0.25
 _PAUSE_GROWTH = 1.5
 # A call that lives takes its turn in a storm of others; a command that outlives its call hangs.
-_CALL_SECONDS = 60.0
+_CALL_SECONDS = 180.0
 _ORPHAN_SECONDS = 10.0
 
 
@@ -33,7 +33,7 @@ class BusyError(Exception):
 def acquire(descriptor: int, check: Callable[[], None], busy: str) -> None:
     """Lock a directory. ``check`` is called while waiting, to raise when the wait should end.
 
-    Raises BusyError, which says ``busy``, after a minute.
+    Raises BusyError, which says ``busy``, after three minutes.
     """
     _wait(descriptor, check, lambda waited: waited >= _CALL_SECONDS, busy)
 
@@ -41,7 +41,7 @@ def acquire(descriptor: int, check: Callable[[], None], busy: str) -> None:
 def acquire_inherited(descriptor: int, check: Callable[[], None], busy: str) -> None:
     """Lock a file, open for writing, for this process and those that inherit the descriptor.
 
-    Raises BusyError, which says ``busy``, after a minute; after ten seconds
+    Raises BusyError, which says ``busy``, after three minutes; after ten seconds
     when the process that took the lock has died and only its heirs hold it.
     """
 
