@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_interface
 
-from cni_ipvlan.cni.errors import DELEGATE_FAILED, CniError
+from cni_ipvlan.cni.errors import DELEGATE_FAILED, INVALID_CONFIGURATION, CniError
 from cni_ipvlan.cni.result import Address, Interface, Result
 from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute import queries
     from cni_ipvlan.netconf import NetConf
     from cni_ipvlan.survey import Master
+
+_LEAST_MTU_OF_IPV6 = 1280  # RFC 8200, section 5; below it the kernel gives a link no IPv6
 
 
 class Addressing(NamedTuple):
@@ -77,6 +79,7 @@ def addressing_of(conf: NetConf, master: Master, allocated: Result | None) -> Ad
     addresses = tuple(
         dict.fromkeys(address._replace(interface=None) for address in source.addresses)
     )
+    _check_mtu_for_ipv6(conf, master, addresses)
     routes = tuple(dict.fromkeys(_with_gateway(route, addresses) for route in source.routes))
     dns = conf.dns or source.dns or previous.dns
     return Addressing(addresses, routes, others, dns)
@@ -93,6 +96,16 @@ def is_connected(route: Route, addresses: Sequence[Address]) -> bool:
     return plain and any(
         str(ip_interface(address.address).network) == route.dst for address in addresses
     )
+
+
+def _check_mtu_for_ipv6(conf: NetConf, master: Master, addresses: Iterable[Address]) -> None:
+    mtu = conf.mtu or master.link.mtu
+    if mtu < _LEAST_MTU_OF_IPV6 and any(":" in each.address for each in addresses):
+        whose = "mtu" if conf.mtu else f"the MTU of the master {master.link.name!r}"
+        raise CniError(
+            INVALID_CONFIGURATION,
+            f"{whose} is {mtu}; IPv6 addresses need {_LEAST_MTU_OF_IPV6} or more",
+        )
 
 
 def _split(previous: Result, master: Master) -> tuple[Result, Result]:

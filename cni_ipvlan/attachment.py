@@ -8,7 +8,6 @@ from __future__ import annotations
 from contextlib import contextmanager
 
 from cni_ipvlan import links, netconf
-from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import (
     CHECK_FAILED,
     INVALID_CONFIGURATION,
@@ -18,11 +17,13 @@ from cni_ipvlan.cni.errors import (
     CniError,
 )
 from cni_ipvlan.failures import as_cni_error
+from cni_ipvlan.ipam import Ipam
 from cni_ipvlan.iproute import commands, namespace
 from cni_ipvlan.iproute.runner import CommandError, InterruptedBySignalError
-from cni_ipvlan.iproute.transaction import Program, Undo
+from cni_ipvlan.iproute.transaction import Undo
+from cni_ipvlan.locks import BusyError
 from cni_ipvlan.record import TYPE_CHECKING
-from cni_ipvlan.registry import BusyError, Witness, attachment_key
+from cni_ipvlan.registry import Witness, attachment_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,20 +33,11 @@ if TYPE_CHECKING:
     from cni_ipvlan.cni.request import Request
     from cni_ipvlan.cni.result import Result
     from cni_ipvlan.iproute.namespace import Namespace
-    from cni_ipvlan.iproute.runner import Completed, Interrupts, Runner
+    from cni_ipvlan.iproute.runner import Interrupts, Runner
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.netconf import NetConf
     from cni_ipvlan.registry import Registry
     from cni_ipvlan.survey import Master
-
-_DELEGATED = {
-    "ADD": "allocate addresses",
-    "DEL": "release the addresses",
-    "CHECK": "check the addresses",
-    "STATUS": "ask for readiness",
-    "GC": "release the addresses of no valid attachment",
-}
-_ALLOCATE_NOTHING = ("static",)  # IPAM plugins that answer from the configuration alone
 
 
 class Plugin:
@@ -100,16 +92,19 @@ class Plugin:
             container = survey.container_namespace(request)
             survey.check_name_is_free(tx, request.ifname, container)
             master = survey.find_master(tx, conf, container)
-            self._create_link(tx, request, conf, master, container, key)
-            addressing = addressing_of(conf, master, self._allocate(tx, request, conf))
-            link, present = interface.configure(
-                tx,
-                request.ifname,
-                container,
-                addressing,
-                master.link._replace(mtu=conf.mtu or master.link.mtu),
-                self._warn,
-            )
+            if not master.link.is_up:
+                self._warn(survey.is_down(master.link, master.home))
+            with self._inquiry(tx, master, container):
+                self._create_link(tx, request, conf, master, container, key)
+                addressing = addressing_of(conf, master, self._allocate(tx, request, conf))
+                link, present = interface.configure(
+                    tx,
+                    request.ifname,
+                    container,
+                    addressing,
+                    master.link._replace(mtu=conf.mtu or master.link.mtu),
+                    self._warn,
+                )
             reported = Interface(request.ifname, link.mac, request.netns, link.mtu)
             yield addressing.result(reported, present)
 
@@ -138,7 +133,7 @@ class Plugin:
         with self._transaction() as tx:
             container = survey.container_namespace(request)
             if conf.ipam_type:
-                self._delegate(tx, request, conf.ipam_type, "CHECK")
+                self._ipam(conf.ipam_type, request).call(tx, "CHECK")
             key = attachment_key(conf.name, request.container_id, request.ifname)
             differences = verification.differences(
                 tx, request, conf, container, self._registry.master_index(key)
@@ -160,7 +155,7 @@ class Plugin:
             with self._transaction() as tx:
                 self._check_readiness(tx, conf)
                 if conf.ipam_type:
-                    self._delegate(tx, request, conf.ipam_type, "STATUS")
+                    self._ipam(conf.ipam_type, request).call(tx, "STATUS")
         except CniError as error:
             if error.code != LIMITED_CONNECTIVITY:
                 error.code = NOT_AVAILABLE
@@ -176,7 +171,7 @@ class Plugin:
         with first.noted(), self._transaction() as tx:
             name = netconf.ipam_type(request.config)
             if name:
-                self._delegate(tx, request, name, "GC")
+                self._ipam(name, request).call(tx, "GC")
         with first.noted(), self._transaction() as tx:
             self._remove_stale_links(tx, request.network, keys)
         with first.noted(), self._transaction():
@@ -232,22 +227,16 @@ class Plugin:
         """Have the IPAM plugin allocate addresses; None when there is no IPAM plugin."""
         from cni_ipvlan.addressing import placeholder
 
-        if not conf.ipam_type:
+        name = conf.ipam_type
+        if not name:
             return None
-        plugin = conf.ipam_type
-        return tx.ask(
-            _program(request, plugin, "ADD"),
-            lambda answer: delegate.result(plugin, self._heard(answer), request.version),
-            foreseen=self._foreseen or placeholder(plugin),
-            purpose=f"{_DELEGATED['ADD']} with {plugin}",
-            undo=(_program(request, plugin, "DEL").as_undo(),),
-        )
+        return self._ipam(name, request).allocate(tx, self._foreseen or placeholder(name))
 
     def _release(self, request: Request) -> None:
         name = netconf.ipam_type(request.config)
         if name:
             with self._transaction() as tx:
-                self._delegate(tx, request, name, "DEL")
+                self._ipam(name, request).call(tx, "DEL")
 
     def _remove_links(self, tx: Transaction, request: Request, temporary: str) -> None:
         links.delete_temporary(tx, temporary)
@@ -271,12 +260,9 @@ class Plugin:
             raise CommandError(answer)
         if conf.link_in_container:
             return  # which container's master is not known here
-        name = survey.master_name(tx, conf, None)
-        link = survey.master_link(tx, name, None)
-        if not link.is_up:
-            raise CniError(
-                NOT_AVAILABLE, f"the master {name!r} is down", f"try: ip link set dev {name} up"
-            )
+        master = survey.find_master(tx, conf, None)
+        if not master.link.is_up:
+            raise CniError(NOT_AVAILABLE, survey.is_down(master.link, None))
 
     def _forget(self, key: str) -> None:
         try:
@@ -286,20 +272,8 @@ class Plugin:
 
     # What the steps are made of.
 
-    def _delegate(self, tx: Transaction, request: Request, plugin: str, command: str) -> None:
-        tx.ask(
-            _program(request, plugin, command),
-            lambda answer: delegate.check(plugin, self._heard(answer)),
-            foreseen=None,
-            purpose=f"{_DELEGATED[command]} with {plugin}",
-        )
-
-    def _heard(self, completed: Completed) -> delegate.Answer:
-        """Pass on what a delegate wrote to stderr; return its answer."""
-        text = completed.stderr.decode("utf-8", "replace").strip()
-        if text:
-            self._warn(text)
-        return delegate.Answer(completed.status, completed.stdout, completed.stderr)
+    def _ipam(self, name: str, request: Request) -> Ipam:
+        return Ipam(name, request, self._warn)
 
     @contextmanager
     def _attachment(self, key: str, *, strict: bool) -> Iterator[None]:
@@ -311,6 +285,17 @@ class Plugin:
             raise CniError(TRY_AGAIN_LATER, str(error)) from None
         except (OSError, InterruptedBySignalError) as error:
             raise as_cni_error(error) from None
+
+    @contextmanager
+    def _inquiry(self, tx: Transaction, master: Master, container: Namespace) -> Iterator[None]:
+        """Have the kernel asked for more than its answer, while what was refused is still there."""
+        try:
+            yield
+        except CommandError as error:
+            from cni_ipvlan import inquiry
+
+            scene = inquiry.Scene(tx, self._registry, master, container)
+            raise as_cni_error(error, inquiry.findings(error, scene)) from error
 
     @contextmanager
     def _transaction(self) -> Iterator[Transaction]:
@@ -357,12 +342,6 @@ def _witness(request: Request, conf: NetConf, container: Namespace) -> Witness:
         netns=request.netns,
         netns_identity=container.identity,
     )
-
-
-def _program(request: Request, plugin: str, command: str) -> Program:
-    call = delegate.call(request, plugin, command)
-    parameters = {key: value for key, value in call.environment.items() if key.startswith("CNI_")}
-    return Program(call.argv, call.environment, call.stdin, parameters, plugin in _ALLOCATE_NOTHING)
 
 
 def _container_for_delete(request: Request) -> Namespace | None:

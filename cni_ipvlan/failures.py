@@ -13,6 +13,10 @@ from cni_ipvlan.iproute.runner import (
     InterruptedBySignalError,
     ProgramNotFoundError,
 )
+from cni_ipvlan.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _CODES = {
     causes.NO_IPVLAN: errors.NO_IPVLAN,
@@ -24,28 +28,34 @@ _CODES = {
     causes.BAD_MTU: errors.INVALID_CONFIGURATION,
     causes.NOT_PERMITTED: errors.NOT_PERMITTED,
     causes.TOOL_UNUSABLE: errors.TOOL_UNUSABLE,
+    causes.NAMESPACE_GONE: errors.INVALID_ENVIRONMENT,
+    causes.NO_IPV6: errors.NO_IPV6,
     causes.UNKNOWN: errors.COMMAND_FAILED,
 }
+_PACKAGES = {"ip": "iproute2", "nsenter": "util-linux", "tee": "coreutils", "cat": "coreutils"}
 
 
-def as_cni_error(error: Exception) -> CniError:
-    """Return ``error`` as a CniError; one that nobody foresaw is raised again."""
+def as_cni_error(error: Exception, found: Sequence[str] = ()) -> CniError:
+    """Return ``error`` as a CniError; one that nobody foresaw is raised again.
+
+    ``found`` is what else is known about a command's failure, a line each.
+    """
     if isinstance(error, CniError):
         return error
     if isinstance(error, CommandError):
-        return _command_failed(error)
+        return _command_failed(error, found)
     if isinstance(error, ProgramNotFoundError):
+        package = _PACKAGES.get(error.program)
         return CniError(
             errors.TOOL_UNUSABLE,
             f"cannot find the program {error.program!r}",
-            f"searched: {error.searched}\n"
-            "install it: iproute2, util-linux and coreutils are needed",
+            f"searched: {error.searched}" + (f"\ntry: install {package}" if package else ""),
         )
     if isinstance(error, UnreadableAnswerError):
         return CniError(
             errors.TOOL_UNUSABLE,
             "ip printed no JSON that can be understood",
-            f"it printed: {str(error)[:200]}\niproute2 5.10 or newer is needed; is ip a busybox?",
+            f"it printed: {str(error)[:200]}\ntry: install iproute2 5.10 or newer",
         )
     if isinstance(error, InterruptedBySignalError):
         return CniError(errors.INTERRUPTED, f"interrupted by {error.signal}; everything was undone")
@@ -55,14 +65,28 @@ def as_cni_error(error: Exception) -> CniError:
     raise error
 
 
-def _command_failed(error: CommandError) -> CniError:
+def _command_failed(error: CommandError, found: Sequence[str]) -> CniError:
     cause = causes.explain(error.argv, error.answer)
     said = error.answer or (
         f"killed by signal {-error.status}" if error.status < 0 else f"exit status {error.status}"
     )
     details = [f"command: {join(error.argv)}", f"answer: {said}"]
+    details += [f"found: {each}" for each in (*found, *_state_of_machine(cause.kind))]
     if cause.advice:
         details.append(f"try: {cause.advice}")
     what = error.purpose or f"run {join(error.argv)!r}"
     message = f"cannot {what}: {cause.meaning or said.splitlines()[-1]}"
     return CniError(_CODES[cause.kind], message, "\n".join(details))
+
+
+def _state_of_machine(kind: str) -> list[str]:
+    if kind not in (causes.NO_IPVLAN, causes.NOT_PERMITTED):
+        return []
+    from cni_ipvlan.iproute import machine
+
+    if kind == causes.NO_IPVLAN:
+        return [machine.ipvlan_module().text]
+    missing = machine.missing_capabilities()
+    if missing:
+        return [f"missing: {' and '.join(missing)}"]
+    return ["no capability is missing here: a user namespace, seccomp or AppArmor may forbid it"]

@@ -44,13 +44,17 @@ def check(tx: Transaction, registry: Registry, conf: NetConf, master: Master) ->
     slave = next(_slaves(tx, registry, conf, master), None)
     if slave is None or (slave.mode, slave.flag) == (conf.mode, conf.flag):
         return
+    from cni_ipvlan import census
+
+    running = list(census.on_master(census.take(tx, registry), master))
+    many = f"{len(running)} interfaces run" if len(running) > 1 else "an interface runs"
     raise CniError(
         MODE_CONFLICT,
-        f"the master {master.link.name!r} runs in mode {slave.mode} {slave.flag}; "
+        f"the master {master.link.name!r} is used in mode {slave.mode} {slave.flag}; "
         f"this network wants {conf.mode} {conf.flag}",
-        f"running: {slave.where}\n"
-        "all ipvlan interfaces of a master share one mode and flag; use the same here, or "
-        "another master",
+        f"found: {many} in that mode: {census.summary(running) or slave.where}\n"
+        "all ipvlan interfaces of a master share one mode and flag\n"
+        f"try: use mode {slave.mode} and flag {slave.flag} here, or another master",
     )
 
 

@@ -133,13 +133,10 @@ class Registry:
         found = [self._read(name) for name in self._names() if name.startswith(prefix)]
         return [witness for witness in found if witness is not None]
 
-    def find(self, ifname: str, netns_identity: tuple[int, int]) -> str | None:
-        """Return the ID of the container remembered with that interface in that namespace."""
-        for name in self._names():
-            witness = self._read(name) if name.startswith("mode-") else None
-            if witness and (witness.ifname, witness.netns_identity) == (ifname, netns_identity):
-                return witness.container_id
-        return None
+    def containers(self) -> dict[tuple[str, tuple[int, int]], str]:
+        """Return the IDs of all remembered containers, by interface and namespace identity."""
+        found = [self._read(name) for name in self._names() if name.startswith("mode-")]
+        return {(each.ifname, each.netns_identity): each.container_id for each in found if each}
 
     def master_index(self, key: str) -> int | None:
         """Return the interface index of an attachment's master, if it is remembered."""

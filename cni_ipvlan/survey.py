@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from shlex import join
+
 from cni_ipvlan.cni.errors import (
     INTERFACE_NAME_TAKEN,
     INVALID_CONFIGURATION,
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.netconf import NetConf
 
+_NAMED = 20  # interfaces of many
 _LEAST_MTU = 68  # IPv4's, and min_mtu of an ipvlan link
 # Kinds whose ports have their packets taken away before an ipvlan could see them.
 _EXCLUSIVE_MASTERS = {
@@ -52,22 +55,31 @@ def container_namespace(request: Request) -> Namespace:
     try:
         found = namespace.find(request.netns)
     except FileNotFoundError:
-        raise CniError(
-            INVALID_ENVIRONMENT,
-            f"CNI_NETNS is {request.netns!r}; there is no such file",
-            "the container may be gone already",
+        raise _bad_netns(
+            request,
+            "there is no such file",
+            "the container may have ended already; ip netns and lsns -t net show what there is",
         ) from None
+    except PermissionError as error:
+        raise _bad_netns(request, _reason(error), "run as root") from None
     except (OSError, ValueError, namespace.NotANamespaceError) as error:
-        raise CniError(
-            INVALID_ENVIRONMENT, f"CNI_NETNS is {request.netns!r}; {_reason(error)}"
+        raise _bad_netns(
+            request,
+            _reason(error),
+            "give the path of a network namespace: /run/netns/NAME, or /proc/PID/ns/net",
         ) from None
     if found.identity == namespace.own() and not request.may_share_netns:
-        raise CniError(
-            INVALID_ENVIRONMENT,
-            f"CNI_NETNS is {request.netns!r}, the namespace the plugin itself runs in",
-            "a container on the host's network needs no interface; CNI_NETNS_OVERRIDE=1 allows it",
+        raise _bad_netns(
+            request,
+            "that is the namespace the plugin itself runs in",
+            "none is needed: a container on the host's network needs no interface "
+            "(CNI_NETNS_OVERRIDE=1 gives it one all the same)",
         )
     return found
+
+
+def _bad_netns(request: Request, why: str, advice: str) -> CniError:
+    return CniError(INVALID_ENVIRONMENT, f"CNI_NETNS is {request.netns!r}; {why}", f"try: {advice}")
 
 
 def _reason(error: Exception) -> str:
@@ -81,7 +93,8 @@ def find_master(tx: Transaction, conf: NetConf, container: Namespace | None) -> 
     """
     home = container if conf.link_in_container else None
     name = master_name(tx, conf, home)
-    link, macvlans, ipvlans = _look_at(tx, name, home)
+    elsewhere = None if home else container
+    link, macvlans, ipvlans = _look_at(tx, name, home, elsewhere)
     _check_fitness(link, [other.name for other in macvlans if other.parent == link.name])
     _check_mtu(conf, link)
     inode = home.identity[1] if home else namespace.own()[1]
@@ -90,7 +103,7 @@ def find_master(tx: Transaction, conf: NetConf, container: Namespace | None) -> 
 
 
 def _look_at(
-    tx: Transaction, name: str, home: Namespace | None
+    tx: Transaction, name: str, home: Namespace | None, elsewhere: Namespace | None
 ) -> tuple[Link, list[Link], list[Link]]:
     """Return the link of that name, and the macvlan and ipvlan links of its namespace."""
     kinds = ("macvlan", "macvtap", "ipvlan")
@@ -99,10 +112,10 @@ def _look_at(
         outputs = tx.read_all(asked, inside=home)
     except CommandError as error:
         if causes.is_absent(error.answer.encode()):
-            master_link(tx, name, home)
+            master_link(tx, name, home, elsewhere)
         raise
     macvlans, macvtaps, ipvlans, found = map(queries.links, outputs)
-    link = found[0] if found else master_link(tx, name, home)
+    link = found[0] if found else master_link(tx, name, home, elsewhere)
     return link, macvlans + macvtaps, ipvlans
 
 
@@ -117,7 +130,7 @@ def master_name(tx: Transaction, conf: NetConf, home: Namespace | None) -> str:
         raise CniError(
             NO_MASTER,
             "no master is configured, and prevResult has no single named interface to take for it",
-            "set the option master",
+            "try: set the option master",
         )
     for family in (4, 6):
         routes = tx.read(commands.route_show_default(family), inside=home)
@@ -128,23 +141,50 @@ def master_name(tx: Transaction, conf: NetConf, home: Namespace | None) -> str:
     raise CniError(
         NO_MASTER,
         f"no master is configured, and the {where} has no default route to take it from",
-        "set the option master",
+        f"try: set the option master; interfaces there: {', '.join(_names(tx, home))}",
     )
 
 
-def master_link(tx: Transaction, name: str, home: Namespace | None) -> Link:
-    """Return the link of that name in ``home``; raises CniError when there is none."""
+def master_link(
+    tx: Transaction, name: str, home: Namespace | None, elsewhere: Namespace | None = None
+) -> Link:
+    """Return the link of that name in ``home``.
+
+    Raises CniError when there is none, telling whether it is ``elsewhere``.
+    """
     output = tx.read(commands.link_show(name), inside=home, absent_ok=True)
     found = queries.links(output)
     if found:
         return found[0]
-    others = [link.name for link in queries.links(tx.read(commands.link_show_all(), inside=home))]
-    where = f"the container's namespace {home.path}" if home else "the namespace the plugin runs in"
-    raise CniError(
-        NO_MASTER,
-        f"cannot find the master {name!r}",
-        f"looked in {where}; interfaces there: {', '.join(others)}",
-    )
+    from cni_ipvlan.resemblance import nearest_first
+
+    names, near = nearest_first(name, _names(tx, home))
+    guess = f"; is {names[0]!r} meant?" if near else ""
+    where = f"the container's namespace {home.path}" if home else "the host's namespace"
+    details = [
+        f"looked in: {where}",
+        f"found there{', nearest name first' if near else ''}: {_shortened(names)}",
+    ]
+    if elsewhere is not None and name in _names(tx, elsewhere):
+        details.append(
+            "the container has an interface of that name; the option linkInContainer is for that"
+        )
+    raise CniError(NO_MASTER, f"cannot find the master {name!r}{guess}", "\n".join(details))
+
+
+def is_down(link: Link, home: Namespace | None) -> str:
+    """Say that a master is down, and what to do."""
+    up = commands.in_namespace(home, commands.link_set_up(link.name))
+    return f"the master {link.name!r} is down, so no packet gets through; try: {join(up)}"
+
+
+def _names(tx: Transaction, place: Namespace | None) -> list[str]:
+    return [link.name for link in queries.links(tx.read(commands.link_show_all(), inside=place))]
+
+
+def _shortened(names: list[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _check_fitness(link: Link, takers: list[str]) -> None:
@@ -152,19 +192,28 @@ def _check_fitness(link: Link, takers: list[str]) -> None:
         raise CniError(
             MASTER_BUSY, f"the master {link.name!r} is no Ethernet interface, which ipvlan needs"
         )
+    if link.kind == "ipvlan":
+        # The kernel then takes the interface below it (ipvlan_link_new() in
+        # drivers/net/ipvlan/ipvlan_main.c), which nobody looked at here.
+        below = repr(link.parent) if link.parent else "the interface below it"
+        raise CniError(
+            MASTER_BUSY,
+            f"the master {link.name!r} is an ipvlan interface itself",
+            f"try: use {below} as the master",
+        )
     if link.slave_kind in _EXCLUSIVE_MASTERS:
         raise CniError(
             MASTER_BUSY,
             f"the master {link.name!r} is a port of the {_EXCLUSIVE_MASTERS[link.slave_kind]} "
             f"{link.master!r}",
-            f"use {link.master!r} as the master, or take {link.name!r} out of it",
+            f"try: use {link.master!r} as the master, or take {link.name!r} out of it",
         )
     if takers:
         raise CniError(
             MASTER_BUSY,
             f"the master {link.name!r} is taken by macvlan: {', '.join(takers)}",
-            "an interface can serve macvlan or ipvlan, not both; use another master or remove "
-            "the macvlan interfaces",
+            "an interface can serve macvlan or ipvlan, not both\n"
+            "try: use another master, or remove the macvlan interfaces",
         )
 
 
@@ -173,7 +222,8 @@ def _check_mtu(conf: NetConf, link: Link) -> None:
         raise CniError(
             INVALID_CONFIGURATION,
             f"mtu is {conf.mtu}; allowed on the master {link.name!r}: {_LEAST_MTU} to {link.mtu}",
-            "packets larger than the master's MTU would be lost without a word",
+            "packets larger than the master's MTU would be lost without a word\n"
+            "try: leave mtu out, which takes the master's",
         )
 
 
@@ -185,5 +235,5 @@ def check_name_is_free(tx: Transaction, ifname: str, container: Namespace) -> No
         raise CniError(
             INTERFACE_NAME_TAKEN,
             f"the container already has an interface {ifname!r}, of kind {kind}",
-            "choose another CNI_IFNAME, or delete that interface",
+            "try: choose another CNI_IFNAME, or delete that interface",
         )

@@ -81,7 +81,8 @@ def fresh_container_id() -> str:
 def known_container_id(ifname: str, netns: str) -> str:
     """Return the ID that an attachment was made with; raises UsageError when nobody remembers."""
     try:
-        found = ReadOnlyRegistry().find(ifname, namespace.identity_of(netns))
+        identity = namespace.identity_of(netns)
+        found = ReadOnlyRegistry().containers().get((ifname, identity))
     except OSError:
         found = None
     if found is None:

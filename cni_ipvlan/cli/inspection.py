@@ -76,7 +76,8 @@ def show(as_json: bool, watch: bool) -> int:
     while True:
         interrupts, _runner, tx = _onlooker()
         try:
-            masters, unseen = tree.look(tx, ReadOnlyRegistry().find)
+            unseen: list[str] = []
+            masters = tree.look(tx, ReadOnlyRegistry(), unseen.append)
         except (CommandError, ProgramNotFoundError) as error:
             output.failure(as_cni_error(error))
             return 1

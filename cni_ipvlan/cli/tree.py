@@ -6,69 +6,45 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from cni_ipvlan.iproute import commands, namespace, queries
-from cni_ipvlan.iproute.runner import CommandError
+from cni_ipvlan import census
+from cni_ipvlan.iproute import commands, queries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cni_ipvlan.iproute.namespace import Namespace
+    from cni_ipvlan.census import Attachment
     from cni_ipvlan.iproute.queries import Link
     from cni_ipvlan.iproute.transaction import Transaction
-
-
-class Attachment(NamedTuple):
-    """An ipvlan interface and where it is; ``netns`` is empty for one on the host."""
-
-    link: Link
-    netns: str
-    container_id: str
-    addresses: Sequence[str]
+    from cni_ipvlan.registry import Registry
 
 
 class Master(NamedTuple):
-    """A master and what stands on it; ``link`` is None when it is in no namespace seen."""
+    """A master and what stands on it; ``link`` is None when it is not the host's."""
 
     name: str
     link: Link | None
     attachments: Sequence[Attachment]
 
 
-def look(
-    tx: Transaction, whose: Callable[[str, tuple[int, int]], str | None]
-) -> tuple[list[Master], list[str]]:
-    """Return the masters on this node, and the namespaces that could not be looked into.
-
-    ``whose`` returns a container's ID for an interface's name and its namespace's identity.
-    """
-    host = {link.ifindex: link for link in queries.links(tx.read(commands.link_show_all()))}
+def look(tx: Transaction, registry: Registry, unseen: Callable[[str], None]) -> list[Master]:
+    """Return the masters on this node; ``unseen`` is told what can't be looked into."""
+    host = queries.links(tx.read(commands.link_show_all()))
     found: dict[str, list[Attachment]] = {}
-    unseen = []
-    for place in (None, *namespace.others()):
-        try:
-            output = tx.read(commands.address_show_kind("ipvlan"), inside=place)
-        except CommandError as error:
-            unseen.append(f"{place.path if place else 'the host'}: {error.answer}")
-            continue
-        for link, addresses in queries.links_with_addresses(output):
-            master = _master_name(link, place, host)
-            found.setdefault(master, []).append(
-                Attachment(
-                    link,
-                    place.path if place else "",
-                    (whose(link.name, place.identity) if place else None) or "",
-                    [each.address for each in addresses],
-                )
-            )
-    by_name = {link.name: link for link in host.values()}
-    return [Master(name, by_name.get(name), found[name]) for name in sorted(found)], unseen
+    for each in census.take(tx, registry, unseen=unseen):
+        found.setdefault(_master_name(each, host), []).append(each)
+    by_name = {link.name: link for link in host}
+    return [Master(name, by_name.get(name), found[name]) for name in sorted(found)]
 
 
-def _master_name(link: Link, place: Namespace | None, host: dict[int, Link]) -> str:
+def _master_name(attachment: Attachment, host: Sequence[Link]) -> str:
+    link, place = attachment.link, attachment.place
     if link.parent:
         return link.parent if place is None else f"{link.parent} in {place.path}"
-    master = host.get(link.parent_index)
-    return master.name if master else f"interface {link.parent_index} of another namespace"
+    for master in host:
+        # The index alone may be that of an interface in a third namespace.
+        if (master.ifindex, master.mac) == (link.parent_index, link.mac):
+            return master.name
+    return f"interface {link.parent_index} of another namespace"
 
 
 def text(masters: Sequence[Master]) -> str:
@@ -77,22 +53,25 @@ def text(masters: Sequence[Master]) -> str:
         return "no ipvlan interfaces"
     lines = []
     for master in masters:
-        mode = f"{master.attachments[0].link.mode} {master.attachments[0].link.flag}"
-        if master.link is None:
-            lines.append(f"{click.style(master.name, bold=True)}  mode {mode}")
-        else:
-            state = "up" if master.link.is_up else click.style("down", fg="red")
-            name = click.style(master.name, bold=True)
-            lines.append(f"{name}  {state}, MTU {master.link.mtu}, mode {mode}")
-        for number, attachment in enumerate(master.attachments, start=1):
-            branch = "└─" if number == len(master.attachments) else "├─"
-            lines.append(f"{branch} {_attachment(attachment)}")
+        lines.append(_head(master))
+        last = master.attachments[-1]
+        for each in master.attachments:
+            lines.append(f"{'└─' if each is last else '├─'} {_attachment(each)}")
     return "\n".join(lines)
+
+
+def _head(master: Master) -> str:
+    parts = []
+    if master.link is not None:
+        parts.append("up" if master.link.is_up else click.style("down", fg="red"))
+        parts.append(f"MTU {master.link.mtu}")
+    parts.append(f"mode {master.attachments[0].link.mode} {master.attachments[0].link.flag}")
+    return f"{click.style(master.name, bold=True)}  {', '.join(parts)}"
 
 
 def _attachment(attachment: Attachment) -> str:
     parts = [click.style(attachment.link.name, fg="cyan")]
-    parts.append(f"in {attachment.netns}" if attachment.netns else "on the host")
+    parts.append(f"in {attachment.place.path}" if attachment.place else "on the host")
     if attachment.container_id:
         parts.append(f"container {attachment.container_id}")
     if not attachment.link.is_up:
@@ -113,7 +92,7 @@ def document(masters: Sequence[Master]) -> list[dict[str, Any]]:
             "attachments": [
                 {
                     "interface": each.link.name,
-                    "netns": each.netns or None,
+                    "netns": each.place.path if each.place else None,
                     "containerID": each.container_id or None,
                     "up": each.link.is_up,
                     "mtu": each.link.mtu,

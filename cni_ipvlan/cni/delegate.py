@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 
 from cni_ipvlan.cni.errors import (
     DELEGATE_FAILED,
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.cni.request import Request
     from cni_ipvlan.cni.result import Result
 
+_LEASES = "/var/lib/cni/networks"  # where host-local keeps them unless it is told otherwise
 _SHOWN_OUTPUT = 200  # characters of a delegate's output that an error quotes
 
 
@@ -56,12 +58,54 @@ def find(plugin: str, path: tuple[str, ...]) -> str:
         candidate = os.path.join(directory, plugin)
         if os.path.isfile(candidate) and os.access(candidate, os.X_OK):
             return candidate
-    raise CniError(
+    raise _not_found(plugin, path)
+
+
+def _not_found(plugin: str, path: tuple[str, ...]) -> CniError:
+    from cni_ipvlan.resemblance import nearest_first
+
+    searched, there = [], []
+    for directory in path:
+        try:
+            there += os.listdir(directory)
+            searched.append(directory)
+        except OSError as error:
+            searched.append(f"{directory} ({error.strerror})")
+    names, is_near = nearest_first(plugin, there)
+    details = [f"searched: {', '.join(searched)}"]
+    if plugin in there:
+        details.append(f"found: a {plugin} that can't be executed")
+    elif is_near:
+        details.append(f"found: {names[0]}, which may be meant")
+    details.append(
+        f"try: install {plugin} into one of these directories, or correct the configuration's "
+        "ipam.type"
+    )
+    return CniError(
         DELEGATE_NOT_FOUND,
         f"cannot find the plugin {plugin!r} in CNI_PATH",
-        f"searched: {', '.join(path)}\n"
-        f"install {plugin} into one of these directories, or correct the configuration's ipam.type",
+        "\n".join(details),
     )
+
+
+def advice(request: Request, plugin: str, error: CniError) -> str:
+    """Return what to do about a delegate's failure, where that is known; else nothing."""
+    ipam = request.config.get("ipam")
+    directory = ipam.get("dataDir") if isinstance(ipam, dict) else None
+    leases = f"{directory or _LEASES}/{request.network}"
+    if error.code == DELEGATE_FAILED:
+        return "run it by hand, with the network configuration on its standard input"
+    # In the words of containernetworking/plugins:
+    if "no IP addresses available in range set" in error.msg:
+        return (
+            f"see who has them in {leases}, a file for each lease with a container's ID in it; "
+            "GC (ipvlan gc) releases those of containers that are gone; else enlarge the range"
+        )
+    if "duplicate allocation is not allowed" in error.msg:
+        return f"DEL the container's attachment first; its lease is in {leases}"
+    if "dhcp.sock" in error.msg:
+        return f"start its daemon on this node: {find(plugin, request.path)} daemon"
+    return ""
 
 
 def check(plugin: str, answer: Answer) -> None:
@@ -110,11 +154,18 @@ def _error_document(stdout: bytes) -> CniError | None:
 
 
 def _ending(status: int) -> str:
-    return f"was killed by signal {-status}" if status < 0 else f"exited with status {status}"
+    if status >= 0:
+        return f"exited with status {status}"
+    try:
+        return f"was killed by {signal.Signals(-status).name}"
+    except ValueError:  # a real-time signal
+        return f"was killed by signal {-status}"
 
 
 def _quoted(answer: Answer) -> str:
     lines = []
+    if answer.status == -signal.SIGKILL:
+        lines.append("the kernel kills so when memory has run out: see dmesg")
     for name, output in (("stdout", answer.stdout), ("stderr", answer.stderr)):
         text = output.decode("utf-8", "replace").strip()
         if len(text) > _SHOWN_OUTPUT:

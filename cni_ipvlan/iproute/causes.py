@@ -15,10 +15,14 @@ _ABSENT = (
     b"No such file or directory",
 )
 
+_ANYTHING = " … "
+
 NO_IPVLAN = "no ipvlan"
+NO_IPV6 = "no IPv6"
 NO_LINK = "no link"
 BUSY = "busy"
 NAME_TAKEN = "name taken"
+NAMESPACE_GONE = "namespace gone"
 ADDRESS_IN_USE = "address in use"
 ROUTE_REFUSED = "route refused"
 BAD_MTU = "bad MTU"
@@ -36,119 +40,109 @@ class Cause(NamedTuple):
 
 
 class _Rule(NamedTuple):
-    said: str
+    said: str  # in parts, with _ANYTHING between
     by: str  # a word the command must have, or nothing
     cause: Cause
 
 
+_IS_BUSYBOX = Cause(
+    TOOL_UNUSABLE,
+    "ip is BusyBox's, which can do too little",
+    "install iproute2 5.10 or newer, and have it found before BusyBox in PATH",
+)
+_IS_TOO_OLD = Cause(
+    TOOL_UNUSABLE,
+    "this iproute2 is too old: it does not know an option that is needed",
+    "install iproute2 5.10 or newer (ip -V tells which it is)",
+)
+_HAS_NO_IPVLAN = Cause(
+    NO_IPVLAN,
+    "the kernel has no ipvlan",
+    "load the module (modprobe ipvlan), or install the kernel's extra modules (CONFIG_IPVLAN)",
+)
+_HAS_NO_IPV6 = Cause(
+    NO_IPV6,
+    "the kernel has no IPv6",
+    "take the IPv6 addresses out of the ipam configuration, or boot without ipv6.disable=1",
+)
+_IS_BUSY = Cause(
+    BUSY,
+    "the master already serves another kind of link (macvlan, bridge, bond, team)",
+    "use another master, or remove that link; an interface can serve only one of them",
+)
+_IS_ADDRESS_IN_USE = Cause(
+    ADDRESS_IN_USE,
+    "another ipvlan interface of this master already has the address",
+    "see who has what with ipvlan show, and check that no two networks on one master hand out "
+    "the same range",
+)
+_IS_GATEWAY_OUT_OF_REACH = Cause(
+    ROUTE_REFUSED,
+    "no address of the interface has the gateway in its subnet",
+    "correct the gateway or the prefix length of the address in the ipam configuration",
+)
+_IS_ROUTE_THERE = Cause(
+    ROUTE_REFUSED,
+    "the container already has a route to that destination",
+    "take the route out of the ipam configuration, or give it another priority or table",
+)
+_IS_NAME_TAKEN = Cause(
+    NAME_TAKEN, "an interface of that name is already there", "choose another CNI_IFNAME"
+)
+_IS_NAMESPACE_GONE = Cause(
+    NAMESPACE_GONE,
+    "the container's network namespace is gone",
+    "nothing: the container has ended meanwhile, and its runtime will clean up",
+)
+_IS_NOT_PERMITTED = Cause(
+    NOT_PERMITTED,
+    "a capability is missing",
+    "run as root, with CAP_NET_ADMIN and CAP_SYS_ADMIN",
+)
+_IS_READ_ONLY = Cause(
+    NOT_PERMITTED,
+    "/proc/sys is mounted read-only here",
+    "run the plugin where the host's /proc/sys can be written, not inside a container",
+)
+_IS_ABSENT = Cause(NO_LINK, "there is no such interface", "see what there is with ip link")
+
 # The first rule that fits counts. Each quotes the answer to the letter; the
 # command that provokes it is in tests/kernel/test_causes.py.
 _RULES = (
-    _Rule(
-        "Unknown device type",
-        "ipvlan",
-        Cause(
-            NO_IPVLAN,
-            "the kernel has no ipvlan",
-            "load the module (modprobe ipvlan), or install the kernel's extra modules "
-            "(CONFIG_IPVLAN)",
-        ),
-    ),
-    _Rule(
-        "Operation not supported",
-        "ipvlan",
-        Cause(
-            NO_IPVLAN,
-            "the kernel has no ipvlan",
-            "load the module (modprobe ipvlan), or install the kernel's extra modules "
-            "(CONFIG_IPVLAN)",
-        ),
-    ),
-    _Rule(
-        "Device or resource busy",
-        "ipvlan",
-        Cause(
-            BUSY,
-            "the master already serves another kind of link (macvlan, bridge, bond, team)",
-            "use another master, or remove that link; an interface can serve only one of them",
-        ),
-    ),
-    _Rule(
-        "Address already assigned to an ipvlan device",
-        "",
-        Cause(
-            ADDRESS_IN_USE,
-            "another ipvlan interface of this master already has the address",
-            "find it (ip -all netns exec ip address), and check that no two networks on one "
-            "master hand out the same range",
-        ),
-    ),
-    _Rule(
-        "Nexthop has invalid gateway",
-        "route",
-        Cause(
-            ROUTE_REFUSED,
-            "no address of the interface has the gateway in its subnet",
-            "correct the gateway or the prefix length of the address in the ipam configuration",
-        ),
-    ),
-    _Rule(
-        "File exists",
-        "route",
-        Cause(
-            ROUTE_REFUSED,
-            "the container already has a route to that destination",
-            "take the route out of the ipam configuration, or give it another priority or table",
-        ),
-    ),
-    _Rule(
-        "File exists",
-        "netns",
-        Cause(
-            NAME_TAKEN,
-            "the container already has an interface of that name",
-            "choose another CNI_IFNAME",
-        ),
-    ),
-    _Rule(
-        "File exists",
-        "ipvlan",
-        Cause(
-            NAME_TAKEN, "an interface of that name is already there", "choose another CNI_IFNAME"
-        ),
-    ),
+    _Rule("BusyBox", "ip", _IS_BUSYBOX),
+    _Rule('Option "-', "ip", _IS_TOO_OLD),
+    _Rule('unknown option "', "ipvlan", _IS_TOO_OLD),
+    _Rule('argument of "mode" must be', "ipvlan", _IS_TOO_OLD),
+    _Rule("Unknown device type", "ipvlan", _HAS_NO_IPVLAN),
+    _Rule("Operation not supported", "ipvlan", _HAS_NO_IPVLAN),
+    _Rule("Device or resource busy", "ipvlan", _IS_BUSY),
+    _Rule("Address already assigned to an ipvlan device", "", _IS_ADDRESS_IN_USE),
+    _Rule("Nexthop has invalid gateway", "route", _IS_GATEWAY_OUT_OF_REACH),
+    _Rule("No route to host", "route", _IS_GATEWAY_OUT_OF_REACH),  # the same, of IPv6
+    _Rule("File exists", "route", _IS_ROUTE_THERE),
+    _Rule("File exists", "link", _IS_NAME_TAKEN),
     _Rule(
         "mtu less than device minimum",
         "",
         Cause(BAD_MTU, "the MTU is too small", "set mtu to 68 or more, for IPv6 to 1280 or more"),
     ),
-    _Rule(
-        "Operation not permitted",
-        "",
-        Cause(
-            NOT_PERMITTED,
-            "a capability is missing",
-            "run as root, with CAP_NET_ADMIN and CAP_SYS_ADMIN",
-        ),
-    ),
-    _Rule(
-        "Permission denied",
-        "",
-        Cause(
-            NOT_PERMITTED,
-            "a capability is missing",
-            "run as root, with CAP_NET_ADMIN and CAP_SYS_ADMIN",
-        ),
-    ),
-    _Rule("Cannot find device", "", Cause(NO_LINK, "there is no such interface", "")),
-    _Rule("does not exist", "", Cause(NO_LINK, "there is no such interface", "")),
+    _Rule("Cannot open network namespace", "", _IS_NAMESPACE_GONE),
+    _Rule("nsenter: cannot open … No such file", "", _IS_NAMESPACE_GONE),
+    _Rule('Invalid "netns" value', "netns", _IS_NAMESPACE_GONE),
+    _Rule("/proc/sys/net/ipv6/conf/lo/ … No such file", "", _HAS_NO_IPV6),
+    _Rule("Operation not permitted", "", _IS_NOT_PERMITTED),
+    _Rule("Permission denied", "", _IS_NOT_PERMITTED),
+    _Rule("Read-only file system", "", _IS_READ_ONLY),
+    _Rule("Cannot find device", "", _IS_ABSENT),
+    _Rule("does not exist", "", _IS_ABSENT),
 )
 
 
 def explain(argv: Argv, stderr: str) -> Cause:
     """Return what a failed command's stderr means; kind UNKNOWN when it is not known."""
     for rule in _RULES:
-        if rule.said in stderr and (not rule.by or rule.by in argv):
+        is_said = all(part in stderr for part in rule.said.split(_ANYTHING))
+        if is_said and (not rule.by or rule.by in argv):
             return rule.cause
     return Cause(UNKNOWN, "", "")
 

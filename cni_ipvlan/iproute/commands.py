@@ -159,6 +159,11 @@ def route_show(name: str) -> Argv:
     return ("ip", "-N", "-j", "-d", "route", "show", "table", "all", "dev", name)
 
 
+def route_show_all() -> Argv:
+    """List the routes in every table and both families, numbers unresolved."""
+    return ("ip", "-N", "-j", "-d", "route", "show", "table", "all")
+
+
 def route_show_default(family: int) -> Argv:
     """List the default routes of a family, 4 or 6, in the main table."""
     return ("ip", f"-{family}", "-j", "route", "show", "default")

@@ -62,6 +62,10 @@ class Program(NamedTuple):
     parameters: Mapping[str, str]
     changes_nothing: bool = False
 
+    def whole(self) -> Argv:
+        """The argument vector with the parameters before it, as a shell needs it."""
+        return (*with_parameters(self.parameters), *self.argv)
+
     def as_undo(self) -> Undo:
         """Return the run of it as what takes a change back."""
         return Undo(self.argv, None, self.stdin, self.environment, self.parameters)

@@ -148,7 +148,7 @@ def test_long_output_is_quoted_by_its_beginning() -> None:
 def test_delegate_that_was_killed_is_said_to_be() -> None:
     error = failure(Answer(-9, b"", b""))
     assert error.code == errors.DELEGATE_FAILED
-    assert error.msg == "the plugin 'host-local' was killed by signal 9 and printed no CNI error"
+    assert error.msg == "the plugin 'host-local' was killed by SIGKILL and printed no CNI error"
 
 
 def test_result_is_read_in_the_version_it_names_or_else_the_requests() -> None:

@@ -376,9 +376,10 @@ def test_master_of_an_attachment_is_remembered(remembering: Registry) -> None:
 
 
 def test_container_of_an_interface_is_found(remembering: Registry) -> None:
-    assert remembering.find("net2", WITNESS.netns_identity) == "container"
-    assert remembering.find("net2", (4, 5)) is None
-    assert remembering.find("net3", WITNESS.netns_identity) is None
+    found = remembering.containers()
+    assert found["net2", WITNESS.netns_identity] == "container"
+    assert ("net2", (4, 5)) not in found
+    assert ("net3", WITNESS.netns_identity) not in found
 
 
 def test_forgetting_one_attachment_keeps_the_others(remembering: Registry) -> None:
@@ -422,7 +423,7 @@ def test_witness_that_a_killed_call_wrote_by_half_says_nothing_and_can_be_forgot
     file = directory / f"mode-4026531840.2.l3.vepa-{KEY}"
     file.write_bytes(content.encode("utf-8", "surrogateescape"))
     assert [each.ifname for each in remembering.witnesses(MASTER)] == ["net2"]
-    assert remembering.find("net1", WITNESS.netns_identity) == "other"
+    assert remembering.containers()["net1", WITNESS.netns_identity] == "other"
     remembering.forget(KEY)
     assert not file.exists()
 
@@ -430,7 +431,7 @@ def test_witness_that_a_killed_call_wrote_by_half_says_nothing_and_can_be_forgot
 def test_nothing_is_remembered_where_there_is_no_directory(registry: Registry) -> None:
     assert registry.witnesses(MASTER) == []
     assert registry.master_index(KEY) is None
-    assert registry.find("net1", WITNESS.netns_identity) is None
+    assert registry.containers() == {}
     assert registry.stale("net", set(), lambda _witness: True) == []
     registry.forget(KEY)
     registry.discard(KEY)

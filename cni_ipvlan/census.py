@@ -1,0 +1,86 @@
+"""Who stands on a master: every link of a kind on this node, in whatever namespace it is."""
+
+from __future__ import annotations
+
+from cni_ipvlan.iproute import commands, namespace, queries
+from cni_ipvlan.iproute.runner import CommandError
+from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from cni_ipvlan.iproute.namespace import Namespace
+    from cni_ipvlan.iproute.queries import Link
+    from cni_ipvlan.iproute.transaction import Transaction
+    from cni_ipvlan.registry import Registry
+    from cni_ipvlan.survey import Master
+
+_NAMED = 3  # of many
+
+
+class Attachment(NamedTuple):
+    """A link and where it is: ``place`` is None for the caller's own namespace.
+
+    ``container_id`` is empty when nobody remembers it; addresses have prefix lengths.
+    """
+
+    link: Link
+    place: Namespace | None
+    container_id: str
+    addresses: tuple[str, ...]
+
+    def describe(self) -> str:
+        """Say which interface it is and where, as a phrase."""
+        where = f"in {self.place.path}" if self.place else "on the host"
+        container = f" (container {self.container_id})" if self.container_id else ""
+        return f"{self.link.name} {where}{container}"
+
+
+def take(
+    tx: Transaction,
+    registry: Registry,
+    kind: str = "ipvlan",
+    unseen: Callable[[str], None] = lambda _where: None,
+) -> Iterator[Attachment]:
+    """Yield all links of a kind, those of the caller's own namespace first.
+
+    ``unseen`` is told of each namespace that can't be looked into, and why.
+    """
+    containers = registry.containers()
+    for place in (None, *namespace.others()):
+        try:
+            output = tx.read(commands.address_show_kind(kind), inside=place)
+        except CommandError as error:
+            unseen(f"{place.path if place else 'the host'}: {error.answer}")
+            continue
+        for link, addresses in queries.links_with_addresses(output):
+            known = containers.get((link.name, place.identity), "") if place else ""
+            yield Attachment(link, place, known, tuple(each.address for each in addresses))
+
+
+def on_master(attachments: Iterator[Attachment], master: Master) -> Iterator[Attachment]:
+    """Yield those that stand on a master."""
+    for each in attachments:
+        if is_on(each.link, each.place, master):
+            yield each
+
+
+def is_on(link: Link, place: Namespace | None, master: Master) -> bool:
+    """Whether a link, which is in ``place``, stands on a master.
+
+    In the master's own namespace the kernel gives its name; elsewhere only its
+    index, which another namespace's interface may have as well. An ipvlan has
+    its master's MAC address, too.
+    """
+    if (place.identity if place else None) == (master.home.identity if master.home else None):
+        return link.parent == master.link.name
+    if link.parent or link.parent_index != master.link.ifindex:
+        return False
+    return link.kind != "ipvlan" or link.mac == master.link.mac
+
+
+def summary(attachments: Sequence[Attachment]) -> str:
+    """Say how many they are, and name the first of them."""
+    named = ", ".join(each.describe() for each in attachments[:_NAMED])
+    more = len(attachments) - _NAMED
+    return f"{named} and {more} more" if more > 0 else named

@@ -1,0 +1,78 @@
+"""What this machine allows, as its files tell: capabilities, and a kernel that has ipvlan.
+
+For who has failed already, and for people: no successful call needs to know.
+"""
+
+from __future__ import annotations
+
+import os
+
+from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# CAP_NET_ADMIN changes links, CAP_SYS_ADMIN enters namespaces: <linux/capability.h>.
+_NEEDED_CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}
+_CONFIGURATION_OF_MODPROBE = ("/etc/modprobe.d", "/run/modprobe.d", "/usr/lib/modprobe.d")
+
+LOADED = "loaded"
+AVAILABLE = "available"
+KEPT_OUT = "kept out"
+ABSENT = "absent"
+UNKNOWN = "unknown"
+
+
+class Module(NamedTuple):
+    """How it stands with ipvlan in this kernel: a constant of this module, and a sentence."""
+
+    state: str
+    text: str
+
+
+def missing_capabilities() -> list[str]:
+    """Return those capabilities that the plugin needs and this process has not."""
+    with open("/proc/self/status", "rb") as file:
+        line = next(line for line in file if line.startswith(b"CapEff:"))
+    effective = int(line.split()[1], 16)
+    return [name for name, bit in _NEEDED_CAPABILITIES.items() if not effective >> bit & 1]
+
+
+def ipvlan_module(root: str = "/") -> Module:
+    """Return whether the running kernel has ipvlan, without asking it to load anything."""
+    release = os.uname().release
+    if os.path.exists(os.path.join(root, "sys/module/ipvlan")):
+        return Module(LOADED, f"Linux {release} has the module ipvlan loaded")
+    directory = os.path.join(root, "lib/modules", release)
+    if _names_ipvlan(os.path.join(directory, "modules.builtin")):
+        return Module(LOADED, f"Linux {release} has ipvlan built in")
+    if not os.path.exists(os.path.join(directory, "modules.dep")):
+        return Module(UNKNOWN, f"there is no list of modules in {directory} to find ipvlan in")
+    if not _names_ipvlan(os.path.join(directory, "modules.dep")):
+        return Module(ABSENT, f"{directory} has no module ipvlan")
+    keeper = next(_who_keeps_it_out(root), None)
+    if keeper:
+        return Module(
+            KEPT_OUT, f"{directory} has the module ipvlan, but {keeper} keeps it from being loaded"
+        )
+    return Module(AVAILABLE, f"{directory} has the module ipvlan, which is not loaded")
+
+
+def _names_ipvlan(file: str) -> bool:
+    try:
+        with open(file, "rb") as lines:
+            return any(b"/ipvlan.ko" in line.partition(b":")[0] for line in lines)
+    except OSError:
+        return False
+
+
+def _who_keeps_it_out(root: str) -> Iterator[str]:
+    for directory in _CONFIGURATION_OF_MODPROBE:
+        place = os.path.join(root, directory.lstrip("/"))
+        for name in sorted(os.listdir(place)) if os.path.isdir(place) else ():
+            file = os.path.join(place, name)
+            if name.endswith(".conf") and os.path.isfile(file):
+                with open(file, "rb") as lines:
+                    words = [line.split()[:2] for line in lines]
+                if [b"blacklist", b"ipvlan"] in words or [b"install", b"ipvlan"] in words:
+                    yield file

@@ -1,0 +1,22 @@
+"""Which of the names that exist may be meant. Only who fails imports this."""
+
+from __future__ import annotations
+
+from difflib import SequenceMatcher
+
+from cni_ipvlan.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_ALIKE = 0.6  # difflib's own measure for a close match
+
+
+def nearest_first(wanted: str, names: Iterable[str]) -> tuple[list[str], bool]:
+    """Return the names, those most like ``wanted`` first, and whether the first may be meant."""
+
+    def likeness(name: str) -> float:
+        return SequenceMatcher(None, wanted.lower(), name.lower()).ratio()
+
+    ordered = sorted(names, key=likeness, reverse=True)
+    return ordered, bool(ordered) and likeness(ordered[0]) >= _ALIKE

@@ -1,0 +1,499 @@
+"""Every failure says what was tried, what was said, what it means, what to do (docs/errors.md)."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from lab import run
+from runtime import PLUGINS, host_local, network, static
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from doubles import FakeIpam
+    from lab import Node, Space
+    from runtime import Conf, Runtime
+
+KEPT_OUT = Path("/etc/modprobe.d/no-ipvlan.conf")
+ROUTE = {"dst": "0.0.0.0/0"}
+
+
+@pytest.fixture
+def no_ipvlan() -> Iterator[None]:
+    """Take ipvlan from the kernel, and keep it from coming back."""
+    if "User Mode Linux" not in Path("/proc/cpuinfo").read_text():
+        pytest.skip(
+            "ipvlan is taken from a kernel only if that is in user mode, not this machine's"
+        )
+    KEPT_OUT.write_text("install ipvlan /bin/false\n")
+    deadline = time.monotonic() + 10
+    # Namespaces that were deleted keep their interfaces for a moment longer.
+    while subprocess.run(["modprobe", "-r", "ipvlan"], check=False, capture_output=True).returncode:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    yield
+    KEPT_OUT.unlink()
+    run("modprobe", "ipvlan")
+
+
+def test_a_kernel_without_ipvlan(node: Node, runtime: Runtime, no_ipvlan: None) -> None:
+    node.master()
+
+    error = refusal(node, runtime, network())
+
+    assert error["code"] == 101
+    assert error["msg"].endswith("the kernel has no ipvlan")
+    command, answer, found, advice = error["details"].splitlines()
+    assert command.startswith("command: ip link add link eth0 name iv")
+    assert command.endswith(" type ipvlan mode l2 bridge")
+    assert answer == "answer: Error: Unknown device type."
+    assert found.endswith(f"has the module ipvlan, but {KEPT_OUT} keeps it from being loaded")
+    assert "modprobe ipvlan" in advice
+    status = runtime.status(network(cniVersion="1.1.0")).error()
+    assert (status["code"], status["details"].splitlines()[2]) == (50, found)
+
+
+def test_a_master_that_is_not_there(node: Node, runtime: Runtime) -> None:
+    for name in ("wlan0", "eth10", "br-lan"):
+        node.master(name)
+
+    error = refusal(node, runtime, network(master="eth0"))
+
+    assert error["code"] == 102
+    assert error["msg"] == "cannot find the master 'eth0'; is 'eth10' meant?"
+    assert error["details"].splitlines() == [
+        "looked in: the host's namespace",
+        "found there, nearest name first: eth10, wlan0, lo, br-lan",
+    ]
+
+
+def test_a_master_unlike_all_that_are_there(node: Node, runtime: Runtime) -> None:
+    node.master("wlan0")
+
+    error = refusal(node, runtime, network(master="eth0"))
+
+    assert error["msg"] == "cannot find the master 'eth0'"
+    assert "found there: " in error["details"]
+
+
+def test_a_master_that_is_not_there_among_very_many(node: Node, runtime: Runtime) -> None:
+    for number in range(30):
+        node.master(f"port{number}", up=False)
+
+    error = refusal(node, runtime, network(master="prt29"))
+
+    assert error["msg"].endswith("is 'port29' meant?")
+    assert error["details"].endswith(" and 11 more")
+
+
+def test_a_master_that_only_the_container_has(node: Node, runtime: Runtime) -> None:
+    container = node.container()
+    container.ip("link add name eth0 type dummy")
+
+    error = runtime.add(container, network()).error()
+
+    assert error["code"] == 102
+    assert "linkInContainer" in error["details"]
+
+
+def test_a_master_in_the_container_that_is_not_there(node: Node, runtime: Runtime) -> None:
+    node.master()
+    container = node.container()
+
+    error = runtime.add(container, network(linkInContainer=True)).error()
+
+    assert error["code"] == 102
+    assert f"looked in: the container's namespace {container.path}" in error["details"]
+    assert "found there: lo" in error["details"]
+
+
+def test_no_default_route_to_take_the_master_from(node: Node, runtime: Runtime) -> None:
+    node.master()
+
+    error = refusal(node, runtime, network(master=None))
+
+    assert error["code"] == 102
+    assert "the host has no default route" in error["msg"]
+    assert error["details"] == "try: set the option master; interfaces there: lo, eth0"
+
+
+def test_a_master_that_is_down(node: Node, runtime: Runtime) -> None:
+    node.master(up=False)
+    said = "the master 'eth0' is down, so no packet gets through; try: ip link set dev eth0 up"
+
+    answer = runtime.add(node.container(), network())
+
+    assert answer.result()["interfaces"][0]["name"] == "net1"
+    assert answer.stderr == f"one net1: {said}"
+    status = runtime.status(network(cniVersion="1.1.0")).error()
+    assert (status["code"], status["msg"]) == (50, said)
+
+
+@pytest.mark.parametrize("kind", ["macvlan", "macvtap"])
+def test_a_master_taken_by_macvlan_here(node: Node, runtime: Runtime, kind: str) -> None:
+    node.master()
+    run("ip", "link", "add", "name", "taker0", "link", "eth0", "type", kind)
+
+    error = refusal(node, runtime, network())
+
+    assert error["code"] == 103
+    assert error["msg"] == "the master 'eth0' is taken by macvlan: taker0"
+    assert "try: use another master, or remove the macvlan interfaces" in error["details"]
+
+
+def test_a_master_taken_by_macvlan_in_a_container(node: Node, runtime: Runtime) -> None:
+    node.master()
+    other = node.container()
+    run("ip", "link", "add", "name", "taker0", "link", "eth0", "type", "macvlan")
+    run("ip", "link", "set", "dev", "taker0", "netns", other.path)
+
+    error = refusal(node, runtime, network())
+
+    assert error["code"] == 103
+    assert "the master already serves another kind of link" in error["msg"]
+    assert "answer: RTNETLINK answers: Device or resource busy" in error["details"]
+    assert f"found: on eth0 stands macvlan: taker0 in {other.path}\n" in error["details"]
+    assert "try: use another master" in error["details"]
+
+
+@pytest.mark.parametrize("kind", ["bridge", "bond"])
+def test_a_master_taken_by_another_master(node: Node, runtime: Runtime, kind: str) -> None:
+    node.master(up=False)
+    run("ip", "link", "add", "name", "upper0", "type", kind)
+    run("ip", "link", "set", "dev", "eth0", "master", "upper0")
+
+    error = refusal(node, runtime, network())
+
+    assert error["code"] == 103
+    assert error["msg"] == f"the master 'eth0' is a port of the {kind} 'upper0'"
+    assert error["details"].startswith("try: use 'upper0' as the master")
+
+
+def test_a_master_that_is_an_ipvlan_interface(node: Node, runtime: Runtime) -> None:
+    node.master()
+    run("ip", "link", "add", "name", "slave0", "link", "eth0", "type", "ipvlan", "mode", "l3")
+
+    error = refusal(node, runtime, network(master="slave0"))
+
+    assert error["code"] == 103
+    assert error["msg"] == "the master 'slave0' is an ipvlan interface itself"
+    assert error["details"] == "try: use 'eth0' as the master"
+    assert node.host.ipvlan("slave0")["mode"] == "l3"
+
+
+@pytest.mark.parametrize("address", ["10.1.0.2/24", "fd00:1::2/64"])
+def test_an_address_that_a_container_of_the_master_has(
+    node: Node, runtime: Runtime, address: str
+) -> None:
+    node.master()
+    first = node.container()
+    conf = network(ipam=static(address))
+    runtime.add(first, conf, CNI_CONTAINERID="first", CNI_IFNAME="eth5").result()
+
+    error = refusal(node, runtime, network(name="other", ipam=static(address)))
+
+    assert error["code"] == 106
+    assert error["msg"] == (
+        f"cannot add the address {address}: another ipvlan interface of this master already has "
+        "the address"
+    )
+    command, answer, found, advice = error["details"].splitlines()
+    assert command.startswith("command: ip netns exec ")
+    assert command.endswith(f" ip address add {address} dev net1")
+    assert answer.endswith("Address already assigned to an ipvlan device.")
+    plain = address.partition("/")[0]
+    assert found == f"found: {plain} belongs to eth5 in {first.path} (container first)"
+    assert "ipvlan show" in advice
+
+
+def test_an_address_that_somebody_else_took(node: Node, runtime: Runtime) -> None:
+    node.master()
+    place = node.container_of_a_process()
+    run("ip", "link", "add", "name", "byhand", "link", "eth0", "type", "ipvlan", "mode", "l2")
+    run("ip", "link", "set", "dev", "byhand", "netns", place.path)
+    place.ip("address add 10.1.0.2/16 dev byhand")
+
+    error = refusal(node, runtime, network())
+
+    assert f"found: 10.1.0.2 belongs to byhand in {place.path}\n" in error["details"]
+
+
+def test_another_mode_than_many_containers(node: Node, runtime: Runtime) -> None:
+    node.master()
+    run("ip", "link", "add", "name", "onhost", "link", "eth0", "type", "ipvlan", "mode", "l2")
+    for number in range(2, 6):
+        conf = network(ipam=static(f"10.1.0.{number}/24"))
+        runtime.add(node.container(), conf, CNI_CONTAINERID=f"c{number}").result()
+
+    error = refusal(node, runtime, network(mode="l3s", flag="private", ipam=static("10.1.0.9/24")))
+
+    assert error["code"] == 104
+    assert error["msg"] == (
+        "the master 'eth0' is used in mode l2 bridge; this network wants l3s private"
+    )
+    found, _, advice = error["details"].splitlines()
+    assert found.startswith("found: 5 interfaces run in that mode: onhost on the host, net1 in ")
+    assert found.count("(container c") == 2
+    assert found.endswith(" and 2 more")
+    assert advice == "try: use mode l2 and flag bridge here, or another master"
+
+
+def test_an_mtu_that_is_too_large(node: Node, runtime: Runtime) -> None:
+    node.master(mtu=1400)
+
+    error = refusal(node, runtime, network(mtu=1500))
+
+    assert error["code"] == 7
+    assert error["msg"] == "mtu is 1500; allowed on the master 'eth0': 68 to 1400"
+    assert "try: leave mtu out" in error["details"]
+
+
+@pytest.mark.parametrize(
+    ("options", "whose"), [({"mtu": 1200}, "mtu"), ({}, "the MTU of the master 'eth0'")]
+)
+def test_an_mtu_that_is_too_small_for_ipv6(
+    node: Node, runtime: Runtime, options: dict[str, Any], whose: str
+) -> None:
+    node.master(mtu=1500 if options else 1200)
+
+    error = refusal(node, runtime, network(ipam=static("fd00::2/64"), **options))
+
+    assert error["code"] == 7
+    assert error["msg"] == f"{whose} is 1200; IPv6 addresses need 1280 or more"
+
+
+@pytest.mark.parametrize(
+    ("addresses", "route", "found"),
+    [
+        (
+            ["10.1.0.2/24", "10.2.0.2/16"],
+            {"dst": "0.0.0.0/0", "gw": "10.9.0.1"},
+            (
+                "the gateway 10.9.0.1 is in no subnet of net1, which has 10.1.0.2/24 "
+                "(subnet 10.1.0.0/24), 10.2.0.2/16 (subnet 10.2.0.0/16)"
+            ),
+        ),
+        (
+            ["fd00:1::2/64"],
+            {"dst": "::/0", "gw": "fd00:9::1"},
+            (
+                "the gateway fd00:9::1 is in no subnet of net1, which has fd00:1::2/64 "
+                "(subnet fd00:1::/64)"
+            ),
+        ),
+        (
+            ["10.1.0.2/24"],
+            {"dst": "fd00:7::/64", "gw": "fd00:9::1"},
+            "net1 has no IPv6 address, so no way to the gateway fd00:9::1",
+        ),
+    ],
+    ids=["IPv4", "IPv6", "other family"],
+)
+def test_a_gateway_that_is_out_of_reach(
+    node: Node, runtime: Runtime, addresses: list[str], route: dict[str, str], found: str
+) -> None:
+    node.master()
+
+    error = refusal(node, runtime, network(ipam=static(*addresses, routes=[route])))
+
+    assert error["code"] == 107
+    assert error["msg"] == (
+        f"cannot add the route to {route['dst']}: no address of the interface has the gateway in "
+        "its subnet"
+    )
+    assert f"via {route['gw']} dev net1" in error["details"]
+    assert f"found: {found}" in error["details"].splitlines()
+    assert "try: correct the gateway or the prefix length" in error["details"]
+
+
+def test_a_route_that_is_there_already(node: Node, runtime: Runtime) -> None:
+    node.master()
+    container = node.container()
+    container.ip("link add name eth0 type dummy")
+    container.ip("link set dev eth0 up")
+    container.ip("address add 10.2.0.2/24 dev eth0")
+    container.ip("route add default via 10.2.0.1 dev eth0")
+    conf = network(ipam=static("10.1.0.2/24", gateway="10.1.0.1", routes=[ROUTE]))
+
+    error = refusal(node, runtime, conf, container)
+
+    assert error["code"] == 107
+    assert "already has a route to that destination" in error["msg"]
+    assert (
+        "found: the container has the route 0.0.0.0/0 via 10.2.0.1 dev eth0 metric 0"
+        in error["details"].splitlines()
+    )
+
+
+@pytest.mark.parametrize(("kind", "called"), [("dummy", "dummy"), ("ipvlan", "ipvlan")])
+def test_a_name_that_is_taken(node: Node, runtime: Runtime, kind: str, called: str) -> None:
+    node.master()
+    container = node.container()
+    container.ip("link add name below type dummy")
+    container.ip(f"link add name net1 link below type {kind}")
+
+    error = refusal(node, runtime, network(), container)
+
+    assert error["code"] == 105
+    assert error["msg"] == f"the container already has an interface 'net1', of kind {called}"
+    assert "try: choose another CNI_IFNAME" in error["details"]
+
+
+@pytest.mark.parametrize(
+    ("path", "why", "advice"),
+    [
+        ("/run/netns/gone", "there is no such file", "the container may have ended already"),
+        ("/etc/passwd", "it is not a namespace", "give the path of a network namespace"),
+        ("/proc/self/ns/uts", "but not a network namespace", "give the path of a network"),
+        ("/etc/passwd/net", "Not a directory", "give the path of a network namespace"),
+        ("/proc/self/ns/net", "the namespace the plugin itself runs in", "needs no interface"),
+    ],
+)
+def test_a_namespace_that_is_no_containers(
+    node: Node, runtime: Runtime, path: str, why: str, advice: str
+) -> None:
+    node.master()
+
+    error = runtime.add(path, network()).error()
+
+    assert error["code"] == 4
+    assert error["msg"].startswith(f"CNI_NETNS is {path!r}; ")
+    assert why in error["msg"]
+    assert error["details"].startswith("try: ")
+    assert advice in error["details"]
+
+
+def test_a_kernel_without_ipv6(node: Node, runtime: Runtime, tmp_path: Path) -> None:
+    node.master()
+    # Every kernel that has the module ipvlan has IPv6, but a node may have it switched off at boot.
+    stand_in = tmp_path / "cat"
+    stand_in.write_text('#!/bin/sh\necho "cat: $1: No such file or directory" >&2\nexit 1\n')
+    stand_in.chmod(0o755)
+
+    error = refusal(node, runtime, network(ipam=static("fd00::2/64")), PATH=str(tmp_path))
+
+    assert error["code"] == 114
+    assert "the kernel has no IPv6" in error["msg"]
+    assert "try: take the IPv6 addresses out" in error["details"]
+
+
+def test_parameters_that_are_read_only(node: Node, runtime: Runtime) -> None:
+    node.master()
+    container = node.container()
+    container.sysctl("net/ipv6/conf/default/disable_ipv6", 1)
+    run("mount", "--bind", "/proc/sys", "/proc/sys")
+    run("mount", "-o", "remount,bind,ro", "/proc/sys")
+    try:
+        error = refusal(node, runtime, network(ipam=static("fd00::2/64")), container)
+    finally:
+        run("umount", "/proc/sys")
+
+    assert error["code"] == 112
+    assert "/proc/sys is mounted read-only here" in error["msg"]
+    assert "Read-only file system" in error["details"]
+
+
+def test_an_ipam_plugin_that_is_not_there(node: Node, runtime: Runtime, tmp_path: Path) -> None:
+    node.master()
+    (tmp_path / "host-locl").touch(mode=0o644)
+    path = f"{tmp_path}:/no/such/directory:{PLUGINS}"
+    conf = network(ipam={"type": "host-locl", "subnet": "10.1.0.0/24"})
+
+    error = refusal(node, runtime, conf, CNI_PATH=path)
+
+    assert error["code"] == 108
+    assert error["msg"] == "cannot find the plugin 'host-locl' in CNI_PATH"
+    searched, found, advice = error["details"].splitlines()
+    assert searched == (
+        f"searched: {tmp_path}, /no/such/directory (No such file or directory), {PLUGINS}"
+    )
+    assert found == "found: a host-locl that can't be executed"
+    assert "install host-locl" in advice
+
+    error = refusal(node, runtime, conf)
+
+    assert "found: host-local, which may be meant" in error["details"]
+
+
+def test_an_ipam_plugin_that_prints_something_else(
+    node: Node, runtime: Runtime, fake_ipam: FakeIpam
+) -> None:
+    node.master()
+    fake_ipam.on("ADD", "echo 'all is well'; echo 'a word' >&2")
+
+    error = refusal(node, runtime, network(ipam=fake_ipam.conf), CNI_PATH=fake_ipam.path)
+
+    assert error["code"] == 109
+    assert error["msg"] == "the plugin 'fake' printed no JSON result"
+    output, words, command, advice = error["details"].splitlines()
+    assert output == "its stdout: all is well"
+    assert words == "its stderr: a word"
+    assert command.startswith("command: env CNI_COMMAND=ADD CNI_CONTAINERID=")
+    assert command.endswith("/fake")
+    assert advice.startswith("try: run it by hand")
+
+
+def test_an_ipam_plugin_that_dies(node: Node, runtime: Runtime, fake_ipam: FakeIpam) -> None:
+    node.master()
+    fake_ipam.on("ADD", "kill -KILL $$")
+
+    error = refusal(node, runtime, network(ipam=fake_ipam.conf), CNI_PATH=fake_ipam.path)
+
+    assert error["code"] == 109
+    assert error["msg"] == "the plugin 'fake' was killed by SIGKILL and printed no CNI error"
+    assert "when memory has run out: see dmesg" in error["details"]
+
+
+def test_an_ipam_plugin_that_has_no_address_left(node: Node, runtime: Runtime) -> None:
+    node.master()
+    conf = network(ipam=host_local("10.1.0.0/30"))
+    runtime.add(node.container(), conf, CNI_CONTAINERID="first").result()
+
+    error = refusal(node, runtime, conf)
+
+    assert "no IP addresses available in range set: 10.1.0.1-10.1.0.2" in error["msg"]
+    command, advice = error["details"].splitlines()
+    assert command.endswith(f"{PLUGINS}/host-local")
+    assert "/var/lib/cni/networks/net, a file for each lease" in advice
+    assert "ipvlan gc" in advice
+
+
+def test_an_ipam_plugin_that_knows_the_container_already(node: Node, runtime: Runtime) -> None:
+    node.master()
+    conf = network(ipam=host_local("10.1.0.0/24"))
+    container = node.container()
+    runtime.add(container, conf).result()
+    container.ip("link delete dev net1")
+
+    error = runtime.add(container, conf).error()
+
+    assert "duplicate allocation is not allowed" in error["msg"]
+    assert "try: DEL the container's attachment first" in error["details"]
+
+
+def test_a_dhcp_plugin_without_its_daemon(node: Node, runtime: Runtime) -> None:
+    node.master()
+
+    error = refusal(node, runtime, network(ipam={"type": "dhcp"}))
+
+    assert "dhcp.sock" in error["msg"]
+    assert f"try: start its daemon on this node: {PLUGINS}/dhcp daemon" in error["details"]
+
+
+def refusal(
+    node: Node,
+    runtime: Runtime,
+    conf: Conf,
+    container: Space | None = None,
+    **environment: str,
+) -> dict[str, Any]:
+    """Return the error with which ADD fails; it must leave everything as it was."""
+    container = container or node.container()
+    before = node.snapshot()
+    error = runtime.add(container, conf, CNI_CONTAINERID="refused", **environment).error()
+    assert node.snapshot() == before
+    return error
