@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from shlex import join
+from shlex import join, quote
 
 from cni_ipvlan.record import TYPE_CHECKING
 
@@ -93,8 +93,9 @@ class Journal:
 def describe(event: Event) -> str:
     """Return a command, its time and status, what it was for, and its failure, in one line."""
     completed = event.completed
+    lines = f" <<< {quote('; '.join(event.batch))}" if event.batch else ""
     parts = [
-        join(completed.argv),
+        join(completed.argv) + lines,
         f"# {completed.seconds * 1000:.1f} ms, status {completed.status}",
     ]
     if event.purpose:

@@ -47,6 +47,8 @@ def trace(event: Event) -> None:
     note = f"# {completed.seconds * 1000:.1f} ms, status {completed.status}"
     purpose = f", {event.purpose}" if event.purpose else ""
     complain(f"{click.style('+ ' + join(completed.argv), fg=colour)}  {note}{purpose}")
+    for line in event.batch:
+        complain(f"    {line}")
     for undo in event.undo:
         complain(f"    undo: {join(undo)}")
 

@@ -233,7 +233,8 @@ class Transaction:
             return [output for change, output in pairs if prints_json(change.argv)]
         argv, stdin = joined
         self._interrupts.check()
-        completed = self._runner.run(in_namespace(inside, argv), stdin)
+        purpose = "; ".join(change.purpose for change in changes if change.purpose)
+        completed = self._runner.run(in_namespace(inside, argv), stdin, purpose=purpose)
         self._interrupts.check()
         if completed.status:
             raise _failure_in_batch(completed, changes, inside)

@@ -34,6 +34,7 @@ class FakeRunner:
     def __init__(self) -> None:
         self.ran: list[str] = []
         self.stdins: list[bytes] = []
+        self.purposes: list[str] = []
         self.environments: list[Mapping[str, str] | None] = []
         self.statuses: dict[str, int] = {}
         self.outputs: dict[str, list[bytes]] = {}
@@ -46,12 +47,13 @@ class FakeRunner:
         argv: tuple[str, ...],
         stdin: bytes = b"",
         environment: Mapping[str, str] | None = None,
-        purpose: str = "",  # noqa: ARG002 - Runner's
+        purpose: str = "",
         undo: tuple[tuple[str, ...], ...] = (),  # noqa: ARG002 - Runner's
     ) -> Completed:
         line = " ".join(argv)
         self.ran.append(line)
         self.stdins.append(stdin)
+        self.purposes.append(purpose)
         self.environments.append(environment)
         if line in self.raises:
             raise self.raises[line]
@@ -373,6 +375,7 @@ def test_changes_are_made_and_read_back_in_one_process(world: World) -> None:
     assert world.runner.stdins == [
         b"link set dev net1 up\nlink set dev net1 up\nlink show dev net1\n"
     ]
+    assert world.runner.purposes == ["do up; do up"]
 
 
 def test_changes_that_one_process_cannot_take_are_made_one_by_one(world: World) -> None:
