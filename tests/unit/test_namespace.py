@@ -39,6 +39,14 @@ def test_other_file_is_refused(path: str) -> None:
         namespace.find(path)
 
 
+def test_relative_path_is_refused_since_ip_could_take_it_for_a_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir("/proc/self/ns")
+    with pytest.raises(NotANamespaceError, match="not an absolute path"):
+        namespace.find("net")
+
+
 def test_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(NotANamespaceError):
@@ -73,6 +81,25 @@ def test_name_is_that_of_a_file_among_the_named(tmp_path: Path) -> None:
         assert namespace.find(str(named / "blue")).name == "blue"
         assert namespace.find(str(tmp_path / "link" / "blue")).name == "blue"
         assert namespace.find(str(tmp_path / "blue")).name == ""
+
+
+@pytest.mark.parametrize(("name", "there"), [("lo", True), ("l", False), ("lo:", False)])
+def test_interface_of_our_own_namespace_is_seen(name: str, there: bool) -> None:  # noqa: FBT001
+    assert namespace.own_has_link(name) is there
+
+
+def test_own_namespace_is_none_of_the_others() -> None:
+    assert namespace.own() not in [each.identity for each in namespace.others()]
+
+
+def test_each_namespace_is_found_once_however_many_processes_it_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = namespace.own()
+    monkeypatch.setattr(namespace, "own", lambda: (0, 0))
+    found = [each.identity for each in namespace.others()]
+    assert here in found
+    assert len(found) == len(set(found))
 
 
 def test_no_descriptor_stays_open() -> None:
