@@ -31,6 +31,9 @@ TOOL_UNUSABLE = 113
 NO_IPV6 = 114
 INTERNAL = 199
 
+# What is quoted from a caller's or a delegate's text may be of any size; an answer is not.
+_MOST_CHARACTERS = {"msg": 1000, "details": 4000}
+
 
 class CniError(Exception):
     """A failure as the specification words it.
@@ -58,8 +61,14 @@ class CniError(Exception):
         document: dict[str, object] = {
             "cniVersion": version,
             "code": self.code,
-            "msg": self.msg,
+            "msg": _shortened("msg", self.msg),
         }
         if self.details:
-            document["details"] = self.details
+            document["details"] = _shortened("details", self.details)
         return document
+
+
+def _shortened(key: str, text: str) -> str:
+    """Leave out the middle of a text that is too long: what was not undone stands at the end."""
+    most = _MOST_CHARACTERS[key]
+    return text if len(text) <= most else f"{text[: most // 2]} … {text[-most // 2 :]}"

@@ -28,6 +28,7 @@ _VERBS = {
 }
 _ALPHANUMERICS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 _IDENTIFIER_CHARACTERS = _ALPHANUMERICS | set("_.-")
+_LONGEST_VERSION = 20  # characters that an answer repeats, of a version we do not speak
 _INTERFACE_NAME_BYTES = 15  # IFNAMSIZ less the terminating NUL, <linux/if.h>
 
 
@@ -131,16 +132,18 @@ def config_version(config: Mapping[str, Any]) -> str:
 def answer_version(stdin: bytes) -> str:
     """Return the version in which to answer ``stdin``, however broken that is."""
     try:
-        return config_version(decode(stdin))
+        version = config_version(decode(stdin))
     except CniError:
         return LATEST_VERSION
+    return version if len(version) <= _LONGEST_VERSION else LATEST_VERSION
 
 
 def interface_name_fault(name: str) -> str | None:
     """Say why the kernel would refuse ``name`` for an interface; None when it would not.
 
     The rule is dev_valid_name() in net/core/dev.c; ``%`` passes there but is
-    expanded or refused later by __dev_alloc_name().
+    expanded or refused later by __dev_alloc_name(), and the two names that
+    /proc/sys/net/ipv4/conf has for itself by sysctl_dev_name_is_allowed().
     """
     try:
         encoded = name.encode("utf-8")
@@ -152,6 +155,8 @@ def interface_name_fault(name: str) -> str | None:
         return f"it has {len(encoded)} bytes, {_INTERFACE_NAME_BYTES} are allowed"
     if name in (".", ".."):
         return "it is a directory's name"
+    if name in ("all", "default"):
+        return "the kernel keeps that name for the settings of all interfaces"
     if "%" in name:
         return "the kernel takes % for a pattern"
     for byte in encoded:

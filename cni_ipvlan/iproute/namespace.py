@@ -44,6 +44,9 @@ def find(path: str) -> Namespace:
     Raises OSError when nothing can be opened there, NotANamespaceError when it
     is something else.
     """
+    if path and not path.startswith("/"):
+        # "ip link set … netns 7" takes 7 for a process.
+        raise NotANamespaceError("it is not an absolute path")
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         kind = ioctl(descriptor, _NS_GET_NSTYPE)

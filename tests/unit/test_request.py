@@ -161,6 +161,8 @@ def test_interface_name_the_kernel_accepts(name: str) -> None:
         ("éééééééé", "it has 16 bytes, 15 are allowed"),
         (".", "it is a directory's name"),
         ("..", "it is a directory's name"),
+        ("all", "the kernel keeps that name for the settings of all interfaces"),
+        ("default", "the kernel keeps that name for the settings of all interfaces"),
         ("a/b", "the byte b'/' is not allowed in it"),
         ("a:1", "the byte b':' is not allowed in it"),
         ("a b", "the byte b' ' is not allowed in it"),
