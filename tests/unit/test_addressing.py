@@ -173,6 +173,32 @@ def test_dns_is_the_configured_or_the_ipam_plugins_or_the_chains(
     assert got.dns == expected
 
 
+@pytest.mark.parametrize(
+    ("options", "mtu", "refusal"),
+    [
+        ({"mtu": 1280}, 1500, None),
+        ({"mtu": 1279}, 1500, "mtu is 1279; IPv6 addresses need 1280 or more"),
+        ({}, 1280, None),
+        ({}, 1279, "the MTU of the master 'eth0' is 1279; IPv6 addresses need 1280 or more"),
+    ],
+)
+def test_mtu_too_small_for_ipv6_is_refused(
+    options: dict[str, Any], mtu: int, refusal: str | None
+) -> None:
+    config = {"name": "net", "type": "ipvlan", **options}
+    conf = netconf.parse(config, "1.1.0")
+    small = master()._replace(link=master().link._replace(mtu=mtu))
+    if refusal is None:
+        addressing_of(conf, small, ALLOCATED)
+    else:
+        with pytest.raises(CniError) as caught:
+            addressing_of(conf, small, ALLOCATED)
+        assert caught.value.code == errors.INVALID_CONFIGURATION
+        assert caught.value.msg == refusal
+    only_ipv4 = ALLOCATED._replace(addresses=ALLOCATED.addresses[:1])
+    addressing_of(conf, small, only_ipv4)
+
+
 def test_ipv6_is_noticed() -> None:
     assert addressing().has_ipv6
     assert not addressing(Result(addresses=(Address("10.0.0.2/24"),))).has_ipv6
