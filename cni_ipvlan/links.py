@@ -61,7 +61,9 @@ def undo(runner: Runner, name: str, place: Namespace | None) -> Undo:
 
     def is_there() -> bool:
         answer = runner.run(in_namespace(place, commands.link_show_kind("ipvlan")))
-        if answer.status and not is_absent(answer.stderr):
+        if answer.status:
+            if is_absent(answer.stderr):
+                return False
             raise CommandError(answer)
         return any(link.name == name for link in queries.links(answer.stdout))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import time
+from contextlib import suppress
 
 from cni_ipvlan.record import TYPE_CHECKING
 
@@ -82,7 +83,9 @@ def _wait(
 
 
 def _own(descriptor: int) -> None:
-    fcntl.lockf(descriptor, fcntl.LOCK_EX)
+    # Without it we pass for dead, should we take too long: no reason to fail.
+    with suppress(OSError):
+        fcntl.lockf(descriptor, fcntl.LOCK_EX)
 
 
 def _has_owner(descriptor: int) -> bool:

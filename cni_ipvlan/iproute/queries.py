@@ -66,7 +66,12 @@ class Route(NamedTuple):
 
 
 def links(output: bytes) -> list[Link]:
-    """Read ``ip -j -d link show`` (or ``address show``)."""
+    """Read ``ip -j -d link show`` (or ``address show``).
+
+    No output at all is no empty list: who takes it for one leaves a link behind.
+    """
+    if not output.strip():
+        raise UnreadableAnswerError("nothing")
     return _read(output, lambda entry: [_link(entry)] if entry else [])
 
 
@@ -103,7 +108,7 @@ def _read(output: bytes, read: Callable[[dict[str, Any]], list[T]]) -> list[T]:
 
 
 def _entries(output: bytes) -> list[dict[str, Any]]:
-    # Nothing at all is what ip prints for an empty list of some objects.
+    # Nothing at all is what ip prints for an empty list of some objects, of links never.
     text = output.decode("utf-8", "surrogateescape").strip()
     if not text:
         return []

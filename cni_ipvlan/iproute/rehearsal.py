@@ -7,7 +7,7 @@ from shlex import join
 from cni_ipvlan.iproute import causes
 from cni_ipvlan.iproute.commands import in_namespace
 from cni_ipvlan.iproute.runner import CommandError
-from cni_ipvlan.iproute.transaction import Transaction
+from cni_ipvlan.iproute.transaction import Transaction, nothing
 from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Rehearsal(Transaction):
             self._script.assumptions.append(
                 f"{join(error.argv)} shows nothing (not permitted to look)"
             )
-            return b""
+            return nothing(argv)
 
     def read_all(self, queries: Sequence[Argv], *, inside: Namespace | None = None) -> list[bytes]:
         """Run queries, each for itself: one may be permitted and another not."""

@@ -78,6 +78,11 @@ def with_parameters(parameters: Mapping[str, str] | None) -> Argv:
     return ("env", *(f"{key}={value}" for key, value in sorted(parameters.items())))
 
 
+def nothing(query: Argv) -> bytes:
+    """Return what a query prints that finds nothing."""
+    return b"[]" if prints_json(query) else b""
+
+
 class Transaction:
     """Runs changes; leaving its context by an exception takes them back in reverse.
 
@@ -103,8 +108,9 @@ class Transaction:
     def read(
         self, argv: Argv, *, inside: Namespace | None = None, absent_ok: bool = False
     ) -> bytes:
-        """Run a query and return its output; with ``absent_ok``, nothing for a missing thing."""
-        return self._finish(argv, inside, absent_ok=absent_ok).stdout
+        """Run a query and return its output; with ``absent_ok``, none for a missing thing."""
+        completed = self._finish(argv, inside, absent_ok=absent_ok)
+        return nothing(argv) if completed.status else completed.stdout
 
     def read_all(self, queries: Sequence[Argv], *, inside: Namespace | None = None) -> list[bytes]:
         """Run queries, in one process where their words allow it; return the output of each."""
