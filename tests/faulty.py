@@ -1,0 +1,244 @@
+"""The plugin in this process, with a fault at a chosen point of its way.
+
+A point is a command that it runs or a system call that it makes for itself. They are found by
+recording a call without faults, so that none is forgotten when the plugin changes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, NamedTuple
+from unittest import mock
+
+from cni_ipvlan import locks, modes, netconf, registry
+from cni_ipvlan.attachment import Plugin
+from cni_ipvlan.cni import protocol
+from cni_ipvlan.iproute import namespace, runner
+from cni_ipvlan.iproute.runner import Completed, Interrupts, ProgramNotFoundError, Runner
+from cni_ipvlan.iproute.transaction import Transaction
+from cni_ipvlan.journal import Journal
+from cni_ipvlan.registry import Registry
+from runtime import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    Work = Callable[[], Completed]
+    Fault = Callable[[Interrupts, Work], Any]
+
+# Not close() and dup2(), which fail only for who uses them wrongly, nor waitpid().
+_SYSTEM_CALLS = frozenset(
+    "open read write pread lseek unlink mkdir rmdir listdir stat fstat "
+    "memfd_create posix_spawn".split()
+)
+_MODULES = (registry, namespace, runner)
+_FUNCTIONS = (
+    (locks.fcntl, "flock"),
+    (locks.fcntl, "lockf"),
+    (namespace, "ioctl"),
+    (runner, "fcntl"),
+    (namespace, "open"),
+    (modes, "open"),
+    (netconf, "open"),
+)
+
+
+class Point(NamedTuple):
+    """A place to put a fault: its number, from 1, and the words of the command or system call."""
+
+    number: int
+    is_command: bool
+    words: str
+
+
+class Faults:
+    """Counts and records points, and has a fault happen at those that are planned."""
+
+    def __init__(self, planned: Mapping[int, Fault] | None = None) -> None:
+        self._planned = planned or {}
+        self.points: list[Point] = []
+        self.interrupts = Interrupts()
+
+    def command(self, argv: tuple[str, ...], stdin: bytes, work: Work) -> Completed:
+        words = " ".join(argv)
+        if "-batch" in argv:
+            words += f" <<< {stdin.decode(errors='replace')!r}"
+        completed: Completed = self._meet(True, words, work)  # noqa: FBT003
+        return completed._replace(argv=argv)
+
+    def system_call(self, name: str, work: Callable[[], Any]) -> Any:
+        return self._meet(False, name, work)  # noqa: FBT003
+
+    def _meet(self, is_command: bool, words: str, work: Callable[[], Any]) -> Any:  # noqa: FBT001
+        point = Point(len(self.points) + 1, is_command, words)
+        self.points.append(point)
+        fault = self._planned.get(point.number)
+        return fault(self.interrupts, work) if fault else work()
+
+
+# Faults of a command: what the plugin gets to see, and whether the command's work is done.
+
+
+def completed(status: int, stdout: bytes = b"", stderr: bytes = b"") -> Completed:
+    return Completed((), status, stdout, stderr, 0.0)
+
+
+def fails_at_once(_: Interrupts, work: Work) -> Completed:
+    return completed(1, stderr=b"injected")
+
+
+def fails_after_its_work(_: Interrupts, work: Work) -> Completed:
+    work()
+    return completed(1, stderr=b"injected")
+
+
+def is_killed_at_once(_: Interrupts, work: Work) -> Completed:
+    return completed(-signal.SIGKILL)
+
+
+def is_killed_after_its_work(_: Interrupts, work: Work) -> Completed:
+    return completed(-signal.SIGSEGV, stdout=work().stdout)
+
+
+def prints_garbage(_: Interrupts, work: Work) -> Completed:
+    return work()._replace(stdout=b"\xffno JSON, no number\n")
+
+
+def prints_nothing(_: Interrupts, work: Work) -> Completed:
+    return work()._replace(stdout=b"")
+
+
+def prints_half(_: Interrupts, work: Work) -> Completed:
+    done = work()
+    return done._replace(stdout=done.stdout[: len(done.stdout) // 2])
+
+
+def prints_other_json(_: Interrupts, work: Work) -> Completed:
+    return work()._replace(stdout=b'[{"ifname": 1, "addr_info": {}}]\n')
+
+
+def does_nothing_and_succeeds(_: Interrupts, work: Work) -> Completed:
+    return completed(0)
+
+
+def is_interrupted(interrupts: Interrupts, work: Work) -> Completed:
+    interrupts._catch(signal.SIGTERM, None)
+    return completed(-signal.SIGTERM)
+
+
+def is_interrupted_after_its_work(interrupts: Interrupts, work: Work) -> Completed:
+    done = work()
+    interrupts._catch(signal.SIGTERM, None)
+    return done
+
+
+def is_not_installed(_: Interrupts, work: Work) -> Completed:
+    raise ProgramNotFoundError("it", "/nowhere")
+
+
+COMMAND_FAULTS: dict[str, Fault] = {
+    fault.__name__: fault
+    for fault in (
+        fails_at_once,
+        fails_after_its_work,
+        is_killed_at_once,
+        is_killed_after_its_work,
+        prints_garbage,
+        prints_nothing,
+        prints_half,
+        prints_other_json,
+        is_interrupted,
+        is_interrupted_after_its_work,
+        is_not_installed,
+    )
+}
+
+
+# Faults of anything.
+
+
+def is_refused(_: Interrupts, work: Callable[[], Any]) -> Any:
+    raise OSError(errno.EIO, "injected")
+
+
+def dies_with_the_plugin(_: Interrupts, work: Callable[[], Any]) -> Any:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def dies_with_the_plugin_after_its_work(_: Interrupts, work: Callable[[], Any]) -> Any:
+    work()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def call(environment: Mapping[str, str], stdin: bytes, faults: Faults) -> Answer:
+    """Call the plugin as the command does, in this process."""
+    stdout: list[bytes] = []
+    stderr: list[str] = []
+    journal = Journal(stderr.append, environment)
+    commands = _FaultyRunner(environment.get("PATH", ""), journal.command, faults)
+    plugin = Plugin(
+        commands,
+        faults.interrupts,
+        Registry(),
+        begin=lambda: Transaction(commands, faults.interrupts),
+        warn=journal.warn,
+    )
+    with _tapped(faults):
+        status = protocol.serve(environment, stdin, plugin.handlers(), stdout.append, journal)
+    assert len(stdout) <= 1
+    return Answer(status, b"".join(stdout), "\n".join(stderr))
+
+
+def call_and_die(environment: Mapping[str, str], stdin: bytes, faults: Faults) -> bool:
+    """Call the plugin in a process that a fault kills; return whether it came to that."""
+    child = os.fork()
+    if not child:
+        try:
+            call(environment, stdin, faults)
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+class _FaultyRunner(Runner):
+    def __init__(self, path: str, observe: Callable[..., None], faults: Faults) -> None:
+        super().__init__(path, observe)
+        self._faults = faults
+
+    def run(self, argv: tuple[str, ...], stdin: bytes = b"", *others: Any, **named: Any) -> Completed:
+        work = super().run
+        return self._faults.command(argv, stdin, lambda: work(argv, stdin, *others, **named))
+
+
+class _TappedOs:
+    """The module os, with its system calls counted."""
+
+    def __init__(self, faults: Faults) -> None:
+        self._faults = faults
+
+    def __getattr__(self, name: str) -> Any:
+        return _tap(self._faults, name, getattr(os, name)) if name in _SYSTEM_CALLS else getattr(os, name)
+
+
+def _tap(faults: Faults, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def tapped(*arguments: Any, **named: Any) -> Any:
+        words = f"{name} {' '.join(str(each) for each in arguments if isinstance(each, str))}"
+        return faults.system_call(words, lambda: function(*arguments, **named))
+
+    return tapped
+
+
+def _tapped(faults: Faults) -> ExitStack:
+    """Count system calls while the context is entered."""
+    stack = ExitStack()
+    for module in _MODULES:
+        stack.enter_context(mock.patch.object(module, "os", _TappedOs(faults)))
+    for owner, name in _FUNCTIONS:
+        real = getattr(owner, name, open)
+        stack.enter_context(
+            mock.patch.object(owner, name, _tap(faults, name, real), create=name == "open")
+        )
+    return stack

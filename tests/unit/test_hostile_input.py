@@ -1,0 +1,498 @@
+"""Whatever comes in: one document at the most, no success that is none, no command but those meant.
+
+The plugin runs as a whole here, on a made-up world: no command is executed, each is answered as
+ip(8) and IPAM plugins would and held against a strict grammar. FUZZ_EXAMPLES sets how many inputs
+are tried; scripts/fuzz does so for as long as one likes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from ipaddress import ip_address, ip_interface, ip_network
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import pytest
+from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import strategies as st
+
+from cni_ipvlan.attachment import Plugin
+from cni_ipvlan.cni import protocol
+from cni_ipvlan.cni.errors import INTERNAL
+from cni_ipvlan.iproute import namespace
+from cni_ipvlan.iproute.namespace import Namespace
+from cni_ipvlan.iproute.runner import Completed, Interrupts
+from cni_ipvlan.iproute.transaction import Transaction
+from cni_ipvlan.journal import Journal
+from cni_ipvlan.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "500"))
+MANY = settings(
+    max_examples=EXAMPLES,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+VERBS = ("ADD", "DEL", "CHECK", "STATUS", "GC")
+MOST_BYTES = 1 << 16  # of an answer, whatever was asked
+
+# Inputs.
+
+# Any code points, lone surrogates and NUL among them, and those that mean something somewhere.
+MEANINGFUL = (
+    "", ".", "..", "/", "//", "-", "--", "-x", "-all", "-force", "-batch", "a b", "a\nb", "a\0b", "a#b",
+    'a"b', "a'b", "a\\b", "a;b", "$(id)", "`id`", "|id", "dev", "help", "all", "default", "lo",
+    "netns", "type", "veth", "up", "%d", "eth%d", "\x85", "\u2028", "ü", "\ud800", "\udcff", "🦆" * 4,
+    "x" * 15, "x" * 16, "x" * 5000, "net", "eth0", "1", "0", "one", "ipvlan", "l2", "vepa", "true",
+)  # fmt: skip
+TEXT = st.sampled_from(MEANINGFUL) | st.text(st.characters(exclude_categories=()), max_size=20)
+NUMBERS = st.integers() | st.floats() | st.sampled_from([2**31, 2**32, 2**64, 10**400, -1, 0.5])
+JSON: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | NUMBERS | TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
+    max_leaves=12,
+)
+OPTIONS = (
+    "cniVersion", "name", "type", "master", "mode", "flag", "mtu", "ipam", "linkInContainer", "dns",
+    "prevResult", "logLevel", "runtimeConfig", "args", "capabilities",
+    "cni.dev/valid-attachments", "disableCheck",
+)  # fmt: skip
+NAMES = st.sampled_from(["eth0", "net1", "a#b", "-x", "ü", "dev", "help", 'q"', "x" * 15]) | TEXT
+ADDRESSES = st.sampled_from(
+    ["10.1.0.2/24", "fd00::2/64", "::ffff:1.2.3.4/96", "0.0.0.0/0", "10.1.0.2", "10.1.0.2/240",
+     "fe80::1%lo/64", "10.1.0.2/24 dev lo", "-6", "default"]
+)  # fmt: skip
+GATEWAYS = st.sampled_from(["10.1.0.1", "fd00::1", "", "10.1.0.1 dev lo", "fe80::1%lo", "inet6"])
+U32 = st.integers(0, 2**32 - 1) | JSON
+ROUTES = st.fixed_dictionaries(
+    {"dst": ADDRESSES | TEXT},
+    optional={
+        "gw": GATEWAYS | TEXT,
+        **dict.fromkeys(("mtu", "advmss", "priority", "table", "scope"), U32),
+    },
+)
+RESULTS = st.fixed_dictionaries(
+    {"ips": st.lists(st.fixed_dictionaries(
+        {"address": ADDRESSES | TEXT}, optional={"gateway": GATEWAYS, "interface": U32}
+    ), min_size=1, max_size=3)},
+    optional={
+        "cniVersion": st.sampled_from(["0.4.0", "1.0.0", "1.1.0", "9.9.9"]) | JSON,
+        "routes": st.lists(ROUTES, max_size=3),
+        "interfaces": st.lists(
+            st.fixed_dictionaries(
+                {"name": NAMES}, optional={"sandbox": TEXT, "mac": TEXT, "mtu": U32}
+            ),
+            max_size=2,
+        ),
+        "dns": JSON,
+    },
+)  # fmt: skip
+ATTACHMENTS = st.lists(st.fixed_dictionaries({"containerID": TEXT, "ifname": NAMES}) | JSON)
+# Near to what is right, so that it gets far.
+CONFIGURATIONS = st.fixed_dictionaries(
+    {
+        "cniVersion": st.sampled_from(["1.1.0", "1.0.0", "0.4.0"]),
+        "name": st.sampled_from(["net", "a.b-c_d"]) | TEXT,
+        "type": st.just("ipvlan"),
+        "cni.dev/valid-attachments": ATTACHMENTS,
+    },
+    optional={
+        "master": NAMES,
+        "mode": st.sampled_from(["l2", "l3", "l3s", ""]) | TEXT,
+        "flag": st.sampled_from(["bridge", "private", "vepa"]) | TEXT,
+        "mtu": st.integers(0, 1500) | NUMBERS,
+        "ipam": st.fixed_dictionaries(
+            {"type": st.sampled_from(["host-local", "-x", "a b", "static"]) | TEXT}
+        ),
+        "linkInContainer": st.booleans(),
+        "prevResult": RESULTS,
+        "dns": JSON,
+        "mtuu": JSON,
+    },
+)
+ENVIRONMENTS = st.fixed_dictionaries(
+    {
+        "CNI_COMMAND": st.sampled_from(VERBS),
+        "CNI_CONTAINERID": st.sampled_from(["one", "a.b-c_d"]) | TEXT,
+        "CNI_NETNS": st.sampled_from(
+            ["/run/netns/c", "/run/netns/-all", "/proc/1/ns/net", "/x y/$(id)", "1", "-x", ""]
+        )
+        | TEXT,
+        "CNI_IFNAME": NAMES,
+        "CNI_PATH": st.sampled_from(["/cni", "/cni:-x", "-x", "relative", ":", "/a b"]) | TEXT,
+    },
+    optional={"CNI_ARGS": TEXT, "CNI_NETNS_OVERRIDE": TEXT, "PATH": TEXT},
+)
+DOCUMENTS = st.dictionaries(TEXT, JSON, max_size=4) | st.fixed_dictionaries(
+    {}, optional=dict.fromkeys(OPTIONS, JSON)
+)
+
+# The world.
+
+LINK = {
+    "ifindex": 2, "ifname": "eth0", "flags": ["UP"], "mtu": 1500, "link_type": "ether",
+    "address": "02:00:00:00:00:01",
+}  # fmt: skip
+
+
+class World:
+    """Answers commands as if each had done its work, and writes them down."""
+
+    def __init__(self, result: object = None) -> None:
+        self.commands: list[tuple[str, ...]] = []
+        self._result = result
+
+    def run(self, argv: tuple[str, ...], stdin: bytes = b"", *_: Any, **__: Any) -> Completed:
+        for word in argv:
+            os.fsencode(word)  # or no process could be started with it
+            assert "\0" not in word
+        words = argv
+        if words[:3] == ("ip", "netns", "exec"):
+            words = words[4:]
+        elif words[0] == "nsenter":
+            words = words[2:]
+        if "-batch" in words:
+            self.commands.append(argv[: len(argv) - len(words)] + ("ip", "-batch"))
+            options = tuple(word for word in words[1:] if word not in ("-batch", "-"))
+            lines = [
+                ("ip", *options, *line.split(" "))
+                for line in stdin.decode("utf-8", "surrogateescape").rstrip("\n").split("\n")
+            ]
+            self.commands += lines
+            answers = [self._answer(line) for line in lines if "show" in line]
+            return Completed(argv, 0, b"\n".join(answers), b"", 0.0)
+        self.commands.append(argv)
+        return Completed(argv, 0, self._answer(words), b"", 0.0)
+
+    def _answer(self, words: tuple[str, ...]) -> bytes:
+        if "show" not in words:
+            if words[0] == "cat":
+                return b"1\n1\n"
+            return b"" if words[0] in ("ip", "tee") else json.dumps(self._result).encode()
+        if "type" in words[: words.index("show") + 2] or "route" in words:
+            return b"[]"
+        name = words[-1]
+        if name == "net1" and "link" in words:
+            return b"[]"
+        return json.dumps([{**LINK, "ifname": name}]).encode()
+
+
+def call(
+    environment: Mapping[str, str], stdin: bytes, directory: Path, world: World
+) -> tuple[int, list[bytes]]:
+    """Serve a call in the world; return its status and what it printed."""
+    printed: list[bytes] = []
+    journal = Journal(lambda _text: None, {})
+    interrupts = Interrupts()
+    plugin = Plugin(
+        world,  # type: ignore[arg-type]
+        interrupts,
+        Registry(str(directory / "registry")),
+        begin=lambda: Transaction(world, interrupts),  # type: ignore[arg-type]
+        warn=journal.warn,
+    )
+    status = protocol.serve(environment, stdin, plugin.handlers(), printed.append, journal)
+    return status, printed
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Namespaces and plugins are there, whatever their path."""
+
+    def find(path: str) -> Namespace:
+        if not path.startswith("/"):
+            return real(path)
+        directory, _, name = path.rpartition("/")
+        return Namespace(path, name if directory == "/run/netns" else "", (1, 2))
+
+    real = namespace.find
+    monkeypatch.setattr(namespace, "find", find)
+    monkeypatch.setattr("os.path.isfile", lambda path: "\0" not in path)
+    monkeypatch.setattr("os.access", lambda _path, _mode: True)
+
+
+def encode(document: object) -> bytes:
+    return json.dumps(document).encode()
+
+
+def judge(environment: Mapping[str, str], status: int, printed: list[bytes]) -> None:
+    """Assert what holds of every call."""
+    assert len(printed) <= 1
+    document = json.loads(printed[0]) if printed else None
+    assert len(b"".join(printed)) < MOST_BYTES or status == 0
+    if status:
+        assert status == 1
+        assert document.keys() <= {"cniVersion", "code", "msg", "details"}
+        assert document["code"] != INTERNAL, document
+        assert document["code"] > 0
+        assert document["msg"]
+    elif environment["CNI_COMMAND"] == "ADD":
+        assert document["ips"] is not None
+        assert "code" not in document
+    else:
+        assert document is None
+
+
+@MANY
+@given(st.binary(max_size=200) | JSON.map(encode) | DOCUMENTS.map(encode), ENVIRONMENTS)
+@example(b'{"cniVersion": "1.0.0", "name": NaN}', {"CNI_COMMAND": "DEL"})
+@example(b'{"name": "a", "name": "b", "cniVersion": "1.0.0"}', {"CNI_COMMAND": "GC"})
+@example(b"[" * 100_000, {"CNI_COMMAND": "ADD"})
+@example(b"\xef\xbb\xbf{}", {"CNI_COMMAND": "STATUS"})
+def test_any_input_gets_one_answer(
+    world: None, tmp_path: Path, stdin: bytes, environment: dict[str, str]
+) -> None:
+    complete = {
+        **dict.fromkeys(("CNI_CONTAINERID", "CNI_IFNAME"), "one"),
+        "CNI_NETNS": "/run/netns/c",
+        "CNI_PATH": "/cni",
+        **environment,
+    }
+    judge(complete, *call(complete, stdin, tmp_path, World()))
+
+
+@MANY
+@given(ENVIRONMENTS, CONFIGURATIONS, RESULTS | JSON)
+def test_no_input_becomes_an_option_or_another_command(
+    world: None,
+    tmp_path: Path,
+    environment: dict[str, str],
+    configuration: dict[str, Any],
+    result: object,
+) -> None:
+    made_up = World(result)
+
+    answer = call(environment, encode(configuration), tmp_path, made_up)
+
+    judge(environment, *answer)
+    for command in made_up.commands:
+        assert is_meant(command), command
+
+
+@MANY
+@given(CONFIGURATIONS, RESULTS)
+def test_an_add_that_gets_far_runs_no_command_but_those_meant(
+    world: None, tmp_path: Path, configuration: dict[str, Any], result: dict[str, Any]
+) -> None:
+    conf = {
+        **configuration,
+        "name": "net",
+        "mode": "l2",
+        "flag": "bridge",
+        "ipam": {"type": "host-local"},
+    }
+    conf = {key: value for key, value in conf.items() if key not in ("dns", "prevResult")}
+    environment = {
+        "CNI_COMMAND": "ADD",
+        "CNI_CONTAINERID": "one",
+        "CNI_NETNS": "/run/netns/c",
+        "CNI_IFNAME": "net1",
+        "CNI_PATH": "/cni",
+    }
+    made_up = World(result)
+
+    answer = call(environment, encode(conf), tmp_path, made_up)
+
+    judge(environment, *answer)
+    assume(made_up.commands)
+    for command in made_up.commands:
+        assert is_meant(command), command
+
+
+def test_the_made_up_world_lets_an_add_come_to_its_end(world: None, tmp_path: Path) -> None:
+    ipam = {"ips": [{"address": "10.1.0.2/24"}, {"address": "fd00::2/64"}], "routes": [{"dst": "::/0"}]}
+    made_up = World(ipam)
+    conf = {"cniVersion": "1.0.0", "name": "net", "type": "ipvlan", "ipam": {"type": "host-local"}}
+
+    status, _ = call(
+        complete_environment("ADD"), encode({**conf, "master": "eth0"}), tmp_path, made_up
+    )
+
+    assert status == 0
+    run = {" ".join(command) for command in made_up.commands}
+    assert sum("address add" in command for command in run) == 2
+    assert {"/cni/host-local", "ip -j -d route add ::/0 dev net1"} <= run
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("depth", [10, 500, 900, 990, 2_000, 50_000, 400_000])
+@pytest.mark.parametrize(
+    "place", ["{}", '{{"cniVersion": {}}}', '{{"name": {}}}', '{{"master": {}}}',
+              '{{"prevResult": {}}}', '{{"prevResult": {{"ips": [{{"address": {}}}]}}}}',
+              '{{"dns": {{"search": {}}}}}', '{{"ipam": {{"type": {}}}}}',
+              '{{"cni.dev/valid-attachments": [{}]}}'],
+)  # fmt: skip
+def test_depth_is_no_trouble(
+    world: None, tmp_path: Path, verb: str, depth: int, place: str
+) -> None:
+    stdin = with_defaults(place.format("[" * depth + "]" * depth))
+    environment = complete_environment(verb)
+
+    judge(environment, *call(environment, stdin, tmp_path, World()))
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("key", OPTIONS)
+def test_size_is_no_trouble(world: None, tmp_path: Path, verb: str, key: str) -> None:
+    for value in ("x" * 10_000_000, ["y"] * 1_000_000, 10**4000):
+        stdin = with_defaults(json.dumps({key: value}))
+        environment = complete_environment(verb)
+
+        judge(environment, *call(environment, stdin, tmp_path, World()))
+
+
+def with_defaults(text: str) -> bytes:
+    """Put what a configuration needs before the keys of a JSON object: the last one counts."""
+    if not text.startswith("{"):
+        return text.encode()
+    defaults = '"cniVersion": "1.1.0", "name": "net", "type": "ipvlan", "master": "eth0"'
+    return f"{{{defaults}, {text[1:]}".encode()
+
+
+def complete_environment(verb: str) -> dict[str, str]:
+    return {
+        "CNI_COMMAND": verb,
+        "CNI_CONTAINERID": "one",
+        "CNI_NETNS": "/run/netns/c",
+        "CNI_IFNAME": "net1",
+        "CNI_PATH": "/cni",
+    }
+
+
+def test_json_is_read_as_go_reads_it_where_it_is_repeated(world: None, tmp_path: Path) -> None:
+    stdin = b'{"cniVersion": "9.9.9", "cniVersion": "1.1.0", "name": "net"}'
+
+    status, _ = call(complete_environment("DEL"), stdin, tmp_path, World())
+
+    assert status == 0
+
+
+# The grammar: what may be run, word by word. A name stands where a name is read, whatever it is.
+
+
+def is_name(word: str) -> bool:
+    encoded = os.fsencode(word)
+    return (
+        1 <= len(encoded) <= 15
+        and word not in (".", "..", "all", "default")
+        and not set(encoded) & set(b"/:%\0 \t\n\v\f\r\xa0")
+    )
+
+
+def is_path(word: str) -> bool:
+    return word.startswith("/") and "\0" not in word
+
+
+def _parsed(parse: Any) -> Any:
+    def accept(word: str) -> bool:
+        try:
+            return str(parse(word)) == word and "%" not in word
+        except ValueError:
+            return False
+
+    return accept
+
+
+SLOTS: dict[str, Any] = {
+    "NAME": is_name,
+    "PATH": is_path,
+    "SPACE": lambda word: bool(word) and "/" not in word,
+    "NUMBER": lambda word: re.fullmatch(r"[0-9]{1,10}", word) and int(word) < 2**32,
+    "ADDRESS": _parsed(ip_interface),
+    "GATEWAY": _parsed(ip_address),
+    "PREFIX": _parsed(ip_network),
+    "MODE": ("l2", "l3", "l3s").__contains__,
+    "FLAG": ("bridge", "private", "vepa").__contains__,
+    "KIND": ("ipvlan", "macvlan", "macvtap").__contains__,
+    "SCOPE": lambda word: word in ("global", "link", "host", "nowhere") or word.isdecimal(),
+    "SYSCTL": lambda word: (
+        (match := re.fullmatch(r"/proc/sys/net/ipv[46]/conf/([^/]+)/(\w+)", word)) is not None
+        and (is_name(match[1]) or match[0].endswith("/default/disable_ipv6"))
+        and match[2] in ("disable_ipv6", "arp_notify", "ndisc_notify")
+    ),
+}
+COMMANDS = [
+    line.split()
+    for line in """
+    ip -j -d link show dev NAME
+    ip -j -d link show type KIND
+    ip -j -d link show
+    ip -j -d address show dev NAME
+    ip -N -j -d route show table all dev NAME
+    ip -4 -j route show default
+    ip -6 -j route show default
+    ip link add link NAME name NAME [mtu NUMBER] type ipvlan mode MODE FLAG
+    ip link add name ipvlan-probe type ipvlan
+    ip link set dev NAME netns PATH name NAME
+    ip link set dev NAME up
+    ip link delete dev NAME
+    ip address add ADDRESS dev NAME
+    ip route add PREFIX [via GATEWAY] dev NAME [table NUMBER] [metric NUMBER] [scope SCOPE] \
+        [mtu NUMBER] [advmss NUMBER]
+    ip -batch
+    cat SYSCTL
+    cat SYSCTL SYSCTL
+    tee SYSCTL
+    tee SYSCTL SYSCTL
+    PLUGIN
+    """.replace("\\\n", " ").strip().splitlines()
+]
+SLOTS["PLUGIN"] = lambda word: "/" in word and not word.startswith("-")
+
+
+def is_meant(command: tuple[str, ...]) -> bool:
+    words = list(command)
+    if words[:3] == ["ip", "netns", "exec"]:
+        if not SLOTS["SPACE"](words[3]):
+            return False
+        words = words[4:]
+    elif words[0] == "nsenter":
+        option, _, path = words[1].partition("=")
+        if option != "--net" or not is_path(path):
+            return False
+        words = words[2:]
+    # In a batch, the options of the ip that runs it stand before every line.
+    is_change = words[0] == "ip" and "show" not in words
+    if is_change:
+        words = [word for word in words[:4] if word not in ("-j", "-d", "-N")] + words[4:]
+    return any(_fits(words, template) for template in COMMANDS)
+
+
+def _fits(words: list[str], template: Iterable[str]) -> bool:
+    rest = list(words)
+    pattern = list(template)
+    while pattern:
+        expected = pattern.pop(0)
+        if expected.startswith("["):
+            follower = pattern.pop(0).rstrip("]")
+            if rest[:1] == [expected[1:]]:
+                pattern[:0] = [expected[1:], follower]
+            continue
+        if not rest:
+            return False
+        word = rest.pop(0)
+        slot = SLOTS.get(expected)
+        if not (slot(word) if slot else word == expected):
+            return False
+    return not rest
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("ip", "link", "delete", "dev", "a b"),
+        ("ip", "link", "delete", "eth0"),
+        ("ip", "link", "set", "dev", "x", "netns", "1", "name", "y"),
+        ("ip", "address", "add", "10.1.0.2/24 dev lo", "dev", "x"),
+        ("tee", "/proc/sys/net/ipv4/conf/../../x/arp_notify"),
+        ("sh", "-c", "id"),
+        ("-x",),
+        ("ip", "-all", "netns", "exec", "x"),
+    ],
+)
+def test_grammar_refuses(command: tuple[str, ...]) -> None:
+    assert not is_meant(command)
