@@ -96,7 +96,7 @@ class Plugin:
                 self._warn(survey.is_down(master.link, master.home))
             with self._inquiry(tx, master, container):
                 self._create_link(tx, request, conf, master, container, key)
-                addressing = addressing_of(conf, master, self._allocate(tx, request, conf))
+                addressing = addressing_of(conf, master, self._allocate(tx, request, conf, container))
                 link, present = interface.configure(
                     tx,
                     request.ifname,
@@ -223,13 +223,21 @@ class Plugin:
                 ),
             )
 
-    def _allocate(self, tx: Transaction, request: Request, conf: NetConf) -> Result | None:
+    def _allocate(
+        self, tx: Transaction, request: Request, conf: NetConf, container: Namespace
+    ) -> Result | None:
         """Have the IPAM plugin allocate addresses; None when there is no IPAM plugin."""
         from cni_ipvlan.addressing import placeholder
 
         name = conf.ipam_type
         if not name:
             return None
+        if name == "dhcp":
+            # Its daemon speaks through the link. One that is down it brings up, but then
+            # waits for its first retry: "network is down", "retrying in 2.98 seconds".
+            tx.run(
+                commands.link_set_up(request.ifname), inside=container, purpose="bring it up"
+            )
         return self._ipam(name, request).allocate(tx, self._foreseen or placeholder(name))
 
     def _release(self, request: Request) -> None:

@@ -1,0 +1,136 @@
+"""The IPAM plugin dhcp: its daemon, and dnsmasq on the wire. docs/dhcp.md tells what is needed."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from runtime import PLUGINS, Conf, network
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from lab import Node, Space
+    from runtime import Runtime
+
+LEASES = Path("/run/dnsmasq.leases")
+SOCKET = Path("/run/cni/dhcp.sock")
+SERVER = "10.1.0.1"
+
+
+@pytest.fixture
+def wire(node: Node) -> Iterator[Space]:
+    """Have a DHCP server behind the master; return its namespace."""
+    server = node.namespace("server")
+    node.host.ip("link add name eth0 type veth peer name wire netns server")
+    node.host.ip("link set dev eth0 up")
+    server.ip("link set dev wire up")
+    server.ip(f"address add {SERVER}/24 dev wire")
+    options = f"""--no-daemon --conf-file=/dev/null --user=root --port=0 --interface=wire
+        --bind-interfaces --pid-file= --dhcp-range=10.1.0.10,10.1.0.20,1h
+        --dhcp-leasefile={LEASES}"""
+    with program("ip", "netns", "exec", "server", "dnsmasq", *options.split()):
+        yield server
+    LEASES.unlink()
+
+
+@contextmanager
+def program(*argv: str, log: Path = Path("/dev/null")) -> Iterator[None]:
+    with log.open("w") as output, subprocess.Popen(argv, stdout=output, stderr=output) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+@contextmanager
+def daemon(log: Path, *options: str) -> Iterator[None]:
+    SOCKET.parent.mkdir(exist_ok=True)
+    with ExitStack() as stack:
+        stack.callback(SOCKET.unlink, missing_ok=True)
+        stack.enter_context(program(f"{PLUGINS}/dhcp", "daemon", *options, log=log))
+        while not SOCKET.exists():
+            time.sleep(0.05)
+        yield
+
+
+def conf() -> Conf:
+    return network(ipam={"type": "dhcp"})
+
+
+def leases() -> dict[str, str]:
+    """Return the server's leases: of each address, the client identifier as text."""
+    entries = [line.split() for line in LEASES.read_text().splitlines()]
+    return {entry[2]: bytes.fromhex(entry[4].replace(":", "")).decode() for entry in entries}
+
+
+def address(result: dict[str, Any]) -> str:
+    first: str = result["ips"][0]["address"]
+    return first.split("/", maxsplit=1)[0]
+
+
+def test_containers_have_leases_of_their_own_and_give_them_back(
+    node: Node, wire: Space, runtime: Runtime, tmp_path: Path
+) -> None:
+    containers = {"one": node.container(), "two": node.container()}
+    with daemon(tmp_path / "log", "-broadcast"):
+        results = {
+            name: runtime.add(container, conf(), CNI_CONTAINERID=name).result()
+            for name, container in containers.items()
+        }
+        assert results["one"]["interfaces"][0]["mac"] == results["two"]["interfaces"][0]["mac"]
+        # The hardware address is the same, so that only the client identifier tells them apart.
+        assert leases() == {
+            address(results["one"]): "\0one/net/net1",
+            address(results["two"]): "\0two/net/net1",
+        }
+        for name, container in containers.items():
+            assert container.addresses("net1") == [f"{address(results[name])}/24"]
+            container.run("ping", "-c", "1", "-W", "5", SERVER)
+        for name, container in containers.items():
+            runtime.delete(container, conf(), CNI_CONTAINERID=name).succeeds()
+        assert_soon(lambda: leases() == {})
+    assert "network is down" not in (tmp_path / "log").read_text()
+
+
+def test_lease_stays_with_the_server_when_the_namespace_is_gone(
+    node: Node, wire: Space, runtime: Runtime, tmp_path: Path
+) -> None:
+    # There is nothing left to say it through: the lease ends by its time.
+    container = node.container()
+    with daemon(tmp_path / "log", "-broadcast"):
+        runtime.add(container, conf()).result()
+        node.remove(container)
+        runtime.delete("", conf()).succeeds()
+        assert list(leases().values()) == ["\0one/net/net1"]
+
+
+def test_answers_do_not_arrive_unless_they_are_broadcast(
+    node: Node, wire: Space, runtime: Runtime, tmp_path: Path
+) -> None:
+    # ipvlan delivers by IP address, which the container is only asking for.
+    container = node.container()
+    with daemon(tmp_path / "log", "-timeout", "1s", "-resendmax", "1s"):
+        error = runtime.add(container, conf()).error()
+    assert "no more tries" in error["msg"]
+    assert "net1" not in container.links()
+
+
+def test_missing_daemon_is_named_and_leaves_nothing(
+    node: Node, wire: Space, runtime: Runtime
+) -> None:
+    container = node.container()
+    error = runtime.add(container, conf()).error()
+    assert "error dialing DHCP daemon" in error["msg"]
+    assert "net1" not in container.links()
+
+
+def assert_soon(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
