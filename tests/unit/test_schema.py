@@ -45,6 +45,8 @@ def near(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
     values = [ANYTHING]
     if "enum" in schema:
         values.append(st.sampled_from(schema["enum"]))
+    if "pattern" in schema:
+        values.append(st.from_regex(schema["pattern"]))
     if "properties" in schema:
         parts = {name: near(part) for name, part in schema["properties"].items()}
         values.append(st.fixed_dictionaries({}, optional=parts))
@@ -82,7 +84,7 @@ def test_generated_values_are_both_valid_and_not(name: str) -> None:
     """Else the agreement above would mean little."""
     verdicts = set()
 
-    @settings(max_examples=200, deadline=None, database=None)
+    @settings(max_examples=200, deadline=None, database=None, derandomize=True)
     @given(near(PROPERTIES[name]))
     def collect(value: Any) -> None:
         verdicts.add(is_valid(value, PROPERTIES[name]))
