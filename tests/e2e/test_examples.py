@@ -1,0 +1,104 @@
+"""Every file in examples/ is valid, and does on a kernel what its comment says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from libcni import Libcni
+from runtime import PLUGINS
+
+if TYPE_CHECKING:
+    from executable import Executable
+    from lab import Node, Space
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+NETWORKS = sorted(path.name for path in EXAMPLES.iterdir() if path.name != "ipvpod0.yaml")
+
+
+@pytest.fixture
+def libcni(node: Node, ipvlan: Executable, tmp_path: Path) -> Libcni:
+    """Have a node with every master that the examples name, made as their comments say."""
+    for number in range(1000, 1005):
+        node.master(f"eth{number}")
+    node.host.ip("link add name bond0 type bond mode active-backup miimon 100")
+    for name in ("eth1003", "eth1004"):
+        node.host.ip(f"link set dev {name} down")
+        node.host.ip(f"link set dev {name} master bond0")
+    node.host.ip("link set dev bond0 up")
+    node.host.ip("link add link eth1000 name eth1000.100 type vlan id 100")
+    node.host.ip("link set dev eth1000.100 up")
+    return Libcni((str(Path(ipvlan.path).parent), PLUGINS), tmp_path / "cache")
+
+
+def test_every_example_is_valid(ipvlan: Executable) -> None:
+    files = [EXAMPLES / name for name in NETWORKS]
+    done = subprocess.run(
+        [ipvlan.path, "validate", *files], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_example_attaches_checks_and_detaches(node: Node, libcni: Libcni, name: str) -> None:
+    network, container = read(name), node.container()
+    before = without_files(node.snapshot())
+    libcni.add(network, container, "one", "net1")
+    conf = network["plugins"][0]
+    shown = container.ipvlan("net1")
+    assert shown["up"]
+    assert (shown["mode"], shown["flag"]) == (conf["mode"], conf.get("flag", "bridge"))
+    assert shown["mtu"] == conf.get("mtu", 1500)
+    assert node.master_of(container) == conf["master"]
+    assert len(container.addresses("net1")) == max(1, len(conf["ipam"].get("ranges", [])))
+    wanted = {route["dst"] for route in conf["ipam"].get("routes", [])}
+    assert wanted - {"0.0.0.0/0", "::/0"} <= destinations(container)
+    assert ({"0.0.0.0/0", "::/0"} & wanted == set()) == ("default" not in destinations(container))
+    if network["cniVersion"] != "0.3.1":
+        libcni.check(network, container, "one", "net1")
+    libcni.delete(network, container.path, "one", "net1")
+    assert without_files(node.snapshot()) == before
+
+
+def test_pods_of_the_private_example_do_not_reach_each_other(node: Node, libcni: Libcni) -> None:
+    network = read("private.yaml")
+    first, second = node.container(), node.container()
+    for container, name in ((first, "one"), (second, "two")):
+        libcni.add(network, container, name, "net1")
+    with pytest.raises(AssertionError, match="ping"):
+        first.run("ping", "-c", "1", "-W", "1", "10.10.20.3")
+
+
+def test_pod_of_the_document_names_its_network() -> None:
+    pod = yaml.safe_load((EXAMPLES / "ipvpod0.yaml").read_text())
+    networks = json.loads(pod["metadata"]["annotations"]["k8s.v1.cni.cncf.io/networks"])
+    names = {each["metadata"]["name"] for each in definitions()}
+    assert {network["name"] for network in networks} <= names
+
+
+def read(name: str) -> dict[str, Any]:
+    """Return an example as a list of plugins."""
+    text = (EXAMPLES / name).read_text()
+    document: dict[str, Any] = json.loads(
+        yaml.safe_load(text)["spec"]["config"] if name.endswith(".yaml") else text
+    )
+    if "plugins" in document:
+        return document
+    return {**{key: document[key] for key in ("cniVersion", "name")}, "plugins": [document]}
+
+
+def definitions() -> list[dict[str, Any]]:
+    return [yaml.safe_load(path.read_text()) for path in EXAMPLES.glob("*.yaml")]
+
+
+def destinations(container: Space) -> set[str]:
+    return {route["dst"] for route in container.routes()}
+
+
+def without_files(snapshot: dict[str, Any]) -> dict[str, Any]:
+    """Leave out files, since tuning leaves directories for its notes."""
+    return {key: value for key, value in snapshot.items() if key != "files"}
