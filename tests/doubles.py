@@ -6,9 +6,9 @@ import json
 import os
 import shlex
 import shutil
-import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lab import wait_until
 from runtime import PLUGINS
 
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 # The tools that the plugin may use.
 _TOOLS = ("ip", "nsenter", "tee", "cat")
-
-_PATIENCE_SECONDS = 20.0
 
 _FAKE_IPAM = """\
 #!/bin/sh
@@ -79,10 +77,7 @@ class FakeIpam:
 
     def wait_for(self, verb: str) -> None:
         """Wait until it is called with a verb."""
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-        while verb not in self.calls:
-            assert time.monotonic() < deadline, f"no {verb} in {self.calls}"
-            time.sleep(0.02)
+        wait_until(lambda: verb in self.calls)
 
     def environment(self, verb: str) -> dict[str, str]:
         """Return the environment of its last call with a verb."""

@@ -11,16 +11,19 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 NAMED = Path("/run/netns")
 MEMORY = Path("/run/cni-ipvlan")
 LEASES = Path("/var/lib/cni")
+
+_PATIENCE_SECONDS = 30.0
 
 _CLONE_NEWNS = 0x00020000  # <linux/sched.h>
 _CLONE_NEWNET = 0x40000000
@@ -45,6 +48,14 @@ def run(*argv: str, stdin: str = "") -> str:
     if done.returncode:
         raise AssertionError(f"{argv} failed: {done.stderr.decode()}")
     return done.stdout.decode()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until something is so that another process brings about."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, condition
+        time.sleep(0.02)
 
 
 class Space:
@@ -156,6 +167,21 @@ class Node:
         if up:
             run("ip", "link", "set", "dev", name, "up")
         return name
+
+    def master_on_a_wire(self) -> Space:
+        """Make a master eth0 that is connected with another host's eth0; return that host."""
+        neighbour = self.namespace("neighbour")
+        peer = f"type veth peer name eth0 netns {neighbour.path}"
+        run("ip", "link", "add", "name", "eth0", *peer.split())
+        run("ip", "link", "set", "dev", "eth0", "up")
+        neighbour.ip("link set dev eth0 up")
+        return neighbour
+
+    def two_masters(self) -> None:
+        """Make eth0 and eth1; the default route is eth0's."""
+        for name in ("eth0", "eth1"):
+            self.master(name)
+        self.host.ip("route add default dev eth0")
 
     def master_of(self, container: Space, name: str = "net1") -> str:
         """Return the name of the host's interface which a container's stands on."""

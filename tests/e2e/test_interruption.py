@@ -64,19 +64,26 @@ def test_an_ipam_plugin_that_hangs_does_not_keep_a_signal_from_ending_add(
     assert node.snapshot() == before
 
 
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [
+        ("kill -TERM $PPID; sleep 60", 111),
+        ("""echo '{"code": 11, "msg": "not now"}'; exit 1""", 11),
+    ],
+)
 def test_further_signals_do_not_interrupt_the_undoing(
-    node: Node, ipvlan: Executable, fake_ipam: FakeIpam
+    node: Node, ipvlan: Executable, fake_ipam: FakeIpam, failure: str, code: int
 ) -> None:
     node.master()
     container = node.container()
-    fake_ipam.on("ADD", "kill -TERM $PPID; sleep 60")
+    fake_ipam.on("ADD", failure)
     fake_ipam.on("DEL", "kill -TERM $PPID; kill -INT $PPID; sleep 0.2; touch released")
     before = node.snapshot()
     environment = call_environment("ADD", container, CNI_PATH=fake_ipam.path)
 
     error = ipvlan(environment, stdin_of(network(ipam=fake_ipam.conf))).error()
 
-    assert error["code"] == 111
+    assert error["code"] == code
     assert (fake_ipam.directory / "released").exists()
     assert node.snapshot() == before
 

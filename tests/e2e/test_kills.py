@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from doubles import Steps
 from injection import CONF, IPAM, prepare, record
+from lab import wait_until
 from runtime import PLUGINS, call_environment, network, stdin_of
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from doubles import FakeIpam
     from executable import Executable
-    from lab import Node
+    from lab import Node, Space
     from runtime import Runtime
 
 
@@ -72,21 +73,48 @@ def test_gc_removes_what_a_killed_add_left_when_the_container_is_gone(
     assert len(recorded) > 5
 
 
-def test_gc_leaves_an_add_alone_that_is_under_way(
-    node: Node, ipvlan: Executable, runtime: Runtime, fake_ipam: FakeIpam
+def test_delete_waits_for_the_command_that_a_killed_add_left_running(
+    node: Node, runtime: Runtime, tmp_path: Path
 ) -> None:
     node.master()
     container = node.container()
-    answer = '{"cniVersion": "1.1.0", "ips": [{"address": "10.1.0.2/24"}]}'
-    fake_ipam.on("ADD", f"until [ -e go ]; do sleep 0.05; done; echo '{answer}'")
-    conf = network(cniVersion="1.1.0", ipam=fake_ipam.conf)
-    environment = call_environment("ADD", container, CNI_PATH=fake_ipam.path)
-    call = ipvlan.start(environment, stdin_of(conf))
-    fake_ipam.wait_for("ADD")
+    before = node.snapshot()
+    steps = Steps(tmp_path, f"{PLUGINS}/static")
+    orphan = f'kill -KILL $PPID; sleep 3; real "$@"; touch {tmp_path}/over; exit'
+    steps.at(step_of(steps, runtime, container, "link add"), orphan)
+    assert runtime.add(container, network(), **steps.environment).status == -signal.SIGKILL
 
-    runtime.gc(conf, CNI_PATH=fake_ipam.path).succeeds()
-    (fake_ipam.directory / "go").touch()
+    runtime.delete(container, network()).succeeds()
+
+    wait_until((tmp_path / "over").exists)
+    assert node.snapshot() == before
+
+
+def test_gc_leaves_an_add_alone_that_is_under_way(
+    node: Node, ipvlan: Executable, runtime: Runtime, tmp_path: Path
+) -> None:
+    node.master()
+    container = node.container()
+    steps = Steps(tmp_path, f"{PLUGINS}/static")
+    pause = f"touch {tmp_path}/reached; until [ -e {tmp_path}/go ]; do sleep 0.05; done"
+    steps.at(step_of(steps, runtime, container, "link set"), pause)
+    conf = network(cniVersion="1.1.0", ipam=None)
+    environment = call_environment("ADD", container, **steps.environment)
+    call = ipvlan.start(environment, stdin_of(network()))
+    wait_until((tmp_path / "reached").exists)
+
+    runtime.gc(conf).succeeds()
+    (tmp_path / "go").touch()
 
     result = call.end().result()
     assert container.addresses("net1") == ["10.1.0.2/24"]
-    runtime.check(container, conf, result, CNI_PATH=fake_ipam.path).succeeds()
+    runtime.check(container, network(), result).succeeds()
+
+
+def step_of(steps: Steps, runtime: Runtime, container: Space, words: str) -> int:
+    """Return the number of the step of an ADD that has these words."""
+    runtime.add(container, network(), **steps.environment).result()
+    (number,) = [step.number for step in steps.taken if words in step.words]
+    runtime.delete(container, network()).succeeds()
+    steps.forget()
+    return number

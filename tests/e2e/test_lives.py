@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from lab import MEMORY, run
+from lab import MEMORY
 from runtime import call_environment, host_local, network, static, stdin_of
 
 if TYPE_CHECKING:
+    from doubles import FakeIpam
     from executable import Executable
     from lab import Node, Space
     from runtime import Runtime
@@ -113,6 +114,18 @@ def test_check_follows_a_life(node: Node, runtime: Runtime) -> None:
     assert "down" in error["msg"]
 
 
+def test_status_follows_the_master(node: Node, runtime: Runtime, fake_ipam: FakeIpam) -> None:
+    node.master()
+    conf = network(cniVersion="1.1.0", ipam=fake_ipam.conf)
+    runtime.status(conf, CNI_PATH=fake_ipam.path).succeeds()
+
+    node.host.ip("link set dev eth0 down")
+
+    error = runtime.status(conf, CNI_PATH=fake_ipam.path).error()
+    assert (error["cniVersion"], error["code"]) == ("1.1.0", 50)
+    assert "down" in error["msg"]
+
+
 def test_an_address_may_come_from_the_runtime(node: Node, runtime: Runtime) -> None:
     node.master()
     container = node.container()
@@ -178,13 +191,9 @@ def test_of_two_modes_that_start_at_once_one_wins(node: Node, ipvlan: Executable
 
 
 def router(node: Node) -> Space:
-    """Make the host's eth0 one end of a wire; return the machine at the other, the gateway."""
-    gateway = node.namespace("gateway")
-    peer = f"type veth peer name eth0 netns {gateway.path}"
-    run("ip", "link", "add", "name", "eth0", *peer.split())
-    run("ip", "link", "set", "dev", "eth0", "up")
+    """Make a gateway at the other end of the master's wire, with an address behind it."""
+    gateway = node.master_on_a_wire()
     gateway.ip("address add 10.1.0.1/24 dev eth0")
-    gateway.ip("link set dev eth0 up")
     gateway.ip("address add 10.9.9.9/16 dev lo")
     gateway.ip("link set dev lo up")
     return gateway

@@ -73,9 +73,7 @@ def test_the_container_takes_over_a_previous_result_of_any_version(
 def test_the_single_interface_of_the_previous_result_is_the_master(
     node: Node, runtime: Runtime
 ) -> None:
-    node.master("eth0")
-    node.master("eth1")
-    node.host.ip("route add default dev eth0")
+    node.two_masters()
     container = node.container()
 
     runtime.add(container, network(master=None, ipam=None, prevResult=BY_INTERFACE)).result()

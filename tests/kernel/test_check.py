@@ -82,9 +82,7 @@ def test_check_tells_all_differences_at_once(node: Node, runtime: Runtime) -> No
 @pytest.mark.parametrize("master", ["eth0", None])
 def test_check_finds_another_master(node: Node, runtime: Runtime, master: str | None) -> None:
     conf = network(master=master)
-    node.master("eth0")
-    node.master("eth1")
-    node.host.ip("route add default dev eth0")
+    node.two_masters()
     container = node.container()
     result = runtime.add(container, conf).result()
     container.ip("link delete dev net1")
@@ -112,9 +110,7 @@ def test_check_finds_that_the_master_is_gone(node: Node, runtime: Runtime) -> No
 def test_check_without_a_master_is_not_misled_by_a_new_default_route(
     node: Node, runtime: Runtime
 ) -> None:
-    node.master("eth0")
-    node.master("eth1")
-    node.host.ip("route add default dev eth0")
+    node.two_masters()
     container = node.container()
     conf = network(master=None)
     result = runtime.add(container, conf).result()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from lab import run
 from runtime import host_local, network, static
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ def test_duplicate_detection_has_ended_when_add_returns(node: Node, runtime: Run
 def test_an_address_that_another_host_on_the_wire_has_is_an_error(
     node: Node, runtime: Runtime
 ) -> None:
-    neighbour = master_on_a_wire(node)
+    neighbour = node.master_on_a_wire()
     neighbour.ip("address add 10.1.0.9/24 dev eth0")
     neighbour.ip(f"address add {ADDRESS} dev eth0 nodad")
     container = without_ipv6(node)
@@ -71,7 +70,7 @@ def test_an_address_that_another_host_on_the_wire_has_is_an_error(
 def test_an_address_that_another_hosts_container_has_is_an_error(
     node: Node, runtime: Runtime
 ) -> None:
-    neighbour = master_on_a_wire(node)
+    neighbour = node.master_on_a_wire()
     neighbour.ip("link add link eth0 name slave type ipvlan mode l2")
     elsewhere = node.container()
     neighbour.ip(f"link set dev slave netns {elsewhere.path}")
@@ -84,7 +83,7 @@ def test_an_address_that_another_hosts_container_has_is_an_error(
 def test_detection_that_cannot_end_holds_add_up_for_five_seconds_and_no_longer(
     node: Node, runtime: Runtime
 ) -> None:
-    master_on_a_wire(node).ip("link set dev eth0 down")
+    node.master_on_a_wire().ip("link set dev eth0 down")
     container = node.container()
     start = time.monotonic()
 
@@ -102,13 +101,3 @@ def without_ipv6(node: Node) -> Space:
         container.sysctl(f"net/ipv6/conf/{name}/disable_ipv6", 1)
     container.ip("link set dev lo up")
     return container
-
-
-def master_on_a_wire(node: Node) -> Space:
-    """Make a master that is connected with another host's; return that host."""
-    neighbour = node.namespace("neighbour")
-    peer = f"type veth peer name eth0 netns {neighbour.path}"
-    run("ip", "link", "add", "name", "eth0", *peer.split())
-    run("ip", "link", "set", "dev", "eth0", "up")
-    neighbour.ip("link set dev eth0 up")
-    return neighbour

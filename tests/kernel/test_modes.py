@@ -89,25 +89,17 @@ def test_the_mode_is_free_again_when_the_container_is_deleted(node: Node, runtim
     assert container.ipvlan("net1")["mode"] == "l3"
 
 
-def test_a_container_that_vanished_without_delete_refuses_nobody(
-    node: Node, runtime: Runtime
+@pytest.mark.parametrize("vanished", ["container", "interface"])
+def test_what_vanished_without_delete_refuses_nobody(
+    node: Node, runtime: Runtime, vanished: str
 ) -> None:
     node.master()
     gone = node.container()
     runtime.add(gone, network(mode="l2"), CNI_CONTAINERID="gone").result()
-    node.remove(gone)
-    container = node.container()
-
-    runtime.add(container, network(mode="l3")).result()
-
-    assert container.ipvlan("net1")["mode"] == "l3"
-
-
-def test_a_container_whose_interface_vanished_refuses_nobody(node: Node, runtime: Runtime) -> None:
-    node.master()
-    first = node.container()
-    runtime.add(first, network(mode="l2"), CNI_CONTAINERID="first").result()
-    first.ip("link delete dev net1")
+    if vanished == "container":
+        node.remove(gone)
+    else:
+        gone.ip("link delete dev net1")
     container = node.container()
 
     runtime.add(container, network(mode="l3")).result()
