@@ -8,7 +8,7 @@ import pytest
 from doubles import Steps
 from injection import IPAM, disturb
 from lab import MEMORY
-from runtime import PLUGINS, network
+from runtime import PLUGINS, host_local, network
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,11 +42,25 @@ def test_add_undoes_everything_when_any_command_fails(
     assert len(expected) > 0
 
 
+def test_add_undoes_in_reverse(node: Node, runtime: Runtime, tmp_path: Path) -> None:
+    node.master()
+    steps = Steps(tmp_path, f"{PLUGINS}/{IPAM}")
+    routes = [{"dst": "10.7.0.0/16", "gw": "10.99.0.1"}]
+    conf = network(ipam=host_local("10.1.0.0/24", routes=routes))
+
+    assert runtime.add(node.container(), conf, **steps.environment).error()["code"] == 107
+
+    words = [step.words for step in steps.taken]
+    order = ("link add", "link set", f"{IPAM} ADD", f"{IPAM} DEL", "link delete")
+    places = [next(i for i, each in enumerate(words) if part in each) for part in order]
+    assert places == sorted(places)
+
+
 @pytest.mark.parametrize(
     ("script", "words"),
     [
         ("exit 3", ["'fake'", "status 3"]),
-        ("kill -SEGV $$", ["'fake'", "signal 11"]),
+        ("kill -SEGV $$", ["'fake'", "SIGSEGV"]),
         ("echo garbage; echo why >&2", ["'fake'", "garbage", "why"]),
         ("true", ["'fake'", "empty"]),
         ("echo '[]'", ["'fake'"]),

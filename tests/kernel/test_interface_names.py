@@ -36,6 +36,7 @@ def test_a_container_lives_and_dies_with_any_name(node: Node, runtime: Runtime, 
     assert container.sysctl(f"net/ipv4/conf/{name}/arp_notify") == "1"
     assert [route["gateway"] for route in container.routes()] == ["10.1.0.1"]
     runtime.check(container, conf, result, CNI_IFNAME=name).succeeds()
+    runtime.status({**conf, "cniVersion": "1.1.0", "ipam": None}).succeeds()
     runtime.delete(container, conf, CNI_IFNAME=name).succeeds()
     assert node.snapshot() == before
 
@@ -52,7 +53,6 @@ def test_the_default_routes_interface_may_have_any_name(
     runtime.add(container, network(master=None)).result()
 
     assert node.master_of(container) == name
-    runtime.status(network(cniVersion="1.1.0", master=None, ipam=None)).succeeds()
 
 
 # Not only does the kernel refuse them; ADD must not come to a halt halfway.
