@@ -107,27 +107,49 @@ def describe(event: Event) -> str:
 
 
 def _open(path: str) -> int:
-    """Open a log file to append to, led there by no link that others could have made."""
-    _refuse_foreign_links(path)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-    # O_NONBLOCK: opening a pipe without a reader would wait for one.
-    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    """Open a log file to append to, led there by no link and to no file of somebody else's making.
+
+    Directory by directory: who can write to one could put a link there after we looked.
+    """
+    if not path.startswith("/"):
+        raise ValueError("an absolute path is needed")
+    *directories, name = [part for part in path.split("/") if part] or [""]
+    parent = os.open("/", os.O_PATH | os.O_CLOEXEC)
+    try:
+        for directory in directories:
+            child = _enter(parent, directory)
+            os.close(parent)
+            parent = child
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        # O_NONBLOCK: opening a pipe without a reader would wait for one.
+        descriptor = os.open(name, flags | os.O_NONBLOCK, 0o600, dir_fd=parent)
+    finally:
+        os.close(parent)
+    fault = _fault(os.fstat(descriptor))
+    if fault:
         os.close(descriptor)
-        raise ValueError("it is not a regular file")
+        raise ValueError(fault)
     return descriptor
 
 
-def _refuse_foreign_links(path: str) -> None:
-    if not path.startswith("/"):
-        raise ValueError("an absolute path is needed")
-    parent = "/"
-    for name in path.split("/"):
-        here = os.path.join(parent, name)
-        try:
-            is_link = stat.S_ISLNK(os.lstat(here).st_mode)
-        except FileNotFoundError:
-            return
-        if is_link and os.stat(parent).st_mode & _OTHERS_MAY_WRITE:
-            raise ValueError(f"{here} is a link in a directory that others can write to")
-        parent = here
+def _enter(parent: int, name: str) -> int:
+    is_open_to_others = bool(os.fstat(parent).st_mode & _OTHERS_MAY_WRITE)
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC | (os.O_NOFOLLOW * is_open_to_others)
+    try:
+        return os.open(name, flags, dir_fd=parent)
+    except NotADirectoryError:
+        if is_open_to_others and stat.S_ISLNK(os.lstat(name, dir_fd=parent).st_mode):
+            raise ValueError(
+                f"{name} is a link in a directory that others can write to"
+            ) from None
+        raise
+
+
+def _fault(status: os.stat_result) -> str:
+    if not stat.S_ISREG(status.st_mode):
+        return "it is not a regular file"
+    if status.st_uid not in (0, os.geteuid()):
+        return "it belongs to another user"
+    if status.st_nlink > 1:
+        return "it has another name as well"
+    return ""

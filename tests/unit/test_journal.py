@@ -126,6 +126,21 @@ def link(tmp_path: Path) -> str:
     return str(tmp_path / "open" / "link")
 
 
+def link_in_between(tmp_path: Path) -> str:
+    """The same, to a directory."""
+    (tmp_path / "private").mkdir()
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    (tmp_path / "open" / "link").symlink_to(tmp_path / "private")
+    return str(tmp_path / "open" / "link" / "log")
+
+
+def another_name(tmp_path: Path) -> str:
+    (tmp_path / "file").touch()
+    (tmp_path / "log").hardlink_to(tmp_path / "file")
+    return str(tmp_path / "log")
+
+
 def pipe(tmp_path: Path) -> str:
     os.mkfifo(tmp_path / "pipe")
     return str(tmp_path / "pipe")
@@ -135,6 +150,8 @@ def pipe(tmp_path: Path) -> str:
     "obstacle",
     [
         link,
+        link_in_between,
+        another_name,
         pipe,
         str,
         lambda tmp_path: str(tmp_path / "no" / "such" / "directory"),
