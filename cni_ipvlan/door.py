@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
 _CHUNK = 4096  # PIPE_BUF: what a pipe that polls writable takes without blocking
+_MOST_STDIN = 64 << 20  # bytes; etcd, where configurations come from, keeps 1.5 MiB at the most
+_PATIENCE_MILLISECONDS = 5000  # with who does not read our stderr
+_NEED_STDOUT = ("ADD", "VERSION")
 
 
 def serve() -> int:
@@ -21,11 +24,12 @@ def serve() -> int:
     closed = _fill_closed_descriptors()
     _leave_deleted_directory()
     environment = dict(os.environ)
-    if _STDOUT in closed and environment.get("CNI_COMMAND"):
+    if _STDOUT in closed and environment.get("CNI_COMMAND") in _NEED_STDOUT:
         _complain("stdout is closed, so no result could be delivered")
         return 1
     if environment.get("CNI_COMMAND") == "VERSION":
-        return _print(version.answer(_read()))
+        stdin = _read()
+        return 1 if stdin is None else _print(version.answer(stdin))
     return _serve(environment)
 
 
@@ -46,6 +50,8 @@ def _serve(environment: Mapping[str, str]) -> int:
     # Nothing is changed yet: until the request is read, a signal may just end us.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     stdin = _read()
+    if stdin is None:
+        return 1
     interrupts = Interrupts()
     interrupts.install()
 
@@ -74,11 +80,29 @@ def _print(answer: bytes) -> int:
     return 0
 
 
-def _read() -> bytes:
-    chunks = []
-    while chunk := os.read(_STDIN, 1 << 16):
-        chunks.append(chunk)
+def _read() -> bytes | None:
+    """Return standard input; None when that is not possible, and the caller has been told."""
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        while chunk := os.read(_STDIN, 1 << 16):
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > _MOST_STDIN:
+                return _refuse(f"it has more than {_MOST_STDIN} bytes")
+    except OSError as error:
+        return _refuse(f"{error.strerror}")
     return b"".join(chunks)
+
+
+def _refuse(why: str) -> None:
+    import json
+
+    from cni_ipvlan.cni.errors import IO_FAILURE, CniError
+    from cni_ipvlan.cni.versions import LATEST_VERSION
+
+    failure = CniError(IO_FAILURE, f"cannot read standard input: {why}")
+    _print(json.dumps(failure.document(LATEST_VERSION)).encode() + b"\n")
 
 
 def _write(document: bytes, interrupts: Interrupts) -> None:
@@ -103,9 +127,17 @@ def _check(interrupts: Interrupts) -> None:
 
 
 def _complain(text: str) -> None:
+    import select
+
     data = (text.rstrip() + "\n").encode("utf-8", "backslashreplace")
+    poll = select.poll()
+    poll.register(_STDERR, select.POLLOUT)
     try:
-        os.write(_STDERR, data)
+        while data:
+            if not poll.poll(_PATIENCE_MILLISECONDS):
+                # Nobody reads: this and all that follows is lost, but the call goes on.
+                os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), _STDERR)
+            data = data[os.write(_STDERR, data[:_CHUNK]) :]
     except OSError:
         return  # nobody listens, and there is no other place to say so
 
