@@ -31,6 +31,7 @@ install_packages() {
 is_installed() {
     case $1 in
         containernetworking-plugins) [[ -x /usr/lib/cni/host-local ]] ;;
+        dnsmasq-base) command -v dnsmasq ;;
         iproute2) command -v ip ;;
         iputils-ping) command -v ping ;;
         kmod) command -v modprobe ;;
