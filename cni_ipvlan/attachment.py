@@ -96,7 +96,9 @@ class Plugin:
                 self._warn(survey.is_down(master.link, master.home))
             with self._inquiry(tx, master, container):
                 self._create_link(tx, request, conf, master, container, key)
-                addressing = addressing_of(conf, master, self._allocate(tx, request, conf, container))
+                addressing = addressing_of(
+                    conf, master, self._allocate(tx, request, conf, container)
+                )
                 link, present = interface.configure(
                     tx,
                     request.ifname,
@@ -202,17 +204,16 @@ class Plugin:
 
         temporary = request.ifname if conf.link_in_container else links.temporary_name(key)
         with self._registry.mode_lock(self._interrupts.check):
+            # Who is remembered before it is created needs no lock while the kernel creates it.
             modes.check(tx, self._registry, conf, master)
-            tx.run(
-                commands.link_add_ipvlan(
-                    master.link.name, temporary, conf.mode, conf.flag, conf.mtu
-                ),
-                inside=master.home,
-                purpose=f"create an ipvlan interface of {master.link.name}",
-                undo=(links.undo(self._runner, temporary, master.home),),
-            )
             tx.on_unwind(lambda: self._registry.forget(key))
             self._registry.remember(key, master.key, _witness(request, conf, container))
+        tx.run(
+            commands.link_add_ipvlan(master.link.name, temporary, conf.mode, conf.flag, conf.mtu),
+            inside=master.home,
+            purpose=f"create an ipvlan interface of {master.link.name}",
+            undo=(links.undo(self._runner, temporary, master.home),),
+        )
         if not conf.link_in_container:
             tx.run(
                 commands.link_set_netns(temporary, container, request.ifname),
@@ -235,9 +236,7 @@ class Plugin:
         if name == "dhcp":
             # Its daemon speaks through the link. One that is down it brings up, but then
             # waits for its first retry: "network is down", "retrying in 2.98 seconds".
-            tx.run(
-                commands.link_set_up(request.ifname), inside=container, purpose="bring it up"
-            )
+            tx.run(commands.link_set_up(request.ifname), inside=container, purpose="bring it up")
         return self._ipam(name, request).allocate(tx, self._foreseen or placeholder(name))
 
     def _release(self, request: Request) -> None:

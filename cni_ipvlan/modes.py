@@ -86,15 +86,18 @@ def _remembered(
         # Its interface may be on its way into the container this moment.
         yield from _visible(_ipvlan_links(tx, master.home), master)
     for witness in others:
-        link = _link_of(tx, master, witness)
-        if link is None:
-            registry.forget_file(witness.file)
-            continue
         where = (
             f"container {witness.container_id}, interface {witness.ifname}, "
             f"namespace {witness.netns}"
         )
-        yield Slave(link.mode, link.flag, where)
+        link = _link_of(tx, master, witness)
+        if link is not None:
+            yield Slave(link.mode, link.flag, where)
+        elif registry.is_live(witness.key):
+            # A call that has been told so, and is about to create its interface.
+            yield Slave(witness.mode, witness.flag, f"{where}, about to be attached")
+        else:
+            registry.forget_file(witness.file)
 
 
 def _lives(witness: Witness) -> bool:

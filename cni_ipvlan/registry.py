@@ -51,6 +51,11 @@ class Witness(NamedTuple):
     netns: str
     netns_identity: tuple[int, int]
 
+    @property
+    def key(self) -> str:
+        """The attachment's key."""
+        return self.file.rpartition("-")[2]
+
 
 def attachment_key(network: str, container_id: str, ifname: str) -> str:
     """Return the 13 characters that identify an attachment; they start with its network's."""
@@ -127,11 +132,16 @@ class Registry:
         finally:
             os.close(descriptor)
 
-    def witnesses(self, master: tuple[int, int]) -> list[Witness]:
-        """Return the containers remembered on a master (namespace inode, interface index)."""
+    def witnesses(self, master: tuple[int, int]) -> Iterator[Witness]:
+        """Yield the containers remembered on a master (namespace inode, interface index).
+
+        One after the other: the first often tells enough, and there may be a thousand.
+        """
         prefix = f"mode-{master[0]}.{master[1]}."
-        found = [self._read(name) for name in self._names() if name.startswith(prefix)]
-        return [witness for witness in found if witness is not None]
+        for name in self._names():
+            witness = self._read(name) if name.startswith(prefix) else None
+            if witness is not None:
+                yield witness
 
     def containers(self) -> dict[tuple[str, tuple[int, int]], str]:
         """Return the IDs of all remembered containers, by interface and namespace identity."""

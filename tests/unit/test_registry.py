@@ -362,7 +362,7 @@ def test_witnesses_of_a_master_are_found(remembering: Registry) -> None:
     ]
     assert found[0].file == f"mode-4026531840.2.l3.vepa-{KEY}"
     assert [each.container_id for each in remembering.witnesses((MASTER[0], 22))] == ["other"]
-    assert remembering.witnesses((1, 2)) == []
+    assert list(remembering.witnesses((1, 2))) == []
 
 
 def test_witness_is_roots_alone(remembering: Registry, directory: Path) -> None:
@@ -429,7 +429,7 @@ def test_witness_that_a_killed_call_wrote_by_half_says_nothing_and_can_be_forgot
 
 
 def test_nothing_is_remembered_where_there_is_no_directory(registry: Registry) -> None:
-    assert registry.witnesses(MASTER) == []
+    assert list(registry.witnesses(MASTER)) == []
     assert registry.master_index(KEY) is None
     assert registry.containers() == {}
     assert registry.stale("net", set(), lambda _witness: True) == []
@@ -510,12 +510,12 @@ def test_who_only_reads_changes_nothing(remembering: Registry, directory: Path) 
         reader.forget_file(next(iter(before)))
         reader.discard(OTHER_KEY)
     assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
-    assert len(reader.witnesses(MASTER)) == 2
+    assert len(list(reader.witnesses(MASTER))) == 2
 
 
 def test_who_only_reads_needs_no_directory(directory: Path) -> None:
     reader = ReadOnlyRegistry(str(directory))
     with reader.attachment_lock(KEY, never, strict=True), reader.mode_lock(never):
         pass
-    assert reader.witnesses(MASTER) == []
+    assert list(reader.witnesses(MASTER)) == []
     assert not directory.exists()
