@@ -7,10 +7,9 @@ that is of another kind.
 from __future__ import annotations
 
 from cni_ipvlan.iproute import commands, namespace, queries
-from cni_ipvlan.iproute.causes import is_absent
 from cni_ipvlan.iproute.commands import in_namespace
 from cni_ipvlan.iproute.runner import CommandError
-from cni_ipvlan.iproute.transaction import Undo
+from cni_ipvlan.iproute.transaction import Undo, is_absent
 from cni_ipvlan.record import TYPE_CHECKING
 from cni_ipvlan.registry import KEY_CHARACTERS, network_key
 
@@ -62,7 +61,7 @@ def undo(runner: Runner, name: str, place: Namespace | None) -> Undo:
     def is_there() -> bool:
         answer = runner.run(in_namespace(place, commands.link_show_kind("ipvlan")))
         if answer.status:
-            if is_absent(answer.stderr):
+            if is_absent(answer):
                 return False
             raise CommandError(answer)
         return any(link.name == name for link in queries.links(answer.stdout))

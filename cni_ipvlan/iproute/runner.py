@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _STANDARD_DIRECTORIES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _FIRST_FREE_DESCRIPTOR = 3
-_EXEC_FAILED = 127  # the status by which a shell says that a program could not be executed
+EXEC_FAILED = 127  # the status by which a shell says that a program could not be executed
 
 _running: set[int] = set()  # the process IDs of children that have not ended
 
@@ -139,7 +139,7 @@ class Runner:
             except KeyError as error:  # sh has no name for a real-time signal
                 status = -int(error.args[0])
             except OSError as error:
-                status, refusal = _EXEC_FAILED, f"cannot execute {argv[0]}: {error.strerror}"
+                status, refusal = EXEC_FAILED, f"cannot execute {argv[0]}: {error.strerror}"
             stdout, stderr = streams.outputs()
         stderr = refusal.encode() or stderr
         completed = Completed(argv, status, stdout, stderr, time.monotonic() - started)

@@ -9,7 +9,7 @@ from shlex import join
 from cni_ipvlan.iproute import causes
 from cni_ipvlan.iproute.commands import batch, in_namespace, prints_json
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
-from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError
+from cni_ipvlan.iproute.runner import EXEC_FAILED, CommandError
 from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -81,6 +81,11 @@ def with_parameters(parameters: Mapping[str, str] | None) -> Argv:
 def nothing(query: Argv) -> bytes:
     """Return what a query prints that finds nothing."""
     return b"[]" if prints_json(query) else b""
+
+
+def is_absent(completed: Completed) -> bool:
+    """Whether a command failed because what it was about is not there, and not the command."""
+    return completed.status != EXEC_FAILED and causes.is_absent(completed.stderr)
 
 
 class Transaction:
@@ -223,7 +228,7 @@ class Transaction:
             undo=tuple(each.whole() for each in undo),
         )
         self._interrupts.check()
-        if completed.status and not (absent_ok and causes.is_absent(completed.stderr)):
+        if completed.status and not (absent_ok and is_absent(completed)):
             raise CommandError(completed, purpose)
         return completed
 
@@ -262,15 +267,17 @@ class Transaction:
             undo()
         except CommandError as error:
             self.leftovers.append(f"{join(error.argv)}: {error.answer or error.status}")
-        except (ProgramNotFoundError, UnreadableAnswerError, OSError) as error:
-            self.leftovers.append(str(error))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others are undone
+            self.leftovers.append(str(error) or type(error).__name__)
 
     def _undo(self, undo: Undo) -> None:
         if undo.only_if is not None and not undo.only_if():
             return
         argv = in_namespace(undo.inside, undo.argv)
         completed = self._runner.run(argv, undo.stdin, undo.environment, "undo")
-        if completed.status and not causes.is_absent(completed.stderr):
+        # What a delegated plugin misses is something else than what it was to release.
+        is_gone = undo.environment is None and is_absent(completed)
+        if completed.status and not is_gone:
             raise CommandError(completed)
 
 

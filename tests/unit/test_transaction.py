@@ -165,6 +165,35 @@ def test_thing_that_is_already_gone_is_no_leftover(world: World) -> None:
     assert world.tx.leftovers == []
 
 
+@pytest.mark.parametrize(
+    ("undo", "status"),
+    [
+        (Undo(("ip", "undo")), 127),  # ip itself is not there
+        (Undo(("/cni/plugin",), environment={}), 1),  # what is not there is no business of ours
+    ],
+)
+def test_what_is_missing_instead_of_the_thing_is_a_leftover(
+    world: World, undo: Undo, status: int
+) -> None:
+    line = " ".join(undo.argv)
+    world.runner.fails(line, b"No such file or directory")
+    world.runner.statuses[line] = status
+    with pytest.raises(ZeroDivisionError), world.tx:
+        world.tx.run(("ip", "do"), purpose="", undo=(undo,))
+        raise ZeroDivisionError
+    assert world.tx.leftovers == [f"{line}: No such file or directory"]
+
+
+def test_whatever_an_undo_raises_stops_no_other(world: World) -> None:
+    world.runner.raises["ip b"] = MemoryError()
+    with pytest.raises(ZeroDivisionError), world.tx:
+        for name in "abc":
+            world.tx.run(("ip", "do"), purpose="", undo=(Undo(("ip", name)),))
+        raise ZeroDivisionError
+    assert world.runner.ran[-3:] == ["ip c", "ip b", "ip a"]
+    assert world.tx.leftovers == ["MemoryError"]
+
+
 @pytest.mark.parametrize("there", [True, False])
 def test_undo_asks_first_whether_there_is_something_to_undo(
     world: World,
