@@ -13,6 +13,8 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest import mock
 
+from runtime import Answer
+
 from cni_ipvlan import locks, modes, netconf, registry
 from cni_ipvlan.attachment import Plugin
 from cni_ipvlan.cni import protocol
@@ -21,7 +23,6 @@ from cni_ipvlan.iproute.runner import Completed, Interrupts, ProgramNotFoundErro
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.journal import Journal
 from cni_ipvlan.registry import Registry
-from runtime import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,8 +32,7 @@ if TYPE_CHECKING:
 
 # Not close() and dup2(), which fail only for who uses them wrongly, nor waitpid().
 _SYSTEM_CALLS = frozenset(
-    "open read write pread lseek unlink mkdir rmdir listdir stat fstat "
-    "memfd_create posix_spawn".split()
+    ["open", "read", "write", "pread", "lseek", "unlink", "mkdir", "rmdir", "listdir", "stat", "fstat", "memfd_create", "posix_spawn"]
 )
 _MODULES = (registry, namespace, runner)
 _FUNCTIONS = (
@@ -175,6 +175,7 @@ def dies_with_the_plugin_after_its_work(_: Interrupts, work: Callable[[], Any]) 
 
 def call(environment: Mapping[str, str], stdin: bytes, faults: Faults) -> Answer:
     """Call the plugin as the command does, in this process."""
+    netconf._schema.cache_clear()  # a call is a process of its own
     stdout: list[bytes] = []
     stderr: list[str] = []
     journal = Journal(stderr.append, environment)
@@ -242,3 +243,21 @@ def _tapped(faults: Faults) -> ExitStack:
             mock.patch.object(owner, name, _tap(faults, name, real), create=name == "open")
         )
     return stack
+
+
+def call_elsewhere(environment: Mapping[str, str], stdin: bytes) -> tuple[int, int]:
+    """Call in another process; return the exit status, and the code of an error or else 0."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            answer = call(environment, stdin, Faults())
+            code = answer.error()["code"] if answer.status else 0
+            os.write(writer, f"{answer.status} {code}".encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with open(reader) as pipe:
+        status, code = pipe.read().split()
+    return int(status), int(code)

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import faulty
 import pytest
-from cni_ipvlan.cni.errors import INTERNAL
 from faulty import COMMAND_FAULTS, Faults, Point
 from lab import LEASES
 from runtime import PLUGINS, call_environment, host_local, network, stdin_of
+
+from cni_ipvlan.cni.errors import INTERNAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
