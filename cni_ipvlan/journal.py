@@ -139,9 +139,7 @@ def _enter(parent: int, name: str) -> int:
         return os.open(name, flags, dir_fd=parent)
     except NotADirectoryError:
         if is_open_to_others and stat.S_ISLNK(os.lstat(name, dir_fd=parent).st_mode):
-            raise ValueError(
-                f"{name} is a link in a directory that others can write to"
-            ) from None
+            raise ValueError(f"{name} is a link in a directory that others can write to") from None
         raise
 
 

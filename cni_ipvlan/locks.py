@@ -47,9 +47,7 @@ def acquire_inherited(descriptor: int, check: Callable[[], None], busy: str) -> 
     """
 
     def is_over(waited: float) -> bool:
-        return waited >= _ORPHAN_SECONDS and (
-            waited >= _CALL_SECONDS or not _has_owner(descriptor)
-        )
+        return waited >= _ORPHAN_SECONDS and (waited >= _CALL_SECONDS or not _has_owner(descriptor))
 
     _wait(descriptor, check, is_over, busy)
     _own(descriptor)

@@ -253,12 +253,17 @@ class Registry:
     def _claim(self, path: str) -> int | None:
         while True:
             descriptor = self._create(path)
-            if not locks.try_acquire(descriptor):
+            try:
+                is_ours = locks.try_acquire(descriptor)
+                is_there = os.fstat(descriptor).st_nlink
+            except BaseException:
                 os.close(descriptor)
-                return None
-            if os.fstat(descriptor).st_nlink:
+                raise
+            if is_ours and is_there:
                 return descriptor
             os.close(descriptor)
+            if not is_ours:
+                return None
 
     def _release(self, path: str, descriptor: int) -> None:
         # What can't be removed harms nobody: the lock ends with the descriptor.
