@@ -27,6 +27,7 @@ _FIRST_FREE_DESCRIPTOR = 3
 EXEC_FAILED = 127  # the status by which a shell says that a program could not be executed
 
 _running: set[int] = set()  # the process IDs of children that have not ended
+_stopping: list[int] = []  # the signal, once we have been asked to stop
 
 
 def _spawnve(_mode: int, program: str, argv: list[str], environment: Mapping[str, str]) -> int:
@@ -39,6 +40,8 @@ def _spawnve(_mode: int, program: str, argv: list[str], environment: Mapping[str
         setsigdef=(signal.SIGPIPE,),  # Python ignores it, and a child would inherit that
     )
     _running.add(child)
+    if _stopping:  # came while the child was started: nobody knew it yet
+        os.kill(child, signal.SIGTERM)
     try:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     finally:
@@ -226,6 +229,7 @@ class Interrupts:
     def held(self) -> Iterator[None]:
         """Let nothing interrupt what is done meanwhile."""
         self._holding = True
+        _stopping.clear()
         try:
             yield
         finally:
@@ -235,5 +239,6 @@ class Interrupts:
         if self._holding or self._caught:
             return
         self._caught = number
+        _stopping.append(number)
         for child in _running:
             os.kill(child, signal.SIGTERM)

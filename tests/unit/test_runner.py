@@ -275,6 +275,29 @@ def test_signal_ends_the_running_command_and_then_us(number: signal.Signals) -> 
     assert output == f"-15 {number.name}\n"
 
 
+def test_signal_that_comes_while_a_command_is_started_ends_it() -> None:
+    program = """
+        interrupts.install()
+        spawn = os.posix_spawn
+
+        def spawn_and_be_told(*arguments, **options):
+            child = spawn(*arguments, **options)
+            os.kill(os.getpid(), signal.SIGTERM)
+            return child
+
+        os.posix_spawn = spawn_and_be_told
+        say(runner.run(("sleep", "60")).status)
+        try:
+            interrupts.check()
+        except InterruptedBySignalError as error:
+            say(error.signal)
+        with interrupts.held():
+            os.posix_spawn = spawn
+            say(runner.run(("true",)).status)
+    """
+    assert outcome(program) == ["-15", "SIGTERM", "0"]
+
+
 def test_caller_that_ignored_and_blocked_signals_is_overruled() -> None:
     said = outcome("""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
