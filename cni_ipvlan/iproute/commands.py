@@ -55,7 +55,12 @@ def batch(commands: Sequence[Argv]) -> tuple[Argv, bytes] | None:
 
 def prints_json(command: Argv) -> bool:
     """Whether a command of this module is a query."""
-    return "-j" in command
+    for word in command[1:]:
+        if word not in _COMMON_OPTIONS and word not in ("-4", "-6"):
+            return False  # what follows may be an interface called -j
+        if word == "-j":
+            return True
+    return False
 
 
 def _is_plain(word: str) -> bool:

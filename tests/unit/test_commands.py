@@ -163,6 +163,8 @@ def test_command_with_a_way_of_its_own_makes_no_batch(argv: tuple[str, ...]) -> 
 def test_query_is_told_from_a_change() -> None:
     assert commands.prints_json(commands.link_show("x"))
     assert not commands.prints_json(commands.link_set_up("x"))
+    assert not commands.prints_json(commands.link_set_up("-j"))
+    assert commands.prints_json(commands.route_show_default(6))
 
 
 def test_wait_for_duplicate_detection_is_a_script_with_the_name_as_its_argument() -> None:
