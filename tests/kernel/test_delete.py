@@ -148,16 +148,18 @@ def test_delete_removes_the_link_and_reports_when_ipam_fails(
     assert node.snapshot() == before
 
 
-def test_delete_removes_the_link_when_the_ipam_plugin_is_missing(
-    node: Node, runtime: Runtime
+@pytest.mark.parametrize(("ipam_type", "code"), [("nosuch", 108), ("../cni/static", 7)])
+def test_delete_removes_the_link_when_there_is_no_such_ipam_plugin(
+    node: Node, runtime: Runtime, ipam_type: str, code: int
 ) -> None:
     node.master()
     container = node.container()
-    runtime.add(container, CONF).result()
+    runtime.add(container, network()).result()
 
-    error = runtime.delete(container, CONF, CNI_PATH="/nowhere").error()
+    error = runtime.delete(container, network(ipam={"type": ipam_type})).error()
 
-    assert error["code"] == 108
+    assert error["code"] == code
+    assert ipam_type in error["msg"]
     assert container.links().keys() == {"lo"}
 
 

@@ -41,6 +41,25 @@ def test_a_container_lives_and_dies_with_any_name(node: Node, runtime: Runtime, 
     assert node.snapshot() == before
 
 
+@pytest.mark.parametrize("name", ["ma", "type", "-x", "a@b", "a#b"])
+def test_names_that_mean_something_to_ip_work_in_the_container_as_well(
+    node: Node, runtime: Runtime, name: str
+) -> None:
+    container = node.container()
+    container.ip("link add name inner0 type dummy")
+    container.ip(f"link set dev inner0 name {name}")
+    conf = network(master=name, linkInContainer=True)
+    ifname = {"CNI_IFNAME": f"{name}2"}
+    before = node.snapshot()
+
+    result = runtime.add(container, conf, **ifname).result()
+
+    assert container.links()[f"{name}2"]["link"] == name
+    runtime.check(container, conf, result, **ifname).succeeds()
+    runtime.delete(container, conf, **ifname).succeeds()
+    assert node.snapshot() == before
+
+
 @pytest.mark.parametrize("name", ["-x", 'a"b', "ünï"])
 def test_the_default_routes_interface_may_have_any_name(
     node: Node, runtime: Runtime, name: str
