@@ -26,6 +26,7 @@ ADD: 10.1.1.3/24
 DEL: 0
 calls meanwhile: enough
 that failed: 0
+the slow one: ipam must be given
 after both upgrades: #!/usr/bin/python3 -BISXutf8 99.0
 theirs: untouched
 different:
