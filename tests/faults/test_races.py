@@ -59,9 +59,7 @@ def points_of_add(container: Space, conf: Conf = CONF) -> Sequence[Point]:
     answer = faulty.call(*words("ADD", container, conf), faults)
     assert answer.status == 0, answer
     faulty.call(*words("DEL", container, conf), Faults())
-    if ALL:
-        return faults.points
-    return list({point.words: point for point in faults.points}.values())
+    return faults.points if ALL else faults.points[::3]
 
 
 def add_with(container: Space, point: Point, action: Callable[[], Any], conf: Conf = CONF) -> Answer:
@@ -108,7 +106,7 @@ def test_a_second_call_for_the_same_interface_at_any_moment_of_an_add(
             wrong[f"{point}, deleted"] = (deleted, leftovers(node, container))
         run("rm", "-rf", "/var/lib/cni/networks")
     assert wrong == {}
-    assert len(points) > 20
+    assert len(points) > 10
 
 
 def test_gc_at_any_moment_of_an_add_takes_nothing_of_it(node: Node, fake_ipam: FakeIpam) -> None:
@@ -122,7 +120,7 @@ def test_gc_at_any_moment_of_an_add_takes_nothing_of_it(node: Node, fake_ipam: F
     faulty.call(*words("ADD", container, conf, **path), faults)
     faulty.call(*words("DEL", container, conf, **path), Faults())
     wrong: dict[str, Any] = {}
-    for point in {each.words: each for each in faults.points}.values():
+    for point in faults.points[:: 1 if ALL else 3]:
         others: list[tuple[int, int]] = []
         gc = words("GC", container, collection, **path)
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import os
 import re
+from itertools import dropwhile
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import TYPE_CHECKING, Any
-from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
@@ -42,14 +42,25 @@ MOST_BYTES = 1 << 16  # of an answer, whatever was asked
 
 # Inputs.
 
+
+def is_encodable(text: str) -> bool:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 # Any code points, lone surrogates and NUL among them, and those that mean something somewhere.
 MEANINGFUL = (
-    "", ".", "..", "/", "//", "-", "--", "-x", "-all", "-force", "-batch", "a b", "a\nb", "a\0b", "a#b",
+    "", ".", "..", "/", "//", "-", "--", "-x", "-all", "-force", "-batch", "-j", "-d", "-4", "show", "a b", "a\nb", "a\0b", "a#b",
     'a"b', "a'b", "a\\b", "a;b", "$(id)", "`id`", "|id", "dev", "help", "all", "default", "lo",
     "netns", "type", "veth", "up", "%d", "eth%d", "\x85", "\u2028", "ü", "\ud800", "\udcff", "🦆" * 4,
     "x" * 15, "x" * 16, "x" * 5000, "net", "eth0", "1", "0", "one", "ipvlan", "l2", "vepa", "true",
 )  # fmt: skip
 TEXT = st.sampled_from(MEANINGFUL) | st.text(st.characters(exclude_categories=()), max_size=20)
+# What an environment can hold: no NUL, and of lone surrogates those that stand for bytes.
+VALUES = TEXT.filter(lambda text: "\0" not in text and is_encodable(text))
 NUMBERS = st.integers() | st.floats() | st.sampled_from([2**31, 2**32, 2**64, 10**400, -1, 0.5])
 JSON: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | NUMBERS | TEXT,
@@ -61,7 +72,7 @@ OPTIONS = (
     "prevResult", "logLevel", "runtimeConfig", "args", "capabilities",
     "cni.dev/valid-attachments", "disableCheck",
 )  # fmt: skip
-NAMES = st.sampled_from(["eth0", "net1", "a#b", "-x", "ü", "dev", "help", 'q"', "x" * 15]) | TEXT
+NAMES = st.sampled_from(["eth0", "net1", "a#b", "-x", "-j", "show", "-batch", "type", "ü", "dev", "help", 'q"', "x" * 15]) | TEXT
 ADDRESSES = st.sampled_from(
     ["10.1.0.2/24", "fd00::2/64", "::ffff:1.2.3.4/96", "0.0.0.0/0", "10.1.0.2", "10.1.0.2/240",
      "fe80::1%lo/64", "10.1.0.2/24 dev lo", "-6", "default"]
@@ -117,15 +128,15 @@ CONFIGURATIONS = st.fixed_dictionaries(
 ENVIRONMENTS = st.fixed_dictionaries(
     {
         "CNI_COMMAND": st.sampled_from(VERBS),
-        "CNI_CONTAINERID": st.sampled_from(["one", "a.b-c_d"]) | TEXT,
+        "CNI_CONTAINERID": st.sampled_from(["one", "a.b-c_d"]) | VALUES,
         "CNI_NETNS": st.sampled_from(
             ["/run/netns/c", "/run/netns/-all", "/proc/1/ns/net", "/x y/$(id)", "1", "-x", ""]
         )
-        | TEXT,
-        "CNI_IFNAME": NAMES,
-        "CNI_PATH": st.sampled_from(["/cni", "/cni:-x", "-x", "relative", ":", "/a b"]) | TEXT,
+        | VALUES,
+        "CNI_IFNAME": NAMES.filter(lambda text: "\0" not in text and is_encodable(text)),
+        "CNI_PATH": st.sampled_from(["/cni", "/cni:-x", "-x", "relative", ":", "/a b"]) | VALUES,
     },
-    optional={"CNI_ARGS": TEXT, "CNI_NETNS_OVERRIDE": TEXT, "PATH": TEXT},
+    optional={"CNI_ARGS": VALUES, "CNI_NETNS_OVERRIDE": VALUES, "PATH": VALUES},
 )
 DOCUMENTS = st.dictionaries(TEXT, JSON, max_size=4) | st.fixed_dictionaries(
     {}, optional=dict.fromkeys(OPTIONS, JSON)
@@ -137,6 +148,15 @@ LINK = {
     "ifindex": 2, "ifname": "eth0", "flags": ["UP"], "mtu": 1500, "link_type": "ether",
     "address": "02:00:00:00:00:01",
 }  # fmt: skip
+
+
+def without_options(words: tuple[str, ...]) -> list[str]:
+    """Return the words of an ip without the options before its object."""
+    return [words[0], *dropwhile(lambda word: word.startswith("-"), words[1:])]
+
+
+def is_query(words: tuple[str, ...]) -> bool:
+    return words[0] == "ip" and without_options(words)[2:3] == ["show"]
 
 
 class World:
@@ -155,7 +175,7 @@ class World:
             words = words[4:]
         elif words[0] == "nsenter":
             words = words[2:]
-        if "-batch" in words:
+        if words[-2:] == ("-batch", "-"):
             self.commands.append(argv[: len(argv) - len(words)] + ("ip", "-batch"))
             options = tuple(word for word in words[1:] if word not in ("-batch", "-"))
             lines = [
@@ -163,22 +183,20 @@ class World:
                 for line in stdin.decode("utf-8", "surrogateescape").rstrip("\n").split("\n")
             ]
             self.commands += lines
-            answers = [self._answer(line) for line in lines if "show" in line]
+            answers = [self._answer(line) for line in lines if is_query(line)]
             return Completed(argv, 0, b"\n".join(answers), b"", 0.0)
         self.commands.append(argv)
         return Completed(argv, 0, self._answer(words), b"", 0.0)
 
     def _answer(self, words: tuple[str, ...]) -> bytes:
-        if "show" not in words:
-            if words[0] == "cat":
-                return b"1\n1\n"
+        if words[0] == "cat":
+            return b"1\n1\n"
+        if not is_query(words):
             return b"" if words[0] in ("ip", "tee") else json.dumps(self._result).encode()
-        if "type" in words[: words.index("show") + 2] or "route" in words:
+        kind, _, *about = without_options(words)[1:]
+        if kind == "route" or about[:1] == ["type"] or (kind, about) == ("link", ["dev", "net1"]):
             return b"[]"
-        name = words[-1]
-        if name == "net1" and "link" in words:
-            return b"[]"
-        return json.dumps([{**LINK, "ifname": name}]).encode()
+        return json.dumps([{**LINK, "ifname": (about or ["eth0"])[-1]}]).encode()
 
 
 def call(
@@ -441,7 +459,7 @@ COMMANDS = [
     PLUGIN
     """.replace("\\\n", " ").strip().splitlines()
 ]
-SLOTS["PLUGIN"] = lambda word: "/" in word and not word.startswith("-")
+SLOTS["PLUGIN"] = lambda word: "/" in word  # the path of a program, not a word of its arguments
 
 
 def is_meant(command: tuple[str, ...]) -> bool:
@@ -455,10 +473,9 @@ def is_meant(command: tuple[str, ...]) -> bool:
         if option != "--net" or not is_path(path):
             return False
         words = words[2:]
-    # In a batch, the options of the ip that runs it stand before every line.
-    is_change = words[0] == "ip" and "show" not in words
-    if is_change:
-        words = [word for word in words[:4] if word not in ("-j", "-d", "-N")] + words[4:]
+    # In a batch, the options of the ip that runs it stand before every line, changes too.
+    if words[0] == "ip" and words[1:2] != ["-batch"] and not is_query(tuple(words)):
+        words = without_options(tuple(words))
     return any(_fits(words, template) for template in COMMANDS)
 
 

@@ -1,0 +1,70 @@
+"""A command that hangs and takes no SIGTERM: the caller kills the plugin, and DEL cleans up."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from doubles import Steps
+from injection import CONF, IPAM, prepare, record
+from runtime import PLUGINS, call_environment, stdin_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from executable import Executable
+    from lab import Node
+    from runtime import Runtime
+
+PATIENCE_SECONDS = 30
+# It has done its work and goes on; or it has not, and dies at last without having done it.
+HANGS = {
+    "after its work": 'trap "" TERM; real "$@" >/dev/null; echo $$ >{hung}; exec sleep 60',
+    "before its work": 'trap "" TERM; echo $$ >{hung}; exec sleep 60',
+}
+
+
+@pytest.mark.parametrize("name", HANGS)
+def test_delete_removes_what_is_left_when_a_command_hangs_for_good(
+    node: Node, ipvlan: Executable, runtime: Runtime, tmp_path: Path, name: str
+) -> None:
+    node.master()
+    container = node.container()
+    steps = Steps(tmp_path, f"{PLUGINS}/{IPAM}")
+    recorded = record(runtime, container, steps)
+    prepare(container)
+    before = node.snapshot()
+    changing = [
+        step for step in recorded if {"add", "netns", "ADD"} & set(step.words.split()[1:3])
+    ]
+    assert len(changing) > 1
+    for step in changing[:3]:
+        steps.forget()
+        hung = tmp_path / f"hung-{step.number}"
+        steps.at(step.number, HANGS[name].format(hung=hung))
+        environment = {**call_environment("ADD", container), **steps.environment}
+        call = ipvlan.start(environment, stdin_of(CONF))
+        wait_for(hung)
+
+        call.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        assert call.process.poll() is None, step  # it waits for the command
+        call.process.kill()
+        assert call.process.wait() == -signal.SIGKILL
+        began = time.monotonic()
+        runtime.delete(container, CONF).succeeds()
+
+        assert time.monotonic() - began < PATIENCE_SECONDS
+        os.kill(int(hung.read_text()), signal.SIGKILL)
+        prepare(container)
+        assert node.snapshot() == before, step
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not path.exists() or not path.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
