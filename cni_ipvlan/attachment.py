@@ -185,7 +185,10 @@ class Plugin:
     # The steps, in the order of the recipe.
 
     def _configuration(self, request: Request) -> NetConf:
-        conf = netconf.parse(request.config, request.version)
+        try:
+            conf = netconf.parse(request.config, request.version)
+        except OSError as error:  # the schema is a file of the package
+            raise as_cni_error(error) from None
         for key, meant in netconf.suspicious_keys(request.config):
             self._warn(f"the option {key!r} is unknown; is {meant!r} meant?")
         return conf

@@ -181,8 +181,8 @@ def after_faulty_adds(
             if check.status or deleted.status:
                 wrong[f"{point}"] = ("succeeded, but then", check, deleted)
         else:
-            if point.words.startswith("flock"):
-                scene.call("DEL")  # a kernel without locks: the lock's file stays till then
+            if point.words.startswith(("flock", "fstat")):
+                scene.call("DEL")  # a kernel that refuses locks: the lock's file stays till then
             after = scene.state()
             if answer.error()["code"] == INTERNAL:
                 wrong[f"{point}"] = answer
