@@ -89,13 +89,15 @@ def _read() -> bytes | None:
             chunks.append(chunk)
             size += len(chunk)
             if size > _MOST_STDIN:
-                return _refuse(f"it has more than {_MOST_STDIN} bytes")
+                _tell_unreadable(f"it has more than {_MOST_STDIN} bytes")
+                return None
     except OSError as error:
-        return _refuse(f"{error.strerror}")
+        _tell_unreadable(f"{error.strerror}")
+        return None
     return b"".join(chunks)
 
 
-def _refuse(why: str) -> None:
+def _tell_unreadable(why: str) -> None:
     import json
 
     from cni_ipvlan.cni.errors import IO_FAILURE, CniError

@@ -7,6 +7,7 @@ recording a call without faults, so that none is forgotten when the plugin chang
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 from contextlib import ExitStack
@@ -15,7 +16,7 @@ from unittest import mock
 
 from runtime import Answer
 
-from cni_ipvlan import locks, modes, netconf, registry
+from cni_ipvlan import modes, netconf, registry
 from cni_ipvlan.attachment import Plugin
 from cni_ipvlan.cni import protocol
 from cni_ipvlan.iproute import namespace, runner
@@ -32,12 +33,26 @@ if TYPE_CHECKING:
 
 # Not close() and dup2(), which fail only for who uses them wrongly, nor waitpid().
 _SYSTEM_CALLS = frozenset(
-    ["open", "read", "write", "pread", "lseek", "unlink", "mkdir", "rmdir", "listdir", "stat", "fstat", "memfd_create", "posix_spawn"]
+    [
+        "open",
+        "read",
+        "write",
+        "pread",
+        "lseek",
+        "unlink",
+        "mkdir",
+        "rmdir",
+        "listdir",
+        "stat",
+        "fstat",
+        "memfd_create",
+        "posix_spawn",
+    ]
 )
 _MODULES = (registry, namespace, runner)
 _FUNCTIONS = (
-    (locks.fcntl, "flock"),
-    (locks.fcntl, "lockf"),
+    (fcntl, "flock"),
+    (fcntl, "lockf"),
     (namespace, "ioctl"),
     (runner, "fcntl"),
     (namespace, "open"),
@@ -209,7 +224,9 @@ class _FaultyRunner(Runner):
         super().__init__(path, observe)
         self._faults = faults
 
-    def run(self, argv: tuple[str, ...], stdin: bytes = b"", *others: Any, **named: Any) -> Completed:
+    def run(
+        self, argv: tuple[str, ...], stdin: bytes = b"", *others: Any, **named: Any
+    ) -> Completed:
         work = super().run
         return self._faults.command(argv, stdin, lambda: work(argv, stdin, *others, **named))
 
@@ -221,7 +238,11 @@ class _TappedOs:
         self._faults = faults
 
     def __getattr__(self, name: str) -> Any:
-        return _tap(self._faults, name, getattr(os, name)) if name in _SYSTEM_CALLS else getattr(os, name)
+        return (
+            _tap(self._faults, name, getattr(os, name))
+            if name in _SYSTEM_CALLS
+            else getattr(os, name)
+        )
 
 
 def _tap(faults: Faults, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -258,6 +279,6 @@ def call_elsewhere(environment: Mapping[str, str], stdin: bytes) -> tuple[int, i
             os._exit(0)
     os.close(writer)
     os.waitpid(child, 0)
-    with open(reader) as pipe:
+    with os.fdopen(reader) as pipe:
         status, code = pipe.read().split()
     return int(status), int(code)

@@ -70,7 +70,7 @@ def rounds(runtime: Runtime, container: Space, count: int) -> None:
         runtime.check(container, CONF, result, **about).succeeds()
         runtime.delete(container, CONF, **about).succeeds()
         if number % 100 == 99:
-            print(f"{number + 1} rounds: {resources()}", file=sys.stderr, flush=True)
+            sys.stderr.write(f"{number + 1} rounds: {resources()}\n")
 
 
 def storm(ipvlan: Executable, containers: list[Space], verb: str) -> list[dict[str, Any]]:
@@ -129,4 +129,4 @@ def assert_no_growth(before: dict[str, int]) -> None:
 def tell(what: str, began: float, before: dict[str, int]) -> None:
     """Print the figures of a run, for docs/reliability.md."""
     seconds = time.monotonic() - began
-    print(f"{what}: {seconds:.0f} s; before {before}, after {resources()}", file=sys.stderr)
+    sys.stderr.write(f"{what}: {seconds:.0f} s; before {before}, after {resources()}\n")

@@ -58,6 +58,7 @@ FAULTS: dict[str, Fault] = {**COMMAND_FAULTS, "is_refused": faulty.is_refused, *
 ALL = os.environ.get("FAULTS") == "all"
 WAYS = ("in batches", "one by one")  # the latter where no ip netns exec leads
 
+
 class Scene(NamedTuple):
     """A node with a container that is to be attached, beside one that is."""
 

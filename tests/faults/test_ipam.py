@@ -1,4 +1,4 @@
-"""IPAM plugins that misbehave: ADD works or undoes everything, and never waits for what has ended."""
+"""IPAM plugins that misbehave: ADD works or undoes everything, and waits for nothing that ended."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_add_lets_alone_what_is_no_business_of_ipam(
     assert container.addresses("net1") == [ADDRESS]
 
 
-NOT_ADDRESSES = (
+NOT_ADDRESSES: tuple[Any, ...] = (
     "10.1.0.2", "10.1.0.2/33", "10.1.0.300/24", "10.1.0.2/24 dev lo", "-6", "", "fe80::1%lo/64",
     "10.1.0.2/24\n", 7, None, [], {"a": 1}, "all", "x" * 100_000, "\ud800",
 )  # fmt: skip

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import faulty
 import pytest
-from cni_ipvlan import locks
-from cni_ipvlan.cni.errors import INTERNAL, INTERRUPTED, MODE_CONFLICT, TRY_AGAIN_LATER
 from faulty import Faults
 from lab import MEMORY, run
 from runtime import call_environment, host_local, network, stdin_of
+
+from cni_ipvlan import locks
+from cni_ipvlan.cni.errors import INTERNAL, INTERRUPTED, MODE_CONFLICT, TRY_AGAIN_LATER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,6 +56,10 @@ def meanwhile(action: Callable[[], Any]) -> Fault:
     return fault
 
 
+def call_elsewhere(outcomes: list[tuple[int, int]], call: tuple[dict[str, str], bytes]) -> None:
+    outcomes.append(faulty.call_elsewhere(*call))
+
+
 def points_of_add(container: Space, conf: Conf = CONF) -> Sequence[Point]:
     faults = Faults()
     answer = faulty.call(*words("ADD", container, conf), faults)
@@ -62,7 +68,9 @@ def points_of_add(container: Space, conf: Conf = CONF) -> Sequence[Point]:
     return faults.points if ALL else faults.points[::3]
 
 
-def add_with(container: Space, point: Point, action: Callable[[], Any], conf: Conf = CONF) -> Answer:
+def add_with(
+    container: Space, point: Point, action: Callable[[], Any], conf: Conf = CONF
+) -> Answer:
     return faulty.call(*words("ADD", container, conf), Faults({point.number: meanwhile(action)}))
 
 
@@ -85,9 +93,7 @@ def test_a_second_call_for_the_same_interface_at_any_moment_of_an_add(
     for point in points:
         others: list[tuple[int, int]] = []
 
-        first = add_with(
-            container, point, lambda: others.append(faulty.call_elsewhere(*words(verb, container)))
-        )
+        first = add_with(container, point, partial(call_elsewhere, others, words(verb, container)))
 
         (status, code), *_ = others
         addresses = "net1" in container.links() and container.addresses("net1")
@@ -124,10 +130,8 @@ def test_gc_at_any_moment_of_an_add_takes_nothing_of_it(node: Node, fake_ipam: F
         others: list[tuple[int, int]] = []
         gc = words("GC", container, collection, **path)
 
-        action = meanwhile(lambda gc=gc, others=others: others.append(faulty.call_elsewhere(*gc)))
-        answer = faulty.call(
-            *words("ADD", container, conf, **path), Faults({point.number: action})
-        )
+        action = meanwhile(partial(call_elsewhere, others, gc))
+        answer = faulty.call(*words("ADD", container, conf, **path), Faults({point.number: action}))
 
         if answer.status or others != [(0, 0)] or container.addresses("net1") != ["10.1.0.2/24"]:
             wrong[f"{point}"] = (answer, others)
@@ -146,9 +150,7 @@ def test_an_add_in_another_mode_at_any_moment_never_flips_the_mode(node: Node) -
     for point in points_of_add(one):
         told: list[tuple[int, int]] = []
 
-        first = add_with(
-            one, point, lambda: told.append(faulty.call_elsewhere(*words("ADD", two, other)))
-        )
+        first = add_with(one, point, partial(call_elsewhere, told, words("ADD", two, other)))
 
         ((status, code),) = told
         modes = [

@@ -1,4 +1,4 @@
-"""Strange surroundings: a call works, or says in one CNI error what is missing, and leaves nothing."""
+"""Strange surroundings: a call works, or says in one CNI error what is missing; nothing stays."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+from lab import MEMORY
 from runtime import Answer, call_environment, host_local, network, stdin_of
 
 if TYPE_CHECKING:
@@ -35,19 +36,28 @@ def ignore(*numbers: int) -> Callable[[], None]:
 
 
 def block(*numbers: int) -> Callable[[], None]:
-    return lambda: signal.pthread_sigmask(signal.SIG_BLOCK, numbers) and None
+    def prepare() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+
+    return prepare
+
+
+def nice() -> None:
+    os.nice(19)
 
 
 def limit(kind: int, value: int) -> Callable[[], None]:
     def prepare() -> None:
-        hard = max(value, resource.getrlimit(kind)[1])
-        resource.setrlimit(kind, (value, value if value >= hard else hard))
+        resource.setrlimit(kind, (value, max(value, resource.getrlimit(kind)[1])))
 
     return prepare
 
 
 def mask(value: int) -> Callable[[], None]:
-    return lambda: os.umask(value) and None
+    def prepare() -> None:
+        os.umask(value)
+
+    return prepare
 
 
 class Place(NamedTuple):
@@ -74,7 +84,7 @@ class Place(NamedTuple):
             argv,
             input=stdin_of(conf),
             env=call_environment(verb, self.container, **environment),
-            preexec_fn=prepare,  # noqa: PLW1509 - nothing else runs in this process
+            preexec_fn=prepare,
             capture_output=True,
             check=False,
             timeout=120,
@@ -102,7 +112,7 @@ def place(node: Node, ipvlan: Executable, tmp_path: Path) -> Place:
         pytest.param(limit(resource.RLIMIT_CORE, 0), id="no core"),
         pytest.param(mask(0o777), id="umask 0777"),
         pytest.param(mask(0), id="umask 0"),
-        pytest.param(lambda: os.nice(19) and None, id="nice"),
+        pytest.param(nice, id="nice"),
         pytest.param(os.setsid, id="own session"),
     ],
 )
@@ -113,13 +123,17 @@ def test_attachment_lives_and_ends_with(place: Place, prepare: Callable[[], None
 
     assert place.container.addresses("net1") == ["10.1.0.2/24"], answer
     assert answer.stderr == ""
-    assert all(os.stat(f"/run/cni-ipvlan{below}").st_mode & 0o77 == 0 for below in ("", "/."))
+    assert MEMORY.stat().st_mode & 0o77 == 0
     conf = {**CONF, "prevResult": answer.result()}
     place.call("CHECK", conf, prepare).succeeds()
     place.call("DEL", conf, prepare).succeeds()
     assert place.node.snapshot() == before
 
 
+FULL = (
+    "mkdir -p /run/cni-ipvlan; mount -t tmpfs -o size=4k none /run/cni-ipvlan; "
+    "head -c 4096 /dev/zero >/run/cni-ipvlan/filler"
+)
 # What each of them is made by, and what the error says.
 POOR = {
     "no room in memory": ("", limit(resource.RLIMIT_AS, 64 << 20), ""),
@@ -129,8 +143,7 @@ POOR = {
         "Read-only file system: /run/cni-ipvlan",
     ),
     "a full /run": (
-        "mkdir -p /run/cni-ipvlan; mount -t tmpfs -o size=4k none /run/cni-ipvlan; "
-        "head -c 4096 /dev/zero >/run/cni-ipvlan/filler",
+        FULL,
         None,
         "No space left on device",
     ),

@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from itertools import dropwhile
 from ipaddress import ip_address, ip_interface, ip_network
+from itertools import dropwhile
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -53,10 +53,11 @@ def is_encodable(text: str) -> bool:
 
 # Any code points, lone surrogates and NUL among them, and those that mean something somewhere.
 MEANINGFUL = (
-    "", ".", "..", "/", "//", "-", "--", "-x", "-all", "-force", "-batch", "-j", "-d", "-4", "show", "a b", "a\nb", "a\0b", "a#b",
-    'a"b', "a'b", "a\\b", "a;b", "$(id)", "`id`", "|id", "dev", "help", "all", "default", "lo",
-    "netns", "type", "veth", "up", "%d", "eth%d", "\x85", "\u2028", "ü", "\ud800", "\udcff", "🦆" * 4,
-    "x" * 15, "x" * 16, "x" * 5000, "net", "eth0", "1", "0", "one", "ipvlan", "l2", "vepa", "true",
+    "", ".", "..", "/", "//", "-", "--", "-x", "-all", "-force", "-batch", "-j", "-d", "-4", "show",
+    "a b", "a\nb", "a\0b", "a#b", 'a"b', "a'b", "a\\b", "a;b", "$(id)", "`id`", "|id", "dev",
+    "help", "all", "default", "lo", "netns", "type", "veth", "up", "%d", "eth%d", "\x85", "\u2028", "ü",
+    "\ud800", "\udcff", "🦆" * 4, "x" * 15, "x" * 16, "x" * 5000, "net", "eth0", "1", "0", "one",
+    "ipvlan", "l2", "vepa", "true",
 )  # fmt: skip
 TEXT = st.sampled_from(MEANINGFUL) | st.text(st.characters(exclude_categories=()), max_size=20)
 # What an environment can hold: no NUL, and of lone surrogates those that stand for bytes.
@@ -72,7 +73,26 @@ OPTIONS = (
     "prevResult", "logLevel", "runtimeConfig", "args", "capabilities",
     "cni.dev/valid-attachments", "disableCheck",
 )  # fmt: skip
-NAMES = st.sampled_from(["eth0", "net1", "a#b", "-x", "-j", "show", "-batch", "type", "ü", "dev", "help", 'q"', "x" * 15]) | TEXT
+NAMES = (
+    st.sampled_from(
+        [
+            "eth0",
+            "net1",
+            "a#b",
+            "-x",
+            "-j",
+            "show",
+            "-batch",
+            "type",
+            "ü",
+            "dev",
+            "help",
+            'q"',
+            "x" * 15,
+        ]
+    )
+    | TEXT
+)
 ADDRESSES = st.sampled_from(
     ["10.1.0.2/24", "fd00::2/64", "::ffff:1.2.3.4/96", "0.0.0.0/0", "10.1.0.2", "10.1.0.2/240",
      "fe80::1%lo/64", "10.1.0.2/24 dev lo", "-6", "default"]
@@ -176,7 +196,7 @@ class World:
         elif words[0] == "nsenter":
             words = words[2:]
         if words[-2:] == ("-batch", "-"):
-            self.commands.append(argv[: len(argv) - len(words)] + ("ip", "-batch"))
+            self.commands.append((*argv[: len(argv) - len(words)], "ip", "-batch"))
             options = tuple(word for word in words[1:] if word not in ("-batch", "-"))
             lines = [
                 ("ip", *options, *line.split(" "))
@@ -240,7 +260,7 @@ def encode(document: object) -> bytes:
 def judge(environment: Mapping[str, str], status: int, printed: list[bytes]) -> None:
     """Assert what holds of every call."""
     assert len(printed) <= 1
-    document = json.loads(printed[0]) if printed else None
+    document: Any = json.loads(printed[0]) if printed else None
     assert len(b"".join(printed)) < MOST_BYTES or status == 0
     if status:
         assert status == 1
@@ -322,7 +342,10 @@ def test_an_add_that_gets_far_runs_no_command_but_those_meant(
 
 
 def test_the_made_up_world_lets_an_add_come_to_its_end(world: None, tmp_path: Path) -> None:
-    ipam = {"ips": [{"address": "10.1.0.2/24"}, {"address": "fd00::2/64"}], "routes": [{"dst": "::/0"}]}
+    ipam = {
+        "ips": [{"address": "10.1.0.2/24"}, {"address": "fd00::2/64"}],
+        "routes": [{"dst": "::/0"}],
+    }
     made_up = World(ipam)
     conf = {"cniVersion": "1.0.0", "name": "net", "type": "ipvlan", "ipam": {"type": "host-local"}}
 
@@ -457,7 +480,9 @@ COMMANDS = [
     tee SYSCTL
     tee SYSCTL SYSCTL
     PLUGIN
-    """.replace("\\\n", " ").strip().splitlines()
+    """.replace("\\\n", " ")
+    .strip()
+    .splitlines()
 ]
 SLOTS["PLUGIN"] = lambda word: "/" in word  # the path of a program, not a word of its arguments
 
