@@ -43,8 +43,8 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def debian(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a small Debian that has everything but the package, and in /debs its rival's."""
     root = tmp_path_factory.mktemp("debian") / "root"
-    download = f"mkdir $1/debs; chroot $1 sh -c 'cd debs; apt-get -qq download {RIVAL}'"
-    options = [f"--include={DEPENDENCIES},{RIVAL}", f"--customize-hook={download}"]
+    keep = f"mkdir $1/debs && cp $1/var/cache/apt/archives/{RIVAL}_*.deb $1/debs"
+    options = [f"--include={DEPENDENCIES},{RIVAL}", f"--customize-hook={keep}"]
     subprocess.run(
         ["mmdebstrap", "--quiet", "--variant=minbase", *options, "trixie", root],
         check=True,
