@@ -56,8 +56,8 @@ MEANINGFUL = (
     "", ".", "..", "/", "//", "-", "--", "-x", "-all", "-force", "-batch", "-j", "-d", "-4", "show",
     "a b", "a\nb", "a\0b", "a#b", 'a"b', "a'b", "a\\b", "a;b", "$(id)", "`id`", "|id", "dev",
     "help", "all", "default", "lo", "netns", "type", "veth", "up", "%d", "eth%d", "\x85", "\u2028",
-    "ü", "\ud800", "\udcff", "🦆" * 4, "x" * 15, "x" * 16, "x" * 5000, "net", "eth0", "1", "0", "one",
-    "ipvlan", "l2", "vepa", "true",
+    "ü", "\ud800", "\udcff", "🦆" * 4, "x" * 15, "x" * 16, "x" * 5000, "net", "eth0", "1", "0",
+    "one", "ipvlan", "l2", "vepa", "true",
 )  # fmt: skip
 TEXT = st.sampled_from(MEANINGFUL) | st.text(st.characters(exclude_categories=()), max_size=20)
 # What an environment can hold: no NUL, and of lone surrogates those that stand for bytes.
