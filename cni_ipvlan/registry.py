@@ -89,6 +89,7 @@ class Registry:
         descriptor = self._lock_file(path, check, strict=strict)
         if descriptor is None:
             yield
+            self._remove(path)  # who has it belongs to a call that is dead
             return
         os.set_inheritable(descriptor, True)  # noqa: FBT003 - its signature
         try:
@@ -267,9 +268,12 @@ class Registry:
 
     def _release(self, path: str, descriptor: int) -> None:
         # What can't be removed harms nobody: the lock ends with the descriptor.
+        self._remove(path)
+        os.close(descriptor)
+
+    def _remove(self, path: str) -> None:
         with suppress(OSError):
             os.unlink(path)
-        os.close(descriptor)
         # Nothing of ours stays behind the last attachment.
         with suppress(OSError):
             os.rmdir(self._directory)
