@@ -51,7 +51,8 @@ def test_delete_removes_what_is_left_when_a_command_hangs_for_good(
         time.sleep(0.5)
         assert call.process.poll() is None, step  # it waits for the command
         call.process.kill()
-        assert call.process.wait() == -signal.SIGKILL
+        call.process.communicate(timeout=PATIENCE_SECONDS)
+        assert call.process.returncode == -signal.SIGKILL
         began = time.monotonic()
         runtime.delete(container, CONF).succeeds()
 
