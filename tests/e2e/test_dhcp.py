@@ -97,16 +97,30 @@ def test_containers_have_leases_of_their_own_and_give_them_back(
     assert "network is down" not in (tmp_path / "log").read_text()
 
 
-def test_lease_stays_with_the_server_when_the_namespace_is_gone(
+def test_lease_is_given_back_even_when_the_namespace_was_removed(
     node: Node, wire: Space, runtime: Runtime, tmp_path: Path
 ) -> None:
-    # There is nothing left to say it through: the lease ends by its time.
+    # The daemon has a thread in it, which keeps it alive until then.
     container = node.container()
     with daemon(tmp_path / "log", "-broadcast"):
         runtime.add(container, conf()).result()
+        assert list(leases().values()) == ["\0one/net/net1"]
         node.remove(container)
         runtime.delete("", conf()).succeeds()
+        assert_soon(lambda: leases() == {})
+
+
+def test_lease_stays_with_the_server_when_the_daemon_was_started_again(
+    node: Node, wire: Space, runtime: Runtime, tmp_path: Path
+) -> None:
+    container = node.container()
+    with daemon(tmp_path / "log", "-broadcast"):
+        runtime.add(container, conf()).result()
+    with daemon(tmp_path / "log", "-broadcast"):
+        runtime.delete(container, conf()).succeeds()
+        time.sleep(0.5)
         assert list(leases().values()) == ["\0one/net/net1"]
+    assert "net1" not in container.links()
 
 
 def test_answers_do_not_arrive_unless_they_are_broadcast(
