@@ -11,6 +11,7 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 def main() -> int:
     """Answer one call; return the exit status, or end with it where nothing is left to do."""
     _find_packages()
+    _leave_deleted_directory()
     if len(sys.argv) == 1 and not (
         "_IPVLAN_COMPLETE" in os.environ and "CNI_COMMAND" not in os.environ
     ):
@@ -38,6 +39,13 @@ def _find_packages() -> None:
         import site
 
         site.main()
+
+
+def _leave_deleted_directory() -> None:
+    try:
+        os.getcwd()
+    except OSError:
+        os.chdir("/")
 
 
 def _is_importable(name: str) -> bool:

@@ -96,9 +96,8 @@ class Plugin:
                 self._warn(survey.is_down(master.link, master.home))
             with self._inquiry(tx, master, container):
                 self._create_link(tx, request, conf, master, container, key)
-                addressing = addressing_of(
-                    conf, master, self._allocate(tx, request, conf, container)
-                )
+                allocated = self._allocate(tx, request, conf, container)
+                addressing = addressing_of(conf, master, allocated)
                 link, present = interface.configure(
                     tx,
                     request.ifname,
@@ -252,7 +251,7 @@ class Plugin:
         links.delete_temporary(tx, temporary)
         container = _container_for_delete(request)
         if container is not None:
-            links.delete(tx, (request.ifname, temporary), container)
+            links.delete(tx, (request.ifname, temporary), container, expected=request.ifname)
 
     def _remove_stale_links(self, tx: Transaction, network: str, valid_keys: set[str]) -> None:
         for key in links.left_behind(tx, network):

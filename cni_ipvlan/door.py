@@ -22,7 +22,6 @@ _NEED_STDOUT = ("ADD", "VERSION")
 def serve() -> int:
     """Serve the call that the process's environment describes; return the exit status."""
     closed = _fill_closed_descriptors()
-    _leave_deleted_directory()
     environment = dict(os.environ)
     if _STDOUT in closed and environment.get("CNI_COMMAND") in _NEED_STDOUT:
         _complain("stdout is closed, so no result could be delivered")
@@ -154,10 +153,3 @@ def _fill_closed_descriptors() -> set[int]:
             closed.add(descriptor)
             os.open(os.devnull, os.O_RDWR)
     return closed
-
-
-def _leave_deleted_directory() -> None:
-    try:
-        os.getcwd()
-    except OSError:
-        os.chdir("/")

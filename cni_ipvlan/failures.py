@@ -61,7 +61,15 @@ def as_cni_error(error: Exception, found: Sequence[str] = ()) -> CniError:
         return CniError(errors.INTERRUPTED, f"interrupted by {error.signal}; everything was undone")
     if isinstance(error, OSError):
         where = f": {error.filename}" if error.filename else ""
-        return CniError(errors.IO_FAILURE, f"the system refuses: {error.strerror or error}{where}")
+        advice = []
+        if isinstance(error, PermissionError):
+            advice = [f"found: {each}" for each in _state_of_machine(causes.NOT_PERMITTED)]
+            advice.append("try: run as root")
+        return CniError(
+            errors.IO_FAILURE,
+            f"the system refuses: {error.strerror or error}{where}",
+            "\n".join(advice),
+        )
     raise error
 
 
@@ -88,5 +96,5 @@ def _state_of_machine(kind: str) -> list[str]:
         return [machine.ipvlan_module().text]
     missing = machine.missing_capabilities()
     if missing:
-        return [f"missing: {' and '.join(missing)}"]
+        return [f"without {' and '.join(missing)}"]
     return ["no capability is missing here: a user namespace, seccomp or AppArmor may forbid it"]

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from cni_ipvlan.iproute.namespace import Namespace
-    from cni_ipvlan.iproute.queries import Link
     from cni_ipvlan.iproute.runner import Runner
     from cni_ipvlan.iproute.transaction import Transaction
 
@@ -29,14 +28,17 @@ def temporary_name(key: str) -> str:
     return _PREFIX + key
 
 
-def delete(tx: Transaction, names: Collection[str], place: Namespace | None) -> None:
-    """Delete the links of these names."""
-    for link in _there(tx, place):
-        if link.name in names:
+def delete(
+    tx: Transaction, names: Collection[str], place: Namespace | None, expected: str = ""
+) -> None:
+    """Delete the links of these names; ``expected`` is there for who may not look."""
+    unseen = [expected] if expected else []
+    for name in tx.look(commands.link_show_kind("ipvlan"), _names, unseen=unseen, inside=place):
+        if name in names:
             tx.run(
-                commands.link_delete(link.name),
+                commands.link_delete(name),
                 inside=place,
-                purpose=f"remove the interface {link.name}",
+                purpose=f"remove the interface {name}",
                 absent_ok=True,
             )
 
@@ -50,9 +52,9 @@ def delete_temporary(tx: Transaction, name: str) -> None:
 def left_behind(tx: Transaction, network: str) -> Iterator[str]:
     """Yield the keys of a network's attachments whose link is, or still is, on the host."""
     prefix = _PREFIX + network_key(network)
-    for link in _there(tx, None):
-        if link.name.startswith(prefix) and len(link.name) == len(_PREFIX) + KEY_CHARACTERS:
-            yield link.name.removeprefix(_PREFIX)
+    for name in _names(tx.read(commands.link_show_kind("ipvlan"))):
+        if name.startswith(prefix) and len(name) == len(_PREFIX) + KEY_CHARACTERS:
+            yield name.removeprefix(_PREFIX)
 
 
 def undo(runner: Runner, name: str, place: Namespace | None) -> Undo:
@@ -64,10 +66,10 @@ def undo(runner: Runner, name: str, place: Namespace | None) -> Undo:
             if is_absent(answer):
                 return False
             raise CommandError(answer)
-        return any(link.name == name for link in queries.links(answer.stdout))
+        return name in _names(answer.stdout)
 
     return Undo(commands.link_delete(name), place, only_if=is_there)
 
 
-def _there(tx: Transaction, place: Namespace | None) -> list[Link]:
-    return queries.links(tx.read(commands.link_show_kind("ipvlan"), inside=place))
+def _names(output: bytes) -> list[str]:
+    return [link.name for link in queries.links(output)]

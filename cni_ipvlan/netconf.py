@@ -88,9 +88,14 @@ def ipam_type(config: Mapping[str, Any]) -> str:
     return name if isinstance(name, str) else ""
 
 
+def options() -> list[str]:
+    """Return the names of all options."""
+    return list(_schema()["properties"])
+
+
 def suspicious_keys(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the keys that are one slip away from an option of ours, each with that option."""
-    known = _schema()["properties"]
+    known = options()
     found = []
     for key in config:
         if key not in known:

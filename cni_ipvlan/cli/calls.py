@@ -10,10 +10,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from cni_ipvlan.attachment import Plugin
-from cni_ipvlan.cli import output
+from cni_ipvlan.cli import configs, output
 from cni_ipvlan.cli import script as scripts
 from cni_ipvlan.cni import result as results
-from cni_ipvlan.cni.errors import CniError
+from cni_ipvlan.cni.errors import (
+    DECODING_FAILURE,
+    INCOMPATIBLE_VERSION,
+    INVALID_CONFIGURATION,
+    INVALID_ENVIRONMENT,
+    UNSUPPORTED_FIELD,
+    CniError,
+)
 from cni_ipvlan.cni.request import parse
 from cni_ipvlan.cni.versions import LATEST_VERSION
 from cni_ipvlan.iproute import namespace
@@ -27,10 +34,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from cni_ipvlan.cni.result import Result
+    from cni_ipvlan.iproute.rehearsal import Step
     from cni_ipvlan.iproute.runner import Event
 
 USUAL_DIRECTORIES = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")
-_NAMED_NAMESPACES = "/run/netns"
+_BAD_INPUT = (
+    INCOMPATIBLE_VERSION,
+    UNSUPPORTED_FIELD,
+    INVALID_ENVIRONMENT,
+    DECODING_FAILURE,
+    INVALID_CONFIGURATION,
+)
 
 
 class Call(NamedTuple):
@@ -47,21 +61,6 @@ class Manner(NamedTuple):
     as_json: bool = False
     verbose: bool = False
     ipam_result: Result | None = None
-
-
-def netns_path(netns: str) -> str:
-    """Return the path of a namespace that is given as a path, a name or a process ID."""
-    if "/" in netns:
-        return os.path.abspath(netns)
-    named = os.path.join(_NAMED_NAMESPACES, netns)
-    if os.path.exists(named):
-        return named
-    if netns.isdecimal() and os.path.isdir(f"/proc/{netns}"):
-        return f"/proc/{netns}/ns/net"
-    raise click.BadParameter(
-        f"{netns!r} is no path, no name under {_NAMED_NAMESPACES}, and no process ID",
-        param_hint="--netns",
-    )
 
 
 def cni_path(given: str | None) -> str:
@@ -82,31 +81,34 @@ def known_container_id(ifname: str, netns: str) -> str:
     """Return the ID that an attachment was made with; raises UsageError when nobody remembers."""
     try:
         identity = namespace.identity_of(netns)
-        found = ReadOnlyRegistry().containers().get((ifname, identity))
-    except OSError:
-        found = None
-    if found is None:
-        raise click.UsageError(
-            f"no attachment {ifname!r} in {netns} is remembered on this node; "
-            "give its container ID with --container-id"
-        )
-    return found
+        found = Registry().containers().get((ifname, identity))
+    except PermissionError:
+        why = "only root may see what is remembered of attachments"
+    except (OSError, ValueError) as error:
+        why = f"cannot look for the attachment in {netns}: {error}"
+    else:
+        if found is not None:
+            return found
+        why = f"no attachment {ifname!r} in {netns} is remembered on this node"
+    raise click.UsageError(f"{why}; give its container ID with --container-id")
 
 
 def read_result(file: str, option: str) -> tuple[dict[str, Any], Result]:
-    """Return a result in a file, as JSON and parsed; raises BadParameter."""
+    """Return a result in a file, as JSON and parsed; raises BadParameter, ConfigError."""
     try:
-        with open(file, encoding="utf-8") as stream:
-            document = json.load(stream)
+        document = json.loads(configs.read_source(file))
         return document, results.parse(document, LATEST_VERSION)
-    except (OSError, ValueError, RecursionError) as error:
-        raise click.BadParameter(f"cannot read {file}: {error}", param_hint=option) from None
+    except (ValueError, RecursionError) as error:
+        raise click.BadParameter(f"{file} is not JSON: {error}", param_hint=option) from None
     except CniError as error:
         raise click.BadParameter(f"{file}: {error.msg}", param_hint=option) from None
 
 
 def make(call: Call, manner: Manner) -> int:
-    """Make a call and print what it came to; return the exit status, 0 or 1."""
+    """Make a call and print what it came to.
+
+    Return the exit status: 0, 1 when it failed, 2 when what was given is wrong.
+    """
     journal = Journal(output.complain, call.environment)
     script = Script()
     try:
@@ -114,21 +116,41 @@ def make(call: Call, manner: Manner) -> int:
         if not manner.dry:
             journal.open(request.config)
         plugin = _plugin(call.environment, manner, journal, script)
-        with plugin.handlers()[request.command](request) as result:
-            rendered = None if result is None else results.render(result, request.version)
-            if manner.dry and manner.as_json:
-                output.say_json(scripts.document(script, rendered))
-            elif manner.dry:
-                output.say(scripts.shell(_title(call.environment), script))
+        with plugin.handlers()[request.command](request) as outcome:
+            if manner.dry:
+                _tell(call.environment, script, manner, outcome, request.version)
             elif manner.as_json:
-                output.say_json(rendered if rendered is not None else {})
-            elif result is not None:
-                output.result(result)
+                output.say_json(results.render(outcome, request.version) if outcome else {})
+            elif outcome is not None:
+                output.result(outcome)
     except CniError as error:
         journal.fail(str(error))
         output.failure(error)
-        return 1
+        return 2 if error.code in _BAD_INPUT else 1
     return 0
+
+
+def _tell(
+    environment: Mapping[str, str],
+    script: Script,
+    manner: Manner,
+    outcome: Result | None,
+    version: str,
+) -> None:
+    if manner.ipam_result is None and any(_is_left_open(step) for step in script.steps):
+        script.assumptions.append(
+            "addresses and routes will be what the IPAM plugin answers, which was not asked; "
+            "--ipam-result FILE puts an answer in"
+        )
+    if manner.as_json:
+        result = results.render(outcome, version) if outcome else None
+        output.say_json(scripts.document(script, result))
+    else:
+        output.say(scripts.shell(environment, script))
+
+
+def _is_left_open(step: Step) -> bool:
+    return not step.was_run and (step.parameters or {}).get("CNI_COMMAND") == "ADD"
 
 
 def _plugin(
@@ -160,15 +182,3 @@ def _plugin(
         begin=lambda: Transaction(runner, interrupts),
         warn=journal.warn,
     )
-
-
-def _title(environment: Mapping[str, str]) -> str:
-    parts = [f"dry run of {environment['CNI_COMMAND']}: nothing was changed"]
-    for word, variable in (
-        ("container", "CNI_CONTAINERID"),
-        ("interface", "CNI_IFNAME"),
-        ("namespace", "CNI_NETNS"),
-    ):
-        if environment.get(variable):
-            parts.append(f"{word} {environment[variable]}")
-    return "; ".join(parts)

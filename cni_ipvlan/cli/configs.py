@@ -9,9 +9,16 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _NAD_KIND = "NetworkAttachmentDefinition"
+_SHOWN = 60  # characters of a wrong value
+_JSON_SUFFIXES = (".conf", ".conflist", ".json")
+
+Path = tuple["str | int", ...]
 
 
 class ConfigError(Exception):
@@ -23,15 +30,17 @@ class NetworkConfig(NamedTuple):
 
     ``path`` leads to it in the document (keys and indexes); ``text`` is set when
     it is JSON in a string there, as in a NetworkAttachmentDefinition, and then
-    ``inner_path`` leads on inside of it.
+    ``inner_path`` leads on inside of it. ``definition`` is that definition's
+    name, with its namespace where it has one.
     """
 
     source: str
     document: int
-    path: tuple[str | int, ...]
+    path: Path
     text: str | None
-    inner_path: tuple[str | int, ...]
+    inner_path: Path
     config: dict[str, Any]
+    definition: str = ""
 
     @property
     def name(self) -> str:
@@ -39,25 +48,53 @@ class NetworkConfig(NamedTuple):
         name = self.config.get("name")
         return name if isinstance(name, str) else ""
 
+    @property
+    def is_chained(self) -> bool:
+        """Whether another plugin of a list comes before it."""
+        path = self.inner_path if self.text is not None else self.path
+        return path[-2:-1] == ("plugins",) and path[-1] != 0
+
+    @property
+    def label(self) -> str:
+        """The name to choose it by."""
+        return self.definition or self.name or "(without a name)"
+
+    def is_called(self, name: str) -> bool:
+        """Whether somebody may mean it by ``name``."""
+        return name in (self.name, self.definition, self.definition.rpartition("/")[2])
+
+
+class _Place(NamedTuple):
+    """Where in a source something stands."""
+
+    source: str
+    document: int
+    path: Path = ()
+
+    def below(self, *steps: str | int) -> _Place:
+        return self._replace(path=(*self.path, *steps))
+
 
 def read_source(source: str) -> str:
     """Return the text of a file, or of standard input for ``-``; raises ConfigError."""
     try:
         if source == "-":
-            return sys.stdin.read()
+            return sys.stdin.buffer.read().decode("utf-8")
         with open(source, encoding="utf-8") as file:
             return file.read()
-    except OSError as error:
-        raise ConfigError(f"cannot read {source}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"cannot read {source}: it is not UTF-8 text") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read {source}: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigError(f"cannot read {source!r}: {error}") from None
 
 
 def load(source: str, text: str) -> list[NetworkConfig]:
     """Return every ipvlan configuration in a text; raises ConfigError when it can't be read."""
     found = []
     for number, document in enumerate(_documents(source, text)):
-        found += _in_document(source, number, document, ())
+        found += _in_document(_Place(source, number), document)
     return found
 
 
@@ -66,24 +103,42 @@ def choose(source: str, network: str | None) -> NetworkConfig:
     candidates = load(source, read_source(source))
     if not candidates:
         raise ConfigError(f"{source} has no configuration of type ipvlan")
-    if network is not None:
-        chosen = [each for each in candidates if each.name == network]
-        if not chosen:
-            names = ", ".join(each.name or "(unnamed)" for each in candidates)
-            raise ConfigError(f"{source} has no network {network!r}; it has: {names}")
-        candidates = chosen
-    if len(candidates) > 1:
-        names = ", ".join(each.name or "(unnamed)" for each in candidates)
-        raise ConfigError(f"{source} has several networks: {names}; choose one with --network")
-    return candidates[0]
+    chosen = [each for each in candidates if network is None or each.is_called(network)]
+    if not chosen:
+        raise ConfigError(f"{source} has no network {network!r}; it has: {_labels(candidates)}")
+    if len(chosen) == 1:
+        return chosen[0]
+    if len({each.label for each in chosen}) == 1:
+        raise ConfigError(
+            f"{source} has the network {chosen[0].label} {len(chosen)} times; "
+            "put the configuration that is meant into a file of its own"
+        )
+    raise ConfigError(
+        f"{source} has several networks: {_labels(chosen)}; choose one with --network"
+    )
+
+
+def _labels(networks: Sequence[NetworkConfig]) -> str:
+    return ", ".join(each.label for each in networks)
 
 
 def _documents(source: str, text: str) -> list[Any]:
     try:
-        return [json.loads(text)]
+        return [_decoded(text)]
     except (ValueError, RecursionError) as error:
-        if text.lstrip().startswith("{") or source.endswith((".conf", ".conflist", ".json")):
+        if text.lstrip().startswith("{") or source.endswith(_JSON_SUFFIXES):
             raise ConfigError(f"{source} is not valid JSON: {error}") from None
+    return _yaml_documents(source, text)
+
+
+def _decoded(text: str) -> Any:
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def _yaml_documents(source: str, text: str) -> list[Any]:
     try:
         import yaml
     except ImportError:
@@ -92,71 +147,99 @@ def _documents(source: str, text: str) -> list[Any]:
             "(pip install 'cni-ipvlan[yaml]', or Debian's python3-yaml)"
         ) from None
     try:
-        return [document for document in yaml.safe_load_all(text) if document is not None]
+        documents = [each for each in yaml.safe_load_all(text) if each is not None]
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         message = " ".join(str(error).split())
         raise ConfigError(f"{source} is neither JSON nor YAML: {message}") from None
+    try:
+        # What JSON can't express, no plugin would be given.
+        return [json.loads(json.dumps(each, allow_nan=False)) for each in documents]
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{source} holds something that JSON has not: {error}") from None
 
 
-def _in_document(
-    source: str, number: int, document: Any, path: tuple[str | int, ...]
-) -> list[NetworkConfig]:
+def _in_document(place: _Place, document: Any) -> list[NetworkConfig]:
     if not isinstance(document, dict):
-        raise ConfigError(f"{source} holds {type(document).__name__} where an object is needed")
+        raise ConfigError(
+            f"{place.source} holds {_shown(document)} where a network configuration is needed"
+        )
     if document.get("kind") == _NAD_KIND:
-        return _in_definition(source, number, document, path)
-    if isinstance(document.get("items"), list) and "kind" in document:
-        found = []
-        for index, item in enumerate(document["items"]):
-            found += _in_document(source, number, item, (*path, "items", index))
-        return found
+        return _in_definition(place, document)
+    items = document.get("items")
+    if isinstance(items, list) and "kind" in document:
+        return [
+            network
+            for index, item in enumerate(items)
+            for network in _in_document(place.below("items", index), item)
+        ]
     if "kind" in document and "apiVersion" in document:
         return []  # another Kubernetes object, a Pod say
-    entries = _in_configuration(document, source)
     return [
-        NetworkConfig(source, number, (*path, *inner), None, (), config)
-        for inner, config in entries
+        NetworkConfig(place.source, place.document, (*place.path, *inner), None, (), config)
+        for inner, config in _in_configuration(document, place.source)
     ]
 
 
-def _in_definition(
-    source: str, number: int, document: dict[str, Any], path: tuple[str | int, ...]
-) -> list[NetworkConfig]:
-    metadata = document.get("metadata")
-    name = metadata.get("name") if isinstance(metadata, dict) else None
-    spec = document.get("spec")
-    text = spec.get("config") if isinstance(spec, dict) else None
+def _in_definition(place: _Place, document: dict[str, Any]) -> list[NetworkConfig]:
+    metadata = _object(document, "metadata")
+    name, namespace = metadata.get("name"), metadata.get("namespace")
+    text = _object(document, "spec").get("config")
     if not isinstance(text, str) or not text.strip():
         return []  # Multus then reads a file on the node, named as the definition
+    where = f"{place.source}: the config of {name!r}"
     try:
-        inner = json.loads(text)
+        inner = _decoded(text)
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{source}: the config of {name!r} is not valid JSON: {error}") from None
+        raise ConfigError(f"{where} is not valid JSON: {error}") from None
     if not isinstance(inner, dict):
-        raise ConfigError(f"{source}: the config of {name!r} is no JSON object")
+        raise ConfigError(f"{where} is {_shown(inner)}; a JSON object is needed")
     # Multus names a configuration after its definition when it has no name of its own.
     inner.setdefault("name", name)
+    path = place.below("spec", "config").path
+    definition = f"{namespace}/{name}" if namespace else str(name or "")
     return [
-        NetworkConfig(source, number, (*path, "spec", "config"), text, inner_path, config)
-        for inner_path, config in _in_configuration(inner, source)
+        NetworkConfig(place.source, place.document, path, text, inner_path, config, definition)
+        for inner_path, config in _in_configuration(inner, where)
     ]
 
 
-def _in_configuration(
-    document: dict[str, Any], source: str
-) -> list[tuple[tuple[str | int, ...], dict[str, Any]]]:
+def _in_configuration(document: dict[str, Any], where: str) -> list[tuple[Path, dict[str, Any]]]:
     """A list's name and version go into each of its plugins, as libcni does it."""
     plugins = document.get("plugins")
     if plugins is None:
         is_ours = document.get("type", "ipvlan") == "ipvlan"
         return [((), document)] if is_ours else []
     if not isinstance(plugins, list):
-        raise ConfigError(f"{source}: plugins is no list")
-    given: dict[str, Any] = {
-        key: document[key] for key in ("name", "cniVersion") if key in document
-    }
+        raise ConfigError(f"{where}: plugins is {_shown(plugins)}; a list is needed")
+    given = {key: document[key] for key in ("name",) if key in document}
+    version = _version(document)
+    if version is not None:
+        given["cniVersion"] = version
     return [
         (("plugins", index), {**plugin, **given})
         for index, plugin in enumerate(plugins)
         if isinstance(plugin, dict) and plugin.get("type") == "ipvlan"
     ]
+
+
+def _version(document: dict[str, Any]) -> object:
+    """A list may be written in several versions; libcni takes the highest."""
+    several = document.get("cniVersions")
+    named = [document.get("cniVersion"), *(several if isinstance(several, list) else ())]
+    readable = [each for each in named if isinstance(each, str) and _numbers(each)]
+    return max(readable, key=_numbers) if several and readable else document.get("cniVersion")
+
+
+def _numbers(version: str) -> list[int]:
+    parts = version.split(".")
+    return [int(part) for part in parts] if all(part.isdecimal() for part in parts) else []
+
+
+def _object(document: dict[str, Any], key: str) -> dict[str, Any]:
+    value = document.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} …"

@@ -4,34 +4,40 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cni_ipvlan import modes, netconf, survey
-from cni_ipvlan.cli import problems
-from cni_ipvlan.cni import delegate
-from cni_ipvlan.cni.errors import CniError
+from cni_ipvlan import inquiry, modes, netconf, survey
+from cni_ipvlan.cli import configs, leases, problems
+from cni_ipvlan.cni import delegate, protocol
+from cni_ipvlan.cni.errors import NOT_PERMITTED, CniError
+from cni_ipvlan.cni.versions import VERSION_WHEN_ABSENT
 from cni_ipvlan.failures import as_cni_error
-from cni_ipvlan.iproute import causes, commands, namespace, queries
+from cni_ipvlan.iproute import commands, machine, namespace, queries
+from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cni_ipvlan.cli.configs import NetworkConfig
+    from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.runner import Runner
     from cni_ipvlan.iproute.transaction import Transaction
+    from cni_ipvlan.netconf import NetConf
     from cni_ipvlan.registry import Registry
+    from cni_ipvlan.survey import Master
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 
+_CONFIGURATIONS = "/etc/cni/net.d"
 _OLDEST_IPROUTE2 = (5, 10)
-_NEEDED_CAPABILITIES = {12: "CAP_NET_ADMIN", 21: "CAP_SYS_ADMIN"}
+_PACKAGES = {"nsenter": "util-linux", "tee": "coreutils", "cat": "coreutils"}
 
 
 class Finding(NamedTuple):
-    """One line: how it stands (ok, warning, problem), about what, and what to do about it."""
+    """How it stands (ok, warning, problem), about what, and what to do about it, a line each."""
 
     state: str
     subject: str
@@ -42,132 +48,124 @@ class Finding(NamedTuple):
 class Doctor:
     """Looks, and changes nothing."""
 
-    def __init__(self, runner: Runner, tx: Transaction, registry: Registry) -> None:
+    def __init__(self, runner: Runner, tx: Transaction, registry: Registry, cni_path: str) -> None:
         self._runner = runner
         self._tx = tx
         self._registry = registry
+        self._cni_path = cni_path
+        self._findings: list[Finding] = []
 
-    def node(self, cni_path: str) -> Iterator[Finding]:
-        """What any network needs: kernel, tools, permission, plugins."""
-        yield self._kernel()
-        yield from self._iproute2()
-        yield from self._programs()
-        yield self._capabilities()
-        yield from self._directories(cni_path)
+    def examine(self, network: NetworkConfig | None, netns: str | None) -> list[Finding]:
+        """Return the findings about the node, and about what else is given."""
+        with self._about("kernel"):
+            self._kernel()
+        with self._about("iproute2"):
+            self._iproute2()
+        with self._about("programs"):
+            self._programs()
+        with self._about("permission"):
+            self._permission()
+        with self._about("plugins"):
+            self._plugins()
+        container = None
+        if netns is not None:
+            with self._about("namespace"):
+                container = self._container(netns)
+        if network is None:
+            with self._about("configuration"):
+                self._configurations()
+        else:
+            self._network(network, container)
+        return self._findings
 
-    def network(self, network: NetworkConfig, cni_path: str) -> Iterator[Finding]:
-        """What one network needs: a sound configuration, its master, its IPAM plugin."""
-        found = problems.in_config(network)
-        for problem in found:
-            place = ".".join(map(str, problem.path))
-            yield Finding(PROBLEM, "configuration", problem.text, f"see {place}" if place else "")
-        if not found:
-            yield Finding(OK, "configuration", f"network {network.name}")
+    @contextmanager
+    def _about(self, subject: str) -> Iterator[None]:
+        """What goes wrong while looking is a finding like others."""
         try:
-            conf = netconf.parse(network.config, str(network.config.get("cniVersion") or "0.1.0"))
-        except CniError:
-            return
-        if conf.ipam_type:
-            yield self._ipam(conf.ipam_type, cni_path)
-        if not conf.link_in_container:
-            yield from self._master(conf)
+            yield
+        except (
+            *(CniError, CommandError, ProgramNotFoundError, UnreadableAnswerError),
+            OSError,
+        ) as error:
+            failure = as_cni_error(error)
+            state = WARNING if failure.code == NOT_PERMITTED else PROBLEM
+            self._found(state, subject, failure.msg, failure.details)
 
-    def container(self, netns: str) -> Iterator[Finding]:
-        """Whether a namespace is a container's that can be entered."""
-        try:
-            place = namespace.find(netns)
-        except OSError as error:
-            yield Finding(PROBLEM, "namespace", f"{netns}: {error.strerror}")
-            return
-        except namespace.NotANamespaceError as error:
-            yield Finding(PROBLEM, "namespace", f"{netns}: {error}")
-            return
-        if place.identity == namespace.own():
-            yield Finding(
-                PROBLEM, "namespace", f"{netns} is the namespace of the host, not a container's"
-            )
-            return
-        try:
-            links = queries.links(self._tx.read(commands.link_show_all(), inside=place))
-        except CommandError as error:
-            yield Finding(PROBLEM, "namespace", f"cannot enter {netns}: {error.answer}", "be root")
-            return
-        names = ", ".join(link.name for link in links)
-        yield Finding(OK, "namespace", f"{netns} has the interfaces {names}")
+    def _found(self, state: str, subject: str, text: str, advice: str = "") -> None:
+        self._findings.append(Finding(state, subject, text, advice))
 
-    def _kernel(self) -> Finding:
-        release = platform.release()
-        answer = self._runner.run(commands.link_add_without_master("ipvlan-probe"))
-        if b"Invalid argument" in answer.stderr:
-            return Finding(OK, "kernel", f"Linux {release} knows ipvlan")
-        cause = causes.explain(answer.argv, answer.stderr.decode("utf-8", "replace"))
-        if cause.kind == causes.NOT_PERMITTED:
-            if os.path.exists("/sys/module/ipvlan"):
-                return Finding(OK, "kernel", f"Linux {release} has ipvlan loaded")
-            return Finding(
-                WARNING, "kernel", f"cannot tell whether Linux {release} knows ipvlan", "be root"
-            )
-        return Finding(
-            PROBLEM, "kernel", f"Linux {release} does not know ipvlan", "try: modprobe ipvlan"
-        )
+    # The node.
 
-    def _iproute2(self) -> Iterator[Finding]:
-        try:
-            answer = self._runner.run(("ip", "-V"))
-        except ProgramNotFoundError as error:
-            yield Finding(
+    def _kernel(self) -> None:
+        module = machine.ipvlan_module()
+        if module.state == machine.UNKNOWN:
+            answer = self._runner.run(commands.link_add_without_master("ipvlan-probe"))
+            if b"Invalid argument" not in answer.stderr:
+                raise CommandError(answer, "see whether the kernel has ipvlan")
+            self._found(OK, "kernel", f"Linux {os.uname().release} has ipvlan")
+            return
+        state, advice = {
+            machine.LOADED: (OK, ""),
+            machine.AVAILABLE: (
+                WARNING,
+                "the first ADD has it loaded; modprobe ipvlan does it now",
+            ),
+            machine.KEPT_OUT: (PROBLEM, "take that line out, then: modprobe ipvlan"),
+            machine.ABSENT: (
                 PROBLEM,
-                "iproute2",
-                "ip is not there",
-                f"install iproute2; searched: {error.searched}",
-            )
-            return
+                "install the package with the kernel's extra modules, or one with CONFIG_IPVLAN",
+            ),
+        }[module.state]
+        self._found(state, "kernel", module.text, advice)
+
+    def _iproute2(self) -> None:
+        answer = self._runner.run(("ip", "-V"))
         said = (answer.stdout or answer.stderr).decode("utf-8", "replace").strip()
         version = re.search(r"iproute2-(?:v|ss)?(\d+)\.(\d+)", said)
         if version is None:
-            yield Finding(
-                PROBLEM, "iproute2", f"ip is not iproute2's: {said[:60]}", "install iproute2"
-            )
+            text = f"ip is not iproute2's: {said[:60]}"
+            self._found(PROBLEM, "iproute2", text, "install iproute2")
         elif (int(version[1]), int(version[2])) < _OLDEST_IPROUTE2:
             oldest = ".".join(map(str, _OLDEST_IPROUTE2))
-            yield Finding(PROBLEM, "iproute2", said, f"{oldest} or newer is needed")
+            self._found(PROBLEM, "iproute2", said, f"install {oldest} or newer")
         else:
-            yield Finding(OK, "iproute2", said)
+            self._found(OK, "iproute2", said)
 
-    def _programs(self) -> Iterator[Finding]:
-        for program, package in (("nsenter", "util-linux"), ("tee", "coreutils")):
+    def _programs(self) -> None:
+        for program, package in _PACKAGES.items():
             try:
                 self._runner.run((program, "--version"))
-            except ProgramNotFoundError:
-                yield Finding(PROBLEM, program, "it is not there", f"install {package}")
+            except ProgramNotFoundError as error:
+                self._found(
+                    PROBLEM,
+                    "programs",
+                    f"there is no {program}; searched: {error.searched}",
+                    f"install {package}",
+                )
 
-    def _capabilities(self) -> Finding:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
-            line = next(line for line in file if line.startswith("CapEff:"))
-        effective = int(line.split()[1], 16)
-        missing = [name for bit, name in _NEEDED_CAPABILITIES.items() if not effective & (1 << bit)]
+    def _permission(self) -> None:
+        missing = machine.missing_capabilities()
         if missing:
-            return Finding(
-                WARNING,
-                "permission",
-                f"{' and '.join(missing)} missing",
-                "runtimes call it as root",
-            )
-        return Finding(OK, "permission", "this user may change networks")
+            text = f"without {' and '.join(missing)} neither ADD nor all of these checks can work"
+            self._found(WARNING, "permission", text, "run it as root, as runtimes do")
+        else:
+            self._found(OK, "permission", "this user may change networks and enter namespaces")
 
-    def _directories(self, cni_path: str) -> Iterator[Finding]:
-        for directory in cni_path.split(":"):
+    def _plugins(self) -> None:
+        for directory in self._cni_path.split(":"):
             try:
                 names = sorted(os.listdir(directory))
             except OSError as error:
-                yield Finding(WARNING, "plugins", f"{directory}: {error.strerror}")
+                self._found(WARNING, "plugins", f"{directory}: {error.strerror}")
                 continue
             answers = []
             for name in names:
                 path = os.path.join(directory, name)
                 if os.path.isfile(path) and os.access(path, os.X_OK):
                     answers.append(f"{name} {self._newest_version(path)}")
-            yield Finding(OK, "plugins", f"{directory}: {', '.join(answers) or 'empty'}")
+                    if name == "ipvlan":
+                        self._whose(path)
+            self._found(OK, "plugins", f"{directory}: {', '.join(answers) or 'empty'}")
 
     def _newest_version(self, path: str) -> str:
         environment = {"CNI_COMMAND": "VERSION", "PATH": os.environ.get("PATH", "")}
@@ -177,32 +175,124 @@ class Doctor:
         except (ValueError, KeyError, IndexError, TypeError):
             return "(answers no VERSION)"
 
-    def _ipam(self, plugin: str, cni_path: str) -> Finding:
-        try:
-            path = delegate.find(plugin, tuple(cni_path.split(":")))
-        except CniError as error:
-            return Finding(PROBLEM, "ipam", error.msg, error.details.replace("\n", "; "))
-        return Finding(OK, "ipam", path)
+    def _whose(self, path: str) -> None:
+        answer = self._runner.run((path,), environment={"PATH": os.environ.get("PATH", "")})
+        said = answer.stderr.decode("utf-8", "replace").strip()
+        if said != protocol.about():
+            first = said.partition("\n")[0][:60]
+            text = f"{path} is another program than this one: {first}"
+            self._found(WARNING, "plugins", text, "scripts/install-node puts this one there")
 
-    def _master(self, conf: netconf.NetConf) -> Iterator[Finding]:
+    # A container.
+
+    def _container(self, netns: str) -> Namespace | None:
         try:
-            master = survey.find_master(self._tx, conf, None)
-        except (CniError, CommandError) as error:
-            failure = as_cni_error(error)
-            yield Finding(PROBLEM, "master", failure.msg, failure.details.replace("\n", "; "))
+            place = namespace.find(netns)
+        except (OSError, namespace.NotANamespaceError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            self._found(PROBLEM, "namespace", f"{netns}: {why}")
+            return None
+        if place.identity == namespace.own():
+            text = f"{netns} is the namespace of the host, not a container's"
+            self._found(PROBLEM, "namespace", text)
+            return None
+        links = queries.links(self._tx.read(commands.link_show_all(), inside=place))
+        names = ", ".join(link.name for link in links)
+        self._found(OK, "namespace", f"{netns} has the interfaces {names}")
+        return place
+
+    # Networks.
+
+    def _configurations(self) -> None:
+        names = sorted(os.listdir(_CONFIGURATIONS)) if os.path.isdir(_CONFIGURATIONS) else ()
+        for name in names:
+            file = os.path.join(_CONFIGURATIONS, name)
+            if not name.endswith((".conf", ".conflist", ".json")):
+                continue
+            try:
+                networks = configs.load(file, configs.read_source(file))
+            except configs.ConfigError as error:
+                self._found(PROBLEM, "configuration", str(error))
+                continue
+            for network in networks:
+                count = len(problems.in_config(network))
+                text = f"{file}: network {network.label}"
+                if count:
+                    many = f"{count} problems" if count > 1 else "a problem"
+                    self._found(
+                        PROBLEM, "configuration", f"{text}: {many}", f"ipvlan validate {file}"
+                    )
+                else:
+                    self._found(OK, "configuration", text)
+
+    def _network(self, network: NetworkConfig, container: Namespace | None) -> None:
+        found = problems.in_config(network)
+        for problem in found:
+            self._found(PROBLEM, "configuration", f"{problem.place}: {problem.text}")
+        if not found:
+            self._found(OK, "configuration", f"{network.source}: network {network.label}")
+        try:
+            version = str(network.config.get("cniVersion") or VERSION_WHEN_ABSENT)
+            conf = netconf.parse(network.config, version)
+        except CniError:
+            return  # which is among the problems
+        if conf.ipam_type:
+            with self._about("ipam"):
+                self._ipam(conf, network, is_sound=not found)
+        with self._about("master"):
+            self._master(conf, container)
+
+    def _ipam(self, conf: NetConf, network: NetworkConfig, *, is_sound: bool) -> None:
+        path = delegate.find(conf.ipam_type, tuple(self._cni_path.split(":")))
+        self._found(OK, "ipam", path)
+        ipam = network.config["ipam"]
+        if conf.ipam_type == "host-local" and is_sound:
+            self._leases(conf.name, ipam)
+        elif conf.ipam_type == "dhcp":
+            socket = str(ipam.get("daemonSocketPath") or "/run/cni/dhcp.sock")
+            if not os.path.exists(socket):
+                self._found(PROBLEM, "ipam", f"there is no {socket}", f"start {path} daemon")
+
+    def _leases(self, name: str, ipam: dict[str, Any]) -> None:
+        place = leases.directory(name, ipam)
+        for each in leases.usage(name, ipam):
+            text = f"{each.leased} of {each.room} addresses of {each.ranges} are leased, in {place}"
+            if each.leased < each.room:
+                self._found(OK, "ipam", text)
+            else:
+                advice = "ipvlan gc releases those of containers that are gone"
+                self._found(PROBLEM, "ipam", text, advice)
+
+    def _master(self, conf: NetConf, container: Namespace | None) -> None:
+        if conf.link_in_container and container is None:
+            text = "it is the container's; --netns names one to look into"
+            self._found(OK, "master", text)
             return
+        master = survey.find_master(self._tx, conf, container)
         link = master.link
         if not link.is_up:
-            yield Finding(
-                WARNING, "master", f"{link.name} is down", f"try: ip link set dev {link.name} up"
-            )
+            self._found(WARNING, "master", survey.is_down(link, master.home))
+        elif master.home is None and _has_no_carrier(link.name):
+            text = f"{link.name} has no carrier"
+            self._found(WARNING, "master", text, "see to its cable or its switch port")
         else:
-            yield Finding(OK, "master", f"{link.name} is up, MTU {link.mtu}, {link.mac}")
-        try:
+            self._found(OK, "master", f"{link.name} is up, MTU {link.mtu}, {link.mac}")
+        self._neighbours(conf, master)
+
+    def _neighbours(self, conf: NetConf, master: Master) -> None:
+        name = master.link.name
+        for rival in inquiry.rivals(self._tx, self._registry, master):
+            text = f"{name} is taken by {rival.link.kind}: {rival.describe()}"
+            self._found(PROBLEM, "conflicts", text, "use another master, or remove that interface")
+        with self._about("conflicts"):
             modes.check(self._tx, self._registry, conf, master)
-        except CniError as error:
-            yield Finding(PROBLEM, "mode", error.msg, error.details.replace("\n", "; "))
-        else:
-            yield Finding(
-                OK, "mode", f"nothing on {link.name} runs in another mode than {conf.mode}"
-            )
+            text = f"nothing on {name} runs in another mode than {conf.mode} {conf.flag}"
+            self._found(OK, "conflicts", text)
+
+
+def _has_no_carrier(name: str) -> bool:
+    try:
+        with open(f"/sys/class/net/{name}/carrier", "rb") as file:
+            return file.read().strip() == b"0"
+    except OSError:
+        return False

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cni_ipvlan.cli import calls, configs, doctor, output, places, problems, tree
-from cni_ipvlan.cli.options import Example, cni_path_option, config_option, network_option
-from cni_ipvlan.cni.errors import CniError
+from cni_ipvlan.cli.options import (
+    FILE,
+    Example,
+    cni_path_option,
+    config_option,
+    netns_option,
+    network_option,
+    text_option,
+)
+from cni_ipvlan.cli.problem import json_path
 from cni_ipvlan.failures import as_cni_error
-from cni_ipvlan.iproute.rehearsal import Rehearsal, Script
+from cni_ipvlan.iproute import machine
+from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.iproute.runner import (
     CommandError,
     InterruptedBySignalError,
@@ -20,52 +29,76 @@ from cni_ipvlan.iproute.runner import (
     ProgramNotFoundError,
     Runner,
 )
+from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.registry import ReadOnlyRegistry
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cni_ipvlan.cli.configs import NetworkConfig
+    from cni_ipvlan.cli.problem import Problem
+
 _WATCH_SECONDS = 2.0
+_POLL_SECONDS = 0.1
 _COLOURS = {doctor.OK: "green", doctor.WARNING: "yellow", doctor.PROBLEM: "red"}
 
 
-@click.command(cls=Example, example="ipvlan validate /etc/cni/net.d/*ipvlan* examples/*.yaml")
-@click.argument("files", nargs=-1, required=True, metavar="FILE…")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
+@click.command(cls=Example, example="ipvlan validate examples/*")
+@click.argument("files", nargs=-1, required=True, type=FILE, metavar="FILE…")
+@text_option
 def validate(files: tuple[str, ...], form: str) -> int:
     """Name every problem in configuration files, with its place."""
     rows: list[dict[str, Any]] = []
-    networks = []
-    texts = {}
-    for file in files:
+    networks: list[NetworkConfig] = []
+    texts: dict[str, str] = {}
+    empty: list[str] = []
+    for file in dict.fromkeys(files):
         try:
             texts[file] = configs.read_source(file)
-            loaded = configs.load(file, texts[file])
+            found = configs.load(file, texts[file])
         except configs.ConfigError as error:
-            rows.append({"file": file, "line": None, "path": "$", "problem": str(error)})
+            rows.append(_row_of_file(file, str(error)))
             continue
-        if not loaded:
-            text = "there is no configuration of type ipvlan in it"
-            rows.append({"file": file, "line": None, "path": "$", "problem": text})
-        networks += loaded
-    found = [(network, problem) for network in networks for problem in problems.in_config(network)]
-    for network, problem in found + problems.between(networks):
-        path = (*network.path, *network.inner_path, *problem.path)
-        line = places.line_of(texts[network.source], network, problem.path)
-        rows.append(
-            {
-                "file": network.source,
-                "line": line,
-                "path": _json_path(path),
-                "problem": problem.text,
-            }
-        )
+        networks += found
+        if not found:
+            empty.append(file)
+    # Beside others, a file may be about something else: a Pod, another plugin.
+    if not networks:
+        rows += [_row_of_file(file, "no configuration of type ipvlan is in it") for file in empty]
+    rows += [
+        _row(texts[network.source], network, problem)
+        for network, problem in problems.in_all(networks)
+    ]
     if form == "json":
-        output.say_json({"networks": len(networks), "problems": rows})
+        output.say_json({"networks": len(networks), "problems": rows, "withoutNetwork": empty})
     else:
-        for row in rows:
-            place = f"{row['file']}:{row['line']}" if row["line"] else row["file"]
-            output.say(f"{place}: {row['path']}: {row['problem']}")
-        if not rows:
-            output.say(f"{len(networks)} network{'s' if len(networks) != 1 else ''}: no problems")
+        _say_problems(rows, len(networks))
+        for file in empty if networks else ():
+            output.complain(f"{file}: no configuration of type ipvlan is in it")
     return 1 if rows else 0
+
+
+def _row_of_file(file: str, problem: str) -> dict[str, Any]:
+    return {"file": file, "line": None, "path": "$", "problem": problem}
+
+
+def _row(text: str, network: NetworkConfig, problem: Problem) -> dict[str, Any]:
+    path = (*network.path, *network.inner_path, *problem.path)
+    return {
+        "file": network.source,
+        "line": places.line_of(text, network, problem.path),
+        "path": json_path(path),
+        "problem": problem.text,
+    }
+
+
+def _say_problems(rows: Sequence[dict[str, Any]], networks: int) -> None:
+    for row in rows:
+        place = f"{row['file']}:{row['line']}" if row["line"] else row["file"]
+        path = output.styled(row["path"], fg="cyan")
+        output.say(f"{output.styled(place, bold=True)}: {path}: {row['problem']}")
+    if not rows:
+        output.say(f"{networks} network{'s' if networks != 1 else ''}: no problems")
 
 
 @click.command(cls=Example, example="ipvlan show -w")
@@ -73,70 +106,76 @@ def validate(files: tuple[str, ...], form: str) -> int:
 @click.option("-w", "--watch", is_flag=True, help="Keep watching.")
 def show(as_json: bool, watch: bool) -> int:
     """Show masters, and the ipvlan interfaces that stand on them."""
-    while True:
-        interrupts, _runner, tx = _onlooker()
-        try:
-            unseen: list[str] = []
-            masters = tree.look(tx, ReadOnlyRegistry(), unseen.append)
-        except (CommandError, ProgramNotFoundError) as error:
-            output.failure(as_cni_error(error))
-            return 1
-        if watch:
-            click.clear()
-        if as_json:
-            output.say_json({"masters": tree.document(masters), "notSeen": unseen})
-        else:
-            output.say(tree.text(masters))
-            for place in unseen:
-                output.complain(f"not seen: {place}")
-        if not watch:
-            return 0
-        try:
-            time.sleep(_WATCH_SECONDS)
-            interrupts.check()
-        except InterruptedBySignalError:
-            return 0
+    interrupts, _runner, tx = _onlooker()
+    try:
+        while True:
+            _show_once(tx, as_json=as_json, clear=watch)
+            if not watch:
+                return 0
+            _sleep(_WATCH_SECONDS, interrupts)
+    except InterruptedBySignalError:
+        return 0 if watch else 1
+    except (CommandError, ProgramNotFoundError, UnreadableAnswerError, OSError) as error:
+        output.failure(as_cni_error(error))
+        return 1
 
 
-@click.command("doctor", cls=Example, example="ipvlan doctor -c net.conf --netns container1")
+def _show_once(tx: Transaction, *, as_json: bool, clear: bool) -> None:
+    unseen = ["what only root may look into"] if machine.missing_capabilities() else []
+    masters = tree.look(tx, ReadOnlyRegistry(), unseen.append)
+    if clear:
+        click.clear()
+    if as_json:
+        output.say_json({"masters": tree.document(masters), "notSeen": unseen})
+        return
+    output.say(tree.text(masters))
+    for place in unseen:
+        output.complain(f"not seen: {place}")
+
+
+def _sleep(seconds: float, interrupts: Interrupts) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        interrupts.check()
+        time.sleep(_POLL_SECONDS)
+
+
+@click.command(
+    "doctor", cls=Example, example="ipvlan doctor -c examples/ipvlan0.yaml --netns container1"
+)
 @config_option(required=False)
 @network_option
-@click.option("--netns", metavar="NETNS", help="A path, a name, or a process ID.")
+@netns_option(required=False)
 @cni_path_option
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
+@text_option
 def doctor_command(
     config: str | None, network: str | None, netns: str | None, cni_path: str | None, form: str
 ) -> int:
     """Look for what could keep an attachment from working."""
     chosen = configs.choose(config, network) if config else None
-    path = calls.cni_path(cni_path)
     _interrupts, runner, tx = _onlooker()
-    physician = doctor.Doctor(runner, tx, ReadOnlyRegistry())
+    physician = doctor.Doctor(runner, tx, ReadOnlyRegistry(), calls.cni_path(cni_path))
     try:
-        findings = list(physician.node(path))
-        if chosen is not None:
-            findings += physician.network(chosen, path)
-        if netns is not None:
-            findings += physician.container(calls.netns_path(netns))
-    except (CommandError, ProgramNotFoundError, CniError) as error:
-        output.failure(as_cni_error(error))
+        findings = physician.examine(chosen, netns)
+    except InterruptedBySignalError:
         return 1
     if form == "json":
         output.say_json([finding._asdict() for finding in findings])
     else:
         for finding in findings:
-            advice = f" ({finding.advice})" if finding.advice else ""
-            state = click.style(finding.state.ljust(7), fg=_COLOURS[finding.state])
-            output.say(f"{state}  {finding.subject.ljust(13)}  {finding.text}{advice}")
+            _say_finding(finding)
     return 1 if any(finding.state == doctor.PROBLEM for finding in findings) else 0
 
 
-def _onlooker() -> tuple[Interrupts, Runner, Rehearsal]:
+def _say_finding(finding: doctor.Finding) -> None:
+    state = output.styled(finding.state.ljust(7), fg=_COLOURS[finding.state])
+    output.say(f"{state}  {finding.subject.ljust(13)}  {finding.text}")
+    for line in finding.advice.splitlines():
+        output.say(f"{' ' * 26}{line}")
+
+
+def _onlooker() -> tuple[Interrupts, Runner, Transaction]:
     interrupts = Interrupts()
     interrupts.install()
     runner = Runner(os.environ.get("PATH", ""), lambda _event: None)
-    return interrupts, runner, Rehearsal(runner, interrupts, Script())
-
-
-def _json_path(path: tuple[str | int, ...]) -> str:
-    return "$" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return interrupts, runner, Transaction(runner, interrupts)

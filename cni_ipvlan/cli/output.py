@@ -4,26 +4,39 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+from shlex import join
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from cni_ipvlan.cni.errors import CniError
     from cni_ipvlan.cni.result import Result
     from cni_ipvlan.iproute.runner import Event
 
 
+def styled(text: str, *, err: bool = False, **style: Any) -> str:
+    """Return text in colour, if it goes to a terminal and NO_COLOR does not ask for none."""
+    is_terminal = (sys.stderr if err else sys.stdout).isatty()
+    return click.style(text, **style) if is_terminal and not os.environ.get("NO_COLOR") else text
+
+
 def say(text: str) -> None:
-    """Print to stdout; colours go only to a terminal, and not to one that asks for none."""
-    click.echo(text, color=False if os.environ.get("NO_COLOR") else None)
+    """Print to stdout."""
+    _print(text, err=False)
 
 
 def complain(text: str) -> None:
     """Print to stderr."""
-    click.echo(text, err=True, color=False if os.environ.get("NO_COLOR") else None)
+    _print(text, err=True)
+
+
+def _print(text: str, *, err: bool) -> None:
+    # A lone surrogate, which JSON can hold, has no encoding.
+    printable = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    # In no case may click take out what looks like colour to it: a name may look so.
+    click.echo(printable, err=err, color=True)
 
 
 def say_json(document: Any) -> None:
@@ -31,22 +44,26 @@ def say_json(document: Any) -> None:
     say(json.dumps(document, indent=4))
 
 
+def refuse(text: str) -> None:
+    """Print why something can't be done, in a sentence."""
+    complain(f"{styled('ipvlan:', err=True, fg='red', bold=True)} {text}")
+
+
 def failure(error: CniError) -> None:
     """Print why a command failed: the sentence, then the details, indented."""
-    complain(f"{click.style('ipvlan:', fg='red', bold=True)} {error.msg}")
+    refuse(error.msg)
     for line in error.details.splitlines():
         complain(f"    {line}")
 
 
 def trace(event: Event) -> None:
     """Print a command that ran, as ``set -x`` does, with its time, its status and its undo."""
-    from shlex import join
-
     completed = event.completed
     colour = "red" if completed.status else "cyan"
     note = f"# {completed.seconds * 1000:.1f} ms, status {completed.status}"
     purpose = f", {event.purpose}" if event.purpose else ""
-    complain(f"{click.style('+ ' + join(completed.argv), fg=colour)}  {note}{purpose}")
+    command = styled(f"+ {join(completed.argv)}", err=True, fg=colour)
+    complain(f"{command}  {note}{purpose}")
     for line in event.batch:
         complain(f"    {line}")
     for undo in event.undo:
@@ -67,21 +84,5 @@ def result(outcome: Result) -> None:
         rows.append(("route", f"{route.dst}{f' via {route.gateway}' if route.gateway else ''}"))
     for key, value in outcome.dns.items():
         rows.append((f"dns {key}", " ".join(value) if isinstance(value, list) else str(value)))
-    say(table(rows))
-
-
-def table(rows: Iterable[Sequence[str]]) -> str:
-    """Return rows as aligned columns; the last column is left as it is."""
-    rows = [list(row) for row in rows]
-    columns = max((len(row) for row in rows), default=0)
-    widths = [
-        max((len(row[column]) for row in rows if column < len(row) - 1), default=0)
-        for column in range(columns)
-    ]
-    return "\n".join(
-        "  ".join(
-            cell if column == len(row) - 1 else cell.ljust(widths[column])
-            for column, cell in enumerate(row)
-        )
-        for row in rows
-    )
+    width = max((len(key) for key, _ in rows), default=0)
+    say("\n".join(f"{key.ljust(width)}  {value}" for key, value in rows))

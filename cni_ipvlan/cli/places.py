@@ -1,61 +1,121 @@
 """On which line of a file a part of a configuration stands.
 
-JSON is read as the YAML that it is too, for the parser of YAML tells where
-everything stands. Without PyYAML, or where it differs, there is no line.
+JSON is read by a scanner that keeps the lines, for Python's own does not; YAML
+by PyYAML, which tells where everything stands.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import json
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cni_ipvlan.cli.configs import NetworkConfig
 
-_QUOTES = ("'", '"')
+_SPACE = re.compile(r"[ \t\r\n]*")
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+_WORD = re.compile(r"[^\s,\]}]+")
+
+
+class Node(NamedTuple):
+    """A value: where it starts, as an index into the text, and what is in it."""
+
+    start: int
+    children: dict[str | int, Node]
 
 
 def line_of(text: str, network: NetworkConfig, path: Sequence[str | int]) -> int | None:
     """Return the line, from 1, of ``path`` in the configuration, or of what is nearest above it."""
-    root = _compose(text, network.document)
+    is_json = text.lstrip()[:1] in ("{", "[")
+    root = (_json(text, 0) if is_json else None) or _yaml(text, network.document)
     if root is None:
         return None
-    node = _descend(root, network.path if network.text is not None else (*network.path, *path))
     if network.text is None:
-        return int(node.start_mark.line) + 1
-    # JSON in a string: where the string's own text stands in the file tells the lines inside.
-    start = node.start_mark.index
-    raw = text[start : node.end_mark.index]
-    offset = raw.find("{")
-    inner = _compose(raw[offset:].rstrip().rstrip("".join(_QUOTES)), 0) if offset >= 0 else None
-    if inner is None:
-        return int(node.start_mark.line) + 1
-    place = _descend(inner, (*network.inner_path, *path))
-    return text.count("\n", 0, start + offset) + int(place.start_mark.line) + 1
+        return _line(text, _descend(root, (*network.path, *path)).start)
+    # JSON in a string: in a block or between single quotes its lines are the file's.
+    outer = _descend(root, network.path).start
+    inner = _json(text, text.find("{", outer))
+    return _line(text, _descend(inner, (*network.inner_path, *path)).start if inner else outer)
 
 
-def _compose(text: str, number: int) -> Any:
+def _line(text: str, index: int) -> int:
+    return text.count("\n", 0, index) + 1
+
+
+def _descend(node: Node, path: Sequence[str | int]) -> Node:
+    """Follow keys and indexes as far as they lead."""
+    for step in path:
+        if step not in node.children:
+            break
+        node = node.children[step]
+    return node
+
+
+def _json(text: str, start: int) -> Node | None:
+    """Return the value at ``start``, None when it is no JSON."""
+    try:
+        return _value(text, start)[0]
+    except (IndexError, ValueError, RecursionError):
+        return None
+
+
+def _value(text: str, start: int) -> tuple[Node, int]:
+    """Return the value after any white space, and the index of what follows it."""
+    start = _skip(text, start)
+    node = Node(start, {})
+    if text[start] in "{[":
+        return node, _members(text, node)
+    scalar = _STRING.match(text, start) or _WORD.match(text, start)
+    if scalar is None:
+        raise ValueError(start)
+    return node, _skip(text, scalar.end())
+
+
+def _members(text: str, node: Node) -> int:
+    is_object = text[node.start] == "{"
+    end = _skip(text, node.start + 1)
+    while text[end] not in "}]":
+        key: str | int = len(node.children)
+        if is_object:
+            quoted = _STRING.match(text, end)
+            if quoted is None:
+                raise ValueError(end)
+            key, end = json.loads(quoted[0]), _skip(text, quoted.end())
+            if text[end] != ":":
+                raise ValueError(end)
+            end += 1
+        node.children[key], end = _value(text, end)
+        if text[end] == ",":
+            end = _skip(text, end + 1)
+    return _skip(text, end + 1)
+
+
+def _skip(text: str, start: int) -> int:
+    space = _SPACE.match(text, start)
+    return space.end() if space else start
+
+
+def _yaml(text: str, number: int) -> Node | None:
     try:
         import yaml
     except ImportError:
         return None
     try:
         documents = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
-    except (yaml.YAMLError, RecursionError):
+        # Empty documents do not count, as where they are loaded.
+        full = [each for each in documents if each.tag != "tag:yaml.org,2002:null"]
+        return _from_yaml(full[number])
+    except (yaml.YAMLError, IndexError, ValueError, RecursionError):
         return None
-    return documents[number] if number < len(documents) else None
 
 
-def _descend(node: Any, path: Sequence[str | int]) -> Any:
-    """Follow keys and indexes as far as they lead."""
-    for step in path:
-        children = node.value if isinstance(node.value, list) else []
-        if isinstance(step, int):
-            following = children[step] if step < len(children) else None
-        else:
-            following = next((value for key, value in children if key.value == step), None)
-        if following is None:
-            break
-        node = following
-    return node
+def _from_yaml(node: Any) -> Node:
+    children: dict[str | int, Node] = {}
+    if node.id == "mapping":
+        children = {str(key.value): _from_yaml(value) for key, value in node.value}
+    elif node.id == "sequence":
+        children = {index: _from_yaml(value) for index, value in enumerate(node.value)}
+    return Node(node.start_mark.index, children)

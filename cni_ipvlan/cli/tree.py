@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import click
-
 from cni_ipvlan import census
+from cni_ipvlan.cli.output import styled
 from cni_ipvlan.iproute import commands, queries
 
 if TYPE_CHECKING:
@@ -63,19 +62,19 @@ def text(masters: Sequence[Master]) -> str:
 def _head(master: Master) -> str:
     parts = []
     if master.link is not None:
-        parts.append("up" if master.link.is_up else click.style("down", fg="red"))
+        parts.append("up" if master.link.is_up else styled("down", fg="red"))
         parts.append(f"MTU {master.link.mtu}")
     parts.append(f"mode {master.attachments[0].link.mode} {master.attachments[0].link.flag}")
-    return f"{click.style(master.name, bold=True)}  {', '.join(parts)}"
+    return f"{styled(master.name, bold=True)}  {', '.join(parts)}"
 
 
 def _attachment(attachment: Attachment) -> str:
-    parts = [click.style(attachment.link.name, fg="cyan")]
+    parts = [styled(attachment.link.name, fg="cyan")]
     parts.append(f"in {attachment.place.path}" if attachment.place else "on the host")
     if attachment.container_id:
         parts.append(f"container {attachment.container_id}")
     if not attachment.link.is_up:
-        parts.append(click.style("down", fg="red"))
+        parts.append(styled("down", fg="red"))
     parts.append(" ".join(attachment.addresses) or "no addresses")
     return "  ".join(parts)
 

@@ -69,8 +69,8 @@ def _not_found(plugin: str, path: tuple[str, ...]) -> CniError:
         try:
             there += os.listdir(directory)
             searched.append(directory)
-        except OSError as error:
-            searched.append(f"{directory} ({error.strerror})")
+        except (OSError, ValueError) as error:
+            searched.append(f"{directory} ({getattr(error, 'strerror', error)})")
     names, is_near = nearest_first(plugin, there)
     details = [f"searched: {', '.join(searched)}"]
     if plugin in there:

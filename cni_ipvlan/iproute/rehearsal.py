@@ -61,12 +61,31 @@ class Rehearsal(Transaction):
         try:
             return super().read(argv, inside=inside, absent_ok=absent_ok)
         except CommandError as error:
-            if causes.explain(error.argv, error.answer).kind != causes.NOT_PERMITTED:
-                raise
-            self._script.assumptions.append(
-                f"{join(error.argv)} shows nothing (not permitted to look)"
-            )
+            self._assume(error, "nothing")
             return nothing(argv)
+
+    def look(
+        self,
+        argv: Argv,
+        parse: Callable[[bytes], T],
+        *,
+        unseen: T,
+        inside: Namespace | None = None,
+    ) -> T:
+        """Run a query; one that is not permitted comes to ``unseen``."""
+        try:
+            output = super().read(argv, inside=inside)
+        except CommandError as error:
+            self._assume(error, "what is expected there")
+            return unseen
+        return parse(output)
+
+    def _assume(self, error: CommandError, shown: str) -> None:
+        if causes.explain(error.argv, error.answer).kind != causes.NOT_PERMITTED:
+            raise error
+        self._script.assumptions.append(
+            f"{join(error.argv)} shows {shown} (it is not permitted to look)"
+        )
 
     def read_all(self, queries: Sequence[Argv], *, inside: Namespace | None = None) -> list[bytes]:
         """Run queries, each for itself: one may be permitted and another not."""

@@ -117,6 +117,17 @@ class Transaction:
         completed = self._finish(argv, inside, absent_ok=absent_ok)
         return nothing(argv) if completed.status else completed.stdout
 
+    def look(
+        self,
+        argv: Argv,
+        parse: Callable[[bytes], T],
+        *,
+        unseen: T,  # noqa: ARG002 - Rehearsal's
+        inside: Namespace | None = None,
+    ) -> T:
+        """Run a query and return what it comes to; ``unseen`` is for who may not look."""
+        return parse(self.read(argv, inside=inside))
+
     def read_all(self, queries: Sequence[Argv], *, inside: Namespace | None = None) -> list[bytes]:
         """Run queries, in one process where their words allow it; return the output of each."""
         return self._finish_all([Change(argv, "") for argv in queries], inside)
@@ -203,7 +214,11 @@ class Transaction:
         """
         deadline = time.monotonic() + seconds
         while True:
-            output = self._finish(argv, inside, purpose=purpose).stdout
+            try:
+                output = self._finish(argv, inside).stdout
+            except CommandError as error:
+                error.purpose = purpose
+                raise
             if until(output) or time.monotonic() >= deadline:
                 return output
             # The kernel reports the end of duplicate address detection to nobody

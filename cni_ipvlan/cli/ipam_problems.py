@@ -1,0 +1,158 @@
+"""What is wrong with the ipam part of a configuration, for the plugins static and host-local."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cni_ipvlan.cli.problem import Path, Problem, slips
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_RANGE = ("subnet", "gateway", "rangeStart", "rangeEnd")
+_OPTIONS = {
+    "static": ("type", "addresses", "routes", "dns"),
+    "host-local": (*_RANGE, "type", "ranges", "routes", "dataDir", "resolvConf"),
+}
+_STATIC_ADDRESS = ("address", "gateway")
+_ROUTE = ("dst", "gw", "mtu", "advmss", "priority", "table", "scope")
+_LEAST_MTU_OF_IPV6 = 1280
+
+
+Subnet = IPv4Network | IPv6Network
+
+
+class _Given(NamedTuple):
+    """What the addresses will be: their subnets, and the families that have a gateway."""
+
+    subnets: list[Subnet]
+    gateways: set[int]
+
+
+def in_ipam(config: dict[str, Any]) -> Iterator[Problem]:
+    """Yield the problems in a configuration whose ipam the schema has no complaint about."""
+    ipam = config.get("ipam")
+    if not isinstance(ipam, dict) or ipam.get("type") not in _OPTIONS:
+        return
+    kind = ipam["type"]
+    yield from slips(ipam, _OPTIONS[kind], ("ipam",))
+    given = _Given([], set())
+    yield from (_static if kind == "static" else _host_local)(ipam, given)
+    mode = config.get("mode") or "l2"
+    for index, route in enumerate(_list(ipam, "routes")):
+        yield from _route(route, ("ipam", "routes", index), mode, given)
+    mtu = config.get("mtu")
+    has_ipv6 = any(isinstance(subnet, IPv6Network) for subnet in given.subnets)
+    if has_ipv6 and isinstance(mtu, int) and 0 < mtu < _LEAST_MTU_OF_IPV6:
+        text = f"mtu is {mtu}; IPv6 addresses need {_LEAST_MTU_OF_IPV6} or more"
+        yield Problem(("mtu",), text)
+
+
+def _static(ipam: dict[str, Any], given: _Given) -> Iterator[Problem]:
+    for index, entry in enumerate(_list(ipam, "addresses")):
+        path: Path = ("ipam", "addresses", index)
+        yield from slips(entry, _STATIC_ADDRESS, path)
+        address = entry.get("address")
+        subnet = _prefix(address) if "/" in str(address) else None
+        if subnet is None:
+            yield Problem(
+                (*path, "address"),
+                f"address is {address!r}; an address with a prefix length is needed",
+            )
+            continue
+        given.subnets.append(subnet)
+        yield from _gateway(entry, subnet, path, given)
+
+
+def _host_local(ipam: dict[str, Any], given: _Given) -> Iterator[Problem]:
+    places: list[tuple[dict[str, Any], Path]] = []
+    if "subnet" in ipam:
+        places.append((ipam, ("ipam",)))
+    ranges = ipam.get("ranges")
+    for number, group in enumerate(ranges if isinstance(ranges, list) else ()):
+        for index, entry in enumerate(group if isinstance(group, list) else ()):
+            if isinstance(entry, dict):
+                path: Path = ("ipam", "ranges", number, index)
+                yield from slips(entry, _RANGE, path)
+                places.append((entry, path))
+    if not places:
+        yield Problem(("ipam",), "host-local needs a subnet or ranges")
+    for entry, path in places:
+        yield from _range(entry, path, given)
+
+
+def _range(entry: dict[str, Any], path: Path, given: _Given) -> Iterator[Problem]:
+    subnet = _prefix(entry.get("subnet"))
+    if subnet is None:
+        text = f"subnet is {entry.get('subnet')!r}; a prefix is needed"
+        yield Problem((*path, "subnet"), text)
+        return
+    given.subnets.append(subnet)
+    # Without a gateway of its own, host-local takes the subnet's first address for it.
+    given.gateways.add(subnet.version)
+    yield from _gateway(entry, subnet, path, given)
+    ends = [key for key in ("rangeStart", "rangeEnd") if entry.get(key)]
+    wrong = [problem for key in ends for problem in _inside(entry[key], subnet, (*path, key))]
+    yield from wrong
+    if len(ends) > 1 and not wrong:
+        start, end = (ip_address(entry[key]) for key in ends)
+        if int(start) > int(end):
+            yield Problem((*path, "rangeEnd"), f"rangeEnd is {end}, before rangeStart {start}")
+
+
+def _gateway(entry: dict[str, Any], subnet: Subnet, path: Path, given: _Given) -> Iterator[Problem]:
+    if entry.get("gateway"):
+        given.gateways.add(subnet.version)
+        yield from _inside(entry["gateway"], subnet, (*path, "gateway"))
+
+
+def _inside(text: object, subnet: Subnet, path: Path) -> Iterator[Problem]:
+    try:
+        address = ip_address(text if isinstance(text, str) else "")
+    except ValueError:
+        yield Problem(path, f"{path[-1]} is {text!r}; an address is needed")
+        return
+    if address not in subnet:
+        yield Problem(path, f"{path[-1]} is {text}, outside of the subnet {subnet}")
+
+
+def _route(route: dict[str, Any], path: Path, mode: str, given: _Given) -> Iterator[Problem]:
+    yield from slips(route, _ROUTE, path)
+    dst = route.get("dst")
+    network = _prefix(dst)
+    if network is None:
+        yield Problem((*path, "dst"), f"dst is {dst!r}; a prefix is needed")
+        return
+    gateway = route.get("gw")
+    if gateway:
+        yield from _way_to(gateway, (*path, "gw"), given)
+    elif network.prefixlen == 0 and mode == "l2" and network.version not in given.gateways:
+        yield Problem(
+            path,
+            f"the default route {dst} has no gateway; in mode l2 every packet needs one to go to",
+        )
+
+
+def _way_to(gateway: object, path: Path, given: _Given) -> Iterator[Problem]:
+    try:
+        address = ip_address(gateway if isinstance(gateway, str) else "")
+    except ValueError:
+        yield Problem(path, f"gw is {gateway!r}; an address is needed")
+        return
+    is_near = address.is_link_local or any(address in subnet for subnet in given.subnets)
+    if given.subnets and not is_near:
+        subnets = ", ".join(map(str, given.subnets))
+        yield Problem(path, f"gw is {gateway}, outside of every subnet: {subnets}")
+
+
+def _prefix(text: object) -> Subnet | None:
+    try:
+        return ip_interface(text).network if isinstance(text, str) else None
+    except ValueError:
+        return None
+
+
+def _list(entry: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    values = entry.get(key)
+    return [each for each in values if isinstance(each, dict)] if isinstance(values, list) else []

@@ -1,0 +1,80 @@
+"""How many addresses host-local has given out, and how many it has to give."""
+
+from __future__ import annotations
+
+import os
+from ipaddress import IPv4Network, ip_address, ip_network
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Address, IPv6Address
+
+    Address = IPv4Address | IPv6Address
+
+_LEASES = "/var/lib/cni/networks"
+
+
+class Usage(NamedTuple):
+    """How much of a set of ranges is leased; ``room`` leaves out addresses of gateways."""
+
+    ranges: str
+    leased: int
+    room: int
+
+
+def directory(network: str, ipam: dict[str, Any]) -> str:
+    """Return where the leases of a network lie, a file each, named as the address."""
+    return os.path.join(str(ipam.get("dataDir") or _LEASES), network)
+
+
+def usage(network: str, ipam: dict[str, Any]) -> list[Usage]:
+    """Return the usage of each set of ranges in a configuration that has no fault.
+
+    A container gets an address from each set.
+    """
+    place = directory(network, ipam)
+    leased = _addresses(os.listdir(place) if os.path.isdir(place) else [])
+    sets = [[ipam]] if "subnet" in ipam else []
+    sets += ipam.get("ranges") or []
+    return [_usage([_range(entry) for entry in each], leased) for each in sets]
+
+
+class _Range(NamedTuple):
+    subnet: str
+    first: Address
+    last: Address
+    gateway: Address
+
+    def holds(self, address: Address) -> bool:
+        is_between = int(self.first) <= int(address) <= int(self.last)
+        return address.version == self.first.version and is_between
+
+    def room(self) -> int:
+        return int(self.last) - int(self.first) + 1 - self.holds(self.gateway)
+
+
+def _usage(ranges: list[_Range], leased: list[Address]) -> Usage:
+    taken = [address for address in leased if any(each.holds(address) for each in ranges)]
+    names = ", ".join(each.subnet for each in ranges)
+    return Usage(names, len(taken), sum(each.room() for each in ranges))
+
+
+def _range(entry: dict[str, Any]) -> _Range:
+    network = ip_network(entry["subnet"], strict=False)
+    broadcasts = 1 if isinstance(network, IPv4Network) else 0
+    return _Range(
+        str(network),
+        ip_address(entry.get("rangeStart") or network[1]),
+        ip_address(entry.get("rangeEnd") or network[-1 - broadcasts]),
+        ip_address(entry.get("gateway") or network[1]),
+    )
+
+
+def _addresses(names: list[str]) -> list[Address]:
+    found = []
+    for name in names:
+        try:
+            found.append(ip_address(name))
+        except ValueError:  # host-local's own: lock, last_reserved_ip.0
+            continue
+    return found

@@ -1,0 +1,220 @@
+"""The commands that a runtime has, too: add, del, check, status, gc."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import click
+
+from cni_ipvlan import netconf
+from cni_ipvlan.cli import calls, configs, output
+from cni_ipvlan.cli.calls import Call, Manner
+from cni_ipvlan.cli.options import (
+    FILE,
+    Example,
+    cni_path_option,
+    config_option,
+    dry_run_option,
+    netns_option,
+    network_option,
+    script_option,
+    text_option,
+    verbose_option,
+)
+from cni_ipvlan.cni.versions import LATEST_VERSION, SUPPORTED_VERSIONS
+
+_attachment_options = (
+    config_option(required=True),
+    netns_option(required=True),
+    click.option(
+        "--ifname",
+        metavar="NAME",
+        default="net1",
+        show_default=True,
+        help="The interface's name in the container.",
+    ),
+    click.option(
+        "--container-id",
+        metavar="ID",
+        help="By default a fresh one; later the one that is remembered of the attachment.",
+    ),
+    cni_path_option,
+    click.option("--args", "cni_args", metavar="'K=V;…'", help="CNI_ARGS, for the IPAM plugin."),
+    network_option,
+    click.option(
+        "--prev-result",
+        type=FILE,
+        metavar="FILE",
+        help="The result of the plugin before in a chain, or of the ADD.",
+    ),
+    verbose_option,
+)
+
+
+def _with_attachment_options(command: Any) -> Any:
+    for option in reversed(_attachment_options):
+        command = option(command)
+    return command
+
+
+@click.command(
+    cls=Example,
+    example=(
+        "ipvlan add -c examples/ipvlan0.yaml --netns container1 --dry-run\n"
+        "ipvlan add -c examples/ipvlan0.yaml --netns container1 --ifname eth1 -v"
+    ),
+)
+@_with_attachment_options
+@dry_run_option
+@click.option(
+    "--ipam-result",
+    type=FILE,
+    metavar="FILE",
+    help="In a dry run, the result that the IPAM plugin is to have given.",
+)
+@script_option
+def add(dry_run: bool, ipam_result: str | None, form: str, **given: Any) -> int:
+    """Attach a container."""
+    foreseen = calls.read_result(ipam_result, "--ipam-result")[1] if ipam_result else None
+    if foreseen and not dry_run:
+        raise click.UsageError("--ipam-result goes with --dry-run only")
+    container_id = given["container_id"] or calls.fresh_container_id()
+    call = _attachment_call("ADD", container_id, given)
+    return calls.make(call, Manner(dry_run, form == "json", given["verbose"], foreseen))
+
+
+@click.command(
+    "del",
+    cls=Example,
+    example=(
+        "ipvlan del -c examples/ipvlan0.yaml --netns container1 --ifname eth1 --dry-run\n"
+        "ipvlan del -c examples/ipvlan0.yaml --netns container1 --ifname eth1"
+    ),
+)
+@_with_attachment_options
+@dry_run_option
+@script_option
+def delete(dry_run: bool, form: str, **given: Any) -> int:
+    """Detach a container."""
+    call = _attachment_call("DEL", _known_id(given), given)
+    return calls.make(call, Manner(dry_run, form == "json", given["verbose"]))
+
+
+@click.command(
+    cls=Example,
+    example=(
+        "ipvlan add -c examples/ipvlan0.yaml --netns container1 --format json > result.json\n"
+        "ipvlan check -c examples/ipvlan0.yaml --netns container1 --prev-result result.json"
+    ),
+)
+@_with_attachment_options
+@text_option
+def check(form: str, **given: Any) -> int:
+    """Compare an attachment with what its ADD reported."""
+    call = _attachment_call("CHECK", _known_id(given), given)
+    outcome = calls.make(call, Manner(as_json=form == "json", verbose=given["verbose"]))
+    if outcome == 0 and form == "text":
+        output.say("the attachment is as ADD left it")
+    return outcome
+
+
+@click.command(cls=Example, example="ipvlan status -c examples/ipvlan0.yaml")
+@config_option(required=True)
+@cni_path_option
+@network_option
+@verbose_option
+def status(config: str, cni_path: str | None, network: str | None, verbose: bool) -> int:
+    """Tell whether an ADD could succeed now."""
+    call = _network_call("STATUS", config, network, cni_path, {})
+    outcome = calls.make(call, Manner(verbose=verbose))
+    if outcome == 0:
+        output.say("ready")
+    return outcome
+
+
+@click.command(
+    cls=Example,
+    example="ipvlan gc -c examples/ipvlan0.yaml --keep 4bd23c/net1 --keep 90a1f3/net1 --dry-run",
+)
+@config_option(required=True)
+@click.option(
+    "--keep",
+    multiple=True,
+    metavar="ID/IFNAME",
+    help="An attachment that is valid; may be repeated. All others of the network go.",
+)
+@cni_path_option
+@network_option
+@dry_run_option
+@script_option
+@verbose_option
+def gc(
+    config: str,
+    keep: tuple[str, ...],
+    cni_path: str | None,
+    network: str | None,
+    dry_run: bool,
+    form: str,
+    verbose: bool,
+) -> int:
+    """Remove what belongs to no valid attachment of a network."""
+    valid = [_attachment(each) for each in keep]
+    extra = {"cni.dev/valid-attachments": valid}
+    call = _network_call("GC", config, network, cni_path, extra)
+    return calls.make(call, Manner(dry_run, form == "json", verbose))
+
+
+def _attachment(keep: str) -> dict[str, str]:
+    container_id, _, ifname = keep.partition("/")
+    if not container_id or not ifname:
+        raise click.BadParameter(f"{keep!r} is not ID/IFNAME", param_hint="--keep")
+    return {"containerID": container_id, "ifname": ifname}
+
+
+def _attachment_call(command: str, container_id: str, given: dict[str, Any]) -> Call:
+    config = dict(configs.choose(given["config"], given["network"]).config)
+    if given["prev_result"]:
+        config["prevResult"] = calls.read_result(given["prev_result"], "--prev-result")[0]
+    environment = {
+        **os.environ,
+        "CNI_COMMAND": command,
+        "CNI_CONTAINERID": container_id,
+        "CNI_NETNS": given["netns"],
+        "CNI_IFNAME": given["ifname"],
+        "CNI_PATH": calls.cni_path(given["cni_path"]),
+    }
+    if given["cni_args"]:
+        environment["CNI_ARGS"] = given["cni_args"]
+    return Call(environment, json.dumps(config).encode())
+
+
+def _network_call(
+    command: str, source: str, network: str | None, cni_path: str | None, extra: dict[str, Any]
+) -> Call:
+    config = {**configs.choose(source, network).config, **extra}
+    version = config.get("cniVersion")
+    if version in (None, *SUPPORTED_VERSIONS[:-1]):
+        # The verb came with that version, and a person asking means the network: so it is
+        # asked in it, but an IPAM plugin that may not know the verb is left out.
+        config["cniVersion"] = LATEST_VERSION
+        ipam = netconf.ipam_type(config)
+        if ipam:
+            config.pop("ipam")
+            output.complain(
+                f"the IPAM plugin {ipam} is left out: {command} came with CNI {LATEST_VERSION}, "
+                f"and the configuration's cniVersion is {version or 'not given'}"
+            )
+    environment = {
+        **os.environ,
+        "CNI_COMMAND": command,
+        "CNI_PATH": calls.cni_path(cni_path),
+    }
+    return Call(environment, json.dumps(config).encode())
+
+
+def _known_id(given: dict[str, Any]) -> str:
+    if given["container_id"]:
+        return str(given["container_id"])
+    return calls.known_container_id(given["ifname"], given["netns"])

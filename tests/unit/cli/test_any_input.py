@@ -1,0 +1,182 @@
+"""Whatever the command line is given, it answers with sentences and 0, 1 or 2."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tempfile
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cni_ipvlan.cli import program
+from cni_ipvlan.iproute.runner import Interrupts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FILE = "FILE"  # stands for the file whose content is made up
+HERE = "/proc/self/ns/net"
+STATIC = {"type": "static", "addresses": [{"address": "10.1.0.2/24"}], "routes": [{"dst": "::/0"}]}
+GOOD = {"cniVersion": "1.0.0", "name": "net", "type": "ipvlan", "master": "lo", "ipam": STATIC}
+ODD = [
+    "",
+    "-",
+    "--",
+    "-c",
+    "a/b",
+    "a\nb",
+    "ü",
+    "\ud800",
+    "\udcff",
+    "\x1b[31m",
+    "9" * 30,
+    "1",
+    "net",
+]
+
+WORDS = st.sampled_from(ODD) | st.text(max_size=8)
+KEYS = st.sampled_from([*GOOD, "mode", "flag", "mtu", "dns", "plugins", "prevResult", "kind"])
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats() | WORDS
+    | st.sampled_from(["static", "host-local", "l2", "10.0.0.0/8", "fd00::1/64", "ipvlan", "List"])
+)  # fmt: skip
+OPTIONS_OF_IPAM = st.sampled_from(
+    ["type", "addresses", "address", "routes", "dst", "gw", "gateway", "ranges", "subnet", "items"]
+)
+DOCUMENTS = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(KEYS | OPTIONS_OF_IPAM, inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+
+
+def changed(key: str, value: Any, *, in_ipam: bool) -> dict[str, Any]:
+    """Return a good configuration with one thing changed."""
+    return {**GOOD, "ipam": {**STATIC, key: value}} if in_ipam else {**GOOD, key: value}
+
+
+CONFIGS = st.builds(changed, KEYS | OPTIONS_OF_IPAM, DOCUMENTS, in_ipam=st.booleans()) | DOCUMENTS
+
+
+def manifest(config: Any, name: Any, *, is_text: bool) -> dict[str, Any]:
+    """Return what Kubernetes may hold."""
+    text = json.dumps(config) if is_text else config
+    kind = "NetworkAttachmentDefinition"
+    return {"kind": kind, "metadata": {"name": name}, "spec": {"config": text}}
+
+
+CONTENTS = (
+    st.binary(max_size=60)
+    | st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass"))
+    | CONFIGS.map(lambda config: json.dumps(config).encode())
+    | CONFIGS.map(lambda config: yaml.safe_dump(config).encode("utf-8", "surrogatepass"))
+    | st.builds(manifest, CONFIGS, SCALARS, is_text=st.booleans()).map(
+        lambda document: json.dumps(document).encode()
+    )
+)
+# Commands that change nothing, whatever comes behind them.
+COMMANDS = st.sampled_from(
+    [
+        ["validate", FILE],
+        ["validate", FILE, "--format", "json"],
+        ["add", "--dry-run", "-c", FILE, "--netns", HERE],
+        ["add", "--dry-run", "-c", FILE, "--netns", HERE, "--ipam-result", FILE],
+        ["add", "--dry-run", "-c", FILE, "--netns", HERE, "--prev-result", FILE],
+        ["del", "--dry-run", "-c", FILE, "--netns", HERE, "--container-id", "a"],
+        ["check", "-c", FILE, "--netns", HERE, "--container-id", "a", "--prev-result", FILE],
+        ["gc", "--dry-run", "-c", FILE, "--keep", "a/b"],
+        ["doctor", "-c", FILE, "--cni-path", "/nowhere"],
+        ["--dry-run"],
+    ]
+)
+
+
+def is_argument(word: str) -> bool:
+    """Whether a process can be given a word."""
+    try:
+        return b"\0" not in os.fsencode(word)
+    except UnicodeEncodeError:
+        return False
+
+
+ARGUMENTS = WORDS.filter(is_argument)
+VARIABLES = st.sampled_from(["CNI_COMMAND", "CNI_NETNS", "CNI_IFNAME"])
+OPTIONS = st.sampled_from(
+    [
+        *("--netns", "--ifname", "--container-id", "--cni-path", "--args", "--network"),
+        *("--prev-result", "--ipam-result", "--keep", "--format", "--dry-run", "-c", "-v"),
+    ]
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def surroundings() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Interrupts, "install", lambda _self: None)
+        patch.setenv("CNI_NETNS_OVERRIDE", "1")
+        patch.setenv("CNI_PATH", "/nowhere")
+        yield
+
+
+def answer(arguments: list[str], content: bytes) -> tuple[int, str, str]:
+    """Return the exit status, and what is printed."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))
+    with tempfile.TemporaryDirectory() as directory, redirect_stdout(out), redirect_stderr(err):
+        file = Path(directory, "file")
+        file.write_bytes(content)
+        status = program.main([str(file) if word == FILE else word for word in arguments])
+    return status, _written(out), _written(err)
+
+
+def _written(stream: io.TextIOWrapper) -> str:
+    stream.flush()
+    stream.seek(0)
+    return stream.read()
+
+
+def check(arguments: list[str], content: bytes) -> None:
+    status, _, err = answer(arguments, content)
+    assert status in (0, 1, 2)
+    assert "Traceback" not in err
+    assert "internal error" not in err
+    if status == 2:
+        assert "ipvlan: " in err
+
+
+@settings(max_examples=400)
+@given(COMMANDS, CONTENTS)
+def test_no_content_of_a_file_is_too_odd(arguments: list[str], content: bytes) -> None:
+    check(arguments, content)
+
+
+@settings(max_examples=200)
+@given(
+    COMMANDS,
+    st.lists(st.tuples(OPTIONS, ARGUMENTS) | st.tuples(ARGUMENTS), max_size=3),
+)
+def test_no_argument_is_too_odd(arguments: list[str], more: list[tuple[str, ...]]) -> None:
+    words = [word for pair in more for word in pair]
+    check([*arguments, *words], json.dumps(GOOD).encode())
+
+
+@given(st.dictionaries(VARIABLES, ARGUMENTS), CONTENTS)
+def test_no_call_to_replay_is_too_odd(environment: dict[str, str], content: bytes) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+        for name in ("CNI_CONTAINERID", "CNI_IFNAME"):
+            patch.setenv(name, "net1")
+        patch.setenv("CNI_COMMAND", "ADD")
+        patch.setenv("CNI_NETNS", HERE)
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        check(["--dry-run"], b"")
+    assert os.environ.get("CNI_COMMAND") is None

@@ -1,0 +1,266 @@
+"""ipvlan validate: every problem at once, each with its place."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from cni_ipvlan.cli import configs, problems, program
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+STATIC: dict[str, Any] = {
+    "type": "static",
+    "addresses": [{"address": "10.1.0.2/24", "gateway": "10.1.0.1"}],
+    "routes": [{"dst": "0.0.0.0/0"}],
+}
+CONF: dict[str, Any] = {
+    "cniVersion": "1.0.0",
+    "name": "net",
+    "type": "ipvlan",
+    "master": "eth0",
+    "ipam": STATIC,
+}
+POOL: dict[str, Any] = {"type": "host-local", "subnet": "10.1.0.0/24"}
+ADDRESS = {"address": "10.1.0.2/24"}
+UNDER_NO_GATEWAY = {"type": "static", "addresses": [ADDRESS]}
+DEFAULT = {"dst": "0.0.0.0/0"}
+
+# What is changed in a good configuration; the path of the problem; words of it.
+WRONG: list[tuple[dict[str, Any], str, str]] = [
+    ({"mode": "l4"}, "$.mode", 'mode is "l4"; allowed: l2, l3, l3s'),
+    ({"mode": 2}, "$.mode", "mode is 2; allowed: l2, l3, l3s"),
+    ({"flag": "secret"}, "$.flag", "allowed: bridge, private, vepa"),
+    ({"mtu": "1500"}, "$.mtu", "it must be a whole number"),
+    ({"mtu": 70000}, "$.mtu", "it must be 65535 or less"),
+    ({"mtu": 40}, "$.mtu", "mtu is 40; it must be 68 or more, or 0"),
+    ({"master": "a/b"}, "$.master", "the byte b'/' is not allowed"),
+    ({"name": None}, "$.name", "name is null"),
+    ({"cniVersion": "3.0"}, "$.cniVersion", "supported: 0.1.0, 0.2.0"),
+    ({"cniVersion": None}, "$", "that means 0.1.0, which has no CHECK"),
+    ({"msater": "eth1"}, "$.msater", "msater is unknown; is master meant?"),
+    ({"link_in_container": True}, "$.link_in_container", "is linkInContainer meant?"),
+    ({"ipam": None}, "$", "ipam must be given, with a type"),
+    ({"ipam": {"subnet": "10.0.0.0/8"}}, "$", "ipam must be given, with a type"),
+    ({"ipam": "static"}, "$.ipam", "it must be a JSON object"),
+    ({"dns": {"search": "a"}}, "$.dns.search", "it must be a list"),
+    ({"runtimeConfig": {"mac": "02::1"}}, "$.runtimeConfig.mac", "has its master's, always"),
+    ({"capabilities": {"mac": True}}, "$.capabilities.mac", "has its master's, always"),
+    ({"prevResult": {"ips": 5}}, "$.prevResult", "ips is 5; a list is needed"),
+    (
+        {"ipam": {"type": "static", "addresses": [{"address": "10.1.0.2"}]}},
+        "$.ipam.addresses[0].address",
+        "an address with a prefix length is needed",
+    ),
+    (
+        {"ipam": {"type": "static", "adresses": []}},
+        "$.ipam.adresses",
+        "adresses is unknown; is addresses meant?",
+    ),
+    (
+        {"ipam": {"type": "static", "addresses": [ADDRESS | {"gatway": ""}]}},
+        "$.ipam.addresses[0].gatway",
+        "is gateway meant?",
+    ),
+    (
+        {
+            "ipam": {
+                "type": "static",
+                "addresses": [ADDRESS | {"gateway": "10.2.0.1"}],
+            }
+        },
+        "$.ipam.addresses[0].gateway",
+        "gateway is 10.2.0.1, outside of the subnet 10.1.0.0/24",
+    ),
+    (
+        {"ipam": {**UNDER_NO_GATEWAY, "routes": [DEFAULT]}},
+        "$.ipam.routes[0]",
+        "the default route 0.0.0.0/0 has no gateway; in mode l2 every packet needs one to go to",
+    ),
+    (
+        {"ipam": {**STATIC, "routes": [{"dst": "::/0"}]}},
+        "$.ipam.routes[0]",
+        "the default route ::/0 has no gateway",
+    ),
+    (
+        {"ipam": {**STATIC, "routes": [{"dst": "10.9.0.0/16", "gw": "10.3.0.1"}]}},
+        "$.ipam.routes[0].gw",
+        "gw is 10.3.0.1, outside of every subnet: 10.1.0.0/24",
+    ),
+    (
+        {"ipam": {**STATIC, "routes": [{"dst": "all"}]}},
+        "$.ipam.routes[0].dst",
+        "a prefix is needed",
+    ),
+    ({"ipam": {**STATIC, "routes": [{"dest": "::/0"}]}}, "$.ipam.routes[0].dest", "is dst meant?"),
+    ({"ipam": {"type": "host-local"}}, "$.ipam", "host-local needs a subnet or ranges"),
+    ({"ipam": {**POOL, "subnet": "10.1"}}, "$.ipam.subnet", "a prefix is needed"),
+    ({"ipam": {**POOL, "gateway": "10.2.0.1"}}, "$.ipam.gateway", "outside of the subnet"),
+    ({"ipam": {**POOL, "rangeStart": "10.1.1.5"}}, "$.ipam.rangeStart", "outside of the subnet"),
+    ({"ipam": {**POOL, "rangeEnd": 5}}, "$.ipam.rangeEnd", "an address is needed"),
+    (
+        {"ipam": {**POOL, "rangeStart": "10.1.0.9", "rangeEnd": "10.1.0.3"}},
+        "$.ipam.rangeEnd",
+        "rangeEnd is 10.1.0.3, before rangeStart 10.1.0.9",
+    ),
+    (
+        {"ipam": {"type": "host-local", "ranges": [[{"subnet": "x"}]]}},
+        "$.ipam.ranges[0][0].subnet",
+        "subnet is 'x'",
+    ),
+    (
+        {"mtu": 1000, "ipam": {"type": "host-local", "subnet": "fd00::/64"}},
+        "$.mtu",
+        "IPv6 addresses need 1280 or more",
+    ),
+]
+
+FINE: list[dict[str, Any]] = [
+    {},
+    {"mode": "", "flag": None, "mtu": 0},
+    {"mode": "l3", "ipam": {**UNDER_NO_GATEWAY, "routes": [DEFAULT]}},
+    {"ipam": POOL},
+    {"ipam": {**POOL, "routes": [DEFAULT], "dataDir": "/x", "rangeStart": "10.1.0.9"}},
+    {"ipam": {"type": "host-local", "ranges": [[{"subnet": "fd00::/64"}]]}},
+    {"ipam": {"type": "dhcp", "anything": {"else": 5}}},
+    {"ipam": {"type": "static"}},
+    {"ipam": {**STATIC, "routes": [{"dst": "fd00::/8", "gw": "fe80::1"}]}},
+    {"ipam": None, "prevResult": {"ips": []}},
+    {"vendor": {"option": 1}, "runtimeConfig": {"ips": []}, "capabilities": {"ips": True}},
+    {"linkInContainer": True, "dns": {"nameservers": ["10.0.0.1"]}},
+]
+
+
+def changed(change: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in {**CONF, **change}.items() if value is not None}
+
+
+def problems_of(config: dict[str, Any]) -> list[tuple[str, str]]:
+    (network,) = configs.load("file", json.dumps(config))
+    return [(problem.place, problem.text) for problem in problems.in_config(network)]
+
+
+@pytest.mark.parametrize(("change", "place", "words"), WRONG)
+def test_a_problem_is_named_with_its_place(change: dict[str, Any], place: str, words: str) -> None:
+    config = {**CONF, **change}
+    if change.get("cniVersion", 0) is None or change.get("ipam", 0) is None:
+        config = changed(change)
+    found = problems_of(config)
+    assert (place, True) in [(where, words in text) for where, text in found]
+
+
+@pytest.mark.parametrize("change", FINE)
+def test_what_works_has_no_problem(change: dict[str, Any]) -> None:
+    assert problems_of(changed(change)) == []
+
+
+def test_only_the_first_plugin_of_a_list_needs_ipam() -> None:
+    chained = {"type": "ipvlan"}
+    document = {"cniVersion": "1.0.0", "name": "net", "plugins": [{"type": "bridge"}, chained]}
+    assert problems_of(document) == []
+    document["plugins"] = [chained]
+    assert problems_of(document) == [
+        ("$", "ipam must be given, with a type, unless the plugin is chained")
+    ]
+
+
+def validate(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
+    status = program.main(["validate", *map(str, arguments)])
+    return status, capsys.readouterr().out
+
+
+def test_every_problem_of_every_file_is_told_at_once_with_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    conf, manifest = tmp_path / "net.conf", tmp_path / "nad.yaml"
+    conf.write_text(json.dumps({**CONF, "mode": "l4", "msater": "eth0"}, indent=4))
+    document = {
+        "kind": "NetworkAttachmentDefinition",
+        "metadata": {"name": "n"},
+        "spec": {"config": json.dumps({**CONF, "mtu": -1}, indent=4)},
+    }
+    manifest.write_text(yaml.safe_dump(document, default_style="|"))
+    good = tmp_path / "good.conf"
+    good.write_text(json.dumps(CONF))
+
+    status, out = validate(capsys, conf, manifest, good, tmp_path / "gone")
+
+    assert status == 1
+    mode, msater, mtu = line(conf, "mode"), line(conf, "msater"), line(manifest, "mtu")
+    assert out.splitlines() == [
+        f"{tmp_path}/gone: $: cannot read {tmp_path}/gone: No such file or directory",
+        f'{conf}:{mode}: $.mode: mode is "l4"; allowed: l2, l3, l3s',
+        f"{conf}:{msater}: $.msater: msater is unknown; is master meant?",
+        f"{manifest}:{mtu}: $.spec.config.mtu: mtu is -1; it must be 0 or more",
+    ]
+
+
+def line(file: Path, word: str) -> int:
+    lines = file.read_text().splitlines()
+    (found,) = (number for number, text in enumerate(lines, 1) if word in text)
+    return found
+
+
+def test_one_master_in_two_modes_is_a_problem_between_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, change in (
+        ("a", {"mode": "l3"}),
+        ("b", {"mode": "l3", "flag": ""}),
+        ("c", {"mode": "l2", "flag": "private"}),
+        ("d", {"master": "eth1"}),
+        ("e", {"linkInContainer": True}),
+    ):
+        (tmp_path / name).write_text(json.dumps({**CONF, **change, "name": name}))
+
+    status, out = validate(capsys, *sorted(tmp_path.iterdir()))
+
+    assert status == 1
+    assert out == (
+        f"{tmp_path}/c:1: $.mode: the master eth0 is used in mode l2 private here and in mode "
+        f"l3 bridge by a in {tmp_path}/a; a master has one mode and flag\n"
+    )
+
+
+def test_without_problems_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "net.conf"
+    file.write_text(json.dumps(CONF))
+    assert validate(capsys, file) == (0, "1 network: no problems\n")
+    assert validate(capsys, file, file) == (0, "1 network: no problems\n")
+
+
+def test_a_file_about_something_else_is_a_problem_only_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pod, conf = tmp_path / "pod.yaml", tmp_path / "net.conf"
+    pod.write_text("apiVersion: v1\nkind: Pod\n")
+    conf.write_text(json.dumps(CONF))
+
+    assert program.main(["validate", str(pod), str(conf)]) == 0
+    said = capsys.readouterr()
+    assert said.out == "1 network: no problems\n"
+    assert said.err == f"{pod}: no configuration of type ipvlan is in it\n"
+    assert validate(capsys, pod) == (1, f"{pod}: $: no configuration of type ipvlan is in it\n")
+
+
+def test_json_is_for_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "net.conf"
+    file.write_text(json.dumps({**CONF, "mtu": "x"}))
+    status, out = validate(capsys, "--format", "json", file)
+    assert status == 1
+    assert json.loads(out) == {
+        "networks": 1,
+        "problems": [
+            {
+                "file": str(file),
+                "line": 1,
+                "path": "$.mtu",
+                "problem": 'mtu is "x"; it must be a whole number',
+            }
+        ],
+        "withoutNetwork": [],
+    }
