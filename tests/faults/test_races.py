@@ -65,7 +65,7 @@ def points_of_add(container: Space, conf: Conf = CONF) -> Sequence[Point]:
     answer = faulty.call(*words("ADD", container, conf), faults)
     assert answer.status == 0, answer
     faulty.call(*words("DEL", container, conf), Faults())
-    return faults.points if ALL else faults.points[::3]
+    return faults.points if ALL else faults.points[::5]
 
 
 def add_with(
@@ -112,7 +112,7 @@ def test_a_second_call_for_the_same_interface_at_any_moment_of_an_add(
             wrong[f"{point}, deleted"] = (deleted, leftovers(node, container))
         run("rm", "-rf", "/var/lib/cni/networks")
     assert wrong == {}
-    assert len(points) > 10
+    assert len(points) > 6
 
 
 def test_gc_at_any_moment_of_an_add_takes_nothing_of_it(node: Node, fake_ipam: FakeIpam) -> None:
@@ -126,7 +126,7 @@ def test_gc_at_any_moment_of_an_add_takes_nothing_of_it(node: Node, fake_ipam: F
     faulty.call(*words("ADD", container, conf, **path), faults)
     faulty.call(*words("DEL", container, conf, **path), Faults())
     wrong: dict[str, Any] = {}
-    for point in faults.points[:: 1 if ALL else 3]:
+    for point in faults.points[:: 1 if ALL else 5]:
         others: list[tuple[int, int]] = []
         gc = words("GC", container, collection, **path)
 
@@ -209,7 +209,7 @@ def test_the_world_changes_at_any_moment_of_an_add(node: Node, change: str) -> N
             node.remove(container)
         make_master_again(node, elsewhere)
     assert wrong == {}
-    assert outcomes[1] > 5 or change == "master down"
+    assert outcomes[1] > 3 or change == "master down"
 
 
 def make_master_again(node: Node, elsewhere: Space) -> None:
