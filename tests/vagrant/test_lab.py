@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+MODULE = CHECKOUT / "cni_ipvlan/attachment.py"
 BOX = "cni-ipvlan/lab"
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 
@@ -43,7 +44,13 @@ def environment(forwarding: str) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def lab(environment: dict[str, str]) -> Iterator[dict[str, str]]:
+def working_tree() -> str:
+    """Return what stands for the working tree, as it is before it is copied."""
+    return MODULE.read_text()
+
+
+@pytest.fixture(scope="module")
+def lab(environment: dict[str, str], working_tree: str) -> Iterator[dict[str, str]]:
     """Bring the lab up with vagrant up and nothing else."""
     if environment["LAB_BOX"] == BOX and BOX not in run(environment, "vagrant", "box", "list"):
         run(environment, "scripts/lab-box")
@@ -59,10 +66,10 @@ def test_up_then_lab_check_passes(lab: dict[str, str]) -> None:
     assert " 0 failed, 0 skipped" in table
 
 
-def test_plugin_is_that_of_the_working_tree(lab: dict[str, str]) -> None:
-    script = "cat /opt/cni-ipvlan/versions/*/lib/python3*/site-packages/cni_ipvlan/attachment.py"
+def test_plugin_is_that_of_the_working_tree(lab: dict[str, str], working_tree: str) -> None:
+    script = f"cat /opt/cni-ipvlan/versions/*/lib/python3*/site-packages/cni_ipvlan/{MODULE.name}"
     there = run(lab, "vagrant", "ssh", "node1", "--command", script)
-    assert there.replace("\r", "") == (CHECKOUT / "cni_ipvlan/attachment.py").read_text()
+    assert there.replace("\r", "") == working_tree
 
 
 def test_provisioning_runs_twice(lab: dict[str, str]) -> None:
