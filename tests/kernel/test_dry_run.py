@@ -1,0 +1,351 @@
+"""A dry run pasted into a shell gives what the plugin gives; by itself it changes nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from lab import LEASES, MEMORY, node, run, wait_until
+from pairwise import combine
+from people import ipvlan, options
+from runtime import PLUGINS, host_local, network, static
+
+from cni_ipvlan.registry import attachment_key
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from doubles import FakeIpam
+    from lab import Node, Space
+    from runtime import Conf, Runtime
+
+ADDRESSES = {"4": ["10.1.0.2/24"], "6": ["fd00:1::2/64"], "44": ["10.1.0.2/24", "10.2.0.2/16"]}
+ADDRESSES["46"] = ADDRESSES["4"] + ADDRESSES["6"]
+SUBNETS = {"4": ["10.1.0.0/24"], "6": ["fd00:1::/64"], "44": ["10.1.0.0/24", "10.2.0.0/16"]}
+SUBNETS["46"] = SUBNETS["4"] + SUBNETS["6"]
+GATEWAYS = {"10.1.0.2/24": "10.1.0.1", "fd00:1::2/64": "fd00:1::1"}
+
+CASES = combine(
+    {
+        "mode": ["l2", "l3", "l3s"],
+        "flag": ["bridge", "private", "vepa"],
+        "mtu": ["0", "1400"],
+        "ipam": ["static", "host-local", "fake", "chained"],
+        "addresses": ["4", "6", "46", "44"],
+        "routes": ["none", "default", "all"],
+        "master": ["eth0", "e'0$x", "of the container"],
+        "ifname": ["net1", "it's$x", "-#=*", "ü\\n"],
+        "namespace": ["named", "of a process", "mounted"],
+        "ipv6": ["on", "off", "slow"],  # with duplicate address detection
+    }
+)
+
+
+@pytest.mark.usefixtures("own_directories")
+@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(case.values()))
+def test_a_pasted_dry_run_gives_what_the_plugin_gives(
+    case: dict[str, str], runtime: Runtime, fake_ipam: FakeIpam, tmp_path: Path
+) -> None:
+    conf = configuration(case, fake_ipam)
+    with node() as made:
+        container = prepare(made, case, tmp_path / "with space")
+        about = {"CNI_IFNAME": case["ifname"], "CNI_PATH": fake_ipam.path}
+        if case["ipam"] == "chained":
+            conf = {**conf, "prevResult": handed_over(case)}
+        runtime.add(container, conf, **about).result()
+        added = state(made, container, case["ifname"])
+        runtime.delete(container, conf, **about).succeeds()
+        deleted = state(made, container, case["ifname"])
+
+    with node() as made:
+        container = prepare(made, case, tmp_path / "with space")
+        given = arguments(case, conf, container, fake_ipam, tmp_path)
+        paste(made, "add", *given, *ipam_result(case, tmp_path))
+        assert state(made, container, case["ifname"]) == added
+        paste(made, "del", *given)
+        assert state(made, container, case["ifname"]) == deleted
+
+
+def paste(made: Node, command: str, *given: str) -> None:
+    """Make a dry run, which must change nothing, and paste what it prints into a shell."""
+    before = made.snapshot()
+    said = ipvlan(command, "--dry-run", *given)
+    assert made.snapshot() == before
+    assert said.err == ""
+    run("sh", "-e", stdin=said.fine())
+
+
+def configuration(case: dict[str, str], fake_ipam: FakeIpam) -> Conf:
+    addresses = ADDRESSES[case["addresses"]]
+    gateway = GATEWAYS[addresses[0]] if case["routes"] == "default" else ""
+    simple = [{key: each[key] for key in each.keys() & {"dst", "gw"}} for each in routes(case)]
+    fake_ipam.answers("ADD", allocated(case))
+    ipam = {
+        "static": static(*addresses, gateway=gateway, routes=simple),
+        "host-local": host_local(*SUBNETS[case["addresses"]], routes=simple),
+        "fake": fake_ipam.conf,
+        "chained": None,
+    }[case["ipam"]]
+    is_inside = case["master"] == "of the container"
+    return network(
+        # The newest that Debian's plugins know; in the version after it, routes have attributes.
+        cniVersion="1.0.0" if case["ipam"] in ("static", "host-local") else "1.1.0",
+        mode=case["mode"],
+        flag=case["flag"],
+        mtu=int(case["mtu"]),
+        master="inner0" if is_inside else case["master"],
+        linkInContainer=is_inside,
+        ipam=ipam,
+    )
+
+
+def routes(case: dict[str, str]) -> list[dict[str, Any]]:
+    """Return routes for the addresses' families; with ``all``, with each attribute."""
+    found: list[dict[str, Any]] = []
+    for address in ADDRESSES[case["addresses"]]:
+        if address not in GATEWAYS or case["routes"] == "none":
+            continue
+        is_ipv6 = ":" in address
+        default: dict[str, Any] = {"dst": "::/0" if is_ipv6 else "0.0.0.0/0"}
+        attributes = {"mtu": 1300, "advmss": 1200, "priority": 7, "table": 100}
+        if case["routes"] == "default":
+            found.append({**default, "gw": GATEWAYS[address]} if is_ipv6 else default)
+        else:
+            dst = "fd00:7::/64" if is_ipv6 else "10.7.0.0/16"
+            found.append({"dst": dst, "gw": GATEWAYS[address], **attributes})
+            found.append({"dst": "fd00:8::/64" if is_ipv6 else "10.8.0.0/16"})
+            found[-1] |= {} if is_ipv6 or case["ipam"] == "host-local" else {"scope": 253}
+    return found
+
+
+def allocated(case: dict[str, str]) -> dict[str, Any]:
+    """Return the result that an IPAM plugin gives."""
+    ips: list[dict[str, Any]] = [{"address": each} for each in ADDRESSES[case["addresses"]]]
+    if case["routes"] == "default":
+        ips[0]["gateway"] = GATEWAYS[ips[0]["address"]]
+    return {"cniVersion": "1.1.0", "ips": ips, "routes": routes(case)}
+
+
+def handed_over(case: dict[str, str]) -> dict[str, Any]:
+    """Return the result of a plugin before this one in a chain."""
+    return {**allocated(case), "interfaces": [{"name": "somebody"}], "dns": {"domain": "x"}}
+
+
+def ipam_result(case: dict[str, str], tmp_path: Path) -> list[str]:
+    """Return the options that tell a dry run what a plugin which allocates will say."""
+    if case["ipam"] not in ("host-local", "fake"):
+        return []
+    result = allocated(case)
+    if case["ipam"] == "host-local":
+        for each in result["ips"]:
+            subnet = each["address"].replace(".2/", ".1/").replace("::2/", "::1/")
+            each["gateway"] = subnet.partition("/")[0]
+        simple = [{key: each[key] for key in each.keys() & {"dst", "gw"}} for each in routes(case)]
+        result["routes"] = simple
+    (tmp_path / "ipam-result").write_text(json.dumps(result))
+    return options(ipam_result=str(tmp_path / "ipam-result"))
+
+
+def arguments(
+    case: dict[str, str], conf: Conf, container: Space, fake_ipam: FakeIpam, tmp_path: Path
+) -> list[str]:
+    """Return what a person would give to make the same call."""
+    previous = conf.get("prevResult")
+    (tmp_path / "net.conf").write_text(
+        json.dumps({key: value for key, value in conf.items() if key != "prevResult"})
+    )
+    given = options(
+        config=str(tmp_path / "net.conf"),
+        netns=container.path,
+        ifname=case["ifname"],
+        container_id="one",
+        cni_path=fake_ipam.path,
+    )
+    if previous:
+        (tmp_path / "previous").write_text(json.dumps(previous))
+        given += options(prev_result=str(tmp_path / "previous"))
+    return given
+
+
+def prepare(made: Node, case: dict[str, str], mount: Path) -> Space:
+    """Make a master and a container."""
+    if case["namespace"] == "mounted":
+        container = made.container_mounted_at(mount)
+    else:
+        is_named = case["namespace"] == "named"
+        container = made.container() if is_named else made.container_of_a_process()
+    is_inside = case["master"] == "of the container"
+    name = "inner0" if is_inside else case["master"]
+    add = ("ip", "link", "add", "name", name, "address", "02:00:00:00:00:01", "type", "dummy")
+    place = container if is_inside else made.host
+    place.sysctl("net/ipv6/conf/default/addr_gen_mode", 1)
+    place.run(*add)
+    place.run("ip", "link", "set", "dev", name, "up")
+    container.sysctl("net/ipv6/conf/default/addr_gen_mode", 1)
+    container.sysctl("net/ipv6/conf/default/accept_dad", int(case["ipv6"] == "slow"))
+    if case["ipv6"] == "off":
+        for scope in ("all", "default"):
+            container.sysctl(f"net/ipv6/conf/{scope}/disable_ipv6", 1)
+    return container
+
+
+def state(made: Node, container: Space, ifname: str) -> dict[str, Any]:
+    """Return what the kernel has of both namespaces when it has settled, and the leases."""
+
+    def is_settled() -> bool:
+        return "tentative" not in container.run("ip", "-6", "address", "show", "tentative")
+
+    wait_until(is_settled)
+    scopes = ["all", "default", "lo", *({ifname} & container.links().keys())]
+    return {
+        "host": everything(made.host),
+        "container": everything(container),
+        "parameters": {
+            key: container.sysctl(key)
+            for scope in scopes
+            for key in (
+                f"net/ipv4/conf/{scope}/arp_notify",
+                f"net/ipv6/conf/{scope}/ndisc_notify",
+                f"net/ipv6/conf/{scope}/disable_ipv6",
+            )
+        },
+        "leases": made.leases(),
+    }
+
+
+def everything(space: Space) -> list[Any]:
+    queries = "address show\nroute show table all\n"
+    lines = space.run("ip", "-N", "-j", "-d", "-batch", "-", stdin=queries).splitlines()
+    links, found = (json.loads(line) for line in lines)
+    for link in links:
+        link.pop("link_netnsid", None)  # a number that depends on who asked before
+    return [links, sorted(json.dumps(route, sort_keys=True) for route in found)]
+
+
+def test_a_pasted_dry_run_of_gc_removes_what_gc_removes(node: Node, tmp_path: Path) -> None:
+    node.master()
+    left = f"iv{attachment_key('net', 'killed', 'net1')}"
+    kept = f"iv{attachment_key('net', 'valid', 'net1')}"
+    for name in (left, kept):
+        run("ip", "link", "add", "link", "eth0", "name", name, "type", "ipvlan", "mode", "l2")
+    conf = tmp_path / "net.conf"
+    conf.write_text(json.dumps(network(cniVersion="1.1.0", ipam=None)))
+
+    paste(node, "gc", *options(config=str(conf), keep="valid/net1"))
+
+    assert node.host.links().keys() == {"lo", "eth0", kept}
+    assert (
+        "# there is nothing to do"
+        in ipvlan("gc", "--dry-run", *options(config=str(conf), keep="valid/net1")).fine()
+    )
+
+
+def test_of_a_plugin_that_allocates_a_call_and_a_placeholder_are_told(
+    node: Node, tmp_path: Path
+) -> None:
+    node.master()
+    container = node.container()
+    conf = tmp_path / "net.conf"
+    conf.write_text(json.dumps(network(ipam=host_local("10.1.0.0/24"))))
+    given = options(
+        config=str(conf), netns=container.path, cni_path=PLUGINS, container_id="c", args="A=it's"
+    )
+    before = node.snapshot()
+
+    text = ipvlan("add", "--dry-run", *given).fine()
+    told = json.loads(ipvlan("add", "--dry-run", "--format", "json", *given).fine())
+
+    assert node.snapshot() == before
+    assert node.leases() == []
+    assert "'<address from host-local>' dev net1" in text
+    assert """| env 'CNI_ARGS=A=it'"'"'s' CNI_COMMAND=ADD CNI_CONTAINERID=c """ in text
+    assert f"{PLUGINS}/host-local >/dev/null" in text
+    (assumption,) = told["assumptions"]
+    assert f"# assumed: {assumption}\n" in text
+    assert "--ipam-result FILE puts an answer in" in assumption
+    create, move, allocate, *_ = told["steps"]
+    link = create["argv"][create["argv"].index("name") + 1]
+    assert create["purpose"] == "create an ipvlan interface of eth0"
+    assert (create["namespace"], create["undo"]) == (None, [["ip", "link", "delete", "dev", link]])
+    assert ["ip", "netns", "exec", "container1", "ip", "link", "delete", "dev", "net1"] in (
+        move["undo"]
+    )
+    assert allocate["argv"] == [f"{PLUGINS}/host-local"]
+    assert allocate["environment"]["CNI_ARGS"] == "A=it's"
+    assert json.loads(allocate["stdin"])["ipam"]["type"] == "host-local"
+    (undo,) = allocate["undo"]
+    assert "CNI_COMMAND=DEL" in undo
+    assert told["steps"][-1]["namespace"] == container.path
+    assert told["result"]["ips"] == [{"interface": 0, "address": "<address from host-local>"}]
+
+
+def test_static_is_asked_since_it_allocates_nothing(node: Node, tmp_path: Path) -> None:
+    node.master()
+    conf = tmp_path / "net.conf"
+    conf.write_text(json.dumps(network()))
+    given = options(config=str(conf), netns=node.container().path, cni_path=PLUGINS)
+
+    text = ipvlan("add", "--dry-run", *given).fine()
+
+    assert "# done already, for it changes nothing: allocate addresses with static\n" in text
+    assert " ip address add 10.1.0.2/24 dev net1  # add the address" in text
+    assert "assumed" not in text
+
+
+@pytest.mark.parametrize(
+    ("change", "given"),
+    [
+        ({"master": "eth1"}, {}),
+        ({"master": None}, {}),
+        ({"mode": "l3"}, {}),
+        ({"mtu": 9000}, {}),
+        ({"mode": "l5"}, {}),
+        ({"ipam": {"type": "no-such-plugin"}}, {}),
+        ({"ipam": static("10.1.0.9")}, {}),
+        ({}, {"netns": "/proc/self/ns/net"}),
+        ({}, {"netns": "/run/netns/gone"}),
+        ({}, {"ifname": "taken"}),
+        ({}, {"ifname": "a/b"}),
+        ({}, {"cni_path": "/nowhere"}),
+    ],
+)
+def test_what_add_refuses_a_dry_run_refuses_with_the_same_words(
+    node: Node, runtime: Runtime, tmp_path: Path, change: dict[str, Any], given: dict[str, str]
+) -> None:
+    node.master()
+    runtime.add(node.container(), network(ipam=static("10.1.0.7/24"))).result()
+    container = node.container()
+    container.ip("link add name taken type dummy")
+    conf = tmp_path / "net.conf"
+    conf.write_text(json.dumps(network(**change)))
+    usual = {"netns": container.path, "cni_path": PLUGINS, "container_id": "c"}
+    arguments = options(config=str(conf), **{**usual, **given})
+    before = node.snapshot()
+
+    dry = ipvlan("add", "--dry-run", *arguments)
+    real = ipvlan("add", *arguments)
+
+    assert dry.out == real.out == ""
+    assert dry == real
+    assert dry.status in (1, 2)
+    assert node.snapshot() == before
+
+
+def test_without_its_memory_a_dry_run_still_sees_the_mode_that_runs(
+    node: Node, runtime: Runtime, tmp_path: Path
+) -> None:
+    node.master()
+    runtime.add(node.container(), network(ipam=static("10.1.0.7/24"))).result()
+    shutil.rmtree(MEMORY)
+    conf = tmp_path / "net.conf"
+    conf.write_text(json.dumps(network(mode="l3")))
+    given = options(config=str(conf), netns=node.container().path, cni_path=PLUGINS)
+
+    said = ipvlan("add", "--dry-run", *given)
+
+    assert said.status == 1
+    assert "is used in mode l2 bridge; this network wants l3 bridge" in said.err
+    assert not MEMORY.exists()
+    assert not any(LEASES.rglob("10.*"))

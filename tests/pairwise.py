@@ -1,0 +1,42 @@
+"""Few combinations of many parameters, in which every two values meet at least once."""
+
+from __future__ import annotations
+
+from itertools import combinations, product
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    Setting = tuple[str, str]
+
+
+def combine(parameters: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
+    """Return combinations of one value for each parameter, always the same ones."""
+    open_pairs = {
+        frozenset(pair): None
+        for first, second in combinations(parameters, 2)
+        for pair in product(_settings(parameters, first), _settings(parameters, second))
+    }
+    found = []
+    while open_pairs:
+        chosen = dict(next(iter(open_pairs)))
+        for name in parameters:
+            if name not in chosen:
+                options = _settings(parameters, name)
+                chosen |= [max(options, key=lambda each: len(_closed(each, chosen, open_pairs)))]
+        for pair in combinations(chosen.items(), 2):
+            open_pairs.pop(frozenset(pair), None)
+        found.append({name: chosen[name] for name in parameters})
+    return found
+
+
+def _settings(parameters: Mapping[str, Sequence[str]], name: str) -> list[Setting]:
+    return [(name, value) for value in parameters[name]]
+
+
+def _closed(
+    setting: Setting, chosen: Mapping[str, str], open_pairs: Mapping[frozenset[Setting], None]
+) -> list[Setting]:
+    """Return those of the chosen settings that have not met this one yet."""
+    return [each for each in chosen.items() if frozenset((each, setting)) in open_pairs]

@@ -1,0 +1,54 @@
+"""The command line as people use it, in this very process."""
+
+from __future__ import annotations
+
+import io
+from contextlib import redirect_stderr, redirect_stdout
+from typing import TYPE_CHECKING, NamedTuple
+from unittest import mock
+
+from cni_ipvlan.cli import program
+from cni_ipvlan.iproute.runner import Interrupts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Said(NamedTuple):
+    """How a command ended, and what it printed."""
+
+    status: int
+    out: str
+    err: str
+
+    def fine(self) -> str:
+        """What a command printed that has to be a success."""
+        assert self.status == 0, self
+        return self.out
+
+
+def ipvlan(*arguments: str) -> Said:
+    """Run a command; this process keeps its own handlers of signals."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", newline="") for _ in range(2))
+    with (
+        redirect_stdout(out),
+        redirect_stderr(err),
+        mock.patch.object(Interrupts, "install"),
+    ):
+        status = program.main(arguments)
+    return Said(status, *map(_written, (out, err)))
+
+
+def _written(stream: io.TextIOWrapper) -> str:
+    stream.flush()
+    stream.seek(0)
+    return stream.read()
+
+
+def options(**given: str | Sequence[str]) -> list[str]:
+    """Return options by their names: ``prev_result="f"`` is ``--prev-result f``."""
+    found = []
+    for name, values in given.items():
+        for value in [values] if isinstance(values, str) else values:
+            found += [f"--{name.replace('_', '-')}", value]
+    return found
