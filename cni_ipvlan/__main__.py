@@ -11,7 +11,7 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 def main() -> int:
     """Answer one call; return the exit status, or end with it where nothing is left to do."""
     _find_packages()
-    _leave_deleted_directory()
+    _leave_unusable_directory()
     if len(sys.argv) == 1 and not (
         "_IPVLAN_COMPLETE" in os.environ and "CNI_COMMAND" not in os.environ
     ):
@@ -41,9 +41,10 @@ def _find_packages() -> None:
         site.main()
 
 
-def _leave_deleted_directory() -> None:
+def _leave_unusable_directory() -> None:
+    """Go where one can come back to, as sh does around a command: one may be deleted or closed."""
     try:
-        os.getcwd()
+        os.chdir(os.getcwd())
     except OSError:
         os.chdir("/")
 

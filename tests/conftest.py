@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import lab
@@ -11,7 +12,6 @@ from doubles import FakeIpam
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 KERNEL_TIERS = {"kernel", "e2e", "faults"}
 
@@ -45,6 +45,14 @@ def own_directories() -> None:
 def node(own_directories: None) -> Iterator[lab.Node]:
     with lab.node() as made:
         yield made
+
+
+@pytest.fixture
+def no_ipvlan(own_directories: None) -> Iterator[None]:
+    if "User Mode Linux" not in Path("/proc/cpuinfo").read_text():
+        pytest.skip("only a kernel in user mode has its ipvlan taken away, not this machine's")
+    with lab.kernel_without_ipvlan():
+        yield
 
 
 @pytest.fixture

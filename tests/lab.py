@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 NAMED = Path("/run/netns")
 MEMORY = Path("/run/cni-ipvlan")
 LEASES = Path("/var/lib/cni")
+KEPT_OUT = Path("/etc/modprobe.d/no-ipvlan.conf")  # while the kernel is to have none
 
 _PATIENCE_SECONDS = 30.0
 
@@ -40,6 +41,20 @@ def keep_off_the_machine() -> None:
         Path(directory).mkdir(parents=True, exist_ok=True)
         run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", directory)
     NAMED.mkdir()
+
+
+@contextmanager
+def kernel_without_ipvlan() -> Iterator[None]:
+    """Take ipvlan from the kernel, and keep it from coming back."""
+    KEPT_OUT.write_text("install ipvlan /bin/false\n")
+    # Namespaces that were deleted keep their interfaces for a moment longer.
+    remove = ("modprobe", "-r", "ipvlan")
+    wait_until(lambda: not subprocess.run(remove, check=False, capture_output=True).returncode)
+    try:
+        yield
+    finally:
+        KEPT_OUT.unlink()
+        run("modprobe", "ipvlan")
 
 
 def run(*argv: str, stdin: str = "") -> str:

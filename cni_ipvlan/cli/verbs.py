@@ -23,7 +23,9 @@ from cni_ipvlan.cli.options import (
     text_option,
     verbose_option,
 )
-from cni_ipvlan.cni.versions import LATEST_VERSION, SUPPORTED_VERSIONS
+from cni_ipvlan.cni import result as results
+from cni_ipvlan.cni.request import came_with
+from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
 
 _attachment_options = (
     config_option(required=True),
@@ -175,8 +177,12 @@ def _attachment(keep: str) -> dict[str, str]:
 
 def _attachment_call(command: str, container_id: str, given: dict[str, Any]) -> Call:
     config = dict(configs.choose(given["config"], given["network"]).config)
+    _raise_version(config, command)
     if given["prev_result"]:
-        config["prevResult"] = calls.read_result(given["prev_result"], "--prev-result")[0]
+        previous, parsed = calls.read_result(given["prev_result"], "--prev-result")
+        if command == "CHECK":
+            previous = results.render(parsed, str(config.get("cniVersion")))
+        config["prevResult"] = previous
     environment = {
         **os.environ,
         "CNI_COMMAND": command,
@@ -194,24 +200,32 @@ def _network_call(
     command: str, source: str, network: str | None, cni_path: str | None, extra: dict[str, Any]
 ) -> Call:
     config = {**configs.choose(source, network).config, **extra}
-    version = config.get("cniVersion")
-    if version in (None, *SUPPORTED_VERSIONS[:-1]):
-        # The verb came with that version, and a person asking means the network: so it is
-        # asked in it, but an IPAM plugin that may not know the verb is left out.
-        config["cniVersion"] = LATEST_VERSION
-        ipam = netconf.ipam_type(config)
-        if ipam:
-            config.pop("ipam")
-            output.complain(
-                f"the IPAM plugin {ipam} is left out: {command} came with CNI {LATEST_VERSION}, "
-                f"and the configuration's cniVersion is {version or 'not given'}"
-            )
+    version, ipam = config.get("cniVersion"), netconf.ipam_type(config)
+    if _raise_version(config, command) and ipam:
+        config.pop("ipam")
+        output.complain(
+            f"the IPAM plugin {ipam} is left out, which may not know {command}: the "
+            f"configuration's cniVersion is {version or 'not given'}"
+        )
     environment = {
         **os.environ,
         "CNI_COMMAND": command,
         "CNI_PATH": calls.cni_path(cni_path),
     }
     return Call(environment, json.dumps(config).encode())
+
+
+def _raise_version(config: dict[str, Any], command: str) -> bool:
+    """Have a verb asked in the version it came with; return whether the configuration's is older.
+
+    A person who asks means the network, whatever a runtime could ask of it.
+    """
+    version = config.get("cniVersion") or VERSION_WHEN_ABSENT
+    since = came_with(command)
+    older = SUPPORTED_VERSIONS[: SUPPORTED_VERSIONS.index(since)]
+    if version in older:
+        config["cniVersion"] = since
+    return version in older
 
 
 def _known_id(given: dict[str, Any]) -> str:

@@ -93,6 +93,11 @@ def parse(environment: Mapping[str, str], stdin: bytes) -> Request:
     )
 
 
+def came_with(command: str) -> str:
+    """Return the CNI version that introduced a command."""
+    return _VERBS[command][1]
+
+
 def decode(stdin: bytes) -> dict[str, Any]:
     """Return the JSON object in ``stdin``; raises CniError 6 when there is none."""
     if not stdin.strip():

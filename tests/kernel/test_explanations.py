@@ -2,42 +2,20 @@
 
 from __future__ import annotations
 
-import subprocess
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from lab import run
+from lab import KEPT_OUT, run
 from runtime import PLUGINS, host_local, network, static
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
     from doubles import FakeIpam
     from lab import Node, Space
     from runtime import Conf, Runtime
 
-KEPT_OUT = Path("/etc/modprobe.d/no-ipvlan.conf")
 ROUTE = {"dst": "0.0.0.0/0"}
-
-
-@pytest.fixture
-def no_ipvlan() -> Iterator[None]:
-    """Take ipvlan from the kernel, and keep it from coming back."""
-    if "User Mode Linux" not in Path("/proc/cpuinfo").read_text():
-        pytest.skip(
-            "ipvlan is taken from a kernel only if that is in user mode, not this machine's"
-        )
-    KEPT_OUT.write_text("install ipvlan /bin/false\n")
-    deadline = time.monotonic() + 10
-    # Namespaces that were deleted keep their interfaces for a moment longer.
-    while subprocess.run(["modprobe", "-r", "ipvlan"], check=False, capture_output=True).returncode:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    yield
-    KEPT_OUT.unlink()
-    run("modprobe", "ipvlan")
 
 
 def test_a_kernel_without_ipvlan(node: Node, runtime: Runtime, no_ipvlan: None) -> None:

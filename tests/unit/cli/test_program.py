@@ -176,7 +176,7 @@ def test_cni_path_comes_from_the_environment_or_the_option(
 
 def test_what_is_given_reaches_the_call(conf: str, made: Made, tmp_path: Path) -> None:
     result = tmp_path / "result.json"
-    result.write_text('{"cniVersion": "1.0.0", "ips": []}')
+    result.write_text('{"cniVersion": "1.0.0", "ips": [], "interfaces": []}')
     options = ["--netns", f"/proc/{os.getpid()}/ns/../ns/net", "--ifname", "eth7"]
     options += ["--container-id", "abc", "--args", "A=1;B=2", "--prev-result", str(result)]
     for command in ("add", "del", "check"):
@@ -187,7 +187,7 @@ def test_what_is_given_reaches_the_call(conf: str, made: Made, tmp_path: Path) -
         assert environment["CNI_IFNAME"] == "eth7"
         assert environment["CNI_CONTAINERID"] == "abc"
         assert environment["CNI_ARGS"] == "A=1;B=2"
-        assert made.config["prevResult"] == {"cniVersion": "1.0.0", "ips": []}
+        assert made.config["prevResult"] == {"cniVersion": "1.0.0", "ips": [], "interfaces": []}
 
 
 @pytest.mark.parametrize("netns", [str(os.getpid()), "1"])
@@ -206,7 +206,19 @@ def test_what_is_to_be_kept_reaches_gc(
     ]
     # The verb is newer than the configuration, so its IPAM plugin may not know it.
     assert (made.config["cniVersion"], "ipam" in made.config) == ("1.1.0", False)
-    assert "the IPAM plugin static is left out: GC came with CNI 1.1.0" in capsys.readouterr().err
+    assert "the IPAM plugin static is left out, which may not know GC" in capsys.readouterr().err
+
+
+def test_a_verb_is_asked_in_the_version_it_came_with(tmp_path: Path, made: Made, conf: str) -> None:
+    old, result = tmp_path / "old.conf", tmp_path / "result.json"
+    old.write_text(json.dumps({**CONF, "cniVersion": "0.2.0"}))
+    result.write_text('{"cniVersion": "0.2.0", "ip4": {"ip": "10.1.0.2/24"}}')
+    about = ["--netns", HERE, "--container-id", "a", "--prev-result", str(result)]
+    assert program.main(["check", "-c", str(old), *about]) == 0
+    assert (made.config["cniVersion"], made.config["ipam"]) == ("0.4.0", CONF["ipam"])
+    assert made.config["prevResult"]["ips"] == [{"version": "4", "address": "10.1.0.2/24"}]
+    assert program.main(["check", "-c", conf, *about]) == 0
+    assert made.config["cniVersion"] == "1.0.0"
 
 
 def test_a_configuration_that_knows_the_verb_is_passed_on_whole(

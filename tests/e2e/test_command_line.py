@@ -1,0 +1,415 @@
+"""The installed command as a person uses it on a node."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import termios
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from lab import run, wait_until
+from runtime import PLUGINS, call_environment, host_local, network, static
+
+if TYPE_CHECKING:
+    from executable import Executable
+    from lab import Node
+    from runtime import Conf, Runtime
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = ["status", "add", "del", "check", "gc", "validate", "doctor", "show"]
+NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+# What log lines look like.
+LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[\d+\] (\w+ net1): .+\n")
+
+
+class Person:
+    """Runs the command from a shell, in the project's directory."""
+
+    def __init__(self, ipvlan: Executable, directory: Path) -> None:
+        self._ipvlan = ipvlan
+        self.directory = directory
+        self.environment = {
+            "PATH": f"{Path(ipvlan.path).parent}:{os.environ['PATH']}",
+            "CNI_PATH": PLUGINS,
+        }
+
+    def types(self, line: str, stdin: str = "", **environment: str) -> tuple[int, str, str]:
+        """Type a line into a shell; return the exit status, and what it prints."""
+        done = subprocess.run(
+            ["sh", "-c", line],
+            input=stdin,
+            env={**self.environment, **environment},
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr
+        return done.returncode, done.stdout, done.stderr
+
+    def succeeds(self, line: str, stdin: str = "", **environment: str) -> str:
+        """Type a line that has to succeed; return what it prints."""
+        status, out, err = self.types(line, stdin, **environment)
+        assert status == 0, (line, out, err)
+        return out
+
+    def writes(self, conf: Conf, name: str = "net.conf") -> str:
+        """Write a configuration down; return its file."""
+        (self.directory / name).write_text(json.dumps(conf))
+        return str(self.directory / name)
+
+
+@pytest.fixture
+def person(ipvlan: Executable, tmp_path: Path) -> Person:
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    return Person(ipvlan, tmp_path)
+
+
+def test_every_example_of_the_help_works(node: Node, person: Person) -> None:
+    node.master("eth1000")
+    node.container()
+    for command in COMMANDS:
+        text = person.succeeds(f"ipvlan {command} --help")
+        lines = [line.strip() for line in text.partition("\nExample:\n")[2].splitlines()]
+        assert lines
+        for line in lines:
+            if line == "ipvlan show -w":
+                line = f"timeout --preserve-status --signal INT 5 {line}"  # noqa: PLW2901 - it would never end
+            person.succeeds(line)
+
+
+def test_a_container_is_attached_checked_and_detached(node: Node, person: Person) -> None:
+    node.master()
+    container = node.container()
+    before = node.snapshot()
+    conf = person.writes(network(ipam=static("10.1.0.2/24", gateway="10.1.0.1")))
+    about = f"-c {conf} --netns container1"
+
+    assert person.succeeds(f"ipvlan add {about}").splitlines() == [
+        f"interface  net1 ({container.links()['net1']['address']}, MTU 1500) in {container.path}",
+        "address    10.1.0.2/24, gateway 10.1.0.1",
+    ]
+    result = person.succeeds(f"ipvlan add {about} --ifname net2 --format json || :")
+    assert result == ""  # its address is taken
+    status, _, err = person.types(f"ipvlan del -c {conf} --netns container1 --ifname net3")
+    assert (status, "no attachment 'net3'" in err) == (2, True)
+    person.succeeds(f"ipvlan del {about}")
+    result = person.succeeds(f"ipvlan add {about} --format json | tee result")
+    assert json.loads(result)["ips"][0]["address"] == "10.1.0.2/24"
+    said = person.succeeds(f"ipvlan check {about} --prev-result result")
+    assert said == "the attachment is as ADD left it\n"
+    container.ip("link set dev net1 mtu 1400")
+    container.ip("address delete 10.1.0.2/24 dev net1")
+    status, _, err = person.types(f"ipvlan check {about} --prev-result result")
+    assert status == 1
+    assert "the address 10.1.0.2/24 is missing" in err
+    person.succeeds(f"ipvlan del {about} -v")
+    assert node.snapshot() == before
+
+
+def test_a_runtimes_call_is_replayed_and_can_be_pasted(node: Node, person: Person) -> None:
+    node.master()
+    container = node.container()
+    conf = json.dumps(network())
+    before = node.snapshot()
+
+    script = person.succeeds("ipvlan --dry-run", conf, **call_environment("ADD", container))
+
+    assert node.snapshot() == before
+    run("sh", "-e", stdin=script)
+    assert container.addresses("net1") == ["10.1.0.2/24"]
+    script = person.succeeds("ipvlan --dry-run", conf, **call_environment("DEL", container))
+    run("sh", "-e", stdin=script)
+    assert node.snapshot() == before
+
+
+def test_what_runs_is_traced_with_its_undo(node: Node, person: Person) -> None:
+    node.master()
+    conf = person.writes(network(ipam=host_local("10.1.0.0/24")))
+
+    status, _, err = person.types(f"ipvlan add -c {conf} --netns {node.container().path} -v")
+
+    assert status == 0
+    create = re.search(
+        r"^\+ ip link add link eth0 name (iv\S+) type ipvlan mode l2 bridge  "
+        r"# \d+\.\d ms, status 0, create an ipvlan interface of eth0\n"
+        r"    undo: ip link delete dev (iv\S+)$",
+        err,
+        re.MULTILINE,
+    )
+    assert create is not None
+    assert create[1] == create[2]
+    assert f"\n+ {PLUGINS}/host-local  # " in err
+    assert "\n    address add 10.1.0.2/24 dev net1\n" in err
+
+
+def test_nobody_may_have_it_told_what_root_would_do(node: Node, person: Person) -> None:
+    node.master()
+    node.container()
+    conf = json.dumps(network())
+    nobody = shlex.join(NOBODY)
+
+    for command in ("add", "del"):
+        about = f"{command} -c - --netns container1 --container-id one --dry-run"
+        before = node.snapshot()
+        script = person.succeeds(f"{nobody} ipvlan {about}", conf)
+        assert "# assumed: who runs this has CAP_NET_ADMIN and CAP_SYS_ADMIN, as root has" in script
+        assert "# assumed: ip netns exec container1 ip -j -d link show " in script
+        assert "(it is not permitted to look)" in script
+        assert node.snapshot() == before
+        if command == "add":
+            run("sh", "-e", stdin=script)
+        else:
+            assert "\nip netns exec container1 ip link delete dev net1  # remove" in script
+    assert node.host.links().keys() == {"lo", "eth0"}
+
+
+@pytest.mark.usefixtures("no_ipvlan")
+def test_without_ipvlan_in_the_kernel_it_is_told_what_would_be_done(
+    node: Node, person: Person
+) -> None:
+    node.master()
+    node.container()
+    about = f"-c {person.writes(network())} --netns container1"
+
+    script = person.succeeds(f"ipvlan add {about} --dry-run")
+    status, out, _ = person.types("ipvlan doctor")
+
+    assert "\n# assumed: the kernel has ipvlan, or loads it when asked (" in script
+    assert "type ipvlan mode l2 bridge" in script
+    assert status == 1
+    assert re.search(r"^problem +kernel +.* keeps it from being loaded$", out, re.MULTILINE)
+
+
+def test_doctor_names_what_is_wrong_and_what_to_do(
+    node: Node, person: Person, runtime: Runtime
+) -> None:
+    node.master(mtu=1400)
+    other = node.container()
+    runtime.add(other, network(ipam=static("10.1.0.9/24")), CNI_CONTAINERID="other").result()
+    conf = person.writes(
+        network(mode="l3", ipam=host_local("10.1.0.0/30", routes=[{"dst": "0.0.0.0/0"}]))
+    )
+    leases = Path("/var/lib/cni/networks/net")
+    leases.mkdir(parents=True)
+    (leases / "10.1.0.2").touch()
+
+    status, out, _ = person.types(f"ipvlan doctor -c {conf} --netns /run/netns/gone")
+    found = json.loads(person.types(f"ipvlan doctor -c {conf} --format json")[1])
+
+    assert status == 1
+    lines = [re.sub(" +", " ", line) for line in out.splitlines()]
+    assert "ok permission this user may change networks and enter namespaces" in lines
+    assert "problem namespace /run/netns/gone: No such file or directory" in lines
+    assert (
+        "problem ipam 1 of 1 addresses of 10.1.0.0/30 are leased, in /var/lib/cni/networks/net"
+    ) in lines
+    assert (
+        "problem conflicts the master 'eth0' is used in mode l2 bridge; this network wants l3 "
+        "bridge"
+    ) in lines
+    assert f" found: an interface runs in that mode: net1 in {other.path} (container other)" in (
+        lines
+    )
+    by_subject = {each["subject"]: each["state"] for each in found}
+    assert by_subject["master"] == "ok"
+    assert by_subject["iproute2"] == "ok"
+    run("ip", "link", "set", "dev", "eth0", "down")
+    assert "warning master the master 'eth0' is down" in re.sub(
+        " +", " ", person.types(f"ipvlan doctor -c {conf}")[1]
+    )
+
+
+@pytest.mark.parametrize(
+    ("conf", "subject", "words"),
+    [
+        ({"master": "eth7"}, "master", "cannot find the master 'eth7'; is 'eth0' meant?"),
+        ({"mode": "l9"}, "configuration", '$.mode: mode is "l9"; allowed: l2, l3, l3s'),
+        ({"ipam": {"type": "nosuch"}}, "ipam", "cannot find the plugin 'nosuch' in CNI_PATH"),
+        ({"ipam": {"type": "dhcp"}}, "ipam", "there is no /run/cni/dhcp.sock"),
+        ({"master": "eth1"}, "conflicts", "eth1 is taken by macvlan: taker0 in "),
+    ],
+)
+def test_doctor_finds(
+    node: Node, person: Person, conf: dict[str, Any], subject: str, words: str
+) -> None:
+    node.master()
+    node.master("eth1")
+    place = node.container_of_a_process()
+    run("ip", "link", "add", "name", "taker0", "link", "eth1", "type", "macvlan")
+    run("ip", "link", "set", "dev", "taker0", "netns", place.path)
+    file = person.writes(network(**conf))
+
+    status, out, _ = person.types(f"ipvlan doctor -c {file}")
+
+    assert status == 1
+    assert re.search(rf"^problem +{subject} +{re.escape(words)}", out, re.MULTILINE), out
+
+
+def test_doctor_looks_at_the_nodes_own_configurations(node: Node, person: Person) -> None:
+    node.master()
+    good = person.succeeds("ipvlan doctor")
+    assert "warning  plugins        /usr/lib/cni/ipvlan is another program than this one" in good
+    directory = Path("/etc/cni/net.d")
+    directory.mkdir(parents=True, exist_ok=True)
+    files = {"10-a.conf": network(), "11-b.conf": network(mode="l7"), "12-c.conf": {"type": "lo"}}
+    try:
+        for name, conf in files.items():
+            (directory / name).write_text(json.dumps(conf))
+        status, out, _ = person.types("ipvlan doctor")
+    finally:
+        for name in files:
+            (directory / name).unlink()
+    assert status == 1
+    lines = [re.sub(" +", " ", line) for line in out.splitlines()]
+    assert f"ok configuration {directory}/10-a.conf: network net" in lines
+    assert f"problem configuration {directory}/11-b.conf: network net: a problem" in lines
+    assert "12-c.conf" not in out
+
+
+def test_show_draws_who_stands_on_whom(node: Node, person: Person, runtime: Runtime) -> None:
+    node.master()
+    node.master("eth1", mtu=9000, up=False)
+    assert person.succeeds("ipvlan show") == "no ipvlan interfaces\n"
+    one, two = node.container(), node.container_of_a_process()
+    runtime.add(one, network(mode="l3"), CNI_CONTAINERID="c1").result()
+    run("ip", "link", "add", "name", "byhand", "link", "eth1", "type", "ipvlan", "mode", "l3s")
+    run("ip", "link", "set", "dev", "byhand", "netns", two.path)
+    one.ip("link add name inner type dummy")
+    one.ip("link add name nested link inner type ipvlan mode l2 private")
+
+    said = person.succeeds("ipvlan show")
+    document = json.loads(person.succeeds("ipvlan show --json"))
+
+    fe80 = one.ask("-6", "address", "show", "dev", "net1")[0]["addr_info"][0]["local"]
+    assert said.splitlines() == [
+        "eth0  up, MTU 1500, mode l3 bridge",
+        f"└─ net1  in {one.path}  container c1  10.1.0.2/24 {fe80}/64",
+        "eth1  down, MTU 9000, mode l3s bridge",
+        f"└─ byhand  in {two.path}  down  no addresses",
+        f"inner in {one.path}  mode l2 private",
+        f"└─ nested  in {one.path}  down  no addresses",
+    ]
+    assert [each["master"] for each in document["masters"]] == [
+        "eth0",
+        "eth1",
+        f"inner in {one.path}",
+    ]
+    (attachment,) = document["masters"][0]["attachments"]
+    assert attachment == {
+        "interface": "net1",
+        "netns": one.path,
+        "containerID": "c1",
+        "up": True,
+        "mtu": 1500,
+        "mac": one.links()["net1"]["address"],
+        "addresses": ["10.1.0.2/24", f"{fe80}/64"],
+    }
+    assert document["notSeen"] == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_show_keeps_watching_until_it_is_stopped(
+    node: Node, person: Person, number: signal.Signals
+) -> None:
+    node.master()
+    ours, theirs = pty.openpty()
+    before = termios.tcgetattr(theirs)
+    watching = subprocess.Popen(
+        ["ipvlan", "show", "-w"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**person.environment, "TERM": "xterm"},
+    )
+    shown = ""
+
+    def shows(words: str) -> bool:
+        nonlocal shown
+        shown += os.read(ours, 4096).decode()
+        return words in shown
+
+    wait_until(lambda: shows("no ipvlan interfaces"))
+    run("ip", "link", "add", "name", "late", "link", "eth0", "type", "ipvlan")
+    wait_until(lambda: shows("late"))
+    watching.send_signal(number)
+
+    assert watching.wait(10) == 0
+    assert termios.tcgetattr(theirs) == before
+    # The screen is cleared, no other one is used, and the cursor is not hidden.
+    assert set(re.findall(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", shown)) <= {
+        *("\x1b[2J", "\x1b[1;1H", "\x1b[1m", "\x1b[0m", "\x1b[36m", "\x1b[31m")
+    }
+    os.close(ours)
+    os.close(theirs)
+
+
+def test_fifty_calls_at_once_do_not_mix_their_lines_in_the_log(
+    node: Node, ipvlan: Executable, tmp_path: Path
+) -> None:
+    node.master()
+    log = tmp_path / "ipvlan.log"
+    # None finds its container: what is meant here is the log.
+    secret = {"HOME": "/secret", "TOKEN": "secret", "CNI_ARGS": "A=fine"}
+    conf = network(logFile=str(log), logLevel="debug", args={"key": "secret"}, dns={"domain": "x"})
+
+    def call(number: int) -> int:
+        environment = call_environment("DEL", node.host, CNI_CONTAINERID=f"c{number}", **secret)
+        return ipvlan({**environment, "PATH": os.environ["PATH"]}, json.dumps(conf).encode()).status
+
+    with ThreadPoolExecutor(50) as pool:
+        assert set(pool.map(call, range(50))) == {0}
+
+    text = log.read_text()
+    lines = text.splitlines(keepends=True)
+    matches = [LINE.fullmatch(line) for line in lines]
+    assert all(matches), lines
+    assert {match[1] for match in matches if match} == {f"c{number} net1" for number in range(50)}
+    assert len(lines) >= 50
+    assert "secret" not in text
+
+
+def test_a_log_tells_the_story_of_a_call(
+    node: Node, runtime: Runtime, ipvlan: Executable, tmp_path: Path
+) -> None:
+    node.master()
+    container = node.container()
+    log = tmp_path / "log"
+    conf = network(ipam=host_local("10.1.0.0/24"), logFile=str(log), logLevel="verbose")
+    environment = {"PATH": os.environ["PATH"], "TOKEN": "secret"}
+    runtime.add(container, conf, **environment).result()
+    runtime.add(container, conf, **environment).error()
+
+    lines = log.read_text().splitlines(keepends=True)
+
+    assert all(LINE.fullmatch(line) for line in lines), lines
+    told = [line.partition(" net1: ")[2] for line in lines]
+    assert told[0].startswith("ip link add link eth0 name iv")
+    assert "(create an ipvlan interface of eth0)" in told[0]
+    assert any(f"{PLUGINS}/host-local # " in line for line in told)
+    assert any("address add 10.1.0.2/24 dev net1" in line for line in told)
+    assert told[-1].startswith("failed: the container already has an interface 'net1'")
+    assert "secret" not in "".join(lines)
+    quiet = network(logFile="/proc/nowhere/log", ipam=None)
+    answer = runtime.delete(container, quiet, **environment)
+    assert answer.status == 0
+    assert "cannot log to /proc/nowhere/log" in answer.stderr
+
+
+def test_one_calls_log_is_asked_for_in_its_environment(
+    node: Node, runtime: Runtime, tmp_path: Path
+) -> None:
+    node.master()
+    log = tmp_path / "log"
+    environment = {"PATH": os.environ["PATH"], "CNI_IPVLAN_LOG": str(log)}
+    runtime.add(node.container(), network(), **environment).result()
+    assert "ip -j -d link show dev net1" in log.read_text()
