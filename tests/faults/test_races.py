@@ -65,7 +65,7 @@ def points_of_add(container: Space, conf: Conf = CONF) -> Sequence[Point]:
     answer = faulty.call(*words("ADD", container, conf), faults)
     assert answer.status == 0, answer
     faulty.call(*words("DEL", container, conf), Faults())
-    return faults.points if ALL else faults.points[::5]
+    return faults.points if ALL else faults.points[::10]
 
 
 def add_with(
