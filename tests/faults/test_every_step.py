@@ -1,7 +1,7 @@
 """Every command and every system call of a verb fails, one at a time: nothing leaks.
 
-By default each kind of fault is tried in one of the two ways to go, at every eighth point, each kind
-beginning at another; with FAULTS=all it is tried everywhere.
+By default each kind of fault is tried in one of the two ways to go, at every eighth point, each
+kind beginning at another; with FAULTS=all it is tried everywhere.
 """
 
 from __future__ import annotations
