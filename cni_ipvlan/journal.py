@@ -81,7 +81,7 @@ class Journal:
         moment = (
             time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03}Z"
         )
-        line = " ".join(f"{moment} [{os.getpid()}] {self._prefix()}{text}".splitlines())
+        line = " | ".join(f"{moment} [{os.getpid()}] {self._prefix()}{text}".splitlines())
         try:
             # One write to a file opened for appending: lines of many processes don't mix.
             os.write(self._file, line.encode("utf-8", "backslashreplace") + b"\n")

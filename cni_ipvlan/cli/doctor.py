@@ -260,7 +260,7 @@ class Doctor:
             if each.leased < each.room:
                 self._found(OK, "ipam", text)
             else:
-                advice = "ipvlan gc releases those of containers that are gone"
+                advice = "delete those of containers that are gone: each file has a container's ID"
                 self._found(PROBLEM, "ipam", text, advice)
 
     def _master(self, conf: NetConf, container: Namespace | None) -> None:

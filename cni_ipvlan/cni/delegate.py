@@ -98,8 +98,8 @@ def advice(request: Request, plugin: str, error: CniError) -> str:
     # In the words of containernetworking/plugins:
     if "no IP addresses available in range set" in error.msg:
         return (
-            f"see who has them in {leases}, a file for each lease with a container's ID in it; "
-            "GC (ipvlan gc) releases those of containers that are gone; else enlarge the range"
+            f"delete the leases of containers that are gone, as GC does where the plugin knows it: "
+            f"{leases} has a file for each, with the container's ID in it; or enlarge the range"
         )
     if "duplicate allocation is not allowed" in error.msg:
         return f"DEL the container's attachment first; its lease is in {leases}"

@@ -7,7 +7,6 @@ import os
 import pty
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import termios
@@ -22,56 +21,13 @@ from runtime import PLUGINS, call_environment, host_local, network, static
 if TYPE_CHECKING:
     from executable import Executable
     from lab import Node
-    from runtime import Conf, Runtime
+    from runtime import Runtime
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ["status", "add", "del", "check", "gc", "validate", "doctor", "show"]
 NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
 # What log lines look like.
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[\d+\] (\w+ net1): .+\n")
-
-
-class Person:
-    """Runs the command from a shell, in the project's directory."""
-
-    def __init__(self, ipvlan: Executable, directory: Path) -> None:
-        self._ipvlan = ipvlan
-        self.directory = directory
-        self.environment = {
-            "PATH": f"{Path(ipvlan.path).parent}:{os.environ['PATH']}",
-            "CNI_PATH": PLUGINS,
-        }
-
-    def types(self, line: str, stdin: str = "", **environment: str) -> tuple[int, str, str]:
-        """Type a line into a shell; return the exit status, and what it prints."""
-        done = subprocess.run(
-            ["sh", "-c", line],
-            input=stdin,
-            env={**self.environment, **environment},
-            cwd=self.directory,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert "Traceback" not in done.stderr
-        return done.returncode, done.stdout, done.stderr
-
-    def succeeds(self, line: str, stdin: str = "", **environment: str) -> str:
-        """Type a line that has to succeed; return what it prints."""
-        status, out, err = self.types(line, stdin, **environment)
-        assert status == 0, (line, out, err)
-        return out
-
-    def writes(self, conf: Conf, name: str = "net.conf") -> str:
-        """Write a configuration down; return its file."""
-        (self.directory / name).write_text(json.dumps(conf))
-        return str(self.directory / name)
-
-
-@pytest.fixture
-def person(ipvlan: Executable, tmp_path: Path) -> Person:
-    shutil.copytree(ROOT / "examples", tmp_path / "examples")
-    return Person(ipvlan, tmp_path)
 
 
 def test_every_example_of_the_help_works(node: Node, person: Person) -> None:

@@ -108,7 +108,7 @@ def test_text_of_several_lines_is_logged_as_one(tmp_path: Path) -> None:
     world = World(log, {"logFile": str(log)})
     world.journal.fail("one\ntwo\udcff")
     (line,) = log.read_text().splitlines()
-    assert line.endswith("failed: one two\\udcff")
+    assert line.endswith("failed: one | two\\udcff")
 
 
 def test_several_commands_in_one_ip_are_all_told() -> None:

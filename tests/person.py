@@ -1,0 +1,52 @@
+"""A person at a shell, with the installed command at hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runtime import PLUGINS
+
+if TYPE_CHECKING:
+    from executable import Executable
+    from runtime import Conf
+
+
+class Person:
+    """Runs the command from a shell, in the project's directory."""
+
+    def __init__(self, ipvlan: Executable, directory: Path) -> None:
+        self._ipvlan = ipvlan
+        self.directory = directory
+        self.environment = {
+            "PATH": f"{Path(ipvlan.path).parent}:{os.environ['PATH']}",
+            "CNI_PATH": PLUGINS,
+        }
+
+    def types(self, line: str, stdin: str = "", **environment: str) -> tuple[int, str, str]:
+        """Type a line into a shell; return the exit status, and what it prints."""
+        done = subprocess.run(
+            ["sh", "-c", line],
+            input=stdin,
+            env={**self.environment, **environment},
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr
+        return done.returncode, done.stdout, done.stderr
+
+    def succeeds(self, line: str, stdin: str = "", **environment: str) -> str:
+        """Type a line that has to succeed; return what it prints."""
+        status, out, err = self.types(line, stdin, **environment)
+        assert status == 0, (line, out, err)
+        return out
+
+    def writes(self, conf: Conf, name: str = "net.conf") -> str:
+        """Write a configuration down; return its file."""
+        (self.directory / name).write_text(json.dumps(conf))
+        return str(self.directory / name)
