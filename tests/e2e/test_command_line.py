@@ -21,6 +21,7 @@ from runtime import PLUGINS, call_environment, host_local, network, static
 if TYPE_CHECKING:
     from executable import Executable
     from lab import Node
+    from person import Person
     from runtime import Runtime
 
 ROOT = Path(__file__).resolve().parents[2]
