@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,8 +11,6 @@ from lab import KEPT_OUT, run
 from runtime import PLUGINS, host_local, network, static
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from doubles import FakeIpam
     from lab import Node, Space
     from runtime import Conf, Runtime
@@ -373,6 +373,52 @@ def test_parameters_that_are_read_only(node: Node, runtime: Runtime) -> None:
     assert error["code"] == 112
     assert "/proc/sys is mounted read-only here" in error["msg"]
     assert "Read-only file system" in error["details"]
+
+
+def test_an_ip_that_is_not_there(node: Node, runtime: Runtime) -> None:
+    node.master()
+    container = node.container()
+    program = str(Path(shutil.which("ip") or "").resolve())
+    run("mount", "--bind", "/dev/null", program)
+    try:
+        error = runtime.add(container, network()).error()
+    finally:
+        run("umount", program)
+
+    assert error["code"] == 113
+    assert error["msg"] == "cannot find the program 'ip'"
+    searched, advice = error["details"].splitlines()
+    assert searched == "searched: /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    assert advice == "try: install iproute2"
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        # iproute2 4.9 to 4.15 know ipvlan without flags, those before 4.9 without l3s.
+        ("vepa", 'ipvlan: unknown option "vepa"?'),
+        ("l3s", 'Error: argument of "mode" must be either "l2", or "l3"'),
+    ],
+)
+def test_an_ip_that_is_too_old_for_an_option(
+    node: Node, runtime: Runtime, tmp_path: Path, option: str, said: str
+) -> None:
+    node.master()
+    old = tmp_path / "ip"
+    old.write_text(
+        f'#!/bin/sh\ncase " $* " in\n'
+        f"*' type ipvlan mode '*'{option} '*) echo '{said}' >&2; exit 255;;\n"
+        f'esac\nexec {shutil.which("ip")} "$@"\n'
+    )
+    old.chmod(0o755)
+    conf = network(mode="l3s") if option == "l3s" else network(flag="vepa")
+
+    error = refusal(node, runtime, conf, PATH=str(tmp_path))
+
+    assert error["code"] == 113
+    assert "this iproute2 is too old: it does not know an option that is needed" in error["msg"]
+    assert f"answer: {said}" in error["details"]
+    assert "try: install iproute2 5.10 or newer" in error["details"]
 
 
 def test_an_ipam_plugin_that_is_not_there(node: Node, runtime: Runtime, tmp_path: Path) -> None:
