@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.netconf import NetConf
     from cni_ipvlan.survey import Master
 
-_LEAST_MTU_OF_IPV6 = 1280  # RFC 8200, section 5; below it the kernel gives a link no IPv6
+LEAST_MTU_OF_IPV6 = 1280  # RFC 8200, section 5; below it the kernel gives a link no IPv6
 
 
 class Addressing(NamedTuple):
@@ -100,11 +100,11 @@ def is_connected(route: Route, addresses: Sequence[Address]) -> bool:
 
 def _check_mtu_for_ipv6(conf: NetConf, master: Master, addresses: Iterable[Address]) -> None:
     mtu = conf.mtu or master.link.mtu
-    if mtu < _LEAST_MTU_OF_IPV6 and any(":" in each.address for each in addresses):
+    if mtu < LEAST_MTU_OF_IPV6 and any(":" in each.address for each in addresses):
         whose = "mtu" if conf.mtu else f"the MTU of the master {master.link.name!r}"
         raise CniError(
             INVALID_CONFIGURATION,
-            f"{whose} is {mtu}; IPv6 addresses need {_LEAST_MTU_OF_IPV6} or more",
+            f"{whose} is {mtu}; IPv6 addresses need {LEAST_MTU_OF_IPV6} or more",
         )
 
 

@@ -176,7 +176,7 @@ class Plugin:
         with first.noted(), self._transaction() as tx:
             self._remove_stale_links(tx, request.network, keys)
         with first.noted(), self._transaction():
-            for key in self._registry.stale(request.network, keys, _namespace_lives):
+            for key in self._registry.stale(request.network, keys, _lives):
                 self._registry.discard(key)
         first.raise_any()
         yield
@@ -366,11 +366,8 @@ def _container_for_delete(request: Request) -> Namespace | None:
     return found
 
 
-def _namespace_lives(witness: Witness) -> bool:
-    try:
-        return namespace.identity_of(witness.netns) == witness.netns_identity
-    except OSError:
-        return False
+def _lives(witness: Witness) -> bool:
+    return namespace.leads_to(witness.netns, witness.netns_identity)
 
 
 def _valid_attachments(request: Request) -> list[tuple[str, str]]:

@@ -101,10 +101,7 @@ def _remembered(
 
 
 def _lives(witness: Witness) -> bool:
-    try:
-        return namespace.identity_of(witness.netns) == witness.netns_identity
-    except OSError:
-        return False
+    return namespace.leads_to(witness.netns, witness.netns_identity)
 
 
 def _link_of(tx: Transaction, master: Master, witness: Witness) -> Link | None:

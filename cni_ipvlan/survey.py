@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.netconf import NetConf
 
 _NAMED = 20  # interfaces of many
-_LEAST_MTU = 68  # IPv4's, and min_mtu of an ipvlan link
+LEAST_MTU = 68  # IPv4's, and min_mtu of an ipvlan link
 # Kinds whose ports have their packets taken away before an ipvlan could see them.
 _EXCLUSIVE_MASTERS = {
     "bridge": "bridge",
@@ -218,10 +218,10 @@ def _check_fitness(link: Link, takers: list[str]) -> None:
 
 
 def _check_mtu(conf: NetConf, link: Link) -> None:
-    if conf.mtu and not _LEAST_MTU <= conf.mtu <= link.mtu:
+    if conf.mtu and not LEAST_MTU <= conf.mtu <= link.mtu:
         raise CniError(
             INVALID_CONFIGURATION,
-            f"mtu is {conf.mtu}; allowed on the master {link.name!r}: {_LEAST_MTU} to {link.mtu}",
+            f"mtu is {conf.mtu}; allowed on the master {link.name!r}: {LEAST_MTU} to {link.mtu}",
             "packets larger than the master's MTU would be lost without a word\n"
             "try: leave mtu out, which takes the master's",
         )

@@ -33,7 +33,7 @@ OK, WARNING, PROBLEM = "ok", "warning", "problem"
 
 _CONFIGURATIONS = "/etc/cni/net.d"
 _OLDEST_IPROUTE2 = (5, 10)
-_PACKAGES = {"nsenter": "util-linux", "tee": "coreutils", "cat": "coreutils"}
+_PROGRAMS = ("nsenter", "tee", "cat")
 
 
 class Finding(NamedTuple):
@@ -61,8 +61,9 @@ class Doctor:
             self._kernel()
         with self._about("iproute2"):
             self._iproute2()
-        with self._about("programs"):
-            self._programs()
+        for program in _PROGRAMS:
+            with self._about("programs"):
+                self._runner.run((program, "--version"))
         with self._about("permission"):
             self._permission()
         with self._about("plugins"):
@@ -130,18 +131,6 @@ class Doctor:
             self._found(PROBLEM, "iproute2", said, f"install {oldest} or newer")
         else:
             self._found(OK, "iproute2", said)
-
-    def _programs(self) -> None:
-        for program, package in _PACKAGES.items():
-            try:
-                self._runner.run((program, "--version"))
-            except ProgramNotFoundError as error:
-                self._found(
-                    PROBLEM,
-                    "programs",
-                    f"there is no {program}; searched: {error.searched}",
-                    f"install {package}",
-                )
 
     def _permission(self) -> None:
         missing = machine.missing_capabilities()
@@ -247,15 +236,15 @@ class Doctor:
         self._found(OK, "ipam", path)
         ipam = network.config["ipam"]
         if conf.ipam_type == "host-local" and is_sound:
-            self._leases(conf.name, ipam)
+            self._leases(network.config)
         elif conf.ipam_type == "dhcp":
             socket = str(ipam.get("daemonSocketPath") or "/run/cni/dhcp.sock")
             if not os.path.exists(socket):
                 self._found(PROBLEM, "ipam", f"there is no {socket}", f"start {path} daemon")
 
-    def _leases(self, name: str, ipam: dict[str, Any]) -> None:
-        place = leases.directory(name, ipam)
-        for each in leases.usage(name, ipam):
+    def _leases(self, config: dict[str, Any]) -> None:
+        place = delegate.lease_directory(config)
+        for each in leases.usage(config):
             text = f"{each.leased} of {each.room} addresses of {each.ranges} are leased, in {place}"
             if each.leased < each.room:
                 self._found(OK, "ipam", text)

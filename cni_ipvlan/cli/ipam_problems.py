@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_interface
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cni_ipvlan.addressing import LEAST_MTU_OF_IPV6
 from cni_ipvlan.cli.problem import Path, Problem, slips
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ _OPTIONS = {
 }
 _STATIC_ADDRESS = ("address", "gateway")
 _ROUTE = ("dst", "gw", "mtu", "advmss", "priority", "table", "scope")
-_LEAST_MTU_OF_IPV6 = 1280
 
 
 Subnet = IPv4Network | IPv6Network
@@ -44,8 +44,8 @@ def in_ipam(config: dict[str, Any]) -> Iterator[Problem]:
         yield from _route(route, ("ipam", "routes", index), mode, given)
     mtu = config.get("mtu")
     has_ipv6 = any(isinstance(subnet, IPv6Network) for subnet in given.subnets)
-    if has_ipv6 and isinstance(mtu, int) and 0 < mtu < _LEAST_MTU_OF_IPV6:
-        text = f"mtu is {mtu}; IPv6 addresses need {_LEAST_MTU_OF_IPV6} or more"
+    if has_ipv6 and isinstance(mtu, int) and 0 < mtu < LEAST_MTU_OF_IPV6:
+        text = f"mtu is {mtu}; IPv6 addresses need {LEAST_MTU_OF_IPV6} or more"
         yield Problem(("mtu",), text)
 
 
@@ -108,12 +108,10 @@ def _gateway(entry: dict[str, Any], subnet: Subnet, path: Path, given: _Given) -
 
 
 def _inside(text: object, subnet: Subnet, path: Path) -> Iterator[Problem]:
-    try:
-        address = ip_address(text if isinstance(text, str) else "")
-    except ValueError:
+    address = _address(text)
+    if address is None:
         yield Problem(path, f"{path[-1]} is {text!r}; an address is needed")
-        return
-    if address not in subnet:
+    elif address not in subnet:
         yield Problem(path, f"{path[-1]} is {text}, outside of the subnet {subnet}")
 
 
@@ -135,15 +133,21 @@ def _route(route: dict[str, Any], path: Path, mode: str, given: _Given) -> Itera
 
 
 def _way_to(gateway: object, path: Path, given: _Given) -> Iterator[Problem]:
-    try:
-        address = ip_address(gateway if isinstance(gateway, str) else "")
-    except ValueError:
+    address = _address(gateway)
+    if address is None:
         yield Problem(path, f"gw is {gateway!r}; an address is needed")
-        return
-    is_near = address.is_link_local or any(address in subnet for subnet in given.subnets)
-    if given.subnets and not is_near:
+    elif given.subnets and not (
+        address.is_link_local or any(address in subnet for subnet in given.subnets)
+    ):
         subnets = ", ".join(map(str, given.subnets))
         yield Problem(path, f"gw is {gateway}, outside of every subnet: {subnets}")
+
+
+def _address(text: object) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
 
 
 def _prefix(text: object) -> Subnet | None:

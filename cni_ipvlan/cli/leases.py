@@ -6,12 +6,12 @@ import os
 from ipaddress import IPv4Network, ip_address, ip_network
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cni_ipvlan.cni.delegate import lease_directory
+
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
 
     Address = IPv4Address | IPv6Address
-
-_LEASES = "/var/lib/cni/networks"
 
 
 class Usage(NamedTuple):
@@ -22,17 +22,12 @@ class Usage(NamedTuple):
     room: int
 
 
-def directory(network: str, ipam: dict[str, Any]) -> str:
-    """Return where the leases of a network lie, a file each, named as the address."""
-    return os.path.join(str(ipam.get("dataDir") or _LEASES), network)
-
-
-def usage(network: str, ipam: dict[str, Any]) -> list[Usage]:
+def usage(config: dict[str, Any]) -> list[Usage]:
     """Return the usage of each set of ranges in a configuration that has no fault.
 
     A container gets an address from each set.
     """
-    place = directory(network, ipam)
+    place, ipam = lease_directory(config), config["ipam"]
     leased = _addresses(os.listdir(place) if os.path.isdir(place) else [])
     sets = [[ipam]] if "subnet" in ipam else []
     sets += ipam.get("ranges") or []

@@ -10,13 +10,12 @@ from cni_ipvlan.cli.problem import Problem, slips
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.result import parse as parse_result
 from cni_ipvlan.cni.versions import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
+from cni_ipvlan.survey import LEAST_MTU
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cni_ipvlan.cli.configs import NetworkConfig
-
-_LEAST_MTU = 68
 
 
 def in_all(networks: Sequence[NetworkConfig]) -> Iterator[tuple[NetworkConfig, Problem]]:
@@ -81,8 +80,8 @@ def _version(config: dict[str, Any]) -> Iterator[Problem]:
 
 def _mtu(config: dict[str, Any]) -> Iterator[Problem]:
     mtu = config.get("mtu")
-    if isinstance(mtu, int) and 0 < mtu < _LEAST_MTU:
-        yield Problem(("mtu",), f"mtu is {mtu}; it must be {_LEAST_MTU} or more, or 0")
+    if isinstance(mtu, int) and 0 < mtu < LEAST_MTU:
+        yield Problem(("mtu",), f"mtu is {mtu}; it must be {LEAST_MTU} or more, or 0")
 
 
 def _hardware_address(config: dict[str, Any]) -> Iterator[Problem]:

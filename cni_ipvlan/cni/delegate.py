@@ -88,11 +88,16 @@ def _not_found(plugin: str, path: tuple[str, ...]) -> CniError:
     )
 
 
+def lease_directory(config: Mapping[str, object]) -> str:
+    """Return where host-local keeps a network's leases, a file each, named as the address."""
+    ipam = config.get("ipam")
+    directory = ipam.get("dataDir") if isinstance(ipam, dict) else None
+    return f"{directory or _LEASES}/{config.get('name')}"
+
+
 def advice(request: Request, plugin: str, error: CniError) -> str:
     """Return what to do about a delegate's failure, where that is known; else nothing."""
-    ipam = request.config.get("ipam")
-    directory = ipam.get("dataDir") if isinstance(ipam, dict) else None
-    leases = f"{directory or _LEASES}/{request.network}"
+    leases = lease_directory(request.config)
     if error.code == DELEGATE_FAILED:
         return "run it by hand, with the network configuration on its standard input"
     # In the words of containernetworking/plugins:

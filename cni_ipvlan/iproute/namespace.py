@@ -30,13 +30,6 @@ class Namespace(NamedTuple):
     name: str
     identity: tuple[int, int]
 
-    def exists(self) -> bool:
-        """Whether the path still leads to this very namespace."""
-        try:
-            return identity_of(self.path) == self.identity
-        except OSError:
-            return False
-
 
 def find(path: str) -> Namespace:
     """Return the namespace at ``path``.
@@ -70,6 +63,14 @@ def own_has_link(name: str) -> bool:
     """Whether the caller's own namespace has a link of that name: cheaper than to ask ip."""
     with open("/proc/self/net/dev", "rb") as file:
         return any(line.split(b":", 1)[0].strip() == os.fsencode(name) for line in file)
+
+
+def leads_to(path: str, identity: tuple[int, int]) -> bool:
+    """Whether a path (still) leads to that very namespace."""
+    try:
+        return identity_of(path) == identity
+    except OSError:
+        return False
 
 
 def identity_of(path: str) -> tuple[int, int]:

@@ -19,7 +19,7 @@ def test_network_namespace_of_a_process_is_found() -> None:
     found = namespace.find("/proc/self/ns/net")
     assert found == Namespace("/proc/self/ns/net", "", (status.st_dev, status.st_ino))
     assert found.identity == namespace.own()
-    assert found.exists()
+    assert namespace.leads_to(found.path, found.identity)
 
 
 def test_two_paths_to_one_namespace_have_one_identity() -> None:
@@ -63,11 +63,11 @@ def test_namespace_whose_path_leads_elsewhere_by_now_is_gone(tmp_path: Path) -> 
     path = tmp_path / "ns"
     path.symlink_to("/proc/self/ns/net")
     found = namespace.find(str(path))
-    assert found.exists()
+    assert namespace.leads_to(found.path, found.identity)
     path.unlink()
-    assert not found.exists()
+    assert not namespace.leads_to(found.path, found.identity)
     path.write_text("")
-    assert not found.exists()
+    assert not namespace.leads_to(found.path, found.identity)
 
 
 def test_name_is_that_of_a_file_among_the_named(tmp_path: Path) -> None:

@@ -1,0 +1,58 @@
+"""cli.leases: how many addresses host-local has given out, and has to give."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cni_ipvlan.cli import leases
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cni_ipvlan.cli.leases import Usage
+
+
+def usage(directory: Path, ipam: dict[str, Any], *leased: str) -> list[Usage]:
+    (directory / "net").mkdir(exist_ok=True)
+    for name in leased:
+        (directory / "net" / name).touch()
+    return leases.usage({"name": "net", "ipam": {"dataDir": str(directory), **ipam}})
+
+
+@pytest.mark.parametrize(
+    ("ipam", "room"),
+    [
+        ({"subnet": "10.1.0.0/24"}, 253),  # network, broadcast, gateway
+        ({"subnet": "10.1.0.7/30"}, 1),
+        ({"subnet": "10.1.0.0/24", "rangeStart": "10.1.0.10", "rangeEnd": "10.1.0.19"}, 10),
+        ({"subnet": "10.1.0.0/24", "rangeEnd": "10.1.0.10", "gateway": "10.1.0.254"}, 10),
+        ({"subnet": "10.1.0.0/24", "rangeStart": "10.1.0.254", "gateway": "10.1.0.254"}, 0),
+        ({"subnet": "fd00::/126"}, 2),
+    ],
+)
+def test_room_is_what_host_local_has(tmp_path: Path, ipam: dict[str, Any], room: int) -> None:
+    assert [each.room for each in usage(tmp_path, ipam)] == [room]
+
+
+def test_leases_are_counted_in_their_ranges(tmp_path: Path) -> None:
+    ranges = [
+        [{"subnet": "10.1.0.0/29"}, {"subnet": "10.2.0.0/29"}],
+        [{"subnet": "fd00::/64"}],
+    ]
+    found = usage(
+        tmp_path,
+        {"ranges": ranges},
+        *("10.1.0.2", "10.2.0.3", "10.9.0.1", "fd00::2", "lock", "last_reserved_ip.0"),
+    )
+    assert [(each.ranges, each.leased) for each in found] == [
+        ("10.1.0.0/29, 10.2.0.0/29", 2),
+        ("fd00::/64", 1),
+    ]
+    assert found[0].room == 10
+
+
+def test_without_leases_there_is_no_directory(tmp_path: Path) -> None:
+    config = {"name": "none", "ipam": {"dataDir": str(tmp_path), "subnet": "10.0.0.0/8"}}
+    assert [each.leased for each in leases.usage(config)] == [0]
