@@ -7,11 +7,11 @@ import os
 import pty
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import termios
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -218,19 +218,26 @@ def test_doctor_looks_at_the_nodes_own_configurations(node: Node, person: Person
     good = person.succeeds("ipvlan doctor")
     assert "warning  plugins        /usr/lib/cni/ipvlan is another program than this one" in good
     directory = Path("/etc/cni/net.d")
-    directory.mkdir(parents=True)
-    files = {"10-a.conf": network(), "11-b.conf": network(mode="l7"), "12-c.conf": {"type": "lo"}}
+    directory.mkdir(parents=True, exist_ok=True)
+    files = {
+        "10-test-a.conf": network(),
+        "11-test-b.conf": network(mode="l7"),
+        "12-test-c.conf": {"type": "lo"},
+    }
     try:
         for name, conf in files.items():
             (directory / name).write_text(json.dumps(conf))
         status, out, _ = person.types("ipvlan doctor")
     finally:
-        shutil.rmtree(directory)
+        for name in files:
+            (directory / name).unlink()
+        with suppress(OSError):  # that it is not empty, where it was there before
+            directory.rmdir()
     assert status == 1
     lines = [re.sub(" +", " ", line) for line in out.splitlines()]
-    assert f"ok configuration {directory}/10-a.conf: network net" in lines
-    assert f"problem configuration {directory}/11-b.conf: network net: a problem" in lines
-    assert "12-c.conf" not in out
+    assert f"ok configuration {directory}/10-test-a.conf: network net" in lines
+    assert f"problem configuration {directory}/11-test-b.conf: network net: a problem" in lines
+    assert "12-test-c.conf" not in out
 
 
 def test_show_draws_who_stands_on_whom(node: Node, person: Person, runtime: Runtime) -> None:
