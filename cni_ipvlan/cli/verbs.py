@@ -138,15 +138,17 @@ def status(config: str, cni_path: str | None, network: str | None, verbose: bool
 
 @click.command(
     cls=Example,
-    example="ipvlan gc -c examples/ipvlan0.yaml --keep 4bd23c/net1 --keep 90a1f3/net1 --dry-run",
+    example="ipvlan gc -c examples/ipvlan0.yaml --keep 4bd23c/net1 90a1f3/net1 --dry-run",
 )
 @config_option(required=True)
 @click.option(
     "--keep",
     multiple=True,
     metavar="ID/IFNAME",
-    help="An attachment that is valid; may be repeated. All others of the network go.",
+    help="An attachment that is valid; others may follow it. All others of the network go.",
 )
+@click.argument("more", nargs=-1, metavar="[ID/IFNAME]…")
+@click.option("--keep-none", is_flag=True, help="No attachment of the network is valid.")
 @cni_path_option
 @network_option
 @dry_run_option
@@ -155,6 +157,8 @@ def status(config: str, cni_path: str | None, network: str | None, verbose: bool
 def gc(
     config: str,
     keep: tuple[str, ...],
+    more: tuple[str, ...],
+    keep_none: bool,
     cni_path: str | None,
     network: str | None,
     dry_run: bool,
@@ -162,7 +166,11 @@ def gc(
     verbose: bool,
 ) -> int:
     """Remove what belongs to no valid attachment of a network."""
-    valid = [_attachment(each) for each in keep]
+    if more and not keep:
+        raise click.UsageError("attachments that are valid come behind --keep")
+    if bool(keep) == keep_none:
+        raise click.UsageError("either --keep names what is valid, or --keep-none says nothing is")
+    valid = [_attachment(each) for each in (*keep, *more)]
     extra = {"cni.dev/valid-attachments": valid}
     call = _network_call("GC", config, network, cni_path, extra)
     return calls.make(call, Manner(dry_run, form == "json", verbose))

@@ -99,6 +99,9 @@ def test_the_files_of_each_example_are_there(command: str) -> None:
         (["del", "-c", "CONF", "--netns", HERE], "give its container ID with --container-id"),
         (["del", "-c", "CONF", "--netns", "/gone"], "cannot look for the attachment in /gone"),
         (["gc", "-c", "CONF", "--keep", "abc"], "'abc' is not ID/IFNAME"),
+        (["gc", "-c", "CONF", "a/b"], "come behind --keep"),
+        (["gc", "-c", "CONF"], "either --keep names what is valid, or --keep-none"),
+        (["gc", "-c", "CONF", "--keep", "a/b", "--keep-none"], "either --keep names what is"),
         (["--dry-run"], "set CNI_COMMAND and its variables"),
         (["--dry-run", "add", "-c", "CONF"], "options go behind the command"),
         (["-v", "show"], "options go behind the command"),
@@ -199,7 +202,8 @@ def test_a_namespace_may_be_a_process_id(conf: str, made: Made, netns: str) -> N
 def test_what_is_to_be_kept_reaches_gc(
     conf: str, made: Made, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert program.main(["gc", "-c", conf, "--keep", "a/net1", "--keep", "b/net2"]) == 0
+    for given in (["--keep", "a/net1", "--keep", "b/net2"], ["--keep", "a/net1", "b/net2"]):
+        assert program.main(["gc", "-c", conf, *given]) == 0
     assert made.config["cni.dev/valid-attachments"] == [
         {"containerID": "a", "ifname": "net1"},
         {"containerID": "b", "ifname": "net2"},
