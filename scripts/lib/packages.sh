@@ -51,6 +51,7 @@ lab_packages() {
     if ! kernel_has_ipvlan; then
         echo user-mode-linux
         echo kmod
+        ! registers_are_wide || echo tcc
     fi
 }
 
