@@ -56,6 +56,10 @@ class CniError(Exception):
         """Append a line to the details; the message stays the first failure's."""
         self.details = f"{self.details}\n{text}" if self.details else text
 
+    def add_private(self, text: str) -> None:
+        """TEMP"""
+        self.details = f"{self.details}\n{text}" if self.details else text
+
     def document(self, version: str) -> dict[str, object]:
         """Return the JSON error document for a request in CNI ``version``."""
         document: dict[str, object] = {
