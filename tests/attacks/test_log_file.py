@@ -296,7 +296,9 @@ def is_printable_line_by_line(log: str, stderr: str) -> None:
 def test_a_line_is_bounded(node: Node, runtime: Runtime, unit: str) -> None:
     node.master()
 
-    runtime.add(node.container(), network(mode="start" + unit * 500_000, logFile=f"{LOGS}/log")).error()
+    runtime.add(
+        node.container(), network(mode="start" + unit * 500_000, logFile=f"{LOGS}/log")
+    ).error()
     runtime.add(
         node.container(), network(logFile=f"{LOGS}/log", mode="l9"), CNI_NETNS=f"/{unit * 20_000}"
     ).error()
