@@ -91,7 +91,7 @@ class Doctor:
         ) as error:
             failure = as_cni_error(error)
             state = WARNING if failure.code == NOT_PERMITTED else PROBLEM
-            self._found(state, subject, failure.msg, failure.details)
+            self._found(state, subject, failure.msg, failure.explanation)
 
     def _found(self, state: str, subject: str, text: str, advice: str = "") -> None:
         self._findings.append(Finding(state, subject, text, advice))
