@@ -89,6 +89,7 @@ class Plugin:
                 "ipam must be given, with a type, unless the plugin is chained",
             )
         with (
+            self._explained() as masters,
             self._attachment(request, strict=True),
             self._container(request) as container,
             self._transaction() as tx,
@@ -97,7 +98,8 @@ class Plugin:
             master = survey.find_master(tx, conf, container)
             if not master.link.is_up:
                 self._warn(survey.is_down(master.link, master.home))
-            with self._inquiry(tx, master, container):
+            masters.append(master)
+            with self._inquiry(tx, container):
                 self._create_link(tx, request, conf, master, container)
                 allocated = self._allocate(tx, request, conf, container)
                 addressing = addressing_of(conf, master, allocated)
@@ -332,15 +334,31 @@ class Plugin:
             raise as_cni_error(error) from None
 
     @contextmanager
-    def _inquiry(self, tx: Transaction, master: Master, container: Namespace) -> Iterator[None]:
-        """Have the kernel asked for more than its answer, while what was refused is still there."""
+    def _inquiry(self, tx: Transaction, container: Namespace) -> Iterator[None]:
+        """Look at the container while what was refused is still there."""
         try:
             yield
         except CommandError as error:
             from cni_ipvlan import inquiry
 
-            scene = inquiry.Scene(tx, self._registry, master, container)
-            raise as_cni_error(error, inquiry.findings(error, scene)) from error
+            error.found += inquiry.in_container(error, tx, container)
+            raise
+
+    @contextmanager
+    def _explained(self) -> Iterator[list[Master]]:
+        """Look for who is in the way on a master, once nothing is held any more."""
+        masters: list[Master] = []
+        try:
+            yield masters
+        except CniError as failure:
+            cause = failure.__cause__
+            if masters and isinstance(cause, CommandError):
+                from cni_ipvlan import inquiry
+
+                tx = self._begin()
+                for each in inquiry.elsewhere(cause, tx, self._registry, masters[0]):
+                    failure.add_private(f"found: {each}")
+            raise
 
     @contextmanager
     def _transaction(self) -> Iterator[Transaction]:
@@ -355,6 +373,8 @@ class Plugin:
                 failure.msg += "; everything was undone"
             for leftover in tx.leftovers:
                 failure.add_details(f"could not be undone: {leftover}")
+            if failure is error:
+                raise
             raise failure from error
 
 
@@ -372,7 +392,7 @@ class _Failures:
             if self._first is None:
                 self._first = error
             else:
-                self._first.add_details(f"also: {error}")
+                self._first.add_failure(error)
 
     def raise_any(self) -> None:
         if self._first is not None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import time
+
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
@@ -41,15 +44,21 @@ def take(
     registry: Registry,
     kind: str = "ipvlan",
     unseen: Callable[[str], None] = lambda _where: None,
+    deadline: float = math.inf,
 ) -> Iterator[Attachment]:
-    """Yield all links of a kind, those of the caller's own namespace first.
+    """Yield all links of a kind: the caller's own namespace's first, then remembered ones'.
 
-    ``unseen`` is told of each namespace that can't be looked into, and why.
+    ``unseen`` is told of each namespace that can't be looked into, and why. At
+    ``deadline``, by the monotonic clock, no further one is looked into.
     """
     containers = {
         (hint.ifname, hint.netns_identity): hint.container_id for hint in registry.all_hints()
     }
-    for place in (None, *namespace.others()):
+    remembered = {identity for _, identity in containers}
+    others = sorted(namespace.others(), key=lambda place: place.identity not in remembered)
+    for place in (None, *others):
+        if time.monotonic() >= deadline:
+            return
         try:
             output = tx.read(commands.address_show_kind(kind), inside=place)
         except CommandError as error:

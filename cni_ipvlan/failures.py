@@ -13,11 +13,7 @@ from cni_ipvlan.iproute.runner import (
     InterruptedBySignalError,
     ProgramNotFoundError,
 )
-from cni_ipvlan.record import TYPE_CHECKING
 from cni_ipvlan.registry import DIRECTORY
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _CODES = {
     causes.NO_IPVLAN: errors.NO_IPVLAN,
@@ -36,17 +32,12 @@ _CODES = {
 _PACKAGES = {"ip": "iproute2", "nsenter": "util-linux", "tee": "coreutils", "cat": "coreutils"}
 
 
-def as_cni_error(error: Exception, found: Sequence[str] = ()) -> CniError:
-    """Return ``error`` as a CniError; one that nobody foresaw is raised again.
-
-    ``found`` is what else is known about a command's failure, a line each. It
-    may name other containers, so it is private, unless it is about the
-    container's own routes.
-    """
+def as_cni_error(error: Exception) -> CniError:
+    """Return ``error`` as a CniError; one that nobody foresaw is raised again."""
     if isinstance(error, CniError):
         return error
     if isinstance(error, CommandError):
-        return _command_failed(error, found)
+        return _command_failed(error)
     if isinstance(error, ProgramNotFoundError):
         package = _PACKAGES.get(error.program)
         return CniError(
@@ -62,7 +53,7 @@ def as_cni_error(error: Exception, found: Sequence[str] = ()) -> CniError:
             f"it printed: {str(error)[:200]}",
         )
     if isinstance(error, InterruptedBySignalError):
-        return CniError(errors.INTERRUPTED, f"interrupted by {error.signal}; everything was undone")
+        return CniError(errors.INTERRUPTED, f"interrupted by {error.signal}")
     if isinstance(error, OSError):
         return _system_refused(error)
     raise error
@@ -82,7 +73,7 @@ def _system_refused(error: OSError) -> CniError:
     return failure
 
 
-def _command_failed(error: CommandError, found: Sequence[str]) -> CniError:
+def _command_failed(error: CommandError) -> CniError:
     cause = causes.explain(error.argv, error.answer)
     said = error.answer or (
         f"killed by signal {-error.status}" if error.status < 0 else f"exit status {error.status}"
@@ -90,21 +81,19 @@ def _command_failed(error: CommandError, found: Sequence[str]) -> CniError:
     what = error.purpose or f"run {join(error.argv)!r}"
     why = cause.meaning or said.splitlines()[-1]
     command = [f"command: {join(error.argv)}", f"answer: {said}"]
-    state = [f"found: {each}" for each in _state_of_machine(cause.kind)]
+    state = [f"found: {each}" for each in (*error.found, *_state_of_machine(cause.kind))]
     advice = [f"try: {cause.advice}"] if cause.advice else []
-    others = [f"found: {each}" for each in found]
-    if cause.kind == causes.ROUTE_REFUSED:
-        command, others = [*command, *others], []
+    private = []
     if _looks_into_a_namespace(error):
         # Into whose, only root may know.
         what = "look into a network namespace"
         why = cause.meaning or "the node's log has the answer"
-        command, others = [], [*command, *others]
+        command, private = [], command
     return CniError(
         _CODES[cause.kind],
         f"cannot {what}: {why}",
         "\n".join((*command, *state, *advice)),
-        "\n".join(others),
+        "\n".join(private),
     )
 
 

@@ -6,17 +6,21 @@ refusal is what counts.
 
 from __future__ import annotations
 
+import math
+import time
 from ipaddress import ip_address, ip_interface
 
 from cni_ipvlan import census
 from cni_ipvlan.iproute import causes, commands, queries
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
-from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError
-from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
+from cni_ipvlan.iproute.runner import (
+    CommandError,
+    InterruptedBySignalError,
+    ProgramNotFoundError,
+)
+from cni_ipvlan.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from cni_ipvlan.iproute.commands import Argv
     from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.transaction import Transaction
@@ -24,65 +28,88 @@ if TYPE_CHECKING:
     from cni_ipvlan.survey import Master
 
 _RIVALS = ("macvlan", "macvtap")  # kinds that want a master for themselves, as ipvlan does
+_SECONDS = 1.0
+_UNANSWERED = (
+    CommandError,
+    InterruptedBySignalError,
+    ProgramNotFoundError,
+    UnreadableAnswerError,
+    OSError,
+    ValueError,
+)
 _MAIN_TABLE = "254"  # RT_TABLE_MAIN, <linux/rtnetlink.h>
 
 
-class Scene(NamedTuple):
-    """Where a command was refused: the attachment's master, and its container."""
-
-    tx: Transaction
-    registry: Registry
-    master: Master
-    container: Namespace
-
-
-def findings(error: CommandError, scene: Scene) -> list[str]:
-    """Return what the kernel knows besides its answer, a line each.
-
-    They may name other containers, which is nothing for a tenant to see.
-    """
-    inquire = _INQUIRIES.get(causes.explain(error.argv, error.answer).kind)
-    if inquire is None:
+def in_container(error: CommandError, tx: Transaction, container: Namespace) -> list[str]:
+    """Return what the container itself shows about a refusal, a line each."""
+    if _kind(error) != causes.ROUTE_REFUSED:
         return []
     try:
-        return inquire(error.argv, scene)
-    except (CommandError, ProgramNotFoundError, UnreadableAnswerError, OSError, ValueError):
+        return _route(error.argv, tx, container)
+    except _UNANSWERED:
         return []
 
 
-def rivals(tx: Transaction, registry: Registry, master: Master) -> list[census.Attachment]:
+def elsewhere(
+    error: CommandError, tx: Transaction, registry: Registry, master: Master
+) -> list[str]:
+    """Return who is in the way, a line each: nothing for a tenant to see.
+
+    It takes a second at the most, and nothing may be held meanwhile.
+    """
+    try:
+        if _kind(error) == causes.BUSY:
+            return _rivals(tx, registry, master)
+        if _kind(error) == causes.ADDRESS_IN_USE:
+            return _holder_of_address(error.argv, tx, registry, master)
+    except _UNANSWERED:
+        pass
+    return []
+
+
+def rivals(
+    tx: Transaction, registry: Registry, master: Master, deadline: float = math.inf
+) -> list[census.Attachment]:
     """Return the links of other kinds that keep a master from serving ipvlan."""
     return [
         each
         for kind in _RIVALS
-        for each in census.on_master(census.take(tx, registry, kind), master)
+        for each in census.on_master(census.take(tx, registry, kind, deadline=deadline), master)
     ]
 
 
-def _rivals(_argv: Argv, scene: Scene) -> list[str]:
-    found = rivals(scene.tx, scene.registry, scene.master)
+def _kind(error: CommandError) -> str:
+    return causes.explain(error.argv, error.answer).kind
+
+
+def _rivals(tx: Transaction, registry: Registry, master: Master) -> list[str]:
+    found = rivals(tx, registry, master, time.monotonic() + _SECONDS)
     if not found:
         return []
-    return [f"on {scene.master.link.name} stands {found[0].link.kind}: {census.summary(found)}"]
+    return [f"{master.link.name} already carries {found[0].link.kind}: {census.summary(found)}"]
 
 
-def _holder_of_address(argv: Argv, scene: Scene) -> list[str]:
+def _holder_of_address(
+    argv: Argv, tx: Transaction, registry: Registry, master: Master
+) -> list[str]:
     address = ip_interface(argv[argv.index("add") + 1]).ip
-    everybody = census.on_master(census.take(scene.tx, scene.registry), scene.master)
-    for each in everybody:
+    deadline = time.monotonic() + _SECONDS
+    for each in census.on_master(census.take(tx, registry, deadline=deadline), master):
         if any(ip_interface(theirs).ip == address for theirs in each.addresses):
             return [f"{address} belongs to {each.describe()}"]
+    if time.monotonic() >= deadline:
+        return [f"who has {address} was not found in {_SECONDS:.0f} s; ipvlan show takes its time"]
     return []
 
 
-def _route(argv: Argv, scene: Scene) -> list[str]:
+def _route(argv: Argv, tx: Transaction, container: Namespace) -> list[str]:
     """Read the command as commands.route_add() writes it."""
     words = argv[argv.index("add") + 1 :]
     given = dict(zip(words[1::2], words[2::2], strict=True))
-    output = scene.tx.read(commands.address_show(given["dev"]), inside=scene.container)
+    output = tx.read(commands.address_show(given["dev"]), inside=container)
     has = [each.address for each in queries.addresses(output)]
     found = _way_to_gateway(given.get("via", ""), given["dev"], has)
-    output = scene.tx.read(commands.route_show_all(), inside=scene.container)
+    output = tx.read(commands.route_show_all(), inside=container)
     return found + [
         f"the container has the route {_described(each)}"
         for each in queries.routes(output)
@@ -110,10 +137,3 @@ def _way_to_gateway(gateway: str, name: str, addresses: list[str]) -> list[str]:
 def _described(route: queries.Route) -> str:
     via = f" via {route.gateway}" if route.gateway else ""
     return f"{route.dst}{via} dev {route.device} metric {route.priority}"
-
-
-_INQUIRIES: dict[str, Callable[[Argv, Scene], list[str]]] = {
-    causes.BUSY: _rivals,
-    causes.ADDRESS_IN_USE: _holder_of_address,
-    causes.ROUTE_REFUSED: _route,
-}

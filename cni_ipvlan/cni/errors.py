@@ -74,10 +74,6 @@ class CniError(Exception):
         if other.private:
             self.add_private(other.private)
 
-    def add_private(self, text: str) -> None:
-        """TEMP"""
-        self.details = f"{self.details}\n{text}" if self.details else text
-
     def document(self, version: str) -> dict[str, object]:
         """Return the JSON error document for a request in CNI ``version``."""
         document: dict[str, object] = {

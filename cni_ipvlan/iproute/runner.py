@@ -83,6 +83,7 @@ class CommandError(Exception):
     """A command that failed, with everything known about it.
 
     ``purpose`` is what it was for, as the object of "cannot"; it may be empty.
+    ``found`` is what else has been found out, a line each.
     """
 
     def __init__(self, completed: Completed, purpose: str = "") -> None:
@@ -92,6 +93,7 @@ class CommandError(Exception):
         self.status = completed.status
         output = completed.stderr.strip() or completed.stdout.strip()
         self.answer = completed.killed_because or output.decode("utf-8", "replace")
+        self.found: list[str] = []
 
 
 class InterruptedBySignalError(Exception):

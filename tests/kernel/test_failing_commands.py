@@ -42,7 +42,9 @@ def test_add_undoes_everything_when_any_command_fails(
     assert len(expected) > 0
 
 
-def test_add_undoes_in_reverse_but_releases_last(node: Node, runtime: Runtime, tmp_path: Path) -> None:
+def test_add_undoes_in_reverse_but_releases_last(
+    node: Node, runtime: Runtime, tmp_path: Path
+) -> None:
     node.master()
     steps = Steps(tmp_path, f"{PLUGINS}/{IPAM}")
     routes = [{"dst": "10.7.0.0/16", "gw": "10.99.0.1"}]

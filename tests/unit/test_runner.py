@@ -325,7 +325,8 @@ def test_command_that_ignores_a_signal_is_killed_with_its_children() -> None:
         module._PATIENCE_WITH_PLUGINS = (10.0, 0.3, 0.1)
         interrupts.install()
         os.kill(os.getpid(), signal.SIGTERM)
-        done = runner.run(("sh", "-c", "trap '' TERM; sleep 60 & echo $!; wait"), environment={"A": ""})
+        script = "trap '' TERM; sleep 60 & echo $!; wait"
+        done = runner.run(("sh", "-c", script), environment={"A": ""})
         say(done.status, done.killed_because)
         child = int(done.stdout)
         try:
