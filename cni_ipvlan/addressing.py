@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from ipaddress import ip_interface
 
-from cni_ipvlan.cni.errors import DELEGATE_FAILED, INVALID_CONFIGURATION, CniError
-from cni_ipvlan.cni.result import Address, Interface, Result
+from cni_ipvlan.cni.errors import (
+    COMMAND_FAILED,
+    DELEGATE_FAILED,
+    INVALID_CONFIGURATION,
+    CniError,
+)
+from cni_ipvlan.cni.result import Address, Interface, Result, Route
 from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
-    from cni_ipvlan.cni.result import Route
     from cni_ipvlan.iproute import queries
     from cni_ipvlan.netconf import NetConf
     from cni_ipvlan.survey import Master
 
 LEAST_MTU_OF_IPV6 = 1280  # RFC 8200, section 5; below it the kernel gives a link no IPv6
+_UNSPECIFIED = ("0.0.0.0", "::")  # noqa: S104 - binds nothing
 
 
 class Addressing(NamedTuple):
@@ -46,13 +51,16 @@ class Addressing(NamedTuple):
         return self._ours(each.address for each in present if each.is_duplicate)
 
     def result(self, interface: Interface, present: Sequence[str]) -> Result:
-        """Return the result of ADD; addresses are reported only if the kernel has them."""
+        """Return the result of ADD; raises CniError where the kernel has not every address."""
+        missing = [each.address for each in self.addresses if each.address not in present]
+        if missing:
+            raise CniError(
+                COMMAND_FAILED,
+                f"cannot give the interface {interface.name!r} its addresses: the kernel refused "
+                f"none, but has not {', '.join(missing)}",
+            )
         index = len(self.others.interfaces)
-        ours = [
-            address._replace(interface=index)
-            for address in self.addresses
-            if address.address in present
-        ]
+        ours = [address._replace(interface=index) for address in self.addresses]
         return Result(
             interfaces=(*self.others.interfaces, interface),
             addresses=(*self.others.addresses, *ours),
@@ -79,6 +87,7 @@ def addressing_of(conf: NetConf, master: Master, allocated: Result | None) -> Ad
     addresses = tuple(
         dict.fromkeys(address._replace(interface=None) for address in source.addresses)
     )
+    _check_specified(addresses, conf.ipam_type if allocated is not None else "")
     _check_mtu_for_ipv6(conf, master, addresses)
     routes = tuple(dict.fromkeys(_with_gateway(route, addresses) for route in source.routes))
     dns = conf.dns or source.dns or previous.dns
@@ -92,10 +101,21 @@ def placeholder(plugin: str) -> Result:
 
 def is_connected(route: Route, addresses: Sequence[Address]) -> bool:
     """Whether the kernel makes this route by itself, from one of the addresses."""
-    plain = route.table is None and route.priority is None
+    plain = route._replace(dst="", scope=None) == Route("")
     return plain and any(
         str(ip_interface(address.address).network) == route.dst for address in addresses
     )
+
+
+def _check_specified(addresses: Iterable[Address], plugin: str) -> None:
+    """0.0.0.0 the kernel takes without a word, and adds nothing: __inet_insert_ifa(), devinet.c."""
+    bad = [each.address for each in addresses if each.address.partition("/")[0] in _UNSPECIFIED]
+    if bad:
+        raise CniError(
+            DELEGATE_FAILED if plugin else INVALID_CONFIGURATION,
+            f"{f'the plugin {plugin!r} returned' if plugin else 'prevResult has'} "
+            f"{', '.join(bad)}, which no interface can have as its address",
+        )
 
 
 def _check_mtu_for_ipv6(conf: NetConf, master: Master, addresses: Iterable[Address]) -> None:

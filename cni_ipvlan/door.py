@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
 _CHUNK = 4096  # PIPE_BUF: what a pipe that polls writable takes without blocking
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # of UTF-8
 _MOST_STDIN = 64 << 20  # bytes; etcd, where configurations come from, keeps 1.5 MiB at the most
 _PATIENCE_MILLISECONDS = 5000  # with who does not read our stderr
 _NEED_STDOUT = ("ADD", "VERSION")
@@ -79,7 +80,10 @@ def _print(answer: bytes) -> int:
 
 
 def _read() -> bytes | None:
-    """Return standard input; None when that is not possible, and the caller has been told."""
+    """Return standard input, without a byte order mark, which plugins in Go would stumble over.
+
+    None when that is not possible, and the caller has been told.
+    """
     chunks: list[bytes] = []
     size = 0
     try:
@@ -92,7 +96,7 @@ def _read() -> bytes | None:
     except OSError as error:
         _tell_unreadable(f"{error.strerror}")
         return None
-    return b"".join(chunks)
+    return b"".join(chunks).removeprefix(_BYTE_ORDER_MARK)
 
 
 def _tell_unreadable(why: str) -> None:

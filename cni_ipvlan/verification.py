@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.netconf import NetConf
 
+_MAIN_TABLE = 254  # RT_TABLE_MAIN, <linux/rtnetlink.h>
+_IPV6_PRIORITY = 1024  # IP6_RT_PRIO_USER, <linux/ipv6_route.h>
+_HIGHEST_MTU = 65535 - 15
+_HIGHEST_ADVMSS = 65535 - 40
+
 
 def differences(
     tx: Transaction,
@@ -112,14 +117,38 @@ def _route_differences(
 
 def _is_same(wanted: Route, present: queries.Route) -> bool:
     """Attributes that the result leaves open may be anything: sbr moves routes to other tables."""
+    made = _as_the_kernel_makes_it(wanted)
     expected = (
-        (wanted.gateway or None, present.gateway),
-        (wanted.table, present.table),
-        (wanted.priority, present.priority),
-        (wanted.scope, present.scope),
-        (wanted.mtu, present.mtu),
-        (wanted.advmss, present.advmss),
+        (made.gateway or None, present.gateway),
+        (made.table, present.table),
+        (made.priority, present.priority),
+        (made.scope, present.scope),
+        (made.mtu, present.mtu or 0),
+        (made.advmss, present.advmss or 0),
     )
-    return wanted.dst == present.dst and all(
+    return made.dst == present.dst and all(
         value is None or value == actual for value, actual in expected
     )
+
+
+def _as_the_kernel_makes_it(route: Route) -> Route:
+    """Return a route with the values that the kernel takes in place of some it is given.
+
+    Both families: table 0 is main, by fib_new_table() and fib6_new_table(), and
+    ip_metrics_convert() in net/ipv4/metrics.c caps the metrics. IPv4: 0.0.0.0 is no
+    gateway, by rtm_to_fib_config(). IPv6: inet6_rtm_newroute() has a priority for 0,
+    and knows no scope.
+    """
+    is_ipv6 = route.family == 6  # noqa: PLR2004 - the family's name
+    return route._replace(
+        gateway="" if route.gateway == "0.0.0.0" else route.gateway,  # noqa: S104 - binds nothing
+        table=_MAIN_TABLE if route.table == 0 else route.table,
+        priority=_IPV6_PRIORITY if is_ipv6 and route.priority == 0 else route.priority,
+        scope=None if is_ipv6 else route.scope,
+        mtu=_at_most(_HIGHEST_MTU, route.mtu),
+        advmss=_at_most(_HIGHEST_ADVMSS, route.advmss),
+    )
+
+
+def _at_most(most: int, value: int | None) -> int | None:
+    return None if value is None else min(most, value)

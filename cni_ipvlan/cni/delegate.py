@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 
+from cni_ipvlan.cni import strict_json
 from cni_ipvlan.cni.errors import (
     DELEGATE_FAILED,
     DELEGATE_NOT_FOUND,
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.cni.result import Result
 
 _LEASES = "/var/lib/cni/networks"  # where host-local keeps them unless it is told otherwise
+_HIGHEST_CODE = 2**32 - 1
 _SHOWN_OUTPUT = 200  # characters of a delegate's output that an error quotes
 
 
@@ -133,14 +134,14 @@ def result(plugin: str, answer: Answer, version: str) -> Result:
 
     check(plugin, answer)
     try:
-        return results.parse(json.loads(answer.stdout.decode("utf-8")), version)
+        return results.parse(strict_json.decode(answer.stdout), version)
     except CniError as error:
         raise CniError(
             DELEGATE_FAILED,
             f"the plugin {plugin!r} printed a bad result: {error.msg}",
             error.details,
         ) from None
-    except (ValueError, RecursionError):
+    except ValueError:
         raise CniError(
             DELEGATE_FAILED, f"the plugin {plugin!r} printed no JSON result", _quoted(answer)
         ) from None
@@ -148,13 +149,13 @@ def result(plugin: str, answer: Answer, version: str) -> Result:
 
 def _error_document(stdout: bytes) -> CniError | None:
     try:
-        document = json.loads(stdout.decode("utf-8"))
-    except (ValueError, RecursionError):
+        document = strict_json.decode(stdout)
+    except ValueError:
         return None
     if not isinstance(document, dict) or type(document.get("code")) is not int:
         return None
-    # Code 0 means no error; a delegate that failed with it still failed.
-    code = document["code"] or DELEGATE_FAILED
+    # Code 0 means no error, and Go reads no other that is not a uint32; it failed all the same.
+    code = document["code"] if 0 < document["code"] <= _HIGHEST_CODE else DELEGATE_FAILED
     return CniError(code, str(document.get("msg", "")), str(document.get("details", "") or ""))
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
+from cni_ipvlan.cni import strict_json
 from cni_ipvlan.cni.errors import INTERNAL, IO_FAILURE, CniError
 from cni_ipvlan.cni.request import answer_version, decode, parse
 from cni_ipvlan.cni.version import answer
@@ -51,8 +50,9 @@ def serve(
         request = parse(environment, stdin)
         with handlers[request.command](request) as result:
             if result is not None:
+                document = _document(result, request.version)
                 delivered = True
-                _write_result(result, request.version, write)
+                _write_result(document, write)
     except CniError as error:
         failure = error
     except Exception as error:  # noqa: BLE001 - the last boundary: a runtime needs an answer to a bug, too
@@ -67,7 +67,7 @@ def serve(
         journal.warn(str(failure))
         return 1
     journal.fail(str(failure), failure.private)
-    document = _encode(failure.document(answer_version(stdin)))
+    document = strict_json.encode(failure.document(answer_version(stdin)))
     return _deliver(document, write, journal, status=1)
 
 
@@ -80,11 +80,15 @@ def about() -> str:
     )
 
 
-def _write_result(result: Result, version: str, write: Callable[[bytes], None]) -> None:
+def _document(result: Result, version: str) -> bytes:
     from cni_ipvlan.cni import result as results
 
+    return strict_json.encode(results.render(result, version))
+
+
+def _write_result(document: bytes, write: Callable[[bytes], None]) -> None:
     try:
-        write(_encode(results.render(result, version)))
+        write(document)
     except OSError as error:
         raise CniError(IO_FAILURE, f"cannot write the result to stdout: {error}") from None
 
@@ -109,7 +113,3 @@ def _deliver(
         journal.warn(f"cannot write to stdout: {error}: {document.decode('ascii')}")
         return 1
     return status
-
-
-def _encode(document: dict[str, Any]) -> bytes:
-    return json.dumps(document, indent=4).encode("ascii") + b"\n"

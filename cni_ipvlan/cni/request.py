@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
+from cni_ipvlan.cni import strict_json
 from cni_ipvlan.cni.errors import (
     DECODING_FAILURE,
     INCOMPATIBLE_VERSION,
@@ -105,11 +104,7 @@ def decode(stdin: bytes) -> dict[str, Any]:
             DECODING_FAILURE, "cannot decode the network configuration: standard input is empty"
         )
     try:
-        document = json.loads(stdin.decode("utf-8"), parse_constant=_refuse_constant)
-    except RecursionError:
-        raise CniError(
-            DECODING_FAILURE, "cannot decode the network configuration: it is nested too deeply"
-        ) from None
+        document = strict_json.decode(stdin)
     except ValueError as error:
         raise CniError(
             DECODING_FAILURE, f"cannot decode the network configuration: {error}"
@@ -223,7 +218,3 @@ def _check_network_name(config: Mapping[str, Any]) -> None:
 
 def _is_identifier(text: str) -> bool:
     return text[:1] in _ALPHANUMERICS and _IDENTIFIER_CHARACTERS.issuperset(text)
-
-
-def _refuse_constant(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")

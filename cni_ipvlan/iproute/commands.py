@@ -18,9 +18,6 @@ Argv = tuple[str, ...]
 _COMMON_OPTIONS = ("-j", "-d", "-N")  # of queries; they do nothing to a change
 _NOT_PLAIN = frozenset("#\"'\\ \t\n\v\f\r")
 
-# ip-link(8): the kernel's default flag has no keyword of its own to leave out.
-_SCOPES = {0: "global", 253: "link", 254: "host", 255: "nowhere"}
-
 
 def in_namespace(namespace: Namespace | None, argv: Argv) -> Argv:
     """Return ``argv`` as run inside ``namespace``; unchanged for None, the caller's own.
@@ -165,7 +162,9 @@ def route_add(
     if priority is not None:
         words += ["metric", str(priority)]
     if scope is not None:
-        words += ["scope", _SCOPES.get(scope, str(scope))]
+        # Never by name: in a batch, "scope global" after a "scope 200" is 200 to ip, whose
+        # rtnl_rtscope_a2n() remembers the last name beside the last value.
+        words += ["scope", str(scope)]
     if mtu is not None:
         words += ["mtu", str(mtu)]
     if advmss is not None:

@@ -115,7 +115,7 @@ def test_master_that_the_chain_hands_over_is_not_in_the_result() -> None:
 
 def test_interface_in_the_container_is_not_taken_for_a_master_of_its_name_on_the_host() -> None:
     got = addressing(previous={"interfaces": [{"name": "eth0", "sandbox": SANDBOX}]})
-    assert [each.name for each in got.result(OURS, []).interfaces] == ["eth0", "net1"]
+    assert [each.name for each in got.others.interfaces] == ["eth0"]
 
 
 def test_other_interfaces_of_the_chain_keep_their_addresses_and_routes() -> None:
@@ -147,10 +147,22 @@ def test_other_interfaces_of_the_chain_keep_their_addresses_and_routes() -> None
     assert Route("192.168.9.0/24") not in got.routes
 
 
-def test_only_addresses_that_the_kernel_has_are_reported() -> None:
-    result = addressing().result(OURS, ["10.0.0.2/24", "fe80::1/64"])
-    assert result.interfaces == (OURS,)
-    assert result.addresses == (Address("10.0.0.2/24", "10.0.0.1", 0),)
+def test_result_without_an_address_that_was_wanted_is_none() -> None:
+    with pytest.raises(CniError, match="has not fd00::2/64") as caught:
+        addressing().result(OURS, ["10.0.0.2/24", "fe80::1/64"])
+    assert caught.value.code == errors.COMMAND_FAILED
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0/0", "0.0.0.0/32", "::/0", "::/128"])
+def test_address_that_is_none_is_blamed_on_who_gave_it(address: str) -> None:
+    given = Result(addresses=(Address("10.0.0.2/24"), Address(address)))
+    with pytest.raises(CniError, match=f"'host-local' returned {address},") as caught:
+        addressing(given)
+    assert caught.value.code == errors.DELEGATE_FAILED
+    previous = {"cniVersion": "1.1.0", "ips": [{"address": address}]}
+    with pytest.raises(CniError, match=f"prevResult has {address},") as caught:
+        addressing(None, previous)
+    assert caught.value.code == errors.INVALID_CONFIGURATION
 
 
 @pytest.mark.parametrize(
@@ -229,11 +241,12 @@ def test_duplicate_is_no_longer_tentative() -> None:
     ("route", "connected"),
     [
         (Route("10.0.0.0/24"), True),
-        (Route("10.0.0.0/24", "10.0.0.1"), True),
+        (Route("10.0.0.0/24", "10.0.0.1"), False),
         (Route("fd00::/64"), True),
         (Route("10.0.0.0/16"), False),
         (Route("10.0.0.0/24", table=100), False),
         (Route("10.0.0.0/24", priority=5), False),
+        (Route("10.0.0.0/24", mtu=1300), False),
     ],
 )
 def test_route_that_the_kernel_makes_by_itself(

@@ -72,9 +72,9 @@ def test_command(argv: tuple[str, ...], line: str) -> None:
         ({"table": 0}, "ip route add 10.9.0.0/16 dev net1 table 0"),
         ({"priority": 5}, "ip route add 10.9.0.0/16 dev net1 metric 5"),
         ({"priority": 0}, "ip route add 10.9.0.0/16 dev net1 metric 0"),
-        ({"scope": 0}, "ip route add 10.9.0.0/16 dev net1 scope global"),
-        ({"scope": 253}, "ip route add 10.9.0.0/16 dev net1 scope link"),
-        ({"scope": 254}, "ip route add 10.9.0.0/16 dev net1 scope host"),
+        ({"scope": 0}, "ip route add 10.9.0.0/16 dev net1 scope 0"),
+        ({"scope": 253}, "ip route add 10.9.0.0/16 dev net1 scope 253"),
+        ({"scope": 254}, "ip route add 10.9.0.0/16 dev net1 scope 254"),
         ({"scope": 200}, "ip route add 10.9.0.0/16 dev net1 scope 200"),
         ({"mtu": 1300}, "ip route add 10.9.0.0/16 dev net1 mtu 1300"),
         ({"advmss": 1260}, "ip route add 10.9.0.0/16 dev net1 advmss 1260"),
@@ -88,7 +88,7 @@ def test_command(argv: tuple[str, ...], line: str) -> None:
                 "advmss": 1260,
             },
             (
-                "ip route add 10.9.0.0/16 via 10.0.0.1 dev net1 table 100 metric 5 scope global "
+                "ip route add 10.9.0.0/16 via 10.0.0.1 dev net1 table 100 metric 5 scope 0 "
                 "mtu 1300 advmss 1260"
             ),
         ),

@@ -110,8 +110,15 @@ def test_error_document_without_details() -> None:
     assert failure(Answer(1, b'{"code": 9, "details": null}', b"")).details == ""
 
 
-def test_error_code_0_of_a_delegate_that_failed_is_still_an_error() -> None:
-    assert failure(Answer(1, b'{"code": 0, "msg": "x"}', b"")).code == errors.DELEGATE_FAILED
+@pytest.mark.parametrize("code", [0, -1, 2**32, 10**40])
+def test_error_code_that_is_none_becomes_ours(code: int) -> None:
+    error = failure(Answer(1, b'{"code": %d, "msg": "x"}' % code, b""))
+    assert (error.code, error.msg) == (errors.DELEGATE_FAILED, "x")
+
+
+@pytest.mark.parametrize("code", [1, 2**32 - 1])
+def test_error_code_of_a_delegate_is_passed_on(code: int) -> None:
+    assert failure(Answer(1, b'{"code": %d}' % code, b"")).code == code
 
 
 @pytest.mark.parametrize(
@@ -125,6 +132,7 @@ def test_error_code_0_of_a_delegate_that_failed_is_still_an_error() -> None:
         b'{"code": "7"}',
         b'{"code": true}',
         b'{"code": 1.5}',
+        b'{"code": 7, "msg": NaN}',
         b"\xff",
         b"[" * 100_000,
     ],
@@ -170,6 +178,7 @@ def test_result_of_a_failed_delegate_is_its_error() -> None:
         (b"", "printed no JSON result"),
         (b"{", "printed no JSON result"),
         (b"\xff", "printed no JSON result"),
+        (b'{"dns": {"x": 1e999}}', "printed no JSON result"),
         (b"[" * 100_000, "printed no JSON result"),
         (b"[]", "printed a bad result: cannot decode the result: it is not a JSON object"),
         (b'{"ips": [{"address": "x/1"}]}', "ips[].address is 'x/1', which is not valid"),

@@ -224,7 +224,14 @@ class World:
         kind, _, *about = without_options(words)[1:]
         if kind == "route" or about[:1] == ["type"] or (kind, about) == ("link", ["dev", "net1"]):
             return b"[]"
-        return json.dumps([{**LINK, "ifname": (about or ["eth0"])[-1]}]).encode()
+        link = {**LINK, "ifname": (about or ["eth0"])[-1], "addr_info": self._addresses()}
+        return json.dumps([link]).encode()
+
+    def _addresses(self) -> list[dict[str, Any]]:
+        run = [without_options(words) for words in self.commands]
+        added = [words[3] for words in run if words[1:3] == ["address", "add"]]
+        parts = (address.partition("/") for address in added)
+        return [{"local": local, "prefixlen": int(length)} for local, _, length in parts]
 
 
 def call(
@@ -456,7 +463,6 @@ SLOTS: dict[str, Any] = {
     "MODE": ("l2", "l3", "l3s").__contains__,
     "FLAG": ("bridge", "private", "vepa").__contains__,
     "KIND": ("ipvlan", "macvlan", "macvtap").__contains__,
-    "SCOPE": lambda word: word in ("global", "link", "host", "nowhere") or word.isdecimal(),
     "SYSCTL": lambda word: (
         (match := re.fullmatch(r"/proc/sys/net/ipv[46]/conf/([^/]+)/(\w+)", word)) is not None
         and (is_name(match[1]) or match[0].endswith("/default/disable_ipv6"))
@@ -480,7 +486,7 @@ COMMANDS = [
     ip link set dev NAME up
     ip link delete dev NAME
     ip address add ADDRESS dev NAME
-    ip route add PREFIX [via GATEWAY] dev NAME [table NUMBER] [metric NUMBER] [scope SCOPE] \
+    ip route add PREFIX [via GATEWAY] dev NAME [table NUMBER] [metric NUMBER] [scope NUMBER] \
         [mtu NUMBER] [advmss NUMBER]
     ip -batch
     cat SYSCTL

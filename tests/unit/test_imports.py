@@ -46,6 +46,7 @@ OURS = {
 OURS_ALWAYS = {
     *("attachment", "cni", "cni.delegate", "cni.errors", "cni.protocol", "cni.request"),
     *(
+        "cni.strict_json",
         "cni.version",
         "cni.versions",
         "door",

@@ -227,7 +227,7 @@ def test_version_that_is_no_string_is_an_invalid_configuration(version: object) 
         (b"{", "Expecting property name"),
         (b"{} {}", "Extra data"),
         (b"\xff\xfe", "can't decode byte"),
-        (b'\xef\xbb\xbf{"name": "net"}', "BOM"),
+        (b"\xef\xbb\xbf", "Expecting value"),
         (b"null", "it is not a JSON object"),
         (b"[]", "it is not a JSON object"),
         (b'"text"', "it is not a JSON object"),
@@ -235,6 +235,8 @@ def test_version_that_is_no_string_is_an_invalid_configuration(version: object) 
         (b'{"mtu": NaN}', "NaN is not JSON"),
         (b'{"mtu": Infinity}', "Infinity is not JSON"),
         (b'{"mtu": -Infinity}', "-Infinity is not JSON"),
+        (b'{"mtu": 1e999}', "the number 1e999 is too large"),
+        (b'{"dns": {"x": [-1e999]}}', "the number -1e999 is too large"),
         (b'{"mtu": ' + b"9" * 5000 + b"}", "limit (4300"),
         (b'{"x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "it is nested too deeply"),
     ],
@@ -274,6 +276,10 @@ def test_network_without_name_is_refused(name: object) -> None:
 def test_del_takes_any_network_name(name: object) -> None:
     asked = parse(environment("DEL"), stdin(name=name))
     assert asked.network == (name if isinstance(name, str) else "")
+
+
+def test_byte_order_mark_before_the_configuration_is_no_part_of_it() -> None:
+    assert request.decode(b'\xef\xbb\xbf{"name": "net"}') == {"name": "net"}
 
 
 def test_the_last_of_two_equal_keys_counts() -> None:
