@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from cni_ipvlan import links, netconf
 from cni_ipvlan.cni.errors import (
     CHECK_FAILED,
+    INTERRUPTED,
     INVALID_CONFIGURATION,
+    INVALID_ENVIRONMENT,
     LIMITED_CONNECTIVITY,
     NOT_AVAILABLE,
     TRY_AGAIN_LATER,
@@ -23,7 +25,7 @@ from cni_ipvlan.iproute.runner import CommandError, InterruptedBySignalError
 from cni_ipvlan.iproute.transaction import Undo
 from cni_ipvlan.locks import BusyError
 from cni_ipvlan.record import TYPE_CHECKING
-from cni_ipvlan.registry import Witness, attachment_key
+from cni_ipvlan.registry import AttachmentId, ModeHint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.cni.request import Request
     from cni_ipvlan.cni.result import Result
     from cni_ipvlan.iproute.namespace import Namespace
-    from cni_ipvlan.iproute.runner import Interrupts, Runner
+    from cni_ipvlan.iproute.runner import Runner
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.netconf import NetConf
     from cni_ipvlan.registry import Registry
@@ -51,14 +53,13 @@ class Plugin:
     def __init__(
         self,
         runner: Runner,
-        interrupts: Interrupts,
         registry: Registry,
         begin: Callable[[], Transaction],
         warn: Callable[[str], None],
         foreseen: Result | None = None,
     ) -> None:
         self._runner = runner
-        self._interrupts = interrupts
+        self._interrupts = runner.interrupts
         self._registry = registry
         self._begin = begin
         self._warn = warn
@@ -87,15 +88,17 @@ class Plugin:
                 INVALID_CONFIGURATION,
                 "ipam must be given, with a type, unless the plugin is chained",
             )
-        key = attachment_key(conf.name, request.container_id, request.ifname)
-        with self._attachment(key, strict=True), self._transaction() as tx:
-            container = survey.container_namespace(request)
+        with (
+            self._attachment(request, strict=True),
+            self._container(request) as container,
+            self._transaction() as tx,
+        ):
             survey.check_name_is_free(tx, request.ifname, container)
             master = survey.find_master(tx, conf, container)
             if not master.link.is_up:
                 self._warn(survey.is_down(master.link, master.home))
             with self._inquiry(tx, master, container):
-                self._create_link(tx, request, conf, master, container, key)
+                self._create_link(tx, request, conf, master, container)
                 allocated = self._allocate(tx, request, conf, container)
                 addressing = addressing_of(conf, master, allocated)
                 link, present = interface.configure(
@@ -106,39 +109,35 @@ class Plugin:
                     master.link._replace(mtu=conf.mtu or master.link.mtu),
                     self._warn,
                 )
+            _check_same(request, container)
             reported = Interface(request.ifname, link.mac, request.netns, link.mtu)
             yield addressing.result(reported, present)
 
     @contextmanager
     def delete(self, request: Request) -> Iterator[None]:
         """Detach a container: release its addresses and remove its link, each in any case."""
-        key = attachment_key(request.network, request.container_id, request.ifname)
-        with self._attachment(key, strict=False):
+        with self._attachment(request, strict=False):
             first = _Failures()
             with first.noted():
                 self._release(request)
-            with first.noted(), self._transaction() as tx:
-                self._remove_links(tx, request, links.temporary_name(key))
-            self._forget(key)
+            with first.noted(), self._interrupts.held():
+                self._remove_links(request)
             first.raise_any()
         yield
 
     @contextmanager
     def check(self, request: Request) -> Iterator[None]:
         """Compare an attachment with what its ADD reported and its configuration asks for."""
-        from cni_ipvlan import survey, verification
+        from cni_ipvlan import verification
 
         conf = self._configuration(request)
         if conf.prev_result is None:
             raise CniError(INVALID_CONFIGURATION, "CHECK needs prevResult in the configuration")
-        with self._transaction() as tx:
-            container = survey.container_namespace(request)
+        with self._container(request) as container, self._transaction() as tx:
             if conf.ipam_type:
                 self._ipam(conf.ipam_type, request).call(tx, "CHECK")
-            key = attachment_key(conf.name, request.container_id, request.ifname)
-            differences = verification.differences(
-                tx, request, conf, container, self._registry.master_index(key)
-            )
+            master = self._registry.master_index(_id_of(request))
+            differences = verification.differences(tx, request, conf, container, master)
         if differences:
             raise CniError(
                 CHECK_FAILED,
@@ -166,18 +165,20 @@ class Plugin:
     @contextmanager
     def gc(self, request: Request) -> Iterator[None]:
         """Remove what killed calls left behind of attachments that are not valid any more."""
-        valid = _valid_attachments(request)
-        keys = {attachment_key(request.network, *each) for each in valid}
+        network = request.network
+        valid = {AttachmentId(network, *each) for each in _valid_attachments(request)}
         first = _Failures()
         with first.noted(), self._transaction() as tx:
             name = netconf.ipam_type(request.config)
             if name:
                 self._ipam(name, request).call(tx, "GC")
         with first.noted(), self._transaction() as tx:
-            self._remove_stale_links(tx, request.network, keys)
-        with first.noted(), self._transaction():
-            for key in self._registry.stale(request.network, keys, _lives):
-                self._registry.discard(key)
+            self._remove_stale_links(tx, network, {each.key for each in valid})
+        with first.noted(), self._transaction() as tx:
+            for hint in list(self._registry.all_hints()):
+                if hint.attachment not in valid:
+                    self._forget_stale(tx, network, hint)
+            self._registry.remove_leftovers()
         first.raise_any()
         yield
 
@@ -199,17 +200,16 @@ class Plugin:
         conf: NetConf,
         master: Master,
         container: Namespace,
-        key: str,
     ) -> None:
         """Create the link, and bring it where and what it is to be."""
         from cni_ipvlan import modes
 
-        temporary = request.ifname if conf.link_in_container else links.temporary_name(key)
-        with self._registry.mode_lock(self._interrupts.check):
-            # Who is remembered before it is created needs no lock while the kernel creates it.
-            modes.check(tx, self._registry, conf, master)
-            tx.on_unwind(lambda: self._registry.forget(key))
-            self._registry.remember(key, master.key, _witness(request, conf, container))
+        # One that is remembered before it is created needs no lock while the kernel creates it.
+        hint = _hint(request, conf, container)
+        modes.admit(tx, self._registry, master, hint, self._interrupts.check)
+        temporary = _temporary_name(request)
+        if conf.link_in_container:
+            temporary = request.ifname
         tx.run(
             commands.link_add_ipvlan(master.link.name, temporary, conf.mode, conf.flag, conf.mtu),
             inside=master.home,
@@ -247,19 +247,48 @@ class Plugin:
             with self._transaction() as tx:
                 self._ipam(name, request).call(tx, "DEL")
 
-    def _remove_links(self, tx: Transaction, request: Request, temporary: str) -> None:
-        links.delete_temporary(tx, temporary)
-        container = _container_for_delete(request)
-        if container is not None:
-            links.delete(tx, (request.ifname, temporary), container, expected=request.ifname)
+    def _remove_links(self, request: Request) -> None:
+        temporary = _temporary_name(request)
+        with self._transaction() as tx:
+            links.delete_temporary(tx, temporary)
+            container = _container_for_delete(request)
+            if container is not None:
+                with self._runner.holding(container):
+                    names = (request.ifname, temporary)
+                    links.delete(tx, names, container, expected=request.ifname)
+            self._forget(tx, request, container)
+
+    def _forget(self, tx: Transaction, request: Request, cleared: Namespace | None) -> None:
+        """Drop the hint at an attachment, unless its link may be elsewhere than in ``cleared``."""
+        attachment = _id_of(request)
+        try:
+            hint = self._registry.recall(attachment)
+            was_there = hint and cleared and hint.netns_identity == cleared.identity
+            if hint is None or was_there or not _has_link(tx, hint):
+                self._registry.forget(attachment)
+        except OSError as error:  # a read-only /run must not keep a pod from being deleted
+            self._warn(f"cannot forget the attachment: {error}")
 
     def _remove_stale_links(self, tx: Transaction, network: str, valid_keys: set[str]) -> None:
+        owners = {hint.attachment.key: hint.network for hint in self._registry.all_hints()}
         for key in links.left_behind(tx, network):
-            if key in valid_keys:
+            if key in valid_keys or owners.get(key, network) != network:
                 continue
             with self._registry.idle(key) as is_idle:
                 if is_idle:
                     links.delete(tx, (links.temporary_name(key),), None)
+
+    def _forget_stale(self, tx: Transaction, network: str, hint: ModeHint) -> None:
+        """Drop a hint of no valid attachment; of another network only if the container is gone."""
+        if hint.network != network and _lives(hint):
+            return
+        with self._registry.idle(hint.attachment.key) as is_idle:
+            if not is_idle:
+                return
+            if _has_link(tx, hint):
+                self._warn(f"not removed, since its container lives: {hint.describe()}")
+            else:
+                self._registry.forget(hint.attachment)
 
     def _check_readiness(self, tx: Transaction, conf: NetConf) -> None:
         from cni_ipvlan import survey
@@ -273,26 +302,33 @@ class Plugin:
         if not master.link.is_up:
             raise CniError(NOT_AVAILABLE, survey.is_down(master.link, None))
 
-    def _forget(self, key: str) -> None:
-        try:
-            self._registry.forget(key)
-        except OSError as error:  # a read-only /run must not keep a pod from being deleted
-            self._warn(f"cannot forget the attachment: {error}")
-
     # What the steps are made of.
 
     def _ipam(self, name: str, request: Request) -> Ipam:
         return Ipam(name, request, self._warn)
 
     @contextmanager
-    def _attachment(self, key: str, *, strict: bool) -> Iterator[None]:
+    def _attachment(self, request: Request, *, strict: bool) -> Iterator[None]:
         """Work on an attachment, alone."""
+        key = _id_of(request).key
         try:
             with self._registry.attachment_lock(key, self._interrupts.check, strict=strict):
                 yield
         except BusyError as error:
             raise CniError(TRY_AGAIN_LATER, str(error)) from None
         except (OSError, InterruptedBySignalError) as error:
+            raise as_cni_error(error) from None
+
+    @contextmanager
+    def _container(self, request: Request) -> Iterator[Namespace]:
+        """The container's namespace, kept for as long as it is worked on."""
+        from cni_ipvlan import survey
+
+        container = survey.container_namespace(request)
+        try:
+            with self._runner.holding(container):
+                yield container
+        except OSError as error:
             raise as_cni_error(error) from None
 
     @contextmanager
@@ -315,6 +351,8 @@ class Plugin:
                 yield tx
         except Exception as error:
             failure = as_cni_error(error)
+            if failure.code == INTERRUPTED and tx.has_undone:
+                failure.msg += "; everything was undone"
             for leftover in tx.leftovers:
                 failure.add_details(f"could not be undone: {leftover}")
             raise failure from error
@@ -341,16 +379,32 @@ class _Failures:
             raise self._first
 
 
-def _witness(request: Request, conf: NetConf, container: Namespace) -> Witness:
-    return Witness(
-        file="",
-        mode=conf.mode,
-        flag=conf.flag,
-        container_id=request.container_id,
-        ifname=request.ifname,
+def _id_of(request: Request) -> AttachmentId:
+    return AttachmentId(request.network, request.container_id, request.ifname)
+
+
+def _temporary_name(request: Request) -> str:
+    return links.temporary_name(_id_of(request).key)
+
+
+def _hint(request: Request, conf: NetConf, container: Namespace) -> ModeHint:
+    return ModeHint(
+        *_id_of(request),
         netns=request.netns,
         netns_identity=container.identity,
+        mode=conf.mode,
+        flag=conf.flag,
     )
+
+
+def _check_same(request: Request, container: Namespace) -> None:
+    """Raise CniError when CNI_NETNS has come to lead elsewhere: nobody would find the interface."""
+    if not namespace.leads_to(request.netns, container.identity):
+        raise CniError(
+            INVALID_ENVIRONMENT,
+            f"CNI_NETNS is {request.netns!r}; it leads elsewhere than when the call began",
+            "the container may have ended meanwhile",
+        )
 
 
 def _container_for_delete(request: Request) -> Namespace | None:
@@ -366,8 +420,13 @@ def _container_for_delete(request: Request) -> Namespace | None:
     return found
 
 
-def _lives(witness: Witness) -> bool:
-    return namespace.leads_to(witness.netns, witness.netns_identity)
+def _lives(hint: ModeHint) -> bool:
+    return namespace.leads_to(hint.netns, hint.netns_identity)
+
+
+def _has_link(tx: Transaction, hint: ModeHint) -> bool:
+    """Whether an attachment's link is still in its container."""
+    return _lives(hint) and links.is_in(tx, hint.ifname, namespace.find(hint.netns))
 
 
 def _valid_attachments(request: Request) -> list[tuple[str, str]]:

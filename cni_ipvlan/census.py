@@ -46,7 +46,9 @@ def take(
 
     ``unseen`` is told of each namespace that can't be looked into, and why.
     """
-    containers = registry.containers()
+    containers = {
+        (hint.ifname, hint.netns_identity): hint.container_id for hint in registry.all_hints()
+    }
     for place in (None, *namespace.others()):
         try:
             output = tx.read(commands.address_show_kind(kind), inside=place)

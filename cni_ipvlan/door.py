@@ -59,12 +59,11 @@ def _serve(environment: Mapping[str, str]) -> int:
 
     journal = Journal(_complain, environment)
     journal.open(protocol.lenient_config(stdin))
-    runner = Runner(environment.get("PATH", ""), journal.command)
+    runner = Runner(environment.get("PATH", ""), journal.command, interrupts)
     plugin = Plugin(
         runner,
-        interrupts,
         Registry(),
-        begin=lambda: Transaction(runner, interrupts),
+        begin=lambda: Transaction(runner),
         warn=journal.warn,
     )
     return protocol.serve(environment, stdin, plugin.handlers(), write, journal)

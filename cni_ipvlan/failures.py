@@ -14,6 +14,7 @@ from cni_ipvlan.iproute.runner import (
     ProgramNotFoundError,
 )
 from cni_ipvlan.record import TYPE_CHECKING
+from cni_ipvlan.registry import DIRECTORY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +39,9 @@ _PACKAGES = {"ip": "iproute2", "nsenter": "util-linux", "tee": "coreutils", "cat
 def as_cni_error(error: Exception, found: Sequence[str] = ()) -> CniError:
     """Return ``error`` as a CniError; one that nobody foresaw is raised again.
 
-    ``found`` is what else is known about a command's failure, a line each.
+    ``found`` is what else is known about a command's failure, a line each. It
+    may name other containers, so it is private, unless it is about the
+    container's own routes.
     """
     if isinstance(error, CniError):
         return error
@@ -55,22 +58,28 @@ def as_cni_error(error: Exception, found: Sequence[str] = ()) -> CniError:
         return CniError(
             errors.TOOL_UNUSABLE,
             "ip printed no JSON that can be understood",
-            f"it printed: {str(error)[:200]}\ntry: install iproute2 5.10 or newer",
+            "try: install iproute2 5.10 or newer",
+            f"it printed: {str(error)[:200]}",
         )
     if isinstance(error, InterruptedBySignalError):
         return CniError(errors.INTERRUPTED, f"interrupted by {error.signal}; everything was undone")
     if isinstance(error, OSError):
-        where = f": {error.filename}" if error.filename else ""
-        advice = []
-        if isinstance(error, PermissionError):
-            advice = [f"found: {each}" for each in _state_of_machine(causes.NOT_PERMITTED)]
-            advice.append("try: run as root")
-        return CniError(
-            errors.IO_FAILURE,
-            f"the system refuses: {error.strerror or error}{where}",
-            "\n".join(advice),
-        )
+        return _system_refused(error)
     raise error
+
+
+def _system_refused(error: OSError) -> CniError:
+    file = str(error.filename or "")
+    # In the directory's files, as in namespaces' paths, others' attachments have their names.
+    place = f": {DIRECTORY}" if f"{file}/".startswith(f"{DIRECTORY}/") else ""
+    failure = CniError(errors.IO_FAILURE, f"the system refuses: {error.strerror or error}{place}")
+    if file:
+        failure.add_private(f"file: {file}")
+    if isinstance(error, PermissionError):
+        for each in _state_of_machine(causes.NOT_PERMITTED):
+            failure.add_details(f"found: {each}")
+        failure.add_details("try: run as root")
+    return failure
 
 
 def _command_failed(error: CommandError, found: Sequence[str]) -> CniError:
@@ -78,13 +87,30 @@ def _command_failed(error: CommandError, found: Sequence[str]) -> CniError:
     said = error.answer or (
         f"killed by signal {-error.status}" if error.status < 0 else f"exit status {error.status}"
     )
-    details = [f"command: {join(error.argv)}", f"answer: {said}"]
-    details += [f"found: {each}" for each in (*found, *_state_of_machine(cause.kind))]
-    if cause.advice:
-        details.append(f"try: {cause.advice}")
     what = error.purpose or f"run {join(error.argv)!r}"
-    message = f"cannot {what}: {cause.meaning or said.splitlines()[-1]}"
-    return CniError(_CODES[cause.kind], message, "\n".join(details))
+    why = cause.meaning or said.splitlines()[-1]
+    command = [f"command: {join(error.argv)}", f"answer: {said}"]
+    state = [f"found: {each}" for each in _state_of_machine(cause.kind)]
+    advice = [f"try: {cause.advice}"] if cause.advice else []
+    others = [f"found: {each}" for each in found]
+    if cause.kind == causes.ROUTE_REFUSED:
+        command, others = [*command, *others], []
+    if _looks_into_a_namespace(error):
+        # Into whose, only root may know.
+        what = "look into a network namespace"
+        why = cause.meaning or "the node's log has the answer"
+        command, others = [], [*command, *others]
+    return CniError(
+        _CODES[cause.kind],
+        f"cannot {what}: {why}",
+        "\n".join((*command, *state, *advice)),
+        "\n".join(others),
+    )
+
+
+def _looks_into_a_namespace(error: CommandError) -> bool:
+    enters = error.argv[:3] == ("ip", "netns", "exec") or error.argv[0] == "nsenter"
+    return enters and not error.purpose
 
 
 def _state_of_machine(kind: str) -> list[str]:

@@ -37,7 +37,10 @@ class Scene(NamedTuple):
 
 
 def findings(error: CommandError, scene: Scene) -> list[str]:
-    """Return what the kernel knows besides its answer, a line each."""
+    """Return what the kernel knows besides its answer, a line each.
+
+    They may name other containers, which is nothing for a tenant to see.
+    """
     inquire = _INQUIRIES.get(causes.explain(error.argv, error.answer).kind)
     if inquire is None:
         return []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from shlex import join
 
 from cni_ipvlan.cni import delegate
-from cni_ipvlan.cni.errors import CniError
+from cni_ipvlan.cni.errors import DELEGATE_FAILED, CniError
 from cni_ipvlan.iproute.transaction import Program
 from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
 
@@ -68,6 +68,11 @@ class Ipam(NamedTuple):
             said = completed.stderr.decode("utf-8", "replace").strip()
             if said:
                 self.warn(said)
+            if completed.killed_because:
+                raise CniError(
+                    DELEGATE_FAILED,
+                    f"the plugin {self.name!r} was killed: {completed.killed_because}",
+                )
             answer = delegate.Answer(completed.status, completed.stdout, completed.stderr)
             try:
                 return parse(answer)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-import stat
 import time
 from shlex import join, quote
 
 from cni_ipvlan.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from cni_ipvlan.iproute.runner import Event
 
 LEVELS = ("panic", "error", "verbose", "debug")  # as Multus names them, from least to most
 DEFAULT_LEVEL = "verbose"
-_OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_MOST_BYTES = 4096  # of a line
 
 
 class Journal:
@@ -24,7 +23,8 @@ class Journal:
 
     Warnings go to stderr; into a log file go, by level, failures (error), each
     change (verbose) and each query (debug). A file that can't be written is
-    said once, and does not fail the call.
+    said once, and does not fail the call. Whatever somebody else has put into
+    a text, it makes no second line there, and no terminal does anything at it.
     """
 
     def __init__(self, say: Callable[[str], None], environment: Mapping[str, str]) -> None:
@@ -41,35 +41,44 @@ class Journal:
         A call whose configuration is invalid is logged, too: nothing is
         presumed of it.
         """
-        path, level = self._settings(config)
+        path, level = self._environment.get("CNI_IPVLAN_LOG"), "debug"
+        is_administrators = bool(path)
+        if not path:
+            path, level = _settings(config)
         if not path:
             return
+        from cni_ipvlan import logfile
+
         self._level = LEVELS.index(level)
         try:
-            self._file = _open(path)
-        except (OSError, ValueError) as error:
-            self._say(f"{self._prefix()}cannot log to {path}: {error}")
+            if is_administrators:
+                self._file = logfile.open_for_administrator(path)
+            else:
+                self._file = logfile.open_for_network(path)
+        except (OSError, logfile.UnfitError) as error:
+            self._tell(f"cannot log to {path!r}: {_reason(error)}")
 
     def warn(self, text: str) -> None:
         """Tell what does not stop the call but should be known."""
-        self._say(f"{self._prefix()}{text}")
+        self._tell(text)
         self._log("error", f"warning: {text}")
 
-    def fail(self, text: str) -> None:
-        """Log the failure that the caller is told otherwise."""
+    def fail(self, text: str, private: str = "") -> None:
+        """Log the failure that the caller is told otherwise.
+
+        ``private`` are those lines of it which he is not told: they go to stderr, too.
+        """
+        if private:
+            self._tell(private)
         self._log("error", f"failed: {text}")
 
     def command(self, event: Event) -> None:
         """Log a command that ended."""
         self._log("verbose" if event.purpose else "debug", describe(event))
 
-    def _settings(self, config: Mapping[str, object]) -> tuple[str, str]:
-        path = self._environment.get("CNI_IPVLAN_LOG")
-        if path:
-            return path, "debug"
-        configured, level = config.get("logFile"), config.get("logLevel")
-        known = level if isinstance(level, str) and level in LEVELS else DEFAULT_LEVEL
-        return (configured if isinstance(configured, str) else ""), known
+    def _tell(self, text: str) -> None:
+        lines = text.rstrip().split("\n")
+        self._say("\n".join(one_line(f"{self._prefix()}{line}") for line in lines))
 
     def _prefix(self) -> str:
         return f"{self._context}: " if self._context else ""
@@ -81,13 +90,61 @@ class Journal:
         moment = (
             time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03}Z"
         )
-        line = " | ".join(f"{moment} [{os.getpid()}] {self._prefix()}{text}".splitlines())
+        line = one_line(f"{moment} [{os.getpid()}] {self._prefix()}{text}")
         try:
             # One write to a file opened for appending: lines of many processes don't mix.
-            os.write(self._file, line.encode("utf-8", "backslashreplace") + b"\n")
+            os.write(self._file, line.encode() + b"\n")
         except OSError as error:
-            self._say(f"{self._prefix()}cannot log: {error}")
+            self._tell(f"cannot log: {_reason(error)}")
             self._file = None
+
+
+def one_line(text: str) -> str:
+    """Return a text as a line of printable characters, 4096 bytes of UTF-8 at the most.
+
+    Its line breaks become ``|``, other characters that are not printable what
+    they are in Python; of one that is too long the middle is left out.
+    """
+    text = text.rstrip("\n")
+    if len(text) <= _MOST_BYTES:
+        line = "".join(map(_shown, text))
+        if len(line.encode()) <= _MOST_BYTES:
+            return line
+    room = (_MOST_BYTES - 60) // 2  # what is left out has to be said as well
+    start, end = _fitting(text, room), _fitting(reversed(text), room)[::-1]
+    left_out = len(text) - len(start) - len(end)
+    return f"{''.join(start)} … {left_out} characters left out … {''.join(end)}"
+
+
+def _fitting(text: Iterable[str], room: int) -> list[str]:
+    """Return the first characters of a text, as they are shown, that fit into so many bytes."""
+    found = []
+    for character in text:
+        shown = _shown(character)
+        room -= len(shown.encode())
+        if room < 0:
+            break
+        found.append(shown)
+    return found
+
+
+def _shown(character: str) -> str:
+    if character.isprintable():
+        return character
+    return " | " if character == "\n" else character.encode("unicode_escape").decode()
+
+
+def _settings(config: Mapping[str, object]) -> tuple[str, str]:
+    """Return the file and the level that a network asks for; an empty file for none."""
+    path, level = config.get("logFile"), config.get("logLevel")
+    known = level if isinstance(level, str) and level in LEVELS else DEFAULT_LEVEL
+    return (path if isinstance(path, str) else ""), known
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename!r}" if error.filename else error.strerror
+    return str(error)
 
 
 def describe(event: Event) -> str:
@@ -104,50 +161,3 @@ def describe(event: Event) -> str:
         said = (completed.stderr.strip() or completed.stdout.strip()).decode("utf-8", "replace")
         parts.append(f"said: {said}")
     return " ".join(parts)
-
-
-def _open(path: str) -> int:
-    """Open a log file to append to, led there by no link and to no file of somebody else's making.
-
-    Directory by directory: who can write to one could put a link there after we looked.
-    """
-    if not path.startswith("/"):
-        raise ValueError("an absolute path is needed")
-    *directories, name = [part for part in path.split("/") if part] or [""]
-    parent = os.open("/", os.O_PATH | os.O_CLOEXEC)
-    try:
-        for directory in directories:
-            child = _enter(parent, directory)
-            os.close(parent)
-            parent = child
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        # O_NONBLOCK: opening a pipe without a reader would wait for one.
-        descriptor = os.open(name, flags | os.O_NONBLOCK, 0o600, dir_fd=parent)
-    finally:
-        os.close(parent)
-    fault = _fault(os.fstat(descriptor))
-    if fault:
-        os.close(descriptor)
-        raise ValueError(fault)
-    return descriptor
-
-
-def _enter(parent: int, name: str) -> int:
-    is_open_to_others = bool(os.fstat(parent).st_mode & _OTHERS_MAY_WRITE)
-    flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC | (os.O_NOFOLLOW * is_open_to_others)
-    try:
-        return os.open(name, flags, dir_fd=parent)
-    except NotADirectoryError:
-        if is_open_to_others and stat.S_ISLNK(os.lstat(name, dir_fd=parent).st_mode):
-            raise ValueError(f"{name} is a link in a directory that others can write to") from None
-        raise
-
-
-def _fault(status: os.stat_result) -> str:
-    if not stat.S_ISREG(status.st_mode):
-        return "it is not a regular file"
-    if status.st_uid not in (0, os.geteuid()):
-        return "it belongs to another user"
-    if status.st_nlink > 1:
-        return "it has another name as well"
-    return ""

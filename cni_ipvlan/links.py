@@ -57,6 +57,11 @@ def left_behind(tx: Transaction, network: str) -> Iterator[str]:
             yield name.removeprefix(_PREFIX)
 
 
+def is_in(tx: Transaction, name: str, place: Namespace) -> bool:
+    """Whether a link of that name is in a place."""
+    return name in _names(tx.read(commands.link_show_kind("ipvlan"), inside=place))
+
+
 def undo(runner: Runner, name: str, place: Namespace | None) -> Undo:
     """Delete a link that a step may have left, if it is there."""
 

@@ -3,152 +3,217 @@
 The mode belongs to the master. A new interface in another one changes all those
 that are there, without an error or an event (ipvlan_link_new() and
 ipvlan_set_port_mode() in drivers/net/ipvlan/ipvlan_main.c), and those in
-containers can't be seen from the host. So they are looked for: on the host, then
-among the containers we remember, then, only when the kernel shows that there is
-somebody else, in every namespace.
+containers can't be seen from the host. So the mode is decided by what root wrote
+and what is seen on the host, then by the kernel, which tells whether anything of
+the kind is on the master. Only for an interface that somebody else has made are
+namespaces searched. What a container's namespace shows, its owner may have forged:
+it never permits a mode.
 """
 
 from __future__ import annotations
 
-from cni_ipvlan.cni.errors import MODE_CONFLICT, CniError
+import os
+import time
+from itertools import islice
+
+from cni_ipvlan.cni.errors import MODE_CONFLICT, TRY_AGAIN_LATER, CniError
 from cni_ipvlan.iproute import commands, namespace, queries
+from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError
 from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.queries import Link
     from cni_ipvlan.iproute.transaction import Transaction
-    from cni_ipvlan.netconf import NetConf
-    from cni_ipvlan.registry import Registry, Witness
+    from cni_ipvlan.registry import ModeHint, Registry
     from cni_ipvlan.survey import Master
 
-# The group 224.0.0.1, which every interface joins that is up, as an Ethernet address.
-_ALL_HOSTS = b"01005e000001"
+# Hints that are read at the most while the master's lock is held.
+_MOST_HINTS = 64
+_NAMED = 3  # of many
+_SEARCH_SECONDS = 5.0
+# What the kernel takes to bring down interfaces whose namespace was deleted.
+_TEARDOWN_SECONDS = 2.0
+_POLL_SECONDS = 0.05
 
 
-class Slave(NamedTuple):
-    """An ipvlan interface of a master, and words for where it is."""
+class Running(NamedTuple):
+    """The mode and flag that a master is used in, and where that was seen."""
 
     mode: str
     flag: str
     where: str
 
 
-def check(tx: Transaction, registry: Registry, conf: NetConf, master: Master) -> None:
-    """Raise CniError when something on the master runs in another mode or flag.
+_UNKNOWN = Running("", "", "an interface that was not found")
 
-    One interface that is found tells the mode of them all.
+
+def admit(
+    tx: Transaction,
+    registry: Registry,
+    master: Master,
+    hint: ModeHint,
+    check: Callable[[], None],
+) -> None:
+    """Remember an attachment as one of its master's, if nothing there runs in another mode.
+
+    ``check`` is called while waiting, to raise when that should end. Raises
+    CniError 104 when the master is used in another mode, 11 when the kernel says
+    that it is used and nobody can say in which.
     """
-    slave = next(_slaves(tx, registry, conf, master), None)
-    if slave is None or (slave.mode, slave.flag) == (conf.mode, conf.flag):
-        return
-    from cni_ipvlan import census
+    found, is_searched = None, False
+    while True:
+        with registry.master_lock(master.key, check):
+            opposed = _opposed(tx, registry, master, hint, found, is_searched=is_searched)
+            if opposed is None:
+                tx.on_unwind(lambda: registry.forget(hint.attachment))
+                registry.remember(master.key, hint)
+                return
+        if opposed is not _UNKNOWN:
+            raise _conflict(registry, master, hint, opposed)
+        found, is_searched = _search(tx, master), True
 
-    running = list(census.on_master(census.take(tx, registry), master))
-    many = f"{len(running)} interfaces run" if len(running) > 1 else "an interface runs"
-    raise CniError(
-        MODE_CONFLICT,
-        f"the master {master.link.name!r} is used in mode {slave.mode} {slave.flag}; "
-        f"this network wants {conf.mode} {conf.flag}",
-        f"found: {many} in that mode: {census.summary(running) or slave.where}\n"
-        "all ipvlan interfaces of a master share one mode and flag\n"
-        f"try: use mode {slave.mode} and flag {slave.flag} here, or another master",
+
+def _opposed(
+    tx: Transaction,
+    registry: Registry,
+    master: Master,
+    hint: ModeHint,
+    found: Running | None,
+    *,
+    is_searched: bool,
+) -> Running | None:
+    """Return what stands against an attachment's mode, _UNKNOWN when a search has to tell.
+
+    ``found`` is what a search has shown. Nothing here grows with the node: the
+    master's lock is held.
+    """
+    running = _remembered(registry, master, hint) or _visible(master)
+    if running is not None and _agrees(running, hint):
+        return None
+    is_free = _is_free(tx, master)
+    if is_free:
+        running = _forget_all(registry, master, hint)
+    elif running is None:
+        running = found
+        if running is None and not (is_free is None and is_searched):
+            return _UNKNOWN
+    return None if running is None or _agrees(running, hint) else running
+
+
+def _agrees(running: Running, hint: ModeHint) -> bool:
+    return (running.mode, running.flag) == (hint.mode, hint.flag)
+
+
+def _remembered(registry: Registry, master: Master, own: ModeHint) -> Running | None:
+    """Return the mode of one that is remembered and lives; they all have the same."""
+    for hint in islice(registry.hints(master.key), _MOST_HINTS):
+        if hint.attachment != own.attachment and _counts(registry, hint):
+            return Running(hint.mode, hint.flag, hint.describe())
+    return None
+
+
+def _counts(registry: Registry, hint: ModeHint) -> bool:
+    """Whether the container lives, or a call is about to create its interface."""
+    return namespace.leads_to(hint.netns, hint.netns_identity) or registry.is_live(
+        hint.attachment.key
     )
 
 
-def _slaves(tx: Transaction, registry: Registry, conf: NetConf, master: Master) -> Iterator[Slave]:
-    yield from _visible(master.slaves, master)
-    yield from _remembered(tx, registry, conf, master)
-    if master.home is None and _has_hidden_slaves(master):
-        yield from _hidden(tx, master)
-
-
-def _visible(links: Iterable[Link], master: Master) -> Iterator[Slave]:
-    for link in links:
-        if link.parent == master.link.name:
-            yield Slave(link.mode, link.flag, f"interface {link.name}")
-
-
-def _remembered(
-    tx: Transaction, registry: Registry, conf: NetConf, master: Master
-) -> Iterator[Slave]:
-    """Look at those remembered in another mode; of those in the same, that they live is enough."""
-    others = []
-    for witness in registry.witnesses(master.key):
-        if (witness.mode, witness.flag) == (conf.mode, conf.flag):
-            if _lives(witness):
-                yield Slave(witness.mode, witness.flag, witness.container_id)
+def _forget_all(registry: Registry, master: Master, own: ModeHint) -> Running | None:
+    """Forget the attachments on a free master; return the mode of one about to be created."""
+    coming = None
+    for hint in list(registry.hints(master.key)):
+        if hint.attachment != own.attachment and registry.is_live(hint.attachment.key):
+            coming = Running(hint.mode, hint.flag, hint.describe())
         else:
-            others.append(witness)
-    if others:
-        # Its interface may be on its way into the container this moment.
-        yield from _visible(_ipvlan_links(tx, master.home), master)
-    for witness in others:
-        where = (
-            f"container {witness.container_id}, interface {witness.ifname}, "
-            f"namespace {witness.netns}"
-        )
-        link = _link_of(tx, master, witness)
-        if link is not None:
-            yield Slave(link.mode, link.flag, where)
-        elif registry.is_live(witness.key):
-            # A call that has been told so, and is about to create its interface.
-            yield Slave(witness.mode, witness.flag, f"{where}, about to be attached")
-        else:
-            registry.forget_file(witness.file)
+            registry.forget(hint.attachment)
+    return coming
 
 
-def _lives(witness: Witness) -> bool:
-    return namespace.leads_to(witness.netns, witness.netns_identity)
+def _visible(master: Master) -> Running | None:
+    link = next(iter(master.slaves), None)
+    return Running(link.mode, link.flag, _on_host(master)[0]) if link else None
 
 
-def _link_of(tx: Transaction, master: Master, witness: Witness) -> Link | None:
-    """The container may be gone, or its interface made anew on another master."""
-    if not _lives(witness):
-        return None
-    home = namespace.find(witness.netns)
-    output = tx.read(commands.link_show(witness.ifname), inside=home, absent_ok=True)
-    links = [link for link in queries.links(output) if _is_on(link, master)]
-    return links[0] if links else None
+def _is_free(tx: Transaction, master: Master) -> bool | None:
+    """Whether the kernel says that no ipvlan is on the master; None when it can't be asked so."""
+    try:
+        tx.read(commands.link_add_macvlan_refused(master.link.name), inside=master.home)
+    except CommandError as error:
+        if "Device or resource busy" in error.answer:
+            return False
+        if "Unknown device type" in error.answer:
+            return None
+        if "Invalid argument" not in error.answer:
+            raise
+    return True
 
 
-def _has_hidden_slaves(master: Master) -> bool:
-    """Whether an interface somewhere else stands on the master.
+def _search(tx: Transaction, master: Master) -> Running | None:
+    """Look for an interface of the master's that somebody else has made.
 
-    It joins the all-hosts group when it comes up, and the master joins with it,
-    once more for each: /proc/net/dev_mcast counts. (So do VLAN interfaces: then
-    the search is in vain, no more.)
+    Returns None when the master has come to be free. Raises CniError 11 when it
+    is not and nothing is found.
     """
-    own = 1 if master.link.is_up else 0
-    with open("/proc/self/net/dev_mcast", "rb") as file:
-        return _members_of_all_hosts(file.read(), master.link.ifindex) > own
-
-
-def _members_of_all_hosts(table: bytes, ifindex: int) -> int:
-    # In bytes: a name may hold what only Unicode takes for white space.
-    for line in table.splitlines():
-        index, _name, users, _global_users, address = line.split()
-        if int(index) == ifindex and address == _ALL_HOSTS:
-            return int(users)
-    return 0
-
-
-def _hidden(tx: Transaction, master: Master) -> Iterator[Slave]:
+    deadline = time.monotonic() + _SEARCH_SECONDS
     for place in namespace.others():
-        for link in _ipvlan_links(tx, place):
-            if _is_on(link, master) and link.mac == master.link.mac:
-                yield Slave(
-                    link.mode, link.flag, f"interface {link.name} in the namespace {place.path}"
-                )
+        if time.monotonic() >= deadline:
+            break
+        if namespace.is_of_our_user(place):
+            for link in _slaves_in(tx, place, master):
+                return Running(link.mode, link.flag, f"{link.name} in {place.path}")
+    deadline = time.monotonic() + _TEARDOWN_SECONDS
+    while _is_free(tx, master) is False:
+        if time.monotonic() >= deadline:
+            raise CniError(
+                TRY_AGAIN_LATER,
+                f"the master {master.link.name!r} carries ipvlan interfaces, but they can't be "
+                "found, so their mode is unknown",
+                "they may be about to go, with a container that has just ended",
+            )
+        time.sleep(_POLL_SECONDS)
+    return None
 
 
-def _ipvlan_links(tx: Transaction, place: Namespace | None) -> list[Link]:
-    return queries.links(tx.read(commands.link_show_kind("ipvlan"), inside=place, absent_ok=True))
+def _slaves_in(tx: Transaction, place: Namespace, master: Master) -> Iterator[Link]:
+    """Yield the interfaces in another namespace whose parent is proven to be the master."""
+    from cni_ipvlan import census
+
+    try:
+        found = queries.links(tx.read(commands.link_show_kind("ipvlan"), inside=place))
+        for link in found:
+            is_likely = census.is_on(link, place, master) and master.home is None
+            if is_likely and link.parent_netns == _number_of_ours(tx, place):
+                yield link
+    except (CommandError, ProgramNotFoundError):  # it went meanwhile, or can't be looked at
+        return
 
 
-def _is_on(link: Link, master: Master) -> bool:
-    if link.kind != "ipvlan":
-        return False
-    return link.parent_index == master.link.ifindex or link.parent == master.link.name
+def _number_of_ours(tx: Transaction, place: Namespace) -> int:
+    """Return the number by which the kernel calls our own network namespace in another one."""
+    output = tx.read(commands.namespace_number(os.getpid()), inside=place)
+    return queries.namespace_number(output, namespace.own()[1])
+
+
+def _conflict(registry: Registry, master: Master, hint: ModeHint, running: Running) -> CniError:
+    """Word the refusal, from what root wrote and what is seen on the host."""
+    hints = (each for each in registry.hints(master.key) if each.attachment != hint.attachment)
+    named = list(dict.fromkeys([*_on_host(master), running.where, *(h.describe() for h in hints)]))
+    many = f"{len(named)} interfaces run" if len(named) > 1 else "an interface runs"
+    more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+    error = CniError(
+        MODE_CONFLICT,
+        f"the master {master.link.name!r} is used in mode {running.mode} {running.flag}; "
+        f"this network wants {hint.mode} {hint.flag}",
+        "all ipvlan interfaces of a master share one mode and flag\n"
+        f"try: use mode {running.mode} and flag {running.flag} here, or another master",
+    )
+    error.add_private(f"found: {many} in that mode: {', '.join(named[:_NAMED])}{more}")
+    return error
+
+
+def _on_host(master: Master) -> list[str]:
+    return [f"{link.name} on the host" for link in master.slaves]

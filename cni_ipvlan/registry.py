@@ -1,21 +1,26 @@
 """What this node remembers of its attachments: locks, and hints at modes.
 
-A directory on tmpfs, for root alone, with two kinds of empty or small files:
+A directory on tmpfs, for root alone:
 
 ``lock-KEY``
     held (flock) by the call that works on an attachment; gone when none does.
-``mode-NAMESPACE.MASTER.MODE.FLAG-KEY``
-    a container on that master (namespace inode, interface index) runs in that
-    mode. It holds the container's ID, interface and namespace. The kernel is
-    asked before anybody is refused because of it.
+``on-NAMESPACE.MASTER/``
+    a directory for each master (namespace inode, interface index), held (flock)
+    while its mode is decided; gone with the last hint in it.
+``on-NAMESPACE.MASTER/KEY``
+    a hint: an attachment on that master, with its mode. Those of one master
+    agree, since none is written before the mode is decided.
 
-KEY is an attachment's, see ``attachment_key``.
+KEY is an attachment's, see ``attachment_key``. It finds; whose a hint is, the
+full names in it tell.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 from contextlib import contextmanager, suppress
 
 from cni_ipvlan import locks
@@ -38,32 +43,48 @@ _NETWORK_CHARACTERS = 5
 _ATTACHMENT_CHARACTERS = 8
 KEY_CHARACTERS = _NETWORK_CHARACTERS + _ATTACHMENT_CHARACTERS
 _OPEN_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
+_MOST_HINT = 1 << 16  # bytes; names and paths in it are shorter than 5 KiB together
+_LOCK, _MASTER = "lock-", "on-"
 
 
-class Witness(NamedTuple):
-    """A container that is remembered to run in a mode on a master."""
+class AttachmentId(NamedTuple):
+    """What tells one attachment from all others."""
 
-    file: str
-    mode: str
-    flag: str
+    network: str
+    container_id: str
+    ifname: str
+
+    @property
+    def key(self) -> str:
+        """13 characters for names that have no room for more; they start with its network's."""
+        return network_key(self.network) + _digest(
+            f"{self.container_id}\0{self.ifname}", _ATTACHMENT_CHARACTERS
+        )
+
+
+class ModeHint(NamedTuple):
+    """An attachment that was made in a mode, and the container's namespace."""
+
+    network: str
     container_id: str
     ifname: str
     netns: str
     netns_identity: tuple[int, int]
+    mode: str
+    flag: str
 
     @property
-    def key(self) -> str:
-        """The attachment's key."""
-        return self.file.rpartition("-")[2]
+    def attachment(self) -> AttachmentId:
+        """Whose hint it is."""
+        return AttachmentId(self.network, self.container_id, self.ifname)
 
-
-def attachment_key(network: str, container_id: str, ifname: str) -> str:
-    """Return the 13 characters that identify an attachment; they start with its network's."""
-    return network_key(network) + _digest(f"{container_id}\0{ifname}", _ATTACHMENT_CHARACTERS)
+    def describe(self) -> str:
+        """Say which interface it is and where, as a phrase."""
+        return f"{self.ifname} in {self.netns} (container {self.container_id})"
 
 
 def network_key(network: str) -> str:
-    """Return the 5 characters that a network's attachment keys start with."""
+    """Return the 5 characters that the keys of a network's attachments start with."""
     return _digest(network, _NETWORK_CHARACTERS)
 
 
@@ -85,7 +106,7 @@ class Registry:
         When ``strict`` is false, goes on without a lock that can't be had,
         unless a living call has it.
         """
-        path = os.path.join(self._directory, f"lock-{key}")
+        path = self._lock_path(key)
         descriptor = self._lock_file(path, check, strict=strict)
         if descriptor is None:
             yield
@@ -100,7 +121,7 @@ class Registry:
     @contextmanager
     def idle(self, key: str) -> Iterator[bool]:
         """Hold an attachment's lock if no call has it; yield whether it is held."""
-        path = os.path.join(self._directory, f"lock-{key}")
+        path = self._lock_path(key)
         descriptor = self._claim(path)
         if descriptor is None:
             yield False
@@ -111,21 +132,22 @@ class Registry:
             self._release(path, descriptor)
 
     @contextmanager
-    def mode_lock(self, check: Callable[[], None]) -> Iterator[None]:
-        """Hold the lock under which a master's mode is decided: one call at a time on a node."""
-        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | _OPEN_FLAGS)
+    def master_lock(self, master: tuple[int, int], check: Callable[[], None]) -> Iterator[None]:
+        """Hold the lock under which a master's mode is decided: one call at a time."""
+        path = self._directory_of(master)
+        busy = "other calls are still deciding about the mode of this master"
+        descriptor = self._locked(
+            path, lambda descriptor: locks.acquire(descriptor, check, busy), is_directory=True
+        )
         try:
-            locks.acquire(descriptor, check, "other calls are still creating their interfaces")
             yield
         finally:
-            os.close(descriptor)
+            self._release_directory(path, descriptor)
 
     def is_live(self, key: str) -> bool:
         """Whether a call works on the attachment at this moment."""
         try:
-            descriptor = os.open(
-                os.path.join(self._directory, f"lock-{key}"), os.O_RDWR | _OPEN_FLAGS
-            )
+            descriptor = os.open(self._lock_path(key), os.O_RDWR | _OPEN_FLAGS)
         except FileNotFoundError:
             return False
         try:
@@ -133,102 +155,124 @@ class Registry:
         finally:
             os.close(descriptor)
 
-    def witnesses(self, master: tuple[int, int]) -> Iterator[Witness]:
-        """Yield the containers remembered on a master (namespace inode, interface index).
+    def hints(self, master: tuple[int, int]) -> Iterator[ModeHint]:
+        """Yield the hints at attachments on a master (namespace inode, interface index).
 
         One after the other: the first often tells enough, and there may be a thousand.
         """
-        prefix = f"mode-{master[0]}.{master[1]}."
-        for name in self._names():
-            witness = self._read(name) if name.startswith(prefix) else None
-            if witness is not None:
-                yield witness
+        return self._hints_in(self._directory_of(master))
 
-    def containers(self) -> dict[tuple[str, tuple[int, int]], str]:
-        """Return the IDs of all remembered containers, by interface and namespace identity."""
-        found = [self._read(name) for name in self._names() if name.startswith("mode-")]
-        return {(each.ifname, each.netns_identity): each.container_id for each in found if each}
+    def all_hints(self) -> Iterator[ModeHint]:
+        """Yield every hint."""
+        for name in self._names(_MASTER):
+            yield from self._hints_in(os.path.join(self._directory, name))
 
-    def master_index(self, key: str) -> int | None:
+    def recall(self, attachment: AttachmentId) -> ModeHint | None:
+        """Return the hint at an attachment, if there is one."""
+        found = map(self._read, self._files_of(attachment.key))
+        return next((hint for hint in found if hint and hint.attachment == attachment), None)
+
+    def master_index(self, attachment: AttachmentId) -> int | None:
         """Return the interface index of an attachment's master, if it is remembered."""
-        for name in self._names():
-            if name.startswith("mode-") and name.endswith(f"-{key}"):
-                return int(name.split(".")[1])
-        return None
+        path = next(self._files_of(attachment.key), None)
+        return int(os.path.dirname(path).rpartition(".")[2]) if path else None
 
-    def remember(
-        self,
-        key: str,
-        master: tuple[int, int],
-        witness: Witness,
-    ) -> None:
-        """Note that an attachment runs in a mode on a master."""
-        name = f"mode-{master[0]}.{master[1]}.{witness.mode}.{witness.flag}-{key}"
-        content = json.dumps(witness._replace(file=name)._asdict()).encode()
-        path = os.path.join(self._directory, name)
+    def remember(self, master: tuple[int, int], hint: ModeHint) -> None:
+        """Note that an attachment runs in a mode on a master; the master's lock is held."""
+        path = os.path.join(self._directory_of(master), hint.attachment.key)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _OPEN_FLAGS, 0o600)
         try:
-            os.write(descriptor, content)
+            os.write(descriptor, json.dumps(hint._asdict()).encode())
         finally:
             os.close(descriptor)
 
-    def forget(self, key: str) -> None:
-        """Drop what is remembered of an attachment."""
-        for name in self._names():
-            if name.startswith("mode-") and name.endswith(f"-{key}"):
-                self.forget_file(name)
+    def forget(self, attachment: AttachmentId) -> None:
+        """Drop the hint at an attachment."""
+        for path in self._files_of(attachment.key):
+            hint = self._read(path)
+            # One that can't be read a call left that was killed before it created anything.
+            if hint is None or hint.attachment == attachment:
+                self._remove_hint(path)
 
-    def forget_file(self, name: str) -> None:
-        """Drop one witness."""
-        with suppress(FileNotFoundError):
-            os.unlink(os.path.join(self._directory, name))
+    def remove_leftovers(self) -> None:
+        """Remove the locks, and the half-written hints, of calls that were killed."""
+        for name in self._names(_LOCK):
+            with self.idle(name.removeprefix(_LOCK)):
+                pass  # which removes it
+        for name in self._names(_MASTER):
+            directory = os.path.join(self._directory, name)
+            for key in os.listdir(directory):
+                path = os.path.join(directory, key)
+                with self.idle(key) as is_idle:
+                    if is_idle and self._read(path) is None:
+                        self._remove_hint(path)
 
-    def stale(
-        self, network: str, valid_keys: set[str], exists: Callable[[Witness], bool]
-    ) -> list[str]:
-        """Return the keys of a network's attachments that are neither valid nor live.
+    def _lock_path(self, key: str) -> str:
+        return os.path.join(self._directory, _LOCK + key)
 
-        A witness whose namespace is gone is stale whatever its network.
-        """
-        keys = set()
-        for name in self._names():
-            kind, _, key = name.rpartition("-")
-            if not kind or key in valid_keys or self.is_live(key):
-                continue
-            witness = self._read(name) if kind.startswith("mode-") else None
-            if key.startswith(network_key(network)) or (witness and not exists(witness)):
-                keys.add(key)
-        return sorted(keys)
+    def _directory_of(self, master: tuple[int, int]) -> str:
+        return os.path.join(self._directory, f"{_MASTER}{master[0]}.{master[1]}")
 
-    def discard(self, key: str) -> None:
-        """Drop everything about an attachment that a killed call left; of a live one nothing."""
-        with self.idle(key) as is_idle:
-            if is_idle:
-                self.forget(key)
-
-    def _names(self) -> list[str]:
+    def _names(self, prefix: str) -> list[str]:
         try:
-            return os.listdir(self._directory)
+            return [name for name in os.listdir(self._directory) if name.startswith(prefix)]
         except FileNotFoundError:
             return []
 
-    def _read(self, name: str) -> Witness | None:
+    def _files_of(self, key: str) -> Iterator[str]:
+        for name in self._names(_MASTER):
+            path = os.path.join(self._directory, name, key)
+            if os.path.exists(path):
+                yield path
+
+    def _hints_in(self, directory: str) -> Iterator[ModeHint]:
         try:
-            descriptor = os.open(os.path.join(self._directory, name), os.O_RDONLY | _OPEN_FLAGS)
+            entries = os.scandir(directory)
+        except FileNotFoundError:
+            return
+        with entries:
+            for entry in entries:
+                hint = self._read(entry.path)
+                if hint is not None:
+                    yield hint
+
+    def _read(self, path: str) -> ModeHint | None:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | _OPEN_FLAGS)
         except FileNotFoundError:  # its attachment was deleted this moment
             return None
         try:
-            document = json.loads(os.read(descriptor, 65536))
+            document = json.loads(os.read(descriptor, _MOST_HINT))
             document["netns_identity"] = tuple(document["netns_identity"])
-            return Witness(**document)._replace(file=name)
+            return ModeHint(**document)
         except (ValueError, TypeError, KeyError):  # a killed call's, half written
             return None
         finally:
             os.close(descriptor)
 
+    def _remove_hint(self, path: str) -> None:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        # The directory goes with the last of them, unless somebody is about to add one.
+        directory = os.path.dirname(path)
+        with suppress(OSError):
+            descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | _OPEN_FLAGS)
+            if locks.try_acquire(descriptor):
+                self._release_directory(directory, descriptor)
+            else:
+                os.close(descriptor)
+
+    def _release_directory(self, path: str, descriptor: int) -> None:
+        with suppress(OSError):  # others are in it
+            os.rmdir(path)
+        os.close(descriptor)
+
     def _lock_file(self, path: str, check: Callable[[], None], *, strict: bool) -> int | None:
+        busy = "another call is still working on this container and interface"
         try:
-            return self._locked(path, check)
+            return self._locked(
+                path, lambda descriptor: locks.acquire_inherited(descriptor, check, busy)
+            )
         except BusyError as error:
             if strict or error.is_live:
                 raise
@@ -237,12 +281,13 @@ class Registry:
                 raise
         return None
 
-    def _locked(self, path: str, check: Callable[[], None]) -> int:
-        busy = "another call is still working on this container and interface"
+    def _locked(
+        self, path: str, acquire: Callable[[int], None], *, is_directory: bool = False
+    ) -> int:
         while True:
-            descriptor = self._create(path)
+            descriptor = self._create(path, is_directory=is_directory)
             try:
-                locks.acquire_inherited(descriptor, check, busy)
+                acquire(descriptor)
                 is_there = os.fstat(descriptor).st_nlink
             except BaseException:
                 os.close(descriptor)
@@ -278,11 +323,13 @@ class Registry:
         with suppress(OSError):
             os.rmdir(self._directory)
 
-    def _create(self, path: str) -> int:
+    def _create(self, path: str, *, is_directory: bool = False) -> int:
         while True:
-            with suppress(FileExistsError):
-                os.mkdir(self._directory, 0o700)
             try:
+                _make_directory(self._directory)
+                if is_directory:
+                    _make_directory(path)
+                    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | _OPEN_FLAGS)
                 return os.open(path, os.O_RDWR | os.O_CREAT | _OPEN_FLAGS, 0o600)
             except FileNotFoundError:  # the directory was empty and removed: again
                 if not os.path.isdir(os.path.dirname(self._directory)):
@@ -290,7 +337,7 @@ class Registry:
 
 
 class ReadOnlyRegistry(Registry):
-    """The registry of who only tells what would be done: it reads what it may, no more."""
+    """The registry in a dry run: it reads what it may, no more."""
 
     @contextmanager
     def attachment_lock(
@@ -304,7 +351,11 @@ class ReadOnlyRegistry(Registry):
         yield
 
     @contextmanager
-    def mode_lock(self, check: Callable[[], None]) -> Iterator[None]:  # noqa: ARG002 - Registry's
+    def master_lock(
+        self,
+        master: tuple[int, int],  # noqa: ARG002 - Registry's
+        check: Callable[[], None],  # noqa: ARG002 - Registry's
+    ) -> Iterator[None]:
         """Hold nothing."""
         yield
 
@@ -320,20 +371,29 @@ class ReadOnlyRegistry(Registry):
         except PermissionError:
             return True
 
-    def remember(self, key: str, master: tuple[int, int], witness: Witness) -> None:
+    def remember(self, master: tuple[int, int], hint: ModeHint) -> None:
         """Keep nothing."""
 
-    def forget_file(self, name: str) -> None:
+    def forget(self, attachment: AttachmentId) -> None:
         """Keep everything."""
 
-    def discard(self, key: str) -> None:
+    def remove_leftovers(self) -> None:
         """Keep everything."""
 
-    def _names(self) -> list[str]:
+    def _names(self, prefix: str) -> list[str]:
         try:
-            return super()._names()
+            return super()._names(prefix)
         except PermissionError:
             return []
+
+
+def _make_directory(path: str) -> None:
+    """Make a directory that only we can write to; raises OSError when something else is there."""
+    with suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+    status = os.lstat(path)
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+        raise NotADirectoryError(errno.ENOTDIR, "it is no directory, or another user's", path)
 
 
 def _digest(text: str, characters: int) -> str:

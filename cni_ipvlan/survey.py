@@ -27,10 +27,10 @@ _NAMED = 20  # interfaces of many
 LEAST_MTU = 68  # IPv4's, and min_mtu of an ipvlan link
 # Kinds whose ports have their packets taken away before an ipvlan could see them.
 _EXCLUSIVE_MASTERS = {
-    "bridge": "bridge",
-    "bond": "bond",
-    "team": "team",
-    "openvswitch": "Open vSwitch",
+    "bridge": "a bridge",
+    "bond": "a bond",
+    "team": "a team",
+    "openvswitch": "an Open vSwitch",
 }
 
 
@@ -95,7 +95,7 @@ def find_master(tx: Transaction, conf: NetConf, container: Namespace | None) -> 
     name = master_name(tx, conf, home)
     elsewhere = None if home else container
     link, macvlans, ipvlans = _look_at(tx, name, home, elsewhere)
-    _check_fitness(link, [other.name for other in macvlans if other.parent == link.name])
+    _check_fitness(link, home, [other.name for other in macvlans if other.parent == link.name])
     _check_mtu(conf, link)
     inode = home.identity[1] if home else namespace.own()[1]
     slaves = tuple(slave for slave in ipvlans if slave.parent == link.name)
@@ -138,10 +138,12 @@ def master_name(tx: Transaction, conf: NetConf, home: Namespace | None) -> str:
         if candidates:
             return candidates[0][1]
     where = "container" if home else "host"
-    raise CniError(
+    raise _refusal(
+        home,
         NO_MASTER,
         f"no master is configured, and the {where} has no default route to take it from",
-        f"try: set the option master; interfaces there: {', '.join(_names(tx, home))}",
+        ["try: set the option master"],
+        [f"interfaces there: {_shortened(_names(tx, home))}"],
     )
 
 
@@ -159,23 +161,36 @@ def master_link(
     from cni_ipvlan.resemblance import nearest_first
 
     names, near = nearest_first(name, _names(tx, home))
-    guess = f"; is {names[0]!r} meant?" if near else ""
     where = f"the container's namespace {home.path}" if home else "the host's namespace"
-    details = [
-        f"looked in: {where}",
-        f"found there{', nearest name first' if near else ''}: {_shortened(names)}",
-    ]
+    details = [f"looked in: {where}"]
     if elsewhere is not None and name in _names(tx, elsewhere):
         details.append(
             "the container has an interface of that name; the option linkInContainer is for that"
         )
-    raise CniError(NO_MASTER, f"cannot find the master {name!r}{guess}", "\n".join(details))
+    details.append("try: correct the option master")
+    there = [f"found there{', nearest name first' if near else ''}: {_shortened(names)}"]
+    if near:
+        there.append(f"is {names[0]!r} meant?")
+    raise _refusal(home, NO_MASTER, f"cannot find the master {name!r}", details, there)
 
 
 def is_down(link: Link, home: Namespace | None) -> str:
     """Say that a master is down, and what to do."""
     up = commands.in_namespace(home, commands.link_set_up(link.name))
     return f"the master {link.name!r} is down, so no packet gets through; try: {join(up)}"
+
+
+def _refusal(
+    home: Namespace | None, code: int, msg: str, details: list[str], neighbours: list[str]
+) -> CniError:
+    """Word a refusal of a master; ``neighbours`` are the lines that name other interfaces.
+
+    The host's are for root alone to see: a tenant may ask for any name. In
+    ``home``, the container's namespace, they are the container's own.
+    """
+    if home is not None:
+        return CniError(code, msg, "\n".join((*details, *neighbours)))
+    return CniError(code, msg, "\n".join(details), "\n".join(neighbours))
 
 
 def _names(tx: Transaction, place: Namespace | None) -> list[str]:
@@ -187,33 +202,40 @@ def _shortened(names: list[str]) -> str:
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _check_fitness(link: Link, takers: list[str]) -> None:
+def _check_fitness(link: Link, home: Namespace | None, takers: list[str]) -> None:
+    name = repr(link.name)
     if not link.is_ethernet:
         raise CniError(
-            MASTER_BUSY, f"the master {link.name!r} is no Ethernet interface, which ipvlan needs"
+            MASTER_BUSY, f"the master {name} is no Ethernet interface, which ipvlan needs"
         )
     if link.kind == "ipvlan":
         # The kernel then takes the interface below it (ipvlan_link_new() in
         # drivers/net/ipvlan/ipvlan_main.c), which nobody looked at here.
-        below = repr(link.parent) if link.parent else "the interface below it"
-        raise CniError(
+        raise _refusal(
+            home,
             MASTER_BUSY,
-            f"the master {link.name!r} is an ipvlan interface itself",
-            f"try: use {below} as the master",
+            f"the master {name} is an ipvlan interface itself",
+            ["try: use the interface below it as the master"],
+            [f"the interface below it is {link.parent!r}"] if link.parent else [],
         )
     if link.slave_kind in _EXCLUSIVE_MASTERS:
-        raise CniError(
+        raise _refusal(
+            home,
             MASTER_BUSY,
-            f"the master {link.name!r} is a port of the {_EXCLUSIVE_MASTERS[link.slave_kind]} "
-            f"{link.master!r}",
-            f"try: use {link.master!r} as the master, or take {link.name!r} out of it",
+            f"the master {name} is a port of {_EXCLUSIVE_MASTERS[link.slave_kind]}",
+            [f"try: use that as the master, or take {name} out of it"],
+            [f"it is a port of {link.master!r}"],
         )
     if takers:
-        raise CniError(
+        raise _refusal(
+            home,
             MASTER_BUSY,
-            f"the master {link.name!r} is taken by macvlan: {', '.join(takers)}",
-            "an interface can serve macvlan or ipvlan, not both\n"
-            "try: use another master, or remove the macvlan interfaces",
+            f"the master {name} is taken by macvlan",
+            [
+                "an interface can serve macvlan or ipvlan, not both",
+                "try: use another master, or remove the macvlan interfaces",
+            ],
+            [f"the macvlan interfaces are: {_shortened(takers)}"],
         )
 
 

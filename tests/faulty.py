@@ -197,9 +197,8 @@ def call(environment: Mapping[str, str], stdin: bytes, faults: Faults) -> Answer
     commands = _FaultyRunner(environment.get("PATH", ""), journal.command, faults)
     plugin = Plugin(
         commands,
-        faults.interrupts,
         Registry(),
-        begin=lambda: Transaction(commands, faults.interrupts),
+        begin=lambda: Transaction(commands),
         warn=journal.warn,
     )
     with _tapped(faults):
@@ -221,7 +220,7 @@ def call_and_die(environment: Mapping[str, str], stdin: bytes, faults: Faults) -
 
 class _FaultyRunner(Runner):
     def __init__(self, path: str, observe: Callable[..., None], faults: Faults) -> None:
-        super().__init__(path, observe)
+        super().__init__(path, observe, faults.interrupts)
         self._faults = faults
 
     def run(

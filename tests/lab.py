@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 NAMED = Path("/run/netns")
 MEMORY = Path("/run/cni-ipvlan")
 LEASES = Path("/var/lib/cni")
+LOGS = Path("/var/log/cni-ipvlan")
 KEPT_OUT = Path("/etc/modprobe.d/no-ipvlan.conf")  # while the kernel is to have none
 
 _PATIENCE_SECONDS = 30.0
@@ -34,13 +35,14 @@ _BOOKKEEPING = ("lock", "last_reserved_ip.")  # host-local's files which are no 
 
 
 def keep_off_the_machine() -> None:
-    """Have this process see a /run and a /var/lib/cni of its own, empty and in memory."""
+    """Have this process see a /run, /var/lib/cni and /var/log of its own, empty and in memory."""
     _system_call("unshare", _CLONE_NEWNS)
     run("mount", "--make-rprivate", "/")
-    for directory in ("/run", str(LEASES)):
+    for directory in ("/run", str(LEASES), str(LOGS.parent)):
         Path(directory).mkdir(parents=True, exist_ok=True)
         run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", directory)
     NAMED.mkdir()
+    LOGS.mkdir(0o700)
 
 
 @contextmanager
@@ -241,9 +243,10 @@ class Node:
             run("umount", mount)
         for named in NAMED.iterdir():
             run("ip", "netns", "delete", named.name)
-        for directory in (MEMORY, LEASES / "networks"):
+        for directory in (MEMORY, LEASES / "networks", LOGS):
             with suppress(FileNotFoundError):
                 shutil.rmtree(directory)
+        LOGS.mkdir(0o700)
 
 
 @contextmanager

@@ -81,7 +81,14 @@ def known_container_id(ifname: str, netns: str) -> str:
     """Return the ID that an attachment was made with; raises UsageError when nobody remembers."""
     try:
         identity = namespace.identity_of(netns)
-        found = Registry().containers().get((ifname, identity))
+        found = next(
+            (
+                hint.container_id
+                for hint in Registry().all_hints()
+                if (hint.ifname, hint.netns_identity) == (ifname, identity)
+            ),
+            None,
+        )
     except PermissionError:
         why = "only root may see what is remembered of attachments"
     except (OSError, ValueError) as error:
@@ -165,20 +172,18 @@ def _plugin(
             output.trace(event)
             journal.command(event)
 
-    runner = Runner(environment.get("PATH", ""), observe)
+    runner = Runner(environment.get("PATH", ""), observe, interrupts)
     if manner.dry:
         return Plugin(
             runner,
-            interrupts,
             ReadOnlyRegistry(),
-            begin=lambda: Rehearsal(runner, interrupts, script),
+            begin=lambda: Rehearsal(runner, script),
             warn=journal.warn,
             foreseen=manner.ipam_result,
         )
     return Plugin(
         runner,
-        interrupts,
         Registry(),
-        begin=lambda: Transaction(runner, interrupts),
+        begin=lambda: Transaction(runner),
         warn=journal.warn,
     )

@@ -17,6 +17,7 @@ from cni_ipvlan.failures import as_cni_error
 from cni_ipvlan.iproute import commands, machine, namespace, queries
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError
+from cni_ipvlan.registry import ModeHint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,7 +91,7 @@ class Doctor:
         ) as error:
             failure = as_cni_error(error)
             state = WARNING if failure.code == NOT_PERMITTED else PROBLEM
-            self._found(state, subject, failure.msg, failure.details)
+            self._found(state, subject, failure.msg, failure.explanation)
 
     def _found(self, state: str, subject: str, text: str, advice: str = "") -> None:
         self._findings.append(Finding(state, subject, text, advice))
@@ -274,7 +275,8 @@ class Doctor:
             text = f"{name} is taken by {rival.link.kind}: {rival.describe()}"
             self._found(PROBLEM, "conflicts", text, "use another master, or remove that interface")
         with self._about("conflicts"):
-            modes.check(self._tx, self._registry, conf, master)
+            hint = ModeHint(conf.name, "", "", "", (0, 0), conf.mode, conf.flag)
+            modes.admit(self._tx, self._registry, master, hint, lambda: None)
             text = f"nothing on {name} runs in another mode than {conf.mode} {conf.flag}"
             self._found(OK, "conflicts", text)
 

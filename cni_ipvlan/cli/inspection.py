@@ -177,5 +177,5 @@ def _say_finding(finding: doctor.Finding) -> None:
 def _onlooker() -> tuple[Interrupts, Runner, Transaction]:
     interrupts = Interrupts()
     interrupts.install()
-    runner = Runner(os.environ.get("PATH", ""), lambda _event: None)
-    return interrupts, runner, Transaction(runner, interrupts)
+    runner = Runner(os.environ.get("PATH", ""), lambda _event: None, interrupts)
+    return interrupts, runner, Transaction(runner)

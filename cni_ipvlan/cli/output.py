@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cni_ipvlan.journal import one_line
+
 if TYPE_CHECKING:
     from cni_ipvlan.cni.errors import CniError
     from cni_ipvlan.cni.result import Result
@@ -50,10 +52,14 @@ def refuse(text: str) -> None:
 
 
 def failure(error: CniError) -> None:
-    """Print why a command failed: the sentence, then the details, indented."""
-    refuse(error.msg)
-    for line in error.details.splitlines():
-        complain(f"    {line}")
+    """Print why a command failed: the sentence, then the details, indented.
+
+    A configuration may be anybody's, and a terminal does what it is told.
+    """
+    refuse(one_line(error.msg))
+    for line in error.explanation.split("\n"):
+        if line:
+            complain(f"    {one_line(line)}")
 
 
 def trace(event: Event) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cni_ipvlan import netconf
+from cni_ipvlan import logfile, netconf
 from cni_ipvlan.cli.ipam_problems import in_ipam
 from cni_ipvlan.cli.problem import Problem, slips
 from cni_ipvlan.cni.errors import CniError
@@ -36,7 +36,7 @@ def in_config(network: NetworkConfig) -> list[Problem]:
     found = [Problem(fault.path, fault.text) for fault in netconf.faults(config)]
     broken = {problem.path[:1] for problem in found}
     found += slips(config, netconf.options(), ())
-    for check in (_version, _mtu, _hardware_address, _previous_result):
+    for check in (_version, _mtu, _log_file, _hardware_address, _previous_result):
         found += check(config)
     if not network.is_chained:
         found += _ipam_is_there(config)
@@ -82,6 +82,13 @@ def _mtu(config: dict[str, Any]) -> Iterator[Problem]:
     mtu = config.get("mtu")
     if isinstance(mtu, int) and 0 < mtu < LEAST_MTU:
         yield Problem(("mtu",), f"mtu is {mtu}; it must be {LEAST_MTU} or more, or 0")
+
+
+def _log_file(config: dict[str, Any]) -> Iterator[Problem]:
+    file = config.get("logFile")
+    fault = logfile.fault(file) if file and isinstance(file, str) else ""
+    if fault:
+        yield Problem(("logFile",), f"logFile is {file!r}; {fault}")
 
 
 def _hardware_address(config: dict[str, Any]) -> Iterator[Problem]:

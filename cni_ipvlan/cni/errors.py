@@ -40,20 +40,42 @@ class CniError(Exception):
 
     ``code`` is one of the constants of this module (or a delegate's own),
     ``msg`` one sentence, ``details`` whatever helps to mend it; it may be empty
-    and may have several lines.
+    and may have several lines. ``private`` is more of the same, for root alone:
+    what names other containers, or interfaces of the host. No answer has it.
     """
 
-    def __init__(self, code: int, msg: str, details: str = "") -> None:
-        super().__init__(code, msg, details)
+    def __init__(self, code: int, msg: str, details: str = "", private: str = "") -> None:
+        super().__init__(code, msg, details, private)
         self.code = code
         self.msg = msg
         self.details = details
+        self.private = private
 
     def __str__(self) -> str:
-        return f"{self.msg}\n{self.details}" if self.details else self.msg
+        """Return everything, as root may see it."""
+        return _joined(self.msg, self.explanation)
+
+    @property
+    def explanation(self) -> str:
+        """All the details, as root may see them."""
+        return _joined(self.details, self.private)
 
     def add_details(self, text: str) -> None:
         """Append a line to the details; the message stays the first failure's."""
+        self.details = _joined(self.details, text)
+
+    def add_private(self, text: str) -> None:
+        """Append a line to the private details."""
+        self.private = _joined(self.private, text)
+
+    def add_failure(self, other: CniError) -> None:
+        """Append a later failure of the same call."""
+        self.add_details(f"also: {_joined(other.msg, other.details)}")
+        if other.private:
+            self.add_private(other.private)
+
+    def add_private(self, text: str) -> None:
+        """TEMP"""
         self.details = f"{self.details}\n{text}" if self.details else text
 
     def document(self, version: str) -> dict[str, object]:
@@ -63,9 +85,16 @@ class CniError(Exception):
             "code": self.code,
             "msg": _shortened("msg", self.msg),
         }
-        if self.details:
-            document["details"] = _shortened("details", self.details)
+        details = _shortened("details", self.details)
+        if self.private:
+            details = _joined(details, "the node's log has the rest")
+        if details:
+            document["details"] = details
         return document
+
+
+def _joined(*texts: str) -> str:
+    return "\n".join(text for text in texts if text)
 
 
 def _shortened(key: str, text: str) -> str:

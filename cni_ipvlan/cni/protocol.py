@@ -24,8 +24,8 @@ if TYPE_CHECKING:
         def warn(self, text: str) -> None:
             """Take what the caller may not get to see."""
 
-        def fail(self, text: str) -> None:
-            """Take what the caller is told as well."""
+        def fail(self, text: str, private: str = "") -> None:
+            """Take what the caller is told as well, all but the ``private`` lines of it."""
 
     # A handler holds what it changed until its context is left, so that a result
     # which could not be delivered still unwinds it.
@@ -66,7 +66,7 @@ def serve(
         # stdout has been tried already, and a second document would not be one.
         journal.warn(str(failure))
         return 1
-    journal.fail(str(failure))
+    journal.fail(str(failure), failure.private)
     document = _encode(failure.document(answer_version(stdin)))
     return _deliver(document, write, journal, status=1)
 

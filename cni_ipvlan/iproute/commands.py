@@ -85,6 +85,20 @@ def link_add_without_master(name: str) -> Argv:
     return ("ip", "link", "add", "name", name, "type", "ipvlan")
 
 
+def link_add_macvlan_refused(master: str) -> Argv:
+    """Ask for a macvlan link that can't be: the refusal tells whether an ipvlan is on the master.
+
+    It answers "Device or resource busy" when one is (or another taker of its
+    packets), in whatever namespace, and otherwise "Invalid argument", for only
+    mode source has addresses to flush (macvlan_common_newlink() and
+    macvlan_changelink_sources() in drivers/net/macvlan.c).
+    """
+    return (
+        *("ip", "link", "add", "link", master, "name", "ipvlan-probe"),
+        *("type", "macvlan", "mode", "bridge", "macaddr", "flush"),
+    )
+
+
 def link_set_netns(name: str, namespace: Namespace, new_name: str) -> Argv:
     """Move a link into a namespace and rename it there, in one request."""
     return ("ip", "link", "set", "dev", name, "netns", namespace.path, "name", new_name)
@@ -172,6 +186,11 @@ def route_show_all() -> Argv:
 def route_show_default(family: int) -> Argv:
     """List the default routes of a family, 4 or 6, in the main table."""
     return ("ip", f"-{family}", "-j", "route", "show", "default")
+
+
+def namespace_number(process: int) -> Argv:
+    """Print the number that the current network namespace has for that of a process."""
+    return ("lsns", "--json", "--type", "net", "--output", "NS,NETNSID", "--task", str(process))
 
 
 def sysctl_write(*keys: str) -> Argv:

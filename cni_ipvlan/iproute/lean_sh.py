@@ -7,7 +7,8 @@ here: so whatever sh does, it does right. A sh that can't be imported so is
 imported as usual.
 
 sh starts a command by fork, which copies the page tables of a Python process;
-posix_spawn does not. So where sh asks os for spawnve, it gets one that spawns.
+posix_spawn does not. So where sh asks os for spawnve, the environment that sh was
+given is asked to spawn. Only sh's foreground mode is used, always with ``_env``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from types import ModuleType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
 
@@ -58,23 +58,38 @@ class _StandIn(ModuleType):
         return getattr(sys.modules[self.__name__], name)
 
 
+class Environment(dict[str, str]):
+    """A command's environment, which sh hands through unchanged to where it is started."""
+
+    def spawn(self, program: str, argv: list[str]) -> int:
+        """Run the command to its end; return its exit status, or minus the signal's number."""
+        raise NotImplementedError
+
+
 class _Os(ModuleType):
     """The module os, but for spawnve."""
-
-    def __init__(self, spawnve: Callable[..., int]) -> None:
-        super().__init__("os")
-        self.spawnve = spawnve
 
     def __getattr__(self, name: str) -> object:
         return getattr(os, name)
 
+    @staticmethod
+    def spawnve(_mode: int, program: str, argv: list[str], environment: Environment) -> int:
+        """Start a program as its environment knows how."""
+        return environment.spawn(program, argv)
 
-def load(spawnve: Callable[..., int]) -> Any:
-    """Return the module sh; its foreground commands are started with ``spawnve``."""
+
+def load() -> Any:
+    """Return the module sh, whose foreground commands are started by their Environment.
+
+    Raises ImportError when this sh can't be used so: without it, no signal would
+    reach what it starts.
+    """
     sh = _import()
     names = getattr(sh.Command.__call__, "__globals__", {})
-    if names.get("os") is os:
-        names["os"] = _Os(spawnve)
+    if not isinstance(names.get("os"), _Os):
+        if names.get("os") is not os:
+            raise ImportError("this version of sh is not supported; 2.2 to 2.4 are")
+        names["os"] = _Os("os")
     return sh
 
 

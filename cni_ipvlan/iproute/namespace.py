@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from contextlib import contextmanager
 from fcntl import ioctl
 
 from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
@@ -10,7 +12,10 @@ from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cni_ipvlan.iproute.commands import Argv
+
 _NS_GET_NSTYPE = 0xB703  # <linux/nsfs.h>
+_NS_GET_USERNS = 0xB701
 _CLONE_NEWNET = 0x40000000  # <linux/sched.h>
 _NAMED = "/var/run/netns"  # iproute2's NETNS_RUN_DIR; /var/run is /run
 
@@ -48,8 +53,36 @@ def find(path: str) -> Namespace:
     else:
         if kind != _CLONE_NEWNET:
             raise NotANamespaceError("it is a namespace, but not a network namespace")
-        status = os.fstat(descriptor)
-        return Namespace(path, _name_of(path), (status.st_dev, status.st_ino))
+        return Namespace(path, _name_of(path), _identity(os.fstat(descriptor)))
+    finally:
+        os.close(descriptor)
+
+
+class Held:
+    """A namespace that an open ``descriptor`` keeps, whatever its path leads to later."""
+
+    def __init__(self, place: Namespace, descriptor: int) -> None:
+        self._place = place
+        # Of this process: children need not inherit the descriptor.
+        self._handle = f"/proc/{os.getpid()}/fd/{descriptor}"
+
+    def exact(self, argv: Argv) -> Argv:
+        """Return a command about the namespace as one that can't be led to another."""
+        path, name, identity = self._place
+        if name and argv[:4] == ("ip", "netns", "exec", name) and not leads_to(path, identity):
+            argv = ("nsenter", f"--net={path}", *argv[4:])
+        exact = {path: self._handle, f"--net={path}": f"--net={self._handle}"}
+        return tuple(exact.get(word, word) for word in argv)
+
+
+@contextmanager
+def held(place: Namespace) -> Iterator[Held]:
+    """Keep a namespace; raises OSError when its path leads elsewhere by now."""
+    descriptor = os.open(place.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        if _identity(os.fstat(descriptor)) != place.identity:
+            raise FileNotFoundError(errno.ENOENT, "the namespace was replaced", place.path)
+        yield Held(place, descriptor)
     finally:
         os.close(descriptor)
 
@@ -75,7 +108,10 @@ def leads_to(path: str, identity: tuple[int, int]) -> bool:
 
 def identity_of(path: str) -> tuple[int, int]:
     """Return (device, inode) of the namespace at ``path``; raises OSError."""
-    status = os.stat(path)
+    return _identity(os.stat(path))
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
@@ -93,6 +129,22 @@ def others() -> Iterator[Namespace]:
         if place.identity not in seen:
             seen.add(place.identity)
             yield place
+
+
+def is_of_our_user(place: Namespace) -> bool:
+    """Whether our own user namespace owns a namespace, and not one that any user could make."""
+    try:
+        descriptor = os.open(place.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            owner = ioctl(descriptor, _NS_GET_USERNS)
+        finally:
+            os.close(descriptor)
+        try:
+            return _identity(os.fstat(owner)) == identity_of("/proc/self/ns/user")
+        finally:
+            os.close(owner)
+    except OSError:  # gone, or owned by one above ours
+        return False
 
 
 def _paths(directory: str, below: str) -> list[str]:

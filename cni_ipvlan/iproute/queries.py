@@ -22,8 +22,9 @@ class UnreadableAnswerError(Exception):
 
 
 class Link(NamedTuple):
-    """A link: ``parent_index`` and ``parent`` (name, when it is in the same namespace)
-    of the link below it, ``master`` and ``slave_kind`` of the one it is enslaved to;
+    """A link: ``parent_index`` and ``parent`` (name, when it is in the same namespace;
+    elsewhere ``parent_netns``, that namespace's number) of the link below it, ``master``
+    and ``slave_kind`` of the one it is enslaved to;
     ``mode`` and ``flag`` only of an ipvlan.
     """
 
@@ -36,6 +37,7 @@ class Link(NamedTuple):
     is_ethernet: bool
     parent: str
     parent_index: int
+    parent_netns: int | None
     master: str
     slave_kind: str
     mode: str
@@ -95,6 +97,16 @@ def routes(output: bytes) -> list[Route]:
 def default_interfaces(output: bytes) -> list[tuple[int, str]]:
     """Read ``ip -j route show default``: (metric, interface) of each next hop."""
     return _read(output, _default_interfaces)
+
+
+def namespace_number(output: bytes, inode: int) -> int:
+    """Read ``lsns --json --output NS,NETNSID``: the number of a namespace; -1 when it has none."""
+    try:
+        entries = json.loads(output)["namespaces"]
+        found = [each["netnsid"] for each in entries if int(each["ns"]) == inode]
+        return int(found[0]) if found and found[0].isdecimal() else -1
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise UnreadableAnswerError(output.decode("utf-8", "replace")) from None
 
 
 def _read(output: bytes, read: Callable[[dict[str, Any]], list[T]]) -> list[T]:
@@ -159,6 +171,7 @@ def _link(entry: dict[str, Any]) -> Link:
         is_ethernet=entry["link_type"] in _ETHERNET,
         parent=entry.get("link") or "",
         parent_index=entry.get("link_index", 0),
+        parent_netns=entry.get("link_netnsid"),
         master=entry.get("master", ""),
         slave_kind=info.get("info_slave_kind", ""),
         mode=data.get("mode", "") if kind == "ipvlan" else "",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from cni_ipvlan.iproute.commands import Argv
     from cni_ipvlan.iproute.namespace import Namespace
-    from cni_ipvlan.iproute.runner import Completed, Interrupts, Runner
+    from cni_ipvlan.iproute.runner import Completed, Runner
     from cni_ipvlan.iproute.transaction import Change, Program, Undo
 
     T = TypeVar("T")
@@ -50,8 +50,8 @@ class Script:
 class Rehearsal(Transaction):
     """A transaction that changes nothing. What may not be looked at is assumed to be empty."""
 
-    def __init__(self, runner: Runner, interrupts: Interrupts, script: Script) -> None:
-        super().__init__(runner, interrupts)
+    def __init__(self, runner: Runner, script: Script) -> None:
+        super().__init__(runner)
         self._script = script
 
     def read(

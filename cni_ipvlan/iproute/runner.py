@@ -1,19 +1,21 @@
-"""Running external commands with sh.
+"""Running external commands with sh, and the signals that end them.
 
-A command's three streams are files in memory, not pipes: a child that outlives
-the command and keeps them open can't hold us up, output of any size fits, and
-sh has nothing to read, so it needs no threads (its foreground mode).
+A command leads a process group of its own, so that a signal for our group (a terminal's ^C, a
+runtime's kill) never hits a command that undoes something. Its output is read as it comes, up to a
+limit, and no longer than the command lives: a child that outlives it can't hold us up.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import select
 import signal
 import time
-from contextlib import contextmanager
-from fcntl import F_DUPFD_CLOEXEC, fcntl
+from contextlib import ExitStack, contextmanager, suppress
 
 from cni_ipvlan.iproute import lean_sh
+from cni_ipvlan.iproute.namespace import held
 from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -21,44 +23,39 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from cni_ipvlan.iproute.commands import Argv
+    from cni_ipvlan.iproute.namespace import Held, Namespace
 
 _STANDARD_DIRECTORIES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_FIRST_FREE_DESCRIPTOR = 3
 EXEC_FAILED = 127  # the status by which a shell says that a program could not be executed
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
-_running: set[int] = set()  # the process IDs of children that have not ended
-_stopping: list[int] = []  # the signal, once we have been asked to stop
+# In bytes. A command that prints more on stdout is killed; of stderr the rest is dropped.
+MOST_OUTPUT = {"stdout": 16 << 20, "stderr": 1 << 20}
+_CHUNK = 1 << 16  # what a pipe usually holds
+_MOST_PIPE = 1 << 20  # and what it may hold, /proc/sys/fs/pipe-max-size
+# Seconds that a command may take to undo something; once a signal has come; once another has.
+# Commands of iproute2 wait for nothing but the kernel.
+_PATIENCE_WITH_PLUGINS = (10.0, 10.0, 1.0)
+_PATIENCE_WITH_COMMANDS = (math.inf, 30.0, 30.0)
+# A killed process may be stuck in the kernel; it is left to init then.
+_KILL_SECONDS = 5.0
+_SLICE_MILLISECONDS = 100  # a signal's handler does not end poll(2)
 
-
-def _spawnve(_mode: int, program: str, argv: list[str], environment: Mapping[str, str]) -> int:
-    """Do what os.spawnve(P_WAIT, …) does, without fork, and so that the child can be signalled."""
-    child = os.posix_spawn(
-        program,
-        argv,
-        environment,
-        setsigmask=(),
-        setsigdef=(signal.SIGPIPE,),  # Python ignores it, and a child would inherit that
-    )
-    _running.add(child)
-    if _stopping:  # came while the child was started: nobody knew it yet
-        os.kill(child, signal.SIGTERM)
-    try:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    finally:
-        _running.discard(child)
-
-
-sh = lean_sh.load(_spawnve)
+sh = lean_sh.load()
 
 
 class Completed(NamedTuple):
-    """How a command ended; a negative status is the number of the signal that killed it."""
+    """How a command ended; a negative status is the number of the signal that killed it.
+
+    ``killed_because`` says why, when it was us.
+    """
 
     argv: Argv
     status: int
     stdout: bytes
     stderr: bytes
     seconds: float
+    killed_because: str = ""
 
 
 class Event(NamedTuple):
@@ -94,7 +91,7 @@ class CommandError(Exception):
         self.purpose = purpose
         self.status = completed.status
         output = completed.stderr.strip() or completed.stdout.strip()
-        self.answer = output.decode("utf-8", "replace")
+        self.answer = completed.killed_because or output.decode("utf-8", "replace")
 
 
 class InterruptedBySignalError(Exception):
@@ -105,18 +102,85 @@ class InterruptedBySignalError(Exception):
         self.signal = signal.Signals(number).name
 
 
+class Interrupts:
+    """SIGTERM, SIGINT, SIGHUP and SIGQUIT, held back until no command is under way.
+
+    The command that runs is told to end, and killed when it has not after ten
+    seconds; ``check`` then raises. While undoing, ``held`` keeps signals from
+    ending anything. Another signal leaves IPAM plugins one second.
+    """
+
+    def __init__(self) -> None:
+        self._caught: list[int] = []
+        self._holding = False
+
+    def install(self) -> None:
+        """Take over from the dispositions and the mask that the caller left us."""
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for number in SIGNALS:
+            signal.signal(number, self._catch)
+
+    @property
+    def urgency(self) -> int:
+        """How many signals have come, 2 for any more."""
+        return min(len(self._caught), 2)
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether nothing may be interrupted now."""
+        return self._holding
+
+    @property
+    def stop_commands(self) -> bool:
+        """Whether commands should end."""
+        return bool(self._caught) and not self._holding
+
+    def check(self) -> None:
+        """Raise InterruptedBySignalError when a signal has come."""
+        if self.stop_commands:
+            raise InterruptedBySignalError(self._caught[0])
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let nothing interrupt what is done meanwhile."""
+        before, self._holding = self._holding, True
+        try:
+            yield
+        finally:
+            self._holding = before
+
+    def _catch(self, number: int, _frame: FrameType | None) -> None:
+        self._caught.append(number)
+
+
 class Runner:
     """Runs commands, found along ``path`` and then in the standard directories.
 
     ``observe`` is told of each command when it has ended.
     """
 
-    def __init__(self, path: str, observe: Callable[[Event], None]) -> None:
+    def __init__(self, path: str, observe: Callable[[Event], None], interrupts: Interrupts) -> None:
+        self.interrupts = interrupts
         self._search_path = ":".join(part for part in (path, _STANDARD_DIRECTORIES) if part)
         # Nothing of the caller's environment changes what ip prints or does.
         self._environment = {"PATH": self._search_path, "LC_ALL": "C"}
         self._observe = observe
         self._programs: dict[str, Callable[..., None]] = {}
+        self._held: Held | None = None
+
+    @contextmanager
+    def holding(self, place: Namespace) -> Iterator[None]:
+        """Have commands about a namespace find this very one, whatever its path leads to later.
+
+        Raises OSError when that has happened already.
+        """
+        with held(place) as kept:
+            self._held = kept
+            try:
+                yield
+            finally:
+                self._held = None
 
     def run(
         self,
@@ -128,24 +192,35 @@ class Runner:
     ) -> Completed:
         """Run a command to its end; every status is an answer.
 
-        ``environment`` replaces the bare one that commands get; ``purpose`` and
-        ``undo`` are for the observer. Raises ProgramNotFoundError.
+        ``environment`` replaces the bare one that commands get, and marks an IPAM
+        plugin; ``purpose`` and ``undo`` are for the observer. Raises
+        ProgramNotFoundError.
         """
-        program = self._find(argv[0])
-        started, refusal = time.monotonic(), ""
-        with _Streams(stdin) as streams:
+        words = self._held.exact(argv) if self._held else argv
+        program = self._find(words[0])
+        child = _Child(
+            environment or self._environment,
+            self.interrupts,
+            _PATIENCE_WITH_PLUGINS if environment else _PATIENCE_WITH_COMMANDS,
+        )
+        status, refusal = 0, ""
+        with child.given(stdin):
             try:
-                program(*argv[1:], _fg=True, _env=dict(environment or self._environment))
-                status = 0
+                program(*words[1:], _fg=True, _env=child)
             except sh.ErrorReturnCode as error:
                 status = error.exit_code
             except KeyError as error:  # sh has no name for a real-time signal
                 status = -int(error.args[0])
             except OSError as error:
                 status, refusal = EXEC_FAILED, f"cannot execute {argv[0]}: {error.strerror}"
-            stdout, stderr = streams.outputs()
-        stderr = refusal.encode() or stderr
-        completed = Completed(argv, status, stdout, stderr, time.monotonic() - started)
+        completed = Completed(
+            argv,
+            status,
+            bytes(child.output["stdout"]),
+            refusal.encode() or bytes(child.output["stderr"]),
+            time.monotonic() - child.started,
+            child.killed_because,
+        )
         lines = stdin.decode("utf-8", "replace").splitlines() if "-batch" in argv else ()
         self._observe(Event(completed, purpose, undo, tuple(lines)))
         return completed
@@ -161,84 +236,144 @@ class Runner:
         return self._programs[program]
 
 
-class _Streams:
-    """Puts memory files in the place of descriptors 0, 1 and 2 while a child starts and runs."""
+class _Child(lean_sh.Environment):
+    """A command from its start to its end.
 
-    def __init__(self, stdin: bytes) -> None:
-        self._files: list[int] = []
-        self._saved: list[int] = []
-        try:
-            # Everything that may fail comes before the streams are touched.
-            for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
-                self._files.append(os.memfd_create(name))
-                self._saved.append(fcntl(descriptor, F_DUPFD_CLOEXEC, _FIRST_FREE_DESCRIPTOR))
-            os.write(self._files[0], stdin)
-            os.lseek(self._files[0], 0, os.SEEK_SET)
-        except OSError:
-            self._close()
-            raise
-
-    def __enter__(self) -> _Streams:
-        for descriptor, file in enumerate(self._files):
-            os.dup2(file, descriptor)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for descriptor, saved in enumerate(self._saved):
-            os.dup2(saved, descriptor)
-        self._close()
-
-    def _close(self) -> None:
-        for descriptor in (*self._files, *self._saved):
-            os.close(descriptor)
-
-    def outputs(self) -> tuple[bytes, bytes]:
-        """Return what stdout and stderr hold."""
-        return _content(self._files[1]), _content(self._files[2])
-
-
-def _content(file: int) -> bytes:
-    return os.pread(file, os.fstat(file).st_size, 0)
-
-
-class Interrupts:
-    """SIGTERM, SIGINT and SIGHUP, held back until no command is under way.
-
-    A signal is passed on to the running child, so that a command which hangs
-    ends; ``check`` then raises. While undoing, ``held`` keeps them from ending
-    anything.
+    It is the environment, too: that is what sh hands through to where a process is started.
     """
 
-    def __init__(self) -> None:
-        self._caught = 0
-        self._holding = False
-
-    def install(self) -> None:
-        """Take over from the dispositions and the mask that the caller left us."""
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._catch)
-
-    def check(self) -> None:
-        """Raise InterruptedBySignalError when a signal has come."""
-        if self._caught and not self._holding:
-            raise InterruptedBySignalError(self._caught)
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        interrupts: Interrupts,
+        patience: tuple[float, float, float],
+    ) -> None:
+        super().__init__(environment)
+        self.output = {"stdout": bytearray(), "stderr": bytearray()}
+        self.killed_because = ""
+        self.started = time.monotonic()
+        self._interrupts = interrupts
+        self._patience = patience
+        self._stdin = self._process = -1
+        self._bounded_since = self._killed = 0.0
+        self._is_told = False
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Let nothing interrupt what is done meanwhile."""
-        self._holding = True
-        _stopping.clear()
-        try:
+    def given(self, stdin: bytes) -> Iterator[None]:
+        """Have this as its standard input: a file in memory, so that nobody waits for a reader."""
+        with _closing(os.memfd_create("stdin")) as self._stdin:
+            os.write(self._stdin, stdin)
+            os.lseek(self._stdin, 0, os.SEEK_SET)
             yield
-        finally:
-            self._holding = False
 
-    def _catch(self, number: int, _frame: FrameType | None) -> None:
-        if self._holding or self._caught:
-            return
-        self._caught = number
-        _stopping.append(number)
-        for child in _running:
-            os.kill(child, signal.SIGTERM)
+    def spawn(self, program: str, argv: list[str]) -> int:
+        """Run it; return its exit status, as os.spawnve(P_WAIT, …) does."""
+        with _pipes() as (stdout, stderr, for_stdout, for_stderr):
+            self._process = os.posix_spawn(
+                program,
+                argv,
+                self,
+                file_actions=(
+                    (os.POSIX_SPAWN_DUP2, self._stdin, 0),
+                    (os.POSIX_SPAWN_DUP2, for_stdout, 1),
+                    (os.POSIX_SPAWN_DUP2, for_stderr, 2),
+                ),
+                setpgroup=0,
+                setsigmask=(),
+                # Python ignores these, and a child would inherit that.
+                setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
+            )
+            try:
+                self._follow({stdout: "stdout", stderr: "stderr"})
+            except BaseException:
+                self._kill("it could not be watched")
+                raise
+            finally:
+                status = self._reap()
+        return status
+
+    def _follow(self, pipes: dict[int, str]) -> None:
+        """Read what it prints until it has ended."""
+        poll = select.poll()
+        with _closing(os.pidfd_open(self._process)) as process:
+            for descriptor in (process, *pipes):
+                poll.register(descriptor, select.POLLIN)
+            ready: list[int] = []
+            while process not in ready and not self._is_stuck():
+                ready = [descriptor for descriptor, _ in poll.poll(_SLICE_MILLISECONDS)]
+                for pipe in pipes.keys() & ready:
+                    self._read(pipe, pipes[pipe])
+                self._bound()
+        for pipe, name in pipes.items():
+            # What is left, but no more than fits in: a child that it left behind may go on writing.
+            for _ in range(_MOST_PIPE // _CHUNK):
+                if not self._read(pipe, name):
+                    break
+
+    def _read(self, pipe: int, name: str) -> bool:
+        """Keep what has come, up to the limit; return False when nothing has."""
+        try:
+            chunk = os.read(pipe, _CHUNK)
+        except BlockingIOError:
+            return False
+        room = MOST_OUTPUT[name] - len(self.output[name])
+        self.output[name] += chunk[:room]
+        if name == "stdout" and len(chunk) > room:
+            self._kill(f"it printed more than {MOST_OUTPUT[name] >> 20} MiB")
+        return bool(chunk)
+
+    def _bound(self) -> None:
+        """Have it end in time where somebody waits for us to end."""
+        interrupts, now = self._interrupts, time.monotonic()
+        if interrupts.stop_commands and not self._is_told:
+            self._is_told = True
+            self._signal(signal.SIGTERM)
+        if interrupts.urgency or interrupts.is_holding:
+            self._bounded_since = self._bounded_since or now
+            waited = now - self._bounded_since
+            if waited >= self._patience[interrupts.urgency]:
+                self._kill(f"it had not ended after {waited:.0f} s")
+
+    def _kill(self, why: str) -> None:
+        if not self._killed:
+            self.killed_because = why
+            self._killed = time.monotonic()
+            self._signal(signal.SIGKILL)
+
+    def _is_stuck(self) -> bool:
+        """Whether even killing does not end it: it waits in the kernel, and its end is init's."""
+        return bool(self._killed) and time.monotonic() - self._killed >= _KILL_SECONDS
+
+    def _reap(self) -> int:
+        if self._is_told:
+            self._signal(signal.SIGKILL)  # what it has started and left
+        if self._is_stuck():
+            return -signal.SIGKILL
+        return os.waitstatus_to_exitcode(os.waitpid(self._process, 0)[1])
+
+    def _signal(self, number: int) -> None:
+        # Its number is not given to another group before it is waited for.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process, number)
+
+
+@contextmanager
+def _closing(descriptor: int) -> Iterator[int]:
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _pipes() -> Iterator[tuple[int, int, int, int]]:
+    """Two pipes: their ends to read from, which don't block, then their ends to write to."""
+    with ExitStack() as stack:
+        ends: list[int] = []
+        for _ in range(2):
+            for end in os.pipe2(os.O_CLOEXEC):
+                ends.append(stack.enter_context(_closing(end)))
+        stdout, for_stdout, stderr, for_stderr = ends
+        for end in (stdout, stderr):
+            os.set_blocking(end, False)
+        yield stdout, stderr, for_stdout, for_stderr

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from cni_ipvlan.iproute.commands import Argv
     from cni_ipvlan.iproute.namespace import Namespace
-    from cni_ipvlan.iproute.runner import Completed, Interrupts, Runner
+    from cni_ipvlan.iproute.runner import Completed, Runner
 
     T = TypeVar("T")
 
@@ -91,17 +91,22 @@ def is_absent(completed: Completed) -> bool:
 class Transaction:
     """Runs changes; leaving its context by an exception takes them back in reverse.
 
-    Each undo is best effort and independent of the others. ``leftovers`` then
-    says, a line each, what could not be taken back. Commands run ``inside`` a
+    IPAM plugins release last, since they may hang. Each undo is best effort and
+    independent of the others. ``leftovers`` then says, a line each, what could not
+    be taken back, ``has_undone`` whether there was something and all of it was.
+    Commands run ``inside`` a
     network namespace, or in the caller's own for None. Every method may raise
     CommandError, ProgramNotFoundError and InterruptedBySignalError.
     """
 
-    def __init__(self, runner: Runner, interrupts: Interrupts) -> None:
+    def __init__(self, runner: Runner) -> None:
         self._runner = runner
-        self._interrupts = interrupts
+        self._interrupts = runner.interrupts
         self._undos: list[Callable[[], None]] = []
+        self._cleanups: list[Callable[[], None]] = []
+        self._releases: list[Callable[[], None]] = []
         self.leftovers: list[str] = []
+        self.has_undone = False
 
     def __enter__(self) -> Transaction:
         return self
@@ -149,8 +154,8 @@ class Transaction:
         return parse(self._finish_all([*changes, Change(query, "")], inside)[-1])
 
     def on_unwind(self, action: Callable[[], None]) -> None:
-        """Call ``action`` if this fails; what it may raise is OSError."""
-        self._undos.append(action)
+        """Call ``action`` if this fails and no command's change is left; it may raise OSError."""
+        self._cleanups.append(action)
 
     def run(
         self,
@@ -270,12 +275,22 @@ class Transaction:
         return lines
 
     def _register(self, undos: tuple[Undo, ...]) -> None:
-        self._undos.extend(partial(self._undo, undo) for undo in undos)
+        for undo in undos:
+            undos_of_kind = self._undos if undo.environment is None else self._releases
+            undos_of_kind.append(partial(self._undo, undo))
 
     def _unwind(self) -> None:
+        self.has_undone = bool(self._undos or self._releases)
         with self._interrupts.held():
-            while self._undos:
-                self._try(self._undos.pop())
+            self._try_all(self._undos)
+            if not self.leftovers:
+                self._try_all(self._cleanups)
+            self._try_all(self._releases)
+        self.has_undone = self.has_undone and not self.leftovers
+
+    def _try_all(self, undos: list[Callable[[], None]]) -> None:
+        while undos:
+            self._try(undos.pop())
 
     def _try(self, undo: Callable[[], None]) -> None:
         try:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from lab import run, wait_until
+from lab import LOGS, run, wait_until
 from runtime import PLUGINS, call_environment, host_local, network, static
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def test_doctor_names_what_is_wrong_and_what_to_do(
 @pytest.mark.parametrize(
     ("conf", "subject", "words"),
     [
-        ({"master": "eth7"}, "master", "cannot find the master 'eth7'; is 'eth0' meant?"),
+        ({"master": "eth7"}, "master", "cannot find the master 'eth7'"),
         ({"mode": "l9"}, "configuration", '$.mode: mode is "l9"; allowed: l2, l3, l3s'),
         ({"ipam": {"type": "nosuch"}}, "ipam", "cannot find the plugin 'nosuch' in CNI_PATH"),
         ({"ipam": {"type": "dhcp"}}, "ipam", "there is no /run/cni/dhcp.sock"),
@@ -318,13 +318,15 @@ def test_show_keeps_watching_until_it_is_stopped(
 
 
 def test_fifty_calls_at_once_do_not_mix_their_lines_in_the_log(
-    node: Node, ipvlan: Executable, tmp_path: Path
+    node: Node, ipvlan: Executable
 ) -> None:
     node.master()
-    log = tmp_path / "ipvlan.log"
+    log = LOGS / "ipvlan.log"
     # None finds its container: what is meant here is the log.
     secret = {"HOME": "/secret", "TOKEN": "secret", "CNI_ARGS": "A=fine"}
-    conf = network(logFile=str(log), logLevel="debug", args={"key": "secret"}, dns={"domain": "x"})
+    conf = network(
+        logFile="ipvlan.log", logLevel="debug", args={"key": "secret"}, dns={"domain": "x"}
+    )
 
     def call(number: int) -> int:
         environment = call_environment("DEL", node.host, CNI_CONTAINERID=f"c{number}", **secret)
@@ -342,12 +344,10 @@ def test_fifty_calls_at_once_do_not_mix_their_lines_in_the_log(
     assert "secret" not in text
 
 
-def test_a_log_tells_the_story_of_a_call(
-    node: Node, runtime: Runtime, ipvlan: Executable, tmp_path: Path
-) -> None:
+def test_a_log_tells_the_story_of_a_call(node: Node, runtime: Runtime) -> None:
     node.master()
     container = node.container()
-    log = tmp_path / "log"
+    log = LOGS / "log"
     conf = network(ipam=host_local("10.1.0.0/24"), logFile=str(log), logLevel="verbose")
     environment = {"PATH": os.environ["PATH"], "TOKEN": "secret"}
     runtime.add(container, conf, **environment).result()
@@ -363,10 +363,10 @@ def test_a_log_tells_the_story_of_a_call(
     assert any("address add 10.1.0.2/24 dev net1" in line for line in told)
     assert told[-1].startswith("failed: the container already has an interface 'net1'")
     assert "secret" not in "".join(lines)
-    quiet = network(logFile="/proc/nowhere/log", ipam=None)
+    quiet = network(logFile=f"{LOGS}/nowhere/log", ipam=None)
     answer = runtime.delete(container, quiet, **environment)
     assert answer.status == 0
-    assert "cannot log to /proc/nowhere/log" in answer.stderr
+    assert f"cannot log to '{LOGS}/nowhere/log': No such file" in answer.stderr
 
 
 def test_one_calls_log_is_asked_for_in_its_environment(

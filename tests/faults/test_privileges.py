@@ -158,7 +158,9 @@ def test_only_cni_path_decides_where_an_ipam_plugin_comes_from(
     assert not (tmp_path / "was-run").exists()
 
 
-@pytest.mark.parametrize("way", ["link", "link in between", "another name", "file of others"])
+@pytest.mark.parametrize(
+    "way", ["link", "link in between", "another name", "file of others", "directory of others"]
+)
 def test_log_file_is_not_followed_where_others_can_write(
     node: Node, runtime: Runtime, tmp_path: Path, way: str
 ) -> None:
@@ -177,13 +179,18 @@ def test_log_file_is_not_followed_where_others_can_write(
         log.symlink_to(precious / "file")
     elif way == "another name":
         log.hardlink_to(precious / "file")
+    elif way == "directory of others":
+        log = public / "theirs" / "log"
+        log.parent.mkdir()
+        os.chown(log.parent, 65534, 65534)
     else:
         log.write_text("")
         os.chown(log, 65534, 65534)
 
-    answer = runtime.add(node.container(), network(logFile=str(log)))
+    answer = runtime.add(node.container(), network(), CNI_IPVLAN_LOG=str(log))
 
     answer.result()
-    assert "cannot log to" in answer.stderr
+    assert f"cannot log to {str(log)!r}" in answer.stderr
     assert (precious / "file").read_text() == "precious"
     assert way != "file of others" or log.read_text() == ""
+    assert way != "directory of others" or not log.exists()

@@ -31,12 +31,11 @@ def call_in_process(environment: Mapping[str, str], stdin: bytes) -> Answer:
     stderr: list[str] = []
     journal = Journal(stderr.append, environment)
     interrupts = Interrupts()
-    runner = Runner(environment.get("PATH", ""), journal.command)
+    runner = Runner(environment.get("PATH", ""), journal.command, interrupts)
     plugin = Plugin(
         runner,
-        interrupts,
         Registry(),
-        begin=lambda: Transaction(runner, interrupts),
+        begin=lambda: Transaction(runner),
         warn=journal.warn,
     )
     status = protocol.serve(environment, stdin, plugin.handlers(), stdout.append, journal)

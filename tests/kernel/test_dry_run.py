@@ -12,7 +12,7 @@ from pairwise import combine
 from people import ipvlan, options
 from runtime import PLUGINS, host_local, network, static
 
-from cni_ipvlan.registry import attachment_key
+from cni_ipvlan.registry import AttachmentId
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -226,8 +226,8 @@ def everything(space: Space) -> list[Any]:
 
 def test_a_pasted_dry_run_of_gc_removes_what_gc_removes(node: Node, tmp_path: Path) -> None:
     node.master()
-    left = f"iv{attachment_key('net', 'killed', 'net1')}"
-    kept = f"iv{attachment_key('net', 'valid', 'net1')}"
+    left = f"iv{AttachmentId('net', 'killed', 'net1').key}"
+    kept = f"iv{AttachmentId('net', 'valid', 'net1').key}"
     for name in (left, kept):
         run("ip", "link", "add", "link", "eth0", "name", name, "type", "ipvlan", "mode", "l2")
     conf = tmp_path / "net.conf"

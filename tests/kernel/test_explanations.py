@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from runtime import Conf, Runtime
 
 ROUTE = {"dst": "0.0.0.0/0"}
+LOG_HAS_IT = "the node's log has the rest"
 
 
 def test_a_kernel_without_ipvlan(node: Node, runtime: Runtime, no_ipvlan: None) -> None:
@@ -42,10 +43,15 @@ def test_a_master_that_is_not_there(node: Node, runtime: Runtime) -> None:
     error = refusal(node, runtime, network(master="eth0"))
 
     assert error["code"] == 102
-    assert error["msg"] == "cannot find the master 'eth0'; is 'eth10' meant?"
+    assert error["msg"] == "cannot find the master 'eth0'"
     assert error["details"].splitlines() == [
         "looked in: the host's namespace",
-        "found there, nearest name first: eth10, wlan0, lo, br-lan",
+        "try: correct the option master",
+        LOG_HAS_IT,
+    ]
+    assert error["private"].splitlines() == [
+        "refused net1: found there, nearest name first: eth10, wlan0, lo, br-lan",
+        "refused net1: is 'eth10' meant?",
     ]
 
 
@@ -55,7 +61,8 @@ def test_a_master_unlike_all_that_are_there(node: Node, runtime: Runtime) -> Non
     error = refusal(node, runtime, network(master="eth0"))
 
     assert error["msg"] == "cannot find the master 'eth0'"
-    assert "found there: " in error["details"]
+    assert "found there: " in error["private"]
+    assert "meant" not in error["private"]
 
 
 def test_a_master_that_is_not_there_among_very_many(node: Node, runtime: Runtime) -> None:
@@ -64,8 +71,9 @@ def test_a_master_that_is_not_there_among_very_many(node: Node, runtime: Runtime
 
     error = refusal(node, runtime, network(master="prt29"))
 
-    assert error["msg"].endswith("is 'port29' meant?")
-    assert error["details"].endswith(" and 11 more")
+    found, guess = error["private"].splitlines()
+    assert found.endswith(" and 11 more")
+    assert guess.endswith("is 'port29' meant?")
 
 
 def test_a_master_that_only_the_container_has(node: Node, runtime: Runtime) -> None:
@@ -96,7 +104,8 @@ def test_no_default_route_to_take_the_master_from(node: Node, runtime: Runtime) 
 
     assert error["code"] == 102
     assert "the host has no default route" in error["msg"]
-    assert error["details"] == "try: set the option master; interfaces there: lo, eth0"
+    assert error["details"] == f"try: set the option master\n{LOG_HAS_IT}"
+    assert error["private"] == "refused net1: interfaces there: lo, eth0"
 
 
 def test_a_master_that_is_down(node: Node, runtime: Runtime) -> None:
@@ -119,7 +128,8 @@ def test_a_master_taken_by_macvlan_here(node: Node, runtime: Runtime, kind: str)
     error = refusal(node, runtime, network())
 
     assert error["code"] == 103
-    assert error["msg"] == "the master 'eth0' is taken by macvlan: taker0"
+    assert error["msg"] == "the master 'eth0' is taken by macvlan"
+    assert error["private"] == "refused net1: the macvlan interfaces are: taker0"
     assert "try: use another master, or remove the macvlan interfaces" in error["details"]
 
 
@@ -134,7 +144,8 @@ def test_a_master_taken_by_macvlan_in_a_container(node: Node, runtime: Runtime) 
     assert error["code"] == 103
     assert "the master already serves another kind of link" in error["msg"]
     assert "answer: RTNETLINK answers: Device or resource busy" in error["details"]
-    assert f"found: on eth0 stands macvlan: taker0 in {other.path}\n" in error["details"]
+    found = f"found: on eth0 stands macvlan: taker0 in {other.path}"
+    assert error["private"] == f"refused net1: {found}"
     assert "try: use another master" in error["details"]
 
 
@@ -147,8 +158,9 @@ def test_a_master_taken_by_another_master(node: Node, runtime: Runtime, kind: st
     error = refusal(node, runtime, network())
 
     assert error["code"] == 103
-    assert error["msg"] == f"the master 'eth0' is a port of the {kind} 'upper0'"
-    assert error["details"].startswith("try: use 'upper0' as the master")
+    assert error["msg"] == f"the master 'eth0' is a port of a {kind}"
+    assert error["details"].startswith("try: use that as the master")
+    assert error["private"] == "refused net1: it is a port of 'upper0'"
 
 
 def test_a_master_that_is_an_ipvlan_interface(node: Node, runtime: Runtime) -> None:
@@ -159,7 +171,8 @@ def test_a_master_that_is_an_ipvlan_interface(node: Node, runtime: Runtime) -> N
 
     assert error["code"] == 103
     assert error["msg"] == "the master 'slave0' is an ipvlan interface itself"
-    assert error["details"] == "try: use 'eth0' as the master"
+    assert error["details"].startswith("try: use the interface below it as the master\n")
+    assert error["private"] == "refused net1: the interface below it is 'eth0'"
     assert node.host.ipvlan("slave0")["mode"] == "l3"
 
 
@@ -179,12 +192,13 @@ def test_an_address_that_a_container_of_the_master_has(
         f"cannot add the address {address}: another ipvlan interface of this master already has "
         "the address"
     )
-    command, answer, found, advice = error["details"].splitlines()
+    command, answer, advice, _ = error["details"].splitlines()
     assert command.startswith("command: ip netns exec ")
     assert command.endswith(f" ip address add {address} dev net1")
     assert answer.endswith("Address already assigned to an ipvlan device.")
     plain = address.partition("/")[0]
-    assert found == f"found: {plain} belongs to eth5 in {first.path} (container first)"
+    found = f"found: {plain} belongs to eth5 in {first.path} (container first)"
+    assert error["private"] == f"refused net1: {found}"
     assert "ipvlan show" in advice
 
 
@@ -197,7 +211,7 @@ def test_an_address_that_somebody_else_took(node: Node, runtime: Runtime) -> Non
 
     error = refusal(node, runtime, network())
 
-    assert f"found: 10.1.0.2 belongs to byhand in {place.path}\n" in error["details"]
+    assert error["private"].endswith(f"found: 10.1.0.2 belongs to byhand in {place.path}")
 
 
 def test_another_mode_than_many_containers(node: Node, runtime: Runtime) -> None:
@@ -515,9 +529,12 @@ def refusal(
     container: Space | None = None,
     **environment: str,
 ) -> dict[str, Any]:
-    """Return the error with which ADD fails; it must leave everything as it was."""
+    """Return the error with which ADD fails; it must leave everything as it was.
+
+    "private" is what is on stderr, which tenants do not see.
+    """
     container = container or node.container()
     before = node.snapshot()
-    error = runtime.add(container, conf, CNI_CONTAINERID="refused", **environment).error()
+    answer = runtime.add(container, conf, CNI_CONTAINERID="refused", **environment)
     assert node.snapshot() == before
-    return error
+    return {**answer.error(), "private": answer.stderr}

@@ -42,7 +42,7 @@ def test_add_undoes_everything_when_any_command_fails(
     assert len(expected) > 0
 
 
-def test_add_undoes_in_reverse(node: Node, runtime: Runtime, tmp_path: Path) -> None:
+def test_add_undoes_in_reverse_but_releases_last(node: Node, runtime: Runtime, tmp_path: Path) -> None:
     node.master()
     steps = Steps(tmp_path, f"{PLUGINS}/{IPAM}")
     routes = [{"dst": "10.7.0.0/16", "gw": "10.99.0.1"}]
@@ -51,7 +51,7 @@ def test_add_undoes_in_reverse(node: Node, runtime: Runtime, tmp_path: Path) -> 
     assert runtime.add(node.container(), conf, **steps.environment).error()["code"] == 107
 
     words = [step.words for step in steps.taken]
-    order = ("link add", "link set", f"{IPAM} ADD", f"{IPAM} DEL", "link delete")
+    order = ("link add", "link set", f"{IPAM} ADD", "link delete", f"{IPAM} DEL")
     places = [next(i for i, each in enumerate(words) if part in each) for part in order]
     assert places == sorted(places)
 

@@ -8,7 +8,7 @@ import pytest
 from lab import MEMORY, run
 from runtime import network
 
-from cni_ipvlan.registry import Registry, attachment_key
+from cni_ipvlan.registry import AttachmentId, Registry
 
 if TYPE_CHECKING:
     from doubles import FakeIpam
@@ -28,7 +28,7 @@ def test_gc_removes_links_on_the_host_that_belong_to_no_valid_attachment(
         left_behind("net", *VALID),
         left_behind("another", "killed", "net1"),
         foreign("ivmine", "link eth0 name ivmine type ipvlan"),
-        foreign(name := "iv" + attachment_key("net", "other", "kind"), f"name {name} type dummy"),
+        foreign(name := "iv" + AttachmentId("net", "other", "kind").key, f"name {name} type dummy"),
     }
 
     runtime.gc(CONF, [VALID]).succeeds()
@@ -41,7 +41,7 @@ def test_gc_does_not_touch_what_a_call_is_working_on(node: Node, runtime: Runtim
     name = left_behind("net", "live", "net1")
 
     with Registry().attachment_lock(
-        attachment_key("net", "live", "net1"), lambda: None, strict=True
+        AttachmentId("net", "live", "net1").key, lambda: None, strict=True
     ):
         runtime.gc(CONF).succeeds()
         assert name in node.host.links()
@@ -56,14 +56,14 @@ def test_gc_forgets_containers_that_have_vanished(node: Node, runtime: Runtime) 
     for container, identity, address in ((gone, "gone", 2), (alive, "alive", 3)):
         conf = network(ipam={"type": "static", "addresses": [{"address": f"10.1.0.{address}/24"}]})
         runtime.add(container, conf, CNI_CONTAINERID=identity).result()
-    remembered = {path.name for path in MEMORY.iterdir()}
+    remembered = {path.name for path in MEMORY.glob("on-*/*")}
     node.remove(gone)
 
     runtime.gc(CONF, [("alive", "net1")]).succeeds()
 
-    left = {path.name for path in MEMORY.iterdir()}
+    left = {path.name for path in MEMORY.glob("on-*/*")}
     assert len(remembered) == 2
-    assert {name[-13:] for name in left} == {attachment_key("net", "alive", "net1")}
+    assert left == {AttachmentId("net", "alive", "net1").key}
 
 
 def test_gc_of_another_network_leaves_attachments_alone(node: Node, runtime: Runtime) -> None:
@@ -121,7 +121,7 @@ def test_gc_without_a_proper_list_of_valid_attachments_removes_nothing(
 
 def left_behind(network_name: str, container: str, ifname: str) -> str:
     """Make what an ADD has made when it is killed before it moves the link; return its name."""
-    name = "iv" + attachment_key(network_name, container, ifname)
+    name = "iv" + AttachmentId(network_name, container, ifname).key
     return foreign(name, f"link eth0 name {name} type ipvlan")
 
 

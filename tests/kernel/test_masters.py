@@ -79,11 +79,12 @@ def test_a_master_that_is_not_there_is_refused_with_those_that_are(
     node.master("eth7")
     container = node.container()
 
-    error = runtime.add(container, network(master="eth0")).error()
+    answer = runtime.add(container, network(master="eth0"))
 
+    error = answer.error()
     assert error["code"] == 102
     assert "'eth0'" in error["msg"]
-    assert "eth7" in error["details"]
+    assert "eth7" in answer.stderr
 
 
 @pytest.mark.parametrize("kind", ["bridge", "bond"])
@@ -92,11 +93,12 @@ def test_a_port_is_refused_as_master(node: Node, runtime: Runtime, kind: str) ->
     run("ip", "link", "add", "name", "upper0", "type", kind)
     run("ip", "link", "set", "dev", "eth0", "master", "upper0")
 
-    error = runtime.add(node.container(), network()).error()
+    answer = runtime.add(node.container(), network())
 
+    error = answer.error()
     assert error["code"] == 103
     assert kind in error["msg"]
-    assert "upper0" in error["details"]
+    assert "upper0" in answer.stderr
 
 
 @pytest.mark.parametrize("kind", ["macvlan", "macvtap"])
@@ -105,10 +107,10 @@ def test_a_master_taken_by_macvlan_is_refused(node: Node, runtime: Runtime, kind
     node.master("eth1")
     run("ip", "link", "add", "name", "taker0", "link", "eth0", "type", kind)
 
-    error = runtime.add(node.container(), network()).error()
+    answer = runtime.add(node.container(), network())
 
-    assert error["code"] == 103
-    assert "taker0" in error["msg"]
+    assert answer.error()["code"] == 103
+    assert "taker0" in answer.stderr
     runtime.add(node.container(), network(master="eth1")).result()
 
 

@@ -107,14 +107,15 @@ def test_what_vanished_without_delete_refuses_nobody(
     assert container.ipvlan("net1")["mode"] == "l3"
 
 
-def test_a_memory_that_lies_is_corrected_by_the_kernel(node: Node, runtime: Runtime) -> None:
+def test_what_a_container_shows_does_not_overrule_what_root_wrote(
+    node: Node, runtime: Runtime
+) -> None:
     node.master()
     first = node.container()
     runtime.add(first, network(mode="l2"), CNI_CONTAINERID="first").result()
     first.ip("link set dev net1 type ipvlan mode l3")
 
-    runtime.add(node.container(), network(mode="l3", ipam=OTHER)).result()
-
+    assert "l2" in refusal(node, runtime, mode="l3")
     assert first.ipvlan("net1")["mode"] == "l3"
 
 

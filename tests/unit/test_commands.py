@@ -26,6 +26,14 @@ NAMELESS = Namespace("/proc/42/ns/net", "", (4, 4026532002))
         ),
         (commands.link_add_without_master("probe"), "ip link add name probe type ipvlan"),
         (
+            commands.link_add_macvlan_refused("eth0"),
+            "ip link add link eth0 name ipvlan-probe type macvlan mode bridge macaddr flush",
+        ),
+        (
+            commands.namespace_number(42),
+            "lsns --json --type net --output NS,NETNSID --task 42",
+        ),
+        (
             commands.link_set_netns("ivx", NAMED, "net1"),
             "ip link set dev ivx netns /var/run/netns/blue name net1",
         ),

@@ -24,3 +24,22 @@ def test_details_are_appended_and_the_message_stays_the_first() -> None:
 def test_text_is_the_message_and_below_it_the_details() -> None:
     assert str(CniError(100, "cannot do it")) == "cannot do it"
     assert str(CniError(100, "cannot do it", "try")) == "cannot do it\ntry"
+
+
+def test_private_lines_are_in_the_text_and_in_no_answer() -> None:
+    error = CniError(102, "no master", "try: another", "eth1 is there")
+    error.add_private("eth2, too")
+    assert str(error) == "no master\ntry: another\neth1 is there\neth2, too"
+    assert error.explanation == "try: another\neth1 is there\neth2, too"
+    assert error.document("1.0.0") == {
+        "cniVersion": "1.0.0",
+        "code": 102,
+        "msg": "no master",
+        "details": "try: another\nthe node's log has the rest",
+    }
+
+
+def test_failure_that_follows_keeps_its_private_lines_private() -> None:
+    error = CniError(100, "one", private="a")
+    error.add_failure(CniError(100, "two", "more", "b"))
+    assert (error.msg, error.details, error.private) == ("one", "also: two\nmore", "a\nb")

@@ -93,8 +93,8 @@ def test_missing_program_is_named_with_where_was_searched() -> None:
 def test_unreadable_answer_is_shown_by_its_beginning() -> None:
     error = as_cni_error(UnreadableAnswerError("Usage: ip …" + "x" * 10_000))
     assert error.code == errors.TOOL_UNUSABLE
-    assert "Usage: ip …" in error.details
-    assert len(error.details) < 400
+    assert "Usage: ip …" in error.private
+    assert len(error.private) < 400
 
 
 def test_signal_is_named() -> None:
@@ -103,7 +103,38 @@ def test_signal_is_named() -> None:
     assert "SIGTERM" in error.msg
 
 
-def test_refusal_of_the_system_names_the_file() -> None:
+def test_query_in_a_namespace_names_it_to_root_alone() -> None:
+    argv = ("ip", "netns", "exec", "theirs", "ip", "-j", "link", "show")
+    error = command_error(argv, 1, b'Cannot open network namespace "theirs"\n', "")
+    assert "theirs" not in json.dumps(error.document("1.0.0"))
+    assert str(error).count("theirs") == 2
+    odd = command_error(argv, 1, b"theirs: odd\n", "")
+    assert "theirs" not in json.dumps(odd.document("1.0.0"))
+
+
+@pytest.mark.parametrize(
+    ("said", "is_private"),
+    [
+        (b"Error: Address already assigned to an ipvlan device.", True),
+        (b"Error: Nexthop has invalid gateway.", False),
+    ],
+)
+def test_what_is_found_is_private_unless_it_is_about_routes(said: bytes, is_private: bool) -> None:  # noqa: FBT001
+    argv = ("ip", "route", "add", "default", "dev", "net1")
+    error = as_cni_error(CommandError(Completed(argv, 2, b"", said, 0.0), "add it"), ["a fact"])
+    assert ("found: a fact" in error.private) == is_private
+    assert ("found: a fact" in error.details) != is_private
+
+
+def test_file_that_may_be_anothers_is_named_to_root_alone() -> None:
+    error = as_cni_error(FileNotFoundError(2, "No such file", "/run/cni-ipvlan/lock-theirs"))
+    assert error.msg == "the system refuses: No such file: /run/cni-ipvlan"
+    assert error.private == "file: /run/cni-ipvlan/lock-theirs"
+    error = as_cni_error(FileNotFoundError(2, "No such file", "/run/netns/theirs"))
+    assert "theirs" not in json.dumps(error.document("1.0.0"))
+
+
+def test_refusal_of_the_system_names_the_directory() -> None:
     error = as_cni_error(PermissionError(13, "Permission denied", "/run/cni-ipvlan"))
     assert error.code == errors.IO_FAILURE
     assert error.msg == "the system refuses: Permission denied: /run/cni-ipvlan"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from contextlib import contextmanager
 from ipaddress import ip_address, ip_interface, ip_network
 from itertools import dropwhile
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ from cni_ipvlan.journal import Journal
 from cni_ipvlan.registry import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "500"))
@@ -184,7 +185,12 @@ class World:
 
     def __init__(self, result: object = None) -> None:
         self.commands: list[tuple[str, ...]] = []
+        self.interrupts = Interrupts()
         self._result = result
+
+    @contextmanager
+    def holding(self, _place: Namespace) -> Iterator[None]:
+        yield
 
     def run(self, argv: tuple[str, ...], stdin: bytes = b"", *_: Any, **__: Any) -> Completed:
         for word in argv:
@@ -206,6 +212,8 @@ class World:
             answers = [self._answer(line) for line in lines if is_query(line)]
             return Completed(argv, 0, b"\n".join(answers), b"", 0.0)
         self.commands.append(argv)
+        if "macvlan" in words and not is_query(words):
+            return Completed(argv, 2, b"", b"RTNETLINK answers: Invalid argument\n", 0.0)
         return Completed(argv, 0, self._answer(words), b"", 0.0)
 
     def _answer(self, words: tuple[str, ...]) -> bytes:
@@ -225,12 +233,10 @@ def call(
     """Serve a call in the world; return its status and what it printed."""
     printed: list[bytes] = []
     journal = Journal(lambda _text: None, {})
-    interrupts = Interrupts()
     plugin = Plugin(
         world,  # type: ignore[arg-type]
-        interrupts,
         Registry(str(directory / "registry")),
-        begin=lambda: Transaction(world, interrupts),  # type: ignore[arg-type]
+        begin=lambda: Transaction(world),  # type: ignore[arg-type]
         warn=journal.warn,
     )
     status = protocol.serve(environment, stdin, plugin.handlers(), printed.append, journal)
@@ -249,6 +255,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> None:
 
     real = namespace.find
     monkeypatch.setattr(namespace, "find", find)
+    monkeypatch.setattr(namespace, "leads_to", lambda _path, _identity: True)
     monkeypatch.setattr("os.path.isfile", lambda path: "\0" not in path)
     monkeypatch.setattr("os.access", lambda _path, _mode: True)
 
@@ -468,6 +475,7 @@ COMMANDS = [
     ip -6 -j route show default
     ip link add link NAME name NAME [mtu NUMBER] type ipvlan mode MODE FLAG
     ip link add name ipvlan-probe type ipvlan
+    ip link add link NAME name ipvlan-probe type macvlan mode bridge macaddr flush
     ip link set dev NAME netns PATH name NAME
     ip link set dev NAME up
     ip link delete dev NAME

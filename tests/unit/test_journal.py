@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cni_ipvlan import logfile
 from cni_ipvlan.iproute.runner import Completed, Event
-from cni_ipvlan.journal import Journal, describe
+from cni_ipvlan.journal import Journal, describe, one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +22,15 @@ CHANGE = Event(
 )
 FAILURE = Event(Completed(("ip", "link"), 2, b"", b"RTNETLINK\nanswers: no\n", 0.0), "do it")
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[\d+\] c1 net1: (.*)\Z")
+
+
+@pytest.fixture
+def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory in which networks may name files."""
+    directory = tmp_path / "logs"
+    directory.mkdir(0o700)
+    monkeypatch.setattr(logfile, "DIRECTORY", str(directory))
+    return directory
 
 
 class World:
@@ -66,21 +76,19 @@ EVERYTHING = [
         ("unheard of", EVERYTHING[1:]),
     ],
 )
-def test_level_says_how_much_is_logged(
-    tmp_path: Path, level: str | None, logged: list[str]
-) -> None:
-    log = tmp_path / "log"
-    world = World(log, {"logFile": str(log), "logLevel": level})
+def test_level_says_how_much_is_logged(logs: Path, level: str | None, logged: list[str]) -> None:
+    world = World(logs / "log", {"logFile": "log", "logLevel": level})
     assert world.tell_everything() == logged
     assert world.said == ["c1 net1: odd"]
 
 
-def test_variable_asks_for_everything_and_goes_before_the_configuration(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    config = {"logFile": str(tmp_path / "other"), "logLevel": "error"}
-    world = World(log, config, CNI_IPVLAN_LOG=str(log))
+def test_variable_asks_for_everything_and_goes_before_the_configuration(
+    logs: Path, tmp_path: Path
+) -> None:
+    config = {"logFile": "other", "logLevel": "error"}
+    world = World(tmp_path / "log", config, CNI_IPVLAN_LOG=str(tmp_path / "log"))
     assert world.tell_everything() == EVERYTHING
-    assert not (tmp_path / "other").exists()
+    assert not (logs / "other").exists()
 
 
 @pytest.mark.parametrize("config", [{}, {"logFile": None}, {"logFile": ""}, {"logFile": 5}])
@@ -91,10 +99,12 @@ def test_nothing_is_logged_unless_asked_for(tmp_path: Path, config: dict[str, An
     assert world.said == ["c1 net1: odd"]
 
 
-def test_file_is_its_owners_alone_and_appended_to(tmp_path: Path) -> None:
-    log = tmp_path / "log"
+@pytest.mark.parametrize("absolute", [True, False])
+def test_file_is_its_owners_alone_and_appended_to(logs: Path, absolute: bool) -> None:  # noqa: FBT001
+    (logs / "team").mkdir(0o700)
+    log = logs / "team" / "log"
     for _ in range(2):
-        World(log, {"logFile": str(log)}).tell_everything()
+        World(log, {"logFile": str(log) if absolute else "team/log"}).tell_everything()
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
     assert len(log.read_text().splitlines()) == 6
 
@@ -103,12 +113,53 @@ def test_command_that_failed_is_one_line_with_what_was_said() -> None:
     assert describe(FAILURE).endswith("(do it) said: RTNETLINK\nanswers: no")
 
 
-def test_text_of_several_lines_is_logged_as_one(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    world = World(log, {"logFile": str(log)})
+def test_text_of_several_lines_is_logged_as_one(logs: Path) -> None:
+    log = logs / "log"
+    world = World(log, {"logFile": "log"})
     world.journal.fail("one\ntwo\udcff")
     (line,) = log.read_text().splitlines()
     assert line.endswith("failed: one | two\\udcff")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("plain – ü", "plain – ü"),
+        ("a\r\nb\n", "a\\r | b"),
+        ("\x1b[2J\x9b\x07\0", "\\x1b[2J\\x9b\\x07\\x00"),
+        ("a\u2028b\u2029c\x85d", "a\\u2028b\\u2029c\\x85d"),
+        ("\u202e\ud800", "\\u202e\\ud800"),
+        ("x" * 4096, "x" * 4096),
+    ],
+)
+def test_a_line_is_printable_whatever_it_is_made_of(text: str, line: str) -> None:
+    assert one_line(text) == line
+
+
+@pytest.mark.parametrize("text", ["x" * 4097, "ü" * 2049, "\x1b" * 1_000_000, "a" + "\n" * 5000])
+def test_of_a_line_that_is_too_long_the_middle_is_left_out(text: str) -> None:
+    line = one_line(f"start{text}end")
+    assert len(line.encode()) <= 4096
+    match = re.fullmatch(r"start(.*) … (\d+) characters left out … (.*)end", line)
+    assert match
+    shown = one_line(text[0]), one_line(text[-1] + "!")[:-1]
+    kept = sum(len(match[part]) for part in (1, 3))
+    assert int(match[2]) >= len(text) - kept
+    assert match[1].startswith(shown[0])
+    assert match[3].endswith(shown[1])
+
+
+def test_every_line_on_stderr_says_whose_it_is(tmp_path: Path) -> None:
+    world = World(tmp_path / "log", {})
+    world.journal.warn("one\ntwo\x1b[2J\n")
+    assert world.said == ["c1 net1: one\nc1 net1: two\\x1b[2J"]
+
+
+def test_what_the_caller_is_not_told_goes_to_stderr_and_is_logged_once(logs: Path) -> None:
+    world = World(logs / "log", {"logFile": "log"})
+    world.journal.fail("no master\neth1 is there", "eth1 is there")
+    assert world.said == ["c1 net1: eth1 is there"]
+    assert (logs / "log").read_text().count("eth1") == 1
 
 
 def test_several_commands_in_one_ip_are_all_told() -> None:
@@ -157,30 +208,125 @@ def pipe(tmp_path: Path) -> str:
         lambda tmp_path: str(tmp_path / "no" / "such" / "directory"),
         lambda _tmp_path: "relative/path",
         lambda _tmp_path: "/dev/full",
-        lambda _tmp_path: "/\0",
+        lambda _tmp_path: "/dev/null/log",
     ],
 )
 def test_file_that_cannot_be_logged_to_is_said_once_and_fails_nothing(
     tmp_path: Path, obstacle: Any
 ) -> None:
     path = obstacle(tmp_path)
-    world = World(tmp_path / "nothing", {"logFile": path})
+    world = World(tmp_path / "nothing", {}, CNI_IPVLAN_LOG=path)
     world.tell_everything()
     complaint, warning = world.said
-    assert complaint.startswith(f"c1 net1: cannot log to {path}: ")
+    assert complaint.startswith(f"c1 net1: cannot log to {path!r}: ")
     assert warning == "c1 net1: odd"
     assert not (tmp_path / "target").exists()
 
 
-def test_log_that_stops_taking_is_said_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log = tmp_path / "log"
-    world = World(log, {"logFile": str(log), "logLevel": "debug"})
+@pytest.mark.parametrize("absolute", [True, False])
+def test_administrators_may_have_links(tmp_path: Path, absolute: bool) -> None:  # noqa: FBT001
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "up").symlink_to(tmp_path / "a" / "b" if absolute else "./b/../b//")
+    (tmp_path / "way").symlink_to(tmp_path / "a" / "up")
+    log = tmp_path / "a" / "b" / "log"
+    world = World(log, {}, CNI_IPVLAN_LOG=str(tmp_path / "way" / "log"))
+    assert world.tell_everything() == EVERYTHING
+
+
+def test_links_without_end_are_given_up(tmp_path: Path) -> None:
+    (tmp_path / "round").symlink_to("round")
+    world = World(tmp_path / "nothing", {}, CNI_IPVLAN_LOG=str(tmp_path / "round" / "log"))
+    (complaint,) = world.said
+    assert "Too many levels of symbolic links" in complaint
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("/etc/x", "/", "//var/log/cni-ipvlan/x", "{logs}", "{logs}x/y", "{logs}/../x", "../x"),
+        *("{logs}/./x", "{logs}//x", "{logs}/", "a/", "a//b", ".", "..", "a/..", "a/./b"),
+        *("\0", "a\nb", "a\u2028b", "\x1b", "a\udcffb"),
+    ],
+)
+def test_network_may_name_no_file_elsewhere(logs: Path, name: str) -> None:
+    name = name.format(logs=logs)
+    world = World(logs / "log", {"logFile": name})
+    assert world.tell_everything() == []
+    complaint, _ = world.said
+    start = f"c1 net1: cannot log to {name!r}: a network may only name a file below {logs}"
+    assert complaint.startswith(start)
+    assert list(logs.parent.iterdir()) == [logs]
+    assert list(logs.iterdir()) == []
+
+
+def test_directory_that_is_not_there_is_said_with_how_to_make_it(logs: Path) -> None:
+    logs.rmdir()
+    world = World(logs / "log", {"logFile": "log"})
+    assert world.said == [
+        f"c1 net1: cannot log to 'log': there is no {logs}; try: install -d -m 0700 {logs}"
+    ]
+
+
+def link_below(logs: Path) -> str:
+    (logs / "log").symlink_to(logs.parent / "target")
+    return "'log': it is a link"
+
+
+def directory_that_is_a_link(logs: Path) -> str:
+    (logs.parent / "elsewhere").mkdir()
+    (logs / "team").symlink_to(logs.parent / "elsewhere")
+    return "'team/log': 'team' is a link"
+
+
+def logs_that_are_a_link(logs: Path) -> str:
+    logs.rename(logs.parent / "elsewhere")
+    logs.symlink_to(logs.parent / "elsewhere")
+    return "'log': 'logs' is a link"
+
+
+def directory_of_many(logs: Path) -> str:
+    logs.chmod(0o770)
+    return "'log': others can write to the directory 'logs'"
+
+
+def directory_that_is_a_file(logs: Path) -> str:
+    (logs / "team").touch()
+    return "'team/log': 'team' is no directory"
+
+
+@pytest.mark.parametrize(
+    "obstacle",
+    [
+        link_below,
+        directory_that_is_a_link,
+        logs_that_are_a_link,
+        directory_of_many,
+        directory_that_is_a_file,
+    ],
+)
+def test_network_is_led_nowhere_else(logs: Path, obstacle: Any) -> None:
+    said = obstacle(logs)
+    name = said.split("'")[1]
+    world = World(logs / "nothing", {"logFile": name})
+    assert world.said == [f"c1 net1: cannot log to {said}"]
+    assert not (logs.parent / "target").exists()
+    elsewhere = logs.parent / "elsewhere"
+    assert not elsewhere.exists() or list(elsewhere.iterdir()) == []
+
+
+def test_no_descriptor_but_the_files_is_left_open(logs: Path) -> None:
+    before = os.listdir("/proc/self/fd")  # noqa: PTH208
+    for name in ("log", "no/log", "../log"):
+        World(logs / "log", {"logFile": name})
+    assert len(os.listdir("/proc/self/fd")) == len(before) + 1  # noqa: PTH208
+
+
+def test_log_that_stops_taking_is_said_once(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(logs / "log", {"logFile": "log", "logLevel": "debug"})
 
     def refuse(_descriptor: int, _data: bytes) -> int:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "write", refuse)
     world.tell_everything()
-    assert world.said == ["c1 net1: cannot log: [Errno 28] No space left on device", "c1 net1: odd"]
+    assert world.said == ["c1 net1: cannot log: No space left on device", "c1 net1: odd"]

@@ -21,7 +21,7 @@ def run(script: str, *directories: str) -> str:
     return ran.stdout.strip()
 
 
-LOAD = "from cni_ipvlan.iproute import lean_sh; sh = lean_sh.load(os.spawnve)\n"
+LOAD = "from cni_ipvlan.iproute import lean_sh; sh = lean_sh.load()\n"
 
 
 def test_heavy_modules_are_not_imported_and_stay_importable() -> None:
@@ -45,27 +45,39 @@ except sh.ErrorReturnCode as error:
     assert run(LOAD + script) == "a word\n1"
 
 
-def test_foreground_commands_are_started_with_the_given_function() -> None:
+def test_foreground_commands_are_started_by_their_environment() -> None:
     script = """
-from cni_ipvlan.iproute import lean_sh
-def spawn(mode, program, argv, environment):
-    print(mode == os.P_WAIT, os.path.basename(program), argv[1:], environment)
-    return 3
-sh = lean_sh.load(spawn)
+class Environment(lean_sh.Environment):
+    def spawn(self, program, argv):
+        print(os.path.basename(program), argv[1:], dict(self))
+        return 3
 try:
-    sh.Command("true")("a", "b", _fg=True, _env={"A": "1"})
+    sh.Command("true")("a", "b", _fg=True, _env=Environment({"A": "1"}))
 except sh.ErrorReturnCode as error:
     print(error.exit_code)
 """
-    assert run(script) == "True true ['a', 'b'] {'A': '1'}\n3"
+    assert run(LOAD + script) == "true ['a', 'b'] {'A': '1'}\n3"
     assert run("import sh\nprint(sh.Command('true')(_fg=True))") == "None"
+
+
+def test_sh_that_starts_commands_in_another_way_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "sh.py").write_text("class Command: pass\n")
+    script = """
+from cni_ipvlan.iproute import lean_sh
+try:
+    lean_sh.load()
+except ImportError as error:
+    print(error)
+"""
+    assert "this version of sh is not supported" in run(script, str(tmp_path))
 
 
 def test_sh_that_cannot_do_without_them_is_imported_as_usual(tmp_path: Path) -> None:
     (tmp_path / "sh.py").write_text(
-        "import asyncio, platform\n"
+        "import asyncio, os, platform\n"
         "if not hasattr(asyncio, '__file__'): raise TypeError('no real asyncio')\n"
-        "class Command: pass\n"
+        "class Command:\n"
+        "    def __call__(self): pass\n"
     )
     assert run(LOAD + "print(sh.asyncio.__name__, 'asyncio' in sys.modules)", str(tmp_path)) == (
         "asyncio True"

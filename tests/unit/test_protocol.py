@@ -38,12 +38,14 @@ class World:
         self.written: list[bytes] = []
         self.warnings: list[str] = []
         self.failures: list[str] = []
+        self.private: list[str] = []
 
     def warn(self, text: str) -> None:
         self.warnings.append(text)
 
-    def fail(self, text: str) -> None:
+    def fail(self, text: str, private: str = "") -> None:
         self.failures.append(text)
+        self.private += private.splitlines()
 
     @contextmanager
     def handler(self, request: Request) -> Iterator[Result | None]:
@@ -122,15 +124,16 @@ def test_verb_without_a_result_prints_nothing(command: str) -> None:
 
 
 def test_error_is_the_one_document_and_the_status_is_1() -> None:
-    world = World(CniError(102, "cannot find the master 'eth9'", "looked\neverywhere"))
+    world = World(CniError(102, "cannot find the master 'eth9'", "looked\neverywhere", "eth1"))
     assert world.call() == 1
     assert world.document == {
         "cniVersion": "1.1.0",
         "code": 102,
         "msg": "cannot find the master 'eth9'",
-        "details": "looked\neverywhere",
+        "details": "looked\neverywhere\nthe node's log has the rest",
     }
-    assert world.failures == ["cannot find the master 'eth9'\nlooked\neverywhere"]
+    assert world.failures == ["cannot find the master 'eth9'\nlooked\neverywhere\neth1"]
+    assert world.private == ["eth1"]
 
 
 def test_refused_request_reaches_no_handler() -> None:

@@ -86,6 +86,7 @@ def test_ipvlan_link_in_a_container() -> None:
             is_ethernet=True,
             parent="",
             parent_index=2,
+            parent_netns=0,
             master="",
             slave_kind="",
             mode="l2",

@@ -1,9 +1,10 @@
-"""registry: locks between processes, witnesses, and a directory that leaves no trace."""
+"""registry: locks between processes, hints, and a directory that leaves no trace."""
 
 from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import signal
 import stat
@@ -20,21 +21,25 @@ from hypothesis import strategies as st
 from cni_ipvlan import locks
 from cni_ipvlan.locks import BusyError
 from cni_ipvlan.registry import (
+    AttachmentId,
+    ModeHint,
     ReadOnlyRegistry,
     Registry,
-    Witness,
-    attachment_key,
     network_key,
 )
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-KEY = attachment_key("net", "container", "net1")
-OTHER_KEY = attachment_key("net", "container", "net2")
-FOREIGN_KEY = attachment_key("other", "container", "net1")
+ATTACHMENT = AttachmentId("net", "container", "net1")
+OTHER = AttachmentId("net", "container", "net2")
+FOREIGN = AttachmentId("other", "container", "net1")
+KEY, OTHER_KEY = ATTACHMENT.key, OTHER.key
 MASTER = (4026531840, 2)
-WITNESS = Witness("", "l3", "vepa", "container", "net1", "/run/netns/c", (4, 4026532001))
+NAMESPACE = ("/run/netns/c", (4, 4026532001))
+HINT = ModeHint(*ATTACHMENT, *NAMESPACE, "l3", "vepa")
+OTHER_HINT = ModeHint(*OTHER, *NAMESPACE, "l3", "vepa")
+FOREIGN_HINT = ModeHint(*FOREIGN, *NAMESPACE, "l2", "bridge")
 HOLDER = """
 import os, subprocess, sys, time
 from cni_ipvlan.registry import Registry
@@ -95,7 +100,7 @@ def test_key_starts_with_its_networks() -> None:
     assert re.fullmatch("[a-z2-7]{13}", KEY)
     assert KEY.startswith(network_key("net"))
     assert OTHER_KEY.startswith(network_key("net"))
-    assert not FOREIGN_KEY.startswith(network_key("net"))
+    assert not FOREIGN.key.startswith(network_key("net"))
 
 
 NAMES = st.text(max_size=8)
@@ -106,12 +111,12 @@ def test_keys_differ_as_attachments_do(
     one: tuple[str, str, str], two: tuple[str, str, str]
 ) -> None:
     # NUL, which separates them, is in no ID.
-    assert (attachment_key(*one) == attachment_key(*two)) == (one == two)
+    assert (AttachmentId(*one).key == AttachmentId(*two).key) == (one == two)
 
 
 @pytest.mark.parametrize("name", ["\ud800", "a\udcffb"])
 def test_key_of_a_name_that_is_no_unicode(name: str) -> None:
-    assert len(attachment_key(name, name, name)) == 13
+    assert len(AttachmentId(name, name, name).key) == 13
 
 
 def test_directory_is_roots_alone_and_gone_afterwards(registry: Registry, directory: Path) -> None:
@@ -132,11 +137,11 @@ def test_directory_stays_while_another_attachment_is_worked_on(
 
 
 def test_directory_stays_while_anything_is_remembered(registry: Registry, directory: Path) -> None:
-    with registry.attachment_lock(KEY, never, strict=True):
-        registry.remember(KEY, MASTER, WITNESS)
+    with registry.attachment_lock(KEY, never, strict=True), registry.master_lock(MASTER, never):
+        registry.remember(MASTER, HINT)
     assert directory.exists()
     with registry.attachment_lock(KEY, never, strict=True):
-        registry.forget(KEY)
+        registry.forget(ATTACHMENT)
     assert not directory.exists()
 
 
@@ -304,26 +309,73 @@ def test_only_one_process_at_a_time_has_the_lock(directory: Path, tmp_path: Path
     assert not directory.exists()
 
 
-def test_mode_lock_is_held_by_one_at_a_time(
+def test_lock_of_a_master_is_held_by_one_at_a_time(
     registry: Registry, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locks, "_CALL_SECONDS", 0.1)
     holder = process(
         f"""
-        with registry.attachment_lock({OTHER_KEY!r}, lambda: None, strict=True):
-            with registry.mode_lock(lambda: None):
-                say("held")
-                sys.stdin.readline()
+        with registry.master_lock({MASTER!r}, lambda: None):
+            say("held")
+            sys.stdin.readline()
         """,
         directory,
     )
     assert line(holder) == "held"
-    with registry.attachment_lock(KEY, never, strict=True):
-        with pytest.raises(BusyError), registry.mode_lock(never):
-            pass
-        holder.communicate("\n")
-        with registry.mode_lock(never):
-            pass
+    with pytest.raises(BusyError), registry.master_lock(MASTER, never):
+        pass
+    with registry.master_lock((MASTER[0], 3), never):
+        pass  # another master's
+    holder.communicate("\n")
+    with registry.master_lock(MASTER, never):
+        pass
+    assert list(directory.glob("on-*")) == []
+
+
+def test_lock_of_a_master_holds_although_its_directory_comes_and_goes(
+    registry: Registry, directory: Path, tmp_path: Path
+) -> None:
+    counter = tmp_path / "counter"
+    counter.write_text("0")
+    worker = f"""
+        for _ in range(25):
+            with registry.master_lock({MASTER!r}, lambda: None):
+                with open({str(counter)!r}, "r+") as file:
+                    count = int(file.read()) + 1
+                    file.seek(0)
+                    file.write(str(count))
+        """
+    workers = [process(worker, directory) for _ in range(4)]
+    for each in workers:
+        each.communicate(timeout=60)
+        assert each.returncode == 0
+    assert counter.read_text() == "100"
+    assert list(directory.glob("on-*")) == []
+
+
+@pytest.mark.parametrize("what", ["dangling link", "link", "another user's"])
+def test_directory_that_is_not_ours_is_refused_at_once(tmp_path: Path, what: str) -> None:
+    place = tmp_path / "cni-ipvlan"
+    if what == "another user's":
+        if os.geteuid() != 0:
+            pytest.skip("only root can make it")
+        place.mkdir()
+        os.chown(place, 65534, 65534)
+    else:
+        place.symlink_to(tmp_path / ("nowhere" if what == "dangling link" else "."))
+    registry = Registry(str(place))
+
+    with pytest.raises(OSError, match="another user's"), registry.master_lock(MASTER, never):
+        pass
+    with (
+        pytest.raises(OSError, match="another user's"),
+        registry.attachment_lock(KEY, never, strict=True),
+    ):
+        pass
+    went_on = False
+    with registry.attachment_lock(KEY, never, strict=False):
+        went_on = True
+    assert went_on
 
 
 @pytest.mark.parametrize("obstacle", ["file", "no parent"])
@@ -345,59 +397,68 @@ def test_unusable_directory_stops_only_the_strict(tmp_path: Path, obstacle: str)
 
 
 @pytest.fixture
-def remembering(registry: Registry, directory: Path) -> Registry:
+def remembering(registry: Registry) -> Registry:
     """A registry that remembers three attachments on two masters."""
-    directory.mkdir()
-    registry.remember(KEY, MASTER, WITNESS)
-    registry.remember(OTHER_KEY, MASTER, WITNESS._replace(ifname="net2", mode="l2"))
-    registry.remember(FOREIGN_KEY, (MASTER[0], 22), WITNESS._replace(container_id="other"))
+    remember(registry, MASTER, HINT)
+    remember(registry, MASTER, OTHER_HINT)
+    remember(registry, (MASTER[0], 22), FOREIGN_HINT)
     return registry
 
 
-def test_witnesses_of_a_master_are_found(remembering: Registry) -> None:
-    found = sorted(remembering.witnesses(MASTER), key=lambda witness: witness.ifname)
-    assert [witness._replace(file="") for witness in found] == [
-        WITNESS,
-        WITNESS._replace(ifname="net2", mode="l2"),
-    ]
-    assert found[0].file == f"mode-4026531840.2.l3.vepa-{KEY}"
-    assert [each.container_id for each in remembering.witnesses((MASTER[0], 22))] == ["other"]
-    assert list(remembering.witnesses((1, 2))) == []
+def remember(registry: Registry, master: tuple[int, int], hint: ModeHint) -> None:
+    with registry.master_lock(master, never):
+        registry.remember(master, hint)
 
 
-def test_witness_is_roots_alone(remembering: Registry, directory: Path) -> None:
-    assert {stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()} == {0o600}
+def file_of(directory: Path, attachment: AttachmentId) -> Path:
+    return next(directory.glob(f"on-*/{attachment.key}"))
 
 
-def test_master_of_an_attachment_is_remembered(remembering: Registry) -> None:
-    assert remembering.master_index(KEY) == 2
-    assert remembering.master_index(FOREIGN_KEY) == 22
-    assert remembering.master_index(attachment_key("net", "nobody", "net1")) is None
+def test_hints_at_the_attachments_of_a_master_are_found(
+    remembering: Registry, directory: Path
+) -> None:
+    assert sorted(remembering.hints(MASTER)) == sorted([HINT, OTHER_HINT])
+    assert list(remembering.hints((MASTER[0], 22))) == [FOREIGN_HINT]
+    assert list(remembering.hints((1, 2))) == []
+    assert sorted(remembering.all_hints()) == sorted([HINT, OTHER_HINT, FOREIGN_HINT])
+    assert file_of(directory, ATTACHMENT).parent.name == "on-4026531840.2"
 
 
-def test_container_of_an_interface_is_found(remembering: Registry) -> None:
-    found = remembering.containers()
-    assert found["net2", WITNESS.netns_identity] == "container"
-    assert ("net2", (4, 5)) not in found
-    assert ("net3", WITNESS.netns_identity) not in found
+def test_hint_is_roots_alone(remembering: Registry, directory: Path) -> None:
+    assert {stat.S_IMODE(path.stat().st_mode) for path in directory.glob("on-*")} == {0o700}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in directory.glob("on-*/*")} == {0o600}
+
+
+def test_attachment_is_recalled_with_its_master(remembering: Registry) -> None:
+    assert remembering.recall(ATTACHMENT) == HINT
+    assert remembering.master_index(ATTACHMENT) == 2
+    assert remembering.master_index(FOREIGN) == 22
+    assert remembering.recall(AttachmentId("net", "nobody", "net1")) is None
+    assert remembering.master_index(AttachmentId("net", "nobody", "net1")) is None
 
 
 def test_forgetting_one_attachment_keeps_the_others(remembering: Registry) -> None:
-    remembering.forget(KEY)
-    remembering.forget(KEY)
-    assert [each.ifname for each in remembering.witnesses(MASTER)] == ["net2"]
+    remembering.forget(ATTACHMENT)
+    remembering.forget(ATTACHMENT)
+    assert list(remembering.hints(MASTER)) == [OTHER_HINT]
 
 
-def test_forgetting_one_witness(remembering: Registry) -> None:
-    remembering.forget_file(f"mode-4026531840.2.l3.vepa-{KEY}")
-    remembering.forget_file("mode-that-is-gone")
-    assert remembering.master_index(KEY) is None
-    assert remembering.master_index(OTHER_KEY) == 2
+def test_only_the_full_names_make_a_hint_an_attachments(
+    remembering: Registry, directory: Path
+) -> None:
+    """As when two attachments have the same key."""
+    other = HINT._replace(container_id="another")
+    file_of(directory, ATTACHMENT).write_text(json.dumps(other._asdict()))
+
+    assert remembering.recall(ATTACHMENT) is None
+    remembering.forget(ATTACHMENT)
+    assert other in list(remembering.hints(MASTER))
 
 
 def test_remembering_again_replaces(remembering: Registry) -> None:
-    remembering.remember(KEY, MASTER, WITNESS._replace(netns="/n"))
-    assert {each.netns for each in remembering.witnesses(MASTER) if each.ifname == "net1"} == {"/n"}
+    remember(remembering, MASTER, HINT._replace(netns="/n"))
+    found = [each.netns for each in remembering.hints(MASTER) if each.attachment == ATTACHMENT]
+    assert found == ["/n"]
 
 
 @pytest.mark.parametrize(
@@ -412,70 +473,44 @@ def test_remembering_again_replaces(remembering: Registry) -> None:
         "{}",
         '{"mode": "l2"}',
         '{"netns_identity": 5}',
-        json.dumps({**WITNESS._asdict(), "more": 1}),
-        json.dumps(WITNESS._asdict())[:-9],
+        json.dumps({**HINT._asdict(), "more": 1}),
+        json.dumps(HINT._asdict())[:-9],
         "\udcff",
     ],
 )
-def test_witness_that_a_killed_call_wrote_by_half_says_nothing_and_can_be_forgotten(
-    remembering: Registry, directory: Path, content: str
+@pytest.mark.parametrize("end", ["forget", "remove_leftovers"])
+def test_hint_that_a_killed_call_wrote_by_half_says_nothing_and_can_be_forgotten(
+    remembering: Registry, directory: Path, content: str, end: str
 ) -> None:
-    file = directory / f"mode-4026531840.2.l3.vepa-{KEY}"
+    file = file_of(directory, ATTACHMENT)
     file.write_bytes(content.encode("utf-8", "surrogateescape"))
-    assert [each.ifname for each in remembering.witnesses(MASTER)] == ["net2"]
-    assert remembering.containers()["net1", WITNESS.netns_identity] == "other"
-    remembering.forget(KEY)
+    assert list(remembering.hints(MASTER)) == [OTHER_HINT]
+    if end == "forget":
+        remembering.forget(ATTACHMENT)
+    else:
+        remembering.remove_leftovers()
     assert not file.exists()
+    assert list(remembering.hints(MASTER)) == [OTHER_HINT]
 
 
 def test_nothing_is_remembered_where_there_is_no_directory(registry: Registry) -> None:
-    assert list(registry.witnesses(MASTER)) == []
-    assert registry.master_index(KEY) is None
-    assert registry.containers() == {}
-    assert registry.stale("net", set(), lambda _witness: True) == []
-    registry.forget(KEY)
-    registry.discard(KEY)
+    assert list(registry.hints(MASTER)) == []
+    assert list(registry.all_hints()) == []
+    assert registry.recall(ATTACHMENT) is None
+    assert registry.master_index(ATTACHMENT) is None
+    registry.forget(ATTACHMENT)
+    registry.remove_leftovers()
 
 
-def test_attachments_of_a_network_that_are_not_valid_are_stale(remembering: Registry) -> None:
-    assert remembering.stale("net", {KEY}, lambda _witness: True) == [OTHER_KEY]
-    assert remembering.stale("net", {KEY, OTHER_KEY}, lambda _witness: True) == []
-    assert remembering.stale("other", set(), lambda _witness: True) == [FOREIGN_KEY]
-
-
-def test_witness_whose_namespace_is_gone_is_stale_whatever_its_network(
-    remembering: Registry,
-) -> None:
-    def exists(witness: Witness) -> bool:
-        return witness.container_id != "other"
-
-    assert remembering.stale("net", {KEY, OTHER_KEY}, exists) == [FOREIGN_KEY]
-
-
-def test_attachment_that_is_worked_on_is_not_stale(remembering: Registry, directory: Path) -> None:
+def test_leftovers_are_the_locks_that_nobody_has(remembering: Registry, directory: Path) -> None:
+    (directory / f"lock-{OTHER_KEY}").write_text("")
     holder = process(HOLD, directory)
     assert line(holder) == "held"
-    assert remembering.stale("net", set(), lambda _witness: True) == [OTHER_KEY]
-    holder.send_signal(signal.SIGKILL)
-    holder.communicate()
-    stale = remembering.stale("net", set(), lambda _witness: True)
-    assert stale == sorted([KEY, OTHER_KEY])
 
+    remembering.remove_leftovers()
 
-def test_discarding_leaves_nothing_of_an_attachment(remembering: Registry, directory: Path) -> None:
-    (directory / f"lock-{KEY}").write_text("")
-    for key in (KEY, OTHER_KEY, FOREIGN_KEY):
-        assert directory.exists()
-        remembering.discard(key)
-    assert not directory.exists()
-
-
-def test_discarding_leaves_a_live_attachment_alone(remembering: Registry, directory: Path) -> None:
-    holder = process(HOLD, directory)
-    assert line(holder) == "held"
-    before = sorted(directory.iterdir())
-    remembering.discard(KEY)
-    assert sorted(directory.iterdir()) == before
+    assert [path.name for path in directory.glob("lock-*")] == [f"lock-{KEY}"]
+    assert len(list(remembering.all_hints())) == 3
     holder.communicate("\n")
 
 
@@ -503,19 +538,23 @@ def test_lock_that_cannot_be_removed_fails_nobody(
 
 def test_who_only_reads_changes_nothing(remembering: Registry, directory: Path) -> None:
     reader = ReadOnlyRegistry(str(directory))
-    before = {path.name: path.read_bytes() for path in directory.iterdir()}
-    with reader.attachment_lock(KEY, never, strict=True), reader.mode_lock(never):
-        reader.remember(KEY, MASTER, WITNESS._replace(netns="/n"))
-        reader.forget(KEY)
-        reader.forget_file(next(iter(before)))
-        reader.discard(OTHER_KEY)
-    assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
-    assert len(list(reader.witnesses(MASTER))) == 2
+    (directory / f"lock-{OTHER_KEY}").write_text("")
+    before = contents(directory)
+    with reader.attachment_lock(KEY, never, strict=True), reader.master_lock(MASTER, never):
+        reader.remember(MASTER, HINT._replace(netns="/n"))
+        reader.forget(ATTACHMENT)
+        reader.remove_leftovers()
+    assert contents(directory) == before
+    assert len(list(reader.hints(MASTER))) == 2
 
 
 def test_who_only_reads_needs_no_directory(directory: Path) -> None:
     reader = ReadOnlyRegistry(str(directory))
-    with reader.attachment_lock(KEY, never, strict=True), reader.mode_lock(never):
+    with reader.attachment_lock(KEY, never, strict=True), reader.master_lock(MASTER, never):
         pass
-    assert list(reader.witnesses(MASTER)) == []
+    assert list(reader.hints(MASTER)) == []
     assert not directory.exists()
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in directory.rglob("*") if path.is_file()}

@@ -17,6 +17,7 @@ from cni_ipvlan.iproute.runner import (
     Completed,
     Event,
     InterruptedBySignalError,
+    Interrupts,
     ProgramNotFoundError,
     Runner,
 )
@@ -30,7 +31,7 @@ MEGABYTES = 5 << 20
 
 @pytest.fixture
 def runner() -> Runner:
-    return Runner("/usr/bin:/bin", lambda _event: None)
+    return Runner("/usr/bin:/bin", lambda _event: None, Interrupts())
 
 
 @pytest.mark.parametrize("status", [0, 1, 2, 126, 128, 130, 143, 255])
@@ -63,7 +64,27 @@ def test_megabytes_go_in_and_come_out_of_both_streams(runner: Runner) -> None:
     data = os.urandom(1 << 16) * (MEGABYTES >> 16)
     done = runner.run(("tee", "/dev/stderr"), data)
     assert done.stdout == data
-    assert done.stderr == data
+    assert done.stderr == data[: 1 << 20]
+
+
+def test_output_without_an_end_is_ended(runner: Runner) -> None:
+    done = runner.run(("yes",))
+    assert done.status == -signal.SIGKILL
+    assert done.killed_because == "it printed more than 16 MiB"
+    assert len(done.stdout) == 16 << 20
+
+
+def test_child_that_is_left_behind_holds_nobody_up(runner: Runner) -> None:
+    done = runner.run(("sh", "-c", "sleep 60 & echo $!"))
+    os.kill(int(done.stdout), signal.SIGKILL)
+    assert done.status == 0
+    assert done.seconds < 30
+
+
+def test_command_leads_a_process_group_of_its_own(runner: Runner) -> None:
+    done = runner.run(("sh", "-c", "echo $$; ps -o pgid= -p $$"))
+    process, group = done.stdout.split()
+    assert process == group
 
 
 def test_child_that_keeps_the_streams_open_does_not_hold_us_up(runner: Runner) -> None:
@@ -102,12 +123,12 @@ def test_environment_can_be_replaced_whole(runner: Runner) -> None:
 
 @pytest.mark.parametrize("path", ["", ":", "/nowhere"])
 def test_standard_directories_are_searched_last(path: str) -> None:
-    assert Runner(path, lambda _event: None).run(("true",)).status == 0
+    assert Runner(path, lambda _event: None, Interrupts()).run(("true",)).status == 0
 
 
 def test_first_directory_of_the_search_path_counts(tmp_path: Path) -> None:
     script(tmp_path / "true", "#!/bin/sh\necho mine\n")
-    runner = Runner(str(tmp_path), lambda _event: None)
+    runner = Runner(str(tmp_path), lambda _event: None, Interrupts())
     assert runner.run(("true",)).stdout == b"mine\n"
 
 
@@ -124,7 +145,7 @@ def test_program_given_by_its_path(runner: Runner, tmp_path: Path) -> None:
     assert runner.run((str(path),)).stdout == b"here\n"
     path.chmod(0o644)
     with pytest.raises(ProgramNotFoundError):
-        Runner("", lambda _event: None).run((str(path),))
+        Runner("", lambda _event: None, Interrupts()).run((str(path),))
 
 
 @pytest.mark.parametrize("content", ["#!/no/such/interpreter\n", "no program\n", ""])
@@ -139,7 +160,7 @@ def test_file_that_cannot_be_executed_is_a_failure_with_words(
 
 def test_observer_is_told_of_every_command_with_purpose_and_undo() -> None:
     events: list[Event] = []
-    runner = Runner("", events.append)
+    runner = Runner("", events.append, Interrupts())
     first = runner.run(("true",), purpose="do nothing", undo=(("true", "again"),))
     second = runner.run(("false",))
     assert events == [
@@ -179,9 +200,9 @@ def test_descriptors_are_as_before_after_a_failure() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        Runner("", fail).run(("true",))
+        Runner("", fail, Interrupts()).run(("true",))
     with pytest.raises(ProgramNotFoundError):
-        Runner("", fail).run(("no-such-program",))
+        Runner("", fail, Interrupts()).run(("no-such-program",))
 
 
 def test_error_quotes_stderr_or_else_stdout() -> None:
@@ -202,8 +223,8 @@ def test_interruption_has_the_signals_name() -> None:
 DRIVER = """
 import os, resource, signal, sys, time
 from cni_ipvlan.iproute.runner import Interrupts, InterruptedBySignalError, Runner
-runner = Runner("", lambda event: None)
 interrupts = Interrupts()
+runner = Runner("", lambda event: None, interrupts)
 
 def say(*words):
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())
@@ -256,7 +277,7 @@ def test_streams_stay_when_there_is_no_descriptor_left() -> None:
     assert said[-1] == "3 Too many open files"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
 def test_signal_ends_the_running_command_and_then_us(number: signal.Signals) -> None:
     process = drive("""
         interrupts.install()
@@ -298,6 +319,60 @@ def test_signal_that_comes_while_a_command_is_started_ends_it() -> None:
     assert outcome(program) == ["-15", "SIGTERM", "0"]
 
 
+def test_command_that_ignores_a_signal_is_killed_with_its_children() -> None:
+    program = """
+        from cni_ipvlan.iproute import runner as module
+        module._PATIENCE_WITH_PLUGINS = (10.0, 0.3, 0.1)
+        interrupts.install()
+        os.kill(os.getpid(), signal.SIGTERM)
+        done = runner.run(("sh", "-c", "trap '' TERM; sleep 60 & echo $!; wait"), environment={"A": ""})
+        say(done.status, done.killed_because)
+        child = int(done.stdout)
+        try:
+            while open(f"/proc/{child}/stat").read().split()[2] != "Z":
+                time.sleep(0.01)
+        except FileNotFoundError:
+            pass
+        say("gone")
+    """
+    assert outcome(program) == ["-9 it had not ended after 0 s", "gone"]
+
+
+def test_plugin_that_undoes_has_its_time() -> None:
+    program = """
+        from cni_ipvlan.iproute import runner as module
+        module._PATIENCE_WITH_PLUGINS = (0.3, 10.0, 0.1)
+        with interrupts.held():
+            say(runner.run(("sleep", "60"), environment={"A": ""}).status)
+            say(runner.run(("sleep", "0.5")).status)
+    """
+    assert outcome(program) == ["-9", "0"]
+
+
+def test_another_signal_hurries_a_plugin_and_not_a_command() -> None:
+    program = """
+        from cni_ipvlan.iproute import runner as module
+        module._PATIENCE_WITH_PLUGINS = (10.0, 10.0, 0.1)
+        interrupts.install()
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+        with interrupts.held():
+            say(runner.run(("sleep", "60"), environment={"A": ""}).status)
+            say(runner.run(("sleep", "0.5")).status)
+    """
+    assert outcome(program) == ["-9", "0"]
+
+
+def test_signal_for_our_group_does_not_reach_a_command_that_undoes() -> None:
+    program = """
+        os.setpgid(0, 0)
+        interrupts.install()
+        with interrupts.held():
+            say(runner.run(("sh", "-c", "kill -TERM -- -$PPID; sleep 0.2; exit 3")).status)
+    """
+    assert outcome(program) == ["3"]
+
+
 def test_caller_that_ignored_and_blocked_signals_is_overruled() -> None:
     said = outcome("""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -315,17 +390,19 @@ def test_caller_that_ignored_and_blocked_signals_is_overruled() -> None:
     assert said == ["3", "-15", "SIGTERM"]
 
 
-def test_signal_that_comes_while_they_are_held_is_passed_over() -> None:
+def test_signal_that_comes_while_they_are_held_counts_afterwards() -> None:
     said = outcome("""
         interrupts.install()
         with interrupts.held():
             os.kill(os.getpid(), signal.SIGTERM)
             interrupts.check()
             say(runner.run(("sh", "-c", "kill -TERM $PPID; exit 3")).status)
-        interrupts.check()
-        say("on")
+        try:
+            interrupts.check()
+        except InterruptedBySignalError as error:
+            say(error.signal)
         """)
-    assert said == ["3", "on"]
+    assert said == ["3", "SIGTERM"]
 
 
 def test_first_of_two_signals_is_reported() -> None:

@@ -15,7 +15,6 @@ from cni_ipvlan.iproute.runner import (
     CommandError,
     Completed,
     InterruptedBySignalError,
-    Interrupts,
     ProgramNotFoundError,
     Runner,
 )
@@ -26,6 +25,24 @@ if TYPE_CHECKING:
 
 CONTAINER = Namespace("/var/run/netns/c", "c", (4, 1))
 ABSENT = b'Cannot find device "x"\n'
+
+
+class FakeInterrupts:
+    """A signal that comes when the test says so."""
+
+    def __init__(self) -> None:
+        self.came = False
+        self.holding = False
+
+    def check(self) -> None:
+        if self.came and not self.holding:
+            raise InterruptedBySignalError(signal.SIGTERM)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        self.holding = True
+        yield
+        self.holding = False
 
 
 class FakeRunner:
@@ -41,6 +58,7 @@ class FakeRunner:
         self.errors: dict[str, bytes] = {}
         self.raises: dict[str, Exception] = {}
         self.after: dict[str, Callable[[], None]] = {}
+        self.interrupts = FakeInterrupts()
 
     def run(
         self,
@@ -69,29 +87,11 @@ class FakeRunner:
         self.errors[line] = stderr
 
 
-class FakeInterrupts:
-    """A signal that comes when the test says so."""
-
-    def __init__(self) -> None:
-        self.came = False
-        self.holding = False
-
-    def check(self) -> None:
-        if self.came and not self.holding:
-            raise InterruptedBySignalError(signal.SIGTERM)
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        self.holding = True
-        yield
-        self.holding = False
-
-
 class World:
     def __init__(self) -> None:
         self.runner = FakeRunner()
-        self.interrupts = FakeInterrupts()
-        self.tx = Transaction(cast("Runner", self.runner), cast("Interrupts", self.interrupts))
+        self.interrupts = self.runner.interrupts
+        self.tx = Transaction(cast("Runner", self.runner))
 
     def change(self, name: str, *undos: Undo) -> None:
         undo = undos or (Undo(("undo", name)),)
@@ -226,13 +226,40 @@ def test_undo_runs_inside_its_namespace_with_its_stdin_and_environment(world: Wo
     assert world.runner.environments[-1] == {"CNI_COMMAND": "DEL"}
 
 
-def test_actions_are_undone_in_turn_with_commands(world: World) -> None:
+def test_actions_follow_when_the_commands_are_undone(world: World) -> None:
     with pytest.raises(ZeroDivisionError), world.tx:
         world.change("one")
         world.tx.on_unwind(lambda: world.runner.ran.append("forget"))
         world.change("two")
         raise ZeroDivisionError
-    assert world.runner.ran[2:] == ["undo two", "forget", "undo one"]
+    assert world.runner.ran[2:] == ["undo two", "undo one", "forget"]
+
+
+def test_actions_wait_for_the_undoing_to_succeed(world: World) -> None:
+    world.runner.fails("undo one")
+    with pytest.raises(ZeroDivisionError), world.tx:
+        world.tx.on_unwind(lambda: world.runner.ran.append("forget"))
+        world.change("one")
+        raise ZeroDivisionError
+    assert world.runner.ran == ["do one", "undo one"]
+    assert not world.tx.has_undone
+
+
+def test_plugins_release_last(world: World) -> None:
+    release = Undo(("release",), environment={"CNI_COMMAND": "DEL"})
+    with pytest.raises(ZeroDivisionError), world.tx:
+        world.change("one")
+        world.change("allocate", release)
+        world.change("two")
+        raise ZeroDivisionError
+    assert world.runner.ran[3:] == ["undo two", "undo one", "release"]
+    assert world.tx.has_undone
+
+
+def test_nothing_was_undone_where_nothing_was_to_undo(world: World) -> None:
+    with pytest.raises(ZeroDivisionError), world.tx:
+        raise ZeroDivisionError
+    assert not world.tx.has_undone
 
 
 def test_action_that_fails_is_a_leftover(world: World) -> None:

@@ -40,6 +40,12 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"mtu": 40}, "$.mtu", "mtu is 40; it must be 68 or more, or 0"),
     ({"master": "a/b"}, "$.master", "the byte b'/' is not allowed"),
     ({"name": None}, "$.name", "name is null"),
+    (
+        {"logFile": "/etc/x"},
+        "$.logFile",
+        "'/etc/x'; a network may only name a file below",
+    ),
+    ({"logFile": "../x"}, "$.logFile", "no empty part, no . and no .."),
     ({"cniVersion": "3.0"}, "$.cniVersion", "supported: 0.1.0, 0.2.0"),
     ({"cniVersion": None}, "$", "that means 0.1.0, which has no CHECK"),
     ({"msater": "eth1"}, "$.msater", "msater is unknown; is master meant?"),

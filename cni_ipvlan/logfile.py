@@ -1,0 +1,185 @@
+"""Which file is logged to: where a network may name one, and how it is reached without being led.
+
+What is logged holds words of whoever wrote the network, and root writes it: appended to the wrong
+file (/etc/ld.so.preload, another tenant's lease) it would be a way to become root.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import suppress
+
+from cni_ipvlan.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+DIRECTORY = "/var/log/cni-ipvlan"  # of root alone: networks may name files below it
+
+_OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_MOST_LINKS = 40  # on one way, as the kernel has it: path_resolution(7)
+_ENTRY = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class UnfitError(Exception):
+    """Why a file is not logged to."""
+
+
+def fault(name: str) -> str:
+    """Say why a network may not name that file to log to; nothing when it may."""
+    rule = f"a network may only name a file below {DIRECTORY}"
+    if name.startswith("/") and not name.startswith(f"{DIRECTORY}/"):
+        return rule
+    if any(part in ("", ".", "..") for part in _below(name)):
+        return f"{rule}, and its path has no empty part, no . and no .."
+    if not name.isprintable():  # so is no NUL, and no lone surrogate
+        return f"{rule}, in printable characters"
+    return ""
+
+
+def open_for_network(name: str) -> int:
+    """Open the file that a network names, to append to; it may be made, a directory may not.
+
+    Raises UnfitError, OSError. No link is followed from DIRECTORY on, and all
+    there must be root's, and nobody else's to write to.
+    """
+    why = fault(name)
+    if why:
+        raise UnfitError(why)
+    *directories, file = _below(name)
+    parent, _, own = DIRECTORY.rpartition("/")
+    with _Place() as place:
+        try:
+            place.follow(parent)
+            place.enter_private(own)
+        except FileNotFoundError:
+            advice = f"try: install -d -m 0700 {DIRECTORY}"
+            raise UnfitError(f"there is no {DIRECTORY}; {advice}") from None
+        for directory in directories:
+            place.enter_private(directory)
+        return place.open(file)
+
+
+def open_for_administrator(path: str) -> int:
+    """Open a file anywhere, to append to; the way there may have links.
+
+    Raises UnfitError, OSError. Every directory and link on the way must be
+    root's, and no link in a directory that others can write to.
+    """
+    if not path.startswith("/"):
+        raise UnfitError("an absolute path is needed")
+    parent, _, file = path.rpartition("/")
+    with _Place() as place:
+        place.follow(parent)
+        return place.open(file)
+
+
+def _below(name: str) -> list[str]:
+    return name.removeprefix(f"{DIRECTORY}/").split("/")
+
+
+class _Place:
+    """A directory, at first the root of all: gone to by hand, entry by entry, since the kernel
+    would follow a link through directories that nobody has looked at.
+    """
+
+    def __init__(self) -> None:
+        self._descriptor = os.open("/", _ENTRY)
+
+    def __enter__(self) -> _Place:
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        os.close(self._descriptor)
+
+    def follow(self, path: str) -> None:
+        """Go where a path leads, through links as well."""
+        _check_owner(os.fstat(self._descriptor), "the directory")
+        names = path.split("/")
+        links = 0
+        while names:
+            name = names.pop(0)
+            if not name:
+                continue
+            status = self._look(name)
+            if not stat.S_ISLNK(status.st_mode):
+                self.enter(name)
+                continue
+            links += 1
+            if links > _MOST_LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+            target = self._target(name, status)
+            if target.startswith("/"):
+                self._go(os.open("/", _ENTRY))
+            names[:0] = target.split("/")
+
+    def enter(self, name: str) -> None:
+        """Go into a directory in this one; it must be root's, and no link."""
+        below = os.open(name, _ENTRY, dir_fd=self._descriptor)
+        self._go(below)
+        status = os.fstat(below)
+        if stat.S_ISLNK(status.st_mode):
+            raise UnfitError(f"{name!r} is a link")
+        if not stat.S_ISDIR(status.st_mode):
+            raise UnfitError(f"{name!r} is no directory")
+        _check_owner(status, repr(name))
+
+    def enter_private(self, name: str) -> None:
+        """Do the same where nobody else may write."""
+        self.enter(name)
+        if self._is_open_to_others():
+            raise UnfitError(f"others can write to the directory {name!r}")
+
+    def open(self, name: str) -> int:
+        """Open a file in this directory to append to, and make it if need be."""
+        with suppress(FileNotFoundError):
+            # First, for opening a device may do something.
+            _check_file(self._look(name))
+        # O_NONBLOCK: opening a pipe without a reader would wait for one.
+        flags = _APPEND | os.O_NONBLOCK
+        descriptor = os.open(name, flags, 0o600, dir_fd=self._descriptor)
+        try:
+            _check_file(os.fstat(descriptor))
+        except UnfitError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def _go(self, descriptor: int) -> None:
+        os.close(self._descriptor)
+        self._descriptor = descriptor
+
+    def _look(self, name: str) -> os.stat_result:
+        return os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
+
+    def _target(self, name: str, status: os.stat_result) -> str:
+        if self._is_open_to_others():
+            raise UnfitError(f"{name!r} is a link in a directory that others can write to")
+        _check_owner(status, repr(name))
+        return os.readlink(name, dir_fd=self._descriptor)
+
+    def _is_open_to_others(self) -> bool:
+        return bool(os.fstat(self._descriptor).st_mode & _OTHERS_MAY_WRITE)
+
+
+def _check_file(status: os.stat_result) -> None:
+    if stat.S_ISLNK(status.st_mode):
+        raise UnfitError("it is a link")
+    if not stat.S_ISREG(status.st_mode):
+        raise UnfitError("it is no regular file")
+    _check_owner(status, "it")
+    if status.st_nlink > 1:
+        raise UnfitError("it has another name as well")
+
+
+def _check_owner(status: os.stat_result, name: str) -> None:
+    if status.st_uid not in (0, os.geteuid()):
+        raise UnfitError(f"{name} belongs to another user than root")
