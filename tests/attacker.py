@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -123,10 +122,3 @@ def slave_by_hand(container: Space, mode: str) -> None:
     run("ip", *f"link add link eth0 name byhand type ipvlan mode {mode}".split())
     run("ip", "link", "set", "dev", "byhand", "netns", container.path)
     container.ip("link set dev byhand up")
-
-
-def seconds_of(call: Call, at_most: float) -> float:
-    """Return how long a call takes from now to its end."""
-    began = time.monotonic()
-    end_within(call, at_most)
-    return time.monotonic() - began

@@ -112,7 +112,7 @@ def test_gc_of_a_network_leaves_another_alone_whose_digest_is_equal(
 
 
 def test_gc_of_a_network_leaves_the_link_of_another_alone_whose_digest_is_equal(
-    node: Node, runtime: Runtime, fake_ipam: FakeIpam, tmp_path: Path
+    node: Node, runtime: Runtime, tmp_path: Path
 ) -> None:
     """One that a killed ADD has left on the host: it belongs to its own network's GC."""
     node.master()
