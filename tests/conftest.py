@@ -13,7 +13,7 @@ from doubles import FakeIpam
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-KERNEL_TIERS = {"kernel", "e2e", "faults"}
+KERNEL_TIERS = {"kernel", "e2e", "faults", "attacks"}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -22,7 +22,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     tiers = {item.path.relative_to(here).parts[0] for item in items if here in item.path.parents}
     if tiers & KERNEL_TIERS and not kernel_has_ipvlan():
         message = (
-            "tests/kernel, tests/e2e and tests/faults need root on a kernel with ipvlan; "
+            "tests/kernel, e2e, faults and attacks need root on a kernel with ipvlan; "
             "scripts/lab-kernel runs a command on one: scripts/lab-kernel pytest tests/kernel"
         )
         raise pytest.UsageError(message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,17 +24,31 @@ class Executable:
         return self.start(environment, stdin).end()
 
     def start(
-        self, environment: Mapping[str, str], stdin: bytes, directory: Path | None = None
+        self,
+        environment: Mapping[str, str],
+        stdin: bytes,
+        directory: Path | None = None,
+        *,
+        leads_group: bool = False,
     ) -> Call:
-        """Start a call, in a working directory, and don't wait for its end."""
-        return Call(self.path, environment, stdin, directory)
+        """Start a call, in a working directory, and don't wait for its end.
+
+        One that leads a process group can be signalled as a terminal does it.
+        """
+        return Call(self.path, environment, stdin, directory, leads_group=leads_group)
 
 
 class Call:
     """A call under way."""
 
     def __init__(
-        self, path: str, environment: Mapping[str, str], stdin: bytes, directory: Path | None
+        self,
+        path: str,
+        environment: Mapping[str, str],
+        stdin: bytes,
+        directory: Path | None,
+        *,
+        leads_group: bool,
     ) -> None:
         self.process = subprocess.Popen(
             [path],
@@ -42,10 +57,12 @@ class Call:
             stderr=subprocess.PIPE,
             env=environment,
             cwd=directory,
+            start_new_session=leads_group,
         )
         assert self.process.stdin is not None
-        self.process.stdin.write(stdin)
-        self.process.stdin.close()
+        with suppress(BrokenPipeError):  # it may answer before it has read all
+            self.process.stdin.write(stdin)
+            self.process.stdin.close()
         self.process.stdin = None
 
     def end(self) -> Answer:

@@ -1,0 +1,124 @@
+"""What attacks are made of, and how their success is seen."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lab import MEMORY, run, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from executable import Call
+    from lab import Space
+    from runtime import Answer
+
+NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+_LIVES_ON = "\necho\nexec sleep infinity"
+
+
+def hints(container_id: str) -> list[Path]:
+    """Return the files in which root remembers a container."""
+    return [
+        path
+        for path in sorted(MEMORY.rglob("*"))
+        if path.is_file() and container_id.encode() in path.read_bytes()
+    ]
+
+
+def end_within(call: Call, seconds: float) -> Answer:
+    """Wait for the end of a call; one that takes longer is ended with all that it started."""
+    try:
+        call.process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        kill_all(call)
+        raise AssertionError(f"the call has not ended after {seconds} seconds") from None
+    return call.end()
+
+
+def kill_all(call: Call) -> None:
+    """Kill a call and everything that it started."""
+    for process in (call.process.pid, *descendants(call.process.pid)):
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    call.process.communicate(timeout=30)
+
+
+def descendants(process: int) -> list[int]:
+    found = []
+    with suppress(FileNotFoundError, ProcessLookupError):
+        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+        for child in map(int, children):
+            found += [child, *descendants(child)]
+    return found
+
+
+def lives(process: int) -> bool:
+    """Whether a process runs (one that has ended and is not reaped does not)."""
+    try:
+        return "(zombie)" not in Path(f"/proc/{process}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def end_of(pid_file: Path) -> None:
+    """Wait for the end of the process whose ID is in a file."""
+    process = int(pid_file.read_text())
+    try:
+        wait_until(lambda: not lives(process))
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+
+
+@contextmanager
+def ordinary_users(count: int, script: str = "") -> Iterator[Sequence[int]]:
+    """Have processes in user and network namespaces that an unprivileged user made.
+
+    Each runs the script there, as root of its own; yields their process IDs.
+    """
+    argv = (*NOBODY, "unshare", "--user", "--map-root-user", "--net", "sh", "-ec")
+    with ExitStack() as stack:
+        processes = []
+        for _ in range(count):
+            process = subprocess.Popen((*argv, script + _LIVES_ON), stdout=subprocess.PIPE)
+            stack.callback(_end, process)
+            processes.append(process)
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"\n", script
+        yield [process.pid for process in processes]
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.communicate()
+
+
+def replace_by_forged_link(container: Space, mode: str) -> None:
+    """Do what a pod with NET_ADMIN may: its link now stands on its own interface "eth0"."""
+    container.ip("link delete dev net1")
+    container.ip("link add name eth0 type dummy")
+    container.ip(f"link add link eth0 name net1 type ipvlan mode {mode}")
+
+
+def forge_from_nested(container: Space, nested: Space, master: Space, mode: str) -> None:
+    """Show in a container a link whose parent is elsewhere and has the index of a master eth0."""
+    link = master.links()["eth0"]
+    nested.ip(f"link add index {link['ifindex']} address {link['address']} name up type dummy")
+    nested.ip("link set dev up up")
+    nested.ip(f"link add link up name forged type ipvlan mode {mode}")
+    run("nsenter", f"--net={nested.path}", "ip", "link", "set", "forged", "netns", container.path)
+    container.ip("link set dev forged up")
+
+
+def slave_by_hand(container: Space, mode: str) -> None:
+    """Make a real slave of the host's eth0, called byhand."""
+    run("ip", *f"link add link eth0 name byhand type ipvlan mode {mode}".split())
+    run("ip", "link", "set", "dev", "byhand", "netns", container.path)
+    container.ip("link set dev byhand up")

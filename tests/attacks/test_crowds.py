@@ -1,0 +1,134 @@
+"""Many attachments, many namespaces: what one call does for another's refusal keeps nobody waiting.
+
+The commands that a call starts are counted: they do not depend on the machine, as times do.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from attacker import ordinary_users
+from doubles import Steps
+from lab import run, wait_until
+from runtime import call_environment, network, static, stdin_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from executable import Executable
+    from lab import Node, Space
+    from runtime import Runtime
+
+FEW, MANY = 3, 20
+USERS = 40
+
+
+@pytest.fixture
+def steps(tmp_path: Path) -> Steps:
+    return Steps(tmp_path)
+
+
+def attach(node: Node, runtime: Runtime, numbers: range) -> None:
+    for number in numbers:
+        conf = network(ipam=static(f"10.1.0.{number + 10}/24"))
+        runtime.add(node.container(), conf, CNI_CONTAINERID=f"c{number}").result()
+
+
+def test_a_mode_conflict_is_told_with_as_many_commands_on_a_full_node(
+    node: Node, runtime: Runtime, steps: Steps
+) -> None:
+    node.master()
+    refused = node.container()
+    counts = []
+    for numbers in (range(FEW), range(FEW, MANY)):
+        attach(node, runtime, numbers)
+        steps.forget()
+        answer = runtime.add(refused, network(mode="l3"), **steps.environment)
+        assert answer.error()["code"] == 104
+        counts.append(len(steps.taken))
+
+    assert counts[0] == counts[1]
+
+
+def test_an_add_waits_for_a_refusal_no_longer_on_a_full_node(
+    node: Node, runtime: Runtime, ipvlan: Executable, steps: Steps
+) -> None:
+    """It may wait for all that a refusal does on an empty node, whatever of it is under a lock."""
+    node.master()
+    refused, honest = node.container(), node.container()
+    attach(node, runtime, range(FEW))
+    alone = seconds_of_attachment(runtime, honest)
+    for number in range(1, 5 * MANY):
+        steps.at(number, "sleep 0.3")
+    environment = {**call_environment("ADD", refused, CNI_CONTAINERID="two"), **steps.environment}
+    stdin = stdin_of(network(mode="l3"))
+    began = time.monotonic()
+    assert ipvlan(environment, stdin).error()["code"] == 104
+    refusal = time.monotonic() - began
+    for _ in range(MANY):
+        node.container()
+
+    taken = len(steps.taken)
+    call = ipvlan.start(environment, stdin)
+    wait_until(lambda: len(steps.taken) > taken)
+    longest = 0.0
+    while call.process.poll() is None:
+        longest = max(longest, seconds_of_attachment(runtime, honest))
+
+    assert call.end().error()["code"] == 104
+    assert 0 < longest < 1.5 * (refusal + alone)
+
+
+def seconds_of_attachment(runtime: Runtime, container: Space) -> float:
+    """Attach a container and detach it; return how long the ADD took."""
+    began = time.monotonic()
+    runtime.add(container, network(), CNI_CONTAINERID="honest").result()
+    seconds = time.monotonic() - began
+    runtime.delete(container, network(), CNI_CONTAINERID="honest").succeeds()
+    return seconds
+
+
+def test_an_address_in_use_is_told_with_link_and_lease_held_no_longer_on_a_full_node(
+    node: Node, runtime: Runtime, steps: Steps
+) -> None:
+    node.master()
+    attach(node, runtime, range(1))
+    taken = network(ipam=static("10.1.0.10/24"))
+    container = node.container()
+    counts = []
+    for more in (0, MANY):
+        for _ in range(more):
+            node.container()
+        steps.forget()
+        assert runtime.add(container, taken, **steps.environment).error()["code"] == 106
+        counts.append(steps_while_link_is_held(steps))
+
+    assert counts[0] == counts[1]
+
+
+def steps_while_link_is_held(steps: Steps) -> int:
+    words = [step.words.split() for step in steps.taken]
+    first = next(number for number, each in enumerate(words) if {"link", "add"} <= set(each))
+    last = max(number for number, each in enumerate(words) if {"link", "delete"} <= set(each))
+    return last - first
+
+
+def test_an_add_starts_as_many_commands_beside_the_namespaces_of_ordinary_users(
+    node: Node, runtime: Runtime, steps: Steps
+) -> None:
+    node.master()
+    # Lets the master look as if it had slaves somewhere.
+    run("ip", "link", "add", "link", "eth0", "name", "eth0.5", "type", "vlan", "id", "5")
+    run("ip", "link", "set", "dev", "eth0.5", "up")
+    container = node.container()
+    counts = []
+    for users in (0, USERS):
+        with ordinary_users(users):
+            steps.forget()
+            runtime.add(container, network(), **steps.environment).result()
+            counts.append(len(steps.taken))
+            runtime.delete(container, network()).succeeds()
+
+    assert counts[0] == counts[1]

@@ -1,0 +1,96 @@
+"""A container's word on modes: it never has the mode of a running container switched."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from attacker import (
+    forge_from_nested,
+    ordinary_users,
+    replace_by_forged_link,
+    slave_by_hand,
+)
+from lab import MEMORY, run
+from runtime import network, static
+
+if TYPE_CHECKING:
+    from lab import Node, Space
+    from runtime import Answer, Runtime
+
+
+def add_one_of_many(
+    node: Node, runtime: Runtime, number: int, mode: str = "l2"
+) -> tuple[Space, Answer]:
+    container = node.container()
+    conf = network(mode=mode, ipam=static(f"10.1.0.{number}/24"))
+    return container, runtime.add(container, conf, CNI_CONTAINERID=f"c{number}")
+
+
+def test_a_link_made_anew_on_an_own_interface_speaks_for_nobody(
+    node: Node, runtime: Runtime
+) -> None:
+    """Attackers before and after the victim, since nobody knows who is asked first."""
+    node.master()
+    attackers_and_victim = [add_one_of_many(node, runtime, number) for number in (2, 3, 4)]
+    for _, answer in attackers_and_victim:
+        answer.result()
+    (first, _), (victim, _), (last, _) = attackers_and_victim
+    for attacker in (first, last):
+        replace_by_forged_link(attacker, "l3")
+
+    _, answer = add_one_of_many(node, runtime, 5, mode="l3")
+
+    assert victim.ipvlan("net1")["mode"] == "l2"
+    assert answer.error()["code"] == 104
+
+
+def test_a_forged_link_keeps_nobody_from_a_master_that_is_free(
+    node: Node, runtime: Runtime
+) -> None:
+    node.master()
+    attacker, answer = add_one_of_many(node, runtime, 2)
+    answer.result()
+    replace_by_forged_link(attacker, "l2")
+
+    container, answer = add_one_of_many(node, runtime, 3, mode="l3")
+
+    answer.result()
+    assert container.ipvlan("net1")["mode"] == "l3"
+
+
+def test_a_link_whose_parent_only_has_the_masters_index_speaks_for_nobody(
+    node: Node, runtime: Runtime
+) -> None:
+    node.master()
+    first, victim, last = (node.container() for _ in range(3))
+    slave_by_hand(victim, "l3")
+    for attacker in (first, last):
+        forge_from_nested(attacker, node.container(), node.host, "l2")
+    shutil.rmtree(MEMORY, ignore_errors=True)
+
+    _, flipping = add_one_of_many(node, runtime, 2, mode="l2")
+
+    assert victim.ipvlan("byhand")["mode"] == "l3"
+    assert flipping.error()["code"] == 104
+    add_one_of_many(node, runtime, 3, mode="l3")[1].result()
+
+
+def test_a_link_in_the_namespace_of_an_ordinary_user_keeps_no_add_from_working(
+    node: Node, runtime: Runtime
+) -> None:
+    node.master()
+    # Lets the master look as if it had slaves somewhere.
+    run("ip", "link", "add", "link", "eth0", "name", "eth0.5", "type", "vlan", "id", "5")
+    run("ip", "link", "set", "dev", "eth0.5", "up")
+    link = node.host.links()["eth0"]
+    script = (
+        f"ip link add index {link['ifindex']} address {link['address']} name eth0 type dummy\n"
+        "ip link add link eth0 name forged type ipvlan mode l3\n"
+        "ip link set dev eth0 up; ip link set dev forged up"
+    )
+    with ordinary_users(2, script):
+        container, answer = add_one_of_many(node, runtime, 2, mode="l2")
+
+    answer.result()
+    assert container.ipvlan("net1")["mode"] == "l2"

@@ -1,0 +1,134 @@
+"""What root remembers of an attachment stays until its link is gone, and so does the refusal."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from attacker import end_within, hints
+from doubles import Steps
+from runtime import call_environment, network, static, stdin_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from doubles import FakeIpam
+    from executable import Executable
+    from lab import Node, Space
+    from runtime import Answer, Runtime
+
+ADDRESSES = {"cniVersion": "1.1.0", "ips": [{"address": "10.1.0.2/24"}]}
+# IPAM asks the plugin that calls it to stop, and waits until it is stopped itself.
+STOPS = "kill -TERM $PPID; exec sleep 60"
+
+
+def ip_that_deletes_nothing(directory: Path) -> str:
+    """Make an ip that fails to delete links; return the PATH on which it is first."""
+    tool = directory / "ip"
+    tool.write_text(
+        '#!/bin/sh\ncase " $* " in *" link delete "*)\n'
+        '    echo "RTNETLINK answers: Device or resource busy" >&2; exit 2 ;;\n'
+        f'esac\nexec {shutil.which("ip")} "$@"\n'
+    )
+    tool.chmod(0o755)
+    return f"{directory}:{os.environ['PATH']}"
+
+
+def add_in_another_mode(node: Node, runtime: Runtime) -> Answer:
+    conf = network(mode="l3", ipam=static("10.1.0.3/24"))
+    return runtime.add(node.container(), conf, CNI_CONTAINERID="other")
+
+
+def attached_and_down(node: Node, runtime: Runtime) -> Space:
+    """Have a container whose owner has set its link down, so that the master hardly shows it."""
+    node.master()
+    container = node.container()
+    runtime.add(container, network()).result()
+    container.ip("link set dev net1 down")
+    return container
+
+
+def test_a_delete_that_fails_forgets_nothing(node: Node, runtime: Runtime, tmp_path: Path) -> None:
+    container = attached_and_down(node, runtime)
+
+    runtime.delete(container, network(), PATH=ip_that_deletes_nothing(tmp_path)).error()
+
+    assert hints("one")
+    answer = add_in_another_mode(node, runtime)
+    assert container.ipvlan("net1")["mode"] == "l2"
+    assert answer.error()["code"] == 104
+
+
+def test_a_delete_that_is_interrupted_forgets_nothing_of_a_link_that_is_there(
+    node: Node, runtime: Runtime, tmp_path: Path
+) -> None:
+    """At any of its steps, over and over: the deletion itself may be among those that are hit."""
+    container = attached_and_down(node, runtime)
+    steps = Steps(tmp_path)
+    runtime.delete(container, network(), **steps.environment).succeeds()
+    wrong = {}
+    for step in (recorded := steps.taken):
+        runtime.add(container, network()).result()
+        steps.forget()
+        # The command that is under way is gone, without having done its work.
+        steps.at(step.number, "kill -TERM $PPID; kill -KILL $$")
+        answer = runtime.delete(container, network(), **steps.environment)
+        is_there = "net1" in container.links()
+        if (is_there and not hints("one")) or (is_there and answer.status == 0):
+            wrong[step.words] = answer
+        runtime.delete(container, network()).succeeds()
+    assert wrong == {}
+    assert recorded
+
+
+def test_a_delete_whose_ipam_is_interrupted_removes_the_link(
+    node: Node, ipvlan: Executable, runtime: Runtime, fake_ipam: FakeIpam
+) -> None:
+    node.master()
+    container = node.container()
+    conf = network(ipam=fake_ipam.conf)
+    fake_ipam.answers("ADD", ADDRESSES)
+    runtime.add(container, conf, CNI_PATH=fake_ipam.path).result()
+    fake_ipam.on("DEL", STOPS)
+    environment = call_environment("DEL", container, CNI_PATH=fake_ipam.path)
+
+    answer = end_within(ipvlan.start(environment, stdin_of(conf)), 25)
+
+    assert "SIGTERM" in f"{answer.error()}"
+    assert container.links().keys() == {"lo"}
+    assert hints("one") == []
+
+
+@pytest.mark.parametrize("verb", ["CHECK", "DEL", "GC", "STATUS"])
+def test_only_add_says_that_something_was_undone(
+    node: Node, runtime: Runtime, fake_ipam: FakeIpam, verb: str
+) -> None:
+    node.master()
+    container = node.container()
+    conf = network(cniVersion="1.1.0", ipam=fake_ipam.conf)
+    fake_ipam.answers("ADD", ADDRESSES)
+    result = runtime.add(container, conf, CNI_PATH=fake_ipam.path).result()
+    fake_ipam.on(verb, STOPS)
+    conf |= {"prevResult": result, "cni.dev/valid-attachments": []}
+
+    error = runtime.call(verb, container, conf, CNI_PATH=fake_ipam.path).error()
+
+    assert "SIGTERM" in f"{error}"
+    assert "undone" not in f"{error}"
+
+
+def test_an_interrupted_add_does_not_say_that_all_was_undone_when_it_was_not(
+    node: Node, runtime: Runtime, fake_ipam: FakeIpam
+) -> None:
+    node.master()
+    fake_ipam.on("ADD", STOPS)
+    fake_ipam.on("DEL", "exit 3")
+
+    answer = runtime.add(node.container(), network(ipam=fake_ipam.conf), CNI_PATH=fake_ipam.path)
+
+    error = answer.error()
+    assert "SIGTERM" in error["msg"]
+    assert "could not be undone" in error["details"]
+    assert "everything was undone" not in f"{error}"

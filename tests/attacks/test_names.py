@@ -1,0 +1,192 @@
+"""Names and paths that mislead: a dangling link, long IDs, equal digests, a namespace replaced."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from attacker import end_within, hints
+from doubles import Steps
+from lab import MEMORY, Space
+from runtime import call_environment, network, static, stdin_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from doubles import FakeIpam
+    from executable import Executable
+    from lab import Node
+    from runtime import Runtime
+
+ADDRESSES = {"cniVersion": "1.0.0", "ips": [{"address": "10.1.0.2/24"}]}
+
+
+@pytest.fixture
+def dangling() -> Iterator[None]:
+    """Have a link that leads to nothing in the place of what root remembers."""
+    shutil.rmtree(MEMORY, ignore_errors=True)
+    MEMORY.symlink_to("/run/nothing")
+    yield
+    MEMORY.unlink(missing_ok=True)
+
+
+def test_a_dangling_link_in_the_place_of_the_memory_is_told_by_add(
+    node: Node, ipvlan: Executable, dangling: None
+) -> None:
+    node.master()
+    container = node.container()
+    before = node.snapshot()
+
+    call = ipvlan.start(call_environment("ADD", container), stdin_of(network()))
+
+    error = end_within(call, 20).error()
+    assert f"{MEMORY}" in f"{error}"
+    assert node.snapshot() == before
+
+
+def test_a_dangling_link_in_the_place_of_the_memory_stops_no_delete(
+    node: Node, ipvlan: Executable, dangling: None
+) -> None:
+    node.master()
+    container = node.container()
+    MEMORY.unlink()
+    ipvlan(call_environment("ADD", container), stdin_of(network())).result()
+    shutil.rmtree(MEMORY)
+    MEMORY.symlink_to("/run/nothing")
+
+    call = ipvlan.start(call_environment("DEL", container), stdin_of(network()))
+
+    end_within(call, 20).succeeds()
+    assert container.links().keys() == {"lo"}
+
+
+@pytest.mark.parametrize("length", [256, 70_000])
+def test_a_container_id_over_255_bytes_is_refused(
+    node: Node, runtime: Runtime, length: int
+) -> None:
+    node.master()
+    container = node.container()
+    before = node.snapshot()
+
+    error = runtime.add(container, network(), CNI_CONTAINERID="c" * length).error()
+
+    assert error["code"] == 4
+    assert "CNI_CONTAINERID" in error["msg"]
+    assert node.snapshot() == before
+
+
+def test_a_container_id_of_255_bytes_is_remembered(node: Node, runtime: Runtime) -> None:
+    node.master()
+    container = node.container()
+    name = "c" * 255
+
+    runtime.add(container, network(), CNI_CONTAINERID=name).result()
+
+    assert hints(name)
+    runtime.delete(container, network(), CNI_CONTAINERID=name).succeeds()
+    assert not hints(name)
+
+
+# Two names whose digest was the same, when a network was known by 25 bits of it.
+COLLIDING = ("kube-prod", "n21567")
+
+
+@pytest.mark.parametrize(("name", "collector"), [COLLIDING, COLLIDING[::-1]])
+def test_gc_of_a_network_leaves_another_alone_whose_digest_is_equal(
+    node: Node, runtime: Runtime, name: str, collector: str
+) -> None:
+    node.master()
+    container = node.container()
+    conf = network(name=name)
+    result = runtime.add(container, conf).result()
+    remembered = hints("one")
+
+    runtime.gc(network(cniVersion="1.1.0", name=collector, ipam=None)).succeeds()
+
+    assert remembered
+    assert hints("one") == remembered
+    runtime.check(container, conf, result).succeeds()
+
+
+def test_gc_of_a_network_leaves_the_link_of_another_alone_whose_digest_is_equal(
+    node: Node, runtime: Runtime, tmp_path: Path
+) -> None:
+    """One that a killed ADD has left on the host: it belongs to its own network's GC."""
+    node.master()
+    name, collector = COLLIDING
+    steps = Steps(tmp_path / "steps")
+    container = node.container()
+    conf = network(name=name)
+    runtime.add(container, conf, **steps.environment).result()
+    moving = moving_step(steps)
+    runtime.delete(container, conf).succeeds()
+    steps.forget()
+    steps.at(moving, "kill -KILL $PPID; exit")
+    assert runtime.add(container, conf, **steps.environment).status < 0
+    left = node.host.links().keys() - {"lo", "eth0"}
+
+    runtime.gc(network(cniVersion="1.1.0", name=collector, ipam=None)).succeeds()
+
+    assert left
+    assert node.host.links().keys() - {"lo", "eth0"} == left
+    runtime.gc(network(cniVersion="1.1.0", name=name, ipam=None)).succeeds()
+    assert node.host.links().keys() == {"lo", "eth0"}
+
+
+# CNI_NETNS comes to lead elsewhere during an ADD, to a new namespace or to another container's.
+ELSEWHERE = {
+    "a new namespace": "ip netns del {name}; ip netns add {name}",
+    "another container": "umount --lazy {path}; mount --bind {other} {path}",
+}
+
+
+@pytest.mark.parametrize("change", ELSEWHERE)
+@pytest.mark.parametrize("moment", ["before the move", "after the move"])
+def test_an_add_whose_namespace_is_replaced_fails_and_touches_no_other(
+    node: Node, ipvlan: Executable, fake_ipam: FakeIpam, tmp_path: Path, change: str, moment: str
+) -> None:
+    node.master()
+    container, other = node.container(), node.container()
+    others = network(ipam=static("10.1.0.9/24"))
+    ipvlan(call_environment("ADD", other, CNI_CONTAINERID="other"), stdin_of(others)).result()
+    script = f"PATH={os.environ['PATH']}\n" + ELSEWHERE[change].format(
+        name=Path(container.path).name, path=container.path, other=other.path
+    )
+    untouched = node.snapshot()[other.path]
+    fake_ipam.answers("ADD", ADDRESSES)
+    environment = call_environment("ADD", container, CNI_CONTAINERID="misled")
+    conf = stdin_of(network(ipam=fake_ipam.conf))
+    steps = Steps(tmp_path / "steps", fake_ipam.program)
+    steps.at(step_of(ipvlan, environment, conf, steps, moment), script)
+    descriptor = os.open(container.path, os.O_RDONLY)
+    try:
+        answer = ipvlan({**environment, **steps.environment}, conf)
+
+        first = Space(f"/proc/{os.getpid()}/fd/{descriptor}")
+        assert answer.error()["code"] in {4, 11}
+        assert first.links().keys() == {"lo"}
+        if change == "a new namespace":
+            assert container.links().keys() == {"lo"}
+        assert node.snapshot()[other.path] == untouched
+        assert node.host.links().keys() == {"lo", "eth0"}
+        assert hints("misled") == []
+    finally:
+        os.close(descriptor)
+
+
+def step_of(
+    ipvlan: Executable, environment: dict[str, str], conf: bytes, steps: Steps, moment: str
+) -> int:
+    """Return the number of the step in which the link is moved, or of the one after that."""
+    ipvlan({**environment, **steps.environment}, conf).result()
+    moving = moving_step(steps)
+    ipvlan({**environment, "CNI_COMMAND": "DEL", **steps.environment}, conf).succeeds()
+    steps.forget()
+    return moving + (moment == "after the move")
+
+
+def moving_step(steps: Steps) -> int:
+    return next(step.number for step in steps.taken if {"set", "netns"} <= set(step.words.split()))
