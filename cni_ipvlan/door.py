@@ -8,15 +8,16 @@ from cni_ipvlan.cni import version
 from cni_ipvlan.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from cni_ipvlan.iproute.runner import Interrupts
 
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
 _CHUNK = 4096  # PIPE_BUF: what a pipe that polls writable takes without blocking
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # of UTF-8
-_MOST_STDIN = 64 << 20  # bytes; etcd, where configurations come from, keeps 1.5 MiB at the most
-_PATIENCE_MILLISECONDS = 5000  # with who does not read our stderr
+_MOST_STDIN = 1 << 20  # bytes; etcd, where configurations come from, takes no larger ones
+_SLICE_MILLISECONDS = 100  # a signal's handler does not end poll(2)
+_PATIENCE_SLICES = 50  # with a reader of our stderr
 _NEED_STDOUT = ("ADD", "VERSION")
 
 
@@ -58,7 +59,10 @@ def _serve(environment: Mapping[str, str]) -> int:
     def write(document: bytes) -> None:
         _write(document, interrupts)
 
-    journal = Journal(_complain, environment)
+    def say(text: str) -> None:
+        _complain(text, lambda: interrupts.urgency > 0)
+
+    journal = Journal(say, environment)
     journal.open(protocol.lenient_config(stdin))
     runner = Runner(environment.get("PATH", ""), journal.command, interrupts)
     plugin = Plugin(
@@ -115,10 +119,11 @@ def _write(document: bytes, interrupts: Interrupts) -> None:
 
     poll = select.poll()
     poll.register(_STDOUT, select.POLLOUT)
-    while document:
-        while not poll.poll(100):
+    rest = memoryview(document)
+    while rest:
+        while not poll.poll(_SLICE_MILLISECONDS):
             _check(interrupts)
-        document = document[os.write(_STDOUT, document[:_CHUNK]) :]
+        rest = rest[os.write(_STDOUT, rest[:_CHUNK]) :]
 
 
 def _check(interrupts: Interrupts) -> None:
@@ -130,18 +135,26 @@ def _check(interrupts: Interrupts) -> None:
         raise InterruptedError(error.signal) from None
 
 
-def _complain(text: str) -> None:
+def _complain(text: str, has_to_end: Callable[[], bool] = lambda: False) -> None:
+    """Write to stderr, but wait for a reader no longer than it takes one that is there."""
     import select
 
-    data = (text.rstrip() + "\n").encode("utf-8", "backslashreplace")
+    rest = memoryview((text.rstrip() + "\n").encode("utf-8", "backslashreplace"))
     poll = select.poll()
     poll.register(_STDERR, select.POLLOUT)
+    slices = 0
     try:
-        while data:
-            if not poll.poll(_PATIENCE_MILLISECONDS):
-                # Nobody reads: this and all that follows is lost, but the call goes on.
-                os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), _STDERR)
-            data = data[os.write(_STDERR, data[:_CHUNK]) :]
+        while rest and slices < _PATIENCE_SLICES:
+            if poll.poll(_SLICE_MILLISECONDS):
+                rest = rest[os.write(_STDERR, rest[:_CHUNK]) :]
+                slices = 0
+            elif has_to_end():
+                return
+            else:
+                slices += 1
+        if rest:
+            # Nobody reads: this and all that follows is lost, but the call goes on.
+            os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), _STDERR)
     except OSError:
         return  # nobody listens, and there is no other place to say so
 

@@ -77,15 +77,17 @@ def parse(config: Mapping[str, Any], version: str) -> NetConf:
 
 
 def faults(config: Mapping[str, Any]) -> list[Fault]:
-    """Return everything in a configuration that the schema or the kernel's naming rule forbids."""
-    return [*_schema_faults(config), *_master_faults(config)]
+    """Return everything in a configuration that is forbidden, by the schema and beyond it."""
+    return [*_schema_faults(config), *_master_faults(config), *_ipam_faults(config)]
 
 
 def ipam_type(config: Mapping[str, Any]) -> str:
-    """Return the IPAM plugin's name in a configuration that may be invalid; empty for none."""
-    ipam = config.get("ipam")
-    name = ipam.get("type") if isinstance(ipam, dict) else None
-    return name if isinstance(name, str) else ""
+    """Return the IPAM plugin's name in a configuration that may be invalid; empty for none.
+
+    This plugin is not its own: no ADD was ever made so, and there is nothing to release.
+    """
+    name = _ipam_type(config)
+    return name if isinstance(name, str) and name != config.get("type") else ""
 
 
 def options() -> list[str]:
@@ -162,6 +164,18 @@ def _master_faults(config: Mapping[str, Any]) -> list[Fault]:
         return []
     fault = interface_name_fault(master)
     return [Fault(("master",), f"master is {_shown(master)}; {fault}")] if fault else []
+
+
+def _ipam_type(config: Mapping[str, Any]) -> object:
+    ipam = config.get("ipam")
+    return ipam.get("type") if isinstance(ipam, dict) else None
+
+
+def _ipam_faults(config: Mapping[str, Any]) -> list[Fault]:
+    name = _ipam_type(config)
+    if not name or name != config.get("type"):
+        return []
+    return [Fault(("ipam", "type"), f"ipam.type is {_shown(name)}; that is no IPAM plugin")]
 
 
 def _prev_result(config: Mapping[str, Any], version: str) -> Result | None:

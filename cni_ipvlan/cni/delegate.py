@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from cni_ipvlan.cni.request import Request
     from cni_ipvlan.cni.result import Result
 
+# In the environment of a delegate: a plugin that finds it there is called by itself.
+DELEGATING = "_CNI_IPVLAN_DELEGATES"
 _LEASES = "/var/lib/cni/networks"  # where host-local keeps them unless it is told otherwise
 _HIGHEST_CODE = 2**32 - 1
 _SHOWN_OUTPUT = 200  # characters of a delegate's output that an error quotes
@@ -47,7 +49,7 @@ def call(request: Request, plugin: str, command: str) -> Call:
     Environment and stdin are the request's own (SPEC.md, "Delegated plugins").
     Raises CniError when CNI_PATH has no such plugin.
     """
-    environment = {**request.environment, "CNI_COMMAND": command}
+    environment = {**request.environment, "CNI_COMMAND": command, DELEGATING: "1"}
     return Call((find(plugin, request.path),), environment, request.stdin)
 
 

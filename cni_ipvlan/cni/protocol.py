@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from cni_ipvlan.cni import strict_json
-from cni_ipvlan.cni.errors import INTERNAL, IO_FAILURE, CniError
+from cni_ipvlan.cni.delegate import DELEGATING
+from cni_ipvlan.cni.errors import INTERNAL, INVALID_CONFIGURATION, IO_FAILURE, CniError
 from cni_ipvlan.cni.request import answer_version, decode, parse
 from cni_ipvlan.cni.version import answer
 from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
@@ -47,6 +48,8 @@ def serve(
         return _deliver(answer(stdin), write, journal, status=0)
     delivered = False
     try:
+        if DELEGATING in environment:
+            return _end_loop(environment)
         request = parse(environment, stdin)
         with handlers[request.command](request) as result:
             if result is not None:
@@ -69,6 +72,16 @@ def serve(
     journal.fail(str(failure), failure.private)
     document = strict_json.encode(failure.document(answer_version(stdin)))
     return _deliver(document, write, journal, status=1)
+
+
+def _end_loop(environment: Mapping[str, str]) -> int:
+    """Answer a call by ourselves, under whatever name: it would wait for its own end.
+
+    An ADD comes to nothing then, so that a DEL has nothing to do.
+    """
+    if environment["CNI_COMMAND"] == "DEL":
+        return 0
+    raise CniError(INVALID_CONFIGURATION, "ipam.type leads back to this plugin")
 
 
 def about() -> str:

@@ -28,6 +28,8 @@ _VERBS = {
 _ALPHANUMERICS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 _IDENTIFIER_CHARACTERS = _ALPHANUMERICS | set("_.-")
 _LONGEST_VERSION = 20  # characters that an answer repeats, of a version we do not speak
+_LONGEST_IDENTIFIER = 255  # bytes, as a file's name may have, which IPAM plugins make of them
+_SHOWN_CHARACTERS = 80  # of a value that is quoted
 _INTERFACE_NAME_BYTES = 15  # IFNAMSIZ less the terminating NUL, <linux/if.h>
 
 
@@ -177,11 +179,11 @@ def _check_environment(
             f"{', '.join(missing)}",
         )
     faults = []
-    if "CNI_CONTAINERID" in required and not _is_identifier(environment["CNI_CONTAINERID"]):
-        faults.append(
-            f"CNI_CONTAINERID is {environment['CNI_CONTAINERID']!r}; it must start with a letter "
-            "or digit and go on with letters, digits, '_', '.' and '-'"
-        )
+    if "CNI_CONTAINERID" in required:
+        container = environment["CNI_CONTAINERID"]
+        wrong = _identifier_fault(container)
+        if wrong:
+            faults.append(f"CNI_CONTAINERID is {_shown(container)}; {wrong}")
     if "CNI_IFNAME" in required:
         fault = interface_name_fault(environment["CNI_IFNAME"])
         if fault:
@@ -208,13 +210,22 @@ def _check_network_name(config: Mapping[str, Any]) -> None:
     name = config.get("name")
     if name is None or name == "":
         raise CniError(INVALID_CONFIGURATION, "the network configuration has no name")
-    if not isinstance(name, str) or not _is_identifier(name):
-        raise CniError(
-            INVALID_CONFIGURATION,
-            f"name is {name!r}; it must be a string that starts with a letter or digit and goes "
-            "on with letters, digits, '_', '.' and '-'",
+    fault = _identifier_fault(name) if isinstance(name, str) else "it must be a string"
+    if fault:
+        raise CniError(INVALID_CONFIGURATION, f"name is {_shown(name)}; {fault}")
+
+
+def _identifier_fault(text: str) -> str:
+    """Say why a name is none for a network or a container; nothing when it is one."""
+    if text[:1] not in _ALPHANUMERICS or not _IDENTIFIER_CHARACTERS.issuperset(text):
+        return (
+            "it must start with a letter or digit and go on with letters, digits, '_', '.' and '-'"
         )
+    if len(text) > _LONGEST_IDENTIFIER:
+        return f"it has {len(text)} bytes, {_LONGEST_IDENTIFIER} are allowed"
+    return ""
 
 
-def _is_identifier(text: str) -> bool:
-    return text[:1] in _ALPHANUMERICS and _IDENTIFIER_CHARACTERS.issuperset(text)
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]} …"
