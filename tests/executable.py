@@ -58,11 +58,13 @@ class Call:
             env=environment,
             cwd=directory,
             start_new_session=leads_group,
+            bufsize=0,
         )
         assert self.process.stdin is not None
-        with suppress(BrokenPipeError):  # it may answer before it has read all
-            self.process.stdin.write(stdin)
-            self.process.stdin.close()
+        rest = memoryview(stdin)
+        with self.process.stdin as pipe, suppress(BrokenPipeError):
+            while rest:  # it may answer before it has read all
+                rest = rest[pipe.write(rest) :]
         self.process.stdin = None
 
     def end(self) -> Answer:

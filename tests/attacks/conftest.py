@@ -6,14 +6,25 @@ real namespaces, real IPAM plugins. docs/security.md says what stops each of the
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from executable import Executable
+from person import Person
 from runtime import Runtime
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture
 def ipvlan() -> Executable:
     return Executable()
+
+
+@pytest.fixture
+def person(ipvlan: Executable, tmp_path: Path) -> Person:
+    return Person(ipvlan, tmp_path)
 
 
 @pytest.fixture
