@@ -334,7 +334,7 @@ class _Failures:
             if self._first is None:
                 self._first = error
             else:
-                self._first.add_details(f"also: {error}")
+                self._first.add_failure(error)
 
     def raise_any(self) -> None:
         if self._first is not None:
