@@ -95,10 +95,11 @@ def _command_failed(error: CommandError, found: Sequence[str]) -> CniError:
     others = [f"found: {each}" for each in found]
     if cause.kind == causes.ROUTE_REFUSED:
         command, others = [*command, *others], []
-    if _looks_into_a_namespace(error):
-        # Into whose, only root may know.
-        what = "look into a network namespace"
-        why = cause.meaning or "the node's log has the answer"
+    place = _place_looked_into(error)
+    if place:
+        # It may be another container's, which only root may know.
+        what = f"run {error.argv[4 if error.argv[0] == 'ip' else 2]} in a network namespace"
+        why = why.replace(place, "…")
         command, others = [], [*command, *others]
     return CniError(
         _CODES[cause.kind],
@@ -108,9 +109,13 @@ def _command_failed(error: CommandError, found: Sequence[str]) -> CniError:
     )
 
 
-def _looks_into_a_namespace(error: CommandError) -> bool:
-    enters = error.argv[:3] == ("ip", "netns", "exec") or error.argv[0] == "nsenter"
-    return enters and not error.purpose
+def _place_looked_into(error: CommandError) -> str:
+    """Return the namespace that a query was made in, as answers call it; nothing for our own."""
+    if error.purpose:
+        return ""
+    if error.argv[:3] == ("ip", "netns", "exec"):
+        return f'"{error.argv[3]}"'
+    return error.argv[1].removeprefix("--net=") if error.argv[0] == "nsenter" else ""
 
 
 def _state_of_machine(kind: str) -> list[str]:

@@ -218,7 +218,7 @@ def test_logs_have_a_directory_of_roots_and_stay_if_there_are_any(node: Path) ->
         ln -s /nowhere $logs
         "$@" --system-packages >&2 && readlink $logs
     """
-    argv = [*AS_ROOT, "sh", "-c", script, "sh", installer(CHECKOUT), *places(node)]
+    argv = [*AS_ROOT, "sh", "-c", script, "sh", str(installer(CHECKOUT)), *places(node)]
     done = subprocess.run(argv, check=False, capture_output=True, text=True)
     assert done.stdout.splitlines() == [
         *("700 0:0", "/var/log/cni-ipvlan", "/var/log/cni-ipvlan/kept"),

@@ -108,8 +108,25 @@ def test_query_in_a_namespace_names_it_to_root_alone() -> None:
     error = command_error(argv, 1, b'Cannot open network namespace "theirs"\n', "")
     assert "theirs" not in json.dumps(error.document("1.0.0"))
     assert str(error).count("theirs") == 2
-    odd = command_error(argv, 1, b"theirs: odd\n", "")
-    assert "theirs" not in json.dumps(odd.document("1.0.0"))
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (
+            ("ip", "netns", "exec", "theirs", "cat", "/proc/x"),
+            b'setting the network namespace "theirs" failed: odd',
+        ),
+        (("nsenter", "--net=/x/theirs", "cat", "/proc/x"), b"nsenter: '/x/theirs' failed: odd"),
+    ],
+)
+def test_odd_answer_to_a_query_in_a_namespace_is_told_without_its_name(
+    argv: tuple[str, ...], said: bytes
+) -> None:
+    error = command_error(argv, 1, said, "")
+    assert error.msg.startswith("cannot run cat in a network namespace: ")
+    assert error.msg.endswith(" failed: odd")
+    assert "theirs" not in json.dumps(error.document("1.0.0"))
 
 
 @pytest.mark.parametrize(
