@@ -83,23 +83,11 @@ def _command_failed(error: CommandError) -> CniError:
     command = [f"command: {join(error.argv)}", f"answer: {said}"]
     state = [f"found: {each}" for each in (*error.found, *_state_of_machine(cause.kind))]
     advice = [f"try: {cause.advice}"] if cause.advice else []
-    private = []
-    if _looks_into_a_namespace(error):
-        # Into whose, only root may know.
-        what = "look into a network namespace"
-        why = cause.meaning or "the node's log has the answer"
-        command, private = [], command
     return CniError(
         _CODES[cause.kind],
         f"cannot {what}: {why}",
         "\n".join((*command, *state, *advice)),
-        "\n".join(private),
     )
-
-
-def _looks_into_a_namespace(error: CommandError) -> bool:
-    enters = error.argv[:3] == ("ip", "netns", "exec") or error.argv[0] == "nsenter"
-    return enters and not error.purpose
 
 
 def _state_of_machine(kind: str) -> list[str]:

@@ -20,6 +20,7 @@ executable: #!/usr/bin/python3 -BISXutf8
 theirs: untouched
 link: /usr/lib/cni/ipvlan
 help: 1
+logs: 700 root
 ADD: 10.1.1.2/24
 DEL: 0
 ADD: 10.1.1.3/24
@@ -28,6 +29,8 @@ calls meanwhile: enough
 that failed: 0
 the slow one: ipam must be given
 after both upgrades: #!/usr/bin/python3 -BISXutf8 99.0
+logs, removed: kept
+logs, purged:
 theirs: untouched
 different:
 left:

@@ -14,7 +14,10 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-AS_ROOT = [] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user"]
+USER = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+# With a /var/log of its own, which would be the machine's.
+IN_ITS_LOGS = ["sh", "-c", 'mount -t tmpfs tmpfs /var/log && exec "$@"', "sh"]
+AS_ROOT = ["unshare", *USER, "--mount", *IN_ITS_LOGS]
 OFFLINE = [*AS_ROOT, "unshare", "--net"]
 GO_PLUGIN = "#!/bin/sh\necho 'this is the Go plugin'\n"
 
@@ -199,6 +202,29 @@ def test_uninstall_keeps_what_was_there_and_runs_twice(node: Path, install: Inst
         done = install("--uninstall")
         assert done.returncode == 0, done.stderr
         assert tree(node) == before
+
+
+def test_logs_have_a_directory_of_roots_and_stay_if_there_are_any(node: Path) -> None:
+    script = """
+        logs=/var/log/cni-ipvlan
+        for log in kept ''; do
+            "$@" --system-packages >&2
+            stat -c '%a %u:%g' $logs
+            [ ! "$log" ] || touch $logs/$log
+            "$@" --uninstall >&2
+            ls -d $logs/* $logs 2>/dev/null
+            rm -rf $logs
+        done
+        ln -s /nowhere $logs
+        "$@" --system-packages >&2 && readlink $logs
+    """
+    argv = [*AS_ROOT, "sh", "-c", script, "sh", str(installer(CHECKOUT)), *places(node)]
+    done = subprocess.run(argv, check=False, capture_output=True, text=True)
+    assert done.stdout.splitlines() == [
+        *("700 0:0", "/var/log/cni-ipvlan", "/var/log/cni-ipvlan/kept"),
+        "700 0:0",
+        "/nowhere",
+    ], done.stderr
 
 
 def test_uninstall_waits_for_calls_under_way(node: Path, install: Install) -> None:

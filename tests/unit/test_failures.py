@@ -103,15 +103,6 @@ def test_signal_is_named() -> None:
     assert "SIGTERM" in error.msg
 
 
-def test_query_in_a_namespace_names_it_to_root_alone() -> None:
-    argv = ("ip", "netns", "exec", "theirs", "ip", "-j", "link", "show")
-    error = command_error(argv, 1, b'Cannot open network namespace "theirs"\n', "")
-    assert "theirs" not in json.dumps(error.document("1.0.0"))
-    assert str(error).count("theirs") == 2
-    odd = command_error(argv, 1, b"theirs: odd\n", "")
-    assert "theirs" not in json.dumps(odd.document("1.0.0"))
-
-
 def test_what_was_found_out_is_told() -> None:
     error = CommandError(Completed(("ip", "route", "add", "x"), 2, b"", b"File exists", 0.0))
     error.found.append("a fact")
