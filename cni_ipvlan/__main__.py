@@ -6,6 +6,11 @@ import os
 import sys
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# Ready to print: to import json may be what can't be done.
+_LAST_WORDS = (
+    b'{"cniVersion": "1.0.0", "code": 5, "msg": "ipvlan cannot run here: %s", "details": '
+    b'"Python itself failed, as it does where memory or files are limited: see ulimit -a."}\n'
+)
 
 
 def main() -> int:
@@ -19,12 +24,23 @@ def main() -> int:
 
         # A call is short: what it leaves, the end of the process collects.
         gc.disable()
-        from cni_ipvlan import door
-
-        os._exit(door.serve())
+        os._exit(_serve())
     from cni_ipvlan.cli import program
 
     return program.main()
+
+
+def _serve() -> int:
+    """Serve a runtime's call; answer it even where there is no memory to load what serves it."""
+    try:
+        from cni_ipvlan import door
+
+        return door.serve()
+    except Exception as error:
+        if not os.environ.get("CNI_COMMAND"):
+            raise
+        os.write(1, _LAST_WORDS % type(error).__name__.encode("ascii"))
+        return 1
 
 
 def _find_packages() -> None:

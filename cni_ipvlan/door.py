@@ -22,7 +22,10 @@ _NEED_STDOUT = ("ADD", "VERSION")
 
 
 def serve() -> int:
-    """Serve the call that the process's environment describes; return the exit status."""
+    """Serve the call that the process's environment describes; return the exit status.
+
+    Whatever it raises, for example where memory has run out, nothing is on stdout then.
+    """
     closed = _fill_closed_descriptors()
     environment = dict(os.environ)
     if _STDOUT in closed and environment.get("CNI_COMMAND") in _NEED_STDOUT:
@@ -56,7 +59,11 @@ def _serve(environment: Mapping[str, str]) -> int:
     interrupts = Interrupts()
     interrupts.install()
 
+    begun = False
+
     def write(document: bytes) -> None:
+        nonlocal begun
+        begun = True
         _write(document, interrupts)
 
     def say(text: str) -> None:
@@ -71,7 +78,12 @@ def _serve(environment: Mapping[str, str]) -> int:
         begin=lambda: Transaction(runner),
         warn=journal.warn,
     )
-    return protocol.serve(environment, stdin, plugin.handlers(), write, journal)
+    try:
+        return protocol.serve(environment, stdin, plugin.handlers(), write, journal)
+    except Exception:
+        if begun:
+            return 1
+        raise
 
 
 def _print(answer: bytes) -> int:

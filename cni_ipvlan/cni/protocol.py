@@ -58,6 +58,8 @@ def serve(
                 _write_result(document, write)
     except CniError as error:
         failure = error
+    except MemoryError:
+        failure = CniError(IO_FAILURE, "memory has run out")
     except Exception as error:  # noqa: BLE001 - the last boundary: a runtime needs an answer to a bug, too
         import traceback
 

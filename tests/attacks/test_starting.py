@@ -1,0 +1,123 @@
+"""Where Python can't start, or dies before it can answer, a runtime gets its one answer yet.
+
+Below 11 files, dash, which is Debian's sh, gives up before it reads a line of the launcher; so does
+the loader of shared libraries with next to no memory. There nothing of ours ever runs.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from runtime import call_environment, network, stdin_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from executable import Executable
+
+MAIN = Path(sysconfig.get_paths()["purelib"]) / "cni_ipvlan" / "__main__.py"
+MIB = 1 << 20
+# The shells that may run the launcher, and how many open files each needs to begin.
+SHELLS = {"dash": 11, "bash --posix": 4, "busybox sh": 11}
+VERBS = {
+    "ADD": (call_environment("ADD", "/run/netns/none"), b"{"),
+    "VERSION": ({"CNI_COMMAND": "VERSION"}, b'{"cniVersion": "1.0.0"}'),
+}
+
+
+@pytest.fixture(params=[each for each in SHELLS if shutil.which(each.split()[0])])
+def shell(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_few_files_get_one_answer(ipvlan: Executable, shell: str, verb: str) -> None:
+    for number in range(SHELLS[shell], 25):
+        answers([*shell.split(), ipvlan.path], verb, resource.RLIMIT_NOFILE, number)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("limit", ["RLIMIT_AS", "RLIMIT_DATA"])
+def test_little_memory_gets_one_answer(
+    ipvlan: Executable, shell: str, verb: str, limit: str
+) -> None:
+    for size in [*range(6, 40, 2), 80]:
+        document = answers(
+            [*shell.split(), ipvlan.path], verb, getattr(resource, limit), size * MIB
+        )
+        if size < 16:
+            assert document["code"] == 5
+            assert str(size * MIB) in document["msg"]
+
+
+@pytest.mark.parametrize("limit", ["RLIMIT_AS", "RLIMIT_DATA"])
+def test_python_that_runs_out_of_memory_answers_yet(limit: str) -> None:
+    """The launcher refuses so little, but another Python may need more."""
+    python = [sys.executable, "-IS", "-X", "utf8", str(MAIN)]
+    # To word what is wrong with an option takes more memory than all the rest.
+    stdin = stdin_of(network(mtu="x"))
+    sizes = {"RLIMIT_AS": range(18, 30), "RLIMIT_DATA": range(6, 18)}[limit]
+    found = [
+        answers(python, "ADD", getattr(resource, limit), size * MIB, stdin)["code"]
+        for size in sizes
+    ]
+    assert found[0] == 5
+    assert found[-1] == 7
+
+
+@pytest.mark.parametrize("verb", ["ADD", "DEL", "VERSION"])
+def test_a_directory_for_standard_input_is_told(
+    ipvlan: Executable, shell: str, verb: str, tmp_path: Path
+) -> None:
+    done = on_directory(ipvlan, shell, call_environment(verb, "/run/netns/none"), tmp_path)
+
+    document = json.loads(done.stdout)
+    assert (done.returncode, document["code"]) == (1, 5)
+    assert "directory" in document["msg"]
+    assert done.stderr == b""
+
+
+def test_a_person_is_told_in_plain_words(ipvlan: Executable, shell: str, tmp_path: Path) -> None:
+    done = on_directory(ipvlan, shell, {}, tmp_path)
+
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"standard input is a directory\n" in done.stderr
+
+
+def answers(
+    command: list[str], verb: str, limit: int, value: int, stdin: bytes | None = None
+) -> dict[str, Any]:
+    """Call within a limit; return the one document of an error, or of VERSION."""
+    environment, usual = VERBS[verb]
+    done = subprocess.run(
+        command,
+        input=usual if stdin is None else stdin,
+        env=environment,
+        preexec_fn=lambda: resource.setrlimit(limit, (value, value)),
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.stdout, (value, done)
+    document: dict[str, Any] = json.loads(done.stdout)
+    assert (done.returncode, "code" in document) in {(1, True), (0, False)}, (value, done)
+    assert verb == "VERSION" or done.returncode == 1
+    return document
+
+
+def on_directory(
+    ipvlan: Executable, shell: str, environment: Mapping[str, str], directory: Path
+) -> subprocess.CompletedProcess[bytes]:
+    script = f'exec {shell} "$0" <"$1"'
+    argv = ["/bin/sh", "-c", script, ipvlan.path, str(directory)]
+    path = {"PATH": "/usr/bin:/bin"}
+    return subprocess.run(argv, env={**path, **environment}, capture_output=True, check=False)
