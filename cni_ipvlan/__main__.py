@@ -33,9 +33,9 @@ def main() -> int:
 def _serve() -> int:
     """Serve a runtime's call; answer it even where there is no memory to load what serves it."""
     try:
-        from cni_ipvlan import door
+        from cni_ipvlan import entry
 
-        return door.serve()
+        return entry.serve()
     except Exception as error:
         if not os.environ.get("CNI_COMMAND"):
             raise

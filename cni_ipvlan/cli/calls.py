@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from cni_ipvlan.attachment import Plugin
 from cni_ipvlan.cli import configs, output
 from cni_ipvlan.cli import script as scripts
 from cni_ipvlan.cni import result as results
@@ -24,17 +23,18 @@ from cni_ipvlan.cni.errors import (
 from cni_ipvlan.cni.request import parse
 from cni_ipvlan.cni.versions import LATEST_VERSION
 from cni_ipvlan.iproute import namespace
-from cni_ipvlan.iproute.rehearsal import Rehearsal, Script
+from cni_ipvlan.iproute.dry_run import Rehearsal, Script
 from cni_ipvlan.iproute.runner import Interrupts, Runner
 from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.journal import Journal
-from cni_ipvlan.registry import ReadOnlyRegistry, Registry
+from cni_ipvlan.log import Log
+from cni_ipvlan.plugin.attachment import Plugin
+from cni_ipvlan.state.registry import ReadOnlyRegistry, Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from cni_ipvlan.cni.result import Result
-    from cni_ipvlan.iproute.rehearsal import Step
+    from cni_ipvlan.iproute.dry_run import Step
     from cni_ipvlan.iproute.runner import Event
 
 USUAL_DIRECTORIES = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")
@@ -116,13 +116,13 @@ def make(call: Call, manner: Manner) -> int:
 
     Return the exit status: 0, 1 when it failed, 2 when what was given is wrong.
     """
-    journal = Journal(output.complain, call.environment)
+    log = Log(output.complain, call.environment)
     script = Script()
     try:
         request = parse(call.environment, call.stdin)
         if not manner.dry:
-            journal.open(request.config)
-        plugin = _plugin(call.environment, manner, journal, script)
+            log.open(request.config)
+        plugin = _plugin(call.environment, manner, log, script)
         with plugin.handlers()[request.command](request) as outcome:
             if manner.dry:
                 _tell(call.environment, script, manner, outcome, request.version)
@@ -131,7 +131,7 @@ def make(call: Call, manner: Manner) -> int:
             elif outcome is not None:
                 output.result(outcome)
     except CniError as error:
-        journal.fail(str(error))
+        log.fail(str(error))
         output.failure(error)
         return 2 if error.code in _BAD_INPUT else 1
     return 0
@@ -160,17 +160,15 @@ def _is_left_open(step: Step) -> bool:
     return not step.was_run and (step.parameters or {}).get("CNI_COMMAND") == "ADD"
 
 
-def _plugin(
-    environment: Mapping[str, str], manner: Manner, journal: Journal, script: Script
-) -> Plugin:
+def _plugin(environment: Mapping[str, str], manner: Manner, log: Log, script: Script) -> Plugin:
     interrupts = Interrupts()
     interrupts.install()
-    observe: Callable[[Event], None] = journal.command
+    observe: Callable[[Event], None] = log.command
     if manner.verbose:
 
         def observe(event: Event) -> None:
             output.trace(event)
-            journal.command(event)
+            log.command(event)
 
     runner = Runner(environment.get("PATH", ""), observe, interrupts)
     if manner.dry:
@@ -178,12 +176,12 @@ def _plugin(
             runner,
             ReadOnlyRegistry(),
             begin=lambda: Rehearsal(runner, script),
-            warn=journal.warn,
+            warn=log.warn,
             foreseen=manner.ipam_result,
         )
     return Plugin(
         runner,
         Registry(),
         begin=lambda: Transaction(runner),
-        warn=journal.warn,
+        warn=log.warn,
     )

@@ -8,27 +8,28 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cni_ipvlan import inquiry, modes, netconf, survey
 from cni_ipvlan.cli import configs, leases, problems
 from cni_ipvlan.cni import delegate, protocol
 from cni_ipvlan.cni.errors import NOT_PERMITTED, CniError
 from cni_ipvlan.cni.versions import VERSION_WHEN_ABSENT
-from cni_ipvlan.failures import as_cni_error
+from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import commands, machine, namespace, queries
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError
-from cni_ipvlan.registry import ModeHint
+from cni_ipvlan.plugin import inquiry, modes, survey
+from cni_ipvlan.plugin.failures import as_cni_error
+from cni_ipvlan.state.registry import ModeHint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cni_ipvlan.cli.configs import NetworkConfig
+    from cni_ipvlan.config.netconf import NetConf
     from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.runner import Runner
     from cni_ipvlan.iproute.transaction import Transaction
-    from cni_ipvlan.netconf import NetConf
-    from cni_ipvlan.registry import Registry
-    from cni_ipvlan.survey import Master
+    from cni_ipvlan.plugin.survey import Master
+    from cni_ipvlan.state.registry import Registry
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 

@@ -19,7 +19,6 @@ from cni_ipvlan.cli.options import (
     text_option,
 )
 from cni_ipvlan.cli.problem import json_path
-from cni_ipvlan.failures import as_cni_error
 from cni_ipvlan.iproute import machine
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.iproute.runner import (
@@ -30,7 +29,8 @@ from cni_ipvlan.iproute.runner import (
     Runner,
 )
 from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.registry import ReadOnlyRegistry
+from cni_ipvlan.plugin.failures import as_cni_error
+from cni_ipvlan.state.registry import ReadOnlyRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,8 +5,8 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_interface
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cni_ipvlan.addressing import LEAST_MTU_OF_IPV6
 from cni_ipvlan.cli.problem import Path, Problem, slips
+from cni_ipvlan.plugin.addressing import LEAST_MTU_OF_IPV6
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

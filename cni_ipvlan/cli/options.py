@@ -40,7 +40,7 @@ class Commands(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Return the command that the first argument names; raises UsageError."""
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            from cni_ipvlan.resemblance import nearest_first
+            from cni_ipvlan.suggest import nearest_first
 
             names, is_near = nearest_first(args[0], self.list_commands(ctx))
             guess = f"is {names[0]} meant?" if is_near else f"there are {', '.join(names)}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cni_ipvlan.journal import one_line
+from cni_ipvlan.log import one_line
 
 if TYPE_CHECKING:
     from cni_ipvlan.cni.errors import CniError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cni_ipvlan.resemblance import nearest_first
+from cni_ipvlan.suggest import nearest_first
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

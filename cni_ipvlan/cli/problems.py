@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cni_ipvlan import logfile, netconf
+from cni_ipvlan import log_file
 from cni_ipvlan.cli.ipam_problems import in_ipam
 from cni_ipvlan.cli.problem import Problem, slips
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.result import parse as parse_result
 from cni_ipvlan.cni.versions import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
-from cni_ipvlan.survey import LEAST_MTU
+from cni_ipvlan.config import netconf
+from cni_ipvlan.plugin.survey import LEAST_MTU
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -86,7 +87,7 @@ def _mtu(config: dict[str, Any]) -> Iterator[Problem]:
 
 def _log_file(config: dict[str, Any]) -> Iterator[Problem]:
     file = config.get("logFile")
-    fault = logfile.fault(file) if file and isinstance(file, str) else ""
+    fault = log_file.fault(file) if file and isinstance(file, str) else ""
     if fault:
         yield Problem(("logFile",), f"logFile is {file!r}; {fault}")
 

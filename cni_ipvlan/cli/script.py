@@ -13,7 +13,7 @@ from cni_ipvlan.iproute.transaction import with_parameters
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cni_ipvlan.iproute.rehearsal import Script, Step
+    from cni_ipvlan.iproute.dry_run import Script, Step
 
 _SHOWN_ASSUMPTIONS = 10
 _ABOUT = {"container": "CNI_CONTAINERID", "interface": "CNI_IFNAME", "namespace": "CNI_NETNS"}

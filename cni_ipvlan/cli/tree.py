@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cni_ipvlan import census
 from cni_ipvlan.cli.output import styled
 from cni_ipvlan.iproute import commands, queries
+from cni_ipvlan.plugin import inventory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cni_ipvlan.census import Attachment
     from cni_ipvlan.iproute.queries import Link
     from cni_ipvlan.iproute.transaction import Transaction
-    from cni_ipvlan.registry import Registry
+    from cni_ipvlan.plugin.inventory import Attachment
+    from cni_ipvlan.state.registry import Registry
 
 
 class Master(NamedTuple):
@@ -29,7 +29,7 @@ def look(tx: Transaction, registry: Registry, unseen: Callable[[str], None]) -> 
     """Return the masters on this node; ``unseen`` is told what can't be looked into."""
     host = queries.links(tx.read(commands.link_show_all()))
     found: dict[str, list[Attachment]] = {}
-    for each in census.take(tx, registry, unseen=unseen):
+    for each in inventory.take(tx, registry, unseen=unseen):
         found.setdefault(_master_name(each, host), []).append(each)
     by_name = {link.name: link for link in host}
     return [Master(name, by_name.get(name), found[name]) for name in sorted(found)]

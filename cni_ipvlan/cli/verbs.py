@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from cni_ipvlan import netconf
 from cni_ipvlan.cli import calls, configs, output
 from cni_ipvlan.cli.calls import Call, Manner
 from cni_ipvlan.cli.options import (
@@ -26,6 +25,7 @@ from cni_ipvlan.cli.options import (
 from cni_ipvlan.cni import result as results
 from cni_ipvlan.cni.request import came_with
 from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
+from cni_ipvlan.config import netconf
 
 _attachment_options = (
     config_option(required=True),

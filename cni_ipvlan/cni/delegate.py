@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
+from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.cni import strict_json
 from cni_ipvlan.cni.errors import (
     DELEGATE_FAILED,
@@ -12,7 +13,6 @@ from cni_ipvlan.cni.errors import (
     INVALID_CONFIGURATION,
     CniError,
 )
-from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,7 +65,7 @@ def find(plugin: str, path: tuple[str, ...]) -> str:
 
 
 def _not_found(plugin: str, path: tuple[str, ...]) -> CniError:
-    from cni_ipvlan.resemblance import nearest_first
+    from cni_ipvlan.suggest import nearest_first
 
     searched, there = [], []
     for directory in path:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni import strict_json
 from cni_ipvlan.cni.delegate import DELEGATING
 from cni_ipvlan.cni.errors import INTERNAL, INVALID_CONFIGURATION, IO_FAILURE, CniError
 from cni_ipvlan.cni.request import answer_version, decode, parse
 from cni_ipvlan.cni.version import answer
 from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
-from cni_ipvlan.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,15 +37,15 @@ def serve(
     stdin: bytes,
     handlers: Mapping[str, Handler],
     write: Callable[[bytes], None],
-    journal: Listener,
+    listener: Listener,
 ) -> int:
     """Answer one call of a runtime and return the exit status, 0 or 1.
 
     ``write`` is given the one document for stdout, at most once; when it raises
-    OSError, what the handler did is undone. ``journal`` hears of every failure.
+    OSError, what the handler did is undone. ``listener`` hears of every failure.
     """
     if environment.get("CNI_COMMAND") == "VERSION":
-        return _deliver(answer(stdin), write, journal, status=0)
+        return _deliver(answer(stdin), write, listener, status=0)
     delivered = False
     try:
         if DELEGATING in environment:
@@ -63,17 +63,17 @@ def serve(
     except Exception as error:  # noqa: BLE001 - the last boundary: a runtime needs an answer to a bug, too
         import traceback
 
-        journal.warn(traceback.format_exc())
+        listener.warn(traceback.format_exc())
         failure = CniError(INTERNAL, f"internal error: {type(error).__name__}: {error}")
     else:
         return 0
     if delivered:
         # stdout has been tried already, and a second document would not be one.
-        journal.warn(str(failure))
+        listener.warn(str(failure))
         return 1
-    journal.fail(str(failure), failure.private)
+    listener.fail(str(failure), failure.private)
     document = strict_json.encode(failure.document(answer_version(stdin)))
-    return _deliver(document, write, journal, status=1)
+    return _deliver(document, write, listener, status=1)
 
 
 def _end_loop(environment: Mapping[str, str]) -> int:
@@ -119,12 +119,12 @@ def lenient_config(stdin: bytes) -> dict[str, Any]:
 def _deliver(
     document: bytes,
     write: Callable[[bytes], None],
-    journal: Listener,
+    listener: Listener,
     status: int,
 ) -> int:
     try:
         write(document)
     except OSError as error:
-        journal.warn(f"cannot write to stdout: {error}: {document.decode('ascii')}")
+        listener.warn(f"cannot write to stdout: {error}: {document.decode('ascii')}")
         return 1
     return status

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
-from cni_ipvlan.record import TYPE_CHECKING
+from cni_ipvlan._namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing import Any

@@ -6,7 +6,7 @@ Every name stands behind its keyword (``dev X``, ``name X``): ip takes a bare
 
 from __future__ import annotations
 
-from cni_ipvlan.record import TYPE_CHECKING
+from cni_ipvlan._namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
+from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -191,7 +191,7 @@ def _route(entry: dict[str, Any]) -> Route:
     gateway = entry.get("gateway")
     return Route(
         dst=_prefix(entry),
-        gateway=str(ip_address(gateway)) if gateway else "",
+        gateway=str(ip_address(_text(gateway))) if gateway else "",
         device=entry.get("dev", ""),
         table=int(entry.get("table", _MAIN_TABLE)),
         priority=entry.get("metric", 0),
@@ -209,4 +209,11 @@ def _prefix(entry: dict[str, Any]) -> str:
         return "::/0" if is_ipv6 else "0.0.0.0/0"
     from ipaddress import ip_network
 
-    return str(ip_network(entry["dst"]))
+    return str(ip_network(_text(entry["dst"])))
+
+
+def _text(value: object) -> str:
+    """Return a string as it is; raises TypeError for what ipaddress would take for a number."""
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value

@@ -14,9 +14,9 @@ import signal
 import time
 from contextlib import ExitStack, contextmanager, suppress
 
-from cni_ipvlan.iproute import lean_sh
+from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
+from cni_ipvlan.iproute import _sh
 from cni_ipvlan.iproute.namespace import held
-from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -41,7 +41,7 @@ _PATIENCE_WITH_COMMANDS = (math.inf, 30.0, 30.0)
 _KILL_SECONDS = 5.0
 _SLICE_MILLISECONDS = 100  # a signal's handler does not end poll(2)
 
-sh = lean_sh.load()
+sh = _sh.load()
 
 
 class Completed(NamedTuple):
@@ -238,7 +238,7 @@ class Runner:
         return self._programs[program]
 
 
-class _Child(lean_sh.Environment):
+class _Child(_sh.Environment):
     """A command from its start to its end.
 
     It is the environment, too: that is what sh hands through to where a process is started.

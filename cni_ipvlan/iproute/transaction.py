@@ -6,11 +6,11 @@ import time
 from functools import partial
 from shlex import join
 
+from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.iproute import causes
 from cni_ipvlan.iproute.commands import batch, in_namespace, prints_json
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.iproute.runner import EXEC_FAILED, CommandError
-from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -154,7 +154,7 @@ class Transaction:
         return parse(self._finish_all([*changes, Change(query, "")], inside)[-1])
 
     def on_unwind(self, action: Callable[[], None]) -> None:
-        """Call ``action`` if this fails and no command's change is left; it may raise OSError."""
+        """Call ``action`` if this fails, once what commands have changed is undone."""
         self._cleanups.append(action)
 
     def run(
@@ -283,8 +283,7 @@ class Transaction:
         self.has_undone = bool(self._undos or self._releases)
         with self._interrupts.held():
             self._try_all(self._undos)
-            if not self.leftovers:
-                self._try_all(self._cleanups)
+            self._try_all(self._cleanups)
             self._try_all(self._releases)
         self.has_undone = self.has_undone and not self.leftovers
 

@@ -18,8 +18,8 @@ from faulty import Faults
 from lab import MEMORY, run
 from runtime import call_environment, host_local, network, stdin_of
 
-from cni_ipvlan import locks
 from cni_ipvlan.cni.errors import INTERNAL, INTERRUPTED, MODE_CONFLICT, TRY_AGAIN_LATER
+from cni_ipvlan.state import locks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

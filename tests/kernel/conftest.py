@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 from runtime import Answer, Runtime
 
-from cni_ipvlan.attachment import Plugin
 from cni_ipvlan.cni import protocol
 from cni_ipvlan.iproute.runner import Interrupts, Runner
 from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.journal import Journal
-from cni_ipvlan.registry import Registry
+from cni_ipvlan.log import Log
+from cni_ipvlan.plugin.attachment import Plugin
+from cni_ipvlan.state.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,14 +29,14 @@ def runtime() -> Runtime:
 def call_in_process(environment: Mapping[str, str], stdin: bytes) -> Answer:
     stdout: list[bytes] = []
     stderr: list[str] = []
-    journal = Journal(stderr.append, environment)
+    log = Log(stderr.append, environment)
     interrupts = Interrupts()
-    runner = Runner(environment.get("PATH", ""), journal.command, interrupts)
+    runner = Runner(environment.get("PATH", ""), log.command, interrupts)
     plugin = Plugin(
         runner,
         Registry(),
         begin=lambda: Transaction(runner),
-        warn=journal.warn,
+        warn=log.warn,
     )
-    status = protocol.serve(environment, stdin, plugin.handlers(), stdout.append, journal)
+    status = protocol.serve(environment, stdin, plugin.handlers(), stdout.append, log)
     return Answer(status, b"".join(stdout), "\n".join(stderr))

@@ -144,7 +144,7 @@ def test_a_master_taken_by_macvlan_in_a_container(node: Node, runtime: Runtime) 
     assert error["code"] == 103
     assert "the master already serves another kind of link" in error["msg"]
     assert "answer: RTNETLINK answers: Device or resource busy" in error["details"]
-    found = f"found: on eth0 stands macvlan: taker0 in {other.path}"
+    found = f"found: eth0 already carries macvlan: taker0 in {other.path}"
     assert error["private"] == f"refused net1: {found}"
     assert "try: use another master" in error["details"]
 
@@ -227,7 +227,8 @@ def test_another_mode_than_many_containers(node: Node, runtime: Runtime) -> None
     assert error["msg"] == (
         "the master 'eth0' is used in mode l2 bridge; this network wants l3s private"
     )
-    found, _, advice = error["details"].splitlines()
+    _, advice, _ = error["details"].splitlines()
+    found = error["private"].removeprefix("refused net1: ")
     assert found.startswith("found: 5 interfaces run in that mode: onhost on the host, net1 in ")
     assert found.count("(container c") == 2
     assert found.endswith(" and 2 more")

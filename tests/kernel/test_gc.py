@@ -8,7 +8,7 @@ import pytest
 from lab import MEMORY, run
 from runtime import network
 
-from cni_ipvlan.registry import AttachmentId, Registry
+from cni_ipvlan.state.registry import AttachmentId, Registry
 
 if TYPE_CHECKING:
     from doubles import FakeIpam

@@ -151,10 +151,11 @@ def refusal(node: Node, runtime: Runtime, **options: str) -> str:
     container = node.container()
     before = node.snapshot()
     conf = network(ipam=OTHER, **options)
-    error = runtime.add(container, conf, CNI_CONTAINERID="refused").error()
+    answer = runtime.add(container, conf, CNI_CONTAINERID="refused")
+    error = answer.error()
     assert error["code"] == 104
     assert node.snapshot() == before
-    return f"{error['msg']}\n{error['details']}"
+    return f"{error['msg']}\n{error['details']}\n{answer.stderr}"
 
 
 def slave_by_hand(space: Space, mode: str) -> None:

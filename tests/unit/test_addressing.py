@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from cni_ipvlan import netconf
-from cni_ipvlan.addressing import Addressing, addressing_of, is_connected
 from cni_ipvlan.cni import errors
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.result import Address, Interface, Result, Route
+from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import queries
-from cni_ipvlan.survey import Master
+from cni_ipvlan.plugin.addressing import Addressing, addressing_of, is_connected
+from cni_ipvlan.plugin.survey import Master
 
 SANDBOX = "/run/netns/c"
 OURS = Interface("net1", "02:00:00:00:00:01", SANDBOX, 1500)

@@ -88,7 +88,8 @@ def test_delegate_gets_the_requests_environment_and_stdin_with_its_own_command(
     wanted = plugin(tmp_path, "host-local")
     call = delegate.call(parse(environment, stdin), "host-local", "DEL")
     assert call.argv == (wanted,)
-    assert call.environment == {**environment, "CNI_COMMAND": "DEL"}
+    own = {"CNI_COMMAND": "DEL", delegate.DELEGATING: "1"}
+    assert call.environment == {**environment, **own}
     assert call.stdin == stdin
     assert environment["CNI_COMMAND"] == "ADD"
 

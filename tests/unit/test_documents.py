@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from cni_ipvlan import netconf
 from cni_ipvlan.cni import errors
 from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
+from cni_ipvlan.config import netconf
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -9,7 +9,6 @@ import pytest
 
 from cni_ipvlan.cni import errors
 from cni_ipvlan.cni.errors import CniError
-from cni_ipvlan.failures import as_cni_error
 from cni_ipvlan.iproute import commands
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.iproute.runner import (
@@ -18,6 +17,7 @@ from cni_ipvlan.iproute.runner import (
     InterruptedBySignalError,
     ProgramNotFoundError,
 )
+from cni_ipvlan.plugin.failures import as_cni_error
 
 ADD = commands.link_add_ipvlan("eth0", "it's", "l2", "bridge", 0)
 

@@ -19,15 +19,15 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from cni_ipvlan.attachment import Plugin
 from cni_ipvlan.cni import protocol
 from cni_ipvlan.cni.errors import INTERNAL
 from cni_ipvlan.iproute import namespace
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.runner import Completed, Interrupts
 from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.journal import Journal
-from cni_ipvlan.registry import Registry
+from cni_ipvlan.log import Log
+from cni_ipvlan.plugin.attachment import Plugin
+from cni_ipvlan.state.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -239,14 +239,14 @@ def call(
 ) -> tuple[int, list[bytes]]:
     """Serve a call in the world; return its status and what it printed."""
     printed: list[bytes] = []
-    journal = Journal(lambda _text: None, {})
+    log = Log(lambda _text: None, {})
     plugin = Plugin(
         world,  # type: ignore[arg-type]
         Registry(str(directory / "registry")),
         begin=lambda: Transaction(world),  # type: ignore[arg-type]
-        warn=journal.warn,
+        warn=log.warn,
     )
-    status = protocol.serve(environment, stdin, plugin.handlers(), printed.append, journal)
+    status = protocol.serve(environment, stdin, plugin.handlers(), printed.append, log)
     return status, printed
 
 

@@ -37,27 +37,28 @@ STANDARD_LIBRARY = {
     *("_signal", "_thread", "_weakref", "time", "_collections_abc"),
 }
 OURS = {
-    "ADD": {"addressing", "cni.result", "interface", "modes", "survey", "schema"},
-    "CHECK": {"addressing", "cni.result", "survey", "verification", "schema"},
+    "ADD": {
+        *("plugin.addressing", "plugin.configure", "plugin.modes", "plugin.survey"),
+        *("cni.result", "config.quick_check"),
+    },
+    "CHECK": {
+        *("plugin.addressing", "plugin.survey", "plugin.verification"),
+        *("cni.result", "config.quick_check"),
+    },
     "DEL": set(),
     "GC": set(),
-    "STATUS": {"survey", "schema", "iproute.machine"},  # the last where the kernel has no ipvlan
+    # The last where the kernel has no ipvlan.
+    "STATUS": {"plugin.survey", "config.quick_check", "iproute.machine"},
 }
 OURS_ALWAYS = {
-    *("attachment", "cni", "cni.delegate", "cni.errors", "cni.protocol", "cni.request"),
-    *(
-        "cni.strict_json",
-        "cni.version",
-        "cni.versions",
-        "door",
-        "failures",
-        "iproute",
-        "iproute.causes",
-        "iproute.commands",
-    ),
-    *("iproute.lean_sh", "iproute.namespace", "iproute.queries", "iproute.runner"),
-    *("iproute.transaction", "ipam", "journal", "links", "locks", "netconf", "record"),
-    "registry",
+    *("_namedtuple", "entry", "log"),
+    *("cni", "cni.delegate", "cni.errors", "cni.protocol", "cni.request", "cni.strict_json"),
+    *("cni.version", "cni.versions"),
+    *("config", "config.netconf"),
+    *("iproute", "iproute._sh", "iproute.causes", "iproute.commands", "iproute.namespace"),
+    *("iproute.queries", "iproute.runner", "iproute.transaction"),
+    *("plugin", "plugin.attachment", "plugin.failures", "plugin.ipam", "plugin.links"),
+    *("state", "state.locks", "state.registry"),
 }
 
 
@@ -120,8 +121,8 @@ def test_version_imports_next_to_nothing() -> None:
         "cni_ipvlan.cni",
         "cni_ipvlan.cni.version",
         "cni_ipvlan.cni.versions",
-        "cni_ipvlan.door",
-        "cni_ipvlan.record",
+        "cni_ipvlan.entry",
+        "cni_ipvlan._namedtuple",
     }
     assert {name.partition(".")[0] for name in names if not name.startswith("cni_ipvlan")} <= {
         *("__future__", "_collections", "collections", "gc", "itertools", "keyword", "operator"),

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_ipvlan import netconf
 from cni_ipvlan.cni import errors
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.result import Interface
-from cni_ipvlan.netconf import NetConf, ipam_type, parse, suspicious_keys
+from cni_ipvlan.config import netconf
+from cni_ipvlan.config.netconf import NetConf, ipam_type, parse, suspicious_keys
 
 OPTIONS: tuple[str, ...] = tuple(
     json.loads(Path(netconf.__file__).with_name("netconf.schema.json").read_text())["properties"]

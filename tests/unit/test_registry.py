@@ -18,9 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_ipvlan import locks
-from cni_ipvlan.locks import BusyError
-from cni_ipvlan.registry import (
+from cni_ipvlan.state import locks
+from cni_ipvlan.state.locks import BusyError
+from cni_ipvlan.state.registry import (
     AttachmentId,
     ModeHint,
     ReadOnlyRegistry,
@@ -42,7 +42,7 @@ OTHER_HINT = ModeHint(*OTHER, *NAMESPACE, "l3", "vepa")
 FOREIGN_HINT = ModeHint(*FOREIGN, *NAMESPACE, "l2", "bridge")
 HOLDER = """
 import os, subprocess, sys, time
-from cni_ipvlan.registry import Registry
+from cni_ipvlan.state.registry import Registry
 registry = Registry(sys.argv[1])
 
 def say(*words):
@@ -532,7 +532,7 @@ def test_lock_that_cannot_be_removed_fails_nobody(
         raise OSError(errno.EIO, "injected")
 
     with registry.attachment_lock(KEY, never, strict=True):
-        monkeypatch.setattr("cni_ipvlan.registry.os.unlink", refuse)
+        monkeypatch.setattr("cni_ipvlan.state.registry.os.unlink", refuse)
     assert not registry.is_live(KEY)
 
 

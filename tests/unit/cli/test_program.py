@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from cni_ipvlan import attachment
 from cni_ipvlan.cli import calls, program
 from cni_ipvlan.cni.request import parse
+from cni_ipvlan.plugin import attachment
 
 CONF = {"cniVersion": "1.0.0", "name": "net", "type": "ipvlan", "ipam": {"type": "static"}}
 COMMANDS = sorted(program.ipvlan.commands)

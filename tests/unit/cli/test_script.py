@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from cni_ipvlan.cli import script as scripts
 from cni_ipvlan.iproute import machine
+from cni_ipvlan.iproute.dry_run import Script, Step
 from cni_ipvlan.iproute.machine import Module
-from cni_ipvlan.iproute.rehearsal import Script, Step
 
 if TYPE_CHECKING:
     from pathlib import Path

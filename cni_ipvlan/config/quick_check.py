@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from cni_ipvlan.record import TYPE_CHECKING
+from cni_ipvlan._namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable

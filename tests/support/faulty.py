@@ -16,14 +16,16 @@ from unittest import mock
 
 from runtime import Answer
 
-from cni_ipvlan import modes, netconf, registry
-from cni_ipvlan.attachment import Plugin
 from cni_ipvlan.cni import protocol
+from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import namespace, runner
 from cni_ipvlan.iproute.runner import Completed, Interrupts, ProgramNotFoundError, Runner
 from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.journal import Journal
-from cni_ipvlan.registry import Registry
+from cni_ipvlan.log import Log
+from cni_ipvlan.plugin import modes
+from cni_ipvlan.plugin.attachment import Plugin
+from cni_ipvlan.state import registry
+from cni_ipvlan.state.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -193,16 +195,16 @@ def call(environment: Mapping[str, str], stdin: bytes, faults: Faults) -> Answer
     netconf._schema.cache_clear()  # a call is a process of its own
     stdout: list[bytes] = []
     stderr: list[str] = []
-    journal = Journal(stderr.append, environment)
-    commands = _FaultyRunner(environment.get("PATH", ""), journal.command, faults)
+    log = Log(stderr.append, environment)
+    commands = _FaultyRunner(environment.get("PATH", ""), log.command, faults)
     plugin = Plugin(
         commands,
         Registry(),
         begin=lambda: Transaction(commands),
-        warn=journal.warn,
+        warn=log.warn,
     )
     with _tapped(faults):
-        status = protocol.serve(environment, stdin, plugin.handlers(), stdout.append, journal)
+        status = protocol.serve(environment, stdin, plugin.handlers(), stdout.append, log)
     assert len(stdout) <= 1
     return Answer(status, b"".join(stdout), "\n".join(stderr))
 

@@ -1,4 +1,4 @@
-"""journal: what is logged at which level, and that logging never fails a call."""
+"""log: what is logged at which level, and that logging never fails a call."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cni_ipvlan import logfile
+from cni_ipvlan import log_file
 from cni_ipvlan.iproute.runner import Completed, Event
-from cni_ipvlan.journal import Journal, describe, one_line
+from cni_ipvlan.log import Log, describe, one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,7 @@ def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The directory in which networks may name files."""
     directory = tmp_path / "logs"
     directory.mkdir(0o700)
-    monkeypatch.setattr(logfile, "DIRECTORY", str(directory))
+    monkeypatch.setattr(log_file, "DIRECTORY", str(directory))
     return directory
 
 
@@ -38,15 +38,15 @@ class World:
         self.said: list[str] = []
         self.log = log
         call = {"CNI_CONTAINERID": "c1", "CNI_IFNAME": "net1", **environment}
-        self.journal = Journal(self.said.append, call)
-        self.journal.open(config)
+        self.teller = Log(self.said.append, call)
+        self.teller.open(config)
 
     def tell_everything(self) -> list[str]:
-        """Tell the journal of everything there is, and return what it logged, less the times."""
-        self.journal.command(QUERY)
-        self.journal.command(CHANGE)
-        self.journal.warn("odd")
-        self.journal.fail("cannot do it")
+        """Tell it of everything there is, and return what it logged, less the times."""
+        self.teller.command(QUERY)
+        self.teller.command(CHANGE)
+        self.teller.warn("odd")
+        self.teller.fail("cannot do it")
         if not self.log.exists():
             return []
         found = []
@@ -116,7 +116,7 @@ def test_command_that_failed_is_one_line_with_what_was_said() -> None:
 def test_text_of_several_lines_is_logged_as_one(logs: Path) -> None:
     log = logs / "log"
     world = World(log, {"logFile": "log"})
-    world.journal.fail("one\ntwo\udcff")
+    world.teller.fail("one\ntwo\udcff")
     (line,) = log.read_text().splitlines()
     assert line.endswith("failed: one | two\\udcff")
 
@@ -151,13 +151,13 @@ def test_of_a_line_that_is_too_long_the_middle_is_left_out(text: str) -> None:
 
 def test_every_line_on_stderr_says_whose_it_is(tmp_path: Path) -> None:
     world = World(tmp_path / "log", {})
-    world.journal.warn("one\ntwo\x1b[2J\n")
+    world.teller.warn("one\ntwo\x1b[2J\n")
     assert world.said == ["c1 net1: one\nc1 net1: two\\x1b[2J"]
 
 
 def test_what_the_caller_is_not_told_goes_to_stderr_and_is_logged_once(logs: Path) -> None:
     world = World(logs / "log", {"logFile": "log"})
-    world.journal.fail("no master\neth1 is there", "eth1 is there")
+    world.teller.fail("no master\neth1 is there", "eth1 is there")
     assert world.said == ["c1 net1: eth1 is there"]
     assert (logs / "log").read_text().count("eth1") == 1
 

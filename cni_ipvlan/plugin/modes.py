@@ -16,10 +16,10 @@ import os
 import time
 from itertools import islice
 
+from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.cni.errors import MODE_CONFLICT, TRY_AGAIN_LATER, CniError
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError
-from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.queries import Link
     from cni_ipvlan.iproute.transaction import Transaction
-    from cni_ipvlan.registry import ModeHint, Registry
-    from cni_ipvlan.survey import Master
+    from cni_ipvlan.plugin.survey import Master
+    from cni_ipvlan.state.registry import ModeHint, Registry
 
 # Hints that are read at the most while the master's lock is held.
 _MOST_HINTS = 64
@@ -68,7 +68,6 @@ def admit(
         with registry.master_lock(master.key, check):
             opposed = _opposed(tx, registry, master, hint, found, is_searched=is_searched)
             if opposed is None:
-                tx.on_unwind(lambda: registry.forget(hint.attachment))
                 registry.remember(master.key, hint)
                 return
         if opposed is not _UNKNOWN:
@@ -180,12 +179,12 @@ def _search(tx: Transaction, master: Master) -> Running | None:
 
 def _slaves_in(tx: Transaction, place: Namespace, master: Master) -> Iterator[Link]:
     """Yield the interfaces in another namespace whose parent is proven to be the master."""
-    from cni_ipvlan import census
+    from cni_ipvlan.plugin import inventory
 
     try:
         found = queries.links(tx.read(commands.link_show_kind("ipvlan"), inside=place))
         for link in found:
-            is_likely = census.is_on(link, place, master) and master.home is None
+            is_likely = inventory.is_on(link, place, master) and master.home is None
             if is_likely and link.parent_netns == _number_of_ours(tx, place):
                 yield link
     except (CommandError, ProgramNotFoundError):  # it went meanwhile, or can't be looked at

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_interface
 
+from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.cni.errors import (
     COMMAND_FAILED,
     DELEGATE_FAILED,
@@ -11,15 +12,14 @@ from cni_ipvlan.cni.errors import (
     CniError,
 )
 from cni_ipvlan.cni.result import Address, Interface, Result, Route
-from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
+    from cni_ipvlan.config.netconf import NetConf
     from cni_ipvlan.iproute import queries
-    from cni_ipvlan.netconf import NetConf
-    from cni_ipvlan.survey import Master
+    from cni_ipvlan.plugin.survey import Master
 
 LEAST_MTU_OF_IPV6 = 1280  # RFC 8200, section 5; below it the kernel gives a link no IPv6
 _UNSPECIFIED = ("0.0.0.0", "::")  # noqa: S104 - binds nothing

@@ -11,7 +11,7 @@ import os
 import stat
 from contextlib import suppress
 
-from cni_ipvlan.record import TYPE_CHECKING
+from cni_ipvlan._namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -6,7 +6,7 @@ import fcntl
 import time
 from contextlib import suppress
 
-from cni_ipvlan.record import TYPE_CHECKING
+from cni_ipvlan._namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable

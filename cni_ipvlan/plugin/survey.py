@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shlex import join
 
+from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.cni.errors import (
     INTERFACE_NAME_TAKEN,
     INVALID_CONFIGURATION,
@@ -14,14 +15,13 @@ from cni_ipvlan.cni.errors import (
 )
 from cni_ipvlan.iproute import causes, commands, namespace, queries
 from cni_ipvlan.iproute.runner import CommandError
-from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from cni_ipvlan.cni.request import Request
+    from cni_ipvlan.config.netconf import NetConf
     from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.queries import Link
     from cni_ipvlan.iproute.transaction import Transaction
-    from cni_ipvlan.netconf import NetConf
 
 _NAMED = 20  # interfaces of many
 LEAST_MTU = 68  # IPv4's, and min_mtu of an ipvlan link
@@ -158,7 +158,7 @@ def master_link(
     found = queries.links(output)
     if found:
         return found[0]
-    from cni_ipvlan.resemblance import nearest_first
+    from cni_ipvlan.suggest import nearest_first
 
     names, near = nearest_first(name, _names(tx, home))
     where = f"the container's namespace {home.path}" if home else "the host's namespace"

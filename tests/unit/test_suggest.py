@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cni_ipvlan.resemblance import nearest_first
+from cni_ipvlan.suggest import nearest_first
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ that is of another kind.
 
 from __future__ import annotations
 
+from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import in_namespace
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.transaction import Undo, is_absent
-from cni_ipvlan.record import TYPE_CHECKING
-from cni_ipvlan.registry import KEY_CHARACTERS, network_key
+from cni_ipvlan.state.registry import KEY_CHARACTERS, network_key
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

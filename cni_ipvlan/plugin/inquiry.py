@@ -10,7 +10,7 @@ import math
 import time
 from ipaddress import ip_address, ip_interface
 
-from cni_ipvlan import census
+from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.iproute import causes, commands, queries
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.iproute.runner import (
@@ -18,14 +18,14 @@ from cni_ipvlan.iproute.runner import (
     InterruptedBySignalError,
     ProgramNotFoundError,
 )
-from cni_ipvlan.record import TYPE_CHECKING
+from cni_ipvlan.plugin import inventory
 
 if TYPE_CHECKING:
     from cni_ipvlan.iproute.commands import Argv
     from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.transaction import Transaction
-    from cni_ipvlan.registry import Registry
-    from cni_ipvlan.survey import Master
+    from cni_ipvlan.plugin.survey import Master
+    from cni_ipvlan.state.registry import Registry
 
 _RIVALS = ("macvlan", "macvtap")  # kinds that want a master for themselves, as ipvlan does
 _SECONDS = 1.0
@@ -69,12 +69,14 @@ def elsewhere(
 
 def rivals(
     tx: Transaction, registry: Registry, master: Master, deadline: float = math.inf
-) -> list[census.Attachment]:
+) -> list[inventory.Attachment]:
     """Return the links of other kinds that keep a master from serving ipvlan."""
     return [
         each
         for kind in _RIVALS
-        for each in census.on_master(census.take(tx, registry, kind, deadline=deadline), master)
+        for each in inventory.on_master(
+            inventory.take(tx, registry, kind, deadline=deadline), master
+        )
     ]
 
 
@@ -86,7 +88,7 @@ def _rivals(tx: Transaction, registry: Registry, master: Master) -> list[str]:
     found = rivals(tx, registry, master, time.monotonic() + _SECONDS)
     if not found:
         return []
-    return [f"{master.link.name} already carries {found[0].link.kind}: {census.summary(found)}"]
+    return [f"{master.link.name} already carries {found[0].link.kind}: {inventory.summary(found)}"]
 
 
 def _holder_of_address(
@@ -94,7 +96,7 @@ def _holder_of_address(
 ) -> list[str]:
     address = ip_interface(argv[argv.index("add") + 1]).ip
     deadline = time.monotonic() + _SECONDS
-    for each in census.on_master(census.take(tx, registry, deadline=deadline), master):
+    for each in inventory.on_master(inventory.take(tx, registry, deadline=deadline), master):
         if any(ip_interface(theirs).ip == address for theirs in each.addresses):
             return [f"{address} belongs to {each.describe()}"]
     if time.monotonic() >= deadline:

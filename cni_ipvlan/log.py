@@ -6,7 +6,7 @@ import os
 import time
 from shlex import join, quote
 
-from cni_ipvlan.record import TYPE_CHECKING
+from cni_ipvlan._namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -18,7 +18,7 @@ DEFAULT_LEVEL = "verbose"
 _MOST_BYTES = 4096  # of a line
 
 
-class Journal:
+class Log:
     """Tells of one call, described by its ``environment``; ``say`` takes text for stderr.
 
     Warnings go to stderr; into a log file go, by level, failures (error), each
@@ -47,15 +47,15 @@ class Journal:
             path, level = _settings(config)
         if not path:
             return
-        from cni_ipvlan import logfile
+        from cni_ipvlan import log_file
 
         self._level = LEVELS.index(level)
         try:
             if is_administrators:
-                self._file = logfile.open_for_administrator(path)
+                self._file = log_file.open_for_administrator(path)
             else:
-                self._file = logfile.open_for_network(path)
-        except (OSError, logfile.UnfitError) as error:
+                self._file = log_file.open_for_network(path)
+        except (OSError, log_file.UnfitError) as error:
             self._tell(f"cannot log to {path!r}: {_reason(error)}")
 
     def warn(self, text: str) -> None:

@@ -6,9 +6,9 @@ import json
 import os
 from functools import cache
 
+from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
 from cni_ipvlan.cni.request import interface_name_fault
-from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -115,7 +115,7 @@ def _schema() -> dict[str, Any]:
 
 
 def _schema_faults(config: Mapping[str, Any]) -> list[Fault]:
-    from cni_ipvlan.schema import is_valid
+    from cni_ipvlan.config.quick_check import is_valid
 
     schema = _schema()
     if is_valid(config, schema):

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from cni_ipvlan.addressing import is_connected
+from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni.result import Result
 from cni_ipvlan.iproute import commands, queries
-from cni_ipvlan.record import TYPE_CHECKING
+from cni_ipvlan.plugin.addressing import is_connected
 
 if TYPE_CHECKING:
     from cni_ipvlan.cni.request import Request
     from cni_ipvlan.cni.result import Interface, Route
+    from cni_ipvlan.config.netconf import NetConf
     from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.queries import Link
     from cni_ipvlan.iproute.transaction import Transaction
-    from cni_ipvlan.netconf import NetConf
 
 _MAIN_TABLE = 254  # RT_TABLE_MAIN, <linux/rtnetlink.h>
 _IPV6_PRIORITY = 1024  # IP6_RT_PRIO_USER, <linux/ipv6_route.h>

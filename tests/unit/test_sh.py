@@ -21,7 +21,7 @@ def run(script: str, *directories: str) -> str:
     return ran.stdout.strip()
 
 
-LOAD = "from cni_ipvlan.iproute import lean_sh; sh = lean_sh.load()\n"
+LOAD = "from cni_ipvlan.iproute import _sh; sh = _sh.load()\n"
 
 
 def test_heavy_modules_are_not_imported_and_stay_importable() -> None:
@@ -47,7 +47,7 @@ except sh.ErrorReturnCode as error:
 
 def test_foreground_commands_are_started_by_their_environment() -> None:
     script = """
-class Environment(lean_sh.Environment):
+class Environment(_sh.Environment):
     def spawn(self, program, argv):
         print(os.path.basename(program), argv[1:], dict(self))
         return 3
@@ -63,9 +63,9 @@ except sh.ErrorReturnCode as error:
 def test_sh_that_starts_commands_in_another_way_is_refused(tmp_path: Path) -> None:
     (tmp_path / "sh.py").write_text("class Command: pass\n")
     script = """
-from cni_ipvlan.iproute import lean_sh
+from cni_ipvlan.iproute import _sh
 try:
-    lean_sh.load()
+    _sh.load()
 except ImportError as error:
     print(error)
 """

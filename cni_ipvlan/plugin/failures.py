@@ -13,7 +13,7 @@ from cni_ipvlan.iproute.runner import (
     InterruptedBySignalError,
     ProgramNotFoundError,
 )
-from cni_ipvlan.registry import DIRECTORY
+from cni_ipvlan.state.registry import DIRECTORY
 
 _CODES = {
     causes.NO_IPVLAN: errors.NO_IPVLAN,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
+from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni import version
-from cni_ipvlan.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -41,12 +41,12 @@ def _serve(environment: Mapping[str, str]) -> int:
     """Serve a call with all that may take; its imports are what VERSION does without."""
     import signal
 
-    from cni_ipvlan.attachment import Plugin
     from cni_ipvlan.cni import protocol
     from cni_ipvlan.iproute.runner import Interrupts, Runner
     from cni_ipvlan.iproute.transaction import Transaction
-    from cni_ipvlan.journal import Journal
-    from cni_ipvlan.registry import Registry
+    from cni_ipvlan.log import Log
+    from cni_ipvlan.plugin.attachment import Plugin
+    from cni_ipvlan.state.registry import Registry
 
     if not environment.get("CNI_COMMAND"):
         _complain(protocol.about())
@@ -69,17 +69,17 @@ def _serve(environment: Mapping[str, str]) -> int:
     def say(text: str) -> None:
         _complain(text, lambda: interrupts.urgency > 0)
 
-    journal = Journal(say, environment)
-    journal.open(protocol.lenient_config(stdin))
-    runner = Runner(environment.get("PATH", ""), journal.command, interrupts)
+    log = Log(say, environment)
+    log.open(protocol.lenient_config(stdin))
+    runner = Runner(environment.get("PATH", ""), log.command, interrupts)
     plugin = Plugin(
         runner,
         Registry(),
         begin=lambda: Transaction(runner),
-        warn=journal.warn,
+        warn=log.warn,
     )
     try:
-        return protocol.serve(environment, stdin, plugin.handlers(), write, journal)
+        return protocol.serve(environment, stdin, plugin.handlers(), write, log)
     except Exception:
         if begun:
             return 1

@@ -23,9 +23,9 @@ import os
 import stat
 from contextlib import contextmanager, suppress
 
-from cni_ipvlan import locks
-from cni_ipvlan.locks import BusyError
-from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
+from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
+from cni_ipvlan.state import locks
+from cni_ipvlan.state.locks import BusyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from shlex import join
 
+from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import DELEGATE_FAILED, CniError
 from cni_ipvlan.iproute.transaction import Program
-from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
-from cni_ipvlan import links, netconf
+from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni.errors import (
     CHECK_FAILED,
     INTERRUPTED,
@@ -18,14 +18,15 @@ from cni_ipvlan.cni.errors import (
     TRY_AGAIN_LATER,
     CniError,
 )
-from cni_ipvlan.failures import as_cni_error
-from cni_ipvlan.ipam import Ipam
+from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import commands, namespace
 from cni_ipvlan.iproute.runner import CommandError, InterruptedBySignalError
 from cni_ipvlan.iproute.transaction import Undo
-from cni_ipvlan.locks import BusyError
-from cni_ipvlan.record import TYPE_CHECKING
-from cni_ipvlan.registry import AttachmentId, ModeHint
+from cni_ipvlan.plugin import links
+from cni_ipvlan.plugin.failures import as_cni_error
+from cni_ipvlan.plugin.ipam import Ipam
+from cni_ipvlan.state.locks import BusyError
+from cni_ipvlan.state.registry import AttachmentId, ModeHint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,12 +35,12 @@ if TYPE_CHECKING:
     from cni_ipvlan.cni.protocol import Handler
     from cni_ipvlan.cni.request import Request
     from cni_ipvlan.cni.result import Result
+    from cni_ipvlan.config.netconf import NetConf
     from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.runner import Runner
     from cni_ipvlan.iproute.transaction import Transaction
-    from cni_ipvlan.netconf import NetConf
-    from cni_ipvlan.registry import Registry
-    from cni_ipvlan.survey import Master
+    from cni_ipvlan.plugin.survey import Master
+    from cni_ipvlan.state.registry import Registry
 
 
 class Plugin:
@@ -78,9 +79,9 @@ class Plugin:
     @contextmanager
     def add(self, request: Request) -> Iterator[Result]:
         """Attach a container; yield the result while everything can still be undone."""
-        from cni_ipvlan import interface, survey
-        from cni_ipvlan.addressing import addressing_of
         from cni_ipvlan.cni.result import Interface
+        from cni_ipvlan.plugin import configure, survey
+        from cni_ipvlan.plugin.addressing import addressing_of
 
         conf = self._configuration(request)
         if not conf.ipam_type and conf.prev_result is None:
@@ -103,7 +104,7 @@ class Plugin:
                 self._create_link(tx, request, conf, master, container)
                 allocated = self._allocate(tx, request, conf, container)
                 addressing = addressing_of(conf, master, allocated)
-                link, present = interface.configure(
+                link, present = configure.configure(
                     tx,
                     request.ifname,
                     container,
@@ -130,7 +131,7 @@ class Plugin:
     @contextmanager
     def check(self, request: Request) -> Iterator[None]:
         """Compare an attachment with what its ADD reported and its configuration asks for."""
-        from cni_ipvlan import verification
+        from cni_ipvlan.plugin import verification
 
         conf = self._configuration(request)
         if conf.prev_result is None:
@@ -204,10 +205,11 @@ class Plugin:
         container: Namespace,
     ) -> None:
         """Create the link, and bring it where and what it is to be."""
-        from cni_ipvlan import modes
+        from cni_ipvlan.plugin import modes
 
         # One that is remembered before it is created needs no lock while the kernel creates it.
         hint = _hint(request, conf, container)
+        tx.on_unwind(lambda: self._forget(tx, request, None))
         modes.admit(tx, self._registry, master, hint, self._interrupts.check)
         temporary = _temporary_name(request)
         if conf.link_in_container:
@@ -232,7 +234,7 @@ class Plugin:
         self, tx: Transaction, request: Request, conf: NetConf, container: Namespace
     ) -> Result | None:
         """Have the IPAM plugin allocate addresses; None when there is no IPAM plugin."""
-        from cni_ipvlan.addressing import placeholder
+        from cni_ipvlan.plugin.addressing import placeholder
 
         name = conf.ipam_type
         if not name:
@@ -293,7 +295,7 @@ class Plugin:
                 self._registry.forget(hint.attachment)
 
     def _check_readiness(self, tx: Transaction, conf: NetConf) -> None:
-        from cni_ipvlan import survey
+        from cni_ipvlan.plugin import survey
 
         answer = self._runner.run(commands.link_add_without_master("ipvlan-probe"))
         if b"Invalid argument" not in answer.stderr:
@@ -324,7 +326,7 @@ class Plugin:
     @contextmanager
     def _container(self, request: Request) -> Iterator[Namespace]:
         """The container's namespace, kept for as long as it is worked on."""
-        from cni_ipvlan import survey
+        from cni_ipvlan.plugin import survey
 
         container = survey.container_namespace(request)
         try:
@@ -339,7 +341,7 @@ class Plugin:
         try:
             yield
         except CommandError as error:
-            from cni_ipvlan import inquiry
+            from cni_ipvlan.plugin import inquiry
 
             error.found += inquiry.in_container(error, tx, container)
             raise
@@ -353,7 +355,7 @@ class Plugin:
         except CniError as failure:
             cause = failure.__cause__
             if masters and isinstance(cause, CommandError):
-                from cni_ipvlan import inquiry
+                from cni_ipvlan.plugin import inquiry
 
                 tx = self._begin()
                 for each in inquiry.elsewhere(cause, tx, self._registry, masters[0]):
@@ -445,8 +447,10 @@ def _lives(hint: ModeHint) -> bool:
 
 
 def _has_link(tx: Transaction, hint: ModeHint) -> bool:
-    """Whether an attachment's link is still in its container."""
-    return _lives(hint) and links.is_in(tx, hint.ifname, namespace.find(hint.netns))
+    """Whether an attachment's link is still there, in its container or on its way."""
+    return namespace.own_has_link(links.temporary_name(hint.attachment.key)) or (
+        _lives(hint) and links.is_in(tx, hint.ifname, namespace.find(hint.netns))
+    )
 
 
 def _valid_attachments(request: Request) -> list[tuple[str, str]]:

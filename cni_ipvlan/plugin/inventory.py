@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import time
 
+from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.runner import CommandError
-from cni_ipvlan.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.queries import Link
     from cni_ipvlan.iproute.transaction import Transaction
-    from cni_ipvlan.registry import Registry
-    from cni_ipvlan.survey import Master
+    from cni_ipvlan.plugin.survey import Master
+    from cni_ipvlan.state.registry import Registry
 
 _NAMED = 3  # of many
 

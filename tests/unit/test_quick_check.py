@@ -11,11 +11,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-import cni_ipvlan
-from cni_ipvlan.schema import is_valid
+from cni_ipvlan.config import netconf
+from cni_ipvlan.config.quick_check import is_valid
 
 SCHEMA: dict[str, Any] = json.loads(
-    Path(cni_ipvlan.__file__).with_name("netconf.schema.json").read_text(encoding="utf-8")
+    Path(netconf.__file__).with_name("netconf.schema.json").read_text(encoding="utf-8")
 )
 PROPERTIES: dict[str, Any] = SCHEMA["properties"]
 

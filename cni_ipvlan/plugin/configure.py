@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni.errors import ADDRESS_IN_USE, CniError
 from cni_ipvlan.iproute import commands, queries
 from cni_ipvlan.iproute.transaction import Change, Undo
-from cni_ipvlan.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cni_ipvlan.addressing import Addressing
     from cni_ipvlan.cni.result import Route
     from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.queries import Address, Link
     from cni_ipvlan.iproute.transaction import Transaction
+    from cni_ipvlan.plugin.addressing import Addressing
 
 _DUPLICATE_DETECTION_SECONDS = 5.0
 

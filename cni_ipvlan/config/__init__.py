@@ -1,0 +1,1 @@
+"""The network configuration: its options, read and checked."""

@@ -1,0 +1,1 @@
+"""ipvlan: what each verb does, and the steps it is made of."""

@@ -1,0 +1,1 @@
+"""What this node remembers of its attachments, and locks between calls."""
