@@ -96,6 +96,13 @@ say("released")
 """
 
 
+HOLD_MASTER = f"""
+with registry.master_lock({MASTER!r}, lambda: None):
+    say("held")
+    sys.stdin.readline()
+"""
+
+
 def test_key_starts_with_its_networks() -> None:
     assert re.fullmatch("[a-z2-7]{13}", KEY)
     assert KEY.startswith(network_key("net"))
@@ -313,14 +320,7 @@ def test_lock_of_a_master_is_held_by_one_at_a_time(
     registry: Registry, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locks, "_CALL_SECONDS", 0.1)
-    holder = process(
-        f"""
-        with registry.master_lock({MASTER!r}, lambda: None):
-            say("held")
-            sys.stdin.readline()
-        """,
-        directory,
-    )
+    holder = process(HOLD_MASTER, directory)
     assert line(holder) == "held"
     with pytest.raises(BusyError), registry.master_lock(MASTER, never):
         pass
@@ -485,12 +485,31 @@ def test_hint_that_a_killed_call_wrote_by_half_says_nothing_and_can_be_forgotten
     file = file_of(directory, ATTACHMENT)
     file.write_bytes(content.encode("utf-8", "surrogateescape"))
     assert list(remembering.hints(MASTER)) == [OTHER_HINT]
-    if end == "forget":
-        remembering.forget(ATTACHMENT)
-    else:
-        remembering.remove_leftovers()
+    clear(remembering, end)
     assert not file.exists()
     assert list(remembering.hints(MASTER)) == [OTHER_HINT]
+
+
+@pytest.mark.parametrize("end", ["forget", "remove_leftovers"])
+def test_a_masters_directory_that_a_killed_call_left_is_removed(
+    registry: Registry, directory: Path, end: str
+) -> None:
+    holder = process(HOLD_MASTER, directory)
+    assert line(holder) == "held"
+    clear(registry, end)
+    assert list(directory.glob("on-*"))  # it is in use
+    holder.send_signal(signal.SIGKILL)
+    holder.communicate()
+    assert list(directory.glob("on-*"))
+    clear(registry, end)
+    assert not directory.exists()
+
+
+def clear(registry: Registry, end: str) -> None:
+    if end == "forget":
+        registry.forget(ATTACHMENT)
+    else:
+        registry.remove_leftovers()
 
 
 def test_nothing_is_remembered_where_there_is_no_directory(registry: Registry) -> None:
