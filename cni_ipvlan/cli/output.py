@@ -15,7 +15,8 @@ from cni_ipvlan.log import one_line
 if TYPE_CHECKING:
     from cni_ipvlan.cni.errors import CniError
     from cni_ipvlan.cni.result import Result
-    from cni_ipvlan.iproute.runner import Event
+    from cni_ipvlan.iproute.commands import Command
+    from cni_ipvlan.iproute.runner import Completed
 
 
 def styled(text: str, *, err: bool = False, **style: Any) -> str:
@@ -62,18 +63,17 @@ def failure(error: CniError) -> None:
             complain(f"    {one_line(line)}")
 
 
-def trace(event: Event) -> None:
+def trace(command: Command, completed: Completed) -> None:
     """Print a command that ran, as ``set -x`` does, with its time, its status and its undo."""
-    completed = event.completed
     colour = "red" if completed.status else "cyan"
     note = f"# {completed.seconds * 1000:.1f} ms, status {completed.status}"
-    purpose = f", {event.purpose}" if event.purpose else ""
-    command = styled(f"+ {join(completed.argv)}", err=True, fg=colour)
-    complain(f"{command}  {note}{purpose}")
-    for line in event.batch:
+    purpose = f", {command.purpose}" if command.purpose else ""
+    words = styled(f"+ {join(command.entered_argv)}", err=True, fg=colour)
+    complain(f"{words}  {note}{purpose}")
+    for line in command.batch_lines:
         complain(f"    {line}")
-    for undo in event.undo:
-        complain(f"    undo: {join(undo)}")
+    for undo in command.undo:
+        complain(f"    undo: {join(undo.full_argv)}")
 
 
 def result(outcome: Result) -> None:

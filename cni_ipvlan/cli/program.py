@@ -11,7 +11,7 @@ import click
 
 from cni_ipvlan import __version__
 from cni_ipvlan.cli import calls, configs, inspection, output, verbs
-from cni_ipvlan.cli.calls import Call, Manner
+from cni_ipvlan.cli.calls import Call, CallOptions
 from cni_ipvlan.cli.options import Commands, script_option
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def ipvlan(ctx: click.Context, dry_run: bool, form: str, verbose: bool) -> int |
     if command not in (_TOLD if dry_run else _KNOWN):
         raise click.UsageError(f"there is no replay of {command!r}, only of {', '.join(_TOLD)}")
     call = Call(dict(os.environ), sys.stdin.buffer.read())
-    return calls.make(call, Manner(dry_run, form == "json", verbose))
+    return calls.make(call, CallOptions(dry_run, form == "json", verbose))
 
 
 for _command in (

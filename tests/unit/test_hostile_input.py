@@ -11,6 +11,7 @@ import json
 import os
 import re
 from contextlib import contextmanager
+from functools import partial
 from ipaddress import ip_address, ip_interface, ip_network
 from itertools import dropwhile
 from typing import TYPE_CHECKING, Any
@@ -21,17 +22,20 @@ from hypothesis import strategies as st
 
 from cni_ipvlan.cni import protocol
 from cni_ipvlan.cni.errors import INTERNAL
-from cni_ipvlan.iproute import namespace
+from cni_ipvlan.iproute import commands, namespace
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.runner import Completed, Interrupts
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.log import Log
-from cni_ipvlan.plugin.attachment import Plugin
+from cni_ipvlan.plugin import perform
+from cni_ipvlan.plugin.node import Node
 from cni_ipvlan.state.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
+
+    from cni_ipvlan.iproute.commands import Command
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "500"))
 MANY = settings(
@@ -192,7 +196,8 @@ class World:
     def holding(self, _place: Namespace) -> Iterator[None]:
         yield
 
-    def run(self, argv: tuple[str, ...], stdin: bytes = b"", *_: Any, **__: Any) -> Completed:
+    def run(self, command: Command) -> Completed:
+        argv, stdin = command.entered_argv, command.stdin
         for word in argv:
             os.fsencode(word)  # or no process could be started with it
             assert "\0" not in word
@@ -210,11 +215,11 @@ class World:
             ]
             self.commands += lines
             answers = [self._answer(line) for line in lines if is_query(line)]
-            return Completed(argv, 0, b"\n".join(answers), b"", 0.0)
+            return Completed(0, b"\n".join(answers), b"", 0.0)
         self.commands.append(argv)
         if "macvlan" in words and not is_query(words):
-            return Completed(argv, 2, b"", b"RTNETLINK answers: Invalid argument\n", 0.0)
-        return Completed(argv, 0, self._answer(words), b"", 0.0)
+            return Completed(2, b"", b"RTNETLINK answers: Invalid argument\n", 0.0)
+        return Completed(0, self._answer(words), b"", 0.0)
 
     def _answer(self, words: tuple[str, ...]) -> bytes:
         if words[0] == "cat":
@@ -240,13 +245,13 @@ def call(
     """Serve a call in the world; return its status and what it printed."""
     printed: list[bytes] = []
     log = Log(lambda _text: None, {})
-    plugin = Plugin(
+    node = Node(
         world,  # type: ignore[arg-type]
         Registry(str(directory / "registry")),
-        begin=lambda: Transaction(world),  # type: ignore[arg-type]
-        warn=log.warn,
+        lambda: Transaction(world),  # type: ignore[arg-type]
+        log.warn,
     )
-    status = protocol.serve(environment, stdin, plugin.handlers(), printed.append, log)
+    status = protocol.serve(environment, stdin, partial(perform, node), printed.append, log)
     return status, printed
 
 
@@ -513,6 +518,8 @@ def is_meant(command: tuple[str, ...]) -> bool:
             return False
         words = words[2:]
     # In a batch, the options of the ip that runs it stand before every line, changes too.
+    if words[:1] == ["sh"]:  # a script that is always the same, with a name as its argument
+        return is_name(words[4]) and words == [*commands.wait_for_ipv6(words[4], 5)]
     if words[0] == "ip" and words[1:2] != ["-batch"] and not is_query(tuple(words)):
         words = without_options(tuple(words))
     return any(_fits(words, template) for template in COMMANDS)
