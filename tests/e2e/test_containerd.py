@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -69,9 +68,8 @@ def containerd(node: lab.Node) -> Iterator[None]:
     with subprocess.Popen(
         ["containerd", "--config", HOME / "config.toml", "--log-level", "error"]
     ) as daemon:
-        while not SOCKET.exists():
-            assert daemon.poll() is None
-            time.sleep(0.05)
+        lab.wait_until(lambda: SOCKET.exists() or daemon.poll() is not None)
+        assert daemon.poll() is None
         yield
         daemon.terminate()
     lab.run(str(CHECKOUT / "scripts/install-node"), "--uninstall")

@@ -7,25 +7,21 @@ recording a call without faults, so that none is forgotten when the plugin chang
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import signal
-from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
-from unittest import mock
 
+import taps
 from runtime import Answer
 
 from cni_ipvlan.cni import protocol
 from cni_ipvlan.config import netconf
-from cni_ipvlan.iproute import namespace, runner
 from cni_ipvlan.iproute.runner import Completed, Interrupts, ProgramNotFoundError, Runner
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.log import Log
-from cni_ipvlan.plugin import modes, perform
+from cni_ipvlan.plugin import perform
 from cni_ipvlan.plugin.node import Node
-from cni_ipvlan.state import registry
 from cni_ipvlan.state.registry import Registry
 
 if TYPE_CHECKING:
@@ -35,35 +31,6 @@ if TYPE_CHECKING:
 
     Work = Callable[[], Completed]
     Fault = Callable[[Interrupts, Work], Any]
-
-# Not close() and dup2(), which fail only for who uses them wrongly, nor waitpid().
-_SYSTEM_CALLS = frozenset(
-    [
-        "open",
-        "read",
-        "write",
-        "pread",
-        "lseek",
-        "unlink",
-        "mkdir",
-        "rmdir",
-        "listdir",
-        "stat",
-        "fstat",
-        "memfd_create",
-        "posix_spawn",
-    ]
-)
-_MODULES = (registry, namespace, runner)
-_FUNCTIONS = (
-    (fcntl, "flock"),
-    (fcntl, "lockf"),
-    (namespace, "ioctl"),
-    (runner, "fcntl"),
-    (namespace, "open"),
-    (modes, "open"),
-    (netconf, "open"),
-)
 
 
 class Point(NamedTuple):
@@ -201,7 +168,7 @@ def call(environment: Mapping[str, str], stdin: bytes, faults: Faults) -> Answer
     log = Log(stderr.append, environment)
     runner = _FaultyRunner(environment.get("PATH", ""), log.command, faults)
     node = Node(runner, Registry(), lambda: Transaction(runner), log.warn)
-    with _tapped(faults):
+    with taps.tapped(faults.system_call):
         status = protocol.serve(environment, stdin, partial(perform, node), stdout.append, log)
     assert len(stdout) <= 1
     return Answer(status, b"".join(stdout), "\n".join(stderr))
@@ -226,41 +193,6 @@ class _FaultyRunner(Runner):
     def run(self, command: Command) -> Completed:
         work = super().run
         return self._faults.command(command, lambda: work(command))
-
-
-class _TappedOs:
-    """The module os, with its system calls counted."""
-
-    def __init__(self, faults: Faults) -> None:
-        self._faults = faults
-
-    def __getattr__(self, name: str) -> Any:
-        return (
-            _tap(self._faults, name, getattr(os, name))
-            if name in _SYSTEM_CALLS
-            else getattr(os, name)
-        )
-
-
-def _tap(faults: Faults, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    def tapped(*arguments: Any, **named: Any) -> Any:
-        words = f"{name} {' '.join(str(each) for each in arguments if isinstance(each, str))}"
-        return faults.system_call(words, lambda: function(*arguments, **named))
-
-    return tapped
-
-
-def _tapped(faults: Faults) -> ExitStack:
-    """Count system calls while the context is entered."""
-    stack = ExitStack()
-    for module in _MODULES:
-        stack.enter_context(mock.patch.object(module, "os", _TappedOs(faults)))
-    for owner, name in _FUNCTIONS:
-        real = getattr(owner, name, open)
-        stack.enter_context(
-            mock.patch.object(owner, name, _tap(faults, name, real), create=name == "open")
-        )
-    return stack
 
 
 def call_elsewhere(environment: Mapping[str, str], stdin: bytes) -> tuple[int, int]:
