@@ -86,12 +86,10 @@ def test_installs_on_system_packages(node: Path, install: Install) -> None:
     assert versions_answered(node)
 
 
-def test_executable_starts_python_directly_isolated_and_without_site(
-    node: Path, install: Install
-) -> None:
+def test_executable_starts_python_directly_and_isolated(node: Path, install: Install) -> None:
     install("--system-packages")
     shebang = plugin(node).read_text().splitlines()[0]
-    assert shebang == f"#!{node}/prefix/versions/1/bin/python3 -ISXutf8"
+    assert shebang == f"#!{node}/prefix/versions/1/bin/python3 -IXutf8"
 
 
 def test_second_run_upgrades_and_the_version_before_is_kept(node: Path, install: Install) -> None:
@@ -133,7 +131,7 @@ def test_interpreter_of_an_older_version_hands_over(node: Path, install: Install
     old = node / "prefix/versions/1/bin/python3"
     install("--system-packages")
     done = subprocess.run(
-        [old, "-ISXutf8", plugin(node)],
+        [old, "-IXutf8", plugin(node)],
         env={"CNI_COMMAND": "VERSION"},
         stdin=subprocess.DEVNULL,
         check=True,
