@@ -16,7 +16,7 @@ DEPENDENCIES = "python3-click,python3-jsonschema,python3-sh,iproute2"
 RIVAL = "containernetworking-plugins"
 
 EXPECTED = """\
-executable: #!/usr/bin/python3 -BISXutf8
+executable: #!/usr/bin/python3 -BIXutf8
 theirs: untouched
 link: /usr/lib/cni/ipvlan
 help: 1
@@ -28,7 +28,7 @@ DEL: 0
 calls meanwhile: enough
 that failed: 0
 the slow one: ipam must be given
-after both upgrades: #!/usr/bin/python3 -BISXutf8 99.0
+after both upgrades: #!/usr/bin/python3 -BIXutf8 99.0
 logs, removed: kept
 logs, purged:
 theirs: untouched

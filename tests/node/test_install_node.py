@@ -5,15 +5,14 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from installing import CHECKOUT, assert_serves, copy_checkout
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 USER = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
 # With a /var/log of its own, which would be the machine's.
 IN_ITS_LOGS = ["sh", "-c", 'mount -t tmpfs tmpfs /var/log && exec "$@"', "sh"]
@@ -23,19 +22,6 @@ GO_PLUGIN = "#!/bin/sh\necho 'this is the Go plugin'\n"
 
 Done = subprocess.CompletedProcess[str]
 Install = Callable[..., Done]
-
-
-@pytest.fixture(scope="session")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Fill a folder as install-node's help says."""
-    source, folder = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheels")
-    copy_checkout(source)
-    python = venv_python(tmp_path_factory.mktemp("pip"))
-    subprocess.run(
-        [python, "-m", "pip", "--quiet", "wheel", "--wheel-dir", folder, f"{source}[yaml]"],
-        check=True,
-    )
-    return folder
 
 
 @pytest.fixture
@@ -76,24 +62,19 @@ def test_installs_from_wheels_without_a_network(node: Path, install: Install, wh
     assert done.returncode == 0, done.stderr
     assert str(plugin(node)) in done.stdout
     assert "--uninstall" in done.stdout
-    assert versions_answered(node)
-    helped = run_plugin(node, "--help")
-    assert (helped.returncode, helped.stderr) == (0, "")
-    assert helped.stdout.startswith("Usage: ipvlan")
+    assert_serves(plugin(node))
 
 
 def test_installs_on_system_packages(node: Path, install: Install) -> None:
     done = install("--system-packages")
     assert done.returncode == 0, done.stderr
-    assert versions_answered(node)
+    assert_serves(plugin(node))
 
 
-def test_executable_starts_python_directly_isolated_and_without_site(
-    node: Path, install: Install
-) -> None:
+def test_executable_starts_python_directly_and_isolated(node: Path, install: Install) -> None:
     install("--system-packages")
     shebang = plugin(node).read_text().splitlines()[0]
-    assert shebang == f"#!{node}/prefix/versions/1/bin/python3 -ISXutf8"
+    assert shebang == f"#!{node}/prefix/versions/1/bin/python3 -IXutf8"
 
 
 def test_second_run_upgrades_and_the_version_before_is_kept(node: Path, install: Install) -> None:
@@ -135,7 +116,7 @@ def test_interpreter_of_an_older_version_hands_over(node: Path, install: Install
     old = node / "prefix/versions/1/bin/python3"
     install("--system-packages")
     done = subprocess.run(
-        [old, "-ISXutf8", plugin(node)],
+        [old, "-IXutf8", plugin(node)],
         env={"CNI_COMMAND": "VERSION"},
         stdin=subprocess.DEVNULL,
         check=True,
@@ -361,12 +342,6 @@ def put_go_plugin(node: Path) -> None:
     plugin(node).chmod(0o750)
 
 
-def run_plugin(node: Path, *arguments: str) -> Done:
-    return subprocess.run(
-        [plugin(node), *arguments], check=False, capture_output=True, text=True, env={}
-    )
-
-
 def call_version(node: Path) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
         [plugin(node)],
@@ -398,20 +373,3 @@ def tree(directory: Path) -> dict[str, object]:
         content = path.readlink() if path.is_symlink() else path.is_file() and path.read_bytes()
         found[str(path.relative_to(directory))] = (mode, content)
     return found
-
-
-def copy_checkout(target: Path) -> None:
-    for name in ("cni_ipvlan", "scripts"):
-        shutil.copytree(
-            CHECKOUT / name, target / name, ignore=shutil.ignore_patterns("__pycache__")
-        )
-    for pattern in ("setup.*", "pyproject.toml", "README.md", "LICENSE"):
-        for file in CHECKOUT.glob(pattern):
-            shutil.copy(file, target)
-
-
-def venv_python(directory: Path) -> Path:
-    """Make an environment of the interpreter that install-node uses, whichever runs the tests."""
-    system = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable
-    subprocess.run([system, "-m", "venv", directory], check=True)
-    return directory / "bin/python3"
