@@ -26,7 +26,8 @@ _INTERRUPTED = 130  # as shells have it
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, by default the process's own; return the exit status.
 
-    0 for success, 1 for a failure, 2 when what was given is wrong.
+    0 for success, 1 for a failure, 2 when what was given is wrong. Output that can't
+    be written is a failure, a silent one if its reader has closed the pipe.
     """
     try:
         status = ipvlan.main(arguments, prog_name="ipvlan", standalone_mode=False)
@@ -41,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.Abort:
         return _INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the last boundary: people get a sentence for a bug, too
+        if output.give_up_stdout():
+            return 1
         place = traceback.extract_tb(error.__traceback__)[-1]
         output.refuse(
             f"internal error at {os.path.basename(place.filename)}:{place.lineno}: "
