@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 
-_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # Ready to print: to import json may be what can't be done.
 _LAST_WORDS = (
     b'{"cniVersion": "1.0.0", "code": 5, "msg": "ipvlan cannot run here: %s", "details": '
@@ -15,7 +14,6 @@ _LAST_WORDS = (
 
 def main() -> int:
     """Answer one call; return the exit status, or end with it where nothing is left to do."""
-    _find_packages()
     _leave_unusable_directory()
     if len(sys.argv) == 1 and not (
         "_IPVLAN_COMPLETE" in os.environ and "CNI_COMMAND" not in os.environ
@@ -43,31 +41,12 @@ def _serve() -> int:
         return 1
 
 
-def _find_packages() -> None:
-    """Make this package and its dependencies importable, without site where that is possible.
-
-    The interpreter is started without site-packages (-S): reading them costs
-    more than finding what is needed right here, or where the executable says.
-    """
-    if _ROOT not in sys.path:
-        sys.path.append(_ROOT)
-    if not all(_is_importable(name) for name in ("sh", "jsonschema")):
-        import site
-
-        site.main()
-
-
 def _leave_unusable_directory() -> None:
     """Go where one can come back to, as sh does around a command: one may be deleted or closed."""
     try:
         os.chdir(os.getcwd())
     except OSError:
         os.chdir("/")
-
-
-def _is_importable(name: str) -> bool:
-    places = (os.path.join(place, name) for place in sys.path)
-    return any(os.path.exists(place) or os.path.exists(place + ".py") for place in places)
 
 
 if __name__ == "__main__":

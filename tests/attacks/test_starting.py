@@ -62,7 +62,7 @@ def test_little_memory_gets_one_answer(
 @pytest.mark.parametrize("limit", ["RLIMIT_AS", "RLIMIT_DATA"])
 def test_python_that_runs_out_of_memory_answers_yet(limit: str) -> None:
     """The launcher refuses so little, but another Python may need more."""
-    python = [sys.executable, "-IS", "-X", "utf8", str(MAIN)]
+    python = [sys.executable, "-I", "-X", "utf8", str(MAIN)]
     # To word what is wrong with an option takes more memory than all the rest.
     stdin = stdin_of(network(mtu="x"))
     sizes = {"RLIMIT_AS": range(18, 30), "RLIMIT_DATA": range(6, 18)}[limit]

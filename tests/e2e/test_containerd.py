@@ -58,7 +58,8 @@ def node(own_directories: None) -> Iterator[lab.Node]:
 @pytest.fixture(scope="module")
 def containerd(node: lab.Node) -> Iterator[None]:
     """Have a node with the plugin, a network and containerd; it is left without containers."""
-    lab.run(str(CHECKOUT / "scripts/install-node"), "--system-packages")
+    options = ["--system-packages", "--share-dir", "/opt/share"]
+    lab.run(str(CHECKOUT / "scripts/install-node"), *options)
     for plugin in ("host-local", "loopback"):
         (BIN_DIR / plugin).symlink_to(f"/usr/lib/cni/{plugin}")
     CONFIGURATION.parent.mkdir(parents=True)

@@ -102,26 +102,37 @@ def test_the_current_directory_may_be_gone(node: Node, ipvlan: Executable, tmp_p
     assert not (tmp_path / "gone").exists()
 
 
-@pytest.mark.parametrize("way", ["link", "link to a link", "copy", "other name"])
+@pytest.mark.parametrize("way", ["link", "link to a link", "other name"])
 def test_the_command_may_be_reached_in_another_way(
     node: Node, ipvlan: Executable, tmp_path: Path, way: str
 ) -> None:
     node.master()
     place = tmp_path / "opt cni" / ("cni-ipvlan" if way == "other name" else "ipvlan")
     place.parent.mkdir()
-    if way == "copy":
-        shutil.copy(ipvlan.path, place)
-    else:
-        target = Path(ipvlan.path)
-        if way == "link to a link":
-            target = tmp_path / "between"
-            target.symlink_to(ipvlan.path)
-        place.symlink_to(target)
+    target = Path(ipvlan.path)
+    if way == "link to a link":
+        target = tmp_path / "between"
+        target.symlink_to(ipvlan.path)
+    place.symlink_to(target)
 
     container = node.container()
     answer = Executable(str(place))(call_environment("ADD", container), stdin_of(network()))
 
     assert_attached(container, answer)
+
+
+def test_a_copy_of_the_command_answers_that_it_is_one(
+    node: Node, ipvlan: Executable, tmp_path: Path
+) -> None:
+    node.master()
+    container = node.container()
+    copy = shutil.copy(ipvlan.path, tmp_path)
+
+    error = Executable(str(copy))(call_environment("ADD", container), stdin_of(network())).error()
+
+    assert error["code"] == 5
+    assert "link to the installed command instead of copying it" in error["details"]
+    assert container.links().keys() == {"lo"}
 
 
 @pytest.mark.parametrize("name", ["ünï", "-x", 'a"b'])

@@ -30,7 +30,7 @@ def test_a_master_that_is_not_there(node: Node, runtime: Runtime) -> None:
     ]
     assert error["private"].splitlines() == [
         "refused net1: found there, nearest name first: eth10, wlan0, lo, br-lan",
-        "refused net1: is 'eth10' meant?",
+        "refused net1: did you mean 'eth10'?",
     ]
 
 
@@ -52,7 +52,7 @@ def test_a_master_that_is_not_there_among_very_many(node: Node, runtime: Runtime
 
     found, guess = error["private"].splitlines()
     assert found.endswith(" and 11 more")
-    assert guess.endswith("is 'port29' meant?")
+    assert guess.endswith("did you mean 'port29'?")
 
 
 def test_a_master_that_only_the_container_has(node: Node, runtime: Runtime) -> None:

@@ -5,37 +5,29 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from installing import CHECKOUT, assert_serves, copy_checkout
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 USER = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
 # With a /var/log of its own, which would be the machine's.
 IN_ITS_LOGS = ["sh", "-c", 'mount -t tmpfs tmpfs /var/log && exec "$@"', "sh"]
 AS_ROOT = ["unshare", *USER, "--mount", *IN_ITS_LOGS]
 OFFLINE = [*AS_ROOT, "unshare", "--net"]
 GO_PLUGIN = "#!/bin/sh\necho 'this is the Go plugin'\n"
+DOCUMENTS = [
+    "man/man8/ipvlan.8",
+    "bash-completion/completions/ipvlan",
+    "fish/vendor_completions.d/ipvlan.fish",
+    "zsh/site-functions/_ipvlan",
+]
 
 Done = subprocess.CompletedProcess[str]
 Install = Callable[..., Done]
-
-
-@pytest.fixture(scope="session")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Fill a folder as install-node's help says."""
-    source, folder = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheels")
-    copy_checkout(source)
-    python = venv_python(tmp_path_factory.mktemp("pip"))
-    subprocess.run(
-        [python, "-m", "pip", "--quiet", "wheel", "--wheel-dir", folder, f"{source}[yaml]"],
-        check=True,
-    )
-    return folder
 
 
 @pytest.fixture
@@ -76,24 +68,19 @@ def test_installs_from_wheels_without_a_network(node: Path, install: Install, wh
     assert done.returncode == 0, done.stderr
     assert str(plugin(node)) in done.stdout
     assert "--uninstall" in done.stdout
-    assert versions_answered(node)
-    helped = run_plugin(node, "--help")
-    assert (helped.returncode, helped.stderr) == (0, "")
-    assert helped.stdout.startswith("Usage: ipvlan")
+    assert_serves(plugin(node))
 
 
 def test_installs_on_system_packages(node: Path, install: Install) -> None:
     done = install("--system-packages")
     assert done.returncode == 0, done.stderr
-    assert versions_answered(node)
+    assert_serves(plugin(node))
 
 
-def test_executable_starts_python_directly_isolated_and_without_site(
-    node: Path, install: Install
-) -> None:
+def test_executable_starts_python_directly_and_isolated(node: Path, install: Install) -> None:
     install("--system-packages")
     shebang = plugin(node).read_text().splitlines()[0]
-    assert shebang == f"#!{node}/prefix/versions/1/bin/python3 -ISXutf8"
+    assert shebang == f"#!{node}/prefix/versions/1/bin/python3 -IXutf8"
 
 
 def test_second_run_upgrades_and_the_version_before_is_kept(node: Path, install: Install) -> None:
@@ -135,7 +122,7 @@ def test_interpreter_of_an_older_version_hands_over(node: Path, install: Install
     old = node / "prefix/versions/1/bin/python3"
     install("--system-packages")
     done = subprocess.run(
-        [old, "-ISXutf8", plugin(node)],
+        [old, "-IXutf8", plugin(node)],
         env={"CNI_COMMAND": "VERSION"},
         stdin=subprocess.DEVNULL,
         check=True,
@@ -227,6 +214,36 @@ def test_logs_have_a_directory_of_roots_and_stay_if_there_are_any(node: Path) ->
         "700 0:0",
         "/nowhere",
     ], done.stderr
+
+
+def test_manual_and_completions_are_those_of_the_newest_version(
+    node: Path, install: Install
+) -> None:
+    install("--system-packages")
+    second = node / "prefix/versions/2/manual"
+    assert install("--system-packages").returncode == 0
+    for file in DOCUMENTS:
+        assert (node / "share" / file).readlink() == second / file
+        assert "ipvlan" in (node / "share" / file).read_text()
+
+
+def test_others_manual_and_completions_stay_as_they_are(node: Path, install: Install) -> None:
+    theirs = node / "share" / DOCUMENTS[0]
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("theirs")
+    before = tree(node)
+    for options in ((), ("--share-dir", node / "share"), ("--uninstall",)):
+        assert install("--system-packages", *options).returncode == 0
+        assert theirs.read_text() == "theirs"
+    assert tree(node) == before
+    shutil.rmtree(node / "share")
+
+
+def test_a_share_dir_that_cannot_be_is_told_and_no_obstacle(node: Path, install: Install) -> None:
+    done = install("--system-packages", "--share-dir", "/proc/self/share")
+    told = "cannot put the man page and completions into /proc/self/share\n"
+    assert (done.returncode, done.stderr) == (0, told)
+    assert versions_answered(node)
 
 
 def test_uninstall_waits_for_calls_under_way(node: Path, install: Install) -> None:
@@ -348,7 +365,8 @@ def installer(checkout: Path) -> Path:
 
 
 def places(node: Path) -> list[str]:
-    return ["--prefix", f"{node}/prefix", "--bin-dir", f"{node}/cni/bin"]
+    options = {"--prefix": "prefix", "--bin-dir": "cni/bin", "--share-dir": "share"}
+    return [word for option, place in options.items() for word in (option, f"{node}/{place}")]
 
 
 def plugin(node: Path) -> Path:
@@ -359,12 +377,6 @@ def put_go_plugin(node: Path) -> None:
     plugin(node).parent.mkdir(parents=True)
     plugin(node).write_text(GO_PLUGIN)
     plugin(node).chmod(0o750)
-
-
-def run_plugin(node: Path, *arguments: str) -> Done:
-    return subprocess.run(
-        [plugin(node), *arguments], check=False, capture_output=True, text=True, env={}
-    )
 
 
 def call_version(node: Path) -> subprocess.CompletedProcess[bytes]:
@@ -398,20 +410,3 @@ def tree(directory: Path) -> dict[str, object]:
         content = path.readlink() if path.is_symlink() else path.is_file() and path.read_bytes()
         found[str(path.relative_to(directory))] = (mode, content)
     return found
-
-
-def copy_checkout(target: Path) -> None:
-    for name in ("cni_ipvlan", "scripts"):
-        shutil.copytree(
-            CHECKOUT / name, target / name, ignore=shutil.ignore_patterns("__pycache__")
-        )
-    for pattern in ("setup.*", "pyproject.toml", "README.md", "LICENSE"):
-        for file in CHECKOUT.glob(pattern):
-            shutil.copy(file, target)
-
-
-def venv_python(directory: Path) -> Path:
-    """Make an environment of the interpreter that install-node uses, whichever runs the tests."""
-    system = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable
-    subprocess.run([system, "-m", "venv", directory], check=True)
-    return directory / "bin/python3"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import taps
@@ -19,11 +20,14 @@ from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute.runner import Completed, Interrupts, ProgramNotFoundError, Runner
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.log import Log
-from cni_ipvlan.plugin.attachment import Plugin
+from cni_ipvlan.plugin import perform
+from cni_ipvlan.plugin.node import Node
 from cni_ipvlan.state.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from cni_ipvlan.iproute.commands import Command
 
     Work = Callable[[], Completed]
     Fault = Callable[[Interrupts, Work], Any]
@@ -45,12 +49,12 @@ class Faults:
         self.points: list[Point] = []
         self.interrupts = Interrupts()
 
-    def command(self, argv: tuple[str, ...], stdin: bytes, work: Work) -> Completed:
-        words = " ".join(argv)
-        if "-batch" in argv:
-            words += f" <<< {stdin.decode(errors='replace')!r}"
+    def command(self, command: Command, work: Work) -> Completed:
+        words = " ".join(command.entered_argv)
+        if command.batch_lines:
+            words += f" <<< {command.batch_lines}"
         completed: Completed = self._meet(True, words, work)  # noqa: FBT003
-        return completed._replace(argv=argv)
+        return completed
 
     def system_call(self, name: str, work: Callable[[], Any]) -> Any:
         return self._meet(False, name, work)  # noqa: FBT003
@@ -66,7 +70,7 @@ class Faults:
 
 
 def completed(status: int, stdout: bytes = b"", stderr: bytes = b"") -> Completed:
-    return Completed((), status, stdout, stderr, 0.0)
+    return Completed(status, stdout, stderr, 0.0)
 
 
 def fails_at_once(_: Interrupts, work: Work) -> Completed:
@@ -162,15 +166,10 @@ def call(environment: Mapping[str, str], stdin: bytes, faults: Faults) -> Answer
     stdout: list[bytes] = []
     stderr: list[str] = []
     log = Log(stderr.append, environment)
-    commands = _FaultyRunner(environment.get("PATH", ""), log.command, faults)
-    plugin = Plugin(
-        commands,
-        Registry(),
-        begin=lambda: Transaction(commands),
-        warn=log.warn,
-    )
+    runner = _FaultyRunner(environment.get("PATH", ""), log.command, faults)
+    node = Node(runner, Registry(), lambda: Transaction(runner), log.warn)
     with taps.tapped(faults.system_call):
-        status = protocol.serve(environment, stdin, plugin.handlers(), stdout.append, log)
+        status = protocol.serve(environment, stdin, partial(perform, node), stdout.append, log)
     assert len(stdout) <= 1
     return Answer(status, b"".join(stdout), "\n".join(stderr))
 
@@ -191,11 +190,9 @@ class _FaultyRunner(Runner):
         super().__init__(path, observe, faults.interrupts)
         self._faults = faults
 
-    def run(
-        self, argv: tuple[str, ...], stdin: bytes = b"", *others: Any, **named: Any
-    ) -> Completed:
+    def run(self, command: Command) -> Completed:
         work = super().run
-        return self._faults.command(argv, stdin, lambda: work(argv, stdin, *others, **named))
+        return self._faults.command(command, lambda: work(command))
 
 
 def call_elsewhere(environment: Mapping[str, str], stdin: bytes) -> tuple[int, int]:

@@ -11,6 +11,8 @@ from ipaddress import ip_address, ip_interface, ip_network
 from itertools import dropwhile
 from typing import TYPE_CHECKING, Any
 
+from cni_ipvlan.iproute import commands
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -98,6 +100,8 @@ def is_meant(command: tuple[str, ...]) -> bool:
         if option != "--net" or not is_path(path):
             return False
         words = words[2:]
+    if words[:1] == ["sh"]:  # a script that is always the same, with a name as its argument
+        return is_name(words[4]) and words == [*commands.wait_for_ipv6(words[4], 5)]
     # In a batch, the options of the ip that runs it stand before every line, changes too.
     if words[0] == "ip" and words[1:2] != ["-batch"] and not is_query(tuple(words)):
         words = without_options(tuple(words))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from grammar import is_query, without_options
@@ -13,13 +14,15 @@ from cni_ipvlan.cni import protocol
 from cni_ipvlan.iproute.runner import Completed, Interrupts
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.log import Log
-from cni_ipvlan.plugin.attachment import Plugin
+from cni_ipvlan.plugin import perform
+from cni_ipvlan.plugin.node import Node
 from cni_ipvlan.state.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from cni_ipvlan.iproute.commands import Command
     from cni_ipvlan.iproute.namespace import Namespace
 
 LINK = {
@@ -40,7 +43,8 @@ class World:
     def holding(self, _place: Namespace) -> Iterator[None]:
         yield
 
-    def run(self, argv: tuple[str, ...], stdin: bytes = b"", *_: Any, **__: Any) -> Completed:
+    def run(self, command: Command) -> Completed:
+        argv, stdin = command.entered_argv, command.stdin
         for word in argv:
             os.fsencode(word)  # or no process could be started with it
             assert "\0" not in word
@@ -58,11 +62,11 @@ class World:
             ]
             self.commands += lines
             answers = [self._answer(line) for line in lines if is_query(line)]
-            return Completed(argv, 0, b"\n".join(answers), b"", 0.0)
+            return Completed(0, b"\n".join(answers), b"", 0.0)
         self.commands.append(argv)
         if "macvlan" in words and not is_query(words):
-            return Completed(argv, 2, b"", b"RTNETLINK answers: Invalid argument\n", 0.0)
-        return Completed(argv, 0, self._answer(words), b"", 0.0)
+            return Completed(2, b"", b"RTNETLINK answers: Invalid argument\n", 0.0)
+        return Completed(0, self._answer(words), b"", 0.0)
 
     def _answer(self, words: tuple[str, ...]) -> bytes:
         if words[0] == "cat":
@@ -88,11 +92,11 @@ def call(
     """Serve a call in the world; return its status and what it printed."""
     printed: list[bytes] = []
     log = Log(lambda _text: None, {})
-    plugin = Plugin(
+    node = Node(
         world,  # type: ignore[arg-type]
         Registry(str(directory / "registry")),
-        begin=lambda: Transaction(world),  # type: ignore[arg-type]
-        warn=log.warn,
+        lambda: Transaction(world),  # type: ignore[arg-type]
+        log.warn,
     )
-    status = protocol.serve(environment, stdin, plugin.handlers(), printed.append, log)
+    status = protocol.serve(environment, stdin, partial(perform, node), printed.append, log)
     return status, printed

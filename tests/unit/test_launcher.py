@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -18,27 +17,43 @@ INSTALLED = Path(sys.executable).parent / "ipvlan"
 VERSION = {"CNI_COMMAND": "VERSION"}
 REPORT = """
 import json, sys
-print(json.dumps({"main": __file__, "argv": sys.argv[1:], "executable": sys.executable,
-                  "isolated": sys.flags.isolated, "no_site": sys.flags.no_site,
-                  "utf8": sys.flags.utf8_mode, "path": sys.path}))
+def main():
+    print(json.dumps({"main": __file__, "argv": sys.argv[1:], "executable": sys.executable,
+                      "isolated": sys.flags.isolated, "no_site": sys.flags.no_site,
+                      "utf8": sys.flags.utf8_mode, "path": sys.path,
+                      "times": getattr(sys, "times", 0)}))
 """
+COUNT = "import sys; sys.times = getattr(sys, 'times', 0) + 1\n"
+PYTHON = f"python3.{sys.version_info.minor}"
 
 
 class Tree:
     """A tree in which a package is installed that only reports how it was started."""
 
     def __init__(self, root: Path) -> None:
-        python = os.path.realpath(sys.executable)
-        version = f"python3.{sys.version_info.minor}"
-        self.main = root / "lib" / version / "site-packages" / "cni_ipvlan" / "__main__.py"
+        self.root = root
+        self.packages = root / "lib" / PYTHON / "site-packages"
+        (self.packages / "cni_ipvlan-1.0.dist-info").mkdir(parents=True)
+        self.put_package(self.packages)
+        self.bin = root / "bin"
+        self.bin.mkdir(exist_ok=True)
+        self.python = self.bin / PYTHON
+        self.python.unlink(missing_ok=True)
+        self.python.symlink_to(os.path.realpath(sys.executable))
+        self.command = self.bin / "ipvlan"
+        shutil.copy(LAUNCHER, self.command)
+
+    def put_package(self, place: Path) -> None:
+        """Put the package into a place, from where it is expected to be started."""
+        self.main = place / "cni_ipvlan" / "__main__.py"
         self.main.parent.mkdir(parents=True)
         self.main.write_text(REPORT)
-        self.bin = root / "bin"
-        self.bin.mkdir()
-        self.python = self.bin / version
-        self.python.symlink_to(python)
-        self.command = self.bin / "ipvlan"
-        launcher(self.command, built_by=str(self.bin / "python"))
+
+    def make_editable(self) -> None:
+        """Leave in the tree no more than what leads to the package."""
+        shutil.rmtree(self.main.parent)
+        self.put_package(self.root / "source")
+        (self.packages / "editable.pth").write_text(f"{self.root / 'source'}\n")
 
     def started_by(self, *argv: str | Path, **options: Any) -> dict[str, Any]:
         """Return the report of the package when a command starts it."""
@@ -48,13 +63,6 @@ class Tree:
         return report
 
 
-def launcher(path: Path, built_by: str) -> None:
-    """Install the launcher, as setup.py does."""
-    text = LAUNCHER.read_text().replace("@PYTHON@", shlex.quote(built_by))
-    path.write_text(text)
-    path.chmod(0o755)
-
-
 @pytest.fixture(params=["tree", "it's a tree; $HOME"])
 def tree(tmp_path: Path, request: pytest.FixtureRequest) -> Tree:
     root = tmp_path / request.param
@@ -62,10 +70,63 @@ def tree(tmp_path: Path, request: pytest.FixtureRequest) -> Tree:
     return Tree(root)
 
 
-def test_python_is_started_isolated_without_site_and_in_utf8(tree: Tree) -> None:
+@pytest.fixture
+def environment(tmp_path: Path) -> Tree:
+    """Make a virtual environment that counts how often its .pth files are followed."""
+    root = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", root], check=True)
+    tree = Tree(root)
+    (tree.packages / "count.pth").write_text(COUNT)
+    return tree
+
+
+def test_python_is_started_isolated_with_site_and_in_utf8(tree: Tree) -> None:
     report = tree.started_by(tree.command)
-    assert (report["isolated"], report["no_site"], report["utf8"]) == (1, 1, 1)
+    assert (report["isolated"], report["no_site"], report["utf8"]) == (1, 0, 1)
     assert os.path.normpath(report["executable"]) == str(tree.python)
+
+
+def test_packages_come_after_the_standard_library_and_before_what_else_is_installed(
+    tree: Tree,
+) -> None:
+    (tree.packages / "more.pth").write_text("more\n")
+    (tree.packages / "more").mkdir()
+    path = tree.started_by(tree.command)["path"]
+    ask = "import os, site; print(os.path.dirname(os.__file__), *site.getsitepackages(), sep='\\n')"
+    said = subprocess.check_output([os.path.realpath(sys.executable), "-I", "-c", ask], text=True)
+    library, *others = said.splitlines()
+    ours = [
+        path.index(os.path.realpath(place)) for place in (tree.packages, tree.packages / "more")
+    ]
+    assert path.index(library) < ours[0] < ours[1]
+    assert all(ours[1] < path.index(place) for place in others if place in path)
+
+
+def test_editable_installation(tree: Tree) -> None:
+    tree.make_editable()
+    tree.started_by(tree.command)
+
+
+def test_virtual_environment_is_read_by_site_alone(environment: Tree, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(environment.root)
+    ask = [str(environment.python), "-I", "-c", "import sys; print(sys.times)"]
+    times = int(subprocess.check_output(ask))  # site itself reads it twice
+    for root in (environment.root, tmp_path / "link"):
+        report = environment.started_by(root / "bin" / "ipvlan")
+        assert report["times"] == times
+        assert report["path"].count(f"{root}/lib/{PYTHON}/site-packages") == 1
+
+
+def test_editable_installation_in_a_virtual_environment(environment: Tree) -> None:
+    environment.make_editable()
+    environment.started_by(environment.command)
+
+
+def test_bin_directory_may_be_a_link(tree: Tree, environment: Tree, tmp_path: Path) -> None:
+    for number, each in enumerate((tree, environment)):
+        place = tmp_path / f"plugins{number}"
+        place.symlink_to(each.bin)
+        each.started_by(place / "ipvlan")
 
 
 def test_arguments_arrive_as_they_are(tree: Tree) -> None:
@@ -84,11 +145,6 @@ def test_relative_link_to_a_link(tree: Tree, tmp_path: Path) -> None:
     (tmp_path / "one").symlink_to(os.path.relpath(tree.command, tmp_path))
     (tmp_path / "two").symlink_to("one")
     tree.started_by(tmp_path / "two")
-
-
-def test_copy_finds_the_installation_it_was_copied_from(tree: Tree, tmp_path: Path) -> None:
-    shutil.copy(tree.command, tmp_path / "copy")
-    tree.started_by(tmp_path / "copy")
 
 
 def test_installation_that_was_moved_is_still_one(tree: Tree, tmp_path: Path) -> None:
@@ -123,19 +179,43 @@ def test_python_of_the_system_stands_in_for_one_that_is_gone(tree: Tree) -> None
     assert tree.started_by(tree.command)["executable"] == str(system)
 
 
-def test_copy_without_an_installation_says_so_as_a_plugin_does(tmp_path: Path) -> None:
-    launcher(tmp_path / "ipvlan", built_by=str(tmp_path / "gone" / "bin" / "python"))
+def test_python_that_is_gone_is_told(tree: Tree) -> None:
+    (tree.root / "lib" / PYTHON).rename(tree.root / "lib" / "python3.00")
+    assert "no python3.00 for it" in refusal(tree.command)["msg"]
+
+
+def test_packages_of_another_python_that_is_gone_are_passed_over(tree: Tree) -> None:
+    older = tree.root / "lib" / "python3.00" / "site-packages"
+    (older / "cni_ipvlan-0.9.dist-info").mkdir(parents=True)
+    tree.started_by(tree.command)
+
+
+def test_copy_without_an_installation_says_so_as_a_plugin_does(tree: Tree, tmp_path: Path) -> None:
+    place = tmp_path / "opt" / "bin"
+    place.mkdir(parents=True)
+    shutil.copy(tree.command, place)
+    assert "not where it was installed" in refusal(place / "ipvlan")["msg"]
+
+
+def test_copy_without_an_installation_says_so_to_a_person(tree: Tree, tmp_path: Path) -> None:
+    shutil.copy(tree.command, tmp_path / "ipvlan")
     done = subprocess.run(
-        [tmp_path / "ipvlan"],
-        env=VERSION,
-        check=False,
-        capture_output=True,
-        stdin=subprocess.DEVNULL,
+        [tmp_path / "ipvlan", "--help"], env={}, check=False, capture_output=True, text=True
     )
-    assert done.returncode == 1
-    error = json.loads(done.stdout)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "not where it was installed" in done.stderr
+    assert "instead of copying it" in done.stderr
+
+
+def refusal(command: Path) -> dict[str, Any]:
+    """Return the error that a runtime gets from a launcher that can't start anything."""
+    done = subprocess.run(
+        [command], env=VERSION, check=False, capture_output=True, stdin=subprocess.DEVNULL
+    )
+    assert (done.returncode, done.stderr) == (1, b"")
+    error: dict[str, Any] = json.loads(done.stdout)
     assert (error["cniVersion"], error["code"]) == ("1.0.0", 5)
-    assert "not where it was installed" in error["msg"]
+    return error
 
 
 def version(command: Path, **options: Any) -> dict[str, Any]:

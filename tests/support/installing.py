@@ -1,0 +1,81 @@
+"""The project as it is installed: from a copy of this checkout, in Python environments of tests."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+# That of the distribution, which install-node uses as well, whichever runs the tests.
+PYTHON = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable
+
+
+def copy_checkout(target: Path) -> Path:
+    """Copy what an installation needs, since a build leaves files beside it; return the target."""
+    for name in ("cni_ipvlan", "packaging", "scripts"):
+        shutil.copytree(
+            CHECKOUT / name, target / name, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    for name in ("setup.cfg", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
+        shutil.copy(CHECKOUT / name, target)
+    return target
+
+
+def make_environment(directory: Path, *options: str) -> Path:
+    """Make a virtual environment of the distribution's Python; return its interpreter."""
+    subprocess.run([PYTHON, "-I", "-m", "venv", *options, directory], check=True)
+    return directory / "bin" / "python3"
+
+
+def assert_serves(command: Path, directory: Path | str = "/", **variables: str) -> None:
+    """Assert that a command answers what it is asked, wrong input included, and that with care."""
+    stdin = '{"cniVersion": "1.0.0"}'
+    answer = answered(command, stdin, directory, {"CNI_COMMAND": "VERSION", **variables})
+    assert "1.0.0" in answer["supportedVersions"]
+
+    call = {
+        "CNI_COMMAND": "ADD",
+        "CNI_CONTAINERID": "c",
+        "CNI_NETNS": "/run/netns/none",
+        "CNI_IFNAME": "eth0",
+        "CNI_PATH": "/nonexistent",
+    }
+    # Takes jsonschema and all that it needs to explain.
+    stdin = '{"cniVersion": "1.0.0", "name": "n", "type": "ipvlan", "mtu": "x"}'
+    answer = answered(command, stdin, directory, {**call, **variables})
+    assert answer["code"] == 7, answer
+    assert "mtu" in answer["msg"]
+
+    done = subprocess.run(
+        [command, "--help"],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=variables,
+        cwd=directory,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Usage: ipvlan")
+
+
+def answered(
+    command: Path, stdin: str, directory: Path | str, environment: dict[str, str]
+) -> dict[str, Any]:
+    """Return the document that a call answers."""
+    done = subprocess.run(
+        [command],
+        input=stdin,
+        check=False,
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=directory,
+    )
+    assert done.stderr == ""
+    answer: dict[str, Any] = json.loads(done.stdout)
+    assert done.returncode == ("code" in answer)
+    return answer
