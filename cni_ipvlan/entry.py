@@ -40,13 +40,13 @@ def serve() -> int:
 def _serve(environment: Mapping[str, str]) -> int:
     """Serve a call with all that may take; its imports are what VERSION does without."""
     import signal
+    from functools import partial
 
     from cni_ipvlan.cni import protocol
-    from cni_ipvlan.iproute.runner import Interrupts, Runner
-    from cni_ipvlan.iproute.transaction import Transaction
+    from cni_ipvlan.iproute.runner import Interrupts
     from cni_ipvlan.log import Log
-    from cni_ipvlan.plugin.attachment import Plugin
-    from cni_ipvlan.state.registry import Registry
+    from cni_ipvlan.plugin import perform
+    from cni_ipvlan.plugin.node import assemble
 
     if not environment.get("CNI_COMMAND"):
         _complain(protocol.about())
@@ -71,19 +71,8 @@ def _serve(environment: Mapping[str, str]) -> int:
 
     log = Log(say, environment)
     log.open(protocol.lenient_config(stdin))
-    runner = Runner(environment.get("PATH", ""), log.command, interrupts)
-    plugin = Plugin(
-        runner,
-        Registry(),
-        begin=lambda: Transaction(runner),
-        warn=log.warn,
-    )
-    try:
-        return protocol.serve(environment, stdin, plugin.handlers(), write, log)
-    except Exception:
-        if begun:
-            return 1
-        raise
+    node = assemble(environment, interrupts, log.command, log.warn)
+    return protocol.serve(environment, stdin, partial(perform, node), write, log)
 
 
 def _print(answer: bytes) -> int:

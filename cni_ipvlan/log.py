@@ -11,7 +11,8 @@ from cni_ipvlan._namedtuple import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from cni_ipvlan.iproute.runner import Event
+    from cni_ipvlan.iproute.commands import Command
+    from cni_ipvlan.iproute.runner import Completed
 
 LEVELS = ("panic", "error", "verbose", "debug")  # as Multus names them, from least to most
 DEFAULT_LEVEL = "verbose"
@@ -72,9 +73,9 @@ class Log:
             self._tell(private)
         self._log("error", f"failed: {text}")
 
-    def command(self, event: Event) -> None:
+    def command(self, command: Command, completed: Completed) -> None:
         """Log a command that ended."""
-        self._log("verbose" if event.purpose else "debug", describe(event))
+        self._log("verbose" if command.purpose else "debug", describe(command, completed))
 
     def _tell(self, text: str) -> None:
         lines = text.rstrip().split("\n")
@@ -147,16 +148,15 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-def describe(event: Event) -> str:
+def describe(command: Command, completed: Completed) -> str:
     """Return a command, its time and status, what it was for, and its failure, in one line."""
-    completed = event.completed
-    lines = f" <<< {quote('; '.join(event.batch))}" if event.batch else ""
+    batch = "; ".join(command.batch_lines)
     parts = [
-        join(completed.argv) + lines,
+        join(command.entered_argv) + (f" <<< {quote(batch)}" if batch else ""),
         f"# {completed.seconds * 1000:.1f} ms, status {completed.status}",
     ]
-    if event.purpose:
-        parts.append(f"({event.purpose})")
+    if command.purpose:
+        parts.append(f"({command.purpose})")
     if completed.status:
         said = (completed.stderr.strip() or completed.stdout.strip()).decode("utf-8", "replace")
         parts.append(f"said: {said}")

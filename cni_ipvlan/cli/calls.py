@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from cni_ipvlan.cli import configs, output
-from cni_ipvlan.cli import script as scripts
+from cni_ipvlan.cli import plan as plans
 from cni_ipvlan.cni import result as results
 from cni_ipvlan.cni.errors import (
     DECODING_FAILURE,
@@ -23,19 +23,21 @@ from cni_ipvlan.cni.errors import (
 from cni_ipvlan.cni.request import parse
 from cni_ipvlan.cni.versions import LATEST_VERSION
 from cni_ipvlan.iproute import namespace
-from cni_ipvlan.iproute.dry_run import Rehearsal, Script
-from cni_ipvlan.iproute.runner import Interrupts, Runner
-from cni_ipvlan.iproute.transaction import Transaction
+from cni_ipvlan.iproute.dry_run import Plan
+from cni_ipvlan.iproute.runner import Interrupts
 from cni_ipvlan.log import Log
-from cni_ipvlan.plugin.attachment import Plugin
-from cni_ipvlan.state.registry import ReadOnlyRegistry, Registry
+from cni_ipvlan.plugin import perform
+from cni_ipvlan.plugin.node import assemble
+from cni_ipvlan.state.registry import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
+    from cni_ipvlan.cni.request import Request
     from cni_ipvlan.cni.result import Result
-    from cni_ipvlan.iproute.dry_run import Step
-    from cni_ipvlan.iproute.runner import Event
+    from cni_ipvlan.iproute.commands import Command
+    from cni_ipvlan.iproute.runner import Completed
+    from cni_ipvlan.plugin.node import Node
 
 USUAL_DIRECTORIES = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")
 _BAD_INPUT = (
@@ -54,12 +56,15 @@ class Call(NamedTuple):
     stdin: bytes
 
 
-class Manner(NamedTuple):
-    """How a call is to be made: told only (``dry``), traced, shown as JSON or as text."""
+class CallOptions(NamedTuple):
+    """How a call is to be made: only told (``is_dry``), traced, shown as JSON or as text.
 
-    dry: bool = False
+    ``ipam_result`` is what the IPAM plugin is taken to answer in a dry run.
+    """
+
+    is_dry: bool = False
     as_json: bool = False
-    verbose: bool = False
+    is_verbose: bool = False
     ipam_result: Result | None = None
 
 
@@ -111,25 +116,19 @@ def read_result(file: str, option: str) -> tuple[dict[str, Any], Result]:
         raise click.BadParameter(f"{file}: {error.msg}", param_hint=option) from None
 
 
-def make(call: Call, manner: Manner) -> int:
+def make(call: Call, options: CallOptions) -> int:
     """Make a call and print what it came to.
 
     Return the exit status: 0, 1 when it failed, 2 when what was given is wrong.
     """
     log = Log(output.complain, call.environment)
-    script = Script()
     try:
         request = parse(call.environment, call.stdin)
-        if not manner.dry:
+        if options.is_dry:
+            _tell(request, options, log)
+        else:
             log.open(request.config)
-        plugin = _plugin(call.environment, manner, log, script)
-        with plugin.handlers()[request.command](request) as outcome:
-            if manner.dry:
-                _tell(call.environment, script, manner, outcome, request.version)
-            elif manner.as_json:
-                output.say_json(results.render(outcome, request.version) if outcome else {})
-            elif outcome is not None:
-                output.result(outcome)
+            _perform(request, options, log)
     except CniError as error:
         log.fail(str(error))
         output.failure(error)
@@ -137,51 +136,46 @@ def make(call: Call, manner: Manner) -> int:
     return 0
 
 
-def _tell(
-    environment: Mapping[str, str],
-    script: Script,
-    manner: Manner,
-    outcome: Result | None,
-    version: str,
-) -> None:
-    if manner.ipam_result is None and any(_is_left_open(step) for step in script.steps):
-        script.assumptions.append(
+def _perform(request: Request, options: CallOptions, log: Log) -> None:
+    def deliver(result: Result) -> None:
+        if options.as_json:
+            output.say_json(results.render(result, request.version))
+        else:
+            output.result(result)
+
+    perform(_node(request, options, log), request, deliver)
+    if options.as_json and request.command != "ADD":
+        output.say_json({})
+
+
+def _tell(request: Request, options: CallOptions, log: Log) -> None:
+    """Print what a call would do."""
+    plan = Plan()
+    delivered: list[Result] = []
+    perform(_node(request, options, log, plan), request, delivered.append)
+    if options.ipam_result is None and any(_is_left_open(change) for change in plan.changes):
+        plan.assumptions.append(
             "addresses and routes will be what the IPAM plugin answers, which was not asked; "
             "--ipam-result FILE puts an answer in"
         )
-    if manner.as_json:
-        result = results.render(outcome, version) if outcome else None
-        output.say_json(scripts.document(script, result))
+    if options.as_json:
+        rendered = [results.render(result, request.version) for result in delivered]
+        output.say_json(plans.document(plan, rendered[0] if rendered else None))
     else:
-        output.say(scripts.shell(environment, script))
+        output.say(plans.shell(request.environment, plan))
 
 
-def _is_left_open(step: Step) -> bool:
-    return not step.was_run and (step.parameters or {}).get("CNI_COMMAND") == "ADD"
+def _is_left_open(change: Command) -> bool:
+    return not change.changes_nothing and (change.parameters or {}).get("CNI_COMMAND") == "ADD"
 
 
-def _plugin(environment: Mapping[str, str], manner: Manner, log: Log, script: Script) -> Plugin:
+def _node(request: Request, options: CallOptions, log: Log, plan: Plan | None = None) -> Node:
     interrupts = Interrupts()
     interrupts.install()
-    observe: Callable[[Event], None] = log.command
-    if manner.verbose:
 
-        def observe(event: Event) -> None:
-            output.trace(event)
-            log.command(event)
+    def observe(command: Command, completed: Completed) -> None:
+        if options.is_verbose:
+            output.trace(command, completed)
+        log.command(command, completed)
 
-    runner = Runner(environment.get("PATH", ""), observe, interrupts)
-    if manner.dry:
-        return Plugin(
-            runner,
-            ReadOnlyRegistry(),
-            begin=lambda: Rehearsal(runner, script),
-            warn=log.warn,
-            foreseen=manner.ipam_result,
-        )
-    return Plugin(
-        runner,
-        Registry(),
-        begin=lambda: Transaction(runner),
-        warn=log.warn,
-    )
+    return assemble(request.environment, interrupts, observe, log.warn, plan, options.ipam_result)

@@ -14,10 +14,13 @@ from cni_ipvlan.cni.errors import NOT_PERMITTED, CniError
 from cni_ipvlan.cni.versions import VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import commands, machine, namespace, queries
+from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError
-from cni_ipvlan.plugin import inquiry, modes, survey
-from cni_ipvlan.plugin.failures import as_cni_error
+from cni_ipvlan.iproute.transaction import Transaction
+from cni_ipvlan.plugin import explain, modes, preflight
+from cni_ipvlan.plugin import master as masters
+from cni_ipvlan.plugin.explain import as_cni_error
 from cni_ipvlan.state.registry import ModeHint
 
 if TYPE_CHECKING:
@@ -26,10 +29,8 @@ if TYPE_CHECKING:
     from cni_ipvlan.cli.configs import NetworkConfig
     from cni_ipvlan.config.netconf import NetConf
     from cni_ipvlan.iproute.namespace import Namespace
-    from cni_ipvlan.iproute.runner import Runner
-    from cni_ipvlan.iproute.transaction import Transaction
-    from cni_ipvlan.plugin.survey import Master
-    from cni_ipvlan.state.registry import Registry
+    from cni_ipvlan.plugin.master import Master
+    from cni_ipvlan.plugin.node import Node
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 
@@ -50,10 +51,10 @@ class Finding(NamedTuple):
 class Doctor:
     """Looks, and changes nothing."""
 
-    def __init__(self, runner: Runner, tx: Transaction, registry: Registry, cni_path: str) -> None:
-        self._runner = runner
-        self._tx = tx
-        self._registry = registry
+    def __init__(self, node: Node, cni_path: str) -> None:
+        self._runner = node.runner
+        self._tx = Transaction(node.runner)
+        self._registry = node.registry
         self._cni_path = cni_path
         self._findings: list[Finding] = []
 
@@ -65,7 +66,7 @@ class Doctor:
             self._iproute2()
         for program in _PROGRAMS:
             with self._about("programs"):
-                self._runner.run((program, "--version"))
+                self._runner.run(Command((program, "--version")))
         with self._about("permission"):
             self._permission()
         with self._about("plugins"):
@@ -102,9 +103,11 @@ class Doctor:
     def _kernel(self) -> None:
         module = machine.ipvlan_module()
         if module.state == machine.UNKNOWN:
-            answer = self._runner.run(commands.link_add_without_master("ipvlan-probe"))
+            probe = Command(commands.link_add_without_master("ipvlan-probe"))
+            answer = self._runner.run(probe)
             if b"Invalid argument" not in answer.stderr:
-                raise CommandError(answer, "see whether the kernel has ipvlan")
+                purpose = "see whether the kernel has ipvlan"
+                raise CommandError(probe._replace(purpose=purpose), answer)
             self._found(OK, "kernel", f"Linux {os.uname().release} has ipvlan")
             return
         state, advice = {
@@ -122,7 +125,7 @@ class Doctor:
         self._found(state, "kernel", module.text, advice)
 
     def _iproute2(self) -> None:
-        answer = self._runner.run(("ip", "-V"))
+        answer = self._runner.run(Command(("ip", "-V")))
         said = (answer.stdout or answer.stderr).decode("utf-8", "replace").strip()
         version = re.search(r"iproute2-(?:v|ss)?(\d+)\.(\d+)", said)
         if version is None:
@@ -160,14 +163,16 @@ class Doctor:
 
     def _newest_version(self, path: str) -> str:
         environment = {"CNI_COMMAND": "VERSION", "PATH": os.environ.get("PATH", "")}
-        answer = self._runner.run((path,), b'{"cniVersion": "1.0.0"}', environment)
+        stdin = b'{"cniVersion": "1.0.0"}'
+        answer = self._runner.run(Command((path,), stdin=stdin, environment=environment))
         try:
             return str(json.loads(answer.stdout)["supportedVersions"][-1])
         except (ValueError, KeyError, IndexError, TypeError):
             return "(answers no VERSION)"
 
     def _whose(self, path: str) -> None:
-        answer = self._runner.run((path,), environment={"PATH": os.environ.get("PATH", "")})
+        environment = {"PATH": os.environ.get("PATH", "")}
+        answer = self._runner.run(Command((path,), environment=environment))
         said = answer.stderr.decode("utf-8", "replace").strip()
         if said != protocol.about():
             first = said.partition("\n")[0][:60]
@@ -187,7 +192,7 @@ class Doctor:
             text = f"{netns} is the namespace of the host, not a container's"
             self._found(PROBLEM, "namespace", text)
             return None
-        links = queries.links(self._tx.read(commands.link_show_all(), inside=place))
+        links = queries.links(self._tx.see(Command(commands.link_show_all(), inside=place)))
         names = ", ".join(link.name for link in links)
         self._found(OK, "namespace", f"{netns} has the interfaces {names}")
         return place
@@ -245,7 +250,7 @@ class Doctor:
                 self._found(PROBLEM, "ipam", f"there is no {socket}", f"start {path} daemon")
 
     def _leases(self, config: dict[str, Any]) -> None:
-        place = delegate.lease_directory(config)
+        place = explain.lease_directory(config)
         for each in leases.usage(config):
             text = f"{each.leased} of {each.room} addresses of {each.ranges} are leased, in {place}"
             if each.leased < each.room:
@@ -259,10 +264,11 @@ class Doctor:
             text = "it is the container's; --netns names one to look into"
             self._found(OK, "master", text)
             return
-        master = survey.find_master(self._tx, conf, container)
+        master = masters.find(self._tx, conf, container)
+        preflight.check_master(master, conf)
         link = master.link
         if not link.is_up:
-            self._found(WARNING, "master", survey.is_down(link, master.home))
+            self._found(WARNING, "master", masters.is_down(master))
         elif master.home is None and _has_no_carrier(link.name):
             text = f"{link.name} has no carrier"
             self._found(WARNING, "master", text, "see to its cable or its switch port")
@@ -272,8 +278,8 @@ class Doctor:
 
     def _neighbours(self, conf: NetConf, master: Master) -> None:
         name = master.link.name
-        for rival in inquiry.rivals(self._tx, self._registry, master):
-            text = f"{name} is taken by {rival.link.kind}: {rival.describe()}"
+        for rival in explain.rivals(self._tx, self._registry, master):
+            text = f"{name} already carries {rival.link.kind}: {rival.describe()}"
             self._found(PROBLEM, "conflicts", text, "use another master, or remove that interface")
         with self._about("conflicts"):
             hint = ModeHint(conf.name, "", "", "", (0, 0), conf.mode, conf.flag)

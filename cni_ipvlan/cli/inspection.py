@@ -20,23 +20,24 @@ from cni_ipvlan.cli.options import (
 )
 from cni_ipvlan.cli.problem import json_path
 from cni_ipvlan.iproute import machine
+from cni_ipvlan.iproute.dry_run import Plan
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.iproute.runner import (
     CommandError,
     InterruptedBySignalError,
     Interrupts,
     ProgramNotFoundError,
-    Runner,
 )
 from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.plugin.failures import as_cni_error
-from cni_ipvlan.state.registry import ReadOnlyRegistry
+from cni_ipvlan.plugin.explain import as_cni_error
+from cni_ipvlan.plugin.node import Node, assemble
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cni_ipvlan.cli.configs import NetworkConfig
     from cni_ipvlan.cli.problem import Problem
+    from cni_ipvlan.plugin.node import Node
 
 _WATCH_SECONDS = 2.0
 _POLL_SECONDS = 0.1
@@ -105,14 +106,14 @@ def _say_problems(rows: Sequence[dict[str, Any]], networks: int) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("-w", "--watch", is_flag=True, help="Keep watching.")
 def show(as_json: bool, watch: bool) -> int:
-    """Show masters, and the ipvlan interfaces that stand on them."""
-    interrupts, _runner, tx = _onlooker()
+    """Show masters, and the ipvlan interfaces that they carry."""
+    node = _onlooker()
     try:
         while True:
-            _show_once(tx, as_json=as_json, clear=watch)
+            _show_once(node, as_json=as_json, clear=watch)
             if not watch:
                 return 0
-            _sleep(_WATCH_SECONDS, interrupts)
+            _sleep(_WATCH_SECONDS, node.runner.interrupts)
     except InterruptedBySignalError:
         return 0 if watch else 1
     except (CommandError, ProgramNotFoundError, UnreadableAnswerError, OSError) as error:
@@ -120,9 +121,9 @@ def show(as_json: bool, watch: bool) -> int:
         return 1
 
 
-def _show_once(tx: Transaction, *, as_json: bool, clear: bool) -> None:
+def _show_once(node: Node, *, as_json: bool, clear: bool) -> None:
     unseen = ["what only root may look into"] if machine.missing_capabilities() else []
-    masters = tree.look(tx, ReadOnlyRegistry(), unseen.append)
+    masters = tree.look(Transaction(node.runner), node.registry, unseen.append)
     if clear:
         click.clear()
     if as_json:
@@ -153,10 +154,9 @@ def doctor_command(
 ) -> int:
     """Look for what could keep an attachment from working."""
     chosen = configs.choose(config, network) if config else None
-    _interrupts, runner, tx = _onlooker()
-    physician = doctor.Doctor(runner, tx, ReadOnlyRegistry(), calls.cni_path(cni_path))
+    checker = doctor.Doctor(_onlooker(), calls.cni_path(cni_path))
     try:
-        findings = physician.examine(chosen, netns)
+        findings = checker.examine(chosen, netns)
     except InterruptedBySignalError:
         return 1
     if form == "json":
@@ -174,8 +174,8 @@ def _say_finding(finding: doctor.Finding) -> None:
         output.say(f"{' ' * 26}{line}")
 
 
-def _onlooker() -> tuple[Interrupts, Runner, Transaction]:
+def _onlooker() -> Node:
+    """Return what looking takes; the plan stays empty."""
     interrupts = Interrupts()
     interrupts.install()
-    runner = Runner(os.environ.get("PATH", ""), lambda _event: None, interrupts)
-    return interrupts, runner, Transaction(runner)
+    return assemble(os.environ, interrupts, lambda *_: None, output.complain, Plan())

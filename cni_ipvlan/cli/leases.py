@@ -6,7 +6,7 @@ import os
 from ipaddress import IPv4Network, ip_address, ip_network
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cni_ipvlan.cni.delegate import lease_directory
+from cni_ipvlan.plugin.explain import lease_directory
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address

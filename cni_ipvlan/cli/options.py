@@ -43,7 +43,7 @@ class Commands(click.Group):
             from cni_ipvlan.suggest import nearest_first
 
             names, is_near = nearest_first(args[0], self.list_commands(ctx))
-            guess = f"is {names[0]} meant?" if is_near else f"there are {', '.join(names)}"
+            guess = f"did you mean {names[0]}?" if is_near else f"there are {', '.join(names)}"
             ctx.fail(f"there is no command {args[0]!r}; {guess}")
         return super().resolve_command(ctx, args)
 

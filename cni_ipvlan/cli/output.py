@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import sys
 from shlex import join
 from typing import TYPE_CHECKING, Any
 
@@ -15,23 +15,39 @@ from cni_ipvlan.log import one_line
 if TYPE_CHECKING:
     from cni_ipvlan.cni.errors import CniError
     from cni_ipvlan.cni.result import Result
-    from cni_ipvlan.iproute.runner import Event
+    from cni_ipvlan.iproute.commands import Command
+    from cni_ipvlan.iproute.runner import Completed
+
+_STDOUT, _STDERR = 1, 2
 
 
 def styled(text: str, *, err: bool = False, **style: Any) -> str:
     """Return text in colour, if it goes to a terminal and NO_COLOR does not ask for none."""
-    is_terminal = (sys.stderr if err else sys.stdout).isatty()
+    is_terminal = os.isatty(_STDERR if err else _STDOUT)
     return click.style(text, **style) if is_terminal and not os.environ.get("NO_COLOR") else text
 
 
+class StdoutError(Exception):
+    """Standard output can't be written, for example because its disk is full.
+
+    Not an OSError, which commands report as a failure of what they were doing.
+    """
+
+
 def say(text: str) -> None:
-    """Print to stdout."""
-    _print(text, err=False)
+    """Print to stdout; raises StdoutError."""
+    try:
+        _print(text, err=False)
+    except OSError as error:
+        raise StdoutError from error
 
 
 def complain(text: str) -> None:
-    """Print to stderr."""
-    _print(text, err=True)
+    """Print to stderr, or nowhere if it can't be written."""
+    try:
+        _print(text, err=True)
+    except OSError:
+        _drop(_STDERR)
 
 
 def _print(text: str, *, err: bool) -> None:
@@ -39,6 +55,26 @@ def _print(text: str, *, err: bool) -> None:
     printable = text.encode("utf-8", "backslashreplace").decode("utf-8")
     # In no case may click take out what looks like colour to it: a name may look so.
     click.echo(printable, err=err, color=True)
+
+
+def give_up_stdout() -> bool:
+    """Return whether stdout can't be written; say why, unless its reader just went away.
+
+    What could not be written is still buffered, so another flush fails like the first.
+    """
+    try:
+        click.echo(nl=False)  # which flushes, if stdout is open at all
+    except OSError as error:
+        _drop(_STDOUT)
+        if error.errno != errno.EPIPE:
+            refuse(f"cannot write to standard output: {error.strerror}")
+        return True
+    return False
+
+
+def _drop(descriptor: int) -> None:
+    """Lead a stream nowhere, or Python would fail to flush it at the end, with status 120."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 def say_json(document: Any) -> None:
@@ -62,18 +98,17 @@ def failure(error: CniError) -> None:
             complain(f"    {one_line(line)}")
 
 
-def trace(event: Event) -> None:
+def trace(command: Command, completed: Completed) -> None:
     """Print a command that ran, as ``set -x`` does, with its time, its status and its undo."""
-    completed = event.completed
     colour = "red" if completed.status else "cyan"
     note = f"# {completed.seconds * 1000:.1f} ms, status {completed.status}"
-    purpose = f", {event.purpose}" if event.purpose else ""
-    command = styled(f"+ {join(completed.argv)}", err=True, fg=colour)
-    complain(f"{command}  {note}{purpose}")
-    for line in event.batch:
+    purpose = f", {command.purpose}" if command.purpose else ""
+    words = styled(f"+ {join(command.entered_argv)}", err=True, fg=colour)
+    complain(f"{words}  {note}{purpose}")
+    for line in command.batch_lines:
         complain(f"    {line}")
-    for undo in event.undo:
-        complain(f"    undo: {join(undo)}")
+    for undo in command.undo:
+        complain(f"    undo: {join(undo.full_argv)}")
 
 
 def result(outcome: Result) -> None:

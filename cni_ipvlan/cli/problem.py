@@ -39,4 +39,4 @@ def slips(entry: dict[str, Any], options: Sequence[str], path: Path) -> Iterator
         if key not in options:
             names, is_near = nearest_first(key, options)
             if is_near:
-                yield Problem((*path, key), f"{key} is unknown; is {names[0]} meant?")
+                yield Problem((*path, key), f"{key} is unknown; did you mean {names[0]}?")

@@ -11,7 +11,7 @@ from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.result import parse as parse_result
 from cni_ipvlan.cni.versions import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
-from cni_ipvlan.plugin.survey import LEAST_MTU
+from cni_ipvlan.plugin.preflight import LEAST_MTU
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -11,7 +11,7 @@ import click
 
 from cni_ipvlan import __version__
 from cni_ipvlan.cli import calls, configs, inspection, output, verbs
-from cni_ipvlan.cli.calls import Call, Manner
+from cni_ipvlan.cli.calls import Call, CallOptions
 from cni_ipvlan.cli.options import Commands, script_option
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ _INTERRUPTED = 130  # as shells have it
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, by default the process's own; return the exit status.
 
-    0 for success, 1 for a failure, 2 when what was given is wrong.
+    0 for success, 1 for a failure, 2 when what was given is wrong. Output that can't
+    be written is a failure, a silent one if its reader has closed the pipe.
     """
     try:
         status = ipvlan.main(arguments, prog_name="ipvlan", standalone_mode=False)
@@ -41,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.Abort:
         return _INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the last boundary: people get a sentence for a bug, too
+        if output.give_up_stdout():
+            return 1
         place = traceback.extract_tb(error.__traceback__)[-1]
         output.refuse(
             f"internal error at {os.path.basename(place.filename)}:{place.lineno}: "
@@ -83,7 +86,7 @@ def ipvlan(ctx: click.Context, dry_run: bool, form: str, verbose: bool) -> int |
     if command not in (_TOLD if dry_run else _KNOWN):
         raise click.UsageError(f"there is no replay of {command!r}, only of {', '.join(_TOLD)}")
     call = Call(dict(os.environ), sys.stdin.buffer.read())
-    return calls.make(call, Manner(dry_run, form == "json", verbose))
+    return calls.make(call, CallOptions(dry_run, form == "json", verbose))
 
 
 for _command in (

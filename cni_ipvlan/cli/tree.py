@@ -1,4 +1,4 @@
-"""What runs on this node: masters, and the ipvlan interfaces that stand on them."""
+"""What runs on this node: masters, and the ipvlan interfaces that they carry."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cni_ipvlan.cli.output import styled
 from cni_ipvlan.iproute import commands, queries
+from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.plugin import inventory
+from cni_ipvlan.plugin import master as plugin_master
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Master(NamedTuple):
-    """A master and what stands on it; ``link`` is None when it is not the host's."""
+    """A master and what it carries; ``link`` is None when it is not the host's."""
 
     name: str
     link: Link | None
@@ -27,7 +29,7 @@ class Master(NamedTuple):
 
 def look(tx: Transaction, registry: Registry, unseen: Callable[[str], None]) -> list[Master]:
     """Return the masters on this node; ``unseen`` is told what can't be looked into."""
-    host = queries.links(tx.read(commands.link_show_all()))
+    host = queries.links(tx.see(Command(commands.link_show_all())))
     found: dict[str, list[Attachment]] = {}
     for each in inventory.take(tx, registry, unseen=unseen):
         found.setdefault(_master_name(each, host), []).append(each)
@@ -40,8 +42,7 @@ def _master_name(attachment: Attachment, host: Sequence[Link]) -> str:
     if link.parent:
         return link.parent if place is None else f"{link.parent} in {place.path}"
     for master in host:
-        # The index alone may be that of an interface in a third namespace.
-        if (master.ifindex, master.mac) == (link.parent_index, link.mac):
+        if plugin_master.Master(master).carries(link, place):
             return master.name
     return f"interface {link.parent_index} of another namespace"
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from cni_ipvlan.cli import calls, configs, output
-from cni_ipvlan.cli.calls import Call, Manner
+from cni_ipvlan.cli.calls import Call, CallOptions
 from cni_ipvlan.cli.options import (
     FILE,
     Example,
@@ -23,7 +23,7 @@ from cni_ipvlan.cli.options import (
     verbose_option,
 )
 from cni_ipvlan.cni import result as results
-from cni_ipvlan.cni.request import came_with
+from cni_ipvlan.cni.request import introduced_in
 from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
 
@@ -79,12 +79,12 @@ def _with_attachment_options(command: Any) -> Any:
 @script_option
 def add(dry_run: bool, ipam_result: str | None, form: str, **given: Any) -> int:
     """Attach a container."""
-    foreseen = calls.read_result(ipam_result, "--ipam-result")[1] if ipam_result else None
-    if foreseen and not dry_run:
+    result = calls.read_result(ipam_result, "--ipam-result")[1] if ipam_result else None
+    if result and not dry_run:
         raise click.UsageError("--ipam-result goes with --dry-run only")
     container_id = given["container_id"] or calls.fresh_container_id()
     call = _attachment_call("ADD", container_id, given)
-    return calls.make(call, Manner(dry_run, form == "json", given["verbose"], foreseen))
+    return calls.make(call, CallOptions(dry_run, form == "json", given["verbose"], result))
 
 
 @click.command(
@@ -101,7 +101,7 @@ def add(dry_run: bool, ipam_result: str | None, form: str, **given: Any) -> int:
 def delete(dry_run: bool, form: str, **given: Any) -> int:
     """Detach a container."""
     call = _attachment_call("DEL", _known_id(given), given)
-    return calls.make(call, Manner(dry_run, form == "json", given["verbose"]))
+    return calls.make(call, CallOptions(dry_run, form == "json", given["verbose"]))
 
 
 @click.command(
@@ -116,7 +116,7 @@ def delete(dry_run: bool, form: str, **given: Any) -> int:
 def check(form: str, **given: Any) -> int:
     """Compare an attachment with what its ADD reported."""
     call = _attachment_call("CHECK", _known_id(given), given)
-    outcome = calls.make(call, Manner(as_json=form == "json", verbose=given["verbose"]))
+    outcome = calls.make(call, CallOptions(as_json=form == "json", is_verbose=given["verbose"]))
     if outcome == 0 and form == "text":
         output.say("the attachment is as ADD left it")
     return outcome
@@ -130,7 +130,7 @@ def check(form: str, **given: Any) -> int:
 def status(config: str, cni_path: str | None, network: str | None, verbose: bool) -> int:
     """Tell whether an ADD could succeed now."""
     call = _network_call("STATUS", config, network, cni_path, {})
-    outcome = calls.make(call, Manner(verbose=verbose))
+    outcome = calls.make(call, CallOptions(is_verbose=verbose))
     if outcome == 0:
         output.say("ready")
     return outcome
@@ -173,7 +173,7 @@ def gc(
     valid = [_attachment(each) for each in (*keep, *more)]
     extra = {"cni.dev/valid-attachments": valid}
     call = _network_call("GC", config, network, cni_path, extra)
-    return calls.make(call, Manner(dry_run, form == "json", verbose))
+    return calls.make(call, CallOptions(dry_run, form == "json", verbose))
 
 
 def _attachment(keep: str) -> dict[str, str]:
@@ -229,7 +229,7 @@ def _raise_version(config: dict[str, Any], command: str) -> bool:
     A person who asks means the network, whatever a runtime could ask of it.
     """
     version = config.get("cniVersion") or VERSION_WHEN_ABSENT
-    since = came_with(command)
+    since = introduced_in(command)
     older = SUPPORTED_VERSIONS[: SUPPORTED_VERSIONS.index(since)]
     if version in older:
         config["cniVersion"] = since

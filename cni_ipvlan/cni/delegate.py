@@ -15,24 +15,13 @@ from cni_ipvlan.cni.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from cni_ipvlan.cni.request import Request
     from cni_ipvlan.cni.result import Result
 
 # In the environment of a delegate: a plugin that finds it there is called by itself.
 DELEGATING = "_CNI_IPVLAN_DELEGATES"
-_LEASES = "/var/lib/cni/networks"  # where host-local keeps them unless it is told otherwise
 _HIGHEST_CODE = 2**32 - 1
 _SHOWN_OUTPUT = 200  # characters of a delegate's output that an error quotes
-
-
-class Call(NamedTuple):
-    """How to run a delegate: the argument vector, its environment, its stdin."""
-
-    argv: tuple[str, ...]
-    environment: Mapping[str, str]
-    stdin: bytes
 
 
 class Answer(NamedTuple):
@@ -43,14 +32,9 @@ class Answer(NamedTuple):
     stderr: bytes
 
 
-def call(request: Request, plugin: str, command: str) -> Call:
-    """Return the Call that delegates ``command`` to ``plugin``.
-
-    Environment and stdin are the request's own (SPEC.md, "Delegated plugins").
-    Raises CniError when CNI_PATH has no such plugin.
-    """
-    environment = {**request.environment, "CNI_COMMAND": command, DELEGATING: "1"}
-    return Call((find(plugin, request.path),), environment, request.stdin)
+def environment(request: Request, verb: str) -> dict[str, str]:
+    """Return the environment of a delegate: the request's own (SPEC.md, "Delegated plugins")."""
+    return {**request.environment, "CNI_COMMAND": verb, DELEGATING: "1"}
 
 
 def find(plugin: str, path: tuple[str, ...]) -> str:
@@ -89,31 +73,6 @@ def _not_found(plugin: str, path: tuple[str, ...]) -> CniError:
         f"cannot find the plugin {plugin!r} in CNI_PATH",
         "\n".join(details),
     )
-
-
-def lease_directory(config: Mapping[str, object]) -> str:
-    """Return where host-local keeps a network's leases, a file each, named as the address."""
-    ipam = config.get("ipam")
-    directory = ipam.get("dataDir") if isinstance(ipam, dict) else None
-    return f"{directory or _LEASES}/{config.get('name')}"
-
-
-def advice(request: Request, plugin: str, error: CniError) -> str:
-    """Return what to do about a delegate's failure, where that is known; else nothing."""
-    leases = lease_directory(request.config)
-    if error.code == DELEGATE_FAILED:
-        return "run it by hand, with the network configuration on its standard input"
-    # In the words of containernetworking/plugins:
-    if "no IP addresses available in range set" in error.msg:
-        return (
-            f"delete the leases of containers that are gone, as GC does where the plugin knows it: "
-            f"{leases} has a file for each, with the container's ID in it; or enlarge the range"
-        )
-    if "duplicate allocation is not allowed" in error.msg:
-        return f"DEL the container's attachment first; its lease is in {leases}"
-    if "dhcp.sock" in error.msg:
-        return f"start its daemon on this node: {find(plugin, request.path)} daemon"
-    return ""
 
 
 def check(plugin: str, answer: Answer) -> None:

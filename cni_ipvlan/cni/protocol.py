@@ -12,7 +12,6 @@ from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from contextlib import AbstractContextManager
     from typing import Any, Protocol
 
     from cni_ipvlan.cni.request import Request
@@ -27,35 +26,38 @@ if TYPE_CHECKING:
         def fail(self, text: str, private: str = "") -> None:
             """Take what the caller is told as well, all but the ``private`` lines of it."""
 
-    # A handler holds what it changed until its context is left, so that a result
-    # which could not be delivered still unwinds it.
-    Handler = Callable[[Request], AbstractContextManager[Result | None]]
+    # Does what a request asks for. It gives a result away while it can still undo
+    # everything, for one that can't be delivered must not stay.
+    Perform = Callable[[Request, Callable[[Result], None]], None]
 
 
 def serve(
     environment: Mapping[str, str],
     stdin: bytes,
-    handlers: Mapping[str, Handler],
+    perform: Perform,
     write: Callable[[bytes], None],
     listener: Listener,
 ) -> int:
     """Answer one call of a runtime and return the exit status, 0 or 1.
 
     ``write`` is given the one document for stdout, at most once; when it raises
-    OSError, what the handler did is undone. ``listener`` hears of every failure.
+    OSError, what was done is undone. ``listener`` hears of every failure.
     """
     if environment.get("CNI_COMMAND") == "VERSION":
         return _deliver(answer(stdin), write, listener, status=0)
     delivered = False
+
+    def deliver(result: Result) -> None:
+        nonlocal delivered
+        document = _document(result, request.version)
+        delivered = True
+        _write_result(document, write)
+
     try:
         if DELEGATING in environment:
             return _end_loop(environment)
         request = parse(environment, stdin)
-        with handlers[request.command](request) as result:
-            if result is not None:
-                document = _document(result, request.version)
-                delivered = True
-                _write_result(document, write)
+        perform(request, deliver)
     except CniError as error:
         failure = error
     except MemoryError:

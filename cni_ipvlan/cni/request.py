@@ -94,7 +94,7 @@ def parse(environment: Mapping[str, str], stdin: bytes) -> Request:
     )
 
 
-def came_with(command: str) -> str:
+def introduced_in(command: str) -> str:
     """Return the CNI version that introduced a command."""
     return _VERBS[command][1]
 

@@ -2,7 +2,7 @@
 
 jsonschema explains what is wrong with a configuration, but importing it costs more
 than all else of a call, and nearly always nothing is wrong. This only says whether
-it is needed. tests/unit/test_schema.py holds the two against each other.
+it is needed. tests/unit/test_quick_check.py holds the two against each other.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Pure builders of argument vectors, named after ip(8)'s own grammar.
+"""Commands: what running one takes, and pure builders of argument vectors, in ip(8)'s grammar.
 
 Every name stands behind its keyword (``dev X``, ``name X``): ip takes a bare
 ``ma`` for an abbreviation of ``master``.
@@ -6,17 +6,77 @@ Every name stands behind its keyword (``dev X``, ``name X``): ip takes a bare
 
 from __future__ import annotations
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING
+from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from cni_ipvlan.iproute.namespace import Namespace
 
 Argv = tuple[str, ...]
 
+FOUND_DUPLICATE = 3
 _COMMON_OPTIONS = ("-j", "-d", "-N")  # of queries; they do nothing to a change
 _NOT_PLAIN = frozenset("#\"'\\ \t\n\v\f\r")
+
+
+class Command(NamedTuple):
+    """A command and all that running it takes.
+
+    argv            what to run, without what leads into the namespace
+    purpose         what a change is for, as the object of "cannot"; empty for a query
+    inside          the network namespace to run it in, None for the caller's own
+    stdin           its standard input
+    environment     its whole environment, for a program that is not ours: an IPAM plugin
+    parameters      those variables of the environment that are meant for it
+    undo            what takes the change back, last first
+    only_if         asked first, of an undo: whether there is something to take back
+    absent_ok       that what it is about is not there is no failure
+    any_status      no exit status is a failure: the caller reads it
+    may_fail        likewise, since it is welcome but not needed
+    changes_nothing it can be run in a dry run
+    parts           the commands that this one runs all together
+    """
+
+    argv: Argv
+    purpose: str = ""
+    inside: Namespace | None = None
+    stdin: bytes = b""
+    environment: Mapping[str, str] | None = None
+    parameters: Mapping[str, str] | None = None
+    undo: tuple[Command, ...] = ()
+    only_if: Callable[[], bool] | None = None
+    absent_ok: bool = False
+    any_status: bool = False
+    may_fail: bool = False
+    changes_nothing: bool = False
+    parts: tuple[Command, ...] = ()
+
+    @property
+    def entered_argv(self) -> Argv:
+        """The argument vector with what leads into its namespace."""
+        return in_namespace(self.inside, self.argv)
+
+    @property
+    def full_argv(self) -> Argv:
+        """The same with its parameters, as a shell needs it."""
+        assignments = [f"{key}={value}" for key, value in sorted((self.parameters or {}).items())]
+        return (*(("env", *assignments) if assignments else ()), *self.entered_argv)
+
+    @property
+    def batch_lines(self) -> list[str]:
+        """What it has one ip run, a line each."""
+        return self.stdin.decode("utf-8", "replace").splitlines() if "-batch" in self.argv else []
+
+
+def together(*parts: Command) -> Command:
+    """Return several ip commands as one, run by one ip; all in the namespace of the first.
+
+    Its argv is empty where that is not possible and they must be run one by one.
+    """
+    purpose = "; ".join(part.purpose for part in parts if part.purpose)
+    argv, stdin = _batch([part.argv for part in parts]) or ((), b"")
+    return Command(argv, purpose, parts[0].inside, stdin, parts=parts)
 
 
 def in_namespace(namespace: Namespace | None, argv: Argv) -> Argv:
@@ -32,7 +92,7 @@ def in_namespace(namespace: Namespace | None, argv: Argv) -> Argv:
     return ("nsenter", f"--net={namespace.path}", *argv)
 
 
-def batch(commands: Sequence[Argv]) -> tuple[Argv, bytes] | None:
+def _batch(commands: Sequence[Argv]) -> tuple[Argv, bytes] | None:
     """Return one ip that runs several ip commands, and its standard input.
 
     None when that is not possible: ``ip -batch`` cuts a line at ``#`` and takes
@@ -50,9 +110,9 @@ def batch(commands: Sequence[Argv]) -> tuple[Argv, bytes] | None:
     return ("ip", *options, "-batch", "-"), "".join(lines).encode("utf-8", "surrogateescape")
 
 
-def prints_json(command: Argv) -> bool:
-    """Whether a command of this module is a query."""
-    for word in command[1:]:
+def prints_json(argv: Argv) -> bool:
+    """Whether the argument vector is that of a query of ip."""
+    for word in argv[1:]:
         if word not in _COMMON_OPTIONS and word not in ("-4", "-6"):
             return False  # what follows may be an interface called -j
         if word == "-j":
@@ -206,18 +266,18 @@ def sysctl_read(*keys: str) -> Argv:
     return ("cat", *(f"/proc/sys/{key}" for key in keys))
 
 
-def wait_for_ipv6(name: str, seconds: float) -> Argv:
-    """Wait until duplicate address detection has ended on a link; fail when it found one.
+def wait_for_ipv6(name: str, seconds: int) -> Argv:
+    """Wait until duplicate address detection has ended on a link.
 
-    For a shell to run; the plugin itself asks in its own loop.
+    Its status is FOUND_DUPLICATE when it found one. The kernel tells nobody who
+    starts listening late: asking again is the sure way.
     """
+    loop = 'while ip -6 address show dev "$1" tentative -dadfailed | grep -q .; do sleep 0.05; done'
     script = (
-        f"n=0; while [ $n -lt {seconds * 20:.0f} ] && "
-        'ip -6 address show dev "$1" tentative -dadfailed | grep -q .; '
-        "do n=$((n+1)); sleep 0.05; done; "
-        '! ip -6 address show dev "$1" dadfailed | grep -q .'
+        f'timeout {seconds} sh -c "$2" sh "$1" || [ $? = 124 ] || exit; '
+        f'! ip -6 address show dev "$1" dadfailed | grep -q . || exit {FOUND_DUPLICATE}'
     )
-    return ("sh", "-c", script, "sh", name)
+    return ("sh", "-c", script, "sh", name, loop)
 
 
 def ipv6_off(name: str) -> str:

@@ -1,4 +1,7 @@
-"""``ip -j …`` read: links, addresses, routes as the kernel has them."""
+"""``ip -j …`` read: links, addresses, routes as the kernel has them.
+
+An output of None, of a query that was not permitted, reads as nothing.
+"""
 
 from __future__ import annotations
 
@@ -67,49 +70,49 @@ class Route(NamedTuple):
     is_connected: bool
 
 
-def links(output: bytes) -> list[Link]:
+def links(output: bytes | None) -> list[Link]:
     """Read ``ip -j -d link show`` (or ``address show``).
 
-    No output at all is no empty list: who takes it for one leaves a link behind.
+    No output at all is no empty list: taking it for one leaves a link behind.
     """
-    if not output.strip():
+    if output is not None and not output.strip():
         raise UnreadableAnswerError("nothing")
     return _read(output, lambda entry: [_link(entry)] if entry else [])
 
 
-def addresses(output: bytes) -> list[Address]:
+def addresses(output: bytes | None) -> list[Address]:
     """Read the addresses in ``ip -j address show dev X``."""
     return _read(output, _addresses)
 
 
-def links_with_addresses(output: bytes) -> list[tuple[Link, list[Address]]]:
+def links_with_addresses(output: bytes | None) -> list[tuple[Link, list[Address]]]:
     """Read ``ip -j -d address show``: each link with its addresses."""
     return _read(output, lambda entry: [(_link(entry), _addresses(entry))] if entry else [])
 
 
-def routes(output: bytes) -> list[Route]:
+def routes(output: bytes | None) -> list[Route]:
     """Read ``ip -N -j -d route show``; of other types than unicast, none."""
     return _read(
         output, lambda entry: [_route(entry)] if entry.get("type", _UNICAST) == _UNICAST else []
     )
 
 
-def default_interfaces(output: bytes) -> list[tuple[int, str]]:
+def default_interfaces(output: bytes | None) -> list[tuple[int, str]]:
     """Read ``ip -j route show default``: (metric, interface) of each next hop."""
     return _read(output, _default_interfaces)
 
 
-def namespace_number(output: bytes, inode: int) -> int:
+def namespace_number(output: bytes | None, inode: int) -> int:
     """Read ``lsns --json --output NS,NETNSID``: the number of a namespace; -1 when it has none."""
     try:
-        entries = json.loads(output)["namespaces"]
+        entries = json.loads(output or b"{}")["namespaces"]
         found = [each["netnsid"] for each in entries if int(each["ns"]) == inode]
         return int(found[0]) if found and found[0].isdecimal() else -1
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise UnreadableAnswerError(output.decode("utf-8", "replace")) from None
+        raise UnreadableAnswerError((output or b"").decode("utf-8", "replace")) from None
 
 
-def _read(output: bytes, read: Callable[[dict[str, Any]], list[T]]) -> list[T]:
+def _read(output: bytes | None, read: Callable[[dict[str, Any]], list[T]]) -> list[T]:
     found: list[T] = []
     for entry in _entries(output):
         try:
@@ -119,9 +122,9 @@ def _read(output: bytes, read: Callable[[dict[str, Any]], list[T]]) -> list[T]:
     return found
 
 
-def _entries(output: bytes) -> list[dict[str, Any]]:
+def _entries(output: bytes | None) -> list[dict[str, Any]]:
     # Nothing at all is what ip prints for an empty list of some objects, of links never.
-    text = output.decode("utf-8", "surrogateescape").strip()
+    text = (output or b"").decode("utf-8", "surrogateescape").strip()
     if not text:
         return []
     try:

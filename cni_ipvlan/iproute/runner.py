@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import FrameType
 
-    from cni_ipvlan.iproute.commands import Argv
+    from cni_ipvlan.iproute.commands import Command
     from cni_ipvlan.iproute.namespace import Held, Namespace
 
 _STANDARD_DIRECTORIES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -47,27 +47,14 @@ sh = _sh.load()
 class Completed(NamedTuple):
     """How a command ended; a negative status is the number of the signal that killed it.
 
-    ``killed_because`` says why, when it was us.
+    ``seconds`` is what it took, ``killed_because`` says why it was killed, when we did.
     """
 
-    argv: Argv
     status: int
     stdout: bytes
     stderr: bytes
     seconds: float
     killed_because: str = ""
-
-
-class Event(NamedTuple):
-    """A command that ended: how, what it was for, and what takes it back.
-
-    Of several ip commands in one ip, ``batch`` holds the lines.
-    """
-
-    completed: Completed
-    purpose: str
-    undo: tuple[Argv, ...] = ()
-    batch: tuple[str, ...] = ()
 
 
 class ProgramNotFoundError(Exception):
@@ -82,14 +69,15 @@ class ProgramNotFoundError(Exception):
 class CommandError(Exception):
     """A command that failed, with everything known about it.
 
-    ``purpose`` is what it was for, as the object of "cannot"; it may be empty.
-    ``found`` is what else has been found out, a line each.
+    ``argv`` is its argument vector from the caller's namespace, ``purpose`` what it was for, as the
+    object of "cannot"; it may be empty. ``found`` is what else has been found
+    out, a line each.
     """
 
-    def __init__(self, completed: Completed, purpose: str = "") -> None:
-        super().__init__(completed)
-        self.argv = completed.argv
-        self.purpose = purpose
+    def __init__(self, command: Command, completed: Completed) -> None:
+        super().__init__(command, completed)
+        self.argv = command.entered_argv
+        self.purpose = command.purpose
         self.status = completed.status
         output = completed.stderr.strip() or completed.stdout.strip()
         self.answer = completed.killed_because or output.decode("utf-8", "replace")
@@ -162,7 +150,9 @@ class Runner:
     ``observe`` is told of each command when it has ended.
     """
 
-    def __init__(self, path: str, observe: Callable[[Event], None], interrupts: Interrupts) -> None:
+    def __init__(
+        self, path: str, observe: Callable[[Command, Completed], None], interrupts: Interrupts
+    ) -> None:
         self.interrupts = interrupts
         self._search_path = ":".join(part for part in (path, _STANDARD_DIRECTORIES) if part)
         # Nothing of the caller's environment changes what ip prints or does.
@@ -184,31 +174,21 @@ class Runner:
             finally:
                 self._held = None
 
-    def run(
-        self,
-        argv: Argv,
-        stdin: bytes = b"",
-        environment: Mapping[str, str] | None = None,
-        purpose: str = "",
-        undo: tuple[Argv, ...] = (),
-    ) -> Completed:
-        """Run a command to its end; every status is an answer.
-
-        ``environment`` replaces the bare one that commands get, and marks an IPAM
-        plugin; ``purpose`` and ``undo`` are for the observer. Raises
-        ProgramNotFoundError.
-        """
-        words = self._held.exact(argv) if self._held else argv
-        program = self._find(words[0])
+    def run(self, command: Command) -> Completed:
+        """Run a command to its end; every status is an answer. Raises ProgramNotFoundError."""
+        argv = command.entered_argv
+        if self._held:
+            argv = self._held.exact(argv)
+        program = self._find(argv[0])
         child = _Child(
-            environment or self._environment,
+            command.environment or self._environment,
             self.interrupts,
-            _PATIENCE_WITH_PLUGINS if environment else _PATIENCE_WITH_COMMANDS,
+            _PATIENCE_WITH_PLUGINS if command.environment else _PATIENCE_WITH_COMMANDS,
         )
         status, refusal = 0, ""
-        with child.given(stdin):
+        with child.given(command.stdin):
             try:
-                program(*words[1:], _fg=True, _env=child)
+                program(*argv[1:], _fg=True, _env=child)
             except sh.ErrorReturnCode as error:
                 status = error.exit_code
             except KeyError as error:  # sh has no name for a real-time signal
@@ -216,15 +196,13 @@ class Runner:
             except OSError as error:
                 status, refusal = EXEC_FAILED, f"cannot execute {argv[0]}: {error.strerror}"
         completed = Completed(
-            argv,
             status,
             bytes(child.output["stdout"]),
             refusal.encode() or bytes(child.output["stderr"]),
             time.monotonic() - child.started,
             child.killed_because,
         )
-        lines = stdin.decode("utf-8", "replace").splitlines() if "-batch" in argv else ()
-        self._observe(Event(completed, purpose, undo, tuple(lines)))
+        self._observe(command, completed)
         return completed
 
     def _find(self, program: str) -> Callable[..., None]:

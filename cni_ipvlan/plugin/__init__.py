@@ -1,1 +1,40 @@
-"""ipvlan: what each verb does, and the steps it is made of."""
+"""ipvlan: the verbs, a module each, and the steps that they are made of."""
+
+from __future__ import annotations
+
+from cni_ipvlan._namedtuple import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cni_ipvlan.cni.request import Request
+    from cni_ipvlan.cni.result import Result
+    from cni_ipvlan.plugin.node import Node
+
+
+def perform(node: Node, request: Request, deliver: Callable[[Result], None]) -> None:
+    """Do what a request asks for; raises CniError.
+
+    ``deliver`` is given ADD's result while everything can still be undone. A call
+    imports its own verb alone: a runtime waits for it.
+    """
+    if request.command == "ADD":
+        from cni_ipvlan.plugin.add import add
+
+        add(node, request, deliver)
+    elif request.command == "DEL":
+        from cni_ipvlan.plugin.delete import delete
+
+        delete(node, request)
+    elif request.command == "CHECK":
+        from cni_ipvlan.plugin.check import check
+
+        check(node, request)
+    elif request.command == "STATUS":
+        from cni_ipvlan.plugin.status import status
+
+        status(node, request)
+    else:
+        from cni_ipvlan.plugin.gc import gc
+
+        gc(node, request)

@@ -1,4 +1,4 @@
-"""Who stands on a master: every link of a kind on this node, in whatever namespace it is."""
+"""Which links a master carries: every link of a kind on this node, in whatever namespace it is."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import time
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.iproute import commands, namespace, queries
+from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import CommandError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.queries import Link
     from cni_ipvlan.iproute.transaction import Transaction
-    from cni_ipvlan.plugin.survey import Master
+    from cni_ipvlan.plugin.master import Master
     from cni_ipvlan.state.registry import Registry
 
 _NAMED = 3  # of many
@@ -45,22 +46,25 @@ def take(
     kind: str = "ipvlan",
     unseen: Callable[[str], None] = lambda _where: None,
     deadline: float = math.inf,
+    others: Iterable[Namespace] | None = None,
 ) -> Iterator[Attachment]:
     """Yield all links of a kind: the caller's own namespace's first, then remembered ones'.
 
-    ``unseen`` is told of each namespace that can't be looked into, and why. At
-    ``deadline``, by the monotonic clock, no further one is looked into.
+    ``others`` are the namespaces to look into, if not all. ``unseen`` is told of
+    each that can't be looked into, and why. At ``deadline``, by the monotonic
+    clock, no further one is looked into.
     """
     containers = {
         (hint.ifname, hint.netns_identity): hint.container_id for hint in registry.all_hints()
     }
     remembered = {identity for _, identity in containers}
-    others = sorted(namespace.others(), key=lambda place: place.identity not in remembered)
-    for place in (None, *others):
+    if others is None:
+        others = namespace.others()
+    for place in (None, *sorted(others, key=lambda place: place.identity not in remembered)):
         if time.monotonic() >= deadline:
             return
         try:
-            output = tx.read(commands.address_show_kind(kind), inside=place)
+            output = tx.see(Command(commands.address_show_kind(kind), inside=place))
         except CommandError as error:
             unseen(f"{place.path if place else 'the host'}: {error.answer}")
             continue
@@ -70,24 +74,10 @@ def take(
 
 
 def on_master(attachments: Iterator[Attachment], master: Master) -> Iterator[Attachment]:
-    """Yield those that stand on a master."""
+    """Yield those that a master carries."""
     for each in attachments:
-        if is_on(each.link, each.place, master):
+        if master.carries(each.link, each.place):
             yield each
-
-
-def is_on(link: Link, place: Namespace | None, master: Master) -> bool:
-    """Whether a link, which is in ``place``, stands on a master.
-
-    In the master's own namespace the kernel gives its name; elsewhere only its
-    index, which another namespace's interface may have as well. An ipvlan has
-    its master's MAC address, too.
-    """
-    if (place.identity if place else None) == (master.home.identity if master.home else None):
-        return link.parent == master.link.name
-    if link.parent or link.parent_index != master.link.ifindex:
-        return False
-    return link.kind != "ipvlan" or link.mac == master.link.mac
 
 
 def summary(attachments: Sequence[Attachment]) -> str:

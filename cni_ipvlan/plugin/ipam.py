@@ -7,7 +7,7 @@ from shlex import join
 from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import DELEGATE_FAILED, CniError
-from cni_ipvlan.iproute.transaction import Program
+from cni_ipvlan.iproute.commands import Command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
     from cni_ipvlan.cni.request import Request
     from cni_ipvlan.cni.result import Result
-    from cni_ipvlan.iproute.runner import Completed
-    from cni_ipvlan.iproute.transaction import Transaction, Undo
+    from cni_ipvlan.iproute.transaction import Transaction
 
     T = TypeVar("T")
 
@@ -40,56 +39,52 @@ class Ipam(NamedTuple):
     request: Request
     warn: Callable[[str], None]
 
-    def allocate(self, tx: Transaction, foreseen: Result) -> Result:
-        """Return what it allocates; ``foreseen`` is for who does not ask it."""
+    def allocate(self, tx: Transaction) -> Result | None:
+        """Return what it allocates; None when it was not asked (in a dry run)."""
+        version = self.request.version
+        release = self._command("DEL")._replace(purpose="")
         return self._ask(
             tx,
-            "ADD",
-            lambda answer: delegate.result(self.name, answer, self.request.version),
-            foreseen,
-            (self._program("DEL").as_undo(),),
+            self._command("ADD")._replace(undo=(release,)),
+            lambda answer: delegate.result(self.name, answer, version),
         )
 
-    def call(self, tx: Transaction, command: str) -> None:
-        """Delegate a command that has no result."""
-        self._ask(tx, command, lambda answer: delegate.check(self.name, answer), None)
+    def call(self, tx: Transaction, verb: str) -> None:
+        """Delegate a verb that has no result."""
+        self._ask(tx, self._command(verb), lambda answer: delegate.check(self.name, answer))
 
     def _ask(
-        self,
-        tx: Transaction,
-        command: str,
-        parse: Callable[[delegate.Answer], T],
-        foreseen: T,
-        undo: tuple[Undo, ...] = (),
-    ) -> T:
-        program = self._program(command)
+        self, tx: Transaction, command: Command, parse: Callable[[delegate.Answer], T]
+    ) -> T | None:
+        completed = tx.do(command)
+        if completed is None:
+            return None
+        said = completed.stderr.decode("utf-8", "replace").strip()
+        if said:
+            self.warn(said)
+        if completed.killed_because:
+            raise CniError(
+                DELEGATE_FAILED,
+                f"the plugin {self.name!r} was killed: {completed.killed_because}",
+            )
+        try:
+            return parse(delegate.Answer(completed.status, completed.stdout, completed.stderr))
+        except CniError as error:
+            from cni_ipvlan.plugin import explain
 
-        def read(completed: Completed) -> T:
-            said = completed.stderr.decode("utf-8", "replace").strip()
-            if said:
-                self.warn(said)
-            if completed.killed_because:
-                raise CniError(
-                    DELEGATE_FAILED,
-                    f"the plugin {self.name!r} was killed: {completed.killed_because}",
-                )
-            answer = delegate.Answer(completed.status, completed.stdout, completed.stderr)
-            try:
-                return parse(answer)
-            except CniError as error:
-                error.add_details(f"command: {join(program.whole())}")
-                advice = delegate.advice(self.request, self.name, error)
-                if advice:
-                    error.add_details(f"try: {advice}")
-                raise
+            error.add_details(f"command: {join(command.full_argv)}")
+            for advice in explain.advice(self.request, self.name, error):
+                error.add_details(f"try: {advice}")
+            raise
 
-        purpose = f"{_PURPOSES[command]} with {self.name}"
-        return tx.ask(program, read, foreseen=foreseen, purpose=purpose, undo=undo)
-
-    def _program(self, command: str) -> Program:
-        call = delegate.call(self.request, self.name, command)
-        parameters = {
-            key: value for key, value in call.environment.items() if key.startswith("CNI_")
-        }
-        changes_nothing = self.name in _ALLOCATE_NOTHING
-        return Program(call.argv, call.environment, call.stdin, parameters, changes_nothing)
+    def _command(self, verb: str) -> Command:
+        environment = delegate.environment(self.request, verb)
+        return Command(
+            (delegate.find(self.name, self.request.path),),
+            f"{_PURPOSES[verb]} with {self.name}",
+            stdin=self.request.stdin,
+            environment=environment,
+            parameters={key: environment[key] for key in environment if key.startswith("CNI_")},
+            any_status=True,
+            changes_nothing=self.name in _ALLOCATE_NOTHING,
+        )

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.iproute import commands, namespace, queries
-from cni_ipvlan.iproute.commands import in_namespace
-from cni_ipvlan.iproute.runner import CommandError
-from cni_ipvlan.iproute.transaction import Undo, is_absent
+from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.state.registry import KEY_CHARACTERS, network_key
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from cni_ipvlan.iproute.namespace import Namespace
-    from cni_ipvlan.iproute.runner import Runner
     from cni_ipvlan.iproute.transaction import Transaction
+    from cni_ipvlan.state.registry import AttachmentId, ModeHint, Registry
 
 _PREFIX = "iv"  # with the characters of a key it makes 15 bytes, as many as a name may have
 
@@ -31,16 +29,12 @@ def temporary_name(key: str) -> str:
 def delete(
     tx: Transaction, names: Collection[str], place: Namespace | None, expected: str = ""
 ) -> None:
-    """Delete the links of these names; ``expected`` is there for who may not look."""
-    unseen = [expected] if expected else []
-    for name in tx.look(commands.link_show_kind("ipvlan"), _names, unseen=unseen, inside=place):
+    """Delete the links of these names; ``expected`` is taken to be there if nobody may look."""
+    present = _names(tx, place)
+    for name in (expected,) if present is None else present:
         if name in names:
-            tx.run(
-                commands.link_delete(name),
-                inside=place,
-                purpose=f"remove the interface {name}",
-                absent_ok=True,
-            )
+            argv = commands.link_delete(name)
+            tx.do(Command(argv, f"remove the interface {name}", place, absent_ok=True))
 
 
 def delete_temporary(tx: Transaction, name: str) -> None:
@@ -49,32 +43,49 @@ def delete_temporary(tx: Transaction, name: str) -> None:
         delete(tx, (name,), None)
 
 
+def removal(tx: Transaction, name: str, place: Namespace | None) -> Command:
+    """Return what deletes a link that a step may have left, if it is there."""
+    argv = commands.link_delete(name)
+    return Command(argv, inside=place, only_if=lambda: name in (_names(tx, place) or ()))
+
+
 def left_behind(tx: Transaction, network: str) -> Iterator[str]:
     """Yield the keys of a network's attachments whose link is, or still is, on the host."""
     prefix = _PREFIX + network_key(network)
-    for name in _names(tx.read(commands.link_show_kind("ipvlan"))):
+    for name in _names(tx, None) or ():
         if name.startswith(prefix) and len(name) == len(_PREFIX) + KEY_CHARACTERS:
             yield name.removeprefix(_PREFIX)
 
 
-def is_in(tx: Transaction, name: str, place: Namespace) -> bool:
-    """Whether a link of that name is in a place."""
-    return name in _names(tx.read(commands.link_show_kind("ipvlan"), inside=place))
+def forget(
+    tx: Transaction,
+    registry: Registry,
+    attachment: AttachmentId,
+    cleared: Namespace | None = None,
+) -> bool:
+    """Drop the hint at an attachment, unless its link is still there; return whether it is gone.
+
+    In ``cleared`` nothing of it is left.
+    """
+    hint = registry.recall(attachment)
+    was_there = hint and cleared and hint.netns_identity == cleared.identity
+    if hint is not None and not was_there and _is_there(tx, hint):
+        return False
+    registry.forget(attachment)
+    return True
 
 
-def undo(runner: Runner, name: str, place: Namespace | None) -> Undo:
-    """Delete a link that a step may have left, if it is there."""
-
-    def is_there() -> bool:
-        answer = runner.run(in_namespace(place, commands.link_show_kind("ipvlan")))
-        if answer.status:
-            if is_absent(answer):
-                return False
-            raise CommandError(answer)
-        return name in _names(answer.stdout)
-
-    return Undo(commands.link_delete(name), place, only_if=is_there)
+def _is_there(tx: Transaction, hint: ModeHint) -> bool:
+    """Whether an attachment's link is in its container, or on its way."""
+    if namespace.own_has_link(temporary_name(hint.attachment.key)):
+        return True
+    if not namespace.leads_to(hint.netns, hint.netns_identity):
+        return False
+    return hint.ifname in (_names(tx, namespace.find(hint.netns)) or ())
 
 
-def _names(output: bytes) -> list[str]:
-    return [link.name for link in queries.links(output)]
+def _names(tx: Transaction, place: Namespace | None) -> list[str] | None:
+    """Return the names of the ipvlan links there; None when nobody may look (in a dry run)."""
+    query = Command(commands.link_show_kind("ipvlan"), inside=place, absent_ok=True)
+    output = tx.see(query)
+    return None if output is None else [link.name for link in queries.links(output)]

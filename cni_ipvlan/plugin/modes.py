@@ -19,15 +19,15 @@ from itertools import islice
 from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.cni.errors import MODE_CONFLICT, TRY_AGAIN_LATER, CniError
 from cni_ipvlan.iproute import commands, namespace, queries
+from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from cni_ipvlan.iproute.namespace import Namespace
-    from cni_ipvlan.iproute.queries import Link
     from cni_ipvlan.iproute.transaction import Transaction
-    from cni_ipvlan.plugin.survey import Master
+    from cni_ipvlan.plugin.inventory import Attachment
+    from cni_ipvlan.plugin.master import Master
     from cni_ipvlan.state.registry import ModeHint, Registry
 
 # Hints that are read at the most while the master's lock is held.
@@ -72,7 +72,7 @@ def admit(
                 return
         if opposed is not _UNKNOWN:
             raise _conflict(registry, master, hint, opposed)
-        found, is_searched = _search(tx, master), True
+        found, is_searched = _search(tx, registry, master), True
 
 
 def _opposed(
@@ -140,7 +140,7 @@ def _visible(master: Master) -> Running | None:
 def _is_free(tx: Transaction, master: Master) -> bool | None:
     """Whether the kernel says that no ipvlan is on the master; None when it can't be asked so."""
     try:
-        tx.read(commands.link_add_macvlan_refused(master.link.name), inside=master.home)
+        tx.see(Command(commands.link_add_macvlan_refused(master.link.name), inside=master.home))
     except CommandError as error:
         if "Device or resource busy" in error.answer:
             return False
@@ -151,19 +151,21 @@ def _is_free(tx: Transaction, master: Master) -> bool | None:
     return True
 
 
-def _search(tx: Transaction, master: Master) -> Running | None:
+def _search(tx: Transaction, registry: Registry, master: Master) -> Running | None:
     """Look for an interface of the master's that somebody else has made.
 
     Returns None when the master has come to be free. Raises CniError 11 when it
     is not and nothing is found.
     """
+    from cni_ipvlan.plugin import inventory
+
+    others = filter(namespace.is_of_our_user, namespace.others())
     deadline = time.monotonic() + _SEARCH_SECONDS
-    for place in namespace.others():
-        if time.monotonic() >= deadline:
-            break
-        if namespace.is_of_our_user(place):
-            for link in _slaves_in(tx, place, master):
-                return Running(link.mode, link.flag, f"{link.name} in {place.path}")
+    for each in inventory.on_master(
+        inventory.take(tx, registry, deadline=deadline, others=others), master
+    ):
+        if _is_proven(tx, each, master):
+            return Running(each.link.mode, each.link.flag, each.describe())
     deadline = time.monotonic() + _TEARDOWN_SECONDS
     while _is_free(tx, master) is False:
         if time.monotonic() >= deadline:
@@ -177,24 +179,19 @@ def _search(tx: Transaction, master: Master) -> Running | None:
     return None
 
 
-def _slaves_in(tx: Transaction, place: Namespace, master: Master) -> Iterator[Link]:
-    """Yield the interfaces in another namespace whose parent is proven to be the master."""
-    from cni_ipvlan.plugin import inventory
-
+def _is_proven(tx: Transaction, attachment: Attachment, master: Master) -> bool:
+    """Whether the kernel says that the parent of a link is in the master's namespace."""
+    place = attachment.place
+    if place is None:
+        return True
+    if master.home is not None:
+        return False
     try:
-        found = queries.links(tx.read(commands.link_show_kind("ipvlan"), inside=place))
-        for link in found:
-            is_likely = inventory.is_on(link, place, master) and master.home is None
-            if is_likely and link.parent_netns == _number_of_ours(tx, place):
-                yield link
+        output = tx.see(Command(commands.namespace_number(os.getpid()), inside=place))
     except (CommandError, ProgramNotFoundError):  # it went meanwhile, or can't be looked at
-        return
-
-
-def _number_of_ours(tx: Transaction, place: Namespace) -> int:
-    """Return the number by which the kernel calls our own network namespace in another one."""
-    output = tx.read(commands.namespace_number(os.getpid()), inside=place)
-    return queries.namespace_number(output, namespace.own()[1])
+        return False
+    number = queries.namespace_number(output, namespace.own()[1])
+    return attachment.link.parent_netns == number
 
 
 def _conflict(registry: Registry, master: Master, hint: ModeHint, running: Running) -> CniError:

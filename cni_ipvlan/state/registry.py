@@ -187,12 +187,14 @@ class Registry:
             os.close(descriptor)
 
     def forget(self, attachment: AttachmentId) -> None:
-        """Drop the hint at an attachment."""
+        """Drop the hint at an attachment, and what killed calls left of masters' directories."""
         for path in self._files_of(attachment.key):
             hint = self._read(path)
             # One that can't be read a call left that was killed before it created anything.
             if hint is None or hint.attachment == attachment:
                 self._remove_hint(path)
+        for name in self._names(_MASTER):
+            self._remove_if_unused(os.path.join(self._directory, name))
 
     def remove_leftovers(self) -> None:
         """Remove the locks, and the half-written hints, of calls that were killed."""
@@ -206,6 +208,7 @@ class Registry:
                 with self.idle(key) as is_idle:
                     if is_idle and self._read(path) is None:
                         self._remove_hint(path)
+            self._remove_if_unused(directory)
 
     def _lock_path(self, key: str) -> str:
         return os.path.join(self._directory, _LOCK + key)
@@ -253,12 +256,18 @@ class Registry:
     def _remove_hint(self, path: str) -> None:
         with suppress(FileNotFoundError):
             os.unlink(path)
-        # The directory goes with the last of them, unless somebody is about to add one.
-        directory = os.path.dirname(path)
+        self._remove_if_unused(os.path.dirname(path))
+
+    def _remove_if_unused(self, directory: str) -> None:
+        """Remove a master's directory if no hint is in it and nobody is about to add one."""
         with suppress(OSError):
+            with os.scandir(directory) as entries:
+                if any(entries):
+                    return
             descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | _OPEN_FLAGS)
             if locks.try_acquire(descriptor):
                 self._release_directory(directory, descriptor)
+                os.rmdir(self._directory)  # with the last of these
             else:
                 os.close(descriptor)
 

@@ -57,8 +57,8 @@ def test_a_near_guess_finds_no_name_out(node: Node, runtime: Runtime) -> None:
     answer = runtime.add(node.container(), logged(network(master="hosts")))
 
     assert "hosts0" not in answer.stdout.decode()
-    assert "is 'hosts0' meant?" in answer.stderr
-    assert "is 'hosts0' meant?" in (LOGS / "log").read_text()
+    assert "did you mean 'hosts0'?" in answer.stderr
+    assert "did you mean 'hosts0'?" in (LOGS / "log").read_text()
 
 
 def test_interfaces_of_the_host_when_there_is_no_default_route(
@@ -141,7 +141,7 @@ def test_what_is_in_the_tenants_own_container_he_is_told(node: Node, runtime: Ru
     master = runtime.add(container, logged(network(master="own1", linkInContainer=True))).error()
 
     assert "the container has the route 0.0.0.0/0 via 10.2.0.1 dev own0" in route["details"]
-    assert "is 'own0' meant?" in master["details"]
+    assert "did you mean 'own0'?" in master["details"]
 
 
 def test_status_names_no_more_than_add(node: Node, runtime: Runtime) -> None:
@@ -160,4 +160,4 @@ def test_root_at_a_shell_reads_everything(node: Node, person: Person) -> None:
     status, out, err = person.types(f"ipvlan add -c {file} --netns c1")
 
     assert (status, out) == (1, "")
-    assert err.count("is 'hosts0' meant?") == 1
+    assert err.count("did you mean 'hosts0'?") == 1

@@ -74,6 +74,44 @@ def test_a_container_is_attached_checked_and_detached(node: Node, person: Person
     assert node.snapshot() == before
 
 
+@pytest.mark.parametrize(
+    ("stdout", "said"),
+    [
+        (">/dev/full", "ipvlan: cannot write to standard output: No space left on device\n"),
+        ("3> >(:); wait $!; exec >&3", ""),
+    ],
+)
+def test_output_that_cannot_be_written_is_a_failure(
+    stdout: str, said: str, node: Node, person: Person
+) -> None:
+    node.master()
+    node.container()
+    before = node.snapshot()
+    conf = person.writes(network(ipam=static("10.1.0.2/24")))
+    about = f"-c {conf} --netns container1"
+    into = f"bash -c 'exec {stdout}; exec"
+
+    # Whoever is not told of an attachment does not have one.
+    for options in ("", "--format json", "--dry-run"):
+        assert person.types(f"{into} ipvlan add {about} {options}'") == (1, "", said)
+        assert node.snapshot() == before
+    person.succeeds(f"ipvlan add {about} --format json >result")
+    assert person.types(f"{into} ipvlan check {about} --prev-result result'") == (1, "", said)
+    assert person.types(f"{into} ipvlan show'") == (1, "", said)
+    status, out, err = person.types(f"{into} ipvlan status -c {conf}'")
+    assert (status, out, err.partition("\n")[2]) == (1, "", said)
+    person.succeeds(f"{into} ipvlan del {about}'")  # which has nothing to say
+    assert node.snapshot() == before
+
+
+def test_a_trace_that_nobody_reads_holds_nothing_up(node: Node, person: Person) -> None:
+    node.master()
+    container = node.container()
+    conf = person.writes(network(ipam=static("10.1.0.2/24")))
+    person.succeeds(f"ipvlan add -c {conf} --netns container1 -v 2>/dev/full")
+    assert "net1" in container.links()
+
+
 def test_a_runtimes_call_is_replayed_and_can_be_pasted(node: Node, person: Person) -> None:
     node.master()
     container = node.container()

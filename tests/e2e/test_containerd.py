@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -59,7 +58,8 @@ def node(own_directories: None) -> Iterator[lab.Node]:
 @pytest.fixture(scope="module")
 def containerd(node: lab.Node) -> Iterator[None]:
     """Have a node with the plugin, a network and containerd; it is left without containers."""
-    lab.run(str(CHECKOUT / "scripts/install-node"), "--system-packages")
+    options = ["--system-packages", "--share-dir", "/opt/share"]
+    lab.run(str(CHECKOUT / "scripts/install-node"), *options)
     for plugin in ("host-local", "loopback"):
         (BIN_DIR / plugin).symlink_to(f"/usr/lib/cni/{plugin}")
     CONFIGURATION.parent.mkdir(parents=True)
@@ -69,9 +69,8 @@ def containerd(node: lab.Node) -> Iterator[None]:
     with subprocess.Popen(
         ["containerd", "--config", HOME / "config.toml", "--log-level", "error"]
     ) as daemon:
-        while not SOCKET.exists():
-            assert daemon.poll() is None
-            time.sleep(0.05)
+        lab.wait_until(lambda: SOCKET.exists() or daemon.poll() is not None)
+        assert daemon.poll() is None
         yield
         daemon.terminate()
     lab.run(str(CHECKOUT / "scripts/install-node"), "--uninstall")

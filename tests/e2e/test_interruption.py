@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from doubles import Steps
 from injection import IPAM, disturb
+from lab import sleeps_in, wait_until
 from runtime import PLUGINS, call_environment, network, stdin_of
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 # The command that is under way has done its work, or is just about to.
 INTERRUPTIONS = {
-    "SIGTERM": 'real "$@"; kill -TERM $PPID; sleep 1',
+    "SIGTERM": 'real "$@"; kill -TERM $PPID; sleep 60',
     "SIGINT": "kill -INT $PPID",
 }
 
@@ -77,6 +78,7 @@ def test_further_signals_do_not_interrupt_the_undoing(
     node.master()
     container = node.container()
     fake_ipam.on("ADD", failure)
+    # It lives for long enough to be ended, if a signal were passed on to it.
     fake_ipam.on("DEL", "kill -TERM $PPID; kill -INT $PPID; sleep 0.2; touch released")
     before = node.snapshot()
     environment = call_environment("ADD", container, CNI_PATH=fake_ipam.path)
@@ -97,9 +99,9 @@ def test_a_signal_that_comes_before_the_request_changes_nothing(
     with subprocess.Popen(
         [ipvlan.path], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
-        time.sleep(1)
+        wait_until(lambda: sleeps_in(process.pid, "pipe_read"))
 
         process.send_signal(signal.SIGTERM)
 
-        assert process.wait(timeout=20) in {-signal.SIGTERM, 1}
+        assert process.wait(timeout=20) == -signal.SIGTERM
     assert node.snapshot() == before

@@ -30,7 +30,8 @@ def installed(tmp_path: Path) -> Iterator[Path]:
 
 
 def places(directory: Path) -> list[str]:
-    return ["--prefix", f"{directory}/prefix", "--bin-dir", f"{directory}/bin"]
+    options = {"--prefix": "prefix", "--bin-dir": "bin", "--share-dir": "share"}
+    return [word for option, place in options.items() for word in (option, f"{directory}/{place}")]
 
 
 def install(installed: Path) -> None:

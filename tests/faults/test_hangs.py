@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 from doubles import Steps
 from injection import CONF, IPAM, prepare, record
+from lab import wait_until
 from runtime import PLUGINS, call_environment, stdin_of
 
 if TYPE_CHECKING:
@@ -45,11 +48,11 @@ def test_delete_removes_what_is_left_when_a_command_hangs_for_good(
         steps.at(step.number, HANGS[name].format(hung=hung))
         environment = {**call_environment("ADD", container), **steps.environment}
         call = ipvlan.start(environment, stdin_of(CONF))
-        wait_for(hung)
+        wait_until(partial(has_text, hung))
 
         call.process.send_signal(signal.SIGTERM)
-        time.sleep(0.5)
-        assert call.process.poll() is None, step  # it waits for the command
+        with pytest.raises(subprocess.TimeoutExpired):  # it waits for the command
+            call.process.wait(timeout=0.5)
         call.process.kill()
         call.process.communicate(timeout=PATIENCE_SECONDS)
         assert call.process.returncode == -signal.SIGKILL
@@ -62,8 +65,5 @@ def test_delete_removes_what_is_left_when_a_command_hangs_for_good(
         assert node.snapshot() == before, step
 
 
-def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not path.exists() or not path.read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+def has_text(path: Path) -> bool:
+    return path.exists() and path.read_text() != ""

@@ -5,17 +5,17 @@ This tier may use everything the package has, real commands and real IPAM plugin
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 from runtime import Answer, Runtime
 
 from cni_ipvlan.cni import protocol
-from cni_ipvlan.iproute.runner import Interrupts, Runner
-from cni_ipvlan.iproute.transaction import Transaction
+from cni_ipvlan.iproute.runner import Interrupts
 from cni_ipvlan.log import Log
-from cni_ipvlan.plugin.attachment import Plugin
-from cni_ipvlan.state.registry import Registry
+from cni_ipvlan.plugin import perform
+from cni_ipvlan.plugin.node import assemble
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,13 +30,6 @@ def call_in_process(environment: Mapping[str, str], stdin: bytes) -> Answer:
     stdout: list[bytes] = []
     stderr: list[str] = []
     log = Log(stderr.append, environment)
-    interrupts = Interrupts()
-    runner = Runner(environment.get("PATH", ""), log.command, interrupts)
-    plugin = Plugin(
-        runner,
-        Registry(),
-        begin=lambda: Transaction(runner),
-        warn=log.warn,
-    )
-    status = protocol.serve(environment, stdin, plugin.handlers(), stdout.append, log)
+    node = assemble(environment, Interrupts(), log.command, log.warn)
+    status = protocol.serve(environment, stdin, partial(perform, node), stdout.append, log)
     return Answer(status, b"".join(stdout), "\n".join(stderr))

@@ -1,5 +1,6 @@
 """The Debian package: built, checked by lintian, installed, used, upgraded and removed."""
 
+import gzip
 import os
 import re
 import shutil
@@ -81,6 +82,18 @@ def test_dependencies_are_those_of_setup_cfg(package: Path) -> None:
         "python3-sh",
         "iproute2",
     ]
+
+
+def test_manual_and_completions_are_where_debian_has_them(package: Path, tmp_path: Path) -> None:
+    subprocess.run(["dpkg-deb", "--extract", package, tmp_path], check=True)
+    share = tmp_path / "usr/share"
+    assert b".SS doctor" in gzip.decompress((share / "man/man8/ipvlan.8.gz").read_bytes())
+    for file in (
+        "bash-completion/completions/ipvlan",
+        "fish/vendor_completions.d/ipvlan.fish",
+        "zsh/vendor-completions/_ipvlan",
+    ):
+        assert "_IPVLAN_COMPLETE" in (share / file).read_text()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="making a Debian needs root")

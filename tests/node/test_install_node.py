@@ -19,6 +19,12 @@ IN_ITS_LOGS = ["sh", "-c", 'mount -t tmpfs tmpfs /var/log && exec "$@"', "sh"]
 AS_ROOT = ["unshare", *USER, "--mount", *IN_ITS_LOGS]
 OFFLINE = [*AS_ROOT, "unshare", "--net"]
 GO_PLUGIN = "#!/bin/sh\necho 'this is the Go plugin'\n"
+DOCUMENTS = [
+    "man/man8/ipvlan.8",
+    "bash-completion/completions/ipvlan",
+    "fish/vendor_completions.d/ipvlan.fish",
+    "zsh/site-functions/_ipvlan",
+]
 
 Done = subprocess.CompletedProcess[str]
 Install = Callable[..., Done]
@@ -210,6 +216,36 @@ def test_logs_have_a_directory_of_roots_and_stay_if_there_are_any(node: Path) ->
     ], done.stderr
 
 
+def test_manual_and_completions_are_those_of_the_newest_version(
+    node: Path, install: Install
+) -> None:
+    install("--system-packages")
+    second = node / "prefix/versions/2/manual"
+    assert install("--system-packages").returncode == 0
+    for file in DOCUMENTS:
+        assert (node / "share" / file).readlink() == second / file
+        assert "ipvlan" in (node / "share" / file).read_text()
+
+
+def test_others_manual_and_completions_stay_as_they_are(node: Path, install: Install) -> None:
+    theirs = node / "share" / DOCUMENTS[0]
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("theirs")
+    before = tree(node)
+    for options in ((), ("--share-dir", node / "share"), ("--uninstall",)):
+        assert install("--system-packages", *options).returncode == 0
+        assert theirs.read_text() == "theirs"
+    assert tree(node) == before
+    shutil.rmtree(node / "share")
+
+
+def test_a_share_dir_that_cannot_be_is_told_and_no_obstacle(node: Path, install: Install) -> None:
+    done = install("--system-packages", "--share-dir", "/proc/self/share")
+    told = "cannot put the man page and completions into /proc/self/share\n"
+    assert (done.returncode, done.stderr) == (0, told)
+    assert versions_answered(node)
+
+
 def test_uninstall_waits_for_calls_under_way(node: Path, install: Install) -> None:
     install("--system-packages")
     with subprocess.Popen(
@@ -329,7 +365,8 @@ def installer(checkout: Path) -> Path:
 
 
 def places(node: Path) -> list[str]:
-    return ["--prefix", f"{node}/prefix", "--bin-dir", f"{node}/cni/bin"]
+    options = {"--prefix": "prefix", "--bin-dir": "cni/bin", "--share-dir": "share"}
+    return [word for option, place in options.items() for word in (option, f"{node}/{place}")]
 
 
 def plugin(node: Path) -> Path:

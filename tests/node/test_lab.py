@@ -50,7 +50,7 @@ def test_two_nodes_in_miniature_pass_the_lab_check() -> None:
 
 
 def test_lab_check_fails_when_nodes_do_not_reach_each_other(tmp_path: Path) -> None:
-    for name in ("cni_ipvlan", "scripts"):
+    for name in ("cni_ipvlan", "packaging", "scripts"):
         shutil.copytree(
             CHECKOUT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__")
         )

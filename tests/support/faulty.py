@@ -7,60 +7,30 @@ recording a call without faults, so that none is forgotten when the plugin chang
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import signal
-from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
-from unittest import mock
 
+import taps
 from runtime import Answer
 
 from cni_ipvlan.cni import protocol
 from cni_ipvlan.config import netconf
-from cni_ipvlan.iproute import namespace, runner
 from cni_ipvlan.iproute.runner import Completed, Interrupts, ProgramNotFoundError, Runner
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.log import Log
-from cni_ipvlan.plugin import modes
-from cni_ipvlan.plugin.attachment import Plugin
-from cni_ipvlan.state import registry
+from cni_ipvlan.plugin import perform
+from cni_ipvlan.plugin.node import Node
 from cni_ipvlan.state.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from cni_ipvlan.iproute.commands import Command
+
     Work = Callable[[], Completed]
     Fault = Callable[[Interrupts, Work], Any]
-
-# Not close() and dup2(), which fail only for who uses them wrongly, nor waitpid().
-_SYSTEM_CALLS = frozenset(
-    [
-        "open",
-        "read",
-        "write",
-        "pread",
-        "lseek",
-        "unlink",
-        "mkdir",
-        "rmdir",
-        "listdir",
-        "stat",
-        "fstat",
-        "memfd_create",
-        "posix_spawn",
-    ]
-)
-_MODULES = (registry, namespace, runner)
-_FUNCTIONS = (
-    (fcntl, "flock"),
-    (fcntl, "lockf"),
-    (namespace, "ioctl"),
-    (runner, "fcntl"),
-    (namespace, "open"),
-    (modes, "open"),
-    (netconf, "open"),
-)
 
 
 class Point(NamedTuple):
@@ -79,12 +49,12 @@ class Faults:
         self.points: list[Point] = []
         self.interrupts = Interrupts()
 
-    def command(self, argv: tuple[str, ...], stdin: bytes, work: Work) -> Completed:
-        words = " ".join(argv)
-        if "-batch" in argv:
-            words += f" <<< {stdin.decode(errors='replace')!r}"
+    def command(self, command: Command, work: Work) -> Completed:
+        words = " ".join(command.entered_argv)
+        if command.batch_lines:
+            words += f" <<< {command.batch_lines}"
         completed: Completed = self._meet(True, words, work)  # noqa: FBT003
-        return completed._replace(argv=argv)
+        return completed
 
     def system_call(self, name: str, work: Callable[[], Any]) -> Any:
         return self._meet(False, name, work)  # noqa: FBT003
@@ -100,7 +70,7 @@ class Faults:
 
 
 def completed(status: int, stdout: bytes = b"", stderr: bytes = b"") -> Completed:
-    return Completed((), status, stdout, stderr, 0.0)
+    return Completed(status, stdout, stderr, 0.0)
 
 
 def fails_at_once(_: Interrupts, work: Work) -> Completed:
@@ -196,15 +166,10 @@ def call(environment: Mapping[str, str], stdin: bytes, faults: Faults) -> Answer
     stdout: list[bytes] = []
     stderr: list[str] = []
     log = Log(stderr.append, environment)
-    commands = _FaultyRunner(environment.get("PATH", ""), log.command, faults)
-    plugin = Plugin(
-        commands,
-        Registry(),
-        begin=lambda: Transaction(commands),
-        warn=log.warn,
-    )
-    with _tapped(faults):
-        status = protocol.serve(environment, stdin, plugin.handlers(), stdout.append, log)
+    runner = _FaultyRunner(environment.get("PATH", ""), log.command, faults)
+    node = Node(runner, Registry(), lambda: Transaction(runner), log.warn)
+    with taps.tapped(faults.system_call):
+        status = protocol.serve(environment, stdin, partial(perform, node), stdout.append, log)
     assert len(stdout) <= 1
     return Answer(status, b"".join(stdout), "\n".join(stderr))
 
@@ -225,46 +190,9 @@ class _FaultyRunner(Runner):
         super().__init__(path, observe, faults.interrupts)
         self._faults = faults
 
-    def run(
-        self, argv: tuple[str, ...], stdin: bytes = b"", *others: Any, **named: Any
-    ) -> Completed:
+    def run(self, command: Command) -> Completed:
         work = super().run
-        return self._faults.command(argv, stdin, lambda: work(argv, stdin, *others, **named))
-
-
-class _TappedOs:
-    """The module os, with its system calls counted."""
-
-    def __init__(self, faults: Faults) -> None:
-        self._faults = faults
-
-    def __getattr__(self, name: str) -> Any:
-        return (
-            _tap(self._faults, name, getattr(os, name))
-            if name in _SYSTEM_CALLS
-            else getattr(os, name)
-        )
-
-
-def _tap(faults: Faults, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    def tapped(*arguments: Any, **named: Any) -> Any:
-        words = f"{name} {' '.join(str(each) for each in arguments if isinstance(each, str))}"
-        return faults.system_call(words, lambda: function(*arguments, **named))
-
-    return tapped
-
-
-def _tapped(faults: Faults) -> ExitStack:
-    """Count system calls while the context is entered."""
-    stack = ExitStack()
-    for module in _MODULES:
-        stack.enter_context(mock.patch.object(module, "os", _TappedOs(faults)))
-    for owner, name in _FUNCTIONS:
-        real = getattr(owner, name, open)
-        stack.enter_context(
-            mock.patch.object(owner, name, _tap(faults, name, real), create=name == "open")
-        )
-    return stack
+        return self._faults.command(command, lambda: work(command))
 
 
 def call_elsewhere(environment: Mapping[str, str], stdin: bytes) -> tuple[int, int]:

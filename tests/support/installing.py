@@ -16,11 +16,11 @@ PYTHON = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.execut
 
 def copy_checkout(target: Path) -> Path:
     """Copy what an installation needs, since a build leaves files beside it; return the target."""
-    for name in ("cni_ipvlan", "scripts"):
+    for name in ("cni_ipvlan", "packaging", "scripts"):
         shutil.copytree(
             CHECKOUT / name, target / name, ignore=shutil.ignore_patterns("__pycache__")
         )
-    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("setup.cfg", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(CHECKOUT / name, target)
     return target
 

@@ -75,6 +75,11 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+def sleeps_in(process: int, function: str) -> bool:
+    """Whether a process waits in a function of the kernel, say pipe_read; only root can see it."""
+    return function in Path(f"/proc/{process}/stack").read_text()
+
+
 class Space:
     """A network namespace at a path."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from lab import Space
+    from lab import Node, Space
 
 PLUGINS = "/usr/lib/cni"  # where Debian's containernetworking-plugins are
 
@@ -125,3 +125,21 @@ def host_local(*subnets: str, **options: Any) -> Conf:
     """Return the configuration of the IPAM plugin host-local."""
     ranges = [[{"subnet": subnet}] for subnet in subnets]
     return {"type": "host-local", "ranges": ranges, **options}
+
+
+def refusal(
+    node: Node,
+    runtime: Runtime,
+    conf: Conf,
+    container: Space | None = None,
+    **environment: str,
+) -> dict[str, Any]:
+    """Return the error with which ADD fails; it must leave everything as it was.
+
+    "private" is what is on stderr, which tenants do not see.
+    """
+    container = container or node.container()
+    before = node.snapshot()
+    answer = runtime.add(container, conf, CNI_CONTAINERID="refused", **environment)
+    assert node.snapshot() == before
+    return {**answer.error(), "private": answer.stderr}

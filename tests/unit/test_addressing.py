@@ -12,7 +12,7 @@ from cni_ipvlan.cni.result import Address, Interface, Result, Route
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import queries
 from cni_ipvlan.plugin.addressing import Addressing, addressing_of, is_connected
-from cni_ipvlan.plugin.survey import Master
+from cni_ipvlan.plugin.master import Master
 
 SANDBOX = "/run/netns/c"
 OURS = Interface("net1", "02:00:00:00:00:01", SANDBOX, 1500)
@@ -28,7 +28,7 @@ def master(name: str = "eth0") -> Master:
         b'[{"ifindex":2,"ifname":"%s","mtu":1500,"flags":["UP"],"link_type":"ether"}]'
         % name.encode()
     )
-    return Master(link, None, 1)
+    return Master(link)
 
 
 def addressing(

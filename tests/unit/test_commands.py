@@ -7,6 +7,7 @@ import itertools
 import pytest
 
 from cni_ipvlan.iproute import commands
+from cni_ipvlan.iproute.commands import Command, together
 from cni_ipvlan.iproute.namespace import Namespace
 
 NAMED = Namespace("/var/run/netns/blue", "blue", (4, 4026532001))
@@ -135,37 +136,49 @@ def test_command_in_the_callers_namespace() -> None:
 
 
 def test_several_ip_commands_are_lines_of_one() -> None:
-    assert commands.batch(
-        [
-            commands.address_add("10.0.0.2/24", "it@s"),
-            commands.link_set_up("net1"),
-            commands.address_show("net1"),
-            commands.route_show("net1"),
-        ]
-    ) == (
+    parts = (
+        Command(commands.address_add("10.0.0.2/24", "it@s"), "give it", NAMED),
+        Command(commands.link_set_up("net1"), "bring it up", NAMED),
+        Command(commands.address_show("net1"), inside=NAMED),
+        Command(commands.route_show("net1"), inside=NAMED),
+    )
+    assert together(*parts) == Command(
         ("ip", "-j", "-d", "-N", "-batch", "-"),
-        (
-            b"address add 10.0.0.2/24 dev it@s\nlink set dev net1 up\n"
-            b"address show dev net1\nroute show table all dev net1\n"
-        ),
+        "give it; bring it up",
+        NAMED,
+        b"address add 10.0.0.2/24 dev it@s\nlink set dev net1 up\n"
+        b"address show dev net1\nroute show table all dev net1\n",
+        parts=parts,
     )
 
 
 def test_batch_of_changes_has_no_options() -> None:
-    joined = commands.batch([commands.link_set_up("-j"), commands.link_delete("\udcff")])
-    assert joined == (("ip", "-batch", "-"), b"link set dev -j up\nlink delete dev \xff\n")
+    joined = together_(commands.link_set_up("-j"), commands.link_delete("\udcff"))
+    assert joined.argv == ("ip", "-batch", "-")
+    assert joined.stdin == b"link set dev -j up\nlink delete dev \xff\n"
+    assert joined.batch_lines == ["link set dev -j up", "link delete dev \ufffd"]
 
 
 @pytest.mark.parametrize("name", ["#x", "a#", "it's", '"q"', "a\\b", "a b", "a\tb", "a\nb", ""])
 def test_name_that_a_batch_would_take_apart_makes_none(name: str) -> None:
-    assert commands.batch([commands.link_set_up("net1"), commands.link_set_up(name)]) is None
+    assert together_(commands.link_set_up("net1"), commands.link_set_up(name)).argv == ()
 
 
 @pytest.mark.parametrize(
     "argv", [commands.sysctl_read("a"), commands.route_show_default(4), ("ip", "-n", "x", "link")]
 )
 def test_command_with_a_way_of_its_own_makes_no_batch(argv: tuple[str, ...]) -> None:
-    assert commands.batch([commands.link_set_up("net1"), argv]) is None
+    assert together_(commands.link_set_up("net1"), argv).argv == ()
+
+
+def together_(*argvs: tuple[str, ...]) -> Command:
+    return together(*map(Command, argvs))
+
+
+def test_parameters_stand_before_what_a_shell_runs() -> None:
+    command = Command(("/cni/x",), inside=NAMED, parameters={"B": "2", "A": "1 1"})
+    assert command.entered_argv == ("ip", "netns", "exec", "blue", "/cni/x")
+    assert command.full_argv == ("env", "A=1 1", "B=2", *command.entered_argv)
 
 
 def test_query_is_told_from_a_change() -> None:
@@ -176,9 +189,10 @@ def test_query_is_told_from_a_change() -> None:
 
 
 def test_wait_for_duplicate_detection_is_a_script_with_the_name_as_its_argument() -> None:
-    shell, option, script, *arguments = commands.wait_for_ipv6("it's", 5.0)
-    assert (shell, option, arguments) == ("sh", "-c", ["sh", "it's"])
-    assert "$n -lt 100 " in script
+    argv = commands.wait_for_ipv6("it's", 5)
+    assert argv[:2] == ("sh", "-c")
+    assert argv[3:5] == ("sh", "it's")
+    assert argv[2].startswith("timeout 5 ")
 
 
 def test_parameters_of_an_interface() -> None:

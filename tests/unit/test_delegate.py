@@ -72,7 +72,7 @@ def test_lone_surrogate_in_a_name_is_a_plugin_not_found(tmp_path: Path) -> None:
     assert caught.value.code == errors.DELEGATE_NOT_FOUND
 
 
-def test_delegate_gets_the_requests_environment_and_stdin_with_its_own_command(
+def test_delegate_gets_the_requests_environment_with_its_own_command(
     tmp_path: Path,
 ) -> None:
     environment = {
@@ -86,11 +86,10 @@ def test_delegate_gets_the_requests_environment_and_stdin_with_its_own_command(
     }
     stdin = b'{"name": "net" , "ipam": {"type": "host-local"}}'
     wanted = plugin(tmp_path, "host-local")
-    call = delegate.call(parse(environment, stdin), "host-local", "DEL")
-    assert call.argv == (wanted,)
+    request = parse(environment, stdin)
+    assert delegate.find("host-local", request.path) == wanted
     own = {"CNI_COMMAND": "DEL", delegate.DELEGATING: "1"}
-    assert call.environment == {**environment, **own}
-    assert call.stdin == stdin
+    assert delegate.environment(request, "DEL") == {**environment, **own}
     assert environment["CNI_COMMAND"] == "ADD"
 
 

@@ -9,12 +9,17 @@ from typing import Any
 
 import pytest
 
+import cni_ipvlan
+from cni_ipvlan import __version__
 from cni_ipvlan.cni import errors
 from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
 from cni_ipvlan.config import netconf
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+CHANGELOG = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8")
+SECURITY = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
 ERRORS = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
 SCHEMA: dict[str, Any] = json.loads(
     Path(netconf.__file__).with_name("netconf.schema.json").read_text(encoding="utf-8")
@@ -93,13 +98,59 @@ def test_codes_differ_and_our_own_start_at_100() -> None:
     assert {value for value in CODES.values() if value < 100} == {1, 2, 3, 4, 5, 6, 7, 11, 50, 51}
 
 
-@pytest.mark.parametrize("document", sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")]))
+@pytest.mark.parametrize("document", sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]))
 def test_links_within_the_project_lead_somewhere(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (document.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("path", re.findall(r"\b(?:scripts|examples|docs)/[\w./-]+\w", README))
-def test_files_that_the_readme_names_are_there(path: str) -> None:
+@pytest.mark.parametrize(
+    "path",
+    sorted(
+        set(
+            re.findall(
+                r"\b(?:scripts|examples|docs|tests|cni_ipvlan)/[\w./-]+\w",
+                README + SECURITY + CONTRIBUTING,
+            )
+        )
+    ),
+)
+def test_files_that_documents_name_are_there(path: str) -> None:
     assert (ROOT / path).exists()
+
+
+def test_readme_leads_to_what_others_need() -> None:
+    for document in ("docs/contributing.md", "SECURITY.md", "CHANGELOG.md", "LICENSE"):
+        assert f"]({document})" in README
+
+
+def test_changelog_has_the_usual_form() -> None:
+    versions = re.split(r"^## ", CHANGELOG, flags=re.MULTILINE)[1:]
+    assert versions[0].startswith("[Unreleased]\n")
+    for version in versions:
+        assert re.match(r"\[(Unreleased|\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d)", version)
+        kinds = re.findall(r"^### (\w+)$", version, flags=re.MULTILINE)
+        order = ["Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"]
+        assert kinds == [kind for kind in order if kind in kinds]
+    assert f" {__version__}, " in versions[0] or f"\n## [{__version__}]" in CHANGELOG
+
+
+def test_the_house_in_a_page_has_every_room_and_no_other() -> None:
+    shown = re.findall(r"^ {4}(\w+)(?:\.py|/) ", CONTRIBUTING, flags=re.MULTILINE)
+    package = Path(cni_ipvlan.__file__).parent
+    rooms = {path.stem for path in package.iterdir() if path.suffix == ".py" or has_code(path)}
+    assert sorted(shown) == sorted(rooms - {"__init__"})
+
+
+def has_code(path: Path) -> bool:
+    return any(path.glob("*.py"))
+
+
+def test_the_worked_example_of_an_option_is_in_each_place_it_names() -> None:
+    places = [row[0].strip("`") for row in table(CONTRIBUTING, "place")]
+    assert len(places) == 5
+    for place in places:
+        path = ROOT / place
+        sources = path.glob("*.py") if path.is_dir() else [path]
+        assert any("mtu" in source.read_text(encoding="utf-8") for source in sources), place

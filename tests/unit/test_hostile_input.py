@@ -9,28 +9,21 @@ from __future__ import annotations
 
 import json
 import os
-import re
-from contextlib import contextmanager
-from ipaddress import ip_address, ip_interface, ip_network
-from itertools import dropwhile
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from grammar import is_meant
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
+from made_up import World, call
 
-from cni_ipvlan.cni import protocol
 from cni_ipvlan.cni.errors import INTERNAL
+from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import namespace
 from cni_ipvlan.iproute.namespace import Namespace
-from cni_ipvlan.iproute.runner import Completed, Interrupts
-from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.log import Log
-from cni_ipvlan.plugin.attachment import Plugin
-from cni_ipvlan.state.registry import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "500"))
@@ -69,11 +62,7 @@ JSON: st.SearchStrategy[Any] = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
     max_leaves=12,
 )
-OPTIONS = (
-    "cniVersion", "name", "type", "master", "mode", "flag", "mtu", "ipam", "linkInContainer", "dns",
-    "prevResult", "logLevel", "runtimeConfig", "args", "capabilities",
-    "cni.dev/valid-attachments", "disableCheck",
-)  # fmt: skip
+OPTIONS = (*netconf.options(), "cni.dev/valid-attachments", "disableCheck")
 NAMES = (
     st.sampled_from(
         [
@@ -162,92 +151,6 @@ ENVIRONMENTS = st.fixed_dictionaries(
 DOCUMENTS = st.dictionaries(TEXT, JSON, max_size=4) | st.fixed_dictionaries(
     {}, optional=dict.fromkeys(OPTIONS, JSON)
 )
-
-# The world.
-
-LINK = {
-    "ifindex": 2, "ifname": "eth0", "flags": ["UP"], "mtu": 1500, "link_type": "ether",
-    "address": "02:00:00:00:00:01",
-}  # fmt: skip
-
-
-def without_options(words: tuple[str, ...]) -> list[str]:
-    """Return the words of an ip without the options before its object."""
-    return [words[0], *dropwhile(lambda word: word.startswith("-"), words[1:])]
-
-
-def is_query(words: tuple[str, ...]) -> bool:
-    return words[0] == "ip" and without_options(words)[2:3] == ["show"]
-
-
-class World:
-    """Answers commands as if each had done its work, and writes them down."""
-
-    def __init__(self, result: object = None) -> None:
-        self.commands: list[tuple[str, ...]] = []
-        self.interrupts = Interrupts()
-        self._result = result
-
-    @contextmanager
-    def holding(self, _place: Namespace) -> Iterator[None]:
-        yield
-
-    def run(self, argv: tuple[str, ...], stdin: bytes = b"", *_: Any, **__: Any) -> Completed:
-        for word in argv:
-            os.fsencode(word)  # or no process could be started with it
-            assert "\0" not in word
-        words = argv
-        if words[:3] == ("ip", "netns", "exec"):
-            words = words[4:]
-        elif words[0] == "nsenter":
-            words = words[2:]
-        if words[-2:] == ("-batch", "-"):
-            self.commands.append((*argv[: len(argv) - len(words)], "ip", "-batch"))
-            options = tuple(word for word in words[1:] if word not in ("-batch", "-"))
-            lines = [
-                ("ip", *options, *line.split(" "))
-                for line in stdin.decode("utf-8", "surrogateescape").rstrip("\n").split("\n")
-            ]
-            self.commands += lines
-            answers = [self._answer(line) for line in lines if is_query(line)]
-            return Completed(argv, 0, b"\n".join(answers), b"", 0.0)
-        self.commands.append(argv)
-        if "macvlan" in words and not is_query(words):
-            return Completed(argv, 2, b"", b"RTNETLINK answers: Invalid argument\n", 0.0)
-        return Completed(argv, 0, self._answer(words), b"", 0.0)
-
-    def _answer(self, words: tuple[str, ...]) -> bytes:
-        if words[0] == "cat":
-            return b"1\n1\n"
-        if not is_query(words):
-            return b"" if words[0] in ("ip", "tee") else json.dumps(self._result).encode()
-        kind, _, *about = without_options(words)[1:]
-        if kind == "route" or about[:1] == ["type"] or (kind, about) == ("link", ["dev", "net1"]):
-            return b"[]"
-        link = {**LINK, "ifname": (about or ["eth0"])[-1], "addr_info": self._addresses()}
-        return json.dumps([link]).encode()
-
-    def _addresses(self) -> list[dict[str, Any]]:
-        run = [without_options(words) for words in self.commands]
-        added = [words[3] for words in run if words[1:3] == ["address", "add"]]
-        parts = (address.partition("/") for address in added)
-        return [{"local": local, "prefixlen": int(length)} for local, _, length in parts]
-
-
-def call(
-    environment: Mapping[str, str], stdin: bytes, directory: Path, world: World
-) -> tuple[int, list[bytes]]:
-    """Serve a call in the world; return its status and what it printed."""
-    printed: list[bytes] = []
-    log = Log(lambda _text: None, {})
-    plugin = Plugin(
-        world,  # type: ignore[arg-type]
-        Registry(str(directory / "registry")),
-        begin=lambda: Transaction(world),  # type: ignore[arg-type]
-        warn=log.warn,
-    )
-    status = protocol.serve(environment, stdin, plugin.handlers(), printed.append, log)
-    return status, printed
 
 
 @pytest.fixture
@@ -424,117 +327,6 @@ def test_json_is_read_as_go_reads_it_where_it_is_repeated(world: None, tmp_path:
     status, _ = call(complete_environment("DEL"), stdin, tmp_path, World())
 
     assert status == 0
-
-
-# The grammar: what may be run, word by word. A name stands where a name is read, whatever it is.
-
-
-def is_name(word: str) -> bool:
-    encoded = os.fsencode(word)
-    return (
-        1 <= len(encoded) <= 15
-        and word not in (".", "..", "all", "default")
-        and not set(encoded) & set(b"/:%\0 \t\n\v\f\r\xa0")
-    )
-
-
-def is_path(word: str) -> bool:
-    return word.startswith("/") and "\0" not in word
-
-
-def _parsed(parse: Any) -> Any:
-    def accept(word: str) -> bool:
-        try:
-            return str(parse(word)) == word and "%" not in word
-        except ValueError:
-            return False
-
-    return accept
-
-
-SLOTS: dict[str, Any] = {
-    "NAME": is_name,
-    "PATH": is_path,
-    "SPACE": lambda word: bool(word) and "/" not in word,
-    "NUMBER": lambda word: re.fullmatch(r"[0-9]{1,10}", word) and int(word) < 2**32,
-    "ADDRESS": _parsed(ip_interface),
-    "GATEWAY": _parsed(ip_address),
-    "PREFIX": _parsed(ip_network),
-    "MODE": ("l2", "l3", "l3s").__contains__,
-    "FLAG": ("bridge", "private", "vepa").__contains__,
-    "KIND": ("ipvlan", "macvlan", "macvtap").__contains__,
-    "SYSCTL": lambda word: (
-        (match := re.fullmatch(r"/proc/sys/net/ipv[46]/conf/([^/]+)/(\w+)", word)) is not None
-        and (is_name(match[1]) or match[0].endswith("/default/disable_ipv6"))
-        and match[2] in ("disable_ipv6", "arp_notify", "ndisc_notify")
-    ),
-}
-COMMANDS = [
-    line.split()
-    for line in """
-    ip -j -d link show dev NAME
-    ip -j -d link show type KIND
-    ip -j -d link show
-    ip -j -d address show dev NAME
-    ip -N -j -d route show table all dev NAME
-    ip -4 -j route show default
-    ip -6 -j route show default
-    ip link add link NAME name NAME [mtu NUMBER] type ipvlan mode MODE FLAG
-    ip link add name ipvlan-probe type ipvlan
-    ip link add link NAME name ipvlan-probe type macvlan mode bridge macaddr flush
-    ip link set dev NAME netns PATH name NAME
-    ip link set dev NAME up
-    ip link delete dev NAME
-    ip address add ADDRESS dev NAME
-    ip route add PREFIX [via GATEWAY] dev NAME [table NUMBER] [metric NUMBER] [scope NUMBER] \
-        [mtu NUMBER] [advmss NUMBER]
-    ip -batch
-    cat SYSCTL
-    cat SYSCTL SYSCTL
-    tee SYSCTL
-    tee SYSCTL SYSCTL
-    PLUGIN
-    """.replace("\\\n", " ")
-    .strip()
-    .splitlines()
-]
-SLOTS["PLUGIN"] = lambda word: "/" in word  # the path of a program, not a word of its arguments
-
-
-def is_meant(command: tuple[str, ...]) -> bool:
-    words = list(command)
-    if words[:3] == ["ip", "netns", "exec"]:
-        if not SLOTS["SPACE"](words[3]):
-            return False
-        words = words[4:]
-    elif words[0] == "nsenter":
-        option, _, path = words[1].partition("=")
-        if option != "--net" or not is_path(path):
-            return False
-        words = words[2:]
-    # In a batch, the options of the ip that runs it stand before every line, changes too.
-    if words[0] == "ip" and words[1:2] != ["-batch"] and not is_query(tuple(words)):
-        words = without_options(tuple(words))
-    return any(_fits(words, template) for template in COMMANDS)
-
-
-def _fits(words: list[str], template: Iterable[str]) -> bool:
-    rest = list(words)
-    pattern = list(template)
-    while pattern:
-        expected = pattern.pop(0)
-        if expected.startswith("["):
-            follower = pattern.pop(0).rstrip("]")
-            if rest[:1] == [expected[1:]]:
-                pattern[:0] = [expected[1:], follower]
-            continue
-        if not rest:
-            return False
-        word = rest.pop(0)
-        slot = SLOTS.get(expected)
-        if not (slot(word) if slot else word == expected):
-            return False
-    return not rest
 
 
 @pytest.mark.parametrize(

@@ -24,17 +24,21 @@ HEAVY = {
 MOST_OTHERS = 60
 OURS = {
     "ADD": {
-        *("plugin.addressing", "plugin.configure", "plugin.modes", "plugin.survey"),
+        *("plugin.add", "plugin.addressing", "plugin.configure", "plugin.links", "plugin.master"),
+        *("plugin.modes", "plugin.preflight"),
         *("cni.result", "config.quick_check"),
     },
     "CHECK": {
-        *("plugin.addressing", "plugin.survey", "plugin.verification"),
+        *("plugin.addressing", "plugin.check", "plugin.master", "plugin.preflight"),
         *("cni.result", "config.quick_check"),
     },
-    "DEL": set(),
-    "GC": set(),
+    "DEL": {"plugin.delete", "plugin.links"},
+    "GC": {"plugin.gc", "plugin.links"},
     # The last where the kernel has no ipvlan.
-    "STATUS": {"plugin.survey", "config.quick_check", "iproute.machine"},
+    "STATUS": {
+        *("plugin.master", "plugin.preflight", "plugin.status"),
+        *("config.quick_check", "iproute.machine"),
+    },
 }
 OURS_ALWAYS = {
     *("_namedtuple", "entry", "log"),
@@ -43,7 +47,7 @@ OURS_ALWAYS = {
     *("config", "config.netconf"),
     *("iproute", "iproute._sh", "iproute.causes", "iproute.commands", "iproute.namespace"),
     *("iproute.queries", "iproute.runner", "iproute.transaction"),
-    *("plugin", "plugin.attachment", "plugin.failures", "plugin.ipam", "plugin.links"),
+    *("plugin", "plugin.explain", "plugin.ipam", "plugin.node"),
     *("state", "state.locks", "state.registry"),
 }
 

@@ -10,17 +10,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cni_ipvlan import log_file
-from cni_ipvlan.iproute.runner import Completed, Event
+from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.runner import Completed
 from cni_ipvlan.log import Log, describe, one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-QUERY = Event(Completed(("ip", "link", "show"), 0, b"[]", b"", 0.0123), "")
-CHANGE = Event(
-    Completed(("ip", "link", "set", "dev", "it's", "up"), 0, b"", b"", 0.002), "bring it up"
+QUERY = (Command(("ip", "link", "show")), Completed(0, b"[]", b"", 0.0123))
+CHANGE = (
+    Command(("ip", "link", "set", "dev", "it's", "up"), "bring it up"),
+    Completed(0, b"", b"", 0.002),
 )
-FAILURE = Event(Completed(("ip", "link"), 2, b"", b"RTNETLINK\nanswers: no\n", 0.0), "do it")
+FAILURE = (
+    Command(("ip", "link"), "do it"),
+    Completed(2, b"", b"RTNETLINK\nanswers: no\n", 0.0),
+)
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[\d+\] c1 net1: (.*)\Z")
 
 
@@ -43,8 +48,8 @@ class World:
 
     def tell_everything(self) -> list[str]:
         """Tell it of everything there is, and return what it logged, less the times."""
-        self.teller.command(QUERY)
-        self.teller.command(CHANGE)
+        self.teller.command(*QUERY)
+        self.teller.command(*CHANGE)
         self.teller.warn("odd")
         self.teller.fail("cannot do it")
         if not self.log.exists():
@@ -110,7 +115,7 @@ def test_file_is_its_owners_alone_and_appended_to(logs: Path, absolute: bool) ->
 
 
 def test_command_that_failed_is_one_line_with_what_was_said() -> None:
-    assert describe(FAILURE).endswith("(do it) said: RTNETLINK\nanswers: no")
+    assert describe(*FAILURE).endswith("(do it) said: RTNETLINK\nanswers: no")
 
 
 def test_text_of_several_lines_is_logged_as_one(logs: Path) -> None:
@@ -163,10 +168,11 @@ def test_what_the_caller_is_not_told_goes_to_stderr_and_is_logged_once(logs: Pat
 
 
 def test_several_commands_in_one_ip_are_all_told() -> None:
-    event = Event(
-        Completed(("ip", "-batch", "-"), 0, b"", b"", 0.0), "a; b", (), ("link show", "x y")
+    command = Command(("ip", "-batch", "-"), "a; b", stdin=b"link show\nx y\n")
+    assert (
+        describe(command, Completed(0, b"", b"", 0.0))
+        == "ip -batch - <<< 'link show; x y' # 0.0 ms, status 0 (a; b)"
     )
-    assert describe(event) == "ip -batch - <<< 'link show; x y' # 0.0 ms, status 0 (a; b)"
 
 
 def link(tmp_path: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +13,7 @@ from cni_ipvlan.cni.result import Address, Interface, Result
 from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
     from cni_ipvlan.cni.request import Request
 
@@ -22,7 +21,7 @@ RESULT = Result((Interface("net1"),), (Address("10.0.0.2/24", interface=0),))
 
 
 class World:
-    """A plugin whose one handler yields or raises what it is told, and a stdout."""
+    """A plugin that delivers or raises what it is told, and a stdout."""
 
     def __init__(
         self,
@@ -47,13 +46,13 @@ class World:
         self.failures.append(text)
         self.private += private.splitlines()
 
-    @contextmanager
-    def handler(self, request: Request) -> Iterator[Result | None]:
+    def perform(self, request: Request, deliver: Callable[[Result], None]) -> None:
         self.requests.append(request)
         if isinstance(self.outcome, BaseException):
             raise self.outcome
         try:
-            yield self.outcome
+            if self.outcome is not None:
+                deliver(self.outcome)
         except Exception as error:
             self.undone.append(str(error))
             raise
@@ -78,7 +77,7 @@ class World:
                 **environment,
             },
             stdin,
-            dict.fromkeys(("ADD", "DEL", "CHECK", "STATUS", "GC"), self.handler),
+            self.perform,
             self.write,
             self,
         )
@@ -208,7 +207,7 @@ def test_text_that_is_no_unicode_still_makes_a_document() -> None:
 )
 def test_version_needs_nothing_and_lists_every_version(stdin: bytes, version: str) -> None:
     world = World()
-    status = protocol.serve({"CNI_COMMAND": "VERSION"}, stdin, {}, world.write, world)
+    status = protocol.serve({"CNI_COMMAND": "VERSION"}, stdin, world.perform, world.write, world)
     assert status == 0
     assert world.document == {
         "cniVersion": version,

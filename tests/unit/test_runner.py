@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import (
     CommandError,
     Completed,
-    Event,
     InterruptedBySignalError,
     Interrupts,
     ProgramNotFoundError,
@@ -29,79 +29,82 @@ if TYPE_CHECKING:
 MEGABYTES = 5 << 20
 
 
+def ignore(_command: Command, _completed: Completed) -> None:
+    """Takes what an observer is told."""
+
+
 @pytest.fixture
 def runner() -> Runner:
-    return Runner("/usr/bin:/bin", lambda _event: None, Interrupts())
+    return Runner("/usr/bin:/bin", ignore, Interrupts())
 
 
 @pytest.mark.parametrize("status", [0, 1, 2, 126, 128, 130, 143, 255])
 def test_exit_status(runner: Runner, status: int) -> None:
-    assert runner.run(("sh", "-c", f"exit {status}")).status == status
+    assert runner.run(Command(("sh", "-c", f"exit {status}"))).status == status
 
 
 @pytest.mark.parametrize("number", [1, 2, 6, 9, 10, 13, 14, 15, 34])
 def test_signal_that_killed_a_command_is_a_negative_status(runner: Runner, number: int) -> None:
-    assert runner.run(("sh", "-c", f"kill -{number} $$")).status == -number
+    assert runner.run(Command(("sh", "-c", f"kill -{number} $$"))).status == -number
 
 
 def test_streams_are_kept_apart(runner: Runner) -> None:
-    done = runner.run(("sh", "-c", "cat; echo out; echo err >&2"), b"in\n")
+    done = runner.run(Command(("sh", "-c", "cat; echo out; echo err >&2"), stdin=b"in\n"))
     assert (done.stdout, done.stderr) == (b"in\nout\n", b"err\n")
 
 
 def test_command_without_input_reads_none(runner: Runner) -> None:
-    assert runner.run(("cat",)).stdout == b""
+    assert runner.run(Command(("cat",))).stdout == b""
 
 
 def test_arguments_arrive_as_they_are(runner: Runner) -> None:
     words = ("", "*", "$HOME", "-x", "it's", 'a"b', "a\\b", "a\nb", "~", "é", "\udcff", "a=b", "%s")
-    done = runner.run(("printf", "%s\\0", *words))
+    done = runner.run(Command(("printf", "%s\\0", *words)))
     assert tuple(map(os.fsdecode, done.stdout.split(b"\0")[:-1])) == words
-    assert done.argv == ("printf", "%s\\0", *words)
 
 
 def test_megabytes_go_in_and_come_out_of_both_streams(runner: Runner) -> None:
     data = os.urandom(1 << 16) * (MEGABYTES >> 16)
-    done = runner.run(("tee", "/dev/stderr"), data)
+    done = runner.run(Command(("tee", "/dev/stderr"), stdin=data))
     assert done.stdout == data
     assert done.stderr == data[: 1 << 20]
 
 
 def test_output_without_an_end_is_ended(runner: Runner) -> None:
-    done = runner.run(("yes",))
+    done = runner.run(Command(("yes",)))
     assert done.status == -signal.SIGKILL
     assert done.killed_because == "it printed more than 16 MiB"
     assert len(done.stdout) == 16 << 20
 
 
 def test_child_that_is_left_behind_holds_nobody_up(runner: Runner) -> None:
-    done = runner.run(("sh", "-c", "sleep 60 & echo $!"))
+    done = runner.run(Command(("sh", "-c", "sleep 60 & echo $!")))
     os.kill(int(done.stdout), signal.SIGKILL)
     assert done.status == 0
     assert done.seconds < 30
 
 
 def test_command_leads_a_process_group_of_its_own(runner: Runner) -> None:
-    done = runner.run(("sh", "-c", "echo $$; ps -o pgid= -p $$"))
+    done = runner.run(Command(("sh", "-c", "echo $$; ps -o pgid= -p $$")))
     process, group = done.stdout.split()
     assert process == group
 
 
 def test_child_that_keeps_the_streams_open_does_not_hold_us_up(runner: Runner) -> None:
     started = time.monotonic()
-    done = runner.run(("sh", "-c", "sleep 5 & echo $!"))
+    done = runner.run(Command(("sh", "-c", "sleep 5 & echo $!")))
     assert time.monotonic() - started < 4
     os.kill(int(done.stdout), signal.SIGKILL)
 
 
 def test_terminal_is_never_offered(runner: Runner) -> None:
     script = "for n in 0 1 2; do [ -t $n ] && echo terminal; done; true"
-    assert runner.run(("sh", "-c", script)).stdout == b""
+    assert runner.run(Command(("sh", "-c", script))).stdout == b""
 
 
 def test_pipe_without_a_reader_ends_a_child(runner: Runner) -> None:
     """Python ignores SIGPIPE; a child that did would go on writing for ever."""
-    assert runner.run(("sh", "-c", "kill -PIPE $$")).status == -signal.SIGPIPE
+    assert runner.run(Command(("sh", "-c", "kill -PIPE $$"))).status == -signal.SIGPIPE
     assert signal.getsignal(signal.SIGPIPE) == signal.SIG_IGN
 
 
@@ -110,31 +113,31 @@ def test_environment_is_a_search_path_and_plain_language(
 ) -> None:
     monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
     monkeypatch.setenv("IPROUTE2_CONF", "somewhere")
-    assert runner.run(("env",)).stdout.splitlines() == [
+    assert runner.run(Command(("env",))).stdout.splitlines() == [
         b"PATH=/usr/bin:/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         b"LC_ALL=C",
     ]
 
 
 def test_environment_can_be_replaced_whole(runner: Runner) -> None:
-    done = runner.run(("env",), environment={"CNI_COMMAND": "ADD", "ODD": "a\udcff=\n"})
+    done = runner.run(Command(("env",), environment={"CNI_COMMAND": "ADD", "ODD": "a\udcff=\n"}))
     assert done.stdout == b"CNI_COMMAND=ADD\nODD=a\xff=\n\n"
 
 
 @pytest.mark.parametrize("path", ["", ":", "/nowhere"])
 def test_standard_directories_are_searched_last(path: str) -> None:
-    assert Runner(path, lambda _event: None, Interrupts()).run(("true",)).status == 0
+    assert Runner(path, ignore, Interrupts()).run(Command(("true",))).status == 0
 
 
 def test_first_directory_of_the_search_path_counts(tmp_path: Path) -> None:
     script(tmp_path / "true", "#!/bin/sh\necho mine\n")
-    runner = Runner(str(tmp_path), lambda _event: None, Interrupts())
-    assert runner.run(("true",)).stdout == b"mine\n"
+    runner = Runner(str(tmp_path), ignore, Interrupts())
+    assert runner.run(Command(("true",))).stdout == b"mine\n"
 
 
 def test_program_that_is_nowhere_is_named(runner: Runner) -> None:
     with pytest.raises(ProgramNotFoundError) as caught:
-        runner.run(("no-such-program", "x"))
+        runner.run(Command(("no-such-program", "x")))
     assert caught.value.program == "no-such-program"
     assert "/usr/sbin" in caught.value.searched
 
@@ -142,10 +145,10 @@ def test_program_that_is_nowhere_is_named(runner: Runner) -> None:
 def test_program_given_by_its_path(runner: Runner, tmp_path: Path) -> None:
     path = tmp_path / "a plugin's"
     script(path, "#!/bin/sh\necho here\n")
-    assert runner.run((str(path),)).stdout == b"here\n"
+    assert runner.run(Command((str(path),))).stdout == b"here\n"
     path.chmod(0o644)
     with pytest.raises(ProgramNotFoundError):
-        Runner("", lambda _event: None, Interrupts()).run((str(path),))
+        Runner("", ignore, Interrupts()).run(Command((str(path),)))
 
 
 @pytest.mark.parametrize("content", ["#!/no/such/interpreter\n", "no program\n", ""])
@@ -153,21 +156,18 @@ def test_file_that_cannot_be_executed_is_a_failure_with_words(
     runner: Runner, tmp_path: Path, content: str
 ) -> None:
     script(tmp_path / "broken", content)
-    done = runner.run((str(tmp_path / "broken"),))
+    done = runner.run(Command((str(tmp_path / "broken"),)))
     assert done.status == 127
     assert done.stderr.startswith(b"cannot execute ")
 
 
-def test_observer_is_told_of_every_command_with_purpose_and_undo() -> None:
-    events: list[Event] = []
-    runner = Runner("", events.append, Interrupts())
-    first = runner.run(("true",), purpose="do nothing", undo=(("true", "again"),))
-    second = runner.run(("false",))
-    assert events == [
-        Event(first, "do nothing", (("true", "again"),)),
-        Event(second, "", ()),
-    ]
-    assert 0 < first.seconds < 5
+def test_observer_is_told_of_every_command_that_ended() -> None:
+    observed: list[tuple[Command, Completed]] = []
+    runner = Runner("", lambda *each: observed.append(each), Interrupts())
+    commands = [Command(("true",), "do nothing"), Command(("false",))]
+    ended = [runner.run(command) for command in commands]
+    assert observed == list(zip(commands, ended, strict=True))
+    assert 0 < ended[0].seconds < 5
 
 
 @pytest.fixture
@@ -191,23 +191,23 @@ def descriptors() -> Iterator[None]:
 
 @pytest.mark.usefixtures("descriptors")
 def test_descriptors_are_as_before_after_a_command(runner: Runner) -> None:
-    runner.run(("sh", "-c", "echo x; exit 3"), b"in")
+    runner.run(Command(("sh", "-c", "echo x; exit 3"), stdin=b"in"))
 
 
 @pytest.mark.usefixtures("descriptors")
 def test_descriptors_are_as_before_after_a_failure() -> None:
-    def fail(_event: Event) -> None:
+    def fail(_command: Command, _completed: Completed) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        Runner("", fail, Interrupts()).run(("true",))
+        Runner("", fail, Interrupts()).run(Command(("true",)))
     with pytest.raises(ProgramNotFoundError):
-        Runner("", fail, Interrupts()).run(("no-such-program",))
+        Runner("", fail, Interrupts()).run(Command(("no-such-program",)))
 
 
 def test_error_quotes_stderr_or_else_stdout() -> None:
     def answer(stdout: bytes, stderr: bytes) -> str:
-        return CommandError(Completed(("x",), 1, stdout, stderr, 0.0)).answer
+        return CommandError(Command(("x",)), Completed(1, stdout, stderr, 0.0)).answer
 
     assert answer(b"out\n", b"err\n") == "err"
     assert answer(b"out\n", b" \n") == "out"
@@ -222,9 +222,10 @@ def test_interruption_has_the_signals_name() -> None:
 
 DRIVER = """
 import os, resource, signal, sys, time
+from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import Interrupts, InterruptedBySignalError, Runner
 interrupts = Interrupts()
-runner = Runner("", lambda event: None, interrupts)
+runner = Runner("", lambda *_: None, interrupts)
 
 def say(*words):
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())
@@ -254,7 +255,7 @@ def outcome(body: str) -> list[str]:
 def test_child_has_its_three_streams_and_no_other_descriptor() -> None:
     said = outcome("""
         with open(os.devnull):
-            say(runner.run(("ls", "/proc/self/fd")).stdout.split())
+            say(runner.run(Command(("ls", "/proc/self/fd"))).stdout.split())
         """)
     assert said == ["[b'0', b'1', b'2', b'3']"]  # 3 is the directory it lists
 
@@ -262,11 +263,11 @@ def test_child_has_its_three_streams_and_no_other_descriptor() -> None:
 def test_streams_stay_when_there_is_no_descriptor_left() -> None:
     """The answer must get out even then."""
     said = outcome("""
-        runner.run(("true",))
+        runner.run(Command(("true",)))
         for limit in range(12, 2, -1):
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, 4096))
             try:
-                runner.run(("true",))
+                runner.run(Command(("true",)))
             except OSError as error:
                 say(limit, error.strerror)
             else:
@@ -282,7 +283,7 @@ def test_signal_ends_the_running_command_and_then_us(number: signal.Signals) -> 
     process = drive("""
         interrupts.install()
         say("ready")
-        done = runner.run(("sleep", "30"))
+        done = runner.run(Command(("sleep", "30")))
         try:
             interrupts.check()
         except InterruptedBySignalError as error:
@@ -307,14 +308,14 @@ def test_signal_that_comes_while_a_command_is_started_ends_it() -> None:
             return child
 
         os.posix_spawn = spawn_and_be_told
-        say(runner.run(("sleep", "60")).status)
+        say(runner.run(Command(("sleep", "60"))).status)
         try:
             interrupts.check()
         except InterruptedBySignalError as error:
             say(error.signal)
         with interrupts.held():
             os.posix_spawn = spawn
-            say(runner.run(("true",)).status)
+            say(runner.run(Command(("true",))).status)
     """
     assert outcome(program) == ["-15", "SIGTERM", "0"]
 
@@ -326,7 +327,7 @@ def test_command_that_ignores_a_signal_is_killed_with_its_children() -> None:
         interrupts.install()
         os.kill(os.getpid(), signal.SIGTERM)
         script = "trap '' TERM; sleep 60 & echo $!; wait"
-        done = runner.run(("sh", "-c", script), environment={"A": ""})
+        done = runner.run(Command(("sh", "-c", script), environment={"A": ""}))
         say(done.status, done.killed_because)
         child = int(done.stdout)
         try:
@@ -344,8 +345,8 @@ def test_plugin_that_undoes_has_its_time() -> None:
         from cni_ipvlan.iproute import runner as module
         module._PATIENCE_WITH_PLUGINS = (0.3, 10.0, 0.1)
         with interrupts.held():
-            say(runner.run(("sleep", "60"), environment={"A": ""}).status)
-            say(runner.run(("sleep", "0.5")).status)
+            say(runner.run(Command(("sleep", "60"), environment={"A": ""})).status)
+            say(runner.run(Command(("sleep", "0.5"))).status)
     """
     assert outcome(program) == ["-9", "0"]
 
@@ -358,8 +359,8 @@ def test_another_signal_hurries_a_plugin_and_not_a_command() -> None:
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGTERM)
         with interrupts.held():
-            say(runner.run(("sleep", "60"), environment={"A": ""}).status)
-            say(runner.run(("sleep", "0.5")).status)
+            say(runner.run(Command(("sleep", "60"), environment={"A": ""})).status)
+            say(runner.run(Command(("sleep", "0.5"))).status)
     """
     assert outcome(program) == ["-9", "0"]
 
@@ -369,7 +370,7 @@ def test_signal_for_our_group_does_not_reach_a_command_that_undoes() -> None:
         os.setpgid(0, 0)
         interrupts.install()
         with interrupts.held():
-            say(runner.run(("sh", "-c", "kill -TERM -- -$PPID; sleep 0.2; exit 3")).status)
+            say(runner.run(Command(("sh", "-c", "kill -TERM -- -$PPID; sleep 0.2; exit 3"))).status)
     """
     assert outcome(program) == ["3"]
 
@@ -380,8 +381,8 @@ def test_caller_that_ignored_and_blocked_signals_is_overruled() -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         interrupts.install()
-        say(runner.run(("sh", "-c", "exit 3")).status)
-        say(runner.run(("sh", "-c", "kill -TERM $$")).status)
+        say(runner.run(Command(("sh", "-c", "exit 3"))).status)
+        say(runner.run(Command(("sh", "-c", "kill -TERM $$"))).status)
         os.kill(os.getpid(), signal.SIGTERM)
         try:
             interrupts.check()
@@ -397,7 +398,7 @@ def test_signal_that_comes_while_they_are_held_counts_afterwards() -> None:
         with interrupts.held():
             os.kill(os.getpid(), signal.SIGTERM)
             interrupts.check()
-            say(runner.run(("sh", "-c", "kill -TERM $PPID; exit 3")).status)
+            say(runner.run(Command(("sh", "-c", "kill -TERM $PPID; exit 3"))).status)
         try:
             interrupts.check()
         except InterruptedBySignalError as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from cni_ipvlan.iproute.commands import Command, together
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.iproute.runner import (
@@ -18,7 +19,7 @@ from cni_ipvlan.iproute.runner import (
     ProgramNotFoundError,
     Runner,
 )
-from cni_ipvlan.iproute.transaction import Change, Program, Transaction, Undo
+from cni_ipvlan.iproute.transaction import Transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -60,27 +61,18 @@ class FakeRunner:
         self.after: dict[str, Callable[[], None]] = {}
         self.interrupts = FakeInterrupts()
 
-    def run(
-        self,
-        argv: tuple[str, ...],
-        stdin: bytes = b"",
-        environment: Mapping[str, str] | None = None,
-        purpose: str = "",
-        undo: tuple[tuple[str, ...], ...] = (),  # noqa: ARG002 - Runner's
-    ) -> Completed:
-        line = " ".join(argv)
+    def run(self, command: Command) -> Completed:
+        line = " ".join(command.entered_argv)
         self.ran.append(line)
-        self.stdins.append(stdin)
-        self.purposes.append(purpose)
-        self.environments.append(environment)
+        self.stdins.append(command.stdin)
+        self.purposes.append(command.purpose)
+        self.environments.append(command.environment)
         if line in self.raises:
             raise self.raises[line]
         self.after.get(line, lambda: None)()
         outputs = self.outputs.get(line, [b""])
         output = outputs.pop(0) if len(outputs) > 1 else outputs[0]
-        return Completed(
-            argv, self.statuses.get(line, 0), output, self.errors.get(line, b"no"), 0.0
-        )
+        return Completed(self.statuses.get(line, 0), output, self.errors.get(line, b"no"), 0.0)
 
     def fails(self, line: str, stderr: bytes = b"no") -> None:
         self.statuses[line] = 2
@@ -93,9 +85,9 @@ class World:
         self.interrupts = self.runner.interrupts
         self.tx = Transaction(cast("Runner", self.runner))
 
-    def change(self, name: str, *undos: Undo) -> None:
-        undo = undos or (Undo(("undo", name)),)
-        self.tx.run(("do", name), purpose=f"do {name}", undo=undo)
+    def change(self, name: str, *undos: Command) -> None:
+        undo = undos or (Command(("undo", name)),)
+        self.tx.do(Command(("do", name), f"do {name}", undo=undo))
 
 
 @pytest.fixture
@@ -126,14 +118,14 @@ def test_failed_change_is_undone_with_all_before_it_in_reverse(world: World) -> 
 
 def test_several_undos_of_one_change_run_last_first(world: World) -> None:
     with pytest.raises(ZeroDivisionError), world.tx:
-        world.change("one", Undo(("undo", "a")), Undo(("undo", "b")))
+        world.change("one", Command(("undo", "a")), Command(("undo", "b")))
         raise ZeroDivisionError
     assert world.runner.ran == ["do one", "undo b", "undo a"]
 
 
 def test_change_without_an_undo_leaves_none(world: World) -> None:
     with pytest.raises(ZeroDivisionError), world.tx:
-        world.tx.run(("do", "one"), purpose="do one")
+        world.tx.do(Command(("do", "one"), "do one"))
         raise ZeroDivisionError
     assert world.runner.ran == ["do one"]
 
@@ -168,18 +160,18 @@ def test_thing_that_is_already_gone_is_no_leftover(world: World) -> None:
 @pytest.mark.parametrize(
     ("undo", "status"),
     [
-        (Undo(("ip", "undo")), 127),  # ip itself is not there
-        (Undo(("/cni/plugin",), environment={}), 1),  # what is not there is no business of ours
+        (Command(("ip", "undo")), 127),  # ip itself is not there
+        (Command(("/cni/plugin",), environment={}), 1),  # what is not there is no business of ours
     ],
 )
 def test_what_is_missing_instead_of_the_thing_is_a_leftover(
-    world: World, undo: Undo, status: int
+    world: World, undo: Command, status: int
 ) -> None:
     line = " ".join(undo.argv)
     world.runner.fails(line, b"No such file or directory")
     world.runner.statuses[line] = status
     with pytest.raises(ZeroDivisionError), world.tx:
-        world.tx.run(("ip", "do"), purpose="", undo=(undo,))
+        world.tx.do(Command(("ip", "do"), undo=(undo,)))
         raise ZeroDivisionError
     assert world.tx.leftovers == [f"{line}: No such file or directory"]
 
@@ -188,7 +180,7 @@ def test_whatever_an_undo_raises_stops_no_other(world: World) -> None:
     world.runner.raises["ip b"] = MemoryError()
     with pytest.raises(ZeroDivisionError), world.tx:
         for name in "abc":
-            world.tx.run(("ip", "do"), purpose="", undo=(Undo(("ip", name)),))
+            world.tx.do(Command(("ip", "do"), undo=(Command(("ip", name)),)))
         raise ZeroDivisionError
     assert world.runner.ran[-3:] == ["ip c", "ip b", "ip a"]
     assert world.tx.leftovers == ["MemoryError"]
@@ -200,18 +192,18 @@ def test_undo_asks_first_whether_there_is_something_to_undo(
     there: bool,  # noqa: FBT001
 ) -> None:
     with pytest.raises(ZeroDivisionError), world.tx:
-        world.change("one", Undo(("undo", "one"), only_if=lambda: there))
+        world.change("one", Command(("undo", "one"), only_if=lambda: there))
         raise ZeroDivisionError
     assert ("undo one" in world.runner.ran) is there
 
 
 def test_question_that_fails_is_a_leftover(world: World) -> None:
     def ask() -> bool:
-        raise CommandError(Completed(("ip", "link"), 1, b"", b"no", 0.0))
+        raise CommandError(Command(("ip", "link")), Completed(1, b"", b"no", 0.0))
 
     with pytest.raises(ZeroDivisionError), world.tx:
         world.change("one")
-        world.change("two", Undo(("undo", "two"), only_if=ask))
+        world.change("two", Command(("undo", "two"), only_if=ask))
         raise ZeroDivisionError
     assert world.runner.ran[-1] == "undo one"
     assert world.tx.leftovers == ["ip link: no"]
@@ -219,7 +211,15 @@ def test_question_that_fails_is_a_leftover(world: World) -> None:
 
 def test_undo_runs_inside_its_namespace_with_its_stdin_and_environment(world: World) -> None:
     with pytest.raises(ZeroDivisionError), world.tx:
-        world.change("one", Undo(("undo", "one"), CONTAINER, b"input", {"CNI_COMMAND": "DEL"}))
+        world.change(
+            "one",
+            Command(
+                ("undo", "one"),
+                inside=CONTAINER,
+                stdin=b"input",
+                environment={"CNI_COMMAND": "DEL"},
+            ),
+        )
         raise ZeroDivisionError
     assert world.runner.ran[-1] == "ip netns exec c undo one"
     assert world.runner.stdins[-1] == b"input"
@@ -244,7 +244,7 @@ def test_what_could_not_be_undone_was_not_undone(world: World) -> None:
 
 
 def test_plugins_release_last(world: World) -> None:
-    release = Undo(("release",), environment={"CNI_COMMAND": "DEL"})
+    release = Command(("release",), environment={"CNI_COMMAND": "DEL"})
     with pytest.raises(ZeroDivisionError), world.tx:
         world.change("one")
         world.change("allocate", release)
@@ -292,19 +292,17 @@ def test_signal_before_a_change_prevents_it(world: World) -> None:
 def test_signal_before_several_changes_or_a_program_prevents_them(world: World) -> None:
     world.interrupts.came = True
     with pytest.raises(InterruptedBySignalError), world.tx:
-        world.tx.read_all([SHOW, SHOW])
+        world.tx.see(together(Command(SHOW), Command(SHOW)))
     with pytest.raises(InterruptedBySignalError), world.tx:
-        world.tx.ask(
-            Program(("ipam",), {}, b"", {}), lambda _: None, foreseen=None, purpose="allocate"
-        )
+        world.tx.do(Command(("ipam",), "allocate", environment={}))
     assert world.runner.ran == []
 
 
 def test_nothing_is_put_in_where_nothing_is_given(world: World) -> None:
     with pytest.raises(ZeroDivisionError), world.tx:
         world.change("one")
-        world.tx.try_run(("tee", "x"), purpose="announce")
-        world.tx.read(("ip", "link"))
+        world.tx.do(Command(("tee", "x"), "announce", may_fail=True))
+        world.tx.see(Command(("ip", "link")))
         raise ZeroDivisionError
     assert world.runner.stdins == [b"", b"", b"", b""]
 
@@ -322,87 +320,45 @@ def test_signals_are_held_back_while_undoing(world: World) -> None:
 def test_query_returns_what_was_printed_inside_the_namespace(world: World) -> None:
     world.runner.outputs["ip netns exec c ip link"] = [b"[]"]
     with world.tx:
-        assert world.tx.read(("ip", "link"), inside=CONTAINER) == b"[]"
+        assert world.tx.see(Command(("ip", "link"), inside=CONTAINER)) == b"[]"
 
 
 def test_query_about_something_absent_is_an_error_unless_allowed(world: World) -> None:
     world.runner.fails("ip link", ABSENT)
     with world.tx:
-        assert world.tx.read(("ip", "link"), absent_ok=True) == b""
+        assert world.tx.see(Command(("ip", "link"), absent_ok=True)) == b""
         with pytest.raises(CommandError):
-            world.tx.read(("ip", "link"))
+            world.tx.see(Command(("ip", "link")))
 
 
 def test_query_that_fails_otherwise_is_an_error_even_so(world: World) -> None:
     world.runner.fails("ip link", b"RTNETLINK answers: Operation not permitted\n")
     with world.tx, pytest.raises(CommandError):
-        world.tx.read(("ip", "link"), absent_ok=True)
+        world.tx.see(Command(("ip", "link"), absent_ok=True))
 
 
-def test_welcome_change_that_fails_says_why_and_goes_on(world: World) -> None:
+def test_every_status_of_a_change_that_may_fail_is_an_answer(world: World) -> None:
     world.runner.fails("tee x", b"Read-only file system\n")
     with world.tx:
-        assert world.tx.try_run(("tee", "x"), purpose="announce") == "Read-only file system"
-        assert world.tx.try_run(("tee", "y"), purpose="announce") == ""
+        done = world.tx.do(Command(("tee", "x"), "announce", may_fail=True))
+        assert done is not None
+        assert (done.status, done.stderr) == (2, b"Read-only file system\n")
 
 
-def test_program_is_given_its_environment_and_stdin_and_every_status_is_an_answer(
-    world: World,
-) -> None:
-    program = Program(("/opt/cni/bin/host-local",), {"CNI_COMMAND": "ADD"}, b"{}", {})
-    world.runner.fails("/opt/cni/bin/host-local")
+def test_program_is_given_its_environment_and_stdin(world: World) -> None:
+    environment = {"CNI_COMMAND": "ADD"}
     with world.tx:
-        status = world.tx.ask(
-            program, lambda answer: answer.status, foreseen=0, purpose="allocate addresses"
-        )
-    assert status == 2
+        world.tx.do(Command(("ipam",), "allocate", stdin=b"{}", environment=environment))
     assert world.runner.stdins == [b"{}"]
-    assert world.runner.environments == [{"CNI_COMMAND": "ADD"}]
+    assert world.runner.environments == [environment]
 
 
 def test_programs_undo_counts_even_if_its_answer_is_no_good(world: World) -> None:
-    program = Program(("ipam",), {"CNI_COMMAND": "ADD"}, b"{}", {})
-
-    def refuse(_answer: Completed) -> None:
-        raise ZeroDivisionError
-
+    undo = Command(("ipam", "DEL"), environment={"CNI_COMMAND": "DEL"})
     with pytest.raises(ZeroDivisionError), world.tx:
-        world.tx.ask(
-            program,
-            refuse,
-            foreseen=None,
-            purpose="allocate addresses",
-            undo=(Undo(("ipam", "DEL")),),
-        )
+        world.tx.do(Command(("ipam",), "allocate", may_fail=True, undo=(undo,)))
+        raise ZeroDivisionError
     assert world.runner.ran == ["ipam", "ipam DEL"]
-
-
-def test_wait_asks_until_the_answer_is_good(world: World) -> None:
-    world.runner.outputs["ip address"] = [b"tentative", b"tentative", b"fine"]
-    with world.tx:
-        output = world.tx.wait(
-            ("ip", "address"),
-            lambda answer: answer == b"fine",
-            purpose="wait",
-            seconds=5,
-            in_shell=("true",),
-        )
-    assert output == b"fine"
-    assert len(world.runner.ran) == 3
-
-
-def test_wait_ends_when_time_is_up_with_the_last_answer(world: World) -> None:
-    world.runner.outputs["ip address"] = [b"tentative"]
-    with world.tx:
-        output = world.tx.wait(
-            ("ip", "address"),
-            lambda _answer: False,
-            purpose="wait",
-            seconds=0.1,
-            in_shell=("true",),
-        )
-    assert output == b"tentative"
-    assert 2 <= len(world.runner.ran) <= 4
 
 
 UP = ("ip", "link", "set", "dev", "net1", "up")
@@ -412,13 +368,10 @@ BATCH = "ip netns exec c ip -j -batch -"
 
 
 def run_all(world: World, *changes: tuple[str, ...]) -> bytes:
-    return world.tx.run_all(
-        [Change(argv, f"do {argv[-1]}") for argv in changes],
-        SHOW,
-        lambda output: output,
-        foreseen=b"",
-        inside=CONTAINER,
-    )
+    parts = [Command(argv, f"do {argv[-1]}", CONTAINER) for argv in changes]
+    done = world.tx.do(together(*parts, Command(SHOW, inside=CONTAINER)))
+    assert done is not None
+    return done.stdout
 
 
 def test_changes_are_made_and_read_back_in_one_process(world: World) -> None:
@@ -435,7 +388,7 @@ def test_changes_are_made_and_read_back_in_one_process(world: World) -> None:
 def test_changes_that_one_process_cannot_take_are_made_one_by_one(world: World) -> None:
     world.runner.outputs["ip netns exec c ip -j link show dev net1"] = [b"[2]\n"]
     with world.tx:
-        assert run_all(world, UP, ODD) == b"[2]\n"
+        assert run_all(world, UP, ODD) == b"[2]"
     assert world.runner.ran == [
         "ip netns exec c ip link set dev net1 up",
         "ip netns exec c ip link set dev it's up",
@@ -474,7 +427,7 @@ def test_more_or_fewer_answers_than_queries_are_unreadable(world: World, printed
 def test_queries_in_one_process_have_an_answer_each(world: World) -> None:
     world.runner.outputs["ip -j -batch -"] = [b"[1]\n\n[2]\n"]
     with world.tx:
-        assert world.tx.read_all([SHOW, SHOW]) == [b"[1]", b"[2]"]
+        assert world.tx.see(together(Command(SHOW), Command(SHOW))) == b"[1]\n[2]"
 
 
 def test_signal_during_several_changes_is_heard(world: World) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from cni_ipvlan.cli import calls, program
 from cni_ipvlan.cni.request import parse
-from cni_ipvlan.plugin import attachment
+from cni_ipvlan.plugin import add
 
 CONF = {"cniVersion": "1.0.0", "name": "net", "type": "ipvlan", "ipam": {"type": "static"}}
 COMMANDS = sorted(program.ipvlan.commands)
@@ -33,11 +33,11 @@ class Made:
     def __init__(self) -> None:
         self.environment: dict[str, str] = {}
         self.config: dict[str, Any] = {}
-        self.manner: Any = None
+        self.options: Any = None
 
-    def __call__(self, call: Any, manner: Any) -> int:
+    def __call__(self, call: Any, options: Any) -> int:
         self.environment, self.config = dict(call.environment), json.loads(call.stdin)
-        self.manner = manner
+        self.options = options
         parse(call.environment, call.stdin)
         return 0
 
@@ -79,7 +79,7 @@ def test_the_files_of_each_example_are_there(command: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["ad"], "there is no command 'ad'; is add meant?"),
+        (["ad"], "there is no command 'ad'; did you mean add?"),
         (["xyzzy"], "there is no command 'xyzzy'; there are "),
         (["add"], "Missing option '-c'"),
         (["add", "-c", "CONF"], "Missing option '--netns'"),
@@ -250,7 +250,7 @@ def call_of_a_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("call_of_a_runtime")
 @pytest.mark.parametrize(
-    ("options", "manner"),
+    ("words", "options"),
     [
         (["--dry-run"], (True, False, False)),
         (["--dry-run", "--format", "json"], (True, True, False)),
@@ -258,12 +258,12 @@ def call_of_a_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_runtimes_call_is_replayed(
-    options: list[str], manner: tuple[bool, bool, bool], made: Made
+    words: list[str], options: tuple[bool, bool, bool], made: Made
 ) -> None:
-    assert program.main(options) == 0
+    assert program.main(words) == 0
     assert made.config == CONF
     assert made.environment["CNI_IFNAME"] == "eth0"
-    assert (made.manner.dry, made.manner.as_json, made.manner.verbose) == manner
+    assert (made.options.is_dry, made.options.as_json, made.options.is_verbose) == options
 
 
 @pytest.mark.usefixtures("call_of_a_runtime")
@@ -283,4 +283,4 @@ def test_a_call_is_not_made_by_accident(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_the_plugin_needs_nothing_of_this() -> None:
-    assert "click" not in vars(attachment)
+    assert "click" not in vars(add)

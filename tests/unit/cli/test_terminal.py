@@ -70,14 +70,13 @@ def test_a_pipe_has_no_colours(bad: str) -> None:
 
 def test_a_reader_that_leaves_is_no_reason_for_a_traceback() -> None:
     done = subprocess.run(
-        ["sh", "-c", "ipvlan add --help | true; ipvlan doctor --format json | head -n 1"],
+        ["sh", "-c", "ipvlan add --help | true; ipvlan doctor --format json | head -c 1"],
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert "Traceback" not in done.stderr
-    assert "Exception" not in done.stderr
+    assert (done.stdout, done.stderr) == ("[", "")
 
 
 def test_a_directory_that_is_gone_is_no_reason_for_a_traceback(tmp_path: Path) -> None:
@@ -86,6 +85,7 @@ def test_a_directory_that_is_gone_is_no_reason_for_a_traceback(tmp_path: Path) -
         ["sh", "-c", script], env=ENVIRONMENT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
+    assert done.stderr.endswith("\nipvlan: cannot read x: No such file or directory\n")
     assert "Traceback" not in done.stderr
 
 

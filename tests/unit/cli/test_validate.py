@@ -48,8 +48,8 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"logFile": "../x"}, "$.logFile", "no empty part, no . and no .."),
     ({"cniVersion": "3.0"}, "$.cniVersion", "supported: 0.1.0, 0.2.0"),
     ({"cniVersion": None}, "$", "that means 0.1.0, which has no CHECK"),
-    ({"msater": "eth1"}, "$.msater", "msater is unknown; is master meant?"),
-    ({"link_in_container": True}, "$.link_in_container", "is linkInContainer meant?"),
+    ({"msater": "eth1"}, "$.msater", "msater is unknown; did you mean master?"),
+    ({"link_in_container": True}, "$.link_in_container", "did you mean linkInContainer?"),
     ({"ipam": None}, "$", "ipam must be given, with a type"),
     ({"ipam": {"subnet": "10.0.0.0/8"}}, "$", "ipam must be given, with a type"),
     ({"ipam": "static"}, "$.ipam", "it must be a JSON object"),
@@ -65,12 +65,12 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     (
         {"ipam": {"type": "static", "adresses": []}},
         "$.ipam.adresses",
-        "adresses is unknown; is addresses meant?",
+        "adresses is unknown; did you mean addresses?",
     ),
     (
         {"ipam": {"type": "static", "addresses": [ADDRESS | {"gatway": ""}]}},
         "$.ipam.addresses[0].gatway",
-        "is gateway meant?",
+        "did you mean gateway?",
     ),
     (
         {
@@ -102,7 +102,11 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "$.ipam.routes[0].dst",
         "a prefix is needed",
     ),
-    ({"ipam": {**STATIC, "routes": [{"dest": "::/0"}]}}, "$.ipam.routes[0].dest", "is dst meant?"),
+    (
+        {"ipam": {**STATIC, "routes": [{"dest": "::/0"}]}},
+        "$.ipam.routes[0].dest",
+        "did you mean dst?",
+    ),
     ({"ipam": {"type": "host-local"}}, "$.ipam", "host-local needs a subnet or ranges"),
     ({"ipam": {**POOL, "subnet": "10.1"}}, "$.ipam.subnet", "a prefix is needed"),
     ({"ipam": {**POOL, "gateway": "10.2.0.1"}}, "$.ipam.gateway", "outside of the subnet"),
@@ -200,7 +204,7 @@ def test_every_problem_of_every_file_is_told_at_once_with_its_line(
     assert out.splitlines() == [
         f"{tmp_path}/gone: $: cannot read {tmp_path}/gone: No such file or directory",
         f'{conf}:{mode}: $.mode: mode is "l4"; allowed: l2, l3, l3s',
-        f"{conf}:{msater}: $.msater: msater is unknown; is master meant?",
+        f"{conf}:{msater}: $.msater: msater is unknown; did you mean master?",
         f"{manifest}:{mtu}: $.spec.config.mtu: mtu is -1; it must be 0 or more",
     ]
 

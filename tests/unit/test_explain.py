@@ -10,6 +10,7 @@ import pytest
 from cni_ipvlan.cni import errors
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.iproute import commands
+from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.iproute.runner import (
     CommandError,
@@ -17,13 +18,14 @@ from cni_ipvlan.iproute.runner import (
     InterruptedBySignalError,
     ProgramNotFoundError,
 )
-from cni_ipvlan.plugin.failures import as_cni_error
+from cni_ipvlan.plugin.explain import as_cni_error
 
 ADD = commands.link_add_ipvlan("eth0", "it's", "l2", "bridge", 0)
 
 
 def command_error(argv: tuple[str, ...], status: int, stderr: bytes, purpose: str) -> CniError:
-    return as_cni_error(CommandError(Completed(argv, status, b"", stderr, 0.0), purpose))
+    completed = Completed(status, b"", stderr, 0.0)
+    return as_cni_error(CommandError(Command(argv, purpose), completed))
 
 
 def test_cni_error_stays_itself() -> None:
@@ -104,7 +106,9 @@ def test_signal_is_named() -> None:
 
 
 def test_what_was_found_out_is_told() -> None:
-    error = CommandError(Completed(("ip", "route", "add", "x"), 2, b"", b"File exists", 0.0))
+    error = CommandError(
+        Command(("ip", "route", "add", "x")), Completed(2, b"", b"File exists", 0.0)
+    )
     error.found.append("a fact")
 
     assert "found: a fact" in as_cni_error(error).details
@@ -112,7 +116,7 @@ def test_what_was_found_out_is_told() -> None:
 
 def test_file_that_may_be_anothers_is_named_to_root_alone() -> None:
     error = as_cni_error(FileNotFoundError(2, "No such file", "/run/cni-ipvlan/lock-theirs"))
-    assert error.msg == "the system refuses: No such file: /run/cni-ipvlan"
+    assert error.msg == "system error: No such file: /run/cni-ipvlan"
     assert error.private == "file: /run/cni-ipvlan/lock-theirs"
     error = as_cni_error(FileNotFoundError(2, "No such file", "/run/netns/theirs"))
     assert "theirs" not in json.dumps(error.document("1.0.0"))
@@ -121,8 +125,8 @@ def test_file_that_may_be_anothers_is_named_to_root_alone() -> None:
 def test_refusal_of_the_system_names_the_directory() -> None:
     error = as_cni_error(PermissionError(13, "Permission denied", "/run/cni-ipvlan"))
     assert error.code == errors.IO_FAILURE
-    assert error.msg == "the system refuses: Permission denied: /run/cni-ipvlan"
-    assert as_cni_error(OSError("odd")).msg == "the system refuses: odd"
+    assert error.msg == "system error: Permission denied: /run/cni-ipvlan"
+    assert as_cni_error(OSError("odd")).msg == "system error: odd"
 
 
 def test_bug_is_raised_again() -> None:

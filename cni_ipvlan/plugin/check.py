@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING
+from cni_ipvlan.cni.errors import CHECK_FAILED, INVALID_CONFIGURATION, CniError
 from cni_ipvlan.cni.result import Result
 from cni_ipvlan.iproute import commands, queries
+from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.plugin.addressing import is_connected
+from cni_ipvlan.plugin.ipam import Ipam
+from cni_ipvlan.plugin.master import Master
+from cni_ipvlan.plugin.node import id_of
 
 if TYPE_CHECKING:
     from cni_ipvlan.cni.request import Request
@@ -14,6 +19,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.queries import Link
     from cni_ipvlan.iproute.transaction import Transaction
+    from cni_ipvlan.plugin.node import Node
 
 _MAIN_TABLE = 254  # RT_TABLE_MAIN, <linux/rtnetlink.h>
 _IPV6_PRIORITY = 1024  # IP6_RT_PRIO_USER, <linux/ipv6_route.h>
@@ -21,7 +27,25 @@ _HIGHEST_MTU = 65535 - 15
 _HIGHEST_ADVMSS = 65535 - 40
 
 
-def differences(
+def check(node: Node, request: Request) -> None:
+    """Compare an attachment with what its ADD reported and its configuration asks for."""
+    conf = node.configuration(request)
+    if conf.prev_result is None:
+        raise CniError(INVALID_CONFIGURATION, "CHECK needs prevResult in the configuration")
+    with node.container(request) as container, node.transaction() as tx:
+        if conf.ipam_type:
+            Ipam(conf.ipam_type, request, node.warn).call(tx, "CHECK")
+        remembered = node.registry.master_index(id_of(request))
+        found = _differences(tx, request, conf, container, remembered)
+    if found:
+        raise CniError(
+            CHECK_FAILED,
+            f"the interface {request.ifname!r} is not as ADD left it: " + "; ".join(found),
+            "delete the attachment and add it again",
+        )
+
+
+def _differences(
     tx: Transaction,
     request: Request,
     conf: NetConf,
@@ -37,7 +61,8 @@ def differences(
     index, reported = _reported_interface(previous, request)
     if reported is None:
         return [f"prevResult has no interface {request.ifname!r} in the namespace {request.netns}"]
-    output = tx.read(commands.address_show(request.ifname), inside=container, absent_ok=True)
+    query = Command(commands.address_show(request.ifname), inside=container, absent_ok=True)
+    output = tx.see(query)
     found = queries.links(output)
     if not found:
         return [f"there is no interface {request.ifname!r}"]
@@ -92,12 +117,12 @@ def _parent_differences(
         known = remembered_master is not None and link.parent_index
         return ["it has another master"] if known and link.parent_index != remembered_master else []
     home = container if conf.link_in_container else None
-    output = tx.read(commands.link_show(conf.master), inside=home, absent_ok=True)
-    masters = queries.links(output)
-    if not masters:
+    query = Command(commands.link_show(conf.master), inside=home, absent_ok=True)
+    found = queries.links(tx.see(query))
+    if not found:
         return [f"its master {conf.master!r} does not exist any more"]
-    is_child = link.parent == conf.master or link.parent_index == masters[0].ifindex
-    return [] if is_child else [f"its master is not {conf.master!r}"]
+    is_carried = Master(found[0], home).carries(link, container)
+    return [] if is_carried else [f"its master is not {conf.master!r}"]
 
 
 def _route_differences(
@@ -105,8 +130,8 @@ def _route_differences(
 ) -> list[str]:
     if not previous.routes:
         return []
-    output = tx.read(commands.route_show(request.ifname), inside=container)
-    present = queries.routes(output)
+    query = Command(commands.route_show(request.ifname), inside=container)
+    present = queries.routes(tx.see(query))
     return [
         f"the route to {route.dst}{f' via {route.gateway}' if route.gateway else ''} is missing"
         for route in previous.routes

@@ -1,4 +1,4 @@
-"""cli.script: a rehearsal's steps as a shell would run them."""
+"""cli.plan: the changes of a dry run as a shell would run them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_ipvlan.cli import script as scripts
+from cni_ipvlan.cli import plan as plans
 from cni_ipvlan.iproute import machine
-from cni_ipvlan.iproute.dry_run import Script, Step
+from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.dry_run import Plan
 from cni_ipvlan.iproute.machine import Module
+from cni_ipvlan.iproute.namespace import Namespace
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-ADD = Step(("ip", "link", "add", "link", "eth0", "name", "x", "type", "ipvlan"), "", "create it")
+ADD = Command(("ip", "link", "add", "link", "eth0", "name", "x", "type", "ipvlan"), "create it")
 ODD = ["a b", "it's", "$HOME", "`id`", "a\\", "#", "-x", "*", "~", "!!", "ü", "a;b", "\x1b[31m"]
 # Any argument that a process may be given.
 ARGUMENTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
@@ -31,11 +33,11 @@ def able(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "missing_capabilities", list)
 
 
-def shell(*steps: Step, assumptions: tuple[str, ...] = ()) -> str:
-    script = Script()
-    script.steps += steps
-    script.assumptions += assumptions
-    return scripts.shell({"CNI_COMMAND": "ADD", "CNI_IFNAME": "net1"}, script)
+def shell(*changes: Command, assumptions: tuple[str, ...] = ()) -> str:
+    plan = Plan()
+    plan.changes += changes
+    plan.assumptions += assumptions
+    return plans.shell({"CNI_COMMAND": "ADD", "CNI_IFNAME": "net1"}, plan)
 
 
 def run(text: str) -> str:
@@ -58,12 +60,12 @@ def test_nothing_to_do_is_said() -> None:
 
 @pytest.mark.parametrize("word", ODD)
 def test_a_shell_gets_every_argument_as_it_is(word: str) -> None:
-    assert run(shell(Step(("printf", "%s|", word, word), "", f"say {word}"))) == f"{word}|{word}|"
+    assert run(shell(Command(("printf", "%s|", word, word), f"say {word}"))) == f"{word}|{word}|"
 
 
 @given(st.lists(ARGUMENTS, min_size=1, max_size=3), ARGUMENTS)
 def test_a_shell_gets_any_argument_as_it_is(words: list[str], purpose: str) -> None:
-    text = shell(Step(("printf", r"%s\0", *words), "", purpose))
+    text = shell(Command(("printf", r"%s\0", *words), purpose))
     done = subprocess.run(["sh", "-e"], input=text.encode(), capture_output=True, check=True)
     assert done.stdout.decode().split("\0")[:-1] == words
 
@@ -73,24 +75,26 @@ def test_input_and_parameters_reach_the_command(tmp_path: Path) -> None:
     program.write_text(f"#!/bin/sh\nenv >{tmp_path}/env; cat >{tmp_path}/stdin; echo noise\n")
     program.chmod(0o755)
     stdin = json.dumps({"a": ["it's\n$x", 1]}, indent=4).encode()
-    step = Step((str(program),), "", "ask it", stdin, {"CNI_ARGS": "A=1;B=it's", "CNI_X": ""})
+    step = Command(
+        (str(program),), "ask it", stdin=stdin, parameters={"CNI_ARGS": "A=1;B=it's", "CNI_X": ""}
+    )
     assert run(shell(step)) == ""
     assert json.loads((tmp_path / "stdin").read_text()) == json.loads(stdin)
     assert {"CNI_ARGS=A=1;B=it's", "CNI_X="} <= set((tmp_path / "env").read_text().splitlines())
 
 
 def test_a_step_that_may_fail_does_not_end_the_shell() -> None:
-    may_fail = Step(("false",), "", "try it", is_needed=False)
-    assert run(shell(may_fail, Step(("echo", "on"), "", "go on"))) == "on\n"
+    may_fail = Command(("false",), "try it", may_fail=True)
+    assert run(shell(may_fail, Command(("echo", "on"), "go on"))) == "on\n"
 
 
 def test_a_program_that_was_run_is_not_run_again() -> None:
-    text = shell(Step(("false",), "", "ask static", was_run=True))
+    text = shell(Command(("false",), "ask static", changes_nothing=True))
     assert text.splitlines()[1] == "# done already, for it changes nothing: ask static"
 
 
 def test_comments_can_not_order_a_terminal_or_the_shell() -> None:
-    text = shell(Step(("true",), "", "create \x1b]0;x\x07\nrm -rf\r\u2028x"))
+    text = shell(Command(("true",), "create \x1b]0;x\x07\nrm -rf\r\u2028x"))
     assert text.splitlines()[1:] == ["true  # create ]0;x rm -rf x"]
 
 
@@ -105,30 +109,30 @@ def test_what_the_machine_lacks_is_assumed(monkeypatch: pytest.MonkeyPatch) -> N
     absent = Module(machine.ABSENT, "there is no module")
     monkeypatch.setattr(machine, "ipvlan_module", lambda: absent)
     monkeypatch.setattr(machine, "missing_capabilities", lambda: ["CAP_NET_ADMIN"])
-    script = Script()
-    assert scripts.assumptions(script) == []
-    script.steps.append(ADD)
-    assert scripts.assumptions(script) == [
+    plan = Plan()
+    assert plans.assumptions(plan) == []
+    plan.changes.append(ADD)
+    assert plans.assumptions(plan) == [
         "the kernel has ipvlan, or loads it when asked (there is no module)",
-        "who runs this has CAP_NET_ADMIN, as root has",
+        "you run this with CAP_NET_ADMIN, as root has",
     ]
 
 
 def test_json_has_everything_of_each_step() -> None:
-    script = Script()
-    script.steps += [
-        ADD._replace(undo=(("ip", "link", "delete", "dev", "x"),)),
-        Step(
-            ("ip", "netns", "exec", "c", "tee", "/x"),
-            "/run/netns/c",
+    plan = Plan()
+    plan.changes += [
+        ADD._replace(undo=(Command(("ip", "link", "delete", "dev", "x")),)),
+        Command(
+            ("tee", "/x"),
             "set it",
+            Namespace("/run/netns/c", "c", (1, 2)),
             b"1\n",
-            {"CNI_COMMAND": "ADD"},
-            is_needed=False,
+            parameters={"CNI_COMMAND": "ADD"},
+            may_fail=True,
         ),
     ]
-    script.assumptions.append("a")
-    assert scripts.document(script, {"ips": []}) == {
+    plan.assumptions.append("a")
+    assert plans.document(plan, {"ips": []}) == {
         "steps": [
             {
                 "argv": list(ADD.argv),

@@ -1,122 +1,35 @@
-"""registry: locks between processes, hints, and a directory that leaves no trace."""
+"""registry: locks between processes, and a directory that leaves no trace."""
 
 from __future__ import annotations
 
 import errno
-import json
 import os
-import re
 import signal
 import stat
 import subprocess
-import sys
-import textwrap
 import time
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from holder import (
+    HOLD,
+    HOLD_IN_A_CHILD,
+    HOLD_MASTER,
+    KEY,
+    MASTER,
+    OTHER_KEY,
+    line,
+    never,
+    process,
+)
+from lab import wait_until
 
 from cni_ipvlan.state import locks
 from cni_ipvlan.state.locks import BusyError
-from cni_ipvlan.state.registry import (
-    AttachmentId,
-    ModeHint,
-    ReadOnlyRegistry,
-    Registry,
-    network_key,
-)
+from cni_ipvlan.state.registry import Registry
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-ATTACHMENT = AttachmentId("net", "container", "net1")
-OTHER = AttachmentId("net", "container", "net2")
-FOREIGN = AttachmentId("other", "container", "net1")
-KEY, OTHER_KEY = ATTACHMENT.key, OTHER.key
-MASTER = (4026531840, 2)
-NAMESPACE = ("/run/netns/c", (4, 4026532001))
-HINT = ModeHint(*ATTACHMENT, *NAMESPACE, "l3", "vepa")
-OTHER_HINT = ModeHint(*OTHER, *NAMESPACE, "l3", "vepa")
-FOREIGN_HINT = ModeHint(*FOREIGN, *NAMESPACE, "l2", "bridge")
-HOLDER = """
-import os, subprocess, sys, time
-from cni_ipvlan.state.registry import Registry
-registry = Registry(sys.argv[1])
-
-def say(*words):
-    print(*words, flush=True)
-"""
-
-
-HOLD_IN_A_CHILD = f"""
-with registry.attachment_lock({KEY!r}, lambda: None, strict=True):
-    child = subprocess.Popen(["sleep", "30"], close_fds=False, stdout=subprocess.DEVNULL)
-    say(child.pid)
-    sys.stdin.readline()
-"""
-
-
-def never() -> None:
-    """Nothing interrupts a wait."""
-
-
-def process(body: str, directory: Path) -> subprocess.Popen[str]:
-    """Start a process that uses the registry in ``directory``."""
-    return subprocess.Popen(
-        [sys.executable, "-c", HOLDER + textwrap.dedent(body), str(directory)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd="/",  # or Python would import from here what is not installed
-    )
-
-
-def line(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().rstrip()
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    return tmp_path / "cni-ipvlan"
-
-
-@pytest.fixture
-def registry(directory: Path) -> Registry:
-    return Registry(str(directory))
-
-
-HOLD = f"""
-with registry.attachment_lock({KEY!r}, lambda: None, strict=True):
-    say("held")
-    sys.stdin.readline()
-say("released")
-"""
-
-
-def test_key_starts_with_its_networks() -> None:
-    assert re.fullmatch("[a-z2-7]{13}", KEY)
-    assert KEY.startswith(network_key("net"))
-    assert OTHER_KEY.startswith(network_key("net"))
-    assert not FOREIGN.key.startswith(network_key("net"))
-
-
-NAMES = st.text(max_size=8)
-
-
-@given(st.tuples(NAMES, NAMES, NAMES), st.tuples(NAMES, NAMES, NAMES))
-def test_keys_differ_as_attachments_do(
-    one: tuple[str, str, str], two: tuple[str, str, str]
-) -> None:
-    # NUL, which separates them, is in no ID.
-    assert (AttachmentId(*one).key == AttachmentId(*two).key) == (one == two)
-
-
-@pytest.mark.parametrize("name", ["\ud800", "a\udcffb"])
-def test_key_of_a_name_that_is_no_unicode(name: str) -> None:
-    assert len(AttachmentId(name, name, name).key) == 13
 
 
 def test_directory_is_roots_alone_and_gone_afterwards(registry: Registry, directory: Path) -> None:
@@ -134,15 +47,6 @@ def test_directory_stays_while_another_attachment_is_worked_on(
         with registry.attachment_lock(OTHER_KEY, never, strict=True):
             pass
         assert (directory / f"lock-{KEY}").exists()
-
-
-def test_directory_stays_while_anything_is_remembered(registry: Registry, directory: Path) -> None:
-    with registry.attachment_lock(KEY, never, strict=True), registry.master_lock(MASTER, never):
-        registry.remember(MASTER, HINT)
-    assert directory.exists()
-    with registry.attachment_lock(KEY, never, strict=True):
-        registry.forget(ATTACHMENT)
-    assert not directory.exists()
 
 
 def test_lock_is_released_by_an_exception(registry: Registry, directory: Path) -> None:
@@ -282,10 +186,7 @@ def test_command_that_outlives_a_killed_call_keeps_the_lock(
     holder.wait()
     assert registry.is_live(KEY)
     subprocess.run(["kill", "-KILL", str(child)], check=True)
-    deadline = time.monotonic() + 5
-    while registry.is_live(KEY) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not registry.is_live(KEY)
+    wait_until(lambda: not registry.is_live(KEY))
     holder.communicate()
 
 
@@ -313,14 +214,7 @@ def test_lock_of_a_master_is_held_by_one_at_a_time(
     registry: Registry, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locks, "_CALL_SECONDS", 0.1)
-    holder = process(
-        f"""
-        with registry.master_lock({MASTER!r}, lambda: None):
-            say("held")
-            sys.stdin.readline()
-        """,
-        directory,
-    )
+    holder = process(HOLD_MASTER, directory)
     assert line(holder) == "held"
     with pytest.raises(BusyError), registry.master_lock(MASTER, never):
         pass
@@ -396,124 +290,6 @@ def test_unusable_directory_stops_only_the_strict(tmp_path: Path, obstacle: str)
     assert went_on
 
 
-@pytest.fixture
-def remembering(registry: Registry) -> Registry:
-    """A registry that remembers three attachments on two masters."""
-    remember(registry, MASTER, HINT)
-    remember(registry, MASTER, OTHER_HINT)
-    remember(registry, (MASTER[0], 22), FOREIGN_HINT)
-    return registry
-
-
-def remember(registry: Registry, master: tuple[int, int], hint: ModeHint) -> None:
-    with registry.master_lock(master, never):
-        registry.remember(master, hint)
-
-
-def file_of(directory: Path, attachment: AttachmentId) -> Path:
-    return next(directory.glob(f"on-*/{attachment.key}"))
-
-
-def test_hints_at_the_attachments_of_a_master_are_found(
-    remembering: Registry, directory: Path
-) -> None:
-    assert sorted(remembering.hints(MASTER)) == sorted([HINT, OTHER_HINT])
-    assert list(remembering.hints((MASTER[0], 22))) == [FOREIGN_HINT]
-    assert list(remembering.hints((1, 2))) == []
-    assert sorted(remembering.all_hints()) == sorted([HINT, OTHER_HINT, FOREIGN_HINT])
-    assert file_of(directory, ATTACHMENT).parent.name == "on-4026531840.2"
-
-
-def test_hint_is_roots_alone(remembering: Registry, directory: Path) -> None:
-    assert {stat.S_IMODE(path.stat().st_mode) for path in directory.glob("on-*")} == {0o700}
-    assert {stat.S_IMODE(path.stat().st_mode) for path in directory.glob("on-*/*")} == {0o600}
-
-
-def test_attachment_is_recalled_with_its_master(remembering: Registry) -> None:
-    assert remembering.recall(ATTACHMENT) == HINT
-    assert remembering.master_index(ATTACHMENT) == 2
-    assert remembering.master_index(FOREIGN) == 22
-    assert remembering.recall(AttachmentId("net", "nobody", "net1")) is None
-    assert remembering.master_index(AttachmentId("net", "nobody", "net1")) is None
-
-
-def test_forgetting_one_attachment_keeps_the_others(remembering: Registry) -> None:
-    remembering.forget(ATTACHMENT)
-    remembering.forget(ATTACHMENT)
-    assert list(remembering.hints(MASTER)) == [OTHER_HINT]
-
-
-def test_only_the_full_names_make_a_hint_an_attachments(
-    remembering: Registry, directory: Path
-) -> None:
-    """As when two attachments have the same key."""
-    other = HINT._replace(container_id="another")
-    file_of(directory, ATTACHMENT).write_text(json.dumps(other._asdict()))
-
-    assert remembering.recall(ATTACHMENT) is None
-    remembering.forget(ATTACHMENT)
-    assert other in list(remembering.hints(MASTER))
-
-
-def test_remembering_again_replaces(remembering: Registry) -> None:
-    remember(remembering, MASTER, HINT._replace(netns="/n"))
-    found = [each.netns for each in remembering.hints(MASTER) if each.attachment == ATTACHMENT]
-    assert found == ["/n"]
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        "",
-        "{",
-        "null",
-        "[]",
-        "7",
-        '"text"',
-        "{}",
-        '{"mode": "l2"}',
-        '{"netns_identity": 5}',
-        json.dumps({**HINT._asdict(), "more": 1}),
-        json.dumps(HINT._asdict())[:-9],
-        "\udcff",
-    ],
-)
-@pytest.mark.parametrize("end", ["forget", "remove_leftovers"])
-def test_hint_that_a_killed_call_wrote_by_half_says_nothing_and_can_be_forgotten(
-    remembering: Registry, directory: Path, content: str, end: str
-) -> None:
-    file = file_of(directory, ATTACHMENT)
-    file.write_bytes(content.encode("utf-8", "surrogateescape"))
-    assert list(remembering.hints(MASTER)) == [OTHER_HINT]
-    if end == "forget":
-        remembering.forget(ATTACHMENT)
-    else:
-        remembering.remove_leftovers()
-    assert not file.exists()
-    assert list(remembering.hints(MASTER)) == [OTHER_HINT]
-
-
-def test_nothing_is_remembered_where_there_is_no_directory(registry: Registry) -> None:
-    assert list(registry.hints(MASTER)) == []
-    assert list(registry.all_hints()) == []
-    assert registry.recall(ATTACHMENT) is None
-    assert registry.master_index(ATTACHMENT) is None
-    registry.forget(ATTACHMENT)
-    registry.remove_leftovers()
-
-
-def test_leftovers_are_the_locks_that_nobody_has(remembering: Registry, directory: Path) -> None:
-    (directory / f"lock-{OTHER_KEY}").write_text("")
-    holder = process(HOLD, directory)
-    assert line(holder) == "held"
-
-    remembering.remove_leftovers()
-
-    assert [path.name for path in directory.glob("lock-*")] == [f"lock-{KEY}"]
-    assert len(list(remembering.all_hints())) == 3
-    holder.communicate("\n")
-
-
 def test_idle_attachment_is_locked_and_a_live_one_is_not(
     registry: Registry, directory: Path
 ) -> None:
@@ -534,27 +310,3 @@ def test_lock_that_cannot_be_removed_fails_nobody(
     with registry.attachment_lock(KEY, never, strict=True):
         monkeypatch.setattr("cni_ipvlan.state.registry.os.unlink", refuse)
     assert not registry.is_live(KEY)
-
-
-def test_who_only_reads_changes_nothing(remembering: Registry, directory: Path) -> None:
-    reader = ReadOnlyRegistry(str(directory))
-    (directory / f"lock-{OTHER_KEY}").write_text("")
-    before = contents(directory)
-    with reader.attachment_lock(KEY, never, strict=True), reader.master_lock(MASTER, never):
-        reader.remember(MASTER, HINT._replace(netns="/n"))
-        reader.forget(ATTACHMENT)
-        reader.remove_leftovers()
-    assert contents(directory) == before
-    assert len(list(reader.hints(MASTER))) == 2
-
-
-def test_who_only_reads_needs_no_directory(directory: Path) -> None:
-    reader = ReadOnlyRegistry(str(directory))
-    with reader.attachment_lock(KEY, never, strict=True), reader.master_lock(MASTER, never):
-        pass
-    assert list(reader.hints(MASTER)) == []
-    assert not directory.exists()
-
-
-def contents(directory: Path) -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in directory.rglob("*") if path.is_file()}

@@ -1,0 +1,151 @@
+"""ADD: attach a container. It reads like the recipe a person would type."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+from cni_ipvlan._namedtuple import TYPE_CHECKING
+from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, INVALID_ENVIRONMENT, CniError
+from cni_ipvlan.cni.result import Interface
+from cni_ipvlan.iproute import commands, namespace
+from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.runner import CommandError
+from cni_ipvlan.plugin import configure, links, master, modes, preflight
+from cni_ipvlan.plugin.addressing import addressing_of, placeholder
+from cni_ipvlan.plugin.ipam import Ipam
+from cni_ipvlan.plugin.node import id_of
+from cni_ipvlan.state.registry import ModeHint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cni_ipvlan.cni.request import Request
+    from cni_ipvlan.cni.result import Result
+    from cni_ipvlan.config.netconf import NetConf
+    from cni_ipvlan.iproute.namespace import Namespace
+    from cni_ipvlan.iproute.transaction import Transaction
+    from cni_ipvlan.plugin.master import Master
+    from cni_ipvlan.plugin.node import Node
+
+
+def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None:
+    """Attach a container; ``deliver`` is given the result while everything can still be undone."""
+    conf = node.configuration(request)
+    if not conf.ipam_type and conf.prev_result is None:
+        raise CniError(
+            INVALID_CONFIGURATION,
+            "ipam must be given, with a type, unless the plugin is chained",
+        )
+    with (
+        _explained(node) as masters,
+        node.attachment(request, strict=True),
+        node.container(request) as container,
+        node.transaction() as tx,
+        _explained_in_place(tx, container),
+    ):
+        preflight.check_name_is_free(tx, request.ifname, container)
+        parent = master.find(tx, conf, container)
+        preflight.check_master(parent, conf)
+        if not parent.link.is_up:
+            node.warn(master.is_down(parent))
+        masters.append(parent)
+
+        _create_link(node, tx, request, conf, parent, container)
+        allocated = _allocate(node, tx, request, conf, container)
+        addressing = addressing_of(conf, parent, allocated)
+        link, present = configure.configure(
+            tx, request.ifname, container, addressing, parent.slave_link(conf), node.warn
+        )
+        _check_same(request, container)
+        interface = Interface(request.ifname, link.mac, request.netns, link.mtu)
+        deliver(addressing.result(interface, present))
+
+
+def _create_link(
+    node: Node,
+    tx: Transaction,
+    request: Request,
+    conf: NetConf,
+    parent: Master,
+    container: Namespace,
+) -> None:
+    """Create the link, and bring it where and what it is to be."""
+    attachment = id_of(request)
+    # One that is remembered before it is created needs no lock while the kernel creates it.
+    hint = ModeHint(*attachment, request.netns, container.identity, conf.mode, conf.flag)
+    tx.on_unwind(lambda: links.forget(tx, node.registry, attachment))
+    modes.admit(tx, node.registry, parent, hint, node.runner.interrupts.check)
+
+    temporary = links.temporary_name(attachment.key)
+    name = request.ifname if conf.link_in_container else temporary
+    tx.do(
+        Command(
+            commands.link_add_ipvlan(parent.link.name, name, conf.mode, conf.flag, conf.mtu),
+            f"create an ipvlan interface of {parent.link.name}",
+            inside=parent.home,
+            undo=(links.removal(tx, name, parent.home),),
+        )
+    )
+    if not conf.link_in_container:
+        tx.do(
+            Command(
+                commands.link_set_netns(temporary, container, request.ifname),
+                f"move it into the container as {request.ifname}",
+                undo=(
+                    Command(commands.link_delete(temporary), inside=container),
+                    links.removal(tx, request.ifname, container),
+                ),
+            )
+        )
+
+
+def _allocate(
+    node: Node, tx: Transaction, request: Request, conf: NetConf, container: Namespace
+) -> Result | None:
+    """Have the IPAM plugin allocate addresses; None when there is no IPAM plugin."""
+    if not conf.ipam_type:
+        return None
+    if conf.ipam_type == "dhcp":
+        # Its daemon speaks through the link. One that is down it brings up, but then
+        # waits for its first retry: "network is down", "retrying in 2.98 seconds".
+        tx.do(Command(commands.link_set_up(request.ifname), "bring it up", container))
+    allocated = Ipam(conf.ipam_type, request, node.warn).allocate(tx)
+    return allocated or node.ipam_result or placeholder(conf.ipam_type)
+
+
+def _check_same(request: Request, container: Namespace) -> None:
+    """Raise CniError when CNI_NETNS has come to lead elsewhere: nobody would find the interface."""
+    if not namespace.leads_to(request.netns, container.identity):
+        raise CniError(
+            INVALID_ENVIRONMENT,
+            f"CNI_NETNS is {request.netns!r}; it leads elsewhere than when the call began",
+            "the container may have ended meanwhile",
+        )
+
+
+@contextmanager
+def _explained_in_place(tx: Transaction, container: Namespace) -> Iterator[None]:
+    """Look at the container while what was refused is still there."""
+    try:
+        yield
+    except CommandError as error:
+        from cni_ipvlan.plugin import explain
+
+        error.found += explain.in_container(error, tx, container)
+        raise
+
+
+@contextmanager
+def _explained(node: Node) -> Iterator[list[Master]]:
+    """Look for who is in the way on a master, once nothing is held any more."""
+    masters: list[Master] = []
+    try:
+        yield masters
+    except CniError as failure:
+        cause = failure.__cause__
+        if masters and isinstance(cause, CommandError):
+            from cni_ipvlan.plugin import explain
+
+            for each in explain.elsewhere(cause, node.begin(), node.registry, masters[0]):
+                failure.add_private(f"found: {each}")
+        raise

@@ -1,0 +1,80 @@
+"""GC: remove what killed calls left behind of attachments that are not valid any more."""
+
+from __future__ import annotations
+
+from cni_ipvlan._namedtuple import TYPE_CHECKING
+from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
+from cni_ipvlan.config import netconf
+from cni_ipvlan.iproute import namespace
+from cni_ipvlan.plugin import links
+from cni_ipvlan.plugin.explain import Failures
+from cni_ipvlan.plugin.ipam import Ipam
+from cni_ipvlan.state.registry import AttachmentId
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from cni_ipvlan.cni.request import Request
+    from cni_ipvlan.iproute.transaction import Transaction
+    from cni_ipvlan.plugin.node import Node
+    from cni_ipvlan.state.registry import ModeHint
+
+
+def gc(node: Node, request: Request) -> None:
+    """Remove what is of no valid attachment; raises CniError when a part of it failed."""
+    network = request.network
+    valid = {AttachmentId(network, *each) for each in _valid_attachments(request)}
+    failures = Failures()
+    with failures.noted(), node.transaction() as tx:
+        name = netconf.ipam_type(request.config)
+        if name:
+            Ipam(name, request, node.warn).call(tx, "GC")
+    with failures.noted(), node.transaction() as tx:
+        _remove_links(node, tx, network, {each.key for each in valid})
+    with failures.noted(), node.transaction() as tx:
+        for hint in list(node.registry.all_hints()):
+            if hint.attachment not in valid:
+                _forget(node, tx, network, hint)
+        node.registry.remove_leftovers()
+    failures.raise_any()
+
+
+def _remove_links(node: Node, tx: Transaction, network: str, valid_keys: set[str]) -> None:
+    """Remove the links that never got into a container."""
+    owners = {hint.attachment.key: hint.network for hint in node.registry.all_hints()}
+    for key in links.left_behind(tx, network):
+        if key in valid_keys or owners.get(key, network) != network:
+            continue
+        with node.registry.idle(key) as is_idle:
+            if is_idle:
+                links.delete(tx, (links.temporary_name(key),), None)
+
+
+def _forget(node: Node, tx: Transaction, network: str, hint: ModeHint) -> None:
+    """Drop a hint of no valid attachment; of another network only if the container is gone."""
+    if hint.network != network and namespace.leads_to(hint.netns, hint.netns_identity):
+        return
+    with node.registry.idle(hint.attachment.key) as is_idle:
+        if is_idle and not links.forget(tx, node.registry, hint.attachment):
+            node.warn(f"not removed, since its container lives: {hint.describe()}")
+
+
+def _valid_attachments(request: Request) -> list[tuple[str, str]]:
+    entries: Any = request.config.get("cni.dev/valid-attachments")
+    if not isinstance(entries, list):
+        raise CniError(
+            INVALID_CONFIGURATION,
+            "GC needs cni.dev/valid-attachments, a list, in the configuration",
+        )
+    return [_valid_attachment(entry) for entry in entries]
+
+
+def _valid_attachment(entry: Any) -> tuple[str, str]:
+    container_id = entry.get("containerID") if isinstance(entry, dict) else None
+    ifname = entry.get("ifname") if isinstance(entry, dict) else None
+    if not isinstance(container_id, str) or not isinstance(ifname, str):
+        raise CniError(
+            INVALID_CONFIGURATION,
+            f"cni.dev/valid-attachments holds {entry!r}; containerID and ifname are needed",
+        )
+    return container_id, ifname

@@ -1,0 +1,163 @@
+"""The master: the interface that an attachment's packets go through."""
+
+from __future__ import annotations
+
+from shlex import join
+
+from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
+from cni_ipvlan.cni.errors import NO_MASTER, CniError
+from cni_ipvlan.iproute import causes, commands, namespace, queries
+from cni_ipvlan.iproute.commands import Command, together
+from cni_ipvlan.iproute.runner import CommandError
+
+if TYPE_CHECKING:
+    from cni_ipvlan.config.netconf import NetConf
+    from cni_ipvlan.iproute.namespace import Namespace
+    from cni_ipvlan.iproute.queries import Link
+    from cni_ipvlan.iproute.transaction import Transaction
+
+_NAMED = 20  # interfaces of many
+
+
+class Master(NamedTuple):
+    """A master, where it lives (``home``, None for the plugin's own namespace), and which
+    links it carries there.
+    """
+
+    link: Link
+    home: Namespace | None = None
+    carried: tuple[Link, ...] = ()
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """What identifies it on this node: namespace inode, interface index."""
+        _device, inode = self.home.identity if self.home else namespace.own()
+        return inode, self.link.ifindex
+
+    @property
+    def slaves(self) -> list[Link]:
+        """Its ipvlan links, as far as they live with it."""
+        return [link for link in self.carried if link.kind == "ipvlan"]
+
+    def carries(self, link: Link, place: Namespace | None) -> bool:
+        """Whether a link, which is in ``place``, has this master.
+
+        In the master's own namespace the kernel gives its name. Elsewhere only its
+        index, which another namespace's interface may have as well; an ipvlan has
+        its master's MAC address, too. So much can be forged: it is no proof.
+        """
+        at_home = (place.identity if place else None) == (self.home.identity if self.home else None)
+        if at_home:
+            return link.parent == self.link.name
+        if link.parent or link.parent_index != self.link.ifindex:
+            return False
+        return link.kind != "ipvlan" or link.mac == self.link.mac
+
+    def slave_link(self, conf: NetConf) -> Link:
+        """Return what an ipvlan link made for a configuration looks like, as far as it matters."""
+        return self.link._replace(mtu=conf.mtu or self.link.mtu)
+
+
+def find(tx: Transaction, conf: NetConf, container: Namespace | None) -> Master:
+    """Return the master that a configuration means; raises CniError when there is none."""
+    home = container if conf.link_in_container else None
+    name = _name(tx, conf, home)
+    elsewhere = None if home else container
+    kinds = ("macvlan", "macvtap", "ipvlan")
+    asked = (*map(commands.link_show_kind, kinds), commands.link_show(name))
+    try:
+        output = tx.see(together(*(Command(argv, inside=home) for argv in asked)))
+    except CommandError as error:
+        if causes.is_absent(error.answer.encode()):
+            link_of(tx, name, home, elsewhere)
+        raise
+    *of_kinds, found = map(queries.links, (output or b"").split(b"\n"))
+    link = found[0] if found else link_of(tx, name, home, elsewhere)
+    master = Master(link, home)
+    carried = [each for links in of_kinds for each in links if master.carries(each, home)]
+    return master._replace(carried=tuple(carried))
+
+
+def _name(tx: Transaction, conf: NetConf, home: Namespace | None) -> str:
+    """Return the master's name: as configured, else prevResult's, else the default route's."""
+    if conf.master:
+        return conf.master
+    if conf.prev_result is not None:
+        interfaces = conf.prev_result.interfaces
+        if len(interfaces) == 1 and interfaces[0].name:
+            return interfaces[0].name
+        raise CniError(
+            NO_MASTER,
+            "no master is configured, and prevResult has no single named interface to take for it",
+            "try: set the option master",
+        )
+    for family in (4, 6):
+        routes = tx.see(Command(commands.route_show_default(family), inside=home))
+        candidates = sorted(queries.default_interfaces(routes), key=lambda each: each[0])
+        if candidates:
+            return candidates[0][1]
+    where = "container" if home else "host"
+    raise refusal(
+        home,
+        NO_MASTER,
+        f"no master is configured, and the {where} has no default route to take it from",
+        ["try: set the option master"],
+        [f"interfaces there: {shortened(_names(tx, home))}"],
+    )
+
+
+def link_of(
+    tx: Transaction, name: str, home: Namespace | None, elsewhere: Namespace | None = None
+) -> Link:
+    """Return the link of that name in ``home``.
+
+    Raises CniError when there is none, telling whether it is ``elsewhere``.
+    """
+    query = Command(commands.link_show(name), inside=home, absent_ok=True)
+    found = queries.links(tx.see(query))
+    if found:
+        return found[0]
+    from cni_ipvlan.suggest import nearest_first
+
+    names, near = nearest_first(name, _names(tx, home))
+    where = f"the container's namespace {home.path}" if home else "the host's namespace"
+    details = [f"looked in: {where}"]
+    if elsewhere is not None and name in _names(tx, elsewhere):
+        details.append(
+            "the container has an interface of that name; the option linkInContainer is for that"
+        )
+    details.append("try: correct the option master")
+    there = [f"found there{', nearest name first' if near else ''}: {shortened(names)}"]
+    if near:
+        there.append(f"did you mean {names[0]!r}?")
+    raise refusal(home, NO_MASTER, f"cannot find the master {name!r}", details, there)
+
+
+def is_down(master: Master) -> str:
+    """Say that a master is down, and what to do."""
+    up = Command(commands.link_set_up(master.link.name), inside=master.home).full_argv
+    return f"the master {master.link.name!r} is down, so no packet gets through; try: {join(up)}"
+
+
+def refusal(
+    home: Namespace | None, code: int, msg: str, details: list[str], neighbours: list[str]
+) -> CniError:
+    """Word a refusal of a master; ``neighbours`` are the lines that name other interfaces.
+
+    The host's are for root alone to see: a tenant may ask for any name. In
+    ``home``, the container's namespace, they are the container's own.
+    """
+    if home is not None:
+        return CniError(code, msg, "\n".join((*details, *neighbours)))
+    return CniError(code, msg, "\n".join(details), "\n".join(neighbours))
+
+
+def _names(tx: Transaction, place: Namespace | None) -> list[str]:
+    query = Command(commands.link_show_all(), inside=place)
+    return [link.name for link in queries.links(tx.see(query))]
+
+
+def shortened(names: list[str]) -> str:
+    """Return the first of the names, and how many more there are."""
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

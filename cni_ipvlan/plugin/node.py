@@ -1,0 +1,119 @@
+"""What a call works with, and what it works on: the node's tools, an attachment, a container."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
+from cni_ipvlan.cni.errors import INTERRUPTED, TRY_AGAIN_LATER, CniError
+from cni_ipvlan.config import netconf
+from cni_ipvlan.iproute.runner import InterruptedBySignalError, Runner
+from cni_ipvlan.plugin.explain import as_cni_error
+from cni_ipvlan.state.locks import BusyError
+from cni_ipvlan.state.registry import AttachmentId, ReadOnlyRegistry, Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from cni_ipvlan.cni.request import Request
+    from cni_ipvlan.cni.result import Result
+    from cni_ipvlan.config.netconf import NetConf
+    from cni_ipvlan.iproute.commands import Command
+    from cni_ipvlan.iproute.dry_run import Plan
+    from cni_ipvlan.iproute.namespace import Namespace
+    from cni_ipvlan.iproute.runner import Completed, Interrupts
+    from cni_ipvlan.iproute.transaction import Transaction
+
+
+class Node(NamedTuple):
+    """What a call works with.
+
+    ``warn`` is told, in a sentence each, what does not stop a call but should be
+    known. ``ipam_result`` is reported in a dry run, in place of an answer.
+    """
+
+    runner: Runner
+    registry: Registry
+    begin: Callable[[], Transaction]
+    warn: Callable[[str], None]
+    ipam_result: Result | None = None
+
+    def configuration(self, request: Request) -> NetConf:
+        """Return the request's configuration, checked; raises CniError."""
+        try:
+            conf = netconf.parse(request.config, request.version)
+        except OSError as error:  # the schema is a file of the package
+            raise as_cni_error(error) from None
+        for key, meant in netconf.suspicious_keys(request.config):
+            self.warn(f"the option {key!r} is unknown; did you mean {meant!r}?")
+        return conf
+
+    @contextmanager
+    def attachment(self, request: Request, *, strict: bool) -> Iterator[None]:
+        """Work on an attachment, alone; ``strict`` as Registry.attachment_lock has it."""
+        key = id_of(request).key
+        check = self.runner.interrupts.check
+        try:
+            with self.registry.attachment_lock(key, check, strict=strict):
+                yield
+        except BusyError as error:
+            raise CniError(TRY_AGAIN_LATER, str(error)) from None
+        except (OSError, InterruptedBySignalError) as error:
+            raise as_cni_error(error) from None
+
+    @contextmanager
+    def container(self, request: Request) -> Iterator[Namespace]:
+        """The container's namespace, kept for as long as it is worked on."""
+        from cni_ipvlan.plugin import preflight
+
+        container = preflight.container_namespace(request)
+        try:
+            with self.runner.holding(container):
+                yield container
+        except OSError as error:
+            raise as_cni_error(error) from None
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """A transaction whose failures come out as CniError, with what could not be undone."""
+        tx = self.begin()
+        try:
+            with tx:
+                yield tx
+        except Exception as error:
+            failure = as_cni_error(error)
+            if failure.code == INTERRUPTED and tx.has_undone:
+                failure.msg += "; everything was undone"
+            for leftover in tx.leftovers:
+                failure.add_details(f"could not be undone: {leftover}")
+            if failure is error:
+                raise
+            raise failure from error
+
+
+def assemble(
+    environment: Mapping[str, str],
+    interrupts: Interrupts,
+    observe: Callable[[Command, Completed], None],
+    warn: Callable[[str], None],
+    plan: Plan | None = None,
+    ipam_result: Result | None = None,
+) -> Node:
+    """Return what a call needs; with a ``plan`` it changes nothing and writes down what it would.
+
+    ``observe`` is told of each command when it has ended.
+    """
+    runner = Runner(environment.get("PATH", ""), observe, interrupts)
+    if plan is None:
+        from cni_ipvlan.iproute.transaction import Transaction
+
+        return Node(runner, Registry(), lambda: Transaction(runner), warn)
+    from cni_ipvlan.iproute.dry_run import DryRun
+
+    registry = ReadOnlyRegistry()
+    return Node(runner, registry, lambda: DryRun(runner, plan), warn, ipam_result)
+
+
+def id_of(request: Request) -> AttachmentId:
+    """Return which attachment a request is about."""
+    return AttachmentId(request.network, request.container_id, request.ifname)

@@ -1,0 +1,48 @@
+"""STATUS: whether an ADD could succeed now."""
+
+from __future__ import annotations
+
+from cni_ipvlan._namedtuple import TYPE_CHECKING
+from cni_ipvlan.cni.errors import LIMITED_CONNECTIVITY, NOT_AVAILABLE, CniError
+from cni_ipvlan.iproute import commands
+from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.runner import CommandError
+from cni_ipvlan.plugin import master, preflight
+from cni_ipvlan.plugin.ipam import Ipam
+
+if TYPE_CHECKING:
+    from cni_ipvlan.cni.request import Request
+    from cni_ipvlan.config.netconf import NetConf
+    from cni_ipvlan.iproute.transaction import Transaction
+    from cni_ipvlan.plugin.node import Node
+
+
+def status(node: Node, request: Request) -> None:
+    """Raise CniError 50 when an ADD could not succeed now, 51 when the IPAM plugin says so."""
+    conf = node.configuration(request)
+    try:
+        with node.transaction() as tx:
+            _check_kernel(node)
+            _check_master(tx, conf)
+            if conf.ipam_type:
+                Ipam(conf.ipam_type, request, node.warn).call(tx, "STATUS")
+    except CniError as error:
+        if error.code != LIMITED_CONNECTIVITY:
+            error.code = NOT_AVAILABLE
+        raise
+
+
+def _check_kernel(node: Node) -> None:
+    probe = Command(commands.link_add_without_master("ipvlan-probe"))
+    answer = node.runner.run(probe)
+    if b"Invalid argument" not in answer.stderr:
+        raise CommandError(probe, answer)
+
+
+def _check_master(tx: Transaction, conf: NetConf) -> None:
+    if conf.link_in_container:
+        return  # which container's master is not known here
+    parent = master.find(tx, conf, None)
+    preflight.check_master(parent, conf)
+    if not parent.link.is_up:
+        raise CniError(NOT_AVAILABLE, master.is_down(parent))

@@ -1,0 +1,136 @@
+"""The grammar of commands: what may be run, word by word.
+
+A name stands where a name is read, whatever it is.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from ipaddress import ip_address, ip_interface, ip_network
+from itertools import dropwhile
+from typing import TYPE_CHECKING, Any
+
+from cni_ipvlan.iproute import commands
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def is_name(word: str) -> bool:
+    encoded = os.fsencode(word)
+    return (
+        1 <= len(encoded) <= 15
+        and word not in (".", "..", "all", "default")
+        and not set(encoded) & set(b"/:%\0 \t\n\v\f\r\xa0")
+    )
+
+
+def is_path(word: str) -> bool:
+    return word.startswith("/") and "\0" not in word
+
+
+def _parsed(parse: Any) -> Any:
+    def accept(word: str) -> bool:
+        try:
+            return str(parse(word)) == word and "%" not in word
+        except ValueError:
+            return False
+
+    return accept
+
+
+SLOTS: dict[str, Any] = {
+    "NAME": is_name,
+    "PATH": is_path,
+    "SPACE": lambda word: bool(word) and "/" not in word,
+    "NUMBER": lambda word: re.fullmatch(r"[0-9]{1,10}", word) and int(word) < 2**32,
+    "ADDRESS": _parsed(ip_interface),
+    "GATEWAY": _parsed(ip_address),
+    "PREFIX": _parsed(ip_network),
+    "MODE": ("l2", "l3", "l3s").__contains__,
+    "FLAG": ("bridge", "private", "vepa").__contains__,
+    "KIND": ("ipvlan", "macvlan", "macvtap").__contains__,
+    "SYSCTL": lambda word: (
+        (match := re.fullmatch(r"/proc/sys/net/ipv[46]/conf/([^/]+)/(\w+)", word)) is not None
+        and (is_name(match[1]) or match[0].endswith("/default/disable_ipv6"))
+        and match[2] in ("disable_ipv6", "arp_notify", "ndisc_notify")
+    ),
+}
+COMMANDS = [
+    line.split()
+    for line in """
+    ip -j -d link show dev NAME
+    ip -j -d link show type KIND
+    ip -j -d link show
+    ip -j -d address show dev NAME
+    ip -N -j -d route show table all dev NAME
+    ip -4 -j route show default
+    ip -6 -j route show default
+    ip link add link NAME name NAME [mtu NUMBER] type ipvlan mode MODE FLAG
+    ip link add name ipvlan-probe type ipvlan
+    ip link add link NAME name ipvlan-probe type macvlan mode bridge macaddr flush
+    ip link set dev NAME netns PATH name NAME
+    ip link set dev NAME up
+    ip link delete dev NAME
+    ip address add ADDRESS dev NAME
+    ip route add PREFIX [via GATEWAY] dev NAME [table NUMBER] [metric NUMBER] [scope NUMBER] \
+        [mtu NUMBER] [advmss NUMBER]
+    ip -batch
+    cat SYSCTL
+    cat SYSCTL SYSCTL
+    tee SYSCTL
+    tee SYSCTL SYSCTL
+    PLUGIN
+    """.replace("\\\n", " ")
+    .strip()
+    .splitlines()
+]
+SLOTS["PLUGIN"] = lambda word: "/" in word  # the path of a program, not a word of its arguments
+
+
+def is_meant(command: tuple[str, ...]) -> bool:
+    words = list(command)
+    if words[:3] == ["ip", "netns", "exec"]:
+        if not SLOTS["SPACE"](words[3]):
+            return False
+        words = words[4:]
+    elif words[0] == "nsenter":
+        option, _, path = words[1].partition("=")
+        if option != "--net" or not is_path(path):
+            return False
+        words = words[2:]
+    if words[:1] == ["sh"]:  # a script that is always the same, with a name as its argument
+        return is_name(words[4]) and words == [*commands.wait_for_ipv6(words[4], 5)]
+    # In a batch, the options of the ip that runs it stand before every line, changes too.
+    if words[0] == "ip" and words[1:2] != ["-batch"] and not is_query(tuple(words)):
+        words = without_options(tuple(words))
+    return any(_fits(words, template) for template in COMMANDS)
+
+
+def _fits(words: list[str], template: Iterable[str]) -> bool:
+    rest = list(words)
+    pattern = list(template)
+    while pattern:
+        expected = pattern.pop(0)
+        if expected.startswith("["):
+            follower = pattern.pop(0).rstrip("]")
+            if rest[:1] == [expected[1:]]:
+                pattern[:0] = [expected[1:], follower]
+            continue
+        if not rest:
+            return False
+        word = rest.pop(0)
+        slot = SLOTS.get(expected)
+        if not (slot(word) if slot else word == expected):
+            return False
+    return not rest
+
+
+def without_options(words: tuple[str, ...]) -> list[str]:
+    """Return the words of an ip without the options before its object."""
+    return [words[0], *dropwhile(lambda word: word.startswith("-"), words[1:])]
+
+
+def is_query(words: tuple[str, ...]) -> bool:
+    return words[0] == "ip" and without_options(words)[2:3] == ["show"]

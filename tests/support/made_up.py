@@ -1,0 +1,102 @@
+"""A made-up world to run the plugin in: no command is executed, each is answered as if it were."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from grammar import is_query, without_options
+
+from cni_ipvlan.cni import protocol
+from cni_ipvlan.iproute.runner import Completed, Interrupts
+from cni_ipvlan.iproute.transaction import Transaction
+from cni_ipvlan.log import Log
+from cni_ipvlan.plugin import perform
+from cni_ipvlan.plugin.node import Node
+from cni_ipvlan.state.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from cni_ipvlan.iproute.commands import Command
+    from cni_ipvlan.iproute.namespace import Namespace
+
+LINK = {
+    "ifindex": 2, "ifname": "eth0", "flags": ["UP"], "mtu": 1500, "link_type": "ether",
+    "address": "02:00:00:00:00:01",
+}  # fmt: skip
+
+
+class World:
+    """Answers commands as if each had done its work, and writes them down."""
+
+    def __init__(self, result: object = None) -> None:
+        self.commands: list[tuple[str, ...]] = []
+        self.interrupts = Interrupts()
+        self._result = result
+
+    @contextmanager
+    def holding(self, _place: Namespace) -> Iterator[None]:
+        yield
+
+    def run(self, command: Command) -> Completed:
+        argv, stdin = command.entered_argv, command.stdin
+        for word in argv:
+            os.fsencode(word)  # or no process could be started with it
+            assert "\0" not in word
+        words = argv
+        if words[:3] == ("ip", "netns", "exec"):
+            words = words[4:]
+        elif words[0] == "nsenter":
+            words = words[2:]
+        if words[-2:] == ("-batch", "-"):
+            self.commands.append((*argv[: len(argv) - len(words)], "ip", "-batch"))
+            options = tuple(word for word in words[1:] if word not in ("-batch", "-"))
+            lines = [
+                ("ip", *options, *line.split(" "))
+                for line in stdin.decode("utf-8", "surrogateescape").rstrip("\n").split("\n")
+            ]
+            self.commands += lines
+            answers = [self._answer(line) for line in lines if is_query(line)]
+            return Completed(0, b"\n".join(answers), b"", 0.0)
+        self.commands.append(argv)
+        if "macvlan" in words and not is_query(words):
+            return Completed(2, b"", b"RTNETLINK answers: Invalid argument\n", 0.0)
+        return Completed(0, self._answer(words), b"", 0.0)
+
+    def _answer(self, words: tuple[str, ...]) -> bytes:
+        if words[0] == "cat":
+            return b"1\n1\n"
+        if not is_query(words):
+            return b"" if words[0] in ("ip", "tee") else json.dumps(self._result).encode()
+        kind, _, *about = without_options(words)[1:]
+        if kind == "route" or about[:1] == ["type"] or (kind, about) == ("link", ["dev", "net1"]):
+            return b"[]"
+        link = {**LINK, "ifname": (about or ["eth0"])[-1], "addr_info": self._addresses()}
+        return json.dumps([link]).encode()
+
+    def _addresses(self) -> list[dict[str, Any]]:
+        run = [without_options(words) for words in self.commands]
+        added = [words[3] for words in run if words[1:3] == ["address", "add"]]
+        parts = (address.partition("/") for address in added)
+        return [{"local": local, "prefixlen": int(length)} for local, _, length in parts]
+
+
+def call(
+    environment: Mapping[str, str], stdin: bytes, directory: Path, world: World
+) -> tuple[int, list[bytes]]:
+    """Serve a call in the world; return its status and what it printed."""
+    printed: list[bytes] = []
+    log = Log(lambda _text: None, {})
+    node = Node(
+        world,  # type: ignore[arg-type]
+        Registry(str(directory / "registry")),
+        lambda: Transaction(world),  # type: ignore[arg-type]
+        log.warn,
+    )
+    status = protocol.serve(environment, stdin, partial(perform, node), printed.append, log)
+    return status, printed

@@ -1,0 +1,89 @@
+"""Taps on the system calls that the package makes for itself.
+
+They are found by looking into every module: a call through ``os`` or ``fcntl``, a function that was
+imported from them, and ``open``. So one that comes with a change of the plugin is tapped already.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib
+import os
+import pkgutil
+from contextlib import ExitStack
+from functools import cache
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import cni_ipvlan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Work = Callable[[], Any]
+    Meet = Callable[[str, Work], Any]
+
+_SOURCES = (os, fcntl)
+_ORIGINS = {"posix", "fcntl"}  # the modules in which functions of those say they are
+_NOT_ON_A_CALLS_WAY = ("cni_ipvlan.__main__", "cni_ipvlan.cli")
+# What fails only for who uses it wrongly, does not raise OSError, or makes no system call.
+_NEVER_REFUSED = {
+    *("close", "dup2", "waitpid", "killpg", "_exit", "set_inheritable", "set_blocking"),
+    *("access", "getpid", "geteuid", "uname"),
+    *("fspath", "fsencode", "fsdecode", "getenv", "strerror", "waitstatus_to_exitcode"),
+}
+
+
+def tapped(meet: Meet) -> ExitStack:
+    """Have every system call go through ``meet`` while the context is entered.
+
+    It is given words and what does the work, and returns what the caller gets.
+    """
+    stack = ExitStack()
+    for module in modules():
+        for name, tap in _taps(module, meet):
+            stack.enter_context(mock.patch.object(module, name, tap, create=name == "open"))
+    return stack
+
+
+@cache
+def modules() -> tuple[ModuleType, ...]:
+    """Return all modules that a CNI call may use; imported, or it would make calls untapped."""
+    found = pkgutil.walk_packages(cni_ipvlan.__path__, "cni_ipvlan.")
+    names = [each.name for each in found if not each.name.startswith(_NOT_ON_A_CALLS_WAY)]
+    return tuple(map(importlib.import_module, names))
+
+
+def _taps(module: ModuleType, meet: Meet) -> Iterator[tuple[str, Any]]:
+    yield "open", _tap(meet, "open", open)
+    for name, value in list(vars(module).items()):
+        if value in _SOURCES:
+            yield name, _TappedModule(value, meet)
+        elif isinstance(value, BuiltinFunctionType) and value.__module__ in _ORIGINS:
+            yield name, _tap(meet, value.__name__, value)
+
+
+class _TappedModule:
+    """A module with its functions tapped."""
+
+    def __init__(self, module: ModuleType, meet: Meet) -> None:
+        self._module = module
+        self._meet = meet
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._module, name)
+        if isinstance(value, BuiltinFunctionType | FunctionType):
+            return _tap(self._meet, name, value)
+        return value
+
+
+def _tap(meet: Meet, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    if name in _NEVER_REFUSED:
+        return function
+
+    def tap(*arguments: Any, **named: Any) -> Any:
+        words = [name, *(each for each in arguments if isinstance(each, str))]
+        return meet(" ".join(words), lambda: function(*arguments, **named))
+
+    return tap

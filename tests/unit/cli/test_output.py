@@ -1,0 +1,101 @@
+"""What becomes of output that nobody takes: a closed pipe, a full disk, a closed stream."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sysconfig
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cni_ipvlan.cli import program
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ENVIRONMENT = {"PATH": f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}"}
+FULL = "ipvlan: cannot write to standard output: No space left on device\n"
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    good = {
+        "cniVersion": "1.1.0",
+        "name": "net",
+        "type": "ipvlan",
+        "master": "lo",
+        "ipam": {"type": "static"},
+    }
+    (tmp_path / "good.conf").write_text(json.dumps(good))
+    (tmp_path / "bad.conf").write_text(json.dumps({**good, "mode": "l9"}))
+    ipam = tmp_path / "static"
+    ipam.write_text("#!/bin/sh\n")
+    ipam.chmod(0o755)
+    return tmp_path
+
+
+# These need no kernel with ipvlan; the others are in tests/e2e/test_command_line.py.
+LINES = [
+    *("--help", "--version", "validate bad.conf", "validate good.conf"),
+    *("validate good.conf --format json", "show", "show --json", "show --watch"),
+    *("doctor -c good.conf --cni-path .", "doctor --format json --cni-path ."),
+    *(f"{command} --help" for command in sorted(program.ipvlan.commands)),
+    "del -c good.conf --netns /gone --container-id c --cni-path . --dry-run",
+    "gc -c good.conf --keep-none --cni-path . --dry-run",
+    "gc -c good.conf --keep-none --cni-path . --dry-run --format json",
+]
+
+
+def run(script: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", script],
+        env=ENVIRONMENT,
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def own_words(stderr: str) -> list[str]:
+    return [line for line in stderr.splitlines() if not line.startswith(("not seen: ", "warning"))]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_full_disk_is_one_sentence(line: str, files: Path) -> None:
+    done = run(f"ipvlan {line} >/dev/full", files)
+    assert (own_words(done.stderr), done.returncode) == ([FULL.rstrip()], 1)
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_closed_pipe_ends_it_quietly(line: str, files: Path) -> None:
+    # The reader is gone before anything is written.
+    done = run(f"exec 3> >(:); wait $!; ipvlan {line} >&3", files)
+    assert (own_words(done.stderr), done.returncode) == ([], 1)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_goes_the_same_way(shell: str, files: Path) -> None:
+    done = run(f"_IPVLAN_COMPLETE={shell}_source ipvlan >/dev/full", files)
+    assert (done.stderr, done.returncode) == (FULL, 1)
+
+
+@pytest.mark.parametrize("stderr", ["/dev/full", "&-"])
+@pytest.mark.parametrize(("line", "status"), [("nonsense", 2), ("validate /gone", 1)])
+def test_stderr_that_nobody_takes_changes_no_status(
+    line: str, status: int, stderr: str, files: Path
+) -> None:
+    assert run(f"ipvlan {line} 2>{stderr}", files).returncode == status
+
+
+def test_both_streams_full(files: Path) -> None:
+    assert run("ipvlan show >/dev/full 2>/dev/full", files).returncode == 1
+
+
+def test_a_closed_stdout_gets_nothing(files: Path) -> None:
+    done = run("ipvlan --help >&-", files)
+    assert (done.stderr, done.returncode) == ("", 0)
