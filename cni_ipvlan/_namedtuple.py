@@ -3,15 +3,18 @@
 A container runtime waits for every import of a call. Type checkers see typing's.
 """
 
+from __future__ import annotations
+
 from collections import namedtuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
     from typing import NamedTuple as NamedTuple  # noqa: PLC0414 - re-exported
 else:
 
     class _Meta(type):
-        def __new__(cls, name, bases, namespace):  # noqa: ANN001, ANN204 - nobody reads them
+        def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> type:
             """Make a tuple of the annotated names, with the class's methods and defaults."""
             if not bases:
                 return super().__new__(cls, name, bases, namespace)

@@ -43,6 +43,7 @@ def _serve(environment: Mapping[str, str]) -> int:
     from functools import partial
 
     from cni_ipvlan.cni import protocol
+    from cni_ipvlan.cni.request import read
     from cni_ipvlan.iproute.runner import Interrupts
     from cni_ipvlan.log import Log
     from cni_ipvlan.plugin import perform
@@ -70,9 +71,10 @@ def _serve(environment: Mapping[str, str]) -> int:
         _complain(text, lambda: interrupts.urgency > 0)
 
     log = Log(say, environment)
-    log.open(protocol.lenient_config(stdin))
+    given = read(stdin)
+    log.open(given.config)
     node = assemble(environment, interrupts, log.command, log.warn)
-    return protocol.serve(environment, stdin, partial(perform, node), write, log)
+    return protocol.serve(environment, given, partial(perform, node), write, log)
 
 
 def _print(answer: bytes) -> int:
@@ -108,7 +110,7 @@ def _tell_unreadable(why: str) -> None:
     import json
 
     from cni_ipvlan.cni.errors import IO_FAILURE, CniError
-    from cni_ipvlan.cni.versions import LATEST_VERSION
+    from cni_ipvlan.cni.version import LATEST_VERSION
 
     failure = CniError(IO_FAILURE, f"cannot read standard input: {why}")
     _print(json.dumps(failure.document(LATEST_VERSION)).encode() + b"\n")

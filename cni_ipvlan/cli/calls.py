@@ -20,8 +20,8 @@ from cni_ipvlan.cni.errors import (
     UNSUPPORTED_FIELD,
     CniError,
 )
-from cni_ipvlan.cni.request import parse
-from cni_ipvlan.cni.versions import LATEST_VERSION
+from cni_ipvlan.cni.request import parse, read
+from cni_ipvlan.cni.version import LATEST_VERSION
 from cni_ipvlan.iproute import namespace
 from cni_ipvlan.iproute.dry_run import Plan
 from cni_ipvlan.iproute.runner import Interrupts
@@ -123,7 +123,7 @@ def make(call: Call, options: CallOptions) -> int:
     """
     log = Log(output.complain, call.environment)
     try:
-        request = parse(call.environment, call.stdin)
+        request = parse(call.environment, read(call.stdin))
         if options.is_dry:
             _tell(request, options, log)
         else:

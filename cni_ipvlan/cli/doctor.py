@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cni_ipvlan.cli import configs, leases, problems
 from cni_ipvlan.cni import delegate, protocol
 from cni_ipvlan.cni.errors import NOT_PERMITTED, CniError
-from cni_ipvlan.cni.versions import VERSION_WHEN_ABSENT
+from cni_ipvlan.cni.version import VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import commands, machine, namespace, queries
 from cni_ipvlan.iproute.commands import Command

@@ -9,7 +9,7 @@ from cni_ipvlan.cli.ipam_problems import in_ipam
 from cni_ipvlan.cli.problem import Problem, slips
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.result import parse as parse_result
-from cni_ipvlan.cni.versions import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
+from cni_ipvlan.cni.version import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
 from cni_ipvlan.plugin.preflight import LEAST_MTU
 

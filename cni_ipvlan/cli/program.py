@@ -60,15 +60,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 @click.option("-v", "--verbose", is_flag=True, help="Replay it, and print each command.")
 @click.pass_context
 def ipvlan(ctx: click.Context, dry_run: bool, form: str, verbose: bool) -> int | None:
-    """Attach containers to a host interface through ipvlan.
+    r"""Attach containers to a host interface through ipvlan.
 
     A container runtime executes this program without arguments. People use the
     commands below, or replay a runtime's call without changing anything:
 
     \b
-        CNI_COMMAND=ADD CNI_CONTAINERID=c CNI_NETNS=/run/netns/c CNI_IFNAME=eth0 \\
+        CNI_COMMAND=ADD CNI_CONTAINERID=c CNI_NETNS=/run/netns/c CNI_IFNAME=eth0 \
             CNI_PATH=/opt/cni/bin ipvlan --dry-run < net.conf
-    """  # noqa: D301 - \b is click's
+    """
     if ctx.invoked_subcommand:
         if dry_run or verbose:
             raise click.UsageError(

@@ -6,15 +6,14 @@ from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni import strict_json
 from cni_ipvlan.cni.delegate import DELEGATING
 from cni_ipvlan.cni.errors import INTERNAL, INVALID_CONFIGURATION, IO_FAILURE, CniError
-from cni_ipvlan.cni.request import answer_version, decode, parse
-from cni_ipvlan.cni.version import answer
-from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
+from cni_ipvlan.cni.request import parse
+from cni_ipvlan.cni.version import SUPPORTED_VERSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Any, Protocol
+    from typing import Protocol
 
-    from cni_ipvlan.cni.request import Request
+    from cni_ipvlan.cni.request import Given, Request
     from cni_ipvlan.cni.result import Result
 
     class Listener(Protocol):
@@ -33,18 +32,16 @@ if TYPE_CHECKING:
 
 def serve(
     environment: Mapping[str, str],
-    stdin: bytes,
+    given: Given,
     perform: Perform,
     write: Callable[[bytes], None],
     listener: Listener,
 ) -> int:
-    """Answer one call of a runtime and return the exit status, 0 or 1.
+    """Answer one call of a runtime, any but VERSION, and return the exit status, 0 or 1.
 
     ``write`` is given the one document for stdout, at most once; when it raises
     OSError, what was done is undone. ``listener`` hears of every failure.
     """
-    if environment.get("CNI_COMMAND") == "VERSION":
-        return _deliver(answer(stdin), write, listener, status=0)
     delivered = False
 
     def deliver(result: Result) -> None:
@@ -56,7 +53,7 @@ def serve(
     try:
         if DELEGATING in environment:
             return _end_loop(environment)
-        request = parse(environment, stdin)
+        request = parse(environment, given)
         perform(request, deliver)
     except CniError as error:
         failure = error
@@ -74,8 +71,12 @@ def serve(
         listener.warn(str(failure))
         return 1
     listener.fail(str(failure), failure.private)
-    document = strict_json.encode(failure.document(answer_version(stdin)))
-    return _deliver(document, write, listener, status=1)
+    document = strict_json.encode(failure.document(given.version_to_answer))
+    try:
+        write(document)
+    except OSError as error:
+        listener.warn(f"cannot write to stdout: {error}: {document.decode('ascii')}")
+    return 1
 
 
 def _end_loop(environment: Mapping[str, str]) -> int:
@@ -108,25 +109,3 @@ def _write_result(document: bytes, write: Callable[[bytes], None]) -> None:
         write(document)
     except OSError as error:
         raise CniError(IO_FAILURE, f"cannot write the result to stdout: {error}") from None
-
-
-def lenient_config(stdin: bytes) -> dict[str, Any]:
-    """Return the configuration in ``stdin``; an empty one when there is none."""
-    try:
-        return decode(stdin)
-    except CniError:
-        return {}
-
-
-def _deliver(
-    document: bytes,
-    write: Callable[[bytes], None],
-    listener: Listener,
-    status: int,
-) -> int:
-    try:
-        write(document)
-    except OSError as error:
-        listener.warn(f"cannot write to stdout: {error}: {document.decode('ascii')}")
-        return 1
-    return status

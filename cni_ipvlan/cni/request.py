@@ -11,7 +11,7 @@ from cni_ipvlan.cni.errors import (
     INVALID_ENVIRONMENT,
     CniError,
 )
-from cni_ipvlan.cni.versions import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
+from cni_ipvlan.cni.version import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +31,25 @@ _LONGEST_VERSION = 20  # characters that an answer repeats, of a version we do n
 _LONGEST_IDENTIFIER = 255  # bytes, as a file's name may have, which IPAM plugins make of them
 _SHOWN_CHARACTERS = 80  # of a value that is quoted
 _INTERFACE_NAME_BYTES = 15  # IFNAMSIZ less the terminating NUL, <linux/if.h>
+
+
+class Given(NamedTuple):
+    """Standard input, decoded once: ``config`` is empty where ``failure`` says why not."""
+
+    stdin: bytes
+    config: dict[str, Any]
+    failure: CniError | None = None
+
+    @property
+    def version_to_answer(self) -> str:
+        """The version in which to answer, however broken the input is."""
+        if self.failure is not None:
+            return LATEST_VERSION
+        try:
+            version = _version_of(self.config)
+        except CniError:
+            return LATEST_VERSION
+        return version if len(version) <= _LONGEST_VERSION else LATEST_VERSION
 
 
 class Request(NamedTuple):
@@ -59,7 +78,15 @@ class Request(NamedTuple):
         return name if isinstance(name, str) else ""
 
 
-def parse(environment: Mapping[str, str], stdin: bytes) -> Request:
+def read(stdin: bytes) -> Given:
+    """Decode standard input; what is wrong with it is for ``parse`` to raise."""
+    try:
+        return Given(stdin, _decode(stdin))
+    except CniError as failure:
+        return Given(stdin, {}, failure)
+
+
+def parse(environment: Mapping[str, str], given: Given) -> Request:
     """Check a call and return it as a Request.
 
     Raises CniError: 4 for the environment (naming every variable that is
@@ -75,11 +102,12 @@ def parse(environment: Mapping[str, str], stdin: bytes) -> Request:
         )
     required, since = _VERBS[command]
     _check_environment(environment, command, required)
-    config = decode(stdin)
-    version = config_version(config)
+    if given.failure is not None:
+        raise given.failure
+    version = _version_of(given.config)
     _check_version(version, command, since)
     if command != "DEL":
-        _check_network_name(config)
+        _check_network_name(given.config)
     return Request(
         command=command,
         container_id=environment.get("CNI_CONTAINERID", ""),
@@ -88,8 +116,8 @@ def parse(environment: Mapping[str, str], stdin: bytes) -> Request:
         path=tuple(part for part in environment.get("CNI_PATH", "").split(":") if part),
         may_share_netns=environment.get("CNI_NETNS_OVERRIDE", "").lower() in ("1", "true"),
         environment=environment,
-        stdin=stdin,
-        config=config,
+        stdin=given.stdin,
+        config=given.config,
         version=version,
     )
 
@@ -99,7 +127,7 @@ def introduced_in(command: str) -> str:
     return _VERBS[command][1]
 
 
-def decode(stdin: bytes) -> dict[str, Any]:
+def _decode(stdin: bytes) -> dict[str, Any]:
     """Return the JSON object in ``stdin``; raises CniError 6 when there is none."""
     if not stdin.strip():
         raise CniError(
@@ -119,7 +147,7 @@ def decode(stdin: bytes) -> dict[str, Any]:
     return document
 
 
-def config_version(config: Mapping[str, Any]) -> str:
+def _version_of(config: Mapping[str, Any]) -> str:
     """Return the CNI version a configuration is written in; raises CniError 7."""
     version = config.get("cniVersion")
     if version is None or version == "":
@@ -129,15 +157,6 @@ def config_version(config: Mapping[str, Any]) -> str:
             INVALID_CONFIGURATION, f"cniVersion is {version!r}; it must be a string such as '1.0.0'"
         )
     return version
-
-
-def answer_version(stdin: bytes) -> str:
-    """Return the version in which to answer ``stdin``, however broken that is."""
-    try:
-        version = config_version(decode(stdin))
-    except CniError:
-        return LATEST_VERSION
-    return version if len(version) <= _LONGEST_VERSION else LATEST_VERSION
 
 
 def interface_name_fault(name: str) -> str | None:

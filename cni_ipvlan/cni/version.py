@@ -1,8 +1,11 @@
-"""The verb VERSION."""
+"""The CNI versions this plugin speaks, and the verb VERSION."""
 
 from __future__ import annotations
 
-from cni_ipvlan.cni.versions import LATEST_VERSION, SUPPORTED_VERSIONS
+SUPPORTED_VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
+LATEST_VERSION = SUPPORTED_VERSIONS[-1]
+# A configuration without cniVersion predates the key (SPEC.md 0.2.0 introduced it).
+VERSION_WHEN_ABSENT = SUPPORTED_VERSIONS[0]
 
 
 def answer(stdin: bytes) -> bytes:
@@ -29,6 +32,6 @@ def _quick_version(stdin: bytes) -> str | None:
 def _decoded_version(stdin: bytes) -> str:
     import json
 
-    from cni_ipvlan.cni.request import answer_version
+    from cni_ipvlan.cni.request import read
 
-    return json.dumps(answer_version(stdin))
+    return json.dumps(read(stdin).version_to_answer)

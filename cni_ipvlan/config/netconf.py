@@ -42,14 +42,14 @@ class NetConf(NamedTuple):
     """
 
     name: str
-    master: str
-    mode: str
-    flag: str
-    mtu: int
-    ipam_type: str
-    link_in_container: bool
-    dns: Mapping[str, Any] | None
-    prev_result: Result | None
+    master: str = ""
+    mode: str = "l2"
+    flag: str = "bridge"
+    mtu: int = 0
+    ipam_type: str = ""
+    link_in_container: bool = False
+    dns: Mapping[str, Any] | None = None
+    prev_result: Result | None = None
 
 
 def parse(config: Mapping[str, Any], version: str) -> NetConf:

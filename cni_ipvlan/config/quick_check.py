@@ -27,9 +27,9 @@ _ANNOTATIONS = frozenset(("$schema", "title", "description", "default"))
 
 
 def is_valid(document: Any, schema: dict[str, Any]) -> bool:
-    """Return whether ``document`` is valid; raises KeyError for a keyword not known here."""
+    """Return whether ``document`` is valid for sure; False, too, where a keyword is not known."""
     return all(
-        _KEYWORDS[keyword](document, rule)
+        keyword in _KEYWORDS and _KEYWORDS[keyword](document, rule)
         for keyword, rule in schema.items()
         if keyword not in _ANNOTATIONS
     )

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from types import ModuleType
 
 TYPE_CHECKING = False
@@ -98,12 +99,10 @@ def _import() -> Any:
     for name, stand_in in stand_ins.items():
         stand_in.__dict__.update(_FORESEEN[name])
     sys.modules.update(stand_ins)
-    try:
-        return __import__("sh")
-    except Exception:  # noqa: BLE001 - whatever it is, the ordinary import decides
-        sys.modules.pop("sh", None)
-    finally:
-        for name, stand_in in stand_ins.items():
-            if sys.modules.get(name) is stand_in:
-                del sys.modules[name]
+    # Whatever goes wrong so, the ordinary import decides.
+    with suppress(Exception):
+        __import__("sh")
+    for name, stand_in in stand_ins.items():
+        if sys.modules.get(name) is stand_in:
+            del sys.modules[name]
     return __import__("sh")

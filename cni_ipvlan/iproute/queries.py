@@ -33,19 +33,19 @@ class Link(NamedTuple):
 
     ifindex: int
     name: str
-    kind: str
-    mtu: int
-    mac: str
-    is_up: bool
-    is_ethernet: bool
-    parent: str
-    parent_index: int
-    parent_netns: int | None
-    master: str
-    slave_kind: str
-    mode: str
-    flag: str
-    alternative_names: tuple[str, ...]
+    kind: str = ""
+    mtu: int = 0
+    mac: str = ""
+    is_up: bool = False
+    is_ethernet: bool = False
+    parent: str = ""
+    parent_index: int = 0
+    parent_netns: int | None = None
+    master: str = ""
+    slave_kind: str = ""
+    mode: str = ""
+    flag: str = ""
+    alternative_names: tuple[str, ...] = ()
 
 
 class Address(NamedTuple):

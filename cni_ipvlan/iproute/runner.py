@@ -84,6 +84,15 @@ class CommandError(Exception):
         self.found: list[str] = []
 
 
+class UnusableArgumentError(Exception):
+    """A word that no command can be given: the system ends words at NUL, and has bytes."""
+
+    def __init__(self, command: Command, word: str) -> None:
+        super().__init__(command, word)
+        self.purpose = command.purpose
+        self.word = word
+
+
 class InterruptedBySignalError(Exception):
     """The caller asked us to stop."""
 
@@ -175,8 +184,14 @@ class Runner:
                 self._held = None
 
     def run(self, command: Command) -> Completed:
-        """Run a command to its end; every status is an answer. Raises ProgramNotFoundError."""
+        """Run a command to its end; every status is an answer.
+
+        Raises ProgramNotFoundError, UnusableArgumentError.
+        """
         argv = command.entered_argv
+        for word in argv:
+            if "\0" in word or not _is_encodable(word):
+                raise UnusableArgumentError(command, word)
         if self._held:
             argv = self._held.exact(argv)
         program = self._find(argv[0])
@@ -214,6 +229,14 @@ class Runner:
             except sh.CommandNotFound:
                 raise ProgramNotFoundError(program, self._search_path) from None
         return self._programs[program]
+
+
+def _is_encodable(word: str) -> bool:
+    try:
+        os.fsencode(word)
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can hold
+        return False
+    return True
 
 
 class _Child(_sh.Environment):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.plugin.master import Master
 
 LEAST_MTU_OF_IPV6 = 1280  # RFC 8200, section 5; below it the kernel gives a link no IPv6
-_UNSPECIFIED = ("0.0.0.0", "::")  # noqa: S104 - binds nothing
+_UNSPECIFIED = ("0.0.0.0", "::")
 
 
 class Addressing(NamedTuple):

@@ -164,9 +164,9 @@ def _as_the_kernel_makes_it(route: Route) -> Route:
     gateway, by rtm_to_fib_config(). IPv6: inet6_rtm_newroute() has a priority for 0,
     and knows no scope.
     """
-    is_ipv6 = route.family == 6  # noqa: PLR2004 - the family's name
+    is_ipv6 = ":" in route.dst
     return route._replace(
-        gateway="" if route.gateway == "0.0.0.0" else route.gateway,  # noqa: S104 - binds nothing
+        gateway="" if route.gateway == "0.0.0.0" else route.gateway,
         table=_MAIN_TABLE if route.table == 0 else route.table,
         priority=_IPV6_PRIORITY if is_ipv6 and route.priority == 0 else route.priority,
         scope=None if is_ipv6 else route.scope,

@@ -17,6 +17,7 @@ from cni_ipvlan.iproute.runner import (
     CommandError,
     InterruptedBySignalError,
     ProgramNotFoundError,
+    UnusableArgumentError,
 )
 from cni_ipvlan.state.registry import DIRECTORY
 
@@ -72,6 +73,12 @@ def as_cni_error(error: Exception) -> CniError:
             errors.TOOL_UNUSABLE,
             f"cannot find the program {error.program!r}",
             f"searched: {error.searched}" + (f"\ntry: install {package}" if package else ""),
+        )
+    if isinstance(error, UnusableArgumentError):
+        return CniError(
+            errors.INVALID_CONFIGURATION,
+            f"cannot {error.purpose or 'run a command'}: no command can be given {error.word!r}",
+            "it holds a NUL, or half of a UTF-16 surrogate pair",
         )
     if isinstance(error, UnreadableAnswerError):
         return CniError(

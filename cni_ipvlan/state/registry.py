@@ -29,6 +29,7 @@ from cni_ipvlan.state.locks import BusyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Any
 
 try:
     # hashlib's own, without the library of ciphers that importing hashlib loads.
@@ -349,22 +350,12 @@ class ReadOnlyRegistry(Registry):
     """The registry in a dry run: it reads what it may, no more."""
 
     @contextmanager
-    def attachment_lock(
-        self,
-        key: str,  # noqa: ARG002 - Registry's
-        check: Callable[[], None],  # noqa: ARG002 - Registry's
-        *,
-        strict: bool,  # noqa: ARG002 - Registry's
-    ) -> Iterator[None]:
+    def attachment_lock(self, *_: Any, **__: Any) -> Iterator[None]:
         """Hold nothing."""
         yield
 
     @contextmanager
-    def master_lock(
-        self,
-        master: tuple[int, int],  # noqa: ARG002 - Registry's
-        check: Callable[[], None],  # noqa: ARG002 - Registry's
-    ) -> Iterator[None]:
+    def master_lock(self, *_: Any) -> Iterator[None]:
         """Hold nothing."""
         yield
 

@@ -31,7 +31,7 @@ VALUES = {
 # Another value of each, as a person gives it to ip(8).
 OTHER = {"table": "table 77", "priority": "metric 7", "scope": "scope 99"}
 OTHER |= {"mtu": "mtu 1300", "advmss": "advmss 1200"}
-FAMILIES = {4: ("10.1.0.2/24", "10.1.0.1", "0.0.0.0"), 6: ("fd00:1::2/64", "fd00:1::1", "::")}  # noqa: S104
+FAMILIES = {4: ("10.1.0.2/24", "10.1.0.1", "0.0.0.0"), 6: ("fd00:1::2/64", "fd00:1::1", "::")}
 
 
 @pytest.mark.parametrize("family", FAMILIES)

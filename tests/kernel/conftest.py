@@ -12,6 +12,7 @@ import pytest
 from runtime import Answer, Runtime
 
 from cni_ipvlan.cni import protocol
+from cni_ipvlan.cni.request import read
 from cni_ipvlan.iproute.runner import Interrupts
 from cni_ipvlan.log import Log
 from cni_ipvlan.plugin import perform
@@ -31,5 +32,5 @@ def call_in_process(environment: Mapping[str, str], stdin: bytes) -> Answer:
     stderr: list[str] = []
     log = Log(stderr.append, environment)
     node = assemble(environment, Interrupts(), log.command, log.warn)
-    status = protocol.serve(environment, stdin, partial(perform, node), stdout.append, log)
+    status = protocol.serve(environment, read(stdin), partial(perform, node), stdout.append, log)
     return Answer(status, b"".join(stdout), "\n".join(stderr))

@@ -11,7 +11,7 @@ from installing import copy_checkout, make_environment
 if TYPE_CHECKING:
     from pathlib import Path
 
-INSTALLERS = ("pip", "pipx", "setuptools", "uv")
+TOOLS = ("build", "pip", "pipx", "setuptools", "uv")
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +20,6 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = copy_checkout(tmp_path_factory.mktemp("source"))
     folder = tmp_path_factory.mktemp("wheels")
     python = make_environment(tmp_path_factory.mktemp("pip"))
-    wanted = [f"{source}[yaml]", *INSTALLERS]
+    wanted = [f"{source}[yaml]", *TOOLS]
     subprocess.run([python, "-m", "pip", "-q", "wheel", "--wheel-dir", folder, *wanted], check=True)
     return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tarfile
 import zipfile
@@ -13,7 +14,12 @@ from installing import CHECKOUT, copy_checkout, make_environment
 if TYPE_CHECKING:
     from pathlib import Path
 
-BUILD_SDIST = "from setuptools import build_meta; build_meta.build_sdist('dist')"
+DOCUMENTS = (
+    "data/share/man/man8/ipvlan.8",
+    "data/share/bash-completion/completions/ipvlan",
+    "data/share/fish/vendor_completions.d/ipvlan.fish",
+    "data/share/zsh/site-functions/_ipvlan",
+)
 PIP_WHEEL = ("-m", "pip", "-q", "wheel", "--no-deps", "--no-index")
 
 
@@ -27,9 +33,10 @@ def sdist(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the source archive, elsewhere and in another environment than the wheel."""
     source = copy_checkout(tmp_path_factory.mktemp("builder's"))
     python = make_environment(source / "venv")
-    install = ["-m", "pip", "-q", "install", "--no-index", f"--find-links={wheels}", "setuptools"]
-    subprocess.run([python, *install], check=True)
-    subprocess.run([python, "-c", BUILD_SDIST], check=True, cwd=source, capture_output=True)
+    alone = {**os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
+    for command in (("pip", "-q", "install", "build"), ("build", "--sdist")):
+        argv = [python, "-m", *command]
+        subprocess.run(argv, check=True, cwd=source, env=alone, capture_output=True)
     return next(source.glob("dist/*.tar.gz"))
 
 
@@ -37,16 +44,17 @@ def test_wheel_holds_the_package_the_launcher_and_nothing_else(wheel: dict[str, 
     package = {name for name in wheel if not name.startswith("cni_ipvlan-")}
     assert package == package_files()
     assert {name: wheel[name] for name in package} == contents(package)
-    (launcher,) = (name for name in wheel if ".data/" in name)
-    assert launcher.endswith(".data/scripts/ipvlan")
-    assert wheel[launcher] == (CHECKOUT / "scripts/ipvlan").read_bytes()
-    others = {name.rpartition("dist-info/")[2] for name in wheel} - package - {launcher}
+    data = {name.partition(".data/")[2]: name for name in wheel if ".data/" in name}
+    assert data.keys() == {"scripts/ipvlan", *DOCUMENTS}
+    assert wheel[data["scripts/ipvlan"]] == (CHECKOUT / "scripts/ipvlan").read_bytes()
+    others = {name.rpartition("dist-info/")[2] for name in wheel} - package - {*data.values()}
     assert others == {"METADATA", "WHEEL", "RECORD", "top_level.txt", "licenses/LICENSE"}
 
 
 def test_launcher_is_executable(wheels: Path) -> None:
     with zipfile.ZipFile(next(wheels.glob("cni_ipvlan-*.whl"))) as archive:
-        (launcher,) = (each for each in archive.infolist() if ".data/" in each.filename)
+        entries = archive.infolist()
+    (launcher,) = (each for each in entries if each.filename.endswith("/scripts/ipvlan"))
     assert launcher.external_attr >> 16 & 0o777 == 0o755
 
 

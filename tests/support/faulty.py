@@ -16,6 +16,7 @@ import taps
 from runtime import Answer
 
 from cni_ipvlan.cni import protocol
+from cni_ipvlan.cni.request import read
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute.runner import Completed, Interrupts, ProgramNotFoundError, Runner
 from cni_ipvlan.iproute.transaction import Transaction
@@ -169,7 +170,9 @@ def call(environment: Mapping[str, str], stdin: bytes, faults: Faults) -> Answer
     runner = _FaultyRunner(environment.get("PATH", ""), log.command, faults)
     node = Node(runner, Registry(), lambda: Transaction(runner), log.warn)
     with taps.tapped(faults.system_call):
-        status = protocol.serve(environment, stdin, partial(perform, node), stdout.append, log)
+        status = protocol.serve(
+            environment, read(stdin), partial(perform, node), stdout.append, log
+        )
     assert len(stdout) <= 1
     return Answer(status, b"".join(stdout), "\n".join(stderr))
 

@@ -101,7 +101,8 @@ def is_meant(command: tuple[str, ...]) -> bool:
             return False
         words = words[2:]
     if words[:1] == ["sh"]:  # a script that is always the same, with a name as its argument
-        return len(words) > 4 and is_name(words[4]) and words == [*commands.wait_for_ipv6(words[4], 5)]
+        name = words[4] if len(words) > 4 else ""
+        return is_name(name) and words == [*commands.wait_for_ipv6(name, 5)]
     # In a batch, the options of the ip that runs it stand before every line, changes too.
     if words[0] == "ip" and words[1:2] != ["-batch"] and not is_query(tuple(words)):
         words = without_options(tuple(words))

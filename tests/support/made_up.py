@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from grammar import is_query, without_options
 
 from cni_ipvlan.cni import protocol
+from cni_ipvlan.cni.request import read
 from cni_ipvlan.iproute.runner import Completed, Interrupts
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.log import Log
@@ -98,5 +99,5 @@ def call(
         lambda: Transaction(world),  # type: ignore[arg-type]
         log.warn,
     )
-    status = protocol.serve(environment, stdin, partial(perform, node), printed.append, log)
+    status = protocol.serve(environment, read(stdin), partial(perform, node), printed.append, log)
     return status, printed

@@ -10,7 +10,7 @@ import pytest
 from cni_ipvlan.cni import delegate, errors
 from cni_ipvlan.cni.delegate import Answer
 from cni_ipvlan.cni.errors import CniError
-from cni_ipvlan.cni.request import parse
+from cni_ipvlan.cni.request import parse, read
 from cni_ipvlan.cni.result import Address, Result
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def test_delegate_gets_the_requests_environment_with_its_own_command(
     }
     stdin = b'{"name": "net" , "ipam": {"type": "host-local"}}'
     wanted = plugin(tmp_path, "host-local")
-    request = parse(environment, stdin)
+    request = parse(environment, read(stdin))
     assert delegate.find("host-local", request.path) == wanted
     own = {"CNI_COMMAND": "DEL", delegate.DELEGATING: "1"}
     assert delegate.environment(request, "DEL") == {**environment, **own}

@@ -12,7 +12,7 @@ import pytest
 import cni_ipvlan
 from cni_ipvlan import __version__
 from cni_ipvlan.cni import errors
-from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
+from cni_ipvlan.cni.version import SUPPORTED_VERSIONS
 from cni_ipvlan.config import netconf
 
 ROOT = Path(__file__).parents[2]

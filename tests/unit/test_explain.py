@@ -17,6 +17,7 @@ from cni_ipvlan.iproute.runner import (
     Completed,
     InterruptedBySignalError,
     ProgramNotFoundError,
+    UnusableArgumentError,
 )
 from cni_ipvlan.plugin.explain import as_cni_error
 
@@ -132,3 +133,9 @@ def test_refusal_of_the_system_names_the_directory() -> None:
 def test_bug_is_raised_again() -> None:
     with pytest.raises(ZeroDivisionError):
         as_cni_error(ZeroDivisionError())
+
+
+def test_word_that_no_command_can_be_given_is_the_configurations_fault() -> None:
+    error = as_cni_error(UnusableArgumentError(Command(("ip",), "create it"), "a\0"))
+    assert error.code == errors.INVALID_CONFIGURATION
+    assert error.msg == r"cannot create it: no command can be given 'a\x00'"

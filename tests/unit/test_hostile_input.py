@@ -62,7 +62,8 @@ JSON: st.SearchStrategy[Any] = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
     max_leaves=12,
 )
-OPTIONS = (*netconf.options(), "cni.dev/valid-attachments", "disableCheck")
+ATTACHMENTS_KEY = "cni.dev/valid-attachments"
+OPTIONS = (*netconf.options(), ATTACHMENTS_KEY, "disableCheck")
 NAMES = (
     st.sampled_from(
         [
@@ -119,9 +120,11 @@ CONFIGURATIONS = st.fixed_dictionaries(
         "cniVersion": st.sampled_from(["1.1.0", "1.0.0", "0.4.0"]),
         "name": st.sampled_from(["net", "a.b-c_d"]) | TEXT,
         "type": st.just("ipvlan"),
-        "cni.dev/valid-attachments": ATTACHMENTS,
+        ATTACHMENTS_KEY: ATTACHMENTS,
     },
     optional={
+        # Any option that is not among those below, new ones too.
+        **dict.fromkeys(set(OPTIONS) - {"cniVersion", "name", "type", ATTACHMENTS_KEY}, JSON),
         "master": NAMES,
         "mode": st.sampled_from(["l2", "l3", "l3s", ""]) | TEXT,
         "flag": st.sampled_from(["bridge", "private", "vepa"]) | TEXT,

@@ -43,7 +43,7 @@ OURS = {
 OURS_ALWAYS = {
     *("_namedtuple", "entry", "log"),
     *("cni", "cni.delegate", "cni.errors", "cni.protocol", "cni.request", "cni.strict_json"),
-    *("cni.version", "cni.versions"),
+    *("cni.version", "cni.version"),
     *("config", "config.netconf"),
     *("iproute", "iproute._sh", "iproute.causes", "iproute.commands", "iproute.namespace"),
     *("iproute.queries", "iproute.runner", "iproute.transaction"),
@@ -116,7 +116,6 @@ def test_version_imports_next_to_nothing() -> None:
     assert {name for name in names if name.startswith("cni_ipvlan.")} == {
         "cni_ipvlan.cni",
         "cni_ipvlan.cni.version",
-        "cni_ipvlan.cni.versions",
         "cni_ipvlan.entry",
         "cni_ipvlan._namedtuple",
     }

@@ -9,8 +9,9 @@ import pytest
 
 from cni_ipvlan.cni import errors, protocol
 from cni_ipvlan.cni.errors import CniError
+from cni_ipvlan.cni.request import read
 from cni_ipvlan.cni.result import Address, Interface, Result
-from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
+from cni_ipvlan.cni.version import SUPPORTED_VERSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +77,7 @@ class World:
                 "CNI_PATH": "/opt/cni/bin",
                 **environment,
             },
-            stdin,
+            read(stdin),
             self.perform,
             self.write,
             self,
@@ -193,32 +194,6 @@ def test_text_that_is_no_unicode_still_makes_a_document() -> None:
     world = World(CniError(100, "cannot find 'a\udcffb'", "\ud800"))
     assert world.call() == 1
     assert world.document["msg"] == "cannot find 'a\udcffb'"
-
-
-@pytest.mark.parametrize(
-    ("stdin", "version"),
-    [
-        (b"", "1.1.0"),
-        (b" \n", "1.1.0"),
-        (b'{"cniVersion": "0.3.1"}', "0.3.1"),
-        (b"{}", "0.1.0"),
-        (b"garbage", "1.1.0"),
-    ],
-)
-def test_version_needs_nothing_and_lists_every_version(stdin: bytes, version: str) -> None:
-    world = World()
-    status = protocol.serve({"CNI_COMMAND": "VERSION"}, stdin, world.perform, world.write, world)
-    assert status == 0
-    assert world.document == {
-        "cniVersion": version,
-        "supportedVersions": ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"],
-    }
-
-
-def test_version_that_cannot_be_written_is_a_failure() -> None:
-    world = World(stdout=OSError(28, "No space left on device"))
-    assert world.call("VERSION") == 1
-    assert "No space left" in world.warnings[0]
 
 
 def test_about_says_what_the_program_is_and_which_versions_it_speaks() -> None:

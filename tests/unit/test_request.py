@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from cni_ipvlan.cni import errors, request
 from cni_ipvlan.cni.errors import CniError
-from cni_ipvlan.cni.request import interface_name_fault, parse
-from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
+from cni_ipvlan.cni.request import interface_name_fault
+from cni_ipvlan.cni.version import SUPPORTED_VERSIONS
 
 VERBS = ("ADD", "DEL", "CHECK", "STATUS", "GC")
 NEEDED = {
@@ -23,6 +23,10 @@ NEEDED = {
     "GC": ("CNI_PATH",),
 }
 SINCE = {"ADD": "0.1.0", "DEL": "0.1.0", "CHECK": "0.4.0", "STATUS": "1.1.0", "GC": "1.1.0"}
+
+
+def parse(environment: dict[str, str], stdin: bytes) -> request.Request:
+    return request.parse(environment, request.read(stdin))
 
 
 def environment(command: str = "ADD", **changes: str) -> dict[str, str]:
@@ -279,11 +283,11 @@ def test_del_takes_any_network_name(name: object) -> None:
 
 
 def test_byte_order_mark_before_the_configuration_is_no_part_of_it() -> None:
-    assert request.decode(b'\xef\xbb\xbf{"name": "net"}') == {"name": "net"}
+    assert request._decode(b'\xef\xbb\xbf{"name": "net"}') == {"name": "net"}
 
 
 def test_the_last_of_two_equal_keys_counts() -> None:
-    assert request.decode(b'{"name": "a", "name": "b"}') == {"name": "b"}
+    assert request._decode(b'{"name": "a", "name": "b"}') == {"name": "b"}
 
 
 @pytest.mark.parametrize(
@@ -300,7 +304,7 @@ def test_the_last_of_two_equal_keys_counts() -> None:
 def test_answer_is_in_the_version_of_the_request_however_broken(
     given_stdin: bytes, version: str
 ) -> None:
-    assert request.answer_version(given_stdin) == version
+    assert request.read(given_stdin).version_to_answer == version
 
 
 JSON = st.recursive(

@@ -20,6 +20,7 @@ from cni_ipvlan.iproute.runner import (
     Interrupts,
     ProgramNotFoundError,
     Runner,
+    UnusableArgumentError,
 )
 
 if TYPE_CHECKING:
@@ -422,3 +423,10 @@ def test_first_of_two_signals_is_reported() -> None:
 
 def test_no_signal_no_interruption() -> None:
     assert outcome("interrupts.install(); interrupts.check(); say('on')") == ["on"]
+
+
+@pytest.mark.parametrize("word", ["a\0b", "\ud800"])
+def test_word_that_no_command_can_be_given_is_told(runner: Runner, word: str) -> None:
+    with pytest.raises(UnusableArgumentError) as caught:
+        runner.run(Command(("true", word), "try it"))
+    assert (caught.value.purpose, caught.value.word) == ("try it", word)

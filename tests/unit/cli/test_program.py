@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cni_ipvlan.cli import calls, program
-from cni_ipvlan.cni.request import parse
+from cni_ipvlan.cni.request import parse, read
 from cni_ipvlan.plugin import add
 
 CONF = {"cniVersion": "1.0.0", "name": "net", "type": "ipvlan", "ipam": {"type": "static"}}
@@ -38,7 +38,7 @@ class Made:
     def __call__(self, call: Any, options: Any) -> int:
         self.environment, self.config = dict(call.environment), json.loads(call.stdin)
         self.options = options
-        parse(call.environment, call.stdin)
+        parse(call.environment, read(call.stdin))
         return 0
 
 
