@@ -47,6 +47,12 @@ _CODES = {
     causes.NO_IPV6: codes.NO_IPV6,
     causes.UNKNOWN: codes.COMMAND_FAILED,
 }
+# What is to be done in our own words, in place of iproute's.
+_ADVICE = {
+    causes.ADDRESS_IN_USE: "see who has what with ipvlan show, and check that no two networks on "
+    "one master hand out the same range",
+    causes.NAME_TAKEN: "choose another CNI_IFNAME",
+}
 _PACKAGES = {"ip": "iproute2", "nsenter": "util-linux", "tee": "coreutils", "cat": "coreutils"}
 _RIVALS = ("macvlan", "macvtap")  # kinds that want a master for themselves, as ipvlan does
 _SECONDS = 1.0
@@ -118,7 +124,8 @@ def _command_failed(error: CommandError) -> CniError:
     why = cause.meaning or said.splitlines()[-1]
     command = [f"command: {join(error.argv)}", f"answer: {said}"]
     state = [f"found: {each}" for each in (*error.found, *_state_of_machine(cause.kind))]
-    advice = [f"try: {cause.advice}"] if cause.advice else []
+    what_to_do = _ADVICE.get(cause.kind, cause.advice)
+    advice = [f"try: {what_to_do}"] if what_to_do else []
     return CniError(
         _CODES[cause.kind],
         f"cannot {what}: {why}",
