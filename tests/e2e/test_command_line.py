@@ -231,7 +231,7 @@ def test_doctor_names_what_is_wrong_and_what_to_do(
         ({"master": "eth7"}, "master", "cannot find the master 'eth7'"),
         ({"mode": "l9"}, "configuration", '$.mode: mode is "l9"; allowed: l2, l3, l3s'),
         ({"ipam": {"type": "nosuch"}}, "ipam", "cannot find the plugin 'nosuch' in CNI_PATH"),
-        ({"ipam": {"type": "dhcp"}}, "ipam", "there is no /run/cni/dhcp.sock"),
+        ({"ipam": {"type": "dhcp"}}, "ipam", "/run/cni/dhcp.sock does not exist"),
         ({"master": "eth1"}, "conflicts", "eth1 is taken by macvlan: taker0 in "),
     ],
 )
