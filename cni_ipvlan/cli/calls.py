@@ -1,4 +1,4 @@
-"""A runtime's call, put together from what a person gives."""
+"""A runtime's call, built from command-line options."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ class Call(NamedTuple):
 
 
 class CallOptions(NamedTuple):
-    """How a call is to be made: only told (``is_dry``), traced, shown as JSON or as text.
+    """How to make a call: as a dry run, printed as JSON or as text, traced.
 
-    ``ipam_result`` is what the IPAM plugin is taken to answer in a dry run.
+    ``ipam_result`` stands in for the IPAM plugin's answer in a dry run.
     """
 
     is_dry: bool = False
@@ -69,7 +69,7 @@ class CallOptions(NamedTuple):
 
 
 def cni_path(given: str | None) -> str:
-    """Return CNI_PATH: as given, as in the environment, or the usual directories there are."""
+    """Return CNI_PATH: as given, from the environment, or the usual directories that exist."""
     path = given or os.environ.get("CNI_PATH")
     if path:
         return ":".join(os.path.abspath(part) for part in path.split(":") if part)
@@ -78,12 +78,12 @@ def cni_path(given: str | None) -> str:
 
 
 def fresh_container_id() -> str:
-    """Return an ID that no container has."""
+    """Return an unused container ID."""
     return secrets.token_hex(8)
 
 
 def known_container_id(ifname: str, netns: str) -> str:
-    """Return the ID that an attachment was made with; raises UsageError when nobody remembers."""
+    """Return the container ID recorded for an attachment; raises UsageError if there is none."""
     try:
         identity = namespace.identity_of(netns)
         found = next(
@@ -95,13 +95,13 @@ def known_container_id(ifname: str, netns: str) -> str:
             None,
         )
     except PermissionError:
-        why = "only root may see what is remembered of attachments"
+        why = "only root may read the recorded attachments"
     except (OSError, ValueError) as error:
         why = f"cannot look for the attachment in {netns}: {error}"
     else:
         if found is not None:
             return found
-        why = f"no attachment {ifname!r} in {netns} is remembered on this node"
+        why = f"no attachment {ifname!r} in {netns} is recorded on this node"
     raise click.UsageError(f"{why}; give its container ID with --container-id")
 
 
@@ -117,15 +117,15 @@ def read_result(file: str, option: str) -> tuple[dict[str, Any], Result]:
 
 
 def make(call: Call, options: CallOptions) -> int:
-    """Make a call and print what it came to.
+    """Make a call and print its outcome.
 
-    Return the exit status: 0, 1 when it failed, 2 when what was given is wrong.
+    Return the exit status: 0 for success, 1 for a failure, 2 for bad input.
     """
-    log = Log(output.complain, call.environment)
+    log = Log(output.echo_err, call.environment)
     try:
         request = parse(call.environment, read(call.stdin))
         if options.is_dry:
-            _tell(request, options, log)
+            _dry_run(request, options, log)
         else:
             log.open(request.config)
             _perform(request, options, log)
@@ -139,33 +139,33 @@ def make(call: Call, options: CallOptions) -> int:
 def _perform(request: Request, options: CallOptions, log: Log) -> None:
     def deliver(result: Result) -> None:
         if options.as_json:
-            output.say_json(results.render(result, request.version))
+            output.echo_json(results.render(result, request.version))
         else:
             output.result(result)
 
     perform(_node(request, options, log), request, deliver)
     if options.as_json and request.command != "ADD":
-        output.say_json({})
+        output.echo_json({})
 
 
-def _tell(request: Request, options: CallOptions, log: Log) -> None:
-    """Print what a call would do."""
+def _dry_run(request: Request, options: CallOptions, log: Log) -> None:
+    """Print the commands that a call would run."""
     plan = Plan()
     delivered: list[Result] = []
     perform(_node(request, options, log, plan), request, delivered.append)
-    if options.ipam_result is None and any(_is_left_open(change) for change in plan.changes):
+    if options.ipam_result is None and any(_is_allocation(change) for change in plan.changes):
         plan.assumptions.append(
-            "addresses and routes will be what the IPAM plugin answers, which was not asked; "
-            "--ipam-result FILE puts an answer in"
+            "addresses and routes will come from the IPAM plugin, which was not run; "
+            "--ipam-result FILE supplies its result"
         )
     if options.as_json:
         rendered = [results.render(result, request.version) for result in delivered]
-        output.say_json(plans.document(plan, rendered[0] if rendered else None))
+        output.echo_json(plans.document(plan, rendered[0] if rendered else None))
     else:
-        output.say(plans.shell(request.environment, plan))
+        output.echo(plans.shell(request.environment, plan))
 
 
-def _is_left_open(change: Command) -> bool:
+def _is_allocation(change: Command) -> bool:
     return not change.changes_nothing and (change.parameters or {}).get("CNI_COMMAND") == "ADD"
 
 

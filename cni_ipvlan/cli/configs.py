@@ -1,8 +1,8 @@
-"""Network configurations in the forms people have at hand.
+"""Network configurations in the file formats that people use.
 
-A plugin configuration, a list (.conflist), Kubernetes manifests with
-NetworkAttachmentDefinitions in YAML or JSON: from each come the entries for
-ipvlan, with the name and version that a runtime would give them.
+These are plugin configurations, lists (.conflist), and Kubernetes manifests with
+NetworkAttachmentDefinitions, in YAML or JSON. Each ipvlan entry is returned with
+the name and version that a runtime would give it.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ Path = tuple["str | int", ...]
 
 
 class ConfigError(Exception):
-    """What is wrong with a file, in a sentence."""
+    """A file that can't be used; the message is one sentence."""
 
 
 class NetworkConfig(NamedTuple):
-    """One configuration for the plugin, and where it stands.
+    """One configuration for the plugin, and its location.
 
-    ``path`` leads to it in the document (keys and indexes); ``text`` is set when
-    it is JSON in a string there, as in a NetworkAttachmentDefinition, and then
-    ``inner_path`` leads on inside of it. ``definition`` is that definition's
-    name, with its namespace where it has one.
+    ``path`` (keys and indexes) leads to it in the document. If the value there is
+    a string of JSON, as in a NetworkAttachmentDefinition, ``text`` is that string
+    and ``inner_path`` the path inside it. ``definition`` is the definition's
+    name, prefixed with its namespace if it has one.
     """
 
     source: str
@@ -50,22 +50,22 @@ class NetworkConfig(NamedTuple):
 
     @property
     def is_chained(self) -> bool:
-        """Whether another plugin of a list comes before it."""
+        """Whether it follows another plugin in a list."""
         path = self.inner_path if self.text is not None else self.path
         return path[-2:-1] == ("plugins",) and path[-1] != 0
 
     @property
     def label(self) -> str:
-        """The name to choose it by."""
+        """The name to select it by."""
         return self.definition or self.name or "(without a name)"
 
     def is_called(self, name: str) -> bool:
-        """Whether somebody may mean it by ``name``."""
+        """Whether ``name`` selects it."""
         return name in (self.name, self.definition, self.definition.rpartition("/")[2])
 
 
 class _Place(NamedTuple):
-    """Where in a source something stands."""
+    """A location in a source."""
 
     source: str
     document: int
@@ -91,7 +91,7 @@ def read_source(source: str) -> str:
 
 
 def load(source: str, text: str) -> list[NetworkConfig]:
-    """Return every ipvlan configuration in a text; raises ConfigError when it can't be read."""
+    """Return every ipvlan configuration in a text; raises ConfigError if it can't be parsed."""
     found = []
     for number, document in enumerate(_documents(source, text)):
         found += _in_document(_Place(source, number), document)
@@ -99,7 +99,7 @@ def load(source: str, text: str) -> list[NetworkConfig]:
 
 
 def choose(source: str, network: str | None) -> NetworkConfig:
-    """Return the one configuration meant; raises ConfigError when that is not clear."""
+    """Return the selected configuration; raises ConfigError unless exactly one matches."""
     candidates = load(source, read_source(source))
     if not candidates:
         raise ConfigError(f"{source} has no configuration of type ipvlan")
@@ -111,7 +111,7 @@ def choose(source: str, network: str | None) -> NetworkConfig:
     if len({each.label for each in chosen}) == 1:
         raise ConfigError(
             f"{source} has the network {chosen[0].label} {len(chosen)} times; "
-            "put the configuration that is meant into a file of its own"
+            "move the one to use into a file of its own"
         )
     raise ConfigError(
         f"{source} has several networks: {_labels(chosen)}; choose one with --network"
@@ -143,7 +143,7 @@ def _yaml_documents(source: str, text: str) -> list[Any]:
         import yaml
     except ImportError:
         raise ConfigError(
-            f"{source} is not JSON; to read YAML, PyYAML is needed "
+            f"{source} is not JSON, and reading YAML needs PyYAML "
             "(pip install 'cni-ipvlan[yaml]', or Debian's python3-yaml)"
         ) from None
     try:
@@ -152,16 +152,16 @@ def _yaml_documents(source: str, text: str) -> list[Any]:
         message = " ".join(str(error).split())
         raise ConfigError(f"{source} is neither JSON nor YAML: {message}") from None
     try:
-        # What JSON can't express, no plugin would be given.
+        # A plugin is given JSON, so what JSON can't express is an error.
         return [json.loads(json.dumps(each, allow_nan=False)) for each in documents]
     except (TypeError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{source} holds something that JSON has not: {error}") from None
+        raise ConfigError(f"{source} has a value that JSON can't express: {error}") from None
 
 
 def _in_document(place: _Place, document: Any) -> list[NetworkConfig]:
     if not isinstance(document, dict):
         raise ConfigError(
-            f"{place.source} holds {_shown(document)} where a network configuration is needed"
+            f"{place.source} is {_shown(document)}; a network configuration is needed"
         )
     if document.get("kind") == _NAD_KIND:
         return _in_definition(place, document)
@@ -173,7 +173,7 @@ def _in_document(place: _Place, document: Any) -> list[NetworkConfig]:
             for network in _in_document(place.below("items", index), item)
         ]
     if "kind" in document and "apiVersion" in document:
-        return []  # another Kubernetes object, a Pod say
+        return []  # another Kubernetes object, such as a Pod
     return [
         NetworkConfig(place.source, place.document, (*place.path, *inner), None, (), config)
         for inner, config in _in_configuration(document, place.source)
@@ -185,7 +185,7 @@ def _in_definition(place: _Place, document: dict[str, Any]) -> list[NetworkConfi
     name, namespace = metadata.get("name"), metadata.get("namespace")
     text = _object(document, "spec").get("config")
     if not isinstance(text, str) or not text.strip():
-        return []  # Multus then reads a file on the node, named as the definition
+        return []  # Multus then reads a file on the node with the definition's name
     where = f"{place.source}: the config of {name!r}"
     try:
         inner = _decoded(text)
@@ -204,11 +204,11 @@ def _in_definition(place: _Place, document: dict[str, Any]) -> list[NetworkConfi
 
 
 def _in_configuration(document: dict[str, Any], where: str) -> list[tuple[Path, dict[str, Any]]]:
-    """A list's name and version go into each of its plugins, as libcni does it."""
+    """Copy a list's name and version into each of its plugins, as libcni does."""
     plugins = document.get("plugins")
     if plugins is None:
-        is_ours = document.get("type", "ipvlan") == "ipvlan"
-        return [((), document)] if is_ours else []
+        is_ipvlan = document.get("type", "ipvlan") == "ipvlan"
+        return [((), document)] if is_ipvlan else []
     if not isinstance(plugins, list):
         raise ConfigError(f"{where}: plugins is {_shown(plugins)}; a list is needed")
     given = {key: document[key] for key in ("name",) if key in document}
@@ -223,7 +223,7 @@ def _in_configuration(document: dict[str, Any], where: str) -> list[tuple[Path, 
 
 
 def _version(document: dict[str, Any]) -> object:
-    """A list may be written in several versions; libcni takes the highest."""
+    """Return the highest version that a list names, as libcni does."""
     several = document.get("cniVersions")
     named = [document.get("cniVersion"), *(several if isinstance(several, list) else ())]
     readable = [each for each in named if isinstance(each, str) and _numbers(each)]

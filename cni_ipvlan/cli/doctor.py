@@ -1,4 +1,4 @@
-"""What could keep an attachment from working, looked at one after the other."""
+"""Check for everything that could keep an attachment from working."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _PROGRAMS = ("nsenter", "tee", "cat")
 
 
 class Finding(NamedTuple):
-    """How it stands (ok, warning, problem), about what, and what to do about it, a line each."""
+    """One finding: state (ok, warning, problem), subject, text, advice (perhaps several lines)."""
 
     state: str
     subject: str
@@ -50,7 +50,7 @@ class Finding(NamedTuple):
 
 
 class Doctor:
-    """Looks, and changes nothing."""
+    """Examines the node without changing anything."""
 
     def __init__(self, node: Node, cni_path: str) -> None:
         self._runner = node.runner
@@ -60,32 +60,32 @@ class Doctor:
         self._findings: list[Finding] = []
 
     def examine(self, network: NetworkConfig | None, netns: str | None) -> list[Finding]:
-        """Return the findings about the node, and about what else is given."""
-        with self._about("kernel"):
+        """Return the findings about the node, and about the network and namespace if given."""
+        with self._reporting("kernel"):
             self._kernel()
-        with self._about("iproute2"):
+        with self._reporting("iproute2"):
             self._iproute2()
         for program in _PROGRAMS:
-            with self._about("programs"):
+            with self._reporting("programs"):
                 self._runner.run(Command((program, "--version")))
-        with self._about("permission"):
+        with self._reporting("permission"):
             self._permission()
-        with self._about("plugins"):
+        with self._reporting("plugins"):
             self._plugins()
         container = None
         if netns is not None:
-            with self._about("namespace"):
+            with self._reporting("namespace"):
                 container = self._container(netns)
         if network is None:
-            with self._about("configuration"):
+            with self._reporting("configuration"):
                 self._configurations()
         else:
             self._network(network, container)
         return self._findings
 
     @contextmanager
-    def _about(self, subject: str) -> Iterator[None]:
-        """What goes wrong while looking is a finding like others."""
+    def _reporting(self, subject: str) -> Iterator[None]:
+        """Report an error in the check itself as a finding."""
         try:
             yield
         except (
@@ -107,7 +107,7 @@ class Doctor:
             probe = Command(commands.link_add_without_master("ipvlan-probe"))
             answer = self._runner.run(probe)
             if b"Invalid argument" not in answer.stderr:
-                purpose = "see whether the kernel has ipvlan"
+                purpose = "check whether the kernel has ipvlan"
                 raise CommandError(probe._replace(purpose=purpose), answer)
             self._found(OK, "kernel", f"Linux {os.uname().release} has ipvlan")
             return
@@ -115,33 +115,33 @@ class Doctor:
             machine.LOADED: (OK, ""),
             machine.AVAILABLE: (
                 WARNING,
-                "the first ADD has it loaded; modprobe ipvlan does it now",
+                "the first ADD loads it; to load it now: modprobe ipvlan",
             ),
-            machine.KEPT_OUT: (PROBLEM, "take that line out, then: modprobe ipvlan"),
+            machine.KEPT_OUT: (PROBLEM, "remove that line, then: modprobe ipvlan"),
             machine.ABSENT: (
                 PROBLEM,
-                "install the package with the kernel's extra modules, or one with CONFIG_IPVLAN",
+                "install the kernel's extra modules, or a kernel with CONFIG_IPVLAN",
             ),
         }[module.state]
         self._found(state, "kernel", module.text, advice)
 
     def _iproute2(self) -> None:
         answer = self._runner.run(Command(("ip", "-V")))
-        said = (answer.stdout or answer.stderr).decode("utf-8", "replace").strip()
-        version = re.search(r"iproute2-(?:v|ss)?(\d+)\.(\d+)", said)
+        printed = (answer.stdout or answer.stderr).decode("utf-8", "replace").strip()
+        version = re.search(r"iproute2-(?:v|ss)?(\d+)\.(\d+)", printed)
         if version is None:
-            text = f"ip is not iproute2's: {said[:60]}"
+            text = f"ip is not iproute2's: {printed[:60]}"
             self._found(PROBLEM, "iproute2", text, "install iproute2")
         elif (int(version[1]), int(version[2])) < _OLDEST_IPROUTE2:
             oldest = ".".join(map(str, _OLDEST_IPROUTE2))
-            self._found(PROBLEM, "iproute2", said, f"install {oldest} or newer")
+            self._found(PROBLEM, "iproute2", printed, f"install {oldest} or newer")
         else:
-            self._found(OK, "iproute2", said)
+            self._found(OK, "iproute2", printed)
 
     def _permission(self) -> None:
         missing = machine.missing_capabilities()
         if missing:
-            text = f"without {' and '.join(missing)} neither ADD nor all of these checks can work"
+            text = f"without {' and '.join(missing)}, ADD and some of these checks can't work"
             self._found(WARNING, "permission", text, "run it as root, as runtimes do")
         else:
             self._found(OK, "permission", "this user may change networks and enter namespaces")
@@ -159,7 +159,7 @@ class Doctor:
                 if os.path.isfile(path) and os.access(path, os.X_OK):
                     answers.append(f"{name} {self._newest_version(path)}")
                     if name == "ipvlan":
-                        self._whose(path)
+                        self._check_identity(path)
             self._found(OK, "plugins", f"{directory}: {', '.join(answers) or 'empty'}")
 
     def _newest_version(self, path: str) -> str:
@@ -169,16 +169,16 @@ class Doctor:
         try:
             return str(json.loads(answer.stdout)["supportedVersions"][-1])
         except (ValueError, KeyError, IndexError, TypeError):
-            return "(answers no VERSION)"
+            return "(does not answer VERSION)"
 
-    def _whose(self, path: str) -> None:
+    def _check_identity(self, path: str) -> None:
         environment = {"PATH": os.environ.get("PATH", "")}
         answer = self._runner.run(Command((path,), environment=environment))
-        said = answer.stderr.decode("utf-8", "replace").strip()
-        if said != about():
-            first = said.partition("\n")[0][:60]
-            text = f"{path} is another program than this one: {first}"
-            self._found(WARNING, "plugins", text, "scripts/install-node puts this one there")
+        printed = answer.stderr.decode("utf-8", "replace").strip()
+        if printed != about():
+            first = printed.partition("\n")[0][:60]
+            text = f"{path} is a different program: {first}"
+            self._found(WARNING, "plugins", text, "scripts/install-node installs this one there")
 
     # A container.
 
@@ -190,7 +190,7 @@ class Doctor:
             self._found(PROBLEM, "namespace", f"{netns}: {why}")
             return None
         if place.identity == namespace.own():
-            text = f"{netns} is the namespace of the host, not a container's"
+            text = f"{netns} is the host's namespace, not a container's"
             self._found(PROBLEM, "namespace", text)
             return None
         links = queries.links(self._tx.see(Command(commands.link_show_all(), inside=place)))
@@ -232,11 +232,11 @@ class Doctor:
             version = str(network.config.get("cniVersion") or VERSION_WHEN_ABSENT)
             conf = netconf.parse(network.config, version)
         except CniError:
-            return  # which is among the problems
+            return  # already reported as a problem
         if conf.ipam_type:
-            with self._about("ipam"):
+            with self._reporting("ipam"):
                 self._ipam(conf, network, is_sound=not found)
-        with self._about("master"):
+        with self._reporting("master"):
             self._master(conf, container)
 
     def _ipam(self, conf: NetConf, network: NetworkConfig, *, is_sound: bool) -> None:
@@ -248,7 +248,7 @@ class Doctor:
         elif conf.ipam_type == "dhcp":
             socket = str(ipam.get("daemonSocketPath") or "/run/cni/dhcp.sock")
             if not os.path.exists(socket):
-                self._found(PROBLEM, "ipam", f"there is no {socket}", f"start {path} daemon")
+                self._found(PROBLEM, "ipam", f"{socket} does not exist", f"start {path} daemon")
 
     def _leases(self, config: dict[str, Any]) -> None:
         place = explain.lease_directory(config)
@@ -257,12 +257,14 @@ class Doctor:
             if each.leased < each.room:
                 self._found(OK, "ipam", text)
             else:
-                advice = "delete those of containers that are gone: each file has a container's ID"
+                advice = (
+                    "delete leases of containers that are gone: each file has its container's ID"
+                )
                 self._found(PROBLEM, "ipam", text, advice)
 
     def _master(self, conf: NetConf, container: Namespace | None) -> None:
         if conf.link_in_container and container is None:
-            text = "it is the container's; --netns names one to look into"
+            text = "it is in the container; name one with --netns to check it"
             self._found(OK, "master", text)
             return
         master = masters.find(self._tx, conf, container)
@@ -272,7 +274,7 @@ class Doctor:
             self._found(WARNING, "master", masters.is_down(master))
         elif master.home is None and _has_no_carrier(link.name):
             text = f"{link.name} has no carrier"
-            self._found(WARNING, "master", text, "see to its cable or its switch port")
+            self._found(WARNING, "master", text, "check its cable or its switch port")
         else:
             self._found(OK, "master", f"{link.name} is up, MTU {link.mtu}, {link.mac}")
         self._neighbours(conf, master)
@@ -282,10 +284,10 @@ class Doctor:
         for rival in explain.rivals(self._tx, self._registry, master):
             text = f"{name} already carries {rival.link.kind}: {rival.describe()}"
             self._found(PROBLEM, "conflicts", text, "use another master, or remove that interface")
-        with self._about("conflicts"):
+        with self._reporting("conflicts"):
             hint = ModeHint(conf.name, "", "", "", (0, 0), conf.mode, conf.flag)
             modes.admit(self._tx, self._registry, master, hint, lambda: None)
-            text = f"nothing on {name} runs in another mode than {conf.mode} {conf.flag}"
+            text = f"nothing on {name} uses a mode other than {conf.mode} {conf.flag}"
             self._found(OK, "conflicts", text)
 
 

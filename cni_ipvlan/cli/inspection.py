@@ -1,4 +1,4 @@
-"""The commands that look and change nothing: validate, show, doctor."""
+"""The commands that change nothing: validate, show, doctor."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _COLOURS = {doctor.OK: "green", doctor.WARNING: "yellow", doctor.PROBLEM: "red"}
 @click.argument("files", nargs=-1, required=True, type=FILE, metavar="FILE…")
 @text_option
 def validate(files: tuple[str, ...], form: str) -> int:
-    """Name every problem in configuration files, with its place."""
+    """Report every problem in configuration files, with its line."""
     rows: list[dict[str, Any]] = []
     networks: list[NetworkConfig] = []
     texts: dict[str, str] = {}
@@ -63,19 +63,19 @@ def validate(files: tuple[str, ...], form: str) -> int:
         networks += found
         if not found:
             empty.append(file)
-    # Beside others, a file may be about something else: a Pod, another plugin.
+    # Among several files, one without ipvlan (a Pod, another plugin) is fine.
     if not networks:
-        rows += [_row_of_file(file, "no configuration of type ipvlan is in it") for file in empty]
+        rows += [_row_of_file(file, "it has no configuration of type ipvlan") for file in empty]
     rows += [
         _row(texts[network.source], network, problem)
         for network, problem in problems.in_all(networks)
     ]
     if form == "json":
-        output.say_json({"networks": len(networks), "problems": rows, "withoutNetwork": empty})
+        output.echo_json({"networks": len(networks), "problems": rows, "withoutNetwork": empty})
     else:
-        _say_problems(rows, len(networks))
+        _print_problems(rows, len(networks))
         for file in empty if networks else ():
-            output.complain(f"{file}: no configuration of type ipvlan is in it")
+            output.echo_err(f"{file}: it has no configuration of type ipvlan")
     return 1 if rows else 0
 
 
@@ -93,21 +93,21 @@ def _row(text: str, network: NetworkConfig, problem: Problem) -> dict[str, Any]:
     }
 
 
-def _say_problems(rows: Sequence[dict[str, Any]], networks: int) -> None:
+def _print_problems(rows: Sequence[dict[str, Any]], networks: int) -> None:
     for row in rows:
         place = f"{row['file']}:{row['line']}" if row["line"] else row["file"]
         path = output.styled(row["path"], fg="cyan")
-        output.say(f"{output.styled(place, bold=True)}: {path}: {row['problem']}")
+        output.echo(f"{output.styled(place, bold=True)}: {path}: {row['problem']}")
     if not rows:
-        output.say(f"{networks} network{'s' if networks != 1 else ''}: no problems")
+        output.echo(f"{networks} network{'s' if networks != 1 else ''}: no problems")
 
 
 @click.command(cls=Example, example="ipvlan show -w")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("-w", "--watch", is_flag=True, help="Keep watching.")
 def show(as_json: bool, watch: bool) -> int:
-    """Show masters, and the ipvlan interfaces that they carry."""
-    node = _onlooker()
+    """Show the masters and the ipvlan interfaces they carry."""
+    node = _read_only_node()
     try:
         while True:
             _show_once(node, as_json=as_json, clear=watch)
@@ -122,16 +122,16 @@ def show(as_json: bool, watch: bool) -> int:
 
 
 def _show_once(node: Node, *, as_json: bool, clear: bool) -> None:
-    unseen = ["what only root may look into"] if machine.missing_capabilities() else []
+    unseen = ["what only root may see"] if machine.missing_capabilities() else []
     masters = tree.look(Transaction(node.runner), node.registry, unseen.append)
     if clear:
         click.clear()
     if as_json:
-        output.say_json({"masters": tree.document(masters), "notSeen": unseen})
+        output.echo_json({"masters": tree.document(masters), "notSeen": unseen})
         return
-    output.say(tree.text(masters))
+    output.echo(tree.text(masters))
     for place in unseen:
-        output.complain(f"not seen: {place}")
+        output.echo_err(f"not seen: {place}")
 
 
 def _sleep(seconds: float, interrupts: Interrupts) -> None:
@@ -152,30 +152,30 @@ def _sleep(seconds: float, interrupts: Interrupts) -> None:
 def doctor_command(
     config: str | None, network: str | None, netns: str | None, cni_path: str | None, form: str
 ) -> int:
-    """Look for what could keep an attachment from working."""
+    """Check for what could keep an attachment from working."""
     chosen = configs.choose(config, network) if config else None
-    checker = doctor.Doctor(_onlooker(), calls.cni_path(cni_path))
+    checker = doctor.Doctor(_read_only_node(), calls.cni_path(cni_path))
     try:
         findings = checker.examine(chosen, netns)
     except InterruptedBySignalError:
         return 1
     if form == "json":
-        output.say_json([finding._asdict() for finding in findings])
+        output.echo_json([finding._asdict() for finding in findings])
     else:
         for finding in findings:
-            _say_finding(finding)
+            _print_finding(finding)
     return 1 if any(finding.state == doctor.PROBLEM for finding in findings) else 0
 
 
-def _say_finding(finding: doctor.Finding) -> None:
+def _print_finding(finding: doctor.Finding) -> None:
     state = output.styled(finding.state.ljust(7), fg=_COLOURS[finding.state])
-    output.say(f"{state}  {finding.subject.ljust(13)}  {finding.text}")
+    output.echo(f"{state}  {finding.subject.ljust(13)}  {finding.text}")
     for line in finding.advice.splitlines():
-        output.say(f"{' ' * 26}{line}")
+        output.echo(f"{' ' * 26}{line}")
 
 
-def _onlooker() -> Node:
-    """Return what looking takes; the plan stays empty."""
+def _read_only_node() -> Node:
+    """Return a node whose transactions change nothing; no plan is kept."""
     interrupts = Interrupts()
     interrupts.install()
-    return assemble(os.environ, interrupts, lambda *_: None, output.complain, Plan())
+    return assemble(os.environ, interrupts, lambda *_: None, output.echo_err, Plan())

@@ -1,4 +1,4 @@
-"""What is wrong with the ipam part of a configuration, for the plugins static and host-local."""
+"""Problems in the ipam part of a configuration, for the plugins static and host-local."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ Subnet = IPv4Network | IPv6Network
 
 
 class _Given(NamedTuple):
-    """What the addresses will be: their subnets, and the families that have a gateway."""
+    """The subnets that addresses will come from, and the families that have a gateway."""
 
     subnets: list[Subnet]
     gateways: set[int]
 
 
 def in_ipam(config: dict[str, Any]) -> Iterator[Problem]:
-    """Yield the problems in a configuration whose ipam the schema has no complaint about."""
+    """Yield the problems in a configuration whose ipam is valid by the schema."""
     ipam = config.get("ipam")
     if not isinstance(ipam, dict) or ipam.get("type") not in _OPTIONS:
         return
@@ -89,7 +89,7 @@ def _range(entry: dict[str, Any], path: Path, given: _Given) -> Iterator[Problem
         yield Problem((*path, "subnet"), text)
         return
     given.subnets.append(subnet)
-    # Without a gateway of its own, host-local takes the subnet's first address for it.
+    # If no gateway is given, host-local uses the subnet's first address.
     given.gateways.add(subnet.version)
     yield from _gateway(entry, subnet, path, given)
     ends = [key for key in ("rangeStart", "rangeEnd") if entry.get(key)]
@@ -112,7 +112,7 @@ def _inside(text: object, subnet: Subnet, path: Path) -> Iterator[Problem]:
     if address is None:
         yield Problem(path, f"{path[-1]} is {text!r}; an address is needed")
     elif address not in subnet:
-        yield Problem(path, f"{path[-1]} is {text}, outside of the subnet {subnet}")
+        yield Problem(path, f"{path[-1]} is {text}, outside the subnet {subnet}")
 
 
 def _route(route: dict[str, Any], path: Path, mode: str, given: _Given) -> Iterator[Problem]:
@@ -124,15 +124,15 @@ def _route(route: dict[str, Any], path: Path, mode: str, given: _Given) -> Itera
         return
     gateway = route.get("gw")
     if gateway:
-        yield from _way_to(gateway, (*path, "gw"), given)
+        yield from _next_hop(gateway, (*path, "gw"), given)
     elif network.prefixlen == 0 and mode == "l2" and network.version not in given.gateways:
         yield Problem(
             path,
-            f"the default route {dst} has no gateway; in mode l2 every packet needs one to go to",
+            f"the default route {dst} has no gateway; mode l2 needs one",
         )
 
 
-def _way_to(gateway: object, path: Path, given: _Given) -> Iterator[Problem]:
+def _next_hop(gateway: object, path: Path, given: _Given) -> Iterator[Problem]:
     address = _address(gateway)
     if address is None:
         yield Problem(path, f"gw is {gateway!r}; an address is needed")
@@ -140,7 +140,7 @@ def _way_to(gateway: object, path: Path, given: _Given) -> Iterator[Problem]:
         address.is_link_local or any(address in subnet for subnet in given.subnets)
     ):
         subnets = ", ".join(map(str, given.subnets))
-        yield Problem(path, f"gw is {gateway}, outside of every subnet: {subnets}")
+        yield Problem(path, f"gw is {gateway}, outside every subnet: {subnets}")
 
 
 def _address(text: object) -> IPv4Address | IPv6Address | None:

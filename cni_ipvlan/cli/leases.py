@@ -1,4 +1,4 @@
-"""How many addresses host-local has given out, and how many it has to give."""
+"""How many addresses host-local has leased, and how many it has in all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Usage(NamedTuple):
-    """How much of a set of ranges is leased; ``room`` leaves out addresses of gateways."""
+    """How much of a set of ranges is leased; ``room`` does not count gateways."""
 
     ranges: str
     leased: int
@@ -23,9 +23,9 @@ class Usage(NamedTuple):
 
 
 def usage(config: dict[str, Any]) -> list[Usage]:
-    """Return the usage of each set of ranges in a configuration that has no fault.
+    """Return the usage of each set of ranges in a valid configuration.
 
-    A container gets an address from each set.
+    A container gets one address from each set.
     """
     place, ipam = lease_directory(config), config["ipam"]
     leased = _addresses(os.listdir(place) if os.path.isdir(place) else [])

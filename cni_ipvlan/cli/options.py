@@ -1,4 +1,4 @@
-"""Options that several commands have, and what a shell can complete for them."""
+"""Options shared by several commands, and their shell completion."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Example(click.Command):
 
 
 class Commands(click.Group):
-    """Commands; one that does not exist is answered with the one that may be meant."""
+    """A group of commands that suggests the nearest name for an unknown command."""
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Return the command that the first argument names; raises UsageError."""
@@ -49,7 +49,7 @@ class Commands(click.Group):
 
 
 class Netns(_Kind):
-    """A network namespace, given as a path, a name or a process ID; its path comes out."""
+    """A network namespace given as a path, a name or a process ID, converted to its path."""
 
     name = "netns"
 
@@ -62,12 +62,12 @@ class Netns(_Kind):
         if netns and os.path.exists(named):
             return named
         if not (netns.isascii() and netns.isdecimal() and os.path.isdir(f"/proc/{netns}")):
-            why = f"{netns!r} is no path, no name under {_NAMED_NAMESPACES}, and no process ID"
+            why = f"{netns!r} is not a path, a name under {_NAMED_NAMESPACES}, or a process ID"
             self.fail(why, param, ctx)
         return f"/proc/{netns}/ns/net"
 
     def shell_complete(self, _ctx: Any, _param: Any, incomplete: str) -> list[CompletionItem]:
-        """Offer the namespaces that have names, and files."""
+        """Offer named namespaces, or files once there is a slash."""
         if "/" in incomplete:
             return [CompletionItem(incomplete, type="file")]
         names = os.listdir(_NAMED_NAMESPACES) if os.path.isdir(_NAMED_NAMESPACES) else []
@@ -75,12 +75,12 @@ class Netns(_Kind):
 
 
 class Network(_Kind):
-    """The name of a network in the configuration that --config gives."""
+    """The name of a network in the file given with --config."""
 
     name = "network"
 
     def shell_complete(self, ctx: Any, _param: Any, incomplete: str) -> list[CompletionItem]:
-        """Offer the networks of the file."""
+        """Offer the networks in the file."""
         source = ctx.params.get("config")
         if not source or source == "-":
             return []
@@ -92,7 +92,7 @@ class Network(_Kind):
         return [CompletionItem(label) for label in labels]
 
 
-FILE = click.Path()  # for completion; who reads it says what is wrong with it
+FILE = click.Path()  # for completion only; errors are reported when it is read
 
 
 def config_option(*, required: bool) -> Callable[[Any], Any]:
@@ -119,7 +119,7 @@ def netns_option(*, required: bool) -> Callable[[Any], Any]:
 
 
 def format_option(text: str, help_text: str) -> Callable[[Any], Any]:
-    """Return the option that says how to print: ``text`` (by default) or json."""
+    """Return the option that chooses the output format: ``text`` (the default) or json."""
     return click.option(
         "--format",
         "form",
@@ -134,16 +134,16 @@ network_option = click.option(
     "--network",
     type=Network(),
     metavar="NAME",
-    help="Which network of the file, when it has several.",
+    help="The network to use, if the file has several.",
 )
 cni_path_option = click.option(
     "--cni-path",
     metavar="DIRS",
-    help="Where the IPAM plugins are, with colons: $CNI_PATH or the usual directories by default.",
+    help="Directories of the IPAM plugins, with colons [default: $CNI_PATH or the usual ones].",
 )
 verbose_option = click.option(
     "-v", "--verbose", is_flag=True, help="Print each command as it runs, on standard error."
 )
 dry_run_option = click.option("--dry-run", is_flag=True, help="Print the commands; change nothing.")
-text_option = format_option("text", "How to print it.")
-script_option = format_option("shell", "How to print a dry run: a script, or its steps as JSON.")
+text_option = format_option("text", "Output format.")
+script_option = format_option("shell", "Format of a dry run: a script, or its steps as JSON.")

@@ -1,4 +1,4 @@
-"""How answers look to people: colour and columns on a terminal, plain text in a pipe."""
+"""Output for people: colour on a terminal, plain text in a pipe."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STDOUT, _STDERR = 1, 2
 
 
 def styled(text: str, *, err: bool = False, **style: Any) -> str:
-    """Return text in colour, if it goes to a terminal and NO_COLOR does not ask for none."""
+    """Return text in colour, if it goes to a terminal and NO_COLOR is not set."""
     is_terminal = os.isatty(_STDERR if err else _STDOUT)
     return click.style(text, **style) if is_terminal and not os.environ.get("NO_COLOR") else text
 
@@ -30,11 +30,11 @@ def styled(text: str, *, err: bool = False, **style: Any) -> str:
 class StdoutError(Exception):
     """Standard output can't be written, for example because its disk is full.
 
-    Not an OSError, which commands report as a failure of what they were doing.
+    Not an OSError, since commands report those as their own failures.
     """
 
 
-def say(text: str) -> None:
+def echo(text: str) -> None:
     """Print to stdout; raises StdoutError."""
     try:
         _print(text, err=False)
@@ -42,8 +42,8 @@ def say(text: str) -> None:
         raise StdoutError from error
 
 
-def complain(text: str) -> None:
-    """Print to stderr, or nowhere if it can't be written."""
+def echo_err(text: str) -> None:
+    """Print to stderr; if it can't be written, drop the text."""
     try:
         _print(text, err=True)
     except OSError:
@@ -53,66 +53,66 @@ def complain(text: str) -> None:
 def _print(text: str, *, err: bool) -> None:
     # A lone surrogate, which JSON can hold, has no encoding.
     printable = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    # In no case may click take out what looks like colour to it: a name may look so.
+    # color=True, or click would strip what looks like colour codes from names.
     click.echo(printable, err=err, color=True)
 
 
 def give_up_stdout() -> bool:
-    """Return whether stdout can't be written; say why, unless its reader just went away.
+    """Return whether stdout can't be written; print why, unless its reader closed the pipe.
 
-    What could not be written is still buffered, so another flush fails like the first.
+    Unwritten output is still buffered, so another flush fails as the first did.
     """
     try:
-        click.echo(nl=False)  # which flushes, if stdout is open at all
+        click.echo(nl=False)  # flushes stdout, if it is open
     except OSError as error:
         _drop(_STDOUT)
         if error.errno != errno.EPIPE:
-            refuse(f"cannot write to standard output: {error.strerror}")
+            print_error(f"cannot write to standard output: {error.strerror}")
         return True
     return False
 
 
 def _drop(descriptor: int) -> None:
-    """Lead a stream nowhere, or Python would fail to flush it at the end, with status 120."""
+    """Redirect a stream to /dev/null, or Python's flush at exit would fail with status 120."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
-def say_json(document: Any) -> None:
+def echo_json(document: Any) -> None:
     """Print a JSON document."""
-    say(json.dumps(document, indent=4))
+    echo(json.dumps(document, indent=4))
 
 
-def refuse(text: str) -> None:
-    """Print why something can't be done, in a sentence."""
-    complain(f"{styled('ipvlan:', err=True, fg='red', bold=True)} {text}")
+def print_error(text: str) -> None:
+    """Print an error, prefixed with the program's name."""
+    echo_err(f"{styled('ipvlan:', err=True, fg='red', bold=True)} {text}")
 
 
 def failure(error: CniError) -> None:
-    """Print why a command failed: the sentence, then the details, indented.
+    """Print why a command failed: the message, then the details, indented.
 
-    A configuration may be anybody's, and a terminal does what it is told.
+    Text from a configuration may contain escape sequences, so they are quoted.
     """
-    refuse(one_line(error.msg))
+    print_error(one_line(error.msg))
     for line in error.explanation.split("\n"):
         if line:
-            complain(f"    {one_line(line)}")
+            echo_err(f"    {one_line(line)}")
 
 
 def trace(command: Command, completed: Completed) -> None:
-    """Print a command that ran, as ``set -x`` does, with its time, its status and its undo."""
+    """Print a command that ran, as ``set -x`` does, with its time, status and undo."""
     colour = "red" if completed.status else "cyan"
     note = f"# {completed.seconds * 1000:.1f} ms, status {completed.status}"
     purpose = f", {command.purpose}" if command.purpose else ""
     words = styled(f"+ {join(command.entered_argv)}", err=True, fg=colour)
-    complain(f"{words}  {note}{purpose}")
+    echo_err(f"{words}  {note}{purpose}")
     for line in command.batch_lines:
-        complain(f"    {line}")
+        echo_err(f"    {line}")
     for undo in command.undo:
-        complain(f"    undo: {join(undo.full_argv)}")
+        echo_err(f"    undo: {join(undo.full_argv)}")
 
 
 def result(outcome: Result) -> None:
-    """Print what an ADD came to."""
+    """Print the result of an ADD."""
     rows: list[tuple[str, str]] = []
     for interface in outcome.interfaces:
         mtu = f", MTU {interface.mtu}" if interface.mtu else ""
@@ -126,4 +126,4 @@ def result(outcome: Result) -> None:
     for key, value in outcome.dns.items():
         rows.append((f"dns {key}", " ".join(value) if isinstance(value, list) else str(value)))
     width = max((len(key) for key, _ in rows), default=0)
-    say("\n".join(f"{key.ljust(width)}  {value}" for key, value in rows))
+    echo("\n".join(f"{key.ljust(width)}  {value}" for key, value in rows))

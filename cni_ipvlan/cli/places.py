@@ -1,7 +1,7 @@
-"""On which line of a file a part of a configuration stands.
+"""Find the line of a file on which part of a configuration starts.
 
-JSON is read by a scanner that keeps the lines, for Python's own does not; YAML
-by PyYAML, which tells where everything stands.
+YAML is read by PyYAML, which keeps positions. Python's json does not, so JSON is
+read by a scanner of its own.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ _WORD = re.compile(r"[^\s,\]}]+")
 
 
 class Node(NamedTuple):
-    """A value: where it starts, as an index into the text, and what is in it."""
+    """A value: the index in the text where it starts, and its children."""
 
     start: int
     children: dict[str | int, Node]
 
 
 def line_of(text: str, network: NetworkConfig, path: Sequence[str | int]) -> int | None:
-    """Return the line, from 1, of ``path`` in the configuration, or of what is nearest above it."""
+    """Return the line, counted from 1, of ``path`` or of its nearest existing ancestor."""
     is_json = text.lstrip()[:1] in ("{", "[")
     root = (_json(text, 0) if is_json else None) or _yaml(text, network.document)
     if root is None:
         return None
     if network.text is None:
         return _line(text, _descend(root, (*network.path, *path)).start)
-    # JSON in a string: in a block or between single quotes its lines are the file's.
+    # JSON in a string: in a block or single quotes, its lines are also lines of the file.
     outer = _descend(root, network.path).start
     inner = _json(text, text.find("{", outer))
     return _line(text, _descend(inner, (*network.inner_path, *path)).start if inner else outer)
@@ -46,7 +46,7 @@ def _line(text: str, index: int) -> int:
 
 
 def _descend(node: Node, path: Sequence[str | int]) -> Node:
-    """Follow keys and indexes as far as they lead."""
+    """Follow keys and indexes as far as they exist."""
     for step in path:
         if step not in node.children:
             break
@@ -55,7 +55,7 @@ def _descend(node: Node, path: Sequence[str | int]) -> Node:
 
 
 def _json(text: str, start: int) -> Node | None:
-    """Return the value at ``start``, None when it is no JSON."""
+    """Return the value at ``start``, or None if it is not JSON."""
     try:
         return _value(text, start)[0]
     except (IndexError, ValueError, RecursionError):
@@ -63,7 +63,7 @@ def _json(text: str, start: int) -> Node | None:
 
 
 def _value(text: str, start: int) -> tuple[Node, int]:
-    """Return the value after any white space, and the index of what follows it."""
+    """Return the value after any white space, and the index just behind it."""
     start = _skip(text, start)
     node = Node(start, {})
     if text[start] in "{[":
@@ -105,7 +105,7 @@ def _yaml(text: str, number: int) -> Node | None:
         return None
     try:
         documents = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
-        # Empty documents do not count, as where they are loaded.
+        # Empty documents don't count; configs.py skips them, too.
         full = [each for each in documents if each.tag != "tag:yaml.org,2002:null"]
         return _from_yaml(full[number])
     except (yaml.YAMLError, IndexError, ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""What a dry run wrote down, for a shell to run or a program to read."""
+"""The plan of a dry run, as a shell script or as JSON."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _ABOUT = {"container": "CNI_CONTAINERID", "interface": "CNI_IFNAME", "namespace"
 
 
 def assumptions(plan: Plan) -> list[str]:
-    """Return what has to be true for the plan to work that could not be seen to be."""
+    """Return what the plan depends on but could not be checked."""
     found = list(plan.assumptions)
     module = machine.ipvlan_module()
     if any(_creates_ipvlan(change) for change in plan.changes) and module.state != machine.LOADED:
-        found.append(f"the kernel has ipvlan, or loads it when asked ({module.text})")
+        found.append(f"the kernel has ipvlan, or can load it ({module.text})")
     missing = machine.missing_capabilities()
     if plan.changes and missing:
-        found.append(f"you run this with {' and '.join(missing)}, as root has")
+        found.append(f"you run this as root, or with {' and '.join(missing)}")
     return found
 
 
@@ -36,12 +36,12 @@ def _creates_ipvlan(change: Command) -> bool:
 
 
 def shell(environment: Mapping[str, str], plan: Plan) -> str:
-    """Return the steps as lines for ``sh -e``, each with a comment that says what it is for."""
+    """Return the steps as lines for ``sh -e``, each with its purpose as a comment."""
     lines = [_comment(_title(environment))]
     assumed = assumptions(plan)
     lines += [_comment(f"assumed: {each}") for each in assumed[:_SHOWN_ASSUMPTIONS]]
     if len(assumed) > _SHOWN_ASSUMPTIONS:
-        lines.append(_comment(f"assumed: {len(assumed) - _SHOWN_ASSUMPTIONS} more of the kind"))
+        lines.append(_comment(f"assumed: {len(assumed) - _SHOWN_ASSUMPTIONS} more"))
     lines += [_line(change) for change in plan.changes]
     if not plan.changes:
         lines.append(_comment("there is nothing to do"))
@@ -49,7 +49,7 @@ def shell(environment: Mapping[str, str], plan: Plan) -> str:
 
 
 def document(plan: Plan, result: dict[str, Any] | None) -> dict[str, Any]:
-    """Return the steps as JSON, with the result that is foreseen."""
+    """Return the steps as JSON, with the expected result."""
     return {
         "steps": [
             {
@@ -79,7 +79,7 @@ def _title(environment: Mapping[str, str]) -> str:
 
 def _line(change: Command) -> str:
     if change.changes_nothing:
-        return _comment(f"done already, for it changes nothing: {change.purpose}")
+        return _comment(f"already run, since it changes nothing: {change.purpose}")
     command = join(change.full_argv)
     if change.stdin:
         command = f"printf '%s\\n' {quote(_one_line(change.stdin))} | {command} >/dev/null"
@@ -94,6 +94,6 @@ def _one_line(stdin: bytes) -> str:
 
 
 def _comment(text: str) -> str:
-    """One line that a shell passes over, without escape sequences."""
+    """Return a text as a one-line shell comment without escape sequences."""
     plain = "".join(char if char.isprintable() else " " for char in text)
     return styled("# " + " ".join(plain.split()), fg="green")

@@ -1,4 +1,4 @@
-"""A problem in a configuration, and keys that are slips of others."""
+"""A problem in a configuration, and misspelt keys."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Path = tuple[str | int, ...]
 
 
 class Problem(NamedTuple):
-    """A problem: the path to it inside the configuration, and the sentence that names it."""
+    """A problem: the path to it inside the configuration, and a sentence that describes it."""
 
     path: Path
     text: str
 
     @property
     def place(self) -> str:
-        """The path as people write it."""
+        """The path in JSONPath notation."""
         return json_path(self.path)
 
 
@@ -34,7 +34,7 @@ def json_path(path: Path) -> str:
 
 
 def slips(entry: dict[str, Any], options: Sequence[str], path: Path) -> Iterator[Problem]:
-    """Yield the keys that are no options, but look like one."""
+    """Yield the keys that are not options but look like one."""
     for key in entry:
         if key not in options:
             names, is_near = nearest_first(key, options)

@@ -1,4 +1,4 @@
-"""Everything that is wrong with network configurations, with the place of each problem."""
+"""Find every problem in network configurations, with its location."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def in_all(networks: Sequence[NetworkConfig]) -> Iterator[tuple[NetworkConfig, Problem]]:
-    """Yield the problems of each configuration, and those they make for each other."""
+    """Yield the problems of each configuration, and the conflicts between them."""
     sound: list[NetworkConfig] = []
     for network in networks:
         found = in_config(network)
@@ -47,7 +47,7 @@ def in_config(network: NetworkConfig) -> list[Problem]:
 
 
 def _other_mode(network: NetworkConfig, others: Sequence[NetworkConfig]) -> Iterator[Problem]:
-    """A master has one mode; the first configuration that names it counts."""
+    """Yield a conflict with the first configuration that names the same master in another mode."""
     master = _host_master(network)
     other = next((each for each in others if master and _host_master(each) == master), None)
     if other is not None and _mode(other.config) != _mode(network.config):
@@ -98,7 +98,7 @@ def _hardware_address(config: dict[str, Any]) -> Iterator[Problem]:
         if isinstance(part, dict) and part.get("mac"):
             yield Problem(
                 (key, "mac"),
-                f"{key}.mac asks for a MAC address; an ipvlan interface has its master's, always",
+                f"{key}.mac asks for a MAC address; an ipvlan interface always has its master's",
             )
 
 

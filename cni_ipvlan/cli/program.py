@@ -1,4 +1,4 @@
-"""The program ipvlan for people: its entrance, and a runtime's call replayed."""
+"""The command line ``ipvlan``: its entry point, and replaying a runtime's call."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-_TOLD = ("ADD", "DEL", "GC")
-_KNOWN = (*_TOLD, "CHECK", "STATUS")
-_INTERRUPTED = 130  # as shells have it
+_REPLAYABLE = ("ADD", "DEL", "GC")
+_KNOWN = (*_REPLAYABLE, "CHECK", "STATUS")
+_INTERRUPTED = 130  # what shells return after ^C
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, by default the process's own; return the exit status.
 
-    0 for success, 1 for a failure, 2 when what was given is wrong. Output that can't
-    be written is a failure, a silent one if its reader has closed the pipe.
+    0 for success, 1 for a failure, 2 for bad input. Failing to write the output is a
+    failure, reported unless the reader has closed the pipe.
     """
     try:
         status = ipvlan.main(arguments, prog_name="ipvlan", standalone_mode=False)
     except click.UsageError as error:
-        output.refuse(error.format_message())
+        output.print_error(error.format_message())
         if error.ctx:
-            output.complain(f"    try: {error.ctx.command_path} --help")
+            output.echo_err(f"    try: {error.ctx.command_path} --help")
         return 2
     except configs.ConfigError as error:
-        output.refuse(str(error))
+        output.print_error(str(error))
         return 2
     except click.Abort:
         return _INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - the last boundary: people get a sentence for a bug, too
+    except Exception as error:  # noqa: BLE001 - the last boundary: a bug is reported in a sentence, too
         if output.give_up_stdout():
             return 1
         place = traceback.extract_tb(error.__traceback__)[-1]
-        output.refuse(
+        output.print_error(
             f"internal error at {os.path.basename(place.filename)}:{place.lineno}: "
             f"{type(error).__name__}: {error}"
         )
@@ -55,14 +55,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @click.group(cls=Commands, invoke_without_command=True, context_settings=_CONTEXT)
 @click.version_option(__version__, prog_name="ipvlan")
-@click.option("--dry-run", is_flag=True, help="Replay the call in the CNI variables; only tell.")
+@click.option("--dry-run", is_flag=True, help="Print what the call in the CNI variables would do.")
 @script_option
-@click.option("-v", "--verbose", is_flag=True, help="Replay it, and print each command.")
+@click.option("-v", "--verbose", is_flag=True, help="Make that call, and print each command.")
 @click.pass_context
 def ipvlan(ctx: click.Context, dry_run: bool, form: str, verbose: bool) -> int | None:
     r"""Attach containers to a host interface through ipvlan.
 
-    A container runtime executes this program without arguments. People use the
+    A container runtime runs this program without arguments. People use the
     commands below, or replay a runtime's call without changing anything:
 
     \b
@@ -72,7 +72,7 @@ def ipvlan(ctx: click.Context, dry_run: bool, form: str, verbose: bool) -> int |
     if ctx.invoked_subcommand:
         if dry_run or verbose:
             raise click.UsageError(
-                f"options go behind the command: ipvlan {ctx.invoked_subcommand} …"
+                f"options go after the command: ipvlan {ctx.invoked_subcommand} …"
             )
         return None
     command = os.environ.get("CNI_COMMAND")
@@ -82,9 +82,9 @@ def ipvlan(ctx: click.Context, dry_run: bool, form: str, verbose: bool) -> int |
         click.echo(ctx.get_help())
         return 0
     if not dry_run and not verbose:
-        raise click.UsageError("a runtime's call is replayed with --dry-run or -v")
-    if command not in (_TOLD if dry_run else _KNOWN):
-        raise click.UsageError(f"there is no replay of {command!r}, only of {', '.join(_TOLD)}")
+        raise click.UsageError("to replay a runtime's call, give --dry-run or -v")
+    if command not in (_REPLAYABLE if dry_run else _KNOWN):
+        raise click.UsageError(f"cannot replay {command!r}, only {', '.join(_REPLAYABLE)}")
     call = Call(dict(os.environ), sys.stdin.buffer.read())
     return calls.make(call, CallOptions(dry_run, form == "json", verbose))
 

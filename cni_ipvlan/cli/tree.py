@@ -1,4 +1,4 @@
-"""What runs on this node: masters, and the ipvlan interfaces that they carry."""
+"""The masters on this node, and the ipvlan interfaces they carry."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Master(NamedTuple):
-    """A master and what it carries; ``link`` is None when it is not the host's."""
+    """A master and what it carries; ``link`` is None if it is not on the host."""
 
     name: str
     link: Link | None
@@ -28,7 +28,7 @@ class Master(NamedTuple):
 
 
 def look(tx: Transaction, registry: Registry, unseen: Callable[[str], None]) -> list[Master]:
-    """Return the masters on this node; ``unseen`` is told what can't be looked into."""
+    """Return the masters on this node; ``unseen`` is called with each place that can't be read."""
     host = queries.links(tx.see(Command(commands.link_show_all())))
     found: dict[str, list[Attachment]] = {}
     for each in inventory.take(tx, registry, unseen=unseen):

@@ -1,4 +1,4 @@
-"""The commands that a runtime has, too: add, del, check, status, gc."""
+"""The commands that mirror CNI's verbs: add, del, check, status, gc."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _attachment_options = (
     click.option(
         "--container-id",
         metavar="ID",
-        help="By default a fresh one; later the one that is remembered of the attachment.",
+        help="The container's ID [default: a new one for add, else the recorded one].",
     ),
     cni_path_option,
     click.option("--args", "cni_args", metavar="'K=V;…'", help="CNI_ARGS, for the IPAM plugin."),
@@ -49,7 +49,7 @@ _attachment_options = (
         "--prev-result",
         type=FILE,
         metavar="FILE",
-        help="The result of the plugin before in a chain, or of the ADD.",
+        help="The result of the previous plugin in a chain, or of the ADD.",
     ),
     verbose_option,
 )
@@ -74,14 +74,14 @@ def _with_attachment_options(command: Any) -> Any:
     "--ipam-result",
     type=FILE,
     metavar="FILE",
-    help="In a dry run, the result that the IPAM plugin is to have given.",
+    help="In a dry run, the IPAM plugin's result.",
 )
 @script_option
 def add(dry_run: bool, ipam_result: str | None, form: str, **given: Any) -> int:
     """Attach a container."""
     result = calls.read_result(ipam_result, "--ipam-result")[1] if ipam_result else None
     if result and not dry_run:
-        raise click.UsageError("--ipam-result goes with --dry-run only")
+        raise click.UsageError("--ipam-result can only be used with --dry-run")
     container_id = given["container_id"] or calls.fresh_container_id()
     call = _attachment_call("ADD", container_id, given)
     return calls.make(call, CallOptions(dry_run, form == "json", given["verbose"], result))
@@ -118,7 +118,7 @@ def check(form: str, **given: Any) -> int:
     call = _attachment_call("CHECK", _known_id(given), given)
     outcome = calls.make(call, CallOptions(as_json=form == "json", is_verbose=given["verbose"]))
     if outcome == 0 and form == "text":
-        output.say("the attachment is as ADD left it")
+        output.echo("the attachment is as ADD left it")
     return outcome
 
 
@@ -128,11 +128,11 @@ def check(form: str, **given: Any) -> int:
 @network_option
 @verbose_option
 def status(config: str, cni_path: str | None, network: str | None, verbose: bool) -> int:
-    """Tell whether an ADD could succeed now."""
+    """Check whether an ADD could succeed now."""
     call = _network_call("STATUS", config, network, cni_path, {})
     outcome = calls.make(call, CallOptions(is_verbose=verbose))
     if outcome == 0:
-        output.say("ready")
+        output.echo("ready")
     return outcome
 
 
@@ -145,7 +145,7 @@ def status(config: str, cni_path: str | None, network: str | None, verbose: bool
     "--keep",
     multiple=True,
     metavar="ID/IFNAME",
-    help="An attachment that is valid; others may follow it. All others of the network go.",
+    help="A valid attachment; more may follow. All others of the network are removed.",
 )
 @click.argument("more", nargs=-1, metavar="[ID/IFNAME]…")
 @click.option("--keep-none", is_flag=True, help="No attachment of the network is valid.")
@@ -165,11 +165,11 @@ def gc(
     form: str,
     verbose: bool,
 ) -> int:
-    """Remove what belongs to no valid attachment of a network."""
+    """Remove what is left of a network's attachments, except valid ones."""
     if more and not keep:
-        raise click.UsageError("attachments that are valid come behind --keep")
+        raise click.UsageError("valid attachments must follow --keep")
     if bool(keep) == keep_none:
-        raise click.UsageError("either --keep names what is valid, or --keep-none says nothing is")
+        raise click.UsageError("give either --keep with the valid attachments, or --keep-none")
     valid = [_attachment(each) for each in (*keep, *more)]
     extra = {"cni.dev/valid-attachments": valid}
     call = _network_call("GC", config, network, cni_path, extra)
@@ -211,8 +211,8 @@ def _network_call(
     version, ipam = config.get("cniVersion"), netconf.ipam_type(config)
     if _raise_version(config, command) and ipam:
         config.pop("ipam")
-        output.complain(
-            f"the IPAM plugin {ipam} is left out, which may not know {command}: the "
+        output.echo_err(
+            f"skipping the IPAM plugin {ipam}, which may not know {command}: the "
             f"configuration's cniVersion is {version or 'not given'}"
         )
     environment = {
@@ -224,9 +224,9 @@ def _network_call(
 
 
 def _raise_version(config: dict[str, Any], command: str) -> bool:
-    """Have a verb asked in the version it came with; return whether the configuration's is older.
+    """Raise cniVersion to the one that introduced a verb; return whether that was necessary.
 
-    A person who asks means the network, whatever a runtime could ask of it.
+    People can then use every verb, even if a runtime could not with this configuration.
     """
     version = config.get("cniVersion") or VERSION_WHEN_ABSENT
     since = introduced_in(command)

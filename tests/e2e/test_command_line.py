@@ -154,7 +154,7 @@ def test_nobody_may_have_it_told_what_root_would_do(node: Node, person: Person) 
         about = f"{command} -c - --netns container1 --container-id one --dry-run"
         before = node.snapshot()
         script = person.succeeds(f"{nobody} ipvlan {about}", conf)
-        assert "# assumed: who runs this has CAP_NET_ADMIN and CAP_SYS_ADMIN, as root has" in script
+        assert "# assumed: you run this as root, or with CAP_NET_ADMIN and CAP_SYS_ADMIN" in script
         assert "# assumed: ip netns exec container1 ip -j -d link show " in script
         assert "(it is not permitted to look)" in script
         assert node.snapshot() == before
@@ -176,7 +176,7 @@ def test_without_ipvlan_in_the_kernel_it_is_told_what_would_be_done(
     script = person.succeeds(f"ipvlan add {about} --dry-run")
     status, out, _ = person.types("ipvlan doctor")
 
-    assert "\n# assumed: the kernel has ipvlan, or loads it when asked (" in script
+    assert "\n# assumed: the kernel has ipvlan, or can load it (" in script
     assert "type ipvlan mode l2 bridge" in script
     assert status == 1
     assert re.search(r"^problem +kernel +.* keeps it from being loaded$", out, re.MULTILINE)
@@ -227,7 +227,7 @@ def test_doctor_names_what_is_wrong_and_what_to_do(
         ({"master": "eth7"}, "master", "cannot find the master 'eth7'"),
         ({"mode": "l9"}, "configuration", '$.mode: mode is "l9"; allowed: l2, l3, l3s'),
         ({"ipam": {"type": "nosuch"}}, "ipam", "cannot find the plugin 'nosuch' in CNI_PATH"),
-        ({"ipam": {"type": "dhcp"}}, "ipam", "there is no /run/cni/dhcp.sock"),
+        ({"ipam": {"type": "dhcp"}}, "ipam", "/run/cni/dhcp.sock does not exist"),
         ({"master": "eth1"}, "conflicts", "eth1 is taken by macvlan: taker0 in "),
     ],
 )
@@ -250,7 +250,7 @@ def test_doctor_finds(
 def test_doctor_looks_at_the_nodes_own_configurations(node: Node, person: Person) -> None:
     node.master()
     good = person.succeeds("ipvlan doctor")
-    assert "warning  plugins        /usr/lib/cni/ipvlan is another program than this one" in good
+    assert "warning  plugins        /usr/lib/cni/ipvlan is a different program: " in good
     directory = Path("/etc/cni/net.d")
     directory.mkdir(parents=True, exist_ok=True)
     files = {

@@ -264,7 +264,7 @@ def test_of_a_plugin_that_allocates_a_call_and_a_placeholder_are_told(
     assert f"{PLUGINS}/host-local >/dev/null" in text
     (assumption,) = told["assumptions"]
     assert f"# assumed: {assumption}\n" in text
-    assert "--ipam-result FILE puts an answer in" in assumption
+    assert "--ipam-result FILE supplies its result" in assumption
     create, move, allocate, *_ = told["steps"]
     link = create["argv"][create["argv"].index("name") + 1]
     assert create["purpose"] == "create an ipvlan interface of eth0"
@@ -289,7 +289,7 @@ def test_static_is_asked_since_it_allocates_nothing(node: Node, tmp_path: Path) 
 
     text = ipvlan("add", "--dry-run", *given).fine()
 
-    assert "# done already, for it changes nothing: allocate addresses with static\n" in text
+    assert "# already run, since it changes nothing: allocate addresses with static\n" in text
     assert " ip address add 10.1.0.2/24 dev net1  # add the address" in text
     assert "assumed" not in text
 

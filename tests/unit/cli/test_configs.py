@@ -160,11 +160,11 @@ def test_a_list_with_two_of_ours_has_no_names_to_choose_by(tmp_path: Path) -> No
         ('{"a": NaN}', "is not valid JSON: NaN is not JSON"),
         ("a: [", "is neither JSON nor YAML: while parsing a flow node"),
         ("a: !!python/object:os.system {}", "is neither JSON nor YAML: could not determine"),
-        ("just words", 'holds "just words" where a network configuration is needed'),
-        ("- 1", "holds [1] where a network configuration is needed"),
-        ("day: 2024-01-01", "holds something that JSON has not"),
-        ("a: &a [*a]", "holds something that JSON has not"),
-        ("a: .nan", "holds something that JSON has not"),
+        ("just words", 'is "just words"; a network configuration is needed'),
+        ("- 1", "is [1]; a network configuration is needed"),
+        ("day: 2024-01-01", "has a value that JSON can't express"),
+        ("a: &a [*a]", "has a value that JSON can't express"),
+        ("a: .nan", "has a value that JSON can't express"),
         ('{"plugins": 5}', "plugins is 5; a list is needed"),
         (json.dumps(definition("x", "{")), "the config of 'x' is not valid JSON"),
         (json.dumps(definition("x", "[1]")), "the config of 'x' is [1]; a JSON object is needed"),
@@ -217,6 +217,6 @@ def test_without_pyyaml_json_is_read_and_yaml_is_refused_with_what_to_do(
     with pytest.raises(ConfigError) as caught:
         load("kind: List")
     assert str(caught.value) == (
-        "file is not JSON; to read YAML, PyYAML is needed "
+        "file is not JSON, and reading YAML needs PyYAML "
         "(pip install 'cni-ipvlan[yaml]', or Debian's python3-yaml)"
     )

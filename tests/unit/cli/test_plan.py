@@ -90,7 +90,7 @@ def test_a_step_that_may_fail_does_not_end_the_shell() -> None:
 
 def test_a_program_that_was_run_is_not_run_again() -> None:
     text = shell(Command(("false",), "ask static", changes_nothing=True))
-    assert text.splitlines()[1] == "# done already, for it changes nothing: ask static"
+    assert text.splitlines()[1] == "# already run, since it changes nothing: ask static"
 
 
 def test_comments_can_not_order_a_terminal_or_the_shell() -> None:
@@ -102,7 +102,7 @@ def test_assumptions_come_first_and_not_too_many() -> None:
     lines = shell(ADD, assumptions=("a", "b")).splitlines()
     assert lines[1:3] == ["# assumed: a", "# assumed: b"]
     lines = shell(ADD, assumptions=tuple(map(str, range(40)))).splitlines()
-    assert lines[10:12] == ["# assumed: 9", "# assumed: 30 more of the kind"]
+    assert lines[10:12] == ["# assumed: 9", "# assumed: 30 more"]
 
 
 def test_what_the_machine_lacks_is_assumed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,8 +113,8 @@ def test_what_the_machine_lacks_is_assumed(monkeypatch: pytest.MonkeyPatch) -> N
     assert plans.assumptions(plan) == []
     plan.changes.append(ADD)
     assert plans.assumptions(plan) == [
-        "the kernel has ipvlan, or loads it when asked (there is no module)",
-        "you run this with CAP_NET_ADMIN, as root has",
+        "the kernel has ipvlan, or can load it (there is no module)",
+        "you run this as root, or with CAP_NET_ADMIN",
     ]
 
 

@@ -83,9 +83,9 @@ def test_the_files_of_each_example_are_there(command: str) -> None:
         (["xyzzy"], "there is no command 'xyzzy'; there are "),
         (["add"], "Missing option '-c'"),
         (["add", "-c", "CONF"], "Missing option '--netns'"),
-        (["add", "-c", "CONF", "--netns", "nowhere"], "'nowhere' is no path, no name under"),
-        (["add", "-c", "CONF", "--netns", "99999999"], "and no process ID"),
-        (["add", "-c", "CONF", "--netns", ""], "'' is no path, no name under"),
+        (["add", "-c", "CONF", "--netns", "nowhere"], "'nowhere' is not a path, a name under"),
+        (["add", "-c", "CONF", "--netns", "99999999"], "or a process ID"),
+        (["add", "-c", "CONF", "--netns", ""], "'' is not a path, a name under"),
         (["add", "-c", "/gone", "--netns", HERE], "cannot read /gone: No such file or directory"),
         (["add", "-c", "CONF", "--netns", HERE, "--network", "x"], "has no network 'x'; it has"),
         (["add", "-c", "CONF", "--netns", HERE, "--ifname", "a/b"], "CNI_IFNAME is 'a/b'"),
@@ -95,16 +95,19 @@ def test_the_files_of_each_example_are_there(command: str) -> None:
         (["add", "-c", "CONF", "--netns", HERE], "the namespace the plugin itself runs in"),
         (["add", "-c", "CONF", "--netns", HERE, "--prev-result", "/gone"], "cannot read /gone"),
         (["add", "-c", "CONF", "--netns", HERE, "--prev-result", "CONF"], None),
-        (["add", "-c", "CONF", "--netns", HERE, "--ipam-result", "CONF"], "with --dry-run only"),
+        (
+            ["add", "-c", "CONF", "--netns", HERE, "--ipam-result", "CONF"],
+            "only be used with --dry-run",
+        ),
         (["del", "-c", "CONF", "--netns", HERE], "give its container ID with --container-id"),
         (["del", "-c", "CONF", "--netns", "/gone"], "cannot look for the attachment in /gone"),
         (["gc", "-c", "CONF", "--keep", "abc"], "'abc' is not ID/IFNAME"),
-        (["gc", "-c", "CONF", "a/b"], "come behind --keep"),
-        (["gc", "-c", "CONF"], "either --keep names what is valid, or --keep-none"),
-        (["gc", "-c", "CONF", "--keep", "a/b", "--keep-none"], "either --keep names what is"),
+        (["gc", "-c", "CONF", "a/b"], "must follow --keep"),
+        (["gc", "-c", "CONF"], "give either --keep with the valid attachments, or --keep-none"),
+        (["gc", "-c", "CONF", "--keep", "a/b", "--keep-none"], "give either --keep"),
         (["--dry-run"], "set CNI_COMMAND and its variables"),
-        (["--dry-run", "add", "-c", "CONF"], "options go behind the command"),
-        (["-v", "show"], "options go behind the command"),
+        (["--dry-run", "add", "-c", "CONF"], "options go after the command"),
+        (["-v", "show"], "options go after the command"),
         (["validate"], "Missing argument 'FILE"),
     ],
 )
@@ -210,7 +213,7 @@ def test_what_is_to_be_kept_reaches_gc(
     ]
     # The verb is newer than the configuration, so its IPAM plugin may not know it.
     assert (made.config["cniVersion"], "ipam" in made.config) == ("1.1.0", False)
-    assert "the IPAM plugin static is left out, which may not know GC" in capsys.readouterr().err
+    assert "skipping the IPAM plugin static, which may not know GC" in capsys.readouterr().err
 
 
 def test_a_verb_is_asked_in_the_version_it_came_with(tmp_path: Path, made: Made, conf: str) -> None:
@@ -273,13 +276,13 @@ def test_what_has_no_dry_run_is_not_replayed(
 ) -> None:
     monkeypatch.setenv("CNI_COMMAND", command)
     assert program.main(["--dry-run"]) == 2
-    assert f"there is no replay of '{command}'" in capsys.readouterr().err
+    assert f"cannot replay '{command}'" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("call_of_a_runtime")
 def test_a_call_is_not_made_by_accident(capsys: pytest.CaptureFixture[str]) -> None:
     assert program.main([]) == 2
-    assert "is replayed with --dry-run or -v" in capsys.readouterr().err
+    assert "give --dry-run or -v" in capsys.readouterr().err
 
 
 def test_the_plugin_needs_nothing_of_this() -> None:

@@ -54,8 +54,8 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"ipam": {"subnet": "10.0.0.0/8"}}, "$", "ipam must be given, with a type"),
     ({"ipam": "static"}, "$.ipam", "it must be a JSON object"),
     ({"dns": {"search": "a"}}, "$.dns.search", "it must be a list"),
-    ({"runtimeConfig": {"mac": "02::1"}}, "$.runtimeConfig.mac", "has its master's, always"),
-    ({"capabilities": {"mac": True}}, "$.capabilities.mac", "has its master's, always"),
+    ({"runtimeConfig": {"mac": "02::1"}}, "$.runtimeConfig.mac", "always has its master's"),
+    ({"capabilities": {"mac": True}}, "$.capabilities.mac", "always has its master's"),
     ({"prevResult": {"ips": 5}}, "$.prevResult", "ips is 5; a list is needed"),
     (
         {"ipam": {"type": "static", "addresses": [{"address": "10.1.0.2"}]}},
@@ -80,12 +80,12 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
             }
         },
         "$.ipam.addresses[0].gateway",
-        "gateway is 10.2.0.1, outside of the subnet 10.1.0.0/24",
+        "gateway is 10.2.0.1, outside the subnet 10.1.0.0/24",
     ),
     (
         {"ipam": {**UNDER_NO_GATEWAY, "routes": [DEFAULT]}},
         "$.ipam.routes[0]",
-        "the default route 0.0.0.0/0 has no gateway; in mode l2 every packet needs one to go to",
+        "the default route 0.0.0.0/0 has no gateway; mode l2 needs one",
     ),
     (
         {"ipam": {**STATIC, "routes": [{"dst": "::/0"}]}},
@@ -95,7 +95,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     (
         {"ipam": {**STATIC, "routes": [{"dst": "10.9.0.0/16", "gw": "10.3.0.1"}]}},
         "$.ipam.routes[0].gw",
-        "gw is 10.3.0.1, outside of every subnet: 10.1.0.0/24",
+        "gw is 10.3.0.1, outside every subnet: 10.1.0.0/24",
     ),
     (
         {"ipam": {**STATIC, "routes": [{"dst": "all"}]}},
@@ -109,8 +109,8 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ),
     ({"ipam": {"type": "host-local"}}, "$.ipam", "host-local needs a subnet or ranges"),
     ({"ipam": {**POOL, "subnet": "10.1"}}, "$.ipam.subnet", "a prefix is needed"),
-    ({"ipam": {**POOL, "gateway": "10.2.0.1"}}, "$.ipam.gateway", "outside of the subnet"),
-    ({"ipam": {**POOL, "rangeStart": "10.1.1.5"}}, "$.ipam.rangeStart", "outside of the subnet"),
+    ({"ipam": {**POOL, "gateway": "10.2.0.1"}}, "$.ipam.gateway", "outside the subnet"),
+    ({"ipam": {**POOL, "rangeStart": "10.1.1.5"}}, "$.ipam.rangeStart", "outside the subnet"),
     ({"ipam": {**POOL, "rangeEnd": 5}}, "$.ipam.rangeEnd", "an address is needed"),
     (
         {"ipam": {**POOL, "rangeStart": "10.1.0.9", "rangeEnd": "10.1.0.3"}},
@@ -253,8 +253,8 @@ def test_a_file_about_something_else_is_a_problem_only_alone(
     assert program.main(["validate", str(pod), str(conf)]) == 0
     said = capsys.readouterr()
     assert said.out == "1 network: no problems\n"
-    assert said.err == f"{pod}: no configuration of type ipvlan is in it\n"
-    assert validate(capsys, pod) == (1, f"{pod}: $: no configuration of type ipvlan is in it\n")
+    assert said.err == f"{pod}: it has no configuration of type ipvlan\n"
+    assert validate(capsys, pod) == (1, f"{pod}: $: it has no configuration of type ipvlan\n")
 
 
 def test_json_is_for_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
