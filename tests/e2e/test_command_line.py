@@ -228,7 +228,7 @@ def test_doctor_names_what_is_wrong_and_what_to_do(
         ({"mode": "l9"}, "configuration", '$.mode: mode is "l9"; allowed: l2, l3, l3s'),
         ({"ipam": {"type": "nosuch"}}, "ipam", "cannot find the plugin 'nosuch' in CNI_PATH"),
         ({"ipam": {"type": "dhcp"}}, "ipam", "/run/cni/dhcp.sock does not exist"),
-        ({"master": "eth1"}, "conflicts", "eth1 is taken by macvlan: taker0 in "),
+        ({"master": "eth1"}, "conflicts", "eth1 already carries macvlan: taker0 in "),
     ],
 )
 def test_doctor_finds(
