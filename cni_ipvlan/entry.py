@@ -46,11 +46,11 @@ def _serve(environment: Mapping[str, str]) -> int:
     from cni_ipvlan.cni.request import read
     from cni_ipvlan.iproute.runner import Interrupts
     from cni_ipvlan.log import Log
-    from cni_ipvlan.plugin import perform
+    from cni_ipvlan.plugin import about, perform
     from cni_ipvlan.plugin.node import assemble
 
     if not environment.get("CNI_COMMAND"):
-        _complain(protocol.about())
+        _complain(about())
         return 0
     # Nothing is changed yet: until the request is read, a signal may just end us.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -74,7 +74,12 @@ def _serve(environment: Mapping[str, str]) -> int:
     given = read(stdin)
     log.open(given.config)
     node = assemble(environment, interrupts, log.command, log.warn)
-    return protocol.serve(environment, given, partial(perform, node), write, log)
+    try:
+        return protocol.serve(environment, given, partial(perform, node), write, log)
+    except Exception:
+        if begun:
+            return 1
+        raise
 
 
 def _print(answer: bytes) -> int:

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cni_ipvlan.cli import configs, leases, problems
-from cni_ipvlan.cni import delegate, protocol
-from cni_ipvlan.cni.errors import NOT_PERMITTED, CniError
+from cni_ipvlan.cni import delegate
+from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.version import VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import commands, machine, namespace, queries
@@ -18,8 +18,9 @@ from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError
 from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.plugin import explain, modes, preflight
+from cni_ipvlan.plugin import about, explain, modes, preflight
 from cni_ipvlan.plugin import master as masters
+from cni_ipvlan.plugin.codes import NOT_PERMITTED
 from cni_ipvlan.plugin.explain import as_cni_error
 from cni_ipvlan.state.registry import ModeHint
 
@@ -174,7 +175,7 @@ class Doctor:
         environment = {"PATH": os.environ.get("PATH", "")}
         answer = self._runner.run(Command((path,), environment=environment))
         printed = answer.stderr.decode("utf-8", "replace").strip()
-        if printed != protocol.about():
+        if printed != about():
             first = printed.partition("\n")[0][:60]
             text = f"{path} is a different program: {first}"
             self._found(WARNING, "plugins", text, "scripts/install-node installs this one there")

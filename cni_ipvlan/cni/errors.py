@@ -1,4 +1,4 @@
-"""The one kind of error that leaves the plugin, and the table of its codes."""
+"""The one kind of error that leaves a plugin, and its codes."""
 
 from __future__ import annotations
 
@@ -13,22 +13,9 @@ INVALID_CONFIGURATION = 7
 TRY_AGAIN_LATER = 11
 NOT_AVAILABLE = 50
 LIMITED_CONNECTIVITY = 51
-# From 100 on they are this plugin's own; docs/errors.md explains each.
-COMMAND_FAILED = 100
-NO_IPVLAN = 101
-NO_MASTER = 102
-MASTER_BUSY = 103
-MODE_CONFLICT = 104
-INTERFACE_NAME_TAKEN = 105
-ADDRESS_IN_USE = 106
-ROUTE_REFUSED = 107
+# From 100 on they are a plugin's own; these are what any plugin comes to.
 DELEGATE_NOT_FOUND = 108
 DELEGATE_FAILED = 109
-CHECK_FAILED = 110
-INTERRUPTED = 111
-NOT_PERMITTED = 112
-TOOL_UNUSABLE = 113
-NO_IPV6 = 114
 INTERNAL = 199
 
 # What is quoted from a caller's or a delegate's text may be of any size; an answer is not.

@@ -7,7 +7,6 @@ from cni_ipvlan.cni import strict_json
 from cni_ipvlan.cni.delegate import DELEGATING
 from cni_ipvlan.cni.errors import INTERNAL, INVALID_CONFIGURATION, IO_FAILURE, CniError
 from cni_ipvlan.cni.request import parse
-from cni_ipvlan.cni.version import SUPPORTED_VERSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -87,15 +86,6 @@ def _end_loop(environment: Mapping[str, str]) -> int:
     if environment["CNI_COMMAND"] == "DEL":
         return 0
     raise CniError(INVALID_CONFIGURATION, "ipam.type leads back to this plugin")
-
-
-def about() -> str:
-    """Say what the program is, for a call without CNI_COMMAND."""
-    return (
-        "ipvlan: a CNI plugin that attaches containers to a host interface through ipvlan\n"
-        f"CNI protocol versions supported: {', '.join(SUPPORTED_VERSIONS)}\n"
-        "for people: ipvlan --help"
-    )
 
 
 def _document(result: Result, version: str) -> bytes:

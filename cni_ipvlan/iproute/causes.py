@@ -63,7 +63,7 @@ _HAS_NO_IPVLAN = Cause(
 _HAS_NO_IPV6 = Cause(
     NO_IPV6,
     "the kernel has no IPv6",
-    "take the IPv6 addresses out of the ipam configuration, or boot without ipv6.disable=1",
+    "use no IPv6 addresses, or boot without ipv6.disable=1",
 )
 _IS_BUSY = Cause(
     BUSY,
@@ -73,21 +73,20 @@ _IS_BUSY = Cause(
 _IS_ADDRESS_IN_USE = Cause(
     ADDRESS_IN_USE,
     "another ipvlan interface of this master already has the address",
-    "see who has what with ipvlan show, and check that no two networks on one master hand out "
-    "the same range",
+    "use another address",
 )
 _IS_GATEWAY_OUT_OF_REACH = Cause(
     ROUTE_REFUSED,
     "no address of the interface has the gateway in its subnet",
-    "correct the gateway or the prefix length of the address in the ipam configuration",
+    "correct the gateway or the prefix length of the address",
 )
 _IS_ROUTE_THERE = Cause(
     ROUTE_REFUSED,
     "the container already has a route to that destination",
-    "take the route out of the ipam configuration, or give it another priority or table",
+    "leave the route out, or give it another priority or table",
 )
 _IS_NAME_TAKEN = Cause(
-    NAME_TAKEN, "an interface of that name is already there", "choose another CNI_IFNAME"
+    NAME_TAKEN, "an interface of that name is already there", "choose another name"
 )
 _IS_NAMESPACE_GONE = Cause(
     NAMESPACE_GONE,

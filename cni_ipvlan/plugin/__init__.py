@@ -38,3 +38,14 @@ def perform(node: Node, request: Request, deliver: Callable[[Result], None]) -> 
         from cni_ipvlan.plugin.gc import gc
 
         gc(node, request)
+
+
+def about() -> str:
+    """Say what the program is, for a call without CNI_COMMAND."""
+    from cni_ipvlan.cni.version import SUPPORTED_VERSIONS
+
+    return (
+        "ipvlan: a CNI plugin that attaches containers to a host interface through ipvlan\n"
+        f"CNI protocol versions supported: {', '.join(SUPPORTED_VERSIONS)}\n"
+        "for people: ipvlan --help"
+    )

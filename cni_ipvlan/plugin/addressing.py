@@ -5,13 +5,9 @@ from __future__ import annotations
 from ipaddress import ip_interface
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
-from cni_ipvlan.cni.errors import (
-    COMMAND_FAILED,
-    DELEGATE_FAILED,
-    INVALID_CONFIGURATION,
-    CniError,
-)
+from cni_ipvlan.cni.errors import DELEGATE_FAILED, INVALID_CONFIGURATION, CniError
 from cni_ipvlan.cni.result import Address, Interface, Result, Route
+from cni_ipvlan.plugin.codes import COMMAND_FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

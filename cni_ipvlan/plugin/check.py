@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING
-from cni_ipvlan.cni.errors import CHECK_FAILED, INVALID_CONFIGURATION, CniError
+from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
 from cni_ipvlan.cni.result import Result
 from cni_ipvlan.iproute import commands, queries
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.plugin.addressing import is_connected
+from cni_ipvlan.plugin.codes import CHECK_FAILED
 from cni_ipvlan.plugin.ipam import Ipam
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import id_of

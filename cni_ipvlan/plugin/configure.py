@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING
-from cni_ipvlan.cni.errors import ADDRESS_IN_USE, CniError
+from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.iproute import commands, queries
 from cni_ipvlan.iproute.commands import Command, together
 from cni_ipvlan.iproute.runner import CommandError
+from cni_ipvlan.plugin.codes import ADDRESS_IN_USE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -19,6 +19,7 @@ from cni_ipvlan.iproute.runner import (
     ProgramNotFoundError,
     UnusableArgumentError,
 )
+from cni_ipvlan.plugin import codes
 from cni_ipvlan.state.registry import DIRECTORY
 
 if TYPE_CHECKING:
@@ -33,18 +34,24 @@ if TYPE_CHECKING:
     from cni_ipvlan.state.registry import Registry
 
 _CODES = {
-    causes.NO_IPVLAN: errors.NO_IPVLAN,
-    causes.NO_LINK: errors.COMMAND_FAILED,
-    causes.BUSY: errors.MASTER_BUSY,
-    causes.NAME_TAKEN: errors.INTERFACE_NAME_TAKEN,
-    causes.ADDRESS_IN_USE: errors.ADDRESS_IN_USE,
-    causes.ROUTE_REFUSED: errors.ROUTE_REFUSED,
+    causes.NO_IPVLAN: codes.NO_IPVLAN,
+    causes.NO_LINK: codes.COMMAND_FAILED,
+    causes.BUSY: codes.MASTER_BUSY,
+    causes.NAME_TAKEN: codes.INTERFACE_NAME_TAKEN,
+    causes.ADDRESS_IN_USE: codes.ADDRESS_IN_USE,
+    causes.ROUTE_REFUSED: codes.ROUTE_REFUSED,
     causes.BAD_MTU: errors.INVALID_CONFIGURATION,
-    causes.NOT_PERMITTED: errors.NOT_PERMITTED,
-    causes.TOOL_UNUSABLE: errors.TOOL_UNUSABLE,
+    causes.NOT_PERMITTED: codes.NOT_PERMITTED,
+    causes.TOOL_UNUSABLE: codes.TOOL_UNUSABLE,
     causes.NAMESPACE_GONE: errors.INVALID_ENVIRONMENT,
-    causes.NO_IPV6: errors.NO_IPV6,
-    causes.UNKNOWN: errors.COMMAND_FAILED,
+    causes.NO_IPV6: codes.NO_IPV6,
+    causes.UNKNOWN: codes.COMMAND_FAILED,
+}
+# What is to be done in our own words, in place of iproute's.
+_ADVICE = {
+    causes.ADDRESS_IN_USE: "see who has what with ipvlan show, and check that no two networks on "
+    "one master hand out the same range",
+    causes.NAME_TAKEN: "choose another CNI_IFNAME",
 }
 _PACKAGES = {"ip": "iproute2", "nsenter": "util-linux", "tee": "coreutils", "cat": "coreutils"}
 _RIVALS = ("macvlan", "macvtap")  # kinds that want a master for themselves, as ipvlan does
@@ -70,7 +77,7 @@ def as_cni_error(error: Exception) -> CniError:
     if isinstance(error, ProgramNotFoundError):
         package = _PACKAGES.get(error.program)
         return CniError(
-            errors.TOOL_UNUSABLE,
+            codes.TOOL_UNUSABLE,
             f"cannot find the program {error.program!r}",
             f"searched: {error.searched}" + (f"\ntry: install {package}" if package else ""),
         )
@@ -82,13 +89,13 @@ def as_cni_error(error: Exception) -> CniError:
         )
     if isinstance(error, UnreadableAnswerError):
         return CniError(
-            errors.TOOL_UNUSABLE,
+            codes.TOOL_UNUSABLE,
             "ip printed no JSON that can be understood",
             "try: install iproute2 5.10 or newer",
             f"it printed: {str(error)[:200]}",
         )
     if isinstance(error, InterruptedBySignalError):
-        return CniError(errors.INTERRUPTED, f"interrupted by {error.signal}")
+        return CniError(codes.INTERRUPTED, f"interrupted by {error.signal}")
     if isinstance(error, OSError):
         return _system_refused(error)
     raise error
@@ -117,7 +124,8 @@ def _command_failed(error: CommandError) -> CniError:
     why = cause.meaning or said.splitlines()[-1]
     command = [f"command: {join(error.argv)}", f"answer: {said}"]
     state = [f"found: {each}" for each in (*error.found, *_state_of_machine(cause.kind))]
-    advice = [f"try: {cause.advice}"] if cause.advice else []
+    what_to_do = _ADVICE.get(cause.kind, cause.advice)
+    advice = [f"try: {what_to_do}"] if what_to_do else []
     return CniError(
         _CODES[cause.kind],
         f"cannot {what}: {why}",

@@ -5,10 +5,11 @@ from __future__ import annotations
 from shlex import join
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
-from cni_ipvlan.cni.errors import NO_MASTER, CniError
+from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.iproute import causes, commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command, together
 from cni_ipvlan.iproute.runner import CommandError
+from cni_ipvlan.plugin.codes import NO_MASTER
 
 if TYPE_CHECKING:
     from cni_ipvlan.config.netconf import NetConf

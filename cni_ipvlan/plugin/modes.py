@@ -17,10 +17,11 @@ import time
 from itertools import islice
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
-from cni_ipvlan.cni.errors import MODE_CONFLICT, TRY_AGAIN_LATER, CniError
+from cni_ipvlan.cni.errors import TRY_AGAIN_LATER, CniError
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError
+from cni_ipvlan.plugin.codes import MODE_CONFLICT
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,9 +5,10 @@ from __future__ import annotations
 from contextlib import contextmanager
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
-from cni_ipvlan.cni.errors import INTERRUPTED, TRY_AGAIN_LATER, CniError
+from cni_ipvlan.cni.errors import TRY_AGAIN_LATER, CniError
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute.runner import InterruptedBySignalError, Runner
+from cni_ipvlan.plugin.codes import INTERRUPTED
 from cni_ipvlan.plugin.explain import as_cni_error
 from cni_ipvlan.state.locks import BusyError
 from cni_ipvlan.state.registry import AttachmentId, ReadOnlyRegistry, Registry

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni.errors import (
-    INTERFACE_NAME_TAKEN,
     INVALID_CONFIGURATION,
     INVALID_ENVIRONMENT,
-    MASTER_BUSY,
     CniError,
 )
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.plugin.codes import INTERFACE_NAME_TAKEN, MASTER_BUSY
 from cni_ipvlan.plugin.master import refusal, shortened
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from faulty import Faults
 from lab import MEMORY, run
 from runtime import call_environment, host_local, network, stdin_of
 
-from cni_ipvlan.cni.errors import INTERNAL, INTERRUPTED, MODE_CONFLICT, TRY_AGAIN_LATER
+from cni_ipvlan.cni.errors import INTERNAL, TRY_AGAIN_LATER
+from cni_ipvlan.plugin.codes import INTERRUPTED, MODE_CONFLICT
 from cni_ipvlan.state import locks
 
 if TYPE_CHECKING:

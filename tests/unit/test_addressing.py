@@ -11,6 +11,7 @@ from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.result import Address, Interface, Result, Route
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import queries
+from cni_ipvlan.plugin import codes
 from cni_ipvlan.plugin.addressing import Addressing, addressing_of, is_connected
 from cni_ipvlan.plugin.master import Master
 
@@ -150,7 +151,7 @@ def test_other_interfaces_of_the_chain_keep_their_addresses_and_routes() -> None
 def test_result_without_an_address_that_was_wanted_is_none() -> None:
     with pytest.raises(CniError, match="has not fd00::2/64") as caught:
         addressing().result(OURS, ["10.0.0.2/24", "fe80::1/64"])
-    assert caught.value.code == errors.COMMAND_FAILED
+    assert caught.value.code == codes.COMMAND_FAILED
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0/0", "0.0.0.0/32", "::/0", "::/128"])

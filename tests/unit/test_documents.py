@@ -14,6 +14,7 @@ from cni_ipvlan import __version__
 from cni_ipvlan.cni import errors
 from cni_ipvlan.cni.version import SUPPORTED_VERSIONS
 from cni_ipvlan.config import netconf
+from cni_ipvlan.plugin import codes
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -58,7 +59,10 @@ def type_of(name: str) -> str:
 
 OPTIONS = {row[0].strip("`"): row for row in table(README, "option")}
 CODES = {
-    name: value for name, value in vars(errors).items() if name.isupper() and isinstance(value, int)
+    name: value
+    for module in (errors, codes)
+    for name, value in vars(module).items()
+    if name.isupper() and isinstance(value, int)
 }
 
 
@@ -88,7 +92,7 @@ def test_readme_lists_the_versions() -> None:
 def test_every_error_code_is_explained_once_and_no_other_is() -> None:
     rows = table(ERRORS, "code")
     assert [(int(row[0]), row[1]) for row in rows] == [
-        (value, name) for name, value in CODES.items()
+        (value, name) for name, value in sorted(CODES.items(), key=lambda item: item[1])
     ]
     assert all(len(row) == 4 and all(row) for row in rows)
 

@@ -19,6 +19,7 @@ from cni_ipvlan.iproute.runner import (
     ProgramNotFoundError,
     UnusableArgumentError,
 )
+from cni_ipvlan.plugin import codes
 from cni_ipvlan.plugin.explain import as_cni_error
 
 ADD = commands.link_add_ipvlan("eth0", "it's", "l2", "bridge", 0)
@@ -38,7 +39,7 @@ def test_failed_command_says_what_was_tried_what_was_said_and_what_to_try_next()
     error = command_error(
         ADD, 2, b"RTNETLINK answers: Device or resource busy\n", "create an ipvlan interface"
     )
-    assert error.code == errors.MASTER_BUSY
+    assert error.code == codes.MASTER_BUSY
     assert error.msg == (
         "cannot create an ipvlan interface: the master already serves another kind of link "
         "(macvlan, bridge, bond, team)"
@@ -54,11 +55,11 @@ def test_failed_command_says_what_was_tried_what_was_said_and_what_to_try_next()
 @pytest.mark.parametrize(
     ("said", "code"),
     [
-        (b"Error: Unknown device type.", errors.NO_IPVLAN),
-        (b"RTNETLINK answers: File exists", errors.INTERFACE_NAME_TAKEN),
+        (b"Error: Unknown device type.", codes.NO_IPVLAN),
+        (b"RTNETLINK answers: File exists", codes.INTERFACE_NAME_TAKEN),
         (b"Error: mtu less than device minimum.", errors.INVALID_CONFIGURATION),
-        (b"RTNETLINK answers: Operation not permitted", errors.NOT_PERMITTED),
-        (b"something new", errors.COMMAND_FAILED),
+        (b"RTNETLINK answers: Operation not permitted", codes.NOT_PERMITTED),
+        (b"something new", codes.COMMAND_FAILED),
     ],
 )
 def test_cause_has_its_code(said: bytes, code: int) -> None:
@@ -88,21 +89,21 @@ def test_answer_that_is_no_text_still_makes_a_document() -> None:
 
 def test_missing_program_is_named_with_where_was_searched() -> None:
     error = as_cni_error(ProgramNotFoundError("nsenter", "/usr/sbin:/sbin"))
-    assert error.code == errors.TOOL_UNUSABLE
+    assert error.code == codes.TOOL_UNUSABLE
     assert error.msg == "cannot find the program 'nsenter'"
     assert "searched: /usr/sbin:/sbin" in error.details
 
 
 def test_unreadable_answer_is_shown_by_its_beginning() -> None:
     error = as_cni_error(UnreadableAnswerError("Usage: ip …" + "x" * 10_000))
-    assert error.code == errors.TOOL_UNUSABLE
+    assert error.code == codes.TOOL_UNUSABLE
     assert "Usage: ip …" in error.private
     assert len(error.private) < 400
 
 
 def test_signal_is_named() -> None:
     error = as_cni_error(InterruptedBySignalError(signal.SIGTERM))
-    assert error.code == errors.INTERRUPTED
+    assert error.code == codes.INTERRUPTED
     assert "SIGTERM" in error.msg
 
 

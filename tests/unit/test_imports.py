@@ -47,7 +47,7 @@ OURS_ALWAYS = {
     *("config", "config.netconf"),
     *("iproute", "iproute._sh", "iproute.causes", "iproute.commands", "iproute.namespace"),
     *("iproute.queries", "iproute.runner", "iproute.transaction"),
-    *("plugin", "plugin.explain", "plugin.ipam", "plugin.node"),
+    *("plugin", "plugin.codes", "plugin.explain", "plugin.ipam", "plugin.node"),
     *("state", "state.locks", "state.registry"),
 }
 

@@ -12,6 +12,7 @@ from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.request import read
 from cni_ipvlan.cni.result import Address, Interface, Result
 from cni_ipvlan.cni.version import SUPPORTED_VERSIONS
+from cni_ipvlan.plugin import about
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -197,6 +198,6 @@ def test_text_that_is_no_unicode_still_makes_a_document() -> None:
 
 
 def test_about_says_what_the_program_is_and_which_versions_it_speaks() -> None:
-    text = protocol.about()
+    text = about()
     assert "ipvlan" in text
     assert ", ".join(SUPPORTED_VERSIONS) in text
