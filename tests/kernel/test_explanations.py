@@ -269,7 +269,7 @@ def test_an_ipam_plugin_that_is_not_there(node: Node, runtime: Runtime, tmp_path
 
     error = refusal(node, runtime, conf)
 
-    assert "found: host-local, which may be meant" in error["details"]
+    assert "did you mean 'host-local'?" in error["details"]
 
 
 def test_an_ipam_plugin_that_prints_something_else(
@@ -298,7 +298,7 @@ def test_an_ipam_plugin_that_dies(node: Node, runtime: Runtime, fake_ipam: FakeI
 
     assert error["code"] == 109
     assert error["msg"] == "the plugin 'fake' was killed by SIGKILL and printed no CNI error"
-    assert "when memory has run out: see dmesg" in error["details"]
+    assert "when out of memory: see dmesg" in error["details"]
 
 
 def test_an_ipam_plugin_that_has_no_address_left(node: Node, runtime: Runtime) -> None:
