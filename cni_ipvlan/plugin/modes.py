@@ -139,7 +139,12 @@ def _visible(master: Master) -> Running | None:
 
 
 def _is_free(tx: Transaction, master: Master) -> bool | None:
-    """Whether the kernel says that no ipvlan is on the master; None when it can't be asked so."""
+    """Whether the kernel says that no ipvlan is on the master; None when it can't be asked so.
+
+    Of a macvlan it would answer for the interface below (macvlan_common_newlink()).
+    """
+    if master.link.kind in ("macvlan", "macvtap"):
+        return None
     try:
         tx.see(Command(commands.link_add_macvlan_refused(master.link.name), inside=master.home))
     except CommandError as error:

@@ -35,6 +35,7 @@ def container_namespace(request: Request) -> Namespace:
     """Return the namespace CNI_NETNS leads to; raises CniError 4 when it can't be a container's."""
     try:
         found = namespace.find(request.netns)
+        is_own = found.identity == namespace.own()
     except FileNotFoundError:
         raise _bad_netns(
             request,
@@ -49,7 +50,7 @@ def container_namespace(request: Request) -> Namespace:
             _reason(error),
             "give the path of a network namespace: /run/netns/NAME, or /proc/PID/ns/net",
         ) from None
-    if found.identity == namespace.own() and not request.may_share_netns:
+    if is_own and not request.may_share_netns:
         raise _bad_netns(
             request,
             "that is the namespace the plugin itself runs in",

@@ -10,17 +10,15 @@ import shlex
 import signal
 import subprocess
 import termios
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from lab import LOGS, run, wait_until
+from lab import run, wait_until
 from runtime import PLUGINS, call_environment, host_local, network, static
 
 if TYPE_CHECKING:
-    from executable import Executable
     from lab import Node
     from person import Person
     from runtime import Runtime
@@ -28,8 +26,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ["status", "add", "del", "check", "gc", "validate", "doctor", "show"]
 NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
-# What log lines look like.
-LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[\d+\] (\w+ net1): .+\n")
 
 
 def test_every_example_of_the_help_works(node: Node, person: Person) -> None:
@@ -232,7 +228,7 @@ def test_doctor_names_what_is_wrong_and_what_to_do(
         ({"mode": "l9"}, "configuration", '$.mode: mode is "l9"; allowed: l2, l3, l3s'),
         ({"ipam": {"type": "nosuch"}}, "ipam", "cannot find the plugin 'nosuch' in CNI_PATH"),
         ({"ipam": {"type": "dhcp"}}, "ipam", "/run/cni/dhcp.sock does not exist"),
-        ({"master": "eth1"}, "conflicts", "eth1 is taken by macvlan: taker0 in "),
+        ({"master": "eth1"}, "conflicts", "eth1 already carries macvlan: taker0 in "),
     ],
 )
 def test_doctor_finds(
@@ -353,65 +349,3 @@ def test_show_keeps_watching_until_it_is_stopped(
     }
     os.close(ours)
     os.close(theirs)
-
-
-def test_fifty_calls_at_once_do_not_mix_their_lines_in_the_log(
-    node: Node, ipvlan: Executable
-) -> None:
-    node.master()
-    log = LOGS / "ipvlan.log"
-    # None finds its container: what is meant here is the log.
-    secret = {"HOME": "/secret", "TOKEN": "secret", "CNI_ARGS": "A=fine"}
-    conf = network(
-        logFile="ipvlan.log", logLevel="debug", args={"key": "secret"}, dns={"domain": "x"}
-    )
-
-    def call(number: int) -> int:
-        environment = call_environment("DEL", node.host, CNI_CONTAINERID=f"c{number}", **secret)
-        return ipvlan({**environment, "PATH": os.environ["PATH"]}, json.dumps(conf).encode()).status
-
-    with ThreadPoolExecutor(50) as pool:
-        assert set(pool.map(call, range(50))) == {0}
-
-    text = log.read_text()
-    lines = text.splitlines(keepends=True)
-    matches = [LINE.fullmatch(line) for line in lines]
-    assert all(matches), lines
-    assert {match[1] for match in matches if match} == {f"c{number} net1" for number in range(50)}
-    assert len(lines) >= 50
-    assert "secret" not in text
-
-
-def test_a_log_tells_the_story_of_a_call(node: Node, runtime: Runtime) -> None:
-    node.master()
-    container = node.container()
-    log = LOGS / "log"
-    conf = network(ipam=host_local("10.1.0.0/24"), logFile=str(log), logLevel="verbose")
-    environment = {"PATH": os.environ["PATH"], "TOKEN": "secret"}
-    runtime.add(container, conf, **environment).result()
-    runtime.add(container, conf, **environment).error()
-
-    lines = log.read_text().splitlines(keepends=True)
-
-    assert all(LINE.fullmatch(line) for line in lines), lines
-    told = [line.partition(" net1: ")[2] for line in lines]
-    assert told[0].startswith("ip link add link eth0 name iv")
-    assert "(create an ipvlan interface of eth0)" in told[0]
-    assert any(f"{PLUGINS}/host-local # " in line for line in told)
-    assert any("address add 10.1.0.2/24 dev net1" in line for line in told)
-    assert told[-1].startswith("failed: the container already has an interface 'net1'")
-    assert "secret" not in "".join(lines)
-    quiet = network(logFile=f"{LOGS}/nowhere/log", ipam=None)
-    answer = runtime.delete(container, quiet, **environment)
-    assert answer.status == 0
-    assert f"cannot log to '{LOGS}/nowhere/log': No such file" in answer.stderr
-
-
-def test_one_calls_log_is_asked_for_in_its_environment(
-    node: Node, runtime: Runtime, tmp_path: Path
-) -> None:
-    node.master()
-    log = tmp_path / "log"
-    environment = {"PATH": os.environ["PATH"], "CNI_IPVLAN_LOG": str(log)}
-    runtime.add(node.container(), network(), **environment).result()
-    assert "ip -j -d link show dev net1" in log.read_text()

@@ -81,7 +81,7 @@ def test_delete_waits_for_the_command_that_a_killed_add_left_running(
     before = node.snapshot()
     steps = Steps(tmp_path, f"{PLUGINS}/static")
     orphan = f'kill -KILL $PPID; sleep 3; real "$@"; touch {tmp_path}/over; exit'
-    steps.at(step_of(steps, runtime, container, "link add"), orphan)
+    steps.at(step_of(steps, runtime, container, "type ipvlan mode"), orphan)
     assert runtime.add(container, network(), **steps.environment).status == -signal.SIGKILL
 
     runtime.delete(container, network()).succeeds()

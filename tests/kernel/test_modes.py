@@ -163,3 +163,18 @@ def slave_by_hand(space: Space, mode: str) -> None:
     run("ip", *words)
     run("ip", "link", "set", "dev", "byhand", "netns", space.path)
     space.ip("link set dev byhand up")
+
+
+def test_a_master_that_is_a_macvlan_is_guarded_too(node: Node, runtime: Runtime) -> None:
+    """As on a node that is a container itself."""
+    node.master("below")
+    run("ip", "link", "add", "name", "eth0", "link", "below", "type", "macvlan")
+    run("ip", "link", "set", "dev", "eth0", "up")
+    first = node.container()
+    runtime.add(first, network(mode="l2"), CNI_CONTAINERID="first").result()
+
+    assert "l2" in refusal(node, runtime, mode="l3")
+    assert first.ipvlan("net1")["mode"] == "l2"
+    shutil.rmtree(MEMORY)
+    assert "l2" in refusal(node, runtime, mode="l3")
+    assert first.ipvlan("net1")["mode"] == "l2"

@@ -6,12 +6,12 @@ import shutil
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from installing import CHECKOUT, assert_serves, copy_checkout
+from installing import CHECKOUT, assert_serves, copy_checkout, installer, places, plugin, tree
+from lab import wait_until
 
 USER = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
 # With a /var/log of its own, which would be the machine's.
@@ -248,15 +248,20 @@ def test_a_share_dir_that_cannot_be_is_told_and_no_obstacle(node: Path, install:
 
 def test_uninstall_waits_for_calls_under_way(node: Path, install: Install) -> None:
     install("--system-packages")
-    with subprocess.Popen(
-        [plugin(node)], env={"CNI_COMMAND": "ADD"}, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as call:
-        time.sleep(0.5)  # it waits for its standard input now
-        timer = threading.Timer(1, call.communicate, [b"{}"])
-        timer.start()
-        install("--uninstall")
-        timer.join()
-        assert call.poll() is not None
+    argv = [*AS_ROOT, str(installer(CHECKOUT)), *places(node), "--uninstall"]
+    environment = {"CNI_COMMAND": "ADD"}
+    with (
+        subprocess.Popen(
+            [plugin(node)], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as call,
+        subprocess.Popen(argv) as removal,
+    ):
+        wait_until(lambda: not plugin(node).exists())
+        with pytest.raises(subprocess.TimeoutExpired):
+            removal.wait(timeout=0.5)
+        answer, _ = call.communicate(b"{}")
+    assert "CNI_CONTAINERID" in json.loads(answer)["msg"]
+    assert removal.returncode == 0
     assert not (node / "prefix").exists()
 
 
@@ -360,19 +365,6 @@ def test_help_says_how() -> None:
     assert done.stdout.startswith(b"Usage: scripts/install-node")
 
 
-def installer(checkout: Path) -> Path:
-    return checkout / "scripts/install-node"
-
-
-def places(node: Path) -> list[str]:
-    options = {"--prefix": "prefix", "--bin-dir": "cni/bin", "--share-dir": "share"}
-    return [word for option, place in options.items() for word in (option, f"{node}/{place}")]
-
-
-def plugin(node: Path) -> Path:
-    return node / "cni/bin/ipvlan"
-
-
 def put_go_plugin(node: Path) -> None:
     plugin(node).parent.mkdir(parents=True)
     plugin(node).write_text(GO_PLUGIN)
@@ -400,13 +392,3 @@ def one_line(done: Done) -> str:
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert done.stderr.startswith("install-node: ")
     return done.stderr
-
-
-def tree(directory: Path) -> dict[str, object]:
-    """Return what is in a directory: kind, mode, and content or target."""
-    found: dict[str, object] = {}
-    for path in sorted(directory.rglob("*")):
-        mode = path.lstat().st_mode
-        content = path.readlink() if path.is_symlink() else path.is_file() and path.read_bytes()
-        found[str(path.relative_to(directory))] = (mode, content)
-    return found

@@ -79,3 +79,29 @@ def answered(
     answer: dict[str, Any] = json.loads(done.stdout)
     assert done.returncode == ("code" in answer)
     return answer
+
+
+# Where install-node puts a node of a test.
+
+
+def installer(checkout: Path) -> Path:
+    return checkout / "scripts/install-node"
+
+
+def places(node: Path) -> list[str]:
+    options = {"--prefix": "prefix", "--bin-dir": "cni/bin", "--share-dir": "share"}
+    return [word for option, place in options.items() for word in (option, f"{node}/{place}")]
+
+
+def plugin(node: Path) -> Path:
+    return node / "cni/bin/ipvlan"
+
+
+def tree(directory: Path) -> dict[str, object]:
+    """Return what is in a directory: kind, mode, and content or target."""
+    found: dict[str, object] = {}
+    for path in sorted(directory.rglob("*")):
+        mode = path.lstat().st_mode
+        content = path.readlink() if path.is_symlink() else path.is_file() and path.read_bytes()
+        found[str(path.relative_to(directory))] = (mode, content)
+    return found

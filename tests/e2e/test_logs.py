@@ -1,0 +1,83 @@
+"""What the installed command writes into log files."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from lab import LOGS
+from runtime import PLUGINS, call_environment, host_local, network
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from executable import Executable
+    from lab import Node
+    from runtime import Runtime
+
+LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[\d+\] (\w+ net1): .+\n")
+
+
+def test_fifty_calls_at_once_do_not_mix_their_lines_in_the_log(
+    node: Node, ipvlan: Executable
+) -> None:
+    node.master()
+    log = LOGS / "ipvlan.log"
+    # None finds its container: what is meant here is the log.
+    secret = {"HOME": "/secret", "TOKEN": "secret", "CNI_ARGS": "A=fine"}
+    conf = network(
+        logFile="ipvlan.log", logLevel="debug", args={"key": "secret"}, dns={"domain": "x"}
+    )
+
+    def call(number: int) -> int:
+        environment = call_environment("DEL", node.host, CNI_CONTAINERID=f"c{number}", **secret)
+        return ipvlan({**environment, "PATH": os.environ["PATH"]}, json.dumps(conf).encode()).status
+
+    with ThreadPoolExecutor(50) as pool:
+        assert set(pool.map(call, range(50))) == {0}
+
+    text = log.read_text()
+    lines = text.splitlines(keepends=True)
+    matches = [LINE.fullmatch(line) for line in lines]
+    assert all(matches), lines
+    assert {match[1] for match in matches if match} == {f"c{number} net1" for number in range(50)}
+    assert len(lines) >= 50
+    assert "secret" not in text
+
+
+def test_a_log_tells_the_story_of_a_call(node: Node, runtime: Runtime) -> None:
+    node.master()
+    container = node.container()
+    log = LOGS / "log"
+    conf = network(ipam=host_local("10.1.0.0/24"), logFile=str(log), logLevel="verbose")
+    environment = {"PATH": os.environ["PATH"], "TOKEN": "secret"}
+    runtime.add(container, conf, **environment).result()
+    runtime.add(container, conf, **environment).error()
+
+    lines = log.read_text().splitlines(keepends=True)
+
+    assert all(LINE.fullmatch(line) for line in lines), lines
+    told = [line.partition(" net1: ")[2] for line in lines]
+    assert told[0].startswith("ip link add link eth0 name iv")
+    assert "(create an ipvlan interface of eth0)" in told[0]
+    assert any(f"{PLUGINS}/host-local # " in line for line in told)
+    assert any("address add 10.1.0.2/24 dev net1" in line for line in told)
+    assert told[-1].startswith("failed: the container already has an interface 'net1'")
+    assert "secret" not in "".join(lines)
+    quiet = network(logFile=f"{LOGS}/nowhere/log", ipam=None)
+    answer = runtime.delete(container, quiet, **environment)
+    assert answer.status == 0
+    assert f"cannot log to '{LOGS}/nowhere/log': No such file" in answer.stderr
+
+
+def test_one_calls_log_is_asked_for_in_its_environment(
+    node: Node, runtime: Runtime, tmp_path: Path
+) -> None:
+    node.master()
+    log = tmp_path / "log"
+    environment = {"PATH": os.environ["PATH"], "CNI_IPVLAN_LOG": str(log)}
+    runtime.add(node.container(), network(), **environment).result()
+    assert "ip -j -d link show dev net1" in log.read_text()
