@@ -95,7 +95,7 @@ def test_an_address_that_somebody_else_took(node: Node, runtime: Runtime) -> Non
         (
             ["10.1.0.2/24"],
             {"dst": "fd00:7::/64", "gw": "fd00:9::1"},
-            "net1 has no IPv6 address, so no way to the gateway fd00:9::1",
+            "net1 has no IPv6 address, so it can't reach the gateway fd00:9::1",
         ),
     ],
     ids=["IPv4", "IPv6", "other family"],
@@ -157,7 +157,7 @@ def test_a_name_that_is_taken(node: Node, runtime: Runtime, kind: str, called: s
         ("/etc/passwd", "it is not a namespace", "give the path of a network namespace"),
         ("/proc/self/ns/uts", "but not a network namespace", "give the path of a network"),
         ("/etc/passwd/net", "Not a directory", "give the path of a network namespace"),
-        ("/proc/self/ns/net", "the namespace the plugin itself runs in", "needs no interface"),
+        ("/proc/self/ns/net", "the namespace the plugin itself runs in", "needs none"),
     ],
 )
 def test_a_namespace_that_is_no_containers(
@@ -325,7 +325,7 @@ def test_an_ipam_plugin_that_knows_the_container_already(node: Node, runtime: Ru
     error = runtime.add(container, conf).error()
 
     assert "duplicate allocation is not allowed" in error["msg"]
-    assert "try: DEL the container's attachment first" in error["details"]
+    assert "try: delete the container's attachment first" in error["details"]
 
 
 def test_a_dhcp_plugin_without_its_daemon(node: Node, runtime: Runtime) -> None:
