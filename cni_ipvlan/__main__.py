@@ -1,26 +1,26 @@
-"""The entrance: a runtime's call goes to the door, everything else to the command line."""
+"""The entry point: a runtime's call goes to ``entry``, everything else to the command line."""
 
 from __future__ import annotations
 
 import os
 import sys
 
-# Ready to print: to import json may be what can't be done.
-_LAST_WORDS = (
+# Needs no import: importing json may be what fails.
+_CANNOT_RUN = (
     b'{"cniVersion": "1.0.0", "code": 5, "msg": "ipvlan cannot run here: %s", "details": '
-    b'"Python itself failed, as it does where memory or files are limited: see ulimit -a."}\n'
+    b'"Python itself failed; memory or open files may be limited too low: see ulimit -a."}\n'
 )
 
 
 def main() -> int:
-    """Answer one call; return the exit status, or end with it where nothing is left to do."""
+    """Answer one call; return the exit status, or exit at once after a runtime's call."""
     _leave_unusable_directory()
     if len(sys.argv) == 1 and not (
         "_IPVLAN_COMPLETE" in os.environ and "CNI_COMMAND" not in os.environ
     ):
         import gc
 
-        # A call is short: what it leaves, the end of the process collects.
+        # A call is short: the end of the process frees its memory.
         gc.disable()
         os._exit(_serve())
     from cni_ipvlan.cli import program
@@ -29,7 +29,7 @@ def main() -> int:
 
 
 def _serve() -> int:
-    """Serve a runtime's call; answer it even where there is no memory to load what serves it."""
+    """Serve a runtime's call; answer even if there is no memory to import the code for it."""
     try:
         from cni_ipvlan import entry
 
@@ -37,12 +37,12 @@ def _serve() -> int:
     except Exception as error:
         if not os.environ.get("CNI_COMMAND"):
             raise
-        os.write(1, _LAST_WORDS % type(error).__name__.encode("ascii"))
+        os.write(1, _CANNOT_RUN % type(error).__name__.encode("ascii"))
         return 1
 
 
 def _leave_unusable_directory() -> None:
-    """Go where one can come back to, as sh does around a command: one may be deleted or closed."""
+    """Go to / if the current directory was deleted or is unreadable: sh returns to it."""
     try:
         os.chdir(os.getcwd())
     except OSError:

@@ -1,6 +1,6 @@
-"""NamedTuple, as typing has it, without the cost of importing typing.
+"""typing.NamedTuple, without the cost of importing typing.
 
-A container runtime waits for every import of a call. Type checkers see typing's.
+A container runtime waits for every import of a call. Type checkers use typing's.
 """
 
 from __future__ import annotations

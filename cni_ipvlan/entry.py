@@ -1,4 +1,4 @@
-"""A runtime's call: the process's environment, streams and signals handed to the protocol."""
+"""A runtime's call: connects the process's environment, streams and signals to the protocol."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute.runner import Interrupts
 
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
-_CHUNK = 4096  # PIPE_BUF: what a pipe that polls writable takes without blocking
+_CHUNK = 4096  # PIPE_BUF: a pipe that polls writable takes so many bytes without blocking
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # of UTF-8
-_MOST_STDIN = 1 << 20  # bytes; etcd, where configurations come from, takes no larger ones
-_SLICE_MILLISECONDS = 100  # a signal's handler does not end poll(2)
-_PATIENCE_SLICES = 50  # with a reader of our stderr
+_MOST_STDIN = 1 << 20  # bytes; etcd does not store larger objects
+_SLICE_MILLISECONDS = 100  # signals are checked between slices: they don't end poll(2)
+_PATIENCE_SLICES = 50  # to wait for a reader of stderr
 _NEED_STDOUT = ("ADD", "VERSION")
 
 
 def serve() -> int:
     """Serve the call that the process's environment describes; return the exit status.
 
-    Whatever it raises, for example where memory has run out, nothing is on stdout then.
+    It may raise anything, for example MemoryError; then nothing was written to stdout.
     """
     closed = _fill_closed_descriptors()
     environment = dict(os.environ)
     if _STDOUT in closed and environment.get("CNI_COMMAND") in _NEED_STDOUT:
-        _complain("stdout is closed, so no result could be delivered")
+        _write_stderr("stdout is closed, so no result could be delivered")
         return 1
     if environment.get("CNI_COMMAND") == "VERSION":
         stdin = _read()
@@ -38,7 +38,7 @@ def serve() -> int:
 
 
 def _serve(environment: Mapping[str, str]) -> int:
-    """Serve a call with all that may take; its imports are what VERSION does without."""
+    """Serve a call other than VERSION, which needs none of these imports."""
     import signal
     from functools import partial
 
@@ -50,9 +50,9 @@ def _serve(environment: Mapping[str, str]) -> int:
     from cni_ipvlan.plugin.node import assemble
 
     if not environment.get("CNI_COMMAND"):
-        _complain(about())
+        _write_stderr(about())
         return 0
-    # Nothing is changed yet: until the request is read, a signal may just end us.
+    # Nothing is changed yet: until the request is read, a signal may simply end the process.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     stdin = _read()
     if stdin is None:
@@ -67,10 +67,10 @@ def _serve(environment: Mapping[str, str]) -> int:
         begun = True
         _write(document, interrupts)
 
-    def say(text: str) -> None:
-        _complain(text, lambda: interrupts.urgency > 0)
+    def write_log(text: str) -> None:
+        _write_stderr(text, lambda: interrupts.urgency > 0)
 
-    log = Log(say, environment)
+    log = Log(write_log, environment)
     given = read(stdin)
     log.open(given.config)
     node = assemble(environment, interrupts, log.command, log.warn)
@@ -86,15 +86,15 @@ def _print(answer: bytes) -> int:
     try:
         os.write(_STDOUT, answer)
     except OSError as error:
-        _complain(f"cannot write to stdout: {error}")
+        _write_stderr(f"cannot write to stdout: {error}")
         return 1
     return 0
 
 
 def _read() -> bytes | None:
-    """Return standard input, without a byte order mark, which plugins in Go would stumble over.
+    """Return standard input without a byte order mark, which plugins in Go can't decode.
 
-    None when that is not possible, and the caller has been told.
+    If it can't be read, print an error document and return None.
     """
     chunks: list[bytes] = []
     size = 0
@@ -103,15 +103,15 @@ def _read() -> bytes | None:
             chunks.append(chunk)
             size += len(chunk)
             if size > _MOST_STDIN:
-                _tell_unreadable(f"it has more than {_MOST_STDIN} bytes")
+                _report_unreadable(f"it has more than {_MOST_STDIN} bytes")
                 return None
     except OSError as error:
-        _tell_unreadable(f"{error.strerror}")
+        _report_unreadable(f"{error.strerror}")
         return None
     return b"".join(chunks).removeprefix(_BYTE_ORDER_MARK)
 
 
-def _tell_unreadable(why: str) -> None:
+def _report_unreadable(why: str) -> None:
     import json
 
     from cni_ipvlan.cni.errors import IO_FAILURE, CniError
@@ -122,7 +122,7 @@ def _tell_unreadable(why: str) -> None:
 
 
 def _write(document: bytes, interrupts: Interrupts) -> None:
-    """Write all of it, but never block where a signal could not end it."""
+    """Write a document to stdout; a signal can interrupt it even if nobody reads."""
     import select
 
     poll = select.poll()
@@ -143,8 +143,8 @@ def _check(interrupts: Interrupts) -> None:
         raise InterruptedError(error.signal) from None
 
 
-def _complain(text: str, has_to_end: Callable[[], bool] = lambda: False) -> None:
-    """Write to stderr, but wait for a reader no longer than it takes one that is there."""
+def _write_stderr(text: str, must_stop: Callable[[], bool] = lambda: False) -> None:
+    """Write to stderr; give up after a few seconds if nobody reads."""
     import select
 
     rest = memoryview((text.rstrip() + "\n").encode("utf-8", "backslashreplace"))
@@ -156,19 +156,19 @@ def _complain(text: str, has_to_end: Callable[[], bool] = lambda: False) -> None
             if poll.poll(_SLICE_MILLISECONDS):
                 rest = rest[os.write(_STDERR, rest[:_CHUNK]) :]
                 slices = 0
-            elif has_to_end():
+            elif must_stop():
                 return
             else:
                 slices += 1
         if rest:
-            # Nobody reads: this and all that follows is lost, but the call goes on.
+            # Nobody reads: drop this and all that follows, and go on with the call.
             os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), _STDERR)
     except OSError:
-        return  # nobody listens, and there is no other place to say so
+        return  # there is no other place to report it
 
 
 def _fill_closed_descriptors() -> set[int]:
-    """Open /dev/null in place of closed standard streams, lest another file get their number."""
+    """Open /dev/null for closed standard streams, so that no other file gets their numbers."""
     closed = set()
     for descriptor in (_STDIN, _STDOUT, _STDERR):
         try:

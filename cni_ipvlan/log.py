@@ -1,4 +1,4 @@
-"""What is told besides the answer: on stderr, and in a log file where one is configured."""
+"""Logging: warnings on stderr, and a log file if one is configured."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _MOST_BYTES = 4096  # of a line
 
 
 class Log:
-    """Tells of one call, described by its ``environment``; ``say`` takes text for stderr.
+    """The log of one call, described by its ``environment``.
 
-    Warnings go to stderr; into a log file go, by level, failures (error), each
-    change (verbose) and each query (debug). A file that can't be written is
-    said once, and does not fail the call. Whatever somebody else has put into
-    a text, it makes no second line there, and no terminal does anything at it.
+    Warnings go to stderr, through ``write_stderr``. A log file gets, by level,
+    failures (error), each change (verbose) and each query (debug). A file that
+    can't be written is reported once and does not fail the call. Line breaks and
+    escape sequences in a text are quoted, so each entry is one harmless line.
     """
 
-    def __init__(self, say: Callable[[str], None], environment: Mapping[str, str]) -> None:
-        self._say = say
+    def __init__(self, write_stderr: Callable[[str], None], environment: Mapping[str, str]) -> None:
+        self._write_stderr = write_stderr
         self._environment = environment
         names = (environment.get("CNI_CONTAINERID"), environment.get("CNI_IFNAME"))
         self._context = " ".join(name for name in names if name)
@@ -37,13 +37,12 @@ class Log:
         self._level = LEVELS.index(DEFAULT_LEVEL)
 
     def open(self, config: Mapping[str, object]) -> None:
-        """Start logging, if CNI_IPVLAN_LOG or else the configuration asks for it.
+        """Open the log file named by CNI_IPVLAN_LOG, or else by the configuration.
 
-        A call whose configuration is invalid is logged, too: nothing is
-        presumed of it.
+        The configuration may be invalid: such calls are logged, too.
         """
         path, level = self._environment.get("CNI_IPVLAN_LOG"), "debug"
-        is_administrators = bool(path)
+        is_from_administrator = bool(path)
         if not path:
             path, level = _settings(config)
         if not path:
@@ -52,34 +51,34 @@ class Log:
 
         self._level = LEVELS.index(level)
         try:
-            if is_administrators:
+            if is_from_administrator:
                 self._file = log_file.open_for_administrator(path)
             else:
                 self._file = log_file.open_for_network(path)
         except (OSError, log_file.UnfitError) as error:
-            self._tell(f"cannot log to {path!r}: {_reason(error)}")
+            self._warn(f"cannot log to {path!r}: {_reason(error)}")
 
     def warn(self, text: str) -> None:
-        """Tell what does not stop the call but should be known."""
-        self._tell(text)
+        """Log a warning; the call goes on."""
+        self._warn(text)
         self._log("error", f"warning: {text}")
 
     def fail(self, text: str, private: str = "") -> None:
-        """Log the failure that the caller is told otherwise.
+        """Log a failure, which the caller gets as an error document.
 
-        ``private`` are those lines of it which he is not told: they go to stderr, too.
+        The lines in ``private`` are not in that document, so they go to stderr, too.
         """
         if private:
-            self._tell(private)
+            self._warn(private)
         self._log("error", f"failed: {text}")
 
     def command(self, command: Command, completed: Completed) -> None:
-        """Log a command that ended."""
+        """Log a command that has ended."""
         self._log("verbose" if command.purpose else "debug", describe(command, completed))
 
-    def _tell(self, text: str) -> None:
+    def _warn(self, text: str) -> None:
         lines = text.rstrip().split("\n")
-        self._say("\n".join(one_line(f"{self._prefix()}{line}") for line in lines))
+        self._write_stderr("\n".join(one_line(f"{self._prefix()}{line}") for line in lines))
 
     def _prefix(self) -> str:
         return f"{self._context}: " if self._context else ""
@@ -96,29 +95,29 @@ class Log:
             # One write to a file opened for appending: lines of many processes don't mix.
             os.write(self._file, line.encode() + b"\n")
         except OSError as error:
-            self._tell(f"cannot log: {_reason(error)}")
+            self._warn(f"cannot log: {_reason(error)}")
             self._file = None
 
 
 def one_line(text: str) -> str:
-    """Return a text as a line of printable characters, 4096 bytes of UTF-8 at the most.
+    """Return a text as one line of printable characters, at most 4096 bytes of UTF-8.
 
-    Its line breaks become ``|``, other characters that are not printable what
-    they are in Python; of one that is too long the middle is left out.
+    Line breaks become ``|``, other unprintable characters Python escapes; the middle
+    of a text that is too long is left out.
     """
     text = text.rstrip("\n")
     if len(text) <= _MOST_BYTES:
         line = "".join(map(_shown, text))
         if len(line.encode()) <= _MOST_BYTES:
             return line
-    room = (_MOST_BYTES - 60) // 2  # what is left out has to be said as well
+    room = (_MOST_BYTES - 60) // 2  # 60 bytes are for the note between the two halves
     start, end = _fitting(text, room), _fitting(reversed(text), room)[::-1]
     left_out = len(text) - len(start) - len(end)
     return f"{''.join(start)} … {left_out} characters left out … {''.join(end)}"
 
 
 def _fitting(text: Iterable[str], room: int) -> list[str]:
-    """Return the first characters of a text, as they are shown, that fit into so many bytes."""
+    """Return the first characters of a text, escaped, that fit into ``room`` bytes."""
     found = []
     for character in text:
         shown = _shown(character)
@@ -136,7 +135,7 @@ def _shown(character: str) -> str:
 
 
 def _settings(config: Mapping[str, object]) -> tuple[str, str]:
-    """Return the file and the level that a network asks for; an empty file for none."""
+    """Return the log file (empty for none) and the level that a network configures."""
     path, level = config.get("logFile"), config.get("logLevel")
     known = level if isinstance(level, str) and level in LEVELS else DEFAULT_LEVEL
     return (path if isinstance(path, str) else ""), known
@@ -149,7 +148,7 @@ def _reason(error: Exception) -> str:
 
 
 def describe(command: Command, completed: Completed) -> str:
-    """Return a command, its time and status, what it was for, and its failure, in one line."""
+    """Return a line with a command, its time, status, purpose, and output if it failed."""
     batch = "; ".join(command.batch_lines)
     parts = [
         join(command.entered_argv) + (f" <<< {quote(batch)}" if batch else ""),
@@ -158,6 +157,6 @@ def describe(command: Command, completed: Completed) -> str:
     if command.purpose:
         parts.append(f"({command.purpose})")
     if completed.status:
-        said = (completed.stderr.strip() or completed.stdout.strip()).decode("utf-8", "replace")
-        parts.append(f"said: {said}")
+        output = (completed.stderr.strip() or completed.stdout.strip()).decode("utf-8", "replace")
+        parts.append(f"printed: {output}")
     return " ".join(parts)

@@ -1,7 +1,8 @@
-"""Which file is logged to: where a network may name one, and how it is reached without being led.
+"""Open log files: only where a network may name one, and without following others' symlinks.
 
-What is logged holds words of whoever wrote the network, and root writes it: appended to the wrong
-file (/etc/ld.so.preload, another tenant's lease) it would be a way to become root.
+Log entries quote the network configuration, which a tenant may have written, and root writes
+them. Appended to the wrong file (/etc/ld.so.preload, another tenant's lease), they would let
+the tenant become root.
 """
 
 from __future__ import annotations
@@ -16,35 +17,35 @@ from cni_ipvlan._namedtuple import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import TracebackType
 
-DIRECTORY = "/var/log/cni-ipvlan"  # of root alone: networks may name files below it
+DIRECTORY = "/var/log/cni-ipvlan"  # only root may write here; networks may name files below it
 
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
-_MOST_LINKS = 40  # on one way, as the kernel has it: path_resolution(7)
+_MOST_LINKS = 40  # in one path, the kernel's own limit: path_resolution(7)
 _ENTRY = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class UnfitError(Exception):
-    """Why a file is not logged to."""
+    """A file that must not be logged to; the message says why."""
 
 
 def fault(name: str) -> str:
-    """Say why a network may not name that file to log to; nothing when it may."""
+    """Return why a network may not log to that file; empty if it may."""
     rule = f"a network may only name a file below {DIRECTORY}"
     if name.startswith("/") and not name.startswith(f"{DIRECTORY}/"):
         return rule
     if any(part in ("", ".", "..") for part in _below(name)):
-        return f"{rule}, and its path has no empty part, no . and no .."
-    if not name.isprintable():  # so is no NUL, and no lone surrogate
-        return f"{rule}, in printable characters"
+        return f"{rule}, without empty parts, . or .. in its path"
+    if not name.isprintable():  # this excludes NUL and lone surrogates
+        return f"{rule}, with printable characters only"
     return ""
 
 
 def open_for_network(name: str) -> int:
-    """Open the file that a network names, to append to; it may be made, a directory may not.
+    """Open a log file that a network names, for appending; create the file, not directories.
 
-    Raises UnfitError, OSError. No link is followed from DIRECTORY on, and all
-    there must be root's, and nobody else's to write to.
+    Raises UnfitError, OSError. From DIRECTORY on, no symlinks are followed, and
+    everything must belong to root and be writable only by root.
     """
     why = fault(name)
     if why:
@@ -64,10 +65,10 @@ def open_for_network(name: str) -> int:
 
 
 def open_for_administrator(path: str) -> int:
-    """Open a file anywhere, to append to; the way there may have links.
+    """Open a log file anywhere, for appending; the path may contain symlinks.
 
-    Raises UnfitError, OSError. Every directory and link on the way must be
-    root's, and no link in a directory that others can write to.
+    Raises UnfitError, OSError. Every directory and symlink on the path must
+    belong to root, and no symlink may be in a directory that others can write to.
     """
     if not path.startswith("/"):
         raise UnfitError("an absolute path is needed")
@@ -82,8 +83,10 @@ def _below(name: str) -> list[str]:
 
 
 class _Place:
-    """A directory, at first the root of all: gone to by hand, entry by entry, since the kernel
-    would follow a link through directories that nobody has looked at.
+    """A directory, at first the root directory.
+
+    Paths are followed entry by entry, since the kernel would follow a symlink
+    through directories that were not checked.
     """
 
     def __init__(self) -> None:
@@ -101,7 +104,7 @@ class _Place:
         os.close(self._descriptor)
 
     def follow(self, path: str) -> None:
-        """Go where a path leads, through links as well."""
+        """Go where a path leads, following symlinks."""
         _check_owner(os.fstat(self._descriptor), "the directory")
         names = path.split("/")
         links = 0
@@ -122,28 +125,28 @@ class _Place:
             names[:0] = target.split("/")
 
     def enter(self, name: str) -> None:
-        """Go into a directory in this one; it must be root's, and no link."""
+        """Enter a subdirectory; it must belong to root and not be a symlink."""
         below = os.open(name, _ENTRY, dir_fd=self._descriptor)
         self._go(below)
         status = os.fstat(below)
         if stat.S_ISLNK(status.st_mode):
-            raise UnfitError(f"{name!r} is a link")
+            raise UnfitError(f"{name!r} is a symlink")
         if not stat.S_ISDIR(status.st_mode):
-            raise UnfitError(f"{name!r} is no directory")
+            raise UnfitError(f"{name!r} is not a directory")
         _check_owner(status, repr(name))
 
     def enter_private(self, name: str) -> None:
-        """Do the same where nobody else may write."""
+        """Enter a subdirectory that only root can write to."""
         self.enter(name)
         if self._is_open_to_others():
             raise UnfitError(f"others can write to the directory {name!r}")
 
     def open(self, name: str) -> int:
-        """Open a file in this directory to append to, and make it if need be."""
+        """Open a file in this directory for appending; create it if necessary."""
         with suppress(FileNotFoundError):
-            # First, for opening a device may do something.
+            # Check before opening, since opening a device may have side effects.
             _check_file(self._look(name))
-        # O_NONBLOCK: opening a pipe without a reader would wait for one.
+        # O_NONBLOCK: opening a pipe that has no reader would block.
         flags = _APPEND | os.O_NONBLOCK
         descriptor = os.open(name, flags, 0o600, dir_fd=self._descriptor)
         try:
@@ -162,7 +165,7 @@ class _Place:
 
     def _target(self, name: str, status: os.stat_result) -> str:
         if self._is_open_to_others():
-            raise UnfitError(f"{name!r} is a link in a directory that others can write to")
+            raise UnfitError(f"{name!r} is a symlink in a directory that others can write to")
         _check_owner(status, repr(name))
         return os.readlink(name, dir_fd=self._descriptor)
 
@@ -172,14 +175,14 @@ class _Place:
 
 def _check_file(status: os.stat_result) -> None:
     if stat.S_ISLNK(status.st_mode):
-        raise UnfitError("it is a link")
+        raise UnfitError("it is a symlink")
     if not stat.S_ISREG(status.st_mode):
-        raise UnfitError("it is no regular file")
+        raise UnfitError("it is not a regular file")
     _check_owner(status, "it")
     if status.st_nlink > 1:
-        raise UnfitError("it has another name as well")
+        raise UnfitError("it has more than one hard link")
 
 
 def _check_owner(status: os.stat_result, name: str) -> None:
     if status.st_uid not in (0, os.geteuid()):
-        raise UnfitError(f"{name} belongs to another user than root")
+        raise UnfitError(f"{name} does not belong to root")

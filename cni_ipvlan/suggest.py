@@ -1,4 +1,4 @@
-"""Which of the names that exist may be meant. Only who fails imports this."""
+"""Suggest a name for a misspelt one. Imported only after a failure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ALIKE = 0.6  # difflib's own measure for a close match
 
 
 def nearest_first(wanted: str, names: Iterable[str]) -> tuple[list[str], bool]:
-    """Return the names, those most like ``wanted`` first, and whether the first may be meant."""
+    """Return the names, most similar first, and whether the first is similar enough to suggest."""
 
     def likeness(name: str) -> float:
         return SequenceMatcher(None, wanted.lower(), name.lower()).ratio()

@@ -117,7 +117,7 @@ class Doctor:
                 WARNING,
                 "the first ADD loads it; to load it now: modprobe ipvlan",
             ),
-            machine.KEPT_OUT: (PROBLEM, "remove that line, then: modprobe ipvlan"),
+            machine.BLOCKED: (PROBLEM, "remove that line, then: modprobe ipvlan"),
             machine.ABSENT: (
                 PROBLEM,
                 "install the kernel's extra modules, or a kernel with CONFIG_IPVLAN",

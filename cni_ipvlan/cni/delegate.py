@@ -1,4 +1,4 @@
-"""Delegation: find a plugin in CNI_PATH, and read what it answered."""
+"""Delegation: find a plugin in CNI_PATH, and parse its output."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from cni_ipvlan.cni.request import Request
     from cni_ipvlan.cni.result import Result
 
-# In the environment of a delegate: a plugin that finds it there is called by itself.
+# Set in the environment of a delegate: a plugin that finds it there was called by itself.
 DELEGATING = "_CNI_IPVLAN_DELEGATES"
 _HIGHEST_CODE = 2**32 - 1
 _SHOWN_OUTPUT = 200  # characters of a delegate's output that an error quotes
 
 
 class Answer(NamedTuple):
-    """How a delegate ended: exit status (negative: a signal's number) and its output."""
+    """A delegate's exit status (negative: the signal that killed it) and output."""
 
     status: int
     stdout: bytes
@@ -63,7 +63,7 @@ def _not_found(plugin: str, path: tuple[str, ...]) -> CniError:
     if plugin in there:
         details.append(f"found: a {plugin} that can't be executed")
     elif is_near:
-        details.append(f"found: {names[0]}, which may be meant")
+        details.append(f"did you mean {names[0]!r}?")
     details.append(
         f"try: install {plugin} into one of these directories, or correct the configuration's "
         "ipam.type"
@@ -76,7 +76,7 @@ def _not_found(plugin: str, path: tuple[str, ...]) -> CniError:
 
 
 def check(plugin: str, answer: Answer) -> None:
-    """Raise the CniError that ``plugin`` answered with; nothing when it succeeded."""
+    """Raise the CniError that ``plugin`` printed, if it failed."""
     if answer.status == 0:
         return
     error = _error_document(answer.stdout)
@@ -90,7 +90,7 @@ def check(plugin: str, answer: Answer) -> None:
 
 
 def result(plugin: str, answer: Answer, version: str) -> Result:
-    """Return the Result of an ADD that ``plugin`` answered; raises CniError otherwise."""
+    """Return the Result that ``plugin`` printed for ADD; raises CniError if it failed."""
     from cni_ipvlan.cni import result as results
 
     check(plugin, answer)
@@ -99,7 +99,7 @@ def result(plugin: str, answer: Answer, version: str) -> Result:
     except CniError as error:
         raise CniError(
             DELEGATE_FAILED,
-            f"the plugin {plugin!r} printed a bad result: {error.msg}",
+            f"the plugin {plugin!r} printed an invalid result: {error.msg}",
             error.details,
         ) from None
     except ValueError:
@@ -115,7 +115,7 @@ def _error_document(stdout: bytes) -> CniError | None:
         return None
     if not isinstance(document, dict) or type(document.get("code")) is not int:
         return None
-    # Code 0 means no error, and Go reads no other that is not a uint32; it failed all the same.
+    # The plugin failed, but 0 means no error and libcni can't decode a code beyond uint32.
     code = document["code"] if 0 < document["code"] <= _HIGHEST_CODE else DELEGATE_FAILED
     return CniError(code, str(document.get("msg", "")), str(document.get("details", "") or ""))
 
@@ -132,7 +132,7 @@ def _ending(status: int) -> str:
 def _quoted(answer: Answer) -> str:
     lines = []
     if answer.status == -signal.SIGKILL:
-        lines.append("the kernel kills so when memory has run out: see dmesg")
+        lines.append("the kernel may have run out of memory: see dmesg")
     for name, output in (("stdout", answer.stdout), ("stderr", answer.stderr)):
         text = output.decode("utf-8", "replace").strip()
         if len(text) > _SHOWN_OUTPUT:

@@ -13,22 +13,22 @@ INVALID_CONFIGURATION = 7
 TRY_AGAIN_LATER = 11
 NOT_AVAILABLE = 50
 LIMITED_CONNECTIVITY = 51
-# From 100 on they are a plugin's own; these are what any plugin comes to.
+# Codes from 100 are a plugin's own; every plugin needs these.
 DELEGATE_NOT_FOUND = 108
 DELEGATE_FAILED = 109
 INTERNAL = 199
 
-# What is quoted from a caller's or a delegate's text may be of any size; an answer is not.
+# Text quoted from a caller or delegate may be of any size; an error document may not.
 _MOST_CHARACTERS = {"msg": 1000, "details": 4000}
 
 
 class CniError(Exception):
-    """A failure as the specification words it.
+    """A failure in the form that the specification defines.
 
-    ``code`` is one of the constants of this module (or a delegate's own),
-    ``msg`` one sentence, ``details`` whatever helps to mend it; it may be empty
-    and may have several lines. ``private`` is more of the same, for root alone:
-    what names other containers, or interfaces of the host. No answer has it.
+    ``code`` is the specification's, the plugin's or a delegate's own, ``msg`` one
+    sentence, and ``details`` help to fix the problem: any number of lines, or
+    none. ``private`` is for root only, since it names other containers or host
+    interfaces; it is logged but never part of the error document.
     """
 
     def __init__(self, code: int, msg: str, details: str = "", private: str = "") -> None:
@@ -39,16 +39,16 @@ class CniError(Exception):
         self.private = private
 
     def __str__(self) -> str:
-        """Return everything, as root may see it."""
+        """Return the message and all details, private ones included."""
         return _joined(self.msg, self.explanation)
 
     @property
     def explanation(self) -> str:
-        """All the details, as root may see them."""
+        """All details, private ones included."""
         return _joined(self.details, self.private)
 
     def add_details(self, text: str) -> None:
-        """Append a line to the details; the message stays the first failure's."""
+        """Append a line to the details."""
         self.details = _joined(self.details, text)
 
     def add_private(self, text: str) -> None:
@@ -56,7 +56,7 @@ class CniError(Exception):
         self.private = _joined(self.private, text)
 
     def add_failure(self, other: CniError) -> None:
-        """Append a later failure of the same call."""
+        """Append a later failure of the same call to the details."""
         self.add_details(f"also: {_joined(other.msg, other.details)}")
         if other.private:
             self.add_private(other.private)
@@ -81,6 +81,6 @@ def _joined(*texts: str) -> str:
 
 
 def _shortened(key: str, text: str) -> str:
-    """Leave out the middle of a text that is too long: what was not undone stands at the end."""
+    """Cut out the middle of a text that is too long; the end lists what was not undone."""
     most = _MOST_CHARACTERS[key]
     return text if len(text) <= most else f"{text[: most // 2]} … {text[-most // 2 :]}"

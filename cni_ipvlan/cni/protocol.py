@@ -1,4 +1,4 @@
-"""The door's other side: verb, handler, exactly one document, an exit status."""
+"""Answer a runtime's call: perform the verb, write at most one document, return the status."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from cni_ipvlan.cni.result import Result
 
     class Listener(Protocol):
-        """Whom failures are told besides the caller."""
+        """Receives what is logged besides the answer."""
 
         def warn(self, text: str) -> None:
-            """Take what the caller may not get to see."""
+            """Log a warning, which may not reach the caller otherwise."""
 
         def fail(self, text: str, private: str = "") -> None:
-            """Take what the caller is told as well, all but the ``private`` lines of it."""
+            """Log a failure; the caller is sent it, too, except its ``private`` lines."""
 
-    # Does what a request asks for. It gives a result away while it can still undo
-    # everything, for one that can't be delivered must not stay.
+    # Performs a request. It delivers the result while it can still undo everything,
+    # since an attachment whose result can't be delivered must not stay.
     Perform = Callable[[Request, Callable[[Result], None]], None]
 
 
@@ -36,10 +36,10 @@ def serve(
     write: Callable[[bytes], None],
     listener: Listener,
 ) -> int:
-    """Answer one call of a runtime, any but VERSION, and return the exit status, 0 or 1.
+    """Answer one call of a runtime (except VERSION); return the exit status, 0 or 1.
 
-    ``write`` is given the one document for stdout, at most once; when it raises
-    OSError, what was done is undone. ``listener`` hears of every failure.
+    ``write`` is called at most once, with the document for stdout; if it raises
+    OSError, the changes are undone. Every failure is passed to ``listener``.
     """
     delivered = False
 
@@ -57,8 +57,8 @@ def serve(
     except CniError as error:
         failure = error
     except MemoryError:
-        failure = CniError(IO_FAILURE, "memory has run out")
-    except Exception as error:  # noqa: BLE001 - the last boundary: a runtime needs an answer to a bug, too
+        failure = CniError(IO_FAILURE, "out of memory")
+    except Exception as error:  # noqa: BLE001 - the last boundary: a bug is answered with an error document, too
         import traceback
 
         listener.warn(traceback.format_exc())
@@ -66,7 +66,7 @@ def serve(
     else:
         return 0
     if delivered:
-        # stdout has been tried already, and a second document would not be one.
+        # A second document on stdout would make the first one invalid.
         listener.warn(str(failure))
         return 1
     listener.fail(str(failure), failure.private)
@@ -79,9 +79,9 @@ def serve(
 
 
 def _end_loop(environment: Mapping[str, str]) -> int:
-    """Answer a call by ourselves, under whatever name: it would wait for its own end.
+    """Refuse a call from this plugin itself, which would wait for itself forever.
 
-    An ADD comes to nothing then, so that a DEL has nothing to do.
+    DEL succeeds, since no ADD can have succeeded this way.
     """
     if environment["CNI_COMMAND"] == "DEL":
         return 0

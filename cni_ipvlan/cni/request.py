@@ -1,4 +1,4 @@
-"""What a runtime asks: environment and standard input, checked, as a Request."""
+"""A runtime's call: environment and standard input, parsed and checked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-# verb: (variables that must be there and not empty, version that introduced the verb)
+# verb: (variables that must be set and not empty, version that introduced the verb)
 _VERBS = {
     "ADD": (("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH"), "0.1.0"),
     "DEL": (("CNI_CONTAINERID", "CNI_IFNAME", "CNI_PATH"), "0.1.0"),
@@ -27,14 +27,14 @@ _VERBS = {
 }
 _ALPHANUMERICS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 _IDENTIFIER_CHARACTERS = _ALPHANUMERICS | set("_.-")
-_LONGEST_VERSION = 20  # characters that an answer repeats, of a version we do not speak
-_LONGEST_IDENTIFIER = 255  # bytes, as a file's name may have, which IPAM plugins make of them
+_LONGEST_VERSION = 20  # characters of an unsupported version that an answer repeats
+_LONGEST_IDENTIFIER = 255  # bytes; IPAM plugins use identifiers as file names
 _SHOWN_CHARACTERS = 80  # of a value that is quoted
 _INTERFACE_NAME_BYTES = 15  # IFNAMSIZ less the terminating NUL, <linux/if.h>
 
 
 class Given(NamedTuple):
-    """Standard input, decoded once: ``config`` is empty where ``failure`` says why not."""
+    """Standard input, decoded once; if that failed, ``config`` is empty and ``failure`` set."""
 
     stdin: bytes
     config: dict[str, Any]
@@ -42,7 +42,7 @@ class Given(NamedTuple):
 
     @property
     def version_to_answer(self) -> str:
-        """The version in which to answer, however broken the input is."""
+        """The CNI version to answer in, also for invalid input."""
         if self.failure is not None:
             return LATEST_VERSION
         try:
@@ -53,11 +53,11 @@ class Given(NamedTuple):
 
 
 class Request(NamedTuple):
-    """One call of the plugin: who asks for what, about which attachment.
+    """One call of the plugin: the verb, and the attachment it is about.
 
-    ``netns`` is CNI_NETNS as given and may be empty for DEL, STATUS and GC;
-    ``path`` holds the directories of CNI_PATH; ``environment`` and ``stdin`` are
-    handed on to delegates unchanged; ``config`` is stdin, decoded.
+    ``netns`` is CNI_NETNS as given, which may be empty for DEL, STATUS and GC;
+    ``path`` has the directories in CNI_PATH; ``environment`` and ``stdin`` are
+    passed to delegates unchanged; ``config`` is stdin, decoded.
     """
 
     command: str
@@ -73,13 +73,13 @@ class Request(NamedTuple):
 
     @property
     def network(self) -> str:
-        """The network's name; empty where a DEL carries none."""
+        """The network's name; empty for a DEL without one."""
         name = self.config.get("name")
         return name if isinstance(name, str) else ""
 
 
 def read(stdin: bytes) -> Given:
-    """Decode standard input; what is wrong with it is for ``parse`` to raise."""
+    """Decode standard input; ``parse`` raises what is wrong with it."""
     try:
         return Given(stdin, _decode(stdin))
     except CniError as failure:
@@ -89,15 +89,15 @@ def read(stdin: bytes) -> Given:
 def parse(environment: Mapping[str, str], given: Given) -> Request:
     """Check a call and return it as a Request.
 
-    Raises CniError: 4 for the environment (naming every variable that is
-    wrong), 6 when stdin is no JSON object, 1 for a version that is unknown or
-    older than the verb, 7 for a bad network name (SPEC.md, "Parameters").
+    Raises CniError: 4 for the environment (naming every wrong variable), 6 when
+    stdin is not a JSON object, 1 for a version that is unknown or older than the
+    verb, 7 for an invalid network name (SPEC.md, "Parameters").
     """
     command = environment.get("CNI_COMMAND", "")
     if command not in _VERBS:
         raise CniError(
             INVALID_ENVIRONMENT,
-            f"CNI_COMMAND is {command!r}, which is not a command of CNI",
+            f"CNI_COMMAND is {command!r}, which is not a CNI command",
             f"known: {', '.join([*_VERBS, 'VERSION'])}",
         )
     required, since = _VERBS[command]
@@ -128,7 +128,7 @@ def introduced_in(command: str) -> str:
 
 
 def _decode(stdin: bytes) -> dict[str, Any]:
-    """Return the JSON object in ``stdin``; raises CniError 6 when there is none."""
+    """Return the JSON object in ``stdin``; raises CniError 6."""
     if not stdin.strip():
         raise CniError(
             DECODING_FAILURE, "cannot decode the network configuration: standard input is empty"
@@ -148,7 +148,7 @@ def _decode(stdin: bytes) -> dict[str, Any]:
 
 
 def _version_of(config: Mapping[str, Any]) -> str:
-    """Return the CNI version a configuration is written in; raises CniError 7."""
+    """Return the CNI version of a configuration; raises CniError 7."""
     version = config.get("cniVersion")
     if version is None or version == "":
         return VERSION_WHEN_ABSENT
@@ -160,11 +160,11 @@ def _version_of(config: Mapping[str, Any]) -> str:
 
 
 def interface_name_fault(name: str) -> str | None:
-    """Say why the kernel would refuse ``name`` for an interface; None when it would not.
+    """Return why the kernel would not accept ``name`` for an interface, or None if it would.
 
-    The rule is dev_valid_name() in net/core/dev.c; ``%`` passes there but is
-    expanded or refused later by __dev_alloc_name(), and the two names that
-    /proc/sys/net/ipv4/conf has for itself by sysctl_dev_name_is_allowed().
+    The rule is dev_valid_name() in net/core/dev.c. It accepts ``%``, which
+    __dev_alloc_name() then expands or refuses, and "all" and "default", which
+    sysctl_dev_name_is_allowed() refuses since /proc/sys/net/ipv4/conf uses them.
     """
     try:
         encoded = name.encode("utf-8")
@@ -173,15 +173,15 @@ def interface_name_fault(name: str) -> str | None:
     if not encoded:
         return "it is empty"
     if len(encoded) > _INTERFACE_NAME_BYTES:
-        return f"it has {len(encoded)} bytes, {_INTERFACE_NAME_BYTES} are allowed"
+        return f"it has {len(encoded)} bytes; {_INTERFACE_NAME_BYTES} are allowed"
     if name in (".", ".."):
-        return "it is a directory's name"
+        return "it is the name of a directory"
     if name in ("all", "default"):
-        return "the kernel keeps that name for the settings of all interfaces"
+        return "the kernel reserves that name for the settings of all interfaces"
     if "%" in name:
-        return "the kernel takes % for a pattern"
+        return "the kernel treats % as a pattern"
     for byte in encoded:
-        # isspace() of the kernel is Latin-1's: it includes the byte 0xa0.
+        # The kernel's isspace() uses Latin-1, which includes the byte 0xa0.
         if byte in b"/:\0 \t\n\v\f\r\xa0":
             return f"the byte {bytes([byte])!r} is not allowed in it"
     return None
@@ -221,7 +221,7 @@ def _check_version(version: str, command: str, since: str) -> None:
     if SUPPORTED_VERSIONS.index(version) < SUPPORTED_VERSIONS.index(since):
         raise CniError(
             INCOMPATIBLE_VERSION,
-            f"{command} came with CNI {since}; the configuration's cniVersion is {version}",
+            f"{command} was introduced in CNI {since}; the configuration's cniVersion is {version}",
         )
 
 
@@ -235,13 +235,11 @@ def _check_network_name(config: Mapping[str, Any]) -> None:
 
 
 def _identifier_fault(text: str) -> str:
-    """Say why a name is none for a network or a container; nothing when it is one."""
+    """Return why a name is not valid for a network or a container; empty if it is."""
     if text[:1] not in _ALPHANUMERICS or not _IDENTIFIER_CHARACTERS.issuperset(text):
-        return (
-            "it must start with a letter or digit and go on with letters, digits, '_', '.' and '-'"
-        )
+        return "it must start with a letter or digit, followed by letters, digits, '_', '.' or '-'"
     if len(text) > _LONGEST_IDENTIFIER:
-        return f"it has {len(text)} bytes, {_LONGEST_IDENTIFIER} are allowed"
+        return f"it has {len(text)} bytes; {_LONGEST_IDENTIFIER} are allowed"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Results of ADD: one shape inside, the JSON of every CNI version outside."""
+"""Results of ADD: one internal form, and the JSON of every CNI version."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Interface(NamedTuple):
 
 
 class Address(NamedTuple):
-    """An address with its prefix length, and the index of its interface in the result."""
+    """An address with its prefix length, and its interface's index in the result."""
 
     address: str
     gateway: str = ""
@@ -42,7 +42,7 @@ class Address(NamedTuple):
 
 
 class Route(NamedTuple):
-    """A route; None stands for what the kernel chooses."""
+    """A route; None leaves an attribute to the kernel."""
 
     dst: str
     gateway: str = ""
@@ -59,7 +59,7 @@ class Route(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What an attachment came to (SPEC.md, "ADD Success")."""
+    """The result of an ADD (SPEC.md, "ADD Success")."""
 
     interfaces: tuple[Interface, ...] = ()
     addresses: tuple[Address, ...] = ()
@@ -75,9 +75,9 @@ def family(address: str) -> int:
 def parse(document: object, default_version: str) -> Result:
     """Return a result document of any CNI version as a Result.
 
-    ``default_version`` counts where the document names none. Addresses and
-    routes come out in canonical form. Raises CniError 6 for a malformed
-    document and 1 for a version that is not supported.
+    ``default_version`` is used if the document names none. Addresses and routes
+    are returned in canonical form. Raises CniError 6 for a malformed document
+    and 1 for an unsupported version.
     """
     if not isinstance(document, dict):
         raise _malformed("it is not a JSON object")
@@ -134,7 +134,7 @@ def _parse_by_family(
 
 
 def _render_by_family(result: Result) -> dict[str, Any]:
-    """These versions have room for one address of each family: the first is taken."""
+    """Render the first address of each family, since these versions have room for one."""
     document: dict[str, Any] = {}
     for number in (4, 6):
         address = next((each for each in result.addresses if each.family == number), None)
@@ -210,7 +210,7 @@ def _parse_route(entry: dict[str, Any]) -> Route:
     text = entry.get("dst")
     if not isinstance(text, str):
         raise _malformed(f"a route's dst is {text!r}; a prefix is needed")
-    # Go's ParseCIDR, which other plugins use, masks host bits away; so does this.
+    # Mask host bits away, as Go's ParseCIDR does in other plugins.
     network = _value("routes[].dst", text, lambda value: ip_network(value, strict=False))
     gateway = _gateway(entry.get("gw"))
     if gateway and family(gateway) != network.version:
@@ -247,7 +247,7 @@ def _gateway(value: object) -> str:
 
 
 def _value(key: str, text: str, convert: Callable[[str], Any]) -> Any:
-    # A zone ("fe80::1%eth0") is no part of an address in CNI.
+    # CNI has no zones ("fe80::1%eth0") in addresses.
     if "%" in text:
         raise _malformed(f"{key} is {text!r}; a zone is not allowed")
     try:

@@ -1,4 +1,4 @@
-"""JSON as other languages understand it (RFC 8259), which is less than Python's."""
+"""JSON as RFC 8259 defines it, without Python's extensions."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 def decode(data: bytes) -> Any:
     """Return the document in ``data``: UTF-8, with or without a byte order mark.
 
-    Raises ValueError for everything else: NaN, Infinity, a number out of a
-    double's range, and nesting too deep for Python are no JSON either.
+    Raises ValueError for everything else, including NaN, Infinity, numbers beyond
+    a double's range, and nesting too deep for Python.
     """
     text = data.removeprefix(_BYTE_ORDER_MARK).decode("utf-8")
     try:
@@ -27,7 +27,7 @@ def decode(data: bytes) -> Any:
 
 
 def encode(document: dict[str, Any]) -> bytes:
-    """Return a document as the lines to print; raises ValueError for what JSON has no word for."""
+    """Return a document as indented JSON; raises ValueError for what JSON can't express."""
     return json.dumps(document, indent=4, allow_nan=False).encode("ascii") + b"\n"
 
 

@@ -1,4 +1,4 @@
-"""The CNI versions this plugin speaks, and the verb VERSION."""
+"""The supported CNI versions, and the verb VERSION."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ VERSION_WHEN_ABSENT = SUPPORTED_VERSIONS[0]
 
 
 def answer(stdin: bytes) -> bytes:
-    """Return the document that answers VERSION, in the version that ``stdin`` asks in."""
+    """Return the answer to VERSION, in the CNI version that ``stdin`` names."""
     supported = ", ".join(f'"{each}"' for each in SUPPORTED_VERSIONS)
     version = _quick_version(stdin) or _decoded_version(stdin)
     return f'{{"cniVersion": {version}, "supportedVersions": [{supported}]}}\n'.encode()
 
 
 def _quick_version(stdin: bytes) -> str | None:
-    """Return the version, quoted, if it is asked for as libcni does.
+    """Return the version, quoted, if ``stdin`` has the form that libcni writes.
 
-    Runtimes probe every plugin so, and importing json takes longer than all the rest.
+    Runtimes probe every plugin this way, and importing json takes longer than all the rest.
     """
     asked = b"".join(stdin.split())
     if not asked:

@@ -1,1 +1,1 @@
-"""The network configuration: its options, read and checked."""
+"""The network configuration: parsing and checking its options."""

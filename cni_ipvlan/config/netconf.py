@@ -1,4 +1,4 @@
-"""The network configuration: JSON in, a checked NetConf out."""
+"""The network configuration: parsed from JSON and checked into a NetConf."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _SCHEMA_FILE = os.path.join(os.path.dirname(__file__), "netconf.schema.json")
 _SHOWN_CHARACTERS = 80
-_LEAST_GUESSABLE = 3  # letters of an option; a slip in less could be any word
+_LEAST_GUESSABLE = 3  # letters of an option; shorter ones resemble too many words
 _JSON_TYPES = {
     "null": "null",
     "string": "a string",
@@ -30,15 +30,17 @@ _JSON_TYPES = {
 
 
 class Fault(NamedTuple):
-    """An option that is wrong: the path to it, and a sentence: its value, what is allowed."""
+    """An invalid option: its path, and a sentence with its value and what is allowed."""
 
     path: tuple[str | int, ...]
     text: str
 
 
 class NetConf(NamedTuple):
-    """The options of a network. ``master`` and ``ipam_type`` are empty when not given,
-    ``mtu`` (bytes) 0 for the kernel's choice, ``dns`` and ``prev_result`` None when absent.
+    """The options of a network.
+
+    ``master`` and ``ipam_type`` are empty when not given; ``mtu`` (bytes) is 0 for
+    the kernel's default; ``dns`` and ``prev_result`` are None when absent.
     """
 
     name: str
@@ -55,8 +57,8 @@ class NetConf(NamedTuple):
 def parse(config: Mapping[str, Any], version: str) -> NetConf:
     """Check a configuration against the schema; ``version`` is its CNI version.
 
-    Raises CniError 7 naming each option that is wrong, its value and what is
-    allowed; 6 or 1 when prevResult can't be read.
+    Raises CniError 7 naming each invalid option, its value and what is allowed;
+    6 or 1 when prevResult can't be parsed.
     """
     found = faults(config)
     if found:
@@ -77,14 +79,15 @@ def parse(config: Mapping[str, Any], version: str) -> NetConf:
 
 
 def faults(config: Mapping[str, Any]) -> list[Fault]:
-    """Return everything in a configuration that is forbidden, by the schema and beyond it."""
+    """Return every invalid option, by the schema and by rules it can't express."""
     return [*_schema_faults(config), *_master_faults(config), *_ipam_faults(config)]
 
 
 def ipam_type(config: Mapping[str, Any]) -> str:
     """Return the IPAM plugin's name in a configuration that may be invalid; empty for none.
 
-    This plugin is not its own: no ADD was ever made so, and there is nothing to release.
+    It is also empty if the name is this plugin's: no such ADD can have succeeded,
+    so there is nothing to release.
     """
     name = _ipam_type(config)
     return name if isinstance(name, str) and name != config.get("type") else ""
@@ -96,7 +99,7 @@ def options() -> list[str]:
 
 
 def suspicious_keys(config: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the keys that are one slip away from an option of ours, each with that option."""
+    """Return keys that look like a misspelt option, each with that option."""
     known = options()
     found = []
     for key in config:
@@ -125,14 +128,14 @@ def _schema_faults(config: Mapping[str, Any]) -> list[Fault]:
     found: dict[tuple[str, ...], Any] = {}
     for error in Draft202012Validator(schema).iter_errors(config):
         place = tuple(map(str, error.path))
-        # One fault a place: who reads what is allowed needs not be told the type.
+        # Report one fault for each option; the list of allowed values implies the type.
         if place not in found or error.validator == "enum":
             found[place] = error
     return [Fault(tuple(found[place].path), _explain(found[place])) for place in sorted(found)]
 
 
 def _explain(error: Any) -> str:
-    """Word a jsonschema ValidationError: option, value, what is allowed."""
+    """Describe a jsonschema ValidationError: the option, its value, what is allowed."""
     option = ".".join(str(part) for part in error.path)
     value = _shown(error.instance)
     rule = error.validator_value
@@ -175,7 +178,7 @@ def _ipam_faults(config: Mapping[str, Any]) -> list[Fault]:
     name = _ipam_type(config)
     if not name or name != config.get("type"):
         return []
-    return [Fault(("ipam", "type"), f"ipam.type is {_shown(name)}; that is no IPAM plugin")]
+    return [Fault(("ipam", "type"), f"ipam.type is {_shown(name)}, which is not an IPAM plugin")]
 
 
 def _prev_result(config: Mapping[str, Any], version: str) -> Result | None:
@@ -191,7 +194,7 @@ def _prev_result(config: Mapping[str, Any], version: str) -> Result | None:
 
 
 def _is_one_slip(key: str, option: str) -> bool:
-    """Whether one letter more, less, other or swapped, or just the case, tells them apart."""
+    """Whether they differ by case only, or by one added, missing, changed or swapped letter."""
     key, option = key.lower(), option.lower()
     if key == option:
         return True

@@ -1,8 +1,8 @@
-"""Whether a document is valid by a JSON Schema, for the part of the language that we write in.
+"""Check a document against a JSON Schema that uses only the keywords of our schema.
 
-jsonschema explains what is wrong with a configuration, but importing it costs more
-than all else of a call, and nearly always nothing is wrong. This only says whether
-it is needed. tests/unit/test_quick_check.py holds the two against each other.
+jsonschema explains what is wrong with a configuration, but importing it takes longer
+than the rest of a call, and configurations are nearly always valid. So jsonschema is
+imported only if this check fails. tests/unit/test_quick_check.py compares the two.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ANNOTATIONS = frozenset(("$schema", "title", "description", "default"))
 
 
 def is_valid(document: Any, schema: dict[str, Any]) -> bool:
-    """Return whether ``document`` is valid for sure; False, too, where a keyword is not known."""
+    """Return whether ``document`` is certainly valid; False if a keyword is unknown."""
     return all(
         keyword in _KEYWORDS and _KEYWORDS[keyword](document, rule)
         for keyword, rule in schema.items()
@@ -48,7 +48,7 @@ def _is(document: Any, kind: str) -> bool:
 
 
 def _enum(document: Any, values: list[Any]) -> bool:
-    # 0 and False, 1 and True are equal in Python, and not in JSON.
+    # 0 and False, 1 and True are equal in Python but not in JSON.
     return any(document == value and _same_kind(document, value) for value in values)
 
 

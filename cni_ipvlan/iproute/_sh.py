@@ -1,14 +1,13 @@
-"""sh, without what it does only for uses that are not ours.
+"""Import sh without the modules that only its unused features need.
 
-asyncio, logging, importlib.metadata and others cost more than the rest of a call
-(docs/performance.md). While sh is imported, stand-ins take their place, which
-become the real modules when something is asked of them that is not foreseen
-here: so whatever sh does, it does right. A sh that can't be imported so is
-imported as usual.
+Importing asyncio, logging, importlib.metadata and others takes longer than the rest
+of a call (docs/performance.md). While sh is imported, stand-ins replace them. A
+stand-in loads the real module when an attribute is used that is not listed here,
+so sh works as always. If sh can't be imported with stand-ins, it is imported normally.
 
-sh starts a command by fork, which copies the page tables of a Python process;
-posix_spawn does not. So where sh asks os for spawnve, the environment that sh was
-given is asked to spawn. Only sh's foreground mode is used, always with ``_env``.
+sh starts a command with fork, which copies the page tables of a Python process;
+posix_spawn does not. So ``os.spawnve`` in sh calls ``spawn`` of the environment that
+sh was given. Only sh's foreground mode is used, always with ``_env``.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ if TYPE_CHECKING:
 
 
 class _Subscriptable:
-    """Stands in for names of typing in annotations, which nobody reads."""
+    """Stands in for names of typing, which sh uses in annotations only."""
 
     def __class_getitem__(cls, _item: object) -> type:
         return cls
 
 
-# What sh asks of each module while it is being imported, versions 2.2 to 2.4.
-_FORESEEN: dict[str, dict[str, object]] = {
+# The attributes of each module that sh 2.2 to 2.4 uses while it is imported.
+_USED_ATTRIBUTES: dict[str, dict[str, object]] = {
     "asyncio": {"Queue": object},
     "getpass": {},
     "glob": {"glob": None},
@@ -50,9 +49,9 @@ _FORESEEN: dict[str, dict[str, object]] = {
 
 class _StandIn(ModuleType):
     def __getattr__(self, name: str) -> object:
-        """Become the real module for whatever was not foreseen."""
+        """Load the real module for any other attribute."""
         if name.startswith("__"):
-            raise AttributeError(name)  # the import system's own questions
+            raise AttributeError(name)  # asked by the import system itself
         if sys.modules.get(self.__name__) is self:
             del sys.modules[self.__name__]
         __import__(self.__name__)
@@ -60,7 +59,7 @@ class _StandIn(ModuleType):
 
 
 class Environment(dict[str, str]):
-    """A command's environment, which sh hands through unchanged to where it is started."""
+    """A command's environment; sh passes it unchanged to ``os.spawnve``."""
 
     def spawn(self, program: str, argv: list[str]) -> int:
         """Run the command to its end; return its exit status, or minus the signal's number."""
@@ -68,22 +67,22 @@ class Environment(dict[str, str]):
 
 
 class _Os(ModuleType):
-    """The module os, but for spawnve."""
+    """The module os, with another spawnve."""
 
     def __getattr__(self, name: str) -> object:
         return getattr(os, name)
 
     @staticmethod
     def spawnve(_mode: int, program: str, argv: list[str], environment: Environment) -> int:
-        """Start a program as its environment knows how."""
+        """Run a program with its environment's ``spawn``."""
         return environment.spawn(program, argv)
 
 
 def load() -> Any:
-    """Return the module sh, whose foreground commands are started by their Environment.
+    """Return the module sh; its foreground commands are started by their Environment.
 
-    Raises ImportError when this sh can't be used so: without it, no signal would
-    reach what it starts.
+    Raises ImportError if this version of sh does not allow that, since signals
+    would then not reach the commands.
     """
     sh = _import()
     names = getattr(sh.Command.__call__, "__globals__", {})
@@ -95,11 +94,11 @@ def load() -> Any:
 
 
 def _import() -> Any:
-    stand_ins = {name: _StandIn(name) for name in _FORESEEN if name not in sys.modules}
+    stand_ins = {name: _StandIn(name) for name in _USED_ATTRIBUTES if name not in sys.modules}
     for name, stand_in in stand_ins.items():
-        stand_in.__dict__.update(_FORESEEN[name])
+        stand_in.__dict__.update(_USED_ATTRIBUTES[name])
     sys.modules.update(stand_ins)
-    # Whatever goes wrong so, the ordinary import decides.
+    # If this fails, the normal import below raises the error or succeeds.
     with suppress(Exception):
         __import__("sh")
     for name, stand_in in stand_ins.items():

@@ -1,4 +1,4 @@
-"""The kernel's terse answers, and what they mean."""
+"""What error messages of ip and the kernel mean."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from cni_ipvlan.iproute.commands import Argv
 
-# What iproute2 (all versions from 5.10) says of a link or namespace that is not there.
+# What iproute2 (all versions from 5.10) prints for a missing link or namespace.
 _ABSENT = (
     b"Cannot find device",
     b"does not exist",
@@ -32,7 +32,7 @@ UNKNOWN = "unknown"
 
 
 class Cause(NamedTuple):
-    """What a failure means: its kind (a constant of this module), why, the next thing to try."""
+    """A failure's kind (a constant of this module), its meaning, and what to try next."""
 
     kind: str
     meaning: str
@@ -40,20 +40,20 @@ class Cause(NamedTuple):
 
 
 class _Rule(NamedTuple):
-    said: str  # in parts, with _ANYTHING between
-    by: str  # a word the command must have, or nothing
+    message: str  # parts of it, separated by _ANYTHING
+    word: str  # one that the command must contain; empty for any command
     cause: Cause
 
 
 _IS_BUSYBOX = Cause(
     TOOL_UNUSABLE,
-    "ip is BusyBox's, which can do too little",
-    "install iproute2 5.10 or newer, and have it found before BusyBox in PATH",
+    "ip is BusyBox's, which lacks features",
+    "install iproute2 5.10 or newer, and put it before BusyBox in PATH",
 )
 _IS_TOO_OLD = Cause(
     TOOL_UNUSABLE,
-    "this iproute2 is too old: it does not know an option that is needed",
-    "install iproute2 5.10 or newer (ip -V tells which it is)",
+    "this iproute2 is too old and lacks an option",
+    "install iproute2 5.10 or newer (ip -V prints the version)",
 )
 _HAS_NO_IPVLAN = Cause(
     NO_IPVLAN,
@@ -86,12 +86,12 @@ _IS_ROUTE_THERE = Cause(
     "leave the route out, or give it another priority or table",
 )
 _IS_NAME_TAKEN = Cause(
-    NAME_TAKEN, "an interface of that name is already there", "choose another name"
+    NAME_TAKEN, "an interface with that name already exists", "choose another name"
 )
 _IS_NAMESPACE_GONE = Cause(
     NAMESPACE_GONE,
     "the container's network namespace is gone",
-    "nothing: the container has ended meanwhile, and its runtime will clean up",
+    "let the runtime clean up, since the container has ended",
 )
 _IS_NOT_PERMITTED = Cause(
     NOT_PERMITTED,
@@ -100,13 +100,13 @@ _IS_NOT_PERMITTED = Cause(
 )
 _IS_READ_ONLY = Cause(
     NOT_PERMITTED,
-    "/proc/sys is mounted read-only here",
-    "run the plugin where the host's /proc/sys can be written, not inside a container",
+    "/proc/sys is mounted read-only",
+    "run the plugin on the host, where /proc/sys is writable, not inside a container",
 )
-_IS_ABSENT = Cause(NO_LINK, "there is no such interface", "see what there is with ip link")
+_IS_ABSENT = Cause(NO_LINK, "the interface does not exist", "list the interfaces with ip link")
 
-# The first rule that fits counts. Each quotes the answer to the letter; the
-# command that provokes it is in tests/kernel/test_causes.py.
+# The first matching rule applies. Messages are quoted verbatim; the commands that
+# produce them are in tests/kernel/test_causes.py.
 _RULES = (
     _Rule("BusyBox", "ip", _IS_BUSYBOX),
     _Rule('Option "-', "ip", _IS_TOO_OLD),
@@ -117,7 +117,7 @@ _RULES = (
     _Rule("Device or resource busy", "ipvlan", _IS_BUSY),
     _Rule("Address already assigned to an ipvlan device", "", _IS_ADDRESS_IN_USE),
     _Rule("Nexthop has invalid gateway", "route", _IS_GATEWAY_OUT_OF_REACH),
-    _Rule("No route to host", "route", _IS_GATEWAY_OUT_OF_REACH),  # the same, of IPv6
+    _Rule("No route to host", "route", _IS_GATEWAY_OUT_OF_REACH),  # the same for IPv6
     _Rule("File exists", "route", _IS_ROUTE_THERE),
     _Rule("File exists", "link", _IS_NAME_TAKEN),
     _Rule(
@@ -138,14 +138,14 @@ _RULES = (
 
 
 def explain(argv: Argv, stderr: str) -> Cause:
-    """Return what a failed command's stderr means; kind UNKNOWN when it is not known."""
+    """Return what a failed command's stderr means; the kind may be UNKNOWN."""
     for rule in _RULES:
-        is_said = all(part in stderr for part in rule.said.split(_ANYTHING))
-        if is_said and (not rule.by or rule.by in argv):
+        is_match = all(part in stderr for part in rule.message.split(_ANYTHING))
+        if is_match and (not rule.word or rule.word in argv):
             return rule.cause
     return Cause(UNKNOWN, "", "")
 
 
 def is_absent(stderr: bytes) -> bool:
-    """Whether a command failed because what it was about is not there."""
+    """Whether a command failed because its object does not exist."""
     return any(words in stderr for words in _ABSENT)

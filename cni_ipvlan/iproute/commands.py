@@ -1,7 +1,7 @@
-"""Commands: what running one takes, and pure builders of argument vectors, in ip(8)'s grammar.
+"""The Command type, and pure builders of argument vectors in ip(8)'s grammar.
 
-Every name stands behind its keyword (``dev X``, ``name X``): ip takes a bare
-``ma`` for an abbreviation of ``master``.
+Every name follows its keyword (``dev X``, ``name X``), since ip reads a bare ``ma``
+as an abbreviation of ``master``.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ if TYPE_CHECKING:
 Argv = tuple[str, ...]
 
 FOUND_DUPLICATE = 3
-_COMMON_OPTIONS = ("-j", "-d", "-N")  # of queries; they do nothing to a change
+_COMMON_OPTIONS = ("-j", "-d", "-N")  # of queries; changes ignore them
 _NOT_PLAIN = frozenset("#\"'\\ \t\n\v\f\r")
 
 
 class Command(NamedTuple):
-    """A command and all that running it takes.
+    """A command, and everything needed to run it.
 
-    argv            what to run, without what leads into the namespace
+    argv            what to run, without the prefix that enters the namespace
     purpose         what a change is for, as the object of "cannot"; empty for a query
     inside          the network namespace to run it in, None for the caller's own
     stdin           its standard input
-    environment     its whole environment, for a program that is not ours: an IPAM plugin
-    parameters      those variables of the environment that are meant for it
-    undo            what takes the change back, last first
-    only_if         asked first, of an undo: whether there is something to take back
-    absent_ok       that what it is about is not there is no failure
-    any_status      no exit status is a failure: the caller reads it
-    may_fail        likewise, since it is welcome but not needed
-    changes_nothing it can be run in a dry run
-    parts           the commands that this one runs all together
+    environment     its whole environment, for an IPAM plugin; None for other programs
+    parameters      the variables of the environment that are its arguments
+    undo            commands that undo the change, last first
+    only_if         for an undo: whether there is something to undo; called first
+    absent_ok       a missing object is not a failure
+    any_status      no exit status is a failure: the caller examines it
+    may_fail        no exit status is a failure: the command is optional
+    changes_nothing run it in a dry run, too
+    parts           the commands that this one runs together
     """
 
     argv: Argv
@@ -54,25 +54,25 @@ class Command(NamedTuple):
 
     @property
     def entered_argv(self) -> Argv:
-        """The argument vector with what leads into its namespace."""
+        """The argument vector with the prefix that enters its namespace."""
         return in_namespace(self.inside, self.argv)
 
     @property
     def full_argv(self) -> Argv:
-        """The same with its parameters, as a shell needs it."""
+        """The same with its parameters, for a shell."""
         assignments = [f"{key}={value}" for key, value in sorted((self.parameters or {}).items())]
         return (*(("env", *assignments) if assignments else ()), *self.entered_argv)
 
     @property
     def batch_lines(self) -> list[str]:
-        """What it has one ip run, a line each."""
+        """The lines that it passes to ``ip -batch``."""
         return self.stdin.decode("utf-8", "replace").splitlines() if "-batch" in self.argv else []
 
 
 def together(*parts: Command) -> Command:
-    """Return several ip commands as one, run by one ip; all in the namespace of the first.
+    """Return several ip commands as one ``ip -batch``, run in the namespace of the first.
 
-    Its argv is empty where that is not possible and they must be run one by one.
+    If that is not possible, its argv is empty, and its parts must be run one by one.
     """
     purpose = "; ".join(part.purpose for part in parts if part.purpose)
     argv, stdin = _batch([part.argv for part in parts]) or ((), b"")
@@ -93,10 +93,10 @@ def in_namespace(namespace: Namespace | None, argv: Argv) -> Argv:
 
 
 def _batch(commands: Sequence[Argv]) -> tuple[Argv, bytes] | None:
-    """Return one ip that runs several ip commands, and its standard input.
+    """Return an ``ip -batch`` that runs several ip commands, and its standard input.
 
-    None when that is not possible: ``ip -batch`` cuts a line at ``#`` and takes
-    quotes and backslashes for its own, and its options count for every line.
+    Return None if that is not possible: ``ip -batch`` cuts lines at ``#``,
+    interprets quotes and backslashes, and applies its options to every line.
     """
     options: dict[str, None] = {}
     lines = []
@@ -111,10 +111,10 @@ def _batch(commands: Sequence[Argv]) -> tuple[Argv, bytes] | None:
 
 
 def prints_json(argv: Argv) -> bool:
-    """Whether the argument vector is that of a query of ip."""
+    """Whether the argument vector is an ip query with JSON output."""
     for word in argv[1:]:
         if word not in _COMMON_OPTIONS and word not in ("-4", "-6"):
-            return False  # what follows may be an interface called -j
+            return False  # a later -j may be the name of an interface
         if word == "-j":
             return True
     return False
@@ -125,7 +125,7 @@ def _is_plain(word: str) -> bool:
 
 
 def link_add_ipvlan(master: str, name: str, mode: str, flag: str, mtu: int) -> Argv:
-    """Create an ipvlan link; ``mtu`` 0 is the kernel's choice."""
+    """Create an ipvlan link; ``mtu`` 0 means the kernel's default."""
     return (
         *("ip", "link", "add", "link", master, "name", name),
         *(("mtu", str(mtu)) if mtu else ()),
@@ -134,20 +134,20 @@ def link_add_ipvlan(master: str, name: str, mode: str, flag: str, mtu: int) -> A
 
 
 def link_add_without_master(name: str) -> Argv:
-    """Ask for an ipvlan link that can't be: the refusal tells whether the kernel knows the kind.
+    """Request an impossible ipvlan link, to find out whether the kernel has ipvlan.
 
-    It answers "Invalid argument" when it does, "Unknown device type" when not,
-    and loads the module on the way, as a real request would.
+    The error is "Invalid argument" if it has, "Unknown device type" if not. The
+    kernel loads the module for it, as for a real request.
     """
     return ("ip", "link", "add", "name", name, "type", "ipvlan")
 
 
 def link_add_macvlan_refused(master: str) -> Argv:
-    """Ask for a macvlan link that can't be: the refusal tells whether an ipvlan is on the master.
+    """Request an impossible macvlan link, to find out whether the master carries an ipvlan.
 
-    It answers "Device or resource busy" when one is (or another taker of its
-    packets), in whatever namespace, and otherwise "Invalid argument", for only
-    mode source has addresses to flush (macvlan_common_newlink() and
+    The error is "Device or resource busy" if it carries one in any namespace (or
+    is otherwise in use, say by a bridge). Otherwise it is "Invalid argument",
+    since only mode source has addresses to flush (macvlan_common_newlink() and
     macvlan_changelink_sources() in drivers/net/macvlan.c).
     """
     return (
@@ -222,8 +222,8 @@ def route_add(
     if priority is not None:
         words += ["metric", str(priority)]
     if scope is not None:
-        # Never by name: in a batch, "scope global" after a "scope 200" is 200 to ip, whose
-        # rtnl_rtscope_a2n() remembers the last name beside the last value.
+        # Never a name: in a batch, ip reads "scope global" after "scope 200" as 200, since
+        # rtnl_rtscope_a2n() caches the last name together with the last value.
         words += ["scope", str(scope)]
     if mtu is not None:
         words += ["mtu", str(mtu)]
@@ -233,12 +233,12 @@ def route_add(
 
 
 def route_show(name: str) -> Argv:
-    """List a link's routes in every table and both families, numbers unresolved."""
+    """List a link's routes in every table and both families, with numeric values."""
     return ("ip", "-N", "-j", "-d", "route", "show", "table", "all", "dev", name)
 
 
 def route_show_all() -> Argv:
-    """List the routes in every table and both families, numbers unresolved."""
+    """List the routes in every table and both families, with numeric values."""
     return ("ip", "-N", "-j", "-d", "route", "show", "table", "all")
 
 
@@ -248,29 +248,29 @@ def route_show_default(family: int) -> Argv:
 
 
 def namespace_number(process: int) -> Argv:
-    """Print the number that the current network namespace has for that of a process."""
+    """Print the current network namespace's number for the namespace of a process."""
     return ("lsns", "--json", "--type", "net", "--output", "NS,NETNSID", "--task", str(process))
 
 
 def sysctl_write(*keys: str) -> Argv:
     """Write standard input into kernel parameters, given as paths below /proc/sys.
 
-    tee(1) and not sysctl(8), which splits at "=" and expands "*" in a key; both
-    are legal in an interface's name.
+    tee(1) is used since sysctl(8) splits keys at "=" and expands "*"; both are
+    legal in interface names.
     """
     return ("tee", *(f"/proc/sys/{key}" for key in keys))
 
 
 def sysctl_read(*keys: str) -> Argv:
-    """Print kernel parameters, one a line, given as paths below /proc/sys."""
+    """Print kernel parameters, one per line, given as paths below /proc/sys."""
     return ("cat", *(f"/proc/sys/{key}" for key in keys))
 
 
 def wait_for_ipv6(name: str, seconds: int) -> Argv:
     """Wait until duplicate address detection has ended on a link.
 
-    Its status is FOUND_DUPLICATE when it found one. The kernel tells nobody who
-    starts listening late: asking again is the sure way.
+    Its status is FOUND_DUPLICATE if a duplicate was found. It polls, since an event
+    may be missed: the kernel does not repeat it for late listeners.
     """
     loop = 'while ip -6 address show dev "$1" tentative -dadfailed | grep -q .; do sleep 0.05; done'
     script = (

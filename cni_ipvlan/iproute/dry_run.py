@@ -1,4 +1,4 @@
-"""The same story, told and not executed: queries run, changes are written down."""
+"""Dry run: queries are run, changes are only recorded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Plan:
-    """What a dry run writes down: the changes in order, and what it had to assume."""
+    """The record of a dry run: the changes in order, and its assumptions."""
 
     def __init__(self) -> None:
         self.changes: list[Command] = []
@@ -30,7 +30,7 @@ class DryRun(Transaction):
         self._plan = plan
 
     def see(self, query: Command) -> bytes | None:
-        """Run a query; None, and an assumption, when it is not permitted."""
+        """Run a query; if it is not permitted, record an assumption and return None."""
         if query.parts:  # one may be permitted and another not
             seen = (self.see(part) or nothing(part.argv) for part in query.parts)
             return b"\n".join(map(bytes.strip, seen))
@@ -40,11 +40,11 @@ class DryRun(Transaction):
             if causes.explain(error.argv, error.answer).kind != causes.NOT_PERMITTED:
                 raise
             self._plan.assumptions.append(
-                f"{join(error.argv)} shows what is expected (it is not permitted to look)"
+                f"{join(error.argv)} shows what is expected (running it is not permitted)"
             )
             return None
 
     def do(self, change: Command) -> Completed | None:
-        """Write a change down; of several, those that have a purpose."""
+        """Record a change; of several together, those that have a purpose."""
         self._plan.changes += [each for each in change.parts or (change,) if each.purpose]
         return self._run(change) if change.changes_nothing else None

@@ -1,6 +1,6 @@
-"""What this machine allows, as its files tell: capabilities, and a kernel that has ipvlan.
+"""What this machine provides: capabilities, and the kernel's ipvlan module.
 
-For who has failed already, and for people: no successful call needs to know.
+Only failures and the command line use this; a successful call does not need it.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ _CONFIGURATION_OF_MODPROBE = ("/etc/modprobe.d", "/run/modprobe.d", "/usr/lib/mo
 
 LOADED = "loaded"
 AVAILABLE = "available"
-KEPT_OUT = "kept out"
+BLOCKED = "blocked"
 ABSENT = "absent"
 UNKNOWN = "unknown"
 
 
 class Module(NamedTuple):
-    """How it stands with ipvlan in this kernel: a constant of this module, and a sentence."""
+    """The state of ipvlan in this kernel: a constant of this module, and a sentence."""
 
     state: str
     text: str
 
 
 def missing_capabilities() -> list[str]:
-    """Return those capabilities that the plugin needs and this process has not."""
+    """Return the capabilities that the plugin needs and this process lacks."""
     with open("/proc/self/status", "rb") as file:
         line = next(line for line in file if line.startswith(b"CapEff:"))
     effective = int(line.split()[1], 16)
@@ -39,7 +39,7 @@ def missing_capabilities() -> list[str]:
 
 
 def ipvlan_module(root: str = "/") -> Module:
-    """Return whether the running kernel has ipvlan, without asking it to load anything."""
+    """Return whether the running kernel has ipvlan, without loading the module."""
     release = os.uname().release
     if os.path.exists(os.path.join(root, "sys/module/ipvlan")):
         return Module(LOADED, f"Linux {release} has the module ipvlan loaded")
@@ -47,14 +47,12 @@ def ipvlan_module(root: str = "/") -> Module:
     if _names_ipvlan(os.path.join(directory, "modules.builtin")):
         return Module(LOADED, f"Linux {release} has ipvlan built in")
     if not os.path.exists(os.path.join(directory, "modules.dep")):
-        return Module(UNKNOWN, f"there is no list of modules in {directory} to find ipvlan in")
+        return Module(UNKNOWN, f"{directory} has no list of modules")
     if not _names_ipvlan(os.path.join(directory, "modules.dep")):
         return Module(ABSENT, f"{directory} has no module ipvlan")
-    keeper = next(_who_keeps_it_out(root), None)
-    if keeper:
-        return Module(
-            KEPT_OUT, f"{directory} has the module ipvlan, but {keeper} keeps it from being loaded"
-        )
+    file = next(_files_that_block_it(root), None)
+    if file:
+        return Module(BLOCKED, f"{directory} has the module ipvlan, but {file} blocks it")
     return Module(AVAILABLE, f"{directory} has the module ipvlan, which is not loaded")
 
 
@@ -66,7 +64,7 @@ def _names_ipvlan(file: str) -> bool:
         return False
 
 
-def _who_keeps_it_out(root: str) -> Iterator[str]:
+def _files_that_block_it(root: str) -> Iterator[str]:
     for directory in _CONFIGURATION_OF_MODPROBE:
         place = os.path.join(root, directory.lstrip("/"))
         for name in sorted(os.listdir(place)) if os.path.isdir(place) else ():

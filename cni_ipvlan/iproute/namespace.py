@@ -1,4 +1,4 @@
-"""Network namespaces as files."""
+"""Network namespaces, found through their files."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _NAMED = "/var/run/netns"  # iproute2's NETNS_RUN_DIR; /var/run is /run
 
 
 class NotANamespaceError(Exception):
-    """A path that leads to something else than a network namespace."""
+    """A path that does not lead to a network namespace."""
 
 
 class Namespace(NamedTuple):
     """A network namespace: its path as given, its name for ``ip netns``, its identity.
 
-    ``name`` is empty when it has none; ``identity`` (device, inode) is the
-    kernel's, equal for every path to the same namespace.
+    ``name`` is empty if it has none. ``identity`` (device, inode) is the same for
+    every path to the namespace.
     """
 
     path: str
@@ -39,11 +39,10 @@ class Namespace(NamedTuple):
 def find(path: str) -> Namespace:
     """Return the namespace at ``path``.
 
-    Raises OSError when nothing can be opened there, NotANamespaceError when it
-    is something else.
+    Raises OSError if it can't be opened, NotANamespaceError if it is something else.
     """
     if path and not path.startswith("/"):
-        # "ip link set … netns 7" takes 7 for a process.
+        # "ip link set … netns 7" would mean the namespace of process 7.
         raise NotANamespaceError("it is not an absolute path")
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
@@ -59,15 +58,15 @@ def find(path: str) -> Namespace:
 
 
 class Held:
-    """A namespace that an open ``descriptor`` keeps, whatever its path leads to later."""
+    """A namespace kept by an open ``descriptor``, even if its path changes later."""
 
     def __init__(self, place: Namespace, descriptor: int) -> None:
         self._place = place
-        # Of this process: children need not inherit the descriptor.
+        # A path through this process, so that children need not inherit the descriptor.
         self._handle = f"/proc/{os.getpid()}/fd/{descriptor}"
 
     def exact(self, argv: Argv) -> Argv:
-        """Return a command about the namespace as one that can't be led to another."""
+        """Return a command that names the namespace by its descriptor instead of its path."""
         path, name, identity = self._place
         if name and argv[:4] == ("ip", "netns", "exec", name) and not leads_to(path, identity):
             argv = ("nsenter", f"--net={path}", *argv[4:])
@@ -77,7 +76,7 @@ class Held:
 
 @contextmanager
 def held(place: Namespace) -> Iterator[Held]:
-    """Keep a namespace; raises OSError when its path leads elsewhere by now."""
+    """Keep a namespace; raises OSError if its path leads to another one by now."""
     descriptor = os.open(place.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         if _identity(os.fstat(descriptor)) != place.identity:
@@ -93,13 +92,13 @@ def own() -> tuple[int, int]:
 
 
 def own_has_link(name: str) -> bool:
-    """Whether the caller's own namespace has a link of that name: cheaper than to ask ip."""
+    """Whether the caller's own namespace has a link of that name; cheaper than running ip."""
     with open("/proc/self/net/dev", "rb") as file:
         return any(line.split(b":", 1)[0].strip() == os.fsencode(name) for line in file)
 
 
 def leads_to(path: str, identity: tuple[int, int]) -> bool:
-    """Whether a path (still) leads to that very namespace."""
+    """Whether a path (still) leads to that namespace."""
     try:
         return identity_of(path) == identity
     except OSError:
@@ -116,15 +115,15 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 
 
 def others() -> Iterator[Namespace]:
-    """Yield every network namespace but our own that has a name or a process, each once.
+    """Yield every other network namespace that has a name or a process, each once.
 
-    Those that may not be looked at are left out.
+    Those that may not be opened are left out.
     """
     seen = {own()}
     for path in (*_paths("/run/netns", ""), *_paths("/proc", "ns/net")):
         try:
             place = find(path)
-        except (OSError, NotANamespaceError):  # gone, not permitted, or another kind of file
+        except (OSError, NotANamespaceError):  # gone, not permitted, or a different kind of file
             continue
         if place.identity not in seen:
             seen.add(place.identity)
@@ -132,7 +131,7 @@ def others() -> Iterator[Namespace]:
 
 
 def is_of_our_user(place: Namespace) -> bool:
-    """Whether our own user namespace owns a namespace, and not one that any user could make."""
+    """Whether our own user namespace owns it, rather than one that any user may create."""
     try:
         descriptor = os.open(place.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -143,7 +142,7 @@ def is_of_our_user(place: Namespace) -> bool:
             return _identity(os.fstat(owner)) == identity_of("/proc/self/ns/user")
         finally:
             os.close(owner)
-    except OSError:  # gone, or owned by one above ours
+    except OSError:  # gone, or owned by a parent of our user namespace
         return False
 
 

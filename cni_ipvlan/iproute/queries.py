@@ -1,6 +1,6 @@
-"""``ip -j …`` read: links, addresses, routes as the kernel has them.
+"""Parse the output of ``ip -j``: links, addresses and routes.
 
-An output of None, of a query that was not permitted, reads as nothing.
+An output of None, from a query that was not permitted, is parsed as an empty one.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ _UNICAST = "1"  # RTN_UNICAST
 
 
 class UnreadableAnswerError(Exception):
-    """An ``ip -j`` that printed something else than the JSON it promises."""
+    """An ``ip -j`` printed something other than the expected JSON."""
 
 
 class Link(NamedTuple):
-    """A link: ``parent_index`` and ``parent`` (name, when it is in the same namespace;
-    elsewhere ``parent_netns``, that namespace's number) of the link below it, ``master``
-    and ``slave_kind`` of the one it is enslaved to;
-    ``mode`` and ``flag`` only of an ipvlan.
+    """A link.
+
+    ``parent_index`` is the index of the link below it, ``parent`` its name if it is
+    in the same namespace, else ``parent_netns`` its namespace's number. ``master``
+    and ``slave_kind`` name the link that this one is a port of. Only an ipvlan link
+    has ``mode`` and ``flag``.
     """
 
     ifindex: int
@@ -49,7 +51,7 @@ class Link(NamedTuple):
 
 
 class Address(NamedTuple):
-    """An address of a link with its prefix length, in canonical form."""
+    """An address of a link, in canonical form with its prefix length."""
 
     address: str
     is_tentative: bool = False
@@ -57,7 +59,7 @@ class Address(NamedTuple):
 
 
 class Route(NamedTuple):
-    """A unicast route; ``dst`` always has a prefix length, None stands for an absent attribute."""
+    """A unicast route; ``dst`` has a prefix length, and None means an absent attribute."""
 
     dst: str
     gateway: str
@@ -73,7 +75,7 @@ class Route(NamedTuple):
 def links(output: bytes | None) -> list[Link]:
     """Read ``ip -j -d link show`` (or ``address show``).
 
-    No output at all is no empty list: taking it for one leaves a link behind.
+    No output at all is an error, not an empty list: it would leave a link behind.
     """
     if output is not None and not output.strip():
         raise UnreadableAnswerError("nothing")
@@ -91,7 +93,7 @@ def links_with_addresses(output: bytes | None) -> list[tuple[Link, list[Address]
 
 
 def routes(output: bytes | None) -> list[Route]:
-    """Read ``ip -N -j -d route show``; of other types than unicast, none."""
+    """Read ``ip -N -j -d route show``; other types than unicast are skipped."""
     return _read(
         output, lambda entry: [_route(entry)] if entry.get("type", _UNICAST) == _UNICAST else []
     )
@@ -103,7 +105,7 @@ def default_interfaces(output: bytes | None) -> list[tuple[int, str]]:
 
 
 def namespace_number(output: bytes | None, inode: int) -> int:
-    """Read ``lsns --json --output NS,NETNSID``: the number of a namespace; -1 when it has none."""
+    """Read ``lsns --json --output NS,NETNSID``: the number of a namespace, or -1."""
     try:
         entries = json.loads(output or b"{}")["namespaces"]
         found = [each["netnsid"] for each in entries if int(each["ns"]) == inode]
@@ -123,12 +125,12 @@ def _read(output: bytes | None, read: Callable[[dict[str, Any]], list[T]]) -> li
 
 
 def _entries(output: bytes | None) -> list[dict[str, Any]]:
-    # Nothing at all is what ip prints for an empty list of some objects, of links never.
+    # For some objects, though never for links, ip prints nothing instead of an empty list.
     text = (output or b"").decode("utf-8", "surrogateescape").strip()
     if not text:
         return []
     try:
-        # Not strict, since ip prints control characters, which names may hold, as they are.
+        # Not strict, since ip does not escape control characters in names.
         entries = json.loads(text, strict=False)
     except (ValueError, RecursionError):
         raise UnreadableAnswerError(text) from None
@@ -142,7 +144,7 @@ def _addresses(entry: dict[str, Any]) -> list[Address]:
 
     return [
         Address(
-            # ip writes "::1.2.3.4", and Python "::102:304".
+            # ip writes "::1.2.3.4", Python "::102:304".
             str(ip_interface(f"{info['local']}/{info['prefixlen']}")),
             bool(info.get("tentative")),
             bool(info.get("dadfailed")),
@@ -153,7 +155,7 @@ def _addresses(entry: dict[str, Any]) -> list[Address]:
 
 
 def _default_interfaces(entry: dict[str, Any]) -> list[tuple[int, str]]:
-    # One that is unreachable on purpose leads to lo, in IPv6.
+    # In IPv6, an unreachable default route has the device lo.
     if entry.get("type", "unicast") != "unicast":
         return []
     hops = [entry, *entry.get("nexthops", ())]
@@ -207,7 +209,7 @@ def _route(entry: dict[str, Any]) -> Route:
 
 def _prefix(entry: dict[str, Any]) -> str:
     if entry["dst"] == "default":
-        # Only IPv6 routes have a router preference ("pref"); a gateway tells, too.
+        # Only IPv6 routes have a router preference ("pref"); a gateway shows the family, too.
         is_ipv6 = "pref" in entry or ":" in entry.get("gateway", "")
         return "::/0" if is_ipv6 else "0.0.0.0/0"
     from ipaddress import ip_network
@@ -216,7 +218,7 @@ def _prefix(entry: dict[str, Any]) -> str:
 
 
 def _text(value: object) -> str:
-    """Return a string as it is; raises TypeError for what ipaddress would take for a number."""
+    """Return a string unchanged; raises TypeError for a number, which ipaddress would accept."""
     if not isinstance(value, str):
         raise TypeError(value)
     return value

@@ -1,8 +1,8 @@
-"""Running external commands with sh, and the signals that end them.
+"""Run external commands with sh, and handle the signals that end them.
 
-A command leads a process group of its own, so that a signal for our group (a terminal's ^C, a
-runtime's kill) never hits a command that undoes something. Its output is read as it comes, up to a
-limit, and no longer than the command lives: a child that outlives it can't hold us up.
+Each command gets its own process group, so that a signal to our group (a terminal's ^C, a
+runtime's kill) never interrupts an undo. Its output is read while it runs, up to a limit;
+a child that outlives the command can't delay us.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute.namespace import Held, Namespace
 
 _STANDARD_DIRECTORIES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-EXEC_FAILED = 127  # the status by which a shell says that a program could not be executed
+EXEC_FAILED = 127  # a shell's exit status for a program that can't be executed
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
-# In bytes. A command that prints more on stdout is killed; of stderr the rest is dropped.
+# In bytes. A command that prints more on stdout is killed; more on stderr is dropped.
 MOST_OUTPUT = {"stdout": 16 << 20, "stderr": 1 << 20}
-_CHUNK = 1 << 16  # what a pipe usually holds
-_MOST_PIPE = 1 << 20  # and what it may hold, /proc/sys/fs/pipe-max-size
-# Seconds that a command may take to undo something; once a signal has come; once another has.
-# Commands of iproute2 wait for nothing but the kernel.
+_CHUNK = 1 << 16  # the usual capacity of a pipe
+_MOST_PIPE = 1 << 20  # its largest capacity, /proc/sys/fs/pipe-max-size
+# Seconds that a command may take: for an undo; after one signal; after two signals.
+# iproute2's commands wait only for the kernel.
 _PATIENCE_WITH_PLUGINS = (10.0, 10.0, 1.0)
 _PATIENCE_WITH_COMMANDS = (math.inf, 30.0, 30.0)
-# A killed process may be stuck in the kernel; it is left to init then.
+# A killed process may be stuck in the kernel; then it is left to init.
 _KILL_SECONDS = 5.0
-_SLICE_MILLISECONDS = 100  # a signal's handler does not end poll(2)
+_SLICE_MILLISECONDS = 100  # signals are checked between slices: they don't end poll(2)
 
 sh = _sh.load()
 
@@ -47,7 +47,7 @@ sh = _sh.load()
 class Completed(NamedTuple):
     """How a command ended; a negative status is the number of the signal that killed it.
 
-    ``seconds`` is what it took, ``killed_because`` says why it was killed, when we did.
+    ``seconds`` is its run time; ``killed_because`` is why we killed it, if we did.
     """
 
     status: int
@@ -58,7 +58,7 @@ class Completed(NamedTuple):
 
 
 class ProgramNotFoundError(Exception):
-    """A program that no directory of the search path has."""
+    """A program that is not in the search path."""
 
     def __init__(self, program: str, searched: str) -> None:
         super().__init__(program, searched)
@@ -69,9 +69,9 @@ class ProgramNotFoundError(Exception):
 class CommandError(Exception):
     """A command that failed, with everything known about it.
 
-    ``argv`` is its argument vector from the caller's namespace, ``purpose`` what it was for, as the
-    object of "cannot"; it may be empty. ``found`` is what else has been found
-    out, a line each.
+    ``argv`` is its argument vector as run from the caller's namespace; ``purpose``
+    is its purpose as the object of "cannot", or empty; ``found`` has further
+    findings, one per line.
     """
 
     def __init__(self, command: Command, completed: Completed) -> None:
@@ -85,7 +85,7 @@ class CommandError(Exception):
 
 
 class UnusableArgumentError(Exception):
-    """A word that no command can be given: the system ends words at NUL, and has bytes."""
+    """An argument that can't be passed to a command: it has a NUL or can't be encoded."""
 
     def __init__(self, command: Command, word: str) -> None:
         super().__init__(command, word)
@@ -94,7 +94,7 @@ class UnusableArgumentError(Exception):
 
 
 class InterruptedBySignalError(Exception):
-    """The caller asked us to stop."""
+    """A signal asked us to stop."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -102,11 +102,11 @@ class InterruptedBySignalError(Exception):
 
 
 class Interrupts:
-    """SIGTERM, SIGINT, SIGHUP and SIGQUIT, held back until no command is under way.
+    """Handles SIGTERM, SIGINT, SIGHUP and SIGQUIT between commands.
 
-    The command that runs is told to end, and killed when it has not after ten
-    seconds; ``check`` then raises. While undoing, ``held`` keeps signals from
-    ending anything. Another signal leaves IPAM plugins one second.
+    A running command is sent SIGTERM, and killed if it does not end in time; then
+    ``check`` raises. Within ``held``, during an undo, signals interrupt nothing. A
+    second signal leaves IPAM plugins only one second.
     """
 
     def __init__(self) -> None:
@@ -114,7 +114,7 @@ class Interrupts:
         self._holding = False
 
     def install(self) -> None:
-        """Take over from the dispositions and the mask that the caller left us."""
+        """Install the handlers, and reset the inherited signal mask."""
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for number in SIGNALS:
@@ -122,12 +122,12 @@ class Interrupts:
 
     @property
     def urgency(self) -> int:
-        """How many signals have come, 2 for any more."""
+        """How many signals were received, at most 2."""
         return min(len(self._caught), 2)
 
     @property
     def is_holding(self) -> bool:
-        """Whether nothing may be interrupted now."""
+        """Whether nothing may be interrupted now, during an undo."""
         return self._holding
 
     @property
@@ -136,13 +136,13 @@ class Interrupts:
         return bool(self._caught) and not self._holding
 
     def check(self) -> None:
-        """Raise InterruptedBySignalError when a signal has come."""
+        """Raise InterruptedBySignalError if a signal was received."""
         if self.stop_commands:
             raise InterruptedBySignalError(self._caught[0])
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Let nothing interrupt what is done meanwhile."""
+        """Keep signals from interrupting the body."""
         before, self._holding = self._holding, True
         try:
             yield
@@ -154,9 +154,9 @@ class Interrupts:
 
 
 class Runner:
-    """Runs commands, found along ``path`` and then in the standard directories.
+    """Runs commands found in ``path`` or else in the standard directories.
 
-    ``observe`` is told of each command when it has ended.
+    ``observe`` is called with each command when it has ended.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class Runner:
     ) -> None:
         self.interrupts = interrupts
         self._search_path = ":".join(part for part in (path, _STANDARD_DIRECTORIES) if part)
-        # Nothing of the caller's environment changes what ip prints or does.
+        # A fixed environment, so that the caller's can't change what ip prints or does.
         self._environment = {"PATH": self._search_path, "LC_ALL": "C"}
         self._observe = observe
         self._programs: dict[str, Callable[..., None]] = {}
@@ -172,9 +172,9 @@ class Runner:
 
     @contextmanager
     def holding(self, place: Namespace) -> Iterator[None]:
-        """Have commands about a namespace find this very one, whatever its path leads to later.
+        """Make commands about a namespace use this one, even if its path changes later.
 
-        Raises OSError when that has happened already.
+        Raises OSError if the path has changed already.
         """
         with held(place) as kept:
             self._held = kept
@@ -184,7 +184,7 @@ class Runner:
                 self._held = None
 
     def run(self, command: Command) -> Completed:
-        """Run a command to its end; every status is an answer.
+        """Run a command to its end and return any status, also of a failure.
 
         Raises ProgramNotFoundError, UnusableArgumentError.
         """
@@ -200,20 +200,20 @@ class Runner:
             self.interrupts,
             _PATIENCE_WITH_PLUGINS if command.environment else _PATIENCE_WITH_COMMANDS,
         )
-        status, refusal = 0, ""
+        status, exec_error = 0, ""
         with child.given(command.stdin):
             try:
                 program(*argv[1:], _fg=True, _env=child)
             except sh.ErrorReturnCode as error:
                 status = error.exit_code
-            except KeyError as error:  # sh has no name for a real-time signal
+            except KeyError as error:  # sh does not know real-time signals
                 status = -int(error.args[0])
             except OSError as error:
-                status, refusal = EXEC_FAILED, f"cannot execute {argv[0]}: {error.strerror}"
+                status, exec_error = EXEC_FAILED, f"cannot execute {argv[0]}: {error.strerror}"
         completed = Completed(
             status,
             bytes(child.output["stdout"]),
-            refusal.encode() or bytes(child.output["stderr"]),
+            exec_error.encode() or bytes(child.output["stderr"]),
             time.monotonic() - child.started,
             child.killed_because,
         )
@@ -240,9 +240,9 @@ def _is_encodable(word: str) -> bool:
 
 
 class _Child(_sh.Environment):
-    """A command from its start to its end.
+    """A running command.
 
-    It is the environment, too: that is what sh hands through to where a process is started.
+    It is also its environment, since sh passes that to the function that starts a process.
     """
 
     def __init__(
@@ -259,18 +259,18 @@ class _Child(_sh.Environment):
         self._patience = patience
         self._stdin = self._process = -1
         self._bounded_since = self._killed = 0.0
-        self._is_told = False
+        self._is_terminated = False
 
     @contextmanager
     def given(self, stdin: bytes) -> Iterator[None]:
-        """Have this as its standard input: a file in memory, so that nobody waits for a reader."""
+        """Set its standard input: a file in memory, so that writing does not wait for a reader."""
         with _closing(os.memfd_create("stdin")) as self._stdin:
             os.write(self._stdin, stdin)
             os.lseek(self._stdin, 0, os.SEEK_SET)
             yield
 
     def spawn(self, program: str, argv: list[str]) -> int:
-        """Run it; return its exit status, as os.spawnve(P_WAIT, …) does."""
+        """Run it; return its exit status as os.spawnve(P_WAIT, …) does."""
         with _pipes() as (stdout, stderr, for_stdout, for_stderr):
             self._process = os.posix_spawn(
                 program,
@@ -283,7 +283,7 @@ class _Child(_sh.Environment):
                 ),
                 setpgroup=0,
                 setsigmask=(),
-                # Python ignores these, and a child would inherit that.
+                # Python ignores these, and the child would inherit that.
                 setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
             )
             try:
@@ -296,7 +296,7 @@ class _Child(_sh.Environment):
         return status
 
     def _follow(self, pipes: dict[int, str]) -> None:
-        """Read what it prints until it has ended."""
+        """Read its output until it has ended."""
         poll = select.poll()
         with _closing(os.pidfd_open(self._process)) as process:
             for descriptor in (process, *pipes):
@@ -308,13 +308,13 @@ class _Child(_sh.Environment):
                     self._read(pipe, pipes[pipe])
                 self._bound()
         for pipe, name in pipes.items():
-            # What is left, but no more than fits in: a child that it left behind may go on writing.
+            # Read at most a full pipe: a child left behind may go on writing.
             for _ in range(_MOST_PIPE // _CHUNK):
                 if not self._read(pipe, name):
                     break
 
     def _read(self, pipe: int, name: str) -> bool:
-        """Keep what has come, up to the limit; return False when nothing has."""
+        """Read available output, keep it up to the limit; return False if there was none."""
         try:
             chunk = os.read(pipe, _CHUNK)
         except BlockingIOError:
@@ -331,10 +331,10 @@ class _Child(_sh.Environment):
         return bool(chunk)
 
     def _bound(self) -> None:
-        """Have it end in time where somebody waits for us to end."""
+        """Signal or kill it when it takes too long after a signal or for an undo."""
         interrupts, now = self._interrupts, time.monotonic()
-        if interrupts.stop_commands and not self._is_told:
-            self._is_told = True
+        if interrupts.stop_commands and not self._is_terminated:
+            self._is_terminated = True
             self._signal(signal.SIGTERM)
         if interrupts.urgency or interrupts.is_holding:
             self._bounded_since = self._bounded_since or now
@@ -349,18 +349,18 @@ class _Child(_sh.Environment):
             self._signal(signal.SIGKILL)
 
     def _is_stuck(self) -> bool:
-        """Whether even killing does not end it: it waits in the kernel, and its end is init's."""
+        """Whether it is stuck in the kernel even after SIGKILL, and must be left to init."""
         return bool(self._killed) and time.monotonic() - self._killed >= _KILL_SECONDS
 
     def _reap(self) -> int:
-        if self._is_told:
-            self._signal(signal.SIGKILL)  # what it has started and left
+        if self._is_terminated:
+            self._signal(signal.SIGKILL)  # children that it left behind
         if self._is_stuck():
             return -signal.SIGKILL
         return os.waitstatus_to_exitcode(os.waitpid(self._process, 0)[1])
 
     def _signal(self, number: int) -> None:
-        # Its number is not given to another group before it is waited for.
+        # The process group's number is not reused before the process is waited for.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process, number)
 
@@ -375,7 +375,7 @@ def _closing(descriptor: int) -> Iterator[int]:
 
 @contextmanager
 def _pipes() -> Iterator[tuple[int, int, int, int]]:
-    """Two pipes: their ends to read from, which don't block, then their ends to write to."""
+    """Two pipes: first their non-blocking read ends, then their write ends."""
     with ExitStack() as stack:
         ends: list[int] = []
         for _ in range(2):

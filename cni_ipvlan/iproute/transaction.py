@@ -1,4 +1,4 @@
-"""Changes with an undo beside each: all of them happen, or none."""
+"""Transactions: changes with an undo each; all of them are made, or none."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 class Transaction:
-    """Runs commands; leaving its context by an exception takes their changes back in reverse.
+    """Runs commands; an exception that leaves its context undoes their changes in reverse order.
 
     IPAM plugins release last, since they may hang. Each undo is best effort and
-    independent of the others. ``leftovers`` then says, a line each, what could not
-    be taken back, ``has_undone`` whether there was something and all of it was.
-    Both ``see`` and ``do`` may raise CommandError, ProgramNotFoundError,
+    independent of the others. Afterwards ``leftovers`` lists what could not be
+    undone, and ``has_undone`` is whether everything was (and there was something).
+    ``see`` and ``do`` raise CommandError, ProgramNotFoundError,
     UnreadableAnswerError and InterruptedBySignalError.
     """
 
@@ -45,14 +45,14 @@ class Transaction:
             self._unwind()
 
     def see(self, query: Command) -> bytes | None:
-        """Run a query; return its output, None when it may not be looked at (in a dry run)."""
+        """Run a query; return its output, or None if it is not permitted (in a dry run)."""
         completed = self._run(query)
         return nothing(query.argv) if completed.status else completed.stdout
 
     def do(self, change: Command) -> Completed | None:
-        """Make a change; return how it ended, None when it was not made (in a dry run).
+        """Make a change; return how it ended, or None if it was not made (in a dry run).
 
-        Its undo counts from before it starts: a failure may come halfway.
+        Its undo is registered first, since the command may fail halfway.
         """
         for undo in change.undo:
             undos = self._undos if undo.environment is None else self._releases
@@ -60,7 +60,7 @@ class Transaction:
         return self._run(change)
 
     def on_unwind(self, action: Callable[[], object]) -> None:
-        """Call ``action`` if this fails, once what commands have changed is undone."""
+        """Call ``action`` if the transaction fails, after the commands' changes are undone."""
         self._cleanups.append(action)
 
     def _run(self, command: Command) -> Completed:
@@ -94,40 +94,40 @@ class Transaction:
             undo()
         except CommandError as error:
             self.leftovers.append(f"{join(error.argv)}: {error.answer or error.status}")
-        except Exception as error:  # noqa: BLE001 - whatever it is, the others are undone
+        except Exception as error:  # noqa: BLE001 - the other undos must still run
             self.leftovers.append(str(error) or type(error).__name__)
 
     def _undo(self, undo: Command) -> None:
         if undo.only_if is not None and not undo.only_if():
             return
         completed = self._runner.run(undo)
-        # What a delegated plugin misses is something else than what it was to release.
+        # A plugin's "not found" may be about something other than its allocation.
         is_gone = undo.environment is None and is_absent(completed)
         if completed.status and not is_gone:
             raise CommandError(undo, completed)
 
 
 def nothing(query: Argv) -> bytes:
-    """Return what a query prints that finds nothing."""
+    """Return what a query prints when it finds nothing."""
     return b"[]" if prints_json(query) else b""
 
 
 def is_absent(completed: Completed) -> bool:
-    """Whether a command failed because what it was about is not there, and not the command."""
+    """Whether a command was run and failed because its object does not exist."""
     return completed.status != EXEC_FAILED and causes.is_absent(completed.stderr)
 
 
 def _failure(command: Command, completed: Completed) -> CommandError:
-    """Return the failure of a command; of several in one ``ip -batch`` that of the one it names."""
-    said, _, number = completed.stderr.rstrip().rpartition(b"Command failed -:")
+    """Return the failure of a command; for an ``ip -batch``, of the line that failed."""
+    message, _, number = completed.stderr.rstrip().rpartition(b"Command failed -:")
     if command.parts and number.isdigit() and 0 < int(number) <= len(command.parts):
         part = command.parts[int(number) - 1]
-        return CommandError(part, completed._replace(stderr=said))
+        return CommandError(part, completed._replace(stderr=message))
     return CommandError(command, completed)
 
 
 def _checked(command: Command, completed: Completed) -> Completed:
-    """Return what an ``ip -batch`` printed as a line for each query."""
+    """Return the output of an ``ip -batch`` with one line for each query."""
     lines = [line for line in completed.stdout.split(b"\n") if line]
     if len(lines) != sum(prints_json(part.argv) for part in command.parts):
         raise UnreadableAnswerError(completed.stdout.decode("utf-8", "replace"))

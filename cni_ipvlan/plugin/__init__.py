@@ -1,4 +1,4 @@
-"""ipvlan: the verbs, a module each, and the steps that they are made of."""
+"""The ipvlan plugin: a module for each verb, and the steps that verbs share."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def perform(node: Node, request: Request, deliver: Callable[[Result], None]) -> None:
-    """Do what a request asks for; raises CniError.
+    """Perform a request; raises CniError.
 
-    ``deliver`` is given ADD's result while everything can still be undone. A call
-    imports its own verb alone: a runtime waits for it.
+    ``deliver`` is called with ADD's result while everything can still be undone.
+    Only the requested verb is imported, since a runtime waits for the import.
     """
     if request.command == "ADD":
         from cni_ipvlan.plugin.add import add
@@ -41,7 +41,7 @@ def perform(node: Node, request: Request, deliver: Callable[[Result], None]) -> 
 
 
 def about() -> str:
-    """Say what the program is, for a call without CNI_COMMAND."""
+    """Return a description of the program, printed for a call without CNI_COMMAND."""
     from cni_ipvlan.cni.version import SUPPORTED_VERSIONS
 
     return (

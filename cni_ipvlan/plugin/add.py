@@ -1,4 +1,4 @@
-"""ADD: attach a container. It reads like the recipe a person would type."""
+"""ADD: attach a container, with the commands a person would type."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None:
-    """Attach a container; ``deliver`` is given the result while everything can still be undone."""
+    """Attach a container; ``deliver`` gets the result while everything can still be undone."""
     conf = node.configuration(request)
     if not conf.ipam_type and conf.prev_result is None:
         raise CniError(
@@ -69,9 +69,9 @@ def _create_link(
     parent: Master,
     container: Namespace,
 ) -> None:
-    """Create the link, and bring it where and what it is to be."""
+    """Create the link, and move it into the container."""
     attachment = id_of(request)
-    # One that is remembered before it is created needs no lock while the kernel creates it.
+    # Recorded before it is created, it needs no lock while the kernel creates it.
     hint = ModeHint(*attachment, request.netns, container.identity, conf.mode, conf.flag)
     tx.on_unwind(lambda: links.forget(tx, node.registry, attachment))
     modes.admit(tx, node.registry, parent, hint, node.runner.interrupts.check)
@@ -102,30 +102,30 @@ def _create_link(
 def _allocate(
     node: Node, tx: Transaction, request: Request, conf: NetConf, container: Namespace
 ) -> Result | None:
-    """Have the IPAM plugin allocate addresses; None when there is no IPAM plugin."""
+    """Let the IPAM plugin allocate addresses; return None if there is no IPAM plugin."""
     if not conf.ipam_type:
         return None
     if conf.ipam_type == "dhcp":
-        # Its daemon speaks through the link. One that is down it brings up, but then
-        # waits for its first retry: "network is down", "retrying in 2.98 seconds".
+        # Its daemon uses the link. It would bring it up itself, but only after a first
+        # failure and a delay: "network is down", "retrying in 2.98 seconds".
         tx.do(Command(commands.link_set_up(request.ifname), "bring it up", container))
     allocated = Ipam(conf.ipam_type, request, node.warn).allocate(tx)
     return allocated or node.ipam_result or placeholder(conf.ipam_type)
 
 
 def _check_same(request: Request, container: Namespace) -> None:
-    """Raise CniError when CNI_NETNS has come to lead elsewhere: nobody would find the interface."""
+    """Raise CniError if CNI_NETNS leads to another namespace now, where the link is not."""
     if not namespace.leads_to(request.netns, container.identity):
         raise CniError(
             INVALID_ENVIRONMENT,
-            f"CNI_NETNS is {request.netns!r}; it leads elsewhere than when the call began",
+            f"CNI_NETNS is {request.netns!r}; it leads to another namespace than at the start",
             "the container may have ended meanwhile",
         )
 
 
 @contextmanager
 def _explained_in_place(tx: Transaction, container: Namespace) -> Iterator[None]:
-    """Look at the container while what was refused is still there."""
+    """On a failure, examine the container before the changes are undone."""
     try:
         yield
     except CommandError as error:
@@ -137,7 +137,7 @@ def _explained_in_place(tx: Transaction, container: Namespace) -> Iterator[None]
 
 @contextmanager
 def _explained(node: Node) -> Iterator[list[Master]]:
-    """Look for who is in the way on a master, once nothing is held any more."""
+    """On a failure, search for conflicting interfaces, after all locks are released."""
     masters: list[Master] = []
     try:
         yield masters

@@ -1,4 +1,4 @@
-"""Which addresses and routes an attachment gets, and what becomes of a previous result."""
+"""The addresses and routes of an attachment, from IPAM or from a previous result."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute import queries
     from cni_ipvlan.plugin.master import Master
 
-LEAST_MTU_OF_IPV6 = 1280  # RFC 8200, section 5; below it the kernel gives a link no IPv6
+LEAST_MTU_OF_IPV6 = 1280  # RFC 8200, section 5; below it the kernel disables IPv6 on a link
 _UNSPECIFIED = ("0.0.0.0", "::")
 
 
 class Addressing(NamedTuple):
-    """What goes onto the interface (``addresses``, ``routes``), and what of a previous
-    result stays beside it (``others``).
+    """The interface's ``addresses`` and ``routes``.
+
+    ``others`` is the part of a previous result that is about other interfaces.
     """
 
     addresses: tuple[Address, ...]
@@ -37,23 +38,23 @@ class Addressing(NamedTuple):
         return any(":" in address.address for address in self.addresses)
 
     def tentative(self, present: Sequence[queries.Address]) -> list[str]:
-        """Return those of our addresses whose duplicate detection has not ended."""
+        """Return those of our addresses whose duplicate detection has not finished."""
         return self._ours(
             each.address for each in present if each.is_tentative and not each.is_duplicate
         )
 
     def duplicates(self, present: Sequence[queries.Address]) -> list[str]:
-        """Return those of our addresses that another host has."""
+        """Return those of our addresses that another host uses."""
         return self._ours(each.address for each in present if each.is_duplicate)
 
     def result(self, interface: Interface, present: Sequence[str]) -> Result:
-        """Return the result of ADD; raises CniError where the kernel has not every address."""
+        """Return the result of ADD; raises CniError if the kernel lacks any address."""
         missing = [each.address for each in self.addresses if each.address not in present]
         if missing:
             raise CniError(
                 COMMAND_FAILED,
-                f"cannot give the interface {interface.name!r} its addresses: the kernel refused "
-                f"none, but has not {', '.join(missing)}",
+                f"cannot add addresses to the interface {interface.name!r}: the kernel reported "
+                f"no error, but these are missing: {', '.join(missing)}",
             )
         index = len(self.others.interfaces)
         ours = [address._replace(interface=index) for address in self.addresses]
@@ -70,10 +71,10 @@ class Addressing(NamedTuple):
 
 
 def addressing_of(conf: NetConf, master: Master, allocated: Result | None) -> Addressing:
-    """Return what the interface gets: from IPAM when it was asked, else from prevResult.
+    """Return the interface's addressing, from IPAM if it was asked, else from prevResult.
 
-    The master, which a chain hands over in prevResult, does not go into the
-    result; other interfaces of prevResult keep their addresses.
+    In a chain, prevResult contains the master, which does not go into the result.
+    Other interfaces of prevResult keep their addresses.
     """
     previous = conf.prev_result or Result()
     others, left = _split(previous, master)
@@ -91,12 +92,12 @@ def addressing_of(conf: NetConf, master: Master, allocated: Result | None) -> Ad
 
 
 def placeholder(plugin: str) -> Result:
-    """Stand in for what an IPAM plugin would allocate, where it is not asked."""
+    """Return a stand-in for the result of an IPAM plugin that a dry run does not run."""
     return Result(addresses=(Address(f"<address from {plugin}>"),))
 
 
 def is_connected(route: Route, addresses: Sequence[Address]) -> bool:
-    """Whether the kernel makes this route by itself, from one of the addresses."""
+    """Whether the kernel adds this route by itself for one of the addresses."""
     plain = route._replace(dst="", scope=None) == Route("")
     return plain and any(
         str(ip_interface(address.address).network) == route.dst for address in addresses
@@ -104,13 +105,13 @@ def is_connected(route: Route, addresses: Sequence[Address]) -> bool:
 
 
 def _check_specified(addresses: Iterable[Address], plugin: str) -> None:
-    """0.0.0.0 the kernel takes without a word, and adds nothing: __inet_insert_ifa(), devinet.c."""
+    """Refuse 0.0.0.0, which the kernel silently does not add: __inet_insert_ifa(), devinet.c."""
     bad = [each.address for each in addresses if each.address.partition("/")[0] in _UNSPECIFIED]
     if bad:
         raise CniError(
             DELEGATE_FAILED if plugin else INVALID_CONFIGURATION,
             f"{f'the plugin {plugin!r} returned' if plugin else 'prevResult has'} "
-            f"{', '.join(bad)}, which no interface can have as its address",
+            f"{', '.join(bad)}, which is not a valid interface address",
         )
 
 
@@ -125,7 +126,7 @@ def _check_mtu_for_ipv6(conf: NetConf, master: Master, addresses: Iterable[Addre
 
 
 def _split(previous: Result, master: Master) -> tuple[Result, Result]:
-    """Return prevResult as (what belongs to other interfaces, what the master hands over)."""
+    """Split prevResult into the part of other interfaces and the part of the master."""
     kept = [
         number
         for number, interface in enumerate(previous.interfaces)
@@ -150,13 +151,13 @@ def _split(previous: Result, master: Master) -> tuple[Result, Result]:
 
 
 def _is_master(interface: Interface, master: Master) -> bool:
-    """A container may have an interface of the same name as the master on the host."""
+    """Compare the place, too: a container's interface may have the name of the host's master."""
     is_in_container = bool(interface.sandbox)
     return interface.name == master.link.name and is_in_container == (master.home is not None)
 
 
 def _with_gateway(route: Route, addresses: Sequence[Address]) -> Route:
-    """A route without a gateway goes through that of the first address of its family."""
+    """Give a route without a gateway that of the first address of its family."""
     if route.gateway:
         return route
     gateway = next(

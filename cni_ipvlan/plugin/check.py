@@ -1,4 +1,4 @@
-"""CHECK: an attachment compared with what its ADD reported and its configuration asks for."""
+"""CHECK: compare an attachment with the result of its ADD and with its configuration."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _HIGHEST_ADVMSS = 65535 - 40
 
 
 def check(node: Node, request: Request) -> None:
-    """Compare an attachment with what its ADD reported and its configuration asks for."""
+    """Compare an attachment with the result of its ADD and with its configuration."""
     conf = node.configuration(request)
     if conf.prev_result is None:
         raise CniError(INVALID_CONFIGURATION, "CHECK needs prevResult in the configuration")
@@ -53,10 +53,10 @@ def _differences(
     container: Namespace,
     remembered_master: int | None,
 ) -> list[str]:
-    """Return everything that is not as it should be, a phrase each.
+    """Return every difference, as a phrase each.
 
-    ``remembered_master`` is the index of the master ADD used, if it is known: a
-    configuration that names none may have meant another one since.
+    ``remembered_master`` is the index of the master that ADD used, if recorded. It
+    matters if the configuration names no master, as the default route may change.
     """
     previous = conf.prev_result or Result()
     index, reported = _reported_interface(previous, request)
@@ -96,7 +96,7 @@ def _link_differences(link: Link, conf: NetConf, reported: Interface) -> list[st
         found.append(f"its mode is {link.mode}, not {conf.mode}")
     if link.flag != conf.flag:
         found.append(f"its flag is {link.flag}, not {conf.flag}")
-    # A later plugin in the chain (tuning) may have changed the MTU, and said so.
+    # A later plugin in the chain (tuning) may have changed the MTU and reported that.
     mtu = reported.mtu or conf.mtu
     if conf.mtu and link.mtu != mtu:
         found.append(f"its MTU is {link.mtu}, not {mtu}")
@@ -142,7 +142,7 @@ def _route_differences(
 
 
 def _is_same(wanted: Route, present: queries.Route) -> bool:
-    """Attributes that the result leaves open may be anything: sbr moves routes to other tables."""
+    """Compare only attributes that are set in the result: sbr moves routes to other tables."""
     made = _as_the_kernel_makes_it(wanted)
     expected = (
         (made.gateway or None, present.gateway),
@@ -158,12 +158,12 @@ def _is_same(wanted: Route, present: queries.Route) -> bool:
 
 
 def _as_the_kernel_makes_it(route: Route) -> Route:
-    """Return a route with the values that the kernel takes in place of some it is given.
+    """Return a route with the values that the kernel substitutes.
 
-    Both families: table 0 is main, by fib_new_table() and fib6_new_table(), and
-    ip_metrics_convert() in net/ipv4/metrics.c caps the metrics. IPv4: 0.0.0.0 is no
-    gateway, by rtm_to_fib_config(). IPv6: inet6_rtm_newroute() has a priority for 0,
-    and knows no scope.
+    Both families: table 0 means main (fib_new_table(), fib6_new_table()), and
+    ip_metrics_convert() in net/ipv4/metrics.c caps the metrics. IPv4: 0.0.0.0 means no
+    gateway (rtm_to_fib_config()). IPv6: inet6_rtm_newroute() replaces priority 0 and
+    ignores the scope.
     """
     is_ipv6 = ":" in route.dst
     return route._replace(

@@ -1,4 +1,4 @@
-"""The codes of errors that are this plugin's own; docs/errors.md explains each."""
+"""This plugin's own error codes; docs/errors.md explains them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a new link in the container to an interface that works: addresses, up, routes."""
+"""Configure a new link in the container: add addresses, bring it up, add routes."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def configure(
     expected: Link,
     warn: Callable[[str], None],
 ) -> tuple[Link, list[str]]:
-    """Configure a link; return it as the kernel has it then, and its addresses.
+    """Configure a link; return it and its addresses as the kernel reports them.
 
-    ``expected`` is returned instead in a dry run. Raises CniError when another
-    host has one of the addresses.
+    In a dry run, ``expected`` is returned instead. Raises CniError if another host
+    uses one of the addresses.
     """
     if addressing.has_ipv6:
         _enable_ipv6(tx, name, container)
@@ -56,25 +56,25 @@ def configure(
 
 
 def _enable_ipv6(tx: Transaction, name: str, container: Namespace) -> None:
-    """Switch IPv6 on where it is off; a link that came into a namespace has its default."""
+    """Enable IPv6 if it is disabled; a link moved to a namespace has the namespace's default."""
     query = commands.sysctl_read(commands.ipv6_off("lo"), commands.ipv6_off("default"))
     values = (tx.see(Command(query, inside=container)) or b"").split()
     for link, value in zip(("lo", name), values, strict=False):
         if value != b"0":
             switch = Command(commands.sysctl_write(commands.ipv6_off(link)), inside=container)
             undo = switch._replace(stdin=value + b"\n")
-            purpose = f"switch IPv6 on for {link}"
+            purpose = f"enable IPv6 on {link}"
             tx.do(switch._replace(stdin=b"0\n", purpose=purpose, undo=(undo,)))
 
 
 def _announce(
     tx: Transaction, name: str, container: Namespace, warn: Callable[[str], None]
 ) -> None:
-    """Have the neighbours told of the addresses; a container without it still works."""
+    """Make the kernel announce the addresses; a container works without that, too."""
     done = tx.do(
         Command(
             commands.sysctl_write(commands.arp_notify(name), commands.ndisc_notify(name)),
-            "have neighbours told of new addresses",
+            "announce new addresses to neighbours",
             container,
             stdin=b"1\n",
             may_fail=True,
@@ -82,13 +82,13 @@ def _announce(
     )
     if done and done.status:
         why = done.stderr.decode("utf-8", "replace").strip()
-        warn(f"neighbours will not be told of new addresses: {why}")
+        warn(f"new addresses will not be announced to neighbours: {why}")
 
 
 def _make(
     tx: Transaction, changes: Sequence[Command], name: str, container: Namespace
 ) -> bytes | None:
-    """Make changes that need no undo of their own; return what ``address show`` then prints."""
+    """Make changes that need no undo; return the output of ``address show`` after them."""
     commands_ = [*changes, Command(commands.address_show(name))]
     done = tx.do(together(*(each._replace(inside=container) for each in commands_)))
     return done.stdout if done else None
@@ -99,7 +99,7 @@ def _wait_for_ipv6(tx: Transaction, name: str, container: Namespace) -> None:
     purpose = "wait for IPv6 duplicate address detection"
     wait = Command(argv, purpose, container, any_status=True)
     done = tx.do(wait)
-    # Whose duplicate it found is read afterwards: it may be none of ours.
+    # A found duplicate may not be one of our addresses: that is checked afterwards.
     if done and done.status not in (0, commands.FOUND_DUPLICATE):
         raise CommandError(wait, done)
 
@@ -117,8 +117,8 @@ def _check_duplicates(
     tentative = addressing.tentative(present)
     if tentative:
         warn(
-            f"duplicate address detection of {', '.join(tentative)} has not ended after "
-            f"{_DUPLICATE_DETECTION_SECONDS} s; is the master's carrier missing?"
+            f"duplicate address detection of {', '.join(tentative)} has not finished after "
+            f"{_DUPLICATE_DETECTION_SECONDS} s; does the master have a carrier?"
         )
 
 

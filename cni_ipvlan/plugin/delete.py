@@ -1,4 +1,4 @@
-"""DEL: detach a container. Both its steps are tried, whatever becomes of the first."""
+"""DEL: detach a container. The second step is tried even if the first fails."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 def delete(node: Node, request: Request) -> None:
-    """Release a container's addresses and remove its link, each in any case."""
+    """Release a container's addresses and remove its link; always try both."""
     with node.attachment(request, strict=False):
         failures = Failures()
         with failures.noted(), node.transaction() as tx:
             name = netconf.ipam_type(request.config)
             if name:
                 Ipam(name, request, node.warn).call(tx, "DEL")
-        # A signal has ended the first step, and is not to keep the link there.
+        # A signal that ended the first step must not prevent the second.
         with failures.noted(), node.runner.interrupts.held(), node.transaction() as tx:
             _remove_links(node, tx, request)
         failures.raise_any()
@@ -42,11 +42,11 @@ def _remove_links(node: Node, tx: Transaction, request: Request) -> None:
     try:
         links.forget(tx, node.registry, attachment, cleared=container)
     except OSError as error:  # a read-only /run must not keep a pod from being deleted
-        node.warn(f"cannot forget the attachment: {error}")
+        node.warn(f"cannot remove the record of the attachment: {error}")
 
 
 def _container(request: Request) -> Namespace | None:
-    """The container's namespace, if it is still there and a container's: else nothing is in it."""
+    """Return the container's namespace, or None if it is gone or never was a container's."""
     if not request.netns:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Failures explained: what was tried and said, what it means, who is in the way, what to do."""
+"""Explain failures: the command and its error, the cause, conflicts, and what to try next."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ _CODES = {
     causes.NO_IPV6: codes.NO_IPV6,
     causes.UNKNOWN: codes.COMMAND_FAILED,
 }
-# What is to be done in our own words, in place of iproute's.
+# Advice that is specific to this plugin, instead of iproute's.
 _ADVICE = {
     causes.ADDRESS_IN_USE: "see who has what with ipvlan show, and check that no two networks on "
     "one master hand out the same range",
     causes.NAME_TAKEN: "choose another CNI_IFNAME",
 }
 _PACKAGES = {"ip": "iproute2", "nsenter": "util-linux", "tee": "coreutils", "cat": "coreutils"}
-_RIVALS = ("macvlan", "macvtap")  # kinds that want a master for themselves, as ipvlan does
+_RIVALS = ("macvlan", "macvtap")  # kinds that need a master for themselves, as ipvlan does
 _SECONDS = 1.0
 _UNANSWERED = (
     CommandError,
@@ -65,11 +65,11 @@ _UNANSWERED = (
     ValueError,
 )
 _MAIN_TABLE = "254"  # RT_TABLE_MAIN, <linux/rtnetlink.h>
-_LEASES = "/var/lib/cni/networks"  # where host-local keeps them unless it is told otherwise
+_LEASES = "/var/lib/cni/networks"  # host-local's default
 
 
 def as_cni_error(error: Exception) -> CniError:
-    """Return ``error`` as a CniError; one that nobody foresaw is raised again."""
+    """Return ``error`` as a CniError; raise it again if it is unexpected."""
     if isinstance(error, CniError):
         return error
     if isinstance(error, CommandError):
@@ -84,26 +84,26 @@ def as_cni_error(error: Exception) -> CniError:
     if isinstance(error, UnusableArgumentError):
         return CniError(
             errors.INVALID_CONFIGURATION,
-            f"cannot {error.purpose or 'run a command'}: no command can be given {error.word!r}",
-            "it holds a NUL, or half of a UTF-16 surrogate pair",
+            f"cannot {error.purpose or 'run a command'}: {error.word!r} is not a valid argument",
+            "it contains a NUL, or half of a UTF-16 surrogate pair",
         )
     if isinstance(error, UnreadableAnswerError):
         return CniError(
             codes.TOOL_UNUSABLE,
-            "ip printed no JSON that can be understood",
+            "cannot parse the output of ip -j",
             "try: install iproute2 5.10 or newer",
             f"it printed: {str(error)[:200]}",
         )
     if isinstance(error, InterruptedBySignalError):
         return CniError(codes.INTERRUPTED, f"interrupted by {error.signal}")
     if isinstance(error, OSError):
-        return _system_refused(error)
+        return _system_error(error)
     raise error
 
 
-def _system_refused(error: OSError) -> CniError:
+def _system_error(error: OSError) -> CniError:
     file = str(error.filename or "")
-    # In the directory's files, as in namespaces' paths, others' attachments have their names.
+    # File names may contain names of other containers, so only the directory is public.
     place = f": {DIRECTORY}" if f"{file}/".startswith(f"{DIRECTORY}/") else ""
     failure = CniError(errors.IO_FAILURE, f"system error: {error.strerror or error}{place}")
     if file:
@@ -117,15 +117,15 @@ def _system_refused(error: OSError) -> CniError:
 
 def _command_failed(error: CommandError) -> CniError:
     cause = causes.explain(error.argv, error.answer)
-    said = error.answer or (
+    answer = error.answer or (
         f"killed by signal {-error.status}" if error.status < 0 else f"exit status {error.status}"
     )
     what = error.purpose or f"run {join(error.argv)!r}"
-    why = cause.meaning or said.splitlines()[-1]
-    command = [f"command: {join(error.argv)}", f"answer: {said}"]
+    why = cause.meaning or answer.splitlines()[-1]
+    command = [f"command: {join(error.argv)}", f"answer: {answer}"]
     state = [f"found: {each}" for each in (*error.found, *_state_of_machine(cause.kind))]
-    what_to_do = _ADVICE.get(cause.kind, cause.advice)
-    advice = [f"try: {what_to_do}"] if what_to_do else []
+    hint = _ADVICE.get(cause.kind, cause.advice)
+    advice = [f"try: {hint}"] if hint else []
     return CniError(
         _CODES[cause.kind],
         f"cannot {what}: {why}",
@@ -142,12 +142,12 @@ def _state_of_machine(kind: str) -> list[str]:
         return [machine.ipvlan_module().text]
     missing = machine.missing_capabilities()
     if missing:
-        return [f"without {' and '.join(missing)}"]
-    return ["no capability is missing here: a user namespace, seccomp or AppArmor may forbid it"]
+        return [f"this process lacks {' and '.join(missing)}"]
+    return ["no capability is missing; a user namespace, seccomp or AppArmor may forbid it"]
 
 
 def in_container(error: CommandError, tx: Transaction, container: Namespace) -> list[str]:
-    """Return what the container itself shows about a refusal, a line each."""
+    """Return what in the container explains a failure, one line each."""
     if _kind(error) != causes.ROUTE_REFUSED:
         return []
     try:
@@ -159,9 +159,9 @@ def in_container(error: CommandError, tx: Transaction, container: Namespace) -> 
 def elsewhere(
     error: CommandError, tx: Transaction, registry: Registry, master: Master
 ) -> list[str]:
-    """Return who is in the way, a line each: nothing for a tenant to see.
+    """Return which other interfaces cause a failure, one line each, for root only.
 
-    It takes a second at the most, and nothing may be held meanwhile.
+    It takes up to a second, so it must be called without holding a lock.
     """
     try:
         if _kind(error) == causes.BUSY:
@@ -176,7 +176,7 @@ def elsewhere(
 def rivals(
     tx: Transaction, registry: Registry, master: Master, deadline: float = math.inf
 ) -> list[Attachment]:
-    """Return the links of other kinds that keep a master from serving ipvlan."""
+    """Return the links of other kinds that keep a master from carrying ipvlan."""
     from cni_ipvlan.plugin import inventory
 
     return [
@@ -211,20 +211,20 @@ def _holder_of_address(
     address = ip_interface(argv[argv.index("add") + 1]).ip
     deadline = time.monotonic() + _SECONDS
     for each in inventory.on_master(inventory.take(tx, registry, deadline=deadline), master):
-        if any(ip_interface(theirs).ip == address for theirs in each.addresses):
+        if any(ip_interface(other).ip == address for other in each.addresses):
             return [f"{address} belongs to {each.describe()}"]
     if time.monotonic() >= deadline:
-        return [f"who has {address} was not found in {_SECONDS:.0f} s; ipvlan show takes its time"]
+        return [f"no owner of {address} was found in {_SECONDS:.0f} s; ipvlan show searches longer"]
     return []
 
 
 def _route(argv: Argv, tx: Transaction, container: Namespace) -> list[str]:
-    """Read the command as commands.route_add() writes it."""
+    """Explain a failure of the command that commands.route_add() builds."""
     words = argv[argv.index("add") + 1 :]
     given = dict(zip(words[1::2], words[2::2], strict=True))
     output = tx.see(Command(commands.address_show(given["dev"]), inside=container))
     has = [each.address for each in queries.addresses(output)]
-    found = _way_to_gateway(given.get("via", ""), given["dev"], has)
+    found = _next_hop(given.get("via", ""), given["dev"], has)
     output = tx.see(Command(commands.route_show_all(), inside=container))
     return found + [
         f"the container has the route {_described(each)}"
@@ -233,7 +233,7 @@ def _route(argv: Argv, tx: Transaction, container: Namespace) -> list[str]:
     ]
 
 
-def _way_to_gateway(gateway: str, name: str, addresses: list[str]) -> list[str]:
+def _next_hop(gateway: str, name: str, addresses: list[str]) -> list[str]:
     from ipaddress import ip_address, ip_interface
 
     if not gateway:
@@ -245,7 +245,9 @@ def _way_to_gateway(gateway: str, name: str, addresses: list[str]) -> list[str]:
         if each.version == wanted.version and (wanted.is_link_local or not each.is_link_local)
     ]
     if not own:
-        return [f"{name} has no IPv{wanted.version} address, so no way to the gateway {gateway}"]
+        return [
+            f"{name} has no IPv{wanted.version} address, so it can't reach the gateway {gateway}"
+        ]
     if any(wanted in each.network for each in own):
         return []
     subnets = ", ".join(f"{each} (subnet {each.network})" for each in own)
@@ -258,38 +260,38 @@ def _described(route: queries.Route) -> str:
 
 
 def lease_directory(config: Mapping[str, object]) -> str:
-    """Return where host-local keeps a network's leases, a file each, named as the address."""
+    """Return host-local's directory of a network's leases; each is a file named as the address."""
     ipam = config.get("ipam")
     directory = ipam.get("dataDir") if isinstance(ipam, dict) else None
     return f"{directory or _LEASES}/{config.get('name')}"
 
 
 def advice(request: Request, plugin: str, error: CniError) -> Iterator[str]:
-    """Yield what to do about an IPAM plugin's failure, where that is known."""
+    """Yield advice about an IPAM plugin's failure, if there is any."""
     leases = lease_directory(request.config)
     if error.code == errors.DELEGATE_FAILED:
         yield "run it by hand, with the network configuration on its standard input"
-    # In the words of containernetworking/plugins:
+    # Messages of containernetworking/plugins:
     if "no IP addresses available in range set" in error.msg:
         yield (
-            f"delete the leases of containers that are gone, as GC does where the plugin knows it: "
+            f"delete the leases of containers that are gone, as GC does if the plugin supports it: "
             f"{leases} has a file for each, with the container's ID in it; or enlarge the range"
         )
     if "duplicate allocation is not allowed" in error.msg:
-        yield f"DEL the container's attachment first; its lease is in {leases}"
+        yield f"delete the container's attachment first; its lease is in {leases}"
     if "dhcp.sock" in error.msg:
         yield f"start its daemon on this node: {delegate.find(plugin, request.path)} daemon"
 
 
 class Failures:
-    """Keeps the first of several failures, so that every step is tried before one is reported."""
+    """Collects failures, so that every step is tried before the first failure is raised."""
 
     def __init__(self) -> None:
         self._first: CniError | None = None
 
     @contextmanager
     def noted(self) -> Iterator[None]:
-        """Go on after a CniError."""
+        """Record a CniError and go on."""
         try:
             yield
         except CniError as error:
@@ -299,6 +301,6 @@ class Failures:
                 self._first.add_failure(error)
 
     def raise_any(self) -> None:
-        """Raise the first failure, with what else has failed, if there was one."""
+        """Raise the first failure, if any, with the others in its details."""
         if self._first is not None:
             raise self._first

@@ -1,4 +1,4 @@
-"""GC: remove what killed calls left behind of attachments that are not valid any more."""
+"""GC: remove what killed calls left of attachments that are no longer valid."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def gc(node: Node, request: Request) -> None:
-    """Remove what is of no valid attachment; raises CniError when a part of it failed."""
+    """Remove what belongs to no valid attachment; raises CniError if any of it fails."""
     network = request.network
     valid = {AttachmentId(network, *each) for each in _valid_attachments(request)}
     failures = Failures()
@@ -40,7 +40,7 @@ def gc(node: Node, request: Request) -> None:
 
 
 def _remove_links(node: Node, tx: Transaction, network: str, valid_keys: set[str]) -> None:
-    """Remove the links that never got into a container."""
+    """Remove links that were never moved into a container."""
     owners = {hint.attachment.key: hint.network for hint in node.registry.all_hints()}
     for key in links.left_behind(tx, network):
         if key in valid_keys or owners.get(key, network) != network:
@@ -51,12 +51,12 @@ def _remove_links(node: Node, tx: Transaction, network: str, valid_keys: set[str
 
 
 def _forget(node: Node, tx: Transaction, network: str, hint: ModeHint) -> None:
-    """Drop a hint of no valid attachment; of another network only if the container is gone."""
+    """Remove an invalid hint; of another network only if its container is gone."""
     if hint.network != network and namespace.leads_to(hint.netns, hint.netns_identity):
         return
     with node.registry.idle(hint.attachment.key) as is_idle:
         if is_idle and not links.forget(tx, node.registry, hint.attachment):
-            node.warn(f"not removed, since its container lives: {hint.describe()}")
+            node.warn(f"not removed, since its container still exists: {hint.describe()}")
 
 
 def _valid_attachments(request: Request) -> list[tuple[str, str]]:
@@ -75,6 +75,6 @@ def _valid_attachment(entry: Any) -> tuple[str, str]:
     if not isinstance(container_id, str) or not isinstance(ifname, str):
         raise CniError(
             INVALID_CONFIGURATION,
-            f"cni.dev/valid-attachments holds {entry!r}; containerID and ifname are needed",
+            f"cni.dev/valid-attachments has {entry!r}; containerID and ifname are needed",
         )
     return container_id, ifname

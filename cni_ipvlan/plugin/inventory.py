@@ -1,4 +1,4 @@
-"""Which links a master carries: every link of a kind on this node, in whatever namespace it is."""
+"""Find links of a kind in all namespaces of this node, and those that a master carries."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _NAMED = 3  # of many
 
 
 class Attachment(NamedTuple):
-    """A link and where it is: ``place`` is None for the caller's own namespace.
+    """A link and its place, None for the caller's own namespace.
 
-    ``container_id`` is empty when nobody remembers it; addresses have prefix lengths.
+    ``container_id`` is empty if none is recorded; addresses have prefix lengths.
     """
 
     link: Link
@@ -34,7 +34,7 @@ class Attachment(NamedTuple):
     addresses: tuple[str, ...]
 
     def describe(self) -> str:
-        """Say which interface it is and where, as a phrase."""
+        """Return a phrase that names the interface and its place."""
         where = f"in {self.place.path}" if self.place else "on the host"
         container = f" (container {self.container_id})" if self.container_id else ""
         return f"{self.link.name} {where}{container}"
@@ -48,11 +48,11 @@ def take(
     deadline: float = math.inf,
     others: Iterable[Namespace] | None = None,
 ) -> Iterator[Attachment]:
-    """Yield all links of a kind: the caller's own namespace's first, then remembered ones'.
+    """Yield all links of a kind: first of the caller's own namespace, then of recorded ones.
 
-    ``others`` are the namespaces to look into, if not all. ``unseen`` is told of
-    each that can't be looked into, and why. At ``deadline``, by the monotonic
-    clock, no further one is looked into.
+    ``others`` are the namespaces to search, by default all. ``unseen`` is called with
+    each that can't be searched, and why. The search stops at ``deadline``, a time of
+    the monotonic clock.
     """
     containers = {
         (hint.ifname, hint.netns_identity): hint.container_id for hint in registry.all_hints()
@@ -81,7 +81,7 @@ def on_master(attachments: Iterator[Attachment], master: Master) -> Iterator[Att
 
 
 def summary(attachments: Sequence[Attachment]) -> str:
-    """Say how many they are, and name the first of them."""
+    """Return a phrase that names the first of them, and how many more there are."""
     named = ", ".join(each.describe() for each in attachments[:_NAMED])
     more = len(attachments) - _NAMED
     return f"{named} and {more} more" if more > 0 else named

@@ -1,4 +1,4 @@
-"""The IPAM plugin, asked within a transaction."""
+"""Run the IPAM plugin within a transaction."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _PURPOSES = {
     "ADD": "allocate addresses",
     "DEL": "release the addresses",
     "CHECK": "check the addresses",
-    "STATUS": "ask for readiness",
-    "GC": "release the addresses of no valid attachment",
+    "STATUS": "check readiness",
+    "GC": "release addresses without a valid attachment",
 }
-_ALLOCATE_NOTHING = ("static",)  # plugins that answer from the configuration alone
+_ALLOCATE_NOTHING = ("static",)  # plugins whose result depends only on the configuration
 
 
 class Ipam(NamedTuple):
-    """The plugin of that name, for a request; ``warn`` is told what it writes to stderr.
+    """The IPAM plugin ``name``, for a request; ``warn`` is called with its stderr.
 
-    Both methods raise CniError: the plugin's own, or what is wrong with it.
+    Both methods raise CniError: the plugin's own, or one about running it.
     """
 
     name: str
@@ -40,10 +40,10 @@ class Ipam(NamedTuple):
     warn: Callable[[str], None]
 
     def allocate(self, tx: Transaction) -> Result | None:
-        """Return what it allocates; None when it was not asked (in a dry run)."""
+        """Return what it allocates, or None if it was not run (in a dry run)."""
         version = self.request.version
         release = self._command("DEL")._replace(purpose="")
-        return self._ask(
+        return self._run(
             tx,
             self._command("ADD")._replace(undo=(release,)),
             lambda answer: delegate.result(self.name, answer, version),
@@ -51,17 +51,17 @@ class Ipam(NamedTuple):
 
     def call(self, tx: Transaction, verb: str) -> None:
         """Delegate a verb that has no result."""
-        self._ask(tx, self._command(verb), lambda answer: delegate.check(self.name, answer))
+        self._run(tx, self._command(verb), lambda answer: delegate.check(self.name, answer))
 
-    def _ask(
+    def _run(
         self, tx: Transaction, command: Command, parse: Callable[[delegate.Answer], T]
     ) -> T | None:
         completed = tx.do(command)
         if completed is None:
             return None
-        said = completed.stderr.decode("utf-8", "replace").strip()
-        if said:
-            self.warn(said)
+        stderr = completed.stderr.decode("utf-8", "replace").strip()
+        if stderr:
+            self.warn(stderr)
         if completed.killed_because:
             raise CniError(
                 DELEGATE_FAILED,

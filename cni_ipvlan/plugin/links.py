@@ -1,7 +1,7 @@
-"""The ipvlan links of a place: those there are, those that a killed call left, their end.
+"""Find and delete ipvlan links, including those left by killed calls.
 
-A place is a network namespace, None the plugin's own. Never is a link touched
-that is of another kind.
+A place is a network namespace, or None for the plugin's own. Links of another kind
+are never touched.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.state.registry import AttachmentId, ModeHint, Registry
 
-_PREFIX = "iv"  # with the characters of a key it makes 15 bytes, as many as a name may have
+_PREFIX = "iv"  # together with a key it has 15 bytes, the most that a name may have
 
 
 def temporary_name(key: str) -> str:
@@ -29,7 +29,7 @@ def temporary_name(key: str) -> str:
 def delete(
     tx: Transaction, names: Collection[str], place: Namespace | None, expected: str = ""
 ) -> None:
-    """Delete the links of these names; ``expected`` is taken to be there if nobody may look."""
+    """Delete the links of these names; ``expected`` if listing them is not permitted."""
     present = _names(tx, place)
     for name in (expected,) if present is None else present:
         if name in names:
@@ -44,13 +44,13 @@ def delete_temporary(tx: Transaction, name: str) -> None:
 
 
 def removal(tx: Transaction, name: str, place: Namespace | None) -> Command:
-    """Return what deletes a link that a step may have left, if it is there."""
+    """Return an undo that deletes a link, if it exists."""
     argv = commands.link_delete(name)
     return Command(argv, inside=place, only_if=lambda: name in (_names(tx, place) or ()))
 
 
 def left_behind(tx: Transaction, network: str) -> Iterator[str]:
-    """Yield the keys of a network's attachments whose link is, or still is, on the host."""
+    """Yield the keys of a network's attachments whose link is (still) on the host."""
     prefix = _PREFIX + network_key(network)
     for name in _names(tx, None) or ():
         if name.startswith(prefix) and len(name) == len(_PREFIX) + KEY_CHARACTERS:
@@ -63,9 +63,9 @@ def forget(
     attachment: AttachmentId,
     cleared: Namespace | None = None,
 ) -> bool:
-    """Drop the hint at an attachment, unless its link is still there; return whether it is gone.
+    """Remove the hint about an attachment unless its link still exists; return whether it did.
 
-    In ``cleared`` nothing of it is left.
+    The link is known not to be in the namespace ``cleared``.
     """
     hint = registry.recall(attachment)
     was_there = hint and cleared and hint.netns_identity == cleared.identity
@@ -76,7 +76,7 @@ def forget(
 
 
 def _is_there(tx: Transaction, hint: ModeHint) -> bool:
-    """Whether an attachment's link is in its container, or on its way."""
+    """Whether an attachment's link is in its container, or still on the host."""
     if namespace.own_has_link(temporary_name(hint.attachment.key)):
         return True
     if not namespace.leads_to(hint.netns, hint.netns_identity):
@@ -85,7 +85,7 @@ def _is_there(tx: Transaction, hint: ModeHint) -> bool:
 
 
 def _names(tx: Transaction, place: Namespace | None) -> list[str] | None:
-    """Return the names of the ipvlan links there; None when nobody may look (in a dry run)."""
+    """Return the names of the ipvlan links there; None if not permitted (in a dry run)."""
     query = Command(commands.link_show_kind("ipvlan"), inside=place, absent_ok=True)
     output = tx.see(query)
     return None if output is None else [link.name for link in queries.links(output)]

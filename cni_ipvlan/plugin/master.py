@@ -1,4 +1,4 @@
-"""The master: the interface that an attachment's packets go through."""
+"""The master: the interface that carries an attachment's packets."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _NAMED = 20  # interfaces of many
 
 
 class Master(NamedTuple):
-    """A master, where it lives (``home``, None for the plugin's own namespace), and which
-    links it carries there.
+    """A master, its namespace ``home`` (None for the plugin's own), and the links it
+    carries in that namespace.
     """
 
     link: Link
@@ -37,15 +37,15 @@ class Master(NamedTuple):
 
     @property
     def slaves(self) -> list[Link]:
-        """Its ipvlan links, as far as they live with it."""
+        """Its ipvlan links in its own namespace."""
         return [link for link in self.carried if link.kind == "ipvlan"]
 
     def carries(self, link: Link, place: Namespace | None) -> bool:
-        """Whether a link, which is in ``place``, has this master.
+        """Whether a link in ``place`` has this master.
 
-        In the master's own namespace the kernel gives its name. Elsewhere only its
-        index, which another namespace's interface may have as well; an ipvlan has
-        its master's MAC address, too. So much can be forged: it is no proof.
+        In the master's own namespace, the kernel reports the master's name. Elsewhere
+        it reports only an index, which is not unique across namespaces; an ipvlan link
+        also has its master's MAC address. Both can be forged: this proves nothing.
         """
         at_home = (place.identity if place else None) == (self.home.identity if self.home else None)
         if at_home:
@@ -55,12 +55,12 @@ class Master(NamedTuple):
         return link.kind != "ipvlan" or link.mac == self.link.mac
 
     def slave_link(self, conf: NetConf) -> Link:
-        """Return what an ipvlan link made for a configuration looks like, as far as it matters."""
+        """Return the expected MTU and MAC address of a new ipvlan link, in a Link."""
         return self.link._replace(mtu=conf.mtu or self.link.mtu)
 
 
 def find(tx: Transaction, conf: NetConf, container: Namespace | None) -> Master:
-    """Return the master that a configuration means; raises CniError when there is none."""
+    """Return the master for a configuration; raises CniError if there is none."""
     home = container if conf.link_in_container else None
     name = _name(tx, conf, home)
     elsewhere = None if home else container
@@ -89,7 +89,7 @@ def _name(tx: Transaction, conf: NetConf, home: Namespace | None) -> str:
             return interfaces[0].name
         raise CniError(
             NO_MASTER,
-            "no master is configured, and prevResult has no single named interface to take for it",
+            "no master is configured, and prevResult has no single named interface to use",
             "try: set the option master",
         )
     for family in (4, 6):
@@ -101,7 +101,7 @@ def _name(tx: Transaction, conf: NetConf, home: Namespace | None) -> str:
     raise refusal(
         home,
         NO_MASTER,
-        f"no master is configured, and the {where} has no default route to take it from",
+        f"no master is configured, and the {where} has no default route to find it by",
         ["try: set the option master"],
         [f"interfaces there: {shortened(_names(tx, home))}"],
     )
@@ -112,7 +112,7 @@ def link_of(
 ) -> Link:
     """Return the link of that name in ``home``.
 
-    Raises CniError when there is none, telling whether it is ``elsewhere``.
+    Raises CniError if there is none; it reports whether there is one ``elsewhere``.
     """
     query = Command(commands.link_show(name), inside=home, absent_ok=True)
     found = queries.links(tx.see(query))
@@ -125,7 +125,7 @@ def link_of(
     details = [f"looked in: {where}"]
     if elsewhere is not None and name in _names(tx, elsewhere):
         details.append(
-            "the container has an interface of that name; the option linkInContainer is for that"
+            "the container has an interface of that name; the option linkInContainer would use it"
         )
     details.append("try: correct the option master")
     there = [f"found there{', nearest name first' if near else ''}: {shortened(names)}"]
@@ -135,18 +135,18 @@ def link_of(
 
 
 def is_down(master: Master) -> str:
-    """Say that a master is down, and what to do."""
+    """Return a sentence that a master is down, and what to try."""
     up = Command(commands.link_set_up(master.link.name), inside=master.home).full_argv
-    return f"the master {master.link.name!r} is down, so no packet gets through; try: {join(up)}"
+    return f"the master {master.link.name!r} is down, so no packets get through; try: {join(up)}"
 
 
 def refusal(
     home: Namespace | None, code: int, msg: str, details: list[str], neighbours: list[str]
 ) -> CniError:
-    """Word a refusal of a master; ``neighbours`` are the lines that name other interfaces.
+    """Return an error about a master; ``neighbours`` are lines that name other interfaces.
 
-    The host's are for root alone to see: a tenant may ask for any name. In
-    ``home``, the container's namespace, they are the container's own.
+    If the master is on the host, only root may see them, since a tenant may try any
+    name. If it is in the container's namespace ``home``, they are the container's own.
     """
     if home is not None:
         return CniError(code, msg, "\n".join((*details, *neighbours)))
@@ -159,6 +159,6 @@ def _names(tx: Transaction, place: Namespace | None) -> list[str]:
 
 
 def shortened(names: list[str]) -> str:
-    """Return the first of the names, and how many more there are."""
+    """Return the first of the names, and the number of the others."""
     more = len(names) - _NAMED
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

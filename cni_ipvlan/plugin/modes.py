@@ -1,13 +1,12 @@
 """One mode and flag for all ipvlan interfaces of a master.
 
-The mode belongs to the master. A new interface in another one changes all those
-that are there, without an error or an event (ipvlan_link_new() and
-ipvlan_set_port_mode() in drivers/net/ipvlan/ipvlan_main.c), and those in
-containers can't be seen from the host. So the mode is decided by what root wrote
-and what is seen on the host, then by the kernel, which tells whether anything of
-the kind is on the master. Only for an interface that somebody else has made are
-namespaces searched. What a container's namespace shows, its owner may have forged:
-it never permits a mode.
+The mode belongs to the master. A new interface in another mode changes the mode of
+all others, without an error or an event (ipvlan_link_new() and
+ipvlan_set_port_mode() in drivers/net/ipvlan/ipvlan_main.c), and those in containers
+can't be seen from the host. So a mode is checked against root's own records and the
+host's interfaces, then against the kernel, which reports whether the master carries
+any ipvlan. Namespaces are searched only for interfaces made by something else. Since
+a container's owner can forge what its namespace shows, that never permits a mode.
 """
 
 from __future__ import annotations
@@ -31,17 +30,17 @@ if TYPE_CHECKING:
     from cni_ipvlan.plugin.master import Master
     from cni_ipvlan.state.registry import ModeHint, Registry
 
-# Hints that are read at the most while the master's lock is held.
+# The most hints read while the master's lock is held.
 _MOST_HINTS = 64
 _NAMED = 3  # of many
 _SEARCH_SECONDS = 5.0
-# What the kernel takes to bring down interfaces whose namespace was deleted.
+# How long the kernel takes to remove interfaces of a deleted namespace.
 _TEARDOWN_SECONDS = 2.0
 _POLL_SECONDS = 0.05
 
 
 class Running(NamedTuple):
-    """The mode and flag that a master is used in, and where that was seen."""
+    """The mode and flag that a master is used in, and where they were seen."""
 
     mode: str
     flag: str
@@ -58,11 +57,10 @@ def admit(
     hint: ModeHint,
     check: Callable[[], None],
 ) -> None:
-    """Remember an attachment as one of its master's, if nothing there runs in another mode.
+    """Record an attachment on its master, if nothing there uses another mode.
 
-    ``check`` is called while waiting, to raise when that should end. Raises
-    CniError 104 when the master is used in another mode, 11 when the kernel says
-    that it is used and nobody can say in which.
+    ``check`` is called while waiting, and may raise to end the wait. Raises CniError
+    104 if the master is used in another mode, 11 if it is used in an unknown one.
     """
     found, is_searched = None, False
     while True:
@@ -85,10 +83,10 @@ def _opposed(
     *,
     is_searched: bool,
 ) -> Running | None:
-    """Return what stands against an attachment's mode, _UNKNOWN when a search has to tell.
+    """Return what conflicts with an attachment's mode; _UNKNOWN if a search is needed.
 
-    ``found`` is what a search has shown. Nothing here grows with the node: the
-    master's lock is held.
+    ``found`` is the result of a search. Since the master's lock is held, the time
+    taken here must not grow with the node.
     """
     running = _remembered(registry, master, hint) or _visible(master)
     if running is not None and _agrees(running, hint):
@@ -108,7 +106,7 @@ def _agrees(running: Running, hint: ModeHint) -> bool:
 
 
 def _remembered(registry: Registry, master: Master, own: ModeHint) -> Running | None:
-    """Return the mode of one that is remembered and lives; they all have the same."""
+    """Return the mode of a recorded attachment that still exists; all have the same."""
     for hint in islice(registry.hints(master.key), _MOST_HINTS):
         if hint.attachment != own.attachment and _counts(registry, hint):
             return Running(hint.mode, hint.flag, hint.describe())
@@ -116,14 +114,14 @@ def _remembered(registry: Registry, master: Master, own: ModeHint) -> Running | 
 
 
 def _counts(registry: Registry, hint: ModeHint) -> bool:
-    """Whether the container lives, or a call is about to create its interface."""
+    """Whether the container exists, or a call is about to create its interface."""
     return namespace.leads_to(hint.netns, hint.netns_identity) or registry.is_live(
         hint.attachment.key
     )
 
 
 def _forget_all(registry: Registry, master: Master, own: ModeHint) -> Running | None:
-    """Forget the attachments on a free master; return the mode of one about to be created."""
+    """Remove the hints of a free master; return the mode of an attachment being created."""
     coming = None
     for hint in list(registry.hints(master.key)):
         if hint.attachment != own.attachment and registry.is_live(hint.attachment.key):
@@ -139,9 +137,9 @@ def _visible(master: Master) -> Running | None:
 
 
 def _is_free(tx: Transaction, master: Master) -> bool | None:
-    """Whether the kernel says that no ipvlan is on the master; None when it can't be asked so.
+    """Whether the kernel reports no ipvlan on the master; None if it can't report that.
 
-    Of a macvlan it would answer for the interface below (macvlan_common_newlink()).
+    For a macvlan it would report on the interface below (macvlan_common_newlink()).
     """
     if master.link.kind in ("macvlan", "macvtap"):
         return None
@@ -158,10 +156,10 @@ def _is_free(tx: Transaction, master: Master) -> bool | None:
 
 
 def _search(tx: Transaction, registry: Registry, master: Master) -> Running | None:
-    """Look for an interface of the master's that somebody else has made.
+    """Search for an interface of the master that this plugin has no record of.
 
-    Returns None when the master has come to be free. Raises CniError 11 when it
-    is not and nothing is found.
+    Return None if the master has become free. Raises CniError 11 if it has not, and
+    nothing is found.
     """
     from cni_ipvlan.plugin import inventory
 
@@ -179,14 +177,14 @@ def _search(tx: Transaction, registry: Registry, master: Master) -> Running | No
                 TRY_AGAIN_LATER,
                 f"the master {master.link.name!r} carries ipvlan interfaces, but they can't be "
                 "found, so their mode is unknown",
-                "they may be about to go, with a container that has just ended",
+                "they may be going away with a container that has just ended",
             )
         time.sleep(_POLL_SECONDS)
     return None
 
 
 def _is_proven(tx: Transaction, attachment: Attachment, master: Master) -> bool:
-    """Whether the kernel says that the parent of a link is in the master's namespace."""
+    """Whether the kernel reports that a link's parent is in the master's namespace."""
     place = attachment.place
     if place is None:
         return True
@@ -194,14 +192,14 @@ def _is_proven(tx: Transaction, attachment: Attachment, master: Master) -> bool:
         return False
     try:
         output = tx.see(Command(commands.namespace_number(os.getpid()), inside=place))
-    except (CommandError, ProgramNotFoundError):  # it went meanwhile, or can't be looked at
+    except (CommandError, ProgramNotFoundError):  # it is gone, or may not be entered
         return False
     number = queries.namespace_number(output, namespace.own()[1])
     return attachment.link.parent_netns == number
 
 
 def _conflict(registry: Registry, master: Master, hint: ModeHint, running: Running) -> CniError:
-    """Word the refusal, from what root wrote and what is seen on the host."""
+    """Return the error, with what root's records and the host show."""
     hints = (each for each in registry.hints(master.key) if each.attachment != hint.attachment)
     named = list(dict.fromkeys([*_on_host(master), running.where, *(h.describe() for h in hints)]))
     many = f"{len(named)} interfaces run" if len(named) > 1 else "an interface runs"

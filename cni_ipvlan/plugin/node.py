@@ -1,4 +1,4 @@
-"""What a call works with, and what it works on: the node's tools, an attachment, a container."""
+"""What a call needs: the runner, the registry, and contexts for attachment and container."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 class Node(NamedTuple):
     """What a call works with.
 
-    ``warn`` is told, in a sentence each, what does not stop a call but should be
-    known. ``ipam_result`` is reported in a dry run, in place of an answer.
+    ``warn`` is called with each warning, a sentence. ``ipam_result`` replaces the
+    IPAM plugin's result in a dry run.
     """
 
     runner: Runner
@@ -51,7 +51,7 @@ class Node(NamedTuple):
 
     @contextmanager
     def attachment(self, request: Request, *, strict: bool) -> Iterator[None]:
-        """Work on an attachment, alone; ``strict`` as Registry.attachment_lock has it."""
+        """Lock an attachment; ``strict`` is that of Registry.attachment_lock."""
         key = id_of(request).key
         check = self.runner.interrupts.check
         try:
@@ -64,7 +64,7 @@ class Node(NamedTuple):
 
     @contextmanager
     def container(self, request: Request) -> Iterator[Namespace]:
-        """The container's namespace, kept for as long as it is worked on."""
+        """Yield the container's namespace, kept open meanwhile."""
         from cni_ipvlan.plugin import preflight
 
         container = preflight.container_namespace(request)
@@ -76,7 +76,7 @@ class Node(NamedTuple):
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        """A transaction whose failures come out as CniError, with what could not be undone."""
+        """Yield a transaction; its failures are raised as CniError with what was not undone."""
         tx = self.begin()
         try:
             with tx:
@@ -100,9 +100,9 @@ def assemble(
     plan: Plan | None = None,
     ipam_result: Result | None = None,
 ) -> Node:
-    """Return what a call needs; with a ``plan`` it changes nothing and writes down what it would.
+    """Return what a call needs; with a ``plan``, changes are recorded there and not made.
 
-    ``observe`` is told of each command when it has ended.
+    ``observe`` is called with each command when it has ended.
     """
     runner = Runner(environment.get("PATH", ""), observe, interrupts)
     if plan is None:

@@ -1,4 +1,4 @@
-"""What is checked before anything is changed: the container, the name, the master's fitness."""
+"""Checks before any change: the container, the interface name, the master."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.plugin.master import Master
 
 LEAST_MTU = 68  # IPv4's, and min_mtu of an ipvlan link
-# Kinds whose ports have their packets taken away before an ipvlan could see them.
+# Kinds that take their ports' packets before an ipvlan could see them.
 _EXCLUSIVE_MASTERS = {
     "bridge": "a bridge",
     "bond": "a bond",
@@ -32,7 +32,7 @@ _EXCLUSIVE_MASTERS = {
 
 
 def container_namespace(request: Request) -> Namespace:
-    """Return the namespace CNI_NETNS leads to; raises CniError 4 when it can't be a container's."""
+    """Return the namespace at CNI_NETNS; raises CniError 4 if it can't be a container's."""
     try:
         found = namespace.find(request.netns)
         is_own = found.identity == namespace.own()
@@ -40,7 +40,7 @@ def container_namespace(request: Request) -> Namespace:
         raise _bad_netns(
             request,
             "there is no such file",
-            "the container may have ended already; ip netns and lsns -t net show what there is",
+            "list namespaces with ip netns or lsns -t net; the container may have ended already",
         ) from None
     except PermissionError as error:
         raise _bad_netns(request, _reason(error), "run as root") from None
@@ -54,8 +54,8 @@ def container_namespace(request: Request) -> Namespace:
         raise _bad_netns(
             request,
             "that is the namespace the plugin itself runs in",
-            "none is needed: a container on the host's network needs no interface "
-            "(CNI_NETNS_OVERRIDE=1 gives it one all the same)",
+            "add no interface, since a container on the host's network needs none "
+            "(CNI_NETNS_OVERRIDE=1 adds one anyway)",
         )
     return found
 
@@ -69,7 +69,7 @@ def _reason(error: Exception) -> str:
 
 
 def check_name_is_free(tx: Transaction, ifname: str, container: Namespace) -> None:
-    """Raise CniError when the container has an interface of that name."""
+    """Raise CniError if the container already has an interface of that name."""
     query = Command(commands.link_show(ifname), inside=container, absent_ok=True)
     for link in queries.links(tx.see(query)):
         kind = link.kind or "physical or built-in"
@@ -81,7 +81,7 @@ def check_name_is_free(tx: Transaction, ifname: str, container: Namespace) -> No
 
 
 def check_master(master: Master, conf: NetConf) -> None:
-    """Raise CniError naming what makes a master unfit for ipvlan, or for the configured MTU."""
+    """Raise CniError if a master can't carry ipvlan, or not with the configured MTU."""
     _check_fitness(master)
     _check_mtu(conf, master.link)
 
@@ -92,15 +92,15 @@ def _check_fitness(master: Master) -> None:
     takers = [each.name for each in master.carried if each.kind in ("macvlan", "macvtap")]
     if not link.is_ethernet:
         raise CniError(
-            MASTER_BUSY, f"the master {name} is no Ethernet interface, which ipvlan needs"
+            MASTER_BUSY, f"the master {name} is not an Ethernet interface, which ipvlan needs"
         )
     if link.kind == "ipvlan":
-        # The kernel then takes the interface below it (ipvlan_link_new() in
-        # drivers/net/ipvlan/ipvlan_main.c), which nobody looked at here.
+        # The kernel would use the interface below it (ipvlan_link_new() in
+        # drivers/net/ipvlan/ipvlan_main.c), which is not checked here.
         raise refusal(
             home,
             MASTER_BUSY,
-            f"the master {name} is an ipvlan interface itself",
+            f"the master {name} is itself an ipvlan interface",
             ["try: use the interface below it as the master"],
             [f"the interface below it is {link.parent!r}"] if link.parent else [],
         )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def status(node: Node, request: Request) -> None:
-    """Raise CniError 50 when an ADD could not succeed now, 51 when the IPAM plugin says so."""
+    """Raise CniError 50 if an ADD could not succeed now, 51 if the IPAM plugin reports that."""
     conf = node.configuration(request)
     try:
         with node.transaction() as tx:
@@ -41,7 +41,7 @@ def _check_kernel(node: Node) -> None:
 
 def _check_master(tx: Transaction, conf: NetConf) -> None:
     if conf.link_in_container:
-        return  # which container's master is not known here
+        return  # the container, which has the master, is not known here
     parent = master.find(tx, conf, None)
     preflight.check_master(parent, conf)
     if not parent.link.is_up:

@@ -1,1 +1,1 @@
-"""What this node remembers of its attachments, and locks between calls."""
+"""State kept on this node: records of attachments, and locks between calls."""

@@ -1,4 +1,4 @@
-"""Locks between calls, which end with whoever holds them."""
+"""Locks between calls; a lock ends with the process that holds it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from cni_ipvlan._namedtuple import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Short at first, for the two calls that meet by chance; longer then, since a hundred which
-# ask all the time leave the one that works no processor.
+# Short at first, for two calls that meet by chance; then longer, since a hundred calls
+# polling quickly would starve the one that works.
 _FIRST_PAUSE_SECONDS = 0.005
 _LONGEST_PAUSE_SECONDS = 0.25
 _PAUSE_GROWTH = 1.5
-# A call that lives takes its turn in a storm of others; a command that outlives its call hangs.
+# A live call may be slow among many others; a command that outlives its call hangs.
 _CALL_SECONDS = 180.0
 _ORPHAN_SECONDS = 10.0
 
 
 class BusyError(Exception):
-    """Somebody else has held a lock for longer than we may wait: a call that ``is_live``,
-    or else only what a killed one has left running.
+    """A lock was not released in time.
+
+    ``is_live`` is whether the call that took it still runs; otherwise only a
+    command that the call left behind when it was killed holds the lock.
     """
 
     def __init__(self, text: str, *, is_live: bool) -> None:
@@ -32,9 +34,9 @@ class BusyError(Exception):
 
 
 def acquire(descriptor: int, check: Callable[[], None], busy: str) -> None:
-    """Lock a directory. ``check`` is called while waiting, to raise when the wait should end.
+    """Lock a directory; ``check`` is called while waiting, and may raise to end the wait.
 
-    Raises BusyError, which says ``busy``, after three minutes.
+    Raises BusyError with the text ``busy`` after three minutes.
     """
     _wait(descriptor, check, lambda waited: waited >= _CALL_SECONDS, busy)
 
@@ -42,19 +44,19 @@ def acquire(descriptor: int, check: Callable[[], None], busy: str) -> None:
 def acquire_inherited(descriptor: int, check: Callable[[], None], busy: str) -> None:
     """Lock a file, open for writing, for this process and those that inherit the descriptor.
 
-    Raises BusyError, which says ``busy``, after three minutes; after ten seconds
-    when the process that took the lock has died and only its heirs hold it.
+    Raises BusyError with the text ``busy`` after three minutes, or after ten
+    seconds if the process that took the lock has died and only children hold it.
     """
 
     def is_over(waited: float) -> bool:
         return waited >= _ORPHAN_SECONDS and (waited >= _CALL_SECONDS or not _has_owner(descriptor))
 
     _wait(descriptor, check, is_over, busy)
-    _own(descriptor)
+    _mark_owner(descriptor)
 
 
 def try_acquire(descriptor: int) -> bool:
-    """Lock a file if nobody has it; return whether it is locked."""
+    """Lock a file if it is free; return whether that succeeded."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -65,7 +67,7 @@ def try_acquire(descriptor: int) -> bool:
 def _wait(
     descriptor: int, check: Callable[[], None], is_over: Callable[[float], bool], busy: str
 ) -> None:
-    # flock(2) has no timeout of its own.
+    # flock(2) has no timeout.
     began = time.monotonic()
     pause = _FIRST_PAUSE_SECONDS
     while not try_acquire(descriptor):
@@ -76,12 +78,12 @@ def _wait(
         pause = min(pause * _PAUSE_GROWTH, _LONGEST_PAUSE_SECONDS)
 
 
-# flock(2) locks belong to the open file, which children inherit; those of fcntl(2) to the
-# process, and they end with it.
+# A flock(2) lock belongs to the open file, which children inherit; an fcntl(2) lock belongs
+# to the process and ends with it. So the second shows whether the owner of the first lives.
 
 
-def _own(descriptor: int) -> None:
-    # Without it we pass for dead, should we take too long: no reason to fail.
+def _mark_owner(descriptor: int) -> None:
+    # Without it, a slow call only looks dead to others, which is no reason to fail.
     with suppress(OSError):
         fcntl.lockf(descriptor, fcntl.LOCK_EX)
 
@@ -91,7 +93,7 @@ def _has_owner(descriptor: int) -> bool:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         return True
-    except OSError:  # a directory: nobody inherits its lock
+    except OSError:  # a directory, whose lock is never inherited
         return True
     fcntl.lockf(descriptor, fcntl.LOCK_UN)
     return False

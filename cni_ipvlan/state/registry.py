@@ -1,18 +1,18 @@
-"""What this node remembers of its attachments: locks, and hints at modes.
+"""Records of this node's attachments: locks, and hints about modes.
 
-A directory on tmpfs, for root alone:
+They are in a directory on tmpfs, readable only by root:
 
 ``lock-KEY``
-    held (flock) by the call that works on an attachment; gone when none does.
+    locked (flock) by the call that works on an attachment, and removed when it ends.
 ``on-NAMESPACE.MASTER/``
-    a directory for each master (namespace inode, interface index), held (flock)
-    while its mode is decided; gone with the last hint in it.
+    a directory for each master (namespace inode, interface index), locked (flock)
+    while its mode is decided, and removed with the last hint in it.
 ``on-NAMESPACE.MASTER/KEY``
-    a hint: an attachment on that master, with its mode. Those of one master
-    agree, since none is written before the mode is decided.
+    a hint: an attachment on that master, with its mode. All hints of a master
+    agree, since a hint is written only after the mode is decided.
 
-KEY is an attachment's, see ``attachment_key``. It finds; whose a hint is, the
-full names in it tell.
+KEY is the attachment's, see ``AttachmentId.key``. It is a digest that only finds
+a hint; the full names in the hint identify the attachment.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 try:
-    # hashlib's own, without the library of ciphers that importing hashlib loads.
+    # The module behind hashlib, which would load OpenSSL, too.
     from _blake2 import blake2b
 except ImportError:
     from hashlib import blake2b
@@ -44,12 +44,12 @@ _NETWORK_CHARACTERS = 5
 _ATTACHMENT_CHARACTERS = 8
 KEY_CHARACTERS = _NETWORK_CHARACTERS + _ATTACHMENT_CHARACTERS
 _OPEN_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
-_MOST_HINT = 1 << 16  # bytes; names and paths in it are shorter than 5 KiB together
+_MOST_HINT = 1 << 16  # bytes; its names and paths have less than 5 KiB together
 _LOCK, _MASTER = "lock-", "on-"
 
 
 class AttachmentId(NamedTuple):
-    """What tells one attachment from all others."""
+    """What identifies an attachment."""
 
     network: str
     container_id: str
@@ -57,14 +57,14 @@ class AttachmentId(NamedTuple):
 
     @property
     def key(self) -> str:
-        """13 characters for names that have no room for more; they start with its network's."""
+        """13 characters, to fit into interface names; the first ones are the network's key."""
         return network_key(self.network) + _digest(
             f"{self.container_id}\0{self.ifname}", _ATTACHMENT_CHARACTERS
         )
 
 
 class ModeHint(NamedTuple):
-    """An attachment that was made in a mode, and the container's namespace."""
+    """A record that an attachment uses a mode, with the container's namespace."""
 
     network: str
     container_id: str
@@ -76,11 +76,11 @@ class ModeHint(NamedTuple):
 
     @property
     def attachment(self) -> AttachmentId:
-        """Whose hint it is."""
+        """The attachment that the hint is about."""
         return AttachmentId(self.network, self.container_id, self.ifname)
 
     def describe(self) -> str:
-        """Say which interface it is and where, as a phrase."""
+        """Return a phrase that names the interface and its place."""
         return f"{self.ifname} in {self.netns} (container {self.container_id})"
 
 
@@ -90,7 +90,7 @@ def network_key(network: str) -> str:
 
 
 class Registry:
-    """The directory. Every method raises OSError when the directory is unusable."""
+    """The directory of locks and hints; every method raises OSError if it is unusable."""
 
     def __init__(self, directory: str = DIRECTORY) -> None:
         self._directory = directory
@@ -99,19 +99,18 @@ class Registry:
     def attachment_lock(
         self, key: str, check: Callable[[], None], *, strict: bool
     ) -> Iterator[None]:
-        """Hold an attachment's lock: one call at a time for one container and interface.
+        """Hold an attachment's lock: one call at a time for a container and interface.
 
-        Commands started meanwhile inherit it, so that one which outlives a
-        killed call still keeps the next call waiting. ``check`` is called while
-        waiting, to raise when the wait should end. Raises BusyError in the end.
-        When ``strict`` is false, goes on without a lock that can't be had,
-        unless a living call has it.
+        Commands started meanwhile inherit it, so a command that outlives a killed
+        call still keeps the next call waiting. ``check`` is called while waiting,
+        and may raise to end the wait. Raises BusyError after a while. If
+        ``strict`` is false, continues without the lock unless a live call has it.
         """
         path = self._lock_path(key)
         descriptor = self._lock_file(path, check, strict=strict)
         if descriptor is None:
             yield
-            self._remove(path)  # who has it belongs to a call that is dead
+            self._remove(path)  # only a dead call's command holds it
             return
         os.set_inheritable(descriptor, True)  # noqa: FBT003 - its signature
         try:
@@ -121,7 +120,7 @@ class Registry:
 
     @contextmanager
     def idle(self, key: str) -> Iterator[bool]:
-        """Hold an attachment's lock if no call has it; yield whether it is held."""
+        """Hold an attachment's lock if it is free; yield whether it is held."""
         path = self._lock_path(key)
         descriptor = self._claim(path)
         if descriptor is None:
@@ -134,9 +133,9 @@ class Registry:
 
     @contextmanager
     def master_lock(self, master: tuple[int, int], check: Callable[[], None]) -> Iterator[None]:
-        """Hold the lock under which a master's mode is decided: one call at a time."""
+        """Hold a master's lock, under which one call at a time decides about its mode."""
         path = self._directory_of(master)
-        busy = "other calls are still deciding about the mode of this master"
+        busy = "other calls are still using this master"
         descriptor = self._locked(
             path, lambda descriptor: locks.acquire(descriptor, check, busy), is_directory=True
         )
@@ -146,7 +145,7 @@ class Registry:
             self._release_directory(path, descriptor)
 
     def is_live(self, key: str) -> bool:
-        """Whether a call works on the attachment at this moment."""
+        """Whether a call is working on the attachment now."""
         try:
             descriptor = os.open(self._lock_path(key), os.O_RDWR | _OPEN_FLAGS)
         except FileNotFoundError:
@@ -157,9 +156,9 @@ class Registry:
             os.close(descriptor)
 
     def hints(self, master: tuple[int, int]) -> Iterator[ModeHint]:
-        """Yield the hints at attachments on a master (namespace inode, interface index).
+        """Yield the hints about attachments on a master (namespace inode, interface index).
 
-        One after the other: the first often tells enough, and there may be a thousand.
+        They are read one by one: often the first is enough, and there may be a thousand.
         """
         return self._hints_in(self._directory_of(master))
 
@@ -169,17 +168,17 @@ class Registry:
             yield from self._hints_in(os.path.join(self._directory, name))
 
     def recall(self, attachment: AttachmentId) -> ModeHint | None:
-        """Return the hint at an attachment, if there is one."""
+        """Return the hint about an attachment, if there is one."""
         found = map(self._read, self._files_of(attachment.key))
         return next((hint for hint in found if hint and hint.attachment == attachment), None)
 
     def master_index(self, attachment: AttachmentId) -> int | None:
-        """Return the interface index of an attachment's master, if it is remembered."""
+        """Return the interface index of an attachment's master, if it is recorded."""
         path = next(self._files_of(attachment.key), None)
         return int(os.path.dirname(path).rpartition(".")[2]) if path else None
 
     def remember(self, master: tuple[int, int], hint: ModeHint) -> None:
-        """Note that an attachment runs in a mode on a master; the master's lock is held."""
+        """Record that an attachment uses a mode; the caller holds the master's lock."""
         path = os.path.join(self._directory_of(master), hint.attachment.key)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _OPEN_FLAGS, 0o600)
         try:
@@ -188,10 +187,10 @@ class Registry:
             os.close(descriptor)
 
     def forget(self, attachment: AttachmentId) -> None:
-        """Drop the hint at an attachment, and what killed calls left of masters' directories."""
+        """Remove the hint about an attachment, and unused directories that killed calls left."""
         for path in self._files_of(attachment.key):
             hint = self._read(path)
-            # One that can't be read a call left that was killed before it created anything.
+            # An unreadable one was left by a call that was killed before it created anything.
             if hint is None or hint.attachment == attachment:
                 self._remove_hint(path)
         for name in self._names(_MASTER):
@@ -201,7 +200,7 @@ class Registry:
         """Remove the locks, and the half-written hints, of calls that were killed."""
         for name in self._names(_LOCK):
             with self.idle(name.removeprefix(_LOCK)):
-                pass  # which removes it
+                pass  # leaving the context removes it
         for name in self._names(_MASTER):
             directory = os.path.join(self._directory, name)
             for key in os.listdir(directory):
@@ -243,13 +242,13 @@ class Registry:
     def _read(self, path: str) -> ModeHint | None:
         try:
             descriptor = os.open(path, os.O_RDONLY | _OPEN_FLAGS)
-        except FileNotFoundError:  # its attachment was deleted this moment
+        except FileNotFoundError:  # its attachment has just been deleted
             return None
         try:
             document = json.loads(os.read(descriptor, _MOST_HINT))
             document["netns_identity"] = tuple(document["netns_identity"])
             return ModeHint(**document)
-        except (ValueError, TypeError, KeyError):  # a killed call's, half written
+        except (ValueError, TypeError, KeyError):  # half written by a killed call
             return None
         finally:
             os.close(descriptor)
@@ -260,7 +259,7 @@ class Registry:
         self._remove_if_unused(os.path.dirname(path))
 
     def _remove_if_unused(self, directory: str) -> None:
-        """Remove a master's directory if no hint is in it and nobody is about to add one."""
+        """Remove a master's directory if it has no hint and no call is about to add one."""
         with suppress(OSError):
             with os.scandir(directory) as entries:
                 if any(entries):
@@ -268,12 +267,12 @@ class Registry:
             descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | _OPEN_FLAGS)
             if locks.try_acquire(descriptor):
                 self._release_directory(directory, descriptor)
-                os.rmdir(self._directory)  # with the last of these
+                os.rmdir(self._directory)  # if this was the last one
             else:
                 os.close(descriptor)
 
     def _release_directory(self, path: str, descriptor: int) -> None:
-        with suppress(OSError):  # others are in it
+        with suppress(OSError):  # it has other hints
             os.rmdir(path)
         os.close(descriptor)
 
@@ -304,32 +303,32 @@ class Registry:
                 raise
             if is_there:
                 return descriptor
-            os.close(descriptor)  # whom we waited for has removed it: a new one is needed
+            os.close(descriptor)  # the previous holder has removed the file: create a new one
 
     def _claim(self, path: str) -> int | None:
         while True:
             descriptor = self._create(path)
             try:
-                is_ours = locks.try_acquire(descriptor)
+                is_locked = locks.try_acquire(descriptor)
                 is_there = os.fstat(descriptor).st_nlink
             except BaseException:
                 os.close(descriptor)
                 raise
-            if is_ours and is_there:
+            if is_locked and is_there:
                 return descriptor
             os.close(descriptor)
-            if not is_ours:
+            if not is_locked:
                 return None
 
     def _release(self, path: str, descriptor: int) -> None:
-        # What can't be removed harms nobody: the lock ends with the descriptor.
+        # Failing to remove it is harmless: the lock ends with the descriptor.
         self._remove(path)
         os.close(descriptor)
 
     def _remove(self, path: str) -> None:
         with suppress(OSError):
             os.unlink(path)
-        # Nothing of ours stays behind the last attachment.
+        # The directory is removed with the last file in it.
         with suppress(OSError):
             os.rmdir(self._directory)
 
@@ -341,44 +340,44 @@ class Registry:
                     _make_directory(path)
                     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | _OPEN_FLAGS)
                 return os.open(path, os.O_RDWR | os.O_CREAT | _OPEN_FLAGS, 0o600)
-            except FileNotFoundError:  # the directory was empty and removed: again
+            except FileNotFoundError:  # another call removed the empty directory: try again
                 if not os.path.isdir(os.path.dirname(self._directory)):
                     raise
 
 
 class ReadOnlyRegistry(Registry):
-    """The registry in a dry run: it reads what it may, no more."""
+    """The registry in a dry run: it reads what is permitted and writes nothing."""
 
     @contextmanager
     def attachment_lock(self, *_: Any, **__: Any) -> Iterator[None]:
-        """Hold nothing."""
+        """Take no lock."""
         yield
 
     @contextmanager
     def master_lock(self, *_: Any) -> Iterator[None]:
-        """Hold nothing."""
+        """Take no lock."""
         yield
 
     @contextmanager
     def idle(self, key: str) -> Iterator[bool]:
-        """Hold nothing."""
+        """Take no lock."""
         yield not self.is_live(key)
 
     def is_live(self, key: str) -> bool:
-        """Take calls to be live where it can't be seen."""
+        """Assume that a call is live if the lock may not be read."""
         try:
             return super().is_live(key)
         except PermissionError:
             return True
 
     def remember(self, master: tuple[int, int], hint: ModeHint) -> None:
-        """Keep nothing."""
+        """Write nothing."""
 
     def forget(self, attachment: AttachmentId) -> None:
-        """Keep everything."""
+        """Remove nothing."""
 
     def remove_leftovers(self) -> None:
-        """Keep everything."""
+        """Remove nothing."""
 
     def _names(self, prefix: str) -> list[str]:
         try:
@@ -388,12 +387,14 @@ class ReadOnlyRegistry(Registry):
 
 
 def _make_directory(path: str) -> None:
-    """Make a directory that only we can write to; raises OSError when something else is there."""
+    """Make a directory that only we can write to; raises OSError if the path is anything else."""
     with suppress(FileExistsError):
         os.mkdir(path, 0o700)
     status = os.lstat(path)
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-        raise NotADirectoryError(errno.ENOTDIR, "it is no directory, or another user's", path)
+        raise NotADirectoryError(
+            errno.ENOTDIR, "it is not a directory, or belongs to another user", path
+        )
 
 
 def _digest(text: str, characters: int) -> str:

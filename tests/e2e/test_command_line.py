@@ -156,7 +156,7 @@ def test_nobody_may_have_it_told_what_root_would_do(node: Node, person: Person) 
         script = person.succeeds(f"{nobody} ipvlan {about}", conf)
         assert "# assumed: you run this as root, or with CAP_NET_ADMIN and CAP_SYS_ADMIN" in script
         assert "# assumed: ip netns exec container1 ip -j -d link show " in script
-        assert "(it is not permitted to look)" in script
+        assert "(running it is not permitted)" in script
         assert node.snapshot() == before
         if command == "add":
             run("sh", "-e", stdin=script)
@@ -179,7 +179,7 @@ def test_without_ipvlan_in_the_kernel_it_is_told_what_would_be_done(
     assert "\n# assumed: the kernel has ipvlan, or can load it (" in script
     assert "type ipvlan mode l2 bridge" in script
     assert status == 1
-    assert re.search(r"^problem +kernel +.* keeps it from being loaded$", out, re.MULTILINE)
+    assert re.search(r"^problem +kernel +.* blocks it$", out, re.MULTILINE)
 
 
 def test_doctor_names_what_is_wrong_and_what_to_do(

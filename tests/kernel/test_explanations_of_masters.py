@@ -89,7 +89,7 @@ def test_no_default_route_to_take_the_master_from(node: Node, runtime: Runtime) 
 
 def test_a_master_that_is_down(node: Node, runtime: Runtime) -> None:
     node.master(up=False)
-    said = "the master 'eth0' is down, so no packet gets through; try: ip link set dev eth0 up"
+    said = "the master 'eth0' is down, so no packets get through; try: ip link set dev eth0 up"
 
     answer = runtime.add(node.container(), network())
 
@@ -149,7 +149,7 @@ def test_a_master_that_is_an_ipvlan_interface(node: Node, runtime: Runtime) -> N
     error = refusal(node, runtime, network(master="slave0"))
 
     assert error["code"] == 103
-    assert error["msg"] == "the master 'slave0' is an ipvlan interface itself"
+    assert error["msg"] == "the master 'slave0' is itself an ipvlan interface"
     assert error["details"].startswith("try: use the interface below it as the master\n")
     assert error["private"] == "refused net1: the interface below it is 'eth0'"
     assert node.host.ipvlan("slave0")["mode"] == "l3"

@@ -149,7 +149,7 @@ def test_other_interfaces_of_the_chain_keep_their_addresses_and_routes() -> None
 
 
 def test_result_without_an_address_that_was_wanted_is_none() -> None:
-    with pytest.raises(CniError, match="has not fd00::2/64") as caught:
+    with pytest.raises(CniError, match="missing: fd00::2/64") as caught:
         addressing().result(OURS, ["10.0.0.2/24", "fe80::1/64"])
     assert caught.value.code == codes.COMMAND_FAILED
 

@@ -180,7 +180,7 @@ def test_result_of_a_failed_delegate_is_its_error() -> None:
         (b"\xff", "printed no JSON result"),
         (b'{"dns": {"x": 1e999}}', "printed no JSON result"),
         (b"[" * 100_000, "printed no JSON result"),
-        (b"[]", "printed a bad result: cannot decode the result: it is not a JSON object"),
+        (b"[]", "printed an invalid result: cannot decode the result: it is not a JSON object"),
         (b'{"ips": [{"address": "x/1"}]}', "ips[].address is 'x/1', which is not valid"),
         (b'{"cniVersion": "7.0.0"}', "the result's cniVersion '7.0.0' is not supported"),
     ],

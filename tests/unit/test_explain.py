@@ -139,4 +139,4 @@ def test_bug_is_raised_again() -> None:
 def test_word_that_no_command_can_be_given_is_the_configurations_fault() -> None:
     error = as_cni_error(UnusableArgumentError(Command(("ip",), "create it"), "a\0"))
     assert error.code == errors.INVALID_CONFIGURATION
-    assert error.msg == r"cannot create it: no command can be given 'a\x00'"
+    assert error.msg == r"cannot create it: 'a\x00' is not a valid argument"

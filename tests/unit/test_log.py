@@ -115,7 +115,7 @@ def test_file_is_its_owners_alone_and_appended_to(logs: Path, absolute: bool) ->
 
 
 def test_command_that_failed_is_one_line_with_what_was_said() -> None:
-    assert describe(*FAILURE).endswith("(do it) said: RTNETLINK\nanswers: no")
+    assert describe(*FAILURE).endswith("(do it) printed: RTNETLINK\nanswers: no")
 
 
 def test_text_of_several_lines_is_logged_as_one(logs: Path) -> None:
@@ -275,19 +275,19 @@ def test_directory_that_is_not_there_is_said_with_how_to_make_it(logs: Path) -> 
 
 def link_below(logs: Path) -> str:
     (logs / "log").symlink_to(logs.parent / "target")
-    return "'log': it is a link"
+    return "'log': it is a symlink"
 
 
 def directory_that_is_a_link(logs: Path) -> str:
     (logs.parent / "elsewhere").mkdir()
     (logs / "team").symlink_to(logs.parent / "elsewhere")
-    return "'team/log': 'team' is a link"
+    return "'team/log': 'team' is a symlink"
 
 
 def logs_that_are_a_link(logs: Path) -> str:
     logs.rename(logs.parent / "elsewhere")
     logs.symlink_to(logs.parent / "elsewhere")
-    return "'log': 'logs' is a link"
+    return "'log': 'logs' is a symlink"
 
 
 def directory_of_many(logs: Path) -> str:
@@ -297,7 +297,7 @@ def directory_of_many(logs: Path) -> str:
 
 def directory_that_is_a_file(logs: Path) -> str:
     (logs / "team").touch()
-    return "'team/log': 'team' is no directory"
+    return "'team/log': 'team' is not a directory"
 
 
 @pytest.mark.parametrize(

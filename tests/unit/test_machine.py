@@ -72,8 +72,8 @@ def test_who_keeps_a_module_out_is_named(
     file.parent.mkdir(parents=True)
     file.write_text(f"{line}\n")
     found = machine.ipvlan_module(str(tmp_path))
-    assert found.state == machine.KEPT_OUT
-    assert f"but {file} keeps it from being loaded" in found.text
+    assert found.state == machine.BLOCKED
+    assert f"but {file} blocks it" in found.text
 
 
 @pytest.mark.parametrize("line", ["#blacklist ipvlan", "blacklist ipvlan2", "options ipvlan x=1"])

@@ -161,19 +161,19 @@ def test_interface_name_the_kernel_accepts(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "fault"),
     [
-        ("sixteen-bytes-xx", "it has 16 bytes, 15 are allowed"),
-        ("éééééééé", "it has 16 bytes, 15 are allowed"),
-        (".", "it is a directory's name"),
-        ("..", "it is a directory's name"),
-        ("all", "the kernel keeps that name for the settings of all interfaces"),
-        ("default", "the kernel keeps that name for the settings of all interfaces"),
+        ("sixteen-bytes-xx", "it has 16 bytes; 15 are allowed"),
+        ("éééééééé", "it has 16 bytes; 15 are allowed"),
+        (".", "it is the name of a directory"),
+        ("..", "it is the name of a directory"),
+        ("all", "the kernel reserves that name for the settings of all interfaces"),
+        ("default", "the kernel reserves that name for the settings of all interfaces"),
         ("a/b", "the byte b'/' is not allowed in it"),
         ("a:1", "the byte b':' is not allowed in it"),
         ("a b", "the byte b' ' is not allowed in it"),
         ("a\tb", "the byte b'\\t' is not allowed in it"),
         ("a\0b", "the byte b'\\x00' is not allowed in it"),
         ("à", "the byte b'\\xa0' is not allowed in it"),  # in UTF-8 it ends in one of Latin-1's
-        ("eth%d", "the kernel takes % for a pattern"),
+        ("eth%d", "the kernel treats % as a pattern"),
         ("\udcff", "it is not valid UTF-8"),
     ],
 )
@@ -198,7 +198,8 @@ def test_verb_is_refused_in_versions_older_than_itself(command: str, version: st
     error = refusal(environment(command), given_stdin)
     assert error.code == errors.INCOMPATIBLE_VERSION
     assert error.msg == (
-        f"{command} came with CNI {SINCE[command]}; the configuration's cniVersion is {version}"
+        f"{command} was introduced in CNI {SINCE[command]}; "
+        f"the configuration's cniVersion is {version}"
     )
 
 

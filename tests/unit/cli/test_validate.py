@@ -45,7 +45,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "$.logFile",
         "'/etc/x'; a network may only name a file below",
     ),
-    ({"logFile": "../x"}, "$.logFile", "no empty part, no . and no .."),
+    ({"logFile": "../x"}, "$.logFile", "without empty parts, . or .. in its path"),
     ({"cniVersion": "3.0"}, "$.cniVersion", "supported: 0.1.0, 0.2.0"),
     ({"cniVersion": None}, "$", "that means 0.1.0, which has no CHECK"),
     ({"msater": "eth1"}, "$.msater", "msater is unknown; did you mean master?"),

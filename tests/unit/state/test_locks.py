@@ -259,10 +259,10 @@ def test_directory_that_is_not_ours_is_refused_at_once(tmp_path: Path, what: str
         place.symlink_to(tmp_path / ("nowhere" if what == "dangling link" else "."))
     registry = Registry(str(place))
 
-    with pytest.raises(OSError, match="another user's"), registry.master_lock(MASTER, never):
+    with pytest.raises(OSError, match="another user"), registry.master_lock(MASTER, never):
         pass
     with (
-        pytest.raises(OSError, match="another user's"),
+        pytest.raises(OSError, match="another user"),
         registry.attachment_lock(KEY, never, strict=True),
     ):
         pass
