@@ -319,10 +319,15 @@ class _Child(_sh.Environment):
             chunk = os.read(pipe, _CHUNK)
         except BlockingIOError:
             return False
-        room = MOST_OUTPUT[name] - len(self.output[name])
-        self.output[name] += chunk[:room]
-        if name == "stdout" and len(chunk) > room:
-            self._kill(f"it printed more than {MOST_OUTPUT[name] >> 20} MiB")
+        output, most = self.output[name], MOST_OUTPUT[name]
+        room = max(0, most - len(output))
+        output += chunk[:room]
+        if len(chunk) > room:
+            if name == "stdout":
+                self._kill(f"it printed more than {most >> 20} MiB")
+                output.clear()
+            elif len(output) == most:
+                output += b"\n(the rest was dropped)\n"
         return bool(chunk)
 
     def _bound(self) -> None:

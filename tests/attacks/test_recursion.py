@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,11 +47,12 @@ def link(path: Path, command: str) -> None:
     path.symlink_to(command)
 
 
-def copy(path: Path, command: str) -> None:
-    shutil.copy(command, path)
+def script(path: Path, command: str) -> None:
+    path.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+    path.chmod(0o755)
 
 
-@pytest.mark.parametrize("disguise", [link, copy])
+@pytest.mark.parametrize("disguise", [link, script])
 @pytest.mark.parametrize("verb", ["ADD", "DEL"])
 def test_itself_under_another_name_keeps_nobody_waiting(
     node: Node,

@@ -175,7 +175,7 @@ def after_faulty_adds(
     """Return what is wrong, by the point: an ADD has to do all, or nothing and say why."""
     wrong: dict[str, Any] = {}
     for point in points:
-        answer = scene.call("ADD", faults=Faults({point.number: fault}))
+        answer = scene.call("ADD", faults=Faults({point: fault}))
         if answer.status == 0:
             check = scene.call("CHECK", {**scene.conf, "prevResult": answer.result()})
             deleted = scene.call("DEL")
@@ -203,7 +203,7 @@ def test_delete_removes_what_an_add_left_that(node: Node, kind: str, way: str) -
     before = scene.cleared()
     wrong: dict[str, Any] = {}
     for point in chosen(points, kind):
-        scene.die("ADD", Faults({point.number: FAULTS[kind]}))
+        scene.die("ADD", Faults({point: FAULTS[kind]}))
 
         deleted = scene.call("DEL")
 
@@ -225,7 +225,7 @@ def test_gc_removes_what_an_add_left_whose_container_is_gone_that(
     wrong: dict[str, Any] = {}
     for point in chosen(points, kind):
         scene = scene._replace(container=node.container())
-        scene.die("ADD", Faults({point.number: FAULTS[kind]}))
+        scene.die("ADD", Faults({point: FAULTS[kind]}))
         node.remove(scene.container)
 
         collected = scene.call("GC", gc_conf(scene))
@@ -250,7 +250,7 @@ def test_delete_may_be_repeated_when_anything(node: Node, kind: str, way: str) -
     wrong: dict[str, Any] = {}
     for point in points:
         scene.call("ADD")
-        faults = Faults({point.number: FAULTS[kind]})
+        faults = Faults({point: FAULTS[kind]})
         if kind in DEATHS:
             scene.die("DEL", faults)
         else:
@@ -276,7 +276,7 @@ def test_check_changes_nothing_and_fails_when_anything(node: Node, kind: str, wa
     before = scene.state()
     wrong: dict[str, Any] = {}
     for point in points:
-        faults = Faults({point.number: FAULTS[kind]})
+        faults = Faults({point: FAULTS[kind]})
         if kind in DEATHS:
             scene.die("CHECK", faults, conf)
         else:
@@ -297,7 +297,7 @@ def test_gc_may_be_repeated_when_anything(node: Node, tmp_path: Path, kind: str)
     scene = leasing_scene_on(node, tmp_path)
     points = scene.points("ADD")
     scene.call("DEL")
-    moving = next(point.number for point in points if " netns " in point.words)
+    moving = next(point for point in points if " netns " in point.words)
     node.remove(scene.container)
     before = node.snapshot()
     scene = leave_something(scene, moving)
@@ -305,7 +305,7 @@ def test_gc_may_be_repeated_when_anything(node: Node, tmp_path: Path, kind: str)
     wrong: dict[str, Any] = {}
     for point in points:
         scene = leave_something(scene, moving)
-        faults = Faults({point.number: FAULTS[kind]})
+        faults = Faults({point: FAULTS[kind]})
         if kind in DEATHS:
             scene.die("GC", faults, gc_conf(scene))
         else:
@@ -322,7 +322,7 @@ def test_gc_may_be_repeated_when_anything(node: Node, tmp_path: Path, kind: str)
     assert wrong == {}
 
 
-def leave_something(scene: Scene, moving: int) -> Scene:
+def leave_something(scene: Scene, moving: Point) -> Scene:
     """Leave a link, a lease and a lock of an ADD that dies; its container is gone."""
     scene = scene._replace(container=scene.node.container())
     scene.die("ADD", Faults({moving: faulty.dies_with_the_plugin}))
@@ -339,16 +339,16 @@ def test_what_a_second_fault_keeps_from_being_undone_is_named(node: Node, way: s
     wrong: dict[str, Any] = {}
     pairs = 0
     for first in commands if ALL else commands[-2:]:
-        planned = {first.number: faulty.fails_after_its_work}
+        planned = {first: faulty.fails_after_its_work}
         recorded = Faults(planned)
         if scene.call("ADD", faults=recorded).status == 0:
             scene.call("DEL")  # it was a step that may fail
             continue
-        for second in recorded.points[first.number :]:
+        for second in recorded.points[recorded.points.index(first) + 1 :]:
             if not second.is_command:
                 continue
             pairs += 1
-            faults = Faults({**planned, second.number: faulty.fails_at_once})
+            faults = Faults({**planned, second: faulty.fails_at_once})
             error = scene.call("ADD", faults=faults).error()
             if scene.state() != before and "could not be undone: " not in error["details"]:
                 wrong[f"{first}, {second}"] = (error, difference(before, scene.state()))

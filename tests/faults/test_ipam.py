@@ -55,8 +55,9 @@ def test_add_works_when_ipam(
 @pytest.mark.parametrize(
     "script",
     [
-        "head -c 3000000 /dev/zero | tr '\\0' x >&2; echo the end >&2",
-        "yes 'a line of many' | head -n 200000 >&2; echo the end >&2",
+        "head -c 900000 /dev/zero | tr '\\0' x >&2; echo the end >&2",
+        "yes 'a line of many' | head -n 50000 >&2; echo the end >&2",
+        "echo the end >&2; yes 'more than is passed on' | head -n 200000 >&2",
         "printf '\\377\\376\\0 the end' >&2",
     ],
 )

@@ -72,7 +72,7 @@ def points_of_add(container: Space, conf: Conf = CONF) -> Sequence[Point]:
 def add_with(
     container: Space, point: Point, action: Callable[[], Any], conf: Conf = CONF
 ) -> Answer:
-    return faulty.call(*words("ADD", container, conf), Faults({point.number: meanwhile(action)}))
+    return faulty.call(*words("ADD", container, conf), Faults({point: meanwhile(action)}))
 
 
 def leftovers(node: Node, *containers: Space) -> Any:
@@ -132,7 +132,7 @@ def test_gc_at_any_moment_of_an_add_takes_nothing_of_it(node: Node, fake_ipam: F
         gc = words("GC", container, collection, **path)
 
         action = meanwhile(partial(call_elsewhere, others, gc))
-        answer = faulty.call(*words("ADD", container, conf, **path), Faults({point.number: action}))
+        answer = faulty.call(*words("ADD", container, conf, **path), Faults({point: action}))
 
         if answer.status or others != [(0, 0)] or container.addresses("net1") != ["10.1.0.2/24"]:
             wrong[f"{point}"] = (answer, others)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -35,19 +36,23 @@ if TYPE_CHECKING:
 
 
 class Point(NamedTuple):
-    """A place to put a fault: its number, from 1, and the words of the command or system call."""
+    """A place to put a fault: the words of a command or system call, and the how manyth of them.
 
-    number: int
-    is_command: bool
+    Not its place among all points: how often output is read depends on how it comes.
+    """
+
     words: str
+    occurrence: int
+    is_command: bool
 
 
 class Faults:
     """Counts and records points, and has a fault happen at those that are planned."""
 
-    def __init__(self, planned: Mapping[int, Fault] | None = None) -> None:
+    def __init__(self, planned: Mapping[Point, Fault] | None = None) -> None:
         self._planned = planned or {}
         self.points: list[Point] = []
+        self._seen: Counter[str] = Counter()
         self.interrupts = Interrupts()
 
     def command(self, command: Command, work: Work) -> Completed:
@@ -61,9 +66,10 @@ class Faults:
         return self._meet(False, name, work)  # noqa: FBT003
 
     def _meet(self, is_command: bool, words: str, work: Callable[[], Any]) -> Any:  # noqa: FBT001
-        point = Point(len(self.points) + 1, is_command, words)
+        self._seen[words] += 1
+        point = Point(words, self._seen[words], is_command)
         self.points.append(point)
-        fault = self._planned.get(point.number)
+        fault = self._planned.get(point)
         return fault(self.interrupts, work) if fault else work()
 
 

@@ -35,6 +35,10 @@ _NEVER_REFUSED = {
 }
 
 
+# How often a command's output is read depends on how it comes, so no two calls would be alike.
+_DEPENDS_ON_TIMING = {"cni_ipvlan.iproute.runner": {"read"}}
+
+
 def tapped(meet: Meet) -> ExitStack:
     """Have every system call go through ``meet`` while the context is entered.
 
@@ -59,7 +63,7 @@ def _taps(module: ModuleType, meet: Meet) -> Iterator[tuple[str, Any]]:
     yield "open", _tap(meet, "open", open)
     for name, value in list(vars(module).items()):
         if value in _SOURCES:
-            yield name, _TappedModule(value, meet)
+            yield name, _TappedModule(value, meet, _DEPENDS_ON_TIMING.get(module.__name__, set()))
         elif isinstance(value, BuiltinFunctionType) and value.__module__ in _ORIGINS:
             yield name, _tap(meet, value.__name__, value)
 
@@ -67,13 +71,15 @@ def _taps(module: ModuleType, meet: Meet) -> Iterator[tuple[str, Any]]:
 class _TappedModule:
     """A module with its functions tapped."""
 
-    def __init__(self, module: ModuleType, meet: Meet) -> None:
+    def __init__(self, module: ModuleType, meet: Meet, untapped: set[str]) -> None:
         self._module = module
         self._meet = meet
+        self._untapped = untapped
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._module, name)
-        if isinstance(value, BuiltinFunctionType | FunctionType):
+        is_function = isinstance(value, BuiltinFunctionType | FunctionType)
+        if is_function and name not in self._untapped:
             return _tap(self._meet, name, value)
         return value
 

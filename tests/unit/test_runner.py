@@ -68,14 +68,13 @@ def test_megabytes_go_in_and_come_out_of_both_streams(runner: Runner) -> None:
     data = os.urandom(1 << 16) * (MEGABYTES >> 16)
     done = runner.run(Command(("tee", "/dev/stderr"), stdin=data))
     assert done.stdout == data
-    assert done.stderr == data[: 1 << 20]
+    assert done.stderr == data[: 1 << 20] + b"\n(the rest was dropped)\n"
 
 
 def test_output_without_an_end_is_ended(runner: Runner) -> None:
     done = runner.run(Command(("yes",)))
     assert done.status == -signal.SIGKILL
     assert done.killed_because == "it printed more than 16 MiB"
-    assert len(done.stdout) == 16 << 20
 
 
 def test_child_that_is_left_behind_holds_nobody_up(runner: Runner) -> None:
