@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Make the man page and the completions for bash, zsh and fish out of the command line itself.
+"""Generate the man page and the completions for bash, zsh and fish from the command line.
 
 Usage: packaging/manual.py DIR
 
-They are put where programs look for them below DIR, a directory like /usr/share. It takes click
-and sh. backend.py does this for pip, scripts/build-deb and scripts/install-node for nodes.
+They are written to the usual places below DIR, a directory like /usr/share. It needs click and sh.
+backend.py does it for pip, scripts/build-deb and scripts/install-node for nodes.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ COMPLETIONS = {
 }
 MAN_PAGE = "man/man8/ipvlan.8"
 
-# What a man page has and the command line does not say.
+# Parts of the man page that the command line does not have.
 FILES = {
     "/etc/cni/net.d": "the network configurations of most container runtimes",
-    "/run/cni-ipvlan": "locks, and what is remembered of this node's attachments",
+    "/run/cni-ipvlan": "locks, and records of this node's attachments",
     "/var/log/cni-ipvlan": "log files that network configurations name with logFile",
 }
 ENVIRONMENT = {
-    "CNI_PATH": "the directories that IPAM plugins are in, unless --cni-path names them",
-    "CNI_IPVLAN_LOG": "a file, by its absolute path, to log to",
-    "NO_COLOR": "if set to anything, a terminal gets no colours either",
+    "CNI_PATH": "directories of IPAM plugins, unless --cni-path is given",
+    "CNI_IPVLAN_LOG": "the absolute path of a log file",
+    "NO_COLOR": "if set to anything, no colours are printed",
 }
 EXIT_STATUS = {
     "0": "success",
     "1": (
         "failure, such as a problem that validate or doctor found, or output that cannot be "
-        "written; nothing is said of a pipe whose reader has gone"
+        "written; a pipe closed by its reader is not reported"
     ),
     "2": "the command line or a configuration is wrong",
     "130": "interrupted from the keyboard while it read its input",

@@ -1,4 +1,4 @@
-"""ip(8) of iproute2: what to say to it and how to read its answers. Knows nothing of CNI."""
+"""ip(8): build commands, run them, parse their output. Knows nothing of CNI."""
 
 
 class IprouteError(Exception):

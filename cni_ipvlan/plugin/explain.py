@@ -49,7 +49,7 @@ _CODES = {
 }
 # Advice that is specific to this plugin, instead of iproute's.
 _ADVICE = {
-    causes.ADDRESS_IN_USE: "see who has what with ipvlan show, and check that no two networks on "
+    causes.ADDRESS_IN_USE: "list the addresses with ipvlan show, and check that no two networks on "
     "one master hand out the same range",
     causes.NAME_TAKEN: "choose another CNI_IFNAME",
 }
