@@ -61,7 +61,7 @@ WAYS = ("in batches", "one by one")  # the latter where no ip netns exec leads
 
 
 class Scene(NamedTuple):
-    """A node with a container that is to be attached, beside one that is."""
+    """A node with an attached container, and one to attach."""
 
     node: Node
     container: Space
@@ -172,7 +172,7 @@ def test_add_undoes_everything_when_a_system_call_is_refused(node: Node, way: st
 def after_faulty_adds(
     scene: Scene, points: list[Point], fault: Fault, before: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return what is wrong, by the point: an ADD has to do all, or nothing and say why."""
+    """Return what is wrong, by the point: an ADD must do everything, or nothing and report why."""
     wrong: dict[str, Any] = {}
     for point in points:
         answer = scene.call("ADD", faults=Faults({point: fault}))

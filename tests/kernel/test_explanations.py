@@ -1,4 +1,4 @@
-"""Every failure says what was tried, what was said, what it means, what to do (docs/errors.md)."""
+"""Every error has what was tried, the answer, its cause and what to do (docs/errors.md)."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_an_address_that_a_container_of_the_master_has(
     assert "ipvlan show" in advice
 
 
-def test_an_address_that_somebody_else_took(node: Node, runtime: Runtime) -> None:
+def test_an_address_in_use_elsewhere(node: Node, runtime: Runtime) -> None:
     node.master()
     place = node.container_of_a_process()
     run("ip", "link", "add", "name", "byhand", "link", "eth0", "type", "ipvlan", "mode", "l2")

@@ -1,4 +1,4 @@
-"""What is said of a master: not there, taken, in another mode, too small (docs/errors.md)."""
+"""Errors about a master: missing, taken, in another mode, too small (docs/errors.md)."""
 
 from __future__ import annotations
 

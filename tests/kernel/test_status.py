@@ -77,7 +77,7 @@ def test_a_kernel_without_ipvlan_is_the_reason(
 
 
 @pytest.mark.parametrize("code", [50, 51])
-def test_what_the_ipam_plugin_says_is_passed_on(
+def test_the_ipam_plugins_error_is_passed_on(
     node: Node, runtime: Runtime, fake_ipam: FakeIpam, code: int
 ) -> None:
     node.master()

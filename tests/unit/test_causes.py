@@ -78,5 +78,5 @@ def test_unknown_answer_stays_unknown(argv: Argv, said: str) -> None:
         (b"", False),
     ],
 )
-def test_thing_that_is_not_there_is_told_apart(said: bytes, absent: bool) -> None:  # noqa: FBT001
+def test_missing_object_is_recognized(said: bytes, absent: bool) -> None:  # noqa: FBT001
     assert causes.is_absent(said) is absent

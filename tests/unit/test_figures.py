@@ -94,6 +94,6 @@ def test_bad_usage_is_one_sentence(arguments: list[str]) -> None:
 @pytest.mark.parametrize(
     "script", sorted(path for path in (ROOT / "scripts").iterdir() if path.is_file())
 )
-def test_each_script_says_in_its_first_lines_what_it_is_for(script: Path) -> None:
+def test_each_script_is_described_in_its_first_lines(script: Path) -> None:
     second = script.read_text().splitlines()[1]
     assert re.match(r'(# |""")[A-Z].{20}', second)

@@ -1,4 +1,4 @@
-"""cni.request: which calls are accepted, and what the others are told."""
+"""cni.request: which calls are accepted, and the errors for others."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def refusal(environment: dict[str, str], stdin: bytes) -> CniError:
     return caught.value
 
 
-def test_request_carries_everything_the_runtime_said() -> None:
+def test_request_has_everything_from_the_runtime() -> None:
     told = environment(CNI_ARGS="K8S_POD_NAME=web;IgnoreUnknown=1")
     given_stdin = stdin(master="eth0")
     asked = parse(told, given_stdin)
@@ -184,7 +184,7 @@ def test_interface_name_the_kernel_refuses(name: str, fault: str) -> None:
     assert error.msg == f"CNI_IFNAME is {name!r}; {fault}"
 
 
-def test_empty_interface_name_has_its_own_words() -> None:
+def test_empty_interface_name_has_its_own_message() -> None:
     assert interface_name_fault("") == "it is empty"
 
 

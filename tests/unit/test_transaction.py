@@ -29,7 +29,7 @@ ABSENT = b'Cannot find device "x"\n'
 
 
 class FakeInterrupts:
-    """A signal that comes when the test says so."""
+    """A signal that comes at a chosen moment."""
 
     def __init__(self) -> None:
         self.came = False
@@ -47,7 +47,7 @@ class FakeInterrupts:
 
 
 class FakeRunner:
-    """Remembers what it ran; fails, answers or calls back as it is told for a command."""
+    """Records what it ran; fails, answers or calls back as set for a command."""
 
     def __init__(self) -> None:
         self.ran: list[str] = []
@@ -298,7 +298,7 @@ def test_signal_before_several_changes_or_a_program_prevents_them(world: World) 
     assert world.runner.ran == []
 
 
-def test_nothing_is_put_in_where_nothing_is_given(world: World) -> None:
+def test_a_command_has_no_stdin_by_default(world: World) -> None:
     with pytest.raises(ZeroDivisionError), world.tx:
         world.change("one")
         world.tx.do(Command(("tee", "x"), "announce", may_fail=True))
@@ -409,7 +409,7 @@ def test_failure_among_several_names_the_change(world: World) -> None:
 @pytest.mark.parametrize(
     "said", [b"", b"Cannot open", b"Command failed -:0", b"Command failed -:3"]
 )
-def test_failure_that_names_no_change_is_that_of_the_whole(world: World, said: bytes) -> None:
+def test_failure_that_names_no_change_is_that_of_the_batch(world: World, said: bytes) -> None:
     world.runner.fails(BATCH, said)
     with pytest.raises(CommandError) as caught, world.tx:
         run_all(world, UP)

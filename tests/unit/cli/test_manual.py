@@ -1,4 +1,4 @@
-"""The man page and the completions that pip installs: what they offer is what the program has."""
+"""The man page and the completions that pip installs match the program."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_the_man_page_has_every_option_and_no_other(command: str) -> None:
     assert "\nExample:\n" in PAGES_COMMANDS[command]
 
 
-def test_the_man_page_says_what_a_reader_looks_for() -> None:
+def test_the_man_page_has_the_usual_sections() -> None:
     assert list(PAGE) == [
         *("NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "COMMANDS"),
         *("ENVIRONMENT", "FILES", "EXIT STATUS", "SEE ALSO"),
