@@ -267,16 +267,16 @@ def test_an_ipam_plugins_stderr_adds_no_line_and_no_escape_sequence(
     node: Node, runtime: Runtime, fake_ipam: FakeIpam
 ) -> None:
     node.master()
-    said = f"odd{INJECTION}"
-    (fake_ipam.directory / "words").write_text(said)
-    document = json.dumps({"cniVersion": "1.0.0", "code": 100, "msg": said, "details": said})
+    printed = f"odd{INJECTION}"
+    (fake_ipam.directory / "words").write_text(printed)
+    document = json.dumps({"cniVersion": "1.0.0", "code": 100, "msg": printed, "details": printed})
     (fake_ipam.directory / "answer").write_text(document)
     fake_ipam.on("ADD", "cat words >&2; cat answer; exit 1")
     conf = network(ipam=fake_ipam.conf, logFile=f"{LOGS}/log", logLevel="debug")
 
     answer = runtime.add(node.container(), conf, CNI_PATH=fake_ipam.path, CNI_ARGS=f"A={INJECTION}")
 
-    assert answer.error()["msg"] == said
+    assert answer.error()["msg"] == printed
     text = (LOGS / "log").read_text()
     assert text.count("warning: odd | forged") == 1
     assert text.count("failed: odd | forged") == 1
@@ -288,8 +288,8 @@ def is_printable_line_by_line(log: str, stderr: str) -> None:
     lines = log.removesuffix("\n").split("\n")
     assert all(LINE.match(line) for line in lines), lines
     assert all(line.isprintable() for line in lines), lines
-    said = stderr.rstrip("\n").split("\n")
-    assert all(line.isprintable() and not line.startswith("forged") for line in said), said
+    printed = stderr.rstrip("\n").split("\n")
+    assert all(line.isprintable() and not line.startswith("forged") for line in printed), printed
 
 
 @pytest.mark.parametrize("unit", ["x", "\x1b", "\n", "ü"])

@@ -28,8 +28,8 @@ def is_only_reported_to_root(answer: Answer, *names: str) -> None:
     assert error["msg"]
     log = (LOGS / "log").read_text().splitlines()
     (failure,) = (line for line in log if " failed: " in line)
-    said = answer.stderr.splitlines()
-    assert len(set(said)) == len(said)
+    lines = answer.stderr.splitlines()
+    assert len(set(lines)) == len(lines)
     for name in names:
         assert name in answer.stderr
         assert name in failure

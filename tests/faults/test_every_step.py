@@ -281,11 +281,11 @@ def test_check_changes_nothing_and_fails_when_anything(node: Node, kind: str, wa
             scene.die("CHECK", faults, conf)
         else:
             answer = scene.call("CHECK", conf, faults)
-            is_told = answer.status and answer.error()["code"] != INTERNAL
+            is_reported = answer.status and answer.error()["code"] != INTERNAL
             # What an IPAM plugin prints at CHECK means nothing; and a namespace whose name leads
             # nowhere is entered by its descriptor.
             is_meaningless = kind.startswith("prints") and "/cni/" in point.words
-            if not (is_told or is_meaningless or point.words.startswith("stat /run/netns/")):
+            if not (is_reported or is_meaningless or point.words.startswith("stat /run/netns/")):
                 wrong[f"{point}"] = answer
         if scene.state() != before:
             wrong[f"{point}"] = difference(before, scene.state())

@@ -104,8 +104,8 @@ def test_a_second_call_for_the_same_interface_at_any_moment_of_an_add(
             is_fine = addresses and (first.status, status) in {(0, 1), (1, 0)}
         else:
             # DEL runs before the ADD begins or after it has ended, or else gets TRY_AGAIN_LATER.
-            is_told = code == TRY_AGAIN_LATER
-            is_fine = first.status == 0 and (is_whole if is_told else status == 0)
+            is_reported = code == TRY_AGAIN_LATER
+            is_fine = first.status == 0 and (is_whole if is_reported else status == 0)
         if not is_fine:
             wrong[f"{point}"] = (first, others, addresses)
         deleted = faulty.call(*words("DEL", container), Faults())
@@ -149,11 +149,11 @@ def test_an_add_in_another_mode_at_any_moment_never_changes_the_mode(node: Node)
     wrong: dict[str, Any] = {}
     outcomes: Counter[str] = Counter()
     for point in points_of_add(one):
-        told: list[tuple[int, int]] = []
+        outcome: list[tuple[int, int]] = []
 
-        first = add_with(one, point, partial(call_elsewhere, told, words("ADD", two, other)))
+        first = add_with(one, point, partial(call_elsewhere, outcome, words("ADD", two, other)))
 
-        ((status, code),) = told
+        ((status, code),) = outcome
         modes = [
             (mode, space.ipvlan("net1")["mode"])
             for mode, space in (("l2", one), ("l3", two))
@@ -165,7 +165,7 @@ def test_an_add_in_another_mode_at_any_moment_never_changes_the_mode(node: Node)
         else:
             is_fine = status == 0 and first.error()["code"] in {MODE_CONFLICT, TRY_AGAIN_LATER}
         if not is_fine or len(modes) != 1 or modes[0][0] != modes[0][1]:
-            wrong[f"{point}"] = (first, told, modes)
+            wrong[f"{point}"] = (first, outcome, modes)
         faulty.call(*words("DEL", one), Faults())
         faulty.call(*words("DEL", two, other), Faults())
         if leftovers(node, one, two):

@@ -171,19 +171,19 @@ POOR = {
 
 @pytest.mark.parametrize("name", POOR)
 def test_add_works_or_undoes_everything_with(place: Place, name: str) -> None:
-    shell, prepare, told = POOR[name]
+    shell, prepare, text = POOR[name]
     before = place.node.snapshot()
 
     answer = place.call("ADD", CONF, prepare, shell)
 
     if answer.status == 0:
         assert place.container.addresses("net1") == ["10.1.0.2/24"]
-        assert not told
+        assert not text
         place.call("DEL", CONF).succeeds()
     else:
         error = answer.error()
         assert error["code"] != 199, error
-        assert told in f"{error['msg']} {error.get('details')}"
+        assert text in f"{error['msg']} {error.get('details')}"
     empty = place.node.snapshot()
     empty["files"].pop("/run/cni-ipvlan", None)  # where the file system was mounted
     assert empty == before
@@ -238,9 +238,9 @@ TOOLS = {
 @pytest.mark.parametrize("name", TOOLS)
 @pytest.mark.parametrize("verb", ["ADD", "DEL", "STATUS"])
 def test_an_unsuitable_ip_is_reported(place: Place, name: str, verb: str) -> None:
-    said, status = TOOLS[name]
+    message, status = TOOLS[name]
     tool = place.directory / "ip"
-    tool.write_text(f"#!/bin/sh\ncat >&2 <<'END'\n{said}\nEND\nexit {status}\n")
+    tool.write_text(f"#!/bin/sh\ncat >&2 <<'END'\n{message}\nEND\nexit {status}\n")
     tool.chmod(0o755)
     conf = network(cniVersion="1.1.0" if verb == "STATUS" else "1.0.0")
     before = place.node.snapshot()
@@ -250,7 +250,7 @@ def test_an_unsuitable_ip_is_reported(place: Place, name: str, verb: str) -> Non
     error = answer.error()
     assert error["code"] in {50, 100, 113}, error
     assert re.search(r"\bip\b", error["msg"])
-    assert said in error["details"]
+    assert message in error["details"]
     if name in ("busybox", "iproute2 4.9"):
         assert "iproute2 5.10 or newer" in f"{error}"
     assert place.node.snapshot() == before

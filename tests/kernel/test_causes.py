@@ -79,9 +79,11 @@ def test_a_failed_commands_answer_is_understood(
 
 def test_an_unknown_kind_of_link_is_understood(node: Node) -> None:
     # Every kernel that runs this has ipvlan; an unknown kind gets the same message.
-    said = answer("ip link add name slave type nosuchkind")
+    stderr_of = answer("ip link add name slave type nosuchkind")
 
-    assert causes.explain(("ip", "link", "add", "type", "ipvlan"), said).kind == causes.NO_IPVLAN
+    assert (
+        causes.explain(("ip", "link", "add", "type", "ipvlan"), stderr_of).kind == causes.NO_IPVLAN
+    )
 
 
 @pytest.mark.parametrize("command", ABSENT)

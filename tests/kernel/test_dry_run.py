@@ -71,10 +71,10 @@ def test_a_pasted_dry_run_gives_what_the_plugin_gives(
 def paste(made: Node, command: str, *given: str) -> None:
     """Make a dry run, which must change nothing, and paste what it prints into a shell."""
     before = made.snapshot()
-    said = ipvlan(command, "--dry-run", *given)
+    printed = ipvlan(command, "--dry-run", *given)
     assert made.snapshot() == before
-    assert said.err == ""
-    run("sh", "-e", stdin=said.fine())
+    assert printed.err == ""
+    run("sh", "-e", stdin=printed.fine())
 
 
 def configuration(case: dict[str, str], fake_ipam: FakeIpam) -> Conf:
@@ -255,17 +255,17 @@ def test_an_allocating_plugin_is_shown_as_a_call_and_a_placeholder(
     before = node.snapshot()
 
     text = ipvlan("add", "--dry-run", *given).fine()
-    told = json.loads(ipvlan("add", "--dry-run", "--format", "json", *given).fine())
+    plan = json.loads(ipvlan("add", "--dry-run", "--format", "json", *given).fine())
 
     assert node.snapshot() == before
     assert node.leases() == []
     assert "'<address from host-local>' dev net1" in text
     assert """| env 'CNI_ARGS=A=it'"'"'s' CNI_COMMAND=ADD CNI_CONTAINERID=c """ in text
     assert f"{PLUGINS}/host-local >/dev/null" in text
-    (assumption,) = told["assumptions"]
+    (assumption,) = plan["assumptions"]
     assert f"# assumed: {assumption}\n" in text
     assert "--ipam-result FILE supplies its result" in assumption
-    create, move, allocate, *_ = told["steps"]
+    create, move, allocate, *_ = plan["steps"]
     link = create["argv"][create["argv"].index("name") + 1]
     assert create["purpose"] == "create an ipvlan interface of eth0"
     assert (create["namespace"], create["undo"]) == (None, [["ip", "link", "delete", "dev", link]])
@@ -277,8 +277,8 @@ def test_an_allocating_plugin_is_shown_as_a_call_and_a_placeholder(
     assert json.loads(allocate["stdin"])["ipam"]["type"] == "host-local"
     (undo,) = allocate["undo"]
     assert "CNI_COMMAND=DEL" in undo
-    assert told["steps"][-1]["namespace"] == container.path
-    assert told["result"]["ips"] == [{"interface": 0, "address": "<address from host-local>"}]
+    assert plan["steps"][-1]["namespace"] == container.path
+    assert plan["result"]["ips"] == [{"interface": 0, "address": "<address from host-local>"}]
 
 
 def test_static_is_run_since_it_allocates_nothing(node: Node, tmp_path: Path) -> None:
@@ -343,9 +343,9 @@ def test_without_records_a_dry_run_still_sees_the_mode_in_use(
     conf.write_text(json.dumps(network(mode="l3")))
     given = options(config=str(conf), netns=node.container().path, cni_path=PLUGINS)
 
-    said = ipvlan("add", "--dry-run", *given)
+    printed = ipvlan("add", "--dry-run", *given)
 
-    assert said.status == 1
-    assert "is used in mode l2 bridge; this network wants l3 bridge" in said.err
+    assert printed.status == 1
+    assert "is used in mode l2 bridge; this network wants l3 bridge" in printed.err
     assert not MEMORY.exists()
     assert not any(LEASES.rglob("10.*"))

@@ -222,7 +222,7 @@ def test_an_ip_that_is_not_there(node: Node, runtime: Runtime) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "said"),
+    ("option", "message"),
     [
         # iproute2 4.9 to 4.15 know ipvlan without flags, those before 4.9 without l3s.
         ("vepa", 'ipvlan: unknown option "vepa"?'),
@@ -230,13 +230,13 @@ def test_an_ip_that_is_not_there(node: Node, runtime: Runtime) -> None:
     ],
 )
 def test_an_ip_that_is_too_old_for_an_option(
-    node: Node, runtime: Runtime, tmp_path: Path, option: str, said: str
+    node: Node, runtime: Runtime, tmp_path: Path, option: str, message: str
 ) -> None:
     node.master()
     old = tmp_path / "ip"
     old.write_text(
         f'#!/bin/sh\ncase " $* " in\n'
-        f"*' type ipvlan mode '*'{option} '*) echo '{said}' >&2; exit 255;;\n"
+        f"*' type ipvlan mode '*'{option} '*) echo '{message}' >&2; exit 255;;\n"
         f'esac\nexec {shutil.which("ip")} "$@"\n'
     )
     old.chmod(0o755)
@@ -246,7 +246,7 @@ def test_an_ip_that_is_too_old_for_an_option(
 
     assert error["code"] == 113
     assert "this iproute2 is too old and lacks an option" in error["msg"]
-    assert f"answer: {said}" in error["details"]
+    assert f"answer: {message}" in error["details"]
     assert "try: install iproute2 5.10 or newer" in error["details"]
 
 

@@ -241,8 +241,8 @@ def test_others_manual_and_completions_stay_as_they_are(node: Path, install: Ins
 
 def test_an_unusable_share_dir_is_reported_and_stops_nothing(node: Path, install: Install) -> None:
     done = install("--system-packages", "--share-dir", "/proc/self/share")
-    told = "cannot put the man page and completions into /proc/self/share\n"
-    assert (done.returncode, done.stderr) == (0, told)
+    expected = "cannot put the man page and completions into /proc/self/share\n"
+    assert (done.returncode, done.stderr) == (0, expected)
     assert versions_answered(node)
 
 

@@ -53,7 +53,7 @@ def test_failed_command_is_explained_with_answer_and_advice() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "code"),
+    ("message", "code"),
     [
         (b"Error: Unknown device type.", codes.NO_IPVLAN),
         (b"RTNETLINK answers: File exists", codes.INTERFACE_NAME_TAKEN),
@@ -62,8 +62,8 @@ def test_failed_command_is_explained_with_answer_and_advice() -> None:
         (b"something new", codes.COMMAND_FAILED),
     ],
 )
-def test_cause_has_its_code(said: bytes, code: int) -> None:
-    assert command_error(ADD, 2, said, "create it").code == code
+def test_cause_has_its_code(message: bytes, code: int) -> None:
+    assert command_error(ADD, 2, message, "create it").code == code
 
 
 def test_unknown_answer_is_quoted_whole() -> None:

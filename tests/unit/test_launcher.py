@@ -93,8 +93,10 @@ def test_packages_come_after_the_standard_library_and_before_what_else_is_instal
     (tree.packages / "more").mkdir()
     path = tree.started_by(tree.command)["path"]
     ask = "import os, site; print(os.path.dirname(os.__file__), *site.getsitepackages(), sep='\\n')"
-    said = subprocess.check_output([os.path.realpath(sys.executable), "-I", "-c", ask], text=True)
-    library, *others = said.splitlines()
+    printed = subprocess.check_output(
+        [os.path.realpath(sys.executable), "-I", "-c", ask], text=True
+    )
+    library, *others = printed.splitlines()
     ours = [
         path.index(os.path.realpath(place)) for place in (tree.packages, tree.packages / "more")
     ]

@@ -40,18 +40,18 @@ def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 class World:
     def __init__(self, log: Path, config: dict[str, Any], **environment: str) -> None:
-        self.said: list[str] = []
+        self.messages: list[str] = []
         self.log = log
         call = {"CNI_CONTAINERID": "c1", "CNI_IFNAME": "net1", **environment}
-        self.teller = Log(self.said.append, call)
-        self.teller.open(config)
+        self.of_call = Log(self.messages.append, call)
+        self.of_call.open(config)
 
     def tell_everything(self) -> list[str]:
         """Tell it of everything there is, and return what it logged, less the times."""
-        self.teller.command(*QUERY)
-        self.teller.command(*CHANGE)
-        self.teller.warn("odd")
-        self.teller.fail("cannot do it")
+        self.of_call.command(*QUERY)
+        self.of_call.command(*CHANGE)
+        self.of_call.warn("odd")
+        self.of_call.fail("cannot do it")
         if not self.log.exists():
             return []
         found = []
@@ -84,7 +84,7 @@ EVERYTHING = [
 def test_level_sets_how_much_is_logged(logs: Path, level: str | None, logged: list[str]) -> None:
     world = World(logs / "log", {"logFile": "log", "logLevel": level})
     assert world.tell_everything() == logged
-    assert world.said == ["c1 net1: odd"]
+    assert world.messages == ["c1 net1: odd"]
 
 
 def test_variable_asks_for_everything_and_goes_before_the_configuration(
@@ -101,7 +101,7 @@ def test_nothing_is_logged_unless_asked_for(tmp_path: Path, config: dict[str, An
     world = World(tmp_path / "log", config)
     world.tell_everything()
     assert os.listdir(tmp_path) == []  # noqa: PTH208
-    assert world.said == ["c1 net1: odd"]
+    assert world.messages == ["c1 net1: odd"]
 
 
 @pytest.mark.parametrize("absolute", [True, False])
@@ -121,7 +121,7 @@ def test_failed_command_is_one_line_with_its_output() -> None:
 def test_text_of_several_lines_is_logged_as_one(logs: Path) -> None:
     log = logs / "log"
     world = World(log, {"logFile": "log"})
-    world.teller.fail("one\ntwo\udcff")
+    world.of_call.fail("one\ntwo\udcff")
     (line,) = log.read_text().splitlines()
     assert line.endswith("failed: one | two\\udcff")
 
@@ -156,14 +156,14 @@ def test_of_a_line_that_is_too_long_the_middle_is_left_out(text: str) -> None:
 
 def test_every_line_on_stderr_names_its_attachment(tmp_path: Path) -> None:
     world = World(tmp_path / "log", {})
-    world.teller.warn("one\ntwo\x1b[2J\n")
-    assert world.said == ["c1 net1: one\nc1 net1: two\\x1b[2J"]
+    world.of_call.warn("one\ntwo\x1b[2J\n")
+    assert world.messages == ["c1 net1: one\nc1 net1: two\\x1b[2J"]
 
 
 def test_private_lines_go_to_stderr_and_are_logged_once(logs: Path) -> None:
     world = World(logs / "log", {"logFile": "log"})
-    world.teller.fail("no master\neth1 is there", "eth1 is there")
-    assert world.said == ["c1 net1: eth1 is there"]
+    world.of_call.fail("no master\neth1 is there", "eth1 is there")
+    assert world.messages == ["c1 net1: eth1 is there"]
     assert (logs / "log").read_text().count("eth1") == 1
 
 
@@ -223,8 +223,8 @@ def test_unusable_log_file_is_reported_once_and_fails_nothing(
     path = obstacle(tmp_path)
     world = World(tmp_path / "nothing", {}, CNI_IPVLAN_LOG=path)
     world.tell_everything()
-    complaint, warning = world.said
-    assert complaint.startswith(f"c1 net1: cannot log to {path!r}: ")
+    problem, warning = world.messages
+    assert problem.startswith(f"c1 net1: cannot log to {path!r}: ")
     assert warning == "c1 net1: odd"
     assert not (tmp_path / "target").exists()
 
@@ -242,8 +242,8 @@ def test_administrators_may_have_links(tmp_path: Path, absolute: bool) -> None: 
 def test_endless_symlinks_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "round").symlink_to("round")
     world = World(tmp_path / "nothing", {}, CNI_IPVLAN_LOG=str(tmp_path / "round" / "log"))
-    (complaint,) = world.said
-    assert "Too many levels of symbolic links" in complaint
+    (problem,) = world.messages
+    assert "Too many levels of symbolic links" in problem
 
 
 @pytest.mark.parametrize(
@@ -258,9 +258,9 @@ def test_network_may_name_no_file_elsewhere(logs: Path, name: str) -> None:
     name = name.format(logs=logs)
     world = World(logs / "log", {"logFile": name})
     assert world.tell_everything() == []
-    complaint, _ = world.said
+    problem, _ = world.messages
     start = f"c1 net1: cannot log to {name!r}: a network may only name a file below {logs}"
-    assert complaint.startswith(start)
+    assert problem.startswith(start)
     assert list(logs.parent.iterdir()) == [logs]
     assert list(logs.iterdir()) == []
 
@@ -268,7 +268,7 @@ def test_network_may_name_no_file_elsewhere(logs: Path, name: str) -> None:
 def test_missing_directory_is_reported_with_how_to_create_it(logs: Path) -> None:
     logs.rmdir()
     world = World(logs / "log", {"logFile": "log"})
-    assert world.said == [
+    assert world.messages == [
         f"c1 net1: cannot log to 'log': there is no {logs}; try: install -d -m 0700 {logs}"
     ]
 
@@ -311,10 +311,10 @@ def directory_that_is_a_file(logs: Path) -> str:
     ],
 )
 def test_network_log_file_follows_no_symlink(logs: Path, obstacle: Any) -> None:
-    said = obstacle(logs)
-    name = said.split("'")[1]
+    problem = obstacle(logs)
+    name = problem.split("'")[1]
     world = World(logs / "nothing", {"logFile": name})
-    assert world.said == [f"c1 net1: cannot log to {said}"]
+    assert world.messages == [f"c1 net1: cannot log to {problem}"]
     assert not (logs.parent / "target").exists()
     elsewhere = logs.parent / "elsewhere"
     assert not elsewhere.exists() or list(elsewhere.iterdir()) == []
@@ -335,4 +335,4 @@ def test_log_write_error_is_reported_once(logs: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(os, "write", refuse)
     world.tell_everything()
-    assert world.said == ["c1 net1: cannot log: No space left on device", "c1 net1: odd"]
+    assert world.messages == ["c1 net1: cannot log: No space left on device", "c1 net1: odd"]

@@ -130,7 +130,7 @@ def test_one_of_several_is_chosen_by_any_of_its_names(several: str, given: str, 
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "printed"),
     [
         (None, "has several networks: shop/one, shop/two, farm/two; choose one with --network"),
         ("two", "has several networks: shop/two, farm/two; choose one with --network"),
@@ -138,11 +138,11 @@ def test_one_of_several_is_chosen_by_any_of_its_names(several: str, given: str, 
     ],
 )
 def test_without_a_clear_choice_the_names_are_listed(
-    several: str, given: str | None, said: str
+    several: str, given: str | None, printed: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
         configs.choose(several, given)
-    assert str(caught.value) == f"{several} {said}"
+    assert str(caught.value) == f"{several} {printed}"
 
 
 def test_a_list_with_two_ipvlan_entries_has_no_names_to_choose_by(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_list_with_two_ipvlan_entries_has_no_names_to_choose_by(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "printed"),
     [
         ("", "has no configuration of type ipvlan"),
         ("{", "is not valid JSON: Expecting property name"),
@@ -172,14 +172,14 @@ def test_a_list_with_two_ipvlan_entries_has_no_names_to_choose_by(tmp_path: Path
     ],
 )
 def test_what_cannot_be_read_is_reported_in_a_sentence(
-    tmp_path: Path, text: str, said: str
+    tmp_path: Path, text: str, printed: str
 ) -> None:
     file = tmp_path / "file"
     file.write_text(text)
     with pytest.raises(ConfigError) as caught:
         configs.choose(str(file), None)
     message = str(caught.value)
-    assert said in message
+    assert printed in message
     assert message.startswith(str(file))
     assert "\n" not in message
 

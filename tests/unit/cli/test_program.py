@@ -77,7 +77,7 @@ def test_the_files_of_each_example_are_there(command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "printed"),
     [
         (["ad"], "there is no command 'ad'; did you mean add?"),
         (["xyzzy"], "there is no command 'xyzzy'; there are "),
@@ -113,7 +113,7 @@ def test_the_files_of_each_example_are_there(command: str) -> None:
 )
 def test_bad_usage_is_reported_in_a_sentence(
     arguments: list[str],
-    said: str | None,
+    printed: str | None,
     conf: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -122,7 +122,7 @@ def test_bad_usage_is_reported_in_a_sentence(
     assert status == 2
     assert captured.out == ""
     assert captured.err.startswith("ipvlan: ")
-    assert said is None or said in captured.err.splitlines()[0]
+    assert printed is None or printed in captured.err.splitlines()[0]
 
 
 @pytest.mark.parametrize("change", [{"mode": "l9"}, {"cniVersion": "7.0.0"}, {"name": "/"}])

@@ -253,9 +253,9 @@ def test_a_file_about_something_else_is_a_problem_only_alone(
     conf.write_text(json.dumps(CONF))
 
     assert program.main(["validate", str(pod), str(conf)]) == 0
-    said = capsys.readouterr()
-    assert said.out == "1 network: no problems\n"
-    assert said.err == f"{pod}: it has no configuration of type ipvlan\n"
+    printed = capsys.readouterr()
+    assert printed.out == "1 network: no problems\n"
+    assert printed.err == f"{pod}: it has no configuration of type ipvlan\n"
     assert validate(capsys, pod) == (1, f"{pod}: $: it has no configuration of type ipvlan\n")
 
 
