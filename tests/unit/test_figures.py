@@ -64,7 +64,7 @@ def test_a_small_house(tmp_path: Path) -> None:
         "product      25 lines",
         "without cli  8 lines",
         "plugin       3 lines",
-        "functions    3, of 2 lines in the median, 6 at p90, 6 at the most",
+        "functions    3, of 2 lines in the median, 6 at p90, at most 6",
         "arrows       3, and 1 for annotations alone",
         "noqa         1",
     ]

@@ -43,15 +43,15 @@ class World:
         self.messages: list[str] = []
         self.log = log
         call = {"CNI_CONTAINERID": "c1", "CNI_IFNAME": "net1", **environment}
-        self.of_call = Log(self.messages.append, call)
-        self.of_call.open(config)
+        self.call_log = Log(self.messages.append, call)
+        self.call_log.open(config)
 
     def tell_everything(self) -> list[str]:
         """Tell it of everything there is, and return what it logged, less the times."""
-        self.of_call.command(*QUERY)
-        self.of_call.command(*CHANGE)
-        self.of_call.warn("odd")
-        self.of_call.fail("cannot do it")
+        self.call_log.command(*QUERY)
+        self.call_log.command(*CHANGE)
+        self.call_log.warn("odd")
+        self.call_log.fail("cannot do it")
         if not self.log.exists():
             return []
         found = []
@@ -121,7 +121,7 @@ def test_failed_command_is_one_line_with_its_output() -> None:
 def test_text_of_several_lines_is_logged_as_one(logs: Path) -> None:
     log = logs / "log"
     world = World(log, {"logFile": "log"})
-    world.of_call.fail("one\ntwo\udcff")
+    world.call_log.fail("one\ntwo\udcff")
     (line,) = log.read_text().splitlines()
     assert line.endswith("failed: one | two\\udcff")
 
@@ -156,13 +156,13 @@ def test_of_a_line_that_is_too_long_the_middle_is_left_out(text: str) -> None:
 
 def test_every_line_on_stderr_names_its_attachment(tmp_path: Path) -> None:
     world = World(tmp_path / "log", {})
-    world.of_call.warn("one\ntwo\x1b[2J\n")
+    world.call_log.warn("one\ntwo\x1b[2J\n")
     assert world.messages == ["c1 net1: one\nc1 net1: two\\x1b[2J"]
 
 
 def test_private_lines_go_to_stderr_and_are_logged_once(logs: Path) -> None:
     world = World(logs / "log", {"logFile": "log"})
-    world.of_call.fail("no master\neth1 is there", "eth1 is there")
+    world.call_log.fail("no master\neth1 is there", "eth1 is there")
     assert world.messages == ["c1 net1: eth1 is there"]
     assert (logs / "log").read_text().count("eth1") == 1
 
