@@ -298,7 +298,7 @@ def test_an_ipam_plugin_that_dies(node: Node, runtime: Runtime, fake_ipam: FakeI
 
     assert error["code"] == 109
     assert error["msg"] == "the plugin 'fake' was killed by SIGKILL and printed no CNI error"
-    assert "when out of memory: see dmesg" in error["details"]
+    assert "may have run out of memory: see dmesg" in error["details"]
 
 
 def test_an_ipam_plugin_that_has_no_address_left(node: Node, runtime: Runtime) -> None:
