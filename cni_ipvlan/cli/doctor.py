@@ -13,10 +13,9 @@ from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.version import VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
-from cni_ipvlan.iproute import commands, machine, namespace, queries
+from cni_ipvlan.iproute import IprouteError, commands, machine, namespace, queries
 from cni_ipvlan.iproute.commands import Command
-from cni_ipvlan.iproute.queries import UnreadableAnswerError
-from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError
+from cni_ipvlan.iproute.runner import CommandError, InterruptedBySignalError
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import about, explain, modes, preflight
 from cni_ipvlan.plugin import master as masters
@@ -88,10 +87,9 @@ class Doctor:
         """Report an error in the check itself as a finding."""
         try:
             yield
-        except (
-            *(CniError, CommandError, ProgramNotFoundError, UnreadableAnswerError),
-            OSError,
-        ) as error:
+        except InterruptedBySignalError:
+            raise
+        except (CniError, IprouteError, OSError) as error:
             failure = as_cni_error(error)
             state = WARNING if failure.code == NOT_PERMITTED else PROBLEM
             self._found(state, subject, failure.msg, failure.explanation)

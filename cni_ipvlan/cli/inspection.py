@@ -19,15 +19,9 @@ from cni_ipvlan.cli.options import (
     text_option,
 )
 from cni_ipvlan.cli.problem import json_path
-from cni_ipvlan.iproute import machine
+from cni_ipvlan.iproute import IprouteError, machine
 from cni_ipvlan.iproute.dry_run import Plan
-from cni_ipvlan.iproute.queries import UnreadableAnswerError
-from cni_ipvlan.iproute.runner import (
-    CommandError,
-    InterruptedBySignalError,
-    Interrupts,
-    ProgramNotFoundError,
-)
+from cni_ipvlan.iproute.runner import InterruptedBySignalError, Interrupts
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin.explain import as_cni_error
 from cni_ipvlan.plugin.node import Node, assemble
@@ -116,7 +110,7 @@ def show(as_json: bool, watch: bool) -> int:
             _sleep(_WATCH_SECONDS, node.runner.interrupts)
     except InterruptedBySignalError:
         return 0 if watch else 1
-    except (CommandError, ProgramNotFoundError, UnreadableAnswerError, OSError) as error:
+    except (IprouteError, OSError) as error:
         output.failure(as_cni_error(error))
         return 1
 

@@ -1,1 +1,5 @@
 """ip(8): build commands, run them, parse their output. Knows nothing of CNI."""
+
+
+class IprouteError(Exception):
+    """The base class of this package's errors."""

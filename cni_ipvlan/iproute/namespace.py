@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from fcntl import ioctl
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
+from cni_ipvlan.iproute import IprouteError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +21,7 @@ _CLONE_NEWNET = 0x40000000  # <linux/sched.h>
 _NAMED = "/var/run/netns"  # iproute2's NETNS_RUN_DIR; /var/run is /run
 
 
-class NotANamespaceError(Exception):
+class NotANamespaceError(IprouteError):
     """A path that does not lead to a network namespace."""
 
 

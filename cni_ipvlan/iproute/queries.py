@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
+from cni_ipvlan.iproute import IprouteError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +21,7 @@ _ETHERNET = ("ether", "[1]")  # with -N, ARPHRD_ETHER in <linux/if_arp.h>
 _UNICAST = "1"  # RTN_UNICAST
 
 
-class UnreadableAnswerError(Exception):
+class UnreadableAnswerError(IprouteError):
     """An ``ip -j`` printed something other than the expected JSON."""
 
 

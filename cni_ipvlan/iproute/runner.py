@@ -15,7 +15,7 @@ import time
 from contextlib import ExitStack, contextmanager, suppress
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
-from cni_ipvlan.iproute import _sh
+from cni_ipvlan.iproute import IprouteError, _sh
 from cni_ipvlan.iproute.namespace import held
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Completed(NamedTuple):
     killed_because: str = ""
 
 
-class ProgramNotFoundError(Exception):
+class ProgramNotFoundError(IprouteError):
     """A program that is not in the search path."""
 
     def __init__(self, program: str, searched: str) -> None:
@@ -66,7 +66,7 @@ class ProgramNotFoundError(Exception):
         self.searched = searched
 
 
-class CommandError(Exception):
+class CommandError(IprouteError):
     """A command that failed, with everything known about it.
 
     ``argv`` is its argument vector as run from the caller's namespace; ``purpose``
@@ -84,7 +84,7 @@ class CommandError(Exception):
         self.found: list[str] = []
 
 
-class UnusableArgumentError(Exception):
+class UnusableArgumentError(IprouteError):
     """An argument that can't be passed to a command: it has a NUL or can't be encoded."""
 
     def __init__(self, command: Command, word: str) -> None:
@@ -93,7 +93,7 @@ class UnusableArgumentError(Exception):
         self.word = word
 
 
-class InterruptedBySignalError(Exception):
+class InterruptedBySignalError(IprouteError):
     """A signal asked us to stop."""
 
     def __init__(self, number: int) -> None:

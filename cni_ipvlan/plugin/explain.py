@@ -10,7 +10,7 @@ from shlex import join
 from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni import delegate, errors
 from cni_ipvlan.cni.errors import CniError
-from cni_ipvlan.iproute import causes, commands, queries
+from cni_ipvlan.iproute import IprouteError, causes, commands, queries
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.iproute.runner import (
@@ -56,14 +56,7 @@ _ADVICE = {
 _PACKAGES = {"ip": "iproute2", "nsenter": "util-linux", "tee": "coreutils", "cat": "coreutils"}
 _RIVALS = ("macvlan", "macvtap")  # kinds that need a master for themselves, as ipvlan does
 _SECONDS = 1.0
-_UNANSWERED = (
-    CommandError,
-    InterruptedBySignalError,
-    ProgramNotFoundError,
-    UnreadableAnswerError,
-    OSError,
-    ValueError,
-)
+_UNANSWERED = (IprouteError, OSError, ValueError)
 _MAIN_TABLE = "254"  # RT_TABLE_MAIN, <linux/rtnetlink.h>
 _LEASES = "/var/lib/cni/networks"  # host-local's default
 

@@ -3,91 +3,17 @@
 # ruff: noqa: PT012 - what is undone when a block is left is what these tests are about
 from __future__ import annotations
 
-import signal
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
-
 import pytest
+from fake_runner import ABSENT, CONTAINER, World
 
 from cni_ipvlan.iproute.commands import Command, together
-from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.iproute.runner import (
     CommandError,
     Completed,
     InterruptedBySignalError,
     ProgramNotFoundError,
-    Runner,
 )
-from cni_ipvlan.iproute.transaction import Transaction
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-CONTAINER = Namespace("/var/run/netns/c", "c", (4, 1))
-ABSENT = b'Cannot find device "x"\n'
-
-
-class FakeInterrupts:
-    """A signal that comes at a chosen moment."""
-
-    def __init__(self) -> None:
-        self.came = False
-        self.holding = False
-
-    def check(self) -> None:
-        if self.came and not self.holding:
-            raise InterruptedBySignalError(signal.SIGTERM)
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        self.holding = True
-        yield
-        self.holding = False
-
-
-class FakeRunner:
-    """Records what it ran; fails, answers or calls back as set for a command."""
-
-    def __init__(self) -> None:
-        self.ran: list[str] = []
-        self.stdins: list[bytes] = []
-        self.purposes: list[str] = []
-        self.environments: list[Mapping[str, str] | None] = []
-        self.statuses: dict[str, int] = {}
-        self.outputs: dict[str, list[bytes]] = {}
-        self.errors: dict[str, bytes] = {}
-        self.raises: dict[str, Exception] = {}
-        self.after: dict[str, Callable[[], None]] = {}
-        self.interrupts = FakeInterrupts()
-
-    def run(self, command: Command) -> Completed:
-        line = " ".join(command.entered_argv)
-        self.ran.append(line)
-        self.stdins.append(command.stdin)
-        self.purposes.append(command.purpose)
-        self.environments.append(command.environment)
-        if line in self.raises:
-            raise self.raises[line]
-        self.after.get(line, lambda: None)()
-        outputs = self.outputs.get(line, [b""])
-        output = outputs.pop(0) if len(outputs) > 1 else outputs[0]
-        return Completed(self.statuses.get(line, 0), output, self.errors.get(line, b"no"), 0.0)
-
-    def fails(self, line: str, stderr: bytes = b"no") -> None:
-        self.statuses[line] = 2
-        self.errors[line] = stderr
-
-
-class World:
-    def __init__(self) -> None:
-        self.runner = FakeRunner()
-        self.interrupts = self.runner.interrupts
-        self.tx = Transaction(cast("Runner", self.runner))
-
-    def change(self, name: str, *undos: Command) -> None:
-        undo = undos or (Command(("undo", name)),)
-        self.tx.do(Command(("do", name), f"do {name}", undo=undo))
 
 
 @pytest.fixture
@@ -292,7 +218,7 @@ def test_signal_before_a_change_prevents_it(world: World) -> None:
 def test_signal_before_several_changes_or_a_program_prevents_them(world: World) -> None:
     world.interrupts.came = True
     with pytest.raises(InterruptedBySignalError), world.tx:
-        world.tx.see(together(Command(SHOW), Command(SHOW)))
+        world.tx.see(together(Command(("ip", "link")), Command(("ip", "link"))))
     with pytest.raises(InterruptedBySignalError), world.tx:
         world.tx.do(Command(("ipam",), "allocate", environment={}))
     assert world.runner.ran == []
@@ -359,78 +285,3 @@ def test_programs_undo_counts_even_if_its_answer_is_no_good(world: World) -> Non
         world.tx.do(Command(("ipam",), "allocate", may_fail=True, undo=(undo,)))
         raise ZeroDivisionError
     assert world.runner.ran == ["ipam", "ipam DEL"]
-
-
-UP = ("ip", "link", "set", "dev", "net1", "up")
-SHOW = ("ip", "-j", "link", "show", "dev", "net1")
-ODD = ("ip", "link", "set", "dev", "it's", "up")
-BATCH = "ip netns exec c ip -j -batch -"
-
-
-def run_all(world: World, *changes: tuple[str, ...]) -> bytes:
-    parts = [Command(argv, f"do {argv[-1]}", CONTAINER) for argv in changes]
-    done = world.tx.do(together(*parts, Command(SHOW, inside=CONTAINER)))
-    assert done is not None
-    return done.stdout
-
-
-def test_changes_are_made_and_read_back_in_one_process(world: World) -> None:
-    world.runner.outputs[BATCH] = [b"[1]\n"]
-    with world.tx:
-        assert run_all(world, UP, UP) == b"[1]"
-    assert world.runner.ran == [BATCH]
-    assert world.runner.stdins == [
-        b"link set dev net1 up\nlink set dev net1 up\nlink show dev net1\n"
-    ]
-    assert world.runner.purposes == ["do up; do up"]
-
-
-def test_changes_that_one_process_cannot_take_are_made_one_by_one(world: World) -> None:
-    world.runner.outputs["ip netns exec c ip -j link show dev net1"] = [b"[2]\n"]
-    with world.tx:
-        assert run_all(world, UP, ODD) == b"[2]"
-    assert world.runner.ran == [
-        "ip netns exec c ip link set dev net1 up",
-        "ip netns exec c ip link set dev it's up",
-        "ip netns exec c ip -j link show dev net1",
-    ]
-
-
-def test_failure_among_several_names_the_change(world: World) -> None:
-    world.runner.fails(BATCH, b"RTNETLINK answers: File exists\nCommand failed -:2\n")
-    down = (*UP[:-1], "down")
-    with pytest.raises(CommandError) as caught, world.tx:
-        run_all(world, UP, down)
-    assert caught.value.argv == ("ip", "netns", "exec", "c", *down)
-    assert caught.value.purpose == "do down"
-    assert caught.value.answer == "RTNETLINK answers: File exists"
-
-
-@pytest.mark.parametrize(
-    "message", [b"", b"Cannot open", b"Command failed -:0", b"Command failed -:3"]
-)
-def test_failure_that_names_no_change_is_that_of_the_batch(world: World, message: bytes) -> None:
-    world.runner.fails(BATCH, message)
-    with pytest.raises(CommandError) as caught, world.tx:
-        run_all(world, UP)
-    assert caught.value.argv == tuple(BATCH.split())
-    assert caught.value.purpose == "do up"
-
-
-@pytest.mark.parametrize("printed", [b"", b"[]\n[]\n"])
-def test_more_or_fewer_answers_than_queries_are_unreadable(world: World, printed: bytes) -> None:
-    world.runner.outputs[BATCH] = [printed]
-    with pytest.raises(UnreadableAnswerError), world.tx:
-        run_all(world, UP)
-
-
-def test_queries_in_one_process_have_an_answer_each(world: World) -> None:
-    world.runner.outputs["ip -j -batch -"] = [b"[1]\n\n[2]\n"]
-    with world.tx:
-        assert world.tx.see(together(Command(SHOW), Command(SHOW))) == b"[1]\n[2]"
-
-
-def test_signal_during_several_changes_is_heard(world: World) -> None:
-    world.runner.after[BATCH] = lambda: setattr(world.interrupts, "came", True)
-    with pytest.raises(InterruptedBySignalError), world.tx:
-        run_all(world, UP)

@@ -1,0 +1,84 @@
+"""A fake runner for tests of transactions."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
+
+from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.namespace import Namespace
+from cni_ipvlan.iproute.runner import (
+    Completed,
+    InterruptedBySignalError,
+    Runner,
+)
+from cni_ipvlan.iproute.transaction import Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+CONTAINER = Namespace("/var/run/netns/c", "c", (4, 1))
+ABSENT = b'Cannot find device "x"\n'
+
+
+class FakeInterrupts:
+    """A signal that comes at a chosen moment."""
+
+    def __init__(self) -> None:
+        self.came = False
+        self.holding = False
+
+    def check(self) -> None:
+        if self.came and not self.holding:
+            raise InterruptedBySignalError(signal.SIGTERM)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        self.holding = True
+        yield
+        self.holding = False
+
+
+class FakeRunner:
+    """Records what it ran; fails, answers or calls back as set for a command."""
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+        self.stdins: list[bytes] = []
+        self.purposes: list[str] = []
+        self.environments: list[Mapping[str, str] | None] = []
+        self.statuses: dict[str, int] = {}
+        self.outputs: dict[str, list[bytes]] = {}
+        self.errors: dict[str, bytes] = {}
+        self.raises: dict[str, Exception] = {}
+        self.after: dict[str, Callable[[], None]] = {}
+        self.interrupts = FakeInterrupts()
+
+    def run(self, command: Command) -> Completed:
+        line = " ".join(command.entered_argv)
+        self.ran.append(line)
+        self.stdins.append(command.stdin)
+        self.purposes.append(command.purpose)
+        self.environments.append(command.environment)
+        if line in self.raises:
+            raise self.raises[line]
+        self.after.get(line, lambda: None)()
+        outputs = self.outputs.get(line, [b""])
+        output = outputs.pop(0) if len(outputs) > 1 else outputs[0]
+        return Completed(self.statuses.get(line, 0), output, self.errors.get(line, b"no"), 0.0)
+
+    def fails(self, line: str, stderr: bytes = b"no") -> None:
+        self.statuses[line] = 2
+        self.errors[line] = stderr
+
+
+class World:
+    def __init__(self) -> None:
+        self.runner = FakeRunner()
+        self.interrupts = self.runner.interrupts
+        self.tx = Transaction(cast("Runner", self.runner))
+
+    def change(self, name: str, *undos: Command) -> None:
+        undo = undos or (Command(("undo", name)),)
+        self.tx.do(Command(("do", name), f"do {name}", undo=undo))

@@ -1,0 +1,209 @@
+"""iproute.runner: signals and limits, each in a separate process."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+DRIVER = """
+import os, resource, signal, sys, time
+from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.runner import Interrupts, InterruptedBySignalError, Runner
+interrupts = Interrupts()
+runner = Runner("", lambda *_: None, interrupts)
+
+def say(*words):
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+"""
+
+
+def drive(body: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", DRIVER + textwrap.dedent(body)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd="/",  # or Python would import from here what is not installed
+    )
+
+
+def outcome(body: str) -> list[str]:
+    output, _ = drive(body).communicate(timeout=20)
+    return output.splitlines()
+
+
+def test_child_has_its_three_streams_and_no_other_descriptor() -> None:
+    message = outcome("""
+        with open(os.devnull):
+            say(runner.run(Command(("ls", "/proc/self/fd"))).stdout.split())
+        """)
+    assert message == ["[b'0', b'1', b'2', b'3']"]  # 3 is the directory it lists
+
+
+def test_streams_stay_when_there_is_no_descriptor_left() -> None:
+    """The answer must get out even then."""
+    message = outcome("""
+        runner.run(Command(("true",)))
+        for limit in range(12, 2, -1):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, 4096))
+            try:
+                runner.run(Command(("true",)))
+            except OSError as error:
+                say(limit, error.strerror)
+            else:
+                say(limit, "ran")
+        """)
+    assert [line.split()[0] for line in message] == [str(limit) for limit in range(12, 2, -1)]
+    assert message[0] == "12 ran"
+    assert message[-1] == "3 Too many open files"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
+def test_signal_ends_the_running_command_and_then_us(number: signal.Signals) -> None:
+    process = drive("""
+        interrupts.install()
+        say("ready")
+        done = runner.run(Command(("sleep", "30")))
+        try:
+            interrupts.check()
+        except InterruptedBySignalError as error:
+            say(done.status, error.signal)
+        """)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.2)  # for the command to start
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=20)
+    assert output == f"-15 {number.name}\n"
+
+
+def test_signal_that_comes_while_a_command_is_started_ends_it() -> None:
+    program = """
+        interrupts.install()
+        spawn = os.posix_spawn
+
+        def spawn_and_be_told(*arguments, **options):
+            child = spawn(*arguments, **options)
+            os.kill(os.getpid(), signal.SIGTERM)
+            return child
+
+        os.posix_spawn = spawn_and_be_told
+        say(runner.run(Command(("sleep", "60"))).status)
+        try:
+            interrupts.check()
+        except InterruptedBySignalError as error:
+            say(error.signal)
+        with interrupts.held():
+            os.posix_spawn = spawn
+            say(runner.run(Command(("true",))).status)
+    """
+    assert outcome(program) == ["-15", "SIGTERM", "0"]
+
+
+def test_command_that_ignores_a_signal_is_killed_with_its_children() -> None:
+    program = """
+        from cni_ipvlan.iproute import runner as module
+        module._PATIENCE_WITH_PLUGINS = (10.0, 0.3, 0.1)
+        interrupts.install()
+        os.kill(os.getpid(), signal.SIGTERM)
+        script = "trap '' TERM; sleep 60 & echo $!; wait"
+        done = runner.run(Command(("sh", "-c", script), environment={"A": ""}))
+        say(done.status, done.killed_because)
+        child = int(done.stdout)
+        try:
+            while open(f"/proc/{child}/stat").read().split()[2] != "Z":
+                time.sleep(0.01)
+        except FileNotFoundError:
+            pass
+        say("gone")
+    """
+    assert outcome(program) == ["-9 it had not ended after 0 s", "gone"]
+
+
+def test_plugin_that_undoes_has_its_time() -> None:
+    program = """
+        from cni_ipvlan.iproute import runner as module
+        module._PATIENCE_WITH_PLUGINS = (0.3, 10.0, 0.1)
+        with interrupts.held():
+            say(runner.run(Command(("sleep", "60"), environment={"A": ""})).status)
+            say(runner.run(Command(("sleep", "0.5"))).status)
+    """
+    assert outcome(program) == ["-9", "0"]
+
+
+def test_another_signal_hurries_a_plugin_and_not_a_command() -> None:
+    program = """
+        from cni_ipvlan.iproute import runner as module
+        module._PATIENCE_WITH_PLUGINS = (10.0, 10.0, 0.1)
+        interrupts.install()
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+        with interrupts.held():
+            say(runner.run(Command(("sleep", "60"), environment={"A": ""})).status)
+            say(runner.run(Command(("sleep", "0.5"))).status)
+    """
+    assert outcome(program) == ["-9", "0"]
+
+
+def test_signal_for_our_group_does_not_reach_a_command_that_undoes() -> None:
+    program = """
+        os.setpgid(0, 0)
+        interrupts.install()
+        with interrupts.held():
+            say(runner.run(Command(("sh", "-c", "kill -TERM -- -$PPID; sleep 0.2; exit 3"))).status)
+    """
+    assert outcome(program) == ["3"]
+
+
+def test_caller_that_ignored_and_blocked_signals_is_overruled() -> None:
+    message = outcome("""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        interrupts.install()
+        say(runner.run(Command(("sh", "-c", "exit 3"))).status)
+        say(runner.run(Command(("sh", "-c", "kill -TERM $$"))).status)
+        os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            interrupts.check()
+        except InterruptedBySignalError as error:
+            say(error.signal)
+        """)
+    assert message == ["3", "-15", "SIGTERM"]
+
+
+def test_signal_that_comes_while_they_are_held_counts_afterwards() -> None:
+    message = outcome("""
+        interrupts.install()
+        with interrupts.held():
+            os.kill(os.getpid(), signal.SIGTERM)
+            interrupts.check()
+            say(runner.run(Command(("sh", "-c", "kill -TERM $PPID; exit 3"))).status)
+        try:
+            interrupts.check()
+        except InterruptedBySignalError as error:
+            say(error.signal)
+        """)
+    assert message == ["3", "SIGTERM"]
+
+
+def test_first_of_two_signals_is_reported() -> None:
+    message = outcome("""
+        interrupts.install()
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            interrupts.check()
+        except InterruptedBySignalError as error:
+            say(error.signal)
+        """)
+    assert message == ["SIGHUP"]
+
+
+def test_no_signal_no_interruption() -> None:
+    assert outcome("interrupts.install(); interrupts.check(); say('on')") == ["on"]
