@@ -1,4 +1,4 @@
-"""What holds for all tiers: which of them needs what kind of kernel, and what stands on it."""
+"""Common to all tiers: which kernel each of them needs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KERNEL_TIERS = {"kernel", "e2e", "faults", "attacks"}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Refuses to run, rather than to skip, tests whose kernel is not there."""
+    """Fails, rather than skips, tests whose kernel is missing."""
     here = config.rootpath / "tests"
     tiers = {item.path.relative_to(here).parts[0] for item in items if here in item.path.parents}
     if tiers & KERNEL_TIERS and not kernel_has_ipvlan():

@@ -2,4 +2,4 @@
 
 
 class IprouteError(Exception):
-    """What goes wrong with a command: the root of this package's errors."""
+    """The base class of this package's errors."""

@@ -1,7 +1,7 @@
-"""What a tenant may try: who writes a network, answers as its IPAM plugin, or lives in a container.
+"""Attacks by tenants: authors of networks, IPAM plugins, owners of containers.
 
-Each of these attacks has succeeded once. This tier may use everything: the installed executable,
-real namespaces, real IPAM plugins. docs/security.md says what stops each of them.
+Each of these attacks succeeded once. This tier may use everything: the installed executable,
+real namespaces, real IPAM plugins. docs/security.md lists the defence against each of them.
 """
 
 from __future__ import annotations

@@ -148,7 +148,7 @@ def test_an_address_that_vanishes_during_add_is_an_error(
     runtime.delete(container, conf).succeeds()
     before = node.snapshot()
     steps.forget()
-    # By the script that stands before ip(8), wherever that is to run.
+    # By the script that replaces ip(8).
     away = f"nsenter --net={container.path} ip address delete {address} dev net1"
     steps.at(last, f"{away}; {away} 2>/dev/null")
 
@@ -170,13 +170,13 @@ def as_route(family: int, setting: dict[str, str]) -> Route:
 
 
 def is_possible(family: int, route: Route) -> bool:
-    """Whether the kernel takes such a route; in IPv4 a gateway has to be nearer than the goal."""
+    """Whether the kernel accepts such a route; in IPv4 a gateway must be nearer than the goal."""
     farthest = 252 if route.get("gw") == FAMILIES[4][1] else 254
     return family == 6 or route.get("scope", 0) <= farthest
 
 
 def numbered(family: int, routes: list[Route]) -> list[Route]:
-    """Give each route a destination of its own."""
+    """Give each route its own destination."""
     form = "10.7.{}.0/24" if family == 4 else "fd00:7:{:x}::/48"
     return [{"dst": form.format(number), **each} for number, each in enumerate(routes, 1)]
 

@@ -1,4 +1,4 @@
-"""Many attachments, many namespaces: what one call does for another's refusal keeps nobody waiting.
+"""Many attachments, many namespaces: explaining one call's failure does not delay other calls.
 
 The commands that a call starts are counted: they do not depend on the machine, as times do.
 """
@@ -36,7 +36,7 @@ def attach(node: Node, runtime: Runtime, numbers: range) -> None:
         runtime.add(node.container(), conf, CNI_CONTAINERID=f"c{number}").result()
 
 
-def test_a_mode_conflict_is_told_with_as_many_commands_on_a_full_node(
+def test_a_mode_conflict_takes_as_many_commands_on_a_full_node(
     node: Node, runtime: Runtime, steps: Steps
 ) -> None:
     node.master()
@@ -52,10 +52,10 @@ def test_a_mode_conflict_is_told_with_as_many_commands_on_a_full_node(
     assert counts[0] == counts[1]
 
 
-def test_an_add_waits_for_a_refusal_no_longer_on_a_full_node(
+def test_a_refused_add_takes_no_longer_on_a_full_node(
     node: Node, runtime: Runtime, ipvlan: Executable, steps: Steps
 ) -> None:
-    """It may wait for all that a refusal does on an empty node, whatever of it is under a lock."""
+    """It may wait as long as for a refusal on an empty node, with or without a lock."""
     node.master()
     refused, honest = node.container(), node.container()
     attach(node, runtime, range(FEW))
@@ -90,7 +90,7 @@ def seconds_of_attachment(runtime: Runtime, container: Space) -> float:
     return seconds
 
 
-def test_an_address_in_use_is_told_with_link_and_lease_held_no_longer_on_a_full_node(
+def test_an_address_conflict_holds_link_and_lease_no_longer_on_a_full_node(
     node: Node, runtime: Runtime, steps: Steps
 ) -> None:
     node.master()

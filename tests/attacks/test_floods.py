@@ -64,7 +64,7 @@ def test_endless_output_of_ipam_is_cut_off(
     assert node.snapshot() == before
 
 
-def test_megabytes_on_stderr_take_a_few_times_as_long_as_without_the_plugin_between(
+def test_megabytes_on_stderr_are_passed_on_in_reasonable_time(
     node: Node, ipvlan: Executable, fake_ipam: FakeIpam
 ) -> None:
     node.master()
@@ -81,7 +81,7 @@ def test_megabytes_on_stderr_take_a_few_times_as_long_as_without_the_plugin_betw
     assert seconds[1] < 5 * seconds[0]
 
 
-def test_a_signal_ends_the_passing_on_of_megabytes_to_who_reads_slowly(
+def test_a_signal_ends_writing_megabytes_to_a_slow_reader(
     node: Node, ipvlan: Executable, fake_ipam: FakeIpam
 ) -> None:
     node.master()
@@ -129,7 +129,7 @@ def test_a_configuration_over_1_mib_is_refused(node: Node, ipvlan: Executable, v
     assert node.snapshot() == before
 
 
-def test_a_configuration_under_1_mib_is_taken(node: Node, ipvlan: Executable) -> None:
+def test_a_configuration_under_1_mib_is_accepted(node: Node, ipvlan: Executable) -> None:
     node.master()
     container = node.container()
     conf = stdin_of(network(args={"note": "x" * (MIB - 4096)}))

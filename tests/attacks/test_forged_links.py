@@ -1,4 +1,4 @@
-"""A container's word on modes: it never has the mode of a running container switched."""
+"""Modes that a container forges never change the mode of a running container."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def add_one_of_many(
     return container, runtime.add(container, conf, CNI_CONTAINERID=f"c{number}")
 
 
-def test_a_link_made_anew_on_an_own_interface_speaks_for_nobody(
+def test_a_link_recreated_on_a_containers_own_interface_permits_no_mode(
     node: Node, runtime: Runtime
 ) -> None:
-    """Attackers before and after the victim, since nobody knows who is asked first."""
+    """Attackers before and after the victim, since the order of the search is unknown."""
     node.master()
     attackers_and_victim = [add_one_of_many(node, runtime, number) for number in (2, 3, 4)]
     for _, answer in attackers_and_victim:
@@ -45,9 +45,7 @@ def test_a_link_made_anew_on_an_own_interface_speaks_for_nobody(
     assert answer.error()["code"] == 104
 
 
-def test_a_forged_link_keeps_nobody_from_a_master_that_is_free(
-    node: Node, runtime: Runtime
-) -> None:
+def test_a_forged_link_blocks_no_free_master(node: Node, runtime: Runtime) -> None:
     node.master()
     attacker, answer = add_one_of_many(node, runtime, 2)
     answer.result()
@@ -59,7 +57,7 @@ def test_a_forged_link_keeps_nobody_from_a_master_that_is_free(
     assert container.ipvlan("net1")["mode"] == "l3"
 
 
-def test_a_link_whose_parent_only_has_the_masters_index_speaks_for_nobody(
+def test_a_link_whose_parent_only_has_the_masters_index_permits_no_mode(
     node: Node, runtime: Runtime
 ) -> None:
     node.master()
@@ -76,7 +74,7 @@ def test_a_link_whose_parent_only_has_the_masters_index_speaks_for_nobody(
     add_one_of_many(node, runtime, 3, mode="l3")[1].result()
 
 
-def test_a_link_in_the_namespace_of_an_ordinary_user_keeps_no_add_from_working(
+def test_a_link_in_the_namespace_of_an_ordinary_user_blocks_no_add(
     node: Node, runtime: Runtime
 ) -> None:
     node.master()

@@ -34,7 +34,7 @@ def test_add_undoes_everything_when_its_process_group_is_signalled_all_the_time(
     steps = Steps(tmp_path, f"{PLUGINS}/{IPAM}")
     script = KILLS.format(name=name, directory=tmp_path)
 
-    wrong = disturb(node, Runtime(call), container, steps, script, told=f"SIG{name}")
+    wrong = disturb(node, Runtime(call), container, steps, script, expected=f"SIG{name}")
 
     assert wrong == {}
     assert hints("one") == []

@@ -1,4 +1,4 @@
-"""An IPAM plugin that never ends: undoing and DEL do, and remove the link in any case."""
+"""An IPAM plugin that never ends: an undo and DEL end anyway, and remove the link."""
 
 from __future__ import annotations
 

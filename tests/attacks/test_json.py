@@ -1,4 +1,4 @@
-"""JSON that is none: a number or a mark that one side reads and the other can't."""
+"""Invalid JSON: a number or a byte order mark that only one side can read."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def strictly(stdout: bytes) -> Any:
 
 @pytest.mark.parametrize("verb", ["ADD", "DEL", "CHECK", "STATUS", "GC"])
 @pytest.mark.parametrize("value", NO_NUMBERS)
-def test_a_configuration_with_a_number_that_is_none_is_refused(
+def test_a_configuration_with_an_invalid_number_is_refused(
     ipvlan: Executable, verb: str, value: str
 ) -> None:
     conf = f'{{"cniVersion": "1.1.0", "name": "net", "dns": {{"x": {value}}}}}'
@@ -42,7 +42,7 @@ def test_a_configuration_with_a_number_that_is_none_is_refused(
 
 
 @pytest.mark.parametrize("value", NO_NUMBERS)
-def test_a_number_that_is_none_is_refused_from_an_ipam_plugin(
+def test_an_invalid_number_from_an_ipam_plugin_is_refused(
     node: Node, runtime: Runtime, fake_ipam: FakeIpam, value: str
 ) -> None:
     node.master()
@@ -59,7 +59,7 @@ def test_a_number_that_is_none_is_refused_from_an_ipam_plugin(
 
 
 @pytest.mark.parametrize("code", ["0", "-7", "4294967296", "1e999", "7.0", "true", '"7"', "null"])
-def test_an_error_code_that_is_none_becomes_ours(
+def test_an_invalid_error_code_is_replaced(
     node: Node, runtime: Runtime, fake_ipam: FakeIpam, code: str
 ) -> None:
     node.master()
@@ -72,7 +72,7 @@ def test_an_error_code_that_is_none_becomes_ours(
     assert "no room" in f"{error}"
 
 
-def test_a_byte_order_mark_is_read_over_on_both_sides(
+def test_a_byte_order_mark_is_ignored_on_both_sides(
     node: Node, runtime: Runtime, fake_ipam: FakeIpam
 ) -> None:
     node.master()

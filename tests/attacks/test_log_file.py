@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from runtime import Answer, Conf, Runtime
 
 NOBODY = 65534
-EVIL = " /path/evil.so "  # what the loader takes out of a line of any other words
+EVIL = " /path/evil.so "  # what the loader finds in a line with any other words
 RULE = f"a network may only name a file below {LOGS}"
 # A terminal's, and what some reader or other takes for the end of a line.
 INJECTION = "\nforged\r\x1b[2J\x1b]0;owned\x07\u2028forged\u2029forged\x85forged\x9b2Jforged\u202e"
@@ -31,12 +31,12 @@ LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[\d+\] \S")
 
 
 def attack(node: Node, runtime: Runtime, file: str, **options: Any) -> Answer:
-    """Have a failure logged that has the attacker's words in it."""
+    """Log a failure that quotes the attacker's words."""
     return runtime.add(node.container(), network(mode=EVIL, logFile=file, **options))
 
 
 def refused(answer: Answer, file: str) -> None:
-    """The call failed for its mode, not for its log; that was said once, on stderr."""
+    """The call failed because of its mode, not its log; that was reported once, on stderr."""
     assert answer.error()["msg"].startswith(f'mode is "{EVIL}"')
     assert answer.stderr.count("cannot log to") == 1
     assert f"cannot log to {file!r}: " in answer.stderr
@@ -76,7 +76,7 @@ def test_root_appends_nothing_to_the_systems_files(
         assert answer.stderr.rstrip().endswith(RULE)
 
 
-def test_the_kernels_parameters_are_no_log(node: Node, runtime: Runtime) -> None:
+def test_kernel_parameters_are_not_logged_to(node: Node, runtime: Runtime) -> None:
     node.master()
     pattern = Path("/proc/sys/kernel/core_pattern")
     before = pattern.read_text()
@@ -104,7 +104,7 @@ def test_a_lease_of_another_tenant_stays_as_it_is(node: Node, runtime: Runtime) 
     assert node.leases() == []
 
 
-def test_what_is_remembered_of_another_tenant_stays_as_it_is(node: Node, runtime: Runtime) -> None:
+def test_records_of_another_tenant_stay_as_they_are(node: Node, runtime: Runtime) -> None:
     node.master()
     runtime.add(node.container(), network(), CNI_CONTAINERID="victim").result()
     hint = next(MEMORY.glob("on-*/*"))
@@ -135,7 +135,7 @@ def test_what_is_remembered_of_another_tenant_stays_as_it_is(node: Node, runtime
         "x\nforged",
     ],
 )
-def test_no_way_of_writing_it_leads_out(node: Node, runtime: Runtime, file: str) -> None:
+def test_no_spelling_leads_out_of_the_directory(node: Node, runtime: Runtime, file: str) -> None:
     node.master()
     (LOGS / "sub").mkdir()
 
@@ -148,7 +148,7 @@ def test_no_way_of_writing_it_leads_out(node: Node, runtime: Runtime, file: str)
 
 
 @pytest.mark.parametrize("way", ["link", "directory", "hard link", "pipe", "owner", "writable"])
-def test_nothing_planted_below_is_followed(
+def test_no_symlink_or_hard_link_below_is_followed(
     node: Node, runtime: Runtime, tmp_path: Path, way: str
 ) -> None:
     node.master()
@@ -179,7 +179,7 @@ def test_nothing_planted_below_is_followed(
     precious.unlink()
 
 
-def test_the_directory_of_logs_itself_must_be_roots(node: Node, runtime: Runtime) -> None:
+def test_the_log_directory_must_belong_to_root(node: Node, runtime: Runtime) -> None:
     node.master()
     os.chown(LOGS, NOBODY, NOBODY)
 
@@ -187,7 +187,7 @@ def test_the_directory_of_logs_itself_must_be_roots(node: Node, runtime: Runtime
     assert list(LOGS.iterdir()) == []
 
 
-def test_the_directory_of_logs_is_not_made(node: Node, runtime: Runtime) -> None:
+def test_the_log_directory_is_not_created(node: Node, runtime: Runtime) -> None:
     node.master()
     LOGS.rmdir()
 
@@ -198,7 +198,7 @@ def test_the_directory_of_logs_is_not_made(node: Node, runtime: Runtime) -> None
     assert not LOGS.exists()
 
 
-def test_a_file_below_is_logged_to_by_either_way_of_naming_it(node: Node, runtime: Runtime) -> None:
+def test_a_log_file_may_be_named_relatively_or_absolutely(node: Node, runtime: Runtime) -> None:
     node.master()
     attack(node, runtime, "mine").error()
     attack(node, runtime, f"{LOGS}/mine").error()
@@ -210,7 +210,7 @@ def test_a_file_below_is_logged_to_by_either_way_of_naming_it(node: Node, runtim
 @pytest.mark.parametrize(
     "way", ["a directory", "a directory behind a link", "a link", "a link that others made"]
 )
-def test_an_administrators_file_is_reached_over_roots_ground_only(
+def test_an_administrators_file_is_only_reached_through_roots_directories(
     node: Node, runtime: Runtime, tmp_path: Path, way: str
 ) -> None:
     node.master()
@@ -252,7 +252,7 @@ def test_an_administrators_file_is_reached_over_roots_ground_only(
     ],
     ids=["mode", "master", "IPAM type", "version", "keys", "CNI_ARGS", "container ID", "namespace"],
 )
-def test_no_value_makes_a_line_or_moves_a_terminal(
+def test_no_value_adds_a_line_or_an_escape_sequence(
     node: Node, runtime: Runtime, options: Conf, environment: dict[str, str]
 ) -> None:
     node.master()
@@ -263,20 +263,20 @@ def test_no_value_makes_a_line_or_moves_a_terminal(
     is_printable_line_by_line((LOGS / "log").read_text(), answer.stderr)
 
 
-def test_what_an_ipam_plugin_says_makes_no_line_and_moves_no_terminal(
+def test_an_ipam_plugins_stderr_adds_no_line_and_no_escape_sequence(
     node: Node, runtime: Runtime, fake_ipam: FakeIpam
 ) -> None:
     node.master()
-    said = f"odd{INJECTION}"
-    (fake_ipam.directory / "words").write_text(said)
-    document = json.dumps({"cniVersion": "1.0.0", "code": 100, "msg": said, "details": said})
+    printed = f"odd{INJECTION}"
+    (fake_ipam.directory / "words").write_text(printed)
+    document = json.dumps({"cniVersion": "1.0.0", "code": 100, "msg": printed, "details": printed})
     (fake_ipam.directory / "answer").write_text(document)
     fake_ipam.on("ADD", "cat words >&2; cat answer; exit 1")
     conf = network(ipam=fake_ipam.conf, logFile=f"{LOGS}/log", logLevel="debug")
 
     answer = runtime.add(node.container(), conf, CNI_PATH=fake_ipam.path, CNI_ARGS=f"A={INJECTION}")
 
-    assert answer.error()["msg"] == said
+    assert answer.error()["msg"] == printed
     text = (LOGS / "log").read_text()
     assert text.count("warning: odd | forged") == 1
     assert text.count("failed: odd | forged") == 1
@@ -284,12 +284,12 @@ def test_what_an_ipam_plugin_says_makes_no_line_and_moves_no_terminal(
 
 
 def is_printable_line_by_line(log: str, stderr: str) -> None:
-    """What begins a line is ours; what is in it, and on stderr, can be shown anywhere."""
+    """Each line starts as the plugin wrote it; lines and stderr have no escape sequences."""
     lines = log.removesuffix("\n").split("\n")
     assert all(LINE.match(line) for line in lines), lines
     assert all(line.isprintable() for line in lines), lines
-    said = stderr.rstrip("\n").split("\n")
-    assert all(line.isprintable() and not line.startswith("forged") for line in said), said
+    printed = stderr.rstrip("\n").split("\n")
+    assert all(line.isprintable() and not line.startswith("forged") for line in printed), printed
 
 
 @pytest.mark.parametrize("unit", ["x", "\x1b", "\n", "ü"])
@@ -310,7 +310,7 @@ def test_a_line_is_bounded(node: Node, runtime: Runtime, unit: str) -> None:
     assert len(answer.stderr) <= 4096
 
 
-def test_a_person_sees_no_control_characters_either(node: Node, person: Person) -> None:
+def test_the_command_line_prints_no_control_characters(node: Node, person: Person) -> None:
     node.master()
     node.namespace("c1")
     file = person.writes(network(ipam={"type": f"x{INJECTION}"}))
@@ -322,7 +322,7 @@ def test_a_person_sees_no_control_characters_either(node: Node, person: Person) 
     assert all(line.isprintable() for line in (out + err).split("\n"))
 
 
-def test_nobody_else_reads_what_is_logged(node: Node, runtime: Runtime) -> None:
+def test_only_root_can_read_the_log(node: Node, runtime: Runtime) -> None:
     node.master()
     attack(node, runtime, "log").error()
     argv = ("setpriv", "--reuid", str(NOBODY), "--clear-groups", "cat", str(LOGS / "log"))

@@ -42,7 +42,7 @@ def add_in_another_mode(node: Node, runtime: Runtime) -> Answer:
 
 
 def attached_and_down(node: Node, runtime: Runtime) -> Space:
-    """Have a container whose owner has set its link down, so that the master hardly shows it."""
+    """Attach a container whose owner has set its link down."""
     node.master()
     container = node.container()
     runtime.add(container, network()).result()
@@ -102,7 +102,7 @@ def test_a_delete_whose_ipam_is_interrupted_removes_the_link(
 
 
 @pytest.mark.parametrize("verb", ["CHECK", "DEL", "GC", "STATUS"])
-def test_only_add_says_that_something_was_undone(
+def test_only_add_reports_that_something_was_undone(
     node: Node, runtime: Runtime, fake_ipam: FakeIpam, verb: str
 ) -> None:
     node.master()
@@ -119,7 +119,7 @@ def test_only_add_says_that_something_was_undone(
     assert "undone" not in f"{error}"
 
 
-def test_an_interrupted_add_does_not_say_that_all_was_undone_when_it_was_not(
+def test_an_interrupted_add_reports_undone_only_if_everything_was(
     node: Node, runtime: Runtime, fake_ipam: FakeIpam
 ) -> None:
     node.master()

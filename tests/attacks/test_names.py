@@ -26,14 +26,14 @@ ADDRESSES = {"cniVersion": "1.0.0", "ips": [{"address": "10.1.0.2/24"}]}
 
 @pytest.fixture
 def dangling() -> Iterator[None]:
-    """Have a link that leads to nothing in the place of what root remembers."""
+    """Put a dangling symlink in place of the registry."""
     shutil.rmtree(MEMORY, ignore_errors=True)
     MEMORY.symlink_to("/run/nothing")
     yield
     MEMORY.unlink(missing_ok=True)
 
 
-def test_a_dangling_link_in_the_place_of_the_memory_is_told_by_add(
+def test_add_reports_a_dangling_symlink_in_place_of_the_registry(
     node: Node, ipvlan: Executable, dangling: None
 ) -> None:
     node.master()
@@ -47,7 +47,7 @@ def test_a_dangling_link_in_the_place_of_the_memory_is_told_by_add(
     assert node.snapshot() == before
 
 
-def test_a_dangling_link_in_the_place_of_the_memory_stops_no_delete(
+def test_delete_works_with_a_dangling_symlink_in_place_of_the_registry(
     node: Node, ipvlan: Executable, dangling: None
 ) -> None:
     node.master()
@@ -78,7 +78,7 @@ def test_a_container_id_over_255_bytes_is_refused(
     assert node.snapshot() == before
 
 
-def test_a_container_id_of_255_bytes_is_remembered(node: Node, runtime: Runtime) -> None:
+def test_a_container_id_of_255_bytes_is_recorded(node: Node, runtime: Runtime) -> None:
     node.master()
     container = node.container()
     name = "c" * 255
@@ -90,7 +90,7 @@ def test_a_container_id_of_255_bytes_is_remembered(node: Node, runtime: Runtime)
     assert not hints(name)
 
 
-# Two names whose digest was the same, when a network was known by 25 bits of it.
+# Two names whose digests have the same first 25 bits, which were once all of a network's key.
 COLLIDING = ("kube-prod", "n21567")
 
 
@@ -136,7 +136,7 @@ def test_gc_of_a_network_leaves_the_link_of_another_alone_whose_digest_is_equal(
     assert node.host.links().keys() == {"lo", "eth0"}
 
 
-# CNI_NETNS comes to lead elsewhere during an ADD, to a new namespace or to another container's.
+# During an ADD, CNI_NETNS changes to a new namespace or to another container's.
 ELSEWHERE = {
     "a new namespace": "ip netns del {name}; ip netns add {name}",
     "another container": "umount --lazy {path}; mount --bind {other} {path}",

@@ -54,7 +54,7 @@ def script(path: Path, command: str) -> None:
 
 @pytest.mark.parametrize("disguise", [link, script])
 @pytest.mark.parametrize("verb", ["ADD", "DEL"])
-def test_itself_under_another_name_keeps_nobody_waiting(
+def test_calling_itself_under_another_name_is_refused_at_once(
     node: Node,
     ipvlan: Executable,
     tmp_path: Path,

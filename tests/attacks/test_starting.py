@@ -1,7 +1,7 @@
-"""Where Python can't start, or dies before it can answer, a runtime gets its one answer yet.
+"""A runtime gets one answer even if Python can't start, or dies before it can answer.
 
-Below 11 files, dash, which is Debian's sh, gives up before it reads a line of the launcher; so does
-the loader of shared libraries with next to no memory. There nothing of ours ever runs.
+With fewer than 11 files, dash (sh on Debian) gives up before it reads a line of the launcher;
+so does the loader of shared libraries with very little memory. Then nothing of this project runs.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def test_little_memory_gets_one_answer(
 def test_python_that_runs_out_of_memory_answers_yet(limit: str) -> None:
     """The launcher refuses so little, but another Python may need more."""
     python = [sys.executable, "-I", "-X", "utf8", str(MAIN)]
-    # To word what is wrong with an option takes more memory than all the rest.
+    # Explaining an invalid option takes more memory than anything else.
     stdin = stdin_of(network(mtu="x"))
     sizes = {"RLIMIT_AS": range(18, 30), "RLIMIT_DATA": range(6, 18)}[limit]
     found = [
@@ -75,7 +75,7 @@ def test_python_that_runs_out_of_memory_answers_yet(limit: str) -> None:
 
 
 @pytest.mark.parametrize("verb", ["ADD", "DEL", "VERSION"])
-def test_a_directory_for_standard_input_is_told(
+def test_a_directory_as_standard_input_is_reported(
     ipvlan: Executable, shell: str, verb: str, tmp_path: Path
 ) -> None:
     done = on_directory(ipvlan, shell, call_environment(verb, "/run/netns/none"), tmp_path)
@@ -86,7 +86,9 @@ def test_a_directory_for_standard_input_is_told(
     assert done.stderr == b""
 
 
-def test_a_person_is_told_in_plain_words(ipvlan: Executable, shell: str, tmp_path: Path) -> None:
+def test_the_command_line_reports_it_in_plain_words(
+    ipvlan: Executable, shell: str, tmp_path: Path
+) -> None:
     done = on_directory(ipvlan, shell, {}, tmp_path)
 
     assert (done.returncode, done.stdout) == (1, b"")

@@ -1,7 +1,6 @@
-"""What a tenant is told of a refusal names nobody but himself; root's log has the rest.
+"""Errors that a tenant can read never name others; root's log has the rest.
 
-Each of these refusals has the name of another container, or of an interface of the host, as its
-reason.
+The cause of each of these errors is another container, or an interface of the host.
 """
 
 from __future__ import annotations
@@ -21,16 +20,16 @@ if TYPE_CHECKING:
 NAMES = ("hosts0", "victim", "theirs0")
 
 
-def is_told_to_root_alone(answer: Answer, *names: str) -> None:
-    """The answer names none of them, stderr and the log do; neither says it twice."""
+def is_only_reported_to_root(answer: Answer, *names: str) -> None:
+    """The answer names none of them; stderr and the log each name them once."""
     error = answer.error()
     text = json.dumps(error)
     assert not [name for name in NAMES if name in text], text
     assert error["msg"]
     log = (LOGS / "log").read_text().splitlines()
     (failure,) = (line for line in log if " failed: " in line)
-    said = answer.stderr.splitlines()
-    assert len(set(said)) == len(said)
+    lines = answer.stderr.splitlines()
+    assert len(set(lines)) == len(lines)
     for name in names:
         assert name in answer.stderr
         assert name in failure
@@ -46,12 +45,12 @@ def test_interfaces_of_the_host_when_the_master_is_not_there(node: Node, runtime
 
     answer = runtime.add(container, logged(network(master="eth0")))
 
-    is_told_to_root_alone(answer, "hosts0")
+    is_only_reported_to_root(answer, "hosts0")
     assert answer.error()["msg"] == "cannot find the master 'eth0'"
     assert "try: correct the option master" in answer.error()["details"]
 
 
-def test_a_near_guess_finds_no_name_out(node: Node, runtime: Runtime) -> None:
+def test_a_near_guess_reveals_no_name(node: Node, runtime: Runtime) -> None:
     node.master("hosts0")
 
     answer = runtime.add(node.container(), logged(network(master="hosts")))
@@ -68,7 +67,7 @@ def test_interfaces_of_the_host_when_there_is_no_default_route(
 
     answer = runtime.add(node.container(), logged(network(master=None)))
 
-    is_told_to_root_alone(answer, "hosts0")
+    is_only_reported_to_root(answer, "hosts0")
     assert "set the option master" in answer.error()["details"]
 
 
@@ -80,7 +79,7 @@ def test_whose_port_the_master_is(node: Node, runtime: Runtime, kind: str) -> No
 
     answer = runtime.add(node.container(), logged(network()))
 
-    is_told_to_root_alone(answer, "hosts0")
+    is_only_reported_to_root(answer, "hosts0")
     assert f"is a port of a {kind}" in answer.error()["msg"]
 
 
@@ -91,7 +90,7 @@ def test_which_macvlan_has_the_master_on_the_host(node: Node, runtime: Runtime, 
 
     answer = runtime.add(node.container(), logged(network()))
 
-    is_told_to_root_alone(answer, "hosts0")
+    is_only_reported_to_root(answer, "hosts0")
     assert "is taken by macvlan" in answer.error()["msg"]
 
 
@@ -103,7 +102,7 @@ def test_which_macvlan_has_the_master_elsewhere(node: Node, runtime: Runtime) ->
 
     answer = runtime.add(node.container(), logged(network()))
 
-    is_told_to_root_alone(answer, "victim", "theirs0")
+    is_only_reported_to_root(answer, "victim", "theirs0")
     assert answer.error()["code"] == 103
 
 
@@ -113,22 +112,22 @@ def test_what_is_below_a_master_that_is_an_ipvlan_itself(node: Node, runtime: Ru
 
     answer = runtime.add(node.container(), logged(network(master="slave")))
 
-    is_told_to_root_alone(answer, "hosts0")
+    is_only_reported_to_root(answer, "hosts0")
 
 
-def test_who_has_the_address(node: Node, runtime: Runtime) -> None:
+def test_the_owner_of_the_address(node: Node, runtime: Runtime) -> None:
     node.master()
     place = node.namespace("victim")
     runtime.add(place, network(name="a"), CNI_CONTAINERID="first", CNI_IFNAME="theirs0").result()
 
     answer = runtime.add(node.container(), logged(network(name="b")))
 
-    is_told_to_root_alone(answer, "theirs0", "victim", "first")
+    is_only_reported_to_root(answer, "theirs0", "victim", "first")
     assert "first" not in answer.stdout.decode()
     assert answer.error()["code"] == 106
 
 
-def test_what_is_in_the_tenants_own_container_he_is_told(node: Node, runtime: Runtime) -> None:
+def test_tenants_see_what_is_in_their_own_container(node: Node, runtime: Runtime) -> None:
     node.master()
     container = node.container()
     container.ip("link add name own0 type dummy")
@@ -149,7 +148,7 @@ def test_status_names_no_more_than_add(node: Node, runtime: Runtime) -> None:
 
     answer = runtime.status(logged(network(cniVersion="1.1.0", master="eth0")))
 
-    is_told_to_root_alone(answer, "hosts0")
+    is_only_reported_to_root(answer, "hosts0")
 
 
 def test_root_at_a_shell_reads_everything(node: Node, person: Person) -> None:

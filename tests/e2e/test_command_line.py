@@ -59,8 +59,8 @@ def test_a_container_is_attached_checked_and_detached(node: Node, person: Person
     person.succeeds(f"ipvlan del {about}")
     result = person.succeeds(f"ipvlan add {about} --format json | tee result")
     assert json.loads(result)["ips"][0]["address"] == "10.1.0.2/24"
-    said = person.succeeds(f"ipvlan check {about} --prev-result result")
-    assert said == "the attachment is as ADD left it\n"
+    printed = person.succeeds(f"ipvlan check {about} --prev-result result")
+    assert printed == "the attachment is as ADD left it\n"
     container.ip("link set dev net1 mtu 1400")
     container.ip("address delete 10.1.0.2/24 dev net1")
     status, _, err = person.types(f"ipvlan check {about} --prev-result result")
@@ -71,14 +71,14 @@ def test_a_container_is_attached_checked_and_detached(node: Node, person: Person
 
 
 @pytest.mark.parametrize(
-    ("stdout", "said"),
+    ("stdout", "printed"),
     [
         (">/dev/full", "ipvlan: cannot write to standard output: No space left on device\n"),
         ("3> >(:); wait $!; exec >&3", ""),
     ],
 )
 def test_output_that_cannot_be_written_is_a_failure(
-    stdout: str, said: str, node: Node, person: Person
+    stdout: str, printed: str, node: Node, person: Person
 ) -> None:
     node.master()
     node.container()
@@ -87,20 +87,20 @@ def test_output_that_cannot_be_written_is_a_failure(
     about = f"-c {conf} --netns container1"
     into = f"bash -c 'exec {stdout}; exec"
 
-    # Whoever is not told of an attachment does not have one.
+    # A call without an attachment's variables has none.
     for options in ("", "--format json", "--dry-run"):
-        assert person.types(f"{into} ipvlan add {about} {options}'") == (1, "", said)
+        assert person.types(f"{into} ipvlan add {about} {options}'") == (1, "", printed)
         assert node.snapshot() == before
     person.succeeds(f"ipvlan add {about} --format json >result")
-    assert person.types(f"{into} ipvlan check {about} --prev-result result'") == (1, "", said)
-    assert person.types(f"{into} ipvlan show'") == (1, "", said)
+    assert person.types(f"{into} ipvlan check {about} --prev-result result'") == (1, "", printed)
+    assert person.types(f"{into} ipvlan show'") == (1, "", printed)
     status, out, err = person.types(f"{into} ipvlan status -c {conf}'")
-    assert (status, out, err.partition("\n")[2]) == (1, "", said)
-    person.succeeds(f"{into} ipvlan del {about}'")  # which has nothing to say
+    assert (status, out, err.partition("\n")[2]) == (1, "", printed)
+    person.succeeds(f"{into} ipvlan del {about}'")  # which prints nothing
     assert node.snapshot() == before
 
 
-def test_a_trace_that_nobody_reads_holds_nothing_up(node: Node, person: Person) -> None:
+def test_a_trace_without_a_reader_delays_nothing(node: Node, person: Person) -> None:
     node.master()
     container = node.container()
     conf = person.writes(network(ipam=static("10.1.0.2/24")))
@@ -144,7 +144,7 @@ def test_what_runs_is_traced_with_its_undo(node: Node, person: Person) -> None:
     assert "\n    address add 10.1.0.2/24 dev net1\n" in err
 
 
-def test_nobody_may_have_it_told_what_root_would_do(node: Node, person: Person) -> None:
+def test_a_user_without_rights_can_make_a_dry_run(node: Node, person: Person) -> None:
     node.master()
     node.container()
     conf = json.dumps(network())
@@ -166,9 +166,7 @@ def test_nobody_may_have_it_told_what_root_would_do(node: Node, person: Person) 
 
 
 @pytest.mark.usefixtures("no_ipvlan")
-def test_without_ipvlan_in_the_kernel_it_is_told_what_would_be_done(
-    node: Node, person: Person
-) -> None:
+def test_a_dry_run_works_without_ipvlan_in_the_kernel(node: Node, person: Person) -> None:
     node.master()
     node.container()
     about = f"-c {person.writes(network())} --netns container1"
@@ -274,7 +272,7 @@ def test_doctor_looks_at_the_nodes_own_configurations(node: Node, person: Person
     assert "12-test-c.conf" not in out
 
 
-def test_show_draws_who_stands_on_whom(node: Node, person: Person, runtime: Runtime) -> None:
+def test_show_draws_what_each_master_carries(node: Node, person: Person, runtime: Runtime) -> None:
     node.master()
     node.master("eth1", mtu=9000, up=False)
     assert person.succeeds("ipvlan show") == "no ipvlan interfaces\n"
@@ -285,11 +283,11 @@ def test_show_draws_who_stands_on_whom(node: Node, person: Person, runtime: Runt
     one.ip("link add name inner type dummy")
     one.ip("link add name nested link inner type ipvlan mode l2 private")
 
-    said = person.succeeds("ipvlan show")
+    printed = person.succeeds("ipvlan show")
     document = json.loads(person.succeeds("ipvlan show --json"))
 
     fe80 = one.ask("-6", "address", "show", "dev", "net1")[0]["addr_info"][0]["local"]
-    assert said.splitlines() == [
+    assert printed.splitlines() == [
         "eth0  up, MTU 1500, mode l3 bridge",
         f"└─ net1  in {one.path}  container c1  10.1.0.2/24 {fe80}/64",
         "eth1  down, MTU 9000, mode l3s bridge",

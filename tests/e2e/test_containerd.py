@@ -132,7 +132,7 @@ def test_nothing_is_left_when_the_network_fails(
 
 @contextmanager
 def container(name: str, root: Path) -> Iterator[Container]:
-    """Start a container whose process tells its address, and ends when it is told anything."""
+    """Start a container whose process prints its address, and ends when it reads a line."""
     script = "ip -4 -o address show dev eth0; read _"
     with subprocess.Popen(
         [*CTR, "run", "--rm", "--cni", *options(root), name, *in_container("sh", "-c", script)],

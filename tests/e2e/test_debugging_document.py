@@ -1,4 +1,4 @@
-"""docs/debugging.md tells what really happens: what it types is typed, what it prints compared."""
+"""docs/debugging.md is correct: its commands are run, their output is compared."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ SECTIONS = {
 
 
 @pytest.mark.parametrize("title", SECTIONS)
-def test_what_a_section_types_prints_what_it_says(node: Node, person: Person, title: str) -> None:
+def test_commands_of_a_section_print_what_it_shows(node: Node, person: Person, title: str) -> None:
     node.master()
     for name in ("web", "db"):
         node.namespace(name)
@@ -60,15 +60,15 @@ def test_what_a_section_types_prints_what_it_says(node: Node, person: Person, ti
     assert typed
     for line, printed in typed:
         if title == "The pod never starts" and "--dry-run" in line:
-            person.writes(network(name="front"), "front.conf")  # corrected, as the text says
+            person.writes(network(name="front"), "front.conf")  # corrected as in the text
         status, out, err = person.types(line)
-        said = VOLATILE.sub("…", out + err).splitlines()
+        shown = VOLATILE.sub("…", out + err).splitlines()
         if not printed:
             assert status == 0, (line, out, err)
         elif " doctor " in line:
-            assert problems(said) == printed
+            assert problems(shown) == printed
         else:
-            assert said == printed
+            assert shown == printed
 
 
 def commands(title: str) -> list[tuple[str, list[str]]]:
@@ -83,11 +83,11 @@ def commands(title: str) -> list[tuple[str, list[str]]]:
     return found
 
 
-def problems(said: list[str]) -> list[str]:
+def problems(shown: list[str]) -> list[str]:
     """Return the lines about problems: those that the document shows."""
     found = []
     is_problem = False
-    for line in said:
+    for line in shown:
         is_problem = line.startswith("problem ") or (is_problem and line.startswith(" "))
         found += [line] if is_problem else []
     return found

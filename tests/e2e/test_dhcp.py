@@ -1,4 +1,4 @@
-"""The IPAM plugin dhcp: its daemon, and dnsmasq on the wire. docs/dhcp.md tells what is needed."""
+"""The IPAM plugin dhcp: its daemon, and dnsmasq on the wire. docs/dhcp.md explains the setup."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def address(result: dict[str, Any]) -> str:
     return first.split("/", maxsplit=1)[0]
 
 
-def test_containers_have_leases_of_their_own_and_give_them_back(
+def test_containers_have_their_own_leases_and_release_them(
     node: Node, wire: Space, runtime: Runtime, tmp_path: Path
 ) -> None:
     containers = {"one": node.container(), "two": node.container()}
@@ -82,7 +82,7 @@ def test_containers_have_leases_of_their_own_and_give_them_back(
             for name, container in containers.items()
         }
         assert results["one"]["interfaces"][0]["mac"] == results["two"]["interfaces"][0]["mac"]
-        # The hardware address is the same, so that only the client identifier tells them apart.
+        # The hardware address is the same, so only the client identifier distinguishes them.
         assert leases() == {
             address(results["one"]): "\0one/net/net1",
             address(results["two"]): "\0two/net/net1",
@@ -96,7 +96,7 @@ def test_containers_have_leases_of_their_own_and_give_them_back(
     assert "network is down" not in (tmp_path / "log").read_text()
 
 
-def test_lease_is_given_back_even_when_the_namespace_was_removed(
+def test_lease_is_released_even_if_the_namespace_was_removed(
     node: Node, wire: Space, runtime: Runtime, tmp_path: Path
 ) -> None:
     # The daemon has a thread in it, which keeps it alive until then.

@@ -1,4 +1,4 @@
-"""Every file in examples/ is valid, and does on a kernel what its comment says."""
+"""Every file in examples/ is valid, and works on a kernel as its comment describes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NETWORKS = sorted(path.name for path in EXAMPLES.iterdir() if path.name != "ipvp
 
 @pytest.fixture
 def libcni(node: Node, ipvlan: Executable, tmp_path: Path) -> Libcni:
-    """Have a node with every master that the examples name, made as their comments say."""
+    """A node with every master that the examples name, made as their comments describe."""
     for number in range(1000, 1005):
         node.master(f"eth{number}")
     node.host.ip("link add name bond0 type bond mode active-backup miimon 100")

@@ -1,4 +1,4 @@
-"""A signal at any step of an ADD: everything is undone, once, and the answer says so."""
+"""A signal at any step of an ADD: everything is undone, once, and the answer reports it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_add_undoes_everything_when_it_is_interrupted(
     container = node.container()
     steps = Steps(tmp_path, f"{PLUGINS}/{IPAM}")
 
-    wrong = disturb(node, runtime, container, steps, INTERRUPTIONS[name], told=name)
+    wrong = disturb(node, runtime, container, steps, INTERRUPTIONS[name], expected=name)
 
     assert wrong == {}
 

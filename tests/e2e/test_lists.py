@@ -95,7 +95,7 @@ def test_delete_when_the_namespace_is_gone_and_again(node: Node, libcni: Libcni)
     assert node.leases() == []
 
 
-def test_delete_after_a_later_plugin_failed_takes_all_back(node: Node, libcni: Libcni) -> None:
+def test_delete_after_a_later_plugin_failed_undoes_everything(node: Node, libcni: Libcni) -> None:
     network, container = version("0.4.0"), node.container()
     network["plugins"][1]["sysctl"] = {"net.core.no_such_thing": "1"}
     with pytest.raises(PluginError) as failure:

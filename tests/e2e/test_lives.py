@@ -76,7 +76,7 @@ def test_containers_reach_each_other_and_the_gateway(
 
     ping(first, "10.1.0.3")
     ping(second, "fd00:1::2")
-    # Containers of a master in layer 3 mode have no neighbours: the router has to know the way.
+    # Containers in layer 3 mode have no neighbours: the router needs a route to them.
     gateway.ip("route replace 10.1.0.0/24 dev eth0")
     if mode == "l2":
         ping(first, "10.1.0.1")
@@ -84,7 +84,7 @@ def test_containers_reach_each_other_and_the_gateway(
     assert node.leases() == ["10.1.0.2", "10.1.0.3", "fd00:1::2", "fd00:1::3"]
 
 
-def test_addresses_are_given_back(node: Node, runtime: Runtime) -> None:
+def test_addresses_are_released(node: Node, runtime: Runtime) -> None:
     node.master()
     # Of this subnet's addresses one is the gateway's and one a container's.
     conf = network(cniVersion="0.4.0", ipam=host_local("10.1.0.0/30"))

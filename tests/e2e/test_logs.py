@@ -60,12 +60,12 @@ def test_a_log_tells_the_story_of_a_call(node: Node, runtime: Runtime) -> None:
     lines = log.read_text().splitlines(keepends=True)
 
     assert all(LINE.fullmatch(line) for line in lines), lines
-    told = [line.partition(" net1: ")[2] for line in lines]
-    assert told[0].startswith("ip link add link eth0 name iv")
-    assert "(create an ipvlan interface of eth0)" in told[0]
-    assert any(f"{PLUGINS}/host-local # " in line for line in told)
-    assert any("address add 10.1.0.2/24 dev net1" in line for line in told)
-    assert told[-1].startswith("failed: the container already has an interface 'net1'")
+    entries = [line.partition(" net1: ")[2] for line in lines]
+    assert entries[0].startswith("ip link add link eth0 name iv")
+    assert "(create an ipvlan interface of eth0)" in entries[0]
+    assert any(f"{PLUGINS}/host-local # " in line for line in entries)
+    assert any("address add 10.1.0.2/24 dev net1" in line for line in entries)
+    assert entries[-1].startswith("failed: the container already has an interface 'net1'")
     assert "secret" not in "".join(lines)
     quiet = network(logFile=f"{LOGS}/nowhere/log", ipam=None)
     answer = runtime.delete(container, quiet, **environment)

@@ -1,4 +1,4 @@
-"""Calls that are wrong: an error document that says how, and nothing is changed."""
+"""Invalid calls: an error document explains them, and nothing is changed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from lab import Node
     from runtime import Runtime
 
-# Variables that take a proper ADD's place (None: are missing), and words of the error.
+# Variables that replace those of a valid ADD (None: missing), and words of the error.
 ENVIRONMENTS: list[tuple[dict[str, str | None], list[str]]] = [
     ({"CNI_COMMAND": "add"}, ["CNI_COMMAND", "'add'"]),
     ({"CNI_CONTAINERID": None}, ["CNI_CONTAINERID"]),
@@ -33,7 +33,7 @@ ENVIRONMENTS: list[tuple[dict[str, str | None], list[str]]] = [
     ({"CNI_CONTAINERID": "a b", "CNI_IFNAME": "a:b"}, ["'a b'", "'a:b'"]),
     ({"CNI_NETNS": "/nonexistent/netns"}, ["CNI_NETNS", "/nonexistent/netns"]),
 ]
-# Options that take a proper one's place, and words of the error: option, value, what is allowed.
+# Options that replace valid ones, and words of the error: option, value, what is allowed.
 OPTIONS: list[tuple[dict[str, Any], list[str]]] = [
     ({"name": None}, ["name"]),
     ({"name": "a/b"}, ["name", "a/b"]),
@@ -94,7 +94,7 @@ def test_an_environment_that_is_wrong_is_refused(
         ("GC", ["CNI_PATH"]),
     ],
 )
-def test_each_verb_tells_all_variables_that_it_misses(
+def test_each_verb_names_all_missing_variables(
     runtime: Runtime, verb: str, missing: list[str]
 ) -> None:
     error = runtime.raw(network(cniVersion="1.1.0"), {"CNI_COMMAND": verb}).error()
@@ -128,7 +128,7 @@ def test_a_document_that_is_wrong_as_a_whole_is_refused(
     assert error["msg"]
 
 
-def test_without_a_command_it_says_what_it_is(runtime: Runtime) -> None:
+def test_without_a_command_it_prints_a_description(runtime: Runtime) -> None:
     answer = runtime.raw(b"", {})
 
     assert (answer.status, answer.stdout) == (0, b"")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 VERSIONS = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]
 DNS = {"nameservers": ["10.1.0.53"], "search": ["example.org"]}
 ROUTES = [{"dst": "10.7.0.0/16", "gw": "10.1.0.9"}, {"dst": "fd00:7::/64"}]
-# What the IPAM plugin knows of, as it says so in the version itself.
+# The versions that the IPAM plugin supports, by its own answer.
 STATIC = {
     "type": "static",
     "addresses": [
@@ -127,7 +127,7 @@ def test_the_ipam_plugin_may_answer_in_another_version(
     ("stdin", "version"),
     [(b"", "1.1.0"), (b"{}", "0.1.0"), (b'{"cniVersion": "0.4.0"}', "0.4.0")],
 )
-def test_version_tells_all_versions(runtime: Runtime, stdin: bytes, version: str) -> None:
+def test_version_lists_all_versions(runtime: Runtime, stdin: bytes, version: str) -> None:
     answer = runtime.raw(stdin, {"CNI_COMMAND": "VERSION"})
 
     assert answer.result() == {"cniVersion": version, "supportedVersions": VERSIONS}

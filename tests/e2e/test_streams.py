@@ -1,4 +1,4 @@
-"""A result that can't be delivered is undone; what is closed harms nobody."""
+"""A result that can't be delivered is undone; closed streams do no harm."""
 
 from __future__ import annotations
 

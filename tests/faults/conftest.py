@@ -1,7 +1,7 @@
 """Faults on purpose: every step failing, strange surroundings, races, long runs.
 
 This tier may use everything: the plugin in this process, the installed executable, real namespaces
-and real IPAM plugins. docs/reliability.md says what each class of fault has shown.
+and real IPAM plugins. docs/reliability.md has the results for each class of fault.
 """
 
 from __future__ import annotations

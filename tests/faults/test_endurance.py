@@ -25,7 +25,7 @@ STORM = int(os.environ.get("ENDURANCE_STORM", "12"))
 STORMS = int(os.environ.get("ENDURANCE_STORMS", "1"))
 
 CONF = network(ipam=host_local("10.0.0.0/8", routes=[{"dst": "0.0.0.0/0"}]))
-# What the kernel keeps for a while, or caches, is less than this, whatever the number of rounds.
+# What the kernel keeps or caches is less than this, for any number of rounds.
 FEW_FILES = 64
 FEW_KIB = 16 * 1024
 

@@ -61,7 +61,7 @@ WAYS = ("in batches", "one by one")  # the latter where no ip netns exec leads
 
 
 class Scene(NamedTuple):
-    """A node with a container that is to be attached, beside one that is."""
+    """A node with an attached container, and one to attach."""
 
     node: Node
     container: Space
@@ -172,7 +172,7 @@ def test_add_undoes_everything_when_a_system_call_is_refused(node: Node, way: st
 def after_faulty_adds(
     scene: Scene, points: list[Point], fault: Fault, before: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return what is wrong, by the point: an ADD has to do all, or nothing and say why."""
+    """Return what is wrong, by the point: an ADD must do everything, or nothing and report why."""
     wrong: dict[str, Any] = {}
     for point in points:
         answer = scene.call("ADD", faults=Faults({point: fault}))
@@ -281,11 +281,11 @@ def test_check_changes_nothing_and_fails_when_anything(node: Node, kind: str, wa
             scene.die("CHECK", faults, conf)
         else:
             answer = scene.call("CHECK", conf, faults)
-            is_told = answer.status and answer.error()["code"] != INTERNAL
+            is_reported = answer.status and answer.error()["code"] != INTERNAL
             # What an IPAM plugin prints at CHECK means nothing; and a namespace whose name leads
             # nowhere is entered by its descriptor.
             is_meaningless = kind.startswith("prints") and "/cni/" in point.words
-            if not (is_told or is_meaningless or point.words.startswith("stat /run/netns/")):
+            if not (is_reported or is_meaningless or point.words.startswith("stat /run/netns/")):
                 wrong[f"{point}"] = answer
         if scene.state() != before:
             wrong[f"{point}"] = difference(before, scene.state())

@@ -31,7 +31,7 @@ HANGS = {
 
 
 @pytest.mark.parametrize("name", HANGS)
-def test_delete_removes_what_is_left_when_a_command_hangs_for_good(
+def test_delete_removes_what_is_left_when_a_command_hangs_forever(
     node: Node, ipvlan: Executable, runtime: Runtime, tmp_path: Path, name: str
 ) -> None:
     node.master()

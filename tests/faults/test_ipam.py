@@ -62,7 +62,7 @@ def test_add_works_when_ipam(
     ],
 )
 @pytest.mark.parametrize("status", [0, 1])
-def test_what_ipam_says_on_stderr_reaches_the_caller(
+def test_the_stderr_of_ipam_is_passed_on(
     node: Node, ipvlan: Executable, fake_ipam: FakeIpam, script: str, status: int
 ) -> None:
     fake_ipam.on("ADD", f"{script}\necho '{json.dumps(GOOD)}'; exit {status}")
@@ -101,7 +101,7 @@ def test_add_takes_the_result_of_any_version(
         {"routes": None, "dns": None, "interfaces": None},
     ],
 )
-def test_add_lets_alone_what_is_no_business_of_ipam(
+def test_add_ignores_other_keys_in_the_ipam_result(
     node: Node, ipvlan: Executable, fake_ipam: FakeIpam, extra: dict[str, Any]
 ) -> None:
     fake_ipam.answers("ADD", {**GOOD, **extra})

@@ -53,7 +53,7 @@ def test_these_capabilities_are_enough(node: Node, ipvlan: Executable) -> None:
 
 
 @pytest.mark.parametrize("capability", NEEDED)
-def test_without_one_of_them_add_says_what_is_missing(
+def test_without_one_of_them_add_names_what_is_missing(
     node: Node, ipvlan: Executable, capability: str
 ) -> None:
     node.master()
@@ -81,7 +81,7 @@ def test_no_other_capability_is_missed(node: Node, ipvlan: Executable) -> None:
     assert missed == []
 
 
-def test_nobodys_call_changes_nothing(node: Node, ipvlan: Executable) -> None:
+def test_a_call_of_an_ordinary_user_changes_nothing(node: Node, ipvlan: Executable) -> None:
     node.master()
     container = node.container()
     before = node.snapshot()
@@ -99,7 +99,7 @@ def test_nobodys_call_changes_nothing(node: Node, ipvlan: Executable) -> None:
     assert node.snapshot() == before
 
 
-def test_what_is_kept_is_roots_alone(node: Node, ipvlan: Executable) -> None:
+def test_only_root_can_read_what_is_kept(node: Node, ipvlan: Executable) -> None:
     node.master()
     script = f"umask 0; exec {ipvlan.path}"
 
@@ -117,7 +117,7 @@ def test_what_is_kept_is_roots_alone(node: Node, ipvlan: Executable) -> None:
 
 
 def test_no_file_is_written_but_those_that_are_kept(node: Node, tmp_path: Path) -> None:
-    """Not even for a moment: the interpreter itself tells which files are opened to write."""
+    """Not even for a moment: an audit hook reports which files are opened for writing."""
     node.master()
     container = node.container()
     opened = tmp_path / "opened"

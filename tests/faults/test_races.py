@@ -38,7 +38,7 @@ CONF = network(cniVersion="1.0.0", ipam=host_local("10.1.0.0/24", routes=[{"dst"
 
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have who waits for a lock give up soon: in these tests nobody lets go meanwhile."""
+    """Shorten the wait for a lock, which is never released in these tests."""
     monkeypatch.setattr(locks, "_CALL_SECONDS", 0.05)
     monkeypatch.setattr(locks, "_ORPHAN_SECONDS", 0.05)
 
@@ -100,12 +100,12 @@ def test_a_second_call_for_the_same_interface_at_any_moment_of_an_add(
         addresses = "net1" in container.links() and container.addresses("net1")
         is_whole = first.status == 0 and addresses == ["10.1.0.2/24"]
         if verb == "ADD":
-            # One wins, and the other is told; whoever comes before the lock wins.
+            # One succeeds, the other fails with an error; the first to get the lock wins.
             is_fine = addresses and (first.status, status) in {(0, 1), (1, 0)}
         else:
-            # DEL comes before the ADD begins or after it has ended, or else is told to come again.
-            is_told = code == TRY_AGAIN_LATER
-            is_fine = first.status == 0 and (is_whole if is_told else status == 0)
+            # DEL runs before the ADD begins or after it has ended, or else gets TRY_AGAIN_LATER.
+            is_reported = code == TRY_AGAIN_LATER
+            is_fine = first.status == 0 and (is_whole if is_reported else status == 0)
         if not is_fine:
             wrong[f"{point}"] = (first, others, addresses)
         deleted = faulty.call(*words("DEL", container), Faults())
@@ -116,7 +116,7 @@ def test_a_second_call_for_the_same_interface_at_any_moment_of_an_add(
     assert len(points) > 6
 
 
-def test_gc_at_any_moment_of_an_add_takes_nothing_of_it(node: Node, fake_ipam: FakeIpam) -> None:
+def test_gc_at_any_moment_of_an_add_removes_nothing_of_it(node: Node, fake_ipam: FakeIpam) -> None:
     node.master()
     container = node.container()
     fake_ipam.answers("ADD", {"cniVersion": "1.1.0", "ips": [{"address": "10.1.0.2/24"}]})
@@ -142,18 +142,18 @@ def test_gc_at_any_moment_of_an_add_takes_nothing_of_it(node: Node, fake_ipam: F
     assert wrong == {}
 
 
-def test_an_add_in_another_mode_at_any_moment_never_flips_the_mode(node: Node) -> None:
+def test_an_add_in_another_mode_at_any_moment_never_changes_the_mode(node: Node) -> None:
     node.master()
     one, two = node.container(), node.container()
     other = {**CONF, "mode": "l3", "name": "other"}
     wrong: dict[str, Any] = {}
     outcomes: Counter[str] = Counter()
     for point in points_of_add(one):
-        told: list[tuple[int, int]] = []
+        outcome: list[tuple[int, int]] = []
 
-        first = add_with(one, point, partial(call_elsewhere, told, words("ADD", two, other)))
+        first = add_with(one, point, partial(call_elsewhere, outcome, words("ADD", two, other)))
 
-        ((status, code),) = told
+        ((status, code),) = outcome
         modes = [
             (mode, space.ipvlan("net1")["mode"])
             for mode, space in (("l2", one), ("l3", two))
@@ -165,7 +165,7 @@ def test_an_add_in_another_mode_at_any_moment_never_flips_the_mode(node: Node) -
         else:
             is_fine = status == 0 and first.error()["code"] in {MODE_CONFLICT, TRY_AGAIN_LATER}
         if not is_fine or len(modes) != 1 or modes[0][0] != modes[0][1]:
-            wrong[f"{point}"] = (first, told, modes)
+            wrong[f"{point}"] = (first, outcome, modes)
         faulty.call(*words("DEL", one), Faults())
         faulty.call(*words("DEL", two, other), Faults())
         if leftovers(node, one, two):

@@ -1,4 +1,4 @@
-"""Strange surroundings: a call works, or says in one CNI error what is missing; nothing stays."""
+"""Unusual surroundings: a call works, or one CNI error names what is missing; nothing stays."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ FULL = (
     "mkdir -p /run/cni-ipvlan; mount -t tmpfs -o size=4k none /run/cni-ipvlan; "
     "head -c 4096 /dev/zero >/run/cni-ipvlan/filler"
 )
-# What each of them is made by, and what the error says.
+# How each of them is made, and words of the error.
 POOR = {
     "no room in memory": ("", limit(resource.RLIMIT_AS, 64 << 20), ""),
     "a read-only /run": (
@@ -171,19 +171,19 @@ POOR = {
 
 @pytest.mark.parametrize("name", POOR)
 def test_add_works_or_undoes_everything_with(place: Place, name: str) -> None:
-    shell, prepare, told = POOR[name]
+    shell, prepare, text = POOR[name]
     before = place.node.snapshot()
 
     answer = place.call("ADD", CONF, prepare, shell)
 
     if answer.status == 0:
         assert place.container.addresses("net1") == ["10.1.0.2/24"]
-        assert not told
+        assert not text
         place.call("DEL", CONF).succeeds()
     else:
         error = answer.error()
         assert error["code"] != 199, error
-        assert told in f"{error['msg']} {error.get('details')}"
+        assert text in f"{error['msg']} {error.get('details')}"
     empty = place.node.snapshot()
     empty["files"].pop("/run/cni-ipvlan", None)  # where the file system was mounted
     assert empty == before
@@ -225,7 +225,7 @@ def test_add_undoes_everything_where_ipv6_is_off_and_cannot_be_switched_on(place
     assert place.node.snapshot() == before
 
 
-# What tools say that are no iproute2, or one of long ago.
+# Messages of tools that are not iproute2, or very old.
 TOOLS = {
     "busybox": ("ip: invalid option -- 'j'\nBusyBox v1.36.1 multi-call binary.", 1),
     "iproute2 4.9": ('Option "-j" is unknown, try "ip -help".', 255),
@@ -237,10 +237,10 @@ TOOLS = {
 
 @pytest.mark.parametrize("name", TOOLS)
 @pytest.mark.parametrize("verb", ["ADD", "DEL", "STATUS"])
-def test_an_ip_that_is_not_iproute2_of_today_is_told(place: Place, name: str, verb: str) -> None:
-    said, status = TOOLS[name]
+def test_an_unsuitable_ip_is_reported(place: Place, name: str, verb: str) -> None:
+    message, status = TOOLS[name]
     tool = place.directory / "ip"
-    tool.write_text(f"#!/bin/sh\ncat >&2 <<'END'\n{said}\nEND\nexit {status}\n")
+    tool.write_text(f"#!/bin/sh\ncat >&2 <<'END'\n{message}\nEND\nexit {status}\n")
     tool.chmod(0o755)
     conf = network(cniVersion="1.1.0" if verb == "STATUS" else "1.0.0")
     before = place.node.snapshot()
@@ -250,13 +250,13 @@ def test_an_ip_that_is_not_iproute2_of_today_is_told(place: Place, name: str, ve
     error = answer.error()
     assert error["code"] in {50, 100, 113}, error
     assert re.search(r"\bip\b", error["msg"])
-    assert said in error["details"]
+    assert message in error["details"]
     if name in ("busybox", "iproute2 4.9"):
         assert "iproute2 5.10 or newer" in f"{error}"
     assert place.node.snapshot() == before
 
 
-def test_a_result_that_nobody_reads_waits_until_a_signal_undoes_it(place: Place) -> None:
+def test_a_result_without_a_reader_waits_until_a_signal_undoes_it(place: Place) -> None:
     before = place.node.snapshot()
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
@@ -291,12 +291,12 @@ def test_a_result_that_nobody_reads_waits_until_a_signal_undoes_it(place: Place)
 
 
 def waits_for_its_reader(process: int) -> bool:
-    """Whether it polls, and for no command: there was none before, and is none after the look."""
+    """Whether it polls, but not for a command: none runs before or after the check."""
     idle = not descendants(process)
     return idle and sleeps_in(process, "sys_poll") and not descendants(process)
 
 
-def test_stderr_that_nobody_reads_holds_nothing_up(place: Place) -> None:
+def test_stderr_without_a_reader_delays_nothing(place: Place) -> None:
     """A delegate's megabytes fit in no pipe."""
     plugin = place.directory / "chatty"
     plugin.write_text(
@@ -323,7 +323,7 @@ def test_stderr_that_nobody_reads_holds_nothing_up(place: Place) -> None:
 
 @pytest.mark.parametrize("verb", ["ADD", "DEL", "VERSION"])
 @pytest.mark.parametrize("redirection", ["3>/dev/null <&3", "</dev/zero"])
-def test_stdin_that_cannot_be_read_is_told(place: Place, verb: str, redirection: str) -> None:
+def test_unreadable_stdin_is_reported(place: Place, verb: str, redirection: str) -> None:
     script = f"exec {shlex.quote(place.command)} {redirection}"
     environment = call_environment(verb, place.container)
 

@@ -55,7 +55,7 @@ def test_add_sets_the_mtu_asked_for(node: Node, runtime: Runtime, mtu: int) -> N
     assert container.ipvlan("net1")["mtu"] == mtu
 
 
-def test_add_gives_every_address_and_tells_the_neighbours(node: Node, runtime: Runtime) -> None:
+def test_add_adds_every_address_and_announces_it(node: Node, runtime: Runtime) -> None:
     node.master()
     container = node.container()
     addresses = ["10.1.0.2/24", "10.1.1.2/32"]
@@ -67,7 +67,7 @@ def test_add_gives_every_address_and_tells_the_neighbours(node: Node, runtime: R
     assert container.sysctl("net/ipv6/conf/net1/ndisc_notify") == "1"
 
 
-def test_the_result_tells_what_the_kernel_has(node: Node, runtime: Runtime) -> None:
+def test_the_result_is_read_back_from_the_kernel(node: Node, runtime: Runtime) -> None:
     node.master()
     container = node.container()
 
@@ -118,7 +118,7 @@ def test_dns_is_the_configurations_or_else_the_ipam_plugins(
 @pytest.mark.parametrize(
     ("slip", "meant"), [("mtuu", "mtu"), ("Mode", "mode"), ("masters", "master"), ("falg", "flag")]
 )
-def test_a_key_one_slip_away_from_an_option_gets_a_warning(
+def test_a_misspelt_option_gets_a_warning(
     node: Node, runtime: Runtime, slip: str, meant: str
 ) -> None:
     node.master()
@@ -130,7 +130,7 @@ def test_a_key_one_slip_away_from_an_option_gets_a_warning(
     assert repr(meant) in answer.stderr
 
 
-def test_keys_that_others_add_pass_without_a_word(node: Node, runtime: Runtime) -> None:
+def test_other_keys_are_accepted_silently(node: Node, runtime: Runtime) -> None:
     node.master()
     others = {
         "runtimeConfig": {"mac": "02:00:00:00:00:01"},

@@ -1,4 +1,4 @@
-"""What the kernel and iproute2 say, to the letter, is understood: each answer is provoked."""
+"""Messages of the kernel and iproute2 are recognized: each is produced by a real command."""
 
 from __future__ import annotations
 
@@ -78,19 +78,21 @@ def test_a_failed_commands_answer_is_understood(
 
 
 def test_an_unknown_kind_of_link_is_understood(node: Node) -> None:
-    # Every kernel that runs this knows ipvlan; of a kind that none knows it says the same.
-    said = answer("ip link add name slave type nosuchkind")
+    # Every kernel that runs this has ipvlan; an unknown kind gets the same message.
+    stderr_of = answer("ip link add name slave type nosuchkind")
 
-    assert causes.explain(("ip", "link", "add", "type", "ipvlan"), said).kind == causes.NO_IPVLAN
+    assert (
+        causes.explain(("ip", "link", "add", "type", "ipvlan"), stderr_of).kind == causes.NO_IPVLAN
+    )
 
 
 @pytest.mark.parametrize("command", ABSENT)
-def test_that_something_is_not_there_is_understood(node: Node, command: str) -> None:
+def test_a_missing_object_is_recognized(node: Node, command: str) -> None:
     assert causes.is_absent(answer(command).encode())
 
 
 def answer(command: str) -> str:
-    """Return what a command says on stderr."""
+    """Return the stderr of a command."""
     done = subprocess.run(
         command.split(), capture_output=True, check=False, env={"LC_ALL": "C"}, text=True
     )

@@ -15,7 +15,7 @@ ADDRESS = "10.1.0.7/24"
 GATEWAY = "10.1.0.1"
 ROUTE = {"dst": "10.7.0.0/16", "gw": "10.1.0.9"}
 DNS = {"nameservers": ["10.1.0.53"]}
-# What another plugin reports that has given the container an interface of its own.
+# The result of another plugin that has added another interface to the container.
 OTHERS_INTERFACES = [
     {"name": "vethe1f2", "mac": "02:00:00:00:00:01"},
     {"name": "eth0", "mac": "02:00:00:00:00:02", "sandbox": "/run/netns/container1"},

@@ -1,4 +1,4 @@
-"""CHECK: whatever has changed since ADD is found, and all of it at once."""
+"""CHECK: every change since ADD is found, all at once."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_check_finds_each_change(node: Node, runtime: Runtime, change: str) -> N
     assert [word for word in words if word not in error["msg"]] == []
 
 
-def test_check_tells_all_differences_at_once(node: Node, runtime: Runtime) -> None:
+def test_check_reports_all_differences_at_once(node: Node, runtime: Runtime) -> None:
     container, result = attach(node, runtime)
     for change in ("mode", "flag", "mtu", "prefix", "down"):
         for command in CHANGES[change][0]:

@@ -1,4 +1,4 @@
-"""DEL: gone is gone, whatever has become of configuration, master and namespace."""
+"""DEL: it works whatever has happened to configuration, master and namespace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A dry run pasted into a shell gives what the plugin gives; by itself it changes nothing."""
+"""A dry run changes nothing; pasted into a shell, it has the same effect as the plugin."""
 
 from __future__ import annotations
 
@@ -71,10 +71,10 @@ def test_a_pasted_dry_run_gives_what_the_plugin_gives(
 def paste(made: Node, command: str, *given: str) -> None:
     """Make a dry run, which must change nothing, and paste what it prints into a shell."""
     before = made.snapshot()
-    said = ipvlan(command, "--dry-run", *given)
+    printed = ipvlan(command, "--dry-run", *given)
     assert made.snapshot() == before
-    assert said.err == ""
-    run("sh", "-e", stdin=said.fine())
+    assert printed.err == ""
+    run("sh", "-e", stdin=printed.fine())
 
 
 def configuration(case: dict[str, str], fake_ipam: FakeIpam) -> Conf:
@@ -134,7 +134,7 @@ def handed_over(case: dict[str, str]) -> dict[str, Any]:
 
 
 def ipam_result(case: dict[str, str], tmp_path: Path) -> list[str]:
-    """Return the options that tell a dry run what a plugin which allocates will say."""
+    """Return the options that give a dry run the result of an allocating plugin."""
     if case["ipam"] not in ("host-local", "fake"):
         return []
     result = allocated(case)
@@ -220,7 +220,7 @@ def everything(space: Space) -> list[Any]:
     lines = space.run("ip", "-N", "-j", "-d", "-batch", "-", stdin=queries).splitlines()
     links, found = (json.loads(line) for line in lines)
     for link in links:
-        link.pop("link_netnsid", None)  # a number that depends on who asked before
+        link.pop("link_netnsid", None)  # a number that depends on earlier calls
     return [links, sorted(json.dumps(route, sort_keys=True) for route in found)]
 
 
@@ -242,7 +242,7 @@ def test_a_pasted_dry_run_of_gc_removes_what_gc_removes(node: Node, tmp_path: Pa
     )
 
 
-def test_of_a_plugin_that_allocates_a_call_and_a_placeholder_are_told(
+def test_an_allocating_plugin_is_shown_as_a_call_and_a_placeholder(
     node: Node, tmp_path: Path
 ) -> None:
     node.master()
@@ -255,17 +255,17 @@ def test_of_a_plugin_that_allocates_a_call_and_a_placeholder_are_told(
     before = node.snapshot()
 
     text = ipvlan("add", "--dry-run", *given).fine()
-    told = json.loads(ipvlan("add", "--dry-run", "--format", "json", *given).fine())
+    plan = json.loads(ipvlan("add", "--dry-run", "--format", "json", *given).fine())
 
     assert node.snapshot() == before
     assert node.leases() == []
     assert "'<address from host-local>' dev net1" in text
     assert """| env 'CNI_ARGS=A=it'"'"'s' CNI_COMMAND=ADD CNI_CONTAINERID=c """ in text
     assert f"{PLUGINS}/host-local >/dev/null" in text
-    (assumption,) = told["assumptions"]
+    (assumption,) = plan["assumptions"]
     assert f"# assumed: {assumption}\n" in text
     assert "--ipam-result FILE supplies its result" in assumption
-    create, move, allocate, *_ = told["steps"]
+    create, move, allocate, *_ = plan["steps"]
     link = create["argv"][create["argv"].index("name") + 1]
     assert create["purpose"] == "create an ipvlan interface of eth0"
     assert (create["namespace"], create["undo"]) == (None, [["ip", "link", "delete", "dev", link]])
@@ -277,11 +277,11 @@ def test_of_a_plugin_that_allocates_a_call_and_a_placeholder_are_told(
     assert json.loads(allocate["stdin"])["ipam"]["type"] == "host-local"
     (undo,) = allocate["undo"]
     assert "CNI_COMMAND=DEL" in undo
-    assert told["steps"][-1]["namespace"] == container.path
-    assert told["result"]["ips"] == [{"interface": 0, "address": "<address from host-local>"}]
+    assert plan["steps"][-1]["namespace"] == container.path
+    assert plan["result"]["ips"] == [{"interface": 0, "address": "<address from host-local>"}]
 
 
-def test_static_is_asked_since_it_allocates_nothing(node: Node, tmp_path: Path) -> None:
+def test_static_is_run_since_it_allocates_nothing(node: Node, tmp_path: Path) -> None:
     node.master()
     conf = tmp_path / "net.conf"
     conf.write_text(json.dumps(network()))
@@ -311,7 +311,7 @@ def test_static_is_asked_since_it_allocates_nothing(node: Node, tmp_path: Path) 
         ({}, {"cni_path": "/nowhere"}),
     ],
 )
-def test_what_add_refuses_a_dry_run_refuses_with_the_same_words(
+def test_a_dry_run_fails_with_the_same_message_as_add(
     node: Node, runtime: Runtime, tmp_path: Path, change: dict[str, Any], given: dict[str, str]
 ) -> None:
     node.master()
@@ -333,7 +333,7 @@ def test_what_add_refuses_a_dry_run_refuses_with_the_same_words(
     assert node.snapshot() == before
 
 
-def test_without_its_memory_a_dry_run_still_sees_the_mode_that_runs(
+def test_without_records_a_dry_run_still_sees_the_mode_in_use(
     node: Node, runtime: Runtime, tmp_path: Path
 ) -> None:
     node.master()
@@ -343,9 +343,9 @@ def test_without_its_memory_a_dry_run_still_sees_the_mode_that_runs(
     conf.write_text(json.dumps(network(mode="l3")))
     given = options(config=str(conf), netns=node.container().path, cni_path=PLUGINS)
 
-    said = ipvlan("add", "--dry-run", *given)
+    printed = ipvlan("add", "--dry-run", *given)
 
-    assert said.status == 1
-    assert "is used in mode l2 bridge; this network wants l3 bridge" in said.err
+    assert printed.status == 1
+    assert "is used in mode l2 bridge; this network wants l3 bridge" in printed.err
     assert not MEMORY.exists()
     assert not any(LEASES.rglob("10.*"))

@@ -1,4 +1,4 @@
-"""Every failure says what was tried, what was said, what it means, what to do (docs/errors.md)."""
+"""Every error has what was tried, the answer, its cause and what to do (docs/errors.md)."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_an_address_that_a_container_of_the_master_has(
     assert "ipvlan show" in advice
 
 
-def test_an_address_that_somebody_else_took(node: Node, runtime: Runtime) -> None:
+def test_an_address_in_use_elsewhere(node: Node, runtime: Runtime) -> None:
     node.master()
     place = node.container_of_a_process()
     run("ip", "link", "add", "name", "byhand", "link", "eth0", "type", "ipvlan", "mode", "l2")
@@ -222,7 +222,7 @@ def test_an_ip_that_is_not_there(node: Node, runtime: Runtime) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "said"),
+    ("option", "message"),
     [
         # iproute2 4.9 to 4.15 know ipvlan without flags, those before 4.9 without l3s.
         ("vepa", 'ipvlan: unknown option "vepa"?'),
@@ -230,13 +230,13 @@ def test_an_ip_that_is_not_there(node: Node, runtime: Runtime) -> None:
     ],
 )
 def test_an_ip_that_is_too_old_for_an_option(
-    node: Node, runtime: Runtime, tmp_path: Path, option: str, said: str
+    node: Node, runtime: Runtime, tmp_path: Path, option: str, message: str
 ) -> None:
     node.master()
     old = tmp_path / "ip"
     old.write_text(
         f'#!/bin/sh\ncase " $* " in\n'
-        f"*' type ipvlan mode '*'{option} '*) echo '{said}' >&2; exit 255;;\n"
+        f"*' type ipvlan mode '*'{option} '*) echo '{message}' >&2; exit 255;;\n"
         f'esac\nexec {shutil.which("ip")} "$@"\n'
     )
     old.chmod(0o755)
@@ -246,7 +246,7 @@ def test_an_ip_that_is_too_old_for_an_option(
 
     assert error["code"] == 113
     assert "this iproute2 is too old and lacks an option" in error["msg"]
-    assert f"answer: {said}" in error["details"]
+    assert f"answer: {message}" in error["details"]
     assert "try: install iproute2 5.10 or newer" in error["details"]
 
 
@@ -298,7 +298,7 @@ def test_an_ipam_plugin_that_dies(node: Node, runtime: Runtime, fake_ipam: FakeI
 
     assert error["code"] == 109
     assert error["msg"] == "the plugin 'fake' was killed by SIGKILL and printed no CNI error"
-    assert "when out of memory: see dmesg" in error["details"]
+    assert "may have run out of memory: see dmesg" in error["details"]
 
 
 def test_an_ipam_plugin_that_has_no_address_left(node: Node, runtime: Runtime) -> None:

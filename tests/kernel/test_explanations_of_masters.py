@@ -1,4 +1,4 @@
-"""What is said of a master: not there, taken, in another mode, too small (docs/errors.md)."""
+"""Errors about a master: missing, taken, in another mode, too small (docs/errors.md)."""
 
 from __future__ import annotations
 
@@ -89,14 +89,14 @@ def test_no_default_route_to_take_the_master_from(node: Node, runtime: Runtime) 
 
 def test_a_master_that_is_down(node: Node, runtime: Runtime) -> None:
     node.master(up=False)
-    said = "the master 'eth0' is down, so no packets get through; try: ip link set dev eth0 up"
+    message = "the master 'eth0' is down, so no packets get through; try: ip link set dev eth0 up"
 
     answer = runtime.add(node.container(), network())
 
     assert answer.result()["interfaces"][0]["name"] == "net1"
-    assert answer.stderr == f"one net1: {said}"
+    assert answer.stderr == f"one net1: {message}"
     status = runtime.status(network(cniVersion="1.1.0")).error()
-    assert (status["code"], status["msg"]) == (50, said)
+    assert (status["code"], status["msg"]) == (50, message)
 
 
 @pytest.mark.parametrize("kind", ["macvlan", "macvtap"])

@@ -1,4 +1,4 @@
-"""Every command of an ADD fails once: nothing may be left, and the first failure is told."""
+"""Every command of an ADD fails once: nothing may be left, and the first failure is reported."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def test_add_undoes_everything_when_any_command_fails(
     container = node.container() if named else node.container_of_a_process()
     steps = Steps(tmp_path, f"{PLUGINS}/{IPAM}")
 
-    wrong = disturb(node, runtime, container, steps, FAILURES[failure], told="injected")
+    wrong = disturb(node, runtime, container, steps, FAILURES[failure], expected="injected")
 
-    # A container whose neighbours are not told is one that works.
+    # A container works even if its addresses are not announced.
     expected = {words: "succeeded" for words in wrong if "_notify" in words}
     assert wrong == expected
     assert len(expected) > 0
@@ -106,7 +106,7 @@ def test_add_changes_nothing_when_there_is_no_such_ipam_plugin(
     assert node.snapshot() == before
 
 
-def test_what_cannot_be_undone_is_told_and_the_rest_is_undone(
+def test_failed_undos_are_reported_and_the_rest_is_undone(
     node: Node, runtime: Runtime, fake_ipam: FakeIpam
 ) -> None:
     node.master()

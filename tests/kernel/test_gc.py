@@ -1,4 +1,4 @@
-"""GC: what killed calls left goes; what belongs to anybody stays."""
+"""GC: it removes what killed calls left, and nothing that belongs to an attachment."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_gc_of_another_network_leaves_attachments_alone(node: Node, runtime: Run
     runtime.check(container, network(), result).succeeds()
 
 
-def test_gc_asks_the_ipam_plugin_and_hands_it_the_valid_attachments(
+def test_gc_passes_the_valid_attachments_to_the_ipam_plugin(
     node: Node, runtime: Runtime, fake_ipam: FakeIpam
 ) -> None:
     conf = {**CONF, "ipam": fake_ipam.conf}

@@ -1,4 +1,4 @@
-"""Any name that the kernel accepts will do, for the master and in the container."""
+"""Any name that the kernel accepts works, for the master and in the container."""
 
 from __future__ import annotations
 

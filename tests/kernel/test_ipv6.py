@@ -1,4 +1,4 @@
-"""IPv6: switched on where it is off, and duplicate addresses found out."""
+"""IPv6: enabled if it is disabled, and duplicate addresses detected."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def test_containers_in_the_same_mode_live_side_by_side(node: Node, runtime: Runt
     assert "l3s" in refusal(node, runtime, mode="l2")
 
 
-def test_each_master_has_a_mode_of_its_own(node: Node, runtime: Runtime) -> None:
+def test_each_master_has_its_own_mode(node: Node, runtime: Runtime) -> None:
     for name, mode in (("eth0", "l2"), ("eth1", "l3")):
         node.master(name)
         container = node.container()
@@ -90,7 +90,7 @@ def test_the_mode_is_free_again_when_the_container_is_deleted(node: Node, runtim
 
 
 @pytest.mark.parametrize("vanished", ["container", "interface"])
-def test_what_vanished_without_delete_refuses_nobody(
+def test_what_vanished_without_delete_blocks_no_mode(
     node: Node, runtime: Runtime, vanished: str
 ) -> None:
     node.master()
@@ -107,7 +107,7 @@ def test_what_vanished_without_delete_refuses_nobody(
     assert container.ipvlan("net1")["mode"] == "l3"
 
 
-def test_what_a_container_shows_does_not_overrule_what_root_wrote(
+def test_what_a_container_shows_does_not_overrule_roots_records(
     node: Node, runtime: Runtime
 ) -> None:
     node.master()
@@ -119,7 +119,7 @@ def test_what_a_container_shows_does_not_overrule_what_root_wrote(
     assert first.ipvlan("net1")["mode"] == "l3"
 
 
-def test_without_its_memory_the_plugin_still_finds_the_containers(
+def test_without_records_the_plugin_still_finds_the_containers(
     node: Node, runtime: Runtime
 ) -> None:
     node.master()
@@ -147,7 +147,7 @@ def test_an_ipvlan_on_a_containers_own_interface_is_not_taken_for_one_of_the_mas
 
 
 def refusal(node: Node, runtime: Runtime, **options: str) -> str:
-    """Return with what words ADD refuses; it must leave everything as it was."""
+    """Return the error of a refused ADD; it must leave everything as it was."""
     container = node.container()
     before = node.snapshot()
     conf = network(ipam=OTHER, **options)

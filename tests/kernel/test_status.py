@@ -77,7 +77,7 @@ def test_a_kernel_without_ipvlan_is_the_reason(
 
 
 @pytest.mark.parametrize("code", [50, 51])
-def test_what_the_ipam_plugin_says_is_passed_on(
+def test_the_ipam_plugins_error_is_passed_on(
     node: Node, runtime: Runtime, fake_ipam: FakeIpam, code: int
 ) -> None:
     node.master()
@@ -89,7 +89,7 @@ def test_what_the_ipam_plugin_says_is_passed_on(
 
 
 @pytest.mark.parametrize(
-    ("trouble", "told"),
+    ("trouble", "message"),
     [
         ("missing", "cannot find the plugin 'fake'"),
         ("silent", "the plugin 'fake' exited with status 3"),
@@ -97,7 +97,7 @@ def test_what_the_ipam_plugin_says_is_passed_on(
     ],
 )
 def test_an_ipam_plugin_in_trouble_is_the_reason(
-    node: Node, runtime: Runtime, fake_ipam: FakeIpam, trouble: str, told: str
+    node: Node, runtime: Runtime, fake_ipam: FakeIpam, trouble: str, message: str
 ) -> None:
     node.master()
     if trouble == "silent":
@@ -109,4 +109,4 @@ def test_an_ipam_plugin_in_trouble_is_the_reason(
     error = runtime.status(conf_with(fake_ipam), CNI_PATH=path).error()
 
     assert error["code"] == 50
-    assert told in error["msg"]
+    assert message in error["msg"]

@@ -1,4 +1,4 @@
-"""Tests of what brings the plugin to nodes: in directories of their own, as root if need be."""
+"""Tests of installation on nodes: in temporary directories, as root if necessary."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TOOLS = ("build", "pip", "pipx", "setuptools", "uv")
 
 @pytest.fixture(scope="session")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Fill a folder as install-node's help says, and with what else can install the project."""
+    """Fill a folder as install-node's help describes, and with other tools that install it."""
     source = copy_checkout(tmp_path_factory.mktemp("source"))
     folder = tmp_path_factory.mktemp("wheels")
     python = make_environment(tmp_path_factory.mktemp("pip"))

@@ -1,4 +1,4 @@
-"""The wheel and the source archive: what they hold, and that none tells where it was built."""
+"""The wheel and the source archive: their content, and no trace of where they were built."""
 
 from __future__ import annotations
 

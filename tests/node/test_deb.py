@@ -112,8 +112,8 @@ def test_installed_used_upgraded_and_removed(
         text=True,
         env={**os.environ, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
     )
-    said = re.sub(r" +$", "", done.stdout, flags=re.MULTILINE)
-    assert (said, done.returncode) == (EXPECTED, 0), done.stderr
+    printed = re.sub(r" +$", "", done.stdout, flags=re.MULTILINE)
+    assert (printed, done.returncode) == (EXPECTED, 0), done.stderr
 
 
 @pytest.mark.parametrize(

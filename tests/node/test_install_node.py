@@ -1,4 +1,4 @@
-"""scripts/install-node, in directories of its own: what it installs, keeps and takes back."""
+"""scripts/install-node, in temporary directories: what it installs, keeps and removes."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from installing import CHECKOUT, assert_serves, copy_checkout, installer, places
 from lab import wait_until
 
 USER = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-# With a /var/log of its own, which would be the machine's.
+# With another /var/log than the machine's.
 IN_ITS_LOGS = ["sh", "-c", 'mount -t tmpfs tmpfs /var/log && exec "$@"', "sh"]
 AS_ROOT = ["unshare", *USER, "--mount", *IN_ITS_LOGS]
 OFFLINE = [*AS_ROOT, "unshare", "--net"]
@@ -154,7 +154,7 @@ def test_foreign_ipvlan_is_refused(node: Path, install: Install) -> None:
     assert tree(node) == before
 
 
-def test_foreign_ipvlan_is_kept_and_brought_back(node: Path, install: Install) -> None:
+def test_foreign_ipvlan_is_kept_and_restored(node: Path, install: Install) -> None:
     put_go_plugin(node)
     before = tree(node)
     for options in (("--force",), ()):  # the upgrade of ours needs no force
@@ -165,7 +165,7 @@ def test_foreign_ipvlan_is_kept_and_brought_back(node: Path, install: Install) -
     assert tree(node) == before
 
 
-def test_foreign_link_is_brought_back_as_a_link(node: Path, install: Install) -> None:
+def test_foreign_symlink_is_restored_as_a_symlink(node: Path, install: Install) -> None:
     plugin(node).parent.mkdir(parents=True)
     plugin(node).symlink_to("/usr/lib/cni/ipvlan")
     install("--system-packages", "--force")
@@ -239,10 +239,10 @@ def test_others_manual_and_completions_stay_as_they_are(node: Path, install: Ins
     shutil.rmtree(node / "share")
 
 
-def test_a_share_dir_that_cannot_be_is_told_and_no_obstacle(node: Path, install: Install) -> None:
+def test_an_unusable_share_dir_is_reported_and_stops_nothing(node: Path, install: Install) -> None:
     done = install("--system-packages", "--share-dir", "/proc/self/share")
-    told = "cannot put the man page and completions into /proc/self/share\n"
-    assert (done.returncode, done.stderr) == (0, told)
+    expected = "cannot put the man page and completions into /proc/self/share\n"
+    assert (done.returncode, done.stderr) == (0, expected)
     assert versions_answered(node)
 
 
@@ -360,7 +360,7 @@ def test_others_than_root_are_refused(node: Path) -> None:
     assert "only root" in done.stderr
 
 
-def test_help_says_how() -> None:
+def test_help_describes_the_usage() -> None:
     done = subprocess.run([installer(CHECKOUT), "--help"], check=True, capture_output=True)
     assert done.stdout.startswith(b"Usage: scripts/install-node")
 

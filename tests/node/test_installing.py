@@ -1,6 +1,6 @@
-"""Each way in which Python's own tools install the project: its command works after all of them.
+"""Each way in which Python's tools install the project: its command works after all of them.
 
-The Debian package and scripts/install-node have tests of their own.
+The Debian package and scripts/install-node have other tests.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PROJECT = "cni-ipvlan"
 
 
 class Installer:
-    """What the ways have in common: a home of their own, and packages from a folder alone."""
+    """Common to all ways: a temporary home, and packages only from a folder."""
 
     def __init__(self, home: Path, wheels: Path, tools: Path) -> None:
         self.home = home
@@ -42,7 +42,7 @@ class Installer:
         }
 
     def run(self, *argv: str | Path) -> None:
-        """Run a command in this environment; fail with what it says if it fails."""
+        """Run a command in this environment; if it fails, fail with its output."""
         done = subprocess.run(
             argv, check=False, capture_output=True, text=True, env=self.environment, cwd=self.home
         )
@@ -57,7 +57,7 @@ class Installer:
         return make_environment(self.home / "venv", "--without-pip", *options)
 
     def editable(self) -> tuple[str, Path]:
-        """Return the options that install a checkout of its own as editable."""
+        """Return the options that install a copy of the checkout as editable."""
         return "--editable", copy_checkout(self.source)
 
 
@@ -137,7 +137,7 @@ def tools(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def evil(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a directory of modules that end whatever imports them."""
+    """Make a directory of modules that end the process which imports them."""
     directory = tmp_path_factory.mktemp("evil")
     for name in ("cni_ipvlan", "sh", "jsonschema", "click", "json", "site", "usercustomize"):
         (directory / f"{name}.py").write_text("raise SystemExit('evil')\n")

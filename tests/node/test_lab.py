@@ -126,7 +126,7 @@ def test_bad_input_is_one_sentence(command: str, words: str) -> None:
     "script", ["lab-box", "provision-network --interface lo", "provision-node"]
 )
 def test_others_than_root_are_refused(script: str) -> None:
-    # A user namespace without a mapping makes anybody nobody.
+    # In a user namespace without a mapping, every user is nobody.
     done = run("unshare", "--user", "bash", "-c", f"exec {SCRIPTS}/{script}", directory="/")
     assert done.returncode == 1
     assert "only root" in done.stderr
@@ -135,12 +135,12 @@ def test_others_than_root_are_refused(script: str) -> None:
 @pytest.mark.parametrize(
     "script", ["build-deb", "lab-box", "lab-check", "provision-network", "provision-node"]
 )
-def test_help_says_how(script: str) -> None:
+def test_help_describes_the_usage(script: str) -> None:
     assert run(SCRIPTS / script, "--help").stdout.startswith(f"Usage: scripts/{script}")
 
 
 @pytest.mark.skipif(not shutil.which("vagrant"), reason="there is no vagrant")
-def test_vagrantfile_is_valid_and_checks_what_it_is_told(tmp_path: Path) -> None:
+def test_vagrantfile_is_valid_and_checks_its_variables(tmp_path: Path) -> None:
     assert vagrant(tmp_path).returncode == 0
     for variable, value in (("LAB_NODES", "0"), ("LAB_NODES", "two"), ("LAB_MEMORY", "1")):
         done = vagrant(tmp_path, **{variable: value})

@@ -80,7 +80,7 @@ def end_of(pid_file: Path) -> None:
 def ordinary_users(count: int, script: str = "") -> Iterator[Sequence[int]]:
     """Have processes in user and network namespaces that an unprivileged user made.
 
-    Each runs the script there, as root of its own; yields their process IDs.
+    Each runs the script there, as that namespace's root; yields their process IDs.
     """
     argv = (*NOBODY, "unshare", "--user", "--map-root-user", "--net", "sh", "-ec")
     with ExitStack() as stack:
@@ -101,7 +101,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def replace_by_forged_link(container: Space, mode: str) -> None:
-    """Do what a pod with NET_ADMIN may: its link now stands on its own interface "eth0"."""
+    """Do what a pod with NET_ADMIN may: put its link onto its own interface "eth0"."""
     container.ip("link delete dev net1")
     container.ip("link add name eth0 type dummy")
     container.ip(f"link add link eth0 name net1 type ipvlan mode {mode}")

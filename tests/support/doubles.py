@@ -28,7 +28,7 @@ cat >"stdin-$CNI_COMMAND"
 [ ! -e "on-$CNI_COMMAND" ] || . "./on-$CNI_COMMAND"
 """
 
-# What a tool starts itself (ip netns exec) is no step of its own.
+# A command started by another tool (ip netns exec) is not a step.
 _STEP = """\
 #!/bin/sh
 # Stands before {program}: counts and records the steps, and fails at the one that is planned.
@@ -68,7 +68,7 @@ class FakeIpam:
             return []
 
     def on(self, verb: str, script: str) -> None:
-        """Have it run a piece of shell at a verb; by itself it succeeds in silence."""
+        """Make it run a shell script at a verb; by default it succeeds silently."""
         (self.directory / f"on-{verb}").write_text(script + "\n")
 
     def answers(self, verb: str, document: Mapping[str, Any], status: int = 0) -> None:
@@ -113,7 +113,7 @@ class Steps:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What has to be in the plugin's environment."""
+        """What the plugin's environment must contain."""
         return {
             "PATH": f"{self._directory / 'tools'}:{os.environ['PATH']}",
             "CNI_PATH": f"{self._directory / 'plugins'}:{PLUGINS}",

@@ -33,7 +33,7 @@ class Executable:
     ) -> Call:
         """Start a call, in a working directory, and don't wait for its end.
 
-        One that leads a process group can be signalled as a terminal does it.
+        With its own process group, it can be signalled as a terminal does.
         """
         return Call(self.path, environment, stdin, directory, leads_group=leads_group)
 

@@ -1,4 +1,4 @@
-"""A runner that only pretends, for tests of transactions."""
+"""A fake runner for tests of transactions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ABSENT = b'Cannot find device "x"\n'
 
 
 class FakeInterrupts:
-    """A signal that comes when the test says so."""
+    """A signal that comes at a chosen moment."""
 
     def __init__(self) -> None:
         self.came = False
@@ -41,7 +41,7 @@ class FakeInterrupts:
 
 
 class FakeRunner:
-    """Remembers what it ran; fails, answers or calls back as it is told for a command."""
+    """Records what it ran; fails, answers or calls back as set for a command."""
 
     def __init__(self) -> None:
         self.ran: list[str] = []

@@ -1,6 +1,6 @@
 """The grammar of commands: what may be run, word by word.
 
-A name stands where a name is read, whatever it is.
+A name may be anything, but only in the place of a name.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def is_meant(command: tuple[str, ...]) -> bool:
     if words[:1] == ["sh"]:  # a script that is always the same, with a name as its argument
         name = words[4] if len(words) > 4 else ""
         return is_name(name) and words == [*commands.wait_for_ipv6(name, 5)]
-    # In a batch, the options of the ip that runs it stand before every line, changes too.
+    # In a batch, the options of the ip that runs it apply to every line, also to changes.
     if words[0] == "ip" and words[1:2] != ["-batch"] and not is_query(tuple(words)):
         words = without_options(tuple(words))
     return any(_fits(words, template) for template in COMMANDS)

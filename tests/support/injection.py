@@ -39,12 +39,12 @@ def record(runtime: Runtime, container: Space, steps: Steps) -> list[Step]:
 
 
 def disturb(
-    node: Node, runtime: Runtime, container: Space, steps: Steps, script: str, told: str
+    node: Node, runtime: Runtime, container: Space, steps: Steps, script: str, expected: str
 ) -> dict[str, str]:
     """Run a script at each step of an ADD; return what is wrong, by the words of the step.
 
-    Every ADD has to fail with an error that says ``told``, to release what it
-    allocated once, and to leave everything as it was.
+    Every ADD must fail with an error that contains ``expected``, release what it
+    allocated once, and leave everything as it was.
     """
     recorded = record(runtime, container, steps)
     prepare(container)
@@ -60,7 +60,7 @@ def disturb(
         if answer.status == 0:
             wrong[step.words] = "succeeded"
             runtime.delete(container, CONF).succeeds()
-        elif told not in f"{answer.error()}":
+        elif expected not in f"{answer.error()}":
             wrong[step.words] = f"another error: {answer.error()}"
         elif steps.count(IPAM, "DEL") != steps.count(IPAM, "ADD"):
             wrong[step.words] = f"not released once: {steps.taken}"

@@ -1,7 +1,7 @@
-"""A node to try the plugin on, made for one test and thrown away after it.
+"""A node to test the plugin on, made for one test and removed after it.
 
-Its host is a network namespace which the test's own process enters, so that whatever the test
-runs (the plugin, too) takes it for the machine. Containers are other namespaces.
+Its host is a network namespace that the test's own process enters, so that everything the test
+runs, also the plugin, uses it as the machine. Containers are other namespaces.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NAMED = Path("/run/netns")
 MEMORY = Path("/run/cni-ipvlan")
 LEASES = Path("/var/lib/cni")
 LOGS = Path("/var/log/cni-ipvlan")
-KEPT_OUT = Path("/etc/modprobe.d/no-ipvlan.conf")  # while the kernel is to have none
+KEPT_OUT = Path("/etc/modprobe.d/no-ipvlan.conf")  # exists while the kernel must not load ipvlan
 
 _PATIENCE_SECONDS = 30.0
 
@@ -31,11 +31,11 @@ _CLONE_NEWNS = 0x00020000  # <linux/sched.h>
 _CLONE_NEWNET = 0x40000000
 # IPv6 addresses and routes that a link gets by itself, some time after it came up.
 _BY_THE_KERNEL = ("fe80:", "ff00:")
-_BOOKKEEPING = ("lock", "last_reserved_ip.")  # host-local's files which are no leases
+_BOOKKEEPING = ("lock", "last_reserved_ip.")  # host-local's files that are not leases
 
 
 def keep_off_the_machine() -> None:
-    """Have this process see a /run, /var/lib/cni and /var/log of its own, empty and in memory."""
+    """Give this process its own /run, /var/lib/cni and /var/log, empty and in memory."""
     _system_call("unshare", _CLONE_NEWNS)
     run("mount", "--make-rprivate", "/")
     for directory in ("/run", str(LEASES), str(LOGS.parent)):
@@ -60,7 +60,7 @@ def kernel_without_ipvlan() -> Iterator[None]:
 
 
 def run(*argv: str, stdin: str = "") -> str:
-    """Run a command that has to succeed; return what it printed."""
+    """Run a command that must succeed; return its output."""
     done = subprocess.run(argv, input=stdin.encode(), capture_output=True, check=False)
     if done.returncode:
         raise AssertionError(f"{argv} failed: {done.stderr.decode()}")
@@ -127,7 +127,7 @@ class Space:
         ]
 
     def routes(self, *words: str) -> list[dict[str, Any]]:
-        """Return the routes that somebody has added (not those that come with an address)."""
+        """Return the routes that were added (not those that come with an address)."""
         entries = [
             entry
             for family in ("-4", "-6")
@@ -184,7 +184,7 @@ class Node:
         return Space(str(path))
 
     def master(self, name: str = "eth0", mtu: int = 1500, *, up: bool = True) -> str:
-        """Make an interface that leads nowhere; return its name."""
+        """Make an interface that is connected to nothing; return its name."""
         run("ip", "link", "add", "name", name, "mtu", str(mtu), "type", "dummy")
         if up:
             run("ip", "link", "set", "dev", name, "up")
@@ -206,7 +206,7 @@ class Node:
         self.host.ip("route add default dev eth0")
 
     def master_of(self, container: Space, name: str = "net1") -> str:
-        """Return the name of the host's interface which a container's stands on."""
+        """Return the name of the host's interface that carries a container's."""
         index = container.links()[name]["link_index"]
         return next(name for name, link in self.host.links().items() if link["ifindex"] == index)
 

@@ -1,4 +1,4 @@
-"""What container runtimes share: runs the plugins of a list as the CNI specification says.
+"""What container runtimes share: runs the plugins of a list as the CNI specification defines.
 
 See sections 3 and 4 of the specification; the cache is as libcni keeps it.
 """

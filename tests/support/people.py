@@ -22,7 +22,7 @@ class Said(NamedTuple):
     err: str
 
     def fine(self) -> str:
-        """What a command printed that has to be a success."""
+        """The output of a command that must succeed."""
         assert self.status == 0, self
         return self.out
 

@@ -41,7 +41,7 @@ class Person:
         return done.returncode, done.stdout, done.stderr
 
     def succeeds(self, line: str, stdin: str = "", **environment: str) -> str:
-        """Type a line that has to succeed; return what it prints."""
+        """Type a line that must succeed; return its output."""
         status, out, err = self.types(line, stdin, **environment)
         assert status == 0, (line, out, err)
         return out

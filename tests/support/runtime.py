@@ -23,20 +23,20 @@ class Answer(NamedTuple):
     stderr: str
 
     def result(self) -> dict[str, Any]:
-        """The document of a call that has to be a success."""
+        """The document of a call that must succeed."""
         assert self.status == 0, (self.stdout, self.stderr)
         document: dict[str, Any] = json.loads(self.stdout)
         return document
 
     def error(self) -> dict[str, Any]:
-        """The document of a call that has to fail."""
+        """The document of a call that must fail."""
         assert self.status == 1, (self.stdout, self.stderr)
         document: dict[str, Any] = json.loads(self.stdout)
         assert {"cniVersion", "code", "msg"} <= document.keys() <= {*_ERROR_KEYS}
         return document
 
     def succeeds(self) -> None:
-        """Assert that a call without a result was a success, and said nothing."""
+        """Assert that a call without a result succeeded and printed nothing."""
         assert (self.status, self.stdout) == (0, b""), self.stderr
 
 
@@ -72,7 +72,7 @@ class Runtime:
         )
 
     def call(self, verb: str, container: Space | str, conf: Conf, **environment: str) -> Answer:
-        """Call a verb about a container's interface, net1 unless ``environment`` says another."""
+        """Call a verb about a container's interface, net1 unless ``environment`` names another."""
         return self.raw(conf, call_environment(verb, container, **environment))
 
     def raw(self, conf: Conf | bytes, environment: Mapping[str, str]) -> Answer:
@@ -98,7 +98,7 @@ def stdin_of(conf: Conf | bytes) -> bytes:
 
 
 def network(**options: Any) -> Conf:
-    """Return a network configuration: on eth0, with one static address, unless said otherwise.
+    """Return a network configuration: by default on eth0, with one static address.
 
     An option that is None is left out.
     """

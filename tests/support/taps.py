@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _SOURCES = (os, fcntl)
 _ORIGINS = {"posix", "fcntl"}  # the modules in which functions of those say they are
 _NOT_ON_A_CALLS_WAY = ("cni_ipvlan.__main__", "cni_ipvlan.cli")
-# What fails only for who uses it wrongly, does not raise OSError, or makes no system call.
+# Functions that fail only when misused, don't raise OSError, or make no system call.
 _NEVER_REFUSED = {
     *("close", "dup2", "waitpid", "killpg", "_exit", "set_inheritable", "set_blocking"),
     *("access", "getpid", "geteuid", "uname"),
@@ -40,7 +40,7 @@ _DEPENDS_ON_TIMING = {"cni_ipvlan.iproute.runner": {"read"}}
 
 
 def tapped(meet: Meet) -> ExitStack:
-    """Have every system call go through ``meet`` while the context is entered.
+    """Pass every system call through ``meet`` within the context.
 
     It is given words and what does the work, and returns what the caller gets.
     """

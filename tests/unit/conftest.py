@@ -2,6 +2,6 @@
 
 from hypothesis import settings
 
-# The time of one example says nothing on a machine that does other things as well.
+# The time of one example means nothing on a machine that is also busy with other work.
 settings.register_profile("unit", deadline=None, max_examples=100)
 settings.load_profile("unit")

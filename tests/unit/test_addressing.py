@@ -1,4 +1,4 @@
-"""addressing: where addresses and routes come from, and what becomes of a previous result."""
+"""addressing: where addresses and routes come from, and how a previous result is used."""
 
 from __future__ import annotations
 
@@ -148,14 +148,14 @@ def test_other_interfaces_of_the_chain_keep_their_addresses_and_routes() -> None
     assert Route("192.168.9.0/24") not in got.routes
 
 
-def test_result_without_an_address_that_was_wanted_is_none() -> None:
+def test_a_missing_address_is_an_error() -> None:
     with pytest.raises(CniError, match="missing: fd00::2/64") as caught:
         addressing().result(OURS, ["10.0.0.2/24", "fe80::1/64"])
     assert caught.value.code == codes.COMMAND_FAILED
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0/0", "0.0.0.0/32", "::/0", "::/128"])
-def test_address_that_is_none_is_blamed_on_who_gave_it(address: str) -> None:
+def test_invalid_address_is_blamed_on_its_source(address: str) -> None:
     given = Result(addresses=(Address("10.0.0.2/24"), Address(address)))
     with pytest.raises(CniError, match=f"'host-local' returned {address},") as caught:
         addressing(given)

@@ -20,7 +20,7 @@ ADDRESS = commands.address_add("10.0.0.2/24", "net1")
 
 
 @pytest.mark.parametrize(
-    ("argv", "said", "kind"),
+    ("argv", "message", "kind"),
     [
         (ADD, "Error: Unknown device type.", causes.NO_IPVLAN),
         (ADD, "RTNETLINK answers: Operation not supported", causes.NO_IPVLAN),
@@ -45,15 +45,15 @@ ADDRESS = commands.address_add("10.0.0.2/24", "net1")
         (commands.link_show("eth0"), 'Device "eth0" does not exist.', causes.NO_LINK),
     ],
 )
-def test_known_answer_has_a_cause(argv: Argv, said: str, kind: str) -> None:
+def test_known_answer_has_a_cause(argv: Argv, message: str, kind: str) -> None:
     for inside in (None, CONTAINER, Namespace("/proc/4/ns/net", "", (4, 1))):
-        cause = causes.explain(commands.in_namespace(inside, argv), said + "\n")
+        cause = causes.explain(commands.in_namespace(inside, argv), message + "\n")
         assert cause.kind == kind
         assert cause.meaning
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "message"),
     [
         (ADD, ""),
         (ADD, "RTNETLINK answers: No buffer space available"),
@@ -61,12 +61,12 @@ def test_known_answer_has_a_cause(argv: Argv, said: str, kind: str) -> None:
         (ADDRESS, "RTNETLINK answers: File exists"),
     ],
 )
-def test_unknown_answer_stays_unknown(argv: Argv, said: str) -> None:
-    assert causes.explain(argv, said) == causes.Cause(causes.UNKNOWN, "", "")
+def test_unknown_answer_stays_unknown(argv: Argv, message: str) -> None:
+    assert causes.explain(argv, message) == causes.Cause(causes.UNKNOWN, "", "")
 
 
 @pytest.mark.parametrize(
-    ("said", "absent"),
+    ("message", "absent"),
     [
         (b'Cannot find device "net1"\n', True),
         (b'Device "net1" does not exist.\n', True),
@@ -78,5 +78,5 @@ def test_unknown_answer_stays_unknown(argv: Argv, said: str) -> None:
         (b"", False),
     ],
 )
-def test_thing_that_is_not_there_is_told_apart(said: bytes, absent: bool) -> None:  # noqa: FBT001
-    assert causes.is_absent(said) is absent
+def test_missing_object_is_recognized(message: bytes, absent: bool) -> None:  # noqa: FBT001
+    assert causes.is_absent(message) is absent

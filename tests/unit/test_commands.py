@@ -160,14 +160,14 @@ def test_batch_of_changes_has_no_options() -> None:
 
 
 @pytest.mark.parametrize("name", ["#x", "a#", "it's", '"q"', "a\\b", "a b", "a\tb", "a\nb", ""])
-def test_name_that_a_batch_would_take_apart_makes_none(name: str) -> None:
+def test_name_that_a_batch_would_split_makes_no_batch(name: str) -> None:
     assert together_(commands.link_set_up("net1"), commands.link_set_up(name)).argv == ()
 
 
 @pytest.mark.parametrize(
     "argv", [commands.sysctl_read("a"), commands.route_show_default(4), ("ip", "-n", "x", "link")]
 )
-def test_command_with_a_way_of_its_own_makes_no_batch(argv: tuple[str, ...]) -> None:
+def test_command_with_its_own_settings_makes_no_batch(argv: tuple[str, ...]) -> None:
     assert together_(commands.link_set_up("net1"), argv).argv == ()
 
 
@@ -181,7 +181,7 @@ def test_parameters_stand_before_what_a_shell_runs() -> None:
     assert command.full_argv == ("env", "A=1 1", "B=2", *command.entered_argv)
 
 
-def test_query_is_told_from_a_change() -> None:
+def test_query_is_distinguished_from_a_change() -> None:
     assert commands.prints_json(commands.link_show("x"))
     assert not commands.prints_json(commands.link_set_up("x"))
     assert not commands.prints_json(commands.link_set_up("-j"))

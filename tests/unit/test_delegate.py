@@ -1,4 +1,4 @@
-"""cni.delegate: plugins found in CNI_PATH, and what becomes of their answers."""
+"""cni.delegate: finding plugins in CNI_PATH, and parsing their output."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_first_directory_that_has_the_plugin_counts(tmp_path: Path) -> None:
     assert delegate.find("host-local", (str(first), str(second))) == nearer
 
 
-def test_file_that_cannot_be_executed_is_passed_over(tmp_path: Path) -> None:
+def test_file_that_cannot_be_executed_is_skipped(tmp_path: Path) -> None:
     plugin(tmp_path / "one", "host-local", 0o644)
     (tmp_path / "two").mkdir()
     (tmp_path / "two" / "host-local").mkdir()
@@ -49,7 +49,7 @@ def test_file_that_cannot_be_executed_is_passed_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", [("/nowhere", "/neither"), ()])
-def test_plugin_that_is_nowhere_is_an_error_that_says_where_was_searched(
+def test_missing_plugin_is_an_error_that_names_the_searched_directories(
     path: tuple[str, ...],
 ) -> None:
     with pytest.raises(CniError, match="cannot find the plugin 'host-local' in CNI_PATH") as caught:
@@ -153,7 +153,7 @@ def test_long_output_is_quoted_by_its_beginning() -> None:
     assert stderr == "its stderr: " + "y" * 200 + " …"
 
 
-def test_delegate_that_was_killed_is_said_to_be() -> None:
+def test_killed_delegate_is_reported_as_killed() -> None:
     error = failure(Answer(-9, b"", b""))
     assert error.code == errors.DELEGATE_FAILED
     assert error.msg == "the plugin 'host-local' was killed by SIGKILL and printed no CNI error"

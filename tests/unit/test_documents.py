@@ -1,4 +1,4 @@
-"""README.md and docs/: what they list is what there is."""
+"""README.md and docs/: what they list exists, and they list everything."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ def test_readme_lists_every_option_of_the_schema_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("name", SCHEMA["properties"])
-def test_readme_says_each_options_type(name: str) -> None:
+def test_readme_has_each_options_type(name: str) -> None:
     assert OPTIONS[name][1] == type_of(name)
 
 
 @pytest.mark.parametrize(
     "name", [name for name, rule in SCHEMA["properties"].items() if "default" in rule]
 )
-def test_readme_says_each_options_default(name: str) -> None:
+def test_readme_has_each_options_default(name: str) -> None:
     default = SCHEMA["properties"][name]["default"]
     words = default if isinstance(default, str) else json.dumps(default)
     assert OPTIONS[name][2] == f"`{words}`"
@@ -124,7 +124,7 @@ def test_files_that_documents_name_are_there(path: str) -> None:
     assert (ROOT / path).exists()
 
 
-def test_readme_leads_to_what_others_need() -> None:
+def test_readme_links_to_the_documents() -> None:
     for document in ("docs/contributing.md", "SECURITY.md", "CHANGELOG.md", "LICENSE"):
         assert f"]({document})" in README
 
@@ -140,7 +140,7 @@ def test_changelog_has_the_usual_form() -> None:
     assert f" {__version__}, " in versions[0] or f"\n## [{__version__}]" in CHANGELOG
 
 
-def test_the_house_in_a_page_has_every_room_and_no_other() -> None:
+def test_the_structure_has_every_package_and_no_other() -> None:
     shown = re.findall(r"^ {4}(\w+)(?:\.py|/) ", CONTRIBUTING, flags=re.MULTILINE)
     package = Path(cni_ipvlan.__file__).parent
     rooms = {path.stem for path in package.iterdir() if path.suffix == ".py" or has_code(path)}

@@ -35,7 +35,7 @@ def test_cni_error_stays_itself() -> None:
     assert as_cni_error(error) is error
 
 
-def test_failed_command_says_what_was_tried_what_was_said_and_what_to_try_next() -> None:
+def test_failed_command_is_explained_with_answer_and_advice() -> None:
     error = command_error(
         ADD, 2, b"RTNETLINK answers: Device or resource busy\n", "create an ipvlan interface"
     )
@@ -53,7 +53,7 @@ def test_failed_command_says_what_was_tried_what_was_said_and_what_to_try_next()
 
 
 @pytest.mark.parametrize(
-    ("said", "code"),
+    ("message", "code"),
     [
         (b"Error: Unknown device type.", codes.NO_IPVLAN),
         (b"RTNETLINK answers: File exists", codes.INTERFACE_NAME_TAKEN),
@@ -62,8 +62,8 @@ def test_failed_command_says_what_was_tried_what_was_said_and_what_to_try_next()
         (b"something new", codes.COMMAND_FAILED),
     ],
 )
-def test_cause_has_its_code(said: bytes, code: int) -> None:
-    assert command_error(ADD, 2, said, "create it").code == code
+def test_cause_has_its_code(message: bytes, code: int) -> None:
+    assert command_error(ADD, 2, message, "create it").code == code
 
 
 def test_unknown_answer_is_quoted_whole() -> None:
@@ -72,7 +72,7 @@ def test_unknown_answer_is_quoted_whole() -> None:
     assert error.details.endswith("\nanswer: first line\nsecond line")
 
 
-def test_command_that_said_nothing() -> None:
+def test_command_that_printed_nothing() -> None:
     assert command_error(ADD, 3, b"", "create it").msg == "cannot create it: exit status 3"
     assert command_error(ADD, -9, b"", "create it").msg == "cannot create it: killed by signal 9"
 
@@ -87,7 +87,7 @@ def test_answer_that_is_no_text_still_makes_a_document() -> None:
     json.dumps(error.document("1.0.0")).encode("ascii")
 
 
-def test_missing_program_is_named_with_where_was_searched() -> None:
+def test_missing_program_is_named_with_the_search_path() -> None:
     error = as_cni_error(ProgramNotFoundError("nsenter", "/usr/sbin:/sbin"))
     assert error.code == codes.TOOL_UNUSABLE
     assert error.msg == "cannot find the program 'nsenter'"
@@ -107,7 +107,7 @@ def test_signal_is_named() -> None:
     assert "SIGTERM" in error.msg
 
 
-def test_what_was_found_out_is_told() -> None:
+def test_findings_are_reported() -> None:
     error = CommandError(
         Command(("ip", "route", "add", "x")), Completed(2, b"", b"File exists", 0.0)
     )
@@ -116,7 +116,7 @@ def test_what_was_found_out_is_told() -> None:
     assert "found: a fact" in as_cni_error(error).details
 
 
-def test_file_that_may_be_anothers_is_named_to_root_alone() -> None:
+def test_file_of_another_tenant_is_named_to_root_only() -> None:
     error = as_cni_error(FileNotFoundError(2, "No such file", "/run/cni-ipvlan/lock-theirs"))
     assert error.msg == "system error: No such file: /run/cni-ipvlan"
     assert error.private == "file: /run/cni-ipvlan/lock-theirs"
@@ -124,7 +124,7 @@ def test_file_that_may_be_anothers_is_named_to_root_alone() -> None:
     assert "theirs" not in json.dumps(error.document("1.0.0"))
 
 
-def test_refusal_of_the_system_names_the_directory() -> None:
+def test_system_error_names_the_directory() -> None:
     error = as_cni_error(PermissionError(13, "Permission denied", "/run/cni-ipvlan"))
     assert error.code == errors.IO_FAILURE
     assert error.msg == "system error: Permission denied: /run/cni-ipvlan"
@@ -136,7 +136,7 @@ def test_bug_is_raised_again() -> None:
         as_cni_error(ZeroDivisionError())
 
 
-def test_word_that_no_command_can_be_given_is_the_configurations_fault() -> None:
+def test_invalid_argument_is_an_invalid_configuration() -> None:
     error = as_cni_error(UnusableArgumentError(Command(("ip",), "create it"), "a\0"))
     assert error.code == errors.INVALID_CONFIGURATION
     assert error.msg == r"cannot create it: 'a\x00' is not a valid argument"

@@ -64,7 +64,7 @@ def test_a_small_house(tmp_path: Path) -> None:
         "product      25 lines",
         "without cli  8 lines",
         "plugin       3 lines",
-        "functions    3, of 2 lines in the median, 6 at p90, 6 at the most",
+        "functions    3, of 2 lines in the median, 6 at p90, at most 6",
         "arrows       3, and 1 for annotations alone",
         "noqa         1",
     ]
@@ -94,6 +94,6 @@ def test_bad_usage_is_one_sentence(arguments: list[str]) -> None:
 @pytest.mark.parametrize(
     "script", sorted(path for path in (ROOT / "scripts").iterdir() if path.is_file())
 )
-def test_each_script_says_in_its_first_lines_what_it_is_for(script: Path) -> None:
+def test_each_script_is_described_in_its_first_lines(script: Path) -> None:
     second = script.read_text().splitlines()[1]
     assert re.match(r'(# |""")[A-Z].{20}', second)

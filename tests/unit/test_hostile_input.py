@@ -1,8 +1,8 @@
-"""Whatever comes in: one document at the most, no success that is none, no command but those meant.
+"""For any input: at most one document, no false success, and only expected commands.
 
-The plugin runs as a whole here, on a made-up world: no command is executed, each is answered as
-ip(8) and IPAM plugins would and held against a strict grammar. FUZZ_EXAMPLES sets how many inputs
-are tried; scripts/fuzz does so for as long as one likes.
+The whole plugin runs here in a simulated world: no command is executed; each is checked against a
+strict grammar and answered as ip(8) and IPAM plugins would. FUZZ_EXAMPLES is the number of inputs;
+scripts/fuzz runs for as long as you like.
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ def test_no_input_becomes_an_option_or_another_command(
 
 @MANY
 @given(CONFIGURATIONS, RESULTS)
-def test_an_add_that_gets_far_runs_no_command_but_those_meant(
+def test_an_add_that_gets_far_runs_only_expected_commands(
     world: None, tmp_path: Path, configuration: dict[str, Any], result: dict[str, Any]
 ) -> None:
     conf = {

@@ -1,4 +1,4 @@
-"""What a call of a runtime may import: a budget by name, for time depends on the machine."""
+"""What a runtime's call may import: a list of names, since times depend on the machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEAVY = {
     *("multiprocessing", "pathlib", "pickle", "platform", "pty", "random", "shutil", "socket"),
     *("ssl", "subprocess", "tempfile", "textwrap", "traceback", "typing", "urllib", "uuid"),
 }
-# And how many of its modules, whatever they weigh, json, re and sh may bring in any Python.
+# And how many modules json, re and sh may import in any version of Python.
 MOST_OTHERS = 60
 OURS = {
     "ADD": {

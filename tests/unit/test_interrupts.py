@@ -1,4 +1,4 @@
-"""iproute.runner: signals and limits, each in a process of its own."""
+"""iproute.runner: signals and limits, each in a separate process."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ def outcome(body: str) -> list[str]:
 
 
 def test_child_has_its_three_streams_and_no_other_descriptor() -> None:
-    said = outcome("""
+    message = outcome("""
         with open(os.devnull):
             say(runner.run(Command(("ls", "/proc/self/fd"))).stdout.split())
         """)
-    assert said == ["[b'0', b'1', b'2', b'3']"]  # 3 is the directory it lists
+    assert message == ["[b'0', b'1', b'2', b'3']"]  # 3 is the directory it lists
 
 
 def test_streams_stay_when_there_is_no_descriptor_left() -> None:
     """The answer must get out even then."""
-    said = outcome("""
+    message = outcome("""
         runner.run(Command(("true",)))
         for limit in range(12, 2, -1):
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, 4096))
@@ -58,9 +58,9 @@ def test_streams_stay_when_there_is_no_descriptor_left() -> None:
             else:
                 say(limit, "ran")
         """)
-    assert [line.split()[0] for line in said] == [str(limit) for limit in range(12, 2, -1)]
-    assert said[0] == "12 ran"
-    assert said[-1] == "3 Too many open files"
+    assert [line.split()[0] for line in message] == [str(limit) for limit in range(12, 2, -1)]
+    assert message[0] == "12 ran"
+    assert message[-1] == "3 Too many open files"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
@@ -161,7 +161,7 @@ def test_signal_for_our_group_does_not_reach_a_command_that_undoes() -> None:
 
 
 def test_caller_that_ignored_and_blocked_signals_is_overruled() -> None:
-    said = outcome("""
+    message = outcome("""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -174,11 +174,11 @@ def test_caller_that_ignored_and_blocked_signals_is_overruled() -> None:
         except InterruptedBySignalError as error:
             say(error.signal)
         """)
-    assert said == ["3", "-15", "SIGTERM"]
+    assert message == ["3", "-15", "SIGTERM"]
 
 
 def test_signal_that_comes_while_they_are_held_counts_afterwards() -> None:
-    said = outcome("""
+    message = outcome("""
         interrupts.install()
         with interrupts.held():
             os.kill(os.getpid(), signal.SIGTERM)
@@ -189,11 +189,11 @@ def test_signal_that_comes_while_they_are_held_counts_afterwards() -> None:
         except InterruptedBySignalError as error:
             say(error.signal)
         """)
-    assert said == ["3", "SIGTERM"]
+    assert message == ["3", "SIGTERM"]
 
 
 def test_first_of_two_signals_is_reported() -> None:
-    said = outcome("""
+    message = outcome("""
         interrupts.install()
         os.kill(os.getpid(), signal.SIGHUP)
         os.kill(os.getpid(), signal.SIGTERM)
@@ -202,7 +202,7 @@ def test_first_of_two_signals_is_reported() -> None:
         except InterruptedBySignalError as error:
             say(error.signal)
         """)
-    assert said == ["SIGHUP"]
+    assert message == ["SIGHUP"]
 
 
 def test_no_signal_no_interruption() -> None:

@@ -44,7 +44,7 @@ class Tree:
         shutil.copy(LAUNCHER, self.command)
 
     def put_package(self, place: Path) -> None:
-        """Put the package into a place, from where it is expected to be started."""
+        """Install the package in a directory, to be started from there."""
         self.main = place / "cni_ipvlan" / "__main__.py"
         self.main.parent.mkdir(parents=True)
         self.main.write_text(REPORT)
@@ -93,8 +93,10 @@ def test_packages_come_after_the_standard_library_and_before_what_else_is_instal
     (tree.packages / "more").mkdir()
     path = tree.started_by(tree.command)["path"]
     ask = "import os, site; print(os.path.dirname(os.__file__), *site.getsitepackages(), sep='\\n')"
-    said = subprocess.check_output([os.path.realpath(sys.executable), "-I", "-c", ask], text=True)
-    library, *others = said.splitlines()
+    printed = subprocess.check_output(
+        [os.path.realpath(sys.executable), "-I", "-c", ask], text=True
+    )
+    library, *others = printed.splitlines()
     ours = [
         path.index(os.path.realpath(place)) for place in (tree.packages, tree.packages / "more")
     ]
@@ -179,25 +181,25 @@ def test_python_of_the_system_stands_in_for_one_that_is_gone(tree: Tree) -> None
     assert tree.started_by(tree.command)["executable"] == str(system)
 
 
-def test_python_that_is_gone_is_told(tree: Tree) -> None:
+def test_missing_python_is_reported(tree: Tree) -> None:
     (tree.root / "lib" / PYTHON).rename(tree.root / "lib" / "python3.00")
     assert "no python3.00 for it" in refusal(tree.command)["msg"]
 
 
-def test_packages_of_another_python_that_is_gone_are_passed_over(tree: Tree) -> None:
+def test_packages_of_a_missing_python_are_skipped(tree: Tree) -> None:
     older = tree.root / "lib" / "python3.00" / "site-packages"
     (older / "cni_ipvlan-0.9.dist-info").mkdir(parents=True)
     tree.started_by(tree.command)
 
 
-def test_copy_without_an_installation_says_so_as_a_plugin_does(tree: Tree, tmp_path: Path) -> None:
+def test_copy_without_an_installation_prints_an_error_document(tree: Tree, tmp_path: Path) -> None:
     place = tmp_path / "opt" / "bin"
     place.mkdir(parents=True)
     shutil.copy(tree.command, place)
     assert "not where it was installed" in refusal(place / "ipvlan")["msg"]
 
 
-def test_copy_without_an_installation_says_so_to_a_person(tree: Tree, tmp_path: Path) -> None:
+def test_copy_without_an_installation_reports_that_to_a_person(tree: Tree, tmp_path: Path) -> None:
     shutil.copy(tree.command, tmp_path / "ipvlan")
     done = subprocess.run(
         [tmp_path / "ipvlan", "--help"], env={}, check=False, capture_output=True, text=True
@@ -262,7 +264,7 @@ def test_nothing_of_the_callers_python_is_used(tmp_path: Path) -> None:
     version(tmp_path / "link", env=hostile, cwd=tmp_path)
 
 
-def test_program_without_cni_command_says_what_it_is() -> None:
+def test_program_without_cni_command_prints_a_description() -> None:
     done = subprocess.run(
         [INSTALLED], env={}, check=True, capture_output=True, stdin=subprocess.DEVNULL, text=True
     )

@@ -40,18 +40,18 @@ def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 class World:
     def __init__(self, log: Path, config: dict[str, Any], **environment: str) -> None:
-        self.said: list[str] = []
+        self.messages: list[str] = []
         self.log = log
         call = {"CNI_CONTAINERID": "c1", "CNI_IFNAME": "net1", **environment}
-        self.teller = Log(self.said.append, call)
-        self.teller.open(config)
+        self.call_log = Log(self.messages.append, call)
+        self.call_log.open(config)
 
     def tell_everything(self) -> list[str]:
         """Tell it of everything there is, and return what it logged, less the times."""
-        self.teller.command(*QUERY)
-        self.teller.command(*CHANGE)
-        self.teller.warn("odd")
-        self.teller.fail("cannot do it")
+        self.call_log.command(*QUERY)
+        self.call_log.command(*CHANGE)
+        self.call_log.warn("odd")
+        self.call_log.fail("cannot do it")
         if not self.log.exists():
             return []
         found = []
@@ -81,10 +81,10 @@ EVERYTHING = [
         ("unheard of", EVERYTHING[1:]),
     ],
 )
-def test_level_says_how_much_is_logged(logs: Path, level: str | None, logged: list[str]) -> None:
+def test_level_sets_how_much_is_logged(logs: Path, level: str | None, logged: list[str]) -> None:
     world = World(logs / "log", {"logFile": "log", "logLevel": level})
     assert world.tell_everything() == logged
-    assert world.said == ["c1 net1: odd"]
+    assert world.messages == ["c1 net1: odd"]
 
 
 def test_variable_asks_for_everything_and_goes_before_the_configuration(
@@ -101,11 +101,11 @@ def test_nothing_is_logged_unless_asked_for(tmp_path: Path, config: dict[str, An
     world = World(tmp_path / "log", config)
     world.tell_everything()
     assert os.listdir(tmp_path) == []  # noqa: PTH208
-    assert world.said == ["c1 net1: odd"]
+    assert world.messages == ["c1 net1: odd"]
 
 
 @pytest.mark.parametrize("absolute", [True, False])
-def test_file_is_its_owners_alone_and_appended_to(logs: Path, absolute: bool) -> None:  # noqa: FBT001
+def test_file_is_readable_by_its_owner_only_and_appended_to(logs: Path, absolute: bool) -> None:  # noqa: FBT001
     (logs / "team").mkdir(0o700)
     log = logs / "team" / "log"
     for _ in range(2):
@@ -114,14 +114,14 @@ def test_file_is_its_owners_alone_and_appended_to(logs: Path, absolute: bool) ->
     assert len(log.read_text().splitlines()) == 6
 
 
-def test_command_that_failed_is_one_line_with_what_was_said() -> None:
+def test_failed_command_is_one_line_with_its_output() -> None:
     assert describe(*FAILURE).endswith("(do it) printed: RTNETLINK\nanswers: no")
 
 
 def test_text_of_several_lines_is_logged_as_one(logs: Path) -> None:
     log = logs / "log"
     world = World(log, {"logFile": "log"})
-    world.teller.fail("one\ntwo\udcff")
+    world.call_log.fail("one\ntwo\udcff")
     (line,) = log.read_text().splitlines()
     assert line.endswith("failed: one | two\\udcff")
 
@@ -154,20 +154,20 @@ def test_of_a_line_that_is_too_long_the_middle_is_left_out(text: str) -> None:
     assert match[3].endswith(shown[1])
 
 
-def test_every_line_on_stderr_says_whose_it_is(tmp_path: Path) -> None:
+def test_every_line_on_stderr_names_its_attachment(tmp_path: Path) -> None:
     world = World(tmp_path / "log", {})
-    world.teller.warn("one\ntwo\x1b[2J\n")
-    assert world.said == ["c1 net1: one\nc1 net1: two\\x1b[2J"]
+    world.call_log.warn("one\ntwo\x1b[2J\n")
+    assert world.messages == ["c1 net1: one\nc1 net1: two\\x1b[2J"]
 
 
-def test_what_the_caller_is_not_told_goes_to_stderr_and_is_logged_once(logs: Path) -> None:
+def test_private_lines_go_to_stderr_and_are_logged_once(logs: Path) -> None:
     world = World(logs / "log", {"logFile": "log"})
-    world.teller.fail("no master\neth1 is there", "eth1 is there")
-    assert world.said == ["c1 net1: eth1 is there"]
+    world.call_log.fail("no master\neth1 is there", "eth1 is there")
+    assert world.messages == ["c1 net1: eth1 is there"]
     assert (logs / "log").read_text().count("eth1") == 1
 
 
-def test_several_commands_in_one_ip_are_all_told() -> None:
+def test_several_commands_in_one_ip_are_all_logged() -> None:
     command = Command(("ip", "-batch", "-"), "a; b", stdin=b"link show\nx y\n")
     assert (
         describe(command, Completed(0, b"", b"", 0.0))
@@ -176,7 +176,7 @@ def test_several_commands_in_one_ip_are_all_told() -> None:
 
 
 def link(tmp_path: Path) -> str:
-    """A link that somebody else could have made, in a directory open to all."""
+    """A symlink that another user could have made, in a directory writable by all."""
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
     (tmp_path / "open" / "link").symlink_to(tmp_path / "target")
@@ -217,14 +217,14 @@ def pipe(tmp_path: Path) -> str:
         lambda _tmp_path: "/dev/null/log",
     ],
 )
-def test_file_that_cannot_be_logged_to_is_said_once_and_fails_nothing(
+def test_unusable_log_file_is_reported_once_and_fails_nothing(
     tmp_path: Path, obstacle: Any
 ) -> None:
     path = obstacle(tmp_path)
     world = World(tmp_path / "nothing", {}, CNI_IPVLAN_LOG=path)
     world.tell_everything()
-    complaint, warning = world.said
-    assert complaint.startswith(f"c1 net1: cannot log to {path!r}: ")
+    problem, warning = world.messages
+    assert problem.startswith(f"c1 net1: cannot log to {path!r}: ")
     assert warning == "c1 net1: odd"
     assert not (tmp_path / "target").exists()
 
@@ -239,11 +239,11 @@ def test_administrators_may_have_links(tmp_path: Path, absolute: bool) -> None: 
     assert world.tell_everything() == EVERYTHING
 
 
-def test_links_without_end_are_given_up(tmp_path: Path) -> None:
+def test_endless_symlinks_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "round").symlink_to("round")
     world = World(tmp_path / "nothing", {}, CNI_IPVLAN_LOG=str(tmp_path / "round" / "log"))
-    (complaint,) = world.said
-    assert "Too many levels of symbolic links" in complaint
+    (problem,) = world.messages
+    assert "Too many levels of symbolic links" in problem
 
 
 @pytest.mark.parametrize(
@@ -258,17 +258,17 @@ def test_network_may_name_no_file_elsewhere(logs: Path, name: str) -> None:
     name = name.format(logs=logs)
     world = World(logs / "log", {"logFile": name})
     assert world.tell_everything() == []
-    complaint, _ = world.said
+    problem, _ = world.messages
     start = f"c1 net1: cannot log to {name!r}: a network may only name a file below {logs}"
-    assert complaint.startswith(start)
+    assert problem.startswith(start)
     assert list(logs.parent.iterdir()) == [logs]
     assert list(logs.iterdir()) == []
 
 
-def test_directory_that_is_not_there_is_said_with_how_to_make_it(logs: Path) -> None:
+def test_missing_directory_is_reported_with_how_to_create_it(logs: Path) -> None:
     logs.rmdir()
     world = World(logs / "log", {"logFile": "log"})
-    assert world.said == [
+    assert world.messages == [
         f"c1 net1: cannot log to 'log': there is no {logs}; try: install -d -m 0700 {logs}"
     ]
 
@@ -310,11 +310,11 @@ def directory_that_is_a_file(logs: Path) -> str:
         directory_that_is_a_file,
     ],
 )
-def test_network_is_led_nowhere_else(logs: Path, obstacle: Any) -> None:
-    said = obstacle(logs)
-    name = said.split("'")[1]
+def test_network_log_file_follows_no_symlink(logs: Path, obstacle: Any) -> None:
+    problem = obstacle(logs)
+    name = problem.split("'")[1]
     world = World(logs / "nothing", {"logFile": name})
-    assert world.said == [f"c1 net1: cannot log to {said}"]
+    assert world.messages == [f"c1 net1: cannot log to {problem}"]
     assert not (logs.parent / "target").exists()
     elsewhere = logs.parent / "elsewhere"
     assert not elsewhere.exists() or list(elsewhere.iterdir()) == []
@@ -327,7 +327,7 @@ def test_no_descriptor_but_the_files_is_left_open(logs: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == len(before) + 1  # noqa: PTH208
 
 
-def test_log_that_stops_taking_is_said_once(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_write_error_is_reported_once(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(logs / "log", {"logFile": "log", "logLevel": "debug"})
 
     def refuse(_descriptor: int, _data: bytes) -> int:
@@ -335,4 +335,4 @@ def test_log_that_stops_taking_is_said_once(logs: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(os, "write", refuse)
     world.tell_everything()
-    assert world.said == ["c1 net1: cannot log: No space left on device", "c1 net1: odd"]
+    assert world.messages == ["c1 net1: cannot log: No space left on device", "c1 net1: odd"]

@@ -1,4 +1,4 @@
-"""iproute.machine: what the files of a machine tell."""
+"""iproute.machine: capabilities and the ipvlan module, read from files."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_module_that_is_not_loaded_is_available(lists: Path, tmp_path: Path, s
     "line", ["blacklist ipvlan", "install  ipvlan /bin/false", "a\nblacklist ipvlan"]
 )
 @pytest.mark.parametrize("directory", ["etc/modprobe.d", "run/modprobe.d", "usr/lib/modprobe.d"])
-def test_who_keeps_a_module_out_is_named(
+def test_file_that_blocks_a_module_is_named(
     lists: Path, tmp_path: Path, line: str, directory: str
 ) -> None:
     (lists / LOADABLE).write_text("kernel/drivers/net/ipvlan/ipvlan.ko: a.ko\n")
@@ -77,7 +77,7 @@ def test_who_keeps_a_module_out_is_named(
 
 
 @pytest.mark.parametrize("line", ["#blacklist ipvlan", "blacklist ipvlan2", "options ipvlan x=1"])
-def test_other_lines_keep_nothing_out(lists: Path, tmp_path: Path, line: str) -> None:
+def test_other_lines_block_nothing(lists: Path, tmp_path: Path, line: str) -> None:
     (lists / LOADABLE).write_text("kernel/drivers/net/ipvlan/ipvlan.ko: a.ko\n")
     (tmp_path / "etc/modprobe.d").mkdir(parents=True)
     (tmp_path / "etc/modprobe.d/local.conf").write_text(f"{line}\n")

@@ -1,4 +1,4 @@
-"""netconf: every option, its values, its default, and how a mistake is put into words."""
+"""netconf: every option, its values, its default, and the message for a mistake."""
 
 from __future__ import annotations
 
@@ -214,9 +214,7 @@ def test_prev_result_is_read_in_the_configurations_version_unless_it_names_its_o
         ({"cniVersion": "8.0.0"}, errors.INCOMPATIBLE_VERSION),
     ],
 )
-def test_unreadable_prev_result_is_said_to_be_the_prev_result(
-    document: dict[str, Any], code: int
-) -> None:
+def test_unreadable_prev_result_is_named_as_such(document: dict[str, Any], code: int) -> None:
     with pytest.raises(CniError, match=r"^prevResult: ") as caught:
         parse(config(prevResult=document), "1.0.0")
     assert caught.value.code == code
@@ -249,7 +247,7 @@ def test_ipam_type_is_found_in_invalid_configurations_too(given: dict[str, Any],
         ("linkInContainers", "linkInContainer"), ("DNS", "dns"), ("prevresult", "prevResult"),
     ],
 )  # fmt: skip
-def test_key_one_slip_away_from_an_option_is_suspicious(key: str, option: str) -> None:
+def test_misspelt_option_is_suspicious(key: str, option: str) -> None:
     assert suspicious_keys(config(**{key: 1})) == [(key, option)]
 
 

@@ -1,4 +1,4 @@
-"""cni.protocol: exactly one document, the right exit status, and nothing kept that was not told."""
+"""cni.protocol: exactly one document, the right exit status, and nothing kept unreported."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RESULT = Result((Interface("net1"),), (Address("10.0.0.2/24", interface=0),))
 
 
 class World:
-    """A plugin that delivers or raises what it is told, and a stdout."""
+    """A plugin that delivers or raises what it is given, and a stdout."""
 
     def __init__(
         self,
@@ -197,7 +197,7 @@ def test_text_that_is_no_unicode_still_makes_a_document() -> None:
     assert world.document["msg"] == "cannot find 'a\udcffb'"
 
 
-def test_about_says_what_the_program_is_and_which_versions_it_speaks() -> None:
+def test_about_describes_the_program_and_its_versions() -> None:
     text = about()
     assert "ipvlan" in text
     assert ", ".join(SUPPORTED_VERSIONS) in text

@@ -16,7 +16,7 @@ from cni_ipvlan.iproute.queries import Address, Link, Route, UnreadableAnswerErr
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Recorded with iproute2 6.15 on Linux 6.12; attributes that say nothing here are left out.
+# Recorded with iproute2 6.15 on Linux 6.12; irrelevant attributes are left out.
 IN_CONTAINER = (
     b'[{"ifindex":3,"link_index":2,"ifname":"net1","flags":["BROADCAST","MULTICAST","UP",'
     b'"LOWER_UP"],"mtu":1400,"qdisc":"noqueue","operstate":"UNKNOWN","linkmode":"DEFAULT",'
@@ -170,7 +170,7 @@ def test_metrics_of_a_route() -> None:
     assert (queries.routes(ROUTES)[0].mtu, queries.routes(ROUTES)[0].advmss) == (None, None)
 
 
-def test_route_the_kernel_made_is_told_apart() -> None:
+def test_route_added_by_the_kernel_is_recognized() -> None:
     connected = [each.dst for each in queries.routes(ROUTES) if each.is_connected]
     assert connected == ["10.10.10.0/24"]
 

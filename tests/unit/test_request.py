@@ -1,4 +1,4 @@
-"""cni.request: which calls are accepted, and what the others are told."""
+"""cni.request: which calls are accepted, and the errors for others."""
 
 from __future__ import annotations
 
@@ -50,16 +50,16 @@ def refusal(environment: dict[str, str], stdin: bytes) -> CniError:
     return caught.value
 
 
-def test_request_carries_everything_the_runtime_said() -> None:
-    told = environment(CNI_ARGS="K8S_POD_NAME=web;IgnoreUnknown=1")
+def test_request_has_everything_from_the_runtime() -> None:
+    given_environment = environment(CNI_ARGS="K8S_POD_NAME=web;IgnoreUnknown=1")
     given_stdin = stdin(master="eth0")
-    asked = parse(told, given_stdin)
+    asked = parse(given_environment, given_stdin)
     assert asked.command == "ADD"
     assert asked.container_id == "dummy-1"
     assert asked.netns == "/run/netns/blue"
     assert asked.ifname == "net1"
     assert asked.path == ("/opt/cni/bin", "/usr/lib/cni")
-    assert asked.environment == told
+    assert asked.environment == given_environment
     assert asked.stdin == given_stdin
     assert asked.config["master"] == "eth0"
     assert asked.version == "1.1.0"
@@ -94,12 +94,12 @@ def test_command_that_is_none_of_the_verbs_is_refused(command: str) -> None:
 def test_variable_a_verb_needs_is_named_when_it_is_not_there(
     command: str, variable: str, way: str
 ) -> None:
-    told = environment(command)
+    given_environment = environment(command)
     if way == "missing":
-        del told[variable]
+        del given_environment[variable]
     else:
-        told[variable] = ""
-    error = refusal(told, stdin())
+        given_environment[variable] = ""
+    error = refusal(given_environment, stdin())
     assert error.code == errors.INVALID_ENVIRONMENT
     assert error.msg == f"{command} needs the environment variable {variable}"
 
@@ -111,19 +111,19 @@ def test_all_missing_variables_are_named_at_once() -> None:
 
 @pytest.mark.parametrize("command", VERBS)
 def test_verb_does_without_the_variables_it_does_not_need(command: str) -> None:
-    told = {
+    given_environment = {
         key: value
         for key, value in environment(command).items()
         if key == "CNI_COMMAND" or key in NEEDED[command]
     }
-    asked = parse(told, stdin())
+    asked = parse(given_environment, stdin())
     assert asked.command == command
     for variable, value in (
         ("CNI_CONTAINERID", asked.container_id),
         ("CNI_NETNS", asked.netns),
         ("CNI_IFNAME", asked.ifname),
     ):
-        assert value == told.get(variable, "")
+        assert value == given_environment.get(variable, "")
 
 
 @pytest.mark.parametrize("container_id", ["a", "0", "a_b.c-d", "A" * 255])
@@ -184,7 +184,7 @@ def test_interface_name_the_kernel_refuses(name: str, fault: str) -> None:
     assert error.msg == f"CNI_IFNAME is {name!r}; {fault}"
 
 
-def test_empty_interface_name_has_its_own_words() -> None:
+def test_empty_interface_name_has_its_own_message() -> None:
     assert interface_name_fault("") == "it is empty"
 
 
@@ -330,9 +330,11 @@ JSON = st.recursive(
         lambda value: json.dumps(value).encode()
     ),
 )
-def test_every_call_is_a_request_or_a_cni_error(told: dict[str, str], given_stdin: bytes) -> None:
+def test_every_call_is_a_request_or_a_cni_error(
+    given_environment: dict[str, str], given_stdin: bytes
+) -> None:
     try:
-        asked = parse(told, given_stdin)
+        asked = parse(given_environment, given_stdin)
     except CniError as error:
         assert error.code in {1, 4, 6, 7}  # noqa: PT017 - either will do
         assert error.msg  # noqa: PT017

@@ -91,7 +91,7 @@ for _version, _document in DOCUMENTS.items():
 
 
 def expressible(result: Result, version: str) -> Result:
-    """What of a result a version has words for."""
+    """The part of a result that a version can express."""
     if version == LATEST:
         return result
     routes = tuple(Route(each.dst, each.gateway) for each in result.routes)

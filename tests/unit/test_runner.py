@@ -1,4 +1,4 @@
-"""iproute.runner: real small programs, run to their end whatever they do."""
+"""iproute.runner: small real programs, run to their end whatever they do."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MEGABYTES = 5 << 20
 
 
 def ignore(_command: Command, _completed: Completed) -> None:
-    """Takes what an observer is told."""
+    """Records what an observer is called with."""
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_output_without_an_end_is_ended(runner: Runner) -> None:
     assert done.killed_because == "it printed more than 16 MiB"
 
 
-def test_child_that_is_left_behind_holds_nobody_up(runner: Runner) -> None:
+def test_child_that_is_left_behind_delays_nothing(runner: Runner) -> None:
     done = runner.run(Command(("sh", "-c", "sleep 60 & echo $!")))
     os.kill(int(done.stdout), signal.SIGKILL)
     assert done.status == 0
@@ -87,7 +87,7 @@ def test_command_leads_a_process_group_of_its_own(runner: Runner) -> None:
     assert process == group
 
 
-def test_child_that_keeps_the_streams_open_does_not_hold_us_up(runner: Runner) -> None:
+def test_child_that_keeps_the_streams_open_delays_nothing(runner: Runner) -> None:
     started = time.monotonic()
     done = runner.run(Command(("sh", "-c", "sleep 5 & echo $!")))
     assert time.monotonic() - started < 4
@@ -132,7 +132,7 @@ def test_first_directory_of_the_search_path_counts(tmp_path: Path) -> None:
     assert runner.run(Command(("true",))).stdout == b"mine\n"
 
 
-def test_program_that_is_nowhere_is_named(runner: Runner) -> None:
+def test_missing_program_is_named(runner: Runner) -> None:
     with pytest.raises(ProgramNotFoundError) as caught:
         runner.run(Command(("no-such-program", "x")))
     assert caught.value.program == "no-such-program"
@@ -149,7 +149,7 @@ def test_program_given_by_its_path(runner: Runner, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["#!/no/such/interpreter\n", "no program\n", ""])
-def test_file_that_cannot_be_executed_is_a_failure_with_words(
+def test_file_that_cannot_be_executed_is_a_failure_with_a_message(
     runner: Runner, tmp_path: Path, content: str
 ) -> None:
     script(tmp_path / "broken", content)
@@ -158,7 +158,7 @@ def test_file_that_cannot_be_executed_is_a_failure_with_words(
     assert done.stderr.startswith(b"cannot execute ")
 
 
-def test_observer_is_told_of_every_command_that_ended() -> None:
+def test_observer_is_called_for_every_command_that_ended() -> None:
     observed: list[tuple[Command, Completed]] = []
     runner = Runner("", lambda *each: observed.append(each), Interrupts())
     commands = [Command(("true",), "do nothing"), Command(("false",))]
@@ -221,7 +221,7 @@ def script(path: Path, content: str) -> None:
 
 
 @pytest.mark.parametrize("word", ["a\0b", "\ud800"])
-def test_word_that_no_command_can_be_given_is_told(runner: Runner, word: str) -> None:
+def test_invalid_argument_is_an_error(runner: Runner, word: str) -> None:
     with pytest.raises(UnusableArgumentError) as caught:
         runner.run(Command(("true", word), "try it"))
     assert (caught.value.purpose, caught.value.word) == ("try it", word)

@@ -12,7 +12,7 @@ PACKAGES = str(Path(cni_ipvlan.__file__).parent.parent)
 
 
 def run(script: str, *directories: str) -> str:
-    """Run a script in an interpreter of its own that finds our packages; return what it prints."""
+    """Run a script in a new interpreter that finds our packages; return its output."""
     path = f"import os, sys; sys.path[:0] = {[*directories, PACKAGES]!r}\n"
     ran = subprocess.run(
         [sys.executable, "-I", "-c", path + script], capture_output=True, text=True, check=False
@@ -33,7 +33,7 @@ print(asyncio.sleep.__module__, logging.getLogger("x").name)
     assert run(LOAD + script) == "[]\nasyncio.tasks x"
 
 
-def test_what_was_not_foreseen_comes_from_the_real_module() -> None:
+def test_other_attributes_come_from_the_real_module() -> None:
     """The ordinary mode of sh logs and makes threads: it works all the same."""
     script = """
 print(sh.Command("echo")("a word", _tty_out=False).strip())

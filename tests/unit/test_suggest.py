@@ -1,4 +1,4 @@
-"""resemblance: which of the names that exist may be meant."""
+"""suggest: which existing name is similar to a misspelt one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cni_ipvlan.suggest import nearest_first
     ("wanted", "first"),
     [("eth0", "eth10"), ("ETH10", "eth10"), ("wlan", "wlan0"), ("br_lan", "br-lan"), ("w", None)],
 )
-def test_the_likest_comes_first(wanted: str, first: str | None) -> None:
+def test_the_most_similar_comes_first(wanted: str, first: str | None) -> None:
     names = ["lo", "wlan0", "eth10", "br-lan"]
     found, is_near = nearest_first(wanted, names)
     assert sorted(found) == sorted(names)

@@ -57,7 +57,7 @@ def test_everything_is_as_before_afterwards() -> None:
 
 
 def found() -> tuple[object, ...]:
-    """What the package's modules call: a module, and a function of its own."""
+    """What the package's modules call: a module, and its function."""
     return vars(registry)["os"], vars(locks)["fcntl"], vars(namespace)["ioctl"]
 
 

@@ -224,7 +224,7 @@ def test_signal_before_several_changes_or_a_program_prevents_them(world: World) 
     assert world.runner.ran == []
 
 
-def test_nothing_is_put_in_where_nothing_is_given(world: World) -> None:
+def test_a_command_has_no_stdin_by_default(world: World) -> None:
     with pytest.raises(ZeroDivisionError), world.tx:
         world.change("one")
         world.tx.do(Command(("tee", "x"), "announce", may_fail=True))

@@ -64,10 +64,10 @@ def test_failure_among_several_names_the_change(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "said", [b"", b"Cannot open", b"Command failed -:0", b"Command failed -:3"]
+    "message", [b"", b"Cannot open", b"Command failed -:0", b"Command failed -:3"]
 )
-def test_failure_that_names_no_change_is_that_of_the_whole(world: World, said: bytes) -> None:
-    world.runner.fails(BATCH, said)
+def test_failure_that_names_no_change_is_that_of_the_batch(world: World, message: bytes) -> None:
+    world.runner.fails(BATCH, message)
     with pytest.raises(CommandError) as caught, world.tx:
         run_all(world, UP)
     assert caught.value.argv == tuple(BATCH.split())

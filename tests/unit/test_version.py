@@ -1,4 +1,4 @@
-"""cni.version: the answer to VERSION, whatever is asked."""
+"""cni.version: the answer to VERSION, for any input."""
 
 from __future__ import annotations
 

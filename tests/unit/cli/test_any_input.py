@@ -83,7 +83,7 @@ CONTENTS = (
         lambda document: json.dumps(document).encode()
     )
 )
-# Commands that change nothing, whatever comes behind them.
+# Commands that change nothing, whatever follows them.
 COMMANDS = st.sampled_from(
     [
         ["validate", FILE],
@@ -101,7 +101,7 @@ COMMANDS = st.sampled_from(
 
 
 def is_argument(word: str) -> bool:
-    """Whether a process can be given a word."""
+    """Whether a word is a valid argument of a process."""
     try:
         return b"\0" not in os.fsencode(word)
     except UnicodeEncodeError:

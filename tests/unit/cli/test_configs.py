@@ -61,12 +61,12 @@ def test_a_list_in_several_versions_means_the_highest() -> None:
     assert load(odd)[0].config["cniVersion"] == "0.4.0"
 
 
-def test_configurations_of_other_plugins_are_passed_over() -> None:
+def test_configurations_of_other_plugins_are_skipped() -> None:
     assert load({**CONF, "type": "macvlan"}) == []
     assert load({**LIST, "plugins": [{"type": "bridge"}, 5]}) == []
 
 
-def test_a_configuration_without_a_type_is_taken_for_ours() -> None:
+def test_a_configuration_without_a_type_is_taken_as_ipvlan() -> None:
     assert len(load({"name": "net"})) == 1
 
 
@@ -130,22 +130,22 @@ def test_one_of_several_is_chosen_by_any_of_its_names(several: str, given: str, 
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "printed"),
     [
         (None, "has several networks: shop/one, shop/two, farm/two; choose one with --network"),
         ("two", "has several networks: shop/two, farm/two; choose one with --network"),
         ("three", "has no network 'three'; it has: shop/one, shop/two, farm/two"),
     ],
 )
-def test_without_a_clear_choice_the_names_are_told(
-    several: str, given: str | None, said: str
+def test_without_a_clear_choice_the_names_are_listed(
+    several: str, given: str | None, printed: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
         configs.choose(several, given)
-    assert str(caught.value) == f"{several} {said}"
+    assert str(caught.value) == f"{several} {printed}"
 
 
-def test_a_list_with_two_of_ours_has_no_names_to_choose_by(tmp_path: Path) -> None:
+def test_a_list_with_two_ipvlan_entries_has_no_names_to_choose_by(tmp_path: Path) -> None:
     file = tmp_path / "two.conflist"
     file.write_text(json.dumps({**LIST, "plugins": [CONF, CONF]}))
     with pytest.raises(ConfigError, match="has the network listed 2 times"):
@@ -153,7 +153,7 @@ def test_a_list_with_two_of_ours_has_no_names_to_choose_by(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "printed"),
     [
         ("", "has no configuration of type ipvlan"),
         ("{", "is not valid JSON: Expecting property name"),
@@ -171,13 +171,15 @@ def test_a_list_with_two_of_ours_has_no_names_to_choose_by(tmp_path: Path) -> No
         ("\0", "is neither JSON nor YAML"),
     ],
 )
-def test_what_can_not_be_read_is_told_in_a_sentence(tmp_path: Path, text: str, said: str) -> None:
+def test_what_cannot_be_read_is_reported_in_a_sentence(
+    tmp_path: Path, text: str, printed: str
+) -> None:
     file = tmp_path / "file"
     file.write_text(text)
     with pytest.raises(ConfigError) as caught:
         configs.choose(str(file), None)
     message = str(caught.value)
-    assert said in message
+    assert printed in message
     assert message.startswith(str(file))
     assert "\n" not in message
 

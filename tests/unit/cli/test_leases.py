@@ -1,4 +1,4 @@
-"""cli.leases: how many addresses host-local has given out, and has to give."""
+"""cli.leases: how many addresses host-local has leased, and has in all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The man page and the completions that pip installs: what they offer is what the program has."""
+"""The man page and the completions that pip installs match the program."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_the_man_page_has_every_option_and_no_other(command: str) -> None:
     assert "\nExample:\n" in PAGES_COMMANDS[command]
 
 
-def test_the_man_page_says_what_a_reader_looks_for() -> None:
+def test_the_man_page_has_the_usual_sections() -> None:
     assert list(PAGE) == [
         *("NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "COMMANDS"),
         *("ENVIRONMENT", "FILES", "EXIT STATUS", "SEE ALSO"),
@@ -116,7 +116,7 @@ def test_bash_offers_what_there_is(typed: str, offered: set[str]) -> None:
         printf '%s\\n' "${COMPREPLY[@]}"
     """
     words = f"ipvlan {typed}".split(" ")
-    assert said(["bash", "-c", script, "bash", str(SHARE / BASH), *words]) == offered
+    assert printed(["bash", "-c", script, "bash", str(SHARE / BASH), *words]) == offered
 
 
 @pytest.mark.parametrize(("typed", "offered"), TYPED)
@@ -133,7 +133,7 @@ def test_zsh_offers_what_there_is(typed: str, offered: set[str]) -> None:
     """
     words = f"ipvlan {typed}".split(" ")
     place = str((SHARE / ZSH).parent)
-    assert said(["zsh", "-f", "-c", script, "zsh", place, *words]) == offered
+    assert printed(["zsh", "-f", "-c", script, "zsh", place, *words]) == offered
     assert (SHARE / ZSH).read_text().startswith("#compdef ipvlan\n")
 
 
@@ -141,10 +141,10 @@ def test_zsh_offers_what_there_is(typed: str, offered: set[str]) -> None:
 def test_fish_offers_what_there_is(typed: str, offered: set[str]) -> None:
     found("fish")
     script = f"source {SHARE / FISH}; complete -C 'ipvlan {typed}'"
-    assert said(["fish", "--no-config", "-c", script]) == offered
+    assert printed(["fish", "--no-config", "-c", script]) == offered
 
 
-def said(argv: list[str]) -> set[str]:
+def printed(argv: list[str]) -> set[str]:
     done = subprocess.run(argv, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.stderr == ""
     return {line.partition("\t")[0] for line in done.stdout.split("\n") if line}

@@ -1,4 +1,4 @@
-"""What becomes of output that nobody takes: a closed pipe, a full disk, a closed stream."""
+"""Output that can't be written: a closed pipe, a full disk, a closed stream."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_completion_goes_the_same_way(shell: str, files: Path) -> None:
 
 @pytest.mark.parametrize("stderr", ["/dev/full", "&-"])
 @pytest.mark.parametrize(("line", "status"), [("nonsense", 2), ("validate /gone", 1)])
-def test_stderr_that_nobody_takes_changes_no_status(
+def test_stderr_that_cannot_be_written_changes_no_status(
     line: str, status: int, stderr: str, files: Path
 ) -> None:
     assert run(f"ipvlan {line} 2>{stderr}", files).returncode == status

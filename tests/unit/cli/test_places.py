@@ -1,4 +1,4 @@
-"""cli.places: the line on which a part of a configuration stands."""
+"""cli.places: the line on which a part of a configuration starts."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def documents() -> st.SearchStrategy[Any]:
 
 
 @given(documents(), st.sampled_from([None, 1, "\t"]))
-def test_every_value_of_any_json_is_found_where_it_stands(
+def test_every_value_of_any_json_is_found_at_its_place(
     value: Any, indent: int | str | None
 ) -> None:
     document = {"type": "ipvlan", "x": value}

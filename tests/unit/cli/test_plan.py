@@ -53,7 +53,7 @@ def test_each_step_is_a_line_with_its_purpose() -> None:
     ]
 
 
-def test_nothing_to_do_is_said() -> None:
+def test_nothing_to_do_is_reported() -> None:
     assert shell().splitlines()[1:] == ["# there is nothing to do"]
     assert run(shell()) == ""
 
@@ -93,7 +93,7 @@ def test_a_program_that_was_run_is_not_run_again() -> None:
     assert text.splitlines()[1] == "# already run, since it changes nothing: ask static"
 
 
-def test_comments_can_not_order_a_terminal_or_the_shell() -> None:
+def test_comments_have_no_escape_sequences_or_commands() -> None:
     text = shell(Command(("true",), "create \x1b]0;x\x07\nrm -rf\r\u2028x"))
     assert text.splitlines()[1:] == ["true  # create ]0;x rm -rf x"]
 

@@ -59,7 +59,7 @@ def test_each_command_has_help_with_an_example(
     assert all(len(line) <= 100 for line in text.splitlines())
 
 
-def test_help_of_the_whole_shows_each_command_and_how_a_call_is_replayed(
+def test_main_help_shows_each_command_and_how_to_replay_a_call(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert program.main(["-h"]) == 0
@@ -77,7 +77,7 @@ def test_the_files_of_each_example_are_there(command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "printed"),
     [
         (["ad"], "there is no command 'ad'; did you mean add?"),
         (["xyzzy"], "there is no command 'xyzzy'; there are "),
@@ -111,9 +111,9 @@ def test_the_files_of_each_example_are_there(command: str) -> None:
         (["validate"], "Missing argument 'FILE"),
     ],
 )
-def test_what_is_wrong_with_a_command_is_said_in_a_sentence(
+def test_bad_usage_is_reported_in_a_sentence(
     arguments: list[str],
-    said: str | None,
+    printed: str | None,
     conf: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -122,7 +122,7 @@ def test_what_is_wrong_with_a_command_is_said_in_a_sentence(
     assert status == 2
     assert captured.out == ""
     assert captured.err.startswith("ipvlan: ")
-    assert said is None or said in captured.err.splitlines()[0]
+    assert printed is None or printed in captured.err.splitlines()[0]
 
 
 @pytest.mark.parametrize("change", [{"mode": "l9"}, {"cniVersion": "7.0.0"}, {"name": "/"}])
@@ -216,7 +216,9 @@ def test_what_is_to_be_kept_reaches_gc(
     assert "skipping the IPAM plugin static, which may not know GC" in capsys.readouterr().err
 
 
-def test_a_verb_is_asked_in_the_version_it_came_with(tmp_path: Path, made: Made, conf: str) -> None:
+def test_a_verb_is_used_in_the_version_that_introduced_it(
+    tmp_path: Path, made: Made, conf: str
+) -> None:
     old, result = tmp_path / "old.conf", tmp_path / "result.json"
     old.write_text(json.dumps({**CONF, "cniVersion": "0.2.0"}))
     result.write_text('{"cniVersion": "0.2.0", "ip4": {"ip": "10.1.0.2/24"}}')

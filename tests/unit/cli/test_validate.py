@@ -30,7 +30,7 @@ ADDRESS = {"address": "10.1.0.2/24"}
 UNDER_NO_GATEWAY = {"type": "static", "addresses": [ADDRESS]}
 DEFAULT = {"dst": "0.0.0.0/0"}
 
-# What is changed in a good configuration; the path of the problem; words of it.
+# What is changed in a valid configuration; the path of the problem; words of its text.
 WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"mode": "l4"}, "$.mode", 'mode is "l4"; allowed: l2, l3, l3s'),
     ({"mode": 2}, "$.mode", "mode is 2; allowed: l2, l3, l3s"),
@@ -183,7 +183,7 @@ def validate(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[in
     return status, capsys.readouterr().out
 
 
-def test_every_problem_of_every_file_is_told_at_once_with_its_line(
+def test_every_problem_of_every_file_is_reported_at_once_with_its_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     conf, manifest = tmp_path / "net.conf", tmp_path / "nad.yaml"
@@ -236,7 +236,9 @@ def test_one_master_in_two_modes_is_a_problem_between_files(
     )
 
 
-def test_without_problems_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_problems_it_reports_that(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "net.conf"
     file.write_text(json.dumps(CONF))
     assert validate(capsys, file) == (0, "1 network: no problems\n")
@@ -251,9 +253,9 @@ def test_a_file_about_something_else_is_a_problem_only_alone(
     conf.write_text(json.dumps(CONF))
 
     assert program.main(["validate", str(pod), str(conf)]) == 0
-    said = capsys.readouterr()
-    assert said.out == "1 network: no problems\n"
-    assert said.err == f"{pod}: it has no configuration of type ipvlan\n"
+    printed = capsys.readouterr()
+    assert printed.out == "1 network: no problems\n"
+    assert printed.err == f"{pod}: it has no configuration of type ipvlan\n"
     assert validate(capsys, pod) == (1, f"{pod}: $: it has no configuration of type ipvlan\n")
 
 

@@ -1,4 +1,4 @@
-"""registry: what is remembered of attachments, and for how long."""
+"""registry: which attachments are recorded, and for how long."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_hints_at_the_attachments_of_a_master_are_found(
     assert file_of(directory, ATTACHMENT).parent.name == "on-4026531840.2"
 
 
-def test_hint_is_roots_alone(remembering: Registry, directory: Path) -> None:
+def test_hint_is_readable_by_root_only(remembering: Registry, directory: Path) -> None:
     assert {stat.S_IMODE(path.stat().st_mode) for path in directory.glob("on-*")} == {0o700}
     assert {stat.S_IMODE(path.stat().st_mode) for path in directory.glob("on-*/*")} == {0o600}
 
@@ -157,7 +157,7 @@ def test_remembering_again_replaces(remembering: Registry) -> None:
     ],
 )
 @pytest.mark.parametrize("end", ["forget", "remove_leftovers"])
-def test_hint_that_a_killed_call_wrote_by_half_says_nothing_and_can_be_forgotten(
+def test_half_written_hint_of_a_killed_call_is_ignored_and_can_be_removed(
     remembering: Registry, directory: Path, content: str, end: str
 ) -> None:
     file = file_of(directory, ATTACHMENT)
@@ -190,7 +190,7 @@ def clear(registry: Registry, end: str) -> None:
         registry.remove_leftovers()
 
 
-def test_nothing_is_remembered_where_there_is_no_directory(registry: Registry) -> None:
+def test_nothing_is_recorded_without_a_directory(registry: Registry) -> None:
     assert list(registry.hints(MASTER)) == []
     assert list(registry.all_hints()) == []
     assert registry.recall(ATTACHMENT) is None
@@ -199,7 +199,7 @@ def test_nothing_is_remembered_where_there_is_no_directory(registry: Registry) -
     registry.remove_leftovers()
 
 
-def test_leftovers_are_the_locks_that_nobody_has(remembering: Registry, directory: Path) -> None:
+def test_leftovers_are_the_locks_that_no_call_holds(remembering: Registry, directory: Path) -> None:
     (directory / f"lock-{OTHER_KEY}").write_text("")
     holder = process(HOLD, directory)
     assert line(holder) == "held"
@@ -211,7 +211,7 @@ def test_leftovers_are_the_locks_that_nobody_has(remembering: Registry, director
     holder.communicate("\n")
 
 
-def test_who_only_reads_changes_nothing(remembering: Registry, directory: Path) -> None:
+def test_a_read_only_registry_changes_nothing(remembering: Registry, directory: Path) -> None:
     reader = ReadOnlyRegistry(str(directory))
     (directory / f"lock-{OTHER_KEY}").write_text("")
     before = contents(directory)
@@ -223,7 +223,7 @@ def test_who_only_reads_changes_nothing(remembering: Registry, directory: Path) 
     assert len(list(reader.hints(MASTER))) == 2
 
 
-def test_who_only_reads_needs_no_directory(directory: Path) -> None:
+def test_a_read_only_registry_needs_no_directory(directory: Path) -> None:
     reader = ReadOnlyRegistry(str(directory))
     with reader.attachment_lock(KEY, never, strict=True), reader.master_lock(MASTER, never):
         pass

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_directory_is_roots_alone_and_gone_afterwards(registry: Registry, directory: Path) -> None:
+def test_directory_is_readable_by_root_only_and_gone_afterwards(
+    registry: Registry, directory: Path
+) -> None:
     with registry.attachment_lock(KEY, never, strict=True):
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
         assert [path.name for path in directory.iterdir()] == [f"lock-{KEY}"]
@@ -145,7 +147,7 @@ def test_wait_for_what_a_killed_call_left_running_ends_sooner(
     holder.communicate()
 
 
-def test_many_who_wait_take_turns_and_leave_the_processor_alone(
+def test_many_waiting_calls_take_turns_and_use_little_processor_time(
     registry: Registry, directory: Path
 ) -> None:
     holder = process(HOLD, directory)
@@ -301,7 +303,7 @@ def test_idle_attachment_is_locked_and_a_live_one_is_not(
     assert not directory.exists()
 
 
-def test_lock_that_cannot_be_removed_fails_nobody(
+def test_lock_that_cannot_be_removed_fails_no_call(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_path: str) -> None:
