@@ -249,6 +249,19 @@ def test_lock_of_a_master_holds_although_its_directory_comes_and_goes(
     assert list(directory.glob("on-*")) == []
 
 
+def stops_only_the_strict(registry: Registry, reason: str) -> None:
+    """Check that a strict lock fails for this reason, and that a call without one goes on."""
+    with (
+        pytest.raises(OSError, match=reason),
+        registry.attachment_lock(KEY, never, strict=True),
+    ):
+        pass
+    went_on = False
+    with registry.attachment_lock(KEY, never, strict=False):
+        went_on = True
+    assert went_on
+
+
 @pytest.mark.parametrize("what", ["dangling link", "link", "another user's"])
 def test_directory_that_is_not_ours_is_refused_at_once(tmp_path: Path, what: str) -> None:
     place = tmp_path / "cni-ipvlan"
@@ -263,15 +276,7 @@ def test_directory_that_is_not_ours_is_refused_at_once(tmp_path: Path, what: str
 
     with pytest.raises(OSError, match="another user"), registry.master_lock(MASTER, never):
         pass
-    with (
-        pytest.raises(OSError, match="another user"),
-        registry.attachment_lock(KEY, never, strict=True),
-    ):
-        pass
-    went_on = False
-    with registry.attachment_lock(KEY, never, strict=False):
-        went_on = True
-    assert went_on
+    stops_only_the_strict(registry, "another user")
 
 
 @pytest.mark.parametrize("obstacle", ["file", "no parent"])
@@ -280,16 +285,7 @@ def test_unusable_directory_stops_only_the_strict(tmp_path: Path, obstacle: str)
     if obstacle == "file":
         place.parent.mkdir()
         place.write_text("")
-    registry = Registry(str(place))
-    with (
-        pytest.raises(OSError, match="cni-ipvlan"),
-        registry.attachment_lock(KEY, never, strict=True),
-    ):
-        pass
-    went_on = False
-    with registry.attachment_lock(KEY, never, strict=False):
-        went_on = True
-    assert went_on
+    stops_only_the_strict(Registry(str(place)), "cni-ipvlan")
 
 
 def test_idle_attachment_is_locked_and_a_live_one_is_not(
