@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 LEAST_MTU_OF_IPV6 = 1280  # RFC 8200, section 5; below it the kernel disables IPv6 on a link
 _UNSPECIFIED = ("0.0.0.0", "::")
+_SCOPES_WITHOUT_GATEWAY = (253, 254)  # RT_SCOPE_LINK, RT_SCOPE_HOST, <linux/rtnetlink.h>
 
 
 class Addressing(NamedTuple):
@@ -157,8 +158,11 @@ def _is_master(interface: Interface, master: Master) -> bool:
 
 
 def _with_gateway(route: Route, addresses: Sequence[Address]) -> Route:
-    """Give a route without a gateway that of the first address of its family."""
-    if route.gateway:
+    """Give a route without a gateway that of the first address of its family.
+
+    A route with scope link or host can't have one: fib_create_info() in net/ipv4/fib_semantics.c.
+    """
+    if route.gateway or route.scope in _SCOPES_WITHOUT_GATEWAY:
         return route
     gateway = next(
         (each.gateway for each in addresses if each.family == route.family and each.gateway), ""

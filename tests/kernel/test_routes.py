@@ -93,6 +93,29 @@ def test_a_route_has_the_scope_asked_for(node: Node, runtime: Runtime, fake_ipam
     assert only_route(node, runtime, fake_ipam, route, no_gateway)["scope"] == "0"
 
 
+@pytest.mark.parametrize("scope", [253, 254], ids=["link", "host"])
+@pytest.mark.parametrize("dst", ["10.7.0.0/16", "fd00:7::/64"])
+@pytest.mark.parametrize("source", ["IPAM", "prevResult"])
+def test_a_route_that_ends_at_the_link_gets_no_gateway(
+    node: Node, runtime: Runtime, fake_ipam: FakeIpam, source: str, dst: str, scope: int
+) -> None:
+    node.master()
+    container = quick_container(node)
+    route = {"dst": dst, "scope": scope}
+    answer = {"cniVersion": "1.1.0", "ips": ADDRESSES, "routes": [route]}
+    fake_ipam.answers("ADD", answer)
+    given = {"ipam": fake_ipam.conf} if source == "IPAM" else {"ipam": None, "prevResult": answer}
+    conf = network(cniVersion="1.1.0", **given)
+
+    result = runtime.add(container, conf, CNI_PATH=fake_ipam.path).result()
+
+    assert result["routes"] == [route]
+    (found,) = container.routes()
+    assert "gateway" not in found
+    assert found["scope"] == (str(scope) if "." in dst else "0")  # IPv6 has no scopes
+    runtime.check(container, conf, result, CNI_PATH=fake_ipam.path).succeeds()
+
+
 @pytest.mark.parametrize(
     "routes",
     [

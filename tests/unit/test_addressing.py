@@ -72,6 +72,14 @@ def test_route_stays_without_a_gateway_where_no_address_has_one() -> None:
     assert addressing(allocated).routes == (Route("10.9.0.0/16"),)
 
 
+@pytest.mark.parametrize(
+    ("scope", "gateway"), [(0, "10.0.0.1"), (252, "10.0.0.1"), (253, ""), (254, "")]
+)
+def test_route_within_the_link_or_the_host_gets_no_gateway(scope: int, gateway: str) -> None:
+    allocated = ALLOCATED._replace(routes=(Route("10.9.0.0/16", scope=scope),))
+    assert addressing(allocated).routes == (Route("10.9.0.0/16", gateway, scope=scope),)
+
+
 def test_attributes_of_a_route_stay() -> None:
     route = Route("10.9.0.0/16", "10.0.0.1", 1300, 1260, 5, 100, 0)
     assert addressing(ALLOCATED._replace(routes=(route,))).routes == (route,)
