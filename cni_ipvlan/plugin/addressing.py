@@ -131,7 +131,7 @@ def _split(previous: Result, master: Master) -> tuple[Result, Result]:
     kept = [
         number
         for number, interface in enumerate(previous.interfaces)
-        if not _is_master(interface, master)
+        if not _is_master(interface, master, is_single=len(previous.interfaces) == 1)
     ]
     in_containers = [number for number in kept if previous.interfaces[number].sandbox]
     others = Result(
@@ -151,10 +151,15 @@ def _split(previous: Result, master: Master) -> tuple[Result, Result]:
     return others, left
 
 
-def _is_master(interface: Interface, master: Master) -> bool:
-    """Compare the place, too: a container's interface may have the name of the host's master."""
+def _is_master(interface: Interface, master: Master, *, is_single: bool) -> bool:
+    """Compare the place, too: a container's interface may have the name of the host's master.
+
+    The sandbox of a master in the container may be missing if it is the only interface.
+    """
+    if interface.name != master.link.name:
+        return False
     is_in_container = bool(interface.sandbox)
-    return interface.name == master.link.name and is_in_container == (master.home is not None)
+    return is_in_container or is_single if master.home else not is_in_container
 
 
 def _with_gateway(route: Route, addresses: Sequence[Address]) -> Route:

@@ -139,13 +139,17 @@ def test_what_other_plugins_have_given_the_container_stays_in_the_result(
     assert [route["dst"] for route in container.routes()] == ["10.7.0.0/16"]
 
 
+@pytest.mark.parametrize("has_sandbox", [True, False])
 def test_a_master_in_the_container_that_the_chain_has_made_is_not_in_the_result(
-    node: Node, runtime: Runtime
+    node: Node,
+    runtime: Runtime,
+    has_sandbox: bool,  # noqa: FBT001
 ) -> None:
     container = node.container()
     container.ip("link add name inner0 type dummy")
+    place = {"sandbox": container.path} if has_sandbox else {}
     previous = {
-        "interfaces": [{"name": "inner0", "sandbox": container.path}],
+        "interfaces": [{"name": "inner0", **place}],
         "ips": [{"interface": 0, "address": ADDRESS}],
     }
     conf = network(master=None, linkInContainer=True, ipam=None, prevResult=previous)
@@ -155,6 +159,25 @@ def test_a_master_in_the_container_that_the_chain_has_made_is_not_in_the_result(
     assert [each["name"] for each in result["interfaces"]] == ["net1"]
     assert result["ips"] == [{"interface": 0, "address": ADDRESS}]
     assert container.links()["net1"]["link"] == "inner0"
+
+
+def test_of_two_interfaces_of_a_name_the_containers_is_the_master_there(
+    node: Node, runtime: Runtime
+) -> None:
+    container = node.container()
+    container.ip("link add name inner0 type dummy")
+    on_host = {"name": "inner0", "mac": "02:00:00:00:00:01"}
+    previous = {
+        "interfaces": [on_host, {"name": "inner0", "sandbox": container.path}],
+        "ips": [{"interface": 1, "address": ADDRESS}],
+    }
+    conf = network(master="inner0", linkInContainer=True, ipam=None, prevResult=previous)
+
+    result = runtime.add(container, conf).result()
+
+    assert [each["name"] for each in result["interfaces"]] == ["inner0", "net1"]
+    assert result["interfaces"][0] == on_host
+    assert result["ips"] == [{"interface": 1, "address": ADDRESS}]
 
 
 def test_a_previous_result_that_makes_no_sense_is_refused(node: Node, runtime: Runtime) -> None:
