@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 
 def status(node: Node, request: Request) -> None:
-    """Raise CniError 50 if an ADD could not succeed now, 51 if the IPAM plugin reports that."""
+    """Raise CniError 50 if an ADD could not succeed now.
+
+    It is 51 if the master is down, so that running containers have no network either, or if
+    the IPAM plugin reports that.
+    """
     conf = node.configuration(request)
     try:
         with node.transaction() as tx:
@@ -45,4 +49,4 @@ def _check_master(tx: Transaction, conf: NetConf) -> None:
     parent = master.find(tx, conf, None)
     preflight.check_master(parent, conf)
     if not parent.link.is_up:
-        raise CniError(NOT_AVAILABLE, master.is_down(parent))
+        raise CniError(LIMITED_CONNECTIVITY, master.is_down(parent))

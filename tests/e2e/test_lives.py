@@ -122,7 +122,7 @@ def test_status_follows_the_master(node: Node, runtime: Runtime, fake_ipam: Fake
     node.host.ip("link set dev eth0 down")
 
     error = runtime.status(conf, CNI_PATH=fake_ipam.path).error()
-    assert (error["cniVersion"], error["code"]) == ("1.1.0", 50)
+    assert (error["cniVersion"], error["code"]) == ("1.1.0", 51)
     assert "down" in error["msg"]
 
 

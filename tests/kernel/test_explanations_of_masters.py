@@ -96,7 +96,7 @@ def test_a_master_that_is_down(node: Node, runtime: Runtime) -> None:
     assert answer.result()["interfaces"][0]["name"] == "net1"
     assert answer.stderr == f"one net1: {message}"
     status = runtime.status(network(cniVersion="1.1.0")).error()
-    assert (status["code"], status["msg"]) == (50, message)
+    assert (status["code"], status["msg"]) == (51, message)
 
 
 @pytest.mark.parametrize("kind", ["macvlan", "macvtap"])

@@ -50,14 +50,14 @@ def test_a_master_that_is_not_there_is_the_reason(
     assert "master" in answer.error()["msg"]
 
 
-def test_a_master_that_is_down_is_the_reason(
+def test_a_master_that_is_down_limits_running_containers_too(
     node: Node, runtime: Runtime, fake_ipam: FakeIpam
 ) -> None:
     node.master(up=False)
 
     error = runtime.status(conf_with(fake_ipam), CNI_PATH=fake_ipam.path).error()
 
-    assert error["code"] == 50
+    assert error["code"] == 51
     assert all(word in error["msg"] for word in ("'eth0'", "down"))
 
 
