@@ -99,10 +99,10 @@ def own_has_link(name: str) -> bool:
 
 
 def leads_to(path: str, identity: tuple[int, int]) -> bool:
-    """Whether a path (still) leads to that namespace."""
+    """Whether an absolute path (still) leads to that namespace; any other string does not."""
     try:
-        return identity_of(path) == identity
-    except OSError:
+        return path.startswith("/") and identity_of(path) == identity
+    except (OSError, ValueError):  # it has a NUL or can't be encoded
         return False
 
 

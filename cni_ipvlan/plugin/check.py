@@ -5,7 +5,7 @@ from __future__ import annotations
 from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
 from cni_ipvlan.cni.result import Result
-from cni_ipvlan.iproute import commands, queries
+from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.plugin.addressing import is_connected
 from cni_ipvlan.plugin.codes import CHECK_FAILED
@@ -59,7 +59,7 @@ def _differences(
     matters if the configuration names no master, as the default route may change.
     """
     previous = conf.prev_result or Result()
-    index, reported = _reported_interface(previous, request)
+    index, reported = _reported_interface(previous, request.ifname, container)
     if reported is None:
         return [f"prevResult has no interface {request.ifname!r} in the namespace {request.netns}"]
     query = Command(commands.address_show(request.ifname), inside=container, absent_ok=True)
@@ -83,9 +83,12 @@ def _differences(
     ]
 
 
-def _reported_interface(previous: Result, request: Request) -> tuple[int, Interface | None]:
+def _reported_interface(
+    previous: Result, ifname: str, container: Namespace
+) -> tuple[int, Interface | None]:
+    """Return the container's interface in prevResult; its sandbox may be any path to it."""
     for index, interface in enumerate(previous.interfaces):
-        if interface.name == request.ifname and interface.sandbox == request.netns:
+        if interface.name == ifname and namespace.leads_to(interface.sandbox, container.identity):
             return index, interface
     return -1, None
 

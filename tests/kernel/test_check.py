@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from lab import LEASES
+from lab import LEASES, run
 from runtime import host_local, network, static
 
 if TYPE_CHECKING:
@@ -182,6 +182,37 @@ def test_check_needs_the_result_of_the_add(
 
     assert error["code"] == (7 if previous is None else 110)
     assert "prevResult" in error["msg"]
+
+
+@pytest.mark.parametrize("added", ["name", "process"])
+@pytest.mark.parametrize("checked", ["name", "link", "process"])
+def test_check_knows_the_namespace_by_any_path(
+    node: Node, runtime: Runtime, added: str, checked: str
+) -> None:
+    process = node.container_of_a_process()
+    run("ip", "netns", "attach", "both", process.path.split("/")[2])
+    paths = {"name": "/run/netns/both", "link": "/var/run/netns/both", "process": process.path}
+    node.master()
+    result = runtime.add(paths[added], network()).result()
+
+    runtime.check(paths[checked], network(), result).succeeds()
+
+
+@pytest.mark.parametrize(
+    "sandbox", ["", "/run/netns/gone", "/run/netns/other", "container1", "/run/netns/\0", "/\ud800"]
+)
+def test_check_reports_a_sandbox_that_leads_elsewhere(
+    node: Node, runtime: Runtime, monkeypatch: pytest.MonkeyPatch, sandbox: str
+) -> None:
+    container, result = attach(node, runtime)
+    node.namespace("other")
+    result["interfaces"][0]["sandbox"] = sandbox
+    monkeypatch.chdir("/run/netns")
+
+    error = runtime.check(container, CONF, result).error()
+
+    assert error["code"] == 110
+    assert f"prevResult has no interface 'net1' in the namespace {container.path}" in error["msg"]
 
 
 def test_check_changes_nothing(node: Node, runtime: Runtime) -> None:

@@ -70,6 +70,14 @@ def test_namespace_whose_path_leads_elsewhere_by_now_is_gone(tmp_path: Path) -> 
     assert not namespace.leads_to(found.path, found.identity)
 
 
+@pytest.mark.parametrize("path", ["net", "./net", "", "/a\0b", "/\ud800"])
+def test_path_that_can_lead_nowhere_leads_nowhere(
+    monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.chdir("/proc/self/ns")
+    assert not namespace.leads_to(path, namespace.own())
+
+
 def test_name_is_that_of_a_file_among_the_named(tmp_path: Path) -> None:
     named = tmp_path / "netns"
     named.mkdir()
