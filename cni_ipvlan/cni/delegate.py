@@ -75,6 +75,16 @@ def _not_found(plugin: str, path: tuple[str, ...]) -> CniError:
     )
 
 
+def not_executed(why: str, path: str) -> CniError:
+    """Return the error about a plugin that could not be executed; ``why`` is a sentence."""
+    return CniError(
+        DELEGATE_FAILED,
+        why,
+        "try: install it as built for this machine (uname -m), and the interpreter or loader that "
+        f"it needs; file {path} names them",
+    )
+
+
 def check(plugin: str, answer: Answer) -> None:
     """Raise the CniError that ``plugin`` printed, if it failed."""
     if answer.status == 0:

@@ -48,6 +48,7 @@ class Completed(NamedTuple):
     """How a command ended; a negative status is the number of the signal that killed it.
 
     ``seconds`` is its run time; ``killed_because`` is why we killed it, if we did.
+    ``was_run`` is whether its program could be executed; if not, stderr has the reason.
     """
 
     status: int
@@ -55,6 +56,7 @@ class Completed(NamedTuple):
     stderr: bytes
     seconds: float
     killed_because: str = ""
+    was_run: bool = True
 
 
 class ProgramNotFoundError(IprouteError):
@@ -213,9 +215,10 @@ class Runner:
         completed = Completed(
             status,
             bytes(child.output["stdout"]),
-            exec_error.encode() or bytes(child.output["stderr"]),
+            os.fsencode(exec_error) or bytes(child.output["stderr"]),
             time.monotonic() - child.started,
             child.killed_because,
+            child.was_run,
         )
         self._observe(command, completed)
         return completed
@@ -268,6 +271,11 @@ class _Child(_sh.Environment):
             os.write(self._stdin, stdin)
             os.lseek(self._stdin, 0, os.SEEK_SET)
             yield
+
+    @property
+    def was_run(self) -> bool:
+        """Whether its process was started."""
+        return self._process >= 0
 
     def spawn(self, program: str, argv: list[str]) -> int:
         """Run it; return its exit status as os.spawnve(P_WAIT, …) does."""

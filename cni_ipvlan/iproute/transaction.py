@@ -54,10 +54,14 @@ class Transaction:
 
         Its undo is registered first, since the command may fail halfway.
         """
+        before = len(self._undos), len(self._releases)
         for undo in change.undo:
             undos = self._undos if undo.environment is None else self._releases
             undos.append(partial(self._undo, undo))
-        return self._run(change)
+        completed = self._run(change)
+        if not completed.was_run:  # there is nothing to undo
+            del self._undos[before[0] :], self._releases[before[1] :]
+        return completed
 
     def on_unwind(self, action: Callable[[], object]) -> None:
         """Call ``action`` if the transaction fails, after the commands' changes are undone."""

@@ -60,6 +60,8 @@ class Ipam(NamedTuple):
         if completed is None:
             return None
         stderr = completed.stderr.decode("utf-8", "replace").strip()
+        if not completed.was_run:
+            raise delegate.not_executed(stderr, command.argv[0])
         if stderr:
             self.warn(stderr)
         if completed.killed_because:

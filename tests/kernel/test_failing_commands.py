@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from doubles import Steps
 from injection import IPAM, disturb
 from lab import MEMORY
-from runtime import PLUGINS, host_local, network
+from runtime import PLUGINS, host_local, network, refusal
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from doubles import FakeIpam
     from lab import Node
     from runtime import Runtime
@@ -40,6 +39,61 @@ def test_add_undoes_everything_when_any_command_fails(
     expected = {words: "succeeded" for words in wrong if "_notify" in words}
     assert wrong == expected
     assert len(expected) > 0
+
+
+UNUSABLE = {
+    "of another machine": (b"\x7fELF\2\1\1" + bytes(9) + b"\2\0\xff\xff", "Exec format error"),
+    "without its interpreter": (b"#!/no/such/interpreter\n", "No such file or directory"),
+}
+
+
+@pytest.mark.parametrize("kind", UNUSABLE)
+def test_an_ipam_plugin_that_cannot_be_executed_is_named_and_not_undone(
+    node: Node, runtime: Runtime, fake_ipam: FakeIpam, kind: str
+) -> None:
+    node.master()
+    content, reason = UNUSABLE[kind]
+    Path(fake_ipam.program).write_bytes(content)
+
+    error = refusal(node, runtime, network(ipam=fake_ipam.conf), CNI_PATH=fake_ipam.path)
+
+    assert error["code"] == 109
+    assert error["msg"] == f"cannot execute {fake_ipam.program}: {reason}"
+    assert error["details"].splitlines()[-1].startswith("try: ")
+    assert "undone" not in error["details"] + error["private"]
+
+
+@pytest.mark.parametrize("kind", UNUSABLE)
+@pytest.mark.parametrize("verb", ["DEL", "CHECK", "STATUS"])
+def test_every_verb_names_an_ipam_plugin_that_cannot_be_executed(
+    node: Node, runtime: Runtime, fake_ipam: FakeIpam, kind: str, verb: str
+) -> None:
+    node.master()
+    container = node.container()
+    fake_ipam.answers("ADD", {"ips": [{"address": "10.1.0.2/24"}]})
+    conf = network(cniVersion="1.1.0", ipam=fake_ipam.conf)
+    result = runtime.add(container, conf, CNI_PATH=fake_ipam.path).result()
+    content, reason = UNUSABLE[kind]
+    Path(fake_ipam.program).write_bytes(content)
+    conf = {**conf, "prevResult": result}
+
+    error = runtime.call(verb, container, conf, CNI_PATH=fake_ipam.path).error()
+
+    assert error["code"] == (50 if verb == "STATUS" else 109)
+    assert error["msg"] == f"cannot execute {fake_ipam.program}: {reason}"
+    assert ("net1" in container.links()) is (verb != "DEL")
+
+
+def test_an_ipam_plugin_that_itself_exits_with_127_is_reported_and_undone(
+    node: Node, runtime: Runtime, fake_ipam: FakeIpam
+) -> None:
+    node.master()
+    fake_ipam.on("ADD", "exit 127")
+
+    error = refusal(node, runtime, network(ipam=fake_ipam.conf), CNI_PATH=fake_ipam.path)
+
+    assert error["msg"] == "the plugin 'fake' exited with status 127 and printed no CNI error"
+    assert fake_ipam.calls == ["ADD", "DEL"]
 
 
 def test_add_undoes_in_reverse_but_releases_last(

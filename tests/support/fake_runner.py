@@ -52,6 +52,7 @@ class FakeRunner:
         self.outputs: dict[str, list[bytes]] = {}
         self.errors: dict[str, bytes] = {}
         self.raises: dict[str, Exception] = {}
+        self.not_run: list[str] = []
         self.after: dict[str, Callable[[], None]] = {}
         self.interrupts = FakeInterrupts()
 
@@ -66,7 +67,8 @@ class FakeRunner:
         self.after.get(line, lambda: None)()
         outputs = self.outputs.get(line, [b""])
         output = outputs.pop(0) if len(outputs) > 1 else outputs[0]
-        return Completed(self.statuses.get(line, 0), output, self.errors.get(line, b"no"), 0.0)
+        stderr, was_run = self.errors.get(line, b"no"), line not in self.not_run
+        return Completed(self.statuses.get(line, 0), output, stderr, 0.0, was_run=was_run)
 
     def fails(self, line: str, stderr: bytes = b"no") -> None:
         self.statuses[line] = 2

@@ -154,8 +154,31 @@ def test_file_that_cannot_be_executed_is_a_failure_with_a_message(
 ) -> None:
     script(tmp_path / "broken", content)
     done = runner.run(Command((str(tmp_path / "broken"),)))
-    assert done.status == 127
+    assert (done.status, done.was_run) == (127, False)
     assert done.stderr.startswith(b"cannot execute ")
+
+
+def test_file_that_cannot_be_executed_may_have_any_name(runner: Runner, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xff")
+    script(path, "no program\n")
+    done = runner.run(Command((str(path),)))
+    assert done.stderr == b"cannot execute %b: Exec format error" % os.fsencode(path)
+
+
+def test_program_that_itself_exits_with_127_was_run(runner: Runner) -> None:
+    done = runner.run(Command(("sh", "-c", "exit 127")))
+    assert (done.status, done.was_run) == (127, True)
+
+
+def test_program_that_could_not_be_watched_was_run(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_process: int) -> int:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(os, "pidfd_open", fail)
+    done = runner.run(Command(("true",)))
+    assert (done.was_run, done.killed_because) == (True, "it could not be watched")
 
 
 def test_observer_is_called_for_every_command_that_ended() -> None:

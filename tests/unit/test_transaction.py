@@ -180,6 +180,19 @@ def test_plugins_release_last(world: World) -> None:
     assert world.tx.has_undone
 
 
+@pytest.mark.parametrize("environment", [None, {"CNI_COMMAND": "DEL"}])
+def test_change_that_could_not_be_executed_is_not_undone(
+    world: World, environment: dict[str, str] | None
+) -> None:
+    world.runner.not_run.append("allocate")
+    undo = Command(("release",), environment=environment)
+    with pytest.raises(ZeroDivisionError), world.tx:
+        world.tx.do(Command(("allocate",), any_status=True, undo=(undo,)))
+        raise ZeroDivisionError
+    assert world.runner.ran == ["allocate"]
+    assert (world.tx.leftovers, world.tx.has_undone) == ([], False)
+
+
 def test_nothing_was_undone_where_nothing_was_to_undo(world: World) -> None:
     with pytest.raises(ZeroDivisionError), world.tx:
         raise ZeroDivisionError
