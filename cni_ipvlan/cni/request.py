@@ -30,7 +30,9 @@ _IDENTIFIER_CHARACTERS = _ALPHANUMERICS | set("_.-")
 _LONGEST_VERSION = 20  # characters of an unsupported version that an answer repeats
 _LONGEST_IDENTIFIER = 255  # bytes; IPAM plugins use identifiers as file names
 _SHOWN_CHARACTERS = 80  # of a value that is quoted
-_INTERFACE_NAME_BYTES = 15  # IFNAMSIZ less the terminating NUL, <linux/if.h>
+# Less the terminating NUL: IFNAMSIZ and ALTIFNAMSIZ, <linux/if.h>.
+_INTERFACE_NAME_BYTES = 15
+ALTERNATIVE_NAME_BYTES = 127
 
 
 class Given(NamedTuple):
@@ -159,8 +161,10 @@ def _version_of(config: Mapping[str, Any]) -> str:
     return version
 
 
-def interface_name_fault(name: str) -> str | None:
+def interface_name_fault(name: str, longest: int = _INTERFACE_NAME_BYTES) -> str | None:
     """Return why the kernel would not accept ``name`` for an interface, or None if it would.
+
+    ``longest`` is how many bytes it may have: ALTERNATIVE_NAME_BYTES for an altname.
 
     The rule is dev_valid_name() in net/core/dev.c. It accepts ``%``, which
     __dev_alloc_name() then expands or refuses, and "all" and "default", which
@@ -172,8 +176,8 @@ def interface_name_fault(name: str) -> str | None:
         return "it is not valid UTF-8"
     if not encoded:
         return "it is empty"
-    if len(encoded) > _INTERFACE_NAME_BYTES:
-        return f"it has {len(encoded)} bytes; {_INTERFACE_NAME_BYTES} are allowed"
+    if len(encoded) > longest:
+        return f"it has {len(encoded)} bytes; {longest} are allowed"
     if name in (".", ".."):
         return "it is the name of a directory"
     if name in ("all", "default"):

@@ -8,7 +8,7 @@ from functools import cache
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
-from cni_ipvlan.cni.request import interface_name_fault
+from cni_ipvlan.cni.request import ALTERNATIVE_NAME_BYTES, interface_name_fault
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -165,7 +165,7 @@ def _master_faults(config: Mapping[str, Any]) -> list[Fault]:
     master = config.get("master")
     if not isinstance(master, str) or not master:
         return []
-    fault = interface_name_fault(master)
+    fault = interface_name_fault(master, ALTERNATIVE_NAME_BYTES)
     return [Fault(("master",), f"master is {_shown(master)}; {fault}")] if fault else []
 
 

@@ -156,7 +156,7 @@ def _is_master(interface: Interface, master: Master, *, is_single: bool) -> bool
 
     The sandbox of a master in the container may be missing if it is the only interface.
     """
-    if interface.name != master.link.name:
+    if interface.name not in (master.link.name, *master.link.alternative_names):
         return False
     is_in_container = bool(interface.sandbox)
     return is_in_container or is_single if master.home else not is_in_container

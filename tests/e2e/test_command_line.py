@@ -124,6 +124,22 @@ def test_a_runtimes_call_is_replayed_and_can_be_pasted(node: Node, person: Perso
     assert node.snapshot() == before
 
 
+@pytest.mark.parametrize("length", [10, 40, 127])
+def test_an_altname_is_as_good_as_a_name(node: Node, person: Person, length: int) -> None:
+    node.master()
+    altname = "x" * length
+    node.host.ip(f"link property add dev eth0 altname {altname}")
+    conf = person.writes(network(master=altname))
+    node.container()
+
+    person.succeeds(f"ipvlan validate {conf}")
+    script = person.succeeds(f"ipvlan add -c {conf} --netns container1 --dry-run")
+
+    assert "ip link add link eth0 name " in script
+    status, out, _ = person.types(f"ipvlan validate {person.writes(network(master='x' * 128))}")
+    assert (status, "127 are allowed" in out) == (1, True)
+
+
 def test_what_runs_is_traced_with_its_undo(node: Node, person: Person) -> None:
     node.master()
     conf = person.writes(network(ipam=host_local("10.1.0.0/24")))

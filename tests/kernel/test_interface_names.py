@@ -60,6 +60,56 @@ def test_names_that_mean_something_to_ip_work_in_the_container_as_well(
     assert node.snapshot() == before
 
 
+@pytest.mark.parametrize("length", [10, 40, 127])
+@pytest.mark.parametrize("in_container", [False, True])
+def test_the_master_may_have_an_altname(
+    node: Node,
+    runtime: Runtime,
+    length: int,
+    in_container: bool,  # noqa: FBT001
+) -> None:
+    container = node.container()
+    home = container if in_container else node.host
+    home.ip("link add name real0 type dummy")
+    home.ip("link set dev real0 up")
+    altname = "ä" + "x" * (length - 2)
+    home.ip(f"link property add dev real0 altname {altname}")
+    conf = network(cniVersion="1.1.0", master=altname, linkInContainer=in_container, ipam=None)
+    previous = {"ips": [{"address": "10.1.0.2/24"}]}
+    before = node.snapshot()
+
+    runtime.status(conf).succeeds()
+    result = runtime.add(container, {**conf, "prevResult": previous}).result()
+
+    assert [each["name"] for each in result["interfaces"]] == ["net1"]
+    if in_container:
+        assert container.links()["net1"]["link"] == "real0"
+    else:
+        assert node.master_of(container) == "real0"
+    runtime.check(container, conf, result).succeeds()
+    other = {**conf, "master": "real0", "mode": "l3", "prevResult": previous}
+    error = runtime.add(container, other, CNI_IFNAME="net2").error()
+    assert (error["code"], "'real0'" in error["msg"]) == (104, True)
+    runtime.delete(container, conf).succeeds()
+    assert node.snapshot() == before
+
+
+def test_the_chain_may_hand_over_its_master_by_an_altname(node: Node, runtime: Runtime) -> None:
+    node.master()
+    node.host.ip("link property add dev eth0 altname a-longer-name-for-eth0")
+    previous = {
+        "interfaces": [{"name": "a-longer-name-for-eth0"}],
+        "ips": [{"address": "10.1.0.2/24", "interface": 0}],
+    }
+
+    result = runtime.add(
+        node.container(), network(master=None, ipam=None, prevResult=previous)
+    ).result()
+
+    assert [each["name"] for each in result["interfaces"]] == ["net1"]
+    assert result["ips"] == [{"address": "10.1.0.2/24", "interface": 0}]
+
+
 @pytest.mark.parametrize("name", ["-x", 'a"b', "ünï"])
 def test_the_default_routes_interface_may_have_any_name(
     node: Node, runtime: Runtime, name: str

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-def is_name(word: str) -> bool:
+def is_name(word: str, longest: int = 15) -> bool:
     encoded = os.fsencode(word)
     return (
-        1 <= len(encoded) <= 15
+        1 <= len(encoded) <= longest
         and word not in (".", "..", "all", "default")
         and not set(encoded) & set(b"/:%\0 \t\n\v\f\r\xa0")
     )
@@ -42,6 +42,7 @@ def _parsed(parse: Any) -> Any:
 
 SLOTS: dict[str, Any] = {
     "NAME": is_name,
+    "ALTNAME": lambda word: is_name(word, 127),
     "PATH": is_path,
     "SPACE": lambda word: bool(word) and "/" not in word,
     "NUMBER": lambda word: re.fullmatch(r"[0-9]{1,10}", word) and int(word) < 2**32,
@@ -60,7 +61,7 @@ SLOTS: dict[str, Any] = {
 COMMANDS = [
     line.split()
     for line in """
-    ip -j -d link show dev NAME
+    ip -j -d link show dev ALTNAME
     ip -j -d link show type KIND
     ip -j -d link show
     ip -j -d address show dev NAME

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from grammar import is_query, without_options
+from grammar import is_name, is_query, without_options
 
 from cni_ipvlan.cni import protocol
 from cni_ipvlan.cni.request import read
@@ -77,8 +77,9 @@ class World:
         kind, _, *about = without_options(words)[1:]
         if kind == "route" or about[:1] == ["type"] or (kind, about) == ("link", ["dev", "net1"]):
             return b"[]"
-        link = {**LINK, "ifname": (about or ["eth0"])[-1], "addr_info": self._addresses()}
-        return json.dumps([link]).encode()
+        name = (about or ["eth0"])[-1]
+        names = {"ifname": name} if is_name(name) else {"altnames": [name]}
+        return json.dumps([{**LINK, **names, "addr_info": self._addresses()}]).encode()
 
     def _addresses(self) -> list[dict[str, Any]]:
         run = [without_options(words) for words in self.commands]

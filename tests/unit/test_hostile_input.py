@@ -69,6 +69,7 @@ NAMES = (
         [
             "eth0",
             "net1",
+            "altname-" + "x" * 119,
             "a#b",
             "-x",
             "-j",
