@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-_MAIN_TABLE = 254  # RT_TABLE_MAIN, <linux/rtnetlink.h>
+_MAIN_TABLE = "254"  # RT_TABLE_MAIN, <linux/rtnetlink.h>
 _ETHERNET = ("ether", "[1]")  # with -N, ARPHRD_ETHER in <linux/if_arp.h>
 _UNICAST = "1"  # RTN_UNICAST
 
@@ -96,7 +96,8 @@ def links_with_addresses(output: bytes | None) -> list[tuple[Link, list[Address]
 def routes(output: bytes | None) -> list[Route]:
     """Read ``ip -N -j -d route show``; other types than unicast are skipped."""
     return _read(
-        output, lambda entry: [_route(entry)] if entry.get("type", _UNICAST) == _UNICAST else []
+        output,
+        lambda entry: [_route(entry)] if _value(entry, "type", str, _UNICAST) == _UNICAST else [],
     )
 
 
@@ -108,8 +109,9 @@ def default_interfaces(output: bytes | None) -> list[tuple[int, str]]:
 def namespace_number(output: bytes | None, inode: int) -> int:
     """Read ``lsns --json --output NS,NETNSID``: the number of a namespace, or -1."""
     try:
-        entries = json.loads(output or b"{}")["namespaces"]
-        found = [each["netnsid"] for each in entries if int(each["ns"]) == inode]
+        entries = _list(json.loads(output or b"{}"), "namespaces", dict)
+        # Whether lsns prints inodes as numbers or strings depends on its version.
+        found = [_value(each, "netnsid", str) for each in entries if str(each["ns"]) == str(inode)]
         return int(found[0]) if found and found[0].isdecimal() else -1
     except (AttributeError, KeyError, TypeError, ValueError):
         raise UnreadableAnswerError((output or b"").decode("utf-8", "replace")) from None
@@ -146,80 +148,99 @@ def _addresses(entry: dict[str, Any]) -> list[Address]:
     return [
         Address(
             # ip writes "::1.2.3.4", Python "::102:304".
-            str(ip_interface(f"{info['local']}/{info['prefixlen']}")),
-            bool(info.get("tentative")),
-            bool(info.get("dadfailed")),
+            str(ip_interface(f"{_value(info, 'local', str)}/{_value(info, 'prefixlen', int)}")),
+            _value(info, "tentative", bool, default=False),
+            _value(info, "dadfailed", bool, default=False),
         )
-        for info in entry.get("addr_info", ())
+        for info in _list(entry, "addr_info", dict, [])
         if "local" in info
     ]
 
 
 def _default_interfaces(entry: dict[str, Any]) -> list[tuple[int, str]]:
     # In IPv6, an unreachable default route has the device lo.
-    if entry.get("type", "unicast") != "unicast":
+    if _value(entry, "type", str, "unicast") != "unicast":
         return []
-    hops = [entry, *entry.get("nexthops", ())]
-    return [(entry.get("metric", 0), hop["dev"]) for hop in hops if "dev" in hop]
+    metric = _value(entry, "metric", int, 0)
+    hops = [entry, *_list(entry, "nexthops", dict, [])]
+    return [(metric, _value(hop, "dev", str)) for hop in hops if "dev" in hop]
 
 
 def _link(entry: dict[str, Any]) -> Link:
-    info = entry.get("linkinfo", {})
-    kind = info.get("info_kind", "")
-    data = info.get("info_data", {})
+    info = _value(entry, "linkinfo", dict, {})
+    kind = _value(info, "info_kind", str, "")
+    data = _value(info, "info_data", dict, {})
     return Link(
-        ifindex=entry["ifindex"],
-        name=entry["ifname"],
+        ifindex=_value(entry, "ifindex", int),
+        name=_value(entry, "ifname", str),
         kind=kind,
-        mtu=entry["mtu"],
-        mac=entry.get("address", ""),
-        is_up="UP" in entry["flags"],
-        is_ethernet=entry["link_type"] in _ETHERNET,
-        parent=entry.get("link") or "",
-        parent_index=entry.get("link_index", 0),
-        parent_netns=entry.get("link_netnsid"),
-        master=entry.get("master", ""),
-        slave_kind=info.get("info_slave_kind", ""),
-        mode=data.get("mode", "") if kind == "ipvlan" else "",
+        mtu=_value(entry, "mtu", int),
+        mac=_value(entry, "address", str, ""),
+        is_up="UP" in _list(entry, "flags", str),
+        is_ethernet=_value(entry, "link_type", str) in _ETHERNET,
+        parent="" if entry.get("link") is None else _value(entry, "link", str),
+        parent_index=_value(entry, "link_index", int, 0),
+        parent_netns=_optional(entry, "link_netnsid", int),
+        master=_value(entry, "master", str, ""),
+        slave_kind=_value(info, "info_slave_kind", str, ""),
+        mode=_value(data, "mode", str, "") if kind == "ipvlan" else "",
         flag=_flag(data) if kind == "ipvlan" else "",
-        alternative_names=tuple(entry.get("altnames", ())),
+        alternative_names=tuple(_list(entry, "altnames", str, [])),
     )
 
 
 def _flag(data: dict[str, Any]) -> str:
-    return next((flag for flag in ("private", "vepa") if data.get(flag)), "bridge")
+    flags = ("private", "vepa")
+    return next((flag for flag in flags if _value(data, flag, bool, default=False)), "bridge")
 
 
 def _route(entry: dict[str, Any]) -> Route:
     from ipaddress import ip_address
 
-    metrics = {key: value for part in entry.get("metrics", ()) for key, value in part.items()}
-    gateway = entry.get("gateway")
+    parts = _list(entry, "metrics", dict, [])
+    metrics = {key: value for part in parts for key, value in part.items()}
+    gateway = _value(entry, "gateway", str, "")
     return Route(
         dst=_prefix(entry),
-        gateway=str(ip_address(_text(gateway))) if gateway else "",
-        device=entry.get("dev", ""),
-        table=int(entry.get("table", _MAIN_TABLE)),
-        priority=entry.get("metric", 0),
-        scope=int(entry.get("scope", 0)),
-        mtu=metrics.get("mtu"),
-        advmss=metrics.get("advmss"),
-        is_connected=str(entry.get("protocol")) == "2",  # RTPROT_KERNEL
+        gateway=str(ip_address(gateway)) if gateway else "",
+        device=_value(entry, "dev", str, ""),
+        table=int(_value(entry, "table", str, _MAIN_TABLE)),
+        priority=_value(entry, "metric", int, 0),
+        scope=int(_value(entry, "scope", str, "0")),
+        mtu=_optional(metrics, "mtu", int),
+        advmss=_optional(metrics, "advmss", int),
+        is_connected=_value(entry, "protocol", str, "") == "2",  # RTPROT_KERNEL
     )
 
 
 def _prefix(entry: dict[str, Any]) -> str:
-    if entry["dst"] == "default":
+    prefix = _value(entry, "dst", str)
+    if prefix == "default":
         # Only IPv6 routes have a router preference ("pref"); a gateway shows the family, too.
-        is_ipv6 = "pref" in entry or ":" in entry.get("gateway", "")
+        is_ipv6 = "pref" in entry or ":" in _value(entry, "gateway", str, "")
         return "::/0" if is_ipv6 else "0.0.0.0/0"
     from ipaddress import ip_network
 
-    return str(ip_network(_text(entry["dst"])))
+    return str(ip_network(prefix))
 
 
-def _text(value: object) -> str:
-    """Return a string unchanged; raises TypeError for a number, which ipaddress would accept."""
-    if not isinstance(value, str):
-        raise TypeError(value)
+def _value(entry: dict[str, Any], key: str, kind: type[T], default: T | None = None) -> T:
+    """Return a value, or else the default; raises TypeError if it is not exactly of that type."""
+    value = entry.get(key, default)
+    if type(value) is not kind:  # isinstance() takes a bool for an int
+        raise TypeError(key)
     return value
+
+
+def _optional(entry: dict[str, Any], key: str, kind: type[T]) -> T | None:
+    return _value(entry, key, kind) if key in entry else None
+
+
+def _list(
+    entry: dict[str, Any], key: str, kind: type[T], default: list[T] | None = None
+) -> list[T]:
+    """Return a list, or else the default; raises TypeError if an item is of another type."""
+    items = _value(entry, key, list, default)
+    if any(type(item) is not kind for item in items):
+        raise TypeError(key)
+    return items

@@ -7,7 +7,7 @@ from ipaddress import ip_interface, ip_network
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from cni_ipvlan.iproute import queries
@@ -279,6 +279,106 @@ def test_every_answer_is_read_or_unreadable(
         reader(printed)
     except UnreadableAnswerError:
         return
+
+
+# An entry that has every value which is used, and where these are.
+LINK: dict[str, Any] = {
+    **json.loads(IN_CONTAINER)[0],
+    "link": "eth0",
+    "master": "br0",
+    "linkinfo": {
+        "info_kind": "ipvlan",
+        "info_slave_kind": "bridge",
+        "info_data": {"mode": "l2", "private": True, "vepa": True},
+    },
+    "altnames": ["enp3s0"],
+}
+ADDRESSED = {
+    "addr_info": [{"local": "fd00::2", "prefixlen": 64, "tentative": True, "dadfailed": True}]
+}
+ROUTE = {
+    "type": "1", "dst": "10.20.0.0/16", "gateway": "10.10.10.1", "dev": "net1", "table": "100",
+    "protocol": "3", "scope": "0", "metric": 5, "metrics": [{"mtu": 1300, "advmss": 1200}],
+}  # fmt: skip
+DEFAULT_ROUTE = {
+    "type": "unicast", "metric": 9, "dev": "eth0", "nexthops": [{"dev": "eth1"}],
+}  # fmt: skip
+USED: list[tuple[Callable[[bytes], Any], dict[str, Any], str]] = [
+    *(
+        (queries.links, LINK, path)
+        for path in (
+            "ifindex", "ifname", "mtu", "address", "flags", "flags 0", "link_type", "link",
+            "link_index", "link_netnsid", "master", "linkinfo", "linkinfo info_kind",
+            "linkinfo info_slave_kind", "linkinfo info_data", "linkinfo info_data mode",
+            "linkinfo info_data private", "altnames", "altnames 0",
+        )
+    ),
+    (
+        queries.links,
+        {**LINK, "linkinfo": {"info_kind": "ipvlan", "info_data": {"vepa": True}}},
+        "linkinfo info_data vepa",
+    ),
+    *(
+        (queries.addresses, ADDRESSED, f"addr_info{path}")
+        for path in ("", " 0", " 0 local", " 0 prefixlen", " 0 tentative", " 0 dadfailed")
+    ),
+    (queries.links_with_addresses, {**LINK, **ADDRESSED}, "addr_info 0 local"),
+    *(
+        (queries.routes, ROUTE, path)
+        for path in (*ROUTE, "metrics 0", "metrics 0 mtu", "metrics 0 advmss")
+    ),
+    (queries.routes, {**ROUTE, "dst": "default"}, "gateway"),
+    *(
+        (queries.default_interfaces, DEFAULT_ROUTE, path)
+        for path in (*DEFAULT_ROUTE, "nexthops 0", "nexthops 0 dev")
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("reader", "entry", "path"), USED)
+@given(value=JSON | st.floats(allow_nan=False, allow_infinity=False))
+def test_value_of_another_type_is_unreadable(
+    reader: Callable[[bytes], Any], entry: dict[str, Any], path: str, value: object
+) -> None:
+    reader(json.dumps([entry]).encode())
+    changed: Any = json.loads(json.dumps(entry))
+    place = changed
+    *way, last = (int(word) if word.isdecimal() else word for word in path.split())
+    for step in way:
+        place = place[step]
+    assume(type(value) is not type(place[last]))
+    assume(value is not None or last != "link")  # ip prints null where there is none
+    place[last] = value
+    with pytest.raises(UnreadableAnswerError):
+        reader(json.dumps([changed]).encode())
+
+
+def test_link_below_that_is_not_there_is_no_parent() -> None:
+    (link,) = queries.links(json.dumps([{**LINK, "link": None}]).encode())
+    assert link.parent == ""
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "number"),
+    [
+        ([{"ns": 1, "netnsid": "7"}, {"ns": 4026531840, "netnsid": "3"}], 3),
+        ([{"ns": "4026531840", "netnsid": "3"}], 3),
+        ([{"ns": 4026531840, "netnsid": "unassigned"}], -1),
+        ([{"ns": 4026531840.0, "netnsid": "3"}], -1),
+        ([], -1),
+    ],
+)
+def test_number_of_a_namespace(namespaces: list[dict[str, Any]], number: int) -> None:
+    printed = json.dumps({"namespaces": namespaces}).encode()
+    assert queries.namespace_number(printed, 4026531840) == number
+
+
+@pytest.mark.parametrize(
+    "namespaces", [None, "", 7, [None], [{}], [{"ns": 4}], [{"ns": 4, "netnsid": 3}]]
+)
+def test_list_of_namespaces_of_another_type_is_unreadable(namespaces: object) -> None:
+    with pytest.raises(UnreadableAnswerError):
+        queries.namespace_number(json.dumps({"namespaces": namespaces}).encode(), 4)
 
 
 @pytest.mark.parametrize(
