@@ -7,6 +7,7 @@ recording a call without faults, so that none is forgotten when the plugin chang
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 from collections import Counter
@@ -71,6 +72,23 @@ class Faults:
         self.points.append(point)
         fault = self._planned.get(point)
         return fault(self.interrupts, work) if fault else work()
+
+
+class DiesAt(Faults):
+    """Dies with the plugin at a point, counted from 1, among all or among the commands only."""
+
+    def __init__(self, number: int, *, of_commands: bool, after_its_work: bool) -> None:
+        super().__init__()
+        self._left = number
+        self._of_commands = of_commands
+        self._fault = (
+            dies_with_the_plugin_after_its_work if after_its_work else dies_with_the_plugin
+        )
+
+    def _meet(self, is_command: bool, words: str, work: Callable[[], Any]) -> Any:  # noqa: FBT001
+        self._left -= is_command or not self._of_commands
+        planned = work if self._left else partial(self._fault, self.interrupts, work)
+        return super()._meet(is_command, words, planned)
 
 
 # Faults of a command: what the plugin gets to see, and whether the command's work is done.
@@ -192,6 +210,25 @@ def call_and_die(environment: Mapping[str, str], stdin: bytes, faults: Faults) -
         finally:
             os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+def call_or_die(environment: Mapping[str, str], stdin: bytes, faults: Faults) -> Answer | None:
+    """Call as ``call_and_die`` does; return the answer if it was not killed."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            status, stdout, stderr = call(environment, stdin, faults)
+            os.write(writer, json.dumps([status, stdout.decode(), stderr]).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        written = pipe.read()
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL:
+        return None
+    status, stdout, stderr = json.loads(written)
+    return Answer(status, stdout.encode(), stderr)
 
 
 class _FaultyRunner(Runner):

@@ -80,6 +80,15 @@ def sleeps_in(process: int, function: str) -> bool:
     return function in Path(f"/proc/{process}/stack").read_text()
 
 
+def leases() -> list[Path]:
+    """Return host-local's files, each named after the address that it gave out."""
+    return [
+        path
+        for path in LEASES.rglob("*")
+        if path.is_file() and not path.name.startswith(_BOOKKEEPING)
+    ]
+
+
 class Space:
     """A network namespace at a path."""
 
@@ -236,11 +245,7 @@ class Node:
 
     def leases(self) -> list[str]:
         """Return the addresses that host-local has given out."""
-        return sorted(
-            path.name
-            for path in LEASES.rglob("*")
-            if path.is_file() and not path.name.startswith(_BOOKKEEPING)
-        )
+        return sorted(path.name for path in leases())
 
     def throw_away(self) -> None:
         self.end_processes()

@@ -1,0 +1,223 @@
+"""Lives of a node, made up step by step: in whichever order things happen, the promises hold.
+
+Hypothesis draws the steps: calls of every verb about two masters, six networks, three containers;
+calls that are killed; namespaces that end, and begin anew with their old name and inode; interfaces
+renamed, moved, changed, deleted and made by hand. tests/support/model.py has what a careful runtime
+knows, with which tests/support/life.py compares the kernel and host-local after each step.
+
+By default these are always the same lives. With MODEL_MINUTES they are others, for so many minutes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from faulty import DiesAt
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from life import PLACES, Life
+from model import HOST
+from person import Person
+from pools import CONTAINER_IDS, IFNAMES, NETWORKS, Key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from executable import Executable
+    from model import Slave, Where
+
+MINUTES = float(os.environ.get("MODEL_MINUTES", "0"))
+EVERY_DAY = settings(
+    max_examples=20,
+    stateful_step_count=20,
+    derandomize=True,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=list(HealthCheck),
+)
+ON_DEMAND = settings(EVERY_DAY, max_examples=100, stateful_step_count=50, derandomize=False)
+
+
+# A run that lacks one of them would say little.
+EVENTS = {
+    *("added", "checked", "check failed", "collected", "collected of a namespace that is gone"),
+    *("deleted", "deleted again", "deleted without an ID", "shown"),
+    *(f"{verb} killed" for verb in ("ADD", "DEL", "GC")),
+    *(f"ADD refused: {why}" for why in ("it lives", "another mode", "no such namespace")),
+    *("inodes used again", "changed by hand", "made by hand", "moved by hand"),
+}
+
+
+class Death(NamedTuple):
+    """When a call is killed."""
+
+    number: int
+    among: str
+    after_its_work: bool
+
+    def planned(self) -> DiesAt:
+        of_commands = self.among == "commands"
+        return DiesAt(self.number, of_commands=of_commands, after_its_work=self.after_its_work)
+
+
+networks = st.sampled_from([*NETWORKS])
+keys = st.builds(Key, networks, st.sampled_from(CONTAINER_IDS), st.sampled_from(IFNAMES))
+places = st.sampled_from(PLACES)
+names = st.sampled_from([*IFNAMES, "other"])
+numbers = st.integers(0, 30)  # which of those that there are
+
+
+def deaths(commands: int, points: int) -> st.SearchStrategy[Death]:
+    """Return deaths of a call that has about so many commands, and points in all."""
+    of_commands = st.builds(Death, st.integers(1, commands), st.just("commands"), st.booleans())
+    return of_commands | st.builds(Death, st.integers(1, points), st.just("all"), st.booleans())
+
+
+# host-local does not know GC, and only the others are in a version that has it
+collected = st.sampled_from([name for name, net in NETWORKS.items() if net.has_gc])
+changes = st.sampled_from(["address flush dev", "link set down dev", "link delete dev"])
+
+
+class Lives(RuleBasedStateMachine):
+    def __init__(self, person: Person, told: Counter[str]) -> None:
+        super().__init__()
+        self.life = Life(person, told)
+        self.ledger = self.life.ledger
+
+    def teardown(self) -> None:
+        try:
+            if sys.exc_info()[0] is None:
+                self.life.end_well()
+        finally:
+            self.life.throw_away()
+
+    @rule(key=keys, place=places)
+    def add(self, key: Key, place: str) -> None:
+        self.life.add(key, place)
+
+    @precondition(lambda self: self.ledger.living)
+    @rule(number=numbers, place=places)
+    def add_again(self, number: int, place: str) -> None:
+        self.life.add(chosen(number, self.ledger.living), place)
+
+    @rule(key=keys, place=places, death=deaths(12, 110))
+    def add_and_die(self, key: Key, place: str, death: Death) -> None:
+        self.life.add(key, place, death.planned())
+
+    @precondition(lambda self: self.ledger.places)
+    @rule(number=numbers)
+    def delete(self, number: int) -> None:
+        self.life.delete(chosen(number, self.ledger.places))
+
+    @rule(key=keys, place=places)
+    def delete_again(self, key: Key, place: str) -> None:
+        if key not in self.ledger.places:
+            self.life.delete_again(key, place)
+
+    @precondition(lambda self: self.ledger.places)
+    @rule(number=numbers, death=deaths(3, 40))
+    def delete_and_die(self, number: int, death: Death) -> None:
+        self.life.delete_and_die(chosen(number, self.ledger.places), death.planned())
+
+    @precondition(lambda self: self.ledger.living)
+    @rule(number=numbers)
+    def check(self, number: int) -> None:
+        self.life.check(chosen(number, self.ledger.living))
+
+    @rule(network=collected, death=st.none() | deaths(3, 40))
+    def collect(self, network: str, death: Death | None) -> None:
+        self.life.collect(NETWORKS[network], death and death.planned())
+
+    @rule(network=networks, ifname=st.sampled_from(IFNAMES), place=places)
+    def delete_without_an_id(self, network: str, ifname: str, place: str) -> None:
+        self.life.delete_without_an_id(NETWORKS[network], ifname, place)
+
+    @precondition(lambda self: self.ledger.view.slaves)
+    @rule()
+    def show(self) -> None:
+        self.life.show()
+
+    @precondition(lambda self: self.ledger.present)
+    @rule(number=numbers)
+    def end(self, number: int) -> None:
+        self.life.end(chosen(number, self.ledger.present))
+
+    @precondition(lambda self: len(self.ledger.present) < len(PLACES))
+    @rule(number=numbers)
+    def begin(self, number: int) -> None:
+        self.life.begin(chosen(number, {*PLACES} - self.ledger.present))
+
+    @precondition(lambda self: self.in_containers())
+    @rule(number=numbers, name=names)
+    def rename(self, number: int, name: str) -> None:
+        where, slave = chosen(number, self.in_containers())
+        if self.can_be_called(where, name, slave.place):
+            self.life.change(slave, f"link set dev {slave.name} name {name}")
+
+    @precondition(lambda self: self.in_containers())
+    @rule(number=numbers, how=changes)
+    def change(self, number: int, how: str) -> None:
+        _, slave = chosen(number, self.in_containers())
+        self.life.change(slave, f"{how} {slave.name}")
+
+    @precondition(lambda self: self.in_containers())
+    @rule(number=numbers, place=places, name=names)
+    def move(self, number: int, place: str, name: str) -> None:
+        where, slave = chosen(number, self.in_containers())
+        is_possible = place in self.ledger.present and place != slave.place
+        if is_possible and self.can_be_called(where, name, place):
+            self.life.move(where, place, name)
+
+    @rule(
+        master=st.sampled_from(["eth0", "eth1"]),
+        mode=st.sampled_from(["l2", "l3", "l3s"]),
+        flag=st.sampled_from(["bridge", "private", "vepa"]),
+        place=places,
+    )
+    def make_by_hand(self, master: str, mode: str, flag: str, place: str) -> None:
+        self.life.make_by_hand(master, mode, flag, place)
+
+    def can_be_called(self, where: Where, name: str, place: str) -> bool:
+        """Whether the name is free there; what is nobody's never gets the name of an attachment's.
+
+        DEL has to remove an interface of the name that it is given if nothing says whose it is.
+        """
+        is_nobodys = self.ledger.owner(where) is None
+        is_free = name not in self.ledger.view.names_in(place)
+        return is_free and not (is_nobodys and name in IFNAMES)
+
+    def in_containers(self) -> list[tuple[Where, Slave]]:
+        return [item for item in self.ledger.view.slaves.items() if item[1].place != HOST]
+
+
+def chosen(number: int, among: Iterable[Any]) -> Any:
+    present = sorted(among)
+    return present[number % len(present)]
+
+
+def test_the_promises_hold_in_any_life(
+    own_directories: None, tmp_path: Path, ipvlan: Executable
+) -> None:
+    told: Counter[str] = Counter()
+    person = Person(ipvlan, tmp_path)
+
+    def live(how: settings) -> None:
+        run_state_machine_as_test(lambda: Lives(person, told), settings=how)  # type: ignore[arg-type]
+
+    began = time.monotonic()
+    live(ON_DEMAND if MINUTES else EVERY_DAY)
+    while time.monotonic() - began < MINUTES * 60:
+        live(ON_DEMAND)
+    sys.stderr.write(f"{time.monotonic() - began:.0f} s: {dict(sorted(told.items()))}\n")
+    assert told.keys() >= EVENTS

@@ -1,0 +1,125 @@
+"""Networks with small pools of addresses, and an IPAM plugin for them that knows GC."""
+
+from __future__ import annotations
+
+from ipaddress import ip_interface, ip_network
+from itertools import product
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lab import LEASES
+from runtime import PLUGINS, host_local, network
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from runtime import Conf
+
+CONTAINER_IDS = ("one", "one.1", "two")  # the second begins as the first does
+IFNAMES = ("net1", "net2")
+ROOM = 3  # addresses in a pool
+
+TAUGHT_TYPE = "taught"
+# Debian's host-local, to which this teaches CNI 1.1.0 and GC.
+TAUGHT = f"""\
+#!/bin/sh
+stdin=$(cat)
+if [ "$CNI_COMMAND" != GC ]; then
+    version='s/"cniVersion": "1.1.0"/"cniVersion": "1.0.0"/g'
+    printf %s "$stdin" | sed "$version" | {PLUGINS}/host-local
+    exit
+fi
+name=$(printf %s "$stdin" | sed 's/.*"name": "\\([^"]*\\)".*/\\1/')
+for lease in {LEASES}/networks/"$name"/[0-9]*; do
+    [ -e "$lease" ] || continue
+    {{ read -r id; read -r ifname; }} <"$lease"
+    case $stdin in
+        *'"containerID": "'"${{id%?}}"'", "ifname": "'"$ifname"'"'*) ;;
+        *) rm "$lease" ;;
+    esac
+done
+"""
+
+
+class Key(NamedTuple):
+    """What identifies an attachment."""
+
+    network: str
+    container_id: str
+    ifname: str
+
+
+class Network(NamedTuple):
+    """A network; without a pool, its attachments are chained."""
+
+    conf: Conf
+    subnet: str
+    has_pool: bool
+
+    @property
+    def name(self) -> str:
+        return str(self.conf["name"])
+
+    @property
+    def master(self) -> str:
+        return str(self.conf["master"])
+
+    @property
+    def mode(self) -> tuple[str, str]:
+        return self.conf["mode"], self.conf.get("flag", "bridge")
+
+    @property
+    def has_gc(self) -> bool:
+        return bool(self.conf["cniVersion"] == "1.1.0")
+
+    def holds(self, address: str) -> bool:
+        return ip_interface(address).ip in ip_network(self.subnet)
+
+    def conf_of_add(self, key: Key) -> Conf:
+        """Return the configuration for an attachment, with prevResult if it is chained."""
+        if self.has_pool:
+            return self.conf
+        ips = [{"address": self.static_address(key)}]
+        return {**self.conf, "prevResult": {"cniVersion": self.conf["cniVersion"], "ips": ips}}
+
+    def conf_of_gc(self, valid: Iterable[Key]) -> Conf:
+        attachments = [
+            {"containerID": key.container_id, "ifname": key.ifname} for key in sorted(valid)
+        ]
+        return {**self.conf, "cni.dev/valid-attachments": attachments}
+
+    def static_address(self, key: Key) -> str | None:
+        """Return the address that an attachment always has, unless it is from a pool."""
+        number = list(product(CONTAINER_IDS, IFNAMES)).index(key[1:])
+        return None if self.has_pool else self.subnet.replace("0/", f"{10 + number}/")
+
+
+def _made_up(name: str, master: str, mode: str, number: int, **options: Any) -> Network:
+    """Return a network; CNI 1.1.0 is what only the taught plugin knows."""
+    ipam = host_local(f"10.{number}.0.0/24")
+    ipam["ranges"][0][0]["rangeEnd"] = f"10.{number}.0.{1 + ROOM}"
+    if "cniVersion" in options:
+        ipam["type"] = TAUGHT_TYPE
+    conf = network(**{"name": name, "master": master, "mode": mode, "ipam": ipam, **options})
+    return Network(conf, f"10.{number}.0.0/24", "ipam" in conf)
+
+
+NETWORKS = {
+    each.name: each
+    for each in (
+        _made_up("a", "eth0", "l2", 1),
+        _made_up("b", "eth0", "l3", 2),
+        _made_up("c", "eth0", "l2", 3, cniVersion="1.1.0"),
+        _made_up("chained", "eth0", "l2", 4, cniVersion="1.1.0", ipam=None),
+        _made_up("d", "eth1", "l3s", 5, cniVersion="1.1.0"),
+        _made_up("e", "eth1", "l2", 6, flag="private"),
+    )
+}
+
+
+def install_taught(directory: Path) -> str:
+    """Put the taught plugin into a directory; return the CNI_PATH with it."""
+    program = directory / TAUGHT_TYPE
+    program.write_text(TAUGHT)
+    program.chmod(0o755)
+    return f"{directory}:{PLUGINS}"
