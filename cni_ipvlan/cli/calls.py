@@ -22,13 +22,11 @@ from cni_ipvlan.cni.errors import (
 )
 from cni_ipvlan.cni.request import parse, read
 from cni_ipvlan.cni.version import LATEST_VERSION
-from cni_ipvlan.iproute import namespace
 from cni_ipvlan.iproute.dry_run import Plan
 from cni_ipvlan.iproute.runner import Interrupts
 from cni_ipvlan.log import Log
 from cni_ipvlan.plugin import perform
 from cni_ipvlan.plugin.node import assemble
-from cni_ipvlan.state.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,29 +78,6 @@ def cni_path(given: str | None) -> str:
 def fresh_container_id() -> str:
     """Return an unused container ID."""
     return secrets.token_hex(8)
-
-
-def known_container_id(ifname: str, netns: str) -> str:
-    """Return the container ID recorded for an attachment; raises UsageError if there is none."""
-    try:
-        identity = namespace.identity_of(netns)
-        found = next(
-            (
-                hint.container_id
-                for hint in Registry().all_hints()
-                if (hint.ifname, hint.netns_identity) == (ifname, identity)
-            ),
-            None,
-        )
-    except PermissionError:
-        why = "only root may read the recorded attachments"
-    except (OSError, ValueError) as error:
-        why = f"cannot look for the attachment in {netns}: {error}"
-    else:
-        if found is not None:
-            return found
-        why = f"no attachment {ifname!r} in {netns} is recorded on this node"
-    raise click.UsageError(f"{why}; give its container ID with --container-id")
 
 
 def read_result(file: str, option: str) -> tuple[dict[str, Any], Result]:
@@ -179,3 +154,10 @@ def _node(request: Request, options: CallOptions, log: Log, plan: Plan | None = 
         log.command(command, completed)
 
     return assemble(request.environment, interrupts, observe, log.warn, plan, options.ipam_result)
+
+
+def read_only_node() -> Node:
+    """Return a node whose transactions change nothing; no plan is kept."""
+    interrupts = Interrupts()
+    interrupts.install()
+    return assemble(os.environ, interrupts, lambda *_: None, output.echo_err, Plan())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +19,10 @@ from cni_ipvlan.cli.options import (
 )
 from cni_ipvlan.cli.problem import json_path
 from cni_ipvlan.iproute import IprouteError, machine
-from cni_ipvlan.iproute.dry_run import Plan
 from cni_ipvlan.iproute.runner import InterruptedBySignalError, Interrupts
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin.explain import as_cni_error
-from cni_ipvlan.plugin.node import Node, assemble
+from cni_ipvlan.plugin.node import Node
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,7 +99,7 @@ def _print_problems(rows: Sequence[dict[str, Any]], networks: int) -> None:
 @click.option("-w", "--watch", is_flag=True, help="Keep watching.")
 def show(as_json: bool, watch: bool) -> int:
     """Show the masters and the ipvlan interfaces they carry."""
-    node = _read_only_node()
+    node = calls.read_only_node()
     try:
         while True:
             _show_once(node, as_json=as_json, clear=watch)
@@ -148,7 +146,7 @@ def doctor_command(
 ) -> int:
     """Check for what could keep an attachment from working."""
     chosen = configs.choose(config, network) if config else None
-    checker = doctor.Doctor(_read_only_node(), calls.cni_path(cni_path))
+    checker = doctor.Doctor(calls.read_only_node(), calls.cni_path(cni_path))
     try:
         findings = checker.examine(chosen, netns)
     except InterruptedBySignalError:
@@ -166,10 +164,3 @@ def _print_finding(finding: doctor.Finding) -> None:
     output.echo(f"{state}  {finding.subject.ljust(13)}  {finding.text}")
     for line in finding.advice.splitlines():
         output.echo(f"{' ' * 26}{line}")
-
-
-def _read_only_node() -> Node:
-    """Return a node whose transactions change nothing; no plan is kept."""
-    interrupts = Interrupts()
-    interrupts.install()
-    return assemble(os.environ, interrupts, lambda *_: None, output.echo_err, Plan())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from ipaddress import IPv4Network, ip_address, ip_network
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,6 +33,16 @@ def usage(config: dict[str, Any]) -> list[Usage]:
     sets = [[ipam]] if "subnet" in ipam else []
     sets += ipam.get("ranges") or []
     return [_usage([_range(entry) for entry in each], leased) for each in sets]
+
+
+def holds(config: dict[str, Any], container_id: str) -> bool:
+    """Whether a container has a lease of a network."""
+    place = lease_directory(config)
+    for name in os.listdir(place) if os.path.isdir(place) else ():
+        with suppress(OSError), open(os.path.join(place, name), "rb") as file:
+            if file.readline().strip() == container_id.encode("utf-8", "surrogateescape"):
+                return True
+    return False
 
 
 class _Range(NamedTuple):

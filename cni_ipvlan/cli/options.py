@@ -49,9 +49,15 @@ class Commands(click.Group):
 
 
 class Netns(_Kind):
-    """A network namespace given as a path, a name or a process ID, converted to its path."""
+    """A network namespace given as a path, a name or a process ID, converted to its path.
+
+    One that ``may_be_gone`` can still be given by its former name.
+    """
 
     name = "netns"
+
+    def __init__(self, *, may_be_gone: bool) -> None:
+        self._may_be_gone = may_be_gone
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
         """Return the path; raises BadParameter."""
@@ -62,6 +68,8 @@ class Netns(_Kind):
         if netns and os.path.exists(named):
             return named
         if not (netns.isascii() and netns.isdecimal() and os.path.isdir(f"/proc/{netns}")):
+            if netns and self._may_be_gone:
+                return named
             why = f"{netns!r} is not a path, a name under {_NAMED_NAMESPACES}, or a process ID"
             self.fail(why, param, ctx)
         return f"/proc/{netns}/ns/net"
@@ -107,11 +115,11 @@ def config_option(*, required: bool) -> Callable[[Any], Any]:
     )
 
 
-def netns_option(*, required: bool) -> Callable[[Any], Any]:
+def netns_option(*, required: bool, may_be_gone: bool = False) -> Callable[[Any], Any]:
     """Return the option that names a container's namespace."""
     return click.option(
         "--netns",
-        type=Netns(),
+        type=Netns(may_be_gone=may_be_gone),
         metavar="NETNS",
         required=required,
         help="The container's network namespace: a path, a name under /run/netns, or a PID.",

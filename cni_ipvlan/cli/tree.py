@@ -72,8 +72,10 @@ def _head(master: Master) -> str:
 def _attachment(attachment: Attachment) -> str:
     parts = [styled(attachment.link.name, fg="cyan")]
     parts.append(f"in {attachment.place.path}" if attachment.place else "on the host")
-    if attachment.container_id:
-        parts.append(f"container {attachment.container_id}")
+    if attachment.link.kind != "ipvlan":
+        parts.append(attachment.link.kind)
+    if attachment.owner:
+        parts.append(f"container {attachment.owner.container_id}")
     if not attachment.link.is_up:
         parts.append(styled("down", fg="red"))
     parts.append(" ".join(attachment.addresses) or "no addresses")
@@ -93,7 +95,9 @@ def document(masters: Sequence[Master]) -> list[dict[str, Any]]:
                 {
                     "interface": each.link.name,
                     "netns": each.place.path if each.place else None,
-                    "containerID": each.container_id or None,
+                    "kind": each.link.kind,
+                    "containerID": each.owner.container_id if each.owner else None,
+                    "network": each.owner.network if each.owner else None,
                     "up": each.link.is_up,
                     "mtu": each.link.mtu,
                     "mac": each.link.mac,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
+import shlex
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from cni_ipvlan.cli import calls, configs, output
+from cni_ipvlan.cli import attachments, calls, configs, output
 from cni_ipvlan.cli.calls import Call, CallOptions
 from cni_ipvlan.cli.options import (
     FILE,
@@ -27,38 +28,49 @@ from cni_ipvlan.cni.request import introduced_in
 from cni_ipvlan.cni.version import SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
 
-_attachment_options = (
-    config_option(required=True),
-    netns_option(required=True),
-    click.option(
-        "--ifname",
-        metavar="NAME",
-        default="net1",
-        show_default=True,
-        help="The interface's name in the container.",
-    ),
-    click.option(
-        "--container-id",
-        metavar="ID",
-        help="The container's ID [default: a new one for add, else the recorded one].",
-    ),
-    cni_path_option,
-    click.option("--args", "cni_args", metavar="'K=V;…'", help="CNI_ARGS, for the IPAM plugin."),
-    network_option,
-    click.option(
-        "--prev-result",
-        type=FILE,
-        metavar="FILE",
-        help="The result of the previous plugin in a chain, or of the ADD.",
-    ),
-    verbose_option,
-)
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cni_ipvlan.cli.configs import NetworkConfig
 
 
-def _with_attachment_options(command: Any) -> Any:
-    for option in reversed(_attachment_options):
-        command = option(command)
-    return command
+def _attachment_options(*, may_be_gone: bool = False) -> Callable[[Any], Any]:
+    """Return the options that name an attachment, whose namespace may be gone for del."""
+    options = (
+        config_option(required=True),
+        netns_option(required=True, may_be_gone=may_be_gone),
+        click.option(
+            "--ifname",
+            metavar="NAME",
+            default="net1",
+            show_default=True,
+            help="The interface's name in the container.",
+        ),
+        click.option(
+            "--container-id",
+            metavar="ID",
+            help="The container's ID [default: a new one for add, else the one found there].",
+        ),
+        cni_path_option,
+        click.option(
+            "--args", "cni_args", metavar="'K=V;…'", help="CNI_ARGS, for the IPAM plugin."
+        ),
+        network_option,
+        click.option(
+            "--prev-result",
+            type=FILE,
+            metavar="FILE",
+            help="The result of the previous plugin in a chain, or of the ADD.",
+        ),
+        verbose_option,
+    )
+
+    def add_all(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add_all
 
 
 @click.command(
@@ -68,7 +80,7 @@ def _with_attachment_options(command: Any) -> Any:
         "ipvlan add -c examples/ipvlan0.yaml --netns container1 --ifname eth1 -v"
     ),
 )
-@_with_attachment_options
+@_attachment_options()
 @dry_run_option
 @click.option(
     "--ipam-result",
@@ -83,8 +95,20 @@ def add(dry_run: bool, ipam_result: str | None, form: str, **given: Any) -> int:
     if result and not dry_run:
         raise click.UsageError("--ipam-result can only be used with --dry-run")
     container_id = given["container_id"] or calls.fresh_container_id()
-    call = _attachment_call("ADD", container_id, given)
-    return calls.make(call, CallOptions(dry_run, form == "json", given["verbose"], result))
+    call = _attachment_call("ADD", _network(given), container_id, given)
+    outcome = calls.make(call, CallOptions(dry_run, form == "json", given["verbose"], result))
+    if outcome == 0 and not dry_run and not given["container_id"]:
+        command = _detaching({**given, "container_id": container_id})
+        output.echo_err(f"container ID {container_id}; to detach it: {command}")
+    return outcome
+
+
+def _detaching(given: dict[str, Any]) -> str:
+    """Return the command that takes back an add."""
+    options = {"-c": "config", "--network": "network", "--netns": "netns", "--ifname": "ifname"}
+    options |= {"--container-id": "container_id", "--cni-path": "cni_path", "--args": "cni_args"}
+    pairs = ((option, given[name]) for option, name in options.items() if given[name])
+    return shlex.join(("ipvlan", "del", *(word for pair in pairs for word in pair)))
 
 
 @click.command(
@@ -95,12 +119,18 @@ def add(dry_run: bool, ipam_result: str | None, form: str, **given: Any) -> int:
         "ipvlan del -c examples/ipvlan0.yaml --netns container1 --ifname eth1"
     ),
 )
-@_with_attachment_options
+@_attachment_options(may_be_gone=True)
 @dry_run_option
 @script_option
 def delete(dry_run: bool, form: str, **given: Any) -> int:
     """Detach a container."""
-    call = _attachment_call("DEL", _known_id(given), given)
+    network = _network(given)
+    if given["container_id"] and not dry_run:
+        nothing = attachments.nothing_known(calls.read_only_node().begin(), network, given)
+        if nothing:
+            output.echo_err(nothing)
+            return 0
+    call = _attachment_call("DEL", network, _known_id(network, given), given)
     return calls.make(call, CallOptions(dry_run, form == "json", given["verbose"]))
 
 
@@ -111,11 +141,12 @@ def delete(dry_run: bool, form: str, **given: Any) -> int:
         "ipvlan check -c examples/ipvlan0.yaml --netns container1 --prev-result result.json"
     ),
 )
-@_with_attachment_options
+@_attachment_options()
 @text_option
 def check(form: str, **given: Any) -> int:
     """Compare an attachment with what its ADD reported."""
-    call = _attachment_call("CHECK", _known_id(given), given)
+    network = _network(given)
+    call = _attachment_call("CHECK", network, _known_id(network, given), given)
     outcome = calls.make(call, CallOptions(as_json=form == "json", is_verbose=given["verbose"]))
     if outcome == 0 and form == "text":
         output.echo("the attachment is as ADD left it")
@@ -165,7 +196,11 @@ def gc(
     form: str,
     verbose: bool,
 ) -> int:
-    """Remove what is left of a network's attachments, except valid ones."""
+    """Remove what is left of a network's attachments, except valid ones.
+
+    An interface in a container that still exists is reported and kept: del removes it. The IPAM
+    plugin releases addresses, if it knows GC.
+    """
     if more and not keep:
         raise click.UsageError("valid attachments must follow --keep")
     if bool(keep) == keep_none:
@@ -183,8 +218,14 @@ def _attachment(keep: str) -> dict[str, str]:
     return {"containerID": container_id, "ifname": ifname}
 
 
-def _attachment_call(command: str, container_id: str, given: dict[str, Any]) -> Call:
-    config = dict(configs.choose(given["config"], given["network"]).config)
+def _network(given: dict[str, Any]) -> NetworkConfig:
+    return configs.choose(given["config"], given["network"])
+
+
+def _attachment_call(
+    command: str, network: NetworkConfig, container_id: str, given: dict[str, Any]
+) -> Call:
+    config = dict(network.config)
     _raise_version(config, command)
     if given["prev_result"]:
         previous, parsed = calls.read_result(given["prev_result"], "--prev-result")
@@ -214,6 +255,7 @@ def _network_call(
         output.echo_err(
             f"skipping the IPAM plugin {ipam}, which may not know {command}: the "
             f"configuration's cniVersion is {version or 'not given'}"
+            + ("; its leases stay" if command == "GC" else "")
         )
     environment = {
         **os.environ,
@@ -236,7 +278,8 @@ def _raise_version(config: dict[str, Any], command: str) -> bool:
     return version in older
 
 
-def _known_id(given: dict[str, Any]) -> str:
+def _known_id(network: NetworkConfig, given: dict[str, Any]) -> str:
     if given["container_id"]:
         return str(given["container_id"])
-    return calls.known_container_id(given["ifname"], given["netns"])
+    tx = calls.read_only_node().begin()
+    return attachments.container_id_of(tx, network.name, given["ifname"], given["netns"])

@@ -156,9 +156,17 @@ def link_add_macvlan_refused(master: str) -> Argv:
     )
 
 
-def link_set_netns(name: str, namespace: Namespace, new_name: str) -> Argv:
-    """Move a link into a namespace and rename it there, in one request."""
-    return ("ip", "link", "set", "dev", name, "netns", namespace.path, "name", new_name)
+def link_set_netns(name: str, namespace: Namespace, new_name: str, alias: str) -> Argv:
+    """Move a link into a namespace, rename it there and set its alias, in one request."""
+    return (
+        *("ip", "link", "set", "dev", name, "netns", namespace.path),
+        *("name", new_name, "alias", alias),
+    )
+
+
+def link_set_name(name: str, new_name: str, alias: str) -> Argv:
+    """Rename a link and set its alias, in one request."""
+    return ("ip", "link", "set", "dev", name, "name", new_name, "alias", alias)
 
 
 def link_set_up(name: str) -> Argv:
@@ -197,7 +205,7 @@ def address_show(name: str) -> Argv:
 
 
 def address_show_kind(kind: str) -> Argv:
-    """Describe every link of a kind and its addresses."""
+    """Describe every link of a kind, and its addresses."""
     return ("ip", "-j", "-d", "address", "show", "type", kind)
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _NS_GET_NSTYPE = 0xB703  # <linux/nsfs.h>
 _NS_GET_USERNS = 0xB701
 _CLONE_NEWNET = 0x40000000  # <linux/sched.h>
+_FIRST_INODE = 0xF0000000  # PROC_DYNAMIC_FIRST, fs/proc/generic.c
 _NAMED = "/var/run/netns"  # iproute2's NETNS_RUN_DIR; /var/run is /run
 
 
@@ -116,19 +117,84 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 
 
 def others() -> Iterator[Namespace]:
-    """Yield every other network namespace that has a name or a process, each once.
+    """Yield every other network namespace that can be found, each once.
 
-    Those that may not be opened are left out.
+    One has a name, or a thread is in it, or a process has it open or mounted. Those that
+    may not be opened are left out.
     """
     seen = {own()}
-    for path in (*_paths("/run/netns", ""), *_paths("/proc", "ns/net")):
+    for path in _candidates():
         try:
+            if identity_of(path) in seen:
+                continue
             place = find(path)
-        except (OSError, NotANamespaceError):  # gone, not permitted, or a different kind of file
+        except (OSError, ValueError, NotANamespaceError):  # gone, not permitted, another file
             continue
         if place.identity not in seen:
             seen.add(place.identity)
             yield place
+
+
+def _candidates() -> Iterator[str]:
+    """Yield paths of network namespaces, and a few others."""
+    yield from _children("/run/netns")
+    processes = [path for path in _children("/proc") if os.path.basename(path).isdecimal()]
+    for process in processes:
+        yield f"{process}/ns/net"
+    mounts_seen = set()
+    for process in processes:
+        for thread in _children(f"{process}/task"):
+            yield f"{thread}/ns/net"
+        for descriptor in _children(f"{process}/fd"):
+            target = _target(descriptor)
+            if target.startswith("net:[") or (target.startswith("/") and _may_be_one(descriptor)):
+                yield descriptor
+        mounts = _target(f"{process}/ns/mnt")
+        if mounts not in mounts_seen:
+            mounts_seen.add(mounts)
+            yield from _mounted(process)
+
+
+def _may_be_one(descriptor: str) -> bool:
+    """Whether a file that was opened by its path may be a namespace.
+
+    Its inode is asked of the process, since stat(2) may hang on a file system that does not
+    answer. Linux 5.14 and newer tell it.
+    """
+    try:
+        with open(descriptor.replace("/fd/", "/fdinfo/"), "rb") as file:
+            inodes = [int(line[4:]) for line in file if line.startswith(b"ino:")]
+    except (OSError, ValueError):
+        return False
+    return not inodes or inodes[0] >= _FIRST_INODE
+
+
+def _mounted(process: str) -> Iterator[str]:
+    """Yield where a process has network namespaces mounted: proc_pid_mountinfo(5)."""
+    try:
+        with open(f"{process}/mountinfo", "rb") as file:
+            lines = [line.split(b" ") for line in file]
+    except OSError:
+        return
+    for words in lines:
+        if words[3].startswith(b"net:["):
+            # White space and backslashes are written as octal numbers.
+            place = words[4].decode("unicode_escape").encode("latin-1")
+            yield f"{process}/root{os.fsdecode(place)}"
+
+
+def _children(directory: str) -> list[str]:
+    try:
+        return [os.path.join(directory, name) for name in os.listdir(directory)]
+    except OSError:
+        return []
+
+
+def _target(link: str) -> str:
+    try:
+        return os.readlink(link)
+    except OSError:
+        return ""
 
 
 def is_of_our_user(place: Namespace) -> bool:
@@ -145,16 +211,6 @@ def is_of_our_user(place: Namespace) -> bool:
             os.close(owner)
     except OSError:  # gone, or owned by a parent of our user namespace
         return False
-
-
-def _paths(directory: str, below: str) -> list[str]:
-    try:
-        names = os.listdir(directory)
-    except FileNotFoundError:
-        return []
-    if below:
-        names = [f"{name}/{below}" for name in names if name.isdecimal()]
-    return [os.path.join(directory, name) for name in names]
 
 
 def _name_of(path: str) -> str:

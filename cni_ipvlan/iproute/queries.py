@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
+IPVLAN_KINDS = ("ipvlan", "ipvtap")
 _MAIN_TABLE = "254"  # RT_TABLE_MAIN, <linux/rtnetlink.h>
 _ETHERNET = ("ether", "[1]")  # with -N, ARPHRD_ETHER in <linux/if_arp.h>
 _UNICAST = "1"  # RTN_UNICAST
@@ -30,8 +31,8 @@ class Link(NamedTuple):
 
     ``parent_index`` is the index of the link below it, ``parent`` its name if it is
     in the same namespace, else ``parent_netns`` its namespace's number. ``master``
-    and ``slave_kind`` name the link that this one is a port of. Only an ipvlan link
-    has ``mode`` and ``flag``.
+    and ``slave_kind`` name the link that this one is a port of. Only an ipvlan or ipvtap
+    link has ``mode`` and ``flag``. ``alias`` is empty if it has none.
     """
 
     ifindex: int
@@ -49,6 +50,12 @@ class Link(NamedTuple):
     mode: str = ""
     flag: str = ""
     alternative_names: tuple[str, ...] = ()
+    alias: str = ""
+
+    @property
+    def is_ipvlan(self) -> bool:
+        """Whether it is an ipvlan or ipvtap link, which share their master's mode."""
+        return self.kind in IPVLAN_KINDS
 
 
 class Address(NamedTuple):
@@ -183,9 +190,10 @@ def _link(entry: dict[str, Any]) -> Link:
         parent_netns=_optional(entry, "link_netnsid", int),
         master=_value(entry, "master", str, ""),
         slave_kind=_value(info, "info_slave_kind", str, ""),
-        mode=_value(data, "mode", str, "") if kind == "ipvlan" else "",
-        flag=_flag(data) if kind == "ipvlan" else "",
+        mode=_value(data, "mode", str, "") if kind in IPVLAN_KINDS else "",
+        flag=_flag(data) if kind in IPVLAN_KINDS else "",
         alternative_names=tuple(_list(entry, "altnames", str, [])),
+        alias=_value(entry, "ifalias", str, ""),
     )
 
 

@@ -12,6 +12,7 @@ from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.plugin import configure, links, master, modes, preflight
 from cni_ipvlan.plugin.addressing import addressing_of, placeholder
+from cni_ipvlan.plugin.codes import COMMAND_FAILED, INTERFACE_NAME_TAKEN
 from cni_ipvlan.plugin.ipam import Ipam
 from cni_ipvlan.plugin.node import id_of
 from cni_ipvlan.state.registry import ModeHint
@@ -43,6 +44,7 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         node.transaction() as tx,
         _explained_in_place(tx, container),
     ):
+        has_record = _check_not_attached(node, tx, request)
         preflight.check_name_is_free(tx, request.ifname, container)
         parent = master.find(tx, conf, container)
         preflight.check_master(parent, conf)
@@ -50,57 +52,92 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
             node.warn(master.is_down(parent))
         masters.append(parent)
 
-        _create_link(node, tx, request, conf, parent, container)
-        allocated = _allocate(node, tx, request, conf, container)
+        # Recorded before it is created, it needs no lock while the kernel creates it.
+        hint = ModeHint(*id_of(request), request.netns, container.identity, conf.mode, conf.flag)
+        tx.on_unwind(lambda: _withdraw(node, tx, hint))
+        _create_link(node, tx, conf, parent, container, hint)
+        allocated = _allocate(node, tx, request, conf, container, has_record=has_record)
         addressing = addressing_of(conf, parent, allocated)
         link, present = configure.configure(
             tx, request.ifname, container, addressing, parent.slave_link(conf), node.warn
         )
-        _check_same(request, container)
         interface = Interface(request.ifname, link.mac, request.netns, link.mtu)
-        deliver(addressing.result(interface, present))
+        result = addressing.result(interface, present)
+        _check_same(request, container)
+        hint = node.registry.complete(hint)
+        deliver(result)
+
+
+def _check_not_attached(node: Node, tx: Transaction, request: Request) -> bool:
+    """Raise CniError if the attachment exists already; return whether there is a record of it.
+
+    What a killed ADD left is removed, as DEL does: its result was never delivered.
+    """
+    records = node.registry.hints_of(id_of(request))
+    for hint in records:
+        found = links.find(tx, hint) if hint.is_complete else None
+        if found:
+            place, link = found
+            raise CniError(
+                INTERFACE_NAME_TAKEN,
+                f"the container already has an interface {hint.ifname!r}, added before",
+                f"it is {link.name} in {place.path}\ntry: delete that attachment first",
+            )
+    if any(not hint.is_complete for hint in records):
+        from cni_ipvlan.plugin.delete import detach
+
+        detach(node, tx, request)
+    return any(hint.is_complete for hint in records)
 
 
 def _create_link(
     node: Node,
     tx: Transaction,
-    request: Request,
     conf: NetConf,
     parent: Master,
     container: Namespace,
+    hint: ModeHint,
 ) -> None:
     """Create the link, and move it into the container."""
-    attachment = id_of(request)
-    # Recorded before it is created, it needs no lock while the kernel creates it.
-    hint = ModeHint(*attachment, request.netns, container.identity, conf.mode, conf.flag)
-    tx.on_unwind(lambda: links.forget(tx, node.registry, attachment))
+    attachment = hint.attachment
     modes.admit(tx, node.registry, parent, hint, node.runner.interrupts.check)
-
     temporary = links.temporary_name(attachment.key)
-    name = request.ifname if conf.link_in_container else temporary
     tx.do(
         Command(
-            commands.link_add_ipvlan(parent.link.name, name, conf.mode, conf.flag, conf.mtu),
+            commands.link_add_ipvlan(parent.link.name, temporary, conf.mode, conf.flag, conf.mtu),
             f"create an ipvlan interface of {parent.link.name}",
             inside=parent.home,
-            undo=(links.removal(tx, name, parent.home),),
+            undo=(links.removal(tx, temporary, parent.home),),
         )
     )
-    if not conf.link_in_container:
-        tx.do(
-            Command(
-                commands.link_set_netns(temporary, container, request.ifname),
-                f"move it into the container as {request.ifname}",
-                undo=(
-                    Command(commands.link_delete(temporary), inside=container),
-                    links.removal(tx, request.ifname, container),
-                ),
-            )
-        )
+    if conf.link_in_container:
+        argv = commands.link_set_name(temporary, hint.ifname, attachment.label)
+        purpose = f"name it {hint.ifname}"
+    else:
+        argv = commands.link_set_netns(temporary, container, hint.ifname, attachment.label)
+        purpose = f"move it into the container as {hint.ifname}"
+    undo = (
+        links.removal(tx, temporary, container),
+        links.removal_after_move(tx, attachment, container, parent.home),
+    )
+    tx.do(Command(argv, purpose, inside=parent.home, undo=undo))
+
+
+def _withdraw(node: Node, tx: Transaction, hint: ModeHint) -> None:
+    """Remove the record, but not one of an earlier ADD, whose addresses may still be allocated."""
+    if links.is_there(tx, hint):
+        raise CniError(COMMAND_FAILED, "an interface of the attachment remains; DEL removes it")
+    node.registry.withdraw(hint)
 
 
 def _allocate(
-    node: Node, tx: Transaction, request: Request, conf: NetConf, container: Namespace
+    node: Node,
+    tx: Transaction,
+    request: Request,
+    conf: NetConf,
+    container: Namespace,
+    *,
+    has_record: bool,
 ) -> Result | None:
     """Let the IPAM plugin allocate addresses; return None if there is no IPAM plugin."""
     if not conf.ipam_type:
@@ -109,7 +146,8 @@ def _allocate(
         # Its daemon uses the link. It would bring it up itself, but only after a first
         # failure and a delay: "network is down", "retrying in 2.98 seconds".
         tx.do(Command(commands.link_set_up(request.ifname), "bring it up", container))
-    allocated = Ipam(conf.ipam_type, request, node.warn).allocate(tx)
+    ipam = Ipam(conf.ipam_type, request, node.warn)
+    allocated = ipam.allocate(tx, has_older=has_record)
     return allocated or node.ipam_result or placeholder(conf.ipam_type)
 
 

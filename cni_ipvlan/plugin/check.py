@@ -12,6 +12,7 @@ from cni_ipvlan.plugin.codes import CHECK_FAILED
 from cni_ipvlan.plugin.ipam import Ipam
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import id_of
+from cni_ipvlan.state.attachment import named_by
 
 if TYPE_CHECKING:
     from cni_ipvlan.cni.request import Request
@@ -66,8 +67,11 @@ def _differences(
     output = tx.see(query)
     found = queries.links(output)
     if not found:
-        return [f"there is no interface {request.ifname!r}"]
+        return [_missing(tx, request, container)]
     link = found[0]
+    named = named_by(link.alias)
+    if named is not None and not id_of(request).has_label(link.alias):
+        return [f"it belongs to the container {named.container_id!r} of {named.network!r}"]
     if link.kind != "ipvlan":
         return [f"it is of kind {link.kind or 'physical or built-in'}, not ipvlan"]
     addresses = [each.address for each in queries.addresses(output)]
@@ -81,6 +85,14 @@ def _differences(
         ),
         *_route_differences(tx, request, previous, container),
     ]
+
+
+def _missing(tx: Transaction, request: Request, container: Namespace) -> str:
+    output = tx.see(Command(commands.link_show_kind("ipvlan"), inside=container))
+    for link in queries.links(output):
+        if id_of(request).has_label(link.alias):
+            return f"it was renamed to {link.name!r}"
+    return f"there is no interface {request.ifname!r}"
 
 
 def _reported_interface(

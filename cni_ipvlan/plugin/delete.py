@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import namespace
@@ -15,6 +17,10 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.node import Node
+    from cni_ipvlan.state.attachment import AttachmentId
+    from cni_ipvlan.state.registry import ModeHint
+
+_SEARCH_SECONDS = 1.0
 
 
 def delete(node: Node, request: Request) -> None:
@@ -22,27 +28,74 @@ def delete(node: Node, request: Request) -> None:
     with node.attachment(request, strict=False):
         failures = Failures()
         with failures.noted(), node.transaction() as tx:
-            name = netconf.ipam_type(request.config)
-            if name:
-                Ipam(name, request, node.warn).call(tx, "DEL")
+            _release(node, tx, request)
         # A signal that ended the first step must not prevent the second.
         with failures.noted(), node.runner.interrupts.held(), node.transaction() as tx:
             _remove_links(node, tx, request)
         failures.raise_any()
 
 
+def detach(node: Node, tx: Transaction, request: Request) -> None:
+    """Do what DEL does, within a transaction."""
+    _release(node, tx, request)
+    _remove_links(node, tx, request)
+
+
+def _release(node: Node, tx: Transaction, request: Request) -> None:
+    name = netconf.ipam_type(request.config)
+    if name:
+        Ipam(name, request, node.warn).call(tx, "DEL")
+
+
 def _remove_links(node: Node, tx: Transaction, request: Request) -> None:
     attachment = id_of(request)
-    temporary = links.temporary_name(attachment.key)
-    links.delete_temporary(tx, temporary)
+    links.delete_temporary(tx, attachment)
     container = _container(request)
+    identity = container.identity if container else None
+    records = _records(node, attachment)
     if container is not None:
         with node.runner.holding(container):
-            links.delete(tx, (request.ifname, temporary), container, expected=request.ifname)
+            is_there = _remove_from(node, tx, attachment, container)
+        if not is_there and any(hint.netns_identity == identity for hint in records):
+            _report_elsewhere(node, tx, attachment)
+    for hint in records:
+        if hint.netns_identity != identity:
+            links.delete_recorded(tx, hint)
     try:
         links.forget(tx, node.registry, attachment, cleared=container)
-    except OSError as error:  # a read-only /run must not keep a pod from being deleted
+    except OSError as error:
         node.warn(f"cannot remove the record of the attachment: {error}")
+
+
+def _records(node: Node, attachment: AttachmentId) -> list[ModeHint]:
+    try:
+        return node.registry.hints_of(attachment)
+    except OSError:  # an unusable /run must not keep a pod from being deleted
+        return []
+
+
+def _remove_from(
+    node: Node, tx: Transaction, attachment: AttachmentId, container: Namespace
+) -> bool:
+    """Remove the link from a container; return whether it was there."""
+    name = attachment.ifname
+    names = (name, links.temporary_name(attachment.key))
+    own, others = links.sort(tx, attachment, container, names, expected=name)
+    links.delete(tx, own, container)
+    for link in others:
+        if link.name == name:
+            node.warn(f"{name} is kept, since it belongs to another attachment: {link.alias}")
+    return bool(own)
+
+
+def _report_elsewhere(node: Node, tx: Transaction, attachment: AttachmentId) -> None:
+    """Warn about an interface that was moved out of its container."""
+    from cni_ipvlan.plugin import inventory
+
+    deadline = time.monotonic() + _SEARCH_SECONDS
+    for each in inventory.take(tx, node.registry, deadline=deadline):
+        if attachment.has_label(each.link.alias):
+            node.warn(f"not removed, since it was moved out of its container: {each.describe()}")
 
 
 def _container(request: Request) -> Namespace | None:

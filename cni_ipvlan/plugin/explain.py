@@ -172,13 +172,8 @@ def rivals(
     """Return the links of other kinds that keep a master from carrying ipvlan."""
     from cni_ipvlan.plugin import inventory
 
-    return [
-        each
-        for kind in _RIVALS
-        for each in inventory.on_master(
-            inventory.take(tx, registry, kind, deadline=deadline), master
-        )
-    ]
+    found = inventory.take(tx, registry, _RIVALS, deadline=deadline)
+    return list(inventory.on_master(found, master))
 
 
 def _kind(error: CommandError) -> str:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING
-from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
+from cni_ipvlan.cni.errors import (
+    INCOMPATIBLE_VERSION,
+    INVALID_CONFIGURATION,
+    INVALID_ENVIRONMENT,
+    UNKNOWN_CONTAINER,
+    CniError,
+)
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import namespace
 from cni_ipvlan.plugin import links
 from cni_ipvlan.plugin.explain import Failures
 from cni_ipvlan.plugin.ipam import Ipam
-from cni_ipvlan.state.registry import AttachmentId
+from cni_ipvlan.state.attachment import AttachmentId
 
 if TYPE_CHECKING:
     from typing import Any
@@ -19,6 +25,9 @@ if TYPE_CHECKING:
     from cni_ipvlan.plugin.node import Node
     from cni_ipvlan.state.registry import ModeHint
 
+# They ask for variables that GC does not have, don't know the verb, or its CNI version.
+_ANSWERS_OF_OLDER_PLUGINS = (INCOMPATIBLE_VERSION, UNKNOWN_CONTAINER, INVALID_ENVIRONMENT)
+
 
 def gc(node: Node, request: Request) -> None:
     """Remove what belongs to no valid attachment; raises CniError if any of it fails."""
@@ -26,9 +35,7 @@ def gc(node: Node, request: Request) -> None:
     valid = {AttachmentId(network, *each) for each in _valid_attachments(request)}
     failures = Failures()
     with failures.noted(), node.transaction() as tx:
-        name = netconf.ipam_type(request.config)
-        if name:
-            Ipam(name, request, node.warn).call(tx, "GC")
+        _release(node, tx, request)
     with failures.noted(), node.transaction() as tx:
         _remove_links(node, tx, network, {each.key for each in valid})
     with failures.noted(), node.transaction() as tx:
@@ -39,15 +46,28 @@ def gc(node: Node, request: Request) -> None:
     failures.raise_any()
 
 
+def _release(node: Node, tx: Transaction, request: Request) -> None:
+    """Let the IPAM plugin release; one that is older than GC is no failure of this plugin."""
+    name = netconf.ipam_type(request.config)
+    try:
+        if name:
+            Ipam(name, request, node.warn).call(tx, "GC")
+    except CniError as error:
+        if error.code not in _ANSWERS_OF_OLDER_PLUGINS:
+            raise
+        node.warn(f"the IPAM plugin {name} knows no GC, so its leases stay: {error.msg}")
+
+
 def _remove_links(node: Node, tx: Transaction, network: str, valid_keys: set[str]) -> None:
     """Remove links that were never moved into a container."""
     owners = {hint.attachment.key: hint.network for hint in node.registry.all_hints()}
-    for key in links.left_behind(tx, network):
+    for link in links.left_behind(tx, network):
+        key = links.key_of(link.name)
         if key in valid_keys or owners.get(key, network) != network:
             continue
         with node.registry.idle(key) as is_idle:
             if is_idle:
-                links.delete(tx, (links.temporary_name(key),), None)
+                links.delete(tx, (link,), None)
 
 
 def _forget(node: Node, tx: Transaction, network: str, hint: ModeHint) -> None:
@@ -55,7 +75,11 @@ def _forget(node: Node, tx: Transaction, network: str, hint: ModeHint) -> None:
     if hint.network != network and namespace.leads_to(hint.netns, hint.netns_identity):
         return
     with node.registry.idle(hint.attachment.key) as is_idle:
-        if is_idle and not links.forget(tx, node.registry, hint.attachment):
+        if not is_idle:
+            return
+        if not hint.is_complete:
+            links.delete_recorded(tx, hint)
+        if not links.forget(tx, node.registry, hint.attachment):
             node.warn(f"not removed, since its container still exists: {hint.describe()}")
 
 

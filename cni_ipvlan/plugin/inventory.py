@@ -1,4 +1,4 @@
-"""Find links of a kind in all namespaces of this node, and those that a master carries."""
+"""Find links of some kinds in all namespaces of this node, and those that a master carries."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import time
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.iproute import commands, namespace, queries
-from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.commands import Command, together
 from cni_ipvlan.iproute.runner import CommandError
+from cni_ipvlan.state.attachment import named_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute.queries import Link
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.master import Master
-    from cni_ipvlan.state.registry import Registry
+    from cni_ipvlan.state.attachment import AttachmentId
+    from cni_ipvlan.state.registry import ModeHint, Registry
 
 _NAMED = 3  # of many
 
@@ -25,52 +27,69 @@ _NAMED = 3  # of many
 class Attachment(NamedTuple):
     """A link and its place, None for the caller's own namespace.
 
-    ``container_id`` is empty if none is recorded; addresses have prefix lengths.
+    ``owner`` is None if no attachment is known that it belongs to; addresses have prefix
+    lengths.
     """
 
     link: Link
     place: Namespace | None
-    container_id: str
+    owner: AttachmentId | None
     addresses: tuple[str, ...]
 
     def describe(self) -> str:
         """Return a phrase that names the interface and its place."""
         where = f"in {self.place.path}" if self.place else "on the host"
-        container = f" (container {self.container_id})" if self.container_id else ""
+        container = f" (container {self.owner.container_id})" if self.owner else ""
         return f"{self.link.name} {where}{container}"
 
 
 def take(
     tx: Transaction,
     registry: Registry,
-    kind: str = "ipvlan",
+    kinds: Sequence[str] = queries.IPVLAN_KINDS,
     unseen: Callable[[str], None] = lambda _where: None,
     deadline: float = math.inf,
     others: Iterable[Namespace] | None = None,
 ) -> Iterator[Attachment]:
-    """Yield all links of a kind: first of the caller's own namespace, then of recorded ones.
+    """Yield all links of these kinds: of the caller's own namespace, then of recorded ones.
 
     ``others`` are the namespaces to search, by default all. ``unseen`` is called with
     each that can't be searched, and why. The search stops at ``deadline``, a time of
     the monotonic clock.
     """
-    containers = {
-        (hint.ifname, hint.netns_identity): hint.container_id for hint in registry.all_hints()
-    }
-    remembered = {identity for _, identity in containers}
+    owners = Owners(registry.all_hints())
     if others is None:
         others = namespace.others()
-    for place in (None, *sorted(others, key=lambda place: place.identity not in remembered)):
+    for place in (None, *sorted(others, key=lambda place: place.identity not in owners.places)):
         if time.monotonic() >= deadline:
             return
+        asked = (Command(commands.address_show_kind(kind), inside=place) for kind in kinds)
         try:
-            output = tx.see(Command(commands.address_show_kind(kind), inside=place))
+            output = tx.see(together(*asked))
         except CommandError as error:
             unseen(f"{place.path if place else 'the host'}: {error.answer}")
             continue
-        for link, addresses in queries.links_with_addresses(output):
-            known = containers.get((link.name, place.identity), "") if place else ""
-            yield Attachment(link, place, known, tuple(each.address for each in addresses))
+        for line in (output or b"").splitlines():
+            for link, addresses in queries.links_with_addresses(line):
+                owner = owners.of(link, place)
+                yield Attachment(link, place, owner, tuple(each.address for each in addresses))
+
+
+class Owners:
+    """Finds whose a link is: its label says that, else the records do."""
+
+    def __init__(self, hints: Iterable[ModeHint]) -> None:
+        hints = list(hints)
+        self.places = {hint.netns_identity for hint in hints}
+        self._by_label = {hint.attachment.label: hint.attachment for hint in hints}
+        self._by_place = {(hint.ifname, hint.netns_identity): hint.attachment for hint in hints}
+
+    def of(self, link: Link, place: Namespace | None) -> AttachmentId | None:
+        """Return the attachment that a link belongs to, if that is known."""
+        named = named_by(link.alias)
+        if named is not None:  # the record has the whole of names that are cut in the label
+            return self._by_label.get(link.alias, named)
+        return self._by_place.get((link.name, place.identity)) if place else None
 
 
 def on_master(attachments: Iterator[Attachment], master: Master) -> Iterator[Attachment]:

@@ -26,6 +26,7 @@ _PURPOSES = {
     "STATUS": "check readiness",
     "GC": "release addresses without a valid attachment",
 }
+_HAS_LEASE = "duplicate allocation is not allowed"  # host-local: the attachment has a lease
 _ALLOCATE_NOTHING = ("static",)  # plugins whose result depends only on the configuration
 
 
@@ -39,15 +40,24 @@ class Ipam(NamedTuple):
     request: Request
     warn: Callable[[str], None]
 
-    def allocate(self, tx: Transaction) -> Result | None:
-        """Return what it allocates, or None if it was not run (in a dry run)."""
+    def allocate(self, tx: Transaction, *, has_older: bool) -> Result | None:
+        """Return what it allocates, or None if it was not run (in a dry run).
+
+        If it fails, it is asked to release (SPEC.md, "Delegated plugins"), but not an older
+        allocation of the same attachment: ``has_older`` is whether there is one.
+        """
+        kept = False
         version = self.request.version
-        release = self._command("DEL")._replace(purpose="")
-        return self._run(
-            tx,
-            self._command("ADD")._replace(undo=(release,)),
-            lambda answer: delegate.result(self.name, answer, version),
-        )
+        release = self._command("DEL")._replace(purpose="", only_if=lambda: not kept)
+        try:
+            return self._run(
+                tx,
+                self._command("ADD")._replace(undo=(release,)),
+                lambda answer: delegate.result(self.name, answer, version),
+            )
+        except CniError as error:
+            kept = has_older or _HAS_LEASE in error.msg
+            raise
 
     def call(self, tx: Transaction, verb: str) -> None:
         """Delegate a verb that has no result."""

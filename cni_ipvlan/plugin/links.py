@@ -1,7 +1,7 @@
-"""Find and delete ipvlan links, including those left by killed calls.
+"""Find and delete an attachment's ipvlan links, including those left by killed calls.
 
-A place is a network namespace, or None for the plugin's own. Links of another kind
-are never touched.
+A place is a network namespace, or None for the plugin's own. Links of another kind, or
+with the label of another attachment, are never touched.
 """
 
 from __future__ import annotations
@@ -9,14 +9,16 @@ from __future__ import annotations
 from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command
-from cni_ipvlan.state.registry import KEY_CHARACTERS, network_key
+from cni_ipvlan.state.attachment import KEY_CHARACTERS, named_by, network_key
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable
 
     from cni_ipvlan.iproute.namespace import Namespace
+    from cni_ipvlan.iproute.queries import Link
     from cni_ipvlan.iproute.transaction import Transaction
-    from cni_ipvlan.state.registry import AttachmentId, ModeHint, Registry
+    from cni_ipvlan.state.attachment import AttachmentId
+    from cni_ipvlan.state.registry import ModeHint, Registry
 
 _PREFIX = "iv"  # together with a key it has 15 bytes, the most that a name may have
 
@@ -26,35 +28,105 @@ def temporary_name(key: str) -> str:
     return _PREFIX + key
 
 
-def delete(
-    tx: Transaction, names: Collection[str], place: Namespace | None, expected: str = ""
-) -> None:
-    """Delete the links of these names; ``expected`` if listing them is not permitted."""
-    present = _names(tx, place)
-    for name in (expected,) if present is None else present:
-        if name in names:
-            argv = commands.link_delete(name)
-            tx.do(Command(argv, f"remove the interface {name}", place, absent_ok=True))
+def key_of(name: str) -> str:
+    """Return the key in a temporary name; empty if it is none."""
+    is_one = name.startswith(_PREFIX) and len(name) == len(_PREFIX) + KEY_CHARACTERS
+    return name.removeprefix(_PREFIX) if is_one else ""
 
 
-def delete_temporary(tx: Transaction, name: str) -> None:
+def sort(
+    tx: Transaction,
+    attachment: AttachmentId,
+    place: Namespace | None,
+    names: Collection[str],
+    expected: str = "",
+) -> tuple[list[Link], list[Link]]:
+    """Return the ipvlan links in a place: an attachment's own, and the others.
+
+    Its own have its label, or no label and one of the names. ``expected`` is taken for
+    one if listing them is not permitted.
+    """
+    present = _links(tx, place)
+    if present is None:
+        return ([queries.Link(0, expected)] if expected else []), []
+    own = [link for link in present if _is_of(link, attachment, names)]
+    return own, [link for link in present if link not in own]
+
+
+def delete(tx: Transaction, own: Iterable[Link], place: Namespace | None) -> None:
+    """Delete links in a place."""
+    for link in own:
+        argv = commands.link_delete(link.name)
+        tx.do(Command(argv, f"remove the interface {link.name}", place, absent_ok=True))
+
+
+def delete_temporary(tx: Transaction, attachment: AttachmentId) -> None:
     """Delete a link that a killed call left on the host."""
+    name = temporary_name(attachment.key)
     if namespace.own_has_link(name):
-        delete(tx, (name,), None)
+        delete(tx, sort(tx, attachment, None, (name,))[0], None)
 
 
 def removal(tx: Transaction, name: str, place: Namespace | None) -> Command:
-    """Return an undo that deletes a link, if it exists."""
-    argv = commands.link_delete(name)
-    return Command(argv, inside=place, only_if=lambda: name in (_names(tx, place) or ()))
+    """Return an undo that deletes a link with a temporary name, if it exists."""
+    return Command(
+        commands.link_delete(name), inside=place, only_if=lambda: name in _names(tx, place)
+    )
 
 
-def left_behind(tx: Transaction, network: str) -> Iterator[str]:
-    """Yield the keys of a network's attachments whose link is (still) on the host."""
-    prefix = _PREFIX + network_key(network)
-    for name in _names(tx, None) or ():
-        if name.startswith(prefix) and len(name) == len(_PREFIX) + KEY_CHARACTERS:
-            yield name.removeprefix(_PREFIX)
+def removal_after_move(
+    tx: Transaction, attachment: AttachmentId, place: Namespace, home: Namespace | None
+) -> Command:
+    """Return an undo that deletes a link that was moved from ``home`` and named.
+
+    If the name was taken, the kernel has moved the link at most, and the one of that name
+    is another, even if it has the same label.
+    """
+    temporary = temporary_name(attachment.key)
+
+    def is_there() -> bool:
+        if temporary in _names(tx, home):
+            return False
+        present = _links(tx, place) or ()
+        own = [each.name for each in present if _is_of(each, attachment, ())]
+        return attachment.ifname in own and temporary not in (each.name for each in present)
+
+    return Command(commands.link_delete(attachment.ifname), inside=place, only_if=is_there)
+
+
+def find(tx: Transaction, hint: ModeHint) -> tuple[Namespace, Link] | None:
+    """Return the link that a hint is about and its container; None if it is not there (any more).
+
+    In a dry run without permission, the hint is believed.
+    """
+    if not namespace.leads_to(hint.netns, hint.netns_identity):
+        return None
+    try:
+        place = namespace.find(hint.netns)
+    except (OSError, namespace.NotANamespaceError):
+        return None
+    # Without its name, it is entered with nsenter, which is faster than ip netns exec.
+    present = _links(tx, place._replace(name=""))
+    if present is None:
+        return place, queries.Link(0, hint.ifname, "ipvlan", mode=hint.mode, flag=hint.flag)
+    # Since labels exist, one that was not completed has its label as soon as it is there.
+    names = (hint.ifname,) if hint.is_complete else ()
+    found = (link for link in present if _is_of(link, hint.attachment, names))
+    return next(((place, link) for link in found), None)
+
+
+def delete_recorded(tx: Transaction, hint: ModeHint) -> None:
+    """Delete the link that a hint is about, if it is there."""
+    found = find(tx, hint)
+    if found is not None:
+        place, link = found
+        delete(tx, (link,), place)
+
+
+def left_behind(tx: Transaction, network: str) -> list[Link]:
+    """Return the links of a network's attachments that are (still) on the host."""
+    key = network_key(network)
+    return [link for link in _links(tx, None) or () if key_of(link.name).startswith(key)]
 
 
 def forget(
@@ -63,29 +135,36 @@ def forget(
     attachment: AttachmentId,
     cleared: Namespace | None = None,
 ) -> bool:
-    """Remove the hint about an attachment unless its link still exists; return whether it did.
+    """Remove the hints about an attachment unless its link still exists; return whether it did.
 
     The link is known not to be in the namespace ``cleared``.
     """
-    hint = registry.recall(attachment)
-    was_there = hint and cleared and hint.netns_identity == cleared.identity
-    if hint is not None and not was_there and _is_there(tx, hint):
-        return False
+    for hint in registry.hints_of(attachment):
+        is_cleared = cleared is not None and hint.netns_identity == cleared.identity
+        if not is_cleared and is_there(tx, hint):
+            return False
     registry.forget(attachment)
     return True
 
 
-def _is_there(tx: Transaction, hint: ModeHint) -> bool:
-    """Whether an attachment's link is in its container, or still on the host."""
-    if namespace.own_has_link(temporary_name(hint.attachment.key)):
-        return True
-    if not namespace.leads_to(hint.netns, hint.netns_identity):
-        return False
-    return hint.ifname in (_names(tx, namespace.find(hint.netns)) or ())
+def is_there(tx: Transaction, hint: ModeHint) -> bool:
+    """Whether the link that a hint is about is in its container, or still on the host."""
+    is_on_host = namespace.own_has_link(temporary_name(hint.attachment.key))
+    return is_on_host or find(tx, hint) is not None
 
 
-def _names(tx: Transaction, place: Namespace | None) -> list[str] | None:
-    """Return the names of the ipvlan links there; None if not permitted (in a dry run)."""
+def _is_of(link: Link, attachment: AttachmentId, names: Collection[str]) -> bool:
+    if named_by(link.alias) is None:
+        return link.name in names
+    return attachment.has_label(link.alias)
+
+
+def _names(tx: Transaction, place: Namespace | None) -> list[str]:
+    return [link.name for link in _links(tx, place) or ()]
+
+
+def _links(tx: Transaction, place: Namespace | None) -> list[Link] | None:
+    """Return the ipvlan links there; None if that is not permitted (in a dry run)."""
     query = Command(commands.link_show_kind("ipvlan"), inside=place, absent_ok=True)
     output = tx.see(query)
-    return None if output is None else [link.name for link in queries.links(output)]
+    return None if output is None else queries.links(output)

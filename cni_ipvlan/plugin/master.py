@@ -37,22 +37,24 @@ class Master(NamedTuple):
 
     @property
     def slaves(self) -> list[Link]:
-        """Its ipvlan links in its own namespace."""
-        return [link for link in self.carried if link.kind == "ipvlan"]
+        """Its ipvlan and ipvtap links in its own namespace."""
+        return [link for link in self.carried if link.is_ipvlan]
 
     def carries(self, link: Link, place: Namespace | None) -> bool:
         """Whether a link in ``place`` has this master.
 
         In the master's own namespace, the kernel reports the master's name. Elsewhere
-        it reports only an index, which is not unique across namespaces; an ipvlan link
-        also has its master's MAC address. Both can be forged: this proves nothing.
+        it reports only an index, which is not unique across namespaces; an ipvlan or ipvtap
+        link also has its master's MAC address. Both can be forged: this proves nothing.
         """
         at_home = (place.identity if place else None) == (self.home.identity if self.home else None)
         if at_home:
             return link.parent == self.link.name
+        if link.kind == "ipvtap":  # the kernel does not report its parent's namespace
+            return link.mac == self.link.mac
         if link.parent or link.parent_index != self.link.ifindex:
             return False
-        return link.kind != "ipvlan" or link.mac == self.link.mac
+        return not link.is_ipvlan or link.mac == self.link.mac
 
     def slave_link(self, conf: NetConf) -> Link:
         """Return the expected MTU and MAC address of a new ipvlan link, in a Link."""
@@ -64,7 +66,7 @@ def find(tx: Transaction, conf: NetConf, container: Namespace | None) -> Master:
     home = container if conf.link_in_container else None
     name = _name(tx, conf, home)
     elsewhere = None if home else container
-    kinds = ("macvlan", "macvtap", "ipvlan")
+    kinds = ("macvlan", "macvtap", *queries.IPVLAN_KINDS)
     asked = (*map(commands.link_show_kind, kinds), commands.link_show(name))
     try:
         output = tx.see(together(*(Command(argv, inside=home) for argv in asked)))

@@ -3,10 +3,18 @@
 The mode belongs to the master. A new interface in another mode changes the mode of
 all others, without an error or an event (ipvlan_link_new() and
 ipvlan_set_port_mode() in drivers/net/ipvlan/ipvlan_main.c), and those in containers
-can't be seen from the host. So a mode is checked against root's own records and the
-host's interfaces, then against the kernel, which reports whether the master carries
-any ipvlan. Namespaces are searched only for interfaces made by something else. Since
-a container's owner can forge what its namespace shows, that never permits a mode.
+can't be seen from the host. So one of them is found, and its mode is read:
+
+1. one that a call is about to create, which root's record tells;
+2. a recorded one, which is read in its container. Since the container's owner can forge
+   what is seen there, it counts if it agrees with root's record, or if the kernel
+   confirms that its parent is this master;
+3. none, if the kernel reports that the master carries no ipvlan in any namespace. This
+   is asked before anything is refused;
+4. one on the host;
+5. one found in any namespace, if the kernel confirms its parent.
+
+If the master carries one that is not found, the call must be made again later.
 """
 
 from __future__ import annotations
@@ -20,18 +28,22 @@ from cni_ipvlan.cni.errors import TRY_AGAIN_LATER, CniError
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError
+from cni_ipvlan.plugin import links
 from cni_ipvlan.plugin.codes import MODE_CONFLICT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from cni_ipvlan.iproute.namespace import Namespace
+    from cni_ipvlan.iproute.queries import Link
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.inventory import Attachment
     from cni_ipvlan.plugin.master import Master
     from cni_ipvlan.state.registry import ModeHint, Registry
 
-# The most hints read while the master's lock is held.
+# What is read at most while the master's lock is held: records, and links of containers.
 _MOST_HINTS = 64
+_MOST_READ = 4
 _NAMED = 3  # of many
 _SEARCH_SECONDS = 5.0
 # How long the kernel takes to remove interfaces of a deleted namespace.
@@ -88,14 +100,14 @@ def _opposed(
     ``found`` is the result of a search. Since the master's lock is held, the time
     taken here must not grow with the node.
     """
-    running = _remembered(registry, master, hint) or _visible(master)
+    running = _recorded(tx, registry, master, hint)
     if running is not None and _agrees(running, hint):
         return None
     is_free = _is_free(tx, master)
     if is_free:
         running = _forget_all(registry, master, hint)
     elif running is None:
-        running = found
+        running = _visible(registry, master) or found
         if running is None and not (is_free is None and is_searched):
             return _UNKNOWN
     return None if running is None or _agrees(running, hint) else running
@@ -105,35 +117,51 @@ def _agrees(running: Running, hint: ModeHint) -> bool:
     return (running.mode, running.flag) == (hint.mode, hint.flag)
 
 
-def _remembered(registry: Registry, master: Master, own: ModeHint) -> Running | None:
-    """Return the mode of a recorded attachment that still exists; all have the same."""
+def _recorded(tx: Transaction, registry: Registry, master: Master, own: ModeHint) -> Running | None:
+    """Return the mode of a recorded attachment that is being created or still exists."""
+    read = 0
     for hint in islice(registry.hints(master.key), _MOST_HINTS):
-        if hint.attachment != own.attachment and _counts(registry, hint):
+        if hint.attachment == own.attachment:
+            continue
+        if registry.is_live(hint.attachment.key):
             return Running(hint.mode, hint.flag, hint.describe())
+        if read < _MOST_READ and namespace.leads_to(hint.netns, hint.netns_identity):
+            read += 1
+            found = _read(tx, master, hint)
+            if found is not None:
+                return Running(found.mode, found.flag, hint.describe())
     return None
 
 
-def _counts(registry: Registry, hint: ModeHint) -> bool:
-    """Whether the container exists, or a call is about to create its interface."""
-    return namespace.leads_to(hint.netns, hint.netns_identity) or registry.is_live(
-        hint.attachment.key
-    )
+def _read(tx: Transaction, master: Master, hint: ModeHint) -> Link | None:
+    """Return the link that a hint is about, if what its container shows can be believed."""
+    try:
+        found = links.find(tx, hint)
+    except CommandError:  # the container has just ended
+        return None
+    if found is None:
+        return None
+    place, link = found
+    is_as_recorded = (link.mode, link.flag) == (hint.mode, hint.flag)
+    return link if is_as_recorded or _is_proven(tx, master, link, place) else None
 
 
 def _forget_all(registry: Registry, master: Master, own: ModeHint) -> Running | None:
     """Remove the hints of a free master; return the mode of an attachment being created."""
     coming = None
     for hint in list(registry.hints(master.key)):
-        if hint.attachment != own.attachment and registry.is_live(hint.attachment.key):
+        if hint.attachment == own.attachment:
+            continue  # it tells that addresses may still be allocated
+        if registry.is_live(hint.attachment.key):
             coming = Running(hint.mode, hint.flag, hint.describe())
         else:
             registry.forget(hint.attachment)
     return coming
 
 
-def _visible(master: Master) -> Running | None:
+def _visible(registry: Registry, master: Master) -> Running | None:
     link = next(iter(master.slaves), None)
-    return Running(link.mode, link.flag, _on_host(master)[0]) if link else None
+    return Running(link.mode, link.flag, _on_host(registry, link)) if link else None
 
 
 def _is_free(tx: Transaction, master: Master) -> bool | None:
@@ -165,43 +193,60 @@ def _search(tx: Transaction, registry: Registry, master: Master) -> Running | No
 
     others = filter(namespace.is_of_our_user, namespace.others())
     deadline = time.monotonic() + _SEARCH_SECONDS
-    for each in inventory.on_master(
-        inventory.take(tx, registry, deadline=deadline, others=others), master
-    ):
-        if _is_proven(tx, each, master):
+    suspects = []
+    for each in inventory.take(tx, registry, deadline=deadline, others=others):
+        if _is_proven(tx, master, each.link, each.place):
             return Running(each.link.mode, each.link.flag, each.describe())
+        if master.carries(each.link, each.place):
+            suspects.append(each)
     deadline = time.monotonic() + _TEARDOWN_SECONDS
     while _is_free(tx, master) is False:
         if time.monotonic() >= deadline:
-            raise CniError(
-                TRY_AGAIN_LATER,
-                f"the master {master.link.name!r} carries ipvlan interfaces, but they can't be "
-                "found, so their mode is unknown",
-                "they may be going away with a container that has just ended",
-            )
+            raise _not_found(registry, master, suspects)
         time.sleep(_POLL_SECONDS)
     return None
 
 
-def _is_proven(tx: Transaction, attachment: Attachment, master: Master) -> bool:
-    """Whether the kernel reports that a link's parent is in the master's namespace."""
-    place = attachment.place
-    if place is None:
-        return True
-    if master.home is not None:
+def _not_found(registry: Registry, master: Master, suspects: Sequence[Attachment]) -> CniError:
+    error = CniError(
+        TRY_AGAIN_LATER,
+        f"the master {master.link.name!r} carries ipvlan interfaces, but they can't be "
+        "found, so their mode is unknown",
+        "they may be going away with a container that has just ended",
+    )
+    for each in suspects[:_NAMED]:
+        link = each.link
+        error.add_private(
+            f"perhaps one of them: {each.describe()}, {link.kind} in mode {link.mode} {link.flag}"
+        )
+    for hint in islice(registry.hints(master.key), _NAMED):
+        error.add_private(f"recorded: {hint.describe()} in mode {hint.mode} {hint.flag}")
+    return error
+
+
+def _is_proven(tx: Transaction, master: Master, link: Link, place: Namespace | None) -> bool:
+    """Whether a link certainly has this master.
+
+    The kernel reports a parent's index and the number of the parent's namespace. That
+    number is compared with the one that the kernel gives our own namespace there. A
+    master in a container is its owner's, who can change modes anyway.
+    """
+    if not master.carries(link, place):
         return False
+    if place is None or master.home is not None:
+        return True
     try:
         output = tx.see(Command(commands.namespace_number(os.getpid()), inside=place))
     except (CommandError, ProgramNotFoundError):  # it is gone, or may not be entered
         return False
-    number = queries.namespace_number(output, namespace.own()[1])
-    return attachment.link.parent_netns == number
+    return link.parent_netns == queries.namespace_number(output, namespace.own()[1])
 
 
 def _conflict(registry: Registry, master: Master, hint: ModeHint, running: Running) -> CniError:
     """Return the error, with what root's records and the host show."""
     hints = (each for each in registry.hints(master.key) if each.attachment != hint.attachment)
-    named = list(dict.fromkeys([*_on_host(master), running.where, *(h.describe() for h in hints)]))
+    on_host = (_on_host(registry, link) for link in master.slaves)
+    named = list(dict.fromkeys([*on_host, running.where, *(h.describe() for h in hints)]))
     many = f"{len(named)} interfaces run" if len(named) > 1 else "an interface runs"
     more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
     error = CniError(
@@ -215,5 +260,8 @@ def _conflict(registry: Registry, master: Master, hint: ModeHint, running: Runni
     return error
 
 
-def _on_host(master: Master) -> list[str]:
-    return [f"{link.name} on the host" for link in master.slaves]
+def _on_host(registry: Registry, link: Link) -> str:
+    key = links.key_of(link.name)
+    if not key or registry.is_live(key):
+        return f"{link.name} on the host"
+    return f"{link.name} on the host, half made by a call that was killed"

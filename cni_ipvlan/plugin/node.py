@@ -10,8 +10,9 @@ from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute.runner import InterruptedBySignalError, Runner
 from cni_ipvlan.plugin.codes import INTERRUPTED
 from cni_ipvlan.plugin.explain import as_cni_error
+from cni_ipvlan.state.attachment import AttachmentId
 from cni_ipvlan.state.locks import BusyError
-from cni_ipvlan.state.registry import AttachmentId, ReadOnlyRegistry, Registry
+from cni_ipvlan.state.registry import ReadOnlyRegistry, Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

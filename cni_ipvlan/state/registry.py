@@ -7,12 +7,13 @@ They are in a directory on tmpfs, readable only by root:
 ``on-NAMESPACE.MASTER/``
     a directory for each master (namespace inode, interface index), locked (flock)
     while its mode is decided, and removed with the last hint in it.
-``on-NAMESPACE.MASTER/KEY``
-    a hint: an attachment on that master, with its mode. All hints of a master
-    agree, since a hint is written only after the mode is decided.
+``on-NAMESPACE.MASTER/KEY.PLACE``
+    a hint: an attachment on that master, with its mode. It ends in ``.adding``
+    until the ADD has done its work.
 
-KEY is the attachment's, see ``AttachmentId.key``. It is a digest that only finds
-a hint; the full names in the hint identify the attachment.
+KEY is the attachment's, see ``AttachmentId.key``; PLACE is a digest of the container's
+namespace and the interface's name. Both only find a hint; the names in it identify the
+attachment, and the kernel says whether it still exists.
 """
 
 from __future__ import annotations
@@ -25,46 +26,26 @@ from contextlib import contextmanager, suppress
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.state import locks
+from cni_ipvlan.state.attachment import AttachmentId, digest
 from cni_ipvlan.state.locks import BusyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-try:
-    # The module behind hashlib, which would load OpenSSL, too.
-    from _blake2 import blake2b
-except ImportError:
-    from hashlib import blake2b
-
 DIRECTORY = "/run/cni-ipvlan"
 
-_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
-_NETWORK_CHARACTERS = 5
-_ATTACHMENT_CHARACTERS = 8
-KEY_CHARACTERS = _NETWORK_CHARACTERS + _ATTACHMENT_CHARACTERS
 _OPEN_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 _MOST_HINT = 1 << 16  # bytes; its names and paths have less than 5 KiB together
-_LOCK, _MASTER = "lock-", "on-"
-
-
-class AttachmentId(NamedTuple):
-    """What identifies an attachment."""
-
-    network: str
-    container_id: str
-    ifname: str
-
-    @property
-    def key(self) -> str:
-        """13 characters, to fit into interface names; the first ones are the network's key."""
-        return network_key(self.network) + _digest(
-            f"{self.container_id}\0{self.ifname}", _ATTACHMENT_CHARACTERS
-        )
+_LOCK, _MASTER, _ADDING = "lock-", "on-", ".adding"
+_PLACE_CHARACTERS = 8
 
 
 class ModeHint(NamedTuple):
-    """A record that an attachment uses a mode, with the container's namespace."""
+    """A record that an attachment uses a mode, with the container's namespace.
+
+    ``is_complete`` is false until the ADD has done its work.
+    """
 
     network: str
     container_id: str
@@ -73,20 +54,22 @@ class ModeHint(NamedTuple):
     netns_identity: tuple[int, int]
     mode: str
     flag: str
+    is_complete: bool = False
 
     @property
     def attachment(self) -> AttachmentId:
         """The attachment that the hint is about."""
         return AttachmentId(self.network, self.container_id, self.ifname)
 
+    @property
+    def file_name(self) -> str:
+        """The name of its file."""
+        place = f"{self.netns_identity[0]}:{self.netns_identity[1]}/{self.ifname}"
+        return f"{self.attachment.key}.{digest(place, _PLACE_CHARACTERS)}"
+
     def describe(self) -> str:
         """Return a phrase that names the interface and its place."""
         return f"{self.ifname} in {self.netns} (container {self.container_id})"
-
-
-def network_key(network: str) -> str:
-    """Return the 5 characters that the keys of a network's attachments start with."""
-    return _digest(network, _NETWORK_CHARACTERS)
 
 
 class Registry:
@@ -164,13 +147,12 @@ class Registry:
 
     def all_hints(self) -> Iterator[ModeHint]:
         """Yield every hint."""
-        for name in self._names(_MASTER):
-            yield from self._hints_in(os.path.join(self._directory, name))
+        return filter(None, map(self._read, self._files()))
 
-    def recall(self, attachment: AttachmentId) -> ModeHint | None:
-        """Return the hint about an attachment, if there is one."""
+    def hints_of(self, attachment: AttachmentId) -> list[ModeHint]:
+        """Return the hints about an attachment: several if it was added again elsewhere."""
         found = map(self._read, self._files_of(attachment.key))
-        return next((hint for hint in found if hint and hint.attachment == attachment), None)
+        return [hint for hint in found if hint and hint.attachment == attachment]
 
     def master_index(self, attachment: AttachmentId) -> int | None:
         """Return the interface index of an attachment's master, if it is recorded."""
@@ -178,13 +160,35 @@ class Registry:
         return int(os.path.dirname(path).rpartition(".")[2]) if path else None
 
     def remember(self, master: tuple[int, int], hint: ModeHint) -> None:
-        """Record that an attachment uses a mode; the caller holds the master's lock."""
-        path = os.path.join(self._directory_of(master), hint.attachment.key)
+        """Record that an attachment will use a mode; the caller holds the master's lock."""
+        path = os.path.join(self._directory_of(master), hint.file_name + _ADDING)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _OPEN_FLAGS, 0o600)
         try:
             os.write(descriptor, json.dumps(hint._asdict()).encode())
         finally:
             os.close(descriptor)
+
+    def complete(self, hint: ModeHint) -> ModeHint:
+        """Record that the ADD of a hint has done its work; return the complete hint.
+
+        Hints that it disproves are removed: about its interface as another container's, and
+        about the same attachment in another place.
+        """
+        key, place = hint.file_name.split(".")
+        for path in list(self._files()):
+            name = os.path.basename(path)
+            if name == hint.file_name + _ADDING:
+                os.rename(path, path.removesuffix(_ADDING))
+            elif name != hint.file_name and {key, place} & set(name.split(".")):
+                self._remove_hint(path)
+        return hint._replace(is_complete=True)
+
+    def withdraw(self, hint: ModeHint) -> None:
+        """Remove a hint, and no other about the same attachment."""
+        name = hint.file_name if hint.is_complete else hint.file_name + _ADDING
+        for path in list(self._files_of(hint.attachment.key)):
+            if os.path.basename(path) == name:
+                self._remove_hint(path)
 
     def forget(self, attachment: AttachmentId) -> None:
         """Remove the hint about an attachment, and unused directories that killed calls left."""
@@ -193,22 +197,18 @@ class Registry:
             # An unreadable one was left by a call that was killed before it created anything.
             if hint is None or hint.attachment == attachment:
                 self._remove_hint(path)
-        for name in self._names(_MASTER):
-            self._remove_if_unused(os.path.join(self._directory, name))
+        self._remove_unused()
 
     def remove_leftovers(self) -> None:
         """Remove the locks, and the half-written hints, of calls that were killed."""
         for name in self._names(_LOCK):
             with self.idle(name.removeprefix(_LOCK)):
                 pass  # leaving the context removes it
-        for name in self._names(_MASTER):
-            directory = os.path.join(self._directory, name)
-            for key in os.listdir(directory):
-                path = os.path.join(directory, key)
-                with self.idle(key) as is_idle:
-                    if is_idle and self._read(path) is None:
-                        self._remove_hint(path)
-            self._remove_if_unused(directory)
+        for path in list(self._files()):
+            with self.idle(_key_in(path)) as is_idle:
+                if is_idle and self._read(path) is None:
+                    self._remove_hint(path)
+        self._remove_unused()
 
     def _lock_path(self, key: str) -> str:
         return os.path.join(self._directory, _LOCK + key)
@@ -222,11 +222,16 @@ class Registry:
         except FileNotFoundError:
             return []
 
-    def _files_of(self, key: str) -> Iterator[str]:
+    def _files(self) -> Iterator[str]:
+        """Yield the path of every hint."""
         for name in self._names(_MASTER):
-            path = os.path.join(self._directory, name, key)
-            if os.path.exists(path):
-                yield path
+            directory = os.path.join(self._directory, name)
+            with suppress(FileNotFoundError):
+                for file in os.listdir(directory):
+                    yield os.path.join(directory, file)
+
+    def _files_of(self, key: str) -> Iterator[str]:
+        return (path for path in self._files() if _key_in(path) == key)
 
     def _hints_in(self, directory: str) -> Iterator[ModeHint]:
         try:
@@ -247,6 +252,7 @@ class Registry:
         try:
             document = json.loads(os.read(descriptor, _MOST_HINT))
             document["netns_identity"] = tuple(document["netns_identity"])
+            document["is_complete"] = not path.endswith(_ADDING)
             return ModeHint(**document)
         except (ValueError, TypeError, KeyError):  # half written by a killed call
             return None
@@ -257,6 +263,10 @@ class Registry:
         with suppress(FileNotFoundError):
             os.unlink(path)
         self._remove_if_unused(os.path.dirname(path))
+
+    def _remove_unused(self) -> None:
+        for name in self._names(_MASTER):
+            self._remove_if_unused(os.path.join(self._directory, name))
 
     def _remove_if_unused(self, directory: str) -> None:
         """Remove a master's directory if it has no hint and no call is about to add one."""
@@ -373,6 +383,13 @@ class ReadOnlyRegistry(Registry):
     def remember(self, master: tuple[int, int], hint: ModeHint) -> None:
         """Write nothing."""
 
+    def complete(self, hint: ModeHint) -> ModeHint:
+        """Write nothing."""
+        return hint
+
+    def withdraw(self, hint: ModeHint) -> None:
+        """Remove nothing."""
+
     def forget(self, attachment: AttachmentId) -> None:
         """Remove nothing."""
 
@@ -397,6 +414,5 @@ def _make_directory(path: str) -> None:
         )
 
 
-def _digest(text: str, characters: int) -> str:
-    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=characters).digest()
-    return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in digest)
+def _key_in(path: str) -> str:
+    return os.path.basename(path).partition(".")[0]

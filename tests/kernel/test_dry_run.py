@@ -12,7 +12,7 @@ from pairwise import combine
 from people import ipvlan, options
 from runtime import PLUGINS, host_local, network, static
 
-from cni_ipvlan.state.registry import AttachmentId
+from cni_ipvlan.state.attachment import AttachmentId
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,8 @@ import pytest
 from lab import MEMORY, run
 from runtime import network
 
-from cni_ipvlan.state.registry import AttachmentId, Registry
+from cni_ipvlan.state.attachment import AttachmentId
+from cni_ipvlan.state.registry import Registry
 
 if TYPE_CHECKING:
     from doubles import FakeIpam
@@ -61,9 +62,10 @@ def test_gc_forgets_containers_that_have_vanished(node: Node, runtime: Runtime) 
 
     runtime.gc(CONF, [("alive", "net1")]).succeeds()
 
-    left = {path.name for path in MEMORY.glob("on-*/*")}
+    left = [path.name for path in MEMORY.glob("on-*/*")]
     assert len(remembered) == 2
-    assert left == {AttachmentId("net", "alive", "net1").key}
+    assert len(left) == 1
+    assert left[0].startswith(AttachmentId("net", "alive", "net1").key)
 
 
 def test_gc_of_another_network_leaves_attachments_alone(node: Node, runtime: Runtime) -> None:

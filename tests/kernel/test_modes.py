@@ -107,18 +107,6 @@ def test_what_vanished_without_delete_blocks_no_mode(
     assert container.ipvlan("net1")["mode"] == "l3"
 
 
-def test_what_a_container_shows_does_not_overrule_roots_records(
-    node: Node, runtime: Runtime
-) -> None:
-    node.master()
-    first = node.container()
-    runtime.add(first, network(mode="l2"), CNI_CONTAINERID="first").result()
-    first.ip("link set dev net1 type ipvlan mode l3")
-
-    assert "l2" in refusal(node, runtime, mode="l3")
-    assert first.ipvlan("net1")["mode"] == "l3"
-
-
 def test_without_records_the_plugin_still_finds_the_containers(
     node: Node, runtime: Runtime
 ) -> None:

@@ -51,7 +51,8 @@ SLOTS: dict[str, Any] = {
     "PREFIX": _parsed(ip_network),
     "MODE": ("l2", "l3", "l3s").__contains__,
     "FLAG": ("bridge", "private", "vepa").__contains__,
-    "KIND": ("ipvlan", "macvlan", "macvtap").__contains__,
+    "KIND": ("ipvlan", "ipvtap", "macvlan", "macvtap").__contains__,
+    "LABEL": lambda word: len(os.fsencode(word)) <= 255 and word.startswith("cni-ipvlan/"),
     "SYSCTL": lambda word: (
         (match := re.fullmatch(r"/proc/sys/net/ipv[46]/conf/([^/]+)/(\w+)", word)) is not None
         and (is_name(match[1]) or match[0].endswith("/default/disable_ipv6"))
@@ -71,7 +72,8 @@ COMMANDS = [
     ip link add link NAME name NAME [mtu NUMBER] type ipvlan mode MODE FLAG
     ip link add name ipvlan-probe type ipvlan
     ip link add link NAME name ipvlan-probe type macvlan mode bridge macaddr flush
-    ip link set dev NAME netns PATH name NAME
+    ip link set dev NAME netns PATH name NAME alias LABEL
+    ip link set dev NAME name NAME alias LABEL
     ip link set dev NAME up
     ip link delete dev NAME
     ip address add ADDRESS dev NAME

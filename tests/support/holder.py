@@ -7,7 +7,7 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING
 
-from cni_ipvlan.state.registry import AttachmentId
+from cni_ipvlan.state.attachment import AttachmentId
 
 if TYPE_CHECKING:
     from pathlib import Path

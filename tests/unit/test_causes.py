@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 CONTAINER = Namespace("/var/run/netns/c", "c", (4, 1))
 ADD = commands.link_add_ipvlan("eth0", "ivx", "l2", "bridge", 0)
-MOVE = commands.link_set_netns("ivx", CONTAINER, "net1")
+MOVE = commands.link_set_netns("ivx", CONTAINER, "net1", "label")
 ROUTE = commands.route_add("10.9.0.0/16", "net1")
 ADDRESS = commands.address_add("10.0.0.2/24", "net1")
 

@@ -48,7 +48,7 @@ OURS_ALWAYS = {
     *("iproute", "iproute._sh", "iproute.causes", "iproute.commands", "iproute.namespace"),
     *("iproute.queries", "iproute.runner", "iproute.transaction"),
     *("plugin", "plugin.codes", "plugin.explain", "plugin.ipam", "plugin.node"),
-    *("state", "state.locks", "state.registry"),
+    *("state", "state.attachment", "state.locks", "state.registry"),
 }
 
 

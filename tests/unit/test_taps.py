@@ -13,7 +13,8 @@ import taps
 
 from cni_ipvlan.iproute import namespace
 from cni_ipvlan.state import locks, registry
-from cni_ipvlan.state.registry import AttachmentId, Registry
+from cni_ipvlan.state.attachment import AttachmentId
+from cni_ipvlan.state.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable

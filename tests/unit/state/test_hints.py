@@ -24,12 +24,11 @@ from holder import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cni_ipvlan.state.attachment import AttachmentId, network_key
 from cni_ipvlan.state.registry import (
-    AttachmentId,
     ModeHint,
     ReadOnlyRegistry,
     Registry,
-    network_key,
 )
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ def remember(registry: Registry, master: tuple[int, int], hint: ModeHint) -> Non
 
 
 def file_of(directory: Path, attachment: AttachmentId) -> Path:
-    return next(directory.glob(f"on-*/{attachment.key}"))
+    return next(directory.glob(f"on-*/{attachment.key}.*"))
 
 
 def test_hints_at_the_attachments_of_a_master_are_found(
@@ -108,10 +107,10 @@ def test_hint_is_readable_by_root_only(remembering: Registry, directory: Path) -
 
 
 def test_attachment_is_recalled_with_its_master(remembering: Registry) -> None:
-    assert remembering.recall(ATTACHMENT) == HINT
+    assert remembering.hints_of(ATTACHMENT) == [HINT]
     assert remembering.master_index(ATTACHMENT) == 2
     assert remembering.master_index(FOREIGN) == 22
-    assert remembering.recall(AttachmentId("net", "nobody", "net1")) is None
+    assert remembering.hints_of(AttachmentId("net", "nobody", "net1")) == []
     assert remembering.master_index(AttachmentId("net", "nobody", "net1")) is None
 
 
@@ -128,9 +127,64 @@ def test_only_the_full_names_make_a_hint_an_attachments(
     other = HINT._replace(container_id="another")
     file_of(directory, ATTACHMENT).write_text(json.dumps(other._asdict()))
 
-    assert remembering.recall(ATTACHMENT) is None
+    assert remembering.hints_of(ATTACHMENT) == []
     remembering.forget(ATTACHMENT)
     assert other in list(remembering.hints(MASTER))
+
+
+def test_a_hint_is_complete_when_the_add_has_done_its_work(
+    remembering: Registry, directory: Path
+) -> None:
+    complete = remembering.complete(HINT)
+
+    assert complete == HINT._replace(is_complete=True)
+    assert remembering.hints_of(ATTACHMENT) == [complete]
+    assert remembering.hints_of(OTHER) == [OTHER_HINT]
+    assert file_of(directory, ATTACHMENT).name == HINT.file_name
+
+
+@pytest.mark.parametrize("is_complete", [False, True])
+def test_withdrawing_a_hint_keeps_older_ones(remembering: Registry, *, is_complete: bool) -> None:
+    older = remembering.complete(HINT)
+    again = HINT._replace(netns_identity=(4, 5)) if is_complete else HINT
+    remember(remembering, MASTER, again)
+    assert sorted(remembering.hints_of(ATTACHMENT)) == sorted([again, older])
+
+    remembering.withdraw(older if is_complete else again)
+
+    assert remembering.hints_of(ATTACHMENT) == [again if is_complete else older]
+
+
+def test_a_complete_hint_takes_the_place_of_those_that_it_disproves(
+    remembering: Registry, directory: Path
+) -> None:
+    elsewhere = HINT._replace(netns_identity=(4, 5))
+    same_place = HINT._replace(network="another", container_id="former")
+    other_interface = same_place._replace(ifname="net7")
+    for master in (MASTER, (MASTER[0], 33)):
+        for hint in (elsewhere, same_place, other_interface):
+            remember(remembering, master, hint)
+    (directory / f"on-{MASTER[0]}.{MASTER[1]}" / ATTACHMENT.key).write_text("of an older version")
+
+    remembering.complete(HINT)
+
+    left = list(remembering.all_hints())
+    assert HINT._replace(is_complete=True) in left
+    assert left.count(other_interface) == 2
+    assert OTHER_HINT in left
+    assert not {elsewhere, same_place} & set(left)
+    assert not (directory / f"on-{MASTER[0]}.{MASTER[1]}" / ATTACHMENT.key).exists()
+
+
+def test_a_hint_of_an_older_version_is_complete(remembering: Registry, directory: Path) -> None:
+    document = HINT._asdict()
+    del document["is_complete"]
+    file_of(directory, ATTACHMENT).unlink()
+    (directory / f"on-{MASTER[0]}.{MASTER[1]}" / ATTACHMENT.key).write_text(json.dumps(document))
+
+    assert remembering.hints_of(ATTACHMENT) == [HINT._replace(is_complete=True)]
+    remembering.forget(ATTACHMENT)
+    assert remembering.hints_of(ATTACHMENT) == []
 
 
 def test_remembering_again_replaces(remembering: Registry) -> None:
@@ -193,7 +247,7 @@ def clear(registry: Registry, end: str) -> None:
 def test_nothing_is_recorded_without_a_directory(registry: Registry) -> None:
     assert list(registry.hints(MASTER)) == []
     assert list(registry.all_hints()) == []
-    assert registry.recall(ATTACHMENT) is None
+    assert registry.hints_of(ATTACHMENT) == []
     assert registry.master_index(ATTACHMENT) is None
     registry.forget(ATTACHMENT)
     registry.remove_leftovers()

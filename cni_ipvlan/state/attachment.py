@@ -1,0 +1,85 @@
+"""What identifies an attachment: its names, a short key, and the label on its interface.
+
+The label is the interface's alias, which stays with it when it is renamed or moved:
+``cni-ipvlan/NETWORK/CONTAINER/IFNAME/KEY``, at most 255 bytes (IFALIASZ, <linux/if.h>).
+A container's owner can rewrite it, so it says which attachment an interface in that
+container is, and permits nothing elsewhere.
+"""
+
+from __future__ import annotations
+
+from cni_ipvlan._namedtuple import NamedTuple
+
+try:
+    # The module behind hashlib, which would load OpenSSL, too.
+    from _blake2 import blake2b
+except ImportError:
+    from hashlib import blake2b
+
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+_NETWORK_CHARACTERS = 5
+_ATTACHMENT_CHARACTERS = 8
+KEY_CHARACTERS = _NETWORK_CHARACTERS + _ATTACHMENT_CHARACTERS
+_PREFIX = "cni-ipvlan"
+_CUT = "~"  # no valid name has it
+_DIGEST_CHARACTERS = 16  # that replace the end of a long name
+_MOST_NAME = 106  # of each of two names; the rest has 43 bytes at most
+
+
+class AttachmentId(NamedTuple):
+    """The names that identify an attachment; in a label, long ones are cut."""
+
+    network: str
+    container_id: str
+    ifname: str
+
+    @property
+    def key(self) -> str:
+        """13 characters, to fit into interface names; the first ones are the network's key.
+
+        Different attachments may have the same key: it only finds, the names decide.
+        """
+        return network_key(self.network) + digest(
+            f"{self.container_id}\0{self.ifname}", _ATTACHMENT_CHARACTERS
+        )
+
+    @property
+    def label(self) -> str:
+        """The label of its interface; two attachments never have the same."""
+        return "/".join((_PREFIX, *self._cut(), self.key))
+
+    def has_label(self, label: str) -> bool:
+        """Whether a label is its own; without a network's name, as in some DELs, of any network."""
+        if self.network:
+            return label == self.label
+        named = named_by(label)
+        return named is not None and named[1:] == self._cut()[1:]
+
+    def _cut(self) -> AttachmentId:
+        return AttachmentId(_fitting(self.network), _fitting(self.container_id), self.ifname)
+
+
+def named_by(label: str) -> AttachmentId | None:
+    """Return the attachment that an interface's alias names, or None if it is no label."""
+    prefix, *names = label.split("/")
+    if prefix != _PREFIX or len(names) != len(AttachmentId._fields) + 1:
+        return None
+    return AttachmentId(*names[:-1])
+
+
+def network_key(network: str) -> str:
+    """Return the 5 characters that the keys of a network's attachments start with."""
+    return digest(network, _NETWORK_CHARACTERS)
+
+
+def digest(text: str, characters: int) -> str:
+    """Return a digest of lower-case letters and digits."""
+    found = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=characters).digest()
+    return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in found)
+
+
+def _fitting(name: str) -> str:
+    if len(name) <= _MOST_NAME:
+        return name
+    start = name[: _MOST_NAME - len(_CUT) - _DIGEST_CHARACTERS]
+    return start + _CUT + digest(name, _DIGEST_CHARACTERS)

@@ -1,0 +1,86 @@
+"""What a killed ADD has left: ADD of the same attachment takes it over, DEL and GC remove it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from doubles import Steps
+from lab import MEMORY
+from runtime import host_local, network
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lab import Node, Space
+    from runtime import Runtime
+
+LEASED = network(ipam=host_local("10.1.0.0/24"))
+KILLS = {
+    "before the move": "kill -KILL $PPID; exit",
+    "after the move": 'real "$@"; kill -KILL $PPID; exit',
+}
+
+
+@pytest.mark.parametrize("kill", KILLS.values(), ids=KILLS)
+@pytest.mark.parametrize("mode", ["l2", "l3"])
+def test_add_again_takes_over_what_a_killed_add_has_left(
+    node: Node, runtime: Runtime, tmp_path: Path, kill: str, mode: str
+) -> None:
+    node.master()
+    container = node.container()
+    killed_at_the_move(runtime, container, tmp_path, kill)
+
+    runtime.add(container, {**LEASED, "mode": mode}).result()
+
+    assert container.ipvlan("net1")["mode"] == mode
+    assert node.host.links().keys() == {"lo", "eth0"}
+    assert len(node.leases()) == 1
+    runtime.delete(container, LEASED).succeeds()
+    assert not MEMORY.exists()
+
+
+def test_add_again_takes_over_the_lease_of_a_killed_add(
+    node: Node, runtime: Runtime, tmp_path: Path
+) -> None:
+    node.master()
+    container = node.container()
+    steps = Steps(tmp_path, "/usr/lib/cni/host-local")
+    environment = {"PATH": steps.environment["PATH"], "CNI_PATH": steps.environment["CNI_PATH"]}
+    runtime.add(container, LEASED, **environment).result()
+    allocating = next(step.number for step in steps.taken if step.words.startswith("host-local"))
+    runtime.delete(container, LEASED).succeeds()
+    steps.forget()
+    steps.at(allocating, 'real "$@"; kill -KILL $PPID; exit')
+    assert runtime.add(container, LEASED, **environment).status < 0
+    assert len(node.leases()) == 1
+
+    runtime.add(container, LEASED).result()
+
+    assert len(node.leases()) == 1
+
+
+@pytest.mark.parametrize("kill", KILLS.values(), ids=KILLS)
+def test_gc_removes_what_a_killed_add_has_left(
+    node: Node, runtime: Runtime, tmp_path: Path, kill: str
+) -> None:
+    node.master()
+    container = node.container()
+    killed_at_the_move(runtime, container, tmp_path, kill)
+
+    runtime.gc(network(cniVersion="1.1.0", ipam=None)).succeeds()
+
+    assert container.links().keys() == {"lo"}
+    assert node.host.links().keys() == {"lo", "eth0"}
+    assert not MEMORY.exists()
+
+
+def killed_at_the_move(runtime: Runtime, container: Space, directory: Path, kill: str) -> None:
+    """Let an ADD be killed when it moves its link; others, in other modes, come and go before."""
+    steps = Steps(directory)
+    runtime.add(container, LEASED, **steps.environment).result()
+    moving = next(step.number for step in steps.taken if " netns /" in step.words)
+    runtime.delete(container, LEASED).succeeds()
+    steps.forget()
+    steps.at(moving, kill)
+    assert runtime.add(container, LEASED, **steps.environment).status < 0

@@ -1,0 +1,59 @@
+"""attachment: an interface's label names its attachment, whole, in 255 bytes."""
+
+from __future__ import annotations
+
+import string
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cni_ipvlan.cni.request import interface_name_fault
+from cni_ipvlan.state.attachment import AttachmentId, named_by
+
+IDENTIFIERS = st.text(string.ascii_letters + string.digits + "_.-", min_size=1, max_size=255)
+INTERFACES = st.text(min_size=1, max_size=15).filter(lambda name: not interface_name_fault(name))
+ATTACHMENTS = st.builds(AttachmentId, IDENTIFIERS, IDENTIFIERS, INTERFACES)
+LONG = AttachmentId("n" * 255, "c" * 255, "é" * 7)
+
+
+def test_label_has_the_names_and_the_key() -> None:
+    attachment = AttachmentId("net", "container", "net1")
+
+    assert attachment.label == f"cni-ipvlan/net/container/net1/{attachment.key}"
+    assert named_by(attachment.label) == attachment
+
+
+@given(ATTACHMENTS)
+def test_label_fits_and_is_its_attachments(attachment: AttachmentId) -> None:
+    label = attachment.label
+
+    assert len(label.encode()) <= 255
+    assert attachment.has_label(label)
+    assert attachment._replace(network="").has_label(label)
+    named = named_by(label)
+    assert named is not None
+    assert named.ifname == attachment.ifname
+    assert attachment.container_id.startswith(named.container_id.partition("~")[0])
+    assert label.endswith(f"/{attachment.key}")
+
+
+@given(ATTACHMENTS, ATTACHMENTS)
+def test_labels_differ_as_attachments_do(one: AttachmentId, two: AttachmentId) -> None:
+    assert (one.label == two.label) == (one == two)
+    assert two.has_label(one.label) == (one == two)
+
+
+def test_long_names_that_start_alike_have_different_labels() -> None:
+    other_network = LONG._replace(network="n" * 254 + "m")
+    other_container = LONG._replace(container_id="c" * 254 + "d")
+
+    assert len({LONG.label, other_network.label, other_container.label}) == 3
+    assert not LONG._replace(network="").has_label(other_container.label)
+    assert LONG._replace(network="").has_label(other_network.label)
+
+
+@given(st.text())
+def test_another_alias_is_no_label(alias: str) -> None:
+    for text in (alias, f"cni-ipvlan/{alias}".replace("/", " "), f"cni-ipvlan/{alias}/a/b/c/d/e"):
+        assert named_by(text) is None
+        assert not LONG.has_label(text)
