@@ -10,11 +10,8 @@ from cni_ipvlan.cni import version
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from cni_ipvlan.iproute.runner import Interrupts
-
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
 _CHUNK = 4096  # PIPE_BUF: a pipe that polls writable takes so many bytes without blocking
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # of UTF-8
 _MOST_STDIN = 1 << 20  # bytes; etcd does not store larger objects
 _SLICE_MILLISECONDS = 100  # signals are checked between slices: they don't end poll(2)
 _PATIENCE_SLICES = 50  # to wait for a reader of stderr
@@ -44,7 +41,7 @@ def _serve(environment: Mapping[str, str]) -> int:
 
     from cni_ipvlan.cni import protocol
     from cni_ipvlan.cni.request import read
-    from cni_ipvlan.iproute.runner import Interrupts
+    from cni_ipvlan.iproute.runner import InterruptedBySignalError, Interrupts
     from cni_ipvlan.log import Log
     from cni_ipvlan.plugin import about, perform
     from cni_ipvlan.plugin.node import assemble
@@ -65,7 +62,10 @@ def _serve(environment: Mapping[str, str]) -> int:
     def write(document: bytes) -> None:
         nonlocal begun
         begun = True
-        _write(document, interrupts)
+        try:
+            _write(_STDOUT, document, lambda _: interrupts.check())
+        except InterruptedBySignalError as error:
+            raise InterruptedError(error.signal) from None
 
     def write_log(text: str) -> None:
         _write_stderr(text, lambda: interrupts.urgency > 0)
@@ -92,77 +92,55 @@ def _print(answer: bytes) -> int:
 
 
 def _read() -> bytes | None:
-    """Return standard input without a byte order mark, which plugins in Go can't decode.
-
-    If it can't be read, print an error document and return None.
-    """
-    chunks: list[bytes] = []
-    size = 0
+    """Return standard input; if it can't be read, print an error document and return None."""
+    stdin, why = bytearray(), ""
     try:
-        while chunk := os.read(_STDIN, 1 << 16):
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > _MOST_STDIN:
-                _report_unreadable(f"it has more than {_MOST_STDIN} bytes")
-                return None
+        while len(stdin) <= _MOST_STDIN and (chunk := os.read(_STDIN, 1 << 16)):
+            stdin += chunk
     except OSError as error:
-        _report_unreadable(f"{error.strerror}")
-        return None
-    return b"".join(chunks).removeprefix(_BYTE_ORDER_MARK)
-
-
-def _report_unreadable(why: str) -> None:
-    import json
-
+        why = f"{error.strerror}"
+    if len(stdin) > _MOST_STDIN:
+        why = f"it has more than {_MOST_STDIN} bytes"
+    if not why:
+        return bytes(stdin)
+    from cni_ipvlan.cni import strict_json
     from cni_ipvlan.cni.errors import IO_FAILURE, CniError
-    from cni_ipvlan.cni.version import LATEST_VERSION
 
     failure = CniError(IO_FAILURE, f"cannot read standard input: {why}")
-    _print(json.dumps(failure.document(LATEST_VERSION)).encode() + b"\n")
+    _print(strict_json.encode(failure.document(version.LATEST_VERSION)))
+    return None
 
 
-def _write(document: bytes, interrupts: Interrupts) -> None:
-    """Write a document to stdout; a signal can interrupt it even if nobody reads."""
+def _write(descriptor: int, text: bytes, wait: Callable[[int], None]) -> None:
+    """Write a text; ``wait`` is called while nobody reads.
+
+    It is given the number of slices of time without a reader, and may raise.
+    """
     import select
 
     poll = select.poll()
-    poll.register(_STDOUT, select.POLLOUT)
-    rest = memoryview(document)
+    poll.register(descriptor, select.POLLOUT)
+    rest = memoryview(text)
     while rest:
+        slices = 0
         while not poll.poll(_SLICE_MILLISECONDS):
-            _check(interrupts)
-        rest = rest[os.write(_STDOUT, rest[:_CHUNK]) :]
-
-
-def _check(interrupts: Interrupts) -> None:
-    from cni_ipvlan.iproute.runner import InterruptedBySignalError
-
-    try:
-        interrupts.check()
-    except InterruptedBySignalError as error:
-        raise InterruptedError(error.signal) from None
+            slices += 1
+            wait(slices)
+        rest = rest[os.write(descriptor, rest[:_CHUNK]) :]
 
 
 def _write_stderr(text: str, must_stop: Callable[[], bool] = lambda: False) -> None:
     """Write to stderr; give up after a few seconds if nobody reads."""
-    import select
 
-    rest = memoryview((text.rstrip() + "\n").encode("utf-8", "backslashreplace"))
-    poll = select.poll()
-    poll.register(_STDERR, select.POLLOUT)
-    slices = 0
-    try:
-        while rest and slices < _PATIENCE_SLICES:
-            if poll.poll(_SLICE_MILLISECONDS):
-                rest = rest[os.write(_STDERR, rest[:_CHUNK]) :]
-                slices = 0
-            elif must_stop():
-                return
-            else:
-                slices += 1
-        if rest:
+    def wait(slices: int) -> None:
+        if must_stop():
+            raise InterruptedError
+        if slices == _PATIENCE_SLICES:
             # Nobody reads: drop this and all that follows, and go on with the call.
             os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), _STDERR)
+
+    try:
+        _write(_STDERR, (text.rstrip() + "\n").encode("utf-8", "backslashreplace"), wait)
     except OSError:
         return  # there is no other place to report it
 

@@ -81,11 +81,20 @@ class Request(NamedTuple):
 
 
 def read(stdin: bytes) -> Given:
-    """Decode standard input; ``parse`` raises what is wrong with it."""
+    """Decode standard input, without a byte order mark, which plugins in Go can't decode.
+
+    ``parse`` raises what is wrong with it.
+    """
+    stdin = stdin.removeprefix(strict_json.BYTE_ORDER_MARK)
+    why = "it is not a JSON object"
     try:
-        return Given(stdin, _decode(stdin))
-    except CniError as failure:
-        return Given(stdin, {}, failure)
+        document = strict_json.decode(stdin)
+    except ValueError as error:
+        document, why = None, str(error) if stdin.strip() else "standard input is empty"
+    if isinstance(document, dict):
+        return Given(stdin, document)
+    failure = CniError(DECODING_FAILURE, f"cannot decode the network configuration: {why}")
+    return Given(stdin, {}, failure)
 
 
 def parse(environment: Mapping[str, str], given: Given) -> Request:
@@ -127,26 +136,6 @@ def parse(environment: Mapping[str, str], given: Given) -> Request:
 def introduced_in(command: str) -> str:
     """Return the CNI version that introduced a command."""
     return _VERBS[command][1]
-
-
-def _decode(stdin: bytes) -> dict[str, Any]:
-    """Return the JSON object in ``stdin``; raises CniError 6."""
-    if not stdin.strip():
-        raise CniError(
-            DECODING_FAILURE, "cannot decode the network configuration: standard input is empty"
-        )
-    try:
-        document = strict_json.decode(stdin)
-    except ValueError as error:
-        raise CniError(
-            DECODING_FAILURE, f"cannot decode the network configuration: {error}"
-        ) from None
-    if not isinstance(document, dict):
-        raise CniError(
-            DECODING_FAILURE,
-            "cannot decode the network configuration: it is not a JSON object",
-        )
-    return document
 
 
 def _version_of(config: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from cni_ipvlan._namedtuple import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import Any
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # of UTF-8
 
 
 def decode(data: bytes) -> Any:
@@ -19,7 +19,7 @@ def decode(data: bytes) -> Any:
     Raises ValueError for everything else, including NaN, Infinity, numbers beyond
     a double's range, and nesting too deep for Python.
     """
-    text = data.removeprefix(_BYTE_ORDER_MARK).decode("utf-8")
+    text = data.removeprefix(BYTE_ORDER_MARK).decode("utf-8")
     try:
         return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except RecursionError:

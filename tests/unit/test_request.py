@@ -232,7 +232,7 @@ def test_version_that_is_no_string_is_an_invalid_configuration(version: object) 
         (b"{", "Expecting property name"),
         (b"{} {}", "Extra data"),
         (b"\xff\xfe", "can't decode byte"),
-        (b"\xef\xbb\xbf", "Expecting value"),
+        (b"\xef\xbb\xbf", "standard input is empty"),
         (b"null", "it is not a JSON object"),
         (b"[]", "it is not a JSON object"),
         (b'"text"', "it is not a JSON object"),
@@ -284,11 +284,12 @@ def test_del_takes_any_network_name(name: object) -> None:
 
 
 def test_byte_order_mark_before_the_configuration_is_no_part_of_it() -> None:
-    assert request._decode(b'\xef\xbb\xbf{"name": "net"}') == {"name": "net"}
+    given = request.read(b'\xef\xbb\xbf{"name": "net"}')
+    assert given == (b'{"name": "net"}', {"name": "net"}, None)
 
 
 def test_the_last_of_two_equal_keys_counts() -> None:
-    assert request._decode(b'{"name": "a", "name": "b"}') == {"name": "b"}
+    assert request.read(b'{"name": "a", "name": "b"}').config == {"name": "b"}
 
 
 @pytest.mark.parametrize(
