@@ -32,7 +32,8 @@ class Log:
         self._write_stderr = write_stderr
         self._environment = environment
         names = (environment.get("CNI_CONTAINERID"), environment.get("CNI_IFNAME"))
-        self._context = " ".join(name for name in names if name)
+        context = " ".join(name for name in names if name)
+        self._prefix = f"{context}: " if context else ""
         self._file: int | None = None
         self._level = LEVELS.index(DEFAULT_LEVEL)
 
@@ -41,20 +42,16 @@ class Log:
 
         The configuration may be invalid: such calls are logged, too.
         """
-        path, level = self._environment.get("CNI_IPVLAN_LOG"), "debug"
-        is_from_administrator = bool(path)
-        if not path:
-            path, level = _settings(config)
+        trusted = self._environment.get("CNI_IPVLAN_LOG")
+        path, level = (trusted, "debug") if trusted else _settings(config)
         if not path:
             return
         from cni_ipvlan import log_file
 
         self._level = LEVELS.index(level)
+        open_ = log_file.open_for_administrator if trusted else log_file.open_for_network
         try:
-            if is_from_administrator:
-                self._file = log_file.open_for_administrator(path)
-            else:
-                self._file = log_file.open_for_network(path)
+            self._file = open_(path)
         except (OSError, log_file.UnfitError) as error:
             self._warn(f"cannot log to {path!r}: {_reason(error)}")
 
@@ -78,10 +75,7 @@ class Log:
 
     def _warn(self, text: str) -> None:
         lines = text.rstrip().split("\n")
-        self._write_stderr("\n".join(one_line(f"{self._prefix()}{line}") for line in lines))
-
-    def _prefix(self) -> str:
-        return f"{self._context}: " if self._context else ""
+        self._write_stderr("\n".join(one_line(f"{self._prefix}{line}") for line in lines))
 
     def _log(self, level: str, text: str) -> None:
         if self._file is None or LEVELS.index(level) > self._level:
@@ -90,7 +84,7 @@ class Log:
         moment = (
             time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03}Z"
         )
-        line = one_line(f"{moment} [{os.getpid()}] {self._prefix()}{text}")
+        line = one_line(f"{moment} [{os.getpid()}] {self._prefix}{text}")
         try:
             # One write to a file opened for appending: lines of many processes don't mix.
             os.write(self._file, line.encode() + b"\n")

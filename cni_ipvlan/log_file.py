@@ -12,17 +12,13 @@ import os
 import stat
 from contextlib import suppress
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
 DIRECTORY = "/var/log/cni-ipvlan"  # only root may write here; networks may name files below it
 
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _MOST_LINKS = 40  # in one path, the kernel's own limit: path_resolution(7)
 _ENTRY = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_NONBLOCK: opening a pipe that has no reader would block.
+_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class UnfitError(Exception):
@@ -95,12 +91,7 @@ class _Place:
     def __enter__(self) -> _Place:
         return self
 
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         os.close(self._descriptor)
 
     def follow(self, path: str) -> None:
@@ -146,9 +137,7 @@ class _Place:
         with suppress(FileNotFoundError):
             # Check before opening, since opening a device may have side effects.
             _check_file(self._look(name))
-        # O_NONBLOCK: opening a pipe that has no reader would block.
-        flags = _APPEND | os.O_NONBLOCK
-        descriptor = os.open(name, flags, 0o600, dir_fd=self._descriptor)
+        descriptor = os.open(name, _APPEND, 0o600, dir_fd=self._descriptor)
         try:
             _check_file(os.fstat(descriptor))
         except UnfitError:
