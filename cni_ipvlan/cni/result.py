@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _WITHOUT_INTERFACES = ("0.1.0", "0.2.0")
 _WITH_FAMILY = ("0.3.0", "0.3.1", "0.4.0")
+_ROUTE_NUMBERS = ("mtu", "advmss", "priority", "table", "scope")
 _HIGHEST_U32 = 2**32 - 1
 
 
@@ -102,19 +103,23 @@ def parse(document: object, default_version: str) -> Result:
 
 def render(result: Result, version: str) -> dict[str, Any]:
     """Return a Result as the JSON document of CNI ``version``."""
+    if version != SUPPORTED_VERSIONS[-1]:
+        result = result._replace(
+            interfaces=tuple(
+                Interface(each.name, each.mac, each.sandbox) for each in result.interfaces
+            ),
+            routes=tuple(Route(each.dst, each.gateway) for each in result.routes),
+        )
     document: dict[str, Any] = {"cniVersion": version}
     if version in _WITHOUT_INTERFACES:
         document.update(_render_by_family(result))
     else:
-        latest = version == SUPPORTED_VERSIONS[-1]
-        document["interfaces"] = [
-            _render_interface(each, latest=latest) for each in result.interfaces
-        ]
+        document["interfaces"] = [_render_interface(each) for each in result.interfaces]
         document["ips"] = [
             _render_address(each, with_family=version in _WITH_FAMILY) for each in result.addresses
         ]
         if result.routes:
-            document["routes"] = [_render_route(each, latest=latest) for each in result.routes]
+            document["routes"] = [_render_route(each) for each in result.routes]
     if result.dns:
         document["dns"] = dict(result.dns)
     return document
@@ -140,15 +145,10 @@ def _render_by_family(result: Result) -> dict[str, Any]:
         address = next((each for each in result.addresses if each.family == number), None)
         if address is None:
             continue
-        part: dict[str, Any] = {"ip": address.address}
-        if address.gateway:
-            part["gateway"] = address.gateway
-        routes = [
-            _render_route(each, latest=False) for each in result.routes if each.family == number
-        ]
-        if routes:
-            part["routes"] = routes
-        document[f"ip{number}"] = part
+        routes = [_render_route(each) for each in result.routes if each.family == number]
+        document[f"ip{number}"] = _filled(
+            ip=address.address, gateway=address.gateway, routes=routes
+        )
     return document
 
 
@@ -163,19 +163,17 @@ def _parse_interface(entry: dict[str, Any]) -> Interface:
     )
 
 
-def _render_interface(interface: Interface, *, latest: bool) -> dict[str, Any]:
-    document: dict[str, Any] = {"name": interface.name}
-    if interface.mac:
-        document["mac"] = interface.mac
-    if latest and interface.mtu:
-        document["mtu"] = interface.mtu
-    if interface.sandbox:
-        document["sandbox"] = interface.sandbox
-    if latest and interface.socket_path:
-        document["socketPath"] = interface.socket_path
-    if latest and interface.pci_id:
-        document["pciID"] = interface.pci_id
-    return document
+def _render_interface(interface: Interface) -> dict[str, Any]:
+    return {
+        "name": interface.name,
+        **_filled(
+            mac=interface.mac,
+            mtu=interface.mtu or None,
+            sandbox=interface.sandbox,
+            socketPath=interface.socket_path,
+            pciID=interface.pci_id,
+        ),
+    }
 
 
 def _parse_address(entry: dict[str, Any]) -> Address:
@@ -195,15 +193,12 @@ def _address(text: object, gateway: object, interface: int | None, key: str) -> 
 
 
 def _render_address(address: Address, *, with_family: bool) -> dict[str, Any]:
-    document: dict[str, Any] = {}
-    if with_family:
-        document["version"] = str(address.family)
-    if address.interface is not None:
-        document["interface"] = address.interface
-    document["address"] = address.address
-    if address.gateway:
-        document["gateway"] = address.gateway
-    return document
+    return _filled(
+        version=str(address.family) if with_family else "",
+        interface=address.interface,
+        address=address.address,
+        gateway=address.gateway,
+    )
 
 
 def _parse_route(entry: dict[str, Any]) -> Route:
@@ -215,27 +210,18 @@ def _parse_route(entry: dict[str, Any]) -> Route:
     gateway = _gateway(entry.get("gw"))
     if gateway and family(gateway) != network.version:
         raise _malformed(f"the route to {text!r} has the gateway {gateway!r}: two address families")
-    return Route(
-        dst=str(network),
-        gateway=gateway,
-        mtu=_number(entry, "mtu"),
-        advmss=_number(entry, "advmss"),
-        priority=_number(entry, "priority"),
-        table=_number(entry, "table"),
-        scope=_number(entry, "scope"),
-    )
+    numbers = {key: _number(entry, key) for key in _ROUTE_NUMBERS}
+    return Route(dst=str(network), gateway=gateway, **numbers)
 
 
-def _render_route(route: Route, *, latest: bool) -> dict[str, Any]:
-    document: dict[str, Any] = {"dst": route.dst}
-    if route.gateway:
-        document["gw"] = route.gateway
-    if latest:
-        for key in ("mtu", "advmss", "priority", "table", "scope"):
-            value = getattr(route, key)
-            if value is not None:
-                document[key] = value
-    return document
+def _render_route(route: Route) -> dict[str, Any]:
+    numbers = {key: getattr(route, key) for key in _ROUTE_NUMBERS}
+    return _filled(dst=route.dst, gw=route.gateway, **numbers)
+
+
+def _filled(**values: object) -> dict[str, Any]:
+    """Return those of a document's values that are there; 0 is."""
+    return {key: value for key, value in values.items() if value not in (None, "", [])}
 
 
 def _gateway(value: object) -> str:
