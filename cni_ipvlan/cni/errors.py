@@ -18,9 +18,6 @@ DELEGATE_NOT_FOUND = 108
 DELEGATE_FAILED = 109
 INTERNAL = 199
 
-# Text quoted from a caller or delegate may be of any size; an error document may not.
-_MOST_CHARACTERS = {"msg": 1000, "details": 4000}
-
 
 class CniError(Exception):
     """A failure in the form that the specification defines.
@@ -63,12 +60,9 @@ class CniError(Exception):
 
     def document(self, version: str) -> dict[str, object]:
         """Return the JSON error document for a request in CNI ``version``."""
-        document: dict[str, object] = {
-            "cniVersion": version,
-            "code": self.code,
-            "msg": _shortened("msg", self.msg),
-        }
-        details = _shortened("details", self.details)
+        # Text quoted from a caller or delegate may be of any size; an error document may not.
+        msg, details = _shortened(self.msg, 1000), _shortened(self.details, 4000)
+        document: dict[str, object] = {"cniVersion": version, "code": self.code, "msg": msg}
         if self.private:
             details = _joined(details, "the node's log has the rest")
         if details:
@@ -80,7 +74,6 @@ def _joined(*texts: str) -> str:
     return "\n".join(text for text in texts if text)
 
 
-def _shortened(key: str, text: str) -> str:
+def _shortened(text: str, most: int) -> str:
     """Cut out the middle of a text that is too long; the end lists what was not undone."""
-    most = _MOST_CHARACTERS[key]
     return text if len(text) <= most else f"{text[: most // 2]} … {text[-most // 2 :]}"

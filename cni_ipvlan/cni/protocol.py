@@ -45,9 +45,14 @@ def serve(
 
     def deliver(result: Result) -> None:
         nonlocal delivered
-        document = _document(result, request.version)
+        from cni_ipvlan.cni import result as results
+
+        document = strict_json.encode(results.render(result, request.version))
         delivered = True
-        _write_result(document, write)
+        try:
+            write(document)
+        except OSError as error:
+            raise CniError(IO_FAILURE, f"cannot write the result to stdout: {error}") from None
 
     try:
         if DELEGATING in environment:
@@ -86,16 +91,3 @@ def _end_loop(environment: Mapping[str, str]) -> int:
     if environment["CNI_COMMAND"] == "DEL":
         return 0
     raise CniError(INVALID_CONFIGURATION, "ipam.type leads back to this plugin")
-
-
-def _document(result: Result, version: str) -> bytes:
-    from cni_ipvlan.cni import result as results
-
-    return strict_json.encode(results.render(result, version))
-
-
-def _write_result(document: bytes, write: Callable[[bytes], None]) -> None:
-    try:
-        write(document)
-    except OSError as error:
-        raise CniError(IO_FAILURE, f"cannot write the result to stdout: {error}") from None
