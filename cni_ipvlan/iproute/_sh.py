@@ -58,14 +58,6 @@ class _StandIn(ModuleType):
         return getattr(sys.modules[self.__name__], name)
 
 
-class Environment(dict[str, str]):
-    """A command's environment; sh passes it unchanged to ``os.spawnve``."""
-
-    def spawn(self, program: str, argv: list[str]) -> int:
-        """Run the command to its end; return its exit status, or minus the signal's number."""
-        raise NotImplementedError
-
-
 class _Os(ModuleType):
     """The module os, with another spawnve."""
 
@@ -73,13 +65,13 @@ class _Os(ModuleType):
         return getattr(os, name)
 
     @staticmethod
-    def spawnve(_mode: int, program: str, argv: list[str], environment: Environment) -> int:
+    def spawnve(_mode: int, program: str, argv: list[str], environment: Any) -> Any:
         """Run a program with its environment's ``spawn``."""
         return environment.spawn(program, argv)
 
 
 def load() -> Any:
-    """Return the module sh; its foreground commands are started by their Environment.
+    """Return the module sh; its foreground commands are started by their environment.
 
     Raises ImportError if this version of sh does not allow that, since signals
     would then not reach the commands.

@@ -6,12 +6,13 @@ import errno
 import os
 from contextlib import contextmanager
 from fcntl import ioctl
+from functools import partial
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.iproute import IprouteError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from cni_ipvlan.iproute.commands import Argv
 
@@ -59,33 +60,29 @@ def find(path: str) -> Namespace:
         os.close(descriptor)
 
 
-class Held:
-    """A namespace kept by an open ``descriptor``, even if its path changes later."""
-
-    def __init__(self, place: Namespace, descriptor: int) -> None:
-        self._place = place
-        # A path through this process, so that children need not inherit the descriptor.
-        self._handle = f"/proc/{os.getpid()}/fd/{descriptor}"
-
-    def exact(self, argv: Argv) -> Argv:
-        """Return a command that names the namespace by its descriptor instead of its path."""
-        path, name, identity = self._place
-        if name and argv[:4] == ("ip", "netns", "exec", name) and not leads_to(path, identity):
-            argv = ("nsenter", f"--net={path}", *argv[4:])
-        exact = {path: self._handle, f"--net={path}": f"--net={self._handle}"}
-        return tuple(exact.get(word, word) for word in argv)
-
-
 @contextmanager
-def held(place: Namespace) -> Iterator[Held]:
-    """Keep a namespace; raises OSError if its path leads to another one by now."""
+def held(place: Namespace) -> Iterator[Callable[[Argv], Argv]]:
+    """Keep a namespace open; raises OSError if its path leads to another one by now.
+
+    Yield a function that makes a command name it by its descriptor instead of its path,
+    which may change.
+    """
     descriptor = os.open(place.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         if _identity(os.fstat(descriptor)) != place.identity:
             raise FileNotFoundError(errno.ENOENT, "the namespace was replaced", place.path)
-        yield Held(place, descriptor)
+        # A path through this process, so that children need not inherit the descriptor.
+        yield partial(_exact, place, f"/proc/{os.getpid()}/fd/{descriptor}")
     finally:
         os.close(descriptor)
+
+
+def _exact(place: Namespace, handle: str, argv: Argv) -> Argv:
+    path, name, identity = place
+    if name and argv[:4] == ("ip", "netns", "exec", name) and not leads_to(path, identity):
+        argv = ("nsenter", f"--net={path}", *argv[4:])
+    exact = {path: handle, f"--net={path}": f"--net={handle}"}
+    return tuple(exact.get(word, word) for word in argv)
 
 
 def own() -> tuple[int, int]:
@@ -200,15 +197,8 @@ def _target(link: str) -> str:
 def is_of_our_user(place: Namespace) -> bool:
     """Whether our own user namespace owns it, rather than one that any user may create."""
     try:
-        descriptor = os.open(place.path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            owner = ioctl(descriptor, _NS_GET_USERNS)
-        finally:
-            os.close(descriptor)
-        try:
-            return _identity(os.fstat(owner)) == identity_of("/proc/self/ns/user")
-        finally:
-            os.close(owner)
+        with open(place.path, "rb") as file, open(ioctl(file, _NS_GET_USERNS), "rb") as owner:
+            return _identity(os.fstat(owner.fileno())) == identity_of("/proc/self/ns/user")
     except OSError:  # gone, or owned by a parent of our user namespace
         return False
 

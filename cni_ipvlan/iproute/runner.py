@@ -12,7 +12,7 @@ import os
 import select
 import signal
 import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.iproute import IprouteError, _sh
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import FrameType
 
-    from cni_ipvlan.iproute.commands import Command
-    from cni_ipvlan.iproute.namespace import Held, Namespace
+    from cni_ipvlan.iproute.commands import Argv, Command
+    from cni_ipvlan.iproute.namespace import Namespace
 
 _STANDARD_DIRECTORIES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 EXEC_FAILED = 127  # a shell's exit status for a program that can't be executed
@@ -107,13 +107,13 @@ class Interrupts:
     """Handles SIGTERM, SIGINT, SIGHUP and SIGQUIT between commands.
 
     A running command is sent SIGTERM, and killed if it does not end in time; then
-    ``check`` raises. Within ``held``, during an undo, signals interrupt nothing. A
-    second signal leaves IPAM plugins only one second.
+    ``check`` raises. Within ``held``, during an undo, ``is_holding`` is true and signals
+    interrupt nothing. A second signal leaves IPAM plugins only one second.
     """
 
     def __init__(self) -> None:
         self._caught: list[int] = []
-        self._holding = False
+        self.is_holding = False
 
     def install(self) -> None:
         """Install the handlers, and reset the inherited signal mask."""
@@ -128,14 +128,9 @@ class Interrupts:
         return min(len(self._caught), 2)
 
     @property
-    def is_holding(self) -> bool:
-        """Whether nothing may be interrupted now, during an undo."""
-        return self._holding
-
-    @property
     def stop_commands(self) -> bool:
         """Whether commands should end."""
-        return bool(self._caught) and not self._holding
+        return bool(self._caught) and not self.is_holding
 
     def check(self) -> None:
         """Raise InterruptedBySignalError if a signal was received."""
@@ -145,11 +140,11 @@ class Interrupts:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Keep signals from interrupting the body."""
-        before, self._holding = self._holding, True
+        before, self.is_holding = self.is_holding, True
         try:
             yield
         finally:
-            self._holding = before
+            self.is_holding = before
 
     def _catch(self, number: int, _frame: FrameType | None) -> None:
         self._caught.append(number)
@@ -170,7 +165,7 @@ class Runner:
         self._environment = {"PATH": self._search_path, "LC_ALL": "C"}
         self._observe = observe
         self._programs: dict[str, Callable[..., None]] = {}
-        self._held: Held | None = None
+        self._exact: Callable[[Argv], Argv] | None = None
 
     @contextmanager
     def holding(self, place: Namespace) -> Iterator[None]:
@@ -178,12 +173,12 @@ class Runner:
 
         Raises OSError if the path has changed already.
         """
-        with held(place) as kept:
-            self._held = kept
+        with held(place) as exact:
+            self._exact = exact
             try:
                 yield
             finally:
-                self._held = None
+                self._exact = None
 
     def run(self, command: Command) -> Completed:
         """Run a command to its end and return any status, also of a failure.
@@ -194,8 +189,8 @@ class Runner:
         for word in argv:
             if "\0" in word or not _is_encodable(word):
                 raise UnusableArgumentError(command, word)
-        if self._held:
-            argv = self._held.exact(argv)
+        if self._exact:
+            argv = self._exact(argv)
         program = self._find(argv[0])
         child = _Child(
             command.environment or self._environment,
@@ -242,7 +237,7 @@ def _is_encodable(word: str) -> bool:
     return True
 
 
-class _Child(_sh.Environment):
+class _Child(dict[str, str]):
     """A running command.
 
     It is also its environment, since sh passes that to the function that starts a process.
@@ -279,7 +274,7 @@ class _Child(_sh.Environment):
 
     def spawn(self, program: str, argv: list[str]) -> int:
         """Run it; return its exit status as os.spawnve(P_WAIT, …) does."""
-        with _pipes() as (stdout, stderr, for_stdout, for_stderr):
+        with _pipe() as (stdout, for_stdout), _pipe() as (stderr, for_stderr):
             self._process = os.posix_spawn(
                 program,
                 argv,
@@ -382,14 +377,9 @@ def _closing(descriptor: int) -> Iterator[int]:
 
 
 @contextmanager
-def _pipes() -> Iterator[tuple[int, int, int, int]]:
-    """Two pipes: first their non-blocking read ends, then their write ends."""
-    with ExitStack() as stack:
-        ends: list[int] = []
-        for _ in range(2):
-            for end in os.pipe2(os.O_CLOEXEC):
-                ends.append(stack.enter_context(_closing(end)))
-        stdout, for_stdout, stderr, for_stderr = ends
-        for end in (stdout, stderr):
-            os.set_blocking(end, False)
-        yield stdout, stderr, for_stdout, for_stderr
+def _pipe() -> Iterator[tuple[int, int]]:
+    """A pipe: its read end, which does not block, and its write end."""
+    read, write = os.pipe2(os.O_CLOEXEC)
+    with _closing(read), _closing(write):
+        os.set_blocking(read, False)
+        yield read, write

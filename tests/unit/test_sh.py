@@ -47,7 +47,7 @@ except sh.ErrorReturnCode as error:
 
 def test_foreground_commands_are_started_by_their_environment() -> None:
     script = """
-class Environment(_sh.Environment):
+class Environment(dict):
     def spawn(self, program, argv):
         print(os.path.basename(program), argv[1:], dict(self))
         return 3
