@@ -22,22 +22,16 @@ def perform(node: Node, request: Request, deliver: Callable[[Result], None]) -> 
         from cni_ipvlan.plugin.add import add
 
         add(node, request, deliver)
-    elif request.command == "DEL":
-        from cni_ipvlan.plugin.delete import delete
-
-        delete(node, request)
+        return
+    if request.command == "DEL":
+        from cni_ipvlan.plugin.delete import delete as verb
     elif request.command == "CHECK":
-        from cni_ipvlan.plugin.check import check
-
-        check(node, request)
+        from cni_ipvlan.plugin.check import check as verb
     elif request.command == "STATUS":
-        from cni_ipvlan.plugin.status import status
-
-        status(node, request)
+        from cni_ipvlan.plugin.status import status as verb
     else:
-        from cni_ipvlan.plugin.gc import gc
-
-        gc(node, request)
+        from cni_ipvlan.plugin.gc import gc as verb
+    verb(node, request)
 
 
 def about() -> str:

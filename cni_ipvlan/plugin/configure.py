@@ -123,14 +123,5 @@ def _check_duplicates(
 
 
 def _route(route: Route, name: str) -> Command:
-    argv = commands.route_add(
-        route.dst,
-        name,
-        gateway=route.gateway,
-        table=route.table,
-        priority=route.priority,
-        scope=route.scope,
-        mtu=route.mtu,
-        advmss=route.advmss,
-    )
+    argv = commands.route_add(name=name, **route._asdict())
     return Command(argv, f"add the route to {route.dst}")

@@ -98,9 +98,8 @@ def _system_error(error: OSError) -> CniError:
     file = str(error.filename or "")
     # File names may contain names of other containers, so only the directory is public.
     place = f": {DIRECTORY}" if f"{file}/".startswith(f"{DIRECTORY}/") else ""
-    failure = CniError(errors.IO_FAILURE, f"system error: {error.strerror or error}{place}")
-    if file:
-        failure.add_private(f"file: {file}")
+    msg = f"system error: {error.strerror or error}{place}"
+    failure = CniError(errors.IO_FAILURE, msg, private=f"file: {file}" if file else "")
     if isinstance(error, PermissionError):
         for each in _state_of_machine(causes.NOT_PERMITTED):
             failure.add_details(f"found: {each}")

@@ -72,11 +72,12 @@ def find(tx: Transaction, conf: NetConf, container: Namespace | None) -> Master:
         output = tx.see(together(*(Command(argv, inside=home) for argv in asked)))
     except CommandError as error:
         if causes.is_absent(error.answer.encode()):
-            link_of(tx, name, home, elsewhere)
+            raise _not_found(tx, name, home, elsewhere) from None
         raise
     *of_kinds, found = map(queries.links, (output or b"").split(b"\n"))
-    link = found[0] if found else link_of(tx, name, home, elsewhere)
-    master = Master(link, home)
+    if not found:
+        raise _not_found(tx, name, home, elsewhere)
+    master = Master(found[0], home)
     carried = [each for links in of_kinds for each in links if master.carries(each, home)]
     return master._replace(carried=tuple(carried))
 
@@ -109,17 +110,10 @@ def _name(tx: Transaction, conf: NetConf, home: Namespace | None) -> str:
     )
 
 
-def link_of(
-    tx: Transaction, name: str, home: Namespace | None, elsewhere: Namespace | None = None
-) -> Link:
-    """Return the link of that name in ``home``.
-
-    Raises CniError if there is none; it reports whether there is one ``elsewhere``.
-    """
-    query = Command(commands.link_show(name), inside=home, absent_ok=True)
-    found = queries.links(tx.see(query))
-    if found:
-        return found[0]
+def _not_found(
+    tx: Transaction, name: str, home: Namespace | None, elsewhere: Namespace | None
+) -> CniError:
+    """Return the error that ``home`` has no such link, but perhaps ``elsewhere`` has."""
     from cni_ipvlan.suggest import nearest_first
 
     names, near = nearest_first(name, _names(tx, home))
@@ -133,7 +127,7 @@ def link_of(
     there = [f"found there{', nearest name first' if near else ''}: {shortened(names)}"]
     if near:
         there.append(f"did you mean {names[0]!r}?")
-    raise refusal(home, NO_MASTER, f"cannot find the master {name!r}", details, there)
+    return refusal(home, NO_MASTER, f"cannot find the master {name!r}", details, there)
 
 
 def is_down(master: Master) -> str:

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING
-from cni_ipvlan.cni.errors import (
-    INVALID_CONFIGURATION,
-    INVALID_ENVIRONMENT,
-    CniError,
-)
+from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, INVALID_ENVIRONMENT, CniError
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.plugin.codes import INTERFACE_NAME_TAKEN, MASTER_BUSY
@@ -82,11 +78,6 @@ def check_name_is_free(tx: Transaction, ifname: str, container: Namespace) -> No
 
 def check_master(master: Master, conf: NetConf) -> None:
     """Raise CniError if a master can't carry ipvlan, or not with the configured MTU."""
-    _check_fitness(master)
-    _check_mtu(conf, master.link)
-
-
-def _check_fitness(master: Master) -> None:
     link, home = master.link, master.home
     name = repr(link.name)
     takers = [each.name for each in master.carried if each.kind in ("macvlan", "macvtap")]
@@ -123,6 +114,7 @@ def _check_fitness(master: Master) -> None:
             ],
             [f"the macvlan interfaces are: {shortened(takers)}"],
         )
+    _check_mtu(conf, link)
 
 
 def _check_mtu(conf: NetConf, link: Link) -> None:
