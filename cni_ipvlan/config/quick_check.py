@@ -49,11 +49,10 @@ def _is(document: Any, kind: str) -> bool:
 
 def _enum(document: Any, values: list[Any]) -> bool:
     # 0 and False, 1 and True are equal in Python but not in JSON.
-    return any(document == value and _same_kind(document, value) for value in values)
-
-
-def _same_kind(document: Any, value: Any) -> bool:
-    return isinstance(document, bool) == isinstance(value, bool)
+    return any(
+        document == value and isinstance(document, bool) == isinstance(value, bool)
+        for value in values
+    )
 
 
 def _required(document: Any, names: list[str]) -> bool:
