@@ -64,17 +64,6 @@ class NetworkConfig(NamedTuple):
         return name in (self.name, self.definition, self.definition.rpartition("/")[2])
 
 
-class _Place(NamedTuple):
-    """A location in a source."""
-
-    source: str
-    document: int
-    path: Path = ()
-
-    def below(self, *steps: str | int) -> _Place:
-        return self._replace(path=(*self.path, *steps))
-
-
 def read_source(source: str) -> str:
     """Return the text of a file, or of standard input for ``-``; raises ConfigError."""
     try:
@@ -92,10 +81,11 @@ def read_source(source: str) -> str:
 
 def load(source: str, text: str) -> list[NetworkConfig]:
     """Return every ipvlan configuration in a text; raises ConfigError if it can't be parsed."""
-    found = []
-    for number, document in enumerate(_documents(source, text)):
-        found += _in_document(_Place(source, number), document)
-    return found
+    return [
+        network
+        for number, document in enumerate(_documents(source, text))
+        for network in _in_document(source, number, (), document)
+    ]
 
 
 def choose(source: str, network: str | None) -> NetworkConfig:
@@ -158,35 +148,36 @@ def _yaml_documents(source: str, text: str) -> list[Any]:
         raise ConfigError(f"{source} has a value that JSON can't express: {error}") from None
 
 
-def _in_document(place: _Place, document: Any) -> list[NetworkConfig]:
+def _in_document(source: str, number: int, path: Path, document: Any) -> list[NetworkConfig]:
+    """Return what is in a document, or at ``path`` in it."""
     if not isinstance(document, dict):
-        raise ConfigError(
-            f"{place.source} is {_shown(document)}; a network configuration is needed"
-        )
+        raise ConfigError(f"{source} is {_shown(document)}; a network configuration is needed")
     if document.get("kind") == _NAD_KIND:
-        return _in_definition(place, document)
+        return _in_definition(source, number, (*path, "spec", "config"), document)
     items = document.get("items")
     if isinstance(items, list) and "kind" in document:
         return [
             network
             for index, item in enumerate(items)
-            for network in _in_document(place.below("items", index), item)
+            for network in _in_document(source, number, (*path, "items", index), item)
         ]
     if "kind" in document and "apiVersion" in document:
         return []  # another Kubernetes object, such as a Pod
     return [
-        NetworkConfig(place.source, place.document, (*place.path, *inner), None, (), config)
-        for inner, config in _in_configuration(document, place.source)
+        NetworkConfig(source, number, (*path, *inner), None, (), config)
+        for inner, config in _in_configuration(document, source)
     ]
 
 
-def _in_definition(place: _Place, document: dict[str, Any]) -> list[NetworkConfig]:
+def _in_definition(
+    source: str, number: int, path: Path, document: dict[str, Any]
+) -> list[NetworkConfig]:
     metadata = _object(document, "metadata")
     name, namespace = metadata.get("name"), metadata.get("namespace")
     text = _object(document, "spec").get("config")
     if not isinstance(text, str) or not text.strip():
         return []  # Multus then reads a file on the node with the definition's name
-    where = f"{place.source}: the config of {name!r}"
+    where = f"{source}: the config of {name!r}"
     try:
         inner = _decoded(text)
     except (ValueError, RecursionError) as error:
@@ -195,10 +186,9 @@ def _in_definition(place: _Place, document: dict[str, Any]) -> list[NetworkConfi
         raise ConfigError(f"{where} is {_shown(inner)}; a JSON object is needed")
     # Multus names a configuration after its definition when it has no name of its own.
     inner.setdefault("name", name)
-    path = place.below("spec", "config").path
     definition = f"{namespace}/{name}" if namespace else str(name or "")
     return [
-        NetworkConfig(place.source, place.document, path, text, inner_path, config, definition)
+        NetworkConfig(source, number, path, text, inner_path, config, definition)
         for inner_path, config in _in_configuration(inner, where)
     ]
 

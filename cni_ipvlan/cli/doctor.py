@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cni_ipvlan.cli import configs, leases, problems
+from cni_ipvlan.cli.problem import json_path
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.version import VERSION_WHEN_ABSENT
@@ -223,7 +224,7 @@ class Doctor:
     def _network(self, network: NetworkConfig, container: Namespace | None) -> None:
         found = problems.in_config(network)
         for problem in found:
-            self._found(PROBLEM, "configuration", f"{problem.place}: {problem.text}")
+            self._found(PROBLEM, "configuration", f"{json_path(problem.path)}: {problem.text}")
         if not found:
             self._found(OK, "configuration", f"{network.source}: network {network.label}")
         try:

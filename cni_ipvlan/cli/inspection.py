@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cni_ipvlan.cli.configs import NetworkConfig
-    from cni_ipvlan.cli.problem import Problem
+    from cni_ipvlan.config.netconf import Fault
     from cni_ipvlan.plugin.node import Node
 
 _WATCH_SECONDS = 2.0
@@ -75,7 +75,7 @@ def _row_of_file(file: str, problem: str) -> dict[str, Any]:
     return {"file": file, "line": None, "path": "$", "problem": problem}
 
 
-def _row(text: str, network: NetworkConfig, problem: Problem) -> dict[str, Any]:
+def _row(text: str, network: NetworkConfig, problem: Fault) -> dict[str, Any]:
     path = (*network.path, *network.inner_path, *problem.path)
     return {
         "file": network.source,

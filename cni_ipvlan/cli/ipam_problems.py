@@ -5,11 +5,14 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_interface
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cni_ipvlan.cli.problem import Path, Problem, slips
+from cni_ipvlan.cli.problem import slips
+from cni_ipvlan.config.netconf import Fault
 from cni_ipvlan.plugin.addressing import LEAST_MTU_OF_IPV6
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from cni_ipvlan.cli.configs import Path
 
 _RANGE = ("subnet", "gateway", "rangeStart", "rangeEnd")
 _OPTIONS = {
@@ -30,7 +33,7 @@ class _Given(NamedTuple):
     gateways: set[int]
 
 
-def in_ipam(config: dict[str, Any]) -> Iterator[Problem]:
+def in_ipam(config: dict[str, Any]) -> Iterator[Fault]:
     """Yield the problems in a configuration whose ipam is valid by the schema."""
     ipam = config.get("ipam")
     if not isinstance(ipam, dict) or ipam.get("type") not in _OPTIONS:
@@ -46,17 +49,17 @@ def in_ipam(config: dict[str, Any]) -> Iterator[Problem]:
     has_ipv6 = any(isinstance(subnet, IPv6Network) for subnet in given.subnets)
     if has_ipv6 and isinstance(mtu, int) and 0 < mtu < LEAST_MTU_OF_IPV6:
         text = f"mtu is {mtu}; IPv6 addresses need {LEAST_MTU_OF_IPV6} or more"
-        yield Problem(("mtu",), text)
+        yield Fault(("mtu",), text)
 
 
-def _static(ipam: dict[str, Any], given: _Given) -> Iterator[Problem]:
+def _static(ipam: dict[str, Any], given: _Given) -> Iterator[Fault]:
     for index, entry in enumerate(_list(ipam, "addresses")):
         path: Path = ("ipam", "addresses", index)
         yield from slips(entry, _STATIC_ADDRESS, path)
         address = entry.get("address")
         subnet = _prefix(address) if "/" in str(address) else None
         if subnet is None:
-            yield Problem(
+            yield Fault(
                 (*path, "address"),
                 f"address is {address!r}; an address with a prefix length is needed",
             )
@@ -65,7 +68,7 @@ def _static(ipam: dict[str, Any], given: _Given) -> Iterator[Problem]:
         yield from _gateway(entry, subnet, path, given)
 
 
-def _host_local(ipam: dict[str, Any], given: _Given) -> Iterator[Problem]:
+def _host_local(ipam: dict[str, Any], given: _Given) -> Iterator[Fault]:
     places: list[tuple[dict[str, Any], Path]] = []
     if "subnet" in ipam:
         places.append((ipam, ("ipam",)))
@@ -77,16 +80,16 @@ def _host_local(ipam: dict[str, Any], given: _Given) -> Iterator[Problem]:
                 yield from slips(entry, _RANGE, path)
                 places.append((entry, path))
     if not places:
-        yield Problem(("ipam",), "host-local needs a subnet or ranges")
+        yield Fault(("ipam",), "host-local needs a subnet or ranges")
     for entry, path in places:
         yield from _range(entry, path, given)
 
 
-def _range(entry: dict[str, Any], path: Path, given: _Given) -> Iterator[Problem]:
+def _range(entry: dict[str, Any], path: Path, given: _Given) -> Iterator[Fault]:
     subnet = _prefix(entry.get("subnet"))
     if subnet is None:
         text = f"subnet is {entry.get('subnet')!r}; a prefix is needed"
-        yield Problem((*path, "subnet"), text)
+        yield Fault((*path, "subnet"), text)
         return
     given.subnets.append(subnet)
     # If no gateway is given, host-local uses the subnet's first address.
@@ -98,49 +101,49 @@ def _range(entry: dict[str, Any], path: Path, given: _Given) -> Iterator[Problem
     if len(ends) > 1 and not wrong:
         start, end = (ip_address(entry[key]) for key in ends)
         if int(start) > int(end):
-            yield Problem((*path, "rangeEnd"), f"rangeEnd is {end}, before rangeStart {start}")
+            yield Fault((*path, "rangeEnd"), f"rangeEnd is {end}, before rangeStart {start}")
 
 
-def _gateway(entry: dict[str, Any], subnet: Subnet, path: Path, given: _Given) -> Iterator[Problem]:
+def _gateway(entry: dict[str, Any], subnet: Subnet, path: Path, given: _Given) -> Iterator[Fault]:
     if entry.get("gateway"):
         given.gateways.add(subnet.version)
         yield from _inside(entry["gateway"], subnet, (*path, "gateway"))
 
 
-def _inside(text: object, subnet: Subnet, path: Path) -> Iterator[Problem]:
+def _inside(text: object, subnet: Subnet, path: Path) -> Iterator[Fault]:
     address = _address(text)
     if address is None:
-        yield Problem(path, f"{path[-1]} is {text!r}; an address is needed")
+        yield Fault(path, f"{path[-1]} is {text!r}; an address is needed")
     elif address not in subnet:
-        yield Problem(path, f"{path[-1]} is {text}, outside the subnet {subnet}")
+        yield Fault(path, f"{path[-1]} is {text}, outside the subnet {subnet}")
 
 
-def _route(route: dict[str, Any], path: Path, mode: str, given: _Given) -> Iterator[Problem]:
+def _route(route: dict[str, Any], path: Path, mode: str, given: _Given) -> Iterator[Fault]:
     yield from slips(route, _ROUTE, path)
     dst = route.get("dst")
     network = _prefix(dst)
     if network is None:
-        yield Problem((*path, "dst"), f"dst is {dst!r}; a prefix is needed")
+        yield Fault((*path, "dst"), f"dst is {dst!r}; a prefix is needed")
         return
     gateway = route.get("gw")
     if gateway:
         yield from _next_hop(gateway, (*path, "gw"), given)
     elif network.prefixlen == 0 and mode == "l2" and network.version not in given.gateways:
-        yield Problem(
+        yield Fault(
             path,
             f"the default route {dst} has no gateway; mode l2 needs one",
         )
 
 
-def _next_hop(gateway: object, path: Path, given: _Given) -> Iterator[Problem]:
+def _next_hop(gateway: object, path: Path, given: _Given) -> Iterator[Fault]:
     address = _address(gateway)
     if address is None:
-        yield Problem(path, f"gw is {gateway!r}; an address is needed")
+        yield Fault(path, f"gw is {gateway!r}; an address is needed")
     elif given.subnets and not (
         address.is_link_local or any(address in subnet for subnet in given.subnets)
     ):
         subnets = ", ".join(map(str, given.subnets))
-        yield Problem(path, f"gw is {gateway}, outside every subnet: {subnets}")
+        yield Fault(path, f"gw is {gateway}, outside every subnet: {subnets}")
 
 
 def _address(text: object) -> IPv4Address | IPv6Address | None:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from cni_ipvlan.cli.configs import NetworkConfig
 
 _SPACE = re.compile(r"[ \t\r\n]*")
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
-_WORD = re.compile(r"[^\s,\]}]+")
+# Not strict: in a quoted string of YAML, a JSON string may go on on the next line.
+_DECODER = json.JSONDecoder(strict=False)
 
 
 class Node(NamedTuple):
@@ -68,10 +68,7 @@ def _value(text: str, start: int) -> tuple[Node, int]:
     node = Node(start, {})
     if text[start] in "{[":
         return node, _members(text, node)
-    scalar = _STRING.match(text, start) or _WORD.match(text, start)
-    if scalar is None:
-        raise ValueError(start)
-    return node, _skip(text, scalar.end())
+    return node, _skip(text, _DECODER.raw_decode(text, start)[1])
 
 
 def _members(text: str, node: Node) -> int:
@@ -80,11 +77,9 @@ def _members(text: str, node: Node) -> int:
     while text[end] not in "}]":
         key: str | int = len(node.children)
         if is_object:
-            quoted = _STRING.match(text, end)
-            if quoted is None:
-                raise ValueError(end)
-            key, end = json.loads(quoted[0]), _skip(text, quoted.end())
-            if text[end] != ":":
+            key, end = _DECODER.raw_decode(text, end)
+            end = _skip(text, end)
+            if not isinstance(key, str) or text[end] != ":":
                 raise ValueError(end)
             end += 1
         node.children[key], end = _value(text, end)

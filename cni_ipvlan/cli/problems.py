@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from cni_ipvlan import log_file
 from cni_ipvlan.cli.ipam_problems import in_ipam
-from cni_ipvlan.cli.problem import Problem, slips
+from cni_ipvlan.cli.problem import slips
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.result import parse as parse_result
 from cni_ipvlan.cni.version import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
+from cni_ipvlan.config.netconf import Fault
 from cni_ipvlan.plugin.preflight import LEAST_MTU
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.cli.configs import NetworkConfig
 
 
-def in_all(networks: Sequence[NetworkConfig]) -> Iterator[tuple[NetworkConfig, Problem]]:
+def in_all(networks: Sequence[NetworkConfig]) -> Iterator[tuple[NetworkConfig, Fault]]:
     """Yield the problems of each configuration, and the conflicts between them."""
     sound: list[NetworkConfig] = []
     for network in networks:
@@ -31,10 +32,10 @@ def in_all(networks: Sequence[NetworkConfig]) -> Iterator[tuple[NetworkConfig, P
             yield network, problem
 
 
-def in_config(network: NetworkConfig) -> list[Problem]:
+def in_config(network: NetworkConfig) -> list[Fault]:
     """Return the problems of one configuration."""
     config = network.config
-    found = [Problem(fault.path, fault.text) for fault in netconf.faults(config)]
+    found = netconf.faults(config)
     broken = {problem.path[:1] for problem in found}
     found += slips(config, netconf.options(), ())
     for check in (_version, _mtu, _log_file, _hardware_address, _previous_result):
@@ -46,12 +47,12 @@ def in_config(network: NetworkConfig) -> list[Problem]:
     return found
 
 
-def _other_mode(network: NetworkConfig, others: Sequence[NetworkConfig]) -> Iterator[Problem]:
+def _other_mode(network: NetworkConfig, others: Sequence[NetworkConfig]) -> Iterator[Fault]:
     """Yield a conflict with the first configuration that names the same master in another mode."""
     master = _host_master(network)
     other = next((each for each in others if master and _host_master(each) == master), None)
     if other is not None and _mode(other.config) != _mode(network.config):
-        yield Problem(
+        yield Fault(
             ("mode",) if "mode" in network.config else (),
             f"the master {master} is used in mode {_mode(network.config)} here and in mode "
             f"{_mode(other.config)} by {other.label} in {other.source}; a master has one mode "
@@ -69,48 +70,48 @@ def _mode(config: dict[str, Any]) -> str:
     return f"{config.get('mode') or 'l2'} {config.get('flag') or 'bridge'}"
 
 
-def _version(config: dict[str, Any]) -> Iterator[Problem]:
+def _version(config: dict[str, Any]) -> Iterator[Fault]:
     version = config.get("cniVersion")
     if version in (None, ""):
         text = f"cniVersion is not given; that means {VERSION_WHEN_ABSENT}, which has no CHECK"
-        yield Problem((), text)
+        yield Fault((), text)
     elif isinstance(version, str) and version not in SUPPORTED_VERSIONS:
         supported = ", ".join(SUPPORTED_VERSIONS)
-        yield Problem(("cniVersion",), f"cniVersion is {version!r}; supported: {supported}")
+        yield Fault(("cniVersion",), f"cniVersion is {version!r}; supported: {supported}")
 
 
-def _mtu(config: dict[str, Any]) -> Iterator[Problem]:
+def _mtu(config: dict[str, Any]) -> Iterator[Fault]:
     mtu = config.get("mtu")
     if isinstance(mtu, int) and 0 < mtu < LEAST_MTU:
-        yield Problem(("mtu",), f"mtu is {mtu}; it must be {LEAST_MTU} or more, or 0")
+        yield Fault(("mtu",), f"mtu is {mtu}; it must be {LEAST_MTU} or more, or 0")
 
 
-def _log_file(config: dict[str, Any]) -> Iterator[Problem]:
+def _log_file(config: dict[str, Any]) -> Iterator[Fault]:
     file = config.get("logFile")
     fault = log_file.fault(file) if file and isinstance(file, str) else ""
     if fault:
-        yield Problem(("logFile",), f"logFile is {file!r}; {fault}")
+        yield Fault(("logFile",), f"logFile is {file!r}; {fault}")
 
 
-def _hardware_address(config: dict[str, Any]) -> Iterator[Problem]:
+def _hardware_address(config: dict[str, Any]) -> Iterator[Fault]:
     for key in ("runtimeConfig", "capabilities"):
         part = config.get(key)
         if isinstance(part, dict) and part.get("mac"):
-            yield Problem(
+            yield Fault(
                 (key, "mac"),
                 f"{key}.mac asks for a MAC address; an ipvlan interface always has its master's",
             )
 
 
-def _previous_result(config: dict[str, Any]) -> Iterator[Problem]:
+def _previous_result(config: dict[str, Any]) -> Iterator[Fault]:
     document = config.get("prevResult")
     if isinstance(document, dict):
         try:
             parse_result(document, str(config.get("cniVersion") or LATEST_VERSION))
         except CniError as error:
-            yield Problem(("prevResult",), error.msg)
+            yield Fault(("prevResult",), error.msg)
 
 
-def _ipam_is_there(config: dict[str, Any]) -> Iterator[Problem]:
+def _ipam_is_there(config: dict[str, Any]) -> Iterator[Fault]:
     if not netconf.ipam_type(config) and not config.get("prevResult"):
-        yield Problem((), "ipam must be given, with a type, unless the plugin is chained")
+        yield Fault((), "ipam must be given, with a type, unless the plugin is chained")

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from cni_ipvlan.cli import configs, problems, program
+from cni_ipvlan.cli.problem import json_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -151,7 +152,7 @@ def changed(change: dict[str, Any]) -> dict[str, Any]:
 
 def problems_of(config: dict[str, Any]) -> list[tuple[str, str]]:
     (network,) = configs.load("file", json.dumps(config))
-    return [(problem.place, problem.text) for problem in problems.in_config(network)]
+    return [(json_path(problem.path), problem.text) for problem in problems.in_config(network)]
 
 
 @pytest.mark.parametrize(("change", "place", "words"), WRONG)
