@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 _SCHEMA_FILE = os.path.join(os.path.dirname(__file__), "netconf.schema.json")
 _SHOWN_CHARACTERS = 80
-_LEAST_GUESSABLE = 3  # letters of an option; shorter ones resemble too many words
 _JSON_TYPES = {
-    "null": "null",
     "string": "a string",
     "integer": "a whole number",
     "object": "a JSON object",
@@ -196,10 +194,6 @@ def _prev_result(config: Mapping[str, Any], version: str) -> Result | None:
 def _is_one_slip(key: str, option: str) -> bool:
     """Whether they differ by case only, or by one added, missing, changed or swapped letter."""
     key, option = key.lower(), option.lower()
-    if key == option:
-        return True
-    if abs(len(key) - len(option)) > 1 or len(option) < _LEAST_GUESSABLE:
-        return False
     start = 0
     while start < min(len(key), len(option)) and key[start] == option[start]:
         start += 1

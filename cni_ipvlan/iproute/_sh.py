@@ -78,10 +78,9 @@ def load() -> Any:
     """
     sh = _import()
     names = getattr(sh.Command.__call__, "__globals__", {})
-    if not isinstance(names.get("os"), _Os):
-        if names.get("os") is not os:
-            raise ImportError("this version of sh is not supported; 2.2 to 2.4 are")
-        names["os"] = _Os("os")
+    if names.get("os") is not os:
+        raise ImportError("this version of sh is not supported; 2.2 to 2.4 are")
+    names["os"] = _Os("os")
     return sh
 
 

@@ -30,7 +30,6 @@ class Transaction:
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
-        self._interrupts = runner.interrupts
         self._undos: list[Callable[[], None]] = []
         self._cleanups: list[Callable[[], object]] = []
         self._releases: list[Callable[[], None]] = []
@@ -41,8 +40,14 @@ class Transaction:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            self._unwind()
+        if kind is None:
+            return
+        had_undos = bool(self._undos or self._releases)
+        with self._runner.interrupts.held():
+            for undos in (self._undos, self._cleanups, self._releases):
+                while undos:
+                    self._try(undos.pop())
+        self.has_undone = had_undos and not self.leftovers
 
     def see(self, query: Command) -> bytes | None:
         """Run a query; return its output, or None if it is not permitted (in a dry run)."""
@@ -70,9 +75,9 @@ class Transaction:
     def _run(self, command: Command) -> Completed:
         if command.parts and not command.argv:
             return self._run_one_by_one(command)
-        self._interrupts.check()
+        self._runner.interrupts.check()
         completed = self._runner.run(command)
-        self._interrupts.check()
+        self._runner.interrupts.check()
         if completed.status and not (
             command.any_status or command.may_fail or (command.absent_ok and is_absent(completed))
         ):
@@ -84,14 +89,6 @@ class Transaction:
         printed = [completed.stdout.strip() for argv, completed in parts if prints_json(argv)]
         seconds = sum(completed.seconds for _, completed in parts)
         return Completed(0, b"\n".join(printed), b"", seconds)
-
-    def _unwind(self) -> None:
-        self.has_undone = bool(self._undos or self._releases)
-        with self._interrupts.held():
-            for undos in (self._undos, self._cleanups, self._releases):
-                while undos:
-                    self._try(undos.pop())
-        self.has_undone = self.has_undone and not self.leftovers
 
     def _try(self, undo: Callable[[], object]) -> None:
         try:
