@@ -148,10 +148,8 @@ def _write_stderr(text: str, must_stop: Callable[[], bool] = lambda: False) -> N
 def _fill_closed_descriptors() -> set[int]:
     """Open /dev/null for closed standard streams, so that no other file gets their numbers."""
     closed = set()
-    for descriptor in (_STDIN, _STDOUT, _STDERR):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            closed.add(descriptor)
-            os.open(os.devnull, os.O_RDWR)
+    # The lowest free number is taken.
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        closed.add(descriptor)
+    os.close(descriptor)
     return closed

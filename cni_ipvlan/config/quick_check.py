@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-_TYPES: dict[str, tuple[type, ...]] = {
-    "array": (list,),
-    "boolean": (bool,),
-    "integer": (int,),
-    "null": (type(None),),
-    "object": (dict,),
-    "string": (str,),
+_TYPES: dict[str, type] = {
+    "array": list,
+    "boolean": bool,
+    "integer": int,
+    "null": type(None),
+    "object": dict,
+    "string": str,
 }
 _ANNOTATIONS = frozenset(("$schema", "title", "description", "default"))
 
@@ -29,10 +29,17 @@ _ANNOTATIONS = frozenset(("$schema", "title", "description", "default"))
 def is_valid(document: Any, schema: dict[str, Any]) -> bool:
     """Return whether ``document`` is certainly valid; False if a keyword is unknown."""
     return all(
-        keyword in _KEYWORDS and _KEYWORDS[keyword](document, rule)
+        _obeys(document, keyword, rule)
         for keyword, rule in schema.items()
         if keyword not in _ANNOTATIONS
     )
+
+
+def _obeys(document: Any, keyword: str, rule: Any) -> bool:
+    if keyword not in _CHECKS:
+        return False
+    kind, check = _CHECKS[keyword]
+    return not isinstance(document, kind) or check(document, rule)
 
 
 def _type(document: Any, kinds: str | list[str]) -> bool:
@@ -55,43 +62,20 @@ def _enum(document: Any, values: list[Any]) -> bool:
     )
 
 
-def _required(document: Any, names: list[str]) -> bool:
-    return not isinstance(document, dict) or all(name in document for name in names)
-
-
-def _properties(document: Any, schemas: dict[str, dict[str, Any]]) -> bool:
-    return not isinstance(document, dict) or all(
+def _properties(document: dict[str, Any], schemas: dict[str, dict[str, Any]]) -> bool:
+    return all(
         is_valid(document[name], schema) for name, schema in schemas.items() if name in document
     )
 
 
-def _items(document: Any, schema: dict[str, Any]) -> bool:
-    return not isinstance(document, list) or all(is_valid(item, schema) for item in document)
-
-
-def _pattern(document: Any, pattern: str) -> bool:
-    return not isinstance(document, str) or re.search(pattern, document) is not None
-
-
-def _minimum(document: Any, least: int) -> bool:
-    return not _is_number(document) or document >= least
-
-
-def _maximum(document: Any, most: int) -> bool:
-    return not _is_number(document) or document <= most
-
-
-def _is_number(document: Any) -> bool:
-    return isinstance(document, int | float) and not isinstance(document, bool)
-
-
-_KEYWORDS: dict[str, Callable[[Any, Any], bool]] = {
-    "type": _type,
-    "enum": _enum,
-    "required": _required,
-    "properties": _properties,
-    "items": _items,
-    "pattern": _pattern,
-    "minimum": _minimum,
-    "maximum": _maximum,
+# For each keyword, the documents that it is about, and what it asks of them.
+_CHECKS: dict[str, tuple[type | tuple[type, ...], Callable[[Any, Any], bool]]] = {
+    "type": (object, _type),
+    "enum": (object, _enum),
+    "required": (dict, lambda document, names: all(name in document for name in names)),
+    "properties": (dict, _properties),
+    "items": (list, lambda document, schema: all(is_valid(each, schema) for each in document)),
+    "pattern": (str, lambda document, pattern: re.search(pattern, document) is not None),
+    "minimum": ((int, float), lambda document, least: document >= least),
+    "maximum": ((int, float), lambda document, most: document <= most),
 }
