@@ -25,10 +25,16 @@ def serve() -> int:
     """
     closed = _fill_closed_descriptors()
     environment = dict(os.environ)
-    if _STDOUT in closed and environment.get("CNI_COMMAND") in _NEED_STDOUT:
+    command = environment.get("CNI_COMMAND")
+    if not command:
+        from cni_ipvlan.plugin import about
+
+        _write_stderr(about())
+        return 0
+    if _STDOUT in closed and command in _NEED_STDOUT:
         _write_stderr("stdout is closed, so no result could be delivered")
         return 1
-    if environment.get("CNI_COMMAND") == "VERSION":
+    if command == "VERSION":
         stdin = _read()
         return 1 if stdin is None else _print(version.answer(stdin))
     return _serve(environment)
@@ -43,12 +49,9 @@ def _serve(environment: Mapping[str, str]) -> int:
     from cni_ipvlan.cni.request import read
     from cni_ipvlan.iproute.runner import InterruptedBySignalError, Interrupts
     from cni_ipvlan.log import Log
-    from cni_ipvlan.plugin import about, perform
+    from cni_ipvlan.plugin import perform
     from cni_ipvlan.plugin.node import assemble
 
-    if not environment.get("CNI_COMMAND"):
-        _write_stderr(about())
-        return 0
     # Nothing is changed yet: until the request is read, a signal may simply end the process.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     stdin = _read()
@@ -56,7 +59,6 @@ def _serve(environment: Mapping[str, str]) -> int:
         return 1
     interrupts = Interrupts()
     interrupts.install()
-
     begun = False
 
     def write(document: bytes) -> None:
@@ -67,10 +69,7 @@ def _serve(environment: Mapping[str, str]) -> int:
         except InterruptedBySignalError as error:
             raise InterruptedError(error.signal) from None
 
-    def write_log(text: str) -> None:
-        _write_stderr(text, lambda: interrupts.urgency > 0)
-
-    log = Log(write_log, environment)
+    log = Log(lambda text: _write_stderr(text, lambda: interrupts.urgency > 0), environment)
     given = read(stdin)
     log.open(given.config)
     node = assemble(environment, interrupts, log.command, log.warn)

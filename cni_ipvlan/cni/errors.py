@@ -55,8 +55,7 @@ class CniError(Exception):
     def add_failure(self, other: CniError) -> None:
         """Append a later failure of the same call to the details."""
         self.add_details(f"also: {_joined(other.msg, other.details)}")
-        if other.private:
-            self.add_private(other.private)
+        self.add_private(other.private)
 
     def document(self, version: str) -> dict[str, object]:
         """Return the JSON error document for a request in CNI ``version``."""

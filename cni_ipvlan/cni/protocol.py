@@ -73,14 +73,20 @@ def serve(
     if delivered:
         # A second document on stdout would make the first one invalid.
         listener.warn(str(failure))
-        return 1
+    else:
+        _report(failure, given.version_to_answer, write, listener)
+    return 1
+
+
+def _report(
+    failure: CniError, version: str, write: Callable[[bytes], None], listener: Listener
+) -> None:
     listener.fail(str(failure), failure.private)
-    document = strict_json.encode(failure.document(given.version_to_answer))
+    document = strict_json.encode(failure.document(version))
     try:
         write(document)
     except OSError as error:
         listener.warn(f"cannot write to stdout: {error}: {document.decode('ascii')}")
-    return 1
 
 
 def _end_loop(environment: Mapping[str, str]) -> int:
