@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from shlex import join
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING
@@ -140,12 +140,10 @@ def _state_of_machine(kind: str) -> list[str]:
 
 def in_container(error: CommandError, tx: Transaction, container: Namespace) -> list[str]:
     """Return what in the container explains a failure, one line each."""
-    if _kind(error) != causes.ROUTE_REFUSED:
-        return []
-    try:
-        return _route(error.argv, tx, container)
-    except _UNANSWERED:
-        return []
+    with suppress(*_UNANSWERED):
+        if _kind(error) == causes.ROUTE_REFUSED:
+            return _route(error.argv, tx, container)
+    return []
 
 
 def elsewhere(
@@ -155,13 +153,11 @@ def elsewhere(
 
     It takes up to a second, so it must be called without holding a lock.
     """
-    try:
+    with suppress(*_UNANSWERED):
         if _kind(error) == causes.BUSY:
             return _rivals(tx, registry, master)
         if _kind(error) == causes.ADDRESS_IN_USE:
             return _holder_of_address(error.argv, tx, registry, master)
-    except _UNANSWERED:
-        pass
     return []
 
 
