@@ -39,11 +39,11 @@ def look(tx: Transaction, registry: Registry, unseen: Callable[[str], None]) -> 
 
 def _master_name(attachment: Attachment, host: Sequence[Link]) -> str:
     link, place = attachment.link, attachment.place
-    if link.parent:
-        return link.parent if place is None else f"{link.parent} in {place.path}"
     for master in host:
         if plugin_master.Master(master).carries(link, place):
             return master.name
+    if link.parent:
+        return f"{link.parent} in {place.path}" if place else link.parent
     return f"interface {link.parent_index} of another namespace"
 
 

@@ -264,4 +264,4 @@ def _on_host(registry: Registry, link: Link) -> str:
     key = links.key_of(link.name)
     if not key or registry.is_live(key):
         return f"{link.name} on the host"
-    return f"{link.name} on the host, half made by a call that was killed"
+    return f"{link.name} on the host, half made by a killed call: its DEL, or GC, removes it"

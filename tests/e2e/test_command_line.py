@@ -296,6 +296,8 @@ def test_show_draws_what_each_master_carries(node: Node, person: Person, runtime
     runtime.add(one, network(mode="l3"), CNI_CONTAINERID="c1").result()
     run("ip", "link", "add", "name", "byhand", "link", "eth1", "type", "ipvlan", "mode", "l3s")
     run("ip", "link", "set", "dev", "byhand", "netns", two.path)
+    run("ip", *"link add name tap link eth1 type ipvtap mode l3s".split())
+    run("ip", "link", "set", "dev", "tap", "netns", two.path)
     one.ip("link add name inner type dummy")
     one.ip("link add name nested link inner type ipvlan mode l2 private")
 
@@ -307,7 +309,8 @@ def test_show_draws_what_each_master_carries(node: Node, person: Person, runtime
         "eth0  up, MTU 1500, mode l3 bridge",
         f"└─ net1  in {one.path}  container c1  10.1.0.2/24 {fe80}/64",
         "eth1  down, MTU 9000, mode l3s bridge",
-        f"└─ byhand  in {two.path}  down  no addresses",
+        f"├─ byhand  in {two.path}  down  no addresses",
+        f"└─ tap  in {two.path}  ipvtap  down  no addresses",
         f"inner in {one.path}  mode l2 private",
         f"└─ nested  in {one.path}  down  no addresses",
     ]
@@ -320,7 +323,9 @@ def test_show_draws_what_each_master_carries(node: Node, person: Person, runtime
     assert attachment == {
         "interface": "net1",
         "netns": one.path,
+        "kind": "ipvlan",
         "containerID": "c1",
+        "network": "net",
         "up": True,
         "mtu": 1500,
         "mac": one.links()["net1"]["address"],

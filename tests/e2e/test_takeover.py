@@ -84,3 +84,24 @@ def killed_at_the_move(runtime: Runtime, container: Space, directory: Path, kill
     steps.forget()
     steps.at(moving, kill)
     assert runtime.add(container, LEASED, **steps.environment).status < 0
+
+
+@pytest.mark.parametrize("removal", ["DEL", "GC"])
+def test_what_a_killed_add_has_left_on_the_host_is_named_when_it_stands_in_the_way(
+    node: Node, runtime: Runtime, tmp_path: Path, removal: str
+) -> None:
+    node.master()
+    container, other = node.container(), node.container()
+    killed_at_the_move(runtime, container, tmp_path, KILLS["before the move"])
+    conf = {**LEASED, "mode": "l3"}
+    (left,) = node.host.links().keys() - {"lo", "eth0"}
+
+    refused = runtime.add(other, conf, CNI_CONTAINERID="other")
+
+    assert refused.error()["code"] == 104
+    assert f"{left} on the host, half made by a killed call: its DEL, or GC," in refused.stderr
+    if removal == "DEL":
+        runtime.delete(container, LEASED).succeeds()
+    else:
+        runtime.gc(network(cniVersion="1.1.0", ipam=None)).succeeds()
+    runtime.add(other, conf, CNI_CONTAINERID="other").result()
