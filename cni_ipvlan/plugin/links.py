@@ -105,8 +105,7 @@ def find(tx: Transaction, hint: ModeHint) -> tuple[Namespace, Link] | None:
         place = namespace.find(hint.netns)
     except (OSError, namespace.NotANamespaceError):
         return None
-    # Without its name, it is entered with nsenter, which is faster than ip netns exec.
-    present = _links(tx, place._replace(name=""))
+    present = _links(tx, place)
     if present is None:
         return place, queries.Link(0, hint.ifname, "ipvlan", mode=hint.mode, flag=hint.flag)
     # Since labels exist, one that was not completed has its label as soon as it is there.

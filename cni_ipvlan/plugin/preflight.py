@@ -66,8 +66,11 @@ def _reason(error: Exception) -> str:
 
 def check_name_is_free(tx: Transaction, ifname: str, container: Namespace) -> None:
     """Raise CniError if the container already has an interface of that name."""
-    query = Command(commands.link_show(ifname), inside=container, absent_ok=True)
+    # Not only that one: asked for a name that is free, the kernel runs modprobe (dev_load()).
+    query = Command(commands.link_show_all(), inside=container)
     for link in queries.links(tx.see(query)):
+        if ifname not in (link.name, *link.alternative_names):
+            continue
         kind = link.kind or "physical or built-in"
         raise CniError(
             INTERFACE_NAME_TAKEN,

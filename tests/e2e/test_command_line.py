@@ -296,7 +296,7 @@ def test_show_draws_what_each_master_carries(node: Node, person: Person, runtime
     runtime.add(one, network(mode="l3"), CNI_CONTAINERID="c1").result()
     run("ip", "link", "add", "name", "byhand", "link", "eth1", "type", "ipvlan", "mode", "l3s")
     run("ip", "link", "set", "dev", "byhand", "netns", two.path)
-    run("ip", *"link add name tap link eth1 type ipvtap mode l3s".split())
+    run("ip", "link", "add", "name", "tap", "link", "eth1", "type", "ipvtap", "mode", "l3s")
     run("ip", "link", "set", "dev", "tap", "netns", two.path)
     one.ip("link add name inner type dummy")
     one.ip("link add name nested link inner type ipvlan mode l2 private")
