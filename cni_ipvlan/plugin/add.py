@@ -18,7 +18,7 @@ from cni_ipvlan.plugin.node import id_of
 from cni_ipvlan.state.registry import ModeHint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from cni_ipvlan.cni.request import Request
     from cni_ipvlan.cni.result import Result
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.master import Master
     from cni_ipvlan.plugin.node import Node
+    from cni_ipvlan.state.attachment import AttachmentId
 
 
 def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None:
@@ -45,7 +46,7 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         _explained_in_place(tx, container),
     ):
         has_record = _check_not_attached(node, tx, request)
-        preflight.check_name_is_free(tx, request.ifname, container)
+        preflight.check_name_is_free(tx, id_of(request), container)
         parent = master.find(tx, conf, container)
         preflight.check_master(parent, conf)
         if not parent.link.is_up:
@@ -73,21 +74,35 @@ def _check_not_attached(node: Node, tx: Transaction, request: Request) -> bool:
 
     What a killed ADD left is removed, as DEL does: its result was never delivered.
     """
-    records = node.registry.hints_of(id_of(request))
-    for hint in records:
-        found = links.find(tx, hint) if hint.is_complete else None
-        if found:
-            place, link = found
-            raise CniError(
-                INTERFACE_NAME_TAKEN,
-                f"the container already has an interface {hint.ifname!r}, added before",
-                f"it is {link.name} in {place.path}\ntry: delete that attachment first",
-            )
-    if any(not hint.is_complete for hint in records):
+    attachment = id_of(request)
+    records = node.registry.hints_of(attachment)
+    complete = [hint for hint in records if hint.is_complete]
+    place = _place_of(node, tx, attachment, complete) if complete else ""
+    if place:
+        raise CniError(
+            INTERFACE_NAME_TAKEN,
+            f"the container already has an interface {request.ifname!r}, added before",
+            f"it is {place}\ntry: delete that attachment first",
+        )
+    if len(complete) < len(records):
         from cni_ipvlan.plugin.delete import detach
 
         detach(node, tx, request)
-    return any(hint.is_complete for hint in records)
+    return bool(complete)
+
+
+def _place_of(
+    node: Node, tx: Transaction, attachment: AttachmentId, records: Sequence[ModeHint]
+) -> str:
+    """Return where an attachment's interface is: where it is recorded, or was moved since."""
+    found = next(filter(None, (links.find(tx, hint) for hint in records)), None)
+    if found:
+        place, link = found
+        return f"{link.name} in {place.path}"
+    from cni_ipvlan.plugin import inventory
+
+    labelled = inventory.labelled(tx, node.registry, attachment)
+    return next((each.describe() for each in labelled), "")
 
 
 def _create_link(

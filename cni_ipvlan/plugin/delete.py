@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import namespace
@@ -19,8 +17,6 @@ if TYPE_CHECKING:
     from cni_ipvlan.plugin.node import Node
     from cni_ipvlan.state.attachment import AttachmentId
     from cni_ipvlan.state.registry import ModeHint
-
-_SEARCH_SECONDS = 1.0
 
 
 def delete(node: Node, request: Request) -> None:
@@ -92,10 +88,8 @@ def _report_elsewhere(node: Node, tx: Transaction, attachment: AttachmentId) -> 
     """Warn about an interface that was moved out of its container."""
     from cni_ipvlan.plugin import inventory
 
-    deadline = time.monotonic() + _SEARCH_SECONDS
-    for each in inventory.take(tx, node.registry, deadline=deadline):
-        if attachment.has_label(each.link.alias):
-            node.warn(f"not removed, since it was moved out of its container: {each.describe()}")
+    for each in inventory.labelled(tx, node.registry, attachment):
+        node.warn(f"not removed, since it was moved out of its container: {each.describe()}")
 
 
 def _container(request: Request) -> Namespace | None:

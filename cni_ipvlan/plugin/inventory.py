@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.state.registry import ModeHint, Registry
 
 _NAMED = 3  # of many
+_SEARCH_SECONDS = 1.0
 
 
 class Attachment(NamedTuple):
@@ -90,6 +91,13 @@ class Owners:
         if named is not None:  # the record has the whole of names that are cut in the label
             return self._by_label.get(link.alias, named)
         return self._by_place.get((link.name, place.identity)) if place else None
+
+
+def labelled(tx: Transaction, registry: Registry, attachment: AttachmentId) -> Iterator[Attachment]:
+    """Yield the links with an attachment's label, searched for a second."""
+    for each in take(tx, registry, deadline=time.monotonic() + _SEARCH_SECONDS):
+        if attachment.has_label(each.link.alias):
+            yield each
 
 
 def on_master(attachments: Iterator[Attachment], master: Master) -> Iterator[Attachment]:

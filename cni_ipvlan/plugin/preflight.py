@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute.queries import Link
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.master import Master
+    from cni_ipvlan.state.attachment import AttachmentId
 
 LEAST_MTU = 68  # IPv4's, and min_mtu of an ipvlan link
 # Kinds that take their ports' packets before an ipvlan could see them.
@@ -64,14 +65,17 @@ def _reason(error: Exception) -> str:
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
-def check_name_is_free(tx: Transaction, ifname: str, container: Namespace) -> None:
-    """Raise CniError if the container already has an interface of that name."""
+def check_name_is_free(tx: Transaction, attachment: AttachmentId, container: Namespace) -> None:
+    """Raise CniError if the container has an interface of that name, or with that label."""
+    ifname = attachment.ifname
     # Not only that one: asked for a name that is free, the kernel runs modprobe (dev_load()).
     query = Command(commands.link_show_all(), inside=container)
     for link in queries.links(tx.see(query)):
-        if ifname not in (link.name, *link.alternative_names):
+        is_renamed = attachment.has_label(link.alias) and link.name != ifname
+        if ifname not in (link.name, *link.alternative_names) and not is_renamed:
             continue
         kind = link.kind or "physical or built-in"
+        kind += f", which is called {link.name!r} now" if is_renamed else ""
         raise CniError(
             INTERFACE_NAME_TAKEN,
             f"the container already has an interface {ifname!r}, of kind {kind}",

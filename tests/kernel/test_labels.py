@@ -115,6 +115,24 @@ def test_add_of_what_was_renamed_is_refused(node: Node, runtime: Runtime) -> Non
     assert node.snapshot() == before
 
 
+@pytest.mark.parametrize("target", ["there", "elsewhere"])
+@pytest.mark.parametrize("conf", [LEASED, network()])
+def test_add_of_what_was_moved_away_is_refused_and_harms_nothing(
+    node: Node, runtime: Runtime, conf: dict[str, object], target: str
+) -> None:
+    node.master()
+    container, other, third = (node.container() for _ in range(3))
+    runtime.add(container, conf).result()
+    container.run("ip", "link", "set", "dev", "net1", "netns", other.path, "name", "other")
+    before = node.snapshot()
+
+    for _ in range(2):
+        error = runtime.add(other if target == "there" else third, conf).error()
+        assert error["code"] == 105
+        assert f"other in {other.path}" in error["details"]
+        assert node.snapshot() == before
+
+
 def test_a_lease_that_was_there_before_is_not_released(node: Node, runtime: Runtime) -> None:
     """host-local refuses what it has given to the same container, whose namespace is gone."""
     node.master()
