@@ -147,17 +147,22 @@ def _route_differences(
     if not previous.routes:
         return []
     query = Command(commands.route_show(request.ifname), inside=container)
-    present = queries.routes(tx.see(query))
+    present: dict[str, list[queries.Route]] = {}  # by destination, as there may be thousands
+    for each in queries.routes(tx.see(query)):
+        present.setdefault(each.dst, []).append(each)
     return [
         f"the route to {route.dst}{f' via {route.gateway}' if route.gateway else ''} is missing"
         for route in previous.routes
-        if not any(_is_same(route, each) for each in present)
+        if not any(_is_same(route, each) for each in present.get(route.dst, ()))
         and not is_connected(route, previous.addresses)
     ]
 
 
 def _is_same(wanted: Route, present: queries.Route) -> bool:
-    """Compare only attributes that are set in the result: sbr moves routes to other tables."""
+    """Compare two routes to one destination.
+
+    Only attributes that are set in the result count: sbr moves routes to other tables.
+    """
     made = _as_the_kernel_makes_it(wanted)
     expected = (
         (made.gateway or None, present.gateway),
@@ -167,9 +172,7 @@ def _is_same(wanted: Route, present: queries.Route) -> bool:
         (made.mtu, present.mtu or 0),
         (made.advmss, present.advmss or 0),
     )
-    return made.dst == present.dst and all(
-        value is None or value == actual for value, actual in expected
-    )
+    return all(value is None or value == actual for value, actual in expected)
 
 
 def _as_the_kernel_makes_it(route: Route) -> Route:
