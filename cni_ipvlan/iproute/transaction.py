@@ -82,7 +82,8 @@ class Transaction:
             command.any_status or command.may_fail or (command.absent_ok and is_absent(completed))
         ):
             raise _failure(command, completed)
-        return _checked(command, completed) if command.parts else completed
+        is_batch = bool(command.parts) and completed.status == 0
+        return _checked(command, completed) if is_batch else completed
 
     def _run_one_by_one(self, command: Command) -> Completed:
         parts = [(part.argv, self._run(part)) for part in command.parts]

@@ -6,7 +6,7 @@ from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
 from cni_ipvlan.cni.result import Result
 from cni_ipvlan.iproute import commands, namespace, queries
-from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.commands import Command, together
 from cni_ipvlan.plugin.addressing import is_connected
 from cni_ipvlan.plugin.codes import CHECK_FAILED
 from cni_ipvlan.plugin.ipam import Ipam
@@ -63,9 +63,8 @@ def _differences(
     index, reported = _reported_interface(previous, request.ifname, container)
     if reported is None:
         return [f"prevResult has no interface {request.ifname!r} in the namespace {request.netns}"]
-    query = Command(commands.address_show(request.ifname), inside=container, absent_ok=True)
-    output = tx.see(query)
-    found = queries.links(output)
+    shown, _, routes = _shown(tx, request, previous, container).partition(b"\n")
+    found = queries.links(shown)
     if not found:
         return [_missing(tx, request, container)]
     link = found[0]
@@ -74,7 +73,7 @@ def _differences(
         return [f"it belongs to the container {named.container_id!r} of {named.network!r}"]
     if link.kind != "ipvlan":
         return [f"it is of kind {link.kind or 'physical or built-in'}, not ipvlan"]
-    addresses = [each.address for each in queries.addresses(output)]
+    addresses = [each.address for each in queries.addresses(shown)]
     return [
         *_link_differences(link, conf, reported),
         *_parent_differences(tx, link, conf, container, remembered_master),
@@ -83,8 +82,17 @@ def _differences(
             for each in previous.addresses
             if each.interface in (None, index) and each.address not in addresses
         ),
-        *_route_differences(tx, request, previous, container),
+        *_route_differences(previous, routes),
     ]
+
+
+def _shown(tx: Transaction, request: Request, previous: Result, container: Namespace) -> bytes:
+    """Return what ip prints of the interface, and in a second line of its routes, if any matter."""
+    asked = [commands.address_show(request.ifname)]
+    if previous.routes:
+        asked.append(commands.route_show(request.ifname))
+    parts = (Command(argv, inside=container, absent_ok=True) for argv in asked)
+    return (tx.see(together(*parts)._replace(absent_ok=True)) or b"").lstrip() or b"[]"
 
 
 def _missing(tx: Transaction, request: Request, container: Namespace) -> str:
@@ -141,14 +149,9 @@ def _parent_differences(
     return [] if is_carried else [f"its master is not {conf.master!r}"]
 
 
-def _route_differences(
-    tx: Transaction, request: Request, previous: Result, container: Namespace
-) -> list[str]:
-    if not previous.routes:
-        return []
-    query = Command(commands.route_show(request.ifname), inside=container)
+def _route_differences(previous: Result, routes: bytes) -> list[str]:
     present: dict[str, list[queries.Route]] = {}  # by destination, as there may be thousands
-    for each in queries.routes(tx.see(query)):
+    for each in queries.routes(routes):
         present.setdefault(each.dst, []).append(each)
     return [
         f"the route to {route.dst}{f' via {route.gateway}' if route.gateway else ''} is missing"
