@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cni_ipvlan.cli.output import styled
 from cni_ipvlan.iproute import commands, queries
 from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.log import one_line
 from cni_ipvlan.plugin import inventory
 from cni_ipvlan.plugin import master as plugin_master
 
@@ -66,12 +67,13 @@ def _head(master: Master) -> str:
         parts.append("up" if master.link.is_up else styled("down", fg="red"))
         parts.append(f"MTU {master.link.mtu}")
     parts.append(f"mode {master.attachments[0].link.mode} {master.attachments[0].link.flag}")
-    return f"{styled(master.name, bold=True)}  {', '.join(parts)}"
+    return f"{styled(one_line(master.name), bold=True)}  {', '.join(parts)}"
 
 
 def _attachment(attachment: Attachment) -> str:
-    parts = [styled(attachment.link.name, fg="cyan")]
-    parts.append(f"in {attachment.place.path}" if attachment.place else "on the host")
+    # A container's owner may have put escape sequences into its names.
+    parts = [styled(one_line(attachment.link.name), fg="cyan")]
+    parts.append(f"in {one_line(attachment.place.path)}" if attachment.place else "on the host")
     if attachment.link.kind != "ipvlan":
         parts.append(attachment.link.kind)
     if attachment.owner:

@@ -22,6 +22,7 @@ _ATTACHMENT_CHARACTERS = 8
 KEY_CHARACTERS = _NETWORK_CHARACTERS + _ATTACHMENT_CHARACTERS
 _PREFIX = "cni-ipvlan"
 _CUT = "~"  # no valid name has it
+_VALID = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-" + _CUT)
 _DIGEST_CHARACTERS = 16  # that replace the end of a long name
 _MOST_NAME = 106  # of each of two names; the rest has 43 bytes at most
 
@@ -64,7 +65,9 @@ def named_by(label: str) -> AttachmentId | None:
     prefix, *names = label.split("/")
     if prefix != _PREFIX or len(names) != len(AttachmentId._fields) + 1:
         return None
-    return AttachmentId(*names[:-1])
+    named = AttachmentId(*names[:-1])
+    is_valid = named.network and _VALID.issuperset(named.network + named.container_id)
+    return named if is_valid and named.container_id else None
 
 
 def network_key(network: str) -> str:

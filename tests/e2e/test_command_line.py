@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ["status", "add", "del", "check", "gc", "validate", "doctor", "show"]
+RED = "red\x1b[31m"
 NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
 
 
@@ -332,6 +333,18 @@ def test_show_draws_what_each_master_carries(node: Node, person: Person, runtime
         "addresses": ["10.1.0.2/24", f"{fe80}/64"],
     }
     assert document["notSeen"] == []
+
+
+def test_show_prints_no_escape_sequences_of_a_container(node: Node, person: Person) -> None:
+    node.master()
+    container = node.container()
+    run("ip", "link", "add", "link", "eth0", "name", RED, "type", "ipvlan", "mode", "l2")
+    run("ip", "link", "set", "dev", RED, "netns", container.path)
+    container.run("ip", "link", "set", "dev", RED, "alias", f"cni-ipvlan/net/{RED}/net1/key")
+
+    assert "\x1b" not in person.succeeds("ipvlan show")
+    (attachment,) = json.loads(person.succeeds("ipvlan show --json"))["masters"][0]["attachments"]
+    assert (attachment["interface"], attachment["containerID"]) == (RED, None)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -50,6 +51,12 @@ def test_long_names_that_start_alike_have_different_labels() -> None:
     assert len({LONG.label, other_network.label, other_container.label}) == 3
     assert not LONG._replace(network="").has_label(other_container.label)
     assert LONG._replace(network="").has_label(other_network.label)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "\x1b[31mred", "\udcff", "é", "$(id)", "a\nb"])
+def test_a_label_with_names_that_are_not_valid_is_none(name: str) -> None:
+    assert named_by(f"cni-ipvlan/{name}/one/net1/key") is None
+    assert named_by(f"cni-ipvlan/net/{name}/net1/key") is None
 
 
 @given(st.text())
