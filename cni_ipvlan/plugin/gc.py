@@ -84,7 +84,10 @@ def _forget(node: Node, tx: Transaction, network: str, hint: ModeHint) -> None:
 
 
 def _valid_attachments(request: Request) -> list[tuple[str, str]]:
-    entries: Any = request.config.get("cni.dev/valid-attachments")
+    # Go writes an empty list as null, so libcni sends that if nothing is valid.
+    entries: Any = request.config.get("cni.dev/valid-attachments", "")
+    if entries is None:
+        return []
     if not isinstance(entries, list):
         raise CniError(
             INVALID_CONFIGURATION,

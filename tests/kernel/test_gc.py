@@ -105,7 +105,7 @@ def test_gc_removes_links_and_reports_when_ipam_fails(
 
 
 @pytest.mark.parametrize(
-    "attachments", [None, {}, [5], [{"containerID": "one"}], [{"ifname": "net1"}]]
+    "attachments", ["absent", {}, [5], [{"containerID": "one"}], [{"ifname": "net1"}]]
 )
 def test_gc_without_a_proper_list_of_valid_attachments_removes_nothing(
     node: Node, runtime: Runtime, attachments: object
@@ -113,12 +113,25 @@ def test_gc_without_a_proper_list_of_valid_attachments_removes_nothing(
     node.master()
     name = left_behind("net", "killed", "net1")
     conf = {**CONF, "cni.dev/valid-attachments": attachments}
+    if attachments == "absent":
+        del conf["cni.dev/valid-attachments"]
 
     error = runtime.raw(conf, {"CNI_COMMAND": "GC", "CNI_PATH": "/usr/lib/cni"}).error()
 
     assert error["code"] == 7
     assert "cni.dev/valid-attachments" in error["msg"]
     assert name in node.host.links()
+
+
+def test_gc_takes_null_for_none(node: Node, runtime: Runtime) -> None:
+    """As libcni sends it, seen with CRI-O."""
+    node.master()
+    name = left_behind("net", "killed", "net1")
+    conf = {**CONF, "cni.dev/valid-attachments": None}
+
+    runtime.raw(conf, {"CNI_COMMAND": "GC", "CNI_PATH": "/usr/lib/cni"}).succeeds()
+
+    assert name not in node.host.links()
 
 
 def left_behind(network_name: str, container: str, ifname: str) -> str:
