@@ -123,7 +123,7 @@ def _recorded(tx: Transaction, registry: Registry, master: Master, own: ModeHint
     for hint in islice(registry.hints(master.key), _MOST_HINTS):
         if hint.attachment == own.attachment:
             continue
-        if registry.is_live(hint.attachment.key):
+        if not hint.is_complete and registry.is_live(hint.attachment.key):
             return Running(hint.mode, hint.flag, hint.describe())
         if read < _MOST_READ and namespace.leads_to(hint.netns, hint.netns_identity):
             read += 1

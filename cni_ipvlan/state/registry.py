@@ -151,12 +151,12 @@ class Registry:
 
     def hints_of(self, attachment: AttachmentId) -> list[ModeHint]:
         """Return the hints about an attachment: several if it was added again elsewhere."""
-        found = map(self._read, self._files_of(attachment.key))
+        found = map(self._read, self._files(attachment.key))
         return [hint for hint in found if hint and hint.attachment == attachment]
 
     def master_index(self, attachment: AttachmentId) -> int | None:
         """Return the interface index of an attachment's master, if it is recorded."""
-        path = next(self._files_of(attachment.key), None)
+        path = next(iter(self._files(attachment.key)), None)
         return int(os.path.dirname(path).rpartition(".")[2]) if path else None
 
     def remember(self, master: tuple[int, int], hint: ModeHint) -> None:
@@ -175,24 +175,24 @@ class Registry:
         about the same attachment in another place.
         """
         key, place = hint.file_name.split(".")
-        for path in list(self._files()):
+        for path in {*self._files(key), *self._files(f".{place}")}:
             name = os.path.basename(path)
             if name == hint.file_name + _ADDING:
                 os.rename(path, path.removesuffix(_ADDING))
-            elif name != hint.file_name and {key, place} & set(name.split(".")):
+            elif name != hint.file_name:
                 self._remove_hint(path)
         return hint._replace(is_complete=True)
 
     def withdraw(self, hint: ModeHint) -> None:
         """Remove a hint, and no other about the same attachment."""
         name = hint.file_name if hint.is_complete else hint.file_name + _ADDING
-        for path in list(self._files_of(hint.attachment.key)):
+        for path in self._files(name):
             if os.path.basename(path) == name:
                 self._remove_hint(path)
 
     def forget(self, attachment: AttachmentId) -> None:
         """Remove the hint about an attachment, and unused directories that killed calls left."""
-        for path in self._files_of(attachment.key):
+        for path in self._files(attachment.key):
             hint = self._read(path)
             # An unreadable one was left by a call that was killed before it created anything.
             if hint is None or hint.attachment == attachment:
@@ -204,8 +204,8 @@ class Registry:
         for name in self._names(_LOCK):
             with self.idle(name.removeprefix(_LOCK)):
                 pass  # leaving the context removes it
-        for path in list(self._files()):
-            with self.idle(_key_in(path)) as is_idle:
+        for path in self._files():
+            with self.idle(os.path.basename(path).partition(".")[0]) as is_idle:
                 if is_idle and self._read(path) is None:
                     self._remove_hint(path)
         self._remove_unused()
@@ -222,16 +222,16 @@ class Registry:
         except FileNotFoundError:
             return []
 
-    def _files(self) -> Iterator[str]:
-        """Yield the path of every hint."""
+    def _files(self, part: str = "") -> list[str]:
+        """Return the paths of all hints whose file's name has that part."""
+        found = []
         for name in self._names(_MASTER):
             directory = os.path.join(self._directory, name)
             with suppress(FileNotFoundError):
-                for file in os.listdir(directory):
-                    yield os.path.join(directory, file)
-
-    def _files_of(self, key: str) -> Iterator[str]:
-        return (path for path in self._files() if _key_in(path) == key)
+                # The names are filtered first, as there may be a thousand.
+                named = [file for file in os.listdir(directory) if part in file]
+                found += [os.path.join(directory, file) for file in named]
+        return found
 
     def _hints_in(self, directory: str) -> Iterator[ModeHint]:
         try:
@@ -412,7 +412,3 @@ def _make_directory(path: str) -> None:
         raise NotADirectoryError(
             errno.ENOTDIR, "it is not a directory, or belongs to another user", path
         )
-
-
-def _key_in(path: str) -> str:
-    return os.path.basename(path).partition(".")[0]
