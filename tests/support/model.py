@@ -148,11 +148,10 @@ class Ledger:
         return None
 
     def lost(self, network: str, ifname: str, place: str) -> set[Key]:
-        """Return the attachments made in a namespace whose interface is not what it was."""
-        known = {key for key in self.living if not self.is_gone(key)} | self.unsure
+        """Return the attachments made in a namespace, of which an interface may be gone."""
         return {
             key
-            for key in known
+            for key in {*self.living, *self.unsure}
             if (key.network, key.ifname) == (network, ifname) and place in self.places[key]
         }
 
