@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.queries import Link
     from cni_ipvlan.iproute.transaction import Transaction
-    from cni_ipvlan.state.registry import ModeHint
+    from cni_ipvlan.state.attachment import ModeHint
 
 # Of these IPAM plugins we can tell whether they hold something for a container.
 _READABLE_IPAM = ("", "static", "host-local")

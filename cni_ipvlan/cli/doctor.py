@@ -22,7 +22,7 @@ from cni_ipvlan.plugin import about, explain, modes, preflight
 from cni_ipvlan.plugin import master as masters
 from cni_ipvlan.plugin.codes import NOT_PERMITTED
 from cni_ipvlan.plugin.explain import as_cni_error
-from cni_ipvlan.state.registry import ModeHint
+from cni_ipvlan.state.attachment import ModeHint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

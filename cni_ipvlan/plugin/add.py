@@ -15,7 +15,7 @@ from cni_ipvlan.plugin.addressing import addressing_of, placeholder
 from cni_ipvlan.plugin.codes import COMMAND_FAILED, INTERFACE_NAME_TAKEN
 from cni_ipvlan.plugin.ipam import Ipam
 from cni_ipvlan.plugin.node import id_of
-from cni_ipvlan.state.registry import ModeHint
+from cni_ipvlan.state.attachment import ModeHint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

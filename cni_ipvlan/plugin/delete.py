@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.node import Node
-    from cni_ipvlan.state.attachment import AttachmentId
-    from cni_ipvlan.state.registry import ModeHint
+    from cni_ipvlan.state.attachment import AttachmentId, ModeHint
 
 
 def delete(node: Node, request: Request) -> None:

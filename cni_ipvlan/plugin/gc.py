@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.cni.request import Request
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.node import Node
-    from cni_ipvlan.state.registry import ModeHint
+    from cni_ipvlan.state.attachment import ModeHint
 
 # They ask for variables that GC does not have, don't know the verb, or its CNI version.
 _ANSWERS_OF_OLDER_PLUGINS = (INCOMPATIBLE_VERSION, UNKNOWN_CONTAINER, INVALID_ENVIRONMENT)

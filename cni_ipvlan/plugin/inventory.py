@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute.queries import Link
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.master import Master
-    from cni_ipvlan.state.attachment import AttachmentId
-    from cni_ipvlan.state.registry import ModeHint, Registry
+    from cni_ipvlan.state.attachment import AttachmentId, ModeHint
+    from cni_ipvlan.state.registry import Registry
 
 _NAMED = 3  # of many
 _SEARCH_SECONDS = 1.0

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.queries import Link
     from cni_ipvlan.iproute.transaction import Transaction
-    from cni_ipvlan.state.attachment import AttachmentId
-    from cni_ipvlan.state.registry import ModeHint, Registry
+    from cni_ipvlan.state.attachment import AttachmentId, ModeHint
+    from cni_ipvlan.state.registry import Registry
 
 _PREFIX = "iv"  # together with a key it has 15 bytes, the most that a name may have
 

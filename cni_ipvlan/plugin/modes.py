@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.inventory import Attachment
     from cni_ipvlan.plugin.master import Master
-    from cni_ipvlan.state.registry import ModeHint, Registry
+    from cni_ipvlan.state.attachment import ModeHint
+    from cni_ipvlan.state.registry import Registry
 
 # What is read at most while the master's lock is held: records, and links of containers.
 _MOST_HINTS = 64

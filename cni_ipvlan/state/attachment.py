@@ -1,4 +1,4 @@
-"""What identifies an attachment: its names, a short key, and the label on its interface.
+"""What identifies an attachment: names, a key, the label on its interface; and a record of it.
 
 The label is the interface's alias, which stays with it when it is renamed or moved:
 ``cni-ipvlan/NETWORK/CONTAINER/IFNAME/KEY``, at most 255 bytes (IFALIASZ, <linux/if.h>).
@@ -24,6 +24,7 @@ _PREFIX = "cni-ipvlan"
 _CUT = "~"  # no valid name has it
 _VALID = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-" + _CUT)
 _DIGEST_CHARACTERS = 16  # that replace the end of a long name
+_PLACE_CHARACTERS = 8
 _MOST_NAME = 106  # of each of two names; the rest has 43 bytes at most
 
 
@@ -58,6 +59,37 @@ class AttachmentId(NamedTuple):
 
     def _cut(self) -> AttachmentId:
         return AttachmentId(_fitting(self.network), _fitting(self.container_id), self.ifname)
+
+
+class ModeHint(NamedTuple):
+    """A record that an attachment uses a mode, with the container's namespace.
+
+    ``is_complete`` is false until the ADD has done its work.
+    """
+
+    network: str
+    container_id: str
+    ifname: str
+    netns: str
+    netns_identity: tuple[int, int]
+    mode: str
+    flag: str
+    is_complete: bool = False
+
+    @property
+    def attachment(self) -> AttachmentId:
+        """The attachment that the hint is about."""
+        return AttachmentId(self.network, self.container_id, self.ifname)
+
+    @property
+    def file_name(self) -> str:
+        """The name of its file."""
+        place = f"{self.netns_identity[0]}:{self.netns_identity[1]}/{self.ifname}"
+        return f"{self.attachment.key}.{digest(place, _PLACE_CHARACTERS)}"
+
+    def describe(self) -> str:
+        """Return a phrase that names the interface and its place."""
+        return f"{self.ifname} in {self.netns} (container {self.container_id})"
 
 
 def named_by(label: str) -> AttachmentId | None:

@@ -24,52 +24,22 @@ import os
 import stat
 from contextlib import contextmanager, suppress
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
+from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.state import locks
-from cni_ipvlan.state.attachment import AttachmentId, digest
+from cni_ipvlan.state.attachment import ModeHint
 from cni_ipvlan.state.locks import BusyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from cni_ipvlan.state.attachment import AttachmentId
+
 DIRECTORY = "/run/cni-ipvlan"
 
 _OPEN_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 _MOST_HINT = 1 << 16  # bytes; its names and paths have less than 5 KiB together
 _LOCK, _MASTER, _ADDING = "lock-", "on-", ".adding"
-_PLACE_CHARACTERS = 8
-
-
-class ModeHint(NamedTuple):
-    """A record that an attachment uses a mode, with the container's namespace.
-
-    ``is_complete`` is false until the ADD has done its work.
-    """
-
-    network: str
-    container_id: str
-    ifname: str
-    netns: str
-    netns_identity: tuple[int, int]
-    mode: str
-    flag: str
-    is_complete: bool = False
-
-    @property
-    def attachment(self) -> AttachmentId:
-        """The attachment that the hint is about."""
-        return AttachmentId(self.network, self.container_id, self.ifname)
-
-    @property
-    def file_name(self) -> str:
-        """The name of its file."""
-        place = f"{self.netns_identity[0]}:{self.netns_identity[1]}/{self.ifname}"
-        return f"{self.attachment.key}.{digest(place, _PLACE_CHARACTERS)}"
-
-    def describe(self) -> str:
-        """Return a phrase that names the interface and its place."""
-        return f"{self.ifname} in {self.netns} (container {self.container_id})"
 
 
 class Registry:

@@ -24,12 +24,8 @@ from holder import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_ipvlan.state.attachment import AttachmentId, network_key
-from cni_ipvlan.state.registry import (
-    ModeHint,
-    ReadOnlyRegistry,
-    Registry,
-)
+from cni_ipvlan.state.attachment import AttachmentId, ModeHint, network_key
+from cni_ipvlan.state.registry import ReadOnlyRegistry, Registry
 
 if TYPE_CHECKING:
     from pathlib import Path
