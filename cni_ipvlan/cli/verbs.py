@@ -24,6 +24,7 @@ from cni_ipvlan.cli.options import (
     verbose_option,
 )
 from cni_ipvlan.cni import result as results
+from cni_ipvlan.cni.errors import UNKNOWN_CONTAINER, CniError
 from cni_ipvlan.cni.request import introduced_in
 from cni_ipvlan.cni.version import SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
@@ -128,8 +129,8 @@ def delete(dry_run: bool, form: str, **given: Any) -> int:
     if given["container_id"] and not dry_run:
         nothing = attachments.nothing_known(calls.read_only_node().begin(), network, given)
         if nothing:
-            output.echo_err(nothing)
-            return 0
+            output.failure(CniError(UNKNOWN_CONTAINER, nothing))
+            return 1
     call = _attachment_call("DEL", network, _known_id(network, given), given)
     return calls.make(call, CallOptions(dry_run, form == "json", given["verbose"]))
 

@@ -86,8 +86,8 @@ def test_a_mistyped_id_is_reported_and_touches_nothing(
 
     status, out, err = person.types(f"ipvlan del -c {conf} --netns container1 --container-id on")
 
-    assert (status, out) == (0, "")
-    assert "there is nothing of the container 'on' with the interface 'net1'" in err
+    assert (status, out) == (1, "")
+    assert "ipvlan: there is nothing of the container 'on' with the interface 'net1'" in err
     assert "did you mean 'one'?" in err
     assert node.snapshot() == before
     person.succeeds(f"ipvlan del -c {conf} --netns container1 --container-id one")
