@@ -1,4 +1,8 @@
-"""Which attachments a container has: its interfaces' labels say that, else root's records."""
+"""Which attachments a container has: its interfaces' labels and root's records say that.
+
+A container's owner can forge a label, and so name another container. Therefore the command
+line acts on a label only if root's record puts that attachment into the same container.
+"""
 
 from __future__ import annotations
 
@@ -101,13 +105,13 @@ def _known(tx: Transaction, network: str, ifname: str, netns: str) -> list[Attac
     place = _place(netns)
     if place is None:
         path = os.path.realpath(netns)
-        recorded = [hint for hint in hints if os.path.realpath(hint.netns) == path]
-        return _of(recorded, network, ifname)
-    recorded = [hint for hint in hints if hint.netns_identity == place.identity]
+        there = [hint for hint in hints if os.path.realpath(hint.netns) == path]
+        return _of(there, network, ifname)
+    here = [hint for hint in hints if hint.netns_identity == place.identity]
+    recorded = _of(here, network, ifname)
     owners = Owners(hints)
-    labelled = [owners.of(link, place) for link in _links(tx, place) or ()]
-    found = [each for each in labelled if each and (each.network, each.ifname) == (network, ifname)]
-    return list(dict.fromkeys(found)) or _of(recorded, network, ifname)
+    labelled = {owners.of(link, place) for link in _links(tx, place) or ()}
+    return [each for each in recorded if each in labelled] or recorded
 
 
 def _of(hints: Iterable[ModeHint], network: str, ifname: str) -> list[AttachmentId]:

@@ -94,6 +94,35 @@ def test_a_mistyped_id_is_reported_and_touches_nothing(
     assert container.links().keys() == {"lo"}
 
 
+def test_a_forged_label_makes_a_person_delete_nobody_else(node: Node, person: Person) -> None:
+    node.master()
+    victim, forger = node.container(), node.container()
+    conf = person.writes(LEASED)
+    for number, name in ((1, "victim"), (2, "forger")):
+        person.succeeds(f"ipvlan add -c {conf} --netns container{number} --container-id {name}")
+    forger.run("ip", "link", "set", "dev", "net1", "alias", victim.links()["net1"]["ifalias"])
+
+    person.succeeds(f"ipvlan del -c {conf} --netns container2")
+
+    assert "net1" in victim.links()
+    assert node.leases() == ["10.1.0.2"]
+
+
+def test_a_label_without_a_record_is_not_acted_on(node: Node, person: Person) -> None:
+    node.master()
+    container = node.container()
+    conf = person.writes(LEASED)
+    person.succeeds(f"ipvlan add -c {conf} --netns container1 --container-id one")
+    run("rm", "-r", str(MEMORY))
+
+    status, _, err = person.types(f"ipvlan del -c {conf} --netns container1")
+
+    assert (status, "give its container ID with --container-id" in err) == (2, True)
+    assert shown(person) == {"one": "net"}
+    person.succeeds(f"ipvlan del -c {conf} --netns container1 --container-id one")
+    assert container.links().keys() == {"lo"}
+
+
 def test_what_is_left_of_an_id_is_deleted(node: Node, person: Person) -> None:
     node.master()
     container = node.container()
