@@ -77,8 +77,10 @@ def _forget(node: Node, tx: Transaction, network: str, hint: ModeHint) -> None:
     with node.registry.idle(hint.attachment.key) as is_idle:
         if not is_idle:
             return
-        if not hint.is_complete:
-            links.delete_recorded(tx, hint)
+        # Read again, since its ADD may have ended meanwhile.
+        for current in node.registry.hints_of(hint.attachment):
+            if not current.is_complete:
+                links.delete_recorded(tx, current)
         if not links.forget(tx, node.registry, hint.attachment):
             node.warn(f"not removed, since its container still exists: {hint.describe()}")
 

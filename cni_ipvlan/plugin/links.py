@@ -108,8 +108,8 @@ def find(tx: Transaction, hint: ModeHint) -> tuple[Namespace, Link] | None:
     present = _links(tx, place)
     if present is None:
         return place, queries.Link(0, hint.ifname, "ipvlan", mode=hint.mode, flag=hint.flag)
-    # Since labels exist, one that was not completed has its label as soon as it is there.
-    names = (hint.ifname,) if hint.is_complete else ()
+    # A half-made one has its label as soon as it has its name.
+    names = (hint.ifname if hint.is_complete else temporary_name(hint.attachment.key),)
     found = (link for link in present if _is_of(link, hint.attachment, names))
     return next(((place, link) for link in found), None)
 

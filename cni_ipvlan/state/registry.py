@@ -126,8 +126,11 @@ class Registry:
 
     def master_index(self, attachment: AttachmentId) -> int | None:
         """Return the interface index of an attachment's master, if it is recorded."""
-        path = next(iter(self._files(attachment.key)), None)
-        return int(os.path.dirname(path).rpartition(".")[2]) if path else None
+        for path in self._files(attachment.key):
+            hint = self._read(path)
+            if hint is not None and hint.attachment == attachment:
+                return int(os.path.dirname(path).rpartition(".")[2])
+        return None
 
     def remember(self, master: tuple[int, int], hint: ModeHint) -> None:
         """Record that an attachment will use a mode; the caller holds the master's lock."""

@@ -105,3 +105,29 @@ def test_what_a_killed_add_has_left_on_the_host_is_named_when_it_stands_in_the_w
     else:
         runtime.gc(network(cniVersion="1.1.0", ipam=None)).succeeds()
     runtime.add(other, conf, CNI_CONTAINERID="other").result()
+
+
+@pytest.mark.parametrize("removal", ["DEL", "DEL without the namespace", "GC"])
+def test_what_a_killed_add_has_left_on_a_master_in_the_container_is_removed(
+    node: Node, runtime: Runtime, tmp_path: Path, removal: str
+) -> None:
+    container = node.container()
+    container.ip("link add name eth0 type dummy")
+    container.ip("link set dev eth0 up")
+    conf = {**LEASED, "linkInContainer": True}
+    steps = Steps(tmp_path)
+    runtime.add(container, conf, **steps.environment).result()
+    naming = next(step.number for step in steps.taken if " alias " in step.words)
+    runtime.delete(container, conf).succeeds()
+    steps.forget()
+    steps.at(naming, "kill -KILL $PPID; exit")
+    assert runtime.add(container, conf, **steps.environment).status < 0
+    assert len(container.links()) == 3
+
+    if removal == "GC":
+        runtime.gc(network(cniVersion="1.1.0", ipam=None)).succeeds()
+    else:
+        runtime.delete(container if removal == "DEL" else "", conf).succeeds()
+
+    assert container.links().keys() == {"lo", "eth0"}
+    assert not MEMORY.exists()

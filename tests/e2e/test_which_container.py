@@ -187,3 +187,16 @@ def test_an_interface_is_looked_for_in_the_network_of_the_configuration(
 
     assert (status, "no attachment 'net1' of the network 'other'" in err) == (2, True)
     assert "net1" in container.links()
+
+
+def test_doctor_names_the_container_by_its_label(node: Node, person: Person) -> None:
+    node.master()
+    container = node.container()
+    conf = person.writes(LEASED)
+    person.succeeds(f"ipvlan add -c {conf} --netns container1 --container-id one")
+    run("rm", "-r", str(MEMORY))
+    other = person.writes({**LEASED, "mode": "l3"}, "other.conf")
+
+    _, out, _ = person.types(f"ipvlan doctor -c {other}")
+
+    assert f"net1 in {container.path} (container one)" in out

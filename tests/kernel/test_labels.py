@@ -9,8 +9,11 @@ from lab import MEMORY, run
 from runtime import host_local, network, static
 
 from cni_ipvlan.state.attachment import AttachmentId
+from cni_ipvlan.state.registry import Registry
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from doubles import FakeIpam
     from lab import Node, Space
     from runtime import Runtime
@@ -338,3 +341,39 @@ def test_gc_with_an_ipam_plugin_that_knows_no_gc_says_that_leases_stay(
 
     answer.succeeds()
     assert "its leases stay" in answer.stderr
+
+
+def test_gc_leaves_alone_what_an_add_completes_meanwhile(
+    node: Node, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GC has listed the record before the ADD ended, and waits for its lock."""
+    node.master()
+    container = node.container()
+    result = runtime.add(container, LEASED).result()
+    (record,) = MEMORY.glob("on-*/*")
+    adding = record.rename(f"{record}.adding")
+    idle = Registry.idle
+
+    def ended_meanwhile(registry: Registry, key: str) -> AbstractContextManager[bool]:
+        if adding.exists():
+            adding.rename(record)
+        return idle(registry, key)
+
+    monkeypatch.setattr(Registry, "idle", ended_meanwhile)
+    runtime.gc(network(cniVersion="1.1.0", ipam=None)).succeeds()
+
+    assert record.exists()
+    runtime.check(container, LEASED, result).succeeds()
+
+
+def test_a_cause_names_the_container_by_its_label(node: Node, runtime: Runtime) -> None:
+    node.master()
+    container = node.container()
+    runtime.add(container, network()).result()
+    container.ip("link set dev net1 name other")
+    run("rm", "-r", str(MEMORY))
+
+    answer = runtime.add(node.container(), network(), CNI_CONTAINERID="two")
+
+    assert answer.error()["code"] == 106
+    assert f"belongs to other in {container.path} (container one)" in answer.stderr
