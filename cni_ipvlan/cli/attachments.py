@@ -13,8 +13,7 @@ import click
 
 from cni_ipvlan.cli import leases
 from cni_ipvlan.config import netconf
-from cni_ipvlan.iproute import commands, namespace, queries
-from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute import namespace
 from cni_ipvlan.iproute.namespace import NotANamespaceError
 from cni_ipvlan.plugin import links
 from cni_ipvlan.plugin.inventory import Owners
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
     from cni_ipvlan.cli.configs import NetworkConfig
     from cni_ipvlan.iproute.namespace import Namespace
-    from cni_ipvlan.iproute.queries import Link
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.state.attachment import ModeHint
 
@@ -90,12 +88,13 @@ def _is_known(
     if place is None:
         return False
     owners = Owners(Registry().all_hints())
-    present = _links(tx, place)
+    present = links.listed(tx, place)
     names = (attachment.ifname, links.temporary_name(attachment.key))
-    return present is None or any(
-        owners.of(link, place) == attachment
-        or (link.name in names and owners.of(link, place) is None)
-        for link in present
+    if present is None:
+        return True
+    owned = ((link, owners.of(link, place)) for link in present)
+    return any(
+        owner == attachment or (owner is None and link.name in names) for link, owner in owned
     )
 
 
@@ -110,7 +109,7 @@ def _known(tx: Transaction, network: str, ifname: str, netns: str) -> list[Attac
     here = [hint for hint in hints if hint.netns_identity == place.identity]
     recorded = _of(here, network, ifname)
     owners = Owners(hints)
-    labelled = {owners.of(link, place) for link in _links(tx, place) or ()}
+    labelled = {owners.of(link, place) for link in links.listed(tx, place) or ()}
     return [each for each in recorded if each in labelled] or recorded
 
 
@@ -126,9 +125,3 @@ def _place(netns: str) -> Namespace | None:
         raise
     except (OSError, ValueError, NotANamespaceError):
         return None
-
-
-def _links(tx: Transaction, place: Namespace) -> list[Link] | None:
-    query = Command(commands.link_show_kind("ipvlan"), inside=place)
-    output = tx.see(query)
-    return None if output is None else queries.links(output)

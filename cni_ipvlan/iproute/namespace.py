@@ -125,7 +125,7 @@ def others() -> Iterator[Namespace]:
             if identity_of(path) in seen:
                 continue
             place = find(path)
-        except (OSError, ValueError, NotANamespaceError):  # gone, not permitted, another file
+        except (OSError, NotANamespaceError):  # gone, not permitted, another file
             continue
         if place.identity not in seen:
             seen.add(place.identity)

@@ -125,17 +125,15 @@ def _create_link(
             undo=(links.removal(tx, temporary, parent.home),),
         )
     )
+    undo = [links.removal_after_move(tx, attachment, container, parent.home)]
     if conf.link_in_container:
         argv = commands.link_set_name(temporary, hint.ifname, attachment.label)
         purpose = f"name it {hint.ifname}"
     else:
         argv = commands.link_set_netns(temporary, container, hint.ifname, attachment.label)
         purpose = f"move it into the container as {hint.ifname}"
-    undo = (
-        links.removal(tx, temporary, container),
-        links.removal_after_move(tx, attachment, container, parent.home),
-    )
-    tx.do(Command(argv, purpose, inside=parent.home, undo=undo))
+        undo.insert(0, links.removal(tx, temporary, container))
+    tx.do(Command(argv, purpose, inside=parent.home, undo=tuple(undo)))
 
 
 def _withdraw(node: Node, tx: Transaction, hint: ModeHint) -> None:

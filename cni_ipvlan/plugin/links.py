@@ -46,7 +46,7 @@ def sort(
     Its own have its label, or no label and one of the names. ``expected`` is taken for
     one if listing them is not permitted.
     """
-    present = _links(tx, place)
+    present = listed(tx, place)
     if present is None:
         return ([queries.Link(0, expected)] if expected else []), []
     own = [link for link in present if _is_of(link, attachment, names)]
@@ -87,7 +87,7 @@ def removal_after_move(
     def is_there() -> bool:
         if temporary in _names(tx, home):
             return False
-        present = _links(tx, place) or ()
+        present = listed(tx, place) or ()
         own = [each.name for each in present if _is_of(each, attachment, ())]
         return attachment.ifname in own and temporary not in (each.name for each in present)
 
@@ -105,7 +105,7 @@ def find(tx: Transaction, hint: ModeHint) -> tuple[Namespace, Link] | None:
         place = namespace.find(hint.netns)
     except (OSError, namespace.NotANamespaceError):
         return None
-    present = _links(tx, place)
+    present = listed(tx, place)
     if present is None:
         return place, queries.Link(0, hint.ifname, "ipvlan", mode=hint.mode, flag=hint.flag)
     # A half-made one has its label as soon as it has its name.
@@ -125,7 +125,7 @@ def delete_recorded(tx: Transaction, hint: ModeHint) -> None:
 def left_behind(tx: Transaction, network: str) -> list[Link]:
     """Return the links of a network's attachments that are (still) on the host."""
     key = network_key(network)
-    return [link for link in _links(tx, None) or () if key_of(link.name).startswith(key)]
+    return [link for link in listed(tx, None) or () if key_of(link.name).startswith(key)]
 
 
 def forget(
@@ -152,6 +152,13 @@ def is_there(tx: Transaction, hint: ModeHint) -> bool:
     return is_on_host or find(tx, hint) is not None
 
 
+def listed(tx: Transaction, place: Namespace | None) -> list[Link] | None:
+    """Return the ipvlan links there; None if that is not permitted (in a dry run)."""
+    query = Command(commands.link_show_kind("ipvlan"), inside=place, absent_ok=True)
+    output = tx.see(query)
+    return None if output is None else queries.links(output)
+
+
 def _is_of(link: Link, attachment: AttachmentId, names: Collection[str]) -> bool:
     if named_by(link.alias) is None:
         return link.name in names
@@ -159,11 +166,4 @@ def _is_of(link: Link, attachment: AttachmentId, names: Collection[str]) -> bool
 
 
 def _names(tx: Transaction, place: Namespace | None) -> list[str]:
-    return [link.name for link in _links(tx, place) or ()]
-
-
-def _links(tx: Transaction, place: Namespace | None) -> list[Link] | None:
-    """Return the ipvlan links there; None if that is not permitted (in a dry run)."""
-    query = Command(commands.link_show_kind("ipvlan"), inside=place, absent_ok=True)
-    output = tx.see(query)
-    return None if output is None else queries.links(output)
+    return [link.name for link in listed(tx, place) or ()]
