@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from shlex import join, quote
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING
 
@@ -58,7 +57,7 @@ class Log:
     def warn(self, text: str) -> None:
         """Log a warning; the call goes on."""
         self._warn(text)
-        self._log("error", f"warning: {text}")
+        self._log("error", lambda: f"warning: {text}")
 
     def fail(self, text: str, private: str = "") -> None:
         """Log a failure, which the caller gets as an error document.
@@ -67,24 +66,24 @@ class Log:
         """
         if private:
             self._warn(private)
-        self._log("error", f"failed: {text}")
+        self._log("error", lambda: f"failed: {text}")
 
     def command(self, command: Command, completed: Completed) -> None:
         """Log a command that has ended."""
-        self._log("verbose" if command.purpose else "debug", describe(command, completed))
+        self._log("verbose" if command.purpose else "debug", lambda: describe(command, completed))
 
     def _warn(self, text: str) -> None:
         lines = text.rstrip().split("\n")
         self._write_stderr("\n".join(one_line(f"{self._prefix}{line}") for line in lines))
 
-    def _log(self, level: str, text: str) -> None:
+    def _log(self, level: str, text: Callable[[], str]) -> None:
         if self._file is None or LEVELS.index(level) > self._level:
             return
         now = time.time()
         moment = (
             time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03}Z"
         )
-        line = one_line(f"{moment} [{os.getpid()}] {self._prefix}{text}")
+        line = one_line(f"{moment} [{os.getpid()}] {self._prefix}{text()}")
         try:
             # One write to a file opened for appending: lines of many processes don't mix.
             os.write(self._file, line.encode() + b"\n")
@@ -143,6 +142,8 @@ def _reason(error: Exception) -> str:
 
 def describe(command: Command, completed: Completed) -> str:
     """Return a line with a command, its time, status, purpose, and output if it failed."""
+    from shlex import join, quote
+
     batch = "; ".join(command.batch_lines)
     parts = [
         join(command.entered_argv) + (f" <<< {quote(batch)}" if batch else ""),

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
+from cni_ipvlan._namedtuple import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 # Codes below 100 are the specification's (SPEC.md, section "Error").
 INCOMPATIBLE_VERSION = 1
 UNSUPPORTED_FIELD = 2
@@ -76,3 +83,26 @@ def _joined(*texts: str) -> str:
 def _shortened(text: str, most: int) -> str:
     """Cut out the middle of a text that is too long; the end lists what was not undone."""
     return text if len(text) <= most else f"{text[: most // 2]} … {text[-most // 2 :]}"
+
+
+class Failures:
+    """Collects failures, so that every step is tried before the first failure is raised."""
+
+    def __init__(self) -> None:
+        self._first: CniError | None = None
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Record a CniError and go on."""
+        try:
+            yield
+        except CniError as error:
+            if self._first is None:
+                self._first = error
+            else:
+                self._first.add_failure(error)
+
+    def raise_any(self) -> None:
+        """Raise the first failure, if any, with the others in its details."""
+        if self._first is not None:
+            raise self._first

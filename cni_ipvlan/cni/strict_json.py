@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
+from cni_ipvlan import _json
 from cni_ipvlan._namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,14 +21,14 @@ def decode(data: bytes) -> Any:
     """
     text = data.removeprefix(BYTE_ORDER_MARK).decode("utf-8")
     try:
-        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        return _json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
 
 def encode(document: dict[str, Any]) -> bytes:
     """Return a document as indented JSON; raises ValueError for what JSON can't express."""
-    return json.dumps(document, indent=4, allow_nan=False).encode("ascii") + b"\n"
+    return _json.dumps(document, indent=4, allow_nan=False).encode("ascii") + b"\n"
 
 
 def _refuse_constant(constant: str) -> None:

@@ -30,8 +30,7 @@ def _quick_version(stdin: bytes) -> str | None:
 
 
 def _decoded_version(stdin: bytes) -> str:
-    import json
-
+    from cni_ipvlan import _json
     from cni_ipvlan.cni.request import read
 
-    return json.dumps(read(stdin).version_to_answer)
+    return _json.dumps(read(stdin).version_to_answer)

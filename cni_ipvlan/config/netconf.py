@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 from functools import cache
 
+from cni_ipvlan import _json
 from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
 from cni_ipvlan.cni.request import ALTERNATIVE_NAME_BYTES, interface_name_fault
@@ -111,7 +111,7 @@ def suspicious_keys(config: Mapping[str, Any]) -> list[tuple[str, str]]:
 @cache
 def _schema() -> dict[str, Any]:
     with open(_SCHEMA_FILE, encoding="utf-8") as file:
-        schema: dict[str, Any] = json.load(file)
+        schema: dict[str, Any] = _json.loads(file.read())
     return schema
 
 
@@ -155,7 +155,7 @@ def _explain(error: Any) -> str:
 
 
 def _shown(value: object) -> str:
-    text = json.dumps(value)
+    text = _json.dumps(value)
     return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + " …"
 
 

@@ -1,21 +1,21 @@
 """Import sh without the modules that only its unused features need.
 
-Importing asyncio, logging, importlib.metadata and others takes longer than the rest
-of a call (docs/performance.md). While sh is imported, stand-ins replace them. A
-stand-in loads the real module when an attribute is used that is not listed here,
-so sh works as always. If sh can't be imported with stand-ins, it is imported normally.
+Importing asyncio, logging, threading, re and others takes longer than the rest of a call.
+Only sh's foreground mode is used, always with ``_env``, and that needs none of them.
 
 sh starts a command with fork, which copies the page tables of a Python process;
 posix_spawn does not. So ``os.spawnve`` in sh calls ``spawn`` of the environment that
-sh was given. Only sh's foreground mode is used, always with ``_env``.
+sh was given.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
+from contextlib import nullcontext
 from types import ModuleType
+
+from cni_ipvlan import _stand_ins
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +29,14 @@ class _Subscriptable:
         return cls
 
 
+def _match(pattern: str, text: str) -> object:
+    if pattern == "SIG[a-zA-Z]+":
+        return text.startswith("SIG") and text[3:4].isalpha()
+    import re
+
+    return re.match(pattern, text)
+
+
 # The attributes of each module that sh 2.2 to 2.4 uses while it is imported.
 _USED_ATTRIBUTES: dict[str, dict[str, object]] = {
     "asyncio": {"Queue": object},
@@ -40,22 +48,20 @@ _USED_ATTRIBUTES: dict[str, dict[str, object]] = {
     "logging": {},
     "platform": {"system": lambda: os.uname().sysname},
     "pty": {},
+    "pwd": {},
+    "queue": {"Empty": Exception, "Queue": object},
+    "re": {**_stand_ins.RE, "match": _match},
+    "shlex": {"quote": None},
+    "struct": {},
+    "termios": {},
     "textwrap": {},
+    "threading": {"RLock": nullcontext, "local": type("local", (), {})},
     "traceback": {},
     "tty": {},
     "typing": dict.fromkeys(("Any", "Dict", "Type", "Union"), _Subscriptable),
+    "warnings": {},
+    "weakref": {},
 }
-
-
-class _StandIn(ModuleType):
-    def __getattr__(self, name: str) -> object:
-        """Load the real module for any other attribute."""
-        if name.startswith("__"):
-            raise AttributeError(name)  # asked by the import system itself
-        if sys.modules.get(self.__name__) is self:
-            del sys.modules[self.__name__]
-        __import__(self.__name__)
-        return getattr(sys.modules[self.__name__], name)
 
 
 class _Os(ModuleType):
@@ -76,23 +82,9 @@ def load() -> Any:
     Raises ImportError if this version of sh does not allow that, since signals
     would then not reach the commands.
     """
-    sh = _import()
+    sh = _stand_ins.load("sh", _USED_ATTRIBUTES)
     names = getattr(sh.Command.__call__, "__globals__", {})
     if names.get("os") is not os:
         raise ImportError("this version of sh is not supported; 2.2 to 2.4 are")
     names["os"] = _Os("os")
     return sh
-
-
-def _import() -> Any:
-    stand_ins = {name: _StandIn(name) for name in _USED_ATTRIBUTES if name not in sys.modules}
-    for name, stand_in in stand_ins.items():
-        stand_in.__dict__.update(_USED_ATTRIBUTES[name])
-    sys.modules.update(stand_ins)
-    # If this fails, the normal import below raises the error or succeeds.
-    with suppress(Exception):
-        __import__("sh")
-    for name, stand_in in stand_ins.items():
-        if sys.modules.get(name) is stand_in:
-            del sys.modules[name]
-    return __import__("sh")

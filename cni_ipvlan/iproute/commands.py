@@ -17,6 +17,9 @@ Argv = tuple[str, ...]
 
 FOUND_DUPLICATE = 3
 _COMMON_OPTIONS = ("-j", "-d", "-N")  # of queries; changes ignore them
+_WRITER = "tee"
+# Each file up to the word ip gets a 1; a failure is only reported.
+_WRITE_AND_RUN = 'while [ "$1" != ip ]; do echo 1 >"$1"; shift; done; exec "$@"'
 _NOT_PLAIN = frozenset("#\"'\\ \t\n\v\f\r")
 
 
@@ -64,6 +67,11 @@ class Command(NamedTuple):
         return (*(("env", *assignments) if assignments else ()), *self.entered_argv)
 
     @property
+    def is_split(self) -> bool:
+        """Whether its parts must be run one by one."""
+        return bool(self.parts) and not self.argv
+
+    @property
     def batch_lines(self) -> list[str]:
         """The lines that it passes to ``ip -batch``."""
         return self.stdin.decode("utf-8", "replace").splitlines() if "-batch" in self.argv else []
@@ -72,10 +80,14 @@ class Command(NamedTuple):
 def together(*parts: Command) -> Command:
     """Return several ip commands as one ``ip -batch``, run in the namespace of the first.
 
-    If that is not possible, its argv is empty, and its parts must be run one by one.
+    The first may write 1 to kernel parameters. If it is not possible, its argv is empty, and
+    its parts must be run one by one.
     """
     purpose = "; ".join(part.purpose for part in parts if part.purpose)
-    argv, stdin = _batch([part.argv for part in parts]) or ((), b"")
+    switched = parts[0].argv[1:] if parts[0].argv[0] == _WRITER else ()
+    argv, stdin = _batch([part.argv for part in parts[bool(switched) :]]) or ((), b"")
+    if switched and argv:
+        argv = ("sh", "-c", _WRITE_AND_RUN, "sh", *switched, *argv)
     return Command(argv, purpose, parts[0].inside, stdin, parts=parts)
 
 
@@ -266,7 +278,7 @@ def sysctl_write(*keys: str) -> Argv:
     tee(1) is used since sysctl(8) splits keys at "=" and expands "*"; both are
     legal in interface names.
     """
-    return ("tee", *(f"/proc/sys/{key}" for key in keys))
+    return (_WRITER, *(f"/proc/sys/{key}" for key in keys))
 
 
 def sysctl_read(*keys: str) -> Argv:

@@ -11,7 +11,7 @@ from cni_ipvlan.iproute.transaction import Transaction, nothing
 
 if TYPE_CHECKING:
     from cni_ipvlan.iproute.commands import Command
-    from cni_ipvlan.iproute.runner import Completed, Runner
+    from cni_ipvlan.iproute.runner import Completed, Runner, Running
 
 
 class Plan:
@@ -34,8 +34,12 @@ class DryRun(Transaction):
         if query.parts:  # one may be permitted and another not
             seen = (self.see(part) or nothing(part.argv) for part in query.parts)
             return b"\n".join(map(bytes.strip, seen))
+        return super().see(query)
+
+    def answer(self, asked: Running) -> bytes | None:
+        """Return what ``see`` does."""
         try:
-            return super().see(query)
+            return super().answer(asked)
         except CommandError as error:
             if causes.explain(error.argv, error.answer).kind != causes.NOT_PERMITTED:
                 raise
@@ -45,6 +49,10 @@ class DryRun(Transaction):
             return None
 
     def do(self, change: Command) -> Completed | None:
+        """Record a change."""
+        return self.finish(self.start(change))
+
+    def start(self, change: Command) -> Running | None:
         """Record a change; of several together, those that have a purpose."""
         self._plan.changes += [each for each in change.parts or (change,) if each.purpose]
-        return self._run(change) if change.changes_nothing else None
+        return super().start(change) if change.changes_nothing else None

@@ -5,8 +5,7 @@ An output of None, from a query that was not permitted, is parsed as an empty on
 
 from __future__ import annotations
 
-import json
-
+from cni_ipvlan import _json
 from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.iproute import IprouteError
 
@@ -116,7 +115,7 @@ def default_interfaces(output: bytes | None) -> list[tuple[int, str]]:
 def namespace_number(output: bytes | None, inode: int) -> int:
     """Read ``lsns --json --output NS,NETNSID``: the number of a namespace, or -1."""
     try:
-        entries = _list(json.loads(output or b"{}"), "namespaces", dict)
+        entries = _list(_json.loads(output or b"{}"), "namespaces", dict)
         # Whether lsns prints inodes as numbers or strings depends on its version.
         found = [_value(each, "netnsid", str) for each in entries if str(each["ns"]) == str(inode)]
         return int(found[0]) if found and found[0].isdecimal() else -1
@@ -130,7 +129,7 @@ def _read(output: bytes | None, read: Callable[[dict[str, Any]], list[T]]) -> li
         try:
             found += read(entry)
         except (KeyError, AttributeError, TypeError, ValueError):
-            raise UnreadableAnswerError(json.dumps(entry)) from None
+            raise UnreadableAnswerError(_json.dumps(entry)) from None
     return found
 
 
@@ -141,7 +140,7 @@ def _entries(output: bytes | None) -> list[dict[str, Any]]:
         return []
     try:
         # Not strict, since ip does not escape control characters in names.
-        entries = json.loads(text, strict=False)
+        entries = _json.loads(text, strict=False)
     except (ValueError, RecursionError):
         raise UnreadableAnswerError(text) from None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):

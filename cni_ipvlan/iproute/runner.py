@@ -19,7 +19,7 @@ from cni_ipvlan.iproute import IprouteError, _sh
 from cni_ipvlan.iproute.namespace import held
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from types import FrameType
 
     from cni_ipvlan.iproute.commands import Argv, Command
@@ -127,14 +127,9 @@ class Interrupts:
         """How many signals were received, at most 2."""
         return min(len(self._caught), 2)
 
-    @property
-    def stop_commands(self) -> bool:
-        """Whether commands should end."""
-        return bool(self._caught) and not self.is_holding
-
     def check(self) -> None:
         """Raise InterruptedBySignalError if a signal was received."""
-        if self.stop_commands:
+        if self._caught and not self.is_holding:
             raise InterruptedBySignalError(self._caught[0])
 
     @contextmanager
@@ -166,6 +161,7 @@ class Runner:
         self._observe = observe
         self._programs: dict[str, Callable[..., None]] = {}
         self._exact: Callable[[Argv], Argv] | None = None
+        self._running: list[Running] = []
 
     @contextmanager
     def holding(self, place: Namespace) -> Iterator[None]:
@@ -185,6 +181,13 @@ class Runner:
 
         Raises ProgramNotFoundError, UnusableArgumentError.
         """
+        return self.finish(self.start(command))
+
+    def start(self, command: Command) -> Running:
+        """Start a command, which runs beside those that were started before.
+
+        Raises ProgramNotFoundError, UnusableArgumentError.
+        """
         argv = command.entered_argv
         for word in argv:
             if "\0" in word or not _is_encodable(word):
@@ -192,31 +195,42 @@ class Runner:
         if self._exact:
             argv = self._exact(argv)
         program = self._find(argv[0])
-        child = _Child(
-            command.environment or self._environment,
-            self.interrupts,
-            _PATIENCE_WITH_PLUGINS if command.environment else _PATIENCE_WITH_COMMANDS,
-        )
-        status, exec_error = 0, ""
-        with child.given(command.stdin):
+        running = Running(command, self._environment, self.interrupts)
+        with running.given(command.stdin):
             try:
-                program(*argv[1:], _fg=True, _env=child)
-            except sh.ErrorReturnCode as error:
-                status = error.exit_code
-            except KeyError as error:  # sh does not know real-time signals
-                status = -int(error.args[0])
+                program(*argv[1:], _fg=True, _env=running)
             except OSError as error:
-                status, exec_error = EXEC_FAILED, f"cannot execute {argv[0]}: {error.strerror}"
-        completed = Completed(
-            status,
-            bytes(child.output["stdout"]),
-            os.fsencode(exec_error) or bytes(child.output["stderr"]),
-            time.monotonic() - child.started,
-            child.killed_because,
-            child.was_run,
-        )
-        self._observe(command, completed)
-        return completed
+                why = os.fsencode(f"cannot execute {argv[0]}: {error.strerror}")
+                failure = Completed(EXEC_FAILED, b"", why, 0.0, was_run=False)
+                running.completed = running.completed or failure
+            else:
+                self._running.append(running)
+        return running
+
+    def finish(self, running: Running) -> Completed:
+        """Wait for the end of a command, and return any status, also of a failure."""
+        try:
+            while running.completed is None:
+                self._attend()
+        except BaseException:
+            for each in self._running:
+                if each.completed is None:
+                    each.kill("it could not be watched")
+                    each.end()
+            raise
+        self._observe(running.command, running.completed)
+        return running.completed
+
+    def _attend(self) -> None:
+        """Read for a moment what the running commands print, and notice their ends."""
+        self._running = [each for each in self._running if each.completed is None]
+        poll = select.poll()
+        for each in self._running:
+            for descriptor in each.descriptors:
+                poll.register(descriptor, select.POLLIN)
+        ready = {descriptor for descriptor, _ in poll.poll(_SLICE_MILLISECONDS)}
+        for each in self._running:
+            each.attend(ready)
 
     def _find(self, program: str) -> Callable[..., None]:
         if program not in self._programs:
@@ -237,26 +251,29 @@ def _is_encodable(word: str) -> bool:
     return True
 
 
-class _Child(dict[str, str]):
-    """A running command.
+class Running(dict[str, str]):
+    """A running command; ``completed`` is None until it has ended.
 
     It is also its environment, since sh passes that to the function that starts a process.
+    ``is_bounded`` is whether it may take only a limited time.
     """
 
     def __init__(
-        self,
-        environment: Mapping[str, str],
-        interrupts: Interrupts,
-        patience: tuple[float, float, float],
+        self, command: Command, environment: Mapping[str, str], interrupts: Interrupts
     ) -> None:
-        super().__init__(environment)
-        self.output = {"stdout": bytearray(), "stderr": bytearray()}
-        self.killed_because = ""
-        self.started = time.monotonic()
+        super().__init__(command.environment or environment)
+        self.command = command
+        self.completed: Completed | None = None
+        self.is_bounded = self._is_protected = interrupts.is_holding
         self._interrupts = interrupts
-        self._patience = patience
-        self._stdin = self._process = -1
+        self._patience = _PATIENCE_WITH_PLUGINS if command.environment else _PATIENCE_WITH_COMMANDS
+        self._output = {"stdout": bytearray(), "stderr": bytearray()}
+        self._pipes: dict[int, str] = {}
+        self._opened: list[int] = []
+        self._started = time.monotonic()
+        self._stdin = self._process = self._pidfd = -1
         self._bounded_since = self._killed = 0.0
+        self._killed_because = ""
         self._is_terminated = False
 
     @contextmanager
@@ -272,49 +289,84 @@ class _Child(dict[str, str]):
         """Whether its process was started."""
         return self._process >= 0
 
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """The file descriptors to wait for."""
+        return (self._pidfd, *self._pipes)
+
     def spawn(self, program: str, argv: list[str]) -> int:
-        """Run it; return its exit status as os.spawnve(P_WAIT, …) does."""
-        with _pipe() as (stdout, for_stdout), _pipe() as (stderr, for_stderr):
+        """Start it, and return 0, an exit status with which sh is content."""
+        try:
+            stdout, stderr = self._pipe("stdout"), self._pipe("stderr")
             self._process = os.posix_spawn(
                 program,
                 argv,
                 self,
                 file_actions=(
                     (os.POSIX_SPAWN_DUP2, self._stdin, 0),
-                    (os.POSIX_SPAWN_DUP2, for_stdout, 1),
-                    (os.POSIX_SPAWN_DUP2, for_stderr, 2),
+                    (os.POSIX_SPAWN_DUP2, stdout, 1),
+                    (os.POSIX_SPAWN_DUP2, stderr, 2),
                 ),
                 setpgroup=0,
                 setsigmask=(),
                 # Python ignores these, and the child would inherit that.
                 setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
             )
-            try:
-                self._follow({stdout: "stdout", stderr: "stderr"})
-            except BaseException:
-                self._kill("it could not be watched")
-                raise
-            finally:
-                status = self._reap()
-        return status
+            self._pidfd = os.pidfd_open(self._process)
+            self._opened.append(self._pidfd)
+        except BaseException:
+            if self.was_run:
+                self.kill("it could not be watched")
+                self.end()
+            self._close()
+            raise
+        return 0
 
-    def _follow(self, pipes: dict[int, str]) -> None:
-        """Read its output until it has ended."""
-        poll = select.poll()
-        with _closing(os.pidfd_open(self._process)) as process:
-            for descriptor in (process, *pipes):
-                poll.register(descriptor, select.POLLIN)
-            ready: list[int] = []
-            while process not in ready and not self._is_stuck():
-                ready = [descriptor for descriptor, _ in poll.poll(_SLICE_MILLISECONDS)]
-                for pipe in pipes.keys() & ready:
-                    self._read(pipe, pipes[pipe])
-                self._bound()
-        for pipe, name in pipes.items():
+    def attend(self, ready: Collection[int]) -> None:
+        """Read what it has printed, bound its time, and notice its end."""
+        for pipe, name in self._pipes.items():
+            if pipe in ready:
+                self._read(pipe, name)
+        self._bound()
+        if self._pidfd in ready or self._is_stuck():
+            self.end()
+
+    def end(self) -> None:
+        """Wait for its end, and set ``completed``."""
+        for pipe, name in self._pipes.items():
             # Read at most a full pipe: a child left behind may go on writing.
             for _ in range(_MOST_PIPE // _CHUNK):
                 if not self._read(pipe, name):
                     break
+        status = self._reap()
+        self._close()
+        self.completed = Completed(
+            status,
+            bytes(self._output["stdout"]),
+            bytes(self._output["stderr"]),
+            time.monotonic() - self._started,
+            self._killed_because,
+        )
+
+    def kill(self, why: str) -> None:
+        """Kill it, once."""
+        if not self._killed:
+            self._killed_because = why
+            self._killed = time.monotonic()
+            self._signal(signal.SIGKILL)
+
+    def _pipe(self, name: str) -> int:
+        """Make a pipe that is read as ``name``, without blocking; return its write end."""
+        read, write = os.pipe2(os.O_CLOEXEC)
+        self._opened += (read, write)
+        os.set_blocking(read, False)
+        self._pipes[read] = name
+        return write
+
+    def _close(self) -> None:
+        while self._opened:
+            os.close(self._opened.pop())
+        self._pipes.clear()
 
     def _read(self, pipe: int, name: str) -> bool:
         """Read available output, keep it up to the limit; return False if there was none."""
@@ -322,12 +374,12 @@ class _Child(dict[str, str]):
             chunk = os.read(pipe, _CHUNK)
         except BlockingIOError:
             return False
-        output, most = self.output[name], MOST_OUTPUT[name]
+        output, most = self._output[name], MOST_OUTPUT[name]
         room = max(0, most - len(output))
         output += chunk[:room]
         if len(chunk) > room:
             if name == "stdout":
-                self._kill(f"it printed more than {most >> 20} MiB")
+                self.kill(f"it printed more than {most >> 20} MiB")
                 output.clear()
             elif len(output) == most:
                 output += b"\n(the rest was dropped)\n"
@@ -335,21 +387,15 @@ class _Child(dict[str, str]):
 
     def _bound(self) -> None:
         """Signal or kill it when it takes too long after a signal or for an undo."""
-        interrupts, now = self._interrupts, time.monotonic()
-        if interrupts.stop_commands and not self._is_terminated:
+        urgency, now = self._interrupts.urgency, time.monotonic()
+        if urgency and not self._is_protected and not self._is_terminated:
             self._is_terminated = True
             self._signal(signal.SIGTERM)
-        if interrupts.urgency or interrupts.is_holding:
+        if urgency or self.is_bounded:
             self._bounded_since = self._bounded_since or now
             waited = now - self._bounded_since
-            if waited >= self._patience[interrupts.urgency]:
-                self._kill(f"it had not ended after {waited:.0f} s")
-
-    def _kill(self, why: str) -> None:
-        if not self._killed:
-            self.killed_because = why
-            self._killed = time.monotonic()
-            self._signal(signal.SIGKILL)
+            if waited >= self._patience[urgency]:
+                self.kill(f"it had not ended after {waited:.0f} s")
 
     def _is_stuck(self) -> bool:
         """Whether it is stuck in the kernel even after SIGKILL, and must be left to init."""
@@ -374,12 +420,3 @@ def _closing(descriptor: int) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-@contextmanager
-def _pipe() -> Iterator[tuple[int, int]]:
-    """A pipe: its read end, which does not block, and its write end."""
-    read, write = os.pipe2(os.O_CLOEXEC)
-    with _closing(read), _closing(write):
-        os.set_blocking(read, False)
-        yield read, write

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from functools import partial
-from shlex import join
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING
-from cni_ipvlan.iproute import causes
 from cni_ipvlan.iproute.commands import prints_json
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.iproute.runner import EXEC_FAILED, CommandError, Completed
@@ -15,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cni_ipvlan.iproute.commands import Argv, Command
-    from cni_ipvlan.iproute.runner import Runner
+    from cni_ipvlan.iproute.runner import Runner, Running
 
 
 class Transaction:
@@ -24,12 +22,14 @@ class Transaction:
     IPAM plugins release last, since they may hang. Each undo is best effort and
     independent of the others. Afterwards ``leftovers`` lists what could not be
     undone, and ``has_undone`` is whether everything was (and there was something).
-    ``see`` and ``do`` raise CommandError, ProgramNotFoundError,
+    ``see`` and ``do`` run one command to its end. With ``ask`` and ``answer``, ``start`` and
+    ``finish`` other commands run meanwhile. These raise CommandError, ProgramNotFoundError,
     UnreadableAnswerError and InterruptedBySignalError.
     """
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
+        self._unfinished: list[Running] = []
         self._undos: list[Callable[[], None]] = []
         self._cleanups: list[Callable[[], object]] = []
         self._releases: list[Callable[[], None]] = []
@@ -44,6 +44,9 @@ class Transaction:
             return
         had_undos = bool(self._undos or self._releases)
         with self._runner.interrupts.held():
+            for started in self._unfinished:
+                started.is_bounded = True
+                self._try(partial(self._runner.finish, started))
             for undos in (self._undos, self._cleanups, self._releases):
                 while undos:
                     self._try(undos.pop())
@@ -51,32 +54,55 @@ class Transaction:
 
     def see(self, query: Command) -> bytes | None:
         """Run a query; return its output, or None if it is not permitted (in a dry run)."""
-        completed = self._run(query)
-        return nothing(query.argv) if completed.status else completed.stdout
+        if query.is_split:
+            return self._run_one_by_one(query).stdout
+        return self.answer(self.ask(query))
+
+    def ask(self, query: Command) -> Running:
+        """Start a query; ``answer`` waits for its end."""
+        return self._start(query)
+
+    def answer(self, asked: Running) -> bytes | None:
+        """Wait for the end of a query; return what ``see`` does."""
+        completed = self._finish(asked)
+        return nothing(asked.command.argv) if completed.status else completed.stdout
 
     def do(self, change: Command) -> Completed | None:
-        """Make a change; return how it ended, or None if it was not made (in a dry run).
+        """Make a change; return how it ended, or None if it was not made (in a dry run)."""
+        if change.is_split:
+            return self._run_one_by_one(change)
+        return self.finish(self.start(change))
 
-        Its undo is registered first, since the command may fail halfway.
+    def start(self, change: Command) -> Running | None:
+        """Start a change; ``finish`` waits for its end. None if it is not made (in a dry run).
+
+        Its undo is registered now, since the command may fail halfway.
         """
-        before = len(self._undos), len(self._releases)
-        for undo in change.undo:
-            undos = self._undos if undo.environment is None else self._releases
-            undos.append(partial(self._undo, undo))
-        completed = self._run(change)
-        if not completed.was_run:  # there is nothing to undo
-            del self._undos[before[0] :], self._releases[before[1] :]
-        return completed
+        started = self._start(change)
+        if started.was_run:  # otherwise there is nothing to undo
+            for undo in change.undo:
+                undos = self._undos if undo.environment is None else self._releases
+                undos.append(partial(self._undo, undo))
+        return started
+
+    def finish(self, started: Running | None) -> Completed | None:
+        """Wait for the end of a change; return what ``do`` does."""
+        return self._finish(started) if started is not None else None
 
     def on_unwind(self, action: Callable[[], object]) -> None:
         """Call ``action`` if the transaction fails, after the commands' changes are undone."""
         self._cleanups.append(action)
 
-    def _run(self, command: Command) -> Completed:
-        if command.parts and not command.argv:
-            return self._run_one_by_one(command)
+    def _start(self, command: Command) -> Running:
         self._runner.interrupts.check()
-        completed = self._runner.run(command)
+        started = self._runner.start(command)
+        self._unfinished.append(started)
+        return started
+
+    def _finish(self, started: Running) -> Completed:
+        command, completed = started.command, self._runner.finish(started)
+        # Compared by identity, since it is equal to any other with the same environment.
+        self._unfinished = [each for each in self._unfinished if each is not started]
         self._runner.interrupts.check()
         if completed.status and not (
             command.any_status or command.may_fail or (command.absent_ok and is_absent(completed))
@@ -86,15 +112,18 @@ class Transaction:
         return _checked(command, completed) if is_batch else completed
 
     def _run_one_by_one(self, command: Command) -> Completed:
-        parts = [(part.argv, self._run(part)) for part in command.parts]
+        parts = [(part.argv, self._finish(self._start(part))) for part in command.parts]
         printed = [completed.stdout.strip() for argv, completed in parts if prints_json(argv)]
+        stderr = b"".join(completed.stderr for _, completed in parts)
         seconds = sum(completed.seconds for _, completed in parts)
-        return Completed(0, b"\n".join(printed), b"", seconds)
+        return Completed(0, b"\n".join(printed), stderr, seconds)
 
     def _try(self, undo: Callable[[], object]) -> None:
         try:
             undo()
         except CommandError as error:
+            from shlex import join
+
             self.leftovers.append(f"{join(error.argv)}: {error.answer or error.status}")
         except Exception as error:  # noqa: BLE001 - the other undos must still run
             self.leftovers.append(str(error) or type(error).__name__)
@@ -116,14 +145,19 @@ def nothing(query: Argv) -> bytes:
 
 def is_absent(completed: Completed) -> bool:
     """Whether a command was run and failed because its object does not exist."""
-    return completed.status != EXEC_FAILED and causes.is_absent(completed.stderr)
+    if completed.status in (0, EXEC_FAILED):
+        return False
+    from cni_ipvlan.iproute import causes
+
+    return causes.is_absent(completed.stderr)
 
 
 def _failure(command: Command, completed: Completed) -> CommandError:
     """Return the failure of a command; for an ``ip -batch``, of the line that failed."""
     message, _, number = completed.stderr.rstrip().rpartition(b"Command failed -:")
-    if command.parts and number.isdigit() and 0 < int(number) <= len(command.parts):
-        part = command.parts[int(number) - 1]
+    lines = len(command.batch_lines)
+    if command.parts and number.isdigit() and 0 < int(number) <= lines:
+        part = command.parts[int(number) - lines - 1]
         return CommandError(part, completed._replace(stderr=message))
     return CommandError(command, completed)
 

@@ -6,14 +6,12 @@ from contextlib import contextmanager
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, INVALID_ENVIRONMENT, CniError
-from cni_ipvlan.cni.result import Interface
 from cni_ipvlan.iproute import commands, namespace
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import CommandError
-from cni_ipvlan.plugin import configure, links, master, modes, preflight
-from cni_ipvlan.plugin.addressing import addressing_of, placeholder
+from cni_ipvlan.plugin import links, master, modes, preflight
 from cni_ipvlan.plugin.codes import COMMAND_FAILED, INTERFACE_NAME_TAKEN
-from cni_ipvlan.plugin.ipam import Ipam
+from cni_ipvlan.plugin.ipam import Ipam, needs_link
 from cni_ipvlan.plugin.node import id_of
 from cni_ipvlan.state.attachment import ModeHint
 
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.cni.result import Result
     from cni_ipvlan.config.netconf import NetConf
     from cni_ipvlan.iproute.namespace import Namespace
+    from cni_ipvlan.iproute.runner import Running
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.master import Master
     from cni_ipvlan.plugin.node import Node
@@ -46,8 +45,9 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         _explained_in_place(tx, container),
     ):
         has_record = _check_not_attached(node, tx, request)
-        preflight.check_name_is_free(tx, id_of(request), container)
+        listed = tx.ask(preflight.interfaces(container))
         parent = master.find(tx, conf, container)
+        preflight.check_name_is_free(id_of(request), tx.answer(listed))
         preflight.check_master(parent, conf)
         if not parent.link.is_up:
             node.warn(master.is_down(parent))
@@ -56,14 +56,15 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         # Recorded before it is created, it needs no lock while the kernel creates it.
         hint = ModeHint(*id_of(request), request.netns, container.identity, conf.mode, conf.flag)
         tx.on_unwind(lambda: _withdraw(node, tx, hint))
-        _create_link(node, tx, conf, parent, container, hint)
-        allocated = _allocate(node, tx, request, conf, container, has_record=has_record)
-        addressing = addressing_of(conf, parent, allocated)
-        link, present = configure.configure(
-            tx, request.ifname, container, addressing, parent.slave_link(conf), node.warn
-        )
-        interface = Interface(request.ifname, link.mac, request.netns, link.mtu)
-        result = addressing.result(interface, present)
+        moving = _create_link(node, tx, conf, parent, container, hint)
+        if needs_link(conf.ipam_type):
+            tx.finish(moving)
+            moving = None
+            # Its daemon would bring it up itself, but only after a first failure and a
+            # delay: "network is down", "retrying in 2.98 seconds".
+            tx.do(Command(commands.link_set_up(request.ifname), "bring it up", container))
+        allocating = _allocate(node, tx, request, conf, has_record=has_record)
+        result = _configure(node, tx, request, conf, parent, container, moving, allocating)
         _check_same(request, container)
         hint = node.registry.complete(hint)
         deliver(result)
@@ -112,8 +113,11 @@ def _create_link(
     parent: Master,
     container: Namespace,
     hint: ModeHint,
-) -> None:
-    """Create the link, and move it into the container."""
+) -> Running | None:
+    """Create the link, and start to move it into the container.
+
+    That takes 20 ms, in which the kernel waits for its readers (RCU).
+    """
     attachment = hint.attachment
     modes.admit(tx, node.registry, parent, hint, node.runner.interrupts.check)
     temporary = links.temporary_name(attachment.key)
@@ -133,7 +137,7 @@ def _create_link(
         argv = commands.link_set_netns(temporary, container, hint.ifname, attachment.label)
         purpose = f"move it into the container as {hint.ifname}"
         undo.insert(0, links.removal(tx, temporary, container))
-    tx.do(Command(argv, purpose, inside=parent.home, undo=tuple(undo)))
+    return tx.start(Command(argv, purpose, inside=parent.home, undo=tuple(undo)))
 
 
 def _withdraw(node: Node, tx: Transaction, hint: ModeHint) -> None:
@@ -144,24 +148,46 @@ def _withdraw(node: Node, tx: Transaction, hint: ModeHint) -> None:
 
 
 def _allocate(
+    node: Node, tx: Transaction, request: Request, conf: NetConf, *, has_record: bool
+) -> Callable[[], Result | None]:
+    """Let the IPAM plugin allocate addresses; return a function that waits for them.
+
+    It returns None if there is no IPAM plugin.
+    """
+    if not conf.ipam_type:
+        return lambda: None
+    allocating = Ipam(conf.ipam_type, request, node.warn).allocate(tx, has_older=has_record)
+
+    def wait() -> Result:
+        from cni_ipvlan.plugin.addressing import placeholder
+
+        return allocating() or node.ipam_result or placeholder(conf.ipam_type)
+
+    return wait
+
+
+def _configure(
     node: Node,
     tx: Transaction,
     request: Request,
     conf: NetConf,
+    parent: Master,
     container: Namespace,
-    *,
-    has_record: bool,
-) -> Result | None:
-    """Let the IPAM plugin allocate addresses; return None if there is no IPAM plugin."""
-    if not conf.ipam_type:
-        return None
-    if conf.ipam_type == "dhcp":
-        # Its daemon uses the link. It would bring it up itself, but only after a first
-        # failure and a delay: "network is down", "retrying in 2.98 seconds".
-        tx.do(Command(commands.link_set_up(request.ifname), "bring it up", container))
-    ipam = Ipam(conf.ipam_type, request, node.warn)
-    allocated = ipam.allocate(tx, has_older=has_record)
-    return allocated or node.ipam_result or placeholder(conf.ipam_type)
+    moving: Running | None,
+    allocating: Callable[[], Result | None],
+) -> Result:
+    """Configure the link when it is in the container and has addresses; return the result."""
+    # Imported while the kernel moves the link.
+    from cni_ipvlan.cni.result import Interface
+    from cni_ipvlan.plugin.addressing import addressing_of
+    from cni_ipvlan.plugin.configure import configure
+
+    tx.finish(moving)
+    addressing = addressing_of(conf, parent, allocating())
+    expected = parent.slave_link(conf)
+    link, present = configure(tx, request.ifname, container, addressing, expected, node.warn)
+    interface = Interface(request.ifname, link.mac, request.netns, link.mtu)
+    return addressing.result(interface, present)
 
 
 def _check_same(request: Request, container: Namespace) -> None:

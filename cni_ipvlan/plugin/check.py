@@ -35,10 +35,11 @@ def check(node: Node, request: Request) -> None:
     if conf.prev_result is None:
         raise CniError(INVALID_CONFIGURATION, "CHECK needs prevResult in the configuration")
     with node.container(request) as container, node.transaction() as tx:
-        if conf.ipam_type:
-            Ipam(conf.ipam_type, request, node.warn).call(tx, "CHECK")
+        ipam = Ipam(conf.ipam_type, request, node.warn)
+        checking = ipam.call(tx, "CHECK") if conf.ipam_type else lambda: None
         remembered = node.registry.master_index(id_of(request))
         found = _differences(tx, request, conf, container, remembered)
+        checking()
     if found:
         raise CniError(
             CHECK_FAILED,

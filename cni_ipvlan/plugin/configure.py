@@ -36,18 +36,20 @@ def configure(
     """
     if addressing.has_ipv6:
         _enable_ipv6(tx, name, container)
-    _announce(tx, name, container, warn)
     changes = [
-        Command(commands.address_add(each.address, name), f"add the address {each.address}")
-        for each in addressing.addresses
+        _announcement(name),
+        *(
+            Command(commands.address_add(each.address, name), f"add the address {each.address}")
+            for each in addressing.addresses
+        ),
+        Command(commands.link_set_up(name), "bring it up"),
     ]
-    changes.append(Command(commands.link_set_up(name), "bring it up"))
     if addressing.has_ipv6:
-        _make(tx, changes, name, container)
+        _make(tx, changes, name, container, warn)
         _wait_for_ipv6(tx, name, container)
         changes = []
     changes += [_route(route, name) for route in addressing.routes]
-    output = _make(tx, changes, name, container)
+    output = _make(tx, changes, name, container, warn)
     if output is None:
         return expected, [each.address for each in addressing.addresses]
     present = queries.addresses(output)
@@ -67,31 +69,32 @@ def _enable_ipv6(tx: Transaction, name: str, container: Namespace) -> None:
             tx.do(switch._replace(stdin=b"0\n", purpose=purpose, undo=(undo,)))
 
 
-def _announce(
-    tx: Transaction, name: str, container: Namespace, warn: Callable[[str], None]
-) -> None:
-    """Make the kernel announce the addresses; a container works without that, too."""
-    done = tx.do(
-        Command(
-            commands.sysctl_write(commands.arp_notify(name), commands.ndisc_notify(name)),
-            "announce new addresses to neighbours",
-            container,
-            stdin=b"1\n",
-            may_fail=True,
-        )
+def _announcement(name: str) -> Command:
+    """Return a command to let the kernel announce addresses; a container works without it."""
+    return Command(
+        commands.sysctl_write(commands.arp_notify(name), commands.ndisc_notify(name)),
+        "announce new addresses to neighbours",
+        stdin=b"1\n",
+        may_fail=True,
     )
-    if done and done.status:
-        why = done.stderr.decode("utf-8", "replace").strip()
-        warn(f"new addresses will not be announced to neighbours: {why}")
 
 
 def _make(
-    tx: Transaction, changes: Sequence[Command], name: str, container: Namespace
+    tx: Transaction,
+    changes: Sequence[Command],
+    name: str,
+    container: Namespace,
+    warn: Callable[[str], None],
 ) -> bytes | None:
     """Make changes that need no undo; return the output of ``address show`` after them."""
     commands_ = [*changes, Command(commands.address_show(name))]
     done = tx.do(together(*(each._replace(inside=container) for each in commands_)))
-    return done.stdout if done else None
+    if done is None:
+        return None
+    if done.stderr:
+        why = done.stderr.decode("utf-8", "replace").strip()
+        warn(f"new addresses may not be announced to neighbours: {why}")
+    return done.stdout
 
 
 def _wait_for_ipv6(tx: Transaction, name: str, container: Namespace) -> None:

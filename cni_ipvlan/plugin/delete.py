@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING
+from cni_ipvlan.cni.errors import Failures
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import namespace
 from cni_ipvlan.plugin import links
-from cni_ipvlan.plugin.explain import Failures
-from cni_ipvlan.plugin.ipam import Ipam
+from cni_ipvlan.plugin.ipam import Ipam, needs_link
 from cni_ipvlan.plugin.node import id_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cni_ipvlan.cni.request import Request
     from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.transaction import Transaction
@@ -21,25 +23,37 @@ if TYPE_CHECKING:
 def delete(node: Node, request: Request) -> None:
     """Release a container's addresses and remove its link; always try both."""
     with node.attachment(request, strict=False):
-        failures = Failures()
+        failures, of_links = Failures(), Failures()
+        released = None
         with failures.noted(), node.transaction() as tx:
-            _release(node, tx, request)
+            released = _release(node, tx, request)
         # A signal that ended the first step must not prevent the second.
-        with failures.noted(), node.runner.interrupts.held(), node.transaction() as tx:
+        with of_links.noted(), node.runner.interrupts.held(), node.transaction() as tx:
             _remove_links(node, tx, request)
+        if released is not None:
+            with failures.noted(), node.transaction():
+                released()
+        with failures.noted():
+            of_links.raise_any()
         failures.raise_any()
 
 
 def detach(node: Node, tx: Transaction, request: Request) -> None:
     """Do what DEL does, within a transaction."""
-    _release(node, tx, request)
+    _release(node, tx, request)()
     _remove_links(node, tx, request)
 
 
-def _release(node: Node, tx: Transaction, request: Request) -> None:
+def _release(node: Node, tx: Transaction, request: Request) -> Callable[[], None]:
+    """Let the IPAM plugin release the addresses; return a function that waits for its end."""
     name = netconf.ipam_type(request.config)
-    if name:
-        Ipam(name, request, node.warn).call(tx, "DEL")
+    if not name:
+        return lambda: None
+    waiting = Ipam(name, request, node.warn).call(tx, "DEL")
+    if not needs_link(name):
+        return waiting
+    waiting()
+    return lambda: None
 
 
 def _remove_links(node: Node, tx: Transaction, request: Request) -> None:

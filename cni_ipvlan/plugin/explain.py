@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from shlex import join
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING
@@ -264,26 +264,3 @@ def advice(request: Request, plugin: str, error: CniError) -> Iterator[str]:
         yield f"delete the container's attachment first; its lease is in {leases}"
     if "dhcp.sock" in error.msg:
         yield f"start its daemon on this node: {delegate.find(plugin, request.path)} daemon"
-
-
-class Failures:
-    """Collects failures, so that every step is tried before the first failure is raised."""
-
-    def __init__(self) -> None:
-        self._first: CniError | None = None
-
-    @contextmanager
-    def noted(self) -> Iterator[None]:
-        """Record a CniError and go on."""
-        try:
-            yield
-        except CniError as error:
-            if self._first is None:
-                self._first = error
-            else:
-                self._first.add_failure(error)
-
-    def raise_any(self) -> None:
-        """Raise the first failure, if any, with the others in its details."""
-        if self._first is not None:
-            raise self._first

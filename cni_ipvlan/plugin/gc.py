@@ -9,11 +9,11 @@ from cni_ipvlan.cni.errors import (
     INVALID_ENVIRONMENT,
     UNKNOWN_CONTAINER,
     CniError,
+    Failures,
 )
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import namespace
 from cni_ipvlan.plugin import links
-from cni_ipvlan.plugin.explain import Failures
 from cni_ipvlan.plugin.ipam import Ipam
 from cni_ipvlan.state.attachment import AttachmentId
 
@@ -51,7 +51,7 @@ def _release(node: Node, tx: Transaction, request: Request) -> None:
     name = netconf.ipam_type(request.config)
     try:
         if name:
-            Ipam(name, request, node.warn).call(tx, "GC")
+            Ipam(name, request, node.warn).call(tx, "GC")()
     except CniError as error:
         if error.code not in _ANSWERS_OF_OLDER_PLUGINS:
             raise

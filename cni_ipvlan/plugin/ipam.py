@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from shlex import join
-
 from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import DELEGATE_FAILED, CniError
@@ -15,6 +13,7 @@ if TYPE_CHECKING:
 
     from cni_ipvlan.cni.request import Request
     from cni_ipvlan.cni.result import Result
+    from cni_ipvlan.iproute.runner import Completed, Running
     from cni_ipvlan.iproute.transaction import Transaction
 
     T = TypeVar("T")
@@ -30,45 +29,57 @@ _HAS_LEASE = "duplicate allocation is not allowed"  # host-local: the attachment
 _ALLOCATE_NOTHING = ("static",)  # plugins whose result depends only on the configuration
 
 
+def needs_link(name: str) -> bool:
+    """Whether an IPAM plugin speaks through the link, so that the link has to be there."""
+    return "dhcp" in name
+
+
 class Ipam(NamedTuple):
     """The IPAM plugin ``name``, for a request; ``warn`` is called with its stderr.
 
-    Both methods raise CniError: the plugin's own, or one about running it.
+    ``allocate`` and ``call`` only start it. They return a function that waits for its end, and
+    raises CniError: the plugin's own, or one about running it.
     """
 
     name: str
     request: Request
     warn: Callable[[str], None]
 
-    def allocate(self, tx: Transaction, *, has_older: bool) -> Result | None:
-        """Return what it allocates, or None if it was not run (in a dry run).
+    def allocate(self, tx: Transaction, *, has_older: bool) -> Callable[[], Result | None]:
+        """Allocate addresses; what is returned is None if it is not run (in a dry run).
 
         If it fails, it is asked to release (SPEC.md, "Delegated plugins"), but not an older
         allocation of the same attachment: ``has_older`` is whether there is one.
         """
-        kept = False
-        version = self.request.version
-        release = self._command("DEL")._replace(purpose="", only_if=lambda: not kept)
-        try:
-            return self._run(
-                tx,
-                self._command("ADD")._replace(undo=(release,)),
-                lambda answer: delegate.result(self.name, answer, version),
-            )
-        except CniError as error:
-            kept = has_older or _HAS_LEASE in error.msg
-            raise
 
-    def call(self, tx: Transaction, verb: str) -> None:
+        def parse(answer: delegate.Answer) -> Result:
+            return delegate.result(self.name, answer, self.request.version)
+
+        def is_new() -> bool:
+            if started is None or started.completed is None:
+                return True
+            try:
+                parse(_answer(started.completed))
+            except CniError as error:
+                return not (has_older or _HAS_LEASE in error.msg)
+            return True
+
+        release = self._command("DEL")._replace(purpose="", only_if=is_new)
+        started = tx.start(self._command("ADD")._replace(undo=(release,)))
+        return lambda: self._wait(tx, started, parse)
+
+    def call(self, tx: Transaction, verb: str) -> Callable[[], None]:
         """Delegate a verb that has no result."""
-        self._run(tx, self._command(verb), lambda answer: delegate.check(self.name, answer))
+        started = tx.start(self._command(verb))
+        return lambda: self._wait(tx, started, lambda answer: delegate.check(self.name, answer))
 
-    def _run(
-        self, tx: Transaction, command: Command, parse: Callable[[delegate.Answer], T]
+    def _wait(
+        self, tx: Transaction, started: Running | None, parse: Callable[[delegate.Answer], T]
     ) -> T | None:
-        completed = tx.do(command)
-        if completed is None:
+        completed = tx.finish(started)
+        if started is None or completed is None:
             return None
+        command = started.command
         stderr = completed.stderr.decode("utf-8", "replace").strip()
         if not completed.was_run:
             raise delegate.not_executed(stderr, command.argv[0])
@@ -80,8 +91,10 @@ class Ipam(NamedTuple):
                 f"the plugin {self.name!r} was killed: {completed.killed_because}",
             )
         try:
-            return parse(delegate.Answer(completed.status, completed.stdout, completed.stderr))
+            return parse(_answer(completed))
         except CniError as error:
+            from shlex import join
+
             from cni_ipvlan.plugin import explain
 
             error.add_details(f"command: {join(command.full_argv)}")
@@ -100,3 +113,7 @@ class Ipam(NamedTuple):
             any_status=True,
             changes_nothing=self.name in _ALLOCATE_NOTHING,
         )
+
+
+def _answer(completed: Completed) -> delegate.Answer:
+    return delegate.Answer(completed.status, completed.stdout, completed.stderr)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from shlex import join
-
 from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.cni.errors import CniError
-from cni_ipvlan.iproute import causes, commands, namespace, queries
+from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command, together
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.plugin.codes import NO_MASTER
@@ -71,6 +69,8 @@ def find(tx: Transaction, conf: NetConf, container: Namespace | None) -> Master:
     try:
         output = tx.see(together(*(Command(argv, inside=home) for argv in asked)))
     except CommandError as error:
+        from cni_ipvlan.iproute import causes
+
         if causes.is_absent(error.answer.encode()):
             raise _not_found(tx, name, home, elsewhere) from None
         raise
@@ -132,6 +132,8 @@ def _not_found(
 
 def is_down(master: Master) -> str:
     """Return a sentence that a master is down, and what to try."""
+    from shlex import join
+
     up = Command(commands.link_set_up(master.link.name), inside=master.home).full_argv
     return f"the master {master.link.name!r} is down, so no packets get through; try: {join(up)}"
 

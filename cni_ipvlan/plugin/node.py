@@ -9,7 +9,6 @@ from cni_ipvlan.cni.errors import TRY_AGAIN_LATER, CniError
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute.runner import InterruptedBySignalError, Runner
 from cni_ipvlan.plugin.codes import INTERRUPTED
-from cni_ipvlan.plugin.explain import as_cni_error
 from cni_ipvlan.state.attachment import AttachmentId
 from cni_ipvlan.state.locks import BusyError
 from cni_ipvlan.state.registry import ReadOnlyRegistry, Registry
@@ -45,7 +44,7 @@ class Node(NamedTuple):
         try:
             conf = netconf.parse(request.config, request.version)
         except OSError as error:  # the schema is a file of the package
-            raise as_cni_error(error) from None
+            raise _as_cni_error(error) from None
         for key, meant in netconf.suspicious_keys(request.config):
             self.warn(f"the option {key!r} is unknown; did you mean {meant!r}?")
         return conf
@@ -61,7 +60,7 @@ class Node(NamedTuple):
         except BusyError as error:
             raise CniError(TRY_AGAIN_LATER, str(error)) from None
         except (OSError, InterruptedBySignalError) as error:
-            raise as_cni_error(error) from None
+            raise _as_cni_error(error) from None
 
     @contextmanager
     def container(self, request: Request) -> Iterator[Namespace]:
@@ -73,7 +72,7 @@ class Node(NamedTuple):
             with self.runner.holding(container):
                 yield container
         except OSError as error:
-            raise as_cni_error(error) from None
+            raise _as_cni_error(error) from None
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -83,7 +82,7 @@ class Node(NamedTuple):
             with tx:
                 yield tx
         except Exception as error:
-            failure = as_cni_error(error)
+            failure = _as_cni_error(error)
             if failure.code == INTERRUPTED and tx.has_undone:
                 failure.msg += "; everything was undone"
             for leftover in tx.leftovers:
@@ -114,6 +113,12 @@ def assemble(
 
     registry = ReadOnlyRegistry()
     return Node(runner, registry, lambda: DryRun(runner, plan), warn, ipam_result)
+
+
+def _as_cni_error(error: Exception) -> CniError:
+    from cni_ipvlan.plugin.explain import as_cni_error  # a call without faults doesn't need it
+
+    return as_cni_error(error)
 
 
 def id_of(request: Request) -> AttachmentId:

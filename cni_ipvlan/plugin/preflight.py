@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from cni_ipvlan.config.netconf import NetConf
     from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.queries import Link
-    from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.master import Master
     from cni_ipvlan.state.attachment import AttachmentId
 
@@ -65,12 +64,16 @@ def _reason(error: Exception) -> str:
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
-def check_name_is_free(tx: Transaction, attachment: AttachmentId, container: Namespace) -> None:
-    """Raise CniError if the container has an interface of that name, or with that label."""
-    ifname = attachment.ifname
+def interfaces(container: Namespace) -> Command:
+    """Return the query that ``check_name_is_free`` needs the output of."""
     # Not only that one: asked for a name that is free, the kernel runs modprobe (dev_load()).
-    query = Command(commands.link_show_all(), inside=container)
-    for link in queries.links(tx.see(query)):
+    return Command(commands.link_show_all(), inside=container)
+
+
+def check_name_is_free(attachment: AttachmentId, output: bytes | None) -> None:
+    """Raise CniError if a container has an interface of that name, or with that label."""
+    ifname = attachment.ifname
+    for link in queries.links(output):
         is_renamed = attachment.has_label(link.alias) and link.name != ifname
         if ifname not in (link.name, *link.alternative_names) and not is_renamed:
             continue

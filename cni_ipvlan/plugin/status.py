@@ -29,7 +29,7 @@ def status(node: Node, request: Request) -> None:
             _check_kernel(node)
             _check_master(tx, conf)
             if conf.ipam_type:
-                Ipam(conf.ipam_type, request, node.warn).call(tx, "STATUS")
+                Ipam(conf.ipam_type, request, node.warn).call(tx, "STATUS")()
     except CniError as error:
         if error.code != LIMITED_CONNECTIVITY:
             error.code = NOT_AVAILABLE

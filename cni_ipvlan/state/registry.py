@@ -19,11 +19,11 @@ attachment, and the kernel says whether it still exists.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import stat
 from contextlib import contextmanager, suppress
 
+from cni_ipvlan import _json
 from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.state import locks
 from cni_ipvlan.state.attachment import ModeHint
@@ -137,7 +137,7 @@ class Registry:
         path = os.path.join(self._directory_of(master), hint.file_name + _ADDING)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _OPEN_FLAGS, 0o600)
         try:
-            os.write(descriptor, json.dumps(hint._asdict()).encode())
+            os.write(descriptor, _json.dumps(hint._asdict()).encode())
         finally:
             os.close(descriptor)
 
@@ -223,7 +223,7 @@ class Registry:
         except FileNotFoundError:  # its attachment has just been deleted
             return None
         try:
-            document = json.loads(os.read(descriptor, _MOST_HINT))
+            document = _json.loads(os.read(descriptor, _MOST_HINT))
             document["netns_identity"] = tuple(document["netns_identity"])
             document["is_complete"] = not path.endswith(_ADDING)
             return ModeHint(**document)

@@ -11,7 +11,9 @@ from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.runner import (
     Completed,
     InterruptedBySignalError,
+    Interrupts,
     Runner,
+    Running,
 )
 from cni_ipvlan.iproute.transaction import Transaction
 
@@ -45,6 +47,7 @@ class FakeRunner:
 
     def __init__(self) -> None:
         self.ran: list[str] = []
+        self.finished: list[str] = []
         self.stdins: list[bytes] = []
         self.purposes: list[str] = []
         self.environments: list[Mapping[str, str] | None] = []
@@ -56,7 +59,21 @@ class FakeRunner:
         self.after: dict[str, Callable[[], None]] = {}
         self.interrupts = FakeInterrupts()
 
+    def start(self, command: Command) -> Running:
+        running = Running(command, {}, Interrupts())
+        running.completed = self._completed(command)
+        running._process = 0 if running.completed.was_run else -1
+        return running
+
     def run(self, command: Command) -> Completed:
+        return self.finish(self.start(command))
+
+    def finish(self, running: Running) -> Completed:
+        assert running.completed
+        self.finished.append(" ".join(running.command.entered_argv))
+        return running.completed
+
+    def _completed(self, command: Command) -> Completed:
         line = " ".join(command.entered_argv)
         self.ran.append(line)
         self.stdins.append(command.stdin)

@@ -20,7 +20,7 @@ from runtime import Answer
 from cni_ipvlan.cni import protocol
 from cni_ipvlan.cni.request import read
 from cni_ipvlan.config import netconf
-from cni_ipvlan.iproute.runner import Completed, Interrupts, ProgramNotFoundError, Runner
+from cni_ipvlan.iproute.runner import Completed, Interrupts, ProgramNotFoundError, Runner, Running
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.log import Log
 from cni_ipvlan.plugin import perform
@@ -56,22 +56,21 @@ class Faults:
         self._seen: Counter[str] = Counter()
         self.interrupts = Interrupts()
 
-    def command(self, command: Command, work: Work) -> Completed:
+    def command(self, command: Command) -> Fault | None:
         words = " ".join(command.entered_argv)
         if command.batch_lines:
             words += f" <<< {command.batch_lines}"
-        completed: Completed = self._meet(True, words, work)  # noqa: FBT003
-        return completed
+        return self._meet(words, is_command=True)
 
     def system_call(self, name: str, work: Callable[[], Any]) -> Any:
-        return self._meet(False, name, work)  # noqa: FBT003
+        fault = self._meet(name, is_command=False)
+        return fault(self.interrupts, work) if fault else work()
 
-    def _meet(self, is_command: bool, words: str, work: Callable[[], Any]) -> Any:  # noqa: FBT001
+    def _meet(self, words: str, *, is_command: bool) -> Fault | None:
         self._seen[words] += 1
         point = Point(words, self._seen[words], is_command)
         self.points.append(point)
-        fault = self._planned.get(point)
-        return fault(self.interrupts, work) if fault else work()
+        return self._planned.get(point)
 
 
 class DiesAt(Faults):
@@ -85,10 +84,10 @@ class DiesAt(Faults):
             dies_with_the_plugin_after_its_work if after_its_work else dies_with_the_plugin
         )
 
-    def _meet(self, is_command: bool, words: str, work: Callable[[], Any]) -> Any:  # noqa: FBT001
+    def _meet(self, words: str, *, is_command: bool) -> Fault | None:
+        super()._meet(words, is_command=is_command)
         self._left -= is_command or not self._of_commands
-        planned = work if self._left else partial(self._fault, self.interrupts, work)
-        return super()._meet(is_command, words, planned)
+        return None if self._left else self._fault
 
 
 # Faults of a command: what the plugin gets to see, and whether the command's work is done.
@@ -236,9 +235,15 @@ class _FaultyRunner(Runner):
         super().__init__(path, observe, faults.interrupts)
         self._faults = faults
 
-    def run(self, command: Command) -> Completed:
-        work = super().run
-        return self._faults.command(command, lambda: work(command))
+    def start(self, command: Command) -> Running:
+        """Start a command, or have its fault happen while others are running."""
+        fault, start = self._faults.command(command), super().start
+        if fault is None:
+            return start(command)
+        running = Running(command, {}, self.interrupts)
+        running._process = 0  # it counts as run, since it may have done its work
+        running.completed = fault(self.interrupts, lambda: self.finish(start(command)))
+        return running
 
 
 def call_elsewhere(environment: Mapping[str, str], stdin: bytes) -> tuple[int, int]:

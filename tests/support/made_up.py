@@ -12,7 +12,8 @@ from grammar import is_name, is_query, without_options
 
 from cni_ipvlan.cni import protocol
 from cni_ipvlan.cni.request import read
-from cni_ipvlan.iproute.runner import Completed, Interrupts
+from cni_ipvlan.iproute import commands
+from cni_ipvlan.iproute.runner import Completed, Interrupts, Running
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.log import Log
 from cni_ipvlan.plugin import perform
@@ -44,6 +45,16 @@ class World:
     def holding(self, _place: Namespace) -> Iterator[None]:
         yield
 
+    def start(self, command: Command) -> Running:
+        running = Running(command, {}, self.interrupts)
+        running.completed = self.run(command)
+        running._process = 0
+        return running
+
+    def finish(self, running: Running) -> Completed:
+        assert running.completed
+        return running.completed
+
     def run(self, command: Command) -> Completed:
         argv, stdin = command.entered_argv, command.stdin
         for word in argv:
@@ -54,8 +65,13 @@ class World:
             words = words[4:]
         elif words[0] == "nsenter":
             words = words[2:]
+        entry = argv[: len(argv) - len(words)]
+        if words[0] == "sh" and words[2] == commands._WRITE_AND_RUN:
+            switched = words[4 : words.index("ip")]
+            self.commands.append((*entry, "tee", *switched))
+            words = words[words.index("ip") :]
         if words[-2:] == ("-batch", "-"):
-            self.commands.append((*argv[: len(argv) - len(words)], "ip", "-batch"))
+            self.commands.append((*entry, "ip", "-batch"))
             options = tuple(word for word in words[1:] if word not in ("-batch", "-"))
             lines = [
                 ("ip", *options, *line.split(" "))

@@ -62,7 +62,7 @@ CODES = {
     name: value
     for module in (errors, codes)
     for name, value in vars(module).items()
-    if name.isupper() and isinstance(value, int)
+    if name.isupper() and type(value) is int
 }
 
 

@@ -34,15 +34,20 @@ print(asyncio.sleep.__module__, logging.getLogger("x").name)
 
 
 def test_other_attributes_come_from_the_real_module() -> None:
-    """The ordinary mode of sh logs and makes threads: it works all the same."""
     script = """
-print(sh.Command("echo")("a word", _tty_out=False).strip())
-try:
-    sh.Command("false")()
-except sh.ErrorReturnCode as error:
-    print(error.exit_code)
+names = sh.Command.__call__.__globals__
+print(names["get_num_args"](lambda one, two: 0))  # with inspect
+print(names["rc_exc_regex"].match("ErrorReturnCode_7").group(1))  # with re
 """
-    assert run(LOAD + script) == "a word\n1"
+    assert run(LOAD + script) == "2\nErrorReturnCode"
+
+
+def test_signals_have_their_names() -> None:
+    """sh finds them with a regular expression while it is imported."""
+    script = "print(sorted(sh.Command.__call__.__globals__['SIGNAL_MAPPING'].items()))"
+    usual = run("import sh\n" + script)
+    assert "SIGKILL" in usual
+    assert run(LOAD + script) == usual
 
 
 def test_foreground_commands_are_started_by_their_environment() -> None:

@@ -42,6 +42,30 @@ def test_failed_change_is_undone_with_all_before_it_in_reverse(world: World) -> 
     assert caught.value.answer == "no"
 
 
+def test_changes_under_way_are_waited_for_and_undone_in_order(world: World) -> None:
+    with pytest.raises(ZeroDivisionError), world.tx:
+        for name in ("one", "two"):
+            undo = (Command(("undo", name)),)
+            world.tx.start(Command(("do", name), f"do {name}", undo=undo))
+        raise ZeroDivisionError
+    assert world.runner.ran == ["do one", "do two", "undo two", "undo one"]
+    assert world.runner.finished[:2] == ["do one", "do two"]
+
+
+def test_first_failure_is_reported_and_the_change_beside_it_is_undone(world: World) -> None:
+    world.runner.fails("do one")
+    world.runner.fails("do two")
+    with pytest.raises(CommandError) as caught, world.tx:
+        started = [
+            world.tx.start(Command(("do", name), undo=(Command(("undo", name)),)))
+            for name in ("one", "two")
+        ]
+        for each in started:
+            world.tx.finish(each)
+    assert caught.value.argv == ("do", "one")
+    assert world.runner.ran[-2:] == ["undo two", "undo one"]
+
+
 def test_several_undos_of_one_change_run_last_first(world: World) -> None:
     with pytest.raises(ZeroDivisionError), world.tx:
         world.change("one", Command(("undo", "a")), Command(("undo", "b")))

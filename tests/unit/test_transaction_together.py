@@ -53,6 +53,39 @@ def test_changes_that_one_process_cannot_take_are_made_one_by_one(world: World) 
     ]
 
 
+SWITCH = Command(("tee", "/proc/sys/a", "/proc/sys/b"), "announce", CONTAINER, stdin=b"1\n")
+
+
+def test_parameters_are_written_in_the_same_process(world: World) -> None:
+    combined = together(SWITCH, Command(UP, "do up", CONTAINER))
+    assert combined.argv[0] == "sh"
+    assert combined.argv[3:] == ("sh", "/proc/sys/a", "/proc/sys/b", "ip", "-batch", "-")
+    assert combined.stdin == b"link set dev net1 up\n"
+    assert (combined.purpose, combined.parts[0]) == ("announce; do up", SWITCH)
+
+
+def test_parameters_are_written_first_when_one_process_cannot_take_the_changes(
+    world: World,
+) -> None:
+    switch = SWITCH._replace(may_fail=True)
+    world.runner.fails("ip netns exec c tee /proc/sys/a /proc/sys/b", b"tee: no\n")
+    with world.tx:
+        done = world.tx.do(together(switch, Command(ODD, "do odd", CONTAINER)))
+    assert done
+    assert done.stderr.startswith(b"tee: no\n")
+    assert world.runner.ran[1:] == ["ip netns exec c ip link set dev it's up"]
+
+
+def test_failure_after_parameters_names_the_change(world: World) -> None:
+    changes = [Command((*UP[:-1], each), f"do {each}", CONTAINER) for each in ("up", "down")]
+    combined = together(SWITCH, *changes)
+    message = b"sh: 1: cannot create /proc/sys/a\nRTNETLINK answers: File exists\n"
+    world.runner.fails(" ".join(combined.entered_argv), message + b"Command failed -:2\n")
+    with pytest.raises(CommandError) as caught, world.tx:
+        world.tx.do(combined)
+    assert caught.value.purpose == "do down"
+
+
 def test_failure_among_several_names_the_change(world: World) -> None:
     world.runner.fails(BATCH, b"RTNETLINK answers: File exists\nCommand failed -:2\n")
     down = (*UP[:-1], "down")
