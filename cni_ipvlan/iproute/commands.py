@@ -20,6 +20,8 @@ _COMMON_OPTIONS = ("-j", "-d", "-N")  # of queries; changes ignore them
 _WRITER = "tee"
 # Each file up to the word ip gets a 1; a failure is only reported.
 _WRITE_AND_RUN = 'while [ "$1" != ip ]; do echo 1 >"$1"; shift; done; exec "$@"'
+# The same, when a line has been read.
+_SHOW_AND_STAY = f"ip -j -d link show || exit; read -r line || exit 0; {_WRITE_AND_RUN}"
 _NOT_PLAIN = frozenset("#\"'\\ \t\n\v\f\r")
 
 
@@ -39,6 +41,7 @@ class Command(NamedTuple):
     may_fail        no exit status is a failure: the command is optional
     changes_nothing run it in a dry run, too
     parts           the commands that this one runs together
+    stays           a query, its only part, whose process then waits for a change
     """
 
     argv: Argv
@@ -54,6 +57,7 @@ class Command(NamedTuple):
     may_fail: bool = False
     changes_nothing: bool = False
     parts: tuple[Command, ...] = ()
+    stays: bool = False
 
     @property
     def entered_argv(self) -> Argv:
@@ -89,6 +93,30 @@ def together(*parts: Command) -> Command:
     if switched and argv:
         argv = ("sh", "-c", _WRITE_AND_RUN, "sh", *switched, *argv)
     return Command(argv, purpose, parts[0].inside, stdin, parts=parts)
+
+
+def staying(query: Command) -> Command:
+    """Return a query whose process stays, and then can make a change: one ``ip -batch``."""
+    return together(query)._replace(stays=True, absent_ok=query.absent_ok)
+
+
+def all_links_before(change: Command) -> Command:
+    """Return a query for every link, whose process stays for such a change, if it can make it."""
+    query = Command(link_show_all(), inside=change.inside)
+    if change.argv[:1] != ("sh",):
+        return query
+    argv = ("sh", "-c", _SHOW_AND_STAY, *change.argv[3:])
+    return query._replace(argv=argv, parts=(query,), stays=True)
+
+
+def said(query: Command, change: Command) -> bytes | None:
+    """Return what makes the process of a query make a change; None if it can't."""
+    if not query.stays or query.inside != change.inside:
+        return None
+    if query.argv[0] == "sh":
+        return b"\n" + change.stdin if query.argv[3:] == change.argv[3:] else None
+    batch = _batch([part.argv for part in change.parts or (change,)])
+    return batch[1] if batch else None
 
 
 def in_namespace(namespace: Namespace | None, argv: Argv) -> Argv:

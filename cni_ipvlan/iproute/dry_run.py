@@ -36,6 +36,10 @@ class DryRun(Transaction):
             return b"\n".join(map(bytes.strip, seen))
         return super().see(query)
 
+    def ask(self, query: Command) -> Running:
+        """Start a query, whose process need not stay."""
+        return super().ask(query.parts[0] if query.stays else query)
+
     def answer(self, asked: Running) -> bytes | None:
         """Return what ``see`` does."""
         try:
@@ -48,7 +52,7 @@ class DryRun(Transaction):
             )
             return None
 
-    def do(self, change: Command) -> Completed | None:
+    def do(self, change: Command, _query: Running | None = None) -> Completed | None:
         """Record a change."""
         return self.finish(self.start(change))
 

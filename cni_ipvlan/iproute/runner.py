@@ -196,28 +196,35 @@ class Runner:
             argv = self._exact(argv)
         program = self._find(argv[0])
         running = Running(command, self._environment, self.interrupts)
-        with running.given(command.stdin):
+        with running.given(command.stdin, stays=command.stays):
             try:
                 program(*argv[1:], _fg=True, _env=running)
             except OSError as error:
                 why = os.fsencode(f"cannot execute {argv[0]}: {error.strerror}")
                 failure = Completed(EXEC_FAILED, b"", why, 0.0, was_run=False)
                 running.completed = running.completed or failure
+                running.close()
             else:
                 self._running.append(running)
         return running
 
-    def finish(self, running: Running) -> Completed:
-        """Wait for the end of a command, and return any status, also of a failure."""
-        try:
-            while running.completed is None:
-                self._attend()
-        except BaseException:
-            for each in self._running:
-                if each.completed is None:
-                    each.kill("it could not be watched")
-                    each.end()
-            raise
+    def first_line(self, running: Running) -> bytes | None:
+        """Wait for the first line that a command prints; None if it has ended."""
+        while running.completed is None:
+            line, is_whole, _ = running.printed.partition(b"\n")
+            if is_whole:
+                return bytes(line)
+            self._attend()
+        return None
+
+    def finish(self, running: Running, words: bytes = b"") -> Completed:
+        """Wait for the end of a command, and return any status, also of a failure.
+
+        If it stays, ``words`` are written to its standard input, which is then closed.
+        """
+        running.say(words)
+        while running.completed is None:
+            self._attend()
         self._observe(running.command, running.completed)
         return running.completed
 
@@ -226,11 +233,18 @@ class Runner:
         self._running = [each for each in self._running if each.completed is None]
         poll = select.poll()
         for each in self._running:
-            for descriptor in each.descriptors:
-                poll.register(descriptor, select.POLLIN)
-        ready = {descriptor for descriptor, _ in poll.poll(_SLICE_MILLISECONDS)}
-        for each in self._running:
-            each.attend(ready)
+            for descriptor, event in each.awaited:
+                poll.register(descriptor, event)
+        try:
+            ready = {descriptor for descriptor, _ in poll.poll(_SLICE_MILLISECONDS)}
+            for each in self._running:
+                each.attend(ready)
+        except BaseException:
+            for each in self._running:
+                if each.completed is None:
+                    each.kill("it could not be watched")
+                    each.end()
+            raise
 
     def _find(self, program: str) -> Callable[..., None]:
         if program not in self._programs:
@@ -271,17 +285,27 @@ class Running(dict[str, str]):
         self._pipes: dict[int, str] = {}
         self._opened: list[int] = []
         self._started = time.monotonic()
-        self._stdin = self._process = self._pidfd = -1
+        self._stdin = self._input = self._process = self._pidfd = -1
+        self._unsaid = b""
         self._bounded_since = self._killed = 0.0
         self._killed_because = ""
         self._is_terminated = False
 
     @contextmanager
-    def given(self, stdin: bytes) -> Iterator[None]:
-        """Set its standard input: a file in memory, so that writing does not wait for a reader."""
-        with _closing(os.memfd_create("stdin")) as self._stdin:
-            os.write(self._stdin, stdin)
-            os.lseek(self._stdin, 0, os.SEEK_SET)
+    def given(self, stdin: bytes, *, stays: bool = False) -> Iterator[None]:
+        """Set its standard input: a file in memory, so that writing does not wait for a reader.
+
+        If it ``stays``, it is a pipe, which ``say`` closes.
+        """
+        if stays:
+            self._stdin, self._input = os.pipe2(os.O_CLOEXEC)
+            os.set_blocking(self._input, False)
+        else:
+            self._stdin = os.memfd_create("stdin")
+        with _closing(self._stdin):
+            os.write(self._input if stays else self._stdin, stdin)
+            if not stays:
+                os.lseek(self._stdin, 0, os.SEEK_SET)
             yield
 
     @property
@@ -290,9 +314,21 @@ class Running(dict[str, str]):
         return self._process >= 0
 
     @property
-    def descriptors(self) -> tuple[int, ...]:
-        """The file descriptors to wait for."""
-        return (self._pidfd, *self._pipes)
+    def printed(self) -> bytearray:
+        """What it has printed to standard output."""
+        return self._output["stdout"]
+
+    @property
+    def awaited(self) -> list[tuple[int, int]]:
+        """The file descriptors to wait for, and what is awaited of each, for poll(2)."""
+        awaited = [(descriptor, select.POLLIN) for descriptor in (self._pidfd, *self._pipes)]
+        return awaited + ([(self._input, select.POLLOUT)] if self._unsaid else [])
+
+    def say(self, words: bytes) -> None:
+        """Write to its standard input if it stays, while it is attended, and close that then."""
+        if self._input >= 0:
+            self._unsaid = words
+            self._write()
 
     def spawn(self, program: str, argv: list[str]) -> int:
         """Start it, and return 0, an exit status with which sh is content."""
@@ -318,12 +354,14 @@ class Running(dict[str, str]):
             if self.was_run:
                 self.kill("it could not be watched")
                 self.end()
-            self._close()
+            self.close()
             raise
         return 0
 
     def attend(self, ready: Collection[int]) -> None:
         """Read what it has printed, bound its time, and notice its end."""
+        if self._input in ready:
+            self._write()
         for pipe, name in self._pipes.items():
             if pipe in ready:
                 self._read(pipe, name)
@@ -339,7 +377,7 @@ class Running(dict[str, str]):
                 if not self._read(pipe, name):
                     break
         status = self._reap()
-        self._close()
+        self.close()
         self.completed = Completed(
             status,
             bytes(self._output["stdout"]),
@@ -363,10 +401,28 @@ class Running(dict[str, str]):
         self._pipes[read] = name
         return write
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close our ends of its streams."""
+        self._close_input()
         while self._opened:
             os.close(self._opened.pop())
         self._pipes.clear()
+
+    def _close_input(self) -> None:
+        if self._input >= 0:
+            os.close(self._input)
+        self._input, self._unsaid = -1, b""
+
+    def _write(self) -> None:
+        try:
+            written = os.write(self._input, self._unsaid) if self._unsaid else 0
+        except BlockingIOError:
+            return
+        except BrokenPipeError:  # it does not listen
+            written = len(self._unsaid)
+        self._unsaid = self._unsaid[written:]
+        if not self._unsaid:
+            self._close_input()
 
     def _read(self, pipe: int, name: str) -> bool:
         """Read available output, keep it up to the limit; return False if there was none."""

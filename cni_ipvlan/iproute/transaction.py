@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING
-from cni_ipvlan.iproute.commands import prints_json
+from cni_ipvlan.iproute.commands import prints_json, said
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.iproute.runner import EXEC_FAILED, CommandError, Completed
 
@@ -41,6 +41,8 @@ class Transaction:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
+            for started in self._unfinished:
+                self._runner.finish(started)
             return
         had_undos = bool(self._undos or self._releases)
         with self._runner.interrupts.held():
@@ -63,12 +65,21 @@ class Transaction:
         return self._start(query)
 
     def answer(self, asked: Running) -> bytes | None:
-        """Wait for the end of a query; return what ``see`` does."""
+        """Wait for the answer to a query; return what ``see`` does."""
+        line = self._runner.first_line(asked) if asked.command.stays else None
+        if line is not None:
+            return line
         completed = self._finish(asked)
         return nothing(asked.command.argv) if completed.status else completed.stdout
 
-    def do(self, change: Command) -> Completed | None:
-        """Make a change; return how it ended, or None if it was not made (in a dry run)."""
+    def do(self, change: Command, query: Running | None = None) -> Completed | None:
+        """Make a change; return how it ended, or None if it was not made (in a dry run).
+
+        If the process of an answered ``query`` stays, it makes the change if it can.
+        """
+        words = said(query.command, change) if query is not None else None
+        if query is not None and words is not None and query.completed is None:
+            return self._go_on(query, change, words)
         if change.is_split:
             return self._run_one_by_one(change)
         return self.finish(self.start(change))
@@ -99,8 +110,8 @@ class Transaction:
         self._unfinished.append(started)
         return started
 
-    def _finish(self, started: Running) -> Completed:
-        command, completed = started.command, self._runner.finish(started)
+    def _finish(self, started: Running, words: bytes = b"") -> Completed:
+        command, completed = started.command, self._runner.finish(started, words)
         # Compared by identity, since it is equal to any other with the same environment.
         self._unfinished = [each for each in self._unfinished if each is not started]
         self._runner.interrupts.check()
@@ -110,6 +121,17 @@ class Transaction:
             raise _failure(command, completed)
         is_batch = bool(command.parts) and completed.status == 0
         return _checked(command, completed) if is_batch else completed
+
+    def _go_on(self, query: Running, change: Command, words: bytes) -> Completed:
+        """Let the process of a query make a change."""
+        asked = query.command
+        if asked.batch_lines:  # the query is the first line of the same batch
+            parts = (*asked.parts, *(change.parts or (change,)))
+            change = change._replace(argv=asked.argv, stdin=asked.stdin + words, parts=parts)
+        else:
+            del query.printed[: query.printed.index(b"\n") + 1]
+        query.command = change
+        return self._finish(query, words)
 
     def _run_one_by_one(self, command: Command) -> Completed:
         parts = [(part.argv, self._finish(self._start(part))) for part in command.parts]
@@ -154,6 +176,8 @@ def is_absent(completed: Completed) -> bool:
 
 def _failure(command: Command, completed: Completed) -> CommandError:
     """Return the failure of a command; for an ``ip -batch``, of the line that failed."""
+    if command.stays:
+        return CommandError(command.parts[0], completed)
     message, _, number = completed.stderr.rstrip().rpartition(b"Command failed -:")
     lines = len(command.batch_lines)
     if command.parts and number.isdigit() and 0 < int(number) <= lines:

@@ -9,7 +9,7 @@ from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, INVALID_ENVIRONMENT, Cn
 from cni_ipvlan.iproute import commands, namespace
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import CommandError
-from cni_ipvlan.plugin import links, master, modes, preflight
+from cni_ipvlan.plugin import configure, links, master, modes, preflight
 from cni_ipvlan.plugin.codes import COMMAND_FAILED, INTERFACE_NAME_TAKEN
 from cni_ipvlan.plugin.ipam import Ipam, needs_link
 from cni_ipvlan.plugin.node import id_of
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.runner import Running
     from cni_ipvlan.iproute.transaction import Transaction
+    from cni_ipvlan.plugin.addressing import Addressing
     from cni_ipvlan.plugin.master import Master
     from cni_ipvlan.plugin.node import Node
     from cni_ipvlan.state.attachment import AttachmentId
@@ -45,9 +46,9 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         _explained_in_place(tx, container),
     ):
         has_record = _check_not_attached(node, tx, request)
-        listed = tx.ask(preflight.interfaces(container))
+        visiting = tx.ask(configure.visit(request.ifname, container))
         parent = master.find(tx, conf, container)
-        preflight.check_name_is_free(id_of(request), tx.answer(listed))
+        preflight.check_name_is_free(id_of(request), tx.answer(visiting))
         preflight.check_master(parent, conf)
         if not parent.link.is_up:
             node.warn(master.is_down(parent))
@@ -57,14 +58,14 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         hint = ModeHint(*id_of(request), request.netns, container.identity, conf.mode, conf.flag)
         tx.on_unwind(lambda: _withdraw(node, tx, hint))
         moving = _create_link(node, tx, conf, parent, container, hint)
-        if needs_link(conf.ipam_type):
-            tx.finish(moving)
-            moving = None
-            # Its daemon would bring it up itself, but only after a first failure and a
-            # delay: "network is down", "retrying in 2.98 seconds".
-            tx.do(Command(commands.link_set_up(request.ifname), "bring it up", container))
-        allocating = _allocate(node, tx, request, conf, has_record=has_record)
-        result = _configure(node, tx, request, conf, parent, container, moving, allocating)
+        addressing = _allocate(
+            node, tx, request, conf, parent, container, moving, has_record=has_record
+        )
+        expected = parent.slave_link(request.ifname, conf)
+        link, present = configure.configure(
+            tx, request.ifname, container, addressing, expected, visiting, node.warn
+        )
+        result = addressing.result(link, request.netns, present)
         _check_same(request, container)
         hint = node.registry.complete(hint)
         deliver(result)
@@ -148,25 +149,6 @@ def _withdraw(node: Node, tx: Transaction, hint: ModeHint) -> None:
 
 
 def _allocate(
-    node: Node, tx: Transaction, request: Request, conf: NetConf, *, has_record: bool
-) -> Callable[[], Result | None]:
-    """Let the IPAM plugin allocate addresses; return a function that waits for them.
-
-    It returns None if there is no IPAM plugin.
-    """
-    if not conf.ipam_type:
-        return lambda: None
-    allocating = Ipam(conf.ipam_type, request, node.warn).allocate(tx, has_older=has_record)
-
-    def wait() -> Result:
-        from cni_ipvlan.plugin.addressing import placeholder
-
-        return allocating() or node.ipam_result or placeholder(conf.ipam_type)
-
-    return wait
-
-
-def _configure(
     node: Node,
     tx: Transaction,
     request: Request,
@@ -174,20 +156,27 @@ def _configure(
     parent: Master,
     container: Namespace,
     moving: Running | None,
-    allocating: Callable[[], Result | None],
-) -> Result:
-    """Configure the link when it is in the container and has addresses; return the result."""
-    # Imported while the kernel moves the link.
-    from cni_ipvlan.cni.result import Interface
-    from cni_ipvlan.plugin.addressing import addressing_of
-    from cni_ipvlan.plugin.configure import configure
+    *,
+    has_record: bool,
+) -> Addressing:
+    """Let the IPAM plugin allocate addresses while the link is moved, and wait for both."""
+    if needs_link(conf.ipam_type):
+        tx.finish(moving)
+        moving = None
+        # Its daemon would bring it up itself, but only after a first failure and a
+        # delay: "network is down", "retrying in 2.98 seconds".
+        tx.do(Command(commands.link_set_up(request.ifname), "bring it up", container))
+    ipam = Ipam(conf.ipam_type, request, node.warn)
+    allocating = ipam.allocate(tx, has_older=has_record) if conf.ipam_type else None
+
+    # Importing these takes time, too.
+    from cni_ipvlan.plugin.addressing import addressing_of, placeholder
 
     tx.finish(moving)
-    addressing = addressing_of(conf, parent, allocating())
-    expected = parent.slave_link(conf)
-    link, present = configure(tx, request.ifname, container, addressing, expected, node.warn)
-    interface = Interface(request.ifname, link.mac, request.netns, link.mtu)
-    return addressing.result(interface, present)
+    allocated = allocating() if allocating else None
+    if allocating and allocated is None:
+        allocated = node.ipam_result or placeholder(conf.ipam_type)
+    return addressing_of(conf, parent, allocated)
 
 
 def _check_same(request: Request, container: Namespace) -> None:

@@ -48,19 +48,22 @@ class Addressing(NamedTuple):
         """Return those of our addresses that another host uses."""
         return self._ours(each.address for each in present if each.is_duplicate)
 
-    def result(self, interface: Interface, present: Sequence[str]) -> Result:
-        """Return the result of ADD; raises CniError if the kernel lacks any address."""
+    def result(self, link: queries.Link, netns: str, present: Sequence[str]) -> Result:
+        """Return the result of ADD; raises CniError if the kernel lacks any address.
+
+        ``link`` and the addresses ``present`` are read from the kernel, in the container.
+        """
         missing = [each.address for each in self.addresses if each.address not in present]
         if missing:
             raise CniError(
                 COMMAND_FAILED,
-                f"cannot add addresses to the interface {interface.name!r}: the kernel reported "
+                f"cannot add addresses to the interface {link.name!r}: the kernel reported "
                 f"no error, but these are missing: {', '.join(missing)}",
             )
         index = len(self.others.interfaces)
         ours = [address._replace(interface=index) for address in self.addresses]
         return Result(
-            interfaces=(*self.others.interfaces, interface),
+            interfaces=(*self.others.interfaces, Interface(link.name, link.mac, netns, link.mtu)),
             addresses=(*self.others.addresses, *ours),
             routes=(*self.others.routes, *self.routes),
             dns=self.dns,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.iproute import commands, queries
-from cni_ipvlan.iproute.commands import Command, together
+from cni_ipvlan.iproute.commands import Command, all_links_before, together
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.plugin.codes import ADDRESS_IN_USE
 
@@ -15,10 +15,16 @@ if TYPE_CHECKING:
     from cni_ipvlan.cni.result import Route
     from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.queries import Address, Link
+    from cni_ipvlan.iproute.runner import Running
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.addressing import Addressing
 
 _DUPLICATE_DETECTION_SECONDS = 5
+
+
+def visit(name: str, container: Namespace) -> Command:
+    """Return the query for all links in a container, whose process stays to configure one."""
+    return all_links_before(_together([_announcement(name)], name, container))
 
 
 def configure(
@@ -27,12 +33,13 @@ def configure(
     container: Namespace,
     addressing: Addressing,
     expected: Link,
+    visiting: Running,
     warn: Callable[[str], None],
 ) -> tuple[Link, list[str]]:
     """Configure a link; return it and its addresses as the kernel reports them.
 
-    In a dry run, ``expected`` is returned instead. Raises CniError if another host
-    uses one of the addresses.
+    ``visiting`` is the process of ``visit``. In a dry run, ``expected`` is returned instead.
+    Raises CniError if another host uses one of the addresses.
     """
     if addressing.has_ipv6:
         _enable_ipv6(tx, name, container)
@@ -45,11 +52,11 @@ def configure(
         Command(commands.link_set_up(name), "bring it up"),
     ]
     if addressing.has_ipv6:
-        _make(tx, changes, name, container, warn)
+        _make(tx, _together(changes, name, container), visiting, warn)
         _wait_for_ipv6(tx, name, container)
         changes = []
     changes += [_route(route, name) for route in addressing.routes]
-    output = _make(tx, changes, name, container, warn)
+    output = _make(tx, _together(changes, name, container), visiting, warn)
     if output is None:
         return expected, [each.address for each in addressing.addresses]
     present = queries.addresses(output)
@@ -79,16 +86,17 @@ def _announcement(name: str) -> Command:
     )
 
 
+def _together(changes: Sequence[Command], name: str, container: Namespace) -> Command:
+    """Return changes, and then ``address show``, as one command."""
+    commands_ = [*changes, Command(commands.address_show(name))]
+    return together(*(each._replace(inside=container) for each in commands_))
+
+
 def _make(
-    tx: Transaction,
-    changes: Sequence[Command],
-    name: str,
-    container: Namespace,
-    warn: Callable[[str], None],
+    tx: Transaction, change: Command, visiting: Running, warn: Callable[[str], None]
 ) -> bytes | None:
     """Make changes that need no undo; return the output of ``address show`` after them."""
-    commands_ = [*changes, Command(commands.address_show(name))]
-    done = tx.do(together(*(each._replace(inside=container) for each in commands_)))
+    done = tx.do(change, visiting)
     if done is None:
         return None
     if done.stderr:

@@ -6,6 +6,7 @@ from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni.errors import Failures
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import namespace
+from cni_ipvlan.iproute.commands import staying
 from cni_ipvlan.plugin import links
 from cni_ipvlan.plugin.ipam import Ipam, needs_link
 from cni_ipvlan.plugin.node import id_of
@@ -23,18 +24,17 @@ if TYPE_CHECKING:
 def delete(node: Node, request: Request) -> None:
     """Release a container's addresses and remove its link; always try both."""
     with node.attachment(request, strict=False):
-        failures, of_links = Failures(), Failures()
-        released = None
+        failures, later = Failures(), Failures()
         with failures.noted(), node.transaction() as tx:
-            released = _release(node, tx, request)
-        # A signal that ended the first step must not prevent the second.
-        with of_links.noted(), node.runner.interrupts.held(), node.transaction() as tx:
-            _remove_links(node, tx, request)
-        if released is not None:
-            with failures.noted(), node.transaction():
-                released()
+            try:
+                released = _release(node, tx, request)
+            finally:
+                # A signal that ends the first step must not prevent the second.
+                with later.noted(), node.runner.interrupts.held(), node.transaction() as other:
+                    _remove_links(node, other, request)
+            released()
         with failures.noted():
-            of_links.raise_any()
+            later.raise_any()
         failures.raise_any()
 
 
@@ -89,8 +89,9 @@ def _remove_from(
     """Remove the link from a container; return whether it was there."""
     name = attachment.ifname
     names = (name, links.temporary_name(attachment.key))
-    own, others = links.sort(tx, attachment, container, names, expected=name)
-    links.delete(tx, own, container)
+    asked = tx.ask(staying(links.listing(container)))
+    own, others = links.sort(attachment, tx.answer(asked), names, expected=name)
+    links.delete(tx, own, container, asked)
     for link in others:
         if link.name == name:
             node.warn(f"{name} is kept, since it belongs to another attachment: {link.alias}")

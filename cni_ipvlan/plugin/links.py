@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.queries import Link
+    from cni_ipvlan.iproute.runner import Running
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.state.attachment import AttachmentId, ModeHint
     from cni_ipvlan.state.registry import Registry
@@ -35,36 +36,35 @@ def key_of(name: str) -> str:
 
 
 def sort(
-    tx: Transaction,
-    attachment: AttachmentId,
-    place: Namespace | None,
-    names: Collection[str],
-    expected: str = "",
+    attachment: AttachmentId, output: bytes | None, names: Collection[str], expected: str = ""
 ) -> tuple[list[Link], list[Link]]:
-    """Return the ipvlan links in a place: an attachment's own, and the others.
+    """Return the links in an answer to ``listing``: an attachment's own, and the others.
 
     Its own have its label, or no label and one of the names. ``expected`` is taken for
     one if listing them is not permitted.
     """
-    present = listed(tx, place)
-    if present is None:
+    if output is None:
         return ([queries.Link(0, expected)] if expected else []), []
+    present = queries.links(output)
     own = [link for link in present if _is_of(link, attachment, names)]
     return own, [link for link in present if link not in own]
 
 
-def delete(tx: Transaction, own: Iterable[Link], place: Namespace | None) -> None:
-    """Delete links in a place."""
+def delete(
+    tx: Transaction, own: Iterable[Link], place: Namespace | None, listed: Running | None = None
+) -> None:
+    """Delete links in a place, the first of them by the process that ``listed`` them."""
     for link in own:
         argv = commands.link_delete(link.name)
-        tx.do(Command(argv, f"remove the interface {link.name}", place, absent_ok=True))
+        change = Command(argv, f"remove the interface {link.name}", place, absent_ok=True)
+        tx.do(change, listed)
 
 
 def delete_temporary(tx: Transaction, attachment: AttachmentId) -> None:
     """Delete a link that a killed call left on the host."""
     name = temporary_name(attachment.key)
     if namespace.own_has_link(name):
-        delete(tx, sort(tx, attachment, None, (name,))[0], None)
+        delete(tx, sort(attachment, tx.see(listing(None)), (name,))[0], None)
 
 
 def removal(tx: Transaction, name: str, place: Namespace | None) -> Command:
@@ -152,10 +152,14 @@ def is_there(tx: Transaction, hint: ModeHint) -> bool:
     return is_on_host or find(tx, hint) is not None
 
 
+def listing(place: Namespace | None) -> Command:
+    """Return the query for the ipvlan links in a place."""
+    return Command(commands.link_show_kind("ipvlan"), inside=place, absent_ok=True)
+
+
 def listed(tx: Transaction, place: Namespace | None) -> list[Link] | None:
     """Return the ipvlan links there; None if that is not permitted (in a dry run)."""
-    query = Command(commands.link_show_kind("ipvlan"), inside=place, absent_ok=True)
-    output = tx.see(query)
+    output = tx.see(listing(place))
     return None if output is None else queries.links(output)
 
 

@@ -54,9 +54,9 @@ class Master(NamedTuple):
             return False
         return not link.is_ipvlan or link.mac == self.link.mac
 
-    def slave_link(self, conf: NetConf) -> Link:
-        """Return the expected MTU and MAC address of a new ipvlan link, in a Link."""
-        return self.link._replace(mtu=conf.mtu or self.link.mtu)
+    def slave_link(self, name: str, conf: NetConf) -> Link:
+        """Return a Link with the expected MTU and MAC address of a new ipvlan link."""
+        return self.link._replace(name=name, mtu=conf.mtu or self.link.mtu)
 
 
 def find(tx: Transaction, conf: NetConf, container: Namespace | None) -> Master:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, INVALID_ENVIRONMENT, CniError
-from cni_ipvlan.iproute import commands, namespace, queries
-from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute import namespace, queries
 from cni_ipvlan.plugin.codes import INTERFACE_NAME_TAKEN, MASTER_BUSY
 from cni_ipvlan.plugin.master import refusal, shortened
 
@@ -64,14 +63,12 @@ def _reason(error: Exception) -> str:
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
-def interfaces(container: Namespace) -> Command:
-    """Return the query that ``check_name_is_free`` needs the output of."""
-    # Not only that one: asked for a name that is free, the kernel runs modprobe (dev_load()).
-    return Command(commands.link_show_all(), inside=container)
-
-
 def check_name_is_free(attachment: AttachmentId, output: bytes | None) -> None:
-    """Raise CniError if a container has an interface of that name, or with that label."""
+    """Raise CniError if a container has an interface of that name, or with that label.
+
+    ``output`` shows all its interfaces. (Asked for a name that is free, the kernel runs
+    modprobe, dev_load() in net/core/dev_ioctl.c.)
+    """
     ifname = attachment.ifname
     for link in queries.links(output):
         is_renamed = attachment.has_label(link.alias) and link.name != ifname

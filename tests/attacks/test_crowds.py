@@ -61,7 +61,8 @@ def test_a_refused_add_takes_no_longer_on_a_full_node(
     attach(node, runtime, range(FEW))
     alone = seconds_of_attachment(runtime, honest)
     for number in range(1, 5 * MANY):
-        steps.at(number, "sleep 0.3")
+        for tool in ("ip", "nsenter"):
+            steps.at(f"{tool}-{number}", "sleep 0.3")
     environment = {**call_environment("ADD", refused, CNI_CONTAINERID="two"), **steps.environment}
     stdin = stdin_of(network(mode="l3"))
     began = time.monotonic()

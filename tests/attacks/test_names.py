@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from attacker import end_within, hints
-from doubles import Steps
+from doubles import FakeIpam, Steps
 from lab import MEMORY, Space
 from runtime import call_environment, network, static, stdin_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from doubles import FakeIpam
     from executable import Executable
     from lab import Node
     from runtime import Runtime
@@ -152,7 +151,8 @@ def test_an_add_whose_namespace_is_replaced_fails_and_touches_no_other(
     container, other = node.container(), node.container()
     others = network(ipam=static("10.1.0.9/24"))
     ipvlan(call_environment("ADD", other, CNI_CONTAINERID="other"), stdin_of(others)).result()
-    script = f"PATH={os.environ['PATH']}\n" + ELSEWHERE[change].format(
+    wait = "sleep 1" if moment == "after the move" else ":"
+    script = f"PATH={os.environ['PATH']}; {wait}\n" + ELSEWHERE[change].format(
         name=Path(container.path).name, path=container.path, other=other.path
     )
     untouched = node.snapshot()[other.path]
@@ -179,14 +179,14 @@ def test_an_add_whose_namespace_is_replaced_fails_and_touches_no_other(
 
 def step_of(
     ipvlan: Executable, environment: dict[str, str], conf: bytes, steps: Steps, moment: str
-) -> int:
-    """Return the number of the step in which the link is moved, or of the one after that."""
+) -> str:
+    """Return the number of the step in which the link is moved, or of the one beside that."""
     ipvlan({**environment, **steps.environment}, conf).result()
     moving = moving_step(steps)
     ipvlan({**environment, "CNI_COMMAND": "DEL", **steps.environment}, conf).succeeds()
     steps.forget()
-    return moving + (moment == "after the move")
+    return f"{FakeIpam.type}-1" if moment == "after the move" else moving
 
 
-def moving_step(steps: Steps) -> int:
+def moving_step(steps: Steps) -> str:
     return next(step.number for step in steps.taken if {"set", "netns"} <= set(step.words.split()))

@@ -111,7 +111,7 @@ def test_gc_leaves_an_add_alone_that_is_under_way(
     runtime.check(container, network(), result).succeeds()
 
 
-def step_of(steps: Steps, runtime: Runtime, container: Space, words: str) -> int:
+def step_of(steps: Steps, runtime: Runtime, container: Space, words: str) -> str:
     """Return the number of the step of an ADD whose command has these words."""
     runtime.add(container, network(), **steps.environment).result()
     (number,) = [step.number for step in steps.taken if words in step.words]

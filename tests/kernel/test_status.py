@@ -66,7 +66,7 @@ def test_a_kernel_without_ipvlan_is_the_reason(
 ) -> None:
     node.master()
     steps = Steps(tmp_path / "steps")
-    steps.at(1, "echo 'Error: Unknown device type.' >&2; exit 2")
+    steps.at("ip-1", "echo 'Error: Unknown device type.' >&2; exit 2")
     environment = {**steps.environment, "CNI_PATH": fake_ipam.path}
 
     error = runtime.status(conf_with(fake_ipam), **environment).error()

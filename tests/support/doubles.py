@@ -35,11 +35,13 @@ _STEP = """\
 real() {{ {program} "$@"; }}
 [ -z "$INSIDE_A_STEP" ] || exec {program} "$@"
 export INSIDE_A_STEP=yes
-read -r step <{directory}/step
-step=$((step + 1))
-echo $step >{directory}/step
-echo "{name}${{CNI_COMMAND+ $CNI_COMMAND}} $*" >>{directory}/log
-[ ! -e {directory}/at-$step ] || . {directory}/at-$step
+# Others may run at the same time: none takes a number that there is a file for.
+set -C
+n=1
+while ! true >{directory}/taken-{name}-$n; do n=$((n + 1)); done 2>/dev/null
+set +C
+echo "{name}-$n {name}${{CNI_COMMAND+ $CNI_COMMAND}} $*" >>{directory}/log
+[ ! -e {directory}/at-{name}-$n ] || . {directory}/at-{name}-$n
 exec {program} "$@"
 """
 
@@ -91,9 +93,9 @@ class FakeIpam:
 
 
 class Step(NamedTuple):
-    """A command that the plugin runs: its place in the order, from 1, and its words."""
+    """A command that the plugin runs: its tool with a number, from 1, and its words."""
 
-    number: int
+    number: str
     words: str
 
 
@@ -123,7 +125,7 @@ class Steps:
     def taken(self) -> list[Step]:
         """The steps since the last ``forget``."""
         lines = (self._directory / "log").read_text().splitlines()
-        return [Step(number, words) for number, words in enumerate(lines, 1)]
+        return [Step(*line.split(" ", 1)) for line in lines]
 
     def count(self, *words: str) -> int:
         """Return how many steps were taken that have all these words."""
@@ -131,12 +133,11 @@ class Steps:
 
     def forget(self) -> None:
         """Count from 1 again, with nothing planned."""
-        for path in self._directory.glob("at-*"):
+        for path in (*self._directory.glob("at-*"), *self._directory.glob("taken-*")):
             path.unlink()
-        (self._directory / "step").write_text("0\n")
         (self._directory / "log").write_text("")
 
-    def at(self, number: int, script: str) -> None:
+    def at(self, number: str, script: str) -> None:
         """Have a step run a piece of shell first; ``real "$@"`` in it does the step's work."""
         (self._directory / f"at-{number}").write_text(script + "\n")
 

@@ -68,7 +68,11 @@ class FakeRunner:
     def run(self, command: Command) -> Completed:
         return self.finish(self.start(command))
 
-    def finish(self, running: Running) -> Completed:
+    def first_line(self, _running: Running) -> bytes | None:
+        """Answer whole, as a process that does not stay."""
+        return None
+
+    def finish(self, running: Running, _words: bytes = b"") -> Completed:
         assert running.completed
         self.finished.append(" ".join(running.command.entered_argv))
         return running.completed

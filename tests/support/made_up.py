@@ -47,12 +47,20 @@ class World:
 
     def start(self, command: Command) -> Running:
         running = Running(command, {}, self.interrupts)
-        running.completed = self.run(command)
         running._process = 0
+        if command.stays:
+            running.printed[:] = self.run(command.parts[0]).stdout + b"\n"
+        else:
+            running.completed = self.run(command)
         return running
 
-    def finish(self, running: Running) -> Completed:
-        assert running.completed
+    def first_line(self, running: Running) -> bytes | None:
+        return None if running.completed else bytes(running.printed).rstrip(b"\n")
+
+    def finish(self, running: Running, words: bytes = b"") -> Completed:
+        if running.completed is None:
+            done = self.run(running.command) if words else None
+            running.completed = done or Completed(0, b"", b"", 0.0)
         return running.completed
 
     def run(self, command: Command) -> Completed:

@@ -17,6 +17,7 @@ from cni_ipvlan.plugin.master import Master
 
 SANDBOX = "/run/netns/c"
 OURS = Interface("net1", "02:00:00:00:00:01", SANDBOX, 1500)
+OUR_LINK = queries.Link(2, "net1", mtu=1500, mac="02:00:00:00:00:01")
 ALLOCATED = Result(
     addresses=(Address("10.0.0.2/24", "10.0.0.1", 0), Address("fd00::2/64", "fd00::1")),
     routes=(Route("0.0.0.0/0"), Route("10.9.0.0/16", "10.0.0.9"), Route("::/0")),
@@ -119,7 +120,7 @@ def test_addresses_of_the_chain_are_taken_where_there_is_no_ipam() -> None:
 
 def test_master_that_the_chain_hands_over_is_not_in_the_result() -> None:
     got = addressing(None, {"interfaces": [{"name": "eth0"}]})
-    assert got.result(OURS, []).interfaces == (OURS,)
+    assert got.result(OUR_LINK, SANDBOX, []).interfaces == (OURS,)
 
 
 def test_interface_in_the_container_is_not_taken_for_a_master_of_its_name_on_the_host() -> None:
@@ -143,7 +144,7 @@ def test_other_interfaces_of_the_chain_keep_their_addresses_and_routes() -> None
             "routes": [{"dst": "192.168.9.0/24"}],
         }
     )
-    result = got.result(OURS, ["10.0.0.2/24", "fd00::2/64"])
+    result = got.result(OUR_LINK, SANDBOX, ["10.0.0.2/24", "fd00::2/64"])
     assert [each.name for each in result.interfaces] == ["lo0", "veth1", "first", "net1"]
     assert result.addresses == (
         Address("192.168.0.2/24", interface=2),
@@ -158,7 +159,7 @@ def test_other_interfaces_of_the_chain_keep_their_addresses_and_routes() -> None
 
 def test_a_missing_address_is_an_error() -> None:
     with pytest.raises(CniError, match="missing: fd00::2/64") as caught:
-        addressing().result(OURS, ["10.0.0.2/24", "fe80::1/64"])
+        addressing().result(OUR_LINK, SANDBOX, ["10.0.0.2/24", "fe80::1/64"])
     assert caught.value.code == codes.COMMAND_FAILED
 
 
