@@ -283,7 +283,6 @@ class Running(dict[str, str]):
         self._patience = _PATIENCE_WITH_PLUGINS if command.environment else _PATIENCE_WITH_COMMANDS
         self._output = {"stdout": bytearray(), "stderr": bytearray()}
         self._pipes: dict[int, str] = {}
-        self._opened: list[int] = []
         self._started = time.monotonic()
         self._stdin = self._input = self._process = self._pidfd = -1
         self._unsaid = b""
@@ -333,23 +332,22 @@ class Running(dict[str, str]):
     def spawn(self, program: str, argv: list[str]) -> int:
         """Start it, and return 0, an exit status with which sh is content."""
         try:
-            stdout, stderr = self._pipe("stdout"), self._pipe("stderr")
-            self._process = os.posix_spawn(
-                program,
-                argv,
-                self,
-                file_actions=(
-                    (os.POSIX_SPAWN_DUP2, self._stdin, 0),
-                    (os.POSIX_SPAWN_DUP2, stdout, 1),
-                    (os.POSIX_SPAWN_DUP2, stderr, 2),
-                ),
-                setpgroup=0,
-                setsigmask=(),
-                # Python ignores these, and the child would inherit that.
-                setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
-            )
+            with self._pipe("stdout") as stdout, self._pipe("stderr") as stderr:
+                self._process = os.posix_spawn(
+                    program,
+                    argv,
+                    self,
+                    file_actions=(
+                        (os.POSIX_SPAWN_DUP2, self._stdin, 0),
+                        (os.POSIX_SPAWN_DUP2, stdout, 1),
+                        (os.POSIX_SPAWN_DUP2, stderr, 2),
+                    ),
+                    setpgroup=0,
+                    setsigmask=(),
+                    # Python ignores these, and the child would inherit that.
+                    setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
+                )
             self._pidfd = os.pidfd_open(self._process)
-            self._opened.append(self._pidfd)
         except BaseException:
             if self.was_run:
                 self.kill("it could not be watched")
@@ -362,19 +360,18 @@ class Running(dict[str, str]):
         """Read what it has printed, bound its time, and notice its end."""
         if self._input in ready:
             self._write()
-        for pipe, name in self._pipes.items():
-            if pipe in ready:
-                self._read(pipe, name)
+        for pipe in self._pipes.keys() & ready:
+            self._read(pipe)
         self._bound()
         if self._pidfd in ready or self._is_stuck():
             self.end()
 
     def end(self) -> None:
         """Wait for its end, and set ``completed``."""
-        for pipe, name in self._pipes.items():
+        for pipe in [*self._pipes]:
             # Read at most a full pipe: a child left behind may go on writing.
             for _ in range(_MOST_PIPE // _CHUNK):
-                if not self._read(pipe, name):
+                if not self._read(pipe):
                     break
         status = self._reap()
         self.close()
@@ -393,20 +390,23 @@ class Running(dict[str, str]):
             self._killed = time.monotonic()
             self._signal(signal.SIGKILL)
 
-    def _pipe(self, name: str) -> int:
-        """Make a pipe that is read as ``name``, without blocking; return its write end."""
+    @contextmanager
+    def _pipe(self, name: str) -> Iterator[int]:
+        """Make a pipe that is read as ``name``, without blocking; yield its write end."""
         read, write = os.pipe2(os.O_CLOEXEC)
-        self._opened += (read, write)
-        os.set_blocking(read, False)
         self._pipes[read] = name
-        return write
+        with _closing(write):
+            os.set_blocking(read, False)
+            yield write
 
     def close(self) -> None:
         """Close our ends of its streams."""
         self._close_input()
-        while self._opened:
-            os.close(self._opened.pop())
-        self._pipes.clear()
+        for pipe in [*self._pipes]:
+            self._close_pipe(pipe)
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+        self._pidfd = -1
 
     def _close_input(self) -> None:
         if self._input >= 0:
@@ -424,12 +424,16 @@ class Running(dict[str, str]):
         if not self._unsaid:
             self._close_input()
 
-    def _read(self, pipe: int, name: str) -> bool:
+    def _read(self, pipe: int) -> bool:
         """Read available output, keep it up to the limit; return False if there was none."""
         try:
             chunk = os.read(pipe, _CHUNK)
         except BlockingIOError:
             return False
+        if not chunk:
+            self._close_pipe(pipe)
+            return False
+        name = self._pipes[pipe]
         output, most = self._output[name], MOST_OUTPUT[name]
         room = max(0, most - len(output))
         output += chunk[:room]
@@ -439,7 +443,11 @@ class Running(dict[str, str]):
                 output.clear()
             elif len(output) == most:
                 output += b"\n(the rest was dropped)\n"
-        return bool(chunk)
+        return True
+
+    def _close_pipe(self, pipe: int) -> None:
+        os.close(pipe)
+        del self._pipes[pipe]
 
     def _bound(self) -> None:
         """Signal or kill it when it takes too long after a signal or for an undo."""

@@ -64,6 +64,9 @@ def _differences(
     index, reported = _reported_interface(previous, request.ifname, container)
     if reported is None:
         return [f"prevResult has no interface {request.ifname!r} in the namespace {request.netns}"]
+    home = container if conf.link_in_container else None
+    of_master = Command(commands.link_show(conf.master), inside=home, absent_ok=True)
+    asked = tx.ask(of_master) if conf.master else None
     shown, _, routes = _shown(tx, request, previous, container).partition(b"\n")
     found = queries.links(shown)
     if not found:
@@ -77,7 +80,11 @@ def _differences(
     addresses = [each.address for each in queries.addresses(shown)]
     return [
         *_link_differences(link, conf, reported),
-        *_parent_differences(tx, link, conf, container, remembered_master),
+        *(
+            _master_differences(link, conf.master, tx.answer(asked), home, container)
+            if asked is not None
+            else _index_differences(link, remembered_master)
+        ),
         *(
             f"the address {each.address} is missing"
             for each in previous.addresses
@@ -131,23 +138,19 @@ def _link_differences(link: Link, conf: NetConf, reported: Interface) -> list[st
     return found
 
 
-def _parent_differences(
-    tx: Transaction,
-    link: Link,
-    conf: NetConf,
-    container: Namespace,
-    remembered_master: int | None,
+def _index_differences(link: Link, remembered_master: int | None) -> list[str]:
+    known = remembered_master is not None and link.parent_index
+    return ["it has another master"] if known and link.parent_index != remembered_master else []
+
+
+def _master_differences(
+    link: Link, name: str, output: bytes | None, home: Namespace | None, container: Namespace
 ) -> list[str]:
-    if not conf.master:
-        known = remembered_master is not None and link.parent_index
-        return ["it has another master"] if known and link.parent_index != remembered_master else []
-    home = container if conf.link_in_container else None
-    query = Command(commands.link_show(conf.master), inside=home, absent_ok=True)
-    found = queries.links(tx.see(query))
+    found = queries.links(output)
     if not found:
-        return [f"its master {conf.master!r} does not exist any more"]
+        return [f"its master {name!r} does not exist any more"]
     is_carried = Master(found[0], home).carries(link, container)
-    return [] if is_carried else [f"its master is not {conf.master!r}"]
+    return [] if is_carried else [f"its master is not {name!r}"]
 
 
 def _route_differences(previous: Result, routes: bytes) -> list[str]:

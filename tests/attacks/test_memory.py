@@ -28,9 +28,22 @@ def ip_that_deletes_nothing(directory: Path) -> str:
     """Make an ip that fails to delete links; return the PATH on which it is first."""
     tool = directory / "ip"
     tool.write_text(
-        '#!/bin/sh\ncase " $* " in *" link delete "*)\n'
-        '    echo "RTNETLINK answers: Device or resource busy" >&2; exit 2 ;;\n'
-        f'esac\nexec {shutil.which("ip")} "$@"\n'
+        f"""\
+#!/bin/sh
+fail() {{ echo "RTNETLINK answers: Device or resource busy" >&2; exit 2; }}
+case " $* " in
+*" link delete "*) fail ;;
+*" exec "*) ;;
+*" -batch "*)
+    while read -r line; do
+        case $line in "link delete "*) fail ;; esac
+        {shutil.which("ip")} -j -d $line
+    done
+    exit
+    ;;
+esac
+exec {shutil.which("ip")} "$@"
+"""
     )
     tool.chmod(0o755)
     return f"{directory}:{os.environ['PATH']}"

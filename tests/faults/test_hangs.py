@@ -40,7 +40,7 @@ def test_delete_removes_what_is_left_when_a_command_hangs_forever(
     recorded = record(runtime, container, steps)
     prepare(container)
     before = node.snapshot()
-    changing = [step for step in recorded if {"add", "netns", "ADD"} & set(step.words.split()[1:3])]
+    changing = [step for step in recorded if {"add", "set", "ADD"} & set(step.words.split()[1:3])]
     assert len(changing) > 1
     for step in changing[:2]:
         steps.forget()

@@ -235,6 +235,16 @@ class _FaultyRunner(Runner):
         super().__init__(path, observe, faults.interrupts)
         self._faults = faults
 
+    def finish(self, running: Running, words: bytes = b"") -> Completed:
+        """Wait for a command; have a fault happen to the change that one is told to make."""
+        fault = self._faults.command(running.command) if words else None
+        if fault is None:
+            return super().finish(running, words)
+        finish = super().finish
+        done: Completed = fault(self.interrupts, lambda: finish(running, words))
+        finish(running)  # if the fault has not told it, it ends without
+        return done
+
     def start(self, command: Command) -> Running:
         """Start a command, or have its fault happen while others are running."""
         fault, start = self._faults.command(command), super().start

@@ -108,4 +108,4 @@ def test_none_is_left_when_waiting_fails(runner: Runner, monkeypatch: pytest.Mon
         runner.finish(one)
     assert one.completed
     assert other.completed
-    assert before - len(list(DESCRIPTORS.iterdir())) == 10  # two pipes and one for the process
+    assert before - len(list(DESCRIPTORS.iterdir())) == 6  # two pipes and one for the process
