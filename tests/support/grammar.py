@@ -81,6 +81,7 @@ COMMANDS = [
     ip route add PREFIX [via GATEWAY] dev NAME [table NUMBER] [metric NUMBER] [scope NUMBER] \
         [mtu NUMBER] [advmss NUMBER]
     ip -batch
+    ip -j -d -batch -
     cat SYSCTL
     cat SYSCTL SYSCTL
     tee SYSCTL
@@ -91,6 +92,11 @@ COMMANDS = [
     .splitlines()
 ]
 SLOTS["PLUGIN"] = lambda word: "/" in word  # the path of a program, not a word of its arguments
+
+
+SCRIPTS = [
+    ["sh", "-c", script, "sh"] for script in (commands._WRITE_AND_RUN, commands._SHOW_AND_STAY)
+]
 
 
 def is_meant(command: tuple[str, ...]) -> bool:
@@ -104,11 +110,13 @@ def is_meant(command: tuple[str, ...]) -> bool:
         if option != "--net" or not is_path(path):
             return False
         words = words[2:]
-    if words[:1] == ["sh"]:  # a script that is always the same, with a name as its argument
+    if words[:1] == ["sh"]:  # a script that is always the same, with names as its arguments
         name = words[4] if len(words) > 4 else ""
+        if words[:4] in SCRIPTS:
+            return _fits(words[4:], ["SYSCTL", "SYSCTL", "ip", "-j", "-d", "-batch", "-"])
         return is_name(name) and words == [*commands.wait_for_ipv6(name, 5)]
     # In a batch, the options of the ip that runs it apply to every line, also to changes.
-    if words[0] == "ip" and words[1:2] != ["-batch"] and not is_query(tuple(words)):
+    if words[0] == "ip" and "-batch" not in words and not is_query(tuple(words)):
         words = without_options(tuple(words))
     return any(_fits(words, template) for template in COMMANDS)
 

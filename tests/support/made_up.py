@@ -49,6 +49,7 @@ class World:
         running = Running(command, {}, self.interrupts)
         running._process = 0
         if command.stays:
+            self.commands.append(command.entered_argv)
             running.printed[:] = self.run(command.parts[0]).stdout + b"\n"
         else:
             running.completed = self.run(command)
@@ -75,8 +76,7 @@ class World:
             words = words[2:]
         entry = argv[: len(argv) - len(words)]
         if words[0] == "sh" and words[2] == commands._WRITE_AND_RUN:
-            switched = words[4 : words.index("ip")]
-            self.commands.append((*entry, "tee", *switched))
+            self.commands.append(argv)
             words = words[words.index("ip") :]
         if words[-2:] == ("-batch", "-"):
             self.commands.append((*entry, "ip", "-batch"))

@@ -1,0 +1,74 @@
+"""How many processes each verb starts, and how many in a container: counted, not timed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from doubles import Steps
+from runtime import PLUGINS, host_local, network
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lab import Node
+    from runtime import Runtime
+
+IPAM = "host-local"
+CONF = network(ipam=host_local("10.1.0.0/24", routes=[{"dst": "0.0.0.0/0"}]))
+DUAL_STACK = network(ipam=host_local("10.1.0.0/24", "fd00:1::/64"))
+
+
+@pytest.fixture
+def steps(tmp_path: Path) -> Steps:
+    return Steps(tmp_path, f"{PLUGINS}/{IPAM}")
+
+
+def taken(steps: Steps) -> tuple[int, int]:
+    """Return how many processes were started, and how many of them in a container."""
+    words = [step.words for step in steps.taken]
+    entries = [each for each in words if each.startswith(("ip netns exec ", "nsenter "))]
+    steps.forget()
+    return len(words), len(entries)
+
+
+def test_processes_of_a_life(node: Node, runtime: Runtime, steps: Steps) -> None:
+    node.master()
+    container = node.container()
+
+    result = runtime.add(container, CONF, **steps.environment).result()
+    # The container and the master are looked at, the master is asked whether it is free; the
+    # link is created and moved; IPAM.
+    assert taken(steps) == (6, 1)
+
+    runtime.check(container, CONF, result, **steps.environment).succeeds()
+    assert taken(steps) == (3, 1)
+
+    runtime.delete(container, CONF, **steps.environment).succeeds()
+    assert taken(steps) == (2, 1)
+
+
+def test_processes_beside_a_neighbour(node: Node, runtime: Runtime, steps: Steps) -> None:
+    node.master()
+    for number in range(3):
+        runtime.add(node.container(), CONF, CNI_CONTAINERID=f"c{number}").result()
+
+    runtime.add(node.container(), CONF, **steps.environment).result()
+
+    assert taken(steps) == (6, 2)  # the second is a neighbour's container, to read its mode
+
+
+def test_processes_with_ipv6(node: Node, runtime: Runtime, steps: Steps) -> None:
+    """Whether IPv6 is on is read, and duplicate address detection is waited for."""
+    node.master()
+    container = node.container()
+
+    runtime.add(container, DUAL_STACK, **steps.environment).result()
+
+    assert taken(steps) == (9, 4)
+
+
+def test_delete_without_a_container(node: Node, runtime: Runtime, steps: Steps) -> None:
+    runtime.delete("", CONF, **steps.environment).succeeds()
+
+    assert taken(steps) == (1, 0)
