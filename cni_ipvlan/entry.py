@@ -47,7 +47,7 @@ def _serve(environment: Mapping[str, str]) -> int:
 
     from cni_ipvlan.cni import protocol
     from cni_ipvlan.cni.request import read
-    from cni_ipvlan.iproute.runner import InterruptedBySignalError, Interrupts
+    from cni_ipvlan.iproute.interrupts import InterruptedBySignalError, Interrupts
     from cni_ipvlan.log import Log
     from cni_ipvlan.plugin import perform
     from cni_ipvlan.plugin.node import assemble

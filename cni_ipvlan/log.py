@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from cni_ipvlan.iproute.commands import Command
-    from cni_ipvlan.iproute.runner import Completed
+    from cni_ipvlan.iproute.running import Completed
 
 LEVELS = ("panic", "error", "verbose", "debug")  # as Multus names them, from least to most
 DEFAULT_LEVEL = "verbose"

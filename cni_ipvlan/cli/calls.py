@@ -23,7 +23,7 @@ from cni_ipvlan.cni.errors import (
 from cni_ipvlan.cni.request import parse, read
 from cni_ipvlan.cni.version import LATEST_VERSION
 from cni_ipvlan.iproute.dry_run import Plan
-from cni_ipvlan.iproute.runner import Interrupts
+from cni_ipvlan.iproute.interrupts import Interrupts
 from cni_ipvlan.log import Log
 from cni_ipvlan.plugin import perform
 from cni_ipvlan.plugin.node import assemble
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.cni.request import Request
     from cni_ipvlan.cni.result import Result
     from cni_ipvlan.iproute.commands import Command
-    from cni_ipvlan.iproute.runner import Completed
+    from cni_ipvlan.iproute.running import Completed
     from cni_ipvlan.plugin.node import Node
 
 USUAL_DIRECTORIES = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")

@@ -16,7 +16,8 @@ from cni_ipvlan.cni.version import VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import IprouteError, commands, machine, namespace, queries
 from cni_ipvlan.iproute.commands import Command
-from cni_ipvlan.iproute.runner import CommandError, InterruptedBySignalError
+from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
+from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import about, explain, modes, preflight
 from cni_ipvlan.plugin import master as masters

@@ -19,7 +19,7 @@ from cni_ipvlan.cli.options import (
 )
 from cni_ipvlan.cli.problem import json_path
 from cni_ipvlan.iproute import IprouteError, machine
-from cni_ipvlan.iproute.runner import InterruptedBySignalError, Interrupts
+from cni_ipvlan.iproute.interrupts import InterruptedBySignalError, Interrupts
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin.explain import as_cni_error
 from cni_ipvlan.plugin.node import Node

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.cni.errors import CniError
     from cni_ipvlan.cni.result import Result
     from cni_ipvlan.iproute.commands import Command
-    from cni_ipvlan.iproute.runner import Completed
+    from cni_ipvlan.iproute.running import Completed
 
 _STDOUT, _STDERR = 1, 2
 

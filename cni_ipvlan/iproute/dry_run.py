@@ -11,7 +11,8 @@ from cni_ipvlan.iproute.transaction import Transaction, nothing
 
 if TYPE_CHECKING:
     from cni_ipvlan.iproute.commands import Command
-    from cni_ipvlan.iproute.runner import Completed, Runner, Running
+    from cni_ipvlan.iproute.runner import Runner
+    from cni_ipvlan.iproute.running import Completed, Running
 
 
 class Plan:

@@ -1,4 +1,4 @@
-"""Run external commands with sh, and handle the signals that end them.
+"""Run external commands with sh, one after another or side by side.
 
 Each command gets its own process group, so that a signal to our group (a terminal's ^C, a
 runtime's kill) never interrupts an undo. Its output is read while it runs, up to a limit;
@@ -7,56 +7,27 @@ a child that outlives the command can't delay us.
 
 from __future__ import annotations
 
-import math
 import os
 import select
-import signal
-import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
+from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.iproute import IprouteError, _sh
 from cni_ipvlan.iproute.namespace import held
+from cni_ipvlan.iproute.running import Completed, Running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
-    from types import FrameType
+    from collections.abc import Callable, Iterator
 
     from cni_ipvlan.iproute.commands import Argv, Command
+    from cni_ipvlan.iproute.interrupts import Interrupts
     from cni_ipvlan.iproute.namespace import Namespace
 
 _STANDARD_DIRECTORIES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 EXEC_FAILED = 127  # a shell's exit status for a program that can't be executed
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-
-# In bytes. A command that prints more on stdout is killed; more on stderr is dropped.
-MOST_OUTPUT = {"stdout": 16 << 20, "stderr": 1 << 20}
-_CHUNK = 1 << 16  # the usual capacity of a pipe
-_MOST_PIPE = 1 << 20  # its largest capacity, /proc/sys/fs/pipe-max-size
-# Seconds that a command may take: for an undo; after one signal; after two signals.
-# iproute2's commands wait only for the kernel.
-_PATIENCE_WITH_PLUGINS = (10.0, 10.0, 1.0)
-_PATIENCE_WITH_COMMANDS = (math.inf, 30.0, 30.0)
-# A killed process may be stuck in the kernel; then it is left to init.
-_KILL_SECONDS = 5.0
 _SLICE_MILLISECONDS = 100  # signals are checked between slices: they don't end poll(2)
 
 sh = _sh.load()
-
-
-class Completed(NamedTuple):
-    """How a command ended; a negative status is the number of the signal that killed it.
-
-    ``seconds`` is its run time; ``killed_because`` is why we killed it, if we did.
-    ``was_run`` is whether its program could be executed; if not, stderr has the reason.
-    """
-
-    status: int
-    stdout: bytes
-    stderr: bytes
-    seconds: float
-    killed_because: str = ""
-    was_run: bool = True
 
 
 class ProgramNotFoundError(IprouteError):
@@ -93,56 +64,6 @@ class UnusableArgumentError(IprouteError):
         super().__init__(command, word)
         self.purpose = command.purpose
         self.word = word
-
-
-class InterruptedBySignalError(IprouteError):
-    """A signal asked us to stop."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.signal = signal.Signals(number).name
-
-
-class Interrupts:
-    """Handles SIGTERM, SIGINT, SIGHUP and SIGQUIT between commands.
-
-    A running command is sent SIGTERM, and killed if it does not end in time; then
-    ``check`` raises. Within ``held``, during an undo, ``is_holding`` is true and signals
-    interrupt nothing. A second signal leaves IPAM plugins only one second.
-    """
-
-    def __init__(self) -> None:
-        self._caught: list[int] = []
-        self.is_holding = False
-
-    def install(self) -> None:
-        """Install the handlers, and reset the inherited signal mask."""
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        for number in SIGNALS:
-            signal.signal(number, self._catch)
-
-    @property
-    def urgency(self) -> int:
-        """How many signals were received, at most 2."""
-        return min(len(self._caught), 2)
-
-    def check(self) -> None:
-        """Raise InterruptedBySignalError if a signal was received."""
-        if self._caught and not self.is_holding:
-            raise InterruptedBySignalError(self._caught[0])
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep signals from interrupting the body."""
-        before, self.is_holding = self.is_holding, True
-        try:
-            yield
-        finally:
-            self.is_holding = before
-
-    def _catch(self, number: int, _frame: FrameType | None) -> None:
-        self._caught.append(number)
 
 
 class Runner:
@@ -263,224 +184,3 @@ def _is_encodable(word: str) -> bool:
     except UnicodeEncodeError:  # a lone surrogate, which JSON can hold
         return False
     return True
-
-
-class Running(dict[str, str]):
-    """A running command; ``completed`` is None until it has ended.
-
-    It is also its environment, since sh passes that to the function that starts a process.
-    ``is_bounded`` is whether it may take only a limited time.
-    """
-
-    def __init__(
-        self, command: Command, environment: Mapping[str, str], interrupts: Interrupts
-    ) -> None:
-        super().__init__(command.environment or environment)
-        self.command = command
-        self.completed: Completed | None = None
-        self.is_bounded = self._is_protected = interrupts.is_holding
-        self._interrupts = interrupts
-        self._patience = _PATIENCE_WITH_PLUGINS if command.environment else _PATIENCE_WITH_COMMANDS
-        self._output = {"stdout": bytearray(), "stderr": bytearray()}
-        self._pipes: dict[int, str] = {}
-        self._started = time.monotonic()
-        self._stdin = self._input = self._process = self._pidfd = -1
-        self._unsaid = b""
-        self._bounded_since = self._killed = 0.0
-        self._killed_because = ""
-        self._is_terminated = False
-
-    @contextmanager
-    def given(self, stdin: bytes, *, stays: bool = False) -> Iterator[None]:
-        """Set its standard input: a file in memory, so that writing does not wait for a reader.
-
-        If it ``stays``, it is a pipe, which ``say`` closes.
-        """
-        if stays:
-            self._stdin, self._input = os.pipe2(os.O_CLOEXEC)
-            os.set_blocking(self._input, False)
-        else:
-            self._stdin = os.memfd_create("stdin")
-        with _closing(self._stdin):
-            os.write(self._input if stays else self._stdin, stdin)
-            if not stays:
-                os.lseek(self._stdin, 0, os.SEEK_SET)
-            yield
-
-    @property
-    def was_run(self) -> bool:
-        """Whether its process was started."""
-        return self._process >= 0
-
-    @property
-    def printed(self) -> bytearray:
-        """What it has printed to standard output."""
-        return self._output["stdout"]
-
-    @property
-    def awaited(self) -> list[tuple[int, int]]:
-        """The file descriptors to wait for, and what is awaited of each, for poll(2)."""
-        awaited = [(descriptor, select.POLLIN) for descriptor in (self._pidfd, *self._pipes)]
-        return awaited + ([(self._input, select.POLLOUT)] if self._unsaid else [])
-
-    def say(self, words: bytes) -> None:
-        """Write to its standard input if it stays, while it is attended, and close that then."""
-        if self._input >= 0:
-            self._unsaid = words
-            self._write()
-
-    def spawn(self, program: str, argv: list[str]) -> int:
-        """Start it, and return 0, an exit status with which sh is content."""
-        try:
-            with self._pipe("stdout") as stdout, self._pipe("stderr") as stderr:
-                self._process = os.posix_spawn(
-                    program,
-                    argv,
-                    self,
-                    file_actions=(
-                        (os.POSIX_SPAWN_DUP2, self._stdin, 0),
-                        (os.POSIX_SPAWN_DUP2, stdout, 1),
-                        (os.POSIX_SPAWN_DUP2, stderr, 2),
-                    ),
-                    setpgroup=0,
-                    setsigmask=(),
-                    # Python ignores these, and the child would inherit that.
-                    setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
-                )
-            self._pidfd = os.pidfd_open(self._process)
-        except BaseException:
-            if self.was_run:
-                self.kill("it could not be watched")
-                self.end()
-            self.close()
-            raise
-        return 0
-
-    def attend(self, ready: Collection[int]) -> None:
-        """Read what it has printed, bound its time, and notice its end."""
-        if self._input in ready:
-            self._write()
-        for pipe in self._pipes.keys() & ready:
-            self._read(pipe)
-        self._bound()
-        if self._pidfd in ready or self._is_stuck():
-            self.end()
-
-    def end(self) -> None:
-        """Wait for its end, and set ``completed``."""
-        for pipe in [*self._pipes]:
-            # Read at most a full pipe: a child left behind may go on writing.
-            for _ in range(_MOST_PIPE // _CHUNK):
-                if not self._read(pipe):
-                    break
-        status = self._reap()
-        self.close()
-        self.completed = Completed(
-            status,
-            bytes(self._output["stdout"]),
-            bytes(self._output["stderr"]),
-            time.monotonic() - self._started,
-            self._killed_because,
-        )
-
-    def kill(self, why: str) -> None:
-        """Kill it, once."""
-        if not self._killed:
-            self._killed_because = why
-            self._killed = time.monotonic()
-            self._signal(signal.SIGKILL)
-
-    @contextmanager
-    def _pipe(self, name: str) -> Iterator[int]:
-        """Make a pipe that is read as ``name``, without blocking; yield its write end."""
-        read, write = os.pipe2(os.O_CLOEXEC)
-        self._pipes[read] = name
-        with _closing(write):
-            os.set_blocking(read, False)
-            yield write
-
-    def close(self) -> None:
-        """Close our ends of its streams."""
-        self._close_input()
-        for pipe in [*self._pipes]:
-            self._close_pipe(pipe)
-        if self._pidfd >= 0:
-            os.close(self._pidfd)
-        self._pidfd = -1
-
-    def _close_input(self) -> None:
-        if self._input >= 0:
-            os.close(self._input)
-        self._input, self._unsaid = -1, b""
-
-    def _write(self) -> None:
-        try:
-            written = os.write(self._input, self._unsaid) if self._unsaid else 0
-        except BlockingIOError:
-            return
-        except BrokenPipeError:  # it does not listen
-            written = len(self._unsaid)
-        self._unsaid = self._unsaid[written:]
-        if not self._unsaid:
-            self._close_input()
-
-    def _read(self, pipe: int) -> bool:
-        """Read available output, keep it up to the limit; return False if there was none."""
-        try:
-            chunk = os.read(pipe, _CHUNK)
-        except BlockingIOError:
-            return False
-        if not chunk:
-            self._close_pipe(pipe)
-            return False
-        name = self._pipes[pipe]
-        output, most = self._output[name], MOST_OUTPUT[name]
-        room = max(0, most - len(output))
-        output += chunk[:room]
-        if len(chunk) > room:
-            if name == "stdout":
-                self.kill(f"it printed more than {most >> 20} MiB")
-                output.clear()
-            elif len(output) == most:
-                output += b"\n(the rest was dropped)\n"
-        return True
-
-    def _close_pipe(self, pipe: int) -> None:
-        os.close(pipe)
-        del self._pipes[pipe]
-
-    def _bound(self) -> None:
-        """Signal or kill it when it takes too long after a signal or for an undo."""
-        urgency, now = self._interrupts.urgency, time.monotonic()
-        if urgency and not self._is_protected and not self._is_terminated:
-            self._is_terminated = True
-            self._signal(signal.SIGTERM)
-        if urgency or self.is_bounded:
-            self._bounded_since = self._bounded_since or now
-            waited = now - self._bounded_since
-            if waited >= self._patience[urgency]:
-                self.kill(f"it had not ended after {waited:.0f} s")
-
-    def _is_stuck(self) -> bool:
-        """Whether it is stuck in the kernel even after SIGKILL, and must be left to init."""
-        return bool(self._killed) and time.monotonic() - self._killed >= _KILL_SECONDS
-
-    def _reap(self) -> int:
-        if self._is_terminated:
-            self._signal(signal.SIGKILL)  # children that it left behind
-        if self._is_stuck():
-            return -signal.SIGKILL
-        return os.waitstatus_to_exitcode(os.waitpid(self._process, 0)[1])
-
-    def _signal(self, number: int) -> None:
-        # The process group's number is not reused before the process is waited for.
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process, number)
-
-
-@contextmanager
-def _closing(descriptor: int) -> Iterator[int]:
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)

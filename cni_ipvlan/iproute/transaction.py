@@ -7,13 +7,15 @@ from functools import partial
 from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.iproute.commands import prints_json, said
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
-from cni_ipvlan.iproute.runner import EXEC_FAILED, CommandError, Completed
+from cni_ipvlan.iproute.runner import EXEC_FAILED, CommandError
+from cni_ipvlan.iproute.running import Completed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cni_ipvlan.iproute.commands import Argv, Command
-    from cni_ipvlan.iproute.runner import Runner, Running
+    from cni_ipvlan.iproute.runner import Runner
+    from cni_ipvlan.iproute.running import Running
 
 
 class Transaction:

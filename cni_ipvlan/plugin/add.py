@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.cni.result import Result
     from cni_ipvlan.config.netconf import NetConf
     from cni_ipvlan.iproute.namespace import Namespace
-    from cni_ipvlan.iproute.runner import Running
+    from cni_ipvlan.iproute.running import Running
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.addressing import Addressing
     from cni_ipvlan.plugin.master import Master

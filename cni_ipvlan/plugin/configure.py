@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.cni.result import Route
     from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.queries import Address, Link
-    from cni_ipvlan.iproute.runner import Running
+    from cni_ipvlan.iproute.running import Running
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.addressing import Addressing
 

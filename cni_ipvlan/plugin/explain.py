@@ -12,13 +12,9 @@ from cni_ipvlan.cni import delegate, errors
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.iproute import IprouteError, causes, commands, queries
 from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
-from cni_ipvlan.iproute.runner import (
-    CommandError,
-    InterruptedBySignalError,
-    ProgramNotFoundError,
-    UnusableArgumentError,
-)
+from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError, UnusableArgumentError
 from cni_ipvlan.plugin import codes
 from cni_ipvlan.state.registry import DIRECTORY
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from cni_ipvlan.cni.request import Request
     from cni_ipvlan.cni.result import Result
-    from cni_ipvlan.iproute.runner import Completed, Running
+    from cni_ipvlan.iproute.running import Completed, Running
     from cni_ipvlan.iproute.transaction import Transaction
 
     T = TypeVar("T")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.queries import Link
-    from cni_ipvlan.iproute.runner import Running
+    from cni_ipvlan.iproute.running import Running
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.state.attachment import AttachmentId, ModeHint
     from cni_ipvlan.state.registry import Registry

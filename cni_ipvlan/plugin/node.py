@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.cni.errors import TRY_AGAIN_LATER, CniError
 from cni_ipvlan.config import netconf
-from cni_ipvlan.iproute.runner import InterruptedBySignalError, Runner
+from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
+from cni_ipvlan.iproute.runner import Runner
 from cni_ipvlan.plugin.codes import INTERRUPTED
 from cni_ipvlan.state.attachment import AttachmentId
 from cni_ipvlan.state.locks import BusyError
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from cni_ipvlan.config.netconf import NetConf
     from cni_ipvlan.iproute.commands import Command
     from cni_ipvlan.iproute.dry_run import Plan
+    from cni_ipvlan.iproute.interrupts import Interrupts
     from cni_ipvlan.iproute.namespace import Namespace
-    from cni_ipvlan.iproute.runner import Completed, Interrupts
+    from cni_ipvlan.iproute.running import Completed
     from cni_ipvlan.iproute.transaction import Transaction
 
 

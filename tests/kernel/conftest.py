@@ -13,7 +13,7 @@ from runtime import Answer, Runtime
 
 from cni_ipvlan.cni import protocol
 from cni_ipvlan.cni.request import read
-from cni_ipvlan.iproute.runner import Interrupts
+from cni_ipvlan.iproute.interrupts import Interrupts
 from cni_ipvlan.log import Log
 from cni_ipvlan.plugin import perform
 from cni_ipvlan.plugin.node import assemble

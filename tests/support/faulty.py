@@ -20,7 +20,9 @@ from runtime import Answer
 from cni_ipvlan.cni import protocol
 from cni_ipvlan.cni.request import read
 from cni_ipvlan.config import netconf
-from cni_ipvlan.iproute.runner import Completed, Interrupts, ProgramNotFoundError, Runner, Running
+from cni_ipvlan.iproute.interrupts import Interrupts
+from cni_ipvlan.iproute.runner import ProgramNotFoundError, Runner
+from cni_ipvlan.iproute.running import Completed, Running
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.log import Log
 from cni_ipvlan.plugin import perform

@@ -13,7 +13,8 @@ from grammar import is_name, is_query, without_options
 from cni_ipvlan.cni import protocol
 from cni_ipvlan.cni.request import read
 from cni_ipvlan.iproute import commands
-from cni_ipvlan.iproute.runner import Completed, Interrupts, Running
+from cni_ipvlan.iproute.interrupts import Interrupts
+from cni_ipvlan.iproute.running import Completed, Running
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.log import Log
 from cni_ipvlan.plugin import perform

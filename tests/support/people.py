@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from unittest import mock
 
 from cni_ipvlan.cli import program
-from cni_ipvlan.iproute.runner import Interrupts
+from cni_ipvlan.iproute.interrupts import Interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -36,7 +36,7 @@ _NEVER_REFUSED = {
 
 
 # How often a command's output is read depends on how it comes, so no two calls would be alike.
-_DEPENDS_ON_TIMING = {"cni_ipvlan.iproute.runner": {"read"}}
+_DEPENDS_ON_TIMING = {"cni_ipvlan.iproute.running": {"read"}}
 
 
 def tapped(meet: Meet) -> ExitStack:

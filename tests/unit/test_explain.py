@@ -11,14 +11,10 @@ from cni_ipvlan.cni import errors
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.iproute import commands
 from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
-from cni_ipvlan.iproute.runner import (
-    CommandError,
-    Completed,
-    InterruptedBySignalError,
-    ProgramNotFoundError,
-    UnusableArgumentError,
-)
+from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError, UnusableArgumentError
+from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.plugin import codes
 from cni_ipvlan.plugin.explain import as_cni_error
 

@@ -44,10 +44,10 @@ OURS = {
 OURS_ALWAYS = {
     *("_json", "_namedtuple", "_stand_ins", "entry", "log"),
     *("cni", "cni.delegate", "cni.errors", "cni.protocol", "cni.request", "cni.strict_json"),
-    *("cni.version", "cni.version"),
+    "cni.version",
     *("config", "config.netconf"),
-    *("iproute", "iproute._sh", "iproute.commands", "iproute.namespace"),
-    *("iproute.queries", "iproute.runner", "iproute.transaction"),
+    *("iproute", "iproute._sh", "iproute.commands", "iproute.interrupts", "iproute.namespace"),
+    *("iproute.queries", "iproute.runner", "iproute.running", "iproute.transaction"),
     *("plugin", "plugin.codes", "plugin.ipam", "plugin.node"),
     *("state", "state.attachment", "state.locks", "state.registry"),
 }

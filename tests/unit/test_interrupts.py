@@ -13,7 +13,8 @@ import pytest
 DRIVER = """
 import os, resource, signal, sys, time
 from cni_ipvlan.iproute.commands import Command
-from cni_ipvlan.iproute.runner import Interrupts, InterruptedBySignalError, Runner
+from cni_ipvlan.iproute.interrupts import InterruptedBySignalError, Interrupts
+from cni_ipvlan.iproute.runner import Runner
 interrupts = Interrupts()
 runner = Runner("", lambda *_: None, interrupts)
 
@@ -107,7 +108,7 @@ def test_signal_that_comes_while_a_command_is_started_ends_it() -> None:
 
 def test_command_that_ignores_a_signal_is_killed_with_its_children() -> None:
     program = """
-        from cni_ipvlan.iproute import runner as module
+        from cni_ipvlan.iproute import running as module
         module._PATIENCE_WITH_PLUGINS = (10.0, 0.3, 0.1)
         interrupts.install()
         os.kill(os.getpid(), signal.SIGTERM)
@@ -127,7 +128,7 @@ def test_command_that_ignores_a_signal_is_killed_with_its_children() -> None:
 
 def test_plugin_that_undoes_has_its_time() -> None:
     program = """
-        from cni_ipvlan.iproute import runner as module
+        from cni_ipvlan.iproute import running as module
         module._PATIENCE_WITH_PLUGINS = (0.3, 10.0, 0.1)
         with interrupts.held():
             say(runner.run(Command(("sleep", "60"), environment={"A": ""})).status)
@@ -138,7 +139,7 @@ def test_plugin_that_undoes_has_its_time() -> None:
 
 def test_another_signal_hurries_a_plugin_and_not_a_command() -> None:
     program = """
-        from cni_ipvlan.iproute import runner as module
+        from cni_ipvlan.iproute import running as module
         module._PATIENCE_WITH_PLUGINS = (10.0, 10.0, 0.1)
         interrupts.install()
         for _ in range(2):

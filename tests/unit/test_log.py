@@ -11,7 +11,7 @@ import pytest
 
 from cni_ipvlan import log_file
 from cni_ipvlan.iproute.commands import Command
-from cni_ipvlan.iproute.runner import Completed
+from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.log import Log, describe, one_line
 
 if TYPE_CHECKING:

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.interrupts import InterruptedBySignalError, Interrupts
 from cni_ipvlan.iproute.runner import (
     CommandError,
-    Completed,
-    InterruptedBySignalError,
-    Interrupts,
     ProgramNotFoundError,
     Runner,
     UnusableArgumentError,
 )
+from cni_ipvlan.iproute.running import Completed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

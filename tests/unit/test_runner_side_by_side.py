@@ -5,11 +5,16 @@ from __future__ import annotations
 import signal
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from cni_ipvlan.iproute.commands import Command
-from cni_ipvlan.iproute.runner import Completed, Interrupts, Runner
+from cni_ipvlan.iproute.interrupts import Interrupts
+from cni_ipvlan.iproute.runner import Runner
+
+if TYPE_CHECKING:
+    from cni_ipvlan.iproute.running import Completed
 
 DESCRIPTORS = Path("/proc/self/fd")
 LONG = Command(("sleep", "30"))
@@ -88,7 +93,7 @@ def test_signal_reaches_what_was_started_before_an_undo_but_not_the_undo(runner:
 def test_change_under_way_is_not_bounded_by_an_undo(
     runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cni_ipvlan.iproute.runner._PATIENCE_WITH_PLUGINS", (0.2, 0.2, 0.1))
+    monkeypatch.setattr("cni_ipvlan.iproute.running._PATIENCE_WITH_PLUGINS", (0.2, 0.2, 0.1))
     change = runner.start(Command(("sh", "-c", "sleep 0.6; exit 7"), environment={"A": ""}))
     with runner.interrupts.held():
         undo = runner.start(PLUGIN)

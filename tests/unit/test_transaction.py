@@ -7,13 +7,10 @@ import pytest
 from fake_runner import ABSENT, CONTAINER, World
 
 from cni_ipvlan.iproute.commands import Command, together
+from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
-from cni_ipvlan.iproute.runner import (
-    CommandError,
-    Completed,
-    InterruptedBySignalError,
-    ProgramNotFoundError,
-)
+from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError
+from cni_ipvlan.iproute.running import Completed
 
 
 @pytest.fixture

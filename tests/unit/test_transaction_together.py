@@ -6,11 +6,9 @@ import pytest
 from fake_runner import CONTAINER, World
 
 from cni_ipvlan.iproute.commands import Command, together
+from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
-from cni_ipvlan.iproute.runner import (
-    CommandError,
-    InterruptedBySignalError,
-)
+from cni_ipvlan.iproute.runner import CommandError
 
 
 @pytest.fixture

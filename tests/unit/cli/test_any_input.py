@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cni_ipvlan.cli import program
-from cni_ipvlan.iproute.runner import Interrupts
+from cni_ipvlan.iproute.interrupts import Interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

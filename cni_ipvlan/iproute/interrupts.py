@@ -1,0 +1,65 @@
+"""The signals that end a call."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import contextmanager
+
+from cni_ipvlan._namedtuple import TYPE_CHECKING
+from cni_ipvlan.iproute import IprouteError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+
+
+class InterruptedBySignalError(IprouteError):
+    """A signal asked us to stop."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.signal = signal.Signals(number).name
+
+
+class Interrupts:
+    """Handles SIGTERM, SIGINT, SIGHUP and SIGQUIT between commands.
+
+    A running command is sent SIGTERM, and killed if it does not end in time; then
+    ``check`` raises. Within ``held``, during an undo, ``is_holding`` is true and signals
+    interrupt nothing. A second signal leaves IPAM plugins only one second.
+    """
+
+    def __init__(self) -> None:
+        self._caught: list[int] = []
+        self.is_holding = False
+
+    def install(self) -> None:
+        """Install the handlers, and reset the inherited signal mask."""
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for number in SIGNALS:
+            signal.signal(number, self._catch)
+
+    @property
+    def urgency(self) -> int:
+        """How many signals were received, at most 2."""
+        return min(len(self._caught), 2)
+
+    def check(self) -> None:
+        """Raise InterruptedBySignalError if a signal was received."""
+        if self._caught and not self.is_holding:
+            raise InterruptedBySignalError(self._caught[0])
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep signals from interrupting the body."""
+        before, self.is_holding = self.is_holding, True
+        try:
+            yield
+        finally:
+            self.is_holding = before
+
+    def _catch(self, number: int, _frame: FrameType | None) -> None:
+        self._caught.append(number)
