@@ -130,11 +130,13 @@ class Runner:
         return running
 
     def first_line(self, running: Running) -> bytes | None:
-        """Wait for the first line that a command prints; None if it has ended."""
+        """Wait for the first line that a staying command prints; None if it has ended."""
         while running.completed is None:
             line, is_whole, _ = running.printed.partition(b"\n")
             if is_whole:
-                return bytes(line)
+                answered = Completed(0, bytes(line), b"", running.seconds)
+                self._observe(running.command.parts[0], answered)
+                return answered.stdout
             self._attend()
         return None
 

@@ -92,6 +92,11 @@ class Running(dict[str, str]):
         return self._process >= 0
 
     @property
+    def seconds(self) -> float:
+        """Its run time until now."""
+        return time.monotonic() - self._started
+
+    @property
     def printed(self) -> bytearray:
         """What it has printed to standard output."""
         return self._output["stdout"]
@@ -158,7 +163,7 @@ class Running(dict[str, str]):
             status,
             bytes(self._output["stdout"]),
             bytes(self._output["stderr"]),
-            time.monotonic() - self._started,
+            self.seconds,
             self._killed_because,
         )
 
