@@ -48,6 +48,7 @@ class NetConf(NamedTuple):
     mtu: int = 0
     ipam_type: str = ""
     link_in_container: bool = False
+    check_ipv4_conflict: bool = False
     dns: Mapping[str, Any] | None = None
     prev_result: Result | None = None
 
@@ -71,6 +72,7 @@ def parse(config: Mapping[str, Any], version: str) -> NetConf:
         mtu=int(config.get("mtu") or 0),
         ipam_type=ipam.get("type") or "",
         link_in_container=bool(config.get("linkInContainer")),
+        check_ipv4_conflict=bool(config.get("checkIPv4Conflict")),
         dns={key: value for key, value in dns.items() if value} if dns else None,
         prev_result=_prev_result(config, version),
     )

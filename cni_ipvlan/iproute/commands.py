@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 Argv = tuple[str, ...]
 
-FOUND_DUPLICATE = 3
+FOUND_DUPLICATE = 3  # wait_for_ipv6()
+DUPLICATE_ANSWERED = 1  # arping_duplicate()
 _COMMON_OPTIONS = ("-j", "-d", "-N")  # of queries; changes ignore them
 _WRITER = "tee"
 # Each file up to the word ip gets a 1; a failure is only reported.
@@ -312,6 +313,15 @@ def sysctl_write(*keys: str) -> Argv:
 def sysctl_read(*keys: str) -> Argv:
     """Print kernel parameters, one per line, given as paths below /proc/sys."""
     return ("cat", *(f"/proc/sys/{key}" for key in keys))
+
+
+def arping_duplicate(address: str, interface: str) -> Argv:
+    """Ask an interface's network for a second whether a host uses an IPv4 address.
+
+    Its status is DUPLICATE_ANSWERED if one does: arping(8) of iputils. As for IPv6 by
+    default, one probe is sent.
+    """
+    return ("arping", "-D", "-w", "1", "-I", interface, address)
 
 
 def wait_for_ipv6(name: str, seconds: int) -> Argv:

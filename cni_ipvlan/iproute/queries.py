@@ -50,6 +50,7 @@ class Link(NamedTuple):
     flag: str = ""
     alternative_names: tuple[str, ...] = ()
     alias: str = ""
+    has_carrier: bool = False
 
     @property
     def is_ipvlan(self) -> bool:
@@ -123,6 +124,14 @@ def namespace_number(output: bytes | None, inode: int) -> int:
         raise UnreadableAnswerError((output or b"").decode("utf-8", "replace")) from None
 
 
+def answering_mac(output: bytes) -> str:
+    """Read ``arping -D``: the MAC address of the host that answered.
+
+    It has the line "Unicast reply from 10.1.0.2 [02:00:00:00:00:02]  0.574ms".
+    """
+    return output.decode("utf-8", "replace").partition("[")[2].partition("]")[0]
+
+
 def _read(output: bytes | None, read: Callable[[dict[str, Any]], list[T]]) -> list[T]:
     found: list[T] = []
     for entry in _entries(output):
@@ -193,6 +202,7 @@ def _link(entry: dict[str, Any]) -> Link:
         flag=_flag(data) if kind in IPVLAN_KINDS else "",
         alternative_names=tuple(_list(entry, "altnames", str, [])),
         alias=_value(entry, "ifalias", str, ""),
+        has_carrier="LOWER_UP" in _list(entry, "flags", str),
     )
 
 

@@ -61,6 +61,8 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         addressing = _allocate(
             node, tx, request, conf, parent, container, moving, has_record=has_record
         )
+        if conf.check_ipv4_conflict:
+            configure.check_ipv4_conflict(tx, parent, addressing)
         expected = parent.slave_link(request.ifname, conf)
         link, present = configure.configure(
             tx, request.ifname, container, addressing, expected, visiting, node.warn

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute.running import Running
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.addressing import Addressing
+    from cni_ipvlan.plugin.master import Master
 
 _DUPLICATE_DETECTION_SECONDS = 5
 
@@ -62,6 +63,36 @@ def configure(
     present = queries.addresses(output)
     _check_duplicates(addressing, present, warn)
     return queries.links(output)[0], [each.address for each in present]
+
+
+def check_ipv4_conflict(tx: Transaction, parent: Master, addressing: Addressing) -> None:
+    """Raise CniError if another host on the master's network uses one of the IPv4 addresses.
+
+    It is asked from the master: an ipvlan interface does not get the answers to a question
+    that has no sender's address.
+    """
+    questions = [
+        Command(
+            commands.arping_duplicate(each.address.partition("/")[0], parent.link.name),
+            f"check that no other host uses {each.address}",
+            parent.home,
+            any_status=True,
+        )
+        for each in addressing.addresses
+        if ":" not in each.address
+    ]
+    for asked in [tx.start(question) for question in questions]:
+        done = tx.finish(asked)
+        if asked is None or done is None or done.status == 0:
+            continue
+        if done.status != commands.DUPLICATE_ANSWERED:
+            raise CommandError(asked.command, done)
+        raise CniError(
+            ADDRESS_IN_USE,
+            f"another host on the network already uses {asked.command.argv[-1]}; "
+            f"its MAC address is {queries.answering_mac(done.stdout)}",
+            "found by ARP, since the network has checkIPv4Conflict",
+        )
 
 
 def _enable_ipv6(tx: Transaction, name: str, container: Namespace) -> None:

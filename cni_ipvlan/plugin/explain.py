@@ -49,7 +49,13 @@ _ADVICE = {
     "one master hand out the same range",
     causes.NAME_TAKEN: "choose another CNI_IFNAME",
 }
-_PACKAGES = {"ip": "iproute2", "nsenter": "util-linux", "tee": "coreutils", "cat": "coreutils"}
+_PACKAGES = {
+    "ip": "iproute2",
+    "nsenter": "util-linux",
+    "tee": "coreutils",
+    "cat": "coreutils",
+    "arping": "iputils' arping (Debian: iputils-arping)",
+}
 _RIVALS = ("macvlan", "macvtap")  # kinds that need a master for themselves, as ipvlan does
 _SECONDS = 1.0
 _UNANSWERED = (IprouteError, OSError, ValueError)

@@ -33,6 +33,7 @@ is_installed() {
         containernetworking-plugins) [[ -x /usr/lib/cni/host-local ]] ;;
         dnsmasq-base) command -v dnsmasq ;;
         iproute2) command -v ip ;;
+        iputils-arping) arping -V | grep -q iputils ;; # another package has an arping, too
         iputils-ping) command -v ping ;;
         kmod) command -v modprobe ;;
         python3-click | python3-jsonschema | python3-sh)
@@ -58,5 +59,5 @@ lab_packages() {
 # Prints what a node of the lab needs besides the plugin's own Python packages.
 node_packages() {
     printf '%s\n' iproute2 python3 python3-venv containernetworking-plugins containerd runc \
-        iputils-ping
+        iputils-ping iputils-arping
 }

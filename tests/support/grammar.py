@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import IPv4Address, ip_address, ip_interface, ip_network
 from itertools import dropwhile
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +48,7 @@ SLOTS: dict[str, Any] = {
     "NUMBER": lambda word: re.fullmatch(r"[0-9]{1,10}", word) and int(word) < 2**32,
     "ADDRESS": _parsed(ip_interface),
     "GATEWAY": _parsed(ip_address),
+    "IPV4": _parsed(IPv4Address),
     "PREFIX": _parsed(ip_network),
     "MODE": ("l2", "l3", "l3s").__contains__,
     "FLAG": ("bridge", "private", "vepa").__contains__,
@@ -86,6 +87,7 @@ COMMANDS = [
     cat SYSCTL SYSCTL
     tee SYSCTL
     tee SYSCTL SYSCTL
+    arping -D -w 1 -I NAME IPV4
     PLUGIN
     """.replace("\\\n", " ")
     .strip()

@@ -201,3 +201,8 @@ def test_parameters_of_an_interface() -> None:
     assert commands.ipv6_off("a.b") == "net/ipv6/conf/a.b/disable_ipv6"
     assert commands.arp_notify("a.b") == "net/ipv4/conf/a.b/arp_notify"
     assert commands.ndisc_notify("a.b") == "net/ipv6/conf/a.b/ndisc_notify"
+
+
+def test_arping_asks_once_and_waits_a_second() -> None:
+    argv = ("arping", "-D", "-w", "1", "-I", "eth0", "10.1.0.2")
+    assert commands.arping_duplicate("10.1.0.2", "eth0") == argv

@@ -157,4 +157,5 @@ def test_the_worked_example_of_an_option_is_in_each_place_it_names() -> None:
     for place in places:
         path = ROOT / place
         sources = path.glob("*.py") if path.is_dir() else [path]
-        assert any("mtu" in source.read_text(encoding="utf-8") for source in sources), place
+        words = ("checkIPv4Conflict", "check_ipv4_conflict", "arping_duplicate")
+        assert any(word in source.read_text("utf-8") for source in sources for word in words), place

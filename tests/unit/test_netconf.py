@@ -41,6 +41,7 @@ def test_least_configuration_gets_the_defaults() -> None:
         mtu=0,
         ipam_type="",
         link_in_container=False,
+        check_ipv4_conflict=False,
         dns=None,
         prev_result=None,
     )
@@ -54,6 +55,7 @@ def test_full_configuration_is_taken_over() -> None:
         mtu=1400,
         ipam={"type": "static", "addresses": [{"address": "10.10.10.2/24"}]},
         linkInContainer=True,
+        checkIPv4Conflict=True,
         dns={"nameservers": ["10.0.0.1"], "domain": "", "search": [], "options": None},
         prevResult={"interfaces": [{"name": "eth0"}]},
         runtimeConfig={"ips": []},
@@ -72,6 +74,7 @@ def test_full_configuration_is_taken_over() -> None:
         mtu=1400,
         ipam_type="static",
         link_in_container=True,
+        check_ipv4_conflict=True,
         dns={"nameservers": ["10.0.0.1"]},
         prev_result=None,
     )

@@ -92,6 +92,7 @@ def test_ipvlan_link_in_a_container() -> None:
             mode="l2",
             flag="private",
             alternative_names=(),
+            has_carrier=True,
         )
     ]
 
