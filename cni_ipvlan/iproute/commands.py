@@ -43,6 +43,7 @@ class Command(NamedTuple):
     changes_nothing run it in a dry run, too
     parts           the commands that this one runs together
     stays           a query, its only part, whose process then waits for a change
+    seconds         how long it may take before it is killed; 0 for no limit
     """
 
     argv: Argv
@@ -59,6 +60,7 @@ class Command(NamedTuple):
     changes_nothing: bool = False
     parts: tuple[Command, ...] = ()
     stays: bool = False
+    seconds: float = 0.0
 
     @property
     def entered_argv(self) -> Argv:

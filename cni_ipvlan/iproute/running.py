@@ -234,8 +234,10 @@ class Running(dict[str, str]):
         del self._pipes[pipe]
 
     def _bound(self) -> None:
-        """Signal or kill it when it takes too long after a signal or for an undo."""
-        urgency, now = self._interrupts.urgency, time.monotonic()
+        """Signal or kill it when it takes too long: in all, after a signal, or for an undo."""
+        urgency, now, limit = self._interrupts.urgency, time.monotonic(), self.command.seconds
+        if limit and now - self._started >= limit:
+            self.kill(f"it had not ended after {limit:g} s")
         if urgency and not self._is_protected and not self._is_terminated:
             self._is_terminated = True
             self._signal(signal.SIGTERM)

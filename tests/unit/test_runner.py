@@ -45,6 +45,24 @@ def test_signal_that_killed_a_command_is_a_negative_status(runner: Runner, numbe
     assert runner.run(Command(("sh", "-c", f"kill -{number} $$"))).status == -number
 
 
+def test_command_and_its_children_are_killed_when_their_time_is_over(
+    runner: Runner, tmp_path: Path
+) -> None:
+    late = tmp_path / "late"
+    script = f"(sleep 1; touch {late}) & echo begun; sleep 60"
+    done = runner.run(Command(("sh", "-c", script), seconds=0.3))
+    assert (done.status, done.stdout) == (-signal.SIGKILL, b"begun\n")
+    assert done.killed_because == "it had not ended after 0.3 s"
+    assert 0.3 <= done.seconds < 5
+    time.sleep(1.2)
+    assert not late.exists()
+
+
+def test_command_within_its_time_ends_as_it_likes(runner: Runner) -> None:
+    done = runner.run(Command(("sh", "-c", "sleep 0.2; exit 3"), seconds=30))
+    assert (done.status, done.killed_because) == (3, "")
+
+
 def test_streams_are_kept_apart(runner: Runner) -> None:
     done = runner.run(Command(("sh", "-c", "cat; echo out; echo err >&2"), stdin=b"in\n"))
     assert (done.stdout, done.stderr) == (b"in\nout\n", b"err\n")
