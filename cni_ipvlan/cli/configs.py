@@ -134,7 +134,7 @@ def _yaml_documents(source: str, text: str) -> list[Any]:
     except ImportError:
         raise ConfigError(
             f"{source} is not JSON, and reading YAML needs PyYAML "
-            "(pip install 'cni-ipvlan[yaml]', or Debian's python3-yaml)"
+            f"({sys.executable} -m pip install PyYAML, or Debian's python3-yaml)"
         ) from None
     try:
         documents = [each for each in yaml.safe_load_all(text) if each is not None]

@@ -220,5 +220,5 @@ def test_without_pyyaml_json_is_read_and_yaml_is_refused_with_what_to_do(
         load("kind: List")
     assert str(caught.value) == (
         "file is not JSON, and reading YAML needs PyYAML "
-        "(pip install 'cni-ipvlan[yaml]', or Debian's python3-yaml)"
+        f"({sys.executable} -m pip install PyYAML, or Debian's python3-yaml)"
     )
