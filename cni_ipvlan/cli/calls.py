@@ -75,6 +75,13 @@ def cni_path(given: str | None) -> str:
     return ":".join(present or USUAL_DIRECTORIES)
 
 
+def cni_path_is_set_by(given: str | None) -> str:
+    """Return what CNI_PATH is set by: the option, the variable, or empty for neither."""
+    if given:
+        return "--cni-path"
+    return "the variable CNI_PATH" if os.environ.get("CNI_PATH") else ""
+
+
 def fresh_container_id() -> str:
     """Return an unused container ID."""
     return secrets.token_hex(8)

@@ -18,6 +18,7 @@ from cni_ipvlan.cli.options import (
     text_option,
 )
 from cni_ipvlan.cli.problem import json_path
+from cni_ipvlan.cni.request import interface_name_fault
 from cni_ipvlan.iproute import IprouteError, machine
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError, Interrupts
 from cni_ipvlan.iproute.transaction import Transaction
@@ -134,29 +135,56 @@ def _sleep(seconds: float, interrupts: Interrupts) -> None:
 
 
 @click.command(
-    "doctor", cls=Example, example="ipvlan doctor -c examples/ipvlan0.yaml --netns container1"
+    "doctor",
+    cls=Example,
+    example="ipvlan doctor -c examples/ipvlan0.yaml --netns container1 --ifname net1",
 )
 @config_option(required=False)
 @network_option
 @netns_option(required=False)
+@click.option("--ifname", metavar="NAME", help="An interface's name, to be looked up with --netns.")
 @cni_path_option
 @text_option
 def doctor_command(
-    config: str | None, network: str | None, netns: str | None, cni_path: str | None, form: str
+    config: str | None,
+    network: str | None,
+    netns: str | None,
+    ifname: str | None,
+    cni_path: str | None,
+    form: str,
 ) -> int:
-    """Check for what could keep an attachment from working."""
+    """Check for what could keep an attachment from working.
+
+    It looks at the node, and at the network given with -c, or else at all in /etc/cni/net.d.
+    It runs no plugins but ipvlan and those that these networks name as IPAM.
+    """
+    _check_ifname(ifname, netns)
     chosen = configs.choose(config, network) if config else None
-    checker = doctor.Doctor(calls.read_only_node(), calls.cni_path(cni_path))
+    directories = tuple(calls.cni_path(cni_path).split(":"))
+    path = doctor.SearchPath(directories, calls.cni_path_is_set_by(cni_path))
+    findings = []
     try:
-        findings = checker.examine(chosen, netns)
+        for finding in doctor.examine(calls.read_only_node(), path, chosen, netns, ifname or ""):
+            findings.append(finding)
+            if form != "json":
+                _print_finding(finding)
     except InterruptedBySignalError:
         return 1
     if form == "json":
         output.echo_json([finding._asdict() for finding in findings])
-    else:
-        for finding in findings:
-            _print_finding(finding)
     return 1 if any(finding.state == doctor.PROBLEM for finding in findings) else 0
+
+
+def _check_ifname(ifname: str | None, netns: str | None) -> None:
+    if ifname is None:
+        return
+    if netns is None:
+        raise click.UsageError("--ifname needs --netns, the namespace to look it up in")
+    fault = interface_name_fault(ifname)
+    if fault:
+        raise click.BadParameter(
+            f"{ifname!r} is no interface's name: {fault}", param_hint="--ifname"
+        )
 
 
 def _print_finding(finding: doctor.Finding) -> None:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     Address = IPv4Address | IPv6Address
 
 
+_FEWEST = 4  # addresses of a subnet: its own, the gateway's, the broadcast's, a container's
+
+
 class Usage(NamedTuple):
     """How much of a set of ranges is leased; ``room`` does not count gateways."""
 
@@ -28,11 +31,21 @@ def usage(config: dict[str, Any]) -> list[Usage]:
 
     A container gets one address from each set.
     """
-    place, ipam = lease_directory(config), config["ipam"]
+    place = lease_directory(config)
     leased = _addresses(os.listdir(place) if os.path.isdir(place) else [])
+    return [_usage(each, leased) for each in ranges(config)]
+
+
+def ranges(config: dict[str, Any]) -> list[list[Range]]:
+    """Return the sets of ranges in a configuration of host-local whose addresses are valid.
+
+    A subnet of less than four addresses is left out, as host-local refuses it.
+    """
+    ipam = config["ipam"]
     sets = [[ipam]] if "subnet" in ipam else []
-    sets += ipam.get("ranges") or []
-    return [_usage([_range(entry) for entry in each], leased) for each in sets]
+    sets += [each for each in ipam.get("ranges") or () if isinstance(each, list)]
+    found = [[_range(entry) for entry in each if isinstance(entry, dict)] for each in sets]
+    return [[each for each in one if each is not None] for one in found]
 
 
 def holds(config: dict[str, Any], container_id: str) -> bool:
@@ -45,30 +58,36 @@ def holds(config: dict[str, Any], container_id: str) -> bool:
     return False
 
 
-class _Range(NamedTuple):
+class Range(NamedTuple):
+    """A range of host-local: its subnet, its first and last address, and the gateway."""
+
     subnet: str
     first: Address
     last: Address
     gateway: Address
 
     def holds(self, address: Address) -> bool:
+        """Whether an address is in the range; a container gets it unless it is the gateway."""
         is_between = int(self.first) <= int(address) <= int(self.last)
         return address.version == self.first.version and is_between
 
     def room(self) -> int:
+        """Return how many addresses containers can get."""
         return int(self.last) - int(self.first) + 1 - self.holds(self.gateway)
 
 
-def _usage(ranges: list[_Range], leased: list[Address]) -> Usage:
-    taken = [address for address in leased if any(each.holds(address) for each in ranges)]
-    names = ", ".join(each.subnet for each in ranges)
-    return Usage(names, len(taken), sum(each.room() for each in ranges))
+def _usage(of: list[Range], leased: list[Address]) -> Usage:
+    taken = [address for address in leased if any(each.holds(address) for each in of)]
+    names = ", ".join(each.subnet for each in of)
+    return Usage(names, len(taken), sum(each.room() for each in of))
 
 
-def _range(entry: dict[str, Any]) -> _Range:
+def _range(entry: dict[str, Any]) -> Range | None:
     network = ip_network(entry["subnet"], strict=False)
+    if network.num_addresses < _FEWEST:
+        return None
     broadcasts = 1 if isinstance(network, IPv4Network) else 0
-    return _Range(
+    return Range(
         str(network),
         ip_address(entry.get("rangeStart") or network[1]),
         ip_address(entry.get("rangeEnd") or network[-1 - broadcasts]),

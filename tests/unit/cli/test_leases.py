@@ -56,3 +56,8 @@ def test_leases_are_counted_in_their_ranges(tmp_path: Path) -> None:
 def test_without_leases_there_is_no_directory(tmp_path: Path) -> None:
     config = {"name": "none", "ipam": {"dataDir": str(tmp_path), "subnet": "10.0.0.0/8"}}
     assert [each.leased for each in leases.usage(config)] == [0]
+
+
+@pytest.mark.parametrize("subnet", ["10.1.0.7/31", "10.1.0.7/32", "fd00::/127", "fd00::1/128"])
+def test_subnet_that_host_local_refuses_has_no_room(tmp_path: Path, subnet: str) -> None:
+    assert [each.room for each in usage(tmp_path, {"ranges": [[{"subnet": subnet}]]})] == [0]
