@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 _WATCH_SECONDS = 2.0
 _POLL_SECONDS = 0.1
-_COLOURS = {doctor.OK: "green", doctor.WARNING: "yellow", doctor.PROBLEM: "red"}
 
 
 @click.command(cls=Example, example="ipvlan validate examples/*")
@@ -167,7 +166,7 @@ def doctor_command(
         for finding in doctor.examine(calls.read_only_node(), path, chosen, netns, ifname or ""):
             findings.append(finding)
             if form != "json":
-                _print_finding(finding)
+                output.finding(finding)
     except InterruptedBySignalError:
         return 1
     if form == "json":
@@ -185,10 +184,3 @@ def _check_ifname(ifname: str | None, netns: str | None) -> None:
         raise click.BadParameter(
             f"{ifname!r} is no interface's name: {fault}", param_hint="--ifname"
         )
-
-
-def _print_finding(finding: doctor.Finding) -> None:
-    state = output.styled(finding.state.ljust(7), fg=_COLOURS[finding.state])
-    output.echo(f"{state}  {finding.subject.ljust(13)}  {finding.text}")
-    for line in finding.advice.splitlines():
-        output.echo(f"{' ' * 26}{line}")

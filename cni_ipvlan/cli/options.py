@@ -82,6 +82,21 @@ class Netns(_Kind):
         return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
 
 
+class Address(_Kind):
+    """An IPv4 or IPv6 address."""
+
+    name = "address"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """Return it in canonical form; raises BadParameter."""
+        from ipaddress import ip_address
+
+        try:
+            return str(ip_address(value))
+        except ValueError:
+            self.fail(f"{value!r} is not an IP address", param, ctx)
+
+
 class Network(_Kind):
     """The name of a network in the file given with --config."""
 

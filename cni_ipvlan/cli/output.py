@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING
 from cni_ipvlan.log import one_line
 
 if TYPE_CHECKING:
+    from cni_ipvlan.cli.finding import Finding
     from cni_ipvlan.cni.errors import CniError
     from cni_ipvlan.cni.result import Result
     from cni_ipvlan.iproute.commands import Command
     from cni_ipvlan.iproute.running import Completed
 
 _STDOUT, _STDERR = 1, 2
+_COLOURS = {OK: "green", WARNING: "yellow", PROBLEM: "red"}
 
 
 def styled(text: str, *, err: bool = False, **style: Any) -> str:
@@ -109,6 +112,14 @@ def trace(command: Command, completed: Completed) -> None:
         echo_err(f"    {line}")
     for undo in command.undo:
         echo_err(f"    undo: {join(undo.full_argv)}")
+
+
+def finding(found: Finding) -> None:
+    """Print a finding; names in it may be a container's, with escape sequences."""
+    state = styled(found.state.ljust(7), fg=_COLOURS[found.state])
+    echo(f"{state}  {found.subject.ljust(13)}  {one_line(found.text)}")
+    for line in found.advice.splitlines():
+        echo(f"{' ' * 26}{one_line(line)}")
 
 
 def result(outcome: Result) -> None:

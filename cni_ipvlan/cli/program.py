@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cni_ipvlan import __version__
-from cni_ipvlan.cli import calls, configs, inspection, output, verbs
+from cni_ipvlan.cli import calls, configs, inspection, output, reach, verbs
 from cni_ipvlan.cli.calls import Call, CallOptions
 from cni_ipvlan.cli.options import Commands, script_option
 
@@ -98,5 +98,7 @@ for _command in (
     inspection.validate,
     inspection.show,
     inspection.doctor_command,
+    reach.probe_command,
+    reach.trace_command,
 ):
     ipvlan.add_command(_command)

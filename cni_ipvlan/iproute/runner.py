@@ -115,7 +115,7 @@ class Runner:
                 raise UnusableArgumentError(command, word)
         if self._exact:
             argv = self._exact(argv)
-        program = self._find(argv[0])
+        program = self.find(argv[0])
         running = Running(command, self._environment, self.interrupts)
         with running.given(command.stdin, stays=command.stays):
             try:
@@ -169,7 +169,8 @@ class Runner:
                     each.end()
             raise
 
-    def _find(self, program: str) -> Callable[..., None]:
+    def find(self, program: str) -> Callable[..., None]:
+        """Return what runs a program; raises ProgramNotFoundError."""
         if program not in self._programs:
             try:
                 self._programs[program] = sh.Command(

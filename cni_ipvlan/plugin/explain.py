@@ -55,6 +55,7 @@ _PACKAGES = {
     "tee": "coreutils",
     "cat": "coreutils",
     "arping": "iputils' arping (Debian: iputils-arping)",
+    "ping": "iputils' ping (Debian: iputils-ping)",
 }
 _RIVALS = ("macvlan", "macvtap")  # kinds that need a master for themselves, as ipvlan does
 _SECONDS = 1.0

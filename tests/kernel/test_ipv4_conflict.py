@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
-from lab import run
+from lab import run, without_program
+from people import ipvlan
 from runtime import host_local, network, refusal, static
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from lab import Node, Space
     from runtime import Runtime
 
@@ -96,3 +100,23 @@ def test_a_master_without_arp_has_no_conflicts(node: Node, runtime: Runtime) -> 
     run("ip", "link", "set", "dev", "eth0", "arp", "off")
 
     runtime.add(node.container(), CONF).result()
+
+
+def test_without_arping_it_is_named(node: Node, runtime: Runtime) -> None:
+    node.master()
+
+    with without_program("arping"):
+        error = refusal(node, runtime, CONF)
+
+    assert error["code"] == 113
+    assert "iputils-arping" in error["details"]
+
+
+def test_a_dry_run_shows_the_question(node: Node, tmp_path: Path) -> None:
+    node.master()
+    file = tmp_path / "conf"
+    file.write_text(json.dumps({**CONF, "ipam": static(FIRST)}))
+
+    shown = ipvlan("add", "-c", str(file), "--netns", node.container().path, "--dry-run").fine()
+
+    assert "\narping -D -w 1 -I eth0 10.1.0.2  #" in shown

@@ -60,6 +60,20 @@ def kernel_without_ipvlan() -> Iterator[None]:
         run("modprobe", "ipvlan")
 
 
+@contextmanager
+def without_program(name: str) -> Iterator[None]:
+    """Hide a program, wherever it is."""
+    found = {path for path in map(Path, os.get_exec_path()) if (path / name).exists()}
+    hidden = {(path / name).resolve() for path in found}
+    for path in hidden:
+        run("mount", "--bind", "/dev/null", str(path))
+    try:
+        yield
+    finally:
+        for path in hidden:
+            run("umount", str(path))
+
+
 def run(*argv: str, stdin: str = "") -> str:
     """Run a command that must succeed; return its output."""
     done = subprocess.run(argv, input=stdin.encode(), capture_output=True, check=False)

@@ -5,15 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cni_ipvlan.cli.doctor import configurations, containers, networks, node, plugins
-from cni_ipvlan.cli.doctor.finding import (
-    OK,
-    PROBLEM,
-    WARNING,
-    Finding,
-    SearchPath,
-    Tools,
-    reported,
-)
+from cni_ipvlan.cli.doctor.tools import SearchPath, Tools
+from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING, Finding, reported
 from cni_ipvlan.iproute.transaction import Transaction
 
 if TYPE_CHECKING:

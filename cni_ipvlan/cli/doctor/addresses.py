@@ -6,7 +6,7 @@ from ipaddress import ip_address, ip_interface
 from typing import TYPE_CHECKING, Any
 
 from cni_ipvlan.cli import leases
-from cni_ipvlan.cli.doctor.finding import OK, PROBLEM, WARNING, Finding
+from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING, Finding
 from cni_ipvlan.iproute import commands, queries
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.plugin import inventory
@@ -14,7 +14,7 @@ from cni_ipvlan.plugin import inventory
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cni_ipvlan.cli.doctor.finding import Tools
+    from cni_ipvlan.cli.doctor.tools import Tools
     from cni_ipvlan.cli.leases import Address
     from cni_ipvlan.config.netconf import NetConf
     from cni_ipvlan.plugin.inventory import Attachment

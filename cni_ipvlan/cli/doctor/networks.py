@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cni_ipvlan.cli import leases, problems
 from cni_ipvlan.cli.doctor import addresses, plugins
-from cni_ipvlan.cli.doctor.finding import OK, PROBLEM, WARNING, Finding, reported
+from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING, Finding, reported
 from cni_ipvlan.cli.problem import json_path
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.version import VERSION_WHEN_ABSENT
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cni_ipvlan.cli.configs import NetworkConfig
-    from cni_ipvlan.cli.doctor.finding import Tools
+    from cni_ipvlan.cli.doctor.tools import Tools
     from cni_ipvlan.config.netconf import Fault, NetConf
     from cni_ipvlan.plugin.master import Master
 

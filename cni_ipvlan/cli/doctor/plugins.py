@@ -9,7 +9,7 @@ import json
 import os
 from typing import TYPE_CHECKING
 
-from cni_ipvlan.cli.doctor.finding import OK, PROBLEM, WARNING, Finding
+from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING, Finding
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import DELEGATE_FAILED, CniError
 from cni_ipvlan.iproute.commands import Command
@@ -18,7 +18,7 @@ from cni_ipvlan.plugin import about
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cni_ipvlan.cli.doctor.finding import SearchPath, Tools
+    from cni_ipvlan.cli.doctor.tools import SearchPath, Tools
     from cni_ipvlan.iproute.running import Completed
 
 _NAME = "ipvlan"

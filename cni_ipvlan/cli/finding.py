@@ -1,4 +1,4 @@
-"""What the doctor finds, and what its checks work with."""
+"""What a check has found."""
 
 from __future__ import annotations
 
@@ -12,11 +12,6 @@ from cni_ipvlan.plugin.explain import as_cni_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-    from cni_ipvlan.iproute.namespace import Namespace
-    from cni_ipvlan.iproute.runner import Runner
-    from cni_ipvlan.iproute.transaction import Transaction
-    from cni_ipvlan.state.registry import Registry
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 
@@ -32,31 +27,6 @@ class Finding(NamedTuple):
     text: str
     advice: str = ""
     network: str = ""
-
-
-class SearchPath(NamedTuple):
-    """CNI_PATH: its directories; and what set it, empty if they are just the usual ones."""
-
-    directories: tuple[str, ...]
-    set_by: str
-
-    @property
-    def origin(self) -> str:
-        """A phrase that says why these directories are searched."""
-        if self.set_by:
-            return f"set by {self.set_by}"
-        return "the usual directories; --cni-path names those of your runtime"
-
-
-class Tools(NamedTuple):
-    """What checks work with. ``tx`` only sees; ``container`` and ``ifname`` may not be given."""
-
-    runner: Runner
-    tx: Transaction
-    registry: Registry
-    path: SearchPath
-    container: Namespace | None = None
-    ifname: str = ""
 
 
 def reported(subject: str, check: Iterable[Finding]) -> Iterator[Finding]:

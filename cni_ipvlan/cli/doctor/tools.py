@@ -1,0 +1,36 @@
+"""What the doctor's checks work with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from cni_ipvlan.iproute.namespace import Namespace
+    from cni_ipvlan.iproute.runner import Runner
+    from cni_ipvlan.iproute.transaction import Transaction
+    from cni_ipvlan.state.registry import Registry
+
+
+class SearchPath(NamedTuple):
+    """CNI_PATH: its directories; and what set it, empty if they are just the usual ones."""
+
+    directories: tuple[str, ...]
+    set_by: str
+
+    @property
+    def origin(self) -> str:
+        """A phrase that says why these directories are searched."""
+        if self.set_by:
+            return f"set by {self.set_by}"
+        return "the usual directories; --cni-path names those of your runtime"
+
+
+class Tools(NamedTuple):
+    """What checks work with. ``tx`` only sees; ``container`` and ``ifname`` may not be given."""
+
+    runner: Runner
+    tx: Transaction
+    registry: Registry
+    path: SearchPath
+    container: Namespace | None = None
+    ifname: str = ""

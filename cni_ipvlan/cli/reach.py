@@ -1,0 +1,101 @@
+"""The commands that ask the network, and change nothing: probe, trace."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import click
+
+from cni_ipvlan.cli import calls, output, probe, trace
+from cni_ipvlan.cli.finding import PROBLEM, Finding
+from cni_ipvlan.cli.options import FILE, Address, Example, Netns, netns_option, text_option
+from cni_ipvlan.iproute import IprouteError, namespace
+from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
+from cni_ipvlan.plugin.explain import as_cni_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@click.command("probe", cls=Example, example="ipvlan probe --netns container1 --to 10.1.0.1")
+@netns_option(required=True)
+@click.option("--ifname", metavar="NAME", help="The interface [default: the only ipvlan one].")
+@click.option("--to", type=Address(), metavar="ADDRESS", help="An address to reach.")
+@click.option(
+    "--prev-result", type=FILE, metavar="FILE", help="The result of the ADD, for its DNS servers."
+)
+@text_option
+def probe_command(
+    netns: str, ifname: str | None, to: str | None, prev_result: str | None, form: str
+) -> int:
+    """Find out what keeps a container from talking.
+
+    From inside the container it asks for its addresses, gateways, path MTU and DNS servers,
+    and looks at its master. It only sends packets that ask (ARP, ND, echo).
+    """
+    node = calls.read_only_node()
+    result = calls.read_result(prev_result, "--prev-result")[0] if prev_result else None
+    try:
+        subject = probe.find(node, namespace.find(netns), ifname)
+        found = probe.probe(subject, to, result or probe.kept_result(subject))
+        return report(found, form)
+    except InterruptedBySignalError:
+        return 1
+    except probe.NoInterfaceError as error:
+        raise click.UsageError(str(error)) from None
+    except (IprouteError, OSError) as error:
+        output.failure(as_cni_error(error))
+        return 1
+
+
+@click.command(
+    "trace", cls=Example, example="ipvlan trace container1 container2\nipvlan trace container1 host"
+)
+@click.argument("one", metavar="A")
+@click.argument("other", metavar="B")
+@text_option
+def trace_command(one: str, other: str, form: str) -> int:
+    """Say whether and why A reaches B, from what is configured; then try it.
+
+    A and B are each a container (its namespace's name or path, a process ID, or its container
+    ID), an address, or host.
+    """
+    node = calls.read_only_node()
+    try:
+        known = trace.Map(node)
+        near = known.end(other, _place(other))
+        start = known.end(one, _place(one), near)
+        end = known.end(other, _place(other), start)
+        return report(trace.trace(node, known, start, end), form)
+    except InterruptedBySignalError:
+        return 1
+    except trace.UnknownEndError as error:
+        raise click.UsageError(str(error)) from None
+    except (IprouteError, OSError) as error:
+        output.failure(as_cni_error(error))
+        return 1
+
+
+def _place(word: str) -> namespace.Namespace | None:
+    with suppress(OSError, ValueError, namespace.NotANamespaceError):
+        return namespace.find(Netns(may_be_gone=True).convert(word, None, None))
+    return None
+
+
+def report(findings: Iterable[Finding], form: str) -> int:
+    """Print findings as they come, or as JSON, and a verdict; return the exit status."""
+    found = []
+    for finding in findings:
+        found.append(finding)
+        if form != "json":
+            output.finding(finding)
+    verdict = probe.verdict(found)
+    if form == "json":
+        rows = [each._asdict() for each in found]
+        output.echo_json({"findings": rows, "verdict": verdict.text, "next": verdict.advice})
+    else:
+        output.echo(f"verdict: {verdict.text}")
+        if verdict.advice:
+            output.echo(f"next: {verdict.advice}")
+    return 1 if any(each.state == PROBLEM for each in found) else 0

@@ -1,0 +1,116 @@
+"""Ask the network: routes and neighbours with ip(8), ping(8) and arping(8) of iputils.
+
+Nothing here is needed by a CNI call.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.queries import UnreadableAnswerError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cni_ipvlan.iproute.namespace import Namespace
+    from cni_ipvlan.iproute.runner import Runner
+    from cni_ipvlan.iproute.running import Completed
+
+_HEADERS = {4: 28, 6: 48}  # bytes of an IP and an ICMP header
+_ECHO_SECONDS = 2
+# ping: local error: message too long, mtu=1400
+# From 10.1.0.1 icmp_seq=1 Frag needed and DF set (mtu = 1400)
+# From fd00::1 icmp_seq=1 Packet too big: mtu=1280
+_MTU = re.compile(r"mtu ?[=:] ?(\d+)")
+_UNRESOLVED = {"FAILED", "INCOMPLETE", "NONE"}  # states of a neighbour without hardware address
+
+
+class Way(NamedTuple):
+    """How packets to an address leave: ``gateway`` is empty if it is on the link.
+
+    ``mtu`` is that of the path in bytes, if a router has reported it or a route has it.
+    """
+
+    device: str
+    gateway: str
+    source: str
+    mtu: int | None
+
+
+class Neighbour(NamedTuple):
+    """What the kernel knows of an address on a link; ``mac`` is empty if none answered."""
+
+    mac: str
+    state: str
+
+
+def run_all(runner: Runner, queries: Sequence[Command]) -> list[Completed]:
+    """Run commands side by side, and return how they ended; raises ProgramNotFoundError."""
+    for query in queries:
+        runner.find(query.argv[0])  # or what enters the namespace would only say that it failed
+    running = [runner.start(query) for query in queries]
+    completed = [runner.finish(each) for each in running]
+    runner.interrupts.check()
+    return completed
+
+
+def way_to(address: str, place: Namespace | None) -> Command:
+    """Return the query for how packets to an address leave; it fails if there is no route."""
+    return Command(("ip", "-j", "route", "get", address), inside=place, any_status=True)
+
+
+def way(completed: Completed) -> Way | None:
+    """Read the answer to ``way_to``; None if there is no route."""
+    entries = _entries(completed) if completed.status == 0 else []
+    if not entries or "dev" not in entries[0]:
+        return None
+    entry = entries[0]
+    metrics = {key: value for each in entry.get("metrics", ()) for key, value in each.items()}
+    gateway, source = entry.get("gateway", ""), entry.get("prefsrc", "")
+    return Way(entry["dev"], gateway, source, metrics.get("mtu"))
+
+
+def neighbour_of(address: str, name: str, place: Namespace | None) -> Command:
+    """Return the query for what the kernel knows of a neighbour."""
+    argv = ("ip", "-j", "neighbour", "show", "to", address, "dev", name)
+    return Command(argv, inside=place, any_status=True)
+
+
+def neighbour(completed: Completed) -> Neighbour:
+    """Read the answer to ``neighbour_of``."""
+    entry = next(iter(_entries(completed)), {})
+    state = next(iter(entry.get("state", ())), "")
+    return Neighbour("" if state in _UNRESOLVED else entry.get("lladdr", ""), state)
+
+
+def ping(address: str, place: Namespace | None, name: str = "") -> Command:
+    """Return a command that waits for an echo, from a link if one is named."""
+    link = ("-I", name) if name else ()
+    argv = ("ping", "-n", "-c", "1", "-i", "0.5", "-w", str(_ECHO_SECONDS), *link, address)
+    return Command(argv, inside=place, any_status=True)
+
+
+def large_ping(address: str, mtu: int, place: Namespace | None, name: str = "") -> Command:
+    """Return a command that sends an echo request of an MTU's size, not to be fragmented."""
+    size = str(mtu - _HEADERS[6 if ":" in address else 4])
+    link = ("-I", name) if name else ()
+    argv = ("ping", "-n", "-c", "1", "-w", "1", "-M", "do", "-s", size, *link, address)
+    return Command(argv, inside=place, any_status=True)
+
+
+def path_mtu(completed: Completed) -> int | None:
+    """Return the path's MTU in the answer to a ``large_ping``; None if none was reported."""
+    found = _MTU.search((completed.stdout + completed.stderr).decode("utf-8", "replace"))
+    return int(found[1]) if found else None
+
+
+def _entries(completed: Completed) -> list[dict[str, Any]]:
+    text = completed.stdout.decode("utf-8", "surrogateescape").strip()
+    try:
+        entries = json.loads(text or "[]", strict=False)
+        return [entry for entry in entries if isinstance(entry, dict)]
+    except (ValueError, TypeError):
+        raise UnreadableAnswerError(text) from None
