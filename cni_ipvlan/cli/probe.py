@@ -230,7 +230,7 @@ def _reach(subject: Subject, address: str, what: str) -> Iterator[Finding]:
     asked = packets.way_to(address, subject.place)
     way = packets.way(_run(subject, [asked])[0])
     if way is None:
-        text = f"there is no route to {address} in the container"
+        text = f"the container has no route to {address}"
         yield Finding(PROBLEM, what, text, "add it to the routes of ipam, or a default route")
         return
     if way.device != subject.link.name:
@@ -253,6 +253,10 @@ def _silence(
     subject: Subject, address: str, hop: str, seen: packets.Neighbour, what: str
 ) -> Finding:
     """Return why an address does not answer: nobody resolves it, or it is silent beyond that."""
+    if _is_of_host(subject, hop):
+        text = f"{hop} is this host, which can't talk with its own containers through ipvlan"
+        advice = f"ipvlan trace {subject.place.path} host says what to do"
+        return Finding(PROBLEM, what, text, advice)
     if subject.link.mode in ("l3", "l3s"):
         text = f"{address} does not answer"
         advice = (
@@ -262,10 +266,7 @@ def _silence(
         return Finding(PROBLEM, what, text, advice)
     if not seen.mac:
         text = f"nobody answers for {hop} on the network of the master"
-        advice = (
-            "check the address, the switch's VLAN, and whether the switch port allows this MAC; if "
-            "it is an address of this host: a host and its own containers can't talk through ipvlan"
-        )
+        advice = "check the address, the cable, the switch's VLAN, and which MACs its port allows"
         return Finding(PROBLEM, what, text, advice)
     if hop == address:
         text = f"{address} has answered ARP or ND ({seen.mac}), but does not answer ping"
@@ -273,6 +274,15 @@ def _silence(
     text = f"{address} does not answer; its gateway {hop} ({seen.mac}) is there"
     advice = "look at the gateway: its route back to the container, its firewall, its NAT"
     return Finding(PROBLEM, what, text, advice)
+
+
+def _is_of_host(subject: Subject, address: str) -> bool:
+    output = subject.node.begin().see(Command(("ip", "-j", "-d", "address", "show")))
+    return any(
+        _plain(each) == address
+        for _, addresses in queries.links_with_addresses(output)
+        for each in addresses
+    )
 
 
 def _path(subject: Subject, address: str, way: packets.Way) -> Iterator[Finding]:

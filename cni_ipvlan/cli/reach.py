@@ -12,6 +12,7 @@ from cni_ipvlan.cli.finding import PROBLEM, Finding
 from cni_ipvlan.cli.options import FILE, Address, Example, Netns, netns_option, text_option
 from cni_ipvlan.iproute import IprouteError, namespace
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
+from cni_ipvlan.log import one_line
 from cni_ipvlan.plugin.explain import as_cni_error
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ def report(findings: Iterable[Finding], form: str) -> int:
         rows = [each._asdict() for each in found]
         output.echo_json({"findings": rows, "verdict": verdict.text, "next": verdict.advice})
     else:
-        output.echo(f"verdict: {verdict.text}")
+        output.echo(f"verdict: {one_line(verdict.text)}")
         if verdict.advice:
-            output.echo(f"next: {verdict.advice}")
+            first, *others = verdict.advice.splitlines()
+            output.echo(f"next: {one_line(first)}{' (see above)' if others else ''}")
     return 1 if any(each.state == PROBLEM for each in found) else 0

@@ -157,7 +157,7 @@ def _rules(
         yield _between(one, other, one.attachment.link)
         yield from _overlap(one, other)
     elif one.is_host or other.is_host:
-        yield from _host_and_own(one, other)
+        yield from _host_and_own(node, known, one, other)
     yield from _ways(node, one, other, source, target)
 
 
@@ -190,17 +190,34 @@ def _overlap(one: End, other: End) -> Iterator[Finding]:
                 yield Finding(WARNING, "ranges", text, advice)
 
 
-def _host_and_own(one: End, other: End) -> Iterator[Finding]:
+def _host_and_own(node: Node, known: Map, one: End, other: End) -> Iterator[Finding]:
     container, host = (other, one) if one.is_host else (one, other)
     if container.attachment is None or container.master is None:
         return
     text = "the kernel lets no packets pass between a host and its own ipvlan interfaces"
     link, master = container.attachment.link, container.master.link
+    beside = _beside(node, known, container)
+    if beside:
+        yield Finding(OK, "host", f"the host has {beside} on {master.name}, beside the container's")
+        return
+    if link.flag != "bridge":
+        advice = f"with flag {link.flag}, an interface of the host beside it would not help either"
+        yield Finding(PROBLEM, "host", text, f"use flag bridge; {advice}")
+        return
     lines = [
-        "give the host an interface of its own on that master (docs/debugging.md):",
+        "give the host an interface of its own on that master, as docs/debugging.md explains:",
         *map(join, remedy(link, master, container, host.addresses)),
     ]
     yield Finding(PROBLEM, "host", text, "\n".join(lines))
+
+
+def _beside(node: Node, known: Map, container: End) -> str:
+    """Return the ipvlan interface of the host by which it sends to a container, if there is one."""
+    way = packets.way(_run(node, packets.way_to(_plain(container.addresses[0]), None)))
+    link, _ = known.host.get(way.device if way else "", (None, []))
+    if link is None or container.master is None or not link.is_ipvlan:
+        return ""
+    return link.name if link.parent == container.master.link.name else ""
 
 
 def remedy(link: Link, master: Link, container: End, host: Sequence[str]) -> Iterator[Argv]:

@@ -17,50 +17,60 @@ if TYPE_CHECKING:
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "debugging.md"
 DEFAULT = [{"dst": "0.0.0.0/0"}]
 # What is different each time.
-VOLATILE = re.compile(r"fe80::[0-9a-f:]+|\biv[a-z2-7]{13}\b")
+VOLATILE = re.compile(
+    r"fe80::[0-9a-f:]+|\b(?:iv[a-z2-7]{13}|ipvl[0-9]+)\b|(?:[0-9a-f]{2}:){5}[0-9a-f]{2}"
+)
 
 
 class Section(NamedTuple):
-    """What a section finds: the configurations, and what goes before it."""
+    """What a section finds: the configurations, and which containers are attached before it."""
 
     front: Conf
     back: Conf
-    before: str
+    attached: tuple[str, ...] = ()
 
 
-def back(**options: Any) -> Conf:
-    return network(name="back", ipam=static("10.2.0.2/24"), **options)
+def conf(name: str, address: str, gateway: str = "", **options: Any) -> Conf:
+    routes = DEFAULT if gateway else []
+    return network(name=name, ipam=static(address, gateway=gateway, routes=routes), **options)
 
 
+FRONT = conf("front", "10.1.0.2/24")
+BACK = conf("back", "10.2.0.2/24")
 SECTIONS = {
-    "The pod never starts": Section(network(name="front", master="eth1"), back(), ""),
+    "No network in the pod": Section(conf("front", "10.1.0.2/24", "10.1.0.254"), BACK, ("front",)),
+    "Two pods can't talk": Section(
+        conf("front", "10.1.0.2/24", flag="private"),
+        conf("back", "10.1.0.3/24", flag="private"),
+        ("front", "back"),
+    ),
+    "A pod and its own host can't talk": Section(FRONT, conf("back", "10.1.0.3/24"), ("back",)),
+    "ADD fails on one node only": Section({**FRONT, "master": "eth1"}, BACK),
     "A second network on the same interface is refused": Section(
-        network(name="front"),
-        back(mode="l3"),
-        "ipvlan add -c front.conf --netns web --container-id web",
+        FRONT, {**BACK, "mode": "l3"}, ("front",)
     ),
-    "A route is refused": Section(
-        network(name="front"),
-        network(name="back", ipam=static("10.2.0.2/24", gateway="10.3.0.1", routes=DEFAULT)),
-        "",
-    ),
+    "A route is refused": Section(FRONT, conf("back", "10.2.0.2/24", "10.3.0.1")),
 }
+CONTAINERS = {"front": "web", "back": "db"}
 
 
 @pytest.mark.parametrize("title", SECTIONS)
 def test_commands_of_a_section_print_what_it_shows(node: Node, person: Person, title: str) -> None:
-    node.master()
-    for name in ("web", "db"):
-        node.namespace(name)
+    node.master_on_a_wire().ip("address add 10.1.0.1/24 dev eth0")
+    node.host.ip("address add 10.1.0.10/24 dev eth0")
     section = SECTIONS[title]
     person.writes(section.front, "front.conf")
     person.writes(section.back, "back.conf")
-    person.succeeds(section.before)
+    for name, container in CONTAINERS.items():
+        node.namespace(container)
+        if name in section.attached:
+            what = f"-c {name}.conf --netns {container} --container-id {container}"
+            person.succeeds(f"ipvlan add {what}")
     typed = commands(title)
     assert typed
     for line, printed in typed:
-        if title == "The pod never starts" and "--dry-run" in line:
-            person.writes(network(name="front"), "front.conf")  # corrected as in the text
+        if "--dry-run" in line and "eth1" in section.front["master"]:
+            person.writes(FRONT, "front.conf")  # corrected as in the text
         status, out, err = person.types(line)
         shown = VOLATILE.sub("…", out + err).splitlines()
         if not printed:
@@ -69,6 +79,8 @@ def test_commands_of_a_section_print_what_it_shows(node: Node, person: Person, t
             assert problems(shown) == printed
         else:
             assert shown == printed
+        for remedy in re.findall(r"^ +(ip .*)$", out, re.MULTILINE):
+            person.succeeds(remedy)
 
 
 def commands(title: str) -> list[tuple[str, list[str]]]:

@@ -141,7 +141,17 @@ def test_no_route(runtime: Runtime, container: Space) -> None:
     found = probe(container, "--to", "10.9.0.1", status=1)
 
     assert "10.1.0.0/24" in found["route"]["text"]
-    assert found["verdict"] == "there is no route to 10.9.0.1 in the container"
+    assert found["verdict"] == "the container has no route to 10.9.0.1"
+
+
+@pytest.mark.usefixtures("neighbour")
+def test_the_host_itself(node: Node, runtime: Runtime, container: Space) -> None:
+    node.host.ip("address add 10.1.0.10/24 dev eth0")
+    attached(runtime, container)
+
+    found = probe(container, "--to", "10.1.0.10", status=1)
+
+    assert found["verdict"].startswith("10.1.0.10 is this host")
 
 
 def test_a_smaller_mtu_on_the_way(runtime: Runtime, container: Space, neighbour: Space) -> None:

@@ -162,6 +162,18 @@ def test_the_remedy_for_the_host_and_its_own_container(
         neighbour.run("ping", "-c", "1", "-w", "2", "10.1.0.2")
 
 
+def test_with_flag_private_there_is_no_remedy(node: Node, runtime: Runtime) -> None:
+    node.master()
+    node.host.ip(f"address add {HOST}/24 dev eth0")
+    container = node.container()
+    attached(runtime, container, "10.1.0.2/24", flag="private")
+
+    found = trace("host", container, status=1)
+
+    assert "use flag bridge" in found["next"]
+    assert "ip link add" not in found["next"]
+
+
 def test_an_unknown_end(node: Node, runtime: Runtime) -> None:
     node.master()
     attached(runtime, node.container(), "10.1.0.2/24")
