@@ -278,7 +278,7 @@ class Node:
             run("umount", mount)
         for named in NAMED.iterdir():
             run("ip", "netns", "delete", named.name)
-        for directory in (MEMORY, LEASES / "networks", LOGS):
+        for directory in (MEMORY, LEASES / "networks", LEASES / "results", LOGS):
             with suppress(FileNotFoundError):
                 shutil.rmtree(directory)
         LOGS.mkdir(0o700)
