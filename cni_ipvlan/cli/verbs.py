@@ -147,6 +147,10 @@ def delete(dry_run: bool, form: str, **given: Any) -> int:
 def check(form: str, **given: Any) -> int:
     """Compare an attachment with what its ADD reported."""
     network = _network(given)
+    if not (given["prev_result"] or network.config.get("prevResult")):
+        raise click.UsageError(
+            "give the result of the ADD with --prev-result FILE; ipvlan add --format json prints it"
+        )
     call = _attachment_call("CHECK", network, _known_id(network, given), given)
     outcome = calls.make(call, CallOptions(as_json=form == "json", is_verbose=given["verbose"]))
     if outcome == 0 and form == "text":

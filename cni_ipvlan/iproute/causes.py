@@ -41,7 +41,7 @@ class Cause(NamedTuple):
 
 class _Rule(NamedTuple):
     message: str  # parts of it, separated by _ANYTHING
-    word: str  # one that the command must contain; empty for any command
+    words: str  # that the command must contain, one after the other; empty for any command
     cause: Cause
 
 
@@ -80,6 +80,16 @@ _IS_GATEWAY_OUT_OF_REACH = Cause(
     "no address of the interface has the gateway in its subnet",
     "correct the gateway or the prefix length of the address",
 )
+_HAS_NARROW_SCOPE = Cause(
+    ROUTE_REFUSED,
+    "a route with scope link or host can't have a gateway",
+    "leave out the route's gw, or its scope",
+)
+_IS_NO_SCOPE = Cause(
+    ROUTE_REFUSED,
+    "there is no such scope",
+    "leave out the route's scope, which is almost never needed",
+)
 _IS_ROUTE_THERE = Cause(
     ROUTE_REFUSED,
     "the container already has a route to that destination",
@@ -116,6 +126,9 @@ _RULES = (
     _Rule("Operation not supported", "ipvlan", _HAS_NO_IPVLAN),
     _Rule("Device or resource busy", "ipvlan", _IS_BUSY),
     _Rule("Address already assigned to an ipvlan device", "", _IS_ADDRESS_IN_USE),
+    _Rule("Nexthop has invalid gateway", "scope 253", _HAS_NARROW_SCOPE),  # RT_SCOPE_LINK
+    _Rule("Route with host scope can not have a gateway", "route", _HAS_NARROW_SCOPE),
+    _Rule("Invalid scope", "route", _IS_NO_SCOPE),
     _Rule("Nexthop has invalid gateway", "route", _IS_GATEWAY_OUT_OF_REACH),
     _Rule("No route to host", "route", _IS_GATEWAY_OUT_OF_REACH),  # the same for IPv6
     _Rule("File exists", "route", _IS_ROUTE_THERE),
@@ -141,7 +154,7 @@ def explain(argv: Argv, stderr: str) -> Cause:
     """Return what a failed command's stderr means; the kind may be UNKNOWN."""
     for rule in _RULES:
         is_match = all(part in stderr for part in rule.message.split(_ANYTHING))
-        if is_match and (not rule.word or rule.word in argv):
+        if is_match and (not rule.words or f" {rule.words} " in f" {' '.join(argv)} "):
             return rule.cause
     return Cause(UNKNOWN, "", "")
 

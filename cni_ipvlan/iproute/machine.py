@@ -10,10 +10,12 @@ import os
 from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-# CAP_NET_ADMIN changes links, CAP_SYS_ADMIN enters namespaces: <linux/capability.h>.
-_NEEDED_CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}
+# <linux/capability.h>: CAP_NET_ADMIN changes links, CAP_SYS_ADMIN enters namespaces, and
+# CAP_SYS_PTRACE opens those of other processes.
+_CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": 21}
+_ALWAYS_NEEDED = ("CAP_NET_ADMIN", "CAP_SYS_ADMIN")
 _CONFIGURATION_OF_MODPROBE = ("/etc/modprobe.d", "/run/modprobe.d", "/usr/lib/modprobe.d")
 
 LOADED = "loaded"
@@ -30,12 +32,20 @@ class Module(NamedTuple):
     text: str
 
 
-def missing_capabilities() -> list[str]:
-    """Return the capabilities that the plugin needs and this process lacks."""
+def missing_capabilities(needed: Iterable[str] = _ALWAYS_NEEDED) -> list[str]:
+    """Return those of the ``needed`` capabilities that this process lacks."""
     with open("/proc/self/status", "rb") as file:
         line = next(line for line in file if line.startswith(b"CapEff:"))
     effective = int(line.split()[1], 16)
-    return [name for name, bit in _NEEDED_CAPABILITIES.items() if not effective >> bit & 1]
+    return [name for name in needed if not effective >> _CAPABILITIES[name] & 1]
+
+
+def why_not_permitted(needed: Iterable[str] = _ALWAYS_NEEDED) -> str:
+    """Return a sentence about which of the ``needed`` capabilities this process lacks."""
+    missing = missing_capabilities(needed)
+    if missing:
+        return f"this process lacks {' and '.join(missing)}"
+    return "no capability is missing; a user namespace, seccomp or AppArmor may forbid it"
 
 
 def ipvlan_module(root: str = "/") -> Module:

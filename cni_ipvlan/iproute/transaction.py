@@ -95,7 +95,7 @@ class Transaction:
         if started.was_run:  # otherwise there is nothing to undo
             for undo in change.undo:
                 undos = self._undos if undo.environment is None else self._releases
-                undos.append(partial(self._undo, undo))
+                undos.append(partial(self._undo, undo, started))
         return started
 
     def finish(self, started: Running | None) -> Completed | None:
@@ -152,13 +152,13 @@ class Transaction:
         except Exception as error:  # noqa: BLE001 - the other undos must still run
             self.leftovers.append(str(error) or type(error).__name__)
 
-    def _undo(self, undo: Command) -> None:
+    def _undo(self, undo: Command, change: Running) -> None:
         if undo.only_if is not None and not undo.only_if():
             return
         completed = self._runner.run(undo)
         # A plugin's "not found" may be about something other than its allocation.
         is_gone = undo.environment is None and is_absent(completed)
-        if completed.status and not is_gone:
+        if completed.status and not is_gone and not _is_refused(completed, change.completed):
             raise CommandError(undo, completed)
 
 
@@ -174,6 +174,16 @@ def is_absent(completed: Completed) -> bool:
     from cni_ipvlan.iproute import causes
 
     return causes.is_absent(completed.stderr)
+
+
+def _is_refused(undo: Completed, change: Completed | None) -> bool:
+    """Whether an undo failed as its change did, in the same words: nothing was changed then.
+
+    An IPAM plugin refuses both if it doesn't support the cniVersion, or can't reach its daemon.
+    """
+    if change is None or not change.status or undo.killed_because:
+        return False
+    return bool(undo.stdout.strip()) and undo.stdout == change.stdout
 
 
 def _failure(command: Command, completed: Completed) -> CommandError:

@@ -135,10 +135,7 @@ def _state_of_machine(kind: str) -> list[str]:
 
     if kind == causes.NO_IPVLAN:
         return [machine.ipvlan_module().text]
-    missing = machine.missing_capabilities()
-    if missing:
-        return [f"this process lacks {' and '.join(missing)}"]
-    return ["no capability is missing; a user namespace, seccomp or AppArmor may forbid it"]
+    return [machine.why_not_permitted()]
 
 
 def in_container(error: CommandError, tx: Transaction, container: Namespace) -> list[str]:
@@ -265,5 +262,11 @@ def advice(request: Request, plugin: str, error: CniError) -> Iterator[str]:
         )
     if "duplicate allocation is not allowed" in error.msg:
         yield f"delete the container's attachment first; its lease is in {leases}"
+    daemon = f"{delegate.find(plugin, request.path)} daemon -broadcast"
     if "dhcp.sock" in error.msg:
-        yield f"start its daemon on this node: {delegate.find(plugin, request.path)} daemon"
+        yield f"start its daemon on this node: {daemon}"
+    if "no more tries" in error.msg:
+        yield (
+            f"run its daemon as {daemon}, since ipvlan delivers packets by IP address, which the "
+            "container does not have yet; then look for a DHCP server on the master's network"
+        )

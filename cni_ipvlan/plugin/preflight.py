@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, INVALID_ENVIRONMENT, CniError
 from cni_ipvlan.iproute import namespace, queries
@@ -38,7 +40,7 @@ def container_namespace(request: Request) -> Namespace:
             "list namespaces with ip netns or lsns -t net; the container may have ended already",
         ) from None
     except PermissionError as error:
-        raise _bad_netns(request, _reason(error), "run as root") from None
+        raise _bad_netns(request, _reason(error), _how_to_open_it()) from None
     except (OSError, ValueError, namespace.NotANamespaceError) as error:
         raise _bad_netns(
             request,
@@ -57,6 +59,17 @@ def container_namespace(request: Request) -> Namespace:
 
 def _bad_netns(request: Request, why: str, advice: str) -> CniError:
     return CniError(INVALID_ENVIRONMENT, f"CNI_NETNS is {request.netns!r}; {why}", f"try: {advice}")
+
+
+def _how_to_open_it() -> str:
+    """Return what to try if this process may not open a namespace."""
+    from cni_ipvlan.iproute import machine
+
+    if os.geteuid():
+        return "run as root"
+    # The kernel asks as for ptrace(2): proc_ns_get_link() in fs/proc/namespaces.c.
+    why = machine.why_not_permitted(("CAP_SYS_ADMIN", "CAP_SYS_PTRACE"))
+    return f"run as the host's root with all capabilities: {why}"
 
 
 def _reason(error: Exception) -> str:
@@ -126,9 +139,11 @@ def check_master(master: Master, conf: NetConf) -> None:
 
 def _check_mtu(conf: NetConf, link: Link) -> None:
     if conf.mtu and not LEAST_MTU <= conf.mtu <= link.mtu:
+        why = "an ipvlan interface can't have less"
+        if conf.mtu > link.mtu:
+            why = "packets larger than the master's MTU would be dropped silently"
         raise CniError(
             INVALID_CONFIGURATION,
             f"mtu is {conf.mtu}; allowed on the master {link.name!r}: {LEAST_MTU} to {link.mtu}",
-            "packets larger than the master's MTU would be dropped silently\n"
-            "try: leave mtu out, which takes the master's",
+            f"{why}\ntry: leave mtu out, which takes the master's",
         )

@@ -62,6 +62,9 @@ def test_a_container_is_attached_checked_and_detached(node: Node, person: Person
     assert json.loads(result)["ips"][0]["address"] == "10.1.0.2/24"
     printed = person.succeeds(f"ipvlan check {about} --prev-result result")
     assert printed == "the attachment is as ADD left it\n"
+    status, _, err = person.types(f"ipvlan check {about}")
+    assert status == 2
+    assert "give the result of the ADD with --prev-result FILE" in err
     container.ip("link set dev net1 mtu 1400")
     container.ip("address delete 10.1.0.2/24 dev net1")
     status, _, err = person.types(f"ipvlan check {about} --prev-result result")

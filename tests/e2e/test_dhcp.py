@@ -133,6 +133,8 @@ def test_answers_do_not_arrive_unless_they_are_broadcast(
     with daemon(tmp_path / "log", "-timeout", "1s", "-resendmax", "1s"):
         error = runtime.add(container, conf()).error()
     assert "no more tries" in error["msg"]
+    advice = f"try: run its daemon as {PLUGINS}/dhcp daemon -broadcast, since ipvlan delivers"
+    assert advice in error["details"]
     assert "net1" not in container.links()
 
 

@@ -24,7 +24,7 @@ NEEDED = {"net_admin": 112, "sys_admin": 112}  # each with the error of an ADD w
 
 
 def with_capabilities(
-    ipvlan: Executable, change: str, verb: str, container: Space, conf: dict[str, Any]
+    ipvlan: Executable, change: str, verb: str, container: Space | str, conf: dict[str, Any]
 ) -> Answer:
     """Call as root with another bounding set, which is what root gets at an exec."""
     done = subprocess.run(
@@ -65,6 +65,20 @@ def test_without_one_of_them_add_names_what_is_missing(
     assert error["code"] == NEEDED[capability]
     assert f"CAP_{capability.upper()}" in error["details"]
     assert node.snapshot() == before
+
+
+def test_root_that_may_not_open_a_processes_namespace_learns_why(
+    node: Node, ipvlan: Executable
+) -> None:
+    node.master()
+    only = "-all," + ",".join(f"+{name}" for name in NEEDED)
+
+    error = with_capabilities(ipvlan, only, "ADD", "/proc/1/ns/net", CONF).error()
+
+    assert (error["code"], error["msg"]) == (4, "CNI_NETNS is '/proc/1/ns/net'; Permission denied")
+    assert error["details"] == (
+        "try: run as the host's root with all capabilities: this process lacks CAP_SYS_PTRACE"
+    )
 
 
 @pytest.mark.skipif("os.environ.get('FAULTS') != 'all'", reason="follows from the two above")

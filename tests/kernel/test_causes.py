@@ -28,6 +28,8 @@ PROVOKED = [
         "ip address add fd00::2/64 dev second",
     ),
     (causes.ROUTE_REFUSED, [], "ip route add 10.7.0.0/16 via 10.1.0.1 dev eth0"),
+    (causes.ROUTE_REFUSED, [], "ip route add 10.7.0.0/16 via 10.1.0.1 dev eth0 scope 254"),
+    (causes.ROUTE_REFUSED, [], "ip route add 10.7.0.0/16 dev eth0 scope 255"),
     (
         causes.ROUTE_REFUSED,
         ["ip route add 10.7.0.0/16 dev eth0"],

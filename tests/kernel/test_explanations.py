@@ -328,10 +328,45 @@ def test_an_ipam_plugin_that_knows_the_container_already(node: Node, runtime: Ru
     assert "try: delete the container's attachment first" in error["details"]
 
 
+@pytest.mark.parametrize(
+    ("scope", "why"),
+    [
+        (253, "a route with scope link or host can't have a gateway"),
+        (254, "a route with scope link or host can't have a gateway"),
+        (255, "there is no such scope"),
+    ],
+)
+def test_a_route_with_a_gateway_and_a_scope(
+    node: Node, runtime: Runtime, fake_ipam: FakeIpam, scope: int, why: str
+) -> None:
+    node.master()
+    route = {"dst": "10.9.0.0/16", "gw": "10.1.0.1", "scope": scope}
+    fake_ipam.answers("ADD", {"ips": [{"address": "10.1.0.2/24"}], "routes": [route]})
+
+    error = refusal(node, runtime, network(ipam=fake_ipam.conf), CNI_PATH=fake_ipam.path)
+
+    assert error["code"] == 107
+    assert error["msg"] == f"cannot add the route to 10.9.0.0/16: {why}"
+    assert "try: leave out the route's " in error["details"]
+
+
 def test_a_dhcp_plugin_without_its_daemon(node: Node, runtime: Runtime) -> None:
     node.master()
 
     error = refusal(node, runtime, network(ipam={"type": "dhcp"}))
 
     assert "dhcp.sock" in error["msg"]
-    assert f"try: start its daemon on this node: {PLUGINS}/dhcp daemon" in error["details"]
+    advice = f"try: start its daemon on this node: {PLUGINS}/dhcp daemon -broadcast"
+    assert advice in error["details"].splitlines()
+    # Asked to release, it failed the same way: it has allocated nothing.
+    assert "undone" not in error["details"] + error["private"]
+
+
+def test_an_ipam_plugin_that_does_not_support_the_version(node: Node, runtime: Runtime) -> None:
+    node.master()
+
+    error = refusal(node, runtime, network(cniVersion="1.1.0", ipam=host_local("10.1.0.0/24")))
+
+    assert (error["code"], error["msg"]) == (1, "incompatible CNI versions")
+    assert 'config is "1.1.0"' in error["details"]
+    assert "undone" not in error["details"] + error["private"]

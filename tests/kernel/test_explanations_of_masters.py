@@ -183,7 +183,18 @@ def test_an_mtu_that_is_too_large(node: Node, runtime: Runtime) -> None:
 
     assert error["code"] == 7
     assert error["msg"] == "mtu is 1500; allowed on the master 'eth0': 68 to 1400"
-    assert "try: leave mtu out" in error["details"]
+    dropped, advice, *_ = error["details"].splitlines()
+    assert dropped == "packets larger than the master's MTU would be dropped silently"
+    assert advice.startswith("try: leave mtu out")
+
+
+def test_an_mtu_that_is_too_small(node: Node, runtime: Runtime) -> None:
+    node.master(mtu=1400)
+
+    error = refusal(node, runtime, network(mtu=60))
+
+    assert error["msg"] == "mtu is 60; allowed on the master 'eth0': 68 to 1400"
+    assert error["details"].splitlines()[0] == "an ipvlan interface can't have less"
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ CONTAINER = Namespace("/var/run/netns/c", "c", (4, 1))
 ADD = commands.link_add_ipvlan("eth0", "ivx", "l2", "bridge", 0)
 MOVE = commands.link_set_netns("ivx", CONTAINER, "net1", "label")
 ROUTE = commands.route_add("10.9.0.0/16", "net1")
+NARROW = (*ROUTE, "scope", "253")
 ADDRESS = commands.address_add("10.0.0.2/24", "net1")
 
 
@@ -33,6 +34,9 @@ ADDRESS = commands.address_add("10.0.0.2/24", "net1")
             causes.ADDRESS_IN_USE,
         ),
         (ROUTE, "Error: Nexthop has invalid gateway.", causes.ROUTE_REFUSED),
+        (NARROW, "Error: Nexthop has invalid gateway.", causes.ROUTE_REFUSED),
+        (ROUTE, "Error: Route with host scope can not have a gateway.", causes.ROUTE_REFUSED),
+        (ROUTE, "Error: Invalid scope.", causes.ROUTE_REFUSED),
         (ROUTE, "RTNETLINK answers: File exists", causes.ROUTE_REFUSED),
         (ADD, "Error: mtu less than device minimum.", causes.BAD_MTU),
         (ADD, "RTNETLINK answers: Operation not permitted", causes.NOT_PERMITTED),

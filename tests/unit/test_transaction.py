@@ -214,6 +214,27 @@ def test_change_that_could_not_be_executed_is_not_undone(
     assert (world.tx.leftovers, world.tx.has_undone) == ([], False)
 
 
+@pytest.mark.parametrize(
+    ("undo_says", "leftovers"),
+    [
+        (b'{"code": 1, "msg": "incompatible"}', []),
+        (b'{"code": 7, "msg": "unknown option"}', ["release: no"]),
+        (b"", ["release: no"]),
+    ],
+)
+def test_a_plugin_that_refuses_both_in_the_same_words_has_changed_nothing(
+    world: World, undo_says: bytes, leftovers: list[str]
+) -> None:
+    for line in ("allocate", "release"):
+        world.runner.fails(line)
+    world.runner.outputs["allocate"] = [b'{"code": 1, "msg": "incompatible"}']
+    world.runner.outputs["release"] = [undo_says]
+    undo = Command(("release",), environment={})
+    with pytest.raises(CommandError), world.tx:
+        world.tx.do(Command(("allocate",), "allocate", environment={}, undo=(undo,)))
+    assert world.tx.leftovers == leftovers
+
+
 def test_nothing_was_undone_where_nothing_was_to_undo(world: World) -> None:
     with pytest.raises(ZeroDivisionError), world.tx:
         raise ZeroDivisionError
