@@ -89,12 +89,9 @@ class Address(_Kind):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
         """Return it in canonical form; raises BadParameter."""
-        from ipaddress import ip_address
+        from cni_ipvlan.iproute.packets import address_in
 
-        try:
-            return str(ip_address(value))
-        except ValueError:
-            self.fail(f"{value!r} is not an IP address", param, ctx)
+        return address_in(value) or self.fail(f"{value!r} is not an IP address", param, ctx)
 
 
 class Network(_Kind):

@@ -314,6 +314,10 @@ def _servers(subject: Subject, result: Any) -> Iterator[Finding]:
         advice = "" if result else f"name it with --prev-result; runtimes keep it in {RESULTS}"
         yield Finding(OK, "dns", text, advice)
     for server in named:
+        if not packets.address_in(server):
+            text = f"{server!r} is not an address, so no resolver can ask it"
+            yield Finding(PROBLEM, "dns", text, "correct dns of the network or of the IPAM plugin")
+            continue
         for each in _reach(subject, server, "dns"):
             yield each if each.subject == "dns" else each._replace(subject="dns path")
 

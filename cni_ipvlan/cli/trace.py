@@ -67,7 +67,7 @@ class Map:
         """
         if name == "host":
             return End("the host", tuple(self._host_addresses()))
-        address = _address(name)
+        address = packets.address_in(name)
         if address:
             return self._at(address)
         found = [each for each in self.attachments if _is_called(each, name, netns)]
@@ -305,10 +305,3 @@ def _family(address: str) -> int:
 
 def _plain(address: str) -> str:
     return address.partition("/")[0]
-
-
-def _address(word: str) -> str:
-    try:
-        return str(ip_address(word))
-    except ValueError:
-        return ""

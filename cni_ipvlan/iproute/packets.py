@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cni_ipvlan.iproute.commands import Command
@@ -55,6 +56,14 @@ def run_all(runner: Runner, queries: Sequence[Command]) -> list[Completed]:
     completed = [runner.finish(each) for each in running]
     runner.interrupts.check()
     return completed
+
+
+def address_in(word: str) -> str:
+    """Return the IP address that a word is, in its usual form; empty if it is none."""
+    try:
+        return str(ip_address(word))
+    except ValueError:
+        return ""
 
 
 def way_to(address: str, place: Namespace | None) -> Command:

@@ -210,7 +210,7 @@ def test_what_stands_beside(node: Node, runtime: Runtime, container: Space) -> N
 
 @pytest.mark.usefixtures("neighbour")
 def test_dns_servers_of_the_kept_result(runtime: Runtime, container: Space) -> None:
-    servers = {"nameservers": [GATEWAY, "10.1.0.77"]}
+    servers = {"nameservers": [GATEWAY, "10.1.0.77", "-f"]}
     result = attached(runtime, container, {**CONF, "dns": servers})
     kept = LEASES / "results" / f"net-id-{Path(container.path).name}-net1"
     kept.parent.mkdir()
@@ -218,9 +218,10 @@ def test_dns_servers_of_the_kept_result(runtime: Runtime, container: Space) -> N
 
     found = probe(container, status=1)
 
-    assert found["dns"]["text"] == "nobody answers for 10.1.0.77 on the network of the master"
-    states = [each["state"] for each in found["findings"] if each["subject"] == "dns"]
-    assert states == ["ok", "problem"]
+    asked = [each for each in found["findings"] if each["subject"] == "dns"]
+    assert [each["state"] for each in asked] == ["ok", "problem", "problem"]
+    assert asked[1]["text"] == "nobody answers for 10.1.0.77 on the network of the master"
+    assert asked[2]["text"] == "'-f' is not an address, so no resolver can ask it"
 
 
 @pytest.mark.usefixtures("neighbour")
