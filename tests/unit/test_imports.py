@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import sysconfig
@@ -105,7 +106,10 @@ def test_a_call_imports_what_it_needs_and_no_more(verb: str, tmp_path: Path) -> 
     ipam.chmod(0o755)
     names = imported(verb, config(verb), tmp_path)
     ours = {name.removeprefix("cni_ipvlan.") for name in names if name.startswith("cni_ipvlan.")}
-    assert ours <= OURS_ALWAYS | OURS[verb]
+    explaining = {"iproute.causes", "iproute.machine", "plugin.explain"}
+    # Whoever isn't root can't keep records, so that the call fails.
+    failing = explaining if os.geteuid() else set()
+    assert ours <= OURS_ALWAYS | OURS[verb] | failing
     others = {name for name in names if not name.startswith("cni_ipvlan")}
     heavy = {first_part(name) for name in others} | others
     # It fails where the kernel has no ipvlan.

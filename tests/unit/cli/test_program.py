@@ -91,10 +91,13 @@ def test_the_files_of_each_example_are_there(command: str) -> None:
         (["add", "-c", "CONF", "--netns", HERE, "--ifname", "a/b"], "CNI_IFNAME is 'a/b'"),
         (["add", "-c", "CONF", "--netns", HERE, "--container-id", "-"], "CNI_CONTAINERID is '-'"),
         (["add", "-c", "CONF", "--netns", HERE, "--format", "xml"], "'xml' is not one of"),
-        (["add", "-c", "CONF", "--netns", "/etc/passwd"], "it is not a namespace"),
-        (["add", "-c", "CONF", "--netns", HERE], "the namespace the plugin itself runs in"),
+        (["add", "--dry-run", "-c", "CONF", "--netns", "/etc/passwd"], "it is not a namespace"),
+        (
+            ["add", "--dry-run", "-c", "CONF", "--netns", HERE],
+            "the namespace the plugin itself runs in",
+        ),
         (["add", "-c", "CONF", "--netns", HERE, "--prev-result", "/gone"], "cannot read /gone"),
-        (["add", "-c", "CONF", "--netns", HERE, "--prev-result", "CONF"], None),
+        (["add", "--dry-run", "-c", "CONF", "--netns", HERE, "--prev-result", "CONF"], None),
         (
             ["add", "-c", "CONF", "--netns", HERE, "--ipam-result", "CONF"],
             "only be used with --dry-run",
