@@ -22,9 +22,10 @@ class Log:
     """The log of one call, described by its ``environment``.
 
     Warnings go to stderr, through ``write_stderr``. A log file gets, by level,
-    failures (error), each change (verbose) and each query (debug). A file that
-    can't be written is reported once and does not fail the call. Line breaks and
-    escape sequences in a text are quoted, so each entry is one harmless line.
+    failures (error), each change (verbose) and each query (debug); its lines also name
+    the verb, the namespace and the pod. A file that can't be written is reported once
+    and does not fail the call. Line breaks and escape sequences in a text are quoted,
+    so each entry is one harmless line.
     """
 
     def __init__(self, write_stderr: Callable[[str], None], environment: Mapping[str, str]) -> None:
@@ -33,6 +34,7 @@ class Log:
         names = (environment.get("CNI_CONTAINERID"), environment.get("CNI_IFNAME"))
         context = " ".join(name for name in names if name)
         self._prefix = f"{context}: " if context else ""
+        self._about = ""
         self._file: int | None = None
         self._level = LEVELS.index(DEFAULT_LEVEL)
 
@@ -48,6 +50,7 @@ class Log:
         from cni_ipvlan import log_file
 
         self._level = LEVELS.index(level)
+        self._about = f"{_about(self._environment)}: "
         open_ = log_file.open_for_administrator if trusted else log_file.open_for_network
         try:
             self._file = open_(path)
@@ -83,13 +86,22 @@ class Log:
         moment = (
             time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03}Z"
         )
-        line = one_line(f"{moment} [{os.getpid()}] {self._prefix}{text()}")
+        line = one_line(f"{moment} [{os.getpid()}] {self._about}{text()}")
         try:
             # One write to a file opened for appending: lines of many processes don't mix.
             os.write(self._file, line.encode() + b"\n")
         except OSError as error:
             self._warn(f"cannot log: {_reason(error)}")
             self._file = None
+
+
+def _about(environment: Mapping[str, str]) -> str:
+    """Return what a call is about: verb, container, interface, namespace, pod."""
+    from cni_ipvlan.cni.request import pod
+
+    names = ("CNI_COMMAND", "CNI_CONTAINERID", "CNI_IFNAME", "CNI_NETNS")
+    given = [environment.get(name) for name in names]
+    return " ".join(filter(None, (*given, pod(environment))))
 
 
 def one_line(text: str) -> str:

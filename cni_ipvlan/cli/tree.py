@@ -77,6 +77,7 @@ def _attachment(attachment: Attachment) -> str:
     if attachment.link.kind != "ipvlan":
         parts.append(attachment.link.kind)
     if attachment.owner:
+        parts += [f"pod {attachment.pod}"] if attachment.pod else []
         parts.append(f"container {attachment.owner.container_id}")
     if not attachment.link.is_up:
         parts.append(styled("down", fg="red"))
@@ -100,6 +101,7 @@ def document(masters: Sequence[Master]) -> list[dict[str, Any]]:
                     "kind": each.link.kind,
                     "containerID": each.owner.container_id if each.owner else None,
                     "network": each.owner.network if each.owner else None,
+                    "pod": each.pod or None,
                     "up": each.link.is_up,
                     "mtu": each.link.mtu,
                     "mac": each.link.mac,

@@ -133,6 +133,17 @@ def parse(environment: Mapping[str, str], given: Given) -> Request:
     )
 
 
+def pod(environment: Mapping[str, str]) -> str:
+    """Return NAMESPACE/NAME of the Kubernetes pod that CNI_ARGS names; empty if there is none.
+
+    Names that Kubernetes would not accept don't count, so it is short and printable.
+    """
+    pairs = (each.partition("=") for each in environment.get("CNI_ARGS", "").split(";"))
+    arguments = {key: value for key, _, value in pairs}
+    names = [arguments.get(f"K8S_POD_{each}", "") for each in ("NAMESPACE", "NAME")]
+    return "" if any(map(_identifier_fault, names)) else "/".join(names)
+
+
 def introduced_in(command: str) -> str:
     """Return the CNI version that introduced a command."""
     return _VERBS[command][1]

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, INVALID_ENVIRONMENT, CniError
+from cni_ipvlan.cni.request import pod
 from cni_ipvlan.iproute import commands, namespace
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import CommandError
@@ -48,14 +49,21 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         has_record = _check_not_attached(node, tx, request)
         visiting = tx.ask(configure.visit(request.ifname, container))
         parent = master.find(tx, conf, container)
-        preflight.check_name_is_free(id_of(request), tx.answer(visiting))
+        preflight.check_name_is_free(node.registry, id_of(request), container, tx.answer(visiting))
         preflight.check_master(parent, conf)
         if not parent.link.is_up:
             node.warn(master.is_down(parent))
         masters.append(parent)
 
         # Recorded before it is created, it needs no lock while the kernel creates it.
-        hint = ModeHint(*id_of(request), request.netns, container.identity, conf.mode, conf.flag)
+        hint = ModeHint(
+            *id_of(request),
+            request.netns,
+            container.identity,
+            conf.mode,
+            conf.flag,
+            pod=pod(request.environment),
+        )
         tx.on_unwind(lambda: _withdraw(node, tx, hint))
         moving = _create_link(node, tx, conf, parent, container, hint)
         addressing = _allocate(

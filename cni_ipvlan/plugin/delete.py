@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from cni_ipvlan.cni.request import Request
     from cni_ipvlan.iproute.namespace import Namespace
+    from cni_ipvlan.iproute.queries import Link
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.node import Node
     from cni_ipvlan.state.attachment import AttachmentId, ModeHint
@@ -94,8 +95,17 @@ def _remove_from(
     links.delete(tx, own, container, asked)
     for link in others:
         if link.name == name:
-            node.warn(f"{name} is kept, since it belongs to another attachment: {link.alias}")
+            whose = _described(node, link, container)
+            node.warn(f"{name} is kept, since it belongs to another attachment: {whose}")
     return bool(own)
+
+
+def _described(node: Node, link: Link, container: Namespace) -> str:
+    try:
+        records = links.recorded(node.registry, link, container)
+    except OSError:
+        records = []
+    return records[0].describe() if records else link.alias
 
 
 def _report_elsewhere(node: Node, tx: Transaction, attachment: AttachmentId) -> None:

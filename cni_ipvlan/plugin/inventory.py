@@ -9,7 +9,7 @@ from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command, together
 from cni_ipvlan.iproute.runner import CommandError
-from cni_ipvlan.state.attachment import named_by
+from cni_ipvlan.state.attachment import described, named_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,18 +29,19 @@ class Attachment(NamedTuple):
     """A link and its place, None for the caller's own namespace.
 
     ``owner`` is None if no attachment is known that it belongs to; addresses have prefix
-    lengths.
+    lengths; ``pod`` is the owner's, NAMESPACE/NAME, empty if it is not known.
     """
 
     link: Link
     place: Namespace | None
     owner: AttachmentId | None
     addresses: tuple[str, ...]
+    pod: str = ""
 
     def describe(self) -> str:
         """Return a phrase that names the interface and its place."""
         where = f"in {self.place.path}" if self.place else "on the host"
-        container = f" (container {self.owner.container_id})" if self.owner else ""
+        container = f" ({described(self.owner.container_id, self.pod)})" if self.owner else ""
         return f"{self.link.name} {where}{container}"
 
 
@@ -73,7 +74,8 @@ def take(
         for line in (output or b"").splitlines():
             for link, addresses in queries.links_with_addresses(line):
                 owner = owners.of(link, place)
-                yield Attachment(link, place, owner, tuple(each.address for each in addresses))
+                has = tuple(each.address for each in addresses)
+                yield Attachment(link, place, owner, has, owners.pod_of(owner, place))
 
 
 class Owners:
@@ -84,6 +86,7 @@ class Owners:
         self.places = {hint.netns_identity for hint in hints}
         self._by_label = {hint.attachment.label: hint.attachment for hint in hints}
         self._by_place = {(hint.ifname, hint.netns_identity): hint.attachment for hint in hints}
+        self._pods = {(hint.attachment, hint.netns_identity): hint.pod for hint in hints}
 
     def of(self, link: Link, place: Namespace | None) -> AttachmentId | None:
         """Return the attachment that a link belongs to, if that is known."""
@@ -91,6 +94,13 @@ class Owners:
         if named is not None:  # the record has the whole of names that are cut in the label
             return self._by_label.get(link.alias, named)
         return self._by_place.get((link.name, place.identity)) if place else None
+
+    def pod_of(self, owner: AttachmentId | None, place: Namespace | None) -> str:
+        """Return the pod of an attachment in its place, NAMESPACE/NAME; empty if it is not known.
+
+        A label that names an attachment of another place may be forged.
+        """
+        return self._pods.get((owner, place.identity), "") if owner and place else ""
 
 
 def labelled(tx: Transaction, registry: Registry, attachment: AttachmentId) -> Iterator[Attachment]:

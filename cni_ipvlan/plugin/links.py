@@ -94,6 +94,13 @@ def removal_after_move(
     return Command(commands.link_delete(attachment.ifname), inside=place, only_if=is_there)
 
 
+def recorded(registry: Registry, link: Link, container: Namespace) -> list[ModeHint]:
+    """Return the records about a link of a container: those of the attachment in its label."""
+    named = named_by(link.alias)
+    hints = registry.hints_of(named) if named else ()
+    return [hint for hint in hints if hint.netns_identity == container.identity]
+
+
 def find(tx: Transaction, hint: ModeHint) -> tuple[Namespace, Link] | None:
     """Return the link that a hint is about and its container; None if it is not there (any more).
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute.queries import Link
     from cni_ipvlan.plugin.master import Master
     from cni_ipvlan.state.attachment import AttachmentId
+    from cni_ipvlan.state.registry import Registry
 
 LEAST_MTU = 68  # IPv4's, and min_mtu of an ipvlan link
 # Kinds that take their ports' packets before an ipvlan could see them.
@@ -76,7 +77,9 @@ def _reason(error: Exception) -> str:
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
-def check_name_is_free(attachment: AttachmentId, output: bytes | None) -> None:
+def check_name_is_free(
+    registry: Registry, attachment: AttachmentId, container: Namespace, output: bytes | None
+) -> None:
     """Raise CniError if a container has an interface of that name, or with that label.
 
     ``output`` shows all its interfaces. (Asked for a name that is free, the kernel runs
@@ -87,12 +90,19 @@ def check_name_is_free(attachment: AttachmentId, output: bytes | None) -> None:
         is_renamed = attachment.has_label(link.alias) and link.name != ifname
         if ifname not in (link.name, *link.alternative_names) and not is_renamed:
             continue
+        from cni_ipvlan.plugin import links
+
         kind = link.kind or "physical or built-in"
         kind += f", which is called {link.name!r} now" if is_renamed else ""
         raise CniError(
             INTERFACE_NAME_TAKEN,
             f"the container already has an interface {ifname!r}, of kind {kind}",
             "try: choose another CNI_IFNAME, or delete that interface",
+            "\n".join(
+                f"found: it is {hint.describe()}"
+                for hint in links.recorded(registry, link, container)
+                if hint.attachment != attachment
+            ),
         )
 
 

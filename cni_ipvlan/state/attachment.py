@@ -64,7 +64,8 @@ class AttachmentId(NamedTuple):
 class ModeHint(NamedTuple):
     """A record that an attachment uses a mode, with the container's namespace.
 
-    ``is_complete`` is false until the ADD has done its work.
+    ``is_complete`` is false until the ADD has done its work. ``pod`` is NAMESPACE/NAME of
+    the Kubernetes pod, empty if the runtime named none.
     """
 
     network: str
@@ -75,6 +76,7 @@ class ModeHint(NamedTuple):
     mode: str
     flag: str
     is_complete: bool = False
+    pod: str = ""
 
     @property
     def attachment(self) -> AttachmentId:
@@ -89,7 +91,12 @@ class ModeHint(NamedTuple):
 
     def describe(self) -> str:
         """Return a phrase that names the interface and its place."""
-        return f"{self.ifname} in {self.netns} (container {self.container_id})"
+        return f"{self.ifname} in {self.netns} ({described(self.container_id, self.pod)})"
+
+
+def described(container_id: str, pod: str) -> str:
+    """Return a phrase that names a container, and its pod if that is known."""
+    return f"pod {pod}, container {container_id}" if pod else f"container {container_id}"
 
 
 def named_by(label: str) -> AttachmentId | None:

@@ -226,7 +226,8 @@ class Registry:
             document = _json.loads(os.read(descriptor, _MOST_HINT))
             document["netns_identity"] = tuple(document["netns_identity"])
             document["is_complete"] = not path.endswith(_ADDING)
-            return ModeHint(**document)
+            # Only the keys that are known: a newer version may have written others.
+            return ModeHint(**{key: document[key] for key in document if key in ModeHint._fields})
         except (ValueError, TypeError, KeyError):  # half written by a killed call
             return None
         finally:

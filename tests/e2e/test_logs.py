@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lab import Node
     from runtime import Runtime
 
-LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[\d+\] (\w+ net1): .+\n")
+LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[\d+\] \w+ (\w+ net1) \S+: .+\n")
 
 
 def test_fifty_calls_at_once_do_not_mix_their_lines_in_the_log(
@@ -60,7 +60,7 @@ def test_a_log_tells_the_story_of_a_call(node: Node, runtime: Runtime) -> None:
     lines = log.read_text().splitlines(keepends=True)
 
     assert all(LINE.fullmatch(line) for line in lines), lines
-    entries = [line.partition(" net1: ")[2] for line in lines]
+    entries = [line.partition(f" net1 {container.path}: ")[2] for line in lines]
     assert entries[0].startswith("ip link add link eth0 name iv")
     assert "(create an ipvlan interface of eth0)" in entries[0]
     assert any(f"{PLUGINS}/host-local # " in line for line in entries)

@@ -26,7 +26,10 @@ FAILURE = (
     Command(("ip", "link"), "do it"),
     Completed(2, b"", b"RTNETLINK\nanswers: no\n", 0.0),
 )
-LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[\d+\] c1 net1: (.*)\Z")
+LINE = re.compile(
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[\d+\] "
+    r"ADD c1 net1 /run/netns/c1 default/web-0: (.*)\Z"
+)
 
 
 @pytest.fixture
@@ -42,7 +45,14 @@ class World:
     def __init__(self, log: Path, config: dict[str, Any], **environment: str) -> None:
         self.messages: list[str] = []
         self.log = log
-        call = {"CNI_CONTAINERID": "c1", "CNI_IFNAME": "net1", **environment}
+        call = {
+            "CNI_COMMAND": "ADD",
+            "CNI_CONTAINERID": "c1",
+            "CNI_NETNS": "/run/netns/c1",
+            "CNI_IFNAME": "net1",
+            "CNI_ARGS": "K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0",
+            **environment,
+        }
         self.call_log = Log(self.messages.append, call)
         self.call_log.open(config)
 

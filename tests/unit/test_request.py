@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cni_ipvlan.cni import errors, request
 from cni_ipvlan.cni.errors import CniError
-from cni_ipvlan.cni.request import interface_name_fault
+from cni_ipvlan.cni.request import interface_name_fault, pod
 from cni_ipvlan.cni.version import SUPPORTED_VERSIONS
 
 VERBS = ("ADD", "DEL", "CHECK", "STATUS", "GC")
@@ -342,3 +342,21 @@ def test_every_call_is_a_request_or_a_cni_error(
     else:
         assert asked.version in SUPPORTED_VERSIONS
         assert json.loads(given_stdin) == asked.config
+
+
+@pytest.mark.parametrize(
+    ("args", "name"),
+    [
+        ("K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0", "default/web-0"),
+        ("IgnoreUnknown=1;K8S_POD_NAME=a.b;X=;K8S_POD_NAMESPACE=n;", "n/a.b"),
+        ("", ""),
+        ("K8S_POD_NAMESPACE=default", ""),
+        ("K8S_POD_NAMESPACE=default;K8S_POD_NAME=", ""),
+        ("K8S_POD_NAMESPACE=default;K8S_POD_NAME=a=b", ""),
+        ("K8S_POD_NAMESPACE=default;K8S_POD_NAME=a\x1b[2J", ""),
+        (f"K8S_POD_NAMESPACE=default;K8S_POD_NAME={'x' * 256}", ""),
+        (";;==;K8S_POD_NAMESPACE;K8S_POD_NAME", ""),
+    ],
+)
+def test_pod_is_named_by_two_proper_names(args: str, name: str) -> None:
+    assert pod({"CNI_ARGS": args}) == name

@@ -8,6 +8,7 @@ from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING, Finding
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.plugin.inventory import Owners
+from cni_ipvlan.state.attachment import described
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +48,8 @@ def examine(tools: Tools, place: Namespace, network: str) -> Iterator[Finding]:
         text = f"{ifname} is there, of kind {link.kind or 'physical or built-in'}"
         text += f", but is called {link.name} now" if is_renamed else ""
         if owner is not None:
-            text += f": the container {owner.container_id} in the network {owner.network}"
+            whose = described(owner.container_id, owners.pod_of(owner, place))
+            text += f": the {whose} in the network {owner.network}"
         is_expected = owner is not None and network in ("", owner.network)
         yield Finding(
             WARNING if is_expected else PROBLEM,

@@ -183,6 +183,21 @@ def test_a_hint_of_an_older_version_is_complete(remembering: Registry, directory
     assert remembering.hints_of(ATTACHMENT) == []
 
 
+def test_a_hint_of_a_newer_version_is_read_without_what_is_not_known(
+    remembering: Registry, directory: Path
+) -> None:
+    file_of(directory, ATTACHMENT).write_text(json.dumps({**HINT._asdict(), "more": 1}))
+    assert remembering.hints_of(ATTACHMENT) == [HINT]
+
+
+@pytest.mark.parametrize("pod", ["", "default/web-0"])
+def test_a_hint_keeps_the_pods_name(registry: Registry, pod: str) -> None:
+    hint = HINT._replace(pod=pod)
+    remember(registry, MASTER, hint)
+    assert registry.complete(hint).pod == pod
+    assert [each.pod for each in registry.hints_of(ATTACHMENT)] == [pod]
+
+
 def test_remembering_again_replaces(remembering: Registry) -> None:
     remember(remembering, MASTER, HINT._replace(netns="/n"))
     found = [each.netns for each in remembering.hints(MASTER) if each.attachment == ATTACHMENT]
@@ -201,7 +216,6 @@ def test_remembering_again_replaces(remembering: Registry) -> None:
         "{}",
         '{"mode": "l2"}',
         '{"netns_identity": 5}',
-        json.dumps({**HINT._asdict(), "more": 1}),
         json.dumps(HINT._asdict())[:-9],
         "\udcff",
     ],
