@@ -10,6 +10,9 @@ from cni_ipvlan.cni import version
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from cni_ipvlan.iproute.commands import Command
+    from cni_ipvlan.iproute.running import Completed
+
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
 _CHUNK = 4096  # PIPE_BUF: a pipe that polls writable takes so many bytes without blocking
 _MOST_STDIN = 1 << 20  # bytes; etcd does not store larger objects
@@ -72,9 +75,19 @@ def _serve(environment: Mapping[str, str]) -> int:
     log = Log(lambda text: _write_stderr(text, lambda: interrupts.urgency > 0), environment)
     given = read(stdin)
     log.open(given.config)
-    node = assemble(environment, interrupts, log.command, log.warn)
-    try:
+
+    def answer(
+        observe: Callable[[Command, Completed], None], write: Callable[[bytes], None]
+    ) -> int:
+        node = assemble(environment, interrupts, observe, log.warn)
         return protocol.serve(environment, given, partial(perform, node), write, log)
+
+    try:
+        if environment.get("CNI_IPVLAN_CAPTURE") or given.config.get("captureDir"):
+            from cni_ipvlan.capture import captured
+
+            return captured(answer, environment, given, log, write)
+        return answer(log.command, write)
     except Exception:
         if begun:
             return 1

@@ -55,7 +55,7 @@ class Log:
         try:
             self._file = open_(path)
         except (OSError, log_file.UnfitError) as error:
-            self._warn(f"cannot log to {path!r}: {_reason(error)}")
+            self._warn(f"cannot log to {path!r}: {log_file.reason(error)}")
 
     def warn(self, text: str) -> None:
         """Log a warning; the call goes on."""
@@ -82,17 +82,21 @@ class Log:
     def _log(self, level: str, text: Callable[[], str]) -> None:
         if self._file is None or LEVELS.index(level) > self._level:
             return
-        now = time.time()
-        moment = (
-            time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03}Z"
-        )
-        line = one_line(f"{moment} [{os.getpid()}] {self._about}{text()}")
+        line = one_line(f"{moment(time.time())} [{os.getpid()}] {self._about}{text()}")
         try:
             # One write to a file opened for appending: lines of many processes don't mix.
             os.write(self._file, line.encode() + b"\n")
         except OSError as error:
-            self._warn(f"cannot log: {_reason(error)}")
+            from cni_ipvlan import log_file
+
+            self._warn(f"cannot log: {log_file.reason(error)}")
             self._file = None
+
+
+def moment(seconds: float) -> str:
+    """Return a time since the epoch as text, in UTC."""
+    second = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return f"{second}.{int(seconds * 1000) % 1000:03}Z"
 
 
 def _about(environment: Mapping[str, str]) -> str:
@@ -144,12 +148,6 @@ def _settings(config: Mapping[str, object]) -> tuple[str, str]:
     path, level = config.get("logFile"), config.get("logLevel")
     known = level if isinstance(level, str) and level in LEVELS else DEFAULT_LEVEL
     return (path if isinstance(path, str) else ""), known
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename!r}" if error.filename else error.strerror
-    return str(error)
 
 
 def describe(command: Command, completed: Completed) -> str:

@@ -1,8 +1,8 @@
-"""Open log files: only where a network may name one, and without following others' symlinks.
+"""Open log files, and directories of captures, without following others' symlinks.
 
-Log entries quote the network configuration, which a tenant may have written, and root writes
-them. Appended to the wrong file (/etc/ld.so.preload, another tenant's lease), they would let
-the tenant become root.
+Both quote the network configuration, which a tenant may have written, and root writes
+them. Appended to the wrong file (/etc/ld.so.preload, another tenant's lease), log entries
+would let the tenant become root. So a network may name them only in one place.
 """
 
 from __future__ import annotations
@@ -12,22 +12,28 @@ import os
 import stat
 from contextlib import suppress
 
+from cni_ipvlan._namedtuple import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 DIRECTORY = "/var/log/cni-ipvlan"  # only root may write here; networks may name files below it
 
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _MOST_LINKS = 40  # in one path, the kernel's own limit: path_resolution(7)
 _ENTRY = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: opening a pipe that has no reader would block.
+_LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class UnfitError(Exception):
-    """A file that must not be logged to; the message says why."""
+    """A file or directory that must not be written to; the message says why."""
 
 
 def fault(name: str) -> str:
-    """Return why a network may not log to that file; empty if it may."""
-    rule = f"a network may only name a file below {DIRECTORY}"
+    """Return why a network may not name that file or directory; empty if it may."""
+    rule = f"a network may only name a file or directory below {DIRECTORY}"
     if name.startswith("/") and not name.startswith(f"{DIRECTORY}/"):
         return rule
     if any(part in ("", ".", "..") for part in _below(name)):
@@ -43,21 +49,17 @@ def open_for_network(name: str) -> int:
     Raises UnfitError, OSError. From DIRECTORY on, no symlinks are followed, and
     everything must belong to root and be writable only by root.
     """
-    why = fault(name)
-    if why:
-        raise UnfitError(why)
-    *directories, file = _below(name)
-    parent, _, own = DIRECTORY.rpartition("/")
+    *directories, file = _parts(name)
     with _Place() as place:
-        try:
-            place.follow(parent)
-            place.enter_private(own)
-        except FileNotFoundError:
-            advice = f"try: install -d -m 0700 {DIRECTORY}"
-            raise UnfitError(f"there is no {DIRECTORY}; {advice}") from None
-        for directory in directories:
-            place.enter_private(directory)
+        place.enter_logs(directories)
         return place.open(file)
+
+
+def directory_for_network(name: str) -> int:
+    """Open a directory that a network names; the same rules apply."""
+    with _Place() as place:
+        place.enter_logs(_parts(name))
+        return place.open_itself()
 
 
 def open_for_administrator(path: str) -> int:
@@ -66,12 +68,39 @@ def open_for_administrator(path: str) -> int:
     Raises UnfitError, OSError. Every directory and symlink on the path must
     belong to root, and no symlink may be in a directory that others can write to.
     """
-    if not path.startswith("/"):
-        raise UnfitError("an absolute path is needed")
+    _check_absolute(path)
     parent, _, file = path.rpartition("/")
     with _Place() as place:
         place.follow(parent)
         return place.open(file)
+
+
+def directory_for_administrator(path: str) -> int:
+    """Open a directory anywhere; the same rules apply, and only root may write to it."""
+    _check_absolute(path)
+    with _Place() as place:
+        place.follow(path)
+        place.check_private(path)
+        return place.open_itself()
+
+
+def reason(error: Exception) -> str:
+    """Return why a file can't be used, as a phrase."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename!r}" if error.filename else error.strerror
+    return str(error)
+
+
+def _parts(name: str) -> list[str]:
+    why = fault(name)
+    if why:
+        raise UnfitError(why)
+    return _below(name)
+
+
+def _check_absolute(path: str) -> None:
+    if not path.startswith("/"):
+        raise UnfitError("an absolute path is needed")
 
 
 def _below(name: str) -> list[str]:
@@ -126,11 +155,31 @@ class _Place:
             raise UnfitError(f"{name!r} is not a directory")
         _check_owner(status, repr(name))
 
+    def enter_logs(self, directories: Iterable[str]) -> None:
+        """Enter DIRECTORY and subdirectories, none of which others can write to."""
+        parent, _, own = DIRECTORY.rpartition("/")
+        try:
+            self.follow(parent)
+            self.enter_private(own)
+        except FileNotFoundError:
+            advice = f"try: install -d -m 0700 {DIRECTORY}"
+            raise UnfitError(f"there is no {DIRECTORY}; {advice}") from None
+        for directory in directories:
+            self.enter_private(directory)
+
     def enter_private(self, name: str) -> None:
         """Enter a subdirectory that only root can write to."""
         self.enter(name)
+        self.check_private(name)
+
+    def check_private(self, name: str) -> None:
+        """Raise UnfitError if others can write to this directory, called ``name``."""
         if self._is_open_to_others():
             raise UnfitError(f"others can write to the directory {name!r}")
+
+    def open_itself(self) -> int:
+        """Open this directory for listing."""
+        return os.open(".", _LIST, dir_fd=self._descriptor)
 
     def open(self, name: str) -> int:
         """Open a file in this directory for appending; create it if necessary."""

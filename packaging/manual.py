@@ -31,11 +31,14 @@ MAN_PAGE = "man/man8/ipvlan.8"
 FILES = {
     "/etc/cni/net.d": "the network configurations of most container runtimes",
     "/run/cni-ipvlan": "locks, and records of this node's attachments",
-    "/var/log/cni-ipvlan": "log files that network configurations name with logFile",
+    "/var/log/cni-ipvlan": (
+        "log files and captured calls: network configurations name them with logFile and captureDir"
+    ),
 }
 ENVIRONMENT = {
     "CNI_PATH": "directories of IPAM plugins, unless --cni-path is given",
     "CNI_IPVLAN_LOG": "the absolute path of a log file",
+    "CNI_IPVLAN_CAPTURE": "the absolute path of a directory for a runtime's captured calls",
     "NO_COLOR": "if set to anything, no colours are printed",
 }
 EXIT_STATUS = {

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from cni_ipvlan.cli import configs, output
 from cni_ipvlan.cli import plan as plans
+from cni_ipvlan.cni import protocol
 from cni_ipvlan.cni import result as results
 from cni_ipvlan.cni.errors import (
     DECODING_FAILURE,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute.running import Completed
     from cni_ipvlan.plugin.node import Node
 
+DRY_RUN_OF = ("ADD", "DEL", "GC")  # the others change nothing
 USUAL_DIRECTORIES = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")
 _BAD_INPUT = (
     INCOMPATIBLE_VERSION,
@@ -118,6 +121,17 @@ def make(call: Call, options: CallOptions) -> int:
     return 0
 
 
+def answered(call: Call, *, is_verbose: bool) -> tuple[int, bytes]:
+    """Make a call as a runtime does; return its exit status and what it prints."""
+    log = Log(output.echo_err, call.environment)
+    given = read(call.stdin)
+    log.open(given.config)
+    node = _node(call.environment, CallOptions(is_verbose=is_verbose), log)
+    printed = bytearray()
+    status = protocol.serve(call.environment, given, partial(perform, node), printed.extend, log)
+    return status, bytes(printed)
+
+
 def _perform(request: Request, options: CallOptions, log: Log) -> None:
     def deliver(result: Result) -> None:
         if options.as_json:
@@ -125,7 +139,7 @@ def _perform(request: Request, options: CallOptions, log: Log) -> None:
         else:
             output.result(result)
 
-    perform(_node(request, options, log), request, deliver)
+    perform(_node(request.environment, options, log), request, deliver)
     if options.as_json and request.command != "ADD":
         output.echo_json({})
 
@@ -134,7 +148,7 @@ def _dry_run(request: Request, options: CallOptions, log: Log) -> None:
     """Print the commands that a call would run."""
     plan = Plan()
     delivered: list[Result] = []
-    perform(_node(request, options, log, plan), request, delivered.append)
+    perform(_node(request.environment, options, log, plan), request, delivered.append)
     if options.ipam_result is None and any(_is_allocation(change) for change in plan.changes):
         plan.assumptions.append(
             "addresses and routes will come from the IPAM plugin, which was not run; "
@@ -151,7 +165,9 @@ def _is_allocation(change: Command) -> bool:
     return not change.changes_nothing and (change.parameters or {}).get("CNI_COMMAND") == "ADD"
 
 
-def _node(request: Request, options: CallOptions, log: Log, plan: Plan | None = None) -> Node:
+def _node(
+    environment: Mapping[str, str], options: CallOptions, log: Log, plan: Plan | None = None
+) -> Node:
     interrupts = Interrupts()
     interrupts.install()
 
@@ -160,7 +176,7 @@ def _node(request: Request, options: CallOptions, log: Log, plan: Plan | None = 
             output.trace(command, completed)
         log.command(command, completed)
 
-    return assemble(request.environment, interrupts, observe, log.warn, plan, options.ipam_result)
+    return assemble(environment, interrupts, observe, log.warn, plan, options.ipam_result)
 
 
 def read_only_node() -> Node:

@@ -38,7 +38,7 @@ def in_config(network: NetworkConfig) -> list[Fault]:
     found = netconf.faults(config)
     broken = {problem.path[:1] for problem in found}
     found += slips(config, netconf.options(), ())
-    for check in (_version, _mtu, _log_file, _hardware_address, _previous_result):
+    for check in (_version, _mtu, _log_files, _hardware_address, _previous_result):
         found += check(config)
     if not network.is_chained:
         found += _ipam_is_there(config)
@@ -86,11 +86,12 @@ def _mtu(config: dict[str, Any]) -> Iterator[Fault]:
         yield Fault(("mtu",), f"mtu is {mtu}; it must be {LEAST_MTU} or more, or 0")
 
 
-def _log_file(config: dict[str, Any]) -> Iterator[Fault]:
-    file = config.get("logFile")
-    fault = log_file.fault(file) if file and isinstance(file, str) else ""
-    if fault:
-        yield Fault(("logFile",), f"logFile is {file!r}; {fault}")
+def _log_files(config: dict[str, Any]) -> Iterator[Fault]:
+    for option in ("logFile", "captureDir"):
+        name = config.get(option)
+        fault = log_file.fault(name) if name and isinstance(name, str) else ""
+        if fault:
+            yield Fault((option,), f"{option} is {name!r}; {fault}")
 
 
 def _hardware_address(config: dict[str, Any]) -> Iterator[Fault]:

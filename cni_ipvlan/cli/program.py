@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cni_ipvlan import __version__
-from cni_ipvlan.cli import calls, configs, inspection, output, reach, verbs
+from cni_ipvlan.cli import calls, configs, inspection, output, reach, replay, verbs
 from cni_ipvlan.cli.calls import Call, CallOptions
 from cni_ipvlan.cli.options import Commands, script_option
 
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-_REPLAYABLE = ("ADD", "DEL", "GC")
-_KNOWN = (*_REPLAYABLE, "CHECK", "STATUS")
+_KNOWN = (*calls.DRY_RUN_OF, "CHECK", "STATUS")
 _INTERRUPTED = 130  # what shells return after ^C
 
 
@@ -83,8 +82,8 @@ def ipvlan(ctx: click.Context, dry_run: bool, form: str, verbose: bool) -> int |
         return 0
     if not dry_run and not verbose:
         raise click.UsageError("to replay a runtime's call, give --dry-run or -v")
-    if command not in (_REPLAYABLE if dry_run else _KNOWN):
-        raise click.UsageError(f"cannot replay {command!r}, only {', '.join(_REPLAYABLE)}")
+    if command not in (calls.DRY_RUN_OF if dry_run else _KNOWN):
+        raise click.UsageError(f"cannot replay {command!r}, only {', '.join(calls.DRY_RUN_OF)}")
     call = Call(dict(os.environ), sys.stdin.buffer.read())
     return calls.make(call, CallOptions(dry_run, form == "json", verbose))
 
@@ -100,5 +99,6 @@ for _command in (
     inspection.doctor_command,
     reach.probe_command,
     reach.trace_command,
+    replay.replay,
 ):
     ipvlan.add_command(_command)

@@ -269,7 +269,9 @@ def test_network_may_name_no_file_elsewhere(logs: Path, name: str) -> None:
     world = World(logs / "log", {"logFile": name})
     assert world.tell_everything() == []
     problem, _ = world.messages
-    start = f"c1 net1: cannot log to {name!r}: a network may only name a file below {logs}"
+    start = (
+        f"c1 net1: cannot log to {name!r}: a network may only name a file or directory below {logs}"
+    )
     assert problem.startswith(start)
     assert list(logs.parent.iterdir()) == [logs]
     assert list(logs.iterdir()) == []

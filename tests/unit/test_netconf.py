@@ -100,7 +100,9 @@ def test_allowed_value(option: str, value: object) -> None:
     parse(config(**{option: value}), "1.0.0")
 
 
-@pytest.mark.parametrize("option", ["cniVersion", "master", "mode", "flag", "logFile", "logLevel"])
+@pytest.mark.parametrize(
+    "option", ["cniVersion", "master", "mode", "flag", "logFile", "logLevel", "captureDir"]
+)
 @pytest.mark.parametrize("value", [None, ""])
 def test_null_and_the_empty_string_mean_the_default(option: str, value: object) -> None:
     assert parse(config(**{option: value}), "1.0.0") == parse(config(), "1.0.0")

@@ -44,8 +44,9 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     (
         {"logFile": "/etc/x"},
         "$.logFile",
-        "'/etc/x'; a network may only name a file below",
+        "'/etc/x'; a network may only name a file or directory below",
     ),
+    ({"captureDir": "/etc"}, "$.captureDir", "'/etc'; a network may only name a file or directory"),
     ({"logFile": "../x"}, "$.logFile", "without empty parts, . or .. in its path"),
     ({"cniVersion": "3.0"}, "$.cniVersion", "supported: 0.1.0, 0.2.0"),
     ({"cniVersion": None}, "$", "that means 0.1.0, which has no CHECK"),

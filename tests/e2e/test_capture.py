@@ -1,0 +1,370 @@
+"""Calls of a runtime are captured if that is asked for, and can be made again."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from lab import LOGS, run
+from runtime import PLUGINS, call_environment, host_local, network, stdin_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from doubles import FakeIpam
+    from executable import Executable
+    from lab import Node
+    from person import Person
+    from runtime import Conf, Runtime
+
+PATH = {"PATH": os.environ["PATH"]}
+ARGS = "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0"
+NAME = re.compile(r"\d{8}T\d{6}\.\d{3}Z-(\w+)-\d+\.json")
+
+
+@pytest.fixture
+def calls(node: Node) -> Path:
+    """The directory of captures that networks name here."""
+    node.master()
+    directory = LOGS / "calls"
+    directory.mkdir(0o700)
+    return directory
+
+
+def captures(directory: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text("ascii")) for path in sorted(directory.iterdir())]
+
+
+def captured(**options: Any) -> Conf:
+    return network(captureDir="calls", **options)
+
+
+def test_each_call_leaves_a_file(node: Node, runtime: Runtime, calls: Path) -> None:
+    container = node.container()
+    conf = captured(ipam=host_local("10.1.0.0/24"), args={"key": "ü\udcff\x1b"})
+    about = {"CNI_ARGS": ARGS, "TOKEN": "secret", **PATH}
+    added = runtime.add(container, conf, **about)
+    runtime.check(container, conf, added.result(), **about).succeeds()
+    runtime.delete(container, conf, **about).succeeds()
+
+    files = sorted(calls.iterdir())
+    verbs = [match[1] for match in (NAME.fullmatch(file.name) for file in files) if match]
+    assert verbs == ["ADD", "CHECK", "DEL"]
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+    assert not [
+        file for file in files if "\x1b" in file.read_text() or "secret" in file.read_text()
+    ]
+    add, check, delete = captures(calls)
+    assert add["environment"] == call_environment("ADD", container, CNI_ARGS=ARGS)
+    assert json.loads(add["stdin"]) == json.loads(stdin_of(conf))
+    assert (add["status"], add["answer"]) == (0, added.stdout.decode())
+    assert (check["status"], check["answer"]) == (delete["status"], delete["answer"]) == (0, "")
+    commands = add["commands"]
+    creating = next(each for each in commands if "ipvlan" in each["argv"] and each["purpose"])
+    assert creating["purpose"] == "create an ipvlan interface of eth0"
+    assert creating["status"] == 0
+    assert 0 < creating["seconds"] <= creating["ended"] <= add["seconds"] < 60
+    ipam = next(each for each in commands if each["argv"][-1] == f"{PLUGINS}/host-local")
+    assert "CNI_COMMAND=ADD" in ipam["argv"]
+    assert json.loads(ipam["stdout"])["ips"][0]["address"] == "10.1.0.2/24"
+    assert json.loads(ipam["stdin"]) == json.loads(stdin_of(conf))
+    assert any(json.loads(each["stdout"]) for each in commands if "show" in each["argv"])
+
+
+def test_a_failure_is_captured_with_its_command(node: Node, runtime: Runtime, calls: Path) -> None:
+    container = node.container()
+    container.ip("link add name below type dummy")
+    container.ip("address add 10.2.0.2/24 dev below")
+    routes = [{"dst": "0.0.0.0/0", "gw": "10.9.0.1"}]
+    answer = runtime.add(container, captured(ipam=host_local("10.1.0.0/24", routes=routes)), **PATH)
+    assert answer.error()["code"] == 107
+
+    (capture,) = captures(calls)
+
+    assert (capture["status"], capture["answer"]) == (1, answer.stdout.decode())
+    assert [each["stderr"] for each in capture["commands"] if each["status"]]
+    undo = capture["commands"][-1]["argv"]
+    assert "CNI_COMMAND=DEL" in undo  # what was undone is there, too
+
+
+@pytest.mark.parametrize(
+    ("conf", "about"),
+    [
+        ({"mtu": "x"}, {}),
+        ({"cniVersion": "9.0.0"}, {}),
+        ({"name": None}, {}),
+        ({}, {"CNI_COMMAND": "SING ME"}),
+        ({}, {"CNI_IFNAME": "a/b"}),
+        ({}, {"CNI_PATH": ""}),
+    ],
+)
+def test_a_call_that_is_refused_at_once_is_captured(
+    node: Node, runtime: Runtime, calls: Path, conf: Conf, about: dict[str, str]
+) -> None:
+    answer = runtime.add(node.container(), captured(**conf), **{**PATH, **about})
+    (capture,) = captures(calls)
+    assert (capture["status"], capture["answer"]) == (1, answer.stdout.decode())
+    assert json.loads(answer.stdout)["code"] in (1, 4, 7)
+    assert capture["commands"] == []
+
+
+def test_input_that_is_no_json_is_captured_for_the_administrator(
+    node: Node, runtime: Runtime, tmp_path: Path
+) -> None:
+    directory = tmp_path / "captures"
+    directory.mkdir()
+    environment = call_environment("ADD", node.container(), **PATH)
+    for stdin in (b"{\xff\x80", b"", b'"\xed\xa0\x80"'):
+        runtime.raw(stdin, {**environment, "CNI_IPVLAN_CAPTURE": str(directory)})
+        (file,) = directory.iterdir()
+        capture = json.loads(file.read_text())
+        assert capture["stdin"].encode("utf-8", "surrogateescape") == stdin
+        assert json.loads(capture["answer"])["code"] == 6
+        assert "CNI_IPVLAN_CAPTURE" not in capture["environment"]
+        file.unlink()
+
+
+@pytest.mark.parametrize(("number", "ends"), [(signal.SIGTERM, True), (signal.SIGKILL, False)])
+def test_a_call_that_is_stopped_is_captured(
+    node: Node,
+    ipvlan: Executable,
+    calls: Path,
+    fake_ipam: FakeIpam,
+    person: Person,
+    number: signal.Signals,
+    ends: bool,  # noqa: FBT001
+) -> None:
+    fake_ipam.on("ADD", "exec sleep 60")
+    environment = call_environment("ADD", node.container(), CNI_PATH=fake_ipam.path, **PATH)
+    call = ipvlan.start(environment, stdin_of(captured(ipam=fake_ipam.conf)))
+    fake_ipam.wait_for("ADD")
+    call.process.send_signal(number)
+    answer = call.end()
+
+    (capture,) = captures(calls)
+
+    assert any("create an ipvlan" in each["purpose"] for each in capture["commands"])
+    if ends:
+        assert (capture["status"], capture["answer"]) == (1, answer.stdout.decode())
+        assert json.loads(capture["answer"])["code"] == 111
+    else:
+        assert capture.keys().isdisjoint({"status", "answer"})
+        fake_ipam.on("ADD", "exit 1")
+        file = next(calls.iterdir())
+        _, out, err = person.types(f"ipvlan replay {file}")
+        assert out.startswith("status 1; the recorded call was killed\n"), err
+
+
+def test_large_output_is_cut_and_commands_are_bounded(
+    node: Node, runtime: Runtime, calls: Path, fake_ipam: FakeIpam
+) -> None:
+    fake_ipam.on("ADD", "head -c 5000000 /dev/zero | tr '\\0' 'a'; exit 1")
+    conf = captured(ipam=fake_ipam.conf)
+    runtime.add(node.container(), conf, CNI_PATH=fake_ipam.path, **PATH).error()
+
+    (file,) = calls.iterdir()
+
+    assert file.stat().st_size < 100_000
+    outputs = [each["stdout"] for each in json.loads(file.read_text())["commands"]]
+    assert any(" … 4983616 characters left out … " in each for each in outputs)
+
+
+def test_the_oldest_files_are_removed(node: Node, runtime: Runtime, calls: Path) -> None:
+    for number in range(150):
+        (calls / f"20250101T000000.{number:03}Z-ADD-1.json").write_text("{}")
+    (calls / "notes.txt").write_text("kept")
+    runtime.delete("", captured(), **PATH).succeeds()
+
+    names = sorted(path.name for path in calls.iterdir())
+
+    assert len(names) == 101
+    assert names[0].startswith("20250101T000000.051Z")
+    assert "notes.txt" in names
+    big = calls / "20250101T000000.149Z-ADD-1.json"
+    os.truncate(big, 65 << 20)
+    runtime.delete("", captured(), **PATH).succeeds()
+    assert len(list(calls.iterdir())) == 3
+
+
+def test_fifty_calls_at_once_leave_fifty_files(node: Node, ipvlan: Executable, calls: Path) -> None:
+    def call(number: int) -> int:
+        environment = call_environment("DEL", node.host, CNI_CONTAINERID=f"c{number}", **PATH)
+        return ipvlan(environment, stdin_of(captured())).status
+
+    with ThreadPoolExecutor(50) as pool:
+        assert set(pool.map(call, range(50))) == {0}
+
+    about = {each["environment"]["CNI_CONTAINERID"] for each in captures(calls)}
+    assert len(about) == 50
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Path]:
+    directory = LOGS / "small"
+    directory.mkdir(0o700)
+    run("mount", "-t", "tmpfs", "-o", "size=4k,mode=700", "tmpfs", str(directory))
+    yield directory
+    run("umount", str(directory))
+
+
+def test_a_full_disk_does_not_fail_the_call(node: Node, runtime: Runtime, small_disk: Path) -> None:
+    node.master()
+    answer = runtime.add(node.container(), network(captureDir="small"), **PATH)
+    answer.result()
+    assert answer.stderr == "one net1: cannot capture the call: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("directory", "why"),
+    [
+        ("nowhere", "No such file or directory"),
+        ("/etc", f"a network may only name a file or directory below {LOGS}"),
+        ("../log", f"a network may only name a file or directory below {LOGS}"),
+        (str(LOGS), f"a network may only name a file or directory below {LOGS}"),
+        ("link", "'link' is a symlink"),
+        ("file", "'file' is not a directory"),
+        ("open", "others can write to the directory 'open'"),
+        ("theirs", "'theirs' does not belong to root"),
+    ],
+)
+def test_a_network_can_not_have_files_written_elsewhere(
+    node: Node, runtime: Runtime, calls: Path, directory: str, why: str
+) -> None:
+    (LOGS / "link").symlink_to("/etc")
+    (LOGS / "file").touch()
+    for name in ("open", "theirs"):
+        (LOGS / name).mkdir(0o700)
+    (LOGS / "open").chmod(0o777)
+    os.chown(LOGS / "theirs", 65534, 65534)
+    before = sorted(Path("/etc").iterdir())
+
+    answer = runtime.add(node.container(), network(captureDir=directory), **PATH)
+
+    answer.result()
+    assert f"cannot capture the call in {directory!r}: " in answer.stderr
+    assert why in answer.stderr
+    assert len(answer.stderr.splitlines()) == 1
+    assert sorted(Path("/etc").iterdir()) == before
+    assert not list(LOGS.rglob("*.json"))
+
+
+@pytest.mark.parametrize("directory", ["captures", "{tmp}/nowhere", "{tmp}/open", "{tmp}/theirs"])
+def test_the_administrators_directory_must_be_roots(
+    node: Node, runtime: Runtime, calls: Path, tmp_path: Path, directory: str
+) -> None:
+    for name in ("open", "theirs"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "open").chmod(0o777)
+    os.chown(tmp_path / "theirs", 65534, 65534)
+    chosen = {"CNI_IPVLAN_CAPTURE": directory.format(tmp=tmp_path), **PATH}
+    answer = runtime.add(node.container(), captured(), **chosen)
+    answer.result()
+    assert answer.stderr.count("cannot capture the call in ") == 1
+    assert not list(calls.iterdir())  # nor is it where the network wants it
+
+
+def the_capture(calls: Path, person: Person) -> str:
+    (file,) = calls.iterdir()
+    shutil.copy(file, person.directory / "call.json")
+    return "call.json"
+
+
+def test_a_call_is_made_again(node: Node, runtime: Runtime, calls: Path, person: Person) -> None:
+    container = node.container()
+    conf = network(ipam=host_local("10.1.0.0/24"))
+    runtime.add(container, {**conf, "captureDir": "calls"}, CNI_ARGS=ARGS, **PATH).result()
+    file = the_capture(calls, person)
+    runtime.delete(container, conf, **PATH).succeeds()
+
+    planned = person.succeeds(f"ipvlan replay {file} --dry-run")
+    assert "ip link add link eth0" in planned
+    assert "net1" not in container.links()
+    steps = json.loads(person.succeeds(f"ipvlan replay {file} --dry-run --format json"))["steps"]
+    assert steps[0]["argv"][:3] == ["ip", "link", "add"]
+
+    status, out, err = person.types(f"ipvlan replay {file}")
+    assert status == 0
+    assert container.addresses("net1") == ["10.1.0.3/24"]  # host-local goes on
+    said = err.splitlines()
+    assert re.fullmatch(
+        r"replaying ADD of \S+Z, container one, interface net1, "
+        rf"namespace {container.path}, pod default/web-0",
+        said[0],
+    )
+    assert said[1:] == [f"IPAM plugin of CNI_PATH {PLUGINS}: {PLUGINS}/host-local"]
+    assert out.startswith("status 0, as recorded\nthe answer differs from the recorded one:\n")
+    changes = [line.strip() for line in out.splitlines()[4:] if line[0] in "+-"]
+    assert [re.sub(" +", " ", line).rstrip(",") for line in changes] == [
+        '- "address": "10.1.0.2/24"',
+        '+ "address": "10.1.0.3/24"',
+    ]
+    status, out, err = person.types(f"ipvlan replay {file}")
+    assert status == 1
+    assert out.startswith("status 1; recorded was 0\nthe answer differs from the recorded one:\n")
+    assert len(list(calls.iterdir())) == 1  # a replay is no call of the runtime
+
+
+def test_a_failure_is_reproduced(node: Node, runtime: Runtime, calls: Path, person: Person) -> None:
+    runtime.add(node.container(), captured(master="eth7"), **PATH).error()
+    file = the_capture(calls, person)
+    status, out, err = person.types(f"ipvlan replay {file} -v")
+    assert status == 1
+    assert out.startswith("status 1, as recorded\nthe answer is as recorded:\n{\n")
+    assert "cannot find the master 'eth7'" in out
+    assert "+ ip -j -d link show " in err
+    status, out, err = person.types(f"ipvlan replay {file} --format json")
+    document = json.loads(out)
+    assert status == document["status"] == document["recorded"]["status"] == 1
+    assert document["answer"] == document["recorded"]["answer"]
+    assert json.loads(document["answer"])["code"] == 102
+
+
+def test_another_container_and_other_plugins_can_be_named(
+    node: Node, runtime: Runtime, calls: Path, person: Person, fake_ipam: FakeIpam
+) -> None:
+    first, second = node.container(), node.container()
+    conf = captured(ipam=fake_ipam.conf)
+    runtime.add(first, conf, **PATH).error()
+    file = the_capture(calls, person)
+    ips = [{"address": "10.1.0.9/24"}]
+    fake_ipam.answers("ADD", {"cniVersion": "1.0.0", "ips": ips})
+
+    options = f"--netns {second.path} --cni-path {fake_ipam.directory}"
+    out = person.succeeds(f"ipvlan replay {file} {options}", CNI_NETNS="/x", CNI_ARGS="A=b")
+
+    assert out.startswith("status 0; recorded was 1\n")
+    assert second.addresses("net1") == ["10.1.0.9/24"]
+    assert "net1" not in first.links()
+    assert "CNI_ARGS" not in fake_ipam.environment("ADD")
+
+
+def test_a_strangers_directory_is_not_run_from(
+    node: Node, runtime: Runtime, calls: Path, person: Person, fake_ipam: FakeIpam
+) -> None:
+    """Not even in a dry run, which runs the plugin static, as it allocates nothing."""
+    runtime.add(node.container(), captured(master="eth7"), **PATH).error()
+    (file,) = calls.iterdir()
+    evil = fake_ipam.directory / "evil"
+    evil.mkdir()
+    shutil.copy(fake_ipam.program, evil / "static")
+    os.chown(evil, 65534, 65534)
+    capture = json.loads(file.read_text())
+    for path in (f"{PLUGINS}:{evil}", f"{evil}", "evil", f"{PLUGINS}:/nowhere"):
+        capture["environment"]["CNI_PATH"] = path
+        (person.directory / "call.json").write_text(json.dumps(capture))
+        for option in ("", "--dry-run"):
+            status, out, err = person.types(f"ipvlan replay call.json {option}")
+            assert (status, out) == (2, "")
+            assert "from which nothing is run" in err
+            assert "--cni-path" in err
+    assert fake_ipam.calls == []
+    _, _, err = person.types(f"ipvlan replay call.json --dry-run --cni-path {PLUGINS}")
+    assert "cannot find the master 'eth7'" in err
