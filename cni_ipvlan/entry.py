@@ -10,8 +10,11 @@ from cni_ipvlan.cni import version
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from cni_ipvlan.cni.request import Given
     from cni_ipvlan.iproute.commands import Command
+    from cni_ipvlan.iproute.interrupts import Interrupts
     from cni_ipvlan.iproute.running import Completed
+    from cni_ipvlan.log import Log
 
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
 _CHUNK = 4096  # PIPE_BUF: a pipe that polls writable takes so many bytes without blocking
@@ -46,14 +49,10 @@ def serve() -> int:
 def _serve(environment: Mapping[str, str]) -> int:
     """Serve a call other than VERSION, which needs none of these imports."""
     import signal
-    from functools import partial
 
-    from cni_ipvlan.cni import protocol
     from cni_ipvlan.cni.request import read
     from cni_ipvlan.iproute.interrupts import InterruptedBySignalError, Interrupts
     from cni_ipvlan.log import Log
-    from cni_ipvlan.plugin import perform
-    from cni_ipvlan.plugin.node import assemble
 
     # Nothing is changed yet: until the request is read, a signal may simply end the process.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -75,6 +74,27 @@ def _serve(environment: Mapping[str, str]) -> int:
     log = Log(lambda text: _write_stderr(text, lambda: interrupts.urgency > 0), environment)
     given = read(stdin)
     log.open(given.config)
+    try:
+        return _answer(environment, given, interrupts, log, write)
+    except Exception:
+        if begun:
+            return 1
+        raise
+
+
+def _answer(
+    environment: Mapping[str, str],
+    given: Given,
+    interrupts: Interrupts,
+    log: Log,
+    write: Callable[[bytes], None],
+) -> int:
+    """Have a call answered, and captured if that is asked for; return the exit status."""
+    from functools import partial
+
+    from cni_ipvlan.cni import protocol
+    from cni_ipvlan.plugin import perform
+    from cni_ipvlan.plugin.node import assemble
 
     def answer(
         observe: Callable[[Command, Completed], None], write: Callable[[bytes], None]
@@ -82,16 +102,11 @@ def _serve(environment: Mapping[str, str]) -> int:
         node = assemble(environment, interrupts, observe, log.warn)
         return protocol.serve(environment, given, partial(perform, node), write, log)
 
-    try:
-        if environment.get("CNI_IPVLAN_CAPTURE") or given.config.get("captureDir"):
-            from cni_ipvlan.capture import captured
+    if environment.get("CNI_IPVLAN_CAPTURE") or given.config.get("captureDir"):
+        from cni_ipvlan.capture import captured
 
-            return captured(answer, environment, given, log, write)
-        return answer(log.command, write)
-    except Exception:
-        if begun:
-            return 1
-        raise
+        return captured(answer, environment, given, log, write)
+    return answer(log.command, write)
 
 
 def _print(answer: bytes) -> int:

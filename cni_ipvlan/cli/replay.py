@@ -101,7 +101,8 @@ def _recorded(source: str, text: str) -> Recorded:
     form = document["capture"]
     if form != FORM:
         raise ConfigError(f"{source} is a capture of form {form!r}; this version reads {FORM}")
-    for fault in _faults(document):
+    fault = next(_faults(document), "")
+    if fault:
         raise ConfigError(f"{source} is a capture with a fault: {fault}")
     return Recorded(
         document["time"],
@@ -191,6 +192,8 @@ def _about(recorded: Recorded, call: Call) -> Iterator[str]:
     ]
     name = pod(environment)
     yield ", ".join(parts + ([f"pod {name}"] if name else []))
+    if environment["CNI_COMMAND"] == "GC":
+        yield "it releases the addresses of attachments that have been added since"
     plugin = netconf.ipam_type(read(call.stdin).config)
     if plugin:
         path = environment.get("CNI_PATH", "")

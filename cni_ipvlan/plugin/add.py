@@ -56,14 +56,7 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         masters.append(parent)
 
         # Recorded before it is created, it needs no lock while the kernel creates it.
-        hint = ModeHint(
-            *id_of(request),
-            request.netns,
-            container.identity,
-            conf.mode,
-            conf.flag,
-            pod=pod(request.environment),
-        )
+        hint = _record(request, conf, container)
         tx.on_unwind(lambda: _withdraw(node, tx, hint))
         moving = _create_link(node, tx, conf, parent, container, hint)
         addressing = _allocate(
@@ -115,6 +108,17 @@ def _place_of(
 
     labelled = inventory.labelled(tx, node.registry, attachment)
     return next((each.describe() for each in labelled), "")
+
+
+def _record(request: Request, conf: NetConf, container: Namespace) -> ModeHint:
+    return ModeHint(
+        *id_of(request),
+        request.netns,
+        container.identity,
+        conf.mode,
+        conf.flag,
+        pod=pod(request.environment),
+    )
 
 
 def _create_link(

@@ -112,6 +112,14 @@ def test_a_strangers_words_do_not_reach_the_terminal_as_they_are(
     assert all(line.isprintable() for line in (out + err).split("\n"))
 
 
+def test_an_old_gc_is_announced_with_what_it_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replay(tmp_path, {**variables(CNI_COMMAND="GC"), "stdin": "{}"}, "--dry-run")
+    said = capsys.readouterr().err
+    assert "it releases the addresses of attachments that have been added since\n" in said
+
+
 def test_a_failure_without_a_container_is_compared(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
