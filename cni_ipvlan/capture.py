@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from cni_ipvlan.cni.request import Given
     from cni_ipvlan.iproute.commands import Command
     from cni_ipvlan.iproute.running import Completed
-    from cni_ipvlan.log import Log
+    from cni_ipvlan.log import Listener, Log
 
-    Observe = Callable[[Command, Completed], None]
     Write = Callable[[bytes], None]
 
 FORM = 1  # of the file
@@ -37,7 +36,7 @@ _END = "\n]}\n"
 
 
 def captured(
-    answer: Callable[[Observe, Write], int],
+    answer: Callable[[Listener, Write], int],
     environment: Mapping[str, str],
     given: Given,
     log: Log,
@@ -47,32 +46,27 @@ def captured(
 
     The directory is that of CNI_IPVLAN_CAPTURE, or else the configuration's captureDir.
     """
-    capture = _Capture(environment, given, log.warn)
+    capture = _Capture(environment, given, log)
     status = 1
-
-    def observe(command: Command, completed: Completed) -> None:
-        log.command(command, completed)
-        capture.command(command, completed)
 
     def write_captured(document: bytes) -> None:
         write(document)
         capture.printed = document
 
     try:
-        status = answer(observe, write_captured)
+        status = answer(capture, write_captured)
     finally:
         capture.end(status)
     return status
 
 
 class _Capture:
-    """A file with one call. ``printed`` is what the runtime has got."""
+    """A file with one call, which is logged as well. ``printed`` is what the runtime has got."""
 
-    def __init__(
-        self, environment: Mapping[str, str], given: Given, warn: Callable[[str], None]
-    ) -> None:
+    def __init__(self, environment: Mapping[str, str], given: Given, log: Log) -> None:
         self.printed = b""
-        self._warn = warn
+        self.wait, self.warn = log.wait, log.warn
+        self._log = log
         self._begun, self._started = time.time(), time.monotonic()
         self._descriptor: int | None = None
         self._length = self._commands = self._left_out = 0
@@ -84,12 +78,14 @@ class _Capture:
         try:
             self._descriptor = self._create(open_(directory), environment.get("CNI_COMMAND", ""))
         except (OSError, log_file.UnfitError) as error:
-            warn(f"cannot capture the call in {directory!r}: {log_file.reason(error)}")
+            self.warn(f"cannot capture the call in {directory!r}: {log_file.reason(error)}")
         self._write(lambda: self._head(environment, given))
 
-    def command(self, command: Command, completed: Completed) -> None:
+    def command(self, command: Command, completed: Completed | None) -> None:
         """Add a command that has ended."""
-        self._write(lambda: self._entry(command, completed))
+        self._log.command(command, completed)
+        if completed is not None:
+            self._write(lambda: self._entry(command, completed))
 
     def end(self, status: int) -> None:
         """Add the exit status and the answer, and close the file."""
@@ -171,7 +167,7 @@ class _Capture:
                 rest, place = rest[written:], place + written
             self._length += len(added)
         except (OSError, MemoryError) as error:
-            self._warn(f"cannot capture the call: {log_file.reason(error) or 'out of memory'}")
+            self.warn(f"cannot capture the call: {log_file.reason(error) or 'out of memory'}")
             os.close(self._descriptor)
             self._descriptor = None
 

@@ -11,10 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from cni_ipvlan.cni.request import Given
-    from cni_ipvlan.iproute.commands import Command
     from cni_ipvlan.iproute.interrupts import Interrupts
-    from cni_ipvlan.iproute.running import Completed
-    from cni_ipvlan.log import Log
+    from cni_ipvlan.log import Listener, Log
 
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
 _CHUNK = 4096  # PIPE_BUF: a pipe that polls writable takes so many bytes without blocking
@@ -96,17 +94,15 @@ def _answer(
     from cni_ipvlan.plugin import perform
     from cni_ipvlan.plugin.node import assemble
 
-    def answer(
-        observe: Callable[[Command, Completed], None], write: Callable[[bytes], None]
-    ) -> int:
-        node = assemble(environment, interrupts, observe, log.warn)
+    def answer(listener: Listener, write: Callable[[bytes], None]) -> int:
+        node = assemble(environment, interrupts, listener)
         return protocol.serve(environment, given, partial(perform, node), write, log)
 
     if environment.get("CNI_IPVLAN_CAPTURE") or given.config.get("captureDir"):
         from cni_ipvlan.capture import captured
 
         return captured(answer, environment, given, log, write)
-    return answer(log.command, write)
+    return answer(log, write)
 
 
 def _print(answer: bytes) -> int:

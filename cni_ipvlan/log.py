@@ -9,9 +9,23 @@ from cni_ipvlan._namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from typing import Protocol
 
     from cni_ipvlan.iproute.commands import Command
     from cni_ipvlan.iproute.running import Completed
+
+    class Listener(Protocol):
+        """Is told what happens during a call."""
+
+        def command(self, command: Command, completed: Completed | None) -> None:
+            """Note a command: with None before it runs, and how it ended afterwards."""
+
+        def wait(self, text: str) -> None:
+            """Note that the call has to wait, for what the sentence says."""
+
+        def warn(self, text: str) -> None:
+            """Note a warning, a sentence."""
+
 
 LEVELS = ("panic", "error", "verbose", "debug")  # as Multus names them, from least to most
 DEFAULT_LEVEL = "verbose"
@@ -22,9 +36,9 @@ class Log:
     """The log of one call, described by its ``environment``.
 
     Warnings go to stderr, through ``write_stderr``. A log file gets, by level,
-    failures (error), each change (verbose) and each query (debug); its lines also name
-    the verb, the namespace and the pod. A file that can't be written is reported once
-    and does not fail the call. Line breaks and escape sequences in a text are quoted,
+    failures (error), each change, undo and wait (verbose) and each query (debug); its lines
+    also name the verb, the namespace and the pod. A file that can't be written is reported
+    once and does not fail the call. Line breaks and escape sequences in a text are quoted,
     so each entry is one harmless line.
     """
 
@@ -71,9 +85,15 @@ class Log:
             self._warn(private)
         self._log("error", lambda: f"failed: {text}")
 
-    def command(self, command: Command, completed: Completed) -> None:
-        """Log a command that has ended."""
-        self._log("verbose" if command.purpose else "debug", lambda: describe(command, completed))
+    def command(self, command: Command, completed: Completed | None) -> None:
+        """Log a command that has ended; one that is about to run (None) has no line yet."""
+        if completed is not None:
+            level = "verbose" if command.purpose else "debug"
+            self._log(level, lambda: describe(command, completed))
+
+    def wait(self, text: str) -> None:
+        """Log that the call has to wait."""
+        self._log("verbose", lambda: text)
 
     def _warn(self, text: str) -> None:
         lines = text.rstrip().split("\n")

@@ -12,6 +12,7 @@ import click
 
 from cni_ipvlan.cli import configs, output
 from cni_ipvlan.cli import plan as plans
+from cni_ipvlan.cli.narrator import Narrator
 from cni_ipvlan.cni import protocol
 from cni_ipvlan.cni import result as results
 from cni_ipvlan.cni.errors import (
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from cni_ipvlan.cni.request import Request
     from cni_ipvlan.cni.result import Result
     from cni_ipvlan.iproute.commands import Command
-    from cni_ipvlan.iproute.running import Completed
     from cni_ipvlan.plugin.node import Node
 
 DRY_RUN_OF = ("ADD", "DEL", "GC")  # the others change nothing
@@ -170,17 +170,12 @@ def _node(
 ) -> Node:
     interrupts = Interrupts()
     interrupts.install()
-
-    def observe(command: Command, completed: Completed) -> None:
-        if options.is_verbose:
-            output.trace(command, completed)
-        log.command(command, completed)
-
-    return assemble(environment, interrupts, observe, log.warn, plan, options.ipam_result)
+    listener = Narrator(log) if options.is_verbose else log
+    return assemble(environment, interrupts, listener, plan, options.ipam_result)
 
 
 def read_only_node() -> Node:
     """Return a node whose transactions change nothing; no plan is kept."""
     interrupts = Interrupts()
     interrupts.install()
-    return assemble(os.environ, interrupts, lambda *_: None, output.echo_err, Plan())
+    return assemble(os.environ, interrupts, Log(output.echo_err, {}), Plan())

@@ -162,7 +162,10 @@ cni_path_option = click.option(
     help="Directories of the IPAM plugins, with colons [default: $CNI_PATH or the usual ones].",
 )
 verbose_option = click.option(
-    "-v", "--verbose", is_flag=True, help="Print each command as it runs, on standard error."
+    "-v",
+    "--verbose",
+    is_flag=True,
+    help="Print on standard error each command, its time, and waits.",
 )
 dry_run_option = click.option("--dry-run", is_flag=True, help="Print the commands; change nothing.")
 text_option = format_option("text", "Output format.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-from shlex import join
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from cni_ipvlan.cli.finding import Finding
     from cni_ipvlan.cni.errors import CniError
     from cni_ipvlan.cni.result import Result
-    from cni_ipvlan.iproute.commands import Command
-    from cni_ipvlan.iproute.running import Completed
 
 _STDOUT, _STDERR = 1, 2
 _COLOURS = {OK: "green", WARNING: "yellow", PROBLEM: "red"}
@@ -99,19 +96,6 @@ def failure(error: CniError) -> None:
     for line in error.explanation.split("\n"):
         if line:
             echo_err(f"    {one_line(line)}")
-
-
-def trace(command: Command, completed: Completed) -> None:
-    """Print a command that ran, as ``set -x`` does, with its time, status and undo."""
-    colour = "red" if completed.status else "cyan"
-    note = f"# {completed.seconds * 1000:.1f} ms, status {completed.status}"
-    purpose = f", {command.purpose}" if command.purpose else ""
-    words = styled(f"+ {join(command.entered_argv)}", err=True, fg=colour)
-    echo_err(f"{words}  {note}{purpose}")
-    for line in command.batch_lines:
-        echo_err(f"    {line}")
-    for undo in command.undo:
-        echo_err(f"    undo: {join(undo.full_argv)}")
 
 
 def finding(found: Finding) -> None:

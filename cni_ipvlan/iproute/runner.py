@@ -69,11 +69,15 @@ class UnusableArgumentError(IprouteError):
 class Runner:
     """Runs commands found in ``path`` or else in the standard directories.
 
-    ``observe`` is called with each command when it has ended.
+    ``observe`` is called with each command and None before it runs, and with how it ended
+    afterwards.
     """
 
     def __init__(
-        self, path: str, observe: Callable[[Command, Completed], None], interrupts: Interrupts
+        self,
+        path: str,
+        observe: Callable[[Command, Completed | None], None],
+        interrupts: Interrupts,
     ) -> None:
         self.interrupts = interrupts
         self._search_path = ":".join(part for part in (path, _STANDARD_DIRECTORIES) if part)
@@ -116,6 +120,7 @@ class Runner:
         if self._exact:
             argv = self._exact(argv)
         program = self.find(argv[0])
+        self._observe(command, None)
         running = Running(command, self._environment, self.interrupts)
         with running.given(command.stdin, stays=command.stays):
             try:
@@ -145,6 +150,8 @@ class Runner:
 
         If it stays, ``words`` are written to its standard input, which is then closed.
         """
+        if words:
+            self._observe(running.command, None)
         running.say(words)
         while running.completed is None:
             self._attend()

@@ -93,7 +93,7 @@ class Running(dict[str, str]):
 
     @property
     def seconds(self) -> float:
-        """Its run time until now."""
+        """How long it has run, since it was last told something."""
         return time.monotonic() - self._started
 
     @property
@@ -109,6 +109,8 @@ class Running(dict[str, str]):
 
     def say(self, words: bytes) -> None:
         """Write to its standard input if it stays, while it is attended, and close that then."""
+        if words:
+            self._started = time.monotonic()
         if self._input >= 0:
             self._unsaid = words
             self._write()

@@ -155,6 +155,7 @@ class Transaction:
     def _undo(self, undo: Command, change: Running) -> None:
         if undo.only_if is not None and not undo.only_if():
             return
+        undo = undo._replace(purpose=f"undo: {change.command.purpose}")
         completed = self._runner.run(undo)
         # A plugin's "not found" may be about something other than its allocation.
         is_gone = undo.environment is None and is_absent(completed)

@@ -134,7 +134,8 @@ def _create_link(
     That takes 20 ms, in which the kernel waits for its readers (RCU).
     """
     attachment = hint.attachment
-    modes.admit(tx, node.registry, parent, hint, node.runner.interrupts.check)
+    waiting = node.while_locked(f"the master {parent.link.name}")
+    modes.admit(tx, node.registry, parent, hint, waiting)
     temporary = links.temporary_name(attachment.key)
     tx.do(
         Command(

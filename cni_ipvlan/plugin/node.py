@@ -20,26 +20,42 @@ if TYPE_CHECKING:
     from cni_ipvlan.cni.request import Request
     from cni_ipvlan.cni.result import Result
     from cni_ipvlan.config.netconf import NetConf
-    from cni_ipvlan.iproute.commands import Command
     from cni_ipvlan.iproute.dry_run import Plan
     from cni_ipvlan.iproute.interrupts import Interrupts
     from cni_ipvlan.iproute.namespace import Namespace
-    from cni_ipvlan.iproute.running import Completed
     from cni_ipvlan.iproute.transaction import Transaction
+    from cni_ipvlan.log import Listener
 
 
 class Node(NamedTuple):
-    """What a call works with.
-
-    ``warn`` is called with each warning, a sentence. ``ipam_result`` replaces the
-    IPAM plugin's result in a dry run.
-    """
+    """What a call works with; ``ipam_result`` replaces the IPAM plugin's in a dry run."""
 
     runner: Runner
     registry: Registry
     begin: Callable[[], Transaction]
-    warn: Callable[[str], None]
+    listener: Listener
     ipam_result: Result | None = None
+
+    @property
+    def warn(self) -> Callable[[str], None]:
+        """What is called with each warning, a sentence."""
+        return self.listener.warn
+
+    def while_locked(self, what: str) -> Callable[[], None]:
+        """Return what is called while the lock of ``what`` is waited for, and may end the wait.
+
+        The listener is told at its first call: a lock that is free needs none.
+        """
+        has_told = False
+
+        def check() -> None:
+            nonlocal has_told
+            self.runner.interrupts.check()
+            if not has_told:
+                self.listener.wait(f"waiting for the lock of {what}, which another process holds")
+            has_told = True
+
+        return check
 
     def configuration(self, request: Request) -> NetConf:
         """Return the request's configuration, checked; raises CniError."""
@@ -55,9 +71,9 @@ class Node(NamedTuple):
     def attachment(self, request: Request, *, strict: bool) -> Iterator[None]:
         """Lock an attachment; ``strict`` is that of Registry.attachment_lock."""
         key = id_of(request).key
-        check = self.runner.interrupts.check
+        what = f"the interface {request.ifname} of the container {request.container_id}"
         try:
-            with self.registry.attachment_lock(key, check, strict=strict):
+            with self.registry.attachment_lock(key, self.while_locked(what), strict=strict):
                 yield
         except BusyError as error:
             raise CniError(TRY_AGAIN_LATER, str(error)) from None
@@ -97,24 +113,20 @@ class Node(NamedTuple):
 def assemble(
     environment: Mapping[str, str],
     interrupts: Interrupts,
-    observe: Callable[[Command, Completed], None],
-    warn: Callable[[str], None],
+    listener: Listener,
     plan: Plan | None = None,
     ipam_result: Result | None = None,
 ) -> Node:
-    """Return what a call needs; with a ``plan``, changes are recorded there and not made.
-
-    ``observe`` is called with each command when it has ended.
-    """
-    runner = Runner(environment.get("PATH", ""), observe, interrupts)
+    """Return what a call needs; with a ``plan``, changes are recorded there and not made."""
+    runner = Runner(environment.get("PATH", ""), listener.command, interrupts)
     if plan is None:
         from cni_ipvlan.iproute.transaction import Transaction
 
-        return Node(runner, Registry(), lambda: Transaction(runner), warn)
+        return Node(runner, Registry(), lambda: Transaction(runner), listener)
     from cni_ipvlan.iproute.dry_run import DryRun
 
     registry = ReadOnlyRegistry()
-    return Node(runner, registry, lambda: DryRun(runner, plan), warn, ipam_result)
+    return Node(runner, registry, lambda: DryRun(runner, plan), listener, ipam_result)
 
 
 def _as_cni_error(error: Exception) -> CniError:

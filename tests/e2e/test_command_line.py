@@ -152,16 +152,17 @@ def test_what_runs_is_traced_with_its_undo(node: Node, person: Person) -> None:
 
     assert status == 0
     create = re.search(
-        r"^\+ ip link add link eth0 name (iv\S+) type ipvlan mode l2 bridge  "
-        r"# \d+\.\d ms, status 0, create an ipvlan interface of eth0\n"
-        r"    undo: ip link delete dev (iv\S+)$",
+        r"^\[(\d+)\] \+ ip link add link eth0 name (iv\S+) type ipvlan mode l2 bridge  "
+        r"# create an ipvlan interface of eth0\n"
+        r"\[\1\]     undo: ip link delete dev (iv\S+)\n"
+        r"\[\1\]   \d+\.\d ms$",
         err,
         re.MULTILINE,
     )
     assert create is not None
-    assert create[1] == create[2]
-    assert f"\n+ {PLUGINS}/host-local  # " in err
-    assert "\n    address add 10.1.0.2/24 dev net1\n" in err
+    assert create[2] == create[3]
+    assert f"] + {PLUGINS}/host-local  # " in err
+    assert "]     address add 10.1.0.2/24 dev net1\n" in err
 
 
 def test_a_user_without_rights_can_make_a_dry_run(node: Node, person: Person) -> None:

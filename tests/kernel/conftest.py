@@ -31,6 +31,6 @@ def call_in_process(environment: Mapping[str, str], stdin: bytes) -> Answer:
     stdout: list[bytes] = []
     stderr: list[str] = []
     log = Log(stderr.append, environment)
-    node = assemble(environment, Interrupts(), log.command, log.warn)
+    node = assemble(environment, Interrupts(), log)
     status = protocol.serve(environment, read(stdin), partial(perform, node), stdout.append, log)
     return Answer(status, b"".join(stdout), "\n".join(stderr))

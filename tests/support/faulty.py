@@ -193,7 +193,7 @@ def call(environment: Mapping[str, str], stdin: bytes, faults: Faults) -> Answer
     stderr: list[str] = []
     log = Log(stderr.append, environment)
     runner = _FaultyRunner(environment.get("PATH", ""), log.command, faults)
-    node = Node(runner, Registry(), lambda: Transaction(runner), log.warn)
+    node = Node(runner, Registry(), lambda: Transaction(runner), log)
     with taps.tapped(faults.system_call):
         status = protocol.serve(
             environment, read(stdin), partial(perform, node), stdout.append, log

@@ -123,7 +123,7 @@ def call(
         world,  # type: ignore[arg-type]
         Registry(str(directory / "registry")),
         lambda: Transaction(world),  # type: ignore[arg-type]
-        log.warn,
+        log,
     )
     status = protocol.serve(environment, read(stdin), partial(perform, node), printed.append, log)
     return status, printed

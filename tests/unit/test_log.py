@@ -58,8 +58,10 @@ class World:
 
     def tell_everything(self) -> list[str]:
         """Tell it of everything there is, and return what it logged, less the times."""
-        self.call_log.command(*QUERY)
-        self.call_log.command(*CHANGE)
+        for command, completed in (QUERY, CHANGE):
+            self.call_log.command(command, None)
+            self.call_log.command(command, completed)
+        self.call_log.wait("waiting for it")
         self.call_log.warn("odd")
         self.call_log.fail("cannot do it")
         if not self.log.exists():
@@ -75,6 +77,7 @@ class World:
 EVERYTHING = [
     "ip link show # 12.3 ms, status 0",
     """ip link set dev 'it'"'"'s' up # 2.0 ms, status 0 (bring it up)""",
+    "waiting for it",
     "warning: odd",
     "failed: cannot do it",
 ]
@@ -85,7 +88,7 @@ EVERYTHING = [
     [
         ("debug", EVERYTHING),
         ("verbose", EVERYTHING[1:]),
-        ("error", EVERYTHING[2:]),
+        ("error", EVERYTHING[3:]),
         ("panic", []),
         (None, EVERYTHING[1:]),
         ("unheard of", EVERYTHING[1:]),
@@ -121,7 +124,7 @@ def test_file_is_readable_by_its_owner_only_and_appended_to(logs: Path, absolute
     for _ in range(2):
         World(log, {"logFile": str(log) if absolute else "team/log"}).tell_everything()
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
-    assert len(log.read_text().splitlines()) == 6
+    assert len(log.read_text().splitlines()) == 8
 
 
 def test_failed_command_is_one_line_with_its_output() -> None:

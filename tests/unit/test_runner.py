@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MEGABYTES = 5 << 20
 
 
-def ignore(_command: Command, _completed: Completed) -> None:
+def ignore(_command: Command, _completed: Completed | None) -> None:
     """Records what an observer is called with."""
 
 
@@ -198,13 +198,35 @@ def test_program_that_could_not_be_watched_was_run(
     assert (done.was_run, done.killed_because) == (True, "it could not be watched")
 
 
-def test_observer_is_called_for_every_command_that_ended() -> None:
-    observed: list[tuple[Command, Completed]] = []
-    runner = Runner("", lambda *each: observed.append(each), Interrupts())
-    commands = [Command(("true",), "do nothing"), Command(("false",))]
-    ended = [runner.run(command) for command in commands]
-    assert observed == list(zip(commands, ended, strict=True))
+def test_observer_is_called_before_and_after_every_command(tmp_path: Path) -> None:
+    observed: list[tuple[Command, Completed | None]] = []
+    was_run: list[bool] = []
+    mark = tmp_path / "mark"
+
+    def observe(command: Command, completed: Completed | None) -> None:
+        observed.append((command, completed))
+        was_run.append(mark.exists())
+
+    runner = Runner("", observe, Interrupts())
+    one, other = Command(("touch", str(mark)), "do it"), Command(("false",))
+    ended = [runner.run(one), runner.run(other)]
+    assert observed == [(one, None), (one, ended[0]), (other, None), (other, ended[1])]
+    assert was_run == [False, True, True, True]
     assert 0 < ended[0].seconds < 5
+
+
+def test_what_a_staying_command_is_told_is_observed_and_timed_by_itself() -> None:
+    observed: list[tuple[Command, Completed | None]] = []
+    runner = Runner("", lambda *each: observed.append(each), Interrupts())
+    asked = Command(("sh", "-c", "echo; read x; sleep 0.2"), parts=(Command(("ask",)),), stays=True)
+    running = runner.start(asked)
+    assert runner.first_line(running) == b""
+    time.sleep(0.5)
+    running.command = change = Command(("change",))
+    ended = runner.finish(running, b"x\n")
+    assert [command for command, _ in observed] == [asked, asked.parts[0], change, change]
+    assert observed[2:] == [(change, None), (change, ended)]
+    assert 0.2 <= ended.seconds < 0.5
 
 
 @pytest.fixture
@@ -233,7 +255,7 @@ def test_descriptors_are_as_before_after_a_command(runner: Runner) -> None:
 
 @pytest.mark.usefixtures("descriptors")
 def test_descriptors_are_as_before_after_a_failure() -> None:
-    def fail(_command: Command, _completed: Completed) -> None:
+    def fail(_command: Command, _completed: Completed | None) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

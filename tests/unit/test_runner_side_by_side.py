@@ -32,8 +32,9 @@ def observed() -> list[str]:
 
 @pytest.fixture
 def runner(observed: list[str]) -> Runner:
-    def observe(command: Command, _completed: Completed) -> None:
-        observed.append(command.argv[-1])
+    def observe(command: Command, completed: Completed | None) -> None:
+        if completed is not None:
+            observed.append(command.argv[-1])
 
     return Runner("/usr/bin:/bin", observe, Interrupts())
 

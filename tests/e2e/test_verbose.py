@@ -1,0 +1,188 @@
+"""What -v prints while a call runs: a command that hangs, a lock that is held, an undo."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from doubles import FakeIpam
+from lab import wait_until
+from runtime import host_local, network, static
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lab import Node
+    from person import Person
+
+BEGUN = re.compile(r"\[(\d+)\] \+ (.*)")
+ENDED = re.compile(r"\[(\d+)\]   (\d+\.\d) ms(, status \d+)?")
+SLOW_IP = """\
+#!/bin/sh
+case "$*" in "link add "*" type ipvlan "*) until [ -e go ]; do sleep 0.05; done ;; esac
+exec {ip} "$@"
+"""
+
+
+class Watched:
+    """A command under way, whose stderr is read as it comes."""
+
+    def __init__(self, person: Person, line: str, **environment: str) -> None:
+        self._stderr = person.directory / "stderr"
+        with self._stderr.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                ["sh", "-c", f"exec {line}"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                env={**person.environment, **environment},
+                cwd=person.directory,
+            )
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines until now."""
+        return self._stderr.read_text().splitlines()
+
+    def wait_for(self, words: str) -> str:
+        """Wait for a line with these words; return it."""
+        wait_until(lambda: any(words in line for line in self.lines))
+        return next(line for line in self.lines if words in line)
+
+    def end(self) -> int:
+        return self.process.wait(60)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a master, as a call does that decides about its mode."""
+    path.parent.mkdir(0o700, exist_ok=True)
+    path.mkdir(0o700)
+    descriptor = os.open(path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def replace_ip(person: Person, script: str) -> dict[str, str]:
+    """Put a script in the place of ip; return the environment in which it is found."""
+    tool = person.directory / "tools" / "ip"
+    tool.parent.mkdir()
+    tool.write_text(script.format(ip=shutil.which("ip")))
+    tool.chmod(0o755)
+    return {"PATH": f"{tool.parent}:{person.environment['PATH']}"}
+
+
+def test_a_command_that_hangs_is_seen_and_then_its_time(node: Node, person: Person) -> None:
+    node.master()
+    node.container()
+    conf = person.writes(network())
+    environment = replace_ip(person, SLOW_IP)
+
+    call = Watched(person, f"ipvlan add -c {conf} --netns container1 -v", **environment)
+    begun = BEGUN.fullmatch(call.wait_for(" type ipvlan "))
+    assert begun
+    assert begun[2].endswith("  # create an ipvlan interface of eth0")
+    with pytest.raises(subprocess.TimeoutExpired):
+        call.process.wait(0.5)
+    assert not any(line.startswith(f"[{begun[1]}]   ") and " ms" in line for line in call.lines)
+    (person.directory / "go").touch()
+
+    assert call.end() == 0
+    times = {match[1]: float(match[2]) for match in map(ENDED.fullmatch, call.lines) if match}
+    assert times[begun[1]] >= 500
+
+
+def test_each_command_begins_and_ends_under_one_number(node: Node, person: Person) -> None:
+    node.master()
+    node.container()
+    conf = person.writes(network(ipam=host_local("10.1.0.0/24")))
+
+    for verb in ("add", "del"):
+        _, _, err = person.types(f"ipvlan {verb} -c {conf} --netns container1 -v")
+        numbered = [line for line in err.splitlines() if line.startswith("[")]
+        begun = [match[1] for match in map(BEGUN.fullmatch, numbered) if match]
+        ended = [match[1] for match in map(ENDED.fullmatch, numbered) if match]
+        assert "/host-local" in err
+        assert begun == [str(number) for number in range(1, len(begun) + 1)]
+        assert Counter(begun) == Counter(ended), err
+        for line in numbered:
+            match = re.match(r"\[(\d+)\] ", line)
+            assert match
+            assert match[1] in begun
+        assert "waiting" not in err
+        assert "undo: " not in "".join(line for line in numbered if " + " in line)
+
+
+def test_a_wait_for_another_call_on_the_attachment_is_said(node: Node, person: Person) -> None:
+    node.master()
+    node.container()
+    ipam = FakeIpam(person.directory)
+    ipam.on("ADD", "until [ -e go ]; do sleep 0.05; done; exit 1")
+    conf = person.writes(network(ipam=ipam.conf))
+    about = f"-c {conf} --netns container1 --container-id one --cni-path {ipam.path}"
+
+    first = subprocess.Popen(
+        ["sh", "-c", f"exec ipvlan add {about}"], env=person.environment, cwd=person.directory
+    )
+    ipam.wait_for("ADD")
+    call = Watched(person, f"ipvlan del {about} -v")
+    assert call.wait_for("waiting") == (
+        "waiting for the lock of the interface net1 of the container one, which another process "
+        "holds"
+    )
+    with pytest.raises(subprocess.TimeoutExpired):
+        call.process.wait(0.5)
+    (person.directory / "go").touch()
+
+    assert (first.wait(60), call.end()) == (1, 0)
+    assert sum("waiting" in line for line in call.lines) == 1
+
+
+def test_a_wait_for_the_master_is_said(node: Node, person: Person) -> None:
+    node.master()
+    node.container()
+    conf = person.writes(network())
+    inode = Path("/proc/self/ns/net").stat().st_ino
+    index = node.host.links()["eth0"]["ifindex"]
+
+    with locked(Path(f"/run/cni-ipvlan/on-{inode}.{index}")):
+        call = Watched(person, f"ipvlan add -c {conf} --netns container1 -v")
+        assert call.wait_for("waiting") == (
+            "waiting for the lock of the master eth0, which another process holds"
+        )
+        with pytest.raises(subprocess.TimeoutExpired):
+            call.process.wait(0.5)
+
+    assert call.end() == 0
+    assert sum("waiting" in line for line in call.lines) == 1
+
+
+def test_an_undo_says_that_it_undoes(node: Node, person: Person) -> None:
+    node.master()
+    node.container()
+    before = node.snapshot()
+    conf = person.writes(
+        network(ipam=static("10.1.0.2/24", routes=[{"dst": "10.7.0.0/24", "gw": "10.9.0.1"}]))
+    )
+
+    status, _, err = person.types(f"ipvlan add -c {conf} --netns container1 -v")
+
+    assert status == 1
+    assert node.snapshot() == before
+    lines = err.splitlines()
+    failed = next(number for number, line in enumerate(lines) if ", status " in line)
+    undone = [match[2] for match in map(BEGUN.fullmatch, lines[failed:]) if match]
+    purpose = "undo: move it into the container as net1"
+    assert f"ip netns exec container1 ip link delete dev net1  # {purpose}" in undone
+    assert not any("# undo: " in line for line in lines[:failed])

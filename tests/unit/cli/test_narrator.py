@@ -1,0 +1,80 @@
+"""What -v prints: each line with the number of its command, since several may run at once."""
+
+from __future__ import annotations
+
+import click
+import pytest
+
+from cni_ipvlan.cli.narrator import Narrator
+from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.running import Completed
+from cni_ipvlan.log import Log
+
+UNDO = Command(("ip", "link", "delete", "dev", "iv"))
+CHANGE = Command(("ip", "link", "add", "name", "iv"), "create it", undo=(UNDO,))
+PLUGIN = Command(("/plugins/ipam",), environment={"SECRET": "s"}, stdin=b'{"key": "secret"}')
+QUERY = Command(("ip", "-j", "link", "show"))
+
+
+def ended(milliseconds: float, status: int = 0) -> Completed:
+    return Completed(status, b"", b"", milliseconds / 1000)
+
+
+@pytest.fixture
+def narrator(capsys: pytest.CaptureFixture[str]) -> Narrator:
+    return Narrator(Log(click.echo, {}))
+
+
+def test_lines_of_commands_side_by_side_can_be_told_apart(
+    narrator: Narrator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    narrator.command(CHANGE, None)
+    narrator.command(PLUGIN, None)
+    begun = capsys.readouterr().err.splitlines()
+    narrator.command(CHANGE, ended(20))
+    narrator.command(PLUGIN, ended(1.5, status=3))
+    assert begun == [
+        "[1] + ip link add name iv  # create it",
+        "[1]     undo: ip link delete dev iv",
+        "[2] + /plugins/ipam",
+    ]
+    assert capsys.readouterr().err.splitlines() == ["[1]   20.0 ms", "[2]   1.5 ms, status 3"]
+
+
+def test_two_runs_of_equal_commands_are_not_confused(
+    narrator: Narrator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = Command(*QUERY)
+    for each in (QUERY, again):
+        narrator.command(each, None)
+    narrator.command(again, ended(1))
+    narrator.command(QUERY, ended(2))
+    assert capsys.readouterr().err.splitlines()[2:] == ["[2]   1.0 ms", "[1]   2.0 ms"]
+
+
+def test_a_process_that_stays_is_shown_as_its_query(
+    narrator: Narrator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = Command(("sh", "-c", "…"), parts=(QUERY,), stays=True)
+    narrator.command(asked, None)
+    narrator.command(QUERY, ended(1))
+    narrator.command(asked, ended(9))  # it was told nothing more
+    assert capsys.readouterr().err.splitlines() == ["[1] + ip -j link show", "[1]   1.0 ms"]
+
+
+def test_escape_sequences_are_quoted(
+    narrator: Narrator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    batch = Command(("ip", "-batch", "-"), "set \x1b[31m", stdin=b"link set dev \x1b[31m up\n")
+    narrator.command(batch._replace(undo=(Command(("ip", "\x1b")),)), None)
+    narrator.wait("waiting for \x1b[31m")
+    assert "\x1b" not in capsys.readouterr().err
+
+
+def test_waits_and_warnings_are_printed_once(
+    narrator: Narrator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    narrator.wait("waiting for it")
+    narrator.warn("odd")
+    captured = capsys.readouterr()
+    assert (captured.err, captured.out) == ("waiting for it\n", "odd\n")
