@@ -15,14 +15,7 @@ from cni_ipvlan.cli import plan as plans
 from cni_ipvlan.cli.narrator import Narrator
 from cni_ipvlan.cni import protocol
 from cni_ipvlan.cni import result as results
-from cni_ipvlan.cni.errors import (
-    DECODING_FAILURE,
-    INCOMPATIBLE_VERSION,
-    INVALID_CONFIGURATION,
-    INVALID_ENVIRONMENT,
-    UNSUPPORTED_FIELD,
-    CniError,
-)
+from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.request import parse, read
 from cni_ipvlan.cni.version import LATEST_VERSION
 from cni_ipvlan.iproute.dry_run import Plan
@@ -41,13 +34,6 @@ if TYPE_CHECKING:
 
 DRY_RUN_OF = ("ADD", "DEL", "GC")  # the others change nothing
 USUAL_DIRECTORIES = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")
-_BAD_INPUT = (
-    INCOMPATIBLE_VERSION,
-    UNSUPPORTED_FIELD,
-    INVALID_ENVIRONMENT,
-    DECODING_FAILURE,
-    INVALID_CONFIGURATION,
-)
 
 
 class Call(NamedTuple):
@@ -101,11 +87,8 @@ def read_result(file: str, option: str) -> tuple[dict[str, Any], Result]:
         raise click.BadParameter(f"{file}: {error.msg}", param_hint=option) from None
 
 
-def make(call: Call, options: CallOptions) -> int:
-    """Make a call and print its outcome.
-
-    Return the exit status: 0 for success, 1 for a failure, 2 for bad input.
-    """
+def make(call: Call, options: CallOptions) -> None:
+    """Make a call and print its outcome; raises CniError."""
     log = Log(output.echo_err, call.environment)
     try:
         request = parse(call.environment, read(call.stdin))
@@ -116,9 +99,7 @@ def make(call: Call, options: CallOptions) -> int:
             _perform(request, options, log)
     except CniError as error:
         log.fail(str(error))
-        output.failure(error)
-        return 2 if error.code in _BAD_INPUT else 1
-    return 0
+        raise
 
 
 def answered(call: Call, *, is_verbose: bool) -> tuple[int, bytes]:

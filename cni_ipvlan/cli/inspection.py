@@ -13,13 +13,13 @@ from cni_ipvlan.cli.options import (
     Example,
     cni_path_option,
     config_option,
+    json_option,
     netns_option,
     network_option,
-    text_option,
 )
 from cni_ipvlan.cli.problem import json_path
 from cni_ipvlan.cni.request import interface_name_fault
-from cni_ipvlan.iproute import IprouteError, machine
+from cni_ipvlan.iproute import machine
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError, Interrupts
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin.explain import as_cni_error
@@ -38,8 +38,8 @@ _POLL_SECONDS = 0.1
 
 @click.command(cls=Example, example="ipvlan validate examples/*")
 @click.argument("files", nargs=-1, required=True, type=FILE, metavar="FILE…")
-@text_option
-def validate(files: tuple[str, ...], form: str) -> int:
+@json_option
+def validate(files: tuple[str, ...], as_json: bool) -> int:
     """Report every problem in configuration files, with its line."""
     rows: list[dict[str, Any]] = []
     networks: list[NetworkConfig] = []
@@ -62,7 +62,7 @@ def validate(files: tuple[str, ...], form: str) -> int:
         _row(texts[network.source], network, problem)
         for network, problem in problems.in_all(networks)
     ]
-    if form == "json":
+    if as_json:
         output.echo_json({"networks": len(networks), "problems": rows, "withoutNetwork": empty})
     else:
         _print_problems(rows, len(networks))
@@ -95,10 +95,12 @@ def _print_problems(rows: Sequence[dict[str, Any]], networks: int) -> None:
 
 
 @click.command(cls=Example, example="ipvlan show -w")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @click.option("-w", "--watch", is_flag=True, help="Keep watching.")
 def show(as_json: bool, watch: bool) -> int:
     """Show the masters and the ipvlan interfaces they carry."""
+    if as_json and watch:
+        raise click.UsageError("--json prints one document; it can't be used with --watch")
     node = calls.read_only_node()
     try:
         while True:
@@ -107,10 +109,11 @@ def show(as_json: bool, watch: bool) -> int:
                 return 0
             _sleep(_WATCH_SECONDS, node.runner.interrupts)
     except InterruptedBySignalError:
-        return 0 if watch else 1
-    except (IprouteError, OSError) as error:
-        output.failure(as_cni_error(error))
-        return 1
+        if not watch:
+            raise
+        return 0
+    except OSError as error:
+        raise as_cni_error(error) from None
 
 
 def _show_once(node: Node, *, as_json: bool, clear: bool) -> None:
@@ -143,14 +146,14 @@ def _sleep(seconds: float, interrupts: Interrupts) -> None:
 @netns_option(required=False)
 @click.option("--ifname", metavar="NAME", help="An interface's name, to be looked up with --netns.")
 @cni_path_option
-@text_option
+@json_option
 def doctor_command(
     config: str | None,
     network: str | None,
     netns: str | None,
     ifname: str | None,
     cni_path: str | None,
-    form: str,
+    as_json: bool,
 ) -> int:
     """Check for what could keep an attachment from working.
 
@@ -162,15 +165,12 @@ def doctor_command(
     directories = tuple(calls.cni_path(cni_path).split(":"))
     path = doctor.SearchPath(directories, calls.cni_path_is_set_by(cni_path))
     findings = []
-    try:
-        for finding in doctor.examine(calls.read_only_node(), path, chosen, netns, ifname or ""):
-            findings.append(finding)
-            if form != "json":
-                output.finding(finding)
-    except InterruptedBySignalError:
-        return 1
-    if form == "json":
-        output.echo_json([finding._asdict() for finding in findings])
+    for finding in doctor.examine(calls.read_only_node(), path, chosen, netns, ifname or ""):
+        findings.append(finding)
+        if not as_json:
+            output.finding(finding)
+    if as_json:
+        output.echo_json({"findings": [finding._asdict() for finding in findings]})
     return 1 if any(finding.state == doctor.PROBLEM for finding in findings) else 0
 
 

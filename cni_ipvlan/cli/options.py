@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +12,7 @@ from click.shell_completion import CompletionItem
 from cni_ipvlan.cli import configs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     _Kind = click.ParamType[str]
 else:
@@ -138,18 +139,6 @@ def netns_option(*, required: bool, may_be_gone: bool = False) -> Callable[[Any]
     )
 
 
-def format_option(text: str, help_text: str) -> Callable[[Any], Any]:
-    """Return the option that chooses the output format: ``text`` (the default) or json."""
-    return click.option(
-        "--format",
-        "form",
-        type=click.Choice([text, "json"]),
-        default=text,
-        show_default=True,
-        help=help_text,
-    )
-
-
 network_option = click.option(
     "--network",
     type=Network(),
@@ -165,8 +154,14 @@ verbose_option = click.option(
     "-v",
     "--verbose",
     is_flag=True,
-    help="Print on standard error each command, its time, and waits.",
+    help="Print each command before it runs, then its time, on standard error.",
 )
 dry_run_option = click.option("--dry-run", is_flag=True, help="Print the commands; change nothing.")
-text_option = format_option("text", "Output format.")
-script_option = format_option("shell", "Format of a dry run: a script, or its steps as JSON.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document, also for an error."
+)
+
+
+def is_json_wanted(words: Sequence[str]) -> bool:
+    """Whether a command line has --json, even if the rest of it can't be parsed."""
+    return "--json" in takewhile(lambda word: word != "--", words)

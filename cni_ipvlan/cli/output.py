@@ -87,11 +87,14 @@ def print_error(text: str) -> None:
     echo_err(f"{styled('ipvlan:', err=True, fg='red', bold=True)} {text}")
 
 
-def failure(error: CniError) -> None:
-    """Print why a command failed: the message, then the details, indented.
+def failure(error: CniError, *, as_json: bool) -> None:
+    """Print why a command failed; as text, it is the message, then the details, indented.
 
     Text from a configuration may contain escape sequences, so they are quoted.
     """
+    if as_json:
+        echo_json({"code": error.code, "msg": error.msg, "details": error.explanation})
+        return
     print_error(one_line(error.msg))
     for line in error.explanation.split("\n"):
         if line:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -12,7 +13,21 @@ import click
 from cni_ipvlan import __version__
 from cni_ipvlan.cli import calls, configs, inspection, output, reach, replay, verbs
 from cni_ipvlan.cli.calls import Call, CallOptions
-from cni_ipvlan.cli.options import Commands, script_option
+from cni_ipvlan.cli.options import Commands, is_json_wanted, json_option
+from cni_ipvlan.cni.errors import (
+    DECODING_FAILURE,
+    INCOMPATIBLE_VERSION,
+    INTERNAL,
+    INVALID_CONFIGURATION,
+    INVALID_ENVIRONMENT,
+    UNSUPPORTED_FIELD,
+    CniError,
+)
+from cni_ipvlan.cni.version import SUPPORTED_VERSIONS
+from cni_ipvlan.iproute import IprouteError
+from cni_ipvlan.iproute.namespace import NotANamespaceError
+from cni_ipvlan.plugin.codes import INTERRUPTED
+from cni_ipvlan.plugin.explain import as_cni_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +35,13 @@ if TYPE_CHECKING:
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _KNOWN = (*calls.DRY_RUN_OF, "CHECK", "STATUS")
 _INTERRUPTED = 130  # what shells return after ^C
+_BAD_INPUT = (
+    INCOMPATIBLE_VERSION,
+    UNSUPPORTED_FIELD,
+    INVALID_ENVIRONMENT,
+    DECODING_FAILURE,
+    INVALID_CONFIGURATION,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,64 +50,94 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 for success, 1 for a failure, 2 for bad input. Failing to write the output is a
     failure, reported unless the reader has closed the pipe.
     """
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        status = ipvlan.main(arguments, prog_name="ipvlan", standalone_mode=False)
-    except click.UsageError as error:
-        output.print_error(error.format_message())
-        if error.ctx:
-            output.echo_err(f"    try: {error.ctx.command_path} --help")
-        return 2
-    except configs.ConfigError as error:
-        output.print_error(str(error))
-        return 2
-    except click.Abort:
-        return _INTERRUPTED
+        status = ipvlan.main(words, prog_name="ipvlan", standalone_mode=False)
     except Exception as error:  # noqa: BLE001 - the last boundary: a bug is reported in a sentence, too
-        if output.give_up_stdout():
-            return 1
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        output.print_error(
-            f"internal error at {os.path.basename(place.filename)}:{place.lineno}: "
-            f"{type(error).__name__}: {error}"
-        )
-        return 1
+        return _report(error, as_json=is_json_wanted(words))
     return status if isinstance(status, int) else 0
 
 
+def _report(error: Exception, *, as_json: bool) -> int:
+    """Print why a command failed; return the exit status."""
+    failure = _as_failure(error)
+    try:
+        if failure.code == INTERNAL and output.give_up_stdout():
+            return 1
+        output.failure(failure, as_json=as_json)
+    except output.StdoutError:
+        output.give_up_stdout()
+        return 1
+    if isinstance(error, click.Abort):
+        return _INTERRUPTED
+    return 2 if failure.code in _BAD_INPUT else 1
+
+
+def _as_failure(error: Exception) -> CniError:
+    if isinstance(error, CniError):
+        return error
+    if isinstance(error, IprouteError):
+        with suppress(NotANamespaceError):  # which it raises again
+            return as_cni_error(error)
+    if isinstance(error, configs.ConfigError):
+        return CniError(INVALID_CONFIGURATION, str(error))
+    if isinstance(error, click.UsageError):
+        hint = f"try: {error.ctx.command_path} --help" if error.ctx else ""
+        return CniError(INVALID_ENVIRONMENT, error.format_message(), hint)
+    if isinstance(error, click.Abort):
+        return CniError(INTERRUPTED, "interrupted from the keyboard")
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return CniError(
+        INTERNAL,
+        f"internal error at {os.path.basename(place.filename)}:{place.lineno}: "
+        f"{type(error).__name__}: {error}",
+    )
+
+
 @click.group(cls=Commands, invoke_without_command=True, context_settings=_CONTEXT)
-@click.version_option(__version__, prog_name="ipvlan")
+@click.option("--version", is_flag=True, help="Print the version and exit.")
 @click.option("--dry-run", is_flag=True, help="Print what the call in the CNI variables would do.")
-@script_option
+@json_option
 @click.option("-v", "--verbose", is_flag=True, help="Make that call, and print each command.")
 @click.pass_context
-def ipvlan(ctx: click.Context, dry_run: bool, form: str, verbose: bool) -> int | None:
-    r"""Attach containers to a host interface through ipvlan.
+def ipvlan(ctx: click.Context, version: bool, dry_run: bool, as_json: bool, verbose: bool) -> None:
+    """Attach containers to a host interface through ipvlan.
 
     A container runtime runs this program without arguments. People use the
     commands below, or replay a runtime's call without changing anything:
 
     \b
-        CNI_COMMAND=ADD CNI_CONTAINERID=c CNI_NETNS=/run/netns/c CNI_IFNAME=eth0 \
+        CNI_COMMAND=ADD CNI_CONTAINERID=c CNI_NETNS=/run/netns/c CNI_IFNAME=eth0 \\
             CNI_PATH=/opt/cni/bin ipvlan --dry-run < net.conf
-    """
+    """  # noqa: D301 - in a raw string, click would not know the mark of lines to keep
+    if version:
+        _print_version(as_json=as_json)
+        ctx.exit()
     if ctx.invoked_subcommand:
-        if dry_run or verbose:
+        if dry_run or as_json or verbose:
             raise click.UsageError(
                 f"options go after the command: ipvlan {ctx.invoked_subcommand} …"
             )
-        return None
+        return
     command = os.environ.get("CNI_COMMAND")
     if not command:
-        if dry_run or verbose:
+        if dry_run or as_json or verbose:
             raise click.UsageError("to replay a runtime's call, set CNI_COMMAND and its variables")
-        click.echo(ctx.get_help())
-        return 0
+        output.echo(ctx.get_help())
+        return
     if not dry_run and not verbose:
         raise click.UsageError("to replay a runtime's call, give --dry-run or -v")
     if command not in (calls.DRY_RUN_OF if dry_run else _KNOWN):
         raise click.UsageError(f"cannot replay {command!r}, only {', '.join(calls.DRY_RUN_OF)}")
     call = Call(dict(os.environ), sys.stdin.buffer.read())
-    return calls.make(call, CallOptions(dry_run, form == "json", verbose))
+    calls.make(call, CallOptions(dry_run, as_json, verbose))
+
+
+def _print_version(*, as_json: bool) -> None:
+    if as_json:
+        output.echo_json({"version": __version__, "supportedVersions": SUPPORTED_VERSIONS})
+    else:
+        output.echo(f"ipvlan, version {__version__}")
 
 
 for _command in (

@@ -9,9 +9,8 @@ import click
 
 from cni_ipvlan.cli import calls, output, probe, trace
 from cni_ipvlan.cli.finding import PROBLEM, Finding
-from cni_ipvlan.cli.options import FILE, Address, Example, Netns, netns_option, text_option
-from cni_ipvlan.iproute import IprouteError, namespace
-from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
+from cni_ipvlan.cli.options import FILE, Address, Example, Netns, json_option, netns_option
+from cni_ipvlan.iproute import namespace
 from cni_ipvlan.log import one_line
 from cni_ipvlan.plugin.explain import as_cni_error
 
@@ -26,9 +25,9 @@ if TYPE_CHECKING:
 @click.option(
     "--prev-result", type=FILE, metavar="FILE", help="The result of the ADD, for its DNS servers."
 )
-@text_option
+@json_option
 def probe_command(
-    netns: str, ifname: str | None, to: str | None, prev_result: str | None, form: str
+    netns: str, ifname: str | None, to: str | None, prev_result: str | None, as_json: bool
 ) -> int:
     """Find out what keeps a container from talking.
 
@@ -40,14 +39,13 @@ def probe_command(
     try:
         subject = probe.find(node, namespace.find(netns), ifname)
         found = probe.probe(subject, to, result or probe.kept_result(subject))
-        return report(found, form)
-    except InterruptedBySignalError:
-        return 1
+        return report(found, as_json=as_json)
+    except namespace.NotANamespaceError as error:
+        raise click.BadParameter(f"{netns}: {error}", param_hint="--netns") from None
     except probe.NoInterfaceError as error:
         raise click.UsageError(str(error)) from None
-    except (IprouteError, OSError) as error:
-        output.failure(as_cni_error(error))
-        return 1
+    except OSError as error:
+        raise as_cni_error(error) from None
 
 
 @click.command(
@@ -55,8 +53,8 @@ def probe_command(
 )
 @click.argument("one", metavar="A")
 @click.argument("other", metavar="B")
-@text_option
-def trace_command(one: str, other: str, form: str) -> int:
+@json_option
+def trace_command(one: str, other: str, as_json: bool) -> int:
     """Say whether and why A reaches B, from what is configured; then try it.
 
     A and B are each a container (its namespace's name or path, a process ID, or its container
@@ -68,14 +66,11 @@ def trace_command(one: str, other: str, form: str) -> int:
         near = known.end(other, _place(other))
         start = known.end(one, _place(one), near)
         end = known.end(other, _place(other), start)
-        return report(trace.trace(node, known, start, end), form)
-    except InterruptedBySignalError:
-        return 1
+        return report(trace.trace(node, known, start, end), as_json=as_json)
     except trace.UnknownEndError as error:
         raise click.UsageError(str(error)) from None
-    except (IprouteError, OSError) as error:
-        output.failure(as_cni_error(error))
-        return 1
+    except OSError as error:
+        raise as_cni_error(error) from None
 
 
 def _place(word: str) -> namespace.Namespace | None:
@@ -84,15 +79,15 @@ def _place(word: str) -> namespace.Namespace | None:
     return None
 
 
-def report(findings: Iterable[Finding], form: str) -> int:
+def report(findings: Iterable[Finding], *, as_json: bool) -> int:
     """Print findings as they come, or as JSON, and a verdict; return the exit status."""
     found = []
     for finding in findings:
         found.append(finding)
-        if form != "json":
+        if not as_json:
             output.finding(finding)
     verdict = probe.verdict(found)
-    if form == "json":
+    if as_json:
         rows = [each._asdict() for each in found]
         output.echo_json({"findings": rows, "verdict": verdict.text, "next": verdict.advice})
     else:

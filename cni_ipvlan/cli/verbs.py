@@ -17,10 +17,9 @@ from cni_ipvlan.cli.options import (
     cni_path_option,
     config_option,
     dry_run_option,
+    json_option,
     netns_option,
     network_option,
-    script_option,
-    text_option,
     verbose_option,
 )
 from cni_ipvlan.cni import result as results
@@ -89,19 +88,22 @@ def _attachment_options(*, may_be_gone: bool = False) -> Callable[[Any], Any]:
     metavar="FILE",
     help="In a dry run, the IPAM plugin's result.",
 )
-@script_option
-def add(dry_run: bool, ipam_result: str | None, form: str, **given: Any) -> int:
-    """Attach a container."""
+@json_option
+def add(dry_run: bool, ipam_result: str | None, as_json: bool, **given: Any) -> None:
+    """Attach a container.
+
+    It prints the interface, its addresses and routes as text, or with --json the result as CNI
+    defines it. A dry run prints the commands as a script, or with --json its steps.
+    """
     result = calls.read_result(ipam_result, "--ipam-result")[1] if ipam_result else None
     if result and not dry_run:
         raise click.UsageError("--ipam-result can only be used with --dry-run")
     container_id = given["container_id"] or calls.fresh_container_id()
     call = _attachment_call("ADD", _network(given), container_id, given)
-    outcome = calls.make(call, CallOptions(dry_run, form == "json", given["verbose"], result))
-    if outcome == 0 and not dry_run and not given["container_id"]:
+    calls.make(call, CallOptions(dry_run, as_json, given["verbose"], result))
+    if not dry_run and not given["container_id"]:
         command = _detaching({**given, "container_id": container_id})
         output.echo_err(f"container ID {container_id}; to detach it: {command}")
-    return outcome
 
 
 def _detaching(given: dict[str, Any]) -> str:
@@ -122,29 +124,28 @@ def _detaching(given: dict[str, Any]) -> str:
 )
 @_attachment_options(may_be_gone=True)
 @dry_run_option
-@script_option
-def delete(dry_run: bool, form: str, **given: Any) -> int:
+@json_option
+def delete(dry_run: bool, as_json: bool, **given: Any) -> None:
     """Detach a container."""
     network = _network(given)
     if given["container_id"] and not dry_run:
         nothing = attachments.nothing_known(calls.read_only_node().begin(), network, given)
         if nothing:
-            output.failure(CniError(UNKNOWN_CONTAINER, nothing))
-            return 1
+            raise CniError(UNKNOWN_CONTAINER, nothing)
     call = _attachment_call("DEL", network, _known_id(network, given), given)
-    return calls.make(call, CallOptions(dry_run, form == "json", given["verbose"]))
+    calls.make(call, CallOptions(dry_run, as_json, given["verbose"]))
 
 
 @click.command(
     cls=Example,
     example=(
-        "ipvlan add -c examples/ipvlan0.yaml --netns container1 --format json > result.json\n"
+        "ipvlan add -c examples/ipvlan0.yaml --netns container1 --json > result.json\n"
         "ipvlan check -c examples/ipvlan0.yaml --netns container1 --prev-result result.json"
     ),
 )
 @_attachment_options()
-@text_option
-def check(form: str, **given: Any) -> int:
+@json_option
+def check(as_json: bool, **given: Any) -> None:
     """Compare an attachment with what its ADD reported."""
     network = _network(given)
     if not (given["prev_result"] or network.config.get("prevResult")):
@@ -152,24 +153,25 @@ def check(form: str, **given: Any) -> int:
             "give the result of the ADD with --prev-result FILE; ipvlan add --format json prints it"
         )
     call = _attachment_call("CHECK", network, _known_id(network, given), given)
-    outcome = calls.make(call, CallOptions(as_json=form == "json", is_verbose=given["verbose"]))
-    if outcome == 0 and form == "text":
+    calls.make(call, CallOptions(as_json=as_json, is_verbose=given["verbose"]))
+    if not as_json:
         output.echo("the attachment is as ADD left it")
-    return outcome
 
 
 @click.command(cls=Example, example="ipvlan status -c examples/ipvlan0.yaml")
 @config_option(required=True)
 @cni_path_option
 @network_option
+@json_option
 @verbose_option
-def status(config: str, cni_path: str | None, network: str | None, verbose: bool) -> int:
+def status(
+    config: str, cni_path: str | None, network: str | None, as_json: bool, verbose: bool
+) -> None:
     """Check whether an ADD could succeed now."""
     call = _network_call("STATUS", config, network, cni_path, {})
-    outcome = calls.make(call, CallOptions(is_verbose=verbose))
-    if outcome == 0:
+    calls.make(call, CallOptions(as_json=as_json, is_verbose=verbose))
+    if not as_json:
         output.echo("ready")
-    return outcome
 
 
 @click.command(
@@ -188,7 +190,7 @@ def status(config: str, cni_path: str | None, network: str | None, verbose: bool
 @cni_path_option
 @network_option
 @dry_run_option
-@script_option
+@json_option
 @verbose_option
 def gc(
     config: str,
@@ -198,9 +200,9 @@ def gc(
     cni_path: str | None,
     network: str | None,
     dry_run: bool,
-    form: str,
+    as_json: bool,
     verbose: bool,
-) -> int:
+) -> None:
     """Remove what is left of a network's attachments, except valid ones.
 
     An interface in a container that still exists is reported and kept: del removes it. The IPAM
@@ -213,7 +215,7 @@ def gc(
     valid = [_attachment(each) for each in (*keep, *more)]
     extra = {"cni.dev/valid-attachments": valid}
     call = _network_call("GC", config, network, cni_path, extra)
-    return calls.make(call, CallOptions(dry_run, form == "json", verbose))
+    calls.make(call, CallOptions(dry_run, as_json, verbose))
 
 
 def _attachment(keep: str) -> dict[str, str]:

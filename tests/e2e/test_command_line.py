@@ -53,12 +53,12 @@ def test_a_container_is_attached_checked_and_detached(node: Node, person: Person
         f"interface  net1 ({container.links()['net1']['address']}, MTU 1500) in {container.path}",
         "address    10.1.0.2/24, gateway 10.1.0.1",
     ]
-    result = person.succeeds(f"ipvlan add {about} --ifname net2 --format json || :")
-    assert result == ""  # its address is taken
+    status, out, _ = person.types(f"ipvlan add {about} --ifname net2 --json")
+    assert (status, json.loads(out)["code"]) == (1, 106)  # its address is taken
     status, _, err = person.types(f"ipvlan del -c {conf} --netns container1 --ifname net3")
     assert (status, "no attachment 'net3'" in err) == (2, True)
     person.succeeds(f"ipvlan del {about}")
-    result = person.succeeds(f"ipvlan add {about} --format json | tee result")
+    result = person.succeeds(f"ipvlan add {about} --json | tee result")
     assert json.loads(result)["ips"][0]["address"] == "10.1.0.2/24"
     printed = person.succeeds(f"ipvlan check {about} --prev-result result")
     assert printed == "the attachment is as ADD left it\n"
@@ -92,10 +92,10 @@ def test_output_that_cannot_be_written_is_a_failure(
     into = f"bash -c 'exec {stdout}; exec"
 
     # A call without an attachment's variables has none.
-    for options in ("", "--format json", "--dry-run"):
+    for options in ("", "--json", "--dry-run"):
         assert person.types(f"{into} ipvlan add {about} {options}'") == (1, "", printed)
         assert node.snapshot() == before
-    person.succeeds(f"ipvlan add {about} --format json >result")
+    person.succeeds(f"ipvlan add {about} --json >result")
     assert person.types(f"{into} ipvlan check {about} --prev-result result'") == (1, "", printed)
     assert person.types(f"{into} ipvlan show'") == (1, "", printed)
     status, out, err = person.types(f"{into} ipvlan status -c {conf}'")
@@ -215,7 +215,7 @@ def test_doctor_names_what_is_wrong_and_what_to_do(
     (leases / "10.1.0.2").touch()
 
     status, out, _ = person.types(f"ipvlan doctor -c {conf} --netns /run/netns/gone")
-    found = json.loads(person.types(f"ipvlan doctor -c {conf} --format json")[1])
+    found = json.loads(person.types(f"ipvlan doctor -c {conf} --json")[1])["findings"]
 
     assert status == 1
     lines = [re.sub(" +", " ", line) for line in out.splitlines()]

@@ -255,7 +255,7 @@ def test_an_allocating_plugin_is_shown_as_a_call_and_a_placeholder(
     before = node.snapshot()
 
     text = ipvlan("add", "--dry-run", *given).fine()
-    plan = json.loads(ipvlan("add", "--dry-run", "--format", "json", *given).fine())
+    plan = json.loads(ipvlan("add", "--dry-run", "--json", *given).fine())
 
     assert node.snapshot() == before
     assert node.leases() == []

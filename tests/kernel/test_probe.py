@@ -39,7 +39,7 @@ def attached(runtime: Runtime, container: Space, conf: Conf = CONF) -> dict[str,
 
 def probe(container: Space, *arguments: str, status: int = 0) -> dict[str, Any]:
     """Return what a probe reports; findings by subject, the worst of each."""
-    said = ipvlan("probe", "--netns", container.path, *arguments, "--format", "json")
+    said = ipvlan("probe", "--netns", container.path, *arguments, "--json")
     assert said.status == status, said.out + said.err
     document: dict[str, Any] = json.loads(said.out)
     worst: dict[str, dict[str, str]] = {}

@@ -30,7 +30,7 @@ def attached(runtime: Runtime, container: Space, address: str, **options: Any) -
 def trace(one: Space | str, other: Space | str, status: int = 0) -> dict[str, Any]:
     """Return what is reported of two ends: the findings by their subjects."""
     names = [each if isinstance(each, str) else each.path for each in (one, other)]
-    said = ipvlan("trace", *names, "--format", "json")
+    said = ipvlan("trace", *names, "--json")
     assert said.status == status, said
     document: dict[str, Any] = json.loads(said.out)
     return {**document, **{each["subject"]: each for each in document["findings"]}}

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cni_ipvlan.cli import program
+from cni_ipvlan.cli.options import is_json_wanted
 from cni_ipvlan.iproute.interrupts import Interrupts
 
 if TYPE_CHECKING:
@@ -87,15 +88,18 @@ CONTENTS = (
 COMMANDS = st.sampled_from(
     [
         ["validate", FILE],
-        ["validate", FILE, "--format", "json"],
+        ["validate", FILE, "--json"],
         ["add", "--dry-run", "-c", FILE, "--netns", HERE],
         ["add", "--dry-run", "-c", FILE, "--netns", HERE, "--ipam-result", FILE],
         ["add", "--dry-run", "-c", FILE, "--netns", HERE, "--prev-result", FILE],
         ["del", "--dry-run", "-c", FILE, "--netns", HERE, "--container-id", "a"],
         ["check", "-c", FILE, "--netns", HERE, "--container-id", "a", "--prev-result", FILE],
+        ["add", "--dry-run", "--json", "-c", FILE, "--netns", HERE],
         ["gc", "--dry-run", "-c", FILE, "--keep", "a/b"],
+        ["gc", "--dry-run", "--json", "-c", FILE, "--keep", "a/b"],
         ["doctor", "-c", FILE, "--cni-path", "/nowhere"],
         ["--dry-run"],
+        ["--dry-run", "--json"],
     ]
 )
 
@@ -113,7 +117,7 @@ VARIABLES = st.sampled_from(["CNI_COMMAND", "CNI_NETNS", "CNI_IFNAME"])
 OPTIONS = st.sampled_from(
     [
         *("--netns", "--ifname", "--container-id", "--cni-path", "--args", "--network"),
-        *("--prev-result", "--ipam-result", "--keep", "--format", "--dry-run", "-c", "-v"),
+        *("--prev-result", "--ipam-result", "--keep", "--json", "--dry-run", "-c", "-v"),
     ]
 )
 
@@ -144,11 +148,14 @@ def _written(stream: io.TextIOWrapper) -> str:
 
 
 def check(arguments: list[str], content: bytes) -> None:
-    status, _, err = answer(arguments, content)
+    status, out, err = answer(arguments, content)
     assert status in (0, 1, 2)
     assert "Traceback" not in err
     assert "internal error" not in err
-    if status == 2:
+    if is_json_wanted(arguments):
+        assert isinstance(json.loads(out), dict)
+        assert "ipvlan: " not in err
+    elif status == 2:
         assert "ipvlan: " in err
 
 

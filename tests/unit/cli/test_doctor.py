@@ -364,8 +364,8 @@ def test_json_names_the_network_of_a_finding(
 ) -> None:
     machine.network("net.d/10-a.conf", name="a")
     machine.network("net.d/11-b.conf", name="b")
-    program.main(["doctor", "--format", "json", "--cni-path", str(machine.plugins)])
-    found = json.loads(capsys.readouterr().out)
+    program.main(["doctor", "--json", "--cni-path", str(machine.plugins)])
+    found = json.loads(capsys.readouterr().out)["findings"]
     assert {each["network"] for each in found if each["subject"] == "ipam"} == {"a", "b"}
     assert {each["network"] for each in found if each["subject"] == "iproute2"} == {""}
 

@@ -65,7 +65,8 @@ def test_main_help_shows_each_command_and_how_to_replay_a_call(
     assert program.main(["-h"]) == 0
     text = capsys.readouterr().out
     assert all(f"\n  {command} " in text for command in COMMANDS)
-    assert "ipvlan --dry-run < net.conf" in text
+    assert "CNI_IFNAME=eth0 \\\n" in text
+    assert "\n          CNI_PATH=/opt/cni/bin ipvlan --dry-run < net.conf\n" in text
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -90,7 +91,7 @@ def test_the_files_of_each_example_are_there(command: str) -> None:
         (["add", "-c", "CONF", "--netns", HERE, "--network", "x"], "has no network 'x'; it has"),
         (["add", "-c", "CONF", "--netns", HERE, "--ifname", "a/b"], "CNI_IFNAME is 'a/b'"),
         (["add", "-c", "CONF", "--netns", HERE, "--container-id", "-"], "CNI_CONTAINERID is '-'"),
-        (["add", "-c", "CONF", "--netns", HERE, "--format", "xml"], "'xml' is not one of"),
+        (["add", "-c", "CONF", "--netns", HERE, "--format", "json"], "No such option"),
         (["add", "--dry-run", "-c", "CONF", "--netns", "/etc/passwd"], "it is not a namespace"),
         (
             ["add", "--dry-run", "-c", "CONF", "--netns", HERE],
@@ -114,6 +115,7 @@ def test_the_files_of_each_example_are_there(command: str) -> None:
         (["--dry-run"], "set CNI_COMMAND and its variables"),
         (["--dry-run", "add", "-c", "CONF"], "options go after the command"),
         (["-v", "show"], "options go after the command"),
+        (["--version", "x"], "there is no command 'x'"),
         (["validate"], "Missing argument 'FILE"),
     ],
 )
@@ -265,7 +267,7 @@ def call_of_a_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
     ("words", "options"),
     [
         (["--dry-run"], (True, False, False)),
-        (["--dry-run", "--format", "json"], (True, True, False)),
+        (["--dry-run", "--json"], (True, True, False)),
         (["-v"], (False, False, True)),
     ],
 )

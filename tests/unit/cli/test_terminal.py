@@ -70,13 +70,13 @@ def test_a_pipe_has_no_colours(bad: str) -> None:
 
 def test_a_reader_that_leaves_is_no_reason_for_a_traceback() -> None:
     done = subprocess.run(
-        ["sh", "-c", "ipvlan add --help | true; ipvlan doctor --format json | head -c 1"],
+        ["sh", "-c", "ipvlan add --help | true; ipvlan doctor --json | head -c 1"],
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert (done.stdout, done.stderr) == ("[", "")
+    assert (done.stdout, done.stderr) == ("{", "")
 
 
 def test_a_directory_that_is_gone_is_no_reason_for_a_traceback(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_directory_that_is_gone_is_no_reason_for_a_traceback(tmp_path: Path) -
         ("ipvlan va", ["validate"]),
         ("ipvlan d", ["del", "doctor"]),
         ("ipvlan add --ne", ["--netns", "--network"]),
-        ("ipvlan add --format ", ["json", "shell"]),
+        ("ipvlan add --js", ["--json"]),
         ("ipvlan add -c NETWORKS --network bl", ["black", "blue"]),
     ],
 )

@@ -264,7 +264,7 @@ def test_a_file_about_something_else_is_a_problem_only_alone(
 def test_json_is_for_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "net.conf"
     file.write_text(json.dumps({**CONF, "mtu": "x"}))
-    status, out = validate(capsys, "--format", "json", file)
+    status, out = validate(capsys, "--json", file)
     assert status == 1
     assert json.loads(out) == {
         "networks": 1,

@@ -1,0 +1,106 @@
+"""--json: each command prints the one document that docs/json.md describes."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from runtime import call_environment, network, static
+
+if TYPE_CHECKING:
+    from lab import Node
+    from person import Person
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "json.md"
+ABOUT = "-c net.conf --netns container1 --container-id one"
+LINES = {
+    "add": f"ipvlan add {ABOUT} --ifname net2 --json",
+    "del": f"ipvlan del {ABOUT} --json",
+    "check": f"ipvlan check {ABOUT} --prev-result result --json",
+    "status": "ipvlan status -c net.conf --json",
+    "gc": "ipvlan gc -c net.conf --keep one/net1 --json",
+    "add --dry-run": f"ipvlan add {ABOUT} --ifname net2 --dry-run --json",
+    "del --dry-run": f"ipvlan del {ABOUT} --dry-run --json",
+    "gc --dry-run": "ipvlan gc -c net.conf --keep-none --dry-run --json",
+    "--dry-run": "ipvlan --dry-run --json <net.conf",
+    "validate": "ipvlan validate net.conf --json",
+    "show": "ipvlan show --json",
+    "doctor": "ipvlan doctor -c net.conf --json",
+    "probe": "ipvlan probe --netns container1 --json",
+    "trace": "ipvlan trace container1 10.1.0.1 --json",
+    "--version": "ipvlan --version --json",
+}
+
+
+def documented() -> dict[str, set[str]]:
+    """Return the keys that the document names for each command."""
+    results = DOCUMENT.read_text().partition("\n## Results\n")[2]
+    found: dict[str, set[str]] = {}
+    for row in results.splitlines():
+        cells = row.split("|")
+        if len(cells) > 3 and "`" in cells[1]:
+            keys = set(re.findall(r"`(.*?)`", cells[2]))
+            found |= dict.fromkeys(re.findall(r"`(.*?)`", cells[1]), keys)
+    return found
+
+
+KEYS = documented()
+
+
+@pytest.mark.parametrize("command", KEYS)
+def test_a_command_prints_the_document_that_is_described(
+    node: Node, person: Person, command: str
+) -> None:
+    node.master_on_a_wire().ip("address add 10.1.0.1/24 dev eth0")
+    container = node.container()
+    ipam = static("10.1.0.2/24", gateway="10.1.0.1", routes=[{"dst": "10.7.0.0/24"}])
+    conf = network(ipam=ipam, dns={"nameservers": ["10.1.0.1"]})
+    person.writes(conf)
+    if command not in ("status", "--dry-run"):
+        person.succeeds(f"ipvlan add {ABOUT} --json >result")
+    if command in ("add", "add --dry-run"):
+        person.writes({**conf, "ipam": static("10.1.0.3/24", routes=[{"dst": "10.8.0.0/24"}])})
+    environment = call_environment("ADD", container) if command == "--dry-run" else {}
+
+    out = person.types(LINES[command], **environment)[1]
+
+    assert json.loads(out).keys() == KEYS[command], out
+
+
+def test_every_document_is_tried() -> None:
+    assert LINES.keys() == KEYS.keys()
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "code"),
+    [
+        (f"ipvlan add {ABOUT} --json", 1, 102),
+        (f"ipvlan add {ABOUT} --json -v", 1, 102),
+        (f"ipvlan add {ABOUT} --json --dry-run", 1, 102),
+        (f"ipvlan check {ABOUT} --json", 2, 7),
+        (f"ipvlan del {ABOUT} --json", 1, 3),
+        ("ipvlan del -c net.conf --netns container1 --json", 2, 4),
+        ("ipvlan status -c net.conf --json", 1, 50),
+        ("ipvlan probe --netns container1 --json", 2, 4),
+        ("ipvlan probe --netns /etc/passwd --json", 2, 4),
+        ("ipvlan trace nowhere host --json", 2, 4),
+    ],
+)
+def test_a_failure_is_one_document_too(
+    node: Node, person: Person, line: str, status: int, code: int
+) -> None:
+    node.master()
+    node.container()
+    before = node.snapshot()
+    person.writes(network(master="eth7"))
+
+    done, out, err = person.types(line)
+
+    document = json.loads(out)
+    assert (done, document["code"]) == (status, code), (out, err)
+    assert document.keys() == {"code", "msg", "details"}
+    assert "ipvlan: " not in err
+    assert node.snapshot() == before
