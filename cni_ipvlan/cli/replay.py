@@ -23,7 +23,7 @@ from cni_ipvlan.cli.options import (
     Example,
     cni_path_option,
     dry_run_option,
-    format_option,
+    json_option,
     netns_option,
     verbose_option,
 )
@@ -58,10 +58,10 @@ class Recorded(NamedTuple):
 @netns_option(required=False)
 @cni_path_option
 @dry_run_option
-@format_option("text", "Output format; text is a script for a dry run.")
+@json_option
 @verbose_option
 def replay(
-    file: str, netns: str | None, cni_path: str | None, dry_run: bool, form: str, verbose: bool
+    file: str, netns: str | None, cni_path: str | None, dry_run: bool, as_json: bool, verbose: bool
 ) -> int:
     """Make a captured call again, and show how its outcome differs.
 
@@ -79,10 +79,11 @@ def replay(
     for line in _about(recorded, call):
         output.echo_err(one_line(line))
     if dry_run:
-        return calls.make(call, CallOptions(dry_run, form == "json", verbose))
+        calls.make(call, CallOptions(dry_run, as_json, verbose))
+        return 0
     status, printed = calls.answered(call, is_verbose=verbose)
     answer = printed.decode("utf-8", "surrogateescape")
-    if form == "json":
+    if as_json:
         was = {"status": recorded.status, "answer": recorded.answer}
         output.echo_json({"status": status, "answer": answer, "recorded": was})
     else:

@@ -150,7 +150,7 @@ def check(as_json: bool, **given: Any) -> None:
     network = _network(given)
     if not (given["prev_result"] or network.config.get("prevResult")):
         raise click.UsageError(
-            "give the result of the ADD with --prev-result FILE; ipvlan add --format json prints it"
+            "give the result of the ADD with --prev-result FILE; ipvlan add --json prints it"
         )
     call = _attachment_call("CHECK", network, _known_id(network, given), given)
     calls.make(call, CallOptions(as_json=as_json, is_verbose=given["verbose"]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import re
 import shutil
 import signal
 import stat
@@ -287,7 +288,7 @@ def test_a_call_is_made_again(node: Node, runtime: Runtime, calls: Path, person:
     planned = person.succeeds(f"ipvlan replay {file} --dry-run")
     assert "ip link add link eth0" in planned
     assert "net1" not in container.links()
-    steps = json.loads(person.succeeds(f"ipvlan replay {file} --dry-run --format json"))["steps"]
+    steps = json.loads(person.succeeds(f"ipvlan replay {file} --dry-run --json"))["steps"]
     assert steps[0]["argv"][:3] == ["ip", "link", "add"]
 
     status, out, err = person.types(f"ipvlan replay {file}")
@@ -319,8 +320,8 @@ def test_a_failure_is_reproduced(node: Node, runtime: Runtime, calls: Path, pers
     assert status == 1
     assert out.startswith("status 1, as recorded\nthe answer is as recorded:\n{\n")
     assert "cannot find the master 'eth7'" in out
-    assert "+ ip -j -d link show " in err
-    status, out, err = person.types(f"ipvlan replay {file} --format json")
+    assert re.search(r"^\[\d+\] \+ ip -j -d link show$", err, re.MULTILINE), err
+    status, out, err = person.types(f"ipvlan replay {file} --json")
     document = json.loads(out)
     assert status == document["status"] == document["recorded"]["status"] == 1
     assert document["answer"] == document["recorded"]["answer"]

@@ -31,6 +31,8 @@ LINES = {
     "doctor": "ipvlan doctor -c net.conf --json",
     "probe": "ipvlan probe --netns container1 --json",
     "trace": "ipvlan trace container1 10.1.0.1 --json",
+    "replay": "ipvlan replay /run/captures/* --json",
+    "replay --dry-run": "ipvlan replay /run/captures/* --dry-run --json",
     "--version": "ipvlan --version --json",
 }
 
@@ -63,6 +65,9 @@ def test_a_command_prints_the_document_that_is_described(
         person.succeeds(f"ipvlan add {ABOUT} --json >result")
     if command in ("add", "add --dry-run"):
         person.writes({**conf, "ipam": static("10.1.0.3/24", routes=[{"dst": "10.8.0.0/24"}])})
+    if command.startswith("replay"):
+        line = "rm -rf /run/captures; mkdir /run/captures; CNI_IPVLAN_CAPTURE=/run/captures ipvlan <net.conf"
+        person.succeeds(line, **call_environment("DEL", container))
     environment = call_environment("ADD", container) if command == "--dry-run" else {}
 
     out = person.types(LINES[command], **environment)[1]
@@ -80,7 +85,7 @@ def test_every_document_is_tried() -> None:
         (f"ipvlan add {ABOUT} --json", 1, 102),
         (f"ipvlan add {ABOUT} --json -v", 1, 102),
         (f"ipvlan add {ABOUT} --json --dry-run", 1, 102),
-        (f"ipvlan check {ABOUT} --json", 2, 7),
+        (f"ipvlan check {ABOUT} --json", 2, 4),
         (f"ipvlan del {ABOUT} --json", 1, 3),
         ("ipvlan del -c net.conf --netns container1 --json", 2, 4),
         ("ipvlan status -c net.conf --json", 1, 50),

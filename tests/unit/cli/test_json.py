@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 DOCUMENT = Path(__file__).parents[3] / "docs" / "json.md"
 CONF = {"cniVersion": "1.1.0", "name": "net", "type": "ipvlan", "ipam": {"type": "static"}}
 HERE = "/proc/self/ns/net"
+CAPTURE = {"capture": 1, "time": "", "environment": {"CNI_COMMAND": "STATUS"}, "stdin": "{}"}
 
 
 class Sample(NamedTuple):
@@ -38,7 +39,7 @@ ATTACHMENT = ("-c", "CONF", "--netns", HERE, "--container-id", "one")
 SAMPLES = {
     "add": Sample("calls.make", ATTACHMENT),
     "del": Sample("calls.make", (*ATTACHMENT, "--dry-run")),
-    "check": Sample("calls.make", ATTACHMENT),
+    "check": Sample("calls.make", (*ATTACHMENT, "--prev-result", "RESULT")),
     "status": Sample("calls.make", ("-c", "CONF")),
     "gc": Sample("calls.make", ("-c", "CONF", "--keep-none")),
     "validate": Sample("configs.load", ("CONF",)),
@@ -46,6 +47,7 @@ SAMPLES = {
     "doctor": Sample("doctor.examine"),
     "probe": Sample("probe.find", ("--netns", HERE)),
     "trace": Sample("trace.Map", ("host", "10.1.0.1")),
+    "replay": Sample("calls.answered", ("CAPTURE",)),
 }
 FAILURES = {
     "bug": (ZeroDivisionError("oh"), errors.INTERNAL, 1),
@@ -81,6 +83,8 @@ every_command = pytest.mark.parametrize("names", TREE, ids=named)
 def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = tmp_path / "net.conf"
     file.write_text(json.dumps(CONF))
+    (tmp_path / "call.json").write_text(json.dumps(CAPTURE))
+    (tmp_path / "result.json").write_text('{"cniVersion": "1.0.0"}')
     monkeypatch.delenv("CNI_COMMAND", raising=False)
     return file
 
@@ -144,7 +148,8 @@ def test_a_failure_in_any_command_is_one_document(
         raise raised
 
     monkeypatch.setattr(f"cni_ipvlan.cli.{sample.work}", fail)
-    words = [str(conf) if word == "CONF" else word for word in sample.arguments]
+    files = {"CONF": conf.name, "CAPTURE": "call.json", "RESULT": "result.json"}
+    words = [str(conf.with_name(files[w])) if w in files else w for w in sample.arguments]
     status = program.main([*command.split(), "--json", *words])
     document, _ = printed(capsys)
     assert (status, document["code"]) == (wanted, code)
