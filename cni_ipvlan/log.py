@@ -96,8 +96,8 @@ class Log:
         self._log("verbose", lambda: text)
 
     def _warn(self, text: str) -> None:
-        lines = text.rstrip().split("\n")
-        self._write_stderr("\n".join(one_line(f"{self._prefix}{line}") for line in lines))
+        for line in text.rstrip().split("\n"):
+            self._write_stderr(one_line(f"{self._prefix}{line}"))
 
     def _log(self, level: str, text: Callable[[], str]) -> None:
         if self._file is None or LEVELS.index(level) > self._level:
@@ -136,13 +136,18 @@ def one_line(text: str) -> str:
     """
     text = text.rstrip("\n")
     if len(text) <= _MOST_BYTES:
-        line = "".join(map(_shown, text))
+        line = printable(text)
         if len(line.encode()) <= _MOST_BYTES:
             return line
     room = (_MOST_BYTES - 60) // 2  # 60 bytes are for the note between the two halves
     start, end = _fitting(text, room), _fitting(reversed(text), room)[::-1]
     left_out = len(text) - len(start) - len(end)
     return f"{''.join(start)} … {left_out} characters left out … {''.join(end)}"
+
+
+def printable(text: str) -> str:
+    """Return a text with what is not printable as in ``one_line``, in any length."""
+    return text if text.isprintable() else "".join(map(_shown, text))
 
 
 def _fitting(text: Iterable[str], room: int) -> list[str]:

@@ -139,7 +139,7 @@ def _dry_run(request: Request, options: CallOptions, log: Log) -> None:
         rendered = [results.render(result, request.version) for result in delivered]
         output.echo_json(plans.document(plan, rendered[0] if rendered else None))
     else:
-        output.echo(plans.shell(request.environment, plan))
+        output.echo(*plans.shell(request.environment, plan).split("\n"))
 
 
 def _is_allocation(change: Command) -> bool:

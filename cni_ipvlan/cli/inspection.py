@@ -124,7 +124,7 @@ def _show_once(node: Node, *, as_json: bool, clear: bool) -> None:
     if as_json:
         output.echo_json({"masters": tree.document(masters), "notSeen": unseen})
         return
-    output.echo(tree.text(masters))
+    output.echo(*tree.lines(masters))
     for place in unseen:
         output.echo_err(f"not seen: {place}")
 

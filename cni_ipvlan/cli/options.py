@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem
 from cni_ipvlan.cli import configs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     _Kind = click.ParamType[str]
 else:
@@ -80,7 +80,7 @@ class Netns(_Kind):
         if "/" in incomplete:
             return [CompletionItem(incomplete, type="file")]
         names = os.listdir(_NAMED_NAMESPACES) if os.path.isdir(_NAMED_NAMESPACES) else []
-        return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
+        return _items(names, incomplete)
 
 
 class Address(_Kind):
@@ -109,8 +109,13 @@ class Network(_Kind):
             networks = configs.load(source, configs.read_source(source))
         except configs.ConfigError:
             return []
-        labels = [each.label for each in networks if each.label.startswith(incomplete)]
-        return [CompletionItem(label) for label in labels]
+        return _items((each.label for each in networks), incomplete)
+
+
+def _items(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    """Return the names that complete a word; the shell shows them, so they must be printable."""
+    found = (name for name in names if name.startswith(incomplete) and name.isprintable())
+    return [CompletionItem(name) for name in sorted(found)]
 
 
 FILE = click.Path()  # for completion only; errors are reported when it is read

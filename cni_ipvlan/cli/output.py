@@ -1,4 +1,8 @@
-"""Output for people: colour on a terminal, plain text in a pipe."""
+"""Output for people: colour on a terminal, plain text in a pipe, no escape sequences of strangers.
+
+Names of interfaces, namespaces and pods, labels, and what programs print, may hold anything. So
+whatever is printed goes through ``_safe``, which quotes all unprintable characters.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +14,41 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING
-from cni_ipvlan.log import one_line
+from cni_ipvlan.log import one_line, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cni_ipvlan.cli.finding import Finding
     from cni_ipvlan.cni.errors import CniError
     from cni_ipvlan.cni.result import Result
 
 _STDOUT, _STDERR = 1, 2
 _COLOURS = {OK: "green", WARNING: "yellow", PROBLEM: "red"}
+_ESCAPE = "\x1b"
+# Stands for the escape character of our own colours. No name contains it, as nobody can guess it.
+_OURS = os.urandom(8).hex()
 
 
 def styled(text: str, *, err: bool = False, **style: Any) -> str:
-    """Return text in colour, if it goes to a terminal and NO_COLOR is not set."""
-    is_terminal = os.isatty(_STDERR if err else _STDOUT)
-    return click.style(text, **style) if is_terminal and not os.environ.get("NO_COLOR") else text
+    """Return text in colour, if it goes to a terminal and NO_COLOR is not set.
+
+    It can be printed by ``echo`` and ``echo_err`` only.
+    """
+    if not is_terminal(err=err) or os.environ.get("NO_COLOR"):
+        return text
+    start, end = click.style("", reset=False, **style), click.style("", reset=True)
+    return f"{start.replace(_ESCAPE, _OURS)}{text}{end.replace(_ESCAPE, _OURS)}"
+
+
+def is_terminal(*, err: bool = False) -> bool:
+    """Whether standard output, or standard error, is a terminal."""
+    return os.isatty(_STDERR if err else _STDOUT)
+
+
+def _safe(line: str) -> str:
+    """Return a line with our own colours and no other unprintable characters, nor line breaks."""
+    return _ESCAPE.join(map(printable, line.split(_OURS)))
 
 
 class StdoutError(Exception):
@@ -34,27 +58,25 @@ class StdoutError(Exception):
     """
 
 
-def echo(text: str) -> None:
-    """Print to stdout; raises StdoutError."""
+def echo(*lines: str) -> None:
+    """Print lines to stdout; raises StdoutError."""
     try:
-        _print(text, err=False)
+        _print(lines, err=False)
     except OSError as error:
         raise StdoutError from error
 
 
-def echo_err(text: str) -> None:
-    """Print to stderr; if it can't be written, drop the text."""
+def echo_err(*lines: str) -> None:
+    """Print lines to stderr; if it can't be written, drop them."""
     try:
-        _print(text, err=True)
+        _print(lines, err=True)
     except OSError:
         _drop(_STDERR)
 
 
-def _print(text: str, *, err: bool) -> None:
-    # A lone surrogate, which JSON can hold, has no encoding.
-    printable = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    # color=True, or click would strip what looks like colour codes from names.
-    click.echo(printable, err=err, color=True)
+def _print(lines: Sequence[str], *, err: bool) -> None:
+    # color=True, or click would take the colours out, even on a terminal that TERM calls dumb.
+    click.echo("\n".join(map(_safe, lines)), err=err, color=True)
 
 
 def give_up_stdout() -> bool:
@@ -78,8 +100,9 @@ def _drop(descriptor: int) -> None:
 
 
 def echo_json(document: Any) -> None:
-    """Print a JSON document."""
-    echo(json.dumps(document, indent=4))
+    """Print a JSON document, in ASCII."""
+    # json escapes all that is not printable, but for DEL.
+    echo(*json.dumps(document, indent=4).replace("\x7f", "\\u007f").split("\n"))
 
 
 def print_error(text: str) -> None:
@@ -88,10 +111,7 @@ def print_error(text: str) -> None:
 
 
 def failure(error: CniError, *, as_json: bool) -> None:
-    """Print why a command failed; as text, it is the message, then the details, indented.
-
-    Text from a configuration may contain escape sequences, so they are quoted.
-    """
+    """Print why a command failed; as text, it is the message, then the details, indented."""
     if as_json:
         echo_json({"code": error.code, "msg": error.msg, "details": error.explanation})
         return
@@ -102,7 +122,7 @@ def failure(error: CniError, *, as_json: bool) -> None:
 
 
 def finding(found: Finding) -> None:
-    """Print a finding; names in it may be a container's, with escape sequences."""
+    """Print a finding."""
     state = styled(found.state.ljust(7), fg=_COLOURS[found.state])
     echo(f"{state}  {found.subject.ljust(13)}  {one_line(found.text)}")
     for line in found.advice.splitlines():
@@ -124,4 +144,4 @@ def result(outcome: Result) -> None:
     for key, value in outcome.dns.items():
         rows.append((f"dns {key}", " ".join(value) if isinstance(value, list) else str(value)))
     width = max((len(key) for key, _ in rows), default=0)
-    echo("\n".join(f"{key.ljust(width)}  {value}" for key, value in rows))
+    echo(*(f"{key.ljust(width)}  {value}" for key, value in rows))

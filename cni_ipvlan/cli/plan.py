@@ -85,7 +85,21 @@ def _line(change: Command) -> str:
         command = f"printf '%s\\n' {quote(_one_line(change.stdin))} | {command} >/dev/null"
     if change.may_fail:
         command += " || :"
-    return f"{command}  {_comment(change.purpose)}"
+    return f"{_printable(command)}  {_comment(change.purpose)}"
+
+
+def _printable(command: str) -> str:
+    """Return the same command for a shell, in printable characters only."""
+    if command.isprintable():
+        return command
+    shown = (
+        char if char.isprintable() and char not in "%\\'" else _octal(char) for char in command
+    )
+    return f"eval \"$(printf '{''.join(shown)}')\""
+
+
+def _octal(char: str) -> str:
+    return "".join(f"\\{byte:03o}" for byte in char.encode("utf-8", "surrogateescape"))
 
 
 def _one_line(stdin: bytes) -> str:

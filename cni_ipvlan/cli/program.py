@@ -123,7 +123,7 @@ def ipvlan(ctx: click.Context, version: bool, dry_run: bool, as_json: bool, verb
     if not command:
         if dry_run or as_json or verbose:
             raise click.UsageError("to replay a runtime's call, set CNI_COMMAND and its variables")
-        output.echo(ctx.get_help())
+        output.echo(*ctx.get_help().split("\n"))
         return
     if not dry_run and not verbose:
         raise click.UsageError("to replay a runtime's call, give --dry-run or -v")

@@ -11,7 +11,6 @@ from cni_ipvlan.cli import calls, output, probe, trace
 from cni_ipvlan.cli.finding import PROBLEM, Finding
 from cni_ipvlan.cli.options import FILE, Address, Example, Netns, json_option, netns_option
 from cni_ipvlan.iproute import namespace
-from cni_ipvlan.log import one_line
 from cni_ipvlan.plugin.explain import as_cni_error
 
 if TYPE_CHECKING:
@@ -91,8 +90,8 @@ def report(findings: Iterable[Finding], *, as_json: bool) -> int:
         rows = [each._asdict() for each in found]
         output.echo_json({"findings": rows, "verdict": verdict.text, "next": verdict.advice})
     else:
-        output.echo(f"verdict: {one_line(verdict.text)}")
+        output.echo(f"verdict: {verdict.text}")
         if verdict.advice:
             first, *others = verdict.advice.splitlines()
-            output.echo(f"next: {one_line(first)}{' (see above)' if others else ''}")
+            output.echo(f"next: {first}{' (see above)' if others else ''}")
     return 1 if any(each.state == PROBLEM for each in found) else 0

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cni_ipvlan.cli.output import styled
 from cni_ipvlan.iproute import commands, queries
 from cni_ipvlan.iproute.commands import Command
-from cni_ipvlan.log import one_line
 from cni_ipvlan.plugin import inventory
 from cni_ipvlan.plugin import master as plugin_master
 
@@ -48,17 +47,17 @@ def _master_name(attachment: Attachment, host: Sequence[Link]) -> str:
     return f"interface {link.parent_index} of another namespace"
 
 
-def text(masters: Sequence[Master]) -> str:
-    """Draw the tree."""
+def lines(masters: Sequence[Master]) -> list[str]:
+    """Return the lines of the tree."""
     if not masters:
-        return "no ipvlan interfaces"
-    lines = []
+        return ["no ipvlan interfaces"]
+    drawn = []
     for master in masters:
-        lines.append(_head(master))
+        drawn.append(_head(master))
         last = master.attachments[-1]
         for each in master.attachments:
-            lines.append(f"{'└─' if each is last else '├─'} {_attachment(each)}")
-    return "\n".join(lines)
+            drawn.append(f"{'└─' if each is last else '├─'} {_attachment(each)}")
+    return drawn
 
 
 def _head(master: Master) -> str:
@@ -67,13 +66,12 @@ def _head(master: Master) -> str:
         parts.append("up" if master.link.is_up else styled("down", fg="red"))
         parts.append(f"MTU {master.link.mtu}")
     parts.append(f"mode {master.attachments[0].link.mode} {master.attachments[0].link.flag}")
-    return f"{styled(one_line(master.name), bold=True)}  {', '.join(parts)}"
+    return f"{styled(master.name, bold=True)}  {', '.join(parts)}"
 
 
 def _attachment(attachment: Attachment) -> str:
-    # A container's owner may have put escape sequences into its names.
-    parts = [styled(one_line(attachment.link.name), fg="cyan")]
-    parts.append(f"in {one_line(attachment.place.path)}" if attachment.place else "on the host")
+    parts = [styled(attachment.link.name, fg="cyan")]
+    parts.append(f"in {attachment.place.path}" if attachment.place else "on the host")
     if attachment.link.kind != "ipvlan":
         parts.append(attachment.link.kind)
     if attachment.owner:

@@ -105,7 +105,7 @@ def _described(node: Node, link: Link, container: Namespace) -> str:
         records = links.recorded(node.registry, link, container)
     except OSError:
         records = []
-    return records[0].describe() if records else link.alias
+    return records[0].describe() if records else repr(link.alias)
 
 
 def _report_elsewhere(node: Node, tx: Transaction, attachment: AttachmentId) -> None:

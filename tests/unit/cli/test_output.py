@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cni_ipvlan.cli import program
+from cni_ipvlan.cli import options, output, program
+from cni_ipvlan.cli.finding import OK, Finding
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,3 +101,42 @@ def test_both_streams_full(files: Path) -> None:
 def test_a_closed_stdout_gets_nothing(files: Path) -> None:
     done = run("ipvlan --help >&-", files)
     assert (done.stderr, done.returncode) == ("", 0)
+
+
+EVIL = "e\x1b[8mv\x9b1\u202ei\x7f\rl\n\udcff"
+SHOWN = r"e\x1b[8mv\x9b1\u202ei\x7f\rl | \udcff"
+
+
+def test_what_strangers_named_is_printed_without_their_escape_sequences(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output.echo(EVIL, f"two {EVIL}")
+    output.echo_err(EVIL)
+    output.print_error(EVIL)
+    output.finding(Finding(OK, EVIL, EVIL, EVIL))
+    out, err = capsys.readouterr()
+    assert out.splitlines()[:2] == [SHOWN, f"two {SHOWN}"]
+    assert err.splitlines() == [SHOWN, f"ipvlan: {SHOWN}"]
+    assert all(line.isprintable() for line in out.splitlines())
+
+
+def test_only_our_own_colours_reach_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "isatty", lambda _descriptor: True)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    output.echo(f"{output.styled(EVIL, fg='red')} \x1b[31m")
+    assert capsys.readouterr().out == f"\x1b[31m{SHOWN}\x1b[0m \\x1b[31m\n"
+
+
+def test_json_is_ascii_and_still_says_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    output.echo_json({EVIL: [EVIL, "ü"]})
+    printed = capsys.readouterr().out
+    assert printed.isascii()
+    assert all(line.isprintable() for line in printed.splitlines())
+    assert json.loads(printed) == {EVIL: [EVIL, "ü"]}
+
+
+def test_completion_offers_nothing_that_is_not_printable() -> None:
+    offered = options._items(["web2", "web\x1b[8m", "db", "web"], "w")
+    assert [each.value for each in offered] == ["web", "web2"]

@@ -67,6 +67,7 @@ def test_a_shell_gets_every_argument_as_it_is(word: str) -> None:
 def test_a_shell_gets_any_argument_as_it_is(words: list[str], purpose: str) -> None:
     text = shell(Command(("printf", r"%s\0", *words), purpose))
     done = subprocess.run(["sh", "-e"], input=text.encode(), capture_output=True, check=True)
+    assert all(line.isprintable() for line in text.split("\n"))
     assert done.stdout.decode().split("\0")[:-1] == words
 
 

@@ -1,0 +1,124 @@
+"""Names that strangers chose never control the terminal of the person who looks."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from lab import LEASES, Space, run
+from runtime import PLUGINS, host_local, network
+
+if TYPE_CHECKING:
+    from lab import Node
+    from person import Person
+
+ODD = "e\x1b[8m\u202e\u009b"  # conceals, turns the direction of writing, starts a sequence
+ODD_NETNS = f"n\n{ODD}"
+SHOWN = r"e\x1b[8m\u202e\x9b"
+OUR_COLOURS = r"\x1b\[(?:0|1|31|32|33|36)m"
+
+
+@pytest.fixture
+def odd(node: Node, person: Person) -> str:
+    """A container, whose file is returned: it, its interface, label and master have odd names."""
+    node.master(ODD)
+    run("ip", "netns", "add", ODD_NETNS)
+    person.writes(network(master=ODD, ipam=host_local("10.1.0.0/24")))
+    person.environment |= {"NETNS": ODD_NETNS, "ODD": ODD}
+    person.succeeds('ipvlan add -c net.conf --netns "$NETNS" --ifname "$ODD" --container-id one')
+    place = f"/run/netns/{ODD_NETNS}"
+    label = f"cni-ipvlan/net/other/{ODD}\nforged/key"
+    run("ip", "link", "add", "link", ODD, "name", f"{ODD}2", "type", "ipvlan", "mode", "l2")
+    run("ip", "link", "set", "dev", f"{ODD}2", "netns", place)
+    Space(place).run("ip", "link", "set", "dev", f"{ODD}2", "alias", label)
+    lease = LEASES / "networks" / "net" / "10.1.0.77"
+    lease.write_text(f"gone{ODD}\r\n{ODD}")
+    return place
+
+
+ABOUT = '-c net.conf --netns "$NETNS"'
+LINES = [
+    'ipvlan "$ODD"',
+    'ipvlan show "--$ODD"',
+    "ipvlan show",
+    f'ipvlan doctor {ABOUT} --ifname "$ODD"',
+    'ipvlan probe --netns "$NETNS" --ifname "$ODD"',
+    'ipvlan probe --netns "$NETNS"',
+    'ipvlan trace "$NETNS" 10.1.0.9',
+    'ipvlan trace "$NETNS" "$ODD"',
+    f'ipvlan add {ABOUT} --ifname "$ODD" -v',
+    f"ipvlan add {ABOUT} --ifname new -v",
+    f"ipvlan add {ABOUT} --ifname new --dry-run",
+    f'ipvlan check {ABOUT} --ifname "$ODD" --container-id one --prev-result "$ODD"',
+    f'ipvlan del {ABOUT} --ifname "$ODD" --container-id "$ODD"',
+    f'ipvlan del {ABOUT} --ifname "${{ODD}}2" --container-id one -v',
+    f'ipvlan del {ABOUT} --ifname "$ODD" --container-id one --dry-run',
+    "ipvlan status -c lost.conf",
+    "ipvlan gc -c net.conf --keep-none -v",
+    'ipvlan validate wrong.conf "$ODD"',
+    'ipvlan del -c net.conf --netns "$ODD"',
+]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_no_command_prints_them(line: str, odd: str, person: Person) -> None:
+    person.writes(network(master=f"{ODD}3"), "lost.conf")
+    person.writes(network(mode=ODD, **{ODD: 1}), "wrong.conf")
+
+    _, out, err = person.types(line)
+
+    printed = (out + err).split("\n")
+    assert [text for text in printed if not text.isprintable()] == []
+    assert not any(text.startswith("forged") for text in printed)
+    assert len(printed) > 1
+
+
+@pytest.mark.parametrize("command", ["show", "doctor -c net.conf"])
+def test_a_terminal_gets_no_colours_but_ours(command: str, odd: str, person: Person) -> None:
+    ours, theirs = pty.openpty()
+    done = subprocess.Popen(
+        ["ipvlan", *command.split()],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        cwd=person.directory,
+        env={**person.environment, "TERM": "xterm"},
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while chunk := os.read(ours, 4096):
+            shown += chunk
+    except OSError:  # how a terminal ends
+        pass
+    done.wait()
+    os.close(ours)
+    text, ours_there = re.subn(OUR_COLOURS, "", shown.decode())
+    assert ours_there
+    assert SHOWN in text
+    assert [line for line in text.split("\r\n") if not line.isprintable()] == []
+
+
+def test_a_dry_run_of_them_can_still_be_pasted(odd: str, person: Person) -> None:
+    about = f'{ABOUT} --ifname "$ODD" --container-id one'
+    script = person.succeeds(f"ipvlan del {about} --dry-run")
+
+    person.succeeds("sh -e", script, CNI_PATH=PLUGINS)
+
+    left = Space(odd).run("ip", "-o", "link", "show", "type", "ipvlan")
+    assert f"{ODD}@" not in left
+    assert f"{ODD}2@" in left
+
+
+def test_json_has_the_names_as_they_are(odd: str, person: Person) -> None:
+    printed = person.succeeds("ipvlan show --json")
+    assert printed.isascii()
+    (master,) = json.loads(printed)["masters"]
+    assert master["master"] == ODD
+    assert {each["interface"] for each in master["attachments"]} == {ODD, f"{ODD}2"}
+    assert {each["netns"] for each in master["attachments"]} == {odd}
