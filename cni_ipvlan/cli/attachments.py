@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 
 # Of these IPAM plugins we can tell whether they hold something for a container.
 _READABLE_IPAM = ("", "static", "host-local")
+_SHORTEST_ID = 4  # characters of the start of a container's ID
+
+
+def is_called(container_id: str, word: str) -> bool:
+    """Whether a word is a container's ID, or its first characters."""
+    return container_id == word or (len(word) >= _SHORTEST_ID and container_id.startswith(word))
 
 
 def container_id_of(tx: Transaction, network: str, ifname: str, netns: str) -> str:

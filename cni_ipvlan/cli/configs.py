@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _NAD_KIND = "NetworkAttachmentDefinition"
 _SHOWN = 60  # characters of a wrong value
-_JSON_SUFFIXES = (".conf", ".conflist", ".json")
+JSON_SUFFIXES = (".conf", ".conflist", ".json")
 
 Path = tuple["str | int", ...]
 
@@ -116,7 +116,7 @@ def _documents(source: str, text: str) -> list[Any]:
     try:
         return [_decoded(text)]
     except (ValueError, RecursionError) as error:
-        if text.lstrip().startswith("{") or source.endswith(_JSON_SUFFIXES):
+        if text.lstrip().startswith("{") or source.endswith(JSON_SUFFIXES):
             raise ConfigError(f"{source} is not valid JSON: {error}") from None
     return _yaml_documents(source, text)
 

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cni_ipvlan.cli import calls, configs, doctor, output, places, problems, tree
+from cni_ipvlan.cli import calls, configs, doctor, drawing, output, places, problems, tree
 from cni_ipvlan.cli.options import (
     FILE,
     Example,
     cni_path_option,
     config_option,
     json_option,
+    namespace_at,
     netns_option,
     network_option,
 )
@@ -94,17 +95,33 @@ def _print_problems(rows: Sequence[dict[str, Any]], networks: int) -> None:
         output.echo(f"{networks} network{'s' if networks != 1 else ''}: no problems")
 
 
-@click.command(cls=Example, example="ipvlan show -w")
+@click.command(
+    cls=Example, example="ipvlan show --master eth1000\nipvlan show --netns container1 --json"
+)
+@netns_option(required=False)
+@click.option("--master", metavar="NAME", default="", help="Only what this interface carries.")
+@click.option(
+    "--container-id", metavar="ID", default="", help="Only this container, by the start of its ID."
+)
+@click.option("--pod", metavar="[NAMESPACE/]NAME", default="", help="Only this Kubernetes pod.")
 @json_option
-@click.option("-w", "--watch", is_flag=True, help="Keep watching.")
-def show(as_json: bool, watch: bool) -> int:
-    """Show the masters and the ipvlan interfaces they carry."""
-    if as_json and watch:
-        raise click.UsageError("--json prints one document; it can't be used with --watch")
+@click.option("-w", "--watch", is_flag=True, help="Keep watching, in a terminal.")
+def show(
+    netns: str | None, master: str, container_id: str, pod: str, as_json: bool, watch: bool
+) -> int:
+    """Show the masters, the ipvlan interfaces they carry, and leftovers.
+
+    What is amiss is said last: "unfinished", if an ADD has neither ended nor is running; "no
+    record", if an interface is labelled, but not recorded where it is; "no lease", if host-local
+    no longer knows its address. Leftovers are records and leases that have "no interface".
+    """
+    if watch and (as_json or not output.is_terminal()):
+        raise click.UsageError("--watch needs a terminal, and no --json")
+    wanted = tree.Filter(namespace_at(netns) if netns else None, master, container_id, pod)
     node = calls.read_only_node()
     try:
         while True:
-            _show_once(node, as_json=as_json, clear=watch)
+            _show_once(node, wanted, as_json=as_json, clear=watch)
             if not watch:
                 return 0
             _sleep(_WATCH_SECONDS, node.runner.interrupts)
@@ -116,16 +133,16 @@ def show(as_json: bool, watch: bool) -> int:
         raise as_cni_error(error) from None
 
 
-def _show_once(node: Node, *, as_json: bool, clear: bool) -> None:
+def _show_once(node: Node, wanted: tree.Filter, *, as_json: bool, clear: bool) -> None:
     unseen = ["what only root may see"] if machine.missing_capabilities() else []
-    masters = tree.look(Transaction(node.runner), node.registry, unseen.append)
+    found = tree.look(Transaction(node.runner), node.registry, wanted, unseen)
     if clear:
         click.clear()
     if as_json:
-        output.echo_json({"masters": tree.document(masters), "notSeen": unseen})
+        output.echo_json(drawing.document(found))
         return
-    output.echo(*tree.lines(masters))
-    for place in unseen:
+    output.echo(*drawing.lines(found))
+    for place in found.unseen:
         output.echo_err(f"not seen: {place}")
 
 

@@ -1,4 +1,4 @@
-"""How many addresses host-local has leased, and how many it has in all."""
+"""Which addresses host-local has leased to whom, and how many it has in all."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     Address = IPv4Address | IPv6Address
 
 
+_MOST_LEASE = 4096  # bytes
 _FEWEST = 4  # addresses of a subnet: its own, the gateway's, the broadcast's, a container's
 
 
@@ -48,14 +49,44 @@ def ranges(config: dict[str, Any]) -> list[list[Range]]:
     return [[each for each in one if each is not None] for one in found]
 
 
+class Lease(NamedTuple):
+    """A lease: its file, the address, and whose it is; ``ifname`` is empty in old files."""
+
+    file: str
+    address: str
+    container_id: str
+    ifname: str
+
+
+def in_directory(place: str) -> list[Lease]:
+    """Return the leases in a directory of host-local, in the order of their addresses.
+
+    A lease is a file named after the address, with the container's ID and the interface's name.
+    """
+    names = os.listdir(place) if os.path.isdir(place) else []
+    found = []
+    for address in sorted(_addresses(names), key=lambda each: (each.version, int(each))):
+        file = os.path.join(place, str(address))
+        with suppress(OSError):  # it has just been released
+            container_id, ifname, *_ = *_lines(file), "", ""
+            found.append(Lease(file, str(address), container_id, ifname))
+    return found
+
+
+def _lines(file: str) -> list[str]:
+    # Not blocking: the directory is named by a network's author, and may have a FIFO.
+    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        content = os.read(descriptor, _MOST_LEASE)
+    finally:
+        os.close(descriptor)
+    return content.decode("utf-8", "surrogateescape").split()
+
+
 def holds(config: dict[str, Any], container_id: str) -> bool:
     """Whether a container has a lease of a network."""
-    place = lease_directory(config)
-    for name in os.listdir(place) if os.path.isdir(place) else ():
-        with suppress(OSError), open(os.path.join(place, name), "rb") as file:
-            if file.readline().strip() == container_id.encode("utf-8", "surrogateescape"):
-                return True
-    return False
+    found = in_directory(lease_directory(config))
+    return any(lease.container_id == container_id for lease in found)
 
 
 class Range(NamedTuple):

@@ -14,6 +14,8 @@ from cni_ipvlan.cli import configs
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from cni_ipvlan.iproute.namespace import Namespace
+
     _Kind = click.ParamType[str]
 else:
     _Kind = click.ParamType  # which takes no argument before click 8.4
@@ -81,6 +83,17 @@ class Netns(_Kind):
             return [CompletionItem(incomplete, type="file")]
         names = os.listdir(_NAMED_NAMESPACES) if os.path.isdir(_NAMED_NAMESPACES) else []
         return _items(names, incomplete)
+
+
+def namespace_at(netns: str) -> Namespace:
+    """Return the namespace at a path that --netns has given; raises BadParameter."""
+    from cni_ipvlan.iproute import namespace
+
+    try:
+        return namespace.find(netns)
+    except (OSError, ValueError, namespace.NotANamespaceError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise click.BadParameter(f"{netns}: {why}", param_hint="'--netns'") from None
 
 
 class Address(_Kind):

@@ -6,6 +6,7 @@ from ipaddress import ip_address, ip_interface
 from shlex import join
 from typing import TYPE_CHECKING, NamedTuple
 
+from cni_ipvlan.cli.attachments import is_called
 from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING, Finding
 from cni_ipvlan.iproute import commands, packets, queries
 from cni_ipvlan.iproute.commands import Command
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute.running import Completed
     from cni_ipvlan.plugin.inventory import Attachment
     from cni_ipvlan.plugin.node import Node
-
-_SHORTEST_ID = 4  # characters of the start of a container's ID
 
 
 class UnknownEndError(Exception):
@@ -278,11 +277,7 @@ def _is_called(attachment: Attachment, name: str, netns: Namespace | None) -> bo
         return False
     if netns is not None and attachment.place.identity == netns.identity:
         return True
-    owner = attachment.owner
-    is_long_enough = len(name) >= _SHORTEST_ID
-    return owner is not None and (
-        owner.container_id == name or (is_long_enough and owner.container_id.startswith(name))
-    )
+    return attachment.owner is not None and is_called(attachment.owner.container_id, name)
 
 
 def _have_same_master(one: End, other: End | None) -> bool:

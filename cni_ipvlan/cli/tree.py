@@ -1,22 +1,41 @@
-"""The masters on this node, and the ipvlan interfaces they carry."""
+"""The masters on this node, the ipvlan interfaces they carry, and what is left of others."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+import re
+from ipaddress import ip_network
+from typing import TYPE_CHECKING, NamedTuple
 
-from cni_ipvlan.cli.output import styled
-from cni_ipvlan.iproute import commands, queries
+from cni_ipvlan.cli.attachments import is_called
+from cni_ipvlan.cli.leftovers import Judge, Leftover
+from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.plugin import inventory
 from cni_ipvlan.plugin import master as plugin_master
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
-    from cni_ipvlan.iproute.queries import Link
+    from cni_ipvlan.iproute.namespace import Namespace
+    from cni_ipvlan.iproute.queries import Link, Route
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.inventory import Attachment
+    from cni_ipvlan.state.attachment import AttachmentId
     from cni_ipvlan.state.registry import Registry
+
+
+class Row(NamedTuple):
+    """An ipvlan interface: its owner if one is known, routes, leases, and what is amiss.
+
+    ``leases`` is None where host-local is not involved.
+    """
+
+    attachment: Attachment
+    owner: AttachmentId | None
+    routes: Sequence[Route]
+    leases: Sequence[str] | None
+    problems: Sequence[str]
 
 
 class Master(NamedTuple):
@@ -24,20 +43,87 @@ class Master(NamedTuple):
 
     name: str
     link: Link | None
-    attachments: Sequence[Attachment]
+    rows: Sequence[Row]
 
 
-def look(tx: Transaction, registry: Registry, unseen: Callable[[str], None]) -> list[Master]:
-    """Return the masters on this node; ``unseen`` is called with each place that can't be read."""
-    host = queries.links(tx.see(Command(commands.link_show_all())))
-    found: dict[str, list[Attachment]] = {}
-    for each in inventory.take(tx, registry, unseen=unseen):
-        found.setdefault(_master_name(each, host), []).append(each)
-    by_name = {link.name: link for link in host}
-    return [Master(name, by_name.get(name), found[name]) for name in sorted(found)]
+class Tree(NamedTuple):
+    """All that was found; ``unseen`` has each place that can't be read, and why."""
+
+    masters: Sequence[Master]
+    leftovers: Sequence[Leftover]
+    unseen: Sequence[str]
 
 
-def _master_name(attachment: Attachment, host: Sequence[Link]) -> str:
+class About(NamedTuple):
+    """What an attachment is chosen by: its namespace's identity, its master's names, ID, pod."""
+
+    netns: tuple[int, int] | None
+    masters: set[str]
+    container_id: str
+    pod: str
+
+
+class Filter(NamedTuple):
+    """Which attachments are wanted: all, or those in a namespace, on a master, of a container.
+
+    ``pod`` is NAMESPACE/NAME, or a name in any namespace.
+    """
+
+    netns: Namespace | None = None
+    master: str = ""
+    container_id: str = ""
+    pod: str = ""
+
+    def admits(self, about: About) -> bool:
+        """Whether an attachment is wanted."""
+        return (
+            (self.netns is None or self.netns.identity == about.netns)
+            and (not self.master or self.master in about.masters)
+            and (not self.container_id or is_called(about.container_id, self.container_id))
+            and (not self.pod or self.pod in (about.pod, about.pod.partition("/")[2]))
+        )
+
+
+def look(tx: Transaction, registry: Registry, wanted: Filter, unseen: Iterable[str]) -> Tree:
+    """Return what is wanted of this node; ``unseen`` is what is known to be out of sight."""
+    missed = list(unseen)
+    host = {link.name: link for link in queries.links(tx.see(Command(commands.link_show_all())))}
+    judge = Judge(registry, host.values())
+    found = sorted(inventory.take(tx, registry, unseen=missed.append), key=_place_and_name)
+    judge.look_again()
+    rows: dict[str, list[Row]] = {}
+    for each in found:
+        name, owner = _master_name(each, host.values()), judge.owner(each)
+        if wanted.admits(_about(each, owner, {name} | _altnames(host.get(name)))):
+            routes = _routes(tx, each, missed.append)
+            row = Row(each, owner, routes, judge.leased(each), judge.problems(each))
+            rows.setdefault(name, []).append(row)
+    masters = [Master(name, host.get(name), rows[name]) for name in sorted(rows, key=_natural)]
+    # If something can't be seen, it may be the interface.
+    leftovers = [
+        each
+        for each in (() if missed else judge.leftovers(found))
+        if wanted.admits(_about_leftover(each, _altnames(host.get(each.master))))
+    ]
+    return Tree(masters, sorted(leftovers, key=_of_leftover), missed)
+
+
+def _about(each: Attachment, owner: AttachmentId | None, masters: set[str]) -> About:
+    netns = each.place.identity if each.place else namespace.own()
+    container_id = owner.container_id if owner else ""
+    return About(netns, masters | {each.link.parent}, container_id, each.pod)
+
+
+def _about_leftover(each: Leftover, masters: set[str]) -> About:
+    container_id = each.attachment.container_id
+    return About(each.netns_identity, masters | {each.master}, container_id, each.pod)
+
+
+def _altnames(link: Link | None) -> set[str]:
+    return set(link.alternative_names) if link else set()
+
+
+def _master_name(attachment: Attachment, host: Collection[Link]) -> str:
     link, place = attachment.link, attachment.place
     for master in host:
         if plugin_master.Master(master).carries(link, place):
@@ -47,66 +133,33 @@ def _master_name(attachment: Attachment, host: Sequence[Link]) -> str:
     return f"interface {link.parent_index} of another namespace"
 
 
-def lines(masters: Sequence[Master]) -> list[str]:
-    """Return the lines of the tree."""
-    if not masters:
-        return ["no ipvlan interfaces"]
-    drawn = []
-    for master in masters:
-        drawn.append(_head(master))
-        last = master.attachments[-1]
-        for each in master.attachments:
-            drawn.append(f"{'└─' if each is last else '├─'} {_attachment(each)}")
-    return drawn
+def _routes(tx: Transaction, each: Attachment, unseen: Callable[[str], None]) -> list[Route]:
+    """Return the routes of an interface, but for those that the kernel made for its addresses."""
+    query = Command(commands.route_show(each.link.name), inside=each.place, absent_ok=True)
+    try:
+        found = queries.routes(tx.see(query))
+    except CommandError as error:
+        unseen(f"the routes of {each.describe()}: {error.answer}")
+        return []
+    return sorted((route for route in found if not route.is_connected), key=_table_and_prefix)
 
 
-def _head(master: Master) -> str:
-    parts = []
-    if master.link is not None:
-        parts.append("up" if master.link.is_up else styled("down", fg="red"))
-        parts.append(f"MTU {master.link.mtu}")
-    parts.append(f"mode {master.attachments[0].link.mode} {master.attachments[0].link.flag}")
-    return f"{styled(master.name, bold=True)}  {', '.join(parts)}"
+def _table_and_prefix(route: Route) -> tuple[bool, int, int, int, int]:
+    """Return a key by which the main table comes first, and in each table IPv4."""
+    to = ip_network(route.dst)
+    is_other = route.table != queries.MAIN_TABLE
+    return is_other, route.table, to.version, int(to.network_address), to.prefixlen
 
 
-def _attachment(attachment: Attachment) -> str:
-    parts = [styled(attachment.link.name, fg="cyan")]
-    parts.append(f"in {attachment.place.path}" if attachment.place else "on the host")
-    if attachment.link.kind != "ipvlan":
-        parts.append(attachment.link.kind)
-    if attachment.owner:
-        parts += [f"pod {attachment.pod}"] if attachment.pod else []
-        parts.append(f"container {attachment.owner.container_id}")
-    if not attachment.link.is_up:
-        parts.append(styled("down", fg="red"))
-    parts.append(" ".join(attachment.addresses) or "no addresses")
-    return "  ".join(parts)
+def _place_and_name(each: Attachment) -> tuple[list[str | int], list[str | int]]:
+    return _natural(each.place.path if each.place else ""), _natural(each.link.name)
 
 
-def document(masters: Sequence[Master]) -> list[dict[str, Any]]:
-    """Return the tree as JSON."""
-    return [
-        {
-            "master": master.name,
-            "up": master.link.is_up if master.link else None,
-            "mtu": master.link.mtu if master.link else None,
-            "mode": master.attachments[0].link.mode,
-            "flag": master.attachments[0].link.flag,
-            "attachments": [
-                {
-                    "interface": each.link.name,
-                    "netns": each.place.path if each.place else None,
-                    "kind": each.link.kind,
-                    "containerID": each.owner.container_id if each.owner else None,
-                    "network": each.owner.network if each.owner else None,
-                    "pod": each.pod or None,
-                    "up": each.link.is_up,
-                    "mtu": each.link.mtu,
-                    "mac": each.link.mac,
-                    "addresses": list(each.addresses),
-                }
-                for each in master.attachments
-            ],
-        }
-        for master in masters
-    ]
+def _of_leftover(each: Leftover) -> tuple[bool, list[str | int]]:
+    about = each.lease.address if each.lease else each.netns
+    return each.lease is not None, _natural(" ".join((*each.attachment, about)))
+
+
+def _natural(text: str) -> list[str | int]:
+    """Return a key by which eth10 comes after eth9; its items are in turn text and a number."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", text)]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 IPVLAN_KINDS = ("ipvlan", "ipvtap")
-_MAIN_TABLE = "254"  # RT_TABLE_MAIN, <linux/rtnetlink.h>
+MAIN_TABLE = 254  # RT_TABLE_MAIN, <linux/rtnetlink.h>
 _ETHERNET = ("ether", "[1]")  # with -N, ARPHRD_ETHER in <linux/if_arp.h>
 _UNICAST = "1"  # RTN_UNICAST
 
@@ -221,7 +221,7 @@ def _route(entry: dict[str, Any]) -> Route:
         dst=_prefix(entry),
         gateway=str(ip_address(gateway)) if gateway else "",
         device=_value(entry, "dev", str, ""),
-        table=int(_value(entry, "table", str, _MAIN_TABLE)),
+        table=int(_value(entry, "table", str, str(MAIN_TABLE))),
         priority=_value(entry, "metric", int, 0),
         scope=int(_value(entry, "scope", str, "0")),
         mtu=_optional(metrics, "mtu", int),

@@ -61,7 +61,7 @@ _RIVALS = ("macvlan", "macvtap")  # kinds that need a master for themselves, as 
 _SECONDS = 1.0
 _UNANSWERED = (IprouteError, OSError, ValueError)
 _MAIN_TABLE = "254"  # RT_TABLE_MAIN, <linux/rtnetlink.h>
-_LEASES = "/var/lib/cni/networks"  # host-local's default
+LEASES = "/var/lib/cni/networks"  # host-local's default
 
 
 def as_cni_error(error: Exception) -> CniError:
@@ -246,7 +246,7 @@ def lease_directory(config: Mapping[str, object]) -> str:
     """Return host-local's directory of a network's leases; each is a file named as the address."""
     ipam = config.get("ipam")
     directory = ipam.get("dataDir") if isinstance(ipam, dict) else None
-    return f"{directory or _LEASES}/{config.get('name')}"
+    return f"{directory or LEASES}/{config.get('name')}"
 
 
 def advice(request: Request, plugin: str, error: CniError) -> Iterator[str]:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
-from lab import LOGS
-from runtime import network, static
+from lab import LOGS, run
+from runtime import host_local, network, static
 
 if TYPE_CHECKING:
     from lab import Node
@@ -30,11 +30,12 @@ VOLATILE = re.compile(
 
 
 class Section(NamedTuple):
-    """What a section finds: the configurations, and which containers are attached before it."""
+    """What a section finds: configurations, which containers are attached, and which ended."""
 
     front: Conf
     back: Conf
     attached: tuple[str, ...] = ()
+    ended: tuple[str, ...] = ()
     is_captured: bool = False  # whether the runtime has called ADD of the other one
 
 
@@ -58,6 +59,9 @@ SECTIONS = {
         FRONT, {**BACK, "mode": "l3"}, ("front",)
     ),
     "A route is refused": Section(FRONT, conf("back", "10.2.0.2/24", "10.3.0.1")),
+    "Addresses run out, or something seems left over": Section(
+        network(name="front", ipam=host_local("10.1.0.0/24")), BACK, ("front",), ("web",)
+    ),
     "A call has failed, and is over": Section(
         FRONT, conf("back", "10.1.0.2/24", captureDir="calls"), ("front",), is_captured=True
     ),
@@ -79,6 +83,8 @@ def test_commands_of_a_section_print_what_it_shows(
         if name in section.attached:
             what = f"-c {name}.conf --netns {container} --container-id {container}"
             person.succeeds(f"ipvlan add {what}")
+    for container in section.ended:
+        run("ip", "netns", "delete", container)
     if section.is_captured:
         (LOGS / "calls").mkdir(0o700)
         runtime.add("/run/netns/db", section.back, **POD).error()

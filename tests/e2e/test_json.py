@@ -66,8 +66,9 @@ def test_a_command_prints_the_document_that_is_described(
     if command in ("add", "add --dry-run"):
         person.writes({**conf, "ipam": static("10.1.0.3/24", routes=[{"dst": "10.8.0.0/24"}])})
     if command.startswith("replay"):
-        line = "rm -rf /run/captures; mkdir /run/captures; CNI_IPVLAN_CAPTURE=/run/captures ipvlan <net.conf"
-        person.succeeds(line, **call_environment("DEL", container))
+        person.succeeds("rm -rf /run/captures; mkdir /run/captures")
+        variables = {**call_environment("DEL", container), "CNI_IPVLAN_CAPTURE": "/run/captures"}
+        person.succeeds("ipvlan <net.conf", **variables)
     environment = call_environment("ADD", container) if command == "--dry-run" else {}
 
     out = person.types(LINES[command], **environment)[1]

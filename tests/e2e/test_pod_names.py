@@ -51,6 +51,27 @@ def test_show_names_the_pod_until_it_is_deleted(
     assert not kept.exists()
 
 
+def test_show_finds_a_pod_and_what_is_left_of_one(
+    node: Node, runtime: Runtime, person: Person
+) -> None:
+    node.master()
+    attach(node, runtime, network(ipam=static("10.1.0.2/24")))
+    gone = node.container()
+    about = {"CNI_CONTAINERID": "db", "CNI_ARGS": DB, **PATH}
+    runtime.add(gone, network(ipam=static("10.1.0.3/24")), **about).result()
+    node.remove(gone)
+
+    for pod in ("web-0", "default/web-0"):
+        found = json.loads(person.succeeds(f"ipvlan show --pod {pod} --json"))
+        assert [each["pod"] for each in found["masters"][0]["attachments"]] == ["default/web-0"]
+        assert found["leftovers"] == []
+    found = json.loads(person.succeeds("ipvlan show --pod db-0 --json"))
+    assert (found["masters"], found["leftovers"][0]["pod"]) == ([], "default/db-0")
+    assert "pod default/db-0  container db  no interface" in person.succeeds("ipvlan show")
+    for pod in ("web", "other/web-0", "default/"):
+        assert person.succeeds(f"ipvlan show --pod {pod}") == "no ipvlan interfaces\n"
+
+
 @pytest.mark.parametrize(
     "args",
     [

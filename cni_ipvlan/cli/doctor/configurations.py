@@ -32,7 +32,7 @@ def on_node(given: NetworkConfig | None) -> Node:
     found = Node([], [])
     for name in sorted(os.listdir(DIRECTORY)) if os.path.isdir(DIRECTORY) else ():
         file = os.path.join(DIRECTORY, name)
-        if not name.endswith((".conf", ".conflist", ".json")):
+        if not name.endswith(configs.JSON_SUFFIXES):
             continue
         try:
             found.networks.extend(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -61,3 +62,19 @@ def test_without_leases_there_is_no_directory(tmp_path: Path) -> None:
 @pytest.mark.parametrize("subnet", ["10.1.0.7/31", "10.1.0.7/32", "fd00::/127", "fd00::1/128"])
 def test_subnet_that_host_local_refuses_has_no_room(tmp_path: Path, subnet: str) -> None:
     assert [each.room for each in usage(tmp_path, {"ranges": [[{"subnet": subnet}]]})] == [0]
+
+
+def test_leases_are_read_whatever_is_in_their_directory(tmp_path: Path) -> None:
+    (tmp_path / "10.1.0.10").write_bytes(b"one\r\nnet1")
+    (tmp_path / "10.1.0.9").write_bytes(b"old\n")
+    (tmp_path / "fd00::2").write_bytes(b"\xff" * 10_000)
+    (tmp_path / "10.1.0.11").mkdir()
+    (tmp_path / "last_reserved_ip.0").write_text("10.1.0.10")
+    os.mkfifo(tmp_path / "10.1.0.12")
+    found = leases.in_directory(str(tmp_path))
+    assert [each[1:] for each in found] == [
+        ("10.1.0.9", "old", ""),
+        ("10.1.0.10", "one", "net1"),
+        ("10.1.0.12", "", ""),
+        ("fd00::2", "\udcff" * 4096, ""),
+    ]
