@@ -6,13 +6,14 @@ import json
 import os
 import secrets
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import click
 
 from cni_ipvlan.cli import configs, output
 from cni_ipvlan.cli import plan as plans
 from cni_ipvlan.cli.narrator import Narrator
+from cni_ipvlan.cli.options import wrong
+from cni_ipvlan.cli.typed import renamed
 from cni_ipvlan.cni import protocol
 from cni_ipvlan.cni import result as results
 from cni_ipvlan.cni.errors import CniError
@@ -33,14 +34,19 @@ if TYPE_CHECKING:
     from cni_ipvlan.plugin.node import Node
 
 DRY_RUN_OF = ("ADD", "DEL", "GC")  # the others change nothing
+USUAL = "the usual directories"
 USUAL_DIRECTORIES = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")
 
 
 class Call(NamedTuple):
-    """What a runtime would pass: its environment and standard input."""
+    """What a runtime would pass: its environment and standard input.
+
+    ``names`` are what a person has typed instead of variables.
+    """
 
     environment: Mapping[str, str]
     stdin: bytes
+    names: Mapping[str, str] = MappingProxyType({})
 
 
 class CallOptions(NamedTuple):
@@ -65,10 +71,10 @@ def cni_path(given: str | None) -> str:
 
 
 def cni_path_is_set_by(given: str | None) -> str:
-    """Return what CNI_PATH is set by: the option, the variable, or empty for neither."""
+    """Return what sets the directories of plugins: --cni-path, CNI_PATH, or empty for neither."""
     if given:
         return "--cni-path"
-    return "the variable CNI_PATH" if os.environ.get("CNI_PATH") else ""
+    return "CNI_PATH" if os.environ.get("CNI_PATH") else ""
 
 
 def fresh_container_id() -> str:
@@ -77,14 +83,16 @@ def fresh_container_id() -> str:
 
 
 def read_result(file: str, option: str) -> tuple[dict[str, Any], Result]:
-    """Return a result in a file, as JSON and parsed; raises BadParameter, ConfigError."""
+    """Return a result in a file, as JSON and parsed; raises BadParameter."""
     try:
         document = json.loads(configs.read_source(file))
         return document, results.parse(document, LATEST_VERSION)
     except (ValueError, RecursionError) as error:
-        raise click.BadParameter(f"{file} is not JSON: {error}", param_hint=option) from None
+        raise wrong(f"{file} is not JSON: {error}", option) from None
+    except configs.ConfigError as error:
+        raise wrong(str(error), option) from None
     except CniError as error:
-        raise click.BadParameter(f"{file}: {error.msg}", param_hint=option) from None
+        raise wrong(f"{file}: {error.msg}", option) from None
 
 
 def make(call: Call, options: CallOptions) -> None:
@@ -99,7 +107,7 @@ def make(call: Call, options: CallOptions) -> None:
             _perform(request, options, log)
     except CniError as error:
         log.fail(str(error))
-        raise
+        raise renamed(error, call.names) from None
 
 
 def answered(call: Call, *, is_verbose: bool) -> tuple[int, bytes]:

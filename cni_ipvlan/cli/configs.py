@@ -25,6 +25,10 @@ class ConfigError(Exception):
     """A file that can't be used; the message is one sentence."""
 
 
+class NoSuchNetworkError(ConfigError):
+    """A file that has no network of a name."""
+
+
 class NetworkConfig(NamedTuple):
     """One configuration for the plugin, and its location.
 
@@ -95,7 +99,9 @@ def choose(source: str, network: str | None) -> NetworkConfig:
         raise ConfigError(f"{source} has no configuration of type ipvlan")
     chosen = [each for each in candidates if network is None or each.is_called(network)]
     if not chosen:
-        raise ConfigError(f"{source} has no network {network!r}; it has: {_labels(candidates)}")
+        raise NoSuchNetworkError(
+            f"{source} has no network {network!r}; it has: {_labels(candidates)}"
+        )
     if len(chosen) == 1:
         return chosen[0]
     if len({each.label for each in chosen}) == 1:

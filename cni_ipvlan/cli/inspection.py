@@ -10,7 +10,10 @@ import click
 from cni_ipvlan.cli import calls, configs, doctor, drawing, output, places, problems, tree
 from cni_ipvlan.cli.options import (
     FILE,
+    ContainerId,
     Example,
+    Ifname,
+    chosen,
     cni_path_option,
     config_option,
     json_option,
@@ -19,7 +22,6 @@ from cni_ipvlan.cli.options import (
     network_option,
 )
 from cni_ipvlan.cli.problem import json_path
-from cni_ipvlan.cni.request import interface_name_fault
 from cni_ipvlan.iproute import machine
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError, Interrupts
 from cni_ipvlan.iproute.transaction import Transaction
@@ -101,13 +103,16 @@ def _print_problems(rows: Sequence[dict[str, Any]], networks: int) -> None:
 @netns_option(required=False)
 @click.option("--master", metavar="NAME", default="", help="Only what this interface carries.")
 @click.option(
-    "--container-id", metavar="ID", default="", help="Only this container, by the start of its ID."
+    "--container-id",
+    type=ContainerId(),
+    metavar="ID",
+    help="Only this container, by its ID or at least 4 characters of its start.",
 )
 @click.option("--pod", metavar="[NAMESPACE/]NAME", default="", help="Only this Kubernetes pod.")
 @json_option
 @click.option("-w", "--watch", is_flag=True, help="Keep watching, in a terminal.")
 def show(
-    netns: str | None, master: str, container_id: str, pod: str, as_json: bool, watch: bool
+    netns: str | None, master: str, container_id: str | None, pod: str, as_json: bool, watch: bool
 ) -> int:
     """Show the masters, the ipvlan interfaces they carry, and leftovers.
 
@@ -117,7 +122,8 @@ def show(
     """
     if watch and (as_json or not output.is_terminal()):
         raise click.UsageError("--watch needs a terminal, and no --json")
-    wanted = tree.Filter(namespace_at(netns) if netns else None, master, container_id, pod)
+    place = namespace_at(netns) if netns else None
+    wanted = tree.Filter(place, master, container_id or "", pod)
     node = calls.read_only_node()
     try:
         while True:
@@ -161,7 +167,12 @@ def _sleep(seconds: float, interrupts: Interrupts) -> None:
 @config_option(required=False)
 @network_option
 @netns_option(required=False)
-@click.option("--ifname", metavar="NAME", help="An interface's name, to be looked up with --netns.")
+@click.option(
+    "--ifname",
+    type=Ifname(),
+    metavar="NAME",
+    help="An interface's name, to be looked up with --netns.",
+)
 @cni_path_option
 @json_option
 def doctor_command(
@@ -177,27 +188,17 @@ def doctor_command(
     It looks at the node, and at the network given with -c, or else at all in /etc/cni/net.d.
     It runs no plugins but ipvlan and those that these networks name as IPAM.
     """
-    _check_ifname(ifname, netns)
-    chosen = configs.choose(config, network) if config else None
+    if ifname and not netns:
+        raise click.UsageError("--ifname needs --netns, the namespace to look it up in")
+    chosen_network = chosen(config, network) if config else None
     directories = tuple(calls.cni_path(cni_path).split(":"))
     path = doctor.SearchPath(directories, calls.cni_path_is_set_by(cni_path))
     findings = []
-    for finding in doctor.examine(calls.read_only_node(), path, chosen, netns, ifname or ""):
+    node = calls.read_only_node()
+    for finding in doctor.examine(node, path, chosen_network, netns, ifname or ""):
         findings.append(finding)
         if not as_json:
             output.finding(finding)
     if as_json:
         output.echo_json({"findings": [finding._asdict() for finding in findings]})
     return 1 if any(finding.state == doctor.PROBLEM for finding in findings) else 0
-
-
-def _check_ifname(ifname: str | None, netns: str | None) -> None:
-    if ifname is None:
-        return
-    if netns is None:
-        raise click.UsageError("--ifname needs --netns, the namespace to look it up in")
-    fault = interface_name_fault(ifname)
-    if fault:
-        raise click.BadParameter(
-            f"{ifname!r} is no interface's name: {fault}", param_hint="--ifname"
-        )

@@ -10,10 +10,12 @@ import click
 from click.shell_completion import CompletionItem
 
 from cni_ipvlan.cli import configs
+from cni_ipvlan.cni.request import identifier_fault, interface_name_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from cni_ipvlan.cli.configs import NetworkConfig
     from cni_ipvlan.iproute.namespace import Namespace
 
     _Kind = click.ParamType[str]
@@ -85,6 +87,21 @@ class Netns(_Kind):
         return _items(names, incomplete)
 
 
+def wrong(why: str, *option: str) -> click.BadParameter:
+    """Return an error about the value of an option, given by all its names."""
+    return click.BadParameter(why, param_hint=" / ".join(f"'{name}'" for name in option))
+
+
+def chosen(config: str, network: str | None) -> NetworkConfig:
+    """Return the network that --config and --network select; raises BadParameter."""
+    try:
+        return configs.choose(config, network)
+    except configs.NoSuchNetworkError as error:
+        raise wrong(str(error), "--network") from None
+    except configs.ConfigError as error:
+        raise wrong(str(error), "-c", "--config") from None
+
+
 def namespace_at(netns: str) -> Namespace:
     """Return the namespace at a path that --netns has given; raises BadParameter."""
     from cni_ipvlan.iproute import namespace
@@ -93,7 +110,46 @@ def namespace_at(netns: str) -> Namespace:
         return namespace.find(netns)
     except (OSError, ValueError, namespace.NotANamespaceError) as error:
         why = error.strerror if isinstance(error, OSError) else error
-        raise click.BadParameter(f"{netns}: {why}", param_hint="'--netns'") from None
+        raise wrong(f"{netns}: {why}", "--netns") from None
+
+
+class Ifname(_Kind):
+    """A name that the kernel accepts for an interface."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """Return it; raises BadParameter."""
+        fault = interface_name_fault(value)
+        if fault:
+            self.fail(f"{value!r} is no interface's name: {fault}", param, ctx)
+        return str(value)
+
+
+class ContainerId(_Kind):
+    """A container's ID in the form that CNI demands."""
+
+    name = "id"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """Return it; raises BadParameter."""
+        fault = identifier_fault(value)
+        if fault:
+            self.fail(f"{value!r} is no container's ID: {fault}", param, ctx)
+        return str(value)
+
+
+class Arguments(_Kind):
+    """CNI_ARGS: pairs of a key and a value, with semicolons."""
+
+    name = "arguments"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """Return them; raises BadParameter."""
+        for pair in value.split(";") if value else ():
+            if not pair.partition("=")[0] or "=" not in pair:
+                self.fail(f"{pair!r} is not KEY=VALUE", param, ctx)
+        return str(value)
 
 
 class Address(_Kind):

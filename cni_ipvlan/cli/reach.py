@@ -9,7 +9,17 @@ import click
 
 from cni_ipvlan.cli import calls, output, probe, trace
 from cni_ipvlan.cli.finding import PROBLEM, Finding
-from cni_ipvlan.cli.options import FILE, Address, Example, Netns, json_option, netns_option
+from cni_ipvlan.cli.options import (
+    FILE,
+    Address,
+    Example,
+    Ifname,
+    Netns,
+    json_option,
+    namespace_at,
+    netns_option,
+    wrong,
+)
 from cni_ipvlan.iproute import namespace
 from cni_ipvlan.plugin.explain import as_cni_error
 
@@ -19,7 +29,12 @@ if TYPE_CHECKING:
 
 @click.command("probe", cls=Example, example="ipvlan probe --netns container1 --to 10.1.0.1")
 @netns_option(required=True)
-@click.option("--ifname", metavar="NAME", help="The interface [default: the only ipvlan one].")
+@click.option(
+    "--ifname",
+    type=Ifname(),
+    metavar="NAME",
+    help="The interface [default: the only ipvlan one].",
+)
 @click.option("--to", type=Address(), metavar="ADDRESS", help="An address to reach.")
 @click.option(
     "--prev-result", type=FILE, metavar="FILE", help="The result of the ADD, for its DNS servers."
@@ -36,13 +51,11 @@ def probe_command(
     node = calls.read_only_node()
     result = calls.read_result(prev_result, "--prev-result")[0] if prev_result else None
     try:
-        subject = probe.find(node, namespace.find(netns), ifname)
+        subject = probe.find(node, namespace_at(netns), ifname)
         found = probe.probe(subject, to, result or probe.kept_result(subject))
         return report(found, as_json=as_json)
-    except namespace.NotANamespaceError as error:
-        raise click.BadParameter(f"{netns}: {error}", param_hint="--netns") from None
     except probe.NoInterfaceError as error:
-        raise click.UsageError(str(error)) from None
+        raise wrong(str(error), "--ifname" if ifname else "--netns") from None
     except OSError as error:
         raise as_cni_error(error) from None
 
@@ -62,14 +75,19 @@ def trace_command(one: str, other: str, as_json: bool) -> int:
     node = calls.read_only_node()
     try:
         known = trace.Map(node)
-        near = known.end(other, _place(other))
-        start = known.end(one, _place(one), near)
-        end = known.end(other, _place(other), start)
+        near = _end(known, "B", other)
+        start = _end(known, "A", one, near)
+        end = _end(known, "B", other, start)
         return report(trace.trace(node, known, start, end), as_json=as_json)
-    except trace.UnknownEndError as error:
-        raise click.UsageError(str(error)) from None
     except OSError as error:
         raise as_cni_error(error) from None
+
+
+def _end(known: trace.Map, argument: str, word: str, near: trace.End | None = None) -> trace.End:
+    try:
+        return known.end(word, _place(word), near)
+    except trace.UnknownEndError as error:
+        raise wrong(str(error), argument) from None
 
 
 def _place(word: str) -> namespace.Namespace | None:

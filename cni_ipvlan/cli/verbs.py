@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cni_ipvlan.cli import attachments, calls, configs, output
+from cni_ipvlan.cli import attachments, calls, output
 from cni_ipvlan.cli.calls import Call, CallOptions
 from cni_ipvlan.cli.options import (
     FILE,
+    Arguments,
+    ContainerId,
     Example,
+    Ifname,
+    chosen,
     cni_path_option,
     config_option,
     dry_run_option,
@@ -21,6 +25,7 @@ from cni_ipvlan.cli.options import (
     netns_option,
     network_option,
     verbose_option,
+    wrong,
 )
 from cni_ipvlan.cni import result as results
 from cni_ipvlan.cni.errors import UNKNOWN_CONTAINER, CniError
@@ -41,6 +46,7 @@ def _attachment_options(*, may_be_gone: bool = False) -> Callable[[Any], Any]:
         netns_option(required=True, may_be_gone=may_be_gone),
         click.option(
             "--ifname",
+            type=Ifname(),
             metavar="NAME",
             default="net1",
             show_default=True,
@@ -48,12 +54,17 @@ def _attachment_options(*, may_be_gone: bool = False) -> Callable[[Any], Any]:
         ),
         click.option(
             "--container-id",
+            type=ContainerId(),
             metavar="ID",
             help="The container's ID [default: a new one for add, else the one found there].",
         ),
         cni_path_option,
         click.option(
-            "--args", "cni_args", metavar="'K=V;…'", help="CNI_ARGS, for the IPAM plugin."
+            "--args",
+            "cni_args",
+            type=Arguments(),
+            metavar="'K=V;…'",
+            help="CNI_ARGS, for the IPAM plugin.",
         ),
         network_option,
         click.option(
@@ -221,12 +232,12 @@ def gc(
 def _attachment(keep: str) -> dict[str, str]:
     container_id, _, ifname = keep.partition("/")
     if not container_id or not ifname:
-        raise click.BadParameter(f"{keep!r} is not ID/IFNAME", param_hint="--keep")
+        raise wrong(f"{keep!r} is not ID/IFNAME", "--keep")
     return {"containerID": container_id, "ifname": ifname}
 
 
 def _network(given: dict[str, Any]) -> NetworkConfig:
-    return configs.choose(given["config"], given["network"])
+    return chosen(given["config"], given["network"])
 
 
 def _attachment_call(
@@ -249,13 +260,24 @@ def _attachment_call(
     }
     if given["cni_args"]:
         environment["CNI_ARGS"] = given["cni_args"]
-    return Call(environment, json.dumps(config).encode())
+    return Call(environment, json.dumps(config).encode(), _names(given))
+
+
+def _names(given: dict[str, Any]) -> dict[str, str]:
+    """Return the options that a call's variables came from."""
+    names = {"CNI_NETNS": "--netns", "CNI_IFNAME": "--ifname", "CNI_CONTAINERID": "--container-id"}
+    names |= {"prevResult": "--prev-result"} if given["prev_result"] else {}
+    return names | _name_of_path(given["cni_path"])
+
+
+def _name_of_path(given: str | None) -> dict[str, str]:
+    return {"CNI_PATH": calls.cni_path_is_set_by(given) or calls.USUAL}
 
 
 def _network_call(
     command: str, source: str, network: str | None, cni_path: str | None, extra: dict[str, Any]
 ) -> Call:
-    config = {**configs.choose(source, network).config, **extra}
+    config = {**chosen(source, network).config, **extra}
     version, ipam = config.get("cniVersion"), netconf.ipam_type(config)
     if _raise_version(config, command) and ipam:
         config.pop("ipam")
@@ -269,7 +291,7 @@ def _network_call(
         "CNI_COMMAND": command,
         "CNI_PATH": calls.cni_path(cni_path),
     }
-    return Call(environment, json.dumps(config).encode())
+    return Call(environment, json.dumps(config).encode(), _name_of_path(cni_path))
 
 
 def _raise_version(config: dict[str, Any], command: str) -> bool:

@@ -141,7 +141,7 @@ def pod(environment: Mapping[str, str]) -> str:
     pairs = (each.partition("=") for each in environment.get("CNI_ARGS", "").split(";"))
     arguments = {key: value for key, _, value in pairs}
     names = [arguments.get(f"K8S_POD_{each}", "") for each in ("NAMESPACE", "NAME")]
-    return "" if any(map(_identifier_fault, names)) else "/".join(names)
+    return "" if any(map(identifier_fault, names)) else "/".join(names)
 
 
 def introduced_in(command: str) -> str:
@@ -204,7 +204,7 @@ def _check_environment(
     faults = []
     if "CNI_CONTAINERID" in required:
         container = environment["CNI_CONTAINERID"]
-        wrong = _identifier_fault(container)
+        wrong = identifier_fault(container)
         if wrong:
             faults.append(f"CNI_CONTAINERID is {_shown(container)}; {wrong}")
     if "CNI_IFNAME" in required:
@@ -233,12 +233,12 @@ def _check_network_name(config: Mapping[str, Any]) -> None:
     name = config.get("name")
     if name is None or name == "":
         raise CniError(INVALID_CONFIGURATION, "the network configuration has no name")
-    fault = _identifier_fault(name) if isinstance(name, str) else "it must be a string"
+    fault = identifier_fault(name) if isinstance(name, str) else "it must be a string"
     if fault:
         raise CniError(INVALID_CONFIGURATION, f"name is {_shown(name)}; {fault}")
 
 
-def _identifier_fault(text: str) -> str:
+def identifier_fault(text: str) -> str:
     """Return why a name is not valid for a network or a container; empty if it is."""
     if text[:1] not in _ALPHANUMERICS or not _IDENTIFIER_CHARACTERS.issuperset(text):
         return "it must start with a letter or digit, followed by letters, digits, '_', '.' or '-'"

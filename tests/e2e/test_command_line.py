@@ -344,6 +344,21 @@ def test_show_draws_what_each_master_carries(node: Node, person: Person, runtime
     assert document["notSeen"] == []
 
 
+def test_an_error_names_the_option_for_a_person_and_the_variable_for_a_runtime(
+    node: Node, person: Person, runtime: Runtime
+) -> None:
+    node.master()
+    container = node.container()
+    container.ip("link add name net1 type dummy")
+    conf = person.writes(network())
+
+    status, _, err = person.types(f"ipvlan add -c {conf} --netns container1")
+    assert (status, "    try: choose another --ifname, or delete" in err) == (1, True)
+    assert "CNI_IFNAME" not in err
+    error = runtime.add(container, network()).error()
+    assert "try: choose another CNI_IFNAME, or delete" in error["details"]
+
+
 def test_show_prints_no_escape_sequences_of_a_container(node: Node, person: Person) -> None:
     node.master()
     container = node.container()

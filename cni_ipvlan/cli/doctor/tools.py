@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from cni_ipvlan.cli.calls import USUAL
+
 if TYPE_CHECKING:
     from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.runner import Runner
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class SearchPath(NamedTuple):
-    """CNI_PATH: its directories; and what set it, empty if they are just the usual ones."""
+    """Where plugins are looked for, and what set that; empty if they are just the usual ones."""
 
     directories: tuple[str, ...]
     set_by: str
@@ -22,7 +24,7 @@ class SearchPath(NamedTuple):
         """A phrase that says why these directories are searched."""
         if self.set_by:
             return f"set by {self.set_by}"
-        return "the usual directories; --cni-path names those of your runtime"
+        return f"{USUAL}; --cni-path names those of your runtime"
 
 
 class Tools(NamedTuple):

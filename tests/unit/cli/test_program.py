@@ -89,8 +89,8 @@ def test_the_files_of_each_example_are_there(command: str) -> None:
         (["add", "-c", "CONF", "--netns", ""], "'' is not a path, a name under"),
         (["add", "-c", "/gone", "--netns", HERE], "cannot read /gone: No such file or directory"),
         (["add", "-c", "CONF", "--netns", HERE, "--network", "x"], "has no network 'x'; it has"),
-        (["add", "-c", "CONF", "--netns", HERE, "--ifname", "a/b"], "CNI_IFNAME is 'a/b'"),
-        (["add", "-c", "CONF", "--netns", HERE, "--container-id", "-"], "CNI_CONTAINERID is '-'"),
+        (["add", "-c", "CONF", "--netns", HERE, "--ifname", "a/b"], "for '--ifname': 'a/b' is"),
+        (["add", "-c", "CONF", "--netns", HERE, "--container-id", "-"], "for '--container-id'"),
         (["add", "-c", "CONF", "--netns", HERE, "--format", "json"], "No such option"),
         (["add", "--dry-run", "-c", "CONF", "--netns", "/etc/passwd"], "it is not a namespace"),
         (
