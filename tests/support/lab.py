@@ -51,7 +51,7 @@ def kernel_without_ipvlan() -> Iterator[None]:
     """Take ipvlan from the kernel, and keep it from coming back."""
     KEPT_OUT.write_text("install ipvlan /bin/false\n")
     # Namespaces that were deleted keep their interfaces for a moment longer.
-    remove = ("modprobe", "-r", "ipvlan")
+    remove = ("modprobe", "-r", "ipvtap", "ipvlan")  # the one uses the other
     wait_until(lambda: not subprocess.run(remove, check=False, capture_output=True).returncode)
     try:
         yield
