@@ -26,6 +26,7 @@ from cni_ipvlan.cli.options import (
     json_option,
     netns_option,
     verbose_option,
+    wrong,
 )
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import CniError
@@ -69,7 +70,10 @@ def replay(
     recorded CNI variables and standard input, unless options replace them. The exit status is the
     call's.
     """
-    recorded = _recorded(file, configs.read_source(file))
+    try:
+        recorded = _recorded(file, configs.read_source(file))
+    except ConfigError as error:
+        raise wrong(str(error), "FILE") from None
     call = _call(recorded, netns, cni_path)
     command = call.environment["CNI_COMMAND"]
     if dry_run and command not in calls.DRY_RUN_OF:
@@ -166,13 +170,13 @@ def _directories(environment: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _check_path(environment: Mapping[str, str]) -> None:
-    """Raise ConfigError if a recorded CNI_PATH has a directory that strangers could write to."""
+    """Raise UsageError if a recorded CNI_PATH has a directory that strangers could write to."""
     for directory in _directories(environment):
         try:
             os.close(log_file.directory_for_administrator(directory))
         except (OSError, log_file.UnfitError) as error:
             why = error.strerror if isinstance(error, OSError) else error
-            raise ConfigError(
+            raise click.UsageError(
                 f"the recorded CNI_PATH has {directory!r}, from which nothing is run: {why}; "
                 "name the directories of the plugins with --cni-path"
             ) from None

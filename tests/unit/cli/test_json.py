@@ -171,7 +171,12 @@ def test_a_file_that_is_missing_is_one_document(
     netns = ("--netns", HERE) if command == "add" else ()
     assert program.main([command, "--json", "-c", "/gone", *netns]) == 2
     assert printed(capsys) == (
-        {"code": 7, "msg": "cannot read /gone: No such file or directory", "details": ""},
+        {
+            "code": 4,
+            "msg": "Invalid value for '-c' / '--config': cannot read /gone: "
+            "No such file or directory",
+            "details": f"try: ipvlan {command} --help",
+        },
         "",
     )
 
@@ -186,7 +191,7 @@ def test_without_the_option_errors_are_text(line: str, capsys: pytest.CaptureFix
 
 def test_json_is_printed_once_so_it_can_not_be_watched(capsys: pytest.CaptureFixture[str]) -> None:
     assert program.main(["show", "--json", "--watch"]) == 2
-    assert "one document" in printed(capsys)[0]["msg"]
+    assert "--watch needs a terminal, and no --json" in printed(capsys)[0]["msg"]
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,6 +29,7 @@ NEEDED = {
     "trace": {"A": "host", "B": "10.1.0.1"},
     "show": {},
     "validate": {"FILE…": "CONF"},
+    "replay": {"FILE": "CAPTURE"},
 }
 WRONG = {
     "-c": ["/gone", "/etc", "EMPTY"],
@@ -40,7 +41,7 @@ WRONG = {
     "--prev-result": ["/gone", "EMPTY"],
     "--ipam-result": ["/gone", "EMPTY"],
     "--keep": ["abc", "/", "a/"],
-    "--format": ["xml"],
+    "FILE": ["/gone", "EMPTY", "CONF"],
     "--to": ["x", "10.1.0.1/24"],
     "A": ["nobody"],
     "B": ["nobody"],
@@ -48,7 +49,7 @@ WRONG = {
 # What a variable becomes that is only looked at later.
 LATER = {"--netns": ["/etc/passwd", HERE, "/gone"], "--cni-path": ["/nowhere"]}
 # Of files, validate reports problems; a master may be gone; what follows --keep is named by that.
-FINE = {"FILE…", "--master", "[ID/IFNAME]…"}
+FINE = {"FILE…", "--master", "--pod", "[ID/IFNAME]…"}
 
 
 def parameters(command: str) -> list[str]:
@@ -67,7 +68,8 @@ def _context() -> click.Context:
 @pytest.fixture
 def words(tmp_path: Path) -> dict[str, str]:
     """Files, by the words that stand for them."""
-    contents = {"CONF": CONF, "RESULT": {"cniVersion": "1.0.0", "ips": []}, "EMPTY": []}
+    capture = {"capture": 1, "time": "", "environment": {"CNI_COMMAND": "DEL"}, "stdin": "{}"}
+    contents = {"CONF": CONF, "CAPTURE": capture, "RESULT": {"cniVersion": "1.0.0"}, "EMPTY": []}
     for name, content in contents.items():
         (tmp_path / name).write_text(json.dumps(content))
     return {name: str(tmp_path / name) for name in contents}
@@ -170,7 +172,7 @@ def test_check_without_a_result_says_which_option_gives_it(
     words: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert program.main(["check", "-c", words["CONF"], "--netns", HERE]) == 2
-    assert "check needs --prev-result" in capsys.readouterr().err
+    assert "with --prev-result FILE" in capsys.readouterr().err
 
 
 def test_values_commands_and_answers_keep_their_words() -> None:
