@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from lab import LOGS, run
+from lab import LOGS, run, wait_until
 from runtime import PLUGINS, call_environment, host_local, network, stdin_of
 
 if TYPE_CHECKING:
@@ -142,10 +142,11 @@ def test_a_call_that_is_stopped_is_captured(
     number: signal.Signals,
     ends: bool,  # noqa: FBT001
 ) -> None:
-    fake_ipam.on("ADD", "exec sleep 60")
+    fake_ipam.on("ADD", "echo $$ >new; mv new process; exec sleep 60")
+    process = fake_ipam.directory / "process"
     environment = call_environment("ADD", node.container(), CNI_PATH=fake_ipam.path, **PATH)
     call = ipvlan.start(environment, stdin_of(captured(ipam=fake_ipam.conf)))
-    fake_ipam.wait_for("ADD")
+    wait_until(process.exists)
     call.process.send_signal(number)
     answer = call.end()
 
@@ -156,6 +157,7 @@ def test_a_call_that_is_stopped_is_captured(
         assert (capture["status"], capture["answer"]) == (1, answer.stdout.decode())
         assert json.loads(capture["answer"])["code"] == 111
     else:
+        os.kill(int(process.read_text()), signal.SIGKILL)
         assert capture.keys().isdisjoint({"status", "answer"})
         fake_ipam.on("ADD", "exit 1")
         file = next(calls.iterdir())

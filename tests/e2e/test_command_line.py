@@ -331,6 +331,7 @@ def test_show_draws_what_each_master_carries(node: Node, person: Person, runtime
         "kind": "ipvlan",
         "containerID": "c1",
         "network": "net",
+        "pod": None,
         "up": True,
         "mtu": 1500,
         "mac": one.links()["net1"]["address"],
