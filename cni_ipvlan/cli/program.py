@@ -13,6 +13,7 @@ from cni_ipvlan import __version__
 from cni_ipvlan.cli import calls, configs, inspection, output, reach, verbs
 from cni_ipvlan.cli.calls import Call, CallOptions
 from cni_ipvlan.cli.options import Commands, script_option
+from cni_ipvlan.cli.validate.command import validate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,7 +96,7 @@ for _command in (
     verbs.check,
     verbs.status,
     verbs.gc,
-    inspection.validate,
+    validate,
     inspection.show,
     inspection.doctor_command,
     reach.probe_command,

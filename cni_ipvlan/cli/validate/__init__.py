@@ -1,0 +1,43 @@
+"""Find every problem in network configurations, with its location."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cni_ipvlan.cli.validate import between, ipam, options
+from cni_ipvlan.cli.validate.problem import Problem
+from cni_ipvlan.config import netconf
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cni_ipvlan.cli.configs import NetworkConfig
+
+
+def in_all(networks: Sequence[NetworkConfig]) -> Iterator[tuple[NetworkConfig, Problem]]:
+    """Yield the problems of each configuration, and the conflicts between them."""
+    with_a_mode: list[NetworkConfig] = []
+    sound: list[NetworkConfig] = []
+    for network in networks:
+        found = in_config(network)
+        if not any(problem.path[:1] in (("mode",), ("flag",)) for problem in found):
+            found += between.other_mode(network, with_a_mode)
+            with_a_mode.append(network)
+        if all(problem.is_warning for problem in found):
+            found += between.shared_addresses(network, sound)
+            sound.append(network)
+        for problem in found:
+            yield network, problem
+
+
+def in_config(network: NetworkConfig) -> list[Problem]:
+    """Return the problems of one configuration."""
+    config = network.config
+    found = [Problem(*fault) for fault in netconf.faults(config)]
+    broken = {problem.path[:1] for problem in found}
+    found += options.in_options(config)
+    if not network.is_chained:
+        found += options.ipam_is_there(config)
+    if ("ipam",) not in broken:
+        found += ipam.in_ipam(config)
+    return found

@@ -1,0 +1,129 @@
+"""The command validate."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from cni_ipvlan.cli import configs, output, places
+from cni_ipvlan.cli import validate as problems
+from cni_ipvlan.cli.finding import PROBLEM, WARNING
+from cni_ipvlan.cli.options import FILE, Example, text_option
+from cni_ipvlan.cli.validate import files
+from cni_ipvlan.cli.validate.problem import json_path
+from cni_ipvlan.log import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from cni_ipvlan.cli.configs import NetworkConfig
+    from cni_ipvlan.cli.validate.problem import Problem
+
+
+class _Row(NamedTuple):
+    """A problem as it is printed; ``line`` is None if it is about the whole file."""
+
+    file: str
+    line: int | None
+    path: str
+    problem: str
+    state: str = PROBLEM
+
+
+class _Read(NamedTuple):
+    """What was read: the texts of files, their networks, and files without any."""
+
+    texts: dict[str, str]
+    networks: list[NetworkConfig]
+    empty: list[str]
+    rows: list[_Row]
+
+
+@click.command(cls=Example, example="ipvlan validate examples/*\nipvlan validate /etc/cni/net.d")
+@click.argument("files", nargs=-1, required=True, type=FILE, metavar="FILE…")
+@text_option
+def validate(files: tuple[str, ...], form: str) -> int:
+    """Report every problem in configuration files, with its line.
+
+    Of a directory, it reads all *.conf, *.conflist, *.json, *.yaml and *.yml in it and below.
+    Warnings are about what works, but perhaps not as meant.
+    """
+    read = _Read({}, [], [], [])
+    for file in dict.fromkeys(_expanded(files, read.rows)):
+        _read(file, read)
+    rows = read.rows
+    # Among several files, one without ipvlan (a Pod, another plugin) is fine.
+    if not read.networks:
+        rows += [_of_file(file, "it has no configuration of type ipvlan") for file in read.empty]
+    rows += [
+        _of_network(read.texts[network.source], network, problem)
+        for network, problem in problems.in_all(read.networks)
+    ]
+    if form == "json":
+        output.echo_json(
+            {
+                "networks": len(read.networks),
+                "problems": [row._asdict() for row in rows],
+                "withoutNetwork": read.empty,
+            }
+        )
+    else:
+        _print(rows, len(read.networks))
+        for file in read.empty if read.networks else ():
+            output.echo_err(f"{file}: it has no configuration of type ipvlan")
+    return 1 if any(row.state == PROBLEM for row in rows) else 0
+
+
+def _expanded(given: Iterable[str], rows: list[_Row]) -> list[str]:
+    """Replace each directory by its files; add a row for one that has none, or can't be read."""
+    found: list[str] = []
+    for each in given:
+        if not os.path.isdir(each):
+            found.append(each)
+            continue
+        try:
+            inside = files.below(each)
+        except OSError as error:
+            rows.append(_of_file(each, f"cannot read {error.filename}: {error.strerror}"))
+            continue
+        found += inside
+        if not inside:
+            rows.append(_of_file(each, f"the directory has no file called {files.shown()}"))
+    return found
+
+
+def _read(file: str, read: _Read) -> None:
+    try:
+        read.texts[file] = configs.read_source(file)
+        found = configs.load(file, read.texts[file])
+    except configs.ConfigError as error:
+        read.rows.append(_of_file(file, str(error)))
+        return
+    read.networks.extend(found)
+    if not found:
+        read.empty.append(file)
+
+
+def _of_file(file: str, problem: str) -> _Row:
+    return _Row(file, None, "$", problem)
+
+
+def _of_network(text: str, network: NetworkConfig, problem: Problem) -> _Row:
+    path = (*network.path, *network.inner_path, *problem.path)
+    line = places.line_of(text, network, problem.path)
+    state = WARNING if problem.is_warning else PROBLEM
+    return _Row(network.source, line, json_path(path), problem.text, state)
+
+
+def _print(rows: Sequence[_Row], networks: int) -> None:
+    for row in rows:
+        place = output.styled(
+            one_line(f"{row.file}:{row.line}" if row.line else row.file), bold=True
+        )
+        path = output.styled(row.path, fg="cyan")
+        kind = f"{output.styled('warning', fg='yellow')}: " if row.state == WARNING else ""
+        output.echo(f"{place}: {kind}{path}: {one_line(row.problem)}")
+    if not rows:
+        output.echo(f"{networks} network{'s' if networks != 1 else ''}: no problems")
