@@ -35,13 +35,13 @@ def on_node(given: NetworkConfig | None) -> Node:
         if not name.endswith((".conf", ".conflist", ".json")):
             continue
         try:
-            found.networks.extend(
-                network
-                for network in configs.load(file, configs.read_source(file))
-                if given is None or not _replaces(given, network)
-            )
+            networks, faults = configs.read(file, configs.read_source(file))
         except configs.ConfigError as error:
-            found.unreadable.append(str(error))
+            networks, faults = [], [error]
+        found.networks.extend(
+            each for each in networks if given is None or not _replaces(given, each)
+        )
+        found.unreadable.extend(map(str, faults))
     return found
 
 

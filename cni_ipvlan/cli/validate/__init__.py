@@ -9,7 +9,7 @@ from cni_ipvlan.cli.validate.problem import Problem
 from cni_ipvlan.config import netconf
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from cni_ipvlan.cli.configs import NetworkConfig
 
@@ -20,11 +20,11 @@ def in_all(networks: Sequence[NetworkConfig]) -> Iterator[tuple[NetworkConfig, P
     sound: list[NetworkConfig] = []
     for network in networks:
         found = in_config(network)
-        if not any(problem.path[:1] in (("mode",), ("flag",)) for problem in found):
-            found += between.other_mode(network, with_a_mode)
+        if not any(problem.path[-1:] in (("mode",), ("flag",)) for problem in found):
+            found += _placed(network, between.other_mode(network, with_a_mode))
             with_a_mode.append(network)
         if all(problem.is_warning for problem in found):
-            found += between.shared_addresses(network, sound)
+            found += _placed(network, between.shared_addresses(network, sound))
             sound.append(network)
         for problem in found:
             yield network, problem
@@ -40,4 +40,16 @@ def in_config(network: NetworkConfig) -> list[Problem]:
         found += options.ipam_is_there(config)
     if ("ipam",) not in broken:
         found += ipam.in_ipam(config)
-    return found
+    return [*_repeated(network), *_placed(network, found)]
+
+
+def _placed(network: NetworkConfig, found: Iterable[Problem]) -> Iterator[Problem]:
+    """Give problems the path in the document."""
+    return (each._replace(path=network.place(each.path)) for each in found)
+
+
+def _repeated(network: NetworkConfig) -> Iterator[Problem]:
+    """Yield the keys that are there more than once; plugins differ in which they take."""
+    for path, part in network.root.walk(network.root_path):
+        for key in part.repeated:
+            yield Problem((*path, key), f"{key} is there more than once; only the last counts")

@@ -12,7 +12,8 @@ from cni_ipvlan.plugin.explain import lease_directory
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cni_ipvlan.cli.configs import NetworkConfig, Path
+    from cni_ipvlan.cli.configs import NetworkConfig
+    from cni_ipvlan.cli.reading.part import Path
 
 
 class _Gift(NamedTuple):

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from cni_ipvlan.cli import configs, output, places
+from cni_ipvlan.cli import configs, output
 from cni_ipvlan.cli import validate as problems
 from cni_ipvlan.cli.finding import PROBLEM, WARNING
 from cni_ipvlan.cli.options import FILE, Example, text_option
+from cni_ipvlan.cli.reading.part import json_path
 from cni_ipvlan.cli.validate import files
-from cni_ipvlan.cli.validate.problem import json_path
 from cni_ipvlan.log import one_line
 
 if TYPE_CHECKING:
@@ -23,19 +23,22 @@ if TYPE_CHECKING:
 
 
 class _Row(NamedTuple):
-    """A problem as it is printed; ``line`` is None if it is about the whole file."""
+    """A problem as it is printed; ``line`` is None if it is about the whole file.
+
+    ``document`` is the number of the document in the file.
+    """
 
     file: str
     line: int | None
+    document: int
     path: str
     problem: str
     state: str = PROBLEM
 
 
 class _Read(NamedTuple):
-    """What was read: the texts of files, their networks, and files without any."""
+    """What was read: networks, files without any, and what is wrong with files."""
 
-    texts: dict[str, str]
     networks: list[NetworkConfig]
     empty: list[str]
     rows: list[_Row]
@@ -50,17 +53,15 @@ def validate(files: tuple[str, ...], form: str) -> int:
     Of a directory, it reads all *.conf, *.conflist, *.json, *.yaml and *.yml in it and below.
     Warnings are about what works, but perhaps not as meant.
     """
-    read = _Read({}, [], [], [])
+    read = _Read([], [], [])
     for file in dict.fromkeys(_expanded(files, read.rows)):
         _read(file, read)
     rows = read.rows
     # Among several files, one without ipvlan (a Pod, another plugin) is fine.
     if not read.networks:
         rows += [_of_file(file, "it has no configuration of type ipvlan") for file in read.empty]
-    rows += [
-        _of_network(read.texts[network.source], network, problem)
-        for network, problem in problems.in_all(read.networks)
-    ]
+    # Networks of one list share its problems.
+    rows += dict.fromkeys(_of_network(*found) for found in problems.in_all(read.networks))
     if form == "json":
         output.echo_json(
             {
@@ -96,25 +97,26 @@ def _expanded(given: Iterable[str], rows: list[_Row]) -> list[str]:
 
 def _read(file: str, read: _Read) -> None:
     try:
-        read.texts[file] = configs.read_source(file)
-        found = configs.load(file, read.texts[file])
+        networks, faults = configs.read(file, configs.read_source(file))
     except configs.ConfigError as error:
-        read.rows.append(_of_file(file, str(error)))
-        return
-    read.networks.extend(found)
-    if not found:
+        networks, faults = [], [error]
+    read.networks.extend(networks)
+    read.rows.extend(
+        _Row(file, each.line, each.document, json_path(each.path), each.text) for each in faults
+    )
+    if not networks and not faults:
         read.empty.append(file)
 
 
 def _of_file(file: str, problem: str) -> _Row:
-    return _Row(file, None, "$", problem)
+    return _Row(file, None, 1, "$", problem)
 
 
-def _of_network(text: str, network: NetworkConfig, problem: Problem) -> _Row:
-    path = (*network.path, *network.inner_path, *problem.path)
-    line = places.line_of(text, network, problem.path)
+def _of_network(network: NetworkConfig, problem: Problem) -> _Row:
+    path = json_path(problem.path)
     state = WARNING if problem.is_warning else PROBLEM
-    return _Row(network.source, line, json_path(path), problem.text, state)
+    line = network.line(problem.path)
+    return _Row(network.source, line, network.document, path, problem.text, state)
 
 
 def _print(rows: Sequence[_Row], networks: int) -> None:
@@ -122,7 +124,8 @@ def _print(rows: Sequence[_Row], networks: int) -> None:
         place = output.styled(
             one_line(f"{row.file}:{row.line}" if row.line else row.file), bold=True
         )
-        path = output.styled(row.path, fg="cyan")
+        document = f"document {row.document}: " if row.document > 1 else ""
+        path = document + output.styled(row.path, fg="cyan")
         kind = f"{output.styled('warning', fg='yellow')}: " if row.state == WARNING else ""
         output.echo(f"{place}: {kind}{path}: {one_line(row.problem)}")
     if not rows:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cni_ipvlan.suggest import nearest_first
@@ -10,7 +9,7 @@ from cni_ipvlan.suggest import nearest_first
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from cni_ipvlan.cli.configs import Path
+    from cni_ipvlan.cli.reading.part import Path
 
 
 class Problem(NamedTuple):
@@ -23,14 +22,6 @@ class Problem(NamedTuple):
     path: Path
     text: str
     is_warning: bool = False
-
-
-def json_path(path: Path) -> str:
-    """Return a path of keys and indexes as JSONPath."""
-    return "$" + "".join(
-        f".{step}" if isinstance(step, str) and step.isidentifier() else f"[{json.dumps(step)}]"
-        for step in path
-    )
 
 
 def misspelt(entry: Mapping[str, Any], options: Sequence[str], path: Path) -> Iterator[Problem]:

@@ -368,9 +368,11 @@ def test_network_does_not_conflict_with_what_it_replaces(machine: Machine) -> No
 def test_file_of_the_node_that_can_not_be_read(machine: Machine) -> None:
     (machine.configurations / "10-a.conf").write_text("{")
     file = f"{machine.configurations}/10-a.conf"
-    assert any(line.startswith(f"problem configuration {file} is") for line in machine.doctor())
+    assert any(
+        line.startswith(f"problem configuration {file}:1: it is") for line in machine.doctor()
+    )
     lines = machine.doctor("-c", machine.network())
-    assert any(line.startswith(f"warning configuration {file} is") for line in lines)
+    assert any(line.startswith(f"warning configuration {file}:1: it is") for line in lines)
 
 
 def test_json_names_the_network_of_a_finding(

@@ -10,7 +10,8 @@ import yaml
 
 from cni_ipvlan.cli import configs, program
 from cni_ipvlan.cli import validate as problems
-from cni_ipvlan.cli.validate.problem import json_path
+from cni_ipvlan.cli.reading.part import json_path
+from cni_ipvlan.cni.version import SUPPORTED_VERSIONS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -289,7 +290,7 @@ def test_only_the_first_plugin_of_a_list_needs_ipam() -> None:
     assert problems_of(document) == []
     document["plugins"] = [chained]
     assert problems_of(document) == [
-        ("$", "ipam must be given, with a type, unless the plugin is chained")
+        ("$.plugins[0]", "ipam must be given, with a type, unless the plugin is chained")
     ]
 
 
@@ -386,6 +387,7 @@ def test_json_is_for_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]
             {
                 "file": str(file),
                 "line": 1,
+                "document": 1,
                 "path": "$.mtu",
                 "problem": 'mtu is "x"; it must be a whole number',
                 "state": "problem",
@@ -477,3 +479,59 @@ def test_directory_without_networks_is_a_problem(
     (tmp_path / "README.md").touch()
     said = "the directory has no file called *.conf, *.conflist, *.json, *.yaml, *.yml"
     assert validate(capsys, tmp_path) == (1, f"{tmp_path}: $: {said}\n")
+
+
+def test_keys_that_are_there_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    conf, manifest, plain = tmp_path / "a.conf", tmp_path / "b.yaml", tmp_path / "c.yaml"
+    text = json.dumps(CONF, indent=4).replace('"type": "static"', '"type": "x", "type": "static"')
+    conf.write_text(
+        text.replace('"name"', '"mode": "l3",\n"name"').replace("}\n}", '},"mode":"l2"}')
+    )
+    document = {
+        "kind": "NetworkAttachmentDefinition",
+        "metadata": {"name": "n"},
+        "spec": {"config": '{"name": "one", "name": "two", "plugins": []}'},
+    }
+    text = yaml.safe_dump(document)
+    manifest.write_text(f"{text}  config: '{json.dumps({**CONF, 'master': 'eth1'})}'\n")
+    plain.write_text(yaml.safe_dump({**CONF, "master": "eth2"}) + "master: eth3\n")
+
+    status, out = validate(capsys, tmp_path)
+
+    assert status == 1
+    twice = "is there more than once; only the last counts"
+    assert out.splitlines() == [
+        f"{manifest}:{len(text.splitlines()) + 1}: $.spec.config: config {twice}",
+        f"{conf}:{len(conf.read_text().splitlines())}: $.mode: mode {twice}",
+        f"{conf}:{line(conf, 'static')}: $.ipam.type: type {twice}",
+        f"{plain}:{line(plain, 'eth3')}: $.master: master {twice}",
+    ]
+
+
+def test_keys_of_a_list_are_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "a.conflist"
+    plugins = json.dumps([CONF, {**CONF, "ipam": {"type": "dhcp"}}])
+    file.write_text(f'{{"cniVersion": "3.0",\n"name": "a", "name": "b",\n"plugins": {plugins}}}')
+    status, out = validate(capsys, file)
+    assert status == 1
+    assert out.splitlines() == [
+        f"{file}:2: $.name: name is there more than once; only the last counts",
+        f"{file}:1: $.cniVersion: cniVersion is '3.0'; supported: {', '.join(SUPPORTED_VERSIONS)}",
+    ]
+
+
+def test_document_is_named_if_it_is_not_the_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "two.yaml"
+    file.write_text(yaml.safe_dump_all([{**CONF, "mode": "l4"}, {**CONF, "mode": "l5"}]))
+    status, out = validate(capsys, file)
+    assert status == 1
+    allowed = "allowed: l2, l3, l3s"
+    first, second = (line(file, mode) for mode in ("l4", "l5"))
+    assert out.splitlines() == [
+        f'{file}:{first}: $.mode: mode is "l4"; {allowed}',
+        f'{file}:{second}: document 2: $.mode: mode is "l5"; {allowed}',
+    ]
+    _, out = validate(capsys, "--format", "json", file)
+    assert [row["document"] for row in json.loads(out)["problems"]] == [1, 2]
