@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -16,7 +16,7 @@ from cni_ipvlan.cli.validate import files
 from cni_ipvlan.log import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from cni_ipvlan.cli.configs import NetworkConfig
     from cni_ipvlan.cli.validate.problem import Problem
@@ -44,7 +44,7 @@ class _Read(NamedTuple):
     rows: list[_Row]
 
 
-@click.command(cls=Example, example="ipvlan validate examples/*\nipvlan validate /etc/cni/net.d")
+@click.command(cls=Example, example="ipvlan validate examples/*.yaml\nipvlan validate examples")
 @click.argument("files", nargs=-1, required=True, type=FILE, metavar="FILE…")
 @text_option
 def validate(files: tuple[str, ...], form: str) -> int:
@@ -63,17 +63,9 @@ def validate(files: tuple[str, ...], form: str) -> int:
     # Networks of one list share its problems.
     rows += dict.fromkeys(_of_network(*found) for found in problems.in_all(read.networks))
     if form == "json":
-        output.echo_json(
-            {
-                "networks": len(read.networks),
-                "problems": [row._asdict() for row in rows],
-                "withoutNetwork": read.empty,
-            }
-        )
+        output.echo_json(_document(read))
     else:
-        _print(rows, len(read.networks))
-        for file in read.empty if read.networks else ():
-            output.echo_err(f"{file}: it has no configuration of type ipvlan")
+        _print(read)
     return 1 if any(row.state == PROBLEM for row in rows) else 0
 
 
@@ -119,14 +111,37 @@ def _of_network(network: NetworkConfig, problem: Problem) -> _Row:
     return _Row(network.source, line, network.document, path, problem.text, state)
 
 
-def _print(rows: Sequence[_Row], networks: int) -> None:
-    for row in rows:
-        place = output.styled(
-            one_line(f"{row.file}:{row.line}" if row.line else row.file), bold=True
-        )
-        document = f"document {row.document}: " if row.document > 1 else ""
-        path = document + output.styled(row.path, fg="cyan")
-        kind = f"{output.styled('warning', fg='yellow')}: " if row.state == WARNING else ""
-        output.echo(f"{place}: {kind}{path}: {one_line(row.problem)}")
-    if not rows:
+def _document(read: _Read) -> dict[str, Any]:
+    return {
+        "networks": len(read.networks),
+        "problems": [row._asdict() for row in read.rows],
+        "withoutNetwork": read.empty,
+        "notChecked": [
+            {"file": each.source, "network": each.label, "plugins": [*each.before, *each.after]}
+            for each in read.networks
+            if each.before or each.after
+        ],
+    }
+
+
+def _print(read: _Read) -> None:
+    for row in read.rows:
+        output.echo(_line(row))
+    networks = len(read.networks)
+    if not read.rows:
         output.echo(f"{networks} network{'s' if networks != 1 else ''}: no problems")
+    for file in read.empty if networks else ():
+        output.echo_err(f"{one_line(file)}: it has no configuration of type ipvlan")
+    for each in read.networks:
+        others = ", ".join((*each.before, *each.after))
+        if others:
+            text = f"{each.source}: of the list {each.name}, only ipvlan was checked, not {others}"
+            output.echo_err(one_line(text))
+
+
+def _line(row: _Row) -> str:
+    place = one_line(f"{row.file}:{row.line}" if row.line else row.file)
+    kind = f"{output.styled('warning', fg='yellow')}: " if row.state == WARNING else ""
+    document = f"document {row.document}: " if row.document > 1 else ""
+    path = document + output.styled(row.path, fg="cyan")
+    return f"{output.styled(place, bold=True)}: {kind}{path}: {one_line(row.problem)}"

@@ -394,6 +394,7 @@ def test_json_is_for_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]
             }
         ],
         "withoutNetwork": [],
+        "notChecked": [],
     }
 
 
@@ -535,3 +536,22 @@ def test_document_is_named_if_it_is_not_the_first(
     ]
     _, out = validate(capsys, "--format", "json", file)
     assert [row["document"] for row in json.loads(out)["problems"]] == [1, 2]
+
+
+def test_other_plugins_of_a_list_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "a.conflist"
+    plugins = [{"type": "bridge"}, {"type": "ipvlan"}, {"type": "tuning"}]
+    file.write_text(json.dumps({"cniVersion": "1.0.0", "name": "chain", "plugins": plugins}))
+
+    assert program.main(["validate", str(file)]) == 0
+
+    printed = capsys.readouterr()
+    assert printed.out == "1 network: no problems\n"
+    said = "of the list chain, only ipvlan was checked, not bridge, tuning"
+    assert printed.err == f"{file}: {said}\n"
+    _, out = validate(capsys, "--format", "json", file)
+    assert json.loads(out)["notChecked"] == [
+        {"file": str(file), "network": "chain", "plugins": ["bridge", "tuning"]}
+    ]
