@@ -16,16 +16,13 @@ if TYPE_CHECKING:
 
 def in_all(networks: Sequence[NetworkConfig]) -> Iterator[tuple[NetworkConfig, Problem]]:
     """Yield the problems of each configuration, and the conflicts between them."""
-    with_a_mode: list[NetworkConfig] = []
-    sound: list[NetworkConfig] = []
+    masters = between.Masters()
     for network in networks:
         found = in_config(network)
         if not any(problem.path[-1:] in (("mode",), ("flag",)) for problem in found):
-            found += _placed(network, between.other_mode(network, with_a_mode))
-            with_a_mode.append(network)
+            found += _placed(network, masters.other_mode(network))
         if all(problem.is_warning for problem in found):
-            found += _placed(network, between.shared_addresses(network, sound))
-            sound.append(network)
+            found += _placed(network, masters.shared_addresses(network))
         for problem in found:
             yield network, problem
 

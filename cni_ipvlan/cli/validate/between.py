@@ -10,7 +10,7 @@ from cni_ipvlan.cli.validate.ranges import Range, sets
 from cni_ipvlan.plugin.explain import lease_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from cni_ipvlan.cli.configs import NetworkConfig
     from cni_ipvlan.cli.reading.part import Path
@@ -27,39 +27,51 @@ class _Gift(NamedTuple):
     pool: str
 
 
-def other_mode(network: NetworkConfig, others: Sequence[NetworkConfig]) -> Iterator[Problem]:
-    """Yield a conflict with the first of the others that has the same master in another mode."""
-    other = next(iter(_on_its_master(network, others)), None)
-    if other is not None and _mode(other.config) != _mode(network.config):
-        yield Problem(
-            ("mode",) if "mode" in network.config else (),
-            f"{_master_name(network)} is used in mode {_mode(network.config)} here and in mode "
-            f"{_mode(other.config)} by {_who(other)}; a master has one mode and flag",
-        )
+class Masters:
+    """The networks seen so far, by their masters; each new one is compared with these."""
 
+    def __init__(self) -> None:
+        self._first: dict[str, NetworkConfig] = {}
+        self._gifts: dict[str, list[tuple[NetworkConfig, _Gift]]] = {}
 
-def shared_addresses(network: NetworkConfig, others: Sequence[NetworkConfig]) -> Iterator[Problem]:
-    """Yield the addresses that others on the same master give out, too.
+    def other_mode(self, network: NetworkConfig) -> Iterator[Problem]:
+        """Yield a conflict with the first network of the same master if its mode differs."""
+        master = _host_master(network)
+        if master is None:
+            return
+        other = self._first.setdefault(master, network)
+        if _mode(other.config) != _mode(network.config):
+            name = f"the master {master}" if master else "the master, that of the default route,"
+            yield Problem(
+                ("mode",) if "mode" in network.config else (),
+                f"{name} is used in mode {_mode(network.config)} here and in mode "
+                f"{_mode(other.config)} by {_who(other)}; a master has one mode and flag",
+            )
 
-    All these networks must be free of errors.
-    """
-    rivals = [(each, gift) for each in _on_its_master(network, others) for gift in _gifts(each)]
-    for own in _gifts(network):
-        for other, theirs in rivals:
-            if own.pool != theirs.pool and own.addresses.overlaps(theirs.addresses):
+    def shared_addresses(self, network: NetworkConfig) -> Iterator[Problem]:
+        """Yield the addresses that another network of the same master gives out, too.
+
+        The network must be free of errors.
+        """
+        master = _host_master(network)
+        if master is None:
+            return
+        known = self._gifts.setdefault(master, [])
+        gifts = list(_gifts(network))
+        for own in gifts:
+            rival = next((each for each in known if _collide(own, each[1])), None)
+            if rival is not None:
+                other, theirs = rival
                 yield Problem(
                     own.path,
-                    f"{own.addresses.span} overlaps with {theirs.addresses.span} of "
-                    f"{_who(other)}, on the same master; an address in use there is refused here",
+                    f"{own.addresses.span} overlaps with {theirs.addresses.span} of {_who(other)}, "
+                    "on the same master; an address in use there is refused here",
                 )
-                break
+        known += [(network, gift) for gift in gifts]
 
 
-def _on_its_master(
-    network: NetworkConfig, others: Sequence[NetworkConfig]
-) -> Iterator[NetworkConfig]:
-    master = _host_master(network)
-    return (each for each in others if master is not None and _host_master(each) == master)
+def _collide(one: _Gift, other: _Gift) -> bool:
+    return one.pool != other.pool and one.addresses.overlaps(other.addresses)
 
 
 def _host_master(network: NetworkConfig) -> str | None:
@@ -68,11 +80,6 @@ def _host_master(network: NetworkConfig) -> str | None:
     is_known = master or not (network.is_chained or network.config.get("prevResult"))
     in_container = network.config.get("linkInContainer")
     return master if isinstance(master, str) and is_known and not in_container else None
-
-
-def _master_name(network: NetworkConfig) -> str:
-    master = _host_master(network)
-    return f"the master {master}" if master else "the master, that of the default route,"
 
 
 def _who(network: NetworkConfig) -> str:

@@ -48,10 +48,13 @@ def in_ipam(config: dict[str, Any]) -> Iterator[Problem]:
     if kind == "dhcp":
         yield from _dhcp(config)
         return
-    yield from _objects(ipam, "routes")
-    for index, route in enumerate(_list(ipam, "routes")):
+    wrong = [*_objects(ipam, "routes"), *(_objects(ipam, "addresses") if kind == "static" else ())]
+    if wrong:
+        yield from wrong
+        return
+    for index, route in enumerate(ipam.get("routes") or ()):
         yield from misspelt_for_go(route, _ROUTE, ("ipam", "routes", index))
-    routes = [as_go_reads(route, _ROUTE) for route in _list(ipam, "routes")]
+    routes = [as_go_reads(route, _ROUTE) for route in ipam.get("routes") or ()]
     needed = {
         each.version
         for route in routes
@@ -59,8 +62,7 @@ def in_ipam(config: dict[str, Any]) -> Iterator[Problem]:
     }
     if kind == "static":
         yield from _dns(ipam)
-        yield from _objects(ipam, "addresses")
-        yield from static.in_entries(config, _list(ipam, "addresses"), needed)
+        yield from static.in_entries(config, ipam.get("addresses") or [], needed)
     else:
         yield from host_local.in_ranges(config, ipam, needed)
     yield from _with_routes(config, ipam, routes)
@@ -79,7 +81,7 @@ def _with_routes(
 
 def _given(ipam: dict[str, Any]) -> _Given:
     if ipam["type"] == "static":
-        entries = _list(ipam, "addresses")
+        entries = ipam.get("addresses") or []
         own = static.own_addresses(entries)
         around = Around([each.network for each in own], [each.ip for each in own])
         return _Given(around, static.gateways(entries))
@@ -104,8 +106,8 @@ def _bare(name: str) -> str:
 
 
 def _dhcp(config: dict[str, Any]) -> Iterator[Problem]:
-    mode = config.get("mode") or "l2"
-    if mode != "l2":
+    mode = config.get("mode")
+    if mode in ("l3", "l3s"):
         text = f"mode is {mode}, which carries no broadcasts, so dhcp gets no answer; use l2"
         yield Problem(("mode",), text)
 
@@ -137,7 +139,7 @@ def _too_many(config: dict[str, Any], ipam: dict[str, Any]) -> Iterator[Problem]
 def _families(ipam: dict[str, Any]) -> list[int]:
     """Return the family of each address that a container gets."""
     if ipam["type"] == "static":
-        return [each.version for each in static.own_addresses(_list(ipam, "addresses"))]
+        return [each.version for each in static.own_addresses(ipam.get("addresses") or [])]
     firsts = [next((each.subnet for each in group), None) for group in ranges.sets(ipam)]
     return [subnet.version for subnet in firsts if subnet is not None]
 
@@ -171,8 +173,3 @@ def _objects(entry: dict[str, Any], key: str) -> Iterator[Problem]:
     for index, value in enumerate(values or ()):
         if not isinstance(value, dict):
             yield Problem(("ipam", key, index), f"{key} must hold objects")
-
-
-def _list(entry: dict[str, Any], key: str) -> list[dict[str, Any]]:
-    values = entry.get(key)
-    return [each for each in values if isinstance(each, dict)] if isinstance(values, list) else []
