@@ -285,20 +285,6 @@ def test_harm_of_a_key_that_is_ignored(
 
 
 @pytest.mark.parametrize(
-    ("file", "is_wrong"),
-    [("../x.log", True), ("/etc/x.log", True), ("a//x.log", True), ("x.log", False)],
-)
-def test_harm_of_a_log_file_elsewhere_is_that_nothing_is_logged(
-    node: Node, runtime: Runtime, file: str, *, is_wrong: bool
-) -> None:
-    conf = network(logFile=file)
-    assert is_error(conf) == is_wrong
-    node.master()
-    answer = runtime.add(node.container(), conf)
-    assert (answer.status, "cannot log to" in answer.stderr) == (0, is_wrong)
-
-
-@pytest.mark.parametrize(
     ("one", "other", "is_found"),
     [
         (pool(), pool(), True),
