@@ -1,8 +1,9 @@
 """Network configurations in the file formats that people use.
 
 These are plugin configurations, lists (.conflist), and Kubernetes manifests with
-NetworkAttachmentDefinitions, in YAML or JSON. Each ipvlan entry is returned with
-the name and version that a runtime would give it.
+NetworkAttachmentDefinitions or ConfigMaps, in YAML or JSON; each may hold Multus's own
+configuration with its delegates. Each ipvlan entry is returned with the name and
+version that a runtime would give it.
 """
 
 from __future__ import annotations
@@ -11,18 +12,30 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cni_ipvlan.cli.reading import documents, json_text
+from cni_ipvlan.cli.reading.documents import JSON_SUFFIXES, ConfigError
+from cni_ipvlan.cli.reading.part import Part, SyntaxFault
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cni_ipvlan.cli.reading.part import Path
+
+__all__ = [
+    "JSON_SUFFIXES",
+    "ConfigError",
+    "Contents",
+    "NetworkConfig",
+    "choose",
+    "load",
+    "read",
+    "read_source",
+]
+
 _NAD_KIND = "NetworkAttachmentDefinition"
 _SHOWN = 60  # characters of a wrong value
-JSON_SUFFIXES = (".conf", ".conflist", ".json")
-
-Path = tuple["str | int", ...]
-
-
-class ConfigError(Exception):
-    """A file that can't be used; the message is one sentence."""
+_OF_THE_LIST = ("name", "cniVersion")  # what libcni copies from a list into its plugins
+_NOTHING = Part(None, 1)
 
 
 class NoSuchNetworkError(ConfigError):
@@ -30,20 +43,23 @@ class NoSuchNetworkError(ConfigError):
 
 
 class NetworkConfig(NamedTuple):
-    """One configuration for the plugin, and its location.
+    """One configuration for the plugin, and its place.
 
-    ``path`` (keys and indexes) leads to it in the document. If the value there is
-    a string of JSON, as in a NetworkAttachmentDefinition, ``text`` is that string
-    and ``inner_path`` the path inside it. ``definition`` is the definition's
-    name, prefixed with its namespace if it has one.
+    ``path`` (keys and indexes) leads to it in the document with that number, through
+    strings of JSON; ``root`` is the document or, in such a string, what the string has,
+    and ``root_path`` leads there. ``before`` and ``after`` are the types of the other
+    plugins in its list. ``definition`` is the name of its NetworkAttachmentDefinition,
+    prefixed with the namespace if it has one.
     """
 
     source: str
     document: int
     path: Path
-    text: str | None
-    inner_path: Path
     config: dict[str, Any]
+    root: Part = _NOTHING
+    root_path: Path = ()
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
     definition: str = ""
 
     @property
@@ -55,8 +71,7 @@ class NetworkConfig(NamedTuple):
     @property
     def is_chained(self) -> bool:
         """Whether it follows another plugin in a list."""
-        path = self.inner_path if self.text is not None else self.path
-        return path[-2:-1] == ("plugins",) and path[-1] != 0
+        return bool(self.before)
 
     @property
     def label(self) -> str:
@@ -66,6 +81,22 @@ class NetworkConfig(NamedTuple):
     def is_called(self, name: str) -> bool:
         """Whether ``name`` selects it."""
         return name in (self.name, self.definition, self.definition.rpartition("/")[2])
+
+    def place(self, path: Path) -> Path:
+        """Return the path in the document of a path in the configuration."""
+        is_of_list = self.path[-2:-1] == ("plugins",) and path[:1] and path[0] in _OF_THE_LIST
+        return (*(self.path[:-2] if is_of_list else self.path), *path)
+
+    def line(self, path: Path) -> int:
+        """Return the line of a path in the document, or of its nearest existing ancestor."""
+        return self.root.find(path[len(self.root_path) :]).line
+
+
+class Contents(NamedTuple):
+    """What a file has: networks, and what is wrong with other parts of it."""
+
+    networks: list[NetworkConfig]
+    faults: list[ConfigError]
 
 
 def read_source(source: str) -> str:
@@ -83,21 +114,33 @@ def read_source(source: str) -> str:
         raise ConfigError(f"cannot read {source!r}: {error}") from None
 
 
+def read(source: str, text: str) -> Contents:
+    """Return every ipvlan configuration in a text, and what is wrong with the text."""
+    found = Contents([], [])
+    try:
+        for number, part in documents.read(source, text):
+            _Document(source, number, found).read(part, ())
+    except ConfigError as error:
+        found.faults.append(error)
+    return found
+
+
 def load(source: str, text: str) -> list[NetworkConfig]:
-    """Return every ipvlan configuration in a text; raises ConfigError if it can't be parsed."""
-    return [
-        network
-        for number, document in enumerate(_documents(source, text))
-        for network in _in_document(source, number, (), document)
-    ]
+    """Return every ipvlan configuration in a text; raises ConfigError if anything is wrong."""
+    found = read(source, text)
+    if found.faults:
+        raise found.faults[0]
+    return found.networks
 
 
 def choose(source: str, network: str | None) -> NetworkConfig:
     """Return the selected configuration; raises ConfigError unless exactly one matches."""
-    candidates = load(source, read_source(source))
+    candidates, faults = read(source, read_source(source))
+    chosen = [each for each in candidates if network is None or each.is_called(network)]
+    if faults and (network is None or not chosen):
+        raise faults[0]
     if not candidates:
         raise ConfigError(f"{source} has no configuration of type ipvlan")
-    chosen = [each for each in candidates if network is None or each.is_called(network)]
     if not chosen:
         raise NoSuchNetworkError(
             f"{source} has no network {network!r}; it has: {_labels(candidates)}"
@@ -118,104 +161,162 @@ def _labels(networks: Sequence[NetworkConfig]) -> str:
     return ", ".join(each.label for each in networks)
 
 
-def _documents(source: str, text: str) -> list[Any]:
-    try:
-        return [_decoded(text)]
-    except (ValueError, RecursionError) as error:
-        if text.lstrip().startswith("{") or source.endswith(JSON_SUFFIXES):
-            raise ConfigError(f"{source} is not valid JSON: {error}") from None
-    return _yaml_documents(source, text)
+class _Document:
+    """Collects the networks of one document, and what is wrong with it."""
+
+    def __init__(self, source: str, number: int, found: Contents) -> None:
+        self._source = source
+        self._number = number
+        self._found = found
+
+    def read(self, part: Part, path: Path) -> None:
+        """Read a whole document, or an item of a Kubernetes list at ``path``."""
+        document = part.value
+        if not isinstance(document, dict):
+            self._fault(part, path, f"it is {_shown(document)}; a network configuration is needed")
+        elif document.get("kind") == _NAD_KIND:
+            self._definition(part, path)
+        elif isinstance(document.get("items"), list) and "kind" in document:
+            for index, item in part.parts["items"].parts.items():
+                self.read(item, (*path, "items", index))
+        elif document.get("kind") == "ConfigMap":
+            self._config_map(part, path)
+        elif not ("kind" in document and "apiVersion" in document):
+            self._configurations(part, path, _Owner(part, path))
+        # else another Kubernetes object, such as a Pod
+
+    def _fault(self, part: Part, path: Path, text: str, line: int | None = None) -> None:
+        error = ConfigError(text, self._source, line or part.line, self._number, path)
+        self._found.faults.append(error)
+
+    def _definition(self, part: Part, path: Path) -> None:
+        spec = _member(part, "spec")
+        self._repeated(part, path)
+        self._repeated(spec, (*path, "spec"))
+        config = _member(spec, "config")
+        place = (*path, "spec", "config")
+        if config.value is None:
+            return  # Multus then reads a file on the node with the definition's name
+        if not isinstance(config.value, str):
+            kind = "a mapping" if isinstance(config.value, dict) else _shown(config.value)
+            text = f"config is {kind}; it must be a string of JSON: write config: |, then the JSON"
+            self._fault(config, place, text)
+        elif config.value.strip():
+            self._in_string(config, place, _metadata(part))
+
+    def _repeated(self, part: Part, path: Path) -> None:
+        for key in part.repeated:
+            text = f"{key} is there more than once; only the last counts"
+            self._fault(part.parts[key], (*path, key), text)
+
+    def _config_map(self, part: Part, path: Path) -> None:
+        """Read those values that are about ipvlan; others may be in any format."""
+        for key, value in _member(part, "data").parts.items():
+            if isinstance(value.value, str) and '"ipvlan"' in value.value:
+                self._in_string(value, (*path, "data", key), ("", ""))
+
+    def _in_string(self, part: Part, path: Path, metadata: tuple[str, str]) -> None:
+        try:
+            inner = json_text.parse_string(part)
+        except SyntaxFault as fault:
+            why = documents.template_in(part.value) or f"it is not valid JSON: {fault}"
+            self._fault(part, path, why, fault.line)
+            return
+        if not isinstance(inner.value, dict):
+            self._fault(part, path, f"it is {_shown(inner.value)}; a JSON object is needed")
+            return
+        namespace, name = metadata
+        if name:
+            # Multus names a configuration after its definition when it has no name of its own.
+            inner.value.setdefault("name", name)
+        label = f"{namespace}/{name}" if namespace else name
+        self._configurations(inner, path, _Owner(inner, path, definition=label))
+
+    def _configurations(self, part: Part, path: Path, owner: _Owner) -> None:
+        """Read a configuration, a list, or those that Multus delegates to."""
+        document = part.value
+        plugins = document.get("plugins")
+        if plugins is not None and not isinstance(plugins, list):
+            text = f"plugins is {_shown(plugins)}; a list is needed"
+            self._fault(_member(part, "plugins"), (*path, "plugins"), text)
+        elif plugins is not None:
+            self._list(part, path, owner)
+        elif isinstance(document.get("delegates"), list):
+            self._delegates(part, path, owner)
+        elif _is_ours(document, owner):
+            self._add(part, document, path, owner)
+
+    def _delegates(self, part: Part, path: Path, owner: _Owner) -> None:
+        for index, delegate in _member(part, "delegates").parts.items():
+            if isinstance(delegate.value, dict):
+                place = (*path, "delegates", index)
+                self._configurations(delegate, place, owner._replace(definition=""))
+
+    def _list(self, part: Part, path: Path, owner: _Owner) -> None:
+        """Copy a list's name and version into each of its plugins, as libcni does."""
+        document = part.value
+        given = {key: document[key] for key in ("name",) if key in document}
+        version = _version(document)
+        if version is not None:
+            given["cniVersion"] = version
+        plugins = document["plugins"]
+        for index, plugin in enumerate(plugins):
+            if not isinstance(plugin, dict):
+                continue
+            entry = part.parts["plugins"].parts[index]
+            place = (*path, "plugins", index)
+            if isinstance(plugin.get("delegates"), list):
+                self._delegates(entry, place, owner)
+            elif plugin.get("type") == "ipvlan":
+                around = owner._replace(
+                    before=_types(plugins[:index]), after=_types(plugins[index + 1 :])
+                )
+                self._add(entry, {**plugin, **given}, place, around)
+
+    def _add(self, part: Part, config: dict[str, Any], path: Path, owner: _Owner) -> None:
+        faults = len(self._found.faults)
+        for step, each in part.walk(path):
+            template = documents.template_in(each.value) if isinstance(each.value, str) else ""
+            if template:
+                self._fault(each, step, template)
+            elif each.foreign:  # a plugin is given JSON
+                text = f"it is {each.foreign} ({each.value}), which JSON does not have; quote it"
+                self._fault(each, step, text)
+        if len(self._found.faults) == faults:
+            network = NetworkConfig(self._source, self._number, path, config, *owner)
+            self._found.networks.append(network)
 
 
-def _decoded(text: str) -> Any:
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is not JSON")
+class _Owner(NamedTuple):
+    """The last fields of NetworkConfig."""
 
-    return json.loads(text, parse_constant=refuse)
-
-
-def _yaml_documents(source: str, text: str) -> list[Any]:
-    try:
-        import yaml
-    except ImportError:
-        raise ConfigError(
-            f"{source} is not JSON, and reading YAML needs PyYAML "
-            f"({sys.executable} -m pip install PyYAML, or Debian's python3-yaml)"
-        ) from None
-    try:
-        documents = [each for each in yaml.safe_load_all(text) if each is not None]
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        message = " ".join(str(error).split())
-        raise ConfigError(f"{source} is neither JSON nor YAML: {message}") from None
-    try:
-        # A plugin is given JSON, so what JSON can't express is an error.
-        return [json.loads(json.dumps(each, allow_nan=False)) for each in documents]
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{source} has a value that JSON can't express: {error}") from None
+    root: Part
+    root_path: Path
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    definition: str = ""
 
 
-def _in_document(source: str, number: int, path: Path, document: Any) -> list[NetworkConfig]:
-    """Return what is in a document, or at ``path`` in it."""
-    if not isinstance(document, dict):
-        raise ConfigError(f"{source} is {_shown(document)}; a network configuration is needed")
-    if document.get("kind") == _NAD_KIND:
-        return _in_definition(source, number, (*path, "spec", "config"), document)
-    items = document.get("items")
-    if isinstance(items, list) and "kind" in document:
-        return [
-            network
-            for index, item in enumerate(items)
-            for network in _in_document(source, number, (*path, "items", index), item)
-        ]
-    if "kind" in document and "apiVersion" in document:
-        return []  # another Kubernetes object, such as a Pod
-    return [
-        NetworkConfig(source, number, (*path, *inner), None, (), config)
-        for inner, config in _in_configuration(document, source)
-    ]
+def _is_ours(document: dict[str, Any], owner: _Owner) -> bool:
+    """Whether a configuration is for ipvlan, or lacks its type but is certainly one."""
+    looks_so = owner.definition or "cniVersion" in document or "ipam" in document
+    return bool(document.get("type", "ipvlan" if looks_so else "") == "ipvlan")
 
 
-def _in_definition(
-    source: str, number: int, path: Path, document: dict[str, Any]
-) -> list[NetworkConfig]:
-    metadata = _object(document, "metadata")
-    name, namespace = metadata.get("name"), metadata.get("namespace")
-    text = _object(document, "spec").get("config")
-    if not isinstance(text, str) or not text.strip():
-        return []  # Multus then reads a file on the node with the definition's name
-    where = f"{source}: the config of {name!r}"
-    try:
-        inner = _decoded(text)
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{where} is not valid JSON: {error}") from None
-    if not isinstance(inner, dict):
-        raise ConfigError(f"{where} is {_shown(inner)}; a JSON object is needed")
-    # Multus names a configuration after its definition when it has no name of its own.
-    inner.setdefault("name", name)
-    definition = f"{namespace}/{name}" if namespace else str(name or "")
-    return [
-        NetworkConfig(source, number, path, text, inner_path, config, definition)
-        for inner_path, config in _in_configuration(inner, where)
-    ]
+def _member(part: Part, key: str) -> Part:
+    return part.parts.get(key) or Part(None, part.line)
 
 
-def _in_configuration(document: dict[str, Any], where: str) -> list[tuple[Path, dict[str, Any]]]:
-    """Copy a list's name and version into each of its plugins, as libcni does."""
-    plugins = document.get("plugins")
-    if plugins is None:
-        is_ipvlan = document.get("type", "ipvlan") == "ipvlan"
-        return [((), document)] if is_ipvlan else []
-    if not isinstance(plugins, list):
-        raise ConfigError(f"{where}: plugins is {_shown(plugins)}; a list is needed")
-    given = {key: document[key] for key in ("name",) if key in document}
-    version = _version(document)
-    if version is not None:
-        given["cniVersion"] = version
-    return [
-        (("plugins", index), {**plugin, **given})
-        for index, plugin in enumerate(plugins)
-        if isinstance(plugin, dict) and plugin.get("type") == "ipvlan"
-    ]
+def _metadata(part: Part) -> tuple[str, str]:
+    """Return the namespace and the name of a Kubernetes object."""
+    metadata = _member(part, "metadata")
+    values = (_member(metadata, key).value for key in ("namespace", "name"))
+    namespace, name = (str(value) if value else "" for value in values)
+    return namespace, name
+
+
+def _types(plugins: Sequence[object]) -> tuple[str, ...]:
+    return tuple(str(each.get("type")) for each in plugins if isinstance(each, dict))
 
 
 def _version(document: dict[str, Any]) -> object:
@@ -229,11 +330,6 @@ def _version(document: dict[str, Any]) -> object:
 def _numbers(version: str) -> list[int]:
     parts = version.split(".")
     return [int(part) for part in parts] if all(part.isdecimal() for part in parts) else []
-
-
-def _object(document: dict[str, Any], key: str) -> dict[str, Any]:
-    value = document.get(key)
-    return value if isinstance(value, dict) else {}
 
 
 def _shown(value: object) -> str:

@@ -1,15 +1,14 @@
-"""The commands that change nothing: validate, show, doctor."""
+"""The commands that change nothing: show, doctor."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from cni_ipvlan.cli import calls, configs, doctor, drawing, output, places, problems, tree
+from cni_ipvlan.cli import calls, doctor, drawing, output, tree
 from cni_ipvlan.cli.options import (
-    FILE,
     ContainerId,
     Example,
     Ifname,
@@ -21,7 +20,6 @@ from cni_ipvlan.cli.options import (
     netns_option,
     network_option,
 )
-from cni_ipvlan.cli.problem import json_path
 from cni_ipvlan.iproute import machine
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError, Interrupts
 from cni_ipvlan.iproute.transaction import Transaction
@@ -29,72 +27,10 @@ from cni_ipvlan.plugin.explain import as_cni_error
 from cni_ipvlan.plugin.node import Node
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from cni_ipvlan.cli.configs import NetworkConfig
-    from cni_ipvlan.config.netconf import Fault
     from cni_ipvlan.plugin.node import Node
 
 _WATCH_SECONDS = 2.0
 _POLL_SECONDS = 0.1
-
-
-@click.command(cls=Example, example="ipvlan validate examples/*")
-@click.argument("files", nargs=-1, required=True, type=FILE, metavar="FILE…")
-@json_option
-def validate(files: tuple[str, ...], as_json: bool) -> int:
-    """Report every problem in configuration files, with its line."""
-    rows: list[dict[str, Any]] = []
-    networks: list[NetworkConfig] = []
-    texts: dict[str, str] = {}
-    empty: list[str] = []
-    for file in dict.fromkeys(files):
-        try:
-            texts[file] = configs.read_source(file)
-            found = configs.load(file, texts[file])
-        except configs.ConfigError as error:
-            rows.append(_row_of_file(file, str(error)))
-            continue
-        networks += found
-        if not found:
-            empty.append(file)
-    # Among several files, one without ipvlan (a Pod, another plugin) is fine.
-    if not networks:
-        rows += [_row_of_file(file, "it has no configuration of type ipvlan") for file in empty]
-    rows += [
-        _row(texts[network.source], network, problem)
-        for network, problem in problems.in_all(networks)
-    ]
-    if as_json:
-        output.echo_json({"networks": len(networks), "problems": rows, "withoutNetwork": empty})
-    else:
-        _print_problems(rows, len(networks))
-        for file in empty if networks else ():
-            output.echo_err(f"{file}: it has no configuration of type ipvlan")
-    return 1 if rows else 0
-
-
-def _row_of_file(file: str, problem: str) -> dict[str, Any]:
-    return {"file": file, "line": None, "path": "$", "problem": problem}
-
-
-def _row(text: str, network: NetworkConfig, problem: Fault) -> dict[str, Any]:
-    path = (*network.path, *network.inner_path, *problem.path)
-    return {
-        "file": network.source,
-        "line": places.line_of(text, network, problem.path),
-        "path": json_path(path),
-        "problem": problem.text,
-    }
-
-
-def _print_problems(rows: Sequence[dict[str, Any]], networks: int) -> None:
-    for row in rows:
-        place = f"{row['file']}:{row['line']}" if row["line"] else row["file"]
-        path = output.styled(row["path"], fg="cyan")
-        output.echo(f"{output.styled(place, bold=True)}: {path}: {row['problem']}")
-    if not rows:
-        output.echo(f"{networks} network{'s' if networks != 1 else ''}: no problems")
 
 
 @click.command(

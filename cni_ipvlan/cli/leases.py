@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from ipaddress import IPv4Network, ip_address, ip_network
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cni_ipvlan.cli.validate.ranges import sets
 from cni_ipvlan.plugin.explain import lease_directory
 
 if TYPE_CHECKING:
-    from ipaddress import IPv4Address, IPv6Address
-
-    Address = IPv4Address | IPv6Address
-
+    from cni_ipvlan.cli.validate.addresses import Address
+    from cni_ipvlan.cli.validate.ranges import Range
 
 _MOST_LEASE = 4096  # bytes
-_FEWEST = 4  # addresses of a subnet: its own, the gateway's, the broadcast's, a container's
 
 
 class Usage(NamedTuple):
@@ -42,10 +40,7 @@ def ranges(config: dict[str, Any]) -> list[list[Range]]:
 
     A subnet of less than four addresses is left out, as host-local refuses it.
     """
-    ipam = config["ipam"]
-    sets = [[ipam]] if "subnet" in ipam else []
-    sets += [each for each in ipam.get("ranges") or () if isinstance(each, list)]
-    found = [[_range(entry) for entry in each if isinstance(entry, dict)] for each in sets]
+    found = [[entry.range for entry in each] for each in sets(config["ipam"])]
     return [[each for each in one if each is not None] for one in found]
 
 
@@ -89,41 +84,10 @@ def holds(config: dict[str, Any], container_id: str) -> bool:
     return any(lease.container_id == container_id for lease in found)
 
 
-class Range(NamedTuple):
-    """A range of host-local: its subnet, its first and last address, and the gateway."""
-
-    subnet: str
-    first: Address
-    last: Address
-    gateway: Address
-
-    def holds(self, address: Address) -> bool:
-        """Whether an address is in the range; a container gets it unless it is the gateway."""
-        is_between = int(self.first) <= int(address) <= int(self.last)
-        return address.version == self.first.version and is_between
-
-    def room(self) -> int:
-        """Return how many addresses containers can get."""
-        return int(self.last) - int(self.first) + 1 - self.holds(self.gateway)
-
-
 def _usage(of: list[Range], leased: list[Address]) -> Usage:
     taken = [address for address in leased if any(each.holds(address) for each in of)]
     names = ", ".join(each.subnet for each in of)
     return Usage(names, len(taken), sum(each.room() for each in of))
-
-
-def _range(entry: dict[str, Any]) -> Range | None:
-    network = ip_network(entry["subnet"], strict=False)
-    if network.num_addresses < _FEWEST:
-        return None
-    broadcasts = 1 if isinstance(network, IPv4Network) else 0
-    return Range(
-        str(network),
-        ip_address(entry.get("rangeStart") or network[1]),
-        ip_address(entry.get("rangeEnd") or network[-1 - broadcasts]),
-        ip_address(entry.get("gateway") or network[1]),
-    )
 
 
 def _addresses(names: list[str]) -> list[Address]:

@@ -14,6 +14,7 @@ from cni_ipvlan import __version__
 from cni_ipvlan.cli import calls, configs, inspection, output, reach, replay, verbs
 from cni_ipvlan.cli.calls import Call, CallOptions
 from cni_ipvlan.cli.options import Commands, is_json_wanted, json_option
+from cni_ipvlan.cli.validate.command import validate
 from cni_ipvlan.cni.errors import (
     DECODING_FAILURE,
     INCOMPATIBLE_VERSION,
@@ -146,7 +147,7 @@ for _command in (
     verbs.check,
     verbs.status,
     verbs.gc,
-    inspection.validate,
+    validate,
     inspection.show,
     inspection.doctor_command,
     reach.probe_command,

@@ -32,6 +32,7 @@ from cni_ipvlan.cni.errors import UNKNOWN_CONTAINER, CniError
 from cni_ipvlan.cni.request import introduced_in
 from cni_ipvlan.cni.version import SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
+from cni_ipvlan.log import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,7 +111,9 @@ def add(dry_run: bool, ipam_result: str | None, as_json: bool, **given: Any) -> 
     if result and not dry_run:
         raise click.UsageError("--ipam-result can only be used with --dry-run")
     container_id = given["container_id"] or calls.fresh_container_id()
-    call = _attachment_call("ADD", _network(given), container_id, given)
+    network = _network(given)
+    _check_chain(network, given)
+    call = _attachment_call("ADD", network, container_id, given)
     calls.make(call, CallOptions(dry_run, as_json, given["verbose"], result))
     if not dry_run and not given["container_id"]:
         command = _detaching({**given, "container_id": container_id})
@@ -237,7 +240,24 @@ def _attachment(keep: str) -> dict[str, str]:
 
 
 def _network(given: dict[str, Any]) -> NetworkConfig:
-    return chosen(given["config"], given["network"])
+    """Return the chosen network; say which plugins of its list are left out."""
+    network = chosen(given["config"], given["network"])
+    others = ", ".join((*network.before, *network.after))
+    if others:
+        text = f"of the list {network.name}, only ipvlan is called; left out: {others}"
+        output.echo_err(one_line(text))
+    return network
+
+
+def _check_chain(network: NetworkConfig, given: dict[str, Any]) -> None:
+    """Say that a chained plugin lacks the result before it; raises UsageError if it needs that."""
+    if not network.before or given["prev_result"] or network.config.get("prevResult"):
+        return
+    before = network.before[-1]
+    if not netconf.ipam_type(network.config):
+        text = f"ipvlan comes after {before} in the list {network.name} and needs its result"
+        raise click.UsageError(one_line(f"{text}: give that with --prev-result"))
+    output.echo_err(one_line(f"ipvlan comes after {before}, whose result --prev-result can give"))
 
 
 def _attachment_call(

@@ -21,7 +21,7 @@ def decode(data: bytes) -> Any:
     """
     text = data.removeprefix(BYTE_ORDER_MARK).decode("utf-8")
     try:
-        return _json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        return _json.loads(text, parse_constant=refuse_constant, parse_float=finite)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
@@ -31,11 +31,13 @@ def encode(document: dict[str, Any]) -> bytes:
     return _json.dumps(document, indent=4, allow_nan=False).encode("ascii") + b"\n"
 
 
-def _refuse_constant(constant: str) -> None:
+def refuse_constant(constant: str) -> None:
+    """Refuse NaN and Infinity, which Python's json takes; raises ValueError."""
     raise ValueError(f"{constant} is not JSON")
 
 
-def _finite(text: str) -> float:
+def finite(text: str) -> float:
+    """Return a number that a double can hold; raises ValueError."""
     number = float(text)
     if abs(number) > sys.float_info.max:
         raise ValueError(f"the number {text} is too large")

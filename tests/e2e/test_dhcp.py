@@ -138,6 +138,17 @@ def test_answers_do_not_arrive_unless_they_are_broadcast(
     assert "net1" not in container.links()
 
 
+@pytest.mark.parametrize("mode", ["l3", "l3s"])
+def test_modes_without_broadcasts_get_no_answer(
+    node: Node, wire: Space, runtime: Runtime, tmp_path: Path, mode: str
+) -> None:
+    # So validate calls it an error.
+    container = node.container()
+    with daemon(tmp_path / "log", "-broadcast", "-timeout", "1s", "-resendmax", "1s"):
+        error = runtime.add(container, {**conf(), "mode": mode}).error()
+    assert "no more tries" in error["msg"]
+
+
 def test_missing_daemon_is_named_and_leaves_nothing(
     node: Node, wire: Space, runtime: Runtime
 ) -> None:

@@ -51,8 +51,7 @@ def test_every_example_attaches_checks_and_detaches(node: Node, libcni: Libcni, 
     conf = network["plugins"][0]
     shown = container.ipvlan("net1")
     assert shown["up"]
-    assert shown["mode"] == conf.get("mode", "l2")
-    assert shown["flag"] == conf.get("flag", "bridge")
+    assert (shown["mode"], shown["flag"]) == (conf.get("mode", "l2"), conf.get("flag", "bridge"))
     assert shown["mtu"] == conf.get("mtu", 1500)
     assert node.master_of(container) == conf["master"]
     assert len(container.addresses("net1")) == max(1, len(conf["ipam"].get("ranges", [])))

@@ -8,6 +8,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+import pytest
 from lab import LOGS
 from runtime import PLUGINS, call_environment, host_local, network
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from executable import Executable
     from lab import Node
+    from person import Person
     from runtime import Runtime
 
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[\d+\] \w+ (\w+ net1) \S+: .+\n")
@@ -81,3 +83,26 @@ def test_one_calls_log_is_asked_for_in_its_environment(
     environment = {"PATH": os.environ["PATH"], "CNI_IPVLAN_LOG": str(log)}
     runtime.add(node.container(), network(), **environment).result()
     assert "ip -j -d link show # " in log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("file", "status", "said", "is_written"),
+    [
+        ("x.log", 0, "no problems", True),
+        ("deep/x.log", 0, f"'deep/x.log'; the directory {LOGS}/deep must exist", False),
+        ("./x.log", 1, "without empty parts, . or .. in its path", False),
+        ("../x.log", 1, "without empty parts, . or .. in its path", False),
+        ("/tmp/x.log", 1, f"a network may only name a file below {LOGS}", False),
+    ],
+)
+def test_log_file_is_where_validate_allows_it(
+    node: Node, person: Person, file: str, status: int, said: str, *, is_written: bool
+) -> None:
+    conf = person.writes(network(logFile=file))
+    found, out, _ = person.types(f"ipvlan validate {conf}")
+    assert (found, said in out) == (status, True)
+    node.master()
+    node.container()
+    _, _, err = person.types(f"ipvlan add -c {conf} --netns container1")
+    assert ("cannot log to" not in err) == is_written
+    assert (LOGS / "x.log").exists() == is_written

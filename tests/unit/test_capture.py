@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from cni_ipvlan.capture import Observe, Write
+    from cni_ipvlan.capture import Write
+    from cni_ipvlan.log import Listener
 
 QUERY = Command(("ip", "link", "show"))
 DONE = Completed(0, b"[]", b"", 0.01)
@@ -32,7 +33,7 @@ class Call:
         self.written: list[bytes] = []
         self.write: Write = self.written.append
 
-    def make(self, answer: Callable[[Observe, Write], int], stdin: bytes = b"{}") -> int:
+    def make(self, answer: Callable[[Listener, Write], int], stdin: bytes = b"{}") -> int:
         environment = {"CNI_COMMAND": "ADD", "CNI_IPVLAN_CAPTURE": str(self.directory)}
         log = Log(self.warnings.append, environment)
         return capture.captured(answer, environment, read(stdin), log, self.write)
@@ -50,10 +51,10 @@ def call(tmp_path: Path) -> Call:
 
 
 def test_the_file_is_whole_after_each_command(call: Call) -> None:
-    def answer(observe: Observe, write: Write) -> int:
+    def answer(listener: Listener, write: Write) -> int:
         for number in range(4):
             assert len(call.captured()["commands"]) == number
-            observe(QUERY, DONE)
+            listener.command(QUERY, DONE)
         assert "status" not in call.captured()
         write(b'{"ips": []}')
         return 0
@@ -69,9 +70,9 @@ def test_the_file_is_whole_after_each_command(call: Call) -> None:
 def test_a_call_of_many_commands_leaves_a_bounded_file(call: Call) -> None:
     long = Completed(0, b"\x1b" * 1_000_000, b"\xff" * 1_000_000, 0.01)
 
-    def answer(observe: Observe, write: Write) -> int:
+    def answer(listener: Listener, write: Write) -> int:
         for _ in range(500):
-            observe(QUERY, long)
+            listener.command(QUERY, long)
         write(b"x" * 3_000_000)
         return 1
 
@@ -92,7 +93,7 @@ def test_the_input_is_never_cut(call: Call) -> None:
 
 
 def test_an_answer_that_the_runtime_did_not_get_is_not_captured(call: Call) -> None:
-    def answer(_observe: Observe, write: Write) -> int:
+    def answer(_listener: Listener, write: Write) -> int:
         write(b"result")
         return 0
 
@@ -110,13 +111,13 @@ def test_an_answer_that_the_runtime_did_not_get_is_not_captured(call: Call) -> N
 def test_a_capture_that_fails_is_reported_once(
     call: Call, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def answer(observe: Observe, write: Write) -> int:
+    def answer(listener: Listener, write: Write) -> int:
         def fail(*_: Any) -> int:
             raise error
 
         monkeypatch.setattr("os.pwrite", fail)
-        observe(QUERY, DONE)
-        observe(QUERY, DONE)
+        listener.command(QUERY, DONE)
+        listener.command(QUERY, DONE)
         write(b"result")
         return 0
 

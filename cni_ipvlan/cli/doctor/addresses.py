@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cni_ipvlan.cli.doctor.tools import Tools
-    from cni_ipvlan.cli.leases import Address
+    from cni_ipvlan.cli.validate.addresses import Address
+    from cni_ipvlan.cli.validate.ranges import Range
     from cni_ipvlan.config.netconf import NetConf
     from cni_ipvlan.plugin.inventory import Attachment
     from cni_ipvlan.plugin.master import Master
@@ -111,7 +112,7 @@ def _taken(tools: Tools, conf: NetConf, address: Address, holder: Attachment) ->
     )
 
 
-def _ranges(config: dict[str, Any]) -> Iterator[leases.Range]:
+def _ranges(config: dict[str, Any]) -> Iterator[Range]:
     if config["ipam"]["type"] == "host-local":
         for ranges in leases.ranges(config):
             yield from ranges

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from cni_ipvlan.cli import configs, problems
+from cni_ipvlan.cli import configs, validate
 from cni_ipvlan.cli.finding import PROBLEM, WARNING, Finding
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cni_ipvlan.cli.configs import NetworkConfig
-    from cni_ipvlan.config.netconf import Fault
+    from cni_ipvlan.cli.validate.problem import Problem
 
 DIRECTORY = "/etc/cni/net.d"
 
@@ -35,13 +35,13 @@ def on_node(given: NetworkConfig | None) -> Node:
         if not name.endswith(configs.JSON_SUFFIXES):
             continue
         try:
-            found.networks.extend(
-                network
-                for network in configs.load(file, configs.read_source(file))
-                if given is None or not _replaces(given, network)
-            )
+            networks, faults = configs.read(file, configs.read_source(file))
         except configs.ConfigError as error:
-            found.unreadable.append(str(error))
+            networks, faults = [], [error]
+        found.networks.extend(
+            each for each in networks if given is None or not _replaces(given, each)
+        )
+        found.unreadable.extend(map(str, faults))
     return found
 
 
@@ -58,11 +58,11 @@ def unreadable(node: Node, given: NetworkConfig | None) -> list[Finding]:
 
 def with_problems(
     others: Sequence[NetworkConfig], given: NetworkConfig | None
-) -> list[tuple[NetworkConfig, list[Fault]]]:
+) -> list[tuple[NetworkConfig, list[Problem]]]:
     """Return the networks to examine, each with its problems and its conflicts with others."""
     networks = [*others, given] if given is not None else list(others)
     # By identity: two files may hold the same.
-    found: dict[int, list[Fault]] = {id(network): [] for network in networks}
-    for network, fault in problems.in_all(networks):
+    found: dict[int, list[Problem]] = {id(network): [] for network in networks}
+    for network, fault in validate.in_all(networks):
         found[id(network)].append(fault)
     return [(each, found[id(each)]) for each in (networks if given is None else [given])]

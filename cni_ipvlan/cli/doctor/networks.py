@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from cni_ipvlan.cli import leases, problems
+from cni_ipvlan.cli import leases, validate
 from cni_ipvlan.cli.doctor import addresses, plugins
 from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING, Finding, reported
-from cni_ipvlan.cli.problem import json_path
+from cni_ipvlan.cli.reading.part import json_path
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.version import VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
@@ -21,15 +21,16 @@ if TYPE_CHECKING:
 
     from cni_ipvlan.cli.configs import NetworkConfig
     from cni_ipvlan.cli.doctor.tools import Tools
-    from cni_ipvlan.config.netconf import Fault, NetConf
+    from cni_ipvlan.cli.validate.problem import Problem
+    from cni_ipvlan.config.netconf import NetConf
     from cni_ipvlan.plugin.master import Master
 
 
-def examine(tools: Tools, network: NetworkConfig, found: Sequence[Fault]) -> Iterator[Finding]:
+def examine(tools: Tools, network: NetworkConfig, found: Sequence[Problem]) -> Iterator[Finding]:
     """Yield the findings about a network, whose configuration has the problems ``found``."""
-    for fault in found:
-        text = f"{network.source}: {json_path(fault.path)}: {fault.text}"
-        yield Finding(PROBLEM, "configuration", text)
+    for each in found:
+        text = f"{network.source}: {json_path(each.path)}: {each.text}"
+        yield Finding(WARNING if each.is_warning else PROBLEM, "configuration", text)
     if not found:
         yield Finding(OK, "configuration", f"{network.source}: network {network.label}")
     version = str(network.config.get("cniVersion") or VERSION_WHEN_ABSENT)
@@ -38,7 +39,7 @@ def examine(tools: Tools, network: NetworkConfig, found: Sequence[Fault]) -> Ite
     except CniError:
         return  # it is among the problems
     # A conflict with another network leaves the ranges as they are.
-    is_sound = not problems.in_config(network)
+    is_sound = all(each.is_warning for each in validate.in_config(network))
     if conf.ipam_type:
         yield from reported("ipam", plugins.ipam(tools, conf.ipam_type, version))
     if conf.ipam_type == "host-local" and is_sound:

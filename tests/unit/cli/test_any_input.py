@@ -43,7 +43,9 @@ ODD = [
 ]
 
 WORDS = st.sampled_from(ODD) | st.text(max_size=8)
-KEYS = st.sampled_from([*GOOD, "mode", "flag", "mtu", "dns", "plugins", "prevResult", "kind"])
+KEYS = st.sampled_from(
+    [*GOOD, "mode", "flag", "mtu", "dns", "plugins", "prevResult", "kind", "data", "delegates"]
+)
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats() | WORDS
     | st.sampled_from(["static", "host-local", "l2", "10.0.0.0/8", "fd00::1/64", "ipvlan", "List"])
@@ -75,11 +77,20 @@ def manifest(config: Any, name: Any, *, is_text: bool) -> dict[str, Any]:
     return {"kind": kind, "metadata": {"name": name}, "spec": {"config": text}}
 
 
+def config_map(config: Any) -> dict[str, Any]:
+    """Return a ConfigMap, of which ipvlan is part in any case."""
+    return {"kind": "ConfigMap", "data": {"conf": f'{json.dumps(config)[:-1]}, "ipvlan": 1}}'}}
+
+
 CONTENTS = (
     st.binary(max_size=60)
     | st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass"))
     | CONFIGS.map(lambda config: json.dumps(config).encode())
     | CONFIGS.map(lambda config: yaml.safe_dump(config).encode("utf-8", "surrogatepass"))
+    | st.builds(manifest, CONFIGS, SCALARS, is_text=st.booleans()).map(
+        lambda document: yaml.safe_dump(document).encode("utf-8", "surrogatepass")
+    )
+    | st.builds(config_map, CONFIGS | st.text()).map(lambda each: json.dumps(each).encode())
     | st.builds(manifest, CONFIGS, SCALARS, is_text=st.booleans()).map(
         lambda document: json.dumps(document).encode()
     )
@@ -163,6 +174,27 @@ def check(arguments: list[str], content: bytes) -> None:
 @given(COMMANDS, CONTENTS)
 def test_no_content_of_a_file_is_too_odd(arguments: list[str], content: bytes) -> None:
     check(arguments, content)
+
+
+@pytest.mark.parametrize("depth", [100, 300, 400, 450, 480, 500, 1000, 100_000])
+@pytest.mark.parametrize("opening", ['{"a":', "["])
+def test_no_document_is_too_deep(depth: int, opening: str) -> None:
+    deep = opening * depth + "1" + ("}" if ":" in opening else "]") * depth
+    good = json.dumps(GOOD)[:-1]
+    for text in (f'{good}, "x": {deep}}}', f'{good}, "ipam": {deep}}}'):
+        check(["validate", FILE], text.encode())
+        check(["add", "--dry-run", "-c", FILE, "--netns", HERE], text.encode())
+        inner = {"kind": "NetworkAttachmentDefinition", "spec": {"config": text}}
+        check(["validate", FILE], yaml.safe_dump(inner, default_style="|").encode())
+    check(["validate", FILE], f"type: ipvlan\nx: {deep}".encode())
+
+
+@pytest.mark.parametrize("value", ["[*a{0}, *a{0}]", "{{x: *a{0}, y: *a{0}}}"])
+def test_aliases_of_aliases_do_not_grow_without_bounds(value: str) -> None:
+    lines = [f"b{n}: &a{n + 1} {value.format(n)}" for n in range(60)]
+    text = "\n".join(["type: ipvlan", "a: &a0 [1]", *lines])
+    status, out, _ = answer(["validate", FILE], text.encode())
+    assert (status, "it is too large, perhaps because of its aliases" in out) == (1, True)
 
 
 @settings(max_examples=200)

@@ -67,7 +67,9 @@ def test_configurations_of_other_plugins_are_skipped() -> None:
 
 
 def test_a_configuration_without_a_type_is_taken_as_ipvlan() -> None:
-    assert len(load({"name": "net"})) == 1
+    assert len(load({"name": "net", "cniVersion": "1.0.0"})) == 1
+    assert len(load(definition("net", {"name": "net"}))) == 1
+    assert load({"apiVersion": "v2", "name": "chart", "version": "1.0.0"}) == []
 
 
 def test_a_definition_gives_the_configuration_in_its_string_and_its_name() -> None:
@@ -100,7 +102,7 @@ def test_many_documents_in_one_file_are_read() -> None:
     documents = [None, definition("one", CONF), pod, definition("two", CONF)]
     found = load(yaml.safe_dump_all(documents))
     assert [each.label for each in found] == ["one", "two"]
-    assert [each.document for each in found] == [0, 2]
+    assert [each.document for each in found] == [2, 4]
 
 
 def test_standard_input_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,20 +157,47 @@ def test_a_list_with_two_ipvlan_entries_has_no_names_to_choose_by(tmp_path: Path
 @pytest.mark.parametrize(
     ("text", "printed"),
     [
-        ("", "has no configuration of type ipvlan"),
-        ("{", "is not valid JSON: Expecting property name"),
-        ('{"a": NaN}', "is not valid JSON: NaN is not JSON"),
-        ("a: [", "is neither JSON nor YAML: while parsing a flow node"),
-        ("a: !!python/object:os.system {}", "is neither JSON nor YAML: could not determine"),
-        ("just words", 'is "just words"; a network configuration is needed'),
-        ("- 1", "is [1]; a network configuration is needed"),
-        ("day: 2024-01-01", "has a value that JSON can't express"),
-        ("a: &a [*a]", "has a value that JSON can't express"),
-        ("a: .nan", "has a value that JSON can't express"),
-        ('{"plugins": 5}', "plugins is 5; a list is needed"),
-        (json.dumps(definition("x", "{")), "the config of 'x' is not valid JSON"),
-        (json.dumps(definition("x", "[1]")), "the config of 'x' is [1]; a JSON object is needed"),
-        ("\0", "is neither JSON nor YAML"),
+        ("", ": the file is empty"),
+        (" \n", ": the file is empty"),
+        ("# nothing\n---\n", ": the file has nothing but comments"),
+        ("kind: Pod\napiVersion: v1\n", " has no configuration of type ipvlan"),
+        ("{", ":1: it is not valid JSON: it ends where a key in double quotes should be"),
+        ('{"a": NaN}', ":1: it is not valid JSON: NaN is not JSON"),
+        ('{\n"a": 1e999}', ":2: it is not valid JSON: the number 1e999 is too large"),
+        ('{\n"a": 1, // one\n}', ":2: it is not valid JSON: it has a comment, which JSON does"),
+        ('{\n# one\n"a": 1}', ":2: it is not valid JSON: it has a comment, which JSON does not"),
+        ('{"a": 1 /* one */}', ":1: it is not valid JSON: it has a comment"),
+        ('{"a":\n1,\n}', ":2: it is not valid JSON: it has a trailing comma before }"),
+        ('{"a": [1,\n2,\n]}', ":2: it is not valid JSON: it has a trailing comma before ]"),
+        ("{'a': 1}", ":1: it is not valid JSON: it has single quotes; JSON has double quotes only"),
+        ('{"a": True}', ":1: it is not valid JSON: it has True; JSON writes true"),
+        ('{"a": 1\n"b": 2}', ":2: it is not valid JSON: it has '\"' where a comma or } should be"),
+        ('{"a": 1}\n}', ":2: it is not valid JSON: it has '}' where the end should be"),
+        ('{"a": ' + "[" * 100_000, ":1: it is not valid JSON: it is nested too deeply"),
+        ("\ufeff{}", ":1: it is not valid JSON: it starts with a byte order mark"),
+        ("a: [", ":1: it can't be read as JSON or YAML: while parsing a flow node"),
+        ("a: 1\nb: c: d", ":2: it can't be read as JSON or YAML: mapping values are not allowed"),
+        ("just words", ':1: it is "just words"; a network configuration is needed'),
+        ("- 1", ":1: it is [1]; a network configuration is needed"),
+        ("a: 1\n---\n- 1", ":3: document 2: it is [1]; a network configuration is needed"),
+        ("type: ipvlan\nday: 2024-01-01", ":2: $.day: it is a timestamp (2024-01-01), which JSON"),
+        ("type: ipvlan\nipam: {a: .nan}", ":2: $.ipam.a: it is no finite number (.nan), which"),
+        ("type: ipvlan\na: !!binary aGk=", ":2: $.a: it is binary data (aGk=), which JSON"),
+        ("type: ipvlan\na: !!set {b}", ":2: $.a: it is a set ({'b': None}), which JSON does not"),
+        (
+            "a: 1\n---\ntype: ipvlan\na: !Ref b",
+            ":4: document 2: $.a: it is a value with the tag !Ref (b), which JSON does not have",
+        ),
+        ("a: &a [*a]", ":1: it can't be read as JSON or YAML: it contains itself"),
+        ('type: ipvlan\nplugins: {"a": 5}', ':2: $.plugins: plugins is {"a": 5}; a list is needed'),
+        (json.dumps(definition("x", "{")), ":1: $.spec.config: it is not valid JSON: it ends"),
+        (json.dumps(definition("x", "[1]")), ":1: $.spec.config: it is [1]; a JSON object is"),
+        (
+            yaml.safe_dump({**definition("x", ""), "spec": {"config": CONF}}),
+            "$.spec.config: config is a mapping; it must be a string of JSON: write config: |",
+        ),
+        (yaml.safe_dump({**definition("x", ""), "spec": {"config": [1]}}), "config is [1]; it"),
+        ("\0", ":1: it can't be read as JSON or YAML: unacceptable character #x0000"),
     ],
 )
 def test_what_cannot_be_read_is_reported_in_a_sentence(
@@ -187,8 +216,14 @@ def test_what_cannot_be_read_is_reported_in_a_sentence(
 def test_json_in_a_file_called_so_is_not_tried_as_yaml(tmp_path: Path) -> None:
     file = tmp_path / "net.conf"
     file.write_text("a: b")
-    with pytest.raises(ConfigError, match="is not valid JSON"):
+    with pytest.raises(ConfigError, match="it is not valid JSON: it has 'a' where a value"):
         configs.choose(str(file), None)
+
+
+def test_yaml_in_a_file_called_so_may_start_like_json(tmp_path: Path) -> None:
+    file = tmp_path / "net.yaml"
+    file.write_text("{type: ipvlan, # a comment\n name: net}")
+    assert configs.choose(str(file), None).name == "net"
 
 
 @pytest.mark.parametrize(
@@ -219,6 +254,91 @@ def test_without_pyyaml_json_is_read_and_yaml_is_refused_with_what_to_do(
     with pytest.raises(ConfigError) as caught:
         load("kind: List")
     assert str(caught.value) == (
-        "file is not JSON, and reading YAML needs PyYAML "
+        "file: it is not JSON, and reading YAML needs PyYAML "
         f"({sys.executable} -m pip install PyYAML, or Debian's python3-yaml)"
     )
+
+
+TEMPLATES = [
+    "{{- if .Values.on }}\nkind: Pod\n{{- end }}\n",
+    "a: {{ .Values.a }}\n",
+    '{{ include "x" . }}\n',
+    '{"type": "ipvlan", "mtu": {{ .Values.mtu }}}',
+    "type: ipvlan\nmaster: '{{ .Values.master | quote }}'\n",
+    yaml.safe_dump(definition("x", '{"type": "ipvlan", "mtu": {{ $mtu }}}')),
+    yaml.safe_dump(definition("x", '{"type": "ipvlan", "master": "{{ .Values.master }}"}')),
+]
+
+
+@pytest.mark.parametrize("text", TEMPLATES)
+def test_template_is_recognized_as_one(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(text)
+    assert "it is a template, as Helm has them ({{" in str(caught.value)
+    assert "render it first: helm template CHART" in str(caught.value)
+
+
+def test_template_that_is_not_about_networks_is_no_matter() -> None:
+    rule = {"kind": "Rule", "apiVersion": "v1", "spec": {"text": "{{ $labels.instance }}"}}
+    assert load(yaml.safe_dump(rule)) == []
+    assert len(load(yaml.safe_dump_all([rule, definition("x", CONF)]))) == 1
+
+
+def test_values_of_other_objects_may_be_what_json_can_not_express() -> None:
+    pod = "kind: Pod\napiVersion: v1\nmetadata: {creationTimestamp: 2024-01-01T00:00:00Z}\n"
+    text = f"{pod}---\n{yaml.safe_dump(definition('x', CONF))}"
+    assert [each.label for each in load(text)] == ["x"]
+
+
+def test_what_is_wrong_with_one_network_does_not_hide_others(tmp_path: Path) -> None:
+    documents = [definition("one", "{"), definition("two", {**CONF, "name": "second"})]
+    text = yaml.safe_dump_all(documents)
+    found = configs.read("file", text)
+    assert [each.name for each in found.networks] == ["second"]
+    assert [each.document for each in found.faults] == [1]
+
+    file = tmp_path / "nets.yaml"
+    file.write_text(text)
+    assert configs.choose(str(file), "two").name == "second"
+    with pytest.raises(ConfigError, match="it is not valid JSON"):
+        configs.choose(str(file), None)
+
+
+def config_map(**data: object) -> dict[str, Any]:
+    texts = {key: each if isinstance(each, str) else json.dumps(each) for key, each in data.items()}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "cni"}, "data": texts}
+
+
+def test_config_maps_are_read() -> None:
+    found = load(config_map(script="#!/bin/sh", net=CONF, list=LIST, other={"type": "bridge"}))
+    assert [each.name for each in found] == ["net", "listed"]
+    assert [each.path for each in found] == [("data", "net"), ("data", "list", "plugins", 1)]
+    with pytest.raises(ConfigError, match=r"\$.data.net: it is not valid JSON: it has a comment"):
+        load(config_map(net='{"type": "ipvlan"} // one'))
+
+
+def test_delegates_of_multus_are_read() -> None:
+    multus = {
+        "cniVersion": "0.3.1",
+        "name": "multus",
+        "type": "multus",
+        "delegates": [{"type": "bridge"}, CONF, LIST],
+    }
+    listed = {"cniVersion": "1.0.0", "name": "all", "plugins": [{"type": "x"}, multus]}
+    for document, path in (
+        (multus, ()),
+        (config_map(conf=multus), ("data", "conf")),
+        (listed, ("plugins", 1)),
+    ):
+        found = load(document)
+        assert [each.name for each in found] == ["net", "listed"]
+        assert [each.path for each in found] == [
+            (*path, "delegates", 1),
+            (*path, "delegates", 2, "plugins", 1),
+        ]
+        assert [each.is_chained for each in found] == [False, True]
+
+
+def test_other_plugins_of_a_list_are_known() -> None:
+    (found,) = load({**LIST, "plugins": [*LIST["plugins"], {"type": "tuning"}, {"type": "sbr"}]})
+    assert (found.before, found.after) == (("bridge",), ("tuning", "sbr"))

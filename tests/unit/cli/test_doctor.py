@@ -344,6 +344,20 @@ def test_modes_that_differ_on_one_master_are_found_across_files(machine: Machine
     assert not any(str(second) in line for line in lines)
 
 
+def test_two_networks_on_one_master_with_overlapping_ranges(machine: Machine) -> None:
+    pool = {"type": "host-local", "subnet": "10.1.0.0/24"}
+    first = machine.network("net.d/10-a.conf", name="a", ipam=pool)
+    machine.network("net.d/11-b.conf", name="b", ipam={**pool, "subnet": "10.2.0.0/24"})
+    given = machine.network(name="c", ipam={**pool, "rangeStart": "10.1.0.250"})
+    conflict = (
+        f"problem configuration {given}: $.ipam: 10.1.0.250 to 10.1.0.254 overlaps with 10.1.0.1 "
+        f"to 10.1.0.254 of a in {first}, on the same master; an address in use there is refused"
+    )
+    assert conflict in "\n".join(machine.doctor("-c", given))
+    given = machine.network(name="c", ipam=pool, master="lo0")
+    assert "overlaps" not in "\n".join(machine.doctor("-c", given))
+
+
 def test_network_does_not_conflict_with_what_it_replaces(machine: Machine) -> None:
     file = machine.network("net.d/10-a.conf")
     machine.plugin("static", "1.0.0")
@@ -355,9 +369,11 @@ def test_network_does_not_conflict_with_what_it_replaces(machine: Machine) -> No
 def test_file_of_the_node_that_can_not_be_read(machine: Machine) -> None:
     (machine.configurations / "10-a.conf").write_text("{")
     file = f"{machine.configurations}/10-a.conf"
-    assert any(line.startswith(f"problem configuration {file} is") for line in machine.doctor())
+    assert any(
+        line.startswith(f"problem configuration {file}:1: it is") for line in machine.doctor()
+    )
     lines = machine.doctor("-c", machine.network())
-    assert any(line.startswith(f"warning configuration {file} is") for line in lines)
+    assert any(line.startswith(f"warning configuration {file}:1: it is") for line in lines)
 
 
 def test_json_names_the_network_of_a_finding(

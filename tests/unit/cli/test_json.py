@@ -42,7 +42,7 @@ SAMPLES = {
     "check": Sample("calls.make", (*ATTACHMENT, "--prev-result", "RESULT")),
     "status": Sample("calls.make", ("-c", "CONF")),
     "gc": Sample("calls.make", ("-c", "CONF", "--keep-none")),
-    "validate": Sample("configs.load", ("CONF",)),
+    "validate": Sample("configs.read", ("CONF",)),
     "show": Sample("tree.look"),
     "doctor": Sample("doctor.examine"),
     "probe": Sample("probe.find", ("--netns", HERE)),

@@ -26,7 +26,7 @@ def usage(directory: Path, ipam: dict[str, Any], *leased: str) -> list[Usage]:
     ("ipam", "room"),
     [
         ({"subnet": "10.1.0.0/24"}, 253),  # network, broadcast, gateway
-        ({"subnet": "10.1.0.7/30"}, 1),
+        ({"subnet": "10.1.0.4/30"}, 1),
         ({"subnet": "10.1.0.0/24", "rangeStart": "10.1.0.10", "rangeEnd": "10.1.0.19"}, 10),
         ({"subnet": "10.1.0.0/24", "rangeEnd": "10.1.0.10", "gateway": "10.1.0.254"}, 10),
         ({"subnet": "10.1.0.0/24", "rangeStart": "10.1.0.254", "gateway": "10.1.0.254"}, 0),

@@ -97,7 +97,7 @@ def test_the_man_page_is_sound_and_shows_text_as_it_is() -> None:
     for words in (
         "--args 'K=V;…'",
         "CNI_NETNS=/run/netns/c CNI_IFNAME=eth0 \\\n",
-        "ipvlan validate examples/*\n",
+        "ipvlan validate examples/*.yaml\n",
     ):
         assert words in done.stdout
 

@@ -1,4 +1,4 @@
-"""cli.places: the line on which a part of a configuration starts."""
+"""cli.reading: the line on which a part of a configuration starts."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ import sys
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_ipvlan.cli import configs, places
+from cni_ipvlan.cli import configs
+from cni_ipvlan.cli.reading import json_text
+from cni_ipvlan.cli.reading.part import SyntaxFault
+from cni_ipvlan.cni import strict_json
 
 Path = tuple["str | int", ...]
 
@@ -60,6 +64,26 @@ kind: NetworkAttachmentDefinition
 spec:
   config: "{\\"type\\": \\"ipvlan\\",\\n \\"mode\\": \\"l9\\"}"
 """
+FOLDED = """\
+kind: NetworkAttachmentDefinition
+spec:
+  config: >
+    {"type": "ipvlan",
+    "mode":
+    "l9"}
+"""
+IN_CONFIG_MAP = """\
+kind: ConfigMap
+data:
+  other: |
+    {
+  10-net.conflist: |-
+
+    {"plugins": [
+      {"type": "bridge"},
+      {"type": "ipvlan",
+       "mode": "l9"}]}
+"""
 PLAIN = """\
 type: ipvlan
 dns:
@@ -78,6 +102,8 @@ mode: l9
         (IN_BLOCK, ("mode",), 12),
         (IN_BLOCK, (), 9),
         (IN_QUOTES, ("mode",), 10),
+        (FOLDED, ("mode",), 5),
+        (IN_CONFIG_MAP, ("mode",), 10),
         (ESCAPED, ("mode",), 3),
         (PLAIN, ("mode",), 4),
         (PLAIN, ("dns", "search", 0), 3),
@@ -86,13 +112,37 @@ mode: l9
 )
 def test_the_line_is_found(text: str, path: Path, line: int) -> None:
     (network,) = configs.load("file", text)
-    assert places.line_of(text, network, path) == line
+    assert line_of(network, path) == line
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (IN_BLOCK.replace('"l9"', '"l9",'), 12),
+        (IN_BLOCK.replace('"type"', '// "type"'), 10),
+        (IN_BLOCK.replace('"ipvlan",', '"ipvlan'), 10),
+        (IN_QUOTES.replace('"type": "ipvlan",', "# none", 1), 7),
+        (IN_QUOTES.replace('"l9"}', '"l9",}'), 10),
+        (FOLDED.replace('"l9"', '"l9",'), 6),
+        (ESCAPED.replace(",", ",,"), 3),
+        (IN_CONFIG_MAP.replace('"l9"', "'l9'"), 10),
+    ],
+)
+def test_line_of_a_mistake_is_the_files(text: str, line: int) -> None:
+    with pytest.raises(configs.ConfigError) as caught:
+        configs.load("file", text)
+    assert caught.value.line == line
+    assert "it is not valid JSON: " in str(caught.value)
+
+
+def line_of(network: configs.NetworkConfig, path: Path) -> int:
+    return network.line(network.place(path))
 
 
 def test_json_has_lines_without_pyyaml(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "yaml", None)
     (network,) = configs.load("file", CONFLIST)
-    assert places.line_of(CONFLIST, network, ("mode",)) == 7
+    assert line_of(network, ("mode",)) == 7
 
 
 def documents() -> st.SearchStrategy[Any]:
@@ -119,19 +169,39 @@ def test_every_value_of_any_json_is_found_at_its_place(
     (network,) = configs.load("file", text)
     decoder = json.JSONDecoder()
     for path, expected in _everything(("x",), value):
-        line = places.line_of(text, network, path)
-        assert line is not None
+        line = line_of(network, path)
         rest = "\n".join(text.split("\n")[line - 1 :])
         assert any(
             _decoded(decoder, rest, start) == expected for start in range(len(rest.split("\n")[0]))
         )
 
 
-@given(st.text())
-def test_no_text_is_too_odd(text: str) -> None:
-    (network,) = configs.load("file", '{"type": "ipvlan"}')
-    places.line_of(text, network, ("type",))
-    places.line_of(text, network._replace(text=text, path=("a",)), ("type",))
+TEXTS = st.text(alphabet='{}[],:"\\\n 0123e+-.tfnaul/#u') | documents().map(json.dumps)
+
+
+@given(TEXTS | st.builds(str.__add__, TEXTS, TEXTS))
+def test_json_is_what_the_plugin_takes_for_it(text: str) -> None:
+    try:
+        expected = strict_json.decode(text.encode())
+    except ValueError:
+        with pytest.raises(SyntaxFault):
+            json_text.parse(text)
+    else:
+        assert json_text.parse(text).value == expected
+
+
+@given(documents(), st.sampled_from(["|", "'", '"', ">", None]), st.sampled_from([None, 1, 4]))
+def test_json_in_any_string_of_yaml_is_the_same(
+    value: Any, style: str | None, indent: int | None
+) -> None:
+    config = json.dumps({"type": "ipvlan", "x": value}, indent=indent)
+    definition = {"kind": "NetworkAttachmentDefinition", "spec": {"config": config}}
+    text = yaml.safe_dump(definition, default_style=style)
+    (network,) = configs.load("file", text)
+    assert network.config == json.loads(config)
+    if style == "|":
+        for path, _ in network.root.walk(network.root_path):
+            assert text.splitlines()[network.line(path) - 1].strip() in config
 
 
 def _everything(path: Path, value: Any) -> list[tuple[Path, Any]]:

@@ -1,0 +1,1 @@
+"""Text in JSON or YAML, with the line of each value."""

@@ -1,0 +1,137 @@
+"""Read YAML, with the line of each value, and what JSON can't express."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from cni_ipvlan.cli.reading.part import Part, Raw, SyntaxFault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_MOST_PARTS = 1_000_000  # of a document; aliases of aliases make billions
+_TAG = "tag:yaml.org,2002:"
+_NAMES = {"timestamp": "a timestamp", "binary": "binary data", "set": "a set"}
+
+
+def parse(text: str) -> list[tuple[int, Part]]:
+    """Return the documents that are not empty, numbered from 1.
+
+    Raises SyntaxFault, and ImportError without PyYAML.
+    """
+    import yaml
+
+    try:
+        return list(_documents(yaml.SafeLoader(text), text))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        why = ", ".join(filter(None, (error.context, error.problem)))
+        raise SyntaxFault(mark.line + 1 if mark else 1, why) from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise SyntaxFault(1, " ".join(str(error).split())) from None
+    except RecursionError:
+        raise SyntaxFault(1, "it is nested too deeply") from None
+
+
+def _documents(loader: Any, text: str) -> Iterator[tuple[int, Part]]:
+    number = 0
+    while loader.check_node():
+        number += 1
+        part = _Reader(loader, text).part(loader.get_node())
+        if part.value is not None:
+            yield number, part
+
+
+class _Reader:
+    """Turns the nodes of a document into parts; what an alias repeats is one object."""
+
+    def __init__(self, loader: Any, text: str) -> None:
+        self._loader = loader
+        self._text = text
+        self._done: dict[int, tuple[Part, int]] = {}
+        self._open: set[int] = set()
+
+    def part(self, node: Any) -> Part:
+        """Return a node as a part; raises SyntaxFault."""
+        return self._sized(node)[0]
+
+    def _sized(self, node: Any) -> tuple[Part, int]:
+        """Return a node as a part, and how many parts it has with its aliases written out."""
+        line = _line(node)
+        if id(node) in self._open:
+            raise SyntaxFault(line, "it contains itself")
+        if id(node) not in self._done:
+            self._open.add(id(node))
+            self._done[id(node)] = self._new(node)
+            self._open.discard(id(node))
+            if self._done[id(node)][1] > _MOST_PARTS:
+                raise SyntaxFault(line, "it is too large, perhaps because of its aliases")
+        return self._done[id(node)]
+
+    def _new(self, node: Any) -> tuple[Part, int]:
+        if node.id == "scalar":
+            return self._scalar(node), 1
+        parts: dict[str | int, Part] = {}
+        size = 1
+        repeated = _repeated(node)
+        for key, value, line in self._members(node):
+            part, more = self._sized(value)
+            parts[key] = part._replace(line=line)
+            size += more
+        values = {key: part.value for key, part in parts.items()}
+        value = values if node.id == "mapping" else list(values.values())
+        return Part(value, _line(node), parts, repeated, _foreign(node)), size
+
+    def _members(self, node: Any) -> Iterator[tuple[str | int, Any, int]]:
+        """Yield the keys (or indexes), values and lines of a collection."""
+        if node.id == "sequence":
+            for index, value in enumerate(node.value):
+                yield index, value, _line(value)
+            return
+        self._loader.flatten_mapping(node)  # the keys of <<, which come first
+        for key, value in node.value:
+            if key.id != "scalar":
+                raise SyntaxFault(_line(key), "a key must be a string")
+            yield key.value, value, _line(key)
+
+    def _scalar(self, node: Any) -> Part:
+        line, foreign = _line(node), _foreign(node)
+        if foreign:
+            return Part(node.value, line, foreign=foreign)
+        if node.tag == f"{_TAG}str":
+            return Part(node.value, line, raw=self._raw(node))
+        value = self._loader.construct_object(node)
+        if isinstance(value, float) and not math.isfinite(value):
+            return Part(node.value, line, foreign="no finite number")
+        return Part(value, line)
+
+    def _raw(self, node: Any) -> Raw | None:
+        if node.style == '"':
+            return None  # its escapes are not JSON's
+        text = self._text[node.start_mark.index : node.end_mark.index]
+        if node.style not in ("|", ">"):
+            return Raw(text, _line(node), is_literal=False)
+        return Raw(text.partition("\n")[2], _line(node) + 1, is_literal=node.style == "|")
+
+
+def _line(node: Any) -> int:
+    line: int = node.start_mark.line
+    return line + 1
+
+
+def _repeated(node: Any) -> tuple[str, ...]:
+    """Return the keys that a mapping has more than once."""
+    if node.id != "mapping":
+        return ()
+    keys = Counter(key.value for key, _ in node.value if key.id == "scalar")
+    return tuple(key for key, count in keys.items() if count > 1)
+
+
+def _foreign(node: Any) -> str:
+    """Return what a node is that JSON can't express, by its tag; empty for all else."""
+    kind = node.tag.removeprefix(_TAG)
+    if kind in ("str", "null", "bool", "int", "float", "map", "seq"):
+        return ""
+    return _NAMES.get(kind, f"a value with the tag {kind}")

@@ -1,0 +1,386 @@
+"""What validate calls an error is refused, or does harm; what it does not, works.
+
+The judges are the real IPAM plugins and the kernel.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from lab import run
+from runtime import PLUGINS, network, static
+
+from cni_ipvlan.cli import configs, validate
+
+if TYPE_CHECKING:
+    from lab import Node, Space
+    from runtime import Conf, Runtime
+
+    from cni_ipvlan.cli.validate.problem import Problem
+
+ROUTER = "10.1.0.1"
+DEFAULT = [{"dst": "0.0.0.0/0"}]
+
+
+def pool(subnet: str | None = "10.1.0.0/24", **options: Any) -> Conf:
+    """Return host-local's configuration; without a subnet if it is None."""
+    given = {} if subnet is None else {"subnet": subnet}
+    return {"type": "host-local", **given, **options}
+
+
+def ranges(*sets: list[dict[str, Any]], **options: Any) -> Conf:
+    return pool(None, ranges=list(sets), **options)
+
+
+def own(address: str = "10.1.0.2/24", gateway: str = "", **options: Any) -> Conf:
+    return static(address, gateway=gateway, routes=DEFAULT if gateway else [], **options)
+
+
+def part(first: str, last: str, subnet: str = "10.1.0.0/24", **options: Any) -> dict[str, Any]:
+    return {"subnet": subnet, "rangeStart": first, "rangeEnd": last, **options}
+
+
+# Errors that the IPAM plugin, this plugin or the kernel refuses.
+REFUSED: dict[str, Conf] = {
+    "host bits": pool("10.1.0.5/24"),
+    "host bits in a range": ranges([{"subnet": "fd00::5/64"}]),
+    "/31": pool("10.1.0.0/31"),
+    "/32": pool("10.1.0.0/32"),
+    "/127": pool("fd00::/127"),
+    "/128": pool("fd00::/128"),
+    "subnet without a prefix": pool("10.1.0.0"),
+    "subnet with a mask": pool("10.1.0.0/255.255.255.0"),
+    "subnet in IPv6's form of IPv4": pool("::ffff:10.1.0.0/120"),
+    "subnet is null beside ranges": {**ranges([{"subnet": "10.1.0.0/24"}]), "subnet": None},
+    "no ranges": ranges(),
+    "a set without ranges": ranges([]),
+    "ranges in one list": pool(None, ranges=[{"subnet": "10.1.0.0/24"}]),
+    "ranges are an object": pool(None, ranges={"subnet": "10.1.0.0/24"}),
+    "range is null": pool(None, ranges=[[None]]),
+    "two families in a set": ranges([{"subnet": "10.1.0.0/24"}, {"subnet": "fd00::/64"}]),
+    "overlap in a set": ranges(
+        [part("10.1.0.10", "10.1.0.35"), part("10.1.0.30", "10.1.0.40")],
+    ),
+    "overlap between sets": ranges([{"subnet": "10.1.0.0/24"}], [{"subnet": "10.1.0.0/25"}]),
+    "overlap of subnet and ranges": pool(ranges=[[{"subnet": "10.1.0.0/25"}]]),
+    "only the gateway by default": pool(rangeStart=ROUTER, rangeEnd=ROUTER),
+    "only the gateway": pool(rangeStart="10.1.0.9", rangeEnd="10.1.0.9", gateway="10.1.0.9"),
+    "rangeStart outside": pool(rangeStart="10.2.0.5"),
+    "rangeEnd outside": pool(rangeEnd="10.2.0.5"),
+    "rangeEnd first": pool(rangeStart="10.1.0.9", rangeEnd="10.1.0.3"),
+    "rangeStart is a number": pool(rangeStart=5),
+    "gateway is no address": pool(gateway=f"{ROUTER}/24"),
+    "gateway of another family": pool(gateway="fd00::1"),
+    "gateway outside that a route needs": pool(gateway="10.2.0.1", routes=DEFAULT),
+    "gateway is the broadcast address": pool(gateway="10.1.0.255", routes=DEFAULT),
+    "route without a prefix": pool(routes=[{"dst": "10.9.0.0"}]),
+    "route without a destination": pool(routes=[{"gw": ROUTER}]),
+    "routes are an object": pool(routes={"dst": "0.0.0.0/0"}),
+    "route is a string": pool(routes=["0.0.0.0/0"]),
+    "route is null": pool(routes=[None]),
+    "gw is no address": pool(routes=[{"dst": "10.9.0.0/16", "gw": "router"}]),
+    "gw outside": pool(routes=[{"dst": "10.9.0.0/16", "gw": "10.2.0.1"}]),
+    "gw of another family": pool(routes=[{"dst": "10.9.0.0/16", "gw": "fd00::1"}]),
+    "gw is link-local, but IPv4": pool(routes=[{"dst": "10.9.0.0/16", "gw": "169.254.1.1"}]),
+    "static route without a prefix": static("10.1.0.2/24", routes=[{"dst": "10.9.0.0"}]),
+    "address without a prefix": own("10.1.0.2"),
+    "address with a mask": own("10.1.0.2/255.255.255.0"),
+    "address with a zone": own("fe80::5%eth0/64"),
+    "address is 0.0.0.0": own("0.0.0.0/24"),
+    "address is ::1": own("::1/128"),
+    "address is IPv6 multicast": own("ff02::5/64"),
+    "addresses are strings": {"type": "static", "addresses": ["10.1.0.2/24"]},
+    "address is called Address": {"type": "static", "addresses": [{"Address": "10.1.0.2/24"}]},
+    "duplicate address": static("10.1.0.2/24", "10.1.0.2/16"),
+    "duplicate IPv6 address": static("fd00::2/64", "fd00:0::2/48"),
+    "static gateway outside": own(gateway="10.2.0.1"),
+    "static gateway of another family": own(gateway="fd00::1"),
+    "static gateway is the broadcast address": own(gateway="10.1.0.255"),
+    "static IPv6 gateway is the container": {
+        **static("fd00::2/64", gateway="fd00::2"), "routes": [{"dst": "::/0"}],
+    },
+    "no such plugin: Static": {**own(), "type": "Static"},
+    "no such plugin: hostlocal": {**pool(), "type": "hostlocal"},
+}  # fmt: skip
+
+# Warnings, and what validate has nothing against: ADD succeeds.
+WORKS: dict[str, tuple[Conf, bool]] = {
+    "/30": (pool("10.1.0.0/30"), False),
+    "/126": (pool("fd00::/126"), False),
+    "parts of a subnet": (
+        ranges([part("10.1.0.10", "10.1.0.20"), part("10.1.0.30", "10.1.0.40")]),
+        False,
+    ),
+    "two families": (ranges([{"subnet": "10.1.0.0/24"}], [{"subnet": "fd00::/64"}]), False),
+    "empty values": (pool(rangeStart="", rangeEnd=None, gateway="", routes=None), False),
+    "IPv4 in IPv6's form": (pool(rangeStart="::ffff:10.1.0.7"), False),
+    "host bits in a route": (pool(routes=[{"dst": "10.9.0.5/16"}]), False),
+    "one range is only the gateway": (
+        ranges([part(ROUTER, ROUTER), {"subnet": "10.2.0.0/24"}]),
+        True,
+    ),
+    "gateway outside that no route needs": (pool(gateway="10.2.0.1"), True),
+    "gateway is the subnet": (pool(gateway="10.1.0.0", routes=DEFAULT), True),
+    "rangeStart is the subnet": (pool(rangeStart="10.1.0.0"), True),
+    "Subnet": (pool(None, Subnet="10.1.0.0/24"), True),
+    "Dst": (pool(routes=[{"Dst": "10.9.0.0/16"}]), True),
+    "the same entry twice": (static("10.1.0.2/24", "10.1.0.2/24"), True),
+    "address of the subnet": (own("10.1.0.0/24"), True),
+    "IPv6 address of the subnet": (own("fd00::/64"), True),
+    "IPv6 range from the subnet": (pool("fd00::/64", rangeStart="fd00::"), True),
+    "address of a point to point link": (own("10.1.0.0/31", "10.1.0.1"), False),
+    "address of a single host": (own("10.1.0.0/32"), False),
+    "gateway that no route needs is the container": (
+        static("10.1.0.2/24", gateway="10.1.0.2"),
+        True,
+    ),
+    "gateway in another address's subnet": (
+        {**static("10.1.0.2/24", "10.2.0.2/24", gateway="10.2.0.1"), "routes": DEFAULT},
+        False,
+    ),
+    "link-local gateway": (
+        {**static("fd00::2/64", gateway="fe80::1"), "routes": [{"dst": "::/0"}]},
+        False,
+    ),
+}  # fmt: skip
+
+
+def verdicts(conf: Conf) -> list[Problem]:
+    """Return the problems that validate finds."""
+    (found,) = configs.load("file", json.dumps(conf))
+    return validate.in_config(found)
+
+
+def is_error(conf: Conf) -> bool:
+    return any(not problem.is_warning for problem in verdicts(conf))
+
+
+def test_errors_are_refused(node: Node, runtime: Runtime) -> None:
+    node.master()
+    container = node.container()
+    confs = {name: network(ipam=ipam) for name, ipam in REFUSED.items()}
+    assert [name for name, conf in confs.items() if not is_error(conf)] == []
+    assert [name for name, conf in confs.items() if runtime.add(container, conf).status != 1] == []
+    assert "net1" not in container.links()
+
+
+def test_what_is_no_error_works(node: Node, runtime: Runtime) -> None:
+    node.master()
+    for number, (name, (ipam, has_warning)) in enumerate(WORKS.items()):
+        conf = network(ipam=ipam, name=f"net{number}")
+        found = verdicts(conf)
+        assert [problem.is_warning for problem in found] == [True] * has_warning, (name, found)
+        container = node.container()
+        answer = runtime.add(container, conf)
+        assert answer.status == 0, (name, answer.stdout)
+        runtime.delete(container, conf).succeeds()
+
+
+def test_static_without_addresses_needs_them_from_the_caller(node: Node, runtime: Runtime) -> None:
+    conf = network(ipam={"type": "static"})
+    assert [problem.is_warning for problem in verdicts(conf)] == [True]
+    node.master()
+    assert "returned no address" in runtime.add(node.container(), conf).error()["msg"]
+    runtime.add(node.container(), conf, CNI_ARGS="IP=10.1.0.2/24").result()
+
+
+def test_addresses_may_come_from_the_runtime(node: Node, runtime: Runtime) -> None:
+    conf = network(ipam={"type": "static"}, capabilities={"ips": True})
+    assert verdicts(conf) == []
+    node.master()
+    given_by_runtime = {**conf, "runtimeConfig": {"ips": ["10.1.0.3/24"]}}
+    runtime.add(node.container(), given_by_runtime).result()
+
+
+def test_ranges_may_come_from_the_runtime(node: Node, runtime: Runtime) -> None:
+    conf = network(ipam=pool(None), capabilities={"ipRanges": True})
+    assert verdicts(conf) == []
+    node.master()
+    given_by_runtime = {**conf, "runtimeConfig": {"ipRanges": [[{"subnet": "10.1.0.0/24"}]]}}
+    runtime.add(node.container(), given_by_runtime).result()
+
+
+@pytest.mark.parametrize("version", ["0.2.0", "0.3.0"])
+@pytest.mark.parametrize(
+    "ipam",
+    [
+        static("10.1.0.2/24", "10.2.0.2/24"),
+        ranges([{"subnet": "10.1.0.0/24"}], [{"subnet": "10.2.0.0/24"}]),
+    ],
+    ids=["static", "host-local"],
+)
+def test_old_versions_have_room_for_one_address_of_a_family(
+    node: Node, runtime: Runtime, ipam: Conf, version: str
+) -> None:
+    conf = network(ipam=ipam, cniVersion=version)
+    node.master()
+    answer = runtime.add(node.container(), conf)
+    assert is_error(conf) == (answer.status == 1) == (version == "0.2.0")
+
+
+# Errors that nobody refuses; what they do is below.
+
+
+@pytest.mark.parametrize(
+    "ipam",
+    [
+        own("10.1.0.255/24"),  # the router sends it as a broadcast
+        own("127.0.0.5/8"),
+        own("224.0.0.5/24"),
+        pool(rangeStart="10.1.0.255"),
+    ],
+)
+def test_harm_of_an_address_that_is_no_hosts(node: Node, runtime: Runtime, ipam: Conf) -> None:
+    conf = network(ipam=ipam)
+    assert is_error(conf)
+    router = wire(node)
+    container = node.container()
+    (ip,) = [each["address"].split("/")[0] for each in runtime.add(container, conf).result()["ips"]]
+    assert not reaches(router, ip)
+
+
+@pytest.mark.parametrize(
+    "ipam",
+    [
+        own(gateway="10.1.0.2"),
+        static("10.1.0.2/24", routes=[{"dst": "10.9.0.0/16", "gw": "10.1.0.2"}]),
+        {**static("10.1.0.2/24"), "routes": DEFAULT},  # without a gateway
+    ],
+)
+def test_harm_of_a_next_hop_that_is_none(node: Node, runtime: Runtime, ipam: Conf) -> None:
+    conf = network(ipam=ipam)
+    assert is_error(conf)
+    router = wire(node)
+    router.ip("address add 10.9.0.1/32 dev lo")
+    router.sysctl("net/ipv4/conf/all/arp_ignore", 1)
+    container = node.container()
+    runtime.add(container, conf).result()
+    assert reaches(container, ROUTER)
+    assert not reaches(container, "10.9.0.1")
+
+
+@pytest.mark.parametrize(
+    ("change", "ignored"),
+    [
+        ({"ipam": ranges([{"subnet": "10.1.0.0/24"}], gateway="10.1.0.9")}, "10.1.0.9"),
+        ({"ipam": ranges([{"subnet": "10.1.0.0/24"}], rangeStart="10.1.0.9")}, "10.1.0.9"),
+        ({"ipam": pool(gatewey="10.1.0.9")}, "10.1.0.9"),
+        ({"dns": {"nameserver": ["10.1.0.9"]}}, "nameservers"),
+        ({"ipam": own(dns={"nameserver": ["10.1.0.9"]})}, "10.1.0.9"),
+    ],
+)
+def test_harm_of_a_key_that_is_ignored(
+    node: Node, runtime: Runtime, change: Conf, ignored: str
+) -> None:
+    conf = network(**change)
+    assert is_error(conf)
+    node.master()
+    assert ignored not in json.dumps(runtime.add(node.container(), conf).result())
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_found"),
+    [
+        (pool(), pool(), True),
+        (pool(), own("10.1.0.2/24"), True),
+        (own(), own(), True),
+        (pool(rangeEnd="10.1.0.9"), pool(rangeStart="10.1.0.10"), False),
+        (pool(), pool("10.2.0.0/24"), False),
+    ],
+)
+def test_networks_on_one_master_that_give_out_the_same_addresses(
+    node: Node, runtime: Runtime, one: Conf, other: Conf, *, is_found: bool
+) -> None:
+    confs = [network(ipam=one, name="one"), network(ipam=other, name="other")]
+    loaded = [configs.load(each["name"], json.dumps(each))[0] for each in confs]
+    found = [problem for _, problem in validate.in_all(loaded)]
+    assert [problem.is_warning for problem in found] == [False] * is_found
+    node.master()
+    runtime.add(node.container(), confs[0]).result()
+    assert (runtime.add(node.container(), confs[1]).status == 1) == is_found
+
+
+def test_networks_with_the_same_leases_do_not_collide(node: Node, runtime: Runtime) -> None:
+    confs = [network(ipam=pool(), mtu=mtu) for mtu in (1400, 1500)]
+    loaded = [configs.load(str(each["mtu"]), json.dumps(each))[0] for each in confs]
+    assert list(validate.in_all(loaded)) == []
+    node.master()
+    for number, conf in enumerate(confs):
+        runtime.add(node.container(), conf, CNI_CONTAINERID=f"c{number}").result()
+
+
+def wire(node: Node) -> Space:
+    """Make a master that is connected with a router."""
+    router = node.master_on_a_wire()
+    router.ip(f"address add {ROUTER}/24 dev eth0")
+    router.ip("address add fd00::1/64 dev eth0 nodad")
+    return router
+
+
+def reaches(space: Space, address: str) -> bool:
+    try:
+        space.run("ping", "-c", "1", "-W", "1", address)
+    except AssertionError:
+        return False
+    return True
+
+
+# Addresses near each other, so that they often meet.
+IPS = st.sampled_from(
+    ["", "10.1.0.0", "10.1.0.1", "10.1.0.2", "10.1.0.7", "10.1.0.8", "10.1.0.15", "fd00::"]
+) | st.sampled_from(
+    [None, "fd00::1", "fd00::9", "10.1.0", "10.1.0.1/24", 5, "::ffff:10.1.0.2", "fd00::1%lo"]
+)
+SUBNETS = st.sampled_from(
+    ["10.1.0.0/28", "10.1.0.8/29", "10.1.0.0/30", "10.1.0.2/31", "10.1.0.5/28", "10.1.0.0"]
+) | st.sampled_from(["fd00::/124", "fd00::8/125", "fd00::/127", "fd00::3/64", None, 7, "x"])
+ENTRIES = st.fixed_dictionaries(
+    {"subnet": SUBNETS}, optional={"rangeStart": IPS, "rangeEnd": IPS, "gateway": IPS}
+)
+ROUTES = st.lists(
+    st.fixed_dictionaries(
+        {"dst": st.sampled_from(["0.0.0.0/0", "::/0", "10.9.0.5/16", "10.9.0.0", "", None, 5])},
+        optional={"gw": IPS},
+    ),
+    max_size=2,
+)
+SETS = st.lists(st.lists(ENTRIES, max_size=2), max_size=2)
+POOLS = st.fixed_dictionaries(
+    {"type": st.just("host-local")},
+    optional={"ranges": SETS, "routes": ROUTES, "subnet": SUBNETS, "gateway": IPS, "rangeEnd": IPS},
+)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@example(pool("10.1.0.0/28"))
+@given(POOLS)
+def test_whatever_host_local_refuses_is_an_error(ipam: Conf) -> None:
+    conf = network(ipam=ipam)
+    answer = allocate({**conf, "ipam": {**ipam, "dataDir": "/run/leases"}})
+    run("rm", "-rf", "/run/leases")
+    if answer.returncode:
+        assert is_error(conf), answer.stdout
+
+
+def allocate(conf: Conf) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [f"{PLUGINS}/{conf['ipam']['type']}"],
+        input=json.dumps(conf),
+        env={
+            "PATH": os.environ["PATH"],
+            "CNI_COMMAND": "ADD",
+            "CNI_CONTAINERID": "one",
+            "CNI_NETNS": "/proc/self/ns/net",
+            "CNI_IFNAME": "net1",
+            "CNI_PATH": PLUGINS,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
