@@ -21,7 +21,6 @@ from cni_ipvlan.cli.configs import ConfigError
 from cni_ipvlan.cli.options import (
     FILE,
     Example,
-    cni_path_option,
     dry_run_option,
     json_option,
     netns_option,
@@ -57,7 +56,11 @@ class Recorded(NamedTuple):
 )
 @click.argument("file", type=FILE, metavar="FILE")
 @netns_option(required=False)
-@cni_path_option
+@click.option(
+    "--cni-path",
+    metavar="DIRS",
+    help="Directories of the IPAM plugins, with colons [default: the recorded ones].",
+)
 @dry_run_option
 @json_option
 @verbose_option
