@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from cni_ipvlan.cli import configs, output
+from cni_ipvlan.cli import configs, dry_runs, output, script
 from cni_ipvlan.cli import plan as plans
 from cni_ipvlan.cni import result as results
 from cni_ipvlan.cni.errors import (
@@ -29,7 +29,7 @@ from cni_ipvlan.plugin import perform
 from cni_ipvlan.plugin.node import assemble
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from cni_ipvlan.cni.request import Request
     from cni_ipvlan.cni.result import Result
@@ -131,27 +131,28 @@ def _perform(request: Request, options: CallOptions, log: Log) -> None:
 
 
 def _dry_run(request: Request, options: CallOptions, log: Log) -> None:
-    """Print the commands that a call would run."""
-    plan = Plan()
-    delivered: list[Result] = []
-    perform(_node(request, options, log, plan), request, delivered.append)
-    if options.ipam_result is None and any(_is_allocation(change) for change in plan.changes):
-        plan.assumptions.append(
-            "addresses and routes will come from the IPAM plugin, which was not run; "
-            "--ipam-result FILE supplies its result"
-        )
+    """Print the commands that a call would run; raises CniError if it would fail."""
+
+    def begin(plan: Plan, ipam_result: Result, looked: Callable[[Command], None]) -> Node:
+        return _node(request, options, log, plan, ipam_result, looked)
+
+    made = dry_runs.make(request, begin, options.ipam_result)
     if options.as_json:
-        rendered = [results.render(result, request.version) for result in delivered]
-        output.echo_json(plans.document(plan, rendered[0] if rendered else None))
+        output.echo_json(plans.document(made))
     else:
-        output.echo(plans.shell(request.environment, plan))
+        output.echo(script.text(made))
+    if made.failure:
+        raise made.failure
 
 
-def _is_allocation(change: Command) -> bool:
-    return not change.changes_nothing and (change.parameters or {}).get("CNI_COMMAND") == "ADD"
-
-
-def _node(request: Request, options: CallOptions, log: Log, plan: Plan | None = None) -> Node:
+def _node(
+    request: Request,
+    options: CallOptions,
+    log: Log,
+    plan: Plan | None = None,
+    ipam_result: Result | None = None,
+    looked: Callable[[Command], None] = lambda _command: None,
+) -> Node:
     interrupts = Interrupts()
     interrupts.install()
 
@@ -159,8 +160,9 @@ def _node(request: Request, options: CallOptions, log: Log, plan: Plan | None = 
         if options.is_verbose:
             output.trace(command, completed)
         log.command(command, completed)
+        looked(command)
 
-    return assemble(request.environment, interrupts, observe, log.warn, plan, options.ipam_result)
+    return assemble(request.environment, interrupts, observe, log.warn, plan, ipam_result)
 
 
 def read_only_node() -> Node:

@@ -48,6 +48,18 @@ def ranges(config: dict[str, Any]) -> list[list[Range]]:
     return [[each for each in one if each is not None] for one in found]
 
 
+def of_attachment(config: dict[str, Any], container_id: str, ifname: str) -> list[Address]:
+    """Return the addresses that an attachment has leased: lines of its ID and interface."""
+    place = lease_directory(config)
+    named = [container_id.encode("utf-8", "surrogateescape"), os.fsencode(ifname)]
+    found = []
+    for address in _addresses(os.listdir(place) if os.path.isdir(place) else []):
+        with suppress(OSError), open(os.path.join(place, str(address)), "rb") as file:
+            if file.read().split() == named:
+                found.append(address)
+    return found
+
+
 def holds(config: dict[str, Any], container_id: str) -> bool:
     """Whether a container has a lease of a network."""
     place = lease_directory(config)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cni_ipvlan import __version__
-from cni_ipvlan.cli import calls, configs, inspection, output, reach, verbs
+from cni_ipvlan.cli import answer, calls, configs, inspection, output, reach, verbs
 from cni_ipvlan.cli.calls import Call, CallOptions
 from cni_ipvlan.cli.options import Commands, script_option
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-_REPLAYABLE = ("ADD", "DEL", "GC")
-_KNOWN = (*_REPLAYABLE, "CHECK", "STATUS")
+_REPLAYABLE = ("ADD", "DEL", "CHECK", "GC")
+_KNOWN = (*_REPLAYABLE, "STATUS")
 _INTERRUPTED = 130  # what shells return after ^C
 
 
@@ -100,5 +100,6 @@ for _command in (
     inspection.doctor_command,
     reach.probe_command,
     reach.trace_command,
+    answer.ipam_answer,
 ):
     ipvlan.add_command(_command)

@@ -17,10 +17,10 @@ from cni_ipvlan.cli.options import (
     cni_path_option,
     config_option,
     dry_run_option,
+    format_option,
     netns_option,
     network_option,
     script_option,
-    text_option,
     verbose_option,
 )
 from cni_ipvlan.cni import result as results
@@ -87,7 +87,7 @@ def _attachment_options(*, may_be_gone: bool = False) -> Callable[[Any], Any]:
     "--ipam-result",
     type=FILE,
     metavar="FILE",
-    help="In a dry run, the IPAM plugin's result.",
+    help="In a dry run, the result of the IPAM plugin, which is then not called.",
 )
 @script_option
 def add(dry_run: bool, ipam_result: str | None, form: str, **given: Any) -> int:
@@ -143,13 +143,14 @@ def delete(dry_run: bool, form: str, **given: Any) -> int:
     ),
 )
 @_attachment_options()
-@text_option
-def check(form: str, **given: Any) -> int:
+@dry_run_option
+@format_option("text", "Output format; of a dry run, a script or its steps as JSON.")
+def check(dry_run: bool, form: str, **given: Any) -> int:
     """Compare an attachment with what its ADD reported."""
     network = _network(given)
     call = _attachment_call("CHECK", network, _known_id(network, given), given)
-    outcome = calls.make(call, CallOptions(as_json=form == "json", is_verbose=given["verbose"]))
-    if outcome == 0 and form == "text":
+    outcome = calls.make(call, CallOptions(dry_run, form == "json", given["verbose"]))
+    if outcome == 0 and form == "text" and not dry_run:
         output.echo("the attachment is as ADD left it")
     return outcome
 

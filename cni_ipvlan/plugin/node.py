@@ -32,7 +32,7 @@ class Node(NamedTuple):
     """What a call works with.
 
     ``warn`` is called with each warning, a sentence. ``ipam_result`` replaces the
-    IPAM plugin's result in a dry run.
+    IPAM plugin's result if it is not run (in a dry run).
     """
 
     runner: Runner

@@ -11,6 +11,7 @@ from lab import LEASES, MEMORY, node, run, wait_until
 from pairwise import combine
 from people import ipvlan, options
 from runtime import PLUGINS, host_local, network, static
+from shells import SHELLS, run_by
 
 from cni_ipvlan.state.attachment import AttachmentId
 
@@ -39,6 +40,7 @@ CASES = combine(
         "ifname": ["net1", "it's$x", "-#=*", "ü\\n"],
         "namespace": ["named", "of a process", "mounted"],
         "ipv6": ["on", "off", "slow"],  # with duplicate address detection
+        "shell": SHELLS,
     }
 )
 
@@ -62,19 +64,21 @@ def test_a_pasted_dry_run_gives_what_the_plugin_gives(
     with node() as made:
         container = prepare(made, case, tmp_path / "with space")
         given = arguments(case, conf, container, fake_ipam, tmp_path)
-        paste(made, "add", *given, *ipam_result(case, tmp_path))
+        paste(made, case["shell"], "add", *given)
         assert state(made, container, case["ifname"]) == added
-        paste(made, "del", *given)
+        paste(made, case["shell"], "del", *given)
         assert state(made, container, case["ifname"]) == deleted
 
 
-def paste(made: Node, command: str, *given: str) -> None:
-    """Make a dry run, which must change nothing, and paste what it prints into a shell."""
+def paste(made: Node, shell: str, command: str, *given: str) -> str:
+    """Make a dry run, which must change nothing, and let a shell run what it prints."""
     before = made.snapshot()
     printed = ipvlan(command, "--dry-run", *given)
     assert made.snapshot() == before
     assert printed.err == ""
-    run("sh", "-e", stdin=printed.fine())
+    status, out = run_by(shell, printed.fine())
+    assert status == 0, out
+    return out
 
 
 def configuration(case: dict[str, str], fake_ipam: FakeIpam) -> Conf:
@@ -131,21 +135,6 @@ def allocated(case: dict[str, str]) -> dict[str, Any]:
 def handed_over(case: dict[str, str]) -> dict[str, Any]:
     """Return the result of a plugin before this one in a chain."""
     return {**allocated(case), "interfaces": [{"name": "somebody"}], "dns": {"domain": "x"}}
-
-
-def ipam_result(case: dict[str, str], tmp_path: Path) -> list[str]:
-    """Return the options that give a dry run the result of an allocating plugin."""
-    if case["ipam"] not in ("host-local", "fake"):
-        return []
-    result = allocated(case)
-    if case["ipam"] == "host-local":
-        for each in result["ips"]:
-            subnet = each["address"].replace(".2/", ".1/").replace("::2/", "::1/")
-            each["gateway"] = subnet.partition("/")[0]
-        simple = [{key: each[key] for key in each.keys() & {"dst", "gw"}} for each in routes(case)]
-        result["routes"] = simple
-    (tmp_path / "ipam-result").write_text(json.dumps(result))
-    return options(ipam_result=str(tmp_path / "ipam-result"))
 
 
 def arguments(
@@ -233,7 +222,7 @@ def test_a_pasted_dry_run_of_gc_removes_what_gc_removes(node: Node, tmp_path: Pa
     conf = tmp_path / "net.conf"
     conf.write_text(json.dumps(network(cniVersion="1.1.0", ipam=None)))
 
-    paste(node, "gc", *options(config=str(conf), keep="valid/net1"))
+    paste(node, "dash", "gc", *options(config=str(conf), keep="valid/net1"))
 
     assert node.host.links().keys() == {"lo", "eth0", kept}
     assert (
@@ -242,7 +231,7 @@ def test_a_pasted_dry_run_of_gc_removes_what_gc_removes(node: Node, tmp_path: Pa
     )
 
 
-def test_an_allocating_plugin_is_shown_as_a_call_and_a_placeholder(
+def test_a_script_lets_the_plugin_allocate_and_uses_what_it_answers(
     node: Node, tmp_path: Path
 ) -> None:
     node.master()
@@ -259,13 +248,12 @@ def test_an_allocating_plugin_is_shown_as_a_call_and_a_placeholder(
 
     assert node.snapshot() == before
     assert node.leases() == []
-    assert "'<address from host-local>' dev net1" in text
-    assert """| env 'CNI_ARGS=A=it'"'"'s' CNI_COMMAND=ADD CNI_CONTAINERID=c """ in text
-    assert f"{PLUGINS}/host-local >/dev/null" in text
-    (assumption,) = plan["assumptions"]
-    assert f"# assumed: {assumption}\n" in text
-    assert "--ipam-result FILE supplies its result" in assumption
-    create, move, allocate, *_ = plan["steps"]
+    assert """| env CNI_COMMAND="$1" 'CNI_ARGS=A=it'"'"'s' CNI_CONTAINERID=c """ in text
+    assert f"{PLUGINS}/host-local; }}\n" in text
+    assert 'ip netns exec container1 ip address add "$address" dev net1  # add' in text
+    assert "ip netns exec container1 ip route add $route dev net1  # add" in text
+    assert plan["assumptions"] == []
+    create, move, allocate, *_, route = plan["steps"]
     link = create["argv"][create["argv"].index("name") + 1]
     assert create["purpose"] == "create an ipvlan interface of eth0"
     assert (create["namespace"], create["undo"]) == (None, [["ip", "link", "delete", "dev", link]])
@@ -277,8 +265,12 @@ def test_an_allocating_plugin_is_shown_as_a_call_and_a_placeholder(
     assert json.loads(allocate["stdin"])["ipam"]["type"] == "host-local"
     (undo,) = allocate["undo"]
     assert "CNI_COMMAND=DEL" in undo
-    assert plan["steps"][-1]["namespace"] == container.path
-    assert plan["result"]["ips"] == [{"interface": 0, "address": "<address from host-local>"}]
+    assert (route["namespace"], route["argv"][-3:]) == (container.path, ["<route>", "dev", "net1"])
+    of_ipv6 = [step["purpose"] for step in plan["steps"] if step["ipv6Only"]]
+    assert of_ipv6 == [
+        "add the address <IPv6 address: …>/<length>",
+        "wait for IPv6 duplicate address detection",
+    ]
 
 
 def test_static_is_run_since_it_allocates_nothing(node: Node, tmp_path: Path) -> None:
