@@ -40,6 +40,7 @@ _OVER_ROUTES = "answered route | while read -r route"
 _IN_SHELL = {
     _IPV4: (_OVER_IPV4, '"${address%/*}"'),
     _IPV4 + _LENGTH: (_OVER_IPV4, '"$address"'),
+    _IPV6: (_OVER_IPV6, '"${address%/*}"'),
     _IPV6 + _LENGTH: (_OVER_IPV6, '"$address"'),
     _ROUTE: (_OVER_ROUTES, "$route"),
 }

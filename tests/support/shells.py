@@ -13,8 +13,11 @@ SHELLS = ("dash", "bash", "dash in a pipe", "bash in a pipe", "bash at a termina
 _SECONDS = 60
 
 
-def run_by(shell: str, script: str) -> tuple[int, str]:
-    """Let a shell run a script; return the status, and what is printed on either stream."""
+def run_by(shell: str, script: str, **environment: str) -> tuple[int, str]:
+    """Let a shell run a script; return the status, and what is printed on either stream.
+
+    It has its own process group, so that it can be interrupted as by a terminal's ^C.
+    """
     program, _, way = shell.partition(" ")
     if way == "at a terminal":
         return _at_a_terminal(program, script)
@@ -22,6 +25,8 @@ def run_by(shell: str, script: str) -> tuple[int, str]:
     done = subprocess.run(
         [program] if is_piped else [program, "-c", script],
         input=script if is_piped else None,
+        env={**os.environ, **environment},
+        start_new_session=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
