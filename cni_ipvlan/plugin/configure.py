@@ -139,7 +139,7 @@ def _make(
 def _wait_for_ipv6(
     tx: Transaction, name: str, container: Namespace, addressing: Addressing
 ) -> None:
-    ours = [each.address.partition("/")[0] for each in addressing.addresses if each.family == 6]
+    ours = [each.address.partition("/")[0] for each in addressing.addresses if ":" in each.address]
     argv = commands.wait_for_ipv6(name, _DUPLICATE_DETECTION_SECONDS, ours)
     purpose = "wait for IPv6 duplicate address detection"
     wait = Command(argv, purpose, container, any_status=True)

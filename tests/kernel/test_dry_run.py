@@ -296,6 +296,11 @@ def test_static_is_run_since_it_allocates_nothing(node: Node, tmp_path: Path) ->
         ({"mode": "l5"}, {}),
         ({"ipam": {"type": "no-such-plugin"}}, {}),
         ({"ipam": static("10.1.0.9")}, {}),
+        ({"ipam": static("10.1.0.8/24", "10.1.0.7/24")}, {}),
+        ({"ipam": static("10.1.0.7/16"), "mode": "l2"}, {}),
+        ({"ipam": host_local("10.4.0.0/30")}, {}),
+        ({"ipam": host_local("10.5.0.0/24"), "name": "held"}, {}),
+        ({"ipam": host_local("10.6.0.0/24", "10.4.0.0/30")}, {}),
         ({}, {"netns": "/proc/self/ns/net"}),
         ({}, {"netns": "/run/netns/gone"}),
         ({}, {"ifname": "taken"}),
@@ -310,6 +315,8 @@ def test_a_dry_run_fails_with_the_same_message_as_add(
     runtime.add(node.container(), network(ipam=static("10.1.0.7/24"))).result()
     container = node.container()
     container.ip("link add name taken type dummy")
+    lease("net", "10.4.0.2", "other")  # the last one of its range
+    lease("held", "10.5.0.2", "c")  # the container's own
     conf = tmp_path / "net.conf"
     conf.write_text(json.dumps(network(**change)))
     usual = {"netns": container.path, "cni_path": PLUGINS, "container_id": "c"}
@@ -323,6 +330,110 @@ def test_a_dry_run_fails_with_the_same_message_as_add(
     assert dry == real
     assert dry.status in (1, 2)
     assert node.snapshot() == before
+
+
+def lease(network: str, address: str, container_id: str) -> None:
+    """Have host-local's lease of an address."""
+    directory = LEASES / "networks" / network
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / address).write_text(f"{container_id}\r\nnet1")
+
+
+def test_the_hosts_own_address_is_warned_of(node: Node, runtime: Runtime, tmp_path: Path) -> None:
+    node.master()
+    node.host.ip("address add 10.1.0.2/24 dev eth0")
+    conf = tmp_path / "net.conf"
+    conf.write_text(json.dumps(network()))
+    given = options(config=str(conf), netns=node.container().path, cni_path=PLUGINS)
+
+    dry = ipvlan("add", "--dry-run", *given)
+
+    assert "10.1.0.2 is the host's own on eth0; the container would take its packets" in dry.err
+    assert ipvlan("add", *given).status == dry.status == 0  # the kernel allows it
+
+
+def test_a_given_result_is_used_and_the_plugin_is_not_called(
+    node: Node, fake_ipam: FakeIpam, tmp_path: Path
+) -> None:
+    node.master()
+    container = node.container()
+    (tmp_path / "net.conf").write_text(json.dumps(network(ipam=fake_ipam.conf)))
+    answer = {"ips": [{"address": "10.1.0.5/24"}], "routes": [{"dst": "10.7.0.0/16"}]}
+    (tmp_path / "answer").write_text(json.dumps(answer))
+    given = options(
+        config=str(tmp_path / "net.conf"),
+        netns=container.path,
+        cni_path=fake_ipam.path,
+        ipam_result=str(tmp_path / "answer"),
+    )
+
+    assert "/fake is not called\n" in ipvlan("add", "--dry-run", *given).fine()
+    out = paste(node, "dash", "add", *given)
+
+    assert fake_ipam.calls == []
+    assert container.addresses("net1") == ["10.1.0.5/24"]
+    assert [route["dst"] for route in container.routes()] == ["10.7.0.0/16"]
+    assert json.loads(out)["ips"] == [{"interface": 0, "address": "10.1.0.5/24"}]
+
+
+@pytest.mark.parametrize("is_taken", [True, False])
+def test_a_script_asks_for_conflicts_with_what_the_plugin_allocates(
+    node: Node, tmp_path: Path, *, is_taken: bool
+) -> None:
+    neighbour = node.master_on_a_wire()
+    neighbour.ip(f"address add 10.1.0.{2 if is_taken else 3}/24 dev eth0")
+    container = node.container()
+    conf = tmp_path / "net.conf"
+    conf.write_text(json.dumps(network(ipam=host_local("10.1.0.0/24"), checkIPv4Conflict=True)))
+    given = options(config=str(conf), netns=container.path, cni_path=PLUGINS)
+    script = ipvlan("add", "--dry-run", *given).fine()
+    before = node.snapshot()
+
+    status, out = run_by("dash", script)
+
+    if is_taken:
+        assert status == 1
+        assert "Unicast reply from 10.1.0.2" in out
+        assert node.snapshot() == before
+    else:
+        assert status == 0
+        assert container.addresses("net1") == ["10.1.0.2/24"]
+
+
+def test_a_dry_run_of_check_prints_what_it_looks_at(
+    node: Node, runtime: Runtime, tmp_path: Path
+) -> None:
+    node.master()
+    container = node.container()
+    conf = network(ipam=host_local("10.1.0.0/24", routes=[{"dst": "10.7.0.0/16"}]))
+    result = runtime.add(container, conf).result()
+    for name, document in (("net.conf", conf), ("result", result)):
+        (tmp_path / name).write_text(json.dumps(document))
+    given = options(
+        config=str(tmp_path / "net.conf"),
+        netns=container.path,
+        container_id="one",
+        cni_path=PLUGINS,
+        prev_result=str(tmp_path / "result"),
+    )
+
+    out = paste(node, "dash", "check", *given)
+
+    for printed in ('"ifname":"eth0"', '"local":"10.1.0.2"', '"dst":"10.7.0.0/16"'):
+        assert printed in out
+    steps = json.loads(ipvlan("check", "--dry-run", "--format", "json", *given).fine())["steps"]
+    assert [(step["argv"][0], step["run"]) for step in steps] == [
+        (f"{PLUGINS}/host-local", False),
+        *[("ip", True)] * 3,
+    ]
+
+    container.ip("link set dev net1 down")
+    dry, real = ipvlan("check", "--dry-run", *given), ipvlan("check", *given)
+    assert (dry.status, dry.err) == (real.status, real.err)
+    assert dry.status == 1
+    runtime.delete(container, {**conf, "name": "other"}, CNI_IFNAME="net2").succeeds()
+    shutil.rmtree(LEASES / "networks")
+    assert run_by("dash", dry.out)[0] == 1  # says the IPAM plugin
 
 
 def test_without_records_a_dry_run_still_sees_the_mode_in_use(
