@@ -24,7 +24,7 @@ _SHOWN_ASSUMPTIONS = 10
 _ABOUT = {"container": "CNI_CONTAINERID", "interface": "CNI_IFNAME", "namespace": "CNI_NETNS"}
 _LONG = 1000  # characters; a terminal without line editing cuts lines at 4096
 
-# What is not there needs no undo. A plugin releases last, since it may hang.
+# What is not there needs no undo.
 _UNDOING = """\
 set -e; unset IFS
 undo() {
@@ -124,7 +124,7 @@ def _ipam(release: Command) -> Iterator[str]:
     yield f"network={_one_line(release.stdin)}"
     call = f'{argv[0]} CNI_COMMAND="$1" {join(argv[1:])}'
     yield f"ipam() {{ printf '%s\\n' \"$network\" | {call}; }}"
-    yield "release='ipam DEL'"
+    yield "release='ipam DEL'" if release.comes_last else "restore='ipam DEL >&2; '$restore"
 
 
 def _line(step: Command, otherwise: str = "") -> str:

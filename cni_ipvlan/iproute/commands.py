@@ -37,6 +37,7 @@ class Command(NamedTuple):
     parameters      the variables of the environment that are its arguments
     undo            commands that undo the change, last first
     only_if         for an undo: whether there is something to undo; called first
+    comes_last      for an undo: all others come first, since it may hang
     absent_ok       a missing object is not a failure
     any_status      no exit status is a failure: the caller examines it
     may_fail        no exit status is a failure: the command is optional
@@ -54,6 +55,7 @@ class Command(NamedTuple):
     parameters: Mapping[str, str] | None = None
     undo: tuple[Command, ...] = ()
     only_if: Callable[[], bool] | None = None
+    comes_last: bool = False
     absent_ok: bool = False
     any_status: bool = False
     may_fail: bool = False
