@@ -13,6 +13,7 @@ from cni_ipvlan.iproute.dry_run import Plan
 from cni_ipvlan.plugin import perform
 from cni_ipvlan.plugin.addressing import LEAST_MTU_OF_IPV6
 from cni_ipvlan.plugin.codes import CHECK_FAILED
+from cni_ipvlan.plugin.node import id_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +49,8 @@ def make(request: Request, begin: Begin, ipam_result: Result | None) -> DryRun:
         return made._replace(looks=[each for each in parts if each.environment is None])
     if not delivered:
         return made
-    foresight.check_addresses(node, request, plan)
+    looking = begin(Plan(), ipam_result or answer.FOR_IPV4, looks.append)  # assumes nothing
+    foresight.check_addresses(looking, request, plan)
     made = made._replace(result=results.render(delivered[0], request.version))
     allocation = next(filter(is_allocation, plan.changes), None)
     if allocation is None:
@@ -60,23 +62,28 @@ def make(request: Request, begin: Begin, ipam_result: Result | None) -> DryRun:
         )
         return made
     foresight.check_leases(request, plan, allocation)
-    return _for_any_answer(made, request, begin, delivered[0])
+    return _for_any_answer(made, node, request, begin, delivered[0])
 
 
-def _for_any_answer(made: DryRun, request: Request, begin: Begin, expected: Result) -> DryRun:
+def _for_any_answer(
+    made: DryRun, node: Node, request: Request, begin: Begin, expected: Result
+) -> DryRun:
     """Make the dry run again for an answer with both families, unless IPv6 can't work.
 
     What only the second one does is for IPv6.
     """
     mtu = expected.interfaces[-1].mtu or 0
     plugin = netconf.ipam_type(request.config)
-    made = made._replace(reader=answer.reader(plugin, request.version, mtu))
+    made = made._replace(
+        reader=answer.reader(plugin, request.version, mtu),
+        has_older=any(hint.is_complete for hint in node.registry.hints_of(id_of(request))),
+    )
     if mtu < LEAST_MTU_OF_IPV6:
         return made
     both = Plan()
     delivered: list[Result] = []
-    node = begin(both, answer.FOR_BOTH, lambda _look: None)
-    perform(node._replace(warn=lambda _text: None), request, delivered.append)
+    again = begin(both, answer.FOR_BOTH, lambda _look: None)
+    perform(again._replace(warn=lambda _text: None), request, delivered.append)
     of_ipv4 = {_identity(change) for change in made.plan.changes}
     return made._replace(
         plan=both,

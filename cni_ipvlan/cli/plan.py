@@ -22,6 +22,7 @@ class DryRun(NamedTuple):
     result       the result that ADD would have, else None
     looks        the queries of a CHECK
     reader       the command that reads the IPAM plugin's answer, if the plan has stand-ins for it
+    has_older    whether an earlier ADD of the attachment may have addresses allocated
     ipv6_only    the changes that are made only if that answer has an IPv6 address
     failure      why a CHECK fails
     """
@@ -31,6 +32,7 @@ class DryRun(NamedTuple):
     result: dict[str, Any] | None = None
     looks: Sequence[Command] = ()
     reader: Argv = ()
+    has_older: bool = False
     ipv6_only: Collection[Command] = ()
     failure: CniError | None = None
 

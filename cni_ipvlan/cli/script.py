@@ -25,25 +25,29 @@ _ABOUT = {"container": "CNI_CONTAINERID", "interface": "CNI_IFNAME", "namespace"
 _LONG = 1000  # characters; a terminal without line editing cuts lines at 4096
 
 # What is not there needs no undo.
+_REMOVE = """eval "$remove" 2>&1 | grep -v 'Cannot find device' >&2"""
+_RELEASE = 'eval "$release" >&2'
 _UNDOING = """\
 set -e; unset IFS
-undo() {
+undo() {{
     trap '' HUP INT PIPE TERM
     set +e
     echo 'failed; undoing what was done' >&2
     eval "$restore"
-    eval "$remove" 2>&1 | grep -v 'Cannot find device' >&2
-    eval "$release" >&2
-}
+    {first}
+    {second}
+}}
 restore='' remove='' release=''
 trap undo EXIT
 trap 'exit 1' HUP INT PIPE TERM"""
 _DONE = "trap - EXIT HUP INT PIPE TERM"
-# host-local's refusal of a second allocation leaves the first, which an earlier ADD has made.
+# A refusal because of an allocation that an earlier ADD has made leaves that one alone.
+_KEEP = "case $answer in *'duplicate allocation is not allowed'*) release='' ;; esac"
+_KEEP_ANY = "release=''"
 _ANSWER = """\
 answer=$(ipam ADD) || {{
     printf '%s\\n' "$answer" >&2
-    case $answer in *'duplicate allocation is not allowed'*) release='' ;; esac
+    {keep}
     exit 1
 }}  {purpose}
 checked=$(printf '%s\\n' "$answer" | {reader})  {check}
@@ -83,23 +87,35 @@ def _each(made: DryRun) -> Iterator[str]:
 
 def _all_or_nothing(made: DryRun) -> Iterator[str]:
     """Yield steps that are undone if one fails, as ADD does."""
-    yield _UNDOING
+    changes = made.plan.changes
+    releases = (undo for step in changes for undo in step.undo if undo.environment is not None)
+    is_last = all(undo.comes_last for undo in releases)
+    first, second = (_REMOVE, _RELEASE) if is_last else (_RELEASE, _REMOVE)
+    yield _UNDOING.format(first=first, second=second)
     remove: list[str] = []
-    for step in made.plan.changes:
-        yield from _undo(step, remove)
-        if is_allocation(step) and made.reader:
-            check = _comment("refuses what add would refuse")
-            yield _ANSWER.format(
-                purpose=_comment(step.purpose), reader=join(made.reader), check=check
-            )
-        else:
-            needs_ipv6 = made.is_ipv6_only(step) and not answer.loop_over(step.argv)[0]
-            condition = f'[ -z "{answer.IPV6_LIST}" ] || ' if needs_ipv6 else ""
-            yield condition + _line(step, "|| :" if step.may_fail else "")
+    for step in changes:
+        if not step.changes_nothing:
+            yield from _undo(step, remove)
+        yield _allocation(step, made) if is_allocation(step) else _change(step, made)
     result = '"$answer"' if made.reader else quote(json.dumps(made.result))
     what = "what the IPAM plugin has answered" if made.reader else "the result"
     yield f"printf '%s\\n' {result}  {_comment(what)}"
     yield _DONE
+
+
+def _allocation(step: Command, made: DryRun) -> str:
+    return _ANSWER.format(
+        keep=_KEEP_ANY if made.has_older else _KEEP,
+        purpose=_comment(step.purpose),
+        reader=join(made.reader),
+        check=_comment("refuses what add would refuse"),
+    )
+
+
+def _change(step: Command, made: DryRun) -> str:
+    needs_ipv6 = made.is_ipv6_only(step) and not answer.loop_over(step.argv)[0]
+    condition = f'[ -z "{answer.IPV6_LIST}" ] || ' if needs_ipv6 else ""
+    return condition + _line(step, "|| :" if step.may_fail else "")
 
 
 def _undo(step: Command, remove: list[str]) -> Iterator[str]:
@@ -124,7 +140,7 @@ def _ipam(release: Command) -> Iterator[str]:
     yield f"network={_one_line(release.stdin)}"
     call = f'{argv[0]} CNI_COMMAND="$1" {join(argv[1:])}'
     yield f"ipam() {{ printf '%s\\n' \"$network\" | {call}; }}"
-    yield "release='ipam DEL'" if release.comes_last else "restore='ipam DEL >&2; '$restore"
+    yield "release='ipam DEL'"
 
 
 def _line(step: Command, otherwise: str = "") -> str:

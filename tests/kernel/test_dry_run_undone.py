@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab import Node, Space
-    from runtime import Conf
+    from runtime import Conf, Runtime
 
 ROUTES = [{"dst": "10.7.0.0/16", "gw": "10.1.0.1"}, {"dst": "fd00:7::/64", "gw": "fd00:1::1"}]
 IPAM = {
@@ -109,6 +109,28 @@ def test_a_lease_that_was_there_before_is_kept(
     assert node.leases() == ["10.1.0.2", "fd00:1::2"]
 
 
+def test_what_an_earlier_add_allocated_is_kept_if_the_plugin_fails(
+    node: Node, container: Space, runtime: Runtime, tmp_path: Path, fake_ipam: FakeIpam
+) -> None:
+    conf = network(ipam=fake_ipam.conf)
+    fake_ipam.answers("ADD", {"ips": [{"address": "10.1.0.2/24"}]})
+    runtime.add(container, conf, CNI_PATH=fake_ipam.path).result()
+    container.ip("link delete dev net1")
+    (tmp_path / "net.conf").write_text(json.dumps(conf))
+    given = options(
+        config=str(tmp_path / "net.conf"),
+        netns=container.path,
+        container_id="one",
+        cni_path=fake_ipam.path,
+    )
+    fake_ipam.on("ADD", "exit 1")
+
+    assert run_by("dash", ipvlan("add", "--dry-run", *given).fine())[0] == 1
+    assert fake_ipam.calls == ["ADD", "ADD"]
+    runtime.add(container, conf, CNI_PATH=fake_ipam.path).error()
+    assert fake_ipam.calls == ["ADD", "ADD", "ADD"]
+
+
 def test_an_interface_of_that_name_is_kept(node: Node, container: Space, tmp_path: Path) -> None:
     steps = Steps(tmp_path, f"{PLUGINS}/host-local")
     given = about(tmp_path, network(ipam=IPAM["host-local"]), container, steps)
@@ -121,8 +143,9 @@ def test_an_interface_of_that_name_is_kept(node: Node, container: Space, tmp_pat
         assert everything(node, container) == before
 
 
+@pytest.mark.parametrize("program", ["bash", "dash"])
 def test_ctrl_c_at_a_terminal_undoes_everything_and_the_shell_lives_on(
-    node: Node, container: Space, tmp_path: Path, fake_ipam: FakeIpam
+    node: Node, container: Space, tmp_path: Path, fake_ipam: FakeIpam, program: str
 ) -> None:
     fake_ipam.on("ADD", "sleep 60")
     conf = tmp_path / "net.conf"
@@ -131,7 +154,7 @@ def test_ctrl_c_at_a_terminal_undoes_everything_and_the_shell_lives_on(
     script = ipvlan("add", "--dry-run", *given).fine()
     before = everything(node, container)
 
-    status, out = paste_into("bash", script, lambda: fake_ipam.wait_for("ADD"))
+    status, out = paste_into(program, script, lambda: fake_ipam.wait_for("ADD"))
 
     assert status != 0
     assert "failed; undoing what was done" in out

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SHELLS = ("dash", "bash", "dash in a pipe", "bash in a pipe", "bash at a terminal")
+SHELLS = ("dash", "bash", "dash in a pipe", "bash at a terminal", "dash at a terminal")
+_INTERACTIVE = {"bash": ["bash", "--norc", "-i"], "dash": ["dash", "-i"]}
 _SECONDS = 60
 
 
@@ -63,7 +64,7 @@ def paste_into(
 
     with (
         subprocess.Popen(
-            [program, "--norc", "-i"],
+            _INTERACTIVE[program],
             stdin=terminal,
             stdout=terminal,
             stderr=terminal,
@@ -79,7 +80,7 @@ def paste_into(
             while more := screen.read(65536):
                 shown += more
     assert process.returncode == 0
-    assert b"and nothing stayed" in shown
+    assert b"and nothing stayed" in shown, shown
     status = re.search(rb"the status was ([0-9]+)", shown)
     assert status, shown
     return int(status[1]), shown.decode()

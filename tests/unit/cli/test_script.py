@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from shells import paste_into
 
 from cni_ipvlan.cli import plan as plans
 from cni_ipvlan.cli import script
@@ -90,6 +91,17 @@ def test_input_and_parameters_reach_the_command(tmp_path: Path) -> None:
     assert run(shell(step)) == ""
     assert json.loads((tmp_path / "stdin").read_text()) == json.loads(stdin)
     assert {"CNI_ARGS=A=1;B=it's", "CNI_X="} <= set((tmp_path / "env").read_text().splitlines())
+
+
+@pytest.mark.parametrize("program", ["bash", "dash"])
+@pytest.mark.parametrize("length", [10, 3000, 30000])
+def test_any_input_survives_an_interactive_shell(tmp_path: Path, program: str, length: int) -> None:
+    document = {"long": ["!echo !! it's\\n$x"] * (length // 20)}
+    step = Command(("tee", str(tmp_path / "stdin")), "keep it", stdin=json.dumps(document).encode())
+
+    assert paste_into(program, shell(step, verb="DEL"))[0] == 0
+
+    assert json.loads((tmp_path / "stdin").read_text()) == document
 
 
 def test_a_step_that_may_fail_does_not_end_the_shell() -> None:
