@@ -9,7 +9,9 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cni_ipvlan.cli import configs, output
+import click
+
+from cni_ipvlan.cli import configs, dry_runs, output, script
 from cni_ipvlan.cli import plan as plans
 from cni_ipvlan.cli.narrator import Narrator
 from cni_ipvlan.cli.options import wrong
@@ -30,10 +32,9 @@ if TYPE_CHECKING:
 
     from cni_ipvlan.cni.request import Request
     from cni_ipvlan.cni.result import Result
-    from cni_ipvlan.iproute.commands import Command
     from cni_ipvlan.plugin.node import Node
 
-DRY_RUN_OF = ("ADD", "DEL", "GC")  # the others change nothing
+DRY_RUN_OF = ("ADD", "DEL", "CHECK", "GC")
 USUAL = "the usual directories"
 USUAL_DIRECTORIES = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")
 
@@ -134,33 +135,34 @@ def _perform(request: Request, options: CallOptions, log: Log) -> None:
 
 
 def _dry_run(request: Request, options: CallOptions, log: Log) -> None:
-    """Print the commands that a call would run."""
-    plan = Plan()
-    delivered: list[Result] = []
-    perform(_node(request.environment, options, log, plan), request, delivered.append)
-    if options.ipam_result is None and any(_is_allocation(change) for change in plan.changes):
-        plan.assumptions.append(
-            "addresses and routes will come from the IPAM plugin, which was not run; "
-            "--ipam-result FILE supplies its result"
-        )
+    """Print the commands that a call would run; raises CniError if it would fail."""
+
+    def begin(plan: Plan, ipam_result: Result) -> Node:
+        return _node(request.environment, options, log, plan, ipam_result)
+
+    made = dry_runs.make(request, begin, options.ipam_result)
     if options.as_json:
-        rendered = [results.render(result, request.version) for result in delivered]
-        output.echo_json(plans.document(plan, rendered[0] if rendered else None))
+        output.echo_json(plans.document(made))
     else:
-        output.echo(*plans.shell(request.environment, plan).split("\n"))
-
-
-def _is_allocation(change: Command) -> bool:
-    return not change.changes_nothing and (change.parameters or {}).get("CNI_COMMAND") == "ADD"
+        output.echo(*script.text(made).split("\n"))
+    if made.failure is None:
+        return
+    if options.as_json:  # it is in the document, too
+        raise click.exceptions.Exit(1)
+    raise made.failure
 
 
 def _node(
-    environment: Mapping[str, str], options: CallOptions, log: Log, plan: Plan | None = None
+    environment: Mapping[str, str],
+    options: CallOptions,
+    log: Log,
+    plan: Plan | None = None,
+    ipam_result: Result | None = None,
 ) -> Node:
     interrupts = Interrupts()
     interrupts.install()
     listener = Narrator(log) if options.is_verbose else log
-    return assemble(environment, interrupts, listener, plan, options.ipam_result)
+    return assemble(environment, interrupts, listener, plan, ipam_result)
 
 
 def read_only_node() -> Node:

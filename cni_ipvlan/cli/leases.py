@@ -78,6 +78,15 @@ def _lines(file: str) -> list[str]:
     return content.decode("utf-8", "surrogateescape").split()
 
 
+def of_attachment(config: dict[str, Any], container_id: str, ifname: str) -> list[Address]:
+    """Return the addresses that an attachment has leased."""
+    return [
+        ip_address(lease.address)
+        for lease in in_directory(lease_directory(config))
+        if (lease.container_id, lease.ifname) == (container_id, ifname)
+    ]
+
+
 def holds(config: dict[str, Any], container_id: str) -> bool:
     """Whether a container has a lease of a network."""
     found = in_directory(lease_directory(config))

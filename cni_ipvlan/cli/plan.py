@@ -1,22 +1,50 @@
-"""The plan of a dry run, as a shell script or as JSON."""
+"""What a dry run has found out, and as JSON."""
 
 from __future__ import annotations
 
-import json
-from shlex import join, quote
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cni_ipvlan.cli.output import styled
 from cni_ipvlan.iproute import machine
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
-    from cni_ipvlan.iproute.commands import Command
+    from cni_ipvlan.cni.errors import CniError
+    from cni_ipvlan.iproute.commands import Argv, Command
     from cni_ipvlan.iproute.dry_run import Plan
 
-_SHOWN_ASSUMPTIONS = 10
-_ABOUT = {"container": "CNI_CONTAINERID", "interface": "CNI_IFNAME", "namespace": "CNI_NETNS"}
+
+class DryRun(NamedTuple):
+    """A call that was made as a dry run.
+
+    environment  the call's, with the CNI variables
+    plan         the changes that it would make
+    result       the result that ADD would have, else None
+    looks        the queries of a CHECK
+    reader       the command that reads the IPAM plugin's answer, if the plan has stand-ins for it
+    has_older    whether an earlier ADD of the attachment may have addresses allocated
+    ipv6_only    the changes that are made only if that answer has an IPv6 address
+    failure      why a CHECK fails
+    """
+
+    environment: Mapping[str, str]
+    plan: Plan
+    result: dict[str, Any] | None = None
+    looks: Sequence[Command] = ()
+    reader: Argv = ()
+    has_older: bool = False
+    ipv6_only: Collection[Command] = ()
+    failure: CniError | None = None
+
+    def is_ipv6_only(self, change: Command) -> bool:
+        """Whether a change is made only if the answer has an IPv6 address."""
+        return any(each is change for each in self.ipv6_only)
+
+
+def is_allocation(change: Command) -> bool:
+    """Whether a change lets an IPAM plugin allocate."""
+    is_add = (change.parameters or {}).get("CNI_COMMAND") == "ADD"
+    return is_add and not change.changes_nothing
 
 
 def assumptions(plan: Plan) -> list[str]:
@@ -35,79 +63,29 @@ def _creates_ipvlan(change: Command) -> bool:
     return "ipvlan" in change.argv and "add" in change.argv
 
 
-def shell(environment: Mapping[str, str], plan: Plan) -> str:
-    """Return the steps as lines for ``sh -e``, each with its purpose as a comment."""
-    lines = [_comment(_title(environment))]
-    assumed = assumptions(plan)
-    lines += [_comment(f"assumed: {each}") for each in assumed[:_SHOWN_ASSUMPTIONS]]
-    if len(assumed) > _SHOWN_ASSUMPTIONS:
-        lines.append(_comment(f"assumed: {len(assumed) - _SHOWN_ASSUMPTIONS} more"))
-    lines += [_line(change) for change in plan.changes]
-    if not plan.changes:
-        lines.append(_comment("there is nothing to do"))
-    return "\n".join(lines)
-
-
-def document(plan: Plan, result: dict[str, Any] | None) -> dict[str, Any]:
+def document(made: DryRun) -> dict[str, Any]:
     """Return the steps as JSON, with the expected result."""
+    steps = [*made.plan.changes, *made.looks]
     return {
         "steps": [
             {
-                "argv": list(change.entered_argv),
-                "namespace": change.inside.path if change.inside else None,
-                "purpose": change.purpose,
-                "stdin": change.stdin.decode("utf-8", "replace") or None,
-                "environment": dict(change.parameters or {}),
-                "undo": [list(undo.full_argv) for undo in change.undo],
-                "needed": not change.may_fail,
-                "run": change.changes_nothing,
+                "argv": list(step.entered_argv),
+                "namespace": step.inside.path if step.inside else None,
+                "purpose": step.purpose,
+                "stdin": step.stdin.decode("utf-8", "replace") or None,
+                "environment": dict(step.parameters or {}),
+                "undo": [list(undo.full_argv) for undo in step.undo],
+                "needed": not step.may_fail,
+                "ipv6Only": made.is_ipv6_only(step),
+                "run": step.changes_nothing or step in made.looks,
             }
-            for change in plan.changes
+            for step in steps
         ],
-        "assumptions": assumptions(plan),
-        "result": result,
+        "assumptions": assumptions(made.plan),
+        "result": made.result,
+        "failure": _failure(made.failure) if made.failure else None,
     }
 
 
-def _title(environment: Mapping[str, str]) -> str:
-    parts = [f"dry run of {environment['CNI_COMMAND']}: nothing was changed"]
-    for word, variable in _ABOUT.items():
-        if environment.get(variable):
-            parts.append(f"{word} {environment[variable]}")
-    return "; ".join(parts)
-
-
-def _line(change: Command) -> str:
-    if change.changes_nothing:
-        return _comment(f"already run, since it changes nothing: {change.purpose}")
-    command = join(change.full_argv)
-    if change.stdin:
-        command = f"printf '%s\\n' {quote(_one_line(change.stdin))} | {command} >/dev/null"
-    if change.may_fail:
-        command += " || :"
-    return f"{_printable(command)}  {_comment(change.purpose)}"
-
-
-def _printable(command: str) -> str:
-    """Return the same command for a shell, in printable characters only."""
-    if command.isprintable():
-        return command
-    shown = (
-        char if char.isprintable() and char not in "%\\'" else _octal(char) for char in command
-    )
-    return f"eval \"$(printf '{''.join(shown)}')\""
-
-
-def _octal(char: str) -> str:
-    return "".join(f"\\{byte:03o}" for byte in char.encode("utf-8", "surrogateescape"))
-
-
-def _one_line(stdin: bytes) -> str:
-    text = stdin.decode("utf-8", "surrogateescape").rstrip("\n")
-    return json.dumps(json.loads(text)) if "\n" in text else text
-
-
-def _comment(text: str) -> str:
-    """Return a text as a one-line shell comment without escape sequences."""
-    plain = "".join(char if char.isprintable() else " " for char in text)
-    return styled("# " + " ".join(plain.split()), fg="green")
+def _failure(error: CniError) -> dict[str, Any]:
+    return {"code": error.code, "msg": error.msg, "details": error.explanation}

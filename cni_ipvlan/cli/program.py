@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cni_ipvlan import __version__
-from cni_ipvlan.cli import calls, configs, inspection, output, reach, replay, verbs
+from cni_ipvlan.cli import answer, calls, configs, inspection, output, reach, replay, verbs
 from cni_ipvlan.cli.calls import Call, CallOptions
 from cni_ipvlan.cli.options import Commands, is_json_wanted, json_option
 from cni_ipvlan.cli.validate.command import validate
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-_KNOWN = (*calls.DRY_RUN_OF, "CHECK", "STATUS")
+_KNOWN = (*calls.DRY_RUN_OF, "STATUS")
 _INTERRUPTED = 130  # what shells return after ^C
 _BAD_INPUT = (
     INCOMPATIBLE_VERSION,
@@ -153,5 +153,6 @@ for _command in (
     reach.probe_command,
     reach.trace_command,
     replay.replay,
+    answer.ipam_answer,
 ):
     ipvlan.add_command(_command)

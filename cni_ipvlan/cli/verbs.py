@@ -98,7 +98,7 @@ def _attachment_options(*, may_be_gone: bool = False) -> Callable[[Any], Any]:
     "--ipam-result",
     type=FILE,
     metavar="FILE",
-    help="In a dry run, the IPAM plugin's result.",
+    help="In a dry run, the result of the IPAM plugin, which is then not called.",
 )
 @json_option
 def add(dry_run: bool, ipam_result: str | None, as_json: bool, **given: Any) -> None:
@@ -158,8 +158,9 @@ def delete(dry_run: bool, as_json: bool, **given: Any) -> None:
     ),
 )
 @_attachment_options()
+@dry_run_option
 @json_option
-def check(as_json: bool, **given: Any) -> None:
+def check(dry_run: bool, as_json: bool, **given: Any) -> None:
     """Compare an attachment with what its ADD reported."""
     network = _network(given)
     if not (given["prev_result"] or network.config.get("prevResult")):
@@ -167,8 +168,8 @@ def check(as_json: bool, **given: Any) -> None:
             "give the result of the ADD with --prev-result FILE; ipvlan add --json prints it"
         )
     call = _attachment_call("CHECK", network, _known_id(network, given), given)
-    calls.make(call, CallOptions(as_json=as_json, is_verbose=given["verbose"]))
-    if not as_json:
+    calls.make(call, CallOptions(dry_run, as_json, given["verbose"]))
+    if not as_json and not dry_run:
         output.echo("the attachment is as ADD left it")
 
 

@@ -37,6 +37,7 @@ class Command(NamedTuple):
     parameters      the variables of the environment that are its arguments
     undo            commands that undo the change, last first
     only_if         for an undo: whether there is something to undo; called first
+    comes_last      for an undo: all others come first, since it may hang
     absent_ok       a missing object is not a failure
     any_status      no exit status is a failure: the caller examines it
     may_fail        no exit status is a failure: the command is optional
@@ -54,6 +55,7 @@ class Command(NamedTuple):
     parameters: Mapping[str, str] | None = None
     undo: tuple[Command, ...] = ()
     only_if: Callable[[], bool] | None = None
+    comes_last: bool = False
     absent_ok: bool = False
     any_status: bool = False
     may_fail: bool = False
@@ -326,18 +328,22 @@ def arping_duplicate(address: str, interface: str) -> Argv:
     return ("arping", "-D", "-w", "1", "-I", interface, address)
 
 
-def wait_for_ipv6(name: str, seconds: int) -> Argv:
+def wait_for_ipv6(name: str, seconds: int, addresses: Sequence[str]) -> Argv:
     """Wait until duplicate address detection has ended on a link.
 
-    Its status is FOUND_DUPLICATE if a duplicate was found. It polls, since an event
-    may be missed: the kernel does not repeat it for late listeners.
+    Its status is FOUND_DUPLICATE if one of the addresses, without prefix lengths, is a
+    duplicate. It polls, since an event may be missed: the kernel does not repeat it for late
+    listeners.
     """
     loop = 'while ip -6 address show dev "$1" tentative -dadfailed | grep -q .; do sleep 0.05; done'
     script = (
         f'timeout {seconds} sh -c "$2" sh "$1" || [ $? = 124 ] || exit; '
-        f'! ip -6 address show dev "$1" dadfailed | grep -q . || exit {FOUND_DUPLICATE}'
+        'ip -6 address show dev "$1" dadfailed | grep -q . || exit 0; '
+        "name=$1; shift 2; for address; do "
+        'ip -6 address show dev "$name" dadfailed to "$address" | grep . >&2 && '
+        f"exit {FOUND_DUPLICATE}; done; exit 0"
     )
-    return ("sh", "-c", script, "sh", name, loop)
+    return ("sh", "-c", script, "sh", name, loop, *addresses)
 
 
 def ipv6_off(name: str) -> str:

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 
 class Plan:
-    """The record of a dry run: the changes in order, and its assumptions."""
+    """The record of a dry run: what it asked, the changes in order, and its assumptions."""
 
     def __init__(self) -> None:
+        self.queries: list[Command] = []
         self.changes: list[Command] = []
         self.assumptions: list[str] = []
 
@@ -39,7 +40,9 @@ class DryRun(Transaction):
 
     def ask(self, query: Command) -> Running:
         """Start a query, whose process need not stay."""
-        return super().ask(query.parts[0] if query.stays else query)
+        query = query.parts[0] if query.stays else query
+        self._plan.queries.append(query)
+        return super().ask(query)
 
     def answer(self, asked: Running) -> bytes | None:
         """Return what ``see`` does."""

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 class Transaction:
     """Runs commands; an exception that leaves its context undoes their changes in reverse order.
 
-    IPAM plugins release last, since they may hang. Each undo is best effort and
-    independent of the others. Afterwards ``leftovers`` lists what could not be
-    undone, and ``has_undone`` is whether everything was (and there was something).
+    Each undo is best effort and independent of the others. Afterwards ``leftovers`` lists
+    what could not be undone, and ``has_undone`` is whether everything was (and there was
+    something).
     ``see`` and ``do`` run one command to its end. With ``ask`` and ``answer``, ``start`` and
     ``finish`` other commands run meanwhile. These raise CommandError, ProgramNotFoundError,
     UnreadableAnswerError and InterruptedBySignalError.
@@ -34,7 +34,7 @@ class Transaction:
         self._unfinished: list[Running] = []
         self._undos: list[Callable[[], None]] = []
         self._cleanups: list[Callable[[], object]] = []
-        self._releases: list[Callable[[], None]] = []
+        self._last: list[Callable[[], None]] = []
         self.leftovers: list[str] = []
         self.has_undone = False
 
@@ -46,12 +46,12 @@ class Transaction:
             for started in self._unfinished:
                 self._runner.finish(started)
             return
-        had_undos = bool(self._undos or self._releases)
+        had_undos = bool(self._undos or self._last)
         with self._runner.interrupts.held():
             for started in self._unfinished:
                 started.is_bounded = True
                 self._try(partial(self._runner.finish, started))
-            for undos in (self._undos, self._cleanups, self._releases):
+            for undos in (self._undos, self._cleanups, self._last):
                 while undos:
                     self._try(undos.pop())
         self.has_undone = had_undos and not self.leftovers
@@ -94,7 +94,7 @@ class Transaction:
         started = self._start(change)
         if started.was_run:  # otherwise there is nothing to undo
             for undo in change.undo:
-                undos = self._undos if undo.environment is None else self._releases
+                undos = self._last if undo.comes_last else self._undos
                 undos.append(partial(self._undo, undo, started))
         return started
 

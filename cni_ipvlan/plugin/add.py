@@ -185,12 +185,10 @@ def _allocate(
     allocating = ipam.allocate(tx, has_older=has_record) if conf.ipam_type else None
 
     # Importing these takes time, too.
-    from cni_ipvlan.plugin.addressing import addressing_of, placeholder
+    from cni_ipvlan.plugin.addressing import addressing_of
 
     tx.finish(moving)
-    allocated = allocating() if allocating else None
-    if allocating and allocated is None:
-        allocated = node.ipam_result or placeholder(conf.ipam_type)
+    allocated = (allocating() or node.ipam_result) if allocating else None
     return addressing_of(conf, parent, allocated)
 
 

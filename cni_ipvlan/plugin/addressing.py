@@ -83,21 +83,31 @@ def addressing_of(conf: NetConf, master: Master, allocated: Result | None) -> Ad
     previous = conf.prev_result or Result()
     others, left = _split(previous, master)
     source = left if allocated is None else allocated
-    if allocated is not None and not allocated.addresses:
-        raise CniError(DELEGATE_FAILED, f"the plugin {conf.ipam_type!r} returned no address")
-    addresses = tuple(
-        dict.fromkeys(address._replace(interface=None) for address in source.addresses)
-    )
-    _check_specified(addresses, conf.ipam_type if allocated is not None else "")
-    _check_mtu_for_ipv6(conf, master, addresses)
-    routes = tuple(dict.fromkeys(_with_gateway(route, addresses) for route in source.routes))
+    plugin = conf.ipam_type if allocated is not None else ""
+    whose_mtu = "mtu" if conf.mtu else f"the MTU of the master {master.link.name!r}"
+    addresses, routes = usable(source, plugin, conf.mtu or master.link.mtu, whose_mtu)
     dns = conf.dns or source.dns or previous.dns
     return Addressing(addresses, routes, others, dns)
 
 
-def placeholder(plugin: str) -> Result:
-    """Return a stand-in for the result of an IPAM plugin that a dry run does not run."""
-    return Result(addresses=(Address(f"<address from {plugin}>"),))
+def usable(
+    source: Result, plugin: str, mtu: int, whose_mtu: str
+) -> tuple[tuple[Address, ...], tuple[Route, ...]]:
+    """Return a result's addresses and routes, each once, as an interface with ``mtu`` gets them.
+
+    ``plugin`` is the IPAM plugin that allocated them, if any. Raises CniError if no interface
+    can have them.
+    """
+    if plugin and not source.addresses:
+        raise CniError(DELEGATE_FAILED, f"the plugin {plugin!r} returned no address")
+    addresses = tuple(
+        dict.fromkeys(address._replace(interface=None) for address in source.addresses)
+    )
+    _check_specified(addresses, plugin)
+    _check_mtu_for_ipv6(mtu, whose_mtu, addresses)
+    return addresses, tuple(
+        dict.fromkeys(_with_gateway(route, addresses) for route in source.routes)
+    )
 
 
 def is_connected(route: Route, addresses: Sequence[Address]) -> bool:
@@ -119,10 +129,8 @@ def _check_specified(addresses: Iterable[Address], plugin: str) -> None:
         )
 
 
-def _check_mtu_for_ipv6(conf: NetConf, master: Master, addresses: Iterable[Address]) -> None:
-    mtu = conf.mtu or master.link.mtu
+def _check_mtu_for_ipv6(mtu: int, whose: str, addresses: Iterable[Address]) -> None:
     if mtu < LEAST_MTU_OF_IPV6 and any(":" in each.address for each in addresses):
-        whose = "mtu" if conf.mtu else f"the MTU of the master {master.link.name!r}"
         raise CniError(
             INVALID_CONFIGURATION,
             f"{whose} is {mtu}; IPv6 addresses need {LEAST_MTU_OF_IPV6} or more",

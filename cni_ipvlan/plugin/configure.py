@@ -54,7 +54,7 @@ def configure(
     ]
     if addressing.has_ipv6:
         _make(tx, _together(changes, name, container), visiting, warn)
-        _wait_for_ipv6(tx, name, container)
+        _wait_for_ipv6(tx, name, container, addressing)
         changes = []
     changes += [_route(route, name) for route in addressing.routes]
     output = _make(tx, _together(changes, name, container), visiting, warn)
@@ -136,13 +136,15 @@ def _make(
     return done.stdout
 
 
-def _wait_for_ipv6(tx: Transaction, name: str, container: Namespace) -> None:
-    argv = commands.wait_for_ipv6(name, _DUPLICATE_DETECTION_SECONDS)
+def _wait_for_ipv6(
+    tx: Transaction, name: str, container: Namespace, addressing: Addressing
+) -> None:
+    ours = [each.address.partition("/")[0] for each in addressing.addresses if ":" in each.address]
+    argv = commands.wait_for_ipv6(name, _DUPLICATE_DETECTION_SECONDS, ours)
     purpose = "wait for IPv6 duplicate address detection"
     wait = Command(argv, purpose, container, any_status=True)
     done = tx.do(wait)
-    # A found duplicate may not be one of our addresses: that is checked afterwards.
-    if done and done.status not in (0, commands.FOUND_DUPLICATE):
+    if done and done.status not in (0, commands.FOUND_DUPLICATE):  # which is found again later
         raise CommandError(wait, done)
 
 

@@ -64,7 +64,9 @@ class Ipam(NamedTuple):
                 return not (has_older or _HAS_LEASE in error.msg)
             return True
 
-        release = self._command("DEL")._replace(purpose="", only_if=is_new)
+        release = self._command("DEL")._replace(
+            purpose="", only_if=is_new, comes_last=not needs_link(self.name)
+        )
         started = tx.start(self._command("ADD")._replace(undo=(release,)))
         return lambda: self._wait(tx, started, parse)
 

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 
 class Node(NamedTuple):
-    """What a call works with; ``ipam_result`` replaces the IPAM plugin's in a dry run."""
+    """What a call works with.
+
+    ``ipam_result`` replaces the IPAM plugin's result if it is not run (in a dry run).
+    """
 
     runner: Runner
     registry: Registry

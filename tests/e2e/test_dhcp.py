@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from lab import wait_until
 from runtime import PLUGINS, Conf, network
+from shells import SHELLS, run_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lab import Node, Space
+    from person import Person
     from runtime import Runtime
 
 LEASES = Path("/run/dnsmasq.leases")
@@ -147,6 +149,53 @@ def test_modes_without_broadcasts_get_no_answer(
     with daemon(tmp_path / "log", "-broadcast", "-timeout", "1s", "-resendmax", "1s"):
         error = runtime.add(container, {**conf(), "mode": mode}).error()
     assert "no more tries" in error["msg"]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_pasted_dry_run_gives_what_add_gives(
+    node: Node, wire: Space, runtime: Runtime, person: Person, tmp_path: Path, shell: str
+) -> None:
+    container = node.container()
+    about = f"-c {person.writes(conf())} --netns container1 --container-id one --dry-run"
+    with daemon(tmp_path / "log", "-broadcast"):
+        runtime.add(container, conf()).result()
+        added = [container.ask("address", "show", "dev", "net1")[0]["addr_info"][0]["local"]]
+        added += [container.routes(), leases()]
+        runtime.delete(container, conf()).succeeds()
+        wait_until(lambda: leases() == {})
+        before = node.snapshot()
+        script = person.succeeds(f"ipvlan add {about}")
+        assert (node.snapshot(), leases()) == (before, {})
+
+        status, out = run_by(shell, script)
+
+        assert status == 0, out
+        pasted = [container.ask("address", "show", "dev", "net1")[0]["addr_info"][0]["local"]]
+        assert [*pasted, container.routes(), leases()] == added
+        assert run_by(shell, person.succeeds(f"ipvlan del {about}"))[0] == 0
+        wait_until(lambda: leases() == {})
+
+        status, out = run_by(shell, script.replace("\nprintf '%s\\n' \"$answer\"", "\nfalse\n"))
+
+        assert status == 1, out
+        assert "failed; undoing what was done" in out
+        wait_until(lambda: leases() == {})
+        assert node.snapshot() == before
+    assert "network is down" not in (tmp_path / "log").read_text()
+
+
+def test_lease_is_released_if_add_fails_after_it(
+    node: Node, wire: Space, runtime: Runtime, tmp_path: Path
+) -> None:
+    container = node.container()
+    container.ip("link add name dummy0 type dummy")
+    container.ip("link set dev dummy0 up")
+    container.ip("route add default dev dummy0")
+    with daemon(tmp_path / "log", "-broadcast"):
+        error = runtime.add(container, conf()).error()
+        assert "already has a route to that destination" in error["msg"]
+        wait_until(lambda: leases() == {})
+    assert "net1" not in container.links()
 
 
 def test_missing_daemon_is_named_and_leaves_nothing(

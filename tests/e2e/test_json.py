@@ -24,6 +24,7 @@ LINES = {
     "gc": "ipvlan gc -c net.conf --keep one/net1 --json",
     "add --dry-run": f"ipvlan add {ABOUT} --ifname net2 --dry-run --json",
     "del --dry-run": f"ipvlan del {ABOUT} --dry-run --json",
+    "check --dry-run": f"ipvlan check {ABOUT} --prev-result result --dry-run --json",
     "gc --dry-run": "ipvlan gc -c net.conf --keep-none --dry-run --json",
     "--dry-run": "ipvlan --dry-run --json <net.conf",
     "validate": "ipvlan validate net.conf --json",
@@ -33,6 +34,7 @@ LINES = {
     "trace": "ipvlan trace container1 10.1.0.1 --json",
     "replay": "ipvlan replay /run/captures/* --json",
     "replay --dry-run": "ipvlan replay /run/captures/* --dry-run --json",
+    "ipam-answer": "ipvlan ipam-answer --plugin p --cni-version 1.0.0 --mtu 1500 --json <result",
     "--version": "ipvlan --version --json",
 }
 

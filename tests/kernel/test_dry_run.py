@@ -11,6 +11,7 @@ from lab import LEASES, MEMORY, node, run, wait_until
 from pairwise import combine
 from people import ipvlan, options
 from runtime import PLUGINS, host_local, network, static
+from shells import SHELLS, run_by
 
 from cni_ipvlan.state.attachment import AttachmentId
 
@@ -39,6 +40,7 @@ CASES = combine(
         "ifname": ["net1", "it's$x", "-#=*", "ü\\n"],
         "namespace": ["named", "of a process", "mounted"],
         "ipv6": ["on", "off", "slow"],  # with duplicate address detection
+        "shell": SHELLS,
     }
 )
 
@@ -62,19 +64,21 @@ def test_a_pasted_dry_run_gives_what_the_plugin_gives(
     with node() as made:
         container = prepare(made, case, tmp_path / "with space")
         given = arguments(case, conf, container, fake_ipam, tmp_path)
-        paste(made, "add", *given, *ipam_result(case, tmp_path))
+        paste(made, case["shell"], "add", *given)
         assert state(made, container, case["ifname"]) == added
-        paste(made, "del", *given)
+        paste(made, case["shell"], "del", *given)
         assert state(made, container, case["ifname"]) == deleted
 
 
-def paste(made: Node, command: str, *given: str) -> None:
-    """Make a dry run, which must change nothing, and paste what it prints into a shell."""
+def paste(made: Node, shell: str, command: str, *given: str) -> str:
+    """Make a dry run, which must change nothing, and let a shell run what it prints."""
     before = made.snapshot()
     printed = ipvlan(command, "--dry-run", *given)
     assert made.snapshot() == before
     assert printed.err == ""
-    run("sh", "-e", stdin=printed.fine())
+    status, out = run_by(shell, printed.fine())
+    assert status == 0, out
+    return out
 
 
 def configuration(case: dict[str, str], fake_ipam: FakeIpam) -> Conf:
@@ -131,21 +135,6 @@ def allocated(case: dict[str, str]) -> dict[str, Any]:
 def handed_over(case: dict[str, str]) -> dict[str, Any]:
     """Return the result of a plugin before this one in a chain."""
     return {**allocated(case), "interfaces": [{"name": "somebody"}], "dns": {"domain": "x"}}
-
-
-def ipam_result(case: dict[str, str], tmp_path: Path) -> list[str]:
-    """Return the options that give a dry run the result of an allocating plugin."""
-    if case["ipam"] not in ("host-local", "fake"):
-        return []
-    result = allocated(case)
-    if case["ipam"] == "host-local":
-        for each in result["ips"]:
-            subnet = each["address"].replace(".2/", ".1/").replace("::2/", "::1/")
-            each["gateway"] = subnet.partition("/")[0]
-        simple = [{key: each[key] for key in each.keys() & {"dst", "gw"}} for each in routes(case)]
-        result["routes"] = simple
-    (tmp_path / "ipam-result").write_text(json.dumps(result))
-    return options(ipam_result=str(tmp_path / "ipam-result"))
 
 
 def arguments(
@@ -233,7 +222,7 @@ def test_a_pasted_dry_run_of_gc_removes_what_gc_removes(node: Node, tmp_path: Pa
     conf = tmp_path / "net.conf"
     conf.write_text(json.dumps(network(cniVersion="1.1.0", ipam=None)))
 
-    paste(node, "gc", *options(config=str(conf), keep="valid/net1"))
+    paste(node, "dash", "gc", *options(config=str(conf), keep="valid/net1"))
 
     assert node.host.links().keys() == {"lo", "eth0", kept}
     assert (
@@ -242,7 +231,7 @@ def test_a_pasted_dry_run_of_gc_removes_what_gc_removes(node: Node, tmp_path: Pa
     )
 
 
-def test_an_allocating_plugin_is_shown_as_a_call_and_a_placeholder(
+def test_a_script_lets_the_plugin_allocate_and_uses_what_it_answers(
     node: Node, tmp_path: Path
 ) -> None:
     node.master()
@@ -259,13 +248,12 @@ def test_an_allocating_plugin_is_shown_as_a_call_and_a_placeholder(
 
     assert node.snapshot() == before
     assert node.leases() == []
-    assert "'<address from host-local>' dev net1" in text
-    assert """| env 'CNI_ARGS=A=it'"'"'s' CNI_COMMAND=ADD CNI_CONTAINERID=c """ in text
-    assert f"{PLUGINS}/host-local >/dev/null" in text
-    (assumption,) = plan["assumptions"]
-    assert f"# assumed: {assumption}\n" in text
-    assert "--ipam-result FILE supplies its result" in assumption
-    create, move, allocate, *_ = plan["steps"]
+    assert """| env CNI_COMMAND="$1" 'CNI_ARGS=A=it'"'"'s' CNI_CONTAINERID=c """ in text
+    assert f"{PLUGINS}/host-local; }}\n" in text
+    assert 'ip netns exec container1 ip address add "$address" dev net1  # add' in text
+    assert "ip netns exec container1 ip route add $route dev net1  # add" in text
+    assert plan["assumptions"] == []
+    create, move, allocate, *_, route = plan["steps"]
     link = create["argv"][create["argv"].index("name") + 1]
     assert create["purpose"] == "create an ipvlan interface of eth0"
     assert (create["namespace"], create["undo"]) == (None, [["ip", "link", "delete", "dev", link]])
@@ -277,8 +265,12 @@ def test_an_allocating_plugin_is_shown_as_a_call_and_a_placeholder(
     assert json.loads(allocate["stdin"])["ipam"]["type"] == "host-local"
     (undo,) = allocate["undo"]
     assert "CNI_COMMAND=DEL" in undo
-    assert plan["steps"][-1]["namespace"] == container.path
-    assert plan["result"]["ips"] == [{"interface": 0, "address": "<address from host-local>"}]
+    assert (route["namespace"], route["argv"][-3:]) == (container.path, ["<route>", "dev", "net1"])
+    of_ipv6 = [step["purpose"] for step in plan["steps"] if step["ipv6Only"]]
+    assert of_ipv6 == [
+        "add the address <IPv6 address: …>/<length>",
+        "wait for IPv6 duplicate address detection",
+    ]
 
 
 def test_static_is_run_since_it_allocates_nothing(node: Node, tmp_path: Path) -> None:
@@ -304,6 +296,11 @@ def test_static_is_run_since_it_allocates_nothing(node: Node, tmp_path: Path) ->
         ({"mode": "l5"}, {}),
         ({"ipam": {"type": "no-such-plugin"}}, {}),
         ({"ipam": static("10.1.0.9")}, {}),
+        ({"ipam": static("10.1.0.8/24", "10.1.0.7/24")}, {}),
+        ({"ipam": static("10.1.0.7/16"), "mode": "l2"}, {}),
+        ({"ipam": host_local("10.4.0.0/30")}, {}),
+        ({"ipam": host_local("10.5.0.0/24"), "name": "held"}, {}),
+        ({"ipam": host_local("10.6.0.0/24", "10.4.0.0/30")}, {}),
         ({}, {"netns": "/proc/self/ns/net"}),
         ({}, {"netns": "/run/netns/gone"}),
         ({}, {"ifname": "taken"}),
@@ -318,6 +315,8 @@ def test_a_dry_run_fails_with_the_same_message_as_add(
     runtime.add(node.container(), network(ipam=static("10.1.0.7/24"))).result()
     container = node.container()
     container.ip("link add name taken type dummy")
+    lease("net", "10.4.0.2", "other")  # the last one of its range
+    lease("held", "10.5.0.2", "c")  # the container's own
     conf = tmp_path / "net.conf"
     conf.write_text(json.dumps(network(**change)))
     usual = {"netns": container.path, "cni_path": PLUGINS, "container_id": "c"}
@@ -331,6 +330,110 @@ def test_a_dry_run_fails_with_the_same_message_as_add(
     assert dry == real
     assert dry.status in (1, 2)
     assert node.snapshot() == before
+
+
+def lease(network: str, address: str, container_id: str) -> None:
+    """Have host-local's lease of an address."""
+    directory = LEASES / "networks" / network
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / address).write_text(f"{container_id}\r\nnet1")
+
+
+def test_the_hosts_own_address_is_warned_of(node: Node, runtime: Runtime, tmp_path: Path) -> None:
+    node.master()
+    node.host.ip("address add 10.1.0.2/24 dev eth0")
+    conf = tmp_path / "net.conf"
+    conf.write_text(json.dumps(network()))
+    given = options(config=str(conf), netns=node.container().path, cni_path=PLUGINS)
+
+    dry = ipvlan("add", "--dry-run", *given)
+
+    assert "10.1.0.2 is the host's own on eth0; the container would take its packets" in dry.err
+    assert ipvlan("add", *given).status == dry.status == 0  # the kernel allows it
+
+
+def test_a_given_result_is_used_and_the_plugin_is_not_called(
+    node: Node, fake_ipam: FakeIpam, tmp_path: Path
+) -> None:
+    node.master()
+    container = node.container()
+    (tmp_path / "net.conf").write_text(json.dumps(network(ipam=fake_ipam.conf)))
+    answer = {"ips": [{"address": "10.1.0.5/24"}], "routes": [{"dst": "10.7.0.0/16"}]}
+    (tmp_path / "answer").write_text(json.dumps(answer))
+    given = options(
+        config=str(tmp_path / "net.conf"),
+        netns=container.path,
+        cni_path=fake_ipam.path,
+        ipam_result=str(tmp_path / "answer"),
+    )
+
+    assert "/fake is not called\n" in ipvlan("add", "--dry-run", *given).fine()
+    out = paste(node, "dash", "add", *given)
+
+    assert fake_ipam.calls == []
+    assert container.addresses("net1") == ["10.1.0.5/24"]
+    assert [route["dst"] for route in container.routes()] == ["10.7.0.0/16"]
+    assert json.loads(out)["ips"] == [{"interface": 0, "address": "10.1.0.5/24"}]
+
+
+@pytest.mark.parametrize("is_taken", [True, False])
+def test_a_script_asks_for_conflicts_with_what_the_plugin_allocates(
+    node: Node, tmp_path: Path, *, is_taken: bool
+) -> None:
+    neighbour = node.master_on_a_wire()
+    neighbour.ip(f"address add 10.1.0.{2 if is_taken else 3}/24 dev eth0")
+    container = node.container()
+    conf = tmp_path / "net.conf"
+    conf.write_text(json.dumps(network(ipam=host_local("10.1.0.0/24"), checkIPv4Conflict=True)))
+    given = options(config=str(conf), netns=container.path, cni_path=PLUGINS)
+    script = ipvlan("add", "--dry-run", *given).fine()
+    before = node.snapshot()
+
+    status, out = run_by("dash", script)
+
+    if is_taken:
+        assert status == 1
+        assert "Unicast reply from 10.1.0.2" in out
+        assert node.snapshot() == before
+    else:
+        assert status == 0
+        assert container.addresses("net1") == ["10.1.0.2/24"]
+
+
+def test_a_dry_run_of_check_prints_what_it_looks_at(
+    node: Node, runtime: Runtime, tmp_path: Path
+) -> None:
+    node.master()
+    container = node.container()
+    conf = network(ipam=host_local("10.1.0.0/24", routes=[{"dst": "10.7.0.0/16"}]))
+    result = runtime.add(container, conf).result()
+    for name, document in (("net.conf", conf), ("result", result)):
+        (tmp_path / name).write_text(json.dumps(document))
+    given = options(
+        config=str(tmp_path / "net.conf"),
+        netns=container.path,
+        container_id="one",
+        cni_path=PLUGINS,
+        prev_result=str(tmp_path / "result"),
+    )
+
+    out = paste(node, "dash", "check", *given)
+
+    for printed in ('"ifname":"eth0"', '"local":"10.1.0.2"', '"dst":"10.7.0.0/16"'):
+        assert printed in out
+    steps = json.loads(ipvlan("check", "--dry-run", "--format", "json", *given).fine())["steps"]
+    assert [(step["argv"][0], step["run"]) for step in steps] == [
+        (f"{PLUGINS}/host-local", False),
+        *[("ip", True)] * 3,
+    ]
+
+    container.ip("link set dev net1 down")
+    dry, real = ipvlan("check", "--dry-run", *given), ipvlan("check", *given)
+    assert (dry.status, dry.err) == (real.status, real.err)
+    assert dry.status == 1
+    runtime.delete(container, {**conf, "name": "other"}, CNI_IFNAME="net2").succeeds()
+    shutil.rmtree(LEASES / "networks")
+    assert run_by("dash", dry.out)[0] == 1  # says the IPAM plugin
 
 
 def test_without_records_a_dry_run_still_sees_the_mode_in_use(

@@ -80,6 +80,26 @@ def test_an_address_that_another_hosts_container_has_is_an_error(
     assert runtime.add(node.container(), network(ipam=static(ADDRESS))).error()["code"] == 106
 
 
+def test_a_duplicate_that_is_none_of_our_addresses_is_no_failure(
+    node: Node, runtime: Runtime
+) -> None:
+    neighbour = node.master_on_a_wire()
+    container = node.container()
+    conf = network(ipam=static(ADDRESS))
+    runtime.add(container, conf).result()
+    (own,) = [
+        info["local"]
+        for info in container.ask("-6", "address", "show", "dev", "net1")[0]["addr_info"]
+        if info["scope"] == "253"
+    ]
+    runtime.delete(container, conf).succeeds()
+    neighbour.ip(f"address add {own}/64 dev eth0 nodad")  # which net1 will get again
+
+    runtime.add(container, conf).result()
+
+    assert own in container.ip("-6 address show dev net1 dadfailed")
+
+
 def test_detection_that_cannot_end_holds_add_up_for_five_seconds_and_no_longer(
     node: Node, runtime: Runtime
 ) -> None:

@@ -116,7 +116,9 @@ def is_meant(command: tuple[str, ...]) -> bool:
         name = words[4] if len(words) > 4 else ""
         if words[:4] in SCRIPTS:
             return _fits(words[4:], ["SYSCTL", "SYSCTL", "ip", "-j", "-d", "-batch", "-"])
-        return is_name(name) and words == [*commands.wait_for_ipv6(name, 5)]
+        addresses = words[6:]
+        are_ours = all(":" in each and SLOTS["ADDRESS"](f"{each}/128") for each in addresses)
+        return is_name(name) and are_ours and words == [*commands.wait_for_ipv6(name, 5, addresses)]
     # In a batch, the options of the ip that runs it apply to every line, also to changes.
     if words[0] == "ip" and "-batch" not in words and not is_query(tuple(words)):
         words = without_options(tuple(words))

@@ -190,10 +190,11 @@ def test_query_is_distinguished_from_a_change() -> None:
     assert commands.prints_json(commands.route_show_default(6))
 
 
-def test_wait_for_duplicate_detection_is_a_script_with_the_name_as_its_argument() -> None:
-    argv = commands.wait_for_ipv6("it's", 5)
+def test_wait_for_duplicate_detection_is_a_script_with_names_as_its_arguments() -> None:
+    argv = commands.wait_for_ipv6("it's", 5, ["fd00::2", "fd00::3"])
     assert argv[:2] == ("sh", "-c")
     assert argv[3:5] == ("sh", "it's")
+    assert argv[6:] == ("fd00::2", "fd00::3")
     assert argv[2].startswith("timeout 5 ")
 
 

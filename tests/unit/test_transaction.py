@@ -191,7 +191,7 @@ def test_what_could_not_be_undone_was_not_undone(world: World) -> None:
 
 
 def test_plugins_release_last(world: World) -> None:
-    release = Command(("release",), environment={"CNI_COMMAND": "DEL"})
+    release = Command(("release",), environment={"CNI_COMMAND": "DEL"}, comes_last=True)
     with pytest.raises(ZeroDivisionError), world.tx:
         world.change("one")
         world.change("allocate", release)

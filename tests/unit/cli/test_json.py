@@ -48,6 +48,9 @@ SAMPLES = {
     "probe": Sample("probe.find", ("--netns", HERE)),
     "trace": Sample("trace.Map", ("host", "10.1.0.1")),
     "replay": Sample("calls.answered", ("CAPTURE",)),
+    "ipam-answer": Sample(
+        "answer._stdin", ("--plugin", "p", "--cni-version", "1.0.0", "--mtu", "9")
+    ),
 }
 FAILURES = {
     "bug": (ZeroDivisionError("oh"), errors.INTERNAL, 1),

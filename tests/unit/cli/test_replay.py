@@ -84,7 +84,6 @@ def test_what_is_no_capture_is_refused(
 @pytest.mark.parametrize(
     ("content", "options", "why"),
     [
-        (variables(CNI_COMMAND="CHECK"), ["--dry-run"], "CHECK changes nothing"),
         (variables(CNI_COMMAND="STATUS"), ["--dry-run"], "STATUS changes nothing"),
         (variables(CNI_COMMAND="GC"), ["--netns", "/x"], "GC is about no container"),
     ],

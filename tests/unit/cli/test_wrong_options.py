@@ -30,6 +30,7 @@ NEEDED = {
     "show": {},
     "validate": {"FILE…": "CONF"},
     "replay": {"FILE": "CAPTURE"},
+    "ipam-answer": {"--plugin": "static", "--cni-version": "1.0.0", "--mtu": "1500"},
 }
 WRONG = {
     "-c": ["/gone", "/etc", "EMPTY"],
@@ -41,6 +42,8 @@ WRONG = {
     "--prev-result": ["/gone", "EMPTY"],
     "--ipam-result": ["/gone", "EMPTY"],
     "--keep": ["abc", "/", "a/"],
+    "--cni-version": ["2", ""],
+    "--mtu": ["x", ""],
     "FILE": ["/gone", "EMPTY", "CONF"],
     "--to": ["x", "10.1.0.1/24"],
     "A": ["nobody"],
@@ -49,7 +52,7 @@ WRONG = {
 # What a variable becomes that is only looked at later.
 LATER = {"--netns": ["/etc/passwd", HERE, "/gone"], "--cni-path": ["/nowhere"]}
 # Of files, validate reports problems; a master may be gone; what follows --keep is named by that.
-FINE = {"FILE…", "--master", "--pod", "[ID/IFNAME]…"}
+FINE = {"FILE…", "--master", "--pod", "--plugin", "[ID/IFNAME]…"}
 
 
 def parameters(command: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""cli.plan: the changes of a dry run as a shell would run them."""
+"""cli.script and cli.plan: the changes of a dry run as a shell would run them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from shells import paste_into
 
 from cni_ipvlan.cli import plan as plans
+from cni_ipvlan.cli import script
+from cni_ipvlan.cli.plan import DryRun
 from cni_ipvlan.iproute import machine
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.dry_run import Plan
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ADD = Command(("ip", "link", "add", "link", "eth0", "name", "x", "type", "ipvlan"), "create it")
+RESULT = {"ips": ["it's"]}
 ODD = ["a b", "it's", "$HOME", "`id`", "a\\", "#", "-x", "*", "~", "!!", "ü", "a;b", "\x1b[31m"]
 # Any argument that a process may be given.
 ARGUMENTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
@@ -33,29 +37,35 @@ def able(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "missing_capabilities", list)
 
 
-def shell(*changes: Command, assumptions: tuple[str, ...] = ()) -> str:
+def shell(*changes: Command, verb: str = "ADD", assumptions: tuple[str, ...] = ()) -> str:
     plan = Plan()
     plan.changes += changes
     plan.assumptions += assumptions
-    return plans.shell({"CNI_COMMAND": "ADD", "CNI_IFNAME": "net1"}, plan)
+    return script.text(DryRun({"CNI_COMMAND": verb, "CNI_IFNAME": "net1"}, plan, RESULT))
+
+
+def steps(text: str) -> list[str]:
+    """Return the lines that are about steps."""
+    lines = text.splitlines()
+    return lines[lines.index("trap 'exit 1' HUP INT PIPE TERM") + 1 : -3]
 
 
 def run(text: str) -> str:
-    done = subprocess.run(["sh", "-e"], input=text, capture_output=True, text=True, check=False)
+    """Return what the steps print; a result follows it."""
+    done = subprocess.run(["sh"], input=text, capture_output=True, text=True, check=True)
     assert done.stderr == ""
-    return done.stdout
+    return done.stdout.removesuffix(f"{json.dumps(RESULT)}\n")
 
 
 def test_each_step_is_a_line_with_its_purpose() -> None:
-    assert shell(ADD).splitlines() == [
-        "# dry run of ADD: nothing was changed; interface net1",
-        "ip link add link eth0 name x type ipvlan  # create it",
-    ]
+    text = shell(ADD)
+    assert text.startswith("# dry run of ADD: nothing was changed; interface net1\n(\n")
+    assert steps(text) == ["ip link add link eth0 name x type ipvlan  # create it"]
+    assert text.endswith("\n)")
 
 
 def test_nothing_to_do_is_reported() -> None:
     assert shell().splitlines()[1:] == ["# there is nothing to do"]
-    assert run(shell()) == ""
 
 
 @pytest.mark.parametrize("word", ODD)
@@ -66,7 +76,7 @@ def test_a_shell_gets_every_argument_as_it_is(word: str) -> None:
 @given(st.lists(ARGUMENTS, min_size=1, max_size=3), ARGUMENTS)
 def test_a_shell_gets_any_argument_as_it_is(words: list[str], purpose: str) -> None:
     text = shell(Command(("printf", r"%s\0", *words), purpose))
-    done = subprocess.run(["sh", "-e"], input=text.encode(), capture_output=True, check=True)
+    done = subprocess.run(["sh"], input=text.encode(), capture_output=True, check=True)
     assert all(line.isprintable() for line in text.split("\n"))
     assert done.stdout.decode().split("\0")[:-1] == words
 
@@ -84,6 +94,17 @@ def test_input_and_parameters_reach_the_command(tmp_path: Path) -> None:
     assert {"CNI_ARGS=A=1;B=it's", "CNI_X="} <= set((tmp_path / "env").read_text().splitlines())
 
 
+@pytest.mark.parametrize("program", ["bash", "dash"])
+@pytest.mark.parametrize("length", [10, 3000, 30000])
+def test_any_input_survives_an_interactive_shell(tmp_path: Path, program: str, length: int) -> None:
+    document = {"long": ["!echo !! it's\\n$x"] * (length // 20)}
+    step = Command(("tee", str(tmp_path / "stdin")), "keep it", stdin=json.dumps(document).encode())
+
+    assert paste_into(program, shell(step, verb="DEL"))[0] == 0
+
+    assert json.loads((tmp_path / "stdin").read_text()) == document
+
+
 def test_a_step_that_may_fail_does_not_end_the_shell() -> None:
     may_fail = Command(("false",), "try it", may_fail=True)
     assert run(shell(may_fail, Command(("echo", "on"), "go on"))) == "on\n"
@@ -91,12 +112,12 @@ def test_a_step_that_may_fail_does_not_end_the_shell() -> None:
 
 def test_a_program_that_was_run_is_not_run_again() -> None:
     text = shell(Command(("false",), "ask static", changes_nothing=True))
-    assert text.splitlines()[1] == "# already run, since it changes nothing: ask static"
+    assert steps(text)[0] == "# already run, since it changes nothing: ask static"
 
 
 def test_comments_have_no_escape_sequences_or_commands() -> None:
     text = shell(Command(("true",), "create \x1b]0;x\x07\nrm -rf\r\u2028x"))
-    assert text.splitlines()[1:] == ["true  # create ]0;x rm -rf x"]
+    assert steps(text) == ["true  # create ]0;x rm -rf x"]
 
 
 def test_assumptions_come_first_and_not_too_many() -> None:
@@ -104,6 +125,14 @@ def test_assumptions_come_first_and_not_too_many() -> None:
     assert lines[1:3] == ["# assumed: a", "# assumed: b"]
     lines = shell(ADD, assumptions=tuple(map(str, range(40)))).splitlines()
     assert lines[10:12] == ["# assumed: 9", "# assumed: 30 more"]
+
+
+def test_steps_of_other_verbs_are_all_tried(tmp_path: Path) -> None:
+    marked = Command(("touch", str(tmp_path / "mark")), "go on")
+    for failing, status in ((("false",), 1), (("true",), 0)):
+        text = shell(Command(failing, "fail"), marked, verb="DEL")
+        assert subprocess.run(["sh"], input=text, text=True, check=False).returncode == status
+        (tmp_path / "mark").unlink()
 
 
 def test_what_the_machine_lacks_is_assumed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +162,7 @@ def test_json_has_everything_of_each_step() -> None:
         ),
     ]
     plan.assumptions.append("a")
-    assert plans.document(plan, {"ips": []}) == {
+    assert plans.document(DryRun({"CNI_COMMAND": "ADD"}, plan, RESULT)) == {
         "steps": [
             {
                 "argv": list(ADD.argv),
@@ -143,6 +172,7 @@ def test_json_has_everything_of_each_step() -> None:
                 "environment": {},
                 "undo": [["ip", "link", "delete", "dev", "x"]],
                 "needed": True,
+                "ipv6Only": False,
                 "run": False,
             },
             {
@@ -153,9 +183,10 @@ def test_json_has_everything_of_each_step() -> None:
                 "environment": {"CNI_COMMAND": "ADD"},
                 "undo": [],
                 "needed": False,
+                "ipv6Only": False,
                 "run": False,
             },
         ],
         "assumptions": ["a"],
-        "result": {"ips": []},
+        "result": RESULT,
     }

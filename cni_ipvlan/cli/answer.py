@@ -1,0 +1,110 @@
+"""Stand-ins for an IPAM plugin's answer, which a dry run does not have, and how scripts read it.
+
+A dry run of ADD uses the stand-ins as addresses and routes. Its script lets the plugin answer, and
+takes the real ones from ``ipvlan ipam-answer``, which checks the answer as ADD does.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+import click
+
+from cni_ipvlan.cli import output
+from cni_ipvlan.cli.options import Example, json_option
+from cni_ipvlan.cni import delegate
+from cni_ipvlan.cni.result import Address, Result, Route
+from cni_ipvlan.cni.version import SUPPORTED_VERSIONS
+from cni_ipvlan.iproute import commands
+from cni_ipvlan.plugin.addressing import usable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cni_ipvlan.iproute.commands import Argv
+
+# One with a colon counts as an IPv6 address, as everywhere.
+_IPV4, _IPV6, _ROUTE = "<IPv4 address>", "<IPv6 address: …>", "<route>"
+_LENGTH = "/<length>"
+FOR_IPV4 = Result(addresses=(Address(_IPV4 + _LENGTH),), routes=(Route(_ROUTE),))
+FOR_BOTH = FOR_IPV4._replace(addresses=(*FOR_IPV4.addresses, Address(_IPV6 + _LENGTH)))
+
+IPV6_LIST = "$ipv6"
+_OVER_IPV4, _OVER_IPV6 = "for address in $ipv4", f"for address in {IPV6_LIST}"
+_OVER_ROUTES = "answered route | while read -r route"
+# Of each stand-in, the loop around a command that has it, and what the shell puts there.
+_IN_SHELL = {
+    _IPV4: (_OVER_IPV4, '"${address%/*}"'),
+    _IPV4 + _LENGTH: (_OVER_IPV4, '"$address"'),
+    _IPV6: (_OVER_IPV6, '"${address%/*}"'),
+    _IPV6 + _LENGTH: (_OVER_IPV6, '"$address"'),
+    _ROUTE: (_OVER_ROUTES, "$route"),
+}
+
+
+def loop_over(argv: Argv) -> tuple[str, Mapping[str, str]]:
+    """Return the head of the loop that a command with stand-ins needs, and the shell's words.
+
+    The head is empty if it has none.
+    """
+    found = {word: _IN_SHELL[word] for word in argv if word in _IN_SHELL}
+    head = next((head for head, _ in found.values()), "")
+    return head, {word: in_shell for word, (_, in_shell) in found.items()}
+
+
+def reader(plugin: str, version: str, mtu: int) -> Argv:
+    """Return the command that reads an answer on standard input."""
+    options = ("--plugin", plugin, "--cni-version", version, "--mtu", str(mtu))
+    return (_executable(), "ipam-answer", *options)
+
+
+def _executable() -> str:
+    """Return the path of the installed command, found as scripts/ipvlan finds its package."""
+    packages = str(metadata.distribution("cni-ipvlan").locate_file(""))
+    return os.path.normpath(os.path.join(packages, "../../../bin/ipvlan"))
+
+
+@click.command(
+    "ipam-answer",
+    cls=Example,
+    example="ipvlan ipam-answer --plugin host-local --cni-version 1.0.0 --mtu 1500 < answer",
+)
+@click.option("--plugin", metavar="TYPE", required=True, help="The IPAM plugin that answered.")
+@click.option(
+    "--cni-version",
+    type=click.Choice(SUPPORTED_VERSIONS),
+    required=True,
+    help="The cniVersion of an answer that names none.",
+)
+@click.option("--mtu", type=int, required=True, help="The interface's MTU, which IPv6 may refuse.")
+@json_option
+def ipam_answer(plugin: str, cni_version: str, mtu: int, as_json: bool) -> None:
+    """Read an IPAM plugin's answer on standard input, for the script of a dry run.
+
+    It is checked as add does. Then each address is printed on a line, after the word ipv4 or
+    ipv6, and each route after the word route, in the words of ip route add.
+    """
+    answered = delegate.Answer(0, _stdin(), b"")
+    result = delegate.result(plugin, answered, cni_version)
+    addresses, routes = usable(result, plugin, mtu, "the interface's MTU")
+    lines = [(f"ipv{address.family}", address.address) for address in addresses]
+    lines += [("route", _words(route)) for route in routes]
+    if as_json:
+        words = ("ipv4", "ipv6", "route")
+        output.echo_json({word: [each for key, each in lines if key == word] for word in words})
+    else:
+        output.echo(*map(" ".join, lines))
+
+
+def _stdin() -> bytes:
+    return sys.stdin.buffer.read()
+
+
+def _words(route: Route) -> str:
+    """Return a route as ``ip route add`` takes it, without its device."""
+    argv = commands.route_add(name="", **route._asdict())
+    device = argv.index("dev")
+    return " ".join((*argv[3:device], *argv[device + 2 :]))

@@ -1,0 +1,106 @@
+"""Failures of an ADD that a dry run can foresee, where the kernel or host-local's leases tell.
+
+They are reported as ADD reports them.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from ipaddress import ip_interface
+from shlex import join
+from typing import TYPE_CHECKING
+
+from cni_ipvlan.cli import answer, leases
+from cni_ipvlan.cni.errors import CniError
+from cni_ipvlan.config import netconf
+from cni_ipvlan.iproute import commands, queries
+from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.runner import CommandError
+from cni_ipvlan.iproute.running import Completed
+from cni_ipvlan.plugin import explain, inventory, master, preflight
+
+if TYPE_CHECKING:
+    from cni_ipvlan.cli.validate.addresses import Address
+    from cni_ipvlan.cni.request import Request
+    from cni_ipvlan.iproute.dry_run import Plan
+    from cni_ipvlan.iproute.transaction import Transaction
+    from cni_ipvlan.plugin.master import Master
+    from cni_ipvlan.plugin.node import Node
+
+_TAKEN = b"Error: Address already assigned to an ipvlan device."  # ipvlan_addr4_validator_event()
+_HOST_LOCALS_CODE = 999  # of every failure of host-local
+
+
+def check_addresses(node: Node, request: Request, plan: Plan) -> None:
+    """Raise CniError if another interface of the master has a known address of a plan.
+
+    The kernel does not refuse an address of the host: of that, it is only warned.
+    """
+    steps = {
+        ip_interface(step.argv[3]).ip: step
+        for step in plan.changes
+        if step.argv[:3] == ("ip", "address", "add") and not answer.loop_over(step.argv)[0]
+    }
+    if not steps:
+        return
+    conf = netconf.parse(request.config, request.version)
+    tx = node.begin()
+    parent = master.find(tx, conf, preflight.container_namespace(request))
+    for each in inventory.on_master(inventory.take(tx, node.registry), parent):
+        for address in (ip_interface(has).ip for has in each.addresses):
+            if address in steps:
+                failure = explain.as_cni_error(_refused(steps[address]))
+                failure.add_private(f"found: {address} belongs to {each.describe()}")
+                raise failure
+    for address in _of_host(tx, parent):
+        if address in steps:
+            node.warn(
+                f"{address} is the host's own on {parent.link.name}; the container would take "
+                "its packets"
+            )
+
+
+def _refused(step: Command) -> CommandError:
+    return CommandError(step, Completed(2, b"", _TAKEN, 0.0))
+
+
+def _of_host(tx: Transaction, parent: Master) -> list[Address]:
+    if parent.home is not None:
+        return []
+    shown = tx.see(Command(commands.address_show(parent.link.name)))
+    return [ip_interface(each.address).ip for each in queries.addresses(shown)]
+
+
+def check_leases(request: Request, plan: Plan, allocation: Command) -> None:
+    """Raise CniError if host-local has no address left, or has given the attachment one."""
+    verbs = [(step.parameters or {}).get("CNI_COMMAND") for step in plan.changes]
+    if netconf.ipam_type(request.config) != "host-local" or "DEL" in verbs:
+        return
+    # host-local itself reports values that it can't use.
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        refusal = _refusal(request)
+        if refusal:
+            error = CniError(_HOST_LOCALS_CODE, refusal)
+            error.add_details(f"command: {join(allocation.full_argv)}")
+            for advice in explain.advice(request, "host-local", error):
+                error.add_details(f"try: {advice}")
+            raise error
+
+
+def _refusal(request: Request) -> str:
+    """Return what host-local would say, in its words; empty if it has an address."""
+    config = request.config
+    own = leases.of_attachment(config, request.container_id, request.ifname)
+    usage = leases.usage(config)
+    for number, ranges in enumerate(leases.ranges(config)):
+        start = f"failed to allocate for range {number}: "
+        for address in own:
+            if any(each.holds(address) for each in ranges):
+                return (
+                    f"{start}{address} has been allocated to {request.container_id}, duplicate "
+                    "allocation is not allowed"
+                )
+        if usage[number].leased >= usage[number].room:
+            names = ",".join(f"{each.first}-{each.last}" for each in ranges)
+            return f"{start}no IP addresses available in range set: {names}"
+    return ""

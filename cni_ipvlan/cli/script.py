@@ -1,0 +1,199 @@
+"""A dry run as a script for sh: one block, to be pasted into a shell or piped into one.
+
+It runs in a subshell, so that nothing of it stays in a person's shell. That of ADD has beside
+each step what undoes it, which is done in reverse order if a step fails, or on ^C.
+"""
+
+from __future__ import annotations
+
+import json
+from shlex import join, quote
+from typing import TYPE_CHECKING
+
+from cni_ipvlan.cli import answer
+from cni_ipvlan.cli.output import styled
+from cni_ipvlan.cli.plan import assumptions, is_allocation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from cni_ipvlan.cli.plan import DryRun
+    from cni_ipvlan.iproute.commands import Command
+
+_SHOWN_ASSUMPTIONS = 10
+_ABOUT = {"container": "CNI_CONTAINERID", "interface": "CNI_IFNAME", "namespace": "CNI_NETNS"}
+_LONG = 1000  # characters; a terminal without line editing cuts lines at 4096
+
+# What is not there needs no undo.
+_REMOVE = """eval "$remove" 2>&1 | grep -v 'Cannot find device' >&2"""
+_RELEASE = 'eval "$release" >&2'
+_UNDOING = """\
+set -e; unset IFS
+undo() {{
+    trap '' HUP INT PIPE TERM
+    set +e
+    echo 'failed; undoing what was done' >&2
+    eval "$restore"
+    {first}
+    {second}
+}}
+restore='' remove='' release=''
+trap undo EXIT
+trap 'exit 1' HUP INT PIPE TERM"""
+_DONE = "trap - EXIT HUP INT PIPE TERM"
+# A refusal because of an allocation that an earlier ADD has made leaves that one alone.
+_KEEP = "case $answer in *'duplicate allocation is not allowed'*) release='' ;; esac"
+_KEEP_ANY = "release=''"
+_ANSWER = """\
+answer=$(ipam ADD) || {{
+    printf '%s\\n' "$answer" >&2
+    {keep}
+    exit 1
+}}  {purpose}
+checked=$(printf '%s\\n' "$answer" | {reader})  {check}
+answered() {{ printf '%s\\n' "$checked" | sed -n "s/^$1 //p"; }}
+ipv4=$(answered ipv4)
+ipv6=$(answered ipv6)"""
+
+
+def text(made: DryRun) -> str:
+    """Return the steps with their purposes as comments."""
+    lines = [_comment(_title(made.environment))]
+    assumed = assumptions(made.plan)
+    lines += [_comment(f"assumed: {each}") for each in assumed[:_SHOWN_ASSUMPTIONS]]
+    if len(assumed) > _SHOWN_ASSUMPTIONS:
+        lines.append(_comment(f"assumed: {len(assumed) - _SHOWN_ASSUMPTIONS} more"))
+    if not made.plan.changes and not made.looks:
+        return "\n".join((*lines, _comment("there is nothing to do")))
+    is_add = made.environment["CNI_COMMAND"] == "ADD"
+    return "\n".join((*lines, "(", *(_all_or_nothing(made) if is_add else _each(made)), ")"))
+
+
+def _title(environment: Mapping[str, str]) -> str:
+    parts = [f"dry run of {environment['CNI_COMMAND']}: nothing was changed"]
+    for word, variable in _ABOUT.items():
+        if environment.get(variable):
+            parts.append(f"{word} {environment[variable]}")
+    return "; ".join(parts)
+
+
+def _each(made: DryRun) -> Iterator[str]:
+    """Yield steps that are all tried, as DEL, CHECK and GC do; the status is 1 if one fails."""
+    yield "status=0"
+    for step in (*made.plan.changes, *made.looks):
+        yield _line(step, "|| :" if step.may_fail else "|| status=1")
+    yield "exit $status"
+
+
+def _all_or_nothing(made: DryRun) -> Iterator[str]:
+    """Yield steps that are undone if one fails, as ADD does."""
+    changes = made.plan.changes
+    releases = (undo for step in changes for undo in step.undo if undo.environment is not None)
+    is_last = all(undo.comes_last for undo in releases)
+    first, second = (_REMOVE, _RELEASE) if is_last else (_RELEASE, _REMOVE)
+    yield _UNDOING.format(first=first, second=second)
+    remove: list[str] = []
+    for step in changes:
+        if not step.changes_nothing:
+            yield from _undo(step, remove)
+        yield _allocation(step, made) if is_allocation(step) else _change(step, made)
+    result = '"$answer"' if made.reader else quote(json.dumps(made.result))
+    what = "what the IPAM plugin has answered" if made.reader else "the result"
+    yield f"printf '%s\\n' {result}  {_comment(what)}"
+    yield _DONE
+
+
+def _allocation(step: Command, made: DryRun) -> str:
+    return _ANSWER.format(
+        keep=_KEEP_ANY if made.has_older else _KEEP,
+        purpose=_comment(step.purpose),
+        reader=join(made.reader),
+        check=_comment("refuses what add would refuse"),
+    )
+
+
+def _change(step: Command, made: DryRun) -> str:
+    needs_ipv6 = made.is_ipv6_only(step) and not answer.loop_over(step.argv)[0]
+    condition = f'[ -z "{answer.IPV6_LIST}" ] || ' if needs_ipv6 else ""
+    return condition + _line(step, "|| :" if step.may_fail else "")
+
+
+def _undo(step: Command, remove: list[str]) -> Iterator[str]:
+    """Yield what prepares the undo of a step, before it: it may fail halfway.
+
+    The interface is removed from the first place where it is: the kernel moves it in one go.
+    """
+    for undo in step.undo:
+        if undo.environment is not None:
+            yield from _ipam(undo)
+        elif undo.only_if is None:
+            yield f"restore={_word(_line(undo) + '; ')}$restore"
+        else:
+            remove.append(join(undo.full_argv))
+    if any(undo.only_if and undo.environment is None for undo in step.undo):
+        yield f"remove={_word(' || '.join(remove))}"
+
+
+def _ipam(release: Command) -> Iterator[str]:
+    """Yield the function that calls the IPAM plugin."""
+    argv = [word for word in release.full_argv if not word.startswith("CNI_COMMAND=")]
+    yield f"network={_one_line(release.stdin)}"
+    call = f'{argv[0]} CNI_COMMAND="$1" {join(argv[1:])}'
+    yield _printable(f"ipam() {{ printf '%s\\n' \"$network\" | {call}; }}")
+    yield "release='ipam DEL'"
+
+
+def _line(step: Command, otherwise: str = "") -> str:
+    """Return a step as a line, or as a loop over what the IPAM plugin answers."""
+    if step.changes_nothing:
+        return _comment(f"already run, since it changes nothing: {step.purpose}")
+    head, in_shell = answer.loop_over(step.argv)
+    purpose = step.purpose
+    for stand_in in in_shell:
+        purpose = purpose.replace(stand_in, "it")
+    words = [in_shell.get(word) or quote(word) for word in step.full_argv]
+    if step.stdin:
+        output = ">&2" if step.environment is not None else ">/dev/null"
+        words = ["printf '%s\\n'", _one_line(step.stdin), "|", *words, output]
+    line = _printable(" ".join([*words, otherwise] if otherwise else words))
+    if purpose:
+        line += f"  {_comment(purpose)}"
+    return f"{head}; do\n    {line}\ndone" if head else line
+
+
+def _one_line(stdin: bytes) -> str:
+    """Return standard input as a shell's word: on one line, unless it is long."""
+    text = stdin.decode("utf-8", "surrogateescape").rstrip("\n")
+    if not text.isprintable():
+        text = json.dumps(json.loads(text))
+    if len(text) > _LONG:
+        # Interactive bash could take "!" in a later line of a word for one of its history.
+        text = json.dumps(json.loads(text), indent=1).replace("!", "\\u0021")
+    return quote(text)
+
+
+def _word(text: str) -> str:
+    """Return a text, without a line break at its end, as a shell's word of printable characters."""
+    return quote(text) if text.isprintable() else f'"$(printf {_octals(text)})"'
+
+
+def _printable(command: str) -> str:
+    """Return the same command for a shell, in printable characters only; line breaks stay."""
+    is_plain = all(line.isprintable() for line in command.split("\n"))
+    return command if is_plain else f'eval "$(printf {_octals(command)})"'
+
+
+def _octals(text: str) -> str:
+    """Return a text as the quoted format of printf."""
+    shown = (char if char.isprintable() and char not in "%\\'" else _octal(char) for char in text)
+    return f"'{''.join(shown)}'"
+
+
+def _octal(char: str) -> str:
+    return "".join(f"\\{byte:03o}" for byte in char.encode("utf-8", "surrogateescape"))
+
+
+def _comment(text: str) -> str:
+    """Return a text as a one-line shell comment without escape sequences."""
+    plain = "".join(char if char.isprintable() else " " for char in text)
+    return styled("# " + " ".join(plain.split()), fg="green")

@@ -1,0 +1,91 @@
+"""Shells that run the script of a dry run, in every way that a person may give it to one."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import subprocess
+import termios
+import time
+from contextlib import suppress
+from threading import Thread
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SHELLS = ("dash", "bash", "dash in a pipe", "bash at a terminal", "dash at a terminal")
+_INTERACTIVE = {"bash": ["bash", "--norc", "-i"], "dash": ["dash", "-i"]}
+_SECONDS = 60
+
+
+def run_by(shell: str, script: str, **environment: str) -> tuple[int, str]:
+    """Let a shell run a script; return the status, and what is printed on either stream.
+
+    It has its own process group, so that it can be interrupted as by a terminal's ^C.
+    """
+    program, _, way = shell.partition(" ")
+    if way == "at a terminal":
+        return paste_into(program, script)
+    is_piped = way == "in a pipe"
+    done = subprocess.run(
+        [program] if is_piped else [program, "-c", script],
+        input=script if is_piped else None,
+        env={**os.environ, **environment},
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=_SECONDS,
+    )
+    return done.returncode, done.stdout
+
+
+def paste_into(
+    program: str, script: str, wait_for_the_time: Callable[[], None] | None = None
+) -> tuple[int, str]:
+    """Paste a script into an interactive shell, which must live on and keep nothing of it.
+
+    If there is a time to wait for, ^C is typed then.
+    """
+    own, terminal = pty.openpty()
+    questions = 'echo "the status was $?"\ntype undo || echo and "nothing stayed"\nexit\n'
+
+    def type_all() -> None:
+        screen.write(f"{script}\n".encode())
+        if wait_for_the_time:
+            wait_for_the_time()
+            screen.write(b"\x03")
+            time.sleep(1)  # what is typed before the shell has seen it is thrown away
+        screen.write(questions.encode())
+
+    with (
+        subprocess.Popen(
+            _INTERACTIVE[program],
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            start_new_session=True,
+            preexec_fn=_take_terminal,  # noqa: PLW1509 - there is no other thread yet
+        ) as process,
+        os.fdopen(own, "r+b", buffering=0) as screen,
+    ):
+        os.close(terminal)
+        Thread(target=type_all).start()
+        shown = bytearray()
+        with suppress(OSError):  # that is how a terminal ends
+            while more := screen.read(65536):
+                shown += more
+    assert process.returncode == 0
+    assert b"and nothing stayed" in shown, shown
+    status = re.search(rb"the status was ([0-9]+)", shown)
+    assert status, shown
+    return int(status[1]), shown.decode()
+
+
+def _take_terminal() -> None:
+    """Make the terminal the one that ^C interrupts this process's jobs from."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
