@@ -189,4 +189,5 @@ def test_json_has_everything_of_each_step() -> None:
         ],
         "assumptions": ["a"],
         "result": RESULT,
+        "failure": None,
     }
