@@ -88,16 +88,17 @@ def configured(*configurations: Conf) -> Iterator[None]:
 
 @pytest.fixture
 def crowd(node: Node, runtime: Runtime) -> None:
-    """Eleven containers on eth9, one on eth10."""
-    node.master("eth9")
+    """Three containers on eth9, one of them also on eth10."""
     node.master("eth10")
-    for number in range(11, 0, -1):
+    node.master("eth9")
+    for number in (10, 9, 2):
         conf = network(master="eth9", ipam=static(f"10.1.0.{number}/24"))
-        runtime.add(node.container(), conf, CNI_CONTAINERID=f"abcde{number:02}").result()
+        place = node.namespace(f"pod{number}")
+        runtime.add(place, conf, CNI_CONTAINERID=f"abcde{number:02}").result()
     conf = network(master="eth10", name="other", ipam=static("10.2.0.1/24"))
-    runtime.add("/run/netns/container3", conf, CNI_IFNAME="net10", CNI_CONTAINERID="x").result()
+    runtime.add("/run/netns/pod9", conf, CNI_IFNAME="net10", CNI_CONTAINERID="x").result()
     runtime.add(
-        "/run/netns/container3",
+        "/run/netns/pod9",
         {**conf, "ipam": static("10.2.0.2/24")},
         CNI_IFNAME="net9",
         CNI_CONTAINERID="x",
@@ -107,25 +108,25 @@ def crowd(node: Node, runtime: Runtime) -> None:
 def test_it_is_sorted_with_numbers_as_people_count(crowd: None, person: Person) -> None:
     assert [each["master"] for each in document(person)["masters"]] == ["eth9", "eth10"]
     assert interfaces(person) == [
-        *((f"container{number}", "net1") for number in range(1, 12)),
-        ("container3", "net9"),
-        ("container3", "net10"),
+        ("pod2", "net1"),
+        ("pod9", "net1"),
+        ("pod10", "net1"),
+        ("pod9", "net9"),
+        ("pod9", "net10"),
     ]
 
 
 def test_filters_leave_what_was_asked_for(crowd: None, node: Node, person: Person) -> None:
     run("ip", "link", "property", "add", "dev", "eth10", "altname", "uplink")
-    third = [("container3", name) for name in ("net1", "net9", "net10")]
-    assert interfaces(person, "--netns container3") == third
-    assert interfaces(person, "--netns /run/netns/container3") == third
-    assert interfaces(person, "--master eth10") == third[1:]
-    assert interfaces(person, "--master uplink") == third[1:]
-    assert interfaces(person, "--netns container3 --master eth9") == third[:1]
-    assert interfaces(person, "--container-id abcde05") == [("container7", "net1")]
-    assert interfaces(person, "--container-id abcde0") == [
-        (f"container{number}", "net1") for number in range(3, 12)
-    ]
-    assert interfaces(person, "--container-id x") == third[1:]
+    of_pod9 = [("pod9", name) for name in ("net1", "net9", "net10")]
+    assert interfaces(person, "--netns pod9") == of_pod9
+    assert interfaces(person, "--netns /run/netns/pod9") == of_pod9
+    assert interfaces(person, "--master eth10") == of_pod9[1:]
+    assert interfaces(person, "--master uplink") == of_pod9[1:]
+    assert interfaces(person, "--netns pod9 --master eth9") == of_pod9[:1]
+    assert interfaces(person, "--container-id abcde10") == [("pod10", "net1")]
+    assert interfaces(person, "--container-id abcde0") == [("pod2", "net1"), ("pod9", "net1")]
+    assert interfaces(person, "--container-id x") == of_pod9[1:]
     assert interfaces(person, "--container-id abc") == []
     assert person.succeeds("ipvlan show --master eth1") == "no ipvlan interfaces\n"
     run("ip", "link", "add", "name", "own", "link", "eth9", "type", "ipvlan", "mode", "l2")
