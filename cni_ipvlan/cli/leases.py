@@ -75,7 +75,9 @@ def _lines(file: str) -> list[str]:
         content = os.read(descriptor, _MOST_LEASE)
     finally:
         os.close(descriptor)
-    return content.decode("utf-8", "surrogateescape").split()
+    # Not split(): the kernel takes Unicode's spaces in an interface's name.
+    lines = content.decode("utf-8", "surrogateescape").split("\n")
+    return [line.strip(" \t\r") for line in lines]
 
 
 def of_attachment(config: dict[str, Any], container_id: str, ifname: str) -> list[Address]:

@@ -65,7 +65,7 @@ def test_subnet_that_host_local_refuses_has_no_room(tmp_path: Path, subnet: str)
 
 
 def test_leases_are_read_whatever_is_in_their_directory(tmp_path: Path) -> None:
-    (tmp_path / "10.1.0.10").write_bytes(b"one\r\nnet1")
+    (tmp_path / "10.1.0.10").write_text("one\r\nnet\u30001", newline="")
     (tmp_path / "10.1.0.9").write_bytes(b"old\n")
     (tmp_path / "fd00::2").write_bytes(b"\xff" * 10_000)
     (tmp_path / "10.1.0.11").mkdir()
@@ -74,7 +74,7 @@ def test_leases_are_read_whatever_is_in_their_directory(tmp_path: Path) -> None:
     found = leases.in_directory(str(tmp_path))
     assert [each[1:] for each in found] == [
         ("10.1.0.9", "old", ""),
-        ("10.1.0.10", "one", "net1"),
+        ("10.1.0.10", "one", "net\u30001"),
         ("10.1.0.12", "", ""),
         ("fd00::2", "\udcff" * 4096, ""),
     ]
