@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib import metadata
 from typing import TYPE_CHECKING
 
 import click
@@ -63,6 +62,8 @@ def reader(plugin: str, version: str, mtu: int) -> Argv:
 
 def _executable() -> str:
     """Return the path of the installed command, found as scripts/ipvlan finds its package."""
+    from importlib import metadata  # which takes long to import
+
     packages = str(metadata.distribution("cni-ipvlan").locate_file(""))
     return os.path.normpath(os.path.join(packages, "../../../bin/ipvlan"))
 
