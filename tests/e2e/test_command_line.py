@@ -137,7 +137,7 @@ def test_other_plugins_of_a_list_are_named_and_the_result_before_is_asked_for(
     about = f"-c {person.writes(conf, 'a.conflist')} --netns container1"
     left_out = "of the list chain, only ipvlan is called; left out: bridge, tuning, sbr\n"
 
-    for verb in ("add", "add --dry-run", "check --container-id one"):
+    for verb in ("add", "add --dry-run"):
         status, out, err = person.types(f"ipvlan {verb} {about}")
         assert (status, out) == (2, "")
         assert err.startswith(

@@ -92,7 +92,7 @@ def test_one_calls_log_is_asked_for_in_its_environment(
         ("deep/x.log", 0, f"'deep/x.log'; the directory {LOGS}/deep must exist", False),
         ("./x.log", 1, "without empty parts, . or .. in its path", False),
         ("../x.log", 1, "without empty parts, . or .. in its path", False),
-        ("/tmp/x.log", 1, f"a network may only name a file below {LOGS}", False),
+        ("/tmp/x.log", 1, f"a network may only name a file or directory below {LOGS}", False),
     ],
 )
 def test_log_file_is_where_validate_allows_it(

@@ -424,8 +424,11 @@ def test_a_label_leads_to_no_file(node: Node, person: Person, name: str) -> None
     assert (shown["network"], shown["leases"]) == (name, None)
 
 
-@pytest.mark.parametrize("options", ["-w", "--watch", "-w --json"])
-def test_watching_needs_a_terminal(person: Person, options: str) -> None:
-    status, out, err = person.types(f"ipvlan show {options}")
+@pytest.mark.parametrize("option", ["-w", "--watch"])
+def test_watching_needs_a_terminal(person: Person, option: str) -> None:
+    status, out, err = person.types(f"ipvlan show {option}")
     assert (status, out) == (2, "")
     assert err.startswith("ipvlan: --watch needs a terminal")
+    status, out, err = person.types(f"ipvlan show {option} --json")
+    assert (status, err) == (2, "")
+    assert json.loads(out)["msg"].startswith("--watch needs a terminal")
