@@ -358,6 +358,18 @@ def test_two_networks_on_one_master_with_overlapping_ranges(machine: Machine) ->
     assert "overlaps" not in "\n".join(machine.doctor("-c", given))
 
 
+def test_warning_of_validate_is_a_warning_and_keeps_nothing_from_being_examined(
+    machine: Machine,
+) -> None:
+    pool = {"type": "host-local", "Subnet": "10.1.0.0/24", "dataDir": str(machine.directory)}
+    file = machine.network(ipam=pool)
+    lines = machine.doctor("-c", file)
+    said = "$.ipam.Subnet: Subnet works only because the plugin ignores case; write subnet"
+    assert f"warning configuration {file}: {said}" in lines
+    leases = f"0 of 253 addresses of 10.1.0.0/24 are leased, in {machine.directory}/net"
+    assert f"ok ipam {leases}" in lines
+
+
 def test_network_does_not_conflict_with_what_it_replaces(machine: Machine) -> None:
     file = machine.network("net.d/10-a.conf")
     machine.plugin("static", "1.0.0")
