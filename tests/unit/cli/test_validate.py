@@ -556,3 +556,20 @@ def test_other_plugins_of_a_list_are_named(
     assert json.loads(out)["notChecked"] == [
         {"file": str(file), "network": "chain", "plugins": ["bridge", "tuning"]}
     ]
+
+
+def test_escape_sequences_of_a_file_are_quoted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "a.yaml"
+    template = r'"{{ .x \e[31m }}"'
+    for text in (
+        f"type: ipvlan\nmaster: {template}\n",
+        r'{"type": "ipvlan", "linkInContainer\u001b[31m": 5}',
+    ):
+        file.write_text(text)
+        status, out = validate(capsys, file)
+        assert (status, "\x1b" in out, r"\x1b[31m" in out) == (1, False, True)
+    file.write_text(f"type: ipvlan\nmaster: {template}\n")
+    assert program.main(["status", "-c", str(file)]) == 2
+    assert r"{{ .x \x1b[31m }}" in capsys.readouterr().err
