@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from cni_ipvlan.cli import configs, dry_runs, output, script
-from cni_ipvlan.cli import plan as plans
+from cni_ipvlan.cli import configs, output
+from cni_ipvlan.cli.dry_run import plan as plans
+from cni_ipvlan.cli.dry_run import script, story
 from cni_ipvlan.cli.narrator import Narrator
 from cni_ipvlan.cli.options import wrong
 from cni_ipvlan.cli.typed import renamed
@@ -140,7 +141,7 @@ def _dry_run(request: Request, options: CallOptions, log: Log) -> None:
     def begin(plan: Plan, ipam_result: Result) -> Node:
         return _node(request.environment, options, log, plan, ipam_result)
 
-    made = dry_runs.make(request, begin, options.ipam_result)
+    made = story.make(request, begin, options.ipam_result)
     if options.as_json:
         output.echo_json(plans.document(made))
     else:

@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING
 import click
 
 from cni_ipvlan import __version__
-from cni_ipvlan.cli import answer, calls, configs, inspection, output, reach, replay, verbs
+from cni_ipvlan.cli import calls, configs, output, replay, verbs
 from cni_ipvlan.cli.calls import Call, CallOptions
+from cni_ipvlan.cli.doctor.command import doctor_command
+from cni_ipvlan.cli.dry_run.answer import ipam_answer
 from cni_ipvlan.cli.options import Commands, is_json_wanted, json_option
+from cni_ipvlan.cli.reach.command import probe_command, trace_command
+from cni_ipvlan.cli.show.command import show
 from cni_ipvlan.cli.validate.command import validate
 from cni_ipvlan.cni.errors import (
     DECODING_FAILURE,
@@ -148,11 +152,11 @@ for _command in (
     verbs.status,
     verbs.gc,
     validate,
-    inspection.show,
-    inspection.doctor_command,
-    reach.probe_command,
-    reach.trace_command,
+    show,
+    doctor_command,
+    probe_command,
+    trace_command,
     replay.replay,
-    answer.ipam_answer,
+    ipam_answer,
 ):
     ipvlan.add_command(_command)

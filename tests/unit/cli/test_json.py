@@ -43,13 +43,13 @@ SAMPLES = {
     "status": Sample("calls.make", ("-c", "CONF")),
     "gc": Sample("calls.make", ("-c", "CONF", "--keep-none")),
     "validate": Sample("configs.read", ("CONF",)),
-    "show": Sample("tree.look"),
+    "show": Sample("show.tree.look"),
     "doctor": Sample("doctor.examine"),
-    "probe": Sample("probe.find", ("--netns", HERE)),
-    "trace": Sample("trace.Map", ("host", "10.1.0.1")),
+    "probe": Sample("reach.probe.find", ("--netns", HERE)),
+    "trace": Sample("reach.trace.Map", ("host", "10.1.0.1")),
     "replay": Sample("calls.answered", ("CAPTURE",)),
     "ipam-answer": Sample(
-        "answer._stdin", ("--plugin", "p", "--cni-version", "1.0.0", "--mtu", "9")
+        "dry_run.answer._stdin", ("--plugin", "p", "--cni-version", "1.0.0", "--mtu", "9")
     ),
 }
 FAILURES = {

@@ -1,4 +1,4 @@
-"""cli.script and cli.plan: the changes of a dry run as a shell would run them."""
+"""cli.dry_run: the changes of a dry run as a shell would run them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shells import paste_into
 
-from cni_ipvlan.cli import plan as plans
-from cni_ipvlan.cli import script
-from cni_ipvlan.cli.plan import DryRun
+from cni_ipvlan.cli.dry_run import plan as plans
+from cni_ipvlan.cli.dry_run import script
+from cni_ipvlan.cli.dry_run.plan import DryRun
 from cni_ipvlan.iproute import machine
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.dry_run import Plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_interface
 from typing import TYPE_CHECKING, NamedTuple
 
-from cni_ipvlan.cli import networks_here
+from cni_ipvlan.cli.show import networks_here
 from cni_ipvlan.iproute import namespace
 from cni_ipvlan.plugin import links
 from cni_ipvlan.plugin.master import Master

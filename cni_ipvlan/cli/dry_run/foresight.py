@@ -10,7 +10,8 @@ from ipaddress import ip_interface
 from shlex import join
 from typing import TYPE_CHECKING
 
-from cni_ipvlan.cli import answer, leases
+from cni_ipvlan.cli import leases
+from cni_ipvlan.cli.dry_run import answer
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import commands, queries

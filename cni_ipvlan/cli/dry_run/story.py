@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cni_ipvlan.cli import answer, foresight
-from cni_ipvlan.cli.plan import DryRun, is_allocation
+from cni_ipvlan.cli.dry_run import answer, foresight
+from cni_ipvlan.cli.dry_run.plan import DryRun, is_allocation
 from cni_ipvlan.cni import result as results
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.config import netconf

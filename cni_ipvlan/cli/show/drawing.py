@@ -10,8 +10,8 @@ from cni_ipvlan.iproute.queries import MAIN_TABLE
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cni_ipvlan.cli.leftovers import Leftover
-    from cni_ipvlan.cli.tree import Master, Row, Tree
+    from cni_ipvlan.cli.show.leftovers import Leftover
+    from cni_ipvlan.cli.show.tree import Master, Row, Tree
     from cni_ipvlan.iproute.queries import Route
 
 _DEFAULT = ("0.0.0.0/0", "::/0")

@@ -7,7 +7,7 @@ from ipaddress import ip_network
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni_ipvlan.cli.attachments import is_called
-from cni_ipvlan.cli.leftovers import Judge, Leftover
+from cni_ipvlan.cli.show.leftovers import Judge, Leftover
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import CommandError

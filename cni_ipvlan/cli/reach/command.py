@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cni_ipvlan.cli import calls, output, probe, trace
+from cni_ipvlan.cli import calls, output
 from cni_ipvlan.cli.finding import PROBLEM, Finding
 from cni_ipvlan.cli.options import (
     FILE,
@@ -20,6 +20,7 @@ from cni_ipvlan.cli.options import (
     netns_option,
     wrong,
 )
+from cni_ipvlan.cli.reach import probe, trace
 from cni_ipvlan.iproute import namespace
 from cni_ipvlan.plugin.explain import as_cni_error
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cni_ipvlan.cli import configs, leases
 from cni_ipvlan.cli.doctor import configurations
-from cni_ipvlan.cli.probe import RESULTS
+from cni_ipvlan.cli.reach.probe import RESULTS
 from cni_ipvlan.config import netconf
 from cni_ipvlan.plugin import explain
 

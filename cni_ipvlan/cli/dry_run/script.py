@@ -10,14 +10,14 @@ import json
 from shlex import join, quote
 from typing import TYPE_CHECKING
 
-from cni_ipvlan.cli import answer
+from cni_ipvlan.cli.dry_run import answer
+from cni_ipvlan.cli.dry_run.plan import assumptions, is_allocation
 from cni_ipvlan.cli.output import styled
-from cni_ipvlan.cli.plan import assumptions, is_allocation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from cni_ipvlan.cli.plan import DryRun
+    from cni_ipvlan.cli.dry_run.plan import DryRun
     from cni_ipvlan.iproute.commands import Command
 
 _SHOWN_ASSUMPTIONS = 10

@@ -1,0 +1,1 @@
+"""A dry run: what a call would do, as a script and as JSON."""

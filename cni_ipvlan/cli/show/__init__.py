@@ -1,0 +1,1 @@
+"""The command show: what is on this node."""
