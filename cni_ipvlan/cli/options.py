@@ -113,30 +113,23 @@ def namespace_at(netns: str) -> Namespace:
         raise wrong(f"{netns}: {why}", "--netns") from None
 
 
-class Ifname(_Kind):
-    """A name that the kernel accepts for an interface."""
+class _Identifier(_Kind):
+    """A name that a rule allows: ``fault`` returns what is wrong with one, if anything."""
 
-    name = "name"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> str:
-        """Return it; raises BadParameter."""
-        fault = interface_name_fault(value)
-        if fault:
-            self.fail(f"{value!r} is no interface's name: {fault}", param, ctx)
-        return str(value)
-
-
-class ContainerId(_Kind):
-    """A container's ID in the form that CNI demands."""
-
-    name = "id"
+    def __init__(self, what: str, fault: Callable[[str], str | None]) -> None:
+        self.name = what
+        self._fault = fault
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
         """Return it; raises BadParameter."""
-        fault = identifier_fault(value)
+        fault = self._fault(value)
         if fault:
-            self.fail(f"{value!r} is no container's ID: {fault}", param, ctx)
+            self.fail(f"{value!r} is no {self.name}: {fault}", param, ctx)
         return str(value)
+
+
+IFNAME = _Identifier("interface's name", interface_name_fault)
+CONTAINER_ID = _Identifier("container's ID", identifier_fault)
 
 
 class Arguments(_Kind):

@@ -12,11 +12,11 @@ import click
 from cni_ipvlan.cli import attachments, calls, output
 from cni_ipvlan.cli.calls import Call, CallOptions
 from cni_ipvlan.cli.options import (
+    CONTAINER_ID,
     FILE,
+    IFNAME,
     Arguments,
-    ContainerId,
     Example,
-    Ifname,
     chosen,
     cni_path_option,
     config_option,
@@ -47,7 +47,7 @@ def _attachment_options(*, may_be_gone: bool = False) -> Callable[[Any], Any]:
         netns_option(required=True, may_be_gone=may_be_gone),
         click.option(
             "--ifname",
-            type=Ifname(),
+            type=IFNAME,
             metavar="NAME",
             default="net1",
             show_default=True,
@@ -55,7 +55,7 @@ def _attachment_options(*, may_be_gone: bool = False) -> Callable[[Any], Any]:
         ),
         click.option(
             "--container-id",
-            type=ContainerId(),
+            type=CONTAINER_ID,
             metavar="ID",
             help="The container's ID [default: a new one for add, else the one found there].",
         ),

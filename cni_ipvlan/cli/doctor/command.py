@@ -6,8 +6,8 @@ import click
 
 from cni_ipvlan.cli import calls, doctor, output
 from cni_ipvlan.cli.options import (
+    IFNAME,
     Example,
-    Ifname,
     chosen,
     cni_path_option,
     config_option,
@@ -27,7 +27,7 @@ from cni_ipvlan.cli.options import (
 @netns_option(required=False)
 @click.option(
     "--ifname",
-    type=Ifname(),
+    type=IFNAME,
     metavar="NAME",
     help="An interface's name, to be looked up with --netns.",
 )

@@ -11,9 +11,9 @@ from cni_ipvlan.cli import calls, output
 from cni_ipvlan.cli.finding import PROBLEM, Finding
 from cni_ipvlan.cli.options import (
     FILE,
+    IFNAME,
     Address,
     Example,
-    Ifname,
     Netns,
     json_option,
     namespace_at,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @netns_option(required=True)
 @click.option(
     "--ifname",
-    type=Ifname(),
+    type=IFNAME,
     metavar="NAME",
     help="The interface [default: the only ipvlan one].",
 )

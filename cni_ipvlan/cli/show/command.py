@@ -9,7 +9,7 @@ import click
 
 from cni_ipvlan.cli import calls, output
 from cni_ipvlan.cli.options import (
-    ContainerId,
+    CONTAINER_ID,
     Example,
     json_option,
     namespace_at,
@@ -36,7 +36,7 @@ _POLL_SECONDS = 0.1
 @click.option("--master", metavar="NAME", default="", help="Only what this interface carries.")
 @click.option(
     "--container-id",
-    type=ContainerId(),
+    type=CONTAINER_ID,
     metavar="ID",
     help="Only this container, by its ID or at least 4 characters of its start.",
 )
