@@ -149,8 +149,8 @@ def _line(step: Command, otherwise: str = "") -> str:
         return _comment(f"already run, since it changes nothing: {step.purpose}")
     head, in_shell = answer.loop_over(step.argv)
     purpose = step.purpose
-    for stand_in in in_shell:
-        purpose = purpose.replace(stand_in, "it")
+    for stand_in, word in in_shell.items():
+        purpose = purpose.replace(stand_in, word.strip('"'))
     words = [in_shell.get(word) or quote(word) for word in step.full_argv]
     if step.stdin:
         output = ">&2" if step.environment is not None else ">/dev/null"
