@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ["status", "add", "del", "check", "gc", "validate", "doctor", "show"]
 RED = "red\x1b[31m"
+NO_SOCKET = "/run/cni/dhcp.sock does not exist"
 NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
 
 
@@ -301,7 +302,11 @@ def test_doctor_names_what_is_wrong_and_what_to_do(
         ({"master": "eth7"}, "master", "cannot find the master 'eth7'"),
         ({"mode": "l9"}, "configuration", '{file}: $.mode: mode is "l9"; allowed: l2, l3, l3s'),
         ({"ipam": {"type": "nosuch"}}, "ipam", "cannot find the plugin 'nosuch' in CNI_PATH"),
-        ({"ipam": {"type": "dhcp"}}, "ipam", "/run/cni/dhcp.sock does not exist"),
+        (
+            {"ipam": {"type": "dhcp"}},
+            "ipam",
+            f"{NO_SOCKET}\n{' ' * 26}start its daemon on this node: dhcp daemon -broadcast",
+        ),
         ({"master": "eth1"}, "conflicts", "eth1 already carries macvlan: taker0 in "),
     ],
 )

@@ -27,7 +27,7 @@ def examine(
     ``ifname`` say which interface of which container it is about. Raises
     InterruptedBySignalError.
     """
-    tools = Tools(on.runner, Transaction(on.runner), on.registry, path, ifname=ifname)
+    tools = Tools(on.runner, Transaction(on.runner), on.registry, path, {}, ifname=ifname)
     for finding in _all(tools, network, netns):
         on.runner.interrupts.check()
         yield finding

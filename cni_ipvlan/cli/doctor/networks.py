@@ -63,7 +63,7 @@ def _leases(config: dict[str, Any]) -> Iterator[Finding]:
 def _dhcp(config: dict[str, Any]) -> Iterator[Finding]:
     socket = str(config["ipam"].get("daemonSocketPath") or "/run/cni/dhcp.sock")
     if not os.path.exists(socket):
-        advice = "start the plugin dhcp with the argument daemon, on this node"
+        advice = "start its daemon on this node: dhcp daemon -broadcast"
         yield Finding(PROBLEM, "ipam", f"{socket} does not exist", advice)
 
 
@@ -87,18 +87,10 @@ def _link(master: Master) -> Finding:
     link = master.link
     if not link.is_up:
         return Finding(WARNING, "master", masters.is_down(master))
-    if master.home is None and _has_no_carrier(link.name):
+    if not link.has_carrier:
         text = f"{link.name} has no carrier"
         return Finding(WARNING, "master", text, "check its cable or its switch port")
     return Finding(OK, "master", f"{link.name} is up, MTU {link.mtu}, {link.mac}")
-
-
-def _has_no_carrier(name: str) -> bool:
-    try:
-        with open(f"/sys/class/net/{name}/carrier", "rb") as file:
-            return file.read().strip() == b"0"
-    except OSError:
-        return False
 
 
 def _rivals(tools: Tools, master: Master) -> Iterator[Finding]:

@@ -117,7 +117,10 @@ def _interpreter(path: str) -> str:
 
 def _versions(tools: Tools, path: str, version: str) -> list[str]:
     """Return the versions of CNI that a plugin names, oldest first; empty if it names none."""
-    answer = _run(tools, path, {"CNI_COMMAND": "VERSION"}, {"cniVersion": version})
+    if path not in tools.versions:
+        asked = {"cniVersion": version}
+        tools.versions[path] = _run(tools, path, {"CNI_COMMAND": "VERSION"}, asked)
+    answer = tools.versions[path]
     if not answer.was_run:
         raise delegate.not_executed(answer.stderr.decode("utf-8", "replace").strip(), path)
     if answer.killed_because:

@@ -9,6 +9,7 @@ from cni_ipvlan.cli.calls import USUAL
 if TYPE_CHECKING:
     from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.runner import Runner
+    from cni_ipvlan.iproute.running import Completed
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.state.registry import Registry
 
@@ -28,11 +29,15 @@ class SearchPath(NamedTuple):
 
 
 class Tools(NamedTuple):
-    """What checks work with. ``tx`` only sees; ``container`` and ``ifname`` may not be given."""
+    """What checks work with. ``tx`` only sees; ``container`` and ``ifname`` may not be given.
+
+    ``versions`` has the answers to VERSION of the plugins that were asked, by their paths.
+    """
 
     runner: Runner
     tx: Transaction
     registry: Registry
     path: SearchPath
+    versions: dict[str, Completed]
     container: Namespace | None = None
     ifname: str = ""

@@ -108,6 +108,7 @@ def test_without_a_network_those_of_the_node_say_what_is_run(machine: Machine) -
     machine.network("net.d/10-a.conf")
     machine.network("net.d/11-b.conf", type="bridge", ipam={"type": "host-local"})
     machine.network("net.d/12-c.txt", ipam={"type": "dhcp"})
+    machine.network("net.d/13-d.conf", name="other")
     lines = machine.doctor()
 
     assert machine.ran("static") == ["VERSION"]
