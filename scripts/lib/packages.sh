@@ -3,7 +3,7 @@
 
 # Usage: install_packages PACKAGE…
 install_packages() {
-    local missing=() package as_root=()
+    local missing=() package as_root=() apt
     for package; do
         is_installed "$package" || missing+=("$package")
     done
@@ -13,15 +13,16 @@ install_packages() {
         as_root=(sudo)
         [[ -t 0 ]] || as_root+=(--non-interactive)
     fi
-    if ! command -v apt-get >/dev/null || ! "${as_root[@]}" true 2>/dev/null; then
-        echo "$0: missing here, and only root can install: ${missing[*]} (names of Debian packages)" >&2
+    echo 'Debian packages that are missing are installed now:'
+    echo "    ${as_root[0]:+sudo }apt-get install --yes --no-install-recommends ${missing[*]}"
+    if ! command -v apt-get >/dev/null || ! "${as_root[@]}" true; then
+        echo "$0: only root can install them, with apt-get" >&2
         return 1
     fi
-    echo "installing ${missing[*]}"
-    as_root+=(env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300)
+    apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300)
     # An update that fails may still leave lists that are good enough.
-    "${as_root[@]}" update >/dev/null || true
-    "${as_root[@]}" install --yes --no-install-recommends "${missing[@]}" >/dev/null && return
+    "${apt[@]}" update >/dev/null || true
+    "${apt[@]}" install --yes --no-install-recommends "${missing[@]}" >/dev/null && return
     [[ ${missing[*]} != *user-mode-linux* ]] ||
         echo "$0: without the package user-mode-linux, it takes root and a kernel that has ipvlan and dummy" >&2
     return 1
@@ -48,7 +49,7 @@ is_installed() {
 # Prints what scripts/lab-kernel needs on this machine.
 lab_packages() {
     echo iproute2
-    # This machine's own kernel can't be asked without ip; a machine with apt-get soon has both.
+    # This machine's own kernel can't be asked without ip, so it gets the other kernel, too.
     if ! kernel_has_ipvlan; then
         echo user-mode-linux
         echo kmod
