@@ -96,8 +96,8 @@ class Log:
         self._log("verbose", lambda: text)
 
     def _warn(self, text: str) -> None:
-        for line in text.rstrip().split("\n"):
-            self._write_stderr(one_line(f"{self._prefix}{line}"))
+        lines = text.rstrip().split("\n")
+        self._write_stderr("\n".join(one_line(f"{self._prefix}{line}") for line in lines))
 
     def _log(self, level: str, text: Callable[[], str]) -> None:
         if self._file is None or LEVELS.index(level) > self._level:

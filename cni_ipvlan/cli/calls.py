@@ -99,7 +99,7 @@ def read_result(file: str, option: str) -> tuple[dict[str, Any], Result]:
 
 def make(call: Call, options: CallOptions) -> None:
     """Make a call and print its outcome; raises CniError."""
-    log = Log(output.echo_err, call.environment)
+    log = _log(call.environment)
     try:
         request = parse(call.environment, read(call.stdin))
         if options.is_dry:
@@ -114,7 +114,7 @@ def make(call: Call, options: CallOptions) -> None:
 
 def answered(call: Call, *, is_verbose: bool) -> tuple[int, bytes]:
     """Make a call as a runtime does; return its exit status and what it prints."""
-    log = Log(output.echo_err, call.environment)
+    log = _log(call.environment)
     given = read(call.stdin)
     log.open(given.config)
     node = _node(call.environment, CallOptions(is_verbose=is_verbose), log)
@@ -166,8 +166,12 @@ def _node(
     return assemble(environment, interrupts, listener, plan, ipam_result)
 
 
+def _log(environment: Mapping[str, str]) -> Log:
+    return Log(lambda text: output.echo_err(*text.split("\n")), environment)
+
+
 def read_only_node() -> Node:
     """Return a node whose transactions change nothing; no plan is kept."""
     interrupts = Interrupts()
     interrupts.install()
-    return assemble(os.environ, interrupts, Log(output.echo_err, {}), Plan())
+    return assemble(os.environ, interrupts, _log({}), Plan())

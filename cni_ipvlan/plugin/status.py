@@ -40,7 +40,7 @@ def _check_kernel(node: Node) -> None:
     probe = Command(commands.link_add_without_master("ipvlan-probe"))
     answer = node.runner.run(probe)
     if b"Invalid argument" not in answer.stderr:
-        raise CommandError(probe._replace(purpose="create ipvlan interfaces"), answer)
+        raise CommandError(probe._replace(purpose="create ipvlan interfaces with ip"), answer)
 
 
 def _check_master(tx: Transaction, conf: NetConf) -> None:

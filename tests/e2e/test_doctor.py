@@ -209,4 +209,6 @@ def test_status_says_once_that_the_kernel_has_no_ipvlan(node: Node, person: Pers
     node.master()
     conf = person.writes(network(cniVersion="1.1.0"))
     _, _, err = person.types(f"ipvlan status -c {conf}")
-    assert err.startswith("ipvlan: cannot create ipvlan interfaces: the kernel has no ipvlan\n")
+    assert err.startswith(
+        "ipvlan: cannot create ipvlan interfaces with ip: the kernel has no ipvlan\n"
+    )

@@ -421,7 +421,7 @@ def test_a_dry_run_of_check_prints_what_it_looks_at(
 
     for printed in ('"ifname":"eth0"', '"local":"10.1.0.2"', '"dst":"10.7.0.0/16"'):
         assert printed in out
-    steps = json.loads(ipvlan("check", "--dry-run", "--format", "json", *given).fine())["steps"]
+    steps = json.loads(ipvlan("check", "--dry-run", "--json", *given).fine())["steps"]
     assert [(step["argv"][0], step["run"]) for step in steps] == [
         (f"{PLUGINS}/host-local", False),
         *[("ip", True)] * 3,
