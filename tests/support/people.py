@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import sys
 from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from unittest import mock
 
@@ -34,6 +36,7 @@ def ipvlan(*arguments: str) -> Said:
         redirect_stdout(out),
         redirect_stderr(err),
         mock.patch.object(Interrupts, "install"),
+        mock.patch.object(sys, "argv", [str(Path(sys.executable).with_name("ipvlan"))]),
     ):
         status = program.main(arguments)
     return Said(status, *map(_written, (out, err)))

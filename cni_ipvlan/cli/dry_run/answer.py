@@ -57,15 +57,7 @@ def loop_over(argv: Argv) -> tuple[str, Mapping[str, str]]:
 def reader(plugin: str, version: str, mtu: int) -> Argv:
     """Return the command that reads an answer on standard input."""
     options = ("--plugin", plugin, "--cni-version", version, "--mtu", str(mtu))
-    return (_executable(), "ipam-answer", *options)
-
-
-def _executable() -> str:
-    """Return the path of the installed command, found as scripts/ipvlan finds its package."""
-    from importlib import metadata  # which takes long to import
-
-    packages = str(metadata.distribution("cni-ipvlan").locate_file(""))
-    return os.path.normpath(os.path.join(packages, "../../../bin/ipvlan"))
+    return (os.path.abspath(sys.argv[0]), "ipam-answer", *options)
 
 
 @click.command(
