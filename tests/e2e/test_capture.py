@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from lab import LOGS, run, wait_until
+from lab import LOGS, MEMORY, run, wait_until
 from runtime import PLUGINS, call_environment, host_local, network, stdin_of
 
 if TYPE_CHECKING:
@@ -117,9 +117,9 @@ def test_a_call_that_is_refused_at_once_is_captured(
 
 
 def test_input_that_is_no_json_is_captured_for_the_administrator(
-    node: Node, runtime: Runtime, tmp_path: Path
+    node: Node, runtime: Runtime
 ) -> None:
-    directory = tmp_path / "captures"
+    directory = MEMORY.with_name("captures")  # where every directory is root's
     directory.mkdir()
     environment = call_environment("ADD", node.container(), **PATH)
     for stdin in (b"{\xff\x80", b"", b'"\xed\xa0\x80"'):
@@ -130,6 +130,7 @@ def test_input_that_is_no_json_is_captured_for_the_administrator(
         assert json.loads(capture["answer"])["code"] == 6
         assert "CNI_IPVLAN_CAPTURE" not in capture["environment"]
         file.unlink()
+    directory.rmdir()
 
 
 @pytest.mark.parametrize(("number", "ends"), [(signal.SIGTERM, True), (signal.SIGKILL, False)])
@@ -161,7 +162,7 @@ def test_a_call_that_is_stopped_is_captured(
         assert capture.keys().isdisjoint({"status", "answer"})
         fake_ipam.on("ADD", "exit 1")
         file = next(calls.iterdir())
-        _, out, err = person.types(f"ipvlan replay {file}")
+        _, out, err = person.types(f"ipvlan replay {file} --cni-path {fake_ipam.path}")
         assert out.startswith("status 1; the recorded call was killed\n"), err
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from lab import run, wait_until
+from lab import FOR_ALL, run, wait_until
 from runtime import PLUGINS, call_environment, host_local, network, static
 
 if TYPE_CHECKING:
@@ -223,12 +223,12 @@ def test_a_user_without_rights_can_make_a_dry_run(node: Node, person: Person) ->
     node.master()
     node.container()
     conf = json.dumps(network())
-    nobody = shlex.join(NOBODY)
+    nobody = f"{shlex.join(NOBODY)} {FOR_ALL}/bin/ipvlan"
 
     for command in ("add", "del"):
         about = f"{command} -c - --netns container1 --container-id one --dry-run"
         before = node.snapshot()
-        script = person.succeeds(f"{nobody} ipvlan {about}", conf)
+        script = person.succeeds(f"{nobody} {about}", conf)
         assert "# assumed: you run this as root, or with CAP_NET_ADMIN and CAP_SYS_ADMIN" in script
         assert "# assumed: ip netns exec container1 ip -j -d link show " in script
         assert "(running it is not permitted)" in script

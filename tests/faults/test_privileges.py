@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import faulty
 import pytest
 from faulty import Faults
-from lab import MEMORY
+from lab import FOR_ALL, MEMORY
 from runtime import Answer, call_environment, host_local, network, stdin_of
 
 if TYPE_CHECKING:
@@ -24,11 +24,11 @@ NEEDED = {"net_admin": 112, "sys_admin": 112}  # each with the error of an ADD w
 
 
 def with_capabilities(
-    ipvlan: Executable, change: str, verb: str, container: Space | str, conf: dict[str, Any]
+    change: str, verb: str, container: Space | str, conf: dict[str, Any]
 ) -> Answer:
     """Call as root with another bounding set, which is what root gets at an exec."""
     done = subprocess.run(
-        ["setpriv", "--bounding-set", change, "--inh-caps", "-all", ipvlan.path],
+        ["setpriv", "--bounding-set", change, "--inh-caps", "-all", f"{FOR_ALL}/bin/ipvlan"],
         input=stdin_of(conf),
         env=call_environment(verb, container),
         capture_output=True,
@@ -37,43 +37,39 @@ def with_capabilities(
     return Answer(done.returncode, done.stdout, done.stderr.decode())
 
 
-def test_these_capabilities_are_enough(node: Node, ipvlan: Executable) -> None:
+def test_these_capabilities_are_enough(node: Node) -> None:
     node.master()
     container = node.container()
     before = node.snapshot()
     only = "-all," + ",".join(f"+{name}" for name in NEEDED)
 
-    answer = with_capabilities(ipvlan, only, "ADD", container, CONF)
+    answer = with_capabilities(only, "ADD", container, CONF)
 
     conf = {**CONF, "prevResult": answer.result()}
     assert answer.stderr == ""
     for verb in ("CHECK", "DEL"):
-        with_capabilities(ipvlan, only, verb, container, conf).succeeds()
+        with_capabilities(only, verb, container, conf).succeeds()
     assert node.snapshot() == before
 
 
 @pytest.mark.parametrize("capability", NEEDED)
-def test_without_one_of_them_add_names_what_is_missing(
-    node: Node, ipvlan: Executable, capability: str
-) -> None:
+def test_without_one_of_them_add_names_what_is_missing(node: Node, capability: str) -> None:
     node.master()
     container = node.container()
     before = node.snapshot()
 
-    error = with_capabilities(ipvlan, f"-{capability}", "ADD", container, CONF).error()
+    error = with_capabilities(f"-{capability}", "ADD", container, CONF).error()
 
     assert error["code"] == NEEDED[capability]
     assert f"CAP_{capability.upper()}" in error["details"]
     assert node.snapshot() == before
 
 
-def test_root_that_may_not_open_a_processes_namespace_learns_why(
-    node: Node, ipvlan: Executable
-) -> None:
+def test_root_that_may_not_open_a_processes_namespace_learns_why(node: Node) -> None:
     node.master()
     only = "-all," + ",".join(f"+{name}" for name in NEEDED)
 
-    error = with_capabilities(ipvlan, only, "ADD", "/proc/1/ns/net", CONF).error()
+    error = with_capabilities(only, "ADD", "/proc/1/ns/net", CONF).error()
 
     assert (error["code"], error["msg"]) == (4, "CNI_NETNS is '/proc/1/ns/net'; Permission denied")
     assert error["details"] == (
@@ -82,26 +78,28 @@ def test_root_that_may_not_open_a_processes_namespace_learns_why(
 
 
 @pytest.mark.skipif("os.environ.get('FAULTS') != 'all'", reason="follows from the two above")
-def test_no_other_capability_is_missed(node: Node, ipvlan: Executable) -> None:
+def test_no_other_capability_is_missed(node: Node) -> None:
     node.master()
     container = node.container()
     names = subprocess.run(["setpriv", "--list-caps"], capture_output=True, check=True, text=True)
     missed = []
     for name in set(names.stdout.split()) - NEEDED.keys():
-        answer = with_capabilities(ipvlan, f"-{name}", "ADD", container, CONF)
+        answer = with_capabilities(f"-{name}", "ADD", container, CONF)
         if answer.status:
             missed.append(name)
-        with_capabilities(ipvlan, f"-{name}", "DEL", container, CONF).succeeds()
+        with_capabilities(f"-{name}", "DEL", container, CONF).succeeds()
     assert missed == []
 
 
-def test_a_call_of_an_ordinary_user_changes_nothing(node: Node, ipvlan: Executable) -> None:
+def test_a_call_of_an_ordinary_user_changes_nothing(node: Node) -> None:
     node.master()
     container = node.container()
     before = node.snapshot()
 
+    nobody = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+
     done = subprocess.run(
-        ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", ipvlan.path],
+        [*nobody, f"{FOR_ALL}/bin/ipvlan"],
         input=stdin_of(CONF),
         env=call_environment("ADD", container),
         capture_output=True,

@@ -12,6 +12,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ NAMED = Path("/run/netns")
 MEMORY = Path("/run/cni-ipvlan")
 LEASES = Path("/var/lib/cni")
 LOGS = Path("/var/log/cni-ipvlan")
+FOR_ALL = Path("/dev/shm/venv")  # the environment of the tests, also for users who can't reach it
 KEPT_OUT = Path("/etc/modprobe.d/no-ipvlan.conf")  # exists while the kernel must not load ipvlan
 
 _PATIENCE_SECONDS = 30.0
@@ -44,6 +46,8 @@ def keep_off_the_machine() -> None:
         run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", directory)
     NAMED.mkdir()
     LOGS.mkdir(0o700)
+    FOR_ALL.mkdir(exist_ok=True)
+    run("mount", "--bind", sys.prefix, str(FOR_ALL))
 
 
 @contextmanager

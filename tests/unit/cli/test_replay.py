@@ -122,7 +122,9 @@ def test_an_old_gc_is_announced_with_what_it_does(
 def test_a_failure_without_a_container_is_compared(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert replay(tmp_path, CAPTURE) == 1
+    conf = {**CONF, "prevResult": {"cniVersion": "1.0.0"}}
+    content = {**variables(CNI_COMMAND="CHECK"), "stdin": json.dumps(conf)}  # which needs no rights
+    assert replay(tmp_path, content) == 1
     out, err = capsys.readouterr()
     assert out.startswith("status 1; recorded was 0\nthe answer differs from the recorded one:\n")
     assert '+    "msg": "CNI_NETNS is \'/nonexistent\'; there is no such file",' in out

@@ -19,7 +19,7 @@ CONF = {"cniVersion": "1.1.0", "name": "net", "type": "ipvlan", "ipam": {"type":
 HERE = "/proc/self/ns/net"
 # What each command needs besides the option in question, or instead of another value of it.
 NEEDED = {
-    "add": {"-c": "CONF", "--netns": HERE},
+    "add": {"-c": "CONF", "--netns": HERE, "--dry-run": ""},  # which needs no rights
     "del": {"-c": "CONF", "--netns": "/gone", "--container-id": "c", "--dry-run": ""},
     "check": {"-c": "CONF", "--netns": HERE, "--container-id": "c", "--prev-result": "RESULT"},
     "status": {"-c": "CONF"},
