@@ -5,11 +5,12 @@ import os
 import re
 import shutil
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from installing import CHECKOUT, copy_checkout
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 BUILD = "scripts/build-deb"
 LAB = CHECKOUT / "scripts/lab-kernel"
 SCENARIO = Path(__file__).with_name("deb-scenario")
@@ -29,7 +30,7 @@ DEL: 0
 calls meanwhile: enough
 that failed: 0
 the slow one: ipam must be given
-after both upgrades: #!/usr/bin/python3 -BIXutf8 99.0
+after both upgrades: #!/usr/bin/python3 -BIXutf8 LATER
 logs, removed: kept
 logs, purged:
 theirs: untouched
@@ -39,8 +40,13 @@ left:
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(CHECKOUT, tmp_path_factory.mktemp("dist"))
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_clone(tmp_path_factory.mktemp("clone"))
+
+
+@pytest.fixture(scope="module")
+def package(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(clone, tmp_path_factory.mktemp("dist"))
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +74,108 @@ def test_package_is_clean_and_its_overrides_have_reasons(package: Path) -> None:
     assert overrides.startswith("# ")
 
 
-def test_same_commit_gives_the_same_package(package: Path, tmp_path: Path) -> None:
-    assert build(CHECKOUT, tmp_path).read_bytes() == package.read_bytes()
+def test_same_commit_gives_the_same_package(package: Path, clone: Path, tmp_path: Path) -> None:
+    git(tmp_path, "clone", "--quiet", clone, "other")
+    assert build(tmp_path / "other", tmp_path).read_bytes() == package.read_bytes()
+
+
+def test_later_commits_and_releases_have_later_versions(tmp_path: Path) -> None:
+    clone = make_clone(tmp_path / "clone")
+    versions = [built_version(clone)]
+    hashes = [commit(clone)]
+    git(clone, "tag", "nightly")
+    git(clone, "tag", "v0.2.0-rc.1")
+    versions += [built_version(clone)]
+    git(clone, "tag", "v0.1.0")
+    versions += [built_version(clone)]
+    hashes += [commit(clone)]
+    versions += [built_version(clone)]
+    set_version(clone, "0.2.0")
+    versions += [built_version(clone)]
+    hashes += [commit(clone)]
+    versions += [built_version(clone)]
+    git(clone, "tag", "--annotate", "--message", "release", "v0.2.0")
+    versions += [built_version(clone)]
+    (clone / "cni_ipvlan/untracked.py").touch()
+    versions += [built_version(clone)]
+
+    first = git(clone, "rev-list", "--max-parents=0", "--abbrev-commit", "--abbrev=12", "HEAD")
+    assert versions == [
+        f"0.1.0~git1.{first}",
+        f"0.1.0~git2.{hashes[0]}",
+        "0.1.0",
+        f"0.1.0+git1.{hashes[1]}",
+        f"0.1.0+git1.{hashes[1]}+dirty",
+        f"0.1.0+git2.{hashes[2]}",
+        "0.2.0",
+        "0.2.0+dirty",
+    ]
+    for earlier, later in pairwise(versions):
+        subprocess.run(["dpkg", "--compare-versions", earlier, "lt", later], check=True)
+
+
+def test_without_a_clone_the_version_is_that_of_the_sources(tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet")  # somebody else's
+    assert built_version(copy_sources(tmp_path / "unpacked")) == "0.1.0"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_root_builds_the_same_from_a_clone_of_another_user(
+    package: Path, clone: Path, tmp_path: Path
+) -> None:
+    theirs = tmp_path / "theirs"
+    shutil.copytree(clone, theirs, symlinks=True)
+    for path in (theirs, *theirs.rglob("*")):
+        os.chown(path, 12345, 12345)
+    assert build(theirs, tmp_path).read_bytes() == package.read_bytes()
+
+
+def test_shallow_clone_is_refused_unless_it_is_of_a_release(tmp_path: Path) -> None:
+    clone = make_clone(tmp_path / "clone")
+    commit(clone)
+    shallow = ("clone", "--quiet", "--depth=1", f"file://{clone}")
+    git(tmp_path, *shallow, "untagged")
+    assert "git fetch --unshallow --tags" in refused(tmp_path / "untagged" / BUILD)
+    git(clone, "tag", "v0.1.0")
+    git(tmp_path, *shallow, "release")
+    assert built_version(tmp_path / "release") == "0.1.0"
+
+
+def test_release_whose_tag_names_another_version_is_refused(tmp_path: Path) -> None:
+    clone = make_clone(tmp_path)
+    git(clone, "tag", "v0.2.0")
+    sentence = refused(clone / BUILD)
+    assert "v0.2.0" in sentence
+    assert "0.1.0" in sentence
+
+
+def test_clone_without_a_commit_is_refused(tmp_path: Path) -> None:
+    copy_sources(tmp_path)
+    git(tmp_path, "init", "--quiet")
+    assert "no commit" in refused(tmp_path / BUILD)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="making a Debian needs root")
+def test_missing_git_is_named(clone: Path, debian: Path) -> None:
+    there = f'mount --bind "$1" "$2/mnt" && exec chroot "$2" /mnt/{BUILD}'
+    sentence = refused("unshare", "--mount", "sh", "-c", there, "sh", clone, debian)
+    assert "apt-get install git" in sentence
+
+
+def test_documents_are_those_of_the_sources(package: Path, tmp_path: Path) -> None:
+    subprocess.run(["dpkg-deb", "--extract", package, tmp_path], check=True)
+    documents = tmp_path / "usr/share/doc/cni-ipvlan"
+    shipped = {}
+    for path in documents.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            name = str(path.relative_to(documents)).removesuffix(".gz")
+            shipped[name] = gzip.decompress(content) if path.suffix == ".gz" else content
+    assert b"CHANGELOG.md.gz" in shipped.pop("changelog")
+    assert shipped.pop("copyright") == (CHECKOUT / "packaging/debian/copyright").read_bytes()
+    names = [CHECKOUT / f"{name}.md" for name in ("README", "CHANGELOG", "SECURITY")]
+    names += [path for name in ("docs", "examples") for path in (CHECKOUT / name).iterdir()]
+    assert shipped == {str(path.relative_to(CHECKOUT)): path.read_bytes() for path in names}
 
 
 def test_dependencies_are_those_of_setup_cfg(package: Path) -> None:
@@ -99,9 +205,11 @@ def test_manual_and_completions_are_where_debian_has_them(package: Path, tmp_pat
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="making a Debian needs root")
 def test_installed_used_upgraded_and_removed(
-    package: Path, debian: Path, tmp_path_factory: pytest.TempPathFactory
+    package: Path, clone: Path, debian: Path, tmp_path: Path
 ) -> None:
-    later = build(copy_with_version("99.0", tmp_path_factory), tmp_path_factory.mktemp("later"))
+    git(tmp_path, "clone", "--quiet", clone, "later")
+    commit(tmp_path / "later")
+    later = build(tmp_path / "later", tmp_path)
     for each in (package, later, SCENARIO):
         shutil.copy(each, debian)
     scenario = [f"/{file.name}" for file in (SCENARIO, package, later)]
@@ -114,7 +222,8 @@ def test_installed_used_upgraded_and_removed(
         env={**os.environ, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
     )
     printed = re.sub(r" +$", "", done.stdout, flags=re.MULTILINE)
-    assert (printed, done.returncode) == (EXPECTED, 0), done.stderr
+    expected = EXPECTED.replace("LATER", version_of(later))
+    assert (printed, done.returncode) == (expected, 0), done.stderr
 
 
 @pytest.mark.parametrize(
@@ -133,16 +242,67 @@ def test_bad_input_is_one_sentence(options: list[str], words: str) -> None:
 
 
 def build(checkout: Path, directory: Path) -> Path:
-    environment = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000"}
-    subprocess.run([checkout / BUILD, "--output", directory], check=True, env=environment)
+    subprocess.run([checkout / BUILD, "--output", directory], check=True)
     return next(directory.glob("cni-ipvlan_*_all.deb"))
 
 
-def copy_with_version(version: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    copy = tmp_path_factory.mktemp("checkout")
-    for name in ("cni_ipvlan", "packaging", "scripts"):
-        shutil.copytree(CHECKOUT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(CHECKOUT / "setup.cfg", copy)
-    file = copy / "cni_ipvlan/__init__.py"
+def built_version(checkout: Path) -> str:
+    """Build the package, and remove it again; return its version."""
+    package = build(checkout, checkout / "dist")
+    version = version_of(package)
+    package.unlink()
+    return version
+
+
+def version_of(package: Path) -> str:
+    return subprocess.check_output(["dpkg-deb", "--field", package, "Version"], text=True).strip()
+
+
+def refused(*command: str | Path) -> str:
+    """Return the sentence with which a build fails."""
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert len(done.stderr.splitlines()) == 1
+    return done.stderr
+
+
+def make_clone(target: Path) -> Path:
+    """Make a clone of one commit, which has this checkout's files as they are now."""
+    copy_sources(target)
+    git(target, "init", "--quiet")
+    commit(target)
+    return target
+
+
+def copy_sources(target: Path) -> Path:
+    copy_checkout(target)
+    for name in ("docs", "examples"):
+        shutil.copytree(CHECKOUT / name, target / name)
+    for name in (".gitignore", "CHANGELOG.md", "SECURITY.md"):
+        shutil.copy(CHECKOUT / name, target)
+    set_version(target, "0.1.0")
+    return target
+
+
+def set_version(checkout: Path, version: str) -> None:
+    file = checkout / "cni_ipvlan/__init__.py"
     file.write_text(re.sub('version__ = ".*"', f'version__ = "{version}"', file.read_text()))
-    return copy
+
+
+def commit(clone: Path) -> str:
+    """Commit what there is, if only a message; return the commit's abbreviated hash."""
+    git(clone, "add", "--all")
+    git(clone, "commit", "--quiet", "--allow-empty", "--message", "a change")
+    return git(clone, "rev-parse", "--short=12", "HEAD")
+
+
+def git(directory: Path, *arguments: str | Path) -> str:
+    """Run git without the user's settings; return what it prints."""
+    person = {"NAME": "a tester", "EMAIL": "tester@localhost"}
+    settings = {
+        f"GIT_{role}_{key}": person[key] for role in ("AUTHOR", "COMMITTER") for key in person
+    }
+    settings |= {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}
+    return subprocess.check_output(
+        ["git", "-C", directory, *arguments], text=True, env={**os.environ, **settings}
+    ).strip()
