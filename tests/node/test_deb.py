@@ -31,11 +31,19 @@ calls meanwhile: enough
 that failed: 0
 the slow one: ipam must be given
 after both upgrades: #!/usr/bin/python3 -BIXutf8 LATER
+link, when its removal was given up: /usr/lib/cni/ipvlan
 logs, removed: kept
 logs, purged:
 theirs: untouched
 different:
 left:
+with no /opt before, removed:
+with no /opt before, purged:
+with /opt/cni before, removed:
+with /opt/cni before, purged:
+with /opt/cni/bin before, removed:
+with /opt/cni/bin before, purged:
+beside another plugin: /opt/cni/bin/other
 """
 
 
