@@ -3,6 +3,7 @@
 import gzip
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from itertools import pairwise
@@ -87,6 +88,14 @@ def test_same_commit_gives_the_same_package(package: Path, clone: Path, tmp_path
     assert build(tmp_path / "other", tmp_path).read_bytes() == package.read_bytes()
 
 
+def test_build_prints_the_command_that_installs_the_package(clone: Path, tmp_path: Path) -> None:
+    output = tmp_path / "a directory"
+    printed = subprocess.check_output([clone / BUILD, "--output", output], text=True)
+    command = printed.splitlines()[-1].partition(": ")[2]
+    (package,) = output.iterdir()
+    assert shlex.split(command) == ["apt-get", "install", str(package)]
+
+
 def test_later_commits_and_releases_have_later_versions(tmp_path: Path) -> None:
     clone = make_clone(tmp_path / "clone")
     versions = [built_version(clone)]
@@ -157,6 +166,12 @@ def test_release_whose_tag_names_another_version_is_refused(tmp_path: Path) -> N
     assert "0.1.0" in sentence
 
 
+def test_version_that_would_sort_wrongly_is_refused(tmp_path: Path) -> None:
+    clone = make_clone(tmp_path)
+    set_version(clone, "0.2.0rc1")
+    assert "numbers and dots" in refused(clone / BUILD)
+
+
 def test_clone_without_a_commit_is_refused(tmp_path: Path) -> None:
     copy_sources(tmp_path)
     git(tmp_path, "init", "--quiet")
@@ -180,6 +195,7 @@ def test_documents_are_those_of_the_sources(package: Path, tmp_path: Path) -> No
             name = str(path.relative_to(documents)).removesuffix(".gz")
             shipped[name] = gzip.decompress(content) if path.suffix == ".gz" else content
     assert b"CHANGELOG.md.gz" in shipped.pop("changelog")
+    assert (documents / "CHANGELOG.md.gz").exists()
     assert shipped.pop("copyright") == (CHECKOUT / "packaging/debian/copyright").read_bytes()
     names = [CHECKOUT / f"{name}.md" for name in ("README", "CHANGELOG", "SECURITY")]
     names += [path for name in ("docs", "examples") for path in (CHECKOUT / name).iterdir()]
