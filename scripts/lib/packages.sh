@@ -40,6 +40,7 @@ is_installed() {
         python3-click | python3-jsonschema | python3-sh)
             /usr/bin/python3 -I -c "import ${1#python3-}"
             ;;
+        python3-yaml) /usr/bin/python3 -I -c 'import yaml' ;;
         python3-venv) /usr/bin/python3 -c 'import ensurepip, venv' ;;
         user-mode-linux) command -v linux.uml ;;
         *) command -v "$1" ;;

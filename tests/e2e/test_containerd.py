@@ -58,10 +58,9 @@ def node(own_directories: None) -> Iterator[lab.Node]:
 @pytest.fixture(scope="module")
 def containerd(node: lab.Node) -> Iterator[None]:
     """Have a node with the plugin, a network and containerd; it is left without containers."""
-    options = ["--system-packages", "--share-dir", "/opt/share"]
+    options = ["--system-packages", "--share-dir", "/opt/share", "--command-dir", "/opt/bin"]
     lab.run(str(CHECKOUT / "scripts/install-node"), *options)
-    for plugin in ("host-local", "loopback"):
-        (BIN_DIR / plugin).symlink_to(f"/usr/lib/cni/{plugin}")
+    (BIN_DIR / "loopback").symlink_to("/usr/lib/cni/loopback")
     CONFIGURATION.parent.mkdir(parents=True)
     CONFIGURATION.write_text(json.dumps(NETWORK))
     HOME.mkdir()

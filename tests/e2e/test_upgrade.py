@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from executable import Executable
+from installing import CHECKOUT, installer, places, plugin
 from lab import run
-from runtime import Runtime, host_local, network
+from person import Person
+from runtime import PLUGINS, Runtime, host_local, network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,24 +21,19 @@ if TYPE_CHECKING:
 
 import pytest
 
-INSTALLER = str(Path(__file__).resolve().parents[2] / "scripts/install-node")
+INSTALLER = str(installer(CHECKOUT))
 
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path / "bin/ipvlan"
+    yield plugin(tmp_path)
     run(INSTALLER, *places(tmp_path), "--uninstall")
-    assert not (tmp_path / "bin").exists()
+    assert not (tmp_path / "cni").exists()
     assert not (tmp_path / "prefix").exists()
 
 
-def places(directory: Path) -> list[str]:
-    options = {"--prefix": "prefix", "--bin-dir": "bin", "--share-dir": "share"}
-    return [word for option, place in options.items() for word in (option, f"{directory}/{place}")]
-
-
 def install(installed: Path) -> None:
-    run(INSTALLER, *places(installed.parents[1]), "--system-packages")
+    run(INSTALLER, *places(installed.parents[2]), "--system-packages")
 
 
 def test_no_call_fails_while_the_plugin_is_upgraded(node: Node, installed: Path) -> None:
@@ -62,3 +60,48 @@ def test_no_call_fails_while_the_plugin_is_upgraded(node: Node, installed: Path)
     assert len(answers) > 2
     assert [answer for answer in answers if answer.status] == []
     assert node.leases() == []
+
+
+def test_the_documents_network_works_with_nothing_else(
+    node: Node, tmp_path: Path, installed: Path
+) -> None:
+    node.master("eth1000")
+    container = node.container()
+    install(installed)
+    # PATH has the link for people. Nothing but install-node has put IPAM plugins beside ipvlan.
+    person = Person(Executable(f"{tmp_path}/command/ipvlan"), tmp_path)
+    shutil.copytree(CHECKOUT / "examples", tmp_path / "examples")
+    on = f"-c examples/ipvlan0.yaml --netns container1 --cni-path {installed.parent}"
+
+    person.succeeds(f"ipvlan add {on} --container-id one")
+
+    assert container.addresses("net1") == ["10.10.10.2/24"]
+    person.succeeds(f"ipvlan del {on} --container-id one")
+    assert "net1" not in container.links()
+
+
+def test_the_go_plugins_containers_stay_and_can_be_deleted_and_so_can_its_successors(
+    node: Node, installed: Path
+) -> None:
+    node.master()
+    container = node.container()
+    conf = network(ipam=host_local("10.1.0.0/24"))
+    runtime = Runtime(Executable(str(installed)))
+    installed.parent.mkdir(parents=True)
+    shutil.copy(f"{PLUGINS}/ipvlan", installed)
+    runtime.add(container, conf).result()
+    install(installed)
+    try:
+        assert "net1" in container.links()
+        runtime.delete(container, conf).succeeds()
+        assert "net1" not in container.links()
+        assert node.leases() == []
+        runtime.add(container, conf).result()
+        assert container.links()["net1"]["ifalias"].startswith("cni-ipvlan/")
+    finally:
+        run(INSTALLER, *places(installed.parents[2]), "--uninstall")
+    assert installed.read_bytes() == Path(f"{PLUGINS}/ipvlan").read_bytes()
+    runtime.delete(container, conf).succeeds()
+    assert "net1" not in container.links()
+    assert node.leases() == []
+    shutil.rmtree(installed.parents[1])

@@ -2,15 +2,25 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from installing import CHECKOUT, assert_serves, copy_checkout, installer, places, plugin, tree
+from installing import (
+    CHECKOUT,
+    assert_serves,
+    copy_checkout,
+    installer,
+    make_environment,
+    places,
+    plugin,
+    tree,
+)
 from lab import wait_until
 
 USER = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
@@ -18,7 +28,10 @@ USER = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
 IN_ITS_LOGS = ["sh", "-c", 'mount -t tmpfs tmpfs /var/log && exec "$@"', "sh"]
 AS_ROOT = ["unshare", *USER, "--mount", *IN_ITS_LOGS]
 OFFLINE = [*AS_ROOT, "unshare", "--net"]
-GO_PLUGIN = "#!/bin/sh\necho 'this is the Go plugin'\n"
+OTHER_PLUGIN = "#!/bin/sh\necho 'this is another program'\n"
+DEBIANS = Path("/usr/lib/cni")  # containernetworking-plugins
+IPAM_PLUGINS = ["dhcp", "host-local", "static"]
+PIPLESS = {key: value for key, value in os.environ.items() if not key.startswith("PIP_")}
 DOCUMENTS = [
     "man/man8/ipvlan.8",
     "bash-completion/completions/ipvlan",
@@ -43,12 +56,13 @@ def node(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def install(node: Path) -> Install:
-    def run(*options: object, checkout: Path = CHECKOUT) -> Done:
+    def run(*options: object, checkout: Path = CHECKOUT, within: Sequence[str] = ()) -> Done:
         return subprocess.run(
-            [*OFFLINE, installer(checkout), *places(node), *map(str, options)],
+            [*OFFLINE, *within, installer(checkout), *places(node), *map(str, options)],
             check=False,
             capture_output=True,
             text=True,
+            env={**PIPLESS, "PIP_CONFIG_FILE": os.devnull, "PIP_RETRIES": "0"},
         )
 
     return run
@@ -69,6 +83,26 @@ def test_installs_from_wheels_without_a_network(node: Path, install: Install, wh
     assert str(plugin(node)) in done.stdout
     assert "--uninstall" in done.stdout
     assert_serves(plugin(node))
+
+
+def test_each_step_is_told_before_it_is_taken(node: Path, install: Install, wheels: Path) -> None:
+    home = node / "prefix/versions/1"
+    steps = install("--wheels", wheels).stdout.splitlines()
+    assert steps[0] == f"making a virtual environment in {home}"
+    assert re.fullmatch(rf"installing click\S+ .*PyYAML\S+ into it, from {wheels}", steps[1])
+    assert steps[2] == f"putting the plugin into {home}"
+    assert f"copied {DEBIANS}/dhcp to {node}/cni/bin/dhcp" in steps
+
+
+def test_without_a_network_wheels_are_suggested(node: Path, install: Install) -> None:
+    before = tree(node)
+    done = install()
+    assert done.returncode == 1
+    assert one_line(done).endswith(
+        "pip reaches no package index that has them; "
+        "offline, use --wheels or --system-packages (see --help)\n"
+    )
+    assert tree(node) == before
 
 
 def test_installs_on_system_packages(node: Path, install: Install) -> None:
@@ -146,7 +180,7 @@ def test_version_that_does_not_answer_changes_nothing(
 
 
 def test_foreign_ipvlan_is_refused(node: Path, install: Install) -> None:
-    put_go_plugin(node)
+    put_other_plugin(node)
     before = tree(node)
     done = install("--system-packages")
     assert done.returncode == 1
@@ -155,7 +189,7 @@ def test_foreign_ipvlan_is_refused(node: Path, install: Install) -> None:
 
 
 def test_foreign_ipvlan_is_kept_and_restored(node: Path, install: Install) -> None:
-    put_go_plugin(node)
+    put_other_plugin(node)
     before = tree(node)
     for options in (("--force",), ()):  # the upgrade of ours needs no force
         done = install("--system-packages", *options)
@@ -165,21 +199,166 @@ def test_foreign_ipvlan_is_kept_and_restored(node: Path, install: Install) -> No
     assert tree(node) == before
 
 
+@pytest.mark.parametrize("is_link", [False, True])
+def test_go_plugin_is_replaced_kept_and_restored(
+    node: Path, install: Install, *, is_link: bool
+) -> None:
+    plugin(node).parent.mkdir(parents=True)
+    if is_link:
+        plugin(node).symlink_to(DEBIANS / "ipvlan")
+    else:
+        shutil.copy(DEBIANS / "ipvlan", plugin(node))
+    before = tree(node)
+    for _ in range(2):
+        done = install("--system-packages")
+        assert done.returncode == 0, done.stderr
+    assert "1.1.0" in versions_answered(node)
+    assert install("--uninstall").returncode == 0
+    assert tree(node) == before
+
+
+@pytest.mark.parametrize("state", ["works", "is gone"])
+def test_link_to_a_command_that_pip_installed_is_replaced_for_good(
+    node: Path,
+    install: Install,
+    wheels: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    state: str,
+) -> None:
+    environment = tmp_path_factory.mktemp("opt") / "ipvlan"
+    command = environment / "bin/ipvlan"
+    if state == "works":
+        python = make_environment(environment)
+        pip = f"{python} -m pip install --no-index --find-links {wheels} cni-ipvlan"
+        subprocess.run(pip.split(), check=True)
+        assert_serves(command)
+    inside = tree(environment)
+    plugin(node).parent.mkdir(parents=True)
+    linked = environment.with_name("linked")  # as pipx and uv do
+    linked.symlink_to(command)
+    plugin(node).symlink_to(linked)
+
+    done = install("--system-packages")
+
+    assert done.returncode == 0, done.stderr
+    assert f"replaced the link to {command}, which" in done.stdout
+    assert not plugin(node).is_symlink()
+    assert_serves(plugin(node))
+    assert tree(environment) == inside  # calls under way may need it
+    install("--uninstall")
+    assert not plugin(node).is_symlink()
+    assert not plugin(node).exists()
+
+
+@pytest.mark.parametrize("target", ["other/bin/ipvlan", "gone"])
+def test_link_to_anything_else_is_refused(node: Path, install: Install, target: str) -> None:
+    put_other_plugin(node)
+    (node / "cni/other/bin").mkdir(parents=True)
+    plugin(node).rename(node / "cni/other/bin/ipvlan")
+    plugin(node).symlink_to(node / "cni" / target)
+    done = install("--system-packages")
+    assert done.returncode == 1
+    assert "--force" in one_line(done)
+
+
+def test_people_find_the_command_on_path_and_it_is_the_newest(node: Path, install: Install) -> None:
+    for _ in range(2):
+        assert install("--system-packages").stderr == ""
+        assert (node / "command/ipvlan").readlink() == plugin(node)
+        assert_serves(node / "command/ipvlan")
+    assert "--command-dir DIR " in install("--help").stdout
+    assert re.search(r"--command-dir .*\(/usr/local/bin\)", install("--help").stdout)
+
+
+def test_another_command_of_that_name_stays_and_is_named(node: Path, install: Install) -> None:
+    theirs = node / "command/ipvlan"
+    theirs.parent.mkdir()
+    theirs.write_text("theirs")
+    before = tree(node)
+    done = install("--system-packages")
+    expected = f"{theirs} is something else, so call {plugin(node)} instead\n"
+    assert (done.returncode, done.stderr) == (0, expected)
+    assert install("--uninstall").returncode == 0
+    assert tree(node) == before
+    shutil.rmtree(theirs.parent)
+
+
+def test_an_unusable_command_dir_is_reported_and_stops_nothing(
+    node: Path, install: Install
+) -> None:
+    done = install("--system-packages", "--command-dir", "/proc/self/command")
+    expected = "cannot put a link to the command ipvlan into /proc/self/command\n"
+    assert (done.returncode, done.stderr) == (0, expected)
+    assert versions_answered(node)
+
+
+def test_missing_ipam_plugins_are_copied_and_those_that_are_there_stay(
+    node: Path, install: Install
+) -> None:
+    directory = plugin(node).parent
+    directory.mkdir(parents=True)
+    (directory / "static").write_text("theirs")
+    install("--system-packages")
+    assert (directory / "static").read_text() == "theirs"
+    for name in ("dhcp", "host-local"):
+        assert not (directory / name).is_symlink()
+        assert (directory / name).read_bytes() == (DEBIANS / name).read_bytes()
+        assert (directory / name).stat().st_mode & 0o777 == 0o755
+    assert {each.name for each in directory.iterdir()} == {"ipvlan", *IPAM_PLUGINS}
+
+
+def test_copied_ipam_plugins_are_renewed_unless_somebody_has_changed_them(
+    node: Path, install: Install
+) -> None:
+    directory = plugin(node).parent
+    install("--system-packages")
+    (directory / "static").write_text("theirs")
+
+    done = install("--system-packages", within=newer_plugins("host-local", "static"))
+
+    assert done.returncode == 0, done.stderr
+    assert (directory / "host-local").read_text() == "newer\n"
+    assert (directory / "static").read_text() == "theirs"
+    assert (directory / "dhcp").read_bytes() == (DEBIANS / "dhcp").read_bytes()
+    install("--uninstall")
+    assert [each.name for each in directory.iterdir()] == ["static"]
+
+
+def test_ipam_plugins_are_also_copied_from_fedoras_directory(node: Path, install: Install) -> None:
+    fedoras = """
+        mount -t tmpfs tmpfs /usr/lib/cni
+        mount -t tmpfs tmpfs /usr/libexec && mkdir /usr/libexec/cni
+        echo fedoras >/usr/libexec/cni/static && chmod +x /usr/libexec/cni/static
+        exec "$@"
+    """
+    assert install("--system-packages", within=["sh", "-c", fedoras, "sh"]).returncode == 0
+    assert (plugin(node).parent / "static").read_text() == "fedoras\n"
+
+
+def test_ipam_plugins_that_are_nowhere_are_named(node: Path, install: Install) -> None:
+    done = install("--system-packages", within=newer_plugins("static"))
+    assert done.returncode == 0
+    assert done.stderr == (
+        f"{plugin(node).parent} lacks the IPAM plugins host-local dhcp; if networks need them: "
+        "apt-get install containernetworking-plugins, then run this again\n"
+    )
+
+
 def test_foreign_symlink_is_restored_as_a_symlink(node: Path, install: Install) -> None:
     plugin(node).parent.mkdir(parents=True)
-    plugin(node).symlink_to("/usr/lib/cni/ipvlan")
+    plugin(node).symlink_to("/usr/bin/true")
     install("--system-packages", "--force")
     assert not plugin(node).is_symlink()
     install("--uninstall")
-    assert str(plugin(node).readlink()) == "/usr/lib/cni/ipvlan"
+    assert str(plugin(node).readlink()) == "/usr/bin/true"
 
 
 def test_uninstall_leaves_a_foreign_ipvlan_that_came_later(node: Path, install: Install) -> None:
     install("--system-packages")
     plugin(node).unlink()
-    plugin(node).write_text(GO_PLUGIN)
+    plugin(node).write_text(OTHER_PLUGIN)
     assert install("--uninstall").returncode == 0
-    assert plugin(node).read_text() == GO_PLUGIN
+    assert plugin(node).read_text() == OTHER_PLUGIN
 
 
 def test_uninstall_keeps_what_was_there_and_runs_twice(node: Path, install: Install) -> None:
@@ -326,6 +505,7 @@ def test_wheels_that_do_not_suffice_change_nothing(
         (["--prefix", "/usr"], 1, "something else"),
         (["--prefix", "/tmp/" + "x" * 240], 1, "too long"),
         (["--bin-dir", "relative"], 2, "absolute"),
+        (["--command-dir", "relative"], 2, "absolute"),
         (["--prefix", "/a", "--bin-dir", "/a/bin"], 2, "must not be below"),
     ],
 )
@@ -365,10 +545,22 @@ def test_help_describes_the_usage() -> None:
     assert done.stdout.startswith(b"Usage: scripts/install-node")
 
 
-def put_go_plugin(node: Path) -> None:
+def put_other_plugin(node: Path) -> None:
     plugin(node).parent.mkdir(parents=True)
-    plugin(node).write_text(GO_PLUGIN)
+    plugin(node).write_text(OTHER_PLUGIN)
     plugin(node).chmod(0o750)
+
+
+def newer_plugins(*names: str) -> list[str]:
+    """Return the start of a command that has only these plugins in Debian's directory."""
+    script = f"""
+        mount -t tmpfs tmpfs {DEBIANS}
+        for name in {" ".join(names)}; do
+            echo newer >{DEBIANS}/$name && chmod +x {DEBIANS}/$name
+        done
+        exec "$@"
+    """
+    return ["sh", "-c", script, "sh"]
 
 
 def call_version(node: Path) -> subprocess.CompletedProcess[bytes]:

@@ -89,7 +89,12 @@ def installer(checkout: Path) -> Path:
 
 
 def places(node: Path) -> list[str]:
-    options = {"--prefix": "prefix", "--bin-dir": "cni/bin", "--share-dir": "share"}
+    options = {
+        "--prefix": "prefix",
+        "--bin-dir": "cni/bin",
+        "--share-dir": "share",
+        "--command-dir": "command",
+    }
     return [word for option, place in options.items() for word in (option, f"{node}/{place}")]
 
 
