@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from contextlib import suppress
 from shlex import join
@@ -62,6 +63,8 @@ _SECONDS = 1.0
 _UNANSWERED = (IprouteError, OSError, ValueError)
 _MAIN_TABLE = "254"  # RT_TABLE_MAIN, <linux/rtnetlink.h>
 LEASES = "/var/lib/cni/networks"  # host-local's default
+# containernetworking-plugins of Debian has it, with ExecStart=/usr/lib/cni/dhcp daemon
+_DHCP_UNIT = "/usr/lib/systemd/system/cni-dhcp.service"
 
 
 def as_cni_error(error: Exception) -> CniError:
@@ -249,6 +252,14 @@ def lease_directory(config: Mapping[str, object]) -> str:
     return f"{directory or LEASES}/{config.get('name')}"
 
 
+def dhcp_daemon(plugin: str) -> str:
+    """Return how to run the daemon of the IPAM plugin dhcp so that it broadcasts."""
+    if os.path.exists(_DHCP_UNIT):
+        unit = os.path.basename(_DHCP_UNIT)
+        return f"{unit} with the drop-in of docs/dhcp.md, which adds -broadcast"
+    return f"{plugin} daemon -broadcast"
+
+
 def advice(request: Request, plugin: str, error: CniError) -> Iterator[str]:
     """Yield advice about an IPAM plugin's failure, if there is any."""
     leases = lease_directory(request.config)
@@ -262,7 +273,7 @@ def advice(request: Request, plugin: str, error: CniError) -> Iterator[str]:
         )
     if "duplicate allocation is not allowed" in error.msg:
         yield f"delete the container's attachment first; its lease is in {leases}"
-    daemon = f"{delegate.find(plugin, request.path)} daemon -broadcast"
+    daemon = dhcp_daemon(delegate.find(plugin, request.path))
     if "dhcp.sock" in error.msg:
         yield f"start its daemon on this node: {daemon}"
     if "no more tries" in error.msg:

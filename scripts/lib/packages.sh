@@ -42,6 +42,7 @@ is_installed() {
             ;;
         python3-yaml) /usr/bin/python3 -I -c 'import yaml' ;;
         python3-venv) /usr/bin/python3 -c 'import ensurepip, venv' ;;
+        systemd) [[ -x /lib/systemd/systemd ]] ;;
         user-mode-linux) command -v linux.uml ;;
         *) command -v "$1" ;;
     esac &>/dev/null

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from lab import wait_until
+from installing import CHECKOUT
+from lab import run, wait_until
 from runtime import PLUGINS, Conf, network
 from shells import SHELLS, run_by
 
@@ -135,8 +138,8 @@ def test_answers_do_not_arrive_unless_they_are_broadcast(
     with daemon(tmp_path / "log", "-timeout", "1s", "-resendmax", "1s"):
         error = runtime.add(container, conf()).error()
     assert "no more tries" in error["msg"]
-    advice = f"try: run its daemon as {PLUGINS}/dhcp daemon -broadcast, since ipvlan delivers"
-    assert advice in error["details"]
+    daemon_as = "cni-dhcp.service with the drop-in of docs/dhcp.md, which adds -broadcast"
+    assert f"try: run its daemon as {daemon_as}, since ipvlan delivers" in error["details"]
     assert "net1" not in container.links()
 
 
@@ -205,3 +208,138 @@ def test_missing_daemon_is_named_and_leaves_nothing(
     error = runtime.add(container, conf()).error()
     assert "error dialing DHCP daemon" in error["msg"]
     assert "net1" not in container.links()
+
+
+@pytest.mark.parametrize(
+    ("options", "is_good"),
+    [
+        (["-broadcast"], True),
+        (["--broadcast=true"], True),
+        (["-timeout", "1s"], False),
+        (["-broadcast=false"], False),
+    ],
+)
+def test_doctor_reports_a_daemon_that_does_not_broadcast(
+    node: Node, person: Person, tmp_path: Path, options: list[str], *, is_good: bool
+) -> None:
+    node.master()
+    with daemon(tmp_path / "log", *options):
+        _, out, _ = person.types(f"ipvlan doctor -c {person.writes(conf())}")
+    found = re.findall(r"^problem +ipam +process \d+, (.*)\n +(.*)", out, re.MULTILINE)
+    advice = "run it as cni-dhcp.service with the drop-in of docs/dhcp.md, which adds -broadcast"
+    assert found == [] if is_good else [("the daemon of dhcp, runs without -broadcast", advice)]
+
+
+def test_doctor_looks_only_at_the_daemon_of_the_networks_socket(
+    node: Node, person: Person, tmp_path: Path
+) -> None:
+    node.master()
+    socket = tmp_path / "other.sock"
+    mine = network(ipam={"type": "dhcp", "daemonSocketPath": str(socket)})
+    with (
+        daemon(tmp_path / "log", "-broadcast"),
+        program(f"{PLUGINS}/dhcp", "daemon", "-socketpath", str(socket)),
+    ):
+        wait_until(socket.exists)
+        good = person.types(f"ipvlan doctor -c {person.writes(conf())}")[1]
+        bad = person.types(f"ipvlan doctor -c {person.writes(mine)}")[1]
+    assert "without -broadcast" not in good
+    assert "without -broadcast" in bad
+
+
+class Systemd:
+    """A systemd that runs nothing by itself, in a PID namespace of its own."""
+
+    def __init__(self, process: int) -> None:
+        self.enter = ("nsenter", "--target", str(process), "--pid", "--mount")
+
+    def run(self, script: str) -> str:
+        """Run a script of root's, which knows systemctl; return its output."""
+        return run(*self.enter, "sh", "-e", "-c", script)
+
+    def daemon(self) -> str:
+        """Return the command line of the daemon that runs as cni-dhcp.service, or nothing."""
+        process = self.run("systemctl show --property MainPID --value cni-dhcp.service").strip()
+        return self.run(f"tr '\\0' ' ' </proc/{process}/cmdline") if process != "0" else ""
+
+
+@pytest.fixture
+def systemd(tmp_path: Path) -> Iterator[Systemd]:
+    """Have systemd, which starts Debian's units; /etc/systemd/system is as before afterwards."""
+    units = Path("/run/systemd/system")
+    units.mkdir(parents=True)
+    (units / "nothing.target").write_text("[Unit]\nDescription=nothing\n")
+    run("mount", "-t", "tmpfs", "tmpfs", "/etc/systemd/system")
+    # It sees the network namespaces that are made later.
+    argv = """unshare --pid --fork --kill-child --mount-proc --propagation slave
+        env container=lab /lib/systemd/systemd --system --unit=nothing.target
+        --log-target=console --show-status=no"""
+    with (tmp_path / "systemd.log").open("w") as log:
+        unshare = subprocess.Popen(argv.split(), stdout=log, stderr=log)
+    try:
+        children = Path(f"/proc/{unshare.pid}/task/{unshare.pid}/children")
+        wait_until(Path("/run/systemd/private").exists)
+        started = Systemd(int(children.read_text()))
+        started.run("systemctl is-system-running --wait")
+        yield started
+        started.run("systemctl stop cni-dhcp.socket cni-dhcp.service")
+    finally:
+        unshare.kill()
+        unshare.wait()
+        run("umount", "/etc/systemd/system")
+        shutil.rmtree("/run/systemd")
+
+
+def block(language: str) -> str:
+    """Return the first block of the document in a language."""
+    document = (CHECKOUT / "docs/dhcp.md").read_text()
+    return document.partition(f"```{language}\n")[2].partition("```")[0]
+
+
+def attach_and_detach(node: Node, runtime: Runtime) -> None:
+    container = node.container()
+    result = runtime.add(container, conf()).result()
+    assert leases() == {address(result): "\0one/net/net1"}
+    runtime.delete(container, conf()).succeeds()
+    wait_until(lambda: leases() == {})
+
+
+def test_debians_units_do_not_broadcast_but_with_the_drop_in_they_do(
+    node: Node, wire: Space, runtime: Runtime, systemd: Systemd
+) -> None:
+    assert "disabled" in systemd.run("systemctl is-enabled cni-dhcp.socket || true")
+    systemd.run("systemctl start cni-dhcp.service")
+    assert systemd.daemon() == "/usr/lib/cni/dhcp daemon "
+
+    systemd.run(block("sh"))
+
+    assert systemd.daemon() == "/usr/lib/cni/dhcp daemon -broadcast "
+    attach_and_detach(node, runtime)
+    # As after a restart of the node, when a pod comes before the service.
+    systemd.run("systemctl stop cni-dhcp.service && systemctl start cni-dhcp.socket")
+    assert systemd.daemon() == ""
+    attach_and_detach(node, runtime)
+    assert systemd.daemon() == "/usr/lib/cni/dhcp daemon -broadcast "
+    enabled = systemd.run("systemctl is-enabled cni-dhcp.socket cni-dhcp.service")
+    assert enabled.split() == ["enabled", "enabled"]
+
+
+def test_the_unit_for_nodes_without_debians_serves_also_after_a_kill(
+    node: Node, wire: Space, runtime: Runtime, systemd: Systemd
+) -> None:
+    Path("/etc/systemd/system/cni-dhcp.service").write_text(block("ini"))
+    Path("/opt/cni/bin").mkdir(parents=True)
+    shutil.copy(f"{PLUGINS}/dhcp", "/opt/cni/bin")
+    try:
+        commands = block("sh").partition("systemctl daemon-reload")
+        start = "".join(commands[1:]).replace("cni-dhcp.socket ", "")
+        systemd.run(start)
+        wait_until(SOCKET.exists)
+        attach_and_detach(node, runtime)
+        systemd.run("systemctl kill --signal=KILL cni-dhcp.service")
+        wait_until(lambda: systemd.daemon() == "")
+        systemd.run("systemctl restart cni-dhcp.service")
+        wait_until(lambda: systemd.daemon() == "/opt/cni/bin/dhcp daemon -broadcast ")
+        attach_and_detach(node, runtime)
+    finally:
+        shutil.rmtree("/opt/cni")

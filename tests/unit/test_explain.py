@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,8 +16,11 @@ from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError, UnusableArgumentError
 from cni_ipvlan.iproute.running import Completed
-from cni_ipvlan.plugin import codes
+from cni_ipvlan.plugin import codes, explain
 from cni_ipvlan.plugin.explain import as_cni_error
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ADD = commands.link_add_ipvlan("eth0", "it's", "l2", "bridge", 0)
 
@@ -136,3 +140,20 @@ def test_invalid_argument_is_an_invalid_configuration() -> None:
     error = as_cni_error(UnusableArgumentError(Command(("ip",), "create it"), "a\0"))
     assert error.code == errors.INVALID_CONFIGURATION
     assert error.msg == r"cannot create it: 'a\x00' is not a valid argument"
+
+
+@pytest.mark.parametrize(
+    ("has_unit", "daemon"),
+    [
+        (True, "cni-dhcp.service with the drop-in of docs/dhcp.md, which adds -broadcast"),
+        (False, "/opt/cni/bin/dhcp daemon -broadcast"),
+    ],
+)
+def test_the_daemon_of_dhcp_is_debians_unit_where_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, daemon: str, *, has_unit: bool
+) -> None:
+    unit = tmp_path / "cni-dhcp.service"
+    if has_unit:
+        unit.touch()
+    monkeypatch.setattr(explain, "_DHCP_UNIT", str(unit))
+    assert explain.dhcp_daemon("/opt/cni/bin/dhcp") == daemon

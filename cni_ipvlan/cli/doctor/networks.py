@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 from cni_ipvlan.cli import leases, validate
-from cni_ipvlan.cli.doctor import addresses, plugins
+from cni_ipvlan.cli.doctor import addresses, dhcp, plugins
 from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING, Finding, reported
 from cni_ipvlan.cli.reading.part import json_path
 from cni_ipvlan.cni.errors import CniError
@@ -45,7 +44,7 @@ def examine(tools: Tools, network: NetworkConfig, found: Sequence[Problem]) -> I
     if conf.ipam_type == "host-local" and is_sound:
         yield from reported("ipam", _leases(network.config))
     elif conf.ipam_type == "dhcp":
-        yield from _dhcp(network.config)
+        yield from dhcp.daemon(network.config)
     yield from reported("master", _master(tools, network.config, conf, is_sound=is_sound))
 
 
@@ -58,13 +57,6 @@ def _leases(config: dict[str, Any]) -> Iterator[Finding]:
         else:
             advice = "delete leases of containers that are gone: each file has its container's ID"
             yield Finding(PROBLEM, "ipam", text, advice)
-
-
-def _dhcp(config: dict[str, Any]) -> Iterator[Finding]:
-    socket = str(config["ipam"].get("daemonSocketPath") or "/run/cni/dhcp.sock")
-    if not os.path.exists(socket):
-        advice = "start its daemon on this node: dhcp daemon -broadcast"
-        yield Finding(PROBLEM, "ipam", f"{socket} does not exist", advice)
 
 
 def _master(
