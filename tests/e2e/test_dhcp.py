@@ -54,7 +54,6 @@ def program(*argv: str, log: Path = Path("/dev/null")) -> Iterator[None]:
 
 @contextmanager
 def daemon(log: Path, *options: str) -> Iterator[None]:
-    SOCKET.parent.mkdir(exist_ok=True)
     with ExitStack() as stack:
         stack.callback(SOCKET.unlink, missing_ok=True)
         stack.enter_context(program(f"{PLUGINS}/dhcp", "daemon", *options, log=log))
@@ -230,6 +229,17 @@ def test_doctor_reports_a_daemon_that_does_not_broadcast(
     assert found == [] if is_good else [("the daemon of dhcp, runs without -broadcast", advice)]
 
 
+def test_doctor_reports_the_socket_of_a_daemon_that_was_stopped(node: Node, person: Person) -> None:
+    node.master()
+    command = f"ipvlan doctor -c {person.writes(conf())}"
+    with program(f"{PLUGINS}/dhcp", "daemon", "-broadcast"):
+        wait_until(SOCKET.exists)
+        assert "problem" not in person.types(command)[1]
+    wait_until(lambda: f"nothing listens on {SOCKET}" in person.types(command)[1])
+    SOCKET.unlink()
+    assert f"{SOCKET} does not exist" in person.types(command)[1]
+
+
 def test_doctor_looks_only_at_the_daemon_of_the_networks_socket(
     node: Node, person: Person, tmp_path: Path
 ) -> None:
@@ -260,7 +270,7 @@ class Systemd:
     def daemon(self) -> str:
         """Return the command line of the daemon that runs as cni-dhcp.service, or nothing."""
         process = self.run("systemctl show --property MainPID --value cni-dhcp.service").strip()
-        return self.run(f"tr '\\0' ' ' </proc/{process}/cmdline") if process != "0" else ""
+        return self.run(f"tr '\\0' ' ' </proc/{process}/cmdline || true") if process != "0" else ""
 
 
 @pytest.fixture
@@ -305,7 +315,7 @@ def attach_and_detach(node: Node, runtime: Runtime) -> None:
 
 
 def test_debians_units_do_not_broadcast_but_with_the_drop_in_they_do(
-    node: Node, wire: Space, runtime: Runtime, systemd: Systemd
+    node: Node, wire: Space, runtime: Runtime, person: Person, systemd: Systemd
 ) -> None:
     assert "disabled" in systemd.run("systemctl is-enabled cni-dhcp.socket || true")
     systemd.run("systemctl start cni-dhcp.service")
@@ -318,6 +328,7 @@ def test_debians_units_do_not_broadcast_but_with_the_drop_in_they_do(
     # As after a restart of the node, when a pod comes before the service.
     systemd.run("systemctl stop cni-dhcp.service && systemctl start cni-dhcp.socket")
     assert systemd.daemon() == ""
+    assert "problem" not in person.types(f"ipvlan doctor -c {person.writes(conf())}")[1]
     attach_and_detach(node, runtime)
     assert systemd.daemon() == "/usr/lib/cni/dhcp daemon -broadcast "
     enabled = systemd.run("systemctl is-enabled cni-dhcp.socket cni-dhcp.service")
@@ -338,6 +349,7 @@ def test_the_unit_for_nodes_without_debians_serves_also_after_a_kill(
         attach_and_detach(node, runtime)
         systemd.run("systemctl kill --signal=KILL cni-dhcp.service")
         wait_until(lambda: systemd.daemon() == "")
+        assert SOCKET.exists()
         systemd.run("systemctl restart cni-dhcp.service")
         wait_until(lambda: systemd.daemon() == "/opt/cni/bin/dhcp daemon -broadcast ")
         attach_and_detach(node, runtime)

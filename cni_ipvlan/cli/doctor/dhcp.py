@@ -22,21 +22,32 @@ def daemon(config: dict[str, Any]) -> Iterator[Finding]:
     """Yield what is wrong with the daemon of a network's configuration."""
     socket = str(config["ipam"].get("daemonSocketPath") or _SOCKET)
     wanted = explain.dhcp_daemon("dhcp")
+    start = f"start its daemon on this node: {wanted}"
     if not os.path.exists(socket):
-        advice = f"start its daemon on this node: {wanted}"
-        yield Finding(PROBLEM, "ipam", f"{socket} does not exist", advice)
+        yield Finding(PROBLEM, "ipam", f"{socket} does not exist", start)
         return
-    for process, line in _daemons():
-        given = _SOCKET_PATH.search(line)
-        if (given[1] if given else _SOCKET) == socket and not _BROADCAST.search(line):
+    daemons = list(_daemons(socket))
+    if not daemons and not _is_open(socket):
+        yield Finding(PROBLEM, "ipam", f"nothing listens on {socket}", f"remove it, and {start}")
+    for process, line in daemons:
+        if not _BROADCAST.search(line):
             text = f"process {process}, the daemon of dhcp, runs without -broadcast"
             yield Finding(PROBLEM, "ipam", text, f"run it as {wanted}")
 
 
-def _daemons() -> Iterator[tuple[str, str]]:
-    """Yield the process ID and the command line of each daemon on this machine."""
+def _is_open(socket: str) -> bool:
+    """Whether a process here has the socket: systemd, which starts the daemon when it is needed."""
+    with open("/proc/net/unix", "rb") as file:
+        return any(line.split()[-1] == os.fsencode(socket) for line in file)
+
+
+def _daemons(socket: str) -> Iterator[tuple[str, str]]:
+    """Yield the process ID and the command line of each daemon that listens on a socket."""
     for process in filter(str.isdecimal, os.listdir("/proc")):
         with suppress(OSError), open(f"/proc/{process}/cmdline", "rb") as file:
             words = os.fsdecode(file.read()).split("\0")
-            if os.path.basename(words[0]) == "dhcp" and words[1:2] == ["daemon"]:
-                yield process, " ".join(words).rstrip()
+            line = " ".join(words).rstrip()
+            given = _SOCKET_PATH.search(line)
+            is_daemon = os.path.basename(words[0]) == "dhcp" and words[1:2] == ["daemon"]
+            if is_daemon and (given[1] if given else _SOCKET) == socket:
+                yield process, line
