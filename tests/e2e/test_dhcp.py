@@ -226,7 +226,8 @@ def test_doctor_reports_a_daemon_that_does_not_broadcast(
         _, out, _ = person.types(f"ipvlan doctor -c {person.writes(conf())}")
     found = re.findall(r"^problem +ipam +process \d+, (.*)\n +(.*)", out, re.MULTILINE)
     advice = "run it as cni-dhcp.service with the drop-in of docs/dhcp.md, which adds -broadcast"
-    assert found == [] if is_good else [("the daemon of dhcp, runs without -broadcast", advice)]
+    bad = [("the daemon of dhcp, runs without -broadcast", advice)]
+    assert found == ([] if is_good else bad)
 
 
 def test_doctor_reports_the_socket_of_a_daemon_that_was_stopped(node: Node, person: Person) -> None:

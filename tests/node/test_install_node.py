@@ -92,6 +92,7 @@ def test_each_step_is_told_before_it_is_taken(node: Path, install: Install, whee
     assert re.fullmatch(rf"installing click\S+ .*PyYAML\S+ into it, from {wheels}", steps[1])
     assert steps[2] == f"putting the plugin into {home}"
     assert f"copied {DEBIANS}/dhcp to {node}/cni/bin/dhcp" in steps
+    assert f"to check this node: {plugin(node)} doctor" in steps
 
 
 def test_without_a_network_wheels_are_suggested(node: Path, install: Install) -> None:
