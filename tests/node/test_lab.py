@@ -49,12 +49,15 @@ def test_two_nodes_in_miniature_pass_the_lab_check() -> None:
     assert counts == "55 passed, 0 failed, 2 skipped", counts  # containerd is not there
 
 
-def test_lab_check_fails_when_nodes_do_not_reach_each_other(tmp_path: Path) -> None:
+def test_lab_check_in_a_fresh_clone_fails_when_nodes_do_not_reach_each_other(
+    tmp_path: Path,
+) -> None:
     for name in ("cni_ipvlan", "packaging", "scripts"):
         shutil.copytree(
             CHECKOUT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__")
         )
-    shutil.copy(CHECKOUT / "setup.cfg", tmp_path)
+    for name in ("setup.cfg", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
+        shutil.copy(CHECKOUT / name, tmp_path)
     script = tmp_path / "scripts/lab-check"
     text = script.read_text().replace("for mode in l2 l3 l3s; do", "for mode in l2; do")
     text = text.replace("type veth peer name wire2", "type dummy && ip link add name wire2")

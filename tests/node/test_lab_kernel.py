@@ -1,0 +1,198 @@
+"""scripts/lab-kernel: the command's input, and the shell."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import shlex
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+LAB = str(CHECKOUT / "scripts/lab-kernel")
+PATIENCE = 60.0
+SLAVE = "ip link add d0 type dummy && ip link add s0 link d0 type ipvlan"
+
+Argv = tuple[str, ...]
+
+# In user mode, and as it is on a machine whose own kernel has ipvlan: that of another lab.
+KERNELS = {"user-mode": f"{LAB} --uml", "own": f"{LAB} {LAB}"}
+
+
+@pytest.fixture(params=KERNELS.values(), ids=KERNELS)
+def lab(request: pytest.FixtureRequest) -> Argv:
+    return tuple(request.param.split())
+
+
+@pytest.fixture
+def never_ending() -> Iterator[int]:
+    """Have a pipe that nobody writes to, and nobody closes."""
+    read, write = os.pipe()
+    yield read
+    os.close(read)
+    os.close(write)
+
+
+def test_piped_input_reaches_the_command_byte_by_byte(lab: Argv) -> None:
+    data = os.urandom(300_000)  # more than a pipe holds
+    assert run(*lab, "cat", stdin=data).stdout == data
+
+
+def test_redirected_file_reaches_the_command_from_where_it_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"first\n" + bytes(2_000_000) + b"last\n")
+    done = run("python3", "-c", SKIP_FIRST, LAB, str(file))
+    assert done.stdout == bytes(2_000_000) + b"last\n"
+
+
+SKIP_FIRST = """
+import os, sys
+file = os.open(sys.argv[2], os.O_RDONLY)
+os.read(file, 6)
+os.dup2(file, 0)
+os.execv(sys.argv[1], [sys.argv[1], "--uml", "cat"])
+"""
+
+
+def test_input_arrives_as_it_comes() -> None:
+    argv = (LAB, "--uml", "sh", "-c", "while read -r line; do echo got $line; done")
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for word in (b"one\n", b"two\n"):
+            process.stdin.write(word)
+            process.stdin.flush()
+            assert process.stdout.readline() == b"got " + word
+        process.stdin.close()
+        assert process.wait(PATIENCE) == 0
+
+
+def test_input_that_never_ends_is_not_waited_for(lab: Argv, never_ending: int) -> None:
+    done = subprocess.run(
+        (*lab, "echo", "ended"),
+        stdin=never_ending,
+        capture_output=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    assert done.stdout == b"ended\n"
+
+
+def test_reader_that_had_enough_ends_an_endless_writer() -> None:
+    done = run("bash", "-c", f"yes | {LAB} --uml head -n 2; echo ${{PIPESTATUS[*]}}")
+    assert done.stdout == b"y\ny\n141 0\n"
+
+
+def test_closed_input_is_empty() -> None:
+    done = run("bash", "-c", f"{LAB} --uml wc -c <&-")
+    assert (done.stdout, done.stderr) == (b"0\n", b"")
+
+
+def test_input_that_cannot_be_read_is_no_empty_one() -> None:
+    done = run("bash", "-c", f"{LAB} --uml sh -c 'cat; sleep 9' </")
+    assert done.returncode == 125
+    assert b"the input could not be read" in done.stderr
+
+
+def test_command_gets_nothing_of_a_terminal() -> None:
+    with Terminal(LAB, "--uml", "sh", "-c", "cat; echo ended") as terminal:
+        terminal.until("ended")
+
+
+def test_shell_reads_commands_from_a_pipe(lab: Argv) -> None:
+    done = run(*lab, stdin=b"ip -brief link show lo | cut -c 1-2\nexit 5\n")
+    assert (done.returncode, done.stdout) == (5, b"lo\n")
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_without_a_command_a_shell_has_the_terminal(kernel: str) -> None:
+    with Terminal("bash", "--norc") as terminal:
+        if kernel == "own":
+            terminal.say(f"{LAB} --uml\r")
+            terminal.until("(none):")
+        # What runs after it, in the same process group, can read from the terminal again.
+        command = f"{LAB}; echo status $?; read line; echo read $line"
+        terminal.say(f"bash -c {shlex.quote(command)}\r")
+        terminal.until("read $line")
+        terminal.until("# ")
+        terminal.say(f"{SLAVE}; echo made $?\r")
+        terminal.until("made 0")
+        terminal.say("test -t 0 && sleep 1000 || echo no terminal\r")
+        time.sleep(1)
+        terminal.say("\x03")
+        terminal.say("echo interrupted $?\r")
+        terminal.until("interrupted 130")
+        terminal.say("exit 7\r")
+        terminal.until("status 7")
+        terminal.say("again\r")
+        terminal.until("read again")
+        if kernel == "own":
+            terminal.say("exit\r")
+            terminal.until("exit")
+        terminal.say("exit\r")
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Path:
+    """Have a checkout in which nothing was run yet."""
+    fresh = tmp_path / "fresh"
+    ignored = shutil.ignore_patterns("__pycache__", "build", ".venv", ".git", ".*_cache", ".tox")
+    shutil.copytree(CHECKOUT, fresh, ignore=ignored)
+    return fresh
+
+
+def test_bench_works_in_a_fresh_clone(fresh: Path) -> None:
+    done = run(str(fresh / "scripts/bench"), "--short", "--runs", "1")
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[:2] for line in done.stdout.decode().splitlines() if " ours " in line] == [
+        [verb, "ours"] for verb in ("VERSION", "ADD", "CHECK", "DEL")
+    ]
+
+
+class Terminal:
+    """A terminal in which a command runs, with a shell that root would have."""
+
+    def __init__(self, *argv: str) -> None:
+        self.fd, inside = pty.openpty()
+        environment = {**os.environ, "SHELL": "/bin/bash", "TERM": "dumb"}
+        self.process = subprocess.Popen(
+            ("setsid", "--ctty", "--wait", *argv),
+            stdin=inside,
+            stdout=inside,
+            stderr=inside,
+            env=environment,
+        )
+        os.close(inside)
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.fd)
+        self.process.wait(PATIENCE)
+
+    def say(self, text: str) -> None:
+        os.write(self.fd, text.encode())
+
+    def until(self, text: str) -> str:
+        """Wait for a text in what the command prints; return all since the last one."""
+        deadline = time.monotonic() + PATIENCE
+        output = ""
+        while text not in output:
+            assert time.monotonic() < deadline, output
+            if select.select([self.fd], [], [], 0.1)[0]:
+                output += os.read(self.fd, 4096).decode(errors="replace")
+        return output
+
+
+def run(*argv: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(argv, input=stdin, capture_output=True, check=False, timeout=300)
