@@ -1,18 +1,16 @@
 # shellcheck shell=bash
-# Installs Debian packages, but only those whose programs are missing. To be sourced.
+# Installs Debian packages, but only those whose programs are missing. To be sourced
+# after kernel.sh.
 
 # Usage: install_packages PACKAGE…
 install_packages() {
-    local missing=() package as_root=() apt
+    local missing=() package as_root apt
     for package; do
         is_installed "$package" || missing+=("$package")
     done
     ((${#missing[@]})) || return 0
 
-    if ((EUID != 0)); then
-        as_root=(sudo)
-        [[ -t 0 ]] || as_root+=(--non-interactive)
-    fi
+    find_root
     echo 'Debian packages that are missing are installed now:'
     echo "    ${as_root[0]:+sudo }apt-get install --yes --no-install-recommends ${missing[*]}"
     if ! command -v apt-get >/dev/null || ! "${as_root[@]}" true; then
@@ -24,7 +22,7 @@ install_packages() {
     "${apt[@]}" update >/dev/null || true
     "${apt[@]}" install --yes --no-install-recommends "${missing[@]}" >/dev/null && return
     [[ ${missing[*]} != *user-mode-linux* ]] ||
-        echo "$0: without the package user-mode-linux, it takes root and a kernel that has ipvlan and dummy" >&2
+        echo "$0: without the package user-mode-linux, it takes root or sudo, and a kernel that has ipvlan and dummy" >&2
     return 1
 }
 
@@ -48,11 +46,17 @@ is_installed() {
     esac &>/dev/null
 }
 
+# Whether there is such a package for this machine. Ubuntu has no user-mode-linux.
+is_offered() {
+    is_installed "$1" || apt-cache show "$1" &>/dev/null ||
+        [[ ! $(apt-get indextargets 'Created-By: Packages' 2>/dev/null) ]] # nothing is known yet
+}
+
 # Prints what scripts/lab-kernel needs on this machine.
 lab_packages() {
     echo iproute2
     # This machine's own kernel can't be asked without ip, so it gets the other kernel, too.
-    if ! kernel_has_ipvlan; then
+    if ! { ((EUID == 0)) && kernel_has_ipvlan; } && is_offered user-mode-linux; then
         echo user-mode-linux
         echo kmod
         ! registers_are_wide || echo tcc

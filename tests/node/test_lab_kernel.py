@@ -28,7 +28,7 @@ Argv = tuple[str, ...]
 KERNELS = {"user-mode": f"{LAB} --uml", "own": f"{LAB} {LAB}"}
 
 
-@pytest.fixture(params=KERNELS.values(), ids=KERNELS)
+@pytest.fixture(params=[*KERNELS.values()], ids=[*KERNELS])
 def lab(request: pytest.FixtureRequest) -> Argv:
     return tuple(request.param.split())
 

@@ -1,0 +1,73 @@
+"""scripts/lab-kernel for an ordinary user where there is no user-mode Linux, as on Ubuntu.
+
+That machine is played by a lab: its kernel has ipvlan, and linux.uml is hidden there.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+LAB = CHECKOUT / "scripts/lab-kernel"
+MACHINE = f"""
+rm "$(command -v linux.uml)" # in the lab
+printf '#!/bin/sh\\n[ "$1" = show ] && exit 100\\n' >/usr/local/bin/apt-cache
+chmod 755 /usr/local/bin/apt-cache
+echo 'nobody ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/lab
+nobody="setpriv --reuid nobody --regid nogroup --clear-groups"
+cd /
+export TMPDIR=/tmp WORD='two words'
+lab={LAB}
+"""
+
+
+def on_machine(script: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        (LAB, "--uml", "bash", "-c", MACHINE + script),
+        input="",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(
+    ("script", "output"),
+    [
+        ('$nobody $lab sh -c "id -u; echo \\$WORD; exit 3"; echo $?', "0\ntwo words\n3\n"),
+        ("echo piped | $nobody $lab cat", "piped\n"),
+        (
+            "$nobody $lab ip link add d0 type dummy; ip link show dev d0 2>&1",
+            'Device "d0" does not exist.\n',
+        ),
+        ("$nobody $lab --timeout 2 sleep 1000; echo $?; pgrep -x sleep", "124\n"),
+        (
+            "$nobody $lab sleep 1000 & until pgrep -x sleep >/dev/null; do :; done;"
+            " kill $!; wait $!; echo $?; pgrep -x sleep",
+            "143\n",
+        ),
+        (
+            "$nobody $lab sleep 1000 & until pgrep -x sleep >/dev/null; do :; done;"
+            " kill -KILL $!; wait $! 2>/dev/null; "
+            " timeout 9 sh -c 'while pgrep -x sleep; do :; done' >/dev/null; pgrep -x sleep",
+            "",
+        ),
+    ],
+    ids=["runs", "input", "throwaway", "timeout", "terminated", "killed"],
+)
+def test_sudo_makes_namespaces_on_the_machines_own_kernel(script: str, output: str) -> None:
+    done = on_machine(script)
+    assert done.stdout == output, done.stderr
+
+
+def test_where_neither_can_be_had_one_sentence_says_so() -> None:
+    done = on_machine("rm /etc/sudoers.d/lab; $nobody $lab true; exit $?")
+    assert done.returncode == 125
+    assert done.stderr == (
+        "lab-kernel: this machine's kernel has no ipvlan (or neither root nor sudo may ask it), "
+        "and there is no package user-mode-linux for this machine\n"
+    )
