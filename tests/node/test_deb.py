@@ -256,7 +256,7 @@ def test_installed_used_upgraded_and_removed(
     ("options", "words"),
     [
         (["--colour"], "no option --colour"),
-        (["--output"], "needs a directory"),
+        (["--output"], "needs a value"),
         (["--output", "/etc/passwd"], "not a directory"),
     ],
 )

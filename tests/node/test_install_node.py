@@ -492,13 +492,13 @@ def test_wheels_that_do_not_suffice_change_nothing(
     ("options", "status", "words"),
     [
         (["--colour"], 2, "no option --colour"),
-        (["file"], 2, "no option file"),
-        (["--wheels"], 2, "needs a directory"),
+        (["file"], 2, "no argument file"),
+        (["--wheels"], 2, "needs a value"),
         (["--wheels", "/nonexistent"], 2, "no such directory"),
         (["--wheels", "/proc/self/task"], 2, "no wheels"),
         (["--wheels", "/", "--system-packages"], 2, "no wheels"),
         (["--prefix", "relative"], 2, "absolute"),
-        (["--prefix="], 2, "needs a directory"),
+        (["--prefix="], 2, "needs a value"),
         (["--prefix", "/"], 2, "below it"),
         (["--prefix", "/with space"], 2, "can be part of it"),
         (["--prefix", "/etc/passwd"], 2, "not a directory"),
@@ -528,10 +528,9 @@ def test_other_directory_for_the_same_prefix_is_refused(node: Path, install: Ins
 
 
 def test_others_than_root_are_refused(node: Path) -> None:
-    as_nobody = ["setpriv", "--reuid", "65534", "--clear-groups"] if os.geteuid() == 0 else ["env"]
+    # In a user namespace without a mapping, every user is nobody.
     done = subprocess.run(
-        [*as_nobody, "bash", "-s", "--", *places(node)],
-        input=installer(CHECKOUT).read_text(),
+        ["unshare", "--user", installer(CHECKOUT), *places(node)],
         check=False,
         capture_output=True,
         text=True,

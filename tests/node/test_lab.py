@@ -95,13 +95,23 @@ def test_provisioning_a_network_runs_twice_and_knows_slaves_from_their_master() 
     ("command", "words"),
     [
         ("build-deb --colour", "no option --colour"),
+        ("demo foo", "no argument foo"),
+        ("demo --foo", "no option --foo"),
+        ("endurance --foo", "no option --foo"),
+        ("endurance ten", "give a whole number"),
+        ("fuzz --foo", "no option --foo"),
+        ("fuzz foo", "give a whole number"),
+        ("test --foo", "no option --foo"),
+        ("test foo", "no part foo"),
+        ("bench --foo", "unrecognized arguments: --foo"),
+        ("lab-kernel --foo", "no option --foo"),
         ("lab-box --colour", "no option --colour"),
         ("lab-box --name", "needs a value"),
         ("lab-box --name 'a b'", "give NAME or OWNER/NAME"),
         ("lab-box --suite ../x", "name of a Debian release"),
         ("lab-box --size big", "give a size"),
-        ("lab-check --colour", "no argument --colour"),
-        ("lab-check --miniature again", "no argument --miniature again"),
+        ("lab-check --colour", "no option --colour"),
+        ("lab-check --miniature again", "no argument again"),
         ("provision-network", "--interface must be given"),
         ("provision-network --colour", "no option --colour"),
         ("provision-network --interface", "needs a value"),
@@ -136,9 +146,22 @@ def test_others_than_root_are_refused(script: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "script", ["build-deb", "lab-box", "lab-check", "provision-network", "provision-node"]
+    "script",
+    [
+        "demo",
+        "endurance",
+        "fuzz",
+        "test",
+        "lab-kernel",
+        "build-deb",
+        "lab-box",
+        "lab-check",
+        "provision-network",
+        "provision-node",
+    ],
 )
 def test_help_describes_the_usage(script: str) -> None:
+    assert run(SCRIPTS / script, "-h").stdout == run(SCRIPTS / script, "--help").stdout
     assert run(SCRIPTS / script, "--help").stdout.startswith(f"Usage: scripts/{script}")
 
 

@@ -1,0 +1,43 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2034 # arguments is for those who source this
+# The one way in which the scripts read their options. To be sourced.
+
+# Usage: parse_options KNOWN ARGUMENT…
+# KNOWN has the names of options, and = behind those that take a value. Calls take_option NAME [VALUE]
+# for each that is given, and sets arguments to what follows: the first that is no option, and the rest.
+parse_options() {
+    local known=" $1 " given
+    shift
+    while [[ ${1-} == -?* ]]; do
+        given=${1%%=*}
+        case $1 in
+            -h | --help) usage && exit ;;
+            --) shift && break ;;
+        esac
+        if [[ $known == *" $given= "* ]]; then
+            if [[ $1 == *=* ]]; then
+                set -- "$given" "${1#*=}" "${@:2}"
+            fi
+            [[ ${2-} ]] || die 2 "$given needs a value"
+            take_option "$given" "$2"
+            shift
+        elif [[ $known == *" $1 "* ]]; then
+            take_option "$1"
+        else
+            die 2 "there is no option $1; --help lists them"
+        fi
+        shift
+    done
+    arguments=("$@")
+}
+
+# For scripts that take options only.
+no_arguments() {
+    ((${#arguments[@]} == 0)) || die 2 "there is no argument ${arguments[*]}; --help shows how"
+}
+
+# Usage: die STATUS SENTENCE
+die() {
+    echo "${0##*/}: $2" >&2
+    exit "$1"
+}
