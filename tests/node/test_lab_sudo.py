@@ -22,6 +22,8 @@ cd /
 export TMPDIR=/tmp WORD='two words'
 lab={LAB}
 """
+START = "$nobody $lab sleep 1000 & until pgrep -x sleep >/dev/null; do :; done;"
+GONE = " timeout 9 sh -c 'while pgrep -x sleep; do :; done' >/dev/null; pgrep -x sleep"
 
 
 def on_machine(script: str) -> subprocess.CompletedProcess[str]:
@@ -46,14 +48,11 @@ def on_machine(script: str) -> subprocess.CompletedProcess[str]:
         ),
         ("$nobody $lab --timeout 2 sleep 1000; echo $?; pgrep -x sleep", "124\n"),
         (
-            "$nobody $lab sleep 1000 & until pgrep -x sleep >/dev/null; do :; done;"
-            " kill $!; wait $!; echo $?; pgrep -x sleep",
+            START + " kill $!; wait $!; echo $?; pgrep -x sleep",
             "143\n",
         ),
         (
-            "$nobody $lab sleep 1000 & until pgrep -x sleep >/dev/null; do :; done;"
-            " kill -KILL $!; wait $! 2>/dev/null; "
-            " timeout 9 sh -c 'while pgrep -x sleep; do :; done' >/dev/null; pgrep -x sleep",
+            START + " kill -KILL $!; wait $! 2>/dev/null;" + GONE,
             "",
         ),
     ],
