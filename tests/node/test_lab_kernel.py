@@ -123,7 +123,7 @@ def test_without_a_command_a_shell_has_the_terminal(kernel: str) -> None:
         command = f"{LAB}; echo status $?; read line; echo read $line"
         terminal.say(f"bash -c {shlex.quote(command)}\r")
         terminal.until("read $line")
-        terminal.until("# ")
+        terminal.until("(none):")
         terminal.say(f"{SLAVE}; echo made $?\r")
         terminal.until("made 0")
         terminal.say("test -t 0 && sleep 1000 || echo no terminal\r")
