@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.node import Node
 
-_MAIN_TABLE = 254  # RT_TABLE_MAIN, <linux/rtnetlink.h>
 _IPV6_PRIORITY = 1024  # IP6_RT_PRIO_USER, <linux/ipv6_route.h>
 _HIGHEST_MTU = 65535 - 15
 _HIGHEST_ADVMSS = 65535 - 40
@@ -193,7 +192,7 @@ def _as_the_kernel_makes_it(route: Route) -> Route:
     is_ipv6 = ":" in route.dst
     return route._replace(
         gateway="" if route.gateway == "0.0.0.0" else route.gateway,
-        table=_MAIN_TABLE if route.table == 0 else route.table,
+        table=queries.MAIN_TABLE if route.table == 0 else route.table,
         priority=_IPV6_PRIORITY if is_ipv6 and route.priority == 0 else route.priority,
         scope=None if is_ipv6 else route.scope,
         mtu=_at_most(_HIGHEST_MTU, route.mtu),

@@ -61,7 +61,6 @@ _PACKAGES = {
 _RIVALS = ("macvlan", "macvtap")  # kinds that need a master for themselves, as ipvlan does
 _SECONDS = 1.0
 _UNANSWERED = (IprouteError, OSError, ValueError)
-_MAIN_TABLE = "254"  # RT_TABLE_MAIN, <linux/rtnetlink.h>
 LEASES = "/var/lib/cni/networks"  # host-local's default
 # containernetworking-plugins of Debian has it, with ExecStart=/usr/lib/cni/dhcp daemon
 _DHCP_UNIT = "/usr/lib/systemd/system/cni-dhcp.service"
@@ -215,7 +214,7 @@ def _route(argv: Argv, tx: Transaction, container: Namespace) -> list[str]:
     return found + [
         f"the container has the route {_described(each)}"
         for each in queries.routes(output)
-        if each.dst == words[0] and str(each.table) == given.get("table", _MAIN_TABLE)
+        if each.dst == words[0] and str(each.table) == given.get("table", str(queries.MAIN_TABLE))
     ]
 
 
