@@ -56,6 +56,7 @@ DEATHS: dict[str, Fault] = {
 }
 FAULTS: dict[str, Fault] = {**COMMAND_FAULTS, "is_refused": faulty.is_refused, **DEATHS}
 ALL = os.environ.get("FAULTS") == "all"
+pytestmark = [pytest.mark.timeout(0)] if ALL else []
 STRIDE = 8
 WAYS = ("in batches", "one by one")  # the latter where no ip netns exec leads
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from runtime import Answer, Conf, Runtime
 
 ALL = os.environ.get("FAULTS") == "all"
+pytestmark = [pytest.mark.timeout(0)] if ALL else []
 ROUNDS = int(os.environ.get("RACES", "4"))
 CONF = network(cniVersion="1.0.0", ipam=host_local("10.1.0.0/24", routes=[{"dst": "0.0.0.0/0"}]))
 
