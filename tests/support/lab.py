@@ -32,6 +32,8 @@ _PATIENCE_SECONDS = 30.0
 
 _CLONE_NEWNS = 0x00020000  # <linux/sched.h>
 _CLONE_NEWNET = 0x40000000
+_MS_BIND = 4096  # <sys/mount.h>
+_MNT_DETACH = 2
 # IPv6 addresses and routes that a link gets by itself, some time after it came up.
 _BY_THE_KERNEL = ("fe80:", "ff00:")
 _BOOKKEEPING = ("lock", "last_reserved_ip.")  # host-local's files that are not leases
@@ -44,7 +46,8 @@ def keep_off_the_machine() -> None:
     for directory in ("/run", str(LEASES), str(LOGS.parent)):
         Path(directory).mkdir(parents=True, exist_ok=True)
         run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", directory)
-    NAMED.mkdir()
+    run("ip", "netns", "add", "first")  # which has mounts in the directory reach other namespaces
+    run("ip", "netns", "delete", "first")
     LOGS.mkdir(0o700)
     FOR_ALL.mkdir(exist_ok=True)
     run("mount", "--bind", sys.prefix, str(FOR_ALL))
@@ -117,8 +120,22 @@ class Space:
     def __repr__(self) -> str:
         return f"Space({self.path})"
 
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Be in the namespace, with this thread: what it starts meanwhile is there as well."""
+        own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        there = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _system_call("setns", there, _CLONE_NEWNET)
+            yield
+        finally:
+            _system_call("setns", own, _CLONE_NEWNET)
+            os.close(there)
+            os.close(own)
+
     def run(self, *argv: str, stdin: str = "") -> str:
-        return run("nsenter", f"--net={self.path}", *argv, stdin=stdin)
+        with self.entered():
+            return run(*argv, stdin=stdin)
 
     def ip(self, words: str) -> str:
         """Run ip(8) in the namespace; ``words`` are separated by white space."""
@@ -165,20 +182,16 @@ class Space:
 
     def socket(self) -> socket.socket:
         """Return a socket in the namespace, which keeps it in a way that nobody finds."""
-        own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            _enter(self.path)
+        with self.entered():
             return socket.socket()
-        finally:
-            _system_call("setns", own, _CLONE_NEWNET)
-            os.close(own)
 
     def sysctl(self, key: str, value: object = None) -> str:
         """Return a kernel parameter, given as its path below /proc/sys; set it first."""
-        path = f"/proc/sys/{key}"
-        if value is not None:
-            self.run("tee", path, stdin=f"{value}\n")
-        return self.run("cat", path).strip()
+        path = Path("/proc/sys", key)
+        with self.entered():
+            if value is not None:
+                path.write_text(f"{value}\n")
+            return path.read_text().strip()
 
 
 class Node:
@@ -194,9 +207,13 @@ class Node:
         self._count = 0
 
     def namespace(self, name: str) -> Space:
-        """Make a namespace with a name."""
-        run("ip", "netns", "add", name)
-        return Space(str(NAMED / name))
+        """Make a namespace with a name, as ip netns add does, but in this process."""
+        path = NAMED / name
+        path.touch(exist_ok=False)
+        with Space("/proc/thread-self/ns/net").entered():
+            _system_call("unshare", _CLONE_NEWNET)
+            _system_call("mount", b"/proc/thread-self/ns/net", bytes(path), None, _MS_BIND, None)
+        return Space(str(path))
 
     def container(self) -> Space:
         """Make a container's namespace, as a runtime does."""
@@ -223,9 +240,8 @@ class Node:
 
     def master(self, name: str = "eth0", mtu: int = 1500, *, up: bool = True) -> str:
         """Make an interface that is connected to nothing; return its name."""
-        run("ip", "link", "add", "name", name, "mtu", str(mtu), "type", "dummy")
-        if up:
-            run("ip", "link", "set", "dev", name, "up")
+        state = "up" if up else "down"
+        run("ip", "link", "add", "name", name, "mtu", str(mtu), state, "type", "dummy")
         return name
 
     def master_on_a_wire(self) -> Space:
@@ -249,8 +265,9 @@ class Node:
         return next(name for name, link in self.host.links().items() if link["ifindex"] == index)
 
     def remove(self, space: Space) -> None:
-        """Remove a namespace that has a name."""
-        run("ip", "netns", "delete", Path(space.path).name)
+        """Remove a namespace that has a name, as ip netns delete does, but in this process."""
+        _system_call("umount2", os.fsencode(space.path), _MNT_DETACH)
+        Path(space.path).unlink()
 
     def end_processes(self) -> None:
         while self._processes:
@@ -281,7 +298,7 @@ class Node:
         for mount in self._mounts:
             run("umount", mount)
         for named in NAMED.iterdir():
-            run("ip", "netns", "delete", named.name)
+            self.remove(Space(str(named)))
         for directory in (MEMORY, LEASES / "networks", LEASES / "results", LOGS):
             with suppress(FileNotFoundError):
                 shutil.rmtree(directory)
@@ -291,26 +308,15 @@ class Node:
 @contextmanager
 def node() -> Iterator[Node]:
     """Make a node and be on its host."""
-    own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     made = Node()
     try:
-        _enter(made.host.path)
-        yield made
+        with made.host.entered():
+            yield made
     finally:
-        _system_call("setns", own, _CLONE_NEWNET)
-        os.close(own)
         made.throw_away()
 
 
-def _enter(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        _system_call("setns", descriptor, _CLONE_NEWNET)
-    finally:
-        os.close(descriptor)
-
-
-def _system_call(name: str, *arguments: int) -> None:
+def _system_call(name: str, *arguments: int | bytes | None) -> None:
     # os.setns() and os.unshare() came with Python 3.12.
     libc = ctypes.CDLL(None, use_errno=True)
     if getattr(libc, name)(*arguments):
