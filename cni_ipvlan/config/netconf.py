@@ -95,7 +95,7 @@ def ipam_type(config: Mapping[str, Any]) -> str:
 
 def options() -> list[str]:
     """Return the names of all options."""
-    return list(_schema()["properties"])
+    return list(schema()["properties"])
 
 
 def suspicious_keys(config: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -111,22 +111,23 @@ def suspicious_keys(config: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 @cache
-def _schema() -> dict[str, Any]:
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of the options; it must not be changed."""
     with open(_SCHEMA_FILE, encoding="utf-8") as file:
-        schema: dict[str, Any] = _json.loads(file.read())
-    return schema
+        document: dict[str, Any] = _json.loads(file.read())
+    return document
 
 
 def _schema_faults(config: Mapping[str, Any]) -> list[Fault]:
     from cni_ipvlan.config.quick_check import is_valid
 
-    schema = _schema()
-    if is_valid(config, schema):
+    rules = schema()
+    if is_valid(config, rules):
         return []
     from jsonschema import Draft202012Validator
 
     found: dict[tuple[str, ...], Any] = {}
-    for error in Draft202012Validator(schema).iter_errors(config):
+    for error in Draft202012Validator(rules).iter_errors(config):
         place = tuple(map(str, error.path))
         # Report one fault for each option; the list of allowed values implies the type.
         if place not in found or error.validator == "enum":

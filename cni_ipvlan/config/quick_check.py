@@ -21,7 +21,7 @@ _TYPES: dict[str, type] = {
     "object": dict,
     "string": str,
 }
-_ANNOTATIONS = frozenset(("$schema", "title", "description", "default"))
+_ANNOTATIONS = frozenset(("$schema", "$id", "title", "description", "default"))
 
 
 def is_valid(document: Any, schema: dict[str, Any]) -> bool:

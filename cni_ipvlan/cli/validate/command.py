@@ -12,7 +12,7 @@ from cni_ipvlan.cli import validate as problems
 from cni_ipvlan.cli.finding import PROBLEM, WARNING
 from cni_ipvlan.cli.options import FILE, Example, json_option
 from cni_ipvlan.cli.reading.part import json_path
-from cni_ipvlan.cli.validate import files
+from cni_ipvlan.cli.validate import files, schema
 from cni_ipvlan.log import one_line
 
 if TYPE_CHECKING:
@@ -44,8 +44,22 @@ class _Read(NamedTuple):
     rows: list[_Row]
 
 
+def _print_schema(ctx: click.Context, _param: click.Parameter, is_wanted: bool) -> None:
+    if is_wanted:
+        output.echo_json(schema.of_documents())
+        ctx.exit()
+
+
 @click.command(cls=Example, example="ipvlan validate examples/*.yaml\nipvlan validate examples")
 @click.argument("files", nargs=-1, required=True, type=FILE, metavar="FILE…")
+@click.option(
+    "--schema",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_schema,
+    help="Print a JSON Schema for editors instead, and exit.",
+)
 @json_option
 def validate(files: tuple[str, ...], as_json: bool) -> int:
     """Report every problem in configuration files, with its line.

@@ -1,0 +1,107 @@
+"""validate --schema prints a JSON Schema for editors, which knows every kind of document."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+from people import ipvlan
+
+from cni_ipvlan.config import netconf
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+NETWORK = {"cniVersion": "1.0.0", "name": "net", "type": "ipvlan", "ipam": {"type": "static"}}
+TUNING = {"type": "tuning", "sysctl": {}}
+
+
+@pytest.fixture(scope="module")
+def schema() -> dict[str, Any]:
+    printed: dict[str, Any] = json.loads(ipvlan("validate", "--schema").fine())
+    Draft202012Validator.check_schema(printed)
+    return printed
+
+
+def faults(schema: dict[str, Any], document: Any) -> list[str]:
+    """Return the paths of what is wrong, also in a string that the schema says is JSON."""
+    return sorted(
+        ".".join(map(str, error.absolute_path)) or error.message
+        for part in (document, *strings_of_json(document))
+        for error in Draft202012Validator(schema).iter_errors(part)
+    )
+
+
+def strings_of_json(document: Any) -> Iterator[Any]:
+    """Yield what the schema has editors look into."""
+    config = document.get("spec", {}).get("config")
+    if config is not None:
+        yield json.loads(config)
+
+
+def test_what_a_manifest_holds_is_described_as_a_document(schema: dict[str, Any]) -> None:
+    spec = schema["$defs"]["definition"]["properties"]["spec"]
+    config = spec["properties"]["config"]
+    assert config["contentMediaType"] == "application/json"
+    assert config["contentSchema"] == {"$ref": "#"}
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.iterdir()), ids=lambda file: file.name)
+def test_the_examples_are_valid(schema: dict[str, Any], file: Path) -> None:
+    assert faults(schema, yaml.safe_load(file.read_text())) == []
+
+
+@pytest.mark.parametrize(
+    ("document", "places"),
+    [
+        ({**NETWORK, "mode": "l5"}, ["mode"]),
+        ({**NETWORK, "mtu": "1400", "ipam": {"type": "a/b"}}, ["ipam.type", "mtu"]),
+        ({**NETWORK, "dns": {"search": "x"}}, ["dns.search"]),
+        ({"type": "ipvlan"}, ["'name' is a required property"]),
+        ({"name": "net", "plugins": [TUNING, {"type": "ipvlan", "flag": "x"}]}, ["plugins.1.flag"]),
+        ({"name": "net", "plugins": [{"type": "ipvlan"}, TUNING]}, []),
+        ({"name": "-", "plugins": [{}]}, ["name", "plugins.0"]),
+        ({"plugins": []}, ["'name' is a required property", "plugins"]),
+        ({"name": "net", "type": "macvlan", "mode": "bridge"}, []),
+        ({"kind": "Pod", "spec": {}}, []),
+        (
+            {
+                "kind": "NetworkAttachmentDefinition",
+                "spec": {"config": json.dumps({**NETWORK, "mode": 1})},
+            },
+            ["mode", "mode"],  # neither a string nor one of the modes
+        ),
+        ({"kind": "NetworkAttachmentDefinition", "spec": {}}, []),  # the configuration is elsewhere
+    ],
+    ids=json.dumps,
+)
+def test_it_finds_what_is_wrong(
+    schema: dict[str, Any], document: dict[str, Any], places: list[str]
+) -> None:
+    assert faults(schema, document) == places
+
+
+def properties(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, rule in schema.get("properties", {}).items():
+        yield name, rule
+        yield from properties(rule)
+
+
+def test_every_option_has_a_description_and_an_identifier_leads_to_them() -> None:
+    assert netconf.schema()["$id"] == "urn:cni-ipvlan:netconf"
+    assert [name for name, rule in properties(netconf.schema()) if "description" not in rule] == []
+
+
+def test_the_printed_schema_has_its_own_identifier_and_every_option(schema: dict[str, Any]) -> None:
+    assert schema["$id"] == "urn:cni-ipvlan:documents"
+    assert schema["$defs"]["options"]["properties"] == netconf.schema()["properties"]
+
+
+def test_with_json_it_is_the_same_and_files_are_not_read() -> None:
+    printed = ipvlan("validate", "--schema").fine()
+    assert ipvlan("validate", "--json", "--schema", "/no/such/file").fine() == printed
