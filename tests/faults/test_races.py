@@ -67,7 +67,7 @@ def points_of_add(container: Space, conf: Conf = CONF) -> Sequence[Point]:
     answer = faulty.call(*words("ADD", container, conf), faults)
     assert answer.status == 0, answer
     faulty.call(*words("DEL", container, conf), Faults())
-    return faults.points if ALL else faults.points[::10]
+    return faults.points if ALL else faults.points[::14]
 
 
 def add_with(
@@ -128,7 +128,7 @@ def test_gc_at_any_moment_of_an_add_removes_nothing_of_it(node: Node, fake_ipam:
     faulty.call(*words("ADD", container, conf, **path), faults)
     faulty.call(*words("DEL", container, conf, **path), Faults())
     wrong: dict[str, Any] = {}
-    for point in faults.points[:: 1 if ALL else 5]:
+    for point in faults.points[:: 1 if ALL else 8]:
         others: list[tuple[int, int]] = []
         gc = words("GC", container, collection, **path)
 
