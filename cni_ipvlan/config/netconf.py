@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _SCHEMA_FILE = os.path.join(os.path.dirname(__file__), "netconf.schema.json")
 _SHOWN_CHARACTERS = 80
+_MAC_RULE = "an ipvlan interface always has its master's"
 _JSON_TYPES = {
     "string": "a string",
     "integer": "a whole number",
@@ -80,7 +81,8 @@ def parse(config: Mapping[str, Any], version: str) -> NetConf:
 
 def faults(config: Mapping[str, Any]) -> list[Fault]:
     """Return every invalid option, by the schema and by rules it can't express."""
-    return [*_schema_faults(config), *_master_faults(config), *_ipam_faults(config)]
+    found = [*_schema_faults(config), *_master_faults(config), *_ipam_faults(config)]
+    return [*found, *_mac_faults(config)]
 
 
 def ipam_type(config: Mapping[str, Any]) -> str:
@@ -180,6 +182,19 @@ def _ipam_faults(config: Mapping[str, Any]) -> list[Fault]:
     if not name or name != config.get("type"):
         return []
     return [Fault(("ipam", "type"), f"ipam.type is {_shown(name)}, which is not an IPAM plugin")]
+
+
+def _mac_faults(config: Mapping[str, Any]) -> list[Fault]:
+    """Refuse a MAC address that a pod asks for, rather than give it another one."""
+    found = []
+    for path in (("runtimeConfig", "mac"), ("args", "cni", "mac")):
+        part: Any = config
+        for key in path:
+            part = part.get(key) if isinstance(part, dict) else None
+        if part:
+            text = f"{'.'.join(path)} asks for the MAC address {_shown(part)}; {_MAC_RULE}"
+            found.append(Fault(path, text))
+    return found
 
 
 def _prev_result(config: Mapping[str, Any], version: str) -> Result | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from libcni import Libcni
+from libcni import Attachment, Libcni
 from runtime import PLUGINS
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ def test_every_example_is_valid(ipvlan: Executable) -> None:
 def test_every_example_attaches_checks_and_detaches(node: Node, libcni: Libcni, name: str) -> None:
     network, container = read(name), node.container()
     before = without_files(node.snapshot())
-    libcni.add(network, container, "one", "net1")
+    attachment = Attachment(container.path, requests={"ips": ["10.10.80.2/24"]})
+    libcni.add(network, attachment)
     conf = network["plugins"][0]
     shown = container.ipvlan("net1")
     assert shown["up"]
@@ -59,8 +60,8 @@ def test_every_example_attaches_checks_and_detaches(node: Node, libcni: Libcni, 
     assert wanted - {"0.0.0.0/0", "::/0"} <= destinations(container)
     assert ({"0.0.0.0/0", "::/0"} & wanted == set()) == ("default" not in destinations(container))
     if network["cniVersion"] != "0.3.1":
-        libcni.check(network, container, "one", "net1")
-    libcni.delete(network, container.path, "one", "net1")
+        libcni.check(network, attachment)
+    libcni.delete(network, attachment)
     assert without_files(node.snapshot()) == before
 
 
@@ -68,7 +69,7 @@ def test_pods_of_the_private_example_do_not_reach_each_other(node: Node, libcni:
     network = read("private.yaml")
     first, second = node.container(), node.container()
     for container, name in ((first, "one"), (second, "two")):
-        libcni.add(network, container, name, "net1")
+        libcni.add(network, Attachment(container.path, name))
     with pytest.raises(AssertionError, match="ping"):
         first.run("ping", "-c", "1", "-W", "1", "10.10.20.3")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from lab import MEMORY
-from libcni import Libcni, PluginError
+from libcni import Attachment, Libcni, PluginError
 from runtime import PLUGINS
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def version(number: str) -> dict[str, Any]:
 def test_each_plugin_builds_on_the_one_before(node: Node, libcni: Libcni, number: str) -> None:
     network, container = version(number), node.container()
     network["plugins"][0]["ipam"]["ranges"].append([{"subnet": "fd00:1::/64"}])
-    result = libcni.add(network, container, "one", "net1")
+    result = libcni.add(network, Attachment(container.path))
     assert [each["address"] for each in result["ips"]] == ["10.1.0.2/24", "fd00:1::2/64"]
     assert container.addresses("net1") == ["10.1.0.2/24", "fd00:1::2/64"]
     assert container.sysctl("net/core/somaxconn") == "500"
@@ -61,23 +61,23 @@ def test_each_plugin_builds_on_the_one_before(node: Node, libcni: Libcni, number
     assert [rule["src"] for rule in rules if rule["table"] == "100"] == ["10.1.0.2"]
     assert "10.7.0.0/16" in {route["dst"] for route in container.routes()}
     if number != "0.3.1":
-        libcni.check(network, container, "one", "net1")
+        libcni.check(network, Attachment(container.path))
 
 
 def test_check_finds_what_another_has_changed(node: Node, libcni: Libcni) -> None:
     container = node.container()
-    libcni.add(NETWORK, container, "one", "net1")
+    libcni.add(NETWORK, Attachment(container.path))
     container.ip("address delete 10.1.0.2/24 dev net1")
     with pytest.raises(PluginError, match=r"10\.1\.0\.2") as failure:
-        libcni.check(NETWORK, container, "one", "net1")
+        libcni.check(NETWORK, Attachment(container.path))
     assert failure.value.plugin == "ipvlan"
 
 
 def test_delete_in_reverse_leaves_nothing(node: Node, libcni: Libcni) -> None:
     container = node.container()
     before = without_files(node.snapshot())
-    libcni.add(NETWORK, container, "one", "net1")
-    libcni.delete(NETWORK, container.path, "one", "net1")
+    libcni.add(NETWORK, Attachment(container.path))
+    libcni.delete(NETWORK, Attachment(container.path))
     assert libcni.cached() == []
     assert without_files(node.snapshot()) == before
     assert not MEMORY.exists() or list(MEMORY.iterdir()) == []
@@ -87,10 +87,10 @@ def test_delete_when_the_namespace_is_gone_and_again(node: Node, libcni: Libcni)
     # Without sbr, which in version 1.1.1 refuses both: "no such file or directory".
     network, container = version("0.4.0"), node.container()
     del network["plugins"][2]
-    libcni.add(network, container, "one", "net1")
+    libcni.add(network, Attachment(container.path))
     node.remove(container)
     for _ in range(2):
-        libcni.delete(network, "", "one", "net1")
+        libcni.delete(network, Attachment(""))
     assert libcni.cached() == []
     assert node.leases() == []
 
@@ -99,9 +99,9 @@ def test_delete_after_a_later_plugin_failed_undoes_everything(node: Node, libcni
     network, container = version("0.4.0"), node.container()
     network["plugins"][1]["sysctl"] = {"net.core.no_such_thing": "1"}
     with pytest.raises(PluginError) as failure:
-        libcni.add(network, container, "one", "net1")
+        libcni.add(network, Attachment(container.path))
     assert failure.value.plugin == "tuning"
-    libcni.delete(network, container.path, "one", "net1")
+    libcni.delete(network, Attachment(container.path))
     assert "net1" not in container.links()
     assert node.leases() == []
 
@@ -109,11 +109,11 @@ def test_delete_after_a_later_plugin_failed_undoes_everything(node: Node, libcni
 def test_interfaces_of_a_container_do_not_disturb_each_other(node: Node, libcni: Libcni) -> None:
     container = node.container()
     names = ("net1", "net2")
-    results = [libcni.add(NETWORK, container, "one", name) for name in names]
+    results = [libcni.add(NETWORK, Attachment(container.path, ifname=name)) for name in names]
     addresses = [result["ips"][0]["address"] for result in results]
     assert addresses == ["10.1.0.2/24", "10.1.0.3/24"]
-    libcni.delete(NETWORK, container.path, "one", "net1")
-    libcni.check(NETWORK, container, "one", "net2")
+    libcni.delete(NETWORK, Attachment(container.path))
+    libcni.check(NETWORK, Attachment(container.path, ifname="net2"))
 
 
 def without_files(snapshot: dict[str, Any]) -> dict[str, Any]:

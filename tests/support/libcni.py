@@ -9,12 +9,11 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from lab import Space
+    from collections.abc import Mapping, Sequence
 
 Document = dict[str, Any]
 
@@ -29,9 +28,16 @@ class PluginError(Exception):
 
 
 class Attachment(NamedTuple):
-    container_id: str
+    """An interface of a container, as every call names it; ``netns`` is empty if it is gone.
+
+    ``requests`` reach those plugins whose ``capabilities`` name them.
+    """
+
     netns: str
-    ifname: str
+    container_id: str = "one"
+    ifname: str = "net1"
+    args: str = ""
+    requests: Mapping[str, Any] = MappingProxyType({})
 
 
 class Libcni:
@@ -41,28 +47,25 @@ class Libcni:
         self._path = path
         self._cache = cache
 
-    def add(self, network: Document, container: Space, container_id: str, ifname: str) -> Document:
+    def add(self, network: Document, attachment: Attachment) -> Document:
         """Run ADD of each plugin in turn; each is given the result of the one before."""
-        attachment = Attachment(container_id, container.path, ifname)
         result: Document | None = None
         for plugin in network["plugins"]:
             result = self._run("ADD", network, plugin, attachment, result)
         assert result is not None
-        self._remember(network, attachment, result)
+        self.remember(network, attachment, result)
         return result
 
-    def check(self, network: Document, container: Space, container_id: str, ifname: str) -> None:
+    def check(self, network: Document, attachment: Attachment) -> None:
         """Run CHECK of each plugin, with the last result of ADD."""
         if network.get("disableCheck"):
             return
-        attachment = Attachment(container_id, container.path, ifname)
         result = self._result(network, attachment)
         for plugin in network["plugins"]:
             self._run("CHECK", network, plugin, attachment, result)
 
-    def delete(self, network: Document, netns: str, container_id: str, ifname: str) -> None:
-        """Run DEL of each plugin from the last to the first; ``netns`` is empty if it is gone."""
-        attachment = Attachment(container_id, netns, ifname)
+    def delete(self, network: Document, attachment: Attachment) -> None:
+        """Run DEL of each plugin from the last to the first."""
         result = self._result(network, attachment)
         for plugin in reversed(network["plugins"]):
             self._run("DEL", network, plugin, attachment, result)
@@ -83,6 +86,10 @@ class Libcni:
         conf = {**plugin, "name": network["name"], "cniVersion": network["cniVersion"]}
         if previous is not None:
             conf["prevResult"] = previous
+        able = [name for name, is_able in conf.get("capabilities", {}).items() if is_able]
+        granted = {name: attachment.requests[name] for name in able if name in attachment.requests}
+        if granted:
+            conf["runtimeConfig"] = granted
         environment = {
             "PATH": os.environ["PATH"],
             "CNI_COMMAND": command,
@@ -90,6 +97,7 @@ class Libcni:
             "CNI_NETNS": attachment.netns,
             "CNI_IFNAME": attachment.ifname,
             "CNI_PATH": ":".join(self._path),
+            **({"CNI_ARGS": attachment.args} if attachment.args else {}),
         }
         done = subprocess.run(
             [self._find(plugin["type"])],
@@ -109,7 +117,8 @@ class Libcni:
         name = f"{network['name']}-{attachment.container_id}-{attachment.ifname}"
         return self._cache / name
 
-    def _remember(self, network: Document, attachment: Attachment, result: Document) -> None:
+    def remember(self, network: Document, attachment: Attachment, result: Document) -> None:
+        """Keep a result for CHECK and DEL."""
         self._cache.mkdir(parents=True, exist_ok=True)
         document = {
             "kind": "cniCacheV1",

@@ -20,6 +20,8 @@ OPTIONS: tuple[str, ...] = tuple(
     json.loads(Path(netconf.__file__).with_name("netconf.schema.json").read_text())["properties"]
 )
 
+MAC_RULE = "an ipvlan interface always has its master's"
+
 
 def config(**options: Any) -> dict[str, Any]:
     return {"cniVersion": "1.0.0", "name": "net", "type": "ipvlan", **options}
@@ -116,6 +118,19 @@ def test_null_means_not_given(option: str) -> None:
     assert parse(config(**{option: None}), "1.0.0") == parse(config(), "1.0.0")
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"runtimeConfig": {"mac": ""}, "args": {"cni": {"mac": None}}},
+        {"runtimeConfig": "mac", "args": {"cni": ["mac"]}},
+        {"args": {"mac": "02::1"}},
+    ],
+    ids=str,
+)
+def test_what_is_no_request_for_a_mac_address_is_passed_on(options: dict[str, object]) -> None:
+    assert parse(config(**options), "1.0.0") == parse(config(), "1.0.0")
+
+
 def test_number_with_a_zero_fraction_is_whole() -> None:
     mtu = parse(config(mtu=1400.0), "1.0.0").mtu
     assert (mtu, type(mtu)) == (1400, int)
@@ -143,6 +158,14 @@ def test_number_with_a_zero_fraction_is_whole() -> None:
         ({"mtu": 1500.5}, "mtu is 1500.5; it must be a whole number"),
         ({"mtu": True}, "mtu is true; it must be a whole number"),
         ({"mtu": float("inf")}, "mtu is Infinity; it must be a whole number"),
+        (
+            {"runtimeConfig": {"mac": "02::1"}},
+            f'runtimeConfig.mac asks for the MAC address "02::1"; {MAC_RULE}',
+        ),
+        (
+            {"args": {"cni": {"mac": "02::1"}}},
+            f'args.cni.mac asks for the MAC address "02::1"; {MAC_RULE}',
+        ),
         ({"ipam": []}, "ipam is []; it must be a JSON object"),
         ({"ipam": "static"}, 'ipam is "static"; it must be a JSON object'),
         ({"ipam": {"type": 5}}, "ipam.type is 5; it must be a string"),

@@ -69,13 +69,13 @@ def _log_files(config: dict[str, Any]) -> Iterator[Problem]:
 
 
 def _hardware_address(config: dict[str, Any]) -> Iterator[Problem]:
-    for key in ("runtimeConfig", "capabilities"):
-        part = config.get(key)
-        if isinstance(part, dict) and part.get("mac"):
-            yield Problem(
-                (key, "mac"),
-                f"{key}.mac asks for a MAC address; an ipvlan interface always has its master's",
-            )
+    capabilities = config.get("capabilities")
+    if isinstance(capabilities, dict) and capabilities.get("mac"):
+        text = (
+            "capabilities.mac lets pods ask for a MAC address, which ADD refuses: "
+            "an ipvlan interface always has its master's"
+        )
+        yield Problem(("capabilities", "mac"), text)
 
 
 def _previous_result(config: dict[str, Any]) -> Iterator[Problem]:
