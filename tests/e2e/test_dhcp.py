@@ -270,6 +270,10 @@ class Systemd:
 
     def daemon(self) -> str:
         """Return the command line of the daemon that runs as cni-dhcp.service, or nothing."""
+        wait_until(lambda: "systemd-executor" not in self._main_process())  # which becomes it
+        return self._main_process()
+
+    def _main_process(self) -> str:
         process = self.run("systemctl show --property MainPID --value cni-dhcp.service").strip()
         return self.run(f"tr '\\0' ' ' </proc/{process}/cmdline || true") if process != "0" else ""
 
