@@ -106,3 +106,19 @@ def test_log_file_is_where_validate_allows_it(
     _, _, err = person.types(f"ipvlan add -c {conf} --netns container1")
     assert ("cannot log to" not in err) == is_written
     assert (LOGS / "x.log").exists() == is_written
+
+
+def test_each_line_names_verb_container_namespace_and_pod(node: Node, runtime: Runtime) -> None:
+    node.master()
+    conf = network(logFile="log", logLevel="debug")
+    container = node.container()
+    pod = "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0"
+    about = {"CNI_CONTAINERID": "web", "PATH": os.environ["PATH"]}
+    runtime.add(container, conf, CNI_ARGS=pod, **about).result()
+    runtime.delete("", conf, **about).succeeds()
+
+    lines = (LOGS / "log").read_text().splitlines()
+
+    calls = {line.partition("] ")[2].partition(": ")[0] for line in lines}
+    assert calls == {f"ADD web net1 {container.path} default/web-0", "DEL web net1"}
+    assert any(f": {PLUGINS}/static # " in line for line in lines)

@@ -9,6 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
+from executable import Executable
+from person import QuickPerson
 from runtime import Answer, Runtime
 
 from cni_ipvlan.cni import protocol
@@ -20,11 +22,19 @@ from cni_ipvlan.plugin.node import assemble
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 
 @pytest.fixture
 def runtime() -> Runtime:
     return Runtime(call_in_process)
+
+
+@pytest.fixture
+def person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> QuickPerson:
+    """Have a person who may call the command, in a directory of its own."""
+    monkeypatch.chdir(tmp_path)
+    return QuickPerson(Executable(), tmp_path)
 
 
 def call_in_process(environment: Mapping[str, str], stdin: bytes) -> Answer:

@@ -1,13 +1,16 @@
-"""A person at a shell, with the installed command at hand."""
+"""A person at a shell, with the installed command at hand, or with that of this very process."""
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest import mock
 
+import people
 from runtime import PLUGINS
 
 if TYPE_CHECKING:
@@ -50,3 +53,14 @@ class Person:
         """Write a configuration down; return its file."""
         (self.directory / name).write_text(json.dumps(conf))
         return str(self.directory / name)
+
+
+class QuickPerson(Person):
+    """Types nothing but calls of the command; this process, in the directory, makes them itself."""
+
+    def types(self, line: str, stdin: str = "", **environment: str) -> tuple[int, str, str]:
+        """Make the call as a shell would have; it can't have any input."""
+        name, *arguments = shlex.split(line)
+        assert (name, stdin) == ("ipvlan", "")
+        with mock.patch.dict(os.environ, {**self.environment, **environment}, clear=True):
+            return people.ipvlan(*arguments)

@@ -7,8 +7,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from lab import LOGS, MEMORY, run
-from runtime import PLUGINS, network, static
+from lab import MEMORY, run
+from runtime import network, static
 
 if TYPE_CHECKING:
     from lab import Node, Space
@@ -140,16 +140,3 @@ def test_a_forged_label_does_not_get_the_pods_name(
 
     pods = {each["interface"]: each["pod"] for master in masters for each in master["attachments"]}
     assert pods == {"net1": "default/web-0", "evil": None}
-
-
-def test_the_log_names_verb_namespace_and_pod(node: Node, runtime: Runtime) -> None:
-    node.master()
-    conf = network(logFile="log", logLevel="debug")
-    container = attach(node, runtime, conf)
-    runtime.delete("", conf, CNI_CONTAINERID="web", **PATH).succeeds()
-
-    lines = (LOGS / "log").read_text().splitlines()
-
-    calls = {line.partition("] ")[2].partition(": ")[0] for line in lines}
-    assert calls == {f"ADD web net1 {container.path} default/web-0", "DEL web net1"}
-    assert any(f": {PLUGINS}/static # " in line for line in lines)
