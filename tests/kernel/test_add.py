@@ -133,7 +133,7 @@ def test_a_misspelt_option_gets_a_warning(
 def test_other_keys_are_accepted_silently(node: Node, runtime: Runtime) -> None:
     node.master()
     others = {
-        "runtimeConfig": {"mac": "02:00:00:00:00:01"},
+        "runtimeConfig": {"portMappings": [{"hostPort": 80}]},
         "args": {"cni": {"labels": []}},
         "capabilities": {"ips": True},
         "somebody.example/key": [1, {"deep": None}],
