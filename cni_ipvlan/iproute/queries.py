@@ -95,6 +95,14 @@ def addresses(output: bytes | None) -> list[Address]:
     return _read(output, _addresses)
 
 
+def local_addresses(output: bytes | None) -> list[str]:
+    """Read the addresses in ``ip -j address show dev X`` as ip writes them, without more.
+
+    Other than ``addresses``, it needs no module that takes long to import.
+    """
+    return _read(output, _local_addresses)
+
+
 def links_with_addresses(output: bytes | None) -> list[tuple[Link, list[Address]]]:
     """Read ``ip -j -d address show``: each link with its addresses."""
     return _read(output, lambda entry: [(_link(entry), _addresses(entry))] if entry else [])
@@ -155,6 +163,14 @@ def _entries(output: bytes | None) -> list[dict[str, Any]]:
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise UnreadableAnswerError(text)
     return entries
+
+
+def _local_addresses(entry: dict[str, Any]) -> list[str]:
+    return [
+        _value(info, "local", str)
+        for info in _list(entry, "addr_info", dict, [])
+        if "local" in info
+    ]
 
 
 def _addresses(entry: dict[str, Any]) -> list[Address]:

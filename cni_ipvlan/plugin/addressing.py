@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_interface
+from ipaddress import ip_address, ip_interface
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.cni.errors import DELEGATE_FAILED, INVALID_CONFIGURATION, CniError
 from cni_ipvlan.cni.result import Address, Interface, Result, Route
-from cni_ipvlan.plugin.codes import COMMAND_FAILED
+from cni_ipvlan.plugin.codes import ADDRESS_IN_USE, COMMAND_FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -85,18 +85,19 @@ def addressing_of(conf: NetConf, master: Master, allocated: Result | None) -> Ad
     source = left if allocated is None else allocated
     plugin = conf.ipam_type if allocated is not None else ""
     whose_mtu = "mtu" if conf.mtu else f"the MTU of the master {master.link.name!r}"
-    addresses, routes = usable(source, plugin, conf.mtu or master.link.mtu, whose_mtu)
+    taken = () if master.home else master.addresses
+    addresses, routes = usable(source, plugin, conf.mtu or master.link.mtu, whose_mtu, taken)
     dns = conf.dns or source.dns or previous.dns
     return Addressing(addresses, routes, others, dns)
 
 
 def usable(
-    source: Result, plugin: str, mtu: int, whose_mtu: str
+    source: Result, plugin: str, mtu: int, whose_mtu: str, taken: Iterable[str] = ()
 ) -> tuple[tuple[Address, ...], tuple[Route, ...]]:
     """Return a result's addresses and routes, each once, as an interface with ``mtu`` gets them.
 
-    ``plugin`` is the IPAM plugin that allocated them, if any. Raises CniError if no interface
-    can have them.
+    ``plugin`` is the IPAM plugin that allocated them, if any; ``taken`` are the addresses of the
+    host. Raises CniError if no interface can have them.
     """
     if plugin and not source.addresses:
         raise CniError(DELEGATE_FAILED, f"the plugin {plugin!r} returned no address")
@@ -105,6 +106,7 @@ def usable(
     )
     _check_specified(addresses, plugin)
     _check_mtu_for_ipv6(mtu, whose_mtu, addresses)
+    _check_not_of_host(addresses, taken)
     return addresses, tuple(
         dict.fromkeys(_with_gateway(route, addresses) for route in source.routes)
     )
@@ -135,6 +137,23 @@ def _check_mtu_for_ipv6(mtu: int, whose: str, addresses: Iterable[Address]) -> N
             INVALID_CONFIGURATION,
             f"{whose} is {mtu}; IPv6 addresses need {LEAST_MTU_OF_IPV6} or more",
         )
+
+
+def _check_not_of_host(addresses: Iterable[Address], taken: Iterable[str]) -> None:
+    """Refuse the host's own address: the kernel would allow it, and cut the host off.
+
+    The master delivers packets for a container's address to the container.
+    """
+    of_host = {str(ip_address(each)) for each in taken}
+    for each in addresses:
+        if each.address.partition("/")[0] in of_host:
+            raise CniError(
+                ADDRESS_IN_USE,
+                f"{each.address} is the host's own address on the master; the container would take "
+                "its packets",
+                "try: give the container another address; exclude the host's from the IPAM "
+                "plugin's range",
+            )
 
 
 def _split(previous: Result, master: Master) -> tuple[Result, Result]:

@@ -19,13 +19,14 @@ _NAMED = 20  # interfaces of many
 
 
 class Master(NamedTuple):
-    """A master, its namespace ``home`` (None for the plugin's own), and the links it
-    carries in that namespace.
+    """A master, its namespace ``home`` (None for the plugin's own), the links it carries in
+    that namespace, and its own addresses, as ip writes them and without prefix lengths.
     """
 
     link: Link
     home: Namespace | None = None
     carried: tuple[Link, ...] = ()
+    addresses: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[int, int]:
@@ -65,7 +66,9 @@ def find(tx: Transaction, conf: NetConf, container: Namespace | None) -> Master:
     name = _name(tx, conf, home)
     elsewhere = None if home else container
     kinds = ("macvlan", "macvtap", *queries.IPVLAN_KINDS)
-    asked = (*map(commands.link_show_kind, kinds), commands.link_show(name))
+    # After a link show in the same batch, an address show would show no addresses:
+    # ipaddr_list_link() in ip/ipaddress.c sets the family for all that follows.
+    asked = (commands.address_show(name), *map(commands.link_show_kind, kinds))
     try:
         output = tx.see(together(*(Command(argv, inside=home) for argv in asked)))
     except CommandError as error:
@@ -74,11 +77,17 @@ def find(tx: Transaction, conf: NetConf, container: Namespace | None) -> Master:
         if causes.is_absent(error.answer.encode()):
             raise _not_found(tx, name, home, elsewhere) from None
         raise
-    *of_kinds, found = map(queries.links, (output or b"").split(b"\n"))
+    shown, *of_kinds = (output or b"").split(b"\n")
+    found = queries.links(shown)
     if not found:
         raise _not_found(tx, name, home, elsewhere)
-    master = Master(found[0], home)
-    carried = [each for links in of_kinds for each in links if master.carries(each, home)]
+    master = Master(found[0], home, addresses=tuple(queries.local_addresses(shown)))
+    carried = [
+        each
+        for links in map(queries.links, of_kinds)
+        for each in links
+        if master.carries(each, home)
+    ]
     return master._replace(carried=tuple(carried))
 
 

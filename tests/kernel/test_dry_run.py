@@ -298,6 +298,7 @@ def test_static_is_run_since_it_allocates_nothing(node: Node, tmp_path: Path) ->
         ({"ipam": static("10.1.0.9")}, {}),
         ({"ipam": static("10.1.0.8/24", "10.1.0.7/24")}, {}),
         ({"ipam": static("10.1.0.7/16"), "mode": "l2"}, {}),
+        ({"ipam": static("10.1.0.5/24")}, {}),
         ({"ipam": host_local("10.4.0.0/30")}, {}),
         ({"ipam": host_local("10.5.0.0/24"), "name": "held"}, {}),
         ({"ipam": host_local("10.6.0.0/24", "10.4.0.0/30")}, {}),
@@ -312,6 +313,7 @@ def test_a_dry_run_fails_with_the_same_message_as_add(
     node: Node, runtime: Runtime, tmp_path: Path, change: dict[str, Any], given: dict[str, str]
 ) -> None:
     node.master()
+    node.host.ip("address add 10.1.0.5/24 dev eth0")
     runtime.add(node.container(), network(ipam=static("10.1.0.7/24"))).result()
     container = node.container()
     container.ip("link add name taken type dummy")
@@ -337,19 +339,6 @@ def lease(network: str, address: str, container_id: str) -> None:
     directory = LEASES / "networks" / network
     directory.mkdir(parents=True, exist_ok=True)
     (directory / address).write_text(f"{container_id}\r\nnet1")
-
-
-def test_the_hosts_own_address_is_warned_of(node: Node, runtime: Runtime, tmp_path: Path) -> None:
-    node.master()
-    node.host.ip("address add 10.1.0.2/24 dev eth0")
-    conf = tmp_path / "net.conf"
-    conf.write_text(json.dumps(network()))
-    given = options(config=str(conf), netns=node.container().path, cni_path=PLUGINS)
-
-    dry = ipvlan("add", "--dry-run", *given)
-
-    assert "10.1.0.2 is the host's own on eth0; the container would take its packets" in dry.err
-    assert ipvlan("add", *given).status == dry.status == 0  # the kernel allows it
 
 
 def test_a_given_result_is_used_and_the_plugin_is_not_called(
@@ -440,6 +429,7 @@ def test_without_records_a_dry_run_still_sees_the_mode_in_use(
     node: Node, runtime: Runtime, tmp_path: Path
 ) -> None:
     node.master()
+    node.host.ip("address add 10.1.0.5/24 dev eth0")
     runtime.add(node.container(), network(ipam=static("10.1.0.7/24"))).result()
     shutil.rmtree(MEMORY)
     conf = tmp_path / "net.conf"

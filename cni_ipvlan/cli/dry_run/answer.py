@@ -17,13 +17,19 @@ from cni_ipvlan.cli.options import Example, json_option
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.result import Address, Result, Route
 from cni_ipvlan.cni.version import SUPPORTED_VERSIONS
-from cni_ipvlan.iproute import commands
+from cni_ipvlan.iproute import commands, queries
+from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.dry_run import Plan
+from cni_ipvlan.iproute.interrupts import Interrupts
+from cni_ipvlan.log import Log
 from cni_ipvlan.plugin.addressing import usable
+from cni_ipvlan.plugin.node import assemble
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cni_ipvlan.iproute.commands import Argv
+    from cni_ipvlan.plugin.master import Master
 
 # One with a colon counts as an IPv6 address, as everywhere.
 _IPV4, _IPV6, _ROUTE = "<IPv4 address>", "<IPv6 address: …>", "<route>"
@@ -54,9 +60,11 @@ def loop_over(argv: Argv) -> tuple[str, Mapping[str, str]]:
     return head, {word: in_shell for word, (_, in_shell) in found.items()}
 
 
-def reader(plugin: str, version: str, mtu: int) -> Argv:
+def reader(plugin: str, version: str, mtu: int, parent: Master) -> Argv:
     """Return the command that reads an answer on standard input."""
-    options = ("--plugin", plugin, "--cni-version", version, "--mtu", str(mtu))
+    options = ["--plugin", plugin, "--cni-version", version, "--mtu", str(mtu)]
+    if parent.home is None:
+        options += ["--master", parent.link.name]
     return (os.path.abspath(sys.argv[0]), "ipam-answer", *options)
 
 
@@ -73,8 +81,9 @@ def reader(plugin: str, version: str, mtu: int) -> Argv:
     help="The cniVersion of an answer that names none.",
 )
 @click.option("--mtu", type=int, required=True, help="The interface's MTU, which IPv6 may refuse.")
+@click.option("--master", help="The host's interface, whose own addresses are refused.")
 @json_option
-def ipam_answer(plugin: str, cni_version: str, mtu: int, as_json: bool) -> None:
+def ipam_answer(plugin: str, cni_version: str, mtu: int, master: str | None, as_json: bool) -> None:
     """Read an IPAM plugin's answer on standard input, for the script of a dry run.
 
     It is checked as add does. Then each address is printed on a line, after the word ipv4 or
@@ -82,7 +91,8 @@ def ipam_answer(plugin: str, cni_version: str, mtu: int, as_json: bool) -> None:
     """
     answered = delegate.Answer(0, _stdin(), b"")
     result = delegate.result(plugin, answered, cni_version)
-    addresses, routes = usable(result, plugin, mtu, "the interface's MTU")
+    taken = _own_addresses(master) if master else ()
+    addresses, routes = usable(result, plugin, mtu, "the interface's MTU", taken)
     lines = [(f"ipv{address.family}", address.address) for address in addresses]
     lines += [("route", _words(route)) for route in routes]
     if as_json:
@@ -90,6 +100,11 @@ def ipam_answer(plugin: str, cni_version: str, mtu: int, as_json: bool) -> None:
         output.echo_json({word: [each for key, each in lines if key == word] for word in words})
     else:
         output.echo(*map(" ".join, lines))
+
+
+def _own_addresses(master: str) -> list[str]:
+    tx = assemble(os.environ, Interrupts(), Log(output.echo_err, {}), Plan()).begin()
+    return queries.local_addresses(tx.see(Command(commands.address_show(master))))
 
 
 def _stdin() -> bytes:

@@ -14,17 +14,14 @@ from cni_ipvlan.cli import leases
 from cni_ipvlan.cli.dry_run import answer
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.config import netconf
-from cni_ipvlan.iproute import commands, queries
-from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.plugin import explain, inventory, master, preflight
 
 if TYPE_CHECKING:
-    from cni_ipvlan.cli.validate.addresses import Address
     from cni_ipvlan.cni.request import Request
+    from cni_ipvlan.iproute.commands import Command
     from cni_ipvlan.iproute.dry_run import Plan
-    from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.master import Master
     from cni_ipvlan.plugin.node import Node
 
@@ -32,11 +29,14 @@ _TAKEN = b"Error: Address already assigned to an ipvlan device."  # ipvlan_addr4
 _HOST_LOCALS_CODE = 999  # of every failure of host-local
 
 
-def check_addresses(node: Node, request: Request, plan: Plan) -> None:
-    """Raise CniError if another interface of the master has a known address of a plan.
+def find_master(node: Node, request: Request) -> Master:
+    """Return the master that a call would use; raises CniError if there is none."""
+    conf = netconf.parse(request.config, request.version)
+    return master.find(node.begin(), conf, preflight.container_namespace(request))
 
-    The kernel does not refuse an address of the host: of that, it is only warned.
-    """
+
+def check_addresses(node: Node, parent: Master, plan: Plan) -> None:
+    """Raise CniError if another interface of the master has a known address of a plan."""
     steps = {
         ip_interface(step.argv[3]).ip: step
         for step in plan.changes
@@ -44,32 +44,16 @@ def check_addresses(node: Node, request: Request, plan: Plan) -> None:
     }
     if not steps:
         return
-    conf = netconf.parse(request.config, request.version)
-    tx = node.begin()
-    parent = master.find(tx, conf, preflight.container_namespace(request))
-    for each in inventory.on_master(inventory.take(tx, node.registry), parent):
+    for each in inventory.on_master(inventory.take(node.begin(), node.registry), parent):
         for address in (ip_interface(has).ip for has in each.addresses):
             if address in steps:
                 failure = explain.as_cni_error(_refused(steps[address]))
                 failure.add_private(f"found: {address} belongs to {each.describe()}")
                 raise failure
-    for address in _of_host(tx, parent):
-        if address in steps:
-            node.warn(
-                f"{address} is the host's own on {parent.link.name}; the container would take "
-                "its packets"
-            )
 
 
 def _refused(step: Command) -> CommandError:
     return CommandError(step, Completed(2, b"", _TAKEN, 0.0))
-
-
-def _of_host(tx: Transaction, parent: Master) -> list[Address]:
-    if parent.home is not None:
-        return []
-    shown = tx.see(Command(commands.address_show(parent.link.name)))
-    return [ip_interface(each.address).ip for each in queries.addresses(shown)]
 
 
 def check_leases(request: Request, plan: Plan, allocation: Command) -> None:

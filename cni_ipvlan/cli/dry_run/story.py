@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.cni.request import Request
     from cni_ipvlan.cni.result import Result
     from cni_ipvlan.iproute.commands import Command
+    from cni_ipvlan.plugin.master import Master
     from cni_ipvlan.plugin.node import Node
 
     Begin = Callable[[Plan, Result], Node]
@@ -49,7 +50,8 @@ def make(request: Request, begin: Begin, ipam_result: Result | None) -> DryRun:
     if not delivered:
         return made
     looking = begin(Plan(), ipam_result or answer.FOR_IPV4)  # assumes nothing
-    foresight.check_addresses(looking, request, plan)
+    parent = foresight.find_master(looking, request)
+    foresight.check_addresses(looking, parent, plan)
     made = made._replace(result=results.render(delivered[0], request.version))
     allocation = next(filter(is_allocation, plan.changes), None)
     if allocation is None:
@@ -61,11 +63,11 @@ def make(request: Request, begin: Begin, ipam_result: Result | None) -> DryRun:
         )
         return made
     foresight.check_leases(request, plan, allocation)
-    return _for_any_answer(made, node, request, begin, delivered[0])
+    return _for_any_answer(made, parent, node, request, begin, delivered[0])
 
 
 def _for_any_answer(
-    made: DryRun, node: Node, request: Request, begin: Begin, expected: Result
+    made: DryRun, parent: Master, node: Node, request: Request, begin: Begin, expected: Result
 ) -> DryRun:
     """Make the dry run again for an answer with both families, unless IPv6 can't work.
 
@@ -74,7 +76,7 @@ def _for_any_answer(
     mtu = expected.interfaces[-1].mtu or 0
     plugin = netconf.ipam_type(request.config)
     made = made._replace(
-        reader=answer.reader(plugin, request.version, mtu),
+        reader=answer.reader(plugin, request.version, mtu, parent),
         has_older=any(hint.is_complete for hint in node.registry.hints_of(id_of(request))),
     )
     if mtu < LEAST_MTU_OF_IPV6:
