@@ -13,27 +13,51 @@ import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SCRIPTS = CHECKOUT / "scripts"
-PROVISIONED = """
+# What the scripts write below /usr/local is gone afterwards on this machine's own kernel, too.
+OWN_USR_LOCAL = """
 set -e
-provision() {
-    scripts/provision-node --system-packages --no-containerd --master eth7 \
-        --subnet 10.9.0.0/16 --range 10.9.1.10-10.9.1.20 >&2
-}
+mount -t tmpfs tmpfs /usr/local
+mkdir /usr/local/bin
+export PATH=/usr/local/bin:$PATH
+replace() { cat >"/usr/local/bin/$1" && chmod 755 "/usr/local/bin/$1"; }
+provision() { scripts/provision-node --system-packages --no-containerd "$@" >&2; }
+"""
+PROVISIONED = """
+set -- --master eth7 --subnet 10.9.0.0/16 --range 10.9.1.10-10.9.1.20
 list() { find /opt/cni /etc/cni /etc/modules-load.d -printf '%p %y %m %l\\n' | sort; }
-provision && list >/run/first
-provision && list | diff /run/first - >&2
+provision "$@" && list >/run/first
+provision "$@" && list | diff /run/first - >&2
 cat /etc/cni/net.d/10-ipvlan0.conflist
-ls /opt/cni/bin | grep -x -e host-local -e dhcp -e static -e tuning -e ipvlan >&2
+for name in host-local static dhcp; do
+    test ! -L /opt/cni/bin/$name
+    cmp /usr/lib/cni/$name /opt/cni/bin/$name
+done
+ipvlan show >&2
+"""
+WITHOUT_IPAM_PLUGINS = """
+mount -t tmpfs tmpfs /usr/lib/cni
+replace apt-get <<'TEXT'
+#!/bin/bash
+[[ $* != *' install '* ]] || { umount /usr/lib/cni && echo "$*" >/run/installed; }
+TEXT
+provision
+cat /run/installed
+cmp /usr/lib/cni/host-local /opt/cni/bin/host-local
+"""
+BAD_RANGE = """
+provision --range 10.10.10.9-10.10.10.8 || echo $?
+find /opt/cni* /etc/cni* /usr/local/bin /etc/modules-load.d/cni-ipvlan.conf 2>/dev/null
 """
 NAMED = """
-set -e
+replace systemctl </bin/true
 ip link add name lower type dummy
 mac=$(ip -o link show dev lower | grep -o 'link/ether [^ ]*' | cut -d ' ' -f 2)
-for turn in 1 2; do
-    scripts/provision-network --now --interface "$mac" --address 10.10.10.101/24 \
-        --address fd00:10::101/64 --route 10.20.2.0/24=10.10.10.102 >&2
-    ip link add name slave link eth1000 type ipvlan || true # which has the same address
-done
+scripts/provision-network --interface "$mac" --address 10.10.10.101/24 \
+    --address fd00:10::101/64 --route 10.20.2.0/24=10.10.10.102 >&2
+ip link add name slave link eth1000 type ipvlan # which has the same address
+ip address flush dev eth1000
+at_boot=$(sed -n 's/^ExecStart=//p' /etc/systemd/system/lab-network.service)
+(cd / && env -i $at_boot) >&2
 ip -o address show dev eth1000 | grep -o -e '10.10.10.101/24' -e 'fd00:10::101/64'
 ip route show 10.20.2.0/24
 """
@@ -72,7 +96,7 @@ def test_lab_check_in_a_fresh_clone_fails_when_nodes_do_not_reach_each_other(
 
 
 def test_provisioning_a_node_runs_twice() -> None:
-    done = run(SCRIPTS / "lab-kernel", "bash", "-c", PROVISIONED)
+    done = in_lab(PROVISIONED)
     assert done.returncode == 0, done.stderr
     plugin = json.loads(done.stdout)["plugins"][0]
     assert (plugin["type"], plugin["master"]) == ("ipvlan", "eth7")
@@ -81,8 +105,23 @@ def test_provisioning_a_node_runs_twice() -> None:
     ]
 
 
-def test_provisioning_a_network_runs_twice_and_knows_slaves_from_their_master() -> None:
-    done = run(SCRIPTS / "lab-kernel", "bash", "-c", NAMED)
+def test_provisioning_a_node_installs_the_packages_it_lacks() -> None:
+    done = in_lab(WITHOUT_IPAM_PLUGINS)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("install --yes --no-install-recommends containernetworking-plugins\n")
+
+
+def test_provisioning_a_node_refuses_a_bad_range_before_it_changes_anything() -> None:
+    done = in_lab(BAD_RANGE)
+    assert done.stderr == (
+        "provision-node: --range 10.10.10.9-10.10.10.8: give FIRST-LAST, both in the network "
+        "10.10.10.0/24\n"
+    )
+    assert done.stdout == "2\n/usr/local/bin\n"
+
+
+def test_network_is_set_up_at_boot_and_slaves_are_told_from_their_master() -> None:
+    done = in_lab(NAMED)
     assert done.stdout.split("\n") == [
         "10.10.10.101/24",
         "fd00:10::101/64",
@@ -117,7 +156,10 @@ def test_provisioning_a_network_runs_twice_and_knows_slaves_from_their_master() 
         ("provision-network --interface", "needs a value"),
         ("provision-network --interface e --name a/b", "1 to 15 letters"),
         ("provision-network --interface e --address 10.0.0.1", "ADDRESS/LENGTH"),
+        ("provision-network --interface e --address 10.0.0.256/8", "ADDRESS/LENGTH"),
         ("provision-network --interface e --route 10.0.0.0/8", "ADDRESS/LENGTH=ADDRESS"),
+        ("provision-network --interface e --route 10.0.0.0/8=10.300", "ADDRESS/LENGTH=ADDRESS"),
+        ("provision-network --interface e eth0", "no argument eth0"),
         ("provision-node --colour", "no option --colour"),
         ("provision-node --packages", "needs a value"),
         ("provision-node --packages /nonexistent", "no such directory"),
@@ -133,6 +175,15 @@ def test_bad_input_is_one_sentence(command: str, words: str) -> None:
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert done.stdout == ""
+
+
+def test_packages_without_wheels_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.deb").touch()
+    done = run(SCRIPTS / "provision-node", "--packages", tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"provision-node: --packages {tmp_path}: there are no wheels (*.whl) in it\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -182,6 +233,10 @@ def vagrant(home: Path, **variables: str) -> Done:
         **variables,
     }
     return run("vagrant", "validate", "--ignore-provider", **environment)
+
+
+def in_lab(script: str) -> Done:
+    return run(SCRIPTS / "lab-kernel", "bash", "-c", OWN_USR_LOCAL + script)
 
 
 def run(*argv: str | Path, directory: str = str(CHECKOUT), **variables: str) -> Done:
