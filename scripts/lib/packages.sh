@@ -31,17 +31,24 @@ is_installed() {
     case $1 in
         containernetworking-plugins) [[ -x /usr/lib/cni/host-local ]] ;;
         dnsmasq-base) command -v dnsmasq ;;
+        e2fsprogs) command -v mke2fs ;;
         iproute2) command -v ip ;;
         iputils-arping) arping -V | grep -q iputils ;; # another package has an arping, too
         iputils-ping) command -v ping ;;
         kmod) command -v modprobe ;;
+        libvirt-daemon-system) command -v libvirtd ;;
+        openssh-client) command -v ssh ;;
         python3-click | python3-jsonschema | python3-sh)
             /usr/bin/python3 -I -c "import ${1#python3-}"
             ;;
         python3-yaml) /usr/bin/python3 -I -c 'import yaml' ;;
         python3-venv) /usr/bin/python3 -c 'import ensurepip, venv' ;;
+        qemu-system-x86) command -v qemu-system-x86_64 ;;
+        qemu-utils) command -v qemu-img ;;
         systemd) [[ -x /lib/systemd/systemd ]] ;;
         user-mode-linux) command -v linux.uml ;;
+        vagrant-libvirt) vagrant plugin list | grep '^vagrant-libvirt ' ;;
+        xz-utils) command -v xz ;;
         *) command -v "$1" ;;
     esac &>/dev/null
 }

@@ -108,7 +108,9 @@ def test_provisioning_a_node_runs_twice() -> None:
 def test_provisioning_a_node_installs_the_packages_it_lacks() -> None:
     done = in_lab(WITHOUT_IPAM_PLUGINS)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith("install --yes --no-install-recommends containernetworking-plugins\n")
+    assert done.stdout.endswith(
+        "install --yes --no-install-recommends containernetworking-plugins\n"
+    )
 
 
 def test_provisioning_a_node_refuses_a_bad_range_before_it_changes_anything() -> None:
