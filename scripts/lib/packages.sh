@@ -22,7 +22,7 @@ install_packages() {
     "${apt[@]}" update >/dev/null || true
     "${apt[@]}" install --yes --no-install-recommends "${missing[@]}" >/dev/null && return
     [[ ${missing[*]} != *user-mode-linux* ]] ||
-        echo "$0: without the package user-mode-linux, it takes root or sudo, and a kernel that has ipvlan and dummy" >&2
+        echo "$0: there is no package user-mode-linux for this machine; run this again, to do without" >&2
     return 1
 }
 
@@ -63,11 +63,20 @@ is_offered() {
 lab_packages() {
     echo iproute2
     # This machine's own kernel can't be asked without ip, so it gets the other kernel, too.
-    if ! { ((EUID == 0)) && kernel_has_ipvlan; } && is_offered user-mode-linux; then
+    if ((EUID == 0)) && kernel_has_ipvlan; then
+        return
+    elif is_offered user-mode-linux; then
         echo user-mode-linux
         echo kmod
         ! registers_are_wide || echo tcc
+    elif ((EUID == 0)) && [[ $(uname -m) == x86_64 ]]; then
+        virtual_machine_packages
     fi
+}
+
+# The last two are for the kernel's modules.
+virtual_machine_packages() {
+    printf '%s\n' qemu-system-x86 kmod xz-utils zstd
 }
 
 # Prints what a node of the lab needs besides the plugin's own Python packages.

@@ -13,7 +13,7 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parents[2]
 LAB = CHECKOUT / "scripts/lab-kernel"
 MACHINE = f"""
-rm "$(command -v linux.uml)" # in the lab
+rm -f "$(command -v linux.uml)" "$(command -v qemu-system-x86_64)" # in the lab
 printf '#!/bin/sh\\n[ "$1" = show ] && exit 100\\n' >/usr/local/bin/apt-cache
 chmod 755 /usr/local/bin/apt-cache
 echo 'nobody ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/lab
@@ -68,5 +68,5 @@ def test_where_neither_can_be_had_one_sentence_says_so() -> None:
     assert done.returncode == 125
     assert done.stderr == (
         "lab-kernel: this machine's kernel has no ipvlan (or neither root nor sudo may ask it), "
-        "and there is no package user-mode-linux for this machine\n"
+        "and for another one packages are missing: apt-get install qemu-system-x86\n"
     )

@@ -1,0 +1,82 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2154 # library is that of lab-kernel, which this is part of
+# Gets what scripts/lab-kernel starts a virtual machine from: the distribution's kernel, which is
+# unpacked but not installed, and a file system with which it finds this machine's. To be sourced.
+
+linux=$(realpath -m -- "$library/../../build/lab-linux")
+
+# Fills $linux, once. It has vmlinuz, initrd and lib/modules/VERSION.
+prepare_linux() {
+    local new=$linux.new turn
+    [[ ! -d $linux ]] || return 0
+    mkdir -p "${linux%/*}" 2>/dev/null || true
+    [[ -w ${linux%/*} ]] || die 125 "cannot write to ${linux%/*}"
+    exec {turn}>"$linux.lock"
+    flock "$turn"
+    if [[ ! -d $linux ]]; then # not even now
+        rm -rf -- "$new"
+        mkdir "$new"
+        unpack_linux "$new"
+        make_initrd "$new"
+        mv -T -- "$new" "$linux"
+    fi
+    exec {turn}>&-
+}
+
+# Usage: unpack_linux DIR
+unpack_linux() (
+    local packages package
+    mapfile -t packages < <(linux_packages)
+    ((${#packages[@]})) || die 125 'apt knows no kernel for this machine; first: apt-get update'
+    echo "downloading ${packages[*]} into build/lab-linux" >&2
+    cd "$1" || exit
+    apt-get -qq download busybox-static "${packages[@]}" 2>errors || die 125 "$(grep -m 1 ^E: errors)"
+    for package in *.deb; do
+        dpkg-deb -x "$package" unpacked
+    done
+    mv unpacked/boot/vmlinuz-* vmlinuz
+    mkdir lib
+    find unpacked -path '*/lib/modules' -prune -exec mv -t lib {} +
+    find unpacked -path '*/bin/busybox' -exec mv {} . \;
+    rm -rf unpacked errors ./*.deb
+    depmod -b . "$(ls lib/modules)"
+)
+
+# Prints the packages of the newest kernel: Ubuntu's, which has its modules apart, or Debian's.
+linux_packages() {
+    local newest='linux-image-generic'
+    [[ $(apt-cache show "$newest" 2>/dev/null) ]] || newest='linux-image-amd64'
+    apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces \
+        --no-enhances "$newest" | grep -E '^linux-(image|modules)-([a-z]+-)?[0-9]' | grep -v unsigned | sort -u
+}
+
+# Usage: make_initrd DIR
+make_initrd() (
+    local module number=10
+    cd "$1" || exit
+    mkdir -p initial/{bin,modules,proc,root}
+    mv busybox initial/bin/
+    while read -r module; do
+        case $module in
+            *.xz) xz -dc ;;
+            *.zst) zstd -qdc ;;
+            *) cat ;;
+        esac <"$module" >"initial/modules/$((number++))"
+    done < <(modprobe -d . -S "$(ls lib/modules)" --show-depends --all virtio_pci 9p 9pnet_virtio |
+        awk '$1 == "insmod" && !seen[$2]++ { print $2 }')
+    cat >initial/init <<'TEXT'
+#!/bin/busybox sh
+PATH=/bin
+busybox mount -t proc proc /proc
+for module in /modules/*; do
+    busybox insmod "$module"
+done
+busybox mount -t 9p -o trans=virtio,version=9p2000.L,msize=500000,cache=mmap disk /root
+init=$(busybox sed 's/.*lab-init=\([^ ]*\).*/\1/' /proc/cmdline)
+busybox umount /proc
+exec busybox switch_root /root "$init"
+TEXT
+    chmod 755 initial/init
+    (cd initial && find . | bin/busybox cpio -o -H newc) 2>/dev/null >initrd
+    rm -rf initial
+)
