@@ -10,7 +10,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from installing import CHECKOUT, copy_checkout
+from cloning import commit, copy_sources, git, make_clone, set_version
+from installing import CHECKOUT
 
 BUILD = "scripts/build-deb"
 LAB = CHECKOUT / "scripts/lab-kernel"
@@ -290,45 +291,3 @@ def refused(*command: str | Path) -> str:
     assert (done.returncode, done.stdout) == (1, "")
     assert len(done.stderr.splitlines()) == 1
     return done.stderr
-
-
-def make_clone(target: Path) -> Path:
-    """Make a clone of one commit, which has this checkout's files as they are now."""
-    copy_sources(target)
-    git(target, "init", "--quiet")
-    commit(target)
-    return target
-
-
-def copy_sources(target: Path) -> Path:
-    copy_checkout(target)
-    for name in ("docs", "examples"):
-        shutil.copytree(CHECKOUT / name, target / name)
-    for name in (".gitignore", "CHANGELOG.md", "SECURITY.md"):
-        shutil.copy(CHECKOUT / name, target)
-    set_version(target, "0.1.0")
-    return target
-
-
-def set_version(checkout: Path, version: str) -> None:
-    file = checkout / "cni_ipvlan/__init__.py"
-    file.write_text(re.sub('version__ = ".*"', f'version__ = "{version}"', file.read_text()))
-
-
-def commit(clone: Path) -> str:
-    """Commit what there is, if only a message; return the commit's abbreviated hash."""
-    git(clone, "add", "--all")
-    git(clone, "commit", "--quiet", "--allow-empty", "--message", "a change")
-    return git(clone, "rev-parse", "--short=12", "HEAD")
-
-
-def git(directory: Path, *arguments: str | Path) -> str:
-    """Run git without the user's settings; return what it prints."""
-    person = {"NAME": "a tester", "EMAIL": "tester@localhost"}
-    settings = {
-        f"GIT_{role}_{key}": person[key] for role in ("AUTHOR", "COMMITTER") for key in person
-    }
-    settings |= {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}
-    return subprocess.check_output(
-        ["git", "-C", directory, *arguments], text=True, env={**os.environ, **settings}
-    ).strip()
