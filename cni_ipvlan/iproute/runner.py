@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import select
+import sys
 from contextlib import contextmanager
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING
@@ -67,7 +68,7 @@ class UnusableArgumentError(IprouteError):
 
 
 class Runner:
-    """Runs commands found in ``path`` or else in the standard directories.
+    """Runs commands found in a bundle's programs, ``path`` or else the standard directories.
 
     ``observe`` is called with each command and None before it runs, and with how it ended
     afterwards.
@@ -80,7 +81,7 @@ class Runner:
         interrupts: Interrupts,
     ) -> None:
         self.interrupts = interrupts
-        self._search_path = ":".join(part for part in (path, _STANDARD_DIRECTORIES) if part)
+        self._search_path = ":".join(filter(None, (own_programs(), path, _STANDARD_DIRECTORIES)))
         # A fixed environment, so that the caller's can't change what ip prints or does.
         self._environment = {"PATH": self._search_path, "LC_ALL": "C"}
         self._observe = observe
@@ -186,6 +187,12 @@ class Runner:
             except sh.CommandNotFound:
                 raise ProgramNotFoundError(program, self._search_path) from None
         return self._programs[program]
+
+
+def own_programs() -> str:
+    """Return the directory of programs that a bundle (scripts/build-bundle) brings; else ""."""
+    directory = os.path.join(sys.prefix, "programs")
+    return directory if os.path.isdir(directory) else ""
 
 
 def _is_encodable(word: str) -> bool:

@@ -63,6 +63,18 @@ def test_command_within_its_time_ends_as_it_likes(runner: Runner) -> None:
     assert (done.status, done.killed_because) == (3, "")
 
 
+def test_programs_of_a_bundle_come_before_the_nodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "programs").mkdir()
+    for name, text in {"cat": "#!/bin/sh\nip", "ip": "#!/bin/sh\necho the bundle"}.items():
+        (tmp_path / "programs" / name).write_text(text)
+        (tmp_path / "programs" / name).chmod(0o755)
+    monkeypatch.setattr("sys.prefix", str(tmp_path))
+    runner = Runner("/usr/bin:/bin", ignore, Interrupts())
+    assert runner.run(Command(("cat",))).stdout == b"the bundle\n"
+
+
 def test_streams_are_kept_apart(runner: Runner) -> None:
     done = runner.run(Command(("sh", "-c", "cat; echo out; echo err >&2"), stdin=b"in\n"))
     assert (done.stdout, done.stderr) == (b"in\nout\n", b"err\n")

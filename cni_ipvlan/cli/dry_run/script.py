@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from cni_ipvlan.cli.dry_run import answer
 from cni_ipvlan.cli.dry_run.plan import assumptions, is_allocation
 from cni_ipvlan.cli.output import styled
+from cni_ipvlan.iproute.runner import own_programs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -66,7 +67,10 @@ def text(made: DryRun) -> str:
     if not made.plan.changes and not made.looks:
         return "\n".join((*lines, _comment("there is nothing to do")))
     is_add = made.environment["CNI_COMMAND"] == "ADD"
-    return "\n".join((*lines, "(", *(_all_or_nothing(made) if is_add else _each(made)), ")"))
+    own = own_programs()
+    path = [f'export PATH={quote(own)}:"$PATH"'] if own else []
+    steps = _all_or_nothing(made) if is_add else _each(made)
+    return "\n".join((*lines, "(", *path, *steps, ")"))
 
 
 def _title(environment: Mapping[str, str]) -> str:

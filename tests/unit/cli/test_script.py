@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,18 @@ def run(text: str) -> str:
     done = subprocess.run(["sh"], input=text, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     return done.stdout.removesuffix(f"{json.dumps(RESULT)}\n")
+
+
+def test_script_of_a_bundle_uses_its_programs_and_leaves_path_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = tmp_path / "it's"
+    (bundle / "programs").mkdir(parents=True)
+    (bundle / "programs/ip").write_text("#!/bin/sh\necho the bundle\\'s")
+    (bundle / "programs/ip").chmod(0o755)
+    monkeypatch.setattr("sys.prefix", str(bundle))
+    text = shell(Command(("sh", "-c", "ip")), verb="DEL")
+    assert run(text + '\nexec echo "$PATH"\n') == f"the bundle's\n{os.environ['PATH']}\n"
 
 
 def test_each_step_is_a_line_with_its_purpose() -> None:

@@ -1,0 +1,199 @@
+#!/usr/bin/env python3
+"""Lay out a bundle, and pack it.
+
+Usage: packaging/bundle.py ROOT BUNDLE ARCHIVE
+
+scripts/build-bundle runs it, with the Python of ROOT: a directory into which Debian's packages were
+extracted, and which has these themselves in ROOT/debs. BUNDLE has the launchers, man page and
+completions already; it is filled, and packed as ARCHIVE. SOURCE_DATE_EPOCH is the time of it all.
+"""
+
+from __future__ import annotations
+
+import compileall
+import lzma
+import modulefinder
+import os
+import py_compile
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import spdx
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+PYTHON = f"python3.{sys.version_info.minor}"
+LIBRARY = Path("usr/lib") / PYTHON
+PACKAGES = Path("usr/lib/python3/dist-packages")
+# Modules that nothing here needs, but some other module imports if it can, and what they lead to.
+LEFT_OUT = (
+    *("_curses", "_hashlib", "_pyrepl", "_ssl", "_testcapi", "_testinternalcapi"),
+    *("_testlimitedcapi", "ctypes", "curses", "doctest", "multiprocessing", "pdb", "pydoc"),
+    *("readline", "sitecustomize", "sqlite3", "ssl", "test", "tkinter", "unittest", "xmlrpc"),
+)
+NOT_INSTALLED = {"__pycache__", "benchmarks", "test", "tests"}
+DOCUMENTS = ("CHANGELOG.md", "LICENSE", "README.md", "SECURITY.md")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Make the bundle and its archive."""
+    root, path, archive = map(Path, arguments)
+    bundle = Bundle(root.resolve(), path.resolve())
+    bundle.take_programs()
+    bundle.take_python()
+    bundle.take_libraries()
+    bundle.take_project()
+    bundle.compile()
+    bundle.take_licences()
+    spdx.write(bundle.path, bundle.origins)
+    pack(bundle.path, archive)
+
+
+class Bundle:
+    """The files of a bundle; ``origins`` are the packages of those that are Debian's."""
+
+    def __init__(self, root: Path, path: Path) -> None:
+        self.root = root
+        self.path = path
+        self.owners = dict(_owners(root))
+        self.origins: dict[str, spdx.Package] = {}
+
+    def take(self, source: Path, target: Path | str) -> None:
+        """Copy a file of the root, unless that has been done."""
+        file = (self.root / source).resolve()
+        place = self.path / target
+        if not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, place)
+            place.chmod(0o755 if os.access(file, os.X_OK) else 0o644)
+            self.origins[str(target)] = self.owners[file]
+
+    def take_programs(self) -> None:
+        """Take Python, and the program of each launcher; they have a part of musl."""
+        self.take(Path("usr/bin") / PYTHON, "lib/programs/python3")
+        for launcher in sorted((self.path / "programs").iterdir()):
+            places = [Path(each) / launcher.name for each in ("usr/bin", "usr/sbin")]
+            found = next(place for place in places if (self.root / place).exists())
+            self.take(found, f"lib/programs/{launcher.name}")
+        (musl,) = {each for each in self.owners.values() if each.name == "musl-dev"}
+        for launcher in (*self.path.glob("bin/*"), *self.path.glob("programs/*")):
+            self.origins[str(launcher.relative_to(self.path))] = musl
+
+    def take_python(self) -> None:
+        """Take Python's packages, and of its library what they and the project may import."""
+        for source in _files(self.root / PACKAGES):
+            place = source.relative_to(self.root / PACKAGES)
+            self.take(source, f"lib/python3/dist-packages/{place}")
+        for source in _imported(self.root):
+            self.take(source, f"lib/{PYTHON}/{source.relative_to(self.root / LIBRARY)}")
+
+    def take_libraries(self) -> None:
+        """Take the loader, and what the programs, Python's modules and they themselves load."""
+        (loader,) = (self.root / "usr/lib").glob("*/ld-linux*.so.*")
+        self.take(loader, f"lib/{loader.name}")
+        listing: list[str | Path] = [loader, "--inhibit-cache", "--library-path", loader.parent]
+        for file in sorted(filter(_is_elf, (self.path / "lib").rglob("*"))):
+            listed = subprocess.check_output([*listing, "--list", file], text=True)
+            for name, found in re.findall(r"\s([^/\s]+) => (.+) \(0x", listed):
+                self.take(Path(found).relative_to(self.root), f"lib/{name}")
+
+    def take_project(self) -> None:
+        """Take the project itself, and its documents."""
+        code = self.path / "lib/python3/dist-packages/cni_ipvlan"
+        for file in _files(CHECKOUT / "cni_ipvlan"):
+            place = code / file.relative_to(CHECKOUT / "cni_ipvlan")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, place)
+        documents = self.path / "share/doc/cni-ipvlan"
+        documents.mkdir(parents=True)
+        for name in DOCUMENTS:
+            shutil.copyfile(CHECKOUT / name, documents / name)
+
+    def compile(self) -> None:
+        """Compile all modules, in a way that their files' times don't matter."""
+        mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+        library = self.path / "lib"
+        if not compileall.compile_dir(library, quiet=1, stripdir=self.path, invalidation_mode=mode):
+            raise SystemExit("a module can't be compiled")
+        for compiled in library.rglob("*.pyc"):
+            module = compiled.parents[1] / f"{compiled.name.partition('.')[0]}.py"
+            origin = self.origins.get(str(module.relative_to(self.path)))
+            if origin:
+                self.origins[str(compiled.relative_to(self.path))] = origin
+
+    def take_licences(self) -> None:
+        """Take what each package tells of its licence, and the texts that they refer to."""
+        for text in sorted((self.root / "usr/share/common-licenses").iterdir()):
+            self.take(text, f"share/licences/common/{text.name}")
+        for package in sorted(set(self.origins.values())):
+            self.take(Path(f"usr/share/doc/{package.name}/copyright"), spdx.licence(package))
+            self.origins[spdx.licence(package)] = (
+                package  # not the one that its directory is a link to
+            )
+
+
+def _owners(root: Path) -> Iterator[tuple[Path, spdx.Package]]:
+    """Yield each file of Debian's packages, by its real path, with the package."""
+    for archive in sorted((root / "debs").glob("*.deb")):
+        package = spdx.package(archive)
+        reading = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", archive], stdout=subprocess.PIPE)
+        with reading, tarfile.open(fileobj=reading.stdout, mode="r|") as content:
+            for entry in content:
+                if not entry.isdir():
+                    yield (root / entry.name).resolve(), package
+
+
+def _files(directory: Path) -> list[Path]:
+    """Return the files that an installation of Python code needs."""
+    files = (path for path in directory.rglob("*") if path.is_file())
+    return sorted(each for each in files if NOT_INSTALLED.isdisjoint(each.parts))
+
+
+def _imported(root: Path) -> list[Path]:
+    """Return the files of Python's library that the packages and the project may import."""
+    path = [root / LIBRARY, root / LIBRARY / "lib-dynload", root / PACKAGES, CHECKOUT]
+    finder = modulefinder.ModuleFinder([*map(str, path)], excludes=LEFT_OUT)
+    for top in (root / PACKAGES, CHECKOUT / "cni_ipvlan", root / LIBRARY / "encodings"):
+        start = top if top.name == "dist-packages" else top.parent
+        for file in _files(top):
+            if file.suffix == ".py":
+                parts = file.relative_to(start).with_suffix("").parts
+                finder.import_hook(".".join(parts).removesuffix(".__init__"))
+    finder.import_hook("site")
+    files = (getattr(module, "__file__", None) for module in finder.modules.values())
+    found = map(Path, filter(None, files))
+    return sorted(file for file in found if file.is_relative_to(root / LIBRARY))
+
+
+def _is_elf(path: Path) -> bool:
+    return path.is_file() and path.read_bytes()[:4] == b"\x7fELF"
+
+
+def pack(directory: Path, archive: Path) -> None:
+    """Pack a directory: in order, root's, and with one time for all."""
+    time = int(os.environ["SOURCE_DATE_EPOCH"])
+
+    def same_everywhere(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+        entry.mode = 0o755 if entry.isdir() or entry.mode & 0o100 else 0o644
+        entry.uid = entry.gid = 0
+        entry.uname = entry.gname = "root"
+        entry.mtime = time
+        return entry
+
+    # A higher preset takes six times as long, and a seventh off.
+    with (
+        lzma.open(archive, "wb", preset=1) as file,
+        tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as content,
+    ):
+        content.add(directory, directory.name, filter=same_everywhere)  # which sorts
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

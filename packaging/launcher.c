@@ -1,0 +1,152 @@
+/* Starts a program of a bundle (scripts/build-bundle) with the bundle's own loader and libraries.
+ *
+ * A program names its loader by an absolute path, which a bundle that may lie anywhere does not have,
+ * and which nodes without glibc don't have either. So BUNDLE/bin and BUNDLE/programs have a copy of
+ * this for each program, statically linked: it knows by its own name which program is meant, and by
+ * where it is itself, where the bundle is. The programs and libraries stay as Debian built them.
+ *
+ * bin/ipvlan starts Python as scripts/ipvlan does: isolated from its caller's Python, and only where
+ * Python can live. The loader, too, is kept from what its caller's environment says.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define LEAST_MEMORY "33554432" /* bytes in which Python can explain any configuration that is wrong */
+
+static const char start[] =
+    "import sys\n"
+    "sys.argv[0] = sys.argv.pop(1)\n"
+    "from cni_ipvlan.__main__ import main\n"
+    "sys.exit(main())\n";
+
+extern char **environ;
+static char root[PATH_MAX]; /* the bundle's directory */
+static char *name;          /* of the program */
+
+/* Answers a call that no Python will: a runtime as a plugin does, a person in plain words. */
+static void refuse(const char *why, const char *details)
+{
+    const char *verb = getenv("CNI_COMMAND");
+    int is_call = strcmp(name, "ipvlan") == 0 && verb && *verb;
+
+    dprintf(is_call ? 1 : 2,
+            is_call ? "{\"cniVersion\": \"1.0.0\", \"code\": 5, \"msg\": \"cannot start %s: %s\", \"details\": \"%s\"}\n"
+                    : "cannot start %s: %s\n%s\n",
+            name, why, details);
+    exit(strcmp(name, "ipvlan") == 0 ? 1 : 127);
+}
+
+/* Sets root and name, from BUNDLE/DIRECTORY/NAME. */
+static void find_bundle(void)
+{
+    ssize_t length = readlink("/proc/self/exe", root, sizeof root - 1);
+    char *directory;
+
+    name = "ipvlan";
+    if (length <= 0)
+        refuse("/proc is not mounted", "It is where this program finds out where it is.");
+    root[length] = 0;
+    name = strrchr(root, '/');
+    *name++ = 0;
+    directory = strrchr(root, '/');
+    if (directory)
+        *directory = 0;
+    if (strpbrk(root, ":;$"))
+        refuse("its bundle lies in a directory with one of :;$ in its name", "The loader does not take these.");
+}
+
+static char *in_bundle(const char *directory, const char *file)
+{
+    static const char *const form = "%s/%s/%s";
+    int size = snprintf(NULL, 0, form, root, directory, file) + 1;
+    char *path = malloc(size);
+
+    if (path)
+        snprintf(path, size, form, root, directory, file);
+    return path;
+}
+
+static void check_memory(int resource)
+{
+    struct rlimit limit;
+    char why[80];
+
+    if (getrlimit(resource, &limit) || limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= strtoull(LEAST_MEMORY, NULL, 10))
+        return;
+    snprintf(why, sizeof why, "its memory is limited to %llu bytes", (unsigned long long)limit.rlim_cur);
+    refuse(why, "Python needs " LEAST_MEMORY ": see ulimit -v and ulimit -d.");
+}
+
+/* Refuses where Python would die before it could answer. */
+static void check_surroundings(void)
+{
+    struct stat input;
+    int file;
+
+    if (fstat(0, &input) == 0 && S_ISDIR(input.st_mode))
+        refuse("standard input is a directory", "The network configuration is read from there.");
+    check_memory(RLIMIT_DATA);
+    check_memory(RLIMIT_AS);
+    file = open("/", O_PATH);
+    if (file < 0)
+        refuse("it may not open enough files", "See ulimit -n.");
+    close(file);
+}
+
+/* Of the caller's environment, LD_PRELOAD and the like are meant for programs of the node: the
+ * bundle's would load what fits another C library, or complain on stderr. */
+static void free_loader(void)
+{
+    char **kept = environ;
+
+    for (char **each = environ; *each; each++)
+        if (strncmp(*each, "LD_", 3) && strncmp(*each, "GLIBC_TUNABLES=", 15))
+            *kept++ = *each;
+    *kept = NULL;
+}
+
+int main(int argc, char **argv)
+{
+    char **words = calloc(argc + 16, sizeof *words);
+    int count = 0;
+
+    find_bundle();
+    int is_ipvlan = strcmp(name, "ipvlan") == 0;
+    int is_python = is_ipvlan || strcmp(name, "python3") == 0;
+    if (is_ipvlan)
+        check_surroundings();
+    free_loader();
+    char *loader = in_bundle("lib", LOADER);
+    char *program = in_bundle("lib/programs", is_python ? "python3" : name);
+    char *called = is_python ? in_bundle("bin", "python3") : argv[0]; /* by which Python finds its library */
+    if (!words || !loader || !program || !called)
+        refuse("there is no memory", "See ulimit -v and ulimit -d.");
+
+    words[count++] = loader;
+    words[count++] = "--inhibit-cache"; /* it lists the node's libraries */
+    words[count++] = "--library-path";
+    words[count++] = in_bundle("lib", "");
+    words[count++] = "--argv0";
+    words[count++] = called;
+    words[count++] = program;
+    if (is_ipvlan) {
+        words[count++] = "-I";
+        words[count++] = "-X";
+        words[count++] = "utf8";
+        words[count++] = "-c";
+        words[count++] = (char *)start;
+        words[count++] = in_bundle("bin", name);
+    }
+    for (int each = 1; each < argc; each++)
+        words[count++] = argv[each];
+    execv(loader, words);
+    refuse(errno == ENOENT ? "the rest of its bundle is not where it was unpacked" : strerror(errno),
+           "Unpack the bundle again, and link to its bin/ipvlan instead of copying it.");
+}

@@ -1,0 +1,389 @@
+"""scripts/build-bundle: what is in the bundle, and that it works where there is nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import lzma
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cloning import git, make_clone
+from installing import CHECKOUT, assert_serves
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BUILD = "scripts/build-bundle"
+LAB = CHECKOUT / "scripts/lab-kernel"
+USE = Path(__file__).with_name("using_bundle.py")
+MIB = 1 << 20
+VERSION = {"CNI_COMMAND": "VERSION"}
+# What a program of Debian's finds on every Debian, and a bare root has not.
+HOST_LOCAL = """\
+#!/opt/bundle/programs/sh
+echo "$PATH" >/run/path
+exec /opt/cni/lib/ld.so --library-path /opt/cni/lib /opt/cni/lib/host-local
+"""
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Build the bundle of one commit twice, in unlike surroundings."""
+    place = tmp_path_factory.mktemp("clones")
+    one = make_clone(place / "one")
+    git(place, "clone", "--quiet", one, "another clone")
+    unlike = {
+        "HOME": "/nonexistent",
+        "TZ": "Asia/Kathmandu",
+        "PYTHONPATH": "/evil",
+        "PYTHONHASHSEED": "7",
+        "TMPDIR": str(tmp_path_factory.mktemp("another temporary directory")),
+    }
+    building = [
+        subprocess.Popen([one / BUILD]),
+        subprocess.Popen(
+            [place / "another clone" / BUILD], env={**os.environ, **unlike}, umask=0o077
+        ),
+    ]
+    assert [each.wait() for each in building] == [0, 0]
+    return [next(place.glob(f"{name}/dist/*")) for name in ("one", "another clone")]
+
+
+@pytest.fixture(scope="module")
+def bundle(archives: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Unpack it, as install instructions have it, in a directory of some name."""
+    place = tmp_path_factory.mktemp("it's a place")
+    subprocess.run(["tar", "-xJf", archives[0], "-C", place], check=True)
+    (unpacked,) = place.iterdir()
+    return unpacked
+
+
+@pytest.fixture(scope="module")
+def document(bundle: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((bundle / "cni-ipvlan.spdx.json").read_text())
+    return found
+
+
+def test_same_commit_gives_the_same_archive_wherever_and_whenever(archives: list[Path]) -> None:
+    one, other = archives
+    assert one.name == other.name
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_archive_is_one_directory_that_is_roots(archives: list[Path]) -> None:
+    architecture = subprocess.check_output(["dpkg", "--print-architecture"], text=True).strip()
+    name = archives[0].name.removesuffix(".tar.xz")
+    assert re.fullmatch(rf"cni-ipvlan-0\.1\.0~git1\.[0-9a-f]{{12}}-linux-{architecture}", name)
+    with tarfile.open(archives[0]) as archive:
+        entries = archive.getmembers()
+    assert {each.name.partition("/")[0] for each in entries} == {name}
+    assert {(each.uid, each.gid, each.mtime) for each in entries} == {(0, 0, entries[0].mtime)}
+    assert {each.mode for each in entries if each.isdir()} == {0o755}
+    assert {each.mode for each in entries if not each.isdir()} == {0o755, 0o644}
+    assert {each.type for each in entries} == {tarfile.DIRTYPE, tarfile.REGTYPE}
+
+
+def test_no_file_names_a_directory_of_its_builder(
+    archives: list[Path], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    content = lzma.decompress(archives[0].read_bytes())
+    assert str(tmp_path_factory.getbasetemp()).encode() not in content
+    assert re.search(rb"/build-bundle\.\w{6}", content) is None
+
+
+def test_document_is_valid_spdx(bundle: Path) -> None:
+    validator = Path(sys.executable).with_name("pyspdxtools")
+    done = subprocess.run(
+        [validator, "--infile", bundle / "cni-ipvlan.spdx.json"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_document_lists_every_file_with_its_package(bundle: Path, document: dict[str, Any]) -> None:
+    listed = {
+        each["fileName"]: {sum_["algorithm"]: sum_["checksumValue"] for sum_ in each["checksums"]}
+        for each in document["files"]
+    }
+    listed.pop("./cni-ipvlan.spdx.json", None)
+    files = [path for path in bundle.rglob("*") if path.is_file()]
+    assert {name: sums["SHA256"] for name, sums in listed.items()} == {
+        f"./{path.relative_to(bundle)}": hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+        if path.name != "cni-ipvlan.spdx.json"
+    }
+    owned = [number for each in document["packages"] for number in each["hasFiles"]]
+    assert sorted(owned) == sorted(each["SPDXID"] for each in document["files"])
+    assert owner_of(document, "lib/programs/ip")["name"] == "iproute2"
+    assert owner_of(document, "lib/libc.so.6")["name"] == "libc6"
+    assert owner_of(document, "bin/ipvlan")["name"] == "musl-dev"
+    assert owner_of(document, "share/man/man8/ipvlan.8")["name"] == "cni-ipvlan"
+
+
+def owner_of(document: dict[str, Any], name: str) -> dict[str, Any]:
+    (number,) = (each["SPDXID"] for each in document["files"] if each["fileName"] == f"./{name}")
+    (owner,) = (each for each in document["packages"] if number in each["hasFiles"])
+    found: dict[str, Any] = owner
+    return found
+
+
+def test_each_package_has_its_version_and_licence(bundle: Path, document: dict[str, Any]) -> None:
+    versions = {each["name"]: each["versionInfo"] for each in document["packages"]}
+    tell = {"iproute2": "programs/ip", "python3.13-minimal": "bin/python3"}
+    for name, program in tell.items():
+        printed = subprocess.check_output([bundle / program, "-V"], text=True)
+        assert versions[name].partition("-")[0] in printed
+    texts = {each["licenseId"]: each for each in document["hasExtractedLicensingInfos"]}
+    ours, *theirs = document["packages"]
+    assert (ours["name"], ours["licenseDeclared"]) == ("cni-ipvlan", "Apache-2.0")
+    assert ours["versionInfo"] == bundle.name.split("-")[2]
+    for each in theirs:
+        text = texts[each["licenseDeclared"]]["extractedText"]
+        assert "icense" in text
+        assert (bundle / "share/licences" / each["name"]).read_text() == text
+    named = re.findall("/usr/share/common-licenses/([A-Z][A-Za-z0-9.-]*[A-Za-z0-9])", str(texts))
+    assert {
+        name for name in named if not (bundle / "share/licences/common" / name).exists()
+    } == set()
+
+
+def test_programs_are_those_that_are_trusted(bundle: Path) -> None:
+    trusted = (CHECKOUT / "docs/security.md").read_text().partition("the programs\n")[2]
+    listed = set(re.findall("`([a-z]+)`", trusted.partition(";")[0]))
+    of_options = {"arping", "ping"}  # checkIPv4Conflict, and the command probe
+    assert {each.name for each in (bundle / "programs").iterdir()} == listed | of_options
+
+
+def test_every_module_can_be_imported(bundle: Path) -> None:
+    script = """
+import importlib, pathlib, sys
+top = pathlib.Path(sys.prefix, "lib/python3/dist-packages")
+lacking = []
+for file in sorted(top.rglob("*.py")):
+    parts = file.relative_to(top).with_suffix("").parts
+    name = ".".join(parts).removesuffix(".__init__")
+    if not name.endswith("__main__"):
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            lacking.append(name)
+outside = [path for path in sys.path if not path.startswith(sys.prefix)]
+print(lacking, outside)
+"""
+    printed = subprocess.check_output([bundle / "bin/python3", "-I", "-c", script], text=True)
+    assert printed == "['click._winconsole'] []\n"
+
+
+@pytest.fixture(params=["where it was unpacked", "moved", "through a link"])
+def command(bundle: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """Return the command, wherever the bundle is."""
+    if request.param == "moved":
+        shutil.copytree(bundle, tmp_path / "moved")
+        return tmp_path / "moved/bin/ipvlan"
+    if request.param == "through a link":
+        (tmp_path / "ipvlan").symlink_to(bundle / "bin/ipvlan")
+        return tmp_path / "ipvlan"
+    return bundle / "bin/ipvlan"
+
+
+def test_it_serves(command: Path) -> None:
+    assert_serves(command)
+
+
+def test_nothing_of_the_callers_environment_is_used(bundle: Path, tmp_path: Path) -> None:
+    for name in ("os", "sh", "json", "site", "sitecustomize", "cni_ipvlan"):
+        (tmp_path / f"{name}.py").write_text('raise SystemExit("evil")\n')
+    for name in ("libc.so.6", "libz.so.1"):
+        (tmp_path / name).write_bytes(b"evil")
+    evil = str(tmp_path)
+    python = {"PYTHONPATH": evil, "PYTHONHOME": evil, "PYTHONPLATLIBDIR": "evil"}
+    loader = {"LD_LIBRARY_PATH": evil, "LD_PRELOAD": f"{evil}/libz.so.1", "LD_DEBUG": "all"}
+    tunables = {"GLIBC_TUNABLES": "glibc.rtld.dynamic_sort=2:glibc.nonsense=1"}
+    assert_serves(bundle / "bin/ipvlan", tmp_path, **python, **loader, **tunables)
+
+
+@pytest.mark.parametrize("number", range(3, 25))
+def test_few_files_get_one_answer(bundle: Path, number: int) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (number, number))
+
+    assert_answers(bundle, limit)
+
+
+@pytest.mark.parametrize("kind", ["RLIMIT_AS", "RLIMIT_DATA"])
+@pytest.mark.parametrize("size", [2, 6, 16, 31, 33, 40, 80])
+def test_little_memory_gets_one_answer(bundle: Path, kind: str, size: int) -> None:
+    def limit() -> None:
+        resource.setrlimit(getattr(resource, kind), (size * MIB, size * MIB))
+
+    answer = assert_answers(bundle, limit)
+    if size < 32:
+        assert str(size * MIB) in answer["msg"]
+
+
+def assert_answers(bundle: Path, limit: Callable[[], None]) -> dict[str, Any]:
+    """Assert that a call within a limit gets one answer, or one error; return it."""
+    done = subprocess.run(
+        [bundle / "bin/ipvlan"],
+        env=VERSION,
+        preexec_fn=limit,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+    answer: dict[str, Any] = json.loads(done.stdout)
+    assert (done.returncode, "code" in answer) in {(1, True), (0, False)}
+    return answer
+
+
+def test_directory_as_standard_input_is_reported(bundle: Path, tmp_path: Path) -> None:
+    directory = os.open(tmp_path, os.O_RDONLY)
+    try:
+        answer = refusal([bundle / "bin/ipvlan"], stdin=directory)
+    finally:
+        os.close(directory)
+    assert answer["msg"] == "cannot start ipvlan: standard input is a directory"
+
+
+def test_copy_without_its_bundle_is_reported(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    copy = Path(shutil.copy(bundle / "bin/ipvlan", tmp_path / "bin"))
+    answer = refusal([copy])
+    assert "the rest of its bundle is not where it was unpacked" in answer["msg"]
+    assert "instead of copying it" in answer["details"]
+    done = subprocess.run([copy, "--help"], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "instead of copying it\n" in done.stderr.replace(".", "")
+
+
+def test_directory_that_the_loader_can_not_take_is_reported(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "a:b/bin").mkdir(parents=True)
+    copy = Path(shutil.copy(bundle / "bin/ipvlan", tmp_path / "a:b/bin"))
+    assert "with one of :;$ in its name" in refusal([copy])["msg"]
+
+
+def refusal(command: list[Path], stdin: int = subprocess.DEVNULL) -> dict[str, Any]:
+    """Return the error that a runtime gets from a launcher that can't start anything."""
+    done = subprocess.run(command, env=VERSION, stdin=stdin, check=False, capture_output=True)
+    assert (done.returncode, done.stderr) == (1, b"")
+    error: dict[str, Any] = json.loads(done.stdout)
+    assert (error["cniVersion"], error["code"]) == ("1.0.0", 5)
+    return error
+
+
+@pytest.mark.parametrize("shell", ["BusyBox", "no shell"])
+def test_it_works_in_a_root_that_has_nothing_else(
+    archives: list[Path], bundle: Path, busybox: Path, tmp_path: Path, shell: str
+) -> None:
+    root = tmp_path / "root"
+    make_root(root)
+    if shell == "BusyBox":
+        put_busybox(root, busybox)
+        unpacking: list[str | Path] = [busybox, "tar", "-xJf", archives[0], "-C", root / "opt"]
+        subprocess.run(unpacking, check=True)
+        (root / "opt" / bundle.name).rename(root / "opt/bundle")
+    else:
+        shutil.copytree(bundle, root / "opt/bundle")
+    used = subprocess.check_output([LAB, sys.executable, USE, root], text=True)
+    found = json.loads(used)
+    assert_used(found.pop("runtime"), number=2, path="/usr/sbin:/bin")
+    assert found.pop("changed") == []
+    if shell == "BusyBox":
+        person = found.pop("person")
+        assert len(person["doctor"]) > 10
+        assert [line for line in person.pop("doctor") if not line.startswith("ok ")] == []
+        assert person == {
+            "has": ["10.1.1.3/24", "fd00:1::3/64"],
+            "shown": ["10.1.1.3/24"],
+            "left": [],
+        }
+        assert_used(found.pop("hostile"), number=4, path="/run/evil")
+    assert found == {}
+
+
+def assert_used(found: dict[str, Any], number: int, path: str) -> None:
+    addresses = [f"10.1.1.{number}/24", f"fd00:1::{number}/64"]
+    assert "1.1.0" in found.pop("versions")
+    assert found == {
+        "addresses": addresses,
+        "has": addresses,
+        "path of IPAM": path,
+        "printed by CHECK and DEL": "",
+        "left": [],
+    }
+
+
+@pytest.fixture(scope="module")
+def busybox(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return Debian's static BusyBox."""
+    place = tmp_path_factory.mktemp("busybox") / "root"
+    options = ("--quiet", "--variant=extract", "--include=busybox-static")
+    subprocess.run(["mmdebstrap", *options, "trixie", place], check=True)
+    return place / "usr/bin/busybox"
+
+
+def make_root(root: Path) -> None:
+    """Make a root directory with a host-local that does without anything but the bundle."""
+    plugins = root / "opt/cni/bin"
+    libraries = root / "opt/cni/lib"
+    plugins.mkdir(parents=True)
+    libraries.mkdir()
+    (plugins / "ipvlan").symlink_to("/opt/bundle/bin/ipvlan")
+    (plugins / "host-local").write_text(HOST_LOCAL)
+    (plugins / "host-local").chmod(0o755)
+    shutil.copy("/usr/lib/cni/host-local", libraries)
+    listed = subprocess.check_output(["ldd", "/usr/lib/cni/host-local"], text=True)
+    for library in re.findall(r"(/\S+) \(", listed):
+        shutil.copy(library, libraries / ("ld.so" if "/ld-" in library else ""))
+
+
+def put_busybox(root: Path, busybox: Path) -> None:
+    (root / "bin").mkdir()
+    shutil.copy(busybox, root / "bin")
+    for name in subprocess.check_output([busybox, "--list"], text=True).split():
+        if name != "busybox":
+            (root / "bin" / name).symlink_to("busybox")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--colour"], "no option --colour"),
+        (["--output"], "needs a value"),
+        (["--output", "/etc/passwd"], "not a directory"),
+        (["now"], "no argument now"),
+    ],
+)
+def test_bad_input_is_one_sentence(options: list[str], words: str) -> None:
+    done = subprocess.run([CHECKOUT / BUILD, *options], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_packages_that_can_not_be_fetched_are_reported(tmp_path: Path) -> None:
+    (tmp_path / "mmdebstrap").write_text("#!/bin/sh\necho 'E: no network' >&2\nexit 1\n")
+    (tmp_path / "mmdebstrap").chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    output = tmp_path / "dist"
+    done = subprocess.run(
+        [CHECKOUT / BUILD, "--output", output],
+        env={**os.environ, "PATH": path, "TMPDIR": str(tmp_path)},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1].startswith("build-bundle: cannot fetch the packages")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["mmdebstrap"]

@@ -1,0 +1,171 @@
+"""Use a bundle in a root directory, on a kernel with ipvlan, and print what came of it as JSON.
+
+Usage: using_bundle.py ROOT
+
+ROOT has the bundle in /opt/bundle, in /opt/cni/bin a link to its ipvlan, and a host-local that
+needs nothing else, and leaves its PATH in /run/path. Where it has /bin, that is BusyBox.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(sys.argv[1]).resolve()
+BUNDLE = "/opt/bundle"
+PLUGIN = "/opt/cni/bin/ipvlan"
+RANGES = [[{"subnet": "10.1.1.0/24"}], [{"subnet": "fd00:1::/64"}]]
+NETWORK = {
+    "cniVersion": "1.0.0",
+    "name": "net",
+    "type": "ipvlan",
+    "master": "up",
+    "ipam": {"type": "host-local", "ranges": RANGES, "dataDir": "/run/leases"},
+}
+CALL = {
+    "CNI_CONTAINERID": "c1",
+    "CNI_NETNS": "/run/netns/c1",
+    "CNI_IFNAME": "eth0",
+    "CNI_PATH": "/opt/cni/bin",
+    "PATH": "/usr/sbin:/bin",
+}
+OPTIONS = ("-c", "/run/net.conf", "--netns", "c1", "--ifname", "eth0")
+ID = ("--container-id", "c1")
+SHOWN = ("scope", "global")
+
+
+def main() -> None:
+    """Print a document with one entry for each way of using it."""
+    prepare()
+    before = tree()
+    found: dict[str, object] = {"runtime": as_runtime({})}
+    if (ROOT / "bin").exists():
+        found["person"] = as_person()
+        found["hostile"] = as_runtime(hostile())
+    found["changed"] = sorted(before ^ tree())
+    json.dump(found, sys.stdout)
+
+
+def prepare() -> None:
+    """Mount what a node has, and make a master and a container."""
+    for directory in ("proc", "sys", "run", "dev", "tmp"):
+        (ROOT / directory).mkdir(exist_ok=True)
+    for words in (
+        f"mount --bind {ROOT} {ROOT}",  # ip netns exec needs a root directory that is a mount
+        f"mount -t proc proc {ROOT}/proc",
+        f"mount -t sysfs sysfs {ROOT}/sys",
+        f"mount -t tmpfs run {ROOT}/run",
+        f"mount --bind /dev {ROOT}/dev",
+        "ip link add name up type dummy",
+        "ip link set dev up up",
+    ):
+        subprocess.run(words.split(), check=True)
+    (ROOT / "run/netns").mkdir()
+    (ROOT / "run/net.conf").write_text(json.dumps(NETWORK))
+    there(f"{BUNDLE}/programs/ip", "netns", "add", "c1")
+
+
+def as_runtime(environment: dict[str, str]) -> dict[str, Any]:
+    """Call each verb, with more variables; return the answers, and what the container had."""
+    version = call("VERSION", environment)
+    added = call("ADD", environment)
+    has = inside()
+    checked = call("CHECK", environment, prevResult=json.loads(added))
+    deleted = call("DEL", environment)
+    return {
+        "versions": json.loads(version)["supportedVersions"],
+        "addresses": [each["address"] for each in json.loads(added).get("ips", [])] or added,
+        "has": has,
+        "path of IPAM": (ROOT / "run/path").read_text().strip(),
+        "printed by CHECK and DEL": checked + deleted,
+        "left": inside(),
+    }
+
+
+def as_person() -> dict[str, Any]:
+    """Use the command line; return what it prints, in short."""
+    ipvlan = f"{BUNDLE}/bin/ipvlan"
+    doctor = there(ipvlan, "doctor", *OPTIONS)
+    script = there(ipvlan, "add", *OPTIONS, *ID, "--dry-run")
+    # Debian's BusyBox has an ip of its own, and its sh prefers that to any in PATH.
+    there(f"{BUNDLE}/programs/sh", stdin=script)
+    has = inside()
+    shown = there(ipvlan, "show")
+    there(ipvlan, "del", *OPTIONS, *ID)
+    return {
+        "doctor": doctor.splitlines(),
+        "has": has,
+        "shown": re.findall(r"10\.1\.1\.\d+/24", shown),
+        "left": inside(),
+    }
+
+
+def hostile() -> dict[str, str]:
+    """Return an environment full of things that must not be heeded."""
+    evil = ROOT / "run/evil"
+    evil.mkdir()
+    for name in ("os", "sh", "site", "sitecustomize", "json"):
+        (evil / f"{name}.py").write_text('raise SystemExit("evil")\n')
+    for name in ("libc.so.6", "libm.so.6", "libz.so.1"):
+        (evil / name).write_bytes(b"evil")
+    (evil / "ip").write_text("#!/bin/sh\necho evil\nexit 1\n")
+    (evil / "ip").chmod(0o755)
+    python = dict.fromkeys(("PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE"), "/run/evil")
+    return {
+        **python,
+        "PYTHONPLATLIBDIR": "evil",
+        "PATH": "/run/evil",
+        "LD_LIBRARY_PATH": "/run/evil",
+        "LD_PRELOAD": "/run/evil/libz.so.1",
+        "LD_DEBUG": "all",
+        "GLIBC_TUNABLES": "glibc.malloc.check=x",
+    }
+
+
+def call(verb: str, environment: dict[str, str], **more: object) -> str:
+    """Call the plugin as a runtime does."""
+    stdin = json.dumps({**NETWORK, **more})
+    return there(PLUGIN, stdin=stdin, **{**CALL, "CNI_COMMAND": verb, **environment})
+
+
+def inside() -> list[str]:
+    """Return the container's addresses of eth0."""
+    shown = there(f"{BUNDLE}/programs/ip", "-n", "c1", "-o", "address", "show", *SHOWN)
+    return re.findall(r"eth0\s+inet6? (\S+)", shown)
+
+
+def there(*command: str, stdin: str = "", **environment: str) -> str:
+    """Run a command in the root, with nothing else in its environment; return its output."""
+    done = subprocess.run(
+        command,
+        input=stdin,
+        env=environment,
+        preexec_fn=go_there,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if done.stderr or done.returncode:
+        sys.stderr.write(f"{command}: {done}\n")
+    return done.stdout
+
+
+def go_there() -> None:
+    """Make the root this process's."""
+    os.chroot(ROOT)
+    os.chdir("/")
+
+
+def tree() -> set[tuple[str, int, int]]:
+    """Return all that is in /opt."""
+    paths = (ROOT / "opt").rglob("*")
+    return {(str(each), each.lstat().st_mode, each.lstat().st_mtime_ns) for each in paths}
+
+
+if __name__ == "__main__":
+    main()
