@@ -39,6 +39,7 @@ LEFT_OUT = (
     *("readline", "sitecustomize", "sqlite3", "ssl", "test", "tkinter", "unittest", "xmlrpc"),
 )
 NOT_INSTALLED = {"__pycache__", "benchmarks", "test", "tests"}
+SCRIPTS = ("install-node", "lib/options.sh")
 DOCUMENTS = ("CHANGELOG.md", "LICENSE", "README.md", "SECURITY.md")
 
 
@@ -105,7 +106,7 @@ class Bundle:
                 self.take(Path(found).relative_to(self.root), f"lib/{name}")
 
     def take_project(self) -> None:
-        """Take the project itself, and its documents."""
+        """Take the project itself, its documents, and what installs it on a node."""
         code = self.path / "lib/python3/dist-packages/cni_ipvlan"
         for file in _files(CHECKOUT / "cni_ipvlan"):
             place = code / file.relative_to(CHECKOUT / "cni_ipvlan")
@@ -115,6 +116,9 @@ class Bundle:
         documents.mkdir(parents=True)
         for name in DOCUMENTS:
             shutil.copyfile(CHECKOUT / name, documents / name)
+        (self.path / "scripts/lib").mkdir(parents=True)
+        for name in SCRIPTS:
+            shutil.copy(CHECKOUT / "scripts" / name, self.path / "scripts" / name)
 
     def compile(self) -> None:
         """Compile all modules, in a way that their files' times don't matter."""

@@ -73,6 +73,17 @@ static char *in_bundle(const char *directory, const char *file)
     return path;
 }
 
+/* Returns the name by which Python finds its library. If it was called by a path that leads through
+ * links, that is it: scripts/install-node has written it down, and compares. */
+static char *name_of_python(char *called)
+{
+    char *itself = in_bundle("bin", "python3"), real[PATH_MAX];
+
+    if (itself && called && *called == '/' && realpath(called, real) && strcmp(real, itself) == 0)
+        return called;
+    return itself;
+}
+
 static void check_memory(int resource)
 {
     struct rlimit limit;
@@ -125,7 +136,7 @@ int main(int argc, char **argv)
     free_loader();
     char *loader = in_bundle("lib", LOADER);
     char *program = in_bundle("lib/programs", is_python ? "python3" : name);
-    char *called = is_python ? in_bundle("bin", "python3") : argv[0]; /* by which Python finds its library */
+    char *called = is_python ? name_of_python(argv[0]) : argv[0];
     if (!words || !loader || !program || !called)
         refuse("there is no memory", "See ulimit -v and ulimit -d.");
 

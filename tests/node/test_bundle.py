@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cloning import git, make_clone
-from installing import CHECKOUT, assert_serves
+from installing import AS_ROOT, CHECKOUT, assert_serves, installer, places, plugin, tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -199,6 +199,71 @@ def command(bundle: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Pat
 
 def test_it_serves(command: Path) -> None:
     assert_serves(command)
+
+
+@pytest.mark.parametrize("prefix", ["a directory", "through a link"])
+def test_it_installs_itself_on_a_node_without_python(
+    bundle: Path, tmp_path: Path, prefix: str
+) -> None:
+    if prefix == "through a link":
+        (tmp_path / "there").mkdir()
+        (tmp_path / "prefix").symlink_to("there")
+    before = tree(tmp_path)
+    for _ in range(2):  # the second time is an upgrade
+        done = install(bundle, tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert_serves(plugin(tmp_path))
+        assert_serves(tmp_path / "command/ipvlan")
+    assert not plugin(tmp_path).is_symlink()
+    links = [path for path in (tmp_path / "share").rglob("*") if path.is_symlink()]
+    assert len(links) == 4
+    assert "doctor" in (tmp_path / "share/man/man8/ipvlan.8").read_text()
+    done = install(bundle, tmp_path, "--uninstall")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert tree(tmp_path) == before
+
+
+def test_bundle_that_does_not_answer_changes_nothing(bundle: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(bundle, broken)
+    (broken / "lib/libc.so.6").write_bytes(b"")
+    node = tmp_path / "node"
+    node.mkdir()
+    done = install(broken, node)
+    assert done.returncode == 1
+    assert "does not answer VERSION, so the old state stays" in done.stderr
+    assert tree(node) == {}
+
+
+@pytest.mark.parametrize("option", ["--system-packages", "--wheels=."])
+def test_bundle_takes_packages_from_nowhere_else(
+    bundle: Path, tmp_path: Path, option: str, wheel: Path
+) -> None:
+    done = install(bundle, tmp_path, option.replace("=.", f"={wheel}"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "install-node: a bundle has its packages: leave out --wheels and --system-packages\n"
+    )
+    assert tree(tmp_path) == {}
+
+
+@pytest.fixture
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory with something that is called a wheel."""
+    place = tmp_path_factory.mktemp("wheels")
+    (place / "some.whl").touch()
+    return place
+
+
+def install(bundle: Path, node: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Have the bundle install itself where Python can't be started."""
+    hide = 'mount --bind /dev/null "$(realpath /usr/bin/python3)" && exec "$@"'
+    return subprocess.run(
+        [*AS_ROOT, "sh", "-c", hide, "sh", installer(bundle), *places(node), *options],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
 
 
 def test_nothing_of_the_callers_environment_is_used(bundle: Path, tmp_path: Path) -> None:

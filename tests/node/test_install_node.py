@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from installing import (
+    AS_ROOT,
     CHECKOUT,
     assert_serves,
     copy_checkout,
@@ -23,10 +24,6 @@ from installing import (
 )
 from lab import wait_until
 
-USER = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-# With another /var/log than the machine's.
-IN_ITS_LOGS = ["sh", "-c", 'mount -t tmpfs tmpfs /var/log && exec "$@"', "sh"]
-AS_ROOT = ["unshare", *USER, "--mount", *IN_ITS_LOGS]
 OFFLINE = [*AS_ROOT, "unshare", "--net"]
 OTHER_PLUGIN = "#!/bin/sh\necho 'this is another program'\n"
 DEBIANS = Path("/usr/lib/cni")  # containernetworking-plugins

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -81,7 +82,12 @@ def answered(
     return answer
 
 
-# Where install-node puts a node of a test.
+# Where install-node puts a node of a test, and how it is run there.
+
+USER = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+# With another /var/log than the machine's.
+IN_ITS_LOGS = ["sh", "-c", 'mount -t tmpfs tmpfs /var/log && exec "$@"', "sh"]
+AS_ROOT = ["unshare", *USER, "--mount", *IN_ITS_LOGS]
 
 
 def installer(checkout: Path) -> Path:
