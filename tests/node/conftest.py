@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from cloning import git, make_clone
 from installing import copy_checkout, make_environment
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+BUILD_BUNDLE = "scripts/build-bundle"
 TOOLS = ("build", "pip", "pipx", "setuptools", "uv")
 
 
@@ -23,3 +26,35 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     wanted = [f"{source}[yaml]", *TOOLS]
     subprocess.run([python, "-m", "pip", "-q", "wheel", "--wheel-dir", folder, *wanted], check=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def archives(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Build the bundle of one commit twice, in unlike surroundings."""
+    place = tmp_path_factory.mktemp("clones")
+    one = make_clone(place / "one")
+    git(place, "clone", "--quiet", one, "another clone")
+    unlike = {
+        "HOME": "/nonexistent",
+        "TZ": "Asia/Kathmandu",
+        "PYTHONPATH": "/evil",
+        "PYTHONHASHSEED": "7",
+        "TMPDIR": str(tmp_path_factory.mktemp("another temporary directory")),
+    }
+    building = [
+        subprocess.Popen([one / BUILD_BUNDLE]),
+        subprocess.Popen(
+            [place / "another clone" / BUILD_BUNDLE], env={**os.environ, **unlike}, umask=0o077
+        ),
+    ]
+    assert [each.wait() for each in building] == [0, 0]
+    return [next(place.glob(f"{name}/dist/*")) for name in ("one", "another clone")]
+
+
+@pytest.fixture(scope="session")
+def bundle(archives: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Unpack it, as install instructions have it, in a directory of some name."""
+    place = tmp_path_factory.mktemp("it's a place")
+    subprocess.run(["tar", "-xJf", archives[0], "-C", place], check=True)
+    (unpacked,) = place.iterdir()
+    return unpacked

@@ -517,6 +517,26 @@ def test_bad_input_is_one_sentence_and_changes_nothing(
     assert tree(node) == before
 
 
+def test_check_tells_whether_the_plugin_is_there_and_answers(node: Path, install: Install) -> None:
+    done = install("--check")
+    assert done.returncode == 1
+    assert "is not the plugin that is installed in" in one_line(done)
+    install("--system-packages")
+    before = tree(node)
+    done = install("--check")
+    assert (done.returncode, done.stdout) == (0, f"{plugin(node)} answers\n")
+    assert tree(node) == before
+    (node / "prefix/versions/1/lib").rename(node / "prefix/versions/1/gone")
+    done = install("--check")
+    assert done.returncode == 1
+    assert "does not answer VERSION: " in one_line(done)
+    (node / "prefix/versions/1/gone").rename(node / "prefix/versions/1/lib")
+    plugin(node).rename(node / "cni/bin/ours")
+    put_other_plugin(node, exist_ok=True)
+    assert install("--check").returncode == 1
+    (node / "cni/bin/ours").rename(plugin(node))
+
+
 def test_other_directory_for_the_same_prefix_is_refused(node: Path, install: Install) -> None:
     install("--system-packages")
     done = install("--system-packages", "--bin-dir", node / "elsewhere")
@@ -542,8 +562,8 @@ def test_help_describes_the_usage() -> None:
     assert done.stdout.startswith(b"Usage: scripts/install-node")
 
 
-def put_other_plugin(node: Path) -> None:
-    plugin(node).parent.mkdir(parents=True)
+def put_other_plugin(node: Path, *, exist_ok: bool = False) -> None:
+    plugin(node).parent.mkdir(parents=True, exist_ok=exist_ok)
     plugin(node).write_text(OTHER_PLUGIN)
     plugin(node).chmod(0o750)
 
