@@ -15,6 +15,8 @@ from cni_ipvlan.plugin.node import id_of
 from cni_ipvlan.state.attachment import named_by
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cni_ipvlan.cni.request import Request
     from cni_ipvlan.cni.result import Interface, Route
     from cni_ipvlan.config.netconf import NetConf
@@ -79,6 +81,7 @@ def _differences(
     addresses = [each.address for each in queries.addresses(shown)]
     return [
         *_link_differences(link, conf, reported),
+        *_mac_differences(tx, link, reported, home),
         *(
             _master_differences(link, conf.master, tx.answer(asked), home, container)
             if asked is not None
@@ -130,11 +133,35 @@ def _link_differences(link: Link, conf: NetConf, reported: Interface) -> list[st
     mtu = reported.mtu or conf.mtu
     if conf.mtu and link.mtu != mtu:
         found.append(f"its MTU is {link.mtu}, not {mtu}")
-    if reported.mac and reported.mac.lower() != link.mac:
-        found.append(f"its MAC address is {link.mac}, not {reported.mac}")
     if not link.is_up:
         found.append("it is down")
     return found
+
+
+def _mac_differences(
+    tx: Transaction, link: Link, reported: Interface, home: Namespace | None
+) -> list[str]:
+    """Compare the MAC address with prevResult's, or if its master is a bond, with the bond's.
+
+    A bond's may change at each failover (fail_over_mac), and the kernel changes its ipvlan links'.
+    """
+    if not reported.mac or reported.mac.lower() == link.mac:
+        return []
+    there = queries.links(tx.see(Command(commands.link_show_all(), inside=home)))
+    for each in there:
+        is_master = each.name == link.parent if link.parent else each.ifindex == link.parent_index
+        if is_master and each.mac == link.mac and _is_on_a_bond(each, there):
+            return []
+    return [f"its MAC address is {link.mac}, not {reported.mac}"]
+
+
+def _is_on_a_bond(link: Link, there: Sequence[Link]) -> bool:
+    while link.kind == "vlan":
+        below = next((each for each in there if each.name == link.parent), None)
+        if below is None:
+            break
+        link = below
+    return link.kind in ("bond", "team")
 
 
 def _index_differences(link: Link, remembered_master: int | None) -> list[str]:

@@ -66,6 +66,29 @@ def test_check_finds_each_change(node: Node, runtime: Runtime, change: str) -> N
     assert [word for word in words if word not in error["msg"]] == []
 
 
+@pytest.mark.parametrize("master", ["bond0", "bond0.7"])
+def test_check_follows_a_bond_whose_address_changes_at_a_failover(
+    node: Node, runtime: Runtime, master: str
+) -> None:
+    bond = "bond0 type bond mode active-backup fail_over_mac active"
+    node.host.ip(f"link add name {bond}")
+    for name in ("eth0", "eth1"):
+        node.master(name, up=False)
+        node.host.ip(f"link set dev {name} master bond0")
+    node.host.ip("link set dev bond0 up")
+    node.host.ip("link add link bond0 name bond0.7 type vlan id 7")
+    node.host.ip("link set dev bond0.7 up")
+    container = node.container()
+    conf = {**CONF, "master": master}
+    result = runtime.add(container, conf).result()
+    before = container.links()["net1"]["address"]
+
+    node.host.ip("link set dev bond0 type bond active_slave eth1")
+
+    assert container.links()["net1"]["address"] != before
+    runtime.check(container, conf, result).succeeds()
+
+
 def test_check_reports_all_differences_at_once(node: Node, runtime: Runtime) -> None:
     container, result = attach(node, runtime)
     for change in ("mode", "flag", "mtu", "prefix", "down"):
