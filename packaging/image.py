@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> None:
     contents = [layer(Path(each)) for each in layers]
     blobs: dict[str, bytes] = {}
     packed = [
-        add(blobs, f"{TYPE}.layer.v1.tar+gzip", gzip.compress(content, mtime=0))
+        add(blobs, f"{TYPE}.layer.v1.tar+gzip", gzip.compress(content, compresslevel=6, mtime=0))
         for content in contents
     ]
     settings = add(blobs, f"{TYPE}.config.v1+json", as_json(config(architecture, contents)))
