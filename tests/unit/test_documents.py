@@ -6,7 +6,9 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import documents
 import pytest
 
 import cni_ipvlan
@@ -16,7 +18,7 @@ from cni_ipvlan.cni.version import SUPPORTED_VERSIONS
 from cni_ipvlan.config import netconf
 from cni_ipvlan.plugin import codes
 
-ROOT = Path(__file__).parents[2]
+ROOT = documents.ROOT
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 CONTRIBUTING = (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8")
@@ -102,11 +104,17 @@ def test_codes_differ_and_our_own_start_at_100() -> None:
     assert {value for value in CODES.values() if value < 100} == {1, 2, 3, 4, 5, 6, 7, 11, 50, 51}
 
 
-@pytest.mark.parametrize("document", sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]))
-def test_links_within_the_project_lead_somewhere(document: Path) -> None:
-    text = document.read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)#:]+)\)", text):
-        assert (document.parent / target).exists(), target
+@pytest.mark.parametrize("name", documents.NAMES)
+def test_links_within_the_project_lead_somewhere(name: str) -> None:
+    for link in documents.links(name):
+        address = urlsplit(link)
+        if address.scheme:
+            continue
+        path = (ROOT / name).parent / address.path if address.path else ROOT / name
+        assert path.exists(), link
+        if address.fragment:
+            target = str(path.resolve().relative_to(ROOT))
+            assert address.fragment in documents.anchors(target), link
 
 
 @pytest.mark.parametrize(
@@ -124,9 +132,9 @@ def test_files_that_documents_name_are_there(path: str) -> None:
     assert (ROOT / path).exists()
 
 
-def test_readme_links_to_the_documents() -> None:
-    for document in ("docs/contributing.md", "SECURITY.md", "CHANGELOG.md", "LICENSE"):
-        assert f"]({document})" in README
+def test_readme_links_to_every_document() -> None:
+    linked = {urlsplit(link).path for link in documents.links("README.md")}
+    assert {"LICENSE", *documents.NAMES} - {"README.md"} <= linked
 
 
 def test_changelog_has_the_usual_form() -> None:
@@ -159,3 +167,9 @@ def test_the_worked_example_of_an_option_is_in_each_place_it_names() -> None:
         sources = path.glob("*.py") if path.is_dir() else [path]
         words = ("checkIPv4Conflict", "check_ipv4_conflict", "arping_duplicate")
         assert any(word in source.read_text("utf-8") for source in sources for word in words), place
+
+
+def test_every_block_is_in_a_language_of_which_it_is_known_whether_it_is_typed() -> None:
+    code = [code for name in documents.NAMES for code in documents.code(name)]
+    languages = {each.language for each in code if each.is_block}
+    assert languages <= {"sh", "ini", "json", "text"}

@@ -1,0 +1,76 @@
+"""README.md and docs/, read with a parser of Markdown: headings, links, code, commands."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from markdown_it import MarkdownIt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from markdown_it.token import Token
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMES = sorted(
+    str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+)
+_PARSER = MarkdownIt("commonmark").enable("table")
+
+
+class Code(NamedTuple):
+    """What is set as code: a block and its language, or words in a sentence."""
+
+    text: str
+    section: str
+    is_block: bool
+    language: str = ""
+
+
+@cache
+def tokens(name: str) -> list[Token]:
+    return _PARSER.parse((ROOT / name).read_text(encoding="utf-8"))
+
+
+def text_of(token: Token) -> str:
+    """Return the words of a line as they are shown."""
+    return "".join(each.content for each in token.children or [] if each.type != "html_inline")
+
+
+def headings(name: str) -> list[str]:
+    found = tokens(name)
+    return [text_of(found[at + 1]) for at, each in enumerate(found) if each.type == "heading_open"]
+
+
+def anchors(name: str) -> set[str]:
+    """Return the anchors that GitHub gives to the headings."""
+    words = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings(name))
+    return {each.replace(" ", "-") for each in words}
+
+
+def links(name: str) -> list[str]:
+    """Return where the links lead, also those of images."""
+    return [
+        str(child.attrs.get("href") or child.attrs["src"])
+        for token in tokens(name)
+        for child in token.children or []
+        if child.type in {"link_open", "image"}
+    ]
+
+
+def code(name: str) -> Iterator[Code]:
+    """Return what is set as code, in its order."""
+    section = ""
+    for at, token in enumerate(tokens(name)):
+        if token.type == "heading_open" and token.tag == "h2":
+            section = text_of(tokens(name)[at + 1])
+        elif token.type == "fence":
+            yield Code(token.content, section, is_block=True, language=token.info)
+        elif token.type == "code_block":
+            yield Code(token.content, section, is_block=True, language="sh")
+        for child in token.children or []:
+            if child.type == "code_inline":
+                yield Code(child.content, section, is_block=False)
