@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from libcni import Attachment, Libcni
+from libcni import Attachment, Libcni, PluginError
 from runtime import PLUGINS
 
 if TYPE_CHECKING:
     from executable import Executable
     from lab import Node, Space
+    from runtime import Runtime
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 NETWORKS = sorted(path.name for path in EXAMPLES.iterdir() if path.name != "ipvpod0.yaml")
@@ -72,6 +73,39 @@ def test_pods_of_the_private_example_do_not_reach_each_other(node: Node, libcni:
         libcni.add(network, Attachment(container.path, name))
     with pytest.raises(AssertionError, match="ping"):
         first.run("ping", "-c", "1", "-W", "1", "10.10.20.3")
+
+
+def test_second_pod_of_the_documents_network_is_refused_until_the_first_is_deleted(
+    node: Node, libcni: Libcni
+) -> None:
+    network = read("ipvlan0.yaml")
+    first, second = node.container(), node.container()
+    libcni.add(network, Attachment(first.path, "one"))
+    before = node.snapshot()
+    with pytest.raises(PluginError) as failure:
+        libcni.add(network, Attachment(second.path, "two"))
+    assert failure.value.document["code"] == 106
+    assert node.snapshot() == before
+    libcni.delete(network, Attachment(first.path, "one"))
+    libcni.add(network, Attachment(second.path, "two"))
+    assert second.addresses("net1") == ["10.10.10.2/24"]
+
+
+def test_address_of_the_documents_network_on_another_node_is_noticed_only_when_asked_for(
+    node: Node, runtime: Runtime
+) -> None:
+    node.master_on_a_wire("eth1000").ip("address add 10.10.10.2/24 dev eth0")
+    container = node.container()
+    (conf,) = read("ipvlan0.yaml")["plugins"]
+    error = runtime.add(container, {**conf, "checkIPv4Conflict": True}).error()
+    assert error["code"] == 106
+    runtime.add(container, conf).result()
+
+
+def test_examples_but_the_documents_give_each_pod_its_own_address() -> None:
+    for name in NETWORKS:
+        ipam = read(name)["plugins"][0]["ipam"]["type"]
+        assert ipam == ("static" if name == "ipvlan0.yaml" else "host-local")
 
 
 def test_pod_of_the_document_names_its_network() -> None:

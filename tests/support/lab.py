@@ -244,12 +244,12 @@ class Node:
         run("ip", "link", "add", "name", name, "mtu", str(mtu), state, "type", "dummy")
         return name
 
-    def master_on_a_wire(self) -> Space:
-        """Make a master eth0 that is connected with another host's eth0; return that host."""
+    def master_on_a_wire(self, name: str = "eth0") -> Space:
+        """Make a master that is connected with another host's eth0; return that host."""
         neighbour = self.namespace("neighbour")
         peer = f"type veth peer name eth0 netns {neighbour.path}"
-        run("ip", "link", "add", "name", "eth0", *peer.split())
-        run("ip", "link", "set", "dev", "eth0", "up")
+        run("ip", "link", "add", "name", name, *peer.split())
+        run("ip", "link", "set", "dev", name, "up")
         neighbour.ip("link set dev eth0 up")
         return neighbour
 
