@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import lab
 import pytest
+from executable import Executable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,6 +128,18 @@ def test_nothing_is_left_when_the_network_fails(
     for words in ("task delete --force c1", "container delete c1"):  # which ctr forgets
         lab.run(*CTR, *words.split())
     assert_nothing_is_left(node)
+
+
+def test_address_of_a_detached_container_stays_when_it_ends(
+    containerd: None, node: lab.Node, root: Path
+) -> None:
+    lab.run(*CTR, "run", "--detach", "--cni", *options(root), "c1", *in_container("true"))
+    lab.wait_until(lambda: "STOPPED" in lab.run(*CTR, "task", "list"))
+    for words in ("task delete c1", "container delete c1"):
+        lab.run(*CTR, *words.split())
+    assert len(leases()) == 1
+    (leftover,) = json.loads(lab.run(Executable().path, "show", "--json"))["leftovers"]
+    assert (leftover["kind"], leftover["interface"]) == ("record", "eth0")
 
 
 @contextmanager

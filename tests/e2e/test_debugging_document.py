@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import document_commands
 import pytest
 from lab import LOGS, run
 from runtime import host_local, network, static
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from person import Person
     from runtime import Conf, Runtime
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "debugging.md"
+DOCUMENT = "docs/debugging.md"
+COMMANDS = [each for each in document_commands.commands(DOCUMENT) if each.is_in_block]
 POD = {
     "PATH": os.environ["PATH"],
     "CNI_CONTAINERID": "db",
@@ -88,9 +89,7 @@ def test_commands_of_a_section_print_what_it_shows(
     if section.is_captured:
         (LOGS / "calls").mkdir(0o700)
         runtime.add("/run/netns/db", section.back, **POD).error()
-    typed = commands(title)
-    assert typed
-    for line, printed in typed:
+    for line, printed in typed(title):
         if "--dry-run" in line and "eth1" in section.front["master"]:
             person.writes(FRONT, "front.conf")  # corrected as in the text
         status, out, _ = person.types(f"{{ {line}; }} 2>&1")
@@ -105,16 +104,13 @@ def test_commands_of_a_section_print_what_it_shows(
             person.succeeds(remedy)
 
 
-def commands(title: str) -> list[tuple[str, list[str]]]:
+def typed(title: str) -> list[tuple[str, list[str]]]:
     """Return what a section of the document types, and what each prints."""
-    text = DOCUMENT.read_text().partition(f"\n## {title}\n")[2].partition("\n## ")[0]
-    found: list[tuple[str, list[str]]] = []
-    for line in re.findall(r"^    (.*)$", text, re.MULTILINE):
-        if line.startswith("$ "):
-            found.append((line.removeprefix("$ "), []))
-        else:
-            found[-1][1].append(VOLATILE.sub("…", line))
-    return found
+    return [
+        (command.text, [VOLATILE.sub("…", line) for line in command.printed])
+        for command in COMMANDS
+        if command.section == title
+    ]
 
 
 def problems(shown: list[str]) -> list[str]:
@@ -128,5 +124,4 @@ def problems(shown: list[str]) -> list[str]:
 
 
 def test_every_section_that_shows_something_is_tried() -> None:
-    titles = re.findall(r"^## (.*)$", DOCUMENT.read_text(), re.MULTILINE)
-    assert {title for title in titles if commands(title)} == SECTIONS.keys()
+    assert {command.section for command in COMMANDS} == SECTIONS.keys()

@@ -9,8 +9,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import documents
 import pytest
-from installing import CHECKOUT
 from lab import run, wait_until
 from runtime import PLUGINS, Conf, network
 from shells import SHELLS, run_by
@@ -307,8 +307,7 @@ def systemd(tmp_path: Path) -> Iterator[Systemd]:
 
 def block(language: str) -> str:
     """Return the first block of the document in a language."""
-    document = (CHECKOUT / "docs/dhcp.md").read_text()
-    return document.partition(f"```{language}\n")[2].partition("```")[0]
+    return next(each.text for each in documents.code("docs/dhcp.md") if each.language == language)
 
 
 def attach_and_detach(node: Node, runtime: Runtime) -> None:

@@ -6,7 +6,6 @@ import os
 import pty
 import select
 import shlex
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -158,21 +157,16 @@ def test_without_a_command_a_shell_has_the_terminal(kernel: str) -> None:
         terminal.say("exit\r")
 
 
-@pytest.fixture
-def fresh(tmp_path: Path) -> Path:
-    """Have a checkout in which nothing was run yet."""
-    fresh = tmp_path / "fresh"
-    ignored = shutil.ignore_patterns("__pycache__", "build", ".venv", ".git", ".*_cache", ".tox")
-    shutil.copytree(CHECKOUT, fresh, ignore=ignored)
-    return fresh
-
-
 def test_bench_works_in_a_fresh_clone(fresh: Path) -> None:
     done = run(str(fresh / "scripts/bench"), "--short", "--runs", "1")
     assert done.returncode == 0, done.stderr
     assert [line.split()[:2] for line in done.stdout.decode().splitlines() if " ours " in line] == [
         [verb, "ours"] for verb in ("VERSION", "ADD", "CHECK", "DEL")
     ]
+    others = ["--imports"] + (["--native"] if os.geteuid() == 0 else [])
+    for option in others:
+        done = run(str(fresh / "scripts/bench"), option, "--short", "--runs", "1")
+        assert done.returncode == 0, done.stderr
 
 
 class Terminal:

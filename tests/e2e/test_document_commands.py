@@ -1,0 +1,58 @@
+"""The commands of the documents that need a kernel with ipvlan, typed one after the other."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from document_commands import BASH, VALUES, typed_in
+from lab import LOGS
+from runtime import call_environment, network, static
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lab import Node
+    from person import Person
+    from runtime import Runtime
+
+PLUGINS = Path("/opt/cni/bin")
+NETWORKS = Path("/etc/cni/net.d")
+# Those of a runtime's call, where the text says that they are set.
+CALL = call_environment("ADD", "/run/netns/container1")
+ENVIRONMENTS = {"ipvlan --dry-run <CONFIGURATION": CALL}
+
+
+@pytest.fixture
+def machine(node: Node, runtime: Runtime, person: Person) -> Iterator[None]:
+    """Have all that the commands name but NAME: a container, networks, the capture of a call."""
+    node.master_on_a_wire(VALUES["MASTER"]).ip(f"address add {VALUES['ADDRESS']}/24 dev eth0")
+    PLUGINS.mkdir(parents=True)
+    NETWORKS.mkdir(parents=True)
+    front, back = (
+        network(name=name, master=VALUES["MASTER"], ipam=static(address))
+        for name, address in (("front", "10.10.10.20/24"), ("back", "10.10.10.21/24"))
+    )
+    shutil.copy(person.writes(front, "front.conf"), NETWORKS)
+    (LOGS / "calls").mkdir(0o700)
+    pod = {"CNI_ARGS": "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0"}
+    container = node.container()
+    for call in (runtime.add, runtime.delete):
+        call(container, {**front, "captureDir": "calls"}, **pod)
+    runtime.add(node.namespace(VALUES["OTHER"]), back, CNI_CONTAINERID=VALUES["OTHER"]).result()
+    person.writes(back, "back.conf")
+    yield
+    shutil.rmtree(PLUGINS.parent)
+    shutil.rmtree(NETWORKS.parent)
+
+
+def test_commands_of_the_documents_succeed(machine: None, node: Node, person: Person) -> None:
+    for commands in typed_in("e2e").values():
+        container = node.namespace(VALUES["NAME"])
+        for command in commands:
+            environment = ENVIRONMENTS.get(command.text, {})
+            person.succeeds(shlex.join([*BASH, command.line]), **environment)
+        node.remove(container)

@@ -1,0 +1,57 @@
+"""The commands of the documents that are typed in a clone, one after the other."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from document_commands import BASH, VALUES, typed_in
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PIPLESS = {key: value for key, value in os.environ.items() if not key.startswith("PIP_")}
+RELEASE = f"""
+git init --quiet
+git config user.name tester
+git config user.email tester@localhost
+git add --all
+git commit --quiet --message 'a release'
+git tag {VALUES["TAG"]}
+"""
+# With other directories than this machine's where root writes.
+SCRIPT = f"""
+for path in /mnt /opt /usr/local/bin /usr/local/share /var/log; do
+    mount -t tmpfs tmpfs "$path"
+done
+for line; do
+    if ! {shlex.join(BASH)} "$line" </dev/null >/mnt/output 2>&1; then
+        echo "failed: $line"
+        cat /mnt/output
+    fi
+done
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can install the plugin")
+def test_commands_of_the_documents_succeed(fresh: Path, wheels: Path) -> None:
+    environment = {**PIPLESS, "GIT_CONFIG_GLOBAL": os.devnull, "PIP_CONFIG_FILE": os.devnull}
+    environment |= {"PIP_FIND_LINKS": str(wheels), "PIP_NO_INDEX": "1"}
+    subprocess.run(["bash", "-ec", RELEASE], check=True, cwd=fresh, env=environment)
+    (fresh / ".venv").symlink_to(sys.prefix)
+    (fresh / VALUES["DIR"]).symlink_to(wheels)
+    (fresh / VALUES["COMMANDS"]).write_text("link show dev lo\n")
+    lines = [command.line for commands in typed_in("node").values() for command in commands]
+    done = subprocess.run(
+        ["unshare", "--mount", "bash", "-ec", SCRIPT, "bash", *lines],
+        check=False,
+        cwd=fresh,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
