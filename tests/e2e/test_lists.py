@@ -84,7 +84,7 @@ def test_delete_in_reverse_leaves_nothing(node: Node, libcni: Libcni) -> None:
 
 
 def test_delete_when_the_namespace_is_gone_and_again(node: Node, libcni: Libcni) -> None:
-    # Without sbr, which in version 1.1.1 refuses both: "no such file or directory".
+    # Without sbr, which refuses both.
     network, container = version("0.4.0"), node.container()
     del network["plugins"][2]
     libcni.add(network, Attachment(container.path))
@@ -93,6 +93,19 @@ def test_delete_when_the_namespace_is_gone_and_again(node: Node, libcni: Libcni)
         libcni.delete(network, Attachment(""))
     assert libcni.cached() == []
     assert node.leases() == []
+
+
+def test_sbr_refuses_delete_when_the_namespace_is_gone_so_that_ipvlan_is_not_called(
+    node: Node, libcni: Libcni
+) -> None:
+    container = node.container()
+    libcni.add(NETWORK, container, "one", "net1")
+    node.remove(container)
+    for netns in ("", container.path):
+        with pytest.raises(PluginError) as failure:
+            libcni.delete(NETWORK, netns, "one", "net1")
+        assert failure.value.plugin == "sbr"
+    assert node.leases() == ["10.1.0.2"]
 
 
 def test_delete_after_a_later_plugin_failed_undoes_everything(node: Node, libcni: Libcni) -> None:

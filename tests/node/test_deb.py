@@ -46,6 +46,7 @@ with /opt/cni before, purged:
 with /opt/cni/bin before, removed:
 with /opt/cni/bin before, purged:
 beside another plugin: /opt/cni/bin/other
+an ipvlan that was there: theirs
 """
 
 

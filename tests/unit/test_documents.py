@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -173,3 +174,24 @@ def test_every_block_is_in_a_language_of_which_it_is_known_whether_it_is_typed()
     code = [code for name in documents.NAMES for code in documents.code(name)]
     languages = {each.language for each in code if each.is_block}
     assert languages <= {"sh", "ini", "json", "text"}
+
+
+@pytest.mark.parametrize("name", documents.NAMES)
+def test_tests_that_documents_name_are_there(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for path in re.findall(r"\b(?:tests/[\w/]+/)?test_\w+\.py\b", text):
+        assert any(ROOT.glob(path if "/" in path else f"tests/**/{path}")), path
+
+
+def test_page_about_nodes_marks_everything_as_tested_by_what_or_quoted() -> None:
+    found = [piece for piece in documents.pieces("docs/node.md") if piece[0] != "fence"]
+    for (_, before), (kind, text) in pairwise(found):
+        if kind == "heading":
+            continue
+        marks = re.findall(
+            r"\*\*(quoted|tested)\*\*(.{,80})",
+            f"{before} {text}" if kind.endswith("list") else text,
+            re.IGNORECASE,
+        )
+        assert marks, text
+        assert all("tests/" in what for mark, what in marks if mark.lower() == "tested"), text
