@@ -45,6 +45,7 @@ WORDS = {
     "ipam.type: ipvlan",
     "set -x",
     # commands of others, by their names
+    "apt-get --simulate",
     "arping -D",
     "ip -batch",
     "ip link add",
