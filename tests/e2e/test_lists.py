@@ -99,11 +99,11 @@ def test_sbr_refuses_delete_when_the_namespace_is_gone_so_that_ipvlan_is_not_cal
     node: Node, libcni: Libcni
 ) -> None:
     container = node.container()
-    libcni.add(NETWORK, container, "one", "net1")
+    libcni.add(NETWORK, Attachment(container.path))
     node.remove(container)
     for netns in ("", container.path):
         with pytest.raises(PluginError) as failure:
-            libcni.delete(NETWORK, netns, "one", "net1")
+            libcni.delete(NETWORK, Attachment(netns))
         assert failure.value.plugin == "sbr"
     assert node.leases() == ["10.1.0.2"]
 
