@@ -7,11 +7,18 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from containerd import running
 from executable import Executable
 from person import Person
 from runtime import Runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from containerd import Containerd
 
 
 @pytest.fixture
@@ -29,3 +36,9 @@ def person(ipvlan: Executable, tmp_path: Path) -> Person:
     """Have a person in a directory with the project's examples."""
     shutil.copytree(Path(__file__).resolve().parents[2] / "examples", tmp_path / "examples")
     return Person(ipvlan, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def containerd(own_directories: None) -> Iterator[Containerd]:
+    with running() as daemon:
+        yield daemon

@@ -15,6 +15,7 @@ from runtime import PLUGINS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from doubles import FakeIpam
     from executable import Executable
     from lab import Node
 
@@ -127,6 +128,31 @@ def test_interfaces_of_a_container_do_not_disturb_each_other(node: Node, libcni:
     assert addresses == ["10.1.0.2/24", "10.1.0.3/24"]
     libcni.delete(NETWORK, Attachment(container.path))
     libcni.check(NETWORK, Attachment(container.path, ifname="net2"))
+
+
+@pytest.mark.parametrize(("number", "asked"), [("1.0.0", False), ("1.1.0", True)])
+def test_a_network_of_1_1_0_is_ready_when_its_plugins_say_so(
+    node: Node, ipvlan: Executable, fake_ipam: FakeIpam, number: str, *, asked: bool
+) -> None:
+    node.master()
+    network = version(number)
+    network["plugins"] = [{"type": "ipvlan", "master": "eth0", "ipam": fake_ipam.conf}]
+    path = (str(Path(ipvlan.path).parent), *fake_ipam.path.split(":"))
+    libcni = Libcni(path, fake_ipam.directory / "cache")
+    libcni.status(network)
+    assert fake_ipam.calls == ["STATUS"] * asked
+
+    fake_ipam.answers("STATUS", {"code": 50, "msg": "no address is left"}, status=1)
+    assert reason(libcni, network) == ((50, "no address is left") if asked else None)
+
+
+def reason(libcni: Libcni, network: dict[str, Any]) -> tuple[int, str] | None:
+    """Return why a network is not ready."""
+    try:
+        libcni.status(network)
+    except PluginError as error:
+        return error.document["code"], error.document["msg"]
+    return None
 
 
 def without_files(snapshot: dict[str, Any]) -> dict[str, Any]:

@@ -266,7 +266,8 @@ class Node:
 
     def remove(self, space: Space) -> None:
         """Remove a namespace that has a name, as ip netns delete does, but in this process."""
-        _system_call("umount2", os.fsencode(space.path), _MNT_DETACH)
+        with suppress(OSError):  # a plugin may have left a file there that is no mount
+            _system_call("umount2", os.fsencode(space.path), _MNT_DETACH)
         Path(space.path).unlink()
 
     def end_processes(self) -> None:

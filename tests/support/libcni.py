@@ -71,6 +71,12 @@ class Libcni:
             self._run("DEL", network, plugin, attachment, result)
         self._file(network, attachment).unlink(missing_ok=True)
 
+    def status(self, network: Document) -> None:
+        """Run STATUS of each plugin; networks before version 1.1.0 are always ready."""
+        if network["cniVersion"] == "1.1.0":
+            for plugin in network["plugins"]:
+                self._run("STATUS", network, plugin, Attachment("", "", ""), None)
+
     def cached(self) -> list[str]:
         """Return the names of the cache's files."""
         return sorted(file.name for file in self._cache.glob("*"))

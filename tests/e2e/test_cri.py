@@ -1,0 +1,162 @@
+"""Pods as the kubelet has them made: through containerd's Container Runtime Interface (CRI)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import contextmanager
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import images
+import lab
+import pytest
+from containerd import (
+    BIN_DIR,
+    CONFIGURATION,
+    CTR,
+    KUBERNETES,
+    NETWORK,
+    SANDBOX_IMAGE,
+    SOCKET,
+    assert_nothing_is_left,
+    leases,
+)
+from cri import Cri
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from containerd import Containerd
+    from cri import Pod
+    from doubles import FakeIpam
+
+
+@pytest.fixture(scope="module")
+def client(containerd: Containerd, tmp_path_factory: pytest.TempPathFactory) -> Cri:
+    archive = tmp_path_factory.mktemp("image") / "image.tar"
+    images.write(archive, SANDBOX_IMAGE, "ping")
+    lab.run(*CTR, "--namespace", KUBERNETES, "image", "import", str(archive))
+    client = Cri(SOCKET, SANDBOX_IMAGE)
+    client.wait_until_ready()
+    return client
+
+
+@pytest.fixture
+def cri(client: Cri) -> Iterator[Cri]:
+    yield client
+    for pod in client.pods():  # of a test that failed
+        client.remove(pod)
+
+
+def test_where_debians_containerd_looks_unless_told() -> None:
+    settings = lab.run("containerd", "config", "default")
+    assert 'bin_dir = "/usr/lib/cni"' in settings
+    assert 'conf_dir = "/etc/cni/net.d"' in settings
+
+
+def test_pods_reach_each_other_until_they_are_stopped(containerd: Containerd, cri: Cri) -> None:
+    pods = [cri.run_pod(name) for name in ("one", "two", "three")]
+    assert {cri.address(pod) for pod in pods} == leases()
+    assert len(leases()) == len(pods)
+    for pod, other in combinations(pods, 2):
+        ping(cri, pod, other)
+
+    for pod in pods:
+        cri.stop(pod)
+    assert leases() == set()
+    for pod in pods:
+        cri.stop(pod)  # again, as the kubelet does
+        cri.remove(pod)
+    assert_nothing_is_left(containerd.node)
+
+
+def test_pods_outlive_the_runtime_and_a_lost_one_is_made_again(
+    containerd: Containerd, cri: Cri
+) -> None:
+    lives, lost = cri.run_pod("lives"), cri.run_pod("lost")
+    containerd.stop()
+    containerd.lose(lost.sandbox)
+    containerd.start()
+    cri.wait_until_ready()
+    assert (cri.is_ready(lives), cri.is_ready(lost)) == (True, False)
+
+    # The kubelet's order: the old sandbox is removed when the new one is there.
+    cri.stop(lost)
+    assert leases() == {cri.address(lives)}
+    again = cri.run_pod("lost", attempt=1)
+    cri.remove(lost)
+    assert leases() == {cri.address(lives), cri.address(again)}
+    ping(cri, lives, again)
+
+    for pod in (lives, again):
+        cri.stop(pod)
+        cri.remove(pod)
+    assert_nothing_is_left(containerd.node)
+
+
+def test_a_refused_pod_leaves_nothing_and_is_made_when_the_reason_is_gone(
+    containerd: Containerd, cri: Cri
+) -> None:
+    containerd.node.host.ip("link set dev eth0 name gone")
+    try:
+        with pytest.raises(grpc.RpcError, match="cannot find the master 'eth0'"):
+            cri.run_pod("one")
+    finally:
+        containerd.node.host.ip("link set dev gone name eth0")
+    assert_nothing_is_left(containerd.node)
+
+    pod = cri.run_pod("one")
+    assert leases() == {cri.address(pod)}
+    cri.stop(pod)
+    cri.remove(pod)
+    assert_nothing_is_left(containerd.node)
+
+
+def test_the_network_is_ready_while_there_is_a_configuration(cri: Cri) -> None:
+    assert cri.network_ready() == (True, "")
+    with no_configuration(cri):
+        assert cri.network_ready() == (False, "NetworkPluginNotReady")
+    lab.wait_until(lambda: cri.network_ready().status)
+
+
+def test_containerd_1_7_knows_neither_status_nor_results_of_1_1_0(
+    containerd: Containerd, cri: Cri, fake_ipam: FakeIpam
+) -> None:
+    fake_ipam.answers("STATUS", {"code": 50, "msg": "not now"}, status=1)
+    fake_ipam.answers("ADD", {"cniVersion": "1.1.0", "ips": [{"address": "10.1.0.9/24"}]})
+    shutil.copy(fake_ipam.program, BIN_DIR)
+    with configuration(cri, version="1.1.0", ipam=fake_ipam.conf):
+        assert cri.network_ready() == (True, "")
+        with pytest.raises(grpc.RpcError, match="unsupported CNI result version"):
+            cri.run_pod("one")
+    assert fake_ipam.calls == ["ADD", "DEL"]
+    assert cri.pods() == []
+    assert_nothing_is_left(containerd.node)
+
+
+@contextmanager
+def configuration(cri: Cri, *, version: str, ipam: dict[str, Any]) -> Iterator[None]:
+    """Have another configuration on the node, until the end."""
+    with no_configuration(cri):
+        plugin = {**NETWORK["plugins"][0], "ipam": ipam}
+        network = {**NETWORK, "cniVersion": version, "plugins": [plugin]}
+        CONFIGURATION.write_text(json.dumps(network))
+        lab.wait_until(lambda: cri.network_ready().status)
+        yield
+        CONFIGURATION.unlink()
+
+
+@contextmanager
+def no_configuration(cri: Cri) -> Iterator[None]:
+    aside = CONFIGURATION.rename(CONFIGURATION.with_suffix(".aside"))
+    lab.wait_until(lambda: not cri.network_ready().status)
+    try:
+        yield
+    finally:
+        aside.rename(CONFIGURATION)
+
+
+def ping(cri: Cri, pod: Pod, other: Pod) -> None:
+    cri.execute(pod, "ping", "-c", "1", "-W", "5", cri.address(other))

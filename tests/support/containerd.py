@@ -1,0 +1,115 @@
+"""containerd and runc on a node that has the plugin where install-node puts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lab
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BIN_DIR = Path("/opt/cni/bin")
+CONFIGURATION = Path("/etc/cni/net.d/10-net.conflist")
+NETWORK: dict[str, Any] = {
+    "cniVersion": "1.0.0",
+    "name": "net",
+    "plugins": [
+        {
+            "type": "ipvlan",
+            "master": "eth0",
+            "ipam": {"type": "host-local", "subnet": "10.1.0.0/24"},
+        }
+    ],
+}
+SANDBOX_IMAGE = "lab.invalid/pod:1"
+HOME = Path("/run/containerd-lab")
+SOCKET = HOME / "containerd.sock"
+KUBERNETES = "k8s.io"  # containerd's namespace for what the kubelet has it make
+CTR = ("ctr", "--address", str(SOCKET))
+
+_INSTALL = str(Path(__file__).resolve().parents[2] / "scripts/install-node")
+_SETTINGS = f"""
+version = 2
+root = "{HOME}/root"
+state = "{HOME}/state"
+[grpc]
+address = "{SOCKET}"
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "{SANDBOX_IMAGE}"
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "{BIN_DIR}"
+"""
+
+
+class Containerd:
+    """The daemon on ``node``; containers outlive it."""
+
+    def __init__(self, node: lab.Node) -> None:
+        self.node = node
+        self.start()
+
+    def start(self) -> None:
+        command = ("containerd", "--config", str(HOME / "config.toml"), "--log-level", "error")
+        self._daemon = subprocess.Popen(command)
+        lab.wait_until(self._has_answered_or_ended)
+        assert self._daemon.poll() is None
+
+    def stop(self) -> None:
+        self._daemon.terminate()
+        self._daemon.wait()
+
+    def lose(self, sandbox: str) -> None:
+        """Take from a sandbox what a machine's restart takes: its processes and its namespace."""
+        task = HOME / "state/io.containerd.runtime.v2.task" / KUBERNETES / sandbox
+        process = int((task / "init.pid").read_text())
+        namespace = next(
+            path for path in lab.NAMED.iterdir() if path.samefile(f"/proc/{process}/ns/net")
+        )
+        os.kill(process, signal.SIGKILL)
+        self.node.remove(lab.Space(str(namespace)))
+
+    def _has_answered_or_ended(self) -> bool:
+        version = subprocess.run([*CTR, "version"], check=False, capture_output=True)
+        return version.returncode == 0 or self._daemon.poll() is not None
+
+
+@contextmanager
+def running() -> Iterator[Containerd]:
+    """Have containerd on a node with the plugin and a network; leave it without containers."""
+    with lab.node() as node:
+        node.master("eth0")
+        options = ["--system-packages", "--share-dir", "/opt/share", "--command-dir", "/opt/bin"]
+        lab.run(_INSTALL, *options)
+        shutil.copy("/usr/lib/cni/loopback", BIN_DIR)
+        CONFIGURATION.parent.mkdir(parents=True)
+        CONFIGURATION.write_text(json.dumps(NETWORK))
+        HOME.mkdir()
+        (HOME / "config.toml").write_text(_SETTINGS)
+        daemon = Containerd(node)
+        yield daemon
+        daemon.stop()
+        lab.run(_INSTALL, "--uninstall")
+        for directory in (BIN_DIR.parent, CONFIGURATION.parent.parent, HOME):
+            shutil.rmtree(directory)
+
+
+def leases() -> set[str]:
+    return {path.name for path in (lab.LEASES / "networks/net").glob("10.*")}
+
+
+def assert_nothing_is_left(node: lab.Node) -> None:
+    assert leases() == set()
+    assert list((lab.LEASES / "results").iterdir()) == []  # the runtime's notes
+    assert list(node.host.links()) == ["lo", "eth0"]
+    assert [path.name for path in lab.NAMED.iterdir()] == ["host"]
+    assert not lab.MEMORY.exists() or list(lab.MEMORY.iterdir()) == []
+    for namespace in ("default", KUBERNETES):
+        assert lab.run(*CTR, "--namespace", namespace, "container", "list", "--quiet") == ""
