@@ -74,7 +74,7 @@ def test_nothing_is_left_when_the_network_fails(containerd: Containerd, root: Pa
     assert_nothing_is_left(containerd.node)
 
 
-def test_address_of_a_detached_container_stays_until_it_is_deleted(
+def test_a_detached_container_keeps_its_address_until_deleted(
     containerd: Containerd, root: Path
 ) -> None:
     lab.run(*CTR, "run", "--detach", "--cni", *options(root), "c1", *in_container("true"))

@@ -75,7 +75,7 @@ ELSEWHERE = {
         "ctr run --cni",
         "ctr run --rm --cni --rootfs DIR ID COMMAND",
     ),
-    "tests/e2e/test_containerd.py::test_address_of_a_detached_container_stays_until_it_is_deleted": (
+    "tests/e2e/test_containerd.py::test_a_detached_container_keeps_its_address_until_deleted": (
         "ctr run --detach",
     ),
     "tests/e2e/test_dhcp.py::test_the_unit_for_nodes_without_debians_serves_also_after_a_kill": (
