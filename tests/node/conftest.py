@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 from cloning import git, make_clone
-from installing import CHECKOUT, copy_checkout, make_environment
+from installing import copy_checkout, copy_everything, make_environment
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +63,4 @@ def bundle(archives: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture
 def fresh(tmp_path: Path) -> Path:
     """Have a checkout in which nothing was run yet."""
-    fresh = tmp_path / "fresh"
-    made_here = [line.strip("/") for line in (CHECKOUT / ".gitignore").read_text().splitlines()]
-    shutil.copytree(CHECKOUT, fresh, ignore=shutil.ignore_patterns(".git", *made_here))
-    return fresh
+    return copy_everything(tmp_path / "fresh")

@@ -6,10 +6,12 @@ import re
 import shlex
 import shutil
 import subprocess
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import roots
 from cloning import commit, copy_sources, git, make_clone, set_version
 from installing import CHECKOUT
 
@@ -61,16 +63,13 @@ def package(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def debian(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a small Debian that has everything but the package, and in /debs its rival's."""
-    root = tmp_path_factory.mktemp("debian") / "root"
+def debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Have a small Debian that has everything but the package, and in /debs its rival's."""
+    directory = tmp_path_factory.mktemp("debian") / "root"
     keep = f"mkdir $1/debs && cp $1/var/cache/apt/archives/{RIVAL}_*.deb $1/debs"
     options = [f"--include={DEPENDENCIES},{RIVAL}", f"--customize-hook={keep}"]
-    subprocess.run(
-        ["mmdebstrap", "--quiet", "--variant=minbase", *options, "trixie", root],
-        check=True,
-    )
-    return root
+    with roots.made(directory, "trixie", *options) as root:
+        yield root
 
 
 def test_package_is_clean_and_its_overrides_have_reasons(package: Path) -> None:
@@ -237,7 +236,7 @@ def test_installed_used_upgraded_and_removed(
     git(tmp_path, "clone", "--quiet", clone, "later")
     commit(tmp_path / "later")
     later = build(tmp_path / "later", tmp_path)
-    for each in (package, later, SCENARIO):
+    for each in (package, later, SCENARIO, SCENARIO.with_name("scenario.sh")):
         shutil.copy(each, debian)
     scenario = [f"/{file.name}" for file in (SCENARIO, package, later)]
     done = subprocess.run(

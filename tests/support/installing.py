@@ -26,6 +26,13 @@ def copy_checkout(target: Path) -> Path:
     return target
 
 
+def copy_everything(target: Path) -> Path:
+    """Copy the checkout as a fresh clone has it; return the target."""
+    made_here = [line.strip("/") for line in (CHECKOUT / ".gitignore").read_text().splitlines()]
+    ignore = shutil.ignore_patterns(".git", *made_here)
+    return shutil.copytree(CHECKOUT, target, symlinks=True, ignore=ignore)
+
+
 def make_environment(directory: Path, *options: str) -> Path:
     """Make a virtual environment of the distribution's Python; return its interpreter."""
     subprocess.run([PYTHON, "-I", "-m", "venv", *options, directory], check=True)

@@ -1,0 +1,76 @@
+"""What README.md tells newcomers, done by one: on a small machine, without being root, to the end.
+
+ROOTS names the suites of these machines, otherwise it is this machine's. NEWCOMER=all takes all of
+scripts/test, rather than a few tests of each tier.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import roots
+from cloning import commit, git
+from installing import copy_everything
+
+from cni_ipvlan import __version__
+
+HERE = Path(__file__).parent
+MINIMAL = "--include=ca-certificates,git,sudo"
+UPSTREAM = "srv/cni-ipvlan"
+
+TESTED = """\
+unit: some passed, 0 failed
+kernel: some passed, 0 failed
+e2e: some passed, 0 failed
+faults: some passed, 0 failed
+attacks: some passed, 0 failed
+"""
+EXPECTED = """\
+home: 700 newcomer
+demo: some expectations held, 0 did not
+{tested}\
+temporary files:
+files of others in the clone:
+version: ipvlan, version {version}
+doctor: 0
+ADD: 10.1.1.2/24
+CHECK: passed
+DEL: 0 left
+version: ipvlan, version 99.0
+logs:
+different:
+new at home: .cache
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="making a root needs root")
+@pytest.mark.parametrize("suite", os.environ.get("ROOTS", roots.OWN).split())
+def test_newcomer_tries_installs_upgrades_and_removes_it(suite: str, tmp_path: Path) -> None:
+    try:
+        with roots.made(tmp_path / "root", suite, MINIMAL) as root:
+            tell(root)
+    except roots.NotMadeError as error:
+        if "ROOTS" not in os.environ:
+            raise
+        pytest.skip(str(error))
+
+
+def tell(root: Path) -> None:
+    roots.add_newcomer(root)
+    copy_everything(root / UPSTREAM)
+    git(root / UPSTREAM, "init", "--quiet")
+    commit(root / UPSTREAM)
+    subprocess.run(("chroot", root, "chown", "-R", f"{roots.USER}:", f"/{UPSTREAM}"), check=True)
+    for name in ("newcomer-scenario", "scenario.sh"):
+        shutil.copy(HERE / name, root / "srv")
+    whole = os.environ.get("NEWCOMER") == "all"
+    argv = roots.as_newcomer(root, "/srv/newcomer-scenario", *["all"] * whole)
+    done = subprocess.run(argv, check=False, capture_output=True, text=True)
+    said = re.sub(r"\b[1-9]\d* (?=passed|expectations)", "some ", done.stdout)
+    said = re.sub(" +$", "", said, flags=re.MULTILINE)
+    tested = "test: some passed, 0 failed\n" if whole else TESTED
+    expected = EXPECTED.format(tested=tested, version=__version__)
+    assert (said, done.returncode) == (expected, 0), f"{done.stdout}\n{done.stderr}"
