@@ -79,6 +79,18 @@ virtual_machine_packages() {
     printf '%s\n' qemu-system-x86 kmod xz-utils zstd
 }
 
+# Prints the packages with which a node needs no virtual environment; nothing where one of them is
+# older than setup.cfg wants, as on Debian 12.
+python_packages() {
+    local name least version
+    for name in click jsonschema sh yaml; do
+        least=$(sed -En "s/^ *(py)?$name>=([0-9.]+).*/\2/Ip" setup.cfg)
+        version=$(apt-cache policy "python3-$name" 2>/dev/null | sed -n 's/^ *Candidate: \([0-9]\)/\1/p')
+        [[ ! $version ]] || dpkg --compare-versions "$version" ge "$least" || return 0
+    done
+    printf 'python3-%s\n' click jsonschema sh yaml
+}
+
 # Prints what a node of the lab needs besides the plugin's own Python packages.
 node_packages() {
     printf '%s\n' iproute2 python3 python3-venv containernetworking-plugins containerd runc \

@@ -13,11 +13,14 @@ import lab
 import pytest
 from containerd import CONFIGURATION, CTR, assert_nothing_is_left, leases
 from executable import Executable
+from installing import needs_system_packages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from containerd import Containerd
+
+pytestmark = needs_system_packages  # a lab has no network for others
 
 
 class Container(NamedTuple):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from executable import Executable
-from installing import CHECKOUT, installer, places, plugin
+from installing import CHECKOUT, installer, needs_system_packages, places, plugin
 from lab import run
 from person import Person
 from runtime import PLUGINS, Runtime, host_local, network
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 import pytest
 
+pytestmark = needs_system_packages  # a lab has no network for others
 INSTALLER = str(installer(CHECKOUT))
 
 

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 import roots
 from cloning import commit, copy_sources, git, make_clone, set_version
-from installing import CHECKOUT
+from installing import CHECKOUT, needs_system_packages
+
+pytestmark = needs_system_packages  # build-deb makes the manual with them
 
 BUILD = "scripts/build-deb"
 LAB = CHECKOUT / "scripts/lab-kernel"

@@ -7,17 +7,19 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from installing import (
     AS_ROOT,
     CHECKOUT,
+    LACKING,
     assert_serves,
     copy_checkout,
     installer,
     make_environment,
+    needs_system_packages,
     places,
     plugin,
     tree,
@@ -37,7 +39,6 @@ DOCUMENTS = [
 ]
 
 Done = subprocess.CompletedProcess[str]
-Install = Callable[..., Done]
 
 
 @pytest.fixture
@@ -51,18 +52,36 @@ def node(tmp_path: Path) -> Iterator[Path]:
     assert tree(tmp_path) == before, "uninstalling left something"
 
 
-@pytest.fixture
-def install(node: Path) -> Install:
-    def run(*options: object, checkout: Path = CHECKOUT, within: Sequence[str] = ()) -> Done:
+class Install:
+    """Runs install-node for a node of a test, without a network."""
+
+    def __init__(self, node: Path, quick: list[str]) -> None:
+        self.node = node
+        self.quick = quick
+
+    def __call__(
+        self, *options: object, checkout: Path = CHECKOUT, within: Sequence[str] = ()
+    ) -> Done:
         return subprocess.run(
-            [*OFFLINE, *within, installer(checkout), *places(node), *map(str, options)],
+            [*OFFLINE, *within, installer(checkout), *places(self.node), *map(str, options)],
             check=False,
             capture_output=True,
             text=True,
             env={**PIPLESS, "PIP_CONFIG_FILE": os.devnull, "PIP_RETRIES": "0"},
         )
 
-    return run
+    def quickly(
+        self, *options: object, checkout: Path = CHECKOUT, within: Sequence[str] = ()
+    ) -> Done:
+        """Install in the way that takes the least time here, for what is the same in each way."""
+        return self(*self.quick, *options, checkout=checkout, within=within)
+
+
+@pytest.fixture
+def install(node: Path, request: pytest.FixtureRequest) -> Install:
+    if LACKING:
+        return Install(node, ["--wheels", str(request.getfixturevalue("wheels"))])
+    return Install(node, ["--system-packages"])
 
 
 @pytest.fixture
@@ -103,6 +122,7 @@ def test_without_a_network_wheels_are_suggested(node: Path, install: Install) ->
     assert tree(node) == before
 
 
+@needs_system_packages
 def test_installs_on_system_packages(node: Path, install: Install) -> None:
     done = install("--system-packages")
     assert done.returncode == 0, done.stderr
@@ -110,14 +130,14 @@ def test_installs_on_system_packages(node: Path, install: Install) -> None:
 
 
 def test_executable_starts_python_directly_and_isolated(node: Path, install: Install) -> None:
-    install("--system-packages")
+    install.quickly()
     shebang = plugin(node).read_text().splitlines()[0]
     assert shebang == f"#!{node}/prefix/versions/1/bin/python3 -IXutf8"
 
 
 def test_second_run_upgrades_and_the_version_before_is_kept(node: Path, install: Install) -> None:
     for _ in range(3):
-        assert install("--system-packages").returncode == 0
+        assert install.quickly().returncode == 0
     assert {path.name for path in (node / "prefix/versions").iterdir()} == {"2", "3"}
     assert "versions/3" in plugin(node).read_text()
 
@@ -125,7 +145,7 @@ def test_second_run_upgrades_and_the_version_before_is_kept(node: Path, install:
 def test_calls_do_not_fail_while_versions_change(
     node: Path, install: Install, wheels: Path
 ) -> None:
-    install("--system-packages")
+    install.quickly()
     ended = threading.Event()
     answers: list[subprocess.CompletedProcess[bytes]] = []
 
@@ -137,7 +157,7 @@ def test_calls_do_not_fail_while_versions_change(
     for caller in callers:
         caller.start()
     try:
-        for options in (("--wheels", wheels), ("--system-packages",)):
+        for options in (["--wheels", wheels], install.quick):
             done = install(*options)
             assert done.returncode == 0, done.stderr
     finally:
@@ -150,9 +170,9 @@ def test_calls_do_not_fail_while_versions_change(
 
 def test_interpreter_of_an_older_version_hands_over(node: Path, install: Install) -> None:
     # Which is what happens when the file changes after the kernel has read its first line.
-    install("--system-packages")
+    install.quickly()
     old = node / "prefix/versions/1/bin/python3"
-    install("--system-packages")
+    install.quickly()
     done = subprocess.run(
         [old, "-IXutf8", plugin(node)],
         env={"CNI_COMMAND": "VERSION"},
@@ -168,9 +188,9 @@ def test_version_that_does_not_answer_changes_nothing(
     node: Path, install: Install, broken: Path, *, upgrade: bool
 ) -> None:
     if upgrade:
-        install("--system-packages")
+        install.quickly()
     before = tree(node)
-    done = install("--system-packages", checkout=broken)
+    done = install.quickly(checkout=broken)
     assert done.returncode == 1
     assert "broken on purpose" in one_line(done)
     assert tree(node) == before
@@ -180,7 +200,7 @@ def test_version_that_does_not_answer_changes_nothing(
 def test_foreign_ipvlan_is_refused(node: Path, install: Install) -> None:
     put_other_plugin(node)
     before = tree(node)
-    done = install("--system-packages")
+    done = install.quickly()
     assert done.returncode == 1
     assert "--force" in one_line(done)
     assert tree(node) == before
@@ -190,7 +210,7 @@ def test_foreign_ipvlan_is_kept_and_restored(node: Path, install: Install) -> No
     put_other_plugin(node)
     before = tree(node)
     for options in (("--force",), ()):  # the upgrade of ours needs no force
-        done = install("--system-packages", *options)
+        done = install.quickly(*options)
         assert done.returncode == 0, done.stderr
     assert versions_answered(node)
     assert install("--uninstall").returncode == 0
@@ -208,7 +228,7 @@ def test_go_plugin_is_replaced_kept_and_restored(
         shutil.copy(DEBIANS / "ipvlan", plugin(node))
     before = tree(node)
     for _ in range(2):
-        done = install("--system-packages")
+        done = install.quickly()
         assert done.returncode == 0, done.stderr
     assert "1.1.0" in versions_answered(node)
     assert install("--uninstall").returncode == 0
@@ -236,7 +256,7 @@ def test_link_to_a_command_that_pip_installed_is_replaced_for_good(
     linked.symlink_to(command)
     plugin(node).symlink_to(linked)
 
-    done = install("--system-packages")
+    done = install.quickly()
 
     assert done.returncode == 0, done.stderr
     assert f"replaced the link to {command}, which" in done.stdout
@@ -254,14 +274,14 @@ def test_link_to_anything_else_is_refused(node: Path, install: Install, target: 
     (node / "cni/other/bin").mkdir(parents=True)
     plugin(node).rename(node / "cni/other/bin/ipvlan")
     plugin(node).symlink_to(node / "cni" / target)
-    done = install("--system-packages")
+    done = install.quickly()
     assert done.returncode == 1
     assert "--force" in one_line(done)
 
 
 def test_people_find_the_command_on_path_and_it_is_the_newest(node: Path, install: Install) -> None:
     for _ in range(2):
-        assert install("--system-packages").stderr == ""
+        assert install.quickly().stderr == ""
         assert (node / "command/ipvlan").readlink() == plugin(node)
         assert_serves(node / "command/ipvlan")
     assert "--command-dir DIR " in install("--help").stdout
@@ -273,7 +293,7 @@ def test_another_command_of_that_name_stays_and_is_named(node: Path, install: In
     theirs.parent.mkdir()
     theirs.write_text("theirs")
     before = tree(node)
-    done = install("--system-packages")
+    done = install.quickly()
     expected = f"{theirs} is something else, so call {plugin(node)} instead\n"
     assert (done.returncode, done.stderr) == (0, expected)
     assert install("--uninstall").returncode == 0
@@ -284,7 +304,7 @@ def test_another_command_of_that_name_stays_and_is_named(node: Path, install: In
 def test_an_unusable_command_dir_is_reported_and_stops_nothing(
     node: Path, install: Install
 ) -> None:
-    done = install("--system-packages", "--command-dir", "/proc/self/command")
+    done = install.quickly("--command-dir", "/proc/self/command")
     expected = "cannot put a link to the command ipvlan into /proc/self/command\n"
     assert (done.returncode, done.stderr) == (0, expected)
     assert versions_answered(node)
@@ -296,7 +316,7 @@ def test_missing_ipam_plugins_are_copied_and_those_that_are_there_stay(
     directory = plugin(node).parent
     directory.mkdir(parents=True)
     (directory / "static").write_text("theirs")
-    install("--system-packages")
+    install.quickly()
     assert (directory / "static").read_text() == "theirs"
     for name in ("dhcp", "host-local"):
         assert not (directory / name).is_symlink()
@@ -309,10 +329,10 @@ def test_copied_ipam_plugins_are_renewed_unless_somebody_has_changed_them(
     node: Path, install: Install
 ) -> None:
     directory = plugin(node).parent
-    install("--system-packages")
+    install.quickly()
     (directory / "static").write_text("theirs")
 
-    done = install("--system-packages", within=newer_plugins("host-local", "static"))
+    done = install.quickly(within=newer_plugins("host-local", "static"))
 
     assert done.returncode == 0, done.stderr
     assert (directory / "host-local").read_text() == "newer\n"
@@ -329,12 +349,12 @@ def test_ipam_plugins_are_also_copied_from_fedoras_directory(node: Path, install
         echo fedoras >/usr/libexec/cni/static && chmod +x /usr/libexec/cni/static
         exec "$@"
     """
-    assert install("--system-packages", within=["sh", "-c", fedoras, "sh"]).returncode == 0
+    assert install.quickly(within=["sh", "-c", fedoras, "sh"]).returncode == 0
     assert (plugin(node).parent / "static").read_text() == "fedoras\n"
 
 
 def test_ipam_plugins_that_are_nowhere_are_named(node: Path, install: Install) -> None:
-    done = install("--system-packages", within=newer_plugins("static"))
+    done = install.quickly(within=newer_plugins("static"))
     assert done.returncode == 0
     assert done.stderr == (
         f"{plugin(node).parent} lacks the IPAM plugins host-local dhcp; if networks need them: "
@@ -345,14 +365,14 @@ def test_ipam_plugins_that_are_nowhere_are_named(node: Path, install: Install) -
 def test_foreign_symlink_is_restored_as_a_symlink(node: Path, install: Install) -> None:
     plugin(node).parent.mkdir(parents=True)
     plugin(node).symlink_to("/usr/bin/true")
-    install("--system-packages", "--force")
+    install.quickly("--force")
     assert not plugin(node).is_symlink()
     install("--uninstall")
     assert str(plugin(node).readlink()) == "/usr/bin/true"
 
 
 def test_uninstall_leaves_a_foreign_ipvlan_that_came_later(node: Path, install: Install) -> None:
-    install("--system-packages")
+    install.quickly()
     plugin(node).unlink()
     plugin(node).write_text(OTHER_PLUGIN)
     assert install("--uninstall").returncode == 0
@@ -363,18 +383,21 @@ def test_uninstall_keeps_what_was_there_and_runs_twice(node: Path, install: Inst
     (node / "cni/bin").mkdir(parents=True)
     (node / "cni/bin/host-local").write_text("")
     before = tree(node)
-    install("--system-packages")
+    install.quickly()
     for _ in range(2):
         done = install("--uninstall")
         assert done.returncode == 0, done.stderr
         assert tree(node) == before
 
 
-def test_logs_have_a_directory_of_roots_and_stay_if_there_are_any(node: Path) -> None:
-    script = """
+def test_logs_have_a_directory_of_roots_and_stay_if_there_are_any(
+    node: Path, install: Install
+) -> None:
+    script = f"""
+        quick='{" ".join(install.quick)}'
         logs=/var/log/cni-ipvlan
         for log in kept ''; do
-            "$@" --system-packages >&2
+            "$@" $quick >&2
             stat -c '%a %u:%g' $logs
             [ ! "$log" ] || touch $logs/$log
             "$@" --uninstall >&2
@@ -382,7 +405,7 @@ def test_logs_have_a_directory_of_roots_and_stay_if_there_are_any(node: Path) ->
             rm -rf $logs
         done
         ln -s /nowhere $logs
-        "$@" --system-packages >&2 && readlink $logs
+        "$@" $quick >&2 && readlink $logs
     """
     argv = [*AS_ROOT, "sh", "-c", script, "sh", str(installer(CHECKOUT)), *places(node)]
     done = subprocess.run(argv, check=False, capture_output=True, text=True)
@@ -396,9 +419,9 @@ def test_logs_have_a_directory_of_roots_and_stay_if_there_are_any(node: Path) ->
 def test_manual_and_completions_are_those_of_the_newest_version(
     node: Path, install: Install
 ) -> None:
-    install("--system-packages")
+    install.quickly()
     second = node / "prefix/versions/2/manual"
-    assert install("--system-packages").returncode == 0
+    assert install.quickly().returncode == 0
     for file in DOCUMENTS:
         assert (node / "share" / file).readlink() == second / file
         assert "ipvlan" in (node / "share" / file).read_text()
@@ -410,21 +433,21 @@ def test_others_manual_and_completions_stay_as_they_are(node: Path, install: Ins
     theirs.write_text("theirs")
     before = tree(node)
     for options in ((), ("--share-dir", node / "share"), ("--uninstall",)):
-        assert install("--system-packages", *options).returncode == 0
+        assert install.quickly(*options).returncode == 0
         assert theirs.read_text() == "theirs"
     assert tree(node) == before
     shutil.rmtree(node / "share")
 
 
 def test_an_unusable_share_dir_is_reported_and_stops_nothing(node: Path, install: Install) -> None:
-    done = install("--system-packages", "--share-dir", "/proc/self/share")
+    done = install.quickly("--share-dir", "/proc/self/share")
     expected = "cannot put the man page and completions into /proc/self/share\n"
     assert (done.returncode, done.stderr) == (0, expected)
     assert versions_answered(node)
 
 
 def test_uninstall_waits_for_calls_under_way(node: Path, install: Install) -> None:
-    install("--system-packages")
+    install.quickly()
     argv = [*AS_ROOT, str(installer(CHECKOUT)), *places(node), "--uninstall"]
     environment = {"CNI_COMMAND": "ADD"}
     with (
@@ -459,6 +482,7 @@ def test_interrupted_installation_leaves_nothing(node: Path, wheels: Path) -> No
         assert tree(node) == before
 
 
+@needs_system_packages
 def test_system_packages_that_are_too_old_are_named(
     node: Path, install: Install, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -511,7 +535,7 @@ def test_bad_input_is_one_sentence_and_changes_nothing(
     node: Path, install: Install, options: list[str], status: int, words: str
 ) -> None:
     before = tree(node)
-    done = install("--system-packages", *options)
+    done = install.quickly(*options)
     assert done.returncode == status, done.stderr
     assert words in one_line(done)
     assert tree(node) == before
@@ -538,8 +562,8 @@ def test_check_tells_whether_the_plugin_is_there_and_answers(node: Path, install
 
 
 def test_other_directory_for_the_same_prefix_is_refused(node: Path, install: Install) -> None:
-    install("--system-packages")
-    done = install("--system-packages", "--bin-dir", node / "elsewhere")
+    install.quickly()
+    done = install.quickly("--bin-dir", node / "elsewhere")
     assert done.returncode == 1
     assert "serves" in one_line(done)
 

@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from installing import needs_system_packages
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SCRIPTS = CHECKOUT / "scripts"
@@ -95,6 +96,7 @@ def test_lab_check_in_a_fresh_clone_fails_when_nodes_do_not_reach_each_other(
     assert all("one reaches a container on node" in line for line in failed)
 
 
+@needs_system_packages
 def test_provisioning_a_node_runs_twice() -> None:
     done = in_lab(PROVISIONED)
     assert done.returncode == 0, done.stderr

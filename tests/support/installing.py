@@ -10,9 +10,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 # That of the distribution, which install-node uses as well, whichever runs the tests.
 PYTHON = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable
+# What keeps the plugin from running on the distribution's Python packages, as on Debian 12.
+LACKING = subprocess.check_output(
+    (PYTHON, "-I", CHECKOUT / "packaging/lacking.py"), text=True
+).strip()
+needs_system_packages = pytest.mark.skipif(
+    bool(LACKING), reason=f"on this distribution's Python, {LACKING}"
+)
 
 
 def copy_checkout(target: Path) -> Path:
