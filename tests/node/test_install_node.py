@@ -465,7 +465,10 @@ def test_uninstall_waits_for_calls_under_way(node: Path, install: Install) -> No
     assert not (node / "prefix").exists()
 
 
-def test_interrupted_installation_leaves_nothing(node: Path, wheels: Path) -> None:
+def test_interrupted_installation_leaves_nothing(
+    node: Path, wheels: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    temporary = tmp_path_factory.mktemp("temporary")
     before = tree(node)
     for stage in ("versions", "versions/1/bin/pip", "versions/1/lib/python3*/site-packages/click"):
         with subprocess.Popen(
@@ -473,6 +476,7 @@ def test_interrupted_installation_leaves_nothing(node: Path, wheels: Path) -> No
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
+            env={**os.environ, "TMPDIR": str(temporary)},
         ) as process:
             while not any((node / "prefix").glob(stage)):
                 assert process.poll() is None
@@ -480,6 +484,7 @@ def test_interrupted_installation_leaves_nothing(node: Path, wheels: Path) -> No
             process.communicate()
         assert process.returncode == 128 + signal.SIGTERM
         assert tree(node) == before
+        assert tree(temporary) == {}
 
 
 @needs_system_packages
