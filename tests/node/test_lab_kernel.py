@@ -158,6 +158,36 @@ def test_without_a_command_a_shell_has_the_terminal(kernel: str) -> None:
         terminal.say("exit\r")
 
 
+def test_what_a_killed_lab_leaves_the_next_one_removes(tmp_path: Path) -> None:
+    long_ago = time.time() - 100
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    labs = [
+        subprocess.Popen(
+            (LAB, "--uml", "sh", "-c", "echo running; sleep 1000"),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            env=environment,
+        )
+        for _ in range(2)
+    ]
+    for each in labs:
+        assert each.stdout
+        assert each.stdout.readline() == b"running\n"
+    killed, living = labs
+    killed.kill()
+    killed.communicate(timeout=PATIENCE)  # what it had started ends, too
+    for directory in tmp_path.iterdir():
+        os.utime(directory, (long_ago, long_ago))
+
+    assert subprocess.run((LAB, "--uml", "true"), env=environment, check=False).returncode == 0
+
+    (left,) = tmp_path.iterdir()
+    assert (left / "command").exists()
+    living.terminate()
+    living.communicate()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_bench_works_in_a_fresh_clone(fresh: Path) -> None:
     done = run(str(fresh / "scripts/bench"), "--short", "--runs", "1")
     assert done.returncode == 0, done.stderr
