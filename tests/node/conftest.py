@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,10 +13,20 @@ from cloning import git, make_clone
 from installing import copy_checkout, copy_everything, make_environment
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
+
 
 BUILD_BUNDLE = "scripts/build-bundle"
 TOOLS = ("build", "pip", "pipx", "setuptools", "uv")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left() -> Iterator[None]:
+    """Give what is run here a place for temporary files, in which nothing may be in the end."""
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", name)
+        yield
+        assert list(Path(name).iterdir()) == []
 
 
 @pytest.fixture(scope="session")

@@ -62,7 +62,8 @@ def made(directory: Path, suite: str, *options: str) -> Iterator[Path]:
             raise NotMadeError(f"no root of {suite}: {reason[1] if reason else done.stderr}")
         yield directory
     finally:
-        shutil.rmtree(directory, ignore_errors=not directory.exists())
+        if directory.exists():
+            shutil.rmtree(directory)
 
 
 def sources(suite: str) -> list[str]:
