@@ -16,11 +16,16 @@ MACHINE = f"""
 rm -f "$(command -v linux.uml)" "$(command -v qemu-system-x86_64)" # in the lab
 printf '#!/bin/sh\\n[ "$1" = show ] && exit 100\\n' >/usr/local/bin/apt-cache
 chmod 755 /usr/local/bin/apt-cache
-echo 'nobody ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/lab
+# A lab reads as little of the machine as the user who started it: not its sudoers, nor shadow.
+rm /etc/sudoers /etc/pam.d/sudo
+echo 'nobody ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers
+echo 'account required pam_permit.so' >/etc/pam.d/sudo
 nobody="setpriv --reuid nobody --regid nogroup --clear-groups"
 cd /
 export TMPDIR=/tmp WORD='two words'
-lab={LAB}
+cp -r {LAB.parent} /srv/scripts # the checkout may be in a home that nobody else can enter
+chmod -R a+rX /srv/scripts
+lab=/srv/scripts/lab-kernel
 """
 START = "$nobody $lab sleep 1000 & until pgrep -x sleep >/dev/null; do :; done;"
 GONE = " timeout 9 sh -c 'while pgrep -x sleep; do :; done' >/dev/null; pgrep -x sleep"
@@ -64,7 +69,7 @@ def test_sudo_makes_namespaces_on_the_machines_own_kernel(script: str, output: s
 
 
 def test_where_neither_can_be_had_one_sentence_says_so() -> None:
-    done = on_machine("rm /etc/sudoers.d/lab; $nobody $lab true; exit $?")
+    done = on_machine("rm /etc/sudoers; $nobody $lab true; exit $?")
     assert done.returncode == 125
     assert done.stderr == (
         "lab-kernel: this machine's kernel has no ipvlan (or neither root nor sudo may ask it), "
