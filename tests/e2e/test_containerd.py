@@ -60,7 +60,7 @@ def test_ten_containers_at_once(containerd: Containerd, root: Path) -> None:
 
 
 def test_nothing_is_left_when_the_network_fails(containerd: Containerd, root: Path) -> None:
-    containerd.node.host.ip("link set dev eth0 name gone")
+    containerd.node.host.rename("eth0", "gone")
     try:
         done = subprocess.run(
             [*CTR, "run", "--rm", "--cni", *options(root), "c1", *in_container("true")],
@@ -69,7 +69,7 @@ def test_nothing_is_left_when_the_network_fails(containerd: Containerd, root: Pa
             text=True,
         )
     finally:
-        containerd.node.host.ip("link set dev gone name eth0")
+        containerd.node.host.rename("gone", "eth0")
     assert done.returncode
     assert "cannot find the master 'eth0'" in done.stderr
     for words in ("task delete --force c1", "container delete c1"):  # which ctr forgets

@@ -175,10 +175,10 @@ def test_an_add_in_another_mode_at_any_moment_never_changes_the_mode(node: Node)
     assert set(outcomes) == {"first", "second"}
 
 
-CHANGES = {
+CHANGES: dict[str, Callable[[Node], object]] = {
     "container deleted": lambda _node: run("ip", "netns", "delete", "container1"),
     "master deleted": lambda _node: run("ip", "link", "delete", "dev", "eth0"),
-    "master renamed": lambda _node: run("ip", "link", "set", "dev", "eth0", "name", "eth7"),
+    "master renamed": lambda node: node.host.rename("eth0", "eth7"),
     "master down": lambda _node: run("ip", "link", "set", "dev", "eth0", "down"),
     "master moved": lambda _node: run("ip", "link", "set", "dev", "eth0", "netns", "elsewhere"),
 }

@@ -111,7 +111,7 @@ def test_add_of_what_was_renamed_is_refused(node: Node, runtime: Runtime) -> Non
     node.master()
     container = node.container()
     runtime.add(container, LEASED).result()
-    container.ip("link set dev net1 name other")
+    container.rename("net1", "other")
     before = node.snapshot()
 
     assert runtime.add(container, LEASED).error()["code"] == 105
@@ -185,7 +185,7 @@ def test_delete_finds_what_was_renamed(node: Node, runtime: Runtime) -> None:
     container = node.container()
     before = node.snapshot()
     runtime.add(container, LEASED).result()
-    container.ip("link set dev net1 name other")
+    container.rename("net1", "other")
 
     runtime.delete(container, LEASED).succeeds()
 
@@ -252,7 +252,7 @@ def test_two_networks_with_one_key_are_two(node: Node, runtime: Runtime) -> None
     assert runtime.add(container, two).error()["code"] == 105
     runtime.delete(container, two).succeeds()
     assert "net1" in container.links()
-    container.ip("link set dev net1 name other")
+    container.rename("net1", "other")
     runtime.add(container, {**two, "ipam": static("10.1.0.3/24")}).result()
     runtime.delete(container, one).succeeds()
     assert container.links().keys() == {"lo", "net1"}
@@ -308,7 +308,7 @@ def test_check_reports_an_interface_that_was_renamed(node: Node, runtime: Runtim
     node.master()
     container = node.container()
     result = runtime.add(container, LEASED).result()
-    container.ip("link set dev net1 name other")
+    container.rename("net1", "other")
 
     error = runtime.check(container, LEASED, result).error()
 
@@ -320,14 +320,14 @@ def test_gc_leaves_a_living_container_alone_and_reports_it(node: Node, runtime: 
     node.master()
     container = node.container()
     result = runtime.add(container, LEASED).result()
-    container.ip("link set dev net1 name other")
+    container.rename("net1", "other")
 
     answer = runtime.gc(network(cniVersion="1.1.0", ipam=None))
 
     answer.succeeds()
     assert "not removed" in answer.stderr
     assert container.path in answer.stderr
-    container.ip("link set dev other name net1")
+    container.rename("other", "net1")
     container.ip("link set dev net1 up")
     runtime.check(container, LEASED, result).succeeds()
     assert runtime.add(node.container(), LEASED).error()["code"] == 105
@@ -370,7 +370,7 @@ def test_a_cause_names_the_container_by_its_label(node: Node, runtime: Runtime) 
     node.master()
     container = node.container()
     runtime.add(container, network()).result()
-    container.ip("link set dev net1 name other")
+    container.rename("net1", "other")
     run("rm", "-r", str(MEMORY))
 
     answer = runtime.add(node.container(), network(), CNI_CONTAINERID="two")

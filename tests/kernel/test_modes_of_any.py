@@ -117,7 +117,7 @@ def test_a_slave_is_found_wherever_it_is(
     node: Node, runtime: Runtime, way: object, *, remembered: bool
 ) -> None:
     container = attached(node, runtime)
-    container.ip("link set dev net1 name other")
+    container.rename("net1", "other")
     if not remembered:
         shutil.rmtree(MEMORY)
     with way(node, container) as space:  # type: ignore[operator]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -27,6 +28,8 @@ LEASES = Path("/var/lib/cni")
 LOGS = Path("/var/log/cni-ipvlan")
 FOR_ALL = Path("/dev/shm/venv")  # the environment of the tests, also for users who can't reach it
 KEPT_OUT = Path("/etc/modprobe.d/no-ipvlan.conf")  # exists while the kernel must not load ipvlan
+# Since Linux 6.2. Before, an interface loses its routes when it gets another name.
+RENAMES_WHAT_IS_UP = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) >= (6, 2)
 
 _PATIENCE_SECONDS = 30.0
 
@@ -140,6 +143,13 @@ class Space:
     def ip(self, words: str) -> str:
         """Run ip(8) in the namespace; ``words`` are separated by white space."""
         return self.run("ip", *words.split())
+
+    def rename(self, name: str, other: str) -> None:
+        if not RENAMES_WHAT_IS_UP:
+            self.ip(f"link set dev {name} down")
+        self.ip(f"link set dev {name} name {other}")
+        if not RENAMES_WHAT_IS_UP:
+            self.ip(f"link set dev {other} up")
 
     def ask(self, *words: str) -> list[dict[str, Any]]:
         """Return the objects of an ``ip … show``, with details and numbers unresolved."""
