@@ -138,6 +138,13 @@ def test_readme_links_to_every_document() -> None:
     assert {"LICENSE", *documents.NAMES} - {"README.md"} <= linked
 
 
+def test_testing_document_has_every_tier_of_scripts_test() -> None:
+    usage = re.search(r"Usage: scripts/test \[(.*?)\]", (ROOT / "scripts/test").read_text())
+    assert usage
+    rows = table((ROOT / "docs/testing.md").read_text(encoding="utf-8"), "tier")
+    assert [row[0].strip("`") for row in rows] == usage[1].split(" | ")
+
+
 def test_changelog_has_the_usual_form() -> None:
     versions = re.split(r"^## ", CHANGELOG, flags=re.MULTILINE)[1:]
     assert versions[0].startswith("[Unreleased]\n")
