@@ -127,6 +127,9 @@ NOT_EXECUTED = {
         "scripts/test kernel -k mtu",
         "scripts/test lint",
         "scripts/test unit -k mtu",
+        "NEWCOMER=all scripts/test node -k newcomer",
+        "ROOTS='bookworm noble' scripts/test node -k newcomer",
+        "FAULTS=all scripts/test faults",
         "tox -e vagrant",
     ),
     "it takes too long for every day": (
@@ -151,7 +154,7 @@ SHORTENED = {
 
 _IN_A_CLONE = re.compile(r"(?:sudo |\w+=\S+ )*(?:scripts/|\.venv/|git |man )")
 _NAME = re.compile(r"scripts/[\w-]+|ipvlan [a-z]+(?: …)?")
-_CAPITALS = re.compile(r"(?<![\w/.:-])[A-Z]{2,}(?![\w/.:-])")
+_CAPITALS = re.compile(r"(?<![\w/.:-])[A-Z]{2,}(?![\w/.:=-])")
 
 
 # Who types is root already.
