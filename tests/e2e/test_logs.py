@@ -13,8 +13,6 @@ from lab import LOGS
 from runtime import PLUGINS, call_environment, host_local, network
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from executable import Executable
     from lab import Node
     from person import Person
@@ -75,11 +73,9 @@ def test_a_log_tells_the_story_of_a_call(node: Node, runtime: Runtime) -> None:
     assert f"cannot log to '{LOGS}/nowhere/log': No such file" in answer.stderr
 
 
-def test_one_calls_log_is_asked_for_in_its_environment(
-    node: Node, runtime: Runtime, tmp_path: Path
-) -> None:
+def test_one_calls_log_is_asked_for_in_its_environment(node: Node, runtime: Runtime) -> None:
     node.master()
-    log = tmp_path / "log"
+    log = LOGS / "one-call"
     environment = {"PATH": os.environ["PATH"], "CNI_IPVLAN_LOG": str(log)}
     runtime.add(node.container(), network(), **environment).result()
     assert "ip -j -d link show # " in log.read_text()

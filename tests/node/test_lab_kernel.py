@@ -176,11 +176,15 @@ def test_what_a_killed_lab_leaves_the_next_one_removes(tmp_path: Path) -> None:
     killed, living = labs
     killed.kill()
     killed.communicate(timeout=PATIENCE)  # what it had started ends, too
-    for directory in tmp_path.iterdir():
-        os.utime(directory, (long_ago, long_ago))
+    older = tmp_path / "lab-kernel.123456"  # of a version that had no lock
+    older.mkdir()
+    for path in tmp_path.rglob("*"):
+        if path.name in ("lock", older.name):
+            os.utime(path, (long_ago, long_ago))
 
     assert subprocess.run((LAB, "--uml", "true"), env=environment, check=False).returncode == 0
 
+    older.rmdir()
     (left,) = tmp_path.iterdir()
     assert (left / "command").exists()
     living.terminate()

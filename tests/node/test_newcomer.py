@@ -21,6 +21,8 @@ HERE = Path(__file__).parent
 MINIMAL = "--include=ca-certificates,git,sudo"
 UPSTREAM = "srv/cni-ipvlan"
 
+pytestmark = pytest.mark.timeout(0 if os.environ.get("NEWCOMER") == "all" else 1800)
+
 TESTED = """\
 unit: some passed, 0 failed
 kernel: some passed, 0 failed
