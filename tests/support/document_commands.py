@@ -141,6 +141,7 @@ NOT_EXECUTED = {
     ),
     "it needs a Kubernetes": ("kubectl apply -f examples/ipvlan0.yaml",),
     "it needs nerdctl, of which Debian has no package": ("nerdctl network create -d ipvlan",),
+    "it is for a person's own user": ("sudo adduser NAME libvirt",),
     "it needs a machine whose systemd runs containerd": ("systemctl restart containerd",),
 }
 _TABLES = (ELSEWHERE, NOT_EXECUTED)
