@@ -2,6 +2,8 @@
 # What the scenarios have in common, which install, use, upgrade and remove the plugin in a root of
 # their own, and say what came of each step. To be sourced. What they say goes to descriptor 3.
 
+unset TMPDIR # the caller's, which is not in this root
+
 say() {
     echo "$*" >&3
 }
