@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import faulty
@@ -204,7 +205,7 @@ def test_the_world_changes_at_any_moment_of_an_add(node: Node, change: str) -> N
         if answer.status and answer.error()["code"] in {INTERNAL, INTERRUPTED}:
             wrong[f"{point}"] = answer
         deleted = faulty.call(*words("DEL", container), Faults())
-        is_there = change != "container deleted"
+        is_there = Path(container.path).exists()  # also if this ADD never came to the point
         if deleted.status or leftovers(node, *[container] * is_there):
             wrong[f"{point}, deleted"] = (answer, deleted, leftovers(node, *[container] * is_there))
         if is_there:
