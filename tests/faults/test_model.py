@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 MINUTES = float(os.environ.get("MODEL_MINUTES", "0"))
 EVERY_DAY = settings(
-    max_examples=12,
+    max_examples=8,
     stateful_step_count=30,
     derandomize=True,
     deadline=None,
