@@ -217,6 +217,23 @@ def test_foreign_ipvlan_is_kept_and_restored(node: Path, install: Install) -> No
     assert tree(node) == before
 
 
+@pytest.mark.parametrize(
+    ("place", "mode", "words"),
+    [("cni/bin", 0o555, "cannot write to"), ("cni/bin/ipvlan", 0, "cannot keep the former")],
+)
+def test_what_another_user_protects_is_named_and_changes_nothing(
+    node: Path, install: Install, place: str, mode: int, words: str
+) -> None:
+    put_other_plugin(node)
+    (node / place).chmod(mode)
+    before = tree(node)
+    without = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+    done = install("--system-packages", "--force", within=without)
+    assert done.returncode == 1
+    assert f"{words} " in one_line(done)
+    assert tree(node) == before
+
+
 @pytest.mark.parametrize("is_link", [False, True])
 def test_go_plugin_is_replaced_kept_and_restored(
     node: Path, install: Install, *, is_link: bool
