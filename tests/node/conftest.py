@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cloning import git, make_clone
-from installing import copy_checkout, copy_everything, make_environment
+from installing import CHECKOUT, copy_checkout, copy_everything, make_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
 BUILD_BUNDLE = "scripts/build-bundle"
+BUILD_IMAGE = CHECKOUT / "scripts/build-image"
 TOOLS = ("build", "pip", "pipx", "setuptools", "uv")
 
 
@@ -76,3 +77,15 @@ def bundle(archives: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Pa
 def fresh(tmp_path: Path) -> Path:
     """Have a checkout in which nothing was run yet."""
     return copy_everything(tmp_path / "fresh")
+
+
+@pytest.fixture(scope="session")
+def images(archives: list[Path], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Build the image twice, from bundles of one commit."""
+    places = [tmp_path_factory.mktemp(each) for each in ("images", "other images")]
+    building = [
+        subprocess.Popen([BUILD_IMAGE, "--bundle", archive, "--output", place], umask=mask)
+        for archive, place, mask in zip(archives, places, (0o022, 0o077), strict=True)
+    ]
+    assert [each.wait() for each in building] == [0, 0]
+    return [next(place.iterdir()) for place in places]

@@ -1,61 +1,26 @@
-"""scripts/build-image: an image that containerd runs, and that installs the bundle on its node."""
+"""scripts/build-image: an image that installs the bundle on its node. test_deploy.py runs it."""
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
-import os
 import subprocess
-import sys
-import tarfile
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
+from image_layout import Image, blob, contents
 from installing import AS_ROOT, CHECKOUT, tree
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BUILD = CHECKOUT / "scripts/build-image"
 ENTRY = CHECKOUT / "scripts/lib/image-entry"
-LAB = CHECKOUT / "scripts/lab-kernel"
-USE = Path(__file__).with_name("using_image.py")
-Image = dict[str, bytes]
-
-
-@pytest.fixture(scope="module")
-def images(archives: list[Path], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Build it twice, from bundles of one commit."""
-    places = [tmp_path_factory.mktemp(each) for each in ("images", "other images")]
-    building = [
-        subprocess.Popen([BUILD, "--bundle", archive, "--output", place], umask=mask)
-        for archive, place, mask in zip(archives, places, (0o022, 0o077), strict=True)
-    ]
-    assert [each.wait() for each in building] == [0, 0]
-    return [next(place.iterdir()) for place in places]
 
 
 @pytest.fixture(scope="module")
 def image(images: list[Path]) -> Image:
     """Return the files of the image's layout."""
     return contents(images[0].read_bytes())
-
-
-def contents(archive: bytes) -> Image:
-    found = {}
-    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
-        for entry in opened:
-            file = opened.extractfile(entry) if entry.isfile() else None
-            if file:
-                found[entry.name] = file.read()
-    return found
-
-
-def blob(image: Image, descriptor: dict[str, Any]) -> bytes:
-    """Return what a descriptor describes."""
-    content = image["blobs/" + descriptor["digest"].replace(":", "/")]
-    assert len(content) == descriptor["size"]
-    assert f"sha256:{hashlib.sha256(content).hexdigest()}" == descriptor["digest"]
-    return content
 
 
 def test_same_bundle_gives_the_same_image(images: list[Path], archives: list[Path]) -> None:
@@ -82,37 +47,6 @@ def test_image_has_the_bundle_and_starts_the_entry(image: Image, archives: list[
     assert "usr/share/doc/bash/copyright" in layers[0]
 
 
-def test_containerd_runs_it_and_it_installs_upgrades_and_removes_the_plugin(
-    images: list[Path],
-) -> None:
-    path = {"PYTHONPATH": str(CHECKOUT / "tests/support")}
-    printed = subprocess.check_output(
-        [LAB, sys.executable, USE, images[0]], text=True, env={**os.environ, **path}
-    )
-    found = json.loads(printed)
-    tag = images[0].name.removeprefix("cni-ipvlan-").removesuffix(".oci.tar").replace("~", "-")
-    assert found.pop("names") == [f"localhost/cni-ipvlan:{tag}"]
-    assert found.pop("bad input") == [
-        2,
-        "image-entry: --on-stop never: it is keep or remove\n",
-    ]
-    status, words = found.pop("foreign")
-    assert status == 1
-    assert "with --force it is replaced" in words
-    assert "1.1.0" in found.pop("forced")
-    kept = found.pop("kept")
-    assert kept.pop("calls") > 3
-    assert kept == {"statuses": [0, 0], "all": True}
-    assert "1.1.0" in found.pop("kept, answers")
-    assert found == {
-        "foreign, changed": False,
-        "health": 0,
-        "health, without it": 1,
-        "removed": 0,
-        "removed, changed": False,
-    }
-
-
 @pytest.mark.parametrize("on_stop", ["keep", "remove"])
 def test_signal_while_it_installs_changes_nothing(
     bundle: Path, tmp_path: Path, on_stop: str
@@ -135,6 +69,16 @@ def test_installation_that_fails_ends_the_entry(bundle: Path, tmp_path: Path) ->
     assert len(stderr.splitlines()) == 1
     assert "is another program" in stderr
     assert tree(tmp_path) == before
+
+
+def test_health_asks_the_directory_of_the_installation(bundle: Path, tmp_path: Path) -> None:
+    with entry(bundle, tmp_path, "--once") as process:
+        assert process.communicate()[1].count("\n") <= 1  # about IPAM plugins
+    assert process.returncode == 0
+    place, prefix = bundle / "scripts/lib/image-entry", f"{tmp_path}/prefix"
+    asked: list[str | Path] = [*AS_ROOT, place, "--prefix", prefix, "--health"]
+    printed = subprocess.check_output(asked, text=True)
+    assert printed == f"{tmp_path}/cni/bin/ipvlan answers\n"
 
 
 def entry(bundle: Path, node: Path, *options: str) -> subprocess.Popen[str]:

@@ -10,6 +10,7 @@ import shutil
 import tarfile
 from typing import TYPE_CHECKING
 
+import image_layout
 import lab
 
 if TYPE_CHECKING:
@@ -26,10 +27,12 @@ def write(archive: Path, name: str, *programs: str) -> None:
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
     }
     manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]
-    with tarfile.open(archive, "w") as tar:
-        _add(tar, "layer.tar", layer)
-        _add(tar, "config.json", json.dumps(config).encode())
-        _add(tar, "manifest.json", json.dumps(manifest).encode())
+    files = {
+        "layer.tar": layer,
+        "config.json": json.dumps(config).encode(),
+        "manifest.json": json.dumps(manifest).encode(),
+    }
+    archive.write_bytes(image_layout.archive(files))
 
 
 def _layer_of(*programs: str) -> bytes:
@@ -40,9 +43,3 @@ def _layer_of(*programs: str) -> bytes:
         for path in sorted({*paths, *libraries}):
             tar.add(path)
     return layer.getvalue()
-
-
-def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    member = tarfile.TarInfo(name)
-    member.size = len(content)
-    tar.addfile(member, io.BytesIO(content))

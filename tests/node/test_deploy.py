@@ -1,0 +1,242 @@
+"""deploy/: manifests that Kubernetes accepts, and a DaemonSet that does what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from image_layout import archive, contents, with_layer
+from installing import CHECKOUT
+
+LAB = CHECKOUT / "scripts/lab-kernel"
+USE = Path(__file__).with_name("using_daemonset.py")
+DEPLOY = CHECKOUT / "deploy"
+TEXT = (CHECKOUT / "docs/cluster.md").read_text()
+KUBERNETES = ("1.25", "1.37")
+NETWORK = ("k8s.cni.cncf.io/v1", "NetworkAttachmentDefinition")
+FILES = sorted([*DEPLOY.glob("*.yaml"), *(CHECKOUT / "examples").glob("*.yaml")])
+FILES.remove(DEPLOY / "kustomization.yaml")
+PACKAGE = "usr/lib/cni-ipvlan/lib/python3/dist-packages/cni_ipvlan"
+Manifest = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def daemonset() -> Manifest:
+    return read("daemonset.yaml")
+
+
+@pytest.fixture
+def overlay(tmp_path: Path) -> Path:
+    """Make the directories of the document: deploy/, and a cluster's own beside it."""
+    (tmp_path / "deploy").symlink_to(DEPLOY)
+    (tmp_path / "my-cluster").mkdir()
+    return tmp_path / "my-cluster/kustomization.yaml"
+
+
+def read(name: str) -> Manifest:
+    """Return a manifest of deploy/."""
+    manifest: Manifest = yaml.safe_load((DEPLOY / name).read_text())
+    return manifest
+
+
+def build(directory: Path) -> list[Manifest]:
+    """Return what `kubectl apply -k` would apply."""
+    done = kustomize(directory)
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def kustomize(directory: Path) -> subprocess.CompletedProcess[str]:
+    program = shutil.which("kustomize")
+    if program is None:
+        pytest.skip("there is no kustomize")
+    command: list[str | Path] = [program, "build", directory]
+    return subprocess.run(command, check=False, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("version", KUBERNETES)
+@pytest.mark.parametrize("file", FILES, ids=lambda path: path.name)
+def test_manifest_is_what_kubernetes_has_published(file: Path, version: str) -> None:
+    for manifest in yaml.safe_load_all(file.read_text()):
+        assert_is_valid(manifest, version)
+
+
+def assert_is_valid(manifest: Manifest, version: str = KUBERNETES[-1]) -> None:
+    """Assert that a manifest is as published, and has nothing else.
+
+    Kubernetes has no schema of networks. Theirs, in the working group's
+    network-attachment-definition-client, asks for a string.
+    """
+    if (manifest["apiVersion"], manifest["kind"]) == NETWORK:
+        assert manifest.keys() == {"apiVersion", "kind", "metadata", "spec"}
+        assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", manifest["metadata"]["name"])
+        assert (set(manifest["metadata"]), set(manifest["spec"])) == ({"name"}, {"config"})
+        assert isinstance(manifest["spec"]["config"], str)
+    else:
+        kubernetes_validate.validate(manifest, version, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "error"),
+    [
+        ({"spec": {"config": {}}}, AssertionError),
+        ({"spec": {"config": "{}", "colour": ""}}, AssertionError),
+        ({"apiVersion": "v1", "kind": "Pod", "spec": {}}, kubernetes_validate.ValidationError),
+        ({"apiVersion": "v1", "kind": "Secret", "colour": ""}, kubernetes_validate.ValidationError),
+    ],
+)
+def test_wrong_manifest_would_be_noticed(manifest: Manifest, error: type[Exception]) -> None:
+    network = {"apiVersion": NETWORK[0], "kind": NETWORK[1], "metadata": {"name": "net"}}
+    with pytest.raises(error):
+        assert_is_valid({**network, **manifest})
+
+
+def test_kustomize_takes_every_manifest_and_changes_none() -> None:
+    assert build(DEPLOY) == [read("namespace.yaml"), read("daemonset.yaml")]
+    assert sum(file.parent == DEPLOY for file in FILES) == 2
+
+
+def test_pod_goes_to_every_node_and_has_no_more_rights_than_it_needs(daemonset: Manifest) -> None:
+    pod = daemonset["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["tolerations"] == [{"operator": "Exists"}]
+    assert pod["priorityClassName"] == "system-node-critical"
+    assert pod["automountServiceAccountToken"] is False
+    assert {"hostNetwork", "hostPID", "hostIPC", "initContainers"}.isdisjoint(pod)
+    assert container["securityContext"] == {
+        "runAsUser": 0,
+        "privileged": False,
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"], "add": ["CHOWN", "DAC_OVERRIDE", "FOWNER"]},
+    }
+    assert pod["securityContext"] == {"seccompProfile": {"type": "RuntimeDefault"}}
+    places = {each["name"]: each["hostPath"]["path"] for each in pod["volumes"]}
+    mounts = {each["name"]: each["mountPath"] for each in container["volumeMounts"]}
+    assert mounts == places
+    labels = daemonset["spec"]["template"]["metadata"]["labels"]
+    assert daemonset["spec"]["selector"]["matchLabels"] == labels
+
+
+def test_overlay_of_the_document_sets_image_and_directory(overlay: Path) -> None:
+    overlay.write_text("".join(re.findall(r"^```yaml\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)))
+    built = build(overlay.parent)
+    for manifest in built:
+        assert_is_valid(manifest)
+    wanted = read("daemonset.yaml")
+    pod = wanted["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["image"] == "localhost/cni-ipvlan"
+    container["image"] = "registry.example/cni-ipvlan:0.1.0"
+    container["args"] = ["--bin-dir", "/usr/lib/cni"]
+    container["volumeMounts"][0]["mountPath"] = "/usr/lib/cni"
+    pod["volumes"][0]["hostPath"]["path"] = "/usr/lib/cni"
+    assert built == [read("namespace.yaml"), wanted]
+
+
+def test_kustomize_takes_no_network_of_the_examples(overlay: Path) -> None:
+    (overlay.parents[1] / "examples").symlink_to(CHECKOUT / "examples")
+    overlay.write_text("resources: [../examples/ipvlan0.yaml]")
+    done = kustomize(overlay.parent)
+    assert done.returncode == 1
+    assert "is not in or below" in done.stderr
+
+
+def test_image_is_called_as_the_daemonset_does_and_has_a_tag_for_the_version(
+    daemonset: Manifest, images: list[Path]
+) -> None:
+    (container,) = daemonset["spec"]["template"]["spec"]["containers"]
+    index = json.loads(contents(images[0].read_bytes())["index.json"])
+    version = images[0].name.removeprefix("cni-ipvlan-").removesuffix(".oci.tar")
+    name = index["manifests"][0]["annotations"]["io.containerd.image.name"]
+    assert name == f"{container['image']}:{version.replace('~', '-')}"
+
+
+@pytest.fixture(scope="module")
+def found(
+    daemonset: Manifest,
+    images: list[Path],
+    bundle: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Any]:
+    """Have containerd run two versions of the image, as the DaemonSet describes it."""
+    place = tmp_path_factory.mktemp("cluster")
+    manifest, newer = place / "daemonset.json", place / "newer.tar"
+    manifest.write_text(json.dumps(daemonset))
+    newer.write_bytes(another_version(images[0], bundle))
+    path = {"PYTHONPATH": str(CHECKOUT / "tests/support")}
+    printed = subprocess.check_output(
+        [LAB, sys.executable, USE, manifest, images[0], newer], env={**os.environ, **path}
+    )
+    answer: dict[str, Any] = json.loads(printed)
+    return answer
+
+
+def another_version(image: Path, bundle: Path) -> bytes:
+    """Return the image as version 0.2.0; what was compiled of 0.1.0 is gone."""
+    package = bundle / "lib/python3/dist-packages/cni_ipvlan"
+    source = (package / "__init__.py").read_bytes()
+    (compiled,) = package.glob("__pycache__/__init__.*.pyc")
+    files = {
+        f"{PACKAGE}/__init__.py": source.replace(b'"0.1.0"', b'"0.2.0"'),
+        f"{PACKAGE}/__pycache__/.wh.{compiled.name}": b"",
+    }
+    return archive(with_layer(contents(image.read_bytes()), "localhost/cni-ipvlan:0.2.0", files))
+
+
+def test_wrong_options_are_one_sentence(found: dict[str, Any]) -> None:
+    assert found["bad input"] == [2, "image-entry: --on-stop never: it is keep or remove\n"]
+
+
+def test_another_program_is_left_alone_unless_told(found: dict[str, Any]) -> None:
+    status, words = found["foreign"]
+    assert status == 1
+    assert "with --force it is replaced" in words
+    assert "1.1.0" in found["forced"]
+    assert not found["foreign, changed"]
+
+
+def test_what_another_user_owns_takes_capabilities(found: dict[str, Any]) -> None:
+    assert found["not allowed"] == [1, "install-node: cannot write to /opt/cni/bin\n"]
+    assert "1.1.0" in found["forced"]
+    assert not found["foreign, changed"]
+
+
+def test_pod_is_ready_while_the_plugin_is_there_and_answers(found: dict[str, Any]) -> None:
+    assert found["ready"]
+    assert not found["ready, without it"]
+
+
+def test_doctor_examines_the_node_from_a_debugging_container(found: dict[str, Any]) -> None:
+    assert re.search("^ok +kernel .* ipvlan", found["doctor"])
+    assert "/opt/cni/bin/ipvlan is this program" in found["doctor"]
+
+
+def test_removing_it_brings_back_what_was_there_with_its_owner(found: dict[str, Any]) -> None:
+    assert found["removed"] == 0
+    assert not found["removed, changed"]
+    assert found["removed, owner"] == [1001, 127]
+
+
+def test_no_add_fails_while_the_plugin_is_upgraded_and_rolled_back(found: dict[str, Any]) -> None:
+    versions = [found[each] for each in ("installed", "upgraded", "rolled back")]
+    assert versions == ["0.1.0", "0.2.0", "0.1.0"]
+    assert found["failed"] == []
+    assert found["attached"] == 50
+    assert found["ended before"]
+    assert found["started after"]
+    assert not found["attached after DEL"]
+    assert found["statuses"] == [0, 0, 0]
+
+
+def test_networks_log_files_can_be_read_in_the_pod(found: dict[str, Any]) -> None:
+    assert found["log"]

@@ -1,0 +1,278 @@
+"""Run the image as its DaemonSet describes it, with containerd, and print what came of it as JSON.
+
+Usage: using_daemonset.py MANIFEST ARCHIVE ARCHIVE
+
+MANIFEST is the DaemonSet, as JSON; the ARCHIVEs are two versions of the image. Runs in the lab: it
+writes to /opt, /var and /run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lab
+from executable import Executable
+from installing import tree
+from runtime import Runtime, host_local, network
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HOME = Path("/run/containerd-lab")
+SOCKET = HOME / "containerd.sock"
+SETTINGS = f"""
+version = 2
+root = "{HOME}/root"
+state = "{HOME}/state"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+address = "{SOCKET}"
+"""
+CTR = ("ctr", "--address", str(SOCKET))
+ENTRY = "/usr/lib/cni-ipvlan/scripts/lib/image-entry"  # the image's
+PLUGIN = Path("/opt/cni/bin/ipvlan")
+FOREIGN = "#!/bin/sh\necho 'this is another program'\n"
+BUILDER = (1001, 127)  # another user, as in the archives of containernetworking/plugins 1.5.0
+ADDS = 50
+# All that containerd gives a container.
+CAPABILITIES = {
+    *("CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID"),
+    *("SETFCAP", "SETPCAP", "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE"),
+}
+
+
+def main() -> None:
+    """Install, look after, remove and upgrade the plugin by containers of the image."""
+    described = json.loads(Path(sys.argv[1]).read_text())["spec"]["template"]["spec"]
+    lab.keep_off_the_machine()
+    lab.LOGS.rmdir()
+    with lab.node() as node, containerd():
+        node.master()
+        first, second = (Image(archive, described) for archive in sys.argv[2:])
+        found: dict[str, object] = {"bad input": first.once("--on-stop", "never")}
+        found |= replace(first) | upgrade(node, first, second)
+    json.dump(found, sys.stdout)
+
+
+def replace(image: Image) -> dict[str, object]:
+    """Have a program of another user in the plugin's place; return what became of it."""
+    PLUGIN.write_text(FOREIGN)
+    PLUGIN.chmod(0o755)
+    for path in (PLUGIN, PLUGIN.parent):
+        os.chown(path, *BUILDER)
+    before = tree(Path("/opt"))
+    found: dict[str, object] = {"foreign": image.once("--once")}
+    found["not allowed"] = image.once("--once", "--force", capabilities=set())
+    found["foreign, changed"] = tree(Path("/opt")) != before
+    with image.running("--force", "--on-stop", "remove") as container:
+        container.wait_for("waiting")
+        found["forced"] = versions()
+        found["ready"] = container.is_ready()
+        found["doctor"] = image.examine_node()
+        PLUGIN.rename("/opt/cni/bin/gone")
+        found["ready, without it"] = container.is_ready()
+        Path("/opt/cni/bin/gone").rename(PLUGIN)
+    found["removed"] = container.status
+    found["removed, changed"] = tree(Path("/opt")) != before
+    found["removed, owner"] = [PLUGIN.stat().st_uid, PLUGIN.stat().st_gid]
+    PLUGIN.unlink()
+    os.chown(PLUGIN.parent, 0, 0)
+    return found
+
+
+def upgrade(node: lab.Node, first: Image, second: Image) -> dict[str, object]:
+    """Upgrade while pods are attached, and roll back; return what became of these."""
+    with first.running(capabilities=set()) as installed:
+        installed.wait_for("waiting")
+        found: dict[str, object] = {"installed": number()}
+    places = [node.container() for _ in range(ADDS)]
+    runtime = Runtime(Executable(str(PLUGIN)))
+    conf = network(ipam=host_local("10.1.0.0/24"), logFile="net.log")
+
+    def add(count: int) -> tuple[int, int, str]:
+        start, failure = time.time_ns(), ""
+        try:
+            runtime.add(places[count], conf, CNI_CONTAINERID=f"pod{count}").result()
+        except (AssertionError, OSError) as error:
+            failure = repr(error)
+        return start, time.time_ns(), failure
+
+    with second.running() as upgraded:
+        upgraded.wait_for("copying")
+        with ThreadPoolExecutor(2) as pool:
+            added = list(pool.map(add, range(ADDS)))
+        upgraded.wait_for("waiting")
+        switched = PLUGIN.stat().st_ctime_ns
+        found["upgraded"] = number()
+        found["ended before"] = sum(end < switched for _, end, _ in added)
+        found["started after"] = sum(start > switched for start, _, _ in added)
+        found["failed"] = [failure for _, _, failure in added if failure]
+        found["log"] = bool(upgraded.execute("cat", "/var/log/cni-ipvlan/net.log").stdout)
+    found["attached"] = sum("net1" in place.links() for place in places)
+    with first.running() as rolled_back:
+        rolled_back.wait_for("waiting")
+        found["rolled back"] = number()
+    runtime.delete(places[0], conf, CNI_CONTAINERID="pod0").succeeds()
+    found["attached after DEL"] = "net1" in places[0].links()
+    found["statuses"] = [each.status for each in (installed, upgraded, rolled_back)]
+    return found
+
+
+class Image:
+    """An image, and the containers of it that a kubelet would make for a DaemonSet's pod."""
+
+    def __init__(self, archive: str, pod: dict[str, Any]) -> None:
+        before = names()
+        subprocess.run([*CTR, "image", "import", archive], check=True, stdout=sys.stderr)
+        (self.name,) = names() - before
+        self.count = 0
+        (self.described,) = pod["containers"]
+        self.security = {**pod["securityContext"], **self.described["securityContext"]}
+        self.directories = {each["name"]: each["hostPath"] for each in pod["volumes"]}
+        for directory in self.directories.values():
+            assert directory["type"] == "DirectoryOrCreate"
+            Path(directory["path"]).mkdir(mode=0o755, parents=True, exist_ok=True)
+
+    def start(self, *arguments: str, capabilities: set[str] | None = None) -> Container:
+        """Start a container, with further arguments, and perhaps with fewer capabilities."""
+        name = self._next()
+        entry = self.described.get("command", [ENTRY])
+        given = [*self.described.get("args", []), *arguments]
+        options = [*self._mounts(), *self._permissions(capabilities), *self._limits()]
+        ready = self.described["readinessProbe"]["exec"]["command"]
+        command = [*CTR, "run", "--rm", *options, self.name, name, *entry, *given]
+        return Container(name, command, ready)
+
+    def _next(self) -> str:
+        self.count += 1
+        return f"c{self.count}-{self.name.rpartition(':')[2]}"
+
+    def _mounts(self) -> Iterator[str]:
+        for mount in self.described["volumeMounts"]:
+            source = self.directories[mount["name"]]["path"]
+            access = "ro" if mount.get("readOnly") else "rw"
+            target = mount["mountPath"]
+            yield f"--mount=type=bind,src={source},dst={target},options=rbind:{access}"
+
+    def _permissions(self, capabilities: set[str] | None) -> Iterator[str]:
+        described = self.security["capabilities"]
+        assert described["drop"] == ["ALL"]
+        kept = set(described["add"]) if capabilities is None else capabilities
+        assert kept <= CAPABILITIES
+        yield from (f"--cap-drop=CAP_{each}" for each in CAPABILITIES - kept)
+        yield f"--user={self.security['runAsUser']}"
+        if self.security["readOnlyRootFilesystem"]:
+            yield "--read-only"
+        if self.security["allowPrivilegeEscalation"]:
+            yield "--allow-new-privs"
+        if self.security["seccompProfile"] == {"type": "RuntimeDefault"}:
+            yield "--seccomp"
+
+    def _limits(self) -> Iterator[str]:
+        memory = self.described["resources"]["limits"]["memory"]
+        yield f"--memory-limit={int(memory.removesuffix('Mi')) << 20}"
+
+    def once(self, *arguments: str, capabilities: set[str] | None = None) -> list[object]:
+        """Run a container to its end; return the status and what it prints to stderr."""
+        container = self.start(*arguments, capabilities=capabilities)
+        _, stderr = container.process.communicate()
+        return [container.process.returncode, stderr]
+
+    @contextmanager
+    def running(self, *arguments: str, capabilities: set[str] | None = None) -> Iterator[Container]:
+        """Run a container, and stop it as a runtime does."""
+        container = self.start(*arguments, capabilities=capabilities)
+        yield container
+        subprocess.run([*CTR, "task", "kill", "--signal", "SIGTERM", container.name], check=True)
+        _, stderr = container.process.communicate()
+        sys.stderr.write(stderr)
+        container.status = container.process.returncode
+
+    def examine_node(self) -> str:
+        """Return what doctor says in the container of kubectl debug node/…, with its profile."""
+        options = ("--privileged", "--net-host", "--mount=type=bind,src=/,dst=/host,options=rbind")
+        command = ("chroot", "/host", "/opt/cni-ipvlan/bin/ipvlan", "doctor")
+        run = [*CTR, "run", "--rm", *options, self.name, self._next(), *command]
+        return subprocess.run(run, check=False, stdout=subprocess.PIPE, text=True).stdout
+
+
+class Container:
+    """A container under way; ``status`` is that of its end."""
+
+    def __init__(self, name: str, command: list[str], ready: list[str]) -> None:
+        self.name = name
+        self.status = -1
+        self.ready = ready
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def wait_for(self, word: str) -> None:
+        """Wait for a line that begins with a word."""
+        assert self.process.stdout is not None
+        is_there = any(line.startswith(word) for line in self.process.stdout)
+        assert is_there, self.process.communicate()[1]
+
+    def is_ready(self) -> bool:
+        """Run the readiness probe."""
+        done = self.execute(*self.ready)
+        sys.stderr.write(done.stdout)
+        return done.returncode == 0
+
+    def execute(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in the container."""
+        execute = [*CTR, "task", "exec", "--exec-id", "exec", self.name, *command]
+        return subprocess.run(execute, check=False, stdout=subprocess.PIPE, text=True)
+
+
+def names() -> set[str]:
+    """Return the names of all images."""
+    return set(subprocess.check_output([*CTR, "image", "list", "--quiet"], text=True).split())
+
+
+def number() -> str:
+    """Return the version of the plugin on the node."""
+    return subprocess.check_output([PLUGIN, "--version"], text=True).split()[-1]
+
+
+def versions() -> list[str]:
+    """Return what the plugin answers to the node's runtime."""
+    done = subprocess.run(
+        [PLUGIN],
+        env={"CNI_COMMAND": "VERSION"},
+        stdin=subprocess.DEVNULL,
+        check=False,
+        capture_output=True,
+    )
+    if done.returncode:
+        sys.stderr.write(f"{done}\n")
+        return []
+    found: list[str] = json.loads(done.stdout)["supportedVersions"]
+    return found
+
+
+@contextmanager
+def containerd() -> Iterator[None]:
+    """Run containerd."""
+    HOME.mkdir()
+    (HOME / "config.toml").write_text(SETTINGS)
+    command = ["containerd", "--config", f"{HOME}/config.toml", "--log-level", "error"]
+    with subprocess.Popen(command, env={**os.environ, "HOME": "/root"}) as daemon:
+        try:
+            lab.wait_until(lambda: SOCKET.exists() or daemon.poll() is not None)
+            assert daemon.poll() is None
+            yield
+        finally:
+            daemon.terminate()
+
+
+if __name__ == "__main__":
+    main()
