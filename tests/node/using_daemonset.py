@@ -57,8 +57,7 @@ def main() -> None:
     with lab.node() as node, containerd():
         node.master()
         first, second = (Image(archive, described) for archive in sys.argv[2:])
-        found: dict[str, object] = {"bad input": first.once("--on-stop", "never")}
-        found |= replace(first) | upgrade(node, first, second)
+        found = replace(first) | upgrade(node, first, second)
     json.dump(found, sys.stdout)
 
 
@@ -93,6 +92,7 @@ def upgrade(node: lab.Node, first: Image, second: Image) -> dict[str, object]:
     with first.running(capabilities=set()) as installed:
         installed.wait_for("waiting")
         found: dict[str, object] = {"installed": number()}
+    found["warning"] = installed.stderr
     places = [node.container() for _ in range(ADDS)]
     runtime = Runtime(Executable(str(PLUGIN)))
     conf = network(ipam=host_local("10.1.0.0/24"), logFile="net.log")
@@ -115,7 +115,7 @@ def upgrade(node: lab.Node, first: Image, second: Image) -> dict[str, object]:
         found["ended before"] = sum(end < switched for _, end, _ in added)
         found["started after"] = sum(start > switched for start, _, _ in added)
         found["failed"] = [failure for _, _, failure in added if failure]
-        found["log"] = bool(upgraded.execute("cat", "/var/log/cni-ipvlan/net.log").stdout)
+        found["log"] = upgraded.execute("grep", "pod0", "/var/log/cni-ipvlan/net.log")
     found["attached"] = sum("net1" in place.links() for place in places)
     with first.running() as rolled_back:
         rolled_back.wait_for("waiting")
@@ -192,8 +192,8 @@ class Image:
         container = self.start(*arguments, capabilities=capabilities)
         yield container
         subprocess.run([*CTR, "task", "kill", "--signal", "SIGTERM", container.name], check=True)
-        _, stderr = container.process.communicate()
-        sys.stderr.write(stderr)
+        _, container.stderr = container.process.communicate()
+        sys.stderr.write(container.stderr)
         container.status = container.process.returncode
 
     def examine_node(self) -> str:
@@ -205,11 +205,12 @@ class Image:
 
 
 class Container:
-    """A container under way; ``status`` is that of its end."""
+    """A container under way; ``status`` is that of its end, ``stderr`` what it has printed then."""
 
     def __init__(self, name: str, command: list[str], ready: list[str]) -> None:
         self.name = name
         self.status = -1
+        self.stderr = ""
         self.ready = ready
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -223,14 +224,12 @@ class Container:
 
     def is_ready(self) -> bool:
         """Run the readiness probe."""
-        done = self.execute(*self.ready)
-        sys.stderr.write(done.stdout)
-        return done.returncode == 0
+        return self.execute(*self.ready) == 0
 
-    def execute(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command in the container."""
+    def execute(self, *command: str) -> int:
+        """Run a command in the container; return its status (ctr may lose what it prints)."""
         execute = [*CTR, "task", "exec", "--exec-id", "exec", self.name, *command]
-        return subprocess.run(execute, check=False, stdout=subprocess.PIPE, text=True)
+        return subprocess.run(execute, check=False, stdout=sys.stderr).returncode
 
 
 def names() -> set[str]:
