@@ -91,6 +91,21 @@ ELSEWHERE = {
     "tests/node/test_lab.py::test_two_nodes_in_miniature_pass_the_lab_check": (
         "scripts/lab-check --miniature",
     ),
+    "tests/node/test_bundle.py::test_it_installs_itself_on_a_node_without_python": (
+        "sudo cni-ipvlan-VERSION-linux-ARCH/scripts/install-node",
+        "tar -xJf cni-ipvlan-VERSION-linux-ARCH.tar.xz",
+    ),
+    "tests/node/test_bundle.py::test_it_works_in_a_root_that_has_nothing_else": (
+        "ipvlan add … --dry-run | /opt/cni-ipvlan-…/programs/sh",
+    ),
+    "tests/node/test_bundle.py::test_same_commit_gives_the_same_archive_wherever_and_whenever": (
+        "scripts/build-bundle",
+    ),
+    "tests/node/test_deploy.py::test_pod_is_ready_while_the_plugin_is_there_and_answers": (
+        "ctr --namespace k8s.io image import FILE",
+        "ctr --namespace k8s.io image import cni-ipvlan-VERSION.oci.tar",
+    ),
+    "tests/node/test_image.py::test_same_bundle_gives_the_same_image": ("scripts/build-image",),
     "tests/node/test_lab.py::test_vagrantfile_is_valid_and_checks_its_variables": (
         "vagrant validate",
     ),
@@ -118,6 +133,12 @@ ELSEWHERE = {
     ),
 }
 
+MULTUS = (
+    "https://raw.githubusercontent.com/k8snetworkplumbingwg/multus-cni/master/"
+    "deployments/multus-daemonset-thick.yml"
+)
+PUSHED = "registry.example/cni-ipvlan:0.1.0"
+IN_THE_NODE = "-- chroot /host /opt/cni-ipvlan/bin/ipvlan doctor"
 # Why nothing executes the rest.
 NOT_EXECUTED = {
     "it starts the tests, and only one run at a time is possible in a clone": (
@@ -134,12 +155,28 @@ NOT_EXECUTED = {
     ),
     "it takes too long for every day": (
         "scripts/bench --growth",
+        "scripts/bench --native --executable BUNDLE/bin/ipvlan --against VENV/bin/ipvlan",
         "scripts/bench --storm",
         "scripts/endurance",
         "scripts/fuzz 60",
         "scripts/fuzz model 60",
     ),
-    "it needs a Kubernetes": ("kubectl apply -f examples/ipvlan0.yaml",),
+    "it needs a Kubernetes": (
+        "kubectl --namespace cni-ipvlan exec POD -- cat /var/log/cni-ipvlan/FILE",
+        "kubectl --namespace cni-ipvlan rollout status daemonset/cni-ipvlan",
+        "kubectl apply -f examples/ipvlan0.yaml",
+        "kubectl apply -f examples/ipvlan0.yaml -f examples/ipvpod0.yaml",
+        f"kubectl apply -f {MULTUS}",
+        "kubectl apply -k my-cluster",
+        "kubectl debug",
+        f"kubectl debug node/NODE -it --profile=sysadmin --image={PUSHED} {IN_THE_NODE}",
+        "kubectl delete -k my-cluster",
+        "kubectl describe pod",
+        "kubectl logs",
+    ),
+    "it needs a registry": (
+        f"skopeo copy oci-archive:dist/cni-ipvlan-0.1.0.oci.tar docker://{PUSHED}",
+    ),
     "it needs nerdctl, of which Debian has no package": ("nerdctl network create -d ipvlan",),
     "it is for a person's own user": ("sudo adduser NAME libvirt",),
     "it needs a machine whose systemd runs containerd": ("systemctl restart containerd",),
