@@ -178,6 +178,7 @@ NOT_EXECUTED = {
         f"skopeo copy oci-archive:dist/cni-ipvlan-0.1.0.oci.tar docker://{PUSHED}",
     ),
     "it needs nerdctl, of which Debian has no package": ("nerdctl network create -d ipvlan",),
+    "it was run by hand; tests/vagrant restarts a node with vagrant reload": ("vagrant halt",),
     "it is for a person's own user": ("sudo adduser NAME libvirt",),
     "it needs a machine whose systemd runs containerd": ("systemctl restart containerd",),
 }
