@@ -133,7 +133,7 @@ def test_shell_reads_commands_from_a_pipe(lab: Argv) -> None:
 def test_without_a_command_a_shell_has_the_terminal(kernel: str) -> None:
     with Terminal("bash", "--norc") as terminal:
         if kernel == "own":
-            terminal.say(f"{LAB} --uml\r")
+            terminal.say(f"{LAB} --uml; echo ended $?\r")
             terminal.until("(none):")
         # What runs after it, in the same process group, can read from the terminal again.
         way = " --qemu" if kernel == "virtual" else ""
@@ -154,7 +154,7 @@ def test_without_a_command_a_shell_has_the_terminal(kernel: str) -> None:
         terminal.until("read again")
         if kernel == "own":
             terminal.say("exit\r")
-            terminal.until("exit")
+            terminal.until("ended 0")
         terminal.say("exit\r")
 
 
