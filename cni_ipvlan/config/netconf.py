@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _SCHEMA_FILE = os.path.join(os.path.dirname(__file__), "netconf.schema.json")
 _SHOWN_CHARACTERS = 80
-_MAC_RULE = "an ipvlan interface always has its master's"
+MAC_RULE = "an ipvlan interface always has its master's"
 _JSON_TYPES = {
     "string": "a string",
     "integer": "a whole number",
@@ -192,7 +192,7 @@ def _mac_faults(config: Mapping[str, Any]) -> list[Fault]:
         for key in path:
             part = part.get(key) if isinstance(part, dict) else None
         if part:
-            text = f"{'.'.join(path)} asks for the MAC address {_shown(part)}; {_MAC_RULE}"
+            text = f"{'.'.join(path)} asks for the MAC address {_shown(part)}; {MAC_RULE}"
             found.append(Fault(path, text))
     return found
 

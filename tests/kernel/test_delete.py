@@ -25,6 +25,7 @@ SINCE_THEN: dict[str, dict[str, Any]] = {
     "another master": {"master": "eth99"},
     "impossible master": {"master": "no such/master"},
     "broken prevResult": {"prevResult": {"cniVersion": "7.0.0"}},
+    "a MAC address": {"runtimeConfig": {"mac": "02:00:00:00:00:07"}},
     "prevResult of an ADD": {"prevResult": {"cniVersion": "1.0.0", "ips": []}},
 }
 

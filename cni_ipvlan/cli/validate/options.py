@@ -71,10 +71,8 @@ def _log_files(config: dict[str, Any]) -> Iterator[Problem]:
 def _hardware_address(config: dict[str, Any]) -> Iterator[Problem]:
     capabilities = config.get("capabilities")
     if isinstance(capabilities, dict) and capabilities.get("mac"):
-        text = (
-            "capabilities.mac lets pods ask for a MAC address, which ADD refuses: "
-            "an ipvlan interface always has its master's"
-        )
+        text = "capabilities.mac lets pods ask for a MAC address, which ADD refuses"
+        text += f": {netconf.MAC_RULE}"
         yield Problem(("capabilities", "mac"), text)
 
 
