@@ -158,6 +158,15 @@ def test_without_a_command_a_shell_has_the_terminal(kernel: str) -> None:
         terminal.say("exit\r")
 
 
+def test_a_terminal_that_is_closed_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with Terminal(str(LAB), "--uml") as terminal:
+        terminal.until("(none):")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_a_killed_lab_leaves_the_next_one_removes(tmp_path: Path) -> None:
     long_ago = time.time() - 100
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
