@@ -157,11 +157,12 @@ def test_several_containers_of_a_namespace_that_is_gone_are_named(
     node.master()
     conf = person.writes(LEASED)
     person.succeeds(f"ip netns add lives; ipvlan add -c {conf} --netns lives --container-id lives")
+    # Both are there from the start, so that none can have the other's inode number.
+    person.succeeds("ip netns add one; ip netns add two")
     for name in ("one", "two"):
-        person.succeeds("ip netns add web")
+        person.succeeds(f"touch /run/netns/web; mount --bind /run/netns/{name} /run/netns/web")
         person.succeeds(f"ipvlan add -c {conf} --netns web --container-id {name}")
-        person.succeeds("ip netns del web")
-        node.namespace(f"takes_the_inode_of_{name}")
+        person.succeeds(f"ip netns del web; ip netns del {name}")
 
     status, _, err = person.types(f"ipvlan del -c {conf} --netns web")
 
