@@ -50,6 +50,7 @@ class NetConf(NamedTuple):
     ipam_type: str = ""
     link_in_container: bool = False
     check_ipv4_conflict: bool = False
+    host_access: bool = False
     dns: Mapping[str, Any] | None = None
     prev_result: Result | None = None
 
@@ -74,6 +75,7 @@ def parse(config: Mapping[str, Any], version: str) -> NetConf:
         ipam_type=ipam.get("type") or "",
         link_in_container=bool(config.get("linkInContainer")),
         check_ipv4_conflict=bool(config.get("checkIPv4Conflict")),
+        host_access=bool(config.get("hostAccess")),
         dns={key: value for key, value in dns.items() if value} if dns else None,
         prev_result=_prev_result(config, version),
     )
@@ -82,7 +84,7 @@ def parse(config: Mapping[str, Any], version: str) -> NetConf:
 def faults(config: Mapping[str, Any]) -> list[Fault]:
     """Return every invalid option, by the schema and by rules it can't express."""
     found = [*_schema_faults(config), *_master_faults(config), *_ipam_faults(config)]
-    return [*found, *_mac_faults(config)]
+    return [*found, *_mac_faults(config), *_host_access_faults(config)]
 
 
 def ipam_type(config: Mapping[str, Any]) -> str:
@@ -194,6 +196,21 @@ def _mac_faults(config: Mapping[str, Any]) -> list[Fault]:
         if part:
             text = f"{'.'.join(path)} asks for the MAC address {_shown(part)}; {MAC_RULE}"
             found.append(Fault(path, text))
+    return found
+
+
+def _host_access_faults(config: Mapping[str, Any]) -> list[Fault]:
+    """Refuse what keeps the host's ipvlan interface from the containers'."""
+    if config.get("hostAccess") is not True:
+        return []
+    flag, path = config.get("flag") or "bridge", ("hostAccess",)
+    found = []
+    if flag != "bridge":
+        text = f"hostAccess needs the flag bridge; {_shown(flag)} keeps interfaces apart"
+        found.append(Fault(path, text))
+    if config.get("linkInContainer") is True:
+        text = "hostAccess needs a master on the host; with linkInContainer it is in the container"
+        found.append(Fault(path, text))
     return found
 
 

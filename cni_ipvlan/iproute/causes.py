@@ -13,6 +13,7 @@ _ABSENT = (
     b"does not exist",
     b"No such device",
     b"No such file or directory",
+    b"No such process",  # a route
 )
 
 _ANYTHING = " … "

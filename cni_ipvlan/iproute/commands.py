@@ -18,6 +18,7 @@ Argv = tuple[str, ...]
 FOUND_DUPLICATE = 3  # wait_for_ipv6()
 DUPLICATE_ANSWERED = 1  # arping_duplicate()
 _COMMON_OPTIONS = ("-j", "-d", "-N")  # of queries; changes ignore them
+_FAMILIES = ("-4", "-6")
 _WRITER = "tee"
 # Each file up to the word ip gets a 1; a failure is only reported.
 _WRITE_AND_RUN = 'while [ "$1" != ip ]; do echo 1 >"$1"; shift; done; exec "$@"'
@@ -93,11 +94,12 @@ def together(*parts: Command) -> Command:
     its parts must be run one by one.
     """
     purpose = "; ".join(part.purpose for part in parts if part.purpose)
+    undo = tuple(each for part in parts for each in part.undo)
     switched = parts[0].argv[1:] if parts[0].argv[0] == _WRITER else ()
     argv, stdin = _batch([part.argv for part in parts[bool(switched) :]]) or ((), b"")
     if switched and argv:
         argv = ("sh", "-c", _WRITE_AND_RUN, "sh", *switched, *argv)
-    return Command(argv, purpose, parts[0].inside, stdin, parts=parts)
+    return Command(argv, purpose, parts[0].inside, stdin, undo=undo, parts=parts)
 
 
 def staying(query: Command) -> Command:
@@ -144,21 +146,26 @@ def _batch(commands: Sequence[Argv]) -> tuple[Argv, bytes] | None:
     interprets quotes and backslashes, and applies its options to every line.
     """
     options: dict[str, None] = {}
+    families = set()
     lines = []
     for program, *words in commands:
-        count = next((i for i, word in enumerate(words) if word not in _COMMON_OPTIONS), 0)
+        known = (*_COMMON_OPTIONS, *_FAMILIES)
+        count = next((i for i, word in enumerate(words) if word not in known), 0)
         options.update(dict.fromkeys(words[:count]))
+        families.add(words[0] if words[0] in _FAMILIES else "")
         rest = words[count:]
         if program != "ip" or rest[0].startswith("-") or not all(map(_is_plain, rest)):
             return None
         lines.append(" ".join(rest) + "\n")
+    if len(families) > 1:
+        return None
     return ("ip", *options, "-batch", "-"), "".join(lines).encode("utf-8", "surrogateescape")
 
 
 def prints_json(argv: Argv) -> bool:
     """Whether the argument vector is an ip query with JSON output."""
     for word in argv[1:]:
-        if word not in _COMMON_OPTIONS and word not in ("-4", "-6"):
+        if word not in (*_COMMON_OPTIONS, *_FAMILIES):
             return False  # a later -j may be the name of an interface
         if word == "-j":
             return True
@@ -212,6 +219,16 @@ def link_set_netns(name: str, namespace: Namespace, new_name: str, alias: str) -
 def link_set_name(name: str, new_name: str, alias: str) -> Argv:
     """Rename a link and set its alias, in one request."""
     return ("ip", "link", "set", "dev", name, "name", new_name, "alias", alias)
+
+
+def link_set_alias(name: str, alias: str) -> Argv:
+    """Set a link's alias."""
+    return ("ip", "link", "set", "dev", name, "alias", alias)
+
+
+def link_set_arp_off(name: str) -> Argv:
+    """Let a link that is up resolve no addresses, and answer no question for one (NOARP)."""
+    return ("ip", "link", "set", "dev", name, "arp", "off")
 
 
 def link_set_up(name: str) -> Argv:
@@ -285,6 +302,40 @@ def route_add(
     return tuple(words)
 
 
+def host_route_add(address: str, name: str, source: str) -> Argv:
+    """Add a route to a single address; packets to it have the source address ``source``."""
+    return ("ip", "route", "add", address, "dev", name, "src", source)
+
+
+def host_route_delete(address: str, name: str) -> Argv:
+    """Delete a route to a single address."""
+    return ("ip", "route", "delete", address, "dev", name)
+
+
+def route_show_matching(address: str) -> Argv:
+    """List the routes of the main table that an address matches, with numeric values.
+
+    Without its family, ip lists IPv4 routes only, and none for an IPv6 address.
+    """
+    family = "-6" if ":" in address else "-4"
+    return ("ip", family, "-N", "-j", "-d", "route", "show", "to", "match", address)
+
+
+def neighbour_replace(address: str, mac: str, name: str) -> Argv:
+    """Tell a link the MAC address of a neighbour, for good."""
+    return ("ip", "neighbour", "replace", address, "lladdr", mac, "dev", name, "nud", "permanent")
+
+
+def neighbour_show(name: str) -> Argv:
+    """List the neighbours that a link knows."""
+    return ("ip", "-j", "neighbour", "show", "dev", name)
+
+
+def neighbour_show_one(address: str, name: str) -> Argv:
+    """Describe a neighbour, if a link knows it."""
+    return ("ip", "-j", "neighbour", "show", "to", address, "dev", name)
+
+
 def route_show(name: str) -> Argv:
     """List a link's routes in every table and both families, with numeric values."""
     return ("ip", "-N", "-j", "-d", "route", "show", "table", "all", "dev", name)
@@ -349,6 +400,21 @@ def wait_for_ipv6(name: str, seconds: int, addresses: Sequence[str]) -> Argv:
 def ipv6_off(name: str) -> str:
     """The parameter that is 1 when a link has no IPv6."""
     return f"net/ipv6/conf/{name}/disable_ipv6"
+
+
+def accept_ra(name: str) -> str:
+    """The parameter that is 0 when a link ignores routers' advertisements."""
+    return f"net/ipv6/conf/{name}/accept_ra"
+
+
+def addr_gen_mode(name: str) -> str:
+    """The parameter that is 1 when a link gets no link-local address by itself."""
+    return f"net/ipv6/conf/{name}/addr_gen_mode"
+
+
+def rp_filter(name: str) -> str:
+    """The parameter that is 1 when a link drops packets whose answers would leave by another."""
+    return f"net/ipv4/conf/{name}/rp_filter"
 
 
 def arp_notify(name: str) -> str:

@@ -10,15 +10,21 @@ from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.transaction import Transaction, nothing
 
 if TYPE_CHECKING:
-    from cni_ipvlan.iproute.commands import Command
+    from collections.abc import Iterable
+
+    from cni_ipvlan.iproute.commands import Argv, Command
     from cni_ipvlan.iproute.runner import Runner
     from cni_ipvlan.iproute.running import Completed, Running
 
 
 class Plan:
-    """The record of a dry run: what it asked, the changes in order, and its assumptions."""
+    """The record of a dry run: what it asked, the changes in order, and its assumptions.
 
-    def __init__(self) -> None:
+    ``stand_ins`` are words that stand for what is not known yet.
+    """
+
+    def __init__(self, stand_ins: Iterable[str] = ()) -> None:
+        self.stand_ins = frozenset(stand_ins)
         self.queries: list[Command] = []
         self.changes: list[Command] = []
         self.assumptions: list[str] = []
@@ -36,6 +42,9 @@ class DryRun(Transaction):
         if query.parts:  # one may be permitted and another not
             seen = (self.see(part) or nothing(part.argv) for part in query.parts)
             return b"\n".join(map(bytes.strip, seen))
+        if not self._plan.stand_ins.isdisjoint(query.argv):
+            self._assume(query.argv, "it asks about an address that is not known yet")
+            return None
         return super().see(query)
 
     def ask(self, query: Command) -> Running:
@@ -51,10 +60,11 @@ class DryRun(Transaction):
         except CommandError as error:
             if causes.explain(error.argv, error.answer).kind != causes.NOT_PERMITTED:
                 raise
-            self._plan.assumptions.append(
-                f"{join(error.argv)} shows what is expected (running it is not permitted)"
-            )
+            self._assume(error.argv, "running it is not permitted")
             return None
+
+    def _assume(self, argv: Argv, why: str) -> None:
+        self._plan.assumptions.append(f"{join(argv)} shows what is expected ({why})")
 
     def do(self, change: Command, _query: Running | None = None) -> Completed | None:
         """Record a change."""

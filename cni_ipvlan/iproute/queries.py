@@ -19,6 +19,7 @@ IPVLAN_KINDS = ("ipvlan", "ipvtap")
 MAIN_TABLE = 254  # RT_TABLE_MAIN, <linux/rtnetlink.h>
 _ETHERNET = ("ether", "[1]")  # with -N, ARPHRD_ETHER in <linux/if_arp.h>
 _UNICAST = "1"  # RTN_UNICAST
+_UNREACHED = frozenset(("FAILED", "INCOMPLETE"))
 
 
 class UnreadableAnswerError(IprouteError):
@@ -51,6 +52,7 @@ class Link(NamedTuple):
     alternative_names: tuple[str, ...] = ()
     alias: str = ""
     has_carrier: bool = False
+    has_arp: bool = True
 
     @property
     def is_ipvlan(self) -> bool:
@@ -64,6 +66,14 @@ class Address(NamedTuple):
     address: str
     is_tentative: bool = False
     is_duplicate: bool = False
+
+
+class Neighbour(NamedTuple):
+    """An address of another host, as ip writes it, and its MAC address."""
+
+    address: str
+    mac: str
+    is_permanent: bool
 
 
 class Route(NamedTuple):
@@ -113,6 +123,37 @@ def routes(output: bytes | None) -> list[Route]:
     return _read(
         output,
         lambda entry: [_route(entry)] if _value(entry, "type", str, _UNICAST) == _UNICAST else [],
+    )
+
+
+def way(output: bytes | None) -> Route | None:
+    """Read ``route_show_matching``: the route that applies; None if none, or not a unicast one."""
+
+    def narrow(entry: dict[str, Any]) -> list[tuple[tuple[int, int], dict[str, Any]]]:
+        length = int(_prefix(entry).rpartition("/")[2])
+        return [((length, -_value(entry, "metric", int, 0)), entry)]
+
+    found = _read(output, narrow)
+    applies = max(found, key=lambda each: each[0])[1] if found else {}
+    is_unicast = applies and _value(applies, "type", str, _UNICAST) == _UNICAST
+    return _route(applies) if is_unicast else None
+
+
+def neighbours(output: bytes | None) -> list[Neighbour]:
+    """Read ``ip -j neighbour show``: those whose MAC address is known."""
+    return _read(
+        output,
+        lambda entry: (
+            [
+                Neighbour(
+                    _value(entry, "dst", str),
+                    _value(entry, "lladdr", str),
+                    "PERMANENT" in _list(entry, "state", str),
+                )
+            ]
+            if "lladdr" in entry and not _UNREACHED.intersection(_list(entry, "state", str))
+            else []
+        ),
     )
 
 
@@ -219,6 +260,7 @@ def _link(entry: dict[str, Any]) -> Link:
         alternative_names=tuple(_list(entry, "altnames", str, [])),
         alias=_value(entry, "ifalias", str, ""),
         has_carrier="LOWER_UP" in _list(entry, "flags", str),
+        has_arp="NOARP" not in _list(entry, "flags", str),
     )
 
 

@@ -136,7 +136,8 @@ class Transaction:
         return self._finish(query, words)
 
     def _run_one_by_one(self, command: Command) -> Completed:
-        parts = [(part.argv, self._finish(self._start(part))) for part in command.parts]
+        started = ((part.argv, self.start(part)) for part in command.parts)
+        parts = [(argv, self._finish(each)) for argv, each in started if each is not None]
         printed = [completed.stdout.strip() for argv, completed in parts if prints_json(argv)]
         stderr = b"".join(completed.stderr for _, completed in parts)
         seconds = sum(completed.seconds for _, completed in parts)

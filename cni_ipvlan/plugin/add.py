@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, INVALID_ENVIRONMENT, CniError
@@ -43,6 +43,7 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         _explained(node) as masters,
         node.attachment(request, strict=True),
         node.container(request) as container,
+        ExitStack() as locks,  # that are held until the transaction has ended
         node.transaction() as tx,
         _explained_in_place(tx, container),
     ):
@@ -62,14 +63,15 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         addressing = _allocate(
             node, tx, request, conf, parent, container, moving, has_record=has_record
         )
-        if conf.check_ipv4_conflict:
-            configure.check_ipv4_conflict(tx, parent, addressing)
+        _check_conflicts(tx, conf, parent, addressing)
         expected = parent.slave_link(request.ifname, conf)
         link, present = configure.configure(
             tx, request.ifname, container, addressing, expected, visiting, node.warn
         )
         result = addressing.result(link, request.netns, present)
         _check_same(request, container)
+        if conf.host_access:
+            _open_to_host(node, tx, parent, hint, addressing, locks)
         hint = node.registry.complete(hint)
         deliver(result)
 
@@ -93,6 +95,10 @@ def _check_not_attached(node: Node, tx: Transaction, request: Request) -> bool:
         from cni_ipvlan.plugin.delete import detach
 
         detach(node, tx, request)
+    elif node.registry.of_host.hints_of(attachment):
+        from cni_ipvlan.plugin import host_access
+
+        host_access.take_back(node, tx, attachment)
     return bool(complete)
 
 
@@ -189,7 +195,39 @@ def _allocate(
 
     tx.finish(moving)
     allocated = (allocating() or node.ipam_result) if allocating else None
-    return addressing_of(conf, parent, allocated)
+    addressing = addressing_of(conf, parent, allocated)
+    if not conf.host_access:
+        return addressing
+    from cni_ipvlan.plugin import host_access
+
+    return host_access.extend(addressing, parent, conf)
+
+
+def _check_conflicts(
+    tx: Transaction, conf: NetConf, parent: Master, addressing: Addressing
+) -> None:
+    """Raise CniError if another host has an address, where that is to be asked."""
+    is_asked = conf.check_ipv4_conflict
+    if conf.host_access and not is_asked:
+        from cni_ipvlan.plugin import host_access
+
+        is_asked = host_access.is_known(tx, parent, addressing)
+    if is_asked:
+        configure.check_ipv4_conflict(tx, parent, addressing)
+
+
+def _open_to_host(
+    node: Node,
+    tx: Transaction,
+    parent: Master,
+    hint: ModeHint,
+    addressing: Addressing,
+    locks: ExitStack,
+) -> None:
+    from cni_ipvlan.plugin import host_access
+
+    locks.enter_context(host_access.locked(node, parent.link.ifindex))
+    host_access.give(node, tx, parent, hint, addressing)
 
 
 def _check_same(request: Request, container: Namespace) -> None:

@@ -25,13 +25,15 @@ _SCOPES_WITHOUT_GATEWAY = (253, 254)  # RT_SCOPE_LINK, RT_SCOPE_HOST, <linux/rtn
 class Addressing(NamedTuple):
     """The interface's ``addresses`` and ``routes``.
 
-    ``others`` is the part of a previous result that is about other interfaces.
+    ``others`` is the part of a previous result that is about other interfaces. ``neighbours`` are
+    the host's addresses, whose MAC address is the interface's own.
     """
 
     addresses: tuple[Address, ...]
     routes: tuple[Route, ...]
     others: Result
     dns: Mapping[str, Any]
+    neighbours: tuple[str, ...] = ()
 
     @property
     def has_ipv6(self) -> bool:

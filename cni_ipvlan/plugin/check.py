@@ -15,7 +15,7 @@ from cni_ipvlan.plugin.node import id_of
 from cni_ipvlan.state.attachment import named_by
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from cni_ipvlan.cni.request import Request
     from cni_ipvlan.cni.result import Interface, Route
@@ -38,8 +38,7 @@ def check(node: Node, request: Request) -> None:
     with node.container(request) as container, node.transaction() as tx:
         ipam = Ipam(conf.ipam_type, request, node.warn)
         checking = ipam.call(tx, "CHECK") if conf.ipam_type else lambda: None
-        remembered = node.registry.master_index(id_of(request))
-        found = _differences(tx, request, conf, container, remembered)
+        found = _differences(node, tx, request, conf, container)
         checking()
     if found:
         raise CniError(
@@ -50,17 +49,9 @@ def check(node: Node, request: Request) -> None:
 
 
 def _differences(
-    tx: Transaction,
-    request: Request,
-    conf: NetConf,
-    container: Namespace,
-    remembered_master: int | None,
+    node: Node, tx: Transaction, request: Request, conf: NetConf, container: Namespace
 ) -> list[str]:
-    """Return every difference, as a phrase each.
-
-    ``remembered_master`` is the index of the master that ADD used, if recorded. It
-    matters if the configuration names no master, as the default route may change.
-    """
+    """Return every difference, as a phrase each."""
     previous = conf.prev_result or Result()
     index, reported = _reported_interface(previous, request.ifname, container)
     if reported is None:
@@ -68,7 +59,7 @@ def _differences(
     home = container if conf.link_in_container else None
     of_master = Command(commands.link_show(conf.master), inside=home, absent_ok=True)
     asked = tx.ask(of_master) if conf.master else None
-    shown, _, routes = _shown(tx, request, previous, container).partition(b"\n")
+    shown, routes, neighbours = _shown(tx, request, conf, container)
     found = queries.links(shown)
     if not found:
         return [_missing(tx, request, container)]
@@ -85,7 +76,7 @@ def _differences(
         *(
             _master_differences(link, conf.master, tx.answer(asked), home, container)
             if asked is not None
-            else _index_differences(link, remembered_master)
+            else _index_differences(link, node.registry.master_index(id_of(request)))
         ),
         *(
             f"the address {each.address} is missing"
@@ -93,16 +84,33 @@ def _differences(
             if each.interface in (None, index) and each.address not in addresses
         ),
         *_route_differences(previous, routes),
+        *_host_differences(node, tx, request, conf, link, neighbours),
     ]
 
 
-def _shown(tx: Transaction, request: Request, previous: Result, container: Namespace) -> bytes:
-    """Return what ip prints of the interface, and in a second line of its routes, if any matter."""
+def _shown(
+    tx: Transaction, request: Request, conf: NetConf, container: Namespace
+) -> tuple[bytes, bytes, bytes]:
+    """Return what ip prints of the interface, and of its routes and neighbours if they matter."""
     asked = [commands.address_show(request.ifname)]
-    if previous.routes:
+    if conf.host_access or (conf.prev_result or Result()).routes:
         asked.append(commands.route_show(request.ifname))
+    if conf.host_access:
+        asked.append(commands.neighbour_show(request.ifname))
     parts = (Command(argv, inside=container, absent_ok=True) for argv in asked)
-    return (tx.see(together(*parts)._replace(absent_ok=True)) or b"").lstrip() or b"[]"
+    output = (tx.see(together(*parts)._replace(absent_ok=True)) or b"").lstrip() or b"[]"
+    shown, routes, neighbours, *_ = *output.split(b"\n"), b"", b""
+    return shown, routes, neighbours
+
+
+def _host_differences(
+    node: Node, tx: Transaction, request: Request, conf: NetConf, link: Link, neighbours: bytes
+) -> Iterator[str]:
+    if conf.host_access and conf.prev_result is not None:
+        from cni_ipvlan.plugin import host_access
+
+        addresses, attachment = conf.prev_result.addresses, id_of(request)
+        yield from host_access.differences(node, tx, attachment, link, addresses, neighbours)
 
 
 def _missing(tx: Transaction, request: Request, container: Namespace) -> str:
@@ -165,6 +173,7 @@ def _is_on_a_bond(link: Link, there: Sequence[Link]) -> bool:
 
 
 def _index_differences(link: Link, remembered_master: int | None) -> list[str]:
+    """Compare the master's index with the recorded one: the default route may have changed."""
     known = remembered_master is not None and link.parent_index
     return ["it has another master"] if known and link.parent_index != remembered_master else []
 

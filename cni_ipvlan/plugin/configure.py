@@ -56,6 +56,7 @@ def configure(
         _make(tx, _together(changes, name, container), visiting, warn)
         _wait_for_ipv6(tx, name, container, addressing)
         changes = []
+    changes += [_neighbour(each, expected.mac, name) for each in addressing.neighbours]
     changes += [_route(route, name) for route in addressing.routes]
     output = _make(tx, _together(changes, name, container), visiting, warn)
     if output is None:
@@ -91,7 +92,8 @@ def check_ipv4_conflict(tx: Transaction, parent: Master, addressing: Addressing)
             ADDRESS_IN_USE,
             f"another host on the network already uses {asked.command.argv[-1]}; "
             f"its MAC address is {queries.answering_mac(done.stdout)}",
-            "found by ARP, since the network has checkIPv4Conflict",
+            "found by ARP, since the network has checkIPv4Conflict, or hostAccess for an address "
+            "that the host knows",
         )
 
 
@@ -164,6 +166,11 @@ def _check_duplicates(
             f"duplicate address detection of {', '.join(tentative)} has not finished after "
             f"{_DUPLICATE_DETECTION_SECONDS} s; does the master have a carrier?"
         )
+
+
+def _neighbour(address: str, mac: str, name: str) -> Command:
+    argv = commands.neighbour_replace(address, mac, name)
+    return Command(argv, f"let it reach {address}, the host's")
 
 
 def _route(route: Route, name: str) -> Command:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.node import Node
     from cni_ipvlan.state.attachment import AttachmentId, ModeHint
+    from cni_ipvlan.state.registry import Registry
 
 
 def delete(node: Node, request: Request) -> None:
@@ -28,6 +29,7 @@ def delete(node: Node, request: Request) -> None:
         failures, later = Failures(), Failures()
         with failures.noted(), node.transaction() as tx:
             try:
+                _close_to_host(node, tx, request)
                 released = _release(node, tx, request)
             finally:
                 # A signal that ends the first step must not prevent the second.
@@ -41,8 +43,17 @@ def delete(node: Node, request: Request) -> None:
 
 def detach(node: Node, tx: Transaction, request: Request) -> None:
     """Do what DEL does, within a transaction."""
+    _close_to_host(node, tx, request)
     _release(node, tx, request)()
     _remove_links(node, tx, request)
+
+
+def _close_to_host(node: Node, tx: Transaction, request: Request) -> None:
+    """Remove the host's routes, before the addresses can be another's."""
+    if _records(node.registry.of_host, id_of(request)):
+        from cni_ipvlan.plugin import host_access
+
+        host_access.take_back(node, tx, id_of(request))
 
 
 def _release(node: Node, tx: Transaction, request: Request) -> Callable[[], None]:
@@ -62,7 +73,7 @@ def _remove_links(node: Node, tx: Transaction, request: Request) -> None:
     links.delete_temporary(tx, attachment)
     container = _container(request)
     identity = container.identity if container else None
-    records = _records(node, attachment)
+    records = _records(node.registry, attachment)
     if container is not None:
         with node.runner.holding(container):
             is_there = _remove_from(node, tx, attachment, container)
@@ -77,9 +88,9 @@ def _remove_links(node: Node, tx: Transaction, request: Request) -> None:
         node.warn(f"cannot remove the record of the attachment: {error}")
 
 
-def _records(node: Node, attachment: AttachmentId) -> list[ModeHint]:
+def _records(registry: Registry, attachment: AttachmentId) -> list[ModeHint]:
     try:
-        return node.registry.hints_of(attachment)
+        return registry.hints_of(attachment)
     except OSError:  # an unusable /run must not keep a pod from being deleted
         return []
 

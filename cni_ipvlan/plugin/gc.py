@@ -13,7 +13,7 @@ from cni_ipvlan.cni.errors import (
 )
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import namespace
-from cni_ipvlan.plugin import links
+from cni_ipvlan.plugin import host_access, links
 from cni_ipvlan.plugin.ipam import Ipam
 from cni_ipvlan.state.attachment import AttachmentId
 
@@ -34,6 +34,8 @@ def gc(node: Node, request: Request) -> None:
     network = request.network
     valid = {AttachmentId(network, *each) for each in _valid_attachments(request)}
     failures = Failures()
+    with failures.noted(), node.transaction() as tx:
+        host_access.take_back_invalid(node, tx, network, valid)
     with failures.noted(), node.transaction() as tx:
         _release(node, tx, request)
     with failures.noted(), node.transaction() as tx:

@@ -65,7 +65,8 @@ class ModeHint(NamedTuple):
     """A record that an attachment uses a mode, with the container's namespace.
 
     ``is_complete`` is false until the ADD has done its work. ``pod`` is NAMESPACE/NAME of
-    the Kubernetes pod, empty if the runtime named none.
+    the Kubernetes pod, empty if the runtime named none. ``host_routes`` are addresses to
+    which the host has routes through its interface ``host_link``.
     """
 
     network: str
@@ -77,6 +78,8 @@ class ModeHint(NamedTuple):
     flag: str
     is_complete: bool = False
     pod: str = ""
+    host_link: str = ""
+    host_routes: tuple[str, ...] = ()
 
     @property
     def attachment(self) -> AttachmentId:

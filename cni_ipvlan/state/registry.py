@@ -11,6 +11,9 @@ They are in a directory on tmpfs, readable only by root:
     a hint: an attachment on that master, with its mode. It ends in ``.adding``
     until the ADD has done its work.
 
+``host-NAMESPACE.MASTER/``
+    the same for attachments with hostAccess: the addresses to which the host has routes.
+
 KEY is the attachment's, see ``AttachmentId.key``; PLACE is a digest of the container's
 namespace and the interface's name. Both only find a hint; the names in it identify the
 attachment, and the kernel says whether it still exists.
@@ -39,14 +42,23 @@ DIRECTORY = "/run/cni-ipvlan"
 
 _OPEN_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 _MOST_HINT = 1 << 16  # bytes; its names and paths have less than 5 KiB together
-_LOCK, _MASTER, _ADDING = "lock-", "on-", ".adding"
+_LOCK, _MASTER, _HOST, _ADDING = "lock-", "on-", "host-", ".adding"
 
 
 class Registry:
     """The directory of locks and hints; every method raises OSError if it is unusable."""
 
-    def __init__(self, directory: str = DIRECTORY) -> None:
+    def __init__(self, directory: str = DIRECTORY, kind: str = _MASTER) -> None:
         self._directory = directory
+        self._kind = kind
+
+    @property
+    def of_host(self) -> Registry:
+        """The registry of the attachments that have routes on the host (hostAccess).
+
+        Locking a master there keeps the host's interface as it is.
+        """
+        return type(self)(self._directory, _HOST)
 
     @contextmanager
     def attachment_lock(
@@ -170,6 +182,9 @@ class Registry:
             # An unreadable one was left by a call that was killed before it created anything.
             if hint is None or hint.attachment == attachment:
                 self._remove_hint(path)
+        for path in self._files(attachment.key, _HOST):
+            if self._read(path) is None:  # the others are removed with their routes
+                self._remove_hint(path)
         self._remove_unused()
 
     def remove_leftovers(self) -> None:
@@ -177,7 +192,7 @@ class Registry:
         for name in self._names(_LOCK):
             with self.idle(name.removeprefix(_LOCK)):
                 pass  # leaving the context removes it
-        for path in self._files():
+        for path in (*self._files(), *self._files("", _HOST)):
             with self.idle(os.path.basename(path).partition(".")[0]) as is_idle:
                 if is_idle and self._read(path) is None:
                     self._remove_hint(path)
@@ -187,18 +202,18 @@ class Registry:
         return os.path.join(self._directory, _LOCK + key)
 
     def _directory_of(self, master: tuple[int, int]) -> str:
-        return os.path.join(self._directory, f"{_MASTER}{master[0]}.{master[1]}")
+        return os.path.join(self._directory, f"{self._kind}{master[0]}.{master[1]}")
 
-    def _names(self, prefix: str) -> list[str]:
+    def _names(self, prefix: str | tuple[str, ...]) -> list[str]:
         try:
             return [name for name in os.listdir(self._directory) if name.startswith(prefix)]
         except FileNotFoundError:
             return []
 
-    def _files(self, part: str = "") -> list[str]:
+    def _files(self, part: str = "", kind: str = "") -> list[str]:
         """Return the paths of all hints whose file's name has that part."""
         found = []
-        for name in self._names(_MASTER):
+        for name in self._names(kind or self._kind):
             directory = os.path.join(self._directory, name)
             with suppress(FileNotFoundError):
                 # The names are filtered first, as there may be a thousand.
@@ -225,6 +240,7 @@ class Registry:
         try:
             document = _json.loads(os.read(descriptor, _MOST_HINT))
             document["netns_identity"] = tuple(document["netns_identity"])
+            document["host_routes"] = tuple(document.get("host_routes", ()))
             document["is_complete"] = not path.endswith(_ADDING)
             # Only the keys that are known: a newer version may have written others.
             return ModeHint(**{key: document[key] for key in document if key in ModeHint._fields})
@@ -239,7 +255,7 @@ class Registry:
         self._remove_if_unused(os.path.dirname(path))
 
     def _remove_unused(self) -> None:
-        for name in self._names(_MASTER):
+        for name in self._names((_MASTER, _HOST)):
             self._remove_if_unused(os.path.join(self._directory, name))
 
     def _remove_if_unused(self, directory: str) -> None:
@@ -251,13 +267,13 @@ class Registry:
             descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | _OPEN_FLAGS)
             if locks.try_acquire(descriptor):
                 self._release_directory(directory, descriptor)
-                os.rmdir(self._directory)  # if this was the last one
             else:
                 os.close(descriptor)
 
     def _release_directory(self, path: str, descriptor: int) -> None:
-        with suppress(OSError):  # it has other hints
+        with suppress(OSError):  # it has other hints, or is not the last one
             os.rmdir(path)
+            os.rmdir(self._directory)
         os.close(descriptor)
 
     def _lock_file(self, path: str, check: Callable[[], None], *, strict: bool) -> int | None:
@@ -370,7 +386,7 @@ class ReadOnlyRegistry(Registry):
     def remove_leftovers(self) -> None:
         """Remove nothing."""
 
-    def _names(self, prefix: str) -> list[str]:
+    def _names(self, prefix: str | tuple[str, ...]) -> list[str]:
         try:
             return super()._names(prefix)
         except PermissionError:

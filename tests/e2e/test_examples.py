@@ -33,6 +33,7 @@ def libcni(node: Node, ipvlan: Executable, tmp_path: Path) -> Libcni:
     node.host.ip("link set dev bond0 up")
     node.host.ip("link add link eth1000 name eth1000.100 type vlan id 100")
     node.host.ip("link set dev eth1000.100 up")
+    node.host.ip("address add 10.10.100.200/24 dev eth1000")
     return Libcni((str(Path(ipvlan.path).parent), PLUGINS), tmp_path / "cache")
 
 

@@ -77,6 +77,9 @@ class Scene(NamedTuple):
         faulty.call_and_die(*self._words(verb, conf), faults)
 
     def _words(self, verb: str, conf: Conf | None) -> tuple[dict[str, str], bytes]:
+        # Or each ADD gets the next address, and a point with the last one is never met.
+        for last in LEASES.rglob("last_reserved_ip.*"):
+            last.unlink()
         environment = call_environment(verb, self.container, CNI_PATH=self.path)
         return environment, stdin_of(conf or self.conf)
 
@@ -104,7 +107,8 @@ def prepare(container: Space) -> None:
 
 def scene_on(node: Node, way: str) -> Scene:
     routes = [{"dst": "0.0.0.0/0"}, {"dst": "fd00:7::/64"}]
-    conf = network(ipam=host_local("10.1.0.0/24", "fd00:1::/64", routes=routes))
+    ipam = host_local("10.1.0.0/24", "fd00:1::/64", routes=routes)
+    conf = network(ipam=ipam, hostAccess=True)
     return _with_neighbour(
         node, node.container_of_a_process() if way == WAYS[1] else node.container(), conf, PLUGINS
     )
@@ -114,17 +118,20 @@ def leasing_scene_on(node: Node, directory: Path) -> Scene:
     plugin = directory / "leasing"
     plugin.write_text(LEASING)
     plugin.chmod(0o755)
-    conf = network(cniVersion="1.1.0", ipam={"type": "leasing"})
+    conf = network(cniVersion="1.1.0", ipam={"type": "leasing"}, hostAccess=True)
     return _with_neighbour(node, node.container(), conf, str(directory))
 
 
 def _with_neighbour(node: Node, container: Space, conf: Conf, path: str) -> Scene:
     node.master()
+    for address in ("10.1.0.200/24", "fd00:1::200/64"):
+        node.host.ip(f"address add {address} dev eth0 nodad")
     neighbour = node.container()
     for space in (neighbour, container):
         prepare(space)
     environment = call_environment("ADD", neighbour, CNI_CONTAINERID=NEIGHBOUR, CNI_PATH=path)
-    attached = faulty.call(environment, stdin_of(conf), Faults())
+    # Without hostAccess, so that the host's interface comes and goes with the container.
+    attached = faulty.call(environment, stdin_of({**conf, "hostAccess": False}), Faults())
     assert attached.status == 0, attached
     return Scene(node, container, conf, path)
 

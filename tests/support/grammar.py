@@ -40,6 +40,10 @@ def _parsed(parse: Any) -> Any:
     return accept
 
 
+PARAMETERS = (
+    *("disable_ipv6", "arp_notify", "ndisc_notify"),
+    *("accept_ra", "addr_gen_mode", "rp_filter"),
+)
 SLOTS: dict[str, Any] = {
     "NAME": is_name,
     "ALTNAME": lambda word: is_name(word, 127),
@@ -50,14 +54,15 @@ SLOTS: dict[str, Any] = {
     "GATEWAY": _parsed(ip_address),
     "IPV4": _parsed(IPv4Address),
     "PREFIX": _parsed(ip_network),
+    "MAC": lambda word: re.fullmatch(r"([0-9a-f]{2}:){5}[0-9a-f]{2}", word),
     "MODE": ("l2", "l3", "l3s").__contains__,
     "FLAG": ("bridge", "private", "vepa").__contains__,
     "KIND": ("ipvlan", "ipvtap", "macvlan", "macvtap").__contains__,
     "LABEL": lambda word: len(os.fsencode(word)) <= 255 and word.startswith("cni-ipvlan/"),
     "SYSCTL": lambda word: (
         (match := re.fullmatch(r"/proc/sys/net/ipv[46]/conf/([^/]+)/(\w+)", word)) is not None
-        and (is_name(match[1]) or match[0].endswith("/default/disable_ipv6"))
-        and match[2] in ("disable_ipv6", "arp_notify", "ndisc_notify")
+        and (is_name(match[1]) or match[0].endswith(("/default/disable_ipv6", "/all/rp_filter")))
+        and match[2] in PARAMETERS
     ),
 }
 COMMANDS = [
@@ -71,16 +76,25 @@ COMMANDS = [
     ip -N -j -d route show table all dev NAME
     ip -4 -j route show default
     ip -6 -j route show default
+    ip -4 -N -j -d route show to match GATEWAY
+    ip -6 -N -j -d route show to match GATEWAY
+    ip -j neighbour show dev NAME
+    ip -j neighbour show to GATEWAY dev NAME
     ip link add link NAME name NAME [mtu NUMBER] type ipvlan mode MODE FLAG
     ip link add name ipvlan-probe type ipvlan
     ip link add link NAME name ipvlan-probe type macvlan mode bridge macaddr flush
     ip link set dev NAME netns PATH name NAME alias LABEL
     ip link set dev NAME name NAME alias LABEL
+    ip link set dev NAME alias LABEL
     ip link set dev NAME up
+    ip link set dev NAME arp off
     ip link delete dev NAME
     ip address add ADDRESS dev NAME
     ip route add PREFIX [via GATEWAY] dev NAME [table NUMBER] [metric NUMBER] [scope NUMBER] \
         [mtu NUMBER] [advmss NUMBER]
+    ip route add GATEWAY dev NAME src GATEWAY
+    ip route delete GATEWAY dev NAME
+    ip neighbour replace GATEWAY lladdr MAC dev NAME nud permanent
     ip -batch
     ip -j -d -batch -
     cat SYSCTL
@@ -115,7 +129,8 @@ def is_meant(command: tuple[str, ...]) -> bool:
     if words[:1] == ["sh"]:  # a script that is always the same, with names as its arguments
         name = words[4] if len(words) > 4 else ""
         if words[:4] in SCRIPTS:
-            return _fits(words[4:], ["SYSCTL", "SYSCTL", "ip", "-j", "-d", "-batch", "-"])
+            forms = ("SYSCTL SYSCTL ip -j -d -batch -", "SYSCTL ip -batch -")
+            return any(_fits(words[4:], form.split()) for form in forms)
         addresses = words[6:]
         are_ours = all(":" in each and SLOTS["ADDRESS"](f"{each}/128") for each in addresses)
         return is_name(name) and are_ours and words == [*commands.wait_for_ipv6(name, 5, addresses)]

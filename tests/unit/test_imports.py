@@ -35,7 +35,7 @@ OURS = {
         *("cni.result", "config.quick_check"),
     },
     "DEL": {"plugin.delete", "plugin.links"},
-    "GC": {"plugin.gc", "plugin.links"},
+    "GC": {"plugin.gc", "plugin.host_access", "plugin.links"},
     "STATUS": {
         *("plugin.master", "plugin.preflight", "plugin.status"),
         "config.quick_check",

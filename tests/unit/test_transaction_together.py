@@ -122,3 +122,16 @@ def test_signal_during_several_changes_is_heard(world: World) -> None:
     world.runner.after[BATCH] = lambda: setattr(world.interrupts, "came", True)
     with pytest.raises(InterruptedBySignalError), world.tx:
         run_all(world, UP)
+
+
+@pytest.mark.parametrize(
+    ("families", "is_one_process"),
+    [(("-4", "-4"), True), (("-6", "-6"), True), (("-4", "-6"), False), (("", "-6"), False)],
+)
+def test_one_process_asks_about_one_family(
+    families: tuple[str, str], *, is_one_process: bool
+) -> None:
+    """ip applies -4 and -6 to every line."""
+    words = ("-j", "route", "show", "default")
+    queries = [Command(("ip", *filter(None, (each,)), *words)) for each in families]
+    assert together(*queries).is_split is not is_one_process

@@ -11,7 +11,7 @@ from cni_ipvlan.cli.reading.part import json_path
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.version import VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
-from cni_ipvlan.plugin import explain, modes, preflight
+from cni_ipvlan.plugin import explain, host_access, modes, preflight
 from cni_ipvlan.plugin import master as masters
 from cni_ipvlan.state.attachment import ModeHint
 
@@ -71,6 +71,8 @@ def _master(
     yield _link(master)
     if is_sound:
         yield from reported("addresses", addresses.examine(tools, config, conf, master))
+    if conf.host_access:
+        yield from reported("hostAccess", _host_access(tools, conf, master))
     yield from reported("conflicts", _rivals(tools, master))
     yield from reported("conflicts", _mode(tools, conf, master))
 
@@ -83,6 +85,18 @@ def _link(master: Master) -> Finding:
         text = f"{link.name} has no carrier"
         return Finding(WARNING, "master", text, "check its cable or its switch port")
     return Finding(OK, "master", f"{link.name} is up, MTU {link.mtu}, {link.mac}")
+
+
+def _host_access(tools: Tools, conf: NetConf, master: Master) -> Iterator[Finding]:
+    if conf.mode == "l2" and host_access.is_strict(tools.tx, master):
+        yield Finding(PROBLEM, "hostAccess", host_access.strictness(master))
+    own = host_access.usable(master)
+    if own:
+        text = f"containers reach the host as {', '.join(own)}"
+        yield Finding(OK, "hostAccess", text)
+    else:
+        text = f"the host has no address on {master.link.name}"
+        yield Finding(PROBLEM, "hostAccess", text, "give it one, or leave hostAccess out")
 
 
 def _rivals(tools: Tools, master: Master) -> Iterator[Finding]:

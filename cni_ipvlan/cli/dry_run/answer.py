@@ -17,12 +17,14 @@ from cni_ipvlan.cli.options import Example, json_option
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.result import Address, Result, Route
 from cni_ipvlan.cni.version import SUPPORTED_VERSIONS
-from cni_ipvlan.iproute import commands, queries
-from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.config.netconf import NetConf
+from cni_ipvlan.iproute import commands
 from cni_ipvlan.iproute.dry_run import Plan
 from cni_ipvlan.iproute.interrupts import Interrupts
 from cni_ipvlan.log import Log
 from cni_ipvlan.plugin.addressing import usable
+from cni_ipvlan.plugin.host_access import check_ways
+from cni_ipvlan.plugin.master import find
 from cni_ipvlan.plugin.node import assemble
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ _IPV4, _IPV6, _ROUTE = "<IPv4 address>", "<IPv6 address: …>", "<route>"
 _LENGTH = "/<length>"
 FOR_IPV4 = Result(addresses=(Address(_IPV4 + _LENGTH),), routes=(Route(_ROUTE),))
 FOR_BOTH = FOR_IPV4._replace(addresses=(*FOR_IPV4.addresses, Address(_IPV6 + _LENGTH)))
+
+STAND_INS = (_IPV4, _IPV4 + _LENGTH, _IPV6, _IPV6 + _LENGTH, _ROUTE)
 
 IPV6_LIST = "$ipv6"
 _OVER_IPV4, _OVER_IPV6 = "for address in $ipv4", f"for address in {IPV6_LIST}"
@@ -60,11 +64,13 @@ def loop_over(argv: Argv) -> tuple[str, Mapping[str, str]]:
     return head, {word: in_shell for word, (_, in_shell) in found.items()}
 
 
-def reader(plugin: str, version: str, mtu: int, parent: Master) -> Argv:
+def reader(conf: NetConf, version: str, mtu: int, parent: Master) -> Argv:
     """Return the command that reads an answer on standard input."""
-    options = ["--plugin", plugin, "--cni-version", version, "--mtu", str(mtu)]
+    options = ["--plugin", conf.ipam_type, "--cni-version", version, "--mtu", str(mtu)]
     if parent.home is None:
         options += ["--master", parent.link.name]
+    if conf.host_access:
+        options.append("--host-access")
     return (os.path.abspath(sys.argv[0]), "ipam-answer", *options)
 
 
@@ -82,8 +88,16 @@ def reader(plugin: str, version: str, mtu: int, parent: Master) -> Argv:
 )
 @click.option("--mtu", type=int, required=True, help="The interface's MTU, which IPv6 may refuse.")
 @click.option("--master", help="The host's interface, whose own addresses are refused.")
+@click.option("--host-access", is_flag=True, help="The host gets routes to the addresses.")
 @json_option
-def ipam_answer(plugin: str, cni_version: str, mtu: int, master: str | None, as_json: bool) -> None:
+def ipam_answer(
+    plugin: str,
+    cni_version: str,
+    mtu: int,
+    master: str | None,
+    host_access: bool,
+    as_json: bool,
+) -> None:
     """Read an IPAM plugin's answer on standard input, for the script of a dry run.
 
     It is checked as add does. Then each address is printed on a line, after the word ipv4 or
@@ -91,8 +105,12 @@ def ipam_answer(plugin: str, cni_version: str, mtu: int, master: str | None, as_
     """
     answered = delegate.Answer(0, _stdin(), b"")
     result = delegate.result(plugin, answered, cni_version)
-    taken = _own_addresses(master) if master else ()
+    tx = assemble(os.environ, Interrupts(), Log(output.echo_err, {}), Plan()).begin()
+    parent = find(tx, NetConf("", master), None) if master else None
+    taken = parent.addresses if parent else ()
     addresses, routes = usable(result, plugin, mtu, "the interface's MTU", taken)
+    if parent and host_access:
+        check_ways(tx, parent, addresses)
     lines = [(f"ipv{address.family}", address.address) for address in addresses]
     lines += [("route", _words(route)) for route in routes]
     if as_json:
@@ -100,11 +118,6 @@ def ipam_answer(plugin: str, cni_version: str, mtu: int, master: str | None, as_
         output.echo_json({word: [each for key, each in lines if key == word] for word in words})
     else:
         output.echo(*map(" ".join, lines))
-
-
-def _own_addresses(master: str) -> list[str]:
-    tx = assemble(os.environ, Interrupts(), Log(output.echo_err, {}), Plan()).begin()
-    return queries.local_addresses(tx.see(Command(commands.address_show(master))))
 
 
 def _stdin() -> bytes:

@@ -35,7 +35,7 @@ def make(request: Request, begin: Begin, ipam_result: Result | None) -> DryRun:
     ``ipam_result`` is that result if it is known; the plugin is not called then. A failed CHECK
     is not raised, as what it looked at shows why.
     """
-    plan, failure = Plan(), None
+    plan, failure = Plan(answer.STAND_INS), None
     delivered: list[Result] = []
     node = begin(plan, ipam_result or answer.FOR_IPV4)
     try:
@@ -74,14 +74,14 @@ def _for_any_answer(
     What only the second one does is for IPv6.
     """
     mtu = expected.interfaces[-1].mtu or 0
-    plugin = netconf.ipam_type(request.config)
+    conf = netconf.parse(request.config, request.version)
     made = made._replace(
-        reader=answer.reader(plugin, request.version, mtu, parent),
+        reader=answer.reader(conf, request.version, mtu, parent),
         has_older=any(hint.is_complete for hint in node.registry.hints_of(id_of(request))),
     )
     if mtu < LEAST_MTU_OF_IPV6:
         return made
-    both = Plan()
+    both = Plan(answer.STAND_INS)
     delivered: list[Result] = []
     again = begin(both, answer.FOR_BOTH)._replace(listener=Log(lambda _text: None, {}))
     perform(again, request, delivered.append)  # which has warned already

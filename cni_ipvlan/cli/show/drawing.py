@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cni_ipvlan.cli.output import styled
 from cni_ipvlan.iproute.queries import MAIN_TABLE
+from cni_ipvlan.plugin.host_access import is_host_link
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,6 +48,8 @@ def _head(master: Master) -> str:
 def _attachment(row: Row) -> str:
     link, place, _, addresses, pod = row.attachment
     parts = [styled(link.name, fg="cyan"), f"in {place.path}" if place else "on the host"]
+    if place is None and is_host_link(link):
+        parts.append("for hostAccess")
     if link.kind != "ipvlan":
         parts.append(link.kind)
     if row.owner:
@@ -114,6 +117,7 @@ def _row_document(row: Row) -> dict[str, Any]:
         "interface": link.name,
         "netns": place.path if place else None,
         "kind": link.kind,
+        "hostAccess": place is None and is_host_link(link),
         "containerID": row.owner.container_id if row.owner else None,
         "network": row.owner.network if row.owner else None,
         "pod": pod or None,

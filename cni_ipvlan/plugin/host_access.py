@@ -1,0 +1,416 @@
+"""hostAccess: the host and the containers of a master reach each other.
+
+The kernel keeps a master apart from its ipvlan interfaces. So the host gets one, too, beside
+the containers': without an address, and with a route to each of theirs. It has no ARP: the
+kernel then sends everything to the interface's own MAC address, which all of a master share,
+and it stays right when that changes. A container sends to the host's addresses what it would
+send to itself; ipvlan gives the master what belongs to no other interface.
+
+The routes of an attachment are recorded before they are added. A master's interface is made
+and removed under a lock of its own, with the first and the last record.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from itertools import islice
+
+from cni_ipvlan._namedtuple import TYPE_CHECKING
+from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, TRY_AGAIN_LATER, CniError
+from cni_ipvlan.iproute import commands, namespace, queries
+from cni_ipvlan.iproute.commands import Command, together
+from cni_ipvlan.plugin.codes import COMMAND_FAILED, INTERFACE_NAME_TAKEN, ROUTE_REFUSED
+from cni_ipvlan.state.locks import BusyError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from cni_ipvlan.cni.result import Address
+    from cni_ipvlan.config.netconf import NetConf
+    from cni_ipvlan.iproute.queries import Link
+    from cni_ipvlan.iproute.transaction import Transaction
+    from cni_ipvlan.plugin.addressing import Addressing
+    from cni_ipvlan.plugin.master import Master
+    from cni_ipvlan.plugin.node import Node
+    from cni_ipvlan.state.attachment import AttachmentId, ModeHint
+
+_PREFIX = "ipvhost"  # with the master's index it is a name
+_LABEL = "cni-ipvlan/host-access"
+_STRICT = 1  # of rp_filter
+
+
+def link_name(index: int) -> str:
+    """Return the name of the host's interface on the master with that index."""
+    return f"{_PREFIX}{index}"
+
+
+def is_host_link(link: Link) -> bool:
+    """Whether a link on the host is the host's own interface on a master.
+
+    One that a killed call has just created has no label yet.
+    """
+    return _is_name(link.name) and link.kind == "ipvlan" and link.alias in ("", _LABEL)
+
+
+def extend(addressing: Addressing, master: Master, conf: NetConf) -> Addressing:
+    """Return an addressing with what the container needs to reach the host.
+
+    Raises CniError if the host has no address on the master for it.
+    """
+    from cni_ipvlan.cni.result import Route
+
+    own = _own(master, addressing.addresses)
+    if not own:
+        raise CniError(
+            INVALID_CONFIGURATION,
+            f"hostAccess is set, but on the master {master.link.name!r} the host has no address "
+            "of the same family as the container's",
+            "try: give the host an address on the master, or leave hostAccess out",
+        )
+    given = {route.dst for route in addressing.routes}
+    routes = [Route(f"{each}/{_whole(each)}") for each in own]
+    return addressing._replace(
+        # They come first, since the host may be the gateway of others.
+        routes=(*(each for each in routes if each.dst not in given), *addressing.routes),
+        neighbours=tuple(own) if conf.mode == "l2" else (),  # the others resolve no addresses
+    )
+
+
+def usable(master: Master) -> list[str]:
+    """Return the host's addresses on a master, but for those of no use to others."""
+    from ipaddress import ip_address
+
+    parsed = map(ip_address, master.addresses)
+    return [str(each) for each in parsed if not each.is_link_local]
+
+
+def is_known(tx: Transaction, master: Master, addressing: Addressing) -> bool:
+    """Whether the host knows a neighbour with one of the IPv4 addresses.
+
+    It may be gone. For IPv6, duplicate address detection finds out.
+    """
+    ours = (each for each in _plain(addressing.addresses) if ":" not in each)
+    shown = (Command(commands.neighbour_show_one(each, master.link.name)) for each in ours)
+    return any(queries.neighbours(tx.see(each)) for each in shown)
+
+
+def check_ways(tx: Transaction, master: Master, addresses: Sequence[Address]) -> list[str]:
+    """Raise CniError if a route to one of the addresses would lead the host astray.
+
+    Whoever writes the network could otherwise take the host's packets to any address. Return
+    the addresses to which the host's interface has a route already, which was left behind.
+    """
+    name = link_name(master.link.ifindex)
+    left = []
+    for address, output in _matching(tx, _reachable(_own(master, addresses), addresses)):
+        if any(each.gateway == address for each in queries.routes(output)):
+            raise CniError(
+                ROUTE_REFUSED, f"{address} is a gateway of the host, which hostAccess would cut off"
+            )
+        way = queries.way(output)
+        if way is not None and way.device == name:
+            left.append(address)
+        elif way is not None and (way.gateway or way.device != master.link.name):
+            raise _astray(address, way)
+    return left
+
+
+@contextmanager
+def locked(node: Node, index: int) -> Iterator[None]:
+    """Keep other calls from changing the host's interface on the master with that index."""
+    waiting = node.while_locked(f"the interface {link_name(index)}")
+    try:
+        with node.registry.of_host.master_lock(_key(index), waiting):
+            yield
+    except BusyError as error:
+        raise CniError(TRY_AGAIN_LATER, str(error)) from None
+
+
+def give(
+    node: Node, tx: Transaction, master: Master, hint: ModeHint, addressing: Addressing
+) -> None:
+    """Give the host routes to an attachment; the caller holds the lock until ``tx`` has ended."""
+    name = link_name(master.link.ifindex)
+    sources = {":" in each: each for each in _own(master, addressing.addresses)}
+    addresses = _reachable(sources.values(), addressing.addresses)
+    stale = check_ways(tx, master, addressing.addresses)
+    there = _host_link(tx, name)
+    if hint.mode == "l2" and is_strict(tx, master):
+        node.warn(strictness(master))
+    registry = node.registry.of_host
+    hint = hint._replace(host_link=name, host_routes=tuple(addresses))
+    registry.remember(master.key, hint)
+    tx.on_unwind(lambda: _withdraw(node, tx, hint))
+    if there is None:
+        tx.do(_creation(master, hint))
+    changes = [
+        Command(commands.link_set_alias(name, _LABEL), "label it"),
+        Command(commands.link_set_up(name), "bring it up"),
+        Command(commands.link_set_arp_off(name), "have it resolve no addresses"),
+        *(_removal(each, name) for each in stale),
+        *(_route(each, name, sources[":" in each]) for each in addresses),
+    ]
+    if there is None or not there.is_up:
+        tx.do(_no_advertisements(name))
+        changes.insert(0, _no_own_address(name))
+    tx.do(together(*changes))
+
+
+def take_back(node: Node, tx: Transaction, attachment: AttachmentId) -> None:
+    """Remove the host's routes to an attachment, and after the last one its interface."""
+    for hint in node.registry.of_host.hints_of(attachment):
+        with locked(node, _index(hint.host_link)):
+            _remove(node, tx, hint)
+
+
+def take_back_invalid(
+    node: Node, tx: Transaction, network: str, valid: Iterable[AttachmentId]
+) -> None:
+    """Remove the routes to a network's attachments that are not valid, and those of nobody."""
+    for hint in list(node.registry.of_host.all_hints()):
+        if hint.network != network or hint.attachment in valid:
+            continue
+        with node.registry.idle(hint.attachment.key) as is_idle:
+            if is_idle:
+                take_back(node, tx, hint.attachment)
+    for name in filter(_is_name, namespace.own_links()):
+        if _host_link(tx, name) is not None:
+            _remove_unrecorded(node, tx, name)
+
+
+def differences(
+    node: Node,
+    tx: Transaction,
+    attachment: AttachmentId,
+    link: Link,
+    addresses: Sequence[Address],
+    known: bytes,
+) -> Iterator[str]:
+    """Yield what is not as ``give`` and ``extend`` left it.
+
+    ``link`` is the container's, ``known`` what ip prints of its neighbours.
+    """
+    from cni_ipvlan.plugin.master import Master
+
+    name = link_name(link.parent_index)
+    hosts = _host_link(tx, name)
+    if hosts is None:
+        yield f"the host's interface {name}, for hostAccess, is missing"
+        return
+    if not hosts.is_up or hosts.has_arp:
+        how = "uses ARP" if hosts.is_up else "is down"
+        yield f"the host's interface {name}, for hostAccess, {how}"
+    shown = tx.see(Command(commands.address_show(hosts.parent)))
+    own = _own(Master(hosts, addresses=tuple(queries.local_addresses(shown))), addresses)
+    recorded = node.registry.of_host.hints_of(attachment)
+    expected = recorded[0].host_routes if recorded else _reachable(own, addresses)
+    for address, output in _matching(tx, expected):
+        way = queries.way(output)
+        if way is None or way.device != name:
+            yield f"the host has no route to {address} through {name}"
+    if link.mode == "l2":
+        permanent = {each.address for each in queries.neighbours(known) if each.is_permanent}
+        for each in own:
+            if each not in permanent:
+                yield f"the entry of the neighbour {each}, the host, is missing"
+
+
+def is_strict(tx: Transaction, master: Master) -> bool:
+    """Whether the kernel drops a container's packets, as the host answers through another link."""
+    keys = (commands.rp_filter("all"), commands.rp_filter(master.link.name))
+    output = tx.see(Command(commands.sysctl_read(*keys))) or b""
+    return max(map(int, output.split()), default=0) == _STRICT  # the kernel takes the greater
+
+
+def strictness(master: Master) -> str:
+    """Return a sentence that the master's packets are filtered strictly, and what to try."""
+    key = commands.rp_filter(master.link.name)
+    return (
+        f"containers can't reach the host: the kernel drops their packets, since {key} (or that of "
+        f"all) is {_STRICT}; try: echo 2 >/proc/sys/{key}"
+    )
+
+
+def _own(master: Master, addresses: Sequence[Address]) -> list[str]:
+    """Return the host's addresses on a master that containers with such addresses can reach."""
+    families = {":" in each.address for each in addresses}
+    return [each for each in usable(master) if (":" in each) in families]
+
+
+def _reachable(own: Iterable[str], addresses: Iterable[Address]) -> list[str]:
+    """Return those addresses, plain, for which the host has one of the same family."""
+    families = {":" in each for each in own}
+    return [each for each in _plain(addresses) if (":" in each) in families]
+
+
+def _plain(addresses: Iterable[Address]) -> list[str]:
+    return [each.address.partition("/")[0] for each in addresses]
+
+
+def _matching(tx: Transaction, addresses: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield each address with what ip prints of the routes that it matches."""
+    for is_ipv6 in (False, True):
+        ours = [each for each in addresses if (":" in each) is is_ipv6]
+        if ours:
+            asked = (Command(commands.route_show_matching(each)) for each in ours)
+            yield from zip(ours, (tx.see(together(*asked)) or b"").split(b"\n"), strict=True)
+
+
+def _astray(address: str, way: queries.Route) -> CniError:
+    via = f" via {way.gateway}" if way.gateway else ""
+    return CniError(
+        ROUTE_REFUSED,
+        f"the host reaches {address} in another way, which hostAccess would replace",
+        "it is for addresses that the host reaches on the master itself, or not at all\n"
+        "try: use the master's subnet; or if only containers have these addresses, say so on the "
+        "host: ip route add unreachable SUBNET",
+        f"found: the route to {way.dst}{via} dev {way.device}",
+    )
+
+
+def _host_link(tx: Transaction, name: str) -> Link | None:
+    """Return the host's interface of that name; raises CniError if it is another's."""
+    if not namespace.own_has_link(name):
+        return None
+    shown = Command(commands.link_show(name), absent_ok=True)
+    link = next(iter(queries.links(tx.see(shown))), None)
+    if link is not None and not is_host_link(link):
+        raise CniError(
+            INTERFACE_NAME_TAKEN,
+            f"the host has an interface {name!r} already, which is not this plugin's",
+            "hostAccess needs that name\ntry: rename that interface",
+        )
+    return link
+
+
+def _creation(master: Master, hint: ModeHint) -> Command:
+    """Return the creation of the host's interface; nobody else uses it until it is undone."""
+    name, above = hint.host_link, master.link.name
+    return Command(
+        commands.link_add_ipvlan(above, name, hint.mode, hint.flag, 0),
+        f"create the host's own interface of {above}",
+        undo=(Command(commands.link_delete(name)),),
+    )
+
+
+def _no_advertisements(name: str) -> Command:
+    """Return a command that keeps the host from taking routers' addresses and routes twice."""
+    return Command(
+        commands.sysctl_write(commands.accept_ra(name)),
+        "ignore routers' advertisements there",
+        stdin=b"0\n",
+        may_fail=True,  # if the kernel has no IPv6
+    )
+
+
+def _no_own_address(name: str) -> Command:
+    return Command(
+        commands.sysctl_write(commands.addr_gen_mode(name)),
+        "give it no link-local address",
+        stdin=b"1\n",
+        may_fail=True,
+    )
+
+
+def _route(address: str, name: str, source: str) -> Command:
+    return Command(
+        commands.host_route_add(address, name, source),
+        f"let the host reach {address}",
+        undo=(Command(commands.host_route_delete(address, name)),),
+    )
+
+
+def _withdraw(node: Node, tx: Transaction, hint: ModeHint) -> None:
+    """Remove a record, unless something could not be undone that it is about."""
+    name = hint.host_link
+    ways = [queries.way(output) for _, output in _matching(tx, hint.host_routes)]
+    is_left = namespace.own_has_link(name) and _is_only(node, hint)
+    if is_left or any(way is not None and way.device == name for way in ways):
+        raise CniError(
+            COMMAND_FAILED, f"the host's interface {name} or its routes remain; DEL removes them"
+        )
+    node.registry.of_host.withdraw(hint)
+
+
+def _is_only(node: Node, hint: ModeHint) -> bool:
+    """Whether no other attachment is recorded with the host's interface; reads two at most."""
+    recorded = node.registry.of_host.hints(_key(_index(hint.host_link)))
+    return all(each.attachment == hint.attachment for each in islice(recorded, 2))
+
+
+def _remove(node: Node, tx: Transaction, hint: ModeHint) -> None:
+    if _is_only(node, hint):
+        _remove_link(tx, hint.host_link)  # and with it all its routes
+    else:
+        _remove_routes(tx, hint.host_routes, hint.host_link)
+    node.registry.of_host.withdraw(hint)
+
+
+def _remove_routes(tx: Transaction, addresses: Sequence[str], name: str) -> None:
+    """Remove those routes that are there: an ``ip -batch`` ends at the first that is not."""
+    there = [
+        address
+        for address, output in _matching(tx, addresses)
+        if (way := queries.way(output)) is not None and way.device == name
+    ]
+    if there:
+        tx.do(together(*(_removal(each, name) for each in there)))
+
+
+def _removal(address: str, name: str) -> Command:
+    argv = commands.host_route_delete(address, name)
+    return Command(argv, f"remove the host's route to {address}")
+
+
+def _remove_link(tx: Transaction, name: str) -> None:
+    if _host_link(tx, name) is not None:
+        argv = commands.link_delete(name)
+        tx.do(Command(argv, f"remove the host's interface {name}", absent_ok=True))
+
+
+def _remove_unrecorded(node: Node, tx: Transaction, name: str) -> None:
+    """Remove what is left on the host's interface after root has lost its records."""
+    from cni_ipvlan.plugin import inventory
+
+    if _unrecorded(node, tx, name):
+        found = inventory.take(tx, node.registry)
+        used = {address.partition("/")[0] for each in found for address in each.addresses}
+        with locked(node, _index(name)):
+            lost = [each for each in _unrecorded(node, tx, name) if each not in used]
+            _remove_routes(tx, lost, name)
+    with locked(node, _index(name)):
+        has_record = next(node.registry.of_host.hints(_key(_index(name))), None) is not None
+        if not has_record and not _routes_through(tx, name):
+            _remove_link(tx, name)
+
+
+def _unrecorded(node: Node, tx: Transaction, name: str) -> list[str]:
+    """Return the addresses to which there are routes without a record."""
+    there = _routes_through(tx, name)
+    hints = node.registry.of_host.hints(_key(_index(name)))
+    recorded = {each for hint in hints for each in hint.host_routes}
+    return [each for each in there if each not in recorded]
+
+
+def _routes_through(tx: Transaction, name: str) -> list[str]:
+    """Return the single addresses to which routes lead through an interface."""
+    shown = tx.see(Command(commands.route_show(name), absent_ok=True))
+    routes = (each.dst.partition("/") for each in queries.routes(shown))
+    return [address for address, _, length in routes if length == _whole(address)]
+
+
+def _whole(address: str) -> str:
+    """Return the prefix length of a route to one address."""
+    return "128" if ":" in address else "32"
+
+
+def _is_name(name: str) -> bool:
+    return name.startswith(_PREFIX) and name.removeprefix(_PREFIX).isdecimal()
+
+
+def _index(name: str) -> int:
+    return int(name.removeprefix(_PREFIX))
+
+
+def _key(index: int) -> tuple[int, int]:
+    return namespace.own()[1], index
