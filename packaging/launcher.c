@@ -159,5 +159,5 @@ int main(int argc, char **argv)
         words[count++] = argv[each];
     execv(loader, words);
     refuse(errno == ENOENT ? "the rest of its bundle is not where it was unpacked" : strerror(errno),
-           "Unpack the bundle again, and link to its bin/ipvlan instead of copying it.");
+           "Unpack the bundle again, and link to its bin/ipvlan, or run it in a script, instead of copying it.");
 }

@@ -131,7 +131,7 @@ def test_a_copy_of_the_command_answers_that_it_is_one(
     error = Executable(str(copy))(call_environment("ADD", container), stdin_of(network())).error()
 
     assert error["code"] == 5
-    assert "link to the installed command instead of copying it" in error["details"]
+    assert "link to that command, or run it in a script, instead of copying it" in error["details"]
     assert container.links().keys() == {"lo"}
 
 

@@ -26,18 +26,22 @@ RIVAL = "containernetworking-plugins"
 EXPECTED = """\
 executable: #!/usr/bin/python3 -BIXutf8
 theirs: untouched
-link: /usr/lib/cni/ipvlan
+for other runtimes: regular file 755 root
+as Multus's daemon sees it: True
 help: 1
 logs: 700 root
 ADD: 10.1.1.2/24
 DEL: 0
 ADD: 10.1.1.3/24
 DEL: 0
+ADD: 10.1.1.4/24
+DEL: 0
+instead of a link: regular file 755 root
 calls meanwhile: enough
 that failed: 0
 the slow one: ipam must be given
-after both upgrades: #!/usr/bin/python3 -BIXutf8 LATER
-link, when its removal was given up: /usr/lib/cni/ipvlan
+after both upgrades: #!/usr/bin/python3 -BIXutf8 LATER starter
+when a removal was given up: regular file 755 root
 logs, removed: kept
 logs, purged:
 theirs: untouched

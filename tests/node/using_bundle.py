@@ -2,8 +2,8 @@
 
 Usage: using_bundle.py ROOT
 
-ROOT has the bundle in /opt/bundle, in /opt/cni/bin a link to its ipvlan, and a host-local that
-needs nothing else, and leaves its PATH in /run/path. Where it has /bin, that is BusyBox.
+ROOT has the bundle in /opt/bundle, in /opt/cni/bin a script that runs its ipvlan, and a host-local
+that needs nothing else, and leaves its PATH in /run/path. Where it has /bin, that is BusyBox.
 """
 
 from __future__ import annotations
