@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tarfile
 import zipfile
+from configparser import ConfigParser
+from email.parser import Parser
 from typing import TYPE_CHECKING
 
+import documents
 import pytest
-from installing import CHECKOUT, copy_checkout, make_environment
+from installing import CHECKOUT, copy_checkout, copy_everything, make_environment
 
 if TYPE_CHECKING:
+    from email.message import Message
     from pathlib import Path
 
 DOCUMENTS = (
@@ -21,23 +26,55 @@ DOCUMENTS = (
     "data/share/zsh/site-functions/_ipvlan",
 )
 PIP_WHEEL = ("-m", "pip", "-q", "wheel", "--no-deps", "--no-index")
+# Unit tests that read the project's files, and quickly.
+READING = (
+    "test_document_commands.py",
+    "test_documents.py",
+    "test_figures.py",
+    "test_launcher.py",
+    "cli/test_manual.py",
+)
 
 
 @pytest.fixture(scope="module")
 def wheel(wheels: Path) -> dict[str, bytes]:
+    """What pip makes of a checkout."""
     return members(wheels)
 
 
 @pytest.fixture(scope="module")
-def sdist(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the source archive, elsewhere and in another environment than the wheel."""
-    source = copy_checkout(tmp_path_factory.mktemp("builder's"))
-    python = make_environment(source / "venv")
-    alone = {**os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
-    for command in (("pip", "-q", "install", "build"), ("build", "--sdist")):
-        argv = [python, "-m", *command]
-        subprocess.run(argv, check=True, cwd=source, env=alone, capture_output=True)
-    return next(source.glob("dist/*.tar.gz"))
+def builder(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Have pypa's build in an environment whose builds find what they need in a folder."""
+    place = tmp_path_factory.mktemp("builder's")
+    python = make_environment(place / "venv")
+    install = ("-m", "pip", "-q", "install", "--no-index", f"--find-links={wheels}", "build")
+    subprocess.run([python, *install], check=True)
+    return python
+
+
+@pytest.fixture(scope="module")
+def dist(builder: Path, wheels: Path) -> Path:
+    """Build the source archive, and a wheel from that, each in an environment of its own."""
+    return build(builder, copy_everything(builder.parents[2] / "checkout"), wheels)
+
+
+@pytest.fixture(scope="module")
+def sdist(dist: Path) -> Path:
+    return next(dist.glob("*.tar.gz"))
+
+
+@pytest.fixture
+def unpacked(sdist: Path, tmp_path: Path) -> Path:
+    """Unpack the source archive as a distribution does."""
+    subprocess.run(["tar", "-xzf", sdist, "-C", tmp_path], check=True)
+    (directory,) = tmp_path.iterdir()
+    return directory
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel: dict[str, bytes]) -> Message:
+    (name,) = (name for name in wheel if name.endswith(".dist-info/METADATA"))
+    return Parser().parsestr(wheel[name].decode())
 
 
 def test_wheel_holds_the_package_the_launcher_and_nothing_else(wheel: dict[str, bytes]) -> None:
@@ -51,6 +88,15 @@ def test_wheel_holds_the_package_the_launcher_and_nothing_else(wheel: dict[str, 
     assert others == {"METADATA", "WHEEL", "RECORD", "top_level.txt", "licenses/LICENSE"}
 
 
+def test_wheel_has_the_manual_and_completions(wheel: dict[str, bytes]) -> None:
+    page, *completions = (
+        next(content for name, content in wheel.items() if name.endswith(each))
+        for each in DOCUMENTS
+    )
+    assert b".SS doctor" in page
+    assert all(b"_IPVLAN_COMPLETE" in each for each in completions)
+
+
 def test_launcher_is_executable(wheels: Path) -> None:
     with zipfile.ZipFile(next(wheels.glob("cni_ipvlan-*.whl"))) as archive:
         entries = archive.infolist()
@@ -58,34 +104,116 @@ def test_launcher_is_executable(wheels: Path) -> None:
     assert launcher.external_attr >> 16 & 0o777 == 0o755
 
 
-def test_source_archive_holds_what_a_build_needs(sdist: Path) -> None:
-    with tarfile.open(sdist) as archive:
-        names = {name.partition("/")[2] for name in archive.getnames()}
-    assert package_files() < names
-    assert {"scripts/ipvlan", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"} < names
+@pytest.mark.skipif(not (CHECKOUT / ".git").exists(), reason="git lists what is the project's")
+def test_source_archive_holds_all_files_of_the_repository(unpacked: Path) -> None:
+    listing = ("ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    git = ("git", "-c", "safe.directory=*", "-C", str(CHECKOUT))
+    names = subprocess.check_output([*git, *listing], text=True).split("\0")
+    ours = {name for name in names if (CHECKOUT / name).is_file()}
+    found = {str(path.relative_to(unpacked)) for path in unpacked.rglob("*") if path.is_file()}
+    made = {name for name in found if name.startswith("cni_ipvlan.egg-info/")} | {"PKG-INFO"}
+    assert found - made == ours
+    changed = {"setup.cfg"}  # to which setuptools adds a section
+    assert [name for name in ours - changed if not same(unpacked / name, CHECKOUT / name)] == []
+    before, theirs = (settings(each / "setup.cfg") for each in (CHECKOUT, unpacked))
+    assert {name: theirs[name] for name in before} == before
 
 
-def test_wheel_is_the_same_wherever_it_is_built(
-    wheel: dict[str, bytes], sdist: Path, wheels: Path, tmp_path: Path
+def test_unit_tests_run_from_the_source_archive(unpacked: Path) -> None:
+    """Where there is no git, as when a distribution builds it."""
+    pytest_ = [sys.executable, "-m", "pytest", "-q", f"--basetemp={unpacked.parent}/tmp"]
+    everything = subprocess.check_output(
+        [*pytest_, "--collect-only", "tests/unit"], cwd=unpacked, text=True
+    )
+    assert all(f"tests/unit/{name}::" in everything for name in READING)
+    chosen = [f"tests/unit/{name}" for name in READING]
+    # Ordinary arguments: what pytest was told by its caller is not for these.
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    done = subprocess.run(
+        [*pytest_, *chosen], check=False, cwd=unpacked, env=alone, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
+    assert " passed" in done.stdout
+
+
+def test_every_way_of_building_makes_the_same_wheel(
+    wheel: dict[str, bytes], builder: Path, dist: Path, sdist: Path, wheels: Path, tmp_path: Path
 ) -> None:
-    """Built from the source archive, by another Python in another place."""
+    """From a checkout or the source archive, by pip or build, by another Python elsewhere."""
+    assert members(dist) == wheel
+    build(builder, copy_checkout(tmp_path / "checkout"), wheels, "--wheel")
+    assert members(tmp_path / "checkout/dist") == wheel
     python = make_environment(tmp_path / "venv")
-    build = [*PIP_WHEEL, f"--find-links={wheels}", f"--wheel-dir={tmp_path}/wheel", str(sdist)]
-    subprocess.run([python, *build], check=True)
+    pip = [*PIP_WHEEL, f"--find-links={wheels}", f"--wheel-dir={tmp_path}/wheel", str(sdist)]
+    subprocess.run([python, *pip], check=True)
     assert members(tmp_path / "wheel") == wheel
 
 
+def test_no_wheel_names_an_interpreter_but_the_shell(wheel: dict[str, bytes], dist: Path) -> None:
+    """One that was built in an environment for the purpose would name that, which is in /tmp.
+
+    Whoever makes it there again would have root execute it.
+    """
+    for each in (wheel, members(dist)):
+        heads = {name: content.split(b"\n")[0] for name, content in each.items()}
+        named = {name: head for name, head in heads.items() if head.startswith(b"#!")}
+        assert list(named.values()) == [b"#!/bin/sh"], named
+        assert [name for name in each if name.endswith("entry_points.txt")] == []
+
+
 def test_no_archive_names_a_directory_of_its_builder(
-    wheel: dict[str, bytes], sdist: Path, tmp_path_factory: pytest.TempPathFactory
+    wheel: dict[str, bytes],
+    dist: Path,
+    sdist: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    everything = dict(wheel)
     with tarfile.open(sdist) as archive:
-        for each in archive:
-            file = archive.extractfile(each)
-            everything[each.name] = file.read() if file else b""
-    builders = str(tmp_path_factory.getbasetemp()).encode()
-    assert [name for name, content in everything.items() if builders in content] == []
-    assert [name for name in everything if name.startswith("/")] == []
+        files = {each.name: archive.extractfile(each) for each in archive}
+        source = {name: file.read() if file else b"" for name, file in files.items()}
+    builders = [str(tmp_path_factory.getbasetemp()).encode(), os.environ["TMPDIR"].encode()]
+    for held in (wheel, members(dist), source):
+        found = {name for name, content in held.items() for each in builders if each in content}
+        assert found == set()
+    assert [name for name in [*source, *wheel] if name.startswith("/") or ".." in name] == []
+
+
+def test_metadata_has_one_address_and_an_author(metadata: Message) -> None:
+    home = settings(CHECKOUT / "setup.cfg")["metadata"]["url"]
+    listed = dict(each.split(", ") for each in metadata.get_all("Project-URL", []))
+    assert listed.keys() == {"Changelog", "Documentation", "Source"}
+    assert [url for url in listed.values() if not url.startswith(home)] == []
+    assert metadata["Home-page"] == home
+    assert metadata["Author"] == "the authors of cni-ipvlan"
+    assert metadata["License"] == "Apache-2.0"
+
+
+def test_long_description_is_the_readme_with_absolute_links(metadata: Message) -> None:
+    description = metadata.get_payload()
+    assert isinstance(description, str)
+    files = f"{metadata['Home-page']}/blob/HEAD/"
+    assert description.replace(files, "").strip() == (CHECKOUT / "README.md").read_text().strip()
+    linked = documents.targets(documents.parse(description))
+    assert [link for link in linked if not link.startswith("https://")] == []
+    assert f"{files}docs/node.md#without-python" in linked
+
+
+def build(python: Path, source: Path, wheels: Path, *options: str) -> Path:
+    """Have pypa's build make archives of a source; return their directory."""
+    alone = {**os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
+    command = ("-m", "build", *options)
+    subprocess.run([python, *command], check=True, cwd=source, env=alone, capture_output=True)
+    return source / "dist"
+
+
+def settings(file: Path) -> dict[str, dict[str, str]]:
+    parser = ConfigParser(interpolation=None)
+    parser.read(file)
+    return {name: dict(section) for name, section in parser.items()}
+
+
+def same(one: Path, other: Path) -> bool:
+    modes = {path.stat().st_mode & 0o111 for path in (one, other)}
+    return len(modes) == 1 and one.read_bytes() == other.read_bytes()
 
 
 def members(folder: Path) -> dict[str, bytes]:

@@ -33,7 +33,11 @@ class Code(NamedTuple):
 
 @cache
 def tokens(name: str) -> list[Token]:
-    return _PARSER.parse((ROOT / name).read_text(encoding="utf-8"))
+    return parse((ROOT / name).read_text(encoding="utf-8"))
+
+
+def parse(markdown: str) -> list[Token]:
+    return _PARSER.parse(markdown)
 
 
 def text_of(token: Token) -> str:
@@ -54,9 +58,13 @@ def anchors(name: str) -> set[str]:
 
 def links(name: str) -> list[str]:
     """Return where the links lead, also those of images."""
+    return targets(tokens(name))
+
+
+def targets(parsed: list[Token]) -> list[str]:
     return [
         str(child.attrs.get("href") or child.attrs["src"])
-        for token in tokens(name)
+        for token in parsed
         for child in token.children or []
         if child.type in {"link_open", "image"}
     ]
