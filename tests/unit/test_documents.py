@@ -202,3 +202,7 @@ def test_page_about_nodes_marks_everything_as_tested_by_what_or_quoted() -> None
         )
         assert marks, text
         assert all("tests/" in what for mark, what in marks if mark.lower() == "tested"), text
+
+
+def test_licence_is_where_reuse_looks_for_it_as_well() -> None:
+    assert (ROOT / "LICENSES/Apache-2.0.txt").read_bytes() == (ROOT / "LICENSE").read_bytes()
