@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> None:
     bundle.take_project()
     bundle.compile()
     bundle.take_licences()
-    spdx.write(bundle.path, bundle.origins)
+    bundle.describe()
     pack(bundle.path, archive)
 
 
@@ -141,6 +141,22 @@ class Bundle:
             self.origins[spdx.licence(package)] = (
                 package  # not the one that its directory is a link to
             )
+
+    def describe(self) -> None:
+        """Write the document that lists everything else in it."""
+        files = {
+            str(path.relative_to(self.path)): path.read_bytes()
+            for path in sorted(self.path.rglob("*"))
+            if path.is_file()
+        }
+        source = spdx.Source(
+            name=self.path.name,
+            version=self.path.name.removeprefix("cni-ipvlan-").partition("-linux-")[0],
+            tool="cni-ipvlan-build-bundle",
+            seconds=int(os.environ["SOURCE_DATE_EPOCH"]),
+            comment="Of each package, this has the files that are in the bundle.",
+        )
+        (self.path / spdx.NAME).write_text(spdx.document(source, files, self.origins))
 
 
 def _owners(root: Path) -> Iterator[tuple[Path, spdx.Package]]:

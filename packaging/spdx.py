@@ -1,4 +1,4 @@
-"""Write an SPDX document: what is in a bundle, of which packages, under which licences.
+"""Write an SPDX document: what is in a bundle or wheel, of which packages, under which licences.
 
 Its form is JSON, SPDX 2.3: https://spdx.github.io/spdx-spec/v2.3/
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -40,24 +39,29 @@ def licence(of: Package) -> str:
     return f"share/licences/{of.name}"
 
 
-def write(bundle: Path, origins: Mapping[str, Package]) -> None:
-    """Write the document of a bundle's files, into which it goes; others than those are ours."""
-    files = {
-        str(path.relative_to(bundle)): path.read_bytes()
-        for path in sorted(bundle.rglob("*"))
-        if path.is_file()
-    }
+class Source(NamedTuple):
+    """What is described: its name, the project's version in it, who does so, and when."""
+
+    name: str
+    version: str
+    tool: str
+    seconds: int  # since 1970
+    comment: str
+
+
+def document(of: Source, files: Mapping[str, bytes], origins: Mapping[str, Package]) -> str:
+    """Return the document of files; others than those with an origin are ours."""
     contents: dict[Package | None, list[str]] = {}
     for name in files:
         contents.setdefault(origins.get(name), []).append(name)
     numbers = {name: f"SPDXRef-File-{number}" for number, name in enumerate(files, 1)}
     theirs = sorted(each for each in contents if each)
-    described = [_ours(bundle.name), *map(_theirs, theirs)]
+    described = [_ours(of.version), *map(_theirs, theirs)]
     for each, origin in zip(described, (None, *theirs), strict=True):
         each["packageVerificationCode"] = _verification_code(files, contents[origin])
         each["hasFiles"] = [numbers[name] for name in contents[origin]]
-    document = {
-        **_head(bundle.name, files),
+    whole = {
+        **_head(of, files),
         "packages": described,
         "files": [_file(numbers[name], name, content) for name, content in files.items()],
         "relationships": [*_relationships(described)],
@@ -70,31 +74,31 @@ def write(bundle: Path, origins: Mapping[str, Package]) -> None:
             for each in theirs
         ],
     }
-    (bundle / NAME).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
 
 
-def _head(name: str, files: Mapping[str, bytes]) -> dict[str, Any]:
+def _head(of: Source, files: Mapping[str, bytes]) -> dict[str, Any]:
     digest = hashlib.sha256(b"".join(name.encode() + files[name] for name in files)).hexdigest()
-    created = datetime.fromtimestamp(int(os.environ["SOURCE_DATE_EPOCH"]), timezone.utc)
+    created = datetime.fromtimestamp(of.seconds, timezone.utc)
     return {
         "spdxVersion": "SPDX-2.3",
         "dataLicense": "CC0-1.0",
         "SPDXID": "SPDXRef-DOCUMENT",
-        "name": name,
-        "documentNamespace": f"https://spdx.org/spdxdocs/{name}-{digest}",
+        "name": of.name,
+        "documentNamespace": f"https://spdx.org/spdxdocs/{of.name}-{digest}",
         "creationInfo": {
             "created": created.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "creators": ["Tool: cni-ipvlan-build-bundle"],
+            "creators": [f"Tool: {of.tool}"],
         },
-        "comment": "Of each package, this has the files that are in the bundle.",
+        "comment": of.comment,
     }
 
 
-def _ours(name: str) -> dict[str, Any]:
+def _ours(version: str) -> dict[str, Any]:
     return {
         "SPDXID": "SPDXRef-Package-cni-ipvlan",
         "name": "cni-ipvlan",
-        "versionInfo": name.removeprefix("cni-ipvlan-").partition("-linux-")[0],
+        "versionInfo": version,
         "downloadLocation": "NOASSERTION",
         "licenseDeclared": "Apache-2.0",
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import tarfile
 import zipfile
 from configparser import ConfigParser
 from email.parser import Parser
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import documents
@@ -17,8 +20,8 @@ from installing import CHECKOUT, copy_checkout, copy_everything, make_environmen
 
 if TYPE_CHECKING:
     from email.message import Message
-    from pathlib import Path
 
+SBOM = "cni-ipvlan.spdx.json"
 DOCUMENTS = (
     "data/share/man/man8/ipvlan.8",
     "data/share/bash-completion/completions/ipvlan",
@@ -85,7 +88,32 @@ def test_wheel_holds_the_package_the_launcher_and_nothing_else(wheel: dict[str, 
     assert data.keys() == {"scripts/ipvlan", *DOCUMENTS}
     assert wheel[data["scripts/ipvlan"]] == (CHECKOUT / "scripts/ipvlan").read_bytes()
     others = {name.rpartition("dist-info/")[2] for name in wheel} - package - {*data.values()}
-    assert others == {"METADATA", "WHEEL", "RECORD", "top_level.txt", "licenses/LICENSE"}
+    metadata = {"METADATA", "WHEEL", "RECORD", "top_level.txt", "licenses/LICENSE"}
+    assert others == {*metadata, f"sboms/{SBOM}"}
+
+
+def test_wheel_has_an_spdx_document_of_everything_but_its_metadata(
+    wheel: dict[str, bytes], tmp_path: Path
+) -> None:
+    (name,) = (name for name in wheel if name.endswith(f".dist-info/sboms/{SBOM}"))
+    (tmp_path / SBOM).write_bytes(wheel[name])
+    validator = Path(sys.executable).with_name("pyspdxtools")
+    subprocess.run([validator, "--infile", tmp_path / SBOM], check=True)
+    document = json.loads(wheel[name])
+    listed = {
+        each["fileName"].removeprefix("./"): checksum["checksumValue"]
+        for each in document["files"]
+        for checksum in each["checksums"]
+        if checksum["algorithm"] == "SHA256"
+    }
+    assert listed == {
+        name: hashlib.sha256(content).hexdigest()
+        for name, content in wheel.items()
+        if ".dist-info/" not in name
+    }
+    (ours,) = document["packages"]
+    assert (ours["name"], ours["licenseDeclared"]) == ("cni-ipvlan", "Apache-2.0")
+    assert name.startswith(f"cni_ipvlan-{ours['versionInfo']}.dist-info/")
 
 
 def test_wheel_has_the_manual_and_completions(wheel: dict[str, bytes]) -> None:
