@@ -44,7 +44,7 @@ _CONTENTS = """
 %s
 ```
 """
-_USE = ("node", "cluster", "ipam", "dhcp", "editors", "debugging", "errors", "json")
+_USE = ("node", "cluster", "ipam", "dhcp", "host-access", "editors", "debugging", "errors", "json")
 _TRUST = ("reliability", "security", "performance")
 _CHANGE = ("contributing", "testing", "lab")
 
