@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cni_ipvlan import _json
 from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni.errors import (
     INCOMPATIBLE_VERSION,
@@ -18,6 +19,7 @@ from cni_ipvlan.plugin.ipam import Ipam
 from cni_ipvlan.state.attachment import AttachmentId
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from cni_ipvlan.cni.request import Request
@@ -25,14 +27,21 @@ if TYPE_CHECKING:
     from cni_ipvlan.plugin.node import Node
     from cni_ipvlan.state.attachment import ModeHint
 
+_VALID = "cni.dev/valid-attachments"
+# SPEC.md of CNI 1.1.0 called it so at first, and some runtimes send only this
+# (github.com/containernetworking/cni/issues/1101).
+_VALID_AT_FIRST = "cni.dev/attachments"
 # They ask for variables that GC does not have, don't know the verb, or its CNI version.
 _ANSWERS_OF_OLDER_PLUGINS = (INCOMPATIBLE_VERSION, UNKNOWN_CONTAINER, INVALID_ENVIRONMENT)
+_SHOWN_CHARACTERS = 80
 
 
 def gc(node: Node, request: Request) -> None:
     """Remove what belongs to no valid attachment; raises CniError if any of it fails."""
     network = request.network
-    valid = {AttachmentId(network, *each) for each in _valid_attachments(request)}
+    listed = _valid_attachments(request)
+    request = _with_list(request, listed)
+    valid = {AttachmentId(network, *each) for each in listed}
     failures = Failures()
     with failures.noted(), node.transaction() as tx:
         host_access.take_back_invalid(node, tx, network, valid)
@@ -88,24 +97,42 @@ def _forget(node: Node, tx: Transaction, network: str, hint: ModeHint) -> None:
 
 
 def _valid_attachments(request: Request) -> list[tuple[str, str]]:
-    # Go writes an empty list as null, so libcni sends that if nothing is valid.
-    entries: Any = request.config.get("cni.dev/valid-attachments", "")
+    """Return container ID and interface of each valid attachment; raises CniError 7.
+
+    A caller of libcni's GCNetworkList that gives no arguments means that none is valid: libcni
+    deletes all that it has cached, and leaves the key out. Go writes an empty list as null.
+    """
+    key = _VALID if _VALID in request.config else _VALID_AT_FIRST
+    entries: Any = request.config.get(key)
     if entries is None:
         return []
     if not isinstance(entries, list):
         raise CniError(
             INVALID_CONFIGURATION,
-            "GC needs cni.dev/valid-attachments, a list, in the configuration",
+            f"{key} is {_json.dumps(entries)[:_SHOWN_CHARACTERS]}; it must be a list, or null",
         )
-    return [_valid_attachment(entry) for entry in entries]
+    return [_valid_attachment(key, entry) for entry in entries]
 
 
-def _valid_attachment(entry: Any) -> tuple[str, str]:
+def _valid_attachment(key: str, entry: Any) -> tuple[str, str]:
     container_id = entry.get("containerID") if isinstance(entry, dict) else None
     ifname = entry.get("ifname") if isinstance(entry, dict) else None
     if not isinstance(container_id, str) or not isinstance(ifname, str):
         raise CniError(
             INVALID_CONFIGURATION,
-            f"cni.dev/valid-attachments has {entry!r}; containerID and ifname are needed",
+            f"{key} has {entry!r}; containerID and ifname are needed",
         )
     return container_id, ifname
+
+
+def _with_list(request: Request, listed: Iterable[tuple[str, str]]) -> Request:
+    """Return a request that gives the IPAM plugin the list under the key that plugins know.
+
+    A plugin that finds no such key may take it as a fault, or, for the list under the other key,
+    release all addresses. The rest remains as the runtime wrote it.
+    """
+    if _VALID in request.config:
+        return request
+    entries = [{"containerID": container_id, "ifname": ifname} for container_id, ifname in listed]
+    added = f'{{"{_VALID}": {_json.dumps(entries)}, '.encode("ascii")
+    return request._replace(stdin=request.stdin.replace(b"{", added, 1))  # before the name

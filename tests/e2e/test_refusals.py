@@ -66,7 +66,7 @@ DOCUMENTS: list[tuple[str, Conf | bytes, int, str]] = [
     ("STATUS", network(cniVersion="1.0.0"), 1, "1.0.0"),
     ("GC", network(cniVersion="1.0.0"), 1, "1.0.0"),
     ("CHECK", network(cniVersion="0.4.0"), 7, "0.4.0"),
-    ("GC", network(cniVersion="1.1.0"), 7, "1.1.0"),
+    ("GC", network(cniVersion="1.1.0", **{"cni.dev/valid-attachments": 5}), 7, "1.1.0"),
 ]
 
 

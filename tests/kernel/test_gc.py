@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 from lab import MEMORY, run
-from runtime import network
+from runtime import PLUGINS, network, static
 
 from cni_ipvlan.state.attachment import AttachmentId
 from cni_ipvlan.state.registry import Registry
@@ -14,10 +15,13 @@ from cni_ipvlan.state.registry import Registry
 if TYPE_CHECKING:
     from doubles import FakeIpam
     from lab import Node
-    from runtime import Runtime
+    from runtime import Conf, Runtime
 
 CONF = network(cniVersion="1.1.0", ipam=None)
 VALID = ("valid", "net1")
+GC = {"CNI_COMMAND": "GC", "CNI_PATH": PLUGINS}
+KEY = "cni.dev/valid-attachments"
+KEY_AT_FIRST = "cni.dev/attachments"
 
 
 def test_gc_removes_links_on_the_host_that_belong_to_no_valid_attachment(
@@ -104,34 +108,77 @@ def test_gc_removes_links_and_reports_when_ipam_fails(
     assert node.host.links().keys() == {"lo", "eth0"}
 
 
+@pytest.mark.parametrize("key", [KEY, KEY_AT_FIRST])
 @pytest.mark.parametrize(
-    "attachments", ["absent", {}, [5], [{"containerID": "one"}], [{"ifname": "net1"}]]
+    "attachments", [{}, "", 0, [5], [{"containerID": "one"}], [{"ifname": "net1"}]]
 )
-def test_gc_without_a_proper_list_of_valid_attachments_removes_nothing(
-    node: Node, runtime: Runtime, attachments: object
+def test_gc_with_a_wrong_list_of_valid_attachments_removes_nothing(
+    node: Node, runtime: Runtime, attachments: object, key: str
 ) -> None:
     node.master()
     name = left_behind("net", "killed", "net1")
-    conf = {**CONF, "cni.dev/valid-attachments": attachments}
-    if attachments == "absent":
-        del conf["cni.dev/valid-attachments"]
 
-    error = runtime.raw(conf, {"CNI_COMMAND": "GC", "CNI_PATH": "/usr/lib/cni"}).error()
+    error = runtime.raw({**CONF, key: attachments}, GC).error()
 
     assert error["code"] == 7
-    assert "cni.dev/valid-attachments" in error["msg"]
+    assert key in error["msg"]
     assert name in node.host.links()
 
 
-def test_gc_takes_null_for_none(node: Node, runtime: Runtime) -> None:
-    """As libcni sends it, seen with CRI-O."""
+@pytest.mark.parametrize("valid", [{}, {KEY: None}, {KEY_AT_FIRST: None}])
+def test_gc_without_a_list_of_valid_attachments_takes_none_for_valid(
+    node: Node, runtime: Runtime, fake_ipam: FakeIpam, valid: Conf
+) -> None:
+    """libcni leaves the key out if it got no arguments, and with CRI-O it sends null."""
     node.master()
-    name = left_behind("net", "killed", "net1")
-    conf = {**CONF, "cni.dev/valid-attachments": None}
+    gone, alive, other = node.container(), node.container(), node.container()
+    for number, (container, name) in enumerate(((gone, "net"), (alive, "net"), (other, "other"))):
+        conf = network(ipam=static(f"10.1.0.{number + 2}/24"), name=name)
+        runtime.add(container, conf, CNI_CONTAINERID=f"c{number}").result()
+    left_behind("net", "killed", "net1")
+    kept = left_behind("other", "killed", "net1")
+    node.remove(gone)
+    conf = {**CONF, "ipam": fake_ipam.conf, **valid}
 
-    runtime.raw(conf, {"CNI_COMMAND": "GC", "CNI_PATH": "/usr/lib/cni"}).succeeds()
+    runtime.raw(conf, {**GC, "CNI_PATH": fake_ipam.path}).succeeds()
 
-    assert name not in node.host.links()
+    assert node.host.links().keys() == {"lo", "eth0", kept}
+    assert [each.attachment.container_id for each in sorted(Registry().all_hints())] == ["c1", "c2"]
+    assert "net1" in alive.links()
+    assert "net1" in other.links()
+    handed = json.loads(fake_ipam.stdin("GC"))
+    assert not handed.pop(KEY)
+    assert {KEY: None, **handed} == {KEY: None, **conf}
+
+
+@pytest.mark.parametrize("others", [(), (("gone", "net1"),)])
+def test_gc_takes_the_list_under_the_name_that_the_specification_had_at_first(
+    node: Node, runtime: Runtime, fake_ipam: FakeIpam, others: tuple[tuple[str, str], ...]
+) -> None:
+    node.master()
+    kept = left_behind("net", *VALID)
+    left_behind("net", "killed", "net1")
+    listed = [{"containerID": each[0], "ifname": each[1]} for each in (VALID, *others)]
+    conf = {**CONF, "ipam": fake_ipam.conf, KEY_AT_FIRST: listed}
+
+    runtime.raw(conf, {**GC, "CNI_PATH": fake_ipam.path}).succeeds()
+
+    assert node.host.links().keys() == {"lo", "eth0", kept}
+    assert json.loads(fake_ipam.stdin("GC")) == {**conf, KEY: listed}
+
+
+def test_gc_takes_the_list_of_the_right_name_if_there_are_two(
+    node: Node, runtime: Runtime, fake_ipam: FakeIpam
+) -> None:
+    """A tenant may have written the other one into a configuration."""
+    node.master()
+    kept = left_behind("net", *VALID)
+    conf = {**CONF, "ipam": fake_ipam.conf, KEY_AT_FIRST: []}
+
+    runtime.gc(conf, [VALID], CNI_PATH=fake_ipam.path).succeeds()
+
+    assert node.host.links().keys() == {"lo", "eth0", kept}
+    assert json.loads(fake_ipam.stdin("GC"))[KEY] == [{"containerID": VALID[0], "ifname": VALID[1]}]
 
 
 def left_behind(network_name: str, container: str, ifname: str) -> str:
