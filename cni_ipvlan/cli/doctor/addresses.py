@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cni_ipvlan.cli import leases
 from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING, Finding
-from cni_ipvlan.iproute import commands, queries
-from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.cli.validate import of_host
 from cni_ipvlan.plugin import inventory
 
 if TYPE_CHECKING:
@@ -33,32 +32,13 @@ def examine(
         return
     static = list(map(_ip, _static(config, "address")))
     if master.home is None:
-        own = _own(tools, master)
-        yield from _of_host(own, static, config, master.link.name)
+        for _, text, advice in of_host.clashes(config, master):
+            yield Finding(PROBLEM, "addresses", text, advice)
+        own = [ip_address(each) for each in master.addresses]
         if conf.mode == "l2":  # the other modes send nothing to a gateway
             yield from _gateways(own, config, master.link.name)
     if static:
         yield from _of_containers(tools, conf, master, static)
-
-
-def _own(tools: Tools, master: Master) -> list[Address]:
-    shown = tools.tx.see(Command(commands.address_show(master.link.name), inside=master.home))
-    return [_ip(each.address) for each in queries.addresses(shown)]
-
-
-def _of_host(
-    own: list[Address], static: list[Address], config: dict[str, Any], master: str
-) -> Iterator[Finding]:
-    for address in own:
-        whose = f"{address}, which is the host's own on {master}"
-        if address in static:
-            text = f"the container would get {whose}, and take its packets"
-            yield Finding(PROBLEM, "addresses", text, "give the container another address")
-        for each in _ranges(config):
-            if each.holds(address) and address != each.gateway:
-                text = f"the range of {each.subnet} contains {whose}; a container may get it"
-                advice = "set rangeStart and rangeEnd so that the host's address is not between"
-                yield Finding(PROBLEM, "addresses", text, advice)
 
 
 def _gateways(own: list[Address], config: dict[str, Any], master: str) -> Iterator[Finding]:

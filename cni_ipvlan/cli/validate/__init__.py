@@ -12,17 +12,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from cni_ipvlan.cli.configs import NetworkConfig
+    from cni_ipvlan.cli.validate.of_host import Here
 
 
-def in_all(networks: Sequence[NetworkConfig]) -> Iterator[tuple[NetworkConfig, Problem]]:
-    """Yield the problems of each configuration, and the conflicts between them."""
+def in_all(
+    networks: Sequence[NetworkConfig], here: Here | None = None
+) -> Iterator[tuple[NetworkConfig, Problem]]:
+    """Yield the problems of each configuration, and the conflicts between them.
+
+    With ``here``, those with this machine's own addresses, too.
+    """
     masters = between.Masters()
     for network in networks:
         found = in_config(network)
         if not any(problem.path[-1:] in (("mode",), ("flag",)) for problem in found):
             found += _placed(network, masters.other_mode(network))
         if all(problem.is_warning for problem in found):
-            found += _placed(network, masters.shared_addresses(network))
+            of_host = here.problems(network) if here else ()
+            found += _placed(network, [*masters.shared_addresses(network), *of_host])
         for problem in found:
             yield network, problem
 

@@ -36,7 +36,7 @@ class Masters:
 
     def other_mode(self, network: NetworkConfig) -> Iterator[Problem]:
         """Yield a conflict with the first network of the same master if its mode differs."""
-        master = _host_master(network)
+        master = host_master(network)
         if master is None:
             return
         other = self._first.setdefault(master, network)
@@ -53,7 +53,7 @@ class Masters:
 
         The network must be free of errors.
         """
-        master = _host_master(network)
+        master = host_master(network)
         if master is None:
             return
         known = self._gifts.setdefault(master, [])
@@ -74,7 +74,7 @@ def _collide(one: _Gift, other: _Gift) -> bool:
     return one.pool != other.pool and one.addresses.overlaps(other.addresses)
 
 
-def _host_master(network: NetworkConfig) -> str | None:
+def host_master(network: NetworkConfig) -> str | None:
     """Return the master's name, empty for that of the default route; None if it isn't known."""
     master = network.config.get("master") or ""
     is_known = master or not (network.is_chained or network.config.get("prevResult"))

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from cni_ipvlan.cli import configs, output
+from cni_ipvlan.cli import calls, configs, output
 from cni_ipvlan.cli import validate as problems
 from cni_ipvlan.cli.finding import PROBLEM, WARNING
 from cni_ipvlan.cli.options import FILE, Example, json_option
 from cni_ipvlan.cli.reading.part import json_path
 from cni_ipvlan.cli.validate import files, schema
+from cni_ipvlan.cli.validate.of_host import Here
+from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.log import one_line
 
 if TYPE_CHECKING:
@@ -65,7 +67,8 @@ def validate(files: tuple[str, ...], as_json: bool) -> int:
     """Report every problem in configuration files, with its line.
 
     Of a directory, it reads all *.conf, *.conflist, *.json, *.yaml and *.yml in it and below.
-    Warnings are about what works, but perhaps not as meant.
+    Warnings are about what works, but perhaps not as meant. If this machine has a master, its
+    addresses there are compared with those that the network gives out.
     """
     read = _Read([], [], [])
     for file in dict.fromkeys(_expanded(files, read.rows)):
@@ -75,7 +78,8 @@ def validate(files: tuple[str, ...], as_json: bool) -> int:
     if not read.networks:
         rows += [_of_file(file, "it has no configuration of type ipvlan") for file in read.empty]
     # Networks of one list share its problems.
-    rows += dict.fromkeys(_of_network(*found) for found in problems.in_all(read.networks))
+    here = Here(lambda: Transaction(calls.read_only_node().runner))
+    rows += dict.fromkeys(_of_network(*found) for found in problems.in_all(read.networks, here))
     if as_json:
         output.echo_json(_document(read))
     else:
