@@ -39,7 +39,9 @@ class NetConf(NamedTuple):
     """The options of a network.
 
     ``master`` and ``ipam_type`` are empty when not given; ``mtu`` (bytes) is 0 for
-    the kernel's default; ``dns`` and ``prev_result`` are None when absent.
+    the kernel's default; ``dns`` and ``prev_result`` are None when absent. If several
+    interfaces may be the master, ``masters`` has their names and patterns, and ``master``
+    is empty.
     """
 
     name: str
@@ -53,6 +55,7 @@ class NetConf(NamedTuple):
     host_access: bool = False
     dns: Mapping[str, Any] | None = None
     prev_result: Result | None = None
+    masters: tuple[str, ...] = ()
 
 
 def parse(config: Mapping[str, Any], version: str) -> NetConf:
@@ -66,9 +69,11 @@ def parse(config: Mapping[str, Any], version: str) -> NetConf:
         raise CniError(INVALID_CONFIGURATION, "; ".join(fault.text for fault in found))
     ipam = config.get("ipam") or {}
     dns = config.get("dns")
+    masters = masters_of(config)
+    is_one = len(masters) == 1 and not is_pattern(masters[0])
     return NetConf(
         name=config["name"],
-        master=config.get("master") or "",
+        master=masters[0] if is_one else "",
         mode=config.get("mode") or "l2",
         flag=config.get("flag") or "bridge",
         mtu=int(config.get("mtu") or 0),
@@ -78,6 +83,7 @@ def parse(config: Mapping[str, Any], version: str) -> NetConf:
         host_access=bool(config.get("hostAccess")),
         dns={key: value for key, value in dns.items() if value} if dns else None,
         prev_result=_prev_result(config, version),
+        masters=() if is_one else masters,
     )
 
 
@@ -95,6 +101,18 @@ def ipam_type(config: Mapping[str, Any]) -> str:
     """
     name = _ipam_type(config)
     return name if isinstance(name, str) and name != config.get("type") else ""
+
+
+def masters_of(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names and patterns in the option master of a configuration; none by default."""
+    given = config.get("master") or ()
+    entries = given if isinstance(given, (list, tuple)) else (given,)
+    return tuple(each for each in entries if isinstance(each, str))
+
+
+def is_pattern(entry: str) -> bool:
+    """Whether an entry of the option master is a pattern, if no interface has that very name."""
+    return any(character in entry for character in "*?[")
 
 
 def options() -> list[str]:
@@ -158,6 +176,10 @@ def _explain(error: Any) -> str:
         return f"{option} is {value}; it must be {rule} or more"
     if error.validator == "maximum":
         return f"{option} is {value}; it must be {rule} or less"
+    if error.validator == "minItems":
+        return f"{option} is {value}; it must have an entry"
+    if error.validator == "maxItems":
+        return f"{option} has {len(error.instance)} entries; {rule} are allowed"
     return f"{option} is {value}; it must match {rule}"
 
 
@@ -168,10 +190,15 @@ def _shown(value: object) -> str:
 
 def _master_faults(config: Mapping[str, Any]) -> list[Fault]:
     master = config.get("master")
-    if not isinstance(master, str) or not master:
-        return []
-    fault = interface_name_fault(master, ALTERNATIVE_NAME_BYTES)
-    return [Fault(("master",), f"master is {_shown(master)}; {fault}")] if fault else []
+    entries: list[Any] = master if isinstance(master, list) else [master] if master else []
+    found = []
+    for index, entry in enumerate(entries):
+        fault = isinstance(entry, str) and interface_name_fault(entry, ALTERNATIVE_NAME_BYTES)
+        if fault:
+            path = ("master", index) if isinstance(master, list) else ("master",)
+            text = f"{'.'.join(map(str, path))} is {_shown(entry)}; {fault}"
+            found.append(Fault(path, text))
+    return found
 
 
 def _ipam_type(config: Mapping[str, Any]) -> object:

@@ -91,6 +91,8 @@ _CHECKS: dict[str, tuple[type | tuple[type, ...], Callable[[Any, Any], bool]]] =
     "required": (dict, lambda document, names: all(name in document for name in names)),
     "properties": (dict, _properties),
     "items": (list, lambda document, schema: all(is_valid(each, schema) for each in document)),
+    "minItems": (list, lambda document, least: len(document) >= least),
+    "maxItems": (list, lambda document, most: len(document) <= most),
     "pattern": (str, _pattern),
     "minimum": ((int, float), lambda document, least: document >= least),
     "maximum": ((int, float), lambda document, most: document <= most),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.config.netconf import NetConf
     from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.queries import Link
+    from cni_ipvlan.iproute.running import Running
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.node import Node
 
@@ -57,8 +58,7 @@ def _differences(
     if reported is None:
         return [f"prevResult has no interface {request.ifname!r} in the namespace {request.netns}"]
     home = container if conf.link_in_container else None
-    of_master = Command(commands.link_show(conf.master), inside=home, absent_ok=True)
-    asked = tx.ask(of_master) if conf.master else None
+    asked = _ask_for_master(tx, conf, home)
     shown, routes, neighbours = _shown(tx, request, conf, container)
     found = queries.links(shown)
     if not found:
@@ -74,8 +74,13 @@ def _differences(
         *_link_differences(link, conf, reported),
         *_mac_differences(tx, link, reported, home),
         *(
-            _master_differences(link, conf.master, tx.answer(asked), home, container)
+            _master_differences(link, conf, tx.answer(asked), home, container)
             if asked is not None
+            else ()
+        ),
+        *(
+            ()
+            if conf.master
             else _index_differences(link, node.registry.master_index(id_of(request)))
         ),
         *(
@@ -178,14 +183,26 @@ def _index_differences(link: Link, remembered_master: int | None) -> list[str]:
     return ["it has another master"] if known and link.parent_index != remembered_master else []
 
 
+def _ask_for_master(tx: Transaction, conf: NetConf, home: Namespace | None) -> Running | None:
+    """Start to ask for the configured master, or for all links if it may be one of several."""
+    if conf.master:
+        return tx.ask(Command(commands.link_show(conf.master), inside=home, absent_ok=True))
+    return tx.ask(Command(commands.link_show_all(), inside=home)) if conf.masters else None
+
+
 def _master_differences(
-    link: Link, name: str, output: bytes | None, home: Namespace | None, container: Namespace
+    link: Link, conf: NetConf, output: bytes | None, home: Namespace | None, container: Namespace
 ) -> list[str]:
     found = queries.links(output)
+    if conf.masters:
+        from cni_ipvlan.plugin.candidates import meant
+
+        found = meant(found, conf)
+    names = " or ".join(map(repr, conf.masters or (conf.master,)))
     if not found:
-        return [f"its master {name!r} does not exist any more"]
-    is_carried = Master(found[0], home).carries(link, container)
-    return [] if is_carried else [f"its master is not {name!r}"]
+        return [f"its master {names} does not exist any more"]
+    is_carried = any(Master(each, home).carries(link, container) for each in found)
+    return [] if is_carried else [f"its master is not {names}"]
 
 
 def _route_differences(previous: Result, routes: bytes) -> list[str]:

@@ -95,6 +95,10 @@ def _name(tx: Transaction, conf: NetConf, home: Namespace | None) -> str:
     """Return the master's name: as configured, else prevResult's, else the default route's."""
     if conf.master:
         return conf.master
+    if conf.masters:
+        from cni_ipvlan.plugin.candidates import choose
+
+        return choose(tx, conf, home).name
     if conf.prev_result is not None:
         interfaces = conf.prev_result.interfaces
         if len(interfaces) == 1 and interfaces[0].name:

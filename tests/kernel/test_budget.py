@@ -48,6 +48,18 @@ def test_processes_of_a_life(node: Node, runtime: Runtime, steps: Steps) -> None
     assert taken(steps) == (2, 1)
 
 
+def test_processes_with_several_masters(node: Node, runtime: Runtime, steps: Steps) -> None:
+    node.master()
+    container = node.container()
+    conf = {**CONF, "master": ["eth1", "e*"]}
+
+    result = runtime.add(container, conf, **steps.environment).result()
+    assert taken(steps) == (7, 1)  # one more lists all interfaces
+
+    runtime.check(container, conf, result, **steps.environment).succeeds()
+    assert taken(steps) == (3, 1)
+
+
 def test_processes_beside_a_neighbour(node: Node, runtime: Runtime, steps: Steps) -> None:
     node.master()
     for number in range(3):

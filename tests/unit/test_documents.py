@@ -54,7 +54,7 @@ def type_of(name: str) -> str:
         words = "any"
     else:
         kinds = [rule["type"]] if isinstance(rule["type"], str) else rule["type"]
-        (words,) = (kind for kind in kinds if kind != "null")
+        words = " or ".join(kind for kind in kinds if kind != "null")
     if "maximum" in rule:
         words += f", {rule['minimum']} to {rule['maximum']}"
     return words + (", required" if name in SCHEMA["required"] else "")

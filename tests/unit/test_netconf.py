@@ -140,7 +140,15 @@ def test_number_with_a_zero_fraction_is_whole() -> None:
     ("options", "message"),
     [
         ({"type": "macvlan"}, 'type is "macvlan"; allowed: ipvlan'),
-        ({"master": 5}, "master is 5; it must be a string"),
+        ({"master": 5}, "master is 5; it must be a string or a list"),
+        ({"master": {}}, "master is {}; it must be a string or a list"),
+        ({"master": []}, "master is []; it must have an entry"),
+        ({"master": ["e*"] * 33}, "master has 33 entries; 32 are allowed"),
+        ({"master": ["eth0", 5]}, "master.1 is 5; it must be a string"),
+        ({"master": ["eth0", None]}, "master.1 is null; it must be a string"),
+        ({"master": ["eth0", ""]}, 'master.1 is ""; it is empty'),
+        ({"master": ["eth0", "a/*"]}, "master.1 is \"a/*\"; the byte b'/' is not allowed in it"),
+        ({"master": ["x" * 128]}, f'master.0 is "{"x" * 79} …; it has 128 bytes; 127 are allowed'),
         ({"master": "a/b"}, "master is \"a/b\"; the byte b'/' is not allowed in it"),
         (
             {"master": "x" * 128},
@@ -183,6 +191,24 @@ def test_wrong_value_is_refused_naming_option_value_and_what_is_allowed(
     options: dict[str, Any], message: str
 ) -> None:
     assert refusal(config(**options)) == message
+
+
+@pytest.mark.parametrize(
+    ("master", "one", "several"),
+    [
+        ("eth0", "eth0", ()),
+        (["eth0"], "eth0", ()),
+        ("ens*", "", ("ens*",)),
+        ("eth?", "", ("eth?",)),
+        (["eth[0-3]"], "", ("eth[0-3]",)),
+        (["eth0", "ens*"], "", ("eth0", "ens*")),
+        ("", "", ()),
+        (None, "", ()),
+    ],
+)
+def test_master_is_one_or_several(master: object, one: str, several: tuple[str, ...]) -> None:
+    conf = parse(config(master=master), "1.0.0")
+    assert (conf.master, conf.masters) == (one, several)
 
 
 def test_ipam_type_with_a_slash_is_refused() -> None:

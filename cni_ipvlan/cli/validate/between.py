@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cni_ipvlan.cli.validate import static
 from cni_ipvlan.cli.validate.problem import Problem
 from cni_ipvlan.cli.validate.ranges import Range, sets
+from cni_ipvlan.config.netconf import is_pattern, masters_of
 from cni_ipvlan.plugin.explain import lease_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from cni_ipvlan.cli.configs import NetworkConfig
     from cni_ipvlan.cli.reading.part import Path
@@ -27,59 +30,93 @@ class _Gift(NamedTuple):
     pool: str
 
 
+# The names and patterns of a network's master; none for that of the default route.
+Entries = tuple[str, ...]
+
+
 class Masters:
-    """The networks seen so far, by their masters; each new one is compared with these."""
+    """The networks seen so far, by their masters; each new one is compared with these.
+
+    Whether a list or a pattern leads to the same master as another depends on the node.
+    """
 
     def __init__(self) -> None:
-        self._first: dict[str, NetworkConfig] = {}
-        self._gifts: dict[str, list[tuple[NetworkConfig, _Gift]]] = {}
+        self._first: dict[Entries, NetworkConfig] = {}
+        self._gifts: dict[Entries, list[tuple[NetworkConfig, _Gift]]] = {}
 
     def other_mode(self, network: NetworkConfig) -> Iterator[Problem]:
         """Yield a conflict with the first network of the same master if its mode differs."""
-        master = host_master(network)
-        if master is None:
+        entries = host_masters(network)
+        if entries is None:
             return
-        other = self._first.setdefault(master, network)
-        if _mode(other.config) != _mode(network.config):
-            name = f"the master {master}" if master else "the master, that of the default route,"
-            yield Problem(
-                ("mode",) if "mode" in network.config else (),
-                f"{name} is used in mode {_mode(network.config)} here and in mode "
-                f"{_mode(other.config)} by {_who(other)}; a master has one mode and flag",
-            )
+        self._first.setdefault(entries, network)
+        for known in _with_likely(entries, self._first):
+            other = self._first[known]
+            if _mode(other.config) != _mode(network.config):
+                name = f"the master {' or '.join(entries)}"
+                name = name if entries else "the master, that of the default route,"
+                used = "is" if known == entries else "may be"
+                yield Problem(
+                    ("mode",) if "mode" in network.config else (),
+                    f"{name} {used} used in mode {_mode(network.config)} here and in mode "
+                    f"{_mode(other.config)} by {_who(other)}; a master has one mode and flag",
+                    is_warning=known != entries,
+                )
+                return
 
     def shared_addresses(self, network: NetworkConfig) -> Iterator[Problem]:
         """Yield the addresses that another network of the same master gives out, too.
 
         The network must be free of errors.
         """
-        master = host_master(network)
-        if master is None:
+        entries = host_masters(network)
+        if entries is None:
             return
-        known = self._gifts.setdefault(master, [])
+        self._gifts.setdefault(entries, [])
         gifts = list(_gifts(network))
         for own in gifts:
-            rival = next((each for each in known if _collide(own, each[1])), None)
-            if rival is not None:
-                other, theirs = rival
+            rivals = (
+                (known, other, theirs)
+                for known in _with_likely(entries, self._gifts)
+                for other, theirs in self._gifts[known]
+                if _collide(own, theirs)
+            )
+            for known, other, theirs in islice(rivals, 1):
+                master = "the same master" if known == entries else "perhaps the same master"
                 yield Problem(
                     own.path,
                     f"{own.addresses.span} overlaps with {theirs.addresses.span} of {_who(other)}, "
-                    "on the same master; an address in use there is refused here",
+                    f"on {master}; an address in use there is refused here",
+                    is_warning=known != entries,
                 )
-        known += [(network, gift) for gift in gifts]
+        self._gifts[entries] += [(network, gift) for gift in gifts]
+
+
+def host_masters(network: NetworkConfig) -> Entries | None:
+    """Return the names and patterns of the master on the host; None if it isn't known."""
+    entries = masters_of(network.config)
+    is_known = entries or not (network.is_chained or network.config.get("prevResult"))
+    in_container = network.config.get("linkInContainer")
+    return entries if is_known and not in_container else None
+
+
+def _with_likely(entries: Entries, known: Iterable[Entries]) -> list[Entries]:
+    """Return the same entries, and then those among ``known`` that have one in common."""
+    likely = [each for each in known if each != entries and _may_share(each, entries)]
+    return [entries, *likely]
+
+
+def _may_share(one: Entries, other: Entries) -> bool:
+    """Whether an interface may fit both. Of two patterns, one must fit the other's text."""
+    return any(
+        a == b or (is_pattern(b) and fnmatchcase(a, b)) or (is_pattern(a) and fnmatchcase(b, a))
+        for a in one
+        for b in other
+    )
 
 
 def _collide(one: _Gift, other: _Gift) -> bool:
     return one.pool != other.pool and one.addresses.overlaps(other.addresses)
-
-
-def host_master(network: NetworkConfig) -> str | None:
-    """Return the master's name, empty for that of the default route; None if it isn't known."""
-    master = network.config.get("master") or ""
-    is_known = master or not (network.is_chained or network.config.get("prevResult"))
-    in_container = network.config.get("linkInContainer")
-    return master if isinstance(master, str) and is_known and not in_container else None
 
 
 def _who(network: NetworkConfig) -> str:

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cni_ipvlan.cli.validate import ranges, static
-from cni_ipvlan.cli.validate.between import host_master
+from cni_ipvlan.cli.validate.between import host_masters
 from cni_ipvlan.cli.validate.problem import Problem
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.version import VERSION_WHEN_ABSENT
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from cni_ipvlan.cli.configs import NetworkConfig
     from cni_ipvlan.cli.reading.part import Path
+    from cni_ipvlan.cli.validate.between import Entries
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.master import Master
 
@@ -37,7 +38,7 @@ class Here:
 
     def __init__(self, begin: Callable[[], Transaction]) -> None:
         self._begin = begin
-        self._found: dict[str, Master | None] = {}
+        self._found: dict[Entries, Master | None] = {}
 
     def problems(self, network: NetworkConfig) -> Iterator[Problem]:
         """Yield the addresses of the host that a network without errors gives out.
@@ -45,12 +46,12 @@ class Here:
         A machine that does not have the master, or no ip, has none: a configuration may be
         for another one.
         """
-        name = host_master(network)
-        if name is None:
+        entries = host_masters(network)
+        if entries is None:
             return
-        if name not in self._found:
-            self._found[name] = self._look(network.config)
-        master = self._found[name]
+        if entries not in self._found:
+            self._found[entries] = self._look(network.config)
+        master = self._found[entries]
         for path, text, advice in clashes(network.config, master) if master else ():
             yield Problem(path, f"{text}; {advice}")
 

@@ -42,6 +42,8 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"mtu": 70000}, "$.mtu", "it must be 65535 or less"),
     ({"mtu": 40}, "$.mtu", "mtu is 40; it must be 68 or more, or 0"),
     ({"master": "a/b"}, "$.master", "the byte b'/' is not allowed"),
+    ({"master": ["a", "b c"]}, "$.master[1]", "the byte b' ' is not allowed"),
+    ({"master": []}, "$.master", "it must have an entry"),
     ({"name": None}, "$.name", "name is null"),
     (
         {"logFile": "/etc/x"},
@@ -443,6 +445,45 @@ def test_ranges_that_overlap_on_one_master_are_a_problem_between_files(
     )
     assert [line.split(":")[0] for line in lines] == ["DIR/b", "DIR/e"]
     assert f"10.1.0.200 overlaps with 10.1.0.1 to 10.1.0.254 of a in DIR/a, {same}" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "used"),
+    [
+        ("eth0", ["eth0"], "is"),
+        (["eth1", "ens*"], ["eth1", "ens*"], "is"),
+        ("ens*", "ens*", "is"),
+        (["eth1", "ens*"], "eth1", "may be"),
+        (["eth1", "ens*"], "ens3", "may be"),
+        ("en*", ["eth1", "ens*"], "may be"),
+        ("eth?", "eth[0-3]", ""),  # of two patterns, little is known
+        (["eth1", "ens*"], "eth2", ""),
+        (["eth1", "ens*"], None, ""),
+        ("e*", {"linkInContainer": True, "master": "e*"}, ""),
+    ],
+)
+def test_networks_that_may_have_the_same_master_are_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], one: Any, other: Any, used: str
+) -> None:
+    given = other if isinstance(other, dict) else {"master": other}
+    mode, overlap = tmp_path / "mode", tmp_path / "overlap"
+    for directory, change in ((mode, {"mode": "l3"}), (overlap, {})):
+        directory.mkdir()
+        first = {**CONF, "ipam": POOL, "name": "a", "master": one}
+        second = {**first, "name": "b", **given, **change}
+        (directory / "a").write_text(json.dumps(first))
+        (directory / "b").write_text(json.dumps(second))
+
+    modes = validate(capsys, mode / "a", mode / "b")
+    overlaps = validate(capsys, overlap / "a", overlap / "b")
+
+    if not used:
+        assert modes == overlaps == (0, "2 networks: no problems\n")
+        return
+    assert modes[0] == overlaps[0] == (used == "is")
+    names = " or ".join(given["master"] if isinstance(given["master"], list) else [given["master"]])
+    assert f"the master {names} {used} used in mode l3 bridge here and in mode l2 " in modes[1]
+    assert f", on {'' if used == 'is' else 'perhaps '}the same master; an" in overlaps[1]
 
 
 def test_warnings_alone_are_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
