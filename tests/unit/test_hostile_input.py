@@ -85,6 +85,7 @@ NAMES = (
     )
     | TEXT
 )
+PATTERNS = st.sampled_from(["*", "e*", "?*", "[!x]*", "[", "[a-", "*" * 120, "[]]", "-*", "a?b"])
 ADDRESSES = st.sampled_from(
     ["10.1.0.2/24", "fd00::2/64", "::ffff:1.2.3.4/96", "0.0.0.0/0", "10.1.0.2", "10.1.0.2/240",
      "fe80::1%lo/64", "10.1.0.2/24 dev lo", "-6", "default"]
@@ -126,7 +127,7 @@ CONFIGURATIONS = st.fixed_dictionaries(
     optional={
         # Any option that is not among those below, new ones too.
         **dict.fromkeys(set(OPTIONS) - {"cniVersion", "name", "type", ATTACHMENTS_KEY}, JSON),
-        "master": NAMES,
+        "master": NAMES | PATTERNS | st.lists(NAMES | PATTERNS, max_size=3),
         "mode": st.sampled_from(["l2", "l3", "l3s", ""]) | TEXT,
         "flag": st.sampled_from(["bridge", "private", "vepa"]) | TEXT,
         "mtu": st.integers(0, 1500) | NUMBERS,
