@@ -39,9 +39,9 @@ class NetConf(NamedTuple):
     """The options of a network.
 
     ``master`` and ``ipam_type`` are empty when not given; ``mtu`` (bytes) is 0 for
-    the kernel's default; ``dns`` and ``prev_result`` are None when absent. If several
-    interfaces may be the master, ``masters`` has their names and patterns, and ``master``
-    is empty.
+    the kernel's default, ``vlan`` 0 for none; ``dns`` and ``prev_result`` are None when
+    absent. If several interfaces may be the master, ``masters`` has their names and patterns,
+    and ``master`` is empty.
     """
 
     name: str
@@ -53,6 +53,7 @@ class NetConf(NamedTuple):
     link_in_container: bool = False
     check_ipv4_conflict: bool = False
     host_access: bool = False
+    vlan: int = 0
     dns: Mapping[str, Any] | None = None
     prev_result: Result | None = None
     masters: tuple[str, ...] = ()
@@ -81,6 +82,7 @@ def parse(config: Mapping[str, Any], version: str) -> NetConf:
         link_in_container=bool(config.get("linkInContainer")),
         check_ipv4_conflict=bool(config.get("checkIPv4Conflict")),
         host_access=bool(config.get("hostAccess")),
+        vlan=int(config.get("vlan") or 0),
         dns={key: value for key, value in dns.items() if value} if dns else None,
         prev_result=_prev_result(config, version),
         masters=() if is_one else masters,
@@ -90,7 +92,7 @@ def parse(config: Mapping[str, Any], version: str) -> NetConf:
 def faults(config: Mapping[str, Any]) -> list[Fault]:
     """Return every invalid option, by the schema and by rules it can't express."""
     found = [*_schema_faults(config), *_master_faults(config), *_ipam_faults(config)]
-    return [*found, *_mac_faults(config), *_host_access_faults(config)]
+    return [*found, *_mac_faults(config), *_host_access_faults(config), *_vlan_faults(config)]
 
 
 def ipam_type(config: Mapping[str, Any]) -> str:
@@ -239,6 +241,12 @@ def _host_access_faults(config: Mapping[str, Any]) -> list[Fault]:
         text = "hostAccess needs a master on the host; with linkInContainer it is in the container"
         found.append(Fault(path, text))
     return found
+
+
+def _vlan_faults(config: Mapping[str, Any]) -> list[Fault]:
+    if not config.get("vlan") or config.get("linkInContainer") is not True:
+        return []
+    return [Fault(("vlan",), "vlan needs a master on the host; linkInContainer is set")]
 
 
 def _prev_result(config: Mapping[str, Any], version: str) -> Result | None:

@@ -185,6 +185,11 @@ def link_add_ipvlan(master: str, name: str, mode: str, flag: str, mtu: int) -> A
     )
 
 
+def link_add_vlan(master: str, name: str, vlan: int) -> Argv:
+    """Create a link for a VLAN (802.1Q) of another link."""
+    return ("ip", "link", "add", "link", master, "name", name, "type", "vlan", "id", str(vlan))
+
+
 def link_add_without_master(name: str) -> Argv:
     """Request an impossible ipvlan link, to find out whether the kernel has ipvlan.
 

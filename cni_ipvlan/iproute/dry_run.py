@@ -10,7 +10,7 @@ from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.transaction import Transaction, nothing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from cni_ipvlan.iproute.commands import Argv, Command
     from cni_ipvlan.iproute.runner import Runner
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 class Plan:
     """The record of a dry run: what it asked, the changes in order, and its assumptions.
 
-    ``stand_ins`` are words that stand for what is not known yet.
+    ``stand_ins`` are words that stand for what is not known, or not there, yet.
     """
 
     def __init__(self, stand_ins: Iterable[str] = ()) -> None:
-        self.stand_ins = frozenset(stand_ins)
+        self.stand_ins = set(stand_ins)
         self.queries: list[Command] = []
         self.changes: list[Command] = []
         self.assumptions: list[str] = []
@@ -36,6 +36,7 @@ class DryRun(Transaction):
     def __init__(self, runner: Runner, plan: Plan) -> None:
         super().__init__(runner)
         self._plan = plan
+        self._shown: Command | None = None
 
     def see(self, query: Command) -> bytes | None:
         """Run a query; if it is not permitted, record an assumption and return None."""
@@ -43,7 +44,7 @@ class DryRun(Transaction):
             seen = (self.see(part) or nothing(part.argv) for part in query.parts)
             return b"\n".join(map(bytes.strip, seen))
         if not self._plan.stand_ins.isdisjoint(query.argv):
-            self._assume(query.argv, "it asks about an address that is not known yet")
+            self._assume(query.argv, "it asks about something that is not there yet")
             return None
         return super().see(query)
 
@@ -72,5 +73,16 @@ class DryRun(Transaction):
 
     def start(self, change: Command) -> Running | None:
         """Record a change; of several together, those that have a purpose."""
-        self._plan.changes += [each for each in change.parts or (change,) if each.purpose]
+        for each in change.parts or (change,):
+            if each.purpose:
+                undo = (*each.undo, *((self._shown,) if self._shown else ()))
+                self._plan.changes.append(each._replace(undo=undo) if self._shown else each)
+                self._shown = None
+            if each.argv[:3] == ("ip", "link", "add"):
+                self._plan.stand_ins.add(each.argv[each.argv.index("name") + 1])
         return super().start(change) if change.changes_nothing else None
+
+    def on_unwind(self, action: Callable[[], object], shown: Command | None = None) -> None:
+        """Have a script undo the next change with the command that is shown for that."""
+        self._shown = shown
+        super().on_unwind(action)

@@ -102,8 +102,12 @@ class Transaction:
         """Wait for the end of a change; return what ``do`` does."""
         return self._finish(started) if started is not None else None
 
-    def on_unwind(self, action: Callable[[], object]) -> None:
-        """Call ``action`` if the transaction fails, after the commands' changes are undone."""
+    def on_unwind(self, action: Callable[[], object], shown: Command | None = None) -> None:
+        """Call ``action`` if the transaction fails, after the commands' changes are undone.
+
+        ``shown`` is the command by which a dry run's script undoes the next change.
+        """
+        del shown
         self._cleanups.append(action)
 
     def _start(self, command: Command) -> Running:

@@ -10,7 +10,7 @@ from cni_ipvlan.cni.request import pod
 from cni_ipvlan.iproute import commands, namespace
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import CommandError
-from cni_ipvlan.plugin import configure, links, master, modes, preflight
+from cni_ipvlan.plugin import configure, links, master, modes, on_host, preflight
 from cni_ipvlan.plugin.codes import COMMAND_FAILED, INTERFACE_NAME_TAKEN
 from cni_ipvlan.plugin.ipam import Ipam, needs_link
 from cni_ipvlan.plugin.node import id_of
@@ -50,14 +50,18 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         has_record = _check_not_attached(node, tx, request)
         visiting = tx.ask(configure.visit(request.ifname, container))
         parent = master.find(tx, conf, container)
+        hint = _record(request, conf, container)
         preflight.check_name_is_free(node.registry, id_of(request), container, tx.answer(visiting))
+        if conf.vlan:
+            from cni_ipvlan.plugin import vlan
+
+            parent = vlan.made(node, tx, parent, conf.vlan, hint)
         preflight.check_master(parent, conf)
         if not parent.link.is_up:
             node.warn(master.is_down(parent))
         masters.append(parent)
 
         # Recorded before it is created, it needs no lock while the kernel creates it.
-        hint = _record(request, conf, container)
         tx.on_unwind(lambda: _withdraw(node, tx, hint))
         moving = _create_link(node, tx, conf, parent, container, hint)
         addressing = _allocate(
@@ -95,10 +99,9 @@ def _check_not_attached(node: Node, tx: Transaction, request: Request) -> bool:
         from cni_ipvlan.plugin.delete import detach
 
         detach(node, tx, request)
-    elif node.registry.of_host.hints_of(attachment):
-        from cni_ipvlan.plugin import host_access
-
-        host_access.take_back(node, tx, attachment)
+    else:
+        on_host.take_routes_back(node, tx, attachment)
+        on_host.release_vlan(node, tx, attachment)
     return bool(complete)
 
 

@@ -80,7 +80,7 @@ def _differences(
         ),
         *(
             ()
-            if conf.master
+            if conf.master and not conf.vlan
             else _index_differences(link, node.registry.master_index(id_of(request)))
         ),
         *(
@@ -184,7 +184,12 @@ def _index_differences(link: Link, remembered_master: int | None) -> list[str]:
 
 
 def _ask_for_master(tx: Transaction, conf: NetConf, home: Namespace | None) -> Running | None:
-    """Start to ask for the configured master, or for all links if it may be one of several."""
+    """Start to ask for the configured master, or for all links if it may be one of several.
+
+    Which VLAN it was is recorded.
+    """
+    if conf.vlan:
+        return None
     if conf.master:
         return tx.ask(Command(commands.link_show(conf.master), inside=home, absent_ok=True))
     return tx.ask(Command(commands.link_show_all(), inside=home)) if conf.masters else None

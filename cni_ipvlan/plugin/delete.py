@@ -7,7 +7,7 @@ from cni_ipvlan.cni.errors import Failures
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import namespace
 from cni_ipvlan.iproute.commands import staying
-from cni_ipvlan.plugin import links
+from cni_ipvlan.plugin import links, on_host
 from cni_ipvlan.plugin.ipam import Ipam, needs_link
 from cni_ipvlan.plugin.node import id_of
 
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute.queries import Link
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.node import Node
-    from cni_ipvlan.state.attachment import AttachmentId, ModeHint
-    from cni_ipvlan.state.registry import Registry
+    from cni_ipvlan.state.attachment import AttachmentId
 
 
 def delete(node: Node, request: Request) -> None:
@@ -29,7 +28,7 @@ def delete(node: Node, request: Request) -> None:
         failures, later = Failures(), Failures()
         with failures.noted(), node.transaction() as tx:
             try:
-                _close_to_host(node, tx, request)
+                on_host.take_routes_back(node, tx, id_of(request))
                 released = _release(node, tx, request)
             finally:
                 # A signal that ends the first step must not prevent the second.
@@ -43,17 +42,9 @@ def delete(node: Node, request: Request) -> None:
 
 def detach(node: Node, tx: Transaction, request: Request) -> None:
     """Do what DEL does, within a transaction."""
-    _close_to_host(node, tx, request)
+    on_host.take_routes_back(node, tx, id_of(request))
     _release(node, tx, request)()
     _remove_links(node, tx, request)
-
-
-def _close_to_host(node: Node, tx: Transaction, request: Request) -> None:
-    """Remove the host's routes, before the addresses can be another's."""
-    if _records(node.registry.of_host, id_of(request)):
-        from cni_ipvlan.plugin import host_access
-
-        host_access.take_back(node, tx, id_of(request))
 
 
 def _release(node: Node, tx: Transaction, request: Request) -> Callable[[], None]:
@@ -73,7 +64,7 @@ def _remove_links(node: Node, tx: Transaction, request: Request) -> None:
     links.delete_temporary(tx, attachment)
     container = _container(request)
     identity = container.identity if container else None
-    records = _records(node.registry, attachment)
+    records = on_host.records(node.registry, attachment)
     if container is not None:
         with node.runner.holding(container):
             is_there = _remove_from(node, tx, attachment, container)
@@ -86,13 +77,7 @@ def _remove_links(node: Node, tx: Transaction, request: Request) -> None:
         links.forget(tx, node.registry, attachment, cleared=container)
     except OSError as error:
         node.warn(f"cannot remove the record of the attachment: {error}")
-
-
-def _records(registry: Registry, attachment: AttachmentId) -> list[ModeHint]:
-    try:
-        return registry.hints_of(attachment)
-    except OSError:  # an unusable /run must not keep a pod from being deleted
-        return []
+    on_host.release_vlan(node, tx, attachment)
 
 
 def _remove_from(

@@ -14,7 +14,7 @@ from cni_ipvlan.cni.errors import (
 )
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import namespace
-from cni_ipvlan.plugin import host_access, links
+from cni_ipvlan.plugin import host_access, links, vlan
 from cni_ipvlan.plugin.ipam import Ipam
 from cni_ipvlan.state.attachment import AttachmentId
 
@@ -53,6 +53,7 @@ def gc(node: Node, request: Request) -> None:
         for hint in list(node.registry.all_hints()):
             if hint.attachment not in valid:
                 _forget(node, tx, network, hint)
+        vlan.release_invalid(node, tx, network, valid)
         node.registry.remove_leftovers()
     failures.raise_any()
 

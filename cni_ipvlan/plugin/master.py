@@ -64,7 +64,14 @@ def find(tx: Transaction, conf: NetConf, container: Namespace | None) -> Master:
     """Return the master for a configuration; raises CniError if there is none."""
     home = container if conf.link_in_container else None
     name = _name(tx, conf, home)
-    elsewhere = None if home else container
+    found = look(tx, name, home)
+    if found is None:
+        raise _not_found(tx, name, home, None if home else container)
+    return found
+
+
+def look(tx: Transaction, name: str, home: Namespace | None) -> Master | None:
+    """Return the master of that name; None if there is none."""
     kinds = ("macvlan", "macvtap", *queries.IPVLAN_KINDS)
     # After a link show in the same batch, an address show would show no addresses:
     # ipaddr_list_link() in ip/ipaddress.c sets the family for all that follows.
@@ -75,12 +82,12 @@ def find(tx: Transaction, conf: NetConf, container: Namespace | None) -> Master:
         from cni_ipvlan.iproute import causes
 
         if causes.is_absent(error.answer.encode()):
-            raise _not_found(tx, name, home, elsewhere) from None
+            return None
         raise
     shown, *of_kinds = (output or b"").split(b"\n")
     found = queries.links(shown)
     if not found:
-        raise _not_found(tx, name, home, elsewhere)
+        return None
     master = Master(found[0], home, addresses=tuple(queries.local_addresses(shown)))
     carried = [
         each

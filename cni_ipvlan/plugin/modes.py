@@ -104,12 +104,12 @@ def _opposed(
     running = _recorded(tx, registry, master, hint)
     if running is not None and _agrees(running, hint):
         return None
-    is_free = _is_free(tx, master)
-    if is_free:
+    freedom = is_free(tx, master)
+    if freedom:
         running = _forget_all(registry, master, hint)
     elif running is None:
         running = _visible(registry, master) or found
-        if running is None and not (is_free is None and is_searched):
+        if running is None and not (freedom is None and is_searched):
             return _UNKNOWN
     return None if running is None or _agrees(running, hint) else running
 
@@ -165,7 +165,7 @@ def _visible(registry: Registry, master: Master) -> Running | None:
     return Running(link.mode, link.flag, _on_host(registry, link)) if link else None
 
 
-def _is_free(tx: Transaction, master: Master) -> bool | None:
+def is_free(tx: Transaction, master: Master) -> bool | None:
     """Whether the kernel reports no ipvlan on the master; None if it can't report that.
 
     For a macvlan it would report on the interface below (macvlan_common_newlink()).
@@ -201,7 +201,7 @@ def _search(tx: Transaction, registry: Registry, master: Master) -> Running | No
         if master.carries(each.link, each.place):
             suspects.append(each)
     deadline = time.monotonic() + _TEARDOWN_SECONDS
-    while _is_free(tx, master) is False:
+    while is_free(tx, master) is False:
         if time.monotonic() >= deadline:
             raise _not_found(registry, master, suspects)
         time.sleep(_POLL_SECONDS)

@@ -65,8 +65,9 @@ class ModeHint(NamedTuple):
     """A record that an attachment uses a mode, with the container's namespace.
 
     ``is_complete`` is false until the ADD has done its work. ``pod`` is NAMESPACE/NAME of
-    the Kubernetes pod, empty if the runtime named none. ``host_routes`` are addresses to
-    which the host has routes through its interface ``host_link``.
+    the Kubernetes pod, empty if the runtime named none. ``host_link`` is an
+    interface of the host that is there for such attachments, and ``host_key`` what it is found
+    by; ``host_routes`` are addresses to which the host has routes through it.
     """
 
     network: str
@@ -79,6 +80,7 @@ class ModeHint(NamedTuple):
     is_complete: bool = False
     pod: str = ""
     host_link: str = ""
+    host_key: int = 0
     host_routes: tuple[str, ...] = ()
 
     @property

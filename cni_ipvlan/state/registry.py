@@ -13,6 +13,8 @@ They are in a directory on tmpfs, readable only by root:
 
 ``host-NAMESPACE.MASTER/``
     the same for attachments with hostAccess: the addresses to which the host has routes.
+``vlan-NAMESPACE.MASTER AND VLAN/``
+    the same for attachments on a VLAN that the option vlan names.
 
 KEY is the attachment's, see ``AttachmentId.key``; PLACE is a digest of the container's
 namespace and the interface's name. Both only find a hint; the names in it identify the
@@ -42,7 +44,7 @@ DIRECTORY = "/run/cni-ipvlan"
 
 _OPEN_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 _MOST_HINT = 1 << 16  # bytes; its names and paths have less than 5 KiB together
-_LOCK, _MASTER, _HOST, _ADDING = "lock-", "on-", "host-", ".adding"
+_LOCK, _MASTER, _HOST, _VLAN, _ADDING = "lock-", "on-", "host-", "vlan-", ".adding"
 
 
 class Registry:
@@ -59,6 +61,11 @@ class Registry:
         Locking a master there keeps the host's interface as it is.
         """
         return type(self)(self._directory, _HOST)
+
+    @property
+    def of_vlan(self) -> Registry:
+        """The registry of the attachments with the option vlan, whose masters are VLANs."""
+        return type(self)(self._directory, _VLAN)
 
     @contextmanager
     def attachment_lock(
@@ -182,8 +189,8 @@ class Registry:
             # An unreadable one was left by a call that was killed before it created anything.
             if hint is None or hint.attachment == attachment:
                 self._remove_hint(path)
-        for path in self._files(attachment.key, _HOST):
-            if self._read(path) is None:  # the others are removed with their routes
+        for path in (*self._files(attachment.key, _HOST), *self._files(attachment.key, _VLAN)):
+            if self._read(path) is None:  # the others are removed with what they are about
                 self._remove_hint(path)
         self._remove_unused()
 
@@ -192,7 +199,7 @@ class Registry:
         for name in self._names(_LOCK):
             with self.idle(name.removeprefix(_LOCK)):
                 pass  # leaving the context removes it
-        for path in (*self._files(), *self._files("", _HOST)):
+        for path in (*self._files(), *self._files("", _HOST), *self._files("", _VLAN)):
             with self.idle(os.path.basename(path).partition(".")[0]) as is_idle:
                 if is_idle and self._read(path) is None:
                     self._remove_hint(path)
@@ -255,7 +262,7 @@ class Registry:
         self._remove_if_unused(os.path.dirname(path))
 
     def _remove_unused(self) -> None:
-        for name in self._names((_MASTER, _HOST)):
+        for name in self._names((_MASTER, _HOST, _VLAN)):
             self._remove_if_unused(os.path.join(self._directory, name))
 
     def _remove_if_unused(self, directory: str) -> None:

@@ -58,6 +58,9 @@ FAULTS: dict[str, Fault] = {**COMMAND_FAULTS, "is_refused": faulty.is_refused, *
 ALL = os.environ.get("FAULTS") == "all"
 pytestmark = [pytest.mark.timeout(0)] if ALL else []
 STRIDE = 16
+# What has interfaces on the host that attachments share.
+HOST_ACCESS: dict[str, Any] = {"hostAccess": True}
+VLAN: dict[str, Any] = {"vlan": 100}
 WAYS = ("in batches", "one by one")  # the latter where no ip netns exec leads
 
 
@@ -108,17 +111,18 @@ def prepare(container: Space) -> None:
 def scene_on(node: Node, way: str) -> Scene:
     routes = [{"dst": "0.0.0.0/0"}, {"dst": "fd00:7::/64"}]
     ipam = host_local("10.1.0.0/24", "fd00:1::/64", routes=routes)
-    conf = network(ipam=ipam, hostAccess=True)
+    conf = network(ipam=ipam, **(HOST_ACCESS if way == WAYS[0] else VLAN))
     return _with_neighbour(
         node, node.container_of_a_process() if way == WAYS[1] else node.container(), conf, PLUGINS
     )
 
 
-def leasing_scene_on(node: Node, directory: Path) -> Scene:
+def leasing_scene_on(node: Node, directory: Path, kind: str) -> Scene:
     plugin = directory / "leasing"
     plugin.write_text(LEASING)
     plugin.chmod(0o755)
-    conf = network(cniVersion="1.1.0", ipam={"type": "leasing"}, hostAccess=True)
+    with_host = HOST_ACCESS if list(FAULTS).index(kind) % 2 else VLAN
+    conf = network(cniVersion="1.1.0", ipam={"type": "leasing"}, **with_host)
     return _with_neighbour(node, node.container(), conf, str(directory))
 
 
@@ -130,8 +134,9 @@ def _with_neighbour(node: Node, container: Space, conf: Conf, path: str) -> Scen
     for space in (neighbour, container):
         prepare(space)
     environment = call_environment("ADD", neighbour, CNI_CONTAINERID=NEIGHBOUR, CNI_PATH=path)
-    # Without hostAccess, so that the host's interface comes and goes with the container.
-    attached = faulty.call(environment, stdin_of({**conf, "hostAccess": False}), Faults())
+    # Without these, so that the host's interface comes and goes with the container.
+    without = {key: conf[key] for key in conf if key not in ("hostAccess", "vlan")}
+    attached = faulty.call(environment, stdin_of(without), Faults())
     assert attached.status == 0, attached
     return Scene(node, container, conf, path)
 
@@ -225,7 +230,7 @@ def test_delete_removes_what_an_add_left_that(node: Node, kind: str, way: str) -
 def test_gc_removes_what_an_add_left_whose_container_is_gone_that(
     node: Node, tmp_path: Path, kind: str
 ) -> None:
-    scene = leasing_scene_on(node, tmp_path)
+    scene = leasing_scene_on(node, tmp_path, kind)
     points = scene.points("ADD")
     scene.call("DEL")
     node.remove(scene.container)
@@ -302,7 +307,7 @@ def test_check_changes_nothing_and_fails_when_anything(node: Node, kind: str, wa
 
 @pytest.mark.parametrize("kind", [*COMMAND_FAULTS, "is_refused", *DEATHS])
 def test_gc_may_be_repeated_when_anything(node: Node, tmp_path: Path, kind: str) -> None:
-    scene = leasing_scene_on(node, tmp_path)
+    scene = leasing_scene_on(node, tmp_path, kind)
     points = scene.points("ADD")
     scene.call("DEL")
     moving = next(point for point in points if " netns " in point.words)

@@ -57,7 +57,7 @@ SLOTS: dict[str, Any] = {
     "MAC": lambda word: re.fullmatch(r"([0-9a-f]{2}:){5}[0-9a-f]{2}", word),
     "MODE": ("l2", "l3", "l3s").__contains__,
     "FLAG": ("bridge", "private", "vepa").__contains__,
-    "KIND": ("ipvlan", "ipvtap", "macvlan", "macvtap").__contains__,
+    "KIND": ("ipvlan", "ipvtap", "macvlan", "macvtap", "vlan").__contains__,
     "LABEL": lambda word: len(os.fsencode(word)) <= 255 and word.startswith("cni-ipvlan/"),
     "SYSCTL": lambda word: (
         (match := re.fullmatch(r"/proc/sys/net/ipv[46]/conf/([^/]+)/(\w+)", word)) is not None
@@ -82,6 +82,7 @@ COMMANDS = [
     ip -j neighbour show to GATEWAY dev NAME
     ip link add link NAME name NAME [mtu NUMBER] type ipvlan mode MODE FLAG
     ip link add name ipvlan-probe type ipvlan
+    ip link add link NAME name NAME type vlan id NUMBER
     ip link add link NAME name ipvlan-probe type macvlan mode bridge macaddr flush
     ip link set dev NAME netns PATH name NAME alias LABEL
     ip link set dev NAME name NAME alias LABEL

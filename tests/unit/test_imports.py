@@ -37,15 +37,18 @@ HEAVY_FOR_VERSION = {*HEAVY, "enum", "functools", "json"}
 OURS = {
     "ADD": {
         *("plugin.add", "plugin.addressing", "plugin.configure", "plugin.links", "plugin.master"),
-        *("plugin.modes", "plugin.preflight"),
+        *("plugin.modes", "plugin.on_host", "plugin.preflight"),
         *("cni.result", "config.quick_check"),
     },
     "CHECK": {
         *("plugin.addressing", "plugin.check", "plugin.master", "plugin.preflight"),
         *("cni.result", "config.quick_check"),
     },
-    "DEL": {"plugin.delete", "plugin.links"},
-    "GC": {"plugin.gc", "plugin.host_access", "plugin.links"},
+    "DEL": {"plugin.delete", "plugin.links", "plugin.on_host"},
+    "GC": {
+        *("plugin.gc", "plugin.host_access", "plugin.links", "plugin.master", "plugin.modes"),
+        "plugin.vlan",
+    },
     "STATUS": {
         *("plugin.master", "plugin.preflight", "plugin.status"),
         "config.quick_check",

@@ -11,7 +11,7 @@ from cni_ipvlan.cli.reading.part import json_path
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.version import VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
-from cni_ipvlan.plugin import explain, host_access, modes, preflight
+from cni_ipvlan.plugin import explain, host_access, modes, preflight, vlan
 from cni_ipvlan.plugin import master as masters
 from cni_ipvlan.state.attachment import ModeHint
 
@@ -67,6 +67,14 @@ def _master(
         yield Finding(OK, "master", text)
         return
     master = masters.find(tools.tx, conf, tools.container)
+    if conf.vlan:
+        found = vlan.find(tools.tx, master, conf.vlan)
+        if found is None:
+            yield _link(master)
+            text = f"an ADD makes the VLAN {conf.vlan} of {master.link.name}"
+            yield Finding(OK, "master", text)
+            return
+        master = found
     preflight.check_master(master, conf)
     yield _link(master)
     if is_sound:

@@ -16,7 +16,7 @@ from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.running import Completed
-from cni_ipvlan.plugin import explain, inventory, master, preflight
+from cni_ipvlan.plugin import explain, inventory, master, preflight, vlan
 
 if TYPE_CHECKING:
     from cni_ipvlan.cni.request import Request
@@ -32,7 +32,9 @@ _HOST_LOCALS_CODE = 999  # of every failure of host-local
 def find_master(node: Node, request: Request) -> Master:
     """Return the master that a call would use; raises CniError if there is none."""
     conf = netconf.parse(request.config, request.version)
-    return master.find(node.begin(), conf, preflight.container_namespace(request))
+    tx = node.begin()
+    parent = master.find(tx, conf, preflight.container_namespace(request))
+    return vlan.expected(tx, parent, conf.vlan) if conf.vlan else parent
 
 
 def check_addresses(node: Node, parent: Master, plan: Plan) -> None:

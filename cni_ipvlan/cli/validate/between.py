@@ -96,8 +96,10 @@ def host_masters(network: NetworkConfig) -> Entries | None:
     """Return the names and patterns of the master on the host; None if it isn't known."""
     entries = masters_of(network.config)
     is_known = entries or not (network.is_chained or network.config.get("prevResult"))
-    in_container = network.config.get("linkInContainer")
-    return entries if is_known and not in_container else None
+    if not is_known or network.config.get("linkInContainer"):
+        return None
+    vlan = network.config.get("vlan")
+    return tuple(f"{each}.{vlan}" for each in entries or ("default route",)) if vlan else entries
 
 
 def _with_likely(entries: Entries, known: Iterable[Entries]) -> list[Entries]:

@@ -14,6 +14,7 @@ from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import IprouteError
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
 from cni_ipvlan.plugin import master as masters
+from cni_ipvlan.plugin import vlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,7 +59,9 @@ class Here:
     def _look(self, config: dict[str, Any]) -> Master | None:
         version = str(config.get("cniVersion") or VERSION_WHEN_ABSENT)
         try:
-            return masters.find(self._begin(), netconf.parse(config, version), None)
+            conf, tx = netconf.parse(config, version), self._begin()
+            found = masters.find(tx, conf, None)
+            return vlan.find(tx, found, conf.vlan) if conf.vlan else found
         except InterruptedBySignalError:
             raise
         except (CniError, IprouteError):
