@@ -20,6 +20,7 @@ DUPLICATE_ANSWERED = 1  # arping_duplicate()
 _COMMON_OPTIONS = ("-j", "-d", "-N")  # of queries; changes ignore them
 _FAMILIES = ("-4", "-6")
 _WRITER = "tee"
+_BROADCAST = "ff:ff:ff:ff:ff:ff"  # ether_setup(), which ipvlan_link_setup() calls
 # Each file up to the word ip gets a 1; a failure is only reported.
 _WRITE_AND_RUN = 'while [ "$1" != ip ]; do echo 1 >"$1"; shift; done; exec "$@"'
 # The same, when a line has been read.
@@ -239,6 +240,16 @@ def link_set_arp_off(name: str) -> Argv:
 def link_set_up(name: str) -> Argv:
     """Bring a link up."""
     return ("ip", "link", "set", "dev", name, "up")
+
+
+def link_announce(name: str) -> Argv:
+    """Make a link that is up announce its addresses, as arp_notify does when it comes up.
+
+    It gets the broadcast address that it has, every ipvlan's. The kernel takes that for a change
+    of its hardware address (NETDEV_CHANGEADDR): do_setlink() in net/core/rtnetlink.c,
+    inetdev_event() in net/ipv4/devinet.c.
+    """
+    return ("ip", "link", "set", "dev", name, "broadcast", _BROADCAST)
 
 
 def link_delete(name: str) -> Argv:

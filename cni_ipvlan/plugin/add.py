@@ -70,7 +70,8 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         _check_conflicts(tx, conf, parent, addressing)
         expected = parent.slave_link(request.ifname, conf)
         link, present = configure.configure(
-            tx, request.ifname, container, addressing, expected, visiting, node.warn
+            *(tx, request.ifname, container, addressing, expected, visiting, node.warn),
+            is_up=needs_link(conf.ipam_type),
         )
         result = addressing.result(link, request.netns, present)
         _check_same(request, container)

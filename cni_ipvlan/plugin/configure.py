@@ -36,10 +36,13 @@ def configure(
     expected: Link,
     visiting: Running,
     warn: Callable[[str], None],
+    *,
+    is_up: bool,
 ) -> tuple[Link, list[str]]:
     """Configure a link; return it and its addresses as the kernel reports them.
 
-    ``visiting`` is the process of ``visit``. In a dry run, ``expected`` is returned instead.
+    ``visiting`` is the process of ``visit``; ``is_up`` is whether the link came up before.
+    In a dry run, ``expected`` is returned instead.
     Raises CniError if another host uses one of the addresses.
     """
     if addressing.has_ipv6:
@@ -52,6 +55,9 @@ def configure(
         ),
         Command(commands.link_set_up(name), "bring it up"),
     ]
+    if is_up:
+        # Not taken down for it: DHCP could not release the address if this failed halfway.
+        changes.append(Command(commands.link_announce(name), "announce its addresses"))
     if addressing.has_ipv6:
         _make(tx, _together(changes, name, container), visiting, warn)
         _wait_for_ipv6(tx, name, container, addressing)

@@ -14,6 +14,7 @@ import pytest
 from lab import run, wait_until
 from runtime import PLUGINS, Conf, network
 from shells import SHELLS, run_by
+from wire import listening
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,6 +99,14 @@ def test_containers_have_their_own_leases_and_release_them(
             runtime.delete(container, conf(), CNI_CONTAINERID=name).succeeds()
         wait_until(lambda: leases() == {})
     assert "network is down" not in (tmp_path / "log").read_text()
+
+
+def test_the_address_is_announced(
+    node: Node, wire: Space, runtime: Runtime, tmp_path: Path
+) -> None:
+    with daemon(tmp_path / "log", "-broadcast"), listening(wire, "wire") as neighbour:
+        result = runtime.add(node.container(), conf()).result()
+        wait_until(lambda: neighbour.announced() == [address(result)])
 
 
 def test_lease_is_released_even_if_the_namespace_was_removed(

@@ -89,6 +89,7 @@ COMMANDS = [
     ip link set dev NAME alias LABEL
     ip link set dev NAME up
     ip link set dev NAME arp off
+    ip link set dev NAME broadcast ff:ff:ff:ff:ff:ff
     ip link delete dev NAME
     ip address add ADDRESS dev NAME
     ip route add PREFIX [via GATEWAY] dev NAME [table NUMBER] [metric NUMBER] [scope NUMBER] \

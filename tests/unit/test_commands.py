@@ -43,6 +43,10 @@ NAMELESS = Namespace("/proc/42/ns/net", "", (4, 4026532002))
             "ip link set dev ivx netns /proc/42/ns/net name net1 alias label",
         ),
         (commands.link_set_up("net1"), "ip link set dev net1 up"),
+        (
+            commands.link_announce("net1"),
+            "ip link set dev net1 broadcast ff:ff:ff:ff:ff:ff",
+        ),
         (commands.link_delete("net1"), "ip link delete dev net1"),
         (commands.link_show("net1"), "ip -j -d link show dev net1"),
         (commands.link_show_kind("ipvlan"), "ip -j -d link show type ipvlan"),
@@ -112,6 +116,7 @@ def test_name_is_one_word_behind_its_keyword_whatever_it_is(name: str) -> None:
         (commands.link_set_name(name, "n", "label"), "dev"),
         (commands.link_set_name("n", name, "label"), "name"),
         (commands.link_set_up(name), "dev"),
+        (commands.link_announce(name), "dev"),
         (commands.link_delete(name), "dev"),
         (commands.link_show(name), "dev"),
         (commands.address_add("10.0.0.2/24", name), "dev"),
