@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, INVALID_ENVIRONMENT, CniError
@@ -18,6 +18,7 @@ from cni_ipvlan.state.attachment import ModeHint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from cni_ipvlan.cni.request import Request
     from cni_ipvlan.cni.result import Result
@@ -185,20 +186,22 @@ def _allocate(
     has_record: bool,
 ) -> Addressing:
     """Let the IPAM plugin allocate addresses while the link is moved, and wait for both."""
+    asking: AbstractContextManager[None] = nullcontext()
     if needs_link(conf.ipam_type):
+        from cni_ipvlan.plugin import dhcp
+
         tx.finish(moving)
         moving = None
-        # Its daemon would bring it up itself, but only after a first failure and a
-        # delay: "network is down", "retrying in 2.98 seconds".
-        tx.do(Command(commands.link_set_up(request.ifname), "bring it up", container))
-    ipam = Ipam(conf.ipam_type, request, node.warn)
-    allocating = ipam.allocate(tx, has_older=has_record) if conf.ipam_type else None
+        asking = dhcp.asking(tx, request.ifname, container)
+    with asking:
+        ipam = Ipam(conf.ipam_type, request, node.warn)
+        allocating = ipam.allocate(tx, has_older=has_record) if conf.ipam_type else None
 
-    # Importing these takes time, too.
-    from cni_ipvlan.plugin.addressing import addressing_of
+        # Importing these takes time, too.
+        from cni_ipvlan.plugin.addressing import addressing_of
 
-    tx.finish(moving)
-    allocated = (allocating() or node.ipam_result) if allocating else None
+        tx.finish(moving)
+        allocated = (allocating() or node.ipam_result) if allocating else None
     addressing = addressing_of(conf, parent, allocated)
     if not conf.host_access:
         return addressing

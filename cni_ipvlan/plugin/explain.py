@@ -56,12 +56,19 @@ _PACKAGES = {
     "tee": "coreutils",
     "cat": "coreutils",
     "arping": "iputils' arping (Debian: iputils-arping)",
+    "tc": "iproute2",
+    "unshare": "util-linux",
     "ping": "iputils' ping (Debian: iputils-ping)",
 }
 _RIVALS = ("macvlan", "macvtap")  # kinds that need a master for themselves, as ipvlan does
 _SECONDS = 1.0
 _UNANSWERED = (IprouteError, OSError, ValueError)
 LEASES = "/var/lib/cni/networks"  # host-local's default
+_NO_ANSWER = "no more tries"  # the dhcp plugin of containernetworking/plugins
+BROADCASTING = (
+    "let the DHCP server broadcast (dnsmasq: dhcp-broadcast), or the daemon of dhcp ask for it, "
+    "see docs/dhcp.md"
+)
 # containernetworking-plugins of Debian has it, with ExecStart=/usr/lib/cni/dhcp daemon
 _DHCP_UNIT = "/usr/lib/systemd/system/cni-dhcp.service"
 
@@ -252,11 +259,28 @@ def lease_directory(config: Mapping[str, object]) -> str:
 
 
 def dhcp_daemon(plugin: str) -> str:
-    """Return how to run the daemon of the IPAM plugin dhcp so that it broadcasts."""
+    """Return the command that starts the daemon of the IPAM plugin dhcp."""
     if os.path.exists(_DHCP_UNIT):
-        unit = os.path.basename(_DHCP_UNIT)
-        return f"{unit} with the drop-in of docs/dhcp.md, which adds -broadcast"
-    return f"{plugin} daemon -broadcast"
+        return "systemctl enable --now cni-dhcp.socket cni-dhcp.service"
+    return f"{plugin} daemon"
+
+
+def without_answer(
+    error: CniError, tx: Transaction, container: Namespace, refusal: str
+) -> Iterator[str]:
+    """Yield lines about DHCP requests that nobody answered; ``refusal`` is what tc said, if any."""
+    if _NO_ANSWER not in error.msg:
+        return
+    if refusal:
+        yield f"found: tc can't have DHCP answers broadcast: {refusal}"
+        yield f"try: {BROADCASTING}, since ipvlan delivers packets by IP address"
+        return
+    from cni_ipvlan.iproute import tc
+
+    with suppress(*_UNANSWERED):
+        count = tc.edited_packets(tx.see(Command(tc.edits_show(), inside=container)))
+        yield f"found: {count} DHCP requests were sent, which asked for broadcast answers"
+    yield "try: look for a DHCP server on the master's network"
 
 
 def advice(request: Request, plugin: str, error: CniError) -> Iterator[str]:
@@ -272,11 +296,6 @@ def advice(request: Request, plugin: str, error: CniError) -> Iterator[str]:
         )
     if "duplicate allocation is not allowed" in error.msg:
         yield f"delete the container's attachment first; its lease is in {leases}"
-    daemon = dhcp_daemon(delegate.find(plugin, request.path))
     if "dhcp.sock" in error.msg:
+        daemon = dhcp_daemon(delegate.find(plugin, request.path))
         yield f"start its daemon on this node: {daemon}"
-    if "no more tries" in error.msg:
-        yield (
-            f"run its daemon as {daemon}, since ipvlan delivers packets by IP address, which the "
-            "container does not have yet; then look for a DHCP server on the master's network"
-        )

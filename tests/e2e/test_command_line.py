@@ -305,7 +305,7 @@ def test_doctor_names_what_is_wrong_and_what_to_do(
         (
             {"ipam": {"type": "dhcp"}},
             "ipam",
-            f"{NO_SOCKET}\n{' ' * 26}start its daemon on this node: cni-dhcp.service with ",
+            f"{NO_SOCKET}\n{' ' * 26}start its daemon on this node: systemctl enable --now ",
         ),
         ({"master": "eth1"}, "conflicts", "eth1 already carries macvlan: taker0 in "),
     ],

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import documents
 import pytest
-from lab import run, wait_until
+from lab import run, wait_until, without_program
 from runtime import PLUGINS, Conf, network
 from shells import SHELLS, run_by
 from wire import listening
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from lab import Node, Space
     from person import Person
@@ -29,18 +29,30 @@ SERVER = "10.1.0.1"
 
 
 @pytest.fixture
-def wire(node: Node) -> Iterator[Space]:
-    """Have a DHCP server behind the master; return its namespace."""
+def cable(node: Node) -> Space:
+    """Have a host behind the master; return its namespace."""
     server = node.namespace("server")
     node.host.ip("link add name eth0 type veth peer name wire netns server")
     node.host.ip("link set dev eth0 up")
     server.ip("link set dev wire up")
     server.ip(f"address add {SERVER}/24 dev wire")
+    return server
+
+
+@pytest.fixture
+def wire(cable: Space) -> Iterator[Space]:
+    """Have a DHCP server behind the master; return its namespace."""
+    with serving():
+        yield cable
+
+
+@contextmanager
+def serving(*more: str, lease: str = "1h") -> Iterator[None]:
     options = f"""--no-daemon --conf-file=/dev/null --user=root --port=0 --interface=wire
-        --bind-interfaces --pid-file= --dhcp-range=10.1.0.10,10.1.0.20,1h
+        --bind-interfaces --pid-file= --dhcp-range=10.1.0.10,10.1.0.20,{lease}
         --dhcp-leasefile={LEASES}"""
-    with program("ip", "netns", "exec", "server", "dnsmasq", *options.split()):
-        yield server
+    with program("ip", "netns", "exec", "server", "dnsmasq", *options.split(), *more):
+        yield
     LEASES.unlink()
 
 
@@ -62,6 +74,17 @@ def daemon(log: Path, *options: str) -> Iterator[None]:
         yield
 
 
+def is_newer() -> bool:
+    """Whether dhcp is the one of plugins 1.9.1, by an option that Debian 13's 1.1.1 lacks."""
+    shown = subprocess.run([f"{PLUGINS}/dhcp", "daemon", "-h"], capture_output=True, check=False)
+    return b"-resendtimeout" in shown.stderr
+
+
+def impatient() -> list[str]:
+    """Return options for a daemon that soon gives up."""
+    return ["-timeout", "1s", "-resendmax", "1s", *(["-resendtimeout", "8s"] * is_newer())]
+
+
 def conf() -> Conf:
     return network(ipam={"type": "dhcp"})
 
@@ -77,11 +100,12 @@ def address(result: dict[str, Any]) -> str:
     return first.split("/", maxsplit=1)[0]
 
 
+@pytest.mark.parametrize("options", [(), ("-broadcast",)], ids=["plain", "with -broadcast"])
 def test_containers_have_their_own_leases_and_release_them(
-    node: Node, wire: Space, runtime: Runtime, tmp_path: Path
+    node: Node, wire: Space, runtime: Runtime, tmp_path: Path, options: Sequence[str]
 ) -> None:
     containers = {"one": node.container(), "two": node.container()}
-    with daemon(tmp_path / "log", "-broadcast"):
+    with daemon(tmp_path / "log", *options):
         results = {
             name: runtime.add(container, conf(), CNI_CONTAINERID=name).result()
             for name, container in containers.items()
@@ -104,7 +128,7 @@ def test_containers_have_their_own_leases_and_release_them(
 def test_the_address_is_announced(
     node: Node, wire: Space, runtime: Runtime, tmp_path: Path
 ) -> None:
-    with daemon(tmp_path / "log", "-broadcast"), listening(wire, "wire") as neighbour:
+    with daemon(tmp_path / "log"), listening(wire, "wire") as neighbour:
         result = runtime.add(node.container(), conf()).result()
         wait_until(lambda: neighbour.announced() == [address(result)])
 
@@ -114,7 +138,7 @@ def test_lease_is_released_even_if_the_namespace_was_removed(
 ) -> None:
     # The daemon has a thread in it, which keeps it alive until then.
     container = node.container()
-    with daemon(tmp_path / "log", "-broadcast"):
+    with daemon(tmp_path / "log"):
         runtime.add(container, conf()).result()
         assert list(leases().values()) == ["\0one/net/net1"]
         node.remove(container)
@@ -126,9 +150,9 @@ def test_lease_stays_with_the_server_when_the_daemon_was_started_again(
     node: Node, wire: Space, runtime: Runtime, tmp_path: Path
 ) -> None:
     container = node.container()
-    with daemon(tmp_path / "log", "-broadcast"):
+    with daemon(tmp_path / "log"):
         runtime.add(container, conf()).result()
-    with daemon(tmp_path / "log", "-broadcast"):
+    with daemon(tmp_path / "log"):
         runtime.delete(container, conf()).succeeds()
         # The server has heard all that was sent before another's lease comes and goes.
         other = node.container()
@@ -138,17 +162,75 @@ def test_lease_stays_with_the_server_when_the_daemon_was_started_again(
     assert "net1" not in container.links()
 
 
-def test_answers_do_not_arrive_unless_they_are_broadcast(
-    node: Node, wire: Space, runtime: Runtime, tmp_path: Path
+def test_the_lease_is_renewed(node: Node, cable: Space, runtime: Runtime, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    # dnsmasq takes up to a 16th of the lease from T1, the seconds until it is renewed.
+    timers = ("--dhcp-option=option:T1,8", "--dhcp-option=option:T2,100")
+    with serving(*timers, lease="2m"), daemon(log):
+        runtime.add(node.container(), conf()).result()
+        wait_until(lambda: log.read_text().count("lease renewed") > 1)
+
+
+def is_request(frame: bytes) -> bool:
+    """Whether a frame has a message to a DHCP server."""
+    return frame[12:14] == b"\x08\x00" and frame[23] == 17 and frame[36:38] == b"\x00\x43"
+
+
+def asks_for_broadcast(request: bytes) -> bool:
+    return bool(request[52] & 0x80)
+
+
+@pytest.mark.parametrize("options", [(), ("-broadcast",)], ids=["plain", "with -broadcast"])
+def test_without_tc_the_daemon_has_to_ask_for_broadcasts(
+    node: Node, wire: Space, runtime: Runtime, tmp_path: Path, options: Sequence[str]
 ) -> None:
     # ipvlan delivers by IP address, which the container is only asking for.
     container = node.container()
-    with daemon(tmp_path / "log", "-timeout", "1s", "-resendmax", "1s"):
-        error = runtime.add(container, conf()).error()
-    assert "no more tries" in error["msg"]
-    daemon_as = "cni-dhcp.service with the drop-in of docs/dhcp.md, which adds -broadcast"
-    assert f"try: run its daemon as {daemon_as}, since ipvlan delivers" in error["details"]
-    assert "net1" not in container.links()
+    with (
+        without_program("tc"),
+        daemon(tmp_path / "log", *impatient(), *options),
+        listening(wire, "wire") as heard,
+    ):
+        answer = runtime.add(container, conf())
+        requests = [each for each in heard.heard() if is_request(each)]
+    # 1.1.1 does if it is told to, 1.9.1 never does.
+    asked = {asks_for_broadcast(each) for each in requests}
+    assert asked == {answer.status == 0}
+    assert asked == {bool(options) and not is_newer()}
+    if answer.status:
+        details = answer.error()["details"]
+        assert "found: tc can't have DHCP answers broadcast: " in details
+        assert 'exec of "tc" failed' in details
+        assert "try: let the DHCP server broadcast (dnsmasq: dhcp-broadcast), or " in details
+        assert "net1" not in container.links()
+
+
+def test_without_tc_a_server_that_broadcasts_is_heard(
+    node: Node, cable: Space, runtime: Runtime, tmp_path: Path
+) -> None:
+    container = node.container()
+    with without_program("tc"), serving("--dhcp-broadcast"), daemon(tmp_path / "log"):
+        runtime.add(container, conf()).result()
+        with listening(cable, "wire") as heard:
+            runtime.delete(container, conf()).succeeds()
+            wait_until(lambda: any(map(is_request, heard.heard())))
+            (release,) = filter(is_request, heard.heard())
+        # 1.9.1 sends it from 0.0.0.0 to the server's address, where it is not accepted.
+        assert (release[30:34] == b"\xff" * 4) is not is_newer()
+        if not is_newer():
+            wait_until(lambda: leases() == {})
+
+
+def test_without_a_server_it_is_said_how_often_it_was_asked(
+    node: Node, cable: Space, runtime: Runtime, tmp_path: Path
+) -> None:
+    with daemon(tmp_path / "log", *impatient()), listening(cable, "wire") as heard:
+        error = runtime.add(node.container(), conf()).error()
+        count = sum(map(is_request, heard.heard()))
+    found = f"found: {count} DHCP requests were sent, which asked for broadcast answers"
+    lines = error["details"].splitlines()
+    assert {found, "try: look for a DHCP server on the master's network"} <= {*lines}
+    assert count > 1
 
 
 @pytest.mark.parametrize("mode", ["l3", "l3s"])
@@ -157,7 +239,7 @@ def test_modes_without_broadcasts_get_no_answer(
 ) -> None:
     # So validate calls it an error.
     container = node.container()
-    with daemon(tmp_path / "log", "-broadcast", "-timeout", "1s", "-resendmax", "1s"):
+    with daemon(tmp_path / "log", *impatient()):
         error = runtime.add(container, {**conf(), "mode": mode}).error()
     assert "no more tries" in error["msg"]
 
@@ -168,7 +250,7 @@ def test_a_pasted_dry_run_gives_what_add_gives(
 ) -> None:
     container = node.container()
     about = f"-c {person.writes(conf())} --netns container1 --container-id one --dry-run"
-    with daemon(tmp_path / "log", "-broadcast"):
+    with daemon(tmp_path / "log"):
         runtime.add(container, conf()).result()
         added = [container.ask("address", "show", "dev", "net1")[0]["addr_info"][0]["local"]]
         added += [container.routes(), leases()]
@@ -202,7 +284,7 @@ def test_lease_is_released_if_add_fails_after_it(
     container.ip("link add name dummy0 type dummy")
     container.ip("link set dev dummy0 up")
     container.ip("route add default dev dummy0")
-    with daemon(tmp_path / "log", "-broadcast"):
+    with daemon(tmp_path / "log"):
         error = runtime.add(container, conf()).error()
         assert "already has a route to that destination" in error["msg"]
         wait_until(lambda: leases() == {})
@@ -218,6 +300,24 @@ def test_missing_daemon_is_named_and_leaves_nothing(
     assert "net1" not in container.links()
 
 
+def test_doctor_asks_whether_answers_would_be_heard(
+    node: Node, person: Person, tmp_path: Path
+) -> None:
+    node.master()
+    command = f"ipvlan doctor -c {person.writes(conf())}"
+    before = node.snapshot()
+    with daemon(tmp_path / "log"):
+        good = person.types(command)[1]
+        with without_program("tc"):
+            bad = person.types(command)[1]
+    assert "ipam           tc can have DHCP answers broadcast" in good
+    assert "without -broadcast" not in good
+    found = re.findall(r"^warning +ipam +(.*)", bad, re.MULTILINE)
+    assert [each.split(":")[0] for each in found[:1]] == ["tc can't have DHCP answers broadcast"]
+    assert re.fullmatch(r"process \d+, the daemon of dhcp, runs without -broadcast", found[1])
+    assert node.snapshot() == before
+
+
 @pytest.mark.parametrize(
     ("options", "is_good"),
     [
@@ -227,22 +327,19 @@ def test_missing_daemon_is_named_and_leaves_nothing(
         (["-broadcast=false"], False),
     ],
 )
-def test_doctor_reports_a_daemon_that_does_not_broadcast(
+def test_without_tc_doctor_reports_a_daemon_without_broadcast(
     node: Node, person: Person, tmp_path: Path, options: list[str], *, is_good: bool
 ) -> None:
     node.master()
-    with daemon(tmp_path / "log", *options):
+    with daemon(tmp_path / "log", *options), without_program("tc"):
         _, out, _ = person.types(f"ipvlan doctor -c {person.writes(conf())}")
-    found = re.findall(r"^problem +ipam +process \d+, (.*)\n +(.*)", out, re.MULTILINE)
-    advice = "run it as cni-dhcp.service with the drop-in of docs/dhcp.md, which adds -broadcast"
-    bad = [("the daemon of dhcp, runs without -broadcast", advice)]
-    assert found == ([] if is_good else bad)
+    assert ("runs without -broadcast" in out) is not is_good
 
 
 def test_doctor_reports_the_socket_of_a_daemon_that_was_stopped(node: Node, person: Person) -> None:
     node.master()
     command = f"ipvlan doctor -c {person.writes(conf())}"
-    with program(f"{PLUGINS}/dhcp", "daemon", "-broadcast"):
+    with program(f"{PLUGINS}/dhcp", "daemon"):
         wait_until(SOCKET.exists)
         assert "problem" not in person.types(command)[1]
     wait_until(lambda: f"nothing listens on {SOCKET}" in person.types(command)[1])
@@ -257,6 +354,7 @@ def test_doctor_looks_only_at_the_daemon_of_the_networks_socket(
     socket = tmp_path / "other.sock"
     mine = network(ipam={"type": "dhcp", "daemonSocketPath": str(socket)})
     with (
+        without_program("tc"),
         daemon(tmp_path / "log", "-broadcast"),
         program(f"{PLUGINS}/dhcp", "daemon", "-socketpath", str(socket)),
     ):
@@ -327,23 +425,21 @@ def attach_and_detach(node: Node, runtime: Runtime) -> None:
     wait_until(lambda: leases() == {})
 
 
-def test_debians_units_do_not_broadcast_but_with_the_drop_in_they_do(
+def test_debians_units_are_started_as_the_document_says(
     node: Node, wire: Space, runtime: Runtime, person: Person, systemd: Systemd
 ) -> None:
     assert "disabled" in systemd.run("systemctl is-enabled cni-dhcp.socket || true")
-    systemd.run("systemctl start cni-dhcp.service")
-    assert systemd.daemon() == "/usr/lib/cni/dhcp daemon "
 
     systemd.run(block("sh"))
 
-    assert systemd.daemon() == "/usr/lib/cni/dhcp daemon -broadcast "
+    assert systemd.daemon() == "/usr/lib/cni/dhcp daemon "
     attach_and_detach(node, runtime)
     # As after a restart of the node, when a pod comes before the service.
     systemd.run("systemctl stop cni-dhcp.service && systemctl start cni-dhcp.socket")
     assert systemd.daemon() == ""
     assert "problem" not in person.types(f"ipvlan doctor -c {person.writes(conf())}")[1]
     attach_and_detach(node, runtime)
-    assert systemd.daemon() == "/usr/lib/cni/dhcp daemon -broadcast "
+    assert systemd.daemon() == "/usr/lib/cni/dhcp daemon "
     enabled = systemd.run("systemctl is-enabled cni-dhcp.socket cni-dhcp.service")
     assert enabled.split() == ["enabled", "enabled"]
 
@@ -355,16 +451,14 @@ def test_the_unit_for_nodes_without_debians_serves_also_after_a_kill(
     Path("/opt/cni/bin").mkdir(parents=True)
     shutil.copy(f"{PLUGINS}/dhcp", "/opt/cni/bin")
     try:
-        commands = block("sh").partition("systemctl daemon-reload")
-        start = "".join(commands[1:]).replace("cni-dhcp.socket ", "")
-        systemd.run(start)
+        systemd.run(block("sh").replace("cni-dhcp.socket ", ""))
         wait_until(SOCKET.exists)
         attach_and_detach(node, runtime)
         systemd.run("systemctl kill --signal=KILL cni-dhcp.service")
         wait_until(lambda: systemd.daemon() == "")
         assert SOCKET.exists()
         systemd.run("systemctl restart cni-dhcp.service")
-        wait_until(lambda: systemd.daemon() == "/opt/cni/bin/dhcp daemon -broadcast ")
+        wait_until(lambda: systemd.daemon() == "/opt/cni/bin/dhcp daemon ")
         attach_and_detach(node, runtime)
     finally:
         shutil.rmtree("/opt/cni")

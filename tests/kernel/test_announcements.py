@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from doubles import FakeIpam
+from doubles import FakeDhcp
 from lab import run, wait_until
 from runtime import host_local, network, static
 from wire import listening
@@ -19,12 +19,6 @@ if TYPE_CHECKING:
 STATIC = network(ipam=static("10.1.0.2/24", "10.2.0.2/24", "fd00:1::2/64"))
 HOST_LOCAL = network(ipam=host_local("10.1.0.0/24", "10.2.0.0/24", "fd00:1::/64"))
 ANNOUNCED = ["10.1.0.2", "10.2.0.2", "fd00:1::2"]
-
-
-class FakeDhcp(FakeIpam):
-    """One that has the interface up while it is asked, as the DHCP client needs it."""
-
-    type = "fake-dhcp"
 
 
 @pytest.mark.parametrize("conf", [STATIC, HOST_LOCAL], ids=["static", "host-local"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from doubles import Steps
+from doubles import FakeDhcp, Steps
 from runtime import PLUGINS, host_local, network
 
 if TYPE_CHECKING:
@@ -76,6 +76,18 @@ def test_processes_with_ipv6(node: Node, runtime: Runtime, steps: Steps) -> None
     container = node.container()
 
     runtime.add(container, DUAL_STACK, **steps.environment).result()
+
+    assert taken(steps) == (9, 4)
+
+
+def test_processes_with_dhcp(node: Node, runtime: Runtime, tmp_path: Path) -> None:
+    """The interface is brought up, and tc makes a filter of its requests."""
+    node.master()
+    ipam = FakeDhcp(tmp_path)
+    ipam.answers("ADD", {"ips": [{"address": "10.1.0.2/24"}]})
+    steps = Steps(tmp_path, ipam.program)
+
+    runtime.add(node.container(), network(ipam=ipam.conf), **steps.environment).result()
 
     assert taken(steps) == (9, 4)
 

@@ -356,7 +356,7 @@ def test_a_dhcp_plugin_without_its_daemon(node: Node, runtime: Runtime) -> None:
     error = refusal(node, runtime, network(ipam={"type": "dhcp"}))
 
     assert "dhcp.sock" in error["msg"]
-    daemon = "cni-dhcp.service with the drop-in of docs/dhcp.md, which adds -broadcast"
+    daemon = "systemctl enable --now cni-dhcp.socket cni-dhcp.service"
     assert f"try: start its daemon on this node: {daemon}" in error["details"].splitlines()
     # Asked to release, it failed the same way: it has allocated nothing.
     assert "undone" not in error["details"] + error["private"]

@@ -66,8 +66,7 @@ WORDS = {
 BLOCKS = {
     "docs/debugging.md": "tests/e2e/test_debugging_document.py::"
     "test_commands_of_a_section_print_what_it_shows",
-    "docs/dhcp.md": "tests/e2e/test_dhcp.py::"
-    "test_debians_units_do_not_broadcast_but_with_the_drop_in_they_do",
+    "docs/dhcp.md": "tests/e2e/test_dhcp.py::test_debians_units_are_started_as_the_document_says",
 }
 
 # Other tests, and what they execute, with options of their own.
@@ -80,7 +79,7 @@ ELSEWHERE = {
         "ctr run --detach",
     ),
     "tests/e2e/test_dhcp.py::test_the_unit_for_nodes_without_debians_serves_also_after_a_kill": (
-        "/opt/cni/bin/dhcp daemon -broadcast",
+        "/opt/cni/bin/dhcp daemon",
     ),
     "tests/node/test_deb.py::test_build_prints_the_command_that_installs_the_package": (
         "scripts/build-deb",

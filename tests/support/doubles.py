@@ -99,6 +99,12 @@ class Step(NamedTuple):
     words: str
 
 
+class FakeDhcp(FakeIpam):
+    """One that has the interface up while it is asked, as a DHCP client needs it."""
+
+    type = "fake-dhcp"
+
+
 class Steps:
     """Puts itself between the plugin and the commands it runs: tools, and ``plugins`` (paths)."""
 

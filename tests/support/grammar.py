@@ -99,6 +99,12 @@ COMMANDS = [
     ip neighbour replace GATEWAY lladdr MAC dev NAME nud permanent
     ip -batch
     ip -j -d -batch -
+    tc qdisc add dev NAME clsact
+    tc filter add dev NAME egress protocol ip u32 match u8 0x45 0xff at 0 \
+        match ip protocol 17 0xff match ip src 0.0.0.0/32 match ip dport 67 0xffff \
+        action pedit munge ip dst set 255.255.255.255 \
+        munge offset 38 u16 set 0x8000 pipe action csum ip4h and udp
+    tc -s -j actions list action pedit
     cat SYSCTL
     cat SYSCTL SYSCTL
     tee SYSCTL

@@ -98,7 +98,11 @@ class World:
         if words[0] == "cat":
             return b"1\n1\n"
         if not is_query(words):
-            return b"" if words[0] in ("ip", "tee", "arping") else json.dumps(self._result).encode()
+            return (
+                b""
+                if words[0] in ("ip", "tee", "arping", "tc")
+                else json.dumps(self._result).encode()
+            )
         kind, _, *about = without_options(words)[1:]
         if kind == "route" or about[:1] == ["type"] or (kind, about) == ("link", ["dev", "net1"]):
             return b"[]"

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from cni_ipvlan.iproute import commands
+from cni_ipvlan.iproute import commands, tc
 from cni_ipvlan.iproute.commands import Command, together
 from cni_ipvlan.iproute.namespace import Namespace
 
@@ -118,6 +118,8 @@ def test_name_is_one_word_behind_its_keyword_whatever_it_is(name: str) -> None:
         (commands.link_set_up(name), "dev"),
         (commands.link_announce(name), "dev"),
         (commands.link_delete(name), "dev"),
+        (tc.clsact_add(name), "dev"),
+        (tc.broadcast_filter_add(name), "dev"),
         (commands.link_show(name), "dev"),
         (commands.address_add("10.0.0.2/24", name), "dev"),
         (commands.address_show(name), "dev"),

@@ -145,8 +145,8 @@ def test_invalid_argument_is_an_invalid_configuration() -> None:
 @pytest.mark.parametrize(
     ("has_unit", "daemon"),
     [
-        (True, "cni-dhcp.service with the drop-in of docs/dhcp.md, which adds -broadcast"),
-        (False, "/opt/cni/bin/dhcp daemon -broadcast"),
+        (True, "systemctl enable --now cni-dhcp.socket cni-dhcp.service"),
+        (False, "/opt/cni/bin/dhcp daemon"),
     ],
 )
 def test_the_daemon_of_dhcp_is_debians_unit_where_there_is_one(

@@ -44,7 +44,7 @@ def examine(tools: Tools, network: NetworkConfig, found: Sequence[Problem]) -> I
     if conf.ipam_type == "host-local" and is_sound:
         yield from reported("ipam", _leases(network.config))
     elif conf.ipam_type == "dhcp":
-        yield from dhcp.daemon(network.config)
+        yield from reported("ipam", dhcp.examine(tools.runner, network.config))
     yield from reported("master", _master(tools, network.config, conf, is_sound=is_sound))
 
 

@@ -1,0 +1,47 @@
+"""tc(8): have the DHCP requests of a link, and the answers to them, broadcast."""
+
+from __future__ import annotations
+
+from cni_ipvlan import _json
+from cni_ipvlan._namedtuple import TYPE_CHECKING
+from cni_ipvlan.iproute.queries import UnreadableAnswerError
+
+if TYPE_CHECKING:
+    from cni_ipvlan.iproute.commands import Argv
+
+
+def clsact_add(name: str) -> Argv:
+    """Give a link a place for filters of what leaves through it."""
+    return ("tc", "qdisc", "add", "dev", name, "clsact")
+
+
+def broadcast_filter_add(name: str) -> Argv:
+    """Have each DHCP request that leaves through a link without a sender's address broadcast.
+
+    The destination is the broadcast address then, and the flag BROADCAST is set: the first bit of
+    the field "flags", of which the others are 0 (RFC 2131, section 2), 10 bytes behind the headers
+    of IP, without options, and of UDP.
+    """
+    return (
+        *("tc", "filter", "add", "dev", name, "egress", "protocol", "ip", "u32"),
+        *("match", "u8", "0x45", "0xff", "at", "0", "match", "ip", "protocol", "17", "0xff"),
+        *("match", "ip", "src", "0.0.0.0/32", "match", "ip", "dport", "67", "0xffff"),
+        *("action", "pedit", "munge", "ip", "dst", "set", "255.255.255.255"),
+        *("munge", "offset", "38", "u16", "set", "0x8000", "pipe"),
+        *("action", "csum", "ip4h", "and", "udp"),
+    )
+
+
+def edits_show() -> Argv:
+    """Count the packets that such filters have changed, of all links in a namespace."""
+    return ("tc", "-s", "-j", "actions", "list", "action", "pedit")
+
+
+def edited_packets(output: bytes | None) -> int:
+    """Read ``edits_show``: the number of packets."""
+    try:
+        entries = _json.loads(output or b"[]")
+        actions = [action for entry in entries for action in entry.get("actions", [])]
+        return sum(int(action["stats"]["packets"]) for action in actions)
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+        raise UnreadableAnswerError((output or b"").decode("utf-8", "replace")) from None

@@ -1,0 +1,54 @@
+"""DHCP: let requests and answers get through an interface that has no address yet.
+
+ipvlan delivers what arrives by IP address, and the interface is only asking for one. Broadcasts
+reach every interface, and servers broadcast their answer to a request with the flag BROADCAST
+(RFC 2131, section 4.1). Not every DHCP client sets it, so tc(8) does.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+from cni_ipvlan._namedtuple import TYPE_CHECKING
+from cni_ipvlan.cni.errors import CniError
+from cni_ipvlan.iproute import commands, tc
+from cni_ipvlan.iproute.commands import Command
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cni_ipvlan.iproute.namespace import Namespace
+    from cni_ipvlan.iproute.transaction import Transaction
+
+
+@contextmanager
+def asking(tx: Transaction, name: str, container: Namespace) -> Iterator[None]:
+    """Have a container's interface up, and from now on its requests answered by broadcast.
+
+    Where the kernel or tc can't do that, it is left to the client. Only a failure reports it.
+    """
+    # The client would bring it up itself, but only after a first failure and a delay:
+    # "network is down", "retrying in 2.98 seconds".
+    tx.do(Command(commands.link_set_up(name), "bring it up", container))
+    refusal = _have_broadcasts(tx, name, container)
+    try:
+        yield
+    except CniError as error:
+        from cni_ipvlan.plugin import explain
+
+        for each in explain.without_answer(error, tx, container, refusal):
+            error.add_details(each)
+        raise
+
+
+def _have_broadcasts(tx: Transaction, name: str, container: Namespace) -> str:
+    """Return what tc said if it failed, else nothing. It needs no undo, as the interface goes."""
+    changes = {
+        "prepare to change DHCP requests": tc.clsact_add(name),
+        "have DHCP requests and their answers broadcast": tc.broadcast_filter_add(name),
+    }
+    for purpose, argv in changes.items():
+        done = tx.do(Command(argv, purpose, container, may_fail=True))
+        if done is not None and done.status:
+            return done.stderr.decode("utf-8", "replace").strip() or f"exit status {done.status}"
+    return ""
