@@ -371,6 +371,8 @@ def test_it_works_in_a_root_that_has_nothing_else(
         person = found.pop("person")
         assert len(person["doctor"]) > 10
         assert [line for line in person.pop("doctor") if not line.startswith("ok ")] == []
+        (filtered,) = person.pop("DHCP")
+        assert filtered.split()[:4] == ["ok", "ipam", "tc", "can"]
         assert person == {
             "has": ["10.1.1.3/24", "fd00:1::3/64"],
             "shown": ["10.1.1.3/24"],

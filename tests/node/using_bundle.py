@@ -67,6 +67,7 @@ def prepare() -> None:
         subprocess.run(words.split(), check=True)
     (ROOT / "run/netns").mkdir()
     (ROOT / "run/net.conf").write_text(json.dumps(NETWORK))
+    (ROOT / "run/dhcp.conf").write_text(json.dumps({**NETWORK, "ipam": {"type": "dhcp"}}))
     there(f"{BUNDLE}/programs/ip", "netns", "add", "c1")
 
 
@@ -99,6 +100,8 @@ def as_person() -> dict[str, Any]:
     there(ipvlan, "del", *OPTIONS, *ID)
     return {
         "doctor": doctor.splitlines(),
+        # There is neither a plugin dhcp nor its daemon, but what ADD asks of tc is tried.
+        "DHCP": re.findall(r".*broadcast.*", there(ipvlan, "doctor", "-c", "/run/dhcp.conf")),
         "has": has,
         "shown": re.findall(r"10\.1\.1\.\d+/24", shown),
         "left": inside(),
