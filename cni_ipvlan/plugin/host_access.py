@@ -89,9 +89,10 @@ def is_known(tx: Transaction, master: Master, addressing: Addressing) -> bool:
 
     It may be gone. For IPv6, duplicate address detection finds out.
     """
-    ours = (each for each in _plain(addressing.addresses) if ":" not in each)
+    ours = [each for each in _plain(addressing.addresses) if ":" not in each]
     shown = (Command(commands.neighbour_show_one(each, master.link.name)) for each in ours)
-    return any(queries.neighbours(tx.see(each)) for each in shown)
+    output = tx.see(together(*shown)) if ours else None
+    return any(queries.neighbours(line) for line in (output or b"").splitlines())
 
 
 def check_ways(tx: Transaction, master: Master, addresses: Sequence[Address]) -> list[str]:

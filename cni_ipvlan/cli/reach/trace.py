@@ -204,7 +204,7 @@ def _host_and_own(node: Node, known: Map, one: End, other: End) -> Iterator[Find
         yield Finding(PROBLEM, "host", text, f"use flag bridge; {advice}")
         return
     lines = [
-        "give the host an interface of its own on that master, as docs/debugging.md explains:",
+        "set hostAccess in the network, for new containers; for this one:",
         *map(join, remedy(link, master, container, host.addresses)),
     ]
     yield Finding(PROBLEM, "host", text, "\n".join(lines))
@@ -222,20 +222,18 @@ def _beside(node: Node, known: Map, container: End) -> str:
 def remedy(link: Link, master: Link, container: End, host: Sequence[str]) -> Iterator[Argv]:
     """Yield the commands that give the host an ipvlan interface, and routes by it.
 
-    It has no address of its own. In mode l2, who has an address can't be asked for by ARP
-    then, so each side is told.
+    They do what hostAccess does, under another name: it would take away what it has not made.
     """
     name = f"ipvl{master.ifindex}"
     yield commands.link_add_ipvlan(master.name, name, link.mode, link.flag, 0)
     yield commands.link_set_up(name)
+    yield commands.link_set_arp_off(name)
     for address in map(_plain, container.addresses):
         source = next((_plain(each) for each in host if _family(each) == _family(address)), "")
         words = ("src", source) if source else ()
         yield ("ip", "route", "replace", address, "dev", name, *words)
         if link.mode == "l2" and source:
-            lasting = ("lladdr", master.mac, "nud", "permanent")
-            yield ("ip", "neighbour", "replace", address, "dev", name, *lasting)
-            back = ("ip", "neighbour", "replace", source, "dev", link.name, *lasting)
+            back = commands.neighbour_replace(source, master.mac, link.name)
             yield commands.in_namespace(container.place, back)
 
 
