@@ -96,3 +96,38 @@ def test_delete_without_a_container(node: Node, runtime: Runtime, steps: Steps) 
     runtime.delete("", CONF, **steps.environment).succeeds()
 
     assert taken(steps) == (1, 0)
+
+
+def test_processes_of_host_access(node: Node, runtime: Runtime, steps: Steps) -> None:
+    """More for the first container of a master, with which the host's interface comes."""
+    node.master()
+    node.host.ip("address add 10.1.0.200/24 dev eth0")
+    conf = {**CONF, "hostAccess": True}
+    container = node.container()
+
+    result = runtime.add(container, conf, **steps.environment).result()
+    # Neighbours, the way to the address, reverse path filtering; create, switch, bring up.
+    assert taken(steps) == (12, 1)
+    runtime.add(node.container(), conf, **steps.environment, CNI_CONTAINERID="two").result()
+    # Neither created nor switched, but looked at; and the first one's mode is read.
+    assert taken(steps) == (11, 2)
+    runtime.check(container, conf, result, **steps.environment).succeeds()
+    assert taken(steps) == (6, 1)
+    runtime.delete(container, conf, **steps.environment).succeeds()
+    assert taken(steps) == (4, 1)
+
+
+def test_processes_of_a_vlan(node: Node, runtime: Runtime, steps: Steps) -> None:
+    """More for the first container, with which it comes, and for the last, with which it goes."""
+    node.master()
+    conf = {**CONF, "vlan": 100}
+    first, second = node.container(), node.container()
+
+    runtime.add(first, conf, **steps.environment).result()
+    assert taken(steps) == (12, 1)
+    runtime.add(second, conf, **steps.environment, CNI_CONTAINERID="two").result()
+    assert taken(steps) == (8, 2)
+    runtime.delete(first, conf, **steps.environment).succeeds()
+    assert taken(steps) == (2, 1)
+    runtime.delete(second, conf, **steps.environment, CNI_CONTAINERID="two").succeeds()
+    assert taken(steps) == (5, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,9 +14,9 @@ from people import ipvlan, options
 from runtime import PLUGINS, call_environment, host_local, network, refusal, static, stdin_of
 from shells import run_by
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from cni_ipvlan.state.registry import Registry
 
+if TYPE_CHECKING:
     from lab import Node, Space
     from runtime import Conf, Runtime
 
@@ -145,6 +146,20 @@ def test_one_that_others_use_stays(node: Node, runtime: Runtime, use: str) -> No
     else:
         conf = network(name="other", master="eth0.100", ipam=static("10.1.0.3/24"))
         runtime.add(other, conf, CNI_CONTAINERID="other").result()
+
+    runtime.delete(container, ONE).succeeds()
+
+    assert "eth0.100" in node.host.links()
+
+
+def test_one_that_another_add_is_about_to_use_stays(node: Node, runtime: Runtime) -> None:
+    node.master()
+    container = node.container()
+    runtime.add(container, ONE).result()
+    registry = Registry().of_vlan
+    (hint,) = registry.all_hints()
+    place = Path(node.host.path).stat().st_ino, hint.host_key
+    registry.remember(place, hint._replace(container_id="coming"))
 
     runtime.delete(container, ONE).succeeds()
 
