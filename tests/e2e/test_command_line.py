@@ -391,6 +391,7 @@ def test_show_draws_what_each_master_carries(node: Node, person: Person, runtime
         "interface": "net1",
         "netns": one.path,
         "kind": "ipvlan",
+        "hostAccess": False,
         "containerID": "c1",
         "network": "net",
         "pod": None,

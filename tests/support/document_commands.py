@@ -37,6 +37,7 @@ WORDS = {
     "## [0.2.0] - YYYY-MM-DD",
     '"captureDir": "calls"',
     '"match-client-id": false',
+    '"master": ["eth1", "ens*"]',
     '"routes": [{"dst": "10.96.0.0/12", "gw": "10.10.100.200"}]',
     "Address already assigned to an ipvlan device",
     "could not be undone: …",
