@@ -40,6 +40,7 @@ WORDS = {
     '"master": ["eth1", "ens*"]',
     '"routes": [{"dst": "10.96.0.0/12", "gw": "10.10.100.200"}]',
     "Address already assigned to an ipvlan device",
+    "Private :: Do Not Upload",
     "could not be undone: …",
     "error calling DHCP.Allocate: no more tries",
     "error dialing DHCP daemon: dial unix /run/cni/dhcp.sock: … no such file or directory",
