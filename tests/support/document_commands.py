@@ -56,6 +56,7 @@ WORDS = {
     "ip netns exec",
     "ip route add",
     "pip install --user",
+    "python -m build",
     # those of ipvlan, in docs/json.md
     "add --dry-run",
     "check --dry-run",
