@@ -38,6 +38,7 @@ WORDS = {
     '"captureDir": "calls"',
     '"match-client-id": false',
     '"master": ["eth1", "ens*"]',
+    '["eth1", "ens*"]',
     '"routes": [{"dst": "10.96.0.0/12", "gw": "10.10.100.200"}]',
     "Address already assigned to an ipvlan device",
     "Private :: Do Not Upload",
