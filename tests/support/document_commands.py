@@ -156,6 +156,7 @@ NOT_EXECUTED = {
         "scripts/test lint",
         "scripts/test unit -k mtu",
         "NEWCOMER=all scripts/test node -k newcomer",
+        "NEWER=dhcp scripts/test node -k newer_dhcp",
         "ROOTS='bookworm noble' scripts/test node -k newcomer",
         "FAULTS=all scripts/test faults",
         "tox -e vagrant",
