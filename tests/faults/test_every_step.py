@@ -1,6 +1,6 @@
 """Every command and every system call of a verb fails, one at a time: nothing leaks.
 
-By default each kind of fault is tried in one of the two ways to go, at every sixteenth point, each
+By default each kind of fault is tried in one of the two ways to go, at every 24th point, each
 kind beginning at another; with FAULTS=all it is tried everywhere.
 """
 
@@ -57,7 +57,7 @@ DEATHS: dict[str, Fault] = {
 FAULTS: dict[str, Fault] = {**COMMAND_FAULTS, "is_refused": faulty.is_refused, **DEATHS}
 ALL = os.environ.get("FAULTS") == "all"
 pytestmark = [pytest.mark.timeout(0)] if ALL else []
-STRIDE = 16
+STRIDE = 24
 # What has interfaces on the host that attachments share.
 HOST_ACCESS: dict[str, Any] = {"hostAccess": True}
 VLAN: dict[str, Any] = {"vlan": 100}
