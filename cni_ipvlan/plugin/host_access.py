@@ -132,7 +132,8 @@ def give(
 ) -> None:
     """Give the host routes to an attachment; the caller holds the lock until ``tx`` has ended."""
     name = link_name(master.link.ifindex)
-    sources = {":" in each: each for each in _own(master, addressing.addresses)}
+    # The first of each family: a later one may be a service's, which moves to other hosts.
+    sources = {":" in each: each for each in reversed(_own(master, addressing.addresses))}
     addresses = _reachable(sources.values(), addressing.addresses)
     stale = check_ways(tx, master, addressing.addresses)
     there = _host_link(tx, name)

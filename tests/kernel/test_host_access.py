@@ -162,6 +162,10 @@ def test_both_families_and_every_address_of_the_host(node: Node, runtime: Runtim
         assert reaches(space, address)
     assert reaches(node.host, "10.1.0.2")
     assert reaches(node.host, "fd00:1::2")
+    assert {each["prefsrc"] for each in node.host.routes("dev", host_link(node))} == {
+        "10.1.0.10",
+        "fd00:1::10",
+    }
     assert {each["dst"] for each in result["routes"]} == {
         "10.1.0.10/32", "10.2.0.10/32", "fd00:1::10/128",
     }  # fmt: skip
