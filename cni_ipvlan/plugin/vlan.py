@@ -78,7 +78,7 @@ def release_invalid(
         if hint.network != network or hint.attachment in valid:
             continue
         with node.registry.idle(hint.attachment.key) as is_idle:
-            if is_idle and not links.is_there(tx, hint):
+            if is_idle:
                 _release(node, tx, hint)
     _remove_unrecorded(node, tx)
 
@@ -96,6 +96,8 @@ def _remove_unrecorded(node: Node, tx: Transaction) -> None:
 
 def _release(node: Node, tx: Transaction, hint: ModeHint) -> None:
     registry, place = node.registry.of_vlan, _place(hint.host_key)
+    if links.is_there(tx, hint):
+        return  # it could not be undone, or was moved; the record is for the DEL that removes it
     with _locked(node, hint.host_key, hint.host_link):
         if _is_only(registry, place, hint.attachment):
             _remove(node, tx, hint.host_link, hint.attachment)
