@@ -12,18 +12,17 @@ and removed under a lock of its own, with the first and the last record.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from itertools import islice
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING
-from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, TRY_AGAIN_LATER, CniError
+from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command, together
 from cni_ipvlan.plugin.codes import COMMAND_FAILED, INTERFACE_NAME_TAKEN, ROUTE_REFUSED
-from cni_ipvlan.state.locks import BusyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from cni_ipvlan.cni.result import Address
     from cni_ipvlan.config.netconf import NetConf
@@ -116,15 +115,9 @@ def check_ways(tx: Transaction, master: Master, addresses: Sequence[Address]) ->
     return left
 
 
-@contextmanager
-def locked(node: Node, index: int) -> Iterator[None]:
+def locked(node: Node, index: int) -> AbstractContextManager[None]:
     """Keep other calls from changing the host's interface on the master with that index."""
-    waiting = node.while_locked(f"the interface {link_name(index)}")
-    try:
-        with node.registry.of_host.master_lock(_key(index), waiting):
-            yield
-    except BusyError as error:
-        raise CniError(TRY_AGAIN_LATER, str(error)) from None
+    return node.locked(node.registry.of_host, _key(index), f"the interface {link_name(index)}")
 
 
 def give(

@@ -84,6 +84,15 @@ class Node(NamedTuple):
             raise _as_cni_error(error) from None
 
     @contextmanager
+    def locked(self, registry: Registry, place: tuple[int, int], what: str) -> Iterator[None]:
+        """Lock what attachments share, ``what``, by its place in a registry; raises CniError."""
+        try:
+            with registry.master_lock(place, self.while_locked(what)):
+                yield
+        except BusyError as error:
+            raise CniError(TRY_AGAIN_LATER, str(error)) from None
+
+    @contextmanager
     def container(self, request: Request) -> Iterator[Namespace]:
         """Yield the container's namespace, kept open meanwhile."""
         from cni_ipvlan.plugin import preflight

@@ -7,20 +7,19 @@ them, if it was made here and nothing else uses it. Both are done under a lock o
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
 from itertools import islice
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING
-from cni_ipvlan.cni.errors import TRY_AGAIN_LATER, CniError
+from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command, together
 from cni_ipvlan.plugin import links, modes
 from cni_ipvlan.plugin.codes import COMMAND_FAILED
 from cni_ipvlan.plugin.master import Master, is_down, look
-from cni_ipvlan.state.locks import BusyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
+    from contextlib import AbstractContextManager
 
     from cni_ipvlan.iproute.queries import Link
     from cni_ipvlan.iproute.transaction import Transaction
@@ -165,13 +164,8 @@ def _becomes_free(tx: Transaction, link: Link) -> bool:
     return True
 
 
-@contextmanager
-def _locked(node: Node, key: int, name: str) -> Iterator[None]:
-    try:
-        with node.registry.of_vlan.master_lock(_place(key), node.while_locked(f"the VLAN {name}")):
-            yield
-    except BusyError as error:
-        raise CniError(TRY_AGAIN_LATER, str(error)) from None
+def _locked(node: Node, key: int, name: str) -> AbstractContextManager[None]:
+    return node.locked(node.registry.of_vlan, _place(key), f"the VLAN {name}")
 
 
 def _place(key: int) -> tuple[int, int]:
