@@ -12,12 +12,11 @@ and removed under a lock of its own, with the first and the last record.
 
 from __future__ import annotations
 
-from itertools import islice
-
 from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command, together
+from cni_ipvlan.plugin import on_host
 from cni_ipvlan.plugin.codes import COMMAND_FAILED, INTERFACE_NAME_TAKEN, ROUTE_REFUSED
 
 if TYPE_CHECKING:
@@ -117,7 +116,8 @@ def check_ways(tx: Transaction, master: Master, addresses: Sequence[Address]) ->
 
 def locked(node: Node, index: int) -> AbstractContextManager[None]:
     """Keep other calls from changing the host's interface on the master with that index."""
-    return node.locked(node.registry.of_host, _key(index), f"the interface {link_name(index)}")
+    what = f"the interface {link_name(index)}"
+    return node.locked(node.registry.of_host, on_host.place(index), what)
 
 
 def give(
@@ -133,7 +133,8 @@ def give(
     if hint.mode == "l2" and is_strict(tx, master):
         node.warn(strictness(master))
     registry = node.registry.of_host
-    hint = hint._replace(host_link=name, host_routes=tuple(addresses))
+    index = master.link.ifindex
+    hint = hint._replace(host_link=name, host_key=index, host_routes=tuple(addresses))
     registry.remember(master.key, hint)
     tx.on_unwind(lambda: _withdraw(node, tx, hint))
     if there is None:
@@ -146,28 +147,20 @@ def give(
         *(_route(each, name, sources[":" in each]) for each in addresses),
     ]
     if there is None or not there.is_up:
-        tx.do(_no_advertisements(name))
-        changes.insert(0, _no_own_address(name))
+        for switch in on_host.switches(name):
+            tx.do(switch)
     tx.do(together(*changes))
 
 
 def take_back(node: Node, tx: Transaction, attachment: AttachmentId) -> None:
     """Remove the host's routes to an attachment, and after the last one its interface."""
     for hint in node.registry.of_host.hints_of(attachment):
-        with locked(node, _index(hint.host_link)):
+        with locked(node, hint.host_key):
             _remove(node, tx, hint)
 
 
-def take_back_invalid(
-    node: Node, tx: Transaction, network: str, valid: Iterable[AttachmentId]
-) -> None:
-    """Remove the routes to a network's attachments that are not valid, and those of nobody."""
-    for hint in list(node.registry.of_host.all_hints()):
-        if hint.network != network or hint.attachment in valid:
-            continue
-        with node.registry.idle(hint.attachment.key) as is_idle:
-            if is_idle:
-                take_back(node, tx, hint.attachment)
+def remove_unrecorded(node: Node, tx: Transaction) -> None:
+    """Remove what is left on the host's interfaces after root has lost its records."""
     for name in filter(_is_name, namespace.own_links()):
         if _host_link(tx, name) is not None:
             _remove_unrecorded(node, tx, name)
@@ -288,25 +281,6 @@ def _creation(master: Master, hint: ModeHint) -> Command:
     )
 
 
-def _no_advertisements(name: str) -> Command:
-    """Return a command that keeps the host from taking routers' addresses and routes twice."""
-    return Command(
-        commands.sysctl_write(commands.accept_ra(name)),
-        "ignore routers' advertisements there",
-        stdin=b"0\n",
-        may_fail=True,  # if the kernel has no IPv6
-    )
-
-
-def _no_own_address(name: str) -> Command:
-    return Command(
-        commands.sysctl_write(commands.addr_gen_mode(name)),
-        "give it no link-local address",
-        stdin=b"1\n",
-        may_fail=True,
-    )
-
-
 def _route(address: str, name: str, source: str) -> Command:
     return Command(
         commands.host_route_add(address, name, source),
@@ -319,26 +293,22 @@ def _withdraw(node: Node, tx: Transaction, hint: ModeHint) -> None:
     """Remove a record, unless something could not be undone that it is about."""
     name = hint.host_link
     ways = [queries.way(output) for _, output in _matching(tx, hint.host_routes)]
-    is_left = namespace.own_has_link(name) and _is_only(node, hint)
+    registry, place = node.registry.of_host, on_host.place(hint.host_key)
+    is_left = namespace.own_has_link(name) and registry.is_only(place, hint.attachment)
     if is_left or any(way is not None and way.device == name for way in ways):
         raise CniError(
             COMMAND_FAILED, f"the host's interface {name} or its routes remain; DEL removes them"
         )
-    node.registry.of_host.withdraw(hint)
-
-
-def _is_only(node: Node, hint: ModeHint) -> bool:
-    """Whether no other attachment is recorded with the host's interface; reads two at most."""
-    recorded = node.registry.of_host.hints(_key(_index(hint.host_link)))
-    return all(each.attachment == hint.attachment for each in islice(recorded, 2))
+    registry.withdraw(hint)
 
 
 def _remove(node: Node, tx: Transaction, hint: ModeHint) -> None:
-    if _is_only(node, hint):
+    registry = node.registry.of_host
+    if registry.is_only(on_host.place(hint.host_key), hint.attachment):
         _remove_link(tx, hint.host_link)  # and with it all its routes
     else:
         _remove_routes(tx, hint.host_routes, hint.host_link)
-    node.registry.of_host.withdraw(hint)
+    registry.withdraw(hint)
 
 
 def _remove_routes(tx: Transaction, addresses: Sequence[str], name: str) -> None:
@@ -364,7 +334,6 @@ def _remove_link(tx: Transaction, name: str) -> None:
 
 
 def _remove_unrecorded(node: Node, tx: Transaction, name: str) -> None:
-    """Remove what is left on the host's interface after root has lost its records."""
     from cni_ipvlan.plugin import inventory
 
     if _unrecorded(node, tx, name):
@@ -374,15 +343,15 @@ def _remove_unrecorded(node: Node, tx: Transaction, name: str) -> None:
             lost = [each for each in _unrecorded(node, tx, name) if each not in used]
             _remove_routes(tx, lost, name)
     with locked(node, _index(name)):
-        has_record = next(node.registry.of_host.hints(_key(_index(name))), None) is not None
-        if not has_record and not _routes_through(tx, name):
+        is_unused = node.registry.of_host.is_only(on_host.place(_index(name)), None)
+        if is_unused and not _routes_through(tx, name):
             _remove_link(tx, name)
 
 
 def _unrecorded(node: Node, tx: Transaction, name: str) -> list[str]:
     """Return the addresses to which there are routes without a record."""
     there = _routes_through(tx, name)
-    hints = node.registry.of_host.hints(_key(_index(name)))
+    hints = node.registry.of_host.hints(on_host.place(_index(name)))
     recorded = {each for hint in hints for each in hint.host_routes}
     return [each for each in there if each not in recorded]
 
@@ -405,7 +374,3 @@ def _is_name(name: str) -> bool:
 
 def _index(name: str) -> int:
     return int(name.removeprefix(_PREFIX))
-
-
-def _key(index: int) -> tuple[int, int]:
-    return namespace.own()[1], index

@@ -184,6 +184,16 @@ def is_free(tx: Transaction, master: Master) -> bool | None:
     return True
 
 
+def becomes_free(tx: Transaction, master: Master) -> bool:
+    """Whether the kernel reports no ipvlan on the master, or after a moment no more."""
+    deadline = time.monotonic() + _TEARDOWN_SECONDS
+    while is_free(tx, master) is False:
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
+
+
 def _search(tx: Transaction, registry: Registry, master: Master) -> Running | None:
     """Search for an interface of the master that this plugin has no record of.
 
@@ -200,11 +210,8 @@ def _search(tx: Transaction, registry: Registry, master: Master) -> Running | No
             return Running(each.link.mode, each.link.flag, each.describe())
         if master.carries(each.link, each.place):
             suspects.append(each)
-    deadline = time.monotonic() + _TEARDOWN_SECONDS
-    while is_free(tx, master) is False:
-        if time.monotonic() >= deadline:
-            raise _not_found(registry, master, suspects)
-        time.sleep(_POLL_SECONDS)
+    if not becomes_free(tx, master):
+        raise _not_found(registry, master, suspects)
     return None
 
 

@@ -6,8 +6,12 @@ Few have any. Without a record, neither module is imported.
 from __future__ import annotations
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING
+from cni_ipvlan.iproute import commands, namespace
+from cni_ipvlan.iproute.commands import Command
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.node import Node
     from cni_ipvlan.state.attachment import AttachmentId, ModeHint
@@ -28,6 +32,19 @@ def release_vlan(node: Node, tx: Transaction, attachment: AttachmentId) -> None:
         from cni_ipvlan.plugin import vlan
 
         vlan.release(node, tx, attachment)
+
+
+def place(key: int) -> tuple[int, int]:
+    """Return where the attachments with that ``host_key`` are recorded."""
+    return namespace.own()[1], key
+
+
+def switches(name: str) -> Iterator[Command]:
+    """Yield what keeps the host from addresses and routes that it would take by itself there."""
+    for switch, value in ((commands.accept_ra, b"0\n"), (commands.addr_gen_mode, b"1\n")):
+        argv = commands.sysctl_write(switch(name))
+        # It is absent if the kernel has no IPv6.
+        yield Command(argv, "give the host no address there", stdin=value, absent_ok=True)
 
 
 def records(registry: Registry, attachment: AttachmentId) -> list[ModeHint]:

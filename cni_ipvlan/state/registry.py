@@ -27,6 +27,7 @@ import errno
 import os
 import stat
 from contextlib import contextmanager, suppress
+from itertools import islice
 
 from cni_ipvlan import _json
 from cni_ipvlan._namedtuple import TYPE_CHECKING
@@ -133,6 +134,10 @@ class Registry:
         They are read one by one: often the first is enough, and there may be a thousand.
         """
         return self._hints_in(self._directory_of(master))
+
+    def is_only(self, master: tuple[int, int], attachment: AttachmentId | None) -> bool:
+        """Whether no other attachment is recorded on a master; it reads two hints at most."""
+        return all(hint.attachment == attachment for hint in islice(self.hints(master), 2))
 
     def all_hints(self) -> Iterator[ModeHint]:
         """Yield every hint."""

@@ -106,8 +106,8 @@ def test_processes_of_host_access(node: Node, runtime: Runtime, steps: Steps) ->
     container = node.container()
 
     result = runtime.add(container, conf, **steps.environment).result()
-    # Neighbours, the way to the address, reverse path filtering; create, switch, bring up.
-    assert taken(steps) == (12, 1)
+    # Neighbours, the way to the address, reverse path filtering; create, two switches, bring up.
+    assert taken(steps) == (13, 1)
     runtime.add(node.container(), conf, **steps.environment, CNI_CONTAINERID="two").result()
     # Neither created nor switched, but looked at; and the first one's mode is read.
     assert taken(steps) == (11, 2)

@@ -137,8 +137,7 @@ def is_meant(command: tuple[str, ...]) -> bool:
     if words[:1] == ["sh"]:  # a script that is always the same, with names as its arguments
         name = words[4] if len(words) > 4 else ""
         if words[:4] in SCRIPTS:
-            forms = ("SYSCTL SYSCTL ip -j -d -batch -", "SYSCTL ip -batch -")
-            return any(_fits(words[4:], form.split()) for form in forms)
+            return _fits(words[4:], ["SYSCTL", "SYSCTL", "ip", "-j", "-d", "-batch", "-"])
         addresses = words[6:]
         are_ours = all(":" in each and SLOTS["ADDRESS"](f"{each}/128") for each in addresses)
         return is_name(name) and are_ours and words == [*commands.wait_for_ipv6(name, 5, addresses)]

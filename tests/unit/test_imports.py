@@ -47,7 +47,7 @@ OURS = {
     "DEL": {"plugin.delete", "plugin.links", "plugin.on_host"},
     "GC": {
         *("plugin.gc", "plugin.host_access", "plugin.links", "plugin.master", "plugin.modes"),
-        "plugin.vlan",
+        *("plugin.on_host", "plugin.vlan"),
     },
     "STATUS": {
         *("plugin.master", "plugin.preflight", "plugin.status"),

@@ -119,7 +119,7 @@ def _allocation(step: Command, made: DryRun) -> str:
 def _change(step: Command, made: DryRun) -> str:
     needs_ipv6 = made.is_ipv6_only(step) and not answer.loop_over(step.argv)[0]
     condition = f'[ -z "{answer.IPV6_LIST}" ] || ' if needs_ipv6 else ""
-    return condition + _line(step, "|| :" if step.may_fail else "")
+    return condition + _line(step, "|| :" if step.may_fail or step.absent_ok else "")
 
 
 def _undo(step: Command, remove: list[str]) -> Iterator[str]:
