@@ -282,6 +282,11 @@ def address_show(name: str) -> Argv:
     return ("ip", "-j", "-d", "address", "show", "dev", name)
 
 
+def address_show_all() -> Argv:
+    """Describe every link and its addresses."""
+    return ("ip", "-j", "-d", "address", "show")
+
+
 def address_show_kind(kind: str) -> Argv:
     """Describe every link of a kind, and its addresses."""
     return ("ip", "-j", "-d", "address", "show", "type", kind)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _PREFIX = "ipvhost"  # with the master's index it is a name
 _LABEL = "cni-ipvlan/host-access"
 _STRICT = 1  # of rp_filter
+_MOST_ADDRESSES = 64  # of a container: a record must hold them, and a lock wait for them
 
 
 def link_name(index: int) -> str:
@@ -53,10 +54,16 @@ def is_host_link(link: Link) -> bool:
 def extend(addressing: Addressing, master: Master, conf: NetConf) -> Addressing:
     """Return an addressing with what the container needs to reach the host.
 
-    Raises CniError if the host has no address on the master for it.
+    Raises CniError if the host has no address on the master for it, or it has too many.
     """
     from cni_ipvlan.cni.result import Route
 
+    if len(addressing.addresses) > _MOST_ADDRESSES:
+        raise CniError(
+            INVALID_CONFIGURATION,
+            f"the container gets {len(addressing.addresses)} addresses; hostAccess is for at most "
+            f"{_MOST_ADDRESSES} addresses",
+        )
     own = _own(master, addressing.addresses)
     if not own:
         raise CniError(
@@ -337,7 +344,10 @@ def _remove_unrecorded(node: Node, tx: Transaction, name: str) -> None:
     from cni_ipvlan.plugin import inventory
 
     if _unrecorded(node, tx, name):
-        found = inventory.take(tx, node.registry)
+        unseen: list[str] = []
+        found = list(inventory.take(tx, node.registry, unseen=unseen.append))
+        if unseen:  # it may have one of the addresses
+            return
         used = {address.partition("/")[0] for each in found for address in each.addresses}
         with locked(node, _index(name)):
             lost = [each for each in _unrecorded(node, tx, name) if each not in used]

@@ -10,6 +10,7 @@ from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command, together
+from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.plugin import links, modes, on_host
 from cni_ipvlan.plugin.codes import COMMAND_FAILED
 from cni_ipvlan.plugin.master import Master, is_down, look
@@ -46,7 +47,10 @@ def made(node: Node, tx: Transaction, below: Master, vlan: int, hint: ModeHint) 
     name = f"{below.link.name}.{vlan}"
     with _locked(node, key, name):
         found = find(tx, below, vlan)
-        hint = hint._replace(host_link=found.link.name if found else name, host_key=key)
+        # One that was not made here has no name in the record: it is not removed.
+        is_ours = found is None or found.link.alias == _LABEL
+        its_name = found.link.name if found else name
+        hint = hint._replace(host_link=its_name if is_ours else "", host_key=key)
         node.registry.of_vlan.remember(on_host.place(key), hint)
         shown = Command(commands.link_delete(name)) if found is None else None
         tx.on_unwind(lambda: _release(node, tx, hint), shown)
@@ -105,25 +109,50 @@ def _make(tx: Transaction, below: Master, name: str, vlan: int) -> None:
 
 
 def _remove(node: Node, tx: Transaction, name: str, attachment: AttachmentId | None) -> None:
-    """Remove a VLAN that was made here, unless anything but the attachment uses it."""
+    """Remove a VLAN that was made here, unless anything but the attachment uses it.
+
+    What is on it goes with it, so it is looked for on the host, and the kernel is asked about
+    ipvlan and macvlan in containers.
+    """
     link = _ours(tx, name)
     if link is None:
         return
     place = on_host.place(link.ifindex)
     with node.registry.master_lock(place, node.while_locked(f"the master {name}")):
         if node.registry.is_only(place, attachment) and modes.becomes_free(tx, Master(link)):
-            argv = commands.link_delete(name)
-            tx.do(Command(argv, f"remove the VLAN {name}", absent_ok=True))
+            _delete(tx, name)
+
+
+def _delete(tx: Transaction, name: str) -> None:
+    """Delete a VLAN without ipvlan, unless macvlan is on it, which takes it for itself.
+
+    Then the first line of an ``ip -batch`` fails, and the second is not run. Else the interface
+    that it makes is gone with the VLAN.
+    """
+    proof = Command(commands.link_add_ipvlan(name, "ipvlan-probe", "l2", "bridge", 0))
+    try:
+        tx.do(together(proof, Command(commands.link_delete(name), f"remove the VLAN {name}")))
+    except CommandError as error:
+        from cni_ipvlan.iproute import causes
+
+        if causes.explain(error.argv, error.answer).kind != causes.BUSY:
+            raise
 
 
 def _ours(tx: Transaction, name: str) -> Link | None:
-    """Return a VLAN that was made here and to which nobody has given an address since."""
-    if not namespace.own_has_link(name):
+    """Return a VLAN that was made here, unless the host uses it by now.
+
+    One that a killed call has just made has no label yet.
+    """
+    if not name or not namespace.own_has_link(name):
         return None
-    shown = tx.see(Command(commands.address_show(name), absent_ok=True))
-    link = next(iter(queries.links(shown)), None)
-    is_ours = link is not None and link.kind == "vlan" and link.alias == _LABEL
-    return link if is_ours and not queries.local_addresses(shown) else None
+    there = queries.links_with_addresses(tx.see(Command(commands.address_show_all())))
+    found = next(((link, has) for link, has in there if link.name == name), None)
+    if found is None or any(link.parent == name for link, _ in there):
+        return None
+    link, addresses = found
+    is_made_here = link.kind == "vlan" and link.alias in ("", _LABEL)
+    return link if is_made_here and not link.master and not addresses else None
 
 
 def _locked(node: Node, key: int, name: str) -> AbstractContextManager[None]:

@@ -361,6 +361,17 @@ def test_the_mode_of_the_hosts_interface_counts(node: Node, runtime: Runtime) ->
     runtime.add(node.container(), {**CONF, "mode": "l3"}).result()
 
 
+def test_more_addresses_than_a_record_has_room_for_are_refused(
+    node: Node, runtime: Runtime
+) -> None:
+    master(node)
+    many = [f"10.1.1.{number}/16" for number in range(1, 258 - 192)]
+    assert len(many) == 65
+    error = refusal(node, runtime, {**CONF, "ipam": static(*many)})
+    assert (error["code"], "at most 64 addresses" in error["msg"]) == (7, True)
+    runtime.add(node.container(), {**CONF, "ipam": static(*many[:-1])}).result()
+
+
 # What is left is removed.
 
 

@@ -125,6 +125,15 @@ def test_a_container_that_is_gone(node: Node, runtime: Runtime, ending: str) -> 
     assert node.host.links() == before
 
 
+def test_one_whose_label_a_killed_call_has_not_set_is_removed(node: Node, runtime: Runtime) -> None:
+    node.master()
+    container, before = node.container(), node.snapshot()
+    runtime.add(container, ONE).result()
+    run("ip", "link", "set", "dev", "eth0.100", "alias", "")
+    runtime.delete(container, ONE).succeeds()
+    assert node.snapshot() == before
+
+
 def test_gc_leaves_one_that_is_used(node: Node, runtime: Runtime) -> None:
     node.master()
     container = node.container()
@@ -136,16 +145,28 @@ def test_gc_leaves_one_that_is_used(node: Node, runtime: Runtime) -> None:
         assert "net1" in container.links()
 
 
-@pytest.mark.parametrize("use", ["an address", "another network"])
+@pytest.mark.parametrize(
+    "use",
+    [
+        "ip address add 10.1.0.1/24 dev eth0.100",
+        "ip link add link eth0.100 name inner type vlan id 7",
+        "ip link add name br0 type bridge; ip link set dev eth0.100 master br0",
+        "ip link add name vrf0 type vrf table 7; ip link set dev eth0.100 master vrf0",
+        "ip link add link eth0.100 name m0 netns container2 type macvlan mode bridge",
+        "another network",
+    ],
+)
 def test_one_that_others_use_stays(node: Node, runtime: Runtime, use: str) -> None:
     node.master()
     container, other = node.container(), node.container()
     runtime.add(container, ONE).result()
-    if use == "an address":
-        node.host.ip("address add 10.1.0.1/24 dev eth0.100")
-    else:
+    if use == "another network":
         conf = network(name="other", master="eth0.100", ipam=static("10.1.0.3/24"))
         runtime.add(other, conf, CNI_CONTAINERID="other").result()
+    else:
+        if not use.startswith("ip address"):  # the kernel allows no second use beside an ipvlan
+            container.ip("link delete dev net1")
+        run("sh", "-ec", use)
 
     runtime.delete(container, ONE).succeeds()
 

@@ -71,6 +71,7 @@ COMMANDS = [
     ip -j -d link show dev ALTNAME
     ip -j -d link show type KIND
     ip -j -d link show
+    ip -j -d address show
     ip -j -d address show dev ALTNAME
     ip -j -d address show type KIND
     ip -N -j -d route show table all dev NAME

@@ -47,7 +47,7 @@ def find(node: Node, place: Namespace, ifname: str | None) -> Subject:
 
     Raises NoInterfaceError, IprouteError.
     """
-    output = node.begin().see(Command(("ip", "-j", "-d", "address", "show"), inside=place))
+    output = node.begin().see(Command(commands.address_show_all(), inside=place))
     there = queries.links_with_addresses(output)
     names = ", ".join(link.name for link, _ in there)
     wanted = [
@@ -277,7 +277,7 @@ def _silence(
 
 
 def _is_of_host(subject: Subject, address: str) -> bool:
-    output = subject.node.begin().see(Command(("ip", "-j", "-d", "address", "show")))
+    output = subject.node.begin().see(Command(commands.address_show_all()))
     return any(
         _plain(each) == address
         for _, addresses in queries.links_with_addresses(output)
