@@ -70,9 +70,9 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         )
         _check_conflicts(tx, conf, parent, addressing)
         expected = parent.slave_link(request.ifname, conf)
+        is_up = needs_link(conf.ipam_type)
         link, present = configure.configure(
-            *(tx, request.ifname, container, addressing, expected, visiting, node.warn),
-            is_up=needs_link(conf.ipam_type),
+            tx, request.ifname, container, addressing, expected, visiting, node.warn, is_up=is_up
         )
         result = addressing.result(link, request.netns, present)
         _check_same(request, container)
