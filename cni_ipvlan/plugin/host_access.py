@@ -137,6 +137,12 @@ def give(
     addresses = _reachable(sources.values(), addressing.addresses)
     stale = check_ways(tx, master, addressing.addresses)
     there = _host_link(tx, name)
+    if there is None and namespace.own_has_link(name):
+        raise CniError(
+            INTERFACE_NAME_TAKEN,
+            f"the host has an interface {name!r} already, which is not this plugin's",
+            "hostAccess needs that name\ntry: rename that interface",
+        )
     if hint.mode == "l2" and is_strict(tx, master):
         node.warn(strictness(master))
     registry = node.registry.of_host
@@ -264,18 +270,11 @@ def _astray(address: str, way: queries.Route) -> CniError:
 
 
 def _host_link(tx: Transaction, name: str) -> Link | None:
-    """Return the host's interface of that name; raises CniError if it is another's."""
+    """Return the host's interface of that name; None if there is none, or another's."""
     if not namespace.own_has_link(name):
         return None
     shown = Command(commands.link_show(name), absent_ok=True)
-    link = next(iter(queries.links(tx.see(shown))), None)
-    if link is not None and not is_host_link(link):
-        raise CniError(
-            INTERFACE_NAME_TAKEN,
-            f"the host has an interface {name!r} already, which is not this plugin's",
-            "hostAccess needs that name\ntry: rename that interface",
-        )
-    return link
+    return next(filter(is_host_link, queries.links(tx.see(shown))), None)
 
 
 def _creation(master: Master, hint: ModeHint) -> Command:

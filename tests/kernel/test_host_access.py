@@ -348,6 +348,25 @@ def test_an_interface_of_that_name_is_left_alone(node: Node, runtime: Runtime) -
     assert "which is not this plugin's" in error["msg"]
 
 
+@pytest.mark.parametrize("ending", ["DEL", "GC"])
+def test_one_that_took_its_place_keeps_nobody_from_being_deleted(
+    node: Node, runtime: Runtime, ending: str
+) -> None:
+    master(node)
+    space = node.container()
+    conf = {**CONF, "ipam": static(f"{FIRST}/24")}
+    runtime.add(space, conf).result()
+    node.host.ip(f"link delete dev {host_link(node)}")
+    node.host.ip(f"link add name {host_link(node)} type dummy")
+
+    if ending == "DEL":
+        runtime.delete(space, conf).succeeds()
+    else:
+        runtime.gc({**conf, "cniVersion": "1.1.0", "ipam": None}).succeeds()
+
+    assert host_link_is_there(node)
+
+
 def test_the_mode_of_the_hosts_interface_counts(node: Node, runtime: Runtime) -> None:
     master(node)
     space = node.container()
