@@ -68,7 +68,7 @@ def release(node: Node, tx: Transaction, attachment: AttachmentId) -> None:
 def remove_unrecorded(node: Node, tx: Transaction) -> None:
     """Remove the VLANs that are left after root has lost its records."""
     listed = queries.links(tx.see(Command(commands.link_show_kind("vlan"))))
-    for link in (each for each in listed if each.alias == _LABEL):
+    for link in (each for each in listed if each.alias == _LABEL and each.parent):
         (below,) = queries.links(tx.see(Command(commands.link_show(link.parent))))
         key = below.ifindex * _IDS + link.vlan
         with _locked(node, key, link.name):
@@ -124,7 +124,7 @@ def _remove(node: Node, tx: Transaction, name: str, attachment: AttachmentId | N
 
 
 def _delete(tx: Transaction, name: str) -> None:
-    """Delete a VLAN without ipvlan, unless macvlan is on it, which takes it for itself.
+    """Delete a VLAN without ipvlan, unless the kernel refuses it an ipvlan, as with macvlan there.
 
     Then the first line of an ``ip -batch`` fails, and the second is not run. Else the interface
     that it makes is gone with the VLAN.
@@ -133,9 +133,7 @@ def _delete(tx: Transaction, name: str) -> None:
     try:
         tx.do(together(proof, Command(commands.link_delete(name), f"remove the VLAN {name}")))
     except CommandError as error:
-        from cni_ipvlan.iproute import causes
-
-        if causes.explain(error.argv, error.answer).kind != causes.BUSY:
+        if error.argv != proof.argv:
             raise
 
 

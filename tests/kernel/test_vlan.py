@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from executable import Executable
-from lab import MEMORY, run
+from lab import MEMORY, kernel_without_ipvlan, run
 from people import ipvlan, options
 from runtime import PLUGINS, call_environment, host_local, network, refusal, static, stdin_of
 from shells import run_by
@@ -132,6 +132,20 @@ def test_one_whose_label_a_killed_call_has_not_set_is_removed(node: Node, runtim
     run("ip", "link", "set", "dev", "eth0.100", "alias", "")
     runtime.delete(container, ONE).succeeds()
     assert node.snapshot() == before
+
+
+def test_a_kernel_without_ipvlan_keeps_no_container_from_being_deleted(
+    node: Node, runtime: Runtime
+) -> None:
+    node.master()
+    container = node.container()
+    runtime.add(container, ONE).result()
+    container.ip("link delete dev net1")
+    with kernel_without_ipvlan():
+        runtime.delete(container, ONE).succeeds()
+    assert "eth0.100" in node.host.links()
+    runtime.gc({**ONE, "cniVersion": "1.1.0", "ipam": None}).succeeds()
+    assert "eth0.100" not in node.host.links()
 
 
 def test_gc_leaves_one_that_is_used(node: Node, runtime: Runtime) -> None:
