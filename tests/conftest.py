@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import lab
 import pytest
 from doubles import FakeIpam
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 KERNEL_TIERS = {"kernel", "e2e", "faults", "attacks"}
 
@@ -49,9 +46,7 @@ def node(own_directories: None) -> Iterator[lab.Node]:
 
 @pytest.fixture
 def no_ipvlan(own_directories: None) -> Iterator[None]:
-    if "User Mode Linux" not in Path("/proc/cpuinfo").read_text():
-        pytest.skip("only a kernel in user mode has its ipvlan taken away, not this machine's")
-    with lab.kernel_without_ipvlan():
+    with lab.kernel_without():
         yield
 
 

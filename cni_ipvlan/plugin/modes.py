@@ -184,14 +184,12 @@ def is_free(tx: Transaction, master: Master) -> bool | None:
     return True
 
 
-def becomes_free(tx: Transaction, master: Master) -> bool:
-    """Whether the kernel reports no ipvlan on the master, or after a moment no more."""
+def becomes_free(tx: Transaction, master: Master) -> bool | None:
+    """Return what ``is_free`` does, after a moment if ipvlan is only going away."""
     deadline = time.monotonic() + _TEARDOWN_SECONDS
-    while is_free(tx, master) is False:
-        if time.monotonic() >= deadline:
-            return False
+    while (freedom := is_free(tx, master)) is False and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
-    return True
+    return freedom
 
 
 def _search(tx: Transaction, registry: Registry, master: Master) -> Running | None:
@@ -210,7 +208,7 @@ def _search(tx: Transaction, registry: Registry, master: Master) -> Running | No
             return Running(each.link.mode, each.link.flag, each.describe())
         if master.carries(each.link, each.place):
             suspects.append(each)
-    if not becomes_free(tx, master):
+    if becomes_free(tx, master) is False:
         raise _not_found(registry, master, suspects)
     return None
 

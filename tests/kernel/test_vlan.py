@@ -5,20 +5,26 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from executable import Executable
-from lab import MEMORY, kernel_without_ipvlan, run
+from lab import MEMORY, Node, Space, kernel_without, run
 from people import ipvlan, options
-from runtime import PLUGINS, call_environment, host_local, network, refusal, static, stdin_of
+from runtime import (
+    PLUGINS,
+    Conf,
+    Runtime,
+    call_environment,
+    host_local,
+    network,
+    refusal,
+    static,
+    stdin_of,
+)
 from shells import run_by
 
 from cni_ipvlan.state.registry import Registry
-
-if TYPE_CHECKING:
-    from lab import Node, Space
-    from runtime import Conf, Runtime
 
 CONF = network(vlan=100, ipam=host_local("10.1.0.0/24"))
 ONE = {**CONF, "ipam": static("10.1.0.2/24")}
@@ -141,11 +147,26 @@ def test_a_kernel_without_ipvlan_keeps_no_container_from_being_deleted(
     container = node.container()
     runtime.add(container, ONE).result()
     container.ip("link delete dev net1")
-    with kernel_without_ipvlan():
+    with kernel_without():
         runtime.delete(container, ONE).succeeds()
     assert "eth0.100" in node.host.links()
     runtime.gc({**ONE, "cniVersion": "1.1.0", "ipam": None}).succeeds()
     assert "eth0.100" not in node.host.links()
+
+
+def test_a_kernel_without_macvlan_cannot_say_that_nobody_is_on_it(
+    node: Node, runtime: Runtime
+) -> None:
+    node.master()
+    container, other = node.container(), node.container()
+    runtime.add(container, ONE).result()
+    container.ip("link delete dev net1")
+    run(*f"ip link add link eth0.100 name by_hand netns {other.path} type ipvlan mode l3".split())
+
+    with kernel_without("macvlan"):
+        runtime.delete(container, ONE).succeeds()
+
+    assert other.ipvlan("by_hand")["mode"] == "l3"
 
 
 def test_gc_leaves_one_that_is_used(node: Node, runtime: Runtime) -> None:

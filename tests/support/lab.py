@@ -15,19 +15,19 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+import pytest
 
 NAMED = Path("/run/netns")
 MEMORY = Path("/run/cni-ipvlan")
 LEASES = Path("/var/lib/cni")
 LOGS = Path("/var/log/cni-ipvlan")
 FOR_ALL = Path("/dev/shm/venv")  # the environment of the tests, also for users who can't reach it
-KEPT_OUT = Path("/etc/modprobe.d/no-ipvlan.conf")  # exists while the kernel must not load ipvlan
+KEPT_OUT = Path("/etc/modprobe.d/no-ipvlan.conf")  # exists while the kernel must not load a module
 # Since Linux 6.2. Before, an interface loses its routes when it gets another name.
 RENAMES_WHAT_IS_UP = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) >= (6, 2)
 
@@ -57,17 +57,22 @@ def keep_off_the_machine() -> None:
 
 
 @contextmanager
-def kernel_without_ipvlan() -> Iterator[None]:
-    """Take ipvlan from the kernel, and keep it from coming back."""
-    KEPT_OUT.write_text("install ipvlan /bin/false\n")
+def kernel_without(module: str = "ipvlan") -> Iterator[None]:
+    """Take ipvlan or macvlan from the kernel, and keep it from coming back.
+
+    Only from a kernel in user mode: the machine's own may be in use.
+    """
+    if "User Mode Linux" not in Path("/proc/cpuinfo").read_text():
+        pytest.skip("only a kernel in user mode has a module taken away")
+    KEPT_OUT.write_text(f"install {module} /bin/false\n")
     # Namespaces that were deleted keep their interfaces for a moment longer.
-    remove = ("modprobe", "-r", "ipvtap", "ipvlan")  # the one uses the other
+    remove = ("modprobe", "-r", module.replace("lan", "tap"), module)  # the one uses the other
     wait_until(lambda: not subprocess.run(remove, check=False, capture_output=True).returncode)
     try:
         yield
     finally:
         KEPT_OUT.unlink()
-        run("modprobe", "ipvlan")
+        run("modprobe", module)
 
 
 @contextmanager
