@@ -6,15 +6,12 @@ real namespaces, real IPAM plugins. docs/security.md lists the defence against e
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from executable import Executable
 from person import Person
 from runtime import Runtime
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
-from doubles import Steps
+from doubles import FakeIpam, Steps
+from lab import Node, Space
 from pairwise import combine
-from runtime import network, static
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from doubles import FakeIpam
-    from lab import Node, Space
-    from runtime import Runtime
+from runtime import Runtime, network, static
 
 Route = dict[str, Any]
 

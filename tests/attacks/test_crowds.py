@@ -6,20 +6,14 @@ The commands that a call starts are counted: they do not depend on the machine, 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from attacker import ordinary_users
 from doubles import Steps
-from lab import run, wait_until
-from runtime import call_environment, network, static, stdin_of
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from executable import Executable
-    from lab import Node, Space
-    from runtime import Runtime
+from executable import Executable
+from lab import Node, Space, run, wait_until
+from runtime import Runtime, call_environment, network, static, stdin_of
 
 FEW, MANY = 3, 20
 USERS = 40

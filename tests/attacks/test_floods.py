@@ -8,17 +8,14 @@ import signal
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from attacker import end_of, end_within, kill_all
-from executable import Executable
+from doubles import FakeIpam
+from executable import Call, Executable
+from lab import Node
 from runtime import call_environment, network, stdin_of
-
-if TYPE_CHECKING:
-    from doubles import FakeIpam
-    from executable import Call
-    from lab import Node
 
 MIB = 1 << 20
 ADDRESSES = {"cniVersion": "1.0.0", "ips": [{"address": "10.1.0.2/24"}]}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
 
 from attacker import (
     forge_from_nested,
@@ -11,12 +10,8 @@ from attacker import (
     replace_by_forged_link,
     slave_by_hand,
 )
-from lab import MEMORY, run
-from runtime import network, static
-
-if TYPE_CHECKING:
-    from lab import Node, Space
-    from runtime import Answer, Runtime
+from lab import MEMORY, Node, Space, run
+from runtime import Answer, Runtime, network, static
 
 
 def add_one_of_many(

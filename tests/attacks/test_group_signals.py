@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from attacker import hints
 from doubles import Steps
+from executable import Executable
 from injection import IPAM, disturb
-from runtime import PLUGINS, Runtime
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from executable import Executable
-    from lab import Node
-    from runtime import Answer
+from lab import Node
+from runtime import PLUGINS, Answer, Runtime
 
 # At one step, before its work is done, and then at each further one: ^C again and again.
 KILLS = 'cp "{directory}/at-$step" "{directory}/at-$((step + 1))"; kill -s {name} -- "-$PPID"'

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import signal
 import time
-from typing import TYPE_CHECKING
 
 from attacker import end_of, end_within
-from lab import wait_until
+from doubles import FakeIpam
+from executable import Executable
+from lab import Node, Space, wait_until
 from runtime import call_environment, network, stdin_of
-
-if TYPE_CHECKING:
-    from doubles import FakeIpam
-    from executable import Executable
-    from lab import Node, Space
 
 # It notes that it was asked to end, and goes on; so does the process it has started.
 HANGS = """\

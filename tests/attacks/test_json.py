@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-from runtime import call_environment, network, stdin_of
-
-if TYPE_CHECKING:
-    from doubles import FakeIpam
-    from executable import Executable
-    from lab import Node
-    from runtime import Runtime
+from doubles import FakeIpam
+from executable import Executable
+from lab import Node
+from runtime import Runtime, call_environment, network, stdin_of
 
 ADDRESS = '"ips": [{"address": "10.1.0.2/24"}]'
 NO_NUMBERS = ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", '[1.0, {"y": -9e9999}]']

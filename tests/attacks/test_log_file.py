@@ -6,21 +6,16 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-from lab import LEASES, LOGS, MEMORY, run
-from runtime import host_local, network, static
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from doubles import FakeIpam
-    from lab import Node
-    from person import Person
-    from runtime import Answer, Conf, Runtime
+from doubles import FakeIpam
+from lab import LEASES, LOGS, MEMORY, Node, run
+from person import Person
+from runtime import Answer, Conf, Runtime, host_local, network, static
 
 NOBODY = 65534
 EVIL = " /path/evil.so "  # what the loader finds in a line with any other words

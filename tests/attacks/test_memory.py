@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from attacker import end_within, hints
-from doubles import Steps
-from runtime import call_environment, network, static, stdin_of
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from doubles import FakeIpam
-    from executable import Executable
-    from lab import Node, Space
-    from runtime import Answer, Runtime
+from doubles import FakeIpam, Steps
+from executable import Executable
+from lab import Node, Space
+from runtime import Answer, Runtime, call_environment, network, static, stdin_of
 
 ADDRESSES = {"cniVersion": "1.1.0", "ips": [{"address": "10.1.0.2/24"}]}
 # IPAM asks the plugin that calls it to stop, and waits until it is stopped itself.

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from attacker import end_within, hints
 from doubles import FakeIpam, Steps
-from lab import MEMORY, Space
-from runtime import call_environment, network, static, stdin_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from executable import Executable
-    from lab import Node
-    from runtime import Runtime
+from executable import Executable
+from lab import MEMORY, Node, Space
+from runtime import Runtime, call_environment, network, static, stdin_of
 
 ADDRESSES = {"cniVersion": "1.0.0", "ips": [{"address": "10.1.0.2/24"}]}
 

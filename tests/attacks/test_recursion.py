@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from attacker import end_within
-from runtime import PLUGINS, call_environment, network, stdin_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from executable import Executable
-    from lab import Node, Space
-    from runtime import Answer
+from executable import Executable
+from lab import Node, Space
+from runtime import PLUGINS, Answer, call_environment, network, stdin_of
 
 SECONDS = 20
 

@@ -12,16 +12,13 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from executable import Executable
 from runtime import call_environment, network, stdin_of
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from executable import Executable
 
 MAIN = Path(sysconfig.get_paths()["purelib"]) / "cni_ipvlan" / "__main__.py"
 MIB = 1 << 20

@@ -6,16 +6,11 @@ The cause of each of these errors is another container, or an interface of the h
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 import pytest
-from lab import LOGS, run
-from runtime import Answer, network, static
-
-if TYPE_CHECKING:
-    from lab import Node
-    from person import Person
-    from runtime import Conf, Runtime
+from lab import LOGS, Node, run
+from person import Person
+from runtime import Answer, Conf, Runtime, network, static
 
 NAMES = ("hosts0", "victim", "theirs0")
 

@@ -6,19 +6,14 @@ This tier knows nothing of the package: only the executable, its environment and
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-from containerd import running
+from containerd import Containerd, running
 from executable import Executable
 from person import Person
 from runtime import Runtime
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from containerd import Containerd
 
 
 @pytest.fixture

@@ -8,22 +8,17 @@ import re
 import shutil
 import signal
 import stat
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-from lab import LOGS, MEMORY, run, wait_until
-from runtime import PLUGINS, call_environment, host_local, network, stdin_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from doubles import FakeIpam
-    from executable import Executable
-    from lab import Node
-    from person import Person
-    from runtime import Conf, Runtime
+from doubles import FakeIpam
+from executable import Executable
+from lab import LOGS, MEMORY, Node, run, wait_until
+from person import Person
+from runtime import PLUGINS, Conf, Runtime, call_environment, host_local, network, stdin_of
 
 PATH = {"PATH": os.environ["PATH"]}
 ARGS = "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0"

@@ -12,16 +12,12 @@ import subprocess
 import termios
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-from lab import FOR_ALL, run, wait_until
-from runtime import PLUGINS, call_environment, host_local, network, static
-
-if TYPE_CHECKING:
-    from lab import Node
-    from person import Person
-    from runtime import Runtime
+from lab import FOR_ALL, Node, run, wait_until
+from person import Person
+from runtime import PLUGINS, Runtime, call_environment, host_local, network, static
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ["status", "add", "del", "check", "gc", "validate", "doctor", "show"]

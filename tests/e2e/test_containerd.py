@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import lab
 import pytest
-from containerd import CONFIGURATION, CTR, assert_nothing_is_left, leases
+from containerd import CONFIGURATION, CTR, Containerd, assert_nothing_is_left, leases
 from executable import Executable
 from installing import needs_system_packages
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from containerd import Containerd
 
 pytestmark = needs_system_packages  # a lab has no network for others
 

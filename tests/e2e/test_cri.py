@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 import images
@@ -20,17 +21,12 @@ from containerd import (
     NETWORK,
     SANDBOX_IMAGE,
     SOCKET,
+    Containerd,
     assert_nothing_is_left,
     leases,
 )
-from cri import Cri
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from containerd import Containerd
-    from cri import Pod
-    from doubles import FakeIpam
+from cri import Cri, Pod
+from doubles import FakeIpam
 
 
 @pytest.fixture(scope="module")

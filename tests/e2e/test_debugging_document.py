@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import document_commands
 import pytest
-from lab import LOGS, run
-from runtime import host_local, network, static
-
-if TYPE_CHECKING:
-    from lab import Node
-    from person import Person
-    from runtime import Conf, Runtime
+from lab import LOGS, Node, run
+from person import Person
+from runtime import Conf, Runtime, host_local, network, static
 
 DOCUMENT = "docs/debugging.md"
 COMMANDS = [each for each in document_commands.commands(DOCUMENT) if each.is_in_block]

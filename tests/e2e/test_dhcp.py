@@ -5,23 +5,18 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import documents
 import pytest
-from lab import run, wait_until, without_program
-from runtime import PLUGINS, Conf, network
+from lab import Node, Space, run, wait_until, without_program
+from person import Person
+from runtime import PLUGINS, Conf, Runtime, network
 from shells import run_by
 from wire import listening
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from lab import Node, Space
-    from person import Person
-    from runtime import Runtime
 
 LEASES = Path("/run/dnsmasq.leases")
 SOCKET = Path("/run/cni/dhcp.sock")

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import shlex
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from document_commands import BASH, VALUES, typed_in
-from lab import LOGS
-from runtime import call_environment, network, static
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from lab import Node
-    from person import Person
-    from runtime import Runtime
+from lab import LOGS, Node
+from person import Person
+from runtime import Runtime, call_environment, network, static
 
 PLUGINS = Path("/opt/cni/bin")
 NETWORKS = Path("/etc/cni/net.d")

@@ -7,15 +7,11 @@ import os
 import pty
 import re
 import subprocess
-from typing import TYPE_CHECKING
 
 import pytest
-from lab import LEASES, Space, run
+from lab import LEASES, Node, Space, run
+from person import Person
 from runtime import PLUGINS, host_local, network
-
-if TYPE_CHECKING:
-    from lab import Node
-    from person import Person
 
 ODD = "e\x1b[8m\u202e\u009b"  # conceals, turns the direction of writing, starts a sequence
 ODD_NETNS = f"n\n{ODD}"

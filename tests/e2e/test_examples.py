@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import yaml
+from executable import Executable
+from lab import Node, Space
 from libcni import Attachment, Libcni, PluginError
-from runtime import PLUGINS
-
-if TYPE_CHECKING:
-    from executable import Executable
-    from lab import Node, Space
-    from runtime import Runtime
+from runtime import PLUGINS, Runtime
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 NETWORKS = sorted(path.name for path in EXAMPLES.iterdir() if path.name != "ipvpod0.yaml")

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import re
 import signal
-from typing import TYPE_CHECKING
 
 import documents
 import pytest
+from doubles import FakeIpam
 from executable import Executable
-from lab import run
-from runtime import PLUGINS, Runtime, call_environment, host_local, network, stdin_of
-
-if TYPE_CHECKING:
-    from doubles import FakeIpam
-    from lab import Node
-    from runtime import Conf
+from lab import Node, run
+from runtime import PLUGINS, Conf, Runtime, call_environment, host_local, network, stdin_of
 
 GO = Executable(f"{PLUGINS}/ipvlan")
 

@@ -5,21 +5,14 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
-from doubles import Steps
+from doubles import FakeIpam, Steps
+from executable import Executable
 from injection import IPAM, disturb
-from lab import sleeps_in, wait_until
-from runtime import PLUGINS, call_environment, network, stdin_of
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from doubles import FakeIpam
-    from executable import Executable
-    from lab import Node
-    from runtime import Runtime
+from lab import Node, sleeps_in, wait_until
+from runtime import PLUGINS, Runtime, call_environment, network, stdin_of
 
 # The command that is under way has done its work, or is just about to.
 INTERRUPTIONS = {

@@ -6,19 +6,14 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
+from doubles import FakeIpam
 from executable import Executable
-from runtime import call_environment, network, stdin_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from doubles import FakeIpam
-    from lab import Node, Space
-    from runtime import Answer
+from lab import Node, Space
+from runtime import Answer, call_environment, network, stdin_of
 
 EVIL_MODULES = (
     *("sitecustomize", "usercustomize", "json", "os", "sh", "jsonschema", "click", "site"),

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
+from lab import Node
+from person import Person
 from runtime import call_environment, network, static
-
-if TYPE_CHECKING:
-    from lab import Node
-    from person import Person
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "json.md"
 ABOUT = "-c net.conf --netns container1 --container-id one"

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-from doubles import Steps
+from doubles import FakeIpam, Steps
+from executable import Executable
 from injection import CONF, IPAM, prepare, record
-from lab import wait_until
-from runtime import PLUGINS, call_environment, network, stdin_of
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from doubles import FakeIpam
-    from executable import Executable
-    from lab import Node, Space
-    from runtime import Runtime
+from lab import Node, Space, wait_until
+from runtime import PLUGINS, Runtime, call_environment, network, stdin_of
 
 
 def test_delete_removes_what_a_killed_add_left(

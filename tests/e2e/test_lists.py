@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import copy
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-from lab import MEMORY
+from doubles import FakeIpam
+from executable import Executable
+from lab import MEMORY, Node
 from libcni import Attachment, Libcni, PluginError
 from runtime import PLUGINS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from doubles import FakeIpam
-    from executable import Executable
-    from lab import Node
 
 NETWORK: dict[str, Any] = {
     "cniVersion": "0.4.0",

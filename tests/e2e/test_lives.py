@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
-from lab import MEMORY
-from runtime import call_environment, host_local, network, static, stdin_of
-
-if TYPE_CHECKING:
-    from doubles import FakeIpam
-    from executable import Executable
-    from lab import Node, Space
-    from runtime import Runtime
+from doubles import FakeIpam
+from executable import Executable
+from lab import MEMORY, Node, Space
+from runtime import Runtime, call_environment, host_local, network, static, stdin_of
 
 # The example of the document that this plugin implements.
 EXAMPLE = {

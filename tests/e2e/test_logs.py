@@ -6,17 +6,12 @@ import json
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import pytest
-from lab import LOGS
-from runtime import PLUGINS, call_environment, host_local, network
-
-if TYPE_CHECKING:
-    from executable import Executable
-    from lab import Node
-    from person import Person
-    from runtime import Runtime
+from executable import Executable
+from lab import LOGS, Node
+from person import Person
+from runtime import PLUGINS, Runtime, call_environment, host_local, network
 
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[\d+\] \w+ (\w+ net1) \S+: .+\n")
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import yaml
+from executable import Executable
+from lab import Node
 from libcni import Libcni, PluginError
 from multus import ANNOTATION, Multus, Pod
 from runtime import PLUGINS
-
-if TYPE_CHECKING:
-    from executable import Executable
-    from lab import Node
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 MANIFESTS = {file.name: yaml.safe_load(file.read_text()) for file in EXAMPLES.glob("*.yaml")}

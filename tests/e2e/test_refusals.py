@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-from runtime import Conf, call_environment, network
-
-if TYPE_CHECKING:
-    from lab import Node
-    from runtime import Runtime
+from lab import Node
+from runtime import Conf, Runtime, call_environment, network
 
 # Variables that replace those of a valid ADD (None: missing), and words of the error.
 ENVIRONMENTS: list[tuple[dict[str, str | None], list[str]]] = [

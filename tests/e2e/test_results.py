@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-from runtime import call_environment, network, stdin_of
-
-if TYPE_CHECKING:
-    from doubles import FakeIpam
-    from lab import Node
-    from runtime import Runtime
+from doubles import FakeIpam
+from lab import Node
+from runtime import Runtime, call_environment, network, stdin_of
 
 VERSIONS = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]
 DNS = {"nameservers": ["10.1.0.53"], "search": ["example.org"]}

@@ -5,15 +5,11 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-from typing import TYPE_CHECKING
 
 import pytest
-from lab import MEMORY
+from executable import Executable
+from lab import MEMORY, Node
 from runtime import call_environment, host_local, network, stdin_of
-
-if TYPE_CHECKING:
-    from executable import Executable
-    from lab import Node
 
 CONF = network(ipam=host_local("10.1.0.0/24"))
 # Redirections that make a stdout which takes nothing.

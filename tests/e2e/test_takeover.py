@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from doubles import Steps
-from lab import MEMORY
-from runtime import host_local, network
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from lab import Node, Space
-    from runtime import Runtime
+from lab import MEMORY, Node, Space
+from runtime import Runtime, host_local, network
 
 LEASED = network(ipam=host_local("10.1.0.0/24"))
 KILLS = {

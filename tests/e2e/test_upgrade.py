@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from executable import Executable
-from installing import CHECKOUT, installer, needs_system_packages, places, plugin
-from lab import run
-from person import Person
-from runtime import PLUGINS, Runtime, host_local, network
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from lab import Node
-    from runtime import Answer
 
 import pytest
+from executable import Executable
+from installing import CHECKOUT, installer, needs_system_packages, places, plugin
+from lab import Node, run
+from person import Person
+from runtime import PLUGINS, Answer, Runtime, host_local, network
 
 pytestmark = needs_system_packages  # a lab has no network for others
 INSTALLER = str(installer(CHECKOUT))

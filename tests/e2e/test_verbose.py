@@ -8,20 +8,15 @@ import re
 import shutil
 import subprocess
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from doubles import FakeIpam
-from lab import wait_until
+from lab import Node, wait_until
+from person import Person
 from runtime import host_local, network, static
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from lab import Node
-    from person import Person
 
 BEGUN = re.compile(r"\[(\d+)\] \+ (.*)")
 ENDED = re.compile(r"\[(\d+)\]   (\d+\.\d) ms(, status \d+)?")

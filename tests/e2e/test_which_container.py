@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 import pytest
-from lab import MEMORY, run
+from lab import MEMORY, Node, run
+from person import Person
 from runtime import host_local, network
-
-if TYPE_CHECKING:
-    from lab import Node
-    from person import Person
 
 LEASED = network(ipam=host_local("10.1.0.0/24"))
 

@@ -10,15 +10,11 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lab import LEASES
-from runtime import call_environment, host_local, network, stdin_of
-
-if TYPE_CHECKING:
-    from executable import Executable
-    from lab import Node, Space
-    from runtime import Runtime
+from executable import Executable
+from lab import LEASES, Node, Space
+from runtime import Runtime, call_environment, host_local, network, stdin_of
 
 ROUNDS = int(os.environ.get("ENDURANCE_ROUNDS", "6"))
 STORM = int(os.environ.get("ENDURANCE_STORM", "12"))

@@ -7,23 +7,17 @@ kind beginning at another; with FAULTS=all it is tried everywhere.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import faulty
 import pytest
-from faulty import COMMAND_FAULTS, Faults, Point
-from lab import LEASES
-from runtime import PLUGINS, call_environment, host_local, network, stdin_of
+from faulty import COMMAND_FAULTS, Fault, Faults, Point
+from lab import LEASES, Node, Space
+from runtime import PLUGINS, Answer, Conf, call_environment, host_local, network, stdin_of
 
 from cni_ipvlan.cni.errors import INTERNAL
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
-
-    from faulty import Fault
-    from lab import Node, Space
-    from runtime import Answer, Conf
 
 NEIGHBOUR = "neighbour"
 # An IPAM plugin that keeps leases, and knows GC, which Debian's host-local does not.

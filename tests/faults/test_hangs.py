@@ -7,20 +7,14 @@ import signal
 import subprocess
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from doubles import Steps
+from executable import Executable
 from injection import CONF, IPAM, prepare, record
-from lab import wait_until
-from runtime import PLUGINS, call_environment, stdin_of
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from executable import Executable
-    from lab import Node
-    from runtime import Runtime
+from lab import Node, wait_until
+from runtime import PLUGINS, Runtime, call_environment, stdin_of
 
 PATIENCE_SECONDS = 30
 # It has done its work and goes on; or it has not, and dies at last without having done it.

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
-from lab import run
+from doubles import FakeIpam
+from executable import Executable
+from lab import Node, Space, run
 from runtime import call_environment, network, stdin_of
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from doubles import FakeIpam
-    from executable import Executable
-    from lab import Node, Space
 
 ADDRESS = "10.1.0.2/24"
 GOOD: dict[str, Any] = {"cniVersion": "1.0.0", "ips": [{"address": ADDRESS}]}

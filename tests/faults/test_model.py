@@ -17,8 +17,11 @@ import os
 import sys
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
 
+from executable import Executable
 from faulty import DiesAt
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -30,16 +33,9 @@ from hypothesis.stateful import (
 )
 from lab import RENAMES_WHAT_IS_UP
 from life import PLACES, Life
-from model import HOST
+from model import HOST, Slave, Where
 from person import Person
 from pools import CONTAINER_IDS, IFNAMES, NETWORKS, Key
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
-
-    from executable import Executable
-    from model import Slave, Where
 
 MINUTES = float(os.environ.get("MODEL_MINUTES", "0"))
 EVERY_DAY = settings(

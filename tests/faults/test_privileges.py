@@ -6,18 +6,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import faulty
 import pytest
+from executable import Executable
 from faulty import Faults
-from lab import FOR_ALL, MEMORY
-from runtime import Answer, call_environment, host_local, network, stdin_of
-
-if TYPE_CHECKING:
-    from executable import Executable
-    from lab import Node, Space
-    from runtime import Runtime
+from lab import FOR_ALL, MEMORY, Node, Space
+from runtime import Answer, Runtime, call_environment, host_local, network, stdin_of
 
 CONF = network(ipam=host_local("10.1.0.0/24", "fd00:1::/64", routes=[{"dst": "0.0.0.0/0"}]))
 NEEDED = {"net_admin": 112, "sys_admin": 112}  # each with the error of an ADD without it

@@ -9,28 +9,22 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import faulty
 import pytest
-from faulty import Faults
-from lab import MEMORY, run
-from runtime import call_environment, host_local, network, stdin_of
+from doubles import FakeIpam
+from executable import Executable
+from faulty import Fault, Faults, Point
+from lab import MEMORY, Node, Space, run
+from runtime import Answer, Conf, Runtime, call_environment, host_local, network, stdin_of
 
 from cni_ipvlan.cni.errors import INTERNAL, TRY_AGAIN_LATER
 from cni_ipvlan.plugin.codes import INTERRUPTED, MODE_CONFLICT
 from cni_ipvlan.state import locks
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from doubles import FakeIpam
-    from executable import Executable
-    from faulty import Fault, Point
-    from lab import Node, Space
-    from runtime import Answer, Conf, Runtime
 
 ALL = os.environ.get("FAULTS") == "all"
 pytestmark = [pytest.mark.timeout(0)] if ALL else []

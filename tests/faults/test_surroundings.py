@@ -9,19 +9,15 @@ import select
 import shlex
 import signal
 import subprocess
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 from attacker import descendants
-from lab import MEMORY, sleeps_in, wait_until
+from executable import Executable
+from lab import MEMORY, Node, Space, sleeps_in, wait_until
 from runtime import Answer, call_environment, host_local, network, stdin_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from executable import Executable
-    from lab import Node, Space
 
 CONF = network(ipam=host_local("10.1.0.0/24"))
 BOTH = network(ipam=host_local("10.1.0.0/24", "fd00:1::/64"))

@@ -5,8 +5,9 @@ This tier may use everything the package has, real commands and real IPAM plugin
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from executable import Executable
@@ -19,10 +20,6 @@ from cni_ipvlan.iproute.interrupts import Interrupts
 from cni_ipvlan.log import Log
 from cni_ipvlan.plugin import perform
 from cni_ipvlan.plugin.node import assemble
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
 
 
 @pytest.fixture

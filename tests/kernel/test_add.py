@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-from runtime import network, static
-
-if TYPE_CHECKING:
-    from lab import Node
-    from runtime import Runtime
+from lab import Node
+from runtime import Runtime, network, static
 
 # An option missing, and what encoders of other languages write for one that is not given.
 NOT_GIVEN: dict[str, dict[str, Any]] = {

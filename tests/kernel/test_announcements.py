@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from doubles import FakeDhcp
-from lab import run, wait_until
-from runtime import host_local, network, static
+from lab import Node, run, wait_until
+from runtime import Conf, Runtime, host_local, network, static
 from wire import listening
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from lab import Node
-    from runtime import Conf, Runtime
 
 STATIC = network(ipam=static("10.1.0.2/24", "10.2.0.2/24", "fd00:1::2/64"))
 HOST_LOCAL = network(ipam=host_local("10.1.0.0/24", "10.2.0.0/24", "fd00:1::/64"))

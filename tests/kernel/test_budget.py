@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from doubles import FakeDhcp, Steps
-from runtime import PLUGINS, host_local, network
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from lab import Node
-    from runtime import Runtime
+from lab import Node
+from runtime import PLUGINS, Runtime, host_local, network
 
 IPAM = "host-local"
 CONF = network(ipam=host_local("10.1.0.0/24", routes=[{"dst": "0.0.0.0/0"}]))

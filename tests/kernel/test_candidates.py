@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
-from lab import run
+from lab import Node, run
 from people import ipvlan, options
-from runtime import PLUGINS, network, refusal, static
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from lab import Node
-    from runtime import Runtime
+from runtime import PLUGINS, Runtime, network, refusal, static
 
 NAMES = ("wan7", "eth1", "ens3", "ens4")  # in the order in which they are made
 

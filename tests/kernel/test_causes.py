@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-from typing import TYPE_CHECKING
 
 import pytest
+from lab import Node
 
 from cni_ipvlan.iproute import causes
-
-if TYPE_CHECKING:
-    from lab import Node
 
 SLAVE = "ip link add link eth0 name slave type ipvlan"
 SECOND = "ip link add link eth0 name second type ipvlan"

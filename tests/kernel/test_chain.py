@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-from runtime import network, static
-
-if TYPE_CHECKING:
-    from lab import Node
-    from runtime import Runtime
+from lab import Node
+from runtime import Runtime, network, static
 
 ADDRESS = "10.1.0.7/24"
 GATEWAY = "10.1.0.1"

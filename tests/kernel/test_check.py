@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-from lab import LEASES, run
-from runtime import host_local, network, static
-
-if TYPE_CHECKING:
-    from doubles import FakeIpam
-    from lab import Node, Space
-    from runtime import Runtime
+from doubles import FakeIpam
+from lab import LEASES, Node, Space, run
+from runtime import Runtime, host_local, network, static
 
 CONF = network(
     mtu=1400,

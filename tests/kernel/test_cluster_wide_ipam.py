@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import cluster_ipam
 import lab
 import pytest
-from runtime import PLUGINS, network
-
-if TYPE_CHECKING:
-    from lab import Node, Space
-    from runtime import Answer, Conf, Runtime
+from lab import Node, Space
+from runtime import PLUGINS, Answer, Conf, Runtime, network
 
 
 class Cluster(NamedTuple):

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
-from doubles import Steps
-from lab import MEMORY, run
-from runtime import PLUGINS, host_local, network
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from doubles import FakeIpam
-    from lab import Node
-    from runtime import Runtime
+from doubles import FakeIpam, Steps
+from lab import MEMORY, Node, run
+from runtime import PLUGINS, Runtime, host_local, network
 
 CONF = network(ipam=host_local("10.1.0.0/24"))
 SINCE_THEN: dict[str, dict[str, Any]] = {

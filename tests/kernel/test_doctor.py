@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-from lab import MEMORY, run
-from runtime import PLUGINS, host_local, network, static
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from lab import Node
-    from person import Person
-    from runtime import Conf, Runtime
+from lab import MEMORY, Node, run
+from person import Person
+from runtime import PLUGINS, Conf, Runtime, host_local, network, static
 
 ROUTES = [{"dst": "0.0.0.0/0"}]
 

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
-from lab import LEASES, MEMORY, node, run, wait_until
+from doubles import FakeIpam
+from lab import LEASES, MEMORY, Node, Space, node, run, wait_until
 from pairwise import combine
 from people import ipvlan, options
-from runtime import PLUGINS, host_local, network, static
+from runtime import PLUGINS, Conf, Runtime, host_local, network, static
 from shells import SHELLS, run_by
 
 from cni_ipvlan.state.attachment import AttachmentId
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from doubles import FakeIpam
-    from lab import Node, Space
-    from runtime import Conf, Runtime
 
 ADDRESSES = {"4": ["10.1.0.2/24"], "6": ["fd00:1::2/64"], "44": ["10.1.0.2/24", "10.2.0.2/16"]}
 ADDRESSES["46"] = ADDRESSES["4"] + ADDRESSES["6"]

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from doubles import FakeIpam, Steps
+from lab import Node, Space
 from people import ipvlan, options
-from runtime import PLUGINS, host_local, network, static
+from runtime import PLUGINS, Conf, Runtime, host_local, network, static
 from shells import paste_into, run_by
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from lab import Node, Space
-    from runtime import Conf, Runtime
 
 ROUTES = [{"dst": "10.7.0.0/16", "gw": "10.1.0.1"}, {"dst": "fd00:7::/64", "gw": "fd00:1::1"}]
 IPAM = {

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-from lab import KEPT_OUT, run
-from runtime import PLUGINS, host_local, network, refusal, static
-
-if TYPE_CHECKING:
-    from doubles import FakeIpam
-    from lab import Node
-    from runtime import Runtime
+from doubles import FakeIpam
+from lab import KEPT_OUT, Node, run
+from runtime import PLUGINS, Runtime, host_local, network, refusal, static
 
 ROUTE = {"dst": "0.0.0.0/0"}
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-from lab import run
-from runtime import network, refusal, static
-
-if TYPE_CHECKING:
-    from lab import Node
-    from runtime import Runtime
+from lab import Node, run
+from runtime import Runtime, network, refusal, static
 
 LOG_HAS_IT = "the node's log has the rest"
 

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-from doubles import Steps
+from doubles import FakeIpam, Steps
 from injection import IPAM, disturb
-from lab import MEMORY
-from runtime import PLUGINS, host_local, network, refusal
-
-if TYPE_CHECKING:
-    from doubles import FakeIpam
-    from lab import Node
-    from runtime import Runtime
+from lab import MEMORY, Node
+from runtime import PLUGINS, Runtime, host_local, network, refusal
 
 FAILURES = {
     "before its work": "echo injected >&2; exit 1",

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 import pytest
-from lab import MEMORY, run
-from runtime import PLUGINS, network, static
+from doubles import FakeIpam
+from lab import MEMORY, Node, run
+from runtime import PLUGINS, Conf, Runtime, network, static
 
 from cni_ipvlan.state.attachment import AttachmentId
 from cni_ipvlan.state.registry import Registry
-
-if TYPE_CHECKING:
-    from doubles import FakeIpam
-    from lab import Node
-    from runtime import Conf, Runtime
 
 CONF = network(cniVersion="1.1.0", ipam=None)
 VALID = ("valid", "net1")

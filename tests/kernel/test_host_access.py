@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
-from lab import MEMORY, run
+from lab import MEMORY, Node, Space, run
 from people import ipvlan, options
-from runtime import PLUGINS, host_local, network, refusal, static
+from person import QuickPerson
+from runtime import PLUGINS, Conf, Runtime, host_local, network, refusal, static
 from shells import run_by
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from lab import Node, Space
-    from person import QuickPerson
-    from runtime import Conf, Runtime
 
 MODES = ("l2", "l3", "l3s")
 HOST, FIRST, SECOND = "10.1.0.10", "10.1.0.2", "10.1.0.3"

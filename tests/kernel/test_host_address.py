@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from doubles import Steps
+from lab import Node
 from people import ipvlan, options
-from runtime import PLUGINS, host_local, network, refusal, static
+from runtime import PLUGINS, Conf, Runtime, host_local, network, refusal, static
 from shells import run_by
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from lab import Node
-    from runtime import Conf, Runtime
 
 
 @pytest.mark.parametrize("mode", ["l2", "l3", "l3s"])

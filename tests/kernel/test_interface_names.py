@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
-from lab import run
-from runtime import network, static
-
-if TYPE_CHECKING:
-    from lab import Node
-    from runtime import Runtime
+from lab import Node, run
+from runtime import Runtime, network, static
 
 NAMES = [
     *("dev", "up", "type", "name", "ma", "link", "all0"),

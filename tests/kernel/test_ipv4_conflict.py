@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
-from lab import run, without_program
+from lab import Node, Space, run, without_program
 from people import ipvlan
-from runtime import host_local, network, refusal, static
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from lab import Node, Space
-    from runtime import Runtime
+from runtime import Runtime, host_local, network, refusal, static
 
 CONF = network(ipam=host_local("10.1.0.0/24"), checkIPv4Conflict=True)
 FIRST = "10.1.0.2/24"

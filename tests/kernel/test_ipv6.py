@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
-from runtime import host_local, network, static
-
-if TYPE_CHECKING:
-    from lab import Node, Space
-    from runtime import Runtime
+from lab import Node, Space
+from runtime import Runtime, host_local, network, static
 
 ADDRESS = "fd00:1::2/64"
 

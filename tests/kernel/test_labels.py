@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager
 
 import pytest
-from lab import MEMORY, run
-from runtime import host_local, network, static
+from doubles import FakeIpam
+from lab import MEMORY, Node, Space, run
+from runtime import Runtime, host_local, network, static
 
 from cni_ipvlan.state.attachment import AttachmentId
 from cni_ipvlan.state.registry import Registry
-
-if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
-    from doubles import FakeIpam
-    from lab import Node, Space
-    from runtime import Runtime
 
 LEASED = network(ipam=host_local("10.1.0.0/24"))
 LABEL = AttachmentId("net", "one", "net1").label

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import pytest
-from lab import MEMORY, run
-from runtime import network, static
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from lab import Node, Space
-    from runtime import Runtime
+from lab import MEMORY, Node, Space, run
+from runtime import Runtime, network, static
 
 OTHERS = [("l3", "bridge"), ("l3s", "bridge"), ("l2", "private"), ("l2", "vepa")]
 OTHER = static("10.1.0.3/24")

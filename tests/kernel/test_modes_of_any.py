@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-from lab import MEMORY, Space, run
-from runtime import network, static
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from lab import Node
-    from runtime import Answer, Runtime
+from lab import MEMORY, Node, Space, run
+from runtime import Answer, Runtime, network, static
 
 
 def add(node: Node, runtime: Runtime, mode: str, number: int = 3, **options: object) -> Answer:

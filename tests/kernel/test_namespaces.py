@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
-from lab import run
-from runtime import network
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from lab import Node, Space
-    from runtime import Runtime
+from lab import Node, Space, run
+from runtime import Runtime, network
 
 
 def test_a_namespace_that_only_a_process_keeps_is_a_container(node: Node, runtime: Runtime) -> None:

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-from lab import MEMORY, run
-from runtime import network, static
-
-if TYPE_CHECKING:
-    from lab import Node, Space
-    from person import Person
-    from runtime import Conf, Runtime
+from lab import MEMORY, Node, Space, run
+from person import Person
+from runtime import Conf, Runtime, network, static
 
 WEB = "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0;K8S_POD_UID=5"
 DB = WEB.replace("web-0", "db-0")

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-from lab import LEASES, run, wait_until, without_program
+from lab import LEASES, Node, Space, run, wait_until, without_program
 from people import ipvlan
-from runtime import network, static
-
-if TYPE_CHECKING:
-    from lab import Node, Space
-    from runtime import Conf, Runtime
+from runtime import Conf, Runtime, network, static
 
 GATEWAY = "10.1.0.1"
 ADDRESSES = static("10.1.0.2/24", gateway=GATEWAY, routes=[{"dst": "0.0.0.0/0"}])

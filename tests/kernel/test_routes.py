@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-from runtime import host_local, network, static
-
-if TYPE_CHECKING:
-    from doubles import FakeIpam
-    from lab import Node, Space
-    from runtime import Runtime
+from doubles import FakeIpam
+from lab import Node, Space
+from runtime import Runtime, host_local, network, static
 
 ADDRESSES = [
     {"address": "10.1.0.2/24", "gateway": "10.1.0.1"},

@@ -8,20 +8,15 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-from lab import LEASES, MEMORY, run, wait_until
-from runtime import call_environment, host_local, network, static
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from lab import Node, Space
-    from person import Person
-    from runtime import Conf, Runtime
+from lab import LEASES, MEMORY, Node, Space, run, wait_until
+from person import Person
+from runtime import Conf, Runtime, call_environment, host_local, network, static
 
 LEASED = network(ipam=host_local("10.1.0.0/24"))
 NETWORKS = Path("/etc/cni/net.d")

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
-from doubles import Steps
-from runtime import Conf, network
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from doubles import FakeIpam
-    from lab import Node
-    from runtime import Runtime
+from doubles import FakeIpam, Steps
+from lab import Node
+from runtime import Conf, Runtime, network
 
 
 def conf_with(fake_ipam: FakeIpam, master: str | None = "eth0") -> Conf:

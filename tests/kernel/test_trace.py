@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-from lab import run
+from lab import Node, Space, run
 from people import ipvlan
-from runtime import network, static
-
-if TYPE_CHECKING:
-    from lab import Node, Space
-    from runtime import Runtime
+from runtime import Runtime, network, static
 
 HOST = "10.1.0.10"
 

@@ -8,21 +8,16 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from lab import run
-from runtime import PLUGINS, network, static
+from lab import Node, Space, run
+from runtime import PLUGINS, Conf, Runtime, network, static
 
 from cni_ipvlan.cli import configs, validate
-
-if TYPE_CHECKING:
-    from lab import Node, Space
-    from runtime import Conf, Runtime
-
-    from cni_ipvlan.cli.validate.problem import Problem
+from cni_ipvlan.cli.validate.problem import Problem
 
 ROUTER = "10.1.0.1"
 DEFAULT = [{"dst": "0.0.0.0/0"}]

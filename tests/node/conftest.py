@@ -5,16 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from cloning import git, make_clone
 from installing import CHECKOUT, copy_checkout, copy_everything, make_environment
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 
 BUILD_BUNDLE = "scripts/build-bundle"
 BUILD_IMAGE = CHECKOUT / "scripts/build-image"

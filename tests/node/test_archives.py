@@ -10,16 +10,13 @@ import sys
 import tarfile
 import zipfile
 from configparser import ConfigParser
+from email.message import Message
 from email.parser import Parser
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import documents
 import pytest
 from installing import CHECKOUT, copy_checkout, copy_everything, make_environment
-
-if TYPE_CHECKING:
-    from email.message import Message
 
 SBOM = "cni-ipvlan.spdx.json"
 DOCUMENTS = (

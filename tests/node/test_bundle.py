@@ -12,15 +12,13 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import documents
 import pytest
 from installing import AS_ROOT, CHECKOUT, assert_serves, installer, places, plugin, tree
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 BUILD = "scripts/build-bundle"
 LAB = CHECKOUT / "scripts/lab-kernel"

@@ -6,13 +6,10 @@ import os
 import shlex
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from document_commands import BASH, VALUES, typed_in
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 PIPLESS = {key: value for key, value in os.environ.items() if not key.startswith("PIP_")}
 RELEASE = f"""

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from image_layout import Image, blob, contents
 from installing import AS_ROOT, CHECKOUT, tree
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 BUILD = CHECKOUT / "scripts/build-image"
 ENTRY = CHECKOUT / "scripts/lib/image-entry"

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from installing import CHECKOUT
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 ALL = [f"python3-{name}" for name in ("click", "jsonschema", "sh", "yaml")]
 DEBIAN_12 = {"click": "8.1.3-2", "jsonschema": "4.10.3-1", "sh": "1.14.3-1", "yaml": "6.0-3+b2"}

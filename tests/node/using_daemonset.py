@@ -13,18 +13,16 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lab
 from executable import Executable
 from installing import tree
 from runtime import Runtime, host_local, network
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 HOME = Path("/run/containerd-lab")
 SOCKET = HOME / "containerd.sock"

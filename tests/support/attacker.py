@@ -5,18 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from lab import MEMORY, run, wait_until
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from executable import Call
-    from lab import Space
-    from runtime import Answer
+from executable import Call
+from lab import MEMORY, Space, run, wait_until
+from runtime import Answer
 
 NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
 _LIVES_ON = "\necho\nexec sleep infinity"

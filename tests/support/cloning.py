@@ -6,12 +6,9 @@ import os
 import re
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from installing import CHECKOUT, copy_checkout
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def make_clone(target: Path) -> Path:

@@ -13,13 +13,11 @@ import fcntl
 import json
 import os
 import sys
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_interface
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+from typing import Any
 
 Leases = dict[str, list[str]]
 

@@ -7,14 +7,12 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lab
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 BIN_DIR = Path("/opt/cni/bin")
 CONFIGURATION = Path("/etc/cni/net.d/10-net.conflist")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import grpc
 import lab
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 # Compiled now, from the directory of this module.
 _messages, _services = grpc.protos_and_services("cri.proto")

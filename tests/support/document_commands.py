@@ -9,12 +9,10 @@ needs nothing but to succeed there, or an entry here.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import documents
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 NAMES = [name for name in documents.NAMES if name != "CHANGELOG.md"]
 

@@ -6,14 +6,12 @@ import json
 import os
 import shlex
 import shutil
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from lab import wait_until
 from runtime import PLUGINS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
 
 # The tools that the plugin may use.
 _TOOLS = ("ip", "nsenter", "tee", "cat")

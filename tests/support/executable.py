@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from runtime import Answer
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 class Executable:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError, Interrupts
 from cni_ipvlan.iproute.namespace import Namespace
+from cni_ipvlan.iproute.runner import Runner
 from cni_ipvlan.iproute.running import Completed, Running
 from cni_ipvlan.iproute.transaction import Transaction
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from cni_ipvlan.iproute.runner import Runner
 
 CONTAINER = Namespace("/var/run/netns/c", "c", (4, 1))
 ABSENT = b'Cannot find device "x"\n'

@@ -11,8 +11,9 @@ import json
 import os
 import signal
 from collections import Counter
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import taps
 from runtime import Answer
@@ -20,6 +21,7 @@ from runtime import Answer
 from cni_ipvlan.cni import protocol
 from cni_ipvlan.cni.request import read
 from cni_ipvlan.config import netconf
+from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.interrupts import Interrupts
 from cni_ipvlan.iproute.runner import ProgramNotFoundError, Runner
 from cni_ipvlan.iproute.running import Completed, Running
@@ -29,13 +31,8 @@ from cni_ipvlan.plugin import perform
 from cni_ipvlan.plugin.node import Node
 from cni_ipvlan.state.registry import Registry
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from cni_ipvlan.iproute.commands import Command
-
-    Work = Callable[[], Completed]
-    Fault = Callable[[Interrupts, Work], Any]
+Work = Callable[[], Completed]
+Fault = Callable[[Interrupts, Work], Any]
 
 
 class Point(NamedTuple):

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from ipaddress import IPv4Address, ip_address, ip_interface, ip_network
 from itertools import dropwhile
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cni_ipvlan.iproute import commands
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 
 def is_name(word: str, longest: int = 15) -> bool:

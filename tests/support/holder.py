@@ -5,12 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from cni_ipvlan.state.attachment import AttachmentId
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 ATTACHMENT = AttachmentId("net", "container", "net1")
 OTHER = AttachmentId("net", "container", "net2")

@@ -8,13 +8,10 @@ import json
 import re
 import shutil
 import tarfile
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import image_layout
 import lab
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def write(archive: Path, name: str, *programs: str) -> None:

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from runtime import host_local, network
-
-if TYPE_CHECKING:
-    from doubles import Step, Steps
-    from lab import Node, Space
-    from runtime import Runtime
+from doubles import Step, Steps
+from lab import Node, Space
+from runtime import Runtime, host_local, network
 
 # Takes every kind of step: two families, routes, and IPv6 that is off.
 CONF = network(

@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
+from collections.abc import Collection
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import faulty
 import lab
-from faulty import Faults
+from faulty import DiesAt, Faults
 from lab import MEMORY, NAMED
-from model import HOST, Ledger, Slave, ipv4, look
-from pools import NETWORKS, install_taught
-from runtime import call_environment, stdin_of
-
-if TYPE_CHECKING:
-    from collections import Counter
-    from collections.abc import Collection
-
-    from faulty import DiesAt
-    from model import View, Where
-    from person import Person
-    from pools import Key, Network
-    from runtime import Answer, Conf
+from model import HOST, Ledger, Slave, View, Where, ipv4, look
+from person import Person
+from pools import NETWORKS, Key, Network, install_taught
+from runtime import Answer, Conf, call_environment, stdin_of
 
 PLACES = ("pod0", "pod1", "pod2")
 _TRIES = 20  # to get an inode again

@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from grammar import is_name, is_query, without_options
 
 from cni_ipvlan.cni import protocol
 from cni_ipvlan.cni.request import read
 from cni_ipvlan.iproute import commands
+from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.interrupts import Interrupts
+from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.running import Completed, Running
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.log import Log
 from cni_ipvlan.plugin import perform
 from cni_ipvlan.plugin.node import Node
 from cni_ipvlan.state.registry import Registry
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
-
-    from cni_ipvlan.iproute.commands import Command
-    from cni_ipvlan.iproute.namespace import Namespace
 
 LINK = {
     "ifindex": 2, "ifname": "eth0", "flags": ["UP"], "mtu": 1500, "link_type": "ether",

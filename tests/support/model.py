@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 from lab import NAMED, leases, run
-from pools import ROOM, Key
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from pools import Network
+from pools import ROOM, Key, Network
 
 HOST = "host"  # the name of the host's namespace
 # In one go, since it is asked after every step.

@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
-from libcni import Attachment, PluginError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from lab import Space
-    from libcni import Document, Libcni
+from lab import Space
+from libcni import Attachment, Document, Libcni, PluginError
 
 ANNOTATION = "k8s.v1.cni.cncf.io/networks"
 _DEFAULT = "0.0.0.0/0"

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from itertools import combinations, product
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    Setting = tuple[str, str]
+Setting = tuple[str, str]
 
 
 def combine(parameters: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:

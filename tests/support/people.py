@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from unittest import mock
 
 from cni_ipvlan.cli import program
 from cni_ipvlan.iproute.interrupts import Interrupts
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 class Said(NamedTuple):

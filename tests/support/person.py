@@ -7,15 +7,11 @@ import os
 import shlex
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
 from unittest import mock
 
 import people
-from runtime import PLUGINS
-
-if TYPE_CHECKING:
-    from executable import Executable
-    from runtime import Conf
+from executable import Executable
+from runtime import PLUGINS, Conf
 
 
 class Person:

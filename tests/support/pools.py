@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from ipaddress import ip_interface, ip_network
 from itertools import product
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from lab import LEASES
-from runtime import PLUGINS, host_local, network
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
-
-    from runtime import Conf
+from runtime import PLUGINS, Conf, host_local, network
 
 CONTAINER_IDS = ("one", "one.1", "two")  # the second begins as the first does
 IFNAMES = ("net1", "net2")

@@ -8,12 +8,9 @@ import shutil
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # The suite of this machine.
 OWN = platform.freedesktop_os_release().get("VERSION_CODENAME", "")

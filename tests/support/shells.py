@@ -9,12 +9,9 @@ import re
 import subprocess
 import termios
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from threading import Thread
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 SHELLS = ("dash", "bash", "dash in a pipe", "bash at a terminal", "dash at a terminal")
 _INTERACTIVE = {"bash": ["bash", "--norc", "-i"], "dash": ["dash", "-i"]}

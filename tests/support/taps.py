@@ -10,19 +10,17 @@ import fcntl
 import importlib
 import os
 import pkgutil
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import cache
 from types import BuiltinFunctionType, FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from unittest import mock
 
 import cni_ipvlan
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    Work = Callable[[], Any]
-    Meet = Callable[[str, Work], Any]
+Work = Callable[[], Any]
+Meet = Callable[[str, Work], Any]
 
 _SOURCES = (os, fcntl)
 _ORIGINS = {"posix", "fcntl"}  # the modules in which functions of those say they are

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,14 +13,9 @@ from cni_ipvlan import capture
 from cni_ipvlan.cni.request import read
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.running import Completed
-from cni_ipvlan.log import Log
+from cni_ipvlan.log import Listener, Log
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from cni_ipvlan.capture import Write
-    from cni_ipvlan.log import Listener
+Write = Callable[[bytes], None]
 
 QUERY = Command(("ip", "link", "show"))
 DONE = Completed(0, b"[]", b"", 0.01)

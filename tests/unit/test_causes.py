@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
 from cni_ipvlan.iproute import causes, commands
+from cni_ipvlan.iproute.commands import Argv
 from cni_ipvlan.iproute.namespace import Namespace
-
-if TYPE_CHECKING:
-    from cni_ipvlan.iproute.commands import Argv
 
 CONTAINER = Namespace("/var/run/netns/c", "c", (4, 1))
 ADD = commands.link_add_ipvlan("eth0", "ivx", "l2", "bridge", 0)

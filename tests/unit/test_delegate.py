@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -12,9 +12,6 @@ from cni_ipvlan.cni.delegate import Answer
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.request import parse, read
 from cni_ipvlan.cni.result import Address, Result
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def plugin(directory: Path, name: str, mode: int = 0o755) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -18,9 +18,6 @@ from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError, Unusab
 from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.plugin import codes, explain
 from cni_ipvlan.plugin.explain import as_cni_error
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 ADD = commands.link_add_ipvlan("eth0", "it's", "l2", "bridge", 0)
 

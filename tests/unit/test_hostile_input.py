@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 from grammar import is_meant
@@ -21,10 +23,6 @@ from cni_ipvlan.cni.errors import INTERNAL
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import namespace
 from cni_ipvlan.iproute.namespace import Namespace
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "500"))
 MANY = settings(

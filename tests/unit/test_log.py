@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import stat
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,9 +14,6 @@ from cni_ipvlan import log_file
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.log import Log, describe, one_line
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 QUERY = (Command(("ip", "link", "show")), Completed(0, b"[]", b"", 0.0123))
 CHANGE = (

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from cni_ipvlan.iproute import machine
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 RELEASE = os.uname().release
 BUILT_IN = "modules.builtin"

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from cni_ipvlan.iproute import namespace
 from cni_ipvlan.iproute.namespace import Namespace, NotANamespaceError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_network_namespace_of_a_process_is_found() -> None:

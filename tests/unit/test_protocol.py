@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from cni_ipvlan.cni import errors, protocol
 from cni_ipvlan.cni.errors import CniError
-from cni_ipvlan.cni.request import read
+from cni_ipvlan.cni.request import Request, read
 from cni_ipvlan.cni.result import Address, Interface, Result
 from cni_ipvlan.cni.version import SUPPORTED_VERSIONS
 from cni_ipvlan.plugin import about
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from cni_ipvlan.cni.request import Request
 
 RESULT = Result((Interface("net1"),), (Address("10.0.0.2/24", interface=0),))
 

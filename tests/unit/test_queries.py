@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from ipaddress import ip_interface, ip_network
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import assume, given
@@ -12,9 +13,6 @@ from hypothesis import strategies as st
 
 from cni_ipvlan.iproute import queries
 from cni_ipvlan.iproute.queries import Address, Link, Route, UnreadableAnswerError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 # Recorded with iproute2 6.15 on Linux 6.12; irrelevant attributes are left out.
 IN_CONTAINER = (

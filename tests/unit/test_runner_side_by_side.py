@@ -5,16 +5,13 @@ from __future__ import annotations
 import signal
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.interrupts import Interrupts
 from cni_ipvlan.iproute.runner import Runner
-
-if TYPE_CHECKING:
-    from cni_ipvlan.iproute.running import Completed
+from cni_ipvlan.iproute.running import Completed
 
 DESCRIPTORS = Path("/proc/self/fd")
 LONG = Command(("sleep", "30"))

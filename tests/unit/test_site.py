@@ -6,14 +6,11 @@ import subprocess
 import sys
 from configparser import ConfigParser
 from html.parser import HTMLParser
-from typing import TYPE_CHECKING
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import documents
 import pytest
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytest.importorskip("myst_parser", reason="the extra docs has what makes the site")
 

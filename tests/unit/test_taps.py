@@ -5,8 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import taps
@@ -15,9 +16,6 @@ from cni_ipvlan.iproute import namespace
 from cni_ipvlan.state import locks, registry
 from cni_ipvlan.state.attachment import AttachmentId
 from cni_ipvlan.state.registry import Registry
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 ATTACHMENT = AttachmentId("net", "container", "net1")
 

@@ -6,9 +6,10 @@ import io
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import yaml
@@ -18,9 +19,6 @@ from hypothesis import strategies as st
 from cni_ipvlan.cli import program
 from cni_ipvlan.cli.options import is_json_wanted
 from cni_ipvlan.iproute.interrupts import Interrupts
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 FILE = "FILE"  # stands for the file whose content is made up
 HERE = "/proc/self/ns/net"

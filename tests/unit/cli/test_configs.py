@@ -5,16 +5,14 @@ from __future__ import annotations
 import io
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from cni_ipvlan.cli import configs
 from cni_ipvlan.cli.configs import ConfigError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 CONF: dict[str, Any] = {
     "cniVersion": "1.0.0",

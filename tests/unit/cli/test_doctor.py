@@ -6,8 +6,9 @@ import json
 import os
 import subprocess
 import sysconfig
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -15,9 +16,6 @@ from cni_ipvlan.cli import calls, program
 from cni_ipvlan.cli.doctor import configurations, plugins
 from cni_ipvlan.iproute import machine as kernels
 from cni_ipvlan.iproute.interrupts import Interrupts
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 IPVLAN = Path(sysconfig.get_path("scripts"), "ipvlan")
 STATIC = {"type": "static", "addresses": [{"address": "10.1.0.2/24"}]}

@@ -6,8 +6,9 @@ import io
 import json
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import click
 import pytest
@@ -18,9 +19,6 @@ from cni_ipvlan.cni import errors
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
 from cni_ipvlan.plugin import codes
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "json.md"
 CONF = {"cniVersion": "1.1.0", "name": "net", "type": "ipvlan", "ipam": {"type": "static"}}

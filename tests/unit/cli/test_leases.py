@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cni_ipvlan.cli import leases
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from cni_ipvlan.cli.leases import Usage
+from cni_ipvlan.cli.leases import Usage
 
 
 def usage(directory: Path, ipam: dict[str, Any], *leased: str) -> list[Usage]:

@@ -6,15 +6,12 @@ import json
 import os
 import subprocess
 import sysconfig
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from cni_ipvlan.cli import options, output, program
 from cni_ipvlan.cli.finding import OK, Finding
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 ENVIRONMENT = {"PATH": f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}"}
 FULL = "ipvlan: cannot write to standard output: No space left on device\n"

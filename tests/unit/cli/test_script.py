@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -20,9 +20,6 @@ from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.dry_run import Plan
 from cni_ipvlan.iproute.machine import Module
 from cni_ipvlan.iproute.namespace import Namespace
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 ADD = Command(("ip", "link", "add", "link", "eth0", "name", "x", "type", "ipvlan"), "create it")
 RESULT = {"ips": ["it's"]}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -12,9 +13,6 @@ from cni_ipvlan.cli import configs, program
 from cni_ipvlan.cli import validate as problems
 from cni_ipvlan.cli.reading.part import json_path
 from cni_ipvlan.cni.version import SUPPORTED_VERSIONS
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 STATIC: dict[str, Any] = {
     "type": "static",

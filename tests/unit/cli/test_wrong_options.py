@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 import pytest
@@ -11,9 +11,6 @@ import pytest
 from cni_ipvlan.cli import program
 from cni_ipvlan.cli.typed import renamed
 from cni_ipvlan.cni.errors import CniError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 CONF = {"cniVersion": "1.1.0", "name": "net", "type": "ipvlan", "ipam": {"type": "static"}}
 HERE = "/proc/self/ns/net"

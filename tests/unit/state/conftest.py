@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from cni_ipvlan.state.registry import Registry
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import json
 import re
 import signal
 import stat
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from holder import (
@@ -26,9 +26,6 @@ from hypothesis import strategies as st
 
 from cni_ipvlan.state.attachment import AttachmentId, ModeHint, network_key
 from cni_ipvlan.state.registry import ReadOnlyRegistry, Registry
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 FOREIGN = AttachmentId("other", "container", "net1")
 NAMESPACE = ("/run/netns/c", (4, 4026532001))

@@ -8,7 +8,7 @@ import signal
 import stat
 import subprocess
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from holder import (
@@ -27,9 +27,6 @@ from lab import wait_until
 from cni_ipvlan.state import locks
 from cni_ipvlan.state.locks import BusyError
 from cni_ipvlan.state.registry import Registry
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_directory_is_readable_by_root_only_and_gone_afterwards(
