@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,7 +13,10 @@ from cni_ipvlan import capture
 from cni_ipvlan.cni.request import read
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.running import Completed
-from cni_ipvlan.log import Listener, Log
+from cni_ipvlan.log import Log
+
+if TYPE_CHECKING:
+    from cni_ipvlan.log import Listener
 
 Write = Callable[[bytes], None]
 
