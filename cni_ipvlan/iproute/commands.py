@@ -323,14 +323,14 @@ def route_add(
     return tuple(words)
 
 
-def host_route_add(address: str, name: str, source: str) -> Argv:
+def host_route_add(address: str, name: str, source: str, metric: int) -> Argv:
     """Add a route to a single address; packets to it have the source address ``source``."""
-    return ("ip", "route", "add", address, "dev", name, "src", source)
+    return ("ip", "route", "add", address, "dev", name, "src", source, "metric", str(metric))
 
 
-def host_route_delete(address: str, name: str) -> Argv:
+def host_route_delete(address: str, name: str, metric: int) -> Argv:
     """Delete a route to a single address."""
-    return ("ip", "route", "delete", address, "dev", name)
+    return ("ip", "route", "delete", address, "dev", name, "metric", str(metric))
 
 
 def route_show_matching(address: str) -> Argv:
@@ -340,6 +340,13 @@ def route_show_matching(address: str) -> Argv:
     """
     family = "-6" if ":" in address else "-4"
     return ("ip", family, "-N", "-j", "-d", "route", "show", "to", "match", address)
+
+
+def route_show_exact(address: str, name: str) -> Argv:
+    """List the routes of the main table to a single address through a link."""
+    family = "-6" if ":" in address else "-4"
+    exact = ("to", "exact", address, "dev", name)
+    return ("ip", family, "-N", "-j", "-d", "route", "show", *exact)
 
 
 def neighbour_replace(address: str, mac: str, name: str) -> Argv:
@@ -365,6 +372,19 @@ def route_show(name: str) -> Argv:
 def route_show_all() -> Argv:
     """List the routes in every table and both families, with numeric values."""
     return ("ip", "-N", "-j", "-d", "route", "show", "table", "all")
+
+
+def route_show_local(*family: str) -> Argv:
+    """List what is delivered to the host itself: its addresses on all links.
+
+    Without the family -6, ip lists those of IPv4.
+    """
+    return ("ip", *family, "-j", "-d", "route", "show", "table", "local", "type", "local")
+
+
+def nexthop_show() -> Argv:
+    """List the next hops that are objects of their own."""
+    return ("ip", "-N", "-j", "-d", "nexthop", "show")
 
 
 def route_show_default(family: int) -> Argv:

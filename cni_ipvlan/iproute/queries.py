@@ -10,7 +10,7 @@ from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.iproute import IprouteError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any, TypeVar
 
     T = TypeVar("T")
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 IPVLAN_KINDS = ("ipvlan", "ipvtap")
 MAIN_TABLE = 254  # RT_TABLE_MAIN, <linux/rtnetlink.h>
 _ETHERNET = ("ether", "[1]")  # with -N, ARPHRD_ETHER in <linux/if_arp.h>
-_UNICAST = "1"  # RTN_UNICAST
+_UNICAST, _UNREACHABLE = "1", "7"  # RTN_UNICAST, RTN_UNREACHABLE, <linux/rtnetlink.h>
 _UNREACHED = frozenset(("FAILED", "INCOMPLETE"))
 
 
@@ -78,7 +78,7 @@ class Neighbour(NamedTuple):
 
 
 class Route(NamedTuple):
-    """A unicast route; ``dst`` has a prefix length, and None means an absent attribute."""
+    """A route; ``dst`` has a prefix length, and None means an absent attribute."""
 
     dst: str
     gateway: str
@@ -89,6 +89,7 @@ class Route(NamedTuple):
     mtu: int | None
     advmss: int | None
     is_connected: bool
+    is_unreachable: bool = False
 
 
 def links(output: bytes | None) -> list[Link]:
@@ -114,6 +115,14 @@ def local_addresses(output: bytes | None) -> list[str]:
     return _read(output, _local_addresses)
 
 
+def global_subnets(output: bytes | None) -> list[str]:
+    """Read the subnets of a link's global addresses in ``ip -j address show dev X``.
+
+    Each is an address in it with a prefix length: the host's own, or its peer's.
+    """
+    return _read(output, _global_subnets)
+
+
 def links_with_addresses(output: bytes | None) -> list[tuple[Link, list[Address]]]:
     """Read ``ip -j -d address show``: each link with its addresses."""
     return _read(output, lambda entry: [(_link(entry), _addresses(entry))] if entry else [])
@@ -127,17 +136,40 @@ def routes(output: bytes | None) -> list[Route]:
     )
 
 
-def way(output: bytes | None) -> Route | None:
-    """Read ``route_show_matching``: the route that applies; None if none, or not a unicast one."""
+def all_routes(output: bytes | None) -> list[Route]:
+    """Read ``ip -N -j -d route show``: routes of every type."""
+    return _read(output, lambda entry: [_route(entry)])
 
-    def narrow(entry: dict[str, Any]) -> list[tuple[tuple[int, int], dict[str, Any]]]:
-        length = int(_prefix(entry).rpartition("/")[2])
-        return [((length, -_value(entry, "metric", int, 0)), entry)]
 
-    found = _read(output, narrow)
-    applies = max(found, key=lambda each: each[0])[1] if found else {}
-    is_unicast = applies and _value(applies, "type", str, _UNICAST) == _UNICAST
-    return _route(applies) if is_unicast else None
+def way(matching: Iterable[Route]) -> Route | None:
+    """Return the route that applies to an address, of those of a table that it matches."""
+    return max(
+        matching,
+        key=lambda each: (int(each.dst.rpartition("/")[2]), -each.priority),
+        default=None,
+    )
+
+
+def next_hops(output: bytes | None) -> list[str]:
+    """Read ``route_show_all`` or ``nexthop_show``: the addresses that routes lead through.
+
+    A route has one next hop, in either family, or several.
+    """
+
+    def read(entry: dict[str, Any]) -> list[str]:
+        found = []
+        for hop in (entry, *_list(entry, "nexthops", dict, [])):
+            via = _value(hop, "via", dict, {})
+            addresses = (_value(hop, "gateway", str, ""), _value(via, "host", str, ""))
+            found += [each for each in addresses if each]
+        return found
+
+    return _read(output, read)
+
+
+def local_prefixes(output: bytes | None) -> list[str]:
+    """Read ``route_show_local``: addresses and subnets, as ip writes them."""
+    return _read(output, lambda entry: [_value(entry, "dst", str)])
 
 
 def neighbours(output: bytes | None) -> list[Neighbour]:
@@ -215,6 +247,14 @@ def _local_addresses(entry: dict[str, Any]) -> list[str]:
     ]
 
 
+def _global_subnets(entry: dict[str, Any]) -> list[str]:
+    return [
+        f"{_value(info, 'address', str, info['local'])}/{_value(info, 'prefixlen', int)}"
+        for info in _list(entry, "addr_info", dict, [])
+        if "local" in info and _value(info, "scope", str, "") == "global"
+    ]
+
+
 def _addresses(entry: dict[str, Any]) -> list[Address]:
     from ipaddress import ip_interface
 
@@ -276,7 +316,8 @@ def _route(entry: dict[str, Any]) -> Route:
 
     parts = _list(entry, "metrics", dict, [])
     metrics = {key: value for part in parts for key, value in part.items()}
-    gateway = _value(entry, "gateway", str, "")
+    via = _value(entry, "via", dict, {})  # of the other family
+    gateway = _value(entry, "gateway", str, "") or _value(via, "host", str, "")
     return Route(
         dst=_prefix(entry),
         gateway=str(ip_address(gateway)) if gateway else "",
@@ -287,6 +328,7 @@ def _route(entry: dict[str, Any]) -> Route:
         mtu=_optional(metrics, "mtu", int),
         advmss=_optional(metrics, "advmss", int),
         is_connected=_value(entry, "protocol", str, "") == "2",  # RTPROT_KERNEL
+        is_unreachable=_value(entry, "type", str, _UNICAST) == _UNREACHABLE,
     )
 
 

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 class Transaction:
     """Runs commands; an exception that leaves its context undoes their changes in reverse order.
 
-    Each undo is best effort and independent of the others. Afterwards ``leftovers`` lists
-    what could not be undone, and ``has_undone`` is whether everything was (and there was
-    something).
+    Undos that may hang come after all others. Each is best effort and independent of the others.
+    Afterwards ``leftovers`` lists what could not be undone, and ``has_undone`` is whether
+    everything was (and there was something).
     ``see`` and ``do`` run one command to its end. With ``ask`` and ``answer``, ``start`` and
     ``finish`` other commands run meanwhile. These raise CommandError, ProgramNotFoundError,
     UnreadableAnswerError and InterruptedBySignalError.
@@ -32,9 +32,8 @@ class Transaction:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self._unfinished: list[Running] = []
-        self._undos: list[Callable[[], None]] = []
-        self._cleanups: list[Callable[[], object]] = []
-        self._last: list[Callable[[], None]] = []
+        self._undos: list[Callable[[], object]] = []
+        self._last: list[Callable[[], object]] = []
         self.leftovers: list[str] = []
         self.has_undone = False
 
@@ -51,7 +50,7 @@ class Transaction:
             for started in self._unfinished:
                 started.is_bounded = True
                 self._try(partial(self._runner.finish, started))
-            for undos in (self._undos, self._cleanups, self._last):
+            for undos in (self._undos, self._last):
                 while undos:
                     self._try(undos.pop())
         self.has_undone = had_undos and not self.leftovers
@@ -103,12 +102,12 @@ class Transaction:
         return self._finish(started) if started is not None else None
 
     def on_unwind(self, action: Callable[[], object], shown: Command | None = None) -> None:
-        """Call ``action`` if the transaction fails, after the commands' changes are undone.
+        """Call ``action`` if the transaction fails, after all later changes are undone.
 
         ``shown`` is the command by which a dry run's script undoes the next change.
         """
         del shown
-        self._cleanups.append(action)
+        self._undos.append(action)
 
     def _start(self, command: Command) -> Running:
         self._runner.interrupts.check()

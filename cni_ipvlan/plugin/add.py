@@ -44,7 +44,7 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         _explained(node) as masters,
         node.attachment(request, strict=True),
         node.container(request) as container,
-        ExitStack() as locks,  # that are held until the transaction has ended
+        ExitStack() as locks,  # that are held until all is done, or their part is undone
         node.transaction() as tx,
         _explained_in_place(tx, container),
     ):
@@ -77,7 +77,9 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         result = addressing.result(link, request.netns, present)
         _check_same(request, container)
         if conf.host_access:
-            _open_to_host(node, tx, parent, hint, addressing, locks)
+            from cni_ipvlan.plugin import host_access
+
+            host_access.give(node, tx, parent, hint, addressing, locks)
         hint = node.registry.complete(hint)
         deliver(result)
 
@@ -198,11 +200,12 @@ def _allocate(
         allocating = ipam.allocate(tx, has_older=has_record) if conf.ipam_type else None
 
         # Importing these takes time, too.
-        from cni_ipvlan.plugin.addressing import addressing_of
+        from cni_ipvlan.plugin.addressing import addressing_of, check_not_of_host
 
-        tx.finish(moving)
         allocated = (allocating() or node.ipam_result) if allocating else None
-    addressing = addressing_of(conf, parent, allocated)
+        addressing = addressing_of(conf, parent, allocated)
+        check_not_of_host(tx, parent, addressing.addresses)
+        tx.finish(moving)
     if not conf.host_access:
         return addressing
     from cni_ipvlan.plugin import host_access
@@ -213,28 +216,15 @@ def _allocate(
 def _check_conflicts(
     tx: Transaction, conf: NetConf, parent: Master, addressing: Addressing
 ) -> None:
-    """Raise CniError if another host has an address, where that is to be asked."""
+    """Raise CniError if an address is not permitted, or another host has it, if that is asked."""
     is_asked = conf.check_ipv4_conflict
-    if conf.host_access and not is_asked:
+    if conf.host_access:
         from cni_ipvlan.plugin import host_access
 
-        is_asked = host_access.is_known(tx, parent, addressing)
+        host_access.check_permitted(tx, parent, addressing.addresses)
+        is_asked = is_asked or host_access.is_known(tx, parent, addressing)
     if is_asked:
         configure.check_ipv4_conflict(tx, parent, addressing)
-
-
-def _open_to_host(
-    node: Node,
-    tx: Transaction,
-    parent: Master,
-    hint: ModeHint,
-    addressing: Addressing,
-    locks: ExitStack,
-) -> None:
-    from cni_ipvlan.plugin import host_access
-
-    locks.enter_context(host_access.locked(node, parent.link.ifindex))
-    host_access.give(node, tx, parent, hint, addressing)
 
 
 def _check_same(request: Request, container: Namespace) -> None:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address, ip_interface
+from ipaddress import ip_address, ip_interface, ip_network
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.cni.errors import DELEGATE_FAILED, INVALID_CONFIGURATION, CniError
 from cni_ipvlan.cni.result import Address, Interface, Result, Route
+from cni_ipvlan.iproute import commands, queries
+from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.plugin.codes import ADDRESS_IN_USE, COMMAND_FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from ipaddress import IPv4Address, IPv6Address
     from typing import Any
 
     from cni_ipvlan.config.netconf import NetConf
-    from cni_ipvlan.iproute import queries
+    from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.master import Master
 
+MOST_ADDRESSES = 64  # where each costs a question or a route of the host
 LEAST_MTU_OF_IPV6 = 1280  # RFC 8200, section 5; below it the kernel disables IPv6 on a link
 _UNSPECIFIED = ("0.0.0.0", "::")
 _SCOPES_WITHOUT_GATEWAY = (253, 254)  # RT_SCOPE_LINK, RT_SCOPE_HOST, <linux/rtnetlink.h>
@@ -87,19 +91,18 @@ def addressing_of(conf: NetConf, master: Master, allocated: Result | None) -> Ad
     source = left if allocated is None else allocated
     plugin = conf.ipam_type if allocated is not None else ""
     whose_mtu = "mtu" if conf.mtu else f"the MTU of the master {master.link.name!r}"
-    taken = () if master.home else master.addresses
-    addresses, routes = usable(source, plugin, conf.mtu or master.link.mtu, whose_mtu, taken)
+    addresses, routes = usable(source, plugin, conf.mtu or master.link.mtu, whose_mtu)
     dns = conf.dns or source.dns or previous.dns
     return Addressing(addresses, routes, others, dns)
 
 
 def usable(
-    source: Result, plugin: str, mtu: int, whose_mtu: str, taken: Iterable[str] = ()
+    source: Result, plugin: str, mtu: int, whose_mtu: str
 ) -> tuple[tuple[Address, ...], tuple[Route, ...]]:
     """Return a result's addresses and routes, each once, as an interface with ``mtu`` gets them.
 
-    ``plugin`` is the IPAM plugin that allocated them, if any; ``taken`` are the addresses of the
-    host. Raises CniError if no interface can have them.
+    ``plugin`` is the IPAM plugin that allocated them, if any. Raises CniError if no interface can
+    have them.
     """
     if plugin and not source.addresses:
         raise CniError(DELEGATE_FAILED, f"the plugin {plugin!r} returned no address")
@@ -108,10 +111,32 @@ def usable(
     )
     _check_specified(addresses, plugin)
     _check_mtu_for_ipv6(mtu, whose_mtu, addresses)
-    _check_not_of_host(addresses, taken)
     return addresses, tuple(
         dict.fromkeys(_with_gateway(route, addresses) for route in source.routes)
     )
+
+
+def check_not_of_host(tx: Transaction, master: Master, addresses: Sequence[Address]) -> None:
+    """Refuse the host's own address: the kernel would allow it, and cut the host off.
+
+    The master delivers packets for a container's address to the container, also those to an
+    address that the host has on another interface.
+    """
+    if master.home:
+        return
+    of_host = [*master.addresses, *master.local]
+    if any(":" in each.address for each in addresses):
+        of_host += queries.local_prefixes(tx.see(Command(commands.route_show_local("-6"))))
+    networks = list(map(ip_network, of_host))
+    for each in addresses:
+        own = parsed(each.address)
+        if own is not None and any(own in network for network in networks):
+            raise CniError(
+                ADDRESS_IN_USE,
+                f"{each.address} is the host's own address; the container would take its packets",
+                "try: give the container another address; exclude the host's from the IPAM "
+                "plugin's range",
+            )
 
 
 def is_connected(route: Route, addresses: Sequence[Address]) -> bool:
@@ -141,21 +166,23 @@ def _check_mtu_for_ipv6(mtu: int, whose: str, addresses: Iterable[Address]) -> N
         )
 
 
-def _check_not_of_host(addresses: Iterable[Address], taken: Iterable[str]) -> None:
-    """Refuse the host's own address: the kernel would allow it, and cut the host off.
+def check_count(addressing: Addressing, option: str) -> None:
+    """Raise CniError if a container gets more addresses than an option is for."""
+    count = len(addressing.addresses)
+    if count > MOST_ADDRESSES:
+        raise CniError(
+            INVALID_CONFIGURATION,
+            f"the container gets {count} addresses; {option} is for at most {MOST_ADDRESSES} "
+            "addresses",
+        )
 
-    The master delivers packets for a container's address to the container.
-    """
-    of_host = {str(ip_address(each)) for each in taken}
-    for each in addresses:
-        if each.address.partition("/")[0] in of_host:
-            raise CniError(
-                ADDRESS_IN_USE,
-                f"{each.address} is the host's own address on the master; the container would take "
-                "its packets",
-                "try: give the container another address; exclude the host's from the IPAM "
-                "plugin's range",
-            )
+
+def parsed(address: str) -> IPv4Address | IPv6Address | None:
+    """Return an address; None for one that stands for what is not known yet, in a dry run."""
+    try:
+        return ip_address(address.partition("/")[0])
+    except ValueError:
+        return None
 
 
 def _split(previous: Result, master: Master) -> tuple[Result, Result]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.plugin.master import Master
 
 _DUPLICATE_DETECTION_SECONDS = 5
+_AT_ONCE = 16  # questions by ARP, each a process
 
 
 def visit(name: str, container: Namespace) -> Command:
@@ -78,6 +79,9 @@ def check_ipv4_conflict(tx: Transaction, parent: Master, addressing: Addressing)
     It is asked from the master: an ipvlan interface does not get the answers to a question
     that has no sender's address.
     """
+    from cni_ipvlan.plugin.addressing import check_count
+
+    check_count(addressing, "checkIPv4Conflict")
     questions = [
         Command(
             commands.arping_duplicate(each.address.partition("/")[0], parent.link.name),
@@ -88,6 +92,12 @@ def check_ipv4_conflict(tx: Transaction, parent: Master, addressing: Addressing)
         for each in addressing.addresses
         if ":" not in each.address
     ]
+    for first in range(0, len(questions), _AT_ONCE):
+        _ask(tx, questions[first : first + _AT_ONCE])
+
+
+def _ask(tx: Transaction, questions: Sequence[Command]) -> None:
+    """Ask several questions at once."""
     for asked in [tx.start(question) for question in questions]:
         done = tx.finish(asked)
         if asked is None or done is None or done.status == 0:

@@ -17,11 +17,17 @@ from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command, together
 from cni_ipvlan.plugin import on_host
-from cni_ipvlan.plugin.codes import COMMAND_FAILED, INTERFACE_NAME_TAKEN, ROUTE_REFUSED
+from cni_ipvlan.plugin.codes import (
+    ADDRESS_IN_USE,
+    COMMAND_FAILED,
+    INTERFACE_NAME_TAKEN,
+    ROUTE_REFUSED,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager, ExitStack
+    from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
     from cni_ipvlan.cni.result import Address
     from cni_ipvlan.config.netconf import NetConf
@@ -31,11 +37,15 @@ if TYPE_CHECKING:
     from cni_ipvlan.plugin.master import Master
     from cni_ipvlan.plugin.node import Node
     from cni_ipvlan.state.attachment import AttachmentId, ModeHint
+    from cni_ipvlan.state.registry import Registry
+
+    IPAddress = IPv4Address | IPv6Address
+    IPNetwork = IPv4Network | IPv6Network
 
 _PREFIX = "ipvhost"  # with the master's index it is a name
 _LABEL = "cni-ipvlan/host-access"
 _STRICT = 1  # of rp_filter
-_MOST_ADDRESSES = 64  # of a container: a record must hold them, and a lock wait for them
+_METRICS_BEFORE = (0, 1024)  # of routes that were made before they had one, in IPv4 and IPv6
 
 
 def link_name(index: int) -> str:
@@ -57,13 +67,9 @@ def extend(addressing: Addressing, master: Master, conf: NetConf) -> Addressing:
     Raises CniError if the host has no address on the master for it, or it has too many.
     """
     from cni_ipvlan.cni.result import Route
+    from cni_ipvlan.plugin.addressing import check_count
 
-    if len(addressing.addresses) > _MOST_ADDRESSES:
-        raise CniError(
-            INVALID_CONFIGURATION,
-            f"the container gets {len(addressing.addresses)} addresses; hostAccess is for at most "
-            f"{_MOST_ADDRESSES} addresses",
-        )
+    check_count(addressing, "hostAccess")
     own = _own(master, addressing.addresses)
     if not own:
         raise CniError(
@@ -100,25 +106,89 @@ def is_known(tx: Transaction, master: Master, addressing: Addressing) -> bool:
     return any(queries.neighbours(line) for line in (output or b"").splitlines())
 
 
-def check_ways(tx: Transaction, master: Master, addresses: Sequence[Address]) -> list[str]:
-    """Raise CniError if a route to one of the addresses would lead the host astray.
+def check_permitted(tx: Transaction, master: Master, addresses: Sequence[Address]) -> None:
+    """Raise CniError unless the host may have routes to the addresses through its interface.
 
-    Whoever writes the network could otherwise take the host's packets to any address. Return
-    the addresses to which the host's interface has a route already, which was left behind.
+    Whoever writes the network chooses them, and a route to one address comes before all others. So
+    each must be in a subnet of the host's own global addresses on the master, which it reaches
+    there directly, or in one that root has reserved as unreachable. And it must be an address of
+    one host, and no next hop of any route.
     """
-    name = link_name(master.link.ifindex)
-    left = []
-    for address, output in _matching(tx, _reachable(_own(master, addresses), addresses)):
-        if any(each.gateway == address for each in queries.routes(output)):
-            raise CniError(
-                ROUTE_REFUSED, f"{address} is a gateway of the host, which hostAccess would cut off"
-            )
-        way = queries.way(output)
-        if way is not None and way.device == name:
-            left.append(address)
-        elif way is not None and (way.gateway or way.device != master.link.name):
-            raise _astray(address, way)
-    return left
+    from ipaddress import ip_network
+
+    from cni_ipvlan.plugin.addressing import parsed
+
+    asked = (commands.route_show_all(), commands.nexthop_show())
+    shown, objects = (tx.see(together(*map(Command, asked))) or b"\n").split(b"\n")
+    hops = {*queries.next_hops(shown), *queries.next_hops(objects)}
+    ways = [
+        (ip_network(each.dst), each)
+        for each in queries.all_routes(shown)
+        if each.table == queries.MAIN_TABLE and each.device != link_name(master.link.ifindex)
+    ]
+    for address in map(parsed, _reachable(_own(master, addresses), addresses)):
+        if address is None:
+            continue  # a dry run's script asks again, when it is known
+        _check_ordinary(address, hops)
+        way = queries.way(route for network, route in ways if address in network)
+        _check_subnet(address, _permitted(address, master, way))
+
+
+def _check_ordinary(address: IPAddress, hops: Collection[str]) -> None:
+    is_special = (
+        address.is_loopback
+        or address.is_link_local
+        or address.is_multicast
+        or address.is_reserved
+        or address.is_unspecified
+    )
+    if is_special:
+        raise CniError(
+            ROUTE_REFUSED,
+            f"{address} is a loopback, link-local, multicast or reserved address, for which "
+            "hostAccess is not",
+        )
+    if str(address) in hops:
+        raise CniError(
+            ROUTE_REFUSED, f"{address} is a gateway of the host, which hostAccess would cut off"
+        )
+
+
+def _check_subnet(address: IPAddress, subnet: IPNetwork) -> None:
+    has_ends = subnet.prefixlen < subnet.max_prefixlen - 1  # RFC 3021, RFC 6164
+    if has_ends and address in (subnet.network_address, subnet.broadcast_address):
+        raise CniError(
+            ROUTE_REFUSED, f"{address} is the first or last address of the subnet {subnet}"
+        )
+
+
+def _permitted(address: IPAddress, master: Master, way: queries.Route | None) -> IPNetwork:
+    """Return the subnet that permits a route to an address; raises CniError if none does.
+
+    ``way`` is how the host reaches it without such a route.
+    """
+    from ipaddress import ip_interface, ip_network
+
+    if way is not None and way.is_unreachable and not way.dst.endswith("/0"):
+        return ip_network(way.dst)
+    is_direct = way is None or (way.device == master.link.name and not way.gateway)
+    for subnet in (ip_interface(each).network for each in master.subnets):
+        if is_direct and address in subnet:
+            return subnet
+    name = repr(master.link.name)
+    msg = f"{address} is in no subnet that the host has on the master {name}"
+    if way is not None and not (is_direct or way.is_unreachable):
+        msg = f"the host reaches {address} in another way, which hostAccess would replace"
+    error = CniError(
+        ROUTE_REFUSED,
+        msg,
+        "try: use the subnet of the host's address on the master; or if only containers have these "
+        "addresses, say so on the host: ip route add unreachable SUBNET",
+    )
+    if way is not None:
+        via = f" via {way.gateway}" if way.gateway else ""
+        error.add_private(f"found: the route to {way.dst}{via} dev {way.device}")
+    raise error
 
 
 def locked(node: Node, index: int) -> AbstractContextManager[None]:
@@ -128,14 +198,24 @@ def locked(node: Node, index: int) -> AbstractContextManager[None]:
 
 
 def give(
-    node: Node, tx: Transaction, master: Master, hint: ModeHint, addressing: Addressing
+    node: Node,
+    tx: Transaction,
+    master: Master,
+    hint: ModeHint,
+    addressing: Addressing,
+    locks: ExitStack,
 ) -> None:
-    """Give the host routes to an attachment; the caller holds the lock until ``tx`` has ended."""
-    name = link_name(master.link.ifindex)
+    """Give the host routes to an attachment, which has been permitted.
+
+    ``locks`` gets the lock, which is held until the caller closes it, or all this is undone.
+    """
+    index = master.link.ifindex
+    locks.enter_context(locked(node, index))
+    tx.on_unwind(locks.close)
+    name = link_name(index)
     # The first of each family: a later one may be a service's, which moves to other hosts.
     sources = {":" in each: each for each in reversed(_own(master, addressing.addresses))}
     addresses = _reachable(sources.values(), addressing.addresses)
-    stale = check_ways(tx, master, addressing.addresses)
     there = _host_link(tx, name)
     if there is None and namespace.own_has_link(name):
         raise CniError(
@@ -146,23 +226,41 @@ def give(
     if hint.mode == "l2" and is_strict(tx, master):
         node.warn(strictness(master))
     registry = node.registry.of_host
-    index = master.link.ifindex
+    left = list(_routes_to(tx, addresses, name)) if there else []
+    for address, route in left:
+        _check_left(registry, hint, on_host.place(index), address, route)
     hint = hint._replace(host_link=name, host_key=index, host_routes=tuple(addresses))
     registry.remember(master.key, hint)
     tx.on_unwind(lambda: _withdraw(node, tx, hint))
     if there is None:
         tx.do(_creation(master, hint))
+    metric = hint.attachment.number
     changes = [
         Command(commands.link_set_alias(name, _LABEL), "label it"),
         Command(commands.link_set_up(name), "bring it up"),
         Command(commands.link_set_arp_off(name), "have it resolve no addresses"),
-        *(_removal(each, name) for each in stale),
-        *(_route(each, name, sources[":" in each]) for each in addresses),
+        *(_removal(address, name, route.priority) for address, route in left),
+        *(_route(each, name, sources[":" in each], metric) for each in addresses),
     ]
     if there is None or not there.is_up:
         for switch in on_host.switches(name):
             tx.do(switch)
     tx.do(together(*changes))
+
+
+def _check_left(
+    registry: Registry, own: ModeHint, place: tuple[int, int], address: str, route: queries.Route
+) -> None:
+    """Raise CniError if a route belongs to another attachment, whose container still exists."""
+    for hint in registry.numbered(place, route.priority):
+        is_others = hint.attachment != own.attachment and address in hint.host_routes
+        if is_others and namespace.leads_to(hint.netns, hint.netns_identity):
+            raise CniError(
+                ADDRESS_IN_USE,
+                f"the host's route to {address} is another container's",
+                "try: give the container another address, or delete that attachment first",
+                f"found: it is that of {hint.describe()}",
+            )
 
 
 def take_back(node: Node, tx: Transaction, attachment: AttachmentId) -> None:
@@ -206,7 +304,7 @@ def differences(
     recorded = node.registry.of_host.hints_of(attachment)
     expected = recorded[0].host_routes if recorded else _reachable(own, addresses)
     for address, output in _matching(tx, expected):
-        way = queries.way(output)
+        way = queries.way(queries.all_routes(output))
         if way is None or way.device != name:
             yield f"the host has no route to {address} through {name}"
     if link.mode == "l2":
@@ -248,25 +346,30 @@ def _plain(addresses: Iterable[Address]) -> list[str]:
     return [each.address.partition("/")[0] for each in addresses]
 
 
-def _matching(tx: Transaction, addresses: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    """Yield each address with what ip prints of the routes that it matches."""
-    for is_ipv6 in (False, True):
+def _by_family(addresses: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """Yield ip's option for each family that is there, with its addresses."""
+    for family, is_ipv6 in (("-4", False), ("-6", True)):
         ours = [each for each in addresses if (":" in each) is is_ipv6]
         if ours:
-            asked = (Command(commands.route_show_matching(each)) for each in ours)
-            yield from zip(ours, (tx.see(together(*asked)) or b"").split(b"\n"), strict=True)
+            yield family, ours
 
 
-def _astray(address: str, way: queries.Route) -> CniError:
-    via = f" via {way.gateway}" if way.gateway else ""
-    return CniError(
-        ROUTE_REFUSED,
-        f"the host reaches {address} in another way, which hostAccess would replace",
-        "it is for addresses that the host reaches on the master itself, or not at all\n"
-        "try: use the master's subnet; or if only containers have these addresses, say so on the "
-        "host: ip route add unreachable SUBNET",
-        f"found: the route to {way.dst}{via} dev {way.device}",
-    )
+def _matching(tx: Transaction, addresses: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield each address with what ip prints of the routes that it matches."""
+    for _, ours in _by_family(addresses):
+        asked = (Command(commands.route_show_matching(each)) for each in ours)
+        yield from zip(ours, (tx.see(together(*asked)) or b"").split(b"\n"), strict=True)
+
+
+def _routes_to(
+    tx: Transaction, addresses: Sequence[str], name: str
+) -> Iterator[tuple[str, queries.Route]]:
+    """Yield the routes to single addresses through an interface."""
+    for _, ours in _by_family(addresses):
+        asked = (Command(commands.route_show_exact(each, name)) for each in ours)
+        output = (tx.see(together(*asked)) or b"").split(b"\n")
+        for address, routes in zip(ours, output, strict=True):
+            yield from ((address, route) for route in queries.routes(routes))
 
 
 def _host_link(tx: Transaction, name: str) -> Link | None:
@@ -287,21 +390,20 @@ def _creation(master: Master, hint: ModeHint) -> Command:
     )
 
 
-def _route(address: str, name: str, source: str) -> Command:
+def _route(address: str, name: str, source: str, metric: int) -> Command:
     return Command(
-        commands.host_route_add(address, name, source),
+        commands.host_route_add(address, name, source, metric),
         f"let the host reach {address}",
-        undo=(Command(commands.host_route_delete(address, name)),),
+        undo=(Command(commands.host_route_delete(address, name, metric)),),
     )
 
 
 def _withdraw(node: Node, tx: Transaction, hint: ModeHint) -> None:
     """Remove a record, unless something could not be undone that it is about."""
     name = hint.host_link
-    ways = [queries.way(output) for _, output in _matching(tx, hint.host_routes)]
+    is_there = namespace.own_has_link(name)
     registry, place = node.registry.of_host, on_host.place(hint.host_key)
-    is_left = namespace.own_has_link(name) and registry.is_only(place, hint.attachment)
-    if is_left or any(way is not None and way.device == name for way in ways):
+    if is_there and (registry.is_only(place, hint.attachment) or _routes_of(tx, hint)):
         raise CniError(
             COMMAND_FAILED, f"the host's interface {name} or its routes remain; DEL removes them"
         )
@@ -313,23 +415,27 @@ def _remove(node: Node, tx: Transaction, hint: ModeHint) -> None:
     if registry.is_only(on_host.place(hint.host_key), hint.attachment):
         _remove_link(tx, hint.host_link)  # and with it all its routes
     else:
-        _remove_routes(tx, hint.host_routes, hint.host_link)
+        _remove_routes(tx, _routes_of(tx, hint), hint.host_link)
     registry.withdraw(hint)
 
 
-def _remove_routes(tx: Transaction, addresses: Sequence[str], name: str) -> None:
-    """Remove those routes that are there: an ``ip -batch`` ends at the first that is not."""
-    there = [
-        address
-        for address, output in _matching(tx, addresses)
-        if (way := queries.way(output)) is not None and way.device == name
-    ]
-    if there:
-        tx.do(together(*(_removal(each, name) for each in there)))
+def _routes_of(tx: Transaction, hint: ModeHint) -> list[tuple[str, queries.Route]]:
+    """Return the host's routes to an attachment that are there; others may have its addresses."""
+    if not namespace.own_has_link(hint.host_link):
+        return []
+    metrics = (hint.attachment.number, *_METRICS_BEFORE)
+    found = _routes_to(tx, hint.host_routes, hint.host_link)
+    return [(address, route) for address, route in found if route.priority in metrics]
 
 
-def _removal(address: str, name: str) -> Command:
-    argv = commands.host_route_delete(address, name)
+def _remove_routes(tx: Transaction, routes: Sequence[tuple[str, queries.Route]], name: str) -> None:
+    if routes:
+        removals = (_removal(address, name, route.priority) for address, route in routes)
+        tx.do(together(*removals))
+
+
+def _removal(address: str, name: str, metric: int) -> Command:
+    argv = commands.host_route_delete(address, name, metric)
     return Command(argv, f"remove the host's route to {address}")
 
 
@@ -349,7 +455,7 @@ def _remove_unrecorded(node: Node, tx: Transaction, name: str) -> None:
             return
         used = {address.partition("/")[0] for each in found for address in each.addresses}
         with locked(node, _index(name)):
-            lost = [each for each in _unrecorded(node, tx, name) if each not in used]
+            lost = [each for each in _unrecorded(node, tx, name) if each[0] not in used]
             _remove_routes(tx, lost, name)
     with locked(node, _index(name)):
         is_unused = node.registry.of_host.is_only(on_host.place(_index(name)), None)
@@ -357,19 +463,19 @@ def _remove_unrecorded(node: Node, tx: Transaction, name: str) -> None:
             _remove_link(tx, name)
 
 
-def _unrecorded(node: Node, tx: Transaction, name: str) -> list[str]:
-    """Return the addresses to which there are routes without a record."""
+def _unrecorded(node: Node, tx: Transaction, name: str) -> list[tuple[str, queries.Route]]:
+    """Return the routes without a record, with the address of each."""
     there = _routes_through(tx, name)
     hints = node.registry.of_host.hints(on_host.place(_index(name)))
     recorded = {each for hint in hints for each in hint.host_routes}
-    return [each for each in there if each not in recorded]
+    return [each for each in there if each[0] not in recorded]
 
 
-def _routes_through(tx: Transaction, name: str) -> list[str]:
-    """Return the single addresses to which routes lead through an interface."""
+def _routes_through(tx: Transaction, name: str) -> list[tuple[str, queries.Route]]:
+    """Return the routes to single addresses through an interface, with the address of each."""
     shown = tx.see(Command(commands.route_show(name), absent_ok=True))
-    routes = (each.dst.partition("/") for each in queries.routes(shown))
-    return [address for address, _, length in routes if length == _whole(address)]
+    routes = ((each, *each.dst.partition("/")) for each in queries.routes(shown))
+    return [(address, route) for route, address, _, length in routes if length == _whole(address)]
 
 
 def _whole(address: str) -> str:

@@ -19,14 +19,19 @@ _NAMED = 20  # interfaces of many
 
 
 class Master(NamedTuple):
-    """A master, its namespace ``home`` (None for the plugin's own), the links it carries in
-    that namespace, and its own addresses, as ip writes them and without prefix lengths.
+    """A master, its namespace ``home`` (None for the plugin's own), the links it carries there.
+
+    ``addresses`` are its own, as ip writes them and without prefix lengths; ``subnets`` those of
+    the global ones, each as an address in it with a prefix length. ``local`` are the IPv4 addresses
+    and subnets that the host has on any interface, if the master is on the host.
     """
 
     link: Link
     home: Namespace | None = None
     carried: tuple[Link, ...] = ()
     addresses: tuple[str, ...] = ()
+    subnets: tuple[str, ...] = ()
+    local: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[int, int]:
@@ -75,7 +80,8 @@ def look(tx: Transaction, name: str, home: Namespace | None) -> Master | None:
     kinds = ("macvlan", "macvtap", *queries.IPVLAN_KINDS)
     # After a link show in the same batch, an address show would show no addresses:
     # ipaddr_list_link() in ip/ipaddress.c sets the family for all that follows.
-    asked = (commands.address_show(name), *map(commands.link_show_kind, kinds))
+    of_host = () if home else (commands.route_show_local(),)
+    asked = (commands.address_show(name), *of_host, *map(commands.link_show_kind, kinds))
     try:
         output = tx.see(together(*(Command(argv, inside=home) for argv in asked)))
     except CommandError as error:
@@ -84,11 +90,18 @@ def look(tx: Transaction, name: str, home: Namespace | None) -> Master | None:
         if causes.is_absent(error.answer.encode()):
             return None
         raise
-    shown, *of_kinds = (output or b"").split(b"\n")
+    shown, *others = (output or b"").split(b"\n")
     found = queries.links(shown)
     if not found:
         return None
-    master = Master(found[0], home, addresses=tuple(queries.local_addresses(shown)))
+    local, of_kinds = others[: len(of_host)], others[len(of_host) :]
+    master = Master(
+        found[0],
+        home,
+        addresses=tuple(queries.local_addresses(shown)),
+        subnets=tuple(queries.global_subnets(shown)),
+        local=tuple(each for output in local for each in queries.local_prefixes(output)),
+    )
     carried = [
         each
         for links in map(queries.links, of_kinds)

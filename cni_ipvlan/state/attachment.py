@@ -46,6 +46,11 @@ class AttachmentId(NamedTuple):
         )
 
     @property
+    def number(self) -> int:
+        """A number of 32 bits, as the metric of a route: see ``number_of``."""
+        return number_of(self.key)
+
+    @property
     def label(self) -> str:
         """The label of its interface; two attachments never have the same."""
         return "/".join((_PREFIX, *self._cut(), self.key))
@@ -117,6 +122,11 @@ def named_by(label: str) -> AttachmentId | None:
 def network_key(network: str) -> str:
     """Return the 5 characters that the keys of a network's attachments start with."""
     return digest(network, _NETWORK_CHARACTERS)
+
+
+def number_of(key: str) -> int:
+    """Return the number of the attachments with a key, from 2^31 on: it finds, the names decide."""
+    return int.from_bytes(blake2b(key.encode(), digest_size=4).digest(), "big") | 1 << 31
 
 
 def digest(text: str, characters: int) -> str:

@@ -32,7 +32,7 @@ from itertools import islice
 from cni_ipvlan import _json
 from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.state import locks
-from cni_ipvlan.state.attachment import ModeHint
+from cni_ipvlan.state.attachment import ModeHint, number_of
 from cni_ipvlan.state.locks import BusyError
 
 if TYPE_CHECKING:
@@ -134,6 +134,17 @@ class Registry:
         They are read one by one: often the first is enough, and there may be a thousand.
         """
         return self._hints_in(self._directory_of(master))
+
+    def numbered(self, master: tuple[int, int], number: int) -> list[ModeHint]:
+        """Return the hints about attachments with that number on a master."""
+        directory = self._directory_of(master)
+        try:
+            names = os.listdir(directory)
+        except FileNotFoundError:
+            return []
+        meant = (name for name in names if number_of(name.partition(".")[0]) == number)
+        found = (self._read(os.path.join(directory, name)) for name in meant)
+        return [hint for hint in found if hint is not None]
 
     def is_only(self, master: tuple[int, int], attachment: AttachmentId | None) -> bool:
         """Whether no other attachment is recorded on a master; it reads two hints at most."""

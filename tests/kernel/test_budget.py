@@ -66,13 +66,13 @@ def test_processes_beside_a_neighbour(node: Node, runtime: Runtime, steps: Steps
 
 
 def test_processes_with_ipv6(node: Node, runtime: Runtime, steps: Steps) -> None:
-    """Whether IPv6 is on is read, and duplicate address detection is waited for."""
+    """The host's addresses, whether IPv6 is on; and duplicate address detection is waited for."""
     node.master()
     container = node.container()
 
     runtime.add(container, DUAL_STACK, **steps.environment).result()
 
-    assert taken(steps) == (9, 4)
+    assert taken(steps) == (10, 4)
 
 
 def test_processes_with_dhcp(node: Node, runtime: Runtime, tmp_path: Path) -> None:
@@ -101,11 +101,11 @@ def test_processes_of_host_access(node: Node, runtime: Runtime, steps: Steps) ->
     container = node.container()
 
     result = runtime.add(container, conf, **steps.environment).result()
-    # Neighbours, the way to the address, reverse path filtering; create, two switches, bring up.
+    # The ways of the host, neighbours, reverse path filtering; create, two switches, bring up.
     assert taken(steps) == (13, 1)
     runtime.add(node.container(), conf, **steps.environment, CNI_CONTAINERID="two").result()
-    # Neither created nor switched, but looked at; and the first one's mode is read.
-    assert taken(steps) == (11, 2)
+    # Neither created nor switched, but looked at, with its routes; and the first one's mode is read.
+    assert taken(steps) == (12, 2)
     runtime.check(container, conf, result, **steps.environment).succeeds()
     assert taken(steps) == (6, 1)
     runtime.delete(container, conf, **steps.environment).succeeds()

@@ -50,6 +50,7 @@ def test_they_reach_each_other_until_the_container_is_detached(
     node: Node, runtime: Runtime, mode: str, host: str, container: str
 ) -> None:
     master(node, host)
+    node.host.ip("route add unreachable 10.7.0.0/16")  # reserved for containers
     space = node.container()
     conf = network(mode=mode, ipam=static(container), hostAccess=True)
     before = node.snapshot()
@@ -378,7 +379,7 @@ def test_the_mode_of_the_hosts_interface_counts(node: Node, runtime: Runtime) ->
 def test_more_addresses_than_a_record_has_room_for_are_refused(
     node: Node, runtime: Runtime
 ) -> None:
-    master(node)
+    master(node, f"{HOST}/16")
     many = [f"10.1.1.{number}/16" for number in range(1, 258 - 192)]
     assert len(many) == 65
     error = refusal(node, runtime, {**CONF, "ipam": static(*many)})

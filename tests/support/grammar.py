@@ -73,6 +73,12 @@ COMMANDS = [
     ip -j -d address show dev ALTNAME
     ip -j -d address show type KIND
     ip -N -j -d route show table all dev NAME
+    ip -j -d route show table local type local
+    ip -6 -j -d route show table local type local
+    ip -N -j -d route show table all
+    ip -N -j -d nexthop show
+    ip -4 -N -j -d route show to exact GATEWAY dev NAME
+    ip -6 -N -j -d route show to exact GATEWAY dev NAME
     ip -4 -j route show default
     ip -6 -j route show default
     ip -4 -N -j -d route show to match GATEWAY
@@ -93,8 +99,8 @@ COMMANDS = [
     ip address add ADDRESS dev NAME
     ip route add PREFIX [via GATEWAY] dev NAME [table NUMBER] [metric NUMBER] [scope NUMBER] \
         [mtu NUMBER] [advmss NUMBER]
-    ip route add GATEWAY dev NAME src GATEWAY
-    ip route delete GATEWAY dev NAME
+    ip route add GATEWAY dev NAME src GATEWAY metric NUMBER
+    ip route delete GATEWAY dev NAME metric NUMBER
     ip neighbour replace GATEWAY lladdr MAC dev NAME nud permanent
     ip -batch
     ip -j -d -batch -

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from lab import Node, Space
+
+from cni_ipvlan.cni import protocol
+from cni_ipvlan.cni.request import read
+from cni_ipvlan.iproute.interrupts import Interrupts
+from cni_ipvlan.log import Log
+from cni_ipvlan.plugin import perform
+from cni_ipvlan.plugin.node import assemble
 
 PLUGINS = "/usr/lib/cni"  # where Debian's containernetworking-plugins are
 
@@ -78,6 +86,16 @@ class Runtime:
         return self._call(environment, stdin_of(conf))
 
 
+def call_in_process(environment: Mapping[str, str], stdin: bytes) -> Answer:
+    """Have the plugin answer a call in this very process, which is faster than the executable."""
+    stdout: list[bytes] = []
+    stderr: list[str] = []
+    log = Log(stderr.append, environment)
+    node = assemble(environment, Interrupts(), log)
+    status = protocol.serve(environment, read(stdin), partial(perform, node), stdout.append, log)
+    return Answer(status, b"".join(stdout), "\n".join(stderr))
+
+
 def call_environment(verb: str, container: Space | str, **others: str) -> dict[str, str]:
     """Return the environment of a call; ``others`` are added, or take a variable's place."""
     path = container if isinstance(container, str) else container.path
@@ -139,5 +157,6 @@ def refusal(
     container = container or node.container()
     before = node.snapshot()
     answer = runtime.add(container, conf, CNI_CONTAINERID="refused", **environment)
-    assert node.snapshot() == before
+    after = node.snapshot()
+    assert after == before
     return {**answer.error(), "private": answer.stderr}

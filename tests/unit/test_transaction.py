@@ -173,13 +173,15 @@ def test_undo_runs_inside_its_namespace_with_its_stdin_and_environment(world: Wo
     assert world.runner.environments[-1] == {"CNI_COMMAND": "DEL"}
 
 
-def test_actions_follow_when_the_commands_are_undone(world: World) -> None:
+def test_an_action_is_called_between_the_undos_of_what_came_after_and_before_it(
+    world: World,
+) -> None:
     with pytest.raises(ZeroDivisionError), world.tx:
         world.change("one")
         world.tx.on_unwind(lambda: world.runner.ran.append("forget"))
         world.change("two")
         raise ZeroDivisionError
-    assert world.runner.ran[2:] == ["undo two", "undo one", "forget"]
+    assert world.runner.ran[2:] == ["undo two", "forget", "undo one"]
 
 
 def test_what_could_not_be_undone_was_not_undone(world: World) -> None:

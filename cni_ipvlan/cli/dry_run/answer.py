@@ -22,8 +22,8 @@ from cni_ipvlan.iproute import commands
 from cni_ipvlan.iproute.dry_run import Plan
 from cni_ipvlan.iproute.interrupts import Interrupts
 from cni_ipvlan.log import Log
-from cni_ipvlan.plugin.addressing import usable
-from cni_ipvlan.plugin.host_access import check_ways
+from cni_ipvlan.plugin.addressing import check_not_of_host, usable
+from cni_ipvlan.plugin.host_access import check_permitted
 from cni_ipvlan.plugin.master import find
 from cni_ipvlan.plugin.node import assemble
 
@@ -107,10 +107,11 @@ def ipam_answer(
     result = delegate.result(plugin, answered, cni_version)
     tx = assemble(os.environ, Interrupts(), Log(output.echo_err, {}), Plan()).begin()
     parent = find(tx, NetConf("", master), None) if master else None
-    taken = parent.addresses if parent else ()
-    addresses, routes = usable(result, plugin, mtu, "the interface's MTU", taken)
-    if parent and host_access:
-        check_ways(tx, parent, addresses)
+    addresses, routes = usable(result, plugin, mtu, "the interface's MTU")
+    if parent:
+        check_not_of_host(tx, parent, addresses)
+        if host_access:
+            check_permitted(tx, parent, addresses)
     lines = [(f"ipv{address.family}", address.address) for address in addresses]
     lines += [("route", _words(route)) for route in routes]
     if as_json:

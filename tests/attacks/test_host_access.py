@@ -1,0 +1,263 @@
+"""hostAccess: whatever a network's author chooses, the host's packets to others stay the host's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from attacker import end_within
+from doubles import FakeIpam
+from executable import Executable
+from lab import Node, Space, run
+from runtime import (
+    Conf,
+    Runtime,
+    call_environment,
+    call_in_process,
+    network,
+    refusal,
+    static,
+    stdin_of,
+)
+
+HOST, TAKEN = "10.1.0.10", "10.1.0.2"
+
+
+@pytest.fixture
+def quick() -> Runtime:
+    return Runtime(call_in_process)
+
+
+@pytest.fixture
+def host(node: Node) -> Space:
+    """A host with the master eth0, on which it has addresses, and eth1."""
+    node.master_on_a_wire()
+    node.master("eth1")
+    for words in (
+        "eth0 10.1.0.10/24",
+        "eth0 10.2.0.9 peer 10.3.0.1/24",
+        "eth0 169.254.7.7/16 scope link",
+        "eth0 fd00:1::10/64 nodad",
+        "eth1 10.5.0.10/24",
+    ):
+        device, _, address = words.partition(" ")
+        node.host.ip(f"address add {address} dev {device}")
+    return node.host
+
+
+def conf(*addresses: str, name: str = "net", mode: str = "l2") -> Conf:
+    return network(name=name, mode=mode, ipam=static(*addresses), hostAccess=True)
+
+
+@contextmanager
+def changed(host: Space, *commands: str) -> Iterator[None]:
+    """Have commands of ip done, and undone after it."""
+    for command in commands:
+        host.ip(command)
+    try:
+        yield
+    finally:
+        for command in reversed(commands):
+            removed = command.replace(" add ", " delete ", 1)
+            host.ip(removed.partition(" via ")[0] if "nexthop add" in command else removed)
+
+
+ELSEWHERE = "in another way, which hostAccess would replace"
+NO_SUBNET = "in no subnet that the host has on the master 'eth0'"
+SPECIAL = "is a loopback, link-local, multicast or reserved address"
+GATEWAY = "is a gateway of the host"
+ENDS = "is the first or last address of the subnet"
+NOT_PERMITTED = [
+    ("169.254.169.254", SPECIAL),
+    ("169.254.169.254", SPECIAL, "route add unreachable 169.254.0.0/17"),
+    ("198.51.100.1", NO_SUBNET),
+    ("198.51.100.1", NO_SUBNET, "route add default via 10.1.0.4 table 77"),
+    ("198.51.100.1", NO_SUBNET, "route add default dev eth0"),
+    ("198.51.100.1", NO_SUBNET, "route add unreachable default metric 4278198272"),
+    ("198.51.100.1", ELSEWHERE, "route add default via 10.1.0.4"),
+    ("224.0.0.18", SPECIAL),
+    ("240.0.0.1", SPECIAL),
+    ("255.255.255.255", SPECIAL),
+    ("100.64.0.1", NO_SUBNET),
+    ("10.1.0.0", ENDS),
+    ("10.1.0.255", ENDS),
+    ("10.3.0.255", ENDS),
+    ("10.7.0.0", ENDS, "route add unreachable 10.7.0.0/16"),
+    ("10.5.0.2", ELSEWHERE),
+    ("10.1.0.4", GATEWAY, "route add default via 10.1.0.4 table 77"),
+    ("10.1.0.3", GATEWAY, "route add 10.44.0.0/16 nexthop via 10.1.0.4 nexthop via 10.1.0.3"),
+    ("10.1.0.6", GATEWAY, "nexthop add id 5 via 10.1.0.6 dev eth0"),
+    (
+        "10.1.0.6",
+        GATEWAY,
+        "nexthop add id 5 via 10.1.0.6 dev eth0",
+        "route add 10.55.0.0/16 nhid 5",
+    ),
+    ("10.1.0.130", ELSEWHERE, "route add 10.1.0.128/25 via 10.1.0.4"),
+    ("10.7.9.2", ELSEWHERE, "route add unreachable 10.7.0.0/16", "route add 10.7.9.0/24 dev eth1"),
+    ("10.1.0.40", ELSEWHERE, "route add blackhole 10.1.0.40"),
+    ("fe80::9", SPECIAL),
+    ("ff05::9", SPECIAL),
+    ("2001:db8::1", NO_SUBNET),
+    ("fd00:1::", ENDS),
+    ("fd00:1::5", GATEWAY, "-4 route add 10.9.0.0/16 via inet6 fd00:1::5 dev eth0"),
+    ("fd00:1::6", GATEWAY, "-6 route add fd00:44::/64 nexthop via fd00:1::7 nexthop via fd00:1::6"),
+]
+
+
+def test_an_address_that_nothing_permits_is_refused(
+    node: Node, host: Space, quick: Runtime
+) -> None:
+    container = node.container()
+    for address, expected, *commands in NOT_PERMITTED:
+        length = 64 if ":" in address else 24
+        with changed(host, *commands):
+            error = refusal(node, quick, conf(f"{address}/{length}"), container)
+        assert error["code"] == 107, (address, commands, error)
+        assert expected in error["msg"], (address, commands)
+
+
+PERMITTED = [
+    ("10.1.0.2", "l2"),
+    ("10.3.0.2", "l2"),  # of the peer's subnet
+    ("fd00:1::2", "l2"),
+    ("10.1.0.2", "l3", "route add default via 10.1.0.4"),
+    ("10.7.0.2", "l3", "route add unreachable 10.7.0.0/16", "route add default via 10.1.0.4"),
+    ("fd00:7::2", "l3s", "-6 route add unreachable fd00:7::/64"),
+]
+
+
+def test_what_is_permitted(node: Node, host: Space, quick: Runtime) -> None:
+    for address, mode, *commands in PERMITTED:
+        container, wanted = (
+            node.container(),
+            conf(f"{address}/{128 if ':' in address else 32}", mode=mode),
+        )
+        with changed(host, *commands):
+            quick.add(container, wanted).result()
+            assert host.ask("route", "get", address)[0]["dev"].startswith("ipvhost"), address
+            quick.delete(container, wanted).succeeds()
+
+
+@pytest.mark.parametrize("host_access", [True, False])
+def test_an_address_that_the_host_has_anywhere_is_refused(
+    node: Node, host: Space, quick: Runtime, *, host_access: bool
+) -> None:
+    for device, address in (
+        ("lo", "192.0.2.5/32"),
+        ("lo", "2001:db8::5/128"),
+        ("eth1", "10.1.0.77/32"),
+        ("eth1", "fd00:1::77/128"),
+    ):
+        host.ip(f"address add {address} dev {device}" + (" nodad" if ":" in address else ""))
+    host.ip("route add local 10.1.0.64/29 dev lo")
+    container = node.container()
+    others = ("10.1.0.70", "127.0.0.53", "::1", "10.5.0.10")
+    for address in ("192.0.2.5", "2001:db8::5", "10.1.0.77", "fd00:1::77", *others):
+        wanted = {**conf(f"{address}/{64 if ':' in address else 24}"), "hostAccess": host_access}
+
+        error = refusal(node, quick, wanted, container)
+
+        assert error["code"] == 106, (address, error)
+        assert "is the host's own address" in error["msg"]
+
+
+# An address has one owner: the next one gets the host's route, and the last one's DEL spares it.
+
+
+def gives_up_its_address(node: Node, runtime: Runtime) -> Space:
+    first = node.container()
+    runtime.add(first, conf(f"{TAKEN}/24"), CNI_CONTAINERID="first").result()
+    first.ip(f"address delete {TAKEN}/24 dev net1")
+    return first
+
+
+def test_the_route_to_a_container_that_is_there_is_not_taken_from_it(
+    node: Node, host: Space, runtime: Runtime
+) -> None:
+    first = gives_up_its_address(node, runtime)
+
+    error = refusal(node, runtime, conf(f"{TAKEN}/24", name="other"))
+
+    assert error["code"] == 106
+    assert f"the host's route to {TAKEN} is another container's" in error["msg"]
+    assert "container first" in error["private"]
+    first.ip(f"address add {TAKEN}/24 dev net1")
+    host.ip(f"route get {TAKEN}")
+
+
+@pytest.mark.parametrize("ends", ["its namespace", "its route"])
+def test_a_late_delete_spares_the_route_of_the_next_owner(
+    node: Node, host: Space, runtime: Runtime, ends: str
+) -> None:
+    first, second = gives_up_its_address(node, runtime), node.container()
+    if ends == "its namespace":
+        node.remove(first)
+    else:
+        host.ip(f"route delete {TAKEN}")
+    wanted = conf(f"{TAKEN}/24", name="other")
+    result = runtime.add(second, wanted, CNI_CONTAINERID="second").result()
+
+    netns = "" if ends == "its namespace" else first
+    runtime.delete(netns, conf(f"{TAKEN}/24"), CNI_CONTAINERID="first").succeeds()
+
+    runtime.check(second, wanted, result, CNI_CONTAINERID="second").succeeds()
+    with host.entered():
+        assert "1 received" in run("sh", "-c", f"ping -c 1 -W 1 {TAKEN} || :")
+    runtime.delete(second, wanted, CNI_CONTAINERID="second").succeeds()
+    assert not any(name.startswith("ipvhost") for name in host.links())
+
+
+def test_an_ipam_plugin_that_does_not_release_keeps_no_other_add_waiting(
+    node: Node, host: Space, ipvlan: Executable, runtime: Runtime, fake_ipam: FakeIpam
+) -> None:
+    """The host's part is undone, and its lock released, before that plugin is asked."""
+    fake_ipam.answers("ADD", {"cniVersion": "1.0.0", "ips": [{"address": "10.1.0.3/24"}]})
+    fake_ipam.on("DEL", "exec sleep 300")
+    environment = call_environment("ADD", node.container(), CNI_PATH=fake_ipam.path)
+    wanted = network(name="hangs", ipam=fake_ipam.conf, hostAccess=True)
+    call = ipvlan.start({**environment, "CNI_CONTAINERID": "hangs"}, stdin_of(wanted))
+    assert call.process.stdout is not None
+    call.process.stdout.close()  # so that it fails at the very end
+    call.process.stdout = None
+    fake_ipam.wait_for("DEL")
+
+    began = time.monotonic()
+    runtime.add(node.container(), conf(f"{TAKEN}/24"), CNI_CONTAINERID="other").result()
+
+    assert call.process.poll() is None, "this shows nothing"
+    assert time.monotonic() - began < 8
+    with pytest.raises(AssertionError):
+        end_within(call, 40).result()
+
+
+# checkIPv4Conflict starts a process for each address.
+
+
+def test_few_questions_for_conflicts_are_asked_at_once(
+    node: Node, host: Space, runtime: Runtime, tmp_path: Path
+) -> None:
+    tools = f"{tmp_path}/tools"
+    run("mkdir", "-p", f"{tools}/running")
+    script = f"""#!/bin/sh
+        : >{tools}/running/$$
+        ls {tools}/running | wc -l >>{tools}/counts
+        sleep 0.2
+        rm {tools}/running/$$
+    """
+    run("sh", "-c", f"cat >{tools}/arping; chmod +x {tools}/arping", stdin=script)
+    many = [f"10.1.1.{number}/16" for number in range(1, 66)]
+    wanted = {**network(ipam=static(*many[:33])), "checkIPv4Conflict": True}
+    path = f"{tools}:/usr/sbin:/usr/bin:/sbin:/bin"
+
+    runtime.add(node.container(), wanted, PATH=path).result()
+
+    counts = list(map(int, (tmp_path / "tools/counts").read_text().split()))
+    assert len(counts) == 33
+    assert 1 < max(counts) <= 16
+    error = refusal(node, runtime, {**wanted, "ipam": static(*many)})
+    assert error["code"] == 7
+    assert "checkIPv4Conflict is for at most 64 addresses" in error["msg"]
