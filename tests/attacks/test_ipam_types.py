@@ -17,7 +17,7 @@ from doubles import FakeIpam
 from executable import Executable
 from lab import Node
 from person import Person
-from runtime import PLUGINS, Runtime, call_environment, network, stdin_of
+from runtime import PLUGINS, Conf, Runtime, call_environment, network, stdin_of
 
 SECONDS = 20
 PERMITTED = Path("/etc/cni-ipvlan/ipam-types")
@@ -210,3 +210,58 @@ def test_what_an_ipam_plugin_started_ends_with_it(
     fake_ipam.on("DEL", f"{LEAVES_CHILDREN}\nexit {status}")
     assert runtime.delete(container, conf, **path).status == status
     end_of(child)
+
+
+def capture_of(conf: Conf | bytes, **environment: str) -> str:
+    return json.dumps(
+        {
+            "capture": 1,
+            "time": "2026-01-01T00:00:00.000Z",
+            "environment": call_environment("ADD", "/nonexistent", **environment),
+            "stdin": stdin_of(conf).decode(),
+        }
+    )
+
+
+def test_a_replay_runs_no_program_that_a_capture_names(
+    node: Node, person: Person, fake_ipam: FakeIpam
+) -> None:
+    """A shell as IPAM plugin takes a configuration for commands."""
+    node.master()
+    file = person.directory / "call.json"
+    ran = person.directory / "ran"
+    conf = json.dumps(network(ipam={"type": "sh"})).replace(
+        '"master"', f'"x":\n"$(touch {ran})"\n,"master"'
+    )
+    container = node.container().path
+    fakes = person.directory / "static"
+    shutil.copy(fake_ipam.program, fakes)
+    captures = {
+        "sh": capture_of(conf.encode(), CNI_PATH="/usr/bin"),
+        "static": capture_of(network(master="eth7"), CNI_PATH=str(person.directory)),
+    }
+    for plugin, capture in captures.items():
+        file.write_text(capture)
+        for option in ("", "--dry-run"):
+            line = f"ipvlan replay call.json --netns {container} {option}"
+            status, _, err = person.types(line)
+            assert not ran.exists()
+            assert fake_ipam.calls == []
+            assert status == 1
+            shown = f"IPAM plugin of CNI_PATH {PLUGINS}: "
+            found = f"{PLUGINS}/static" if plugin == "static" else "none is run: cannot find"
+            assert shown + found in err
+
+
+def test_a_replay_runs_no_interface_plugin(node: Node, person: Person, bridge: FakeBridge) -> None:
+    node.master()
+    capture = capture_of(network(ipam=bridge.conf))
+    (person.directory / "call.json").write_text(capture)
+    options = f"--netns {node.container().path} --cni-path {bridge.path}"
+
+    status, out, err = person.types(f"ipvlan replay call.json {options}")
+
+    assert status == 1
+    assert "none is run: ipam.type is 'bridge', which is not an IPAM plugin" in err
+    assert '"code": 7' in out
+    assert bridge.calls == []
