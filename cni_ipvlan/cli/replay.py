@@ -1,7 +1,6 @@
 """Make a captured call again, and compare its outcome with the recorded one.
 
-A capture may come from a stranger. So it is checked, and what it names is run only from
-directories that no stranger can write to, unless the person names others.
+A capture may come from a stranger. So it is checked, and never says where plugins are run from.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from cni_ipvlan import log_file
 from cni_ipvlan.capture import FORM
 from cni_ipvlan.cli import calls, configs, output
 from cni_ipvlan.cli.calls import Call, CallOptions
@@ -21,6 +19,7 @@ from cni_ipvlan.cli.configs import ConfigError
 from cni_ipvlan.cli.options import (
     FILE,
     Example,
+    cni_path_option,
     dry_run_option,
     json_option,
     netns_option,
@@ -56,11 +55,7 @@ class Recorded(NamedTuple):
 )
 @click.argument("file", type=FILE, metavar="FILE")
 @netns_option(required=False)
-@click.option(
-    "--cni-path",
-    metavar="DIRS",
-    help="Directories of the IPAM plugins, with colons [default: the recorded ones].",
-)
+@cni_path_option
 @dry_run_option
 @json_option
 @verbose_option
@@ -70,8 +65,8 @@ def replay(
     """Make a captured call again, and show how its outcome differs.
 
     FILE is from captureDir or CNI_IPVLAN_CAPTURE, or - for standard input. The call has the
-    recorded CNI variables and standard input, unless options replace them. The exit status is the
-    call's.
+    recorded CNI variables and standard input, unless options replace them; but plugins are run from
+    this machine's directories, never from the recorded ones. The exit status is the call's.
     """
     try:
         recorded = _recorded(file, configs.read_source(file))
@@ -81,8 +76,6 @@ def replay(
     command = call.environment["CNI_COMMAND"]
     if dry_run and command not in calls.DRY_RUN_OF:
         raise click.UsageError(f"{command} changes nothing; replay it without --dry-run")
-    if cni_path is None:
-        _check_path(call.environment)
     for line in _about(recorded, call):
         output.echo_err(one_line(line))
     if dry_run:
@@ -163,26 +156,8 @@ def _call(recorded: Recorded, netns: str | None, cni_path: str | None) -> Call:
         if command not in _IN_A_CONTAINER:
             raise click.UsageError(f"{command} is about no container, so it has no --netns")
         environment["CNI_NETNS"] = netns
-    if cni_path is not None:
-        environment["CNI_PATH"] = calls.cni_path(cni_path)
+    environment["CNI_PATH"] = calls.cni_path(cni_path)
     return Call(environment, recorded.stdin)
-
-
-def _directories(environment: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(filter(None, environment.get("CNI_PATH", "").split(":")))
-
-
-def _check_path(environment: Mapping[str, str]) -> None:
-    """Raise UsageError if a recorded CNI_PATH has a directory that strangers could write to."""
-    for directory in _directories(environment):
-        try:
-            os.close(log_file.directory_for_administrator(directory))
-        except (OSError, log_file.UnfitError) as error:
-            why = error.strerror if isinstance(error, OSError) else error
-            raise click.UsageError(
-                f"the recorded CNI_PATH has {directory!r}, from which nothing is run: {why}; "
-                "name the directories of the plugins with --cni-path"
-            ) from None
 
 
 def _about(recorded: Recorded, call: Call) -> Iterator[str]:
@@ -204,11 +179,11 @@ def _about(recorded: Recorded, call: Call) -> Iterator[str]:
         yield "it releases the addresses of attachments that have been added since"
     plugin = netconf.ipam_type(read(call.stdin).config)
     if plugin:
-        path = environment.get("CNI_PATH", "")
+        path = environment["CNI_PATH"]
         try:
-            found = delegate.find(plugin, _directories(environment))
-        except CniError:
-            found = f"{plugin}, which is not there"
+            found = delegate.find(plugin, tuple(path.split(":")))
+        except CniError as error:
+            found = f"none is run: {error.msg}"
         yield f"IPAM plugin of CNI_PATH {path}: {found}"
 
 

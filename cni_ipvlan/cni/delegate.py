@@ -1,4 +1,4 @@
-"""Delegation: find a plugin in CNI_PATH, and parse its output."""
+"""Delegation: find an IPAM plugin in CNI_PATH, if it is permitted, and parse its output."""
 
 from __future__ import annotations
 
@@ -20,8 +20,25 @@ if TYPE_CHECKING:
 
 # Set in the environment of a delegate: a plugin that finds it there was called by itself.
 DELEGATING = "_CNI_IPVLAN_DELEGATES"
+# The IPAM types that root permits, one in a line. Without it: all but INTERFACE_PLUGINS.
+PERMITTED = "/etc/cni-ipvlan/ipam-types"
+# They attach a container, or change an attached one: the directories plugins/main and plugins/meta
+# of github.com/containernetworking/plugins, and two that call others of any name. Asked for
+# addresses, they make interfaces, or call the plugin that ipam.type names, themselves, without end.
+INTERFACE_PLUGINS = (
+    *("bridge", "dummy", "host-device", "ipvlan", "loopback", "macvlan", "ptp", "tap", "vlan"),
+    *("bandwidth", "firewall", "portmap", "sbr", "tuning", "vrf"),
+    *("flannel", "multus", "multus-shim"),
+)
+# Known by their names, since k3s has one executable for all of plugins.
+_IPAM_PLUGINS = ("dhcp", "host-local", "static")
+_OTHERS_MAY_WRITE = 0o022
 _HIGHEST_CODE = 2**32 - 1
 _SHOWN_OUTPUT = 200  # characters of a delegate's output that an error quotes
+
+
+class NotPermittedError(CniError):
+    """About a plugin that is not permitted as an IPAM plugin."""
 
 
 class Answer(NamedTuple):
@@ -38,14 +55,91 @@ def environment(request: Request, verb: str) -> dict[str, str]:
 
 
 def find(plugin: str, path: tuple[str, ...]) -> str:
-    """Return the path of the executable ``plugin`` in the directories ``path``."""
+    """Return the path of the permitted IPAM plugin ``plugin`` in the directories ``path``."""
+    check_permitted(plugin, path)
+    found = _executable(plugin, path)
+    if not found:
+        raise _not_found(plugin, path)
+    return found
+
+
+def check_permitted(plugin: str, path: tuple[str, ...]) -> None:
+    """Raise NotPermittedError if a plugin may not be called as an IPAM plugin.
+
+    It is another CniError if that can't be known.
+    """
     if not plugin or "/" in plugin or "\0" in plugin or plugin in (".", ".."):
         raise CniError(INVALID_CONFIGURATION, f"{plugin!r} is not the name of a CNI plugin")
+    listed = _listed()
+    if listed is not None:
+        if plugin not in listed:
+            raise _not_permitted(plugin, "which is not an IPAM plugin that root has listed")
+    elif plugin not in _IPAM_PLUGINS:
+        other = _interface_plugin(plugin, path)
+        if other:
+            what = "" if other == plugin else f"the plugin {other!r} and "
+            raise _not_permitted(plugin, f"which is {what}not an IPAM plugin")
+
+
+def _not_permitted(plugin: str, why: str) -> NotPermittedError:
+    text = f"ipam.type is {plugin!r}, {why}; root may permit it in {PERMITTED}"
+    return NotPermittedError(INVALID_CONFIGURATION, text)
+
+
+def _listed() -> list[str] | None:
+    """Return the types in root's list; None if there is none. Raises CniError."""
+    try:
+        # O_NONBLOCK: opening a pipe that has no writer would block.
+        descriptor = os.open(PERMITTED, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with open(descriptor, encoding="utf-8", errors="surrogateescape") as file:
+            status = os.fstat(descriptor)
+            if status.st_uid not in (0, os.geteuid()) or status.st_mode & _OTHERS_MAY_WRITE:
+                text = f"{PERMITTED} must belong to root, and nobody else may write to it"
+                raise CniError(INVALID_CONFIGURATION, text)
+            lines = [line.partition("#")[0].strip() for line in file]
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        text = f"cannot read {PERMITTED}: {error.strerror}"
+        raise CniError(INVALID_CONFIGURATION, text) from None
+    return list(filter(None, lines))
+
+
+def _interface_plugin(plugin: str, path: tuple[str, ...]) -> str:
+    """Return which interface plugin it is, maybe by another name; empty for none."""
+    if plugin in INTERFACE_PLUGINS:
+        return plugin
+    found = _executable(plugin, path)
+    if not found:
+        return ""
+    name = os.path.basename(os.path.realpath(found))
+    if name in INTERFACE_PLUGINS:
+        return name
+    candidates = ((directory, name) for directory in path for name in INTERFACE_PLUGINS)
+    return next((name for each, name in candidates if _is_same(found, f"{each}/{name}")), "")
+
+
+def _is_same(path: str, other: str) -> bool:
+    """Whether two paths lead to the same file, or to copies of one."""
+    try:
+        one, two = os.stat(path), os.stat(other)
+        if os.path.samestat(one, two):
+            return True
+        if one.st_size != two.st_size:
+            return False
+        with open(path, "rb") as file, open(other, "rb") as copy:
+            return file.read() == copy.read()
+    except OSError:
+        return False
+
+
+def _executable(plugin: str, path: tuple[str, ...]) -> str:
+    """Return the path of an executable; empty if there is none."""
     for directory in path:
         candidate = os.path.join(directory, plugin)
         if os.path.isfile(candidate) and os.access(candidate, os.X_OK):
             return candidate
-    raise _not_found(plugin, path)
+    return ""
 
 
 def _not_found(plugin: str, path: tuple[str, ...]) -> CniError:

@@ -254,8 +254,7 @@ class Running(dict[str, str]):
         return bool(self._killed) and time.monotonic() - self._killed >= _KILL_SECONDS
 
     def _reap(self) -> int:
-        if self._is_terminated:
-            self._signal(signal.SIGKILL)  # children that it left behind
+        self._signal(signal.SIGKILL)  # children that it left behind, in its process group
         if self._is_stuck():
             return -signal.SIGKILL
         return os.waitstatus_to_exitcode(os.waitpid(self._process, 0)[1])

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni.errors import Failures
-from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import namespace
 from cni_ipvlan.iproute.commands import staying
 from cni_ipvlan.plugin import links, on_host
-from cni_ipvlan.plugin.ipam import Ipam, needs_link
+from cni_ipvlan.plugin.ipam import Ipam, needs_link, to_release
 from cni_ipvlan.plugin.node import id_of
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ def detach(node: Node, tx: Transaction, request: Request) -> None:
 
 def _release(node: Node, tx: Transaction, request: Request) -> Callable[[], None]:
     """Let the IPAM plugin release the addresses; return a function that waits for its end."""
-    name = netconf.ipam_type(request.config)
+    name = to_release(request, node.warn)
     if not name:
         return lambda: None
     waiting = Ipam(name, request, node.warn).call(tx, "DEL")

@@ -64,7 +64,8 @@ _RIVALS = ("macvlan", "macvtap")  # kinds that need a master for themselves, as 
 _SECONDS = 1.0
 _UNANSWERED = (IprouteError, OSError, ValueError)
 LEASES = "/var/lib/cni/networks"  # host-local's default
-_NO_ANSWER = "no more tries"  # the dhcp plugin of containernetworking/plugins
+# The dhcp plugin of containernetworking/plugins; and when it is killed before it gives up.
+_NO_ANSWER = ("no more tries", "it had not ended after")
 BROADCASTING = (
     "let the DHCP server broadcast (dnsmasq: dhcp-broadcast), or the daemon of dhcp ask for it, "
     "see docs/dhcp.md"
@@ -269,7 +270,7 @@ def without_answer(
     error: CniError, tx: Transaction, container: Namespace, refusal: str
 ) -> Iterator[str]:
     """Yield lines about DHCP requests that nobody answered; ``refusal`` is what tc said, if any."""
-    if _NO_ANSWER not in error.msg:
+    if not any(each in error.msg for each in _NO_ANSWER):
         return
     if refusal:
         yield f"found: tc can't have DHCP answers broadcast: {refusal}"

@@ -12,10 +12,9 @@ from cni_ipvlan.cni.errors import (
     CniError,
     Failures,
 )
-from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import namespace
 from cni_ipvlan.plugin import host_access, links, vlan
-from cni_ipvlan.plugin.ipam import Ipam
+from cni_ipvlan.plugin.ipam import Ipam, to_release
 from cni_ipvlan.state.attachment import AttachmentId
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ def _invalid(
 
 def _release(node: Node, tx: Transaction, request: Request) -> None:
     """Let the IPAM plugin release; one that is older than GC is no failure of this plugin."""
-    name = netconf.ipam_type(request.config)
+    name = to_release(request, node.warn)
     try:
         if name:
             Ipam(name, request, node.warn).call(tx, "GC")()

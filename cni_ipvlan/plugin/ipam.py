@@ -5,6 +5,7 @@ from __future__ import annotations
 from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import DELEGATE_FAILED, CniError
+from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute.commands import Command
 
 if TYPE_CHECKING:
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
+# Seconds that a call may take. dhcp may need a minute, where a switch's port must first get to
+# forward. With the 10 s of an undo, an ADD ends within the two minutes after which the kubelet
+# gives up (--runtime-request-timeout); then nobody would tell what went wrong.
+MOST_SECONDS = 105.0
 _PURPOSES = {
     "ADD": "allocate addresses",
     "DEL": "release the addresses",
@@ -32,6 +37,22 @@ _ALLOCATE_NOTHING = ("static",)  # plugins whose result depends only on the conf
 def needs_link(name: str) -> bool:
     """Whether an IPAM plugin speaks through the link, so that the link has to be there."""
     return "dhcp" in name
+
+
+def to_release(request: Request, warn: Callable[[str], None]) -> str:
+    """Return the IPAM plugin that is asked to release addresses; empty for none.
+
+    One that is not permitted has nothing to release: ADD did not ask it. Raises CniError if that
+    can't be known.
+    """
+    name = netconf.ipam_type(request.config)
+    try:
+        if name:
+            delegate.check_permitted(name, request.path)
+    except delegate.NotPermittedError as error:
+        warn(f"no plugin is asked to release addresses: {error.msg}")
+        return ""
+    return name
 
 
 class Ipam(NamedTuple):
@@ -114,6 +135,7 @@ class Ipam(NamedTuple):
             parameters={key: environment[key] for key in environment if key.startswith("CNI_")},
             any_status=True,
             changes_nothing=self.name in _ALLOCATE_NOTHING,
+            seconds=MOST_SECONDS,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
+from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import TRY_AGAIN_LATER, CniError
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
@@ -61,11 +62,13 @@ class Node(NamedTuple):
         return check
 
     def configuration(self, request: Request) -> NetConf:
-        """Return the request's configuration, checked; raises CniError."""
+        """Return the request's configuration, checked, also its IPAM type; raises CniError."""
         try:
             conf = netconf.parse(request.config, request.version)
         except OSError as error:  # the schema is a file of the package
             raise _as_cni_error(error) from None
+        if conf.ipam_type:
+            delegate.check_permitted(conf.ipam_type, request.path)
         for key, meant in netconf.suspicious_keys(request.config):
             self.warn(f"the option {key!r} is unknown; did you mean {meant!r}?")
         return conf

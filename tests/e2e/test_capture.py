@@ -342,27 +342,3 @@ def test_another_container_and_other_plugins_can_be_named(
     assert second.addresses("net1") == ["10.1.0.9/24"]
     assert "net1" not in first.links()
     assert "CNI_ARGS" not in fake_ipam.environment("ADD")
-
-
-def test_a_strangers_directory_is_not_run_from(
-    node: Node, runtime: Runtime, calls: Path, person: Person, fake_ipam: FakeIpam
-) -> None:
-    """Not even in a dry run, which runs the plugin static, as it allocates nothing."""
-    runtime.add(node.container(), captured(master="eth7"), **PATH).error()
-    (file,) = calls.iterdir()
-    evil = fake_ipam.directory / "evil"
-    evil.mkdir()
-    shutil.copy(fake_ipam.program, evil / "static")
-    os.chown(evil, 65534, 65534)
-    capture = json.loads(file.read_text())
-    for path in (f"{PLUGINS}:{evil}", f"{evil}", "evil", f"{PLUGINS}:/nowhere"):
-        capture["environment"]["CNI_PATH"] = path
-        (person.directory / "call.json").write_text(json.dumps(capture))
-        for option in ("", "--dry-run"):
-            status, out, err = person.types(f"ipvlan replay call.json {option}")
-            assert (status, out) == (2, "")
-            assert "from which nothing is run" in err
-            assert "--cni-path" in err
-    assert fake_ipam.calls == []
-    _, _, err = person.types(f"ipvlan replay call.json --dry-run --cni-path {PLUGINS}")
-    assert "cannot find the master 'eth7'" in err

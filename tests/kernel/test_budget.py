@@ -104,7 +104,7 @@ def test_processes_of_host_access(node: Node, runtime: Runtime, steps: Steps) ->
     # The ways of the host, neighbours, reverse path filtering; create, two switches, bring up.
     assert taken(steps) == (13, 1)
     runtime.add(node.container(), conf, **steps.environment, CNI_CONTAINERID="two").result()
-    # Neither created nor switched, but looked at, with its routes; and the first one's mode is read.
+    # Neither created nor switched: it and its routes are looked at, and the first mode is read.
     assert taken(steps) == (12, 2)
     runtime.check(container, conf, result, **steps.environment).succeeds()
     assert taken(steps) == (6, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,92 @@ def test_lone_surrogate_in_a_name_is_a_plugin_not_found(tmp_path: Path) -> None:
     with pytest.raises(CniError) as caught:
         delegate.find("\ud800", (str(tmp_path),))
     assert caught.value.code == errors.DELEGATE_NOT_FOUND
+
+
+@pytest.fixture(autouse=True)
+def root_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Root's list of permitted types, which does not exist yet."""
+    monkeypatch.setattr(delegate, "PERMITTED", str(tmp_path / "ipam-types"))
+    return tmp_path / "ipam-types"
+
+
+def refused(plugin: str, *path: Path) -> str:
+    with pytest.raises(delegate.NotPermittedError) as caught:
+        delegate.find(plugin, tuple(map(str, path)))
+    assert caught.value.code == errors.INVALID_CONFIGURATION
+    return caught.value.msg
+
+
+@pytest.mark.parametrize("name", delegate.INTERFACE_PLUGINS)
+def test_interface_plugins_are_not_permitted(name: str, tmp_path: Path, root_list: Path) -> None:
+    wanted = f"ipam.type is {name!r}, which is not an IPAM plugin; "
+    assert refused(name, tmp_path).startswith(wanted)  # also if it is not there
+    plugin(tmp_path, name)
+    assert refused(name, tmp_path).startswith(wanted)
+
+
+def test_interface_plugin_is_recognized_under_another_name(tmp_path: Path, root_list: Path) -> None:
+    elsewhere, here, other = (tmp_path / name for name in ("elsewhere", "here", "other"))
+    here.mkdir()
+    program = Path(plugin(elsewhere, "bridge"))
+    (here / "link").symlink_to(program)
+    (here / "copy").write_bytes(program.read_bytes())
+    (here / "copy").chmod(0o755)
+    (here / "hard").hardlink_to(program)
+    (other / "vlan").mkdir(parents=True)  # no plugin, although called so
+    assert "which is the plugin 'bridge' and not an IPAM plugin" in refused("link", here)
+    for name in ("copy", "hard"):
+        assert delegate.find(name, (str(here),))  # of what, nobody can know
+        assert "the plugin 'bridge'" in refused(name, here, other, elsewhere)
+
+
+def test_one_executable_for_all_plugins_is_permitted_by_the_names_of_ipam(
+    tmp_path: Path, root_list: Path
+) -> None:
+    Path(plugin(tmp_path, "bridge")).rename(tmp_path / "cni")
+    for name in ("bridge", "host-local", "static", "dhcp"):
+        (tmp_path / name).symlink_to("cni")
+    for name in ("host-local", "static", "dhcp"):
+        assert delegate.find(name, (str(tmp_path),)) == str(tmp_path / name)
+    assert "the plugin 'bridge'" in refused("cni", tmp_path)
+
+
+def test_other_plugin_of_the_same_size_is_permitted(tmp_path: Path, root_list: Path) -> None:
+    plugin(tmp_path, "bridge")
+    other = Path(plugin(tmp_path, "whereabouts"))
+    other.write_text("#!/bin/ls\n")
+    assert delegate.find("whereabouts", (str(tmp_path),)) == str(other)
+
+
+def test_roots_list_alone_permits(tmp_path: Path, root_list: Path) -> None:
+    for name in ("bridge", "static", "mine"):
+        plugin(tmp_path, name)
+    root_list.write_text("# these\n bridge  # here\n\nmine\n")
+    for name in ("bridge", "mine"):
+        assert delegate.find(name, (str(tmp_path),)) == str(tmp_path / name)
+    assert "which is not an IPAM plugin that root has listed" in refused("static", tmp_path)
+    root_list.write_text("")
+    refused("mine", tmp_path)
+
+
+@pytest.mark.parametrize("obstacle", ["others may write", "directory", "pipe", "no directory"])
+def test_a_list_that_cannot_be_trusted_or_read_is_an_error(
+    obstacle: str, tmp_path: Path, root_list: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if obstacle == "directory":
+        root_list.mkdir()
+    elif obstacle == "pipe":
+        os.mkfifo(root_list)
+        root_list.chmod(0o622)
+    else:
+        root_list.write_text("static\n")
+        root_list.chmod(0o664)
+    if obstacle == "no directory":
+        monkeypatch.setattr(delegate, "PERMITTED", f"{root_list}/ipam-types")
+    with pytest.raises(CniError, match="ipam-types") as caught:
+        delegate.find("static", (str(tmp_path),))
+    assert caught.value.code == errors.INVALID_CONFIGURATION
+    assert not isinstance(caught.value, delegate.NotPermittedError)
 
 
 def test_delegate_gets_the_requests_environment_with_its_own_command(

@@ -9,6 +9,7 @@ from cni_ipvlan.cli.validate import addresses, host_local, ranges, static
 from cni_ipvlan.cli.validate.addresses import Around
 from cni_ipvlan.cli.validate.options import DNS
 from cni_ipvlan.cli.validate.problem import Problem, as_go_reads, misspelt_for_go
+from cni_ipvlan.cni.delegate import INTERFACE_PLUGINS, PERMITTED
 from cni_ipvlan.config import netconf
 from cni_ipvlan.plugin.addressing import LEAST_MTU_OF_IPV6
 from cni_ipvlan.suggest import nearest_first
@@ -91,8 +92,14 @@ def _given(ipam: dict[str, Any]) -> _Given:
 
 
 def _unknown(kind: str) -> Iterator[Problem]:
-    """Yield a name that is a known plugin's in other letters, or nearly one."""
+    """Yield a name that is nearly a known plugin's, or that of no IPAM plugin."""
     if not kind or kind in _KNOWN:
+        return
+    if kind in INTERFACE_PLUGINS:
+        text = (
+            f"ipam.type is {kind!r}, which is not an IPAM plugin; root may permit it in {PERMITTED}"
+        )
+        yield Problem(("ipam", "type"), text, is_warning=True)
         return
     names, is_near = nearest_first(kind, _KNOWN)
     is_same = _bare(names[0]) == _bare(kind)

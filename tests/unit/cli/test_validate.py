@@ -217,6 +217,7 @@ ODD: list[tuple[dict[str, Any], str, str]] = [
     ({"ipam": {"type": "static"}}, "$.ipam", "static has no addresses, so ADD needs some in"),
     ({"ipam": {"type": "static", "addresses": []}}, "$.ipam.addresses", "static has no addresses"),
     ({"ipam": {**STATIC, "type": "statc"}}, "$.ipam.type", "did you mean static?"),
+    ({"ipam": {"type": "vlan"}}, "$.ipam.type", "which is not an IPAM plugin; root may permit it"),
     (
         {"ipam": {**STATIC, "addresses": [ADDRESS | {"gateway": "10.1.0.0"}]}},
         "$.ipam.addresses[0].gateway",
