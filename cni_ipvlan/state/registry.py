@@ -8,8 +8,8 @@ They are in a directory on tmpfs, readable only by root:
     a directory for each master (namespace inode, interface index), locked (flock)
     while its mode is decided, and removed with the last hint in it.
 ``on-NAMESPACE.MASTER/KEY.PLACE``
-    a hint: an attachment on that master, with its mode. It ends in ``.adding``
-    until the ADD has done its work.
+    a hint: an attachment on that master, with its mode. ``@INDEX`` follows when the index of its
+    interface is known, and ``.adding`` until the ADD has done its work.
 
 ``host-NAMESPACE.MASTER/``
     the same for attachments with hostAccess: the addresses to which the host has routes.
@@ -46,6 +46,7 @@ DIRECTORY = "/run/cni-ipvlan"
 _OPEN_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 _MOST_HINT = 1 << 16  # bytes; its names and paths have less than 5 KiB together
 _LOCK, _MASTER, _HOST, _VLAN, _ADDING = "lock-", "on-", "host-", "vlan-", ".adding"
+_INDEX = "@"  # nothing before it in a file's name has it
 
 
 class Registry:
@@ -153,39 +154,53 @@ class Registry:
         for path in self._files(attachment.key):
             hint = self._read(path)
             if hint is not None and hint.attachment == attachment:
-                return int(os.path.dirname(path).rpartition(".")[2])
+                return _place_of(path)[1]
         return None
 
     def remember(self, master: tuple[int, int], hint: ModeHint) -> None:
         """Record that an attachment will use a mode; the caller holds the master's lock."""
-        path = os.path.join(self._directory_of(master), hint.file_name + _ADDING)
+        path = os.path.join(self._directory_of(master), _file_name(hint))
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _OPEN_FLAGS, 0o600)
         try:
             os.write(descriptor, _json.dumps(hint._asdict()).encode())
         finally:
             os.close(descriptor)
 
-    def complete(self, hint: ModeHint) -> ModeHint:
+    def identify(self, hint: ModeHint, ifindex: int) -> ModeHint:
+        """Record the index of the interface that a hint is about; return the hint with it."""
+        identified = hint._replace(ifindex=ifindex)
+        for path in self._files_of(hint):
+            os.rename(path, os.path.join(os.path.dirname(path), _file_name(identified)))
+        return identified
+
+    def complete(self, hint: ModeHint, ifindex: int = 0) -> ModeHint:
         """Record that the ADD of a hint has done its work; return the complete hint.
 
-        Hints that it disproves are removed: about its interface as another container's, and
-        about the same attachment in another place.
+        Its file gets the index of the interface by the renaming that completes it. Hints that it
+        disproves are removed: about its interface as another container's, and about the same
+        attachment in another place.
         """
         key, place = hint.file_name.split(".")
-        for path in {*self._files(key), *self._files(f".{place}")}:
-            name = os.path.basename(path)
-            if name == hint.file_name + _ADDING:
-                os.rename(path, path.removesuffix(_ADDING))
-            elif name != hint.file_name:
+        own = self._files_of(hint)
+        for path in {*self._files(key), *self._files(f".{place}")}.difference(own):
+            found = self._read(path)
+            # One of ours that can't be read was left by a call that was killed.
+            is_ours = os.path.basename(path).startswith(key)
+            if hint.disproves(found) if found else is_ours:
                 self._remove_hint(path)
-        return hint._replace(is_complete=True)
+        hint = hint._replace(is_complete=True, ifindex=ifindex)
+        for path in own:
+            os.rename(path, os.path.join(os.path.dirname(path), _file_name(hint)))
+        return hint
 
     def withdraw(self, hint: ModeHint) -> None:
         """Remove a hint, and no other about the same attachment."""
-        name = hint.file_name if hint.is_complete else hint.file_name + _ADDING
-        for path in self._files(name):
-            if os.path.basename(path) == name:
-                self._remove_hint(path)
+        for path in self._files_of(hint):
+            self._remove_hint(path)
+
+    def masters_of(self, hint: ModeHint) -> list[tuple[int, int]]:
+        """Return the masters (namespace inode, interface index) on which a hint is recorded."""
+        return [_place_of(path) for path in self._files_of(hint)]
 
     def forget(self, attachment: AttachmentId) -> None:
         """Remove the hint about an attachment, and unused directories that killed calls left."""
@@ -233,6 +248,15 @@ class Registry:
                 found += [os.path.join(directory, file) for file in named]
         return found
 
+    def _files_of(self, hint: ModeHint) -> list[str]:
+        """Return the paths at which that very hint is: complete or not, and of the same names."""
+        return [
+            path
+            for path in self._files(hint.file_name)
+            if path.endswith(_ADDING) != hint.is_complete
+            and ((found := self._read(path)) is None or found.attachment == hint.attachment)
+        ]
+
     def _hints_in(self, directory: str) -> Iterator[ModeHint]:
         try:
             entries = os.scandir(directory)
@@ -254,6 +278,8 @@ class Registry:
             document["netns_identity"] = tuple(document["netns_identity"])
             document["host_routes"] = tuple(document.get("host_routes", ()))
             document["is_complete"] = not path.endswith(_ADDING)
+            index = os.path.basename(path).removesuffix(_ADDING).partition(_INDEX)[2]
+            document["ifindex"] = int(index or 0)
             # Only the keys that are known: a newer version may have written others.
             return ModeHint(**{key: document[key] for key in document if key in ModeHint._fields})
         except (ValueError, TypeError, KeyError):  # half written by a killed call
@@ -385,7 +411,11 @@ class ReadOnlyRegistry(Registry):
     def remember(self, master: tuple[int, int], hint: ModeHint) -> None:
         """Write nothing."""
 
-    def complete(self, hint: ModeHint) -> ModeHint:
+    def identify(self, hint: ModeHint, ifindex: int) -> ModeHint:  # noqa: ARG002 - it records none
+        """Write nothing."""
+        return hint
+
+    def complete(self, hint: ModeHint, ifindex: int = 0) -> ModeHint:  # noqa: ARG002 - as above
         """Write nothing."""
         return hint
 
@@ -403,6 +433,17 @@ class ReadOnlyRegistry(Registry):
             return super()._names(prefix)
         except PermissionError:
             return []
+
+
+def _file_name(hint: ModeHint) -> str:
+    index = f"{_INDEX}{hint.ifindex}" if hint.ifindex else ""
+    return hint.file_name + index + ("" if hint.is_complete else _ADDING)
+
+
+def _place_of(path: str) -> tuple[int, int]:
+    """Return the master in whose directory a hint is: namespace inode, interface index."""
+    inode, _, index = os.path.basename(os.path.dirname(path)).rpartition("-")[2].partition(".")
+    return int(inode), int(index)
 
 
 def _make_directory(path: str) -> None:

@@ -169,6 +169,45 @@ def test_a_complete_hint_takes_the_place_of_those_that_it_disproves(
     assert not (directory / f"on-{MASTER[0]}.{MASTER[1]}" / ATTACHMENT.key).exists()
 
 
+def test_a_complete_hint_disproves_none_that_only_has_the_same_digest(
+    remembering: Registry, directory: Path
+) -> None:
+    """The digest of a place has 40 bits, so another place's can be made to be equal."""
+    place = HINT.file_name.partition(".")[2]
+    others = file_of(directory, FOREIGN)
+    others = others.rename(others.with_name(f"{FOREIGN.key}.{place}"))
+    elsewhere = FOREIGN_HINT._replace(netns_identity=(4, 5))
+    others.write_text(json.dumps(elsewhere._asdict()))
+
+    remembering.complete(HINT)
+
+    assert elsewhere._replace(is_complete=True) in list(remembering.all_hints())
+
+
+def test_a_complete_hint_has_the_interfaces_index(remembering: Registry, directory: Path) -> None:
+    older = remembering.complete(HINT)
+    remember(remembering, MASTER, HINT)
+
+    complete = remembering.complete(HINT, 7)
+
+    assert complete == HINT._replace(is_complete=True, ifindex=7)
+    assert remembering.hints_of(ATTACHMENT) == [complete] != [older]
+    assert remembering.masters_of(complete) == [MASTER]
+    assert file_of(directory, ATTACHMENT).name == f"{HINT.file_name}@7"
+    remembering.withdraw(complete)
+    assert remembering.hints_of(ATTACHMENT) == []
+
+
+def test_an_interface_can_be_identified_before_the_add_has_done_its_work(
+    remembering: Registry,
+) -> None:
+    identified = remembering.identify(HINT, 7)
+
+    assert remembering.hints_of(ATTACHMENT) == [identified] == [HINT._replace(ifindex=7)]
+    remembering.withdraw(identified)
+    assert remembering.hints_of(ATTACHMENT) == []
+
+
 def test_a_hint_of_an_older_version_is_complete(remembering: Registry, directory: Path) -> None:
     document = HINT._asdict()
     del document["is_complete"]
