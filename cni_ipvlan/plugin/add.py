@@ -78,7 +78,8 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         _check_same(request, container)
         if conf.host_access:
             _open_to_host(node, tx, parent, hint, addressing, locks)
-        hint = node.registry.complete(hint)
+        hint = hint._replace(parent_netns=link.parent_netns)
+        hint = node.registry.complete(hint, link.ifindex)
         deliver(result)
 
 

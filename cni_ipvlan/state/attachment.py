@@ -68,7 +68,8 @@ class ModeHint(NamedTuple):
     the Kubernetes pod, empty if the runtime named none. ``host_link`` is an
     interface of the host that is there for such attachments, and ``host_key`` what it is found
     by; ``host_routes`` are addresses to which the host has routes through it. ``ifindex`` is the
-    index of the interface that it is about, 0 until that is known.
+    index of the interface that it is about, 0 until that is known, and ``parent_netns`` the number
+    that the kernel gives the master's namespace there, None until then.
     """
 
     network: str
@@ -84,6 +85,7 @@ class ModeHint(NamedTuple):
     host_key: int = 0
     host_routes: tuple[str, ...] = ()
     ifindex: int = 0
+    parent_netns: int | None = None
 
     @property
     def attachment(self) -> AttachmentId:

@@ -8,8 +8,13 @@ They are in a directory on tmpfs, readable only by root:
     a directory for each master (namespace inode, interface index), locked (flock)
     while its mode is decided, and removed with the last hint in it.
 ``on-NAMESPACE.MASTER/KEY.PLACE``
-    a hint: an attachment on that master, with its mode. ``@INDEX`` follows when the index of its
-    interface is known, and ``.adding`` until the ADD has done its work.
+    a hint: an attachment on that master, with its mode. ``@INDEX.NUMBER`` follows when its
+    interface is known: its index, and there the number of the master's namespace, if it is
+    another. ``.adding`` follows until the ADD has done its work.
+``on-NAMESPACE.MASTER/mode`` or ``…/mode.searched``
+    what was a hint, of an attachment that is deleted, while its interface was not seen to go:
+    the mode of a master that may have hidden interfaces. It stays until the kernel says that
+    the master has none. ``searched`` is added when none was found in all namespaces.
 
 ``host-NAMESPACE.MASTER/``
     the same for attachments with hostAccess: the addresses to which the host has routes.
@@ -36,7 +41,7 @@ from cni_ipvlan.state.attachment import ModeHint
 from cni_ipvlan.state.locks import BusyError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from typing import Any
 
     from cni_ipvlan.state.attachment import AttachmentId
@@ -47,6 +52,7 @@ _OPEN_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 _MOST_HINT = 1 << 16  # bytes; its names and paths have less than 5 KiB together
 _LOCK, _MASTER, _HOST, _VLAN, _ADDING = "lock-", "on-", "host-", "vlan-", ".adding"
 _INDEX = "@"  # nothing before it in a file's name has it
+_SEARCHED_NOTE, _NOTE = _NOTES = ("mode.searched", "mode")
 
 
 class Registry:
@@ -136,7 +142,7 @@ class Registry:
         """
         return self._hints_in(self._directory_of(master))
 
-    def is_only(self, master: tuple[int, int], attachment: AttachmentId | None) -> bool:
+    def is_only(self, master: tuple[int, int], attachment: AttachmentId | None = None) -> bool:
         """Whether no other attachment is recorded on a master; it reads two hints at most."""
         return all(hint.attachment == attachment for hint in islice(self.hints(master), 2))
 
@@ -159,12 +165,7 @@ class Registry:
 
     def remember(self, master: tuple[int, int], hint: ModeHint) -> None:
         """Record that an attachment will use a mode; the caller holds the master's lock."""
-        path = os.path.join(self._directory_of(master), _file_name(hint))
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _OPEN_FLAGS, 0o600)
-        try:
-            os.write(descriptor, _json.dumps(hint._asdict()).encode())
-        finally:
-            os.close(descriptor)
+        self._write(os.path.join(self._directory_of(master), _file_name(hint)), hint)
 
     def identify(self, hint: ModeHint, ifindex: int) -> ModeHint:
         """Record the index of the interface that a hint is about; return the hint with it."""
@@ -177,7 +178,7 @@ class Registry:
         """Record that the ADD of a hint has done its work; return the complete hint.
 
         Its file gets the index of the interface by the renaming that completes it. Hints that it
-        disproves are removed: about its interface as another container's, and about the same
+        disproves become notes: about its interface as another container's, and about the same
         attachment in another place.
         """
         key, place = hint.file_name.split(".")
@@ -187,7 +188,7 @@ class Registry:
             # One of ours that can't be read was left by a call that was killed.
             is_ours = os.path.basename(path).startswith(key)
             if hint.disproves(found) if found else is_ours:
-                self._remove_hint(path)
+                self._retire(path)
         hint = hint._replace(is_complete=True, ifindex=ifindex)
         for path in own:
             os.rename(path, os.path.join(os.path.dirname(path), _file_name(hint)))
@@ -202,17 +203,52 @@ class Registry:
         """Return the masters (namespace inode, interface index) on which a hint is recorded."""
         return [_place_of(path) for path in self._files_of(hint)]
 
-    def forget(self, attachment: AttachmentId) -> None:
-        """Remove the hint about an attachment, and unused directories that killed calls left."""
+    def forget(
+        self, attachment: AttachmentId, unseen: Collection[ModeHint] = ()
+    ) -> list[tuple[int, int]]:
+        """Remove the hints about an attachment, and unused directories that killed calls left.
+
+        Those that are ``unseen``, since their interfaces were not seen to go, become notes. Return
+        the masters of which only a note is left.
+        """
+        masters = []
         for path in self._files(attachment.key):
             hint = self._read(path)
             # An unreadable one was left by a call that was killed before it created anything.
             if hint is None or hint.attachment == attachment:
-                self._remove_hint(path)
+                self._retire(path) if hint in unseen else self._remove_hint(path)
+                masters.append(_place_of(path))
         for path in (*self._files(attachment.key, _HOST), *self._files(attachment.key, _VLAN)):
             if self._read(path) is None:  # the others are removed with what they are about
                 self._remove_hint(path)
         self._remove_unused()
+        return [each for each in dict.fromkeys(masters) if self.note(each) and self.is_only(each)]
+
+    def note(self, master: tuple[int, int], *, is_searched: bool = False) -> ModeHint | None:
+        """Return the note of a master's mode; ``is_searched``: only one that was searched for."""
+        names = (_SEARCHED_NOTE,) if is_searched else _NOTES
+        paths = (os.path.join(self._directory_of(master), name) for name in names)
+        return next(filter(None, map(self._read, paths)), None)
+
+    def keep_searched(self, master: tuple[int, int], hint: ModeHint) -> None:
+        """Note that nothing was found which contradicts a hint; the master's lock is held."""
+        directory = self._directory_of(master)
+        self._write(os.path.join(directory, _SEARCHED_NOTE), hint)
+        self._remove_hint(os.path.join(directory, _NOTE))
+
+    def drop_note(self, master: tuple[int, int]) -> None:
+        """Remove the note of a master's mode."""
+        for name in _NOTES:
+            self._remove_hint(os.path.join(self._directory_of(master), name))
+
+    def noted(self) -> list[tuple[int, int]]:
+        """Return the masters of whose mode there is a note, perhaps a half-written one."""
+        paths = (
+            os.path.join(self._directory, directory, name)
+            for directory in self._names(self._kind)
+            for name in _NOTES
+        )
+        return list(dict.fromkeys(_place_of(path) for path in paths if os.path.lexists(path)))
 
     def remove_leftovers(self) -> None:
         """Remove the locks, and the half-written hints, of calls that were killed."""
@@ -244,7 +280,8 @@ class Registry:
             directory = os.path.join(self._directory, name)
             with suppress(FileNotFoundError):
                 # The names are filtered first, as there may be a thousand.
-                named = [file for file in os.listdir(directory) if part in file]
+                files = os.listdir(directory)
+                named = [file for file in files if part in file and file not in _NOTES]
                 found += [os.path.join(directory, file) for file in named]
         return found
 
@@ -264,7 +301,7 @@ class Registry:
             return
         with entries:
             for entry in entries:
-                hint = self._read(entry.path)
+                hint = None if entry.name in _NOTES else self._read(entry.path)
                 if hint is not None:
                     yield hint
 
@@ -278,14 +315,34 @@ class Registry:
             document["netns_identity"] = tuple(document["netns_identity"])
             document["host_routes"] = tuple(document.get("host_routes", ()))
             document["is_complete"] = not path.endswith(_ADDING)
-            index = os.path.basename(path).removesuffix(_ADDING).partition(_INDEX)[2]
+            known = os.path.basename(path).removesuffix(_ADDING).partition(_INDEX)[2]
+            index, _, number = known.partition(".")
             document["ifindex"] = int(index or 0)
+            document["parent_netns"] = int(number) if number else None
             # Only the keys that are known: a newer version may have written others.
             return ModeHint(**{key: document[key] for key in document if key in ModeHint._fields})
         except (ValueError, TypeError, KeyError):  # half written by a killed call
             return None
         finally:
             os.close(descriptor)
+
+    def _write(self, path: str, hint: ModeHint) -> None:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _OPEN_FLAGS, 0o600)
+        try:
+            os.write(descriptor, _json.dumps(hint._asdict()).encode())
+        finally:
+            os.close(descriptor)
+
+    def _retire(self, path: str) -> None:
+        """Make a hint a note, unless there is one of the same mode."""
+        hint, master = self._read(path), _place_of(path)
+        note = self.note(master)
+        if hint is None or (note and (note.mode, note.flag) == (hint.mode, hint.flag)):
+            self._remove_hint(path)
+            return
+        with suppress(FileNotFoundError):
+            os.rename(path, os.path.join(os.path.dirname(path), _NOTE))
+        self._remove_hint(os.path.join(os.path.dirname(path), _SEARCHED_NOTE))
 
     def _remove_hint(self, path: str) -> None:
         with suppress(FileNotFoundError):
@@ -422,7 +479,14 @@ class ReadOnlyRegistry(Registry):
     def withdraw(self, hint: ModeHint) -> None:
         """Remove nothing."""
 
-    def forget(self, attachment: AttachmentId) -> None:
+    def forget(self, *_: Any, **__: Any) -> list[tuple[int, int]]:
+        """Remove nothing."""
+        return []
+
+    def keep_searched(self, *_: Any) -> None:
+        """Write nothing."""
+
+    def drop_note(self, *_: Any) -> None:
         """Remove nothing."""
 
     def remove_leftovers(self) -> None:
@@ -437,7 +501,8 @@ class ReadOnlyRegistry(Registry):
 
 def _file_name(hint: ModeHint) -> str:
     index = f"{_INDEX}{hint.ifindex}" if hint.ifindex else ""
-    return hint.file_name + index + ("" if hint.is_complete else _ADDING)
+    number = f".{hint.parent_netns}" if index and hint.parent_netns is not None else ""
+    return hint.file_name + index + number + ("" if hint.is_complete else _ADDING)
 
 
 def _place_of(path: str) -> tuple[int, int]:

@@ -333,3 +333,60 @@ def test_a_read_only_registry_needs_no_directory(directory: Path) -> None:
 
 def contents(directory: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+def test_a_hint_whose_interface_was_not_seen_to_go_becomes_a_note(
+    remembering: Registry, directory: Path
+) -> None:
+    remembering.forget(FOREIGN)
+    complete = remembering.complete(HINT, 7)
+
+    assert remembering.forget(ATTACHMENT, [complete]) == []  # another attachment is there
+    assert remembering.note(MASTER) == HINT._replace(is_complete=True)
+    assert remembering.note(MASTER, is_searched=True) is None
+    assert list(remembering.hints(MASTER)) == [OTHER_HINT]
+    assert HINT.attachment not in {each.attachment for each in remembering.all_hints()}
+
+    assert remembering.forget(OTHER) == [MASTER]
+    remembering.remove_leftovers()
+    assert remembering.noted() == [MASTER]
+    assert remembering.is_only(MASTER)
+    remembering.drop_note(MASTER)
+    assert remembering.noted() == []
+    assert not (directory / f"on-{MASTER[0]}.{MASTER[1]}").exists()
+
+
+def test_a_note_that_was_searched_for_stays_so_until_another_mode_is_noted(
+    remembering: Registry,
+) -> None:
+    with remembering.master_lock(MASTER, never):
+        remembering.keep_searched(MASTER, HINT)
+    remembering.forget(ATTACHMENT, [HINT])
+    assert remembering.note(MASTER, is_searched=True) == HINT._replace(is_complete=True)
+
+    other_mode = OTHER_HINT._replace(mode="l2")
+    remember(remembering, MASTER, other_mode)
+    remembering.forget(OTHER, [other_mode])
+
+    assert remembering.note(MASTER, is_searched=True) is None
+    assert remembering.note(MASTER) == other_mode._replace(is_complete=True)
+
+
+def test_what_a_new_attachment_disproves_becomes_a_note(remembering: Registry) -> None:
+    remember(remembering, MASTER, HINT._replace(netns_identity=(4, 5)))
+
+    remembering.complete(HINT)
+
+    note = remembering.note(MASTER)
+    assert note is not None
+    assert note.netns_identity == (4, 5)
+
+
+@pytest.mark.parametrize("number", [None, 0, 3])
+def test_a_complete_hint_has_the_number_of_the_masters_namespace(
+    remembering: Registry, number: int | None
+) -> None:
+    complete = remembering.complete(HINT._replace(parent_netns=number), 7)
+
+    assert remembering.hints_of(ATTACHMENT) == [complete]
+    assert (complete.ifindex, complete.parent_netns) == (7, number)
