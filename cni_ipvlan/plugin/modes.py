@@ -18,7 +18,7 @@ is the first of these that there is:
 6. an interface found in any namespace, if the kernel confirms its parent. Root may have made
    it by hand instead of a recorded one, so it comes before what is only recorded. The search
    takes no lock, and its outcome is noted, so that a hidden interface makes one ADD wait;
-7. root's record of another attachment, or root's note of the mode.
+7. root's last record or note: whatever is hidden has the mode that the last ADD has set.
 
 A note is what remains of the record of an attachment that is deleted, if its interface was not
 seen to go. It is removed as soon as the kernel reports that the master carries no ipvlan.
@@ -186,13 +186,12 @@ def _opposed(
 
 def _believed(registry: Registry, master: Master, *, is_searched: bool) -> Running | None:
     """Return what root's note or record says of a master whose interfaces are hidden."""
-    hint = registry.note(master.key, is_searched=not is_searched)
-    if hint is None and is_searched:
-        hint = next(registry.hints(master.key), None)
+    key = master.key
+    hint = registry.last(key) if is_searched else registry.note(key, is_searched=True)
     if hint is None:
         return None
     if is_searched:
-        registry.keep_searched(master.key, hint)
+        registry.keep_searched(key, hint)
     return Running(hint.mode, hint.flag, hint.describe(), is_recorded=True)
 
 
@@ -288,8 +287,8 @@ def _search(tx: Transaction, registry: Registry, master: Master, hint: ModeHint)
             return _Search(Running(each.link.mode, each.link.flag, each.describe()))
         if master.carries(each.link, each.place):
             suspects.append(each)
-    recorded = registry.note(master.key) or next(registry.hints(master.key), None)
-    if recorded is None or (recorded.mode, recorded.flag) != (hint.mode, hint.flag):
+    last = registry.last(master.key)
+    if last is None or not last.has_mode_of(hint):
         becomes_free(tx, master)
     return _Search(None, tuple(suspects))
 

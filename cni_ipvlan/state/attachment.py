@@ -98,6 +98,10 @@ class ModeHint(NamedTuple):
         place = f"{self.netns_identity[0]}:{self.netns_identity[1]}/{self.ifname}"
         return f"{self.attachment.key}.{digest(place, _PLACE_CHARACTERS)}"
 
+    def has_mode_of(self, other: ModeHint) -> bool:
+        """Whether mode and flag are those of another hint."""
+        return (self.mode, self.flag) == (other.mode, other.flag)
+
     def disproves(self, other: ModeHint) -> bool:
         """Whether another hint can't be true beside this one, of an ADD that has done its work.
 

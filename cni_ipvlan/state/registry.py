@@ -41,7 +41,7 @@ from cni_ipvlan.state.attachment import ModeHint
 from cni_ipvlan.state.locks import BusyError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from typing import Any
 
     from cni_ipvlan.state.attachment import AttachmentId
@@ -164,7 +164,13 @@ class Registry:
         return None
 
     def remember(self, master: tuple[int, int], hint: ModeHint) -> None:
-        """Record that an attachment will use a mode; the caller holds the master's lock."""
+        """Record that an attachment will use a mode; the caller holds the master's lock.
+
+        A note of another mode is disproved.
+        """
+        note = self.note(master)
+        if note is not None and not note.has_mode_of(hint):
+            self.drop_note(master)
         self._write(os.path.join(self._directory_of(master), _file_name(hint)), hint)
 
     def identify(self, hint: ModeHint, ifindex: int) -> ModeHint:
@@ -194,10 +200,15 @@ class Registry:
             os.rename(path, os.path.join(os.path.dirname(path), _file_name(hint)))
         return hint
 
-    def withdraw(self, hint: ModeHint) -> None:
-        """Remove a hint, and no other about the same attachment."""
-        for path in self._files_of(hint):
-            self._remove_hint(path)
+    def withdraw(self, hint: ModeHint, *, is_unseen: bool = False) -> list[tuple[int, int]]:
+        """Remove a hint, and no other about the same attachment.
+
+        If it ``is_unseen``, it becomes a note; return what ``forget`` does.
+        """
+        paths = self._files_of(hint)
+        for path in paths:
+            self._retire(path) if is_unseen else self._remove_hint(path)
+        return self._left_with_note(map(_place_of, paths))
 
     def masters_of(self, hint: ModeHint) -> list[tuple[int, int]]:
         """Return the masters (namespace inode, interface index) on which a hint is recorded."""
@@ -222,13 +233,23 @@ class Registry:
             if self._read(path) is None:  # the others are removed with what they are about
                 self._remove_hint(path)
         self._remove_unused()
-        return [each for each in dict.fromkeys(masters) if self.note(each) and self.is_only(each)]
+        return self._left_with_note(masters)
 
     def note(self, master: tuple[int, int], *, is_searched: bool = False) -> ModeHint | None:
         """Return the note of a master's mode; ``is_searched``: only one that was searched for."""
         names = (_SEARCHED_NOTE,) if is_searched else _NOTES
         paths = (os.path.join(self._directory_of(master), name) for name in names)
         return next(filter(None, map(self._read, paths)), None)
+
+    def last(self, master: tuple[int, int]) -> ModeHint | None:
+        """Return the hint or note of the last ADD on a master."""
+        try:
+            with os.scandir(self._directory_of(master)) as entries:
+                files = [(entry.stat().st_mtime_ns, entry.path) for entry in entries]
+        except FileNotFoundError:  # one has just been removed
+            return None
+        found = (self._read(path) for _, path in sorted(files, reverse=True))
+        return next(filter(None, found), None)
 
     def keep_searched(self, master: tuple[int, int], hint: ModeHint) -> None:
         """Note that nothing was found which contradicts a hint; the master's lock is held."""
@@ -333,16 +354,22 @@ class Registry:
         finally:
             os.close(descriptor)
 
+    def _left_with_note(self, masters: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+        return [each for each in dict.fromkeys(masters) if self.note(each) and self.is_only(each)]
+
     def _retire(self, path: str) -> None:
-        """Make a hint a note, unless there is one of the same mode."""
-        hint, master = self._read(path), _place_of(path)
-        note = self.note(master)
-        if hint is None or (note and (note.mode, note.flag) == (hint.mode, hint.flag)):
-            self._remove_hint(path)
-            return
-        with suppress(FileNotFoundError):
-            os.rename(path, os.path.join(os.path.dirname(path), _NOTE))
-        self._remove_hint(os.path.join(os.path.dirname(path), _SEARCHED_NOTE))
+        """Remove a hint, and note the mode of its master, which the last ADD has set for all."""
+        master = _place_of(path)
+        hint, last, note = self._read(path), self.last(master), self.note(master)
+        if hint and last and (note is None or not last.has_mode_of(note)):
+            self.drop_note(master)
+            directory = os.path.dirname(path)
+            if last.has_mode_of(hint):
+                with suppress(FileNotFoundError):
+                    os.rename(path, os.path.join(directory, _NOTE))
+                return
+            self._write(os.path.join(directory, _NOTE), last)
+        self._remove_hint(path)
 
     def _remove_hint(self, path: str) -> None:
         with suppress(FileNotFoundError):
@@ -476,8 +503,9 @@ class ReadOnlyRegistry(Registry):
         """Write nothing."""
         return hint
 
-    def withdraw(self, hint: ModeHint) -> None:
+    def withdraw(self, *_: Any, **__: Any) -> list[tuple[int, int]]:
         """Remove nothing."""
+        return []
 
     def forget(self, *_: Any, **__: Any) -> list[tuple[int, int]]:
         """Remove nothing."""

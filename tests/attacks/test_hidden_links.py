@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from attacker import forge_from_nested, hints
-from doubles import Steps
+from doubles import FakeIpam, Steps
 from lab import MEMORY, Node, Space, run, wait_until
 from runtime import Answer, Runtime, network, static
 
@@ -26,23 +26,26 @@ def add_another(node: Node, runtime: Runtime, number: int = 3, mode: str = "l2")
 
 
 @contextmanager
-def hidden(container: Space) -> Iterator[None]:
-    """Move a container's net1 to where no search enters it, which only a socket keeps.
-
-    That is a network namespace of a nested user namespace, whose processes have ended.
-    """
+def hiding_place(container: Space) -> Iterator[int]:
+    """Yield a process in a network namespace of a nested user namespace, which no search enters."""
     argv = ("unshare", "--user", "--map-root-user", "--net", "sh", "-c", "echo; exec sleep 99")
     with container.entered():
         process = subprocess.Popen(argv, stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
         process.stdout.readline()
-        place = Space(f"/proc/{process.pid}/ns/net")
-        kept = place.socket()
-        container.ip(f"link set dev net1 netns {process.pid}")
+        yield process.pid
     finally:
         process.kill()
         process.communicate()
+
+
+@contextmanager
+def hidden(container: Space) -> Iterator[None]:
+    """Move a container's net1 to such a place, which only a socket keeps."""
+    with hiding_place(container) as process:
+        kept = Space(f"/proc/{process}/ns/net").socket()
+        container.ip(f"link set dev net1 netns {process}")
     with kept:
         yield
 
@@ -138,6 +141,24 @@ def is_free(master: str) -> bool:
     argv = f"ip link add link {master} name x type macvlan mode bridge macaddr flush"
     done = subprocess.run(argv.split(), check=False, capture_output=True)
     return b"Invalid argument" in done.stderr
+
+
+def test_a_link_that_is_hidden_before_its_add_fails_leaves_its_mode(
+    node: Node, runtime: Runtime, fake_ipam: FakeIpam
+) -> None:
+    node.master()
+    attacker = node.container()
+    with hiding_place(attacker) as process:
+        hide = f"nsenter --net={attacker.path} ip link set dev net1 netns {process}"
+        fake_ipam.on("ADD", f"until {hide}; do :; done 2>/dev/null; exit 1")
+        conf = network(ipam=fake_ipam.conf)
+        runtime.add(attacker, conf, CNI_PATH=fake_ipam.path).error()
+
+        assert add_another(node, runtime, mode="l3").error()["code"] == 104
+        add_another(node, runtime).result()
+        runtime.delete("", network(), CNI_CONTAINERID="c3").succeeds()
+    wait_until(lambda: is_free("eth0"))
+    add_when_gone(node, runtime)
 
 
 def test_root_declares_a_mode_of_which_nothing_is_known(node: Node, runtime: Runtime) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import stat
@@ -390,3 +391,17 @@ def test_a_complete_hint_has_the_number_of_the_masters_namespace(
 
     assert remembering.hints_of(ATTACHMENT) == [complete]
     assert (complete.ifindex, complete.parent_netns) == (7, number)
+
+
+def test_a_note_has_the_mode_of_the_last_attachment(remembering: Registry, directory: Path) -> None:
+    """Which has set it for all that are there, hidden or not."""
+    later = OTHER_HINT._replace(mode="l2")
+    remember(remembering, MASTER, later)
+    os.utime(file_of(directory, OTHER), (9_999_999_999, 9_999_999_999))
+    assert remembering.last(MASTER) == later
+
+    remembering.forget(ATTACHMENT, [HINT])
+
+    assert remembering.note(MASTER) == later._replace(is_complete=True)
+    remember(remembering, MASTER, HINT)
+    assert remembering.note(MASTER) is None
