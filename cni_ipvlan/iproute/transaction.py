@@ -22,8 +22,9 @@ class Transaction:
     """Runs commands; an exception that leaves its context undoes their changes in reverse order.
 
     Undos that may hang come after all others. Each is best effort and independent of the others.
-    Afterwards ``leftovers`` lists what could not be undone, and ``has_undone`` is whether
-    everything was (and there was something).
+    Afterwards ``leftovers`` lists what could not be undone, ``undone`` has the argument vectors of
+    the undos that succeeded, and ``has_undone`` is whether everything was undone (and there was
+    something).
     ``see`` and ``do`` run one command to its end. With ``ask`` and ``answer``, ``start`` and
     ``finish`` other commands run meanwhile. These raise CommandError, ProgramNotFoundError,
     UnreadableAnswerError and InterruptedBySignalError.
@@ -35,6 +36,7 @@ class Transaction:
         self._undos: list[Callable[[], object]] = []
         self._last: list[Callable[[], object]] = []
         self.leftovers: list[str] = []
+        self.undone: list[Argv] = []
         self.has_undone = False
 
     def __enter__(self) -> Transaction:
@@ -161,6 +163,8 @@ class Transaction:
             return
         undo = undo._replace(purpose=f"undo: {change.command.purpose}")
         completed = self._runner.run(undo)
+        if not completed.status:
+            self.undone.append(undo.argv)
         # A plugin's "not found" may be about something other than its allocation.
         is_gone = undo.environment is None and is_absent(completed)
         if completed.status and not is_gone and not _is_refused(completed, change.completed):

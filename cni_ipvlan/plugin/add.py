@@ -80,7 +80,8 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
             from cni_ipvlan.plugin import host_access
 
             host_access.give(node, tx, parent, hint, addressing, locks)
-        hint = node.registry.complete(hint)
+        hint = hint._replace(parent_netns=link.parent_netns)
+        hint = node.registry.complete(hint, link.ifindex)
         deliver(result)
 
 
@@ -158,6 +159,7 @@ def _create_link(
             undo=(links.removal(tx, temporary, parent.home),),
         )
     )
+    tx.on_unwind(lambda: _keep_mode(node, tx, hint, waiting))
     undo = [links.removal_after_move(tx, attachment, container, parent.home)]
     if conf.link_in_container:
         argv = commands.link_set_name(temporary, hint.ifname, attachment.label)
@@ -174,6 +176,16 @@ def _withdraw(node: Node, tx: Transaction, hint: ModeHint) -> None:
     if links.is_there(tx, hint):
         raise CniError(COMMAND_FAILED, "an interface of the attachment remains; DEL removes it")
     node.registry.withdraw(hint)
+
+
+def _keep_mode(node: Node, tx: Transaction, hint: ModeHint, waiting: Callable[[], None]) -> None:
+    """Keep the master's mode if the link that was created was not seen to be removed again."""
+    names = (links.temporary_name(hint.attachment.key), hint.ifname)
+    if any(commands.link_delete(name) in tx.undone for name in names) or links.is_there(tx, hint):
+        return
+    is_ending = not namespace.leads_to(hint.netns, hint.netns_identity)
+    for place in node.registry.withdraw(hint, is_unseen=True):
+        modes.settle(tx, node.registry, place, waiting, is_ending=is_ending)
 
 
 def _allocate(

@@ -11,14 +11,14 @@ from cni_ipvlan.plugin.ipam import Ipam, needs_link, to_release
 from cni_ipvlan.plugin.node import id_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from cni_ipvlan.cni.request import Request
     from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.queries import Link
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.node import Node
-    from cni_ipvlan.state.attachment import AttachmentId
+    from cni_ipvlan.state.attachment import AttachmentId, ModeHint
 
 
 def delete(node: Node, request: Request) -> None:
@@ -60,39 +60,67 @@ def _release(node: Node, tx: Transaction, request: Request) -> Callable[[], None
 
 def _remove_links(node: Node, tx: Transaction, request: Request) -> None:
     attachment = id_of(request)
-    links.delete_temporary(tx, attachment)
+    was_on_host = links.delete_temporary(tx, attachment)
     container = _container(request)
     identity = container.identity if container else None
     records = on_host.records(node.registry, attachment)
+    deleted = []
     if container is not None:
         with node.runner.holding(container):
-            is_there = _remove_from(node, tx, attachment, container)
-        if not is_there and any(hint.netns_identity == identity for hint in records):
+            deleted = _remove_from(node, tx, attachment, container)
+        if not deleted and any(hint.netns_identity == identity for hint in records):
             _report_elsewhere(node, tx, attachment)
+    removed = []
     for hint in records:
-        if hint.netns_identity != identity:
-            links.delete_recorded(tx, hint)
+        is_here = hint.netns_identity == identity
+        of_hint = deleted if is_here else links.delete_recorded(tx, hint)
+        was_moving = was_on_host and not hint.is_complete
+        if was_moving or links.includes_recorded(node.registry, hint, of_hint):
+            removed.append(hint)
+    is_ending = any(
+        hint not in removed and not namespace.leads_to(hint.netns, hint.netns_identity)
+        for hint in records
+    )
+    _forget(node, tx, attachment, container, removed, is_ending=is_ending)
+    on_host.release_vlan(node, tx, attachment)
+
+
+def _forget(
+    node: Node,
+    tx: Transaction,
+    attachment: AttachmentId,
+    container: Namespace | None,
+    removed: Sequence[ModeHint],
+    *,
+    is_ending: bool,
+) -> None:
+    """Remove the records, but keep the mode of a master if its link was not seen to go."""
     try:
-        links.forget(tx, node.registry, attachment, cleared=container)
+        masters = links.forget(tx, node.registry, attachment, container, removed)
+        if masters:
+            from cni_ipvlan.plugin import modes
+
+            for master in masters:
+                waiting = node.while_locked("a master")
+                modes.settle(tx, node.registry, master, waiting, is_ending=is_ending)
     except OSError as error:
         node.warn(f"cannot remove the record of the attachment: {error}")
-    on_host.release_vlan(node, tx, attachment)
 
 
 def _remove_from(
     node: Node, tx: Transaction, attachment: AttachmentId, container: Namespace
-) -> bool:
-    """Remove the link from a container; return whether it was there."""
+) -> list[Link]:
+    """Remove the link from a container; return what was removed."""
     name = attachment.ifname
     names = (name, links.temporary_name(attachment.key))
     asked = tx.ask(staying(links.listing(container)))
     own, others = links.sort(attachment, tx.answer(asked), names, expected=name)
-    links.delete(tx, own, container, asked)
+    deleted = links.delete(tx, own, container, asked)
     for link in others:
         if link.name == name:
             whose = _described(node, link, container)
             node.warn(f"{name} is kept, since it belongs to another attachment: {whose}")
-    return bool(own)
+    return deleted
 
 
 def _described(node: Node, link: Link, container: Namespace) -> str:

@@ -13,7 +13,7 @@ from cni_ipvlan.cni.errors import (
     Failures,
 )
 from cni_ipvlan.iproute import namespace
-from cni_ipvlan.plugin import host_access, links, vlan
+from cni_ipvlan.plugin import host_access, links, modes, vlan
 from cni_ipvlan.plugin.ipam import Ipam, to_release
 from cni_ipvlan.state.attachment import AttachmentId
 
@@ -58,6 +58,8 @@ def gc(node: Node, request: Request) -> None:
         for hint in _invalid(node, node.registry.of_vlan, network, valid):
             vlan.release(node, tx, hint.attachment)
         vlan.remove_unrecorded(node, tx)
+        for master in node.registry.noted():
+            _settle(node, tx, master, is_ending=False)
         node.registry.remove_leftovers()
     failures.raise_any()
 
@@ -109,8 +111,16 @@ def _forget(node: Node, tx: Transaction, network: str, hint: ModeHint) -> None:
         for current in node.registry.hints_of(hint.attachment):
             if not current.is_complete:
                 links.delete_recorded(tx, current)
-        if not links.forget(tx, node.registry, hint.attachment):
+        masters = links.forget(tx, node.registry, hint.attachment)
+        for master in masters or ():
+            _settle(node, tx, master, is_ending=True)
+        if masters is None:
             node.warn(f"not removed, since its container still exists: {hint.describe()}")
+
+
+def _settle(node: Node, tx: Transaction, master: tuple[int, int], *, is_ending: bool) -> None:
+    waiting = node.while_locked("a master")
+    modes.settle(tx, node.registry, master, waiting, is_ending=is_ending)
 
 
 def _valid_attachments(request: Request) -> list[tuple[str, str]]:

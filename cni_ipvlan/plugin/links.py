@@ -9,6 +9,7 @@ from __future__ import annotations
 from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.state.attachment import KEY_CHARACTERS, named_by, network_key
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.state.attachment import AttachmentId, ModeHint
     from cni_ipvlan.state.registry import Registry
 
+_READ_SECONDS = 1.0  # while others wait
 _PREFIX = "iv"  # together with a key it has 15 bytes, the most that a name may have
 
 
@@ -52,19 +54,27 @@ def sort(
 
 def delete(
     tx: Transaction, own: Iterable[Link], place: Namespace | None, listed: Running | None = None
-) -> None:
-    """Delete links in a place, the first of them by the process that ``listed`` them."""
+) -> list[Link]:
+    """Delete links in a place, the first of them by the process that ``listed`` them.
+
+    Return those that were still there; in a dry run, all.
+    """
+    deleted = []
     for link in own:
         argv = commands.link_delete(link.name)
         change = Command(argv, f"remove the interface {link.name}", place, absent_ok=True)
-        tx.do(change, listed)
+        completed = tx.do(change, listed)
+        if completed is None or not completed.status:
+            deleted.append(link)
+    return deleted
 
 
-def delete_temporary(tx: Transaction, attachment: AttachmentId) -> None:
-    """Delete a link that a killed call left on the host."""
+def delete_temporary(tx: Transaction, attachment: AttachmentId) -> bool:
+    """Delete a link that a killed call left on the host; return whether there was one."""
     name = temporary_name(attachment.key)
-    if namespace.own_has_link(name):
-        delete(tx, sort(attachment, tx.see(listing(None)), (name,))[0], None)
+    if not namespace.own_has_link(name):
+        return False
+    return bool(delete(tx, sort(attachment, tx.see(listing(None)), (name,))[0], None))
 
 
 def removal(tx: Transaction, name: str, place: Namespace | None) -> Command:
@@ -106,27 +116,54 @@ def find(tx: Transaction, hint: ModeHint) -> tuple[Namespace, Link] | None:
 
     In a dry run without permission, the hint is believed.
     """
-    if not namespace.leads_to(hint.netns, hint.netns_identity):
-        return None
-    try:
-        place = namespace.find(hint.netns)
-    except (OSError, namespace.NotANamespaceError):
+    place = _place(hint)
+    if place is None:
         return None
     present = listed(tx, place)
     if present is None:
-        return place, queries.Link(0, hint.ifname, "ipvlan", mode=hint.mode, flag=hint.flag)
+        return place, _as_recorded(hint)
     # A half-made one has its label as soon as it has its name.
     names = (hint.ifname if hint.is_complete else temporary_name(hint.attachment.key),)
     found = (link for link in present if _is_of(link, hint.attachment, names))
     return next(((place, link) for link in found), None)
 
 
-def delete_recorded(tx: Transaction, hint: ModeHint) -> None:
-    """Delete the link that a hint is about, if it is there."""
+def read(tx: Transaction, hint: ModeHint) -> tuple[Namespace, Link] | None:
+    """Return the link of the recorded name, and its container; None if it can't be read at once.
+
+    As it is not searched for among all links, of which the container's owner may make thousands,
+    one with another name is not found.
+    """
+    place = _place(hint)
+    if place is None:
+        return None
+    query = Command(
+        commands.link_show(hint.ifname), inside=place, absent_ok=True, seconds=_READ_SECONDS
+    )
+    try:
+        output = tx.see(query)
+    except CommandError:  # the container has just ended, or its kernel is slow to answer
+        return None
+    if output is None:
+        return place, _as_recorded(hint)
+    names = (hint.ifname,) if hint.is_complete else ()
+    found = (link for link in queries.links(output) if link.kind == "ipvlan")
+    return next(((place, each) for each in found if _is_of(each, hint.attachment, names)), None)
+
+
+def delete_recorded(tx: Transaction, hint: ModeHint) -> list[Link]:
+    """Delete the link that a hint is about, if it is there; return it."""
     found = find(tx, hint)
-    if found is not None:
-        place, link = found
-        delete(tx, (link,), place)
+    if found is None:
+        return []
+    place, link = found
+    return delete(tx, (link,), place)
+
+
+def includes_recorded(registry: Registry, hint: ModeHint, deleted: Iterable[Link]) -> bool:
+    """Whether one of the links that were deleted is that of a hint, rather than a forged one."""
+    masters = registry.masters_of(hint)
+    return any(_is_of_master(link, each, hint) for link in deleted for each in masters)
 
 
 def left_behind(tx: Transaction, network: str) -> list[Link]:
@@ -140,17 +177,19 @@ def forget(
     registry: Registry,
     attachment: AttachmentId,
     cleared: Namespace | None = None,
-) -> bool:
-    """Remove the hints about an attachment unless its link still exists; return whether it did.
+    removed: Collection[ModeHint] = (),
+) -> list[tuple[int, int]] | None:
+    """Remove the hints about an attachment; return the masters that are left with a note only.
 
-    The link is known not to be in the namespace ``cleared``.
+    The link is known not to be in the namespace ``cleared``. If it is elsewhere, nothing is
+    removed, and None is returned. Only the ``removed`` hints' links were seen to go.
     """
-    for hint in registry.hints_of(attachment):
+    hints = registry.hints_of(attachment)
+    for hint in hints:
         is_cleared = cleared is not None and hint.netns_identity == cleared.identity
         if not is_cleared and is_there(tx, hint):
-            return False
-    registry.forget(attachment)
-    return True
+            return None
+    return registry.forget(attachment, [hint for hint in hints if hint not in removed])
 
 
 def is_there(tx: Transaction, hint: ModeHint) -> bool:
@@ -168,6 +207,35 @@ def listed(tx: Transaction, place: Namespace | None) -> list[Link] | None:
     """Return the ipvlan links there; None if that is not permitted (in a dry run)."""
     output = tx.see(listing(place))
     return None if output is None else queries.links(output)
+
+
+def _is_of_master(link: Link, master: tuple[int, int], hint: ModeHint) -> bool:
+    """Whether the kernel says that a container's link has a master.
+
+    The number of the master's namespace was recorded when the link was made there: no other link
+    whose parent has the same index has it. If the container itself has the master, its owner may
+    change the mode anyway.
+    """
+    inode, index = master
+    if inode == hint.netns_identity[1]:
+        return True
+    is_known = hint.parent_netns is not None
+    number = hint.parent_netns if is_known else link.parent_netns
+    return number is not None and (link.parent_index, link.parent_netns) == (index, number)
+
+
+def _place(hint: ModeHint) -> Namespace | None:
+    """Return the container of a hint, if its path still leads there."""
+    if not namespace.leads_to(hint.netns, hint.netns_identity):
+        return None
+    try:
+        return namespace.find(hint.netns)
+    except (OSError, namespace.NotANamespaceError):
+        return None
+
+
+def _as_recorded(hint: ModeHint) -> Link:
+    return queries.Link(0, hint.ifname, "ipvlan", mode=hint.mode, flag=hint.flag)
 
 
 def _is_of(link: Link, attachment: AttachmentId, names: Collection[str]) -> bool:

@@ -3,18 +3,28 @@
 The mode belongs to the master. A new interface in another mode changes the mode of
 all others, without an error or an event (ipvlan_link_new() and
 ipvlan_set_port_mode() in drivers/net/ipvlan/ipvlan_main.c), and those in containers
-can't be seen from the host. So one of them is found, and its mode is read:
+can't be seen from the host. Their owners can hide them, and forge others, but only the
+host's root can change the mode (CAP_NET_ADMIN over the master's namespace). So what decides,
+is the first of these that there is:
 
-1. one that a call is about to create, which root's record tells;
-2. a recorded one, which is read in its container. Since the container's owner can forge
-   what is seen there, it counts if it agrees with root's record, or if the kernel
-   confirms that its parent is this master;
-3. none, if the kernel reports that the master carries no ipvlan in any namespace. This
-   is asked before anything is refused;
-4. one on the host;
-5. one found in any namespace, if the kernel confirms its parent.
+1. the record of an interface that a call is about to create;
+2. a recorded interface, which is asked for by its name in its container. Since the
+   container's owner can forge what is seen there, it counts if it agrees with root's record,
+   or if the kernel confirms that its parent is this master;
+3. nothing, if the kernel reports that the master carries no ipvlan in any namespace: then
+   what is recorded is removed. This is asked before anything is refused or believed;
+4. an interface on the host;
+5. root's note of the mode, if nothing was found when namespaces were searched;
+6. an interface found in any namespace, if the kernel confirms its parent. Root may have made
+   it by hand instead of a recorded one, so it comes before what is only recorded. The search
+   takes no lock, and its outcome is noted, so that a hidden interface makes one ADD wait;
+7. root's last record or note: whatever is hidden has the mode that the last ADD has set.
 
-If the master carries one that is not found, the call must be made again later.
+A note is what remains of the record of an attachment that is deleted, if its interface was not
+seen to go. It is removed as soon as the kernel reports that the master carries no ipvlan.
+
+If nothing is known of a master that carries one, the call must be made again later, or root
+declares the mode with an interface on the host.
 """
 
 from __future__ import annotations
@@ -30,6 +40,7 @@ from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError
 from cni_ipvlan.plugin import links
 from cni_ipvlan.plugin.codes import MODE_CONFLICT
+from cni_ipvlan.state.locks import BusyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,6 +57,7 @@ if TYPE_CHECKING:
 _MOST_HINTS = 64
 _MOST_READ = 4
 _NAMED = 3  # of many
+_DECLARED = "ipvlan-mode"  # the interface with which root declares a mode
 _SEARCH_SECONDS = 5.0
 # How long the kernel takes to remove interfaces of a deleted namespace.
 _TEARDOWN_SECONDS = 2.0
@@ -53,11 +65,19 @@ _POLL_SECONDS = 0.05
 
 
 class Running(NamedTuple):
-    """The mode and flag that a master is used in, and where they were seen."""
+    """The mode and flag that a master is used in, and where they were seen or recorded."""
 
     mode: str
     flag: str
     where: str
+    is_recorded: bool = False
+
+
+class _Search(NamedTuple):
+    """What a search has proven, or what may be on the master."""
+
+    found: Running | None
+    suspects: tuple[Attachment, ...] = ()
 
 
 _UNKNOWN = Running("", "", "an interface that was not found")
@@ -75,16 +95,66 @@ def admit(
     ``check`` is called while waiting, and may raise to end the wait. Raises CniError
     104 if the master is used in another mode, 11 if it is used in an unknown one.
     """
-    found, is_searched = None, False
+    searched: _Search | None = None
     while True:
         with registry.master_lock(master.key, check):
-            opposed = _opposed(tx, registry, master, hint, found, is_searched=is_searched)
+            opposed = _opposed(tx, registry, master, hint, searched)
             if opposed is None:
                 registry.remember(master.key, hint)
                 return
         if opposed is not _UNKNOWN:
             raise _conflict(registry, master, hint, opposed)
-        found, is_searched = _search(tx, registry, master), True
+        if searched:
+            raise _not_found(master, hint, searched.suspects)
+        searched = _search(tx, registry, master, hint)
+
+
+def settle(
+    tx: Transaction,
+    registry: Registry,
+    place: tuple[int, int],
+    check: Callable[[], None],
+    *,
+    is_ending: bool,
+) -> None:
+    """Remove the note of a master's mode, unless the kernel reports that it carries ipvlan.
+
+    ``place`` is the master's key. If a namespace ``is_ending``, its interfaces are waited for.
+    If the master can't be locked or asked about, the note stays for the next ADD or GC.
+    """
+    deadline = time.monotonic() + (_TEARDOWN_SECONDS if is_ending else 0.0)
+    try:
+        while not _is_settled(tx, registry, place, check) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+    except (BusyError, CommandError):
+        return
+
+
+def _is_settled(
+    tx: Transaction, registry: Registry, place: tuple[int, int], check: Callable[[], None]
+) -> bool:
+    with registry.master_lock(place, check):
+        if _is_busy(tx, place):
+            return False
+        registry.drop_note(place)
+        return True
+
+
+def _is_busy(tx: Transaction, place: tuple[int, int]) -> bool:
+    """Whether the kernel reports ipvlan on a master of the host; in a container, modes are free."""
+    from socket import if_indextoname
+
+    from cni_ipvlan.plugin.master import Master
+
+    inode, index = place
+    if inode != namespace.own()[1]:
+        return False
+    try:
+        name = if_indextoname(index)
+    except OSError:  # the master is gone, and with it all that it carried
+        return False
+    query = Command(commands.link_show(name), absent_ok=True)
+    return any(is_free(tx, Master(link)) is False for link in queries.links(tx.see(query)))
 
 
 def _opposed(
@@ -92,14 +162,12 @@ def _opposed(
     registry: Registry,
     master: Master,
     hint: ModeHint,
-    found: Running | None,
-    *,
-    is_searched: bool,
+    searched: _Search | None,
 ) -> Running | None:
-    """Return what conflicts with an attachment's mode; _UNKNOWN if a search is needed.
+    """Return what conflicts with an attachment's mode; _UNKNOWN if nothing is known.
 
-    ``found`` is the result of a search. Since the master's lock is held, the time
-    taken here must not grow with the node.
+    Since the master's lock is held, the time taken here must not grow with the node, nor with
+    what is in containers.
     """
     running = _recorded(tx, registry, master, hint)
     if running is not None and _agrees(running, hint):
@@ -108,10 +176,23 @@ def _opposed(
     if freedom:
         running = _forget_all(registry, master, hint)
     elif running is None:
-        running = _visible(registry, master) or found
-        if running is None and not (freedom is None and is_searched):
+        running = _visible(registry, master) or (searched.found if searched else None)
+        if running is None and freedom is False:
+            running = _believed(registry, master, is_searched=searched is not None)
+        if running is None and not (freedom is None and searched):
             return _UNKNOWN
     return None if running is None or _agrees(running, hint) else running
+
+
+def _believed(registry: Registry, master: Master, *, is_searched: bool) -> Running | None:
+    """Return what root's note or record says of a master whose interfaces are hidden."""
+    key = master.key
+    hint = registry.last(key) if is_searched else registry.note(key, is_searched=True)
+    if hint is None:
+        return None
+    if is_searched:
+        registry.keep_searched(key, hint)
+    return Running(hint.mode, hint.flag, hint.describe(), is_recorded=True)
 
 
 def _agrees(running: Running, hint: ModeHint) -> bool:
@@ -136,10 +217,7 @@ def _recorded(tx: Transaction, registry: Registry, master: Master, own: ModeHint
 
 def _read(tx: Transaction, master: Master, hint: ModeHint) -> Link | None:
     """Return the link that a hint is about, if what its container shows can be believed."""
-    try:
-        found = links.find(tx, hint)
-    except CommandError:  # the container has just ended
-        return None
+    found = links.read(tx, hint)
     if found is None:
         return None
     place, link = found
@@ -148,7 +226,8 @@ def _read(tx: Transaction, master: Master, hint: ModeHint) -> Link | None:
 
 
 def _forget_all(registry: Registry, master: Master, own: ModeHint) -> Running | None:
-    """Remove the hints of a free master; return the mode of an attachment being created."""
+    """Forget what was on a free master; return the mode of an attachment being created."""
+    registry.drop_note(master.key)
     coming = None
     for hint in list(registry.hints(master.key)):
         if hint.attachment == own.attachment:
@@ -192,11 +271,11 @@ def becomes_free(tx: Transaction, master: Master) -> bool | None:
     return freedom
 
 
-def _search(tx: Transaction, registry: Registry, master: Master) -> Running | None:
-    """Search for an interface of the master that this plugin has no record of.
+def _search(tx: Transaction, registry: Registry, master: Master, hint: ModeHint) -> _Search:
+    """Search for an interface of the master that this plugin can't read by its record.
 
-    Return None if the master has become free. Raises CniError 11 if it has not, and
-    nothing is found.
+    If nothing is found, and nothing recorded agrees with the hint, wait for what may only be
+    going away.
     """
     from cni_ipvlan.plugin import inventory
 
@@ -205,29 +284,38 @@ def _search(tx: Transaction, registry: Registry, master: Master) -> Running | No
     suspects = []
     for each in inventory.take(tx, registry, deadline=deadline, others=others):
         if _is_proven(tx, master, each.link, each.place):
-            return Running(each.link.mode, each.link.flag, each.describe())
+            return _Search(Running(each.link.mode, each.link.flag, each.describe()))
         if master.carries(each.link, each.place):
             suspects.append(each)
-    if becomes_free(tx, master) is False:
-        raise _not_found(registry, master, suspects)
-    return None
+    last = registry.last(master.key)
+    if last is None or not last.has_mode_of(hint):
+        becomes_free(tx, master)
+    return _Search(None, tuple(suspects))
 
 
-def _not_found(registry: Registry, master: Master, suspects: Sequence[Attachment]) -> CniError:
+def _not_found(master: Master, hint: ModeHint, suspects: Sequence[Attachment]) -> CniError:
     error = CniError(
         TRY_AGAIN_LATER,
         f"the master {master.link.name!r} carries ipvlan interfaces, but they can't be "
         "found, so their mode is unknown",
-        "they may be going away with a container that has just ended",
+        "they may be going away with a container that has just ended\n"
+        f"try: if they stay, declare the mode as root: {_declaration(master, hint)}\n"
+        "that sets the mode of all interfaces on the master; delete it when ADD has succeeded",
     )
     for each in suspects[:_NAMED]:
         link = each.link
         error.add_private(
             f"perhaps one of them: {each.describe()}, {link.kind} in mode {link.mode} {link.flag}"
         )
-    for hint in islice(registry.hints(master.key), _NAMED):
-        error.add_private(f"recorded: {hint.describe()} in mode {hint.mode} {hint.flag}")
     return error
+
+
+def _declaration(master: Master, hint: ModeHint) -> str:
+    """Return the command with which root declares the mode of a master."""
+    from shlex import join
+
+    argv = commands.link_add_ipvlan(master.link.name, _DECLARED, hint.mode, hint.flag, 0)
+    return join(Command(argv, inside=master.home).full_argv)
 
 
 def _is_proven(tx: Transaction, master: Master, link: Link, place: Namespace | None) -> bool:
@@ -262,7 +350,14 @@ def _conflict(registry: Registry, master: Master, hint: ModeHint, running: Runni
         "all ipvlan interfaces of a master share one mode and flag\n"
         f"try: use mode {running.mode} and flag {running.flag} here, or another master",
     )
-    error.add_private(f"found: {many} in that mode: {', '.join(named[:_NAMED])}{more}")
+    if running.is_recorded:
+        error.add_details("that is root's record: the interfaces in that mode can't be found")
+        error.add_private(
+            f"recorded: {running.where}\n"
+            f"root declares another mode of all that are there with: {_declaration(master, hint)}"
+        )
+    else:
+        error.add_private(f"found: {many} in that mode: {', '.join(named[:_NAMED])}{more}")
     return error
 
 

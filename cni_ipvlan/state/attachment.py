@@ -72,7 +72,9 @@ class ModeHint(NamedTuple):
     ``is_complete`` is false until the ADD has done its work. ``pod`` is NAMESPACE/NAME of
     the Kubernetes pod, empty if the runtime named none. ``host_link`` is an
     interface of the host that is there for such attachments, and ``host_key`` what it is found
-    by; ``host_routes`` are addresses to which the host has routes through it.
+    by; ``host_routes`` are addresses to which the host has routes through it. ``ifindex`` is the
+    index of the interface that it is about, 0 until that is known, and ``parent_netns`` the number
+    that the kernel gives the master's namespace there, None until then.
     """
 
     network: str
@@ -87,6 +89,8 @@ class ModeHint(NamedTuple):
     host_link: str = ""
     host_key: int = 0
     host_routes: tuple[str, ...] = ()
+    ifindex: int = 0
+    parent_netns: int | None = None
 
     @property
     def attachment(self) -> AttachmentId:
@@ -95,9 +99,21 @@ class ModeHint(NamedTuple):
 
     @property
     def file_name(self) -> str:
-        """The name of its file."""
+        """The name of its file, before its interface's index and its state."""
         place = f"{self.netns_identity[0]}:{self.netns_identity[1]}/{self.ifname}"
         return f"{self.attachment.key}.{digest(place, _PLACE_CHARACTERS)}"
+
+    def has_mode_of(self, other: ModeHint) -> bool:
+        """Whether mode and flag are those of another hint."""
+        return (self.mode, self.flag) == (other.mode, other.flag)
+
+    def disproves(self, other: ModeHint) -> bool:
+        """Whether another hint can't be true beside this one, of an ADD that has done its work.
+
+        It is about the same attachment elsewhere, or says that the interface is another's.
+        """
+        place, others = ((each.netns_identity, each.ifname) for each in (self, other))
+        return other.attachment == self.attachment or others == place
 
     def describe(self) -> str:
         """Return a phrase that names the interface and its place."""

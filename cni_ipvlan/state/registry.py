@@ -8,8 +8,13 @@ They are in a directory on tmpfs, readable only by root:
     a directory for each master (namespace inode, interface index), locked (flock)
     while its mode is decided, and removed with the last hint in it.
 ``on-NAMESPACE.MASTER/KEY.PLACE``
-    a hint: an attachment on that master, with its mode. It ends in ``.adding``
-    until the ADD has done its work.
+    a hint: an attachment on that master, with its mode. ``@INDEX.NUMBER`` follows when its
+    interface is known: its index, and there the number of the master's namespace, if it is
+    another. ``.adding`` follows until the ADD has done its work.
+``on-NAMESPACE.MASTER/mode`` or ``…/mode.searched``
+    what was a hint, of an attachment that is deleted, while its interface was not seen to go:
+    the mode of a master that may have hidden interfaces. It stays until the kernel says that
+    the master has none. ``searched`` is added when none was found in all namespaces.
 
 ``host-NAMESPACE.MASTER/``
     the same for attachments with hostAccess: the addresses to which the host has routes.
@@ -36,7 +41,7 @@ from cni_ipvlan.state.attachment import ModeHint, number_of
 from cni_ipvlan.state.locks import BusyError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from typing import Any
 
     from cni_ipvlan.state.attachment import AttachmentId
@@ -46,6 +51,8 @@ DIRECTORY = "/run/cni-ipvlan"
 _OPEN_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 _MOST_HINT = 1 << 16  # bytes; its names and paths have less than 5 KiB together
 _LOCK, _MASTER, _HOST, _VLAN, _ADDING = "lock-", "on-", "host-", "vlan-", ".adding"
+_INDEX = "@"  # nothing before it in a file's name has it
+_SEARCHED_NOTE, _NOTE = _NOTES = ("mode.searched", "mode")
 
 
 class Registry:
@@ -146,7 +153,7 @@ class Registry:
         found = (self._read(os.path.join(directory, name)) for name in meant)
         return [hint for hint in found if hint is not None]
 
-    def is_only(self, master: tuple[int, int], attachment: AttachmentId | None) -> bool:
+    def is_only(self, master: tuple[int, int], attachment: AttachmentId | None = None) -> bool:
         """Whether no other attachment is recorded on a master; it reads two hints at most."""
         return all(hint.attachment == attachment for hint in islice(self.hints(master), 2))
 
@@ -164,51 +171,116 @@ class Registry:
         for path in self._files(attachment.key):
             hint = self._read(path)
             if hint is not None and hint.attachment == attachment:
-                return int(os.path.dirname(path).rpartition(".")[2])
+                return _place_of(path)[1]
         return None
 
     def remember(self, master: tuple[int, int], hint: ModeHint) -> None:
-        """Record that an attachment will use a mode; the caller holds the master's lock."""
-        path = os.path.join(self._directory_of(master), hint.file_name + _ADDING)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _OPEN_FLAGS, 0o600)
-        try:
-            os.write(descriptor, _json.dumps(hint._asdict()).encode())
-        finally:
-            os.close(descriptor)
+        """Record that an attachment will use a mode; the caller holds the master's lock.
 
-    def complete(self, hint: ModeHint) -> ModeHint:
+        A note of another mode is disproved.
+        """
+        note = self.note(master)
+        if note is not None and not note.has_mode_of(hint):
+            self.drop_note(master)
+        self._write(os.path.join(self._directory_of(master), _file_name(hint)), hint)
+
+    def identify(self, hint: ModeHint, ifindex: int) -> ModeHint:
+        """Record the index of the interface that a hint is about; return the hint with it."""
+        identified = hint._replace(ifindex=ifindex)
+        for path in self._files_of(hint):
+            os.rename(path, os.path.join(os.path.dirname(path), _file_name(identified)))
+        return identified
+
+    def complete(self, hint: ModeHint, ifindex: int = 0) -> ModeHint:
         """Record that the ADD of a hint has done its work; return the complete hint.
 
-        Hints that it disproves are removed: about its interface as another container's, and
-        about the same attachment in another place.
+        Its file gets the index of the interface by the renaming that completes it. Hints that it
+        disproves become notes: about its interface as another container's, and about the same
+        attachment in another place.
         """
         key, place = hint.file_name.split(".")
-        for path in {*self._files(key), *self._files(f".{place}")}:
-            name = os.path.basename(path)
-            if name == hint.file_name + _ADDING:
-                os.rename(path, path.removesuffix(_ADDING))
-            elif name != hint.file_name:
-                self._remove_hint(path)
-        return hint._replace(is_complete=True)
+        own = self._files_of(hint)
+        for path in {*self._files(key), *self._files(f".{place}")}.difference(own):
+            found = self._read(path)
+            # One of ours that can't be read was left by a call that was killed.
+            is_ours = os.path.basename(path).startswith(key)
+            if hint.disproves(found) if found else is_ours:
+                self._retire(path)
+        hint = hint._replace(is_complete=True, ifindex=ifindex)
+        for path in own:
+            os.rename(path, os.path.join(os.path.dirname(path), _file_name(hint)))
+        return hint
 
-    def withdraw(self, hint: ModeHint) -> None:
-        """Remove a hint, and no other about the same attachment."""
-        name = hint.file_name if hint.is_complete else hint.file_name + _ADDING
-        for path in self._files(name):
-            if os.path.basename(path) == name:
-                self._remove_hint(path)
+    def withdraw(self, hint: ModeHint, *, is_unseen: bool = False) -> list[tuple[int, int]]:
+        """Remove a hint, and no other about the same attachment.
 
-    def forget(self, attachment: AttachmentId) -> None:
-        """Remove the hint about an attachment, and unused directories that killed calls left."""
+        If it ``is_unseen``, it becomes a note; return what ``forget`` does.
+        """
+        paths = self._files_of(hint)
+        for path in paths:
+            self._retire(path) if is_unseen else self._remove_hint(path)
+        return self._left_with_note(map(_place_of, paths))
+
+    def masters_of(self, hint: ModeHint) -> list[tuple[int, int]]:
+        """Return the masters (namespace inode, interface index) on which a hint is recorded."""
+        return [_place_of(path) for path in self._files_of(hint)]
+
+    def forget(
+        self, attachment: AttachmentId, unseen: Collection[ModeHint] = ()
+    ) -> list[tuple[int, int]]:
+        """Remove the hints about an attachment, and unused directories that killed calls left.
+
+        Those that are ``unseen``, since their interfaces were not seen to go, become notes. Return
+        the masters of which only a note is left.
+        """
+        masters = []
         for path in self._files(attachment.key):
             hint = self._read(path)
             # An unreadable one was left by a call that was killed before it created anything.
             if hint is None or hint.attachment == attachment:
-                self._remove_hint(path)
+                self._retire(path) if hint in unseen else self._remove_hint(path)
+                masters.append(_place_of(path))
         for path in (*self._files(attachment.key, _HOST), *self._files(attachment.key, _VLAN)):
             if self._read(path) is None:  # the others are removed with what they are about
                 self._remove_hint(path)
         self._remove_unused()
+        return self._left_with_note(masters)
+
+    def note(self, master: tuple[int, int], *, is_searched: bool = False) -> ModeHint | None:
+        """Return the note of a master's mode; ``is_searched``: only one that was searched for."""
+        names = (_SEARCHED_NOTE,) if is_searched else _NOTES
+        paths = (os.path.join(self._directory_of(master), name) for name in names)
+        return next(filter(None, map(self._read, paths)), None)
+
+    def last(self, master: tuple[int, int]) -> ModeHint | None:
+        """Return the hint or note of the last ADD on a master."""
+        try:
+            with os.scandir(self._directory_of(master)) as entries:
+                files = [(entry.stat().st_mtime_ns, entry.path) for entry in entries]
+        except FileNotFoundError:  # one has just been removed
+            return None
+        found = (self._read(path) for _, path in sorted(files, reverse=True))
+        return next(filter(None, found), None)
+
+    def keep_searched(self, master: tuple[int, int], hint: ModeHint) -> None:
+        """Note that nothing was found which contradicts a hint; the master's lock is held."""
+        directory = self._directory_of(master)
+        self._write(os.path.join(directory, _SEARCHED_NOTE), hint)
+        self._remove_hint(os.path.join(directory, _NOTE))
+
+    def drop_note(self, master: tuple[int, int]) -> None:
+        """Remove the note of a master's mode."""
+        for name in _NOTES:
+            self._remove_hint(os.path.join(self._directory_of(master), name))
+
+    def noted(self) -> list[tuple[int, int]]:
+        """Return the masters of whose mode there is a note, perhaps a half-written one."""
+        paths = (
+            os.path.join(self._directory, directory, name)
+            for directory in self._names(self._kind)
+            for name in _NOTES
+        )
+        return list(dict.fromkeys(_place_of(path) for path in paths if os.path.lexists(path)))
 
     def remove_leftovers(self) -> None:
         """Remove the locks, and the half-written hints, of calls that were killed."""
@@ -240,9 +312,19 @@ class Registry:
             directory = os.path.join(self._directory, name)
             with suppress(FileNotFoundError):
                 # The names are filtered first, as there may be a thousand.
-                named = [file for file in os.listdir(directory) if part in file]
+                files = os.listdir(directory)
+                named = [file for file in files if part in file and file not in _NOTES]
                 found += [os.path.join(directory, file) for file in named]
         return found
+
+    def _files_of(self, hint: ModeHint) -> list[str]:
+        """Return the paths at which that very hint is: complete or not, and of the same names."""
+        return [
+            path
+            for path in self._files(hint.file_name)
+            if path.endswith(_ADDING) != hint.is_complete
+            and ((found := self._read(path)) is None or found.attachment == hint.attachment)
+        ]
 
     def _hints_in(self, directory: str) -> Iterator[ModeHint]:
         try:
@@ -251,7 +333,7 @@ class Registry:
             return
         with entries:
             for entry in entries:
-                hint = self._read(entry.path)
+                hint = None if entry.name in _NOTES else self._read(entry.path)
                 if hint is not None:
                     yield hint
 
@@ -265,12 +347,40 @@ class Registry:
             document["netns_identity"] = tuple(document["netns_identity"])
             document["host_routes"] = tuple(document.get("host_routes", ()))
             document["is_complete"] = not path.endswith(_ADDING)
+            known = os.path.basename(path).removesuffix(_ADDING).partition(_INDEX)[2]
+            index, _, number = known.partition(".")
+            document["ifindex"] = int(index or 0)
+            document["parent_netns"] = int(number) if number else None
             # Only the keys that are known: a newer version may have written others.
             return ModeHint(**{key: document[key] for key in document if key in ModeHint._fields})
         except (ValueError, TypeError, KeyError):  # half written by a killed call
             return None
         finally:
             os.close(descriptor)
+
+    def _write(self, path: str, hint: ModeHint) -> None:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _OPEN_FLAGS, 0o600)
+        try:
+            os.write(descriptor, _json.dumps(hint._asdict()).encode())
+        finally:
+            os.close(descriptor)
+
+    def _left_with_note(self, masters: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+        return [each for each in dict.fromkeys(masters) if self.note(each) and self.is_only(each)]
+
+    def _retire(self, path: str) -> None:
+        """Remove a hint, and note the mode of its master, which the last ADD has set for all."""
+        master = _place_of(path)
+        hint, last, note = self._read(path), self.last(master), self.note(master)
+        if hint and last and (note is None or not last.has_mode_of(note)):
+            self.drop_note(master)
+            directory = os.path.dirname(path)
+            if last.has_mode_of(hint):
+                with suppress(FileNotFoundError):
+                    os.rename(path, os.path.join(directory, _NOTE))
+                return
+            self._write(os.path.join(directory, _NOTE), last)
+        self._remove_hint(path)
 
     def _remove_hint(self, path: str) -> None:
         with suppress(FileNotFoundError):
@@ -396,14 +506,26 @@ class ReadOnlyRegistry(Registry):
     def remember(self, master: tuple[int, int], hint: ModeHint) -> None:
         """Write nothing."""
 
-    def complete(self, hint: ModeHint) -> ModeHint:
+    def identify(self, hint: ModeHint, ifindex: int) -> ModeHint:  # noqa: ARG002 - it records none
         """Write nothing."""
         return hint
 
-    def withdraw(self, hint: ModeHint) -> None:
-        """Remove nothing."""
+    def complete(self, hint: ModeHint, ifindex: int = 0) -> ModeHint:  # noqa: ARG002 - as above
+        """Write nothing."""
+        return hint
 
-    def forget(self, attachment: AttachmentId) -> None:
+    def withdraw(self, *_: Any, **__: Any) -> list[tuple[int, int]]:
+        """Remove nothing."""
+        return []
+
+    def forget(self, *_: Any, **__: Any) -> list[tuple[int, int]]:
+        """Remove nothing."""
+        return []
+
+    def keep_searched(self, *_: Any) -> None:
+        """Write nothing."""
+
+    def drop_note(self, *_: Any) -> None:
         """Remove nothing."""
 
     def remove_leftovers(self) -> None:
@@ -414,6 +536,18 @@ class ReadOnlyRegistry(Registry):
             return super()._names(prefix)
         except PermissionError:
             return []
+
+
+def _file_name(hint: ModeHint) -> str:
+    index = f"{_INDEX}{hint.ifindex}" if hint.ifindex else ""
+    number = f".{hint.parent_netns}" if index and hint.parent_netns is not None else ""
+    return hint.file_name + index + number + ("" if hint.is_complete else _ADDING)
+
+
+def _place_of(path: str) -> tuple[int, int]:
+    """Return the master in whose directory a hint is: namespace inode, interface index."""
+    inode, _, index = os.path.basename(os.path.dirname(path)).rpartition("-")[2].partition(".")
+    return int(inode), int(index)
 
 
 def _make_directory(path: str) -> None:

@@ -213,7 +213,7 @@ def test_a_namespace_whose_inode_is_used_again_refuses_nothing(
     assert len(identities) < 4  # or this shows nothing
 
 
-def test_an_interface_that_cannot_be_found_is_waited_for_and_then_reported(
+def test_an_interface_that_cannot_be_found_has_the_mode_that_root_recorded(
     node: Node, runtime: Runtime
 ) -> None:
     """It is in a namespace that only a socket keeps."""
@@ -222,7 +222,7 @@ def test_an_interface_that_cannot_be_found_is_waited_for_and_then_reported(
         node.remove(container)
         answer = add(node, runtime, "l3")
         error = answer.error()
-        assert error["code"] == 11
-        assert "can't be found" in error["msg"]
+        assert error["code"] == 104
+        assert "root's record" in error["details"]
         assert "recorded: net1 in" in answer.stderr
     add(node, runtime, "l3").result()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import stat
@@ -169,6 +170,45 @@ def test_a_complete_hint_takes_the_place_of_those_that_it_disproves(
     assert not (directory / f"on-{MASTER[0]}.{MASTER[1]}" / ATTACHMENT.key).exists()
 
 
+def test_a_complete_hint_disproves_none_that_only_has_the_same_digest(
+    remembering: Registry, directory: Path
+) -> None:
+    """The digest of a place has 40 bits, so another place's can be made to be equal."""
+    place = HINT.file_name.partition(".")[2]
+    others = file_of(directory, FOREIGN)
+    others = others.rename(others.with_name(f"{FOREIGN.key}.{place}"))
+    elsewhere = FOREIGN_HINT._replace(netns_identity=(4, 5))
+    others.write_text(json.dumps(elsewhere._asdict()))
+
+    remembering.complete(HINT)
+
+    assert elsewhere._replace(is_complete=True) in list(remembering.all_hints())
+
+
+def test_a_complete_hint_has_the_interfaces_index(remembering: Registry, directory: Path) -> None:
+    older = remembering.complete(HINT)
+    remember(remembering, MASTER, HINT)
+
+    complete = remembering.complete(HINT, 7)
+
+    assert complete == HINT._replace(is_complete=True, ifindex=7)
+    assert remembering.hints_of(ATTACHMENT) == [complete] != [older]
+    assert remembering.masters_of(complete) == [MASTER]
+    assert file_of(directory, ATTACHMENT).name == f"{HINT.file_name}@7"
+    remembering.withdraw(complete)
+    assert remembering.hints_of(ATTACHMENT) == []
+
+
+def test_an_interface_can_be_identified_before_the_add_has_done_its_work(
+    remembering: Registry,
+) -> None:
+    identified = remembering.identify(HINT, 7)
+
+    assert remembering.hints_of(ATTACHMENT) == [identified] == [HINT._replace(ifindex=7)]
+    remembering.withdraw(identified)
+    assert remembering.hints_of(ATTACHMENT) == []
+
+
 def test_a_hint_of_an_older_version_is_complete(remembering: Registry, directory: Path) -> None:
     document = HINT._asdict()
     del document["is_complete"]
@@ -294,3 +334,74 @@ def test_a_read_only_registry_needs_no_directory(directory: Path) -> None:
 
 def contents(directory: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+def test_a_hint_whose_interface_was_not_seen_to_go_becomes_a_note(
+    remembering: Registry, directory: Path
+) -> None:
+    remembering.forget(FOREIGN)
+    complete = remembering.complete(HINT, 7)
+
+    assert remembering.forget(ATTACHMENT, [complete]) == []  # another attachment is there
+    assert remembering.note(MASTER) == HINT._replace(is_complete=True)
+    assert remembering.note(MASTER, is_searched=True) is None
+    assert list(remembering.hints(MASTER)) == [OTHER_HINT]
+    assert HINT.attachment not in {each.attachment for each in remembering.all_hints()}
+
+    assert remembering.forget(OTHER) == [MASTER]
+    remembering.remove_leftovers()
+    assert remembering.noted() == [MASTER]
+    assert remembering.is_only(MASTER)
+    remembering.drop_note(MASTER)
+    assert remembering.noted() == []
+    assert not (directory / f"on-{MASTER[0]}.{MASTER[1]}").exists()
+
+
+def test_a_note_that_was_searched_for_stays_so_until_another_mode_is_noted(
+    remembering: Registry,
+) -> None:
+    with remembering.master_lock(MASTER, never):
+        remembering.keep_searched(MASTER, HINT)
+    remembering.forget(ATTACHMENT, [HINT])
+    assert remembering.note(MASTER, is_searched=True) == HINT._replace(is_complete=True)
+
+    other_mode = OTHER_HINT._replace(mode="l2")
+    remember(remembering, MASTER, other_mode)
+    remembering.forget(OTHER, [other_mode])
+
+    assert remembering.note(MASTER, is_searched=True) is None
+    assert remembering.note(MASTER) == other_mode._replace(is_complete=True)
+
+
+def test_what_a_new_attachment_disproves_becomes_a_note(remembering: Registry) -> None:
+    remember(remembering, MASTER, HINT._replace(netns_identity=(4, 5)))
+
+    remembering.complete(HINT)
+
+    note = remembering.note(MASTER)
+    assert note is not None
+    assert note.netns_identity == (4, 5)
+
+
+@pytest.mark.parametrize("number", [None, 0, 3])
+def test_a_complete_hint_has_the_number_of_the_masters_namespace(
+    remembering: Registry, number: int | None
+) -> None:
+    complete = remembering.complete(HINT._replace(parent_netns=number), 7)
+
+    assert remembering.hints_of(ATTACHMENT) == [complete]
+    assert (complete.ifindex, complete.parent_netns) == (7, number)
+
+
+def test_a_note_has_the_mode_of_the_last_attachment(remembering: Registry, directory: Path) -> None:
+    """Which has set it for all that are there, hidden or not."""
+    later = OTHER_HINT._replace(mode="l2")
+    remember(remembering, MASTER, later)
+    os.utime(file_of(directory, OTHER), (9_999_999_999, 9_999_999_999))
+    assert remembering.last(MASTER) == later
+
+    remembering.forget(ATTACHMENT, [HINT])
+
+    assert remembering.note(MASTER) == later._replace(is_complete=True)
+    remember(remembering, MASTER, HINT)
+    assert remembering.note(MASTER) is None
