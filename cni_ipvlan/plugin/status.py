@@ -47,6 +47,11 @@ def _check_master(tx: Transaction, conf: NetConf) -> None:
     if conf.link_in_container:
         return  # the container, which has the master, is not known here
     parent = master.find(tx, conf, None)
-    preflight.check_master(parent, conf)
+    if not conf.vlan:
+        preflight.check_master(parent, conf)
     if not parent.link.is_up:
         raise CniError(LIMITED_CONNECTIVITY, master.is_down(parent))
+    if conf.vlan:
+        from cni_ipvlan.plugin import vlan
+
+        preflight.check_master(vlan.expected(tx, parent, conf), conf)
