@@ -37,7 +37,7 @@ def status(node: Node, request: Request) -> None:
 
 
 def _check_kernel(node: Node) -> None:
-    probe = Command(commands.link_add_without_master("ipvlan-probe"))
+    probe = Command(commands.link_add_without_master())
     answer = node.runner.run(probe)
     if b"Invalid argument" not in answer.stderr:
         raise CommandError(probe._replace(purpose="create ipvlan interfaces with ip"), answer)

@@ -199,7 +199,7 @@ def _delete(tx: Transaction, name: str) -> None:
     Then the first line of an ``ip -batch`` fails, and the second is not run. Else the interface
     that it makes is gone with the VLAN.
     """
-    proof = Command(commands.link_add_ipvlan(name, "ipvlan-probe", "l2", "bridge", 0))
+    proof = Command(commands.link_add_ipvlan(name, commands.PROBE, "l2", "bridge", 0))
     try:
         tx.do(together(proof, Command(commands.link_delete(name), f"remove the VLAN {name}")))
     except CommandError as error:

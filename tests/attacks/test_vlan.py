@@ -107,6 +107,7 @@ def ip_that_is_late(directory: Path, words: str) -> str:
         f"""\
 #!/bin/sh
 case " $* " in
+*" exec "*) ;;
 *" -batch "*)
     read -r first
     case $first in *"type vlan id"*) {real} {words} ;; esac
