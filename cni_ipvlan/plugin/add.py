@@ -78,7 +78,7 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         _check_same(request, container)
         if conf.host_access:
             _open_to_host(node, tx, parent, hint, addressing, locks)
-        hint = node.registry.complete(hint)
+        hint = node.registry.complete(hint, link.ifindex)
         deliver(result)
 
 

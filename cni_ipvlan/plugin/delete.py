@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute.queries import Link
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.node import Node
-    from cni_ipvlan.state.attachment import AttachmentId
+    from cni_ipvlan.state.attachment import AttachmentId, ModeHint
 
 
 def delete(node: Node, request: Request) -> None:
@@ -65,14 +65,17 @@ def _remove_links(node: Node, tx: Transaction, request: Request) -> None:
     container = _container(request)
     identity = container.identity if container else None
     records = on_host.records(node.registry, attachment)
+    temporary = links.temporary_name(attachment.key)
     if container is not None:
-        with node.runner.holding(container):
-            is_there = _remove_from(node, tx, attachment, container)
+        names = (attachment.ifname, temporary)
+        is_there = _remove_from(node, tx, attachment, records, container, names)
         if not is_there and any(hint.netns_identity == identity for hint in records):
             _report_elsewhere(node, tx, attachment)
     for hint in records:
-        if hint.netns_identity != identity:
-            links.delete_recorded(tx, hint)
+        place = _recorded_place(hint) if hint.netns_identity != identity else None
+        if place is not None:
+            name = attachment.ifname if hint.is_complete else temporary
+            _remove_from(node, tx, attachment, records, place, (name,))
     try:
         links.forget(tx, node.registry, attachment, cleared=container)
     except OSError as error:
@@ -81,19 +84,57 @@ def _remove_links(node: Node, tx: Transaction, request: Request) -> None:
 
 
 def _remove_from(
-    node: Node, tx: Transaction, attachment: AttachmentId, container: Namespace
+    node: Node,
+    tx: Transaction,
+    attachment: AttachmentId,
+    records: list[ModeHint],
+    place: Namespace,
+    names: tuple[str, ...],
 ) -> bool:
-    """Remove the link from a container; return whether it was there."""
-    name = attachment.ifname
-    names = (name, links.temporary_name(attachment.key))
-    asked = tx.ask(staying(links.listing(container)))
-    own, others = links.sort(attachment, tx.answer(asked), names, expected=name)
-    links.delete(tx, own, container, asked)
+    """Remove the link from a container; return whether it was there.
+
+    It is the one that root has recorded, whatever its owner has named and labelled it since,
+    or one that is labelled so and that root has not recorded as another's.
+    """
+
+    def is_recorded(link: Link) -> bool:
+        return any(_is_about(node, hint, link, place) for hint in records)
+
+    with node.runner.holding(place):
+        asked = tx.ask(staying(links.listing(place)))
+        claimed, others = links.sort(attachment, tx.answer(asked), names, expected=names[0])
+        own = [link for link in others if is_recorded(link)]
+        own += [
+            link for link in claimed if is_recorded(link) or not _is_anothers(node, link, place)
+        ]
+        links.delete(tx, own, place, asked)
     for link in others:
-        if link.name == name:
-            whose = _described(node, link, container)
-            node.warn(f"{name} is kept, since it belongs to another attachment: {whose}")
+        if link.name == attachment.ifname and link not in own:
+            whose = _described(node, link, place)
+            node.warn(f"{link.name} is kept, since it belongs to another attachment: {whose}")
     return bool(own)
+
+
+def _is_anothers(node: Node, link: Link, place: Namespace) -> bool:
+    """Whether root has recorded an interface of a container, which is not the attachment's."""
+    try:
+        records = node.registry.hints_about(place.identity, link.ifindex)
+    except OSError:  # as in on_host.records()
+        return False
+    return any(_is_about(node, hint, link, place) for hint in records)
+
+
+def _is_about(node: Node, hint: ModeHint, link: Link, place: Namespace) -> bool:
+    """Whether a record is about an interface: by its index, and its master's.
+
+    That one is seen by its index from a container, by its name where it is itself.
+    """
+    if not hint.ifindex or (hint.netns_identity, hint.ifindex) != (place.identity, link.ifindex):
+        return False
+    return any(
+        bool(link.parent) if inode == place.identity[1] else index == link.parent_index
+        for inode, index in node.registry.masters_of(hint)
+    )
 
 
 def _described(node: Node, link: Link, container: Namespace) -> str:
@@ -102,6 +143,16 @@ def _described(node: Node, link: Link, container: Namespace) -> str:
     except OSError:
         records = []
     return records[0].describe() if records else repr(link.alias)
+
+
+def _recorded_place(hint: ModeHint) -> Namespace | None:
+    """Return the namespace of a record, or None if it is gone."""
+    if not namespace.leads_to(hint.netns, hint.netns_identity):
+        return None
+    try:
+        return namespace.find(hint.netns)
+    except (OSError, namespace.NotANamespaceError):
+        return None
 
 
 def _report_elsewhere(node: Node, tx: Transaction, attachment: AttachmentId) -> None:
