@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 DIRECTORY = "/var/log/cni-ipvlan"  # only root may write here; networks may name files below it
 
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+_OF_CAPTURES = ".json"
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _MOST_LINKS = 40  # in one path, the kernel's own limit: path_resolution(7)
 _ENTRY = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -31,16 +33,20 @@ class UnfitError(Exception):
     """A file or directory that must not be written to; the message says why."""
 
 
-def fault(name: str) -> str:
-    """Return why a network may not name that file or directory; empty if it may."""
+def fault(name: str, *, is_log: bool) -> str:
+    """Return why a network may not name that log file, or else directory; empty if it may."""
     rule = f"a network may only name a file or directory below {DIRECTORY}"
     if name.startswith("/") and not name.startswith(f"{DIRECTORY}/"):
         return rule
-    if any(part in ("", ".", "..") for part in _below(name)):
-        return f"{rule}, without empty parts, . or .. in its path"
-    if not name.isprintable():  # this excludes NUL and lone surrogates
-        return f"{rule}, with printable characters only"
+    if not all(map(_is_plain, _below(name))):
+        return f"{rule}, with letters, digits, . _ - in its path, and no part beginning with . or -"
+    if is_log and name.endswith(_OF_CAPTURES):
+        return f"{rule}; only a capture's name ends in {_OF_CAPTURES}"
     return ""
+
+
+def _is_plain(part: str) -> bool:
+    return part[:1] not in ("", ".", "-") and _PLAIN.issuperset(part)
 
 
 def open_for_network(name: str) -> int:
@@ -49,7 +55,7 @@ def open_for_network(name: str) -> int:
     Raises UnfitError, OSError. From DIRECTORY on, no symlinks are followed, and
     everything must belong to root and be writable only by root.
     """
-    *directories, file = _parts(name)
+    *directories, file = _parts(name, is_log=True)
     with _Place() as place:
         place.enter_logs(directories)
         return place.open(file)
@@ -58,7 +64,7 @@ def open_for_network(name: str) -> int:
 def directory_for_network(name: str) -> int:
     """Open a directory that a network names; the same rules apply."""
     with _Place() as place:
-        place.enter_logs(_parts(name))
+        place.enter_logs(_parts(name, is_log=False))
         return place.open_itself()
 
 
@@ -91,8 +97,8 @@ def reason(error: Exception) -> str:
     return str(error)
 
 
-def _parts(name: str) -> list[str]:
-    why = fault(name)
+def _parts(name: str, *, is_log: bool) -> list[str]:
+    why = fault(name, is_log=is_log)
     if why:
         raise UnfitError(why)
     return _below(name)

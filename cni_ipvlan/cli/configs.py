@@ -9,15 +9,19 @@ version that a runtime would give it.
 from __future__ import annotations
 
 import json
+import os
+import stat
 import sys
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cni_ipvlan.cli.reading import documents, json_text
 from cni_ipvlan.cli.reading.documents import JSON_SUFFIXES, ConfigError
-from cni_ipvlan.cli.reading.part import Part, SyntaxFault
+from cni_ipvlan.cli.reading.part import MOST_DIGITS, Part, SyntaxFault
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import BinaryIO
 
     from cni_ipvlan.cli.reading.part import Path
 
@@ -33,6 +37,11 @@ __all__ = [
 ]
 
 _NAD_KIND = "NetworkAttachmentDefinition"
+_MOST_BYTES = 16 << 20  # of a file; the largest, a capture of a call, may have nearly as many
+# Some checks compare each of them with every other.
+_MOST_NETWORKS = 1000  # in a file
+_MOST_PLUGINS = 100  # in a list
+_MOST_ITEMS = 1000  # in any list of a configuration
 _SHOWN = 60  # characters of a wrong value
 _OF_THE_LIST = ("name", "cniVersion")  # what libcni copies from a list into its plugins
 _NOTHING = Part(None, 1)
@@ -100,18 +109,43 @@ class Contents(NamedTuple):
 
 
 def read_source(source: str) -> str:
-    """Return the text of a file, or of standard input for ``-``; raises ConfigError."""
+    """Return the text of a regular file, or of standard input for ``-``; raises ConfigError."""
     try:
-        if source == "-":
-            return sys.stdin.buffer.read().decode("utf-8")
-        with open(source, encoding="utf-8") as file:
-            return file.read()
+        text = standard_input() if source == "-" else _content(source)
+        return text.decode("utf-8").replace("\r\n", "\n")
     except UnicodeDecodeError:
         raise ConfigError(f"cannot read {source}: it is not UTF-8 text") from None
     except OSError as error:
         raise ConfigError(f"cannot read {source}: {error.strerror}") from None
     except ValueError as error:
         raise ConfigError(f"cannot read {source!r}: {error}") from None
+
+
+def standard_input() -> bytes:
+    """Return what standard input has; raises ConfigError if that is too much."""
+    return _bounded("-", sys.stdin.buffer)
+
+
+def _bounded(source: str, file: BinaryIO) -> bytes:
+    text = file.read(_MOST_BYTES + 1) or b""
+    if len(text) > _MOST_BYTES:
+        raise ConfigError(f"cannot read {source}: it has more than {_MOST_BYTES >> 20} MiB")
+    return text
+
+
+def _content(source: str) -> bytes:
+    """Return what a regular file has; raises OSError, ConfigError.
+
+    It is looked at before it is opened, since that may wait, or have an effect on a device.
+    """
+    if not stat.S_ISREG(os.stat(source).st_mode) and not os.path.isdir(source):
+        raise ConfigError(
+            f"cannot read {source}: it is not a regular file; "
+            "give - for standard input, and lead it there"
+        )
+    descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with open(descriptor, "rb") as file:
+        return _bounded(source, file)
 
 
 def read(source: str, text: str) -> Contents:
@@ -247,10 +281,16 @@ class _Document:
             self._add(part, document, path, owner)
 
     def _delegates(self, part: Part, path: Path, owner: _Owner) -> None:
-        for index, delegate in _member(part, "delegates").parts.items():
+        delegates = _member(part, "delegates")
+        self._too_many(delegates, (*path, "delegates"), _MOST_PLUGINS)
+        for index, delegate in islice(delegates.parts.items(), _MOST_PLUGINS):
             if isinstance(delegate.value, dict):
                 place = (*path, "delegates", index)
                 self._configurations(delegate, place, owner._replace(definition=""))
+
+    def _too_many(self, part: Part, path: Path, most: int) -> None:
+        if isinstance(part.value, list) and len(part.value) > most:
+            self._fault(part, path, f"it has {len(part.value)} items; {most} are read at most")
 
     def _list(self, part: Part, path: Path, owner: _Owner) -> None:
         """Copy a list's name and version into each of its plugins, as libcni does."""
@@ -259,7 +299,8 @@ class _Document:
         version = _version(document)
         if version is not None:
             given["cniVersion"] = version
-        plugins = document["plugins"]
+        self._too_many(_member(part, "plugins"), (*path, "plugins"), _MOST_PLUGINS)
+        plugins = document["plugins"][:_MOST_PLUGINS]
         for index, plugin in enumerate(plugins):
             if not isinstance(plugin, dict):
                 continue
@@ -275,7 +316,11 @@ class _Document:
 
     def _add(self, part: Part, config: dict[str, Any], path: Path, owner: _Owner) -> None:
         faults = len(self._found.faults)
+        if len(self._found.networks) == _MOST_NETWORKS:
+            text = f"the file has more than {_MOST_NETWORKS} networks; put them into several"
+            raise ConfigError(text, self._source, part.line, self._number, path)
         for step, each in part.walk(path):
+            self._too_many(each, step, _MOST_ITEMS)
             template = documents.template_in(each.value) if isinstance(each.value, str) else ""
             if template:
                 self._fault(each, step, template)
@@ -329,7 +374,8 @@ def _version(document: dict[str, Any]) -> object:
 
 def _numbers(version: str) -> list[int]:
     parts = version.split(".")
-    return [int(part) for part in parts] if all(part.isdecimal() for part in parts) else []
+    is_one = all(part.isdecimal() and len(part) <= MOST_DIGITS for part in parts)
+    return [int(part) for part in parts] if is_one else []
 
 
 def _shown(value: object) -> str:

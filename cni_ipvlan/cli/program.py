@@ -134,7 +134,7 @@ def ipvlan(ctx: click.Context, version: bool, dry_run: bool, as_json: bool, verb
         raise click.UsageError("to replay a runtime's call, give --dry-run or -v")
     if command not in (calls.DRY_RUN_OF if dry_run else _KNOWN):
         raise click.UsageError(f"cannot replay {command!r}, only {', '.join(calls.DRY_RUN_OF)}")
-    call = Call(dict(os.environ), sys.stdin.buffer.read())
+    call = Call(dict(os.environ), configs.standard_input())
     calls.make(call, CallOptions(dry_run, as_json, verbose))
 
 

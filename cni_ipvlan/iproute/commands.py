@@ -17,6 +17,9 @@ Argv = tuple[str, ...]
 
 FOUND_DUPLICATE = 3  # wait_for_ipv6()
 DUPLICATE_ANSWERED = 1  # arping_duplicate()
+# No interface is called so: the kernel puts the first free number for %d (__dev_alloc_name() in
+# net/core/dev.c), in a request that it refuses as well as in one that makes an interface.
+PROBE = "ivprobe%d"
 _COMMON_OPTIONS = ("-j", "-d", "-N")  # of queries; changes ignore them
 _FAMILIES = ("-4", "-6")
 _WRITER = "tee"
@@ -191,13 +194,13 @@ def link_add_vlan(master: str, name: str, vlan: int) -> Argv:
     return ("ip", "link", "add", "link", master, "name", name, "type", "vlan", "id", str(vlan))
 
 
-def link_add_without_master(name: str) -> Argv:
+def link_add_without_master() -> Argv:
     """Request an impossible ipvlan link, to find out whether the kernel has ipvlan.
 
     The error is "Invalid argument" if it has, "Unknown device type" if not. The
     kernel loads the module for it, as for a real request.
     """
-    return ("ip", "link", "add", "name", name, "type", "ipvlan")
+    return ("ip", "link", "add", "name", PROBE, "type", "ipvlan")
 
 
 def link_add_macvlan_refused(master: str) -> Argv:
@@ -209,7 +212,7 @@ def link_add_macvlan_refused(master: str) -> Argv:
     macvlan_changelink_sources() in drivers/net/macvlan.c).
     """
     return (
-        *("ip", "link", "add", "link", master, "name", "ipvlan-probe"),
+        *("ip", "link", "add", "link", master, "name", PROBE),
         *("type", "macvlan", "mode", "bridge", "macaddr", "flush"),
     )
 

@@ -32,7 +32,8 @@ class Link(NamedTuple):
     ``parent_index`` is the index of the link below it, ``parent`` its name if it is
     in the same namespace, else ``parent_netns`` its namespace's number. ``master``
     and ``slave_kind`` name the link that this one is a port of. Only an ipvlan or ipvtap
-    link has ``mode`` and ``flag``, only a VLAN the ID ``vlan``. ``alias`` is empty if it has none.
+    link has ``mode`` and ``flag``, only a VLAN (802.1Q) the ID ``vlan``. ``alias`` is empty if it
+    has none.
     """
 
     ifindex: int
@@ -302,7 +303,7 @@ def _link(entry: dict[str, Any]) -> Link:
         alias=_value(entry, "ifalias", str, ""),
         has_carrier="LOWER_UP" in _list(entry, "flags", str),
         has_arp="NOARP" not in _list(entry, "flags", str),
-        vlan=_value(data, "id", int, 0) if kind == "vlan" else 0,
+        vlan=_value(data, "id", int, 0) if data.get("protocol") == "802.1Q" else 0,
     )
 
 

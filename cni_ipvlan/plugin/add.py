@@ -56,7 +56,7 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         if conf.vlan:
             from cni_ipvlan.plugin import vlan
 
-            parent = vlan.made(node, tx, parent, conf.vlan, hint)
+            parent = vlan.made(node, tx, parent, conf, hint)
         preflight.check_master(parent, conf)
         if not parent.link.is_up:
             node.warn(master.is_down(parent))

@@ -64,16 +64,20 @@ def _remove_links(node: Node, tx: Transaction, request: Request) -> None:
     container = _container(request)
     identity = container.identity if container else None
     records = on_host.records(node.registry, attachment)
+    temporary = links.temporary_name(attachment.key)
     deleted = []
     if container is not None:
-        with node.runner.holding(container):
-            deleted = _remove_from(node, tx, attachment, container)
+        names = (attachment.ifname, temporary)
+        deleted = _remove_from(node, tx, attachment, records, container, names)
         if not deleted and any(hint.netns_identity == identity for hint in records):
             _report_elsewhere(node, tx, attachment)
     removed = []
     for hint in records:
-        is_here = hint.netns_identity == identity
-        of_hint = deleted if is_here else links.delete_recorded(tx, hint)
+        of_hint = deleted
+        if hint.netns_identity != identity:
+            place = _recorded_place(hint)
+            name = attachment.ifname if hint.is_complete else temporary
+            of_hint = _remove_from(node, tx, attachment, records, place, (name,)) if place else []
         was_moving = was_on_host and not hint.is_complete
         if was_moving or links.includes_recorded(node.registry, hint, of_hint):
             removed.append(hint)
@@ -108,19 +112,57 @@ def _forget(
 
 
 def _remove_from(
-    node: Node, tx: Transaction, attachment: AttachmentId, container: Namespace
+    node: Node,
+    tx: Transaction,
+    attachment: AttachmentId,
+    records: list[ModeHint],
+    place: Namespace,
+    names: tuple[str, ...],
 ) -> list[Link]:
-    """Remove the link from a container; return what was removed."""
-    name = attachment.ifname
-    names = (name, links.temporary_name(attachment.key))
-    asked = tx.ask(staying(links.listing(container)))
-    own, others = links.sort(attachment, tx.answer(asked), names, expected=name)
-    deleted = links.delete(tx, own, container, asked)
+    """Remove the link from a container; return what was removed.
+
+    It is the one that root has recorded, whatever its owner has named and labelled it since,
+    or one that is labelled so and that root has not recorded as another's.
+    """
+
+    def is_recorded(link: Link) -> bool:
+        return any(_is_about(node, hint, link, place) for hint in records)
+
+    with node.runner.holding(place):
+        asked = tx.ask(staying(links.listing(place)))
+        claimed, others = links.sort(attachment, tx.answer(asked), names, expected=names[0])
+        own = [link for link in others if is_recorded(link)]
+        own += [
+            link for link in claimed if is_recorded(link) or not _is_anothers(node, link, place)
+        ]
+        deleted = links.delete(tx, own, place, asked)
     for link in others:
-        if link.name == name:
-            whose = _described(node, link, container)
-            node.warn(f"{name} is kept, since it belongs to another attachment: {whose}")
+        if link.name == attachment.ifname and link not in own:
+            whose = _described(node, link, place)
+            node.warn(f"{link.name} is kept, since it belongs to another attachment: {whose}")
     return deleted
+
+
+def _is_anothers(node: Node, link: Link, place: Namespace) -> bool:
+    """Whether root has recorded an interface of a container, which is not the attachment's."""
+    try:
+        records = node.registry.hints_about(place.identity, link.ifindex)
+    except OSError:  # as in on_host.records()
+        return False
+    return any(_is_about(node, hint, link, place) for hint in records)
+
+
+def _is_about(node: Node, hint: ModeHint, link: Link, place: Namespace) -> bool:
+    """Whether a record is about an interface: by its index, and its master's.
+
+    That one is seen by its index from a container, by its name where it is itself.
+    """
+    if not hint.ifindex or (hint.netns_identity, hint.ifindex) != (place.identity, link.ifindex):
+        return False
+    return any(
+        bool(link.parent) if inode == place.identity[1] else index == link.parent_index
+        for inode, index in node.registry.masters_of(hint)
+    )
 
 
 def _described(node: Node, link: Link, container: Namespace) -> str:
@@ -129,6 +171,16 @@ def _described(node: Node, link: Link, container: Namespace) -> str:
     except OSError:
         records = []
     return records[0].describe() if records else repr(link.alias)
+
+
+def _recorded_place(hint: ModeHint) -> Namespace | None:
+    """Return the namespace of a record, or None if it is gone."""
+    if not namespace.leads_to(hint.netns, hint.netns_identity):
+        return None
+    try:
+        return namespace.find(hint.netns)
+    except (OSError, namespace.NotANamespaceError):
+        return None
 
 
 def _report_elsewhere(node: Node, tx: Transaction, attachment: AttachmentId) -> None:

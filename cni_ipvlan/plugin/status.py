@@ -37,7 +37,7 @@ def status(node: Node, request: Request) -> None:
 
 
 def _check_kernel(node: Node) -> None:
-    probe = Command(commands.link_add_without_master("ipvlan-probe"))
+    probe = Command(commands.link_add_without_master())
     answer = node.runner.run(probe)
     if b"Invalid argument" not in answer.stderr:
         raise CommandError(probe._replace(purpose="create ipvlan interfaces with ip"), answer)
@@ -47,6 +47,11 @@ def _check_master(tx: Transaction, conf: NetConf) -> None:
     if conf.link_in_container:
         return  # the container, which has the master, is not known here
     parent = master.find(tx, conf, None)
-    preflight.check_master(parent, conf)
+    if not conf.vlan:
+        preflight.check_master(parent, conf)
     if not parent.link.is_up:
         raise CniError(LIMITED_CONNECTIVITY, master.is_down(parent))
+    if conf.vlan:
+        from cni_ipvlan.plugin import vlan
+
+        preflight.check_master(vlan.expected(tx, parent, conf), conf)

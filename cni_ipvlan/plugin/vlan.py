@@ -6,18 +6,19 @@ them, if it was made here and nothing else uses it. Both are done under a lock o
 
 from __future__ import annotations
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING
+from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.cni.errors import CniError
-from cni_ipvlan.iproute import commands, namespace, queries
+from cni_ipvlan.iproute import commands, queries
 from cni_ipvlan.iproute.commands import Command, together
 from cni_ipvlan.iproute.runner import CommandError
-from cni_ipvlan.plugin import links, modes, on_host
-from cni_ipvlan.plugin.codes import COMMAND_FAILED
+from cni_ipvlan.plugin import links, modes, on_host, preflight
+from cni_ipvlan.plugin.codes import COMMAND_FAILED, INTERFACE_NAME_TAKEN, MASTER_BUSY
 from cni_ipvlan.plugin.master import Master, is_down, look
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from cni_ipvlan.config.netconf import NetConf
     from cni_ipvlan.iproute.queries import Link
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.node import Node
@@ -27,9 +28,31 @@ _LABEL = "cni-ipvlan/vlan"
 _IDS = 4096
 
 
-def expected(tx: Transaction, below: Master, vlan: int) -> Master:
-    """Return the VLAN of an interface, or what it will be when it is made."""
-    return find(tx, below, vlan) or _to_be_made(below, f"{below.link.name}.{vlan}")
+class _Made(NamedTuple):
+    """A VLAN that was made here: ``key`` has the index of the interface below it and its ID.
+
+    ``ifindex`` is its own index, 0 if a killed call could not record it. ``unlabelled`` is the
+    name of one that this call may have made without labelling it.
+    """
+
+    key: int
+    ifindex: int
+    unlabelled: str = ""
+
+    def is_it(self, link: Link, below: int) -> bool:
+        """Whether a VLAN on the interface with the index ``below`` is that very one."""
+        may_lack_label = self.ifindex or link.name == self.unlabelled
+        is_marked = link.alias == _LABEL or (may_lack_label and not link.alias)
+        is_there = below * _IDS + link.vlan == self.key
+        return bool(is_marked) and is_there and self.ifindex in (0, link.ifindex)
+
+
+def expected(tx: Transaction, below: Master, conf: NetConf) -> Master:
+    """Return the VLAN of an interface, or what it will be; raises CniError if it can't be made."""
+    found = find(tx, below, conf.vlan)
+    if found is None:
+        check_can_be_made(tx, below, conf)
+    return found or _to_be_made(below, _name(below, conf.vlan))
 
 
 def find(tx: Transaction, below: Master, vlan: int) -> Master | None:
@@ -41,22 +64,74 @@ def find(tx: Transaction, below: Master, vlan: int) -> Master | None:
     return look(tx, name, None) if name else None
 
 
-def made(node: Node, tx: Transaction, below: Master, vlan: int, hint: ModeHint) -> Master:
+def check_can_be_made(tx: Transaction, below: Master, conf: NetConf) -> None:
+    """Raise CniError unless an interface could be a master, is up, and its VLAN's name is free.
+
+    A VLAN takes its packets before a bridge or bond of which the interface is a port. Only
+    root may mean that, who makes the VLAN then.
+    """
+    try:
+        preflight.check_master(below, conf)
+    except CniError as error:
+        error.msg = f"cannot make the VLAN {conf.vlan}: {error.msg}"
+        if error.code == MASTER_BUSY:
+            made_by_root = _made_by_root(below, conf)
+            error.add_details(f"if it is meant so, let root make the VLAN: {made_by_root}")
+        raise
+    if not below.link.is_up:
+        raise CniError(COMMAND_FAILED, f"cannot make the VLAN {conf.vlan}: {is_down(below)}")
+    taken = look(tx, _name(below, conf.vlan), None)
+    if taken is not None:
+        raise _name_is_taken(taken.link, below, conf)
+
+
+def _name_is_taken(link: Link, below: Master, conf: NetConf) -> CniError:
+    what = f"the VLAN {link.vlan} of {link.parent}" if link.vlan else f"of kind {link.kind!r}"
+    return CniError(
+        INTERFACE_NAME_TAKEN,
+        f"cannot make the VLAN {conf.vlan} of {below.link.name!r}: "
+        f"the host has another interface called {_name(below, conf.vlan)!r}",
+        "try: rename that one, or let root make the VLAN with another name: "
+        + _made_by_root(below, conf),
+        f"found: it is {what}",
+    )
+
+
+def _made_by_root(below: Master, conf: NetConf) -> str:
+    from shlex import join
+
+    return join(commands.link_add_vlan(below.link.name, "NAME", conf.vlan))
+
+
+def made(node: Node, tx: Transaction, below: Master, conf: NetConf, hint: ModeHint) -> Master:
     """Return the VLAN of an interface; make it if it is missing, and record who uses it."""
-    key = below.link.ifindex * _IDS + vlan
-    name = f"{below.link.name}.{vlan}"
+    registry = node.registry.of_vlan
+    key, name = below.link.ifindex * _IDS + conf.vlan, _name(below, conf.vlan)
     with _locked(node, key, name):
-        found = find(tx, below, vlan)
+        found = find(tx, below, conf.vlan)
+        if found is None:
+            check_can_be_made(tx, below, conf)
         # One that was not made here has no name in the record: it is not removed.
         is_ours = found is None or found.link.alias == _LABEL
-        its_name = found.link.name if found else name
-        hint = hint._replace(host_link=its_name if is_ours else "", host_key=key)
-        node.registry.of_vlan.remember(on_host.place(key), hint)
+        its = found.link if found else _to_be_made(below, name).link
+        hint = hint._replace(
+            host_link=its.name if is_ours else "", host_key=key, ifindex=its.ifindex
+        )
+        registry.remember(on_host.place(key), hint)
         shown = Command(commands.link_delete(name)) if found is None else None
-        tx.on_unwind(lambda: _release(node, tx, hint), shown)
+        unlabelled = name if found is None else ""
+        tx.on_unwind(lambda: _release(node, tx, hint, unlabelled), shown)
         if found is None:
-            _make(tx, below, name, vlan)
-        return found or look(tx, name, None) or _to_be_made(below, name)
+            add = commands.link_add_vlan(below.link.name, name, conf.vlan)
+            try:
+                _make(tx, Command(add, f"create the VLAN {conf.vlan} of {below.link.name}"), name)
+            except CommandError as error:
+                unlabelled = "" if error.argv == add else name  # another has just made it
+                raise
+            found = look(tx, name, None)
+            if found is not None:
+                hint = registry.identify(hint, found.link.ifindex)
+        return found or _to_be_made(below, name)
 
 
 def release(node: Node, tx: Transaction, attachment: AttachmentId) -> None:
@@ -73,16 +148,17 @@ def remove_unrecorded(node: Node, tx: Transaction) -> None:
         key = below.ifindex * _IDS + link.vlan
         with _locked(node, key, link.name):
             if node.registry.of_vlan.is_only(on_host.place(key), None):
-                _remove(node, tx, link.name, None)
+                _remove(node, tx, _Made(key, link.ifindex), None)
 
 
-def _release(node: Node, tx: Transaction, hint: ModeHint) -> None:
+def _release(node: Node, tx: Transaction, hint: ModeHint, unlabelled: str = "") -> None:
     registry, place = node.registry.of_vlan, on_host.place(hint.host_key)
     if links.is_there(tx, hint):
         return  # it could not be undone, or was moved; the record is for the DEL that removes it
     with _locked(node, hint.host_key, hint.host_link):
-        if registry.is_only(place, hint.attachment):
-            _remove(node, tx, hint.host_link, hint.attachment)
+        if hint.host_link and registry.is_only(place, hint.attachment):
+            made_here = _Made(hint.host_key, hint.ifindex, unlabelled)
+            _remove(node, tx, made_here, hint.attachment)
         registry.withdraw(hint)
 
 
@@ -94,33 +170,27 @@ def _to_be_made(below: Master, name: str) -> Master:
     )
 
 
-def _make(tx: Transaction, below: Master, name: str, vlan: int) -> None:
+def _make(tx: Transaction, add: Command, name: str) -> None:
     """Make a VLAN, of which the host gets no address by itself."""
-    if not below.link.is_up:
-        raise CniError(COMMAND_FAILED, f"cannot make the VLAN {vlan}: {is_down(below)}")
-    add = Command(
-        commands.link_add_vlan(below.link.name, name, vlan),
-        f"create the VLAN {vlan} of {below.link.name}",
-    )
     tx.do(together(add, Command(commands.link_set_alias(name, _LABEL), "label it")))
     for switch in on_host.switches(name):
         tx.do(switch)
     tx.do(Command(commands.link_set_up(name), "bring it up"))
 
 
-def _remove(node: Node, tx: Transaction, name: str, attachment: AttachmentId | None) -> None:
+def _remove(node: Node, tx: Transaction, made_here: _Made, attachment: AttachmentId | None) -> None:
     """Remove a VLAN that was made here, unless anything but the attachment uses it.
 
     What is on it goes with it, so it is looked for on the host, and the kernel is asked about
     ipvlan and macvlan in containers.
     """
-    link = _ours(tx, name)
+    link = _found_again(tx, made_here)
     if link is None:
         return
     place = on_host.place(link.ifindex)
-    with node.registry.master_lock(place, node.while_locked(f"the master {name}")):
+    with node.registry.master_lock(place, node.while_locked(f"the master {link.name}")):
         if node.registry.is_only(place, attachment) and modes.becomes_free(tx, Master(link)):
-            _delete(tx, name)
+            _delete(tx, link.name)
 
 
 def _delete(tx: Transaction, name: str) -> None:
@@ -129,7 +199,7 @@ def _delete(tx: Transaction, name: str) -> None:
     Then the first line of an ``ip -batch`` fails, and the second is not run. Else the interface
     that it makes is gone with the VLAN.
     """
-    proof = Command(commands.link_add_ipvlan(name, "ipvlan-probe", "l2", "bridge", 0))
+    proof = Command(commands.link_add_ipvlan(name, commands.PROBE, "l2", "bridge", 0))
     try:
         tx.do(together(proof, Command(commands.link_delete(name), f"remove the VLAN {name}")))
     except CommandError as error:
@@ -137,20 +207,19 @@ def _delete(tx: Transaction, name: str) -> None:
             raise
 
 
-def _ours(tx: Transaction, name: str) -> Link | None:
-    """Return a VLAN that was made here, unless the host uses it by now.
-
-    One that a killed call has just made has no label yet.
-    """
-    if not name or not namespace.own_has_link(name):
-        return None
+def _found_again(tx: Transaction, made_here: _Made) -> Link | None:
+    """Return a VLAN that was made here, unless it is another by now or the host uses it."""
     there = queries.links_with_addresses(tx.see(Command(commands.address_show_all())))
-    found = next(((link, has) for link, has in there if link.name == name), None)
-    if found is None or any(link.parent == name for link, _ in there):
-        return None
-    link, addresses = found
-    is_made_here = link.kind == "vlan" and link.alias in ("", _LABEL)
-    return link if is_made_here and not link.master and not addresses else None
+    indexes = {link.name: link.ifindex for link, _ in there}
+    for link, addresses in there:
+        if link.vlan and made_here.is_it(link, indexes.get(link.parent, 0)):
+            is_used = link.master or addresses or any(each.parent == link.name for each, _ in there)
+            return None if is_used else link
+    return None
+
+
+def _name(below: Master, vlan: int) -> str:
+    return f"{below.link.name}.{vlan}"
 
 
 def _locked(node: Node, key: int, name: str) -> AbstractContextManager[None]:

@@ -161,6 +161,12 @@ class Registry:
         """Yield every hint."""
         return filter(None, map(self._read, self._files()))
 
+    def hints_about(self, netns_identity: tuple[int, int], ifindex: int) -> list[ModeHint]:
+        """Return the hints about an interface of a container, whatever it is called there."""
+        found = map(self._read, self._files(f"{_INDEX}{ifindex}"))
+        place = netns_identity, ifindex
+        return [hint for hint in found if hint and (hint.netns_identity, hint.ifindex) == place]
+
     def hints_of(self, attachment: AttachmentId) -> list[ModeHint]:
         """Return the hints about an attachment: several if it was added again elsewhere."""
         found = map(self._read, self._files(attachment.key))

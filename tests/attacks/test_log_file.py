@@ -128,6 +128,15 @@ def test_records_of_another_tenant_stay_as_they_are(node: Node, runtime: Runtime
         "x\0y",
         "x\ud800",
         "x\nforged",
+        "-rf",
+        "--checkpoint-action=exec=sh",
+        "sub/-x",
+        ".hidden",
+        "sub/.x",
+        "a b",
+        "a;b",
+        "ü",
+        "sub/call.json",
     ],
 )
 def test_no_spelling_leads_out_of_the_directory(node: Node, runtime: Runtime, file: str) -> None:

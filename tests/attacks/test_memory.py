@@ -13,6 +13,8 @@ from executable import Executable
 from lab import Node, Space
 from runtime import Answer, Runtime, call_environment, network, static, stdin_of
 
+from cni_ipvlan.state.attachment import AttachmentId
+
 ADDRESSES = {"cniVersion": "1.1.0", "ips": [{"address": "10.1.0.2/24"}]}
 # IPAM asks the plugin that calls it to stop, and waits until it is stopped itself.
 STOPS = "kill -TERM $PPID; exec sleep 60"
@@ -55,6 +57,53 @@ def attached_and_down(node: Node, runtime: Runtime) -> Space:
     runtime.add(container, network()).result()
     container.ip("link set dev net1 down")
     return container
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+@pytest.mark.parametrize("in_container", [True, False])
+@pytest.mark.parametrize("name", ["net1", "mine"])
+def test_a_delete_removes_the_recorded_link_whatever_its_owner_calls_it(
+    node: Node, runtime: Runtime, name: str, *, in_container: bool, is_known: bool
+) -> None:
+    """Its lease goes, so its address may be the next container's."""
+    container = node.container()
+    (container if in_container else node.host).ip("link add name eth0 up type dummy")
+    conf = network(linkInContainer=in_container)
+    runtime.add(container, conf).result()
+    relabel(container, "net1", name, AttachmentId("net", "nobody", "net1"))
+
+    runtime.delete(container if is_known else "", conf).succeeds()
+
+    assert name not in container.links()
+    assert not hints("one")
+
+
+def test_two_attachments_that_their_owner_has_swapped_are_removed_as_recorded(
+    node: Node, runtime: Runtime
+) -> None:
+    node.master()
+    container = node.container()
+    confs = {"net1": network(), "net2": network(ipam=static("10.1.0.3/24"))}
+    for name, conf in confs.items():
+        runtime.add(container, conf, CNI_IFNAME=name).result()
+    links = container.links()
+    relabel(container, "net1", "swap", AttachmentId("net", "one", "net2"))
+    relabel(container, "net2", "net1", AttachmentId("net", "one", "net1"))
+    container.rename("swap", "net2")
+
+    runtime.delete(container, confs["net1"], CNI_IFNAME="net1").succeeds()
+
+    left = container.links()
+    assert left.keys() == {"lo", "net1"}
+    assert left["net1"]["ifindex"] == links["net2"]["ifindex"]
+    runtime.delete(container, confs["net2"], CNI_IFNAME="net2").succeeds()
+    assert container.links().keys() == {"lo"}
+    assert not hints("one")
+
+
+def relabel(container: Space, name: str, new: str, attachment: AttachmentId) -> None:
+    container.ip(f"link set dev {name} down")
+    container.ip(f"link set dev {name} name {new} alias {attachment.label}")
 
 
 def test_a_delete_that_fails_forgets_nothing(node: Node, runtime: Runtime, tmp_path: Path) -> None:

@@ -83,6 +83,22 @@ def test_a_container_id_of_255_bytes_is_recorded(node: Node, runtime: Runtime) -
     assert not hints(name)
 
 
+@pytest.mark.parametrize("name", ["ipvlan-probe", "ivprobe0"])
+def test_an_interface_that_is_called_as_a_trial_makes_nothing_fail(
+    node: Node, runtime: Runtime, name: str
+) -> None:
+    node.master()
+    node.host.ip(f"link add name {name} type dummy")
+    container, before = node.container(), node.snapshot()
+    conf = network(vlan=8)
+
+    runtime.status(network(cniVersion="1.1.0", ipam=None)).succeeds()
+    runtime.add(container, conf).result()
+    runtime.delete(container, conf).succeeds()
+
+    assert node.snapshot() == before
+
+
 # Two names whose digests have the same first 25 bits, which were once all of a network's key.
 COLLIDING = ("kube-prod", "n21567")
 

@@ -222,14 +222,6 @@ def test_one_that_another_add_is_about_to_use_stays(node: Node, runtime: Runtime
     assert "eth0.100" in node.host.links()
 
 
-def test_a_name_that_is_taken(node: Node, runtime: Runtime) -> None:
-    node.master()
-    node.host.ip("link add name eth0.100 type dummy")
-    error = refusal(node, runtime, ONE)
-    assert error["code"] == 105
-    assert "create the VLAN 100 of eth0" in error["msg"]
-
-
 def test_a_master_that_is_down(node: Node, runtime: Runtime) -> None:
     node.master(up=False)
     error = refusal(node, runtime, ONE)

@@ -86,9 +86,10 @@ COMMANDS = [
     ip -j neighbour show dev NAME
     ip -j neighbour show to GATEWAY dev NAME
     ip link add link NAME name NAME [mtu NUMBER] type ipvlan mode MODE FLAG
-    ip link add name ipvlan-probe type ipvlan
+    ip link add name ivprobe%d type ipvlan
+    ip link add link NAME name ivprobe%d type ipvlan mode l2 bridge
     ip link add link NAME name NAME type vlan id NUMBER
-    ip link add link NAME name ipvlan-probe type macvlan mode bridge macaddr flush
+    ip link add link NAME name ivprobe%d type macvlan mode bridge macaddr flush
     ip link set dev NAME netns PATH name NAME alias LABEL
     ip link set dev NAME name NAME alias LABEL
     ip link set dev NAME alias LABEL

@@ -25,10 +25,10 @@ NAMELESS = Namespace("/proc/42/ns/net", "", (4, 4026532002))
             commands.link_add_ipvlan("eth0", "ivx", "l3s", "private", 1400),
             "ip link add link eth0 name ivx mtu 1400 type ipvlan mode l3s private",
         ),
-        (commands.link_add_without_master("probe"), "ip link add name probe type ipvlan"),
+        (commands.link_add_without_master(), "ip link add name ivprobe%d type ipvlan"),
         (
             commands.link_add_macvlan_refused("eth0"),
-            "ip link add link eth0 name ipvlan-probe type macvlan mode bridge macaddr flush",
+            "ip link add link eth0 name ivprobe%d type macvlan mode bridge macaddr flush",
         ),
         (
             commands.namespace_number(42),

@@ -264,6 +264,7 @@ def test_endless_symlinks_are_an_error(tmp_path: Path) -> None:
         *("/etc/x", "/", "//var/log/cni-ipvlan/x", "{logs}", "{logs}x/y", "{logs}/../x", "../x"),
         *("{logs}/./x", "{logs}//x", "{logs}/", "a/", "a//b", ".", "..", "a/..", "a/./b"),
         *("\0", "a\nb", "a\u2028b", "\x1b", "a\udcffb"),
+        *("-rf", "a/-x", ".hidden", "a/.x", "a b", "a;b", "ü", "a.json", "a/b.json"),
     ],
 )
 def test_network_may_name_no_file_elsewhere(logs: Path, name: str) -> None:

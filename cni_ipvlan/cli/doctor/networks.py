@@ -70,6 +70,7 @@ def _master(
     if conf.vlan:
         found = vlan.find(tools.tx, master, conf.vlan)
         if found is None:
+            vlan.check_can_be_made(tools.tx, master, conf)
             yield _link(master)
             text = f"an ADD makes the VLAN {conf.vlan} of {master.link.name}"
             yield Finding(OK, "master", text)

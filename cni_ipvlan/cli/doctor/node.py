@@ -57,7 +57,7 @@ def _kernel(runner: Runner) -> Iterator[Finding]:
 def _asked(runner: Runner) -> Finding:
     """Ask the kernel itself; raises CommandError if it does not say."""
     purpose = "find out whether the kernel has ipvlan"
-    probe = Command(commands.link_add_without_master("ipvlan-probe"), purpose)
+    probe = Command(commands.link_add_without_master(), purpose)
     answer = runner.run(probe)
     release = os.uname().release
     if b"Invalid argument" in answer.stderr:

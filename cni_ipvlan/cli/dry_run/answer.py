@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cni_ipvlan.cli import output
+from cni_ipvlan.cli import configs, output
 from cni_ipvlan.cli.options import Example, json_option
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.result import Address, Result, Route
@@ -103,7 +103,7 @@ def ipam_answer(
     It is checked as add does. Then each address is printed on a line, after the word ipv4 or
     ipv6, and each route after the word route, in the words of ip route add.
     """
-    answered = delegate.Answer(0, _stdin(), b"")
+    answered = delegate.Answer(0, configs.standard_input(), b"")
     result = delegate.result(plugin, answered, cni_version)
     tx = assemble(os.environ, Interrupts(), Log(output.echo_err, {}), Plan()).begin()
     parent = find(tx, NetConf("", master), None) if master else None
@@ -119,10 +119,6 @@ def ipam_answer(
         output.echo_json({word: [each for key, each in lines if key == word] for word in words})
     else:
         output.echo(*map(" ".join, lines))
-
-
-def _stdin() -> bytes:
-    return sys.stdin.buffer.read()
 
 
 def _words(route: Route) -> str:

@@ -34,7 +34,7 @@ def find_master(node: Node, request: Request) -> Master:
     conf = netconf.parse(request.config, request.version)
     tx = node.begin()
     parent = master.find(tx, conf, preflight.container_namespace(request))
-    return vlan.expected(tx, parent, conf.vlan) if conf.vlan else parent
+    return vlan.expected(tx, parent, conf) if conf.vlan else parent
 
 
 def check_addresses(node: Node, parent: Master, plan: Plan) -> None:

@@ -12,6 +12,7 @@ from cni_ipvlan.cli.reading.part import SyntaxFault, json_path
 if TYPE_CHECKING:
     from cni_ipvlan.cli.reading.part import Part, Path
 
+_MOST_CHARACTERS = 2 << 20  # YAML takes some seconds for so many, and half a gigabyte at worst
 JSON_SUFFIXES = (".conf", ".conflist", ".json")
 _YAML_SUFFIXES = (".yaml", ".yml")
 # An action of Go's text/template, which Helm uses: {{ .Values.x }}, {{- if …, {{ include "x" … }}
@@ -53,6 +54,8 @@ def read(source: str, text: str) -> list[tuple[int, Part]]:
     """Return the documents of a file, each with its number; raises ConfigError."""
     if not text.strip():
         raise ConfigError("the file is empty", source)
+    if len(text) > _MOST_CHARACTERS:
+        raise ConfigError(f"it has more than {_MOST_CHARACTERS >> 20} MiB", source)
     try:
         return [(1, json_text.parse(text))]
     except SyntaxFault as fault:

@@ -11,13 +11,21 @@ import re
 from bisect import bisect_left
 from typing import Any
 
-from cni_ipvlan.cli.reading.part import Part, SyntaxFault
+from cni_ipvlan.cli.reading.part import MOST_DIGITS, MOST_LEVELS, Part, SyntaxFault, too_deep
 from cni_ipvlan.cni.strict_json import finite, refuse_constant
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _WORD = re.compile(r"\w+|.?")
+
+
+def _integer(text: str) -> int:
+    if len(text) > MOST_DIGITS:
+        raise ValueError(f"it has a number of more than {MOST_DIGITS} characters")
+    return int(text)
+
+
 _LOOSE_DECODER = json.JSONDecoder(strict=False)
-_DECODER = json.JSONDecoder(parse_constant=refuse_constant, parse_float=finite)
+_DECODER = json.JSONDecoder(parse_constant=refuse_constant, parse_float=finite, parse_int=_integer)
 _IN_OTHER_LANGUAGES = {"True": "true", "False": "false", "None": "null", "undefined": "null"}
 
 
@@ -69,6 +77,7 @@ class _Scanner:
         self._text = text
         self._first_line = first_line
         self._decoder = decoder
+        self._level = 0
         self._breaks = [index for index, each in enumerate(text) if each == "\n"]
 
     def fault(self, index: int, why: str) -> SyntaxFault:
@@ -93,20 +102,17 @@ class _Scanner:
 
     def read(self, index: int) -> tuple[Part, int]:
         """Return the value after any white space, and the index of what follows it."""
-        try:
-            return self._value(index)
-        except RecursionError:
-            raise self.fault(index, "it is nested too deeply") from None
-
-    def _value(self, index: int) -> tuple[Part, int]:
         index = self._skip(index)
-        opening = self._text[index : index + 1]
-        if opening == "{":
-            return self._object(index)
-        if opening == "[":
-            return self._list(index)
-        value, end = self._scalar(index, "a value")
-        return Part(value, self._line(index)), self._skip(end)
+        read = {"{": self._object, "[": self._list}.get(self._text[index : index + 1])
+        if read is None:
+            value, end = self._scalar(index, "a value")
+            return Part(value, self._line(index)), self._skip(end)
+        self._level += 1
+        if self._level > MOST_LEVELS:
+            raise too_deep(self._line(index))
+        found = read(index)
+        self._level -= 1
+        return found
 
     def _object(self, start: int) -> tuple[Part, int]:
         parts: dict[str | int, Part] = {}
@@ -120,7 +126,7 @@ class _Scanner:
             index = self._skip(index)
             if self._text[index : index + 1] != ":":
                 raise self.unexpected(index, f"a colon after {json.dumps(key)}")
-            part, index = self._value(index + 1)
+            part, index = self.read(index + 1)
             if key in parts:
                 repeated.append(key)
             parts[key] = part._replace(line=line)
@@ -132,7 +138,7 @@ class _Scanner:
         parts: dict[str | int, Part] = {}
         index = self._skip(start + 1)
         while not self._ends(index, "]"):
-            parts[len(parts)], index = self._value(index)
+            parts[len(parts)], index = self.read(index)
             index = self._next(index, "]")
         value = [part.value for part in parts.values()]
         return Part(value, self._line(start), parts), self._skip(index + 1)

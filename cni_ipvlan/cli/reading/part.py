@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 Path = tuple["str | int", ...]
+MOST_LEVELS = 100  # of values in values
+MOST_DIGITS = 100  # and other characters of a number
 
 
 class SyntaxFault(Exception):  # noqa: N818 - what is wrong is a text, not the program
@@ -17,6 +19,11 @@ class SyntaxFault(Exception):  # noqa: N818 - what is wrong is a text, not the p
     def __init__(self, line: int, why: str) -> None:
         super().__init__(why)
         self.line = line
+
+
+def too_deep(line: int) -> SyntaxFault:
+    """Return that values are nested too deeply."""
+    return SyntaxFault(line, f"it is nested too deeply: more than {MOST_LEVELS} levels")
 
 
 class Raw(NamedTuple):

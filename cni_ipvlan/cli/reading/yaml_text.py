@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cni_ipvlan.cli.reading.part import Part, Raw, SyntaxFault
+from cni_ipvlan.cli.reading.part import (
+    MOST_DIGITS,
+    MOST_LEVELS,
+    Part,
+    Raw,
+    SyntaxFault,
+    too_deep,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_MOST_PARTS = 1_000_000  # of a document; aliases of aliases make billions
+_MOST_REPEATED = 100_000  # parts of a file, by aliases; those of aliases make billions
 _TAG = "tag:yaml.org,2002:"
 _NAMES = {"timestamp": "a timestamp", "binary": "binary data", "set": "a set"}
 
@@ -31,58 +38,84 @@ def parse(text: str) -> list[tuple[int, Part]]:
         raise SyntaxFault(mark.line + 1 if mark else 1, why) from None
     except (yaml.YAMLError, ValueError) as error:
         raise SyntaxFault(1, " ".join(str(error).split())) from None
-    except RecursionError:
-        raise SyntaxFault(1, "it is nested too deeply") from None
+    except RecursionError:  # of PyYAML
+        raise too_deep(1) from None
 
 
 def _documents(loader: Any, text: str) -> Iterator[tuple[int, Part]]:
-    number = 0
+    number, reader = 0, _Reader(loader, text)
     while loader.check_node():
         number += 1
-        part = _Reader(loader, text).part(loader.get_node())
+        part = reader.part(loader.get_node())
         if part.value is not None:
             yield number, part
 
 
+class _Sized(NamedTuple):
+    """A part, how many parts it has with its aliases written out, and how deep they are."""
+
+    part: Part
+    size: int
+    levels: int
+
+
 class _Reader:
-    """Turns the nodes of a document into parts; what an alias repeats is one object."""
+    """Turns the nodes of a file into parts; what an alias repeats is one object."""
 
     def __init__(self, loader: Any, text: str) -> None:
         self._loader = loader
         self._text = text
-        self._done: dict[int, tuple[Part, int]] = {}
+        self._done: dict[int, _Sized] = {}
         self._open: set[int] = set()
+        self._repeated = 0
 
     def part(self, node: Any) -> Part:
-        """Return a node as a part; raises SyntaxFault."""
-        return self._sized(node)[0]
+        """Return the node of a document as a part; raises SyntaxFault."""
+        self._done.clear()
+        return self._sized(node).part
 
-    def _sized(self, node: Any) -> tuple[Part, int]:
-        """Return a node as a part, and how many parts it has with its aliases written out."""
+    def _sized(self, node: Any) -> _Sized:
         line = _line(node)
         if id(node) in self._open:
             raise SyntaxFault(line, "it contains itself")
-        if id(node) not in self._done:
+        if id(node) in self._done:
+            self._repeated += self._done[id(node)].size
+            if self._repeated > _MOST_REPEATED:
+                raise SyntaxFault(line, "it is too large, perhaps because of its aliases")
+        else:
             self._open.add(id(node))
             self._done[id(node)] = self._new(node)
             self._open.discard(id(node))
-            if self._done[id(node)][1] > _MOST_PARTS:
-                raise SyntaxFault(line, "it is too large, perhaps because of its aliases")
+            if self._done[id(node)].levels > MOST_LEVELS:
+                raise too_deep(line)
         return self._done[id(node)]
 
-    def _new(self, node: Any) -> tuple[Part, int]:
+    def _new(self, node: Any) -> _Sized:
         if node.id == "scalar":
-            return self._scalar(node), 1
+            return _Sized(self._scalar(node), 1, 0)
         parts: dict[str | int, Part] = {}
-        size = 1
-        repeated = _repeated(node)
+        size = levels = 0
+        for each in self._merged(node):
+            parts.update(each.part.parts)
+            size, levels = size + each.size, max(levels, each.levels - 1)
         for key, value, line in self._members(node):
-            part, more = self._sized(value)
-            parts[key] = part._replace(line=line)
-            size += more
+            each = self._sized(value)
+            parts[key] = each.part._replace(line=line)
+            size, levels = size + each.size, max(levels, each.levels)
         values = {key: part.value for key, part in parts.items()}
         value = values if node.id == "mapping" else list(values.values())
-        return Part(value, _line(node), parts, repeated, _foreign(node)), size
+        part = Part(value, _line(node), parts, _repeated(node), _foreign(node))
+        return _Sized(part, size + 1, levels + 1)
+
+    def _merged(self, node: Any) -> Iterator[_Sized]:
+        """Yield the mappings that a mapping has by its keys <<, the one that counts most last."""
+        for key, value in node.value if node.id == "mapping" else ():
+            if not _is_merge(key):
+                continue
+            for each in reversed(value.value) if value.id == "sequence" else (value,):
+                if each.id != "mapping":
+                    raise SyntaxFault(_line(key), "<< needs a mapping, or a list of mappings")
+                yield self._sized(each)
 
     def _members(self, node: Any) -> Iterator[tuple[str | int, Any, int]]:
         """Yield the keys (or indexes), values and lines of a collection."""
@@ -90,8 +123,9 @@ class _Reader:
             for index, value in enumerate(node.value):
                 yield index, value, _line(value)
             return
-        self._loader.flatten_mapping(node)  # the keys of <<, which come first
         for key, value in node.value:
+            if _is_merge(key):
+                continue
             if key.id != "scalar":
                 raise SyntaxFault(_line(key), "a key must be a string")
             yield key.value, value, _line(key)
@@ -102,6 +136,8 @@ class _Reader:
             return Part(node.value, line, foreign=foreign)
         if node.tag == f"{_TAG}str":
             return Part(node.value, line, raw=self._raw(node))
+        if len(node.value) > MOST_DIGITS:
+            raise SyntaxFault(line, f"it has a number of more than {MOST_DIGITS} characters")
         value = self._loader.construct_object(node)
         if isinstance(value, float) and not math.isfinite(value):
             return Part(node.value, line, foreign="no finite number")
@@ -125,8 +161,12 @@ def _repeated(node: Any) -> tuple[str, ...]:
     """Return the keys that a mapping has more than once."""
     if node.id != "mapping":
         return ()
-    keys = Counter(key.value for key, _ in node.value if key.id == "scalar")
+    keys = Counter(key.value for key, _ in node.value if not _is_merge(key))
     return tuple(key for key, count in keys.items() if count > 1)
+
+
+def _is_merge(key: Any) -> bool:
+    return bool(key.tag == f"{_TAG}merge")
 
 
 def _foreign(node: Any) -> str:

@@ -30,6 +30,8 @@ class _Gift(NamedTuple):
     pool: str
 
 
+_MOST_COMPARED = 1000
+
 # The names and patterns of a network's master; none for that of the default route.
 Entries = tuple[str, ...]
 
@@ -41,6 +43,7 @@ class Masters:
     """
 
     def __init__(self) -> None:
+        self._compared = 0
         self._first: dict[Entries, NetworkConfig] = {}
         self._gifts: dict[Entries, list[tuple[NetworkConfig, _Gift]]] = {}
 
@@ -74,6 +77,11 @@ class Masters:
             return
         self._gifts.setdefault(entries, [])
         gifts = list(_gifts(network))
+        self._compared += len(gifts)
+        if self._compared > _MOST_COMPARED:  # each is compared with every other
+            text = f"more than {_MOST_COMPARED} ranges were read; these are compared with no other"
+            yield Problem(("ipam",), text, is_warning=True)
+            return
         for own in gifts:
             rivals = (
                 (known, other, theirs)

@@ -58,7 +58,7 @@ def _log_files(config: dict[str, Any]) -> Iterator[Problem]:
         name = config.get(option)
         if not name or not isinstance(name, str):
             continue
-        fault = log_file.fault(name)
+        fault = log_file.fault(name, is_log=option == "logFile")
         inside = name.removeprefix(f"{log_file.DIRECTORY}/")
         needed = inside if option == "captureDir" else inside.rpartition("/")[0]
         if fault:

@@ -229,7 +229,7 @@ def test_yaml_in_a_file_called_so_may_start_like_json(tmp_path: Path) -> None:
     [
         ("/no/such/file", "No such file or directory"),
         ("/", "Is a directory"),
-        ("a\0b", "embedded null byte"),
+        ("a\0b", "stat: embedded null character in path"),
     ],
 )
 def test_a_file_that_can_not_be_opened(source: str, why: str) -> None:

@@ -49,7 +49,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "'/etc/x'; a network may only name a file or directory below",
     ),
     ({"captureDir": "/etc"}, "$.captureDir", "'/etc'; a network may only name a file or directory"),
-    ({"logFile": "../x"}, "$.logFile", "without empty parts, . or .. in its path"),
+    ({"logFile": "../x"}, "$.logFile", "with letters, digits, . _ - in its path"),
     ({"cniVersion": "3.0"}, "$.cniVersion", "supported: 0.1.0, 0.2.0"),
     ({"msater": "eth1"}, "$.msater", "msater is unknown; did you mean master?"),
     ({"link_in_container": True}, "$.link_in_container", "did you mean linkInContainer?"),

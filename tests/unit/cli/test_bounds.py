@@ -1,0 +1,139 @@
+"""What a stranger's file can ask for is bounded: the command says so at once."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cni_ipvlan.cli import configs
+from cni_ipvlan.cli import validate as problems
+from cni_ipvlan.cli.configs import ConfigError
+from cni_ipvlan.cli.reading import yaml_text
+
+NUMBER = "it has a number of more than 100 characters"
+DEEP = "it is nested too deeply: more than 100 levels"
+LARGE = "it is too large, perhaps because of its aliases"
+
+
+def chain(value: str, count: int) -> str:
+    """Return lines of which each refers to the one before."""
+    return "\n".join(f"a{n}: &a{n} {value.format(f'*a{n - 1}')}" for n in range(1, count))
+
+
+TEXTS = {
+    "sexagesimal": ("mtu: 1" + ":1" * 10_000, NUMBER),
+    "sexagesimal with a fraction": ("mtu: 1" + ":1" * 10_000 + ".5", NUMBER),
+    "digits": ("mtu: " + "1" * 101, NUMBER),
+    "hexadecimal": ("mtu: 0x" + "f" * 100_000, NUMBER),
+    "called a number": ("mtu: !!int " + "1" * 101, NUMBER),
+    "lists of aliases": ("a0: &a0 [1]\n" + chain("[{0}, {0}]", 30), LARGE),
+    "merges of merges": ("a0: &a0 {{k: 1}}\n".format() + chain("{{<<: [{0}, {0}]}}", 30), LARGE),
+    "one large merge": (
+        "a: &a {" + ", ".join(f"k{n}: 1" for n in range(500)) + "}\n"
+        + "\n".join(f"b{n}: {{<<: *a}}" for n in range(500)),
+        LARGE,
+    ),
+    "many documents": (("a: &a [" + "1, " * 999 + "]\nb: [" + "*a, " * 60 + "]\n---\n") * 2, LARGE),
+    "aliases in aliases": ("a0: &a0 [1]\n" + chain("[{0}]", 200), DEEP),
+    "brackets": ("x: " + "[" * 101 + "]" * 101, DEEP),
+    "many brackets": ("x: " + "[" * 10_000, DEEP),
+    "a merge of a word": ("<<: x", "<< needs a mapping, or a list of mappings"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", TEXTS)
+def test_yaml_that_asks_for_much_is_not_read(what: str) -> None:
+    text, why = TEXTS[what]
+    networks, faults = configs.read("file", f"type: ipvlan\n{text}\n")
+    assert [why in str(each) for each in faults] == [True]
+    assert networks == []
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("1" * 101, NUMBER),
+        ("1" * 100_000, NUMBER),
+        ("[" * 101 + "]" * 101, DEEP),
+        ("[" * 9999, DEEP),
+    ],
+)
+def test_json_that_asks_for_much_is_not_read(value: str, why: str) -> None:
+    networks, faults = configs.read("file", f'{{"type": "ipvlan", "x": {value}}}')
+    assert [why in str(each) for each in faults] == [True]
+    assert networks == []
+
+
+def test_many_networks_or_items_are_not_read() -> None:
+    """Some checks compare each with every other."""
+    many = {"type": "ipvlan", "cniVersion": "1.0.0", "ipam": {"type": "static"}}
+    for document, why in (
+        ({**many, "ipam": {"addresses": [{}] * 1001}}, "it has 1001 items; 1000 are read at most"),
+        ({"name": "n", "plugins": [many] * 101}, "it has 101 items; 100 are read at most"),
+        ({"delegates": [many] * 101}, "it has 101 items; 100 are read at most"),
+        ({"delegates": [{"plugins": [many] * 100}] * 11}, "the file has more than 1000 networks"),
+    ):
+        faults = configs.read("file", json.dumps(document)).faults
+        assert [why in str(each) for each in faults] == [True]
+
+
+def test_many_ranges_are_not_compared() -> None:
+    networks = []
+    for name in "abc":
+        addresses = [{"address": f"10.{n >> 8}.{n & 255}.1/8"} for n in range(900)]
+        ipam = {"type": "static", "addresses": addresses}
+        text = json.dumps({"type": "ipvlan", "cniVersion": "1.0.0", "name": name, "ipam": ipam})
+        networks += configs.load(name, text)
+    found = [(each.name, problem.text) for each, problem in problems.in_all(networks)]
+    text = "more than 1000 ranges were read; these are compared with no other"
+    assert [each for each in found if "ranges" in each[1]] == [("b", text), ("c", text)]
+
+
+def test_a_version_of_many_digits_is_none() -> None:
+    document = {"cniVersions": ["1" * 5000 + ".0.0", "1.0.0"], "plugins": [{"type": "ipvlan"}]}
+    (network,) = configs.load("file", json.dumps(document))
+    assert network.config["cniVersion"] == "1.0.0"
+
+
+def test_a_large_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b" " * (16 << 20) + b"{}")
+    with pytest.raises(ConfigError, match="it has more than 16 MiB"):
+        configs.read_source(str(file))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(file.read_bytes())))
+    with pytest.raises(ConfigError, match="it has more than 16 MiB"):
+        configs.read_source("-")
+    (fault,) = configs.read("file", "#" * (2 << 20) + "\n{}").faults
+    assert "it has more than 2 MiB" in str(fault)
+
+
+def test_only_a_regular_file_is_opened(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "link").symlink_to(pipe)
+    for file in (str(pipe), str(tmp_path / "link"), "/dev/zero", "/dev/null"):
+        with pytest.raises(ConfigError, match=f"{file}: it is not a regular file; give - for"):
+            configs.read_source(file)
+
+
+PAIRS = st.dictionaries(st.sampled_from("abc"), st.integers(0, 3), max_size=3)
+
+
+@given(PAIRS, PAIRS, PAIRS)
+def test_merged_keys_are_those_that_pyyaml_merges(
+    first: dict[str, int], second: dict[str, int], own: dict[str, int]
+) -> None:
+    one, two = json.dumps(first), json.dumps(second)
+    inner = "".join(f", {key}: {value}" for key, value in own.items())
+    for merged in (one, f"[{one}, {two}]", f"{{<<: {two}, d: 7}}", "[]"):
+        text = f"{{<<: {merged}{inner}}}"
+        ((_, part),) = yaml_text.parse(text)
+        assert part.value == yaml.safe_load(text)
+        assert part.repeated == ()
