@@ -1,16 +1,34 @@
-"""Common to all tiers: which kernel each of them needs."""
+"""Common to all tiers: which kernel each of them needs, and whether it takes samples."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import lab
 import pytest
+import sampling
 from doubles import FakeIpam
 
 KERNEL_TIERS = {"kernel", "e2e", "faults", "attacks"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="test everything rather than samples")
+    parser.addoption("--seed", type=int, help="which samples are taken (otherwise by the date)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Leaves both in the environment, for what parametrizes tests, and for other processes."""
+    os.environ["TESTS_SEED"] = str(config.getoption("seed") or sampling.seed())
+    if config.getoption("long"):
+        os.environ["TESTS_LONG"] = "1"
+
+
+def pytest_report_header() -> str:
+    return f"{'everything' if sampling.is_long() else 'samples'}, seed {sampling.seed()}"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
