@@ -12,6 +12,8 @@ import pytest
 import sampling
 from doubles import FakeIpam
 
+pytest_plugins = ["outcomes"]
+
 KERNEL_TIERS = {"kernel", "e2e", "faults", "attacks"}
 
 
