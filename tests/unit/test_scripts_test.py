@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from lab import wait_until
 
 ROOT = Path(__file__).parents[2]
 # In place of pytest: says what the file of its tier has, and tells its process. What it starts
@@ -25,7 +26,7 @@ for argument; do
 done
 cat "$tier.outcomes" >>"$outcomes"
 trap 'exit 3' INT # which has no effect where it is ignored
-(trap '' INT TERM; sleep 1000) &
+(trap '' INT TERM; exec sleep 1000) &
 echo $$ $! >>processes
 echo "$tier says this"
 grep -q ^runs "$tier.outcomes" || { kill -KILL $!; exit "$(grep -c ^failed "$tier.outcomes")"; }
@@ -75,7 +76,7 @@ def started(
 def said(checkout: Path, outcomes: dict[str, str], *argv: str) -> tuple[int, list[str]]:
     with started(checkout, outcomes, *argv) as process:
         output, _ = process.communicate()
-        assert not left(checkout)
+        wait_until(lambda: not left(checkout))
         return process.returncode, [re.sub(r" \(\d+\.\d s\)$", "", x) for x in output.splitlines()]
 
 
@@ -152,7 +153,7 @@ def test_interrupted_it_says_what_was_done_and_leaves_no_process(
         process.send_signal(number)
         output = process.stdout.read()
         assert process.wait() == 130
-    assert not left(checkout)
+    wait_until(lambda: not left(checkout))
     if argv:
         assert "interrupted in f: 2 passed, 2 failed, 1 skipped" in output
         assert "\nFAILED  e\n" in output
@@ -173,7 +174,8 @@ def test_a_failed_test_is_named_at_once_with_the_seed(tmp_path: Path) -> None:
         "def test_now():\n    sys.__stderr__.write('now')\n    open('outcomes.txt').read()\n"
     )
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-s", "-p", "outcomes", "--outcomes=outcomes.txt"],
+        [sys.executable, "-m", "pytest", "-q", "-s", "-p", "outcomes", "--outcomes=outcomes.txt"]
+        + ["--rootdir=.", "-c", "/dev/null"],
         cwd=tmp_path, check=False, capture_output=True, text=True,
         env=os.environ | {"PYTHONPATH": str(ROOT / "tests/support"), "TESTS_SEED": "7"},
     )  # fmt: skip
