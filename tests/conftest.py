@@ -1,20 +1,49 @@
-"""Common to all tiers: which kernel each of them needs."""
+"""Common to all tiers: which kernel each of them needs, and whether it takes samples."""
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
 import lab
 import pytest
+import sampling
 from doubles import FakeIpam
+from patience import patient
+
+pytest_plugins = ["outcomes"]
 
 KERNEL_TIERS = {"kernel", "e2e", "faults", "attacks"}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="test everything rather than samples")
+    parser.addoption("--seed", type=int, help="which samples are taken (otherwise by the date)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Leaves both in the environment, for what parametrizes tests, and for other processes."""
+    refuse_old_copy(config.rootpath)
+    os.environ["TESTS_SEED"] = str(config.getoption("seed") or sampling.seed())
+    if config.getoption("long"):
+        os.environ["TESTS_LONG"] = "1"
+
+
+def pytest_report_header() -> str:
+    return f"{'everything' if sampling.is_long() else 'samples'}, seed {sampling.seed()}"
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Fails, rather than skips, tests whose kernel is missing."""
+    """Fails, rather than skips, tests whose kernel is missing; sets limits of time."""
+    if "PYTEST_TIMEOUT" not in os.environ:
+        for item in items:
+            mark = item.get_closest_marker("timeout")
+            seconds = mark.args[0] if mark else float(config.getini("timeout"))
+            item.add_marker(pytest.mark.timeout(patient(seconds)), append=False)
     here = config.rootpath / "tests"
     tiers = {item.path.relative_to(here).parts[0] for item in items if here in item.path.parents}
     if tiers & KERNEL_TIERS and not kernel_has_ipvlan():
@@ -23,6 +52,29 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             "scripts/lab-kernel runs a command on one: scripts/lab-kernel pytest tests/kernel"
         )
         raise pytest.UsageError(message)
+
+
+def refuse_old_copy(checkout: Path) -> None:
+    """Refuses to test a copy of the package that was installed before the last edit.
+
+    One that was changed after its installation is meant as it is.
+    """
+    installed = Path(sysconfig.get_path("purelib"))
+    for path in checkout.glob("cni_ipvlan/**/*.[pj]*"):
+        copy = installed / path.relative_to(checkout)
+        if path.suffix in {".py", ".json"} and not is_current(copy, path):
+            name = path.relative_to(checkout)
+            raise pytest.UsageError(
+                f"{name} is newer than its installed copy, which the tests would run against; "
+                f"scripts/test installs it, or {sys.executable} -m pip install --no-deps {checkout}"
+            )
+
+
+def is_current(copy: Path, path: Path) -> bool:
+    if not copy.exists():
+        return False
+    is_newer = path.stat().st_mtime > copy.stat().st_mtime
+    return not is_newer or copy.read_bytes() == path.read_bytes()
 
 
 def kernel_has_ipvlan() -> bool:

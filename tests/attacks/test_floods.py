@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attacker import end_of, end_within, kill_all
+from attacker import end_of, end_within
 from doubles import FakeIpam
 from executable import Call, Executable
 from lab import Node
@@ -35,7 +35,7 @@ def memory_taken(call: Call, bound: int) -> int:
     while call.process.poll() is None:
         taken = max(taken, before - available_memory())
         if taken > bound or time.monotonic() > deadline:
-            kill_all(call)
+            call.kill()
             return taken
         time.sleep(0.005)
     return taken

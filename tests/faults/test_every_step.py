@@ -1,18 +1,18 @@
 """Every command and every system call of a verb fails, one at a time: nothing leaks.
 
 By default each kind of fault is tried in one of the two ways to go, at every 24th point, each
-kind beginning at another; with FAULTS=all it is tried everywhere.
+kind beginning at another; with --long it is tried everywhere.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import faulty
 import pytest
+import sampling
 from faulty import COMMAND_FAULTS, Fault, Faults, Point
 from lab import LEASES, Node, Space
 from runtime import PLUGINS, Answer, Conf, call_environment, host_local, network, stdin_of
@@ -49,7 +49,7 @@ DEATHS: dict[str, Fault] = {
     for fault in (faulty.dies_with_the_plugin, faulty.dies_with_the_plugin_after_its_work)
 }
 FAULTS: dict[str, Fault] = {**COMMAND_FAULTS, "is_refused": faulty.is_refused, **DEATHS}
-ALL = os.environ.get("FAULTS") == "all"
+ALL = sampling.is_long()
 pytestmark = [pytest.mark.timeout(0)] if ALL else []
 STRIDE = 24
 # What has interfaces on the host that attachments share.

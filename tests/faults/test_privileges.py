@@ -10,6 +10,7 @@ from typing import Any
 
 import faulty
 import pytest
+import sampling
 from executable import Executable
 from faulty import Faults
 from lab import FOR_ALL, MEMORY, Node, Space
@@ -73,7 +74,7 @@ def test_root_that_may_not_open_a_processes_namespace_learns_why(node: Node) -> 
     )
 
 
-@pytest.mark.skipif("os.environ.get('FAULTS') != 'all'", reason="follows from the two above")
+@pytest.mark.skipif(not sampling.is_long(), reason="follows from the two above")
 def test_no_other_capability_is_missed(node: Node) -> None:
     node.master()
     container = node.container()

@@ -16,6 +16,7 @@ from typing import Any
 
 import faulty
 import pytest
+import sampling
 from doubles import FakeIpam
 from executable import Executable
 from faulty import Fault, Faults, Point
@@ -26,7 +27,7 @@ from cni_ipvlan.cni.errors import INTERNAL, TRY_AGAIN_LATER
 from cni_ipvlan.plugin.codes import INTERRUPTED, MODE_CONFLICT
 from cni_ipvlan.state import locks
 
-ALL = os.environ.get("FAULTS") == "all"
+ALL = sampling.is_long()
 pytestmark = [pytest.mark.timeout(0)] if ALL else []
 ROUNDS = int(os.environ.get("RACES", "4"))
 CONF = network(cniVersion="1.0.0", ipam=host_local("10.1.0.0/24", routes=[{"dst": "0.0.0.0/0"}]))

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from attacker import descendants
-from executable import Executable
+from executable import Executable, descendants
 from lab import MEMORY, Node, Space, sleeps_in, wait_until
 from runtime import Answer, call_environment, host_local, network, stdin_of
 

@@ -1,7 +1,7 @@
 """What README.md tells newcomers, done by one: on a small machine, without being root, to the end.
 
-ROOTS names the suites of these machines, otherwise it is this machine's. NEWCOMER=all takes all of
-scripts/test, rather than a few tests of each tier.
+ROOTS names the suites of these machines, otherwise it is this machine's. With --long, all
+of scripts/test runs there, rather than a few tests of each tier.
 """
 
 import os
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import roots
+import sampling
 from cloning import commit, git
 from installing import copy_everything
 
@@ -21,7 +22,7 @@ HERE = Path(__file__).parent
 MINIMAL = "--include=ca-certificates,git,sudo"
 UPSTREAM = "srv/cni-ipvlan"
 
-pytestmark = pytest.mark.timeout(0 if os.environ.get("NEWCOMER") == "all" else 1800)
+pytestmark = pytest.mark.timeout(0 if sampling.is_long() else 1800)
 
 TESTED = """\
 unit: some passed, 0 failed
@@ -68,11 +69,10 @@ def tell(root: Path) -> None:
     subprocess.run(("chroot", root, "chown", "-R", f"{roots.USER}:", f"/{UPSTREAM}"), check=True)
     for name in ("newcomer-scenario", "scenario.sh"):
         shutil.copy(HERE / name, root / "srv")
-    whole = os.environ.get("NEWCOMER") == "all"
-    argv = roots.as_newcomer(root, "/srv/newcomer-scenario", *["all"] * whole)
+    argv = roots.as_newcomer(root, "/srv/newcomer-scenario", *["all"] * sampling.is_long())
     done = subprocess.run(argv, check=False, capture_output=True, text=True)
     said = re.sub(r"\b[1-9]\d* (?=passed|expectations)", "some ", done.stdout)
     said = re.sub(" +$", "", said, flags=re.MULTILINE)
-    tested = "test: some passed, 0 failed\n" if whole else TESTED
+    tested = "test: some passed, 0 failed\n" if sampling.is_long() else TESTED
     expected = EXPECTED.format(tested=tested, version=__version__)
     assert (said, done.returncode) == (expected, 0), f"{done.stdout}\n{done.stderr}"

@@ -31,26 +31,9 @@ def end_within(call: Call, seconds: float) -> Answer:
     try:
         call.process.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
-        kill_all(call)
+        call.kill()
         raise AssertionError(f"the call has not ended after {seconds} seconds") from None
     return call.end()
-
-
-def kill_all(call: Call) -> None:
-    """Kill a call and everything that it started."""
-    for process in (call.process.pid, *descendants(call.process.pid)):
-        with suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
-    call.process.communicate(timeout=30)
-
-
-def descendants(process: int) -> list[int]:
-    found = []
-    with suppress(FileNotFoundError, ProcessLookupError):
-        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-        for child in map(int, children):
-            found += [child, *descendants(child)]
-    return found
 
 
 def lives(process: int) -> bool:

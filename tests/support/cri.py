@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import grpc
 import lab
+from patience import patient
 
 # Compiled now, from the directory of this module.
 _messages, _services = grpc.protos_and_services("cri.proto")
@@ -100,7 +101,7 @@ class Cri:
 
     def _call(self, name: str, request: Any) -> Any:
         """Raise grpc.RpcError if the runtime refuses."""
-        return getattr(self._runtime, name)(request, timeout=_PATIENCE_SECONDS)
+        return getattr(self._runtime, name)(request, timeout=patient(_PATIENCE_SECONDS))
 
     def _knows_image(self) -> bool:
         spec = _messages.ImageSpec(image=self._image)

@@ -153,10 +153,11 @@ NOT_EXECUTED = {
         "scripts/test kernel -k mtu",
         "scripts/test lint",
         "scripts/test unit -k mtu",
-        "NEWCOMER=all scripts/test node -k newcomer",
+        "scripts/test --long",
+        "scripts/test --long node -k newcomer",
         "NEWER=dhcp scripts/test node -k newer_dhcp",
         "ROOTS='bookworm noble' scripts/test node -k newcomer",
-        "FAULTS=all scripts/test faults",
+        "scripts/test --long faults",
         "tox -e vagrant",
     ),
     "it takes too long for every day": (

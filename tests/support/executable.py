@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from patience import patient
 from runtime import Answer
 
 
@@ -65,8 +68,28 @@ class Call:
         self.process.stdin = None
 
     def end(self) -> Answer:
-        """Wait for the end."""
-        stdout, stderr = self.process.communicate(timeout=60)
+        """Wait for the end; when that takes too long, or the test ends, bring it about."""
+        try:
+            stdout, stderr = self.process.communicate(timeout=patient(60))
+        finally:
+            self.kill()
         text = stderr.decode()
         assert "Traceback" not in text, text
         return Answer(self.process.returncode, stdout, text)
+
+    def kill(self) -> None:
+        """Kill it and everything that it started, if it has not ended."""
+        if self.process.poll() is None:
+            for process in (self.process.pid, *descendants(self.process.pid)):
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+            self.process.communicate(timeout=patient(30))
+
+
+def descendants(process: int) -> list[int]:
+    found = []
+    with suppress(FileNotFoundError, ProcessLookupError):
+        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+        for child in map(int, children):
+            found += [child, *descendants(child)]
+    return found

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import patient
 
 NAMED = Path("/run/netns")
 MEMORY = Path("/run/cni-ipvlan")
@@ -99,7 +100,7 @@ def run(*argv: str, stdin: str = "") -> str:
 
 def wait_until(condition: Callable[[], bool]) -> None:
     """Wait until something is so that another process brings about."""
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + patient(_PATIENCE_SECONDS)
     while not condition():
         assert time.monotonic() < deadline, condition
         time.sleep(0.02)

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from threading import Thread
 
+from patience import patient
+
 SHELLS = ("dash", "bash", "dash in a pipe", "bash at a terminal", "dash at a terminal")
 _INTERACTIVE = {"bash": ["bash", "--norc", "-i"], "dash": ["dash", "-i"]}
 _SECONDS = 60
@@ -36,7 +38,7 @@ def run_by(shell: str, script: str, **environment: str) -> tuple[int, str]:
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
-        timeout=_SECONDS,
+        timeout=patient(_SECONDS),
     )
     return done.returncode, done.stdout
 

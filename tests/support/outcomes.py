@@ -1,0 +1,46 @@
+"""Says at once what becomes of each test: to scripts/test, and if it failed, on the terminal.
+
+scripts/test counts what a file says, so that it is there however the run ends.
+"""
+
+from pathlib import Path
+
+import pytest
+import sampling
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--outcomes", type=Path, help="file in which to say what becomes of each test")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Outcomes(config))
+
+
+class Outcomes:
+    def __init__(self, config: pytest.Config) -> None:
+        self._file: Path | None = config.getoption("outcomes")
+        self._plugins = config.pluginmanager
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self._write("runs", nodeid)
+
+    @pytest.hookimpl(trylast=True)  # behind the terminal's own letter
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.outcome != "passed" or report.when == "call":
+            self._write(report.outcome, report.nodeid)
+        terminal = self._plugins.get_plugin("terminalreporter")
+        if report.failed and terminal:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            reason = crash.message.partition("\n")[0] if crash else report.when
+            line = f"FAILED {report.nodeid} (seed {sampling.seed()}): {reason}"
+            terminal.write(f"\n{line}\n", red=True)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self._write(report.outcome, report.nodeid)
+
+    def _write(self, outcome: str, test: str) -> None:
+        if self._file:
+            with self._file.open("a") as file:
+                file.write(f"{outcome} {test}\n")
