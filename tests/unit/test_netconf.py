@@ -1,9 +1,6 @@
-"""netconf: every option, its values, its default, and the message for a mistake."""
-
-from __future__ import annotations
+"""netconf: every option, its values, its default, and the message for a mistake; similar names."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,10 +12,7 @@ from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.result import Interface
 from cni_ipvlan.config import netconf
 from cni_ipvlan.config.netconf import NetConf, ipam_type, parse, suspicious_keys
-
-OPTIONS: tuple[str, ...] = tuple(
-    json.loads(Path(netconf.__file__).with_name("netconf.schema.json").read_text())["properties"]
-)
+from cni_ipvlan.suggest import nearest_first
 
 MAC_RULE = "an ipvlan interface always has its master's"
 
@@ -83,57 +77,42 @@ def test_full_configuration_is_taken_over() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "value"),
+    ("option", "values"),
     [
-        *(("mode", value) for value in ("l2", "l3", "l3s")),
-        *(("flag", value) for value in ("bridge", "private", "vepa")),
-        *(("mtu", value) for value in (0, 68, 1500, 65535)),
-        ("master", "a@b"),
-        ("master", "x" * 127),
-        ("ipam", {}),
-        ("ipam", {"type": "host-local"}),
-        ("linkInContainer", True),
-        ("linkInContainer", False),
-        ("dns", {}),
-        *((option, 5) for option in ("runtimeConfig", "args", "capabilities", "unknown")),
+        ("mode", ("l2", "l3", "l3s")),
+        ("flag", ("bridge", "private", "vepa")),
+        ("mtu", (0, 68, 1500, 65535)),
+        ("master", ("a@b", "x" * 127)),
+        ("ipam", ({}, {"type": "host-local"})),
+        ("linkInContainer", (True, False)),
+        ("dns", ({},)),
+        *((option, (5,)) for option in ("runtimeConfig", "args", "capabilities", "unknown")),
     ],
 )
-def test_allowed_value(option: str, value: object) -> None:
-    parse(config(**{option: value}), "1.0.0")
+def test_allowed_value(option: str, values: tuple[object, ...]) -> None:
+    for value in values:
+        parse(config(**{option: value}), "1.0.0")
+    mtu = parse(config(mtu=1400.0), "1.0.0").mtu
+    assert (mtu, type(mtu)) == (1400, int)
 
 
-@pytest.mark.parametrize(
-    "option", ["cniVersion", "master", "mode", "flag", "logFile", "logLevel", "captureDir"]
-)
-@pytest.mark.parametrize("value", [None, ""])
-def test_null_and_the_empty_string_mean_the_default(option: str, value: object) -> None:
-    assert parse(config(**{option: value}), "1.0.0") == parse(config(), "1.0.0")
-
-
-@pytest.mark.parametrize(
-    "option",
-    ["mtu", "ipam", "linkInContainer", "dns", "prevResult"],
-)
-def test_null_means_not_given(option: str) -> None:
-    assert parse(config(**{option: None}), "1.0.0") == parse(config(), "1.0.0")
+TEXTS = ("cniVersion", "master", "mode", "flag", "logFile", "logLevel", "captureDir")
 
 
 @pytest.mark.parametrize(
     "options",
     [
+        *({option: value} for option in TEXTS for value in (None, "")),
+        *({option: None} for option in ("mtu", "ipam", "linkInContainer", "dns", "prevResult")),
+        # These are no requests for a MAC address.
         {"runtimeConfig": {"mac": ""}, "args": {"cni": {"mac": None}}},
         {"runtimeConfig": "mac", "args": {"cni": ["mac"]}},
         {"args": {"mac": "02::1"}},
     ],
     ids=str,
 )
-def test_what_is_no_request_for_a_mac_address_is_passed_on(options: dict[str, object]) -> None:
+def test_null_the_empty_string_and_others_options_mean_the_default(options: dict[str, Any]) -> None:
     assert parse(config(**options), "1.0.0") == parse(config(), "1.0.0")
-
-
-def test_number_with_a_zero_fraction_is_whole() -> None:
-    mtu = parse(config(mtu=1400.0), "1.0.0").mtu
-    assert (mtu, type(mtu)) == (1400, int)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +120,6 @@ def test_number_with_a_zero_fraction_is_whole() -> None:
     [
         ({"type": "macvlan"}, 'type is "macvlan"; allowed: ipvlan'),
         ({"master": 5}, "master is 5; it must be a string or a list"),
-        ({"master": {}}, "master is {}; it must be a string or a list"),
         ({"master": []}, "master is []; it must have an entry"),
         ({"master": ["e*"] * 33}, "master has 33 entries; 32 are allowed"),
         ({"master": ["eth0", 5]}, "master.1 is 5; it must be a string"),
@@ -150,21 +128,14 @@ def test_number_with_a_zero_fraction_is_whole() -> None:
         ({"master": ["eth0", "a/*"]}, "master.1 is \"a/*\"; the byte b'/' is not allowed in it"),
         ({"master": ["x" * 128]}, f'master.0 is "{"x" * 79} …; it has 128 bytes; 127 are allowed'),
         ({"master": "a/b"}, "master is \"a/b\"; the byte b'/' is not allowed in it"),
-        (
-            {"master": "x" * 128},
-            f'master is "{"x" * 79} …; it has 128 bytes; 127 are allowed',
-        ),
         ({"master": "eth%d"}, 'master is "eth%d"; the kernel treats % as a pattern'),
         ({"mode": "L2"}, 'mode is "L2"; allowed: l2, l3, l3s'),
-        ({"mode": 2}, "mode is 2; allowed: l2, l3, l3s"),
         ({"mode": ["l2"]}, 'mode is ["l2"]; allowed: l2, l3, l3s'),
         ({"flag": "isolated"}, 'flag is "isolated"; allowed: bridge, private, vepa'),
-        ({"flag": False}, "flag is false; allowed: bridge, private, vepa"),
         ({"mtu": -1}, "mtu is -1; it must be 0 or more"),
         ({"mtu": 65536}, "mtu is 65536; it must be 65535 or less"),
         ({"mtu": "1500"}, 'mtu is "1500"; it must be a whole number'),
         ({"mtu": 1500.5}, "mtu is 1500.5; it must be a whole number"),
-        ({"mtu": True}, "mtu is true; it must be a whole number"),
         ({"mtu": float("inf")}, "mtu is Infinity; it must be a whole number"),
         (
             {"runtimeConfig": {"mac": "02::1"}},
@@ -175,10 +146,8 @@ def test_number_with_a_zero_fraction_is_whole() -> None:
             f'args.cni.mac asks for the MAC address "02::1"; {MAC_RULE}',
         ),
         ({"ipam": []}, "ipam is []; it must be a JSON object"),
-        ({"ipam": "static"}, 'ipam is "static"; it must be a JSON object'),
         ({"ipam": {"type": 5}}, "ipam.type is 5; it must be a string"),
         ({"linkInContainer": "true"}, 'linkInContainer is "true"; it must be true or false'),
-        ({"linkInContainer": 1}, "linkInContainer is 1; it must be true or false"),
         ({"dns": []}, "dns is []; it must be a JSON object"),
         ({"dns": {"domain": 1}}, "dns.domain is 1; it must be a string"),
         ({"dns": {"search": "a.org"}}, 'dns.search is "a.org"; it must be a list'),
@@ -191,6 +160,10 @@ def test_wrong_value_is_refused_naming_option_value_and_what_is_allowed(
     options: dict[str, Any], message: str
 ) -> None:
     assert refusal(config(**options)) == message
+
+
+def test_name_of_a_plugin_that_leads_elsewhere_is_refused() -> None:
+    assert refusal(config(ipam={"type": "../sh"})).startswith('ipam.type is "../sh"; ')
 
 
 @pytest.mark.parametrize(
@@ -209,10 +182,6 @@ def test_wrong_value_is_refused_naming_option_value_and_what_is_allowed(
 def test_master_is_one_or_several(master: object, one: str, several: tuple[str, ...]) -> None:
     conf = parse(config(master=master), "1.0.0")
     assert (conf.master, conf.masters) == (one, several)
-
-
-def test_ipam_type_with_a_slash_is_refused() -> None:
-    assert refusal(config(ipam={"type": "../sh"})).startswith('ipam.type is "../sh"; ')
 
 
 def test_every_fault_is_named() -> None:
@@ -241,13 +210,7 @@ def test_required_option_that_is_missing_is_named_once(given: dict[str, Any], me
     assert refusal(given) == message
 
 
-def test_long_value_is_shown_by_its_beginning() -> None:
-    message = refusal(config(mode="x" * 10_000))
-    assert len(message) < 150
-    assert "xxx …" in message
-
-
-@pytest.mark.parametrize("depth", [50, 300, 500, 700, 800])
+@pytest.mark.parametrize("depth", [50, 500, 800])
 def test_value_nested_as_deeply_as_can_be_decoded_is_refused_like_any_other(depth: int) -> None:
     value = "[" * depth + "]" * depth
     given = json.loads(f'{{"name": "net", "type": "ipvlan", "mtu": {value}}}')
@@ -278,56 +241,41 @@ def test_unreadable_prev_result_is_named_as_such(document: dict[str, Any], code:
     assert caught.value.code == code
 
 
-@pytest.mark.parametrize(
-    ("given", "name"),
-    [
-        ({"ipam": {"type": "static"}}, "static"),
-        ({"ipam": {"type": 5}}, ""),
-        ({"ipam": {}}, ""),
-        ({"ipam": None}, ""),
-        ({"ipam": "static"}, ""),
-        ({}, ""),
-        ({"ipam": {"type": "static"}, "mode": "l9", "mtu": []}, "static"),
-    ],
-)
-def test_ipam_type_is_found_in_invalid_configurations_too(given: dict[str, Any], name: str) -> None:
-    assert ipam_type(given) == name
+@pytest.mark.parametrize("ipam", [{"type": 5}, {}, None, "static"])
+def test_ipam_type_is_found_in_invalid_configurations_too(ipam: object) -> None:
+    assert ipam_type({"ipam": ipam}) == ipam_type({}) == ""
+    assert ipam_type({"ipam": {"type": "static"}, "mode": "l9", "mtu": []}) == "static"
 
 
 @pytest.mark.parametrize(
     ("key", "option"),
     [
-        ("mtuu", "mtu"), ("mt", "mtu"), ("mut", "mtu"), ("MTU", "mtu"), ("mtv", "mtu"),
-        ("Mode", "mode"), ("modes", "mode"), ("mde", "mode"), ("mdoe", "mode"), ("node", "mode"),
-        ("masters", "master"), ("maaster", "master"), ("amster", "master"), ("mastr", "master"),
-        ("Master", "master"), ("flags", "flag"), ("lfag", "flag"), ("IPAM", "ipam"),
-        ("ipma", "ipam"), ("linkincontainer", "linkInContainer"),
-        ("linkInContainers", "linkInContainer"), ("DNS", "dns"), ("prevresult", "prevResult"),
+        ("mtuu", "mtu"), ("mt", "mtu"), ("mut", "mtu"), ("MTU", "mtu"), ("node", "mode"),
+        ("masters", "master"), ("amster", "master"), ("Master", "master"), ("IPAM", "ipam"),
+        ("linkincontainer", "linkInContainer"), ("linkInContainers", "linkInContainer"),
     ],
 )  # fmt: skip
 def test_misspelt_option_is_suspicious(key: str, option: str) -> None:
     assert suspicious_keys(config(**{key: 1})) == [(key, option)]
 
 
-@pytest.mark.parametrize(
-    "key",
-    ["", "m", "mutt", "masters2", "retsam", "bridge", "vlan", "logFile", "kubeconfig", "delegates",
-     "cni.dev/valid-attachments", "disableCheck", "plugins", "isGateway", "ipMasq", "x" * 1000],
-)  # fmt: skip
-def test_other_key_is_not_suspicious(key: str) -> None:
-    assert suspicious_keys(config(**{key: 1})) == []
+def test_other_keys_are_not_suspicious() -> None:
+    others = [
+        "", "m", "mutt", "masters2", "retsam", "bridge", "vlan", "logFile", "kubeconfig", "plugins",
+        "delegates", "cni.dev/valid-attachments", "disableCheck", "isGateway", "ipMasq", "x" * 1000,
+    ]  # fmt: skip
+    assert suspicious_keys(dict.fromkeys([*netconf.options(), *others], 1)) == []
 
 
-def test_options_themselves_are_not_suspicious() -> None:
-    assert suspicious_keys(dict.fromkeys(OPTIONS, 1)) == []
+SHORT = st.sampled_from(["mtu", "mode", "flag", "ipam", "master"])
 
 
-@given(st.sampled_from(["mtu", "mode", "flag", "ipam", "master"]), st.text(max_size=7))
+@given(SHORT, st.text(max_size=7))
 def test_what_a_typo_is(option: str, key: str) -> None:
     assert bool(_edits(key.lower(), option) <= 1) == netconf._is_one_slip(key, option)
 
 
-@given(st.sampled_from(["mtu", "mode", "flag", "ipam", "master"]), st.data())
+@given(SHORT, st.data())
 def test_every_single_slip_is_found(option: str, data: st.DataObject) -> None:
     place = data.draw(st.integers(0, len(option) - 1))
     letter = data.draw(st.sampled_from("abcdefghijklmnopqrstuvwxyz"))
@@ -362,10 +310,23 @@ JSON = st.recursive(
 )
 
 
-@given(st.fixed_dictionaries({}, optional=dict.fromkeys(OPTIONS, JSON)))
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys(netconf.options(), JSON)))
 def test_every_configuration_is_accepted_or_refused_with_a_message(given: dict[str, Any]) -> None:
     try:
         parse({**config(), **given}, "1.0.0")
     except CniError as error:
         assert error.code in {1, 6, 7}  # noqa: PT017 - either will do
         assert any(option in error.msg for option in given)  # noqa: PT017
+
+
+@pytest.mark.parametrize(
+    ("wanted", "first"),
+    [("eth0", "eth10"), ("ETH10", "eth10"), ("wlan", "wlan0"), ("br_lan", "br-lan"), ("w", None)],
+)
+def test_of_existing_names_the_most_similar_comes_first(wanted: str, first: str | None) -> None:
+    names = ["lo", "wlan0", "eth10", "br-lan"]
+    found, is_near = nearest_first(wanted, names)
+    assert sorted(found) == sorted(names)
+    assert is_near == (first is not None)
+    assert first in (None, found[0])
+    assert nearest_first(wanted, []) == ([], False)

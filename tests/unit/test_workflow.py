@@ -1,7 +1,5 @@
 """The workflow for public forges, and how it gets the sources. Its form is lint's to check."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
@@ -31,12 +29,9 @@ def forge(tmp_path: Path) -> Path:
     return repository
 
 
-def test_it_runs_for_each_change_and_may_only_read() -> None:
+def test_it_runs_all_tests_for_each_change_with_nothing_of_others() -> None:
     assert WORKFLOW[True] == ["push", "pull_request"]
     assert WORKFLOW["permissions"] == {"contents": "read"}
-
-
-def test_it_uses_nothing_of_others_and_runs_all_tests_in_the_end() -> None:
     assert [step for step in JOB["steps"] if "uses" in step] == []
     assert JOB["container"]["image"] == "debian:trixie"
     assert JOB["steps"][-1]["run"] == "scripts/test </dev/null"
