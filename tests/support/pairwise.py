@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import combinations, product
+from typing import TypeVar
 
-Setting = tuple[str, str]
+Value = TypeVar("Value", bound=Hashable)
+Setting = tuple[str, Value]
 
 
-def combine(parameters: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
+def combine(parameters: Mapping[str, Sequence[Value]]) -> list[dict[str, Value]]:
     """Return combinations of one value for each parameter, always the same ones."""
     open_pairs = {
         frozenset(pair): None
@@ -28,12 +30,14 @@ def combine(parameters: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
     return found
 
 
-def _settings(parameters: Mapping[str, Sequence[str]], name: str) -> list[Setting]:
+def _settings(parameters: Mapping[str, Sequence[Value]], name: str) -> list[Setting[Value]]:
     return [(name, value) for value in parameters[name]]
 
 
 def _closed(
-    setting: Setting, chosen: Mapping[str, str], open_pairs: Mapping[frozenset[Setting], None]
-) -> list[Setting]:
+    setting: Setting[Value],
+    chosen: Mapping[str, Value],
+    open_pairs: Mapping[frozenset[Setting[Value]], None],
+) -> list[Setting[Value]]:
     """Return those of the chosen settings that have not met this one yet."""
     return [each for each in chosen.items() if frozenset((each, setting)) in open_pairs]

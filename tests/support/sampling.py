@@ -1,29 +1,50 @@
-"""Samples of tables that are too large for every run: by the run's seed, whole with --long."""
+"""What is tested of many cases: a sample, another one each day; all of them with --long.
+
+scripts/test chooses the seed once for all tiers, and passes it on in the environment, also to other
+kernels and to what tests start themselves. tests/conftest.py has pytest's options for both.
+"""
+
+from __future__ import annotations
 
 import os
-import random
 import time
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from itertools import product
-from typing import Any, TypeVar
+from random import Random
+from typing import TypeVar
+
+import pytest
+from pairwise import combine
 
 Item = TypeVar("Item")
 
 
-def seed() -> str:
-    """Return what TESTS_SEED says, or else the date."""
-    return os.environ.get("TESTS_SEED") or time.strftime("%Y-%m-%d", time.gmtime())
+def seed() -> int:
+    """Return the number that says which samples are taken: TESTS_SEED, or else the date."""
+    return int(os.environ.get("TESTS_SEED") or time.strftime("%Y%m%d"))
+
+
+def is_long() -> bool:
+    """Return whether everything is tested rather than samples: TESTS_LONG is set."""
+    return bool(os.environ.get("TESTS_LONG"))
 
 
 def sample(items: Iterable[Item], count: int) -> list[Item]:
-    """Return some of the items, in their order."""
-    whole = list(items)
-    if os.environ.get("TESTS_LONG") or len(whole) <= count:
-        return whole
-    chosen = random.Random(f"{seed()} {len(whole)}").sample(range(len(whole)), count)  # noqa: S311
-    return [whole[number] for number in sorted(chosen)]
+    """Return so many of the items, by the seed and in their order; all of them in a long run."""
+    pool = list(items)
+    if is_long() or len(pool) <= count:
+        return pool
+    return [pool[at] for at in sorted(Random(seed()).sample(range(len(pool)), count))]  # noqa: S311
 
 
-def pairs(count: int, *columns: Iterable[Any]) -> list[tuple[Any, ...]]:
-    """Return some combinations of values of each column."""
-    return sample(product(*columns), count)
+def pairs(*, most: int = 8, **parameters: Sequence[Hashable]) -> pytest.MarkDecorator:
+    """Parametrize a test with combinations in which every two values meet, but not with more.
+
+    The seed says which. In a long run, it is every combination there is.
+    """
+    if is_long():
+        return pytest.mark.parametrize(list(parameters), list(product(*parameters.values())))
+    order = Random(seed())  # noqa: S311
+    shuffled = {name: order.sample(values, len(values)) for name, values in parameters.items()}
+    found = [tuple(each.values()) for each in combine(shuffled)]
+    return pytest.mark.parametrize(list(parameters), sample(found, most))
