@@ -125,26 +125,19 @@ def test_command_that_ignores_a_signal_is_killed_with_its_children() -> None:
     assert outcome(program) == ["-9 it had not ended after 0 s", "gone"]
 
 
-def test_plugin_that_undoes_has_its_time() -> None:
-    program = """
+@pytest.mark.parametrize(("seconds", "signals"), [(0.3, 0), (10.0, 2)])
+def test_plugin_that_undoes_has_its_time_which_another_signal_ends(
+    seconds: float, signals: int
+) -> None:
+    """But not that of a command."""
+    program = f"""
         from cni_ipvlan.iproute import running as module
-        module._PATIENCE_WITH_PLUGINS = (0.3, 10.0, 0.1)
-        with interrupts.held():
-            say(runner.run(Command(("sleep", "60"), environment={"A": ""})).status)
-            say(runner.run(Command(("sleep", "0.5"))).status)
-    """
-    assert outcome(program) == ["-9", "0"]
-
-
-def test_another_signal_hurries_a_plugin_and_not_a_command() -> None:
-    program = """
-        from cni_ipvlan.iproute import running as module
-        module._PATIENCE_WITH_PLUGINS = (10.0, 10.0, 0.1)
+        module._PATIENCE_WITH_PLUGINS = ({seconds}, 10.0, 0.1)
         interrupts.install()
-        for _ in range(2):
+        for _ in range({signals}):
             os.kill(os.getpid(), signal.SIGTERM)
         with interrupts.held():
-            say(runner.run(Command(("sleep", "60"), environment={"A": ""})).status)
+            say(runner.run(Command(("sleep", "60"), environment={{"A": ""}})).status)
             say(runner.run(Command(("sleep", "0.5"))).status)
     """
     assert outcome(program) == ["-9", "0"]

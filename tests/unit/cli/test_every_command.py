@@ -1,7 +1,6 @@
 """Of every command: help, --json in success and failure, and a wrong value blamed on its option."""
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -266,15 +265,3 @@ def test_without_the_option_errors_are_text(line: str) -> None:
     said = ipvlan(*line.split())
     assert (said.status, said.out) == (2, "")
     assert said.err.startswith("ipvlan: ")
-
-
-def test_the_document_about_json_lists_every_command_and_each_dry_run() -> None:
-    text = (ROOT / "docs/json.md").read_text()
-    rows = [row for row in text.splitlines() if row.startswith("| `")]
-    listed = [word for row in rows for word in re.findall(r"`(.*?)`", row.split("|")[1])]
-    dry = [
-        f"{name} --dry-run".lstrip()
-        for name, command in {"": program.ipvlan, **program.ipvlan.commands}.items()
-        if any("--dry-run" in each.opts for each in command.params)
-    ]
-    assert sorted(listed) == sorted([*COMMANDS, *dry, "--version", "code", "msg", "details"])

@@ -57,6 +57,7 @@ def test_pip_installs_all_that_is_made(tmp_path: Path) -> None:
     made = [SHARE / path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
     assert sorted(made) == sorted([MAN_PAGE, BASH, ZSH, FISH])
     assert all(file.is_file() for file in made)
+    assert ZSH.read_text().startswith("#compdef ipvlan\n")
 
 
 def test_the_man_page_has_the_usual_sections_every_command_and_every_option() -> None:
@@ -131,18 +132,6 @@ def test_a_shell_offers_what_there_is(shell: str, typed: str) -> None:
     assert offered == (options_of(typed.removesuffix(" -")) if typed else set(COMMANDS))
 
 
-def test_zsh_finds_its_completion_by_its_first_line() -> None:
-    assert ZSH.read_text().startswith("#compdef ipvlan\n")
-
-
 def found(program: str) -> None:
     if shutil.which(program) is None:
         pytest.skip(f"{program} is not installed")
-
-
-@pytest.mark.parametrize("arguments", [[], ["a", "b"], ["--colour"]])
-def test_bad_usage_is_one_sentence(arguments: list[str]) -> None:
-    done = subprocess.run(
-        [sys.executable, MAKE, *arguments], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)

@@ -143,44 +143,33 @@ def test_what_the_machine_lacks_is_assumed(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_json_has_everything_of_each_step() -> None:
     plan = Plan()
-    plan.changes += [
-        ADD._replace(undo=(Command(("ip", "link", "delete", "dev", "x")),)),
-        Command(
-            ("tee", "/x"),
-            "set it",
-            Namespace("/run/netns/c", "c", (1, 2)),
-            b"1\n",
-            parameters={"CNI_COMMAND": "ADD"},
-            may_fail=True,
-        ),
-    ]
+    undo = ("ip", "link", "delete", "dev", "x")
+    inside = Namespace("/run/netns/c", "c", (1, 2))
+    verb = {"CNI_COMMAND": "ADD"}
+    tee = Command(("tee", "/x"), "set it", inside, b"1\n", parameters=verb, may_fail=True)
+    plan.changes += [ADD._replace(undo=(Command(undo),)), tee]
     plan.assumptions.append("a")
-    assert plans.document(DryRun({"CNI_COMMAND": "ADD"}, plan, RESULT)) == {
-        "steps": [
-            {
-                "argv": list(ADD.argv),
-                "namespace": None,
-                "purpose": "create it",
-                "stdin": None,
-                "environment": {},
-                "undo": [["ip", "link", "delete", "dev", "x"]],
-                "needed": True,
-                "ipv6Only": False,
-                "run": False,
-            },
-            {
-                "argv": ["ip", "netns", "exec", "c", "tee", "/x"],
-                "namespace": "/run/netns/c",
-                "purpose": "set it",
-                "stdin": "1\n",
-                "environment": {"CNI_COMMAND": "ADD"},
-                "undo": [],
-                "needed": False,
-                "ipv6Only": False,
-                "run": False,
-            },
-        ],
-        "assumptions": ["a"],
-        "result": RESULT,
-        "failure": None,
+    document = plans.document(DryRun(verb, plan, RESULT))
+    one, other = document.pop("steps")
+    assert document == {"assumptions": ["a"], "result": RESULT, "failure": None}
+    assert one == {
+        "argv": list(ADD.argv),
+        "namespace": None,
+        "purpose": "create it",
+        "stdin": None,
+        "environment": {},
+        "undo": [list(undo)],
+        "needed": True,
+        "ipv6Only": False,
+        "run": False,
+    }
+    assert other == {
+        **one,
+        "argv": ["ip", "netns", "exec", "c", "tee", "/x"],
+        "namespace": "/run/netns/c",
+        "purpose": "set it",
+        "stdin": "1\n",
+        "environment": verb,
+        "undo": [],
+        "needed": False,
     }
