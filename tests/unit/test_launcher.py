@@ -222,11 +222,3 @@ def test_nothing_of_the_callers_python_is_used(tmp_path: Path) -> None:
     version(INSTALLED, env=hostile, cwd=tmp_path)
     (tmp_path / "link").symlink_to(INSTALLED)
     version(tmp_path / "link", env=hostile, cwd=tmp_path)
-
-
-def test_program_without_cni_command_prints_a_description() -> None:
-    done = subprocess.run(
-        [INSTALLED], env={}, check=True, capture_output=True, stdin=subprocess.DEVNULL, text=True
-    )
-    assert done.stdout == ""
-    assert "CNI protocol versions supported: 0.1.0" in done.stderr

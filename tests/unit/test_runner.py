@@ -6,7 +6,6 @@ Interrupts have their tests in test_interrupts.py.
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -207,35 +206,17 @@ def test_what_a_staying_command_is_told_is_observed_and_timed_by_itself() -> Non
     assert 0.1 <= ended.seconds <= time.monotonic() - told
 
 
-@pytest.fixture
-def descriptors() -> Iterator[None]:
-    """Sees to it that a test leaves the descriptors as they were."""
-
-    def state() -> dict[str, tuple[int, int]]:
-        found = {}
-        for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
-            try:
-                status = os.fstat(int(name))
-            except OSError:
-                continue
-            found[name] = (status.st_dev, status.st_ino)
-        return found
-
-    before = state()
-    yield
-    assert state() == before
-
-
-@pytest.mark.usefixtures("descriptors")
 def test_descriptors_are_as_before_also_after_a_failure(runner: Runner) -> None:
     def fail(_command: Command, _completed: Completed | None) -> None:
         raise ZeroDivisionError
 
+    before = sorted(map(str, DESCRIPTORS.iterdir()))
     runner.run(Command(("sh", "-c", "echo x; exit 3"), stdin=b"in"))
     with pytest.raises(ZeroDivisionError):
         Runner("", fail, Interrupts()).run(Command(("true",)))
     with pytest.raises(ProgramNotFoundError):
         Runner("", fail, Interrupts()).run(Command(("no-such-program",)))
+    assert sorted(map(str, DESCRIPTORS.iterdir())) == before
 
 
 def test_error_quotes_stderr_or_else_stdout() -> None:

@@ -164,19 +164,16 @@ def on_terminal(directory: Path, *arguments: str, **environment: str) -> str:
     return shown.decode()
 
 
-def test_a_terminal_has_colours_unless_it_wants_none(files: Path) -> None:
+def test_a_terminal_has_colours_unless_it_wants_none_and_a_pipe_has_none(files: Path) -> None:
     assert ESCAPE in on_terminal(files, "validate", "bad.conf")
     assert ESCAPE in on_terminal(files, "add", "-c", "bad.conf")
     shown = on_terminal(files, "validate", "bad.conf", NO_COLOR="1")
     assert "$.mode" in shown
     assert ESCAPE not in shown
-
-
-@pytest.mark.parametrize("line", ["validate bad.conf", "add -c bad.conf", "doctor --cni-path /x"])
-def test_a_pipe_has_no_colours(line: str, files: Path) -> None:
-    done = run(f"ipvlan {line}", files)
-    assert done.stdout + done.stderr
-    assert ESCAPE not in done.stdout + done.stderr
+    for line in ("validate bad.conf", "add -c bad.conf", "doctor --cni-path /x"):
+        done = run(f"ipvlan {line}", files)
+        assert done.stdout + done.stderr
+        assert ESCAPE not in done.stdout + done.stderr
 
 
 NETWORKS = [
@@ -206,23 +203,9 @@ def test_bash_completes(typed: str, offered: list[str], tmp_path: Path) -> None:
     assert (done.stdout.splitlines(), done.stderr) == (offered, "")
 
 
-def test_zsh_completes(tmp_path: Path) -> None:
-    script = """\
-        autoload -Uz compinit && compinit -D -u
-        eval "$(_IPVLAN_COMPLETE=zsh_source ipvlan)"
-        print -r -- ${_comps[ipvlan]}
-    """
-    assert _printed_by("zsh", "-f", "-c", script) == ["_ipvlan_completion"]
-
-
-def test_fish_completes() -> None:
+def test_fish_completes(tmp_path: Path) -> None:
+    if shutil.which("fish") is None:
+        pytest.skip("fish is not installed")
     script = "_IPVLAN_COMPLETE=fish_source ipvlan | source; complete -C 'ipvlan va'"
-    assert _printed_by("fish", "--no-config", "-c", script)[0].startswith("validate")
-
-
-def _printed_by(*argv: str) -> list[str]:
-    if shutil.which(argv[0]) is None:
-        pytest.skip(f"{argv[0]} is not installed")
-    done = subprocess.run(argv, env=ENVIRONMENT, capture_output=True, text=True, check=False)
-    assert done.stderr == ""
-    return done.stdout.splitlines()
+    done = run(f'fish --no-config -c "{script}"', tmp_path)
+    assert (done.stdout.startswith("validate"), done.stderr) == (True, "")
