@@ -153,6 +153,18 @@ def test_null_the_empty_string_and_others_options_mean_the_default(options: dict
         ({"dns": {"search": "a.org"}}, 'dns.search is "a.org"; it must be a list'),
         ({"dns": {"nameservers": [1]}}, "dns.nameservers.0 is 1; it must be a string"),
         ({"prevResult": []}, "prevResult is []; it must be a JSON object"),
+        (
+            {"hostAccess": True, "flag": "vepa"},
+            'hostAccess needs the flag bridge; "vepa" keeps interfaces apart',
+        ),
+        (
+            {"hostAccess": True, "linkInContainer": True},
+            "hostAccess needs a master on the host; with linkInContainer it is in the container",
+        ),
+        (
+            {"vlan": 5, "linkInContainer": True},
+            "vlan needs a master on the host; linkInContainer is set",
+        ),
         ({"name": "a b"}, 'name is "a b"; it must match ^[a-zA-Z0-9][a-zA-Z0-9_.-]*$'),
     ],
 )
