@@ -66,7 +66,7 @@ CONFIGURATIONS = st.one_of(
 )
 
 
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=500)
 @given(CONFIGURATIONS)
 @example({"name": "net", "type": "ipvlan", "mtu": True})
 @example({"name": "net", "type": "ipvlan", "mtu": 1500.0})
