@@ -246,6 +246,7 @@ def test_the_made_up_world_lets_an_add_come_to_its_end(world: None, tmp_path: Pa
     run = {" ".join(command) for command in made_up.commands}
     assert sum("address add" in command for command in run) == 2
     assert {"/cni/host-local", "ip -j -d route add ::/0 dev net1"} <= run
+    assert len(list((tmp_path / "registry").glob("on-*/*"))) == 1
 
 
 PLACES = (
