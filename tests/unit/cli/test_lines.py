@@ -1,7 +1,5 @@
 """cli.reading: the line on which a part of a configuration starts."""
 
-from __future__ import annotations
-
 import json
 import sys
 from typing import Any
@@ -121,7 +119,6 @@ def test_the_line_is_found(text: str, path: Path, line: int) -> None:
         (IN_BLOCK.replace('"l9"', '"l9",'), 12),
         (IN_BLOCK.replace('"type"', '// "type"'), 10),
         (IN_BLOCK.replace('"ipvlan",', '"ipvlan'), 10),
-        (IN_QUOTES.replace('"type": "ipvlan",', "# none", 1), 7),
         (IN_QUOTES.replace('"l9"}', '"l9",}'), 10),
         (FOLDED.replace('"l9"', '"l9",'), 6),
         (ESCAPED.replace(",", ",,"), 3),
