@@ -190,8 +190,8 @@ def test_action_that_fails_is_a_leftover(world: World) -> None:
         world.change("one")
         world.tx.on_unwind(forget)
     assert world.runner.ran[-1] == "undo one"
-    assert world.tx.leftovers[0] == "undo one: no"
-    assert "Read-only file system" in world.tx.leftovers[1]
+    assert "Read-only file system" in world.tx.leftovers[0]
+    assert world.tx.leftovers[1] == "undo one: no"
     assert not world.tx.has_undone
 
 

@@ -44,7 +44,7 @@ WORK = {
     "probe": "reach.probe.find",
     "trace": "reach.trace.Map",
     "replay": "calls.answered",
-    "ipam-answer": "dry_run.answer._stdin",
+    "ipam-answer": "configs.standard_input",
 }
 WRONG = {
     "-c": ["/gone", "/etc", "EMPTY"],
