@@ -244,19 +244,6 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
         configs.read_source(str(file))
 
 
-def test_without_pyyaml_json_is_read_and_yaml_is_refused_with_what_to_do(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(sys.modules, "yaml", None)
-    assert len(load(definition("x", CONF))) == 1
-    with pytest.raises(ConfigError) as caught:
-        load("kind: List")
-    assert str(caught.value) == (
-        "file: it is not JSON, and reading YAML needs PyYAML "
-        f"({sys.executable} -m pip install PyYAML, or Debian's python3-yaml)"
-    )
-
-
 TEMPLATES = [
     "{{- if .Values.on }}\nkind: Pod\n{{- end }}\n",
     "a: {{ .Values.a }}\n",

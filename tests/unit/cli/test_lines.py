@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Any
 
 import pytest
@@ -137,12 +136,6 @@ def test_line_of_a_mistake_is_the_files(text: str, line: int) -> None:
 
 def line_of(network: configs.NetworkConfig, path: Path) -> int:
     return network.line(network.place(path))
-
-
-def test_json_has_lines_without_pyyaml(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "yaml", None)
-    (network,) = configs.load("file", CONFLIST)
-    assert line_of(network, ("mode",)) == 7
 
 
 def documents() -> st.SearchStrategy[Any]:
