@@ -224,19 +224,6 @@ def test_what_a_file_is_called_says_how_it_is_read(tmp_path: Path) -> None:
     assert configs.choose(str(tmp_path / "net.yaml"), None).name == "net"
 
 
-def test_without_pyyaml_json_is_read_and_yaml_is_refused_with_what_to_do(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(sys.modules, "yaml", None)
-    assert len(load(definition("x", CONF))) == 1
-    with pytest.raises(ConfigError) as caught:
-        load("kind: List")
-    assert str(caught.value) == (
-        "file: it is not JSON, and reading YAML needs PyYAML "
-        f"({sys.executable} -m pip install PyYAML, or Debian's python3-yaml)"
-    )
-
-
 TEMPLATES = [
     "{{- if .Values.on }}\nkind: Pod\n{{- end }}\n",
     "a: {{ .Values.a }}\n",

@@ -1,7 +1,6 @@
 """cli.reading: the line on which a part of a configuration starts."""
 
 import json
-import sys
 from typing import Any
 
 import pytest
@@ -134,12 +133,6 @@ def test_line_of_a_mistake_is_the_files(text: str, line: int) -> None:
 
 def line_of(network: configs.NetworkConfig, path: Path) -> int:
     return network.line(network.place(path))
-
-
-def test_json_has_lines_without_pyyaml(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "yaml", None)
-    (network,) = configs.load("file", CONFLIST)
-    assert line_of(network, ("mode",)) == 7
 
 
 def documents() -> st.SearchStrategy[Any]:
