@@ -138,6 +138,14 @@ def test_readme_links_to_every_document() -> None:
     assert {"LICENSE", *documents.NAMES} - {"README.md"} <= linked
 
 
+def test_what_a_cluster_adds_to_a_clone_leaves_its_version_clean() -> None:
+    added = re.search(
+        r"^# ([\w-]+/)kustomization.yaml$", (ROOT / "docs/cluster.md").read_text(), re.MULTILINE
+    )
+    assert added
+    assert added[1] in (ROOT / ".gitignore").read_text().splitlines()
+
+
 def test_testing_document_has_every_tier_of_scripts_test() -> None:
     tiers = re.findall(r"^  (\w+) +\w", (ROOT / "scripts/test").read_text(), re.MULTILINE)
     rows = table((ROOT / "docs/testing.md").read_text(encoding="utf-8"), "tier")
