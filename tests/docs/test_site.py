@@ -12,8 +12,6 @@ from urllib.parse import unquote, urlsplit
 import documents
 import pytest
 
-pytest.importorskip("myst_parser", reason="the extra docs has what makes the site")
-
 ROOT = documents.ROOT
 
 
