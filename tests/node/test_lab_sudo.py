@@ -73,5 +73,5 @@ def test_where_neither_can_be_had_one_sentence_says_so() -> None:
     assert done.returncode == 125
     assert done.stderr == (
         "lab-kernel: this machine's kernel has no ipvlan (or neither root nor sudo may ask it), "
-        "and for another one packages are missing: apt-get install qemu-system-x86\n"
+        "and for another one packages are missing: sudo apt-get install qemu-system-x86\n"
     )

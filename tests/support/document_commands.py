@@ -119,7 +119,7 @@ ELSEWHERE = {
     "tests/unit/cli/test_output.py::test_fish_completes": (
         "_IPVLAN_COMPLETE=fish_source ipvlan | source",
     ),
-    "tests/unit/test_site.py::test_every_document_is_a_page": (
+    "tests/docs/test_site.py::test_every_document_is_a_page": (
         ".venv/bin/sphinx-build -c docs . build/site",
     ),
     "tests/vagrant/test_lab.py::test_people_find_the_command": ("vagrant ssh node1",),
@@ -149,6 +149,7 @@ NOT_EXECUTED = {
     "it starts the tests, and only one run at a time is possible in a clone": (
         ".venv/bin/ruff format . && scripts/test",
         "scripts/test",
+        "scripts/test docs",
         "scripts/test faults",
         "scripts/test kernel -k mtu",
         "scripts/test lint",
