@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 
-from attacker import end_of, end_within
+from attacker import end_of, end_within, hints
 from doubles import FakeIpam
 from executable import Executable
 from lab import Node, Space, wait_until
@@ -71,6 +71,7 @@ def delete_where_ipam_hangs(
     seconds = time.monotonic() - began
     assert "SIGTERM" in f"{error}"
     assert container.links().keys() == {"lo"}
+    assert hints("one") == []
     end_of(child)
     return seconds
 

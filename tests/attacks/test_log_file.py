@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from doubles import FakeIpam
 from lab import LEASES, LOGS, MEMORY, Node, run
-from person import Person
 from runtime import Answer, Conf, Runtime, host_local, network, static
 from sampling import sample
 
@@ -205,18 +204,6 @@ def test_a_line_is_bounded(node: Node, runtime: Runtime, unit: str) -> None:
     assert max(map(len, lines)) <= 4096
     assert " characters left out " in answer.stderr
     assert len(answer.stderr) <= 4096
-
-
-def test_the_command_line_prints_no_control_characters(node: Node, person: Person) -> None:
-    node.master()
-    node.namespace("c1")
-    file = person.writes(network(ipam={"type": f"x{INJECTION}"}))
-
-    status, out, err = person.types(f"ipvlan add -c {file} --netns c1")
-
-    assert status == 1
-    assert "forged" in err
-    assert all(line.isprintable() for line in (out + err).split("\n"))
 
 
 def test_only_root_can_read_the_log(node: Node, runtime: Runtime) -> None:

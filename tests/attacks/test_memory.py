@@ -7,11 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from attacker import end_within, hints
+from attacker import hints
 from doubles import FakeIpam, Steps
 from executable import Executable
 from lab import Node, Space
-from runtime import Answer, Runtime, call_environment, network, static, stdin_of
+from runtime import Answer, Runtime, network, static
 from sampling import pairs, sample
 
 from cni_ipvlan.state.attachment import AttachmentId
@@ -143,24 +143,6 @@ def test_a_delete_that_is_interrupted_forgets_nothing_of_a_link_that_is_there(
         runtime.delete(container, network()).succeeds()
 
 
-def test_a_delete_whose_ipam_is_interrupted_removes_the_link(
-    node: Node, ipvlan: Executable, runtime: Runtime, fake_ipam: FakeIpam
-) -> None:
-    node.master()
-    container = node.container()
-    conf = network(ipam=fake_ipam.conf)
-    fake_ipam.answers("ADD", ADDRESSES)
-    runtime.add(container, conf, CNI_PATH=fake_ipam.path).result()
-    fake_ipam.on("DEL", STOPS)
-    environment = call_environment("DEL", container, CNI_PATH=fake_ipam.path)
-
-    answer = end_within(ipvlan.start(environment, stdin_of(conf)), 25)
-
-    assert "SIGTERM" in f"{answer.error()}"
-    assert container.links().keys() == {"lo"}
-    assert hints("one") == []
-
-
 @pytest.mark.parametrize("verb", sample(["CHECK", "DEL", "GC", "STATUS"], 1))
 def test_only_add_reports_that_something_was_undone(
     node: Node, apart: Runtime, fake_ipam: FakeIpam, verb: str
@@ -177,18 +159,3 @@ def test_only_add_reports_that_something_was_undone(
 
     assert "SIGTERM" in f"{error}"
     assert "undone" not in f"{error}"
-
-
-def test_an_interrupted_add_reports_undone_only_if_everything_was(
-    node: Node, apart: Runtime, fake_ipam: FakeIpam
-) -> None:
-    node.master()
-    fake_ipam.on("ADD", STOPS)
-    fake_ipam.on("DEL", "exit 3")
-
-    answer = apart.add(node.container(), network(ipam=fake_ipam.conf), CNI_PATH=fake_ipam.path)
-
-    error = answer.error()
-    assert "SIGTERM" in error["msg"]
-    assert "could not be undone" in error["details"]
-    assert "everything was undone" not in f"{error}"

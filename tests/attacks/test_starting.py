@@ -85,13 +85,7 @@ def test_a_directory_as_standard_input_is_reported(
     assert (done.returncode, document["code"]) == (1, 5)
     assert "directory" in document["msg"]
     assert done.stderr == b""
-
-
-def test_the_command_line_reports_it_in_plain_words(
-    ipvlan: Executable, shell: str, tmp_path: Path
-) -> None:
-    done = on_directory(ipvlan, shell, {}, tmp_path)
-
+    done = on_directory(ipvlan, shell, {}, tmp_path)  # as people call it
     assert (done.returncode, done.stdout) == (1, b"")
     assert b"standard input is a directory\n" in done.stderr
 

@@ -122,19 +122,13 @@ def test_a_refused_pod_leaves_nothing_and_is_made_when_the_reason_is_gone(
     assert_nothing_is_left(containerd.node)
 
 
-def test_the_network_is_ready_while_there_is_a_configuration(cri: Cri) -> None:
-    assert cri.network_ready() == (True, "")
-    with no_configuration(cri):
-        assert cri.network_ready() == (False, "NetworkPluginNotReady")
-    lab.wait_until(lambda: cri.network_ready().status)
-
-
 def test_containerd_1_7_knows_neither_status_nor_results_of_1_1_0(
     containerd: Containerd, cri: Cri, fake_ipam: FakeIpam
 ) -> None:
     fake_ipam.answers("STATUS", {"code": 50, "msg": "not now"}, status=1)
     fake_ipam.answers("ADD", {"cniVersion": "1.1.0", "ips": [{"address": "10.1.0.9/24"}]})
     shutil.copy(fake_ipam.program, BIN_DIR)
+    assert cri.network_ready() == (True, "")
     with configuration(cri, version="1.1.0", ipam=fake_ipam.conf):
         assert cri.network_ready() == (True, "")
         with pytest.raises(grpc.RpcError, match="unsupported CNI result version"):
@@ -182,21 +176,15 @@ def ctr_run(how: str, root: Path, *command: str) -> str:
 
 @contextmanager
 def configuration(cri: Cri, *, version: str, ipam: dict[str, Any]) -> Iterator[None]:
-    """Have another configuration on the node, until the end."""
-    with no_configuration(cri):
-        plugin = {**NETWORK["plugins"][0], "ipam": ipam}
-        network = {**NETWORK, "cniVersion": version, "plugins": [plugin]}
-        CONFIGURATION.write_text(json.dumps(network))
-        lab.wait_until(lambda: cri.network_ready().status)
-        yield
-        CONFIGURATION.unlink()
-
-
-@contextmanager
-def no_configuration(cri: Cri) -> Iterator[None]:
+    """Have another configuration on the node, until the end; the network is not ready without."""
     aside = CONFIGURATION.rename(CONFIGURATION.with_suffix(".aside"))
-    lab.wait_until(lambda: not cri.network_ready().status)
     try:
+        lab.wait_until(lambda: cri.network_ready() == (False, "NetworkPluginNotReady"))
+        plugin = {**NETWORK["plugins"][0], "ipam": ipam}
+        CONFIGURATION.write_text(
+            json.dumps({**NETWORK, "cniVersion": version, "plugins": [plugin]})
+        )
+        lab.wait_until(lambda: cri.network_ready().status)
         yield
     finally:
         aside.rename(CONFIGURATION)

@@ -29,17 +29,17 @@ def test_doctor_asks_whether_answers_would_be_heard(
 ) -> None:
     node.master()
     command = f"ipvlan doctor -c {person.writes(conf())}"
-    before = node.snapshot()
     with daemon(tmp_path / "log"):
+        before = node.snapshot()
         good = person.types(command)[1]
         with without_program("tc"):
             bad = person.types(command)[1]
+        assert node.snapshot() == before
     assert "ipam           tc can have DHCP answers broadcast" in good
     assert "without -broadcast" not in good
     found = re.findall(r"^warning +ipam +(.*)", bad, re.MULTILINE)
     assert [each.split(":")[0] for each in found[:1]] == ["tc can't have DHCP answers broadcast"]
     assert re.fullmatch(r"process \d+, the daemon of dhcp, runs without -broadcast", found[1])
-    assert node.snapshot() == before
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def test_add_again_takes_over_what_an_add_that_died_has_left(
     container = node.container()
     conf = {**LEASED, "mode": mode}
     found = commands(container, LEASED)
-    moved = next(each for each in found if " netns " in each.words)
+    moved = next(each for each in found if " netns /" in each.words)
     for point in {moved, *sample(found, 3)}:
         for death in DEATHS:
             if not dies(container, LEASED, point, death):
@@ -44,7 +44,7 @@ def test_what_is_left_on_the_host_is_named_when_it_stands_in_the_way(
 ) -> None:
     node.master()
     container, other = node.container(), node.container()
-    moving = next(each for each in commands(container, LEASED) if " netns " in each.words)
+    moving = next(each for each in commands(container, LEASED) if " netns /" in each.words)
     assert dies(container, LEASED, moving)
     conf = {**LEASED, "mode": "l3"}
     (left,) = node.host.links().keys() - {"lo", "eth0"}
