@@ -13,10 +13,7 @@ from executable import Executable
 from lab import Node, Space
 from runtime import Answer, call_environment, network, stdin_of
 
-EVIL_MODULES = (
-    *("sitecustomize", "usercustomize", "json", "os", "sh", "jsonschema", "click", "site"),
-    *("cni_ipvlan", "ipaddress", "encodings", "re", "signal", "typing"),
-)
+EVIL_MODULES = ("sitecustomize", "json", "os", "sh", "click", "site", "cni_ipvlan", "encodings")
 EVIL = {
     **dict.fromkeys(("PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "HOME"), "{evil}"),
     **dict.fromkeys(("PYTHONSTARTUP", "ENV", "BASH_ENV"), "{evil}/os.py"),
@@ -44,12 +41,12 @@ def evil(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A directory of modules that leave a trace when they are loaded; it must not be there."""
     directory = tmp_path_factory.mktemp("evil")
     trace = directory / "trace"
-    for place in (directory, directory / ".local/lib", directory / "lib"):
-        packages = place / f"python{sys.version_info.major}.{sys.version_info.minor}"
-        for below in (place, packages, packages / "site-packages"):
-            below.mkdir(parents=True, exist_ok=True)
-            for name in EVIL_MODULES:
-                (below / f"{name}.py").write_text(f"open({str(trace)!r}, 'w')\nraise SystemExit\n")
+    packages = Path(f"python{sys.version_info.major}.{sys.version_info.minor}", "site-packages")
+    for below in ("", "lib" / packages, "lib" / packages.parent, ".local/lib" / packages):
+        (directory / below).mkdir(parents=True, exist_ok=True)
+        for name in EVIL_MODULES:
+            text = f"open({str(trace)!r}, 'w')\nraise SystemExit\n"
+            (directory / below / f"{name}.py").write_text(text)
     yield directory
     assert not trace.exists()
 

@@ -99,20 +99,19 @@ def test_each_command_begins_and_ends_under_one_number(node: Node, person: Perso
     node.container()
     conf = person.writes(network(ipam=host_local("10.1.0.0/24")))
 
-    for verb in ("add", "del"):
-        _, _, err = person.types(f"ipvlan {verb} -c {conf} --netns container1 -v")
-        numbered = [line for line in err.splitlines() if line.startswith("[")]
-        begun = [match[1] for match in map(BEGUN.fullmatch, numbered) if match]
-        ended = [match[1] for match in map(ENDED.fullmatch, numbered) if match]
-        assert "/host-local" in err
-        assert begun == [str(number) for number in range(1, len(begun) + 1)]
-        assert Counter(begun) == Counter(ended), err
-        for line in numbered:
-            match = re.match(r"\[(\d+)\] ", line)
-            assert match
-            assert match[1] in begun
-        assert "waiting" not in err
-        assert "undo: " not in "".join(line for line in numbered if " + " in line)
+    _, _, err = person.types(f"ipvlan add -c {conf} --netns container1 -v")
+
+    numbered = [line for line in err.splitlines() if line.startswith("[")]
+    begun = [match[1] for match in map(BEGUN.fullmatch, numbered) if match]
+    ended = [match[1] for match in map(ENDED.fullmatch, numbered) if match]
+    assert "/host-local" in err
+    assert begun == [str(number) for number in range(1, len(begun) + 1)]
+    assert Counter(begun) == Counter(ended), err
+    assert "waiting" not in err
+    making = re.search(r"^\[(\d+)\] \+ ip link add link eth0 name (iv\S+) .*", err, re.MULTILINE)
+    assert making
+    assert f"\n[{making[1]}]     undo: ip link delete dev {making[2]}\n" in err
+    assert "]     address add 10.1.0.2/24 dev net1\n" in err
 
 
 def test_a_wait_for_the_master_is_said(node: Node, person: Person) -> None:
