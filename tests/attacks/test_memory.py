@@ -129,9 +129,7 @@ def test_a_delete_that_is_interrupted_forgets_nothing_of_a_link_that_is_there(
     container = attached_and_down(node, runtime)
     steps = Steps(tmp_path)
     apart.delete(container, network(), **steps.environment).succeeds()
-    recorded = steps.taken
-    deleting = next(step for step in recorded if "link delete" in step.words)
-    for step in {deleting, *sample(recorded, 3)}:
+    for step in sample(steps.taken, 4):
         runtime.add(container, network()).result()
         steps.forget()
         # The command that is under way is gone, without having done its work.
