@@ -68,19 +68,17 @@ WORDS = {
 BLOCKS = {
     "docs/debugging.md": "tests/e2e/test_debugging_document.py::"
     "test_commands_of_a_section_print_what_it_shows",
-    "docs/dhcp.md": "tests/e2e/test_dhcp.py::test_debians_units_are_started_as_the_document_says",
+    "docs/dhcp.md": "tests/e2e/test_dhcp.py::test_units_are_started_as_the_document_says",
 }
 
 # Other tests, and what they execute, with options of their own.
 ELSEWHERE = {
-    "tests/e2e/test_containerd.py::test_containers_have_addresses_and_reach_each_other": (
+    "tests/e2e/test_cri.py::test_ctr_attaches_its_containers_too": (
         "ctr run --cni",
+        "ctr run --detach",
         "ctr run --rm --cni --rootfs DIR ID COMMAND",
     ),
-    "tests/e2e/test_containerd.py::test_a_detached_container_keeps_its_address_until_deleted": (
-        "ctr run --detach",
-    ),
-    "tests/e2e/test_dhcp.py::test_the_unit_for_nodes_without_debians_serves_also_after_a_kill": (
+    "tests/e2e/test_dhcp.py::test_units_are_started_as_the_document_says": (
         "/opt/cni/bin/dhcp daemon",
     ),
     "tests/node/test_deb.py::test_build_prints_the_command_that_installs_the_package": (
