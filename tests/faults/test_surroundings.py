@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from subprocess import Popen
+from subprocess import PIPE, Popen
 from typing import Any, NamedTuple
 
 import pytest
@@ -20,11 +20,10 @@ import sampling
 from executable import Executable, descendants
 from lab import MEMORY, Node, Space, sleeps_in, wait_until
 from patience import patient
-from runtime import Answer, call_environment, host_local, network, stdin_of
+from runtime import PLUGINS, Answer, call_environment, host_local, network, stdin_of
 
 CONF = network(ipam=host_local("10.1.0.0/24"))
 BOTH = network(ipam=host_local("10.1.0.0/24", "fd00:1::/64"))
-TRAPPED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 Preparation = Callable[[], object]
 
 
@@ -65,14 +64,12 @@ class Place(NamedTuple):
         assert "Traceback" not in stderr
         return Answer(done.returncode, done.stdout, stderr)
 
-    def start(self, conf: dict[str, Any], stdout: int, stderr: int, path: str = "") -> Popen[bytes]:
+    def start(
+        self, conf: dict[str, Any], path: str = PLUGINS, stdout: int = PIPE, stderr: int = PIPE
+    ) -> Popen[bytes]:
         """Start an ADD, which has read its configuration."""
-        environment = call_environment(
-            "ADD", self.container, **({"CNI_PATH": path} if path else {})
-        )
-        process = Popen(
-            [self.command], stdin=subprocess.PIPE, stdout=stdout, stderr=stderr, env=environment
-        )
+        environment = call_environment("ADD", self.container, CNI_PATH=path)
+        process = Popen([self.command], stdin=PIPE, stdout=stdout, stderr=stderr, env=environment)
         assert process.stdin is not None
         with process.stdin as stdin:
             stdin.write(stdin_of(conf))
@@ -86,36 +83,28 @@ def place(node: Node, ipvlan: Executable, tmp_path: Path) -> Place:
     return Place(node, node.container(), ipvlan.path, tmp_path)
 
 
-IGNORED = (signal.SIGCHLD, signal.SIGPIPE, *TRAPPED)
-
-
-@pytest.mark.parametrize(
-    "preparations",
-    [
-        pytest.param(
-            [partial(signal.signal, number, signal.SIG_IGN) for number in IGNORED],
-            id="signals ignored",
-        ),
-        pytest.param(
-            [
-                partial(signal.pthread_sigmask, signal.SIG_BLOCK, range(1, 32)),
-                limit(resource.RLIMIT_NOFILE, 20),
-                partial(os.umask, 0o777),
-            ],
-            id="signals blocked, 20 files, umask 0777",
-        ),
-        pytest.param(
-            [
-                limit(resource.RLIMIT_NOFILE, 1_000_000),
-                limit(resource.RLIMIT_STACK, 1 << 20),
-                limit(resource.RLIMIT_CORE, 0),
-                *(partial(os.umask, 0), partial(os.nice, 19), os.setsid),
-            ],
-            id="1,000,000 files, 1 MiB of stack, no core, umask 0, nice, own session",
-        ),
+STRANGE: dict[str, list[Preparation]] = {
+    "signals ignored": [
+        partial(signal.signal, number, signal.SIG_IGN)
+        for number in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     ],
-)
-def test_attachment_lives_and_ends_with(place: Place, preparations: list[Preparation]) -> None:
+    "signals blocked, 20 files, umask 0777": [
+        partial(signal.pthread_sigmask, signal.SIG_BLOCK, range(1, 32)),
+        limit(resource.RLIMIT_NOFILE, 20),
+        partial(os.umask, 0o777),
+    ],
+    "1,000,000 files, 1 MiB of stack, no core, umask 0, nice, own session": [
+        limit(resource.RLIMIT_NOFILE, 1_000_000),
+        limit(resource.RLIMIT_STACK, 1 << 20),
+        limit(resource.RLIMIT_CORE, 0),
+        *(partial(os.umask, 0), partial(os.nice, 19), os.setsid),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_attachment_lives_and_ends_with(place: Place, name: str) -> None:
+    preparations = STRANGE[name]
     before = place.node.snapshot()
 
     answer = place.call("ADD", CONF, *preparations)
@@ -130,31 +119,25 @@ def test_attachment_lives_and_ends_with(place: Place, preparations: list[Prepara
     assert place.node.snapshot() == before
 
 
-FULL = (
-    "mkdir -p /run/cni-ipvlan; mount -t tmpfs -o size=4k none /run/cni-ipvlan; "
-    "head -c 4096 /dev/zero >/run/cni-ipvlan/filler"
-)
+def mounted(path: str, option: str) -> str:
+    return f"mkdir -p {path}; mount -t tmpfs -o {option} none {path}"
+
+
+def read_only(path: str) -> str:
+    return f"mount --rbind {path} {path}; mount -o remount,bind,ro {path}"
+
+
+RUN = "/run/cni-ipvlan"
+NO_SPACE = "No space left on device"
 # How each of them is made, and words of the error.
 POOR: dict[str, tuple[str, str]] = {
-    "a read-only /run": (
-        "mount --rbind /run /run; mount -o remount,bind,ro /run",
-        "Read-only file system: /run/cni-ipvlan",
-    ),
-    "a full /run": (FULL, "No space left on device"),
-    "no more files on /run": (
-        "mkdir -p /run/cni-ipvlan; mount -t tmpfs -o nr_inodes=1 none /run/cni-ipvlan",
-        "No space left on device: /run/cni-ipvlan",
-    ),
-    "no /run": (
-        "mount -t tmpfs -o nr_inodes=1 none /run",
-        "No space left on device: /run/cni-ipvlan",
-    ),
-    "no room for leases": (
-        "mount -t tmpfs -o nr_inodes=1 none /var/lib/cni",
-        "no space left on device",
-    ),
-    "no /proc": ("mount -t tmpfs none /proc", ""),
-    "no /dev": ("mount -t tmpfs none /dev", ""),
+    "a read-only /run": (read_only("/run"), f"Read-only file system: {RUN}"),
+    "a full /run": (f"{mounted(RUN, 'size=4k')}; head -c 4096 /dev/zero >{RUN}/filler", NO_SPACE),
+    "no more files on /run": (mounted(RUN, "nr_inodes=1"), f"{NO_SPACE}: {RUN}"),
+    "no /run": (mounted("/run", "nr_inodes=1"), f"{NO_SPACE}: {RUN}"),
+    "no room for leases": (mounted("/var/lib/cni", "nr_inodes=1"), NO_SPACE.replace("N", "n")),
+    "no /proc": (mounted("/proc", "size=4k"), ""),
+    "no /dev": (mounted("/dev", "size=4k"), ""),
     "no room in memory": ("", ""),
     "no processes": ("", ""),
 }
@@ -181,7 +164,7 @@ def test_add_works_or_undoes_everything_with(place: Place, name: str) -> None:
         assert error["code"] != 199, error
         assert text in f"{error['msg']} {error.get('details')}"
     empty = place.node.snapshot()
-    empty["files"].pop("/run/cni-ipvlan", None)  # where the file system was mounted
+    empty["files"].pop(RUN, None)  # where the file system was mounted
     assert empty == before
     if name in DELETE_WORKS_WITH:
         place.call("ADD", CONF).result()
@@ -191,24 +174,19 @@ def test_add_works_or_undoes_everything_with(place: Place, name: str) -> None:
         assert place.node.snapshot() == before
 
 
-READ_ONLY_SYSCTLS = "mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys"
-
-
-def test_add_warns_where_no_sysctl_can_be_set(place: Place) -> None:
-    answer = place.call("ADD", BOTH, shell=READ_ONLY_SYSCTLS)
+def test_add_warns_where_no_sysctl_can_be_set_and_fails_if_ipv6_is_off(place: Place) -> None:
+    answer = place.call("ADD", BOTH, shell=read_only("/proc/sys"))
 
     assert len(answer.result()["ips"]) == 2
     assert "neighbours" in answer.stderr
     assert "Read-only file system" in answer.stderr
-    place.call("DEL", BOTH, shell=READ_ONLY_SYSCTLS).succeeds()
+    place.call("DEL", BOTH, shell=read_only("/proc/sys")).succeeds()
 
-
-def test_add_undoes_everything_where_ipv6_is_off_and_cannot_be_switched_on(place: Place) -> None:
     for name in ("all", "default"):
         place.container.sysctl(f"net/ipv6/conf/{name}/disable_ipv6", 1)
     before = place.node.snapshot()
 
-    error = place.call("ADD", BOTH, shell=READ_ONLY_SYSCTLS).error()
+    error = place.call("ADD", BOTH, shell=read_only("/proc/sys")).error()
 
     assert "IPv6" in error["msg"]
     assert "Read-only file system" in f"{error}"
@@ -253,7 +231,7 @@ def test_a_result_without_a_reader_waits_until_a_signal_undoes_it(place: Place) 
     while select.select([], [writer], [], 0)[1]:
         filled += os.write(writer, b"x" * 4096)
     os.set_blocking(writer, True)
-    process = place.start(CONF, stdout=writer, stderr=subprocess.PIPE)
+    process = place.start(CONF, stdout=writer)
     wait_until(lambda: waits_for_its_reader(process.pid))
     assert place.node.leases() == ["10.1.0.2"]
     assert "net1" in place.container.links()
@@ -285,7 +263,7 @@ def test_stderr_without_a_reader_delays_nothing(place: Place) -> None:
     plugin.chmod(0o755)
     reader, writer = os.pipe()
     conf = network(ipam={"type": "chatty"})
-    process = place.start(conf, subprocess.PIPE, writer, str(place.directory))
+    process = place.start(conf, str(place.directory), stderr=writer)
     os.close(writer)
 
     stdout, _ = process.communicate(timeout=patient(60))
