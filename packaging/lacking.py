@@ -27,10 +27,15 @@ def what_is_wrong(requirement: str) -> str:
     try:
         version = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return f"python3-{name} is missing"
+        return f"{debian(name)} is missing"
     if numbers(version) < numbers(least):
-        return f"python3-{name} is {version}, older than {least}"
+        return f"{debian(name)} is {version}, older than {least}"
     return ""
+
+
+def debian(name: str) -> str:
+    """Return the name of Debian's package of a Python package."""
+    return f"python3-{name.lower().removeprefix('py')}"
 
 
 def numbers(version: str) -> list[int]:

@@ -11,7 +11,7 @@ from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.iproute import commands, queries
 from cni_ipvlan.iproute.commands import Command, together
 from cni_ipvlan.iproute.runner import CommandError
-from cni_ipvlan.plugin import links, modes, on_host, preflight
+from cni_ipvlan.plugin import links, modes, on_host
 from cni_ipvlan.plugin.codes import COMMAND_FAILED, INTERFACE_NAME_TAKEN, MASTER_BUSY
 from cni_ipvlan.plugin.master import Master, is_down, look
 
@@ -70,6 +70,8 @@ def check_can_be_made(tx: Transaction, below: Master, conf: NetConf) -> None:
     A VLAN takes its packets before a bridge or bond of which the interface is a port. Only
     root may mean that, who makes the VLAN then.
     """
+    from cni_ipvlan.plugin import preflight
+
     try:
         preflight.check_master(below, conf)
     except CniError as error:

@@ -11,18 +11,33 @@ install_packages() {
     ((${#missing[@]})) || return 0
 
     find_root
-    echo 'Debian packages that are missing are installed now:'
-    echo "    ${as_root[0]:+sudo }apt-get install --yes --no-install-recommends ${missing[*]}"
-    if ! command -v apt-get >/dev/null || ! "${as_root[@]}" true; then
-        echo "$0: only root can install them, with apt-get" >&2
+    local line="apt-get install --yes --no-install-recommends ${missing[*]}"
+    if ! command -v apt-get >/dev/null; then
+        echo "$0: there is no apt-get to install what is missing: ${missing[*]}" >&2
+        return 1
+    elif ((${#as_root[@]})) && { ! command -v sudo >/dev/null || ! "${as_root[@]}" true; }; then
+        echo "$0: Debian packages are missing, which only root can install: $line" >&2
         return 1
     fi
+    echo 'Debian packages that are missing are installed now:'
+    echo "    ${as_root[0]:+sudo }$line"
     apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300)
     # An update that fails may still leave lists that are good enough.
     "${apt[@]}" update >/dev/null || true
     "${apt[@]}" install --yes --no-install-recommends "${missing[@]}" >/dev/null && return
     [[ ${missing[*]} != *user-mode-linux* ]] ||
         echo "$0: there is no package user-mode-linux for this machine; run this again, to do without" >&2
+    return 1
+}
+
+# Usage: refuse_files_of_others CLONE
+# What was called with sudo there has left files that its owner can't replace. In build/tmp, those of
+# labs may be root's.
+refuse_files_of_others() {
+    local file
+    file=$(find "$1"/{build,.venv} -maxdepth 2 -name tmp -prune -o ! -user "$EUID" -print -quit 2>/dev/null) || true
+    [[ $file && $EUID != 0 ]] || return 0
+    echo "$0: $file belongs to $(stat -c %U "$file"); first: sudo chown -R $(id -un): $1" >&2
     return 1
 }
 

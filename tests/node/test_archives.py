@@ -28,9 +28,7 @@ DOCUMENTS = (
 PIP_WHEEL = ("-m", "pip", "-q", "wheel", "--no-deps", "--no-index")
 # Unit tests that read the project's files, and quickly.
 READING = (
-    "test_document_commands.py",
     "test_documents.py",
-    "test_figures.py",
     "test_launcher.py",
     "cli/test_manual.py",
 )

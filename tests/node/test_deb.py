@@ -132,6 +132,7 @@ def test_dependencies_are_those_of_setup_cfg(package: Path) -> None:
         "python3",
         "python3-click",
         "python3-jsonschema",
+        "python3-yaml",
         "python3-sh",
         "iproute2",
     ]

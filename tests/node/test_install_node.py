@@ -244,12 +244,14 @@ def test_what_another_user_protects_is_named_and_changes_nothing(
     node: Path, install: Install, place: str, mode: int, words: str
 ) -> None:
     put_other_plugin(node)
-    (node / place).chmod(mode)
     before = tree(node)
+    former = (node / place).stat().st_mode
+    (node / place).chmod(mode)
     without = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
     done = install("--system-packages", "--force", within=without)
     assert done.returncode == 1
     assert f"{words} " in one_line(done)
+    (node / place).chmod(former)  # or only root can look, and remove it
     assert tree(node) == before
 
 

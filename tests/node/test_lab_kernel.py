@@ -135,8 +135,9 @@ def test_command_gets_nothing_of_a_terminal() -> None:
 
 @in_turn(2)
 def test_shell_reads_commands_from_a_pipe(lab: Argv) -> None:
-    done = run(*lab, stdin=b"ip -brief link show lo | cut -c 1-2\nexit 5\n")
-    assert (done.returncode, done.stdout) == (5, b"lo\n")
+    done = run(*lab, stdin=b"ip -brief link show lo | cut -c 1-2\necho ${PATH##*:}\nexit 5\n")
+    commands = os.fsencode(CHECKOUT / "build/venv/bin")
+    assert (done.returncode, done.stdout) == (5, b"lo\n" + commands + b"\n")
 
 
 @in_turn(3)
@@ -150,6 +151,7 @@ def test_without_a_command_a_shell_has_the_terminal(kernel: str) -> None:
         command = f"{LAB}{way}; echo status $?; read line; echo read $line"
         terminal.say(f"bash -c {shlex.quote(command)}\r")
         terminal.until("read $line")
+        terminal.until('A root shell, on a kernel with ipvlan; "exit" ends both')
         terminal.until("(none):")
         terminal.say(f"{SLAVE}; echo made $?\r")
         terminal.until("made 0")

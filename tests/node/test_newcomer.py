@@ -25,7 +25,6 @@ UPSTREAM = "srv/cni-ipvlan"
 pytestmark = pytest.mark.timeout(0 if sampling.is_long() else 1800)
 
 TESTED = """\
-unit: some passed, 0 failed
 kernel: some passed, 0 failed
 e2e: some passed, 0 failed
 faults: some passed, 0 failed
@@ -33,6 +32,7 @@ attacks: some passed, 0 failed
 """
 EXPECTED = """\
 home: 700 newcomer
+unit: some passed, 0 failed
 demo: some expectations held, 0 did not
 {tested}\
 temporary files:

@@ -2,8 +2,8 @@
 
 test_document_commands.py in tests/node and tests/e2e types all that no table here names: in a
 clone what starts a file of it, git or man; on a kernel with ipvlan the others. Words in capitals
-are replaced. If a sentence only names a command, tests/unit asks it for its help. So a new command
-needs nothing but to succeed there, or an entry here.
+are replaced. A command that a sentence only names is not typed. So a new command needs nothing
+but to succeed there, or an entry here.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ ELSEWHERE = {
         "scripts/bench --imports",
         "scripts/bench --native",
     ),
-    "tests/unit/cli/test_terminal.py::test_fish_completes": (
+    "tests/unit/cli/test_output.py::test_fish_completes": (
         "_IPVLAN_COMPLETE=fish_source ipvlan | source",
     ),
     "tests/unit/test_site.py::test_every_document_is_a_page": (
@@ -220,7 +220,7 @@ class Command(NamedTuple):
     def tier(self) -> str | None:
         """The tests that type it, if no table has another place for it."""
         if self.is_only_named:
-            return "unit"
+            return None
         if self.is_in_block and self.document in BLOCKS:
             return None
         if self.text in PLACED:
@@ -234,8 +234,6 @@ class Command(NamedTuple):
     @property
     def line(self) -> str:
         """What is typed for it."""
-        if self.is_only_named:
-            return f"{self.text.removesuffix(' …')} --help"
         line = _CAPITALS.sub(lambda found: VALUES[found[0]], self.text)
         return f"{line} {SHORTENED.get(self.text, '')}".rstrip()
 

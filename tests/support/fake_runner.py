@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import cast
 
+import pytest
+
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError, Interrupts
 from cni_ipvlan.iproute.namespace import Namespace
@@ -99,3 +101,10 @@ class World:
     def change(self, name: str, *undos: Command) -> None:
         undo = undos or (Command(("undo", name)),)
         self.tx.do(Command(("do", name), f"do {name}", undo=undo))
+
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        """Run what is in the block as a transaction that fails after it, and so is undone."""
+        with pytest.raises(ZeroDivisionError), self.tx:  # noqa: PT012 - which is what it is for
+            yield
+            raise ZeroDivisionError

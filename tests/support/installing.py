@@ -78,6 +78,12 @@ def assert_serves(command: Path, directory: Path | str = "/", **variables: str) 
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Usage: ipvlan")
 
+    # PyYAML comes along.
+    example = CHECKOUT / "examples/ipvlan0.yaml"
+    validate = (command, "validate", example)
+    judged = subprocess.check_output(validate, text=True, env=variables, cwd=directory)
+    assert judged == "1 network: no problems\n"
+
 
 def answered(
     command: Path, stdin: str, directory: Path | str, environment: dict[str, str]

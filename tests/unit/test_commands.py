@@ -1,14 +1,15 @@
-"""iproute.commands: each command, word for word."""
-
-from __future__ import annotations
+"""iproute.commands and tc: the words of a command, and what is read from tc's output."""
 
 import itertools
+import json
+from typing import Any
 
 import pytest
 
 from cni_ipvlan.iproute import commands, tc
 from cni_ipvlan.iproute.commands import Command, together
 from cni_ipvlan.iproute.namespace import Namespace
+from cni_ipvlan.iproute.queries import UnreadableAnswerError
 
 NAMED = Namespace("/var/run/netns/blue", "blue", (4, 4026532001))
 NAMELESS = Namespace("/proc/42/ns/net", "", (4, 4026532002))
@@ -18,10 +19,6 @@ NAMELESS = Namespace("/proc/42/ns/net", "", (4, 4026532002))
     ("argv", "line"),
     [
         (
-            commands.link_add_ipvlan("eth0", "ivx", "l2", "bridge", 0),
-            "ip link add link eth0 name ivx type ipvlan mode l2 bridge",
-        ),
-        (
             commands.link_add_ipvlan("eth0", "ivx", "l3s", "private", 1400),
             "ip link add link eth0 name ivx mtu 1400 type ipvlan mode l3s private",
         ),
@@ -30,31 +27,14 @@ NAMELESS = Namespace("/proc/42/ns/net", "", (4, 4026532002))
             commands.link_add_macvlan_refused("eth0"),
             "ip link add link eth0 name ivprobe%d type macvlan mode bridge macaddr flush",
         ),
-        (
-            commands.namespace_number(42),
-            "lsns --json --type net --output NS,NETNSID --task 42",
-        ),
-        (
-            commands.link_set_netns("ivx", NAMED, "net1", "label"),
-            "ip link set dev ivx netns /var/run/netns/blue name net1 alias label",
-        ),
+        (commands.namespace_number(42), "lsns --json --type net --output NS,NETNSID --task 42"),
         (
             commands.link_set_netns("ivx", NAMELESS, "net1", "label"),
             "ip link set dev ivx netns /proc/42/ns/net name net1 alias label",
         ),
-        (commands.link_set_up("net1"), "ip link set dev net1 up"),
-        (
-            commands.link_announce("net1"),
-            "ip link set dev net1 broadcast ff:ff:ff:ff:ff:ff",
-        ),
-        (commands.link_delete("net1"), "ip link delete dev net1"),
-        (commands.link_show("net1"), "ip -j -d link show dev net1"),
+        (commands.link_announce("net1"), "ip link set dev net1 broadcast ff:ff:ff:ff:ff:ff"),
         (commands.link_show_kind("ipvlan"), "ip -j -d link show type ipvlan"),
-        (commands.link_show_all(), "ip -j -d link show"),
-        (commands.address_add("10.0.0.2/24", "net1"), "ip address add 10.0.0.2/24 dev net1"),
-        (commands.address_show("net1"), "ip -j -d address show dev net1"),
         (commands.address_show_kind("ipvlan"), "ip -j -d address show type ipvlan"),
-        (commands.route_show("net1"), "ip -N -j -d route show table all dev net1"),
         (commands.route_show_default(4), "ip -4 -j route show default"),
         (commands.route_show_default(6), "ip -6 -j route show default"),
         (
@@ -62,6 +42,16 @@ NAMELESS = Namespace("/proc/42/ns/net", "", (4, 4026532002))
             "tee /proc/sys/net/ipv4/conf/a.b/arp_notify /proc/sys/x",
         ),
         (commands.sysctl_read("a", "b"), "cat /proc/sys/a /proc/sys/b"),
+        (tc.clsact_add("net1"), "tc qdisc add dev net1 clsact"),
+        (
+            tc.broadcast_filter_add("net1"),
+            (
+                "tc filter add dev net1 egress protocol ip u32 match u8 0x45 0xff at 0 match ip "
+                "protocol 17 0xff match ip src 0.0.0.0/32 match ip dport 67 0xffff action pedit "
+                "munge ip dst set 255.255.255.255 munge offset 38 u16 set 0x8000 pipe "
+                "action csum ip4h and udp"
+            ),
+        ),
     ],
 )
 def test_command(argv: tuple[str, ...], line: str) -> None:
@@ -69,20 +59,10 @@ def test_command(argv: tuple[str, ...], line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("attributes", "line"),
+    ("attributes", "words"),
     [
-        ({}, "ip route add 10.9.0.0/16 dev net1"),
-        ({"gateway": "10.0.0.1"}, "ip route add 10.9.0.0/16 via 10.0.0.1 dev net1"),
-        ({"table": 100}, "ip route add 10.9.0.0/16 dev net1 table 100"),
-        ({"table": 0}, "ip route add 10.9.0.0/16 dev net1 table 0"),
-        ({"priority": 5}, "ip route add 10.9.0.0/16 dev net1 metric 5"),
-        ({"priority": 0}, "ip route add 10.9.0.0/16 dev net1 metric 0"),
-        ({"scope": 0}, "ip route add 10.9.0.0/16 dev net1 scope 0"),
-        ({"scope": 253}, "ip route add 10.9.0.0/16 dev net1 scope 253"),
-        ({"scope": 254}, "ip route add 10.9.0.0/16 dev net1 scope 254"),
-        ({"scope": 200}, "ip route add 10.9.0.0/16 dev net1 scope 200"),
-        ({"mtu": 1300}, "ip route add 10.9.0.0/16 dev net1 mtu 1300"),
-        ({"advmss": 1260}, "ip route add 10.9.0.0/16 dev net1 advmss 1260"),
+        ({}, "dev net1"),
+        ({"table": 0, "priority": 0, "scope": 200}, "dev net1 table 0 metric 0 scope 200"),
         (
             {
                 "gateway": "10.0.0.1",
@@ -92,18 +72,15 @@ def test_command(argv: tuple[str, ...], line: str) -> None:
                 "mtu": 1300,
                 "advmss": 1260,
             },
-            (
-                "ip route add 10.9.0.0/16 via 10.0.0.1 dev net1 table 100 metric 5 scope 0 "
-                "mtu 1300 advmss 1260"
-            ),
+            "via 10.0.0.1 dev net1 table 100 metric 5 scope 0 mtu 1300 advmss 1260",
         ),
     ],
 )
 def test_route_with_exactly_the_attributes_it_is_given(
-    attributes: dict[str, int | str], line: str
+    attributes: dict[str, Any], words: str
 ) -> None:
-    argv = commands.route_add("10.9.0.0/16", "net1", **attributes)  # type: ignore[arg-type]
-    assert argv == tuple(line.split())
+    argv = commands.route_add("10.9.0.0/16", "net1", **attributes)
+    assert argv == ("ip", "route", "add", "10.9.0.0/16", *words.split())
 
 
 @pytest.mark.parametrize("name", ["dev", "up", "a@b", "#x", "it's", "$HOME", "-x", "é", "type"])
@@ -130,18 +107,17 @@ def test_name_is_one_word_behind_its_keyword_whatever_it_is(name: str) -> None:
         assert (keyword, name) in pairs
 
 
-def test_command_in_a_namespace_with_a_name() -> None:
-    argv = commands.in_namespace(NAMED, ("ip", "link", "show"))
-    assert argv == ("ip", "netns", "exec", "blue", "ip", "link", "show")
-
-
-def test_command_in_a_namespace_without_a_name() -> None:
-    argv = commands.in_namespace(NAMELESS, ("ip", "link", "show"))
-    assert argv == ("nsenter", "--net=/proc/42/ns/net", "ip", "link", "show")
-
-
-def test_command_in_the_callers_namespace() -> None:
-    assert commands.in_namespace(None, ("ip", "link", "show")) == ("ip", "link", "show")
+@pytest.mark.parametrize(
+    ("inside", "entry"),
+    [
+        (NAMED, ("ip", "netns", "exec", "blue")),
+        (NAMELESS, ("nsenter", "--net=/proc/42/ns/net")),
+        (None, ()),
+    ],
+)
+def test_command_in_a_namespace(inside: Namespace | None, entry: tuple[str, ...]) -> None:
+    argv = commands.in_namespace(inside, ("ip", "link", "show"))
+    assert argv == (*entry, "ip", "link", "show")
 
 
 def test_several_ip_commands_are_lines_of_one() -> None:
@@ -168,15 +144,18 @@ def test_batch_of_changes_has_no_options() -> None:
     assert joined.batch_lines == ["link set dev -j up", "link delete dev \ufffd"]
 
 
-@pytest.mark.parametrize("name", ["#x", "a#", "it's", '"q"', "a\\b", "a b", "a\tb", "a\nb", ""])
-def test_name_that_a_batch_would_split_makes_no_batch(name: str) -> None:
-    assert together_(commands.link_set_up("net1"), commands.link_set_up(name)).argv == ()
-
-
 @pytest.mark.parametrize(
-    "argv", [commands.sysctl_read("a"), commands.route_show_default(4), ("ip", "-n", "x", "link")]
+    "argv",
+    [
+        *(commands.link_set_up(name) for name in ("#x", "it's", '"q"', "a\\b", "a b", "a\nb", "")),
+        commands.sysctl_read("a"),
+        commands.route_show_default(4),
+        ("ip", "-n", "x", "link"),
+    ],
 )
-def test_command_with_its_own_settings_makes_no_batch(argv: tuple[str, ...]) -> None:
+def test_command_that_a_batch_would_split_or_with_its_own_settings_makes_no_batch(
+    argv: tuple[str, ...],
+) -> None:
     assert together_(commands.link_set_up("net1"), argv).argv == ()
 
 
@@ -211,6 +190,35 @@ def test_parameters_of_an_interface() -> None:
     assert commands.ndisc_notify("a.b") == "net/ipv6/conf/a.b/ndisc_notify"
 
 
-def test_arping_asks_once_and_waits_a_second() -> None:
+def test_arping_asks_once_and_waits_a_second_and_tc_shows_edits_with_their_counts() -> None:
     argv = ("arping", "-D", "-w", "1", "-I", "eth0", "10.1.0.2")
     assert commands.arping_duplicate("10.1.0.2", "eth0") == argv
+    assert " ".join(tc.edits_show()) == "tc -s -j actions list action pedit"
+
+
+# tc -s -j actions list action pedit, of iproute2 6.15
+COUNTED = (
+    b'[{"total acts":1},{"actions":[{"order":0,"kind":"pedit","control_action":{"type":"pipe"},'
+    b'"nkeys":2,"index":1,"ref":1,"bind":1,"installed":5,"last_used":1,"first_used":4,"keys":[],'
+    b'"stats":{"bytes":1026,"packets":3,"drops":0,"overlimits":0,"requeues":0,"backlog":0,'
+    b'"qlen":0},"not_in_hw":true}]}]'
+)
+
+
+@pytest.mark.parametrize(
+    ("output", "count"),
+    [(COUNTED, 3), (b"[]", 0), (b"", 0), (None, 0), (b'[{"total acts":0}]', 0)],
+)
+def test_number_of_changed_packets(output: bytes | None, count: int) -> None:
+    assert tc.edited_packets(output) == count
+
+
+@pytest.mark.parametrize(
+    "value",
+    [1, None, {"actions": 1}, [1], [{"actions": [{}]}], [{"actions": [{"stats": []}]}], "x"],
+)
+def test_other_output_is_unreadable(value: object) -> None:
+    with pytest.raises(UnreadableAnswerError):
+        tc.edited_packets(json.dumps(value).encode())
+    with pytest.raises(UnreadableAnswerError):
+        tc.edited_packets(b"{")

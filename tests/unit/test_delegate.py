@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -182,43 +183,33 @@ def test_success_is_success_whatever_was_printed() -> None:
     delegate.check("host-local", Answer(0, b'{"code": 5}', b"noise"))
 
 
-def test_error_document_is_passed_on_unchanged() -> None:
-    document = {"cniVersion": "0.4.0", "code": 11, "msg": "full", "details": "10.0.0.0/8"}
-    error = failure(Answer(1, json.dumps(document).encode(), b"noise"))
-    assert (error.code, error.msg, error.details) == (11, "full", "10.0.0.0/8")
-
-
-def test_error_document_without_details() -> None:
-    error = failure(Answer(1, b'{"code": 999, "msg": "no"}', b""))
-    assert (error.code, error.msg, error.details) == (999, "no", "")
-    assert failure(Answer(1, b'{"code": 9, "details": null}', b"")).details == ""
-
-
-@pytest.mark.parametrize("code", [0, -1, 2**32, 10**40])
-def test_error_code_that_is_none_becomes_ours(code: int) -> None:
-    error = failure(Answer(1, b'{"code": %d, "msg": "x"}' % code, b""))
-    assert (error.code, error.msg) == (errors.DELEGATE_FAILED, "x")
-
-
-@pytest.mark.parametrize("code", [1, 2**32 - 1])
-def test_error_code_of_a_delegate_is_passed_on(code: int) -> None:
-    assert failure(Answer(1, b'{"code": %d}' % code, b"")).code == code
+@pytest.mark.parametrize(
+    ("document", "code", "msg", "details"),
+    [
+        ({"code": 11, "msg": "full", "details": "10.0.0.0/8"}, 11, "full", "10.0.0.0/8"),
+        ({"code": 2**32 - 1, "msg": "no", "details": None}, 2**32 - 1, "no", ""),
+        ({"code": 1, "msg": "no"}, 1, "no", ""),
+        *(
+            ({"code": none, "msg": "x"}, errors.DELEGATE_FAILED, "x", "")
+            for none in (0, -1, 2**32, 10**40)
+        ),
+    ],
+)
+def test_error_document_is_passed_on(
+    document: dict[str, Any], code: int, msg: str, details: str
+) -> None:
+    answer = Answer(1, json.dumps(document).encode(), b"noise")
+    error = failure(answer)
+    assert (error.code, error.msg, error.details) == (code, msg, details)
+    with pytest.raises(CniError, match=msg):
+        delegate.result("p", answer, "1.0.0")
 
 
 @pytest.mark.parametrize(
     "stdout",
     [
-        b"",
-        b"panic: runtime error",
-        b"[]",
-        b"7",
-        b"{}",
-        b'{"code": "7"}',
-        b'{"code": true}',
-        b'{"code": 1.5}',
-        b'{"code": 7, "msg": NaN}',
-        b"\xff",
-        b"[" * 100_000,
+        *(b"", b"panic: runtime error", b"[]", b"{}", b"\xff", b"[" * 100_000),
+        *(b'{"code": "7"}', b'{"code": true}', b'{"code": 1.5}', b'{"code": 7, "msg": NaN}'),
     ],
 )
 def test_failure_without_an_error_document_quotes_what_was_printed(stdout: bytes) -> None:
@@ -229,6 +220,9 @@ def test_failure_without_an_error_document_quotes_what_was_printed(stdout: bytes
     shown = stdout.decode("utf-8", "replace")[:200]
     assert (f"its stdout: {shown}" if shown else "its stdout was empty") in error.details
     assert len(error.details) < 500
+    error = failure(Answer(-9, stdout, b""))
+    assert error.code == errors.DELEGATE_FAILED
+    assert error.msg == "the plugin 'host-local' was killed by SIGKILL and printed no CNI error"
 
 
 def test_long_output_is_quoted_by_its_beginning() -> None:
@@ -237,23 +231,12 @@ def test_long_output_is_quoted_by_its_beginning() -> None:
     assert stderr == "its stderr: " + "y" * 200 + " …"
 
 
-def test_killed_delegate_is_reported_as_killed() -> None:
-    error = failure(Answer(-9, b"", b""))
-    assert error.code == errors.DELEGATE_FAILED
-    assert error.msg == "the plugin 'host-local' was killed by SIGKILL and printed no CNI error"
-
-
 def test_result_is_read_in_the_version_it_names_or_else_the_requests() -> None:
     by_family = b'{"ip4": {"ip": "10.0.0.1/8"}}'
     expected = Result(addresses=(Address("10.0.0.1/8"),))
     assert delegate.result("p", Answer(0, by_family, b""), "0.2.0") == expected
     named = b'{"cniVersion": "0.2.0", "ip4": {"ip": "10.0.0.1/8"}}'
     assert delegate.result("p", Answer(0, named, b""), "1.1.0") == expected
-
-
-def test_result_of_a_failed_delegate_is_its_error() -> None:
-    with pytest.raises(CniError, match="full"):
-        delegate.result("p", Answer(1, b'{"code": 11, "msg": "full"}', b""), "1.0.0")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,4 @@
-"""failures: what leaves the plugin when something goes wrong below it."""
-
-from __future__ import annotations
+"""From what the kernel answered (recorded on Linux 6.12) to the error that leaves the plugin."""
 
 import json
 import signal
@@ -10,16 +8,25 @@ import pytest
 
 from cni_ipvlan.cni import errors
 from cni_ipvlan.cni.errors import CniError
-from cni_ipvlan.iproute import commands
-from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute import causes, commands
+from cni_ipvlan.iproute.commands import Argv, Command
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
+from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError, UnusableArgumentError
 from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.plugin import codes, explain
 from cni_ipvlan.plugin.explain import as_cni_error
 
+CONTAINER = Namespace("/var/run/netns/c", "c", (4, 1))
 ADD = commands.link_add_ipvlan("eth0", "it's", "l2", "bridge", 0)
+MOVE = commands.link_set_netns("ivx", CONTAINER, "net1", "label")
+ROUTE = commands.route_add("10.9.0.0/16", "net1")
+NARROW = (*ROUTE, "scope", "253")
+ADDRESS = commands.address_add("10.0.0.2/24", "net1")
+NOTIFY = commands.sysctl_write("net/ipv4/conf/net1/arp_notify")
+IN_USE = "Error: ipvlan: Address already assigned to an ipvlan device."
+HOST_SCOPE = "Error: Route with host scope can not have a gateway."
 
 
 def command_error(argv: tuple[str, ...], status: int, stderr: bytes, purpose: str) -> CniError:
@@ -49,46 +56,87 @@ def test_failed_command_is_explained_with_answer_and_advice() -> None:
     assert advice.startswith("try: use another master")
 
 
+CODES = {
+    causes.NO_IPVLAN: codes.NO_IPVLAN,
+    causes.BUSY: codes.MASTER_BUSY,
+    causes.NAME_TAKEN: codes.INTERFACE_NAME_TAKEN,
+    causes.ADDRESS_IN_USE: codes.ADDRESS_IN_USE,
+    causes.ROUTE_REFUSED: codes.ROUTE_REFUSED,
+    causes.BAD_MTU: errors.INVALID_CONFIGURATION,
+    causes.NOT_PERMITTED: codes.NOT_PERMITTED,
+    causes.NO_LINK: codes.COMMAND_FAILED,
+    causes.UNKNOWN: codes.COMMAND_FAILED,
+}
+
+
 @pytest.mark.parametrize(
-    ("message", "code"),
+    ("argv", "message", "kind"),
     [
-        (b"Error: Unknown device type.", codes.NO_IPVLAN),
-        (b"RTNETLINK answers: File exists", codes.INTERFACE_NAME_TAKEN),
-        (b"Error: mtu less than device minimum.", errors.INVALID_CONFIGURATION),
-        (b"RTNETLINK answers: Operation not permitted", codes.NOT_PERMITTED),
-        (b"something new", codes.COMMAND_FAILED),
+        (ADD, "Error: Unknown device type.", causes.NO_IPVLAN),
+        (ADD, "RTNETLINK answers: Operation not supported", causes.NO_IPVLAN),
+        (ADD, "RTNETLINK answers: Device or resource busy", causes.BUSY),
+        (ADD, "RTNETLINK answers: File exists", causes.NAME_TAKEN),
+        (MOVE, "RTNETLINK answers: File exists", causes.NAME_TAKEN),
+        (ADDRESS, IN_USE, causes.ADDRESS_IN_USE),
+        (ROUTE, "Error: Nexthop has invalid gateway.", causes.ROUTE_REFUSED),
+        (NARROW, "Error: Nexthop has invalid gateway.", causes.ROUTE_REFUSED),
+        (ROUTE, HOST_SCOPE, causes.ROUTE_REFUSED),
+        (ROUTE, "Error: Invalid scope.", causes.ROUTE_REFUSED),
+        (ROUTE, "RTNETLINK answers: File exists", causes.ROUTE_REFUSED),
+        (ADD, "Error: mtu less than device minimum.", causes.BAD_MTU),
+        (ADD, "RTNETLINK answers: Operation not permitted", causes.NOT_PERMITTED),
+        (NOTIFY, "tee: /proc/x: Permission denied", causes.NOT_PERMITTED),
+        (ADD, 'Cannot find device "eth0"', causes.NO_LINK),
+        (commands.link_show("eth0"), 'Device "eth0" does not exist.', causes.NO_LINK),
+        (ADD, "", causes.UNKNOWN),
+        (ADD, "RTNETLINK answers: No buffer space available", causes.UNKNOWN),
+        (ROUTE, "RTNETLINK answers: Operation not supported", causes.UNKNOWN),
+        (ADDRESS, "RTNETLINK answers: File exists", causes.UNKNOWN),
     ],
 )
-def test_cause_has_its_code(message: bytes, code: int) -> None:
-    assert command_error(ADD, 2, message, "create it").code == code
+def test_answer_has_a_cause_and_that_a_code(argv: Argv, message: str, kind: str) -> None:
+    for inside in (None, CONTAINER, Namespace("/proc/4/ns/net", "", (4, 1))):
+        entered = commands.in_namespace(inside, argv)
+        cause = causes.explain(entered, message + "\n")
+        assert cause.kind == kind
+        assert bool(cause.meaning) == (kind != causes.UNKNOWN)
+        assert command_error(entered, 2, message.encode(), "do it").code == CODES[kind]
 
 
-def test_unknown_answer_is_quoted_whole() -> None:
-    error = command_error(ADD, 2, b"first line\nsecond line\n", "create it")
-    assert error.msg == "cannot create it: second line"
-    assert error.details.endswith("\nanswer: first line\nsecond line")
+@pytest.mark.parametrize(
+    ("message", "absent"),
+    [
+        (b'Cannot find device "net1"\n', True),
+        (b'Device "net1" does not exist.\n', True),
+        (b"RTNETLINK answers: No such device\n", True),
+        (b'Cannot open network namespace "c": No such file or directory\n', True),
+        (b"nsenter: cannot open /proc/42/ns/net: No such file or directory\n", True),
+        (b"RTNETLINK answers: Operation not permitted\n", False),
+        (b"RTNETLINK answers: Device or resource busy\n", False),
+        (b"", False),
+    ],
+)
+def test_missing_object_is_recognized(message: bytes, absent: bool) -> None:  # noqa: FBT001
+    assert causes.is_absent(message) is absent
 
 
-def test_command_that_printed_nothing() -> None:
-    assert command_error(ADD, 3, b"", "create it").msg == "cannot create it: exit status 3"
-    assert command_error(ADD, -9, b"", "create it").msg == "cannot create it: killed by signal 9"
-
-
-def test_command_without_a_purpose_is_its_own_name() -> None:
-    error = command_error(("ip", "link"), 1, b"no", "")
-    assert error.msg == "cannot run 'ip link': no"
-
-
-def test_answer_that_is_no_text_still_makes_a_document() -> None:
-    error = command_error(ADD, 1, b"a\xffb", "create it")
-    json.dumps(error.document("1.0.0")).encode("ascii")
-
-
-def test_missing_program_is_named_with_the_search_path() -> None:
-    error = as_cni_error(ProgramNotFoundError("nsenter", "/usr/sbin:/sbin"))
-    assert error.code == codes.TOOL_UNUSABLE
-    assert error.msg == "cannot find the program 'nsenter'"
-    assert "searched: /usr/sbin:/sbin" in error.details
+@pytest.mark.parametrize(
+    ("argv", "status", "printed", "purpose", "msg"),
+    [
+        (ADD, 2, b"first line\nsecond line\n", "create it", "cannot create it: second line"),
+        (ADD, 3, b"", "create it", "cannot create it: exit status 3"),
+        (ADD, -9, b"", "create it", "cannot create it: killed by signal 9"),
+        (("ip", "link"), 1, b"no", "", "cannot run 'ip link': no"),
+        (ADD, 1, b"a\xffb", "create it", "cannot create it: a\ufffdb"),
+    ],
+)
+def test_unknown_answer_is_quoted(
+    argv: Argv, status: int, printed: bytes, purpose: str, msg: str
+) -> None:
+    error = command_error(argv, status, printed, purpose)
+    assert error.msg == msg
+    answer = printed.decode("utf-8", "replace").strip()
+    assert error.details.endswith(f"\nanswer: {answer}") == bool(answer)
 
 
 def test_unreadable_answer_is_shown_by_its_beginning() -> None:
@@ -96,21 +144,6 @@ def test_unreadable_answer_is_shown_by_its_beginning() -> None:
     assert error.code == codes.TOOL_UNUSABLE
     assert "Usage: ip …" in error.private
     assert len(error.private) < 400
-
-
-def test_signal_is_named() -> None:
-    error = as_cni_error(InterruptedBySignalError(signal.SIGTERM))
-    assert error.code == codes.INTERRUPTED
-    assert "SIGTERM" in error.msg
-
-
-def test_findings_are_reported() -> None:
-    error = CommandError(
-        Command(("ip", "route", "add", "x")), Completed(2, b"", b"File exists", 0.0)
-    )
-    error.found.append("a fact")
-
-    assert "found: a fact" in as_cni_error(error).details
 
 
 def test_file_of_another_tenant_is_named_to_root_only() -> None:
@@ -121,22 +154,9 @@ def test_file_of_another_tenant_is_named_to_root_only() -> None:
     assert "theirs" not in json.dumps(error.document("1.0.0"))
 
 
-def test_system_error_names_the_directory() -> None:
-    error = as_cni_error(PermissionError(13, "Permission denied", "/run/cni-ipvlan"))
-    assert error.code == errors.IO_FAILURE
-    assert error.msg == "system error: Permission denied: /run/cni-ipvlan"
-    assert as_cni_error(OSError("odd")).msg == "system error: odd"
-
-
 def test_bug_is_raised_again() -> None:
     with pytest.raises(ZeroDivisionError):
         as_cni_error(ZeroDivisionError())
-
-
-def test_invalid_argument_is_an_invalid_configuration() -> None:
-    error = as_cni_error(UnusableArgumentError(Command(("ip",), "create it"), "a\0"))
-    assert error.code == errors.INVALID_CONFIGURATION
-    assert error.msg == r"cannot create it: 'a\x00' is not a valid argument"
 
 
 @pytest.mark.parametrize(
@@ -154,3 +174,40 @@ def test_the_daemon_of_dhcp_is_debians_unit_where_there_is_one(
         unit.touch()
     monkeypatch.setattr(explain, "_DHCP_UNIT", str(unit))
     assert explain.dhcp_daemon("/opt/cni/bin/dhcp") == daemon
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "msg"),
+    [
+        (
+            ProgramNotFoundError("nsenter", "/usr/sbin:/sbin"),
+            codes.TOOL_UNUSABLE,
+            "cannot find the program 'nsenter'\nsearched: /usr/sbin:/sbin",
+        ),
+        (
+            UnusableArgumentError(Command(("ip",), "create it"), "a\0"),
+            errors.INVALID_CONFIGURATION,
+            r"cannot create it: 'a\x00' is not a valid argument",
+        ),
+        (
+            PermissionError(13, "Permission denied", "/run/cni-ipvlan"),
+            errors.IO_FAILURE,
+            "system error: Permission denied: /run/cni-ipvlan",
+        ),
+        (OSError("odd"), errors.IO_FAILURE, "system error: odd"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_other_failures(error: Exception, code: int, msg: str) -> None:
+    explained = as_cni_error(error)
+    assert explained.code == code
+    assert str(explained).startswith(msg)
+
+
+def test_signal_is_named_and_findings_are_reported() -> None:
+    error = as_cni_error(InterruptedBySignalError(signal.SIGTERM))
+    assert error.code == codes.INTERRUPTED
+    assert "SIGTERM" in error.msg
+    failed = CommandError(Command(ROUTE), Completed(2, b"", b"File exists", 0.0))
+    failed.found.append("a fact")
+    assert "found: a fact" in as_cni_error(failed).details

@@ -1,7 +1,5 @@
 """iproute.machine: capabilities and the ipvlan module, read from files."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
@@ -10,77 +8,73 @@ import pytest
 from cni_ipvlan.iproute import machine
 
 RELEASE = os.uname().release
-BUILT_IN = "modules.builtin"
-LOADABLE = "modules.dep"
+MODULE = "kernel/drivers/net/ipvlan/ipvlan.ko"
 
 
-@pytest.fixture
-def lists(tmp_path: Path) -> Path:
-    """Have a machine whose kernel has other modules."""
-    directory = tmp_path / "lib/modules" / RELEASE
+def lists(root: Path, built_in: str = "", loadable: str = "") -> Path:
+    """Make the lists of a kernel's modules, which has others, too."""
+    directory = root / "lib/modules" / RELEASE
     directory.mkdir(parents=True)
-    (directory / BUILT_IN).write_text("kernel/net/ipv6/ipv6.ko\n")
-    (directory / LOADABLE).write_text("kernel/drivers/net/macvlan.ko.xz: kernel/x/ipvlan.ko\n")
+    (directory / "modules.builtin").write_text(f"kernel/net/ipv6/ipv6.ko\n{built_in}")
+    others = "kernel/drivers/net/macvlan.ko.xz: kernel/x/ipvlan.ko\n"
+    (directory / "modules.dep").write_text(others + loadable)
     return directory
 
 
-def state(root: Path) -> str:
-    return machine.ipvlan_module(str(root)).state
-
-
 def test_a_loaded_module_is_seen(tmp_path: Path) -> None:
+    assert machine.ipvlan_module(str(tmp_path)).state == machine.UNKNOWN  # it has no lists
     (tmp_path / "sys/module/ipvlan").mkdir(parents=True)
     found = machine.ipvlan_module(str(tmp_path))
     assert found.state == machine.LOADED
     assert found.text == f"Linux {RELEASE} has the module ipvlan loaded"
 
 
-def test_a_kernel_that_has_it_built_in_needs_no_module(lists: Path, tmp_path: Path) -> None:
-    with (lists / BUILT_IN).open("a") as file:
-        file.write("kernel/drivers/net/ipvlan/ipvlan.ko\n")
-    assert state(tmp_path) == machine.LOADED
-
-
-def test_without_lists_nothing_is_known(tmp_path: Path) -> None:
-    assert state(tmp_path) == machine.UNKNOWN
-
-
-def test_a_module_that_no_list_has_is_absent(lists: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("built_in", "loadable", "state"),
+    [
+        ("", "", machine.ABSENT),
+        (f"{MODULE}\n", "", machine.LOADED),
+        *(("", f"{MODULE}{suffix}: a.ko\n", machine.AVAILABLE) for suffix in ("", ".gz", ".zst")),
+    ],
+)
+def test_lists_of_modules_say_what_the_kernel_has(
+    tmp_path: Path, built_in: str, loadable: str, state: str
+) -> None:
+    directory = lists(tmp_path, built_in, loadable)
     found = machine.ipvlan_module(str(tmp_path))
-    assert found.state == machine.ABSENT
-    assert str(lists) in found.text
-
-
-@pytest.mark.parametrize("suffix", ["", ".gz", ".xz", ".zst"])
-def test_a_module_that_is_not_loaded_is_available(lists: Path, tmp_path: Path, suffix: str) -> None:
-    (lists / LOADABLE).write_text(f"kernel/drivers/net/ipvlan/ipvlan.ko{suffix}: a.ko\n")
-    assert state(tmp_path) == machine.AVAILABLE
+    assert found.state == state
+    assert (str(directory) in found.text) == (state != machine.LOADED)
 
 
 @pytest.mark.parametrize(
-    "line", ["blacklist ipvlan", "install  ipvlan /bin/false", "a\nblacklist ipvlan"]
+    ("directory", "line", "blocks"),
+    [
+        ("etc/modprobe.d", "blacklist ipvlan", True),
+        ("run/modprobe.d", "install  ipvlan /bin/false", True),
+        ("usr/lib/modprobe.d", "a\nblacklist ipvlan", True),
+        *(
+            ("etc/modprobe.d", line, False)
+            for line in ("#blacklist ipvlan", "blacklist ipvlan2", "options ipvlan x=1")
+        ),
+    ],
 )
-@pytest.mark.parametrize("directory", ["etc/modprobe.d", "run/modprobe.d", "usr/lib/modprobe.d"])
 def test_file_that_blocks_a_module_is_named(
-    lists: Path, tmp_path: Path, line: str, directory: str
+    tmp_path: Path, directory: str, line: str, *, blocks: bool
 ) -> None:
-    (lists / LOADABLE).write_text("kernel/drivers/net/ipvlan/ipvlan.ko: a.ko\n")
+    lists(tmp_path, loadable=f"{MODULE}: a.ko\n")
     file = tmp_path / directory / "local.conf"
     file.parent.mkdir(parents=True)
     file.write_text(f"{line}\n")
     found = machine.ipvlan_module(str(tmp_path))
-    assert found.state == machine.BLOCKED
-    assert f"but {file} blocks it" in found.text
-
-
-@pytest.mark.parametrize("line", ["#blacklist ipvlan", "blacklist ipvlan2", "options ipvlan x=1"])
-def test_other_lines_block_nothing(lists: Path, tmp_path: Path, line: str) -> None:
-    (lists / LOADABLE).write_text("kernel/drivers/net/ipvlan/ipvlan.ko: a.ko\n")
-    (tmp_path / "etc/modprobe.d").mkdir(parents=True)
-    (tmp_path / "etc/modprobe.d/local.conf").write_text(f"{line}\n")
-    assert state(tmp_path) == machine.AVAILABLE
+    assert found.state == (machine.BLOCKED if blocks else machine.AVAILABLE)
+    assert (f"but {file} blocks it" in found.text) == blocks
 
 
 def test_missing_capabilities_are_those_of_this_process() -> None:
-    missing = machine.missing_capabilities()
-    assert set(missing) <= {"CAP_NET_ADMIN", "CAP_SYS_ADMIN"}
+    (line,) = (
+        line for line in Path("/proc/self/status").read_text().splitlines() if "CapEff" in line
+    )
+    have = int(line.split()[1], 16)
+    numbers = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}  # linux/capability.h
+    missing = [name for name, number in numbers.items() if not have >> number & 1]
+    assert sorted(machine.missing_capabilities()) == missing

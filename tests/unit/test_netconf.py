@@ -1,9 +1,6 @@
-"""netconf: every option, its values, its default, and the message for a mistake."""
-
-from __future__ import annotations
+"""netconf: every option, its values, its default, and the message for a mistake; similar names."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,10 +12,7 @@ from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.result import Interface
 from cni_ipvlan.config import netconf
 from cni_ipvlan.config.netconf import NetConf, ipam_type, parse, suspicious_keys
-
-OPTIONS: tuple[str, ...] = tuple(
-    json.loads(Path(netconf.__file__).with_name("netconf.schema.json").read_text())["properties"]
-)
+from cni_ipvlan.suggest import nearest_first
 
 MAC_RULE = "an ipvlan interface always has its master's"
 
@@ -83,57 +77,42 @@ def test_full_configuration_is_taken_over() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "value"),
+    ("option", "values"),
     [
-        *(("mode", value) for value in ("l2", "l3", "l3s")),
-        *(("flag", value) for value in ("bridge", "private", "vepa")),
-        *(("mtu", value) for value in (0, 68, 1500, 65535)),
-        ("master", "a@b"),
-        ("master", "x" * 127),
-        ("ipam", {}),
-        ("ipam", {"type": "host-local"}),
-        ("linkInContainer", True),
-        ("linkInContainer", False),
-        ("dns", {}),
-        *((option, 5) for option in ("runtimeConfig", "args", "capabilities", "unknown")),
+        ("mode", ("l2", "l3", "l3s")),
+        ("flag", ("bridge", "private", "vepa")),
+        ("mtu", (0, 68, 1500, 65535)),
+        ("master", ("a@b", "x" * 127)),
+        ("ipam", ({}, {"type": "host-local"})),
+        ("linkInContainer", (True, False)),
+        ("dns", ({},)),
+        *((option, (5,)) for option in ("runtimeConfig", "args", "capabilities", "unknown")),
     ],
 )
-def test_allowed_value(option: str, value: object) -> None:
-    parse(config(**{option: value}), "1.0.0")
+def test_allowed_value(option: str, values: tuple[object, ...]) -> None:
+    for value in values:
+        parse(config(**{option: value}), "1.0.0")
+    mtu = parse(config(mtu=1400.0), "1.0.0").mtu
+    assert (mtu, type(mtu)) == (1400, int)
 
 
-@pytest.mark.parametrize(
-    "option", ["cniVersion", "master", "mode", "flag", "logFile", "logLevel", "captureDir"]
-)
-@pytest.mark.parametrize("value", [None, ""])
-def test_null_and_the_empty_string_mean_the_default(option: str, value: object) -> None:
-    assert parse(config(**{option: value}), "1.0.0") == parse(config(), "1.0.0")
-
-
-@pytest.mark.parametrize(
-    "option",
-    ["mtu", "ipam", "linkInContainer", "dns", "prevResult"],
-)
-def test_null_means_not_given(option: str) -> None:
-    assert parse(config(**{option: None}), "1.0.0") == parse(config(), "1.0.0")
+TEXTS = ("cniVersion", "master", "mode", "flag", "logFile", "logLevel", "captureDir")
 
 
 @pytest.mark.parametrize(
     "options",
     [
+        *({option: value} for option in TEXTS for value in (None, "")),
+        *({option: None} for option in ("mtu", "ipam", "linkInContainer", "dns", "prevResult")),
+        # These are no requests for a MAC address.
         {"runtimeConfig": {"mac": ""}, "args": {"cni": {"mac": None}}},
         {"runtimeConfig": "mac", "args": {"cni": ["mac"]}},
         {"args": {"mac": "02::1"}},
     ],
     ids=str,
 )
-def test_what_is_no_request_for_a_mac_address_is_passed_on(options: dict[str, object]) -> None:
+def test_null_the_empty_string_and_others_options_mean_the_default(options: dict[str, Any]) -> None:
     assert parse(config(**options), "1.0.0") == parse(config(), "1.0.0")
-
-
-def test_number_with_a_zero_fraction_is_whole() -> None:
-    mtu = parse(config(mtu=1400.0), "1.0.0").mtu
-    assert (mtu, type(mtu)) == (1400, int)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +120,6 @@ def test_number_with_a_zero_fraction_is_whole() -> None:
     [
         ({"type": "macvlan"}, 'type is "macvlan"; allowed: ipvlan'),
         ({"master": 5}, "master is 5; it must be a string or a list"),
-        ({"master": {}}, "master is {}; it must be a string or a list"),
         ({"master": []}, "master is []; it must have an entry"),
         ({"master": ["e*"] * 33}, "master has 33 entries; 32 are allowed"),
         ({"master": ["eth0", 5]}, "master.1 is 5; it must be a string"),
@@ -150,21 +128,14 @@ def test_number_with_a_zero_fraction_is_whole() -> None:
         ({"master": ["eth0", "a/*"]}, "master.1 is \"a/*\"; the byte b'/' is not allowed in it"),
         ({"master": ["x" * 128]}, f'master.0 is "{"x" * 79} …; it has 128 bytes; 127 are allowed'),
         ({"master": "a/b"}, "master is \"a/b\"; the byte b'/' is not allowed in it"),
-        (
-            {"master": "x" * 128},
-            f'master is "{"x" * 79} …; it has 128 bytes; 127 are allowed',
-        ),
         ({"master": "eth%d"}, 'master is "eth%d"; the kernel treats % as a pattern'),
         ({"mode": "L2"}, 'mode is "L2"; allowed: l2, l3, l3s'),
-        ({"mode": 2}, "mode is 2; allowed: l2, l3, l3s"),
         ({"mode": ["l2"]}, 'mode is ["l2"]; allowed: l2, l3, l3s'),
         ({"flag": "isolated"}, 'flag is "isolated"; allowed: bridge, private, vepa'),
-        ({"flag": False}, "flag is false; allowed: bridge, private, vepa"),
         ({"mtu": -1}, "mtu is -1; it must be 0 or more"),
         ({"mtu": 65536}, "mtu is 65536; it must be 65535 or less"),
         ({"mtu": "1500"}, 'mtu is "1500"; it must be a whole number'),
         ({"mtu": 1500.5}, "mtu is 1500.5; it must be a whole number"),
-        ({"mtu": True}, "mtu is true; it must be a whole number"),
         ({"mtu": float("inf")}, "mtu is Infinity; it must be a whole number"),
         (
             {"runtimeConfig": {"mac": "02::1"}},
@@ -175,15 +146,25 @@ def test_number_with_a_zero_fraction_is_whole() -> None:
             f'args.cni.mac asks for the MAC address "02::1"; {MAC_RULE}',
         ),
         ({"ipam": []}, "ipam is []; it must be a JSON object"),
-        ({"ipam": "static"}, 'ipam is "static"; it must be a JSON object'),
         ({"ipam": {"type": 5}}, "ipam.type is 5; it must be a string"),
         ({"linkInContainer": "true"}, 'linkInContainer is "true"; it must be true or false'),
-        ({"linkInContainer": 1}, "linkInContainer is 1; it must be true or false"),
         ({"dns": []}, "dns is []; it must be a JSON object"),
         ({"dns": {"domain": 1}}, "dns.domain is 1; it must be a string"),
         ({"dns": {"search": "a.org"}}, 'dns.search is "a.org"; it must be a list'),
         ({"dns": {"nameservers": [1]}}, "dns.nameservers.0 is 1; it must be a string"),
         ({"prevResult": []}, "prevResult is []; it must be a JSON object"),
+        (
+            {"hostAccess": True, "flag": "vepa"},
+            'hostAccess needs the flag bridge; "vepa" keeps interfaces apart',
+        ),
+        (
+            {"hostAccess": True, "linkInContainer": True},
+            "hostAccess needs a master on the host; with linkInContainer it is in the container",
+        ),
+        (
+            {"vlan": 5, "linkInContainer": True},
+            "vlan needs a master on the host; linkInContainer is set",
+        ),
         ({"name": "a b"}, 'name is "a b"; it must match ^[a-zA-Z0-9][a-zA-Z0-9_.-]*$'),
     ],
 )
@@ -196,23 +177,15 @@ def test_wrong_value_is_refused_naming_option_value_and_what_is_allowed(
 @pytest.mark.parametrize(
     ("master", "one", "several"),
     [
-        ("eth0", "eth0", ()),
-        (["eth0"], "eth0", ()),
-        ("ens*", "", ("ens*",)),
-        ("eth?", "", ("eth?",)),
-        (["eth[0-3]"], "", ("eth[0-3]",)),
+        *((one, "eth0", ()) for one in ("eth0", ["eth0"])),
+        *((none, "", ()) for none in ("", None)),
+        *((pattern, "", (pattern,)) for pattern in ("ens*", "eth?", "eth[0-3]")),
         (["eth0", "ens*"], "", ("eth0", "ens*")),
-        ("", "", ()),
-        (None, "", ()),
     ],
 )
 def test_master_is_one_or_several(master: object, one: str, several: tuple[str, ...]) -> None:
     conf = parse(config(master=master), "1.0.0")
     assert (conf.master, conf.masters) == (one, several)
-
-
-def test_ipam_type_with_a_slash_is_refused() -> None:
-    assert refusal(config(ipam={"type": "../sh"})).startswith('ipam.type is "../sh"; ')
 
 
 def test_every_fault_is_named() -> None:
@@ -235,19 +208,14 @@ def test_every_fault_is_named() -> None:
         ({}, "name and type must be given"),
         ({"name": "net"}, "type must be given"),
         ({"type": "ipvlan"}, "name must be given"),
+        (config(ipam={"type": "../sh"}), 'ipam.type is "../sh"; '),
     ],
 )
 def test_required_option_that_is_missing_is_named_once(given: dict[str, Any], message: str) -> None:
-    assert refusal(given) == message
+    assert refusal(given).startswith(message)
 
 
-def test_long_value_is_shown_by_its_beginning() -> None:
-    message = refusal(config(mode="x" * 10_000))
-    assert len(message) < 150
-    assert "xxx …" in message
-
-
-@pytest.mark.parametrize("depth", [50, 300, 500, 700, 800])
+@pytest.mark.parametrize("depth", [50, 500, 800])
 def test_value_nested_as_deeply_as_can_be_decoded_is_refused_like_any_other(depth: int) -> None:
     value = "[" * depth + "]" * depth
     given = json.loads(f'{{"name": "net", "type": "ipvlan", "mtu": {value}}}')
@@ -278,53 +246,30 @@ def test_unreadable_prev_result_is_named_as_such(document: dict[str, Any], code:
     assert caught.value.code == code
 
 
-@pytest.mark.parametrize(
-    ("given", "name"),
-    [
-        ({"ipam": {"type": "static"}}, "static"),
-        ({"ipam": {"type": 5}}, ""),
-        ({"ipam": {}}, ""),
-        ({"ipam": None}, ""),
-        ({"ipam": "static"}, ""),
-        ({}, ""),
-        ({"ipam": {"type": "static"}, "mode": "l9", "mtu": []}, "static"),
-    ],
-)
-def test_ipam_type_is_found_in_invalid_configurations_too(given: dict[str, Any], name: str) -> None:
-    assert ipam_type(given) == name
+@pytest.mark.parametrize("ipam", [{"type": 5}, {}, None, "static"])
+def test_ipam_type_is_found_in_invalid_configurations_too(ipam: object) -> None:
+    assert ipam_type({"ipam": ipam}) == ipam_type({}) == ""
+    assert ipam_type({"ipam": {"type": "static"}, "mode": "l9", "mtu": []}) == "static"
 
 
 @pytest.mark.parametrize(
     ("key", "option"),
     [
-        ("mtuu", "mtu"), ("mt", "mtu"), ("mut", "mtu"), ("MTU", "mtu"), ("mtv", "mtu"),
-        ("Mode", "mode"), ("modes", "mode"), ("mde", "mode"), ("mdoe", "mode"), ("node", "mode"),
-        ("masters", "master"), ("maaster", "master"), ("amster", "master"), ("mastr", "master"),
-        ("Master", "master"), ("flags", "flag"), ("lfag", "flag"), ("IPAM", "ipam"),
-        ("ipma", "ipam"), ("linkincontainer", "linkInContainer"),
-        ("linkInContainers", "linkInContainer"), ("DNS", "dns"), ("prevresult", "prevResult"),
+        ("mtuu", "mtu"), ("mt", "mtu"), ("mut", "mtu"), ("MTU", "mtu"), ("node", "mode"),
+        ("masters", "master"), ("amster", "master"), ("Master", "master"), ("IPAM", "ipam"),
+        ("linkincontainer", "linkInContainer"), ("linkInContainers", "linkInContainer"),
     ],
 )  # fmt: skip
 def test_misspelt_option_is_suspicious(key: str, option: str) -> None:
     assert suspicious_keys(config(**{key: 1})) == [(key, option)]
 
 
-@pytest.mark.parametrize(
-    "key",
-    ["", "m", "mutt", "masters2", "retsam", "bridge", "vlan", "logFile", "kubeconfig", "delegates",
-     "cni.dev/valid-attachments", "disableCheck", "plugins", "isGateway", "ipMasq", "x" * 1000],
-)  # fmt: skip
-def test_other_key_is_not_suspicious(key: str) -> None:
-    assert suspicious_keys(config(**{key: 1})) == []
-
-
-def test_options_themselves_are_not_suspicious() -> None:
-    assert suspicious_keys(dict.fromkeys(OPTIONS, 1)) == []
-
-
-@given(st.sampled_from(["mtu", "mode", "flag", "ipam", "master"]), st.text(max_size=7))
-def test_what_a_typo_is(option: str, key: str) -> None:
-    assert bool(_edits(key.lower(), option) <= 1) == netconf._is_one_slip(key, option)
+def test_other_keys_are_not_suspicious() -> None:
+    others = [
+        "", "m", "mutt", "masters2", "retsam", "bridge", "vlan", "logFile", "kubeconfig", "plugins",
+        "delegates", "cni.dev/valid-attachments", "disableCheck", "isGateway", "ipMasq", "x" * 1000,
+    ]  # fmt: skip
+    assert suspicious_keys(dict.fromkeys([*netconf.options(), *others], 1)) == []
 
 
 @given(st.sampled_from(["mtu", "mode", "flag", "ipam", "master"]), st.data())
@@ -337,35 +282,14 @@ def test_every_single_slip_is_found(option: str, data: st.DataObject) -> None:
         assert netconf._is_one_slip(key, option)
 
 
-def _edits(one: str, other: str) -> int:
-    """Damerau's distance with adjacent swaps, by its textbook definition."""
-    rows = [[0] * (len(other) + 1) for _ in range(len(one) + 1)]
-    for i in range(len(one) + 1):
-        for j in range(len(other) + 1):
-            if not i or not j:
-                rows[i][j] = i + j
-                continue
-            rows[i][j] = min(
-                rows[i - 1][j] + 1,
-                rows[i][j - 1] + 1,
-                rows[i - 1][j - 1] + (one[i - 1] != other[j - 1]),
-            )
-            if i > 1 and j > 1 and one[i - 1] == other[j - 2] and one[i - 2] == other[j - 1]:
-                rows[i][j] = min(rows[i][j], rows[i - 2][j - 2] + 1)
-    return rows[-1][-1]
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
-    max_leaves=5,
+@pytest.mark.parametrize(
+    ("wanted", "first"),
+    [("eth0", "eth10"), ("ETH10", "eth10"), ("wlan", "wlan0"), ("br_lan", "br-lan"), ("w", None)],
 )
-
-
-@given(st.fixed_dictionaries({}, optional=dict.fromkeys(OPTIONS, JSON)))
-def test_every_configuration_is_accepted_or_refused_with_a_message(given: dict[str, Any]) -> None:
-    try:
-        parse({**config(), **given}, "1.0.0")
-    except CniError as error:
-        assert error.code in {1, 6, 7}  # noqa: PT017 - either will do
-        assert any(option in error.msg for option in given)  # noqa: PT017
+def test_of_existing_names_the_most_similar_comes_first(wanted: str, first: str | None) -> None:
+    names = ["lo", "wlan0", "eth10", "br-lan"]
+    found, is_near = nearest_first(wanted, names)
+    assert sorted(found) == sorted(names)
+    assert is_near == (first is not None)
+    assert first in (None, found[0])
+    assert nearest_first(wanted, []) == ([], False)

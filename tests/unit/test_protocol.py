@@ -1,6 +1,4 @@
-"""cni.protocol: exactly one document, the right exit status, and nothing kept unreported."""
-
-from __future__ import annotations
+"""cni: one document and the right exit status from protocol; errors, and the answer to VERSION."""
 
 import json
 from collections.abc import Callable
@@ -8,12 +6,11 @@ from typing import Any
 
 import pytest
 
-from cni_ipvlan.cni import errors, protocol
+from cni_ipvlan.cni import errors, protocol, version
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.request import Request, read
 from cni_ipvlan.cni.result import Address, Interface, Result
 from cni_ipvlan.cni.version import SUPPORTED_VERSIONS
-from cni_ipvlan.plugin import about
 
 RESULT = Result((Interface("net1"),), (Address("10.0.0.2/24", interface=0),))
 
@@ -137,15 +134,10 @@ def test_refused_request_reaches_no_handler() -> None:
     world = World(RESULT)
     assert world.call(CNI_IFNAME="") == 1
     assert world.document["code"] == errors.INVALID_ENVIRONMENT
+    assert world.call(stdin=b"{") == 1
+    document = json.loads(world.written[1])
+    assert (document["cniVersion"], document["code"]) == ("1.1.0", errors.DECODING_FAILURE)
     assert world.requests == []
-
-
-@pytest.mark.parametrize("stdin", [b"", b"{", b"\xff", b"[" * 100_000])
-def test_undecodable_request_is_answered_in_the_latest_version(stdin: bytes) -> None:
-    world = World(RESULT)
-    assert world.call(stdin=stdin) == 1
-    assert world.document["cniVersion"] == "1.1.0"
-    assert world.document["code"] == errors.DECODING_FAILURE
 
 
 def test_bug_is_answered_as_an_internal_error_with_its_traceback_on_stderr() -> None:
@@ -181,19 +173,45 @@ def test_failure_after_the_result_is_no_second_document() -> None:
     assert world.warnings == ["too late"]
 
 
-def test_failure_after_nothing_was_written_is_the_document() -> None:
-    world = World(None, at_exit=CniError(100, "in time"))
-    assert world.call("DEL") == 1
-    assert world.document["msg"] == "in time"
-
-
 def test_text_that_is_no_unicode_still_makes_a_document() -> None:
     world = World(CniError(100, "cannot find 'a\udcffb'", "\ud800"))
     assert world.call() == 1
     assert world.document["msg"] == "cannot find 'a\udcffb'"
 
 
-def test_about_describes_the_program_and_its_versions() -> None:
-    text = about()
-    assert "ipvlan" in text
-    assert ", ".join(SUPPORTED_VERSIONS) in text
+def test_version_needs_nothing_and_lists_every_version() -> None:
+    for stdin, expected in (
+        (b"", "1.1.0"),
+        (b" \n", "1.1.0"),
+        (b'{"cniVersion": "0.3.1"}', "0.3.1"),
+        (b'{"cniVersion": "0.3.1", "more": 1}', "0.3.1"),
+        (b'{"cniVersion": "7"}', "7"),
+        (b"{}", "0.1.0"),
+        (b"garbage", "1.1.0"),
+    ):
+        assert json.loads(version.answer(stdin)) == {
+            "cniVersion": expected,
+            "supportedVersions": ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"],
+        }
+
+
+def test_details_are_appended_and_private_lines_are_in_no_answer() -> None:
+    error = CniError(102, "no master", private="eth1 is there")
+    assert "details" in error.document("1.0.0")
+    error.add_details("one")
+    error.add_details("two")
+    error.add_private("eth2, too")
+    assert str(error) == "no master\none\ntwo\neth1 is there\neth2, too"
+    assert error.explanation == "one\ntwo\neth1 is there\neth2, too"
+    assert error.document("1.0.0") == {
+        "cniVersion": "1.0.0",
+        "code": 102,
+        "msg": "no master",
+        "details": "one\ntwo\nthe node's log has the rest",
+    }
+
+
+def test_failure_that_follows_keeps_its_private_lines_private() -> None:
+    error = CniError(100, "one", private="a")
+    error.add_failure(CniError(100, "two", "more", "b"))
+    assert (error.msg, error.details, error.private) == ("one", "also: two\nmore", "a\nb")

@@ -1,17 +1,18 @@
-"""iproute.runner: small real programs, run to their end whatever they do."""
+"""iproute.runner: small real programs, run to their end whatever they do, alone and side by side.
 
-from __future__ import annotations
+Interrupts have their tests in test_interrupts.py.
+"""
 
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from lab import wait_until
 
 from cni_ipvlan.iproute.commands import Command
-from cni_ipvlan.iproute.interrupts import InterruptedBySignalError, Interrupts
+from cni_ipvlan.iproute.interrupts import Interrupts
 from cni_ipvlan.iproute.runner import (
     CommandError,
     ProgramNotFoundError,
@@ -27,58 +28,74 @@ def ignore(_command: Command, _completed: Completed | None) -> None:
     """Records what an observer is called with."""
 
 
+def shell(script: str) -> Command:
+    return Command(("sh", "-c", script))
+
+
 @pytest.fixture
 def runner() -> Runner:
     return Runner("/usr/bin:/bin", ignore, Interrupts())
 
 
-@pytest.mark.parametrize("status", [0, 1, 2, 126, 128, 130, 143, 255])
-def test_exit_status(runner: Runner, status: int) -> None:
-    assert runner.run(Command(("sh", "-c", f"exit {status}"))).status == status
-
-
-@pytest.mark.parametrize("number", [1, 2, 6, 9, 10, 13, 14, 15, 34])
-def test_signal_that_killed_a_command_is_a_negative_status(runner: Runner, number: int) -> None:
-    assert runner.run(Command(("sh", "-c", f"kill -{number} $$"))).status == -number
+@pytest.mark.parametrize("status", [0, 1, 128, 255, -1, -9, -13, -34])
+def test_status_is_negative_when_a_signal_killed_the_command(runner: Runner, status: int) -> None:
+    """SIGPIPE, too, which Python ignores: a child that did would go on writing for ever."""
+    end = f"exit {status}" if status >= 0 else f"kill {status} $$"
+    assert runner.run(shell(end)).status == status
+    assert signal.getsignal(signal.SIGPIPE) == signal.SIG_IGN
 
 
 def test_command_and_its_children_are_killed_when_their_time_is_over(
     runner: Runner, tmp_path: Path
 ) -> None:
-    late = tmp_path / "late"
-    script = f"(sleep 1; touch {late}) & echo begun; sleep 60"
-    done = runner.run(Command(("sh", "-c", script), seconds=0.3))
-    assert (done.status, done.stdout) == (-signal.SIGKILL, b"begun\n")
+    os.mkfifo(tmp_path / "pipe")
+    script = f"(exec 3<>{tmp_path}/pipe; sleep 60 <&3) & echo $!; sleep 60"
+    done = runner.run(shell(script)._replace(seconds=0.3))
+    assert done.status == -signal.SIGKILL
     assert done.killed_because == "it had not ended after 0.3 s"
-    assert 0.3 <= done.seconds < 5
-    time.sleep(1.2)
-    assert not late.exists()
-
-
-def test_command_within_its_time_ends_as_it_likes(runner: Runner) -> None:
-    done = runner.run(Command(("sh", "-c", "sleep 0.2; exit 3"), seconds=30))
+    assert 0.3 <= done.seconds < 30
+    child = int(done.stdout)
+    wait_until(lambda: state_of(child) in ("gone", "Z"))
+    done = runner.run(shell("exit 3")._replace(seconds=30))
     assert (done.status, done.killed_because) == (3, "")
 
 
-def test_programs_of_a_bundle_come_before_the_nodes(
+def state_of(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().split()[2]
+    except FileNotFoundError:
+        return "gone"
+
+
+def test_directories_are_searched_in_order_a_bundles_first_and_the_standard_ones_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for path in ("", ":", "/nowhere"):
+        assert Runner(path, ignore, Interrupts()).run(Command(("true",))).stdout == b""
+    script(tmp_path / "true", "#!/bin/sh\necho mine\n")
+    runner = Runner(str(tmp_path), ignore, Interrupts())
+    assert runner.run(Command(("true",))).stdout == b"mine\n"
+    with pytest.raises(ProgramNotFoundError) as caught:
+        runner.run(Command(("no-such-program", "x")))
+    assert caught.value.program == "no-such-program"
+    assert "/usr/sbin" in caught.value.searched
+
     (tmp_path / "programs").mkdir()
-    for name, text in {"cat": "#!/bin/sh\nip", "ip": "#!/bin/sh\necho the bundle"}.items():
-        (tmp_path / "programs" / name).write_text(text)
-        (tmp_path / "programs" / name).chmod(0o755)
+    script(tmp_path / "programs/cat", "#!/bin/sh\nip")
+    script(tmp_path / "programs/ip", "#!/bin/sh\necho the bundle")
     monkeypatch.setattr("sys.prefix", str(tmp_path))
     runner = Runner("/usr/bin:/bin", ignore, Interrupts())
     assert runner.run(Command(("cat",))).stdout == b"the bundle\n"
 
 
-def test_streams_are_kept_apart(runner: Runner) -> None:
+def test_command_has_streams_and_a_process_group_of_its_own(runner: Runner) -> None:
     done = runner.run(Command(("sh", "-c", "cat; echo out; echo err >&2"), stdin=b"in\n"))
     assert (done.stdout, done.stderr) == (b"in\nout\n", b"err\n")
-
-
-def test_command_without_input_reads_none(runner: Runner) -> None:
     assert runner.run(Command(("cat",))).stdout == b""
+    terminal = "for n in 0 1 2; do [ -t $n ] && echo terminal; done; true"
+    assert runner.run(shell(terminal)).stdout == b""
+    process, group = runner.run(shell("echo $$; ps -o pgid= -p $$")).stdout.split()
+    assert process == group
 
 
 def test_arguments_arrive_as_they_are(runner: Runner) -> None:
@@ -87,51 +104,24 @@ def test_arguments_arrive_as_they_are(runner: Runner) -> None:
     assert tuple(map(os.fsdecode, done.stdout.split(b"\0")[:-1])) == words
 
 
-def test_megabytes_go_in_and_come_out_of_both_streams(runner: Runner) -> None:
+def test_megabytes_go_in_and_come_out_of_both_streams_but_not_without_end(runner: Runner) -> None:
     data = os.urandom(1 << 16) * (MEGABYTES >> 16)
     done = runner.run(Command(("tee", "/dev/stderr"), stdin=data))
     assert done.stdout == data
     assert done.stderr == data[: 1 << 20] + b"\n(the rest was dropped)\n"
-
-
-def test_output_without_an_end_is_ended(runner: Runner) -> None:
     done = runner.run(Command(("yes",)))
     assert done.status == -signal.SIGKILL
     assert done.killed_because == "it printed more than 16 MiB"
 
 
-def test_child_that_is_left_behind_delays_nothing(runner: Runner) -> None:
-    done = runner.run(Command(("sh", "-c", "sleep 60 & echo $!")))
+def test_child_that_is_left_behind_with_the_streams_delays_nothing(runner: Runner) -> None:
+    done = runner.run(shell("sleep 60 & echo $!"))
     os.kill(int(done.stdout), signal.SIGKILL)
     assert done.status == 0
     assert done.seconds < 30
 
 
-def test_command_leads_a_process_group_of_its_own(runner: Runner) -> None:
-    done = runner.run(Command(("sh", "-c", "echo $$; ps -o pgid= -p $$")))
-    process, group = done.stdout.split()
-    assert process == group
-
-
-def test_child_that_keeps_the_streams_open_delays_nothing(runner: Runner) -> None:
-    started = time.monotonic()
-    done = runner.run(Command(("sh", "-c", "sleep 5 & echo $!")))
-    assert time.monotonic() - started < 4
-    os.kill(int(done.stdout), signal.SIGKILL)
-
-
-def test_terminal_is_never_offered(runner: Runner) -> None:
-    script = "for n in 0 1 2; do [ -t $n ] && echo terminal; done; true"
-    assert runner.run(Command(("sh", "-c", script))).stdout == b""
-
-
-def test_pipe_without_a_reader_ends_a_child(runner: Runner) -> None:
-    """Python ignores SIGPIPE; a child that did would go on writing for ever."""
-    assert runner.run(Command(("sh", "-c", "kill -PIPE $$"))).status == -signal.SIGPIPE
-    assert signal.getsignal(signal.SIGPIPE) == signal.SIG_IGN
-
-
-def test_environment_is_a_search_path_and_plain_language(
+def test_environment_is_a_search_path_and_plain_language_or_what_is_given(
     runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
@@ -140,29 +130,8 @@ def test_environment_is_a_search_path_and_plain_language(
         b"PATH=/usr/bin:/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         b"LC_ALL=C",
     ]
-
-
-def test_environment_can_be_replaced_whole(runner: Runner) -> None:
     done = runner.run(Command(("env",), environment={"CNI_COMMAND": "ADD", "ODD": "a\udcff=\n"}))
     assert done.stdout == b"CNI_COMMAND=ADD\nODD=a\xff=\n\n"
-
-
-@pytest.mark.parametrize("path", ["", ":", "/nowhere"])
-def test_standard_directories_are_searched_last(path: str) -> None:
-    assert Runner(path, ignore, Interrupts()).run(Command(("true",))).status == 0
-
-
-def test_first_directory_of_the_search_path_counts(tmp_path: Path) -> None:
-    script(tmp_path / "true", "#!/bin/sh\necho mine\n")
-    runner = Runner(str(tmp_path), ignore, Interrupts())
-    assert runner.run(Command(("true",))).stdout == b"mine\n"
-
-
-def test_missing_program_is_named(runner: Runner) -> None:
-    with pytest.raises(ProgramNotFoundError) as caught:
-        runner.run(Command(("no-such-program", "x")))
-    assert caught.value.program == "no-such-program"
-    assert "/usr/sbin" in caught.value.searched
 
 
 def test_program_given_by_its_path(runner: Runner, tmp_path: Path) -> None:
@@ -174,25 +143,22 @@ def test_program_given_by_its_path(runner: Runner, tmp_path: Path) -> None:
         Runner("", ignore, Interrupts()).run(Command((str(path),)))
 
 
-@pytest.mark.parametrize("content", ["#!/no/such/interpreter\n", "no program\n", ""])
-def test_file_that_cannot_be_executed_is_a_failure_with_a_message(
-    runner: Runner, tmp_path: Path, content: str
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        (b"broken", "#!/no/such/interpreter\n", b"No such file or directory"),
+        (b"\xff", "no program\n", b"Exec format error"),
+    ],
+)
+def test_file_that_cannot_be_executed_was_not_run(
+    runner: Runner, tmp_path: Path, name: bytes, content: str, why: bytes
 ) -> None:
-    script(tmp_path / "broken", content)
-    done = runner.run(Command((str(tmp_path / "broken"),)))
-    assert (done.status, done.was_run) == (127, False)
-    assert done.stderr.startswith(b"cannot execute ")
-
-
-def test_file_that_cannot_be_executed_may_have_any_name(runner: Runner, tmp_path: Path) -> None:
-    path = tmp_path / os.fsdecode(b"\xff")
-    script(path, "no program\n")
+    path = tmp_path / os.fsdecode(name)
+    script(path, content)
     done = runner.run(Command((str(path),)))
-    assert done.stderr == b"cannot execute %b: Exec format error" % os.fsencode(path)
-
-
-def test_program_that_itself_exits_with_127_was_run(runner: Runner) -> None:
-    done = runner.run(Command(("sh", "-c", "exit 127")))
+    assert (done.status, done.was_run) == (127, False)
+    assert done.stderr == b"cannot execute %b: %b" % (os.fsencode(path), why)
+    done = runner.run(shell("exit 127"))
     assert (done.status, done.was_run) == (127, True)
 
 
@@ -227,50 +193,30 @@ def test_observer_is_called_before_and_after_every_command(tmp_path: Path) -> No
 def test_what_a_staying_command_is_told_is_observed_and_timed_by_itself() -> None:
     observed: list[tuple[Command, Completed | None]] = []
     runner = Runner("", lambda *each: observed.append(each), Interrupts())
-    asked = Command(("sh", "-c", "echo; read x; sleep 0.2"), parts=(Command(("ask",)),), stays=True)
+    asked = shell("echo; read x; sleep 0.1")._replace(parts=(Command(("ask",)),), stays=True)
     running = runner.start(asked)
     assert runner.first_line(running) == b""
-    time.sleep(0.5)
+    idle = time.monotonic()
+    wait_until(lambda: time.monotonic() - idle > 0.3)
     running.command = change = Command(("change",))
+    told = time.monotonic()
     ended = runner.finish(running, b"x\n")
     assert [command for command, _ in observed] == [asked, asked.parts[0], change, change]
     assert observed[2:] == [(change, None), (change, ended)]
-    assert 0.2 <= ended.seconds < 0.5
+    assert 0.1 <= ended.seconds <= time.monotonic() - told
 
 
-@pytest.fixture
-def descriptors() -> Iterator[None]:
-    """Sees to it that a test leaves the descriptors as they were."""
-
-    def state() -> dict[str, tuple[int, int]]:
-        found = {}
-        for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
-            try:
-                status = os.fstat(int(name))
-            except OSError:
-                continue
-            found[name] = (status.st_dev, status.st_ino)
-        return found
-
-    before = state()
-    yield
-    assert state() == before
-
-
-@pytest.mark.usefixtures("descriptors")
-def test_descriptors_are_as_before_after_a_command(runner: Runner) -> None:
-    runner.run(Command(("sh", "-c", "echo x; exit 3"), stdin=b"in"))
-
-
-@pytest.mark.usefixtures("descriptors")
-def test_descriptors_are_as_before_after_a_failure() -> None:
+def test_descriptors_are_as_before_also_after_a_failure(runner: Runner) -> None:
     def fail(_command: Command, _completed: Completed | None) -> None:
         raise ZeroDivisionError
 
+    before = sorted(map(str, DESCRIPTORS.iterdir()))
+    runner.run(Command(("sh", "-c", "echo x; exit 3"), stdin=b"in"))
     with pytest.raises(ZeroDivisionError):
         Runner("", fail, Interrupts()).run(Command(("true",)))
     with pytest.raises(ProgramNotFoundError):
         Runner("", fail, Interrupts()).run(Command(("no-such-program",)))
+    assert sorted(map(str, DESCRIPTORS.iterdir())) == before
 
 
 def test_error_quotes_stderr_or_else_stdout() -> None:
@@ -280,10 +226,6 @@ def test_error_quotes_stderr_or_else_stdout() -> None:
     assert answer(b"out\n", b"err\n") == "err"
     assert answer(b"out\n", b" \n") == "out"
     assert answer(b"", b"a\xffb") == "a\ufffdb"
-
-
-def test_interruption_has_the_signals_name() -> None:
-    assert InterruptedBySignalError(15).signal == "SIGTERM"
 
 
 def script(path: Path, content: str) -> None:
@@ -296,3 +238,80 @@ def test_invalid_argument_is_an_error(runner: Runner, word: str) -> None:
     with pytest.raises(UnusableArgumentError) as caught:
         runner.run(Command(("true", word), "try it"))
     assert (caught.value.purpose, caught.value.word) == ("try it", word)
+
+
+DESCRIPTORS = Path("/proc/self/fd")
+LONG = Command(("sleep", "30"))
+PLUGIN = Command(("sleep", "30"), environment={"A": ""})
+
+
+def test_commands_run_at_the_same_time(runner: Runner, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader, writer = runner.start(shell(f"cat {pipe}")), runner.start(shell(f"echo met >{pipe}"))
+    assert runner.finish(reader).stdout == b"met\n"
+    assert runner.finish(writer).status == 0
+
+
+def test_command_that_ended_first_keeps_its_time_and_is_observed_in_order() -> None:
+    observed: list[str] = []
+
+    def observe(command: Command, completed: Completed | None) -> None:
+        if completed is not None:
+            observed.append(command.argv[-1])
+
+    runner = Runner("", observe, Interrupts())
+    slow, quick = runner.start(shell("sleep 0.5")), runner.start(shell("exit 3"))
+    before = time.process_time()
+    assert runner.finish(slow).status == 0
+    assert time.process_time() - before < 0.2  # it is not asked again and again
+    assert quick.completed
+    assert runner.finish(quick).status == 3
+    assert quick.completed.seconds < slow.completed.seconds  # type: ignore[union-attr]
+    assert observed == ["sleep 0.5", "exit 3"]
+
+
+def test_more_than_a_pipe_holds_is_read_while_another_is_waited_for(runner: Runner) -> None:
+    waiting = runner.start(shell("while [ ! -s /proc/self/fd/0 ]; do sleep 0.05; done"))
+    verbose = runner.start(shell("yes | head -c 1000000"))
+    while verbose.completed is None:
+        runner._attend()
+    assert len(verbose.completed.stdout) == 1_000_000
+    waiting.kill("the test is over")
+    runner.finish(waiting)
+
+
+def test_signal_reaches_what_was_started_before_an_undo_but_not_the_undo(runner: Runner) -> None:
+    change, plugin = runner.start(LONG), runner.start(PLUGIN)
+    with runner.interrupts.held():
+        undo = runner.start(shell("sleep 0.2; exit 7"))
+        runner.interrupts._catch(signal.SIGTERM, None)
+        assert runner.finish(undo).status == 7
+        assert runner.finish(change).status == -signal.SIGTERM
+        assert runner.finish(plugin).status == -signal.SIGTERM
+
+
+def test_change_under_way_is_not_bounded_by_an_undo(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cni_ipvlan.iproute.running._PATIENCE_WITH_PLUGINS", (0.2, 0.2, 0.1))
+    change = runner.start(Command(("sh", "-c", "sleep 0.6; exit 7"), environment={"A": ""}))
+    with runner.interrupts.held():
+        undo = runner.start(PLUGIN)
+        assert runner.finish(undo).killed_because
+    assert runner.finish(change).status == 7
+
+
+def test_none_is_left_when_waiting_fails(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = runner.start(LONG), runner.start(PLUGIN)
+    before = len(list(DESCRIPTORS.iterdir()))
+
+    def fail(_ready: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(one, "attend", fail)
+    with pytest.raises(MemoryError):
+        runner.finish(one)
+    assert one.completed
+    assert other.completed
+    assert before - len(list(DESCRIPTORS.iterdir())) == 6  # two pipes and one for the process

@@ -1,13 +1,9 @@
-"""The site that Sphinx makes of the documents: no warnings, and every link leads somewhere."""
+"""The site that Sphinx makes of the documents, with every warning an error: dead links, too."""
 
-from __future__ import annotations
-
+import re
 import subprocess
 import sys
-from configparser import ConfigParser
-from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import documents
 import pytest
@@ -15,23 +11,6 @@ import pytest
 pytest.importorskip("myst_parser", reason="the extra docs has what makes the site")
 
 ROOT = documents.ROOT
-
-
-class Page(HTMLParser):
-    """Where a page's links lead, and where others can lead in it."""
-
-    def __init__(self, file: Path) -> None:
-        super().__init__()
-        self.links: list[str] = []
-        self.anchors = {""}
-        self.feed(file.read_text(encoding="utf-8"))
-
-    def handle_starttag(self, _tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        for name, value in attrs:
-            if name == "id":
-                self.anchors.add(value or "")
-            elif name in {"href", "src"}:
-                self.links.append(value or "")
 
 
 @pytest.fixture(scope="module")
@@ -56,23 +35,12 @@ def test_every_document_is_a_page(site: Path) -> None:
     assert (site / "index.html").read_bytes() == (site / "README.html").read_bytes()
 
 
-def test_every_link_leads_somewhere(site: Path) -> None:
-    setup = ConfigParser(interpolation=None)
-    setup.read(ROOT / "setup.cfg")
-    files = setup["metadata"]["url"] + "/blob/HEAD/"
-    pages = {file: Page(file) for file in site.rglob("*.html")}
-    followed = set()
-    for file, page in pages.items():
-        for link in page.links:
-            url = urlsplit(link)
-            target = (file.parent / unquote(url.path)).resolve() if url.path else file
-            if link.startswith(files):
-                assert (ROOT / link.removeprefix(files)).exists(), (file, link)
-            elif not url.scheme:
-                assert target.is_file(), (file, link)
-                assert target not in pages or url.fragment in pages[target].anchors, (file, link)
-            followed.add(link)
-    assert {"docs/node.html#without-python", f"{files}examples", f"{files}deploy"} <= followed
+def test_links_to_documents_lead_to_pages_and_others_to_the_projects_files(site: Path) -> None:
+    texts = "".join(page.read_text(encoding="utf-8") for page in site.rglob("*.html"))
+    assert 'href="docs/node.html#without-python"' in texts
+    files = re.findall(r'href="[^"#]*/blob/HEAD/([^"#]*)', texts)
+    assert [file for file in files if not (ROOT / file).exists()] == []
+    assert {"examples", "deploy"} <= set(files)
 
 
 def test_sources_elsewhere_are_refused_with_the_command(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
-"""iproute.transaction: all changes happen, or none; with a runner that only pretends."""
+"""iproute.transaction: all changes happen, or none, also when several commands run as one.
+
+The runner only pretends.
+"""
 
 # ruff: noqa: PT012 - what is undone when a block is left is what these tests are about
-from __future__ import annotations
-
 import pytest
 from fake_runner import ABSENT, CONTAINER, World
 
@@ -21,9 +22,20 @@ def world() -> World:
 def test_success_undoes_nothing(world: World) -> None:
     with world.tx:
         world.change("one")
-        world.change("two")
-    assert world.runner.ran == ["do one", "do two"]
+        world.tx.do(Command(("tee", "x"), "announce", may_fail=True))
+        world.tx.see(Command(("ip", "link")))
+    assert world.runner.ran == ["do one", "tee x", "ip link"]
+    assert world.runner.stdins == [b"", b"", b""]
     assert world.tx.leftovers == []
+
+
+def test_changes_under_way_are_waited_for_and_undone_in_order(world: World) -> None:
+    with world.failing():
+        for name in ("one", "two"):
+            undo = (Command(("undo", name)),)
+            world.tx.start(Command(("do", name), f"do {name}", undo=undo))
+    assert world.runner.ran == ["do one", "do two", "undo two", "undo one"]
+    assert world.runner.finished[:2] == ["do one", "do two"]
 
 
 def test_failed_change_is_undone_with_all_before_it_in_reverse(world: World) -> None:
@@ -37,16 +49,6 @@ def test_failed_change_is_undone_with_all_before_it_in_reverse(world: World) -> 
     assert caught.value.argv == ("do", "three")
     assert caught.value.purpose == "do three"
     assert caught.value.answer == "no"
-
-
-def test_changes_under_way_are_waited_for_and_undone_in_order(world: World) -> None:
-    with pytest.raises(ZeroDivisionError), world.tx:
-        for name in ("one", "two"):
-            undo = (Command(("undo", name)),)
-            world.tx.start(Command(("do", name), f"do {name}", undo=undo))
-        raise ZeroDivisionError
-    assert world.runner.ran == ["do one", "do two", "undo two", "undo one"]
-    assert world.runner.finished[:2] == ["do one", "do two"]
 
 
 def test_first_failure_is_reported_and_the_change_beside_it_is_undone(world: World) -> None:
@@ -63,33 +65,22 @@ def test_first_failure_is_reported_and_the_change_beside_it_is_undone(world: Wor
     assert world.runner.ran[-2:] == ["undo two", "undo one"]
 
 
-def test_several_undos_of_one_change_run_last_first(world: World) -> None:
-    with pytest.raises(ZeroDivisionError), world.tx:
-        world.change("one", Command(("undo", "a")), Command(("undo", "b")))
-        raise ZeroDivisionError
-    assert world.runner.ran == ["do one", "undo b", "undo a"]
-
-
-def test_change_without_an_undo_leaves_none(world: World) -> None:
-    with pytest.raises(ZeroDivisionError), world.tx:
-        world.tx.do(Command(("do", "one"), "do one"))
-        raise ZeroDivisionError
-    assert world.runner.ran == ["do one"]
-
-
 def test_undo_that_fails_is_a_leftover_and_stops_no_other(world: World) -> None:
+    names = ["one", "two", "three", "four", "five", "six"]
     world.runner.fails("undo two", b"Device or resource busy\n")
     world.runner.raises["undo three"] = ProgramNotFoundError("undo", "/bin")
     world.runner.raises["undo four"] = PermissionError(13, "Permission denied")
     world.runner.raises["undo five"] = UnreadableAnswerError("nonsense")
-    with pytest.raises(ZeroDivisionError), world.tx:
-        for name in ("one", "two", "three", "four", "five"):
+    world.runner.raises["undo six"] = MemoryError()
+    with world.failing():
+        for name in names:
             world.change(name)
-        raise ZeroDivisionError
-    assert world.runner.ran[5:] == [
-        f"undo {name}" for name in ("five", "four", "three", "two", "one")
-    ]
-    five, four, three, two = world.tx.leftovers
+            if name == "one":  # whose undo comes after this, and those of the others before
+                world.tx.on_unwind(lambda: world.runner.ran.append("forget"))
+    *others, first = (f"undo {name}" for name in reversed(names))
+    assert world.runner.ran[6:] == [*others, "forget", first]
+    six, five, four, three, two = world.tx.leftovers
+    assert six == "MemoryError"
     assert "nonsense" in five
     assert "Permission denied" in four
     assert "undo" in three
@@ -97,10 +88,11 @@ def test_undo_that_fails_is_a_leftover_and_stops_no_other(world: World) -> None:
 
 
 def test_thing_that_is_already_gone_is_no_leftover(world: World) -> None:
-    world.runner.fails("undo one", ABSENT)
-    with pytest.raises(ZeroDivisionError), world.tx:
-        world.change("one")
-        raise ZeroDivisionError
+    world.runner.fails("undo a", ABSENT)
+    with world.failing():
+        world.tx.do(Command(("do", "nothing to undo"), "do it"))
+        world.change("one", Command(("undo", "a")), Command(("undo", "b")))
+    assert world.runner.ran[2:] == ["undo b", "undo a"]
     assert world.tx.leftovers == []
 
 
@@ -117,30 +109,15 @@ def test_what_is_missing_instead_of_the_thing_is_a_leftover(
     line = " ".join(undo.argv)
     world.runner.fails(line, b"No such file or directory")
     world.runner.statuses[line] = status
-    with pytest.raises(ZeroDivisionError), world.tx:
+    with world.failing():
         world.tx.do(Command(("ip", "do"), undo=(undo,)))
-        raise ZeroDivisionError
     assert world.tx.leftovers == [f"{line}: No such file or directory"]
 
 
-def test_whatever_an_undo_raises_stops_no_other(world: World) -> None:
-    world.runner.raises["ip b"] = MemoryError()
-    with pytest.raises(ZeroDivisionError), world.tx:
-        for name in "abc":
-            world.tx.do(Command(("ip", "do"), undo=(Command(("ip", name)),)))
-        raise ZeroDivisionError
-    assert world.runner.ran[-3:] == ["ip c", "ip b", "ip a"]
-    assert world.tx.leftovers == ["MemoryError"]
-
-
 @pytest.mark.parametrize("there", [True, False])
-def test_undo_asks_first_whether_there_is_something_to_undo(
-    world: World,
-    there: bool,  # noqa: FBT001
-) -> None:
-    with pytest.raises(ZeroDivisionError), world.tx:
+def test_undo_asks_first_whether_there_is_something_to_undo(world: World, *, there: bool) -> None:
+    with world.failing():
         world.change("one", Command(("undo", "one"), only_if=lambda: there))
-        raise ZeroDivisionError
     assert ("undo one" in world.runner.ran) is there
 
 
@@ -148,70 +125,37 @@ def test_question_that_fails_is_a_leftover(world: World) -> None:
     def ask() -> bool:
         raise CommandError(Command(("ip", "link")), Completed(1, b"", b"no", 0.0))
 
-    with pytest.raises(ZeroDivisionError), world.tx:
+    with world.failing():
         world.change("one")
         world.change("two", Command(("undo", "two"), only_if=ask))
-        raise ZeroDivisionError
     assert world.runner.ran[-1] == "undo one"
     assert world.tx.leftovers == ["ip link: no"]
 
 
 def test_undo_runs_inside_its_namespace_with_its_stdin_and_environment(world: World) -> None:
-    with pytest.raises(ZeroDivisionError), world.tx:
-        world.change(
-            "one",
-            Command(
-                ("undo", "one"),
-                inside=CONTAINER,
-                stdin=b"input",
-                environment={"CNI_COMMAND": "DEL"},
-            ),
-        )
-        raise ZeroDivisionError
+    undo = Command(("undo", "one"), "", CONTAINER, b"input", environment={"CNI_COMMAND": "DEL"})
+    with world.failing():
+        world.change("one", undo)
     assert world.runner.ran[-1] == "ip netns exec c undo one"
     assert world.runner.stdins[-1] == b"input"
     assert world.runner.environments[-1] == {"CNI_COMMAND": "DEL"}
 
 
-def test_an_action_is_called_between_the_undos_of_what_came_after_and_before_it(
-    world: World,
-) -> None:
-    with pytest.raises(ZeroDivisionError), world.tx:
-        world.change("one")
-        world.tx.on_unwind(lambda: world.runner.ran.append("forget"))
-        world.change("two")
-        raise ZeroDivisionError
-    assert world.runner.ran[2:] == ["undo two", "forget", "undo one"]
-
-
-def test_what_could_not_be_undone_was_not_undone(world: World) -> None:
-    world.runner.fails("undo one")
-    with pytest.raises(ZeroDivisionError), world.tx:
-        world.change("one")
-        raise ZeroDivisionError
-    assert not world.tx.has_undone
-
-
 def test_plugins_release_last(world: World) -> None:
     release = Command(("release",), environment={"CNI_COMMAND": "DEL"}, comes_last=True)
-    with pytest.raises(ZeroDivisionError), world.tx:
+    with world.failing():
         world.change("one")
         world.change("allocate", release)
         world.change("two")
-        raise ZeroDivisionError
     assert world.runner.ran[3:] == ["undo two", "undo one", "release"]
     assert world.tx.has_undone
 
 
-@pytest.mark.parametrize("environment", [None, {"CNI_COMMAND": "DEL"}])
-def test_change_that_could_not_be_executed_is_not_undone(
-    world: World, environment: dict[str, str] | None
-) -> None:
+def test_change_that_could_not_be_executed_is_not_undone(world: World) -> None:
     world.runner.not_run.append("allocate")
-    undo = Command(("release",), environment=environment)
-    with pytest.raises(ZeroDivisionError), world.tx:
-        world.tx.do(Command(("allocate",), any_status=True, undo=(undo,)))
-        raise ZeroDivisionError
+    undo = (Command(("release",)), Command(("release",), environment={"CNI_COMMAND": "DEL"}))
+    with world.failing():
+        world.tx.do(Command(("allocate",), any_status=True, undo=undo))
     assert world.runner.ran == ["allocate"]
     assert (world.tx.leftovers, world.tx.has_undone) == ([], False)
 
@@ -237,22 +181,24 @@ def test_a_plugin_that_refuses_both_in_the_same_words_has_changed_nothing(
     assert world.tx.leftovers == leftovers
 
 
-def test_nothing_was_undone_where_nothing_was_to_undo(world: World) -> None:
-    with pytest.raises(ZeroDivisionError), world.tx:
-        raise ZeroDivisionError
-    assert not world.tx.has_undone
-
-
 def test_action_that_fails_is_a_leftover(world: World) -> None:
     def forget() -> None:
         raise OSError(30, "Read-only file system")
 
-    with pytest.raises(ZeroDivisionError), world.tx:
+    world.runner.fails("undo one")
+    with world.failing():
         world.change("one")
         world.tx.on_unwind(forget)
-        raise ZeroDivisionError
     assert world.runner.ran[-1] == "undo one"
     assert "Read-only file system" in world.tx.leftovers[0]
+    assert world.tx.leftovers[1] == "undo one: no"
+    assert not world.tx.has_undone
+
+
+def test_nothing_was_undone_where_nothing_was_to_undo(world: World) -> None:
+    with world.failing():
+        pass
+    assert not world.tx.has_undone
 
 
 def test_signal_during_a_change_undoes_it(world: World) -> None:
@@ -264,60 +210,35 @@ def test_signal_during_a_change_undoes_it(world: World) -> None:
     assert world.runner.ran == ["do one", "do two", "undo two", "undo one"]
 
 
-def test_signal_before_a_change_prevents_it(world: World) -> None:
+def test_signal_before_a_change_or_a_program_prevents_it(world: World) -> None:
     world.interrupts.came = True
-    with pytest.raises(InterruptedBySignalError), world.tx:
-        world.change("one")
-    # Its undo is tried all the same: what finds nothing does no harm.
-    assert "do one" not in world.runner.ran
-
-
-def test_signal_before_several_changes_or_a_program_prevents_them(world: World) -> None:
-    world.interrupts.came = True
-    with pytest.raises(InterruptedBySignalError), world.tx:
-        world.tx.see(together(Command(("ip", "link")), Command(("ip", "link"))))
-    with pytest.raises(InterruptedBySignalError), world.tx:
-        world.tx.do(Command(("ipam",), "allocate", environment={}))
+    for command in (
+        together(Command(("ip", "link")), Command(("ip", "link"))),
+        Command(("ipam",), "allocate", environment={}),
+        Command(("do", "one"), "do one"),
+    ):
+        with pytest.raises(InterruptedBySignalError), world.tx:
+            world.tx.do(command)
     assert world.runner.ran == []
-
-
-def test_a_command_has_no_stdin_by_default(world: World) -> None:
-    with pytest.raises(ZeroDivisionError), world.tx:
-        world.change("one")
-        world.tx.do(Command(("tee", "x"), "announce", may_fail=True))
-        world.tx.see(Command(("ip", "link")))
-        raise ZeroDivisionError
-    assert world.runner.stdins == [b"", b"", b"", b""]
 
 
 def test_signals_are_held_back_while_undoing(world: World) -> None:
     held: list[bool] = []
     world.runner.after["undo one"] = lambda: held.append(world.interrupts.holding)
-    with pytest.raises(ZeroDivisionError), world.tx:
+    with world.failing():
         world.change("one")
-        raise ZeroDivisionError
     assert held == [True]
     assert not world.interrupts.holding
 
 
-def test_query_returns_what_was_printed_inside_the_namespace(world: World) -> None:
-    world.runner.outputs["ip netns exec c ip link"] = [b"[]"]
-    with world.tx:
-        assert world.tx.see(Command(("ip", "link"), inside=CONTAINER)) == b"[]"
-
-
 def test_query_about_something_absent_is_an_error_unless_allowed(world: World) -> None:
     world.runner.fails("ip link", ABSENT)
+    world.runner.fails("ip route", b"RTNETLINK answers: Operation not permitted\n")
     with world.tx:
         assert world.tx.see(Command(("ip", "link"), absent_ok=True)) == b""
-        with pytest.raises(CommandError):
-            world.tx.see(Command(("ip", "link")))
-
-
-def test_query_that_fails_otherwise_is_an_error_even_so(world: World) -> None:
-    world.runner.fails("ip link", b"RTNETLINK answers: Operation not permitted\n")
-    with world.tx, pytest.raises(CommandError):
-        world.tx.see(Command(("ip", "link"), absent_ok=True))
+        for wrong in (Command(("ip", "link")), Command(("ip", "route"), absent_ok=True)):
+            with pytest.raises(CommandError):
+                world.tx.see(wrong)
 
 
 def test_every_status_of_a_change_that_may_fail_is_an_answer(world: World) -> None:
@@ -328,17 +249,119 @@ def test_every_status_of_a_change_that_may_fail_is_an_answer(world: World) -> No
         assert (done.status, done.stderr) == (2, b"Read-only file system\n")
 
 
-def test_program_is_given_its_environment_and_stdin(world: World) -> None:
-    environment = {"CNI_COMMAND": "ADD"}
-    with world.tx:
-        world.tx.do(Command(("ipam",), "allocate", stdin=b"{}", environment=environment))
-    assert world.runner.stdins == [b"{}"]
-    assert world.runner.environments == [environment]
-
-
 def test_programs_undo_counts_even_if_its_answer_is_no_good(world: World) -> None:
     undo = Command(("ipam", "DEL"), environment={"CNI_COMMAND": "DEL"})
-    with pytest.raises(ZeroDivisionError), world.tx:
+    with world.failing():
         world.tx.do(Command(("ipam",), "allocate", may_fail=True, undo=(undo,)))
-        raise ZeroDivisionError
     assert world.runner.ran == ["ipam", "ipam DEL"]
+
+
+UP = ("ip", "link", "set", "dev", "net1", "up")
+SHOW = ("ip", "-j", "link", "show", "dev", "net1")
+ODD = ("ip", "link", "set", "dev", "it's", "up")
+BATCH = "ip netns exec c ip -j -batch -"
+SWITCH = Command(("tee", "/proc/sys/a", "/proc/sys/b"), "announce", CONTAINER, stdin=b"1\n")
+
+
+def run_all(world: World, *changes: tuple[str, ...]) -> bytes:
+    parts = [Command(argv, f"do {argv[-1]}", CONTAINER) for argv in changes]
+    done = world.tx.do(together(*parts, Command(SHOW, inside=CONTAINER)))
+    assert done is not None
+    return done.stdout
+
+
+def test_changes_are_made_and_read_back_in_one_process(world: World) -> None:
+    world.runner.outputs[BATCH] = [b"[1]\n"]
+    with world.tx:
+        assert run_all(world, UP, UP) == b"[1]"
+    assert world.runner.ran == [BATCH]
+    assert world.runner.stdins == [
+        b"link set dev net1 up\nlink set dev net1 up\nlink show dev net1\n"
+    ]
+    assert world.runner.purposes == ["do up; do up"]
+
+
+def test_changes_that_one_process_cannot_take_are_made_one_by_one(world: World) -> None:
+    world.runner.outputs["ip netns exec c ip -j link show dev net1"] = [b"[2]\n"]
+    with world.tx:
+        assert run_all(world, UP, ODD) == b"[2]"
+    assert world.runner.ran == [
+        "ip netns exec c ip link set dev net1 up",
+        "ip netns exec c ip link set dev it's up",
+        "ip netns exec c ip -j link show dev net1",
+    ]
+
+
+def test_parameters_are_written_in_the_same_process(world: World) -> None:
+    combined = together(SWITCH, Command(UP, "do up", CONTAINER))
+    assert combined.argv[0] == "sh"
+    assert combined.argv[3:] == ("sh", "/proc/sys/a", "/proc/sys/b", "ip", "-batch", "-")
+    assert combined.stdin == b"link set dev net1 up\n"
+    assert (combined.purpose, combined.parts[0]) == ("announce; do up", SWITCH)
+
+
+def test_parameters_are_written_first_when_one_process_cannot_take_the_changes(
+    world: World,
+) -> None:
+    switch = SWITCH._replace(may_fail=True)
+    world.runner.fails("ip netns exec c tee /proc/sys/a /proc/sys/b", b"tee: no\n")
+    with world.tx:
+        done = world.tx.do(together(switch, Command(ODD, "do odd", CONTAINER)))
+    assert done
+    assert done.stderr.startswith(b"tee: no\n")
+    assert world.runner.ran[1:] == ["ip netns exec c ip link set dev it's up"]
+
+
+@pytest.mark.parametrize("announced", [(), (SWITCH,)])
+def test_failure_among_several_names_the_change(
+    world: World, announced: tuple[Command, ...]
+) -> None:
+    down = (*UP[:-1], "down")
+    changes = [Command(argv, f"do {argv[-1]}", CONTAINER) for argv in (UP, down)]
+    combined = together(*announced, *changes)
+    why = b"sh: 1: cannot create /proc/sys/a\n" if announced else b""
+    answer = why + b"RTNETLINK answers: File exists"
+    world.runner.fails(" ".join(combined.entered_argv), answer + b"\nCommand failed -:2\n")
+    with pytest.raises(CommandError) as caught, world.tx:
+        world.tx.do(combined)
+    assert caught.value.argv == ("ip", "netns", "exec", "c", *down)
+    assert caught.value.purpose == "do down"
+    assert caught.value.answer == answer.decode()
+
+
+@pytest.mark.parametrize(
+    "message", [b"", b"Cannot open", b"Command failed -:0", b"Command failed -:3"]
+)
+def test_failure_that_names_no_change_is_that_of_the_batch(world: World, message: bytes) -> None:
+    world.runner.fails(BATCH, message)
+    with pytest.raises(CommandError) as caught, world.tx:
+        run_all(world, UP)
+    assert caught.value.argv == tuple(BATCH.split())
+    assert caught.value.purpose == "do up"
+
+
+@pytest.mark.parametrize("printed", [b"", b"[]\n[]\n"])
+def test_more_or_fewer_answers_than_queries_are_unreadable(world: World, printed: bytes) -> None:
+    world.runner.outputs[BATCH] = [printed]
+    with pytest.raises(UnreadableAnswerError), world.tx:
+        run_all(world, UP)
+
+
+def test_queries_in_one_process_have_an_answer_each(world: World) -> None:
+    world.runner.outputs["ip -j -batch -"] = [b"[1]\n\n[2]\n"]
+    with world.tx:
+        assert world.tx.see(together(Command(SHOW), Command(SHOW))) == b"[1]\n[2]"
+
+
+def test_signal_during_several_changes_is_heard(world: World) -> None:
+    world.runner.after[BATCH] = lambda: setattr(world.interrupts, "came", True)
+    with pytest.raises(InterruptedBySignalError), world.tx:
+        run_all(world, UP)
+
+
+def test_one_process_asks_about_one_family() -> None:
+    """ip applies -4 and -6 to every line."""
+    for families, is_split in (("44", False), ("66", False), ("46", True), (" 6", True)):
+        options = [() if family == " " else (f"-{family}",) for family in families]
+        queries = [Command(("ip", *option, "-j", "route", "show", "default")) for option in options]
+        assert together(*queries).is_split is is_split

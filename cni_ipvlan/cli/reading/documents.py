@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from typing import TYPE_CHECKING
 
 from cni_ipvlan.cli.reading import json_text, yaml_text
@@ -71,12 +70,6 @@ def read(source: str, text: str) -> list[tuple[int, Part]]:
 def _yaml(source: str, text: str) -> list[tuple[int, Part]]:
     try:
         found = yaml_text.parse(text)
-    except ImportError:
-        raise ConfigError(
-            "it is not JSON, and reading YAML needs PyYAML "
-            f"({sys.executable} -m pip install PyYAML, or Debian's python3-yaml)",
-            source,
-        ) from None
     except SyntaxFault as fault:
         why = template_in(text) or f"it can't be read as JSON or YAML: {fault}"
         raise ConfigError(why, source, fault.line) from None

@@ -24,10 +24,7 @@ _NAMES = {"timestamp": "a timestamp", "binary": "binary data", "set": "a set"}
 
 
 def parse(text: str) -> list[tuple[int, Part]]:
-    """Return the documents that are not empty, numbered from 1.
-
-    Raises SyntaxFault, and ImportError without PyYAML.
-    """
+    """Return the documents that are not empty, numbered from 1; raises SyntaxFault."""
     import yaml
 
     try:

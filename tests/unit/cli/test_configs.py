@@ -1,7 +1,5 @@
 """cli.configs: what people have at hand becomes what a runtime would pass."""
 
-from __future__ import annotations
-
 import io
 import json
 import sys
@@ -41,15 +39,13 @@ def load(document: object) -> list[configs.NetworkConfig]:
     return configs.load("file", document if isinstance(document, str) else json.dumps(document))
 
 
-def test_a_plugin_configuration_is_itself() -> None:
-    assert [each.config for each in load(CONF)] == [CONF]
-
-
 def test_a_list_gives_its_ipvlan_entries_its_name_and_version() -> None:
-    (found,) = load(LIST)
+    assert [each.config for each in load(CONF)] == [CONF]
+    (found,) = load({**LIST, "plugins": [*LIST["plugins"], {"type": "tuning"}, {"type": "sbr"}]})
     assert found.config == {"type": "ipvlan", "mode": "l3", "name": "listed", "cniVersion": "0.4.0"}
     assert found.path == ("plugins", 1)
     assert found.is_chained
+    assert (found.before, found.after) == (("bridge",), ("tuning", "sbr"))
 
 
 def test_a_list_in_several_versions_means_the_highest() -> None:
@@ -59,15 +55,17 @@ def test_a_list_in_several_versions_means_the_highest() -> None:
     assert load(odd)[0].config["cniVersion"] == "0.4.0"
 
 
-def test_configurations_of_other_plugins_are_skipped() -> None:
-    assert load({**CONF, "type": "macvlan"}) == []
-    assert load({**LIST, "plugins": [{"type": "bridge"}, 5]}) == []
-
-
-def test_a_configuration_without_a_type_is_taken_as_ipvlan() -> None:
+def test_a_configuration_without_a_type_is_taken_as_ipvlan_and_others_are_skipped() -> None:
     assert len(load({"name": "net", "cniVersion": "1.0.0"})) == 1
     assert len(load(definition("net", {"name": "net"}))) == 1
-    assert load({"apiVersion": "v2", "name": "chart", "version": "1.0.0"}) == []
+    for other in (
+        {"apiVersion": "v2", "name": "chart", "version": "1.0.0"},
+        {**CONF, "type": "macvlan"},
+        {**LIST, "plugins": [{"type": "bridge"}, 5]},
+        {"kind": "NetworkAttachmentDefinition", "metadata": {"name": "x"}},
+        definition("x", "  "),
+    ):
+        assert load(other) == []
 
 
 def test_a_definition_gives_the_configuration_in_its_string_and_its_name() -> None:
@@ -77,11 +75,6 @@ def test_a_definition_gives_the_configuration_in_its_string_and_its_name() -> No
     assert found.label == "shop/blue"
     assert found.path == ("spec", "config")
     assert load(definition("blue", LIST))[0].config["name"] == "listed"
-
-
-def test_a_definition_without_a_configuration_has_none() -> None:
-    assert load({"kind": "NetworkAttachmentDefinition", "metadata": {"name": "x"}}) == []
-    assert load(definition("x", "  ")) == []
 
 
 def test_what_kubectl_prints_is_read() -> None:
@@ -96,9 +89,9 @@ def test_what_kubectl_prints_is_read() -> None:
 
 
 def test_many_documents_in_one_file_are_read() -> None:
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}}
-    documents = [None, definition("one", CONF), pod, definition("two", CONF)]
-    found = load(yaml.safe_dump_all(documents))
+    pod = "kind: Pod\napiVersion: v1\nmetadata: {creationTimestamp: 2024-01-01T00:00:00Z}\n"
+    one, two = (yaml.safe_dump(definition(name, CONF)) for name in ("one", "two"))
+    found = load(f"---\nnull\n---\n{one}---\n{pod}---\n{two}")
     assert [each.label for each in found] == ["one", "two"]
     assert [each.document for each in found] == [2, 4]
 
@@ -121,12 +114,10 @@ def several(tmp_path: Path) -> str:
     return str(file)
 
 
-@pytest.mark.parametrize(
-    ("given", "name"),
-    [("first", "first"), ("one", "first"), ("shop/two", "second"), ("farm/two", "third")],
-)
-def test_one_of_several_is_chosen_by_any_of_its_names(several: str, given: str, name: str) -> None:
-    assert configs.choose(several, given).name == name
+def test_one_of_several_is_chosen_by_any_of_its_names(several: str) -> None:
+    names = {"first": "first", "one": "first", "shop/two": "second", "farm/two": "third"}
+    for given, name in names.items():
+        assert configs.choose(several, given).name == name
 
 
 @pytest.mark.parametrize(
@@ -156,17 +147,14 @@ def test_a_list_with_two_ipvlan_entries_has_no_names_to_choose_by(tmp_path: Path
     ("text", "printed"),
     [
         ("", ": the file is empty"),
-        (" \n", ": the file is empty"),
         ("# nothing\n---\n", ": the file has nothing but comments"),
         ("kind: Pod\napiVersion: v1\n", " has no configuration of type ipvlan"),
         ("{", ":1: it is not valid JSON: it ends where a key in double quotes should be"),
         ('{"a": NaN}', ":1: it is not valid JSON: NaN is not JSON"),
         ('{\n"a": 1e999}', ":2: it is not valid JSON: the number 1e999 is too large"),
         ('{\n"a": 1, // one\n}', ":2: it is not valid JSON: it has a comment, which JSON does"),
-        ('{\n# one\n"a": 1}', ":2: it is not valid JSON: it has a comment, which JSON does not"),
         ('{"a": 1 /* one */}', ":1: it is not valid JSON: it has a comment"),
         ('{"a":\n1,\n}', ":2: it is not valid JSON: it has a trailing comma before }"),
-        ('{"a": [1,\n2,\n]}', ":2: it is not valid JSON: it has a trailing comma before ]"),
         ("{'a': 1}", ":1: it is not valid JSON: it has single quotes; JSON has double quotes only"),
         ('{"a": True}', ":1: it is not valid JSON: it has True; JSON writes true"),
         ('{"a": 1\n"b": 2}', ":2: it is not valid JSON: it has '\"' where a comma or } should be"),
@@ -176,7 +164,6 @@ def test_a_list_with_two_ipvlan_entries_has_no_names_to_choose_by(tmp_path: Path
         ("a: [", ":1: it can't be read as JSON or YAML: while parsing a flow node"),
         ("a: 1\nb: c: d", ":2: it can't be read as JSON or YAML: mapping values are not allowed"),
         ("just words", ':1: it is "just words"; a network configuration is needed'),
-        ("- 1", ":1: it is [1]; a network configuration is needed"),
         ("a: 1\n---\n- 1", ":3: document 2: it is [1]; a network configuration is needed"),
         ("type: ipvlan\nday: 2024-01-01", ":2: $.day: it is a timestamp (2024-01-01), which JSON"),
         ("type: ipvlan\nipam: {a: .nan}", ":2: $.ipam.a: it is no finite number (.nan), which"),
@@ -211,59 +198,37 @@ def test_what_cannot_be_read_is_reported_in_a_sentence(
     assert "\n" not in message
 
 
-def test_json_in_a_file_called_so_is_not_tried_as_yaml(tmp_path: Path) -> None:
-    file = tmp_path / "net.conf"
-    file.write_text("a: b")
-    with pytest.raises(ConfigError, match="it is not valid JSON: it has 'a' where a value"):
-        configs.choose(str(file), None)
-
-
-def test_yaml_in_a_file_called_so_may_start_like_json(tmp_path: Path) -> None:
-    file = tmp_path / "net.yaml"
-    file.write_text("{type: ipvlan, # a comment\n name: net}")
-    assert configs.choose(str(file), None).name == "net"
-
-
 @pytest.mark.parametrize(
     ("source", "why"),
     [
-        ("/no/such/file", "No such file or directory"),
-        ("/", "Is a directory"),
-        ("a\0b", "stat: embedded null character in path"),
+        ("/no/such/file", "cannot read .*: No such file or directory"),
+        ("/", "cannot read .*: Is a directory"),
+        ("a\0b", "embedded null character in path"),
+        ("net.conf", "it is not UTF-8 text"),
     ],
 )
-def test_a_file_that_can_not_be_opened(source: str, why: str) -> None:
-    with pytest.raises(ConfigError, match=f"cannot read .*: {why}"):
+def test_a_file_that_can_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, why: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("net.conf").write_bytes(b"\xff\xfe{}")
+    with pytest.raises(ConfigError, match=why):
         configs.read_source(source)
 
 
-def test_a_file_that_is_no_text(tmp_path: Path) -> None:
-    file = tmp_path / "net.conf"
-    file.write_bytes(b"\xff\xfe{}")
-    with pytest.raises(ConfigError, match="it is not UTF-8 text"):
-        configs.read_source(str(file))
-
-
-def test_without_pyyaml_json_is_read_and_yaml_is_refused_with_what_to_do(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(sys.modules, "yaml", None)
-    assert len(load(definition("x", CONF))) == 1
-    with pytest.raises(ConfigError) as caught:
-        load("kind: List")
-    assert str(caught.value) == (
-        "file: it is not JSON, and reading YAML needs PyYAML "
-        f"({sys.executable} -m pip install PyYAML, or Debian's python3-yaml)"
-    )
+def test_what_a_file_is_called_says_how_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "net.conf").write_text("a: b")
+    with pytest.raises(ConfigError, match="it is not valid JSON: it has 'a' where a value"):
+        configs.choose(str(tmp_path / "net.conf"), None)
+    (tmp_path / "net.yaml").write_text("{type: ipvlan, # a comment\n name: net}")
+    assert configs.choose(str(tmp_path / "net.yaml"), None).name == "net"
 
 
 TEMPLATES = [
     "{{- if .Values.on }}\nkind: Pod\n{{- end }}\n",
     "a: {{ .Values.a }}\n",
-    '{{ include "x" . }}\n',
     '{"type": "ipvlan", "mtu": {{ .Values.mtu }}}',
     "type: ipvlan\nmaster: '{{ .Values.master | quote }}'\n",
-    yaml.safe_dump(definition("x", '{"type": "ipvlan", "mtu": {{ $mtu }}}')),
     yaml.safe_dump(definition("x", '{"type": "ipvlan", "master": "{{ .Values.master }}"}')),
 ]
 
@@ -280,12 +245,6 @@ def test_template_that_is_not_about_networks_is_no_matter() -> None:
     rule = {"kind": "Rule", "apiVersion": "v1", "spec": {"text": "{{ $labels.instance }}"}}
     assert load(yaml.safe_dump(rule)) == []
     assert len(load(yaml.safe_dump_all([rule, definition("x", CONF)]))) == 1
-
-
-def test_values_of_other_objects_may_be_what_json_can_not_express() -> None:
-    pod = "kind: Pod\napiVersion: v1\nmetadata: {creationTimestamp: 2024-01-01T00:00:00Z}\n"
-    text = f"{pod}---\n{yaml.safe_dump(definition('x', CONF))}"
-    assert [each.label for each in load(text)] == ["x"]
 
 
 def test_what_is_wrong_with_one_network_does_not_hide_others(tmp_path: Path) -> None:
@@ -335,8 +294,3 @@ def test_delegates_of_multus_are_read() -> None:
             (*path, "delegates", 2, "plugins", 1),
         ]
         assert [each.is_chained for each in found] == [False, True]
-
-
-def test_other_plugins_of_a_list_are_known() -> None:
-    (found,) = load({**LIST, "plugins": [*LIST["plugins"], {"type": "tuning"}, {"type": "sbr"}]})
-    assert (found.before, found.after) == (("bridge",), ("tuning", "sbr"))

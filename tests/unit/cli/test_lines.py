@@ -1,9 +1,6 @@
 """cli.reading: the line on which a part of a configuration starts."""
 
-from __future__ import annotations
-
 import json
-import sys
 from typing import Any
 
 import pytest
@@ -121,7 +118,6 @@ def test_the_line_is_found(text: str, path: Path, line: int) -> None:
         (IN_BLOCK.replace('"l9"', '"l9",'), 12),
         (IN_BLOCK.replace('"type"', '// "type"'), 10),
         (IN_BLOCK.replace('"ipvlan",', '"ipvlan'), 10),
-        (IN_QUOTES.replace('"type": "ipvlan",', "# none", 1), 7),
         (IN_QUOTES.replace('"l9"}', '"l9",}'), 10),
         (FOLDED.replace('"l9"', '"l9",'), 6),
         (ESCAPED.replace(",", ",,"), 3),
@@ -137,12 +133,6 @@ def test_line_of_a_mistake_is_the_files(text: str, line: int) -> None:
 
 def line_of(network: configs.NetworkConfig, path: Path) -> int:
     return network.line(network.place(path))
-
-
-def test_json_has_lines_without_pyyaml(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "yaml", None)
-    (network,) = configs.load("file", CONFLIST)
-    assert line_of(network, ("mode",)) == 7
 
 
 def documents() -> st.SearchStrategy[Any]:

@@ -1,7 +1,5 @@
 """What -v prints: each line with the number of its command, since several may run at once."""
 
-from __future__ import annotations
-
 import click
 import pytest
 
@@ -20,13 +18,16 @@ def ended(milliseconds: float, status: int = 0) -> Completed:
     return Completed(status, b"", b"", milliseconds / 1000)
 
 
+Printed = pytest.CaptureFixture[str]
+
+
 @pytest.fixture
-def narrator(capsys: pytest.CaptureFixture[str]) -> Narrator:
+def narrator(capsys: Printed) -> Narrator:
     return Narrator(Log(click.echo, {}))
 
 
 def test_lines_of_commands_side_by_side_can_be_told_apart(
-    narrator: Narrator, capsys: pytest.CaptureFixture[str]
+    narrator: Narrator, capsys: Printed
 ) -> None:
     narrator.command(CHANGE, None)
     narrator.command(PLUGIN, None)
@@ -41,9 +42,7 @@ def test_lines_of_commands_side_by_side_can_be_told_apart(
     assert capsys.readouterr().err.splitlines() == ["[1]   20.0 ms", "[2]   1.5 ms, status 3"]
 
 
-def test_two_runs_of_equal_commands_are_not_confused(
-    narrator: Narrator, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_two_runs_of_equal_commands_are_not_confused(narrator: Narrator, capsys: Printed) -> None:
     again = Command(*QUERY)
     for each in (QUERY, again):
         narrator.command(each, None)
@@ -52,9 +51,7 @@ def test_two_runs_of_equal_commands_are_not_confused(
     assert capsys.readouterr().err.splitlines()[2:] == ["[2]   1.0 ms", "[1]   2.0 ms"]
 
 
-def test_a_process_that_stays_is_shown_as_its_query(
-    narrator: Narrator, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_process_that_stays_is_shown_as_its_query(narrator: Narrator, capsys: Printed) -> None:
     asked = Command(("sh", "-c", "…"), parts=(QUERY,), stays=True)
     narrator.command(asked, None)
     narrator.command(QUERY, ended(1))
@@ -62,19 +59,11 @@ def test_a_process_that_stays_is_shown_as_its_query(
     assert capsys.readouterr().err.splitlines() == ["[1] + ip -j link show", "[1]   1.0 ms"]
 
 
-def test_escape_sequences_are_quoted(
-    narrator: Narrator, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_escape_sequences_are_quoted(narrator: Narrator, capsys: Printed) -> None:
     batch = Command(("ip", "-batch", "-"), "set \x1b[31m", stdin=b"link set dev \x1b[31m up\n")
     narrator.command(batch._replace(undo=(Command(("ip", "\x1b")),)), None)
-    narrator.wait("waiting for \x1b[31m")
     assert "\x1b" not in capsys.readouterr().err
-
-
-def test_waits_and_warnings_are_printed_once(
-    narrator: Narrator, capsys: pytest.CaptureFixture[str]
-) -> None:
-    narrator.wait("waiting for it")
+    narrator.wait("waiting for \x1b[31m")
     narrator.warn("odd")
     captured = capsys.readouterr()
-    assert (captured.err, captured.out) == ("waiting for it\n", "odd\n")
+    assert (captured.err, captured.out) == ("waiting for \\x1b[31m\n", "odd\n")

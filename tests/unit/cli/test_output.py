@@ -1,19 +1,25 @@
-"""Output that can't be written: a closed pipe, a full disk, a closed stream."""
-
-from __future__ import annotations
+"""Where output goes: a terminal, a pipe, a shell that completes, a place that can't be written."""
 
 import json
 import os
+import pty
+import shutil
 import subprocess
 import sysconfig
+from itertools import product
 from pathlib import Path
 
 import pytest
+from sampling import sample
 
 from cni_ipvlan.cli import options, output, program
 from cni_ipvlan.cli.finding import OK, Finding
 
-ENVIRONMENT = {"PATH": f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}"}
+ENVIRONMENT = {
+    "PATH": f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}",
+    "TERM": "xterm",
+}
+ESCAPE = "\x1b["
 FULL = "ipvlan: cannot write to standard output: No space left on device\n"
 
 
@@ -34,19 +40,6 @@ def files(tmp_path: Path) -> Path:
     return tmp_path
 
 
-# These need no kernel with ipvlan; the others are in tests/e2e/test_command_line.py.
-LINES = [
-    *("--help", "--version", "validate bad.conf", "validate good.conf"),
-    *("validate good.conf --json", "show", "show --json"),
-    *("doctor -c good.conf --cni-path .", "doctor --json --cni-path ."),
-    *(f"{command} --help" for command in sorted(program.ipvlan.commands)),
-    "del -c good.conf --netns /gone --container-id c --cni-path . --dry-run",
-    "gc -c good.conf --keep-none --cni-path . --dry-run",
-    "gc -c good.conf --keep-none --cni-path . --dry-run --json",
-    *("nonsense --json", "status --json", "status -c good.conf --cni-path /nowhere --json"),
-]
-
-
 def run(script: str, directory: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["bash", "-c", script],
@@ -64,40 +57,54 @@ def own_words(stderr: str) -> list[str]:
     return [line for line in stderr.splitlines() if not line.startswith(("not seen: ", "warning"))]
 
 
-@pytest.mark.parametrize("line", LINES)
-def test_a_full_disk_is_one_sentence(line: str, files: Path) -> None:
-    done = run(f"ipvlan {line} >/dev/full", files)
-    assert (own_words(done.stderr), done.returncode) == ([FULL.rstrip()], 1)
+# These need no kernel with ipvlan; the others are in tests/e2e/test_command_line.py.
+LINES = [
+    *("--help", "--version", "validate bad.conf", "validate good.conf"),
+    *("validate good.conf --json", "show", "show --json"),
+    *("doctor -c good.conf --cni-path .", "doctor --json --cni-path ."),
+    *(f"{command} --help" for command in sorted(program.ipvlan.commands)),
+    "del -c good.conf --netns /gone --container-id c --cni-path . --dry-run",
+    "gc -c good.conf --keep-none --cni-path . --dry-run",
+    "gc -c good.conf --keep-none --cni-path . --dry-run --json",
+    *("nonsense --json", "status --json", "status -c good.conf --cni-path /nowhere --json"),
+]
+# The reader of the pipe is gone before anything is written.
+WAYS = {
+    "a full disk": ("ipvlan {} >/dev/full", [FULL.rstrip()]),
+    "a closed pipe": ("exec 3> >(:); wait $!; ipvlan {} >&3", []),
+}
 
 
-@pytest.mark.parametrize("line", LINES)
-def test_a_closed_pipe_ends_it_quietly(line: str, files: Path) -> None:
-    # The reader is gone before anything is written.
-    done = run(f"exec 3> >(:); wait $!; ipvlan {line} >&3", files)
-    assert (own_words(done.stderr), done.returncode) == ([], 1)
+@pytest.mark.parametrize(("line", "way"), sample(product(LINES, WAYS), 12))
+def test_output_that_cannot_be_written(line: str, way: str, files: Path) -> None:
+    script, said = WAYS[way]
+    done = run(script.format(line), files)
+    assert (own_words(done.stderr), done.returncode) == (said, 1)
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_goes_the_same_way(shell: str, files: Path) -> None:
-    done = run(f"_IPVLAN_COMPLETE={shell}_source ipvlan >/dev/full", files)
-    assert (done.stderr, done.returncode) == (FULL, 1)
-
-
-@pytest.mark.parametrize("stderr", ["/dev/full", "&-"])
-@pytest.mark.parametrize(("line", "status"), [("nonsense", 2), ("validate /gone", 1)])
-def test_stderr_that_cannot_be_written_changes_no_status(
-    line: str, status: int, stderr: str, files: Path
+@pytest.mark.parametrize(
+    ("script", "stderr", "status"),
+    [
+        ("_IPVLAN_COMPLETE=bash_source ipvlan >/dev/full", FULL, 1),
+        ("ipvlan nonsense 2>/dev/full", "", 2),
+        ("ipvlan validate /gone 2>&-", "", 1),
+        ("ipvlan show >/dev/full 2>/dev/full", "", 1),
+        ("ipvlan --help >&-", "", 0),
+        ("ipvlan add --help | true; exit ${PIPESTATUS[1]}", "", 0),
+    ],
+)
+def test_other_streams_that_cannot_be_written(
+    script: str, stderr: str, status: int, files: Path
 ) -> None:
-    assert run(f"ipvlan {line} 2>{stderr}", files).returncode == status
+    done = run(script, files)
+    assert (done.stderr, done.returncode) == (stderr, status)
 
 
-def test_both_streams_full(files: Path) -> None:
-    assert run("ipvlan show >/dev/full 2>/dev/full", files).returncode == 1
-
-
-def test_a_closed_stdout_gets_nothing(files: Path) -> None:
-    done = run("ipvlan --help >&-", files)
-    assert (done.stderr, done.returncode) == ("", 0)
+def test_a_directory_that_is_gone_is_no_reason_for_a_traceback(tmp_path: Path) -> None:
+    done = run("mkdir d && cd d && rmdir ../d && ipvlan add -c x --netns a/b", tmp_path)
+    assert done.returncode == 2
+    assert "\nipvlan: Invalid value for '-c' / '--config': cannot read x: No such" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 EVIL = "e\x1b[8mv\x9b1\u202ei\x7f\rl\n\udcff"
@@ -115,6 +122,13 @@ def test_what_strangers_named_is_printed_without_their_escape_sequences(
     assert out.splitlines()[:2] == [SHOWN, f"two {SHOWN}"]
     assert err.splitlines() == [SHOWN, f"ipvlan: {SHOWN}"]
     assert all(line.isprintable() for line in out.splitlines())
+    output.echo_json({EVIL: [EVIL, "ü"]})
+    printed = capsys.readouterr().out
+    assert printed.isascii()
+    assert all(line.isprintable() for line in printed.splitlines())
+    assert json.loads(printed) == {EVIL: [EVIL, "ü"]}
+    offered = options._items(["web2", "web\x1b[8m", "db", "web"], "w")
+    assert [each.value for each in offered] == ["web", "web2"]
 
 
 def test_only_our_own_colours_reach_a_terminal(
@@ -126,14 +140,72 @@ def test_only_our_own_colours_reach_a_terminal(
     assert capsys.readouterr().out == f"\x1b[31m{SHOWN}\x1b[0m \\x1b[31m\n"
 
 
-def test_json_is_ascii_and_still_says_everything(capsys: pytest.CaptureFixture[str]) -> None:
-    output.echo_json({EVIL: [EVIL, "ü"]})
-    printed = capsys.readouterr().out
-    assert printed.isascii()
-    assert all(line.isprintable() for line in printed.splitlines())
-    assert json.loads(printed) == {EVIL: [EVIL, "ü"]}
+def on_terminal(directory: Path, *arguments: str, **environment: str) -> str:
+    """Run the command on a terminal; return what it shows."""
+    ours, theirs = pty.openpty()
+    command = subprocess.Popen(
+        [f"{sysconfig.get_path('scripts')}/ipvlan", *arguments],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**ENVIRONMENT, **environment},
+        cwd=directory,
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while chunk := os.read(ours, 4096):
+            shown += chunk
+    except OSError:  # how a terminal ends
+        pass
+    finally:
+        os.close(ours)
+        command.wait()
+    return shown.decode()
 
 
-def test_completion_offers_nothing_that_is_not_printable() -> None:
-    offered = options._items(["web2", "web\x1b[8m", "db", "web"], "w")
-    assert [each.value for each in offered] == ["web", "web2"]
+def test_a_terminal_has_colours_unless_it_wants_none_and_a_pipe_has_none(files: Path) -> None:
+    assert ESCAPE in on_terminal(files, "validate", "bad.conf")
+    assert ESCAPE in on_terminal(files, "add", "-c", "bad.conf")
+    shown = on_terminal(files, "validate", "bad.conf", NO_COLOR="1")
+    assert "$.mode" in shown
+    assert ESCAPE not in shown
+    for line in ("validate bad.conf", "add -c bad.conf", "doctor --cni-path /x"):
+        done = run(f"ipvlan {line}", files)
+        assert done.stdout + done.stderr
+        assert ESCAPE not in done.stdout + done.stderr
+
+
+NETWORKS = [
+    {"kind": "NetworkAttachmentDefinition", "metadata": {"name": name}, "spec": {"config": "{}"}}
+    for name in ("blue", "black", "red")
+]
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("ipvlan d", ["del", "doctor"]),
+        ("ipvlan add --ne", ["--netns", "--network"]),
+        ("ipvlan add -c networks.json --network bl", ["black", "blue"]),
+    ],
+)
+def test_bash_completes(typed: str, offered: list[str], tmp_path: Path) -> None:
+    (tmp_path / "networks.json").write_text(json.dumps({"kind": "List", "items": NETWORKS}))
+    script = f"""\
+        source <(_IPVLAN_COMPLETE=bash_source ipvlan)
+        complete -p ipvlan >/dev/null || exit
+        COMP_WORDS=({typed}) COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
+        _ipvlan_completion ipvlan "${{COMP_WORDS[COMP_CWORD]}}"
+        printf '%s\\n' "${{COMPREPLY[@]}}" | sort
+    """
+    done = run(script, tmp_path)
+    assert (done.stdout.splitlines(), done.stderr) == (offered, "")
+
+
+def test_fish_completes(tmp_path: Path) -> None:
+    if shutil.which("fish") is None:
+        pytest.skip("fish is not installed")
+    script = "_IPVLAN_COMPLETE=fish_source ipvlan | source; complete -C 'ipvlan va'"
+    done = run(f'fish --no-config -c "{script}"', tmp_path)
+    assert (done.stdout.startswith("validate"), done.stderr) == (True, "")

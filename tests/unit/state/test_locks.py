@@ -1,13 +1,12 @@
 """registry: locks between processes, and a directory that leaves no trace."""
 
-from __future__ import annotations
-
 import errno
 import os
 import signal
 import stat
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +28,16 @@ from cni_ipvlan.state.locks import BusyError
 from cni_ipvlan.state.registry import Registry
 
 
+@pytest.fixture
+def holder(directory: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the attachment's lock, until it is written to."""
+    with process(HOLD, directory) as running:
+        assert line(running) == "held"
+        yield running
+        if running.returncode is None:
+            running.communicate("\n")
+
+
 def test_directory_is_readable_by_root_only_and_gone_afterwards(
     registry: Registry, directory: Path
 ) -> None:
@@ -36,93 +45,56 @@ def test_directory_is_readable_by_root_only_and_gone_afterwards(
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
         assert [path.name for path in directory.iterdir()] == [f"lock-{KEY}"]
         assert stat.S_IMODE((directory / f"lock-{KEY}").stat().st_mode) == 0o600
-    assert not directory.exists()
-
-
-def test_directory_stays_while_another_attachment_is_worked_on(
-    registry: Registry, directory: Path
-) -> None:
-    with registry.attachment_lock(KEY, never, strict=True):
         with registry.attachment_lock(OTHER_KEY, never, strict=True):
             pass
         assert (directory / f"lock-{KEY}").exists()
-
-
-def test_lock_is_released_by_an_exception(registry: Registry, directory: Path) -> None:
+    assert not directory.exists()
     with pytest.raises(ZeroDivisionError), registry.attachment_lock(KEY, never, strict=True):
         raise ZeroDivisionError
     assert not directory.exists()
 
 
-def test_second_call_for_an_attachment_waits_for_the_first(
-    registry: Registry, directory: Path
+def test_second_call_for_an_attachment_waits_for_the_first_and_takes_little_processor_time(
+    registry: Registry, directory: Path, holder: subprocess.Popen[str]
 ) -> None:
-    holder = process(HOLD, directory)
-    assert line(holder) == "held"
     asked = []
+    began = time.monotonic()
 
-    def release_at_the_third_question() -> None:
-        asked.append(True)
-        if len(asked) == 3:
+    def release_after_a_while() -> None:
+        asked.append(time.monotonic() - began)
+        if len(asked) >= 3 and asked[-1] > 0.3 and holder.returncode is None:
             holder.communicate("\n")
 
-    with registry.attachment_lock(KEY, release_at_the_third_question, strict=True):
-        assert len(asked) >= 3
+    with registry.attachment_lock(OTHER_KEY, pytest.fail, strict=True):
+        pass  # another's, for which it need not wait
+    with registry.attachment_lock(KEY, release_after_a_while, strict=True):
         assert holder.returncode == 0
         assert (directory / f"lock-{KEY}").exists()
+    assert 3 <= len(asked) <= 4 + asked[-1] / 0.04
     assert not directory.exists()
 
 
-def test_call_for_another_attachment_does_not_wait(registry: Registry, directory: Path) -> None:
-    holder = process(HOLD, directory)
-    assert line(holder) == "held"
-
-    def fail() -> None:
-        raise AssertionError
-
-    with registry.attachment_lock(OTHER_KEY, fail, strict=True):
-        pass
-    holder.communicate("\n")
-
-
+@pytest.mark.usefixtures("holder")
 @pytest.mark.parametrize("strict", [True, False])
-def test_wait_can_be_interrupted(
-    registry: Registry,
-    directory: Path,
-    strict: bool,  # noqa: FBT001
+def test_wait_can_be_interrupted_and_ends_as_busy(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, *, strict: bool
 ) -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt
 
-    holder = process(HOLD, directory)
-    assert line(holder) == "held"
     with (
         pytest.raises(KeyboardInterrupt),
         registry.attachment_lock(KEY, interrupt, strict=strict),
     ):
         pass
-    assert registry.is_live(KEY)
-    holder.communicate("\n")
-
-
-@pytest.mark.parametrize("strict", [True, False])
-def test_wait_for_a_call_that_lives_ends_as_busy(
-    registry: Registry,
-    directory: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    strict: bool,  # noqa: FBT001
-) -> None:
     monkeypatch.setattr(locks, "_CALL_SECONDS", 0.1)
     monkeypatch.setattr(locks, "_ORPHAN_SECONDS", 0.0)
-    holder = process(HOLD, directory)
-    assert line(holder) == "held"
     with (
         pytest.raises(BusyError, match="this container"),
         registry.attachment_lock(KEY, never, strict=strict),
     ):
         pass
     assert registry.is_live(KEY)
-    holder.communicate("\n")
 
 
 def test_wait_for_what_a_killed_call_left_running_ends_sooner(
@@ -133,6 +105,7 @@ def test_wait_for_what_a_killed_call_left_running_ends_sooner(
     child = int(line(holder))
     holder.send_signal(signal.SIGKILL)
     holder.wait()
+    assert registry.is_live(KEY)
     with pytest.raises(BusyError), registry.attachment_lock(KEY, never, strict=True):
         pass
     went_on = False
@@ -140,31 +113,14 @@ def test_wait_for_what_a_killed_call_left_running_ends_sooner(
         went_on = True
     assert went_on
     assert not directory.exists()  # or what hangs would leave the lock's file for good
-    subprocess.run(["kill", "-KILL", str(child)], check=True)
+    os.kill(child, signal.SIGKILL)
+    wait_until(lambda: not registry.is_live(KEY))
     holder.communicate()
 
 
-def test_many_waiting_calls_take_turns_and_use_little_processor_time(
-    registry: Registry, directory: Path
+def test_attachment_is_live_while_its_lock_is_held(
+    registry: Registry, directory: Path, holder: subprocess.Popen[str]
 ) -> None:
-    holder = process(HOLD, directory)
-    assert line(holder) == "held"
-    asked = []
-    began = time.monotonic()
-
-    def release_after_a_second() -> None:
-        asked.append(True)
-        if holder.returncode is None and time.monotonic() - began > 1:
-            holder.communicate("\n")
-
-    with registry.attachment_lock(KEY, release_after_a_second, strict=True):
-        assert 3 < len(asked) < 25
-
-
-def test_attachment_is_live_while_its_lock_is_held(registry: Registry, directory: Path) -> None:
-    assert not registry.is_live(KEY)
-    holder = process(HOLD, directory)
-    assert line(holder) == "held"
     assert registry.is_live(KEY)
     assert not registry.is_live(OTHER_KEY)
     holder.send_signal(signal.SIGKILL)
@@ -176,25 +132,21 @@ def test_attachment_is_live_while_its_lock_is_held(registry: Registry, directory
     assert not directory.exists()  # … and the next one clears it away
 
 
-def test_command_that_outlives_a_killed_call_keeps_the_lock(
-    registry: Registry, directory: Path
+@pytest.mark.parametrize(
+    "lock",
+    [
+        f"attachment_lock({KEY!r}, lambda: None, strict=True)",
+        f"master_lock({MASTER!r}, lambda: None)",
+    ],
+)
+def test_only_one_process_at_a_time_has_the_lock(
+    directory: Path, tmp_path: Path, lock: str
 ) -> None:
-    holder = process(HOLD_IN_A_CHILD, directory)
-    child = int(line(holder))
-    holder.send_signal(signal.SIGKILL)
-    holder.wait()
-    assert registry.is_live(KEY)
-    subprocess.run(["kill", "-KILL", str(child)], check=True)
-    wait_until(lambda: not registry.is_live(KEY))
-    holder.communicate()
-
-
-def test_only_one_process_at_a_time_has_the_lock(directory: Path, tmp_path: Path) -> None:
     counter = tmp_path / "counter"
     counter.write_text("0")
     body = f"""
     for _ in range(25):
-        with registry.attachment_lock({KEY!r}, lambda: None, strict=True):
+        with registry.{lock}:
             with open({str(counter)!r}) as file:
                 count = int(file.read())
             os.sched_yield()
@@ -206,7 +158,7 @@ def test_only_one_process_at_a_time_has_the_lock(directory: Path, tmp_path: Path
         worker.communicate(timeout=60)
         assert worker.returncode == 0
     assert counter.read_text() == "100"
-    assert not directory.exists()
+    assert not list(directory.glob("*"))
 
 
 def test_lock_of_a_master_is_held_by_one_at_a_time(
@@ -225,64 +177,38 @@ def test_lock_of_a_master_is_held_by_one_at_a_time(
     assert list(directory.glob("on-*")) == []
 
 
-def test_lock_of_a_master_holds_although_its_directory_comes_and_goes(
-    registry: Registry, directory: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("what", "why"),
+    [
+        ("dangling link", "another user"),
+        ("link", "another user"),
+        ("another user's", "another user"),
+        ("file", "cni-ipvlan"),
+        ("no parent", "cni-ipvlan"),
+    ],
+)
+def test_unusable_directory_is_refused_at_once_and_stops_only_the_strict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, why: str
 ) -> None:
-    counter = tmp_path / "counter"
-    counter.write_text("0")
-    worker = f"""
-        for _ in range(25):
-            with registry.master_lock({MASTER!r}, lambda: None):
-                with open({str(counter)!r}, "r+") as file:
-                    count = int(file.read()) + 1
-                    file.seek(0)
-                    file.write(str(count))
-        """
-    workers = [process(worker, directory) for _ in range(4)]
-    for each in workers:
-        each.communicate(timeout=60)
-        assert each.returncode == 0
-    assert counter.read_text() == "100"
-    assert list(directory.glob("on-*")) == []
-
-
-def stops_only_the_strict(registry: Registry, reason: str) -> None:
-    """Check that a strict lock fails for this reason, and that a call without one goes on."""
-    with (
-        pytest.raises(OSError, match=reason),
-        registry.attachment_lock(KEY, never, strict=True),
-    ):
-        pass
-    went_on = False
-    with registry.attachment_lock(KEY, never, strict=False):
-        went_on = True
-    assert went_on
-
-
-@pytest.mark.parametrize("what", ["dangling link", "link", "another user's"])
-def test_directory_that_is_not_ours_is_refused_at_once(tmp_path: Path, what: str) -> None:
-    place = tmp_path / "cni-ipvlan"
-    if what == "another user's":
-        if os.geteuid() != 0:
-            pytest.skip("only root can make it")
-        place.mkdir()
-        os.chown(place, 65534, 65534)
-    else:
+    place = tmp_path / "run" / "cni-ipvlan"
+    if what != "no parent":
+        place.parent.mkdir()
+    if what == "file":
+        place.write_text("")
+    elif what == "another user's":
+        place.mkdir(0o700)
+        monkeypatch.setattr(os, "geteuid", lambda: place.stat().st_uid + 1)
+    elif "link" in what:
         place.symlink_to(tmp_path / ("nowhere" if what == "dangling link" else "."))
     registry = Registry(str(place))
 
-    with pytest.raises(OSError, match="another user"), registry.master_lock(MASTER, never):
+    with pytest.raises(OSError, match=why), registry.master_lock(MASTER, never):
         pass
-    stops_only_the_strict(registry, "another user")
-
-
-@pytest.mark.parametrize("obstacle", ["file", "no parent"])
-def test_unusable_directory_stops_only_the_strict(tmp_path: Path, obstacle: str) -> None:
-    place = tmp_path / "run" / "cni-ipvlan"
-    if obstacle == "file":
-        place.parent.mkdir()
-        place.write_text("")
-    stops_only_the_strict(Registry(str(place)), "cni-ipvlan")
+    with pytest.raises(OSError, match=why), registry.attachment_lock(KEY, never, strict=True):
+        pass
+    with registry.attachment_lock(KEY, never, strict=False):
+        went_on = True
+    assert went_on
 
 
 def test_idle_attachment_is_locked_and_a_live_one_is_not(

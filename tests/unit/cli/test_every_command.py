@@ -1,0 +1,267 @@
+"""Of every command: help, --json in success and failure, and a wrong value blamed on its option."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from people import ipvlan
+from sampling import sample
+
+from cni_ipvlan.cli import program
+from cni_ipvlan.cli.typed import renamed
+from cni_ipvlan.cni import errors
+from cni_ipvlan.cni.errors import CniError
+from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
+from cni_ipvlan.plugin import codes
+
+ROOT = Path(__file__).parents[3]
+CONF = {"cniVersion": "1.1.0", "name": "net", "type": "ipvlan", "ipam": {"type": "static"}}
+HERE = "/proc/self/ns/net"
+# What each command needs besides the option in question, or instead of another value of it.
+NEEDED = {
+    "add": {"-c": "CONF", "--netns": HERE, "--dry-run": ""},  # which needs no rights
+    "del": {"-c": "CONF", "--netns": "/gone", "--container-id": "c", "--dry-run": ""},
+    "check": {"-c": "CONF", "--netns": HERE, "--container-id": "c", "--prev-result": "RESULT"},
+    "status": {"-c": "CONF"},
+    "gc": {"-c": "CONF", "--keep": "a/b", "--dry-run": ""},
+    "doctor": {"-c": "CONF", "--netns": HERE},
+    "probe": {"--netns": HERE},
+    "trace": {"A": "host", "B": "10.1.0.1"},
+    "show": {},
+    "validate": {"FILE…": "CONF"},
+    "replay": {"FILE": "CAPTURE"},
+    "ipam-answer": {"--plugin": "static", "--cni-version": "1.0.0", "--mtu": "1500"},
+}
+# Where in the command line's package its work is done.
+WORK = {
+    **dict.fromkeys(("add", "del", "check", "status", "gc"), "calls.make"),
+    "validate": "configs.read",
+    "show": "show.tree.look",
+    "doctor": "doctor.examine",
+    "probe": "reach.probe.find",
+    "trace": "reach.trace.Map",
+    "replay": "calls.answered",
+    "ipam-answer": "configs.standard_input",
+}
+WRONG = {
+    "-c": ["/gone", "/etc", "EMPTY"],
+    "--netns": ["nowhere", "99999999", ""],
+    "--ifname": ["a/b", "", "1234567890123456", "a\x1b[8m b"],
+    "--container-id": ["-", "", "a/b", "a" * 300],
+    "--args": ["garbage", "A=1;b", "=x"],
+    "--network": ["x"],
+    "--prev-result": ["/gone", "EMPTY"],
+    "--ipam-result": ["/gone", "EMPTY"],
+    "--keep": ["abc", "/", "a/"],
+    "--cni-version": ["2", ""],
+    "--mtu": ["x", ""],
+    "FILE": ["/gone", "EMPTY", "CONF"],
+    "--to": ["x", "10.1.0.1/24"],
+    "A": ["nobody"],
+    "B": ["nobody"],
+}
+# What is only looked at later. Of files, validate reports problems; a master may be gone; what
+# follows --keep is named by that.
+OTHERS = {"--cni-path", "FILE…", "--master", "--pod", "--plugin", "[ID/IFNAME]…"}
+FAILURES = {
+    "bug": (ZeroDivisionError("oh"), errors.INTERNAL, 1),
+    "failure": (CniError(codes.NOT_PERMITTED, "no", "because", "of net7"), codes.NOT_PERMITTED, 1),
+    "bad input": (CniError(errors.INVALID_CONFIGURATION, "no"), errors.INVALID_CONFIGURATION, 2),
+    "^C": (KeyboardInterrupt(), codes.INTERRUPTED, 130),
+    "signal": (InterruptedBySignalError(15), codes.INTERRUPTED, 1),
+}
+COMMANDS = sorted(program.ipvlan.commands)
+Typed = Callable[..., list[str]]
+
+
+def parameters(command: str) -> list[str]:
+    """Return the options and arguments of a command that take a value."""
+    found = program.ipvlan.commands[command].params
+    takes = [each for each in found if not (isinstance(each, click.Option) and each.is_flag)]
+    context = click.Context(program.ipvlan)
+    return [
+        each.opts[0] if each.opts[0][0] == "-" else each.make_metavar(context) for each in takes
+    ]
+
+
+@pytest.fixture
+def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Typed:
+    """Return the words of a command with all that it needs, and with another value of an option."""
+    monkeypatch.delenv("CNI_COMMAND", raising=False)
+    capture = {"capture": 1, "time": "", "environment": {"CNI_COMMAND": "DEL"}, "stdin": "{}"}
+    contents = {"CONF": CONF, "CAPTURE": capture, "RESULT": {"cniVersion": "1.0.0"}, "EMPTY": []}
+    for name, content in contents.items():
+        (tmp_path / name).write_text(json.dumps(content))
+
+    def words(command: str, option: str = "--json", value: str = "") -> list[str]:
+        given = {**NEEDED[command], option: value}
+        if option == "--ipam-result":
+            given["--dry-run"] = ""
+        if option == "--container-id":
+            given.pop("--dry-run", None)
+        found = [command]
+        for name, word in given.items():
+            found += [name] if name.startswith("-") else []
+            if name in parameters(command):
+                found.append(str(tmp_path / word) if word in contents else word)
+        return found
+
+    return words
+
+
+def test_the_tables_have_every_command_and_every_option_with_a_value() -> None:
+    assert sorted(NEEDED) == sorted(WORK) == COMMANDS
+    for command in COMMANDS:
+        assert {*parameters(command)} <= {*WRONG, *OTHERS}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_help_with_an_example(command: str) -> None:
+    text = ipvlan(command, "--help").fine()
+    example = text.partition("\nExample:")[2]
+    assert f"\n  ipvlan {command} " in example
+    assert all(len(line) <= 100 for line in text.splitlines())
+    files = [word for word in example.split() if word.startswith("examples/")]
+    assert all(list(ROOT.glob(file)) for file in files)
+
+
+CASES = [
+    (command, option, value)
+    for command in NEEDED
+    for option in parameters(command)
+    for value in WRONG.get(option, ())
+    if (command, option, bool(value)) != ("del", "--netns", True)  # it takes what is gone
+]
+# Each option once, and some more.
+ONCE = {option: (command, option, value) for command, option, value in CASES}
+CHOSEN = [*ONCE.values(), *sample([case for case in CASES if case not in ONCE.values()], 30)]
+
+
+@pytest.mark.parametrize(("command", "option", "value"), CHOSEN)
+def test_a_wrong_value_is_bad_input_and_its_option_is_named(
+    command: str, option: str, value: str, typed: Typed
+) -> None:
+    said = ipvlan(*typed(command, option, value))
+    assert (said.status, said.out) == (2, "")
+    first, *rest = said.err.splitlines()
+    assert first.startswith(f"ipvlan: Invalid value for '{option}'")
+    assert "CNI_" not in said.err  # no variable
+    assert rest == [f"    try: ipvlan {command} --help"]
+
+
+@pytest.mark.parametrize(
+    ("command", "value"),
+    [("add", "/etc/passwd"), ("add", HERE), ("check", "/gone"), ("probe", "/gone")],
+)
+def test_a_namespace_that_can_not_be_a_containers(command: str, value: str, typed: Typed) -> None:
+    said = ipvlan(*typed(command, "--netns", value))
+    assert said.status == 2
+    assert "--netns" in said.err.splitlines()[0]
+    assert "CNI_NETNS " not in said.err
+
+
+@pytest.mark.parametrize(
+    ("command", "given", "variable", "name"),
+    [
+        ("del", "/nowhere", "", "--cni-path"),
+        ("gc", "", "", "the usual directories"),
+        ("gc", "", "/nowhere", "CNI_PATH"),
+    ],
+)
+def test_a_plugin_that_no_directory_has_and_who_chose_them(
+    command: str,
+    given: str,
+    variable: str,
+    name: str,
+    typed: Typed,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CNI_PATH", variable)
+    monkeypatch.setattr("cni_ipvlan.cli.calls.USUAL_DIRECTORIES", ("/nowhere",))
+    said = ipvlan(*typed(command, "--cni-path", given))
+    assert said.status == 1
+    assert f"cannot find the plugin 'static' in {name}\n" in said.err
+
+
+def test_values_commands_and_answers_keep_their_words() -> None:
+    details = "command: env CNI_NETNS=/x ip\nanswer: CNI_NETNS\ntry: choose another CNI_NETNS"
+    error = CniError(4, "CNI_NETNS is '/run/CNI_NETNS'; CNI_NETNS_OVERRIDE", details)
+    found = renamed(error, {"CNI_NETNS": "--netns"})
+    assert found.msg == "--netns is '/run/CNI_NETNS'; CNI_NETNS_OVERRIDE"
+    assert found.details.splitlines() == [
+        "command: env CNI_NETNS=/x ip",
+        "answer: CNI_NETNS",
+        "try: choose another --netns",
+    ]
+
+
+def failed(status: int, *words: str) -> dict[str, Any]:
+    """Type a command that fails; return the one document that it prints."""
+    said = ipvlan(*words)
+    assert said.status == status
+    document: dict[str, Any] = json.loads(said.out)
+    assert document.keys() == {"code", "msg", "details"}
+    assert "ipvlan: " not in said.err
+    return document
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_wrong_usage_of_every_command_is_one_document(name: str) -> None:
+    command = program.ipvlan.commands[name] if name else program.ipvlan
+    options = {word for each in command.params for word in each.opts}
+    assert "--json" in options
+    assert not {"--format", "--output", "-o"} & options
+    names = [name] if name else []
+    for wrong in (["--no-such-option"], ["--json=x"], ["a", "b", "c", "--x"]):
+        document = failed(2, *names, "--json", *wrong)
+        assert document["code"] == errors.INVALID_ENVIRONMENT
+        assert document["msg"]
+        assert document["details"] in ("", f"try: {' '.join(('ipvlan', *names))} --help")
+    if name and any(each.required for each in command.params):
+        assert failed(2, name, "--json")["msg"].startswith("Missing ")
+
+
+@pytest.mark.parametrize("command", WORK)
+@pytest.mark.parametrize("kind", FAILURES)
+def test_a_failure_in_any_command_is_one_document(
+    command: str, kind: str, typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raised, code, status = FAILURES[kind]
+
+    def fail(*_: object, **__: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(f"cni_ipvlan.cli.{WORK[command]}", fail)
+    document = failed(status, *typed(command))
+    assert document["code"] == code
+    if kind == "failure":
+        assert document["details"] == "because\nof net7"  # who types this may know
+
+
+@pytest.mark.parametrize(
+    ("line", "msg", "details"),
+    [
+        ("ad --json", "there is no command 'ad'; did you mean add?", None),
+        ("show --json --watch", "--watch needs a terminal, and no --json", None),
+        ("--json", "set CNI_COMMAND and its variables", None),
+        (
+            "status --json -c /gone",
+            "Invalid value for '-c' / '--config': cannot read /gone: No such file or directory",
+            "try: ipvlan status --help",
+        ),
+    ],
+)
+def test_other_errors_are_one_document_too(line: str, msg: str, details: str | None) -> None:
+    document = failed(2, *line.split())
+    assert msg in document["msg"]
+    assert details in (None, document["details"])
+
+
+@pytest.mark.parametrize("line", ["add --ifname", "show -- --json"])
+def test_without_the_option_errors_are_text(line: str) -> None:
+    said = ipvlan(*line.split())
+    assert (said.status, said.out) == (2, "")
+    assert said.err.startswith("ipvlan: ")

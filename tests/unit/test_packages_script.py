@@ -1,0 +1,61 @@
+"""What scripts say when they may not install packages, or find files of another user."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+LIBRARIES = Path(__file__).parents[2] / "scripts/lib"
+SOURCE = f"source {LIBRARIES}/kernel.sh; source {LIBRARIES}/packages.sh"
+# Whoever this is, it is an ordinary user there, and the files of others are nobody's.
+SOMEBODY = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Path:
+    """Have a PATH with little on it."""
+    for name in ("bash", "find", "stat", "true"):
+        (tmp_path / name).symlink_to(shutil.which(name) or name)
+    stub(tmp_path, "apt-get", "echo installed")
+    stub(tmp_path, "id", "echo somebody")
+    return tmp_path
+
+
+def stub(programs: Path, name: str, command: str) -> None:
+    (programs / name).write_text(f"#!/bin/sh\n{command}\n")
+    (programs / name).chmod(0o755)
+
+
+def said(programs: Path, command: str) -> tuple[int, str]:
+    """Run a function of the scripts."""
+    script = f"PATH={programs}; {SOURCE}; {command}"
+    done = subprocess.run(
+        [*SOMEBODY, "bash", "-euo", "pipefail", "-c", script, "scripts/it"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert not done.stdout
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("sudo", [None, "exit 1"])
+def test_without_sudo_it_names_the_line_that_root_runs(programs: Path, sudo: str | None) -> None:
+    if sudo:
+        stub(programs, "sudo", sudo)
+    line = "apt-get install --yes --no-install-recommends nonesuch"
+    expected = f"Debian packages are missing, which only root can install: {line}"
+    assert said(programs, "install_packages nonesuch") == (1, f"scripts/it: {expected}\n")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files of others")
+def test_files_that_sudo_left_in_a_clone_are_named_with_what_to_do(programs: Path) -> None:
+    lock = programs / "build/venv.lock"
+    lock.parent.mkdir()
+    lock.touch()
+    assert said(programs, f"refuse_files_of_others {programs}") == (0, "")
+    os.chown(lock, 1, 1)
+    expected = f"{lock} belongs to nobody; first: sudo chown -R somebody: {programs}"
+    assert said(programs, f"refuse_files_of_others {programs}") == (1, f"scripts/it: {expected}\n")
