@@ -96,29 +96,6 @@ def entry(bundle: Path, node: Path, *options: str) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize(
-    ("script", "options", "words"),
-    [
-        (BUILD, ["--colour"], "no option --colour"),
-        (BUILD, ["--output"], "needs a value"),
-        (BUILD, ["--output", "/etc/passwd"], "not a directory"),
-        (BUILD, ["--bundle", "/nonexistent"], "no such file"),
-        (BUILD, ["--bundle", "/etc/passwd"], "no bundle for this machine"),
-        (BUILD, ["now"], "no argument now"),
-        (ENTRY, ["--colour"], "no option --colour"),
-        (ENTRY, ["--on-stop", "never"], "keep or remove"),
-        (ENTRY, ["now"], "no argument now"),
-        (ENTRY, ["--prefix", "here"], "absolute path"),
-        (ENTRY, ["--health", "--bin-dir", "here"], "absolute path"),
-    ],
-)
-def test_bad_input_is_one_sentence(script: Path, options: list[str], words: str) -> None:
-    done = subprocess.run([script, *options], check=False, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert words in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-
-
 def test_bundle_that_is_broken_is_reported(archives: list[Path], tmp_path: Path) -> None:
     broken = tmp_path / archives[0].name
     broken.write_bytes(archives[0].read_bytes()[:1000])

@@ -8,9 +8,13 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+import sampling
+from executable import descendants
 from installing import (
     AS_ROOT,
     CHECKOUT,
@@ -41,15 +45,22 @@ DOCUMENTS = [
 Done = subprocess.CompletedProcess[str]
 
 
+@contextmanager
+def node_at(directory: Path) -> Iterator[Path]:
+    """Have a directory for a node; what is installed there is removed without a trace."""
+    (directory / "other").write_text("something that was here before\n")
+    before = tree(directory)
+    yield directory
+    subprocess.run([*AS_ROOT, installer(CHECKOUT), *places(directory), "--uninstall"], check=False)
+    if (directory / "cni").is_dir():  # made by the test
+        shutil.rmtree(directory / "cni")
+    assert tree(directory) == before, "uninstalling left something"
+
+
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[Path]:
-    (tmp_path / "other").write_text("something that was here before\n")
-    before = tree(tmp_path)
-    yield tmp_path
-    subprocess.run([*AS_ROOT, installer(CHECKOUT), *places(tmp_path), "--uninstall"], check=False)
-    if (tmp_path / "cni").is_dir():  # made by the test
-        shutil.rmtree(tmp_path / "cni")
-    assert tree(tmp_path) == before, "uninstalling left something"
+    with node_at(tmp_path) as made:
+        yield made
 
 
 class Install:
@@ -77,11 +88,51 @@ class Install:
         return self(*self.quick, *options, checkout=checkout, within=within)
 
 
+@pytest.fixture(scope="module")
+def quick(request: pytest.FixtureRequest) -> list[str]:
+    return (
+        ["--wheels", str(request.getfixturevalue("wheels"))] if LACKING else ["--system-packages"]
+    )
+
+
 @pytest.fixture
-def install(node: Path, request: pytest.FixtureRequest) -> Install:
-    if LACKING:
-        return Install(node, ["--wheels", str(request.getfixturevalue("wheels"))])
-    return Install(node, ["--system-packages"])
+def install(node: Path, quick: list[str]) -> Install:
+    return Install(node, quick)
+
+
+class Upgraded(NamedTuple):
+    """A node with the third version, and what calls were answered while it came to that."""
+
+    node: Path
+    install: Install
+    answers: list[subprocess.CompletedProcess[bytes]]
+
+
+@pytest.fixture(scope="module")
+def upgraded(
+    tmp_path_factory: pytest.TempPathFactory, quick: list[str], wheels: Path
+) -> Iterator[Upgraded]:
+    with node_at(tmp_path_factory.mktemp("upgraded")) as node:
+        made = Upgraded(node, Install(node, quick), [])
+        assert made.install.quickly().returncode == 0
+        ended = threading.Event()
+
+        def call_until_the_end() -> None:
+            while not ended.is_set():
+                made.answers.append(call_version(node))
+
+        callers = [threading.Thread(target=call_until_the_end) for _ in range(2)]
+        for caller in callers:
+            caller.start()
+        try:
+            for options in (["--wheels", wheels], quick):
+                done = made.install(*options)
+                assert (done.returncode, done.stderr) == (0, "")
+        finally:
+            ended.set()
+            for caller in callers:
+                caller.join()
+        yield made
 
 
 @pytest.fixture
@@ -111,11 +162,7 @@ def test_installs_from_wheels_without_a_network(node: Path, install: Install, wh
     assert str(plugin(node)) in done.stdout
     assert "--uninstall" in done.stdout
     assert_serves(plugin(node))
-
-
-def test_each_step_is_told_before_it_is_taken(node: Path, install: Install, wheels: Path) -> None:
-    home = node / "prefix/versions/1"
-    steps = install("--wheels", wheels).stdout.splitlines()
+    home, steps = node / "prefix/versions/1", done.stdout.splitlines()  # each told before it
     assert steps[0] == f"making a virtual environment in {home}"
     assert re.fullmatch(rf"installing click\S+ .*PyYAML\S+ into it, from {wheels}", steps[1])
     assert steps[2] == f"putting the plugin into {home}"
@@ -134,59 +181,29 @@ def test_without_a_network_wheels_are_suggested(node: Path, install: Install) ->
     assert tree(node) == before
 
 
-@needs_system_packages
-def test_installs_on_system_packages(node: Path, install: Install) -> None:
-    done = install("--system-packages")
-    assert done.returncode == 0, done.stderr
-    assert_serves(plugin(node))
-
-
-def test_executable_starts_python_directly_and_isolated(node: Path, install: Install) -> None:
-    install.quickly()
-    shebang = plugin(node).read_text().splitlines()[0]
-    assert shebang == f"#!{node}/prefix/versions/1/bin/python3 -IXutf8"
-
-
-def test_second_run_upgrades_and_the_version_before_is_kept(node: Path, install: Install) -> None:
-    for _ in range(3):
-        assert install.quickly().returncode == 0
+def test_upgrades_fail_no_call_and_keep_the_version_before(upgraded: Upgraded) -> None:
+    node, _, answers = upgraded
     assert {path.name for path in (node / "prefix/versions").iterdir()} == {"2", "3"}
-    assert "versions/3" in plugin(node).read_text()
-
-
-def test_calls_do_not_fail_while_versions_change(
-    node: Path, install: Install, wheels: Path
-) -> None:
-    install.quickly()
-    ended = threading.Event()
-    answers: list[subprocess.CompletedProcess[bytes]] = []
-
-    def call_until_the_end() -> None:
-        while not ended.is_set():
-            answers.append(call_version(node))
-
-    callers = [threading.Thread(target=call_until_the_end) for _ in range(2)]
-    for caller in callers:
-        caller.start()
-    try:
-        for options in (["--wheels", wheels], install.quick):
-            done = install(*options)
-            assert done.returncode == 0, done.stderr
-    finally:
-        ended.set()
-        for caller in callers:
-            caller.join()
+    shebang = plugin(node).read_text().splitlines()[0]  # starts Python directly and isolated
+    assert shebang == f"#!{node}/prefix/versions/3/bin/python3 -IXutf8"
     assert len(answers) > 10
     assert [each for each in answers if each.returncode or not json.loads(each.stdout)] == []
 
 
-def test_interpreter_of_an_older_version_hands_over(node: Path, install: Install) -> None:
+def test_people_find_the_newest_command_manual_and_completions(upgraded: Upgraded) -> None:
+    node, install, _ = upgraded
+    assert (node / "command/ipvlan").readlink() == plugin(node)
+    assert_serves(node / "command/ipvlan")
+    for file in DOCUMENTS:
+        assert (node / "share" / file).readlink() == node / "prefix/versions/3/manual" / file
+        assert "ipvlan" in (node / "share" / file).read_text()
+    assert re.search(r"--command-dir .*\(/usr/local/bin\)", install("--help").stdout)
+
+
+def test_interpreter_of_an_older_version_hands_over(upgraded: Upgraded) -> None:
     # Which is what happens when the file changes after the kernel has read its first line.
-    install.quickly()
-    old = node / "prefix/versions/1/bin/python3"
-    install.quickly()
     done = subprocess.run(
-        [old, "-IXutf8", plugin(node)],
+        [upgraded.node / "prefix/versions/2/bin/python3", "-IXutf8", plugin(upgraded.node)],
         env={"CNI_COMMAND": "VERSION"},
         stdin=subprocess.DEVNULL,
         check=True,
@@ -195,32 +212,34 @@ def test_interpreter_of_an_older_version_hands_over(node: Path, install: Install
     assert json.loads(done.stdout)["supportedVersions"]
 
 
-@pytest.mark.parametrize("upgrade", [True, False])
-def test_version_that_does_not_answer_changes_nothing(
-    node: Path, install: Install, broken: Path, *, upgrade: bool
-) -> None:
-    if upgrade:
-        install.quickly()
-    before = tree(node)
-    done = install.quickly(checkout=broken)
+def test_other_directory_for_the_same_prefix_is_refused(upgraded: Upgraded) -> None:
+    before = tree(upgraded.node)
+    done = upgraded.install.quickly("--bin-dir", upgraded.node / "elsewhere")
     assert done.returncode == 1
-    assert "broken on purpose" in one_line(done)
-    assert tree(node) == before
-    assert not upgrade or versions_answered(node)
+    assert "serves" in one_line(done)
+    assert tree(upgraded.node) == before
 
 
-def test_foreign_ipvlan_is_refused(node: Path, install: Install) -> None:
+def test_version_that_does_not_answer_changes_nothing(
+    node: Path, install: Install, broken: Path
+) -> None:
+    for prepare in (list, install.quickly):  # the second time, it would be an upgrade
+        prepare()
+        before = tree(node)
+        done = install.quickly(checkout=broken)
+        assert done.returncode == 1
+        assert "broken on purpose" in one_line(done)
+        assert tree(node) == before
+    assert versions_answered(node)
+
+
+def test_foreign_ipvlan_is_refused_or_else_kept_and_restored(node: Path, install: Install) -> None:
     put_other_plugin(node)
     before = tree(node)
     done = install.quickly()
     assert done.returncode == 1
     assert "--force" in one_line(done)
     assert tree(node) == before
-
-
-def test_foreign_ipvlan_is_kept_and_restored(node: Path, install: Install) -> None:
-    put_other_plugin(node)
-    before = tree(node)
     for options in (("--force",), ()):  # the upgrade of ours needs no force
         done = install.quickly(*options)
         assert done.returncode == 0, done.stderr
@@ -248,7 +267,7 @@ def test_what_another_user_protects_is_named_and_changes_nothing(
     assert tree(node) == before
 
 
-@pytest.mark.parametrize("is_link", [False, True])
+@pytest.mark.parametrize("is_link", sampling.sample([False, True], 1))
 def test_go_plugin_is_replaced_kept_and_restored(
     node: Path, install: Install, *, is_link: bool
 ) -> None:
@@ -266,7 +285,7 @@ def test_go_plugin_is_replaced_kept_and_restored(
     assert tree(node) == before
 
 
-@pytest.mark.parametrize("state", ["works", "is gone"])
+@pytest.mark.parametrize("state", sampling.sample(["works", "is gone"], 1))
 def test_link_to_a_command_that_pip_installed_is_replaced_for_good(
     node: Path,
     install: Install,
@@ -299,45 +318,50 @@ def test_link_to_a_command_that_pip_installed_is_replaced_for_good(
     assert not plugin(node).exists()
 
 
-@pytest.mark.parametrize("target", ["other/bin/ipvlan", "gone"])
-def test_link_to_anything_else_is_refused(node: Path, install: Install, target: str) -> None:
+def test_link_to_anything_else_is_refused_or_else_restored(node: Path, install: Install) -> None:
     put_other_plugin(node)
     (node / "cni/other/bin").mkdir(parents=True)
     plugin(node).rename(node / "cni/other/bin/ipvlan")
-    plugin(node).symlink_to(node / "cni" / target)
-    done = install.quickly()
-    assert done.returncode == 1
-    assert "--force" in one_line(done)
+    for target in ("other/bin/ipvlan", "gone"):
+        plugin(node).unlink(missing_ok=True)
+        plugin(node).symlink_to(node / "cni" / target)
+        done = install.quickly()
+        assert done.returncode == 1
+        assert "--force" in one_line(done)
+    install.quickly("--force")
+    assert not plugin(node).is_symlink()
+    install("--uninstall")
+    assert plugin(node).readlink() == node / "cni/gone"
 
 
-def test_people_find_the_command_on_path_and_it_is_the_newest(node: Path, install: Install) -> None:
-    for _ in range(2):
-        assert install.quickly().stderr == ""
-        assert (node / "command/ipvlan").readlink() == plugin(node)
-        assert_serves(node / "command/ipvlan")
-    assert "--command-dir DIR " in install("--help").stdout
-    assert re.search(r"--command-dir .*\(/usr/local/bin\)", install("--help").stdout)
-
-
-def test_another_command_of_that_name_stays_and_is_named(node: Path, install: Install) -> None:
-    theirs = node / "command/ipvlan"
-    theirs.parent.mkdir()
-    theirs.write_text("theirs")
-    before = tree(node)
-    done = install.quickly()
-    expected = f"{theirs} is something else, so call {plugin(node)} instead\n"
-    assert (done.returncode, done.stderr) == (0, expected)
-    assert install("--uninstall").returncode == 0
-    assert tree(node) == before
-    shutil.rmtree(theirs.parent)
-
-
-def test_an_unusable_command_dir_is_reported_and_stops_nothing(
+def test_others_command_manual_and_completions_stay_as_they_are(
     node: Path, install: Install
 ) -> None:
-    done = install.quickly("--command-dir", "/proc/self/command")
-    expected = "cannot put a link to the command ipvlan into /proc/self/command\n"
-    assert (done.returncode, done.stderr) == (0, expected)
+    theirs = [node / "command/ipvlan", node / "share" / DOCUMENTS[0]]
+    for file in theirs:
+        file.parent.mkdir(parents=True)
+        file.write_text("theirs")
+    before = tree(node)
+    expected = f"{theirs[0]} is something else, so call {plugin(node)} instead\n"
+    for _ in range(2):
+        done = install.quickly()
+        assert (done.returncode, done.stderr) == (0, expected)
+    assert install("--uninstall").returncode == 0
+    assert tree(node) == before
+    for name in ("command", "share"):
+        shutil.rmtree(node / name)
+
+
+def test_unusable_places_for_people_are_reported_and_stop_nothing(
+    node: Path, install: Install
+) -> None:
+    unusable = ("--command-dir", "/proc/self/command", "--share-dir", "/proc/self/share")
+    done = install.quickly(*unusable)
+    assert done.returncode == 0
+    assert done.stderr == (
+        "cannot put a link to the command ipvlan into /proc/self/command\n"
+        "cannot put the man page and completions into /proc/self/share\n"
+    )
     assert versions_answered(node)
 
 
@@ -393,15 +417,6 @@ def test_ipam_plugins_that_are_nowhere_are_named(node: Path, install: Install) -
     )
 
 
-def test_foreign_symlink_is_restored_as_a_symlink(node: Path, install: Install) -> None:
-    plugin(node).parent.mkdir(parents=True)
-    plugin(node).symlink_to("/usr/bin/true")
-    install.quickly("--force")
-    assert not plugin(node).is_symlink()
-    install("--uninstall")
-    assert str(plugin(node).readlink()) == "/usr/bin/true"
-
-
 def test_uninstall_leaves_a_foreign_ipvlan_that_came_later(node: Path, install: Install) -> None:
     install.quickly()
     plugin(node).unlink()
@@ -447,36 +462,6 @@ def test_logs_have_a_directory_of_roots_and_stay_if_there_are_any(
     ], done.stderr
 
 
-def test_manual_and_completions_are_those_of_the_newest_version(
-    node: Path, install: Install
-) -> None:
-    install.quickly()
-    second = node / "prefix/versions/2/manual"
-    assert install.quickly().returncode == 0
-    for file in DOCUMENTS:
-        assert (node / "share" / file).readlink() == second / file
-        assert "ipvlan" in (node / "share" / file).read_text()
-
-
-def test_others_manual_and_completions_stay_as_they_are(node: Path, install: Install) -> None:
-    theirs = node / "share" / DOCUMENTS[0]
-    theirs.parent.mkdir(parents=True)
-    theirs.write_text("theirs")
-    before = tree(node)
-    for options in ((), ("--share-dir", node / "share"), ("--uninstall",)):
-        assert install.quickly(*options).returncode == 0
-        assert theirs.read_text() == "theirs"
-    assert tree(node) == before
-    shutil.rmtree(node / "share")
-
-
-def test_an_unusable_share_dir_is_reported_and_stops_nothing(node: Path, install: Install) -> None:
-    done = install.quickly("--share-dir", "/proc/self/share")
-    expected = "cannot put the man page and completions into /proc/self/share\n"
-    assert (done.returncode, done.stderr) == (0, expected)
-    assert versions_answered(node)
-
-
 def test_uninstall_waits_for_calls_under_way(node: Path, install: Install) -> None:
     install.quickly()
     argv = [*AS_ROOT, str(installer(CHECKOUT)), *places(node), "--uninstall"]
@@ -487,9 +472,8 @@ def test_uninstall_waits_for_calls_under_way(node: Path, install: Install) -> No
         ) as call,
         subprocess.Popen(argv) as removal,
     ):
-        wait_until(lambda: not plugin(node).exists())
-        with pytest.raises(subprocess.TimeoutExpired):
-            removal.wait(timeout=0.5)
+        wait_until(lambda: not plugin(node).exists() and "sleep" in programs_of(removal.pid))
+        assert removal.poll() is None
         answer, _ = call.communicate(b"{}")
     assert "CNI_CONTAINERID" in json.loads(answer)["msg"]
     assert removal.returncode == 0
@@ -501,7 +485,8 @@ def test_interrupted_installation_leaves_nothing(
 ) -> None:
     temporary = tmp_path_factory.mktemp("temporary")
     before = tree(node)
-    for stage in ("versions", "versions/1/bin/pip", "versions/1/lib/python3*/site-packages/click"):
+    stages = ("versions", "versions/1/bin/pip", "versions/1/lib/python3*/site-packages/click")
+    for stage in sampling.sample(stages, 1):
         with subprocess.Popen(
             [*AS_ROOT, installer(CHECKOUT), *places(node), "--wheels", wheels],
             stdout=subprocess.PIPE,
@@ -546,42 +531,24 @@ def test_wheels_that_do_not_suffice_change_nothing(
 
 
 @pytest.mark.parametrize(
-    ("options", "status", "words"),
+    ("prefix", "words"),
     [
-        (["--colour"], 2, "no option --colour"),
-        (["file"], 2, "no argument file"),
-        (["--wheels"], 2, "needs a value"),
-        (["--wheels", "/nonexistent"], 2, "no such directory"),
-        (["--wheels", "/proc/self/task"], 2, "no wheels"),
-        (["--wheels", "/", "--system-packages"], 2, "no wheels"),
-        (["--prefix", "relative"], 2, "absolute"),
-        (["--prefix="], 2, "needs a value"),
-        (["--prefix", "/"], 2, "below it"),
-        (["--prefix", "/with space"], 2, "can be part of it"),
-        (["--prefix", "/etc/passwd"], 2, "not a directory"),
-        (["--prefix", "/etc/passwd/x"], 1, "cannot make"),
-        (["--prefix", "/usr"], 1, "something else"),
-        (["--prefix", "/tmp/" + "x" * 240], 1, "too long"),
-        (["--bin-dir", "relative"], 2, "absolute"),
-        (["--command-dir", "relative"], 2, "absolute"),
-        (["--prefix", "/a", "--bin-dir", "/a/bin"], 2, "must not be below"),
+        ("/etc/passwd/x", "cannot make"),
+        ("/usr", "something else"),
+        ("/tmp/" + "x" * 240, "too long"),
     ],
 )
-def test_bad_input_is_one_sentence_and_changes_nothing(
-    node: Path, install: Install, options: list[str], status: int, words: str
-) -> None:
-    before = tree(node)
-    done = install.quickly(*options)
-    assert done.returncode == status, done.stderr
+def test_unusable_prefix_is_one_sentence(install: Install, prefix: str, words: str) -> None:
+    done = install.quickly("--prefix", prefix)
+    assert done.returncode == 1
     assert words in one_line(done)
-    assert tree(node) == before
 
 
 def test_check_tells_whether_the_plugin_is_there_and_answers(node: Path, install: Install) -> None:
     done = install("--check")
     assert done.returncode == 1
     assert "is not the plugin that is installed in" in one_line(done)
-    install("--system-packages")
+    install.quickly()
     before = tree(node)
     done = install("--check")
     assert (done.returncode, done.stdout) == (0, f"{plugin(node)} answers\n")
@@ -595,31 +562,6 @@ def test_check_tells_whether_the_plugin_is_there_and_answers(node: Path, install
     put_other_plugin(node, exist_ok=True)
     assert install("--check").returncode == 1
     (node / "cni/bin/ours").rename(plugin(node))
-
-
-def test_other_directory_for_the_same_prefix_is_refused(node: Path, install: Install) -> None:
-    install.quickly()
-    done = install.quickly("--bin-dir", node / "elsewhere")
-    assert done.returncode == 1
-    assert "serves" in one_line(done)
-
-
-def test_others_than_root_are_refused(node: Path) -> None:
-    # In a user namespace without a mapping, every user is nobody.
-    done = subprocess.run(
-        ["unshare", "--user", installer(CHECKOUT), *places(node)],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd="/",
-    )
-    assert done.returncode == 1
-    assert "only root" in done.stderr
-
-
-def test_help_describes_the_usage() -> None:
-    done = subprocess.run([installer(CHECKOUT), "--help"], check=True, capture_output=True)
-    assert done.stdout.startswith(b"Usage: scripts/install-node")
 
 
 def put_other_plugin(node: Path, *, exist_ok: bool = False) -> None:
@@ -638,6 +580,15 @@ def newer_plugins(*names: str) -> list[str]:
         exec "$@"
     """
     return ["sh", "-c", script, "sh"]
+
+
+def programs_of(process: int) -> set[str]:
+    """Return the names of what a process runs."""
+    found = set()
+    for each in descendants(process):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            found.add(Path(f"/proc/{each}/comm").read_text().strip())
+    return found
 
 
 def call_version(node: Path) -> subprocess.CompletedProcess[bytes]:

@@ -10,9 +10,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from installing import needs_system_packages
+import sampling
+from installing import CHECKOUT, copy_checkout, needs_system_packages
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 SCRIPTS = CHECKOUT / "scripts"
 # What the scripts write below /usr/local is gone afterwards on this machine's own kernel, too.
 OWN_USR_LOCAL = """
@@ -74,15 +74,11 @@ def test_two_nodes_in_miniature_pass_the_lab_check() -> None:
     assert counts == "55 passed, 0 failed, 2 skipped", counts  # containerd is not there
 
 
+@pytest.mark.skipif(not sampling.is_long(), reason="a check of the check, with --long")
 def test_lab_check_in_a_fresh_clone_fails_when_nodes_do_not_reach_each_other(
     tmp_path: Path,
 ) -> None:
-    for name in ("cni_ipvlan", "packaging", "scripts"):
-        shutil.copytree(
-            CHECKOUT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__")
-        )
-    for name in ("setup.cfg", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
-        shutil.copy(CHECKOUT / name, tmp_path)
+    copy_checkout(tmp_path)
     script = tmp_path / "scripts/lab-check"
     text = script.read_text().replace("for mode in l2 l3 l3s; do", "for mode in l2; do")
     text = text.replace("type veth peer name wire2", "type dummy && ip link add name wire2")
@@ -134,92 +130,6 @@ def test_network_is_set_up_at_boot_and_slaves_are_told_from_their_master() -> No
     ], done.stderr
 
 
-@pytest.mark.parametrize(
-    ("command", "words"),
-    [
-        ("build-deb --colour", "no option --colour"),
-        ("demo foo", "no argument foo"),
-        ("demo --foo", "no option --foo"),
-        ("endurance --foo", "no option --foo"),
-        ("endurance ten", "give a whole number"),
-        ("fuzz --foo", "no option --foo"),
-        ("fuzz foo", "give a whole number"),
-        ("test --foo", "no option --foo"),
-        ("test foo", "no part foo"),
-        ("bench --foo", "unrecognized arguments: --foo"),
-        ("lab-kernel --foo", "no option --foo"),
-        ("lab-box --colour", "no option --colour"),
-        ("lab-box --name", "needs a value"),
-        ("lab-box --name 'a b'", "give NAME or OWNER/NAME"),
-        ("lab-box --suite ../x", "name of a Debian release"),
-        ("lab-box --size big", "give a size"),
-        ("lab-check --colour", "no option --colour"),
-        ("lab-check --miniature again", "no argument again"),
-        ("provision-network", "--interface must be given"),
-        ("provision-network --colour", "no option --colour"),
-        ("provision-network --interface", "needs a value"),
-        ("provision-network --interface e --name a/b", "1 to 15 letters"),
-        ("provision-network --interface e --address 10.0.0.1", "ADDRESS/LENGTH"),
-        ("provision-network --interface e --address 10.0.0.256/8", "ADDRESS/LENGTH"),
-        ("provision-network --interface e --route 10.0.0.0/8", "ADDRESS/LENGTH=ADDRESS"),
-        ("provision-network --interface e --route 10.0.0.0/8=10.300", "ADDRESS/LENGTH=ADDRESS"),
-        ("provision-network --interface e eth0", "no argument eth0"),
-        ("provision-node --colour", "no option --colour"),
-        ("provision-node --packages", "needs a value"),
-        ("provision-node --packages /nonexistent", "no such directory"),
-        ("provision-node --packages scripts", "no packages"),
-        ("provision-node --master 'a b'", "1 to 15 letters"),
-        ("provision-node --subnet ten", "ADDRESS/LENGTH"),
-        ("provision-node --range 10.0.0.1", "FIRST-LAST"),
-    ],
-)
-def test_bad_input_is_one_sentence(command: str, words: str) -> None:
-    done = run("bash", "-c", f"exec {SCRIPTS}/{command}")
-    assert done.returncode == 2
-    assert words in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-    assert done.stdout == ""
-
-
-def test_packages_without_wheels_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "x.deb").touch()
-    done = run(SCRIPTS / "provision-node", "--packages", tmp_path)
-    assert done.returncode == 2
-    assert done.stderr == (
-        f"provision-node: --packages {tmp_path}: there are no wheels (*.whl) in it\n"
-    )
-
-
-@pytest.mark.parametrize(
-    "script", ["lab-box", "provision-network --interface lo", "provision-node"]
-)
-def test_others_than_root_are_refused(script: str) -> None:
-    # In a user namespace without a mapping, every user is nobody.
-    done = run("unshare", "--user", "bash", "-c", f"exec {SCRIPTS}/{script}", directory="/")
-    assert done.returncode == 1
-    assert "only root" in done.stderr
-
-
-@pytest.mark.parametrize(
-    "script",
-    [
-        "demo",
-        "endurance",
-        "fuzz",
-        "test",
-        "lab-kernel",
-        "build-deb",
-        "lab-box",
-        "lab-check",
-        "provision-network",
-        "provision-node",
-    ],
-)
-def test_help_describes_the_usage(script: str) -> None:
-    assert run(SCRIPTS / script, "-h").stdout == run(SCRIPTS / script, "--help").stdout
-    assert run(SCRIPTS / script, "--help").stdout.startswith(f"Usage: scripts/{script}")
-
-
 @pytest.mark.skipif(not shutil.which("vagrant"), reason="there is no vagrant")
 def test_vagrantfile_is_valid_and_checks_its_variables(tmp_path: Path) -> None:
     assert vagrant(tmp_path).returncode == 0
@@ -243,10 +153,10 @@ def in_lab(script: str) -> Done:
     return run(SCRIPTS / "lab-kernel", "bash", "-c", OWN_USR_LOCAL + script)
 
 
-def run(*argv: str | Path, directory: str = str(CHECKOUT), **variables: str) -> Done:
+def run(*argv: str | Path, **variables: str) -> Done:
     return subprocess.run(
         argv,
-        cwd=directory,
+        cwd=CHECKOUT,
         env={**os.environ, **variables},
         stdin=subprocess.DEVNULL,
         capture_output=True,

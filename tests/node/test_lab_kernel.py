@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sampling
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 LAB = str(CHECKOUT / "scripts/lab-kernel")
@@ -25,7 +26,15 @@ Argv = tuple[str, ...]
 KERNELS = {"user-mode": f"{LAB} --uml", "own": f"{LAB} {LAB}", "virtual": f"{LAB} --qemu"}
 
 
-@pytest.fixture(params=KERNELS)
+def in_turn(number: int, *kernels: str) -> pytest.MarkDecorator:
+    """Have a test run on one of the kernels, by the seed; with --long on all."""
+    chosen = kernels or [*KERNELS]
+    if not sampling.is_long():
+        chosen = [chosen[(sampling.seed() + number) % len(chosen)]]
+    return pytest.mark.parametrize("kernel", chosen, indirect=True)
+
+
+@pytest.fixture
 def kernel(request: pytest.FixtureRequest) -> str:
     if request.param == "virtual" and not shutil.which("qemu-system-x86_64"):
         pytest.skip("without the package qemu-system-x86 there is no virtual machine")
@@ -46,6 +55,7 @@ def never_ending() -> Iterator[int]:
     os.close(write)
 
 
+@in_turn(0)
 def test_piped_input_reaches_the_command_byte_by_byte(lab: Argv) -> None:
     data = os.urandom(300_000)  # more than a pipe holds
     assert run(*lab, "cat", stdin=data).stdout == data
@@ -80,7 +90,7 @@ def test_input_arrives_as_it_comes() -> None:
         assert process.wait(PATIENCE) == 0
 
 
-@pytest.mark.parametrize("kernel", ["user-mode", "virtual"], indirect=True)
+@in_turn(0, "user-mode", "virtual")
 def test_slave_can_be_made_and_writes_last_only_where_they_may(lab: Argv, tmp_path: Path) -> None:
     (tmp_path / "kept").mkdir()
     script = f"{SLAVE} && cd {tmp_path} && echo word >kept/file && echo word >/etc/gone && exit 7"
@@ -90,6 +100,7 @@ def test_slave_can_be_made_and_writes_last_only_where_they_may(lab: Argv, tmp_pa
     assert not Path("/etc/gone").exists()
 
 
+@in_turn(1)
 def test_input_that_never_ends_is_not_waited_for(lab: Argv, never_ending: int) -> None:
     done = subprocess.run(
         (*lab, "echo", "ended"),
@@ -122,12 +133,14 @@ def test_command_gets_nothing_of_a_terminal() -> None:
         terminal.until("ended")
 
 
+@in_turn(2)
 def test_shell_reads_commands_from_a_pipe(lab: Argv) -> None:
     done = run(*lab, stdin=b"ip -brief link show lo | cut -c 1-2\necho ${PATH##*:}\nexit 5\n")
     commands = os.fsencode(CHECKOUT / "build/venv/bin")
     assert (done.returncode, done.stdout) == (5, b"lo\n" + commands + b"\n")
 
 
+@in_turn(3)
 def test_without_a_command_a_shell_has_the_terminal(kernel: str) -> None:
     with Terminal("bash", "--norc") as terminal:
         if kernel == "own":
@@ -142,8 +155,8 @@ def test_without_a_command_a_shell_has_the_terminal(kernel: str) -> None:
         terminal.until("(none):")
         terminal.say(f"{SLAVE}; echo made $?\r")
         terminal.until("made 0")
-        terminal.say("test -t 0 && sleep 1000 || echo no terminal\r")
-        time.sleep(1)
+        terminal.say("test -t 0 && echo it $((40 + 2)) && sleep 1000\r")
+        terminal.until("it 42")
         terminal.say("\x03")
         terminal.say("echo interrupted $?\r")
         terminal.until("interrupted 130")
@@ -207,7 +220,7 @@ def test_bench_works_in_a_fresh_clone(fresh: Path) -> None:
         [verb, "ours"] for verb in ("VERSION", "ADD", "CHECK", "DEL")
     ]
     others = ["--imports"] + (["--native"] if os.geteuid() == 0 else [])
-    for option in others:
+    for option in sampling.sample(others, 1):
         done = run(str(fresh / "scripts/bench"), option, "--short", "--runs", "1")
         assert done.returncode == 0, done.stderr
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-import pytest
+from patience import patient
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 LAB = CHECKOUT / "scripts/lab-kernel"
@@ -31,47 +31,33 @@ START = "$nobody $lab sleep 1000 & until pgrep -x sleep >/dev/null; do :; done;"
 GONE = " timeout 9 sh -c 'while pgrep -x sleep; do :; done' >/dev/null; pgrep -x sleep"
 
 
-def on_machine(script: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        (LAB, "--uml", "bash", "-c", MACHINE + script),
+NONE = (
+    "lab-kernel: this machine's kernel has no ipvlan (or neither root nor sudo may ask it), "
+    "and for another one packages are missing: sudo apt-get install qemu-system-x86\n"
+)
+# Each with what it prints. The last one takes from the machine what the others need.
+SCRIPTS = {
+    '$nobody $lab sh -c "id -u; echo \\$WORD; exit 3"; echo $?': "0\ntwo words\n3\n",
+    "echo piped | $nobody $lab cat": "piped\n",
+    "$nobody $lab ip link add d0 type dummy; ip link show dev d0 2>&1": (
+        'Device "d0" does not exist.\n'
+    ),
+    "$nobody $lab --timeout 2 sleep 1000; echo $?; pgrep -x sleep": "124\n",
+    f"{START} kill $!; wait $!; echo $?; pgrep -x sleep": "143\n",
+    f"{START} kill -KILL $!; wait $! 2>/dev/null;{GONE}": "",
+    "rm /etc/sudoers; $nobody $lab true 2>&1; echo $?": f"{NONE}125\n",
+}
+END = "the end of a script\n"
+
+
+def test_sudo_makes_namespaces_on_the_machines_own_kernel_or_one_sentence_says_why_not() -> None:
+    done = subprocess.run(
+        (LAB, "--uml", "bash", "-c", MACHINE + f"\necho {END}".join(SCRIPTS)),
         input="",
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=patient(60),
     )
-
-
-@pytest.mark.parametrize(
-    ("script", "output"),
-    [
-        ('$nobody $lab sh -c "id -u; echo \\$WORD; exit 3"; echo $?', "0\ntwo words\n3\n"),
-        ("echo piped | $nobody $lab cat", "piped\n"),
-        (
-            "$nobody $lab ip link add d0 type dummy; ip link show dev d0 2>&1",
-            'Device "d0" does not exist.\n',
-        ),
-        ("$nobody $lab --timeout 2 sleep 1000; echo $?; pgrep -x sleep", "124\n"),
-        (
-            START + " kill $!; wait $!; echo $?; pgrep -x sleep",
-            "143\n",
-        ),
-        (
-            START + " kill -KILL $!; wait $! 2>/dev/null;" + GONE,
-            "",
-        ),
-    ],
-    ids=["runs", "input", "throwaway", "timeout", "terminated", "killed"],
-)
-def test_sudo_makes_namespaces_on_the_machines_own_kernel(script: str, output: str) -> None:
-    done = on_machine(script)
-    assert done.stdout == output, done.stderr
-
-
-def test_where_neither_can_be_had_one_sentence_says_so() -> None:
-    done = on_machine("rm /etc/sudoers; $nobody $lab true; exit $?")
-    assert done.returncode == 125
-    assert done.stderr == (
-        "lab-kernel: this machine's kernel has no ipvlan (or neither root nor sudo may ask it), "
-        "and for another one packages are missing: sudo apt-get install qemu-system-x86\n"
-    )
+    printed = done.stdout.split(END)
+    assert dict(zip(SCRIPTS, printed, strict=True)) == SCRIPTS, done.stderr

@@ -37,6 +37,17 @@ def sample(items: Iterable[Item], count: int) -> list[Item]:
     return [pool[at] for at in sorted(Random(seed()).sample(range(len(pool)), count))]  # noqa: S311
 
 
+def spread(items: Sequence[Item], stride: int, salt: str = "") -> list[Item]:
+    """Return every so manyth item from one that the seed says; all of them in a long run.
+
+    With another salt, it is from another one.
+    """
+    if is_long():
+        return [*items]
+    start = Random(f"{seed()} {salt}").randrange(min(stride, len(items)) or 1)  # noqa: S311
+    return [*items[start::stride]]
+
+
 def pairs(*, most: int = 8, **parameters: Sequence[Hashable]) -> pytest.MarkDecorator:
     """Parametrize a test with combinations in which every two values meet, but not with more.
 

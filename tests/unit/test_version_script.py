@@ -1,0 +1,131 @@
+"""scripts/lib/version.sh: the version of what is built from a clone."""
+
+from __future__ import annotations
+
+import subprocess
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from cloning import commit, git, set_version
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = """
+checkout=$1
+source scripts/lib/options.sh
+source scripts/lib/version.sh
+find_version
+echo "$version"
+"""
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    made = sources(tmp_path / "clone")
+    git(made, "init", "--quiet")
+    commit(made)
+    return made
+
+
+def sources(directory: Path) -> Path:
+    (directory / "cni_ipvlan").mkdir(parents=True)
+    (directory / "cni_ipvlan/__init__.py").write_text('__version__ = ""\n')
+    set_version(directory, "0.1.0")
+    return directory
+
+
+def find(checkout: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["/bin/bash", "-euc", SCRIPT, "build", checkout],
+        env={"PATH": "/usr/bin:/bin", **environment},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def version_of(checkout: Path) -> str:
+    done = find(checkout)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def refused(checkout: Path, **environment: str) -> str:
+    done = find(checkout, **environment)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert len(done.stderr.splitlines()) == 1
+    return done.stderr
+
+
+def test_later_commits_and_releases_have_later_versions(clone: Path) -> None:
+    versions = [version_of(clone)]
+    hashes = [commit(clone)]
+    git(clone, "tag", "nightly")
+    git(clone, "tag", "v0.2.0-rc.1")
+    versions += [version_of(clone)]
+    git(clone, "tag", "v0.1.0")
+    versions += [version_of(clone)]
+    hashes += [commit(clone)]
+    versions += [version_of(clone)]
+    set_version(clone, "0.2.0")
+    versions += [version_of(clone)]
+    hashes += [commit(clone)]
+    versions += [version_of(clone)]
+    git(clone, "tag", "--annotate", "--message", "release", "v0.2.0")
+    versions += [version_of(clone)]
+    (clone / "cni_ipvlan/untracked.py").touch()
+    versions += [version_of(clone)]
+
+    first = git(clone, "rev-list", "--max-parents=0", "--abbrev-commit", "--abbrev=12", "HEAD")
+    assert versions == [
+        f"0.1.0~git1.{first}",
+        f"0.1.0~git2.{hashes[0]}",
+        "0.1.0",
+        f"0.1.0+git1.{hashes[1]}",
+        f"0.1.0+git1.{hashes[1]}+dirty",
+        f"0.1.0+git2.{hashes[2]}",
+        "0.2.0",
+        "0.2.0+dirty",
+    ]
+    for earlier, later in pairwise(versions):
+        subprocess.run(["dpkg", "--compare-versions", earlier, "lt", later], check=True)
+
+
+def test_without_a_clone_it_is_that_of_the_sources(tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet")  # somebody else's
+    assert version_of(sources(tmp_path / "unpacked")) == "0.1.0"
+
+
+def test_what_is_built_of_a_shallow_clone_upgrades_none_unless_it_is_a_release(
+    clone: Path, tmp_path: Path
+) -> None:
+    last = commit(clone)
+    shallow = ("clone", "--quiet", "--depth=1", f"file://{clone}")
+    git(tmp_path, *shallow, "untagged")
+    assert version_of(tmp_path / "untagged") == f"0.1.0~git0.{last}"
+    git(clone, "tag", "v0.1.0")
+    git(tmp_path, *shallow, "release")
+    assert version_of(tmp_path / "release") == "0.1.0"
+
+
+def test_release_whose_tag_names_another_version_is_refused(clone: Path) -> None:
+    git(clone, "tag", "v0.2.0")
+    sentence = refused(clone)
+    assert "v0.2.0" in sentence
+    assert "0.1.0" in sentence
+
+
+def test_version_that_would_sort_wrongly_is_refused(clone: Path) -> None:
+    set_version(clone, "0.2.0rc1")
+    assert "numbers and dots" in refused(clone)
+
+
+def test_clone_without_a_commit_is_refused(tmp_path: Path) -> None:
+    git(sources(tmp_path / "empty"), "init", "--quiet")
+    assert "no commit" in refused(tmp_path / "empty")
+
+
+def test_missing_git_is_named(clone: Path, tmp_path: Path) -> None:
+    (tmp_path / "sed").symlink_to("/usr/bin/sed")
+    assert "apt-get install git" in refused(clone, PATH=str(tmp_path))
