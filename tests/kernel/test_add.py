@@ -1,7 +1,5 @@
 """What ADD makes of a configuration, seen in the kernel."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """New addresses are announced: the neighbours on the wire hear of them without asking."""
 
-from __future__ import annotations
-
 import pytest
 from doubles import FakeDhcp
 from lab import run, wait_until

@@ -1,7 +1,5 @@
 """How many processes each verb starts, and how many in a container: counted, not timed."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

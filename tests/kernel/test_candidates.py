@@ -1,7 +1,5 @@
 """A master that is a pattern, or a list of names and patterns: the first that fits counts."""
 
-from __future__ import annotations
-
 import pytest
 from lab import run
 from people import ipvlan

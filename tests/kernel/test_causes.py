@@ -1,7 +1,5 @@
 """Messages of the kernel and iproute2 are recognized: each is produced by a real command."""
 
-from __future__ import annotations
-
 import subprocess
 
 from lab import Node

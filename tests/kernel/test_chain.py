@@ -1,7 +1,5 @@
 """As a later plugin of a chain: what becomes of the result of the one before."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

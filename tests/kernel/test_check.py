@@ -1,7 +1,5 @@
 """CHECK: every change since ADD is found, all at once."""
 
-from __future__ import annotations
-
 import pytest
 from lab import LEASES, run
 from runtime import host_local, network, static

@@ -1,7 +1,5 @@
 """What ADD reported as a success, CHECK finds in order; and it finds what was changed since."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

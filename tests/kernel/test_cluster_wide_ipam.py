@@ -1,7 +1,5 @@
 """IPAM plugins whose leases are a cluster's: known by pod, outliving nodes, released by others."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

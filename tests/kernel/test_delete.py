@@ -1,7 +1,5 @@
 """DEL: it works whatever has happened to configuration, master and namespace."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

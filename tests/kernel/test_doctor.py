@@ -1,7 +1,5 @@
 """The doctor says beforehand what makes an ADD fail, or a container's network useless."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

@@ -1,9 +1,8 @@
 """A dry run changes nothing; pasted into a shell, it has the same effect as the plugin."""
 
-from __future__ import annotations
-
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,35 +52,29 @@ QUICK = [case for case in CASES if case not in SLOW]
 def test_a_pasted_dry_run_gives_what_the_plugin_gives(
     case: dict[str, str], runtime: Runtime, fake_ipam: FakeIpam, tmp_path: Path
 ) -> None:
-    conf = configuration(case, fake_ipam)
-    with node() as made:
-        container = prepare(made, case, tmp_path / "with space")
-        about = {"CNI_IFNAME": case["ifname"], "CNI_PATH": fake_ipam.path}
-        if case["ipam"] == "chained":
-            conf = {**conf, "prevResult": handed_over(case)}
-        runtime.add(container, conf, **about).result()
-        added = state(made, container, case["ifname"])
-        runtime.delete(container, conf, **about).succeeds()
-        deleted = state(made, container, case["ifname"])
-
-    with node() as made:
-        container = prepare(made, case, tmp_path / "with space")
-        given = arguments(case, conf, container, fake_ipam, tmp_path)
-        paste(made, case["shell"], "add", *given)
-        assert state(made, container, case["ifname"]) == added
-        paste(made, case["shell"], "del", *given)
-        assert state(made, container, case["ifname"]) == deleted
+    states = []
+    for way in ("plugin", "script"):
+        with node() as made:
+            scene = Scene(made, runtime, fake_ipam, master="")
+            container = prepare(made, case, tmp_path / "with space")
+            states.append(list(life(way, scene, container, case)))
+    assert states[0] == states[1]
 
 
-def paste(made: Node, shell: str, command: str, *given: str) -> str:
-    """Make a dry run, which must change nothing, and let a shell run what it prints."""
-    before = made.snapshot()
-    printed = ipvlan(command, "--dry-run", *given)
-    assert made.snapshot() == before
-    assert printed.err == ""
-    status, out = run_by(shell, printed.fine())
-    assert status == 0, out
-    return out
+def life(way: str, scene: Scene, container: Space, case: dict[str, str]) -> Iterator[Conf]:
+    """Attach a container and detach it; yield what there is after each of these."""
+    conf = configuration(case, scene.fake)
+    about: Conf = {"at": container, "CNI_IFNAME": case["ifname"], "ipam": conf.get("ipam")}
+    if way == "plugin":
+        added = scene.add(conf, **about)
+        yield state(scene.node, container, case["ifname"])
+        added.delete()
+        yield state(scene.node, container, case["ifname"])
+        return
+    for verb in ("add", "del"):
+        status, out = scene.dry(verb, conf=conf, **about).run(case["shell"])
+        assert status == 0, out
+        yield state(scene.node, container, case["ifname"])
 
 
 def configuration(case: dict[str, str], fake_ipam: FakeIpam) -> Conf:
@@ -96,6 +89,7 @@ def configuration(case: dict[str, str], fake_ipam: FakeIpam) -> Conf:
         "chained": None,
     }[case["ipam"]]
     is_inside = case["master"] == "of the container"
+    previous = {**allocated(case), "interfaces": [{"name": "somebody"}], "dns": {"domain": "x"}}
     return network(
         # The newest that Debian's plugins know; in the version after it, routes have attributes.
         cniVersion="1.0.0" if case["ipam"] in ("static", "host-local") else "1.1.0",
@@ -105,6 +99,7 @@ def configuration(case: dict[str, str], fake_ipam: FakeIpam) -> Conf:
         master="inner0" if is_inside else case["master"],
         linkInContainer=is_inside,
         ipam=ipam,
+        prevResult=previous if ipam is None else None,
     )
 
 
@@ -133,32 +128,6 @@ def allocated(case: dict[str, str]) -> dict[str, Any]:
     if case["routes"] == "default":
         ips[0]["gateway"] = GATEWAYS[ips[0]["address"]]
     return {"cniVersion": "1.1.0", "ips": ips, "routes": routes(case)}
-
-
-def handed_over(case: dict[str, str]) -> dict[str, Any]:
-    """Return the result of a plugin before this one in a chain."""
-    return {**allocated(case), "interfaces": [{"name": "somebody"}], "dns": {"domain": "x"}}
-
-
-def arguments(
-    case: dict[str, str], conf: Conf, container: Space, fake_ipam: FakeIpam, tmp_path: Path
-) -> list[str]:
-    """Return what a person would give to make the same call."""
-    previous = conf.get("prevResult")
-    (tmp_path / "net.conf").write_text(
-        json.dumps({key: value for key, value in conf.items() if key != "prevResult"})
-    )
-    given = options(
-        config=str(tmp_path / "net.conf"),
-        netns=container.path,
-        ifname=case["ifname"],
-        container_id="one",
-        cni_path=fake_ipam.path,
-    )
-    if previous:
-        (tmp_path / "previous").write_text(json.dumps(previous))
-        given += options(prev_result=str(tmp_path / "previous"))
-    return given
 
 
 def prepare(made: Node, case: dict[str, str], mount: Path) -> Space:
@@ -369,11 +338,10 @@ def test_a_script_refuses_the_hosts_own_address_and_gives_it_back(scene: Scene) 
     assert scene.node.leases() == []
 
 
-def test_a_dry_run_of_check_prints_what_it_looks_at(scene: Scene, tmp_path: Path) -> None:
+def test_a_dry_run_of_check_prints_what_it_looks_at(scene: Scene) -> None:
     added = scene.add(ipam=host_local("10.1.0.0/24", routes=[{"dst": "10.7.0.0/16"}]))
-    (tmp_path / "result").write_text(json.dumps(added.result))
 
-    dry = scene.dry("check", "--prev-result", str(tmp_path / "result"), conf=added.conf)
+    dry = scene.dry("check", conf=added.conf, prevResult=added.result)
     status, out = dry.run()
 
     assert status == 0, out

@@ -1,7 +1,5 @@
 """The script of a dry run undoes what it did, whichever of its commands fails or is interrupted."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """GC: it removes what killed calls left, and nothing that belongs to an attachment."""
 
-from __future__ import annotations
-
 import json
 from itertools import product
 
@@ -52,10 +50,10 @@ def test_gc_forgets_containers_that_have_vanished(scene: Scene) -> None:
     scene.add()
     alive = scene.add(at=scene.two)
     remembered = {path.name for path in MEMORY.glob("on-*/*")}
-    scene.node.remove(scene.one)
-
     with scene.unchanged():
         scene.runtime.gc({**CONF, "name": "another"}).succeeds()  # whose they are not
+    scene.node.remove(scene.one)
+
     scene.runtime.gc(CONF, [("two", "net1")]).succeeds()
 
     left = sorted(path.name for path in MEMORY.glob("on-*/*"))

@@ -1,7 +1,5 @@
 """A container never gets an address that the host has on the master: it would cut the host off."""
 
-from __future__ import annotations
-
 import json
 from itertools import product
 from pathlib import Path

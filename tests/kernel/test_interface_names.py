@@ -1,7 +1,5 @@
 """Any name that the kernel accepts works, for the master and in the container."""
 
-from __future__ import annotations
-
 import pytest
 from lab import run
 from runtime import Conf, network, static

@@ -1,7 +1,5 @@
 """IPAM plugins that are missing, refuse, die or talk nonsense: ADD works or undoes everything."""
 
-from __future__ import annotations
-
 import json
 from itertools import product
 from pathlib import Path
@@ -22,7 +20,7 @@ SAYS_GOOD = f"echo '{json.dumps(GOOD)}'"
 LEASED = host_local("10.1.0.0/24")
 STRANGE = [
     "sleep 1",
-    "sleep 100 &",  # which holds its streams
+    "sleep 1000 &",  # which holds its streams
     "(sleep 0.3; echo late) & sleep 0.1",
     "exec 0<&-",
     "cd /",
@@ -240,7 +238,7 @@ def test_every_verb_names_one_that_cannot_be_executed(
 
 @pytest.mark.parametrize("verb", ["DEL", "CHECK"])
 def test_what_it_prints_besides_errors_counts_at_add_alone(scene: Scene, verb: str) -> None:
-    for script in ("echo garbage", "head -c 1000000 /dev/zero", "sleep 100 &", "echo '{}'"):
+    for script in ("echo garbage", "head -c 1000000 /dev/zero", "sleep 1000 &", "echo '{}'"):
         added = scene.add(ipam=scene.ipam(ips=[ADDRESS]))
         scene.ipam(verb, script=script)
         added.check()

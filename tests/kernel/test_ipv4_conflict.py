@@ -1,7 +1,5 @@
 """checkIPv4Conflict: ADD asks the network whether another host uses an address."""
 
-from __future__ import annotations
-
 import pytest
 from lab import Space, run, without_program
 from runtime import host_local, network, static

@@ -1,7 +1,5 @@
 """IPv6: enabled if it is disabled, and duplicate addresses detected."""
 
-from __future__ import annotations
-
 import pytest
 from lab import Space
 from runtime import host_local, network, static

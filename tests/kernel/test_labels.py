@@ -1,7 +1,5 @@
 """Labels: each interface says which attachment it is, so no call harms another's."""
 
-from __future__ import annotations
-
 from contextlib import AbstractContextManager
 
 import pytest

@@ -1,7 +1,5 @@
 """Which master ADD takes; what it refuses is in test_refusals."""
 
-from __future__ import annotations
-
 import pytest
 from lab import run
 from scene import Scene
@@ -46,13 +44,6 @@ def test_in_the_container_it_is_the_containers_default_routes(scene: Scene) -> N
     scene.one.ip("route add default dev inner0")
     scene.add(master=None, linkInContainer=True)
     assert scene.one.links()["net1"]["link"] == "inner0"
-
-
-def test_another_master_than_the_one_that_macvlan_has_is_free(scene: Scene) -> None:
-    scene.node.master("eth1")
-    scene.host.ip("link add name taker0 link eth0 type macvlan")
-    scene.refuses(103, "is taken by macvlan")
-    scene.add(master="eth1")
 
 
 def add_routes(routes: list[str]) -> None:

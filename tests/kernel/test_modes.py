@@ -3,8 +3,6 @@
 The mode is that of a real interface, read now, wherever it is; what is gone refuses nothing.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """CNI_NETNS: which files lead to a container, and which are refused."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A person reads which pod has an interface, as the runtime named it at ADD."""
 
-from __future__ import annotations
-
 import json
 import os
 from typing import Any

@@ -1,7 +1,5 @@
 """ipvlan probe, with a second host on the master's wire."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

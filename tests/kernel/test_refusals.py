@@ -4,8 +4,6 @@ The cause may be another container or an interface of the host: only root reads 
 in the log. Whatever is refused, everything stays as it was.
 """
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """The routes that an IPAM plugin asks for, as the kernel then has them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What a person is shown of a node: in order, what was asked for, and what is amiss."""
 
-from __future__ import annotations
-
 import base64
 import json
 import os

@@ -1,7 +1,5 @@
 """STATUS: whether an ADD could succeed now, and if not, why."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

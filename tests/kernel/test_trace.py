@@ -1,7 +1,5 @@
 """ipvlan trace: what it says of two ends, and whether they reach each other in fact."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """vlan: a VLAN of the master comes with its first container and goes with its last."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any

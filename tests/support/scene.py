@@ -35,9 +35,8 @@ def scene(
 class Scene:
     """A host with the master eth0, which a mark may change.
 
-    ``master`` is "dummy", "wire" (whose other end is ``neighbour``) or "" for none, ``host`` has
-    the host's addresses there. ``dad=True`` has containers detect duplicate IPv6 addresses, which
-    takes each a second.
+    ``master`` is "dummy", "wire" (whose other end is ``neighbour``) or "" for none; ``host`` has
+    the host's addresses there. With ``dad``, containers detect duplicate IPv6 addresses: a second.
     """
 
     def __init__(
@@ -55,7 +54,6 @@ class Scene:
         self.node, self.host, self.runtime, self.fake = node, node.host, runtime, fake
         self._dad = dad
         self.one = self.container()
-        self._file = fake.directory / "net.conf"
         if master == "wire":
             self.neighbour = node.master_on_a_wire()
         elif master:
@@ -73,7 +71,7 @@ class Scene:
         return made
 
     def add(self, conf: Conf | None = None, /, *, at: Space | None = None, **given: Any) -> Added:
-        """Attach a container, the first or ``at``, by a configuration, or by options of it."""
+        """Attach a container, the first or ``at``, by a configuration or by options of it."""
         at, conf, environment = self._call(conf, at, given)
         answer = self.runtime.add(at, conf, **environment)
         return Added(self, at, conf, environment, answer.result(), answer.stderr)
@@ -136,10 +134,16 @@ class Scene:
     ) -> Dry:
         """Make a dry run of a verb with further words; it must succeed and change nothing."""
         at, conf, environment = self._call(conf, at, given)
-        self._file.write_text(json.dumps(conf))
-        about = options(config=str(self._file), cni_path=environment["CNI_PATH"])
+        files = {"config": {key: conf[key] for key in conf if key != "prevResult"}}
+        if "prevResult" in conf:
+            files["prev_result"] = conf["prevResult"]
+        about = options(cni_path=environment["CNI_PATH"])
+        for name, document in files.items():
+            (self.fake.directory / name).write_text(json.dumps(document))
+            about += options(**{name: str(self.fake.directory / name)})
         if verb != "gc":
-            about += options(netns=at.path, container_id=environment["CNI_CONTAINERID"])
+            about += options(netns=at.path, ifname=environment.get("CNI_IFNAME", "net1"))
+            about += options(container_id=environment["CNI_CONTAINERID"])
         about += words
         with self.unchanged():
             return Dry(ipvlan(verb, "--dry-run", *about).fine(), about)
