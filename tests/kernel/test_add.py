@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 from runtime import Conf, host_local, static
-from sampling import sample
 from scene import Scene
 
 # An option missing, and what encoders of other languages write for one that is not given.
@@ -16,13 +15,13 @@ NOT_GIVEN: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize(
-    ("mode", "flag"), [("l2", "bridge"), ("l3", "private"), ("l3s", "vepa"), ("l2", "private")]
+    ("mode", "flag", "mtu"),
+    [("l2", "bridge", 1500), ("l3", "private", 68), ("l3s", "vepa", 1280), ("l2", "private", 1400)],
 )
 def test_add_makes_the_interface_in_the_mode_and_flag_asked_for(
-    scene: Scene, mode: str, flag: str
+    scene: Scene, mode: str, flag: str, mtu: int
 ) -> None:
     before = scene.host.links()
-    (mtu,) = sample([68, 1280, 1500], 1)[:1]
     scene.add(mode=mode, flag=flag, mtu=mtu)
     assert scene.one.ipvlan("net1") == {"mode": mode, "flag": flag, "mtu": mtu, "up": True}
     assert scene.host.links() == before  # and leaves nothing on the host

@@ -1,16 +1,17 @@
 """A container never gets an address that the host has on the master: it would cut the host off."""
 
 import json
-from itertools import product
+from itertools import cycle, product
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
+import sampling
 from doubles import Steps
 from lab import LEASES
 from people import ipvlan
 from runtime import Conf, host_local, network, static
-from sampling import sample
 from scene import Scene
 
 
@@ -98,7 +99,9 @@ FINE = (0, "1 network: no problems\n")
 
 
 def test_validate_reports_it(addressed: Scene, tmp_path: Path) -> None:
-    for (ipam, said), master in sample(product(JUDGED, ("eth0", "uplink", None)), 12):
+    masters = Random(sampling.seed()).sample(["eth0", "uplink", None], 3)  # noqa: S311
+    once = zip(JUDGED, cycle(masters), strict=False)
+    for (ipam, said), master in product(JUDGED, masters) if sampling.is_long() else once:
         expected = (1, f"{said}\n") if said else FINE
         assert judged(tmp_path, ipam=ipam, master=master) == expected
 

@@ -165,7 +165,7 @@ IMPOSSIBLE = ["0.0.0.0/0", "0.0.0.0/32", "0.0.0.0/24", "::/0", "::/128", "::1/12
 
 @pytest.mark.parametrize("chained", [False, True], ids=["from IPAM", "from prevResult"])
 def test_an_address_that_no_interface_can_have_is_an_error(scene: Scene, *, chained: bool) -> None:
-    for address in sample(IMPOSSIBLE, 4):
+    for address in (*sample(IMPOSSIBLE[:-2], 2), *IMPOSSIBLE[-2:]):
         conf: Conf = {"ipam": scene.ipam(ips=[ADDRESS, address])}
         if chained:
             ips = [{"address": ADDRESS}, {"address": address}]

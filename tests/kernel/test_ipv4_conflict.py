@@ -16,8 +16,9 @@ def mac_of(space: Space) -> str:
 
 def test_an_address_of_another_host_or_its_container_is_refused(scene: Scene) -> None:
     scene.neighbour.ip(f"address add {FIRST} dev eth0")
-    for mode in ("l2", "l3"):
-        scene.refuses(106, "10.1.0.2", mac_of(scene.neighbour), conf=CONF, mode=mode)
+    words = "10.1.0.2", mac_of(scene.neighbour)
+    for mode, ipam in (("l2", CONF["ipam"]), ("l3", static(FIRST))):
+        scene.refuses(106, *words, conf=CONF, mode=mode, ipam=ipam)
     scene.add(CONF, checkIPv4Conflict=False, ipam=static(FIRST)).delete()  # asks nobody
     scene.neighbour.ip(f"address delete {FIRST} dev eth0")
 

@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager
 import pytest
 from lab import MEMORY, Space, leases, run
 from runtime import Answer, Conf, host_local, network, static
-from sampling import sample
 from scene import Added, Scene
 
 from cni_ipvlan.state.attachment import AttachmentId
@@ -75,11 +74,12 @@ def test_add_again_in_the_same_namespace_harms_nothing(scene: Scene, *, recorded
     scene.refuses(105, conf=LEASED)
 
 
-@pytest.mark.parametrize("is_there", [True, False])
+@pytest.mark.parametrize(
+    ("is_there", "ipam"), [(True, LEASED["ipam"]), (False, static("10.1.0.2/24"))]
+)
 def test_add_of_what_was_moved_away_is_refused_and_harms_nothing(
-    scene: Scene, *, is_there: bool
+    scene: Scene, ipam: Conf, *, is_there: bool
 ) -> None:
-    (ipam,) = sample([LEASED["ipam"], static("10.1.0.2/24")], 1)[:1]
     scene.add(ipam=ipam)
     scene.one.run("ip", "link", "set", "dev", "net1", "netns", scene.two.path, "name", "other")
     at = scene.two if is_there else scene.container()

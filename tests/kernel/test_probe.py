@@ -73,6 +73,7 @@ def test_beyond_the_gateway_and_without_it(attached: Scene) -> None:
     assert found["verdict"] == f"10.9.0.1 does not answer; its gateway {GATEWAY} ({mac}) is there"
 
     attached.neighbour.ip("address flush dev eth0")
+    attached.one.ip("neighbour flush dev net1")
     found = probe(attached.one, status=1)
     assert found["verdict"] == f"nobody answers for {GATEWAY} on the network of the master"
 

@@ -117,17 +117,16 @@ def test_it_is_sorted_with_numbers_as_people_count_and_filtered(
 
 
 def test_what_is_left_over_is_filtered_as_well(scene: Scene, person: Person) -> None:
-    for at in (scene.one, scene.two):
-        scene.add(LEASED, at=at)
-        at.ip("link delete dev net1")
+    for added in [scene.add(LEASED, at=at) for at in (scene.one, scene.two)]:
+        added.container.ip("link delete dev net1")
     (OF_NET / "10.1.0.99").write_text("three\r\nnet1")
 
     def left(options: str) -> list[str]:
         return [each["containerID"] for each in document(person, options)["leftovers"]]
 
-    assert sorted(left("")) == ["one", "three", "two"]
+    assert left("") == ["one", "two", "three"]
     assert left("--netns container2") == ["two"]
-    assert sorted(left("--master eth0")) == ["one", "two"]
+    assert left("--master eth0") == ["one", "two"]
     assert left("--container-id three") == ["three"]
 
 

@@ -165,11 +165,11 @@ def test_errors_are_refused(scene: Scene) -> None:
 
 
 def test_what_is_no_error_works(scene: Scene) -> None:
-    for number, (name, (ipam, has_warning)) in enumerate(sample(WORKS.items(), 10)):
-        conf = network(ipam=ipam, name=f"net{number}")
-        found = verdicts(conf)
+    for name, (ipam, has_warning) in WORKS.items():
+        found = verdicts(network(ipam=ipam))
         assert [problem.is_warning for problem in found] == [True] * has_warning, (name, found)
-        scene.add(conf).delete()
+    for number, name in enumerate(sample(WORKS, 10)):
+        scene.add(ipam=WORKS[name][0], name=f"net{number}").delete()
 
 
 def test_addresses_may_come_from_the_caller_or_the_runtime(scene: Scene) -> None:
@@ -196,7 +196,8 @@ def test_old_versions_have_room_for_one_address_of_a_family(scene: Scene, versio
         conf = network(ipam=ipam, cniVersion=version)
         answer = scene.runtime.add(scene.one, conf)
         assert is_error(conf) == (answer.status == 1) == (version == "0.2.0")
-        scene.runtime.delete(scene.one, conf).succeeds()
+        if answer.status == 0:
+            scene.runtime.delete(scene.one, conf).succeeds()
 
 
 # Errors that nobody refuses; what they do is below.
@@ -218,8 +219,8 @@ def test_harm_of_an_address_that_is_no_hosts(scene: Scene, router: Space) -> Non
         own("224.0.0.5/24"),
         pool(rangeStart="10.1.0.255"),
     ]
+    assert all(is_error(network(ipam=ipam)) for ipam in no_hosts)
     for ipam in sample(no_hosts, 2):
-        assert is_error(network(ipam=ipam))
         added = scene.add(ipam=ipam)
         assert not router.reaches(added.result["ips"][0]["address"].split("/")[0])
         added.delete()
@@ -232,8 +233,8 @@ def test_harm_of_a_next_hop_that_is_none(scene: Scene, router: Space) -> None:
         static("10.1.0.2/24", routes=[{"dst": "10.9.0.0/16", "gw": "10.1.0.2"}]),
         {**static("10.1.0.2/24"), "routes": DEFAULT},  # without a gateway
     ]
+    assert all(is_error(network(ipam=ipam)) for ipam in none)
     for ipam in sample(none, 2):
-        assert is_error(network(ipam=ipam))
         added = scene.add(ipam=ipam)
         assert scene.one.reaches(ROUTER)
         assert not scene.one.reaches("10.9.0.1")
