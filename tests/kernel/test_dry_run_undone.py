@@ -3,16 +3,13 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import cycle, product
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
-import sampling
 from doubles import Steps
 from runtime import PLUGINS, Conf, host_local, static
-from sampling import sample
+from sampling import each_once, sample
 from scene import Scene
 from shells import paste_into
 
@@ -28,7 +25,6 @@ FAULTS = {
     "fails after its work": 'real "$@"; exit 1',
     "is ended after its work": 'real "$@"; kill -{signal} 0; sleep 5',
 }
-SHUFFLED = Random(sampling.seed()).sample(list(FAULTS), len(FAULTS))  # noqa: S311
 
 
 @pytest.fixture
@@ -67,10 +63,7 @@ def test_whatever_fails_everything_is_undone(off: Scene, tmp_path: Path, ipam: s
     assert everything(off) == before
     assert len(taken) > (8 if ipam == "static" else 9)
 
-    ways = (
-        product(taken, FAULTS) if sampling.is_long() else zip(taken, cycle(SHUFFLED), strict=False)
-    )
-    for number, (step, fault) in enumerate(sample(ways, 7)):
+    for number, (step, fault) in enumerate(sample(each_once(taken, list(FAULTS)), 7)):
         steps.forget()
         signal = ("INT", "TERM", "HUP")[number % 3]
         steps.at(step.number, FAULTS[fault].replace("{signal}", signal))

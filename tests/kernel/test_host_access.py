@@ -9,7 +9,7 @@ from executable import Executable
 from lab import MEMORY, Space, run
 from person import QuickPerson
 from runtime import Conf, call_environment, host_local, network, static, stdin_of
-from sampling import pairs
+from sampling import each_once
 from scene import Added, Scene
 
 MODES = ("l2", "l3", "l3s")
@@ -45,7 +45,9 @@ def delete_gone(scene: Scene, added: Added) -> None:
 
 
 @dual
-@pairs(most=4, mode=MODES, address=["10.1.0.2/24", "fd00:1::2/64", "10.7.0.2/24"])
+@pytest.mark.parametrize(
+    ("mode", "address"), each_once(MODES, ["10.1.0.2/24", "fd00:1::2/64", "10.7.0.2/24"])
+)
 def test_they_reach_each_other_until_the_container_is_detached(
     scene: Scene, mode: str, address: str
 ) -> None:
