@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -141,7 +140,7 @@ def test_containerd_1_7_knows_neither_status_nor_results_of_1_1_0(
 
 def test_ctr_attaches_its_containers_too(containerd: Containerd, root: Path) -> None:
     shown = ctr_run("--rm", root, "ip", "-4", "-o", "address", "show", "dev", "eth0")
-    assert re.search(r" 10\.1\.0\.\d+/24 ", shown)
+    assert "inet 10.1.0." in shown
     assert_nothing_is_left(containerd.node)
 
     ctr_run("--detach", root, "true")
