@@ -54,6 +54,10 @@ def main(arguments: Sequence[str]) -> None:
     files["index.json"] = as_json({"schemaVersion": 2, "manifests": [described]})
     files["oci-layout"] = as_json({"imageLayoutVersion": "1.0.0"})
     with tarfile.open(archive, "w", format=tarfile.GNU_FORMAT) as content:
+        for path in ("blobs", "blobs/sha256"):  # some tools make none themselves
+            directory = tarfile.TarInfo(path)
+            directory.type, directory.mode, directory.mtime = tarfile.DIRTYPE, 0o755, TIME
+            content.addfile(directory)
         for path, blob in sorted(files.items()):
             entry = tarfile.TarInfo(path)
             entry.size, entry.mtime = len(blob), TIME

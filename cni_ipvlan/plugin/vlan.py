@@ -70,7 +70,7 @@ def check_can_be_made(tx: Transaction, below: Master, conf: NetConf) -> None:
     A VLAN takes its packets before a bridge or bond of which the interface is a port. Only
     root may mean that, who makes the VLAN then.
     """
-    from cni_ipvlan.plugin import preflight
+    from cni_ipvlan.plugin import preflight  # GC and DEL don't need it
 
     try:
         preflight.check_master(below, conf)

@@ -1,6 +1,10 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2034 # arguments is for those who source this
-# The one way in which the scripts read their options. To be sourced.
+# shellcheck disable=SC2034 # arguments and sudo are for those who source this
+# The one way in which the scripts read their options, and speak to who called them. To be sourced.
+
+# What is before a command for root in a sentence: nothing for those who are root themselves.
+sudo='sudo '
+((EUID != 0)) || [[ ${SUDO_USER-} ]] || sudo=''
 
 # Usage: parse_options KNOWN ARGUMENT…
 # KNOWN has the names of options, and = behind those that take a value. Calls take_option NAME [VALUE]

@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2154 # checkout is set by those who source this
+# shellcheck disable=SC2154 # checkout and sudo are set by those who source this
 # The version of what is built from this checkout. To be sourced after options.sh.
 
 # Sets version to one that sorts after those of all earlier commits, as docs/contributing.md describes.
 find_version() {
     ! is_clone || command -v git >/dev/null ||
-        die 1 'there is no git, which tells the version of a clone; first: apt-get install git'
+        die 1 "there is no git, which tells the version of a clone; first: ${sudo}apt-get install git"
     local release commits hash dirty='' tags=(--tags --match 'v[0-9]*' --exclude '*[!v.0-9]*')
     version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' "$checkout/cni_ipvlan/__init__.py")
     [[ $version =~ ^[0-9]+(\.[0-9]+)*$ ]] ||

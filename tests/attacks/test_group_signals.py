@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from attacker import hints
 from doubles import Steps
 from executable import Executable
-from injection import IPAM, disturb
 from lab import Node
-from runtime import PLUGINS, Answer, Runtime
+from runtime import PLUGINS, call_environment, network, static, stdin_of
+from sampling import sample
 
-# At one step, before its work is done, and then at each further one: ^C again and again.
-KILLS = 'cp "{directory}/at-$step" "{directory}/at-$((step + 1))"; kill -s {name} -- "-$PPID"'
+CONF = network(
+    ipam=static("10.1.0.2/24", "fd00:1::2/64", gateway="10.1.0.1", routes=[{"dst": "0.0.0.0/0"}])
+)
+FURTHER = 25  # commands of each tool
 
 
-@pytest.mark.parametrize("name", ["TERM", "INT"])
+@pytest.mark.parametrize("name", sample(["TERM", "INT"], 1))
 def test_add_undoes_everything_when_its_process_group_is_signalled_all_the_time(
     node: Node, ipvlan: Executable, tmp_path: Path, name: str
 ) -> None:
-    def call(environment: Mapping[str, str], stdin: bytes) -> Answer:
-        return ipvlan.start(environment, stdin, leads_group=True).end()
-
     node.master()
     container = node.container()
-    steps = Steps(tmp_path, f"{PLUGINS}/{IPAM}")
-    script = KILLS.format(name=name, directory=tmp_path)
+    container.sysctl("net/ipv6/conf/default/accept_dad", 0)
+    before = node.snapshot()
+    steps = Steps(tmp_path, f"{PLUGINS}/static")
+    environment = {**call_environment("ADD", container), **steps.environment}
+    delete = call_environment("DEL", container)
+    ipvlan(environment, stdin_of(CONF)).result()
+    recorded = steps.taken
+    ipvlan(delete, stdin_of(CONF)).succeeds()
+    assert len(recorded) > 8
+    for number in sample(range(len(recorded)), 4):
+        steps.forget()
+        # At one step, before its work is done, and then at each further one: ^C again and again.
+        for tool in ("ip", "nsenter", "static"):
+            begun = sum(step.number.startswith(f"{tool}-") for step in recorded[:number])
+            for later in range(begun + 1, begun + FURTHER):
+                steps.at(f"{tool}-{later}", f'kill -s {name} -- "-$PPID"')
 
-    wrong = disturb(node, Runtime(call), container, steps, script, expected=f"SIG{name}")
+        answer = ipvlan.start(environment, stdin_of(CONF), leads_group=True).end()
 
-    assert wrong == {}
+        assert f"SIG{name}" in f"{answer.error()}", recorded[number]
+        assert steps.count("static", "DEL") == steps.count("static", "ADD")
+        assert node.snapshot() == before, recorded[number]
     assert hints("one") == []

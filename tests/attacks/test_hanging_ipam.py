@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 
-from attacker import end_of, end_within
+from attacker import end_of, end_within, hints
 from doubles import FakeIpam
 from executable import Executable
 from lab import Node, Space, wait_until
@@ -22,13 +22,13 @@ ADDRESSES = {"cniVersion": "1.0.0", "ips": [{"address": "10.1.0.2/24"}]}
 REFUSED_ROUTE = {"routes": [{"dst": "10.9.0.0/16", "gw": "192.0.2.1"}]}
 
 
-def test_a_failed_add_removes_its_link_and_ends_when_ipam_does_not_release(
+def test_a_failed_add_removes_its_link_first_and_ends_when_ipam_does_not_release(
     node: Node, ipvlan: Executable, fake_ipam: FakeIpam
 ) -> None:
     node.master()
     container = node.container()
     fake_ipam.answers("ADD", {**ADDRESSES, **REFUSED_ROUTE})
-    fake_ipam.on("DEL", HANGS)
+    fake_ipam.on("DEL", f"nsenter --net={container.path} ip -o link show >seen\n{HANGS}")
     before = node.snapshot()
     environment = call_environment("ADD", container, CNI_PATH=fake_ipam.path)
     call = ipvlan.start(environment, stdin_of(network(ipam=fake_ipam.conf)))
@@ -41,22 +41,9 @@ def test_a_failed_add_removes_its_link_and_ends_when_ipam_does_not_release(
     assert fake_ipam.program in error["details"]
     assert node.snapshot() == before
     end_of(fake_ipam.directory / "child")
-
-
-def test_the_link_of_a_failed_add_is_gone_before_ipam_is_asked_to_release(
-    node: Node, ipvlan: Executable, fake_ipam: FakeIpam
-) -> None:
-    node.master()
-    container = node.container()
-    fake_ipam.answers("ADD", {**ADDRESSES, **REFUSED_ROUTE})
-    fake_ipam.on("DEL", f"nsenter --net={container.path} ip -o link show >seen")
-    environment = call_environment("ADD", container, CNI_PATH=fake_ipam.path)
-
-    ipvlan(environment, stdin_of(network(ipam=fake_ipam.conf))).error()
-
     seen = (fake_ipam.directory / "seen").read_text()
     assert "lo:" in seen
-    assert "net1" not in seen
+    assert "net1" not in seen  # the link was gone before
 
 
 def delete_where_ipam_hangs(
@@ -84,19 +71,12 @@ def delete_where_ipam_hangs(
     seconds = time.monotonic() - began
     assert "SIGTERM" in f"{error}"
     assert container.links().keys() == {"lo"}
+    assert hints("one") == []
     end_of(child)
     return seconds
 
 
-def test_an_interrupted_delete_removes_the_link_and_ends_when_ipam_does_not(
-    node: Node, ipvlan: Executable, fake_ipam: FakeIpam
-) -> None:
-    node.master()
-
-    delete_where_ipam_hangs(node.container(), ipvlan, fake_ipam, impatient=False)
-
-
-def test_a_second_signal_ends_the_wait_for_ipam_sooner(
+def test_an_interrupted_delete_ends_when_ipam_does_not_and_sooner_after_a_second_signal(
     node: Node, ipvlan: Executable, fake_ipam: FakeIpam
 ) -> None:
     node.master()

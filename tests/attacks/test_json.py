@@ -1,4 +1,7 @@
-"""Invalid JSON: a number or a byte order mark that only one side can read."""
+"""Invalid JSON: a number or a byte order mark that only one side can read.
+
+tests/unit/test_request.py and test_delegate.py have every form of them.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,12 @@ from typing import Any
 
 import pytest
 from doubles import FakeIpam
-from executable import Executable
 from lab import Node
 from runtime import Runtime, call_environment, network, stdin_of
+from sampling import sample
 
 ADDRESS = '"ips": [{"address": "10.1.0.2/24"}]'
-NO_NUMBERS = ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", '[1.0, {"y": -9e9999}]']
-MARK = b"\xef\xbb\xbf"
+NO_NUMBERS = ["NaN", "-Infinity", "1e999", '[1.0, {"y": -9e9999}]']
 
 
 def strictly(stdout: bytes) -> Any:
@@ -25,48 +27,22 @@ def strictly(stdout: bytes) -> Any:
     return json.loads(stdout, parse_constant=refuse)
 
 
-@pytest.mark.parametrize("verb", ["ADD", "DEL", "CHECK", "STATUS", "GC"])
-@pytest.mark.parametrize("value", NO_NUMBERS)
-def test_a_configuration_with_an_invalid_number_is_refused(
-    ipvlan: Executable, verb: str, value: str
-) -> None:
-    conf = f'{{"cniVersion": "1.1.0", "name": "net", "dns": {{"x": {value}}}}}'
-
-    answer = ipvlan(call_environment(verb, "/run/netns/none"), conf.encode())
-
-    assert answer.error()["code"] == 6
-    strictly(answer.stdout)
-
-
-@pytest.mark.parametrize("value", NO_NUMBERS)
-def test_an_invalid_number_from_an_ipam_plugin_is_refused(
+@pytest.mark.parametrize("value", sample(NO_NUMBERS, 1))
+def test_an_invalid_number_is_refused_from_either_side(
     node: Node, runtime: Runtime, fake_ipam: FakeIpam, value: str
 ) -> None:
     node.master()
-    container = node.container()
-    before = node.snapshot()
+    container, before = node.container(), node.snapshot()
     fake_ipam.on("ADD", f"""echo '{{{ADDRESS}, "dns": {{"x": {value}}}}}'""")
+    environment = call_environment("ADD", container, CNI_PATH=fake_ipam.path)
+    conf = network(ipam=fake_ipam.conf, dns={"x": 7})
+    for stdin, code in ((stdin_of(conf).replace(b"7", value.encode()), 6), (stdin_of(conf), 109)):
+        answer = runtime.raw(stdin, environment)
 
-    answer = runtime.add(container, network(ipam=fake_ipam.conf), CNI_PATH=fake_ipam.path)
-
-    assert answer.error()["code"] == 109
-    strictly(answer.stdout)
+        assert answer.error()["code"] == code
+        strictly(answer.stdout)
+        assert node.snapshot() == before
     assert fake_ipam.calls == ["ADD", "DEL"]
-    assert node.snapshot() == before
-
-
-@pytest.mark.parametrize("code", ["0", "-7", "4294967296", "1e999", "7.0", "true", '"7"', "null"])
-def test_an_invalid_error_code_is_replaced(
-    node: Node, runtime: Runtime, fake_ipam: FakeIpam, code: str
-) -> None:
-    node.master()
-    fake_ipam.on("ADD", f"""echo '{{"code": {code}, "msg": "no room"}}'; exit 1""")
-
-    conf = network(ipam=fake_ipam.conf)
-    error = runtime.add(node.container(), conf, CNI_PATH=fake_ipam.path).error()
-
-    assert error["code"] == 109
-    assert "no room" in f"{error}"
 
 
 def test_a_byte_order_mark_is_ignored_on_both_sides(
@@ -78,15 +54,7 @@ def test_a_byte_order_mark_is_ignored_on_both_sides(
     fake_ipam.on("ADD", f"printf '\\357\\273\\277'; echo '{{{ADDRESS}}}'")
     environment = call_environment("ADD", container, CNI_PATH=fake_ipam.path)
 
-    runtime.raw(MARK + conf, environment).result()
+    runtime.raw(b"\xef\xbb\xbf" + conf, environment).result()
 
     assert container.addresses("net1") == ["10.1.0.2/24"]
-    # Plugins in Go stumble over the mark.
-    assert fake_ipam.stdin("ADD") == conf
-
-
-@pytest.mark.parametrize("version", ["0.4.0", "1.0.0"])
-def test_a_byte_order_mark_does_not_hide_the_version(ipvlan: Executable, version: str) -> None:
-    stdin = MARK + stdin_of({"cniVersion": version})
-
-    assert ipvlan({"CNI_COMMAND": "VERSION"}, stdin).result()["cniVersion"] == version
+    assert fake_ipam.stdin("ADD") == conf  # plugins in Go stumble over the mark

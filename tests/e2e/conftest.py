@@ -6,11 +6,9 @@ This tier knows nothing of the package: only the executable, its environment and
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from containerd import Containerd, running
 from executable import Executable
 from person import Person
 from runtime import Runtime
@@ -31,9 +29,3 @@ def person(ipvlan: Executable, tmp_path: Path) -> Person:
     """Have a person in a directory with the project's examples."""
     shutil.copytree(Path(__file__).resolve().parents[2] / "examples", tmp_path / "examples")
     return Person(ipvlan, tmp_path)
-
-
-@pytest.fixture(scope="module")
-def containerd(own_directories: None) -> Iterator[Containerd]:
-    with running() as daemon:
-        yield daemon

@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import stat
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import pytest
 from doubles import FakeIpam
 from executable import Executable
-from lab import LOGS, MEMORY, Node, run, wait_until
+from lab import LOGS, MEMORY, Node, wait_until
 from person import Person
 from runtime import PLUGINS, Conf, Runtime, call_environment, host_local, network, stdin_of
 
@@ -90,42 +89,19 @@ def test_a_failure_is_captured_with_its_command(node: Node, runtime: Runtime, ca
     assert "CNI_COMMAND=DEL" in undo  # what was undone is there, too
 
 
-@pytest.mark.parametrize(
-    ("conf", "about"),
-    [
-        ({"mtu": "x"}, {}),
-        ({"cniVersion": "9.0.0"}, {}),
-        ({"name": None}, {}),
-        ({}, {"CNI_COMMAND": "SING ME"}),
-        ({}, {"CNI_IFNAME": "a/b"}),
-        ({}, {"CNI_PATH": ""}),
-    ],
-)
-def test_a_call_that_is_refused_at_once_is_captured(
-    node: Node, runtime: Runtime, calls: Path, conf: Conf, about: dict[str, str]
-) -> None:
-    answer = runtime.add(node.container(), captured(**conf), **{**PATH, **about})
-    (capture,) = captures(calls)
-    assert (capture["status"], capture["answer"]) == (1, answer.stdout.decode())
-    assert json.loads(answer.stdout)["code"] in (1, 4, 7)
-    assert capture["commands"] == []
-
-
 def test_input_that_is_no_json_is_captured_for_the_administrator(
     node: Node, runtime: Runtime
 ) -> None:
     directory = MEMORY.with_name("captures")  # where every directory is root's
     directory.mkdir()
     environment = call_environment("ADD", node.container(), **PATH)
-    for stdin in (b"{\xff\x80", b"", b'"\xed\xa0\x80"'):
-        runtime.raw(stdin, {**environment, "CNI_IPVLAN_CAPTURE": str(directory)})
-        (file,) = directory.iterdir()
-        capture = json.loads(file.read_text())
-        assert capture["stdin"].encode("utf-8", "surrogateescape") == stdin
-        assert json.loads(capture["answer"])["code"] == 6
-        assert "CNI_IPVLAN_CAPTURE" not in capture["environment"]
-        file.unlink()
-    directory.rmdir()
+    stdin = b'{"\xff\x80\xed\xa0\x80"'
+    runtime.raw(stdin, {**environment, "CNI_IPVLAN_CAPTURE": str(directory)})
+    (capture,) = captures(directory)
+    assert capture["stdin"].encode("utf-8", "surrogateescape") == stdin
+    assert json.loads(capture["answer"])["code"] == 6
+    assert "CNI_IPVLAN_CAPTURE" not in capture["environment"]
+    shutil.rmtree(directory)
 
 
 @pytest.mark.parametrize(("number", "ends"), [(signal.SIGTERM, True), (signal.SIGKILL, False)])
@@ -161,20 +137,6 @@ def test_a_call_that_is_stopped_is_captured(
         assert out.startswith("status 1; the recorded call was killed\n"), err
 
 
-def test_large_output_is_cut_and_commands_are_bounded(
-    node: Node, runtime: Runtime, calls: Path, fake_ipam: FakeIpam
-) -> None:
-    fake_ipam.on("ADD", "head -c 5000000 /dev/zero | tr '\\0' 'a'; exit 1")
-    conf = captured(ipam=fake_ipam.conf)
-    runtime.add(node.container(), conf, CNI_PATH=fake_ipam.path, **PATH).error()
-
-    (file,) = calls.iterdir()
-
-    assert file.stat().st_size < 100_000
-    outputs = [each["stdout"] for each in json.loads(file.read_text())["commands"]]
-    assert any(" … 4983616 characters left out … " in each for each in outputs)
-
-
 def test_the_oldest_files_are_removed(node: Node, runtime: Runtime, calls: Path) -> None:
     for number in range(150):
         (calls / f"20250101T000000.{number:03}Z-ADD-1.json").write_text("{}")
@@ -192,56 +154,33 @@ def test_the_oldest_files_are_removed(node: Node, runtime: Runtime, calls: Path)
     assert len(list(calls.iterdir())) == 3
 
 
-def test_fifty_calls_at_once_leave_fifty_files(node: Node, ipvlan: Executable, calls: Path) -> None:
+def test_calls_at_once_leave_a_file_each(node: Node, ipvlan: Executable, calls: Path) -> None:
     def call(number: int) -> int:
         environment = call_environment("DEL", node.host, CNI_CONTAINERID=f"c{number}", **PATH)
         return ipvlan(environment, stdin_of(captured())).status
 
-    with ThreadPoolExecutor(50) as pool:
-        assert set(pool.map(call, range(50))) == {0}
+    with ThreadPoolExecutor(12) as pool:
+        assert set(pool.map(call, range(12))) == {0}
 
     about = {each["environment"]["CNI_CONTAINERID"] for each in captures(calls)}
-    assert len(about) == 50
-
-
-@pytest.fixture
-def small_disk() -> Iterator[Path]:
-    directory = LOGS / "small"
-    directory.mkdir(0o700)
-    run("mount", "-t", "tmpfs", "-o", "size=4k,mode=700", "tmpfs", str(directory))
-    yield directory
-    run("umount", str(directory))
-
-
-def test_a_full_disk_does_not_fail_the_call(node: Node, runtime: Runtime, small_disk: Path) -> None:
-    node.master()
-    answer = runtime.add(node.container(), network(captureDir="small"), **PATH)
-    answer.result()
-    assert answer.stderr == "one net1: cannot capture the call: No space left on device\n"
+    assert len(about) == 12
 
 
 @pytest.mark.parametrize(
     ("directory", "why"),
     [
-        ("nowhere", "No such file or directory"),
-        ("/etc", f"a network may only name a file or directory below {LOGS}"),
-        ("../log", f"a network may only name a file or directory below {LOGS}"),
-        (str(LOGS), f"a network may only name a file or directory below {LOGS}"),
-        ("link", "'link' is a symlink"),
-        ("file", "'file' is not a directory"),
-        ("open", "others can write to the directory 'open'"),
-        ("theirs", "'theirs' does not belong to root"),
+        ("/etc", "may only name a file or directory below"),
+        ("open", "others can write"),
+        ("l", "a symlink"),
     ],
 )
 def test_a_network_can_not_have_files_written_elsewhere(
     node: Node, runtime: Runtime, calls: Path, directory: str, why: str
 ) -> None:
-    (LOGS / "link").symlink_to("/etc")
-    (LOGS / "file").touch()
-    for name in ("open", "theirs"):
-        (LOGS / name).mkdir(0o700)
+    """As its logFile, of which tests/unit has every spelling and obstacle."""
+    (LOGS / "l").symlink_to("/etc")
+    (LOGS / "open").mkdir(0o700)
     (LOGS / "open").chmod(0o777)
-    os.chown(LOGS / "theirs", 65534, 65534)
     before = sorted(Path("/etc").iterdir())
 
     answer = runtime.add(node.container(), network(captureDir=directory), **PATH)
@@ -254,19 +193,17 @@ def test_a_network_can_not_have_files_written_elsewhere(
     assert not list(LOGS.rglob("*.json"))
 
 
-@pytest.mark.parametrize("directory", ["captures", "{tmp}/nowhere", "{tmp}/open", "{tmp}/theirs"])
 def test_the_administrators_directory_must_be_roots(
-    node: Node, runtime: Runtime, calls: Path, tmp_path: Path, directory: str
+    node: Node, runtime: Runtime, calls: Path, tmp_path: Path
 ) -> None:
-    for name in ("open", "theirs"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "open").chmod(0o777)
-    os.chown(tmp_path / "theirs", 65534, 65534)
-    chosen = {"CNI_IPVLAN_CAPTURE": directory.format(tmp=tmp_path), **PATH}
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    os.chown(theirs, 65534, 65534)
+    chosen = {"CNI_IPVLAN_CAPTURE": str(theirs), **PATH}
     answer = runtime.add(node.container(), captured(), **chosen)
     answer.result()
     assert answer.stderr.count("cannot capture the call in ") == 1
-    assert not list(calls.iterdir())  # nor is it where the network wants it
+    assert not [*theirs.iterdir(), *calls.iterdir()]  # nor is it where the network wants it
 
 
 def the_capture(calls: Path, person: Person) -> str:

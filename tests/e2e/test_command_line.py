@@ -10,19 +10,16 @@ import shlex
 import signal
 import subprocess
 import termios
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 from lab import FOR_ALL, Node, run, wait_until
 from person import Person
-from runtime import PLUGINS, Runtime, call_environment, host_local, network, static
+from runtime import call_environment, host_local, network, static
+from sampling import sample
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ["status", "add", "del", "check", "gc", "validate", "doctor", "show"]
-RED = "red\x1b[31m"
-NO_SOCKET = "/run/cni/dhcp.sock does not exist"
 NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
 
 
@@ -97,14 +94,7 @@ def test_output_that_cannot_be_written_is_a_failure(
     assert (status, out, err.partition("\n")[2]) == (1, "", printed)
     person.succeeds(f"{into} ipvlan del {about}'")  # which prints nothing
     assert node.snapshot() == before
-
-
-def test_a_trace_without_a_reader_delays_nothing(node: Node, person: Person) -> None:
-    node.master()
-    container = node.container()
-    conf = person.writes(network(ipam=static("10.1.0.2/24")))
-    person.succeeds(f"ipvlan add -c {conf} --netns container1 -v 2>/dev/full")
-    assert "net1" in container.links()
+    person.succeeds(f"ipvlan add {about} -v 2>/dev/full")  # a trace delays nothing
 
 
 def test_a_runtimes_call_is_replayed_and_can_be_pasted(node: Node, person: Person) -> None:
@@ -123,44 +113,6 @@ def test_a_runtimes_call_is_replayed_and_can_be_pasted(node: Node, person: Perso
     assert node.snapshot() == before
 
 
-def test_other_plugins_of_a_list_are_named_and_the_result_before_is_asked_for(
-    node: Node, person: Person
-) -> None:
-    node.master()
-    container = node.container()
-    chained: dict[str, Any] = {"type": "ipvlan", "master": "eth0"}
-    plugins = [{"type": "bridge"}, chained, {"type": "tuning"}, {"type": "sbr"}]
-    conf = {"cniVersion": "1.0.0", "name": "chain", "plugins": plugins}
-    about = f"-c {person.writes(conf, 'a.conflist')} --netns container1"
-    left_out = "of the list chain, only ipvlan is called; left out: bridge, tuning, sbr\n"
-
-    for verb in ("add", "add --dry-run"):
-        status, out, err = person.types(f"ipvlan {verb} {about}")
-        assert (status, out) == (2, "")
-        assert err.startswith(
-            f"{left_out}ipvlan: ipvlan comes after bridge in the list chain and needs its result: "
-            "give that with --prev-result\n"
-        )
-    assert "net1" not in container.links()
-
-    result = {"cniVersion": "1.0.0", "ips": [{"address": "10.1.0.9/24"}]}
-    person.writes(result, "result")
-    status, _, err = person.types(f"ipvlan add {about} --container-id one --prev-result result")
-    assert (status, err) == (0, left_out)
-    assert container.addresses("net1") == ["10.1.0.9/24"]
-    status, _, err = person.types(f"ipvlan del {about} --container-id one")
-    assert (status, err) == (0, left_out)
-
-    chained["ipam"] = static("10.1.0.3/24")
-    about = f"-c {person.writes(conf, 'a.conflist')} --netns container1"
-    status, _, err = person.types(f"ipvlan add {about} --container-id one")
-    assert (status, err) == (
-        0,
-        f"{left_out}ipvlan comes after bridge, whose result --prev-result can give\n",
-    )
-    assert container.addresses("net1") == ["10.1.0.3/24"]
-
-
 def test_what_was_pasted_is_detached_by_its_container_id(node: Node, person: Person) -> None:
     node.master()
     container = node.container()
@@ -176,43 +128,6 @@ def test_what_was_pasted_is_detached_by_its_container_id(node: Node, person: Per
 
     after = node.snapshot()
     assert {**after, "files": ""} == {**before, "files": ""}  # there may be a lock's file
-
-
-@pytest.mark.parametrize("length", [10, 40, 127])
-def test_an_altname_is_as_good_as_a_name(node: Node, person: Person, length: int) -> None:
-    node.master()
-    altname = "x" * length
-    node.host.ip(f"link property add dev eth0 altname {altname}")
-    conf = person.writes(network(master=altname))
-    node.container()
-
-    person.succeeds(f"ipvlan validate {conf}")
-    script = person.succeeds(f"ipvlan add -c {conf} --netns container1 --dry-run")
-
-    assert "ip link add link eth0 name " in script
-    status, out, _ = person.types(f"ipvlan validate {person.writes(network(master='x' * 128))}")
-    assert (status, "127 are allowed" in out) == (1, True)
-
-
-def test_what_runs_is_traced_with_its_undo(node: Node, person: Person) -> None:
-    node.master()
-    conf = person.writes(network(ipam=host_local("10.1.0.0/24")))
-
-    status, _, err = person.types(f"ipvlan add -c {conf} --netns {node.container().path} -v")
-
-    assert status == 0
-    create = re.search(
-        r"^\[(\d+)\] \+ ip link add link eth0 name (iv\S+) type ipvlan mode l2 bridge  "
-        r"# create an ipvlan interface of eth0\n"
-        r"\[\1\]     undo: ip link delete dev (iv\S+)\n"
-        r"\[\1\]   \d+\.\d ms$",
-        err,
-        re.MULTILINE,
-    )
-    assert create is not None
-    assert create[2] == create[3]
-    assert f"] + {PLUGINS}/host-local  # " in err
-    assert "]     address add 10.1.0.2/24 dev net1\n" in err
 
 
 def test_a_user_without_rights_can_make_a_dry_run(node: Node, person: Person) -> None:
@@ -238,200 +153,7 @@ def test_a_user_without_rights_can_make_a_dry_run(node: Node, person: Person) ->
     assert node.host.links().keys() == {"lo", "eth0"}
 
 
-@pytest.mark.usefixtures("no_ipvlan")
-def test_a_dry_run_works_without_ipvlan_in_the_kernel(node: Node, person: Person) -> None:
-    node.master()
-    node.container()
-    about = f"-c {person.writes(network())} --netns container1"
-
-    script = person.succeeds(f"ipvlan add {about} --dry-run")
-    status, out, _ = person.types("ipvlan doctor")
-
-    assert "\n# assumed: the kernel has ipvlan, or can load it (" in script
-    assert "type ipvlan mode l2 bridge" in script
-    assert status == 1
-    assert re.search(r"^problem +kernel +.* blocks it$", out, re.MULTILINE)
-
-
-def test_doctor_names_what_is_wrong_and_what_to_do(
-    node: Node, person: Person, runtime: Runtime
-) -> None:
-    node.master(mtu=1400)
-    other = node.container()
-    runtime.add(other, network(ipam=static("10.1.0.9/24")), CNI_CONTAINERID="other").result()
-    conf = person.writes(
-        network(mode="l3", ipam=host_local("10.1.0.0/30", routes=[{"dst": "0.0.0.0/0"}]))
-    )
-    leases = Path("/var/lib/cni/networks/net")
-    leases.mkdir(parents=True)
-    (leases / "10.1.0.2").touch()
-
-    status, out, _ = person.types(f"ipvlan doctor -c {conf} --netns /run/netns/gone")
-    found = json.loads(person.types(f"ipvlan doctor -c {conf} --json")[1])["findings"]
-
-    assert status == 1
-    lines = [re.sub(" +", " ", line) for line in out.splitlines()]
-    assert "ok permission this user may change networks and enter namespaces" in lines
-    assert "problem namespace /run/netns/gone: No such file or directory" in lines
-    assert (
-        "problem ipam 1 of 1 addresses of 10.1.0.0/30 are leased, in /var/lib/cni/networks/net"
-    ) in lines
-    assert (
-        "problem conflicts the master 'eth0' is used in mode l2 bridge; this network wants l3 "
-        "bridge"
-    ) in lines
-    assert f" found: an interface runs in that mode: net1 in {other.path} (container other)" in (
-        lines
-    )
-    by_subject = {each["subject"]: each["state"] for each in found}
-    assert by_subject["master"] == "ok"
-    assert by_subject["iproute2"] == "ok"
-    run("ip", "link", "set", "dev", "eth0", "down")
-    assert "warning master the master 'eth0' is down" in re.sub(
-        " +", " ", person.types(f"ipvlan doctor -c {conf}")[1]
-    )
-
-
-@pytest.mark.parametrize(
-    ("conf", "subject", "words"),
-    [
-        ({"master": "eth7"}, "master", "cannot find the master 'eth7'"),
-        ({"mode": "l9"}, "configuration", '{file}: $.mode: mode is "l9"; allowed: l2, l3, l3s'),
-        ({"ipam": {"type": "nosuch"}}, "ipam", "cannot find the plugin 'nosuch' in CNI_PATH"),
-        (
-            {"ipam": {"type": "dhcp"}},
-            "ipam",
-            f"{NO_SOCKET}\n{' ' * 26}start its daemon on this node: systemctl enable --now ",
-        ),
-        ({"master": "eth1"}, "conflicts", "eth1 already carries macvlan: taker0 in "),
-    ],
-)
-def test_doctor_finds(
-    node: Node, person: Person, conf: dict[str, Any], subject: str, words: str
-) -> None:
-    node.master()
-    node.master("eth1")
-    place = node.container_of_a_process()
-    run("ip", "link", "add", "name", "taker0", "link", "eth1", "type", "macvlan")
-    run("ip", "link", "set", "dev", "taker0", "netns", place.path)
-    file = person.writes(network(**conf))
-
-    status, out, _ = person.types(f"ipvlan doctor -c {file}")
-
-    assert status == 1
-    wanted = re.escape(words.format(file=file))
-    assert re.search(rf"^problem +{subject} +{wanted}", out, re.MULTILINE), out
-
-
-def test_doctor_looks_at_the_nodes_own_configurations(node: Node, person: Person) -> None:
-    node.master()
-    good = person.succeeds("ipvlan doctor")
-    assert "warning  plugins        /usr/lib/cni/ipvlan is a different program: " in good
-    directory = Path("/etc/cni/net.d")
-    directory.mkdir(parents=True, exist_ok=True)
-    files = {
-        "10-test-a.conf": network(),
-        "11-test-b.conf": network(mode="l7"),
-        "12-test-c.conf": {"type": "lo"},
-    }
-    try:
-        for name, conf in files.items():
-            (directory / name).write_text(json.dumps(conf))
-        status, out, _ = person.types("ipvlan doctor")
-    finally:
-        for name in files:
-            (directory / name).unlink()
-        with suppress(OSError):  # that it is not empty, where it was there before
-            directory.rmdir()
-    assert status == 1
-    lines = [re.sub(" +", " ", line) for line in out.splitlines()]
-    assert f"ok configuration {directory}/10-test-a.conf: network net" in lines
-    wrong = f'problem configuration {directory}/11-test-b.conf: $.mode: mode is "l7"; '
-    assert any(line.startswith(wrong) for line in lines)
-    assert "12-test-c.conf" not in out
-
-
-def test_show_draws_what_each_master_carries(node: Node, person: Person, runtime: Runtime) -> None:
-    node.master()
-    node.master("eth1", mtu=9000, up=False)
-    assert person.succeeds("ipvlan show") == "no ipvlan interfaces\n"
-    one, two = node.container(), node.container_of_a_process()
-    runtime.add(one, network(mode="l3"), CNI_CONTAINERID="c1").result()
-    run("ip", "link", "add", "name", "byhand", "link", "eth1", "type", "ipvlan", "mode", "l3s")
-    run("ip", "link", "set", "dev", "byhand", "netns", two.path)
-    run("ip", "link", "add", "name", "tap", "link", "eth1", "type", "ipvtap", "mode", "l3s")
-    run("ip", "link", "set", "dev", "tap", "netns", two.path)
-    one.ip("link add name inner type dummy")
-    one.ip("link add name nested link inner type ipvlan mode l2 private")
-
-    printed = person.succeeds("ipvlan show")
-    document = json.loads(person.succeeds("ipvlan show --json"))
-
-    fe80 = one.ask("-6", "address", "show", "dev", "net1")[0]["addr_info"][0]["local"]
-    assert printed.splitlines() == [
-        "eth0  up, MTU 1500, mode l3 bridge",
-        f"└─ net1  in {one.path}  container c1  MTU 1500  10.1.0.2/24 {fe80}/64",
-        "eth1  down, MTU 9000, mode l3s bridge",
-        f"├─ byhand  in {two.path}  down  MTU 9000  no addresses",
-        f"└─ tap  in {two.path}  ipvtap  down  MTU 9000  no addresses",
-        f"inner in {one.path}  mode l2 private",
-        f"└─ nested  in {one.path}  down  MTU 1500  no addresses",
-    ]
-    assert [each["master"] for each in document["masters"]] == [
-        "eth0",
-        "eth1",
-        f"inner in {one.path}",
-    ]
-    (attachment,) = document["masters"][0]["attachments"]
-    assert attachment == {
-        "interface": "net1",
-        "netns": one.path,
-        "kind": "ipvlan",
-        "hostAccess": False,
-        "containerID": "c1",
-        "network": "net",
-        "pod": None,
-        "up": True,
-        "mtu": 1500,
-        "mac": one.links()["net1"]["address"],
-        "addresses": ["10.1.0.2/24", f"{fe80}/64"],
-        "gateways": [],
-        "routes": [],
-        "leases": None,
-        "problems": [],
-    }
-    assert document["leftovers"] == []
-    assert document["notSeen"] == []
-
-
-def test_an_error_names_the_option_for_a_person_and_the_variable_for_a_runtime(
-    node: Node, person: Person, runtime: Runtime
-) -> None:
-    node.master()
-    container = node.container()
-    container.ip("link add name net1 type dummy")
-    conf = person.writes(network())
-
-    status, _, err = person.types(f"ipvlan add -c {conf} --netns container1")
-    assert (status, "    try: choose another --ifname, or delete" in err) == (1, True)
-    assert "CNI_IFNAME" not in err
-    error = runtime.add(container, network()).error()
-    assert "try: choose another CNI_IFNAME, or delete" in error["details"]
-
-
-def test_show_prints_no_escape_sequences_of_a_container(node: Node, person: Person) -> None:
-    node.master()
-    container = node.container()
-    run("ip", "link", "add", "link", "eth0", "name", RED, "type", "ipvlan", "mode", "l2")
-    run("ip", "link", "set", "dev", RED, "netns", container.path)
-    container.run("ip", "link", "set", "dev", RED, "alias", f"cni-ipvlan/net/{RED}/net1/key")
-
-    assert "\x1b" not in person.succeeds("ipvlan show")
-    (attachment,) = json.loads(person.succeeds("ipvlan show --json"))["masters"][0]["attachments"]
-    assert (attachment["interface"], attachment["containerID"]) == (RED, None)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", sample([signal.SIGINT, signal.SIGTERM], 1))
 def test_show_keeps_watching_until_it_is_stopped(
     node: Node, person: Person, number: signal.Signals
 ) -> None:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -24,9 +25,20 @@ from containerd import (
     Containerd,
     assert_nothing_is_left,
     leases,
+    running,
 )
 from cri import Cri, Pod
 from doubles import FakeIpam
+from executable import Executable
+from installing import needs_system_packages
+
+pytestmark = needs_system_packages  # a lab has no network for others
+
+
+@pytest.fixture(scope="module")
+def containerd(own_directories: None) -> Iterator[Containerd]:
+    with running() as daemon:
+        yield daemon
 
 
 @pytest.fixture(scope="module")
@@ -110,19 +122,13 @@ def test_a_refused_pod_leaves_nothing_and_is_made_when_the_reason_is_gone(
     assert_nothing_is_left(containerd.node)
 
 
-def test_the_network_is_ready_while_there_is_a_configuration(cri: Cri) -> None:
-    assert cri.network_ready() == (True, "")
-    with no_configuration(cri):
-        assert cri.network_ready() == (False, "NetworkPluginNotReady")
-    lab.wait_until(lambda: cri.network_ready().status)
-
-
 def test_containerd_1_7_knows_neither_status_nor_results_of_1_1_0(
     containerd: Containerd, cri: Cri, fake_ipam: FakeIpam
 ) -> None:
     fake_ipam.answers("STATUS", {"code": 50, "msg": "not now"}, status=1)
     fake_ipam.answers("ADD", {"cniVersion": "1.1.0", "ips": [{"address": "10.1.0.9/24"}]})
     shutil.copy(fake_ipam.program, BIN_DIR)
+    assert cri.network_ready() == (True, "")
     with configuration(cri, version="1.1.0", ipam=fake_ipam.conf):
         assert cri.network_ready() == (True, "")
         with pytest.raises(grpc.RpcError, match="unsupported CNI result version"):
@@ -132,23 +138,53 @@ def test_containerd_1_7_knows_neither_status_nor_results_of_1_1_0(
     assert_nothing_is_left(containerd.node)
 
 
+def test_ctr_attaches_its_containers_too(containerd: Containerd, root: Path) -> None:
+    shown = ctr_run("--rm", root, "ip", "-4", "-o", "address", "show", "dev", "eth0")
+    assert "10.1.0.2/24" in shown
+    assert_nothing_is_left(containerd.node)
+
+    ctr_run("--detach", root, "true")
+    lab.wait_until(lambda: "STOPPED" in lab.run(*CTR, "task", "list"))
+    for words in ("task delete c1", "container delete c1"):
+        lab.run(*CTR, *words.split())
+    assert len(leases()) == 1  # which ctr forgets
+    (leftover,) = json.loads(lab.run(Executable().path, "show", "--json"))["leftovers"]
+    assert (leftover["kind"], leftover["interface"]) == ("record", "eth0")
+    about = ("--netns", leftover["netns"], "--ifname", "eth0", "--container-id", "default-c1")
+    lab.run(Executable().path, "del", "-c", str(CONFIGURATION), *about)
+    for note in (lab.LEASES / "results").iterdir():  # the runtime's
+        note.unlink()
+    assert_nothing_is_left(containerd.node)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Make a container's root directory, which gets the machine's programs at /usr."""
+    for name in ("proc", "sys", "dev", "usr", "run", "tmp", "etc"):
+        (tmp_path / name).mkdir()
+    for name in ("bin", "lib", "lib64", "sbin"):
+        if Path("/", name).is_symlink():
+            (tmp_path / name).symlink_to(f"usr/{name}")
+    return tmp_path
+
+
+def ctr_run(how: str, root: Path, *command: str) -> str:
+    usr = ("--mount", "type=bind,src=/usr,dst=/usr,options=rbind:ro", "--rootfs", str(root))
+    path = ("/usr/bin/env", "PATH=/usr/sbin:/usr/bin")
+    return lab.run(*CTR, "run", how, "--cni", *usr, "c1", *path, *command)
+
+
 @contextmanager
 def configuration(cri: Cri, *, version: str, ipam: dict[str, Any]) -> Iterator[None]:
-    """Have another configuration on the node, until the end."""
-    with no_configuration(cri):
-        plugin = {**NETWORK["plugins"][0], "ipam": ipam}
-        network = {**NETWORK, "cniVersion": version, "plugins": [plugin]}
-        CONFIGURATION.write_text(json.dumps(network))
-        lab.wait_until(lambda: cri.network_ready().status)
-        yield
-        CONFIGURATION.unlink()
-
-
-@contextmanager
-def no_configuration(cri: Cri) -> Iterator[None]:
+    """Have another configuration on the node, until the end; the network is not ready without."""
     aside = CONFIGURATION.rename(CONFIGURATION.with_suffix(".aside"))
-    lab.wait_until(lambda: not cri.network_ready().status)
     try:
+        lab.wait_until(lambda: cri.network_ready() == (False, "NetworkPluginNotReady"))
+        plugin = {**NETWORK["plugins"][0], "ipam": ipam}
+        CONFIGURATION.write_text(
+            json.dumps({**NETWORK, "cniVersion": version, "plugins": [plugin]})
+        )
+        lab.wait_until(lambda: cri.network_ready().status)
         yield
     finally:
         aside.rename(CONFIGURATION)

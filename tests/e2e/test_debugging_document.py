@@ -11,6 +11,7 @@ import pytest
 from lab import LOGS, Node, run
 from person import Person
 from runtime import Conf, Runtime, host_local, network, static
+from sampling import sample
 
 DOCUMENT = "docs/debugging.md"
 COMMANDS = [each for each in document_commands.commands(DOCUMENT) if each.is_in_block]
@@ -66,7 +67,7 @@ SECTIONS = {
 CONTAINERS = {"front": "web", "back": "db"}
 
 
-@pytest.mark.parametrize("title", SECTIONS)
+@pytest.mark.parametrize("title", sample(SECTIONS, 2))
 def test_commands_of_a_section_print_what_it_shows(
     node: Node, runtime: Runtime, person: Person, title: str
 ) -> None:

@@ -11,8 +11,8 @@ import pytest
 import yaml
 from executable import Executable
 from lab import Node, Space
-from libcni import Attachment, Libcni, PluginError
-from runtime import PLUGINS, Runtime
+from libcni import Attachment, Libcni
+from runtime import PLUGINS
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 NETWORKS = sorted(path.name for path in EXAMPLES.iterdir() if path.name != "ipvpod0.yaml")
@@ -73,33 +73,6 @@ def test_pods_of_the_private_example_do_not_reach_each_other(node: Node, libcni:
         first.run("ping", "-c", "1", "-W", "1", "10.10.20.3")
 
 
-def test_second_pod_of_the_documents_network_is_refused_until_the_first_is_deleted(
-    node: Node, libcni: Libcni
-) -> None:
-    network = read("ipvlan0.yaml")
-    first, second = node.container(), node.container()
-    libcni.add(network, Attachment(first.path, "one"))
-    before = node.snapshot()
-    with pytest.raises(PluginError) as failure:
-        libcni.add(network, Attachment(second.path, "two"))
-    assert failure.value.document["code"] == 106
-    assert node.snapshot() == before
-    libcni.delete(network, Attachment(first.path, "one"))
-    libcni.add(network, Attachment(second.path, "two"))
-    assert second.addresses("net1") == ["10.10.10.2/24"]
-
-
-def test_address_of_the_documents_network_on_another_node_is_noticed_only_when_asked_for(
-    node: Node, runtime: Runtime
-) -> None:
-    node.master_on_a_wire("eth1000").ip("address add 10.10.10.2/24 dev eth0")
-    container = node.container()
-    (conf,) = read("ipvlan0.yaml")["plugins"]
-    error = runtime.add(container, {**conf, "checkIPv4Conflict": True}).error()
-    assert error["code"] == 106
-    runtime.add(container, conf).result()
-
-
 def test_examples_but_the_documents_give_each_pod_its_own_address() -> None:
     for name in NETWORKS:
         conf = read(name)["plugins"][0]
@@ -108,11 +81,20 @@ def test_examples_but_the_documents_give_each_pod_its_own_address() -> None:
         assert conf["ipam"]["type"] == wanted
 
 
-def test_pod_of_the_document_names_its_network() -> None:
+def test_pod_of_the_document_gets_the_network_that_it_names(node: Node, libcni: Libcni) -> None:
     pod = yaml.safe_load((EXAMPLES / "ipvpod0.yaml").read_text())
-    networks = json.loads(pod["metadata"]["annotations"]["k8s.v1.cni.cncf.io/networks"])
-    names = {each["metadata"]["name"] for each in definitions()}
-    assert {network["name"] for network in networks} <= names
+    (asked,) = json.loads(pod["metadata"]["annotations"]["k8s.v1.cni.cncf.io/networks"])
+    definitions = [yaml.safe_load(path.read_text()) for path in EXAMPLES.glob("*.yaml")]
+    (found,) = (each for each in definitions if each["metadata"]["name"] == asked["name"])
+    name = f"IgnoreUnknown=true;K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod['metadata']['name']}"
+    attachment = Attachment((sandbox := node.container()).path, args=name)
+    network = as_list(json.loads(found["spec"]["config"]))
+
+    libcni.add(network, attachment)
+
+    assert sandbox.addresses("net1") == ["10.10.10.2/24"]
+    libcni.delete(network, attachment)
+    assert sandbox.links().keys() == {"lo"}
 
 
 def read(name: str) -> dict[str, Any]:
@@ -121,13 +103,13 @@ def read(name: str) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(
         yaml.safe_load(text)["spec"]["config"] if name.endswith(".yaml") else text
     )
+    return as_list(document)
+
+
+def as_list(document: dict[str, Any]) -> dict[str, Any]:
     if "plugins" in document:
         return document
     return {**{key: document[key] for key in ("cniVersion", "name")}, "plugins": [document]}
-
-
-def definitions() -> list[dict[str, Any]]:
-    return [yaml.safe_load(path.read_text()) for path in EXAMPLES.glob("*.yaml")]
 
 
 def destinations(container: Space) -> set[str]:

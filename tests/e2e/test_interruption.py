@@ -1,76 +1,51 @@
-"""A signal at any step of an ADD: everything is undone, once, and the answer reports it."""
+"""A signal during an ADD: everything is undone, once, and the answer reports it.
+
+tests/faults interrupts it at every step.
+"""
 
 from __future__ import annotations
 
 import signal
 import subprocess
-import time
-from pathlib import Path
 
 import pytest
-from doubles import FakeIpam, Steps
+from doubles import FakeIpam
 from executable import Executable
-from injection import IPAM, disturb
 from lab import Node, sleeps_in, wait_until
-from runtime import PLUGINS, Runtime, call_environment, network, stdin_of
-
-# The command that is under way has done its work, or is just about to.
-INTERRUPTIONS = {
-    "SIGTERM": 'real "$@"; kill -TERM $PPID; sleep 60',
-    "SIGINT": "kill -INT $PPID",
-}
+from runtime import call_environment, network, stdin_of
+from sampling import sample
 
 
-@pytest.mark.parametrize("name", INTERRUPTIONS)
-def test_add_undoes_everything_when_it_is_interrupted(
-    node: Node, runtime: Runtime, tmp_path: Path, name: str
-) -> None:
-    node.master()
-    container = node.container()
-    steps = Steps(tmp_path, f"{PLUGINS}/{IPAM}")
-
-    wrong = disturb(node, runtime, container, steps, INTERRUPTIONS[name], expected=name)
-
-    assert wrong == {}
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number", sample([signal.SIGTERM, signal.SIGINT, signal.SIGHUP], 1), ids=lambda each: each.name
+)
 def test_an_ipam_plugin_that_hangs_does_not_keep_a_signal_from_ending_add(
     node: Node, ipvlan: Executable, fake_ipam: FakeIpam, number: signal.Signals
 ) -> None:
     node.master()
     container = node.container()
-    fake_ipam.on("ADD", "exec sleep 60")
+    fake_ipam.on("ADD", "exec sleep 300")
     before = node.snapshot()
     conf = network(ipam=fake_ipam.conf)
     environment = call_environment("ADD", container, CNI_PATH=fake_ipam.path)
     call = ipvlan.start(environment, stdin_of(conf))
     fake_ipam.wait_for("ADD")
 
-    start = time.monotonic()
     call.process.send_signal(number)
     error = call.end().error()
 
-    assert time.monotonic() - start < 20
     assert error["code"] == 111
     assert number.name in error["msg"]
     assert fake_ipam.calls == ["ADD", "DEL"]
     assert node.snapshot() == before
 
 
-@pytest.mark.parametrize(
-    ("failure", "code"),
-    [
-        ("kill -TERM $PPID; sleep 60", 111),
-        ("""echo '{"code": 11, "msg": "not now"}'; exit 1""", 11),
-    ],
-)
 def test_further_signals_do_not_interrupt_the_undoing(
-    node: Node, ipvlan: Executable, fake_ipam: FakeIpam, failure: str, code: int
+    node: Node, ipvlan: Executable, fake_ipam: FakeIpam
 ) -> None:
     node.master()
     container = node.container()
-    fake_ipam.on("ADD", failure)
+    fake_ipam.on("ADD", "kill -TERM $PPID; exec sleep 300")
     # It lives for long enough to be ended, if a signal were passed on to it.
     fake_ipam.on("DEL", "kill -TERM $PPID; kill -INT $PPID; sleep 0.2; touch released")
     before = node.snapshot()
@@ -78,7 +53,7 @@ def test_further_signals_do_not_interrupt_the_undoing(
 
     error = ipvlan(environment, stdin_of(network(ipam=fake_ipam.conf))).error()
 
-    assert error["code"] == code
+    assert error["code"] == 111
     assert (fake_ipam.directory / "released").exists()
     assert node.snapshot() == before
 

@@ -10,6 +10,7 @@ import pytest
 from executable import Executable
 from lab import MEMORY, Node
 from runtime import call_environment, host_local, network, stdin_of
+from sampling import sample
 
 CONF = network(ipam=host_local("10.1.0.0/24"))
 # Redirections that make a stdout which takes nothing.
@@ -21,7 +22,7 @@ DEAF = {
 }
 
 
-@pytest.mark.parametrize("deaf", DEAF)
+@pytest.mark.parametrize("deaf", sample(DEAF, 2))
 def test_add_undoes_everything_when_its_result_cannot_be_delivered(
     node: Node, ipvlan: Executable, deaf: str
 ) -> None:
@@ -40,17 +41,14 @@ def test_stderr_may_be_closed(node: Node, ipvlan: Executable) -> None:
     node.master()
     container = node.container()
 
+    status, _ = redirected(ipvlan, "ADD", container.path, "<&-")
+    assert status == 1  # stdin may not
+
     status, _ = redirected(ipvlan, "ADD", container.path, "2>&-")
 
     assert status == 0
     assert container.addresses("net1") == ["10.1.0.2/24"]
     assert container.links().keys() == {"lo", "net1"}
-
-
-def test_stdin_may_be_closed(node: Node, ipvlan: Executable) -> None:
-    status, _ = redirected(ipvlan, "ADD", node.container().path, "<&-")
-
-    assert status == 1
 
 
 def test_delete_needs_no_stdout(node: Node, ipvlan: Executable) -> None:

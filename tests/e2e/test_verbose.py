@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-from doubles import FakeIpam
 from lab import Node, wait_until
 from person import Person
 from runtime import host_local, network, static
@@ -88,14 +86,12 @@ def test_a_command_that_hangs_is_seen_and_then_its_time(node: Node, person: Pers
     begun = BEGUN.fullmatch(call.wait_for(" type ipvlan "))
     assert begun
     assert begun[2].endswith("  # create an ipvlan interface of eth0")
-    with pytest.raises(subprocess.TimeoutExpired):
-        call.process.wait(0.5)
     assert not any(line.startswith(f"[{begun[1]}]   ") and " ms" in line for line in call.lines)
+    assert call.process.poll() is None
     (person.directory / "go").touch()
 
     assert call.end() == 0
-    times = {match[1]: float(match[2]) for match in map(ENDED.fullmatch, call.lines) if match}
-    assert times[begun[1]] >= 500
+    assert begun[1] in {match[1] for match in map(ENDED.fullmatch, call.lines) if match}
 
 
 def test_each_command_begins_and_ends_under_one_number(node: Node, person: Person) -> None:
@@ -103,45 +99,19 @@ def test_each_command_begins_and_ends_under_one_number(node: Node, person: Perso
     node.container()
     conf = person.writes(network(ipam=host_local("10.1.0.0/24")))
 
-    for verb in ("add", "del"):
-        _, _, err = person.types(f"ipvlan {verb} -c {conf} --netns container1 -v")
-        numbered = [line for line in err.splitlines() if line.startswith("[")]
-        begun = [match[1] for match in map(BEGUN.fullmatch, numbered) if match]
-        ended = [match[1] for match in map(ENDED.fullmatch, numbered) if match]
-        assert "/host-local" in err
-        assert begun == [str(number) for number in range(1, len(begun) + 1)]
-        assert Counter(begun) == Counter(ended), err
-        for line in numbered:
-            match = re.match(r"\[(\d+)\] ", line)
-            assert match
-            assert match[1] in begun
-        assert "waiting" not in err
-        assert "undo: " not in "".join(line for line in numbered if " + " in line)
+    _, _, err = person.types(f"ipvlan add -c {conf} --netns container1 -v")
 
-
-def test_a_wait_for_another_call_on_the_attachment_is_said(node: Node, person: Person) -> None:
-    node.master()
-    node.container()
-    ipam = FakeIpam(person.directory)
-    ipam.on("ADD", "until [ -e go ]; do sleep 0.05; done; exit 1")
-    conf = person.writes(network(ipam=ipam.conf))
-    about = f"-c {conf} --netns container1 --container-id one --cni-path {ipam.path}"
-
-    first = subprocess.Popen(
-        ["sh", "-c", f"exec ipvlan add {about}"], env=person.environment, cwd=person.directory
-    )
-    ipam.wait_for("ADD")
-    call = Watched(person, f"ipvlan del {about} -v")
-    assert call.wait_for("waiting") == (
-        "waiting for the lock of the interface net1 of the container one, which another process "
-        "holds"
-    )
-    with pytest.raises(subprocess.TimeoutExpired):
-        call.process.wait(0.5)
-    (person.directory / "go").touch()
-
-    assert (first.wait(60), call.end()) == (1, 0)
-    assert sum("waiting" in line for line in call.lines) == 1
+    numbered = [line for line in err.splitlines() if line.startswith("[")]
+    begun = [match[1] for match in map(BEGUN.fullmatch, numbered) if match]
+    ended = [match[1] for match in map(ENDED.fullmatch, numbered) if match]
+    assert "/host-local" in err
+    assert begun == [str(number) for number in range(1, len(begun) + 1)]
+    assert Counter(begun) == Counter(ended), err
+    assert "waiting" not in err
+    making = re.search(r"^\[(\d+)\] \+ ip link add link eth0 name (iv\S+) .*", err, re.MULTILINE)
+    assert making
+    assert f"\n[{making[1]}]     undo: ip link delete dev {making[2]}\n" in err
+    assert "]     address add 10.1.0.2/24 dev net1\n" in err
 
 
 def test_a_wait_for_the_master_is_said(node: Node, person: Person) -> None:
@@ -156,8 +126,7 @@ def test_a_wait_for_the_master_is_said(node: Node, person: Person) -> None:
         assert call.wait_for("waiting") == (
             "waiting for the lock of the master eth0, which another process holds"
         )
-        with pytest.raises(subprocess.TimeoutExpired):
-            call.process.wait(0.5)
+        assert call.process.poll() is None
 
     assert call.end() == 0
     assert sum("waiting" in line for line in call.lines) == 1

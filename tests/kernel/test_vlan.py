@@ -234,10 +234,10 @@ def test_it_is_not_for_a_master_in_the_container(node: Node, runtime: Runtime) -
     assert (error["code"], "vlan needs a master on the host" in error["msg"]) == (7, True)
 
 
-def test_the_hosts_address_below_is_free_in_the_vlan(node: Node, runtime: Runtime) -> None:
+def test_the_hosts_address_below_is_the_hosts(node: Node, runtime: Runtime) -> None:
     node.master()
     node.host.ip("address add 10.1.0.2/24 dev eth0")
-    runtime.add(node.container(), ONE).result()
+    assert refusal(node, runtime, ONE)["code"] == 106
 
 
 def test_many_at_once(node: Node) -> None:

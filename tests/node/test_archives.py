@@ -88,12 +88,9 @@ def test_wheel_holds_the_package_the_launcher_and_nothing_else(wheel: dict[str, 
 
 
 def test_wheel_has_an_spdx_document_of_everything_but_its_metadata(
-    wheel: dict[str, bytes], tmp_path: Path
+    wheel: dict[str, bytes],
 ) -> None:
     (name,) = (name for name in wheel if name.endswith(f".dist-info/sboms/{SBOM}"))
-    (tmp_path / SBOM).write_bytes(wheel[name])
-    validator = Path(sys.executable).with_name("pyspdxtools")
-    subprocess.run([validator, "--infile", tmp_path / SBOM], check=True)
     document = json.loads(wheel[name])
     listed = {
         each["fileName"].removeprefix("./"): checksum["checksumValue"]

@@ -103,7 +103,20 @@ def test_build_prints_the_command_that_installs_the_package(clone: Path, tmp_pat
     printed = subprocess.check_output([clone / BUILD, "--output", output], text=True)
     command = printed.splitlines()[-1].partition(": ")[2]
     (package,) = output.iterdir()
-    assert shlex.split(command) == ["apt-get", "install", str(package)]
+    sudo = ["sudo"] if os.geteuid() or "SUDO_USER" in os.environ else []
+    assert shlex.split(command) == [*sudo, "apt-get", "install", str(package)]
+
+
+def test_a_machine_that_is_too_old_for_the_package_is_told(clone: Path, tmp_path: Path) -> None:
+    (tmp_path / "apt-cache").write_text("#!/bin/sh\necho '  Candidate: 1.0'\n")
+    (tmp_path / "apt-cache").chmod(0o755)
+    printed = subprocess.check_output(
+        [clone / BUILD, "--output", tmp_path],
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        text=True,
+    )
+    assert "to install it" not in printed
+    assert printed.endswith("has what it depends on only in older versions\n")
 
 
 def test_documents_are_those_of_the_sources(package: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
+import jsonschema
 import pytest
 import yaml
 from image_layout import archive, contents, with_layer
@@ -21,7 +21,7 @@ LAB = CHECKOUT / "scripts/lab-kernel"
 USE = Path(__file__).with_name("using_daemonset.py")
 DEPLOY = CHECKOUT / "deploy"
 TEXT = (CHECKOUT / "docs/cluster.md").read_text()
-KUBERNETES = ("1.25", "1.37")
+KUBERNETES = json.loads(Path(__file__).with_name("kubernetes-1.25.json").read_text())
 NETWORK = ("k8s.cni.cncf.io/v1", "NetworkAttachmentDefinition")
 FILES = sorted([*DEPLOY.glob("*.yaml"), *(CHECKOUT / "examples").glob("*.yaml")])
 FILES.remove(DEPLOY / "kustomization.yaml")
@@ -63,14 +63,13 @@ def kustomize(directory: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, check=False, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("version", KUBERNETES)
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.name)
-def test_manifest_is_what_kubernetes_has_published(file: Path, version: str) -> None:
+def test_manifest_is_what_kubernetes_has_published(file: Path) -> None:
     for manifest in yaml.safe_load_all(file.read_text()):
-        assert_is_valid(manifest, version)
+        assert_is_valid(manifest)
 
 
-def assert_is_valid(manifest: Manifest, version: str = KUBERNETES[-1]) -> None:
+def assert_is_valid(manifest: Manifest) -> None:
     """Assert that a manifest is as published, and has nothing else.
 
     Kubernetes has no schema of networks. Theirs, in the working group's
@@ -82,7 +81,9 @@ def assert_is_valid(manifest: Manifest, version: str = KUBERNETES[-1]) -> None:
         assert (set(manifest["metadata"]), set(manifest["spec"])) == ({"name"}, {"config"})
         assert isinstance(manifest["spec"]["config"], str)
     else:
-        kubernetes_validate.validate(manifest, version, strict=True)
+        kind = KUBERNETES["kinds"][f"{manifest['apiVersion']} {manifest['kind']}"]
+        schema = {**kind, "$defs": KUBERNETES["$defs"]}
+        jsonschema.Draft202012Validator(schema).validate(manifest)
 
 
 @pytest.mark.parametrize(
@@ -90,8 +91,8 @@ def assert_is_valid(manifest: Manifest, version: str = KUBERNETES[-1]) -> None:
     [
         ({"spec": {"config": {}}}, AssertionError),
         ({"spec": {"config": "{}", "colour": ""}}, AssertionError),
-        ({"apiVersion": "v1", "kind": "Pod", "spec": {}}, kubernetes_validate.ValidationError),
-        ({"apiVersion": "v1", "kind": "Secret", "colour": ""}, kubernetes_validate.ValidationError),
+        ({"apiVersion": "v1", "kind": "Pod", "spec": {}}, jsonschema.ValidationError),
+        ({"apiVersion": "v1", "kind": "Namespace", "colour": ""}, jsonschema.ValidationError),
     ],
 )
 def test_wrong_manifest_would_be_noticed(manifest: Manifest, error: type[Exception]) -> None:

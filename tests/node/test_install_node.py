@@ -34,7 +34,7 @@ OFFLINE = [*AS_ROOT, "unshare", "--net"]
 OTHER_PLUGIN = "#!/bin/sh\necho 'this is another program'\n"
 DEBIANS = Path("/usr/lib/cni")  # containernetworking-plugins
 IPAM_PLUGINS = ["dhcp", "host-local", "static"]
-PIPLESS = {key: value for key, value in os.environ.items() if not key.startswith("PIP_")}
+PIPLESS = {key: value for key, value in os.environ.items() if not key.startswith(("PIP_", "SUDO_"))}
 DOCUMENTS = [
     "man/man8/ipvlan.8",
     "bash-completion/completions/ipvlan",
@@ -142,6 +142,18 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy_checkout(copy)
     (copy / "cni_ipvlan/__main__.py").write_text("raise SystemExit('broken on purpose')\n")
     return copy
+
+
+def test_all_packages_that_are_missing_are_named_in_one_line(node: Path, install: Install) -> None:
+    without = """
+        mount --bind /dev/null "$(realpath "$(command -v ip)")"
+        echo 'raise ImportError' >/var/log/venv
+        mount --bind /var/log/venv "$(/usr/bin/python3 -c 'import venv; print(venv.__file__)')"
+        exec "$@"
+    """
+    done = install(within=["sh", "-c", without, "sh"])
+    sentence = "packages are missing; first: apt-get install iproute2 python3-venv"
+    assert (done.returncode, done.stderr) == (1, f"install-node: {sentence}\n")
 
 
 def test_installs_from_wheels_without_a_network(node: Path, install: Install, wheels: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from executable import Call
 from lab import MEMORY, Space, run, wait_until
+from patience import patient
 from runtime import Answer
 
 NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
@@ -29,7 +30,7 @@ def hints(container_id: str) -> list[Path]:
 def end_within(call: Call, seconds: float) -> Answer:
     """Wait for the end of a call; one that takes longer is ended with all that it started."""
     try:
-        call.process.wait(timeout=seconds)
+        call.process.wait(timeout=patient(seconds))
     except subprocess.TimeoutExpired:
         call.kill()
         raise AssertionError(f"the call has not ended after {seconds} seconds") from None

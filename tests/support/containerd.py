@@ -82,12 +82,12 @@ class Containerd:
 @contextmanager
 def running() -> Iterator[Containerd]:
     """Have containerd on a node with the plugin and a network; leave it without containers."""
-    with lab.node() as node:
+    share, command = (f"/opt/cni/{name}" for name in ("share", "command"))
+    options = ["--system-packages", "--share-dir", share, "--command-dir", command]
+    with lab.own(BIN_DIR.parent), lab.own(CONFIGURATION.parent), lab.node() as node:
         node.master("eth0")
-        options = ["--system-packages", "--share-dir", "/opt/share", "--command-dir", "/opt/bin"]
         lab.run(_INSTALL, *options)
         shutil.copy("/usr/lib/cni/loopback", BIN_DIR)
-        CONFIGURATION.parent.mkdir(parents=True)
         CONFIGURATION.write_text(json.dumps(NETWORK))
         HOME.mkdir()
         (HOME / "config.toml").write_text(_SETTINGS)
@@ -95,8 +95,7 @@ def running() -> Iterator[Containerd]:
         yield daemon
         daemon.stop()
         lab.run(_INSTALL, "--uninstall")
-        for directory in (BIN_DIR.parent, CONFIGURATION.parent.parent, HOME):
-            shutil.rmtree(directory)
+        shutil.rmtree(HOME)
 
 
 def leases() -> set[str]:

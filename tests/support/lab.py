@@ -77,6 +77,19 @@ def kernel_without(module: str = "ipvlan") -> Iterator[None]:
 
 
 @contextmanager
+def own(directory: Path) -> Iterator[None]:
+    """Have an empty directory at a path where the machine may have one, and hide that."""
+    directory.mkdir(parents=True, exist_ok=True)
+    run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", str(directory))
+    try:
+        yield
+    finally:
+        run("umount", str(directory))
+        with suppress(OSError):  # the machine's is not empty
+            directory.rmdir()
+
+
+@contextmanager
 def without_program(name: str) -> Iterator[None]:
     """Hide a program, wherever it is."""
     found = {path for path in map(Path, os.get_exec_path()) if (path / name).exists()}

@@ -296,11 +296,13 @@ class Life:
         for slave in self.ledger.view.slaves.values():
             lab.Space(str(NAMED / slave.place)).ip(f"link delete dev {slave.name}")
         self.ledger.changed_by_hand(self._look())
-        network = next(iter(NETWORKS.values()))
+        network = next(each for each in NETWORKS.values() if each.has_gc)
         lab.wait_until(lambda: self._is_empty_after_gc(network))
 
     def _is_empty_after_gc(self, network: Network) -> bool:
-        self._collect(network, [], None)
+        answer = self._collect(network, [], None)
+        assert answer is not None
+        answer.succeeds()
         return not MEMORY.exists()
 
     def _look(self) -> View:

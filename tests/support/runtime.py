@@ -91,8 +91,10 @@ def call_in_process(environment: Mapping[str, str], stdin: bytes) -> Answer:
     stdout: list[bytes] = []
     stderr: list[str] = []
     log = Log(stderr.append, environment)
+    given = read(stdin)
+    log.open(given.config)
     node = assemble(environment, Interrupts(), log)
-    status = protocol.serve(environment, read(stdin), partial(perform, node), stdout.append, log)
+    status = protocol.serve(environment, given, partial(perform, node), stdout.append, log)
     return Answer(status, b"".join(stdout), "\n".join(stderr))
 
 

@@ -81,6 +81,7 @@ def test_a_call_of_many_commands_leaves_a_bounded_file(call: Call) -> None:
     captured = call.captured()
     assert len(captured["commands"]) + captured["commandsLeftOut"] == 100
     assert captured["commandsLeftOut"] > 0
+    assert " … 983616 characters left out … " in captured["commands"][0]["stdout"]
     assert len(captured["answer"]) < 1_100_000
     (file,) = call.directory.iterdir()
     assert file.stat().st_size < 3 << 20

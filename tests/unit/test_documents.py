@@ -108,3 +108,11 @@ def test_files_that_documents_name_are_there() -> None:
     texts = README + SECURITY + CONTRIBUTING
     named = set(re.findall(r"\b(?:scripts|examples|docs|tests|cni_ipvlan)/[\w./-]+\w", texts))
     assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+
+
+def test_what_a_cluster_adds_to_a_clone_leaves_its_version_clean() -> None:
+    added = re.search(
+        r"^# ([\w-]+/)kustomization.yaml$", (ROOT / "docs/cluster.md").read_text(), re.MULTILINE
+    )
+    assert added
+    assert added[1] in (ROOT / ".gitignore").read_text().splitlines()

@@ -8,8 +8,6 @@ from pathlib import Path
 import documents
 import pytest
 
-pytest.importorskip("myst_parser", reason="the extra docs has what makes the site")
-
 ROOT = documents.ROOT
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
-from lab import MEMORY, Node, run
+from lab import MEMORY, NAMED, Node, Space, run
 from person import Person
 from runtime import host_local, network
 
@@ -19,20 +20,15 @@ def shown(person: Person) -> dict[str, str]:
     return {each["containerID"]: each["network"] for each in found}
 
 
-def lease_of(node: Node) -> str:
-    (lease,) = node.leases()
-    return lease
-
-
 def test_names_are_right_after_namespaces_were_used_again(node: Node, person: Person) -> None:
     node.master()
     conf = person.writes(LEASED)
     for number in (1, 2, 3, 4):
-        person.succeeds("ip netns add web")
+        web = node.namespace("web")
         person.succeeds(f"ipvlan add -c {conf} --netns web --container-id k{number}")
-        person.succeeds("ip netns del web")
+        node.remove(web)
     before = node.leases()
-    person.succeeds("ip netns add web")
+    node.namespace("web")
     person.succeeds(f"ipvlan add -c {conf} --netns web --container-id last")
 
     assert shown(person) == {"last": "net"}
@@ -136,12 +132,11 @@ def test_a_namespace_that_is_gone_is_called_by_its_name(node: Node, person: Pers
     node.master()
     conf = person.writes(LEASED)
     before = node.snapshot()
-    person.succeeds("ip netns add web")
+    web = node.namespace("web")
     person.succeeds(f"ipvlan add -c {conf} --netns web")
-    person.succeeds("ip netns del web")
-    lease = lease_of(node)
+    node.remove(web)
+    assert len(node.leases()) == 1
 
-    assert lease in person.succeeds("ls /var/lib/cni/networks/net")
     person.succeeds(f"ipvlan del -c {conf} --netns web")
 
     assert node.snapshot() == before
@@ -152,13 +147,17 @@ def test_several_containers_of_a_namespace_that_is_gone_are_named(
 ) -> None:
     node.master()
     conf = person.writes(LEASED)
-    person.succeeds(f"ip netns add lives; ipvlan add -c {conf} --netns lives --container-id lives")
+    node.namespace("lives")
+    person.succeeds(f"ipvlan add -c {conf} --netns lives --container-id lives")
     # Both are there from the start, so that none can have the other's inode number.
-    person.succeeds("ip netns add one; ip netns add two")
-    for name in ("one", "two"):
-        person.succeeds(f"touch /run/netns/web; mount --bind /run/netns/{name} /run/netns/web")
+    spaces = {name: node.namespace(name) for name in ("one", "two")}
+    for name, space in spaces.items():
+        web = Space(f"{NAMED}/web")
+        Path(web.path).touch()
+        run("mount", "--bind", space.path, web.path)
         person.succeeds(f"ipvlan add -c {conf} --netns web --container-id {name}")
-        person.succeeds(f"ip netns del web; ip netns del {name}")
+        for each in (web, space):
+            node.remove(each)
 
     status, _, err = person.types(f"ipvlan del -c {conf} --netns web")
 

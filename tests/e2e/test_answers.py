@@ -1,0 +1,88 @@
+"""What a runtime reads: one document on stdout, a result or an error, in the version it asked for.
+
+tests/unit and tests/kernel have every document; here the command prints one of each kind.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from doubles import FakeIpam
+from lab import Node
+from runtime import Conf, Runtime, call_environment, network, stdin_of
+from sampling import sample
+
+VERSIONS = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]
+ADDRESS = {"address": "10.1.0.2/24", "gateway": "10.1.0.1"}
+ROUTE = {"dst": "10.7.0.0/16", "gw": "10.1.0.1"}
+BROKEN = {"CNI_CONTAINERID": "../x"}
+
+
+def result_of(version: str, interface: dict[str, Any]) -> dict[str, Any]:
+    """Return the result that has ADDRESS and ROUTE, as a version writes it."""
+    if version < "0.3.0":
+        return {"ip4": {"ip": ADDRESS["address"], "gateway": "10.1.0.1", "routes": [ROUTE]}}
+    family = {"version": "4"} if version < "1.0.0" else {}
+    interface |= {"mtu": 1450} if version == "1.1.0" else {}
+    ips = [{"interface": 0, **family, **ADDRESS}]
+    return {"interfaces": [interface], "ips": ips, "routes": [ROUTE]}
+
+
+@pytest.mark.parametrize("version", sample(VERSIONS, 2))
+def test_a_result_is_one_document_and_a_line_break(
+    node: Node, runtime: Runtime, fake_ipam: FakeIpam, version: str
+) -> None:
+    node.master(mtu=1450)
+    container = node.container()
+    answer = {"cniVersion": "1.1.0", "ips": [ADDRESS], "routes": [ROUTE]}
+    fake_ipam.answers("ADD", answer)
+    environment = call_environment("ADD", container, CNI_PATH=fake_ipam.path)
+    conf = stdin_of(network(cniVersion=version, ipam=fake_ipam.conf, mtuu=5))
+
+    added = runtime.raw(conf, environment)
+
+    document, end = json.JSONDecoder().raw_decode(added.stdout.decode())
+    mac = node.host.links()["eth0"]["address"]
+    interface = {"name": "net1", "mac": mac, "sandbox": container.path}
+    assert document == {"cniVersion": version, **result_of(version, interface)}
+    assert added.stdout[end:] == b"\n"
+    assert "mtuu" in added.stderr
+
+
+@pytest.mark.parametrize(
+    ("conf", "variables", "code", "version"),
+    [
+        (network(), BROKEN, 4, "1.0.0"),
+        (network(mode="L2"), {}, 7, "1.0.0"),
+        (network(cniVersion="9.9.9"), {}, 1, "9.9.9"),
+        (b"[" * 100_000, {}, 6, "1.1.0"),
+    ],
+)
+def test_a_call_that_is_wrong_is_answered_and_changes_nothing(
+    node: Node,
+    runtime: Runtime,
+    conf: Conf | bytes,
+    variables: dict[str, str],
+    code: int,
+    version: str,
+) -> None:
+    node.master()
+    environment = call_environment("ADD", node.container(), **variables)
+    before = node.snapshot()
+
+    error = runtime.raw(conf, environment).error()
+
+    assert (error["code"], error["cniVersion"]) == (code, version)
+    assert error["msg"]
+    assert node.snapshot() == before
+
+
+def test_versions_and_a_description_need_no_network(runtime: Runtime) -> None:
+    versions = runtime.raw(b'{"cniVersion": "0.4.0"}', {"CNI_COMMAND": "VERSION"})
+    description = runtime.raw(b"", {})
+
+    assert versions.result() == {"cniVersion": "0.4.0", "supportedVersions": VERSIONS}
+    assert (description.status, description.stdout) == (0, b"")
+    assert "1.1.0" in description.stderr

@@ -1,0 +1,100 @@
+"""What a killed ADD has left: ADD of the same attachment takes it over; others are told of it."""
+
+from __future__ import annotations
+
+import faulty
+import pytest
+from faulty import Faults, Point
+from lab import LEASES, MEMORY, Node, Space
+from runtime import Conf, Runtime, call_environment, host_local, network, stdin_of
+from sampling import sample
+
+LEASED = network(ipam=host_local("10.1.0.0/24"))
+DEATHS = (faulty.dies_with_the_plugin, faulty.dies_with_the_plugin_after_its_work)
+REMOVALS = ["DEL", "DEL without the namespace", "GC"]
+
+
+@pytest.mark.parametrize("mode", ["l2", "l3"])
+def test_add_again_takes_over_what_an_add_that_died_has_left(
+    node: Node, runtime: Runtime, mode: str
+) -> None:
+    node.master()
+    container = node.container()
+    conf = {**LEASED, "mode": mode}
+    found = commands(container, LEASED)
+    moved = next(each for each in found if " netns /" in each.words)
+    for point in {moved, *sample(found, 3)}:
+        for death in DEATHS:
+            if not dies(container, LEASED, point, death):
+                runtime.delete(container, LEASED).succeeds()  # it had not to wait as often
+                continue
+
+            runtime.add(container, conf).result()
+
+            assert container.ipvlan("net1")["mode"] == mode, point
+            assert node.host.links().keys() == {"lo", "eth0"}
+            assert len(node.leases()) == 1
+            runtime.delete(container, conf).succeeds()
+            assert not MEMORY.exists()
+
+
+@pytest.mark.parametrize("removal", REMOVALS)
+def test_what_is_left_on_the_host_is_named_when_it_stands_in_the_way(
+    node: Node, runtime: Runtime, removal: str
+) -> None:
+    node.master()
+    container, other = node.container(), node.container()
+    moving = next(each for each in commands(container, LEASED) if " netns /" in each.words)
+    assert dies(container, LEASED, moving)
+    conf = {**LEASED, "mode": "l3"}
+    (left,) = node.host.links().keys() - {"lo", "eth0"}
+
+    refused = runtime.add(other, conf, CNI_CONTAINERID="other")
+
+    assert refused.error()["code"] == 104
+    assert f"{left} on the host, half made by a killed call: its DEL, or GC," in refused.stderr
+    remove(runtime, container, LEASED, removal)
+    runtime.add(other, conf, CNI_CONTAINERID="other").result()
+
+
+@pytest.mark.parametrize("removal", REMOVALS)
+def test_what_is_left_on_a_master_in_the_container_is_removed(
+    node: Node, runtime: Runtime, removal: str
+) -> None:
+    container = node.container()
+    container.ip("link add name eth0 up type dummy")
+    conf = {**LEASED, "linkInContainer": True}
+    naming = next(each for each in commands(container, conf) if " alias " in each.words)
+    assert dies(container, conf, naming)
+    assert len(container.links()) == 3
+
+    remove(runtime, container, conf, removal)
+
+    assert container.links().keys() == {"lo", "eth0"}
+    assert not MEMORY.exists()
+
+
+def commands(container: Space, conf: Conf) -> list[Point]:
+    """Return the commands of an ADD that succeeds, and undo it."""
+    faults = Faults()
+    stdin = stdin_of(conf)
+    faulty.call(call_environment("ADD", container), stdin, faults).result()
+    faulty.call(call_environment("DEL", container), stdin, Faults()).succeeds()
+    return [point for point in faults.points if point.is_command]
+
+
+def dies(
+    container: Space, conf: Conf, point: Point, death: faulty.Fault = faulty.dies_with_the_plugin
+) -> bool:
+    """Return whether an ADD came to its death at a point."""
+    for last in LEASES.rglob("last_reserved_ip.*"):
+        last.unlink()  # or the address is another one, and the point is never met
+    environment = call_environment("ADD", container)
+    return faulty.call_and_die(environment, stdin_of(conf), Faults({point: death}))
+
+
+def remove(runtime: Runtime, container: Space, conf: Conf, removal: str) -> None:
+    if removal == "GC":
+        runtime.gc(network(cniVersion="1.1.0", ipam=None)).succeeds()
+    else:
+        runtime.delete(container if removal == "DEL" else "", conf).succeeds()
