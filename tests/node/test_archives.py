@@ -27,11 +27,7 @@ DOCUMENTS = (
 )
 PIP_WHEEL = ("-m", "pip", "-q", "wheel", "--no-deps", "--no-index")
 # Unit tests that read the project's files, and quickly.
-READING = (
-    "test_documents.py",
-    "test_launcher.py",
-    "cli/test_manual.py",
-)
+READING = ("test_documents.py",)
 
 
 @pytest.fixture(scope="module")
