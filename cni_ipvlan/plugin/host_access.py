@@ -114,13 +114,13 @@ def check_permitted(tx: Transaction, master: Master, addresses: Sequence[Address
     there directly, or in one that root has reserved as unreachable. And it must be an address of
     one host, and no next hop of any route.
     """
-    from ipaddress import ip_network
+    from ipaddress import ip_address, ip_network
 
     from cni_ipvlan.plugin.addressing import parsed
 
     asked = (commands.route_show_all(), commands.nexthop_show())
     shown, objects = (tx.see(together(*map(Command, asked))) or b"\n").split(b"\n")
-    hops = {*queries.next_hops(shown), *queries.next_hops(objects)}
+    hops = set(map(ip_address, (*queries.next_hops(shown), *queries.next_hops(objects))))
     ways = [
         (ip_network(each.dst), each)
         for each in queries.all_routes(shown)
@@ -131,10 +131,11 @@ def check_permitted(tx: Transaction, master: Master, addresses: Sequence[Address
             continue  # a dry run's script asks again, when it is known
         _check_ordinary(address, hops)
         way = queries.way(route for network, route in ways if address in network)
-        _check_subnet(address, _permitted(address, master, way))
+        for subnet in _permitted(address, master, way):
+            _check_subnet(address, subnet)
 
 
-def _check_ordinary(address: IPAddress, hops: Collection[str]) -> None:
+def _check_ordinary(address: IPAddress, hops: Collection[IPAddress]) -> None:
     is_special = (
         address.is_loopback
         or address.is_link_local
@@ -148,7 +149,7 @@ def _check_ordinary(address: IPAddress, hops: Collection[str]) -> None:
             f"{address} is a loopback, link-local, multicast or reserved address, for which "
             "hostAccess is not",
         )
-    if str(address) in hops:
+    if address in hops:
         raise CniError(
             ROUTE_REFUSED, f"{address} is a gateway of the host, which hostAccess would cut off"
         )
@@ -162,19 +163,20 @@ def _check_subnet(address: IPAddress, subnet: IPNetwork) -> None:
         )
 
 
-def _permitted(address: IPAddress, master: Master, way: queries.Route | None) -> IPNetwork:
-    """Return the subnet that permits a route to an address; raises CniError if none does.
+def _permitted(address: IPAddress, master: Master, way: queries.Route | None) -> list[IPNetwork]:
+    """Return the subnets that permit a route to an address; raises CniError if none does.
 
     ``way`` is how the host reaches it without such a route.
     """
     from ipaddress import ip_interface, ip_network
 
     if way is not None and way.is_unreachable and not way.dst.endswith("/0"):
-        return ip_network(way.dst)
+        return [ip_network(way.dst)]
     is_direct = way is None or (way.device == master.link.name and not way.gateway)
-    for subnet in (ip_interface(each).network for each in master.subnets):
-        if is_direct and address in subnet:
-            return subnet
+    subnets = [ip_interface(each).network for each in master.subnets]
+    found = [each for each in subnets if is_direct and address in each]
+    if found:
+        return found
     name = repr(master.link.name)
     msg = f"{address} is in no subnet that the host has on the master {name}"
     if way is not None and not (is_direct or way.is_unreachable):

@@ -72,6 +72,7 @@ NOT_PERMITTED = [
     ("10.1.0.0", ENDS),
     ("10.1.0.255", ENDS),
     ("10.3.0.255", ENDS),
+    ("10.1.0.207", ENDS, "address add 10.1.0.200/28 dev eth0"),
     ("10.7.0.0", ENDS, "route add unreachable 10.7.0.0/16"),
     ("10.5.0.2", ELSEWHERE),
     ("10.1.0.4", GATEWAY, "route add default via 10.1.0.4 table 77"),

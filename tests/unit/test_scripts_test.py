@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from attacker import lives
 from executable import Executable
 from lab import wait_until
 
@@ -83,10 +84,7 @@ def said(checkout: Path, outcomes: dict[str, str], *argv: str) -> tuple[int, lis
 
 def left(checkout: Path) -> list[str]:
     """Return the processes that are still there of those that were started."""
-    states = [
-        Path("/proc", process, "stat") for process in (checkout / "processes").read_text().split()
-    ]
-    return [stat.parent.name for stat in states if stat.exists() and ") Z" not in stat.read_text()]
+    return [each for each in (checkout / "processes").read_text().split() if lives(int(each))]
 
 
 def test_one_tier_is_counted_and_what_failed_is_named(checkout: Path) -> None:
@@ -188,12 +186,13 @@ def test_tests_of_a_copy_from_before_the_last_edit_are_refused(tmp_path: Path) -
 def test_a_call_that_takes_too_long_is_ended_with_all_it_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TESTS_PATIENCE", "0.01")
     executable(
         tmp_path / "hangs",
-        "#!/bin/sh\necho $$ >>processes\nsleep 1000 &\necho $! >>processes\nwait\n",
+        "#!/bin/sh\nsleep 1000 &\necho $$ $! >processes\n: >started\nwait\n",
     )
     call = Executable(str(tmp_path / "hangs")).start({"PATH": os.defpath}, b"", tmp_path)
+    wait_until((tmp_path / "started").exists)
+    monkeypatch.setenv("TESTS_PATIENCE", "0.01")
     with pytest.raises(subprocess.TimeoutExpired):
         call.end()
     wait_until(lambda: not left(tmp_path))
