@@ -3,8 +3,6 @@
 The short form by default; scripts/endurance sets the numbers of the long one.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import time

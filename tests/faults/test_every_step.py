@@ -4,8 +4,6 @@ By default each kind of fault is tried in one of the two ways to go, at every 48
 that the seed says, but more often what matters most; with --long it is tried everywhere.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

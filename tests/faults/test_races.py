@@ -5,8 +5,6 @@ an ADD, something else happens from beginning to end. That, too, which only real
 brings about is tried by calls started at once.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from functools import partial

@@ -1,7 +1,5 @@
 """The wheel and the source archive: their content, and no trace of where they were built."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

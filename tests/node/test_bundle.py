@@ -1,7 +1,5 @@
 """scripts/build-bundle: what is in the bundle, and that it works where there is nothing else."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import lzma

@@ -1,7 +1,5 @@
 """deploy/: manifests that Kubernetes accepts, and a DaemonSet that does what it says."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -3,8 +3,6 @@
 That machine is played by a lab: its kernel has ipvlan, and linux.uml is hidden there.
 """
 
-from __future__ import annotations
-
 import subprocess
 from pathlib import Path
 

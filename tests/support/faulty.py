@@ -4,8 +4,6 @@ A point is a command that it runs or a system call that it makes for itself. The
 recording a call without faults, so that none is forgotten when the plugin changes.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import os

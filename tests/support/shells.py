@@ -1,7 +1,5 @@
 """Shells that run the script of a dry run, in every way that a person may give it to one."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import pty
