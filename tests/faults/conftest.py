@@ -4,8 +4,6 @@ This tier may use everything: the plugin in this process, the installed executab
 and real IPAM plugins. docs/reliability.md has the results for each class of fault.
 """
 
-from __future__ import annotations
-
 import pytest
 from executable import Executable
 from runtime import Runtime

@@ -3,8 +3,6 @@
 The short form by default; scripts/endurance sets the numbers of the long one.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import time
@@ -66,7 +64,7 @@ def storm(ipvlan: Executable, containers: list[Space], verb: str) -> list[Answer
         )
         for number, container in enumerate(containers)
     ]
-    answers = [call.end() for call in calls]
+    answers = [call.end(900) for call in calls]
     failed = [answer for answer in answers if answer.status]
     assert not failed, f"{len(failed)} of {len(calls)} failed, the first: {failed[0]}"
     return answers

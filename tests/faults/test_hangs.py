@@ -1,7 +1,5 @@
 """A command that hangs and takes no SIGTERM: the caller kills the plugin, and DEL cleans up."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

@@ -12,8 +12,6 @@ The seed of the run says which lives these are. With MODEL_MINUTES they are othe
 minutes.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import time

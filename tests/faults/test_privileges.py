@@ -1,7 +1,5 @@
 """What runs as root trusts nothing that others can write to, and needs little of root."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -5,8 +5,6 @@ an ADD, something else happens from beginning to end. That, too, which only real
 brings about is tried by calls started at once.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from functools import partial
@@ -77,7 +75,9 @@ class Other:
         self.status, self.code = -1, -1  # it has not been called
 
     def __call__(self) -> None:
-        self.status, self.code = faulty.call_elsewhere(*self._words)
+        answer = faulty.call_or_die(*self._words, Faults())
+        assert answer
+        self.status, self.code = answer.status, answer.status and answer.error()["code"]
 
 
 def leftovers(node: Node, *containers: Space) -> Any:

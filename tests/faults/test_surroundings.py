@@ -1,7 +1,5 @@
 """Unusual surroundings: a call works, or one CNI error names what is missing; nothing stays."""
 
-from __future__ import annotations
-
 import os
 import re
 import resource

@@ -1,7 +1,5 @@
 """Tests of installation on nodes: in temporary directories, as root if necessary."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import tempfile

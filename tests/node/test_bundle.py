@@ -1,7 +1,5 @@
 """scripts/build-bundle: what is in the bundle, and that it works where there is nothing else."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import lzma
@@ -116,40 +114,6 @@ def test_each_package_has_its_version_and_licence(bundle: Path, document: dict[s
     assert {
         name for name in named if not (bundle / "share/licences/common" / name).exists()
     } == set()
-
-
-def test_programs_and_libraries_are_unchanged(bundle: Path, document: dict[str, Any]) -> None:
-    compared = 0
-    for file in (*bundle.glob("lib/programs/*"), *bundle.glob("lib/*.so.*")):
-        owner = owner_of(document, str(file.relative_to(bundle)))
-        recorded = recorded_here(owner["name"], owner["versionInfo"]).get(file.name)
-        if recorded:
-            found = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
-            assert (file.name, found) == (file.name, recorded)
-            compared += 1
-    if not compared:
-        pytest.skip("this machine has no package in the bundle's version")
-
-
-def recorded_here(package: str, version: str) -> dict[str, str]:
-    """Return the checksums of a package's programs and libraries, if this machine has it."""
-    form = "-f=${binary:Package} ${Version}"
-    done = subprocess.run(
-        ["dpkg-query", "-W", form, package], check=False, capture_output=True, text=True
-    )
-    name, _, here = done.stdout.partition(" ")
-    if here != version:
-        return {}
-    for each in (name, f"{name}:{ARCHITECTURE}"):
-        record = Path(f"/var/lib/dpkg/info/{each}.md5sums")
-        if record.exists():
-            lines = record.read_text().splitlines()
-            return {  # but not those of completions, which have a program's name
-                Path(line[34:]).name: line[:32]
-                for line in lines
-                if not line.startswith("usr/share", 34)
-            }
-    return {}
 
 
 def test_programs_are_those_that_are_trusted(bundle: Path) -> None:

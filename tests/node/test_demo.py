@@ -1,7 +1,5 @@
 """scripts/demo, from beginning to end."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The commands of the documents that are typed in a clone, one after the other."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import subprocess

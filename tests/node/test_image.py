@@ -1,7 +1,5 @@
 """scripts/build-image: an image that installs the bundle on its node. test_deploy.py runs it."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 from pathlib import Path

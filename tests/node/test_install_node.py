@@ -33,7 +33,6 @@ from lab import wait_until
 OFFLINE = [*AS_ROOT, "unshare", "--net"]
 OTHER_PLUGIN = "#!/bin/sh\necho 'this is another program'\n"
 DEBIANS = Path("/usr/lib/cni")  # containernetworking-plugins
-IPAM_PLUGINS = ["dhcp", "host-local", "static"]
 PIPLESS = {key: value for key, value in os.environ.items() if not key.startswith(("PIP_", "SUDO_"))}
 DOCUMENTS = [
     "man/man8/ipvlan.8",
@@ -365,75 +364,49 @@ def test_unusable_places_for_people_are_reported_and_stop_nothing(
     assert versions_answered(node)
 
 
-def test_missing_ipam_plugins_are_copied_and_those_that_are_there_stay(
+def test_missing_ipam_plugins_are_copied_and_renewed_unless_somebody_has_changed_them(
     node: Path, install: Install
 ) -> None:
     directory = plugin(node).parent
     directory.mkdir(parents=True)
     (directory / "static").write_text("theirs")
     install.quickly()
-    assert (directory / "static").read_text() == "theirs"
     for name in ("dhcp", "host-local"):
         assert not (directory / name).is_symlink()
         assert (directory / name).read_bytes() == (DEBIANS / name).read_bytes()
         assert (directory / name).stat().st_mode & 0o777 == 0o755
-    assert {each.name for each in directory.iterdir()} == {"ipvlan", *IPAM_PLUGINS}
+    (directory / "dhcp").write_text("changed")
+
+    done = install.quickly(within=with_plugins("/usr/lib/cni", "host-local", "static", "dhcp"))
+
+    assert (done.returncode, done.stderr) == (0, "")
+    names = {each.name: each.read_text() for each in directory.iterdir() if each.name != "ipvlan"}
+    assert names == {"static": "theirs", "dhcp": "changed", "host-local": "newer\n"}
+    install("--uninstall")
+    assert {each.name for each in directory.iterdir()} == {"static", "dhcp"}
 
 
-def test_copied_ipam_plugins_are_renewed_unless_somebody_has_changed_them(
+def test_ipam_plugins_are_also_copied_from_fedoras_directory_and_others_are_named(
     node: Path, install: Install
 ) -> None:
-    directory = plugin(node).parent
-    install.quickly()
-    (directory / "static").write_text("theirs")
-
-    done = install.quickly(within=newer_plugins("host-local", "static"))
-
-    assert done.returncode == 0, done.stderr
-    assert (directory / "host-local").read_text() == "newer\n"
-    assert (directory / "static").read_text() == "theirs"
-    assert (directory / "dhcp").read_bytes() == (DEBIANS / "dhcp").read_bytes()
-    install("--uninstall")
-    assert [each.name for each in directory.iterdir()] == ["static"]
-
-
-def test_ipam_plugins_are_also_copied_from_fedoras_directory(node: Path, install: Install) -> None:
-    fedoras = """
-        mount -t tmpfs tmpfs /usr/lib/cni
-        mount -t tmpfs tmpfs /usr/libexec && mkdir /usr/libexec/cni
-        echo fedoras >/usr/libexec/cni/static && chmod +x /usr/libexec/cni/static
-        exec "$@"
-    """
-    assert install.quickly(within=["sh", "-c", fedoras, "sh"]).returncode == 0
-    assert (plugin(node).parent / "static").read_text() == "fedoras\n"
-
-
-def test_ipam_plugins_that_are_nowhere_are_named(node: Path, install: Install) -> None:
-    done = install.quickly(within=newer_plugins("static"))
+    done = install.quickly(within=with_plugins("/usr/libexec/cni", "static"))
     assert done.returncode == 0
+    assert (plugin(node).parent / "static").read_text() == "newer\n"
     assert done.stderr == (
         f"{plugin(node).parent} lacks the IPAM plugins host-local dhcp; if networks need them: "
         "apt-get install containernetworking-plugins, then run this again\n"
     )
 
 
-def test_uninstall_leaves_a_foreign_ipvlan_that_came_later(node: Path, install: Install) -> None:
+def test_uninstall_leaves_a_foreign_ipvlan_that_came_later_and_runs_twice(
+    node: Path, install: Install
+) -> None:
     install.quickly()
     plugin(node).unlink()
     plugin(node).write_text(OTHER_PLUGIN)
-    assert install("--uninstall").returncode == 0
-    assert plugin(node).read_text() == OTHER_PLUGIN
-
-
-def test_uninstall_keeps_what_was_there_and_runs_twice(node: Path, install: Install) -> None:
-    (node / "cni/bin").mkdir(parents=True)
-    (node / "cni/bin/host-local").write_text("")
-    before = tree(node)
-    install.quickly()
     for _ in range(2):
-        done = install("--uninstall")
-        assert done.returncode == 0, done.stderr
-        assert tree(node) == before
+        assert install("--uninstall").returncode == 0
+        assert plugin(node).read_text() == OTHER_PLUGIN
 
 
 def test_logs_have_a_directory_of_roots_and_stay_if_there_are_any(
@@ -570,12 +543,14 @@ def put_other_plugin(node: Path, *, exist_ok: bool = False) -> None:
     plugin(node).chmod(0o750)
 
 
-def newer_plugins(*names: str) -> list[str]:
-    """Return the start of a command that has only these plugins in Debian's directory."""
+def with_plugins(directory: str, *names: str) -> list[str]:
+    """Return the start of a command to which only these plugins are there, in one directory."""
     script = f"""
-        mount -t tmpfs tmpfs {DEBIANS}
+        mount -t tmpfs tmpfs /usr/lib/cni
+        mount -t tmpfs tmpfs /usr/libexec
+        mkdir -p {directory}
         for name in {" ".join(names)}; do
-            echo newer >{DEBIANS}/$name && chmod +x {DEBIANS}/$name
+            echo newer >{directory}/$name && chmod +x {directory}/$name
         done
         exec "$@"
     """

@@ -3,8 +3,6 @@
 The Debian package and scripts/install-node have other tests.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """What README.md tells newcomers, done by one: on a small machine, without being root, to the end.
 
-ROOTS names the suites of these machines, otherwise it is this machine's. With --long, all
-of scripts/test runs there, rather than a few tests of each tier.
+On demand: ROOTS names the suites of these machines; with --long, it is this machine's if it names
+none, and all of scripts/test runs there, rather than a few tests of each tier.
 """
 
 import os
@@ -49,6 +49,9 @@ new at home: .cache
 """
 
 
+@pytest.mark.skipif(
+    not sampling.is_long() and "ROOTS" not in os.environ, reason="on demand, with --long or ROOTS"
+)
 @pytest.mark.skipif(os.geteuid() != 0, reason="making a root needs root")
 @pytest.mark.parametrize("suite", os.environ.get("ROOTS", roots.OWN).split())
 def test_newcomer_tries_installs_upgrades_and_removes_it(suite: str, tmp_path: Path) -> None:

@@ -4,8 +4,6 @@ On demand, with NEWER=dhcp: what is in sid may change any day. Its package comes
 machine gets its own, and is not installed.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """What attacks are made of, and how their success is seen."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """Clones of this checkout, as it is now, whose commits and tags are a test's."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -7,8 +7,6 @@ reconciler (release_pods) take the leases of pods that are gone. The store is a 
 ``ipam.store`` names, shared by all nodes; a lease is its address: pod, container ID, interface.
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

@@ -1,7 +1,5 @@
 """containerd and runc on a node that has the plugin where install-node puts it."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

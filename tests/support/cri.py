@@ -1,7 +1,5 @@
 """What the kubelet asks of a runtime, through the Container Runtime Interface."""
 
-from __future__ import annotations
-
 import asyncio
 from contextlib import suppress
 from pathlib import Path

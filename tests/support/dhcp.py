@@ -1,7 +1,5 @@
 """The daemon of the IPAM plugin dhcp, of Debian's package or another."""
 
-from __future__ import annotations
-
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager

@@ -6,8 +6,6 @@ are replaced. A command that a sentence only names is not typed. So a new comman
 but to succeed there, or an entry here.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """README.md and docs/, read with a parser of Markdown: headings, links, code, commands."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from functools import cache

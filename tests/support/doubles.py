@@ -1,7 +1,5 @@
 """Stand-ins: an IPAM plugin that does what no real one does on demand, and tools that fail."""
 
-from __future__ import annotations
-
 import json
 import os
 import shlex

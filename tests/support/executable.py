@@ -67,10 +67,10 @@ class Call:
                 rest = rest[pipe.write(rest) :]
         self.process.stdin = None
 
-    def end(self) -> Answer:
+    def end(self, seconds: float = 60) -> Answer:
         """Wait for the end; when that takes too long, or the test ends, bring it about."""
         try:
-            stdout, stderr = self.process.communicate(timeout=patient(60))
+            stdout, stderr = self.process.communicate(timeout=patient(seconds))
         finally:
             self.kill()
         text = stderr.decode()

@@ -1,7 +1,5 @@
 """A fake runner for tests of transactions."""
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager

@@ -4,8 +4,6 @@ A point is a command that it runs or a system call that it makes for itself. The
 recording a call without faults, so that none is forgotten when the plugin changes.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import os
@@ -130,10 +128,6 @@ def prints_other_json(_: Interrupts, work: Work) -> Completed:
     return work()._replace(stdout=b'[{"ifname": 1, "addr_info": {}}]\n')
 
 
-def does_nothing_and_succeeds(_: Interrupts, work: Work) -> Completed:
-    return completed(0)
-
-
 def is_interrupted(interrupts: Interrupts, work: Work) -> Completed:
     interrupts._catch(signal.SIGTERM, None)
     return completed(-signal.SIGTERM)
@@ -199,19 +193,8 @@ def call(environment: Mapping[str, str], stdin: bytes, faults: Faults) -> Answer
     return Answer(status, b"".join(stdout), "\n".join(stderr))
 
 
-def call_and_die(environment: Mapping[str, str], stdin: bytes, faults: Faults) -> bool:
-    """Call the plugin in a process that a fault kills; return whether it came to that."""
-    child = os.fork()
-    if not child:
-        try:
-            call(environment, stdin, faults)
-        finally:
-            os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-
-
 def call_or_die(environment: Mapping[str, str], stdin: bytes, faults: Faults) -> Answer | None:
-    """Call as ``call_and_die`` does; return the answer if it was not killed."""
+    """Call the plugin in a process of its own; return the answer unless a fault killed it."""
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
@@ -253,21 +236,3 @@ class _FaultyRunner(Runner):
         running._process = 0  # it counts as run, since it may have done its work
         running.completed = fault(self.interrupts, lambda: self.finish(start(command)))
         return running
-
-
-def call_elsewhere(environment: Mapping[str, str], stdin: bytes) -> tuple[int, int]:
-    """Call in another process; return the exit status, and the code of an error or else 0."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
-        try:
-            answer = call(environment, stdin, Faults())
-            code = answer.error()["code"] if answer.status else 0
-            os.write(writer, f"{answer.status} {code}".encode())
-        finally:
-            os._exit(0)
-    os.close(writer)
-    os.waitpid(child, 0)
-    with os.fdopen(reader) as pipe:
-        status, code = pipe.read().split()
-    return int(status), int(code)

@@ -3,8 +3,6 @@
 A name may be anything, but only in the place of a name.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterable

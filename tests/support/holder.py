@@ -1,7 +1,5 @@
 """Another process that holds a lock of the registry."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import textwrap

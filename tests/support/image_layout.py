@@ -1,7 +1,5 @@
 """Images as archives of a layout of the Open Container Initiative (image-spec, image-layout.md)."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

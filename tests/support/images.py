@@ -1,7 +1,5 @@
 """An image for containers, made of this machine's programs, in the format of docker save."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

@@ -1,7 +1,5 @@
 """Trouble at every step of an ADD, one at a time, and what is wrong afterwards."""
 
-from __future__ import annotations
-
 from doubles import Step, Steps
 from lab import Node, Space
 from runtime import Runtime, host_local, network

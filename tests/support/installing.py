@@ -1,7 +1,5 @@
 """The project as it is installed: from a copy of this checkout, in Python environments of tests."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -4,8 +4,6 @@ Its host is a network namespace that the test's own process enters, so that ever
 runs, also the plugin, uses it as the machine. Containers are other namespaces.
 """
 
-from __future__ import annotations
-
 import ctypes
 import json
 import os

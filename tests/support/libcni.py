@@ -3,8 +3,6 @@
 See sections 3 and 4 of the specification; the cache is as libcni keeps it.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

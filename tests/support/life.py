@@ -1,7 +1,5 @@
 """A node whose every step is compared with what a careful runtime expects."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections import Counter

@@ -1,7 +1,5 @@
 """A made-up world to run the plugin in: no command is executed, each is answered as if it were."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator, Mapping

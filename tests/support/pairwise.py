@@ -1,7 +1,5 @@
 """Few combinations of many parameters, in which every two values meet at least once."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping, Sequence
 from itertools import combinations, product
 from typing import TypeVar

@@ -1,7 +1,5 @@
 """The command line as people use it, in this very process."""
 
-from __future__ import annotations
-
 import io
 import sys
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """A person at a shell, with the installed command at hand, or with that of this very process."""
 
-from __future__ import annotations
-
 import json
 import os
 import shlex

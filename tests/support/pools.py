@@ -1,7 +1,5 @@
 """Networks with small pools of addresses, and an IPAM plugin for them that knows GC."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from ipaddress import ip_interface, ip_network
 from itertools import product

@@ -1,7 +1,5 @@
 """Roots: directories with another system, from where this machine gets its own packages."""
 
-from __future__ import annotations
-
 import platform
 import re
 import shutil

@@ -1,7 +1,5 @@
 """The part of a container runtime: it calls the plugin, and keeps to the protocol itself."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial

@@ -4,8 +4,6 @@ scripts/test chooses the seed once for all tiers, and passes it on in the enviro
 kernels and to what tests start themselves. tests/conftest.py has pytest's options for both.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Hashable, Iterable, Sequence

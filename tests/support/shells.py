@@ -1,22 +1,21 @@
 """Shells that run the script of a dry run, in every way that a person may give it to one."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import pty
 import re
 import subprocess
 import termios
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from threading import Thread
 
+from lab import wait_until
 from patience import patient
 
 SHELLS = ("dash", "bash", "dash in a pipe", "bash at a terminal", "dash at a terminal")
 _INTERACTIVE = {"bash": ["bash", "--norc", "-i"], "dash": ["dash", "-i"]}
+_PROMPT = "and now? "
 _SECONDS = 60
 
 
@@ -58,7 +57,8 @@ def paste_into(
         if wait_for_the_time:
             wait_for_the_time()
             screen.write(b"\x03")
-            time.sleep(1)  # what is typed before the shell has seen it is thrown away
+            # What is typed before the shell has seen it is thrown away.
+            wait_until(lambda: _PROMPT.encode() in shown.partition(b"^C")[2])
         screen.write(questions.encode())
 
     with (
@@ -67,14 +67,15 @@ def paste_into(
             stdin=terminal,
             stdout=terminal,
             stderr=terminal,
+            env={**os.environ, "PS1": _PROMPT},
             start_new_session=True,
             preexec_fn=_take_terminal,  # noqa: PLW1509 - there is no other thread yet
         ) as process,
         os.fdopen(own, "r+b", buffering=0) as screen,
     ):
         os.close(terminal)
-        Thread(target=type_all).start()
         shown = bytearray()
+        Thread(target=type_all).start()
         with suppress(OSError):  # that is how a terminal ends
             while more := screen.read(65536):
                 shown += more

@@ -4,8 +4,6 @@ They are found by looking into every module: a call through ``os`` or ``fcntl``,
 imported from them, and ``open``. So one that comes with a change of the plugin is tapped already.
 """
 
-from __future__ import annotations
-
 import fcntl
 import importlib
 import os

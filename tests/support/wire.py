@@ -1,7 +1,5 @@
 """What is seen on a wire: the packets that arrive at an interface of a neighbour."""
 
-from __future__ import annotations
-
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager

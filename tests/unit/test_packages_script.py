@@ -1,4 +1,4 @@
-"""What scripts say when they may not install packages, or find files of another user."""
+"""Which packages scripts install, and what they say if they may not, or find files of others."""
 
 import os
 import shutil
@@ -59,3 +59,39 @@ def test_files_that_sudo_left_in_a_clone_are_named_with_what_to_do(programs: Pat
     os.chown(lock, 1, 1)
     expected = f"{lock} belongs to nobody; first: sudo chown -R somebody: {programs}"
     assert said(programs, f"refuse_files_of_others {programs}") == (1, f"scripts/it: {expected}\n")
+
+
+ALL = [f"python3-{name}" for name in ("click", "jsonschema", "sh", "yaml")]
+DEBIAN_12 = {"click": "8.1.3-2", "jsonschema": "4.10.3-1", "sh": "1.14.3-1", "yaml": "6.0-3+b2"}
+DEBIAN_13 = {
+    "click": "8.2.0+0.really.8.1.8-1",
+    "jsonschema": "4.19.2-6",
+    "sh": "2.2.1-1",
+    "yaml": "6.0.2-1+b2",
+}
+
+
+@pytest.mark.parametrize(
+    ("offered", "of_use"),
+    [
+        (DEBIAN_13, ALL),
+        (DEBIAN_12, []),
+        ({**DEBIAN_13, "yaml": DEBIAN_12["yaml"]}, []),
+        (dict.fromkeys(DEBIAN_13, "(none)"), ALL),
+        ({}, ALL),
+    ],
+    ids=["Debian 13", "Debian 12", "one too old", "none", "nothing known"],
+)
+def test_python_packages_are_of_use_if_none_is_too_old(
+    tmp_path: Path, offered: dict[str, str], of_use: list[str]
+) -> None:
+    cases = [f'python3-{name}) echo "  Candidate: {offered[name]}" ;;' for name in offered]
+    stub(tmp_path, "apt-cache", "\n".join(['case "$2" in', *cases, "esac"]))
+    done = subprocess.run(
+        ("bash", "-euo", "pipefail", "-c", f"source {LIBRARIES}/packages.sh && python_packages"),
+        env={"PATH": f"{tmp_path}:{os.defpath}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == of_use
