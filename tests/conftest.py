@@ -1,7 +1,5 @@
 """Common to all tiers: which kernel each of them needs, and whether it takes samples."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """hostAccess: whatever a network's author chooses, the host's packets to others stay the host's."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager

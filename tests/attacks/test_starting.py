@@ -4,8 +4,6 @@ With fewer than 11 files, dash (sh on Debian) gives up before it reads a line of
 so does the loader of shared libraries with very little memory. Then nothing of this project runs.
 """
 
-from __future__ import annotations
-
 import json
 import resource
 import shutil

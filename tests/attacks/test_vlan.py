@@ -1,7 +1,5 @@
 """vlan takes no packets from a bridge or bond, and removes no interface that others made."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path

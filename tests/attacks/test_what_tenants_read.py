@@ -3,8 +3,6 @@
 The cause of each of these errors is another container, or an interface of the host.
 """
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """Pods as the kubelet has them made: through containerd's Container Runtime Interface (CRI)."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """A killed ADD: DEL waits for what it has left running. tests/faults has every other step."""
 
-from __future__ import annotations
-
 import signal
 from pathlib import Path
 

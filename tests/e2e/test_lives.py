@@ -1,7 +1,5 @@
 """Whole lives of containers, with the real IPAM plugins."""
 
-from __future__ import annotations
-
 import pytest
 from attacker import hints
 from lab import Node

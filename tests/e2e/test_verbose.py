@@ -1,7 +1,5 @@
 """What -v prints while a call runs: a command that hangs, a lock that is held, an undo."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import re
