@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from attacker import end_of
 from doubles import FakeIpam
-from lab import Node
+from lab import Node, own
 from person import Person
 from runtime import PLUGINS, Conf, Runtime, call_environment, network, stdin_of
 from sampling import sample
@@ -38,17 +38,13 @@ def bridge(tmp_path: Path) -> FakeBridge:
 @pytest.fixture
 def permits(own_directories: None) -> Iterator[Callable[[str], None]]:
     """What writes root's list of permitted types."""
-    has_directory = PERMITTED.parent.exists()
-    PERMITTED.parent.mkdir(exist_ok=True)
 
     def write(text: str) -> None:
         PERMITTED.write_text(text)
         PERMITTED.chmod(0o644)
 
-    yield write
-    PERMITTED.unlink(missing_ok=True)
-    if not has_directory:
-        PERMITTED.parent.rmdir()
+    with own(PERMITTED.parent):
+        yield write
 
 
 def linked(path: Path, plugin: str) -> str:

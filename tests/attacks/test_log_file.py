@@ -3,15 +3,12 @@
 import json
 import os
 import re
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from doubles import FakeIpam
-from lab import LEASES, LOGS, MEMORY, Node, run
+from lab import LEASES, LOGS, MEMORY, Node, own, run
 from runtime import Answer, Conf, Runtime, host_local, network, static
 from sampling import sample
 
@@ -35,30 +32,20 @@ def refused(answer: Answer, file: str) -> None:
     assert f"cannot log to {file!r}: " in answer.stderr
 
 
-@contextmanager
-def stand_in(path: str, text: str | None) -> Iterator[Path]:
-    """A file below /etc, which only this kernel's machine has; None for one that is not there."""
-    file = Path("/etc/stand-in") / path
-    file.parent.mkdir(parents=True)
-    if text is not None:
-        file.write_text(text)
-    try:
-        yield file
-    finally:
-        shutil.rmtree("/etc/stand-in")
-
-
 @pytest.mark.parametrize("text", sample([None, "/usr/lib/theirs.so\n"], 1))
 def test_root_appends_nothing_to_the_systems_files(
     node: Node, runtime: Runtime, text: str | None
 ) -> None:
     node.master()
-    with stand_in("ld.so.preload", text) as file:
+    file = Path("/etc/stand-in/ld.so.preload")
+    with own(file.parent):
+        if text is not None:
+            file.write_text(text)
         answer = attack(node, runtime, str(file))
 
         assert (file.read_text() if file.exists() else None) == text
-        refused(answer, str(file))
-        assert answer.stderr.rstrip().endswith(RULE)
+    refused(answer, str(file))
+    assert answer.stderr.rstrip().endswith(RULE)
 
 
 def test_leases_and_records_of_another_tenant_stay_as_they_are(
