@@ -1,7 +1,5 @@
 """Common to all tiers: which kernel each of them needs, and whether it takes samples."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -14,10 +12,8 @@ import pytest
 import sampling
 from doubles import FakeIpam
 from patience import patient
-from runtime import Runtime
-from scene import Scene
 
-pytest_plugins = ["outcomes"]
+pytest_plugins = ["outcomes", "scene"]
 
 KERNEL_TIERS = {"kernel", "e2e", "faults", "attacks"}
 
@@ -30,7 +26,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Leaves both in the environment, for what parametrizes tests, and for other processes."""
     refuse_old_copy(config.rootpath)
-    config.addinivalue_line("markers", "scene(**options): how the fixture scene is made")
     os.environ["TESTS_SEED"] = str(config.getoption("seed") or sampling.seed())
     if config.getoption("long"):
         os.environ["TESTS_LONG"] = "1"
@@ -108,11 +103,3 @@ def no_ipvlan(own_directories: None) -> Iterator[None]:
 @pytest.fixture
 def fake_ipam(tmp_path: Path) -> FakeIpam:
     return FakeIpam(tmp_path)
-
-
-@pytest.fixture
-def scene(
-    node: lab.Node, runtime: Runtime, fake_ipam: FakeIpam, request: pytest.FixtureRequest
-) -> Scene:
-    mark = request.node.get_closest_marker("scene")
-    return Scene(node, runtime, fake_ipam, **(mark.kwargs if mark else {}))

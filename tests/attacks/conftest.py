@@ -4,8 +4,6 @@ Each of these attacks succeeded once. This tier may use everything: the installe
 real namespaces, real IPAM plugins. docs/security.md lists the defence against each of them.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -3,8 +3,6 @@
 The commands that a call starts are counted: they do not depend on the machine, as times do.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

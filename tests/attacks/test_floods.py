@@ -1,7 +1,5 @@
 """Too much: endless output of an IPAM plugin, megabytes on stderr, a huge configuration."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """Modes that a container forges never change the mode of a running container."""
 
-from __future__ import annotations
-
 import shutil
 
 from attacker import (

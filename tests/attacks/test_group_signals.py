@@ -1,7 +1,5 @@
 """Signals to the whole process group, as of a terminal's ^C: they don't hit the undoing."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

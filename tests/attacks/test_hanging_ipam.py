@@ -1,7 +1,5 @@
 """An IPAM plugin that never ends: an undo and DEL end anyway, and remove the link."""
 
-from __future__ import annotations
-
 import signal
 import time
 

@@ -1,7 +1,5 @@
 """A link that its owner hides keeps nobody else from the master, and its mode is not forgotten."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import time

@@ -1,7 +1,5 @@
 """hostAccess: whatever a network's author chooses, the host's packets to others stay the host's."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,7 +98,7 @@ def test_an_address_that_nothing_permits_is_refused(
     node: Node, host: Space, runtime: Runtime
 ) -> None:
     container = node.container()
-    for address, expected, *commands in sample(NOT_PERMITTED, 12):
+    for address, expected, *commands in sample(NOT_PERMITTED, 9):
         length = 64 if ":" in address else 24
         with changed(host, *commands):
             error = refusal(node, runtime, conf(f"{address}/{length}"), container)
@@ -144,7 +142,8 @@ def test_an_address_that_the_host_has_anywhere_is_refused(
     host.ip("route add local 10.1.0.64/29 dev lo")
     container = node.container()
     others = ("10.1.0.70", "127.0.0.53", "::1", "10.5.0.10")
-    for address in ("192.0.2.5", "2001:db8::5", "10.1.0.77", "fd00:1::77", *others):
+    anywhere = ("192.0.2.5", "2001:db8::5", "10.1.0.77", "fd00:1::77", *others)
+    for address in sample(anywhere, 4):
         wanted = {**conf(f"{address}/{64 if ':' in address else 24}"), "hostAccess": host_access}
 
         error = refusal(node, runtime, wanted, container)

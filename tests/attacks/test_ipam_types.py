@@ -3,8 +3,6 @@
 And what an IPAM plugin has started does not outlive its call.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -3,8 +3,6 @@
 tests/unit/test_request.py and test_delegate.py have every form of them.
 """
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

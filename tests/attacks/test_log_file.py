@@ -1,7 +1,5 @@
 """A network's logFile must not have root write where its author could not, or what he likes."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

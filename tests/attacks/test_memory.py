@@ -1,7 +1,5 @@
 """What root remembers of an attachment stays until its link is gone, and so does the refusal."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path

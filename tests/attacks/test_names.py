@@ -1,7 +1,5 @@
 """Names and paths that mislead: a dangling link, long IDs, equal digests, a namespace replaced."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Iterator

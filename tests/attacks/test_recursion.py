@@ -1,7 +1,5 @@
 """An IPAM plugin that is this very plugin: refused at once, and no reason to keep a pod."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

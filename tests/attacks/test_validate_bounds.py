@@ -1,7 +1,5 @@
 """A file that someone else wrote keeps no person waiting who has it validated or used."""
 
-from __future__ import annotations
-
 import os
 
 import pytest

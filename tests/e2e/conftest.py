@@ -3,8 +3,6 @@
 This tier knows nothing of the package: only the executable, its environment and its streams.
 """
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 tests/unit and tests/kernel have every document; here the command prints one of each kind.
 """
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

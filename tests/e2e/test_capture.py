@@ -1,7 +1,5 @@
 """Calls of a runtime are captured if that is asked for, and can be made again."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """The installed command as a person uses it on a node."""
 
-from __future__ import annotations
-
 import json
 import os
 import pty

@@ -1,7 +1,5 @@
 """Pods as the kubelet has them made: through containerd's Container Runtime Interface (CRI)."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Iterator
@@ -10,7 +8,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import grpc
 import images
 import lab
 import pytest
@@ -30,6 +27,7 @@ from containerd import (
 from cri import Cri, Pod
 from doubles import FakeIpam
 from executable import Executable
+from grpclib.exceptions import GRPCError
 from installing import needs_system_packages
 
 pytestmark = needs_system_packages  # a lab has no network for others
@@ -109,7 +107,7 @@ def test_a_refused_pod_leaves_nothing_and_is_made_when_the_reason_is_gone(
 ) -> None:
     containerd.node.host.ip("link set dev eth0 name gone")
     try:
-        with pytest.raises(grpc.RpcError, match="cannot find the master 'eth0'"):
+        with pytest.raises(GRPCError, match="cannot find the master"):
             cri.run_pod("one")
     finally:
         containerd.node.host.ip("link set dev gone name eth0")
@@ -131,7 +129,7 @@ def test_containerd_1_7_knows_neither_status_nor_results_of_1_1_0(
     assert cri.network_ready() == (True, "")
     with configuration(cri, version="1.1.0", ipam=fake_ipam.conf):
         assert cri.network_ready() == (True, "")
-        with pytest.raises(grpc.RpcError, match="unsupported CNI result version"):
+        with pytest.raises(GRPCError, match="unsupported CNI result version"):
             cri.run_pod("one")
     assert fake_ipam.calls == ["ADD", "DEL"]
     assert cri.pods() == []
@@ -140,7 +138,7 @@ def test_containerd_1_7_knows_neither_status_nor_results_of_1_1_0(
 
 def test_ctr_attaches_its_containers_too(containerd: Containerd, root: Path) -> None:
     shown = ctr_run("--rm", root, "ip", "-4", "-o", "address", "show", "dev", "eth0")
-    assert "10.1.0.2/24" in shown
+    assert "inet 10.1.0." in shown
     assert_nothing_is_left(containerd.node)
 
     ctr_run("--detach", root, "true")

@@ -1,7 +1,5 @@
 """docs/debugging.md is correct: its commands are run, their output is compared."""
 
-from __future__ import annotations
-
 import os
 import re
 from typing import Any, NamedTuple

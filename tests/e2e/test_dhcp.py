@@ -1,7 +1,5 @@
 """The IPAM plugin dhcp: its daemon, and dnsmasq on the wire. docs/dhcp.md explains the setup."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """The commands of the documents that need a kernel with ipvlan, typed one after the other."""
 
-from __future__ import annotations
-
 import shlex
 import shutil
 from collections.abc import Iterator

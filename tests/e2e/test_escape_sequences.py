@@ -1,7 +1,5 @@
 """Names that strangers chose never control the terminal of the person who looks."""
 
-from __future__ import annotations
-
 import json
 import os
 import pty

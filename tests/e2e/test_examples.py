@@ -1,7 +1,5 @@
 """Every file in examples/ is valid, and works on a kernel as its comment describes."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 from pathlib import Path

@@ -3,8 +3,6 @@
 tests/faults interrupts it at every step.
 """
 
-from __future__ import annotations
-
 import signal
 import subprocess
 

@@ -1,7 +1,5 @@
 """Nothing in the caller's surroundings changes what the command does."""
 
-from __future__ import annotations
-
 import shlex
 import sys
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """--json: each command prints the one document that docs/json.md describes."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A list of plugins as Multus and container runtimes run it: ipvlan, then tuning, then sbr."""
 
-from __future__ import annotations
-
 import copy
 import shutil
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """What the installed command writes into log files."""
 
-from __future__ import annotations
-
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """A result that can't be delivered is undone; closed streams do no harm."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import subprocess

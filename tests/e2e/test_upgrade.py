@@ -1,7 +1,5 @@
 """scripts/install-node on a node whose runtime goes on attaching and detaching containers."""
 
-from __future__ import annotations
-
 import shutil
 import threading
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """What -v prints while a call runs: a command that hangs, a lock that is held, an undo."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import re
@@ -108,7 +106,8 @@ def test_each_command_begins_and_ends_under_one_number(node: Node, person: Perso
     assert begun == [str(number) for number in range(1, len(begun) + 1)]
     assert Counter(begun) == Counter(ended), err
     assert "waiting" not in err
-    making = re.search(r"^\[(\d+)\] \+ ip link add link eth0 name (iv\S+) .*", err, re.MULTILINE)
+    words = r"ip link add link eth0 name (iv\S+) type ipvlan mode l2 bridge  # create an ipvlan "
+    making = re.search(rf"^\[(\d+)\] \+ {words}", err, re.MULTILINE)
     assert making
     assert f"\n[{making[1]}]     undo: ip link delete dev {making[2]}\n" in err
     assert "]     address add 10.1.0.2/24 dev net1\n" in err

@@ -3,8 +3,6 @@
 This tier may use everything the package has, real commands and real IPAM plugins.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,250 +1,162 @@
 """CHECK: every change since ADD is found, all at once."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import pytest
-from doubles import FakeIpam
-from lab import LEASES, Node, Space, run
-from runtime import Runtime, host_local, network, static
+from lab import LEASES, run
+from runtime import host_local, network, static
+from sampling import sample
+from scene import Scene
 
 CONF = network(
     mtu=1400,
     ipam=static("10.1.0.2/24", "10.1.1.2/32", gateway="10.1.0.1", routes=[{"dst": "10.7.0.0/16"}]),
 )
-# The commands that change an attachment (in the container, or on the host) and words for it.
+MAC = "address 02:00:00:00:00:99"
+# The command that changes an attachment (in the container, or on the host) and words for it.
 CHANGES = {
-    "mode": (["link set dev net1 type ipvlan mode l3"], [], ["mode", "l3", "l2"]),
-    "flag": (["link set dev net1 type ipvlan private"], [], ["flag", "private", "bridge"]),
-    "mtu": (["link set dev net1 mtu 1300"], [], ["MTU", "1300", "1400"]),
-    "mac": ([], ["link set dev eth0 address 02:00:00:00:00:99"], ["MAC", "02:00:00:00:00:99"]),
-    "down": (["link set dev net1 down"], [], ["down"]),
-    "address": (["address delete 10.1.1.2/32 dev net1"], [], ["10.1.1.2/32"]),
-    "prefix": (
-        ["address delete 10.1.1.2/32 dev net1", "address add 10.1.1.2/31 dev net1"],
-        [],
-        ["10.1.1.2/32"],
+    "mode": ("-n container1 link set dev net1 type ipvlan mode l3", ["mode", "l3", "l2"]),
+    "flag": (
+        "-n container1 link set dev net1 type ipvlan private",
+        ["flag", "private", "bridge"],
     ),
-    "route": (["route delete 10.7.0.0/16"], [], ["10.7.0.0/16"]),
+    "mtu": ("-n container1 link set dev net1 mtu 1300", ["MTU", "1300", "1400"]),
+    "mac": (f"link set dev eth0 {MAC}", ["MAC", "02:00:00:00:00:99"]),
     "gateway": (
-        ["route replace 10.7.0.0/16 via 10.1.0.9"],
-        [],
+        "-n container1 route replace 10.7.0.0/16 via 10.1.0.9",
         ["10.7.0.0/16", "10.1.0.1"],
     ),
-    "kind": (
-        ["link delete dev net1", "link add name net1 type dummy"],
-        [],
-        ["dummy", "ipvlan"],
-    ),
-    "gone": (["link delete dev net1"], [], ["no interface", "net1"]),
+    "route": ("-n container1 route delete 10.7.0.0/16", ["10.7.0.0/16"]),
+    "address": ("-n container1 address delete 10.1.1.2/32 dev net1", ["10.1.1.2/32"]),
+    "prefix": ("-n container1 address add 10.1.1.2/31 dev net1", ["10.1.1.2/32"]),
+    "down": ("-n container1 link set dev net1 down", ["down"]),
 }
 
 
-def test_check_finds_nothing_wrong_with_a_sound_attachment(node: Node, runtime: Runtime) -> None:
-    container, result = attach(node, runtime)
-
-    runtime.check(container, CONF, result).succeeds()
-
-
-@pytest.mark.parametrize("change", CHANGES)
-def test_check_finds_each_change(node: Node, runtime: Runtime, change: str) -> None:
-    container, result = attach(node, runtime)
-    inside, on_host, words = CHANGES[change]
-    for command in inside:
-        container.ip(command)
-    for command in on_host:
-        node.host.ip(command)
-
-    error = runtime.check(container, CONF, result).error()
-
-    assert error["code"] == 110
-    assert [word for word in words if word not in error["msg"]] == []
+def test_check_finds_nothing_wrong_with_a_sound_attachment(scene: Scene) -> None:
+    added = scene.add(CONF)
+    added.check()
+    assert added.check("'eth9'", master="eth9")["code"] == 110
+    for previous, code in ((None, 7), ({}, 110), ({"interfaces": [{"name": "net1"}]}, 110)):
+        conf = network(prevResult=previous)
+        error = scene.runtime.call("CHECK", scene.one, conf).error()
+        assert (error["code"], "prevResult" in error["msg"]) == (code, True)
 
 
+def test_check_finds_each_change_and_all_before(scene: Scene) -> None:
+    added = scene.add(CONF)
+    scene.node.master("eth1")
+    expected: list[str] = []
+    for command, words in CHANGES.values():
+        run("ip", *command.split())
+        expected += words
+        with scene.unchanged():
+            assert added.check(*words)["code"] == 110
+    added.check(*{*expected} - {"10.1.0.1"}, "'eth1'", master="eth1")
+
+
+@pytest.mark.parametrize(
+    ("commands", "words"),
+    [
+        (["link delete dev net1", "link add name net1 type dummy"], ["dummy", "ipvlan"]),
+        (["link delete dev net1"], ["no interface", "net1"]),
+    ],
+)
+def test_check_finds_another_interface_or_none(
+    scene: Scene, commands: list[str], words: list[str]
+) -> None:
+    added = scene.add(CONF)
+    for command in commands:
+        scene.one.ip(command)
+    assert added.check(*words)["code"] == 110
+
+
+@pytest.mark.scene(master="")
 @pytest.mark.parametrize("master", ["bond0", "bond0.7"])
 def test_check_follows_a_bond_whose_address_changes_at_a_failover(
-    node: Node, runtime: Runtime, master: str
+    scene: Scene, master: str
 ) -> None:
-    bond = "bond0 type bond mode active-backup fail_over_mac active"
-    node.host.ip(f"link add name {bond}")
+    scene.host.ip("link add name bond0 type bond mode active-backup fail_over_mac active")
     for name in ("eth0", "eth1"):
-        node.master(name, up=False)
-        node.host.ip(f"link set dev {name} master bond0")
-    node.host.ip("link set dev bond0 up")
-    node.host.ip("link add link bond0 name bond0.7 type vlan id 7")
-    node.host.ip("link set dev bond0.7 up")
-    container = node.container()
-    conf = {**CONF, "master": master}
-    result = runtime.add(container, conf).result()
-    before = container.links()["net1"]["address"]
+        scene.node.master(name, up=False)
+        scene.host.ip(f"link set dev {name} master bond0")
+    scene.host.ip("link set dev bond0 up")
+    scene.host.ip("link add link bond0 name bond0.7 type vlan id 7")
+    scene.host.ip("link set dev bond0.7 up")
+    added = scene.add(CONF, master=master)
+    before = scene.one.links()["net1"]["address"]
 
-    node.host.ip("link set dev bond0 type bond active_slave eth1")
+    scene.host.ip("link set dev bond0 type bond active_slave eth1")
 
-    assert container.links()["net1"]["address"] != before
-    runtime.check(container, conf, result).succeeds()
+    assert scene.one.links()["net1"]["address"] != before
+    added.check()
 
 
-def test_check_reports_all_differences_at_once(node: Node, runtime: Runtime) -> None:
-    container, result = attach(node, runtime)
-    for change in ("mode", "flag", "mtu", "prefix", "down"):
-        for command in CHANGES[change][0]:
-            container.ip(command)
-    node.host.ip("link set dev eth0 address 02:00:00:00:00:99")
+@pytest.mark.parametrize("master", ["eth0", None, "eth[0-9]"])
+def test_check_finds_another_master(scene: Scene, master: str | None) -> None:
+    scene.node.master("eth1")
+    scene.host.ip("route add default dev eth0")
+    added = scene.add(master=master)
+    scene.host.ip("route replace default dev eth1")
+    added.check()  # a new default route does not mislead it
+    scene.one.ip("link delete dev net1")
+    scene.host.ip("link set dev eth1 address " + added.result["interfaces"][0]["mac"])
+    scene.host.ip("link add link eth1 name moved type ipvlan mode l2")
+    scene.host.ip(f"link set dev moved netns {scene.one.path} name net1")
+    scene.one.ip("address add 10.1.0.2/24 dev net1")
+    scene.one.ip("link set dev net1 up")
 
-    error = runtime.check(container, {**CONF, "master": "eth1"}, result).error()
-
-    words = ["mode", "flag", "MTU", "MAC", "down", "10.1.1.2/32", "10.7.0.0/16", "'eth1'"]
-    assert [word for word in words if word not in error["msg"]] == []
-
-
-@pytest.mark.parametrize("master", ["eth0", None])
-def test_check_finds_another_master(node: Node, runtime: Runtime, master: str | None) -> None:
-    conf = network(master=master)
-    node.two_masters()
-    container = node.container()
-    result = runtime.add(container, conf).result()
-    container.ip("link delete dev net1")
-    node.host.ip("link set dev eth1 address " + result["interfaces"][0]["mac"])
-    node.host.ip("link add link eth1 name moved type ipvlan mode l2")
-    node.host.ip(f"link set dev moved netns {container.path} name net1")
-    container.ip("address add 10.1.0.2/24 dev net1")
-    container.ip("link set dev net1 up")
-
-    error = runtime.check(container, conf, result).error()
-
-    assert error["code"] == 110
-    assert "master" in error["msg"]
+    assert added.check("master")["code"] == 110
 
 
-def test_check_finds_that_the_master_is_gone(node: Node, runtime: Runtime) -> None:
-    container, result = attach(node, runtime)
-
-    error = runtime.check(container, {**CONF, "master": "eth9"}, result).error()
-
-    assert error["code"] == 110
-    assert "'eth9'" in error["msg"]
-
-
-def test_check_without_a_master_is_not_misled_by_a_new_default_route(
-    node: Node, runtime: Runtime
-) -> None:
-    node.two_masters()
-    container = node.container()
-    conf = network(master=None)
-    result = runtime.add(container, conf).result()
-    node.host.ip("route replace default dev eth1")
-
-    runtime.check(container, conf, result).succeeds()
+@pytest.mark.parametrize("mtu", sample([0, 68, 1279, 1280, 1499, 1500], 3))
+def test_only_an_mtu_that_is_configured_must_not_change(scene: Scene, mtu: int) -> None:
+    added = scene.add(mtu=mtu)
+    added.check()
+    scene.one.ip(f"link set dev net1 mtu {mtu - 1 if mtu > 68 else mtu + 69}")
+    added.check(*["MTU"] * bool(mtu))
 
 
-def test_an_mtu_that_is_not_configured_may_change(node: Node, runtime: Runtime) -> None:
-    node.master()
-    container = node.container()
-    result = runtime.add(container, network()).result()
-    container.ip("link set dev net1 mtu 1300")
-
-    runtime.check(container, network(), result).succeeds()
-
-
-def test_check_in_the_container_knows_the_master_there(node: Node, runtime: Runtime) -> None:
-    container = node.container()
-    container.ip("link add name inner0 type dummy")
-    conf = network(master="inner0", linkInContainer=True)
-    result = runtime.add(container, conf).result()
-
-    runtime.check(container, conf, result).succeeds()
-
-    container.ip("link add name inner1 type dummy")
-    error = runtime.check(container, {**conf, "master": "inner1"}, result).error()
-    assert "'inner1'" in error["msg"]
+@pytest.mark.scene(master="")
+def test_check_in_the_container_knows_the_master_there(scene: Scene) -> None:
+    for name in ("inner0", "inner1"):
+        scene.one.ip(f"link add name {name} type dummy")
+    added = scene.add(master="inner0", linkInContainer=True)
+    added.check()
+    added.check("'inner1'", master="inner1")
 
 
-def test_check_asks_the_ipam_plugin(node: Node, runtime: Runtime) -> None:
-    node.master()
-    container = node.container()
-    conf = network(ipam=host_local("10.1.0.0/24"))
-    result = runtime.add(container, conf).result()
-    runtime.check(container, conf, result).succeeds()
+def test_check_asks_the_ipam_plugin(scene: Scene) -> None:
+    added = scene.add(ipam=host_local("10.1.0.0/24"))
+    added.check()
     (LEASES / "networks" / "net" / "10.1.0.2").unlink()
-
-    error = runtime.check(container, conf, result).error()
-
-    assert error["msg"].startswith("host-local: ")
+    error = added.check("host-local: ")
     assert error["msg"].endswith("container one")
 
-
-def test_what_the_ipam_plugin_finds_is_passed_on(
-    node: Node, runtime: Runtime, fake_ipam: FakeIpam
-) -> None:
-    node.master()
-    container = node.container()
-    fake_ipam.answers("ADD", {"ips": [{"address": "10.1.0.2/24"}]})
-    fake_ipam.answers("CHECK", {"code": 42, "msg": "who is it?", "details": "x"}, status=1)
-    conf = network(ipam=fake_ipam.conf)
-    result = runtime.add(container, conf, CNI_PATH=fake_ipam.path).result()
-
-    error = runtime.check(container, conf, result, CNI_PATH=fake_ipam.path).error()
-
+    asked = scene.add(at=scene.two, ipam=scene.ipam(ips=["10.1.0.3/24"]))
+    scene.ipam("CHECK", code=42, msg="who is it?", details="x", status=1)
+    error = asked.check("who is it?")
     assert (error["code"], error["msg"]) == (42, "who is it?")
     assert error["details"].startswith("x\n")
 
 
-@pytest.mark.parametrize("previous", [None, {}, {"interfaces": [{"name": "net1"}]}])
-def test_check_needs_the_result_of_the_add(
-    node: Node, runtime: Runtime, previous: dict[str, Any] | None
-) -> None:
-    container, _ = attach(node, runtime)
-    conf = network(prevResult=previous)
-
-    error = runtime.call("CHECK", container, conf).error()
-
-    assert error["code"] == (7 if previous is None else 110)
-    assert "prevResult" in error["msg"]
-
-
-@pytest.mark.parametrize("added", ["name", "process"])
-@pytest.mark.parametrize("checked", ["name", "link", "process"])
-def test_check_knows_the_namespace_by_any_path(
-    node: Node, runtime: Runtime, added: str, checked: str
-) -> None:
-    process = node.container_of_a_process()
+def test_check_knows_the_namespace_by_any_path(scene: Scene) -> None:
+    process = scene.node.container_of_a_process()
     run("ip", "netns", "attach", "both", process.path.split("/")[2])
-    paths = {"name": "/run/netns/both", "link": "/var/run/netns/both", "process": process.path}
-    node.master()
-    result = runtime.add(paths[added], network()).result()
+    paths = ["/run/netns/both", "/var/run/netns/both", process.path]
+    for added in (paths[0], paths[2]):
+        result = scene.runtime.add(added, network()).result()
+        for checked in paths:
+            scene.runtime.check(checked, network(), result).succeeds()
+        scene.runtime.delete(added, network()).succeeds()
 
-    runtime.check(paths[checked], network(), result).succeeds()
 
-
-@pytest.mark.parametrize(
-    "sandbox", ["", "/run/netns/gone", "/run/netns/other", "container1", "/run/netns/\0", "/\ud800"]
-)
 def test_check_reports_a_sandbox_that_leads_elsewhere(
-    node: Node, runtime: Runtime, monkeypatch: pytest.MonkeyPatch, sandbox: str
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    container, result = attach(node, runtime)
-    node.namespace("other")
-    result["interfaces"][0]["sandbox"] = sandbox
+    added = scene.add(CONF)
+    scene.node.namespace("other")
     monkeypatch.chdir("/run/netns")
-
-    error = runtime.check(container, CONF, result).error()
-
-    assert error["code"] == 110
-    assert f"prevResult has no interface 'net1' in the namespace {container.path}" in error["msg"]
-
-
-def test_check_changes_nothing(node: Node, runtime: Runtime) -> None:
-    container, result = attach(node, runtime)
-    container.ip("link set dev net1 mtu 1300")
-    before = node.snapshot()
-
-    assert runtime.check(container, CONF, result).error()
-    assert node.snapshot() == before
-
-
-def attach(node: Node, runtime: Runtime) -> tuple[Space, dict[str, Any]]:
-    node.master("eth0")
-    node.master("eth1")
-    container = node.container()
-    return container, runtime.add(container, CONF).result()
+    there = f"prevResult has no interface 'net1' in the namespace {scene.one.path}"
+    elsewhere = ["", "/run/netns/gone", "/run/netns/other", "container1"]
+    for sandbox in (*elsewhere, "/run/netns/\0", "/\ud800"):
+        added.result["interfaces"][0]["sandbox"] = sandbox
+        assert added.check(there)["code"] == 110

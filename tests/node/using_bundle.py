@@ -6,8 +6,6 @@ ROOT has the bundle in /opt/bundle, in /opt/cni/bin a script that runs its ipvla
 that needs nothing else, and leaves its PATH in /run/path. Where it has /bin, that is BusyBox.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

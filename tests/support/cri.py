@@ -1,17 +1,23 @@
 """What the kubelet asks of a runtime, through the Container Runtime Interface."""
 
+import asyncio
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import grpc
 import lab
+from google.protobuf import descriptor_pb2, message_factory
+from grpclib.client import Channel, UnaryUnaryMethod
+from grpclib.exceptions import GRPCError
 from patience import patient
 
-# Compiled now, from the directory of this module.
-_messages, _services = grpc.protos_and_services("cri.proto")
+_PACKAGE = "runtime.v1"
+# protoc --descriptor_set_out=cri.pb cri.proto has made it.
+_FILES = descriptor_pb2.FileDescriptorSet.FromString(Path(__file__).with_suffix(".pb").read_bytes())
+_TYPES = message_factory.GetMessages(_FILES.file)
 
 _PATIENCE_SECONDS = 60.0
+_SANDBOX_READY = 0  # of the enum PodSandboxState
 
 
 class Pod(NamedTuple):
@@ -32,9 +38,7 @@ class Cri:
     """A client of the runtime that listens at ``socket``; ``image`` is that of all containers."""
 
     def __init__(self, socket: Path, image: str) -> None:
-        channel = grpc.insecure_channel(f"unix:{socket}", [("grpc.max_reconnect_backoff_ms", 200)])
-        self._runtime = _services.RuntimeServiceStub(channel)
-        self._images = _services.ImageServiceStub(channel)
+        self._socket = str(socket)
         self._image = image
 
     def wait_until_ready(self) -> None:
@@ -42,7 +46,7 @@ class Cri:
         lab.wait_until(self._knows_image)
 
     def network_ready(self) -> Condition:
-        answer = self._call("Status", _messages.StatusRequest())
+        answer = self._call("Status")
         return next(
             Condition(each.status, each.reason)
             for each in answer.status.conditions
@@ -51,66 +55,60 @@ class Cri:
 
     def run_pod(self, name: str, attempt: int = 0) -> Pod:
         """Have a pod made; ``attempt`` counts the sandboxes that it had before."""
-        config = _sandbox_config(name, attempt)
-        request = _messages.RunPodSandboxRequest(config=config)
-        sandbox = self._call("RunPodSandbox", request).pod_sandbox_id
-        request = _messages.CreateContainerRequest(
+        about = {"name": name, "uid": f"uid-{name}", "namespace": "default", "attempt": attempt}
+        config = {"metadata": about, "linux": {}}
+        sandbox = self._call("RunPodSandbox", config=config).pod_sandbox_id
+        container = self._call(
+            "CreateContainer",
             pod_sandbox_id=sandbox,
-            config=_messages.ContainerConfig(
-                metadata=_messages.ContainerMetadata(name="one", attempt=attempt),
-                image=_messages.ImageSpec(image=self._image),
-            ),
+            config={
+                "metadata": {"name": "one", "attempt": attempt},
+                "image": {"image": self._image},
+            },
             sandbox_config=config,
-        )
-        container = self._call("CreateContainer", request).container_id
-        self._call("StartContainer", _messages.StartContainerRequest(container_id=container))
+        ).container_id
+        self._call("StartContainer", container_id=container)
         return Pod(sandbox, container)
 
     def address(self, pod: Pod) -> str:
         return str(self._status(pod).network.ip)
 
     def is_ready(self, pod: Pod) -> bool:
-        return bool(self._status(pod).state == _messages.SANDBOX_READY)
+        return bool(self._status(pod).state == _SANDBOX_READY)
 
     def execute(self, pod: Pod, *command: str) -> str:
         """Run a command in a pod's container; it must succeed. Return its output."""
-        answer = self._call(
-            "ExecSync", _messages.ExecSyncRequest(container_id=pod.container, cmd=command)
-        )
+        answer = self._call("ExecSync", container_id=pod.container, cmd=command)
         assert answer.exit_code == 0, (answer.stdout, answer.stderr)
         return str(answer.stdout.decode())
 
     def stop(self, pod: Pod) -> None:
-        self._call("StopPodSandbox", _messages.StopPodSandboxRequest(pod_sandbox_id=pod.sandbox))
+        self._call("StopPodSandbox", pod_sandbox_id=pod.sandbox)
 
     def remove(self, pod: Pod) -> None:
-        self._call(
-            "RemovePodSandbox", _messages.RemovePodSandboxRequest(pod_sandbox_id=pod.sandbox)
-        )
+        self._call("RemovePodSandbox", pod_sandbox_id=pod.sandbox)
 
     def pods(self) -> list[Pod]:
         """Return all pods, also those that don't run, without their containers."""
-        answer = self._call("ListPodSandbox", _messages.ListPodSandboxRequest())
-        return [Pod(each.id) for each in answer.items]
+        return [Pod(each.id) for each in self._call("ListPodSandbox").items]
 
     def _status(self, pod: Pod) -> Any:
-        request = _messages.PodSandboxStatusRequest(pod_sandbox_id=pod.sandbox)
-        return self._call("PodSandboxStatus", request).status
-
-    def _call(self, name: str, request: Any) -> Any:
-        """Raise grpc.RpcError if the runtime refuses."""
-        return getattr(self._runtime, name)(request, timeout=patient(_PATIENCE_SECONDS))
+        return self._call("PodSandboxStatus", pod_sandbox_id=pod.sandbox).status
 
     def _knows_image(self) -> bool:
-        spec = _messages.ImageSpec(image=self._image)
-        with suppress(grpc.RpcError):
-            answer = self._images.ImageStatus(_messages.ImageStatusRequest(image=spec))
+        with suppress(GRPCError, OSError):
+            answer = self._call("ImageStatus", "ImageService", image={"image": self._image})
             return bool(answer.image.id)
         return False
 
+    def _call(self, method: str, service: str = "RuntimeService", **request: Any) -> Any:
+        """Return the answer to a request; raises GRPCError if the runtime refuses."""
+        question, answer = (_TYPES[f"{_PACKAGE}.{method}{end}"] for end in ("Request", "Response"))
 
-def _sandbox_config(name: str, attempt: int) -> Any:
-    metadata = _messages.PodSandboxMetadata(
-        name=name, uid=f"uid-{name}", namespace="default", attempt=attempt
-    )
-    return _messages.PodSandboxConfig(metadata=metadata, linux=_messages.LinuxPodSandboxConfig())
+        async def ask() -> Any:
+            async with Channel(path=self._socket) as channel:
+                path = f"/{_PACKAGE}.{service}/{method}"
+                call = UnaryUnaryMethod(channel, path, question, answer)
+                return await call(question(**request), timeout=patient(_PATIENCE_SECONDS))
+
+        return asyncio.run(ask())

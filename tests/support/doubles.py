@@ -116,7 +116,7 @@ class Steps:
         self.forget()
 
     @property
-    def environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, Any]:
         """What the plugin's environment must contain."""
         return {
             "PATH": f"{self._directory / 'tools'}:{os.environ['PATH']}",

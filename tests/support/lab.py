@@ -161,6 +161,9 @@ class Space:
         """Run ip(8) in the namespace; ``words`` are separated by white space."""
         return self.run("ip", *words.split())
 
+    def reaches(self, address: str) -> bool:
+        return "1 received" in self.run("sh", "-c", f"ping -c 1 -W 1 {address} || :")
+
     def rename(self, name: str, other: str) -> None:
         if not RENAMES_WHAT_IS_UP:
             self.ip(f"link set dev {name} down")

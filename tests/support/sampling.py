@@ -7,7 +7,7 @@ kernels and to what tests start themselves. tests/conftest.py has pytest's optio
 import os
 import time
 from collections.abc import Hashable, Iterable, Sequence
-from itertools import product
+from itertools import cycle, product
 from random import Random
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ import pytest
 from pairwise import combine
 
 Item = TypeVar("Item")
+Other = TypeVar("Other")
 
 
 def seed() -> int:
@@ -44,6 +45,14 @@ def spread(items: Sequence[Item], stride: int, salt: str = "") -> list[Item]:
         return [*items]
     start = Random(f"{seed()} {salt}").randrange(min(stride, len(items)) or 1)  # noqa: S311
     return [*items[start::stride]]
+
+
+def each_once(items: Iterable[Item], others: Sequence[Other]) -> list[tuple[Item, Other]]:
+    """Return each item with one of the others, by the seed; with all of them in a long run."""
+    if is_long():
+        return list(product(items, others))
+    order = Random(seed()).sample(others, len(others))  # noqa: S311
+    return list(zip(items, cycle(order), strict=False))
 
 
 def pairs(*, most: int = 8, **parameters: Sequence[Hashable]) -> pytest.MarkDecorator:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import pytest
 from doubles import FakeIpam
 from lab import LOGS, Node, Space
 from people import ipvlan, options
@@ -19,12 +20,23 @@ from runtime import Conf, Runtime, network, static
 from shells import run_by
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "scene(**options): how the fixture scene is made")
+
+
+@pytest.fixture
+def scene(
+    node: Node, runtime: Runtime, fake_ipam: FakeIpam, request: pytest.FixtureRequest
+) -> Scene:
+    mark = request.node.get_closest_marker("scene")
+    return Scene(node, runtime, fake_ipam, **(mark.kwargs if mark else {}))
+
+
 class Scene:
     """A host with the master eth0, which a mark may change.
 
-    ``master`` is "dummy", "wire" (whose other end is ``neighbour``) or "" for none, ``host`` has
-    the host's addresses there. ``dad=True`` has containers detect duplicate IPv6 addresses, which
-    takes each a second.
+    ``master`` is "dummy", "wire" (whose other end is ``neighbour``) or "" for none; ``host`` has
+    the host's addresses there. With ``dad``, containers detect duplicate IPv6 addresses: a second.
     """
 
     def __init__(
@@ -41,17 +53,13 @@ class Scene:
     ) -> None:
         self.node, self.host, self.runtime, self.fake = node, node.host, runtime, fake
         self._dad = dad
-        self._file = fake.directory / "net.conf"
+        self.one = self.container()
         if master == "wire":
             self.neighbour = node.master_on_a_wire()
         elif master:
             node.master(mtu=mtu, up=up)
         for each in host:
             self.host.ip(f"address add {each} dev eth0" + (" nodad" if ":" in each else ""))
-
-    @cached_property
-    def one(self) -> Space:
-        return self.container()
 
     @cached_property
     def two(self) -> Space:
@@ -63,7 +71,7 @@ class Scene:
         return made
 
     def add(self, conf: Conf | None = None, /, *, at: Space | None = None, **given: Any) -> Added:
-        """Attach a container, the first or ``at``, by a configuration, or by options of it."""
+        """Attach a container, the first or ``at``, by a configuration or by options of it."""
         at, conf, environment = self._call(conf, at, given)
         answer = self.runtime.add(at, conf, **environment)
         return Added(self, at, conf, environment, answer.result(), answer.stderr)
@@ -117,17 +125,28 @@ class Scene:
         return self.fake.conf
 
     def dry(
-        self, verb: str = "add", conf: Conf | None = None, /, at: Space | None = None, **given: Any
+        self,
+        verb: str = "add",
+        *words: str,
+        conf: Conf | None = None,
+        at: Space | None = None,
+        **given: Any,
     ) -> Dry:
-        """Make a dry run of a verb, which must succeed and change nothing."""
+        """Make a dry run of a verb with further words; it must succeed and change nothing."""
         at, conf, environment = self._call(conf, at, given)
-        self._file.write_text(json.dumps(conf))
-        words = options(config=str(self._file), cni_path=environment["CNI_PATH"])
+        files = {"config": {key: conf[key] for key in conf if key != "prevResult"}}
+        if "prevResult" in conf:
+            files["prev_result"] = conf["prevResult"]
+        about = options(cni_path=environment["CNI_PATH"])
+        for name, document in files.items():
+            (self.fake.directory / name).write_text(json.dumps(document))
+            about += options(**{name: str(self.fake.directory / name)})
         if verb != "gc":
-            words += options(netns=at.path, container_id=environment["CNI_CONTAINERID"])
-            words += options(ifname=environment.get("CNI_IFNAME", "net1"))
+            about += options(netns=at.path, ifname=environment.get("CNI_IFNAME", "net1"))
+            about += options(container_id=environment["CNI_CONTAINERID"])
+        about += words
         with self.unchanged():
-            return Dry(ipvlan(verb, "--dry-run", *words).fine(), words)
+            return Dry(ipvlan(verb, "--dry-run", *about).fine(), about)
 
     def _call(
         self, conf: Conf | None, at: Space | None, given: Mapping[str, Any]

@@ -1,7 +1,5 @@
 """cni.delegate: finding plugins in CNI_PATH, and parsing their output."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The scripts of this checkout: what they are called with wrongly, and who may call them."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from pathlib import Path

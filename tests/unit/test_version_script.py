@@ -1,7 +1,5 @@
 """scripts/lib/version.sh: the version of what is built from a clone."""
 
-from __future__ import annotations
-
 import subprocess
 from itertools import pairwise
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a stranger's file can ask for is bounded: the command says so at once."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

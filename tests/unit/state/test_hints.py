@@ -1,7 +1,5 @@
 """registry: which attachments are recorded, and for how long."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,0 +1,289 @@
+"""IPAM plugins that are missing, refuse, die or talk nonsense: ADD works or undoes everything."""
+
+import json
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from doubles import FakeDhcp, FakeIpam, Steps
+from lab import MEMORY
+from runtime import PLUGINS, Conf, host_local, network
+from sampling import sample
+from scene import Scene
+
+from cni_ipvlan.plugin import ipam
+
+ADDRESS = "10.1.0.2/24"
+GOOD: dict[str, Any] = {"cniVersion": "1.0.0", "ips": [{"address": ADDRESS}]}
+SAYS_GOOD = f"echo '{json.dumps(GOOD)}'"
+LEASED = host_local("10.1.0.0/24")
+STRANGE = [
+    "sleep 1",
+    "sleep 1000 &",  # which holds its streams
+    "(sleep 0.3; echo late) & sleep 0.1",
+    "exec 0<&-",
+    "cd /",
+    "trap '' TERM INT HUP",
+]
+# What it answers, and what of that is used: other keys are nobody's business.
+ANSWERS: list[dict[str, Any]] = [
+    {"cniVersion": "0.2.0", "ip4": {"ip": ADDRESS}},
+    {"cniVersion": "0.4.0", "ips": [{"version": "4", "address": ADDRESS}]},
+    {"ips": [{"address": ADDRESS}]},
+    {**GOOD, "unknown": {"a": [1]}},
+    {**GOOD, "ips": [{"address": ADDRESS, "interface": 7, "unknown": None}]},
+    {
+        **GOOD,
+        "ips": [{"address": ADDRESS, "interface": 0}],
+        "interfaces": [{"name": "eth9"}],
+    },
+    {**GOOD, "dns": {"nameservers": ["10.1.0.1"], "unknown": 1}, "routes": []},
+    {**GOOD, "routes": None, "dns": None, "interfaces": None},
+]
+
+
+def answering(scene: Scene, document: dict[str, Any]) -> Conf:
+    scene.fake.answers("ADD", document)
+    return scene.fake.conf
+
+
+def test_add_takes_what_is_strange_but_right(scene: Scene) -> None:
+    scripts = sample(STRANGE, 3)
+    for script in scripts:
+        added = scene.add(ipam=scene.ipam(script=f"{script}\n{SAYS_GOOD}"))
+        assert added.container.addresses("net1") == [ADDRESS]
+        added.delete()
+    for answer in ANSWERS:
+        added = scene.add(ipam=answering(scene, answer))
+        assert added.container.addresses("net1") == [ADDRESS]
+        assert added.result["ips"] == [{"interface": 0, "address": ADDRESS}]
+        assert [each["name"] for each in added.result["interfaces"]] == ["net1"]
+        added.delete()
+
+
+PRINTING = [
+    "head -c 900000 /dev/zero | tr '\\0' x >&2; echo the end >&2",
+    "yes 'a line of many' | head -n 50000 >&2; echo the end >&2",
+    "echo the end >&2; yes 'more than is passed on' | head -n 200000 >&2",
+    "printf '\\377\\376\\0 the end' >&2",
+]
+
+
+def test_its_stderr_is_passed_on(scene: Scene) -> None:
+    for script, status in sample(product(PRINTING, (0, 1)), 4):
+        conf = scene.ipam(script=f"{script}\n{SAYS_GOOD}; exit {status}")
+        if status:
+            assert "the end" in scene.refuses(109, ipam=conf)["private"]
+        else:
+            added = scene.add(ipam=conf)
+            assert "the end" in added.stderr
+            added.delete()
+
+
+# Errors: what it does, the code, and words of the error.
+FAILING: list[tuple[str, int, tuple[str, ...]]] = [
+    ("exit 3", 109, ("'fake' exited with status 3",)),
+    ("exit 127", 109, ("the plugin 'fake' exited with status 127 and printed no CNI error",)),
+    ("kill -SEGV $$", 109, ("'fake'", "SIGSEGV")),
+    (
+        "kill -KILL $$",
+        109,
+        (
+            "the plugin 'fake' was killed by SIGKILL and printed no CNI error",
+            "may have run out of memory: see dmesg",
+        ),
+    ),
+    (
+        "echo 'all is well'; echo 'a word' >&2",
+        109,
+        (
+            "the plugin 'fake' printed no JSON result",
+            "its stdout: all is well\nits stderr: a word\ncommand: env CNI_COMMAND=ADD CNI_CONTAIN",
+            "/fake\ntry: run it by hand",
+        ),
+    ),
+    ("true", 109, ("'fake'", "empty")),
+    ("printf '\\377'", 109, ("'fake'",)),
+    ("""echo '{"code": 11, "msg": "not now"}'; exit 1""", 11, ("not now",)),
+]
+NOT_ADDRESSES: tuple[Any, ...] = (
+    "10.1.0.2", "10.1.0.2/33", "10.1.0.300/24", "10.1.0.2/24 dev lo", "-6", "", "fe80::1%lo/64",
+    "10.1.0.2/24\n", 7, None, [], {"a": 1}, "all", "x" * 100_000, "\ud800",
+)  # fmt: skip
+WRONG: list[dict[str, Any]] = [
+    *({"ips": [{"address": each}]} for each in NOT_ADDRESSES),
+    {"ips": {}},
+    {"ips": [{"address": ADDRESS, "gateway": "nowhere"}]},
+    {"ips": [{"address": ADDRESS, "interface": -1}]},
+    {"ips": [{"address": "127.0.0.1/8"}, {"address": ADDRESS}], "routes": [{"dst": "x"}]},
+    {"routes": [{"dst": "10.9.0.0/16", "gw": "192.0.2.1"}]},
+    {"routes": [{"dst": "10.9.0.0/16", "gw": "fd00::1"}]},
+    {"routes": [{"dst": "0.0.0.0/0", "table": 10**12}]},
+    {"routes": [{"dst": "10.9.0.0/16"}, {"dst": "10.9.0.0/16", "priority": 1, "scope": 300}]},
+    {"cniVersion": 1},
+]
+# Answers of which the error must say more.
+WRONG_SO: list[tuple[dict[str, Any], int, str]] = [
+    ({"ips": []}, 109, "no address"),
+    ({"cniVersion": "9.0.0"}, 109, "9.0.0"),
+    *(
+        (
+            {"routes": [{"dst": "10.9.0.0/16", "gw": "10.1.0.1", "scope": scope}]},
+            107,
+            f"cannot add the route to 10.9.0.0/16: {why}\n",
+        )
+        for scope, why in (
+            (253, "a route with scope link or host can't have a gateway"),
+            (254, "a route with scope link or host can't have a gateway"),
+            (255, "there is no such scope"),
+        )
+    ),
+]
+
+
+def test_add_undoes_everything_and_says_why(scene: Scene) -> None:
+    for script, code, words in FAILING:
+        scene.refuses(code, *words, ipam=scene.ipam(script=script))
+    for document, code, word in WRONG_SO:
+        scene.refuses(code, word, ipam=answering(scene, {**GOOD, **document}))
+    assert scene.fake.calls == ["ADD", "DEL"] * (len(FAILING) + len(WRONG_SO))
+
+
+def test_add_undoes_everything_when_it_answers_nonsense(scene: Scene) -> None:
+    with scene.unchanged():
+        for document in sample(WRONG, 12):
+            conf = answering(scene, {**GOOD, **document})
+            answer = scene.runtime.add(scene.one, network(ipam=conf), CNI_PATH=scene.fake.path)
+            assert answer.error()["code"] != 199, document
+            assert scene.one.links().keys() == {"lo"}, document
+    assert scene.fake.calls.count("ADD") == scene.fake.calls.count("DEL")
+
+
+UNSPECIFIED = ["0.0.0.0/0", "0.0.0.0/32", "0.0.0.0/24", "::/0", "::/128"]
+OTHERS = {"::1/128": 106, "ff02::1/64": 100}  # the host's own; one that the kernel refuses
+
+
+@pytest.mark.parametrize("chained", [False, True], ids=["from IPAM", "from prevResult"])
+def test_an_address_that_no_interface_can_have_is_an_error(scene: Scene, *, chained: bool) -> None:
+    for address in (*sample(UNSPECIFIED, 2), *OTHERS):
+        conf: Conf = {"ipam": scene.ipam(ips=[ADDRESS, address])}
+        if chained:
+            ips = [{"address": ADDRESS}, {"address": address}]
+            conf = {"ipam": None, "prevResult": {"cniVersion": "1.0.0", "ips": ips}}
+        code = OTHERS.get(address, 7 if chained else 109)
+        scene.refuses(code, address, **conf)
+    assert scene.fake.calls == ([] if chained else ["ADD", "DEL"] * (len(scene.fake.calls) // 2))
+
+
+def test_one_that_is_not_there(scene: Scene) -> None:
+    conf = {"type": "host-locl", "subnet": "10.1.0.0/24"}
+    (scene.fake.directory / "host-locl").touch(mode=0o644)
+    path = f"{scene.fake.directory}:/no/such/directory:{PLUGINS}"
+    searched = (
+        f"searched: {scene.fake.directory}, /no/such/directory (No such file or directory), "
+        f"{PLUGINS}\nfound: a host-locl that can't be executed\n"
+    )
+    message = "cannot find the plugin 'host-locl' in CNI_PATH"
+    scene.refuses(108, message, searched, "install host-locl", ipam=conf, CNI_PATH=path)
+    scene.refuses(108, "did you mean 'host-local'?", ipam=conf, CNI_PATH=PLUGINS)
+    for ipam_type in ("../static", "/bin/true"):
+        scene.refuses(7, ipam_type, ipam={"type": ipam_type})
+
+
+def test_refusals_of_real_ones(scene: Scene) -> None:
+    full = host_local("10.9.0.0/30")
+    scene.add(name="full", ipam=full, at=scene.two)
+    error = scene.refuses(
+        999,
+        "no IP addresses available in range set: 10.9.0.1-10.9.0.2",
+        f"{PLUGINS}/host-local\ntry: delete the leases of containers that are gone",
+        "/var/lib/cni/networks/full has a file for each",
+        name="full",
+        ipam=full,
+    )
+    daemon = "try: start its daemon on this node: systemctl enable --now cni-dhcp.socket"
+    asked = scene.refuses(999, "dhcp.sock", f"{daemon} cni-dhcp.service", ipam={"type": "dhcp"})
+    newer = scene.refuses(1, 'config is "1.1.0"', cniVersion="1.1.0", ipam=LEASED)
+    assert newer["msg"] == "incompatible CNI versions"
+    # Asked to release, the two failed the same way: they have allocated nothing.
+    assert all("undone" not in each["details"] + each["private"] for each in (error, asked, newer))
+    added = scene.add(ipam=LEASED)
+    added.container.ip("link delete dev net1")
+    words = "duplicate allocation is not allowed", "try: delete the container's attachment first"
+    scene.refuses(999, *words, ipam=LEASED)
+
+
+UNUSABLE = [
+    (b"\x7fELF\2\1\1" + bytes(9) + b"\2\0\xff\xff", "Exec format error"),
+    (b"#!/no/such/interpreter\n", "No such file or directory"),
+]
+
+
+@pytest.mark.parametrize(("content", "reason"), UNUSABLE)
+def test_every_verb_names_one_that_cannot_be_executed(
+    scene: Scene, content: bytes, reason: str
+) -> None:
+    added = scene.add(cniVersion="1.1.0", ipam=scene.ipam(ips=[ADDRESS]))
+    Path(scene.fake.program).write_bytes(content)
+    message = f"cannot execute {scene.fake.program}: {reason}"
+    error = scene.refuses(109, message, "\ntry: ", at=scene.two, ipam=scene.fake.conf)
+    assert "undone" not in error["details"] + error["private"]
+    conf = {**added.conf, "prevResult": added.result}
+    for verb, code in (("STATUS", 50), ("CHECK", 109), ("DEL", 109)):
+        assert added.container.ipvlan("net1")["up"]
+        error = scene.runtime.call(verb, added.container, conf, **added.environment).error()
+        assert (error["code"], error["msg"]) == (code, message)
+    assert "net1" not in added.container.links()
+
+
+@pytest.mark.parametrize("verb", ["DEL", "CHECK"])
+def test_what_it_prints_besides_errors_counts_at_add_alone(scene: Scene, verb: str) -> None:
+    for script in ("echo garbage", "head -c 1000000 /dev/zero", "sleep 1000 &", "echo '{}'"):
+        added = scene.add(ipam=scene.ipam(ips=[ADDRESS]))
+        scene.ipam(verb, script=script)
+        added.check()
+        added.delete()
+
+
+def test_an_undo_that_fails_is_reported_and_the_rest_is_undone(scene: Scene) -> None:
+    scene.ipam(code=11, msg="the first failure", status=1)
+    conf = scene.ipam("DEL", code=5, msg="the second failure", status=1)
+    error = scene.refuses(11, "the second failure", ipam=conf)
+    assert error["msg"] == "the first failure"
+    assert not MEMORY.exists()
+    gone = scene.ipam(script=f"rm {scene.fake.program}; exit 3")
+    scene.refuses(109, "could not be undone", scene.fake.program, ipam=gone)
+
+
+def test_add_undoes_in_reverse_but_releases_last(scene: Scene, tmp_path: Path) -> None:
+    steps = Steps(tmp_path, f"{PLUGINS}/host-local")
+    routes = [{"dst": "10.7.0.0/16", "gw": "10.99.0.1"}]
+    scene.refuses(107, ipam=host_local("10.1.0.0/24", routes=routes), **steps.environment)
+    words = [step.words for step in steps.taken]
+    for beside in ("link set", "host-local ADD"):  # the two run at the same time
+        order = ("link add", beside, "link delete", "host-local DEL")
+        places = [next(i for i, each in enumerate(words) if part in each) for part in order]
+        assert places == sorted(places)
+
+
+NEVER_ENDS = "trap '' TERM; exec sleep 300"
+
+
+@pytest.mark.parametrize("kind", [FakeIpam, FakeDhcp])
+def test_one_that_never_ends_is_killed_after_a_while(
+    scene: Scene, kind: type[FakeIpam], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ipam.MOST_SECONDS + 10 < 120  # as long as the kubelet waits
+    monkeypatch.setattr(ipam, "MOST_SECONDS", 1.0)
+    scene.fake = kind(scene.fake.directory)
+    conf = scene.ipam(ips=[ADDRESS])
+    added = scene.add(ipam=conf)
+    scene.ipam("DEL", script=NEVER_ENDS)
+    error = scene.runtime.delete(added.container, added.conf, **added.environment).error()
+    assert (error["code"], "it had not ended after 1 s" in error["msg"]) == (109, True)
+    assert added.container.links().keys() == {"lo"}
+    scene.ipam("DEL", script="")
+    error = scene.refuses(109, ipam=scene.ipam(script=NEVER_ENDS))
+    assert error["msg"].endswith("was killed: it had not ended after 1 s")
+    assert scene.fake.calls == ["ADD", "DEL", "ADD", "DEL"]
