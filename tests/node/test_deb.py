@@ -19,7 +19,7 @@ pytestmark = needs_system_packages  # build-deb makes the manual with them
 BUILD = "scripts/build-deb"
 LAB = CHECKOUT / "scripts/lab-kernel"
 SCENARIO = Path(__file__).with_name("deb-scenario")
-DEPENDENCIES = "python3-click,python3-jsonschema,python3-sh,iproute2"
+DEPENDENCIES = "python3-click,python3-jsonschema,python3-sh,python3-yaml,iproute2"
 RIVAL = "containernetworking-plugins"
 
 EXPECTED = """\
