@@ -12,7 +12,7 @@ from runtime import Conf, Runtime, host_local, network, static
 from sampling import sample
 
 DOCUMENT = "docs/debugging.md"
-COMMANDS = [each for each in document_commands.commands(DOCUMENT) if each.is_in_block]
+COMMANDS = list(document_commands.commands(DOCUMENT))
 POD = {
     "PATH": os.environ["PATH"],
     "CNI_CONTAINERID": "db",

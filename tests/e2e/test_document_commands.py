@@ -9,13 +9,10 @@ import pytest
 from document_commands import BASH, VALUES, typed_in
 from lab import LOGS, Node, own
 from person import Person
-from runtime import Runtime, call_environment, network, static
+from runtime import Runtime, network, static
 
 PLUGINS = Path("/opt/cni/bin")
 NETWORKS = Path("/etc/cni/net.d")
-# Those of a runtime's call, where the text says that they are set.
-CALL = call_environment("ADD", "/run/netns/container1")
-ENVIRONMENTS = {"ipvlan --dry-run <CONFIGURATION": CALL}
 
 
 @pytest.fixture
@@ -42,6 +39,5 @@ def test_commands_of_the_documents_succeed(machine: None, node: Node, person: Pe
     for commands in typed_in("e2e").values():
         container = node.namespace(VALUES["NAME"])
         for command in commands:
-            environment = ENVIRONMENTS.get(command.text, {})
-            person.succeeds(shlex.join([*BASH, command.line]), **environment)
+            person.succeeds(shlex.join([*BASH, command.line]))
         node.remove(container)

@@ -39,7 +39,6 @@ def test_commands_of_the_documents_succeed(fresh: Path, wheels: Path) -> None:
     subprocess.run(["bash", "-ec", RELEASE], check=True, cwd=fresh, env=environment)
     (fresh / ".venv").symlink_to(sys.prefix)
     (fresh / VALUES["DIR"]).symlink_to(wheels)
-    (fresh / VALUES["COMMANDS"]).write_text("link show dev lo\n")
     lines = [command.line for commands in typed_in("node").values() for command in commands]
     done = subprocess.run(
         ["unshare", "--mount", "bash", "-ec", SCRIPT, "bash", *lines],
