@@ -320,7 +320,8 @@ def is_strict(tx: Transaction, master: Master) -> bool:
     """Whether the kernel drops a container's packets, as the host answers through another link."""
     keys = (commands.rp_filter("all"), commands.rp_filter(master.link.name))
     output = tx.see(Command(commands.sysctl_read(*keys))) or b""
-    return max(map(int, output.split()), default=0) == _STRICT  # the kernel takes the greater
+    values = [int(each) for each in output.split() if each.isdigit()]
+    return max(values, default=0) == _STRICT  # the kernel takes the greater
 
 
 def strictness(master: Master) -> str:
