@@ -75,7 +75,7 @@ def _remove_links(node: Node, tx: Transaction, request: Request) -> None:
     for hint in records:
         of_hint = deleted
         if hint.netns_identity != identity:
-            place = _recorded_place(hint)
+            place = links.place_of(hint)
             name = attachment.ifname if hint.is_complete else temporary
             of_hint = _remove_from(node, tx, attachment, records, place, (name,)) if place else []
         was_moving = was_on_host and not hint.is_complete
@@ -171,16 +171,6 @@ def _described(node: Node, link: Link, container: Namespace) -> str:
     except OSError:
         records = []
     return records[0].describe() if records else repr(link.alias)
-
-
-def _recorded_place(hint: ModeHint) -> Namespace | None:
-    """Return the namespace of a record, or None if it is gone."""
-    if not namespace.leads_to(hint.netns, hint.netns_identity):
-        return None
-    try:
-        return namespace.find(hint.netns)
-    except (OSError, namespace.NotANamespaceError):
-        return None
 
 
 def _report_elsewhere(node: Node, tx: Transaction, attachment: AttachmentId) -> None:

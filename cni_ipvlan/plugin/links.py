@@ -116,7 +116,7 @@ def find(tx: Transaction, hint: ModeHint) -> tuple[Namespace, Link] | None:
 
     In a dry run without permission, the hint is believed.
     """
-    place = _place(hint)
+    place = place_of(hint)
     if place is None:
         return None
     present = listed(tx, place)
@@ -134,7 +134,7 @@ def read(tx: Transaction, hint: ModeHint) -> tuple[Namespace, Link] | None:
     As it is not searched for among all links, of which the container's owner may make thousands,
     one with another name is not found.
     """
-    place = _place(hint)
+    place = place_of(hint)
     if place is None:
         return None
     query = Command(
@@ -224,7 +224,7 @@ def _is_of_master(link: Link, master: tuple[int, int], hint: ModeHint) -> bool:
     return number is not None and (link.parent_index, link.parent_netns) == (index, number)
 
 
-def _place(hint: ModeHint) -> Namespace | None:
+def place_of(hint: ModeHint) -> Namespace | None:
     """Return the container of a hint, if its path still leads there."""
     if not namespace.leads_to(hint.netns, hint.netns_identity):
         return None
