@@ -35,14 +35,20 @@ def pytest_report_header() -> str:
     return f"{'everything' if sampling.is_long() else 'samples'}, seed {sampling.seed()}"
 
 
+@pytest.hookimpl(trylast=True)  # after -k and -m
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Fails, rather than skips, tests whose kernel is missing; sets limits of time."""
+    """Takes samples; limits times; fails, rather than skips, tests whose kernel is missing."""
+    here = config.rootpath / "tests"
+    if not any("::" in argument for argument in config.args):
+        quick = [item for item in items if here / "unit" in item.path.parents]
+        kept = {*quick, *sampling.of_rows([item for item in items if item not in quick])}
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = [item for item in items if item in kept]
     if "PYTEST_TIMEOUT" not in os.environ:
         for item in items:
             mark = item.get_closest_marker("timeout")
             seconds = mark.args[0] if mark else float(config.getini("timeout"))
             item.add_marker(pytest.mark.timeout(patient(seconds)), append=False)
-    here = config.rootpath / "tests"
     tiers = {item.path.relative_to(here).parts[0] for item in items if here in item.path.parents}
     if tiers & KERNEL_TIERS and not kernel_has_ipvlan():
         message = (

@@ -15,7 +15,6 @@ from doubles import FakeIpam
 from lab import Node, own
 from person import Person
 from runtime import PLUGINS, Conf, Runtime, call_environment, network, stdin_of
-from sampling import sample
 
 PERMITTED = Path("/etc/cni-ipvlan/ipam-types")
 ADDRESSES = {"cniVersion": "1.0.0", "ips": [{"address": "10.1.0.2/24"}]}
@@ -68,7 +67,7 @@ def copied(path: Path, plugin: str) -> str:
     return "unsuspicious"
 
 
-@pytest.mark.parametrize("plugin", sample(["bridge", "vlan", "host-device", "ptp"], 1))
+@pytest.mark.parametrize("plugin", ["bridge", "vlan", "host-device", "ptp"])
 def test_an_interface_plugin_is_refused_before_anything_is_made(
     node: Node, runtime: Runtime, tmp_path: Path, plugin: str
 ) -> None:
@@ -89,7 +88,7 @@ def test_an_interface_plugin_is_refused_before_anything_is_made(
         assert node.snapshot() == before
 
 
-@pytest.mark.parametrize("disguise", sample([None, linked, copied], 1))
+@pytest.mark.parametrize("disguise", [None, linked, copied])
 def test_an_interface_plugin_is_run_for_no_verb(
     node: Node,
     runtime: Runtime,
@@ -142,7 +141,7 @@ def test_what_root_lists_is_permitted_and_nothing_else(
         assert str(PERMITTED) in error["msg"]
 
 
-@pytest.mark.parametrize(("mode", "owner"), sample([(0o666, 0), (0o620, 0), (0o644, 65534)], 1))
+@pytest.mark.parametrize(("mode", "owner"), [(0o666, 0), (0o620, 0), (0o644, 65534)])
 def test_a_list_that_others_could_write_permits_nothing(
     node: Node,
     runtime: Runtime,
@@ -170,7 +169,7 @@ def test_a_list_that_others_could_write_permits_nothing(
 LEAVES_CHILDREN = "for each in 1 2 3; do sleep 300 >&- 2>&- <&- & done\necho $! >child"
 
 
-@pytest.mark.parametrize("status", sample([0, 1], 1))
+@pytest.mark.parametrize("status", [0, 1])
 def test_what_an_ipam_plugin_started_ends_with_it(
     node: Node, runtime: Runtime, fake_ipam: FakeIpam, status: int
 ) -> None:

@@ -11,7 +11,6 @@ from doubles import FakeIpam, Steps
 from executable import Executable
 from lab import MEMORY, Node, Space
 from runtime import Runtime, call_environment, network, static, stdin_of
-from sampling import pairs, sample
 
 ADDRESSES = {"cniVersion": "1.0.0", "ips": [{"address": "10.1.0.2/24"}]}
 
@@ -64,7 +63,7 @@ def test_a_container_id_of_255_bytes_is_recorded(node: Node, runtime: Runtime) -
     assert not hints(name)
 
 
-@pytest.mark.parametrize("name", sample(["ipvlan-probe", "ivprobe0"], 1))
+@pytest.mark.parametrize("name", ["ipvlan-probe", "ivprobe0"])
 def test_an_interface_that_is_called_as_a_trial_makes_nothing_fail(
     node: Node, runtime: Runtime, name: str
 ) -> None:
@@ -84,7 +83,7 @@ def test_an_interface_that_is_called_as_a_trial_makes_nothing_fail(
 COLLIDING = ("kube-prod", "n21567")
 
 
-@pytest.mark.parametrize(("name", "collector"), sample([COLLIDING, COLLIDING[::-1]], 1))
+@pytest.mark.parametrize(("name", "collector"), [COLLIDING, COLLIDING[::-1]])
 def test_gc_of_a_network_leaves_another_alone_whose_digest_is_equal(
     node: Node, runtime: Runtime, name: str, collector: str
 ) -> None:
@@ -129,7 +128,8 @@ ELSEWHERE = {
 }
 
 
-@pairs(most=2, change=list(ELSEWHERE), moment=["before the move", "after the move"])
+@pytest.mark.parametrize("change", list(ELSEWHERE))
+@pytest.mark.parametrize("moment", ["before the move", "after the move"])
 def test_an_add_whose_namespace_is_replaced_fails_and_touches_no_other(
     node: Node, ipvlan: Executable, fake_ipam: FakeIpam, tmp_path: Path, change: str, moment: str
 ) -> None:

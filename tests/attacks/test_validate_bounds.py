@@ -4,7 +4,6 @@ import os
 
 import pytest
 from person import Person
-from sampling import pairs, sample
 
 GOOD = "name: n\ncniVersion: 1.0.0\ntype: ipvlan\nmaster: lo\n"
 BOMBS = {
@@ -17,10 +16,9 @@ BOMBS = {
 }
 
 
-@pairs(
-    most=5,
-    bomb=list(BOMBS),
-    line=["validate FILE", "validate .", "add --dry-run -c FILE --netns /proc/self/ns/net"],
+@pytest.mark.parametrize("bomb", list(BOMBS))
+@pytest.mark.parametrize(
+    "line", ["validate FILE", "validate .", "add --dry-run -c FILE --netns /proc/self/ns/net"]
 )
 def test_a_text_that_asks_for_much_is_refused_in_a_sentence(
     person: Person, bomb: str, line: str
@@ -37,11 +35,8 @@ def test_a_text_that_asks_for_much_is_refused_in_a_sentence(
     )
 
 
-@pairs(
-    most=4,
-    file=["pipe.yaml", "/dev/zero", "/dev/ptmx"],
-    line=["validate FILE", "replay FILE", "status -c FILE"],
-)
+@pytest.mark.parametrize("file", ["pipe.yaml", "/dev/zero", "/dev/ptmx"])
+@pytest.mark.parametrize("line", ["validate FILE", "replay FILE", "status -c FILE"])
 def test_what_is_no_file_is_not_opened(person: Person, line: str, file: str) -> None:
     os.mkfifo(person.directory / "pipe.yaml")
 
@@ -62,7 +57,7 @@ def test_a_pipe_in_a_directory_keeps_nothing_waiting(person: Person) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", sample(["validate -", "add --dry-run -c - --netns /proc/self/ns/net", "replay -"], 1)
+    "line", ["validate -", "add --dry-run -c - --netns /proc/self/ns/net", "replay -"]
 )
 def test_endless_input_is_not_read_to_its_end(person: Person, line: str) -> None:
     status, out, err = person.types(f"ulimit -v 1500000; ipvlan {line} </dev/zero")

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from lab import Node
 from runtime import Runtime, network, refusal
-from sampling import sample
 
 CONF = network(vlan=8)
 # What other programs may have made, by the name that the plugin gives to the VLAN.
@@ -62,7 +61,7 @@ def status(runtime: Runtime) -> dict[str, object]:
     return runtime.status(network(vlan=8, cniVersion="1.1.0", ipam=None)).error()
 
 
-@pytest.mark.parametrize("foreign", sample(FOREIGN, 3))
+@pytest.mark.parametrize("foreign", FOREIGN)
 def test_a_refused_add_leaves_the_interface_alone_that_has_the_name(
     node: Node, runtime: Runtime, other: str, foreign: str
 ) -> None:

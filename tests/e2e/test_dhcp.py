@@ -13,7 +13,6 @@ from dhcp import SOCKET, daemon, program
 from lab import Node, Space, own, run, wait_until, without_program
 from person import Person
 from runtime import PLUGINS, Conf, Runtime, network
-from sampling import sample
 from shells import run_by
 from wire import listening
 
@@ -75,7 +74,7 @@ def address(result: dict[str, Any]) -> str:
     return first.split("/", maxsplit=1)[0]
 
 
-@pytest.mark.parametrize("options", sample([(), ("-broadcast",)], 1))
+@pytest.mark.parametrize("options", [(), ("-broadcast",)])
 def test_containers_have_their_own_leases_and_release_them(
     node: Node, wire: Space, runtime: Runtime, tmp_path: Path, options: Sequence[str]
 ) -> None:
@@ -202,7 +201,7 @@ def test_without_a_server_it_is_said_how_often_it_was_asked(
     assert count > 1
 
 
-@pytest.mark.parametrize("mode", sample(["l3", "l3s"], 1))
+@pytest.mark.parametrize("mode", ["l3", "l3s"])
 def test_modes_without_broadcasts_get_no_answer(
     node: Node, wire: Space, runtime: Runtime, tmp_path: Path, mode: str
 ) -> None:
@@ -213,7 +212,7 @@ def test_modes_without_broadcasts_get_no_answer(
     assert "no more tries" in error["msg"]
 
 
-@pytest.mark.parametrize("shell", sample(["dash", "bash at a terminal"], 1))
+@pytest.mark.parametrize("shell", ["dash", "bash at a terminal"])
 def test_a_pasted_dry_run_gives_what_add_gives(
     node: Node, wire: Space, runtime: Runtime, person: Person, tmp_path: Path, shell: str
 ) -> None:
@@ -345,7 +344,7 @@ def unit_for_other_nodes(node: Node, runtime: Runtime, person: Person, systemd: 
     attach_and_detach(node, runtime)
 
 
-@pytest.mark.parametrize("units", sample([debians_units, unit_for_other_nodes], 1))
+@pytest.mark.parametrize("units", [debians_units, unit_for_other_nodes])
 def test_units_are_started_as_the_document_says(
     node: Node,
     wire: Space,

@@ -14,7 +14,6 @@ from subprocess import PIPE, Popen
 from typing import Any, NamedTuple
 
 import pytest
-import sampling
 from executable import Executable, descendants
 from lab import MEMORY, Node, Space, sleeps_in, wait_until
 from patience import patient
@@ -201,7 +200,8 @@ TOOLS = {
 }
 
 
-@sampling.pairs(most=5, name=[*TOOLS], verb=["ADD", "DEL", "STATUS"])
+@pytest.mark.parametrize("name", [*TOOLS])
+@pytest.mark.parametrize("verb", ["ADD", "DEL", "STATUS"])
 def test_an_unsuitable_ip_is_reported(place: Place, name: str, verb: str) -> None:
     message, status = TOOLS[name]
     tool = place.directory / "ip"
@@ -271,9 +271,8 @@ def test_stderr_without_a_reader_delays_nothing(place: Place) -> None:
     os.close(reader)
 
 
-@sampling.pairs(
-    most=2, redirection=["3>/dev/null <&3", "</dev/zero"], verb=["ADD", "DEL", "VERSION"]
-)
+@pytest.mark.parametrize("redirection", ["3>/dev/null <&3", "</dev/zero"])
+@pytest.mark.parametrize("verb", ["ADD", "DEL", "VERSION"])
 def test_unreadable_stdin_is_reported(place: Place, verb: str, redirection: str) -> None:
     script = f"exec {shlex.quote(place.command)} {redirection}"
     environment = call_environment(verb, place.container)

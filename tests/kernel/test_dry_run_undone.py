@@ -63,7 +63,7 @@ def test_whatever_fails_everything_is_undone(off: Scene, tmp_path: Path, ipam: s
     assert everything(off) == before
     assert len(taken) > (8 if ipam == "static" else 9)
 
-    for number, (step, fault) in enumerate(sample(each_once(taken, list(FAULTS)), 7)):
+    for number, (step, fault) in enumerate(sample(each_once(taken, list(FAULTS)), 4)):
         steps.forget()
         signal = ("INT", "TERM", "HUP")[number % 3]
         steps.at(step.number, FAULTS[fault].replace("{signal}", signal))
@@ -100,7 +100,7 @@ def test_what_an_earlier_add_allocated_is_kept_if_the_plugin_fails(off: Scene) -
     assert off.fake.calls == ["ADD", "ADD", "ADD"]
 
 
-@pytest.mark.parametrize("program", sample(["bash", "dash"], 1))
+@pytest.mark.parametrize("program", ["bash", "dash"])
 def test_ctrl_c_at_a_terminal_undoes_everything_and_the_shell_lives_on(
     off: Scene, program: str
 ) -> None:
@@ -133,7 +133,7 @@ HOSTILE = [
 
 def test_an_answer_that_add_would_refuse_is_refused_and_not_run(off: Scene, tmp_path: Path) -> None:
     script = off.dry(ipam=off.ipam())
-    for answer in sample(HOSTILE, 4):
+    for answer in sample(HOSTILE, 2):
         text = json.dumps(answer).replace("{mark}", str(tmp_path / "mark"))
         off.ipam(script=f"cat <<'END'\n{text}\nEND")
         with unchanged(off):
@@ -141,7 +141,7 @@ def test_an_answer_that_add_would_refuse_is_refused_and_not_run(off: Scene, tmp_
         assert status == 1, answer
         assert "ipvlan: the plugin 'fake' " in out or "0.0.0.0" in out
         assert not (tmp_path / "mark").exists(), answer
-    assert off.fake.calls.count("ADD") == off.fake.calls.count("DEL") >= 4
+    assert off.fake.calls.count("ADD") == off.fake.calls.count("DEL") >= 2
 
 
 def test_ipv6_on_an_interface_with_too_small_an_mtu_is_refused(off: Scene) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from lab import MEMORY, Node, Space, run
 from runtime import Conf, network, static
-from sampling import pairs
 from scene import Scene
 
 OTHERS = [("l3", "bridge"), ("l3s", "bridge"), ("l2", "private"), ("l2", "vepa")]
@@ -169,11 +168,8 @@ def in_place(_node: Node, container: Space) -> Iterator[Space]:
     yield container
 
 
-@pairs(
-    most=4,
-    way=[held_by_a_descriptor, mounted_elsewhere, moved, in_place],
-    remembered=[True, False],
-)
+@pytest.mark.parametrize("way", [held_by_a_descriptor, mounted_elsewhere, moved, in_place])
+@pytest.mark.parametrize("remembered", [True, False])
 def test_a_slave_is_found_wherever_it_is(scene: Scene, way: object, *, remembered: bool) -> None:
     scene.add()
     scene.one.rename("net1", "other")

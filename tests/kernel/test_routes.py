@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 from doubles import Steps
 from runtime import Conf, host_local, static
-from sampling import pairs
 from scene import Scene
 
 IPS = [
@@ -80,7 +80,9 @@ def test_a_route_has_the_scope_asked_for(scene: Scene) -> None:
     added.check()
 
 
-@pairs(most=4, source=["IPAM", "prevResult"], dst=["10.7.0.0/16", "fd00:7::/64"], scope=[253, 254])
+@pytest.mark.parametrize("source", ["IPAM", "prevResult"])
+@pytest.mark.parametrize("dst", ["10.7.0.0/16", "fd00:7::/64"])
+@pytest.mark.parametrize("scope", [253, 254])
 def test_a_route_that_ends_at_the_link_gets_no_gateway(
     scene: Scene, source: str, dst: str, scope: int
 ) -> None:

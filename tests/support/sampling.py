@@ -1,18 +1,20 @@
 """What is tested of many cases: a sample, another one each day; all of them with --long.
 
+Of tests with parameters, tests/conftest.py takes a third of the rows, except in the unit tier. What
+loops over many cases itself takes a sample of them.
+
 scripts/test chooses the seed once for all tiers, and passes it on in the environment, also to other
 kernels and to what tests start themselves. tests/conftest.py has pytest's options for both.
 """
 
 import os
 import time
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import cycle, product
 from random import Random
 from typing import TypeVar
 
 import pytest
-from pairwise import combine
 
 Item = TypeVar("Item")
 Other = TypeVar("Other")
@@ -36,6 +38,23 @@ def sample(items: Iterable[Item], count: int) -> list[Item]:
     return [pool[at] for at in sorted(Random(seed()).sample(range(len(pool)), count))]  # noqa: S311
 
 
+def of_rows(tests: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """Return the tests, but of one with rows of parameters only a third: one at least, six at most.
+
+    Which ones says the seed, for each test anew.
+    """
+    if is_long():
+        return [*tests]
+    rows: dict[str, list[pytest.Item]] = {}
+    for test in tests:
+        rows.setdefault(test.nodeid.partition("[")[0], []).append(test)
+    kept = []
+    for name, items in rows.items():
+        count = min(6, -(-len(items) // 3))
+        kept += Random(f"{seed()} {name}").sample(items, count)  # noqa: S311
+    return kept
+
+
 def spread(items: Sequence[Item], stride: int, salt: str = "") -> list[Item]:
     """Return every so manyth item from one that the seed says; all of them in a long run.
 
@@ -53,16 +72,3 @@ def each_once(items: Iterable[Item], others: Sequence[Other]) -> list[tuple[Item
         return list(product(items, others))
     order = Random(seed()).sample(others, len(others))  # noqa: S311
     return list(zip(items, cycle(order), strict=False))
-
-
-def pairs(*, most: int = 8, **parameters: Sequence[Hashable]) -> pytest.MarkDecorator:
-    """Parametrize a test with combinations in which every two values meet, but not with more.
-
-    The seed says which. In a long run, it is every combination there is.
-    """
-    if is_long():
-        return pytest.mark.parametrize(list(parameters), list(product(*parameters.values())))
-    order = Random(seed())  # noqa: S311
-    shuffled = {name: order.sample(values, len(values)) for name, values in parameters.items()}
-    found = [tuple(each.values()) for each in combine(shuffled)]
-    return pytest.mark.parametrize(list(parameters), sample(found, most))
