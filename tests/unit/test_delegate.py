@@ -28,29 +28,25 @@ def failure(answer: Answer) -> CniError:
     return caught.value
 
 
-def test_first_directory_that_has_the_plugin_counts(tmp_path: Path) -> None:
-    first, second = tmp_path / "one", tmp_path / "two"
-    wanted = plugin(second, "host-local")
-    assert delegate.find("host-local", (str(first), str(second))) == wanted
-    nearer = plugin(first, "host-local")
-    assert delegate.find("host-local", (str(first), str(second))) == nearer
-
-
-def test_file_that_cannot_be_executed_is_skipped(tmp_path: Path) -> None:
+def test_first_directory_that_has_an_executable_counts(tmp_path: Path) -> None:
+    path = tuple(str(tmp_path / name) for name in ("one", "two", "three", "four"))
     plugin(tmp_path / "one", "host-local", 0o644)
-    (tmp_path / "two").mkdir()
-    (tmp_path / "two" / "host-local").mkdir()
-    wanted = plugin(tmp_path / "three", "host-local")
-    path = tuple(str(tmp_path / name) for name in ("one", "two", "three"))
+    (tmp_path / "two" / "host-local").mkdir(parents=True)
+    wanted = plugin(tmp_path / "four", "host-local")
     assert delegate.find("host-local", path) == wanted
+    nearer = plugin(tmp_path / "three", "host-local")
+    assert delegate.find("host-local", path) == nearer
 
 
-@pytest.mark.parametrize("path", [("/nowhere", "/neither"), ()])
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [("host-local", ("/nowhere", "/neither")), ("host-local", ()), ("\ud800", ("/nowhere",))],
+)
 def test_missing_plugin_is_an_error_that_names_the_searched_directories(
-    path: tuple[str, ...],
+    name: str, path: tuple[str, ...]
 ) -> None:
-    with pytest.raises(CniError, match="cannot find the plugin 'host-local' in CNI_PATH") as caught:
-        delegate.find("host-local", path)
+    with pytest.raises(CniError, match=r"cannot find the plugin '.*' in CNI_PATH") as caught:
+        delegate.find(name, path)
     assert caught.value.code == errors.DELEGATE_NOT_FOUND
     assert all(directory in caught.value.details for directory in path)
 
@@ -61,12 +57,6 @@ def test_name_that_leaves_cni_path_is_an_invalid_configuration(name: str, tmp_pa
         delegate.find(name, (str(tmp_path),))
     assert caught.value.code == errors.INVALID_CONFIGURATION
     assert repr(name) in caught.value.msg
-
-
-def test_lone_surrogate_in_a_name_is_a_plugin_not_found(tmp_path: Path) -> None:
-    with pytest.raises(CniError) as caught:
-        delegate.find("\ud800", (str(tmp_path),))
-    assert caught.value.code == errors.DELEGATE_NOT_FOUND
 
 
 @pytest.fixture(autouse=True)
@@ -115,11 +105,7 @@ def test_one_executable_for_all_plugins_is_permitted_by_the_names_of_ipam(
     for name in ("host-local", "static", "dhcp"):
         assert delegate.find(name, (str(tmp_path),)) == str(tmp_path / name)
     assert "the plugin 'bridge'" in refused("cni", tmp_path)
-
-
-def test_other_plugin_of_the_same_size_is_permitted(tmp_path: Path, root_list: Path) -> None:
-    plugin(tmp_path, "bridge")
-    other = Path(plugin(tmp_path, "whereabouts"))
+    other = Path(plugin(tmp_path, "whereabouts"))  # of the same size
     other.write_text("#!/bin/ls\n")
     assert delegate.find("whereabouts", (str(tmp_path),)) == str(other)
 
@@ -155,30 +141,20 @@ def test_a_list_that_cannot_be_trusted_or_read_is_an_error(
     assert not isinstance(caught.value, delegate.NotPermittedError)
 
 
-def test_delegate_gets_the_requests_environment_with_its_own_command(
-    tmp_path: Path,
-) -> None:
+def test_delegate_gets_the_requests_environment_with_its_own_command() -> None:
     environment = {
         "CNI_COMMAND": "ADD",
         "CNI_CONTAINERID": "c",
         "CNI_NETNS": "/run/netns/c",
         "CNI_IFNAME": "net1",
-        "CNI_PATH": str(tmp_path),
+        "CNI_PATH": "/cni",
         "CNI_ARGS": "IP=10.0.0.9",
         "ANYTHING": "else",
     }
-    stdin = b'{"name": "net" , "ipam": {"type": "host-local"}}'
-    wanted = plugin(tmp_path, "host-local")
-    request = parse(environment, read(stdin))
-    assert delegate.find("host-local", request.path) == wanted
+    request = parse(environment, read(b'{"name": "net"}'))
     own = {"CNI_COMMAND": "DEL", delegate.DELEGATING: "1"}
     assert delegate.environment(request, "DEL") == {**environment, **own}
     assert environment["CNI_COMMAND"] == "ADD"
-
-
-def test_success_is_success_whatever_was_printed() -> None:
-    delegate.check("host-local", Answer(0, b"", b""))
-    delegate.check("host-local", Answer(0, b'{"code": 5}', b"noise"))
 
 
 @pytest.mark.parametrize(
@@ -186,11 +162,7 @@ def test_success_is_success_whatever_was_printed() -> None:
     [
         ({"code": 11, "msg": "full", "details": "10.0.0.0/8"}, 11, "full", "10.0.0.0/8"),
         ({"code": 2**32 - 1, "msg": "no", "details": None}, 2**32 - 1, "no", ""),
-        ({"code": 1, "msg": "no"}, 1, "no", ""),
-        *(
-            ({"code": none, "msg": "x"}, errors.DELEGATE_FAILED, "x", "")
-            for none in (0, -1, 2**32, 10**40)
-        ),
+        *(({"code": none, "msg": "x"}, errors.DELEGATE_FAILED, "x", "") for none in (0, -1, 2**32)),
     ],
 )
 def test_error_document_is_passed_on(
@@ -201,6 +173,7 @@ def test_error_document_is_passed_on(
     assert (error.code, error.msg, error.details) == (code, msg, details)
     with pytest.raises(CniError, match=msg):
         delegate.result("p", answer, "1.0.0")
+    delegate.check("p", answer._replace(status=0))  # is success, whatever it printed
 
 
 @pytest.mark.parametrize(
@@ -221,11 +194,7 @@ def test_failure_without_an_error_document_quotes_what_was_printed(stdout: bytes
     error = failure(Answer(-9, stdout, b""))
     assert error.code == errors.DELEGATE_FAILED
     assert error.msg == "the plugin 'host-local' was killed by SIGKILL and printed no CNI error"
-
-
-def test_long_output_is_quoted_by_its_beginning() -> None:
-    stdout, stderr = failure(Answer(1, b"x" * 200, b"y" * 201)).details.splitlines()
-    assert stdout == "its stdout: " + "x" * 200
+    *_, stderr = failure(Answer(1, stdout, b"y" * 201)).details.splitlines()
     assert stderr == "its stderr: " + "y" * 200 + " …"
 
 
@@ -241,7 +210,6 @@ def test_result_is_read_in_the_version_it_names_or_else_the_requests() -> None:
     ("stdout", "why"),
     [
         (b"", "printed no JSON result"),
-        (b"{", "printed no JSON result"),
         (b"\xff", "printed no JSON result"),
         (b'{"dns": {"x": 1e999}}', "printed no JSON result"),
         (b"[" * 100_000, "printed no JSON result"),

@@ -16,8 +16,6 @@ from cni_ipvlan.plugin import codes
 
 ROOT = documents.ROOT
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-CONTRIBUTING = (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8")
-SECURITY = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
 ERRORS = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
 SCHEMA: dict[str, Any] = json.loads(
     Path(netconf.__file__).with_name("netconf.schema.json").read_text(encoding="utf-8")
@@ -102,17 +100,3 @@ def test_links_within_the_project_lead_somewhere(name: str) -> None:
         if address.fragment:
             target = str(path.resolve().relative_to(ROOT))
             assert address.fragment in documents.anchors(target), link
-
-
-def test_files_that_documents_name_are_there() -> None:
-    texts = README + SECURITY + CONTRIBUTING
-    named = set(re.findall(r"\b(?:scripts|examples|docs|tests|cni_ipvlan)/[\w./-]+\w", texts))
-    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
-
-
-def test_what_a_cluster_adds_to_a_clone_leaves_its_version_clean() -> None:
-    added = re.search(
-        r"^# ([\w-]+/)kustomization.yaml$", (ROOT / "docs/cluster.md").read_text(), re.MULTILINE
-    )
-    assert added
-    assert added[1] in (ROOT / ".gitignore").read_text().splitlines()

@@ -102,7 +102,7 @@ def test_variable_asks_for_everything_and_goes_before_the_configuration(
     assert not (logs / "other").exists()
 
 
-@pytest.mark.parametrize("config", [{}, {"logFile": None}, {"logFile": ""}, {"logFile": 5}])
+@pytest.mark.parametrize("config", [{}, {"logFile": ""}, {"logFile": 5}])
 def test_nothing_is_logged_unless_asked_for(tmp_path: Path, config: dict[str, Any]) -> None:
     world = World(tmp_path / "log", config)
     world.tell_everything()
@@ -110,12 +110,11 @@ def test_nothing_is_logged_unless_asked_for(tmp_path: Path, config: dict[str, An
     assert world.messages == ["c1 net1: odd"]
 
 
-@pytest.mark.parametrize("absolute", [True, False])
-def test_file_is_readable_by_its_owner_only_and_appended_to(logs: Path, absolute: bool) -> None:  # noqa: FBT001
+def test_file_is_readable_by_its_owner_only_and_appended_to(logs: Path) -> None:
     (logs / "team").mkdir(0o700)
     log = logs / "team" / "log"
-    for _ in range(2):
-        World(log, {"logFile": str(log) if absolute else "team/log"}).tell_everything()
+    for name in (str(log), "team/log"):
+        World(log, {"logFile": name}).tell_everything()
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
     assert len(log.read_text().splitlines()) == 8
 
@@ -155,12 +154,8 @@ def test_every_line_on_stderr_names_its_attachment(logs: Path) -> None:
     assert world.messages == ["c1 net1: one\nc1 net1: two\\x1b[2J"]
     world.call_log.fail("one\ntwo\udcff")
     assert (logs / "log").read_text().endswith("failed: one | two\\udcff\n")
-
-
-def test_private_lines_go_to_stderr_and_are_logged_once(logs: Path) -> None:
-    world = World(logs / "log", {"logFile": "log"})
     world.call_log.fail("no master\neth1 is there", "eth1 is there")
-    assert world.messages == ["c1 net1: eth1 is there"]
+    assert world.messages[1:] == ["c1 net1: eth1 is there"]
     assert (logs / "log").read_text().count("eth1") == 1
 
 
@@ -175,23 +170,14 @@ def test_several_commands_in_one_ip_and_the_output_of_a_failed_one_are_described
 
 # In "open", which all may write to, another user could have made the links.
 @pytest.mark.parametrize(
-    ("path", "why"),
+    "path",
     [
-        ("DIR/open/link", ""),
-        ("DIR/open/way/log", ""),
-        ("DIR/linked", ""),
-        ("DIR/pipe", ""),
-        ("DIR", ""),
-        ("DIR/no/such/directory", ""),
-        ("DIR/round/log", "Too many levels of symbolic links"),
-        ("relative/path", ""),
-        ("/dev/full", ""),
-        ("/dev/null/log", ""),
+        *("DIR/open/link", "DIR/open/way/log", "DIR/linked", "DIR/pipe", "DIR/round/log"),
+        *("DIR/no/such/directory", "relative/path", "/dev/full", "/dev/null/log"),
     ],
 )
-def test_unusable_log_file_is_reported_once_and_fails_nothing(
-    tmp_path: Path, path: str, why: str
-) -> None:
+def test_unusable_log_file_is_reported_once_and_fails_nothing(tmp_path: Path, path: str) -> None:
+    why = "Too many levels of symbolic links" if "round" in path else ""
     (tmp_path / "private").mkdir()
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
@@ -211,10 +197,9 @@ def test_unusable_log_file_is_reported_once_and_fails_nothing(
     assert not (tmp_path / "target").exists()
 
 
-@pytest.mark.parametrize("absolute", [True, False])
-def test_administrators_may_have_links(tmp_path: Path, absolute: bool) -> None:  # noqa: FBT001
+def test_administrators_may_have_links(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
-    (tmp_path / "a" / "up").symlink_to(tmp_path / "a" / "b" if absolute else "./b/../b//")
+    (tmp_path / "a" / "up").symlink_to("./b/../b//")
     (tmp_path / "way").symlink_to(tmp_path / "a" / "up")
     log = tmp_path / "a" / "b" / "log"
     world = World(log, {}, CNI_IPVLAN_LOG=str(tmp_path / "way" / "log"))
@@ -224,10 +209,8 @@ def test_administrators_may_have_links(tmp_path: Path, absolute: bool) -> None: 
 @pytest.mark.parametrize(
     "name",
     [
-        *("/etc/x", "/", "//var/log/cni-ipvlan/x", "{logs}", "{logs}x/y", "{logs}/../x", "../x"),
-        *("{logs}/./x", "{logs}//x", "{logs}/", "a/", "a//b", ".", "..", "a/..", "a/./b"),
-        *("\0", "a\nb", "a\u2028b", "\x1b", "a\udcffb"),
-        *("-rf", "a/-x", ".hidden", "a/.x", "a b", "a;b", "ü", "a.json", "a/b.json"),
+        *("/etc/x", "{logs}", "{logs}x/y", "{logs}/../x", "../x", "{logs}//x", "a/", ".", "a/.."),
+        *("\0", "a\nb", "a\udcffb", "-rf", "a/-x", ".hidden", "a b", "ü", "a/b.json"),
     ],
 )
 def test_network_may_name_no_file_elsewhere(logs: Path, name: str) -> None:

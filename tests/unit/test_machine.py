@@ -52,10 +52,7 @@ def test_lists_of_modules_say_what_the_kernel_has(
         ("etc/modprobe.d", "blacklist ipvlan", True),
         ("run/modprobe.d", "install  ipvlan /bin/false", True),
         ("usr/lib/modprobe.d", "a\nblacklist ipvlan", True),
-        *(
-            ("etc/modprobe.d", line, False)
-            for line in ("#blacklist ipvlan", "blacklist ipvlan2", "options ipvlan x=1")
-        ),
+        ("etc/modprobe.d", "#blacklist ipvlan\nblacklist ipvlan2\noptions ipvlan x=1", False),
     ],
 )
 def test_file_that_blocks_a_module_is_named(

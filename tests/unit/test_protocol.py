@@ -62,20 +62,15 @@ class World:
     def call(self, command: str = "ADD", stdin: bytes | None = None, **environment: str) -> int:
         if stdin is None:
             stdin = b'{"cniVersion": "1.1.0", "name": "net", "type": "ipvlan"}'
-        return protocol.serve(
-            {
-                "CNI_COMMAND": command,
-                "CNI_CONTAINERID": "c",
-                "CNI_NETNS": "/run/netns/c",
-                "CNI_IFNAME": "net1",
-                "CNI_PATH": "/opt/cni/bin",
-                **environment,
-            },
-            read(stdin),
-            self.perform,
-            self.write,
-            self,
-        )
+        call = {
+            "CNI_COMMAND": command,
+            "CNI_CONTAINERID": "c",
+            "CNI_NETNS": "/run/netns/c",
+            "CNI_IFNAME": "net1",
+            "CNI_PATH": "/opt/cni/bin",
+            **environment,
+        }
+        return protocol.serve(call, read(stdin), self.perform, self.write, self)
 
     @property
     def document(self) -> dict[str, Any]:
@@ -104,9 +99,9 @@ def test_answer_is_in_the_requests_version(version: str) -> None:
     world = World(RESULT)
     assert world.call(stdin=stdin) == 0
     assert world.document["cniVersion"] == version
-    world = World(CniError(100, "no"))
+    world = World(CniError(100, "no 'a\udcffb'", "\ud800"))  # which is no Unicode
     assert world.call(stdin=stdin) == 1
-    assert world.document == {"cniVersion": version, "code": 100, "msg": "no"}
+    assert (world.document["cniVersion"], world.document["msg"]) == (version, "no 'a\udcffb'")
 
 
 @pytest.mark.parametrize("command", ["DEL", "CHECK", "STATUS", "GC"])
@@ -173,17 +168,9 @@ def test_failure_after_the_result_is_no_second_document() -> None:
     assert world.warnings == ["too late"]
 
 
-def test_text_that_is_no_unicode_still_makes_a_document() -> None:
-    world = World(CniError(100, "cannot find 'a\udcffb'", "\ud800"))
-    assert world.call() == 1
-    assert world.document["msg"] == "cannot find 'a\udcffb'"
-
-
 def test_version_needs_nothing_and_lists_every_version() -> None:
     for stdin, expected in (
         (b"", "1.1.0"),
-        (b" \n", "1.1.0"),
-        (b'{"cniVersion": "0.3.1"}', "0.3.1"),
         (b'{"cniVersion": "0.3.1", "more": 1}', "0.3.1"),
         (b'{"cniVersion": "7"}', "7"),
         (b"{}", "0.1.0"),
@@ -199,19 +186,12 @@ def test_details_are_appended_and_private_lines_are_in_no_answer() -> None:
     error = CniError(102, "no master", private="eth1 is there")
     assert "details" in error.document("1.0.0")
     error.add_details("one")
-    error.add_details("two")
-    error.add_private("eth2, too")
-    assert str(error) == "no master\none\ntwo\neth1 is there\neth2, too"
-    assert error.explanation == "one\ntwo\neth1 is there\neth2, too"
+    error.add_failure(CniError(100, "two", "more", "eth2, too"))
+    assert str(error) == "no master\none\nalso: two\nmore\neth1 is there\neth2, too"
+    assert error.explanation == "one\nalso: two\nmore\neth1 is there\neth2, too"
     assert error.document("1.0.0") == {
         "cniVersion": "1.0.0",
         "code": 102,
         "msg": "no master",
-        "details": "one\ntwo\nthe node's log has the rest",
+        "details": "one\nalso: two\nmore\nthe node's log has the rest",
     }
-
-
-def test_failure_that_follows_keeps_its_private_lines_private() -> None:
-    error = CniError(100, "one", private="a")
-    error.add_failure(CniError(100, "two", "more", "b"))
-    assert (error.msg, error.details, error.private) == ("one", "also: two\nmore", "a\nb")

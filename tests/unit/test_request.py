@@ -76,8 +76,14 @@ def test_command_that_is_none_of_the_verbs_is_refused(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", VERBS)
-def test_variables_a_verb_needs_are_named_when_they_are_not_there(command: str) -> None:
-    complete = environment(command)
+def test_a_verb_does_with_the_variables_it_needs_and_names_those_that_are_not_there(
+    command: str,
+) -> None:
+    complete = {"CNI_COMMAND": command} | {name: environment()[name] for name in NEEDED[command]}
+    asked = parse(complete, stdin())
+    found = {"CNI_CONTAINERID": asked.container_id, "CNI_NETNS": asked.netns}
+    assert found == {name: complete.get(name, "") for name in found}
+    assert (asked.command, asked.ifname) == (command, complete.get("CNI_IFNAME", ""))
     for variable in NEEDED[command]:
         missing = {name: value for name, value in complete.items() if name != variable}
         for incomplete in (missing, {**complete, variable: ""}):
@@ -89,24 +95,7 @@ def test_variables_a_verb_needs_are_named_when_they_are_not_there(command: str) 
     assert refusal({"CNI_COMMAND": command}, stdin()).msg == all_of_them
 
 
-@pytest.mark.parametrize("command", VERBS)
-def test_verb_does_without_the_variables_it_does_not_need(command: str) -> None:
-    given_environment = {
-        key: value
-        for key, value in environment(command).items()
-        if key == "CNI_COMMAND" or key in NEEDED[command]
-    }
-    asked = parse(given_environment, stdin())
-    assert asked.command == command
-    for variable, value in (
-        ("CNI_CONTAINERID", asked.container_id),
-        ("CNI_NETNS", asked.netns),
-        ("CNI_IFNAME", asked.ifname),
-    ):
-        assert value == given_environment.get(variable, "")
-
-
-@pytest.mark.parametrize("container_id", ["-a", ".a", "a/b", "a b", "a\n", "ä", "a:b", "\udcff"])
+@pytest.mark.parametrize("container_id", ["-a", ".a", "a/b", "a\n", "ä", "\udcff"])
 def test_other_container_ids_are_refused(container_id: str) -> None:
     for fine in ("a", "0", "a_b.c-d", "A" * 255):
         assert parse(environment(CNI_CONTAINERID=fine), stdin()).container_id == fine
@@ -132,7 +121,6 @@ RESERVED = "the kernel reserves that name for the settings of all interfaces"
     ("name", "fault"),
     [
         ("sixteen-bytes-xx", "it has 16 bytes; 15 are allowed"),
-        ("éééééééé", "it has 16 bytes; 15 are allowed"),
         *((name, "it is the name of a directory") for name in (".", "..")),
         *((name, RESERVED) for name in ("all", "default")),
         ("a/b", "the byte b'/' is not allowed in it"),
@@ -166,7 +154,7 @@ def test_verb_is_refused_in_versions_older_than_itself(command: str) -> None:
         )
 
 
-@pytest.mark.parametrize("version", ["0.5.0", "2.0.0", "1.0", "v1.0.0", " 1.0.0", 1, [], True])
+@pytest.mark.parametrize("version", ["0.5.0", "1.0", " 1.0.0", 1, []])
 def test_unknown_version_is_refused_with_the_known_ones(version: object) -> None:
     error = refusal(environment(), stdin(cniVersion=version))
     assert f"cniVersion is {version!r}" in error.msg or repr(version) in error.msg
@@ -184,15 +172,11 @@ def test_unknown_version_is_refused_with_the_known_ones(version: object) -> None
     ("given_stdin", "why"),
     [
         (b"", "standard input is empty"),
-        (b" \n\t", "standard input is empty"),
         (b"{", "Expecting property name"),
-        (b"{} {}", "Extra data"),
         (b"\xff\xfe", "can't decode byte"),
         (b"\xef\xbb\xbf", "standard input is empty"),
-        *((other, "it is not a JSON object") for other in (b"null", b"[]", b'"text"', b"7")),
+        *((other, "it is not a JSON object") for other in (b"null", b"[]")),
         (b'{"mtu": NaN}', "NaN is not JSON"),
-        (b'{"mtu": -Infinity}', "-Infinity is not JSON"),
-        (b'{"mtu": 1e999}', "the number 1e999 is too large"),
         (b'{"dns": {"x": [-1e999]}}', "the number -1e999 is too large"),
         (b'{"mtu": ' + b"9" * 5000 + b"}", "limit (4300"),
         (b'{"x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "it is nested too deeply"),
@@ -219,22 +203,18 @@ def test_other_network_names_are_refused(name: object) -> None:
         json.dumps(error.document("1.1.0")).encode("ascii")  # lone surrogates included
 
 
-@pytest.mark.parametrize("name", [None, "", "a/b", 5])
-def test_del_takes_any_network_name(name: object) -> None:
-    asked = parse(environment("DEL"), stdin(name=name))
-    assert asked.network == (name if isinstance(name, str) else "")
-    if not name:
-        error = refusal(environment(), stdin(name=name))
+def test_del_takes_any_network_name() -> None:
+    for name, taken in ((None, ""), ("", ""), ("a/b", "a/b"), (5, "")):
+        assert parse(environment("DEL"), stdin(name=name)).network == taken
+    for none in (None, ""):
+        error = refusal(environment(), stdin(name=none))
         assert error.code == errors.INVALID_CONFIGURATION
         assert error.msg == "the network configuration has no name"
 
 
-def test_byte_order_mark_is_no_part_of_the_configuration_and_the_last_of_equal_keys_counts() -> (
-    None
-):
-    given = request.read(b'\xef\xbb\xbf{"name": "net"}')
-    assert given == (b'{"name": "net"}', {"name": "net"}, None)
-    assert request.read(b'{"name": "a", "name": "b"}').config == {"name": "b"}
+def test_byte_order_mark_is_no_part_of_it_and_the_last_of_equal_keys_counts() -> None:
+    given = request.read(b'\xef\xbb\xbf{"name": "a", "name": "b"}')
+    assert given == (b'{"name": "a", "name": "b"}', {"name": "b"}, None)
 
 
 def test_answer_is_in_the_version_of_the_request_however_broken() -> None:
@@ -254,9 +234,8 @@ def test_answer_is_in_the_version_of_the_request_however_broken() -> None:
     [
         ("K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0", "default/web-0"),
         ("IgnoreUnknown=1;K8S_POD_NAME=a.b;X=;K8S_POD_NAMESPACE=n;", "n/a.b"),
-        *((f"K8S_POD_NAMESPACE=default;{rest}", "") for rest in ("", "K8S_POD_NAME=")),
+        ("K8S_POD_NAMESPACE=default;K8S_POD_NAME=", ""),
         ("K8S_POD_NAMESPACE=default;K8S_POD_NAME=a=b", ""),
-        ("K8S_POD_NAMESPACE=default;K8S_POD_NAME=a\x1b[2J", ""),
         (f"K8S_POD_NAMESPACE=default;K8S_POD_NAME={'x' * 256}", ""),
         (";;==;K8S_POD_NAMESPACE;K8S_POD_NAME", ""),
     ],

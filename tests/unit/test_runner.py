@@ -37,11 +37,13 @@ def runner() -> Runner:
     return Runner("/usr/bin:/bin", ignore, Interrupts())
 
 
-@pytest.mark.parametrize("status", [0, 1, 128, 255, -1, -9, -13, -34])
+@pytest.mark.parametrize("status", [0, 255, -9, -13, -34])
 def test_status_is_negative_when_a_signal_killed_the_command(runner: Runner, status: int) -> None:
     """SIGPIPE, too, which Python ignores: a child that did would go on writing for ever."""
     end = f"exit {status}" if status >= 0 else f"kill {status} $$"
+    before = len(list(DESCRIPTORS.iterdir()))
     assert runner.run(shell(end)).status == status
+    assert len(list(DESCRIPTORS.iterdir())) == before
     assert signal.getsignal(signal.SIGPIPE) == signal.SIG_IGN
 
 
@@ -114,13 +116,6 @@ def test_megabytes_go_in_and_come_out_of_both_streams_but_not_without_end(runner
     assert done.killed_because == "it printed more than 16 MiB"
 
 
-def test_child_that_is_left_behind_with_the_streams_delays_nothing(runner: Runner) -> None:
-    done = runner.run(shell("sleep 60 & echo $!"))
-    os.kill(int(done.stdout), signal.SIGKILL)
-    assert done.status == 0
-    assert done.seconds < 30
-
-
 def test_environment_is_a_search_path_and_plain_language_or_what_is_given(
     runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,15 +129,6 @@ def test_environment_is_a_search_path_and_plain_language_or_what_is_given(
     assert done.stdout == b"CNI_COMMAND=ADD\nODD=a\xff=\n\n"
 
 
-def test_program_given_by_its_path(runner: Runner, tmp_path: Path) -> None:
-    path = tmp_path / "a plugin's"
-    script(path, "#!/bin/sh\necho here\n")
-    assert runner.run(Command((str(path),))).stdout == b"here\n"
-    path.chmod(0o644)
-    with pytest.raises(ProgramNotFoundError):
-        Runner("", ignore, Interrupts()).run(Command((str(path),)))
-
-
 @pytest.mark.parametrize(
     ("name", "content", "why"),
     [
@@ -154,6 +140,11 @@ def test_file_that_cannot_be_executed_was_not_run(
     runner: Runner, tmp_path: Path, name: bytes, content: str, why: bytes
 ) -> None:
     path = tmp_path / os.fsdecode(name)
+    script(path, "#!/bin/sh\necho here\n")
+    assert runner.run(Command((str(path),))).stdout == b"here\n"
+    path.chmod(0o644)
+    with pytest.raises(ProgramNotFoundError):
+        Runner("", ignore, Interrupts()).run(Command((str(path),)))
     script(path, content)
     done = runner.run(Command((str(path),)))
     assert (done.status, done.was_run) == (127, False)
@@ -204,19 +195,6 @@ def test_what_a_staying_command_is_told_is_observed_and_timed_by_itself() -> Non
     assert [command for command, _ in observed] == [asked, asked.parts[0], change, change]
     assert observed[2:] == [(change, None), (change, ended)]
     assert 0.1 <= ended.seconds <= time.monotonic() - told
-
-
-def test_descriptors_are_as_before_also_after_a_failure(runner: Runner) -> None:
-    def fail(_command: Command, _completed: Completed | None) -> None:
-        raise ZeroDivisionError
-
-    before = sorted(map(str, DESCRIPTORS.iterdir()))
-    runner.run(Command(("sh", "-c", "echo x; exit 3"), stdin=b"in"))
-    with pytest.raises(ZeroDivisionError):
-        Runner("", fail, Interrupts()).run(Command(("true",)))
-    with pytest.raises(ProgramNotFoundError):
-        Runner("", fail, Interrupts()).run(Command(("no-such-program",)))
-    assert sorted(map(str, DESCRIPTORS.iterdir())) == before
 
 
 def test_error_quotes_stderr_or_else_stdout() -> None:

@@ -28,7 +28,7 @@ from cni_ipvlan.state.registry import ReadOnlyRegistry, Registry
 
 FOREIGN = AttachmentId("other", "container", "net1")
 NAMESPACE = ("/run/netns/c", (4, 4026532001))
-HINT = ModeHint(*ATTACHMENT, *NAMESPACE, "l3", "vepa")
+HINT = ModeHint(*ATTACHMENT, *NAMESPACE, "l3", "vepa", pod="default/web-0")
 OTHER_HINT = ModeHint(*OTHER, *NAMESPACE, "l3", "vepa")
 FOREIGN_HINT = ModeHint(*FOREIGN, *NAMESPACE, "l2", "bridge")
 
@@ -38,6 +38,8 @@ def test_key_starts_with_its_networks() -> None:
     assert KEY.startswith(network_key("net"))
     assert OTHER_KEY.startswith(network_key("net"))
     assert not FOREIGN.key.startswith(network_key("net"))
+    for name in ("\ud800", "a\udcffb"):  # no Unicode
+        assert len(AttachmentId(name, name, name).key) == 13
 
 
 NAMES = st.text(max_size=8)
@@ -49,20 +51,6 @@ def test_keys_differ_as_attachments_do(
 ) -> None:
     # NUL, which separates them, is in no ID.
     assert (AttachmentId(*one).key == AttachmentId(*two).key) == (one == two)
-
-
-@pytest.mark.parametrize("name", ["\ud800", "a\udcffb"])
-def test_key_of_a_name_that_is_no_unicode(name: str) -> None:
-    assert len(AttachmentId(name, name, name).key) == 13
-
-
-def test_directory_stays_while_anything_is_remembered(registry: Registry, directory: Path) -> None:
-    with registry.attachment_lock(KEY, never, strict=True), registry.master_lock(MASTER, never):
-        registry.remember(MASTER, HINT)
-    assert directory.exists()
-    with registry.attachment_lock(KEY, never, strict=True):
-        registry.forget(ATTACHMENT)
-    assert not directory.exists()
 
 
 @pytest.fixture
@@ -91,9 +79,7 @@ def test_hints_at_the_attachments_of_a_master_are_found(
     assert list(remembering.hints((1, 2))) == []
     assert sorted(remembering.all_hints()) == sorted([HINT, OTHER_HINT, FOREIGN_HINT])
     assert file_of(directory, ATTACHMENT).parent.name == "on-4026531840.2"
-
-
-def test_hint_is_readable_by_root_only(remembering: Registry, directory: Path) -> None:
+    # They are readable by root only.
     assert {stat.S_IMODE(path.stat().st_mode) for path in directory.glob("on-*")} == {0o700}
     assert {stat.S_IMODE(path.stat().st_mode) for path in directory.glob("on-*/*")} == {0o600}
 
@@ -106,10 +92,15 @@ def test_attachment_is_recalled_with_its_master(remembering: Registry) -> None:
     assert remembering.master_index(AttachmentId("net", "nobody", "net1")) is None
 
 
-def test_forgetting_one_attachment_keeps_the_others(remembering: Registry) -> None:
+def test_forgetting_one_attachment_keeps_the_others(remembering: Registry, directory: Path) -> None:
     remembering.forget(ATTACHMENT)
     remembering.forget(ATTACHMENT)
     assert list(remembering.hints(MASTER)) == [OTHER_HINT]
+    for other in (OTHER, FOREIGN):
+        assert directory.exists()
+        with remembering.attachment_lock(other.key, never, strict=True):
+            remembering.forget(other)
+    assert not directory.exists()
 
 
 def test_only_the_full_names_make_a_hint_an_attachments(
@@ -122,17 +113,6 @@ def test_only_the_full_names_make_a_hint_an_attachments(
     assert remembering.hints_of(ATTACHMENT) == []
     remembering.forget(ATTACHMENT)
     assert other in list(remembering.hints(MASTER))
-
-
-def test_a_hint_is_complete_when_the_add_has_done_its_work(
-    remembering: Registry, directory: Path
-) -> None:
-    complete = remembering.complete(HINT)
-
-    assert complete == HINT._replace(is_complete=True)
-    assert remembering.hints_of(ATTACHMENT) == [complete]
-    assert remembering.hints_of(OTHER) == [OTHER_HINT]
-    assert file_of(directory, ATTACHMENT).name == HINT.file_name
 
 
 @pytest.mark.parametrize("is_complete", [False, True])
@@ -183,16 +163,22 @@ def test_a_complete_hint_disproves_none_that_only_has_the_same_digest(
     assert elsewhere._replace(is_complete=True) in list(remembering.all_hints())
 
 
-def test_a_complete_hint_has_the_interfaces_index(remembering: Registry, directory: Path) -> None:
+@pytest.mark.parametrize(("number", "end"), [(None, "@7"), (0, "@7.0"), (3, "@7.3")])
+def test_a_complete_hint_has_the_index_and_the_number_of_the_masters_namespace(
+    remembering: Registry, directory: Path, number: int | None, end: str
+) -> None:
     older = remembering.complete(HINT)
+    assert older == HINT._replace(is_complete=True)
+    assert file_of(directory, ATTACHMENT).name == HINT.file_name
     remember(remembering, MASTER, HINT)
 
-    complete = remembering.complete(HINT, 7)
+    complete = remembering.complete(HINT._replace(parent_netns=number), 7)
 
-    assert complete == HINT._replace(is_complete=True, ifindex=7)
+    assert complete == HINT._replace(is_complete=True, ifindex=7, parent_netns=number)
     assert remembering.hints_of(ATTACHMENT) == [complete] != [older]
+    assert remembering.hints_of(OTHER) == [OTHER_HINT]
     assert remembering.masters_of(complete) == [MASTER]
-    assert file_of(directory, ATTACHMENT).name == f"{HINT.file_name}@7"
+    assert file_of(directory, ATTACHMENT).name == HINT.file_name + end
     remembering.withdraw(complete)
     assert remembering.hints_of(ATTACHMENT) == []
 
@@ -207,8 +193,12 @@ def test_an_interface_can_be_identified_before_the_add_has_done_its_work(
     assert remembering.hints_of(ATTACHMENT) == []
 
 
-def test_a_hint_of_an_older_version_is_complete(remembering: Registry, directory: Path) -> None:
+def test_a_hint_of_an_older_version_is_complete_and_of_a_newer_one_what_is_known_is_read(
+    remembering: Registry, directory: Path
+) -> None:
     document = HINT._asdict()
+    file_of(directory, ATTACHMENT).write_text(json.dumps({**document, "more": 1}))
+    assert remembering.hints_of(ATTACHMENT) == [HINT]
     del document["is_complete"]
     file_of(directory, ATTACHMENT).unlink()
     (directory / f"on-{MASTER[0]}.{MASTER[1]}" / ATTACHMENT.key).write_text(json.dumps(document))
@@ -216,21 +206,6 @@ def test_a_hint_of_an_older_version_is_complete(remembering: Registry, directory
     assert remembering.hints_of(ATTACHMENT) == [HINT._replace(is_complete=True)]
     remembering.forget(ATTACHMENT)
     assert remembering.hints_of(ATTACHMENT) == []
-
-
-def test_a_hint_of_a_newer_version_is_read_without_what_is_not_known(
-    remembering: Registry, directory: Path
-) -> None:
-    file_of(directory, ATTACHMENT).write_text(json.dumps({**HINT._asdict(), "more": 1}))
-    assert remembering.hints_of(ATTACHMENT) == [HINT]
-
-
-@pytest.mark.parametrize("pod", ["", "default/web-0"])
-def test_a_hint_keeps_the_pods_name(registry: Registry, pod: str) -> None:
-    hint = HINT._replace(pod=pod)
-    remember(registry, MASTER, hint)
-    assert registry.complete(hint).pod == pod
-    assert [each.pod for each in registry.hints_of(ATTACHMENT)] == [pod]
 
 
 def test_remembering_again_replaces(remembering: Registry) -> None:
@@ -241,19 +216,7 @@ def test_remembering_again_replaces(remembering: Registry) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [
-        "",
-        "{",
-        "null",
-        "[]",
-        "7",
-        '"text"',
-        "{}",
-        '{"mode": "l2"}',
-        '{"netns_identity": 5}',
-        json.dumps(HINT._asdict())[:-9],
-        "\udcff",
-    ],
+    ["", "[]", "{}", '{"netns_identity": 5}', json.dumps(HINT._asdict())[:-9], "\udcff"],
 )
 @pytest.mark.parametrize("end", ["forget", "remove_leftovers"])
 def test_half_written_hint_of_a_killed_call_is_ignored_and_can_be_removed(
@@ -289,7 +252,11 @@ def clear(registry: Registry, end: str) -> None:
         registry.remove_leftovers()
 
 
-def test_nothing_is_recorded_without_a_directory(registry: Registry) -> None:
+def test_nothing_is_recorded_without_a_directory(registry: Registry, directory: Path) -> None:
+    reader = ReadOnlyRegistry(str(directory))
+    with reader.attachment_lock(KEY, never, strict=True), reader.master_lock(MASTER, never):
+        assert not directory.exists()
+    assert list(reader.hints(MASTER)) == []
     assert list(registry.hints(MASTER)) == []
     assert list(registry.all_hints()) == []
     assert registry.hints_of(ATTACHMENT) == []
@@ -320,14 +287,6 @@ def test_a_read_only_registry_changes_nothing(remembering: Registry, directory: 
         reader.remove_leftovers()
     assert contents(directory) == before
     assert len(list(reader.hints(MASTER))) == 2
-
-
-def test_a_read_only_registry_needs_no_directory(directory: Path) -> None:
-    reader = ReadOnlyRegistry(str(directory))
-    with reader.attachment_lock(KEY, never, strict=True), reader.master_lock(MASTER, never):
-        pass
-    assert list(reader.hints(MASTER)) == []
-    assert not directory.exists()
 
 
 def contents(directory: Path) -> dict[str, bytes]:
@@ -379,16 +338,6 @@ def test_what_a_new_attachment_disproves_becomes_a_note(remembering: Registry) -
     note = remembering.note(MASTER)
     assert note is not None
     assert note.netns_identity == (4, 5)
-
-
-@pytest.mark.parametrize("number", [None, 0, 3])
-def test_a_complete_hint_has_the_number_of_the_masters_namespace(
-    remembering: Registry, number: int | None
-) -> None:
-    complete = remembering.complete(HINT._replace(parent_netns=number), 7)
-
-    assert remembering.hints_of(ATTACHMENT) == [complete]
-    assert (complete.ifindex, complete.parent_netns) == (7, number)
 
 
 def test_a_note_has_the_mode_of_the_last_attachment(remembering: Registry, directory: Path) -> None:
