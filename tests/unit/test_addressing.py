@@ -39,10 +39,6 @@ def addressing(
     return addressing_of(netconf.parse(config, "1.1.0"), master(), allocated)
 
 
-def present(address: str, *, tentative: bool = False, duplicate: bool = False) -> queries.Address:
-    return queries.Address(address, is_tentative=tentative, is_duplicate=duplicate)
-
-
 def test_allocated_addresses_and_routes_go_onto_the_interface() -> None:
     got = addressing()
     assert got.addresses == (Address("10.0.0.2/24", "10.0.0.1"), Address("fd00::2/64", "fd00::1"))
@@ -103,21 +99,14 @@ def test_addresses_of_the_chain_are_taken_where_there_is_no_ipam() -> None:
 
 def test_other_interfaces_of_the_chain_keep_their_addresses_and_routes() -> None:
     """The master that the chain hands over is none of them; one of its name in a container is."""
-    got = addressing(
-        previous={
-            "interfaces": [
-                {"name": "eth0"},
-                {"name": "lo0", "sandbox": SANDBOX},
-                {"name": "veth1"},
-                {"name": "eth0", "sandbox": SANDBOX},
-            ],
-            "ips": [
-                {"address": "192.168.0.2/24", "interface": 3},
-                {"address": "192.168.1.2/24", "interface": 1},
-            ],
-            "routes": [{"dst": "192.168.9.0/24"}],
-        }
-    )
+    inside = [{"name": name, "sandbox": SANDBOX} for name in ("lo0", "eth0")]
+    ips = [
+        {"address": "192.168.0.2/24", "interface": 3},
+        {"address": "192.168.1.2/24", "interface": 1},
+    ]
+    interfaces = [{"name": "eth0"}, inside[0], {"name": "veth1"}, inside[1]]
+    routes = [{"dst": "192.168.9.0/24"}]
+    got = addressing(previous={"interfaces": interfaces, "ips": ips, "routes": routes})
     result = got.result(OUR_LINK, SANDBOX, ["10.0.0.2/24", "fd00::2/64"])
     assert [each.name for each in result.interfaces] == ["lo0", "veth1", "eth0", "net1"]
     assert result.interfaces[3] == Interface("net1", "02:00:00:00:00:01", SANDBOX, 1500)
@@ -169,46 +158,35 @@ def test_dns_is_the_configured_or_the_ipam_plugins_or_the_chains(
 
 
 @pytest.mark.parametrize(
-    ("options", "mtu", "refusal"),
+    ("option", "mtu", "refusal"),
     [
-        ({"mtu": 1280}, 1500, None),
-        ({"mtu": 1279}, 1500, "mtu is 1279; IPv6 addresses need 1280 or more"),
-        ({}, 1280, None),
-        ({}, 1279, "the MTU of the master 'eth0' is 1279; IPv6 addresses need 1280 or more"),
+        (1279, 1500, "mtu is 1279; IPv6 addresses need 1280 or more"),
+        (0, 1279, "the MTU of the master 'eth0' is 1279; IPv6 addresses need 1280 or more"),
     ],
 )
-def test_mtu_too_small_for_ipv6_is_refused(
-    options: dict[str, Any], mtu: int, refusal: str | None
-) -> None:
-    config = {"name": "net", "type": "ipvlan", **options}
-    conf = netconf.parse(config, "1.1.0")
+def test_mtu_too_small_for_ipv6_is_refused(option: int, mtu: int, refusal: str) -> None:
+    conf = netconf.parse({"name": "net", "type": "ipvlan", "mtu": option}, "1.1.0")
     small = master()._replace(link=master().link._replace(mtu=mtu))
-    if refusal is None:
+    with pytest.raises(CniError) as caught:
         addressing_of(conf, small, ALLOCATED)
-    else:
-        with pytest.raises(CniError) as caught:
-            addressing_of(conf, small, ALLOCATED)
-        assert caught.value.code == errors.INVALID_CONFIGURATION
-        assert caught.value.msg == refusal
+    assert (caught.value.code, caught.value.msg) == (errors.INVALID_CONFIGURATION, refusal)
     only_ipv4 = ALLOCATED._replace(addresses=ALLOCATED.addresses[:1])
     addressing_of(conf, small, only_ipv4)
+    enough = small._replace(link=small.link._replace(mtu=max(mtu, 1280)))
+    addressing_of(conf._replace(mtu=option and 1280), enough, ALLOCATED)
 
 
 def test_duplicate_detection_is_about_our_addresses_alone() -> None:
     got = addressing()
-    on_link = [
-        present("10.0.0.2/24"),
-        present("fd00::2/64", tentative=True),
-        present("fe80::1/64", tentative=True),
-    ]
-    assert got.tentative(on_link) == ["fd00::2/64"]
-    assert got.duplicates(on_link) == []
-    on_link[1:] = [
-        present("fd00::2/64", tentative=True, duplicate=True),
-        present("fe80::1/64", duplicate=True),
-    ]
-    assert got.tentative(on_link) == []
-    assert got.duplicates(on_link) == ["fd00::2/64"]
+    fine, other = (
+        queries.Address(address, is_tentative=address[0] == "f", is_duplicate=False)
+        for address in ("10.0.0.2/24", "fe80::1/64")
+    )
+    ours = other._replace(address="fd00::2/64")
+    on_link = [fine, ours, other]
+    assert (got.tentative(on_link), got.duplicates(on_link)) == (["fd00::2/64"], [])
+    on_link = [fine, *(each._replace(is_duplicate=True) for each in (ours, other))]
+    assert (got.tentative(on_link), got.duplicates(on_link)) == ([], ["fd00::2/64"])
 
 
 def test_route_that_the_kernel_makes_by_itself() -> None:

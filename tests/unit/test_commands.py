@@ -1,7 +1,6 @@
 """iproute.commands and tc: the words of a command, and what is read from tc's output."""
 
 import itertools
-import json
 from typing import Any
 
 import pytest
@@ -60,7 +59,7 @@ def test_route_with_exactly_the_attributes_it_is_given(
     assert argv == ("ip", "route", "add", "10.9.0.0/16", *words.split())
 
 
-@pytest.mark.parametrize("name", ["dev", "up", "a@b", "#x", "it's", "$HOME", "-x", "é", "type"])
+@pytest.mark.parametrize("name", ["dev", "#x", "it's", "-x"])
 def test_name_is_one_word_behind_its_keyword_whatever_it_is(name: str) -> None:
     for argv, keyword in (
         (commands.link_add_ipvlan(name, "t", "l2", "bridge", 0), "link"),
@@ -84,17 +83,15 @@ def test_name_is_one_word_behind_its_keyword_whatever_it_is(name: str) -> None:
         assert (keyword, name) in pairs
 
 
-@pytest.mark.parametrize(
-    ("inside", "entry"),
-    [
+def test_command_in_a_namespace() -> None:
+    nsenter = ("nsenter", "--net=/proc/42/ns/net")
+    for inside, entry in (
         (NAMED, ("ip", "netns", "exec", "blue")),
-        (NAMELESS, ("nsenter", "--net=/proc/42/ns/net")),
+        (NAMELESS, nsenter),
         (None, ()),
-    ],
-)
-def test_command_in_a_namespace(inside: Namespace | None, entry: tuple[str, ...]) -> None:
-    argv = commands.in_namespace(inside, ("ip", "link", "show"))
-    assert argv == (*entry, "ip", "link", "show")
+    ):
+        argv = commands.in_namespace(inside, ("ip", "link", "show"))
+        assert argv == (*entry, "ip", "link", "show")
 
 
 def test_several_ip_commands_are_lines_of_one() -> None:
@@ -177,11 +174,8 @@ def test_number_of_changed_packets() -> None:
 
 
 @pytest.mark.parametrize(
-    "value",
-    [1, None, {"actions": 1}, [1], [{"actions": [{}]}], [{"actions": [{"stats": []}]}], "x"],
+    "printed", [b"{", b"1", b"[1]", b'[{"actions": [{}]}]', b'[{"actions": [{"stats": []}]}]']
 )
-def test_other_output_is_unreadable(value: object) -> None:
+def test_other_output_is_unreadable(printed: bytes) -> None:
     with pytest.raises(UnreadableAnswerError):
-        tc.edited_packets(json.dumps(value).encode())
-    with pytest.raises(UnreadableAnswerError):
-        tc.edited_packets(b"{")
+        tc.edited_packets(printed)

@@ -29,7 +29,8 @@ HOST_SCOPE = "Error: Route with host scope can not have a gateway."
 
 
 def command_error(argv: tuple[str, ...], status: int, stderr: bytes, purpose: str) -> CniError:
-    completed = Completed(status, b"", stderr, 0.0)
+    printed = (b"out\n", stderr) if stderr else (b"", b"")
+    completed = Completed(status, *printed, 0.0)
     return as_cni_error(CommandError(Command(argv, purpose), completed))
 
 
@@ -114,6 +115,7 @@ def test_missing_object_is_recognized(message: bytes, absent: bool) -> None:  # 
     ("argv", "status", "printed", "purpose", "msg"),
     [
         (ADD, 2, b"first line\nsecond line\n", "create it", "cannot create it: second line"),
+        (ADD, 2, b" \n", "create it", "cannot create it: out"),
         (ADD, 3, b"", "create it", "cannot create it: exit status 3"),
         (ADD, -9, b"", "create it", "cannot create it: killed by signal 9"),
         (("ip", "link"), 1, b"no", "", "cannot run 'ip link': no"),
@@ -125,7 +127,7 @@ def test_unknown_answer_is_quoted(
 ) -> None:
     error = command_error(argv, status, printed, purpose)
     assert error.msg == msg
-    answer = printed.decode("utf-8", "replace").strip()
+    answer = printed.decode("utf-8", "replace").strip() or ("out" if printed else "")
     assert error.details.endswith(f"\nanswer: {answer}") == bool(answer)
 
 

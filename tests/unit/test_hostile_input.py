@@ -208,8 +208,7 @@ def test_no_input_becomes_an_option_or_another_command(
     answer = call(environment, encode(configuration), tmp_path, made_up)
 
     judge(environment, *answer)
-    for command in made_up.commands:
-        assert is_meant(command), command
+    assert [command for command in made_up.commands if not is_meant(command)] == []
 
 
 @MANY
@@ -231,8 +230,7 @@ def test_an_add_that_gets_far_runs_only_expected_commands(
 
     judge(environment, *answer)
     assume(made_up.commands)
-    for command in made_up.commands:
-        assert is_meant(command), command
+    assert [command for command in made_up.commands if not is_meant(command)] == []
 
 
 def test_the_made_up_world_lets_an_add_come_to_its_end(world: None, tmp_path: Path) -> None:
@@ -287,10 +285,5 @@ def with_defaults(text: str) -> bytes:
 
 
 def complete_environment(verb: str) -> dict[str, str]:
-    return {
-        "CNI_COMMAND": verb,
-        "CNI_CONTAINERID": "one",
-        "CNI_NETNS": "/run/netns/c",
-        "CNI_IFNAME": "net1",
-        "CNI_PATH": "/cni",
-    }
+    named = {"CNI_CONTAINERID": "one", "CNI_NETNS": "/run/netns/c", "CNI_IFNAME": "net1"}
+    return {"CNI_COMMAND": verb, **named, "CNI_PATH": "/cni"}

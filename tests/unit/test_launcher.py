@@ -102,8 +102,11 @@ def test_it_is_started_however_it_is_called(tree: Tree, tmp_path: Path) -> None:
     tree.started_by("sh", "ipvlan", cwd=tree.bin)
     tree.started_by("ipvlan", env={"PATH": f"{tree.bin}"})
     for environment in ({}, {"PATH": ""}, {"PATH": "/nowhere"}):
-        tree.started_by(tree.command, env=environment)
         tree.started_by(tmp_path / "two", env=environment)
+    moved = tmp_path / "moved"
+    tree.root.rename(moved)
+    tree.main = moved / tree.main.relative_to(tree.root)
+    tree.started_by(moved / "bin" / "ipvlan")
 
 
 def test_editable_installation(tree: Tree, environment: Tree) -> None:
@@ -140,13 +143,6 @@ def test_virtual_environment_is_read_by_site_alone(environment: Tree, tmp_path: 
         report = environment.started_by(root / "bin" / "ipvlan")
         assert report["times"] == times
         assert report["path"].count(f"{root}/lib/{PYTHON}/site-packages") == 1
-
-
-def test_installation_that_was_moved_is_still_one(tree: Tree, tmp_path: Path) -> None:
-    moved = tmp_path / "moved"
-    tree.root.rename(moved)
-    tree.main = moved / tree.main.relative_to(tree.root)
-    tree.started_by(moved / "bin" / "ipvlan")
 
 
 def test_python_of_the_system_stands_in_for_one_that_is_gone(tree: Tree) -> None:

@@ -226,14 +226,6 @@ def test_network_may_name_no_file_elsewhere(logs: Path, name: str) -> None:
     assert list(logs.iterdir()) == []
 
 
-def test_missing_directory_is_reported_with_how_to_create_it(logs: Path) -> None:
-    logs.rmdir()
-    world = World(logs / "log", {"logFile": "log"})
-    assert world.messages == [
-        f"c1 net1: cannot log to 'log': there is no {logs}; try: install -d -m 0700 {logs}"
-    ]
-
-
 @pytest.mark.parametrize(
     ("problem", "prepare"),
     [
@@ -242,10 +234,14 @@ def test_missing_directory_is_reported_with_how_to_create_it(logs: Path) -> None
         ("'log': 'logs' is a symlink", "mv logs elsewhere; ln -s elsewhere logs"),
         ("'log': others can write to the directory 'logs'", "chmod 770 logs"),
         ("'team/log': 'team' is not a directory", "touch logs/team"),
+        ("'log': there is no LOGS; try: install -d -m 0700 LOGS", "rmdir logs"),
     ],
 )
-def test_network_log_file_follows_no_symlink(logs: Path, problem: str, prepare: str) -> None:
+def test_network_log_file_follows_no_symlink_and_makes_no_directory(
+    logs: Path, problem: str, prepare: str
+) -> None:
     subprocess.run(["sh", "-c", prepare], check=True, cwd=logs.parent)
+    problem = problem.replace("LOGS", str(logs))
     world = World(logs / "nothing", {"logFile": problem.split("'")[1]})
     assert world.messages == [f"c1 net1: cannot log to {problem}"]
     assert not (logs.parent / "target").exists()

@@ -59,11 +59,9 @@ ROUTES = (
     b'"advmss":1200}]},{"type":"1","dst":"10.10.10.0/24","table":"254","protocol":"2",'
     b'"scope":"253","prefsrc":"10.10.10.2","flags":[]},{"type":"1","dst":"10.30.0.1",'
     b'"table":"254","protocol":"3","scope":"253","flags":[]},{"type":"2","dst":"10.10.10.2",'
-    b'"table":"255","protocol":"2","scope":"254","prefsrc":"10.10.10.2","flags":[]},{"type":"3",'
-    b'"dst":"10.10.10.255","table":"255","protocol":"2","scope":"253","flags":[]},{"type":"1",'
-    b'"dst":"fd01::/48","gateway":"fd00::1","table":"254","protocol":"3","scope":"0","metric":7,'
-    b'"flags":[],"pref":"medium"},{"type":"1","dst":"fd02::1","table":"254","protocol":"3",'
-    b'"scope":"0","metric":1024,"flags":[],"pref":"medium"},{"type":"1","dst":"default",'
+    b'"table":"255","protocol":"2","scope":"254","prefsrc":"10.10.10.2","flags":[]},{"type":"1",'
+    b'"dst":"fd02::1","table":"254","protocol":"3",'
+    b'"scope":"0","metric":7,"flags":[],"pref":"medium"},{"type":"1","dst":"default",'
     b'"gateway":"fd00::1","table":"254","protocol":"3","scope":"0","metric":1024,"flags":[],'
     b'"pref":"medium"},{"type":"1","dst":"::ffff:5.6.7.0/120","table":"254","protocol":"3",'
     b'"scope":"0","metric":1024,"flags":[],"pref":"medium"},{"type":"5","dst":"ff00::/8",'
@@ -72,24 +70,10 @@ ROUTES = (
 
 
 def test_ipvlan_link_in_a_container() -> None:
+    expected = Link(3, "net1", "ipvlan", 1400, "c6:65:e5:89:d1:95", mode="l2", flag="private")
     assert queries.links(IN_CONTAINER) == [
-        Link(
-            ifindex=3,
-            name="net1",
-            kind="ipvlan",
-            mtu=1400,
-            mac="c6:65:e5:89:d1:95",
-            is_up=True,
-            is_ethernet=True,
-            parent="",
-            parent_index=2,
-            parent_netns=0,
-            master="",
-            slave_kind="",
-            mode="l2",
-            flag="private",
-            alternative_names=(),
-            has_carrier=True,
+        expected._replace(
+            is_up=True, is_ethernet=True, has_carrier=True, parent_index=2, parent_netns=0
         )
     ]
 
@@ -144,8 +128,7 @@ def test_routes_are_the_unicast_ones_with_canonical_destinations() -> None:
         ("0.0.0.0/0", "10.10.10.1", 254, 0, 0),
         ("10.10.10.0/24", "", 254, 0, 253),
         ("10.30.0.1/32", "", 254, 0, 253),
-        ("fd01::/48", "fd00::1", 254, 7, 0),
-        ("fd02::1/128", "", 254, 1024, 0),
+        ("fd02::1/128", "", 254, 7, 0),
         ("::/0", "fd00::1", 254, 1024, 0),
         (str(ip_network("::ffff:5.6.7.0/120")), "", 254, 1024, 0),
     ]
@@ -159,20 +142,13 @@ def test_routes_are_the_unicast_ones_with_canonical_destinations() -> None:
 @pytest.mark.parametrize(
     ("printed", "found"),
     [
-        ('{"dst":"default","gateway":"10.0.0.1","dev":"eth0","flags":[]}', [(0, "eth0")]),
         (
-            (
-                '{"dst":"default","gateway":"fd00::1","dev":"eth0","metric":1024,"flags":[],'
-                '"pref":"medium"},{"dst":"default","dev":"ppp0","metric":50,"flags":[]}'
-            ),
-            [(1024, "eth0"), (50, "ppp0")],
+            '{"dst":"default","gateway":"fd00::1","dev":"eth0","metric":5},{"dst":"default","dev":"a"}',
+            [(5, "eth0"), (0, "a")],
         ),
         (
-            (
-                '{"dst":"default","flags":[],"metric":9,"nexthops":[{"gateway":"10.1.0.2",'
-                '"dev":"eth0","weight":1,"flags":[]},{"gateway":"10.1.0.3","dev":"eth1"}]}'
-            ),
-            [(9, "eth0"), (9, "eth1")],
+            '{"dst":"default","metric":9,"nexthops":[{"gateway":"10.1.0.2","dev":"a"},{"dev":"b"}]}',
+            [(9, "a"), (9, "b")],
         ),
         ('{"type":"unreachable","dst":"default","dev":"lo","metric":1024,"pref":"medium"}', []),
         ('{"type":"blackhole","dst":"default","metric":9,"flags":[]}', []),
@@ -308,10 +284,8 @@ def test_value_of_another_type_is_unreadable(
         ([{"ns": "4026531840", "netnsid": "3"}], 3),
         ([{"ns": 4026531840, "netnsid": "unassigned"}], -1),
         ([{"ns": 4026531840.0, "netnsid": "3"}], -1),
-        ([], -1),
         (None, None),
         ([None], None),
-        ([{}], None),
         ([{"ns": 4026531840}], None),
         ([{"ns": 4026531840, "netnsid": 3}], None),
     ],
@@ -325,15 +299,11 @@ def test_number_of_a_namespace(namespaces: object, number: int | None) -> None:
         queries.namespace_number(printed, 4026531840)
 
 
-@pytest.mark.parametrize(
-    ("more", "dst"),
-    [
+def test_family_of_a_default_route() -> None:
+    for more, dst in (
         ('"gateway":"fd00::1"', "::/0"),
         ('"pref":"medium"', "::/0"),
-        ('"gateway":"10.0.0.1"', "0.0.0.0/0"),
         ('"scope":"253"', "0.0.0.0/0"),
-    ],
-)
-def test_family_of_a_default_route(more: str, dst: str) -> None:
-    (route,) = queries.routes(f'[{{"dst":"default","dev":"eth0",{more}}}]'.encode())
-    assert route.dst == dst
+    ):
+        (route,) = queries.routes(f'[{{"dst":"default","dev":"eth0",{more}}}]'.encode())
+        assert route.dst == dst

@@ -16,16 +16,12 @@ SCHEMA: dict[str, Any] = json.loads(
 )
 PROPERTIES: dict[str, Any] = SCHEMA["properties"]
 
-SCALARS = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(),
-    st.integers(-2, 70000),
-    st.floats(allow_nan=False),
-    st.sampled_from([0.0, 1.0, 1500.0, 1500.5, 65535, 65536, -1, True, False]),
-    st.text(max_size=8),
-    st.sampled_from(["", "l2", "l3", "l3s", "L2", "bridge", "vepa", "ipvlan", "a/b", "net", "_n"]),
-)
+NUMBERS = st.integers() | st.integers(-2, 70000) | st.floats(allow_nan=False)
+VALUES = [
+    *(None, 0.0, 1.0, 1500.0, 1500.5, 65535, 65536, -1, True, False),
+    *("", "l2", "l3", "l3s", "L2", "bridge", "vepa", "ipvlan", "a/b", "net", "_n"),
+]
+SCALARS = NUMBERS | st.text(max_size=8) | st.sampled_from(VALUES)
 ANYTHING = st.recursive(
     SCALARS,
     lambda inner: st.one_of(
@@ -56,11 +52,7 @@ CONFIGURATIONS = st.one_of(
     st.fixed_dictionaries({}, optional={name: near(schema) for name, schema in PROPERTIES.items()}),
     st.fixed_dictionaries(
         {"name": st.just("net"), "type": st.just("ipvlan")},
-        optional={
-            name: near(schema)
-            for name, schema in PROPERTIES.items()
-            if name not in ("name", "type")
-        },
+        optional={name: near(PROPERTIES[name]) for name in PROPERTIES.keys() - {"name", "type"}},
     ),
     ANYTHING,
 )

@@ -26,14 +26,8 @@ def parse(environment: dict[str, str], stdin: bytes) -> request.Request:
 
 
 def environment(command: str = "ADD", **changes: str) -> dict[str, str]:
-    return {
-        "CNI_COMMAND": command,
-        "CNI_CONTAINERID": "dummy-1",
-        "CNI_NETNS": "/run/netns/blue",
-        "CNI_IFNAME": "net1",
-        "CNI_PATH": "/opt/cni/bin:/usr/lib/cni",
-        **changes,
-    }
+    named = {"CNI_CONTAINERID": "dummy-1", "CNI_NETNS": "/run/netns/blue", "CNI_IFNAME": "net1"}
+    return {"CNI_COMMAND": command, **named, "CNI_PATH": "/opt/cni/bin:/usr/lib/cni", **changes}
 
 
 def stdin(**config: Any) -> bytes:
@@ -52,16 +46,10 @@ def test_request_has_everything_from_the_runtime() -> None:
     )
     given_stdin = stdin(master="eth0")
     asked = parse(given_environment, given_stdin)
-    assert asked.command == "ADD"
-    assert asked.container_id == "dummy-1"
-    assert asked.netns == "/run/netns/blue"
-    assert asked.ifname == "net1"
-    assert asked.path == ("/a", "/b")
-    assert asked.environment == given_environment
-    assert asked.stdin == given_stdin
-    assert asked.config["master"] == "eth0"
-    assert asked.version == "1.1.0"
-    assert asked.network == "net"
+    assert (asked.command, asked.container_id, asked.ifname) == ("ADD", "dummy-1", "net1")
+    assert (asked.netns, asked.path) == ("/run/netns/blue", ("/a", "/b"))
+    assert (asked.environment, asked.stdin) == (given_environment, given_stdin)
+    assert (asked.config["master"], asked.version, asked.network) == ("eth0", "1.1.0", "net")
     for value in ("1", "true", "True", "0", "", "yes"):
         asked = parse(environment(CNI_NETNS_OVERRIDE=value), given_stdin)
         assert asked.may_share_netns is (value in {"1", "true", "True"})

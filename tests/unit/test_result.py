@@ -95,14 +95,13 @@ def test_null_stands_for_absent() -> None:
     assert parse(document, LATEST) == Result((Interface("a"),), (Address("10.0.0.1/8"),))
 
 
-@pytest.mark.parametrize("version", BY_FAMILY)
-def test_first_address_of_each_family_is_taken_where_there_is_room_for_one(version: str) -> None:
+def test_first_address_of_each_family_is_taken_where_there_is_room_for_one() -> None:
     result = Result(
         addresses=(Address("fd00::1/64"), Address("10.0.0.1/8"), Address("10.0.0.2/8")),
         routes=(Route("::/0"), Route("10.9.0.0/16")),
     )
-    assert render(result, version) == {
-        "cniVersion": version,
+    assert render(result, "0.2.0") == {
+        "cniVersion": "0.2.0",
         "ip4": {"ip": "10.0.0.1/8", "routes": [{"dst": "10.9.0.0/16"}]},
         "ip6": {"ip": "fd00::1/64", "routes": [{"dst": "::/0"}]},
     }

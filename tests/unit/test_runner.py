@@ -14,7 +14,6 @@ from lab import wait_until
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.interrupts import Interrupts
 from cni_ipvlan.iproute.runner import (
-    CommandError,
     ProgramNotFoundError,
     Runner,
     UnusableArgumentError,
@@ -197,15 +196,6 @@ def test_what_a_staying_command_is_told_is_observed_and_timed_by_itself() -> Non
     assert 0.1 <= ended.seconds <= time.monotonic() - told
 
 
-def test_error_quotes_stderr_or_else_stdout() -> None:
-    def answer(stdout: bytes, stderr: bytes) -> str:
-        return CommandError(Command(("x",)), Completed(1, stdout, stderr, 0.0)).answer
-
-    assert answer(b"out\n", b"err\n") == "err"
-    assert answer(b"out\n", b" \n") == "out"
-    assert answer(b"", b"a\xffb") == "a\ufffdb"
-
-
 def script(path: Path, content: str) -> None:
     path.write_text(content)
     path.chmod(0o755)
@@ -221,14 +211,6 @@ def test_invalid_argument_is_an_error(runner: Runner, word: str) -> None:
 DESCRIPTORS = Path("/proc/self/fd")
 LONG = Command(("sleep", "30"))
 PLUGIN = Command(("sleep", "30"), environment={"A": ""})
-
-
-def test_commands_run_at_the_same_time(runner: Runner, tmp_path: Path) -> None:
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    reader, writer = runner.start(shell(f"cat {pipe}")), runner.start(shell(f"echo met >{pipe}"))
-    assert runner.finish(reader).stdout == b"met\n"
-    assert runner.finish(writer).status == 0
 
 
 def test_command_that_ended_first_keeps_its_time_and_is_observed_in_order() -> None:

@@ -16,23 +16,31 @@ NOT_ROOTS = ("install-node", "lab-box", "provision-network --interface lo", "pro
 NOBODY = () if os.geteuid() else ("unshare", "--user")
 
 
+OPTIONS = (
+    *("build-bundle", "build-deb", "build-image", "install-node", "lab-box", "lab-check"),
+    *("lib/image-entry", "provision-network", "provision-node"),
+)
+VALUES = (
+    *("build-bundle --output", "build-deb --output", "build-image --output"),
+    *("install-node --prefix=", "install-node --wheels", "lab-box --name"),
+    *("provision-network --interface", "provision-node --packages"),
+)
+BUILT = ("build-bundle", "build-deb", "build-image")
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [
+        *((f"{script} --colour", "no option --colour") for script in OPTIONS),
+        *((f"{script} --output /etc/passwd", "not a directory") for script in BUILT),
+        *((option, "needs a value") for option in VALUES),
+        *(
+            (f"{script} now", "no argument now")
+            for script in ("build-bundle", "build-image", "lib/image-entry")
+        ),
         ("bench --foo", "unrecognized arguments: --foo"),
-        ("build-bundle --colour", "no option --colour"),
-        ("build-bundle --output", "needs a value"),
-        ("build-bundle --output /etc/passwd", "not a directory"),
-        ("build-bundle now", "no argument now"),
-        ("build-deb --colour", "no option --colour"),
-        ("build-deb --output", "needs a value"),
-        ("build-deb --output /etc/passwd", "not a directory"),
         ("build-image --bundle /etc/passwd", "no bundle for this machine"),
         ("build-image --bundle /nonexistent", "no such file"),
-        ("build-image --colour", "no option --colour"),
-        ("build-image --output", "needs a value"),
-        ("build-image --output /etc/passwd", "not a directory"),
-        ("build-image now", "no argument now"),
         ("demo --foo", "no option --foo"),
         ("demo foo", "no argument foo"),
         ("endurance --foo", "no option --foo"),
@@ -40,44 +48,32 @@ NOBODY = () if os.geteuid() else ("unshare", "--user")
         ("fuzz --foo", "no option --foo"),
         ("fuzz foo", "give a whole number"),
         ("install-node --bin-dir relative", "absolute"),
-        ("install-node --colour", "no option --colour"),
         ("install-node --command-dir relative", "absolute"),
         ("install-node --prefix /", "below it"),
         ("install-node --prefix '/with space'", "can be part of it"),
         ("install-node --prefix /a --bin-dir /a/bin", "must not be below"),
         ("install-node --prefix /etc/passwd", "not a directory"),
         ("install-node --prefix relative", "absolute"),
-        ("install-node --prefix=", "needs a value"),
-        ("install-node --wheels", "needs a value"),
         ("install-node --wheels / --system-packages", "no wheels"),
         ("install-node --wheels /nonexistent", "no such directory"),
         ("install-node --wheels /proc/self/task", "no wheels"),
         ("install-node file", "no argument file"),
-        ("lab-box --colour", "no option --colour"),
-        ("lab-box --name", "needs a value"),
         ("lab-box --name 'a b'", "give NAME or OWNER/NAME"),
         ("lab-box --size big", "give a size"),
         ("lab-box --suite ../x", "name of a Debian release"),
-        ("lab-check --colour", "no option --colour"),
         ("lab-check --miniature again", "no argument again"),
         ("lab-kernel --foo", "no option --foo"),
-        ("lib/image-entry --colour", "no option --colour"),
         ("lib/image-entry --health --bin-dir here", "absolute path"),
         ("lib/image-entry --on-stop never", "keep or remove"),
         ("lib/image-entry --prefix here", "absolute path"),
-        ("lib/image-entry now", "no argument now"),
         ("provision-network", "--interface must be given"),
-        ("provision-network --colour", "no option --colour"),
-        ("provision-network --interface", "needs a value"),
         ("provision-network --interface e --address 10.0.0.1", "ADDRESS/LENGTH"),
         ("provision-network --interface e --address 10.0.0.256/8", "ADDRESS/LENGTH"),
         ("provision-network --interface e --name a/b", "1 to 15 letters"),
         ("provision-network --interface e --route 10.0.0.0/8", "ADDRESS/LENGTH=ADDRESS"),
         ("provision-network --interface e --route 10.0.0.0/8=10.300", "ADDRESS/LENGTH=ADDRESS"),
         ("provision-network --interface e eth0", "no argument eth0"),
-        ("provision-node --colour", "no option --colour"),
         ("provision-node --master 'a b'", "1 to 15 letters"),
-        ("provision-node --packages", "needs a value"),
         ("provision-node --packages .", "no packages"),
         ("provision-node --packages /nonexistent", "no such directory"),
         ("provision-node --range 10.0.0.1", "FIRST-LAST"),

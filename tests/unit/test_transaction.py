@@ -19,15 +19,6 @@ def world() -> World:
     return World()
 
 
-def test_changes_under_way_are_waited_for_and_undone_in_order(world: World) -> None:
-    with world.failing():
-        for name in ("one", "two"):
-            undo = (Command(("undo", name)),)
-            world.tx.start(Command(("do", name), f"do {name}", undo=undo))
-    assert world.runner.ran == ["do one", "do two", "undo two", "undo one"]
-    assert world.runner.finished[:2] == ["do one", "do two"]
-
-
 def test_first_failure_is_reported_and_the_change_beside_it_is_undone(world: World) -> None:
     world.runner.fails("do two")
     world.runner.fails("do three")
@@ -37,8 +28,8 @@ def test_first_failure_is_reported_and_the_change_beside_it_is_undone(world: Wor
             world.tx.start(Command(("do", name), f"do {name}", undo=(Command(("undo", name)),)))
             for name in ("two", "three")
         ]
-        for each in started:
-            world.tx.finish(each)
+        world.tx.finish(started[0])
+    assert world.runner.finished[:3] == ["do one", "do two", "do three"]
     assert world.runner.ran[3:] == ["undo three", "undo two", "undo one"]
     assert (caught.value.argv, caught.value.purpose) == (("do", "two"), "do two")
     assert caught.value.answer == "no"
@@ -99,14 +90,7 @@ def test_what_is_missing_instead_of_the_thing_is_a_leftover(
     assert world.tx.leftovers == [f"{line}: No such file or directory"]
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_undo_asks_first_whether_there_is_something_to_undo(world: World, *, there: bool) -> None:
-    with world.failing():
-        world.change("one", Command(("undo", "one"), only_if=lambda: there))
-    assert ("undo one" in world.runner.ran) is there
-
-
-def test_question_that_fails_is_a_leftover(world: World) -> None:
+def test_undo_asks_first_whether_there_is_something_to_undo(world: World) -> None:
     def ask() -> bool:
         raise CommandError(Command(("ip", "link")), Completed(1, b"", b"no", 0.0))
 
@@ -114,27 +98,22 @@ def test_question_that_fails_is_a_leftover(world: World) -> None:
     with world.failing():
         world.change("one")
         world.change("two", Command(("undo", "two"), only_if=ask))
-    assert world.runner.ran[-1] == "undo one"
+        world.change("three", Command(("undo", "three"), only_if=lambda: True))
+        world.change("four", Command(("undo", "four"), only_if=lambda: False))
+    assert world.runner.ran[4:] == ["undo three", "undo one"]
     assert world.tx.leftovers == ["ip link: no", "undo one: no"]
     assert not world.tx.has_undone
 
 
-def test_undo_runs_inside_its_namespace_with_its_stdin_and_environment(world: World) -> None:
-    undo = Command(("undo", "one"), "", CONTAINER, b"input", environment={"CNI_COMMAND": "DEL"})
+def test_plugins_release_last_with_their_stdin_and_environment(world: World) -> None:
+    variables = {"CNI_COMMAND": "DEL"}
+    release = Command(("release",), "", None, b"input", environment=variables, comes_last=True)
     with world.failing():
-        world.change("one", undo)
-    assert world.runner.ran[-1] == "ip netns exec c undo one"
-    assert world.runner.stdins[-1] == b"input"
-    assert world.runner.environments[-1] == {"CNI_COMMAND": "DEL"}
-
-
-def test_plugins_release_last(world: World) -> None:
-    release = Command(("release",), environment={"CNI_COMMAND": "DEL"}, comes_last=True)
-    with world.failing():
-        world.change("one")
+        world.change("one", Command(("undo", "one"), "", CONTAINER))
         world.change("allocate", release)
         world.change("two")
-    assert world.runner.ran[3:] == ["undo two", "undo one", "release"]
+    assert world.runner.ran[3:] == ["undo two", "ip netns exec c undo one", "release"]
+    assert (world.runner.stdins[-1], world.runner.environments[-1]) == (b"input", variables)
     assert world.tx.has_undone
 
 
@@ -203,14 +182,6 @@ def test_query_about_something_absent_is_an_error_unless_allowed(world: World) -
         for wrong in (Command(("ip", "link")), Command(("ip", "route"), absent_ok=True)):
             with pytest.raises(CommandError):
                 world.tx.see(wrong)
-
-
-def test_every_status_of_a_change_that_may_fail_is_an_answer(world: World) -> None:
-    world.runner.fails("tee x", b"Read-only file system\n")
-    with world.tx:
-        done = world.tx.do(Command(("tee", "x"), "announce", may_fail=True))
-        assert done is not None
-        assert (done.status, done.stderr) == (2, b"Read-only file system\n")
 
 
 UP = ("ip", "link", "set", "dev", "net1", "up")
@@ -286,13 +257,12 @@ def test_failure_among_several_names_the_change(
     assert caught.value.answer == answer.decode()
 
 
-@pytest.mark.parametrize("message", [b"", b"Command failed -:0", b"Command failed -:3"])
-def test_failure_that_names_no_change_is_that_of_the_batch(world: World, message: bytes) -> None:
-    world.runner.fails(BATCH, message)
-    with pytest.raises(CommandError) as caught, world.tx:
-        run_all(world, UP)
-    assert caught.value.argv == tuple(BATCH.split())
-    assert caught.value.purpose == "do up"
+def test_failure_that_names_no_change_is_that_of_the_batch(world: World) -> None:
+    for message in (b"", b"Command failed -:0", b"Command failed -:3"):
+        world.runner.fails(BATCH, message)
+        with pytest.raises(CommandError) as caught, world.tx:
+            run_all(world, UP)
+        assert (caught.value.argv, caught.value.purpose) == (tuple(BATCH.split()), "do up")
 
 
 @pytest.mark.parametrize("printed", [b"", b"[1]\n", b"[1]\n[2]\n[3]\n"])
@@ -304,12 +274,6 @@ def test_queries_in_one_process_have_an_answer_each(world: World, printed: bytes
     world.runner.outputs["ip -j -batch -"] = [printed]
     with pytest.raises(UnreadableAnswerError), world.tx:
         world.tx.see(shows)
-
-
-def test_signal_during_several_changes_is_heard(world: World) -> None:
-    world.runner.after[BATCH] = lambda: setattr(world.interrupts, "came", True)
-    with pytest.raises(InterruptedBySignalError), world.tx:
-        run_all(world, UP)
 
 
 def test_one_process_asks_about_one_family() -> None:

@@ -22,21 +22,8 @@ HERE = "/proc/self/ns/net"
 STATIC = {"type": "static", "addresses": [{"address": "10.1.0.2/24"}], "routes": [{"dst": "::/0"}]}
 GOOD = {"cniVersion": "1.0.0", "name": "net", "type": "ipvlan", "master": "lo", "ipam": STATIC}
 ODD = [
-    *(
-        "",
-        "-",
-        "--",
-        "-c",
-        "a/b",
-        "a\nb",
-        "ü",
-        "\ud800",
-        "\udcff",
-        "\x1b[31m",
-        "9" * 30,
-        "1",
-        "net",
-    ),
+    *("", "-", "--", "-c", "a/b", "a\nb", "ü", "\ud800", "\udcff", "\x1b[31m", "9" * 30, "1"),
+    "net",
 ]
 
 WORDS = st.sampled_from(ODD) | st.text(max_size=8)
@@ -184,10 +171,7 @@ def test_aliases_of_aliases_do_not_grow_without_bounds(value: str) -> None:
 
 
 @settings(max_examples=120)
-@given(
-    COMMANDS,
-    st.lists(st.tuples(OPTIONS, ARGUMENTS) | st.tuples(ARGUMENTS), max_size=3),
-)
+@given(COMMANDS, st.lists(st.tuples(OPTIONS, ARGUMENTS) | st.tuples(ARGUMENTS), max_size=3))
 def test_no_argument_is_too_odd(arguments: list[str], more: list[tuple[str, ...]]) -> None:
     words = [word for pair in more for word in pair]
     check([*arguments, *words], json.dumps(GOOD).encode())

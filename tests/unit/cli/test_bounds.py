@@ -26,11 +26,9 @@ def chain(value: str, count: int) -> str:
 
 
 TEXTS = {
-    "sexagesimal": ("mtu: 1" + ":1" * 10_000, NUMBER),
     "sexagesimal with a fraction": ("mtu: 1" + ":1" * 10_000 + ".5", NUMBER),
     "digits": ("mtu: " + "1" * 101, NUMBER),
     "hexadecimal": ("mtu: 0x" + "f" * 100_000, NUMBER),
-    "called a number": ("mtu: !!int " + "1" * 101, NUMBER),
     "lists of aliases": ("a0: &a0 [1]\n" + chain("[{0}, {0}]", 30), LARGE),
     "merges of merges": ("a0: &a0 {{k: 1}}\n".format() + chain("{{<<: [{0}, {0}]}}", 30), LARGE),
     "one large merge": (
@@ -56,12 +54,7 @@ def test_yaml_that_asks_for_much_is_not_read(what: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "why"),
-    [
-        ("1" * 101, NUMBER),
-        ("1" * 100_000, NUMBER),
-        ("[" * 101 + "]" * 101, DEEP),
-        ("[" * 9999, DEEP),
-    ],
+    [("1" * 101, NUMBER), ("[" * 101 + "]" * 101, DEEP), ("[" * 9999, DEEP)],
 )
 def test_json_that_asks_for_much_is_not_read(value: str, why: str) -> None:
     networks, faults = configs.read("file", f'{{"type": "ipvlan", "x": {value}}}')

@@ -46,9 +46,7 @@ def test_a_list_gives_its_ipvlan_entries_its_name_and_version() -> None:
     assert found.path == ("plugins", 1)
     assert found.is_chained
     assert (found.before, found.after) == (("bridge",), ("tuning", "sbr"))
-
-
-def test_a_list_in_several_versions_means_the_highest() -> None:
+    # Of several versions, the highest is meant.
     several = {**LIST, "cniVersions": ["0.3.1", "1.0.0", "0.10.0"]}
     assert load(several)[0].config["cniVersion"] == "1.0.0"
     odd = {**LIST, "cniVersions": ["x", 5, None]}
@@ -79,11 +77,7 @@ def test_a_definition_gives_the_configuration_in_its_string_and_its_name() -> No
 
 def test_what_kubectl_prints_is_read() -> None:
     items = [definition(name, {**CONF, "name": name}, "default") for name in ("one", "two")]
-    listing = {
-        "apiVersion": "v1",
-        "kind": "List",
-        "items": [*items, {"apiVersion": "v1", "kind": "Pod"}],
-    }
+    listing = {"kind": "List", "items": [*items, {"apiVersion": "v1", "kind": "Pod"}]}
     for text in (json.dumps(listing), yaml.safe_dump(listing)):
         assert [each.label for each in load(text)] == ["default/one", "default/two"]
 
@@ -153,7 +147,6 @@ def test_a_list_with_two_ipvlan_entries_has_no_names_to_choose_by(tmp_path: Path
         ('{"a": NaN}', ":1: it is not valid JSON: NaN is not JSON"),
         ('{\n"a": 1e999}', ":2: it is not valid JSON: the number 1e999 is too large"),
         ('{\n"a": 1, // one\n}', ":2: it is not valid JSON: it has a comment, which JSON does"),
-        ('{"a": 1 /* one */}', ":1: it is not valid JSON: it has a comment"),
         ('{"a":\n1,\n}', ":2: it is not valid JSON: it has a trailing comma before }"),
         ("{'a': 1}", ":1: it is not valid JSON: it has single quotes; JSON has double quotes only"),
         ('{"a": True}', ":1: it is not valid JSON: it has True; JSON writes true"),
@@ -161,13 +154,11 @@ def test_a_list_with_two_ipvlan_entries_has_no_names_to_choose_by(tmp_path: Path
         ('{"a": 1}\n}', ":2: it is not valid JSON: it has '}' where the end should be"),
         ('{"a": ' + "[" * 100_000, ":1: it is not valid JSON: it is nested too deeply"),
         ("\ufeff{}", ":1: it is not valid JSON: it starts with a byte order mark"),
-        ("a: [", ":1: it can't be read as JSON or YAML: while parsing a flow node"),
         ("a: 1\nb: c: d", ":2: it can't be read as JSON or YAML: mapping values are not allowed"),
         ("just words", ':1: it is "just words"; a network configuration is needed'),
         ("a: 1\n---\n- 1", ":3: document 2: it is [1]; a network configuration is needed"),
         ("type: ipvlan\nday: 2024-01-01", ":2: $.day: it is a timestamp (2024-01-01), which JSON"),
         ("type: ipvlan\nipam: {a: .nan}", ":2: $.ipam.a: it is no finite number (.nan), which"),
-        ("type: ipvlan\na: !!binary aGk=", ":2: $.a: it is binary data (aGk=), which JSON"),
         ("type: ipvlan\na: !!set {b}", ":2: $.a: it is a set ({'b': None}), which JSON does not"),
         (
             "a: 1\n---\ntype: ipvlan\na: !Ref b",
@@ -176,12 +167,10 @@ def test_a_list_with_two_ipvlan_entries_has_no_names_to_choose_by(tmp_path: Path
         ("a: &a [*a]", ":1: it can't be read as JSON or YAML: it contains itself"),
         ('type: ipvlan\nplugins: {"a": 5}', ':2: $.plugins: plugins is {"a": 5}; a list is needed'),
         (json.dumps(definition("x", "{")), ":1: $.spec.config: it is not valid JSON: it ends"),
-        (json.dumps(definition("x", "[1]")), ":1: $.spec.config: it is [1]; a JSON object is"),
         (
             yaml.safe_dump({**definition("x", ""), "spec": {"config": CONF}}),
             "$.spec.config: config is a mapping; it must be a string of JSON: write config: |",
         ),
-        (yaml.safe_dump({**definition("x", ""), "spec": {"config": [1]}}), "config is [1]; it"),
         ("\0", ":1: it can't be read as JSON or YAML: unacceptable character #x0000"),
     ],
 )
@@ -233,15 +222,11 @@ TEMPLATES = [
 ]
 
 
-@pytest.mark.parametrize("text", TEMPLATES)
-def test_template_is_recognized_as_one(text: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        load(text)
-    assert "it is a template, as Helm has them ({{" in str(caught.value)
-    assert "render it first: helm template CHART" in str(caught.value)
-
-
-def test_template_that_is_not_about_networks_is_no_matter() -> None:
+def test_template_is_recognized_as_one_and_no_matter_if_it_is_not_about_networks() -> None:
+    for text in TEMPLATES:
+        with pytest.raises(ConfigError, match=r"it is a template, as Helm has them \({{") as caught:
+            load(text)
+        assert "render it first: helm template CHART" in str(caught.value)
     rule = {"kind": "Rule", "apiVersion": "v1", "spec": {"text": "{{ $labels.instance }}"}}
     assert load(yaml.safe_dump(rule)) == []
     assert len(load(yaml.safe_dump_all([rule, definition("x", CONF)]))) == 1
@@ -275,12 +260,7 @@ def test_config_maps_are_read() -> None:
 
 
 def test_delegates_of_multus_are_read() -> None:
-    multus = {
-        "cniVersion": "0.3.1",
-        "name": "multus",
-        "type": "multus",
-        "delegates": [{"type": "bridge"}, CONF, LIST],
-    }
+    multus = {"name": "multus", "type": "multus", "delegates": [{"type": "bridge"}, CONF, LIST]}
     listed = {"cniVersion": "1.0.0", "name": "all", "plugins": [{"type": "x"}, multus]}
     for document, path in (
         (multus, ()),

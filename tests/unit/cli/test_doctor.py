@@ -73,26 +73,16 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     return made
 
 
-def test_nothing_is_run_but_ipvlan_and_the_ipam_plugin_that_is_named(machine: Machine) -> None:
-    for name in ("static", "host-local", "ipvlan", "bridge", "notes.sh"):
+def test_nothing_is_run_but_ipvlan_and_the_ipam_plugins_that_are_named(machine: Machine) -> None:
+    for name in ("static", "host-local", "dhcp", "ipvlan"):
         machine.plugin(name, "1.0.0")
     other = machine.directory / "other"
     other.mkdir()
-    machine.script(other / "ipvlan", "touch other.ran")
-
-    machine.doctor("-c", machine.network(), path=f"{machine.plugins}:{other}")
-
-    assert machine.ran("static") == ["VERSION"]
-    assert machine.ran("ipvlan") == [""]
-    for name in ("host-local", "bridge", "notes.sh", "other"):
-        assert machine.ran(name) == []
-
-
-def test_without_a_network_those_of_the_node_say_what_is_run(machine: Machine) -> None:
-    for name in ("static", "host-local", "dhcp"):
-        machine.plugin(name, "1.0.0")
-    machine.doctor()
-    assert machine.ran("static") == []
+    machine.script(other / "ipvlan")
+    machine.doctor(path=f"{machine.plugins}:{other}")
+    assert (machine.ran("ipvlan"), machine.ran("static")) == ([""], [])
+    machine.doctor("-c", machine.network(ipam={"type": "dhcp"}))
+    assert (machine.ran("dhcp"), machine.ran("static")) == (["VERSION"], [])
 
     machine.network("net.d/10-a.conf")
     machine.network("net.d/11-b.conf", type="bridge", ipam={"type": "host-local"})
@@ -100,8 +90,8 @@ def test_without_a_network_those_of_the_node_say_what_is_run(machine: Machine) -
     machine.network("net.d/13-d.conf", name="other")
     lines = machine.doctor()
 
-    assert machine.ran("static") == ["VERSION"]
-    assert machine.ran("host-local") == machine.ran("dhcp") == []
+    assert [machine.ran(name) for name in ("static", "dhcp")] == [["VERSION"], ["VERSION"]]
+    assert machine.ran("host-local") == []
     assert f"ok configuration {machine.configurations}/10-a.conf: network net" in lines
     assert f"ok ipam {machine.plugins}/static supports CNI 1.0.0" in lines
 
@@ -136,12 +126,10 @@ def test_findings_are_printed_as_they_are_made(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("printed", "state"),
     [
-        ("ip utility, iproute2-6.15.0, libbpf 1.5.0", "ok"),
         ("ip utility, iproute2-5.10.0", "ok"),
         ("ip utility, iproute2-v5.10.0-3-g123456", "ok"),
         ("ip utility, iproute2-ss201214", "ok"),
         ("ip utility, iproute2-5.9.0", "problem"),
-        ("ip utility, iproute2-4.20.0", "problem"),
         ("ip utility, iproute2-ss200127", "problem"),
         ("ip utility, iproute2-ss991023", "problem"),
         ("ip utility, iproute2-ours", "warning"),
@@ -154,19 +142,15 @@ def test_iproute2_is_judged_by_its_version_or_its_date(
     is_busybox = "BusyBox" in printed
     machine.script(machine.tools / "ip", f"echo '{printed}'" + " >&2; exit 1" * is_busybox)
     other = "ip is not iproute2's: " if is_busybox else ""
-    wanted = f"{state} iproute2 {other}{printed}"
-    assert any(line.startswith(wanted) for line in machine.doctor())
+    assert f"\n{state} iproute2 {other}{printed}" in "\n".join(machine.doctor())
 
 
 @pytest.mark.parametrize(
     ("answer", "wanted"),
     [
-        ("RTNETLINK answers: Invalid argument", "ok kernel Linux RELEASE has ipvlan"),
+        ("Invalid argument", "ok kernel Linux RELEASE has ipvlan"),
         ("Error: Unknown device type.", "problem kernel Linux RELEASE has no ipvlan"),
-        (
-            "RTNETLINK answers: Operation not permitted",
-            "warning kernel cannot find out whether the kernel has ipvlan: a capability is missing",
-        ),
+        ("Operation not permitted", "warning kernel cannot find out whether the kernel has ipvlan"),
     ],
 )
 def test_kernel_without_a_list_of_modules_is_asked(
@@ -175,9 +159,9 @@ def test_kernel_without_a_list_of_modules_is_asked(
     unknown = kernels.Module(kernels.UNKNOWN, "no list")
     monkeypatch.setattr(kernels, "ipvlan_module", lambda: unknown)
     machine.script(machine.tools / "ip", f"echo '{answer}' >&2; exit 2")
-    lines = machine.doctor()
-    assert wanted.replace("RELEASE", os.uname().release) in lines
-    assert not any("whether the kernel has ipvlan: the kernel" in line for line in lines)
+    said = "\n".join(machine.doctor())
+    assert wanted.replace("RELEASE", os.uname().release) in said
+    assert "whether the kernel has ipvlan: the kernel" not in said
 
 
 NO_INTERPRETER = "#!/gone/bin/python3 -I\n"
@@ -186,18 +170,10 @@ NO_INTERPRETER = "#!/gone/bin/python3 -I\n"
 @pytest.mark.parametrize(
     ("content", "mode", "said"),
     [
-        (
-            NO_INTERPRETER,
-            0o755,
-            "problem plugins PATH can't be executed: its interpreter /gone/bin/python3 does not",
-        ),
+        (NO_INTERPRETER, 0o755, "problem plugins PATH can't be executed: its interpreter /gone/"),
         (IPVLAN.read_text(), 0o755, "problem plugins PATH does not run: cannot start ipvlan: "),
         ("#!/bin/sh\n", 0o644, "problem plugins PATH is not executable"),
-        (
-            "#!/bin/sh\necho CNI ipvlan plugin v1.1.1 >&2\n",
-            0o755,
-            "warning plugins PATH is a different program: CNI ipvlan plugin v1.1.1",
-        ),
+        ("#!/bin/sh\necho v1.1 >&2", 0o755, "warning plugins PATH is a different program: v1.1"),
     ],
 )
 def test_ipvlan_that_is_another_program_or_does_not_run(
@@ -207,20 +183,20 @@ def test_ipvlan_that_is_another_program_or_does_not_run(
     path = machine.plugins / "ipvlan"
     path.write_text(content)
     path.chmod(mode)
-    assert any(line.startswith(said.replace("PATH", str(path))) for line in machine.doctor())
+    assert said.replace("PATH", str(path)) in "\n".join(machine.doctor())
 
 
 def test_dangling_link_is_only_a_warning_before_the_program(machine: Machine) -> None:
     other = machine.directory / "other"
     other.mkdir()
     (other / "ipvlan").symlink_to("/gone/bin/ipvlan")
-    said = f"plugins {other}/ipvlan is a link to /gone/bin/ipvlan, which does not exist"
+    found = f"plugins {other}/ipvlan is a link to /gone/bin/ipvlan, which does not exist"
     both = f"{other}:{machine.plugins}"
-    assert f"problem {said}" in [line[: len(said) + 8] for line in machine.doctor(path=both)]
+    assert f"\nproblem {found}" in "\n".join(machine.doctor(path=both))
     (machine.plugins / "ipvlan").symlink_to(IPVLAN)
-    lines = machine.doctor(path=both)
-    assert f"warning {said}" in [line[: len(said) + 8] for line in lines]
-    assert f"ok plugins {machine.plugins}/ipvlan is this program" in lines
+    said = "\n".join(machine.doctor(path=both))
+    assert f"\nwarning {found}" in said
+    assert f"\nok plugins {machine.plugins}/ipvlan is this program" in said
 
 
 @pytest.mark.parametrize("version", ["1.1.0", None])
@@ -234,44 +210,41 @@ def test_cni_version_that_the_ipam_plugin_does_not_support(
     assert lines[place + 1] == "set cniVersion to 1.0.0, or install a newer static"
 
 
-@pytest.mark.parametrize(
-    "answer", ["", "[]", '{"supportedVersions": 1}', '{"supportedVersions": []}', "[" * 100000]
-)
-def test_ipam_plugin_that_does_not_tell_its_versions(machine: Machine, answer: str) -> None:
-    (machine.directory / "answer").write_text(answer)
-    machine.script(machine.plugins / "static", f"cat {machine.directory}/answer")
-    lines = machine.doctor("-c", machine.network())
-    assert any("/static does not answer VERSION" in line for line in lines)
-
-
-def test_ipam_plugin_that_can_not_be_executed(machine: Machine) -> None:
-    machine.script(machine.plugins / "static").write_text(NO_INTERPRETER)
+@pytest.mark.parametrize("answer", ["", "[]", '{"supportedVersions": []}'])
+def test_ipam_plugin_that_does_not_tell_its_versions_or_run(machine: Machine, answer: str) -> None:
+    path = machine.script(machine.plugins / "static", f"echo '{answer}'")
+    said = "\n".join(machine.doctor("-c", machine.network()))
+    assert "/static does not answer VERSION" in said
+    path.write_text(NO_INTERPRETER)
     wanted = f"cannot execute {machine.plugins}/static: No such file or directory"
     assert f"problem ipam {wanted}" in machine.doctor("-c", machine.network())
 
 
+USUAL = "the usual directories; --cni-path names those of your runtime"
+
+
 @pytest.mark.parametrize(
-    ("source", "name", "chosen"),
+    ("path", "variable", "name", "chosen"),
     [
-        ("option", "--cni-path", "set by --cni-path"),
-        ("variable", "CNI_PATH", "set by CNI_PATH"),
-        (
-            "nothing",
-            "the usual directories",
-            "the usual directories; --cni-path names those of your runtime",
-        ),
+        (None, "", "--cni-path", "set by --cni-path"),
+        ("", "PLUGINS", "CNI_PATH", "set by CNI_PATH"),
+        ("", "", "the usual directories", USUAL),
     ],
 )
 def test_ipam_plugin_that_is_missing_and_who_chose_where_to_look(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch, source: str, name: str, chosen: str
+    machine: Machine,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str | None,
+    variable: str,
+    name: str,
+    chosen: str,
 ) -> None:
     monkeypatch.setattr(calls, "USUAL_DIRECTORIES", (str(machine.plugins),))
-    if source == "variable":
-        monkeypatch.setenv("CNI_PATH", str(machine.plugins))
-    lines = machine.doctor("-c", machine.network(), path=None if source == "option" else "")
+    monkeypatch.setenv("CNI_PATH", variable.replace("PLUGINS", str(machine.plugins)))
+    lines = machine.doctor("-c", machine.network(), path=path)
     place = lines.index(f"problem ipam cannot find the plugin 'static' in {name}")
     assert f"searched: {machine.plugins}" in lines[place + 1 :]
-    assert (f"these are {chosen}" in lines[place + 1 :]) == (source == "nothing")
+    assert (f"these are {chosen}" in lines[place + 1 :]) == (chosen == USUAL)
     assert f"ok plugins searched in this order: {machine.plugins} ({chosen})" in lines
 
 
@@ -295,30 +268,23 @@ def test_plugins_that_no_single_directory_has(
     assert apart not in machine.doctor("-c", machine.network(), path="")
 
 
-def test_modes_that_differ_on_one_master_are_found_across_files(machine: Machine) -> None:
+def test_what_differs_or_overlaps_on_one_master_is_found_across_files(machine: Machine) -> None:
     first = machine.network("net.d/10-a.conf", name="a")
     second = machine.network("net.d/11-b.conf", name="b", mode="l3")
     given = machine.network(name="c", mode="l3s")
     conflict = "$.mode: the master lo is used in mode l3 bridge here and in mode l2 bridge by a in"
     assert f"problem configuration {second}: {conflict} {first}" in "\n".join(machine.doctor())
-    lines = machine.doctor("-c", given)
+    said = "\n".join(machine.doctor("-c", given))
     conflict = conflict.replace("l3 bridge", "l3s bridge")
-    assert f"problem configuration {given}: {conflict} {first}" in "\n".join(lines)
-    assert not any(str(second) in line for line in lines)
-
-
-def test_two_networks_on_one_master_with_overlapping_ranges(machine: Machine) -> None:
+    assert f"problem configuration {given}: {conflict} {first}" in said
+    assert second not in said
     pool = {"type": "host-local", "subnet": "10.1.0.0/24"}
-    first = machine.network("net.d/10-a.conf", name="a", ipam=pool)
-    machine.network("net.d/11-b.conf", name="b", ipam={**pool, "subnet": "10.2.0.0/24"})
-    given = machine.network(name="c", ipam={**pool, "rangeStart": "10.1.0.250"})
-    conflict = (
-        f"problem configuration {given}: $.ipam: 10.1.0.250 to 10.1.0.254 overlaps with 10.1.0.1 "
-        f"to 10.1.0.254 of a in {first}, on the same master; an address in use there is refused"
-    )
-    assert conflict in "\n".join(machine.doctor("-c", given))
-    given = machine.network(name="c", ipam=pool, master="lo0")
-    assert "overlaps" not in "\n".join(machine.doctor("-c", given))
+    given = machine.network(name="c", ipam=pool)
+    conflict = f"$.ipam: 10.1.0.1 to 10.1.0.254 overlaps with 10.1.0.2 of a in {first}, on the same"
+    said = "\n".join(machine.doctor("-c", given))
+    assert f"problem configuration {given}: {conflict} master" in said
+    given = machine.network(ipam=pool, master="x")
+    assert "overlaps with" not in "\n".join(machine.doctor("-c", given))
 
 
 def test_warning_of_validate_is_a_warning_and_keeps_nothing_from_being_examined(
@@ -334,9 +300,7 @@ def test_warning_of_validate_is_a_warning_and_keeps_nothing_from_being_examined(
 
 
 def test_network_does_not_conflict_with_what_it_replaces(machine: Machine) -> None:
-    file = machine.network("net.d/10-a.conf")
-    machine.plugin("static", "1.0.0")
-    assert f"ok configuration {file}: network net" in machine.doctor("-c", file)
+    machine.network("net.d/10-a.conf")
     given = machine.network(mode="l3")
     assert f"ok configuration {given}: network net" in machine.doctor("-c", given)
 
@@ -345,9 +309,8 @@ def test_file_of_the_node_that_can_not_be_read(machine: Machine) -> None:
     file = machine.configurations / "10-a.conf"
     file.write_text("{")
     said = f"configuration {file}:1: it is"
-    assert any(line.startswith(f"problem {said}") for line in machine.doctor())
-    lines = machine.doctor("-c", machine.network())
-    assert any(line.startswith(f"warning {said}") for line in lines)
+    assert f"\nproblem {said}" in "\n".join(machine.doctor())
+    assert f"\nwarning {said}" in "\n".join(machine.doctor("-c", machine.network()))
 
 
 def test_json_names_the_network_of_a_finding(machine: Machine) -> None:
@@ -359,13 +322,6 @@ def test_json_names_the_network_of_a_finding(machine: Machine) -> None:
     assert ("iproute2", "") in networks
 
 
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
-        ("--ifname net1", "--ifname needs --netns"),
-        ("--ifname a/b --netns /proc/self/ns/net", "'a/b' is no interface's name"),
-    ],
-)
-def test_ifname_is_checked(line: str, said: str) -> None:
-    done = ipvlan("doctor", *line.split())
-    assert (done.status, said in done.err) == (2, True)
+def test_ifname_needs_a_namespace() -> None:
+    done = ipvlan("doctor", "--ifname", "net1")
+    assert (done.status, "--ifname needs --netns" in done.err) == (2, True)

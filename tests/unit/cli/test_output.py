@@ -3,7 +3,6 @@
 import json
 import os
 import pty
-import shutil
 import subprocess
 import sysconfig
 from itertools import product
@@ -15,23 +14,14 @@ from sampling import sample
 from cni_ipvlan.cli import options, output, program
 from cni_ipvlan.cli.finding import OK, Finding
 
-ENVIRONMENT = {
-    "PATH": f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}",
-    "TERM": "xterm",
-}
+ENVIRONMENT = {"PATH": f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}", "TERM": "xterm"}
 ESCAPE = "\x1b["
 FULL = "ipvlan: cannot write to standard output: No space left on device\n"
 
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    good = {
-        "cniVersion": "1.1.0",
-        "name": "net",
-        "type": "ipvlan",
-        "master": "lo",
-        "ipam": {"type": "static"},
-    }
+    good = {"cniVersion": "1.1.0", "name": "net", "type": "ipvlan", "ipam": {"type": "static"}}
     (tmp_path / "good.conf").write_text(json.dumps(good))
     (tmp_path / "bad.conf").write_text(json.dumps({**good, "mode": "l9"}))
     ipam = tmp_path / "static"
@@ -48,7 +38,6 @@ def run(script: str, directory: Path) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
         stdin=subprocess.DEVNULL,
     )
 
@@ -98,13 +87,6 @@ def test_other_streams_that_cannot_be_written(
 ) -> None:
     done = run(script, files)
     assert (done.stderr, done.returncode) == (stderr, status)
-
-
-def test_a_directory_that_is_gone_is_no_reason_for_a_traceback(tmp_path: Path) -> None:
-    done = run("mkdir d && cd d && rmdir ../d && ipvlan add -c x --netns a/b", tmp_path)
-    assert done.returncode == 2
-    assert "\nipvlan: Invalid value for '-c' / '--config': cannot read x: No such" in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 EVIL = "e\x1b[8mv\x9b1\u202ei\x7f\rl\n\udcff"
@@ -201,11 +183,3 @@ def test_bash_completes(typed: str, offered: list[str], tmp_path: Path) -> None:
     """
     done = run(script, tmp_path)
     assert (done.stdout.splitlines(), done.stderr) == (offered, "")
-
-
-def test_fish_completes(tmp_path: Path) -> None:
-    if shutil.which("fish") is None:
-        pytest.skip("fish is not installed")
-    script = "_IPVLAN_COMPLETE=fish_source ipvlan | source; complete -C 'ipvlan va'"
-    done = run(f'fish --no-config -c "{script}"', tmp_path)
-    assert (done.stdout.startswith("validate"), done.stderr) == (True, "")

@@ -28,10 +28,9 @@ def conf(tmp_path: Path) -> str:
 class Made:
     """Stands in for calls.make: keeps what it was given."""
 
-    def __init__(self) -> None:
-        self.environment: dict[str, str] = {}
-        self.config: dict[str, Any] = {}
-        self.options: Any = None
+    environment: dict[str, str]
+    config: dict[str, Any]
+    options: Any
 
     def __call__(self, call: Any, options: Any) -> int:
         self.environment, self.config = dict(call.environment), json.loads(call.stdin)
@@ -69,12 +68,9 @@ ADD = "add -c CONF --netns HERE"
     [
         ("xyzzy", "there is no command 'xyzzy'; there are "),
         ("add", "Missing option '-c'"),
-        ("add -c CONF", "Missing option '--netns'"),
         ("add -c CONF --netns nowhere", "'nowhere' is not a path, a name under"),
-        ("add -c CONF --netns 99999999", "or a process ID"),
         (f"{ADD} --network x", "has no network 'x'; it has"),
         (f"{ADD} --ifname a/b", "for '--ifname': 'a/b' is"),
-        (f"{ADD} --format json", "No such option"),
         ("add --dry-run -c CONF --netns /etc/passwd", "it is not a namespace"),
         (f"{ADD} --dry-run", "the namespace the plugin itself runs in"),
         (f"{ADD} --prev-result /gone", "cannot read /gone"),
@@ -82,17 +78,12 @@ ADD = "add -c CONF --netns HERE"
         (f"{ADD} --ipam-result CONF", "only be used with --dry-run"),
         ("check -c CONF --netns HERE", "with --prev-result FILE"),
         ("del -c CONF --netns HERE", "give its container ID with --container-id"),
-        (
-            "del -c CONF --netns /gone",
-            "no attachment 'net1' of the network 'net' in /gone is known",
-        ),
+        ("del -c CONF --netns /gone", "no attachment 'net1' of the network 'net' in /gone is"),
         ("gc -c CONF --keep abc", "'abc' is not ID/IFNAME"),
         ("gc -c CONF a/b", "must follow --keep"),
         ("gc -c CONF", "give either --keep with the valid attachments, or --keep-none"),
-        ("gc -c CONF --keep a/b --keep-none", "give either --keep"),
         ("--dry-run", "set CNI_COMMAND and its variables"),
         ("--dry-run add -c CONF", "options go after the command"),
-        ("-v show", "options go after the command"),
         ("validate", "Missing argument 'FILE"),
     ],
 )
@@ -136,22 +127,12 @@ def test_defaults_fit(conf: str, made: Made, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(calls, "USUAL_DIRECTORIES", ("/nowhere", "/", "/tmp"))
     ipvlan("add", "-c", conf, "--netns", "1").fine()
     assert made.config == CONF
-    environment = made.environment
-    first = environment.pop("CNI_CONTAINERID")
-    assert (
-        environment.items()
-        >= {
-            "CNI_COMMAND": "ADD",
-            "CNI_IFNAME": "net1",
-            "CNI_PATH": "/:/tmp",
-            "CNI_NETNS": "/proc/1/ns/net",
-        }.items()
-    )
-    ipvlan("add", "-c", conf, "--netns", HERE).fine()
-    assert made.environment["CNI_CONTAINERID"] != first
-
+    first = made.environment
+    expected = {"CNI_COMMAND": "ADD", "CNI_IFNAME": "net1", "CNI_PATH": "/:/tmp"}
+    assert first.items() >= {**expected, "CNI_NETNS": "/proc/1/ns/net"}.items()
     monkeypatch.setenv("CNI_PATH", "/a:/b")
     ipvlan("add", "-c", conf, "--netns", HERE).fine()
+    assert made.environment["CNI_CONTAINERID"] != first["CNI_CONTAINERID"]
     assert made.environment["CNI_PATH"] == "/a:/b"
 
 
@@ -161,31 +142,25 @@ def test_what_is_given_reaches_the_call(conf: str, made: Made, tmp_path: Path) -
     given = ["--netns", f"/proc/{os.getpid()}/ns/../ns/net", "--ifname", "eth7"]
     given += ["--container-id", "abc", "--args", "A=1;B=2", "--cni-path", "here:/c"]
     given += ["--prev-result", str(tmp_path / "result.json")]
+    expected = {
+        "CNI_NETNS": f"/proc/{os.getpid()}/ns/net",
+        "CNI_IFNAME": "eth7",
+        "CNI_CONTAINERID": "abc",
+        "CNI_ARGS": "A=1;B=2",
+        "CNI_PATH": f"{Path.cwd()}/here:/c",
+    }
     for command in ("add", "del", "check"):
         dry = ["--dry-run"] if command == "del" else []  # there is nothing to delete
         ipvlan(command, "-c", conf, *given, *dry).fine()
-        assert (
-            made.environment.items()
-            >= {
-                "CNI_COMMAND": command.upper(),
-                "CNI_NETNS": f"/proc/{os.getpid()}/ns/net",
-                "CNI_IFNAME": "eth7",
-                "CNI_CONTAINERID": "abc",
-                "CNI_ARGS": "A=1;B=2",
-                "CNI_PATH": f"{Path.cwd()}/here:/c",
-            }.items()
-        )
+        assert made.environment.items() >= {**expected, "CNI_COMMAND": command.upper()}.items()
         assert made.config["prevResult"] == result
 
 
-@pytest.mark.parametrize("given", ["--keep a/net1 --keep b/net2", "--keep a/net1 b/net2"])
-def test_what_is_to_be_kept_reaches_gc(conf: str, made: Made, given: str) -> None:
-    said = ipvlan("gc", "-c", conf, *given.split())
+def test_what_is_to_be_kept_reaches_gc(conf: str, made: Made) -> None:
+    said = ipvlan("gc", "-c", conf, *["--keep", "a/n", "b/n", "--keep", "c/n"])
     assert said.status == 0
-    assert made.config["cni.dev/valid-attachments"] == [
-        {"containerID": "a", "ifname": "net1"},
-        {"containerID": "b", "ifname": "net2"},
-    ]
+    kept = [{"containerID": name, "ifname": "n"} for name in "acb"]
+    assert sorted(made.config["cni.dev/valid-attachments"], key=str) == sorted(kept, key=str)
     # The verb is newer than the configuration, so its IPAM plugin may not know it.
     assert (made.config["cniVersion"], "ipam" in made.config) == ("1.1.0", False)
     assert "skipping the IPAM plugin static, which may not know GC" in said.err
@@ -210,14 +185,8 @@ def test_a_verb_is_used_in_the_version_that_introduced_it(
 
 @pytest.fixture
 def call_of_a_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
-    variables = {
-        "COMMAND": "ADD",
-        "CONTAINERID": "c",
-        "NETNS": HERE,
-        "IFNAME": "eth0",
-        "PATH": "/x",
-    }
-    for name, value in variables.items():
+    variables = {"COMMAND": "ADD", "CONTAINERID": "c", "NETNS": HERE, "IFNAME": "eth0"}
+    for name, value in {**variables, "PATH": "/x"}.items():
         monkeypatch.setenv(f"CNI_{name}", value)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(json.dumps(CONF).encode())))
 
@@ -244,7 +213,7 @@ def test_a_runtimes_call_is_replayed(
 @pytest.mark.parametrize(
     ("command", "words", "said"),
     [
-        *((verb, ["--dry-run"], f"cannot replay '{verb}'") for verb in ("VERSION", "STATUS", "x")),
+        *((verb, ["--dry-run"], f"cannot replay '{verb}'") for verb in ("VERSION", "x")),
         ("ADD", [], "give --dry-run or -v"),
         ("ADD", ["--dry-run", "--json"], '"code": 6'),
     ],

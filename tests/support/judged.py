@@ -1,0 +1,117 @@
+"""IPAM that validate calls an error: what it says of it and where, and whether it is refused.
+
+A unit test holds validate to the words, a kernel test the verdict against the IPAM plugins and the
+kernel.
+"""
+
+from typing import Any, NamedTuple
+
+from runtime import Conf, static
+
+DEFAULT = [{"dst": "0.0.0.0/0"}]
+
+
+def pool(subnet: str | None = "10.1.0.0/24", **options: Any) -> Conf:
+    """Return host-local's configuration; without a subnet if it is None."""
+    given = {} if subnet is None else {"subnet": subnet}
+    return {"type": "host-local", **given, **options}
+
+
+def ranges(*sets: Any, **options: Any) -> Conf:
+    return pool(None, ranges=list(sets), **options)
+
+
+def own(address: str = "10.1.0.2/24", gateway: str = "", **options: Any) -> Conf:
+    return static(address, gateway=gateway, routes=DEFAULT if gateway else [], **options)
+
+
+def route(**attributes: str) -> Conf:
+    return static("10.1.0.2/24", routes=[attributes])
+
+
+class Wrong(NamedTuple):
+    """The configuration, the path below $.ipam, and words that are said of it."""
+
+    ipam: Conf
+    path: str
+    words: str
+
+
+# What the IPAM plugin, this plugin or the kernel refuses.
+REFUSED = [
+    Wrong(own("10.1.0.2"), ".addresses[0].address", "an address with a prefix length"),
+    Wrong({"type": "static", "adresses": []}, ".adresses", "is unknown; did you mean addresses?"),
+    Wrong(own(gateway="10.2.0.1"), ".addresses[0].gateway", "outside the subnet 10.1.0.0/24"),
+    Wrong(route(dst="10.9.0.0/16", gw="10.3.0.1"), ".routes[0].gw", "outside the subnet 10.1.0.0"),
+    Wrong(route(dst="10.9.0.0"), ".routes[0].dst", "dst is '10.9.0.0'; a prefix is needed"),
+    Wrong(pool(routes=[{"dest": "::/0"}]), ".routes[0].dest", "did you mean dst?"),
+    Wrong({"type": "host-local"}, "", "host-local needs a subnet or ranges"),
+    Wrong(pool("10.1"), ".subnet", "a prefix is needed"),
+    Wrong(pool(gateway="10.2.0.1", routes=DEFAULT), ".gateway", "outside the subnet"),
+    Wrong(pool(rangeStart="10.2.0.5"), ".rangeStart", "outside the subnet"),
+    Wrong(pool(rangeEnd=5), ".rangeEnd", "an address is needed"),
+    Wrong(
+        pool(rangeStart="10.1.0.9", rangeEnd="10.1.0.3"),
+        ".rangeEnd",
+        "rangeEnd is 10.1.0.3, before rangeStart 10.1.0.9",
+    ),
+    Wrong(ranges([{"subnet": "x"}]), ".ranges[0][0].subnet", "subnet is 'x'"),
+    Wrong({**own(), "type": "Static"}, ".type", "'Static'; did you mean static?"),
+    Wrong({**pool(), "type": "hostlocal"}, ".type", "'hostlocal'; did you mean host-local?"),
+    Wrong(pool("10.1.0.5/24"), ".subnet", "which has host bits; the subnet is 10.1.0.0/24"),
+    Wrong(pool("10.1.0.0/31"), ".subnet", "needs a /30 or larger"),
+    Wrong(pool("fd00::/128"), ".subnet", "needs a /126 or larger"),
+    Wrong(
+        pool(ranges=[[{"subnet": "10.1.0.128/25"}]]),
+        ".ranges[0][0]",
+        "the range 10.1.0.129 to 10.1.0.254 overlaps with 10.1.0.1 to 10.1.0.254",
+    ),
+    Wrong(
+        pool(rangeStart="10.1.0.1", rangeEnd="10.1.0.1"),
+        "",
+        "the range has no address but the gateway's, 10.1.0.1",
+    ),
+    Wrong(ranges({"subnet": "10.1.0.0/24"}), ".ranges[0]", "each of the ranges must be a list"),
+    Wrong(pool(routes={"dst": "0.0.0.0/0"}), ".routes", "routes must be a list"),
+    Wrong({"type": "static", "addresses": ["10.1.0.2/24"]}, ".addresses[0]", "must hold objects"),
+    Wrong(
+        static("10.1.0.2/24", "10.1.0.2/16"),
+        ".addresses[1].address",
+        "address is 10.1.0.2/16; 10.1.0.2 was given before",
+    ),
+    Wrong(
+        own(gateway="10.1.0.255"),
+        ".addresses[0].gateway",
+        "gateway is 10.1.0.255, the broadcast address of 10.1.0.0/24",
+    ),
+]
+# What nobody refuses, but it does harm.
+HARMFUL = [
+    Wrong(
+        {"type": "static", "addresses": [{"address": "10.1.0.2/24", "gatway": ""}]},
+        ".addresses[0].gatway",
+        "did you mean gateway?",
+    ),
+    Wrong(
+        static("10.1.0.2/24", routes=DEFAULT),
+        ".routes[0]",
+        "the default route 0.0.0.0/0 has no gateway; mode l2 needs one",
+    ),
+    Wrong(route(dst="::/0"), ".routes[0]", "the default route ::/0 has no gateway"),
+    Wrong(
+        ranges([{"subnet": "10.1.0.0/24"}], gateway="10.1.0.9"),
+        ".gateway",
+        "ignored, since it is not in one of the ranges",
+    ),
+    Wrong(own(dns={"nameserver": ["10.1.0.9"]}), ".dns.nameserver", "did you mean nameservers"),
+    Wrong(
+        own(gateway="10.1.0.2"),
+        ".addresses[0].gateway",
+        "gateway is 10.1.0.2, the container's own address",
+    ),
+    Wrong(
+        own("10.1.0.255/24"),
+        ".addresses[0].address",
+        "address is 10.1.0.255/24, the broadcast address of 10.1.0.0/24",
+    ),
+]
