@@ -138,23 +138,16 @@ def test_invalid_address_is_blamed_on_its_source() -> None:
     assert caught.value.code == errors.INVALID_CONFIGURATION
 
 
-@pytest.mark.parametrize(
-    ("configured", "allocated", "previous", "expected"),
-    [
-        ({"domain": "c"}, {"domain": "a"}, {"domain": "p"}, {"domain": "c"}),
-        (None, {"domain": "a"}, {"domain": "p"}, {"domain": "a"}),
-        ({"search": []}, {}, {"domain": "p"}, {"domain": "p"}),
+def test_dns_is_the_configured_or_the_ipam_plugins_or_the_chains() -> None:
+    one, two, three = ({"domain": name} for name in "abc")
+    for configured, allocated, previous, expected in (
+        (one, two, three, one),
+        (None, two, three, two),
+        ({"search": []}, {}, three, three),
         (None, {}, None, {}),
-    ],
-)
-def test_dns_is_the_configured_or_the_ipam_plugins_or_the_chains(
-    configured: dict[str, Any] | None,
-    allocated: dict[str, Any],
-    previous: dict[str, Any] | None,
-    expected: dict[str, Any],
-) -> None:
-    got = addressing(ALLOCATED._replace(dns=allocated), {"dns": previous}, dns=configured)
-    assert got.dns == expected
+    ):
+        got = addressing(ALLOCATED._replace(dns=allocated), {"dns": previous}, dns=configured)
+        assert got.dns == expected
 
 
 @pytest.mark.parametrize(

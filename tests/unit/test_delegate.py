@@ -1,7 +1,7 @@
 """cni.delegate: finding plugins in CNI_PATH, and parsing their output."""
 
 import json
-import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -119,20 +119,14 @@ def test_roots_list_alone_permits(tmp_path: Path, root_list: Path) -> None:
     refused("mine", tmp_path)
 
 
-@pytest.mark.parametrize("obstacle", ["others may write", "directory", "pipe", "no directory"])
+@pytest.mark.parametrize(
+    "obstacle",
+    ["echo static >L && chmod 664 L", "mkdir L", "mkfifo -m 622 L", "touch D && ln -s D/x L"],
+)
 def test_a_list_that_cannot_be_trusted_or_read_is_an_error(
-    obstacle: str, tmp_path: Path, root_list: Path, monkeypatch: pytest.MonkeyPatch
+    obstacle: str, tmp_path: Path, root_list: Path
 ) -> None:
-    if obstacle == "directory":
-        root_list.mkdir()
-    elif obstacle == "pipe":
-        os.mkfifo(root_list)
-        root_list.chmod(0o622)
-    else:
-        root_list.write_text("static\n")
-        root_list.chmod(0o664)
-    if obstacle == "no directory":
-        monkeypatch.setattr(delegate, "PERMITTED", f"{root_list}/ipam-types")
+    subprocess.run(["sh", "-c", obstacle.replace("L", root_list.name)], cwd=tmp_path, check=True)
     with pytest.raises(CniError, match="ipam-types") as caught:
         delegate.find("static", (str(tmp_path),))
     assert caught.value.code == errors.INVALID_CONFIGURATION

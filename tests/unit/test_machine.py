@@ -46,25 +46,20 @@ def test_lists_of_modules_say_what_the_kernel_has(
     assert (str(directory) in found.text) == (state != machine.LOADED)
 
 
-@pytest.mark.parametrize(
-    ("directory", "line", "blocks"),
-    [
-        ("etc/modprobe.d", "blacklist ipvlan", True),
-        ("run/modprobe.d", "install  ipvlan /bin/false", True),
-        ("usr/lib/modprobe.d", "a\nblacklist ipvlan", True),
-        ("etc/modprobe.d", "#blacklist ipvlan\nblacklist ipvlan2\noptions ipvlan x=1", False),
-    ],
-)
-def test_file_that_blocks_a_module_is_named(
-    tmp_path: Path, directory: str, line: str, *, blocks: bool
-) -> None:
+def test_file_that_blocks_a_module_is_named(tmp_path: Path) -> None:
     lists(tmp_path, loadable=f"{MODULE}: a.ko\n")
-    file = tmp_path / directory / "local.conf"
-    file.parent.mkdir(parents=True)
-    file.write_text(f"{line}\n")
-    found = machine.ipvlan_module(str(tmp_path))
-    assert found.state == (machine.BLOCKED if blocks else machine.AVAILABLE)
-    assert (f"but {file} blocks it" in found.text) == blocks
+    for directory, line, state in (
+        ("run", "#blacklist ipvlan\nblacklist ipvlan2\noptions ipvlan x=1", machine.AVAILABLE),
+        ("usr/lib", "a\nblacklist ipvlan", machine.BLOCKED),
+        ("etc", "install  ipvlan /bin/false", machine.BLOCKED),
+    ):
+        file = tmp_path / directory / "modprobe.d/local.conf"
+        file.parent.mkdir(parents=True)
+        file.write_text(f"{line}\n")
+        found = machine.ipvlan_module(str(tmp_path))
+        assert found.state == state
+        assert (f"but {file} blocks it" in found.text) == (state == machine.BLOCKED)
+        file.unlink()
 
 
 def test_missing_capabilities_are_those_of_this_process() -> None:

@@ -158,10 +158,8 @@ def test_error_that_cannot_be_written_goes_to_stderr() -> None:
 
 
 def test_failure_after_the_result_is_no_second_document() -> None:
-    world = World(RESULT, at_exit=CniError(100, "too late"))
-    assert world.call() == 1
-    assert "ips" in world.document
-    assert world.warnings == ["too late"]
+    world = World(RESULT, CniError(100, "too late"))
+    assert (world.call(), "ips" in world.document, world.warnings) == (1, True, ["too late"])
 
 
 def test_version_needs_nothing_and_lists_every_version() -> None:

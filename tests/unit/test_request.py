@@ -180,7 +180,7 @@ def test_stdin_that_is_no_json_object_is_refused_with_the_reason(
         assert why in error.msg
 
 
-@pytest.mark.parametrize("name", ["-net", "a/b", "a b", "net\n", "ä", "\ud800", 5, [], True])
+@pytest.mark.parametrize("name", ["-net", "a/b", "net\n", "\ud800", 5, []])
 def test_other_network_names_are_refused(name: object) -> None:
     for command in ("ADD", "CHECK", "STATUS", "GC"):
         for fine in ("net", "0", "a_b.c-d"):

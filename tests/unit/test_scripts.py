@@ -14,73 +14,67 @@ HELPED = (
 NOT_ROOTS = ("install-node", "lab-box", "provision-network --interface lo", "provision-node")
 # Nobody: another user for root, who may not be able to read these files.
 NOBODY = () if os.geteuid() else ("unshare", "--user")
-
-
-OPTIONS = (
-    *("build-bundle", "build-deb", "build-image", "install-node", "lab-box", "lab-check"),
-    *("lib/image-entry", "provision-network", "provision-node"),
-)
-VALUES = (
-    *("build-bundle --output", "build-deb --output", "build-image --output"),
-    *("install-node --prefix=", "install-node --wheels", "lab-box --name"),
-    *("provision-network --interface", "provision-node --packages"),
-)
-BUILT = ("build-bundle", "build-deb", "build-image")
+# What a script says of calls.
+WRONG = {
+    "no option --colour": [
+        *("build-bundle --colour", "build-deb --colour", "build-image --colour", "demo --colour"),
+        *("endurance --colour", "fuzz --colour", "install-node --colour", "lab-box --colour"),
+        *("lab-check --colour", "lab-kernel --colour", "lib/image-entry --colour"),
+        *("provision-network --colour", "provision-node --colour", "test --colour"),
+    ],
+    "unrecognized arguments: --foo": ["bench --foo"],
+    "needs a value": [
+        *("build-bundle --output", "build-deb --output", "build-image --output"),
+        *("install-node --prefix=", "install-node --wheels", "lab-box --name"),
+        *("provision-network --interface", "provision-node --packages"),
+    ],
+    "no argument foo": [
+        *("build-bundle foo", "build-image foo", "demo foo", "install-node foo"),
+        *("lab-check --miniature foo", "lib/image-entry foo"),
+        "provision-network --interface e foo",
+    ],
+    "give a whole number": ["endurance ten", "fuzz foo"],
+    "no part foo": ["test foo"],
+    "not a directory": [
+        *("build-bundle --output /etc/passwd", "build-deb --output /etc/passwd"),
+        *("build-image --output /etc/passwd", "install-node --prefix /etc/passwd"),
+    ],
+    "no bundle for this machine": ["build-image --bundle /etc/passwd"],
+    "no such file": ["build-image --bundle /nonexistent"],
+    "no such directory": ["install-node --wheels /none", "provision-node --packages /none"],
+    "absolute": [
+        *("install-node --bin-dir here", "install-node --command-dir here"),
+        *("install-node --prefix here", "lib/image-entry --prefix here"),
+        "lib/image-entry --health --bin-dir here",
+    ],
+    "below it": ["install-node --prefix /"],
+    "can be part of it": ["install-node --prefix '/with space'"],
+    "must not be below": ["install-node --prefix /a --bin-dir /a/bin"],
+    "no wheels": ["install-node --wheels / --system-packages", "install-node --wheels /proc"],
+    "give NAME or OWNER/NAME": ["lab-box --name 'a b'"],
+    "give a size": ["lab-box --size big"],
+    "name of a Debian release": ["lab-box --suite ../x"],
+    "keep or remove": ["lib/image-entry --on-stop never"],
+    "--interface must be given": ["provision-network"],
+    "ADDRESS/LENGTH": [
+        "provision-network --interface e --address 10.0.0.256/8",
+        "provision-node --subnet ten",
+    ],
+    "ADDRESS/LENGTH=ADDRESS": [
+        "provision-network --interface e --route 10.0.0.0/8",
+        "provision-network --interface e --route 10.0.0.0/8=10.300",
+    ],
+    "1 to 15 letters": [
+        "provision-network --interface e --name a/b",
+        "provision-node --master 'a b'",
+    ],
+    "no packages": ["provision-node --packages ."],
+    "FIRST-LAST": ["provision-node --range 10.0.0.1"],
+}
 
 
 @pytest.mark.parametrize(
-    ("command", "words"),
-    [
-        *((f"{script} --colour", "no option --colour") for script in OPTIONS),
-        *((f"{script} --output /etc/passwd", "not a directory") for script in BUILT),
-        *((option, "needs a value") for option in VALUES),
-        *(
-            (f"{script} now", "no argument now")
-            for script in ("build-bundle", "build-image", "lib/image-entry")
-        ),
-        ("bench --foo", "unrecognized arguments: --foo"),
-        ("build-image --bundle /etc/passwd", "no bundle for this machine"),
-        ("build-image --bundle /nonexistent", "no such file"),
-        ("demo --foo", "no option --foo"),
-        ("demo foo", "no argument foo"),
-        ("endurance --foo", "no option --foo"),
-        ("endurance ten", "give a whole number"),
-        ("fuzz --foo", "no option --foo"),
-        ("fuzz foo", "give a whole number"),
-        ("install-node --bin-dir relative", "absolute"),
-        ("install-node --command-dir relative", "absolute"),
-        ("install-node --prefix /", "below it"),
-        ("install-node --prefix '/with space'", "can be part of it"),
-        ("install-node --prefix /a --bin-dir /a/bin", "must not be below"),
-        ("install-node --prefix /etc/passwd", "not a directory"),
-        ("install-node --prefix relative", "absolute"),
-        ("install-node --wheels / --system-packages", "no wheels"),
-        ("install-node --wheels /nonexistent", "no such directory"),
-        ("install-node --wheels /proc/self/task", "no wheels"),
-        ("install-node file", "no argument file"),
-        ("lab-box --name 'a b'", "give NAME or OWNER/NAME"),
-        ("lab-box --size big", "give a size"),
-        ("lab-box --suite ../x", "name of a Debian release"),
-        ("lab-check --miniature again", "no argument again"),
-        ("lab-kernel --foo", "no option --foo"),
-        ("lib/image-entry --health --bin-dir here", "absolute path"),
-        ("lib/image-entry --on-stop never", "keep or remove"),
-        ("lib/image-entry --prefix here", "absolute path"),
-        ("provision-network", "--interface must be given"),
-        ("provision-network --interface e --address 10.0.0.1", "ADDRESS/LENGTH"),
-        ("provision-network --interface e --address 10.0.0.256/8", "ADDRESS/LENGTH"),
-        ("provision-network --interface e --name a/b", "1 to 15 letters"),
-        ("provision-network --interface e --route 10.0.0.0/8", "ADDRESS/LENGTH=ADDRESS"),
-        ("provision-network --interface e --route 10.0.0.0/8=10.300", "ADDRESS/LENGTH=ADDRESS"),
-        ("provision-network --interface e eth0", "no argument eth0"),
-        ("provision-node --master 'a b'", "1 to 15 letters"),
-        ("provision-node --packages .", "no packages"),
-        ("provision-node --packages /nonexistent", "no such directory"),
-        ("provision-node --range 10.0.0.1", "FIRST-LAST"),
-        ("provision-node --subnet ten", "ADDRESS/LENGTH"),
-        ("test --foo", "no option --foo"),
-        ("test foo", "no part foo"),
-    ],
+    ("command", "words"), [(each, words) for words, calls in WRONG.items() for each in calls]
 )
 def test_wrong_call_is_one_sentence(command: str, words: str) -> None:
     done = run("bash", "-c", f"exec {SCRIPTS}/{command}")

@@ -187,22 +187,16 @@ def test_what_cannot_be_read_is_reported_in_a_sentence(
     assert "\n" not in message
 
 
-@pytest.mark.parametrize(
-    ("source", "why"),
-    [
+def test_a_file_that_can_not_be_read(tmp_path: Path) -> None:
+    (tmp_path / "net.conf").write_bytes(b"\xff\xfe{}")
+    for source, why in (
         ("/no/such/file", "cannot read .*: No such file or directory"),
         ("/", "cannot read .*: Is a directory"),
         ("a\0b", "embedded null character in path"),
-        ("net.conf", "it is not UTF-8 text"),
-    ],
-)
-def test_a_file_that_can_not_be_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, why: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("net.conf").write_bytes(b"\xff\xfe{}")
-    with pytest.raises(ConfigError, match=why):
-        configs.read_source(source)
+        (str(tmp_path / "net.conf"), "it is not UTF-8 text"),
+    ):
+        with pytest.raises(ConfigError, match=why):
+            configs.read_source(source)
 
 
 def test_what_a_file_is_called_says_how_it_is_read(tmp_path: Path) -> None:

@@ -93,7 +93,6 @@ mode: l9
     ("text", "path", "line"),
     [
         (CONFLIST, (), 5),
-        (CONFLIST, ("mode",), 7),
         (CONFLIST, ('odd "key"', 1), 8),
         (CONFLIST, ("absent",), 5),
         (IN_BLOCK, ("mode",), 12),
@@ -116,7 +115,6 @@ def test_the_line_is_found(text: str, path: Path, line: int) -> None:
     ("text", "line"),
     [
         (IN_BLOCK.replace('"l9"', '"l9",'), 12),
-        (IN_BLOCK.replace('"type"', '// "type"'), 10),
         (IN_BLOCK.replace('"ipvlan",', '"ipvlan'), 10),
         (IN_QUOTES.replace('"l9"}', '"l9",}'), 10),
         (FOLDED.replace('"l9"', '"l9",'), 6),

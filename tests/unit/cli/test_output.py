@@ -5,6 +5,7 @@ import os
 import pty
 import subprocess
 import sysconfig
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 
@@ -135,14 +136,11 @@ def on_terminal(directory: Path, *arguments: str, **environment: str) -> str:
     )
     os.close(theirs)
     shown = b""
-    try:
+    with suppress(OSError):  # how a terminal ends
         while chunk := os.read(ours, 4096):
             shown += chunk
-    except OSError:  # how a terminal ends
-        pass
-    finally:
-        os.close(ours)
-        command.wait()
+    os.close(ours)
+    command.wait()
     return shown.decode()
 
 

@@ -192,21 +192,14 @@ def call_of_a_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("call_of_a_runtime")
-@pytest.mark.parametrize(
-    ("words", "options"),
-    [
-        (["--dry-run"], (True, False, False)),
-        (["--dry-run", "--json"], (True, True, False)),
-        (["-v"], (False, False, True)),
-    ],
-)
-def test_a_runtimes_call_is_replayed(
-    words: list[str], options: tuple[bool, bool, bool], made: Made
-) -> None:
+@pytest.mark.parametrize("words", [("--dry-run",), ("--dry-run", "--json"), ("-v",)])
+def test_a_runtimes_call_is_replayed(words: tuple[str, ...], made: Made) -> None:
     ipvlan(*words).fine()
     assert made.config == CONF
     assert made.environment["CNI_IFNAME"] == "eth0"
-    assert (made.options.is_dry, made.options.as_json, made.options.is_verbose) == options
+    given = {"--dry-run": made.options.is_dry, "--json": made.options.as_json}
+    given["-v"] = made.options.is_verbose
+    assert given == {word: word in words for word in given}
 
 
 @pytest.mark.usefixtures("call_of_a_runtime")

@@ -93,7 +93,6 @@ FINE: list[dict[str, Any]] = [
     {"ipam": route(dst="fd00::/8", gw="fe80::1")},
     {"ipam": None, "prevResult": {"ips": []}},
     {"vendor": {"option": 1}, "runtimeConfig": {"ips": []}, "capabilities": {"ips": True}},
-    {"logFile": "net.log"},
     {"logFile": "/var/log/cni-ipvlan/net.log"},
     {"ipam": {"type": "calico-ipam"}},
     {"linkInContainer": True, "dns": {"nameservers": ["10.0.0.1"]}},
@@ -137,9 +136,10 @@ def test_what_works_all_the_same_is_a_warning(
     assert words in text
 
 
-@pytest.mark.parametrize("change", FINE)
-def test_what_works_has_no_problem(change: dict[str, Any]) -> None:
-    assert problems_of(changed(change)) == problems_of(changed(change), warnings=True) == []
+def test_what_works_has_no_problem() -> None:
+    for change in FINE:
+        config = changed(change)
+        assert problems_of(config) == problems_of(config, warnings=True) == [], change
 
 
 def test_only_the_first_plugin_of_a_list_needs_ipam() -> None:

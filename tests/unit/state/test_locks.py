@@ -159,18 +159,11 @@ def test_lock_of_a_master_is_held_by_one_at_a_time(
     assert list(directory.glob("on-*")) == []
 
 
-@pytest.mark.parametrize(
-    ("what", "why"),
-    [
-        ("link", "another user"),
-        ("another user's", "another user"),
-        ("file", "cni-ipvlan"),
-        ("no parent", "cni-ipvlan"),
-    ],
-)
+@pytest.mark.parametrize("what", ["link", "another user's", "file", "no parent"])
 def test_unusable_directory_is_refused_at_once_and_stops_only_the_strict(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, why: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
+    why = "another user" if what in ("link", "another user's") else "cni-ipvlan"
     place = tmp_path / "run" / "cni-ipvlan"
     if what != "no parent":
         place.parent.mkdir()
@@ -188,8 +181,7 @@ def test_unusable_directory_is_refused_at_once_and_stops_only_the_strict(
     with pytest.raises(OSError, match=why), registry.attachment_lock(KEY, never, strict=True):
         pass
     with registry.attachment_lock(KEY, never, strict=False):
-        went_on = True
-    assert went_on
+        pass
 
 
 def test_idle_attachment_is_locked_and_a_live_one_is_not(
