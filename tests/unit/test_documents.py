@@ -69,9 +69,6 @@ def test_readme_lists_every_option_of_the_schema_with_its_type_and_default() -> 
             default = rule["default"]
             words = default if isinstance(default, str) else json.dumps(default)
             assert OPTIONS[name][2] == f"`{words}`"
-
-
-def test_readme_lists_the_versions() -> None:
     listed = re.findall(r"\d\.\d\.\d", OPTIONS["cniVersion"][3])
     assert tuple(listed) == SUPPORTED_VERSIONS
 
@@ -82,9 +79,7 @@ def test_every_error_code_is_explained_once_and_no_other_is() -> None:
         (value, name) for name, value in sorted(CODES.items(), key=lambda item: item[1])
     ]
     assert all(len(row) == 4 and all(row) for row in rows)
-
-
-def test_codes_differ_and_our_own_start_at_100() -> None:
+    # Codes differ, and our own start at 100.
     assert len(set(CODES.values())) == len(CODES)
     assert {value for value in CODES.values() if value < 100} == {1, 2, 3, 4, 5, 6, 7, 11, 50, 51}
 

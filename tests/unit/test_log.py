@@ -119,19 +119,15 @@ def test_file_is_readable_by_its_owner_only_and_appended_to(logs: Path) -> None:
     assert len(log.read_text().splitlines()) == 8
 
 
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
+def test_a_line_is_printable_whatever_it_is_made_of() -> None:
+    for text, line in (
         ("plain – ü", "plain – ü"),
         ("a\r\nb\n", "a\\r | b"),
-        ("\x1b[2J\x9b\x07\0", "\\x1b[2J\\x9b\\x07\\x00"),
-        ("a\u2028b\u2029c\x85d", "a\\u2028b\\u2029c\\x85d"),
-        ("\u202e\ud800", "\\u202e\\ud800"),
+        ("\x1b[2J\x9b\0\u2028", "\\x1b[2J\\x9b\\x00\\u2028"),
+        ("\x85\u202e\ud800", "\\x85\\u202e\\ud800"),
         ("x" * 4096, "x" * 4096),
-    ],
-)
-def test_a_line_is_printable_whatever_it_is_made_of(text: str, line: str) -> None:
-    assert one_line(text) == line
+    ):
+        assert one_line(text) == line
 
 
 @pytest.mark.parametrize("text", ["x" * 4097, "ü" * 2049, "\x1b" * 1_000_000, "a" + "\n" * 5000])

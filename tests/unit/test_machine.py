@@ -34,7 +34,7 @@ def test_a_loaded_module_is_seen(tmp_path: Path) -> None:
     [
         ("", "", machine.ABSENT),
         (f"{MODULE}\n", "", machine.LOADED),
-        *(("", f"{MODULE}{suffix}: a.ko\n", machine.AVAILABLE) for suffix in ("", ".gz", ".zst")),
+        ("", f"{MODULE}.zst: a.ko\n", machine.AVAILABLE),
     ],
 )
 def test_lists_of_modules_say_what_the_kernel_has(

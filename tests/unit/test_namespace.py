@@ -46,12 +46,10 @@ def test_namespace_whose_path_leads_elsewhere_by_now_is_gone(tmp_path: Path) -> 
     assert not namespace.leads_to(found.path, found.identity)
 
 
-@pytest.mark.parametrize("path", ["net", "./net", "", "/a\0b", "/\ud800"])
-def test_path_that_can_lead_nowhere_leads_nowhere(
-    monkeypatch: pytest.MonkeyPatch, path: str
-) -> None:
+def test_path_that_can_lead_nowhere_leads_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/proc/self/ns")
-    assert not namespace.leads_to(path, namespace.own())
+    for path in ("net", "./net", "", "/a\0b", "/\ud800"):
+        assert not namespace.leads_to(path, namespace.own())
     with pytest.raises(NotANamespaceError, match="not an absolute path"):
         namespace.find("net")  # which ip could take for a process
     for gone in ("/no/such/file", "/proc/self/status/x"):

@@ -201,11 +201,11 @@ def script(path: Path, content: str) -> None:
     path.chmod(0o755)
 
 
-@pytest.mark.parametrize("word", ["a\0b", "\ud800"])
-def test_invalid_argument_is_an_error(runner: Runner, word: str) -> None:
-    with pytest.raises(UnusableArgumentError) as caught:
-        runner.run(Command(("true", word), "try it"))
-    assert (caught.value.purpose, caught.value.word) == ("try it", word)
+def test_invalid_argument_is_an_error(runner: Runner) -> None:
+    for word in ("a\0b", "\ud800"):
+        with pytest.raises(UnusableArgumentError) as caught:
+            runner.run(Command(("true", word), "try it"))
+        assert (caught.value.purpose, caught.value.word) == ("try it", word)
 
 
 DESCRIPTORS = Path("/proc/self/fd")

@@ -1,21 +1,15 @@
-"""scripts/test says what passed and what failed, also when interrupted, and leaves nothing."""
+"""scripts/test says what passed and what failed, and its status is that of the tests."""
 
 import os
 import re
 import shutil
-import signal
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from attacker import lives
-from lab import wait_until
 
 ROOT = Path(__file__).parents[2]
-# In place of pytest: says what the file of its tier has, and tells its process. What it starts
-# ignores signals, as what a test has started may.
+# In place of pytest: says what the file of its tier has.
 PYTEST = """\
 #!/bin/bash
 for argument; do
@@ -25,16 +19,10 @@ for argument; do
     esac
 done
 cat "$tier.outcomes" >>"$outcomes"
-trap 'exit 3' INT # which has no effect where it is ignored
-(trap '' INT TERM; exec sleep 1000) &
-echo $$ $! >>processes
 echo "$tier says this"
-grep -q ^runs "$tier.outcomes" && wait
-exec 2>/dev/null # or bash says who was killed, if it hears of that in time
-kill -KILL $!
 exit "$(grep -c ^failed "$tier.outcomes")"
 """
-ENDING = {"unit": "passed a\npassed b\nfailed c[x y]\nskipped d\npassed e\nfailed e\n"}
+TIERS = ("unit", "kernel", "e2e", "faults", "attacks", "node")
 
 
 @pytest.fixture
@@ -46,8 +34,6 @@ def checkout(tmp_path: Path) -> Path:
     executable(tmp_path / "scripts/lib/lint", '#!/bin/sh\necho passed ruff >"$1"\n')
     (tmp_path / ".venv/bin").mkdir(parents=True)
     executable(tmp_path / ".venv/bin/pytest", PYTEST)
-    for tier in ("unit", "kernel", "e2e", "faults", "attacks", "node"):
-        (tmp_path / f"{tier}.outcomes").write_text(f"passed {tier}\n")
     return tmp_path
 
 
@@ -56,38 +42,20 @@ def executable(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-@contextmanager
-def started(
-    checkout: Path, outcomes: dict[str, str], *argv: str
-) -> Iterator[subprocess.Popen[str]]:
-    for tier, text in outcomes.items():
-        (checkout / f"{tier}.outcomes").write_text(text)
-    with subprocess.Popen(
-        # As a job behind a shell, which ignores SIGINT.
-        ["env", "--ignore-signal=INT", checkout / "scripts/test", "--seed", "7", *argv],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+def said(checkout: Path, unit: str, *argv: str) -> tuple[int, list[str]]:
+    for tier in TIERS:
+        (checkout / f"{tier}.outcomes").write_text(unit if tier == "unit" else f"passed {tier}\n")
+    done = subprocess.run(
+        [checkout / "scripts/test", "--seed", "7", *argv],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
         env=os.environ | {"TESTS_LONG": ""},
-    ) as process:  # fmt: skip
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def said(checkout: Path, outcomes: dict[str, str], *argv: str) -> tuple[int, list[str]]:
-    with started(checkout, outcomes, *argv) as process:
-        output, _ = process.communicate()
-        wait_until(lambda: not left(checkout))
-        return process.returncode, [re.sub(r" \(\d+\.\d s\)$", "", x) for x in output.splitlines()]
-
-
-def left(checkout: Path) -> list[str]:
-    """Return the processes that are still there of those that were started."""
-    return [each for each in (checkout / "processes").read_text().split() if lives(int(each))]
+    )  # fmt: skip
+    return done.returncode, [re.sub(r" \(\d+\.\d s\)$", "", x) for x in done.stdout.splitlines()]
 
 
 def test_one_tier_is_counted_and_what_failed_is_named(checkout: Path) -> None:
-    status, lines = said(checkout, ENDING, "unit")
+    outcomes = "passed a\npassed b\nfailed c[x y]\nskipped d\npassed e\nfailed e\n"
+    status, lines = said(checkout, outcomes, "unit")
     assert (status, lines[-7:]) == (
         1,
         [
@@ -103,7 +71,7 @@ def test_one_tier_is_counted_and_what_failed_is_named(checkout: Path) -> None:
 
 
 def test_all_tiers_run_the_longest_first_and_each_line_says_whose_it_is(checkout: Path) -> None:
-    status, lines = said(checkout, {})
+    status, lines = said(checkout, "passed unit\n")
     assert (status, lines[-1]) == (0, "7 passed, 0 failed")
     assert "attacks  /attacks says this" in lines
     begun = [line.split()[0] for line in lines if "begins; " in line]
@@ -112,26 +80,8 @@ def test_all_tiers_run_the_longest_first_and_each_line_says_whose_it_is(checkout
 
 @pytest.mark.parametrize("outcomes", ["", "skipped a\n", "passed a\nruns b\n"])
 def test_a_tier_that_ran_nothing_or_broke_has_failed(checkout: Path, outcomes: str) -> None:
-    executable(checkout / ".venv/bin/pytest", PYTEST.replace("grep -q ^runs", "false"))
-    status, lines = said(checkout, {"unit": outcomes}, "unit")
+    status, lines = said(checkout, outcomes, "unit")
     where = " in b" if "runs" in outcomes else ""
     expected = f"FAILED  unit: ended with status 0{where}, see above"
     assert (status, lines[-1].endswith(" 1 failed")) == (1, True)
     assert expected in lines
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_it_says_what_was_done_and_leaves_no_process(
-    checkout: Path, number: signal.Signals
-) -> None:
-    with started(checkout, {"kernel": "passed k\nruns l\n"}) as process:
-        assert process.stdout
-        while process.stdout.readline().rstrip() != "kernel   /kernel says this":
-            assert process.poll() is None
-        process.send_signal(number)
-        output = process.stdout.read()
-        assert process.wait() == 130
-    wait_until(lambda: not left(checkout))
-    assert "interrupted in l: 1 passed" in output
-    assert "not begun: " in output
-    assert output.endswith(" passed, 0 failed, interrupted\n")

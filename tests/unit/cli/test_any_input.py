@@ -162,14 +162,6 @@ def test_no_document_is_too_deep(depth: int, opening: str) -> None:
     check(["validate", FILE], f"type: ipvlan\nx: {deep}".encode())
 
 
-@pytest.mark.parametrize("value", ["[*a{0}, *a{0}]", "{{x: *a{0}, y: *a{0}}}"])
-def test_aliases_of_aliases_do_not_grow_without_bounds(value: str) -> None:
-    lines = [f"b{n}: &a{n + 1} {value.format(n)}" for n in range(60)]
-    text = "\n".join(["type: ipvlan", "a: &a0 [1]", *lines])
-    status, out, _ = answer(["validate", FILE], text.encode())
-    assert (status, "it is too large, perhaps because of its aliases" in out) == (1, True)
-
-
 @settings(max_examples=120)
 @given(COMMANDS, st.lists(st.tuples(OPTIONS, ARGUMENTS) | st.tuples(ARGUMENTS), max_size=3))
 def test_no_argument_is_too_odd(arguments: list[str], more: list[tuple[str, ...]]) -> None:

@@ -29,7 +29,7 @@ TEXTS = {
     "sexagesimal with a fraction": ("mtu: 1" + ":1" * 10_000 + ".5", NUMBER),
     "digits": ("mtu: " + "1" * 101, NUMBER),
     "hexadecimal": ("mtu: 0x" + "f" * 100_000, NUMBER),
-    "lists of aliases": ("a0: &a0 [1]\n" + chain("[{0}, {0}]", 30), LARGE),
+    "lists of aliases": ("a0: &a0 [1]\n" + chain("[{0}, {0}]", 60), LARGE),
     "merges of merges": ("a0: &a0 {{k: 1}}\n".format() + chain("{{<<: [{0}, {0}]}}", 30), LARGE),
     "one large merge": (
         "a: &a {" + ", ".join(f"k{n}: 1" for n in range(500)) + "}\n"

@@ -22,7 +22,7 @@ Printed = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def narrator(capsys: Printed) -> Narrator:
+def narrator() -> Narrator:
     return Narrator(Log(click.echo, {}))
 
 

@@ -78,7 +78,6 @@ def test_output_that_cannot_be_written(line: str, way: str, files: Path) -> None
         ("_IPVLAN_COMPLETE=bash_source ipvlan >/dev/full", FULL, 1),
         ("ipvlan nonsense 2>/dev/full", "", 2),
         ("ipvlan validate /gone 2>&-", "", 1),
-        ("ipvlan show >/dev/full 2>/dev/full", "", 1),
         ("ipvlan --help >&-", "", 0),
         ("ipvlan add --help | true; exit ${PIPESTATUS[1]}", "", 0),
     ],

@@ -67,6 +67,9 @@ def test_options_that_do_not_fit_the_call_are_refused(tmp_path: Path) -> None:
     assert (said.status, "STATUS changes nothing" in said.err) == (2, True)
     said = replay(tmp_path, variables(CNI_COMMAND="GC"), "--netns", "/x")
     assert (said.status, "GC is about no container" in said.err) == (2, True)
+    # An old GC is announced with what it does.
+    said = replay(tmp_path, {**variables(CNI_COMMAND="GC"), "stdin": "{}"}, "--dry-run")
+    assert "it releases the addresses of attachments that have been added since\n" in said.err
 
 
 @pytest.mark.parametrize("option", [[], ["--dry-run"]])
@@ -78,11 +81,6 @@ def test_a_strangers_words_do_not_reach_the_terminal_as_they_are(
     _, out, err = replay(tmp_path, content, *option)
     assert "replaying ADD of \\x1b[2J\\x9b\\u202e, container one, interface net1\\x1b" in err
     assert all(line.isprintable() for line in (out + err).split("\n"))
-
-
-def test_an_old_gc_is_announced_with_what_it_does(tmp_path: Path) -> None:
-    said = replay(tmp_path, {**variables(CNI_COMMAND="GC"), "stdin": "{}"}, "--dry-run")
-    assert "it releases the addresses of attachments that have been added since\n" in said.err
 
 
 def test_a_failure_without_a_container_is_compared(

@@ -66,6 +66,8 @@ def test_script_of_a_bundle_uses_its_programs_and_leaves_path_as_it_was(
 
 
 def test_each_step_is_a_line_with_its_purpose_below_what_is_assumed() -> None:
+    text = shell(Command(("true",), "create \x1b]0;x\x07\nrm -rf\r\u2028x"))
+    assert steps(text) == ["true  # create ]0;x rm -rf x"]
     text = shell(ADD)
     assert text.startswith("# dry run of ADD: nothing was changed; interface net1\n(\n")
     assert steps(text) == ["ip link add link eth0 name x type ipvlan  # create it"]
@@ -117,11 +119,6 @@ def test_a_step_that_may_fail_or_was_run_already_does_not_end_the_shell() -> Non
     text = shell(was_run, may_fail, Command(("echo", "on"), "go on"))
     assert steps(text)[0] == "# already run, since it changes nothing: ask static"
     assert run(text) == "on\n"
-
-
-def test_comments_have_no_escape_sequences_or_commands() -> None:
-    text = shell(Command(("true",), "create \x1b]0;x\x07\nrm -rf\r\u2028x"))
-    assert steps(text) == ["true  # create ]0;x rm -rf x"]
 
 
 def test_what_the_machine_lacks_is_assumed(monkeypatch: pytest.MonkeyPatch) -> None:
