@@ -21,6 +21,8 @@ NAMELESS = Namespace("/proc/42/ns/net", "", (4, 4026532002))
             commands.link_add_ipvlan("eth0", "ivx", "l3s", "private", 1400),
             "ip link add link eth0 name ivx mtu 1400 type ipvlan mode l3s private",
         ),
+        (commands.arping_duplicate("10.1.0.2", "eth0"), "arping -D -w 1 -I eth0 10.1.0.2"),
+        (tc.edits_show(), "tc -s -j actions list action pedit"),
         (commands.namespace_number(42), "lsns --json --type net --output NS,NETNSID --task 42"),
         (
             commands.sysctl_write("net/ipv4/conf/a.b/arp_notify", "x"),

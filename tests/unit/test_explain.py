@@ -166,11 +166,14 @@ def test_the_daemon_of_dhcp_is_debians_unit_where_there_is_one(
 def test_other_failures() -> None:
     not_found = ProgramNotFoundError("nsenter", "/usr/sbin:/sbin")
     unusable = UnusableArgumentError(Command(("ip",), "create it"), "a\0")
-    explained = [as_cni_error(each) for each in (not_found, unusable, OSError("odd"))]
+    refused = PermissionError(13, "Permission denied", "/run/cni-ipvlan")
+    explained = [as_cni_error(each) for each in (not_found, unusable, refused, OSError("odd"))]
+    assert "try: run as root" in explained[2].details
     assert explained[0].details.startswith("searched: /usr/sbin:/sbin")
     assert [(error.code, error.msg) for error in explained] == [
         (codes.TOOL_UNUSABLE, "cannot find the program 'nsenter'"),
         (errors.INVALID_CONFIGURATION, r"cannot create it: 'a\x00' is not a valid argument"),
+        (errors.IO_FAILURE, "system error: Permission denied: /run/cni-ipvlan"),
         (errors.IO_FAILURE, "system error: odd"),
     ]
 

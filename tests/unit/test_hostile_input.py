@@ -187,6 +187,7 @@ def judge(environment: Mapping[str, str], status: int, printed: list[bytes]) -> 
 @example(b'{"name": "a", "name": "b", "cniVersion": "1.0.0"}', {"CNI_COMMAND": "GC"})
 @example(b"[" * 100_000, {"CNI_COMMAND": "ADD"})
 @example(b"\xef\xbb\xbf{}", {"CNI_COMMAND": "STATUS"})
+@example(b'{"name": "n", "type": "ipvlan"}', {"CNI_COMMAND": "DEL", "CNI_NETNS": ""})
 def test_any_input_gets_one_answer(
     world: None, tmp_path: Path, stdin: bytes, environment: dict[str, str]
 ) -> None:

@@ -165,6 +165,7 @@ def test_failure_after_the_result_is_no_second_document() -> None:
 def test_version_needs_nothing_and_lists_every_version() -> None:
     for stdin, expected in (
         (b"", "1.1.0"),
+        (b'{"cniVersion": "0.3.1"}', "0.3.1"),
         (b'{"cniVersion": "0.3.1", "more": 1}', "0.3.1"),
         (b'{"cniVersion": "7"}', "7"),
         (b"{}", "0.1.0"),
