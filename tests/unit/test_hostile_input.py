@@ -248,6 +248,16 @@ def test_the_made_up_world_lets_an_add_come_to_its_end(world: None, tmp_path: Pa
     assert len(list((tmp_path / "registry").glob("on-*/*"))) == 1
 
 
+@pytest.mark.parametrize(("mtu", "address"), [(9000, "10.1.0.2/24"), (0, "0.0.0.0/0")])
+def test_and_an_add_fails_for_the_masters_mtu_or_gives_a_wrong_address_back(
+    world: None, tmp_path: Path, mtu: int, address: str
+) -> None:
+    made_up = World({"ips": [{"address": address}]})
+    stdin = with_defaults(f'{{"ipam": {{"type": "host-local"}}, "mtu": {mtu}}}')
+    status, _ = call(complete_environment("ADD"), stdin, tmp_path, made_up)
+    assert (status, made_up.commands.count(("/cni/host-local",))) == (1, 0 if mtu else 2)
+
+
 PLACES = (
     "{}", '{{"cniVersion": {}}}', '{{"name": {}}}', '{{"master": {}}}', '{{"prevResult": {}}}',
     '{{"prevResult": {{"ips": [{{"address": {}}}]}}}}', '{{"dns": {{"search": {}}}}}',

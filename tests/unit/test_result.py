@@ -141,6 +141,7 @@ def test_result_of_an_unknown_version_is_refused(version: object) -> None:
         ({"ips": [{"address": "10.0.0.1/8", "interface": "0"}]}, "interface is '0'; a whole"),
         ({"routes": [{}]}, "a route's dst is None; a prefix is needed"),
         ({"routes": [{"dst": "default"}]}, "routes[].dst is 'default', which is not valid"),
+        ({"routes": [{"dst": "::/0", "gw": "10.0.0.1"}]}, "two address families"),
         ({"routes": [{"dst": "::/0", "priority": "5"}]}, "priority is '5'; a whole number"),
         ({"dns": []}, "dns is []; a JSON object is needed"),
         ({"cniVersion": "0.2.0", "ip4": []}, "ip4 is []; a JSON object is needed"),

@@ -296,6 +296,9 @@ def test_file_of_the_node_that_can_not_be_read(machine: Machine) -> None:
     said = f"configuration {file}:1: it is"
     assert f"\nproblem {said}" in "\n".join(machine.doctor())
     assert f"\nwarning {said}" in "\n".join(machine.doctor("-c", machine.network()))
+    given = machine.network(mode="l9")
+    said = "\n".join(machine.doctor("-c", given))
+    assert f"\nproblem configuration {given}: $.mode: " in said
 
 
 def test_json_names_the_network_of_a_finding(machine: Machine) -> None:
