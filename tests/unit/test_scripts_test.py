@@ -1,15 +1,23 @@
-"""scripts/test says what passed and what failed, and its status is that of the tests."""
+"""scripts/test says what passed and what failed, also when interrupted, and leaves nothing."""
 
 import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from attacker import lives
+from executable import Executable
+from lab import wait_until
 
 ROOT = Path(__file__).parents[2]
-# In place of pytest: says what the file of its tier has.
+# In place of pytest: says what the file of its tier has, and tells its process. What it starts
+# ignores signals, as what a test has started may.
 PYTEST = """\
 #!/bin/bash
 for argument; do
@@ -19,21 +27,30 @@ for argument; do
     esac
 done
 cat "$tier.outcomes" >>"$outcomes"
+trap 'exit 3' INT # which has no effect where it is ignored
+(trap '' INT TERM; exec sleep 1000) &
+echo $$ $! >>processes
 echo "$tier says this"
+grep -q ^runs "$tier.outcomes" && wait
+exec 2>/dev/null # or bash says who was killed, if it hears of that in time
+kill -KILL $!
 exit "$(grep -c ^failed "$tier.outcomes")"
 """
-TIERS = ("unit", "kernel", "e2e", "faults", "attacks", "node")
+ENDING = {"unit": "passed a\npassed b\nfailed c[x y]\nskipped d\npassed e\nfailed e\n"}
+HANGING = {"unit": ENDING["unit"] + "runs f\n", "kernel": "passed k\nruns l\n"}
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """Have what runs tests, in which nothing needs to be prepared, and a lab that is none."""
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
-    executable(tmp_path / "scripts/lib/prepare-tests", "#!/bin/sh\n")
+    executable(tmp_path / "scripts/lib/prepare-tests", "#!/bin/sh\nexit $(cat broken || echo 0)\n")
     executable(tmp_path / "scripts/lab-kernel", '#!/bin/sh\nshift 4\nexec "$@"\n')
     executable(tmp_path / "scripts/lib/lint", '#!/bin/sh\necho passed ruff >"$1"\n')
     (tmp_path / ".venv/bin").mkdir(parents=True)
     executable(tmp_path / ".venv/bin/pytest", PYTEST)
+    for tier in ("unit", "kernel", "e2e", "faults", "attacks", "node"):
+        (tmp_path / f"{tier}.outcomes").write_text(f"passed {tier}\n")
     return tmp_path
 
 
@@ -42,20 +59,38 @@ def executable(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-def said(checkout: Path, unit: str, *argv: str) -> tuple[int, list[str]]:
-    for tier in TIERS:
-        (checkout / f"{tier}.outcomes").write_text(unit if tier == "unit" else f"passed {tier}\n")
-    done = subprocess.run(
-        [checkout / "scripts/test", "--seed", "7", *argv],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+@contextmanager
+def started(
+    checkout: Path, outcomes: dict[str, str], *argv: str
+) -> Iterator[subprocess.Popen[str]]:
+    for tier, text in outcomes.items():
+        (checkout / f"{tier}.outcomes").write_text(text)
+    with subprocess.Popen(
+        # As a job behind a shell, which ignores SIGINT.
+        ["env", "--ignore-signal=INT", checkout / "scripts/test", "--seed", "7", *argv],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env=os.environ | {"TESTS_LONG": ""},
-    )  # fmt: skip
-    return done.returncode, [re.sub(r" \(\d+\.\d s\)$", "", x) for x in done.stdout.splitlines()]
+    ) as process:  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def said(checkout: Path, outcomes: dict[str, str], *argv: str) -> tuple[int, list[str]]:
+    with started(checkout, outcomes, *argv) as process:
+        output, _ = process.communicate()
+        wait_until(lambda: not left(checkout))
+        return process.returncode, [re.sub(r" \(\d+\.\d s\)$", "", x) for x in output.splitlines()]
+
+
+def left(checkout: Path) -> list[str]:
+    """Return the processes that are still there of those that were started."""
+    return [each for each in (checkout / "processes").read_text().split() if lives(int(each))]
 
 
 def test_one_tier_is_counted_and_what_failed_is_named(checkout: Path) -> None:
-    outcomes = "passed a\npassed b\nfailed c[x y]\nskipped d\npassed e\nfailed e\n"
-    status, lines = said(checkout, outcomes, "unit")
+    status, lines = said(checkout, ENDING, "unit")
     assert (status, lines[-7:]) == (
         1,
         [
@@ -71,17 +106,149 @@ def test_one_tier_is_counted_and_what_failed_is_named(checkout: Path) -> None:
 
 
 def test_all_tiers_run_the_longest_first_and_each_line_says_whose_it_is(checkout: Path) -> None:
-    status, lines = said(checkout, "passed unit\n")
+    status, lines = said(checkout, {})
     assert (status, lines[-1]) == (0, "7 passed, 0 failed")
     assert "attacks  /attacks says this" in lines
     begun = [line.split()[0] for line in lines if "begins; " in line]
     assert begun == ["prepare", "kernel", "node", "e2e", "faults", "attacks", "unit", "lint"]
 
 
+def test_the_last_runs_times_are_told_and_decide_what_comes_first(checkout: Path) -> None:
+    said(checkout, {})
+    (checkout / "build/test-results/unit.seconds").write_text("3599.6\n")
+    _, lines = said(checkout, {})
+    begun = [line for line in lines if "begins; " in line]
+    assert begun[1] == "unit           begins; took 60:00 the last time"
+
+
 @pytest.mark.parametrize("outcomes", ["", "skipped a\n", "passed a\nruns b\n"])
 def test_a_tier_that_ran_nothing_or_broke_has_failed(checkout: Path, outcomes: str) -> None:
-    status, lines = said(checkout, outcomes, "unit")
+    executable(checkout / ".venv/bin/pytest", PYTEST.replace("grep -q ^runs", "false"))
+    status, lines = said(checkout, {"unit": outcomes}, "unit")
     where = " in b" if "runs" in outcomes else ""
     expected = f"FAILED  unit: ended with status 0{where}, see above"
     assert (status, lines[-1].endswith(" 1 failed")) == (1, True)
     assert expected in lines
+
+
+def test_where_preparation_fails_nothing_is_run(checkout: Path) -> None:
+    (checkout / "broken").write_text("3")
+    (checkout / "processes").touch()
+    status, lines = said(checkout, {})
+    assert (status, lines[-1]) == (1, "0 passed, 1 failed")
+    assert "FAILED  prepare: ended with status 3, see above" in lines
+
+
+@pytest.mark.parametrize("argv", [["unit"], []], ids=["one tier", "all"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_says_what_was_done_and_leaves_no_process(
+    checkout: Path, number: signal.Signals, argv: list[str]
+) -> None:
+    with started(checkout, HANGING, *argv) as process:
+        assert process.stdout
+        waited = {"unit says this"} if argv else {"kernel   /kernel says this"}
+        for line in process.stdout:
+            waited.discard(line.rstrip())
+            if not waited:
+                break
+        process.send_signal(number)
+        output = process.stdout.read()
+        assert process.wait() == 130
+    wait_until(lambda: not left(checkout))
+    if argv:
+        assert "interrupted in f: 2 passed, 2 failed, 1 skipped" in output
+        assert "\nFAILED  e\n" in output
+        assert output.endswith("\n2 passed, 2 failed, interrupted\n")
+    else:
+        assert "interrupted in l: 1 passed" in output
+        assert "not begun: " in output
+        assert output.endswith(" passed, 0 failed, interrupted\n")
+
+
+def test_tests_of_a_copy_from_before_the_last_edit_are_refused(tmp_path: Path) -> None:
+    for name in ("pyproject.toml", "tests/conftest.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    shutil.copytree(ROOT / "cni_ipvlan", tmp_path / "cni_ipvlan")
+    (tmp_path / "tests/support").symlink_to(ROOT / "tests/support")
+    (tmp_path / "tests/test_x.py").write_text("def test_x(): pass")
+    pytest_ = [sys.executable, "-I", "-m", "pytest", "-q", "tests"]
+
+    def refusal() -> str:
+        return subprocess.run(
+            pytest_, cwd=tmp_path, check=False, capture_output=True, text=True
+        ).stderr
+
+    assert refusal() == ""
+    (tmp_path / "cni_ipvlan/log.py").write_text("edited")
+    assert refusal().startswith("ERROR: cni_ipvlan/log.py is newer than its installed copy")
+    assert refusal().endswith(f"-m pip install --no-deps {tmp_path}\n\n")
+
+
+def test_a_call_that_takes_too_long_is_ended_with_all_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executable(
+        tmp_path / "hangs",
+        "#!/bin/sh\nsleep 1000 &\necho $$ $! >processes\n: >started\nwait\n",
+    )
+    call = Executable(str(tmp_path / "hangs")).start({"PATH": os.defpath}, b"", tmp_path)
+    wait_until((tmp_path / "started").exists)
+    monkeypatch.setenv("TESTS_PATIENCE", "0.01")
+    with pytest.raises(subprocess.TimeoutExpired):
+        call.end()
+    wait_until(lambda: not left(tmp_path))
+
+
+@pytest.mark.parametrize("argv", [["-k", "slow"], ["-k", "marked"]])
+def test_limits_of_time_grow_with_patience(tmp_path: Path, argv: list[str]) -> None:
+    (tmp_path / "tests").mkdir()
+    shutil.copy(ROOT / "tests/conftest.py", tmp_path / "tests")
+    (tmp_path / "pyproject.toml").write_text(
+        f"[tool.pytest.ini_options]\ntimeout = 1\npythonpath = ['{ROOT}/tests/support']"
+    )
+    (tmp_path / "tests/test_x.py").write_text(
+        "import pytest, time\n"
+        "def test_slow(request):\n"
+        "    assert request.node.get_closest_marker('timeout').args == (3.0,)\n"
+        "@pytest.mark.timeout(2)\n"
+        "def test_marked(request):\n"
+        "    assert request.node.get_closest_marker('timeout').args == (6.0,)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-m", "pytest", "-q", "tests", *argv],
+        cwd=tmp_path, check=False, capture_output=True, text=True,
+        env={"PATH": os.defpath, "TESTS_PATIENCE": "3"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_failed_test_is_named_at_once_with_the_seed(tmp_path: Path) -> None:
+    (tmp_path / "test_x.py").write_text(
+        "import pytest, sys\n"
+        "@pytest.fixture\ndef broken():\n    yield\n    raise OSError('gone')\n"
+        "def test_bad():\n    assert 1 == 2\n"
+        "def test_late(broken): pass\n"
+        "def test_skipped(): pytest.skip()\n"
+        "def test_now():\n    sys.__stderr__.write('now')\n    open('outcomes.txt').read()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-s", "-p", "outcomes", "--outcomes=outcomes.txt",
+         "--rootdir=.", "--config-file=/dev/null"],
+        cwd=tmp_path, check=False, capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "tests/support"), "TESTS_SEED": "7"},
+    )  # fmt: skip
+    before = done.stdout.partition("= FAILURES =")[0]
+    assert "\nFAILED test_x.py::test_bad (seed 7): assert 1 == 2\n" in before
+    assert "\nFAILED test_x.py::test_late (seed 7): OSError: gone\n" in before
+    assert (tmp_path / "outcomes.txt").read_text().splitlines() == [
+        "runs test_x.py::test_bad",
+        "failed test_x.py::test_bad",
+        "runs test_x.py::test_late",
+        "passed test_x.py::test_late",
+        "failed test_x.py::test_late",
+        "runs test_x.py::test_skipped",
+        "skipped test_x.py::test_skipped",
+        "runs test_x.py::test_now",
+        "passed test_x.py::test_now",
+    ]
