@@ -128,9 +128,10 @@ def _read() -> bytes | None:
         return bytes(stdin)
     from cni_ipvlan.cni import strict_json
     from cni_ipvlan.cni.errors import IO_FAILURE, CniError
+    from cni_ipvlan.cni.versions import LATEST_VERSION
 
     failure = CniError(IO_FAILURE, f"cannot read standard input: {why}")
-    _print(strict_json.encode(failure.document(version.LATEST_VERSION)))
+    _print(strict_json.encode(failure.document(LATEST_VERSION)))
     return None
 
 

@@ -21,7 +21,7 @@ from cni_ipvlan.cni import protocol
 from cni_ipvlan.cni import result as results
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.request import parse, read
-from cni_ipvlan.cni.version import LATEST_VERSION
+from cni_ipvlan.cni.versions import LATEST_VERSION
 from cni_ipvlan.iproute.dry_run import Plan
 from cni_ipvlan.iproute.interrupts import Interrupts
 from cni_ipvlan.log import Log

@@ -28,7 +28,7 @@ from cni_ipvlan.cni.errors import (
     UNSUPPORTED_FIELD,
     CniError,
 )
-from cni_ipvlan.cni.version import SUPPORTED_VERSIONS
+from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
 from cni_ipvlan.iproute import IprouteError
 from cni_ipvlan.iproute.namespace import NotANamespaceError
 from cni_ipvlan.plugin.codes import INTERRUPTED

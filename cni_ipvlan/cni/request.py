@@ -11,7 +11,7 @@ from cni_ipvlan.cni.errors import (
     INVALID_ENVIRONMENT,
     CniError,
 )
-from cni_ipvlan.cni.version import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
+from cni_ipvlan.cni.versions import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,15 +6,12 @@ import errno
 import os
 from contextlib import contextmanager
 from fcntl import ioctl
-from functools import partial
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.iproute import IprouteError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from cni_ipvlan.iproute.commands import Argv
+    from collections.abc import Iterator
 
 _NS_GET_NSTYPE = 0xB703  # <linux/nsfs.h>
 _NS_GET_USERNS = 0xB701
@@ -61,28 +58,19 @@ def find(path: str) -> Namespace:
 
 
 @contextmanager
-def held(place: Namespace) -> Iterator[Callable[[Argv], Argv]]:
+def held(place: Namespace) -> Iterator[str]:
     """Keep a namespace open; raises OSError if its path leads to another one by now.
 
-    Yield a function that makes a command name it by its descriptor instead of its path,
-    which may change.
+    Yield a path to it that stays right, by its descriptor.
     """
     descriptor = os.open(place.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         if _identity(os.fstat(descriptor)) != place.identity:
             raise FileNotFoundError(errno.ENOENT, "the namespace was replaced", place.path)
         # A path through this process, so that children need not inherit the descriptor.
-        yield partial(_exact, place, f"/proc/{os.getpid()}/fd/{descriptor}")
+        yield f"/proc/{os.getpid()}/fd/{descriptor}"
     finally:
         os.close(descriptor)
-
-
-def _exact(place: Namespace, handle: str, argv: Argv) -> Argv:
-    path, name, identity = place
-    if name and argv[:4] == ("ip", "netns", "exec", name) and not leads_to(path, identity):
-        argv = ("nsenter", f"--net={path}", *argv[4:])
-    exact = {path: handle, f"--net={path}": f"--net={handle}"}
-    return tuple(exact.get(word, word) for word in argv)
 
 
 def own() -> tuple[int, int]:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.iproute import IprouteError, _sh
-from cni_ipvlan.iproute.namespace import held
+from cni_ipvlan.iproute.namespace import held, leads_to
 from cni_ipvlan.iproute.running import Completed, Running
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Runner:
         self._environment = {"PATH": self._search_path, "LC_ALL": "C"}
         self._observe = observe
         self._programs: dict[str, Callable[..., None]] = {}
-        self._exact: Callable[[Argv], Argv] | None = None
+        self._held: tuple[Namespace, str] | None = None
         self._running: list[Running] = []
 
     @contextmanager
@@ -95,12 +95,12 @@ class Runner:
 
         Raises OSError if the path has changed already.
         """
-        with held(place) as exact:
-            self._exact = exact
+        with held(place) as path:
+            self._held = place, path
             try:
                 yield
             finally:
-                self._exact = None
+                self._held = None
 
     def run(self, command: Command) -> Completed:
         """Run a command to its end and return any status, also of a failure.
@@ -118,8 +118,8 @@ class Runner:
         for word in argv:
             if "\0" in word or not _is_encodable(word):
                 raise UnusableArgumentError(command, word)
-        if self._exact:
-            argv = self._exact(argv)
+        if self._held:
+            argv = _exact(*self._held, argv)
         program = self.find(argv[0])
         self._observe(command, None)
         running = Running(command, self._environment, self.interrupts)
@@ -193,6 +193,15 @@ def own_programs() -> str:
     """Return the directory of programs that a bundle (scripts/build-bundle) brings; else ""."""
     directory = os.path.join(sys.prefix, "programs")
     return directory if os.path.isdir(directory) else ""
+
+
+def _exact(place: Namespace, held_path: str, argv: Argv) -> Argv:
+    """Return a command that names a namespace by a path that stays right."""
+    path, name, identity = place
+    if name and argv[:4] == ("ip", "netns", "exec", name) and not leads_to(path, identity):
+        argv = ("nsenter", f"--net={path}", *argv[4:])
+    exact = {path: held_path, f"--net={path}": f"--net={held_path}"}
+    return tuple(exact.get(word, word) for word in argv)
 
 
 def _is_encodable(word: str) -> bool:

@@ -36,7 +36,7 @@ def perform(node: Node, request: Request, deliver: Callable[[Result], None]) -> 
 
 def about() -> str:
     """Return a description of the program, printed for a call without CNI_COMMAND."""
-    from cni_ipvlan.cni.version import SUPPORTED_VERSIONS
+    from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
 
     return (
         "ipvlan: a CNI plugin that attaches containers to a host interface through ipvlan\n"

@@ -10,8 +10,9 @@ from cni_ipvlan.cni.request import pod
 from cni_ipvlan.iproute import commands, namespace
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import CommandError
-from cni_ipvlan.plugin import configure, links, master, modes, on_host, preflight
+from cni_ipvlan.plugin import configure, features, links, master, modes, preflight
 from cni_ipvlan.plugin.codes import COMMAND_FAILED, INTERFACE_NAME_TAKEN
+from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.ipam import Ipam, needs_link
 from cni_ipvlan.plugin.node import id_of
 from cni_ipvlan.state.attachment import ModeHint
@@ -50,14 +51,14 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
     ):
         has_record = _check_not_attached(node, tx, request)
         visiting = tx.ask(configure.visit(request.ifname, container))
-        parent = master.find(tx, conf, container)
+        parent = find_master(tx, conf, container)
         hint = _record(request, conf, container)
         preflight.check_name_is_free(node.registry, id_of(request), container, tx.answer(visiting))
         if conf.vlan:
             from cni_ipvlan.plugin import vlan
 
             parent = vlan.made(node, tx, parent, conf, hint)
-        preflight.check_master(parent, conf)
+        master.check_master(parent, conf)
         if not parent.link.is_up:
             node.warn(master.is_down(parent))
         masters.append(parent)
@@ -105,8 +106,8 @@ def _check_not_attached(node: Node, tx: Transaction, request: Request) -> bool:
 
         detach(node, tx, request)
     else:
-        on_host.take_routes_back(node, tx, attachment)
-        on_host.release_vlan(node, tx, attachment)
+        features.take_routes_back(node, tx, attachment)
+        features.release_vlan(node, tx, attachment)
     return bool(complete)
 
 

@@ -200,9 +200,9 @@ def _master_differences(
 ) -> list[str]:
     found = queries.links(output)
     if conf.masters:
-        from cni_ipvlan.plugin.candidates import meant
+        from cni_ipvlan.plugin.find_master import matching
 
-        found = meant(found, conf)
+        found = matching(found, conf)
     names = " or ".join(map(repr, conf.masters or (conf.master,)))
     if not found:
         return [f"its master {names} does not exist any more"]

@@ -6,7 +6,7 @@ from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni.errors import Failures
 from cni_ipvlan.iproute import namespace
 from cni_ipvlan.iproute.commands import staying
-from cni_ipvlan.plugin import links, on_host
+from cni_ipvlan.plugin import features, links, shared
 from cni_ipvlan.plugin.ipam import Ipam, needs_link, to_release
 from cni_ipvlan.plugin.node import id_of
 
@@ -27,7 +27,7 @@ def delete(node: Node, request: Request) -> None:
         failures, later = Failures(), Failures()
         with failures.noted(), node.transaction() as tx:
             try:
-                on_host.take_routes_back(node, tx, id_of(request))
+                features.take_routes_back(node, tx, id_of(request))
                 released = _release(node, tx, request)
             finally:
                 # A signal that ends the first step must not prevent the second.
@@ -41,7 +41,7 @@ def delete(node: Node, request: Request) -> None:
 
 def detach(node: Node, tx: Transaction, request: Request) -> None:
     """Do what DEL does, within a transaction."""
-    on_host.take_routes_back(node, tx, id_of(request))
+    features.take_routes_back(node, tx, id_of(request))
     _release(node, tx, request)()
     _remove_links(node, tx, request)
 
@@ -63,7 +63,7 @@ def _remove_links(node: Node, tx: Transaction, request: Request) -> None:
     was_on_host = links.delete_temporary(tx, attachment)
     container = _container(request)
     identity = container.identity if container else None
-    records = on_host.records(node.registry, attachment)
+    records = shared.records(node.registry, attachment)
     temporary = links.temporary_name(attachment.key)
     deleted = []
     if container is not None:
@@ -86,7 +86,7 @@ def _remove_links(node: Node, tx: Transaction, request: Request) -> None:
         for hint in records
     )
     _forget(node, tx, attachment, container, removed, is_ending=is_ending)
-    on_host.release_vlan(node, tx, attachment)
+    features.release_vlan(node, tx, attachment)
 
 
 def _forget(
@@ -147,7 +147,7 @@ def _is_anothers(node: Node, link: Link, place: Namespace) -> bool:
     """Whether root has recorded an interface of a container, which is not the attachment's."""
     try:
         records = node.registry.hints_about(place.identity, link.ifindex)
-    except OSError:  # as in on_host.records()
+    except OSError:  # as in shared.records()
         return False
     return any(_is_about(node, hint, link, place) for hint in records)
 

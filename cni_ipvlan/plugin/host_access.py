@@ -16,7 +16,7 @@ from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command, together
-from cni_ipvlan.plugin import on_host
+from cni_ipvlan.plugin import shared
 from cni_ipvlan.plugin.codes import (
     ADDRESS_IN_USE,
     COMMAND_FAILED,
@@ -196,7 +196,7 @@ def _permitted(address: IPAddress, master: Master, way: queries.Route | None) ->
 def locked(node: Node, index: int) -> AbstractContextManager[None]:
     """Keep other calls from changing the host's interface on the master with that index."""
     what = f"the interface {link_name(index)}"
-    return node.locked(node.registry.of_host, on_host.place(index), what)
+    return node.locked(node.registry.of_host, shared.place(index), what)
 
 
 def give(
@@ -230,7 +230,7 @@ def give(
     registry = node.registry.of_host
     left = list(_routes_to(tx, addresses, name)) if there else []
     for address, route in left:
-        _check_left(registry, hint, on_host.place(index), address, route)
+        _check_left(registry, hint, shared.place(index), address, route)
     hint = hint._replace(host_link=name, host_key=index, host_routes=tuple(addresses))
     registry.remember(master.key, hint)
     tx.on_unwind(lambda: _withdraw(node, tx, hint))
@@ -245,7 +245,7 @@ def give(
         *(_route(each, name, sources[":" in each], metric) for each in addresses),
     ]
     if there is None or not there.is_up:
-        for switch in on_host.switches(name):
+        for switch in shared.switches(name):
             tx.do(switch)
     tx.do(together(*changes))
 
@@ -405,7 +405,7 @@ def _withdraw(node: Node, tx: Transaction, hint: ModeHint) -> None:
     """Remove a record, unless something could not be undone that it is about."""
     name = hint.host_link
     is_there = namespace.own_has_link(name)
-    registry, place = node.registry.of_host, on_host.place(hint.host_key)
+    registry, place = node.registry.of_host, shared.place(hint.host_key)
     if is_there and (registry.is_only(place, hint.attachment) or _routes_of(tx, hint)):
         raise CniError(
             COMMAND_FAILED, f"the host's interface {name} or its routes remain; DEL removes them"
@@ -415,7 +415,7 @@ def _withdraw(node: Node, tx: Transaction, hint: ModeHint) -> None:
 
 def _remove(node: Node, tx: Transaction, hint: ModeHint) -> None:
     registry = node.registry.of_host
-    if registry.is_only(on_host.place(hint.host_key), hint.attachment):
+    if registry.is_only(shared.place(hint.host_key), hint.attachment):
         _remove_link(tx, hint.host_link)  # and with it all its routes
     else:
         _remove_routes(tx, _routes_of(tx, hint), hint.host_link)
@@ -461,7 +461,7 @@ def _remove_unrecorded(node: Node, tx: Transaction, name: str) -> None:
             lost = [each for each in _unrecorded(node, tx, name) if each[0] not in used]
             _remove_routes(tx, lost, name)
     with locked(node, _index(name)):
-        is_unused = node.registry.of_host.is_only(on_host.place(_index(name)), None)
+        is_unused = node.registry.of_host.is_only(shared.place(_index(name)), None)
         if is_unused and not _routes_through(tx, name):
             _remove_link(tx, name)
 
@@ -469,7 +469,7 @@ def _remove_unrecorded(node: Node, tx: Transaction, name: str) -> None:
 def _unrecorded(node: Node, tx: Transaction, name: str) -> list[tuple[str, queries.Route]]:
     """Return the routes without a record, with the address of each."""
     there = _routes_through(tx, name)
-    hints = node.registry.of_host.hints(on_host.place(_index(name)))
+    hints = node.registry.of_host.hints(shared.place(_index(name)))
     recorded = {each for hint in hints for each in hint.host_routes}
     return [each for each in there if each[0] not in recorded]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
-from cni_ipvlan.cni.errors import CniError
+from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command, together
 from cni_ipvlan.iproute.runner import CommandError
-from cni_ipvlan.plugin.codes import NO_MASTER
+from cni_ipvlan.plugin.codes import MASTER_BUSY
 
 if TYPE_CHECKING:
     from cni_ipvlan.config.netconf import NetConf
@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute.transaction import Transaction
 
 _NAMED = 20  # interfaces of many
+LEAST_MTU = 68  # IPv4's, and min_mtu of an ipvlan link
+# Kinds that take their ports' packets before an ipvlan could see them.
+_EXCLUSIVE_MASTERS = {
+    "bridge": "a bridge",
+    "bond": "a bond",
+    "team": "a team",
+    "openvswitch": "an Open vSwitch",
+}
 
 
 class Master(NamedTuple):
@@ -65,16 +73,6 @@ class Master(NamedTuple):
         return self.link._replace(name=name, mtu=conf.mtu or self.link.mtu)
 
 
-def find(tx: Transaction, conf: NetConf, container: Namespace | None) -> Master:
-    """Return the master for a configuration; raises CniError if there is none."""
-    home = container if conf.link_in_container else None
-    name = _name(tx, conf, home)
-    found = look(tx, name, home)
-    if found is None:
-        raise _not_found(tx, name, home, None if home else container)
-    return found
-
-
 def look(tx: Transaction, name: str, home: Namespace | None) -> Master | None:
     """Return the master of that name; None if there is none."""
     kinds = ("macvlan", "macvtap", *queries.IPVLAN_KINDS)
@@ -111,56 +109,57 @@ def look(tx: Transaction, name: str, home: Namespace | None) -> Master | None:
     return master._replace(carried=tuple(carried))
 
 
-def _name(tx: Transaction, conf: NetConf, home: Namespace | None) -> str:
-    """Return the master's name: as configured, else prevResult's, else the default route's."""
-    if conf.master:
-        return conf.master
-    if conf.masters:
-        from cni_ipvlan.plugin.candidates import choose
-
-        return choose(tx, conf, home).name
-    if conf.prev_result is not None:
-        interfaces = conf.prev_result.interfaces
-        if len(interfaces) == 1 and interfaces[0].name:
-            return interfaces[0].name
+def check_master(master: Master, conf: NetConf) -> None:
+    """Raise CniError if a master can't carry ipvlan, or not with the configured MTU."""
+    link, home = master.link, master.home
+    name = repr(link.name)
+    takers = [each.name for each in master.carried if each.kind in ("macvlan", "macvtap")]
+    if not link.is_ethernet:
         raise CniError(
-            NO_MASTER,
-            "no master is configured, and prevResult has no single named interface to use",
-            "try: set the option master",
+            MASTER_BUSY, f"the master {name} is not an Ethernet interface, which ipvlan needs"
         )
-    for family in (4, 6):
-        routes = tx.see(Command(commands.route_show_default(family), inside=home))
-        candidates = sorted(queries.default_interfaces(routes), key=lambda each: each[0])
-        if candidates:
-            return candidates[0][1]
-    where = "container" if home else "host"
-    raise refusal(
-        home,
-        NO_MASTER,
-        f"no master is configured, and the {where} has no default route to find it by",
-        ["try: set the option master"],
-        [f"interfaces there: {shortened(_names(tx, home))}"],
-    )
-
-
-def _not_found(
-    tx: Transaction, name: str, home: Namespace | None, elsewhere: Namespace | None
-) -> CniError:
-    """Return the error that ``home`` has no such link, but perhaps ``elsewhere`` has."""
-    from cni_ipvlan.suggest import nearest_first
-
-    names, near = nearest_first(name, _names(tx, home))
-    where = f"the container's namespace {home.path}" if home else "the host's namespace"
-    details = [f"looked in: {where}"]
-    if elsewhere is not None and name in _names(tx, elsewhere):
-        details.append(
-            "the container has an interface of that name; the option linkInContainer would use it"
+    if link.kind == "ipvlan":
+        # The kernel would use the interface below it (ipvlan_link_new() in
+        # drivers/net/ipvlan/ipvlan_main.c), which is not checked here.
+        raise refusal(
+            home,
+            MASTER_BUSY,
+            f"the master {name} is itself an ipvlan interface",
+            ["try: use the interface below it as the master"],
+            [f"the interface below it is {link.parent!r}"] if link.parent else [],
         )
-    details.append("try: correct the option master")
-    there = [f"found there{', nearest name first' if near else ''}: {shortened(names)}"]
-    if near:
-        there.append(f"did you mean {names[0]!r}?")
-    return refusal(home, NO_MASTER, f"cannot find the master {name!r}", details, there)
+    if link.slave_kind in _EXCLUSIVE_MASTERS:
+        raise refusal(
+            home,
+            MASTER_BUSY,
+            f"the master {name} is a port of {_EXCLUSIVE_MASTERS[link.slave_kind]}",
+            [f"try: use that as the master, or take {name} out of it"],
+            [f"it is a port of {link.master!r}"],
+        )
+    if takers:
+        raise refusal(
+            home,
+            MASTER_BUSY,
+            f"the master {name} is taken by macvlan",
+            [
+                "an interface can serve macvlan or ipvlan, not both",
+                "try: use another master, or remove the macvlan interfaces",
+            ],
+            [f"the macvlan interfaces are: {shortened(takers)}"],
+        )
+    _check_mtu(conf, link)
+
+
+def _check_mtu(conf: NetConf, link: Link) -> None:
+    if conf.mtu and not LEAST_MTU <= conf.mtu <= link.mtu:
+        why = "an ipvlan interface can't have less"
+        if conf.mtu > link.mtu:
+            why = "packets larger than the master's MTU would be dropped silently"
+        raise CniError(
+            INVALID_CONFIGURATION,
+            f"mtu is {conf.mtu}; allowed on the master {link.name!r}: {LEAST_MTU} to {link.mtu}",
+            f"{why}\ntry: leave mtu out, which takes the master's",
+        )
 
 
 def is_down(master: Master) -> str:
@@ -182,11 +181,6 @@ def refusal(
     if home is not None:
         return CniError(code, msg, "\n".join((*details, *neighbours)))
     return CniError(code, msg, "\n".join(details), "\n".join(neighbours))
-
-
-def _names(tx: Transaction, place: Namespace | None) -> list[str]:
-    query = Command(commands.link_show_all(), inside=place)
-    return [link.name for link in queries.links(tx.see(query))]
 
 
 def shortened(names: list[str]) -> str:

@@ -1,32 +1,19 @@
-"""Checks before any change: the container, the interface name, the master."""
+"""Checks before any change: the container, and the interface's name."""
 
 from __future__ import annotations
 
 import os
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING
-from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, INVALID_ENVIRONMENT, CniError
+from cni_ipvlan.cni.errors import INVALID_ENVIRONMENT, CniError
 from cni_ipvlan.iproute import namespace, queries
-from cni_ipvlan.plugin.codes import INTERFACE_NAME_TAKEN, MASTER_BUSY
-from cni_ipvlan.plugin.master import refusal, shortened
+from cni_ipvlan.plugin.codes import INTERFACE_NAME_TAKEN
 
 if TYPE_CHECKING:
     from cni_ipvlan.cni.request import Request
-    from cni_ipvlan.config.netconf import NetConf
     from cni_ipvlan.iproute.namespace import Namespace
-    from cni_ipvlan.iproute.queries import Link
-    from cni_ipvlan.plugin.master import Master
     from cni_ipvlan.state.attachment import AttachmentId
     from cni_ipvlan.state.registry import Registry
-
-LEAST_MTU = 68  # IPv4's, and min_mtu of an ipvlan link
-# Kinds that take their ports' packets before an ipvlan could see them.
-_EXCLUSIVE_MASTERS = {
-    "bridge": "a bridge",
-    "bond": "a bond",
-    "team": "a team",
-    "openvswitch": "an Open vSwitch",
-}
 
 
 def container_namespace(request: Request) -> Namespace:
@@ -103,57 +90,4 @@ def check_name_is_free(
                 for hint in links.recorded(registry, link, container)
                 if hint.attachment != attachment
             ),
-        )
-
-
-def check_master(master: Master, conf: NetConf) -> None:
-    """Raise CniError if a master can't carry ipvlan, or not with the configured MTU."""
-    link, home = master.link, master.home
-    name = repr(link.name)
-    takers = [each.name for each in master.carried if each.kind in ("macvlan", "macvtap")]
-    if not link.is_ethernet:
-        raise CniError(
-            MASTER_BUSY, f"the master {name} is not an Ethernet interface, which ipvlan needs"
-        )
-    if link.kind == "ipvlan":
-        # The kernel would use the interface below it (ipvlan_link_new() in
-        # drivers/net/ipvlan/ipvlan_main.c), which is not checked here.
-        raise refusal(
-            home,
-            MASTER_BUSY,
-            f"the master {name} is itself an ipvlan interface",
-            ["try: use the interface below it as the master"],
-            [f"the interface below it is {link.parent!r}"] if link.parent else [],
-        )
-    if link.slave_kind in _EXCLUSIVE_MASTERS:
-        raise refusal(
-            home,
-            MASTER_BUSY,
-            f"the master {name} is a port of {_EXCLUSIVE_MASTERS[link.slave_kind]}",
-            [f"try: use that as the master, or take {name} out of it"],
-            [f"it is a port of {link.master!r}"],
-        )
-    if takers:
-        raise refusal(
-            home,
-            MASTER_BUSY,
-            f"the master {name} is taken by macvlan",
-            [
-                "an interface can serve macvlan or ipvlan, not both",
-                "try: use another master, or remove the macvlan interfaces",
-            ],
-            [f"the macvlan interfaces are: {shortened(takers)}"],
-        )
-    _check_mtu(conf, link)
-
-
-def _check_mtu(conf: NetConf, link: Link) -> None:
-    if conf.mtu and not LEAST_MTU <= conf.mtu <= link.mtu:
-        why = "an ipvlan interface can't have less"
-        if conf.mtu > link.mtu:
-            why = "packets larger than the master's MTU would be dropped silently"
-        raise CniError(
-            INVALID_CONFIGURATION,
-            f"mtu is {conf.mtu}; allowed on the master {link.name!r}: {LEAST_MTU} to {link.mtu}",
-            f"{why}\ntry: leave mtu out, which takes the master's",
         )

@@ -7,7 +7,8 @@ from cni_ipvlan.cni.errors import LIMITED_CONNECTIVITY, NOT_AVAILABLE, CniError
 from cni_ipvlan.iproute import commands
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import CommandError
-from cni_ipvlan.plugin import master, preflight
+from cni_ipvlan.plugin import master
+from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.ipam import Ipam
 
 if TYPE_CHECKING:
@@ -46,12 +47,12 @@ def _check_kernel(node: Node) -> None:
 def _check_master(tx: Transaction, conf: NetConf) -> None:
     if conf.link_in_container:
         return  # the container, which has the master, is not known here
-    parent = master.find(tx, conf, None)
+    parent = find_master(tx, conf, None)
     if not conf.vlan:
-        preflight.check_master(parent, conf)
+        master.check_master(parent, conf)
     if not parent.link.is_up:
         raise CniError(LIMITED_CONNECTIVITY, master.is_down(parent))
     if conf.vlan:
         from cni_ipvlan.plugin import vlan
 
-        preflight.check_master(vlan.expected(tx, parent, conf), conf)
+        master.check_master(vlan.expected(tx, parent, conf), conf)

@@ -11,9 +11,9 @@ from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.iproute import commands, queries
 from cni_ipvlan.iproute.commands import Command, together
 from cni_ipvlan.iproute.runner import CommandError
-from cni_ipvlan.plugin import links, modes, on_host
+from cni_ipvlan.plugin import links, modes, shared
 from cni_ipvlan.plugin.codes import COMMAND_FAILED, INTERFACE_NAME_TAKEN, MASTER_BUSY
-from cni_ipvlan.plugin.master import Master, is_down, look
+from cni_ipvlan.plugin.master import Master, check_master, is_down, look
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -70,10 +70,8 @@ def check_can_be_made(tx: Transaction, below: Master, conf: NetConf) -> None:
     A VLAN takes its packets before a bridge or bond of which the interface is a port. Only
     root may mean that, who makes the VLAN then.
     """
-    from cni_ipvlan.plugin import preflight  # GC and DEL don't need it
-
     try:
-        preflight.check_master(below, conf)
+        check_master(below, conf)
     except CniError as error:
         error.msg = f"cannot make the VLAN {conf.vlan}: {error.msg}"
         if error.code == MASTER_BUSY:
@@ -119,7 +117,7 @@ def made(node: Node, tx: Transaction, below: Master, conf: NetConf, hint: ModeHi
         hint = hint._replace(
             host_link=its.name if is_ours else "", host_key=key, ifindex=its.ifindex
         )
-        registry.remember(on_host.place(key), hint)
+        registry.remember(shared.place(key), hint)
         shown = Command(commands.link_delete(name)) if found is None else None
         unlabelled = name if found is None else ""
         tx.on_unwind(lambda: _release(node, tx, hint, unlabelled), shown)
@@ -149,12 +147,12 @@ def remove_unrecorded(node: Node, tx: Transaction) -> None:
         (below,) = queries.links(tx.see(Command(commands.link_show(link.parent))))
         key = below.ifindex * _IDS + link.vlan
         with _locked(node, key, link.name):
-            if node.registry.of_vlan.is_only(on_host.place(key), None):
+            if node.registry.of_vlan.is_only(shared.place(key), None):
                 _remove(node, tx, _Made(key, link.ifindex), None)
 
 
 def _release(node: Node, tx: Transaction, hint: ModeHint, unlabelled: str = "") -> None:
-    registry, place = node.registry.of_vlan, on_host.place(hint.host_key)
+    registry, place = node.registry.of_vlan, shared.place(hint.host_key)
     if links.is_there(tx, hint):
         return  # it could not be undone, or was moved; the record is for the DEL that removes it
     with _locked(node, hint.host_key, hint.host_link):
@@ -175,7 +173,7 @@ def _to_be_made(below: Master, name: str) -> Master:
 def _make(tx: Transaction, add: Command, name: str) -> None:
     """Make a VLAN, of which the host gets no address by itself."""
     tx.do(together(add, Command(commands.link_set_alias(name, _LABEL), "label it")))
-    for switch in on_host.switches(name):
+    for switch in shared.switches(name):
         tx.do(switch)
     tx.do(Command(commands.link_set_up(name), "bring it up"))
 
@@ -189,7 +187,7 @@ def _remove(node: Node, tx: Transaction, made_here: _Made, attachment: Attachmen
     link = _found_again(tx, made_here)
     if link is None:
         return
-    place = on_host.place(link.ifindex)
+    place = shared.place(link.ifindex)
     with node.registry.master_lock(place, node.while_locked(f"the master {link.name}")):
         if node.registry.is_only(place, attachment) and modes.becomes_free(tx, Master(link)):
             _delete(tx, link.name)
@@ -225,4 +223,4 @@ def _name(below: Master, vlan: int) -> str:
 
 
 def _locked(node: Node, key: int, name: str) -> AbstractContextManager[None]:
-    return node.locked(node.registry.of_vlan, on_host.place(key), f"the VLAN {name}")
+    return node.locked(node.registry.of_vlan, shared.place(key), f"the VLAN {name}")

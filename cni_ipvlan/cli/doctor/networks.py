@@ -9,10 +9,11 @@ from cni_ipvlan.cli.doctor import addresses, dhcp, plugins
 from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING, Finding, reported
 from cni_ipvlan.cli.reading.part import json_path
 from cni_ipvlan.cni.errors import CniError
-from cni_ipvlan.cni.version import VERSION_WHEN_ABSENT
+from cni_ipvlan.cni.versions import VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
-from cni_ipvlan.plugin import explain, host_access, modes, preflight, vlan
+from cni_ipvlan.plugin import explain, host_access, modes, vlan
 from cni_ipvlan.plugin import master as masters
+from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.state.attachment import ModeHint
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def _master(
         text = "it is in the container; name one with --netns to check it"
         yield Finding(OK, "master", text)
         return
-    master = masters.find(tools.tx, conf, tools.container)
+    master = find_master(tools.tx, conf, tools.container)
     if conf.vlan:
         found = vlan.find(tools.tx, master, conf.vlan)
         if found is None:
@@ -76,7 +77,7 @@ def _master(
             yield Finding(OK, "master", text)
             return
         master = found
-    preflight.check_master(master, conf)
+    masters.check_master(master, conf)
     yield _link(master)
     if is_sound:
         yield from reported("addresses", addresses.examine(tools, config, conf, master))

@@ -16,15 +16,15 @@ from cni_ipvlan.cli import configs, output
 from cni_ipvlan.cli.options import Example, json_option
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.result import Address, Result, Route
-from cni_ipvlan.cni.version import SUPPORTED_VERSIONS
+from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
 from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands
 from cni_ipvlan.iproute.dry_run import Plan
 from cni_ipvlan.iproute.interrupts import Interrupts
 from cni_ipvlan.log import Log
 from cni_ipvlan.plugin.addressing import check_not_of_host, usable
+from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.host_access import check_permitted
-from cni_ipvlan.plugin.master import find
 from cni_ipvlan.plugin.node import assemble
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def ipam_answer(
     answered = delegate.Answer(0, configs.standard_input(), b"")
     result = delegate.result(plugin, answered, cni_version)
     tx = assemble(os.environ, Interrupts(), Log(output.echo_err, {}), Plan()).begin()
-    parent = find(tx, NetConf("", master), None) if master else None
+    parent = find_master(tx, NetConf("", master), None) if master else None
     addresses, routes = usable(result, plugin, mtu, "the interface's MTU")
     if parent:
         check_not_of_host(tx, parent, addresses)

@@ -16,7 +16,8 @@ from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.running import Completed
-from cni_ipvlan.plugin import explain, inventory, master, preflight, vlan
+from cni_ipvlan.plugin import explain, inventory, preflight, vlan
+from cni_ipvlan.plugin.find_master import find_master
 
 if TYPE_CHECKING:
     from cni_ipvlan.cni.request import Request
@@ -29,11 +30,11 @@ _TAKEN = b"Error: Address already assigned to an ipvlan device."  # ipvlan_addr4
 _HOST_LOCALS_CODE = 999  # of every failure of host-local
 
 
-def find_master(node: Node, request: Request) -> Master:
+def expected_master(node: Node, request: Request) -> Master:
     """Return the master that a call would use; raises CniError if there is none."""
     conf = netconf.parse(request.config, request.version)
     tx = node.begin()
-    parent = master.find(tx, conf, preflight.container_namespace(request))
+    parent = find_master(tx, conf, preflight.container_namespace(request))
     return vlan.expected(tx, parent, conf) if conf.vlan else parent
 
 

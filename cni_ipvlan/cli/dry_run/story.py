@@ -50,7 +50,7 @@ def make(request: Request, begin: Begin, ipam_result: Result | None) -> DryRun:
     if not delivered:
         return made
     looking = begin(Plan(), ipam_result or answer.FOR_IPV4)  # assumes nothing
-    parent = foresight.find_master(looking, request)
+    parent = foresight.expected_master(looking, request)
     foresight.check_addresses(looking, parent, plan)
     made = made._replace(result=results.render(delivered[0], request.version))
     allocation = next(filter(is_allocation, plan.changes), None)

@@ -9,12 +9,12 @@ from cni_ipvlan.cli.validate import ranges, static
 from cni_ipvlan.cli.validate.between import host_masters
 from cni_ipvlan.cli.validate.problem import Problem
 from cni_ipvlan.cni.errors import CniError
-from cni_ipvlan.cni.version import VERSION_WHEN_ABSENT
+from cni_ipvlan.cni.versions import VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import IprouteError
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
-from cni_ipvlan.plugin import master as masters
 from cni_ipvlan.plugin import vlan
+from cni_ipvlan.plugin.find_master import find_master
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -60,7 +60,7 @@ class Here:
         version = str(config.get("cniVersion") or VERSION_WHEN_ABSENT)
         try:
             conf, tx = netconf.parse(config, version), self._begin()
-            found = masters.find(tx, conf, None)
+            found = find_master(tx, conf, None)
             return vlan.find(tx, found, conf.vlan) if conf.vlan else found
         except InterruptedBySignalError:
             raise

@@ -8,9 +8,9 @@ from cni_ipvlan import log_file
 from cni_ipvlan.cli.validate.problem import Problem, misspelt
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.result import parse as parse_result
-from cni_ipvlan.cni.version import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
+from cni_ipvlan.cni.versions import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
-from cni_ipvlan.plugin.preflight import LEAST_MTU
+from cni_ipvlan.plugin.master import LEAST_MTU
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

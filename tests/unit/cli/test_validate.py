@@ -14,7 +14,7 @@ from runtime import static
 from cni_ipvlan.cli import configs
 from cni_ipvlan.cli import validate as problems
 from cni_ipvlan.cli.reading.part import json_path
-from cni_ipvlan.cni.version import SUPPORTED_VERSIONS
+from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
 
 STATIC: dict[str, Any] = {
     "type": "static",

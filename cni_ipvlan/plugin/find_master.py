@@ -1,0 +1,151 @@
+"""Find the master: as configured, else prevResult's interface, else the default route's.
+
+The option ``master`` may have several names and patterns; the first that fits counts. A name fits
+the interface that has it, as its name or as an altname. A pattern fits the first interface, in the
+order of their indices (that of ``ip link``), which can be the master of the network: what is made
+on top of others, as VLANs and bridges, has a higher index than these.
+"""
+
+from __future__ import annotations
+
+from cni_ipvlan._namedtuple import TYPE_CHECKING
+from cni_ipvlan.cni.errors import CniError
+from cni_ipvlan.config.netconf import is_pattern
+from cni_ipvlan.iproute import commands, queries
+from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.plugin.codes import NO_MASTER
+from cni_ipvlan.plugin.master import Master, check_master, look, refusal, shortened
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cni_ipvlan.config.netconf import NetConf
+    from cni_ipvlan.iproute.namespace import Namespace
+    from cni_ipvlan.iproute.queries import Link
+    from cni_ipvlan.iproute.transaction import Transaction
+
+_NAMED = 5  # of those that a pattern fits, but can't be the master
+
+
+def find_master(tx: Transaction, conf: NetConf, container: Namespace | None) -> Master:
+    """Return the master for a configuration; raises CniError if there is none."""
+    home = container if conf.link_in_container else None
+    name = _name(tx, conf, home)
+    found = look(tx, name, home)
+    if found is None:
+        raise _not_found(tx, name, home, None if home else container)
+    return found
+
+
+def matching(there: Sequence[Link], conf: NetConf) -> list[Link]:
+    """Return the links that a name or a pattern of the option master fits."""
+    return [link for entry in conf.masters for link in _fitting(entry, there)]
+
+
+def _name(tx: Transaction, conf: NetConf, home: Namespace | None) -> str:
+    """Return the master's name: as configured, else prevResult's, else the default route's."""
+    if conf.master:
+        return conf.master
+    if conf.masters:
+        return _choose(tx, conf, home).name
+    if conf.prev_result is not None:
+        interfaces = conf.prev_result.interfaces
+        if len(interfaces) == 1 and interfaces[0].name:
+            return interfaces[0].name
+        raise CniError(
+            NO_MASTER,
+            "no master is configured, and prevResult has no single named interface to use",
+            "try: set the option master",
+        )
+    for family in (4, 6):
+        routes = tx.see(Command(commands.route_show_default(family), inside=home))
+        candidates = sorted(queries.default_interfaces(routes), key=lambda each: each[0])
+        if candidates:
+            return candidates[0][1]
+    where = "container" if home else "host"
+    raise refusal(
+        home,
+        NO_MASTER,
+        f"no master is configured, and the {where} has no default route to find it by",
+        ["try: set the option master"],
+        [f"interfaces there: {shortened(_names(tx, home))}"],
+    )
+
+
+def _not_found(
+    tx: Transaction, name: str, home: Namespace | None, elsewhere: Namespace | None
+) -> CniError:
+    """Return the error that ``home`` has no such link, but perhaps ``elsewhere`` has."""
+    from cni_ipvlan.suggest import nearest_first
+
+    names, near = nearest_first(name, _names(tx, home))
+    where = f"the container's namespace {home.path}" if home else "the host's namespace"
+    details = [f"looked in: {where}"]
+    if elsewhere is not None and name in _names(tx, elsewhere):
+        details.append(
+            "the container has an interface of that name; the option linkInContainer would use it"
+        )
+    details.append("try: correct the option master")
+    there = [f"found there{', nearest name first' if near else ''}: {shortened(names)}"]
+    if near:
+        there.append(f"did you mean {names[0]!r}?")
+    return refusal(home, NO_MASTER, f"cannot find the master {name!r}", details, there)
+
+
+def _names(tx: Transaction, place: Namespace | None) -> list[str]:
+    query = Command(commands.link_show_all(), inside=place)
+    return [link.name for link in queries.links(tx.see(query))]
+
+
+def _choose(tx: Transaction, conf: NetConf, home: Namespace | None) -> Link:
+    """Return the link in ``home`` to use as the master; raises CniError if none fits."""
+    there = queries.links(tx.see(Command(commands.link_show_all(), inside=home)))
+    carried: dict[str, list[Link]] = {}  # by the name of the link below
+    for link in there:
+        carried.setdefault(link.parent, []).append(link)
+    unfit: list[str] = []
+    for entry in conf.masters:
+        for link in _fitting(entry, there):
+            master = Master(link, home, tuple(carried.get(link.name, ())))
+            why = "" if entry in _names_of(link) else _why_not(master, conf)
+            if not why:
+                return link
+            unfit.append(f"{link.name!r} fits {entry!r}, but {why}")
+    where = f"the container's namespace {home.path}" if home else "the host's namespace"
+    raise refusal(
+        home,
+        NO_MASTER,
+        f"cannot find a master: no interface that can be one fits {_listed(conf)}",
+        [f"looked in: {where}", "try: correct the option master"],
+        [f"found there: {shortened([link.name for link in there])}", *unfit[:_NAMED]],
+    )
+
+
+def _fitting(entry: str, there: Sequence[Link]) -> list[Link]:
+    """Return the one with that very name, since names may have any character, or else matches."""
+    named = [link for link in there if entry in _names_of(link)]
+    if named or not is_pattern(entry):
+        return named
+    from fnmatch import fnmatchcase  # which takes as long to import as the rest of this
+
+    found = [link for link in there if any(fnmatchcase(name, entry) for name in _names_of(link))]
+    return sorted(found, key=lambda link: link.ifindex)
+
+
+def _names_of(link: Link) -> tuple[str, ...]:
+    return link.name, *link.alternative_names
+
+
+def _why_not(master: Master, conf: NetConf) -> str:
+    """Return why an interface can't be the master of the network; empty if it can."""
+    if master.link.is_ipvlan:
+        return f"it is of kind {master.link.kind}"
+    try:
+        check_master(master, conf)
+    except CniError as error:
+        return error.msg
+    return ""
+
+
+def _listed(conf: NetConf) -> str:
+    return " or ".join(map(repr, conf.masters))
