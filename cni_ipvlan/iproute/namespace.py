@@ -80,15 +80,8 @@ def own() -> tuple[int, int]:
 
 def own_has_link(name: str) -> bool:
     """Whether the caller's own namespace has a link of that name; cheaper than running ip."""
-    return name in own_links()
-
-
-def own_links() -> Iterator[str]:
-    """Yield the names of the links in the caller's own namespace."""
     with open("/proc/self/net/dev", "rb") as file:
-        for line in file:
-            if b":" in line:  # below two lines of headings
-                yield os.fsdecode(line.split(b":", 1)[0].strip())
+        return any(os.fsencode(name) == line.partition(b":")[0].strip() for line in file)
 
 
 def leads_to(path: str, identity: tuple[int, int]) -> bool:

@@ -46,7 +46,6 @@ def gc(node: Node, request: Request) -> None:
     with failures.noted(), node.transaction() as tx:
         for hint in _invalid(node, node.registry.of_host, network, valid):
             host_access.take_back(node, tx, hint.attachment)
-        host_access.remove_unrecorded(node, tx)
     with failures.noted(), node.transaction() as tx:
         _release(node, tx, request)
     with failures.noted(), node.transaction() as tx:
@@ -57,7 +56,6 @@ def gc(node: Node, request: Request) -> None:
                 _forget(node, tx, network, hint)
         for hint in _invalid(node, node.registry.of_vlan, network, valid):
             vlan.release(node, tx, hint.attachment)
-        vlan.remove_unrecorded(node, tx)
         for master in node.registry.noted():
             _settle(node, tx, master, is_ending=False)
         node.registry.remove_leftovers()

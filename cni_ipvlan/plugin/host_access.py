@@ -272,13 +272,6 @@ def take_back(node: Node, tx: Transaction, attachment: AttachmentId) -> None:
             _remove(node, tx, hint)
 
 
-def remove_unrecorded(node: Node, tx: Transaction) -> None:
-    """Remove what is left on the host's interfaces after root has lost its records."""
-    for name in filter(_is_name, namespace.own_links()):
-        if _host_link(tx, name) is not None:
-            _remove_unrecorded(node, tx, name)
-
-
 def differences(
     node: Node,
     tx: Transaction,
@@ -448,39 +441,6 @@ def _remove_link(tx: Transaction, name: str) -> None:
         tx.do(Command(argv, f"remove the host's interface {name}", absent_ok=True))
 
 
-def _remove_unrecorded(node: Node, tx: Transaction, name: str) -> None:
-    from cni_ipvlan.plugin import inventory
-
-    if _unrecorded(node, tx, name):
-        unseen: list[str] = []
-        found = list(inventory.take(tx, node.registry, unseen=unseen.append))
-        if unseen:  # it may have one of the addresses
-            return
-        used = {address.partition("/")[0] for each in found for address in each.addresses}
-        with locked(node, _index(name)):
-            lost = [each for each in _unrecorded(node, tx, name) if each[0] not in used]
-            _remove_routes(tx, lost, name)
-    with locked(node, _index(name)):
-        is_unused = node.registry.of_host.is_only(shared.place(_index(name)), None)
-        if is_unused and not _routes_through(tx, name):
-            _remove_link(tx, name)
-
-
-def _unrecorded(node: Node, tx: Transaction, name: str) -> list[tuple[str, queries.Route]]:
-    """Return the routes without a record, with the address of each."""
-    there = _routes_through(tx, name)
-    hints = node.registry.of_host.hints(shared.place(_index(name)))
-    recorded = {each for hint in hints for each in hint.host_routes}
-    return [each for each in there if each[0] not in recorded]
-
-
-def _routes_through(tx: Transaction, name: str) -> list[tuple[str, queries.Route]]:
-    """Return the routes to single addresses through an interface, with the address of each."""
-    shown = tx.see(Command(commands.route_show(name), absent_ok=True))
-    routes = ((each, *each.dst.partition("/")) for each in queries.routes(shown))
-    return [(address, route) for route, address, _, length in routes if length == _whole(address)]
-
-
 def _whole(address: str) -> str:
     """Return the prefix length of a route to one address."""
     return "128" if ":" in address else "32"
@@ -488,7 +448,3 @@ def _whole(address: str) -> str:
 
 def _is_name(name: str) -> bool:
     return name.startswith(_PREFIX) and name.removeprefix(_PREFIX).isdecimal()
-
-
-def _index(name: str) -> int:
-    return int(name.removeprefix(_PREFIX))

@@ -140,17 +140,6 @@ def release(node: Node, tx: Transaction, attachment: AttachmentId) -> None:
         _release(node, tx, hint)
 
 
-def remove_unrecorded(node: Node, tx: Transaction) -> None:
-    """Remove the VLANs that are left after root has lost its records."""
-    listed = queries.links(tx.see(Command(commands.link_show_kind("vlan"))))
-    for link in (each for each in listed if each.alias == _LABEL and each.parent):
-        (below,) = queries.links(tx.see(Command(commands.link_show(link.parent))))
-        key = below.ifindex * _IDS + link.vlan
-        with _locked(node, key, link.name):
-            if node.registry.of_vlan.is_only(shared.place(key), None):
-                _remove(node, tx, _Made(key, link.ifindex), None)
-
-
 def _release(node: Node, tx: Transaction, hint: ModeHint, unlabelled: str = "") -> None:
     registry, place = node.registry.of_vlan, shared.place(hint.host_key)
     if links.is_there(tx, hint):
@@ -178,7 +167,7 @@ def _make(tx: Transaction, add: Command, name: str) -> None:
     tx.do(Command(commands.link_set_up(name), "bring it up"))
 
 
-def _remove(node: Node, tx: Transaction, made_here: _Made, attachment: AttachmentId | None) -> None:
+def _remove(node: Node, tx: Transaction, made_here: _Made, attachment: AttachmentId) -> None:
     """Remove a VLAN that was made here, unless anything but the attachment uses it.
 
     What is on it goes with it, so it is looked for on the host, and the kernel is asked about
