@@ -54,10 +54,9 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         parent = find_master(tx, conf, container)
         hint = _record(request, conf, container)
         preflight.check_name_is_free(node.registry, id_of(request), container, tx.answer(visiting))
-        if conf.vlan:
-            from cni_ipvlan.plugin import vlan
-
-            parent = vlan.made(node, tx, parent, conf, hint)
+        chosen = features.configured(conf)
+        for feature in chosen:
+            parent = feature.prepare(node, tx, parent, conf, hint)
         master.check_master(parent, conf)
         if not parent.link.is_up:
             node.warn(master.is_down(parent))
@@ -69,7 +68,12 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         addressing = _allocate(
             node, tx, request, conf, parent, container, moving, has_record=has_record
         )
-        _check_conflicts(tx, conf, parent, addressing)
+        is_conflict_likely = conf.check_ipv4_conflict
+        for feature in chosen:
+            addressing = feature.extend(addressing, parent, conf)
+            is_conflict_likely |= feature.check_permitted(tx, parent, addressing)
+        if is_conflict_likely:
+            configure.check_ipv4_conflict(tx, parent, addressing)
         expected = parent.slave_link(request.ifname, conf)
         is_up = needs_link(conf.ipam_type)
         link, present = configure.configure(
@@ -77,10 +81,8 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         )
         result = addressing.result(link, request.netns, present)
         _check_same(request, container)
-        if conf.host_access:
-            from cni_ipvlan.plugin import host_access
-
-            host_access.give(node, tx, parent, hint, addressing, locks)
+        for feature in chosen:
+            feature.apply(node, tx, parent, hint, addressing, locks)
         hint = hint._replace(parent_netns=link.parent_netns)
         hint = node.registry.complete(hint, link.ifindex)
         deliver(result)
@@ -106,8 +108,8 @@ def _check_not_attached(node: Node, tx: Transaction, request: Request) -> bool:
 
         detach(node, tx, request)
     else:
-        features.take_routes_back(node, tx, attachment)
-        features.release_vlan(node, tx, attachment)
+        for below in (False, True):
+            features.release(node, tx, attachment, below=below)
     return bool(complete)
 
 
@@ -219,25 +221,7 @@ def _allocate(
         addressing = addressing_of(conf, parent, allocated)
         check_not_of_host(tx, parent, addressing.addresses)
         tx.finish(moving)
-    if not conf.host_access:
-        return addressing
-    from cni_ipvlan.plugin import host_access
-
-    return host_access.extend(addressing, parent, conf)
-
-
-def _check_conflicts(
-    tx: Transaction, conf: NetConf, parent: Master, addressing: Addressing
-) -> None:
-    """Raise CniError if an address is not permitted, or another host has it, if that is asked."""
-    is_asked = conf.check_ipv4_conflict
-    if conf.host_access:
-        from cni_ipvlan.plugin import host_access
-
-        host_access.check_permitted(tx, parent, addressing.addresses)
-        is_asked = is_asked or host_access.is_known(tx, parent, addressing)
-    if is_asked:
-        configure.check_ipv4_conflict(tx, parent, addressing)
+    return addressing
 
 
 def _check_same(request: Request, container: Namespace) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
 from cni_ipvlan.cni.result import Result
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command, together
+from cni_ipvlan.plugin import features
 from cni_ipvlan.plugin.addressing import is_connected
 from cni_ipvlan.plugin.codes import CHECK_FAILED
 from cni_ipvlan.plugin.ipam import Ipam
@@ -15,7 +18,7 @@ from cni_ipvlan.plugin.node import id_of
 from cni_ipvlan.state.attachment import named_by
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from cni_ipvlan.cni.request import Request
     from cni_ipvlan.cni.result import Interface, Route
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute.running import Running
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.node import Node
+    from cni_ipvlan.plugin.shared import Feature
 
 _IPV6_PRIORITY = 1024  # IP6_RT_PRIO_USER, <linux/ipv6_route.h>
 _HIGHEST_MTU = 65535 - 15
@@ -59,7 +63,8 @@ def _differences(
         return [f"prevResult has no interface {request.ifname!r} in the namespace {request.netns}"]
     home = container if conf.link_in_container else None
     asked = _ask_for_master(tx, conf, home)
-    shown, routes, neighbours = _shown(tx, request, conf, container)
+    chosen = features.configured(conf)
+    shown, routes, others = _shown(tx, request, previous, container, chosen)
     found = queries.links(shown)
     if not found:
         return [_missing(tx, request, container)]
@@ -89,33 +94,33 @@ def _differences(
             if each.interface in (None, index) and each.address not in addresses
         ),
         *_route_differences(previous, routes),
-        *_host_differences(node, tx, request, conf, link, neighbours),
+        *(
+            each
+            for feature, answers in zip(chosen, others, strict=True)
+            for each in feature.differences(
+                node, tx, id_of(request), link, previous.addresses, answers
+            )
+        ),
     ]
 
 
 def _shown(
-    tx: Transaction, request: Request, conf: NetConf, container: Namespace
-) -> tuple[bytes, bytes, bytes]:
-    """Return what ip prints of the interface, and of its routes and neighbours if they matter."""
-    asked = [commands.address_show(request.ifname)]
-    if conf.host_access or (conf.prev_result or Result()).routes:
+    tx: Transaction,
+    request: Request,
+    previous: Result,
+    container: Namespace,
+    chosen: Sequence[Feature],
+) -> tuple[bytes, bytes, list[list[bytes]]]:
+    """Return what ip prints of the interface, of its routes if they matter, and for features."""
+    of_features = [feature.asked(request.ifname) for feature in chosen]
+    asked = [commands.address_show(request.ifname), *chain.from_iterable(of_features)]
+    if previous.routes:
         asked.append(commands.route_show(request.ifname))
-    if conf.host_access:
-        asked.append(commands.neighbour_show(request.ifname))
     parts = (Command(argv, inside=container, absent_ok=True) for argv in asked)
     output = (tx.see(together(*parts)._replace(absent_ok=True)) or b"").lstrip() or b"[]"
-    shown, routes, neighbours, *_ = *output.split(b"\n"), b"", b""
-    return shown, routes, neighbours
-
-
-def _host_differences(
-    node: Node, tx: Transaction, request: Request, conf: NetConf, link: Link, neighbours: bytes
-) -> Iterator[str]:
-    if conf.host_access and conf.prev_result is not None:
-        from cni_ipvlan.plugin import host_access
-
-        addresses, attachment = conf.prev_result.addresses, id_of(request)
-        yield from host_access.differences(node, tx, attachment, link, addresses, neighbours)
+    shown, *lines = output.split(b"\n")
+    answers = [[lines.pop(0) for _ in queries_ if lines] for queries_ in of_features]
+    return shown, b"".join(lines), answers
 
 
 def _missing(tx: Transaction, request: Request, container: Namespace) -> str:

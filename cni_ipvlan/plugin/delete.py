@@ -27,7 +27,7 @@ def delete(node: Node, request: Request) -> None:
         failures, later = Failures(), Failures()
         with failures.noted(), node.transaction() as tx:
             try:
-                features.take_routes_back(node, tx, id_of(request))
+                features.release(node, tx, id_of(request), below=False)
                 released = _release(node, tx, request)
             finally:
                 # A signal that ends the first step must not prevent the second.
@@ -41,7 +41,7 @@ def delete(node: Node, request: Request) -> None:
 
 def detach(node: Node, tx: Transaction, request: Request) -> None:
     """Do what DEL does, within a transaction."""
-    features.take_routes_back(node, tx, id_of(request))
+    features.release(node, tx, id_of(request), below=False)
     _release(node, tx, request)()
     _remove_links(node, tx, request)
 
@@ -86,7 +86,7 @@ def _remove_links(node: Node, tx: Transaction, request: Request) -> None:
         for hint in records
     )
     _forget(node, tx, attachment, container, removed, is_ending=is_ending)
-    features.release_vlan(node, tx, attachment)
+    features.release(node, tx, attachment, below=True)
 
 
 def _forget(

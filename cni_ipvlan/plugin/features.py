@@ -1,30 +1,79 @@
-"""What an attachment has on the host: routes (hostAccess), and a share in a VLAN (vlan).
+"""Which module does what an option asks for on the host: the one place that knows.
 
-Few have any. Without a record, neither module is imported.
+Few attachments have such options. A module is imported only for one, or for a record of it.
 """
 
 from __future__ import annotations
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING
+from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.plugin.shared import records
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from cni_ipvlan.config.netconf import NetConf
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.node import Node
+    from cni_ipvlan.plugin.shared import Feature
     from cni_ipvlan.state.attachment import AttachmentId
+    from cni_ipvlan.state.registry import Registry
 
 
-def take_routes_back(node: Node, tx: Transaction, attachment: AttachmentId) -> None:
-    """Remove the host's routes, before IPAM gives the addresses to others."""
-    if records(node.registry.of_host, attachment):
-        from cni_ipvlan.plugin import host_access
+class _Entry(NamedTuple):
+    """A feature: whether it is configured, and where its records are.
 
-        host_access.take_back(node, tx, attachment)
+    Is it ``below`` the container's link, it is released after that, otherwise before IPAM gives
+    the addresses to others.
+    """
+
+    load: Callable[[], Feature]
+    is_wanted: Callable[[NetConf], bool]
+    registry: Callable[[Registry], Registry]
+    below: bool
 
 
-def release_vlan(node: Node, tx: Transaction, attachment: AttachmentId) -> None:
-    """Remove the VLAN if it was the last one there; its link must be gone."""
-    if records(node.registry.of_vlan, attachment):
-        from cni_ipvlan.plugin import vlan
+def _load_vlan() -> Feature:
+    from cni_ipvlan.plugin.vlan import Vlan
 
-        vlan.release(node, tx, attachment)
+    return Vlan()
+
+
+def _load_host_access() -> Feature:
+    from cni_ipvlan.plugin.host_access import HostAccess
+
+    return HostAccess()
+
+
+_FEATURES = (
+    _Entry(_load_vlan, lambda conf: conf.vlan > 0, lambda registry: registry.of_vlan, below=True),
+    _Entry(
+        _load_host_access,
+        lambda conf: conf.host_access,
+        lambda registry: registry.of_host,
+        below=False,
+    ),
+)
+
+
+def configured(conf: NetConf) -> list[Feature]:
+    """Return the features of a network."""
+    return [each.load() for each in _FEATURES if each.is_wanted(conf)]
+
+
+def release(node: Node, tx: Transaction, attachment: AttachmentId, *, below: bool) -> None:
+    """Remove what an attachment has on the host, or what is below its link."""
+    for each in _FEATURES:
+        if each.below == below and records(each.registry(node.registry), attachment):
+            each.load().release(node, tx, attachment)
+
+
+def release_others(
+    node: Node, tx: Transaction, network: str, valid: Collection[AttachmentId], *, below: bool
+) -> None:
+    """Do that for a network's attachments that are not valid, and keep calls off them meanwhile."""
+    for each in _FEATURES:
+        found = each.registry(node.registry).all_hints() if each.below == below else ()
+        for attachment in {hint.attachment for hint in found if hint.network == network}:
+            with node.registry.idle(attachment.key) as is_idle:
+                if is_idle and attachment not in valid:
+                    each.load().release(node, tx, attachment)

@@ -13,19 +13,18 @@ from cni_ipvlan.cni.errors import (
     Failures,
 )
 from cni_ipvlan.iproute import namespace
-from cni_ipvlan.plugin import host_access, links, modes, vlan
+from cni_ipvlan.plugin import features, links, modes
 from cni_ipvlan.plugin.ipam import Ipam, to_release
 from cni_ipvlan.state.attachment import AttachmentId
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Iterable
     from typing import Any
 
     from cni_ipvlan.cni.request import Request
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.node import Node
     from cni_ipvlan.state.attachment import ModeHint
-    from cni_ipvlan.state.registry import Registry
 
 _VALID = "cni.dev/valid-attachments"
 # SPEC.md of CNI 1.1.0 called it so at first, and some runtimes send only this
@@ -44,8 +43,7 @@ def gc(node: Node, request: Request) -> None:
     valid = {AttachmentId(network, *each) for each in listed}
     failures = Failures()
     with failures.noted(), node.transaction() as tx:
-        for hint in _invalid(node, node.registry.of_host, network, valid):
-            host_access.take_back(node, tx, hint.attachment)
+        features.release_others(node, tx, network, valid, below=False)
     with failures.noted(), node.transaction() as tx:
         _release(node, tx, request)
     with failures.noted(), node.transaction() as tx:
@@ -54,24 +52,11 @@ def gc(node: Node, request: Request) -> None:
         for hint in list(node.registry.all_hints()):
             if hint.attachment not in valid:
                 _forget(node, tx, network, hint)
-        for hint in _invalid(node, node.registry.of_vlan, network, valid):
-            vlan.release(node, tx, hint.attachment)
+        features.release_others(node, tx, network, valid, below=True)
         for master in node.registry.noted():
             _settle(node, tx, master, is_ending=False)
         node.registry.remove_leftovers()
     failures.raise_any()
-
-
-def _invalid(
-    node: Node, registry: Registry, network: str, valid: Collection[AttachmentId]
-) -> Iterator[ModeHint]:
-    """Yield the hints of a network's invalid attachments, and meanwhile keep calls off them."""
-    for hint in list(registry.all_hints()):
-        if hint.network != network or hint.attachment in valid:
-            continue
-        with node.registry.idle(hint.attachment.key) as is_idle:
-            if is_idle:
-                yield hint
 
 
 def _release(node: Node, tx: Transaction, request: Request) -> None:

@@ -23,6 +23,7 @@ from cni_ipvlan.plugin.codes import (
     INTERFACE_NAME_TAKEN,
     ROUTE_REFUSED,
 )
+from cni_ipvlan.plugin.shared import Feature
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from cni_ipvlan.cni.result import Address
     from cni_ipvlan.config.netconf import NetConf
+    from cni_ipvlan.iproute.commands import Argv
     from cni_ipvlan.iproute.queries import Link
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.addressing import Addressing
@@ -61,30 +63,141 @@ def is_host_link(link: Link) -> bool:
     return _is_name(link.name) and link.kind == "ipvlan" and link.alias in ("", _LABEL)
 
 
-def extend(addressing: Addressing, master: Master, conf: NetConf) -> Addressing:
-    """Return an addressing with what the container needs to reach the host.
+class HostAccess(Feature):
+    """The option hostAccess."""
 
-    Raises CniError if the host has no address on the master for it, or it has too many.
-    """
-    from cni_ipvlan.cni.result import Route
-    from cni_ipvlan.plugin.addressing import check_count
+    def extend(self, addressing: Addressing, master: Master, conf: NetConf) -> Addressing:
+        """Return an addressing with what the container needs to reach the host.
 
-    check_count(addressing, "hostAccess")
-    own = _own(master, addressing.addresses)
-    if not own:
-        raise CniError(
-            INVALID_CONFIGURATION,
-            f"hostAccess is set, but on the master {master.link.name!r} the host has no address "
-            "of the same family as the container's",
-            "try: give the host an address on the master, or leave hostAccess out",
+        Raises CniError if the host has no address on the master for it, or it has too many.
+        """
+        from cni_ipvlan.cni.result import Route
+        from cni_ipvlan.plugin.addressing import check_count
+
+        check_count(addressing, "hostAccess")
+        own = _own(master, addressing.addresses)
+        if not own:
+            raise CniError(
+                INVALID_CONFIGURATION,
+                f"hostAccess is set, but on the master {master.link.name!r} the host has no "
+                "address of the same family as the container's",
+                "try: give the host an address on the master, or leave hostAccess out",
+            )
+        given = {route.dst for route in addressing.routes}
+        routes = [Route(f"{each}/{_whole(each)}") for each in own]
+        return addressing._replace(
+            # They come first, since the host may be the gateway of others.
+            routes=(*(each for each in routes if each.dst not in given), *addressing.routes),
+            neighbours=tuple(own) if conf.mode == "l2" else (),  # the others resolve no addresses
         )
-    given = {route.dst for route in addressing.routes}
-    routes = [Route(f"{each}/{_whole(each)}") for each in own]
-    return addressing._replace(
-        # They come first, since the host may be the gateway of others.
-        routes=(*(each for each in routes if each.dst not in given), *addressing.routes),
-        neighbours=tuple(own) if conf.mode == "l2" else (),  # the others resolve no addresses
-    )
+
+    def check_permitted(self, tx: Transaction, master: Master, addressing: Addressing) -> bool:
+        """Raise CniError unless the host may have routes to the addresses; see check_permitted.
+
+        Return whether the host knows a neighbour with one of them.
+        """
+        check_permitted(tx, master, addressing.addresses)
+        return _is_known(tx, master, addressing)
+
+    def apply(
+        self,
+        node: Node,
+        tx: Transaction,
+        master: Master,
+        hint: ModeHint,
+        addressing: Addressing,
+        locks: ExitStack,
+    ) -> None:
+        """Give the host routes to an attachment, which has been permitted.
+
+        ``locks`` gets the lock, which is held until the caller closes it, or all this is undone.
+        """
+        index = master.link.ifindex
+        locks.enter_context(locked(node, index))
+        tx.on_unwind(locks.close)
+        name = link_name(index)
+        # The first of each family: a later one may be a service's, which moves to other hosts.
+        sources = {":" in each: each for each in reversed(_own(master, addressing.addresses))}
+        addresses = _reachable(sources.values(), addressing.addresses)
+        there = _host_link(tx, name)
+        if there is None and namespace.own_has_link(name):
+            raise CniError(
+                INTERFACE_NAME_TAKEN,
+                f"the host has an interface {name!r} already, which is not this plugin's",
+                "hostAccess needs that name\ntry: rename that interface",
+            )
+        if hint.mode == "l2" and is_strict(tx, master):
+            node.warn(strictness(master))
+        registry = node.registry.of_host
+        left = list(_routes_to(tx, addresses, name)) if there else []
+        for address, route in left:
+            _check_left(registry, hint, shared.place(index), address, route)
+        hint = hint._replace(host_link=name, host_key=index, host_routes=tuple(addresses))
+        registry.remember(master.key, hint)
+        tx.on_unwind(lambda: _withdraw(node, tx, hint))
+        if there is None:
+            tx.do(_creation(master, hint))
+        metric = hint.attachment.number
+        changes = [
+            Command(commands.link_set_alias(name, _LABEL), "label it"),
+            Command(commands.link_set_up(name), "bring it up"),
+            Command(commands.link_set_arp_off(name), "have it resolve no addresses"),
+            *(_removal(address, name, route.priority) for address, route in left),
+            *(_route(each, name, sources[":" in each], metric) for each in addresses),
+        ]
+        if there is None or not there.is_up:
+            for switch in shared.switches(name):
+                tx.do(switch)
+        tx.do(together(*changes))
+
+    def asked(self, ifname: str) -> tuple[Argv, ...]:
+        """CHECK: return the query for the container's neighbours."""
+        return (commands.neighbour_show(ifname),)
+
+    def differences(
+        self,
+        node: Node,
+        tx: Transaction,
+        attachment: AttachmentId,
+        link: Link,
+        addresses: Sequence[Address],
+        answers: Sequence[bytes],
+    ) -> Iterator[str]:
+        """Yield what is not as ``give`` and ``extend`` left it.
+
+        ``link`` is the container's; the answer is what ip prints of its neighbours.
+        """
+        from cni_ipvlan.plugin.master import Master
+
+        name = link_name(link.parent_index)
+        hosts = _host_link(tx, name)
+        if hosts is None:
+            yield f"the host's interface {name}, for hostAccess, is missing"
+            return
+        if not hosts.is_up or hosts.has_arp:
+            how = "uses ARP" if hosts.is_up else "is down"
+            yield f"the host's interface {name}, for hostAccess, {how}"
+        shown = tx.see(Command(commands.address_show(hosts.parent)))
+        own = _own(Master(hosts, addresses=tuple(queries.local_addresses(shown))), addresses)
+        recorded = node.registry.of_host.hints_of(attachment)
+        expected = recorded[0].host_routes if recorded else _reachable(own, addresses)
+        for address, output in _matching(tx, expected):
+            way = queries.way(queries.all_routes(output))
+            if way is None or way.device != name:
+                yield f"the host has no route to {address} through {name}"
+        if link.mode == "l2":
+            permanent = {
+                each.address for each in queries.neighbours(b"".join(answers)) if each.is_permanent
+            }
+            for each in own:
+                if each not in permanent:
+                    yield f"the entry of the neighbour {each}, the host, is missing"
+
+    def release(self, node: Node, tx: Transaction, attachment: AttachmentId) -> None:
+        """Remove the host's routes to an attachment, and after the last one its interface."""
+        for hint in node.registry.of_host.hints_of(attachment):
+            with locked(node, hint.host_key):
+                _remove(node, tx, hint)
 
 
 def usable(master: Master) -> list[str]:
@@ -93,17 +206,6 @@ def usable(master: Master) -> list[str]:
 
     parsed = map(ip_address, master.addresses)
     return [str(each) for each in parsed if not each.is_link_local]
-
-
-def is_known(tx: Transaction, master: Master, addressing: Addressing) -> bool:
-    """Whether the host knows a neighbour with one of the IPv4 addresses.
-
-    It may be gone. For IPv6, duplicate address detection finds out.
-    """
-    ours = [each for each in _plain(addressing.addresses) if ":" not in each]
-    shown = (Command(commands.neighbour_show_one(each, master.link.name)) for each in ours)
-    output = tx.see(together(*shown)) if ours else None
-    return any(queries.neighbours(line) for line in (output or b"").splitlines())
 
 
 def check_permitted(tx: Transaction, master: Master, addresses: Sequence[Address]) -> None:
@@ -133,6 +235,17 @@ def check_permitted(tx: Transaction, master: Master, addresses: Sequence[Address
         way = queries.way(route for network, route in ways if address in network)
         for subnet in _permitted(address, master, way):
             _check_subnet(address, subnet)
+
+
+def _is_known(tx: Transaction, master: Master, addressing: Addressing) -> bool:
+    """Whether the host knows a neighbour with one of the IPv4 addresses.
+
+    It may be gone. For IPv6, duplicate address detection finds out.
+    """
+    ours = [each for each in _plain(addressing.addresses) if ":" not in each]
+    shown = (Command(commands.neighbour_show_one(each, master.link.name)) for each in ours)
+    output = tx.see(together(*shown)) if ours else None
+    return any(queries.neighbours(line) for line in (output or b"").splitlines())
 
 
 def _check_ordinary(address: IPAddress, hops: Collection[IPAddress]) -> None:
@@ -199,57 +312,6 @@ def locked(node: Node, index: int) -> AbstractContextManager[None]:
     return node.locked(node.registry.of_host, shared.place(index), what)
 
 
-def give(
-    node: Node,
-    tx: Transaction,
-    master: Master,
-    hint: ModeHint,
-    addressing: Addressing,
-    locks: ExitStack,
-) -> None:
-    """Give the host routes to an attachment, which has been permitted.
-
-    ``locks`` gets the lock, which is held until the caller closes it, or all this is undone.
-    """
-    index = master.link.ifindex
-    locks.enter_context(locked(node, index))
-    tx.on_unwind(locks.close)
-    name = link_name(index)
-    # The first of each family: a later one may be a service's, which moves to other hosts.
-    sources = {":" in each: each for each in reversed(_own(master, addressing.addresses))}
-    addresses = _reachable(sources.values(), addressing.addresses)
-    there = _host_link(tx, name)
-    if there is None and namespace.own_has_link(name):
-        raise CniError(
-            INTERFACE_NAME_TAKEN,
-            f"the host has an interface {name!r} already, which is not this plugin's",
-            "hostAccess needs that name\ntry: rename that interface",
-        )
-    if hint.mode == "l2" and is_strict(tx, master):
-        node.warn(strictness(master))
-    registry = node.registry.of_host
-    left = list(_routes_to(tx, addresses, name)) if there else []
-    for address, route in left:
-        _check_left(registry, hint, shared.place(index), address, route)
-    hint = hint._replace(host_link=name, host_key=index, host_routes=tuple(addresses))
-    registry.remember(master.key, hint)
-    tx.on_unwind(lambda: _withdraw(node, tx, hint))
-    if there is None:
-        tx.do(_creation(master, hint))
-    metric = hint.attachment.number
-    changes = [
-        Command(commands.link_set_alias(name, _LABEL), "label it"),
-        Command(commands.link_set_up(name), "bring it up"),
-        Command(commands.link_set_arp_off(name), "have it resolve no addresses"),
-        *(_removal(address, name, route.priority) for address, route in left),
-        *(_route(each, name, sources[":" in each], metric) for each in addresses),
-    ]
-    if there is None or not there.is_up:
-        for switch in shared.switches(name):
-            tx.do(switch)
-    tx.do(together(*changes))
-
-
 def _check_left(
     registry: Registry, own: ModeHint, place: tuple[int, int], address: str, route: queries.Route
 ) -> None:
@@ -263,50 +325,6 @@ def _check_left(
                 "try: give the container another address, or delete that attachment first",
                 f"found: it is that of {hint.describe()}",
             )
-
-
-def take_back(node: Node, tx: Transaction, attachment: AttachmentId) -> None:
-    """Remove the host's routes to an attachment, and after the last one its interface."""
-    for hint in node.registry.of_host.hints_of(attachment):
-        with locked(node, hint.host_key):
-            _remove(node, tx, hint)
-
-
-def differences(
-    node: Node,
-    tx: Transaction,
-    attachment: AttachmentId,
-    link: Link,
-    addresses: Sequence[Address],
-    known: bytes,
-) -> Iterator[str]:
-    """Yield what is not as ``give`` and ``extend`` left it.
-
-    ``link`` is the container's, ``known`` what ip prints of its neighbours.
-    """
-    from cni_ipvlan.plugin.master import Master
-
-    name = link_name(link.parent_index)
-    hosts = _host_link(tx, name)
-    if hosts is None:
-        yield f"the host's interface {name}, for hostAccess, is missing"
-        return
-    if not hosts.is_up or hosts.has_arp:
-        how = "uses ARP" if hosts.is_up else "is down"
-        yield f"the host's interface {name}, for hostAccess, {how}"
-    shown = tx.see(Command(commands.address_show(hosts.parent)))
-    own = _own(Master(hosts, addresses=tuple(queries.local_addresses(shown))), addresses)
-    recorded = node.registry.of_host.hints_of(attachment)
-    expected = recorded[0].host_routes if recorded else _reachable(own, addresses)
-    for address, output in _matching(tx, expected):
-        way = queries.way(queries.all_routes(output))
-        if way is None or way.device != name:
-            yield f"the host has no route to {address} through {name}"
-    if link.mode == "l2":
-        permanent = {each.address for each in queries.neighbours(known) if each.is_permanent}
-        for each in own:
-            if each not in permanent:
-                yield f"the entry of the neighbour {each}, the host, is missing"
 
 
 def is_strict(tx: Transaction, master: Master) -> bool:

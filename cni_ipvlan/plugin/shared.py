@@ -1,4 +1,4 @@
-"""What hostAccess and vlan need for what attachments share on the host."""
+"""What features have in common: options for something on the host that attachments share."""
 
 from __future__ import annotations
 
@@ -7,10 +7,81 @@ from cni_ipvlan.iproute import commands, namespace
 from cni_ipvlan.iproute.commands import Command
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
+    from contextlib import ExitStack
 
+    from cni_ipvlan.cni.result import Address
+    from cni_ipvlan.config.netconf import NetConf
+    from cni_ipvlan.iproute.commands import Argv
+    from cni_ipvlan.iproute.queries import Link
+    from cni_ipvlan.iproute.transaction import Transaction
+    from cni_ipvlan.plugin.addressing import Addressing
+    from cni_ipvlan.plugin.master import Master
+    from cni_ipvlan.plugin.node import Node
     from cni_ipvlan.state.attachment import AttachmentId, ModeHint
     from cni_ipvlan.state.registry import Registry
+
+
+class Feature:
+    """What an option does in each verb; one that does nothing there does not override it.
+
+    Every method may raise CniError.
+    """
+
+    def expected(self, tx: Transaction, master: Master, conf: NetConf) -> Master:
+        """STATUS: return the master that an ADD would have, instead of the one that was found."""
+        del tx, conf
+        return master
+
+    def prepare(
+        self, node: Node, tx: Transaction, master: Master, conf: NetConf, hint: ModeHint
+    ) -> Master:
+        """ADD: return the master to use instead of the one that was found; make it if need be."""
+        del node, tx, conf, hint
+        return master
+
+    def extend(self, addressing: Addressing, master: Master, conf: NetConf) -> Addressing:
+        """ADD: return an addressing with what the container needs besides."""
+        del master, conf
+        return addressing
+
+    def check_permitted(self, tx: Transaction, master: Master, addressing: Addressing) -> bool:
+        """ADD: refuse addresses; return whether other hosts must be asked for conflicts."""
+        del tx, master, addressing
+        return False
+
+    def apply(
+        self,
+        node: Node,
+        tx: Transaction,
+        master: Master,
+        hint: ModeHint,
+        addressing: Addressing,
+        locks: ExitStack,
+    ) -> None:
+        """ADD: change the host. ``locks`` gets what is held until all is done, or undone."""
+
+    def asked(self, ifname: str) -> tuple[Argv, ...]:
+        """CHECK: return the queries in the container whose answers ``differences`` gets."""
+        del ifname
+        return ()
+
+    def differences(
+        self,
+        node: Node,
+        tx: Transaction,
+        attachment: AttachmentId,
+        link: Link,
+        addresses: Sequence[Address],
+        answers: Sequence[bytes],
+    ) -> Iterable[str]:
+        """CHECK: return what is not as ADD left it; ``link`` is the container's."""
+        del node, tx, attachment, link, addresses, answers
+        return ()
+
+    def release(self, node: Node, tx: Transaction, attachment: AttachmentId) -> None:
+        """DEL, GC: remove what is there for an attachment, by its records."""
+        raise NotImplementedError
 
 
 def place(key: int) -> tuple[int, int]:

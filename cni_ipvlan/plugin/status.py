@@ -7,7 +7,7 @@ from cni_ipvlan.cni.errors import LIMITED_CONNECTIVITY, NOT_AVAILABLE, CniError
 from cni_ipvlan.iproute import commands
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import CommandError
-from cni_ipvlan.plugin import master
+from cni_ipvlan.plugin import features, master
 from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.ipam import Ipam
 
@@ -52,7 +52,6 @@ def _check_master(tx: Transaction, conf: NetConf) -> None:
         master.check_master(parent, conf)
     if not parent.link.is_up:
         raise CniError(LIMITED_CONNECTIVITY, master.is_down(parent))
-    if conf.vlan:
-        from cni_ipvlan.plugin import vlan
-
-        master.check_master(vlan.expected(tx, parent, conf), conf)
+    for feature in features.configured(conf):
+        parent = feature.expected(tx, parent, conf)
+    master.check_master(parent, conf)

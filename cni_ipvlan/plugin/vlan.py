@@ -14,6 +14,7 @@ from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.plugin import links, modes, shared
 from cni_ipvlan.plugin.codes import COMMAND_FAILED, INTERFACE_NAME_TAKEN, MASTER_BUSY
 from cni_ipvlan.plugin.master import Master, check_master, is_down, look
+from cni_ipvlan.plugin.shared import Feature
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -47,12 +48,54 @@ class _Made(NamedTuple):
         return bool(is_marked) and is_there and self.ifindex in (0, link.ifindex)
 
 
-def expected(tx: Transaction, below: Master, conf: NetConf) -> Master:
-    """Return the VLAN of an interface, or what it will be; raises CniError if it can't be made."""
-    found = find(tx, below, conf.vlan)
-    if found is None:
-        check_can_be_made(tx, below, conf)
-    return found or _to_be_made(below, _name(below, conf.vlan))
+class Vlan(Feature):
+    """The option vlan."""
+
+    def expected(self, tx: Transaction, master: Master, conf: NetConf) -> Master:
+        """Return the VLAN of a master, or what it will be; raises CniError if it can't be made."""
+        found = find(tx, master, conf.vlan)
+        if found is None:
+            check_can_be_made(tx, master, conf)
+        return found or _to_be_made(master, _name(master, conf.vlan))
+
+    def prepare(
+        self, node: Node, tx: Transaction, master: Master, conf: NetConf, hint: ModeHint
+    ) -> Master:
+        """Return the VLAN of an interface; make it if it is missing, and record who uses it."""
+        registry = node.registry.of_vlan
+        key, name = master.link.ifindex * _IDS + conf.vlan, _name(master, conf.vlan)
+        with _locked(node, key, name):
+            found = find(tx, master, conf.vlan)
+            if found is None:
+                check_can_be_made(tx, master, conf)
+            # One that was not made here has no name in the record: it is not removed.
+            is_ours = found is None or found.link.alias == _LABEL
+            its = found.link if found else _to_be_made(master, name).link
+            hint = hint._replace(
+                host_link=its.name if is_ours else "", host_key=key, ifindex=its.ifindex
+            )
+            registry.remember(shared.place(key), hint)
+            shown = Command(commands.link_delete(name)) if found is None else None
+            unlabelled = name if found is None else ""
+            tx.on_unwind(lambda: _release(node, tx, hint, unlabelled), shown)
+            if found is None:
+                add = commands.link_add_vlan(master.link.name, name, conf.vlan)
+                try:
+                    _make(
+                        tx, Command(add, f"create the VLAN {conf.vlan} of {master.link.name}"), name
+                    )
+                except CommandError as error:
+                    unlabelled = "" if error.argv == add else name  # another has just made it
+                    raise
+                found = look(tx, name, None)
+                if found is not None:
+                    hint = registry.identify(hint, found.link.ifindex)
+            return found or _to_be_made(master, name)
+
+    def release(self, node: Node, tx: Transaction, attachment: AttachmentId) -> None:
+        """Remove the VLAN of an attachment, if nothing else uses it."""
+        for hint in node.registry.of_vlan.hints_of(attachment):
+            _release(node, tx, hint)
 
 
 def find(tx: Transaction, below: Master, vlan: int) -> Master | None:
@@ -101,43 +144,6 @@ def _made_by_root(below: Master, conf: NetConf) -> str:
     from shlex import join
 
     return join(commands.link_add_vlan(below.link.name, "NAME", conf.vlan))
-
-
-def made(node: Node, tx: Transaction, below: Master, conf: NetConf, hint: ModeHint) -> Master:
-    """Return the VLAN of an interface; make it if it is missing, and record who uses it."""
-    registry = node.registry.of_vlan
-    key, name = below.link.ifindex * _IDS + conf.vlan, _name(below, conf.vlan)
-    with _locked(node, key, name):
-        found = find(tx, below, conf.vlan)
-        if found is None:
-            check_can_be_made(tx, below, conf)
-        # One that was not made here has no name in the record: it is not removed.
-        is_ours = found is None or found.link.alias == _LABEL
-        its = found.link if found else _to_be_made(below, name).link
-        hint = hint._replace(
-            host_link=its.name if is_ours else "", host_key=key, ifindex=its.ifindex
-        )
-        registry.remember(shared.place(key), hint)
-        shown = Command(commands.link_delete(name)) if found is None else None
-        unlabelled = name if found is None else ""
-        tx.on_unwind(lambda: _release(node, tx, hint, unlabelled), shown)
-        if found is None:
-            add = commands.link_add_vlan(below.link.name, name, conf.vlan)
-            try:
-                _make(tx, Command(add, f"create the VLAN {conf.vlan} of {below.link.name}"), name)
-            except CommandError as error:
-                unlabelled = "" if error.argv == add else name  # another has just made it
-                raise
-            found = look(tx, name, None)
-            if found is not None:
-                hint = registry.identify(hint, found.link.ifindex)
-        return found or _to_be_made(below, name)
-
-
-def release(node: Node, tx: Transaction, attachment: AttachmentId) -> None:
-    """Remove the VLAN of an attachment, if nothing else uses it."""
-    for hint in node.registry.of_vlan.hints_of(attachment):
-        _release(node, tx, hint)
 
 
 def _release(node: Node, tx: Transaction, hint: ModeHint, unlabelled: str = "") -> None:

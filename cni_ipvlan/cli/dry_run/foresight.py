@@ -16,7 +16,7 @@ from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.running import Completed
-from cni_ipvlan.plugin import explain, inventory, preflight, vlan
+from cni_ipvlan.plugin import explain, features, inventory, preflight
 from cni_ipvlan.plugin.find_master import find_master
 
 if TYPE_CHECKING:
@@ -35,7 +35,9 @@ def expected_master(node: Node, request: Request) -> Master:
     conf = netconf.parse(request.config, request.version)
     tx = node.begin()
     parent = find_master(tx, conf, preflight.container_namespace(request))
-    return vlan.expected(tx, parent, conf) if conf.vlan else parent
+    for feature in features.configured(conf):
+        parent = feature.expected(tx, parent, conf)
+    return parent
 
 
 def check_addresses(node: Node, parent: Master, plan: Plan) -> None:
