@@ -142,7 +142,13 @@ def network_key(network: str) -> str:
 
 def number_of(key: str) -> int:
     """Return the number of the attachments with a key, from 2^31 on: it finds, the names decide."""
-    return int.from_bytes(blake2b(key.encode(), digest_size=4).digest(), "big") | 1 << 31
+    return hashed(key, 4) | 1 << 31
+
+
+def hashed(text: str, size: int) -> int:
+    """Return a number of so many bytes for a text."""
+    found = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=size)
+    return int.from_bytes(found.digest(), "big")
 
 
 def digest(text: str, characters: int) -> str:

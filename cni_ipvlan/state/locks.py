@@ -1,12 +1,18 @@
-"""Locks between calls; a lock ends with the process that holds it."""
+"""Locks between calls. A lock ends with the process that holds it.
+
+They are bytes of one file, which stays: nothing is created and removed for a lock. A lock belongs
+to the open file (F_OFD_SETLK, fcntl(2)), which the commands of a call may inherit.
+"""
 
 from __future__ import annotations
 
 import fcntl
+import os
 import time
-from contextlib import suppress
+from struct import pack, unpack_from
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING
+from cni_ipvlan.state.attachment import hashed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +25,7 @@ _PAUSE_GROWTH = 1.5
 # A live call may be slow among many others; a command that outlives its call hangs.
 _CALL_SECONDS = 180.0
 _ORPHAN_SECONDS = 10.0
+_FLOCK = "hhqqi0q"  # struct flock: type, whence, start, length, process
 
 
 class BusyError(Exception):
@@ -33,67 +40,80 @@ class BusyError(Exception):
         self.is_live = is_live
 
 
-def acquire(descriptor: int, check: Callable[[], None], busy: str) -> None:
-    """Lock a directory; ``check`` is called while waiting, and may raise to end the wait.
+class Lock:
+    """The lock of a name, in a file that is made if need be; raises OSError if that is unusable.
 
-    Raises BusyError with the text ``busy`` after three minutes.
-    """
-    _wait(descriptor, check, lambda waited: waited >= _CALL_SECONDS, busy)
-
-
-def acquire_inherited(descriptor: int, check: Callable[[], None], busy: str) -> None:
-    """Lock a file, open for writing, for this process and those that inherit the descriptor.
-
-    Raises BusyError with the text ``busy`` after three minutes, or after ten
-    seconds if the process that took the lock has died and only children hold it.
+    If it ``is_inherited``, commands that are started while it is held keep it, too. A second byte
+    shows whether the process that took it still lives.
     """
 
-    def is_over(waited: float) -> bool:
-        return waited >= _ORPHAN_SECONDS and (waited >= _CALL_SECONDS or not _has_owner(descriptor))
+    def __init__(self, path: str, name: str, *, is_inherited: bool = False) -> None:
+        self._byte = hashed(name, 8) >> 2 << 1  # an even one, less than 2^63
+        self._path, self._is_inherited = path, is_inherited
+        self._files: list[int] = []
 
-    _wait(descriptor, check, is_over, busy)
-    _mark_owner(descriptor)
-
-
-def try_acquire(descriptor: int) -> bool:
-    """Lock a file if it is free; return whether that succeeded."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _wait(
-    descriptor: int, check: Callable[[], None], is_over: Callable[[float], bool], busy: str
-) -> None:
-    # flock(2) has no timeout.
-    began = time.monotonic()
-    pause = _FIRST_PAUSE_SECONDS
-    while not try_acquire(descriptor):
-        check()
-        if is_over(time.monotonic() - began):
-            raise BusyError(busy, is_live=_has_owner(descriptor))
-        time.sleep(pause)
-        pause = min(pause * _PAUSE_GROWTH, _LONGEST_PAUSE_SECONDS)
-
-
-# A flock(2) lock belongs to the open file, which children inherit; an fcntl(2) lock belongs
-# to the process and ends with it. So the second shows whether the owner of the first lives.
-
-
-def _mark_owner(descriptor: int) -> None:
-    # Without it, a slow call only looks dead to others, which is no reason to fail.
-    with suppress(OSError):
-        fcntl.lockf(descriptor, fcntl.LOCK_EX)
-
-
-def _has_owner(descriptor: int) -> bool:
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
+    def try_acquire(self) -> bool:
+        """Take it if it is free; return whether that succeeded."""
+        if not self._take(self._byte):
+            return False
+        if self._is_inherited:
+            os.set_inheritable(self._files[-1], True)  # noqa: FBT003 - its signature
+            self._take(self._byte + 1)  # without it, a slow call only looks dead to others
         return True
-    except OSError:  # a directory, whose lock is never inherited
+
+    def acquire(self, check: Callable[[], None], busy: str) -> None:
+        """Take it; ``check`` is called while waiting, and may raise to end the wait.
+
+        Raises BusyError with the text ``busy`` after three minutes, or after ten seconds if only
+        what a dead call has started holds it.
+        """
+        began = time.monotonic()
+        pause = _FIRST_PAUSE_SECONDS
+        while not self.try_acquire():
+            check()
+            waited = time.monotonic() - began
+            if waited >= _ORPHAN_SECONDS and (waited >= _CALL_SECONDS or not self.has_owner()):
+                raise BusyError(busy, is_live=self.has_owner())
+            time.sleep(pause)  # fcntl(2) has no timeout
+            pause = min(pause * _PAUSE_GROWTH, _LONGEST_PAUSE_SECONDS)
+
+    def is_held(self) -> bool:
+        """Whether anybody holds it."""
+        return self._is_taken(self._byte)
+
+    def has_owner(self) -> bool:
+        """Whether the process that took it lives; what is not inherited is its own."""
+        return not self._is_inherited or self._is_taken(self._byte + 1)
+
+    def release(self) -> None:
+        """Give it back."""
+        while self._files:
+            os.close(self._files.pop())
+
+    def _take(self, byte: int) -> bool:
+        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.fcntl(file, fcntl.F_OFD_SETLK, _range(byte))
+        except BlockingIOError:
+            os.close(file)
+            return False
+        except BaseException:
+            os.close(file)
+            raise
+        self._files.append(file)
         return True
-    fcntl.lockf(descriptor, fcntl.LOCK_UN)
-    return False
+
+    def _is_taken(self, byte: int) -> bool:
+        try:
+            file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return False
+        try:
+            answer = fcntl.fcntl(file, fcntl.F_OFD_GETLK, _range(byte))
+        finally:
+            os.close(file)
+        return bool(unpack_from("h", answer)[0] != fcntl.F_UNLCK)
+
+
+def _range(byte: int) -> bytes:
+    return pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)

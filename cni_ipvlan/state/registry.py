@@ -2,11 +2,11 @@
 
 They are in a directory on tmpfs, readable only by root:
 
-``lock-KEY``
-    locked (flock) by the call that works on an attachment, and removed when it ends.
+``locks``
+    a byte of it is locked by the call that works on an attachment, another one while the mode of
+    a master is decided (see locks.py). This file stays.
 ``on-NAMESPACE.MASTER/``
-    a directory for each master (namespace inode, interface index), locked (flock)
-    while its mode is decided, and removed with the last hint in it.
+    a directory for each master (namespace inode, interface index), removed with the last hint.
 ``on-NAMESPACE.MASTER/KEY.PLACE``
     a hint: an attachment on that master, with its mode. ``@INDEX.NUMBER`` follows when its
     interface is known: its index, and there the number of the master's namespace, if it is
@@ -36,9 +36,8 @@ from itertools import islice
 
 from cni_ipvlan import _json
 from cni_ipvlan._namedtuple import TYPE_CHECKING
-from cni_ipvlan.state import locks
 from cni_ipvlan.state.attachment import ModeHint, number_of
-from cni_ipvlan.state.locks import BusyError
+from cni_ipvlan.state.locks import BusyError, Lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -50,7 +49,7 @@ DIRECTORY = "/run/cni-ipvlan"
 
 _OPEN_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 _MOST_HINT = 1 << 16  # bytes; its names and paths have less than 5 KiB together
-_LOCK, _MASTER, _HOST, _VLAN, _ADDING = "lock-", "on-", "host-", "vlan-", ".adding"
+_LOCKS, _MASTER, _HOST, _VLAN, _ADDING = "locks", "on-", "host-", "vlan-", ".adding"
 _INDEX = "@"  # nothing before it in a file's name has it
 _SEARCHED_NOTE, _NOTE = _NOTES = ("mode.searched", "mode")
 
@@ -86,54 +85,45 @@ class Registry:
         and may raise to end the wait. Raises BusyError after a while. If
         ``strict`` is false, continues without the lock unless a live call has it.
         """
-        path = self._lock_path(key)
-        descriptor = self._lock_file(path, check, strict=strict)
-        if descriptor is None:
-            yield
-            self._remove(path)  # only a dead call's command holds it
-            return
-        os.set_inheritable(descriptor, True)  # noqa: FBT003 - its signature
+        lock = self._lock(key, is_inherited=True)
+        try:
+            _make_directory(self._directory)
+            lock.acquire(check, "another call is still working on this container and interface")
+        except BusyError as error:
+            if strict or error.is_live:
+                raise
+        except OSError:
+            if strict:
+                raise
         try:
             yield
         finally:
-            self._release(path, descriptor)
+            lock.release()
 
     @contextmanager
     def idle(self, key: str) -> Iterator[bool]:
         """Hold an attachment's lock if it is free; yield whether it is held."""
-        path = self._lock_path(key)
-        descriptor = self._claim(path)
-        if descriptor is None:
-            yield False
-            return
+        lock = self._lock(key, is_inherited=True)
+        _make_directory(self._directory)
         try:
-            yield True
+            yield lock.try_acquire()
         finally:
-            self._release(path, descriptor)
+            lock.release()
 
     @contextmanager
     def master_lock(self, master: tuple[int, int], check: Callable[[], None]) -> Iterator[None]:
         """Hold a master's lock, under which one call at a time decides about its mode."""
-        path = self._directory_of(master)
-        busy = "other calls are still using this master"
-        descriptor = self._locked(
-            path, lambda descriptor: locks.acquire(descriptor, check, busy), is_directory=True
-        )
+        lock = self._lock(self._directory_of(master))
+        _make_directory(self._directory)
         try:
+            lock.acquire(check, "other calls are still using this master")
             yield
         finally:
-            self._release_directory(path, descriptor)
+            lock.release()
 
     def is_live(self, key: str) -> bool:
         """Whether a call is working on the attachment now."""
-        try:
-            descriptor = os.open(self._lock_path(key), os.O_RDWR | _OPEN_FLAGS)
-        except FileNotFoundError:
-            return False
-        try:
-            return not locks.try_acquire(descriptor)
-        finally:
-            os.close(descriptor)
+        return self._lock(key).is_held()
 
     def hints(self, master: tuple[int, int]) -> Iterator[ModeHint]:
         """Yield the hints about attachments on a master (namespace inode, interface index).
@@ -234,7 +224,7 @@ class Registry:
     def forget(
         self, attachment: AttachmentId, unseen: Collection[ModeHint] = ()
     ) -> list[tuple[int, int]]:
-        """Remove the hints about an attachment, and unused directories that killed calls left.
+        """Remove the hints about an attachment.
 
         Those that are ``unseen``, since their interfaces were not seen to go, become notes. Return
         the masters of which only a note is left.
@@ -249,7 +239,6 @@ class Registry:
         for path in (*self._files(attachment.key, _HOST), *self._files(attachment.key, _VLAN)):
             if self._read(path) is None:  # the others are removed with what they are about
                 self._remove_hint(path)
-        self._remove_unused()
         return self._left_with_note(masters)
 
     def note(self, master: tuple[int, int], *, is_searched: bool = False) -> ModeHint | None:
@@ -289,18 +278,17 @@ class Registry:
         return list(dict.fromkeys(_place_of(path) for path in paths if os.path.lexists(path)))
 
     def remove_leftovers(self) -> None:
-        """Remove the locks, and the half-written hints, of calls that were killed."""
-        for name in self._names(_LOCK):
-            with self.idle(name.removeprefix(_LOCK)):
-                pass  # leaving the context removes it
+        """Remove the half-written hints of calls that were killed."""
         for path in (*self._files(), *self._files("", _HOST), *self._files("", _VLAN)):
             with self.idle(os.path.basename(path).partition(".")[0]) as is_idle:
                 if is_idle and self._read(path) is None:
                     self._remove_hint(path)
-        self._remove_unused()
+        for name in self._names((_MASTER, _HOST, _VLAN)):
+            with suppress(OSError):  # it has hints
+                os.rmdir(os.path.join(self._directory, name))
 
-    def _lock_path(self, key: str) -> str:
-        return os.path.join(self._directory, _LOCK + key)
+    def _lock(self, name: str, *, is_inherited: bool = False) -> Lock:
+        return Lock(os.path.join(self._directory, _LOCKS), name, is_inherited=is_inherited)
 
     def _directory_of(self, master: tuple[int, int]) -> str:
         return os.path.join(self._directory, f"{self._kind}{master[0]}.{master[1]}")
@@ -365,7 +353,14 @@ class Registry:
             os.close(descriptor)
 
     def _write(self, path: str, hint: ModeHint) -> None:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _OPEN_FLAGS, 0o600)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _OPEN_FLAGS
+        while True:
+            _make_directory(os.path.dirname(path))
+            try:
+                descriptor = os.open(path, flags, 0o600)
+                break
+            except FileNotFoundError:  # another call has just removed the last hint there
+                continue
         try:
             os.write(descriptor, _json.dumps(hint._asdict()).encode())
         finally:
@@ -391,97 +386,8 @@ class Registry:
     def _remove_hint(self, path: str) -> None:
         with suppress(FileNotFoundError):
             os.unlink(path)
-        self._remove_if_unused(os.path.dirname(path))
-
-    def _remove_unused(self) -> None:
-        for name in self._names((_MASTER, _HOST, _VLAN)):
-            self._remove_if_unused(os.path.join(self._directory, name))
-
-    def _remove_if_unused(self, directory: str) -> None:
-        """Remove a master's directory if it has no hint and no call is about to add one."""
-        with suppress(OSError):
-            with os.scandir(directory) as entries:
-                if any(entries):
-                    return
-            descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | _OPEN_FLAGS)
-            if locks.try_acquire(descriptor):
-                self._release_directory(directory, descriptor)
-            else:
-                os.close(descriptor)
-
-    def _release_directory(self, path: str, descriptor: int) -> None:
-        with suppress(OSError):  # it has other hints, or is not the last one
-            os.rmdir(path)
-            os.rmdir(self._directory)
-        os.close(descriptor)
-
-    def _lock_file(self, path: str, check: Callable[[], None], *, strict: bool) -> int | None:
-        busy = "another call is still working on this container and interface"
-        try:
-            return self._locked(
-                path, lambda descriptor: locks.acquire_inherited(descriptor, check, busy)
-            )
-        except BusyError as error:
-            if strict or error.is_live:
-                raise
-        except OSError:
-            if strict:
-                raise
-        return None
-
-    def _locked(
-        self, path: str, acquire: Callable[[int], None], *, is_directory: bool = False
-    ) -> int:
-        while True:
-            descriptor = self._create(path, is_directory=is_directory)
-            try:
-                acquire(descriptor)
-                is_there = os.fstat(descriptor).st_nlink
-            except BaseException:
-                os.close(descriptor)
-                raise
-            if is_there:
-                return descriptor
-            os.close(descriptor)  # the previous holder has removed the file: create a new one
-
-    def _claim(self, path: str) -> int | None:
-        while True:
-            descriptor = self._create(path)
-            try:
-                is_locked = locks.try_acquire(descriptor)
-                is_there = os.fstat(descriptor).st_nlink
-            except BaseException:
-                os.close(descriptor)
-                raise
-            if is_locked and is_there:
-                return descriptor
-            os.close(descriptor)
-            if not is_locked:
-                return None
-
-    def _release(self, path: str, descriptor: int) -> None:
-        # Failing to remove it is harmless: the lock ends with the descriptor.
-        self._remove(path)
-        os.close(descriptor)
-
-    def _remove(self, path: str) -> None:
-        with suppress(OSError):
-            os.unlink(path)
-        # The directory is removed with the last file in it.
-        with suppress(OSError):
-            os.rmdir(self._directory)
-
-    def _create(self, path: str, *, is_directory: bool = False) -> int:
-        while True:
-            try:
-                _make_directory(self._directory)
-                if is_directory:
-                    _make_directory(path)
-                    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | _OPEN_FLAGS)
-                return os.open(path, os.O_RDWR | os.O_CREAT | _OPEN_FLAGS, 0o600)
-            except FileNotFoundError:  # another call removed the empty directory: try again
-                if not os.path.isdir(os.path.dirname(self._directory)):
-                    raise
+        with suppress(OSError):  # it has others
+            os.rmdir(os.path.dirname(path))
 
 
 class ReadOnlyRegistry(Registry):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from doubles import FakeIpam
 from executable import Executable
-from lab import MEMORY, Node
+from lab import Node, records
 from libcni import Attachment, Libcni, PluginError
 from runtime import PLUGINS
 
@@ -61,7 +61,7 @@ def test_each_plugin_builds_on_the_one_before_and_delete_leaves_nothing(
     libcni.delete(network, Attachment(container.path))
     assert libcni.cached() == []
     assert without_files(node.snapshot()) == before
-    assert not MEMORY.exists() or list(MEMORY.iterdir()) == []
+    assert records() == []
 
 
 def test_delete_when_the_namespace_is_gone_and_again(node: Node, libcni: Libcni) -> None:

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 from executable import Executable
-from lab import MEMORY, Node
+from lab import Node, records
 from runtime import call_environment, host_local, network, stdin_of
 
 CONF = network(ipam=host_local("10.1.0.0/24"))
@@ -58,7 +58,7 @@ def test_delete_needs_no_stdout(node: Node, ipvlan: Executable) -> None:
     assert status == 0
     assert container.links().keys() == {"lo"}
     assert node.leases() == []
-    assert not MEMORY.exists()
+    assert records() == []
 
 
 def redirected(ipvlan: Executable, verb: str, netns: str, redirections: str) -> tuple[int, bytes]:

@@ -164,7 +164,7 @@ def test_add_does_everything_or_nothing_or_what_delete_removes(scene: Scene) -> 
         evidence: list[Answer | None] = [answer]
         is_undone = False
         if answer and answer.status:
-            is_undone = not point.words.startswith(("flock", "fstat"))  # the lock's file stays
+            is_undone = True
             if answer.error()["code"] == INTERNAL:
                 wrong[f"{kind} at {point}"] = answer
         elif answer:

@@ -17,7 +17,7 @@ import sampling
 from doubles import FakeIpam
 from executable import Executable
 from faulty import Faults, Point
-from lab import MEMORY, Node, Space, run
+from lab import Node, Space, records, run
 from runtime import Answer, Conf, Runtime, call_environment, host_local, network, stdin_of
 
 from cni_ipvlan.cni.errors import INTERNAL, TRY_AGAIN_LATER
@@ -84,7 +84,7 @@ def leftovers(node: Node, *containers: Space) -> Any:
     """Return what is left of attachments."""
     links = [name for name in node.host.links() if name.startswith("iv")]
     inside = [container.links().keys() - {"lo"} for container in containers]
-    found = (links, [names for names in inside if names], node.leases(), MEMORY.exists())
+    found = (links, [names for names in inside if names], node.leases(), records())
     return found if any(found) else None
 
 

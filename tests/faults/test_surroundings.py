@@ -109,7 +109,7 @@ def test_attachment_lives_and_ends_with(place: Place, name: str) -> None:
     assert place.container.addresses("net1") == ["10.1.0.2/24"], answer
     assert answer.stderr == ""
     assert MEMORY.stat().st_mode & 0o77 == 0
-    assert [path.stat().st_mode & 0o77 for path in MEMORY.iterdir()] == [0]
+    assert {path.stat().st_mode & 0o77 for path in MEMORY.rglob("*")} == {0}
     conf = {**CONF, "prevResult": answer.result()}
     place.call("CHECK", conf, *preparations).succeeds()
     place.call("DEL", conf, *preparations).succeeds()

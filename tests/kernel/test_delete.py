@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from lab import MEMORY
+from lab import records
 from runtime import Conf, host_local, network
 from scene import Scene
 
@@ -108,5 +108,5 @@ def test_delete_removes_the_link_when_the_ipam_plugin_has_vanished(
             assert (error["code"], ipam_type in error["msg"]) == (code, True)
         else:
             added.delete(ipam=given)
-            assert not MEMORY.exists()
+            assert records() == []
         assert scene.one.links().keys() == {"lo"}

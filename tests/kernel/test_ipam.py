@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from doubles import FakeDhcp, FakeIpam, Steps
-from lab import MEMORY
+from lab import records
 from runtime import PLUGINS, Conf, host_local, network
 from sampling import sample
 from scene import Scene
@@ -251,7 +251,7 @@ def test_an_undo_that_fails_is_reported_and_the_rest_is_undone(scene: Scene) -> 
     conf = scene.ipam("DEL", code=5, msg="the second failure", status=1)
     error = scene.refuses(11, "the second failure", ipam=conf)
     assert error["msg"] == "the first failure"
-    assert not MEMORY.exists()
+    assert records() == []
     gone = scene.ipam(script=f"rm {scene.fake.program}; exit 3")
     scene.refuses(109, "could not be undone", scene.fake.program, ipam=gone)
 

@@ -3,7 +3,7 @@
 import faulty
 import pytest
 from faulty import Faults, Point
-from lab import LEASES, MEMORY, Node, Space
+from lab import LEASES, Node, Space, records
 from runtime import Conf, Runtime, call_environment, host_local, network, stdin_of
 from sampling import sample
 
@@ -33,7 +33,7 @@ def test_add_again_takes_over_what_an_add_that_died_has_left(
             assert node.host.links().keys() == {"lo", "eth0"}
             assert len(node.leases()) == 1
             runtime.delete(container, conf).succeeds()
-            assert not MEMORY.exists()
+            assert records() == []
 
 
 @pytest.mark.parametrize("removal", REMOVALS)
@@ -69,7 +69,7 @@ def test_what_is_left_on_a_master_in_the_container_is_removed(
     remove(runtime, container, conf, removal)
 
     assert container.links().keys() == {"lo", "eth0"}
-    assert not MEMORY.exists()
+    assert records() == []
 
 
 def commands(container: Space, conf: Conf) -> list[Point]:

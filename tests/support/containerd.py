@@ -105,6 +105,6 @@ def assert_nothing_is_left(node: lab.Node) -> None:
     assert list((lab.LEASES / "results").iterdir()) == []  # the runtime's notes
     assert list(node.host.links()) == ["lo", "eth0"]
     assert [path.name for path in lab.NAMED.iterdir()] == ["host"]
-    assert not lab.MEMORY.exists() or list(lab.MEMORY.iterdir()) == []
+    assert lab.records() == []
     for namespace in ("default", KUBERNETES):
         assert lab.run(*CTR, "--namespace", namespace, "container", "list", "--quiet") == ""

@@ -23,6 +23,7 @@ from patience import patient
 
 NAMED = Path("/run/netns")
 MEMORY = Path("/run/cni-ipvlan")
+LOCKS = MEMORY / "locks"  # which stays
 LEASES = Path("/var/lib/cni")
 LOGS = Path("/var/log/cni-ipvlan")
 FOR_ALL = Path("/dev/shm/venv")  # the environment of the tests, also for users who can't reach it
@@ -120,6 +121,11 @@ def wait_until(condition: Callable[[], bool]) -> None:
 def sleeps_in(process: int, function: str) -> bool:
     """Whether a process waits in a function of the kernel, say pipe_read; only root can see it."""
     return function in Path(f"/proc/{process}/stack").read_text()
+
+
+def records() -> list[Path]:
+    """Return what the plugin has recorded of attachments."""
+    return [path for path in MEMORY.rglob("*") if path != LOCKS]
 
 
 def leases() -> list[Path]:
@@ -315,7 +321,7 @@ class Node:
             "files": {
                 str(path): path.read_bytes() if path.is_file() else None
                 for path in sorted(Path("/run").rglob("*"))
-                if NAMED not in path.parents
+                if NAMED not in path.parents and path not in (MEMORY, LOCKS)
             },
             "leases": self.leases(),
         }

@@ -10,7 +10,7 @@ from typing import Any
 import faulty
 import lab
 from faulty import DiesAt, Faults
-from lab import MEMORY, NAMED
+from lab import NAMED
 from model import HOST, Ledger, Slave, View, Where, ipv4, look
 from person import Person
 from pools import NETWORKS, Key, Network, install_taught
@@ -289,7 +289,7 @@ class Life:
         assert self.ledger.view.leases == {}
         assert not [name for name in self._node.host.links() if name.startswith("iv")]
         # The mode of a master stays noted while it carries what was moved away.
-        kept = [path.name for path in MEMORY.rglob("*") if path.is_file()]
+        kept = [path.name for path in lab.records() if path.is_file()]
         assert not [name for name in kept if not name.startswith("mode")]
         for slave in self.ledger.view.slaves.values():
             lab.Space(str(NAMED / slave.place)).ip(f"link delete dev {slave.name}")
@@ -301,7 +301,7 @@ class Life:
         answer = self._collect(network, [], None)
         assert answer is not None
         answer.succeeds()
-        return not MEMORY.exists()
+        return lab.records() == []
 
     def _look(self) -> View:
         return look(self._masters)

@@ -1,6 +1,5 @@
 """registry: locks between processes, and a directory that leaves no trace."""
 
-import errno
 import os
 import signal
 import stat
@@ -28,24 +27,24 @@ def holder(directory: Path) -> Iterator[subprocess.Popen[str]]:
             running.communicate("\n")
 
 
-def test_directory_is_readable_by_root_only_and_gone_afterwards(
+def test_directory_is_readable_by_root_only_and_has_one_file_for_all_locks(
     registry: Registry, directory: Path
 ) -> None:
     with registry.attachment_lock(KEY, never, strict=True):
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
-        assert [path.name for path in directory.iterdir()] == [f"lock-{KEY}"]
-        assert stat.S_IMODE((directory / f"lock-{KEY}").stat().st_mode) == 0o600
         with registry.attachment_lock(OTHER_KEY, never, strict=True):
             pass
-        assert (directory / f"lock-{KEY}").exists()
-    assert not directory.exists()
+        assert registry.is_live(KEY)
     with pytest.raises(ZeroDivisionError), registry.attachment_lock(KEY, never, strict=True):
         raise ZeroDivisionError
-    assert not directory.exists()
+    assert not registry.is_live(KEY)
+    assert [path.name for path in directory.iterdir()] == ["locks"]
+    assert stat.S_IMODE((directory / "locks").stat().st_mode) == 0o600
+    assert (directory / "locks").stat().st_size == 0
 
 
 def test_second_call_for_an_attachment_waits_for_the_first_and_takes_little_processor_time(
-    registry: Registry, directory: Path, holder: subprocess.Popen[str]
+    registry: Registry, holder: subprocess.Popen[str]
 ) -> None:
     asked = []
     began = time.monotonic()
@@ -59,9 +58,7 @@ def test_second_call_for_an_attachment_waits_for_the_first_and_takes_little_proc
         pass  # another's, for which it need not wait
     with registry.attachment_lock(KEY, release_after_a_while, strict=True):
         assert holder.returncode == 0
-        assert (directory / f"lock-{KEY}").exists()
     assert 3 <= len(asked) <= 4 + asked[-1] / 0.04
-    assert not directory.exists()
 
 
 @pytest.mark.usefixtures("holder")
@@ -96,25 +93,28 @@ def test_wait_for_what_a_killed_call_left_running_ends_sooner(
     with pytest.raises(BusyError), registry.attachment_lock(KEY, never, strict=True):
         pass
     with registry.attachment_lock(KEY, never, strict=False):
+<<<<<<< HEAD
         assert registry.is_live(KEY)
     assert not directory.exists()  # or what hangs would leave the lock's file for good
+=======
+        went_on = True
+    assert went_on
+>>>>>>> 364c766 (All locks are bytes of one file, which stays)
     os.kill(child, signal.SIGKILL)
     wait_until(lambda: not registry.is_live(KEY))
     holder.communicate()
 
 
 def test_attachment_is_live_while_its_lock_is_held(
-    registry: Registry, directory: Path, holder: subprocess.Popen[str]
+    registry: Registry, holder: subprocess.Popen[str]
 ) -> None:
     assert registry.is_live(KEY)
     assert not registry.is_live(OTHER_KEY)
     holder.send_signal(signal.SIGKILL)
     holder.communicate()
-    assert (directory / f"lock-{KEY}").exists()  # a killed call leaves its lock's file …
     assert not registry.is_live(KEY)
     with registry.attachment_lock(KEY, never, strict=True):
         pass
-    assert not directory.exists()  # … and the next one clears it away
 
 
 ATTACHMENTS = f"attachment_lock({KEY!r}, lambda: None, strict=True)"
@@ -140,7 +140,6 @@ def test_only_one_process_at_a_time_has_the_lock(
         worker.communicate(timeout=60)
         assert worker.returncode == 0
     assert counter.read_text() == "100"
-    assert not list(directory.glob("*"))
 
 
 def test_lock_of_a_master_is_held_by_one_at_a_time(
@@ -156,7 +155,6 @@ def test_lock_of_a_master_is_held_by_one_at_a_time(
     holder.communicate("\n")
     with registry.master_lock(MASTER, never):
         pass
-    assert list(directory.glob("on-*")) == []
 
 
 @pytest.mark.parametrize("what", ["link", "another user's", "file", "no parent"])
@@ -185,22 +183,11 @@ def test_unusable_directory_is_refused_at_once_and_stops_only_the_strict(
 
 
 def test_idle_attachment_is_locked_and_a_live_one_is_not(
-    registry: Registry, directory: Path
+    registry: Registry,
 ) -> None:
     with registry.idle(KEY) as is_idle:
         assert is_idle
         assert registry.is_live(KEY)
         with registry.idle(KEY) as is_idle_again:
             assert not is_idle_again
-    assert not directory.exists()
-
-
-def test_lock_that_cannot_be_removed_fails_no_call(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(_path: str) -> None:
-        raise OSError(errno.EIO, "injected")
-
-    with registry.attachment_lock(KEY, never, strict=True):
-        monkeypatch.setattr("cni_ipvlan.state.registry.os.unlink", refuse)
     assert not registry.is_live(KEY)
