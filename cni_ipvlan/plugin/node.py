@@ -13,7 +13,7 @@ from cni_ipvlan.iproute.runner import Runner
 from cni_ipvlan.plugin.codes import INTERRUPTED
 from cni_ipvlan.state.attachment import AttachmentId
 from cni_ipvlan.state.locks import BusyError
-from cni_ipvlan.state.registry import ReadOnlyRegistry, Registry
+from cni_ipvlan.state.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -140,7 +140,7 @@ def assemble(
         return Node(runner, Registry(), lambda: Transaction(runner), listener)
     from cni_ipvlan.iproute.dry_run import DryRun
 
-    registry = ReadOnlyRegistry()
+    registry = Registry(is_read_only=True)
     return Node(runner, registry, lambda: DryRun(runner, plan), listener, ipam_result)
 
 

@@ -41,7 +41,6 @@ from cni_ipvlan.state.locks import BusyError, Lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
-    from typing import Any
 
     from cni_ipvlan.state.attachment import AttachmentId
 
@@ -55,11 +54,18 @@ _SEARCHED_NOTE, _NOTE = _NOTES = ("mode.searched", "mode")
 
 
 class Registry:
-    """The directory of locks and hints; every method raises OSError if it is unusable."""
+    """The directory of locks and hints; every method raises OSError if it is unusable.
 
-    def __init__(self, directory: str = DIRECTORY, kind: str = _MASTER) -> None:
+    If it ``is_read_only``, as in a dry run, it reads what is permitted, writes nothing and takes
+    no lock.
+    """
+
+    def __init__(
+        self, directory: str = DIRECTORY, kind: str = _MASTER, *, is_read_only: bool = False
+    ) -> None:
         self._directory = directory
         self._kind = kind
+        self._is_read_only = is_read_only
 
     @property
     def of_host(self) -> Registry:
@@ -67,12 +73,12 @@ class Registry:
 
         Locking a master there keeps the host's interface as it is.
         """
-        return type(self)(self._directory, _HOST)
+        return Registry(self._directory, _HOST, is_read_only=self._is_read_only)
 
     @property
     def of_vlan(self) -> Registry:
         """The registry of the attachments with the option vlan, whose masters are VLANs."""
-        return type(self)(self._directory, _VLAN)
+        return Registry(self._directory, _VLAN, is_read_only=self._is_read_only)
 
     @contextmanager
     def attachment_lock(
@@ -85,6 +91,9 @@ class Registry:
         and may raise to end the wait. Raises BusyError after a while. If
         ``strict`` is false, continues without the lock unless a live call has it.
         """
+        if self._is_read_only:
+            yield
+            return
         lock = self._lock(key, is_inherited=True)
         try:
             _make_directory(self._directory)
@@ -103,6 +112,9 @@ class Registry:
     @contextmanager
     def idle(self, key: str) -> Iterator[bool]:
         """Hold an attachment's lock if it is free; yield whether it is held."""
+        if self._is_read_only:
+            yield not self.is_live(key)
+            return
         lock = self._lock(key, is_inherited=True)
         _make_directory(self._directory)
         try:
@@ -113,6 +125,9 @@ class Registry:
     @contextmanager
     def master_lock(self, master: tuple[int, int], check: Callable[[], None]) -> Iterator[None]:
         """Hold a master's lock, under which one call at a time decides about its mode."""
+        if self._is_read_only:
+            yield
+            return
         lock = self._lock(self._directory_of(master))
         _make_directory(self._directory)
         try:
@@ -122,8 +137,13 @@ class Registry:
             lock.release()
 
     def is_live(self, key: str) -> bool:
-        """Whether a call is working on the attachment now."""
-        return self._lock(key).is_held()
+        """Whether a call is working on the attachment now, as far as that may be read."""
+        try:
+            return self._lock(key).is_held()
+        except PermissionError:
+            if self._is_read_only:
+                return True
+            raise
 
     def hints(self, master: tuple[int, int]) -> Iterator[ModeHint]:
         """Yield the hints about attachments on a master (namespace inode, interface index).
@@ -184,7 +204,7 @@ class Registry:
         """Record the index of the interface that a hint is about; return the hint with it."""
         identified = hint._replace(ifindex=ifindex)
         for path in self._files_of(hint):
-            os.rename(path, os.path.join(os.path.dirname(path), _file_name(identified)))
+            self._rename(path, _file_name(identified))
         return identified
 
     def complete(self, hint: ModeHint, ifindex: int = 0) -> ModeHint:
@@ -204,7 +224,7 @@ class Registry:
                 self._retire(path)
         hint = hint._replace(is_complete=True, ifindex=ifindex)
         for path in own:
-            os.rename(path, os.path.join(os.path.dirname(path), _file_name(hint)))
+            self._rename(path, _file_name(hint))
         return hint
 
     def withdraw(self, hint: ModeHint, *, is_unseen: bool = False) -> list[tuple[int, int]]:
@@ -279,6 +299,8 @@ class Registry:
 
     def remove_leftovers(self) -> None:
         """Remove the half-written hints of calls that were killed."""
+        if self._is_read_only:
+            return
         for path in (*self._files(), *self._files("", _HOST), *self._files("", _VLAN)):
             with self.idle(os.path.basename(path).partition(".")[0]) as is_idle:
                 if is_idle and self._read(path) is None:
@@ -298,6 +320,10 @@ class Registry:
             return [name for name in os.listdir(self._directory) if name.startswith(prefix)]
         except FileNotFoundError:
             return []
+        except PermissionError:
+            if self._is_read_only:
+                return []
+            raise
 
     def _files(self, part: str = "", kind: str = "") -> list[str]:
         """Return the paths of all hints whose file's name has that part."""
@@ -353,6 +379,8 @@ class Registry:
             os.close(descriptor)
 
     def _write(self, path: str, hint: ModeHint) -> None:
+        if self._is_read_only:
+            return
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _OPEN_FLAGS
         while True:
             _make_directory(os.path.dirname(path))
@@ -367,6 +395,8 @@ class Registry:
             os.close(descriptor)
 
     def _left_with_note(self, masters: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+        if self._is_read_only:  # nothing was removed
+            return []
         return [each for each in dict.fromkeys(masters) if self.note(each) and self.is_only(each)]
 
     def _retire(self, path: str) -> None:
@@ -378,76 +408,22 @@ class Registry:
             directory = os.path.dirname(path)
             if last.has_mode_of(hint):
                 with suppress(FileNotFoundError):
-                    os.rename(path, os.path.join(directory, _NOTE))
+                    self._rename(path, _NOTE)
                 return
             self._write(os.path.join(directory, _NOTE), last)
         self._remove_hint(path)
 
+    def _rename(self, path: str, name: str) -> None:
+        if not self._is_read_only:
+            os.rename(path, os.path.join(os.path.dirname(path), name))
+
     def _remove_hint(self, path: str) -> None:
+        if self._is_read_only:
+            return
         with suppress(FileNotFoundError):
             os.unlink(path)
         with suppress(OSError):  # it has others
             os.rmdir(os.path.dirname(path))
-
-
-class ReadOnlyRegistry(Registry):
-    """The registry in a dry run: it reads what is permitted and writes nothing."""
-
-    @contextmanager
-    def attachment_lock(self, *_: Any, **__: Any) -> Iterator[None]:
-        """Take no lock."""
-        yield
-
-    @contextmanager
-    def master_lock(self, *_: Any) -> Iterator[None]:
-        """Take no lock."""
-        yield
-
-    @contextmanager
-    def idle(self, key: str) -> Iterator[bool]:
-        """Take no lock."""
-        yield not self.is_live(key)
-
-    def is_live(self, key: str) -> bool:
-        """Assume that a call is live if the lock may not be read."""
-        try:
-            return super().is_live(key)
-        except PermissionError:
-            return True
-
-    def remember(self, master: tuple[int, int], hint: ModeHint) -> None:
-        """Write nothing."""
-
-    def identify(self, hint: ModeHint, ifindex: int) -> ModeHint:  # noqa: ARG002 - it records none
-        """Write nothing."""
-        return hint
-
-    def complete(self, hint: ModeHint, ifindex: int = 0) -> ModeHint:  # noqa: ARG002 - as above
-        """Write nothing."""
-        return hint
-
-    def withdraw(self, *_: Any, **__: Any) -> list[tuple[int, int]]:
-        """Remove nothing."""
-        return []
-
-    def forget(self, *_: Any, **__: Any) -> list[tuple[int, int]]:
-        """Remove nothing."""
-        return []
-
-    def keep_searched(self, *_: Any) -> None:
-        """Write nothing."""
-
-    def drop_note(self, *_: Any) -> None:
-        """Remove nothing."""
-
-    def remove_leftovers(self) -> None:
-        """Remove nothing."""
-
-    def _names(self, prefix: str | tuple[str, ...]) -> list[str]:
-        try:
-            return super()._names(prefix)
-        except PermissionError:
-            return []
 
 
 def _file_name(hint: ModeHint) -> str:
