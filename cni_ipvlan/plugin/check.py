@@ -12,6 +12,7 @@ from cni_ipvlan.iproute.commands import Command, together
 from cni_ipvlan.plugin import features
 from cni_ipvlan.plugin.addressing import is_connected
 from cni_ipvlan.plugin.codes import CHECK_FAILED
+from cni_ipvlan.plugin.find_master import matching
 from cni_ipvlan.plugin.ipam import Ipam
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import id_of
@@ -205,8 +206,6 @@ def _master_differences(
 ) -> list[str]:
     found = queries.links(output)
     if conf.masters:
-        from cni_ipvlan.plugin.find_master import matching
-
         found = matching(found, conf)
     names = " or ".join(map(repr, conf.masters or (conf.master,)))
     if not found:

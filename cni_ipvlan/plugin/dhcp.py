@@ -13,6 +13,7 @@ from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.iproute import commands, tc
 from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.plugin import explain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,8 +35,6 @@ def asking(tx: Transaction, name: str, container: Namespace) -> Iterator[None]:
     try:
         yield
     except CniError as error:
-        from cni_ipvlan.plugin import explain
-
         for each in explain.without_answer(error, tx, container, refusal):
             error.add_details(each)
         raise

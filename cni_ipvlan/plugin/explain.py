@@ -6,17 +6,18 @@ import math
 import os
 import time
 from contextlib import suppress
+from ipaddress import ip_address, ip_interface
 from shlex import join
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni import delegate, errors
 from cni_ipvlan.cni.errors import CniError
-from cni_ipvlan.iproute import IprouteError, causes, commands, queries
+from cni_ipvlan.iproute import IprouteError, causes, commands, machine, queries, tc
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError, UnusableArgumentError
-from cni_ipvlan.plugin import codes
+from cni_ipvlan.plugin import codes, inventory
 from cni_ipvlan.state.registry import DIRECTORY
 
 if TYPE_CHECKING:
@@ -141,8 +142,6 @@ def _command_failed(error: CommandError) -> CniError:
 def _state_of_machine(kind: str) -> list[str]:
     if kind not in (causes.NO_IPVLAN, causes.NOT_PERMITTED):
         return []
-    from cni_ipvlan.iproute import machine
-
     if kind == causes.NO_IPVLAN:
         return [machine.ipvlan_module().text]
     return [machine.why_not_permitted()]
@@ -175,8 +174,6 @@ def rivals(
     tx: Transaction, registry: Registry, master: Master, deadline: float = math.inf
 ) -> list[Attachment]:
     """Return the links of other kinds that keep a master from carrying ipvlan."""
-    from cni_ipvlan.plugin import inventory
-
     found = inventory.take(tx, registry, _RIVALS, deadline=deadline)
     return list(inventory.on_master(found, master))
 
@@ -186,8 +183,6 @@ def _kind(error: CommandError) -> str:
 
 
 def _rivals(tx: Transaction, registry: Registry, master: Master) -> list[str]:
-    from cni_ipvlan.plugin import inventory
-
     found = rivals(tx, registry, master, time.monotonic() + _SECONDS)
     if not found:
         return []
@@ -197,10 +192,6 @@ def _rivals(tx: Transaction, registry: Registry, master: Master) -> list[str]:
 def _holder_of_address(
     argv: Argv, tx: Transaction, registry: Registry, master: Master
 ) -> list[str]:
-    from ipaddress import ip_interface
-
-    from cni_ipvlan.plugin import inventory
-
     address = ip_interface(argv[argv.index("add") + 1]).ip
     deadline = time.monotonic() + _SECONDS
     for each in inventory.on_master(inventory.take(tx, registry, deadline=deadline), master):
@@ -227,8 +218,6 @@ def _route(argv: Argv, tx: Transaction, container: Namespace) -> list[str]:
 
 
 def _next_hop(gateway: str, name: str, addresses: list[str]) -> list[str]:
-    from ipaddress import ip_address, ip_interface
-
     if not gateway:
         return []
     wanted = ip_address(gateway)
@@ -276,8 +265,6 @@ def without_answer(
         yield f"found: tc can't have DHCP answers broadcast: {refusal}"
         yield f"try: {BROADCASTING}, since ipvlan delivers packets by IP address"
         return
-    from cni_ipvlan.iproute import tc
-
     with suppress(*_UNANSWERED):
         count = tc.edited_packets(tx.see(Command(tc.edits_show(), inside=container)))
         yield f"found: {count} DHCP requests were sent, which asked for broadcast answers"

@@ -12,17 +12,22 @@ and removed under a lock of its own, with the first and the last record.
 
 from __future__ import annotations
 
+from ipaddress import ip_address, ip_interface, ip_network
+
 from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
+from cni_ipvlan.cni.result import Route
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command, together
 from cni_ipvlan.plugin import shared
+from cni_ipvlan.plugin.addressing import check_count, parsed
 from cni_ipvlan.plugin.codes import (
     ADDRESS_IN_USE,
     COMMAND_FAILED,
     INTERFACE_NAME_TAKEN,
     ROUTE_REFUSED,
 )
+from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.shared import Feature
 
 if TYPE_CHECKING:
@@ -36,7 +41,6 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute.queries import Link
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.addressing import Addressing
-    from cni_ipvlan.plugin.master import Master
     from cni_ipvlan.plugin.node import Node
     from cni_ipvlan.state.attachment import AttachmentId, ModeHint
     from cni_ipvlan.state.registry import Registry
@@ -71,9 +75,6 @@ class HostAccess(Feature):
 
         Raises CniError if the host has no address on the master for it, or it has too many.
         """
-        from cni_ipvlan.cni.result import Route
-        from cni_ipvlan.plugin.addressing import check_count
-
         check_count(addressing, "hostAccess")
         own = _own(master, addressing.addresses)
         if not own:
@@ -167,8 +168,6 @@ class HostAccess(Feature):
 
         ``link`` is the container's; the answer is what ip prints of its neighbours.
         """
-        from cni_ipvlan.plugin.master import Master
-
         name = link_name(link.parent_index)
         hosts = _host_link(tx, name)
         if hosts is None:
@@ -202,8 +201,6 @@ class HostAccess(Feature):
 
 def usable(master: Master) -> list[str]:
     """Return the host's addresses on a master, but for those of no use to others."""
-    from ipaddress import ip_address
-
     parsed = map(ip_address, master.addresses)
     return [str(each) for each in parsed if not each.is_link_local]
 
@@ -216,10 +213,6 @@ def check_permitted(tx: Transaction, master: Master, addresses: Sequence[Address
     there directly, or in one that root has reserved as unreachable. And it must be an address of
     one host, and no next hop of any route.
     """
-    from ipaddress import ip_address, ip_network
-
-    from cni_ipvlan.plugin.addressing import parsed
-
     asked = (commands.route_show_all(), commands.nexthop_show())
     shown, objects = (tx.see(together(*map(Command, asked))) or b"\n").split(b"\n")
     hops = set(map(ip_address, (*queries.next_hops(shown), *queries.next_hops(objects))))
@@ -281,8 +274,6 @@ def _permitted(address: IPAddress, master: Master, way: queries.Route | None) ->
 
     ``way`` is how the host reaches it without such a route.
     """
-    from ipaddress import ip_interface, ip_network
-
     if way is not None and way.is_unreachable and not way.dst.endswith("/0"):
         return [ip_network(way.dst)]
     is_direct = way is None or (way.device == master.link.name and not way.gateway)
