@@ -7,6 +7,7 @@ from shlex import join
 from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.iproute import causes
 from cni_ipvlan.iproute.runner import CommandError
+from cni_ipvlan.iproute.running import Completed, Running
 from cni_ipvlan.iproute.transaction import Transaction, nothing
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
     from cni_ipvlan.iproute.commands import Argv, Command
     from cni_ipvlan.iproute.runner import Runner
-    from cni_ipvlan.iproute.running import Completed, Running
 
 
 class Plan:
@@ -38,40 +38,41 @@ class DryRun(Transaction):
         self._plan = plan
         self._shown: Command | None = None
 
-    def see(self, query: Command) -> bytes | None:
-        """Run a query; if it is not permitted, record an assumption and return None."""
-        if query.parts:  # one may be permitted and another not
-            seen = (self.see(part) or nothing(part.argv) for part in query.parts)
-            return b"\n".join(map(bytes.strip, seen))
+    def run(self, command: Command, _query: Running | None = None) -> Completed:
+        """Run a query, or record a change; of several queries, one may be not permitted."""
+        if command.parts and not command.purpose:
+            seen = [self.run(part).stdout.strip() for part in command.parts]
+            return Completed(0, b"\n".join(seen), b"", 0.0)
+        return self.finish(self.start(command))
+
+    def start(self, command: Command) -> Running:
+        """Start a query, whose process need not stay, or record a change."""
+        if command.purpose:
+            self._record(command)
+            return super().start(command) if command.changes_nothing else self._assumed(command)
+        query = command.parts[0] if command.stays else command
         if not self._plan.stand_ins.isdisjoint(query.argv):
             self._assume(query.argv, "it asks about something that is not there yet")
-            return None
-        return super().see(query)
-
-    def ask(self, query: Command) -> Running:
-        """Start a query, whose process need not stay."""
-        query = query.parts[0] if query.stays else query
+            return self._assumed(query)
         self._plan.queries.append(query)
-        return super().ask(query)
+        return super().start(query)
 
-    def answer(self, asked: Running) -> bytes | None:
-        """Return what ``see`` does."""
+    def finish(self, started: Running) -> Completed:
+        """Return what is assumed if a query is not permitted."""
         try:
-            return super().answer(asked)
+            return super().finish(started)
         except CommandError as error:
             if causes.explain(error.argv, error.answer).kind != causes.NOT_PERMITTED:
                 raise
             self._assume(error.argv, "running it is not permitted")
-            return None
+            return _assumed(started.command)
 
-    def _assume(self, argv: Argv, why: str) -> None:
-        self._plan.assumptions.append(f"{join(argv)} shows what is expected ({why})")
+    def on_failure(self, action: Callable[[], object], shown: Command | None = None) -> None:
+        """Have a script undo the next change with the command that is shown for that."""
+        self._shown = shown
+        super().on_failure(action)
 
-    def do(self, change: Command, _query: Running | None = None) -> Completed | None:
-        """Record a change."""
-        return self.finish(self.start(change))
-
-    def start(self, change: Command) -> Running | None:
+    def _record(self, change: Command) -> None:
         """Record a change; of several together, those that have a purpose."""
         for each in change.parts or (change,):
             if each.purpose:
@@ -80,9 +81,15 @@ class DryRun(Transaction):
                 self._shown = None
             if each.argv[:3] == ("ip", "link", "add"):
                 self._plan.stand_ins.add(each.argv[each.argv.index("name") + 1])
-        return super().start(change) if change.changes_nothing else None
 
-    def on_unwind(self, action: Callable[[], object], shown: Command | None = None) -> None:
-        """Have a script undo the next change with the command that is shown for that."""
-        self._shown = shown
-        super().on_unwind(action)
+    def _assumed(self, command: Command) -> Running:
+        running = Running(command, {}, self._runner.interrupts)
+        running.completed = _assumed(command)
+        return running
+
+    def _assume(self, argv: Argv, why: str) -> None:
+        self._plan.assumptions.append(f"{join(argv)} shows what is expected ({why})")
+
+
+def _assumed(command: Command) -> Completed:
+    return Completed(0, nothing(command.argv), b"", 0.0, was_run=False)

@@ -93,22 +93,22 @@ class Route(NamedTuple):
     is_unreachable: bool = False
 
 
-def links(output: bytes | None) -> list[Link]:
+def links(output: bytes) -> list[Link]:
     """Read ``ip -j -d link show`` (or ``address show``).
 
     No output at all is an error, not an empty list: it would leave a link behind.
     """
-    if output is not None and not output.strip():
+    if not output.strip():
         raise UnreadableAnswerError("nothing")
     return _read(output, lambda entry: [_link(entry)] if entry else [])
 
 
-def addresses(output: bytes | None) -> list[Address]:
+def addresses(output: bytes) -> list[Address]:
     """Read the addresses in ``ip -j address show dev X``."""
     return _read(output, _addresses)
 
 
-def local_addresses(output: bytes | None) -> list[str]:
+def local_addresses(output: bytes) -> list[str]:
     """Read the addresses in ``ip -j address show dev X`` as ip writes them, without more.
 
     Other than ``addresses``, it needs no module that takes long to import.
@@ -116,7 +116,7 @@ def local_addresses(output: bytes | None) -> list[str]:
     return _read(output, _local_addresses)
 
 
-def global_subnets(output: bytes | None) -> list[str]:
+def global_subnets(output: bytes) -> list[str]:
     """Read the subnets of a link's global addresses in ``ip -j address show dev X``.
 
     Each is an address in it with a prefix length: the host's own, or its peer's.
@@ -124,12 +124,12 @@ def global_subnets(output: bytes | None) -> list[str]:
     return _read(output, _global_subnets)
 
 
-def links_with_addresses(output: bytes | None) -> list[tuple[Link, list[Address]]]:
+def links_with_addresses(output: bytes) -> list[tuple[Link, list[Address]]]:
     """Read ``ip -j -d address show``: each link with its addresses."""
     return _read(output, lambda entry: [(_link(entry), _addresses(entry))] if entry else [])
 
 
-def routes(output: bytes | None) -> list[Route]:
+def routes(output: bytes) -> list[Route]:
     """Read ``ip -N -j -d route show``; other types than unicast are skipped."""
     return _read(
         output,
@@ -137,7 +137,7 @@ def routes(output: bytes | None) -> list[Route]:
     )
 
 
-def all_routes(output: bytes | None) -> list[Route]:
+def all_routes(output: bytes) -> list[Route]:
     """Read ``ip -N -j -d route show``: routes of every type."""
     return _read(output, lambda entry: [_route(entry)])
 
@@ -151,7 +151,7 @@ def way(matching: Iterable[Route]) -> Route | None:
     )
 
 
-def next_hops(output: bytes | None) -> list[str]:
+def next_hops(output: bytes) -> list[str]:
     """Read ``route_show_all`` or ``nexthop_show``: the addresses that routes lead through.
 
     A route has one next hop, in either family, or several.
@@ -168,12 +168,12 @@ def next_hops(output: bytes | None) -> list[str]:
     return _read(output, read)
 
 
-def local_prefixes(output: bytes | None) -> list[str]:
+def local_prefixes(output: bytes) -> list[str]:
     """Read ``route_show_local``: addresses and subnets, as ip writes them."""
     return _read(output, lambda entry: [_value(entry, "dst", str)])
 
 
-def neighbours(output: bytes | None) -> list[Neighbour]:
+def neighbours(output: bytes) -> list[Neighbour]:
     """Read ``ip -j neighbour show``: those whose MAC address is known."""
     return _read(
         output,
@@ -191,12 +191,12 @@ def neighbours(output: bytes | None) -> list[Neighbour]:
     )
 
 
-def default_interfaces(output: bytes | None) -> list[tuple[int, str]]:
+def default_interfaces(output: bytes) -> list[tuple[int, str]]:
     """Read ``ip -j route show default``: (metric, interface) of each next hop."""
     return _read(output, _default_interfaces)
 
 
-def namespace_number(output: bytes | None, inode: int) -> int:
+def namespace_number(output: bytes, inode: int) -> int:
     """Read ``lsns --json --output NS,NETNSID``: the number of a namespace, or -1."""
     try:
         entries = _list(_json.loads(output or b"{}"), "namespaces", dict)
@@ -204,7 +204,7 @@ def namespace_number(output: bytes | None, inode: int) -> int:
         found = [_value(each, "netnsid", str) for each in entries if str(each["ns"]) == str(inode)]
         return int(found[0]) if found and found[0].isdecimal() else -1
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise UnreadableAnswerError((output or b"").decode("utf-8", "replace")) from None
+        raise UnreadableAnswerError(output.decode("utf-8", "replace")) from None
 
 
 def answering_mac(output: bytes) -> str:
@@ -215,7 +215,7 @@ def answering_mac(output: bytes) -> str:
     return output.decode("utf-8", "replace").partition("[")[2].partition("]")[0]
 
 
-def _read(output: bytes | None, read: Callable[[dict[str, Any]], list[T]]) -> list[T]:
+def _read(output: bytes, read: Callable[[dict[str, Any]], list[T]]) -> list[T]:
     found: list[T] = []
     for entry in _entries(output):
         try:
@@ -225,9 +225,9 @@ def _read(output: bytes | None, read: Callable[[dict[str, Any]], list[T]]) -> li
     return found
 
 
-def _entries(output: bytes | None) -> list[dict[str, Any]]:
+def _entries(output: bytes) -> list[dict[str, Any]]:
     # For some objects, though never for links, ip prints nothing instead of an empty list.
-    text = (output or b"").decode("utf-8", "surrogateescape").strip()
+    text = output.decode("utf-8", "surrogateescape").strip()
     if not text:
         return []
     try:

@@ -135,14 +135,14 @@ class Runner:
                 self._running.append(running)
         return running
 
-    def first_line(self, running: Running) -> bytes | None:
+    def first_line(self, running: Running) -> Completed | None:
         """Wait for the first line that a staying command prints; None if it has ended."""
         while running.completed is None:
             line, is_whole, _ = running.printed.partition(b"\n")
             if is_whole:
                 answered = Completed(0, bytes(line), b"", running.seconds)
                 self._observe(running.command.parts[0], answered)
-                return answered.stdout
+                return answered
             self._attend()
         return None
 

@@ -43,6 +43,11 @@ class Completed(NamedTuple):
     killed_because: str = ""
     was_run: bool = True
 
+    @property
+    def is_assumed(self) -> bool:
+        """Whether it was not run, but is taken to have succeeded: in a dry run."""
+        return not (self.was_run or self.status)
+
 
 class Running(dict[str, str]):
     """A running command; ``completed`` is None until it has ended.

@@ -37,11 +37,11 @@ def edits_show() -> Argv:
     return ("tc", "-s", "-j", "actions", "list", "action", "pedit")
 
 
-def edited_packets(output: bytes | None) -> int:
+def edited_packets(output: bytes) -> int:
     """Read ``edits_show``: the number of packets."""
     try:
         entries = _json.loads(output or b"[]")
         actions = [action for entry in entries for action in entry.get("actions", [])]
         return sum(int(action["stats"]["packets"]) for action in actions)
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
-        raise UnreadableAnswerError((output or b"").decode("utf-8", "replace")) from None
+        raise UnreadableAnswerError(output.decode("utf-8", "replace")) from None

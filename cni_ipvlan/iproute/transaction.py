@@ -25,8 +25,7 @@ class Transaction:
     Afterwards ``leftovers`` lists what could not be undone, ``undone`` has the argument vectors of
     the undos that succeeded, and ``has_undone`` is whether everything was undone (and there was
     something).
-    ``see`` and ``do`` run one command to its end. With ``ask`` and ``answer``, ``start`` and
-    ``finish`` other commands run meanwhile. These raise CommandError, ProgramNotFoundError,
+    ``run``, ``start`` and ``finish`` raise CommandError, ProgramNotFoundError,
     UnreadableAnswerError and InterruptedBySignalError.
     """
 
@@ -57,59 +56,56 @@ class Transaction:
                     self._try(undos.pop())
         self.has_undone = had_undos and not self.leftovers
 
-    def see(self, query: Command) -> bytes | None:
-        """Run a query; return its output, or None if it is not permitted (in a dry run)."""
-        if query.is_split:
-            return self._run_one_by_one(query).stdout
-        return self.answer(self.ask(query))
-
-    def ask(self, query: Command) -> Running:
-        """Start a query; ``answer`` waits for its end."""
-        return self._start(query)
-
-    def answer(self, asked: Running) -> bytes | None:
-        """Wait for the answer to a query; return what ``see`` does."""
-        line = self._runner.first_line(asked) if asked.command.stays else None
-        if line is not None:
-            return line
-        completed = self._finish(asked)
-        return nothing(asked.command.argv) if completed.status else completed.stdout
-
-    def do(self, change: Command, query: Running | None = None) -> Completed | None:
-        """Make a change; return how it ended, or None if it was not made (in a dry run).
+    def run(self, command: Command, query: Running | None = None) -> Completed:
+        """Run a query or a change to its end.
 
         If the process of an answered ``query`` stays, it makes the change if it can.
         """
-        words = said(query.command, change) if query is not None else None
+        words = said(query.command, command) if query is not None else None
         if query is not None and words is not None and query.completed is None:
-            return self._go_on(query, change, words)
-        if change.is_split:
-            return self._run_one_by_one(change)
-        return self.finish(self.start(change))
+            return self._go_on(query, command, words)
+        if command.is_split:
+            return self._run_one_by_one(command)
+        return self.finish(self.start(command))
 
-    def start(self, change: Command) -> Running | None:
-        """Start a change; ``finish`` waits for its end. None if it is not made (in a dry run).
+    def start(self, command: Command) -> Running:
+        """Start a command; ``finish`` waits for its end, and other commands may run meanwhile.
 
-        Its undo is registered now, since the command may fail halfway.
+        A change's undo is registered now, since the command may fail halfway.
         """
-        started = self._start(change)
+        started = self._start(command)
         if started.was_run:  # otherwise there is nothing to undo
-            for undo in change.undo:
+            for undo in command.undo:
                 undos = self._last if undo.comes_last else self._undos
                 undos.append(partial(self._undo, undo, started))
         return started
 
-    def finish(self, started: Running | None) -> Completed | None:
-        """Wait for the end of a change; return what ``do`` does."""
-        return self._finish(started) if started is not None else None
+    def finish(self, started: Running) -> Completed:
+        """Wait for the end of a command, or for the answer of a query whose process stays.
 
-    def on_unwind(self, action: Callable[[], object], shown: Command | None = None) -> None:
+        If what a query asks for is absent, and that is no failure, its output is empty JSON.
+        """
+        if started.completed is not None and not self._is_unfinished(started):
+            return started.completed
+        answered = self._runner.first_line(started) if started.command.stays else None
+        if answered is not None:
+            return answered
+        completed = self._finish(started)
+        if completed.status and started.command.absent_ok:
+            return completed._replace(stdout=nothing(started.command.argv))
+        return completed
+
+    def on_failure(self, action: Callable[[], object], shown: Command | None = None) -> None:
         """Call ``action`` if the transaction fails, after all later changes are undone.
 
         ``shown`` is the command by which a dry run's script undoes the next change.
         """
         del shown
         self._undos.append(action)
+
+    def _is_unfinished(self, started: Running) -> bool:
+        # Compared by identity, since it is equal to any other with the same environment.
+        return any(each is started for each in self._unfinished)
 
     def _start(self, command: Command) -> Running:
         self._runner.interrupts.check()
@@ -119,7 +115,6 @@ class Transaction:
 
     def _finish(self, started: Running, words: bytes = b"") -> Completed:
         command, completed = started.command, self._runner.finish(started, words)
-        # Compared by identity, since it is equal to any other with the same environment.
         self._unfinished = [each for each in self._unfinished if each is not started]
         self._runner.interrupts.check()
         if completed.status and not (
@@ -142,7 +137,7 @@ class Transaction:
 
     def _run_one_by_one(self, command: Command) -> Completed:
         started = ((part.argv, self.start(part)) for part in command.parts)
-        parts = [(argv, self._finish(each)) for argv, each in started if each is not None]
+        parts = [(argv, self._finish(each)) for argv, each in started]
         printed = [completed.stdout.strip() for argv, completed in parts if prints_json(argv)]
         stderr = b"".join(completed.stderr for _, completed in parts)
         seconds = sum(completed.seconds for _, completed in parts)

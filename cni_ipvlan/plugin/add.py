@@ -50,10 +50,12 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         _explained_in_place(tx, container),
     ):
         has_record = _check_not_attached(node, tx, request)
-        visiting = tx.ask(configure.visit(request.ifname, container))
+        visiting = tx.start(configure.visit(request.ifname, container))
         parent = find_master(tx, conf, container)
         hint = _record(request, conf, container)
-        preflight.check_name_is_free(node.registry, id_of(request), container, tx.answer(visiting))
+        preflight.check_name_is_free(
+            node.registry, id_of(request), container, tx.finish(visiting).stdout
+        )
         chosen = features.configured(conf)
         for feature in chosen:
             parent = feature.prepare(node, tx, parent, conf, hint)
@@ -63,7 +65,7 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         masters.append(parent)
 
         # Recorded before it is created, it needs no lock while the kernel creates it.
-        tx.on_unwind(lambda: _withdraw(node, tx, hint))
+        tx.on_failure(lambda: _withdraw(node, tx, hint))
         moving = _create_link(node, tx, conf, parent, container, hint)
         addressing = _allocate(
             node, tx, request, conf, parent, container, moving, has_record=has_record
@@ -145,7 +147,7 @@ def _create_link(
     parent: Master,
     container: Namespace,
     hint: ModeHint,
-) -> Running | None:
+) -> Running:
     """Create the link, and start to move it into the container.
 
     That takes 20 ms, in which the kernel waits for its readers (RCU).
@@ -154,7 +156,7 @@ def _create_link(
     waiting = node.while_locked(f"the master {parent.link.name}")
     modes.admit(tx, node.registry, parent, hint, waiting)
     temporary = links.temporary_name(attachment.key)
-    tx.do(
+    tx.run(
         Command(
             commands.link_add_ipvlan(parent.link.name, temporary, conf.mode, conf.flag, conf.mtu),
             f"create an ipvlan interface of {parent.link.name}",
@@ -162,7 +164,7 @@ def _create_link(
             undo=(links.removal(tx, temporary, parent.home),),
         )
     )
-    tx.on_unwind(lambda: _keep_mode(node, tx, hint, waiting))
+    tx.on_failure(lambda: _keep_mode(node, tx, hint, waiting))
     undo = [links.removal_after_move(tx, attachment, container, parent.home)]
     if conf.link_in_container:
         argv = commands.link_set_name(temporary, hint.ifname, attachment.label)
@@ -198,7 +200,7 @@ def _allocate(
     conf: NetConf,
     parent: Master,
     container: Namespace,
-    moving: Running | None,
+    moving: Running,
     *,
     has_record: bool,
 ) -> Addressing:
@@ -208,7 +210,6 @@ def _allocate(
         from cni_ipvlan.plugin import dhcp
 
         tx.finish(moving)
-        moving = None
         asking = dhcp.asking(tx, request.ifname, container)
     with asking:
         ipam = Ipam(conf.ipam_type, request, node.warn)

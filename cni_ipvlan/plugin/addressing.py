@@ -126,7 +126,7 @@ def check_not_of_host(tx: Transaction, master: Master, addresses: Sequence[Addre
         return
     of_host = [*master.addresses, *master.local]
     if any(":" in each.address for each in addresses):
-        of_host += queries.local_prefixes(tx.see(Command(commands.route_show_local("-6"))))
+        of_host += queries.local_prefixes(tx.run(Command(commands.route_show_local("-6"))).stdout)
     networks = list(map(ip_network, of_host))
     for each in addresses:
         own = parsed(each.address)

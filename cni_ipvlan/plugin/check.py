@@ -80,7 +80,7 @@ def _differences(
         *_link_differences(link, conf, reported),
         *_mac_differences(tx, link, reported, home),
         *(
-            _master_differences(link, conf, tx.answer(asked), home, container)
+            _master_differences(link, conf, tx.finish(asked).stdout, home, container)
             if asked is not None
             else ()
         ),
@@ -118,14 +118,14 @@ def _shown(
     if previous.routes:
         asked.append(commands.route_show(request.ifname))
     parts = (Command(argv, inside=container, absent_ok=True) for argv in asked)
-    output = (tx.see(together(*parts)._replace(absent_ok=True)) or b"").lstrip() or b"[]"
+    output = tx.run(together(*parts)._replace(absent_ok=True)).stdout.lstrip() or b"[]"
     shown, *lines = output.split(b"\n")
     answers = [[lines.pop(0) for _ in queries_ if lines] for queries_ in of_features]
     return shown, b"".join(lines), answers
 
 
 def _missing(tx: Transaction, request: Request, container: Namespace) -> str:
-    output = tx.see(Command(commands.link_show_kind("ipvlan"), inside=container))
+    output = tx.run(Command(commands.link_show_kind("ipvlan"), inside=container)).stdout
     for link in queries.links(output):
         if id_of(request).has_label(link.alias):
             return f"it was renamed to {link.name!r}"
@@ -166,7 +166,7 @@ def _mac_differences(
     """
     if not reported.mac or reported.mac.lower() == link.mac:
         return []
-    there = queries.links(tx.see(Command(commands.link_show_all(), inside=home)))
+    there = queries.links(tx.run(Command(commands.link_show_all(), inside=home)).stdout)
     for each in there:
         is_master = each.name == link.parent if link.parent else each.ifindex == link.parent_index
         if is_master and each.mac == link.mac and _is_on_a_bond(each, there):
@@ -197,12 +197,12 @@ def _ask_for_master(tx: Transaction, conf: NetConf, home: Namespace | None) -> R
     if conf.vlan:
         return None
     if conf.master:
-        return tx.ask(Command(commands.link_show(conf.master), inside=home, absent_ok=True))
-    return tx.ask(Command(commands.link_show_all(), inside=home)) if conf.masters else None
+        return tx.start(Command(commands.link_show(conf.master), inside=home, absent_ok=True))
+    return tx.start(Command(commands.link_show_all(), inside=home)) if conf.masters else None
 
 
 def _master_differences(
-    link: Link, conf: NetConf, output: bytes | None, home: Namespace | None, container: Namespace
+    link: Link, conf: NetConf, output: bytes, home: Namespace | None, container: Namespace
 ) -> list[str]:
     found = queries.links(output)
     if conf.masters:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.cni.result import Route
     from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.queries import Address, Link
-    from cni_ipvlan.iproute.running import Running
+    from cni_ipvlan.iproute.running import Completed, Running
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.addressing import Addressing
     from cni_ipvlan.plugin.master import Master
@@ -65,12 +65,12 @@ def configure(
         changes = []
     changes += [_neighbour(each, expected.mac, name) for each in addressing.neighbours]
     changes += [_route(route, name) for route in addressing.routes]
-    output = _make(tx, _together(changes, name, container), visiting, warn)
-    if output is None:
+    done = _make(tx, _together(changes, name, container), visiting, warn)
+    if done.is_assumed:
         return expected, [each.address for each in addressing.addresses]
-    present = queries.addresses(output)
+    present = queries.addresses(done.stdout)
     _check_duplicates(addressing, present, warn)
-    return queries.links(output)[0], [each.address for each in present]
+    return queries.links(done.stdout)[0], [each.address for each in present]
 
 
 def check_ipv4_conflict(tx: Transaction, parent: Master, addressing: Addressing) -> None:
@@ -100,7 +100,7 @@ def _ask(tx: Transaction, questions: Sequence[Command]) -> None:
     """Ask several questions at once."""
     for asked in [tx.start(question) for question in questions]:
         done = tx.finish(asked)
-        if asked is None or done is None or done.status == 0:
+        if done.status == 0:
             continue
         if done.status != commands.DUPLICATE_ANSWERED:
             raise CommandError(asked.command, done)
@@ -116,13 +116,13 @@ def _ask(tx: Transaction, questions: Sequence[Command]) -> None:
 def _enable_ipv6(tx: Transaction, name: str, container: Namespace) -> None:
     """Enable IPv6 if it is disabled; a link moved to a namespace has the namespace's default."""
     query = commands.sysctl_read(commands.ipv6_off("lo"), commands.ipv6_off("default"))
-    values = (tx.see(Command(query, inside=container)) or b"").split()
+    values = tx.run(Command(query, inside=container)).stdout.split()
     for link, value in zip(("lo", name), values, strict=False):
         if value != b"0":
             switch = Command(commands.sysctl_write(commands.ipv6_off(link)), inside=container)
             undo = switch._replace(stdin=value + b"\n")
             purpose = f"enable IPv6 on {link}"
-            tx.do(switch._replace(stdin=b"0\n", purpose=purpose, undo=(undo,)))
+            tx.run(switch._replace(stdin=b"0\n", purpose=purpose, undo=(undo,)))
 
 
 def _announcement(name: str) -> Command:
@@ -143,15 +143,13 @@ def _together(changes: Sequence[Command], name: str, container: Namespace) -> Co
 
 def _make(
     tx: Transaction, change: Command, visiting: Running, warn: Callable[[str], None]
-) -> bytes | None:
-    """Make changes that need no undo; return the output of ``address show`` after them."""
-    done = tx.do(change, visiting)
-    if done is None:
-        return None
+) -> Completed:
+    """Make changes that need no undo, and then ``address show``."""
+    done = tx.run(change, visiting)
     if done.stderr:
         why = done.stderr.decode("utf-8", "replace").strip()
         warn(f"new addresses may not be announced to neighbours: {why}")
-    return done.stdout
+    return done
 
 
 def _wait_for_ipv6(
@@ -161,8 +159,8 @@ def _wait_for_ipv6(
     argv = commands.wait_for_ipv6(name, _DUPLICATE_DETECTION_SECONDS, ours)
     purpose = "wait for IPv6 duplicate address detection"
     wait = Command(argv, purpose, container, any_status=True)
-    done = tx.do(wait)
-    if done and done.status not in (0, commands.FOUND_DUPLICATE):  # which is found again later
+    done = tx.run(wait)
+    if done.status not in (0, commands.FOUND_DUPLICATE):  # which is found again later
         raise CommandError(wait, done)
 
 

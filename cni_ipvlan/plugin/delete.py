@@ -129,8 +129,8 @@ def _remove_from(
         return any(_is_about(node, hint, link, place) for hint in records)
 
     with node.runner.holding(place):
-        asked = tx.ask(staying(links.listing(place)))
-        claimed, others = links.sort(attachment, tx.answer(asked), names, expected=names[0])
+        asked = tx.start(staying(links.listing(place)))
+        claimed, others = links.sort(attachment, tx.finish(asked), names, expected=names[0])
         own = [link for link in others if is_recorded(link)]
         own += [
             link for link in claimed if is_recorded(link) or not _is_anothers(node, link, place)

@@ -30,7 +30,7 @@ def asking(tx: Transaction, name: str, container: Namespace) -> Iterator[None]:
     """
     # The client would bring it up itself, but only after a first failure and a delay:
     # "network is down", "retrying in 2.98 seconds".
-    tx.do(Command(commands.link_set_up(name), "bring it up", container))
+    tx.run(Command(commands.link_set_up(name), "bring it up", container))
     refusal = _have_broadcasts(tx, name, container)
     try:
         yield
@@ -47,7 +47,7 @@ def _have_broadcasts(tx: Transaction, name: str, container: Namespace) -> str:
         "have DHCP requests and their answers broadcast": tc.broadcast_filter_add(name),
     }
     for purpose, argv in changes.items():
-        done = tx.do(Command(argv, purpose, container, may_fail=True))
-        if done is not None and done.status:
+        done = tx.run(Command(argv, purpose, container, may_fail=True))
+        if done.status:
             return done.stderr.decode("utf-8", "replace").strip() or f"exit status {done.status}"
     return ""

@@ -206,10 +206,10 @@ def _route(argv: Argv, tx: Transaction, container: Namespace) -> list[str]:
     """Explain a failure of the command that commands.route_add() builds."""
     words = argv[argv.index("add") + 1 :]
     given = dict(zip(words[1::2], words[2::2], strict=True))
-    output = tx.see(Command(commands.address_show(given["dev"]), inside=container))
+    output = tx.run(Command(commands.address_show(given["dev"]), inside=container)).stdout
     has = [each.address for each in queries.addresses(output)]
     found = _next_hop(given.get("via", ""), given["dev"], has)
-    output = tx.see(Command(commands.route_show_all(), inside=container))
+    output = tx.run(Command(commands.route_show_all(), inside=container)).stdout
     return found + [
         f"the container has the route {_described(each)}"
         for each in queries.routes(output)
@@ -266,7 +266,7 @@ def without_answer(
         yield f"try: {BROADCASTING}, since ipvlan delivers packets by IP address"
         return
     with suppress(*_UNANSWERED):
-        count = tc.edited_packets(tx.see(Command(tc.edits_show(), inside=container)))
+        count = tc.edited_packets(tx.run(Command(tc.edits_show(), inside=container)).stdout)
         yield f"found: {count} DHCP requests were sent, which asked for broadcast answers"
     yield "try: look for a DHCP server on the master's network"
 

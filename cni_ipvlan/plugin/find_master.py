@@ -58,7 +58,7 @@ def _name(tx: Transaction, conf: NetConf, home: Namespace | None) -> str:
             "try: set the option master",
         )
     for family in (4, 6):
-        routes = tx.see(Command(commands.route_show_default(family), inside=home))
+        routes = tx.run(Command(commands.route_show_default(family), inside=home)).stdout
         candidates = sorted(queries.default_interfaces(routes), key=lambda each: each[0])
         if candidates:
             return candidates[0][1]
@@ -94,12 +94,12 @@ def _not_found(
 
 def _names(tx: Transaction, place: Namespace | None) -> list[str]:
     query = Command(commands.link_show_all(), inside=place)
-    return [link.name for link in queries.links(tx.see(query))]
+    return [link.name for link in queries.links(tx.run(query).stdout)]
 
 
 def _choose(tx: Transaction, conf: NetConf, home: Namespace | None) -> Link:
     """Return the link in ``home`` to use as the master; raises CniError if none fits."""
-    there = queries.links(tx.see(Command(commands.link_show_all(), inside=home)))
+    there = queries.links(tx.run(Command(commands.link_show_all(), inside=home)).stdout)
     carried: dict[str, list[Link]] = {}  # by the name of the link below
     for link in there:
         carried.setdefault(link.parent, []).append(link)

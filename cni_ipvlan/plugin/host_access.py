@@ -115,7 +115,7 @@ class HostAccess(Feature):
         """
         index = master.link.ifindex
         locks.enter_context(locked(node, index))
-        tx.on_unwind(locks.close)
+        tx.on_failure(locks.close)
         name = link_name(index)
         # The first of each family: a later one may be a service's, which moves to other hosts.
         sources = {":" in each: each for each in reversed(_own(master, addressing.addresses))}
@@ -135,9 +135,9 @@ class HostAccess(Feature):
             _check_left(registry, hint, shared.place(index), address, route)
         hint = hint._replace(host_link=name, host_key=index, host_routes=tuple(addresses))
         registry.remember(master.key, hint)
-        tx.on_unwind(lambda: _withdraw(node, tx, hint))
+        tx.on_failure(lambda: _withdraw(node, tx, hint))
         if there is None:
-            tx.do(_creation(master, hint))
+            tx.run(_creation(master, hint))
         metric = hint.attachment.number
         changes = [
             Command(commands.link_set_alias(name, _LABEL), "label it"),
@@ -148,8 +148,8 @@ class HostAccess(Feature):
         ]
         if there is None or not there.is_up:
             for switch in shared.switches(name):
-                tx.do(switch)
-        tx.do(together(*changes))
+                tx.run(switch)
+        tx.run(together(*changes))
 
     def asked(self, ifname: str) -> tuple[Argv, ...]:
         """CHECK: return the query for the container's neighbours."""
@@ -176,7 +176,7 @@ class HostAccess(Feature):
         if not hosts.is_up or hosts.has_arp:
             how = "uses ARP" if hosts.is_up else "is down"
             yield f"the host's interface {name}, for hostAccess, {how}"
-        shown = tx.see(Command(commands.address_show(hosts.parent)))
+        shown = tx.run(Command(commands.address_show(hosts.parent))).stdout
         own = _own(Master(hosts, addresses=tuple(queries.local_addresses(shown))), addresses)
         recorded = node.registry.of_host.hints_of(attachment)
         expected = recorded[0].host_routes if recorded else _reachable(own, addresses)
@@ -214,7 +214,7 @@ def check_permitted(tx: Transaction, master: Master, addresses: Sequence[Address
     one host, and no next hop of any route.
     """
     asked = (commands.route_show_all(), commands.nexthop_show())
-    shown, objects = (tx.see(together(*map(Command, asked))) or b"\n").split(b"\n")
+    shown, objects = tx.run(together(*map(Command, asked))).stdout.split(b"\n")
     hops = set(map(ip_address, (*queries.next_hops(shown), *queries.next_hops(objects))))
     ways = [
         (ip_network(each.dst), each)
@@ -237,8 +237,8 @@ def _is_known(tx: Transaction, master: Master, addressing: Addressing) -> bool:
     """
     ours = [each for each in _plain(addressing.addresses) if ":" not in each]
     shown = (Command(commands.neighbour_show_one(each, master.link.name)) for each in ours)
-    output = tx.see(together(*shown)) if ours else None
-    return any(queries.neighbours(line) for line in (output or b"").splitlines())
+    output = tx.run(together(*shown)).stdout if ours else b""
+    return any(queries.neighbours(line) for line in output.splitlines())
 
 
 def _check_ordinary(address: IPAddress, hops: Collection[IPAddress]) -> None:
@@ -321,7 +321,7 @@ def _check_left(
 def is_strict(tx: Transaction, master: Master) -> bool:
     """Whether the kernel drops a container's packets, as the host answers through another link."""
     keys = (commands.rp_filter("all"), commands.rp_filter(master.link.name))
-    output = tx.see(Command(commands.sysctl_read(*keys))) or b""
+    output = tx.run(Command(commands.sysctl_read(*keys))).stdout
     values = [int(each) for each in output.split() if each.isdigit()]
     return max(values, default=0) == _STRICT  # the kernel takes the greater
 
@@ -363,7 +363,7 @@ def _matching(tx: Transaction, addresses: Sequence[str]) -> Iterator[tuple[str, 
     """Yield each address with what ip prints of the routes that it matches."""
     for _, ours in _by_family(addresses):
         asked = (Command(commands.route_show_matching(each)) for each in ours)
-        yield from zip(ours, (tx.see(together(*asked)) or b"").split(b"\n"), strict=True)
+        yield from zip(ours, tx.run(together(*asked)).stdout.split(b"\n"), strict=True)
 
 
 def _routes_to(
@@ -372,7 +372,7 @@ def _routes_to(
     """Yield the routes to single addresses through an interface."""
     for _, ours in _by_family(addresses):
         asked = (Command(commands.route_show_exact(each, name)) for each in ours)
-        output = (tx.see(together(*asked)) or b"").split(b"\n")
+        output = tx.run(together(*asked)).stdout.split(b"\n")
         for address, routes in zip(ours, output, strict=True):
             yield from ((address, route) for route in queries.routes(routes))
 
@@ -382,7 +382,7 @@ def _host_link(tx: Transaction, name: str) -> Link | None:
     if not namespace.own_has_link(name):
         return None
     shown = Command(commands.link_show(name), absent_ok=True)
-    return next(filter(is_host_link, queries.links(tx.see(shown))), None)
+    return next(filter(is_host_link, queries.links(tx.run(shown).stdout)), None)
 
 
 def _creation(master: Master, hint: ModeHint) -> Command:
@@ -436,7 +436,7 @@ def _routes_of(tx: Transaction, hint: ModeHint) -> list[tuple[str, queries.Route
 def _remove_routes(tx: Transaction, routes: Sequence[tuple[str, queries.Route]], name: str) -> None:
     if routes:
         removals = (_removal(address, name, route.priority) for address, route in routes)
-        tx.do(together(*removals))
+        tx.run(together(*removals))
 
 
 def _removal(address: str, name: str, metric: int) -> Command:
@@ -447,7 +447,7 @@ def _removal(address: str, name: str, metric: int) -> Command:
 def _remove_link(tx: Transaction, name: str) -> None:
     if _host_link(tx, name) is not None:
         argv = commands.link_delete(name)
-        tx.do(Command(argv, f"remove the host's interface {name}", absent_ok=True))
+        tx.run(Command(argv, f"remove the host's interface {name}", absent_ok=True))
 
 
 def _whole(address: str) -> str:

@@ -68,11 +68,11 @@ def take(
             return
         asked = (Command(commands.address_show_kind(kind), inside=place) for kind in kinds)
         try:
-            output = tx.see(together(*asked)._replace(seconds=left))
+            output = tx.run(together(*asked)._replace(seconds=left)).stdout
         except CommandError as error:
             unseen(f"{place.path if place else 'the host'}: {error.answer}")
             continue
-        for line in (output or b"").splitlines():
+        for line in output.splitlines():
             for link, addresses in queries.links_with_addresses(line):
                 owner = owners.of(link, place)
                 has = tuple(each.address for each in addresses)

@@ -77,7 +77,7 @@ class Ipam(NamedTuple):
             return delegate.result(self.name, answer, self.request.version)
 
         def is_new() -> bool:
-            if started is None or started.completed is None:
+            if started.completed is None:
                 return True
             try:
                 parse(_answer(started.completed))
@@ -97,10 +97,10 @@ class Ipam(NamedTuple):
         return lambda: self._wait(tx, started, lambda answer: delegate.check(self.name, answer))
 
     def _wait(
-        self, tx: Transaction, started: Running | None, parse: Callable[[delegate.Answer], T]
+        self, tx: Transaction, started: Running, parse: Callable[[delegate.Answer], T]
     ) -> T | None:
         completed = tx.finish(started)
-        if started is None or completed is None:
+        if completed.is_assumed:
             return None
         command = started.command
         stderr = completed.stderr.decode("utf-8", "replace").strip()

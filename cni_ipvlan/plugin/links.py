@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.queries import Link
-    from cni_ipvlan.iproute.running import Running
+    from cni_ipvlan.iproute.running import Completed, Running
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.state.attachment import AttachmentId, ModeHint
     from cni_ipvlan.state.registry import Registry
@@ -38,16 +38,16 @@ def key_of(name: str) -> str:
 
 
 def sort(
-    attachment: AttachmentId, output: bytes | None, names: Collection[str], expected: str = ""
+    attachment: AttachmentId, listed: Completed, names: Collection[str], expected: str = ""
 ) -> tuple[list[Link], list[Link]]:
     """Return the links in an answer to ``listing``: an attachment's own, and the others.
 
     Its own have its label, or no label and one of the names. ``expected`` is taken for
     one if listing them is not permitted.
     """
-    if output is None:
+    if listed.is_assumed:
         return ([queries.Link(0, expected)] if expected else []), []
-    present = queries.links(output)
+    present = queries.links(listed.stdout)
     own = [link for link in present if _is_of(link, attachment, names)]
     return own, [link for link in present if link not in own]
 
@@ -63,8 +63,7 @@ def delete(
     for link in own:
         argv = commands.link_delete(link.name)
         change = Command(argv, f"remove the interface {link.name}", place, absent_ok=True)
-        completed = tx.do(change, listed)
-        if completed is None or not completed.status:
+        if not tx.run(change, listed).status:
             deleted.append(link)
     return deleted
 
@@ -74,7 +73,7 @@ def delete_temporary(tx: Transaction, attachment: AttachmentId) -> bool:
     name = temporary_name(attachment.key)
     if not namespace.own_has_link(name):
         return False
-    return bool(delete(tx, sort(attachment, tx.see(listing(None)), (name,))[0], None))
+    return bool(delete(tx, sort(attachment, tx.run(listing(None)), (name,))[0], None))
 
 
 def removal(tx: Transaction, name: str, place: Namespace | None) -> Command:
@@ -141,13 +140,13 @@ def read(tx: Transaction, hint: ModeHint) -> tuple[Namespace, Link] | None:
         commands.link_show(hint.ifname), inside=place, absent_ok=True, seconds=_READ_SECONDS
     )
     try:
-        output = tx.see(query)
+        shown = tx.run(query)
     except CommandError:  # the container has just ended, or its kernel is slow to answer
         return None
-    if output is None:
+    if shown.is_assumed:
         return place, _as_recorded(hint)
     names = (hint.ifname,) if hint.is_complete else ()
-    found = (link for link in queries.links(output) if link.kind == "ipvlan")
+    found = (link for link in queries.links(shown.stdout) if link.kind == "ipvlan")
     return next(((place, each) for each in found if _is_of(each, hint.attachment, names)), None)
 
 
@@ -205,8 +204,8 @@ def listing(place: Namespace | None) -> Command:
 
 def listed(tx: Transaction, place: Namespace | None) -> list[Link] | None:
     """Return the ipvlan links there; None if that is not permitted (in a dry run)."""
-    output = tx.see(listing(place))
-    return None if output is None else queries.links(output)
+    shown = tx.run(listing(place))
+    return None if shown.is_assumed else queries.links(shown.stdout)
 
 
 def _is_of_master(link: Link, master: tuple[int, int], hint: ModeHint) -> bool:

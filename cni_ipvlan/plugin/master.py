@@ -81,14 +81,14 @@ def look(tx: Transaction, name: str, home: Namespace | None) -> Master | None:
     of_host = () if home else (commands.route_show_local(),)
     asked = (commands.address_show(name), *of_host, *map(commands.link_show_kind, kinds))
     try:
-        output = tx.see(together(*(Command(argv, inside=home) for argv in asked)))
+        output = tx.run(together(*(Command(argv, inside=home) for argv in asked))).stdout
     except CommandError as error:
         from cni_ipvlan.iproute import causes
 
         if causes.is_absent(error.answer.encode()):
             return None
         raise
-    shown, *others = (output or b"").split(b"\n")
+    shown, *others = output.split(b"\n")
     found = queries.links(shown)
     if not found:
         return None

@@ -154,7 +154,7 @@ def _is_busy(tx: Transaction, place: tuple[int, int]) -> bool:
     except OSError:  # the master is gone, and with it all that it carried
         return False
     query = Command(commands.link_show(name), absent_ok=True)
-    return any(is_free(tx, Master(link)) is False for link in queries.links(tx.see(query)))
+    return any(is_free(tx, Master(link)) is False for link in queries.links(tx.run(query).stdout))
 
 
 def _opposed(
@@ -252,7 +252,7 @@ def is_free(tx: Transaction, master: Master) -> bool | None:
     if master.link.kind in ("macvlan", "macvtap"):
         return None
     try:
-        tx.see(Command(commands.link_add_macvlan_refused(master.link.name), inside=master.home))
+        tx.run(Command(commands.link_add_macvlan_refused(master.link.name), inside=master.home))
     except CommandError as error:
         if "Device or resource busy" in error.answer:
             return False
@@ -330,7 +330,7 @@ def _is_proven(tx: Transaction, master: Master, link: Link, place: Namespace | N
     if place is None or master.home is not None:
         return True
     try:
-        output = tx.see(Command(commands.namespace_number(os.getpid()), inside=place))
+        output = tx.run(Command(commands.namespace_number(os.getpid()), inside=place)).stdout
     except (CommandError, ProgramNotFoundError):  # it is gone, or may not be entered
         return False
     return link.parent_netns == queries.namespace_number(output, namespace.own()[1])

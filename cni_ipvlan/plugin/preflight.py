@@ -65,7 +65,7 @@ def _reason(error: Exception) -> str:
 
 
 def check_name_is_free(
-    registry: Registry, attachment: AttachmentId, container: Namespace, output: bytes | None
+    registry: Registry, attachment: AttachmentId, container: Namespace, output: bytes
 ) -> None:
     """Raise CniError if a container has an interface of that name, or with that label.
 

@@ -77,7 +77,7 @@ class Vlan(Feature):
             registry.remember(shared.place(key), hint)
             shown = Command(commands.link_delete(name)) if found is None else None
             unlabelled = name if found is None else ""
-            tx.on_unwind(lambda: _release(node, tx, hint, unlabelled), shown)
+            tx.on_failure(lambda: _release(node, tx, hint, unlabelled), shown)
             if found is None:
                 add = commands.link_add_vlan(master.link.name, name, conf.vlan)
                 try:
@@ -100,7 +100,7 @@ class Vlan(Feature):
 
 def find(tx: Transaction, below: Master, vlan: int) -> Master | None:
     """Return the VLAN of an interface, whatever its name is; None if there is none."""
-    listed = queries.links(tx.see(Command(commands.link_show_kind("vlan"))))
+    listed = queries.links(tx.run(Command(commands.link_show_kind("vlan"))).stdout)
     name = next(
         (each.name for each in listed if (each.parent, each.vlan) == (below.link.name, vlan)), ""
     )
@@ -167,10 +167,10 @@ def _to_be_made(below: Master, name: str) -> Master:
 
 def _make(tx: Transaction, add: Command, name: str) -> None:
     """Make a VLAN, of which the host gets no address by itself."""
-    tx.do(together(add, Command(commands.link_set_alias(name, _LABEL), "label it")))
+    tx.run(together(add, Command(commands.link_set_alias(name, _LABEL), "label it")))
     for switch in shared.switches(name):
-        tx.do(switch)
-    tx.do(Command(commands.link_set_up(name), "bring it up"))
+        tx.run(switch)
+    tx.run(Command(commands.link_set_up(name), "bring it up"))
 
 
 def _remove(node: Node, tx: Transaction, made_here: _Made, attachment: AttachmentId) -> None:
@@ -196,7 +196,7 @@ def _delete(tx: Transaction, name: str) -> None:
     """
     proof = Command(commands.link_add_ipvlan(name, commands.PROBE, "l2", "bridge", 0))
     try:
-        tx.do(together(proof, Command(commands.link_delete(name), f"remove the VLAN {name}")))
+        tx.run(together(proof, Command(commands.link_delete(name), f"remove the VLAN {name}")))
     except CommandError as error:
         if error.argv != proof.argv:
             raise
@@ -204,7 +204,7 @@ def _delete(tx: Transaction, name: str) -> None:
 
 def _found_again(tx: Transaction, made_here: _Made) -> Link | None:
     """Return a VLAN that was made here, unless it is another by now or the host uses it."""
-    there = queries.links_with_addresses(tx.see(Command(commands.address_show_all())))
+    there = queries.links_with_addresses(tx.run(Command(commands.address_show_all())).stdout)
     indexes = {link.name: link.ifindex for link, _ in there}
     for link, addresses in there:
         if link.vlan and made_here.is_it(link, indexes.get(link.parent, 0)):

@@ -62,7 +62,7 @@ class FakeRunner:
     def run(self, command: Command) -> Completed:
         return self.finish(self.start(command))
 
-    def first_line(self, _running: Running) -> bytes | None:
+    def first_line(self, _running: Running) -> Completed | None:
         """Answer whole, as a process that does not stay."""
         return None
 
@@ -98,7 +98,7 @@ class World:
 
     def change(self, name: str, *undos: Command) -> None:
         undo = undos or (Command(("undo", name)),)
-        self.tx.do(Command(("do", name), f"do {name}", undo=undo))
+        self.tx.run(Command(("do", name), f"do {name}", undo=undo))
 
     @contextmanager
     def failing(self) -> Iterator[None]:

@@ -51,8 +51,10 @@ class World:
             running.completed = self.run(command)
         return running
 
-    def first_line(self, running: Running) -> bytes | None:
-        return None if running.completed else bytes(running.printed).rstrip(b"\n")
+    def first_line(self, running: Running) -> Completed | None:
+        if running.completed:
+            return None
+        return Completed(0, bytes(running.printed).rstrip(b"\n"), b"", 0.0)
 
     def finish(self, running: Running, words: bytes = b"") -> Completed:
         if running.completed is None:

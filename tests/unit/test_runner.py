@@ -185,7 +185,9 @@ def test_what_a_staying_command_is_told_is_observed_and_timed_by_itself() -> Non
     runner = Runner("", lambda *each: observed.append(each), Interrupts())
     asked = shell("echo; read x; sleep 0.1")._replace(parts=(Command(("ask",)),), stays=True)
     running = runner.start(asked)
-    assert runner.first_line(running) == b""
+    answered = runner.first_line(running)
+    assert answered
+    assert answered.stdout == b""
     idle = time.monotonic()
     wait_until(lambda: time.monotonic() - idle > 0.3)
     running.command = change = Command(("change",))

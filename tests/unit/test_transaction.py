@@ -19,8 +19,31 @@ def world() -> World:
     return World()
 
 
+<<<<<<< HEAD
 def test_first_failure_is_reported_and_the_change_beside_it_is_undone(world: World) -> None:
     world.runner.fails("do two")
+=======
+def test_success_undoes_nothing(world: World) -> None:
+    with world.tx:
+        world.change("one")
+        world.tx.run(Command(("tee", "x"), "announce", may_fail=True))
+        world.tx.run(Command(("ip", "link")))
+    assert world.runner.ran == ["do one", "tee x", "ip link"]
+    assert world.runner.stdins == [b"", b"", b""]
+    assert world.tx.leftovers == []
+
+
+def test_changes_under_way_are_waited_for_and_undone_in_order(world: World) -> None:
+    with world.failing():
+        for name in ("one", "two"):
+            undo = (Command(("undo", name)),)
+            world.tx.start(Command(("do", name), f"do {name}", undo=undo))
+    assert world.runner.ran == ["do one", "do two", "undo two", "undo one"]
+    assert world.runner.finished[:2] == ["do one", "do two"]
+
+
+def test_failed_change_is_undone_with_all_before_it_in_reverse(world: World) -> None:
+>>>>>>> 19e1218 (Four verbs: run, start, finish, on_failure)
     world.runner.fails("do three")
     with pytest.raises(CommandError) as caught, world.tx:
         world.change("one")
@@ -51,7 +74,11 @@ def test_undo_that_fails_is_a_leftover_and_stops_no_other(world: World) -> None:
         for name in names:
             world.change(name)
             if name == "one":  # whose undo comes after this, and those of the others before
+<<<<<<< HEAD
                 world.tx.on_unwind(forget)
+=======
+                world.tx.on_failure(lambda: world.runner.ran.append("forget"))
+>>>>>>> 19e1218 (Four verbs: run, start, finish, on_failure)
     *others, first = (f"undo {name}" for name in reversed(names))
     assert world.runner.ran[6:] == [*others, "forget", first]
     six, five, four, three, two, forgetting = world.tx.leftovers
@@ -66,7 +93,7 @@ def test_undo_that_fails_is_a_leftover_and_stops_no_other(world: World) -> None:
 def test_thing_that_is_already_gone_is_no_leftover(world: World) -> None:
     world.runner.fails("undo a", ABSENT)
     with world.failing():
-        world.tx.do(Command(("do", "nothing to undo"), "do it"))
+        world.tx.run(Command(("do", "nothing to undo"), "do it"))
         world.change("one", Command(("undo", "a")), Command(("undo", "b")))
     assert world.runner.ran[2:] == ["undo b", "undo a"]
     assert world.tx.leftovers == []
@@ -78,11 +105,16 @@ def test_what_is_missing_instead_of_the_thing_is_a_leftover(world: World) -> Non
     world.runner.statuses["ip undo"] = 127  # ip itself is not there
     plugin = Command(("/cni/plugin",), environment={})  # what it lacks is no business of ours
     with world.failing():
+<<<<<<< HEAD
         world.tx.do(Command(("ip", "do"), undo=(plugin, Command(("ip", "undo")))))
     assert sorted(world.tx.leftovers) == [
         "/cni/plugin: No such file or directory",
         "ip undo: No such file or directory",
     ]
+=======
+        world.tx.run(Command(("ip", "do"), undo=(undo,)))
+    assert world.tx.leftovers == [f"{line}: No such file or directory"]
+>>>>>>> 19e1218 (Four verbs: run, start, finish, on_failure)
 
 
 def test_undo_asks_first_whether_there_is_something_to_undo(world: World) -> None:
@@ -119,7 +151,7 @@ def test_change_that_could_not_be_executed_is_not_undone(world: World) -> None:
     world.runner.not_run.append("allocate")
     undo = (Command(("release",)), Command(("release",), environment={"CNI_COMMAND": "DEL"}))
     with world.failing():
-        world.tx.do(Command(("allocate",), any_status=True, undo=undo))
+        world.tx.run(Command(("allocate",), any_status=True, undo=undo))
     assert world.runner.ran == ["allocate"]
     assert (world.tx.leftovers, world.tx.has_undone) == ([], False)
 
@@ -141,13 +173,37 @@ def test_a_plugin_that_refuses_both_in_the_same_words_has_changed_nothing(
     world.runner.outputs["release"] = [undo_says]
     undo = Command(("release",), environment={})
     with pytest.raises(CommandError), world.tx:
-        world.tx.do(Command(("allocate",), "allocate", environment={}, undo=(undo,)))
+        world.tx.run(Command(("allocate",), "allocate", environment={}, undo=(undo,)))
     assert world.tx.leftovers == leftovers
 
 
+<<<<<<< HEAD
 def test_signal_during_a_change_undoes_it_while_others_are_held_back(world: World) -> None:
     held: list[bool] = []
     world.runner.after["undo one"] = lambda: held.append(world.interrupts.holding)
+=======
+def test_action_that_fails_is_a_leftover(world: World) -> None:
+    def forget() -> None:
+        raise OSError(30, "Read-only file system")
+
+    world.runner.fails("undo one")
+    with world.failing():
+        world.change("one")
+        world.tx.on_failure(forget)
+    assert world.runner.ran[-1] == "undo one"
+    assert "Read-only file system" in world.tx.leftovers[0]
+    assert world.tx.leftovers[1] == "undo one: no"
+    assert not world.tx.has_undone
+
+
+def test_nothing_was_undone_where_nothing_was_to_undo(world: World) -> None:
+    with world.failing():
+        pass
+    assert not world.tx.has_undone
+
+
+def test_signal_during_a_change_undoes_it(world: World) -> None:
+>>>>>>> 19e1218 (Four verbs: run, start, finish, on_failure)
     world.runner.after["do two"] = lambda: setattr(world.interrupts, "came", True)
     with pytest.raises(InterruptedBySignalError), world.tx:
         world.change("one")
@@ -165,7 +221,7 @@ def test_signal_before_a_change_or_a_program_prevents_it(world: World) -> None:
         Command(("do", "one"), "do one"),
     ):
         with pytest.raises(InterruptedBySignalError), world.tx:
-            world.tx.do(command)
+            world.tx.run(command)
     assert world.runner.ran == []
 
 
@@ -173,12 +229,30 @@ def test_query_about_something_absent_is_an_error_unless_allowed(world: World) -
     world.runner.fails("ip link", ABSENT)
     world.runner.fails("ip route", b"RTNETLINK answers: Operation not permitted\n")
     with world.tx:
-        assert world.tx.see(Command(("ip", "link"), absent_ok=True)) == b""
+        assert world.tx.run(Command(("ip", "link"), absent_ok=True)).stdout == b""
         for wrong in (Command(("ip", "link")), Command(("ip", "route"), absent_ok=True)):
             with pytest.raises(CommandError):
-                world.tx.see(wrong)
+                world.tx.run(wrong)
 
 
+<<<<<<< HEAD
+=======
+def test_every_status_of_a_change_that_may_fail_is_an_answer(world: World) -> None:
+    world.runner.fails("tee x", b"Read-only file system\n")
+    with world.tx:
+        done = world.tx.run(Command(("tee", "x"), "announce", may_fail=True))
+        assert done is not None
+        assert (done.status, done.stderr) == (2, b"Read-only file system\n")
+
+
+def test_programs_undo_counts_even_if_its_answer_is_no_good(world: World) -> None:
+    undo = Command(("ipam", "DEL"), environment={"CNI_COMMAND": "DEL"})
+    with world.failing():
+        world.tx.run(Command(("ipam",), "allocate", may_fail=True, undo=(undo,)))
+    assert world.runner.ran == ["ipam", "ipam DEL"]
+
+
+>>>>>>> 19e1218 (Four verbs: run, start, finish, on_failure)
 UP = ("ip", "link", "set", "dev", "net1", "up")
 SHOW = ("ip", "-j", "link", "show", "dev", "net1")
 ODD = ("ip", "link", "set", "dev", "it's", "up")
@@ -188,7 +262,7 @@ SWITCH = Command(("tee", "/proc/sys/a", "/proc/sys/b"), "announce", CONTAINER, s
 
 def run_all(world: World, *changes: tuple[str, ...]) -> bytes:
     parts = [Command(argv, f"do {argv[-1]}", CONTAINER) for argv in changes]
-    done = world.tx.do(together(*parts, Command(SHOW, inside=CONTAINER)))
+    done = world.tx.run(together(*parts, Command(SHOW, inside=CONTAINER)))
     assert done is not None
     return done.stdout
 
@@ -229,7 +303,7 @@ def test_parameters_are_written_first_when_one_process_cannot_take_the_changes(
     switch = SWITCH._replace(may_fail=True)
     world.runner.fails("ip netns exec c tee /proc/sys/a /proc/sys/b", b"tee: no\n")
     with world.tx:
-        done = world.tx.do(together(switch, Command(ODD, "do odd", CONTAINER)))
+        done = world.tx.run(together(switch, Command(ODD, "do odd", CONTAINER)))
     assert done
     assert done.stderr.startswith(b"tee: no\n")
     assert world.runner.ran[1:] == ["ip netns exec c ip link set dev it's up"]
@@ -246,7 +320,7 @@ def test_failure_among_several_names_the_change(
     answer = why + b"RTNETLINK answers: File exists"
     world.runner.fails(" ".join(combined.entered_argv), answer + b"\nCommand failed -:2\n")
     with pytest.raises(CommandError) as caught, world.tx:
-        world.tx.do(combined)
+        world.tx.run(combined)
     assert caught.value.argv == ("ip", "netns", "exec", "c", *down)
     assert caught.value.purpose == "do down"
     assert caught.value.answer == answer.decode()
@@ -265,10 +339,20 @@ def test_queries_in_one_process_have_an_answer_each(world: World, printed: bytes
     shows = together(Command(SHOW), Command(SHOW))
     world.runner.outputs["ip -j -batch -"] = [b"[1]\n\n[2]\n"]
     with world.tx:
+<<<<<<< HEAD
         assert world.tx.see(shows) == b"[1]\n[2]"
     world.runner.outputs["ip -j -batch -"] = [printed]
     with pytest.raises(UnreadableAnswerError), world.tx:
         world.tx.see(shows)
+=======
+        assert world.tx.run(together(Command(SHOW), Command(SHOW))).stdout == b"[1]\n[2]"
+
+
+def test_signal_during_several_changes_is_heard(world: World) -> None:
+    world.runner.after[BATCH] = lambda: setattr(world.interrupts, "came", True)
+    with pytest.raises(InterruptedBySignalError), world.tx:
+        run_all(world, UP)
+>>>>>>> 19e1218 (Four verbs: run, start, finish, on_failure)
 
 
 def test_one_process_asks_about_one_family() -> None:

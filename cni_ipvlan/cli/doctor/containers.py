@@ -32,7 +32,7 @@ def find(netns: str) -> Namespace | Finding:
 
 def examine(tools: Tools, place: Namespace, network: str) -> Iterator[Finding]:
     """Yield the findings about a namespace; ``network`` may be empty, as may ``tools.ifname``."""
-    shown = tools.tx.see(Command(commands.link_show_all(), inside=place))
+    shown = tools.tx.run(Command(commands.link_show_all(), inside=place)).stdout
     links = queries.links(shown)
     names = ", ".join(link.name for link in links)
     yield Finding(OK, "namespace", f"{place.path} has the interfaces {names}")

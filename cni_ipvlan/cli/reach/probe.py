@@ -47,7 +47,7 @@ def find(node: Node, place: Namespace, ifname: str | None) -> Subject:
 
     Raises NoInterfaceError, IprouteError.
     """
-    output = node.begin().see(Command(commands.address_show_all(), inside=place))
+    output = node.begin().run(Command(commands.address_show_all(), inside=place)).stdout
     there = queries.links_with_addresses(output)
     names = ", ".join(link.name for link, _ in there)
     wanted = [
@@ -128,7 +128,7 @@ def _addresses(subject: Subject) -> Iterator[Finding]:
 def _master_of(subject: Subject) -> Master | None:
     """Return the master, on the host or in the container itself."""
     for home in (None, subject.place):
-        output = subject.node.begin().see(Command(commands.link_show_all(), inside=home))
+        output = subject.node.begin().run(Command(commands.link_show_all(), inside=home)).stdout
         for link in queries.links(output):
             master = Master(link, home)
             if master.carries(subject.link, subject.place):
@@ -213,7 +213,7 @@ def _conflicts(subject: Subject, master: Master | None) -> Iterator[Finding]:
 
 def _gateways(subject: Subject) -> Iterator[Finding]:
     query = Command(commands.route_show(subject.link.name), inside=subject.place)
-    routes = queries.routes(subject.node.begin().see(query))
+    routes = queries.routes(subject.node.begin().run(query).stdout)
     gateways = dict.fromkeys(each.gateway for each in routes if each.gateway)
     if not any(each.dst in ("0.0.0.0/0", "::/0") for each in routes):
         text = (
@@ -277,7 +277,7 @@ def _silence(
 
 
 def _is_of_host(subject: Subject, address: str) -> bool:
-    output = subject.node.begin().see(Command(commands.address_show_all()))
+    output = subject.node.begin().run(Command(commands.address_show_all())).stdout
     return any(
         _plain(each) == address
         for _, addresses in queries.links_with_addresses(output)

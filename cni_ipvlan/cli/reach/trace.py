@@ -53,7 +53,7 @@ class Map:
 
     def __init__(self, node: Node) -> None:
         tx = node.begin()
-        host = queries.links_with_addresses(tx.see(Command(commands.address_show_all())))
+        host = queries.links_with_addresses(tx.run(Command(commands.address_show_all())).stdout)
         self.host: dict[str, tuple[Link, list[str]]] = {
             link.name: (link, [each.address for each in addresses]) for link, addresses in host
         }

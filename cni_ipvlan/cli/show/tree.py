@@ -87,7 +87,9 @@ class Filter(NamedTuple):
 def look(tx: Transaction, registry: Registry, wanted: Filter, unseen: Iterable[str]) -> Tree:
     """Return what is wanted of this node; ``unseen`` is what is known to be out of sight."""
     missed = list(unseen)
-    host = {link.name: link for link in queries.links(tx.see(Command(commands.link_show_all())))}
+    host = {
+        link.name: link for link in queries.links(tx.run(Command(commands.link_show_all())).stdout)
+    }
     judge = Judge(registry, host.values())
     found = sorted(inventory.take(tx, registry, unseen=missed.append), key=_place_and_name)
     judge.look_again()
@@ -137,7 +139,7 @@ def _routes(tx: Transaction, each: Attachment, unseen: Callable[[str], None]) ->
     """Return the routes of an interface, but for those that the kernel made for its addresses."""
     query = Command(commands.route_show(each.link.name), inside=each.place, absent_ok=True)
     try:
-        found = queries.routes(tx.see(query))
+        found = queries.routes(tx.run(query).stdout)
     except CommandError as error:
         unseen(f"the routes of {each.describe()}: {error.answer}")
         return []
