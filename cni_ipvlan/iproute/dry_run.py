@@ -38,8 +38,11 @@ class DryRun(Transaction):
         self._plan = plan
         self._shown: Command | None = None
 
-    def run(self, command: Command, _query: Running | None = None) -> Completed:
+    def run(self, command: Command, query: Running | None = None) -> Completed:
         """Run a query, or record a change; of several queries, one may be not permitted."""
+        if query is not None:  # what its process would do then, it does to what is not there yet
+            self._record(command)
+            return _assumed(command)
         if command.parts and not command.purpose:
             seen = [self.run(part).stdout.strip() for part in command.parts]
             return Completed(0, b"\n".join(seen), b"", 0.0)
