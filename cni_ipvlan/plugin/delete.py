@@ -6,7 +6,7 @@ from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni.errors import Failures
 from cni_ipvlan.iproute import namespace
 from cni_ipvlan.iproute.commands import staying
-from cni_ipvlan.plugin import features, links, shared
+from cni_ipvlan.plugin import features, links
 from cni_ipvlan.plugin.ipam import Ipam, needs_link, to_release
 from cni_ipvlan.plugin.node import id_of
 
@@ -63,7 +63,7 @@ def _remove_links(node: Node, tx: Transaction, request: Request) -> None:
     was_on_host = links.delete_temporary(tx, attachment)
     container = _container(request)
     identity = container.identity if container else None
-    records = shared.records(node.registry, attachment)
+    records = features.records(node.registry, attachment)
     temporary = links.temporary_name(attachment.key)
     deleted = []
     if container is not None:
@@ -147,7 +147,7 @@ def _is_anothers(node: Node, link: Link, place: Namespace) -> bool:
     """Whether root has recorded an interface of a container, which is not the attachment's."""
     try:
         records = node.registry.hints_about(place.identity, link.ifindex)
-    except OSError:  # as in shared.records()
+    except OSError:  # as in features.records()
         return False
     return any(_is_about(node, hint, link, place) for hint in records)
 

@@ -6,7 +6,6 @@ Few attachments have such options. A module is imported only for one, or for a r
 from __future__ import annotations
 
 from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
-from cni_ipvlan.plugin.shared import records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.node import Node
     from cni_ipvlan.plugin.shared import Feature
-    from cni_ipvlan.state.attachment import AttachmentId
+    from cni_ipvlan.state.attachment import AttachmentId, ModeHint
     from cni_ipvlan.state.registry import Registry
 
 
@@ -77,3 +76,11 @@ def release_others(
             with node.registry.idle(attachment.key) as is_idle:
                 if is_idle and attachment not in valid:
                     each.load().release(node, tx, attachment)
+
+
+def records(registry: Registry, attachment: AttachmentId) -> list[ModeHint]:
+    """Return the records of an attachment: none if they can't be read."""
+    try:
+        return registry.hints_of(attachment)
+    except OSError:  # an unusable /run must not keep a pod from being deleted
+        return []

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from cni_ipvlan.plugin.master import Master
     from cni_ipvlan.plugin.node import Node
     from cni_ipvlan.state.attachment import AttachmentId, ModeHint
-    from cni_ipvlan.state.registry import Registry
 
 
 class Feature:
@@ -95,11 +94,3 @@ def switches(name: str) -> Iterator[Command]:
         argv = commands.sysctl_write(switch(name))
         # It is absent if the kernel has no IPv6.
         yield Command(argv, "give the host no address there", stdin=value, absent_ok=True)
-
-
-def records(registry: Registry, attachment: AttachmentId) -> list[ModeHint]:
-    """Return the records of an attachment: none if they can't be read."""
-    try:
-        return registry.hints_of(attachment)
-    except OSError:  # an unusable /run must not keep a pod from being deleted
-        return []

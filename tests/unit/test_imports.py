@@ -33,7 +33,7 @@ HEAVY = {
 # What VERSION has no use for, either.
 HEAVY_FOR_VERSION = {*HEAVY, "enum", "functools", "json"}
 # How many modules of ours a call without faults needs at most, with the packages they are in.
-MOST_OURS = {"ADD": 39, "CHECK": 37, "DEL": 34, "GC": 38, "STATUS": 35}
+MOST_OURS = {"ADD": 41, "CHECK": 40, "DEL": 35, "GC": 38, "STATUS": 39}
 OURS_OF_FAILURES = {"iproute.causes", "iproute.machine", "plugin.explain"}
 HEAVY_OF_FAILURES = {"re", "shlex"}
 
@@ -104,6 +104,7 @@ def test_version_imports_next_to_nothing() -> None:
     assert {name for name in names if name.startswith("cni_ipvlan.")} == {
         "cni_ipvlan.cni",
         "cni_ipvlan.cni.version",
+        "cni_ipvlan.cni.versions",
         "cni_ipvlan.entry",
         "cni_ipvlan._namedtuple",
     }

@@ -19,31 +19,8 @@ def world() -> World:
     return World()
 
 
-<<<<<<< HEAD
 def test_first_failure_is_reported_and_the_change_beside_it_is_undone(world: World) -> None:
     world.runner.fails("do two")
-=======
-def test_success_undoes_nothing(world: World) -> None:
-    with world.tx:
-        world.change("one")
-        world.tx.run(Command(("tee", "x"), "announce", may_fail=True))
-        world.tx.run(Command(("ip", "link")))
-    assert world.runner.ran == ["do one", "tee x", "ip link"]
-    assert world.runner.stdins == [b"", b"", b""]
-    assert world.tx.leftovers == []
-
-
-def test_changes_under_way_are_waited_for_and_undone_in_order(world: World) -> None:
-    with world.failing():
-        for name in ("one", "two"):
-            undo = (Command(("undo", name)),)
-            world.tx.start(Command(("do", name), f"do {name}", undo=undo))
-    assert world.runner.ran == ["do one", "do two", "undo two", "undo one"]
-    assert world.runner.finished[:2] == ["do one", "do two"]
-
-
-def test_failed_change_is_undone_with_all_before_it_in_reverse(world: World) -> None:
->>>>>>> 19e1218 (Four verbs: run, start, finish, on_failure)
     world.runner.fails("do three")
     with pytest.raises(CommandError) as caught, world.tx:
         world.change("one")
@@ -74,11 +51,7 @@ def test_undo_that_fails_is_a_leftover_and_stops_no_other(world: World) -> None:
         for name in names:
             world.change(name)
             if name == "one":  # whose undo comes after this, and those of the others before
-<<<<<<< HEAD
-                world.tx.on_unwind(forget)
-=======
-                world.tx.on_failure(lambda: world.runner.ran.append("forget"))
->>>>>>> 19e1218 (Four verbs: run, start, finish, on_failure)
+                world.tx.on_failure(forget)
     *others, first = (f"undo {name}" for name in reversed(names))
     assert world.runner.ran[6:] == [*others, "forget", first]
     six, five, four, three, two, forgetting = world.tx.leftovers
@@ -105,16 +78,11 @@ def test_what_is_missing_instead_of_the_thing_is_a_leftover(world: World) -> Non
     world.runner.statuses["ip undo"] = 127  # ip itself is not there
     plugin = Command(("/cni/plugin",), environment={})  # what it lacks is no business of ours
     with world.failing():
-<<<<<<< HEAD
-        world.tx.do(Command(("ip", "do"), undo=(plugin, Command(("ip", "undo")))))
+        world.tx.run(Command(("ip", "do"), undo=(plugin, Command(("ip", "undo")))))
     assert sorted(world.tx.leftovers) == [
         "/cni/plugin: No such file or directory",
         "ip undo: No such file or directory",
     ]
-=======
-        world.tx.run(Command(("ip", "do"), undo=(undo,)))
-    assert world.tx.leftovers == [f"{line}: No such file or directory"]
->>>>>>> 19e1218 (Four verbs: run, start, finish, on_failure)
 
 
 def test_undo_asks_first_whether_there_is_something_to_undo(world: World) -> None:
@@ -177,33 +145,9 @@ def test_a_plugin_that_refuses_both_in_the_same_words_has_changed_nothing(
     assert world.tx.leftovers == leftovers
 
 
-<<<<<<< HEAD
 def test_signal_during_a_change_undoes_it_while_others_are_held_back(world: World) -> None:
     held: list[bool] = []
     world.runner.after["undo one"] = lambda: held.append(world.interrupts.holding)
-=======
-def test_action_that_fails_is_a_leftover(world: World) -> None:
-    def forget() -> None:
-        raise OSError(30, "Read-only file system")
-
-    world.runner.fails("undo one")
-    with world.failing():
-        world.change("one")
-        world.tx.on_failure(forget)
-    assert world.runner.ran[-1] == "undo one"
-    assert "Read-only file system" in world.tx.leftovers[0]
-    assert world.tx.leftovers[1] == "undo one: no"
-    assert not world.tx.has_undone
-
-
-def test_nothing_was_undone_where_nothing_was_to_undo(world: World) -> None:
-    with world.failing():
-        pass
-    assert not world.tx.has_undone
-
-
-def test_signal_during_a_change_undoes_it(world: World) -> None:
->>>>>>> 19e1218 (Four verbs: run, start, finish, on_failure)
     world.runner.after["do two"] = lambda: setattr(world.interrupts, "came", True)
     with pytest.raises(InterruptedBySignalError), world.tx:
         world.change("one")
@@ -235,24 +179,6 @@ def test_query_about_something_absent_is_an_error_unless_allowed(world: World) -
                 world.tx.run(wrong)
 
 
-<<<<<<< HEAD
-=======
-def test_every_status_of_a_change_that_may_fail_is_an_answer(world: World) -> None:
-    world.runner.fails("tee x", b"Read-only file system\n")
-    with world.tx:
-        done = world.tx.run(Command(("tee", "x"), "announce", may_fail=True))
-        assert done is not None
-        assert (done.status, done.stderr) == (2, b"Read-only file system\n")
-
-
-def test_programs_undo_counts_even_if_its_answer_is_no_good(world: World) -> None:
-    undo = Command(("ipam", "DEL"), environment={"CNI_COMMAND": "DEL"})
-    with world.failing():
-        world.tx.run(Command(("ipam",), "allocate", may_fail=True, undo=(undo,)))
-    assert world.runner.ran == ["ipam", "ipam DEL"]
-
-
->>>>>>> 19e1218 (Four verbs: run, start, finish, on_failure)
 UP = ("ip", "link", "set", "dev", "net1", "up")
 SHOW = ("ip", "-j", "link", "show", "dev", "net1")
 ODD = ("ip", "link", "set", "dev", "it's", "up")
@@ -339,20 +265,10 @@ def test_queries_in_one_process_have_an_answer_each(world: World, printed: bytes
     shows = together(Command(SHOW), Command(SHOW))
     world.runner.outputs["ip -j -batch -"] = [b"[1]\n\n[2]\n"]
     with world.tx:
-<<<<<<< HEAD
-        assert world.tx.see(shows) == b"[1]\n[2]"
+        assert world.tx.run(shows).stdout == b"[1]\n[2]"
     world.runner.outputs["ip -j -batch -"] = [printed]
     with pytest.raises(UnreadableAnswerError), world.tx:
-        world.tx.see(shows)
-=======
-        assert world.tx.run(together(Command(SHOW), Command(SHOW))).stdout == b"[1]\n[2]"
-
-
-def test_signal_during_several_changes_is_heard(world: World) -> None:
-    world.runner.after[BATCH] = lambda: setattr(world.interrupts, "came", True)
-    with pytest.raises(InterruptedBySignalError), world.tx:
-        run_all(world, UP)
->>>>>>> 19e1218 (Four verbs: run, start, finish, on_failure)
+        world.tx.run(shows)
 
 
 def test_one_process_asks_about_one_family() -> None:
