@@ -221,9 +221,8 @@ def test_bench_works_in_a_fresh_clone(fresh: Path) -> None:
     assert [line.split()[:2] for line in done.stdout.decode().splitlines() if " ours " in line] == [
         [verb, "ours"] for verb in ("VERSION", "ADD", "CHECK", "DEL")
     ]
-    others = ["--imports"] + (["--native"] if os.geteuid() == 0 else [])
-    for option in sampling.sample(others, 1):
-        done = run(str(fresh / "scripts/bench"), option, "--short", "--runs", "1")
+    if os.geteuid() == 0:
+        done = run(str(fresh / "scripts/bench"), "--native", "--short", "--runs", "1")
         assert done.returncode == 0, done.stderr
 
 
