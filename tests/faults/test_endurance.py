@@ -1,6 +1,6 @@
 """Many calls, one after the other and all at once: nothing fails, nothing stays, nothing grows.
 
-The short form by default; scripts/endurance sets the numbers of the long one.
+The short form by default; docs/reliability.md has the numbers of the long one.
 """
 
 import os

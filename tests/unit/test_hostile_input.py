@@ -1,8 +1,7 @@
 """For any input: at most one document, no false success, and only expected commands.
 
 The whole plugin runs here in a simulated world: no command is executed; each is checked against a
-strict grammar and answered as ip(8) and IPAM plugins would. FUZZ_EXAMPLES is the number of inputs;
-scripts/fuzz runs for as long as you like.
+strict grammar and answered as ip(8) and IPAM plugins would. FUZZ_EXAMPLES is the number of inputs.
 """
 
 import json

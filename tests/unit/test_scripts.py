@@ -8,7 +8,7 @@ import pytest
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 HELPED = (
-    *("build-deb", "demo", "endurance", "fuzz", "install-node", "lab-box", "lab-check"),
+    *("build-deb", "demo", "install-node", "lab-box", "lab-check"),
     *("lab-kernel", "provision-network", "provision-node", "test"),
 )
 NOT_ROOTS = ("install-node", "lab-box", "provision-network --interface lo", "provision-node")
@@ -18,7 +18,7 @@ NOBODY = () if os.geteuid() else ("unshare", "--user")
 WRONG = {
     "no option --colour": [
         *("build-bundle --colour", "build-deb --colour", "build-image --colour", "demo --colour"),
-        *("endurance --colour", "fuzz --colour", "install-node --colour", "lab-box --colour"),
+        *("install-node --colour", "lab-box --colour"),
         *("lab-check --colour", "lab-kernel --colour", "lib/image-entry --colour"),
         *("provision-network --colour", "provision-node --colour", "test --colour"),
     ],
@@ -33,7 +33,6 @@ WRONG = {
         *("lab-check --miniature foo", "lib/image-entry foo"),
         "provision-network --interface e foo",
     ],
-    "give a whole number": ["endurance ten", "fuzz foo"],
     "no part foo": ["test foo"],
     "not a directory": [
         *("build-bundle --output /etc/passwd", "build-deb --output /etc/passwd"),
