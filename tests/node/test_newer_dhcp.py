@@ -7,6 +7,7 @@ machine gets its own, and is not installed.
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,30 +23,15 @@ IN_LAB = 'mount --bind "$1" "$2"; shift 2; exec "$@"'
 
 
 @pytest.fixture(scope="module")
-def plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def plugins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Have the newer plugins in a directory."""
-    place = tmp_path_factory.mktemp("plugins")
-    for name in ("lists/partial", "cache/archives/partial"):
-        (place / name).mkdir(parents=True)
-    lines = [line for line in roots.sources(SUITE) if line.split()[2] == SUITE]
-    if roots.OWN == SUITE or not lines:
-        pytest.skip(f"this machine's packages are not those of a Debian older than {SUITE}")
-    (place / "sources.list").write_text("\n".join([*lines, ""]))
-    (place / "apt.conf").write_text(
-        f'Dir::State::lists "{place}/lists"; Dir::Cache "{place}/cache";\n'
-        f'Dir::Etc::sourcelist "{place}/sources.list"; Dir::Etc::sourceparts "-";\n'
-        'APT::Sandbox::User ""; APT::Update::Error-Mode "any";\n' + "\n".join(roots.apt_settings())
-    )
-    apt = ("env", f"APT_CONFIG={place}/apt.conf", "apt-get", "-q")
-    for words in (("update",), ("download", PACKAGE)):
-        done = subprocess.run(
-            [*apt, *words], cwd=place, capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            pytest.fail(f"no package {PACKAGE} of {SUITE}: {done.stderr}")
-    package = next(place.glob("*.deb"))
-    subprocess.run(("dpkg-deb", "--extract", package, place / "root"), check=True)
-    return place / "root" / PLUGINS.lstrip("/")
+    place = tmp_path_factory.mktemp("plugins") / "root"
+    options = ("--variant=extract", f"--include={PACKAGE}")
+    try:
+        with roots.made(place, SUITE, *options) as root:
+            yield root / PLUGINS.lstrip("/")
+    except roots.NotMadeError as error:
+        pytest.skip(str(error))
 
 
 @pytest.mark.skipif(os.environ.get("NEWER") != "dhcp", reason="on demand, with NEWER=dhcp")
