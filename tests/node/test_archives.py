@@ -15,7 +15,7 @@ from pathlib import Path
 import documents
 import pytest
 import sampling
-from installing import CHECKOUT, copy_checkout, copy_everything, make_environment
+from installing import CHECKOUT, copy_checkout, copy_everything, make_environment, run
 
 SBOM = "cni-ipvlan.spdx.json"
 DOCUMENTS = (
@@ -144,9 +144,7 @@ def test_unit_tests_run_from_the_source_archive(unpacked: Path) -> None:
     chosen = [f"tests/unit/{name}" for name in READING]
     # Ordinary arguments: what pytest was told by its caller is not for these.
     alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
-    done = subprocess.run(
-        [*pytest_, *chosen], check=False, cwd=unpacked, env=alone, capture_output=True, text=True
-    )
+    done = run(*pytest_, *chosen, cwd=unpacked, env=alone)
     assert done.returncode == 0, done.stdout
     assert " passed" in done.stdout
 

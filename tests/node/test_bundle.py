@@ -10,13 +10,14 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import documents
 import pytest
 import sampling
-from installing import AS_ROOT, CHECKOUT, assert_serves, installer, places, plugin, tree
+from installing import AS_ROOT, CHECKOUT, assert_serves, installer, places, plugin, run, tree
 
 BUILD = "scripts/build-bundle"
 LAB = CHECKOUT / "scripts/lab-kernel"
@@ -201,12 +202,7 @@ def test_bundle_takes_packages_from_nowhere_else(bundle: Path, tmp_path: Path) -
 def install(bundle: Path, node: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Have the bundle install itself where Python can't be started."""
     hide = 'mount --bind /dev/null "$(realpath /usr/bin/python3)" && exec "$@"'
-    return subprocess.run(
-        [*AS_ROOT, "sh", "-c", hide, "sh", installer(bundle), *places(node), *options],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    return run(*AS_ROOT, "sh", "-c", hide, "sh", installer(bundle), *places(node), *options)
 
 
 def test_nothing_of_the_callers_environment_is_used(bundle: Path, tmp_path: Path) -> None:
@@ -235,14 +231,8 @@ def test_little_memory_gets_one_answer(bundle: Path, kind: int) -> None:
 
 def assert_answers(bundle: Path, kind: int, limit: int) -> dict[str, Any]:
     """Assert that a call within a limit gets one answer, or one error; return it."""
-    done = subprocess.run(
-        [bundle / "bin/ipvlan"],
-        env=VERSION,
-        preexec_fn=lambda: resource.setrlimit(kind, (limit, limit)),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-    )
+    set_limit = partial(resource.setrlimit, kind, (limit, limit))
+    done = run(bundle / "bin/ipvlan", env=VERSION, preexec_fn=set_limit)
     answer: dict[str, Any] = json.loads(done.stdout)
     assert (done.returncode, "code" in answer) in {(1, True), (0, False)}, (kind, limit)
     return answer
@@ -263,7 +253,7 @@ def test_copy_without_its_bundle_is_reported(bundle: Path, tmp_path: Path) -> No
     answer = refusal([copy])
     assert "the rest of its bundle is not where it was unpacked" in answer["msg"]
     assert "instead of copying it" in answer["details"]
-    done = subprocess.run([copy, "--help"], check=False, capture_output=True, text=True)
+    done = run(copy, "--help")
     assert (done.returncode, done.stdout) == (1, "")
     assert "instead of copying it\n" in done.stderr.replace(".", "")
 
@@ -355,13 +345,8 @@ def test_packages_that_can_not_be_fetched_are_reported(tmp_path: Path) -> None:
     (tmp_path / "mmdebstrap").chmod(0o755)
     path = f"{tmp_path}:{os.environ['PATH']}"
     output = tmp_path / "dist"
-    done = subprocess.run(
-        [CHECKOUT / BUILD, "--output", output],
-        env={**os.environ, "PATH": path, "TMPDIR": str(tmp_path)},
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    environment = {**os.environ, "PATH": path, "TMPDIR": str(tmp_path)}
+    done = run(CHECKOUT / BUILD, "--output", output, env=environment)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines()[-1].startswith("build-bundle: cannot fetch the packages")
     assert sorted(each.name for each in tmp_path.iterdir()) == ["mmdebstrap"]

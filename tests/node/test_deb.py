@@ -13,7 +13,7 @@ import pytest
 import roots
 import sampling
 from cloning import commit, git, make_clone
-from installing import CHECKOUT, needs_system_packages
+from installing import CHECKOUT, needs_system_packages, run
 
 pytestmark = needs_system_packages  # build-deb makes the manual with them
 
@@ -81,12 +81,7 @@ def debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def test_package_is_clean_and_its_overrides_have_reasons(package: Path) -> None:
-    done = subprocess.run(
-        ["lintian", "--allow-root", "--fail-on=error,warning,info,pedantic", package],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    done = run("lintian", "--allow-root", "--fail-on=error,warning,info,pedantic", package)
     assert done.returncode == 0, done.stdout
     overrides = (CHECKOUT / "packaging/debian/lintian-overrides").read_text()
     assert overrides.startswith("# ")
@@ -166,14 +161,10 @@ def test_installed_used_upgraded_and_removed(
     for each in (package, later, SCENARIO, SCENARIO.with_name("scenario.sh")):
         shutil.copy(each, debian)
     scenario = [*(f"/{file.name}" for file in (SCENARIO, package, later)), *BEFORE]
-    done = subprocess.run(
-        # ip netns exec needs a root directory that is a mount.
-        [LAB, "sh", "-c", 'mount --bind "$1" "$1" && exec chroot "$@"', "sh", debian, *scenario],
-        check=False,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
-    )
+    # ip netns exec needs a root directory that is a mount.
+    within = ("sh", "-c", 'mount --bind "$1" "$1" && exec chroot "$@"', "sh", debian)
+    plain = {**os.environ, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+    done = run(LAB, *within, *scenario, env=plain)
     printed = re.sub(r" +$", "", done.stdout, flags=re.MULTILINE)
     removed = "".join(f"with {place} before, {how}:\n" for place in BEFORE for how in HOW)
     expected = EXPECTED.format(later=version_of(later), removed=removed)

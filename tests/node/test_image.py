@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from image_layout import Image, blob, contents
-from installing import AS_ROOT, CHECKOUT, tree
+from installing import AS_ROOT, CHECKOUT, run, tree
 
 BUILD = CHECKOUT / "scripts/build-image"
 ENTRY = CHECKOUT / "scripts/lib/image-entry"
@@ -98,8 +98,7 @@ def entry(bundle: Path, node: Path, *options: str) -> subprocess.Popen[str]:
 def test_bundle_that_is_broken_is_reported(archives: list[Path], tmp_path: Path) -> None:
     broken = tmp_path / archives[0].name
     broken.write_bytes(archives[0].read_bytes()[:1000])
-    command: list[str | Path] = [BUILD, "--bundle", broken, "--output", tmp_path / "dist"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    done = run(BUILD, "--bundle", broken, "--output", tmp_path / "dist")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"build-image: cannot unpack {broken}: xz: ")
     assert not (tmp_path / "dist").exists()

@@ -26,10 +26,12 @@ from installing import (
     needs_system_packages,
     places,
     plugin,
+    run,
     tree,
 )
 from lab import wait_until
 
+VERSION = {"CNI_COMMAND": "VERSION"}
 OFFLINE = [*AS_ROOT, "unshare", "--net"]
 OTHER_PLUGIN = "#!/bin/sh\necho 'this is another program'\n"
 DEBIANS = Path("/usr/lib/cni")  # containernetworking-plugins
@@ -72,11 +74,10 @@ class Install:
     def __call__(
         self, *options: object, checkout: Path = CHECKOUT, within: Sequence[str] = ()
     ) -> Done:
-        return subprocess.run(
-            [*OFFLINE, *within, installer(checkout), *places(self.node), *map(str, options)],
-            check=False,
-            capture_output=True,
-            text=True,
+        argv = [*OFFLINE, *within, str(installer(checkout)), *places(self.node)]
+        return run(
+            *argv,
+            *map(str, options),
             env={**PIPLESS, "PIP_CONFIG_FILE": os.devnull, "PIP_RETRIES": "0"},
         )
 
@@ -112,7 +113,7 @@ class Upgraded(NamedTuple):
 
     node: Path
     install: Install
-    answers: list[subprocess.CompletedProcess[bytes]]
+    answers: list[Done]
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +127,7 @@ def upgraded(
 
         def call_until_the_end() -> None:
             while not ended.is_set():
-                made.answers.append(call_version(node))
+                made.answers.append(run(plugin(node), env=VERSION))
 
         caller = threading.Thread(target=call_until_the_end)
         caller.start()
@@ -194,13 +195,8 @@ def test_people_find_the_newest_command_manual_and_completions(upgraded: Upgrade
 
 def test_interpreter_of_an_older_version_hands_over(upgraded: Upgraded) -> None:
     # Which is what happens when the file changes after the kernel has read its first line.
-    done = subprocess.run(
-        [upgraded.node / "prefix/versions/2/bin/python3", "-IXutf8", plugin(upgraded.node)],
-        env={"CNI_COMMAND": "VERSION"},
-        stdin=subprocess.DEVNULL,
-        check=True,
-        capture_output=True,
-    )
+    python = upgraded.node / "prefix/versions/2/bin/python3"
+    done = run(python, "-IXutf8", plugin(upgraded.node), env=VERSION)
     assert json.loads(done.stdout)["supportedVersions"]
 
 
@@ -402,8 +398,7 @@ def test_logs_have_a_directory_of_roots_and_stay_if_there_are_any(
         ln -s /nowhere $logs
         "$@" $quick >&2 && readlink $logs
     """
-    argv = [*AS_ROOT, "sh", "-c", script, "sh", str(installer(CHECKOUT)), *places(node)]
-    done = subprocess.run(argv, check=False, capture_output=True, text=True)
+    done = run(*AS_ROOT, "sh", "-c", script, "sh", installer(CHECKOUT), *places(node))
     assert done.stdout.splitlines() == [
         *("700 0:0", "/var/log/cni-ipvlan", "/var/log/cni-ipvlan/kept"),
         "700 0:0",
@@ -522,18 +517,8 @@ def programs_of(process: int) -> set[str]:
     return found
 
 
-def call_version(node: Path) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [plugin(node)],
-        env={"CNI_COMMAND": "VERSION"},
-        stdin=subprocess.DEVNULL,
-        check=False,
-        capture_output=True,
-    )
-
-
 def versions_answered(node: Path) -> list[str]:
-    answer = call_version(node)
+    answer = run(plugin(node), env=VERSION)
     assert answer.returncode == 0, answer.stderr
     versions: list[str] = json.loads(answer.stdout)["supportedVersions"]
     return versions

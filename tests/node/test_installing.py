@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import sampling
-from installing import PYTHON, assert_serves, copy_checkout, make_environment
+from installing import PYTHON, assert_serves, copy_checkout, make_environment, run
 
 VENV = "$UV_PYTHON -I -m venv --without-pip venv"
 PIP = "$TOOLS/pip --python venv/bin/python3 install"
@@ -84,12 +84,5 @@ def install(script: str, home: Path, wheels: Path, tools: Path) -> None:
         "UV_PYTHON": PYTHON,
         "UV_PYTHON_DOWNLOADS": "never",
     }
-    done = subprocess.run(
-        ["sh", "-ec", script],
-        check=False,
-        capture_output=True,
-        text=True,
-        env=environment,
-        cwd=home,
-    )
+    done = run("sh", "-ec", script, env=environment, cwd=home)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import sampling
-from installing import CHECKOUT, copy_checkout, needs_system_packages
+from installing import CHECKOUT, copy_checkout, needs_system_packages, run
 
 SCRIPTS = CHECKOUT / "scripts"
 # What the scripts write below /usr/local is gone afterwards on this machine's own kernel, too.
@@ -143,20 +143,9 @@ def vagrant(home: Path, **variables: str) -> Done:
         "VAGRANT_CHECKPOINT_DISABLE": "1",
         **variables,
     }
-    return run("vagrant", "validate", "--ignore-provider", **environment)
+    validate = ("vagrant", "validate", "--ignore-provider")
+    return run(*validate, cwd=CHECKOUT, env={**os.environ, **environment})
 
 
 def in_lab(script: str) -> Done:
-    return run(SCRIPTS / "lab-kernel", "bash", "-c", OWN_USR_LOCAL + script)
-
-
-def run(*argv: str | Path, **variables: str) -> Done:
-    return subprocess.run(
-        argv,
-        cwd=CHECKOUT,
-        env={**os.environ, **variables},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run(SCRIPTS / "lab-kernel", "bash", "-c", OWN_USR_LOCAL + script, cwd=CHECKOUT)

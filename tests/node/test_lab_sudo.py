@@ -3,12 +3,9 @@
 That machine is played by a lab: its kernel has ipvlan, and linux.uml is hidden there.
 """
 
-import subprocess
-from pathlib import Path
-
+from installing import CHECKOUT, run
 from patience import patient
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 LAB = CHECKOUT / "scripts/lab-kernel"
 MACHINE = f"""
 rm -f "$(command -v linux.uml)" "$(command -v qemu-system-x86_64)" # in the lab
@@ -49,13 +46,7 @@ END = "the end of a script\n"
 
 
 def test_sudo_makes_namespaces_on_the_machines_own_kernel_or_one_sentence_says_why_not() -> None:
-    done = subprocess.run(
-        (LAB, "--uml", "bash", "-c", MACHINE + f"\necho {END}".join(SCRIPTS)),
-        input="",
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=patient(60),
-    )
+    script = MACHINE + f"\necho {END}".join(SCRIPTS)
+    done = run(LAB, "--uml", "bash", "-c", script, timeout=patient(60))
     printed = done.stdout.split(END)
     assert dict(zip(SCRIPTS, printed, strict=True)) == SCRIPTS, done.stderr

@@ -5,16 +5,15 @@ machine gets its own, and is not installed.
 """
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import roots
+from installing import CHECKOUT, run
 from runtime import PLUGINS
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 SUITE, PACKAGE = "sid", "containernetworking-plugins"
 # Those that depend on how the daemon asks, renews and releases.
 CHOSEN = "own_leases or namespace_was_removed or renewed or without_tc_the or without_tc_a"
@@ -40,9 +39,6 @@ def test_addresses_from_dhcp_with_newer_plugins(plugins: Path) -> None:
     tests = ("tests/e2e/test_dhcp.py", "-k", CHOSEN)
     pytest_ = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
     lab = ("scripts/lab-kernel", "sh", "-ec", IN_LAB, "sh", str(plugins), PLUGINS)
-    done = subprocess.run(
-        [*lab, *pytest_], cwd=CHECKOUT, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
+    done = run(*lab, *pytest_, cwd=CHECKOUT)
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout
