@@ -8,18 +8,15 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import sampling
 from installing import PYTHON, assert_serves, copy_checkout, make_environment, run
 
 VENV = "$UV_PYTHON -I -m venv --without-pip venv"
 PIP = "$TOOLS/pip --python venv/bin/python3 install"
 USER = "$TOOLS/pip --python $UV_PYTHON install --user --break-system-packages"
-OFTEN = {
+WAYS = {
     "venv": f"{VENV} && {PIP} cni-ipvlan",
     "pipx": "$TOOLS/pipx install cni-ipvlan",
     "uv tool": "$TOOLS/uv tool install cni-ipvlan",
-}
-SOMETIMES = {
     "venv with system packages": f"{VENV} --system-site-packages && {PIP} cni-ipvlan",
     "venv, editable": f"{VENV} && {PIP} --editable source",
     "uv, editable": (
@@ -29,7 +26,6 @@ SOMETIMES = {
     "user with packages of its own": f"{USER} --ignore-installed cni-ipvlan",
     "user, editable": f"{USER} --editable source",
 }
-WAYS = OFTEN | SOMETIMES
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +46,7 @@ def evil(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.mark.parametrize("way", [*OFTEN, *sampling.sample(SOMETIMES, 1)])
+@pytest.mark.parametrize("way", WAYS)
 def test_installed_command_serves_runtimes_and_people(
     way: str, tmp_path: Path, wheels: Path, tools: Path, evil: Path
 ) -> None:
