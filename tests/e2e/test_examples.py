@@ -88,8 +88,15 @@ def test_pod_of_the_document_gets_the_network_that_it_names(node: Node, libcni: 
     attachment = Attachment((sandbox := node.container()).path, args=name)
     network = as_list(json.loads(found["spec"]["config"]))
 
-    libcni.add(network, attachment)
+    result = libcni.add(network, attachment)
 
+    mac = node.host.links()["eth1000"]["address"]
+    address = {"address": "10.10.10.2/24", "gateway": "10.10.10.1"}
+    assert result == {
+        "cniVersion": "0.3.1",
+        "interfaces": [{"name": "net1", "mac": mac, "sandbox": sandbox.path}],
+        "ips": [{"version": "4", "interface": 0, **address}],
+    }
     assert sandbox.addresses("net1") == ["10.10.10.2/24"]
     libcni.delete(network, attachment)
     assert sandbox.links().keys() == {"lo"}
