@@ -1,5 +1,6 @@
 """What the installed command writes into log files."""
 
+import json
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -8,16 +9,20 @@ from executable import Executable
 from lab import LOGS, Node
 from runtime import PLUGINS, Runtime, call_environment, host_local, network, stdin_of
 
-CALLS = 12
+CALLS = 6
 PATH = os.environ["PATH"]
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[\d+\] \w+ (\w+ net1) \S+: .+\n")
 
 
-def test_calls_at_once_do_not_mix_their_lines_in_the_log(node: Node, ipvlan: Executable) -> None:
+def test_calls_at_once_do_not_mix_their_lines_in_the_log_and_are_each_captured(
+    node: Node, ipvlan: Executable
+) -> None:
     node.master()
+    (LOGS / "calls").mkdir(0o700)
     # None finds its container: what is meant here is the log.
     secret = {"HOME": "/secret", "TOKEN": "secret", "CNI_ARGS": "A=fine", "PATH": PATH}
-    conf = network(logFile="log", logLevel="debug", args={"key": "secret"}, dns={"domain": "x"})
+    more = {"args": {"key": "secret"}, "dns": {"domain": "x"}, "captureDir": "calls"}
+    conf = network(logFile="log", logLevel="debug", **more)
 
     def call(number: int) -> int:
         environment = call_environment("DEL", node.host, CNI_CONTAINERID=f"c{number}", **secret)
@@ -31,6 +36,10 @@ def test_calls_at_once_do_not_mix_their_lines_in_the_log(node: Node, ipvlan: Exe
     assert all(matches), text
     assert {match[1] for match in matches if match} == {f"c{n} net1" for n in range(CALLS)}
     assert "secret" not in text
+    captures = [json.loads(each.read_text()) for each in (LOGS / "calls").iterdir()]
+    assert {f"c{n}" for n in range(CALLS)} == {
+        each["environment"]["CNI_CONTAINERID"] for each in captures
+    }
 
 
 def test_a_log_tells_the_story_of_a_call(node: Node, runtime: Runtime) -> None:

@@ -73,7 +73,7 @@ def answers_meanwhile(runtime: Runtime, node: Node, place: Path) -> list[Answer]
 
 
 def the_documents_network_works(node: Node, place: Path) -> None:
-    """Nothing but install-node has put IPAM plugins beside ipvlan, and a link for people on PATH."""
+    """Only install-node has put IPAM plugins beside ipvlan, and a link for people on PATH."""
     node.master("eth1000")
     container = node.namespace("web")
     person = Person(Executable(f"{place}/command/ipvlan"), CHECKOUT)
