@@ -1,12 +1,10 @@
 """What root remembers of an attachment stays until its link is gone, and so does the refusal."""
 
-import os
-import shutil
 from pathlib import Path
 
 import pytest
 from attacker import hints
-from doubles import Steps
+from doubles import Steps, stand_in
 from executable import Executable
 from lab import Space
 from runtime import Runtime, network, static
@@ -25,29 +23,22 @@ def apart(ipvlan: Executable) -> Runtime:
     return Runtime(ipvlan)
 
 
-def ip_that_deletes_nothing(directory: Path) -> str:
-    """Make an ip that fails to delete links; return the PATH on which it is first."""
-    tool = directory / "ip"
-    tool.write_text(
-        f"""\
-#!/bin/sh
-fail() {{ echo "RTNETLINK answers: Device or resource busy" >&2; exit 2; }}
+# Stands before ip.
+DELETES_NOTHING = """\
+fail() { echo "RTNETLINK answers: Device or resource busy" >&2; exit 2; }
 case " $* " in
 *" link delete "*) fail ;;
 *" exec "*) ;;
 *" -batch "*)
     while read -r line; do
         case $line in "link delete "*) fail ;; esac
-        {shutil.which("ip")} -j -d $line
+        $real -j -d $line
     done
     exit
     ;;
 esac
-exec {shutil.which("ip")} "$@"
+exec $real "$@"
 """
-    )
-    tool.chmod(0o755)
-    return f"{directory}:{os.environ['PATH']}"
 
 
 @pytest.mark.parametrize("is_known", [True, False])
@@ -97,7 +88,7 @@ def test_a_delete_that_fails_forgets_nothing(scene: Scene, tmp_path: Path) -> No
     added = scene.add()
     scene.one.ip("link set dev net1 down")  # its owner does that
 
-    path = ip_that_deletes_nothing(tmp_path)
+    path = stand_in(tmp_path, "ip", DELETES_NOTHING)
     scene.runtime.delete(scene.one, added.conf, PATH=path).error()
 
     assert hints("one")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from attacker import end_within
+from doubles import stand_in
 from executable import Executable
 from runtime import PLUGINS, call_environment, network, stdin_of
 from scene import Scene
@@ -17,8 +18,7 @@ def test_calling_itself_is_refused_at_once(
     if disguise == "link":
         other.symlink_to(ipvlan.path)
     elif disguise == "script":
-        other.write_text(f'#!/bin/sh\nexec {ipvlan.path} "$@"\n')
-        other.chmod(0o755)
+        stand_in(tmp_path, "other", f'exec {ipvlan.path} "$@"')
     directory = Path(ipvlan.path).parent if disguise == "itself" else tmp_path
     conf = stdin_of(network(ipam={"type": "ipvlan" if disguise == "itself" else "other"}))
     path = {"CNI_PATH": f"{directory}:{PLUGINS}"}

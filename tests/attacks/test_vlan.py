@@ -1,10 +1,9 @@
 """vlan takes no packets from a bridge or bond, and removes no interface that others made."""
 
-import os
-import shutil
 from pathlib import Path
 
 import pytest
+from doubles import stand_in
 from runtime import network
 from scene import Scene
 
@@ -18,6 +17,19 @@ FOREIGN = {
     "of another kind": "link add name eth0.8 type dummy",
     "by another name as well": "link property add dev other altname eth0.8",
 }
+# Stands before ip, and lets another make an interface before a VLAN.
+LATE = """\
+case " $* " in
+*" exec "*) ;;
+*" -batch "*)
+    read -r first
+    case $first in *"type vlan id"*) $real {words} ;; esac
+    {{ echo "$first"; exec cat; }} | $real "$@"
+    exit
+    ;;
+esac
+exec $real "$@"
+"""
 
 
 @pytest.fixture
@@ -69,35 +81,13 @@ def test_a_refused_add_leaves_the_interface_alone_that_has_the_name(
 )
 def test_one_that_another_makes_meanwhile_stays(scene: Scene, tmp_path: Path, foreign: str) -> None:
     words = FOREIGN.get(foreign, "link add link eth0 name eth0.8 type vlan id 8")
-    conf = network(vlan=8)
+    path = stand_in(tmp_path, "ip", LATE.format(words=words))
 
-    scene.runtime.add(scene.one, conf, PATH=ip_that_is_late(tmp_path, words)).error()
+    scene.runtime.add(scene.one, network(vlan=8), PATH=path).error()
 
     assert "eth0.8" in scene.host.links()
     scene.runtime.gc(NEWEST).succeeds()
     assert "eth0.8" in scene.host.links()
-
-
-def ip_that_is_late(directory: Path, words: str) -> str:
-    """Make an ip that lets another make an interface before a VLAN; return its PATH."""
-    tool, real = directory / "ip", shutil.which("ip")
-    tool.write_text(
-        f"""\
-#!/bin/sh
-case " $* " in
-*" exec "*) ;;
-*" -batch "*)
-    read -r first
-    case $first in *"type vlan id"*) {real} {words} ;; esac
-    {{ echo "$first"; exec cat; }} | {real} "$@"
-    exit
-    ;;
-esac
-exec {real} "$@"
-"""
-    )
-    tool.chmod(0o755)
-    return f"{directory}:{os.environ['PATH']}"
 
 
 @pytest.mark.parametrize(

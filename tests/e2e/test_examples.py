@@ -9,7 +9,7 @@ import pytest
 import yaml
 from executable import Executable
 from lab import Node, Space
-from libcni import Attachment, Libcni
+from libcni import Attachment, Libcni, without_files
 from runtime import PLUGINS
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -119,8 +119,3 @@ def as_list(document: dict[str, Any]) -> dict[str, Any]:
 
 def destinations(container: Space) -> set[str]:
     return {route["dst"] for route in container.routes()}
-
-
-def without_files(snapshot: dict[str, Any]) -> dict[str, Any]:
-    """Leave out files, since tuning leaves directories for its notes."""
-    return {key: value for key, value in snapshot.items() if key != "files"}

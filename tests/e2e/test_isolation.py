@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from doubles import stand_in
 from executable import Executable
 from lab import Space
 from runtime import Answer, call_environment, network, stdin_of
@@ -68,16 +69,15 @@ def test_the_command_may_have_another_name_and_no_current_directory(
     place = tmp_path / "opt cni" / "cni-ipvlan"
     place.parent.mkdir()
     place.symlink_to(ipvlan.path)
-    leave = tmp_path / "leave"
-    leave.write_text(f'#!/bin/sh\nrmdir "$PWD" && exec {shlex.quote(str(place))}\n')
-    leave.chmod(0o755)
-    (tmp_path / "gone").mkdir()
+    stand_in(tmp_path, "leave", f'rmdir "$PWD" && exec {shlex.quote(str(place))}')
+    gone = tmp_path / "gone"
+    gone.mkdir()
     environment = call_environment("ADD", scene.one)
 
-    call = Executable(str(leave)).start(environment, stdin_of(network()), tmp_path / "gone")
+    call = Executable(f"{tmp_path}/leave").start(environment, stdin_of(network()), gone)
 
     assert_attached(scene.one, call.end())
-    assert not (tmp_path / "gone").exists()
+    assert not gone.exists()
 
 
 def test_names_are_utf_8_whatever_the_locale(scene: Scene) -> None:

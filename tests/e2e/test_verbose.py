@@ -3,12 +3,12 @@
 import fcntl
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from doubles import stand_in
 from lab import Node, wait_until
 from person import Person
 from runtime import network
@@ -16,9 +16,8 @@ from runtime import network
 BEGUN = re.compile(r"\[(\d+)\] \+ (.*)")
 ENDED = re.compile(r"\[(\d+)\]   (\d+\.\d) ms(, status \d+)?")
 SLOW_IP = """\
-#!/bin/sh
 case "$*" in "link add "*" type ipvlan "*) until [ -e go ]; do sleep 0.05; done ;; esac
-exec {ip} "$@"
+exec $real "$@"
 """
 
 
@@ -68,11 +67,7 @@ def test_a_command_that_hangs_is_seen_and_then_its_time(node: Node, person: Pers
     node.master()
     node.container()
     conf = person.writes(network())
-    tool = person.directory / "tools" / "ip"
-    tool.parent.mkdir()
-    tool.write_text(SLOW_IP.format(ip=shutil.which("ip")))
-    tool.chmod(0o755)
-    path = f"{tool.parent}:{person.environment['PATH']}"
+    path = f"{stand_in(person.directory / 'tools', 'ip', SLOW_IP)}:{person.environment['PATH']}"
 
     call = Watched(person, f"ipvlan add -c {conf} --netns container1 -v", PATH=path)
     begun = BEGUN.fullmatch(call.wait_for(" type ipvlan "))
