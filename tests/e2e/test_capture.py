@@ -200,8 +200,6 @@ def test_a_call_is_made_again(node: Node, runtime: Runtime, calls: Path, person:
     planned = person.succeeds(f"ipvlan replay {file} --dry-run")
     assert "ip link add link eth0" in planned
     assert "net1" not in container.links()
-    steps = json.loads(person.succeeds(f"ipvlan replay {file} --dry-run --json"))["steps"]
-    assert steps[0]["argv"][:3] == ["ip", "link", "add"]
 
     status, out, err = person.types(f"ipvlan replay {file}")
     assert status == 0
