@@ -17,6 +17,7 @@ import json
 import os
 import sys
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,10 +35,9 @@ def main(arguments: Sequence[str]) -> None:
     name, architecture, archive, *layers = arguments
     contents = [layer(Path(each)) for each in layers]
     blobs: dict[str, bytes] = {}
-    packed = [
-        add(blobs, f"{TYPE}.layer.v1.tar+gzip", gzip.compress(content, compresslevel=6, mtime=0))
-        for content in contents
-    ]
+    with ThreadPoolExecutor() as pool:
+        compressed = pool.map(lambda each: gzip.compress(each, compresslevel=6, mtime=0), contents)
+    packed = [add(blobs, f"{TYPE}.layer.v1.tar+gzip", each) for each in compressed]
     settings = add(blobs, f"{TYPE}.config.v1+json", as_json(config(architecture, contents)))
     manifest = {
         "schemaVersion": 2,

@@ -11,6 +11,7 @@ import lab
 import pytest
 import sampling
 from doubles import FakeIpam
+from executable import Executable
 from patience import patient
 
 pytest_plugins = ["outcomes", "scene"]
@@ -104,6 +105,12 @@ def node(own_directories: None) -> Iterator[lab.Node]:
 def no_ipvlan(own_directories: None) -> Iterator[None]:
     with lab.kernel_without():
         yield
+
+
+@pytest.fixture
+def ipvlan() -> Executable:
+    """The installed command."""
+    return Executable()
 
 
 @pytest.fixture

@@ -13,11 +13,6 @@ from runtime import Runtime, call_in_process
 
 
 @pytest.fixture
-def ipvlan() -> Executable:
-    return Executable()
-
-
-@pytest.fixture
 def person(ipvlan: Executable, tmp_path: Path) -> Person:
     return Person(ipvlan, tmp_path)
 

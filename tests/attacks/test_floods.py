@@ -1,24 +1,20 @@
 """Too much: endless output of an IPAM plugin, megabytes on stderr, a huge configuration."""
 
-import json
 import os
 import signal
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from attacker import end_of, end_within
-from doubles import FakeIpam
 from executable import Call, Executable
-from lab import Node
 from patience import patient
-from runtime import Runtime, call_environment, network, stdin_of
+from runtime import call_environment, network, stdin_of
+from scene import Scene
 
 MIB = 1 << 20
-ADDRESSES = {"cniVersion": "1.0.0", "ips": [{"address": "10.1.0.2/24"}]}
-FLOODS = ["cat /dev/zero", "yes"]
+SAYS_ADDRESSES = """echo '{"ips": [{"address": "10.1.0.2/24"}]}'"""
 
 
 def available_memory() -> int:
@@ -40,48 +36,34 @@ def memory_taken(call: Call, bound: int) -> int:
     return taken
 
 
-@pytest.mark.parametrize("flood", FLOODS)
-def test_endless_output_of_ipam_is_cut_off(
-    node: Node, ipvlan: Executable, fake_ipam: FakeIpam, flood: str
-) -> None:
-    node.master()
-    container = node.container()
-    fake_ipam.on("ADD", f"sh -c 'echo $$ >child; exec {flood}'")
-    before = node.snapshot()
-    environment = call_environment("ADD", container, CNI_PATH=fake_ipam.path)
-    call = ipvlan.start(environment, stdin_of(network(ipam=fake_ipam.conf)))
+@pytest.mark.parametrize("flood", ["cat /dev/zero", "yes"])
+def test_endless_output_of_ipam_is_cut_off(scene: Scene, ipvlan: Executable, flood: str) -> None:
+    ipam = scene.ipam(script=f"sh -c 'echo $$ >child; exec {flood}'")
+    environment = call_environment("ADD", scene.one, CNI_PATH=scene.fake.path)
+    with scene.unchanged():
+        call = ipvlan.start(environment, stdin_of(network(ipam=ipam)))
+        taken = memory_taken(call, bound=100 * MIB)
 
-    taken = memory_taken(call, bound=100 * MIB)
-
-    end_of(fake_ipam.directory / "child")
+        end_of(scene.fake.directory / "child")
     assert taken < 100 * MIB
     assert call.end().error()["code"] == 109
-    assert fake_ipam.calls == ["ADD", "DEL"]
-    assert node.snapshot() == before
+    assert scene.fake.calls == ["ADD", "DEL"]
 
 
-def test_megabytes_on_stderr_are_cut_off(node: Node, runtime: Runtime, fake_ipam: FakeIpam) -> None:
-    node.master()
+def test_megabytes_on_stderr_are_cut_off(scene: Scene) -> None:
     flood = f"head -c {32 * MIB} /dev/zero | tr '\\0' x >&2"
-    fake_ipam.on("ADD", f"{flood}\necho '{json.dumps(ADDRESSES)}'")
 
-    conf = network(ipam=fake_ipam.conf)
-    answer = runtime.add(node.container(), conf, CNI_PATH=fake_ipam.path)
+    added = scene.add(ipam=scene.ipam(script=f"{flood}\n{SAYS_ADDRESSES}"))
 
-    answer.result()
-    assert "(the rest was dropped)" in answer.stderr
-    assert len(answer.stderr) <= MIB
+    assert "(the rest was dropped)" in added.stderr
+    assert len(added.stderr) <= MIB
 
 
-def test_a_signal_ends_writing_megabytes_to_a_slow_reader(
-    node: Node, ipvlan: Executable, fake_ipam: FakeIpam
-) -> None:
-    node.master()
-    container = node.container()
-    fake_ipam.on("ADD", f"yes | head -c {16 * MIB} >&2\necho '{json.dumps(ADDRESSES)}'")
-    before = node.snapshot()
-    environment = call_environment("ADD", container, CNI_PATH=fake_ipam.path)
-    call = ipvlan.start(environment, stdin_of(network(ipam=fake_ipam.conf)))
+def test_a_signal_ends_writing_megabytes_to_a_slow_reader(scene: Scene, ipvlan: Executable) -> None:
+    ipam = scene.ipam(script=f"yes | head -c {16 * MIB} >&2\n{SAYS_ADDRESSES}")
+    before = scene.node.snapshot()
+    environment = call_environment("ADD", scene.one, CNI_PATH=scene.fake.path)
+    call = ipvlan.start(environment, stdin_of(network(ipam=ipam)))
     flows = threading.Event()
     ended = threading.Event()
 
@@ -101,27 +83,22 @@ def test_a_signal_ends_writing_megabytes_to_a_slow_reader(
         reader.join()
 
     assert "SIGTERM" in answer.error()["msg"]
-    assert node.snapshot() == before
+    assert scene.node.snapshot() == before
 
 
 @pytest.mark.parametrize("verb", ["ADD", "CHECK"])
-def test_a_configuration_over_1_mib_is_refused(node: Node, ipvlan: Executable, verb: str) -> None:
-    node.master()
-    container, before = node.container(), node.snapshot()
+def test_a_configuration_over_1_mib_is_refused(scene: Scene, ipvlan: Executable, verb: str) -> None:
     keys = {f"key{number:060}": number for number in range(MIB // 64)}
-    conf: dict[str, Any] = network(cniVersion="1.1.0", **keys)
-    assert MIB < len(stdin_of(conf)) < 2 * MIB
+    conf = stdin_of(network(cniVersion="1.1.0", **keys))
+    assert MIB < len(conf) < 2 * MIB
 
-    call = ipvlan.start(call_environment(verb, container), stdin_of(conf))
+    with scene.unchanged():
+        error = end_within(ipvlan.start(call_environment(verb, scene.one), conf), 10).error()
 
-    error = end_within(call, 10).error()
     assert error["code"] == 5
     assert f"more than {MIB} bytes" in error["msg"]
-    assert node.snapshot() == before
 
 
-def test_a_configuration_under_1_mib_is_accepted(node: Node, runtime: Runtime) -> None:
-    node.master()
-    container = node.container()
-    runtime.add(container, network(args={"note": "x" * (MIB - 4096)})).result()
-    assert container.addresses("net1") == ["10.1.0.2/24"]
+def test_a_configuration_under_1_mib_is_accepted(scene: Scene) -> None:
+    scene.add(args={"note": "x" * (MIB - 4096)})
+    assert scene.one.addresses("net1") == ["10.1.0.2/24"]

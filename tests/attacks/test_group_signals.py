@@ -6,9 +6,9 @@ import pytest
 from attacker import hints
 from doubles import Steps
 from executable import Executable
-from lab import Node
 from runtime import PLUGINS, call_environment, network, static, stdin_of
 from sampling import sample
+from scene import Scene
 
 CONF = network(
     ipam=static("10.1.0.2/24", "fd00:1::2/64", gateway="10.1.0.1", routes=[{"dst": "0.0.0.0/0"}])
@@ -18,15 +18,12 @@ FURTHER = 25  # commands of each tool
 
 @pytest.mark.parametrize("name", ["TERM", "INT"])
 def test_add_undoes_everything_when_its_process_group_is_signalled_all_the_time(
-    node: Node, ipvlan: Executable, tmp_path: Path, name: str
+    scene: Scene, ipvlan: Executable, tmp_path: Path, name: str
 ) -> None:
-    node.master()
-    container = node.container()
-    container.sysctl("net/ipv6/conf/default/accept_dad", 0)
-    before = node.snapshot()
+    before = scene.node.snapshot()
     steps = Steps(tmp_path, f"{PLUGINS}/static")
-    environment = {**call_environment("ADD", container), **steps.environment}
-    delete = call_environment("DEL", container)
+    environment = {**call_environment("ADD", scene.one), **steps.environment}
+    delete = call_environment("DEL", scene.one)
     ipvlan(environment, stdin_of(CONF)).result()
     recorded = steps.taken
     ipvlan(delete, stdin_of(CONF)).succeeds()
@@ -43,5 +40,5 @@ def test_add_undoes_everything_when_its_process_group_is_signalled_all_the_time(
 
         assert f"SIG{name}" in f"{answer.error()}", recorded[number]
         assert steps.count("static", "DEL") == steps.count("static", "ADD")
-        assert node.snapshot() == before, recorded[number]
+        assert scene.node.snapshot() == before, recorded[number]
     assert hints("one") == []

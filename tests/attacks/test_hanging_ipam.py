@@ -3,11 +3,14 @@
 import signal
 import time
 
+import pytest
 from attacker import end_of, end_within, hints
-from doubles import FakeIpam
 from executable import Executable
-from lab import Node, Space, wait_until
+from lab import wait_until
 from runtime import call_environment, network, stdin_of
+from scene import Scene
+
+from cni_ipvlan.iproute import running
 
 # It notes that it was asked to end, and goes on; so does the process it has started.
 HANGS = """\
@@ -16,71 +19,49 @@ trap 'touch asked' TERM
 echo $! >child
 while :; do wait; sleep 0.1; done
 """
-ADDRESSES = {"cniVersion": "1.0.0", "ips": [{"address": "10.1.0.2/24"}]}
-REFUSED_ROUTE = {"routes": [{"dst": "10.9.0.0/16", "gw": "192.0.2.1"}]}
+REFUSED_ROUTE = {"dst": "10.9.0.0/16", "gw": "192.0.2.1"}
 
 
 def test_a_failed_add_removes_its_link_first_and_ends_when_ipam_does_not_release(
-    node: Node, ipvlan: Executable, fake_ipam: FakeIpam
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    node.master()
-    container = node.container()
-    fake_ipam.answers("ADD", {**ADDRESSES, **REFUSED_ROUTE})
-    fake_ipam.on("DEL", f"nsenter --net={container.path} ip -o link show >seen\n{HANGS}")
-    before = node.snapshot()
-    environment = call_environment("ADD", container, CNI_PATH=fake_ipam.path)
-    call = ipvlan.start(environment, stdin_of(network(ipam=fake_ipam.conf)))
-    fake_ipam.wait_for("DEL")
+    monkeypatch.setattr(running, "_PATIENCE_WITH_PLUGINS", (1.0, 1.0, 1.0))
+    ipam = scene.ipam(ips=["10.1.0.2/24"], routes=[REFUSED_ROUTE])
+    scene.ipam("DEL", script=f"nsenter --net={scene.one.path} ip -o link show >seen\n{HANGS}")
 
-    error = end_within(call, 30).error()
+    scene.refuses(107, "could not be undone", scene.fake.program, ipam=ipam)
 
-    assert error["code"] == 107
-    assert "could not be undone" in error["details"]
-    assert fake_ipam.program in error["details"]
-    assert node.snapshot() == before
-    end_of(fake_ipam.directory / "child")
-    seen = (fake_ipam.directory / "seen").read_text()
+    end_of(scene.fake.directory / "child")
+    seen = (scene.fake.directory / "seen").read_text()
     assert "lo:" in seen
     assert "net1" not in seen  # the link was gone before
 
 
-def delete_where_ipam_hangs(
-    container: Space, ipvlan: Executable, ipam: FakeIpam, *, impatient: bool
-) -> float:
-    """Interrupt a DEL, once or twice; return how long it takes to its end."""
-    conf = stdin_of(network(ipam=ipam.conf))
-    ipam.answers("ADD", ADDRESSES)
-    ipvlan(call_environment("ADD", container, CNI_PATH=ipam.path), conf).result()
-    ipam.on("DEL", HANGS)
-    asked = ipam.directory / "asked"
-    child = ipam.directory / "child"
-    for left in (asked, child):
-        left.unlink(missing_ok=True)
-    call = ipvlan.start(call_environment("DEL", container, CNI_PATH=ipam.path), conf)
-    wait_until(lambda: child.exists() and child.read_text() != "")
-    began = time.monotonic()
-    call.process.send_signal(signal.SIGTERM)
-    wait_until(asked.exists)
-    if impatient:
-        call.process.send_signal(signal.SIGTERM)
-
-    error = end_within(call, 25).error()
-
-    seconds = time.monotonic() - began
-    assert "SIGTERM" in f"{error}"
-    assert container.links().keys() == {"lo"}
-    assert hints("one") == []
-    end_of(child)
-    return seconds
-
-
 def test_an_interrupted_delete_ends_when_ipam_does_not_and_sooner_after_a_second_signal(
-    node: Node, ipvlan: Executable, fake_ipam: FakeIpam
+    scene: Scene, ipvlan: Executable
 ) -> None:
-    node.master()
-    patient, impatient = (
-        delete_where_ipam_hangs(node.container(), ipvlan, fake_ipam, impatient=each)
-        for each in (False, True)
-    )
+    conf = stdin_of(network(ipam=scene.ipam(ips=["10.1.0.2/24"])))
+    asked, child = (scene.fake.directory / name for name in ("asked", "child"))
+    seconds = []
+    for is_impatient in (False, True):
+        scene.add(ipam=scene.fake.conf)
+        scene.ipam("DEL", script=HANGS)
+        for left in (asked, child):
+            left.unlink(missing_ok=True)
+        environment = call_environment("DEL", scene.one, CNI_PATH=scene.fake.path)
+        call = ipvlan.start(environment, conf)
+        wait_until(lambda: child.exists() and child.read_text() != "")
+        began = time.monotonic()
+        call.process.send_signal(signal.SIGTERM)
+        wait_until(asked.exists)
+        if is_impatient:
+            call.process.send_signal(signal.SIGTERM)
 
-    assert impatient < 0.6 * patient
+        error = end_within(call, 25).error()
+
+        seconds.append(time.monotonic() - began)
+        assert "SIGTERM" in f"{error}"
+        assert scene.one.links().keys() == {"lo"}
+        assert hints("one") == []
+        end_of(child)
+    assert seconds[1] < 0.6 * seconds[0]

@@ -6,31 +6,26 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from attacker import end_within
-from doubles import FakeIpam
 from executable import Executable
-from lab import Node, Space, run
-from runtime import Conf, Runtime, call_environment, network, refusal, static, stdin_of
+from lab import Space, run
+from runtime import Conf, call_environment, network, static, stdin_of
 from sampling import sample
+from scene import Added, Scene
 
 HOST, TAKEN = "10.1.0.10", "10.1.0.2"
 
 
+pytestmark = pytest.mark.scene(master="wire", host=["10.1.0.10/24", "fd00:1::10/64"])
+
+
 @pytest.fixture
-def host(node: Node) -> Space:
-    """A host with the master eth0, on which it has addresses, and eth1."""
-    node.master_on_a_wire()
-    node.master("eth1")
-    for words in (
-        "eth0 10.1.0.10/24",
-        "eth0 10.2.0.9 peer 10.3.0.1/24",
-        "eth0 169.254.7.7/16 scope link",
-        "eth0 fd00:1::10/64 nodad",
-        "eth1 10.5.0.10/24",
-    ):
-        device, _, address = words.partition(" ")
-        node.host.ip(f"address add {address} dev {device}")
-    return node.host
+def host(scene: Scene) -> Space:
+    """A host with the master eth0, on which it has more addresses, and eth1."""
+    scene.node.master("eth1")
+    for words in ("10.2.0.9 peer 10.3.0.1/24", "169.254.7.7/16 scope link"):
+        scene.host.ip(f"address add {words} dev eth0")
+    scene.host.ip("address add 10.5.0.10/24 dev eth1")
+    return scene.host
 
 
 def conf(*addresses: str, name: str = "net", mode: str = "l2") -> Conf:
@@ -94,16 +89,11 @@ NOT_PERMITTED = [
 ]
 
 
-def test_an_address_that_nothing_permits_is_refused(
-    node: Node, host: Space, runtime: Runtime
-) -> None:
-    container = node.container()
+def test_an_address_that_nothing_permits_is_refused(scene: Scene, host: Space) -> None:
     for address, expected, *commands in sample(NOT_PERMITTED, 6):
         length = 64 if ":" in address else 24
         with changed(host, *commands):
-            error = refusal(node, runtime, conf(f"{address}/{length}"), container)
-        assert error["code"] == 107, (address, commands, error)
-        assert expected in error["msg"], (address, commands)
+            scene.refuses(107, expected, conf=conf(f"{address}/{length}"))
 
 
 PERMITTED = [
@@ -116,21 +106,18 @@ PERMITTED = [
 ]
 
 
-def test_what_is_permitted(node: Node, host: Space, runtime: Runtime) -> None:
-    for address, mode, *commands in PERMITTED:
-        container, wanted = (
-            node.container(),
-            conf(f"{address}/{128 if ':' in address else 32}", mode=mode),
-        )
+def test_what_is_permitted(scene: Scene, host: Space) -> None:
+    for address, mode, *commands in sample(PERMITTED, 3):
+        wanted = conf(f"{address}/{128 if ':' in address else 32}", mode=mode)
         with changed(host, *commands):
-            runtime.add(container, wanted).result()
+            added = scene.add(wanted)
             assert host.ask("route", "get", address)[0]["dev"].startswith("ipvhost"), address
-            runtime.delete(container, wanted).succeeds()
+            added.delete()
 
 
 @pytest.mark.parametrize("host_access", [True, False])
 def test_an_address_that_the_host_has_anywhere_is_refused(
-    node: Node, host: Space, runtime: Runtime, *, host_access: bool
+    scene: Scene, host: Space, *, host_access: bool
 ) -> None:
     for device, address in (
         ("lo", "192.0.2.5/32"),
@@ -140,93 +127,82 @@ def test_an_address_that_the_host_has_anywhere_is_refused(
     ):
         host.ip(f"address add {address} dev {device}" + (" nodad" if ":" in address else ""))
     host.ip("route add local 10.1.0.64/29 dev lo")
-    container = node.container()
     others = ("10.1.0.70", "127.0.0.53", "::1", "10.5.0.10")
     anywhere = ("192.0.2.5", "2001:db8::5", "10.1.0.77", "fd00:1::77", *others)
     for address in sample(anywhere, 2):
         wanted = {**conf(f"{address}/{64 if ':' in address else 24}"), "hostAccess": host_access}
-
-        error = refusal(node, runtime, wanted, container)
-
-        assert error["code"] == 106, (address, error)
-        assert "is the host's own address" in error["msg"]
+        scene.refuses(106, "is the host's own address", conf=wanted)
 
 
 # An address has one owner: the next one gets the host's route, and the last one's DEL spares it.
 
 
-def gives_up_its_address(node: Node, runtime: Runtime) -> Space:
-    first = node.container()
-    runtime.add(first, conf(f"{TAKEN}/24"), CNI_CONTAINERID="first").result()
-    first.ip(f"address delete {TAKEN}/24 dev net1")
-    return first
+def gives_up_its_address(scene: Scene) -> Added:
+    added = scene.add(conf(f"{TAKEN}/24"), CNI_CONTAINERID="first")
+    scene.one.ip(f"address delete {TAKEN}/24 dev net1")
+    return added
 
 
 def test_the_route_to_a_container_that_is_there_is_not_taken_from_it(
-    node: Node, host: Space, runtime: Runtime
+    scene: Scene, host: Space
 ) -> None:
-    first = gives_up_its_address(node, runtime)
+    gives_up_its_address(scene)
 
-    error = refusal(node, runtime, conf(f"{TAKEN}/24", name="other"))
+    words = f"the host's route to {TAKEN} is another container's"
+    error = scene.refuses(106, words, conf=conf(f"{TAKEN}/24", name="other"), at=scene.two)
 
-    assert error["code"] == 106
-    assert f"the host's route to {TAKEN} is another container's" in error["msg"]
     assert "container first" in error["private"]
-    first.ip(f"address add {TAKEN}/24 dev net1")
+    scene.one.ip(f"address add {TAKEN}/24 dev net1")
     host.ip(f"route get {TAKEN}")
 
 
 @pytest.mark.parametrize("ends", ["its namespace", "its route"])
 def test_a_late_delete_spares_the_route_of_the_next_owner(
-    node: Node, host: Space, runtime: Runtime, ends: str
+    scene: Scene, host: Space, ends: str
 ) -> None:
-    first, second = gives_up_its_address(node, runtime), node.container()
+    first = gives_up_its_address(scene)
     if ends == "its namespace":
-        node.remove(first)
+        scene.node.remove(scene.one)
     else:
         host.ip(f"route delete {TAKEN}")
-    wanted = conf(f"{TAKEN}/24", name="other")
-    result = runtime.add(second, wanted, CNI_CONTAINERID="second").result()
+    second = scene.add(conf(f"{TAKEN}/24", name="other"), at=scene.two)
 
-    netns = "" if ends == "its namespace" else first
-    runtime.delete(netns, conf(f"{TAKEN}/24"), CNI_CONTAINERID="first").succeeds()
+    netns = "" if ends == "its namespace" else scene.one
+    scene.runtime.delete(netns, first.conf, **first.environment).succeeds()
 
-    runtime.check(second, wanted, result, CNI_CONTAINERID="second").succeeds()
-    with host.entered():
-        assert "1 received" in run("sh", "-c", f"ping -c 1 -W 1 {TAKEN} || :")
-    runtime.delete(second, wanted, CNI_CONTAINERID="second").succeeds()
+    second.check()
+    assert host.reaches(TAKEN)
+    second.delete()
     assert not any(name.startswith("ipvhost") for name in host.links())
 
 
 def test_an_ipam_plugin_that_does_not_release_keeps_no_other_add_waiting(
-    node: Node, host: Space, ipvlan: Executable, runtime: Runtime, fake_ipam: FakeIpam
+    scene: Scene, ipvlan: Executable
 ) -> None:
     """The host's part is undone, and its lock released, before that plugin is asked."""
-    fake_ipam.answers("ADD", {"cniVersion": "1.0.0", "ips": [{"address": "10.1.0.3/24"}]})
-    fake_ipam.on("DEL", "exec sleep 300")
-    environment = call_environment("ADD", node.container(), CNI_PATH=fake_ipam.path)
-    wanted = network(name="hangs", ipam=fake_ipam.conf, hostAccess=True)
-    call = ipvlan.start({**environment, "CNI_CONTAINERID": "hangs"}, stdin_of(wanted))
+    ipam = scene.ipam(ips=["10.1.0.3/24"])
+    scene.ipam("DEL", script="exec sleep 300")
+    path = {"CNI_PATH": scene.fake.path}
+    environment = call_environment("ADD", scene.two, CNI_CONTAINERID="hangs", **path)
+    wanted = network(name="hangs", ipam=ipam, hostAccess=True)
+    call = ipvlan.start(environment, stdin_of(wanted))
     assert call.process.stdout is not None
     call.process.stdout.close()  # so that it fails at the very end
     call.process.stdout = None
-    fake_ipam.wait_for("DEL")
+    scene.fake.wait_for("DEL")
 
     began = time.monotonic()
-    runtime.add(node.container(), conf(f"{TAKEN}/24"), CNI_CONTAINERID="other").result()
+    scene.add(conf(f"{TAKEN}/24"), CNI_CONTAINERID="other")
 
     assert call.process.poll() is None, "this shows nothing"
     assert time.monotonic() - began < 8
-    with pytest.raises(AssertionError):
-        end_within(call, 40).result()
+    call.kill()
 
 
 # checkIPv4Conflict starts a process for each address.
 
 
-def test_few_questions_for_conflicts_are_asked_at_once(
-    node: Node, host: Space, runtime: Runtime, tmp_path: Path
-) -> None:
+def test_few_questions_for_conflicts_are_asked_at_once(scene: Scene, tmp_path: Path) -> None:
     tools = f"{tmp_path}/tools"
     run("mkdir", "-p", f"{tools}/running")
     script = f"""#!/bin/sh
@@ -237,14 +213,12 @@ def test_few_questions_for_conflicts_are_asked_at_once(
     """
     run("sh", "-c", f"cat >{tools}/arping; chmod +x {tools}/arping", stdin=script)
     many = [f"10.1.1.{number}/16" for number in range(1, 66)]
-    wanted = {**network(ipam=static(*many[:33])), "checkIPv4Conflict": True}
     path = f"{tools}:/usr/sbin:/usr/bin:/sbin:/bin"
 
-    runtime.add(node.container(), wanted, PATH=path).result()
+    scene.add(ipam=static(*many[:20]), checkIPv4Conflict=True, PATH=path)
 
     counts = list(map(int, (tmp_path / "tools/counts").read_text().split()))
-    assert len(counts) == 33
+    assert len(counts) == 20
     assert 1 < max(counts) <= 16
-    error = refusal(node, runtime, {**wanted, "ipam": static(*many)})
-    assert error["code"] == 7
-    assert "checkIPv4Conflict is for at most 64 addresses" in error["msg"]
+    words = "checkIPv4Conflict is for at most 64 addresses"
+    scene.refuses(7, words, at=scene.two, ipam=static(*many), checkIPv4Conflict=True)

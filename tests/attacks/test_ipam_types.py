@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from attacker import end_of
 from doubles import FakeIpam
-from lab import Node, own
+from lab import own
 from person import Person
-from runtime import PLUGINS, Conf, Runtime, call_environment, network, stdin_of
+from runtime import PLUGINS, Conf, call_environment, network, stdin_of
+from scene import Scene
 
 PERMITTED = Path("/etc/cni-ipvlan/ipam-types")
 ADDRESSES = {"cniVersion": "1.0.0", "ips": [{"address": "10.1.0.2/24"}]}
@@ -69,124 +70,85 @@ def copied(path: Path, plugin: str) -> str:
 
 @pytest.mark.parametrize("plugin", ["bridge", "vlan", "host-device", "ptp"])
 def test_an_interface_plugin_is_refused_before_anything_is_made(
-    node: Node, runtime: Runtime, tmp_path: Path, plugin: str
+    scene: Scene, tmp_path: Path, plugin: str
 ) -> None:
-    node.master()
-    container, before = node.container(), node.snapshot()
     for disguise in (None, linked, linked_twice, hard_linked, copied):
         directory = tmp_path / getattr(disguise, "__name__", "itself")
         directory.mkdir()
         called = disguise(directory, f"{PLUGINS}/{plugin}") if disguise else plugin
         conf = network(ipam={"type": called}, vlan=5, device="eth0", vlanId=7)
+        words = (called, "not an IPAM plugin", str(PERMITTED))
 
-        error = runtime.add(container, conf, CNI_PATH=f"{directory}:{PLUGINS}").error()
-
-        assert error["code"] == 7, disguise
-        assert called in error["msg"]
-        assert "not an IPAM plugin" in error["msg"]
-        assert str(PERMITTED) in error["msg"]
-        assert node.snapshot() == before
+        scene.refuses(7, *words, conf=conf, CNI_PATH=f"{directory}:{PLUGINS}")
 
 
 @pytest.mark.parametrize("disguise", [None, linked, copied])
 def test_an_interface_plugin_is_run_for_no_verb(
-    node: Node,
-    runtime: Runtime,
-    bridge: FakeBridge,
-    disguise: Callable[[Path, str], str] | None,
+    scene: Scene, bridge: FakeBridge, disguise: Callable[[Path, str], str] | None
 ) -> None:
-    node.master()
-    container = node.container()
-    path = {"CNI_PATH": bridge.path}
     called = disguise(bridge.directory, bridge.program) if disguise else bridge.type
-    good = network()
-    bad = {**good, "ipam": {"type": called}}
-    added = runtime.add(container, good, **path).result()
+    bad = network(ipam={"type": called})
+    path: Conf = {"CNI_PATH": bridge.path}
+    added = scene.add(**path)
 
-    refused = [
-        runtime.add(container, bad, CNI_IFNAME="net2", **path).error(),
-        runtime.check(container, bad, added, **path).error(),
-        runtime.status({**bad, **NEWEST}, **path).error(),
-    ]
-    assert {error["code"] for error in refused} == {7}
-    runtime.gc({**bad, **NEWEST}, [("one", "net1")], **path).succeeds()
-    assert "net1" in container.links()
-    answer = runtime.delete(container, bad, **path)
+    scene.refuses(7, conf=bad, CNI_IFNAME="net2", **path)
+    added.check("not an IPAM plugin", ipam=bad["ipam"])
+    assert scene.runtime.status({**bad, **NEWEST}, **path).error()["code"] == 7
+    scene.runtime.gc({**bad, **NEWEST}, [("one", "net1")], **path).succeeds()
+    assert "net1" in scene.one.links()
+    answer = scene.runtime.delete(scene.one, bad, **path)
 
     answer.succeeds()
     assert "no plugin is asked to release addresses" in answer.stderr
-    assert container.links().keys() == {"lo"}
+    assert scene.one.links().keys() == {"lo"}
     assert bridge.calls == []
 
 
 def test_what_root_lists_is_permitted_and_nothing_else(
-    node: Node,
-    runtime: Runtime,
-    bridge: FakeBridge,
-    fake_ipam: FakeIpam,
-    permits: Callable[[str], None],
+    scene: Scene, bridge: FakeBridge, permits: Callable[[str], None]
 ) -> None:
-    node.master()
-    container = node.container()
     permits("# those that give out addresses here\n\n  bridge # really\nhost-local\n")
-    path = {"CNI_PATH": bridge.path}
+    path: Conf = {"CNI_PATH": bridge.path}
 
-    runtime.add(container, network(ipam=bridge.conf), **path).result()
-    runtime.delete(container, network(ipam=bridge.conf), **path).succeeds()
+    scene.add(ipam=bridge.conf, **path).delete()
 
     assert bridge.calls == ["ADD", "DEL"]
-    for conf in (network(), network(ipam=fake_ipam.conf)):
-        error = runtime.add(container, conf, **path).error()
-        assert error["code"] == 7
-        assert str(PERMITTED) in error["msg"]
+    for conf in (network(), network(ipam=scene.fake.conf)):
+        scene.refuses(7, str(PERMITTED), conf=conf, **path)
 
 
 @pytest.mark.parametrize(("mode", "owner"), [(0o666, 0), (0o620, 0), (0o644, 65534)])
 def test_a_list_that_others_could_write_permits_nothing(
-    node: Node,
-    runtime: Runtime,
-    permits: Callable[[str], None],
-    mode: int,
-    owner: int,
+    scene: Scene, permits: Callable[[str], None], mode: int, owner: int
 ) -> None:
-    node.master()
-    container = node.container()
-    runtime.add(container, network()).result()
+    scene.add()
     permits("static\n")
     PERMITTED.chmod(mode)
     os.chown(PERMITTED, owner, owner)
 
-    refused = [
-        runtime.add(container, network(), CNI_IFNAME="net2").error(),
-        runtime.delete(container, network()).error(),
-    ]
+    scene.refuses(7, str(PERMITTED), CNI_IFNAME="net2")
+    error = scene.runtime.delete(scene.one, network()).error()
 
-    assert {error["code"] for error in refused} == {7}
-    assert all(str(PERMITTED) in error["msg"] for error in refused)
-    assert container.links().keys() == {"lo"}
+    assert (error["code"], str(PERMITTED) in error["msg"]) == (7, True)
+    assert scene.one.links().keys() == {"lo"}
 
 
 LEAVES_CHILDREN = "for each in 1 2 3; do sleep 300 >&- 2>&- <&- & done\necho $! >child"
 
 
 @pytest.mark.parametrize("status", [0, 1])
-def test_what_an_ipam_plugin_started_ends_with_it(
-    node: Node, runtime: Runtime, fake_ipam: FakeIpam, status: int
-) -> None:
-    node.master()
-    container = node.container()
-    conf, path = network(ipam=fake_ipam.conf), {"CNI_PATH": fake_ipam.path}
-    child = fake_ipam.directory / "child"
+def test_what_an_ipam_plugin_started_ends_with_it(scene: Scene, status: int) -> None:
+    child = scene.fake.directory / "child"
     good = f"echo '{json.dumps(ADDRESSES)}'\nexit {status}"
-    fake_ipam.on("ADD", f"{LEAVES_CHILDREN}\n{good}")
-    fake_ipam.on("DEL", "")
+    conf = network(ipam=scene.ipam(script=f"{LEAVES_CHILDREN}\n{good}"))
+    path = {"CNI_PATH": scene.fake.path}
 
-    assert runtime.add(container, conf, **path).status == status
+    assert scene.runtime.add(scene.one, conf, **path).status == status
     end_of(child)
 
     child.unlink()
-    fake_ipam.on("DEL", f"{LEAVES_CHILDREN}\nexit {status}")
-    assert runtime.delete(container, conf, **path).status == status
+    scene.ipam("DEL", script=f"{LEAVES_CHILDREN}\nexit {status}")
+    assert scene.runtime.delete(scene.one, conf, **path).status == status
     end_of(child)
 
 
@@ -202,16 +164,14 @@ def capture_of(conf: Conf | bytes, **environment: str) -> str:
 
 
 def test_a_replay_runs_no_program_that_a_capture_names(
-    node: Node, person: Person, fake_ipam: FakeIpam
+    scene: Scene, person: Person, fake_ipam: FakeIpam
 ) -> None:
     """A shell as IPAM plugin takes a configuration for commands."""
-    node.master()
     file = person.directory / "call.json"
     ran = person.directory / "ran"
     conf = json.dumps(network(ipam={"type": "sh"})).replace(
         '"master"', f'"x":\n"$(touch {ran})"\n,"master"'
     )
-    container = node.container().path
     fakes = person.directory / "static"
     shutil.copy(fake_ipam.program, fakes)
     captures = {
@@ -221,7 +181,7 @@ def test_a_replay_runs_no_program_that_a_capture_names(
     for plugin, capture in captures.items():
         file.write_text(capture)
         for option in ("", "--dry-run"):
-            line = f"ipvlan replay call.json --netns {container} {option}"
+            line = f"ipvlan replay call.json --netns {scene.one.path} {option}"
             status, _, err = person.types(line)
             assert not ran.exists()
             assert fake_ipam.calls == []
@@ -232,12 +192,11 @@ def test_a_replay_runs_no_program_that_a_capture_names(
 
 
 def test_neither_a_replay_nor_a_dry_run_runs_an_interface_plugin(
-    node: Node, person: Person, bridge: FakeBridge
+    scene: Scene, person: Person, bridge: FakeBridge
 ) -> None:
-    node.master()
     conf = network(ipam=bridge.conf)
     (person.directory / "call.json").write_text(capture_of(conf))
-    options = f"--netns {node.container().path} --cni-path {bridge.path}"
+    options = f"--netns {scene.one.path} --cni-path {bridge.path}"
 
     status, out, err = person.types(f"ipvlan replay call.json {options}")
 

@@ -4,12 +4,11 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
-from doubles import FakeIpam
-from lab import LEASES, LOGS, MEMORY, Node, own, run
-from runtime import Answer, Conf, Runtime, host_local, network, static
+from lab import LEASES, LOGS, MEMORY, own, run
+from runtime import Answer, Conf, host_local, network
+from scene import Scene
 
 NOBODY = 65534
 EVIL = " /path/evil.so "  # what the loader finds in a line with any other words
@@ -19,9 +18,9 @@ INJECTION = "\nforged\r\x1b[2J\x1b]0;owned\x07\u2028forged\u2029forged\x85forged
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[\d+\] \S")
 
 
-def attack(node: Node, runtime: Runtime, file: str, **options: Any) -> Answer:
+def attack(scene: Scene, file: str) -> Answer:
     """Log a failure that quotes the attacker's words."""
-    return runtime.add(node.container(), network(mode=EVIL, logFile=file, **options))
+    return scene.runtime.add(scene.container(), network(mode=EVIL, logFile=file))
 
 
 def refused(answer: Answer, file: str) -> None:
@@ -32,43 +31,35 @@ def refused(answer: Answer, file: str) -> None:
 
 
 @pytest.mark.parametrize("text", [None, "/usr/lib/theirs.so\n"])
-def test_root_appends_nothing_to_the_systems_files(
-    node: Node, runtime: Runtime, text: str | None
-) -> None:
-    node.master()
+def test_root_appends_nothing_to_the_systems_files(scene: Scene, text: str | None) -> None:
     file = Path("/etc/stand-in/ld.so.preload")
     with own(file.parent):
         if text is not None:
             file.write_text(text)
-        answer = attack(node, runtime, str(file))
+        answer = attack(scene, str(file))
 
         assert (file.read_text() if file.exists() else None) == text
     refused(answer, str(file))
     assert answer.stderr.rstrip().endswith(RULE)
 
 
-def test_leases_and_records_of_another_tenant_stay_as_they_are(
-    node: Node, runtime: Runtime
-) -> None:
-    node.master()
-    victim = network(name="victim", ipam=host_local("10.1.0.0/24"))
-    runtime.add(node.container(), victim, CNI_CONTAINERID="victim").result()
+def test_leases_and_records_of_another_tenant_stay_as_they_are(scene: Scene) -> None:
+    scene.add(name="victim", ipam=host_local("10.1.0.0/24"))
     for file in (LEASES / "networks/victim/10.1.0.2", next(MEMORY.glob("on-*/*"))):
         before = file.read_bytes()
 
-        answer = attack(node, runtime, str(file))
+        answer = attack(scene, str(file))
 
         assert file.read_bytes() == before
         refused(answer, str(file))
 
 
 @pytest.mark.parametrize("file", [f"{LOGS}/sub/../../x", "-rf", "sub/.x", "a.json"])
-def test_no_spelling_leads_out_of_the_directory(node: Node, runtime: Runtime, file: str) -> None:
+def test_no_spelling_leads_out_of_the_directory(scene: Scene, file: str) -> None:
     """tests/unit/test_log.py has all others."""
-    node.master()
     (LOGS / "sub").mkdir()
 
-    answer = attack(node, runtime, file)
+    answer = attack(scene, file)
 
     assert [path.name for path in LOGS.parent.iterdir()] == [LOGS.name]
     assert [path.name for path in LOGS.iterdir()] == ["sub"]
@@ -77,8 +68,7 @@ def test_no_spelling_leads_out_of_the_directory(node: Node, runtime: Runtime, fi
 
 
 @pytest.mark.parametrize("way", ["link", "hard link", "pipe", "owner", "writable"])
-def test_no_symlink_or_hard_link_below_is_followed(node: Node, runtime: Runtime, way: str) -> None:
-    node.master()
+def test_no_symlink_or_hard_link_below_is_followed(scene: Scene, way: str) -> None:
     precious = LOGS.parent / "precious"  # on the same file system, for the hard link
     precious.write_text("precious")
     log = LOGS / "log"
@@ -94,7 +84,7 @@ def test_no_symlink_or_hard_link_below_is_followed(node: Node, runtime: Runtime,
         (LOGS / "team").chmod(0o770)
         log = LOGS / "team" / "log"
 
-    answer = attack(node, runtime, str(log))
+    answer = attack(scene, str(log))
 
     assert precious.read_text() == "precious"
     assert not (LOGS / "team" / "log").exists()
@@ -103,64 +93,59 @@ def test_no_symlink_or_hard_link_below_is_followed(node: Node, runtime: Runtime,
 
 
 def test_an_administrators_file_is_only_reached_through_roots_directories(
-    node: Node, runtime: Runtime, tmp_path: Path
+    scene: Scene, tmp_path: Path
 ) -> None:
-    node.master()
     (tmp_path / "ours").mkdir()
     (tmp_path / "way").symlink_to(tmp_path / "ours")
     os.chown(tmp_path / "way", NOBODY, NOBODY, follow_symlinks=False)
     (tmp_path / "theirs").mkdir()
     os.chown(tmp_path / "theirs", NOBODY, NOBODY)
     for log in (tmp_path / "theirs/log", tmp_path / "way/log"):
-        answer = runtime.add(node.container(), network(mode="l9"), CNI_IPVLAN_LOG=str(log))
+        error = scene.refuses(7, mode="l9", CNI_IPVLAN_LOG=str(log))
 
-        answer.error()
-        assert f"cannot log to {str(log)!r}: " in answer.stderr
+        assert f"cannot log to {str(log)!r}: " in error["private"]
         assert not log.exists()
 
 
-VALUES: list[tuple[Conf, dict[str, str]]] = [
-    ({"mode": INJECTION}, {}),
-    ({"master": INJECTION}, {}),
-    ({"ipam": {"type": f"x{INJECTION}"}}, {}),
-    ({"cniVersion": INJECTION}, {}),
-    ({f"mod{INJECTION}": 1, "Mode\x1b": 1}, {}),
-    ({"ipam": static("10.1.0.2/24"), "mode": "l3"}, {"CNI_ARGS": f"A={INJECTION}"}),
-    ({}, {"CNI_CONTAINERID": f"one{INJECTION}"}),
-    ({}, {"CNI_NETNS": f"/run/netns/{INJECTION}"}),
+VALUES: list[Conf] = [
+    {"mode": INJECTION},
+    {"master": INJECTION},
+    {"ipam": {"type": f"x{INJECTION}"}},
+    {"cniVersion": INJECTION},
+    {f"mod{INJECTION}": 1, "Mode\x1b": 1},
+    {"mode": "l3", "CNI_ARGS": f"A={INJECTION}"},
+    {"CNI_CONTAINERID": f"one{INJECTION}"},
+    {"CNI_NETNS": f"/run/netns/{INJECTION}"},
 ]
 
 
-@pytest.mark.parametrize(("options", "environment"), VALUES)
-def test_no_value_adds_a_line_or_an_escape_sequence(
-    node: Node, runtime: Runtime, options: Conf, environment: dict[str, str]
-) -> None:
-    node.master()
-    conf = network(logFile=f"{LOGS}/log", logLevel="debug", **options)
+@pytest.mark.parametrize("given", VALUES)
+def test_no_value_adds_a_line_or_an_escape_sequence(scene: Scene, given: Conf) -> None:
+    conf = {key: value for key, value in given.items() if not key.startswith("CNI_")}
+    conf = network(logFile="log", logLevel="debug", **conf)
 
-    answer = runtime.add(node.container(), conf, **environment)
+    answer = scene.runtime.add(
+        scene.one, conf, **{key: given[key] for key in given if key.startswith("CNI_")}
+    )
 
     is_printable_line_by_line((LOGS / "log").read_text(), answer.stderr)
 
 
-def test_an_ipam_plugins_stderr_adds_no_line_and_no_escape_sequence(
-    node: Node, runtime: Runtime, fake_ipam: FakeIpam
-) -> None:
-    node.master()
+def test_an_ipam_plugins_stderr_adds_no_line_and_no_escape_sequence(scene: Scene) -> None:
     printed = f"odd{INJECTION}"
-    (fake_ipam.directory / "words").write_text(printed)
+    (scene.fake.directory / "words").write_text(printed)
     document = json.dumps({"cniVersion": "1.0.0", "code": 100, "msg": printed, "details": printed})
-    (fake_ipam.directory / "answer").write_text(document)
-    fake_ipam.on("ADD", "cat words >&2; cat answer; exit 1")
-    conf = network(ipam=fake_ipam.conf, logFile=f"{LOGS}/log", logLevel="debug")
+    (scene.fake.directory / "answer").write_text(document)
+    ipam = scene.ipam(script="cat words >&2; cat answer; exit 1")
+    log: Conf = {"logFile": "log", "logLevel": "debug"}
 
-    answer = runtime.add(node.container(), conf, CNI_PATH=fake_ipam.path, CNI_ARGS=f"A={INJECTION}")
+    error = scene.refuses(100, ipam=ipam, CNI_ARGS=f"A={INJECTION}", **log)
 
-    assert answer.error()["msg"] == printed
+    assert error["msg"] == printed
     text = (LOGS / "log").read_text()
     assert text.count("warning: odd | forged") == 1
     assert text.count("failed: odd | forged") == 1
-    is_printable_line_by_line(text, answer.stderr)
+    is_printable_line_by_line(text, error["private"])
 
 
 def is_printable_line_by_line(log: str, stderr: str) -> None:
@@ -173,16 +158,11 @@ def is_printable_line_by_line(log: str, stderr: str) -> None:
 
 
 @pytest.mark.parametrize("unit", ["x", "\x1b", "\n", "ü"])
-def test_a_line_is_bounded(node: Node, runtime: Runtime, unit: str) -> None:
-    node.master()
-
-    runtime.add(
-        node.container(), network(mode="start" + unit * 500_000, logFile=f"{LOGS}/log")
-    ).error()
-    runtime.add(
-        node.container(), network(logFile=f"{LOGS}/log", mode="l9"), CNI_NETNS=f"/{unit * 20_000}"
-    ).error()
-    answer = runtime.add(node.container(), network(logFile="x" * 100_000))
+def test_a_line_is_bounded(scene: Scene, unit: str) -> None:
+    scene.refuses(7, mode="start" + unit * 500_000, logFile="log")
+    conf = network(mode="l9", logFile="log")
+    scene.runtime.add(scene.one, conf, CNI_NETNS=f"/{unit * 20_000}").error()
+    answer = scene.runtime.add(scene.one, network(logFile="x" * 100_000))
 
     lines = (LOGS / "log").read_bytes().removesuffix(b"\n").split(b"\n")
     assert max(map(len, lines)) <= 4096
@@ -190,9 +170,8 @@ def test_a_line_is_bounded(node: Node, runtime: Runtime, unit: str) -> None:
     assert len(answer.stderr) <= 4096
 
 
-def test_only_root_can_read_the_log(node: Node, runtime: Runtime) -> None:
-    node.master()
-    attack(node, runtime, "log").error()
+def test_only_root_can_read_the_log(scene: Scene) -> None:
+    attack(scene, "log").error()
     argv = ("setpriv", "--reuid", str(NOBODY), "--clear-groups", "cat", str(LOGS / "log"))
     with pytest.raises(AssertionError, match="Permission denied"):
         run(*argv)

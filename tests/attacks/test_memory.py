@@ -1,20 +1,18 @@
 """What root remembers of an attachment stays until its link is gone, and so does the refusal."""
 
-import os
-import shutil
 from pathlib import Path
 
 import pytest
 from attacker import hints
-from doubles import FakeIpam, Steps
+from doubles import Steps, stand_in
 from executable import Executable
-from lab import Node, Space
-from runtime import Answer, Runtime, network, static
+from lab import Space
+from runtime import Runtime, network, static
 from sampling import sample
+from scene import Scene
 
 from cni_ipvlan.state.attachment import AttachmentId
 
-ADDRESSES = {"cniVersion": "1.1.0", "ips": [{"address": "10.1.0.2/24"}]}
 # IPAM asks the plugin that calls it to stop, and waits until it is stopped itself.
 STOPS = "kill -TERM $PPID; exec sleep 60"
 
@@ -25,84 +23,59 @@ def apart(ipvlan: Executable) -> Runtime:
     return Runtime(ipvlan)
 
 
-def ip_that_deletes_nothing(directory: Path) -> str:
-    """Make an ip that fails to delete links; return the PATH on which it is first."""
-    tool = directory / "ip"
-    tool.write_text(
-        f"""\
-#!/bin/sh
-fail() {{ echo "RTNETLINK answers: Device or resource busy" >&2; exit 2; }}
+# Stands before ip.
+DELETES_NOTHING = """\
+fail() { echo "RTNETLINK answers: Device or resource busy" >&2; exit 2; }
 case " $* " in
 *" link delete "*) fail ;;
 *" exec "*) ;;
 *" -batch "*)
     while read -r line; do
         case $line in "link delete "*) fail ;; esac
-        {shutil.which("ip")} -j -d $line
+        $real -j -d $line
     done
     exit
     ;;
 esac
-exec {shutil.which("ip")} "$@"
+exec $real "$@"
 """
-    )
-    tool.chmod(0o755)
-    return f"{directory}:{os.environ['PATH']}"
-
-
-def add_in_another_mode(node: Node, runtime: Runtime) -> Answer:
-    conf = network(mode="l3", ipam=static("10.1.0.3/24"))
-    return runtime.add(node.container(), conf, CNI_CONTAINERID="other")
-
-
-def attached_and_down(node: Node, runtime: Runtime) -> Space:
-    """Attach a container whose owner has set its link down."""
-    node.master()
-    container = node.container()
-    runtime.add(container, network()).result()
-    container.ip("link set dev net1 down")
-    return container
 
 
 @pytest.mark.parametrize("is_known", [True, False])
 @pytest.mark.parametrize("in_container", [True, False])
 @pytest.mark.parametrize("name", ["net1", "mine"])
 def test_a_delete_removes_the_recorded_link_whatever_its_owner_calls_it(
-    node: Node, runtime: Runtime, name: str, *, in_container: bool, is_known: bool
+    scene: Scene, name: str, *, in_container: bool, is_known: bool
 ) -> None:
     """Its lease goes, so its address may be the next container's."""
-    container = node.container()
-    (container if in_container else node.host).ip("link add name eth0 up type dummy")
-    conf = network(linkInContainer=in_container)
-    runtime.add(container, conf).result()
-    relabel(container, "net1", name, AttachmentId("net", "nobody", "net1"))
+    if in_container:
+        scene.one.ip("link add name eth0 up type dummy")
+    added = scene.add(linkInContainer=in_container)
+    relabel(scene.one, "net1", name, AttachmentId("net", "nobody", "net1"))
 
-    runtime.delete(container if is_known else "", conf).succeeds()
+    scene.runtime.delete(scene.one if is_known else "", added.conf).succeeds()
 
-    assert name not in container.links()
+    assert name not in scene.one.links()
     assert not hints("one")
 
 
 def test_two_attachments_that_their_owner_has_swapped_are_removed_as_recorded(
-    node: Node, runtime: Runtime
+    scene: Scene,
 ) -> None:
-    node.master()
-    container = node.container()
-    confs = {"net1": network(), "net2": network(ipam=static("10.1.0.3/24"))}
-    for name, conf in confs.items():
-        runtime.add(container, conf, CNI_IFNAME=name).result()
-    links = container.links()
-    relabel(container, "net1", "swap", AttachmentId("net", "one", "net2"))
-    relabel(container, "net2", "net1", AttachmentId("net", "one", "net1"))
-    container.rename("swap", "net2")
+    first = scene.add()
+    second = scene.add(CNI_IFNAME="net2", ipam=static("10.1.0.3/24"))
+    links = scene.one.links()
+    relabel(scene.one, "net1", "swap", AttachmentId("net", "one", "net2"))
+    relabel(scene.one, "net2", "net1", AttachmentId("net", "one", "net1"))
+    scene.one.rename("swap", "net2")
 
-    runtime.delete(container, confs["net1"], CNI_IFNAME="net1").succeeds()
+    first.delete()
 
-    left = container.links()
+    left = scene.one.links()
     assert left.keys() == {"lo", "net1"}
     assert left["net1"]["ifindex"] == links["net2"]["ifindex"]
-    runtime.delete(container, confs["net2"], CNI_IFNAME="net2").succeeds()
-    assert container.links().keys() == {"lo"}
+    second.delete()
+    assert scene.one.links().keys() == {"lo"}
     assert not hints("one")
 
 
@@ -111,49 +84,48 @@ def relabel(container: Space, name: str, new: str, attachment: AttachmentId) -> 
     container.ip(f"link set dev {name} name {new} alias {attachment.label}")
 
 
-def test_a_delete_that_fails_forgets_nothing(node: Node, runtime: Runtime, tmp_path: Path) -> None:
-    container = attached_and_down(node, runtime)
+def test_a_delete_that_fails_forgets_nothing(scene: Scene, tmp_path: Path) -> None:
+    added = scene.add()
+    scene.one.ip("link set dev net1 down")  # its owner does that
 
-    runtime.delete(container, network(), PATH=ip_that_deletes_nothing(tmp_path)).error()
+    path = stand_in(tmp_path, "ip", DELETES_NOTHING)
+    scene.runtime.delete(scene.one, added.conf, PATH=path).error()
 
     assert hints("one")
-    answer = add_in_another_mode(node, runtime)
-    assert container.ipvlan("net1")["mode"] == "l2"
-    assert answer.error()["code"] == 104
+    scene.refuses(104, at=scene.two, mode="l3")
+    assert scene.one.ipvlan("net1")["mode"] == "l2"
 
 
 def test_a_delete_that_is_interrupted_forgets_nothing_of_a_link_that_is_there(
-    node: Node, runtime: Runtime, apart: Runtime, tmp_path: Path
+    scene: Scene, apart: Runtime, tmp_path: Path
 ) -> None:
     """At any of its steps, over and over: the deletion itself may be among those that are hit."""
-    container = attached_and_down(node, runtime)
+    added = scene.add()
+    scene.one.ip("link set dev net1 down")
     steps = Steps(tmp_path)
-    apart.delete(container, network(), **steps.environment).succeeds()
+    apart.delete(scene.one, added.conf, **steps.environment).succeeds()
     for step in sample(steps.taken, 2):
-        runtime.add(container, network()).result()
+        scene.add()
         steps.forget()
         # The command that is under way is gone, without having done its work.
         steps.at(step.number, "kill -TERM $PPID; kill -KILL $$")
-        answer = apart.delete(container, network(), **steps.environment)
-        if "net1" in container.links():
+        answer = apart.delete(scene.one, added.conf, **steps.environment)
+        if "net1" in scene.one.links():
             assert answer.status, step
             assert hints("one"), step
-        runtime.delete(container, network()).succeeds()
+        added.delete()
 
 
 @pytest.mark.parametrize("verb", ["CHECK", "DEL", "GC", "STATUS"])
 def test_only_add_reports_that_something_was_undone(
-    node: Node, apart: Runtime, fake_ipam: FakeIpam, verb: str
+    scene: Scene, apart: Runtime, verb: str
 ) -> None:
-    node.master()
-    container = node.container()
-    conf = network(cniVersion="1.1.0", ipam=fake_ipam.conf)
-    fake_ipam.answers("ADD", ADDRESSES)
-    result = apart.add(container, conf, CNI_PATH=fake_ipam.path).result()
-    fake_ipam.on(verb, STOPS)
+    conf = network(cniVersion="1.1.0", ipam=scene.ipam(ips=["10.1.0.2/24"]))
+    result = scene.add(conf).result
+    scene.ipam(verb, script=STOPS)
     conf |= {"prevResult": result, "cni.dev/valid-attachments": []}
 
-    error = apart.call(verb, container, conf, CNI_PATH=fake_ipam.path).error()
+    error = apart.call(verb, scene.one, conf, CNI_PATH=scene.fake.path).error()
 
     assert "SIGTERM" in f"{error}"
     assert "undone" not in f"{error}"

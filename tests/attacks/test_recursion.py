@@ -4,38 +4,31 @@ from pathlib import Path
 
 import pytest
 from attacker import end_within
+from doubles import stand_in
 from executable import Executable
-from lab import Node
 from runtime import PLUGINS, call_environment, network, stdin_of
+from scene import Scene
 
 
 @pytest.mark.parametrize("disguise", ["itself", "link", "script"])
 def test_calling_itself_is_refused_at_once(
-    node: Node, ipvlan: Executable, tmp_path: Path, disguise: str
+    scene: Scene, ipvlan: Executable, tmp_path: Path, disguise: str
 ) -> None:
-    node.master()
-    container, before = node.container(), node.snapshot()
     other = tmp_path / "other"
     if disguise == "link":
         other.symlink_to(ipvlan.path)
     elif disguise == "script":
-        other.write_text(f'#!/bin/sh\nexec {ipvlan.path} "$@"\n')
-        other.chmod(0o755)
+        stand_in(tmp_path, "other", f'exec {ipvlan.path} "$@"')
     directory = Path(ipvlan.path).parent if disguise == "itself" else tmp_path
-    conf = network(ipam={"type": "ipvlan" if disguise == "itself" else "other"})
-    add, delete = (
-        end_within(
-            ipvlan.start(
-                call_environment(verb, container, CNI_PATH=f"{directory}:{PLUGINS}"),
-                stdin_of(conf),
-            ),
-            20,
+    conf = stdin_of(network(ipam={"type": "ipvlan" if disguise == "itself" else "other"}))
+    path = {"CNI_PATH": f"{directory}:{PLUGINS}"}
+    with scene.unchanged():
+        add, delete = (
+            end_within(ipvlan.start(call_environment(verb, scene.one, **path), conf), 20)
+            for verb in ("ADD", "DEL")
         )
-        for verb in ("ADD", "DEL")
-    )
 
     error = add.error()
     if disguise == "itself":
         assert (error["code"], "ipam" in error["msg"]) == (7, True)
     delete.succeeds()
-    assert node.snapshot() == before

@@ -64,7 +64,7 @@ def test_python_that_runs_out_of_memory_answers_yet(limit: str) -> None:
     python = [sys.executable, "-I", "-X", "utf8", str(MAIN)]
     # Explaining an invalid option takes more memory than anything else.
     stdin = stdin_of(network(mtu="x"))
-    every = {"RLIMIT_AS": range(18, 30), "RLIMIT_DATA": range(6, 18)}[limit]
+    every = {"RLIMIT_AS": range(18, 40), "RLIMIT_DATA": range(6, 24)}[limit]
     sizes = [every[0], *sample(every[1:-1], 1), every[-1]]
     found = [
         answers(python, "ADD", getattr(resource, limit), size * MIB, stdin)["code"]

@@ -1,14 +1,14 @@
 """vlan takes no packets from a bridge or bond, and removes no interface that others made."""
 
-import os
-import shutil
 from pathlib import Path
 
 import pytest
-from lab import Node
-from runtime import Runtime, network, refusal
+from doubles import stand_in
+from runtime import network
+from scene import Scene
 
-CONF = network(vlan=8)
+NEWEST = network(vlan=8, cniVersion="1.1.0", ipam=None)
+BY_HAND = "ip link add link eth0 name NAME type vlan id 8"
 # What other programs may have made, by the name that the plugin gives to the VLAN.
 FOREIGN = {
     "the same VLAN of another": "link add link other name eth0.8 type vlan id 8",
@@ -17,100 +17,77 @@ FOREIGN = {
     "of another kind": "link add name eth0.8 type dummy",
     "by another name as well": "link property add dev other altname eth0.8",
 }
+# Stands before ip, and lets another make an interface before a VLAN.
+LATE = """\
+case " $* " in
+*" exec "*) ;;
+*" -batch "*)
+    read -r first
+    case $first in *"type vlan id"*) $real {words} ;; esac
+    {{ echo "$first"; exec cat; }} | $real "$@"
+    exit
+    ;;
+esac
+exec $real "$@"
+"""
 
 
 @pytest.fixture
-def other(node: Node) -> str:
-    node.master()
-    node.host.ip("link add name other up type dummy")
-    return "other"
+def scene(scene: Scene) -> Scene:
+    scene.host.ip("link add name other up type dummy")
+    return scene
 
 
 @pytest.mark.parametrize("kind", ["bridge", "bond"])
 def test_on_a_port_none_is_made_and_one_that_root_made_is_used_and_stays(
-    node: Node, runtime: Runtime, kind: str
+    scene: Scene, kind: str
 ) -> None:
-    make_port(node, kind)
-    container = node.container()
+    scene.host.ip(f"link add name above up type {kind}")
+    scene.host.ip("link set dev eth0 down")
+    scene.host.ip("link set dev eth0 master above")
+    scene.host.ip("link set dev eth0 up")
 
-    error = runtime.add(container, CONF).error()
+    error = scene.runtime.add(scene.one, network(vlan=8)).error()
 
-    assert node.host.links().keys() == {"lo", "eth0", "above"}
+    assert scene.host.links().keys() == {"lo", "eth0", "other", "above"}
     assert error["code"] == 103
     assert f"the master 'eth0' is a port of a {kind}" in error["msg"]
-    assert "ip link add link eth0 name NAME type vlan id 8" in error["details"]
-    assert status(runtime)["code"] == 50
+    assert BY_HAND in error["details"]
+    assert scene.runtime.status(NEWEST).error()["code"] == 50
 
-    node.host.ip("link add link eth0 name eth0.8 up type vlan id 8")
-    runtime.status(network(vlan=8, cniVersion="1.1.0", ipam=None)).succeeds()
-    runtime.add(container, CONF).result()
-    assert node.master_of(container) == "eth0.8"
-    runtime.delete(container, CONF).succeeds()
-    assert container.links().keys() == {"lo"}
-    assert "eth0.8" in node.host.links()
-
-
-def make_port(node: Node, kind: str) -> None:
-    node.master(up=kind == "bridge")
-    node.host.ip(f"link add name above up type {kind}")
-    node.host.ip("link set dev eth0 master above")
-    node.host.ip("link set dev eth0 up")
-
-
-def status(runtime: Runtime) -> dict[str, object]:
-    return runtime.status(network(vlan=8, cniVersion="1.1.0", ipam=None)).error()
+    scene.host.ip("link add link eth0 name eth0.8 up type vlan id 8")
+    scene.runtime.status(NEWEST).succeeds()
+    added = scene.add(vlan=8)
+    assert scene.node.master_of(scene.one) == "eth0.8"
+    added.delete()
+    assert scene.one.links().keys() == {"lo"}
+    assert "eth0.8" in scene.host.links()
 
 
 @pytest.mark.parametrize("foreign", FOREIGN)
 def test_a_refused_add_leaves_the_interface_alone_that_has_the_name(
-    node: Node, runtime: Runtime, other: str, foreign: str
+    scene: Scene, foreign: str
 ) -> None:
-    node.host.ip(FOREIGN[foreign])
+    scene.host.ip(FOREIGN[foreign])
 
-    error = refusal(node, runtime, CONF)  # which compares the node with before
+    error = scene.refuses(105, "the host has another interface called 'eth0.8'", BY_HAND, vlan=8)
 
-    assert error["code"] == 105
-    assert "the host has another interface called 'eth0.8'" in error["msg"]
-    assert "ip link add link eth0 name NAME type vlan id 8" in error["details"]
     assert "eth0.8" not in error["msg"].partition("called")[0]
-    assert status(runtime)["code"] == 50
+    assert scene.runtime.status(NEWEST).error()["code"] == 50
 
 
 @pytest.mark.parametrize(
     "foreign", ["the same VLAN of another", "of another kind", "the very VLAN, made meanwhile"]
 )
-def test_one_that_another_makes_meanwhile_stays(
-    node: Node, runtime: Runtime, other: str, tmp_path: Path, foreign: str
-) -> None:
+def test_one_that_another_makes_meanwhile_stays(scene: Scene, tmp_path: Path, foreign: str) -> None:
     words = FOREIGN.get(foreign, "link add link eth0 name eth0.8 type vlan id 8")
+    path = stand_in(tmp_path, "ip", LATE.format(words=words))
 
-    runtime.add(node.container(), CONF, PATH=ip_that_is_late(tmp_path, words)).error()
+    scene.runtime.add(scene.one, network(vlan=8), PATH=path).error()
 
-    assert "eth0.8" in node.host.links()
-    runtime.gc(network(vlan=8, cniVersion="1.1.0", ipam=None)).succeeds()
-    assert "eth0.8" in node.host.links()
-
-
-def ip_that_is_late(directory: Path, words: str) -> str:
-    """Make an ip that lets another make an interface before a VLAN; return its PATH."""
-    tool, real = directory / "ip", shutil.which("ip")
-    tool.write_text(
-        f"""\
-#!/bin/sh
-case " $* " in
-*" exec "*) ;;
-*" -batch "*)
-    read -r first
-    case $first in *"type vlan id"*) {real} {words} ;; esac
-    {{ echo "$first"; exec cat; }} | {real} "$@"
-    exit
-    ;;
-esac
-exec {real} "$@"
-"""
-    )
-    tool.chmod(0o755)
-    return f"{directory}:{os.environ['PATH']}"
+    assert "eth0.8" in scene.host.links()
+    scene.runtime.gc(NEWEST).succeeds()
+    assert "eth0.8" in scene.host.links()
 
 
 @pytest.mark.parametrize(
@@ -121,33 +98,27 @@ exec {real} "$@"
         "link add link eth0 name eth0.8 type vlan id 8",
     ],
 )
-def test_one_that_root_made_in_its_place_stays(
-    node: Node, runtime: Runtime, other: str, words: str
-) -> None:
+def test_one_that_root_made_in_its_place_stays(scene: Scene, words: str) -> None:
     """The record says which VLAN was made here: that one is gone."""
-    container = node.container()
-    runtime.add(container, CONF).result()
-    label = node.host.links()["eth0.8"]["ifalias"]
-    node.host.ip("link delete dev eth0.8")
-    node.host.ip("link add name spare type dummy")  # which takes the index
-    node.host.ip(words.replace(" alias-of-ours", ""))
+    added = scene.add(vlan=8)
+    label = scene.host.links()["eth0.8"]["ifalias"]
+    scene.host.ip("link delete dev eth0.8")
+    scene.host.ip("link add name spare type dummy")  # which takes the index
+    scene.host.ip(words.replace(" alias-of-ours", ""))
     if "alias-of-ours" in words:
-        node.host.ip(f"link set dev eth0.8 alias {label}")
+        scene.host.ip(f"link set dev eth0.8 alias {label}")
 
-    runtime.delete(container, CONF).succeeds()
+    added.delete()
 
-    assert "eth0.8" in node.host.links()
+    assert "eth0.8" in scene.host.links()
 
 
-def test_one_that_root_has_renamed_goes_with_its_last_container(
-    node: Node, runtime: Runtime, other: str
-) -> None:
-    container, before = node.container(), node.snapshot()
-    runtime.add(container, CONF).result()
-    node.host.rename("eth0.8", "storage")
-    node.host.ip("link add link other name eth0.8 type vlan id 8")
+def test_one_that_root_has_renamed_goes_with_its_last_container(scene: Scene) -> None:
+    with scene.unchanged():
+        added = scene.add(vlan=8)
+        scene.host.rename("eth0.8", "storage")
+        scene.host.ip("link add link other name eth0.8 type vlan id 8")
 
-    runtime.delete(container, CONF).succeeds()
+        added.delete()
 
-    node.host.ip("link delete dev eth0.8")
-    assert node.snapshot() == before
+        scene.host.ip("link delete dev eth0.8")

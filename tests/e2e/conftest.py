@@ -13,11 +13,6 @@ from runtime import Runtime
 
 
 @pytest.fixture
-def ipvlan() -> Executable:
-    return Executable()
-
-
-@pytest.fixture
 def runtime(ipvlan: Executable) -> Runtime:
     return Runtime(ipvlan)
 

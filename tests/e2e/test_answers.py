@@ -7,9 +7,8 @@ import json
 from typing import Any
 
 import pytest
-from doubles import FakeIpam
-from lab import Node
-from runtime import Conf, Runtime, call_environment, network, stdin_of
+from runtime import Conf, Runtime, call_environment, network
+from scene import Scene
 
 VERSIONS = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]
 ADDRESS = {"address": "10.1.0.2/24", "gateway": "10.1.0.1"}
@@ -27,22 +26,17 @@ def result_of(version: str, interface: dict[str, Any]) -> dict[str, Any]:
     return {"interfaces": [interface], "ips": ips, "routes": [ROUTE]}
 
 
+@pytest.mark.scene(mtu=1450)
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_result_is_one_document_and_a_line_break(
-    node: Node, runtime: Runtime, fake_ipam: FakeIpam, version: str
-) -> None:
-    node.master(mtu=1450)
-    container = node.container()
-    answer = {"cniVersion": "1.1.0", "ips": [ADDRESS], "routes": [ROUTE]}
-    fake_ipam.answers("ADD", answer)
-    environment = call_environment("ADD", container, CNI_PATH=fake_ipam.path)
-    conf = stdin_of(network(cniVersion=version, ipam=fake_ipam.conf, mtuu=5))
+def test_a_result_is_one_document_and_a_line_break(scene: Scene, version: str) -> None:
+    scene.fake.answers("ADD", {"cniVersion": "1.1.0", "ips": [ADDRESS], "routes": [ROUTE]})
+    conf = network(cniVersion=version, ipam=scene.fake.conf, mtuu=5)
 
-    added = runtime.raw(conf, environment)
+    added = scene.runtime.add(scene.one, conf, CNI_PATH=scene.fake.path)
 
     document, end = json.JSONDecoder().raw_decode(added.stdout.decode())
-    mac = node.host.links()["eth0"]["address"]
-    interface = {"name": "net1", "mac": mac, "sandbox": container.path}
+    mac = scene.host.links()["eth0"]["address"]
+    interface = {"name": "net1", "mac": mac, "sandbox": scene.one.path}
     assert document == {"cniVersion": version, **result_of(version, interface)}
     assert added.stdout[end:] == b"\n"
     assert "mtuu" in added.stderr
@@ -58,22 +52,14 @@ def test_a_result_is_one_document_and_a_line_break(
     ],
 )
 def test_a_call_that_is_wrong_is_answered_and_changes_nothing(
-    node: Node,
-    runtime: Runtime,
-    conf: Conf | bytes,
-    variables: dict[str, str],
-    code: int,
-    version: str,
+    scene: Scene, conf: Conf | bytes, variables: dict[str, str], code: int, version: str
 ) -> None:
-    node.master()
-    environment = call_environment("ADD", node.container(), **variables)
-    before = node.snapshot()
-
-    error = runtime.raw(conf, environment).error()
+    with scene.unchanged():
+        environment = call_environment("ADD", scene.one, **variables)
+        error = scene.runtime.raw(conf, environment).error()
 
     assert (error["code"], error["cniVersion"]) == (code, version)
     assert error["msg"]
-    assert node.snapshot() == before
 
 
 def test_versions_and_a_description_need_no_network(runtime: Runtime) -> None:

@@ -4,7 +4,6 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,6 @@ from cri import Cri, Pod
 from doubles import FakeIpam
 from executable import Executable
 from grpclib.exceptions import GRPCError
-from installing import needs_system_packages
-
-pytestmark = needs_system_packages  # a lab has no network for others
 
 
 @pytest.fixture(scope="module")
@@ -62,26 +58,22 @@ def test_where_debians_containerd_looks_unless_told() -> None:
     assert 'conf_dir = "/etc/cni/net.d"' in settings
 
 
-def test_pods_reach_each_other_until_they_are_stopped(containerd: Containerd, cri: Cri) -> None:
-    pods = [cri.run_pod(name) for name in ("one", "two", "three")]
-    assert {cri.address(pod) for pod in pods} == leases()
-    assert len(leases()) == len(pods)
-    for pod, other in combinations(pods, 2):
-        ping(cri, pod, other)
-
-    for pod in pods:
-        cri.stop(pod)
-    assert leases() == set()
-    for pod in pods:
-        cri.stop(pod)  # again, as the kubelet does
-        cri.remove(pod)
-    assert_nothing_is_left(containerd.node)
-
-
-def test_pods_outlive_the_runtime_and_a_lost_one_is_made_again(
+def test_pods_are_made_reach_each_other_outlive_the_runtime_and_end(
     containerd: Containerd, cri: Cri
 ) -> None:
+    containerd.node.host.ip("link set dev eth0 name gone")
+    try:
+        with pytest.raises(GRPCError, match="cannot find the master"):
+            cri.run_pod("lives")
+    finally:
+        containerd.node.host.ip("link set dev gone name eth0")
+    assert_nothing_is_left(containerd.node)
+
     lives, lost = cri.run_pod("lives"), cri.run_pod("lost")
+    assert len(leases()) == 2
+    assert {cri.address(lives), cri.address(lost)} == leases()
+    ping(cri, lives, lost)
+
     containerd.stop()
     containerd.lose(lost.sandbox)
     containerd.start()
@@ -94,29 +86,14 @@ def test_pods_outlive_the_runtime_and_a_lost_one_is_made_again(
     again = cri.run_pod("lost", attempt=1)
     cri.remove(lost)
     assert leases() == {cri.address(lives), cri.address(again)}
-    ping(cri, lives, again)
+    ping(cri, again, lives)
 
     for pod in (lives, again):
         cri.stop(pod)
+        cri.stop(pod)  # again, as the kubelet does
+    assert leases() == set()
+    for pod in (lives, again):
         cri.remove(pod)
-    assert_nothing_is_left(containerd.node)
-
-
-def test_a_refused_pod_leaves_nothing_and_is_made_when_the_reason_is_gone(
-    containerd: Containerd, cri: Cri
-) -> None:
-    containerd.node.host.ip("link set dev eth0 name gone")
-    try:
-        with pytest.raises(GRPCError, match="cannot find the master"):
-            cri.run_pod("one")
-    finally:
-        containerd.node.host.ip("link set dev gone name eth0")
-    assert_nothing_is_left(containerd.node)
-
-    pod = cri.run_pod("one")
-    assert leases() == {cri.address(pod)}
-    cri.stop(pod)
-    cri.remove(pod)
     assert_nothing_is_left(containerd.node)
 
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from executable import Executable
 from lab import Node, Space
-from libcni import Attachment, Libcni
+from libcni import Attachment, Libcni, without_files
 from runtime import PLUGINS
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -88,8 +88,15 @@ def test_pod_of_the_document_gets_the_network_that_it_names(node: Node, libcni: 
     attachment = Attachment((sandbox := node.container()).path, args=name)
     network = as_list(json.loads(found["spec"]["config"]))
 
-    libcni.add(network, attachment)
+    result = libcni.add(network, attachment)
 
+    mac = node.host.links()["eth1000"]["address"]
+    address = {"address": "10.10.10.2/24", "gateway": "10.10.10.1"}
+    assert result == {
+        "cniVersion": "0.3.1",
+        "interfaces": [{"name": "net1", "mac": mac, "sandbox": sandbox.path}],
+        "ips": [{"version": "4", "interface": 0, **address}],
+    }
     assert sandbox.addresses("net1") == ["10.10.10.2/24"]
     libcni.delete(network, attachment)
     assert sandbox.links().keys() == {"lo"}
@@ -112,8 +119,3 @@ def as_list(document: dict[str, Any]) -> dict[str, Any]:
 
 def destinations(container: Space) -> set[str]:
     return {route["dst"] for route in container.routes()}
-
-
-def without_files(snapshot: dict[str, Any]) -> dict[str, Any]:
-    """Leave out files, since tuning leaves directories for its notes."""
-    return {key: value for key, value in snapshot.items() if key != "files"}

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from doubles import FakeIpam
+from doubles import stand_in
 from executable import Executable
-from lab import Node, Space
+from lab import Space
 from runtime import Answer, call_environment, network, stdin_of
+from scene import Scene
 
 EVIL_MODULES = ("sitecustomize", "json", "os", "sh", "click", "site", "cni_ipvlan", "encodings")
 EVIL = {
@@ -51,83 +52,63 @@ def evil(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.mark.parametrize("case", ENVIRONMENTS)
 def test_no_environment_or_current_directory_changes_what_an_add_does(
-    node: Node, ipvlan: Executable, evil: Path, case: str
+    scene: Scene, ipvlan: Executable, evil: Path, case: str
 ) -> None:
-    node.master()
-    container = node.container()
     extra = {key: value.format(evil=evil) for key, value in ENVIRONMENTS[case].items()}
 
-    environment = call_environment("ADD", container, **extra)
+    environment = call_environment("ADD", scene.one, **extra)
     answer = ipvlan.start(environment, stdin_of(network()), directory=evil).end()
 
-    assert_attached(container, answer)
+    assert_attached(scene.one, answer)
     assert answer.stderr == ""
 
 
-def test_the_current_directory_may_be_gone(node: Node, ipvlan: Executable, tmp_path: Path) -> None:
-    node.master()
-    container = node.container()
-    leave = tmp_path / "leave"
-    leave.write_text(f'#!/bin/sh\nrmdir "$PWD" && exec {shlex.quote(ipvlan.path)}\n')
-    leave.chmod(0o755)
-    (tmp_path / "gone").mkdir()
-    environment = call_environment("ADD", container)
-
-    call = Executable(str(leave)).start(environment, stdin_of(network()), tmp_path / "gone")
-
-    assert_attached(container, call.end())
-    assert not (tmp_path / "gone").exists()
-
-
-def test_the_command_may_be_reached_by_a_link_with_another_name(
-    node: Node, ipvlan: Executable, tmp_path: Path
+def test_the_command_may_have_another_name_and_no_current_directory(
+    scene: Scene, ipvlan: Executable, tmp_path: Path
 ) -> None:
-    node.master()
-    container = node.container()
     place = tmp_path / "opt cni" / "cni-ipvlan"
     place.parent.mkdir()
     place.symlink_to(ipvlan.path)
+    stand_in(tmp_path, "leave", f'rmdir "$PWD" && exec {shlex.quote(str(place))}')
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    environment = call_environment("ADD", scene.one)
 
-    answer = Executable(str(place))(call_environment("ADD", container), stdin_of(network()))
+    call = Executable(f"{tmp_path}/leave").start(environment, stdin_of(network()), gone)
 
-    assert_attached(container, answer)
+    assert_attached(scene.one, call.end())
+    assert not gone.exists()
 
 
-def test_names_are_utf_8_whatever_the_locale(node: Node, ipvlan: Executable) -> None:
+def test_names_are_utf_8_whatever_the_locale(scene: Scene) -> None:
     name = "ünï"
-    node.master(name)
-    container = node.container()
-    conf = network(master=name)
-    call = {"CNI_IFNAME": name, "LC_ALL": "C", "PYTHONUTF8": "0"}
+    scene.node.master(name)
 
-    answer = ipvlan(call_environment("ADD", container, **call), stdin_of(conf))
+    added = scene.add(master=name, CNI_IFNAME=name, LC_ALL="C", PYTHONUTF8="0")
 
-    assert answer.result()["interfaces"][0]["name"] == name
-    assert container.ipvlan(name)["up"]
-    ipvlan(call_environment("DEL", container, **call), stdin_of(conf)).succeeds()
-    assert container.links().keys() == {"lo"}
+    assert added.result["interfaces"][0]["name"] == name
+    assert scene.one.ipvlan(name)["up"]
+    added.delete()
+    assert scene.one.links().keys() == {"lo"}
 
 
-def test_the_ipam_plugin_gets_the_callers_environment_and_stdin_as_they_are(
-    node: Node, ipvlan: Executable, fake_ipam: FakeIpam
-) -> None:
-    node.master()
-    fake_ipam.answers("ADD", {"ips": [{"address": "10.1.0.2/24"}]})
-    stdin = stdin_of(network(ipam=fake_ipam.conf, args={"x": "ü"})) + b"\n  "
+def test_the_ipam_plugin_gets_the_callers_environment_and_stdin_as_they_are(scene: Scene) -> None:
+    ipam = scene.ipam(ips=["10.1.0.2/24"])
+    stdin = stdin_of(network(ipam=ipam, args={"x": "ü"})) + b"\n  "
     environment = call_environment(
         "ADD",
-        node.container(),
-        CNI_PATH=f"/nonexistent:{fake_ipam.path}",
+        scene.one,
+        CNI_PATH=f"/nonexistent:{scene.fake.path}",
         CNI_ARGS="K8S_POD_NAME=pod;IgnoreUnknown=1",
         HTTP_PROXY="http://proxy.example",
         PYTHONPATH="/somewhere",
     )
 
-    ipvlan(environment, stdin).result()
+    scene.runtime.raw(stdin, environment).result()
 
-    got = fake_ipam.environment("ADD")
+    got = scene.fake.environment("ADD")
     assert {name: got.get(name) for name in environment} == environment
-    assert fake_ipam.stdin("ADD") == stdin
+    assert scene.fake.stdin("ADD") == stdin
 
 
 def assert_attached(container: Space, answer: Answer) -> None:

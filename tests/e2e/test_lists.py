@@ -10,7 +10,7 @@ import pytest
 from doubles import FakeIpam
 from executable import Executable
 from lab import Node, records
-from libcni import Attachment, Libcni, PluginError
+from libcni import Attachment, Libcni, PluginError, without_files
 from runtime import PLUGINS
 
 NETWORK: dict[str, Any] = {
@@ -107,8 +107,3 @@ def test_a_network_of_1_1_0_is_ready_when_its_plugins_say_so(
     with pytest.raises(PluginError, match="no address is left") as failure:
         libcni.status(network)
     assert failure.value.document["code"] == 50
-
-
-def without_files(snapshot: dict[str, Any]) -> dict[str, Any]:
-    """Leave out files, since tuning leaves directories for its notes."""
-    return {key: value for key, value in snapshot.items() if key != "files"}

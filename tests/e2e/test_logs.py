@@ -1,26 +1,31 @@
 """What the installed command writes into log files."""
 
+import json
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 
 from executable import Executable
-from lab import LOGS, Node
-from runtime import PLUGINS, Runtime, call_environment, host_local, network, stdin_of
+from lab import LOGS
+from runtime import PLUGINS, call_environment, host_local, network, stdin_of
+from scene import Scene
 
-CALLS = 12
+CALLS = 6
 PATH = os.environ["PATH"]
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[\d+\] \w+ (\w+ net1) \S+: .+\n")
 
 
-def test_calls_at_once_do_not_mix_their_lines_in_the_log(node: Node, ipvlan: Executable) -> None:
-    node.master()
+def test_calls_at_once_do_not_mix_their_lines_in_the_log_and_are_each_captured(
+    scene: Scene, ipvlan: Executable
+) -> None:
+    (LOGS / "calls").mkdir(0o700)
     # None finds its container: what is meant here is the log.
     secret = {"HOME": "/secret", "TOKEN": "secret", "CNI_ARGS": "A=fine", "PATH": PATH}
-    conf = network(logFile="log", logLevel="debug", args={"key": "secret"}, dns={"domain": "x"})
+    more = {"args": {"key": "secret"}, "dns": {"domain": "x"}, "captureDir": "calls"}
+    conf = network(logFile="log", logLevel="debug", **more)
 
     def call(number: int) -> int:
-        environment = call_environment("DEL", node.host, CNI_CONTAINERID=f"c{number}", **secret)
+        environment = call_environment("DEL", scene.host, CNI_CONTAINERID=f"c{number}", **secret)
         return ipvlan(environment, stdin_of(conf)).status
 
     with ThreadPoolExecutor(CALLS) as pool:
@@ -31,11 +36,14 @@ def test_calls_at_once_do_not_mix_their_lines_in_the_log(node: Node, ipvlan: Exe
     assert all(matches), text
     assert {match[1] for match in matches if match} == {f"c{n} net1" for n in range(CALLS)}
     assert "secret" not in text
+    captures = [json.loads(each.read_text()) for each in (LOGS / "calls").iterdir()]
+    assert {f"c{n}" for n in range(CALLS)} == {
+        each["environment"]["CNI_CONTAINERID"] for each in captures
+    }
 
 
-def test_a_log_tells_the_story_of_a_call(node: Node, runtime: Runtime) -> None:
-    node.master()
-    container = node.container()
+def test_a_log_tells_the_story_of_a_call(scene: Scene) -> None:
+    container, runtime = scene.one, scene.runtime
     log = LOGS / "log"
     conf = network(ipam=host_local("10.1.0.0/24"), logFile=str(log), logLevel="verbose")
     environment = {"PATH": PATH, "TOKEN": "secret"}
@@ -58,17 +66,14 @@ def test_a_log_tells_the_story_of_a_call(node: Node, runtime: Runtime) -> None:
     assert "ip -j -d link show" in once.read_text()
 
 
-def test_each_line_names_verb_container_namespace_and_pod(node: Node, runtime: Runtime) -> None:
-    node.master()
+def test_each_line_names_verb_container_namespace_and_pod(scene: Scene) -> None:
     conf = network(logFile="log", logLevel="debug")
-    container = node.container()
     pod = "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0"
-    about = {"CNI_CONTAINERID": "web", "PATH": PATH}
-    runtime.add(container, conf, CNI_ARGS=pod, **about).result()
-    runtime.delete("", conf, **about).succeeds()
+    scene.add(conf, CNI_ARGS=pod, CNI_CONTAINERID="web", PATH=PATH)
+    scene.runtime.delete("", conf, CNI_CONTAINERID="web", PATH=PATH).succeeds()
 
     lines = (LOGS / "log").read_text().splitlines()
 
     calls = {line.partition("] ")[2].partition(": ")[0] for line in lines}
-    assert calls == {f"ADD web net1 {container.path} default/web-0", "DEL web net1"}
+    assert calls == {f"ADD web net1 {scene.one.path} default/web-0", "DEL web net1"}
     assert any(f": {PLUGINS}/static # " in line for line in lines)

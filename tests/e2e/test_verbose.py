@@ -1,25 +1,23 @@
-"""What -v prints while a call runs: a command that hangs, a lock that is held, an undo."""
+"""What -v prints while a call runs: a command that hangs, a lock that is held."""
 
 import fcntl
 import os
 import re
-import shutil
 import subprocess
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from doubles import stand_in
 from lab import Node, wait_until
 from person import Person
-from runtime import host_local, network, static
+from runtime import network
 
 BEGUN = re.compile(r"\[(\d+)\] \+ (.*)")
 ENDED = re.compile(r"\[(\d+)\]   (\d+\.\d) ms(, status \d+)?")
 SLOW_IP = """\
-#!/bin/sh
 case "$*" in "link add "*" type ipvlan "*) until [ -e go ]; do sleep 0.05; done ;; esac
-exec {ip} "$@"
+exec $real "$@"
 """
 
 
@@ -65,22 +63,13 @@ def locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def replace_ip(person: Person, script: str) -> dict[str, str]:
-    """Put a script in the place of ip; return the environment in which it is found."""
-    tool = person.directory / "tools" / "ip"
-    tool.parent.mkdir()
-    tool.write_text(script.format(ip=shutil.which("ip")))
-    tool.chmod(0o755)
-    return {"PATH": f"{tool.parent}:{person.environment['PATH']}"}
-
-
 def test_a_command_that_hangs_is_seen_and_then_its_time(node: Node, person: Person) -> None:
     node.master()
     node.container()
     conf = person.writes(network())
-    environment = replace_ip(person, SLOW_IP)
+    path = f"{stand_in(person.directory / 'tools', 'ip', SLOW_IP)}:{person.environment['PATH']}"
 
-    call = Watched(person, f"ipvlan add -c {conf} --netns container1 -v", **environment)
+    call = Watched(person, f"ipvlan add -c {conf} --netns container1 -v", PATH=path)
     begun = BEGUN.fullmatch(call.wait_for(" type ipvlan "))
     assert begun
     assert begun[2].endswith("  # create an ipvlan interface of eth0")
@@ -90,27 +79,6 @@ def test_a_command_that_hangs_is_seen_and_then_its_time(node: Node, person: Pers
 
     assert call.end() == 0
     assert begun[1] in {match[1] for match in map(ENDED.fullmatch, call.lines) if match}
-
-
-def test_each_command_begins_and_ends_under_one_number(node: Node, person: Person) -> None:
-    node.master()
-    node.container()
-    conf = person.writes(network(ipam=host_local("10.1.0.0/24")))
-
-    _, _, err = person.types(f"ipvlan add -c {conf} --netns container1 -v")
-
-    numbered = [line for line in err.splitlines() if line.startswith("[")]
-    begun = [match[1] for match in map(BEGUN.fullmatch, numbered) if match]
-    ended = [match[1] for match in map(ENDED.fullmatch, numbered) if match]
-    assert "/host-local" in err
-    assert begun == [str(number) for number in range(1, len(begun) + 1)]
-    assert Counter(begun) == Counter(ended), err
-    assert "waiting" not in err
-    words = r"ip link add link eth0 name (iv\S+) type ipvlan mode l2 bridge  # create an ipvlan "
-    making = re.search(rf"^\[(\d+)\] \+ {words}", err, re.MULTILINE)
-    assert making
-    assert f"\n[{making[1]}]     undo: ip link delete dev {making[2]}\n" in err
-    assert "]     address add 10.1.0.2/24 dev net1\n" in err
 
 
 def test_a_wait_for_the_master_is_said(node: Node, person: Person) -> None:
@@ -129,23 +97,3 @@ def test_a_wait_for_the_master_is_said(node: Node, person: Person) -> None:
 
     assert call.end() == 0
     assert sum("waiting" in line for line in call.lines) == 1
-
-
-def test_an_undo_says_that_it_undoes(node: Node, person: Person) -> None:
-    node.master()
-    node.container()
-    before = node.snapshot()
-    conf = person.writes(
-        network(ipam=static("10.1.0.2/24", routes=[{"dst": "10.7.0.0/24", "gw": "10.9.0.1"}]))
-    )
-
-    status, _, err = person.types(f"ipvlan add -c {conf} --netns container1 -v")
-
-    assert status == 1
-    assert node.snapshot() == before
-    lines = err.splitlines()
-    failed = next(number for number, line in enumerate(lines) if ", status " in line)
-    undone = [match[2] for match in map(BEGUN.fullmatch, lines[failed:]) if match]
-    purpose = "undo: move it into the container as net1"
-    assert f"ip netns exec container1 ip link delete dev net1  # {purpose}" in undone
-    assert not any("# undo: " in line for line in lines[:failed])

@@ -10,10 +10,5 @@ from runtime import Runtime
 
 
 @pytest.fixture
-def ipvlan() -> Executable:
-    return Executable()
-
-
-@pytest.fixture
 def runtime(ipvlan: Executable) -> Runtime:
     return Runtime(ipvlan)

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from executable import Executable
 from lab import LEASES, Node, Space
-from runtime import Answer, Runtime, call_environment, host_local, network, stdin_of
+from runtime import Answer, call_environment, host_local, network, stdin_of
+from scene import Scene
 
-ROUNDS = int(os.environ.get("ENDURANCE_ROUNDS", "6"))
-STORM = int(os.environ.get("ENDURANCE_STORM", "12"))
+ROUNDS = int(os.environ.get("ENDURANCE_ROUNDS", "5"))
+STORM = int(os.environ.get("ENDURANCE_STORM", "8"))
 STORMS = int(os.environ.get("ENDURANCE_STORMS", "1"))
 
 CONF = network(ipam=host_local("10.0.0.0/8", routes=[{"dst": "0.0.0.0/0"}]))
@@ -23,22 +24,19 @@ CONF = network(ipam=host_local("10.0.0.0/8", routes=[{"dst": "0.0.0.0/0"}]))
 MOST = {"open files": 4, "processes": 0, "KiB of files": 8, "files": 0, "KiB in use": 16 << 10}
 
 
-def test_rounds_leave_nothing(node: Node, runtime: Runtime) -> None:
-    node.master()
-    container = node.container()
-    rounds(runtime, container, 1)  # what is loaded and cached once
+def test_rounds_leave_nothing(scene: Scene) -> None:
+    rounds(scene, 1)  # what is loaded and cached once
 
-    with nothing_stays(node, f"{ROUNDS} rounds of ADD, CHECK, DEL"):
-        rounds(runtime, container, ROUNDS)
+    with nothing_stays(scene.node, f"{ROUNDS} rounds of ADD, CHECK, DEL"):
+        rounds(scene, ROUNDS)
 
 
-def test_storms_leave_nothing(node: Node, ipvlan: Executable) -> None:
-    node.master()
-    containers = [node.container() for _ in range(STORM)]
+def test_storms_leave_nothing(scene: Scene, ipvlan: Executable) -> None:
+    containers = [scene.container() for _ in range(STORM)]
     storm(ipvlan, containers[:1], "ADD")
     storm(ipvlan, containers[:1], "DEL")
 
-    with nothing_stays(node, f"{STORMS} storms of {STORM} ADD, then {STORM} DEL"):
+    with nothing_stays(scene.node, f"{STORMS} storms of {STORM} ADD, then {STORM} DEL"):
         for _ in range(STORMS):
             results = [answer.result() for answer in storm(ipvlan, containers, "ADD")]
             addresses = {ip["address"] for result in results for ip in result["ips"]}
@@ -46,12 +44,11 @@ def test_storms_leave_nothing(node: Node, ipvlan: Executable) -> None:
             storm(ipvlan, containers, "DEL")
 
 
-def rounds(runtime: Runtime, container: Space, count: int) -> None:
+def rounds(scene: Scene, count: int) -> None:
     for number in range(count):
-        about = {"CNI_CONTAINERID": f"c{number}"}
-        result = runtime.add(container, CONF, **about).result()
-        runtime.check(container, CONF, result, **about).succeeds()
-        runtime.delete(container, CONF, **about).succeeds()
+        added = scene.add(CONF, CNI_CONTAINERID=f"c{number}")
+        added.check()
+        added.delete()
         if number % 100 == 99:
             sys.stderr.write(f"{number + 1} rounds: {resources()}\n")
 

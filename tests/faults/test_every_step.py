@@ -1,6 +1,6 @@
 """Every command and every system call of a verb fails, one at a time: nothing leaks.
 
-By default each kind of fault is tried in one of the two ways to go, at every 48th point from one
+By default each kind of fault is tried in one of the two ways to go, at every 72nd point from one
 that the seed says, but more often what matters most; with --long it is tried everywhere.
 """
 
@@ -11,6 +11,7 @@ from typing import Any
 import faulty
 import pytest
 import sampling
+from doubles import stand_in
 from faulty import COMMAND_FAULTS, Fault, Faults, Point
 from lab import LEASES, Node, Space
 from runtime import PLUGINS, Answer, Conf, call_environment, host_local, network, stdin_of
@@ -20,7 +21,6 @@ from cni_ipvlan.cni.errors import INTERNAL
 NEIGHBOUR = "neighbour"
 # An IPAM plugin that keeps leases, and knows GC, which Debian's host-local does not.
 LEASING = f"""\
-#!/bin/sh
 lease={LEASES}/networks/net/$CNI_CONTAINERID
 case $CNI_COMMAND in
     ADD)
@@ -49,8 +49,8 @@ DEATHS: dict[str, Fault] = {
 FAULTS: dict[str, Fault] = {**COMMAND_FAULTS, "is_refused": faulty.is_refused, **DEATHS}
 ALL = sampling.is_long()
 pytestmark = [pytest.mark.timeout(0)] if ALL else []
-STRIDE = 48
-STRIDES = {"fails_after_its_work": 4}
+STRIDE = 72
+STRIDES = {"fails_after_its_work": 6}
 WAYS = ("in batches", "one by one")  # the latter where no ip netns exec leads
 # What has interfaces on the host that attachments share.
 SHARED: dict[str, dict[str, Any]] = {WAYS[0]: {"hostAccess": True}, WAYS[1]: {"vlan": 100}}
@@ -146,9 +146,7 @@ def scene(node: Node, request: pytest.FixtureRequest) -> Scene:
 
 @pytest.fixture(params=WAYS)
 def leasing_scene(node: Node, tmp_path: Path, request: pytest.FixtureRequest) -> Scene:
-    plugin = tmp_path / "leasing"
-    plugin.write_text(LEASING)
-    plugin.chmod(0o755)
+    stand_in(tmp_path, "leasing", LEASING)
     conf = network(cniVersion="1.1.0", ipam={"type": "leasing"})
     return Scene(node, node.container(), conf, str(tmp_path), request.param)
 

@@ -39,7 +39,7 @@ from pools import CONTAINER_IDS, IFNAMES, NETWORKS, Key
 
 MINUTES = float(os.environ.get("MODEL_MINUTES", "0"))
 EVERY_DAY = settings(
-    max_examples=6,
+    max_examples=4,
     stateful_step_count=30,
     deadline=None,
     print_blob=True,
@@ -109,9 +109,8 @@ class Lives(RuleBasedStateMachine):
 
     @rule(number=numbers, place=places)
     def add_again(self, number: int, place: str) -> None:
-        if not self.ledger.living:
-            return
-        self.life.add(chosen(number, self.ledger.living), place)
+        for key in chosen(number, self.ledger.living):
+            self.life.add(key, place)
 
     @rule(key=keys, place=places, death=deaths(12, 110))
     def add_and_die(self, key: Key, place: str, death: Death) -> None:
@@ -119,9 +118,8 @@ class Lives(RuleBasedStateMachine):
 
     @rule(number=numbers)
     def delete(self, number: int) -> None:
-        if not self.ledger.places:
-            return
-        self.life.delete(chosen(number, self.ledger.places))
+        for key in chosen(number, self.ledger.places):
+            self.life.delete(key)
 
     @rule(key=keys, place=places)
     def delete_again(self, key: Key, place: str) -> None:
@@ -130,9 +128,8 @@ class Lives(RuleBasedStateMachine):
 
     @rule(number=numbers, death=deaths(3, 40))
     def delete_and_die(self, number: int, death: Death) -> None:
-        if not self.ledger.places:
-            return
-        self.life.delete_and_die(chosen(number, self.ledger.places), death.planned())
+        for key in chosen(number, self.ledger.places):
+            self.life.delete_and_die(key, death.planned())
 
     @rule()
     def check(self) -> None:
@@ -145,62 +142,50 @@ class Lives(RuleBasedStateMachine):
 
     @rule(number=numbers, death=st.none() | deaths(3, 40))
     def end_and_collect(self, number: int, death: Death | None) -> None:
-        if not self.collectable():
-            return
-        key = chosen(number, self.collectable())
-        if not self.ledger.is_gone(key):
-            self.life.end(self.ledger.living[key].slave.place)
-        self.life.collect(NETWORKS[key.network], death and death.planned())
+        collectable = [key for key in self.ledger.living if NETWORKS[key.network].has_gc]
+        for key in chosen(number, collectable):
+            if not self.ledger.is_gone(key):
+                self.life.end(self.ledger.living[key].slave.place)
+            self.life.collect(NETWORKS[key.network], death and death.planned())
 
     @rule(number=numbers, other=st.none() | networks)
     def delete_without_an_id(self, number: int, other: str | None) -> None:
-        if not self.ledger.places:
-            return
-        key = chosen(number, self.ledger.places)
-        place = min(self.ledger.places[key])
-        self.life.delete_without_an_id(NETWORKS[other or key.network], key.ifname, place)
+        for key in chosen(number, self.ledger.places):
+            network = NETWORKS[other or key.network]
+            self.life.delete_without_an_id(network, key.ifname, min(self.ledger.places[key]))
 
     @rule()
     def show(self) -> None:
-        if not self.ledger.view.slaves:
-            return
-        self.life.show()
+        if self.ledger.view.slaves:
+            self.life.show()
 
     @rule(number=numbers)
     def end(self, number: int) -> None:
-        if not self.ledger.present:
-            return
-        self.life.end(chosen(number, self.ledger.present))
+        for place in chosen(number, self.ledger.present):
+            self.life.end(place)
 
     @rule(number=numbers)
     def begin(self, number: int) -> None:
-        if len(self.ledger.present) == len(PLACES):
-            return
-        self.life.begin(chosen(number, {*PLACES} - self.ledger.present))
+        for place in chosen(number, {*PLACES} - self.ledger.present):
+            self.life.begin(place)
 
     @rule(number=numbers, name=names)
     def rename(self, number: int, name: str) -> None:
-        if not self.in_containers() or not RENAMES_WHAT_IS_UP:
-            return
-        where, slave = chosen(number, self.in_containers())
-        if self.can_be_called(where, name, slave.place):
-            self.life.change(slave, f"link set dev {slave.name} name {name}")
+        for where, slave in chosen(number, self.in_containers()):
+            if RENAMES_WHAT_IS_UP and self.can_be_called(where, name, slave.place):
+                self.life.change(slave, f"link set dev {slave.name} name {name}")
 
     @rule(number=numbers, how=changes)
     def change(self, number: int, how: str) -> None:
-        if not self.in_containers():
-            return
-        _, slave = chosen(number, self.in_containers())
-        self.life.change(slave, f"{how} {slave.name}")
+        for _, slave in chosen(number, self.in_containers()):
+            self.life.change(slave, f"{how} {slave.name}")
 
     @rule(number=numbers, place=places, name=names)
     def move(self, number: int, place: str, name: str) -> None:
-        if not self.in_containers():
-            return
-        where, slave = chosen(number, self.in_containers())
-        is_possible = place in self.ledger.present and place != slave.place
-        if is_possible and self.can_be_called(where, name, place):
-            self.life.move(where, place, name)
+        for where, slave in chosen(number, self.in_containers()):
+            is_possible = place in self.ledger.present and place != slave.place
+            if is_possible and self.can_be_called(where, name, place):
+                self.life.move(where, place, name)
 
     @rule(
         master=st.sampled_from(["eth0", "eth1"]),
@@ -210,9 +195,6 @@ class Lives(RuleBasedStateMachine):
     )
     def make_by_hand(self, master: str, mode: str, flag: str, place: str) -> None:
         self.life.make_by_hand(master, mode, flag, place)
-
-    def collectable(self) -> list[Key]:
-        return [key for key in self.ledger.living if NETWORKS[key.network].has_gc]
 
     def can_be_called(self, where: Where, name: str, place: str) -> bool:
         """Whether the name is free there; what is nobody's never gets the name of an attachment's.
@@ -227,9 +209,10 @@ class Lives(RuleBasedStateMachine):
         return [item for item in self.ledger.view.slaves.items() if item[1].place != HOST]
 
 
-def chosen(number: int, among: Iterable[Any]) -> Any:
+def chosen(number: int, among: Iterable[Any]) -> list[Any]:
+    """Return one of them, if there is any."""
     present = sorted(among)
-    return present[number % len(present)]
+    return [present[number % len(present)]] if present else []
 
 
 def test_the_promises_hold_in_any_life(own_directories: None, tmp_path: Path) -> None:

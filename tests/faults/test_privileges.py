@@ -11,9 +11,11 @@ import faulty
 import pytest
 import sampling
 from attacker import NOBODY
+from doubles import stand_in
 from faulty import Faults
-from lab import FOR_ALL, MEMORY, Node, Space
-from runtime import Answer, Conf, Runtime, call_environment, host_local, network, stdin_of
+from lab import FOR_ALL, MEMORY, Space, run
+from runtime import PLUGINS, Answer, Conf, call_environment, host_local, network, stdin_of
+from scene import Scene
 
 CONF = network(ipam=host_local("10.1.0.0/24", "fd00:1::/64", routes=[{"dst": "0.0.0.0/0"}]))
 NEEDED = {"net_admin": 112, "sys_admin": 112}  # each with the error of an ADD without it
@@ -37,28 +39,21 @@ def with_capabilities(change: str, verb: str, container: Space | str, conf: Conf
     return called_by(who, verb, container, conf)
 
 
-def test_these_capabilities_are_enough_and_add_names_one_that_is_missing(node: Node) -> None:
-    node.master()
-    container = node.container()
-    before = node.snapshot()
-
-    answer = with_capabilities(ONLY, "ADD", container, CONF)
-
-    conf = {**CONF, "prevResult": answer.result()}
-    assert answer.stderr == ""
-    for verb in ("CHECK", "DEL"):
-        with_capabilities(ONLY, verb, container, conf).succeeds()
-    assert node.snapshot() == before
+def test_these_capabilities_are_enough_and_add_names_one_that_is_missing(scene: Scene) -> None:
+    with scene.unchanged():
+        answer = with_capabilities(ONLY, "ADD", scene.one, CONF)
+        conf = {**CONF, "prevResult": answer.result()}
+        assert answer.stderr == ""
+        for verb in ("CHECK", "DEL"):
+            with_capabilities(ONLY, verb, scene.one, conf).succeeds()
     for capability, code in NEEDED.items():
-        error = with_capabilities(f"-{capability}", "ADD", container, CONF).error()
+        with scene.unchanged():
+            error = with_capabilities(f"-{capability}", "ADD", scene.one, CONF).error()
         assert error["code"] == code
         assert f"CAP_{capability.upper()}" in error["details"]
-        assert node.snapshot() == before
 
 
-def test_root_that_may_not_open_a_processes_namespace_learns_why(node: Node) -> None:
-    node.master()
-
+def test_root_that_may_not_open_a_processes_namespace_learns_why(scene: Scene) -> None:
     error = with_capabilities(ONLY, "ADD", "/proc/1/ns/net", CONF).error()
 
     assert (error["code"], error["msg"]) == (4, "CNI_NETNS is '/proc/1/ns/net'; Permission denied")
@@ -68,34 +63,21 @@ def test_root_that_may_not_open_a_processes_namespace_learns_why(node: Node) -> 
 
 
 @pytest.mark.skipif(not sampling.is_long(), reason="follows from the two above")
-def test_no_other_capability_is_missed(node: Node) -> None:
-    node.master()
-    container = node.container()
-    names = subprocess.run(["setpriv", "--list-caps"], capture_output=True, check=True, text=True)
-    missed = []
-    for name in set(names.stdout.split()) - NEEDED.keys():
-        answer = with_capabilities(f"-{name}", "ADD", container, CONF)
-        if answer.status:
-            missed.append(name)
-        with_capabilities(f"-{name}", "DEL", container, CONF).succeeds()
-    assert missed == []
+def test_no_other_capability_is_missed(scene: Scene) -> None:
+    for name in set(run("setpriv", "--list-caps").split()) - NEEDED.keys():
+        with_capabilities(f"-{name}", "ADD", scene.one, CONF).result()
+        with_capabilities(f"-{name}", "DEL", scene.one, CONF).succeeds()
 
 
-def test_a_call_of_an_ordinary_user_changes_nothing(node: Node) -> None:
-    node.master()
-    container = node.container()
-    before = node.snapshot()
-
-    error = called_by(NOBODY, "ADD", container, CONF).error()
+def test_a_call_of_an_ordinary_user_changes_nothing(scene: Scene) -> None:
+    with scene.unchanged():
+        error = called_by(NOBODY, "ADD", scene.one, CONF).error()
 
     assert error["code"] in {5, 112}
-    assert node.snapshot() == before
 
 
-def test_no_file_is_written_but_those_that_are_kept(node: Node, tmp_path: Path) -> None:
+def test_no_file_is_written_but_those_that_are_kept(scene: Scene, tmp_path: Path) -> None:
     """Not even for a moment: an audit hook reports which files are opened for writing."""
-    node.master()
-    container = node.container()
     opened = tmp_path / "opened"
     child = os.fork()
     if not child:
@@ -107,7 +89,7 @@ def test_no_file_is_written_but_those_that_are_kept(node: Node, tmp_path: Path) 
 
         sys.addaudithook(listen)
         for verb in ("ADD", "DEL"):
-            faulty.call(call_environment(verb, container), stdin_of(CONF), Faults())
+            faulty.call(call_environment(verb, scene.one), stdin_of(CONF), Faults())
         os._exit(0)
     os.waitpid(child, 0)
 
@@ -117,16 +99,11 @@ def test_no_file_is_written_but_those_that_are_kept(node: Node, tmp_path: Path) 
 
 
 def test_only_cni_path_decides_where_an_ipam_plugin_comes_from(
-    node: Node, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    node.master()
-    evil = tmp_path / "evil"
-    evil.write_text(f"#!/bin/sh\ntouch {tmp_path}/was-run\n")
-    evil.chmod(0o755)
+    path = stand_in(tmp_path, "evil", f"touch {tmp_path}/was-run")
     monkeypatch.chdir(tmp_path)
-    others = {"HOME": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
 
-    error = runtime.add(node.container(), network(ipam={"type": "evil"}), **others).error()
+    scene.refuses(108, ipam={"type": "evil"}, CNI_PATH=PLUGINS, HOME=str(tmp_path), PATH=path)
 
-    assert error["code"] == 108
     assert not (tmp_path / "was-run").exists()

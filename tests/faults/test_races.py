@@ -14,11 +14,11 @@ from typing import Any
 import faulty
 import pytest
 import sampling
-from doubles import FakeIpam
 from executable import Executable
 from faulty import Faults, Point
 from lab import Node, Space, records, run
-from runtime import Answer, Conf, Runtime, call_environment, host_local, network, stdin_of
+from runtime import Answer, Conf, call_environment, host_local, network, stdin_of
+from scene import Scene
 
 from cni_ipvlan.cni.errors import INTERNAL, TRY_AGAIN_LATER
 from cni_ipvlan.plugin.codes import INTERRUPTED, MODE_CONFLICT
@@ -26,7 +26,7 @@ from cni_ipvlan.state import locks
 
 pytestmark = [pytest.mark.timeout(0)] if sampling.is_long() else []
 ROUNDS = int(os.environ.get("RACES", "2"))
-STRIDE = 24
+STRIDE = 36
 CONF = network(cniVersion="1.0.0", ipam=host_local("10.1.0.0/24", routes=[{"dst": "0.0.0.0/0"}]))
 
 
@@ -90,10 +90,9 @@ def leftovers(node: Node, *containers: Space) -> Any:
 
 @pytest.mark.parametrize("verb", ["ADD", "DEL"])
 def test_a_second_call_for_the_same_interface_at_any_moment_of_an_add(
-    node: Node, verb: str
+    scene: Scene, verb: str
 ) -> None:
-    node.master()
-    container = node.container()
+    container = scene.one
     wrong: dict[str, Any] = {}
     points = moments(points_of_add(container))
     for point in points:
@@ -111,20 +110,18 @@ def test_a_second_call_for_the_same_interface_at_any_moment_of_an_add(
             is_reported = other.code == TRY_AGAIN_LATER
             is_fine = first.status == 0 and (is_whole if is_reported else other.status == 0)
         deleted = faulty.call(*words("DEL", container), Faults())
-        left = leftovers(node, container)
+        left = leftovers(scene.node, container)
         if not is_fine or deleted.status or left:
             wrong[f"{point}"] = (first, vars(other), addresses, deleted, left)
         run("rm", "-rf", "/var/lib/cni/networks")
     assert wrong == {}
-    assert len(points) > 6
+    assert len(points) > 3
 
 
-def test_gc_at_any_moment_of_an_add_removes_nothing_of_it(node: Node, fake_ipam: FakeIpam) -> None:
-    node.master()
-    container = node.container()
-    fake_ipam.answers("ADD", {"cniVersion": "1.1.0", "ips": [{"address": "10.1.0.2/24"}]})
-    conf = network(cniVersion="1.1.0", ipam=fake_ipam.conf)
-    path = {"CNI_PATH": fake_ipam.path}
+def test_gc_at_any_moment_of_an_add_removes_nothing_of_it(scene: Scene) -> None:
+    container = scene.one
+    conf = network(cniVersion="1.1.0", ipam=scene.ipam(ips=["10.1.0.2/24"]))
+    path = {"CNI_PATH": scene.fake.path}
     wrong: dict[str, Any] = {}
     for point in moments(points_of_add(container, conf, **path)):
         gc = Other("GC", container, {**conf, "cni.dev/valid-attachments": []}, **path)
@@ -133,15 +130,14 @@ def test_gc_at_any_moment_of_an_add_removes_nothing_of_it(node: Node, fake_ipam:
 
         is_whole = container.addresses("net1") == ["10.1.0.2/24"]
         deleted = faulty.call(*words("DEL", container, conf, **path), Faults())
-        left = leftovers(node, container)
+        left = leftovers(scene.node, container)
         if not is_whole or answer.status or gc.status or deleted.status or left:
             wrong[f"{point}"] = (answer, vars(gc), is_whole, deleted, left)
     assert wrong == {}
 
 
-def test_an_add_in_another_mode_at_any_moment_never_changes_the_mode(node: Node) -> None:
-    node.master()
-    one, two = node.container(), node.container()
+def test_an_add_in_another_mode_at_any_moment_never_changes_the_mode(scene: Scene) -> None:
+    one, two = scene.one, scene.two
     conf = {**CONF, "mode": "l3", "name": "other"}
     wrong: dict[str, Any] = {}
     winners = set()
@@ -161,7 +157,7 @@ def test_an_add_in_another_mode_at_any_moment_never_changes_the_mode(node: Node)
         is_fine = is_one and code in {MODE_CONFLICT, TRY_AGAIN_LATER}
         faulty.call(*words("DEL", one), Faults())
         faulty.call(*words("DEL", two, conf), Faults())
-        left = leftovers(node, one, two)
+        left = leftovers(scene.node, one, two)
         if not is_fine or left or len(modes) != 1 or modes[0][0] != modes[0][1]:
             wrong[f"{point}"] = (first, vars(other), modes, left)
     assert wrong == {}
@@ -177,13 +173,11 @@ CHANGES: dict[str, Callable[[Node], object]] = {
 }
 
 
-def test_the_world_changes_at_any_moment_of_an_add(node: Node) -> None:
-    node.master()
-    elsewhere = node.namespace("elsewhere")
-    recorded = node.container()
-    points = points_of_add(recorded)
+def test_the_world_changes_at_any_moment_of_an_add(scene: Scene) -> None:
+    node, elsewhere = scene.node, scene.node.namespace("elsewhere")
+    points = points_of_add(scene.one)
     trials = [(change, point) for change in CHANGES for point in moments(points, change)]
-    node.remove(recorded)
+    node.remove(scene.one)
     wrong: dict[str, Any] = {}
     refused = set()
     for change, point in trials:
@@ -216,10 +210,9 @@ def make_master_again(node: Node, elsewhere: Space) -> None:
 
 
 def test_adds_in_two_modes_started_at_once_on_an_idle_master(
-    node: Node, ipvlan: Executable
+    scene: Scene, ipvlan: Executable
 ) -> None:
-    node.master()
-    containers = [node.container() for _ in range(4)]
+    containers = [scene.one, scene.two, scene.container(), scene.container()]
     modes = ("l2", "l3", "l2", "l3")
     confs = [{**CONF, "name": mode, "mode": mode} for mode in modes]
     for _ in range(ROUNDS):
@@ -238,15 +231,14 @@ def test_adds_in_two_modes_started_at_once_on_an_idle_master(
                 assert answer.error()["code"] == MODE_CONFLICT
         for number, (container, conf) in enumerate(zip(containers, confs, strict=True)):
             ipvlan(*words("DEL", container, conf, CNI_CONTAINERID=f"c{number}")).succeeds()
-        assert leftovers(node, *containers) is None
+        assert leftovers(scene.node, *containers) is None
 
 
 @pytest.mark.parametrize("verbs", [("ADD", "ADD"), ("ADD", "DEL"), ("DEL", "DEL")])
 def test_calls_for_one_interface_started_at_once(
-    node: Node, ipvlan: Executable, runtime: Runtime, verbs: tuple[str, str]
+    scene: Scene, ipvlan: Executable, verbs: tuple[str, str]
 ) -> None:
-    node.master()
-    container = node.container()
+    container, runtime = scene.one, scene.runtime
     for _ in range(ROUNDS):
         if "ADD" not in verbs:
             runtime.add(container, CONF).result()
@@ -262,4 +254,4 @@ def test_calls_for_one_interface_started_at_once(
             assert won == list(verbs), answers
         runtime.delete(container, CONF).succeeds()
         run("rm", "-rf", "/var/lib/cni/networks")
-        assert leftovers(node, container) is None
+        assert leftovers(scene.node, container) is None

@@ -11,10 +11,28 @@ from pathlib import Path
 
 import pytest
 from lab import MEMORY, Node, Space, records, run
-from runtime import Conf, network, static
+from runtime import Conf, host_local, network, static
 from scene import Scene
 
 OTHERS = [("l3", "bridge"), ("l3s", "bridge"), ("l2", "private"), ("l2", "vepa")]
+
+
+@pytest.mark.scene(master="wire")
+@pytest.mark.parametrize("mode", ["l2", "l3", "l3s"])
+def test_containers_reach_each_other_and_the_gateway(scene: Scene, mode: str) -> None:
+    for words in ("address add 10.1.0.1/24 dev eth0", "address add 10.9.9.9/16 dev lo"):
+        scene.neighbour.ip(words)
+    scene.neighbour.ip("link set dev lo up")
+    ipam = host_local("10.1.0.0/24", "fd00:1::/64", routes=[{"dst": "10.9.0.0/16"}])
+    for each in (scene.one, scene.two):
+        scene.add(at=each, mode=mode, ipam=ipam).check()
+
+    assert scene.one.reaches("10.1.0.3")
+    assert scene.two.reaches("fd00:1::2")
+    if mode == "l2":  # the router needs a route to those in layer 3 mode
+        assert scene.one.reaches("10.1.0.1")
+        assert scene.two.reaches("10.9.9.9")
+    assert scene.node.leases() == ["10.1.0.2", "10.1.0.3", "fd00:1::2", "fd00:1::3"]
 
 
 def refusal(scene: Scene, mode: str, at: Space | None = None, **options: object) -> str:

@@ -1,12 +1,76 @@
-"""What a person is told who calls the plugin as a runtime would."""
+"""What a person types who calls the plugin as a runtime would, and is told."""
 
-from __future__ import annotations
-
+import json
+import re
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
-from lab import Node
+from lab import Node, run
 from person import Person
-from runtime import Runtime, network, static
+from runtime import Runtime, host_local, network, static
+from scene import Scene
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+COMMANDS = ["status", "add", "del", "check", "gc", "validate", "doctor", "show"]
+
+
+def test_every_example_of_the_help_works(node: Node, person: Person) -> None:
+    node.master("eth1000")
+    node.container()
+    (person.directory / "examples").symlink_to(EXAMPLES)
+    for command in COMMANDS:
+        text = person.succeeds(f"ipvlan {command} --help")
+        lines = text.partition("\nExample:\n")[2].splitlines()
+        assert lines
+        for line, _, file in (each.partition(" > ") for each in lines):
+            files = " ".join(map(str, sorted(Path("examples").glob("*.yaml"))))
+            out = person.succeeds(line.replace("examples/*.yaml", files))
+            if file:
+                (person.directory / file).write_text(out)
+
+
+def test_a_container_is_attached_checked_and_detached(scene: Scene, person: Person) -> None:
+    conf = person.writes(network(ipam=static("10.1.0.2/24", gateway="10.1.0.1")))
+    about = f"-c {conf} --netns container1"
+    with scene.unchanged():
+        out = person.succeeds(f"ipvlan add {about}")
+        mac = scene.one.links()["net1"]["address"]
+        assert out.splitlines() == [
+            f"interface  net1 ({mac}, MTU 1500) in {scene.one.path}",
+            "address    10.1.0.2/24, gateway 10.1.0.1",
+        ]
+        status, out, _ = person.types(f"ipvlan add {about} --ifname net2 --json")
+        assert (status, json.loads(out)["code"]) == (1, 106)  # its address is taken
+        status, _, err = person.types(f"ipvlan del {about} --ifname net3")
+        assert (status, "no attachment 'net3'" in err) == (2, True)
+        person.succeeds(f"ipvlan del {about}")
+        result = json.loads(person.succeeds(f"ipvlan add {about} --json"))
+        assert result["ips"][0]["address"] == "10.1.0.2/24"
+        check = f"ipvlan check {about} --prev-result {person.writes(result, 'result')}"
+        assert person.succeeds(check) == "the attachment is as ADD left it\n"
+        status, _, err = person.types(f"ipvlan check {about}")
+        assert status == 2
+        assert "give the result of the ADD with --prev-result FILE" in err
+        scene.one.ip("link set dev net1 mtu 1400")
+        scene.one.ip("address delete 10.1.0.2/24 dev net1")
+        status, _, err = person.types(check)
+        assert (status, "the address 10.1.0.2/24 is missing" in err) == (1, True)
+        person.succeeds(f"ipvlan del {about} -v")
+
+
+def test_what_was_pasted_is_detached_by_its_container_id(scene: Scene, person: Person) -> None:
+    about = f"-c {person.writes(network(ipam=host_local('10.1.0.0/24')))} --netns container1"
+    before = scene.node.snapshot()
+    run("sh", stdin=person.succeeds(f"ipvlan add {about} --container-id one --dry-run"))
+    assert scene.one.addresses("net1") == ["10.1.0.2/24"]
+
+    status, _, err = person.types(f"ipvlan del {about}")
+    assert (status, "give its container ID with --container-id" in err) == (2, True)
+    person.succeeds(f"ipvlan del {about} --container-id one")
+
+    after = scene.node.snapshot()
+    assert {**after, "files": ""} == {**before, "files": ""}  # there may be a lock's file
 
 
 def test_other_plugins_of_a_list_are_named_and_the_result_before_is_asked_for(
@@ -60,3 +124,43 @@ def test_an_error_names_the_option_for_a_person_and_the_variable_for_a_runtime(
     assert "CNI_IFNAME" not in err
     error = runtime.add(container, network()).error()
     assert "try: choose another CNI_IFNAME, or delete" in error["details"]
+
+
+# What -v prints; tests/e2e/test_verbose.py has what is seen while a command runs.
+BEGUN = re.compile(r"\[(\d+)\] \+ (.*)")
+ENDED = re.compile(r"\[(\d+)\]   (\d+\.\d) ms(, status \d+)?")
+
+
+def test_each_command_begins_and_ends_under_one_number(scene: Scene, person: Person) -> None:
+    conf = person.writes(network(ipam=host_local("10.1.0.0/24")))
+
+    _, _, err = person.types(f"ipvlan add -c {conf} --netns container1 -v")
+
+    numbered = [line for line in err.splitlines() if line.startswith("[")]
+    begun = [match[1] for match in map(BEGUN.fullmatch, numbered) if match]
+    ended = [match[1] for match in map(ENDED.fullmatch, numbered) if match]
+    assert "/host-local" in err
+    assert begun == [str(number) for number in range(1, len(begun) + 1)]
+    assert Counter(begun) == Counter(ended), err
+    assert "waiting" not in err
+    words = r"ip link add link eth0 name (iv\S+) type ipvlan mode l2 bridge  # create an ipvlan "
+    making = re.search(rf"^\[(\d+)\] \+ {words}", err, re.MULTILINE)
+    assert making
+    assert f"\n[{making[1]}]     undo: ip link delete dev {making[2]}\n" in err
+    assert "]     address add 10.1.0.2/24 dev net1\n" in err
+
+
+def test_an_undo_says_that_it_undoes(scene: Scene, person: Person) -> None:
+    ipam = static("10.1.0.2/24", routes=[{"dst": "10.7.0.0/24", "gw": "10.9.0.1"}])
+    conf = person.writes(network(ipam=ipam))
+
+    with scene.unchanged():
+        status, _, err = person.types(f"ipvlan add -c {conf} --netns container1 -v")
+
+    assert status == 1
+    lines = err.splitlines()
+    failed = next(number for number, line in enumerate(lines) if ", status " in line)
+    undone = [match[2] for match in map(BEGUN.fullmatch, lines[failed:]) if match]
+    purpose = "undo: move it into the container as net1"
+    assert f"ip netns exec container1 ip link delete dev net1  # {purpose}" in undone
+    assert not any("# undo: " in line for line in lines[:failed])

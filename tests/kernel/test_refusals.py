@@ -4,11 +4,12 @@ The cause may be another container or an interface of the host: only root reads 
 in the log. Whatever is refused, everything stays as it was.
 """
 
-import shutil
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from doubles import stand_in
 from lab import KEPT_OUT, run, without_program
 from runtime import Conf, host_local, network, static
 from scene import Scene
@@ -332,13 +333,6 @@ def test_a_kernel_without_ipvlan(scene: Scene, no_ipvlan: None) -> None:
     assert (status["code"], status["details"].splitlines()[2]) == (50, found)
 
 
-def stand_in(directory: Path, name: str, script: str) -> str:
-    """Have a script in place of a program; return the PATH with it."""
-    (directory / name).write_text(f"#!/bin/sh\n{script}\n")
-    (directory / name).chmod(0o755)
-    return str(directory)
-
-
 def test_a_kernel_without_ipv6(scene: Scene, tmp_path: Path) -> None:
     # Every kernel that has the module ipvlan has IPv6, but a node may have it switched off at boot.
     path = stand_in(tmp_path, "cat", 'echo "cat: $1: No such file or directory" >&2; exit 1')
@@ -380,8 +374,32 @@ def test_an_ip_that_is_too_old_for_an_option(
     scene: Scene, tmp_path: Path, given: Conf, word: str, message: str
 ) -> None:
     old = f"*' type ipvlan mode '*'{word} '*) echo '{message}' >&2; exit 255;;"
-    real = f'exec {shutil.which("ip")} "$@"'
-    path = stand_in(tmp_path, "ip", f'case " $* " in\n{old}\nesac\n{real}')
+    path = stand_in(tmp_path, "ip", f'case " $* " in\n{old}\nesac\nexec $real "$@"')
     words = f"answer: {message}", "try: install iproute2 5.10 or newer"
     error = scene.refuses(113, *words, PATH=path, **given)
     assert "this iproute2 is too old and lacks an option" in error["msg"]
+
+
+# Messages of tools that are not iproute2, or very old, and their statuses.
+TOOLS = {
+    "busybox": ("ip: invalid option -- 'j'\nBusyBox v1.36.1 multi-call binary.", 1),
+    "iproute2 4.9": ('Option "-j" is unknown, try "ip -help".', 255),
+    "a wrapper that says nothing": ("", 0),
+    "another program": ("usage: ip ADDRESS", 2),
+    "a library is missing": ("ip: error while loading shared libraries: libbpf.so.1", 127),
+}
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_an_ip_that_is_unsuitable(scene: Scene, tmp_path: Path, name: str) -> None:
+    message, status = TOOLS[name]
+    path = stand_in(tmp_path, "ip", f"cat >&2 <<'END'\n{message}\nEND\nexit {status}")
+    for verb in ("ADD", "DEL", "STATUS"):
+        conf = network(cniVersion="1.1.0" if verb == "STATUS" else "1.0.0")
+        with scene.unchanged():
+            error = scene.runtime.call(verb, scene.one, conf, PATH=path).error()
+        assert error["code"] in {50, 100, 113}, error
+        assert re.search(r"\bip\b", error["msg"])
+        assert message in error["details"]
+        if name in ("busybox", "iproute2 4.9"):
+            assert "iproute2 5.10 or newer" in f"{error}"

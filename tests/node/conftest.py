@@ -7,11 +7,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sampling
 from cloning import git, make_clone
 from installing import CHECKOUT, copy_checkout, copy_everything, make_environment
 
 BUILD_BUNDLE = "scripts/build-bundle"
 BUILD_IMAGE = CHECKOUT / "scripts/build-image"
+STEPS = ["fetching Debian's packages", "collecting files", "compiling Python's modules", "packing"]
+# Called as mmdebstrap is, with the directory at the end.
+FETCH_ONCE = """#!/bin/bash
+kept=$FETCHED/$(sha256sum <<<"${*:1:$#-1}" | cut -c 1-64)
+[[ -d $kept ]] || PATH=${PATH#*:} mmdebstrap "${@:1:$#-1}" "$kept" || exit
+cp -a "$kept" "${!#}"
+"""
+# What is built twice, to compare.
+TWICE = sampling.sample(("bundle", "image"), 1)
 TOOLS = ("build", "pip", "pipx", "setuptools", "uv")
 
 
@@ -36,11 +46,22 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def archives(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Build the bundle of one commit twice, in unlike surroundings."""
+def fetching(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Have mmdebstrap fetch what is asked for again only once; each time with --long."""
+    if sampling.is_long():
+        return {}
+    place = tmp_path_factory.mktemp("fetched")
+    (place / "mmdebstrap").write_text(FETCH_ONCE)
+    (place / "mmdebstrap").chmod(0o755)
+    return {"FETCHED": str(place), "PATH": f"{place}:{os.environ['PATH']}"}
+
+
+@pytest.fixture(scope="session")
+def archives(tmp_path_factory: pytest.TempPathFactory, fetching: dict[str, str]) -> list[Path]:
+    """Build the bundle of one commit, perhaps twice, in unlike surroundings."""
     place = tmp_path_factory.mktemp("clones")
-    one = make_clone(place / "one")
-    git(place, "clone", "--quiet", one, "another clone")
+    one, other = make_clone(place / "one"), place / "another clone"
+    git(place, "clone", "--quiet", one, other)
     unlike = {
         "HOME": "/nonexistent",
         "TZ": "Asia/Kathmandu",
@@ -48,14 +69,14 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         "PYTHONHASHSEED": "7",
         "TMPDIR": str(tmp_path_factory.mktemp("another temporary directory")),
     }
-    building = [
-        subprocess.Popen([one / BUILD_BUNDLE]),
-        subprocess.Popen(
-            [place / "another clone" / BUILD_BUNDLE], env={**os.environ, **unlike}, umask=0o077
-        ),
-    ]
-    assert [each.wait() for each in building] == [0, 0]
-    return [next(place.glob(f"{name}/dist/*")) for name in ("one", "another clone")]
+    builds: list[tuple[Path, dict[str, str], int]] = [(one, {}, 0o022), (other, unlike, 0o077)]
+    for clone, more, mask in builds[: 1 + ("bundle" in TWICE)]:
+        environment = {**os.environ, **fetching, **more}
+        done = subprocess.run(
+            [clone / BUILD_BUNDLE], check=True, env=environment, umask=mask, stderr=subprocess.PIPE
+        )
+        assert [each for each in done.stderr.decode().splitlines() if each in STEPS] == STEPS
+    return [path for clone, *_ in builds for path in clone.glob("dist/*")]
 
 
 @pytest.fixture(scope="session")
@@ -74,12 +95,19 @@ def fresh(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def images(archives: list[Path], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Build the image twice, from bundles of one commit."""
-    places = [tmp_path_factory.mktemp(each) for each in ("images", "other images")]
-    building = [
-        subprocess.Popen([BUILD_IMAGE, "--bundle", archive, "--output", place], umask=mask)
-        for archive, place, mask in zip(archives, places, (0o022, 0o077), strict=True)
-    ]
-    assert [each.wait() for each in building] == [0, 0]
-    return [next(place.iterdir()) for place in places]
+def images(
+    archives: list[Path], tmp_path_factory: pytest.TempPathFactory, fetching: dict[str, str]
+) -> list[Path]:
+    """Build the image, perhaps twice, from bundles of one commit."""
+    place = tmp_path_factory.mktemp("images")
+    masks = {"one": 0o022, "other": 0o077} if "image" in TWICE else {"one": 0o022}
+    for name, mask in masks.items():
+        command: list[str | Path] = [
+            BUILD_IMAGE,
+            "--bundle",
+            archives[-1],
+            "--output",
+            place / name,
+        ]
+        subprocess.run(command, check=True, env={**os.environ, **fetching}, umask=mask)
+    return [next((place / name).iterdir()) for name in masks]

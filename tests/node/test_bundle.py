@@ -10,12 +10,13 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import documents
 import pytest
-from installing import AS_ROOT, CHECKOUT, assert_serves, installer, places, plugin, tree
+from installing import AS_ROOT, CHECKOUT, assert_serves, installer, places, plugin, run, tree
 
 BUILD = "scripts/build-bundle"
 LAB = CHECKOUT / "scripts/lab-kernel"
@@ -44,9 +45,9 @@ def document(bundle: Path) -> dict[str, Any]:
 
 
 def test_same_commit_gives_the_same_archive_wherever_and_whenever(archives: list[Path]) -> None:
-    one, other = archives
-    assert one.name == other.name
-    assert one.read_bytes() == other.read_bytes()
+    if len(archives) == 1:
+        pytest.skip("with this seed, it was built once")
+    assert len({(each.name, each.read_bytes()) for each in archives}) == 1
 
 
 def test_archive_is_one_directory_that_is_roots(archives: list[Path]) -> None:
@@ -200,12 +201,7 @@ def test_bundle_takes_packages_from_nowhere_else(bundle: Path, tmp_path: Path) -
 def install(bundle: Path, node: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Have the bundle install itself where Python can't be started."""
     hide = 'mount --bind /dev/null "$(realpath /usr/bin/python3)" && exec "$@"'
-    return subprocess.run(
-        [*AS_ROOT, "sh", "-c", hide, "sh", installer(bundle), *places(node), *options],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    return run(*AS_ROOT, "sh", "-c", hide, "sh", installer(bundle), *places(node), *options)
 
 
 def test_nothing_of_the_callers_environment_is_used(bundle: Path, tmp_path: Path) -> None:
@@ -234,14 +230,8 @@ def test_little_memory_gets_one_answer(bundle: Path, kind: int) -> None:
 
 def assert_answers(bundle: Path, kind: int, limit: int) -> dict[str, Any]:
     """Assert that a call within a limit gets one answer, or one error; return it."""
-    done = subprocess.run(
-        [bundle / "bin/ipvlan"],
-        env=VERSION,
-        preexec_fn=lambda: resource.setrlimit(kind, (limit, limit)),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-    )
+    set_limit = partial(resource.setrlimit, kind, (limit, limit))
+    done = run(bundle / "bin/ipvlan", env=VERSION, preexec_fn=set_limit)
     answer: dict[str, Any] = json.loads(done.stdout)
     assert (done.returncode, "code" in answer) in {(1, True), (0, False)}, (kind, limit)
     return answer
@@ -262,7 +252,7 @@ def test_copy_without_its_bundle_is_reported(bundle: Path, tmp_path: Path) -> No
     answer = refusal([copy])
     assert "the rest of its bundle is not where it was unpacked" in answer["msg"]
     assert "instead of copying it" in answer["details"]
-    done = subprocess.run([copy, "--help"], check=False, capture_output=True, text=True)
+    done = run(copy, "--help")
     assert (done.returncode, done.stdout) == (1, "")
     assert "instead of copying it\n" in done.stderr.replace(".", "")
 
@@ -282,36 +272,25 @@ def refusal(command: list[Path], stdin: int = subprocess.DEVNULL) -> dict[str, A
     return error
 
 
-@pytest.mark.parametrize("shell", ["BusyBox", "no shell"])
-def test_it_works_in_a_root_that_has_nothing_else(
-    archives: list[Path], bundle: Path, busybox: Path, tmp_path: Path, shell: str
+def test_it_works_in_a_root_that_has_nothing_else_or_busybox(
+    archives: list[Path], bundle: Path, busybox: Path, tmp_path: Path
 ) -> None:
     root = tmp_path / "root"
     make_root(root)
-    if shell == "BusyBox":
-        put_busybox(root, busybox)
-        unpacking: list[str | Path] = [busybox, "tar", "-xJf", archives[0], "-C", root / "opt"]
-        subprocess.run(unpacking, check=True)
-        (root / "opt" / bundle.name).rename(root / "opt/bundle")
-    else:
-        shutil.copytree(bundle, root / "opt/bundle")
-    used = subprocess.check_output([LAB, sys.executable, USE, root], text=True)
-    found = json.loads(used)
+    put_busybox(root / "busybox", busybox)
+    unpacking: list[str | Path] = [busybox, "tar", "-xJf", archives[0], "-C", root / "opt"]
+    subprocess.run(unpacking, check=True)
+    (root / "opt" / bundle.name).rename(root / "opt/bundle")
+    found = json.loads(subprocess.check_output([LAB, sys.executable, USE, root], text=True))
     assert_used(found.pop("runtime"), number=2, path="/usr/sbin:/bin")
-    assert found.pop("changed") == []
-    if shell == "BusyBox":
-        person = found.pop("person")
-        assert len(person["doctor"]) > 10
-        assert [line for line in person.pop("doctor") if not line.startswith("ok ")] == []
-        (filtered,) = person.pop("DHCP")
-        assert filtered.split()[:4] == ["ok", "ipam", "tc", "can"]
-        assert person == {
-            "has": ["10.1.1.3/24", "fd00:1::3/64"],
-            "shown": ["10.1.1.3/24"],
-            "left": [],
-        }
-        assert_used(found.pop("hostile"), number=4, path="/run/evil")
-    assert found == {}
+    assert_used(found.pop("hostile"), number=4, path="/run/evil")
+    person = found.pop("person")
+    assert len(person["doctor"]) > 10
+    assert [line for line in person.pop("doctor") if not line.startswith("ok ")] == []
+    (filtered,) = person.pop("DHCP")
+    assert filtered.split()[:4] == ["ok", "ipam", "tc", "can"]
+    assert person == {"has": ["10.1.1.3/24", "fd00:1::3/64"], "shown": ["10.1.1.3/24"], "left": []}
+    assert found == {"changed": []}
 
 
 def assert_used(found: dict[str, Any], number: int, path: str) -> None:
@@ -352,12 +331,12 @@ def make_root(root: Path) -> None:
         shutil.copy(library, libraries / ("ld.so" if "/ld-" in library else ""))
 
 
-def put_busybox(root: Path, busybox: Path) -> None:
-    (root / "bin").mkdir()
-    shutil.copy(busybox, root / "bin")
+def put_busybox(directory: Path, busybox: Path) -> None:
+    directory.mkdir()
+    shutil.copy(busybox, directory)
     for name in subprocess.check_output([busybox, "--list"], text=True).split():
         if name != "busybox":
-            (root / "bin" / name).symlink_to("busybox")
+            (directory / name).symlink_to("busybox")
 
 
 def test_packages_that_can_not_be_fetched_are_reported(tmp_path: Path) -> None:
@@ -365,13 +344,8 @@ def test_packages_that_can_not_be_fetched_are_reported(tmp_path: Path) -> None:
     (tmp_path / "mmdebstrap").chmod(0o755)
     path = f"{tmp_path}:{os.environ['PATH']}"
     output = tmp_path / "dist"
-    done = subprocess.run(
-        [CHECKOUT / BUILD, "--output", output],
-        env={**os.environ, "PATH": path, "TMPDIR": str(tmp_path)},
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    environment = {**os.environ, "PATH": path, "TMPDIR": str(tmp_path)}
+    done = run(CHECKOUT / BUILD, "--output", output, env=environment)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines()[-1].startswith("build-bundle: cannot fetch the packages")
     assert sorted(each.name for each in tmp_path.iterdir()) == ["mmdebstrap"]

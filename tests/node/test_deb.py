@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 import roots
+import sampling
 from cloning import commit, git, make_clone
-from installing import CHECKOUT, needs_system_packages
+from installing import CHECKOUT, needs_system_packages, run
 
 pytestmark = needs_system_packages  # build-deb makes the manual with them
 
@@ -39,22 +40,20 @@ instead of a link: regular file 755 root
 calls meanwhile: enough
 that failed: 0
 the slow one: ipam must be given
-after both upgrades: #!/usr/bin/python3 -BIXutf8 LATER starter
+after both upgrades: #!/usr/bin/python3 -BIXutf8 {later} starter
 when a removal was given up: regular file 755 root
 logs, removed: kept
 logs, purged:
 theirs: untouched
 different:
 left:
-with no /opt before, removed:
-with no /opt before, purged:
-with /opt/cni before, removed:
-with /opt/cni before, purged:
-with /opt/cni/bin before, removed:
-with /opt/cni/bin before, purged:
+{removed}\
 beside another plugin: /opt/cni/bin/other
 an ipvlan that was there: theirs
 """
+# What is there before it is installed, and must be afterwards.
+HOW = ("removed", "purged")
+BEFORE = sampling.sample(("/", "/opt/cni", "/opt/cni/bin"), 1)
 
 
 @pytest.fixture(scope="module")
@@ -72,39 +71,36 @@ def debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Have a small Debian that has everything but the package, and in /debs its rival's."""
     directory = tmp_path_factory.mktemp("debian") / "root"
     keep = f"mkdir $1/debs && cp $1/var/cache/apt/archives/{RIVAL}_*.deb $1/debs"
-    options = [f"--include={DEPENDENCIES},{RIVAL}", f"--customize-hook={keep}"]
+    options = [
+        "--variant=essential",
+        f"--include=mount,{DEPENDENCIES},{RIVAL}",
+        f"--customize-hook={keep}",
+    ]
     with roots.made(directory, "trixie", *options) as root:
         yield root
 
 
 def test_package_is_clean_and_its_overrides_have_reasons(package: Path) -> None:
-    done = subprocess.run(
-        ["lintian", "--allow-root", "--fail-on=error,warning,info,pedantic", package],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    done = run("lintian", "--allow-root", "--fail-on=error,warning,info,pedantic", package)
     assert done.returncode == 0, done.stdout
     overrides = (CHECKOUT / "packaging/debian/lintian-overrides").read_text()
     assert overrides.startswith("# ")
 
 
-def test_same_commit_gives_the_same_package(package: Path, clone: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other"
+def test_same_commit_gives_the_same_package_and_the_command_that_installs_it(
+    package: Path, clone: Path, tmp_path: Path
+) -> None:
+    other, output = tmp_path / "other", tmp_path / "a directory"
     git(tmp_path, "clone", "--quiet", clone, other)
     if os.geteuid() == 0:  # root builds from a clone of another user
         for path in (other, *other.rglob("*")):
             os.chown(path, 12345, 12345, follow_symlinks=False)
-    assert build(other, tmp_path).read_bytes() == package.read_bytes()
-
-
-def test_build_prints_the_command_that_installs_the_package(clone: Path, tmp_path: Path) -> None:
-    output = tmp_path / "a directory"
-    printed = subprocess.check_output([clone / BUILD, "--output", output], text=True)
+    printed = subprocess.check_output([other / BUILD, "--output", output], text=True)
+    (built,) = output.iterdir()
+    assert built.read_bytes() == package.read_bytes()
     command = printed.splitlines()[-1].partition(": ")[2]
-    (package,) = output.iterdir()
     sudo = ["sudo"] if os.geteuid() or "SUDO_USER" in os.environ else []
-    assert shlex.split(command) == [*sudo, "apt-get", "install", str(package)]
+    assert shlex.split(command) == [*sudo, "apt-get", "install", str(built)]
 
 
 def test_a_machine_that_is_too_old_for_the_package_is_told(clone: Path, tmp_path: Path) -> None:
@@ -119,9 +115,19 @@ def test_a_machine_that_is_too_old_for_the_package_is_told(clone: Path, tmp_path
     assert printed.endswith("has what it depends on only in older versions\n")
 
 
-def test_documents_are_those_of_the_sources(package: Path, tmp_path: Path) -> None:
+def test_documents_manual_and_completions_are_where_debian_has_them(
+    package: Path, tmp_path: Path
+) -> None:
     subprocess.run(["dpkg-deb", "--extract", package, tmp_path], check=True)
-    documents = tmp_path / "usr/share/doc/cni-ipvlan"
+    share = tmp_path / "usr/share"
+    assert b".SS doctor" in gzip.decompress((share / "man/man8/ipvlan.8.gz").read_bytes())
+    for file in (
+        "bash-completion/completions/ipvlan",
+        "fish/vendor_completions.d/ipvlan.fish",
+        "zsh/vendor-completions/_ipvlan",
+    ):
+        assert "_IPVLAN_COMPLETE" in (share / file).read_text()
+    documents = share / "doc/cni-ipvlan"
     shipped = {}
     for path in documents.rglob("*"):
         if path.is_file():
@@ -141,26 +147,8 @@ def test_dependencies_are_those_of_setup_cfg(package: Path) -> None:
     depends = subprocess.check_output(["dpkg-deb", "--field", package, "Depends"], text=True)
     names = re.findall(r"[a-z0-9-]+(?= \(|,|\n)", depends)
     assert "python3-sh (<< 3)" in depends
-    assert list(dict.fromkeys(names)) == [
-        "python3",
-        "python3-click",
-        "python3-jsonschema",
-        "python3-yaml",
-        "python3-sh",
-        "iproute2",
-    ]
-
-
-def test_manual_and_completions_are_where_debian_has_them(package: Path, tmp_path: Path) -> None:
-    subprocess.run(["dpkg-deb", "--extract", package, tmp_path], check=True)
-    share = tmp_path / "usr/share"
-    assert b".SS doctor" in gzip.decompress((share / "man/man8/ipvlan.8.gz").read_bytes())
-    for file in (
-        "bash-completion/completions/ipvlan",
-        "fish/vendor_completions.d/ipvlan.fish",
-        "zsh/vendor-completions/_ipvlan",
-    ):
-        assert "_IPVLAN_COMPLETE" in (share / file).read_text()
+    python = [f"python3-{name}" for name in ("click", "jsonschema", "yaml", "sh")]
+    assert list(dict.fromkeys(names)) == ["python3", *python, "iproute2"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="making a Debian needs root")
@@ -172,17 +160,14 @@ def test_installed_used_upgraded_and_removed(
     later = build(tmp_path / "later", tmp_path)
     for each in (package, later, SCENARIO, SCENARIO.with_name("scenario.sh")):
         shutil.copy(each, debian)
-    scenario = [f"/{file.name}" for file in (SCENARIO, package, later)]
-    done = subprocess.run(
-        # ip netns exec needs a root directory that is a mount.
-        [LAB, "sh", "-c", 'mount --bind "$1" "$1" && exec chroot "$@"', "sh", debian, *scenario],
-        check=False,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
-    )
+    scenario = [*(f"/{file.name}" for file in (SCENARIO, package, later)), *BEFORE]
+    # ip netns exec needs a root directory that is a mount.
+    within = ("sh", "-c", 'mount --bind "$1" "$1" && exec chroot "$@"', "sh", debian)
+    plain = {**os.environ, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+    done = run(LAB, *within, *scenario, env=plain)
     printed = re.sub(r" +$", "", done.stdout, flags=re.MULTILINE)
-    expected = EXPECTED.replace("LATER", version_of(later))
+    removed = "".join(f"with {place} before, {how}:\n" for place in BEFORE for how in HOW)
+    expected = EXPECTED.format(later=version_of(later), removed=removed)
     assert (printed, done.returncode) == (expected, 0), done.stderr
     assert "cannot open" not in done.stderr  # calls that end while postrm looks at them
 

@@ -1,12 +1,10 @@
 """scripts/demo, from beginning to end."""
 
 import re
-import subprocess
-from pathlib import Path
 
 import pytest
+from installing import CHECKOUT, run
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 CHANGES = """\
 <       "cniVersion": "0.3.1",
 ---
@@ -21,9 +19,7 @@ CHANGES = """\
 @pytest.fixture(scope="module")
 def shown() -> str:
     """Return what the demo prints; all that it expects must hold."""
-    done = subprocess.run(
-        (CHECKOUT / "scripts/demo",), input="", capture_output=True, text=True, check=False
-    )
+    done = run(CHECKOUT / "scripts/demo")
     assert done.returncode == 0, done.stdout
     assert re.search(r"^[0-9]+ expectations held, 0 did not$", done.stdout, re.MULTILINE)
     return done.stdout

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from document_commands import BASH, VALUES, typed_in
+from installing import run
 
 PIPLESS = {key: value for key, value in os.environ.items() if not key.startswith("PIP_")}
 RELEASE = f"""
@@ -40,12 +41,6 @@ def test_commands_of_the_documents_succeed(fresh: Path, wheels: Path) -> None:
     (fresh / ".venv").symlink_to(sys.prefix)
     (fresh / VALUES["DIR"]).symlink_to(wheels)
     lines = [command.line for commands in typed_in("node").values() for command in commands]
-    done = subprocess.run(
-        ["unshare", "--mount", "bash", "-ec", SCRIPT, "bash", *lines],
-        check=False,
-        cwd=fresh,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    script = ("unshare", "--mount", "bash", "-ec", SCRIPT, "bash")
+    done = run(*script, *lines, cwd=fresh, env=environment)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

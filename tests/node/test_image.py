@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from image_layout import Image, blob, contents
-from installing import AS_ROOT, CHECKOUT, tree
+from installing import AS_ROOT, CHECKOUT, run, tree
 
 BUILD = CHECKOUT / "scripts/build-image"
 ENTRY = CHECKOUT / "scripts/lib/image-entry"
@@ -19,10 +19,11 @@ def image(images: list[Path]) -> Image:
 
 
 def test_same_bundle_gives_the_same_image(images: list[Path], archives: list[Path]) -> None:
-    one, other = images
     version = archives[0].name.split("-linux-")[0]
-    assert [one.name, other.name] == [f"{version}.oci.tar"] * 2
-    assert one.read_bytes() == other.read_bytes()
+    assert {each.name for each in images} == {f"{version}.oci.tar"}
+    if len(images) == 1:
+        pytest.skip("with this seed, it was built once")
+    assert len({each.read_bytes() for each in images}) == 1
 
 
 def test_image_has_the_bundle_and_starts_the_entry(image: Image, archives: list[Path]) -> None:
@@ -97,8 +98,7 @@ def entry(bundle: Path, node: Path, *options: str) -> subprocess.Popen[str]:
 def test_bundle_that_is_broken_is_reported(archives: list[Path], tmp_path: Path) -> None:
     broken = tmp_path / archives[0].name
     broken.write_bytes(archives[0].read_bytes()[:1000])
-    command: list[str | Path] = [BUILD, "--bundle", broken, "--output", tmp_path / "dist"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    done = run(BUILD, "--bundle", broken, "--output", tmp_path / "dist")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"build-image: cannot unpack {broken}: xz: ")
     assert not (tmp_path / "dist").exists()

@@ -114,20 +114,20 @@ def test_input_that_never_ends_is_not_waited_for(lab: Argv, never_ending: int) -
     assert done.stdout == b"ended\n"
 
 
-def test_reader_that_had_enough_ends_an_endless_writer() -> None:
-    done = run("bash", "-c", f"yes | {LAB} --uml head -n 2; echo ${{PIPESTATUS[*]}}")
-    assert done.stdout == b"y\ny\n141 0\n"
-
-
-def test_closed_input_is_empty() -> None:
-    done = run("bash", "-c", f"{LAB} --uml wc -c <&-")
-    assert (done.stdout, done.stderr) == (b"0\n", b"")
-
-
-def test_input_that_cannot_be_read_is_no_empty_one() -> None:
-    done = run("bash", "-c", f"{LAB} --uml sh -c 'cat; sleep 9' </")
-    assert done.returncode == 125
-    assert b"the input could not be read" in done.stderr
+@pytest.mark.parametrize(
+    ("line", "printed", "complaint"),
+    [
+        (f"yes | {LAB} --uml head -n 2; echo ${{PIPESTATUS[*]}}", b"y\ny\n141 0\n", b""),
+        (f"{LAB} --uml wc -c <&-", b"0\n", b""),
+        (f"{LAB} --uml sh -c 'cat; sleep 9' </; echo $?", b"125\n", b"input could not be read"),
+    ],
+    ids=["endless", "closed", "not readable"],
+)
+def test_input_from_a_shell(line: str, printed: bytes, complaint: bytes) -> None:
+    done = run("bash", "-c", line)
+    assert done.stdout == printed
+    assert complaint in done.stderr
+    assert complaint or not done.stderr
 
 
 def test_command_gets_nothing_of_a_terminal() -> None:
@@ -215,15 +215,15 @@ def test_what_a_killed_lab_leaves_the_next_one_removes(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_bench_works_in_a_fresh_clone(fresh: Path) -> None:
-    done = run(str(fresh / "scripts/bench"), "--short", "--runs", "1")
+BENCHES: list[Argv] = [(), *[("--native",)] * (os.geteuid() == 0)]
+
+
+@pytest.mark.parametrize("options", BENCHES, ids=" ".join)
+def test_bench_works_in_a_fresh_clone(fresh: Path, options: Argv) -> None:
+    done = run(str(fresh / "scripts/bench"), "--short", "--runs", "1", *options)
     assert done.returncode == 0, done.stderr
-    assert [line.split()[:2] for line in done.stdout.decode().splitlines() if " ours " in line] == [
-        [verb, "ours"] for verb in ("VERSION", "ADD", "CHECK", "DEL")
-    ]
-    if os.geteuid() == 0:
-        done = run(str(fresh / "scripts/bench"), "--native", "--short", "--runs", "1")
-        assert done.returncode == 0, done.stderr
+    lines = [line.split()[:2] for line in done.stdout.decode().splitlines() if " ours " in line]
+    assert lines == [[verb, "ours"] for verb in ("VERSION", "ADD", "CHECK", "DEL")]
 
 
 class Terminal:

@@ -3,13 +3,9 @@
 That machine is played by a lab: its kernel has ipvlan, and linux.uml is hidden there.
 """
 
-import subprocess
-from pathlib import Path
-
-import pytest
+from installing import CHECKOUT, run
 from patience import patient
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 LAB = CHECKOUT / "scripts/lab-kernel"
 MACHINE = f"""
 rm -f "$(command -v linux.uml)" "$(command -v qemu-system-x86_64)" # in the lab
@@ -35,14 +31,12 @@ NONE = (
     "and for another one packages are missing: sudo apt-get install qemu-system-x86\n"
 )
 # Each with what it prints. The last one takes from the machine what the others need.
-WORKS = {
+SCRIPTS = {
     '$nobody $lab sh -c "id -u; echo \\$WORD; exit 3"; echo $?': "0\ntwo words\n3\n",
     "echo piped | $nobody $lab cat": "piped\n",
     "$nobody $lab ip link add d0 type dummy; ip link show dev d0 2>&1": (
         'Device "d0" does not exist.\n'
     ),
-}
-ENDS = {
     "$nobody $lab --timeout 2 sleep 1000; echo $?; pgrep -x sleep": "124\n",
     f"{START} kill $!; wait $!; echo $?; pgrep -x sleep": "143\n",
     f"{START} kill -KILL $!; wait $! 2>/dev/null;{GONE}": "",
@@ -51,17 +45,8 @@ ENDS = {
 END = "the end of a script\n"
 
 
-@pytest.mark.parametrize("scripts", [WORKS, ENDS], ids=["works", "ends"])
-def test_sudo_makes_namespaces_on_the_machines_own_kernel_or_one_sentence_says_why_not(
-    scripts: dict[str, str],
-) -> None:
-    done = subprocess.run(
-        (LAB, "--uml", "bash", "-c", MACHINE + f"\necho {END}".join(scripts)),
-        input="",
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=patient(60),
-    )
+def test_sudo_makes_namespaces_on_the_machines_own_kernel_or_one_sentence_says_why_not() -> None:
+    script = MACHINE + f"\necho {END}".join(SCRIPTS)
+    done = run(LAB, "--uml", "bash", "-c", script, timeout=patient(60))
     printed = done.stdout.split(END)
-    assert dict(zip(scripts, printed, strict=True)) == scripts, done.stderr
+    assert dict(zip(SCRIPTS, printed, strict=True)) == SCRIPTS, done.stderr

@@ -20,12 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import lab
+from containerd import CTR, HOME, SOCKET, Containerd
 from executable import Executable
 from installing import tree
 from runtime import Runtime, host_local, network
 
-HOME = Path("/run/containerd-lab")
-SOCKET = HOME / "containerd.sock"
 SETTINGS = f"""
 version = 2
 root = "{HOME}/root"
@@ -34,12 +33,11 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 [grpc]
 address = "{SOCKET}"
 """
-CTR = ("ctr", "--address", str(SOCKET))
 ENTRY = "/usr/lib/cni-ipvlan/scripts/lib/image-entry"  # the image's
 PLUGIN = Path("/opt/cni/bin/ipvlan")
 FOREIGN = "#!/bin/sh\necho 'this is another program'\n"
 BUILDER = (1001, 127)  # another user, as in the archives of containernetworking/plugins 1.5.0
-ADDS = 50
+PODS = 100  # at most
 # All that containerd gives a container.
 CAPABILITIES = {
     *("CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID"),
@@ -52,10 +50,14 @@ def main() -> None:
     described = json.loads(Path(sys.argv[1]).read_text())["spec"]["template"]["spec"]
     lab.keep_off_the_machine()
     lab.LOGS.rmdir()
-    with lab.node() as node, containerd():
+    HOME.mkdir()
+    (HOME / "config.toml").write_text(SETTINGS)
+    with lab.node() as node:
+        daemon = Containerd(node)
         node.master()
         first, second = (Image(archive, described) for archive in sys.argv[2:])
         found = replace(first) | upgrade(node, first, second)
+        daemon.stop()
     json.dump(found, sys.stdout)
 
 
@@ -91,7 +93,7 @@ def upgrade(node: lab.Node, first: Image, second: Image) -> dict[str, object]:
         installed.wait_for("waiting")
         found: dict[str, object] = {"installed": number()}
     found["warning"] = installed.stderr
-    places = [node.container() for _ in range(ADDS)]
+    places: list[lab.Space] = []
     runtime = Runtime(Executable(str(PLUGIN)))
     conf = network(ipam=host_local("10.1.0.0/24"), logFile="net.log")
 
@@ -105,16 +107,22 @@ def upgrade(node: lab.Node, first: Image, second: Image) -> dict[str, object]:
 
     with second.running() as upgraded:
         upgraded.wait_for("copying")
+        former = switched = PLUGIN.stat().st_ctime_ns
+        added: list[tuple[int, int, str]] = []
         with ThreadPoolExecutor(2) as pool:
-            added = list(pool.map(add, range(ADDS)))
+            while len(places) < PODS and not any(
+                start > switched > former for start, _, _ in added
+            ):
+                places += [node.container() for _ in range(4)]
+                added += pool.map(add, range(len(added), len(places)))
+                switched = PLUGIN.stat().st_ctime_ns
         upgraded.wait_for("waiting")
-        switched = PLUGIN.stat().st_ctime_ns
         found["upgraded"] = number()
         found["ended before"] = sum(end < switched for _, end, _ in added)
         found["started after"] = sum(start > switched for start, _, _ in added)
         found["failed"] = [failure for _, _, failure in added if failure]
         found["log"] = upgraded.execute("grep", "pod0", "/var/log/cni-ipvlan/net.log")
-    found["attached"] = sum("net1" in place.links() for place in places)
+    found["not attached"] = sum("net1" not in place.links() for place in places)
     with first.running() as rolled_back:
         rolled_back.wait_for("waiting")
         found["rolled back"] = number()
@@ -254,21 +262,6 @@ def versions() -> list[str]:
         return []
     found: list[str] = json.loads(done.stdout)["supportedVersions"]
     return found
-
-
-@contextmanager
-def containerd() -> Iterator[None]:
-    """Run containerd."""
-    HOME.mkdir()
-    (HOME / "config.toml").write_text(SETTINGS)
-    command = ["containerd", "--config", f"{HOME}/config.toml", "--log-level", "error"]
-    with subprocess.Popen(command, env={**os.environ, "HOME": "/root"}) as daemon:
-        try:
-            lab.wait_until(lambda: SOCKET.exists() or daemon.poll() is not None)
-            assert daemon.poll() is None
-            yield
-        finally:
-            daemon.terminate()
 
 
 if __name__ == "__main__":

@@ -99,3 +99,8 @@ def slave_by_hand(container: Space, mode: str) -> None:
     run("ip", *f"link add link eth0 name byhand type ipvlan mode {mode}".split())
     run("ip", "link", "set", "dev", "byhand", "netns", container.path)
     container.ip("link set dev byhand up")
+
+
+def looks_busy(host: Space) -> None:
+    """Let the master eth0 look as if it had slaves somewhere."""
+    host.ip("link add link eth0 name eth0.5 up type vlan id 5")

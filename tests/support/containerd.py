@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import lab
+from executable import Executable
+from runtime import PLUGINS
 
 BIN_DIR = Path("/opt/cni/bin")
 CONFIGURATION = Path("/etc/cni/net.d/10-net.conflist")
@@ -31,7 +33,6 @@ SOCKET = HOME / "containerd.sock"
 KUBERNETES = "k8s.io"  # containerd's namespace for what the kubelet has it make
 CTR = ("ctr", "--address", str(SOCKET))
 
-_INSTALL = str(Path(__file__).resolve().parents[2] / "scripts/install-node")
 _SETTINGS = f"""
 version = 2
 root = "{HOME}/root"
@@ -80,19 +81,18 @@ class Containerd:
 @contextmanager
 def running() -> Iterator[Containerd]:
     """Have containerd on a node with the plugin and a network; leave it without containers."""
-    share, command = (f"/opt/cni/{name}" for name in ("share", "command"))
-    options = ["--system-packages", "--share-dir", share, "--command-dir", command]
     with lab.own(BIN_DIR.parent), lab.own(CONFIGURATION.parent), lab.node() as node:
         node.master("eth0")
-        lab.run(_INSTALL, *options)
-        shutil.copy("/usr/lib/cni/loopback", BIN_DIR)
+        BIN_DIR.mkdir()
+        (BIN_DIR / "ipvlan").symlink_to(Executable().path)
+        for name in ("host-local", "loopback"):
+            shutil.copy(f"{PLUGINS}/{name}", BIN_DIR)
         CONFIGURATION.write_text(json.dumps(NETWORK))
         HOME.mkdir()
         (HOME / "config.toml").write_text(_SETTINGS)
         daemon = Containerd(node)
         yield daemon
         daemon.stop()
-        lab.run(_INSTALL, "--uninstall")
         shutil.rmtree(HOME)
 
 

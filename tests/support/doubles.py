@@ -155,6 +155,17 @@ class Steps:
         )
 
 
+def stand_in(directory: Path, name: str, script: str) -> str:
+    """Put a script in the place of a program; return the PATH on which it is first.
+
+    ``$real`` in it is the program.
+    """
+    directory.mkdir(exist_ok=True)
+    real = f"real={shlex.quote(shutil.which(name) or '')}"
+    _script(directory / name, f"#!/bin/sh\n{real}\n{script}\n")
+    return f"{directory}:{os.environ['PATH']}"
+
+
 def _script(path: Path, text: str) -> None:
     path.write_text(text)
     path.chmod(0o755)

@@ -22,6 +22,13 @@ needs_system_packages = pytest.mark.skipif(
 )
 
 
+def run(*argv: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command that gets no input to its end; return what became of it."""
+    return subprocess.run(
+        argv, stdin=subprocess.DEVNULL, check=False, capture_output=True, text=True, **options
+    )
+
+
 def copy_checkout(target: Path) -> Path:
     """Copy what an installation needs, since a build leaves files beside it; return the target."""
     for name in ("cni_ipvlan", "packaging", "scripts"):

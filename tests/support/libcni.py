@@ -137,3 +137,8 @@ class Libcni:
             return None
         result: Document = json.loads(file.read_text())["result"]
         return result
+
+
+def without_files(snapshot: Document) -> Document:
+    """Return a node's snapshot without files, since tuning leaves directories for its notes."""
+    return {key: value for key, value in snapshot.items() if key != "files"}

@@ -5,9 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
-from lab import Node
+from executable import Executable
 from person import Person
 from runtime import call_environment, network, static
+from scene import Scene
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "json.md"
 ABOUT = "-c net.conf --netns container1 --container-id one"
@@ -49,26 +50,28 @@ def documented() -> dict[str, set[str]]:
 KEYS = documented()
 
 
+@pytest.mark.scene(master="wire")
 @pytest.mark.parametrize("command", KEYS)
 def test_a_command_prints_the_document_that_is_described(
-    node: Node, person: Person, command: str
+    scene: Scene, person: Person, command: str
 ) -> None:
-    node.master_on_a_wire().ip("address add 10.1.0.1/24 dev eth0")
-    container = node.container()
+    scene.neighbour.ip("address add 10.1.0.1/24 dev eth0")
+    at_shell = Person(Executable(), person.directory)
     ipam = static("10.1.0.2/24", gateway="10.1.0.1", routes=[{"dst": "10.7.0.0/24"}])
     conf = network(ipam=ipam, dns={"nameservers": ["10.1.0.1"]})
     person.writes(conf)
     if command not in ("status", "--dry-run"):
-        person.succeeds(f"ipvlan add {ABOUT} --json >result")
+        person.writes(json.loads(person.succeeds(f"ipvlan add {ABOUT} --json")), "result")
     if command in ("add", "add --dry-run"):
         person.writes({**conf, "ipam": static("10.1.0.3/24", routes=[{"dst": "10.8.0.0/24"}])})
     if command.startswith("replay"):
-        person.succeeds("rm -rf /run/captures; mkdir /run/captures")
-        variables = {**call_environment("DEL", container), "CNI_IPVLAN_CAPTURE": "/run/captures"}
-        person.succeeds("ipvlan <net.conf", **variables)
-    environment = call_environment("ADD", container) if command == "--dry-run" else {}
+        at_shell.succeeds("rm -rf /run/captures; mkdir /run/captures")
+        variables = {**call_environment("DEL", scene.one), "CNI_IPVLAN_CAPTURE": "/run/captures"}
+        at_shell.succeeds("ipvlan <net.conf", **variables)
+    environment = call_environment("ADD", scene.one) if command == "--dry-run" else {}
+    line = LINES[command]
 
-    out = person.types(LINES[command], **environment)[1]
+    out = (at_shell if {*"<*"} & {*line} else person).types(line, **environment)[1]
 
     assert json.loads(out).keys() == KEYS[command], out
 
@@ -93,17 +96,14 @@ FAILURES = [
 
 @pytest.mark.parametrize(("line", "status", "code"), FAILURES)
 def test_a_failure_is_one_document_too(
-    node: Node, person: Person, line: str, status: int, code: int
+    scene: Scene, person: Person, line: str, status: int, code: int
 ) -> None:
-    node.master()
-    node.container()
-    before = node.snapshot()
     person.writes(network(master="eth7"))
 
-    done, out, err = person.types(line)
+    with scene.unchanged():
+        done, out, err = person.types(line)
 
     document = json.loads(out)
     assert (done, document["code"]) == (status, code), (out, err)
     assert document.keys() == {"code", "msg", "details"}
     assert "ipvlan: " not in err
-    assert node.snapshot() == before
