@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import ExitStack
+
 from cni_ipvlan import _json
 from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni.errors import (
@@ -12,19 +15,17 @@ from cni_ipvlan.cni.errors import (
     CniError,
     Failures,
 )
-from cni_ipvlan.iproute import namespace
 from cni_ipvlan.plugin import features, links, modes
 from cni_ipvlan.plugin.ipam import Ipam, to_release
 from cni_ipvlan.state.attachment import AttachmentId
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Collection, Iterable
     from typing import Any
 
     from cni_ipvlan.cni.request import Request
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.node import Node
-    from cni_ipvlan.state.attachment import ModeHint
 
 _VALID = "cni.dev/valid-attachments"
 # SPEC.md of CNI 1.1.0 called it so at first, and some runtimes send only this
@@ -33,6 +34,9 @@ _VALID_AT_FIRST = "cni.dev/attachments"
 # They ask for variables that GC does not have, don't know the verb, or its CNI version.
 _ANSWERS_OF_OLDER_PLUGINS = (INCOMPATIBLE_VERSION, UNKNOWN_CONTAINER, INVALID_ENVIRONMENT)
 _SHOWN_CHARACTERS = 80
+_VERSION_OF_DEL = "1.0.0"
+_AT_ONCE = 16  # calls of the IPAM plugin, and locks
+_SEARCH_SECONDS = 5.0
 
 
 def gc(node: Node, request: Request) -> None:
@@ -49,9 +53,7 @@ def gc(node: Node, request: Request) -> None:
     with failures.noted(), node.transaction() as tx:
         _remove_links(node, tx, network, {each.key for each in valid})
     with failures.noted(), node.transaction() as tx:
-        for hint in list(node.registry.all_hints()):
-            if hint.attachment not in valid:
-                _forget(node, tx, network, hint)
+        _release_gone(node, tx, request, valid, failures)
         features.release_others(node, tx, network, valid, below=True)
         for master in node.registry.noted():
             _settle(node, tx, master, is_ending=False)
@@ -66,9 +68,8 @@ def _release(node: Node, tx: Transaction, request: Request) -> None:
         if name:
             Ipam(name, request, node.warn).call(tx, "GC")()
     except CniError as error:
-        if error.code not in _ANSWERS_OF_OLDER_PLUGINS:
+        if error.code not in _ANSWERS_OF_OLDER_PLUGINS:  # its leases are released by DEL
             raise
-        node.warn(f"the IPAM plugin {name} knows no GC, so its leases stay: {error.msg}")
 
 
 def _remove_links(node: Node, tx: Transaction, network: str, valid_keys: set[str]) -> None:
@@ -83,22 +84,102 @@ def _remove_links(node: Node, tx: Transaction, network: str, valid_keys: set[str
                 links.delete(tx, (link,), None)
 
 
-def _forget(node: Node, tx: Transaction, network: str, hint: ModeHint) -> None:
-    """Remove an invalid hint; of another network only if its container is gone."""
-    if hint.network != network and namespace.leads_to(hint.netns, hint.netns_identity):
-        return
-    with node.registry.idle(hint.attachment.key) as is_idle:
-        if not is_idle:
-            return
-        # Read again, since its ADD may have ended meanwhile.
-        for current in node.registry.hints_of(hint.attachment):
-            if not current.is_complete:
-                links.delete_recorded(tx, current)
-        masters = links.forget(tx, node.registry, hint.attachment)
-        for master in masters or ():
-            _settle(node, tx, master, is_ending=True)
-        if masters is None:
+def _release_gone(
+    node: Node,
+    tx: Transaction,
+    request: Request,
+    valid: Collection[AttachmentId],
+    failures: Failures,
+) -> None:
+    """Release, by the IPAM plugin's DEL, what attachments had whose interfaces are gone.
+
+    Whatever an IPAM plugin does at GC (host-local and dhcp do nothing), DEL releases, and may be
+    repeated. Root's records name the attachments, and host-local's own store those that had one
+    before the node was started again. The record goes when the addresses have been released.
+    """
+    name = to_release(request, node.warn)
+    recorded = {hint.attachment: hint for hint in node.registry.all_hints()}
+    wanted = [each for each in recorded if each.network == request.network]
+    if name == "host-local":
+        wanted += _unrecorded(node, tx, request, {*valid, *recorded})
+    wanted = [each for each in wanted if each not in valid]
+    for first in range(0, len(wanted), _AT_ONCE):
+        with ExitStack() as locks:
+            released = [
+                (attachment, _released(node, tx, request, attachment, name))
+                for attachment in wanted[first : first + _AT_ONCE]
+                if locks.enter_context(node.registry.idle(attachment.key))
+                and _is_gone(node, tx, attachment)
+            ]
+            for attachment, wait in released:
+                with failures.noted():
+                    wait()
+                    for master in links.forget(tx, node.registry, attachment) or ():
+                        _settle(node, tx, master, is_ending=True)
+
+
+def _unrecorded(
+    node: Node, tx: Transaction, request: Request, known: Collection[AttachmentId]
+) -> list[AttachmentId]:
+    """Return the attachments that have a lease of host-local, but no record and no interface."""
+    from cni_ipvlan.plugin import host_local, inventory
+
+    containers = {each.container_id for each in known}
+    leases = [
+        lease
+        for lease in host_local.leases(host_local.directory(request.config))
+        if AttachmentId(request.network, lease.container_id, lease.ifname) not in known
+        and lease.container_id
+        and (lease.ifname or lease.container_id not in containers)  # an old one names no interface
+    ]
+    if not leases:
+        return []
+    unseen: list[str] = []
+    deadline = time.monotonic() + _SEARCH_SECONDS
+    found = list(inventory.take(tx, node.registry, unseen=unseen.append, deadline=deadline))
+    if unseen or time.monotonic() >= deadline:
+        node.warn("leases without a record are kept, as not every namespace could be searched")
+        return []
+    used = {address.partition("/")[0] for each in found for address in each.addresses}
+    lost = (lease for lease in leases if lease.address not in used)
+    network = request.network
+    return list(
+        dict.fromkeys(AttachmentId(network, each.container_id, each.ifname) for each in lost)
+    )
+
+
+def _is_gone(node: Node, tx: Transaction, attachment: AttachmentId) -> bool:
+    """Whether the interface of an attachment, which no call is working on, is nowhere.
+
+    What a killed ADD has left is removed. Records are read again, since an ADD may have ended.
+    """
+    for hint in node.registry.hints_of(attachment):
+        if not hint.is_complete:
+            links.delete_recorded(tx, hint)
+        if links.is_there(tx, hint):
             node.warn(f"not removed, since its container still exists: {hint.describe()}")
+            return False
+    return True
+
+
+def _released(
+    node: Node, tx: Transaction, request: Request, attachment: AttachmentId, name: str
+) -> Callable[[], None]:
+    """Start the IPAM plugin's DEL of an attachment; return what waits for its end."""
+    if not name:
+        return lambda: None
+    variables = {
+        "CNI_CONTAINERID": attachment.container_id,
+        "CNI_IFNAME": attachment.ifname or "eth0",  # of which host-local finds the old lease, too
+        "CNI_NETNS": "",
+    }
+    # In a version that plugins know which are older than GC: a DEL has no result that could differ.
+    config = {**request.config, "cniVersion": _VERSION_OF_DEL}
+    asked = request._replace(
+        environment={**request.environment, **variables},
+        stdin=_json.dumps(config).encode("ascii"),
+    )
+    return Ipam(name, asked, node.warn).call(tx, "DEL")
 
 
 def _settle(node: Node, tx: Transaction, master: tuple[int, int], *, is_ending: bool) -> None:

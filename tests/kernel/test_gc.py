@@ -1,11 +1,12 @@
 """GC: it removes what killed calls left, and nothing that belongs to an attachment."""
 
 import json
+import shutil
 from itertools import product
 
 import pytest
-from lab import MEMORY, records, run
-from runtime import PLUGINS, Conf, network, static
+from lab import LEASES, MEMORY, Space, leases, records, run
+from runtime import PLUGINS, Conf, host_local, network, static
 from sampling import sample
 from scene import Scene
 
@@ -149,3 +150,60 @@ def left_behind(network_name: str, container: str, ifname: str) -> str:
 def foreign(name: str, making: str) -> str:
     run("ip", "link", "add", *making.split())
     return name
+
+
+# Leases of attachments whose interfaces are gone.
+
+LEASED = network(cniVersion="1.0.0", ipam=host_local("10.1.0.0/24"))
+GC_OF_LEASED = {**LEASED, "cniVersion": "1.1.0"}
+STORE = LEASES / "networks" / "net"
+
+
+def test_gc_releases_what_is_gone_and_nothing_else(scene: Scene) -> None:
+    for number in range(3):
+        scene.add(LEASED, at=scene.container(), CNI_CONTAINERID=f"c{number}")
+    scene.node.remove(Space("/run/netns/container3"))  # c1's
+    scene.add({**LEASED, "name": "other"}, at=scene.two, ipam=host_local("10.2.0.0/24"))
+    scene.node.remove(scene.two)
+
+    scene.runtime.gc(GC_OF_LEASED, [("c0", "net1")]).succeeds()
+
+    # c2 is not valid, but its interface is there.
+    assert sorted(path.name for path in leases()) == ["10.1.0.2", "10.1.0.4", "10.2.0.2"]
+    left = {hint.container_id for hint in Registry().all_hints()}
+    assert left == {"c0", "c2", "two"}
+
+
+def test_gc_releases_what_was_leased_before_a_restart_of_the_node(scene: Scene) -> None:
+    """Records are gone, and so are interfaces; host-local's store is on disk."""
+    scene.add(LEASED, at=scene.two, CNI_CONTAINERID="lives")
+    scene.two.ip("link set dev net1 alias mine")
+    shutil.rmtree(MEMORY)
+    STORE.joinpath("10.1.0.7").write_text("valid\r\nnet1")
+    STORE.joinpath("10.1.0.8").write_text("gone\r\neth0")
+    STORE.joinpath("10.1.0.9").write_text("old")
+    STORE.joinpath("garbage").write_text("?")
+
+    scene.runtime.gc(GC_OF_LEASED, [VALID]).succeeds()
+
+    assert sorted(path.name for path in leases()) == ["10.1.0.2", "10.1.0.7", "garbage"]
+
+
+def test_gc_asks_any_ipam_plugin_to_release_what_a_call_is_not_working_on(scene: Scene) -> None:
+    about = network(cniVersion="1.1.0", ipam=scene.ipam(ips=["10.1.0.2/24"]))
+    scene.add(about)
+    scene.node.remove(scene.one)
+    key = AttachmentId("net", "one", "net1").key
+    with Registry().attachment_lock(key, lambda: None, strict=True):
+        scene.runtime.raw(about, {**GC, "CNI_PATH": scene.fake.path}).succeeds()
+    assert scene.fake.calls == ["ADD", "GC"]
+
+    scene.ipam("DEL", code=11, msg="later", status=1)
+    answer = scene.runtime.raw(about, {**GC, "CNI_PATH": scene.fake.path})
+    assert answer.error()["msg"] == "later"
+    assert [hint.container_id for hint in Registry().all_hints()] == ["one"]
+    scene.ipam("DEL", script="")
+    scene.runtime.raw(about, {**GC, "CNI_PATH": scene.fake.path}).succeeds()
+
+    assert scene.fake.calls[-2:] == ["GC", "DEL"]
+    assert list(Registry().all_hints()) == []

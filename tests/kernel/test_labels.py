@@ -3,7 +3,7 @@
 from contextlib import AbstractContextManager
 
 import pytest
-from lab import MEMORY, Space, leases, run
+from lab import MEMORY, Space, run
 from runtime import Answer, Conf, host_local, network, static
 from scene import Added, Scene
 
@@ -195,18 +195,6 @@ def test_check_reports_an_interface_of_another_attachment(scene: Scene) -> None:
     added = scene.add(LEASED)
     relabel(scene.one, AttachmentId("net", "another", "net1").label)
     assert added.check("it belongs to the container 'another'")["code"] == 110
-
-
-def test_gc_with_an_ipam_plugin_that_knows_no_gc_says_that_leases_stay(scene: Scene) -> None:
-    """As Debian's host-local."""
-    scene.add(LEASED)
-    scene.node.remove(scene.one)
-
-    answer = scene.runtime.gc({**LEASED, "cniVersion": "1.1.0"})
-
-    answer.succeeds()
-    assert "its leases stay" in answer.stderr
-    assert [path.name for path in leases()] == ["10.1.0.2"]
 
 
 def test_gc_leaves_alone_what_an_add_completes_meanwhile(
