@@ -10,9 +10,10 @@ import os
 import time
 from contextlib import suppress
 
-from cni_ipvlan import __version__, _json, log_file
-from cni_ipvlan._namedtuple import TYPE_CHECKING
+from cni_ipvlan import __version__, log_file
 from cni_ipvlan.log import moment
+from cni_ipvlan.start import json
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -97,7 +98,7 @@ class _Capture:
                 "answer": _cut(self.printed.decode("utf-8", "surrogateescape"), _MOST_ANSWER),
                 "seconds": self._seconds(),
             }
-            return f"\n], {_json.dumps(about)[1:]}\n"
+            return f"\n], {json.dumps(about)[1:]}\n"
 
         self._write(rest, "")
         if self._descriptor is not None:
@@ -127,7 +128,7 @@ class _Capture:
             "environment": variables,
             "stdin": given.stdin.decode("utf-8", "surrogateescape"),
         }
-        lines = (f'"{key}": {_json.dumps(value)},\n' for key, value in about.items())
+        lines = (f'"{key}": {json.dumps(value)},\n' for key, value in about.items())
         return f'{{{"".join(lines)}"commands": ['
 
     def _entry(self, command: Command, completed: Completed) -> str:
@@ -142,7 +143,7 @@ class _Capture:
             "stdout": _cut(completed.stdout.decode("utf-8", "replace")),
             "stderr": _cut(completed.stderr.decode("utf-8", "replace")),
         }
-        entry = ("," if self._commands else "") + f"\n{_json.dumps(about)}"
+        entry = ("," if self._commands else "") + f"\n{json.dumps(about)}"
         if self._commands + len(entry) > _MOST_COMMANDS:
             self._left_out += 1
             return ""

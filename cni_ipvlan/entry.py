@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni import version
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

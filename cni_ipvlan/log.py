@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -12,7 +12,7 @@ import os
 import stat
 from contextlib import suppress
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

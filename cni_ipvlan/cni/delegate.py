@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.cni import strict_json
 from cni_ipvlan.cni.errors import (
     DELEGATE_FAILED,
@@ -13,6 +12,7 @@ from cni_ipvlan.cni.errors import (
     INVALID_CONFIGURATION,
     CniError,
 )
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from cni_ipvlan.cni.request import Request

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni import strict_json
 from cni_ipvlan.cni.delegate import DELEGATING
 from cni_ipvlan.cni.errors import INTERNAL, INVALID_CONFIGURATION, IO_FAILURE, CniError
 from cni_ipvlan.cni.request import parse
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.cni import strict_json
 from cni_ipvlan.cni.errors import (
     DECODING_FAILURE,
@@ -12,6 +11,7 @@ from cni_ipvlan.cni.errors import (
     CniError,
 )
 from cni_ipvlan.cni.versions import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface, ip_network
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.cni.errors import DECODING_FAILURE, INCOMPATIBLE_VERSION, CniError
 from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from cni_ipvlan import _json
-from cni_ipvlan._namedtuple import TYPE_CHECKING
+from cni_ipvlan.start import json
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing import Any
@@ -21,14 +21,14 @@ def decode(data: bytes) -> Any:
     """
     text = data.removeprefix(BYTE_ORDER_MARK).decode("utf-8")
     try:
-        return _json.loads(text, parse_constant=refuse_constant, parse_float=finite)
+        return json.loads(text, parse_constant=refuse_constant, parse_float=finite)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
 
 def encode(document: dict[str, Any]) -> bytes:
     """Return a document as indented JSON; raises ValueError for what JSON can't express."""
-    return _json.dumps(document, indent=4, allow_nan=False).encode("ascii") + b"\n"
+    return json.dumps(document, indent=4, allow_nan=False).encode("ascii") + b"\n"
 
 
 def refuse_constant(constant: str) -> None:

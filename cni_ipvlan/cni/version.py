@@ -27,7 +27,7 @@ def _quick_version(stdin: bytes) -> str | None:
 
 
 def _decoded_version(stdin: bytes) -> str:
-    from cni_ipvlan import _json
     from cni_ipvlan.cni.request import read
+    from cni_ipvlan.start import json
 
-    return _json.dumps(read(stdin).version_to_answer)
+    return json.dumps(read(stdin).version_to_answer)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from functools import cache
 
-from cni_ipvlan import _json
-from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
 from cni_ipvlan.cni.request import ALTERNATIVE_NAME_BYTES, interface_name_fault
+from cni_ipvlan.start import json
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -138,7 +138,7 @@ def suspicious_keys(config: Mapping[str, Any]) -> list[tuple[str, str]]:
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of the options; it must not be changed."""
     with open(_SCHEMA_FILE, encoding="utf-8") as file:
-        document: dict[str, Any] = _json.loads(file.read())
+        document: dict[str, Any] = json.loads(file.read())
     return document
 
 
@@ -186,7 +186,7 @@ def _explain(error: Any) -> str:
 
 
 def _shown(value: object) -> str:
-    text = _json.dumps(value)
+    text = json.dumps(value)
     return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + " …"
 
 

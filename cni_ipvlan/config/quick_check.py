@@ -7,7 +7,7 @@ imported only if this check fails. tests/unit/test_quick_check.py compares the t
 
 from __future__ import annotations
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ as an abbreviation of ``master``.
 
 from __future__ import annotations
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

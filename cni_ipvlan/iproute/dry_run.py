@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from shlex import join
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.iproute import causes
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.running import Completed, Running
 from cni_ipvlan.iproute.transaction import Transaction, nothing
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

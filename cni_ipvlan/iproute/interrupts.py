@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 from contextlib import contextmanager
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.iproute import IprouteError
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

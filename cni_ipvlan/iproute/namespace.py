@@ -7,8 +7,8 @@ import os
 from contextlib import contextmanager
 from fcntl import ioctl
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.iproute import IprouteError
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

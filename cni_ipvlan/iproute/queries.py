@@ -5,9 +5,9 @@ An output of None, from a query that was not permitted, is parsed as an empty on
 
 from __future__ import annotations
 
-from cni_ipvlan import _json
-from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.iproute import IprouteError
+from cni_ipvlan.start import json
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -199,7 +199,7 @@ def default_interfaces(output: bytes) -> list[tuple[int, str]]:
 def namespace_number(output: bytes, inode: int) -> int:
     """Read ``lsns --json --output NS,NETNSID``: the number of a namespace, or -1."""
     try:
-        entries = _list(_json.loads(output or b"{}"), "namespaces", dict)
+        entries = _list(json.loads(output or b"{}"), "namespaces", dict)
         # Whether lsns prints inodes as numbers or strings depends on its version.
         found = [_value(each, "netnsid", str) for each in entries if str(each["ns"]) == str(inode)]
         return int(found[0]) if found and found[0].isdecimal() else -1
@@ -221,7 +221,7 @@ def _read(output: bytes, read: Callable[[dict[str, Any]], list[T]]) -> list[T]:
         try:
             found += read(entry)
         except (KeyError, AttributeError, TypeError, ValueError):
-            raise UnreadableAnswerError(_json.dumps(entry)) from None
+            raise UnreadableAnswerError(json.dumps(entry)) from None
     return found
 
 
@@ -232,7 +232,7 @@ def _entries(output: bytes) -> list[dict[str, Any]]:
         return []
     try:
         # Not strict, since ip does not escape control characters in names.
-        entries = _json.loads(text, strict=False)
+        entries = json.loads(text, strict=False)
     except (ValueError, RecursionError):
         raise UnreadableAnswerError(text) from None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):

@@ -12,10 +12,11 @@ import select
 import sys
 from contextlib import contextmanager
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING
-from cni_ipvlan.iproute import IprouteError, _sh
+from cni_ipvlan.iproute import IprouteError
 from cni_ipvlan.iproute.namespace import held, leads_to
 from cni_ipvlan.iproute.running import Completed, Running
+from cni_ipvlan.start import sh as sh_module
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ _STANDARD_DIRECTORIES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 EXEC_FAILED = 127  # a shell's exit status for a program that can't be executed
 _SLICE_MILLISECONDS = 100  # signals are checked between slices: they don't end poll(2)
 
-sh = _sh.load()
+sh = sh_module.load()
 
 
 class ProgramNotFoundError(IprouteError):

@@ -9,7 +9,7 @@ import signal
 import time
 from contextlib import contextmanager, suppress
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from cni_ipvlan import _json
-from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
+from cni_ipvlan.start import json
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cni_ipvlan.iproute.commands import Argv
@@ -40,7 +40,7 @@ def edits_show() -> Argv:
 def edited_packets(output: bytes) -> int:
     """Read ``edits_show``: the number of packets."""
     try:
-        entries = _json.loads(output or b"[]")
+        entries = json.loads(output or b"[]")
         actions = [action for entry in entries for action in entry.get("actions", [])]
         return sum(int(action["stats"]["packets"]) for action in actions)
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.iproute.commands import prints_json, said
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.iproute.runner import EXEC_FAILED, CommandError
 from cni_ipvlan.iproute.running import Completed
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable

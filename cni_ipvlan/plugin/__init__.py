@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable

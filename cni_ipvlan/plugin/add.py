@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager, nullcontext
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, INVALID_ENVIRONMENT, CniError
 from cni_ipvlan.cni.request import pod
 from cni_ipvlan.iproute import commands, namespace
@@ -15,6 +14,7 @@ from cni_ipvlan.plugin.codes import COMMAND_FAILED, INTERFACE_NAME_TAKEN
 from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.ipam import Ipam, needs_link
 from cni_ipvlan.plugin.node import id_of
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 from cni_ipvlan.state.attachment import ModeHint
 
 if TYPE_CHECKING:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_interface, ip_network
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.cni.errors import DELEGATE_FAILED, INVALID_CONFIGURATION, CniError
 from cni_ipvlan.cni.result import Address, Interface, Result, Route
 from cni_ipvlan.iproute import commands, queries
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.plugin.codes import ADDRESS_IN_USE, COMMAND_FAILED
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

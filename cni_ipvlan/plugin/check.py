@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import chain
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
 from cni_ipvlan.cni.result import Result
 from cni_ipvlan.iproute import commands, namespace, queries
@@ -16,6 +15,7 @@ from cni_ipvlan.plugin.find_master import matching
 from cni_ipvlan.plugin.ipam import Ipam
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import id_of
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 from cni_ipvlan.state.attachment import named_by
 
 if TYPE_CHECKING:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.iproute import commands, queries
 from cni_ipvlan.iproute.commands import Command, all_links_before, together
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.plugin.codes import ADDRESS_IN_USE
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni.errors import Failures
 from cni_ipvlan.iproute import namespace
 from cni_ipvlan.iproute.commands import staying
 from cni_ipvlan.plugin import features, links
 from cni_ipvlan.plugin.ipam import Ipam, needs_link, to_release
 from cni_ipvlan.plugin.node import id_of
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

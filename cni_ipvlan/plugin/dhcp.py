@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.iproute import commands, tc
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.plugin import explain
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,6 @@ from contextlib import suppress
 from ipaddress import ip_address, ip_interface
 from shlex import join
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni import delegate, errors
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.iproute import IprouteError, causes, commands, machine, queries, tc
@@ -18,6 +17,7 @@ from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError, UnusableArgumentError
 from cni_ipvlan.plugin import codes, inventory
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 from cni_ipvlan.state.registry import DIRECTORY
 
 if TYPE_CHECKING:

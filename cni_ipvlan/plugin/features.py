@@ -5,7 +5,7 @@ Few attachments have such options. A module is imported only for one, or for a r
 
 from __future__ import annotations
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

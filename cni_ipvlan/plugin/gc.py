@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 
-from cni_ipvlan import _json
-from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni.errors import (
     INCOMPATIBLE_VERSION,
     INVALID_CONFIGURATION,
@@ -17,6 +15,8 @@ from cni_ipvlan.cni.errors import (
 )
 from cni_ipvlan.plugin import features, links, modes
 from cni_ipvlan.plugin.ipam import Ipam, to_release
+from cni_ipvlan.start import json
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 from cni_ipvlan.state.attachment import AttachmentId
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def _released(
     config = {**request.config, "cniVersion": _VERSION_OF_DEL}
     asked = request._replace(
         environment={**request.environment, **variables},
-        stdin=_json.dumps(config).encode("ascii"),
+        stdin=json.dumps(config).encode("ascii"),
     )
     return Ipam(name, asked, node.warn).call(tx, "DEL")
 
@@ -200,7 +200,7 @@ def _valid_attachments(request: Request) -> list[tuple[str, str]]:
     if not isinstance(entries, list):
         raise CniError(
             INVALID_CONFIGURATION,
-            f"{key} is {_json.dumps(entries)[:_SHOWN_CHARACTERS]}; it must be a list, or null",
+            f"{key} is {json.dumps(entries)[:_SHOWN_CHARACTERS]}; it must be a list, or null",
         )
     return [_valid_attachment(key, entry) for entry in entries]
 
@@ -225,5 +225,5 @@ def _with_list(request: Request, listed: Iterable[tuple[str, str]]) -> Request:
     if _VALID in request.config:
         return request
     entries = [{"containerID": container_id, "ifname": ifname} for container_id, ifname in listed]
-    added = f'{{"{_VALID}": {_json.dumps(entries)}, '.encode("ascii")
+    added = f'{{"{_VALID}": {json.dumps(entries)}, '.encode("ascii")
     return request._replace(stdin=request.stdin.replace(b"{", added, 1))  # before the name

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_interface, ip_network
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
 from cni_ipvlan.cni.result import Route
 from cni_ipvlan.iproute import commands, namespace, queries
@@ -29,6 +28,7 @@ from cni_ipvlan.plugin.codes import (
 )
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.shared import Feature
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence

@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from ipaddress import ip_address
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

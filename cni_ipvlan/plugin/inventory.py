@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import time
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command, together
 from cni_ipvlan.iproute.runner import CommandError
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.state.attachment import described, named_by
 
 if TYPE_CHECKING:

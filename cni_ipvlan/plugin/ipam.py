@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import DELEGATE_FAILED, CniError
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable

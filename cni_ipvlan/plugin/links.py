@@ -6,10 +6,10 @@ with the label of another attachment, are never touched.
 
 from __future__ import annotations
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import CommandError
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 from cni_ipvlan.state.attachment import KEY_CHARACTERS, named_by, network_key
 
 if TYPE_CHECKING:

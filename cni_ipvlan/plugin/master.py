@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command, together
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.plugin.codes import MASTER_BUSY
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from cni_ipvlan.config.netconf import NetConf

@@ -33,13 +33,13 @@ import os
 import time
 from itertools import islice
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.cni.errors import TRY_AGAIN_LATER, CniError
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError
 from cni_ipvlan.plugin import links
 from cni_ipvlan.plugin.codes import MODE_CONFLICT
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.state.locks import BusyError
 
 if TYPE_CHECKING:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import TRY_AGAIN_LATER, CniError
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
 from cni_ipvlan.iproute.runner import Runner
 from cni_ipvlan.plugin.codes import INTERRUPTED
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.state.attachment import AttachmentId
 from cni_ipvlan.state.locks import BusyError
 from cni_ipvlan.state.registry import Registry

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni.errors import INVALID_ENVIRONMENT, CniError
 from cni_ipvlan.iproute import namespace, queries
 from cni_ipvlan.plugin.codes import INTERFACE_NAME_TAKEN
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cni_ipvlan.cni.request import Request

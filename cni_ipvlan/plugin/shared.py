@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.iproute import commands, namespace
 from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING
 from cni_ipvlan.cni.errors import LIMITED_CONNECTIVITY, NOT_AVAILABLE, CniError
 from cni_ipvlan.iproute import commands
 from cni_ipvlan.iproute.commands import Command
@@ -10,6 +9,7 @@ from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.plugin import features, master
 from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.ipam import Ipam
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cni_ipvlan.cni.request import Request

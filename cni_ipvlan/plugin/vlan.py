@@ -6,7 +6,6 @@ them, if it was made here and nothing else uses it. Both are done under a lock o
 
 from __future__ import annotations
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.iproute import commands, queries
 from cni_ipvlan.iproute.commands import Command, together
@@ -15,6 +14,7 @@ from cni_ipvlan.plugin import links, modes, shared
 from cni_ipvlan.plugin.codes import COMMAND_FAILED, INTERFACE_NAME_TAKEN, MASTER_BUSY
 from cni_ipvlan.plugin.master import Master, check_master, is_down, look
 from cni_ipvlan.plugin.shared import Feature
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

@@ -8,7 +8,7 @@ container is, and permits nothing elsewhere.
 
 from __future__ import annotations
 
-from cni_ipvlan._namedtuple import NamedTuple
+from cni_ipvlan.start.namedtuple import NamedTuple
 
 try:
     # The module behind hashlib, which would load OpenSSL, too.

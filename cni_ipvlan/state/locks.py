@@ -11,7 +11,7 @@ import os
 import time
 from struct import pack, unpack_from
 
-from cni_ipvlan._namedtuple import TYPE_CHECKING
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 from cni_ipvlan.state.attachment import hashed
 
 if TYPE_CHECKING:

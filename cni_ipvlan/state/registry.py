@@ -34,8 +34,8 @@ import stat
 from contextlib import contextmanager, suppress
 from itertools import islice
 
-from cni_ipvlan import _json
-from cni_ipvlan._namedtuple import TYPE_CHECKING
+from cni_ipvlan.start import json
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 from cni_ipvlan.state.attachment import ModeHint, number_of
 from cni_ipvlan.state.locks import BusyError, Lock
 
@@ -363,7 +363,7 @@ class Registry:
         except FileNotFoundError:  # its attachment has just been deleted
             return None
         try:
-            document = _json.loads(os.read(descriptor, _MOST_HINT))
+            document = json.loads(os.read(descriptor, _MOST_HINT))
             document["netns_identity"] = tuple(document["netns_identity"])
             document["host_routes"] = tuple(document.get("host_routes", ()))
             document["is_complete"] = not path.endswith(_ADDING)
@@ -390,7 +390,7 @@ class Registry:
             except FileNotFoundError:  # another call has just removed the last hint there
                 continue
         try:
-            os.write(descriptor, _json.dumps(hint._asdict()).encode())
+            os.write(descriptor, json.dumps(hint._asdict()).encode())
         finally:
             os.close(descriptor)
 

@@ -15,7 +15,7 @@ import sys
 from contextlib import nullcontext
 from types import ModuleType
 
-from cni_ipvlan import _stand_ins
+from cni_ipvlan.start import stand_ins
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ _USED_ATTRIBUTES: dict[str, dict[str, object]] = {
     "pty": {},
     "pwd": {},
     "queue": {"Empty": Exception, "Queue": object},
-    "re": {**_stand_ins.RE, "match": _match},
+    "re": {**stand_ins.RE, "match": _match},
     "shlex": {"quote": None},
     "struct": {},
     "termios": {},
@@ -82,7 +82,7 @@ def load() -> Any:
     Raises ImportError if this version of sh does not allow that, since signals
     would then not reach the commands.
     """
-    sh = _stand_ins.load("sh", _USED_ATTRIBUTES)
+    sh = stand_ins.load("sh", _USED_ATTRIBUTES)
     names = getattr(sh.Command.__call__, "__globals__", {})
     if names.get("os") is not os:
         raise ImportError("this version of sh is not supported; 2.2 to 2.4 are")

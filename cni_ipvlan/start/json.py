@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from cni_ipvlan import _stand_ins
+from cni_ipvlan.start import stand_ins
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import json
     from typing import Any
 else:
-    json = _stand_ins.load("json", {"re": _stand_ins.RE})
+    json = stand_ins.load("json", {"re": stand_ins.RE})
 
 _WHITE_SPACE = " \t\n\r"
 
