@@ -23,9 +23,7 @@ import sys
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import spdx
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -60,7 +58,6 @@ def main(arguments: Sequence[str]) -> None:
     say("compiling Python's modules")
     bundle.compile()
     bundle.take_licences()
-    bundle.describe()
     say("packing")
     pack(bundle.path, archive)
 
@@ -71,13 +68,13 @@ def say(step: str) -> None:
 
 
 class Bundle:
-    """The files of a bundle; ``origins`` are the packages of those that are Debian's."""
+    """The files of a bundle, and the packages of Debian's that some of them are of."""
 
     def __init__(self, root: Path, path: Path) -> None:
         self.root = root
         self.path = path
         self.owners = dict(_owners(root))
-        self.origins: dict[str, spdx.Package] = {}
+        self.packages: set[Package] = set()
 
     def take(self, source: Path, target: Path | str) -> None:
         """Copy a file of the root, unless that has been done."""
@@ -87,7 +84,7 @@ class Bundle:
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, place)
             place.chmod(0o755 if os.access(file, os.X_OK) else 0o644)
-            self.origins[str(target)] = self.owners[file]
+            self.packages.add(self.owners[file])
 
     def take_programs(self) -> None:
         """Take Python, and the program of each launcher; they have a part of musl."""
@@ -96,9 +93,7 @@ class Bundle:
             places = [Path(each) / launcher.name for each in ("usr/bin", "usr/sbin")]
             found = next(place for place in places if (self.root / place).exists())
             self.take(found, f"lib/programs/{launcher.name}")
-        (musl,) = {each for each in self.owners.values() if each.name == "musl-dev"}
-        for launcher in (*self.path.glob("bin/*"), *self.path.glob("programs/*")):
-            self.origins[str(launcher.relative_to(self.path))] = musl
+        self.packages |= {each for each in self.owners.values() if each.name == "musl-dev"}
 
     def take_python(self) -> None:
         """Take Python's packages, and of its library what they and the project may import."""
@@ -139,43 +134,38 @@ class Bundle:
         library = self.path / "lib"
         if not compileall.compile_dir(library, quiet=1, stripdir=self.path, invalidation_mode=mode):
             raise SystemExit("a module can't be compiled")
-        for compiled in library.rglob("*.pyc"):
-            module = compiled.parents[1] / f"{compiled.name.partition('.')[0]}.py"
-            origin = self.origins.get(str(module.relative_to(self.path)))
-            if origin:
-                self.origins[str(compiled.relative_to(self.path))] = origin
 
     def take_licences(self) -> None:
-        """Take what each package tells of its licence, and the texts that they refer to."""
+        """Take what each package tells of its licence, the texts that they refer to, and a list."""
         for text in sorted((self.root / "usr/share/common-licenses").iterdir()):
             self.take(text, f"share/licences/common/{text.name}")
-        for package in sorted(set(self.origins.values())):
-            self.take(Path(f"usr/share/doc/{package.name}/copyright"), spdx.licence(package))
-            self.origins[spdx.licence(package)] = (
-                package  # not the one that its directory is a link to
+        lines = []
+        for package in sorted(self.packages):
+            self.take(
+                Path(f"usr/share/doc/{package.name}/copyright"), f"share/licences/{package.name}"
             )
-
-    def describe(self) -> None:
-        """Write the document that lists everything else in it."""
-        files = {
-            str(path.relative_to(self.path)): path.read_bytes()
-            for path in sorted(self.path.rglob("*"))
-            if path.is_file()
-        }
-        source = spdx.Source(
-            name=self.path.name,
-            version=self.path.name.removeprefix("cni-ipvlan-").partition("-linux-")[0],
-            tool="cni-ipvlan-build-bundle",
-            seconds=int(os.environ["SOURCE_DATE_EPOCH"]),
-            comment="Of each package, this has the files that are in the bundle.",
-        )
-        (self.path / spdx.NAME).write_text(spdx.document(source, files, self.origins))
+            lines.append(f"{package.name} {package.version} from {package.source}\n")
+        (self.path / "share/licences/PACKAGES").write_text("".join(lines))
 
 
-def _owners(root: Path) -> Iterator[tuple[Path, spdx.Package]]:
+class Package(NamedTuple):
+    """A package of Debian's, with its source package."""
+
+    name: str
+    version: str
+    source: str
+
+
+def _package(archive: Path) -> Package:
+    form = r"${Package}\n${Version}\n${source:Package} ${source:Version}"
+    shown = subprocess.check_output(["dpkg-deb", "--show", f"--showformat={form}", archive])
+    return Package(*shown.decode().split("\n"))
+
+
+def _owners(root: Path) -> Iterator[tuple[Path, Package]]:
     """Yield each file of Debian's packages, by its real path, with the package."""
     for archive in sorted((root / "debs").glob("*.deb")):
-        package = spdx.package(archive)
+        package = _package(archive)
         sums = subprocess.check_output(["dpkg-deb", "--info", archive, "md5sums"], text=True)
         for line in sums.splitlines():
             yield (root / line.partition("  ")[2]).resolve(), package

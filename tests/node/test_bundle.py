@@ -1,6 +1,5 @@
 """scripts/build-bundle: what is in the bundle, and that it works where there is nothing else."""
 
-import hashlib
 import json
 import lzma
 import os
@@ -38,12 +37,6 @@ exec /opt/cni/lib/ld.so --library-path /opt/cni/lib /opt/cni/lib/host-local
 )
 
 
-@pytest.fixture(scope="module")
-def document(bundle: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((bundle / "cni-ipvlan.spdx.json").read_text())
-    return found
-
-
 def test_same_commit_gives_the_same_archive_wherever_and_whenever(archives: list[Path]) -> None:
     if len(archives) == 1:
         pytest.skip("with this seed, it was built once")
@@ -70,51 +63,19 @@ def test_no_file_names_a_directory_of_its_builder(
     assert re.search(rb"/build-bundle\.\w{6}", content) is None
 
 
-def test_document_lists_every_file_with_its_package(bundle: Path, document: dict[str, Any]) -> None:
-    listed = {
-        each["fileName"]: {sum_["algorithm"]: sum_["checksumValue"] for sum_ in each["checksums"]}
-        for each in document["files"]
-    }
-    listed.pop("./cni-ipvlan.spdx.json", None)
-    files = [path for path in bundle.rglob("*") if path.is_file()]
-    assert {name: sums["SHA256"] for name, sums in listed.items()} == {
-        f"./{path.relative_to(bundle)}": hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
-        if path.name != "cni-ipvlan.spdx.json"
-    }
-    owned = [number for each in document["packages"] for number in each["hasFiles"]]
-    assert sorted(owned) == sorted(each["SPDXID"] for each in document["files"])
-    assert owner_of(document, "lib/programs/ip")["name"] == "iproute2"
-    assert owner_of(document, "lib/libc.so.6")["name"] == "libc6"
-    assert owner_of(document, "bin/ipvlan")["name"] == "musl-dev"
-    assert owner_of(document, "share/man/man8/ipvlan.8")["name"] == "cni-ipvlan"
-
-
-def owner_of(document: dict[str, Any], name: str) -> dict[str, Any]:
-    (number,) = (each["SPDXID"] for each in document["files"] if each["fileName"] == f"./{name}")
-    (owner,) = (each for each in document["packages"] if number in each["hasFiles"])
-    found: dict[str, Any] = owner
-    return found
-
-
-def test_each_package_has_its_version_and_licence(bundle: Path, document: dict[str, Any]) -> None:
-    versions = {each["name"]: each["versionInfo"] for each in document["packages"]}
+def test_each_package_has_its_version_and_licence(bundle: Path) -> None:
+    licences = bundle / "share/licences"
+    lines = [line.split() for line in (licences / "PACKAGES").read_text().splitlines()]
+    versions = {name: version for name, version, *_ in lines}
     tell = {"iproute2": "programs/ip", "python3.13-minimal": "bin/python3"}
     for name, program in tell.items():
         printed = subprocess.check_output([bundle / program, "-V"], text=True)
         assert versions[name].partition("-")[0] in printed
-    texts = {each["licenseId"]: each for each in document["hasExtractedLicensingInfos"]}
-    ours, *theirs = document["packages"]
-    assert (ours["name"], ours["licenseDeclared"]) == ("cni-ipvlan", "Apache-2.0")
-    assert ours["versionInfo"] == bundle.name.split("-")[2]
-    for each in theirs:
-        text = texts[each["licenseDeclared"]]["extractedText"]
-        assert "icense" in text
-        assert (bundle / "share/licences" / each["name"]).read_text() == text
-    named = re.findall("/usr/share/common-licenses/([A-Z][A-Za-z0-9.-]*[A-Za-z0-9])", str(texts))
-    assert {
-        name for name in named if not (bundle / "share/licences/common" / name).exists()
-    } == set()
+    assert {"libc6", "musl-dev", "python3-click"} <= versions.keys()
+    texts = "".join((licences / name).read_text() for name in versions)
+    assert texts.count("icense") > len(versions)
+    named = re.findall("/usr/share/common-licenses/([A-Z][A-Za-z0-9.-]*[A-Za-z0-9])", texts)
+    assert {name for name in named if not (licences / "common" / name).exists()} == set()
 
 
 def test_programs_are_those_that_are_trusted(bundle: Path) -> None:
