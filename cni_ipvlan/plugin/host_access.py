@@ -76,14 +76,7 @@ class HostAccess(Feature):
         Raises CniError if the host has no address on the master for it, or it has too many.
         """
         check_count(addressing, "hostAccess")
-        own = _own(master, addressing.addresses)
-        if not own:
-            raise CniError(
-                INVALID_CONFIGURATION,
-                f"hostAccess is set, but on the master {master.link.name!r} the host has no "
-                "address of the same family as the container's",
-                "try: give the host an address on the master, or leave hostAccess out",
-            )
+        own = _checked_own(master, addressing.addresses)
         given = {route.dst for route in addressing.routes}
         routes = [Route(f"{each}/{_whole(each)}") for each in own]
         return addressing._replace(
@@ -91,6 +84,17 @@ class HostAccess(Feature):
             routes=(*(each for each in routes if each.dst not in given), *addressing.routes),
             neighbours=tuple(own) if conf.mode == "l2" else (),  # the others resolve no addresses
         )
+
+    def check_ready(
+        self, tx: Transaction, master: Master, conf: NetConf, addresses: Sequence[Address]
+    ) -> None:
+        """Raise CniError if the host has no address for the containers, or may have no route."""
+        del conf
+        if addresses:
+            _checked_own(master, addresses)
+            check_permitted(tx, master, addresses)
+        elif not usable(master):
+            raise _without_address(master)
 
     def check_permitted(self, tx: Transaction, master: Master, addressing: Addressing) -> bool:
         """Raise CniError unless the host may have routes to the addresses; see check_permitted.
@@ -203,6 +207,23 @@ def usable(master: Master) -> list[str]:
     """Return the host's addresses on a master, but for those of no use to others."""
     parsed = map(ip_address, master.addresses)
     return [str(each) for each in parsed if not each.is_link_local]
+
+
+def _checked_own(master: Master, addresses: Sequence[Address]) -> list[str]:
+    """Return the host's addresses for such containers; raises CniError if there is none."""
+    own = _own(master, addresses)
+    if not own:
+        raise _without_address(master)
+    return own
+
+
+def _without_address(master: Master) -> CniError:
+    return CniError(
+        INVALID_CONFIGURATION,
+        f"hostAccess is set, but on the master {master.link.name!r} the host has no "
+        "address of the same family as the container's",
+        "try: give the host an address on the master, or leave hostAccess out",
+    )
 
 
 def check_permitted(tx: Transaction, master: Master, addresses: Sequence[Address]) -> None:

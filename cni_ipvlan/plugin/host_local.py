@@ -1,16 +1,21 @@
-"""The store of the IPAM plugin host-local: a file for each address, with whose it is."""
+"""What is known of the IPAM plugin host-local: its ranges, and its store.
+
+The store is a directory with a file for each address, in which stands whose it is.
+"""
 
 from __future__ import annotations
 
 import os
 from contextlib import suppress
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
+from cni_ipvlan.cni.errors import NOT_AVAILABLE, CniError
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from ipaddress import IPv4Address, IPv6Address
+    from typing import Any
 
 DIRECTORY = "/var/lib/cni/networks"  # its default
 _MOST_LEASE = 4096  # bytes
@@ -50,6 +55,68 @@ def addresses(place: str) -> list[IPv4Address | IPv6Address]:
         with suppress(ValueError):  # host-local's own: lock, last_reserved_ip.0
             found.append(ip_address(name))
     return found
+
+
+class Range(NamedTuple):
+    """The first and the last address of a range, and the gateway, which containers don't get."""
+
+    first: IPv4Address | IPv6Address
+    last: IPv4Address | IPv6Address
+    gateway: IPv4Address | IPv6Address
+
+    def holds(self, address: IPv4Address | IPv6Address) -> bool:
+        """Whether an address is in the range."""
+        is_between = int(self.first) <= int(address) <= int(self.last)
+        return is_between and address.version == self.first.version
+
+    def room(self) -> int:
+        """Return how many addresses containers can get."""
+        return int(self.last) - int(self.first) + 1 - self.holds(self.gateway)
+
+
+def ranges(ipam: Mapping[str, Any]) -> list[list[Range]]:
+    """Return the sets of ranges in a configuration; a container gets an address from each.
+
+    What host-local refuses is left out.
+    """
+    sets = [[ipam]] if ipam.get("subnet") else []
+    given = ipam.get("ranges")
+    sets += [each for each in given if isinstance(each, list)] if isinstance(given, list) else []
+    return [list(_ranges_of(each)) for each in sets]
+
+
+def lowest(ipam: Mapping[str, Any]) -> list[IPv4Address | IPv6Address]:
+    """Return the first address of each range that a container can get."""
+    found = (each for ranges_of_set in ranges(ipam) for each in ranges_of_set)
+    return [each.first + (each.first == each.gateway) for each in found]
+
+
+def _ranges_of(entries: list[Any]) -> Iterator[Range]:
+    for entry in entries:
+        with suppress(AttributeError, TypeError, ValueError, IndexError):
+            subnet = ip_network(entry["subnet"])
+            ends = subnet[1], subnet[-2 if subnet.version == 4 else -1]  # noqa: PLR2004 IP's version
+            given = (entry.get(key) for key in ("rangeStart", "rangeEnd", "gateway"))
+            chosen = [
+                ip_address(one or other) for one, other in zip(given, (*ends, ends[0]), strict=True)
+            ]
+            yield Range(*chosen)
+
+
+def check_room(config: Mapping[str, Any]) -> None:
+    """Raise CniError if all addresses of a set of ranges are leased."""
+    place = directory(config)
+    leased = addresses(place)
+    for each in ranges(config["ipam"]):
+        room = sum(one.room() for one in each)
+        taken = sum(any(one.holds(address) for one in each) for address in leased)
+        if each and taken >= room:
+            raise CniError(
+                NOT_AVAILABLE,
+                f"host-local has no address left: {taken} of {room} are leased",
+                f"the leases are files in {place}\ntry: GC releases those of containers that are "
+                "gone; or enlarge the range",
+            )
 
 
 def _lines(file: str) -> list[str]:

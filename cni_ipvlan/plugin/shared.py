@@ -32,6 +32,14 @@ class Feature:
         del tx, conf
         return master
 
+    def check_ready(
+        self, tx: Transaction, master: Master, conf: NetConf, addresses: Sequence[Address]
+    ) -> None:
+        """STATUS: refuse what an ADD would refuse whoever the container is.
+
+        ``addresses`` are some that it may get, one of each range; none if that is not known.
+        """
+
     def prepare(
         self, node: Node, tx: Transaction, master: Master, conf: NetConf, hint: ModeHint
     ) -> Master:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from cni_ipvlan.cni.errors import LIMITED_CONNECTIVITY, NOT_AVAILABLE, CniError
+from cni_ipvlan.cni.result import Address
 from cni_ipvlan.iproute import commands
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import CommandError
-from cni_ipvlan.plugin import features, master
+from cni_ipvlan.plugin import features, host_local, master
 from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.ipam import Ipam
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_ipvlan.cni.request import Request
     from cni_ipvlan.config.netconf import NetConf
     from cni_ipvlan.iproute.transaction import Transaction
@@ -28,7 +31,9 @@ def status(node: Node, request: Request) -> None:
     try:
         with node.transaction() as tx:
             _check_kernel(node)
-            _check_master(tx, conf)
+            _check_master(tx, conf, request)
+            if conf.ipam_type == "host-local":
+                host_local.check_room(request.config)
             if conf.ipam_type:
                 Ipam(conf.ipam_type, request, node.warn).call(tx, "STATUS")()
     except CniError as error:
@@ -44,7 +49,7 @@ def _check_kernel(node: Node) -> None:
         raise CommandError(probe._replace(purpose="create ipvlan interfaces with ip"), answer)
 
 
-def _check_master(tx: Transaction, conf: NetConf) -> None:
+def _check_master(tx: Transaction, conf: NetConf, request: Request) -> None:
     if conf.link_in_container:
         return  # the container, which has the master, is not known here
     parent = find_master(tx, conf, None)
@@ -52,6 +57,21 @@ def _check_master(tx: Transaction, conf: NetConf) -> None:
         master.check_master(parent, conf)
     if not parent.link.is_up:
         raise CniError(LIMITED_CONNECTIVITY, master.is_down(parent))
-    for feature in features.configured(conf):
+    chosen = features.configured(conf)
+    for feature in chosen:
         parent = feature.expected(tx, parent, conf)
     master.check_master(parent, conf)
+    for feature in chosen:
+        feature.check_ready(tx, parent, conf, _likely_addresses(request.config.get("ipam")))
+
+
+def _likely_addresses(ipam: Any) -> list[Address]:
+    """Return addresses that a container may get, as far as the configuration says that."""
+    if not isinstance(ipam, dict):
+        return []
+    found: list[Any] = []
+    if ipam.get("type") == "host-local":
+        found = [str(each) for each in host_local.lowest(ipam)]
+    elif ipam.get("type") == "static" and isinstance(ipam.get("addresses"), list):
+        found = [each.get("address") for each in ipam["addresses"] if isinstance(each, dict)]
+    return [Address(each) for each in found if isinstance(each, str)]

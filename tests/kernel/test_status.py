@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from doubles import Steps
-from runtime import network
+from runtime import PLUGINS, Conf, host_local, network, static
 from scene import Scene
 
 
@@ -55,3 +55,45 @@ def test_an_ipam_plugin_in_trouble_is_the_reason(scene: Scene) -> None:
     refused(scene, 50, "the plugin 'fake' exited with status 3")
     scene.ipam("STATUS", code=4, msg="unknown CNI_COMMAND: STATUS", status=1)
     refused(scene, 50, "unknown CNI_COMMAND: STATUS")
+
+
+# What ADD refuses whoever the container is.
+
+
+def status(scene: Scene, conf: Conf) -> str:
+    """Return the message of STATUS, with a host-local that is ready; empty if it succeeds."""
+    newer = scene.fake.directory / "host-local"  # Debian's does not know the verb
+    newer.write_text(f'#!/bin/sh\n[ "$CNI_COMMAND" = STATUS ] || exec {PLUGINS}/host-local\n')
+    newer.chmod(0o755)
+    conf = {**conf, "cniVersion": "1.1.0"}
+    answer = scene.runtime.status(conf, CNI_PATH=str(scene.fake.directory))
+    if answer.status == 0:
+        return ""
+    error = answer.error()
+    assert error["code"] == 50
+    return str(error["msg"])
+
+
+@pytest.mark.scene(host=("10.1.0.10/24",))
+def test_what_host_access_needs(scene: Scene) -> None:
+    conf = network(hostAccess=True, ipam=host_local("10.7.0.0/24"), mode="l3s")
+    refusal = scene.refuses(107, conf=conf)
+    assert status(scene, conf) == refusal["msg"]
+    scene.host.ip("route add unreachable 10.7.0.0/24")
+    assert status(scene, conf) == ""
+    scene.add(conf).delete()
+
+    scene.host.ip("address delete 10.1.0.10/24 dev eth0")
+    for ipam in (conf["ipam"], static("10.7.0.2/24")):
+        refusal = scene.refuses(7, conf=conf, ipam=ipam)
+        assert status(scene, {**conf, "ipam": ipam}) == refusal["msg"]
+
+
+def test_a_range_that_is_full(scene: Scene) -> None:
+    conf = network(ipam=host_local("10.7.0.0/30"))
+    assert status(scene, conf) == ""
+    added = scene.add(conf)
+    scene.refuses(999, conf=conf, at=scene.two)
+    assert status(scene, conf) == "host-local has no address left: 1 of 1 are leased"
+    added.delete()
+    assert status(scene, conf) == ""

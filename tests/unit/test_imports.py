@@ -33,7 +33,7 @@ HEAVY = {
 # What VERSION has no use for, either.
 HEAVY_FOR_VERSION = {*HEAVY, "enum", "functools", "json"}
 # How many modules of ours a call without faults needs at most, with the packages they are in.
-MOST_OURS = {"ADD": 42, "CHECK": 41, "DEL": 36, "GC": 39, "STATUS": 40}
+MOST_OURS = {"ADD": 42, "CHECK": 41, "DEL": 36, "GC": 39, "STATUS": 42}
 OURS_OF_FAILURES = {"iproute.causes", "iproute.machine", "plugin.explain"}
 HEAVY_OF_FAILURES = {"re", "shlex"}
 
