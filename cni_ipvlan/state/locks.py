@@ -1,14 +1,17 @@
 """Locks between calls. A lock ends with the process that holds it.
 
-They are bytes of one file, which stays: nothing is created and removed for a lock. A lock belongs
-to the open file (F_OFD_SETLK, fcntl(2)), which the commands of a call may inherit.
+They are bytes of one file, so that nothing is created and removed for each. A lock belongs to the
+open file (F_OFD_SETLK, fcntl(2)), which the commands of a call may inherit.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 import time
+from contextlib import suppress
 from struct import pack, unpack_from
 
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
@@ -25,6 +28,7 @@ _PAUSE_GROWTH = 1.5
 # A live call may be slow among many others; a command that outlives its call hangs.
 _CALL_SECONDS = 180.0
 _ORPHAN_SECONDS = 10.0
+_CHANGE = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 _FLOCK = "hhqqi0q"  # struct flock: type, whence, start, length, process
 
 
@@ -41,7 +45,7 @@ class BusyError(Exception):
 
 
 class Lock:
-    """The lock of a name, in a file that is made if need be; raises OSError if that is unusable.
+    """The lock of a name, in a file that is made if need be; raises OSError if it can't be used.
 
     If it ``is_inherited``, commands that are started while it is held keep it, too. A second byte
     shows whether the process that took it still lives.
@@ -91,17 +95,24 @@ class Lock:
             os.close(self._files.pop())
 
     def _take(self, byte: int) -> bool:
-        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.fcntl(file, fcntl.F_OFD_SETLK, _range(byte))
-        except BlockingIOError:
+        while True:
+            make_directory(os.path.dirname(self._path))
+            try:
+                file = os.open(self._path, _CHANGE | os.O_CREAT, 0o600)
+            except FileNotFoundError:  # another call has just removed the directory
+                continue
+            try:
+                is_taken = _lock(file, byte, 1)
+                is_there = os.fstat(file).st_nlink
+            except BaseException:
+                os.close(file)
+                raise
+            if is_taken and is_there:
+                self._files.append(file)
+                return True
             os.close(file)
-            return False
-        except BaseException:
-            os.close(file)
-            raise
-        self._files.append(file)
-        return True
+            if not is_taken:
+                return False
 
     def _is_taken(self, byte: int) -> bool:
         try:
@@ -109,11 +120,43 @@ class Lock:
         except FileNotFoundError:
             return False
         try:
-            answer = fcntl.fcntl(file, fcntl.F_OFD_GETLK, _range(byte))
+            answer = fcntl.fcntl(file, fcntl.F_OFD_GETLK, _range(byte, 1))
         finally:
             os.close(file)
         return bool(unpack_from("h", answer)[0] != fcntl.F_UNLCK)
 
 
-def _range(byte: int) -> bytes:
-    return pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
+def remove_unused(path: str) -> None:
+    """Remove the file, unless somebody holds a lock; who is about to take one makes it again."""
+    file = os.open(path, _CHANGE)
+    try:
+        if _lock(file, 0, 0):  # all bytes
+            os.unlink(path)
+    finally:
+        os.close(file)
+
+
+def make_directory(path: str) -> None:
+    """Make a directory that only we can write to; raises OSError if the path is anything else."""
+    with suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:  # another call has just removed it
+        return
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+        raise NotADirectoryError(
+            errno.ENOTDIR, "it is not a directory, or belongs to another user", path
+        )
+
+
+def _lock(file: int, first: int, count: int) -> bool:
+    try:
+        fcntl.fcntl(file, fcntl.F_OFD_SETLK, _range(first, count))
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _range(first: int, count: int) -> bytes:
+    return pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, first, count, 0)

@@ -4,7 +4,7 @@ They are in a directory on tmpfs, readable only by root:
 
 ``locks``
     a byte of it is locked by the call that works on an attachment, another one while the mode of
-    a master is decided (see locks.py). This file stays.
+    a master is decided (see locks.py). It is removed with the last of the others.
 ``on-NAMESPACE.MASTER/``
     a directory for each master (namespace inode, interface index), removed with the last hint.
 ``on-NAMESPACE.MASTER/KEY.PLACE``
@@ -28,16 +28,14 @@ attachment, and the kernel says whether it still exists.
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 from contextlib import contextmanager, suppress
 from itertools import islice
 
 from cni_ipvlan.start import json
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 from cni_ipvlan.state.attachment import ModeHint, number_of
-from cni_ipvlan.state.locks import BusyError, Lock
+from cni_ipvlan.state.locks import BusyError, Lock, make_directory, remove_unused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -96,7 +94,6 @@ class Registry:
             return
         lock = self._lock(key, is_inherited=True)
         try:
-            _make_directory(self._directory)
             lock.acquire(check, "another call is still working on this container and interface")
         except BusyError as error:
             if strict or error.is_live:
@@ -107,7 +104,7 @@ class Registry:
         try:
             yield
         finally:
-            lock.release()
+            self._release(lock)
 
     @contextmanager
     def idle(self, key: str) -> Iterator[bool]:
@@ -116,11 +113,10 @@ class Registry:
             yield not self.is_live(key)
             return
         lock = self._lock(key, is_inherited=True)
-        _make_directory(self._directory)
         try:
             yield lock.try_acquire()
         finally:
-            lock.release()
+            self._release(lock)
 
     @contextmanager
     def master_lock(self, master: tuple[int, int], check: Callable[[], None]) -> Iterator[None]:
@@ -129,12 +125,11 @@ class Registry:
             yield
             return
         lock = self._lock(self._directory_of(master))
-        _make_directory(self._directory)
         try:
             lock.acquire(check, "other calls are still using this master")
             yield
         finally:
-            lock.release()
+            self._release(lock)
 
     def is_live(self, key: str) -> bool:
         """Whether a call is working on the attachment now, as far as that may be read."""
@@ -312,6 +307,14 @@ class Registry:
     def _lock(self, name: str, *, is_inherited: bool = False) -> Lock:
         return Lock(os.path.join(self._directory, _LOCKS), name, is_inherited=is_inherited)
 
+    def _release(self, lock: Lock) -> None:
+        """Release a lock, and remove the directory if nothing else is there, nor anybody."""
+        lock.release()
+        with suppress(OSError):
+            if os.listdir(self._directory) == [_LOCKS]:
+                remove_unused(os.path.join(self._directory, _LOCKS))
+                os.rmdir(self._directory)
+
     def _directory_of(self, master: tuple[int, int]) -> str:
         return os.path.join(self._directory, f"{self._kind}{master[0]}.{master[1]}")
 
@@ -383,7 +386,7 @@ class Registry:
             return
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _OPEN_FLAGS
         while True:
-            _make_directory(os.path.dirname(path))
+            make_directory(os.path.dirname(path))
             try:
                 descriptor = os.open(path, flags, 0o600)
                 break
@@ -436,14 +439,3 @@ def _place_of(path: str) -> tuple[int, int]:
     """Return the master in whose directory a hint is: namespace inode, interface index."""
     inode, _, index = os.path.basename(os.path.dirname(path)).rpartition("-")[2].partition(".")
     return int(inode), int(index)
-
-
-def _make_directory(path: str) -> None:
-    """Make a directory that only we can write to; raises OSError if the path is anything else."""
-    with suppress(FileExistsError):
-        os.mkdir(path, 0o700)
-    status = os.lstat(path)
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-        raise NotADirectoryError(
-            errno.ENOTDIR, "it is not a directory, or belongs to another user", path
-        )

@@ -23,7 +23,7 @@ from patience import patient
 
 NAMED = Path("/run/netns")
 MEMORY = Path("/run/cni-ipvlan")
-LOCKS = MEMORY / "locks"  # which stays
+LOCKS = MEMORY / "locks"  # which a call that fails halfway may leave
 LEASES = Path("/var/lib/cni")
 LOGS = Path("/var/log/cni-ipvlan")
 FOR_ALL = Path("/dev/shm/venv")  # the environment of the tests, also for users who can't reach it
@@ -124,8 +124,8 @@ def sleeps_in(process: int, function: str) -> bool:
 
 
 def records() -> list[Path]:
-    """Return what the plugin has recorded of attachments."""
-    return [path for path in MEMORY.rglob("*") if path != LOCKS]
+    """Return what the plugin has in its directory."""
+    return [*MEMORY.rglob("*")]
 
 
 def leases() -> list[Path]:
