@@ -42,7 +42,6 @@ ELSEWHERE = {
     ),
     "sphinx is only there for it": r"\.venv/bin/sphinx-build .*",
     "only one run of the tests is possible in a clone": r"(.* )?scripts/test( .*)?",
-    "it takes too long for every day": r"(FUZZ_EXAMPLES|MODEL_MINUTES|ENDURANCE_ROUNDS)=.*",
     "it needs a Kubernetes, or a registry": r"(kubectl|skopeo) .*",
 }
 
