@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from contextlib import suppress
 from shlex import join
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING, Finding
 from cni_ipvlan.iproute import machine, tc
 from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.runner import Runner
 from cni_ipvlan.plugin import explain
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from cni_ipvlan.iproute.runner import Runner
-
 _SOCKET = "/run/cni/dhcp.sock"  # its default
-_BROADCAST = re.compile(r" --?broadcast(=true)?(?= |$)")  # as Go's package flag reads options
+# As Go's package flag reads options:
+_BROADCAST = re.compile(r" --?broadcast(=true)?(?= |$)")
 _SOCKET_PATH = re.compile(r" --?socketpath[= ](\S+)")
-_SECONDS = 5.0
 
 
 def examine(runner: Runner, config: dict[str, Any]) -> Iterator[Finding]:
@@ -33,15 +30,11 @@ def examine(runner: Runner, config: dict[str, Any]) -> Iterator[Finding]:
         yield Finding(PROBLEM, "ipam", f"{socket} does not exist", start)
     elif not daemons and not _is_open(socket):
         yield Finding(PROBLEM, "ipam", f"nothing listens on {socket}", f"remove it, and {start}")
-    if not machine.missing_capabilities():  # or the kernel would refuse it for that reason
-        yield from _answers(runner, daemons)
-
-
-def _answers(runner: Runner, daemons: list[tuple[str, str]]) -> Iterator[Finding]:
-    """Ask the kernel and tc for what ADD asks of them, in a network namespace that ends with it."""
-    commands = (tc.clsact_add("lo"), tc.broadcast_filter_add("lo"))
-    script = " && ".join(map(join, commands))
-    done = runner.run(Command(("unshare", "--net", "sh", "-c", script), seconds=_SECONDS))
+    if machine.missing_capabilities():
+        return  # the kernel would refuse what follows for that reason
+    # What ADD asks of the kernel and of tc, in a network namespace that ends with it.
+    script = f"{join(tc.clsact_add('lo'))} && {join(tc.broadcast_filter_add('lo'))}"
+    done = runner.run(Command(("unshare", "--net", "sh", "-c", script), seconds=5.0))
     if not done.status:
         text = "tc can have DHCP answers broadcast, so that containers hear them"
         yield Finding(OK, "ipam", text)
