@@ -8,8 +8,8 @@ import click
 
 from cni_ipvlan.cli import calls, output, validate
 from cni_ipvlan.cli.configs import NetworkConfig
-from cni_ipvlan.cli.doctor import configurations, containers, networks, node, plugins
-from cni_ipvlan.cli.doctor.tools import Tools
+from cni_ipvlan.cli.doctor import configurations, networks, node, plugins
+from cni_ipvlan.cli.doctor.node import Tools
 from cni_ipvlan.cli.finding import PROBLEM, WARNING, Finding, reported
 from cni_ipvlan.cli.options import (
     IFNAME,
@@ -21,7 +21,9 @@ from cni_ipvlan.cli.options import (
     namespace_at,
     netns_option,
     network_option,
+    wrong,
 )
+from cni_ipvlan.iproute import namespace
 from cni_ipvlan.iproute.transaction import Transaction
 
 
@@ -59,11 +61,10 @@ def doctor_command(
     given = chosen(config, network) if config else None
     runner, registry, *_ = calls.read_only_node()
     directories, set_by = calls.cni_path(cni_path).split(":"), calls.cni_path_is_set_by(cni_path)
-    container = namespace_at(netns) if netns else None
     tx = Transaction(runner)
-    tools = Tools(runner, tx, registry, directories, set_by, {}, ifname or "", container)
+    tools = Tools(runner, tx, registry, directories, set_by, {}, ifname or "")
     findings = []
-    for finding in examine(tools, given):
+    for finding in examine(tools, given, netns):
         runner.interrupts.check()
         findings.append(finding)
         if not as_json:
@@ -73,15 +74,28 @@ def doctor_command(
     return 1 if any(finding.state == PROBLEM for finding in findings) else 0
 
 
-def examine(tools: Tools, given: NetworkConfig | None) -> Iterator[Finding]:
+def examine(tools: Tools, given: NetworkConfig | None, netns: str | None) -> Iterator[Finding]:
     """Yield each finding as soon as it is made: about the node, then about networks.
 
     These are the ``given`` network, or else all that the node is configured for.
     """
     yield from node.examine(tools.runner)
     yield from reported("plugins", plugins.examine(tools))
-    yield from reported("namespace", containers.examine(tools, given.name if given else ""))
+    if netns is not None:
+        try:
+            tools = tools._replace(container=_container(netns))
+        except click.BadParameter as error:
+            yield Finding(PROBLEM, "namespace", error.message)
+        network = given.name if given else ""
+        yield from reported("namespace", node.examine_container(tools, network))
     yield from reported("configuration", _networks(tools, given))
+
+
+def _container(netns: str) -> namespace.Namespace:
+    found = namespace_at(netns)
+    if found.identity == namespace.own():
+        raise wrong(f"{netns} is the host's namespace, not a container's", "--netns")
+    return found
 
 
 def _networks(tools: Tools, given: NetworkConfig | None) -> Iterator[Finding]:

@@ -8,20 +8,18 @@ from typing import Any
 
 from cni_ipvlan.cli import leases, validate
 from cni_ipvlan.cli.configs import NetworkConfig
-from cni_ipvlan.cli.doctor import dhcp, plugins
-from cni_ipvlan.cli.doctor.tools import Tools
+from cni_ipvlan.cli.doctor import plugins
+from cni_ipvlan.cli.doctor.node import Tools
 from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING, Finding, reported
 from cni_ipvlan.cli.reading.part import json_path
-from cni_ipvlan.cli.validate.conflicts import with_host
-from cni_ipvlan.cli.validate.ipam import Ipam
-from cni_ipvlan.cli.validate.options import Problem
+from cni_ipvlan.cli.validate.conflicts import expected_master, with_host
+from cni_ipvlan.cli.validate.ipam import Ipam, Problem
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.versions import VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
 from cni_ipvlan.config.netconf import NetConf
-from cni_ipvlan.plugin import explain, host_access, inventory, modes, vlan
+from cni_ipvlan.plugin import explain, host_access, inventory, modes
 from cni_ipvlan.plugin import master as masters
-from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.state.attachment import ModeHint
 
@@ -45,7 +43,7 @@ def examine(tools: Tools, network: NetworkConfig, found: Sequence[Problem]) -> I
     if conf.ipam_type == "host-local" and is_sound:
         yield from reported("ipam", _leases(network.config))
     elif conf.ipam_type == "dhcp":
-        yield from reported("ipam", dhcp.examine(tools.runner, network.config))
+        yield from reported("ipam", plugins.dhcp(tools, network.config))
     yield from reported("master", _master(tools, conf, Ipam(network.config) if is_sound else None))
 
 
@@ -64,16 +62,11 @@ def _master(tools: Tools, conf: NetConf, ipam: Ipam | None) -> Iterator[Finding]
     if conf.link_in_container and tools.container is None:
         yield Finding(OK, "master", "it is in the container; name one with --netns to check it")
         return
-    master = find_master(tools.tx, conf, tools.container)
-    if conf.vlan:
-        found = vlan.find(tools.tx, master, conf.vlan)
-        if found is None:
-            vlan.check_can_be_made(tools.tx, master, conf)
-            yield _link(master)
-            text = f"an ADD makes the VLAN {conf.vlan} of {master.link.name}"
-            yield Finding(OK, "master", text)
-            return
-        master = found
+    master = expected_master(tools.tx, conf, tools.container)
+    if not master.link.ifindex:
+        text = f"an ADD makes the VLAN {conf.vlan} of {master.link.parent}"
+        yield Finding(OK, "master", text)
+        return
     masters.check_master(master, conf)
     yield _link(master)
     if ipam is not None:

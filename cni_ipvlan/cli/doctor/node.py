@@ -1,4 +1,7 @@
-"""Check what any ADD on this node needs: the kernel, programs, permission, a place for records."""
+"""Check what any ADD on this node needs, in the kernel, in programs and permissions, for records.
+
+And what a container has already.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,18 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING, Finding, failed, reported
-from cni_ipvlan.iproute import causes, commands, machine
+from cni_ipvlan.iproute import causes, commands, machine, queries
 from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError, Runner
-from cni_ipvlan.state.registry import DIRECTORY
+from cni_ipvlan.iproute.running import Completed
+from cni_ipvlan.iproute.transaction import Transaction
+from cni_ipvlan.plugin.inventory import Owners
+from cni_ipvlan.state.attachment import described
+from cni_ipvlan.state.registry import DIRECTORY, Registry
 
 _OLDEST_IPROUTE2 = (5, 10)
 _SECONDS = 5.0
@@ -22,6 +31,23 @@ _FROM_MODULE = {
     machine.BLOCKED: (PROBLEM, "remove that line, then: modprobe ipvlan"),
     machine.ABSENT: (PROBLEM, _CONFIG),
 }
+
+
+class Tools(NamedTuple):
+    """What checks work with. ``tx`` only sees; ``container`` and ``ifname`` may not be given.
+
+    Plugins are looked for in ``directories``, which ``set_by`` set; it is empty if they are just
+    the usual ones. ``versions`` has the answers to VERSION of plugins, by their paths.
+    """
+
+    runner: Runner
+    tx: Transaction
+    registry: Registry
+    directories: list[str]
+    set_by: str
+    versions: dict[str, Completed]
+    ifname: str
+    container: Namespace | None = None
 
 
 def examine(runner: Runner) -> Iterator[Finding]:
@@ -96,3 +122,32 @@ def _records() -> Iterator[Finding]:
         yield Finding(PROBLEM, "records", f"{place} is full", f"make room: du -x {place}")
     else:
         yield Finding(OK, "records", f"{place} is there for the records of attachments")
+
+
+def examine_container(tools: Tools, network: str) -> Iterator[Finding]:
+    """Yield the findings about a given container; ``network`` may be empty."""
+    place, ifname = tools.container, tools.ifname
+    if place is None:
+        return
+    links = queries.links(tools.tx.run(Command(commands.link_show_all(), inside=place)).stdout)
+    names = ", ".join(link.name for link in links)
+    yield Finding(OK, "namespace", f"{place.path} has the interfaces {names}")
+    owners = Owners(tools.registry.all_hints())
+    for link in links if ifname else ():
+        owner = owners.of(link, place)
+        is_renamed = owner is not None and owner.ifname == ifname and link.name != ifname
+        if ifname not in (link.name, *link.alternative_names) and not is_renamed:
+            continue
+        text = f"{ifname} is there, of kind {link.kind or 'physical or built-in'}"
+        text += f", but is called {link.name} now" if is_renamed else ""
+        if owner is not None:
+            whose = described(owner.container_id, owners.pod_of(owner, place))
+            text += f": the {whose} in the network {owner.network}"
+        state = WARNING if owner is not None and network in ("", owner.network) else PROBLEM
+        advice = (
+            "an ADD of that name is refused; delete the interface first, or choose another name"
+        )
+        yield Finding(state, "interface", text, advice)
+        return
+    if ifname:
+        yield Finding(OK, "interface", f"the name {ifname} is free in {place.path}")

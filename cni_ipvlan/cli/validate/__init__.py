@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
+from cni_ipvlan import log_file
 from cni_ipvlan.cli.configs import NetworkConfig
-from cni_ipvlan.cli.validate import ipam, options
 from cni_ipvlan.cli.validate.conflicts import Masters
-from cni_ipvlan.cli.validate.options import Problem
+from cni_ipvlan.cli.validate.ipam import Problem, in_ipam, misspelt
+from cni_ipvlan.cni.errors import CniError
+from cni_ipvlan.cni.result import parse as parse_result
+from cni_ipvlan.cni.versions import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute.transaction import Transaction
+from cni_ipvlan.plugin.master import LEAST_MTU
 
 
 def in_all(
@@ -34,9 +39,9 @@ def in_config(network: NetworkConfig) -> list[Problem]:
     config = network.config
     found = [Problem(*fault) for fault in netconf.faults(config)]
     broken = {problem.path[:1] for problem in found}
-    found += options.in_options(config, is_chained=network.is_chained)
+    found += _in_options(config, is_chained=network.is_chained)
     if ("ipam",) not in broken:
-        found += ipam.in_ipam(config)
+        found += in_ipam(config)
     repeated = [
         Problem((*path, key), f"{key} is there more than once; only the last counts")
         for path, part in network.root.walk(network.root_path)
@@ -48,3 +53,50 @@ def in_config(network: NetworkConfig) -> list[Problem]:
 def _placed(network: NetworkConfig, found: Iterable[Problem]) -> Iterator[Problem]:
     """Give problems the path in the document."""
     return (each._replace(path=network.place(each.path)) for each in found)
+
+
+def _in_options(config: dict[str, Any], *, is_chained: bool) -> Iterator[Problem]:
+    """Yield what the schema of the options can't express, except for ipam."""
+    yield from misspelt(config, netconf.options(), ())
+    yield from _version(config.get("cniVersion"))
+    if not (is_chained or netconf.ipam_type(config) or config.get("prevResult")):
+        yield Problem((), "ipam must be given, with a type, unless the plugin is chained")
+    mtu = config.get("mtu")
+    if isinstance(mtu, int) and 0 < mtu < LEAST_MTU:
+        yield Problem(("mtu",), f"mtu is {mtu}; it must be {LEAST_MTU} or more, or 0")
+    dns = config.get("dns")
+    if isinstance(dns, dict):
+        yield from misspelt(dns, netconf.schema()["properties"]["dns"]["properties"], ("dns",))
+    for option in ("logFile", "captureDir"):
+        yield from _log_file(option, config.get(option))
+    capabilities = config.get("capabilities")
+    if isinstance(capabilities, dict) and capabilities.get("mac"):
+        text = "capabilities.mac lets pods ask for a MAC address, which ADD refuses"
+        yield Problem(("capabilities", "mac"), f"{text}: {netconf.MAC_RULE}")
+    if isinstance(config.get("prevResult"), dict):
+        try:
+            parse_result(config["prevResult"], str(config.get("cniVersion") or LATEST_VERSION))
+        except CniError as error:
+            yield Problem(("prevResult",), error.msg)
+
+
+def _version(version: object) -> Iterator[Problem]:
+    if version in (None, ""):
+        text = f"cniVersion is not given; that means {VERSION_WHEN_ABSENT}, which has no CHECK"
+        yield Problem((), text, is_warning=True)
+    elif isinstance(version, str) and version not in SUPPORTED_VERSIONS:
+        supported = ", ".join(SUPPORTED_VERSIONS)
+        yield Problem(("cniVersion",), f"cniVersion is {version!r}; supported: {supported}")
+
+
+def _log_file(option: str, name: object) -> Iterator[Problem]:
+    if not name or not isinstance(name, str):
+        return
+    fault = log_file.fault(name, is_log=option == "logFile")
+    inside = name.removeprefix(f"{log_file.DIRECTORY}/")
+    needed = inside if option == "captureDir" else inside.rpartition("/")[0]
+    if fault:
+        yield Problem((option,), f"{option} is {name!r}; {fault}")
+    elif needed:
+        text = f"{option} is {name!r}; the directory {log_file.DIRECTORY}/{needed} must exist"
+        yield Problem((option,), text, is_warning=True)

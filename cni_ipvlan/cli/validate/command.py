@@ -14,7 +14,7 @@ from cni_ipvlan.cli.finding import PROBLEM, WARNING
 from cni_ipvlan.cli.options import FILE, Example, json_option
 from cni_ipvlan.cli.reading.part import json_path
 from cni_ipvlan.cli.validate import in_all, schema
-from cni_ipvlan.cli.validate.options import Problem
+from cni_ipvlan.cli.validate.ipam import Problem
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.log import one_line
 

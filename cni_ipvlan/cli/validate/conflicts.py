@@ -8,20 +8,19 @@ from ipaddress import ip_address
 
 from cni_ipvlan.cli.configs import NetworkConfig
 from cni_ipvlan.cli.reading.part import Path
-from cni_ipvlan.cli.validate.ipam import Ipam, Range
-from cni_ipvlan.cli.validate.options import Problem
+from cni_ipvlan.cli.validate.ipam import MOST_COMPARED, Ipam, Problem, Range
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.versions import VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
+from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import IprouteError
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
+from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.plugin import vlan
+from cni_ipvlan.plugin import features
 from cni_ipvlan.plugin.explain import lease_directory
 from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.master import Master
-
-_MOST_COMPARED = 1000  # ranges; each is compared with every other
 
 # The names and patterns of a network's master; none for that of the default route.
 Entries = tuple[str, ...]
@@ -50,8 +49,8 @@ class Masters:
         yield from self._other_mode(network, entries, known)
         ipam = Ipam(network.config if is_sound else {})
         self._compared += len(ipam.ranges)
-        if self._compared > _MOST_COMPARED:
-            text = f"more than {_MOST_COMPARED} ranges were read; these are compared with no other"
+        if self._compared > MOST_COMPARED:
+            text = f"more than {MOST_COMPARED} ranges were read; these are compared with no other"
             yield Problem(("ipam",), text, is_warning=True)
             ipam = Ipam({})
         yield from self._other_addresses(network, ipam, entries, known)
@@ -102,13 +101,22 @@ def _find_here(network: NetworkConfig, begin: Callable[[], Transaction]) -> Mast
     """Return a master; None on a machine without it, or without ip: it may be for another one."""
     version = str(network.config.get("cniVersion") or VERSION_WHEN_ABSENT)
     try:
-        conf, tx = netconf.parse(network.config, version), begin()
-        found = find_master(tx, conf, None)
-        return vlan.find(tx, found, conf.vlan) if conf.vlan else found
+        return expected_master(begin(), netconf.parse(network.config, version), None)
     except InterruptedBySignalError:
         raise
     except (CniError, IprouteError):
         return None
+
+
+def expected_master(tx: Transaction, conf: NetConf, container: Namespace | None) -> Master:
+    """Return what an ADD would have as master; raises CniError, IprouteError.
+
+    Its link has the index 0 if the ADD would make it.
+    """
+    master = find_master(tx, conf, container)
+    for feature in features.configured(conf):
+        master = feature.expected(tx, master, conf)
+    return master
 
 
 def with_host(ipam: Ipam, master: Master) -> Iterator[tuple[Path, str, str]]:

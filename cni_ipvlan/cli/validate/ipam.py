@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from cni_ipvlan.cli.reading.part import Path
-from cni_ipvlan.cli.validate.options import Problem, misspelt
 from cni_ipvlan.cni.delegate import INTERFACE_PLUGINS, PERMITTED
 from cni_ipvlan.config import netconf
 from cni_ipvlan.plugin.addressing import LEAST_MTU_OF_IPV6
@@ -26,8 +25,29 @@ Entries = list[tuple[Path, dict[str, Any]]]
 T = TypeVar("T")
 
 _IPV6 = 6
-_LEAST_ADDRESSES = 4  # of a subnet; host-local refuses a smaller one
+_LEAST_ADDRESSES = 4  # of a subnet with a broadcast address; host-local refuses a smaller one
+MOST_COMPARED = 1000  # ranges; each is compared with every other
 _WITHOUT_SEVERAL = (None, "", "0.1.0", "0.2.0")  # versions with one address of each family
+
+
+class Problem(NamedTuple):
+    """What is wrong in a configuration, and the path of its place.
+
+    It is an error if something is refused, is ignored, or does harm; it is a warning
+    if the network works all the same, or works for some.
+    """
+
+    path: Path
+    text: str
+    is_warning: bool = False
+
+
+def misspelt(entry: Mapping[str, Any], options: Collection[str], path: Path) -> Iterator[Problem]:
+    """Yield the keys that are not options but look like one."""
+    for key in entry:
+        (name, *_), is_near = nearest_first(key, options)
+        if key not in options and is_near:
+            yield Problem((*path, key), f"{key} is unknown; did you mean {name}?")
 
 
 class Range(NamedTuple):
@@ -88,12 +108,8 @@ class Ipam:
             groups += [_items(group, dict, path) for path, group in sets.items()]
         read = _own if self.is_static else _range
         self.sets = [_readable(read, group) for group in groups]
+        self.ranges = [each for group in self.sets for each in group]
         self.routes = _readable(_route, _entries(self.options, "routes"))
-
-    @property
-    def ranges(self) -> list[Range]:
-        """The ranges of all sets."""
-        return [each for group in self.sets for each in group]
 
     @property
     def next_hops(self) -> set[Address]:
@@ -310,7 +326,8 @@ def _in_host_local(ipam: Ipam) -> Iterator[Problem]:
             if not each.room():
                 text = f"the range has no address but the gateway's, {each.gateway}"
                 yield Problem(each.path, text, is_warning=any(other.room() for other in sound))
-            rival = next(filter(each.overlaps, others), None)
+            compared = others if len(others) < MOST_COMPARED else ()
+            rival = next(filter(each.overlaps, compared), None)
             if rival:
                 yield Problem(each.path, f"the range {each.span} overlaps with {rival.span}")
             others.append(each)
@@ -352,9 +369,7 @@ def _no_next_hop(ipam: Ipam, hop: Address, around: list[Range], family: int) -> 
         return f"but IPv{family} needs an IPv{family} address"
     if ipam.is_static and hop in [each.first for each in ipam.ranges]:
         return "the container's own address"
-    return (
-        "" if isinstance(hop, ipaddress.IPv6Address) and hop.is_link_local else _misfit(hop, around)
-    )
+    return "" if family == _IPV6 and hop.is_link_local else _misfit(hop, around)
 
 
 def _misfit(address: Address, around: list[Range]) -> str:
@@ -363,10 +378,8 @@ def _misfit(address: Address, around: list[Range]) -> str:
     if subnets and not any(address in subnet for subnet in subnets):
         return f"outside the subnet {' or '.join(map(str, subnets))}"
     for each in subnets:
-        # In IPv6 the last address is a host's, as in RFC 3021's /31 and in /32.
-        has_one = (
-            isinstance(each, ipaddress.IPv4Network) and each.prefixlen < each.max_prefixlen - 1
-        )
-        if has_one and address == each.broadcast_address:
+        # In IPv6 the last address is a host's, as in IPv4's /31 (RFC 3021) and /32.
+        has_broadcast = each.version != _IPV6 and each.num_addresses >= _LEAST_ADDRESSES
+        if has_broadcast and address == each.broadcast_address:
             return f"the broadcast address of {each}"
     return ""
