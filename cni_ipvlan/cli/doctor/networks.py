@@ -97,7 +97,7 @@ def _addresses(tools: Tools, conf: NetConf, ipam: Ipam, master: Master) -> Itera
             text = f"the gateway {hop} is the host's own address on {master.link.name}"
             text += ", which its ipvlan containers can't reach"
             yield Finding(PROBLEM, "addresses", text, "use the network's router as gateway")
-    own = [each.first for each in ipam.ranges if ipam.is_static]
+    own = dict.fromkeys(each.first for each in ipam.ranges if ipam.is_static)
     if not own:
         return
     for holder in inventory.on_master(inventory.take(tools.tx, tools.registry), master):
@@ -105,12 +105,12 @@ def _addresses(tools: Tools, conf: NetConf, ipam: Ipam, master: Master) -> Itera
         is_here = place and tools.container and place.identity == tools.container.identity
         if is_here and tools.ifname in (holder.link.name, ""):
             continue  # it is the attachment that the person asks about
-        for address in {ip_interface(each).ip for each in holder.addresses}.intersection(own):
+        for address in own.keys() & {ip_interface(each).ip for each in holder.addresses}:
             is_expected = owner is not None and owner.network == conf.name
             state = WARNING if is_expected and tools.container is None else PROBLEM
             text = f"{address} belongs to {holder.describe()}, so an ADD of another container fails"
             yield Finding(state, "addresses", text, "give each container an address of its own")
-            own.remove(address)
+            del own[address]
     if own:
         text = f"no container on {master.link.name} has {', '.join(map(str, own))}"
         yield Finding(OK, "addresses", text)

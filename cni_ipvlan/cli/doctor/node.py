@@ -1,7 +1,4 @@
-"""Check what any ADD on this node needs, in the kernel, in programs and permissions, for records.
-
-And what a container has already.
-"""
+"""Check what any ADD on this node needs, from the kernel to records, and what a container has."""
 
 from __future__ import annotations
 
@@ -12,13 +9,14 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING, Finding, failed, reported
-from cni_ipvlan.iproute import causes, commands, machine, queries
+from cni_ipvlan.iproute import commands, machine, queries
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.namespace import Namespace
-from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError, Runner
+from cni_ipvlan.iproute.runner import ProgramNotFoundError, Runner
 from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin.inventory import Owners
+from cni_ipvlan.plugin.status import check_kernel
 from cni_ipvlan.state.attachment import described
 from cni_ipvlan.state.registry import DIRECTORY, Registry
 
@@ -64,21 +62,13 @@ def examine(runner: Runner) -> Iterator[Finding]:
 
 
 def _kernel(runner: Runner) -> Iterator[Finding]:
-    module, release = machine.ipvlan_module(), os.uname().release
-    if module.state != machine.UNKNOWN:
+    module = machine.ipvlan_module()
+    if module.state == machine.UNKNOWN:
+        check_kernel(runner)
+        yield Finding(OK, "kernel", f"Linux {os.uname().release} has ipvlan")
+    else:
         state, advice = _FROM_MODULE[module.state]
         yield Finding(state, "kernel", module.text, advice)
-        return
-    purpose = "find out whether the kernel has ipvlan"
-    probe = Command(commands.link_add_without_master(), purpose)
-    failure = CommandError(probe, runner.run(probe))
-    cause = causes.explain(failure.argv, failure.answer)
-    if "Invalid argument" in failure.answer:
-        yield Finding(OK, "kernel", f"Linux {release} has ipvlan")
-    elif cause.kind == causes.NO_IPVLAN:
-        yield Finding(PROBLEM, "kernel", f"Linux {release} has no ipvlan", cause.advice)
-    else:
-        raise failure
 
 
 def _iproute2(runner: Runner) -> Iterator[Finding]:

@@ -49,7 +49,7 @@ class Masters:
         yield from self._other_mode(network, entries, known)
         ipam = Ipam(network.config if is_sound else {})
         self._compared += len(ipam.ranges)
-        if self._compared > MOST_COMPARED:
+        if ipam.ranges and self._compared > MOST_COMPARED:
             text = f"more than {MOST_COMPARED} ranges were read; these are compared with no other"
             yield Problem(("ipam",), text, is_warning=True)
             ipam = Ipam({})
