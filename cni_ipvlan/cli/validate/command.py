@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
@@ -73,10 +73,16 @@ def validate(files: tuple[str, ...], as_json: bool) -> int:
     checked = in_all(networks, lambda: Transaction(calls.read_only_node().runner))
     # Networks of one list share its problems.
     rows += dict.fromkeys(_of_network(*each) for each in checked)
+    others = [
+        {"file": each.source, "network": each.label, "plugins": [*each.before, *each.after]}
+        for each in networks
+        if each.before or each.after
+    ]
     if as_json:
-        _print_json(networks, rows, empty)
+        document = {"networks": len(networks), "problems": [row._asdict() for row in rows]}
+        output.echo_json({**document, "withoutNetwork": empty, "notChecked": others})
     else:
-        _print(networks, rows, empty)
+        _print(len(networks), rows, empty, others)
     return 1 if any(row.state == PROBLEM for row in rows) else 0
 
 
@@ -117,22 +123,7 @@ def _of_network(network: NetworkConfig, problem: Problem) -> _Row:
     return _Row(network.source, problem.text, line, network.document, path, state)
 
 
-def _others(networks: list[NetworkConfig]) -> list[tuple[NetworkConfig, list[str]]]:
-    """Return the networks in lists with other plugins, with the types of these."""
-    return [(each, [*each.before, *each.after]) for each in networks if each.before or each.after]
-
-
-def _print_json(networks: list[NetworkConfig], rows: list[_Row], empty: list[str]) -> None:
-    others = [
-        {"file": each.source, "network": each.label, "plugins": plugins}
-        for each, plugins in _others(networks)
-    ]
-    problems = [row._asdict() for row in rows]
-    document = {"networks": len(networks), "problems": problems}
-    output.echo_json({**document, "withoutNetwork": empty, "notChecked": others})
-
-
-def _print(networks: list[NetworkConfig], rows: list[_Row], empty: list[str]) -> None:
+def _print(count: int, rows: list[_Row], empty: list[str], others: list[dict[str, Any]]) -> None:
     for row in rows:
         place = output.styled(f"{row.file}:{row.line}" if row.line else row.file, bold=True)
         kind = f"{output.styled('warning', fg='yellow')}: " if row.state == WARNING else ""
@@ -140,10 +131,9 @@ def _print(networks: list[NetworkConfig], rows: list[_Row], empty: list[str]) ->
         path = output.styled(row.path, fg="cyan")
         output.echo(f"{place}: {kind}{document}{path}: {one_line(row.problem)}")
     if not rows:
-        count = len(networks)
         output.echo(f"{count} network{'s' if count != 1 else ''}: no problems")
-    for file in empty if networks else ():
+    for file in empty if count else ():
         output.echo_err(f"{one_line(file)}: {_WITHOUT}")
-    for each, plugins in _others(networks):
-        text = f"of the list {each.name}, only ipvlan was checked, not {', '.join(plugins)}"
-        output.echo_err(one_line(f"{each.source}: {text}"))
+    for each in others:
+        text = f"of the list {each['network']}, only ipvlan was checked, not "
+        output.echo_err(one_line(f"{each['file']}: {text}{', '.join(each['plugins'])}"))

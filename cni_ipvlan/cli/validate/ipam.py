@@ -89,27 +89,26 @@ class _Route(NamedTuple):
 
 
 class Ipam:
-    """The addresses and routes in a configuration, without what the IPAM plugin would refuse.
+    """The addresses and routes in a configuration of host-local or static; of others, it has none.
 
-    Each of the ``sets`` has the ranges of which a container gets one address. Of other plugins
-    than host-local and static, the configuration does not say the addresses.
+    Each of the ``sets`` has the ranges of which a container gets one address. Raises ValueError,
+    TypeError or KeyError if the configuration is not of the form that the plugins need.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.config = config
         self.options: dict[str, Any] = config.get("ipam") or {}
-        self.is_static = self.options.get("type") == "static"
-        groups: list[Entries] = []
-        if self.is_static:
-            groups = [[each] for each in _entries(self.options, "addresses")]
-        elif self.options.get("type") == "host-local":
-            groups = [[(("ipam",), self.options)]] if "subnet" in self.options else []
-            sets = dict(_items(self.options.get("ranges"), list, ("ipam", "ranges")))
-            groups += [_items(group, dict, path) for path, group in sets.items()]
-        read = _own if self.is_static else _range
-        self.sets = [_readable(read, group) for group in groups]
+        kind = self.options.get("type")
+        self.is_static = kind == "static"
+        pool, own = (self.options if kind == each else {} for each in ("host-local", "static"))
+        groups: list[Entries] = [[(("ipam",), pool)]] if "subnet" in pool else []
+        for number, group in enumerate(pool.get("ranges") or ()):
+            groups.append(_entries(group, "ranges", number))
+        self.sets = [[_range(*each) for each in group] for group in groups]
+        self.sets += [[_own(*each)] for each in _entries(own.get("addresses"), "addresses")]
         self.ranges = [each for group in self.sets for each in group]
-        self.routes = _readable(_route, _entries(self.options, "routes"))
+        routes = pool.get("routes") or own.get("routes")
+        self.routes = [_route(*each) for each in _entries(routes, "routes")]
 
     @property
     def next_hops(self) -> set[Address]:
@@ -128,39 +127,25 @@ class Ipam:
         return any(isinstance(part, dict) and part.get(capability) for part in parts)
 
 
-def _entries(options: dict[str, Any], key: str) -> Entries:
-    return _items(options.get(key), dict, ("ipam", key))
-
-
-def _items(values: object, kind: type[T], path: Path) -> list[tuple[Path, T]]:
-    """Return the items of a kind in what should be a list of them, each with its path."""
-    items = enumerate(values if isinstance(values, list) else [])
-    return [((*path, number), each) for number, each in items if isinstance(each, kind)]
-
-
-def _readable(read: Callable[[Path, dict[str, Any]], T], entries: Entries) -> list[T]:
-    found = []
-    for path, entry in entries:
-        with suppress(ValueError):
-            found.append(read(path, entry))
-    return found
+def _entries(values: list[dict[str, Any]] | None, *path: str | int) -> Entries:
+    return [(("ipam", *path, number), each) for number, each in enumerate(values or ())]
 
 
 def _own(path: Path, entry: dict[str, Any]) -> Range:
-    own = _prefix(entry.get("address"))
+    own = _prefix(entry["address"])
     return Range(path, own.network, own.ip, own.ip, _address(entry.get("gateway")))
 
 
 def _range(path: Path, entry: dict[str, Any]) -> Range:
     """Read a range, with host-local's defaults for what is not given."""
-    subnet = _subnet(entry.get("subnet"))
+    subnet = _subnet(entry["subnet"])
     first = _address(entry.get("rangeStart")) or subnet[1]
     last = _address(entry.get("rangeEnd")) or subnet[-1 if subnet.version == _IPV6 else -2]
     return Range(path, subnet, first, last, _address(entry.get("gateway")) or subnet[1])
 
 
 def _route(path: Path, entry: dict[str, Any]) -> _Route:
-    return _Route(path, _prefix(entry.get("dst")), _address(entry.get("gw")))
+    return _Route(path, _prefix(entry["dst"]), _address(entry.get("gw")))
 
 
 def _address(text: object) -> Address | None:
@@ -229,22 +214,33 @@ _KNOWN = (*_SCHEMAS, "whereabouts")  # plugins whose names people misspell
 
 
 def in_ipam(config: dict[str, Any]) -> Iterator[Problem]:
-    """Yield the problems in a configuration whose ipam is valid by the schema of its options."""
-    kind, mode, mtu = netconf.ipam_type(config), config.get("mode") or "l2", config.get("mtu") or 0
+    """Yield the problems in a configuration whose ipam is valid by the schema of its options.
+
+    If its form is not what the plugin needs, nothing else is looked at.
+    """
+    kind, mode = netconf.ipam_type(config), config.get("mode") or "l2"
     if kind not in _SCHEMAS:
         yield from _unknown(kind)
         return
-    yield from _form(config, _SCHEMAS[kind])
-    if kind == "dhcp":
-        if mode in ("l3", "l3s"):
-            text = f"mode is {mode}, which carries no broadcasts, so dhcp gets no answer; use l2"
-            yield Problem(("mode",), text)
-        return
-    ipam = Ipam(config)
-    yield from _in_static(ipam) if kind == "static" else ()
-    yield from _in_host_local(ipam) if kind == "host-local" else ()
-    yield from _in_routes(ipam, mode)
-    families = [group[0].first.version for group in ipam.sets if group]
+    errors = _errors(config, _SCHEMAS[kind])
+    for path, error in errors:
+        if error.validator == "additionalProperties":
+            yield from misspelt(error.instance, error.schema["properties"], path)
+        else:
+            yield Problem(path, netconf.explain(error))
+    if kind == "dhcp" and mode in ("l3", "l3s"):
+        text = f"mode is {mode}, which carries no broadcasts, so dhcp gets no answer; use l2"
+        yield Problem(("mode",), text)
+    if all(error.validator == "additionalProperties" for _, error in errors):
+        ipam = Ipam(config)
+        yield from _in_static(ipam) if kind == "static" else ()
+        yield from _in_host_local(ipam) if kind == "host-local" else ()
+        yield from _in_routes(ipam, mode)
+        yield from _in_families(config, [each[0].subnet.version for each in ipam.sets])
+
+
+def _in_families(config: dict[str, Any], families: list[int]) -> Iterator[Problem]:
+    mtu = config.get("mtu") or 0
     if _IPV6 in families and isinstance(mtu, int) and 0 < mtu < LEAST_MTU_OF_IPV6:
         text = f"mtu is {mtu}; IPv6 addresses need {LEAST_MTU_OF_IPV6} or more"
         yield Problem(("mtu",), text)
@@ -266,7 +262,8 @@ def _unknown(kind: str) -> Iterator[Problem]:
             yield Problem(("ipam", "type"), text, is_warning=not is_same)
 
 
-def _form(config: dict[str, Any], schema: dict[str, Any]) -> Iterator[Problem]:
+def _errors(config: dict[str, Any], schema: dict[str, Any]) -> list[tuple[Path, Any]]:
+    """Return what jsonschema finds in ipam, each with its path."""
     from jsonschema import Draft202012Validator, FormatChecker
 
     def check(read: Callable[[object], object], value: object) -> bool:
@@ -276,13 +273,8 @@ def _form(config: dict[str, Any], schema: dict[str, Any]) -> Iterator[Problem]:
     formats = FormatChecker(())
     for name, read in (("address", _address), ("prefix", _prefix), ("subnet", _subnet)):
         formats.checks(name, raises=ValueError)(partial(check, read))
-    rules = {"properties": {"ipam": schema}}
-    for error in Draft202012Validator(rules, format_checker=formats).iter_errors(config):
-        path = tuple(error.path)
-        if error.validator == "additionalProperties":
-            yield from misspelt(error.instance, error.schema["properties"], path)
-        else:
-            yield Problem(path, netconf.explain(error))
+    validator = Draft202012Validator({"properties": {"ipam": schema}}, format_checker=formats)
+    return [(tuple(error.path), error) for error in validator.iter_errors(config)]
 
 
 def _in_static(ipam: Ipam) -> Iterator[Problem]:
