@@ -9,7 +9,6 @@ import ipaddress
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
-from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from cni_ipvlan.cli.reading.part import Path
@@ -266,13 +265,10 @@ def _errors(config: dict[str, Any], schema: dict[str, Any]) -> list[tuple[Path, 
     """Return what jsonschema finds in ipam, each with its path."""
     from jsonschema import Draft202012Validator, FormatChecker
 
-    def check(read: Callable[[object], object], value: object) -> bool:
-        read(value)
-        return True
-
     formats = FormatChecker(())
     for name, read in (("address", _address), ("prefix", _prefix), ("subnet", _subnet)):
-        formats.checks(name, raises=ValueError)(partial(check, read))
+        # What can be read is right; an address may be None.
+        formats.checks(name, raises=ValueError)(lambda value, read=read: bool(read(value)) or True)
     validator = Draft202012Validator({"properties": {"ipam": schema}}, format_checker=formats)
     return [(tuple(error.path), error) for error in validator.iter_errors(config)]
 

@@ -211,10 +211,10 @@ def test_one_master_in_two_modes_is_a_problem_between_files(tmp_path: Path) -> N
 
     assert status == 1
     c, g = (f"DIR/{name}:{line(tmp_path / name, 'mode')}: $.mode: the" for name in "cg")
-    end = "; a master has one mode and flag"
+    g, end = f"{g} default route's", "; a master has one mode and flag"
     assert out.replace(str(tmp_path), "DIR").splitlines() == [
         f"{c} master eth0 is used in mode l2 private here and in mode l3 bridge by a in DIR/a{end}",
-        f"{g} default route's master is used in mode l3 bridge here and in mode l2 bridge by f in DIR/f{end}",
+        f"{g} master is used in mode l3 bridge here and in mode l2 bridge by f in DIR/f{end}",
     ]
 
 
