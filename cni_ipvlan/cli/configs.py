@@ -33,6 +33,7 @@ __all__ = [
     "choose",
     "load",
     "read",
+    "read_file",
     "read_source",
 ]
 
@@ -157,6 +158,14 @@ def read(source: str, text: str) -> Contents:
     except ConfigError as error:
         found.faults.append(error)
     return found
+
+
+def read_file(file: str) -> Contents:
+    """Return every ipvlan configuration in a file, and what is wrong with it."""
+    try:
+        return read(file, read_source(file))
+    except ConfigError as error:
+        return Contents([], [error])
 
 
 def load(source: str, text: str) -> list[NetworkConfig]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.iproute import IprouteError
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
 from cni_ipvlan.plugin.codes import NOT_PERMITTED
 from cni_ipvlan.plugin.explain import as_cni_error
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 

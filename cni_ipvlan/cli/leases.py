@@ -5,14 +5,10 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from cni_ipvlan.cli.validate.ranges import sets
+from cni_ipvlan.cli.validate.ipam import Address, Ipam, Range
 from cni_ipvlan.plugin.explain import lease_directory
-
-if TYPE_CHECKING:
-    from cni_ipvlan.cli.validate.addresses import Address
-    from cni_ipvlan.cli.validate.ranges import Range
 
 _MOST_LEASE = 4096  # bytes
 
@@ -32,16 +28,7 @@ def usage(config: dict[str, Any]) -> list[Usage]:
     """
     place = lease_directory(config)
     leased = _addresses(os.listdir(place) if os.path.isdir(place) else [])
-    return [_usage(each, leased) for each in ranges(config)]
-
-
-def ranges(config: dict[str, Any]) -> list[list[Range]]:
-    """Return the sets of ranges in a configuration of host-local whose addresses are valid.
-
-    A subnet of less than four addresses is left out, as host-local refuses it.
-    """
-    found = [[entry.range for entry in each] for each in sets(config["ipam"])]
-    return [[each for each in one if each is not None] for one in found]
+    return [_usage(each, leased) for each in Ipam(config).sets]
 
 
 class Lease(NamedTuple):
@@ -97,7 +84,7 @@ def holds(config: dict[str, Any], container_id: str) -> bool:
 
 def _usage(of: list[Range], leased: list[Address]) -> Usage:
     taken = [address for address in leased if any(each.holds(address) for each in of)]
-    names = ", ".join(each.subnet for each in of)
+    names = ", ".join(str(each.subnet) for each in of)
     return Usage(names, len(taken), sum(each.room() for each in of))
 
 

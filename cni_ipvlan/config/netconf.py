@@ -156,10 +156,10 @@ def _schema_faults(config: Mapping[str, Any]) -> list[Fault]:
         # Report one fault for each option; the list of allowed values implies the type.
         if place not in found or error.validator == "enum":
             found[place] = error
-    return [Fault(tuple(found[place].path), _explain(found[place])) for place in sorted(found)]
+    return [Fault(tuple(found[place].path), explain(found[place])) for place in sorted(found)]
 
 
-def _explain(error: Any) -> str:
+def explain(error: Any) -> str:
     """Describe a jsonschema ValidationError: the option, its value, what is allowed."""
     option = ".".join(str(part) for part in error.path)
     value = _shown(error.instance)
@@ -178,6 +178,8 @@ def _explain(error: Any) -> str:
         return f"{option} is {value}; it must be {rule} or more"
     if error.validator == "maximum":
         return f"{option} is {value}; it must be {rule} or less"
+    if error.validator == "format":
+        return f"{option} is {value}; {error.cause}"
     if error.validator == "minItems":
         return f"{option} is {value}; it must have an entry"
     if error.validator == "maxItems":

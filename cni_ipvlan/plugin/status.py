@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from cni_ipvlan.cni.request import Request
     from cni_ipvlan.config.netconf import NetConf
+    from cni_ipvlan.iproute.runner import Runner
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.node import Node
 
@@ -30,7 +31,7 @@ def status(node: Node, request: Request) -> None:
     conf = node.configuration(request)
     try:
         with node.transaction() as tx:
-            _check_kernel(node)
+            check_kernel(node.runner)
             _check_master(tx, conf, request)
             if conf.ipam_type == "host-local":
                 host_local.check_room(request.config)
@@ -42,9 +43,10 @@ def status(node: Node, request: Request) -> None:
         raise
 
 
-def _check_kernel(node: Node) -> None:
+def check_kernel(runner: Runner) -> None:
+    """Raise CommandError unless the kernel has ipvlan, or can load it."""
     probe = Command(commands.link_add_without_master())
-    answer = node.runner.run(probe)
+    answer = runner.run(probe)
     if b"Invalid argument" not in answer.stderr:
         raise CommandError(probe._replace(purpose="create ipvlan interfaces with ip"), answer)
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import click
 
-from cni_ipvlan.cli import calls, doctor, output
+from cni_ipvlan.cli import calls, output, validate
+from cni_ipvlan.cli.configs import NetworkConfig
+from cni_ipvlan.cli.doctor import configurations, networks, node, plugins
+from cni_ipvlan.cli.doctor.node import Tools
+from cni_ipvlan.cli.finding import PROBLEM, WARNING, Finding, reported
 from cni_ipvlan.cli.options import (
     IFNAME,
     Example,
@@ -12,9 +18,13 @@ from cni_ipvlan.cli.options import (
     cni_path_option,
     config_option,
     json_option,
+    namespace_at,
     netns_option,
     network_option,
+    wrong,
 )
+from cni_ipvlan.iproute import namespace
+from cni_ipvlan.iproute.transaction import Transaction
 
 
 @click.command(
@@ -48,15 +58,52 @@ def doctor_command(
     """
     if ifname and not netns:
         raise click.UsageError("--ifname needs --netns, the namespace to look it up in")
-    chosen_network = chosen(config, network) if config else None
-    directories = tuple(calls.cni_path(cni_path).split(":"))
-    path = doctor.SearchPath(directories, calls.cni_path_is_set_by(cni_path))
+    given = chosen(config, network) if config else None
+    runner, registry, *_ = calls.read_only_node()
+    directories, set_by = calls.cni_path(cni_path).split(":"), calls.cni_path_is_set_by(cni_path)
+    tx = Transaction(runner)
+    tools = Tools(runner, tx, registry, directories, set_by, {}, ifname or "")
     findings = []
-    node = calls.read_only_node()
-    for finding in doctor.examine(node, path, chosen_network, netns, ifname or ""):
+    for finding in examine(tools, given, netns):
+        runner.interrupts.check()
         findings.append(finding)
         if not as_json:
             output.finding(finding)
     if as_json:
         output.echo_json({"findings": [finding._asdict() for finding in findings]})
-    return 1 if any(finding.state == doctor.PROBLEM for finding in findings) else 0
+    return 1 if any(finding.state == PROBLEM for finding in findings) else 0
+
+
+def examine(tools: Tools, given: NetworkConfig | None, netns: str | None) -> Iterator[Finding]:
+    """Yield each finding as soon as it is made: about the node, then about networks.
+
+    These are the ``given`` network, or else all that the node is configured for.
+    """
+    yield from node.examine(tools.runner)
+    yield from reported("plugins", plugins.examine(tools))
+    if netns is not None:
+        try:
+            tools = tools._replace(container=_container(netns))
+        except click.BadParameter as error:
+            yield Finding(PROBLEM, "namespace", error.message)
+        network = given.name if given else ""
+        yield from reported("namespace", node.examine_container(tools, network))
+    yield from reported("configuration", _networks(tools, given))
+
+
+def _container(netns: str) -> namespace.Namespace:
+    found = namespace_at(netns)
+    if found.identity == namespace.own():
+        raise wrong(f"{netns} is the host's namespace, not a container's", "--netns")
+    return found
+
+
+def _networks(tools: Tools, given: NetworkConfig | None) -> Iterator[Finding]:
+    here, faults = configurations.on_node(given)
+    for fault in faults:  # of files that don't concern a given network
+        yield Finding(PROBLEM if given is None else WARNING, "configuration", str(fault))
+    found = list(validate.in_all(here if given is None else [*here, given]))
+    for network in here if given is None else [given]:
+        problems = [problem for each, problem in found if each is network]
+        for finding in networks.examine(tools, network, problems):
+            yield finding._replace(network=network.label)

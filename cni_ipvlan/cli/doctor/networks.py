@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from ipaddress import ip_address, ip_interface
+from typing import Any
 
 from cni_ipvlan.cli import leases, validate
-from cni_ipvlan.cli.doctor import addresses, dhcp, plugins
+from cni_ipvlan.cli.configs import NetworkConfig
+from cni_ipvlan.cli.doctor import plugins
+from cni_ipvlan.cli.doctor.node import Tools
 from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING, Finding, reported
 from cni_ipvlan.cli.reading.part import json_path
+from cni_ipvlan.cli.validate.conflicts import expected_master, with_host
+from cni_ipvlan.cli.validate.ipam import Ipam, Problem
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.versions import VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
-from cni_ipvlan.plugin import explain, host_access, modes, vlan
+from cni_ipvlan.config.netconf import NetConf
+from cni_ipvlan.plugin import explain, host_access, inventory, modes
 from cni_ipvlan.plugin import master as masters
-from cni_ipvlan.plugin.find_master import find_master
+from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.state.attachment import ModeHint
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from cni_ipvlan.cli.configs import NetworkConfig
-    from cni_ipvlan.cli.doctor.tools import Tools
-    from cni_ipvlan.cli.validate.problem import Problem
-    from cni_ipvlan.config.netconf import NetConf
-    from cni_ipvlan.plugin.master import Master
 
 
 def examine(tools: Tools, network: NetworkConfig, found: Sequence[Problem]) -> Iterator[Finding]:
@@ -45,8 +43,8 @@ def examine(tools: Tools, network: NetworkConfig, found: Sequence[Problem]) -> I
     if conf.ipam_type == "host-local" and is_sound:
         yield from reported("ipam", _leases(network.config))
     elif conf.ipam_type == "dhcp":
-        yield from reported("ipam", dhcp.examine(tools.runner, network.config))
-    yield from reported("master", _master(tools, network.config, conf, is_sound=is_sound))
+        yield from reported("ipam", plugins.dhcp(tools, network.config))
+    yield from reported("master", _master(tools, conf, Ipam(network.config) if is_sound else None))
 
 
 def _leases(config: dict[str, Any]) -> Iterator[Finding]:
@@ -60,31 +58,22 @@ def _leases(config: dict[str, Any]) -> Iterator[Finding]:
             yield Finding(PROBLEM, "ipam", text, advice)
 
 
-def _master(
-    tools: Tools, config: dict[str, Any], conf: NetConf, *, is_sound: bool
-) -> Iterator[Finding]:
+def _master(tools: Tools, conf: NetConf, ipam: Ipam | None) -> Iterator[Finding]:
     if conf.link_in_container and tools.container is None:
-        text = "it is in the container; name one with --netns to check it"
+        yield Finding(OK, "master", "it is in the container; name one with --netns to check it")
+        return
+    master = expected_master(tools.tx, conf, tools.container)
+    if not master.link.ifindex:
+        text = f"an ADD makes the VLAN {conf.vlan} of {master.link.parent}"
         yield Finding(OK, "master", text)
         return
-    master = find_master(tools.tx, conf, tools.container)
-    if conf.vlan:
-        found = vlan.find(tools.tx, master, conf.vlan)
-        if found is None:
-            vlan.check_can_be_made(tools.tx, master, conf)
-            yield _link(master)
-            text = f"an ADD makes the VLAN {conf.vlan} of {master.link.name}"
-            yield Finding(OK, "master", text)
-            return
-        master = found
     masters.check_master(master, conf)
     yield _link(master)
-    if is_sound:
-        yield from reported("addresses", addresses.examine(tools, config, conf, master))
+    if ipam is not None:
+        yield from reported("addresses", _addresses(tools, conf, ipam, master))
     if conf.host_access:
         yield from reported("hostAccess", _host_access(tools, conf, master))
-    yield from reported("conflicts", _rivals(tools, master))
-    yield from reported("conflicts", _mode(tools, conf, master))
+    yield from reported("conflicts", _conflicts(tools, conf, master))
 
 
 def _link(master: Master) -> Finding:
@@ -92,9 +81,39 @@ def _link(master: Master) -> Finding:
     if not link.is_up:
         return Finding(WARNING, "master", masters.is_down(master))
     if not link.has_carrier:
-        text = f"{link.name} has no carrier"
-        return Finding(WARNING, "master", text, "check its cable or its switch port")
+        advice = "check its cable or its switch port"
+        return Finding(WARNING, "master", f"{link.name} has no carrier", advice)
     return Finding(OK, "master", f"{link.name} is up, MTU {link.mtu}, {link.mac}")
+
+
+def _addresses(tools: Tools, conf: NetConf, ipam: Ipam, master: Master) -> Iterator[Finding]:
+    """Compare the addresses of a sound configuration with those of the host and of containers."""
+    if master.home is None:
+        for _, text, advice in with_host(ipam, master):
+            yield Finding(PROBLEM, "addresses", text, advice)
+        hosts = set(map(ip_address, master.addresses))
+        # The modes but l2 send nothing to a gateway.
+        for hop in sorted(hosts & ipam.next_hops, key=str) if conf.mode == "l2" else ():
+            text = f"the gateway {hop} is the host's own address on {master.link.name}"
+            text += ", which its ipvlan containers can't reach"
+            yield Finding(PROBLEM, "addresses", text, "use the network's router as gateway")
+    own = dict.fromkeys(each.first for each in ipam.ranges if ipam.is_static)
+    if not own:
+        return
+    for holder in inventory.on_master(inventory.take(tools.tx, tools.registry), master):
+        place, owner = holder.place, holder.owner
+        is_here = place and tools.container and place.identity == tools.container.identity
+        if is_here and tools.ifname in (holder.link.name, ""):
+            continue  # it is the attachment that the person asks about
+        for address in own.keys() & {ip_interface(each).ip for each in holder.addresses}:
+            is_expected = owner is not None and owner.network == conf.name
+            state = WARNING if is_expected and tools.container is None else PROBLEM
+            text = f"{address} belongs to {holder.describe()}, so an ADD of another container fails"
+            yield Finding(state, "addresses", text, "give each container an address of its own")
+            del own[address]
+    if own:
+        text = f"no container on {master.link.name} has {', '.join(map(str, own))}"
+        yield Finding(OK, "addresses", text)
 
 
 def _host_access(tools: Tools, conf: NetConf, master: Master) -> Iterator[Finding]:
@@ -102,21 +121,17 @@ def _host_access(tools: Tools, conf: NetConf, master: Master) -> Iterator[Findin
         yield Finding(PROBLEM, "hostAccess", host_access.strictness(master))
     own = host_access.usable(master)
     if own:
-        text = f"containers reach the host as {', '.join(own)}"
-        yield Finding(OK, "hostAccess", text)
+        yield Finding(OK, "hostAccess", f"containers reach the host as {', '.join(own)}")
     else:
         text = f"the host has no address on {master.link.name}"
         yield Finding(PROBLEM, "hostAccess", text, "give it one, or leave hostAccess out")
 
 
-def _rivals(tools: Tools, master: Master) -> Iterator[Finding]:
+def _conflicts(tools: Tools, conf: NetConf, master: Master) -> Iterator[Finding]:
     for rival in explain.rivals(tools.tx, tools.registry, master):
         text = f"{master.link.name} already carries {rival.link.kind}: {rival.describe()}"
         advice = "use another master, or remove that interface"
         yield Finding(PROBLEM, "conflicts", text, advice)
-
-
-def _mode(tools: Tools, conf: NetConf, master: Master) -> Iterator[Finding]:
     hint = ModeHint(conf.name, "", "", "", (0, 0), conf.mode, conf.flag)
     modes.admit(tools.tx, tools.registry, master, hint, tools.runner.interrupts.check)
     text = f"nothing on {master.link.name} uses a mode other than {conf.mode} {conf.flag}"

@@ -1,46 +1,62 @@
-"""Check what any ADD on this node needs: the kernel, programs, permission, a place for records."""
+"""Check what any ADD on this node needs, from the kernel to records, and what a container has."""
 
 from __future__ import annotations
 
 import os
 import re
 import stat
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING, Finding, failed, reported
-from cni_ipvlan.iproute import causes, commands, machine
+from cni_ipvlan.iproute import commands, machine, queries
 from cni_ipvlan.iproute.commands import Command
-from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError
-from cni_ipvlan.state.registry import DIRECTORY
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from cni_ipvlan.iproute.runner import Runner
+from cni_ipvlan.iproute.namespace import Namespace
+from cni_ipvlan.iproute.runner import ProgramNotFoundError, Runner
+from cni_ipvlan.iproute.running import Completed
+from cni_ipvlan.iproute.transaction import Transaction
+from cni_ipvlan.plugin.inventory import Owners
+from cni_ipvlan.plugin.status import check_kernel
+from cni_ipvlan.state.attachment import described
+from cni_ipvlan.state.registry import DIRECTORY, Registry
 
 _OLDEST_IPROUTE2 = (5, 10)
-_ITS_DATE = (2020, 12, 14)
-# Until 2020, the version was the date of a snapshot, YYMMDD, and the first were made in 1999.
-_YEAR_OF_THE_FIRST = 99
-_VERSION = re.compile(r"iproute2-(?:v?(\d+)\.(\d+)|ss(\d\d)(\d\d)(\d\d))")
-_PROGRAMS = ("nsenter", "tee", "cat")
 _SECONDS = 5.0
+_CONFIG = "install the kernel's extra modules, or a kernel with CONFIG_IPVLAN"
 _FROM_MODULE = {
     machine.LOADED: (OK, ""),
     machine.AVAILABLE: (WARNING, "the first ADD loads it; to load it now: modprobe ipvlan"),
     machine.BLOCKED: (PROBLEM, "remove that line, then: modprobe ipvlan"),
-    machine.ABSENT: (
-        PROBLEM,
-        "install the kernel's extra modules, or a kernel with CONFIG_IPVLAN",
-    ),
+    machine.ABSENT: (PROBLEM, _CONFIG),
 }
+
+
+class Tools(NamedTuple):
+    """What checks work with. ``tx`` only sees; ``container`` and ``ifname`` may not be given.
+
+    Plugins are looked for in ``directories``, which ``set_by`` set; it is empty if they are just
+    the usual ones. ``versions`` has the answers to VERSION of plugins, by their paths.
+    """
+
+    runner: Runner
+    tx: Transaction
+    registry: Registry
+    directories: list[str]
+    set_by: str
+    versions: dict[str, Completed]
+    ifname: str
+    container: Namespace | None = None
 
 
 def examine(runner: Runner) -> Iterator[Finding]:
     """Yield the findings about the node."""
     yield from reported("kernel", _kernel(runner))
     yield from reported("iproute2", _iproute2(runner))
-    yield from _programs(runner)
+    for program in ("nsenter", "tee", "cat"):
+        try:
+            runner.run(Command((program, "--version"), seconds=_SECONDS))
+        except ProgramNotFoundError as error:
+            yield failed("programs", error)
     yield from reported("permission", _permission())
     yield from reported("records", _records())
 
@@ -48,58 +64,26 @@ def examine(runner: Runner) -> Iterator[Finding]:
 def _kernel(runner: Runner) -> Iterator[Finding]:
     module = machine.ipvlan_module()
     if module.state == machine.UNKNOWN:
-        yield _asked(runner)
+        check_kernel(runner)
+        yield Finding(OK, "kernel", f"Linux {os.uname().release} has ipvlan")
     else:
         state, advice = _FROM_MODULE[module.state]
         yield Finding(state, "kernel", module.text, advice)
 
 
-def _asked(runner: Runner) -> Finding:
-    """Ask the kernel itself; raises CommandError if it does not say."""
-    purpose = "find out whether the kernel has ipvlan"
-    probe = Command(commands.link_add_without_master(), purpose)
-    answer = runner.run(probe)
-    release = os.uname().release
-    if b"Invalid argument" in answer.stderr:
-        return Finding(OK, "kernel", f"Linux {release} has ipvlan")
-    failure = CommandError(probe, answer)
-    cause = causes.explain(failure.argv, failure.answer)
-    if cause.kind != causes.NO_IPVLAN:
-        raise failure
-    return Finding(PROBLEM, "kernel", f"Linux {release} has no ipvlan", cause.advice)
-
-
 def _iproute2(runner: Runner) -> Iterator[Finding]:
     answer = runner.run(Command(("ip", "-V"), seconds=_SECONDS))
-    printed = (answer.stdout or answer.stderr).decode("utf-8", "replace").strip()
+    printed = (answer.stdout or answer.stderr).decode("utf-8", "replace").strip()[:60]
     oldest = ".".join(map(str, _OLDEST_IPROUTE2))
-    version = _VERSION.search(printed)
-    if "iproute2" not in printed:
-        text = f"ip is not iproute2's: {printed[:60] or answer.killed_because}"
-        yield Finding(PROBLEM, "iproute2", text, f"install iproute2 {oldest} or newer")
-    elif version is None:
-        text = f"{printed[:60]}: this version can't be compared with {oldest}, which is needed"
-        yield Finding(WARNING, "iproute2", text)
-    elif _is_too_old(version):
-        text = f"{printed} is older than {oldest} of December 2020"
-        yield Finding(PROBLEM, "iproute2", text, f"install {oldest} or newer")
+    version = re.search(r"iproute2-v?(\d+)\.(\d+)", printed)
+    if version is None:
+        state = WARNING if "iproute2" in printed else PROBLEM
+        text = f"ip -V prints no version of iproute2: {printed or answer.killed_because}"
+        yield Finding(state, "iproute2", text, f"iproute2 {oldest} or newer is needed")
+    elif (int(version[1]), int(version[2])) < _OLDEST_IPROUTE2:
+        yield Finding(PROBLEM, "iproute2", f"{printed} is too old", f"install {oldest} or newer")
     else:
         yield Finding(OK, "iproute2", printed)
-
-
-def _is_too_old(version: re.Match[str]) -> bool:
-    if version[1]:
-        return (int(version[1]), int(version[2])) < _OLDEST_IPROUTE2
-    year, month, day = (int(each) for each in version.groups()[2:])
-    return (year + (1900 if year >= _YEAR_OF_THE_FIRST else 2000), month, day) < _ITS_DATE
-
-
-def _programs(runner: Runner) -> Iterator[Finding]:
-    for program in _PROGRAMS:
-        try:
-            runner.run(Command((program, "--version"), seconds=_SECONDS))
-        except ProgramNotFoundError as error:
-            yield failed("programs", error)
 
 
 def _permission() -> Iterator[Finding]:
@@ -115,21 +99,45 @@ def _permission() -> Iterator[Finding]:
 def _records() -> Iterator[Finding]:
     """Check that an ADD can write its records, without writing any."""
     place = DIRECTORY if os.path.lexists(DIRECTORY) else os.path.dirname(DIRECTORY)
-    status, room = os.lstat(place), os.statvfs(place)
-    is_root = os.geteuid() == 0
-    if place == DIRECTORY and (
-        not stat.S_ISDIR(status.st_mode) or (is_root and status.st_uid != 0)
-    ):
+    status, room, is_root = os.lstat(place), os.statvfs(place), os.geteuid() == 0
+    is_ours = stat.S_ISDIR(status.st_mode) and (status.st_uid == 0 or not is_root)
+    if place == DIRECTORY and not is_ours:
         text = f"{place} is not a directory, or belongs to another user"
         yield Finding(PROBLEM, "records", text, f"remove it: mv {place} {place}.old")
-    elif room.f_flag & os.ST_RDONLY:
-        text = f"{place} is read-only, so no ADD can keep its record there"
+    elif room.f_flag & os.ST_RDONLY or (is_root and not os.access(place, os.W_OK | os.X_OK)):
+        text = f"{place} can't be written to, so no ADD can keep its record there"
         advice = "mount it writable, as tmpfs; in a container, give it the host's /run"
         yield Finding(PROBLEM, "records", text, advice)
     elif room.f_blocks and not room.f_bavail:
         yield Finding(PROBLEM, "records", f"{place} is full", f"make room: du -x {place}")
-    elif is_root and not os.access(place, os.W_OK | os.X_OK):
-        text = f"{place} can't be written to, so no ADD can keep its record there"
-        yield Finding(PROBLEM, "records", text, f"look at its mode: ls -ld {place}")
     else:
         yield Finding(OK, "records", f"{place} is there for the records of attachments")
+
+
+def examine_container(tools: Tools, network: str) -> Iterator[Finding]:
+    """Yield the findings about a given container; ``network`` may be empty."""
+    place, ifname = tools.container, tools.ifname
+    if place is None:
+        return
+    links = queries.links(tools.tx.run(Command(commands.link_show_all(), inside=place)).stdout)
+    names = ", ".join(link.name for link in links)
+    yield Finding(OK, "namespace", f"{place.path} has the interfaces {names}")
+    owners = Owners(tools.registry.all_hints())
+    for link in links if ifname else ():
+        owner = owners.of(link, place)
+        is_renamed = owner is not None and owner.ifname == ifname and link.name != ifname
+        if ifname not in (link.name, *link.alternative_names) and not is_renamed:
+            continue
+        text = f"{ifname} is there, of kind {link.kind or 'physical or built-in'}"
+        text += f", but is called {link.name} now" if is_renamed else ""
+        if owner is not None:
+            whose = described(owner.container_id, owners.pod_of(owner, place))
+            text += f": the {whose} in the network {owner.network}"
+        state = WARNING if owner is not None and network in ("", owner.network) else PROBLEM
+        advice = (
+            "an ADD of that name is refused; delete the interface first, or choose another name"
+        )
+        yield Finding(state, "interface", text, advice)
+        return
+    if ifname:
+        yield Finding(OK, "interface", f"the name {ifname} is free in {place.path}")

@@ -7,119 +7,101 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from shlex import join
+from typing import Any
 
 from cni_ipvlan.cli.calls import USUAL
+from cni_ipvlan.cli.doctor.node import Tools
 from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING, Finding
 from cni_ipvlan.cli.typed import renamed
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import DELEGATE_FAILED, CniError
+from cni_ipvlan.iproute import machine, tc
 from cni_ipvlan.iproute.commands import Command
-from cni_ipvlan.plugin import about
+from cni_ipvlan.iproute.running import Completed
+from cni_ipvlan.plugin import about, explain
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from cni_ipvlan.cli.doctor.tools import SearchPath, Tools
-    from cni_ipvlan.iproute.running import Completed
-
-_NAME = "ipvlan"
 _SECONDS = 5.0
 _INSTALL = "scripts/install-node installs it there"
+_SOCKET = "/run/cni/dhcp.sock"  # its default
+# As Go's package flag reads options:
+_BROADCAST = re.compile(r" --?broadcast(=true)?(?= |$)")
+_SOCKET_PATH = re.compile(r" --?socketpath[= ](\S+)")
+_ORIGIN = f"{USUAL}; --cni-path names those of your runtime"
 
 
 def examine(tools: Tools) -> Iterator[Finding]:
     """Yield the findings about the directories, and about the ipvlan in them."""
-    directories = tools.path.directories
-    text = f"searched in this order: {', '.join(directories)} ({tools.path.origin})"
+    origin = f"set by {tools.set_by}" if tools.set_by else _ORIGIN
+    text = f"searched in this order: {', '.join(tools.directories)} ({origin})"
     yield Finding(OK, "plugins", text)
-    for directory in directories:
+    for directory in tools.directories:
         try:
             os.listdir(directory)
         except OSError as error:
             yield Finding(WARNING, "plugins", f"{directory}: {error.strerror}")
-    found = _found(tools.path)
-    state = WARNING if found else PROBLEM
-    for path in _dangling(tools.path):
-        text = f"{path} is a link to {os.readlink(path)}, which does not exist"
-        yield Finding(state, "plugins", text, f"remove it; {_INSTALL}")
-    if found:
-        yield _identity(tools, found)
-    else:
-        yield Finding(PROBLEM, "plugins", "none of these directories has ipvlan", _INSTALL)
+    yield Finding(*_identity(tools, _ipvlan(tools)))
+
+
+def _ipvlan(tools: Tools) -> str:
+    """Return the path of the ipvlan that a runtime would call; empty if there is none."""
+    candidates = (os.path.join(directory, "ipvlan") for directory in tools.directories)
+    return next(filter(os.path.isfile, candidates), "")
+
+
+def _identity(tools: Tools, path: str) -> tuple[str, str, str, str]:
+    """Run ``path`` as nobody's plugin: without CNI_COMMAND, a plugin says what it is."""
+    if not path:
+        return PROBLEM, "plugins", "none of these directories has ipvlan", _INSTALL
+    if not os.access(path, os.X_OK):
+        return PROBLEM, "plugins", f"{path} is not executable", f"chmod +x {path}"
+    answer = _run(tools, path)
+    printed = answer.stderr.decode("utf-8", "replace").strip()
+    first, _, rest = printed.partition("\n")
+    if answer.status:
+        why = answer.killed_because or first or f"exit status {answer.status}"
+        advice = f"{rest}\ninstall it again: {_INSTALL}".strip()
+        return PROBLEM, "plugins", f"{path} does not run: {why}", advice
+    if printed == about():
+        return OK, "plugins", f"{path} is this program", ""
+    return WARNING, "plugins", f"{path} is a different program: {first[:60]}", _INSTALL
 
 
 def ipam(tools: Tools, plugin: str, version: str) -> Iterator[Finding]:
     """Yield the findings about an IPAM plugin, for a configuration of a CNI version."""
     try:
-        path = delegate.find(plugin, tools.path.directories)
+        path = delegate.find(plugin, tuple(tools.directories))
     except CniError as error:
-        if not tools.path.set_by:
-            error.add_details(f"these are {tools.path.origin}")
-        raise renamed(error, {"CNI_PATH": tools.path.set_by or USUAL}) from None
+        if not tools.set_by:
+            error.add_details(f"these are {_ORIGIN}")
+        raise renamed(error, {"CNI_PATH": tools.set_by or USUAL}) from None
     spoken = _versions(tools, path, version)
-    if spoken and version not in spoken:
+    if version in spoken:
+        yield Finding(OK, "ipam", f"{path} supports CNI {version}")
+    elif spoken:
         text = f"{path} does not support CNI {version}, which is the configuration's cniVersion"
         advice = f"set cniVersion to {spoken[-1]}, or install a newer {plugin}"
         yield Finding(PROBLEM, "ipam", text, advice)
-    elif not spoken:
-        text = f"{path} does not answer VERSION, so it may not support CNI {version}"
-        yield Finding(
-            WARNING, "ipam", text, f"{path} should be a CNI plugin; file {path} says more"
-        )
     else:
-        yield Finding(OK, "ipam", f"{path} supports CNI {version}")
-    yield from _apart(tools.path, path)
-
-
-def _found(path: SearchPath) -> str:
-    """Return the path of the ipvlan that a runtime would call; empty if there is none."""
-    candidates = (os.path.join(directory, _NAME) for directory in path.directories)
-    return next(filter(os.path.isfile, candidates), "")
-
-
-def _dangling(path: SearchPath) -> Iterator[str]:
-    for directory in path.directories:
-        link = os.path.join(directory, _NAME)
-        if os.path.islink(link) and not os.path.exists(link):
-            yield link
-
-
-def _identity(tools: Tools, path: str) -> Finding:
-    """Run ``path`` as nobody's plugin: without CNI_COMMAND, a plugin says what it is."""
-    if not os.access(path, os.X_OK):
-        return Finding(PROBLEM, "plugins", f"{path} is not executable", f"chmod +x {path}")
-    answer = _run(tools, path, {})
-    printed = answer.stderr.decode("utf-8", "replace").strip()
-    first, _, rest = printed.partition("\n")
-    if answer.killed_because:
-        return Finding(PROBLEM, "plugins", f"{path} was killed: {answer.killed_because}")
-    if not answer.was_run:
-        text = _interpreter(path) or first
-        return Finding(PROBLEM, "plugins", text, f"install it again: {_INSTALL}")
-    if printed == about():
-        return Finding(OK, "plugins", f"{path} is this program")
-    if answer.status:
-        text = f"{path} does not run: {first or f'exit status {answer.status}'}"
-        return Finding(PROBLEM, "plugins", text, f"{rest}\ninstall it again: {_INSTALL}".strip())
-    return Finding(WARNING, "plugins", f"{path} is a different program: {first[:60]}", _INSTALL)
-
-
-def _interpreter(path: str) -> str:
-    """Return a sentence about the interpreter of a script if it is missing; empty otherwise."""
-    with open(path, "rb") as file:
-        first = file.readline(256)
-    words = first[2:].split() if first.startswith(b"#!") else []
-    if not words or os.path.exists(words[0]):
-        return ""
-    return f"{path} can't be executed: its interpreter {os.fsdecode(words[0])} does not exist"
+        text = f"{path} does not answer VERSION, so it may not support CNI {version}"
+        advice = f"{path} should be a CNI plugin; file {path} says more"
+        yield Finding(WARNING, "ipam", text, advice)
+    # Runtimes have one directory each, but which one is in their own configuration.
+    own, name = _ipvlan(tools), os.path.basename(path)
+    have = [all(os.path.exists(f"{d}/{e}") for e in (name, "ipvlan")) for d in tools.directories]
+    if own and not tools.set_by and not any(have):
+        text = f"{own} and {path} are in different directories; most runtimes search only one"
+        yield Finding(WARNING, "ipam", text, f"ln -s {path} {os.path.dirname(own)}/")
 
 
 def _versions(tools: Tools, path: str, version: str) -> list[str]:
     """Return the versions of CNI that a plugin names, oldest first; empty if it names none."""
     if path not in tools.versions:
-        asked = {"cniVersion": version}
-        tools.versions[path] = _run(tools, path, {"CNI_COMMAND": "VERSION"}, asked)
+        stdin = json.dumps({"cniVersion": version}).encode()
+        tools.versions[path] = _run(tools, path, stdin, CNI_COMMAND="VERSION")
     answer = tools.versions[path]
     if not answer.was_run:
         raise delegate.not_executed(answer.stderr.decode("utf-8", "replace").strip(), path)
@@ -133,26 +115,52 @@ def _versions(tools: Tools, path: str, version: str) -> list[str]:
     return list(map(str, versions)) if isinstance(versions, list) else []
 
 
-def _run(
-    tools: Tools, path: str, parameters: dict[str, str], config: dict[str, str] | None = None
-) -> Completed:
+def _run(tools: Tools, path: str, stdin: bytes = b"", **parameters: str) -> Completed:
     environment = {"PATH": os.environ.get("PATH", ""), **parameters}
-    stdin = json.dumps(config).encode() if config else b""
     command = Command((path,), stdin=stdin, environment=environment, seconds=_SECONDS)
     return tools.runner.run(command)
 
 
-def _apart(search: SearchPath, path: str) -> Iterator[Finding]:
-    """Yield a warning if a runtime that has only one of the usual directories would not find it.
-
-    Runtimes have one directory each, but which one is in their own configuration.
-    """
-    own = _found(search)
-    if search.set_by or not own:
+def dhcp(tools: Tools, config: dict[str, Any]) -> Iterator[Finding]:
+    """Yield what the plugin dhcp lacks for a network: a daemon, answers that containers hear."""
+    socket = str(config["ipam"].get("daemonSocketPath") or _SOCKET)
+    start = f"start its daemon on this node: {explain.dhcp_daemon('dhcp')}"
+    daemons = list(_daemons(socket))
+    if not os.path.exists(socket):
+        yield Finding(PROBLEM, "ipam", f"{socket} does not exist", start)
+    elif not daemons and not _is_open(socket):
+        yield Finding(PROBLEM, "ipam", f"nothing listens on {socket}", f"remove it, and {start}")
+    if machine.missing_capabilities():
+        return  # the kernel would refuse what follows for that reason
+    # What ADD asks of the kernel and of tc, in a network namespace that ends with it.
+    script = f"{join(tc.clsact_add('lo'))} && {join(tc.broadcast_filter_add('lo'))}"
+    done = tools.runner.run(Command(("unshare", "--net", "sh", "-c", script), seconds=_SECONDS))
+    if not done.status:
+        text = "tc can have DHCP answers broadcast, so that containers hear them"
+        yield Finding(OK, "ipam", text)
         return
-    name = os.path.basename(path)
-    for directory in search.directories:
-        if all(os.path.exists(os.path.join(directory, each)) for each in (name, _NAME)):
-            return
-    text = f"{own} and {path} are in different directories; most runtimes search only one"
-    yield Finding(WARNING, "ipam", text, f"ln -s {path} {os.path.dirname(own)}/")
+    why = done.killed_because or done.stderr.decode("utf-8", "replace").strip()
+    text = f"tc can't have DHCP answers broadcast: {why}"
+    yield Finding(WARNING, "ipam", text, explain.BROADCASTING)
+    for process, line in daemons:
+        if not _BROADCAST.search(line):
+            text = f"process {process}, the daemon of dhcp, runs without -broadcast"
+            yield Finding(WARNING, "ipam", text)
+
+
+def _is_open(socket: str) -> bool:
+    """Whether a process here has the socket: systemd, which starts the daemon when it is needed."""
+    with open("/proc/net/unix", "rb") as file:
+        return any(line.split()[-1] == os.fsencode(socket) for line in file)
+
+
+def _daemons(socket: str) -> Iterator[tuple[str, str]]:
+    """Yield the process ID and the command line of each daemon that listens on a socket."""
+    for process in filter(str.isdecimal, os.listdir("/proc")):
+        with suppress(OSError), open(f"/proc/{process}/cmdline", "rb") as file:
+            words = os.fsdecode(file.read()).split("\0")
+            line = " ".join(words).rstrip()
+            given = _SOCKET_PATH.search(line)
+            is_daemon = os.path.basename(words[0]) == "dhcp" and words[1:2] == ["daemon"]
+            if is_daemon and (given[1] if given else _SOCKET) == socket:
+                yield process, line

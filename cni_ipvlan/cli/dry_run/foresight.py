@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from cni_ipvlan.cli import leases
 from cni_ipvlan.cli.dry_run import answer
+from cni_ipvlan.cli.validate.ipam import Ipam
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute.runner import CommandError
@@ -82,7 +83,7 @@ def _refusal(request: Request) -> str:
     config = request.config
     own = leases.of_attachment(config, request.container_id, request.ifname)
     usage = leases.usage(config)
-    for number, ranges in enumerate(leases.ranges(config)):
+    for number, ranges in enumerate(Ipam(config).sets):
         start = f"failed to allocate for range {number}: "
         for address in own:
             if any(each.holds(address) for each in ranges):

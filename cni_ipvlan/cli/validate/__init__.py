@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
-from cni_ipvlan.cli.validate import between, ipam, options
-from cni_ipvlan.cli.validate.problem import Problem
+from cni_ipvlan import log_file
+from cni_ipvlan.cli.configs import NetworkConfig
+from cni_ipvlan.cli.validate.conflicts import Masters
+from cni_ipvlan.cli.validate.ipam import Problem, in_ipam, misspelt
+from cni_ipvlan.cni.errors import CniError
+from cni_ipvlan.cni.result import parse as parse_result
+from cni_ipvlan.cni.versions import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
-    from cni_ipvlan.cli.configs import NetworkConfig
-    from cni_ipvlan.cli.validate.of_host import Here
+from cni_ipvlan.iproute.transaction import Transaction
+from cni_ipvlan.plugin.master import LEAST_MTU
 
 
 def in_all(
-    networks: Sequence[NetworkConfig], here: Here | None = None
+    networks: Sequence[NetworkConfig], begin: Callable[[], Transaction] | None = None
 ) -> Iterator[tuple[NetworkConfig, Problem]]:
     """Yield the problems of each configuration, and the conflicts between them.
 
-    With ``here``, those with this machine's own addresses, too.
+    With ``begin``, which begins a transaction, those with this machine's own addresses, too.
     """
-    masters = between.Masters()
+    masters = Masters(begin)
     for network in networks:
         found = in_config(network)
         if not any(problem.path[-1:] in (("mode",), ("flag",)) for problem in found):
-            found += _placed(network, masters.other_mode(network))
-        if all(problem.is_warning for problem in found):
-            of_host = here.problems(network) if here else ()
-            found += _placed(network, [*masters.shared_addresses(network), *of_host])
+            is_sound = all(problem.is_warning for problem in found)
+            found += _placed(network, masters.conflicts(network, is_sound=is_sound))
         for problem in found:
             yield network, problem
 
@@ -39,12 +39,15 @@ def in_config(network: NetworkConfig) -> list[Problem]:
     config = network.config
     found = [Problem(*fault) for fault in netconf.faults(config)]
     broken = {problem.path[:1] for problem in found}
-    found += options.in_options(config)
-    if not network.is_chained:
-        found += options.ipam_is_there(config)
+    found += _in_options(config, is_chained=network.is_chained)
     if ("ipam",) not in broken:
-        found += ipam.in_ipam(config)
-    return [*_repeated(network), *_placed(network, found)]
+        found += in_ipam(config)
+    repeated = [
+        Problem((*path, key), f"{key} is there more than once; only the last counts")
+        for path, part in network.root.walk(network.root_path)
+        for key in part.repeated  # plugins differ in which they take
+    ]
+    return [*repeated, *_placed(network, found)]
 
 
 def _placed(network: NetworkConfig, found: Iterable[Problem]) -> Iterator[Problem]:
@@ -52,8 +55,48 @@ def _placed(network: NetworkConfig, found: Iterable[Problem]) -> Iterator[Proble
     return (each._replace(path=network.place(each.path)) for each in found)
 
 
-def _repeated(network: NetworkConfig) -> Iterator[Problem]:
-    """Yield the keys that are there more than once; plugins differ in which they take."""
-    for path, part in network.root.walk(network.root_path):
-        for key in part.repeated:
-            yield Problem((*path, key), f"{key} is there more than once; only the last counts")
+def _in_options(config: dict[str, Any], *, is_chained: bool) -> Iterator[Problem]:
+    """Yield what the schema of the options can't express, except for ipam."""
+    yield from misspelt(config, netconf.options(), ())
+    yield from _version(config.get("cniVersion"))
+    if not (is_chained or netconf.ipam_type(config) or config.get("prevResult")):
+        yield Problem((), "ipam must be given, with a type, unless the plugin is chained")
+    mtu = config.get("mtu")
+    if isinstance(mtu, int) and 0 < mtu < LEAST_MTU:
+        yield Problem(("mtu",), f"mtu is {mtu}; it must be {LEAST_MTU} or more, or 0")
+    dns = config.get("dns")
+    if isinstance(dns, dict):
+        yield from misspelt(dns, netconf.schema()["properties"]["dns"]["properties"], ("dns",))
+    for option in ("logFile", "captureDir"):
+        yield from _log_file(option, config.get(option))
+    capabilities = config.get("capabilities")
+    if isinstance(capabilities, dict) and capabilities.get("mac"):
+        text = "capabilities.mac lets pods ask for a MAC address, which ADD refuses"
+        yield Problem(("capabilities", "mac"), f"{text}: {netconf.MAC_RULE}")
+    if isinstance(config.get("prevResult"), dict):
+        try:
+            parse_result(config["prevResult"], str(config.get("cniVersion") or LATEST_VERSION))
+        except CniError as error:
+            yield Problem(("prevResult",), error.msg)
+
+
+def _version(version: object) -> Iterator[Problem]:
+    if version in (None, ""):
+        text = f"cniVersion is not given; that means {VERSION_WHEN_ABSENT}, which has no CHECK"
+        yield Problem((), text, is_warning=True)
+    elif isinstance(version, str) and version not in SUPPORTED_VERSIONS:
+        supported = ", ".join(SUPPORTED_VERSIONS)
+        yield Problem(("cniVersion",), f"cniVersion is {version!r}; supported: {supported}")
+
+
+def _log_file(option: str, name: object) -> Iterator[Problem]:
+    if not name or not isinstance(name, str):
+        return
+    fault = log_file.fault(name, is_log=option == "logFile")
+    inside = name.removeprefix(f"{log_file.DIRECTORY}/")
+    needed = inside if option == "captureDir" else inside.rpartition("/")[0]
+    if fault:
+        yield Problem((option,), f"{option} is {name!r}; {fault}")
+    elif needed:
+        text = f"{option} is {name!r}; the directory {log_file.DIRECTORY}/{needed} must exist"
+        yield Problem((option,), text, is_warning=True)

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import click
 
 from cni_ipvlan.cli import calls, configs, output
-from cni_ipvlan.cli import validate as problems
+from cni_ipvlan.cli.configs import NetworkConfig
 from cni_ipvlan.cli.finding import PROBLEM, WARNING
 from cni_ipvlan.cli.options import FILE, Example, json_option
 from cni_ipvlan.cli.reading.part import json_path
-from cni_ipvlan.cli.validate import files, schema
-from cni_ipvlan.cli.validate.of_host import Here
+from cni_ipvlan.cli.validate import in_all, schema
+from cni_ipvlan.cli.validate.ipam import Problem
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.log import one_line
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from cni_ipvlan.cli.configs import NetworkConfig
-    from cni_ipvlan.cli.validate.problem import Problem
+_SUFFIXES = (".conf", ".conflist", ".json", ".yaml", ".yml")
+_WITHOUT = "it has no configuration of type ipvlan"
 
 
 class _Row(NamedTuple):
@@ -31,19 +29,11 @@ class _Row(NamedTuple):
     """
 
     file: str
-    line: int | None
-    document: int
-    path: str
     problem: str
+    line: int | None = None
+    document: int = 1
+    path: str = "$"
     state: str = PROBLEM
-
-
-class _Read(NamedTuple):
-    """What was read: networks, files without any, and what is wrong with files."""
-
-    networks: list[NetworkConfig]
-    empty: list[str]
-    rows: list[_Row]
 
 
 def _print_schema(ctx: click.Context, _param: click.Parameter, is_wanted: bool) -> None:
@@ -70,96 +60,80 @@ def validate(files: tuple[str, ...], as_json: bool) -> int:
     Warnings are about what works, but perhaps not as meant. If this machine has a master, its
     addresses there are compared with those that the network gives out.
     """
-    read = _Read([], [], [])
-    for file in dict.fromkeys(_expanded(files, read.rows)):
-        _read(file, read)
-    rows = read.rows
+    networks: list[NetworkConfig] = []
+    rows: list[_Row] = []
+    empty: list[str] = []
+    for file in dict.fromkeys(_expanded(files, rows)):
+        found, faults = configs.read_file(file)
+        networks += found
+        rows += (_Row(file, e.text, e.line, e.document, json_path(e.path)) for e in faults)
+        empty += [] if found or faults else [file]
     # Among several files, one without ipvlan (a Pod, another plugin) is fine.
-    if not read.networks:
-        rows += [_of_file(file, "it has no configuration of type ipvlan") for file in read.empty]
+    rows += [_Row(file, _WITHOUT) for file in empty if not networks]
+    checked = in_all(networks, lambda: Transaction(calls.read_only_node().runner))
     # Networks of one list share its problems.
-    here = Here(lambda: Transaction(calls.read_only_node().runner))
-    rows += dict.fromkeys(_of_network(*found) for found in problems.in_all(read.networks, here))
+    rows += dict.fromkeys(_of_network(*each) for each in checked)
+    others = [
+        {"file": each.source, "network": each.label, "plugins": [*each.before, *each.after]}
+        for each in networks
+        if each.before or each.after
+    ]
     if as_json:
-        output.echo_json(_document(read))
+        document = {"networks": len(networks), "problems": [row._asdict() for row in rows]}
+        output.echo_json({**document, "withoutNetwork": empty, "notChecked": others})
     else:
-        _print(read)
+        _print(len(networks), rows, empty, others)
     return 1 if any(row.state == PROBLEM for row in rows) else 0
 
 
-def _expanded(given: Iterable[str], rows: list[_Row]) -> list[str]:
+def _expanded(given: Iterable[str], rows: list[_Row]) -> Iterator[str]:
     """Replace each directory by its files; add a row for one that has none, or can't be read."""
-    found: list[str] = []
     for each in given:
-        if not os.path.isdir(each):
-            found.append(each)
-            continue
         try:
-            inside = files.below(each)
+            files = list(_below(each)) if os.path.isdir(each) else [each]
         except OSError as error:
-            rows.append(_of_file(each, f"cannot read {error.filename}: {error.strerror}"))
+            rows.append(_Row(each, f"cannot read {error.filename}: {error.strerror}"))
             continue
-        found += inside
-        if not inside:
-            rows.append(_of_file(each, f"the directory has no file called {files.shown()}"))
-    return found
+        if not files:
+            names = ", ".join(f"*{suffix}" for suffix in _SUFFIXES)
+            rows.append(_Row(each, f"the directory has no file called {names}"))
+        yield from files
 
 
-def _read(file: str, read: _Read) -> None:
-    try:
-        networks, faults = configs.read(file, configs.read_source(file))
-    except configs.ConfigError as error:
-        networks, faults = [], [error]
-    read.networks.extend(networks)
-    read.rows.extend(
-        _Row(file, each.line, each.document, json_path(each.path), each.text) for each in faults
-    )
-    if not networks and not faults:
-        read.empty.append(file)
+def _below(directory: str) -> Iterator[str]:
+    """Yield the files in and below a directory that may have networks; raises OSError.
 
+    Hidden directories are left out, and links to directories are not followed: Kubernetes
+    mounts each file of a volume a second time in such places.
+    """
 
-def _of_file(file: str, problem: str) -> _Row:
-    return _Row(file, None, 1, "$", problem)
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for place, directories, names in os.walk(directory, onerror=refuse):
+        directories[:] = sorted(name for name in directories if not name.startswith("."))
+        for name in sorted(names):
+            if name.endswith(_SUFFIXES) and not name.startswith("."):
+                yield os.path.join(place, name)
 
 
 def _of_network(network: NetworkConfig, problem: Problem) -> _Row:
+    state, line = WARNING if problem.is_warning else PROBLEM, network.line(problem.path)
     path = json_path(problem.path)
-    state = WARNING if problem.is_warning else PROBLEM
-    line = network.line(problem.path)
-    return _Row(network.source, line, network.document, path, problem.text, state)
+    return _Row(network.source, problem.text, line, network.document, path, state)
 
 
-def _document(read: _Read) -> dict[str, Any]:
-    return {
-        "networks": len(read.networks),
-        "problems": [row._asdict() for row in read.rows],
-        "withoutNetwork": read.empty,
-        "notChecked": [
-            {"file": each.source, "network": each.label, "plugins": [*each.before, *each.after]}
-            for each in read.networks
-            if each.before or each.after
-        ],
-    }
-
-
-def _print(read: _Read) -> None:
-    for row in read.rows:
-        output.echo(_line(row))
-    networks = len(read.networks)
-    if not read.rows:
-        output.echo(f"{networks} network{'s' if networks != 1 else ''}: no problems")
-    for file in read.empty if networks else ():
-        output.echo_err(f"{one_line(file)}: it has no configuration of type ipvlan")
-    for each in read.networks:
-        others = ", ".join((*each.before, *each.after))
-        if others:
-            text = f"{each.source}: of the list {each.name}, only ipvlan was checked, not {others}"
-            output.echo_err(one_line(text))
-
-
-def _line(row: _Row) -> str:
-    place = f"{row.file}:{row.line}" if row.line else row.file
-    kind = f"{output.styled('warning', fg='yellow')}: " if row.state == WARNING else ""
-    document = f"document {row.document}: " if row.document > 1 else ""
-    path = document + output.styled(row.path, fg="cyan")
-    return f"{output.styled(place, bold=True)}: {kind}{path}: {one_line(row.problem)}"
+def _print(count: int, rows: list[_Row], empty: list[str], others: list[dict[str, Any]]) -> None:
+    for row in rows:
+        place = output.styled(f"{row.file}:{row.line}" if row.line else row.file, bold=True)
+        kind = f"{output.styled('warning', fg='yellow')}: " if row.state == WARNING else ""
+        document = f"document {row.document}: " if row.document > 1 else ""
+        path = output.styled(row.path, fg="cyan")
+        output.echo(f"{place}: {kind}{document}{path}: {one_line(row.problem)}")
+    if not rows:
+        output.echo(f"{count} network{'s' if count != 1 else ''}: no problems")
+    for file in empty if count else ():
+        output.echo_err(f"{one_line(file)}: {_WITHOUT}")
+    for each in others:
+        text = f"of the list {each['network']}, only ipvlan was checked, not "
+        output.echo_err(one_line(f"{each['file']}: {text}{', '.join(each['plugins'])}"))

@@ -1,182 +1,373 @@
-"""Problems in the ipam part of a configuration, for the plugins that are known."""
+"""What a configuration says to host-local and static, and what is wrong with it.
+
+The schemas have the form; the code has what a schema can't say.
+"""
 
 from __future__ import annotations
 
-from ipaddress import IPv6Network
-from typing import TYPE_CHECKING, Any, NamedTuple
+import ipaddress
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple, TypeVar
 
-from cni_ipvlan.cli.validate import addresses, host_local, ranges, static
-from cni_ipvlan.cli.validate.addresses import Around
-from cni_ipvlan.cli.validate.options import DNS
-from cni_ipvlan.cli.validate.problem import Problem, as_go_reads, misspelt_for_go
+from cni_ipvlan.cli.reading.part import Path
 from cni_ipvlan.cni.delegate import INTERFACE_PLUGINS, PERMITTED
 from cni_ipvlan.config import netconf
 from cni_ipvlan.plugin.addressing import LEAST_MTU_OF_IPV6
 from cni_ipvlan.suggest import nearest_first
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
+Entries = list[tuple[Path, dict[str, Any]]]
+T = TypeVar("T")
 
-    from cni_ipvlan.cli.reading.part import Path
-    from cni_ipvlan.cli.validate.addresses import Subnet
-
-_OPTIONS = {
-    "static": static.OPTIONS,
-    "host-local": ranges.OPTIONS,
-    "dhcp": ("type", "daemonSocketPath", "request", "provide"),
-}
-_ROUTE = ("dst", "gw", "mtu", "advmss", "priority", "table", "scope")
-_KNOWN = (*_OPTIONS, "whereabouts")  # plugins whose names people misspell
+_IPV6 = 6
+_LEAST_ADDRESSES = 4  # of a subnet with a broadcast address; host-local refuses a smaller one
+MOST_COMPARED = 1000  # ranges; each is compared with every other
 _WITHOUT_SEVERAL = (None, "", "0.1.0", "0.2.0")  # versions with one address of each family
 
 
-class _Given(NamedTuple):
-    """What containers get: their subnets, own addresses if known, and families with a gateway."""
+class Problem(NamedTuple):
+    """What is wrong in a configuration, and the path of its place.
 
-    around: Around
-    gateways: set[int]
+    It is an error if something is refused, is ignored, or does harm; it is a warning
+    if the network works all the same, or works for some.
+    """
+
+    path: Path
+    text: str
+    is_warning: bool = False
+
+
+def misspelt(entry: Mapping[str, Any], options: Collection[str], path: Path) -> Iterator[Problem]:
+    """Yield the keys that are not options but look like one."""
+    for key in entry:
+        (name, *_), is_near = nearest_first(key, options)
+        if key not in options and is_near:
+            yield Problem((*path, key), f"{key} is unknown; did you mean {name}?")
+
+
+class Range(NamedTuple):
+    """Addresses that containers get, and the path of what says so.
+
+    Of static, it is one; then ``gateway`` may be None. host-local never gives a gateway.
+    """
+
+    path: Path
+    subnet: Subnet
+    first: Address
+    last: Address
+    gateway: Address | None
+
+    def holds(self, address: Address) -> bool:
+        """Whether an address is in the range, which may be the gateway."""
+        is_between = int(self.first) <= int(address) <= int(self.last)
+        return is_between and address.version == self.first.version
+
+    def overlaps(self, other: Range) -> bool:
+        """Whether an address is in both."""
+        return self.holds(other.first) or other.holds(self.first)
+
+    @property
+    def span(self) -> str:
+        """The first and the last address."""
+        return str(self.first) if self.first == self.last else f"{self.first} to {self.last}"
+
+    def room(self) -> int:
+        """Return how many addresses containers can get from host-local."""
+        has_gateway = self.gateway is not None and self.holds(self.gateway)
+        return int(self.last) - int(self.first) + 1 - has_gateway
+
+
+class _Route(NamedTuple):
+    path: Path
+    dst: Interface
+    gateway: Address | None
+
+
+class Ipam:
+    """The addresses and routes in a configuration of host-local or static; of others, it has none.
+
+    Each of the ``sets`` has the ranges of which a container gets one address. Raises ValueError,
+    TypeError or KeyError if the configuration is not of the form that the plugins need.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.config = config
+        self.options: dict[str, Any] = config.get("ipam") or {}
+        kind = self.options.get("type")
+        self.is_static = kind == "static"
+        pool, own = (self.options if kind == each else {} for each in ("host-local", "static"))
+        groups: list[Entries] = [[(("ipam",), pool)]] if "subnet" in pool else []
+        for number, group in enumerate(pool.get("ranges") or ()):
+            groups.append(_entries(group, "ranges", number))
+        self.sets = [[_range(*each) for each in group] for group in groups]
+        self.sets += [[_own(*each)] for each in _entries(own.get("addresses"), "addresses")]
+        self.ranges = [each for group in self.sets for each in group]
+        routes = pool.get("routes") or own.get("routes")
+        self.routes = [_route(*each) for each in _entries(routes, "routes")]
+
+    @property
+    def next_hops(self) -> set[Address]:
+        """The next hops of all routes; some are the gateway."""
+        hops = {route.gateway for route in self.routes}
+        hops |= {each.gateway for each in self.ranges} if None in hops else set()
+        return {hop for hop in hops if hop is not None}
+
+    def needs_gateway(self, family: int) -> bool:
+        """Whether a route of a family (4 or 6) has no next hop of its own."""
+        return any(each.dst.version == family and each.gateway is None for each in self.routes)
+
+    def may_be_given(self, capability: str) -> bool:
+        """Whether the runtime hands addresses or ranges to the plugin."""
+        parts = (self.config.get("capabilities"), self.config.get("runtimeConfig"))
+        return any(isinstance(part, dict) and part.get(capability) for part in parts)
+
+
+def _entries(values: list[dict[str, Any]] | None, *path: str | int) -> Entries:
+    return [(("ipam", *path, number), each) for number, each in enumerate(values or ())]
+
+
+def _own(path: Path, entry: dict[str, Any]) -> Range:
+    own = _prefix(entry["address"])
+    return Range(path, own.network, own.ip, own.ip, _address(entry.get("gateway")))
+
+
+def _range(path: Path, entry: dict[str, Any]) -> Range:
+    """Read a range, with host-local's defaults for what is not given."""
+    subnet = _subnet(entry["subnet"])
+    first = _address(entry.get("rangeStart")) or subnet[1]
+    last = _address(entry.get("rangeEnd")) or subnet[-1 if subnet.version == _IPV6 else -2]
+    return Range(path, subnet, first, last, _address(entry.get("gateway")) or subnet[1])
+
+
+def _route(path: Path, entry: dict[str, Any]) -> _Route:
+    return _Route(path, _prefix(entry["dst"]), _address(entry.get("gw")))
+
+
+def _address(text: object) -> Address | None:
+    """Read an address as Go's net.ParseIP does; None, or an empty string, is none."""
+    if text is None or text == "":
+        return None
+    return _parsed(text, "[^%/]+", ipaddress.ip_address, "an address is needed")
+
+
+def _prefix(text: object) -> Interface:
+    """Read an address with a prefix length as Go's net.ParseCIDR does."""
+    why = "an address with a prefix length, as 10.1.0.0/24, is needed"
+    return _parsed(text, "[^%/]+/[0-9]+", ipaddress.ip_interface, why)
+
+
+def _parsed(text: object, form: str, read: Callable[[str], T], why: str) -> T:
+    with suppress(ValueError):
+        if isinstance(text, str) and re.fullmatch(form, text):
+            return read(text)
+    raise ValueError(why)
+
+
+def _subnet(text: object) -> Subnet:
+    """Read a subnet that host-local can allocate from."""
+    found = _prefix(text)
+    if found.ip != found.network.network_address:
+        raise ValueError(f"it has host bits; the subnet is {found.network}")
+    if found.network.num_addresses < _LEAST_ADDRESSES:
+        raise ValueError(f"host-local needs a /{found.max_prefixlen - 2} or larger")
+    return found.network
+
+
+def _object(required: str = "", **properties: Any) -> dict[str, Any]:
+    needed = {"required": [required]} if required else {}
+    return {**needed, "type": "object", "properties": properties, "additionalProperties": False}
+
+
+def _array(of: dict[str, Any], **rules: Any) -> dict[str, Any]:
+    return {"type": ["array", "null"], "items": of, **rules}
+
+
+_TEXT = {"type": ["string", "null"]}
+_ADDRESS, _PREFIX = {"format": "address"}, {"format": "prefix"}
+_ATTRIBUTES = dict.fromkeys(("mtu", "advmss", "priority", "table", "scope"), True)
+_ROUTES = _array(_object("dst", dst=_PREFIX, gw=_ADDRESS, **_ATTRIBUTES))
+_ENDS = ("rangeStart", "rangeEnd")
+_RANGE: dict[str, Any] = {
+    "subnet": {"format": "subnet"},
+    **dict.fromkeys(("gateway", *_ENDS), _ADDRESS),
+}
+_SET = _array(_object("subnet", **_RANGE), minItems=1, type="array")
+_DNS = {**netconf.schema()["properties"]["dns"], "additionalProperties": False}
+_SCHEMAS = {
+    "static": _object(
+        type=True,
+        addresses=_array(_object("address", address=_PREFIX, gateway=_ADDRESS)),
+        routes=_ROUTES,
+        dns=_DNS,
+    ),
+    "host-local": _object(
+        type=True, **_RANGE, ranges=_array(_SET), routes=_ROUTES, dataDir=_TEXT, resolvConf=_TEXT
+    ),
+    "dhcp": _object(type=True, daemonSocketPath=True, request=True, provide=True),
+}
+_KNOWN = (*_SCHEMAS, "whereabouts")  # plugins whose names people misspell
 
 
 def in_ipam(config: dict[str, Any]) -> Iterator[Problem]:
-    """Yield the problems in a configuration whose ipam is valid by the schema."""
-    ipam = config.get("ipam")
-    kind = netconf.ipam_type(config)
-    if not isinstance(ipam, dict) or kind not in _OPTIONS:
+    """Yield the problems in a configuration whose ipam is valid by the schema of its options.
+
+    If its form is not what the plugin needs, nothing else is looked at.
+    """
+    kind, mode = netconf.ipam_type(config), config.get("mode") or "l2"
+    if kind not in _SCHEMAS:
         yield from _unknown(kind)
         return
-    yield from misspelt_for_go(ipam, _OPTIONS[kind], ("ipam",))
-    ipam = as_go_reads(ipam, _OPTIONS[kind])
-    if kind == "dhcp":
-        yield from _dhcp(config)
-        return
-    wrong = [*_objects(ipam, "routes"), *(_objects(ipam, "addresses") if kind == "static" else ())]
-    if wrong:
-        yield from wrong
-        return
-    for index, route in enumerate(ipam.get("routes") or ()):
-        yield from misspelt_for_go(route, _ROUTE, ("ipam", "routes", index))
-    routes = [as_go_reads(route, _ROUTE) for route in ipam.get("routes") or ()]
-    needed = {
-        each.version
-        for route in routes
-        if (each := addresses.interface(route.get("dst"))) and not route.get("gw")
-    }
-    if kind == "static":
-        yield from _dns(ipam)
-        yield from static.in_entries(config, ipam.get("addresses") or [], needed)
-    else:
-        yield from host_local.in_ranges(config, ipam, needed)
-    yield from _with_routes(config, ipam, routes)
-
-
-def _with_routes(
-    config: dict[str, Any], ipam: dict[str, Any], routes: list[dict[str, Any]]
-) -> Iterator[Problem]:
-    given = _given(ipam)
-    for index, route in enumerate(routes):
-        path: Path = ("ipam", "routes", index)
-        yield from _route(route, path, config.get("mode") or "l2", given)
-    yield from _mtu(config, given.around.subnets)
-    yield from _too_many(config, ipam)
-
-
-def _given(ipam: dict[str, Any]) -> _Given:
-    if ipam["type"] == "static":
-        entries = ipam.get("addresses") or []
-        own = static.own_addresses(entries)
-        around = Around([each.network for each in own], [each.ip for each in own])
-        return _Given(around, static.gateways(entries))
-    subnets = ranges.subnets(ipam)
-    # If no gateway is given, host-local uses the subnet's first address.
-    return _Given(Around(subnets), {each.version for each in subnets})
-
-
-def _unknown(kind: str) -> Iterator[Problem]:
-    """Yield a name that is nearly a known plugin's, or that of no IPAM plugin."""
-    if not kind or kind in _KNOWN:
-        return
-    if kind in INTERFACE_PLUGINS:
-        text = (
-            f"ipam.type is {kind!r}, which is not an IPAM plugin; root may permit it in {PERMITTED}"
-        )
-        yield Problem(("ipam", "type"), text, is_warning=True)
-        return
-    names, is_near = nearest_first(kind, _KNOWN)
-    is_same = _bare(names[0]) == _bare(kind)
-    if is_same or (is_near and abs(len(names[0]) - len(kind)) <= 1):
-        text = f"ipam.type is {kind!r}; did you mean {names[0]}?"
-        yield Problem(("ipam", "type"), text, is_warning=not is_same)
-
-
-def _bare(name: str) -> str:
-    return name.lower().replace("-", "").replace("_", "")
-
-
-def _dhcp(config: dict[str, Any]) -> Iterator[Problem]:
-    mode = config.get("mode")
-    if mode in ("l3", "l3s"):
+    errors = _errors(config, _SCHEMAS[kind])
+    for path, error in errors:
+        if error.validator == "additionalProperties":
+            yield from misspelt(error.instance, error.schema["properties"], path)
+        else:
+            yield Problem(path, netconf.explain(error))
+    if kind == "dhcp" and mode in ("l3", "l3s"):
         text = f"mode is {mode}, which carries no broadcasts, so dhcp gets no answer; use l2"
         yield Problem(("mode",), text)
+    if all(error.validator == "additionalProperties" for _, error in errors):
+        ipam = Ipam(config)
+        yield from _in_static(ipam) if kind == "static" else ()
+        yield from _in_host_local(ipam) if kind == "host-local" else ()
+        yield from _in_routes(ipam, mode)
+        yield from _in_families(config, [each[0].subnet.version for each in ipam.sets])
 
 
-def _dns(ipam: dict[str, Any]) -> Iterator[Problem]:
-    dns = ipam.get("dns")
-    if isinstance(dns, dict):
-        yield from misspelt_for_go(dns, DNS, ("ipam", "dns"))
-
-
-def _mtu(config: dict[str, Any], subnets: Any) -> Iterator[Problem]:
-    mtu = config.get("mtu")
-    has_ipv6 = any(isinstance(subnet, IPv6Network) for subnet in subnets)
-    if has_ipv6 and isinstance(mtu, int) and 0 < mtu < LEAST_MTU_OF_IPV6:
+def _in_families(config: dict[str, Any], families: list[int]) -> Iterator[Problem]:
+    mtu = config.get("mtu") or 0
+    if _IPV6 in families and isinstance(mtu, int) and 0 < mtu < LEAST_MTU_OF_IPV6:
         text = f"mtu is {mtu}; IPv6 addresses need {LEAST_MTU_OF_IPV6} or more"
         yield Problem(("mtu",), text)
-
-
-def _too_many(config: dict[str, Any], ipam: dict[str, Any]) -> Iterator[Problem]:
-    """Yield that an old version has no room for all addresses."""
-    if config.get("cniVersion") not in _WITHOUT_SEVERAL:
-        return
-    families = _families(ipam)
-    if len(families) > len(set(families)):
+    if config.get("cniVersion") in _WITHOUT_SEVERAL and len(families) > len(set(families)):
         text = "two addresses of one family need cniVersion 0.3.0 or newer"
         yield Problem(("ipam",), text)
 
 
-def _families(ipam: dict[str, Any]) -> list[int]:
-    """Return the family of each address that a container gets."""
-    if ipam["type"] == "static":
-        return [each.version for each in static.own_addresses(ipam.get("addresses") or [])]
-    firsts = [next((each.subnet for each in group), None) for group in ranges.sets(ipam)]
-    return [subnet.version for subnet in firsts if subnet is not None]
+def _unknown(kind: str) -> Iterator[Problem]:
+    """Yield a name that is nearly a known plugin's, or that of no IPAM plugin."""
+    if kind in INTERFACE_PLUGINS:
+        text = f"which is not an IPAM plugin; root may permit it in {PERMITTED}"
+        yield Problem(("ipam", "type"), f"ipam.type is {kind!r}, {text}", is_warning=True)
+    elif kind and kind not in _KNOWN:
+        (name, *_), is_near = nearest_first(kind, _KNOWN)
+        is_same = re.sub("[-_]", "", kind.lower()) == name.replace("-", "")
+        if is_same or (is_near and abs(len(name) - len(kind)) <= 1):
+            text = f"ipam.type is {kind!r}; did you mean {name}?"
+            yield Problem(("ipam", "type"), text, is_warning=not is_same)
 
 
-def _route(route: dict[str, Any], path: Path, mode: str, given: _Given) -> Iterator[Problem]:
-    dst, gateway = route.get("dst"), route.get("gw")
-    found = addresses.interface(dst)
-    if found is None:
-        yield Problem((*path, "dst"), f"dst is {dst!r}; a prefix is needed")
-        return
-    if gateway not in (None, ""):
-        yield from _gw(found.network, gateway, (*path, "gw"), given.around)
-    elif found.network.prefixlen == 0 and mode == "l2" and found.version not in given.gateways:
-        yield Problem(path, f"the default route {dst} has no gateway; mode l2 needs one")
+def _errors(config: dict[str, Any], schema: dict[str, Any]) -> list[tuple[Path, Any]]:
+    """Return what jsonschema finds in ipam, each with its path."""
+    from jsonschema import Draft202012Validator, FormatChecker
+
+    formats = FormatChecker(())
+    for name, read in (("address", _address), ("prefix", _prefix), ("subnet", _subnet)):
+        # What can be read is right; an address may be None.
+        formats.checks(name, raises=ValueError)(lambda value, read=read: bool(read(value)) or True)
+    validator = Draft202012Validator({"properties": {"ipam": schema}}, format_checker=formats)
+    return [(tuple(error.path), error) for error in validator.iter_errors(config)]
 
 
-def _gw(subnet: Subnet, gateway: object, path: Path, around: Around) -> Iterator[Problem]:
-    hop = addresses.address(gateway)
-    if hop is not None and hop.version != subnet.version:
-        yield Problem(path, f"gw is {gateway} for the route to {subnet}: two address families")
-    else:
-        yield from addresses.next_hop(path, gateway, around, is_needed=True)
+def _in_static(ipam: Ipam) -> Iterator[Problem]:
+    if not ipam.options.get("addresses") and not ipam.may_be_given("ips"):
+        text = "static has no addresses, so ADD needs some in CNI_ARGS (IP=…) or in args.cni.ips"
+        yield Problem(("ipam", "addresses"), text, is_warning=True)
+    seen: dict[Address, Range] = {}
+    for each in ipam.ranges:
+        path, ip = (*each.path, "address"), each.first
+        text, why = f"address is {ip}/{each.subnet.prefixlen}", _misfit(ip, [each])
+        if ip.is_unspecified or ip.is_multicast or ip.is_loopback:
+            yield Problem(path, f"{text}; no interface but lo can have it")
+        elif why:
+            yield Problem(path, f"{text}, {why}")
+        first = seen.setdefault(ip, each)
+        if first is not each:  # the kernel refuses it unless all is the same
+            text = f"{text}; {ip} was given before"
+            yield Problem(path, text, is_warning=first[1:] == each[1:])
+        yield from _gateway(ipam, each, ipam.ranges)
 
 
-def _objects(entry: dict[str, Any], key: str) -> Iterator[Problem]:
-    """Yield what is not a list of objects; null counts as not given."""
-    values = entry.get(key)
-    if values is not None and not isinstance(values, list):
-        yield Problem(("ipam", key), f"{key} must be a list")
-        return
-    for index, value in enumerate(values or ()):
-        if not isinstance(value, dict):
-            yield Problem(("ipam", key, index), f"{key} must hold objects")
+def _in_host_local(ipam: Ipam) -> Iterator[Problem]:
+    options = ipam.options
+    if not ("subnet" in options or options.get("ranges") or ipam.may_be_given("ipRanges")):
+        yield Problem(("ipam",), "host-local needs a subnet or ranges")
+    for key in () if "subnet" in options else ("gateway", *_ENDS):
+        if options.get(key):
+            text = f"{key} is ignored, since it is not in one of the ranges"
+            yield Problem(("ipam", key), text)
+    others: list[Range] = []
+    for group in ipam.sets:
+        sound = []
+        for each in group:
+            wrong = [*_ends(each), *_gateway(ipam, each, [each])]
+            yield from wrong
+            sound += [each] if all(problem.is_warning for problem in wrong) else []
+        if len({each.subnet.version for each in sound}) > 1:
+            text = "a set of ranges has both IPv4 and IPv6; each needs a set of its own"
+            yield Problem(sound[0].path[:-1], text)
+        for each in sound:
+            if not each.room():
+                text = f"the range has no address but the gateway's, {each.gateway}"
+                yield Problem(each.path, text, is_warning=any(other.room() for other in sound))
+            compared = others if len(others) < MOST_COMPARED else ()
+            rival = next(filter(each.overlaps, compared), None)
+            if rival:
+                yield Problem(each.path, f"the range {each.span} overlaps with {rival.span}")
+            others.append(each)
+
+
+def _ends(each: Range) -> Iterator[Problem]:
+    ends = dict(zip(_ENDS, (each.first, each.last), strict=True))
+    wrong = {key: why for key, end in ends.items() if (why := _misfit(end, [each]))}
+    if not wrong and int(each.first) > int(each.last):
+        wrong["rangeEnd"] = f"before rangeStart {each.first}"
+    for key, why in wrong.items():
+        yield Problem((*each.path, key), f"{key} is {ends[key]}, {why}")
+
+
+def _gateway(ipam: Ipam, each: Range, around: list[Range]) -> Iterator[Problem]:
+    """Yield why a gateway is none; one of its family does no harm until a route needs it."""
+    hop, family = each.gateway, each.subnet.version
+    why = _no_next_hop(ipam, hop, around, family) if hop is not None else ""
+    if hop is not None and why:
+        is_warning = hop.version == family and not ipam.needs_gateway(family)
+        yield Problem((*each.path, "gateway"), f"gateway is {hop}, {why}", is_warning)
+
+
+def _in_routes(ipam: Ipam, mode: str) -> Iterator[Problem]:
+    gateways = {each.gateway.version for each in ipam.ranges if each.gateway is not None}
+    for path, dst, gw in ipam.routes:
+        why = _no_next_hop(ipam, gw, ipam.ranges, dst.version) if gw is not None else ""
+        if why:
+            yield Problem((*path, "gw"), f"gw is {gw}, {why}")
+        is_default = not dst.network.prefixlen and gw is None
+        if is_default and mode == "l2" and dst.version not in gateways:
+            text = f"the default route {dst} has no gateway; mode l2 needs one"
+            yield Problem(path, text)
+
+
+def _no_next_hop(ipam: Ipam, hop: Address, around: list[Range], family: int) -> str:
+    """Return why packets of a family (4 or 6) can't be sent to an address; empty if they can."""
+    if hop.version != family:
+        return f"but IPv{family} needs an IPv{family} address"
+    if ipam.is_static and hop in [each.first for each in ipam.ranges]:
+        return "the container's own address"
+    return "" if family == _IPV6 and hop.is_link_local else _misfit(hop, around)
+
+
+def _misfit(address: Address, around: list[Range]) -> str:
+    """Return why no host can have an address in the subnets of ranges; empty if one can."""
+    subnets = list(dict.fromkeys(each.subnet for each in around))
+    if subnets and not any(address in subnet for subnet in subnets):
+        return f"outside the subnet {' or '.join(map(str, subnets))}"
+    for each in subnets:
+        # In IPv6 the last address is a host's, as in IPv4's /31 (RFC 3021) and /32.
+        has_broadcast = each.version != _IPV6 and each.num_addresses >= _LEAST_ADDRESSES
+        if has_broadcast and address == each.broadcast_address:
+            return f"the broadcast address of {each}"
+    return ""

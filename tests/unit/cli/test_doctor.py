@@ -104,7 +104,7 @@ def test_plugin_that_hangs_is_killed(machine: Machine, monkeypatch: pytest.Monke
     lines = machine.doctor("-c", machine.network())
 
     why = "it had not ended after 0.3 s"
-    assert f"problem plugins {machine.plugins}/ipvlan was killed: {why}" in lines
+    assert f"problem plugins {machine.plugins}/ipvlan does not run: {why}" in lines
     asked = f"{machine.plugins}/static was killed when it was asked for VERSION"
     assert f"problem ipam {asked}: {why}" in lines
     assert any("master" in line for line in lines[lines.index(f"problem ipam {asked}: {why}") :])
@@ -123,17 +123,18 @@ def test_findings_are_printed_as_they_are_made(machine: Machine) -> None:
         assert "/static does not answer VERSION" in running.stdout.read()
 
 
-def test_iproute2_is_judged_by_its_version_or_its_date(machine: Machine) -> None:
+def test_iproute2_is_judged_by_its_version(machine: Machine) -> None:
     for version, state in (
-        *((fine, "ok") for fine in ("5.10.0", "v5.10.0-3-g123456", "ss201214")),
-        *((old, "problem") for old in ("5.9.0", "ss200127", "ss991023")),
-        ("ours", "warning"),
+        *((fine, "ok") for fine in ("5.10.0", "v5.10.0-3-g123456")),
+        ("5.9.0", "problem"),
+        *((other, "warning") for other in ("ss200127", "ours")),
     ):
         printed = f"ip utility, iproute2-{version}"
         machine.script(machine.tools / "ip", f"echo '{printed}'")
-        assert f"\n{state} iproute2 {printed}" in "\n".join(machine.doctor())
+        said = "" if state != "warning" else "ip -V prints no version of iproute2: "
+        assert f"\n{state} iproute2 {said}{printed}" in "\n".join(machine.doctor())
     machine.script(machine.tools / "ip", "echo BusyBox v1.36.1 >&2; exit 1")
-    other = "\nproblem iproute2 ip is not iproute2's: BusyBox v1.36.1"
+    other = "\nproblem iproute2 ip -V prints no version of iproute2: BusyBox v1.36.1"
     assert other in "\n".join(machine.doctor())
 
 
@@ -145,13 +146,15 @@ def test_kernel_without_a_list_of_modules_is_asked(
     linux = f"Linux {os.uname().release}"
     for answer, wanted in (
         ("Invalid argument", f"ok kernel {linux} has ipvlan"),
-        ("Error: Unknown device type.", f"problem kernel {linux} has no ipvlan"),
-        ("Operation not permitted", "warning kernel cannot find out whether the kernel has ipvlan"),
+        (
+            "Error: Unknown device type.",
+            "problem kernel cannot create ipvlan interfaces with ip: the kernel has no ipvlan",
+        ),
+        ("Operation not permitted", "warning kernel cannot create ipvlan interfaces with ip: "),
     ):
         machine.script(machine.tools / "ip", f"echo '{answer}' >&2; exit 2")
         said = "\n".join(machine.doctor())
         assert wanted in said
-        assert "whether the kernel has ipvlan: the kernel" not in said
 
 
 NO_INTERPRETER = "#!/gone/bin/python3 -I\n"
@@ -160,7 +163,11 @@ NO_INTERPRETER = "#!/gone/bin/python3 -I\n"
 @pytest.mark.parametrize(
     ("content", "mode", "said"),
     [
-        (NO_INTERPRETER, 0o755, "problem plugins PATH can't be executed: its interpreter /gone/"),
+        (
+            NO_INTERPRETER,
+            0o755,
+            "problem plugins PATH does not run: cannot execute PATH: No such file",
+        ),
         (IPVLAN.read_text(), 0o755, "problem plugins PATH does not run: cannot start ipvlan: "),
         ("#!/bin/sh\n", 0o644, "problem plugins PATH is not executable"),
         ("#!/bin/sh\necho v1.1 >&2", 0o755, "warning plugins PATH is a different program: v1.1"),
@@ -174,19 +181,6 @@ def test_ipvlan_that_is_another_program_or_does_not_run(
     path.write_text(content)
     path.chmod(mode)
     assert said.replace("PATH", str(path)) in "\n".join(machine.doctor())
-
-
-def test_dangling_link_is_only_a_warning_before_the_program(machine: Machine) -> None:
-    other = machine.directory / "other"
-    other.mkdir()
-    (other / "ipvlan").symlink_to("/gone/bin/ipvlan")
-    found = f"plugins {other}/ipvlan is a link to /gone/bin/ipvlan, which does not exist"
-    both = f"{other}:{machine.plugins}"
-    assert f"\nproblem {found}" in "\n".join(machine.doctor(path=both))
-    (machine.plugins / "ipvlan").symlink_to(IPVLAN)
-    said = "\n".join(machine.doctor(path=both))
-    assert f"\nwarning {found}" in said
-    assert f"\nok plugins {machine.plugins}/ipvlan is this program" in said
 
 
 def test_cni_version_that_the_ipam_plugin_does_not_support(machine: Machine) -> None:
@@ -275,12 +269,12 @@ def test_what_differs_or_overlaps_on_one_master_is_found_across_files(machine: M
 def test_warning_of_validate_is_a_warning_and_keeps_nothing_from_being_examined(
     machine: Machine,
 ) -> None:
-    pool = {"type": "host-local", "Subnet": "10.1.0.0/24", "dataDir": str(machine.directory)}
-    file = machine.network(ipam=pool)
+    pool = {"type": "host-local", "subnet": "10.1.0.0/24", "dataDir": str(machine.directory)}
+    file = machine.network(ipam={**pool, "gateway": "10.2.0.1"})
     lines = machine.doctor("-c", file)
-    said = "$.ipam.Subnet: Subnet works only because the plugin ignores case; write subnet"
+    said = "$.ipam.gateway: gateway is 10.2.0.1, outside the subnet 10.1.0.0/24"
     assert f"warning configuration {file}: {said}" in lines
-    leases = f"0 of 253 addresses of 10.1.0.0/24 are leased, in {machine.directory}/net"
+    leases = f"0 of 254 addresses of 10.1.0.0/24 are leased, in {machine.directory}/net"
     assert f"ok ipam {leases}" in lines
 
 

@@ -40,7 +40,7 @@ WORK = {
     **dict.fromkeys(("add", "del", "check", "status", "gc"), "calls.make"),
     "validate": "configs.read",
     "show": "show.tree.look",
-    "doctor": "doctor.examine",
+    "doctor": "doctor.command.examine",
     "probe": "reach.probe.find",
     "trace": "reach.trace.Map",
     "replay": "calls.answered",

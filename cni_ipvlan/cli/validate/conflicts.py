@@ -1,0 +1,166 @@
+"""What a network gives out or uses that others of its master, or the host, have already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
+from ipaddress import ip_address
+
+from cni_ipvlan.cli.configs import NetworkConfig
+from cni_ipvlan.cli.reading.part import Path
+from cni_ipvlan.cli.validate.ipam import MOST_COMPARED, Ipam, Problem, Range
+from cni_ipvlan.cni.errors import CniError
+from cni_ipvlan.cni.versions import VERSION_WHEN_ABSENT
+from cni_ipvlan.config import netconf
+from cni_ipvlan.config.netconf import NetConf
+from cni_ipvlan.iproute import IprouteError
+from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
+from cni_ipvlan.iproute.namespace import Namespace
+from cni_ipvlan.iproute.transaction import Transaction
+from cni_ipvlan.plugin import features
+from cni_ipvlan.plugin.explain import lease_directory
+from cni_ipvlan.plugin.find_master import find_master
+from cni_ipvlan.plugin.master import Master
+
+# The names and patterns of a network's master; none for that of the default route.
+Entries = tuple[str, ...]
+
+
+class Masters:
+    """The networks seen so far, by their masters; each new one is compared with these.
+
+    Whether a list or a pattern leads to the same master as another depends on the node. If
+    ``begin`` is given, this machine's masters are looked at once, by a transaction it returns.
+    """
+
+    def __init__(self, begin: Callable[[], Transaction] | None) -> None:
+        self._begin = begin
+        self._here: dict[Entries, Master | None] = {}
+        self._known: dict[Entries, list[tuple[NetworkConfig, list[Range]]]] = {}
+        self._compared = 0
+
+    def conflicts(self, network: NetworkConfig, *, is_sound: bool) -> Iterator[Problem]:
+        """Yield the conflicts of a network whose mode is valid; of addresses, if it is sound."""
+        entries = _host_masters(network)
+        if entries is None:
+            return
+        known = [each for each in self._known if each == entries or _may_share(each, entries)]
+        known.sort(key=lambda each: each != entries)
+        yield from self._other_mode(network, entries, known)
+        ipam = Ipam(network.config if is_sound else {})
+        self._compared += len(ipam.ranges)
+        if ipam.ranges and self._compared > MOST_COMPARED:
+            text = f"more than {MOST_COMPARED} ranges were read; these are compared with no other"
+            yield Problem(("ipam",), text, is_warning=True)
+            ipam = Ipam({})
+        yield from self._other_addresses(network, ipam, entries, known)
+        self._known.setdefault(entries, []).append((network, ipam.ranges))
+        if is_sound and self._begin and entries not in self._here:
+            self._here[entries] = _find_here(network, self._begin)
+        master = self._here.get(entries)
+        for path, text, advice in with_host(ipam, master) if master else ():
+            yield Problem(path, f"{text}; {advice}")
+
+    def _other_mode(
+        self, network: NetworkConfig, entries: Entries, known: list[Entries]
+    ) -> Iterator[Problem]:
+        own = _mode(network)
+        for each in known:
+            other, _ = self._known[each][0]
+            if _mode(other) != own:
+                name = f"master {' or '.join(entries)}" if entries else "default route's master"
+                used = "is" if each == entries else "may be"
+                text = f"the {name} {used} used in mode {own} here and in mode {_mode(other)} by "
+                text += f"{_who(other)}; a master has one mode and flag"
+                path: Path = ("mode",) if "mode" in network.config else ()
+                yield Problem(path, text, is_warning=each != entries)
+                return
+
+    def _other_addresses(
+        self, network: NetworkConfig, ipam: Ipam, entries: Entries, known: list[Entries]
+    ) -> Iterator[Problem]:
+        """Yield what another network gives out, too; not one with the same leases."""
+        rivals = [
+            (each == entries, other, ranges)
+            for each in known
+            for other, ranges in self._known[each]
+            if _leases(other) != _leases(network)
+        ]
+        for own in ipam.ranges:
+            for is_same, other, ranges in rivals:
+                theirs = next(filter(own.overlaps, ranges), None)
+                if theirs:
+                    where = f"on {'' if is_same else 'perhaps '}the same master"
+                    text = f"{own.span} overlaps with {theirs.span} of {_who(other)}, {where}; an "
+                    text += "address in use there is refused here"
+                    yield Problem(own.path, text, is_warning=not is_same)
+                    break
+
+
+def _find_here(network: NetworkConfig, begin: Callable[[], Transaction]) -> Master | None:
+    """Return a master; None on a machine without it, or without ip: it may be for another one."""
+    version = str(network.config.get("cniVersion") or VERSION_WHEN_ABSENT)
+    try:
+        return expected_master(begin(), netconf.parse(network.config, version), None)
+    except InterruptedBySignalError:
+        raise
+    except (CniError, IprouteError):
+        return None
+
+
+def expected_master(tx: Transaction, conf: NetConf, container: Namespace | None) -> Master:
+    """Return what an ADD would have as master; raises CniError, IprouteError.
+
+    Its link has the index 0 if the ADD would make it.
+    """
+    master = find_master(tx, conf, container)
+    for feature in features.configured(conf):
+        master = feature.expected(tx, master, conf)
+    return master
+
+
+def with_host(ipam: Ipam, master: Master) -> Iterator[tuple[Path, str, str]]:
+    """Yield the addresses of the host on a master that a network gives out, which ADD refuses.
+
+    Each is the path of what says so, a sentence, and what to do. The configuration must be sound.
+    """
+    for own in map(ip_address, master.addresses):
+        whose = f"{own}, which is the host's own on {master.link.name}"
+        for each in ipam.ranges:
+            if ipam.is_static and own == each.first:
+                text = f"the container would get {whose}, and take its packets"
+                yield each.path, text, "give the container another address"
+            elif not ipam.is_static and each.holds(own) and own != each.gateway:
+                text = f"the range of {each.subnet} contains {whose}; a container may get it"
+                advice = "set rangeStart and rangeEnd so that the host's address is not between"
+                yield each.path, text, advice
+
+
+def _host_masters(network: NetworkConfig) -> Entries | None:
+    """Return the names and patterns of the master on the host; None if it isn't known."""
+    entries = netconf.masters_of(network.config)
+    is_known = entries or not (network.is_chained or network.config.get("prevResult"))
+    if not is_known or network.config.get("linkInContainer"):
+        return None
+    vid = network.config.get("vlan")
+    return tuple(f"{each}.{vid}" for each in entries or ("default route",)) if vid else entries
+
+
+def _may_share(one: Entries, other: Entries) -> bool:
+    """Whether an interface may fit both. Of two patterns, one must fit the other's text."""
+    pairs = [(a, b) for a in one for b in other]
+    pairs += [(b, a) for a, b in pairs]
+    return any(a == b or (netconf.is_pattern(b) and fnmatchcase(a, b)) for a, b in pairs)
+
+
+def _who(network: NetworkConfig) -> str:
+    return f"{network.label} in {network.source}"
+
+
+def _mode(network: NetworkConfig) -> str:
+    return f"{network.config.get('mode') or 'l2'} {network.config.get('flag') or 'bridge'}"
+
+
+def _leases(network: NetworkConfig) -> str:
+    is_static = netconf.ipam_type(network.config) == "static"
+    return f"static {network.name}" if is_static else lease_directory(network.config)
