@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cni_ipvlan.cli.reading import documents, json_text
 from cni_ipvlan.cli.reading.documents import JSON_SUFFIXES, ConfigError
 from cni_ipvlan.cli.reading.part import MOST_DIGITS, Part, SyntaxFault
+from cni_ipvlan.cni.errors import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +43,6 @@ _MOST_BYTES = 16 << 20  # of a file; the largest, a capture of a call, may have 
 _MOST_NETWORKS = 1000  # in a file
 _MOST_PLUGINS = 100  # in a list
 _MOST_ITEMS = 1000  # in any list of a configuration
-_SHOWN = 60  # characters of a wrong value
 _OF_THE_LIST = ("name", "cniVersion")  # what libcni copies from a list into its plugins
 _NOTHING = Part(None, 1)
 
@@ -379,5 +379,4 @@ def _numbers(version: str) -> list[int]:
 
 
 def _shown(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} …"
+    return shortened(json.dumps(value))

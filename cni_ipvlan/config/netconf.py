@@ -7,7 +7,7 @@ from functools import cache
 
 from cni_ipvlan import _json
 from cni_ipvlan._namedtuple import TYPE_CHECKING, NamedTuple
-from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
+from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError, shortened
 from cni_ipvlan.cni.request import ALTERNATIVE_NAME_BYTES, interface_name_fault
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from cni_ipvlan.cni.result import Result
 
 _SCHEMA_FILE = os.path.join(os.path.dirname(__file__), "netconf.schema.json")
-_SHOWN_CHARACTERS = 80
 MAC_RULE = "an ipvlan interface always has its master's"
 _JSON_TYPES = {
     "string": "a string",
@@ -186,8 +185,7 @@ def _explain(error: Any) -> str:
 
 
 def _shown(value: object) -> str:
-    text = _json.dumps(value)
-    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + " …"
+    return shortened(_json.dumps(value))
 
 
 def _master_faults(config: Mapping[str, Any]) -> list[Fault]:
