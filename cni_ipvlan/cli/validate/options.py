@@ -58,13 +58,12 @@ def _log_files(config: dict[str, Any]) -> Iterator[Problem]:
         name = config.get(option)
         if not name or not isinstance(name, str):
             continue
-        fault = log_file.fault(name, is_log=option == "logFile")
-        inside = name.removeprefix(f"{log_file.DIRECTORY}/")
-        needed = inside if option == "captureDir" else inside.rpartition("/")[0]
+        fault = log_file.fault(name)
         if fault:
             yield Problem((option,), f"{option} is {name!r}; {fault}")
-        elif needed:
-            text = f"{option} is {name!r}; the directory {log_file.DIRECTORY}/{needed} must exist"
+        elif option == "captureDir":
+            path = f"{log_file.DIRECTORY}/{name.removeprefix(f'{log_file.DIRECTORY}/')}"
+            text = f"{option} is {name!r}; the directory {path} must exist"
             yield Problem((option,), text, is_warning=True)
 
 
