@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from cni_ipvlan.cli import leases, validate
 from cni_ipvlan.cli.doctor import addresses, dhcp, plugins
 from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING, Finding, reported
-from cni_ipvlan.cli.reading.part import json_path
+from cni_ipvlan.cli.reading import json_path
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.versions import VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf

@@ -54,6 +54,8 @@ def _placed(network: NetworkConfig, found: Iterable[Problem]) -> Iterator[Proble
 
 def _repeated(network: NetworkConfig) -> Iterator[Problem]:
     """Yield the keys that are there more than once; plugins differ in which they take."""
-    for path, part in network.root.walk(network.root_path):
-        for key in part.repeated:
-            yield Problem((*path, key), f"{key} is there more than once; only the last counts")
+    for path in sorted(network.root.repeated, key=len):
+        if path[: len(network.root_path)] == network.root_path:
+            for key in network.root.repeated[path]:
+                text = f"{key} is there more than once; only the last counts"
+                yield Problem((*path, key), text)

@@ -19,7 +19,7 @@ from cni_ipvlan.cli.validate.problem import Problem
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from cni_ipvlan.cli.reading.part import Path
+    from cni_ipvlan.cli.reading import Path
 
 Address = IPv4Address | IPv6Address
 Interface = IPv4Interface | IPv6Interface

@@ -12,7 +12,7 @@ from cni_ipvlan.cli.validate.ranges import RANGE, as_list, is_large_enough, sets
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from cni_ipvlan.cli.reading.part import Path
+    from cni_ipvlan.cli.reading import Path
     from cni_ipvlan.cli.validate.addresses import Subnet
     from cni_ipvlan.cli.validate.ranges import Entry, Range
 

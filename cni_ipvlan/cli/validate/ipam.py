@@ -17,7 +17,7 @@ from cni_ipvlan.suggest import nearest_first
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cni_ipvlan.cli.reading.part import Path
+    from cni_ipvlan.cli.reading import Path
     from cni_ipvlan.cli.validate.addresses import Subnet
 
 _OPTIONS = {

@@ -9,7 +9,7 @@ from cni_ipvlan.suggest import nearest_first
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from cni_ipvlan.cli.reading.part import Path
+    from cni_ipvlan.cli.reading import Path
 
 
 class Problem(NamedTuple):

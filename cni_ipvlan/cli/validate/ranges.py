@@ -9,7 +9,7 @@ from cni_ipvlan.cli.validate import addresses
 from cni_ipvlan.cli.validate.problem import as_go_reads
 
 if TYPE_CHECKING:
-    from cni_ipvlan.cli.reading.part import Path
+    from cni_ipvlan.cli.reading import Path
     from cni_ipvlan.cli.validate.addresses import Address, Subnet
 
 RANGE = ("subnet", "gateway", "rangeStart", "rangeEnd")

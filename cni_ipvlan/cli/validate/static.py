@@ -11,7 +11,7 @@ from cni_ipvlan.cli.validate.problem import Problem, as_go_reads, misspelt_for_g
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from cni_ipvlan.cli.reading.part import Path
+    from cni_ipvlan.cli.reading import Path
     from cni_ipvlan.cli.validate.addresses import Interface
 
 OPTIONS = ("type", "addresses", "routes", "dns")

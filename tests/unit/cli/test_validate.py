@@ -13,7 +13,7 @@ from runtime import static
 
 from cni_ipvlan.cli import configs
 from cni_ipvlan.cli import validate as problems
-from cni_ipvlan.cli.reading.part import json_path
+from cni_ipvlan.cli.reading import json_path
 from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
 
 STATIC: dict[str, Any] = {
