@@ -1,7 +1,8 @@
-"""Capture a runtime's calls: a JSON file each, from which ``ipvlan replay`` makes the call again.
+"""Capture a runtime's calls: a file each, from which ``ipvlan replay`` makes the call again.
 
-It is written while the call runs, so of a call that is killed there is what it did until then,
-without a status. A file that can't be written is reported once and does not fail the call.
+Its lines are JSON documents, written as things happen: the request, each command that has
+ended, the outcome. So a file without an outcome is of a call that was killed, or still runs. A
+file that can't be written is reported once and does not fail the call.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import time
 from contextlib import suppress
 
 from cni_ipvlan import __version__, log_file
+from cni_ipvlan.cni.errors import shortened
 from cni_ipvlan.log import moment
 from cni_ipvlan.start import json
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Any
 
     from cni_ipvlan.cni.request import Given
     from cni_ipvlan.iproute.commands import Command
@@ -26,14 +29,13 @@ if TYPE_CHECKING:
     Write = Callable[[bytes], None]
 
 FORM = 1  # of the file
-MOST_FILES = 100  # in a directory
+_MOST_FILES = 100  # in a directory
 _MOST_BYTES = 64 << 20  # of all files there but those of running calls
 _MOST_COMMANDS = 1 << 20  # bytes of all commands of a call
 _MOST_TEXT = 1 << 14  # characters of a command's output, input or argument
 _MOST_ANSWER = 1 << 20  # characters
 _MOST_VERB = 10  # characters in the file's name
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_END = "\n]}\n"
 
 
 def captured(
@@ -68,127 +70,108 @@ class _Capture:
         self.printed = b""
         self.wait, self.warn = log.wait, log.warn
         self._log = log
-        self._begun, self._started = time.time(), time.monotonic()
-        self._descriptor: int | None = None
-        self._length = self._commands = self._left_out = 0
-        trusted = environment.get("CNI_IPVLAN_CAPTURE")
-        directory = trusted or given.config.get("captureDir")
-        if not isinstance(directory, str):
-            return  # it is refused like every faulty configuration
-        open_ = log_file.directory_for_administrator if trusted else log_file.directory_for_network
-        try:
-            self._descriptor = self._create(open_(directory), environment.get("CNI_COMMAND", ""))
-        except (OSError, log_file.UnfitError) as error:
-            self.warn(f"cannot capture the call in {directory!r}: {log_file.reason(error)}")
-        self._write(lambda: self._head(environment, given))
+        self._begun, self._started = moment(time.time()), time.monotonic()
+        self._room, self._left_out = _MOST_COMMANDS, 0
+        self._file = self._open(environment, given)
+        names = [name for name in sorted(environment) if name.startswith("CNI_")]
+        self._write(
+            lambda: {
+                "capture": FORM,
+                "version": __version__,
+                "time": self._begun,
+                "environment": {
+                    name: environment[name] for name in names if not name.startswith("CNI_IPVLAN_")
+                },
+                "stdin": given.stdin.decode("utf-8", "surrogateescape"),
+            }
+        )
 
     def command(self, command: Command, completed: Completed | None) -> None:
         """Add a command that has ended."""
         self._log.command(command, completed)
         if completed is not None:
-            self._write(lambda: self._entry(command, completed))
+            self._write(lambda: {"command": self._about(command, completed)}, is_command=True)
 
     def end(self, status: int) -> None:
         """Add the exit status and the answer, and close the file."""
+        self._write(lambda: {"outcome": self._outcome(status)})
+        if self._file is not None:
+            os.close(self._file)
 
-        def rest() -> str:
-            about = {
-                "commandsLeftOut": self._left_out,
-                "status": status,
-                "answer": _cut(self.printed.decode("utf-8", "surrogateescape"), _MOST_ANSWER),
-                "seconds": self._seconds(),
-            }
-            return f"\n], {json.dumps(about)[1:]}\n"
-
-        self._write(rest, "")
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-
-    def _create(self, directory: int, command: str) -> int:
-        """Create the file in a directory, which is closed, with the oldest ones removed."""
+    def _open(self, environment: Mapping[str, str], given: Given) -> int | None:
+        by_root = environment.get("CNI_IPVLAN_CAPTURE")
+        name = by_root or given.config.get("captureDir")
+        if not isinstance(name, str):
+            return None  # it is refused like every faulty configuration
+        command = environment.get("CNI_COMMAND", "")
+        verb = command[:_MOST_VERB] if command.isascii() and command.isalpha() else "unknown"
+        time_and_verb = f"{self._begun.replace('-', '').replace(':', '')}-{verb}"
         try:
-            _make_room(directory)
-            verb = command if command.isascii() and command.isalpha() else "unknown"
-            point = moment(self._begun).replace("-", "").replace(":", "")
-            name = f"{point}-{verb[:_MOST_VERB]}-{os.getpid()}.json"
-            return os.open(name, _CREATE, 0o600, dir_fd=directory)
-        finally:
-            os.close(directory)
+            directory = log_file.open_directory(name, is_roots_choice=bool(by_root))
+            try:
+                _remove_oldest(directory)
+                file = f"{time_and_verb}-{os.getpid()}.jsonl"
+                return os.open(file, _CREATE, 0o600, dir_fd=directory)
+            finally:
+                os.close(directory)
+        except OSError as error:
+            self.warn(f"cannot capture the call in {name!r}: {error.strerror}")
+            return None
 
-    def _head(self, environment: Mapping[str, str], given: Given) -> str:
-        variables = {
-            name: environment[name]
-            for name in sorted(environment)
-            if name.startswith("CNI_") and not name.startswith("CNI_IPVLAN_")
-        }
-        about = {
-            "capture": FORM,
-            "version": __version__,
-            "time": moment(self._begun),
-            "environment": variables,
-            "stdin": given.stdin.decode("utf-8", "surrogateescape"),
-        }
-        lines = (f'"{key}": {json.dumps(value)},\n' for key, value in about.items())
-        return f'{{{"".join(lines)}"commands": ['
-
-    def _entry(self, command: Command, completed: Completed) -> str:
-        about = {
-            "argv": [_cut(word) for word in command.full_argv],
-            "purpose": _cut(command.purpose),
+    def _about(self, command: Command, completed: Completed) -> dict[str, Any]:
+        return {
+            "argv": [shortened(word, _MOST_TEXT) for word in command.full_argv],
+            "purpose": shortened(command.purpose, _MOST_TEXT),
             "status": completed.status,
             "killed": completed.killed_because,
             "seconds": round(completed.seconds, 4),
             "ended": self._seconds(),
-            "stdin": _cut(command.stdin.decode("utf-8", "replace")),
-            "stdout": _cut(completed.stdout.decode("utf-8", "replace")),
-            "stderr": _cut(completed.stderr.decode("utf-8", "replace")),
+            "stdin": _text(command.stdin),
+            "stdout": _text(completed.stdout),
+            "stderr": _text(completed.stderr),
         }
-        entry = ("," if self._commands else "") + f"\n{json.dumps(about)}"
-        if self._commands + len(entry) > _MOST_COMMANDS:
-            self._left_out += 1
-            return ""
-        self._commands += len(entry)
-        return entry
+
+    def _outcome(self, status: int) -> dict[str, Any]:
+        return {
+            "status": status,
+            "answer": shortened(self.printed.decode("utf-8", "surrogateescape"), _MOST_ANSWER),
+            "seconds": self._seconds(),
+            "commandsLeftOut": self._left_out,
+        }
 
     def _seconds(self) -> float:
         return round(time.monotonic() - self._started, 4)
 
-    def _write(self, text: Callable[[], str], end: str = _END) -> None:
-        """Append a text; the file is whole JSON after each, as ``end`` is overwritten by the next.
-
-        Each is longer than the end that it overwrites.
-        """
-        if self._descriptor is None:
+    def _write(self, document: Callable[[], dict[str, Any]], *, is_command: bool = False) -> None:
+        if self._file is None:
             return
         try:
-            added = text().encode("ascii")
-            rest, place = added + end.encode("ascii"), self._length
-            while rest:
-                written = os.pwrite(self._descriptor, rest, place)
-                rest, place = rest[written:], place + written
-            self._length += len(added)
+            line = json.dumps(document()).encode("ascii") + b"\n"
+            if is_command and len(line) > self._room:
+                self._left_out += 1
+                return
+            self._room -= len(line) if is_command else 0
+            while line:
+                line = line[os.write(self._file, line) :]
         except (OSError, MemoryError) as error:
-            self.warn(f"cannot capture the call: {log_file.reason(error) or 'out of memory'}")
-            os.close(self._descriptor)
-            self._descriptor = None
+            why = error.strerror if isinstance(error, OSError) else "out of memory"
+            self.warn(f"cannot capture the call: {why}")
+            os.close(self._file)
+            self._file = None
 
 
-def _make_room(directory: int) -> None:
+def _text(output: bytes) -> str:
+    return shortened(output.decode("utf-8", "replace"), _MOST_TEXT)
+
+
+def _remove_oldest(directory: int) -> None:
     """Remove the oldest captures, so that there is room for another."""
     import re
 
-    of_calls = re.compile(r"\d{8}T\d{6}\.\d{3}Z-[A-Za-z]+-\d+\.json")
+    of_calls = re.compile(r"\d{8}T\d{6}\.\d{3}Z-[A-Za-z]+-\d+\.jsonl")
     room = _MOST_BYTES
     for number, name in enumerate(sorted(filter(of_calls.fullmatch, os.listdir(directory)))[::-1]):
         with suppress(FileNotFoundError):  # another call has just removed it
             room -= os.stat(name, dir_fd=directory, follow_symlinks=False).st_size
-            if number >= MOST_FILES - 1 or room < 0:
+            if number >= _MOST_FILES - 1 or room < 0:
                 os.unlink(name, dir_fd=directory)
-
-
-def _cut(text: str, most: int = _MOST_TEXT) -> str:
-    """Leave out the middle of a text that is too long."""
-    if len(text) <= most:
-        return text
-    half = most // 2
-    return f"{text[:half]} … {len(text) - 2 * half} characters left out … {text[-half:]}"

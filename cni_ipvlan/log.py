@@ -65,11 +65,10 @@ class Log:
 
         self._level = LEVELS.index(level)
         self._about = f"{_about(self._environment)}: "
-        open_ = log_file.open_for_administrator if trusted else log_file.open_for_network
         try:
-            self._file = open_(path)
-        except (OSError, log_file.UnfitError) as error:
-            self._warn(f"cannot log to {path!r}: {log_file.reason(error)}")
+            self._file = log_file.open_file(path, is_roots_choice=bool(trusted))
+        except OSError as error:
+            self._warn(f"cannot log to {path!r}: {error.strerror}")
 
     def warn(self, text: str) -> None:
         """Log a warning; the call goes on."""
@@ -107,9 +106,7 @@ class Log:
             # One write to a file opened for appending: lines of many processes don't mix.
             os.write(self._file, line.encode() + b"\n")
         except OSError as error:
-            from cni_ipvlan import log_file
-
-            self._warn(f"cannot log: {log_file.reason(error)}")
+            self._warn(f"cannot log: {error.strerror}")
             self._file = None
 
 

@@ -12,40 +12,23 @@ import json
 import os
 import stat
 import sys
-from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO, NamedTuple
 
-from cni_ipvlan.cli.reading import documents, json_text
-from cni_ipvlan.cli.reading.documents import JSON_SUFFIXES, ConfigError
-from cni_ipvlan.cli.reading.part import MOST_DIGITS, Part, SyntaxFault
+from cni_ipvlan.cli import reading
+from cni_ipvlan.cli.reading import JSON_SUFFIXES, ConfigError, Document, Path
+from cni_ipvlan.cni.errors import shortened
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import BinaryIO
+__all__ = ["JSON_SUFFIXES", "ConfigError"]  # for those who read configurations
 
-    from cni_ipvlan.cli.reading.part import Path
-
-__all__ = [
-    "JSON_SUFFIXES",
-    "ConfigError",
-    "Contents",
-    "NetworkConfig",
-    "choose",
-    "load",
-    "read",
-    "read_file",
-    "read_source",
-]
-
-_NAD_KIND = "NetworkAttachmentDefinition"
 _MOST_BYTES = 16 << 20  # of a file; the largest, a capture of a call, may have nearly as many
 # Some checks compare each of them with every other.
 _MOST_NETWORKS = 1000  # in a file
 _MOST_PLUGINS = 100  # in a list
 _MOST_ITEMS = 1000  # in any list of a configuration
-_SHOWN = 60  # characters of a wrong value
 _OF_THE_LIST = ("name", "cniVersion")  # what libcni copies from a list into its plugins
-_NOTHING = Part(None, 1)
+_Types = tuple[str, ...]  # of plugins
+_MOST_DIGITS = 100  # of a number in a version
 
 
 class NoSuchNetworkError(ConfigError):
@@ -55,21 +38,20 @@ class NoSuchNetworkError(ConfigError):
 class NetworkConfig(NamedTuple):
     """One configuration for the plugin, and its place.
 
-    ``path`` (keys and indexes) leads to it in the document with that number, through
-    strings of JSON; ``root`` is the document or, in such a string, what the string has,
-    and ``root_path`` leads there. ``before`` and ``after`` are the types of the other
-    plugins in its list. ``definition`` is the name of its NetworkAttachmentDefinition,
-    prefixed with the namespace if it has one.
+    ``path`` (keys and indexes) leads to it in ``root``, the document with that number, through
+    strings of JSON; ``root_path`` leads to the last such string. ``before`` and ``after`` are the
+    types of the other plugins in its list. ``definition`` is the name of its
+    NetworkAttachmentDefinition, prefixed with the namespace if it has one.
     """
 
     source: str
     document: int
     path: Path
     config: dict[str, Any]
-    root: Part = _NOTHING
+    root: Document
     root_path: Path = ()
-    before: tuple[str, ...] = ()
-    after: tuple[str, ...] = ()
+    before: _Types = ()
+    after: _Types = ()
     definition: str = ""
 
     @property
@@ -99,7 +81,7 @@ class NetworkConfig(NamedTuple):
 
     def line(self, path: Path) -> int:
         """Return the line of a path in the document, or of its nearest existing ancestor."""
-        return self.root.find(path[len(self.root_path) :]).line
+        return self.root.line(path)
 
 
 class Contents(NamedTuple):
@@ -110,9 +92,20 @@ class Contents(NamedTuple):
 
 
 def read_source(source: str) -> str:
-    """Return the text of a regular file, or of standard input for ``-``; raises ConfigError."""
+    """Return the text of a regular file, or of standard input for ``-``; raises ConfigError.
+
+    A file is looked at before it is opened, since that may wait, or have an effect on a device.
+    """
     try:
-        text = standard_input() if source == "-" else _content(source)
+        if source == "-":
+            text = standard_input()
+        elif stat.S_ISREG(os.stat(source).st_mode) or os.path.isdir(source):
+            descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            with open(descriptor, "rb") as file:
+                text = _bounded(source, file)
+        else:
+            why = "it is not a regular file; give - for standard input, and lead it there"
+            raise ConfigError(f"cannot read {source}: {why}")
         return text.decode("utf-8").replace("\r\n", "\n")
     except UnicodeDecodeError:
         raise ConfigError(f"cannot read {source}: it is not UTF-8 text") from None
@@ -134,27 +127,12 @@ def _bounded(source: str, file: BinaryIO) -> bytes:
     return text
 
 
-def _content(source: str) -> bytes:
-    """Return what a regular file has; raises OSError, ConfigError.
-
-    It is looked at before it is opened, since that may wait, or have an effect on a device.
-    """
-    if not stat.S_ISREG(os.stat(source).st_mode) and not os.path.isdir(source):
-        raise ConfigError(
-            f"cannot read {source}: it is not a regular file; "
-            "give - for standard input, and lead it there"
-        )
-    descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    with open(descriptor, "rb") as file:
-        return _bounded(source, file)
-
-
 def read(source: str, text: str) -> Contents:
     """Return every ipvlan configuration in a text, and what is wrong with the text."""
     found = Contents([], [])
     try:
-        for number, part in documents.read(source, text):
-            _Document(source, number, found).read(part, ())
+        for number, document in reading.read(source, text):
+            _Reader(source, number, found, document).read(document.value, ())
     except ConfigError as error:
         found.faults.append(error)
     return found
@@ -204,172 +182,160 @@ def _labels(networks: Sequence[NetworkConfig]) -> str:
     return ", ".join(each.label for each in networks)
 
 
-class _Document:
-    """Collects the networks of one document, and what is wrong with it."""
+class _Reader(NamedTuple):
+    """Collects the networks of a document, or of a string in it, and what is wrong with it.
 
-    def __init__(self, source: str, number: int, found: Contents) -> None:
-        self._source = source
-        self._number = number
-        self._found = found
+    ``root_path`` leads to the string, which is in the definition called ``definition`` if any.
+    """
 
-    def read(self, part: Part, path: Path) -> None:
+    source: str
+    number: int
+    found: Contents
+    root: Document
+    root_path: Path = ()
+    definition: str = ""
+
+    def read(self, value: Any, path: Path) -> None:
         """Read a whole document, or an item of a Kubernetes list at ``path``."""
-        document = part.value
-        if not isinstance(document, dict):
-            self._fault(part, path, f"it is {_shown(document)}; a network configuration is needed")
-        elif document.get("kind") == _NAD_KIND:
-            self._definition(part, path)
-        elif isinstance(document.get("items"), list) and "kind" in document:
-            for index, item in part.parts["items"].parts.items():
+        if not isinstance(value, dict):
+            self._fault(path, f"it is {_shown(value)}; a network configuration is needed")
+        elif value.get("kind") == "NetworkAttachmentDefinition":
+            self._read_definition(value, path)
+        elif isinstance(value.get("items"), list) and "kind" in value:
+            for index, item in enumerate(value["items"]):
                 self.read(item, (*path, "items", index))
-        elif document.get("kind") == "ConfigMap":
-            self._config_map(part, path)
-        elif not ("kind" in document and "apiVersion" in document):
-            self._configurations(part, path, _Owner(part, path))
+        elif value.get("kind") == "ConfigMap":
+            for key, text in _mapping(value, "data").items():
+                # Others may be in any format.
+                if isinstance(text, str) and '"ipvlan"' in text:
+                    self._read_string(text, (*path, "data", key), "", "")
+        elif not ("kind" in value and "apiVersion" in value):
+            self.read_configuration(value, path)
         # else another Kubernetes object, such as a Pod
 
-    def _fault(self, part: Part, path: Path, text: str, line: int | None = None) -> None:
-        error = ConfigError(text, self._source, line or part.line, self._number, path)
-        self._found.faults.append(error)
+    def read_configuration(self, value: dict[str, Any], path: Path) -> None:
+        """Read a configuration, a list, or those that Multus delegates to."""
+        plugins = value.get("plugins")
+        # One for ipvlan may lack its type.
+        looks_so = self.definition or "cniVersion" in value or "ipam" in value
+        if isinstance(plugins, list):
+            self._read_list(value, path)
+        elif plugins is not None:
+            self._fault((*path, "plugins"), f"plugins is {_shown(plugins)}; a list is needed")
+        elif isinstance(value.get("delegates"), list):
+            self._read_delegates(value["delegates"], (*path, "delegates"))
+        elif value.get("type", "ipvlan" if looks_so else "") == "ipvlan":
+            self._add(value, path)
 
-    def _definition(self, part: Part, path: Path) -> None:
-        spec = _member(part, "spec")
-        self._repeated(part, path)
-        self._repeated(spec, (*path, "spec"))
-        config = _member(spec, "config")
+    def _fault(self, path: Path, text: str, line: int | None = None) -> None:
+        error = ConfigError(text, self.source, line or self.root.line(path), self.number, path)
+        self.found.faults.append(error)
+
+    def _read_definition(self, value: dict[str, Any], path: Path) -> None:
+        config = _mapping(value, "spec").get("config")
         place = (*path, "spec", "config")
-        if config.value is None:
-            return  # Multus then reads a file on the node with the definition's name
-        if not isinstance(config.value, str):
-            kind = "a mapping" if isinstance(config.value, dict) else _shown(config.value)
+        for each in (path, (*path, "spec")):
+            for key in self.root.repeated.get(each, ()):
+                text = f"{key} is there more than once; only the last counts"
+                self._fault((*each, key), text)
+        if isinstance(config, str):
+            metadata = _mapping(value, "metadata")
+            names = (metadata.get("namespace"), metadata.get("name"))
+            if config.strip():
+                self._read_string(config, place, *(str(each or "") for each in names))
+        elif config is not None:  # without one, Multus reads a file with the definition's name
+            kind = "a mapping" if isinstance(config, dict) else _shown(config)
             text = f"config is {kind}; it must be a string of JSON: write config: |, then the JSON"
-            self._fault(config, place, text)
-        elif config.value.strip():
-            self._in_string(config, place, _metadata(part))
+            self._fault(place, text)
 
-    def _repeated(self, part: Part, path: Path) -> None:
-        for key in part.repeated:
-            text = f"{key} is there more than once; only the last counts"
-            self._fault(part.parts[key], (*path, key), text)
-
-    def _config_map(self, part: Part, path: Path) -> None:
-        """Read those values that are about ipvlan; others may be in any format."""
-        for key, value in _member(part, "data").parts.items():
-            if isinstance(value.value, str) and '"ipvlan"' in value.value:
-                self._in_string(value, (*path, "data", key), ("", ""))
-
-    def _in_string(self, part: Part, path: Path, metadata: tuple[str, str]) -> None:
+    def _read_string(self, text: str, path: Path, namespace: str, name: str) -> None:
+        block = self.root.blocks.get(path)  # otherwise its lines are not those of the file
         try:
-            inner = json_text.parse_string(part)
-        except SyntaxFault as fault:
-            why = documents.template_in(part.value) or f"it is not valid JSON: {fault}"
-            self._fault(part, path, why, fault.line)
+            inner = reading.parse_json(text, block or 1)
+        except ConfigError as error:
+            why = reading.template_in(text) or f"it is not valid JSON: {error.text}"
+            self._fault(path, why, error.line if block else None)
             return
         if not isinstance(inner.value, dict):
-            self._fault(part, path, f"it is {_shown(inner.value)}; a JSON object is needed")
+            self._fault(path, f"it is {_shown(inner.value)}; a JSON object is needed")
             return
-        namespace, name = metadata
+        self.root.repeated.update({(*path, *each): keys for each, keys in inner.repeated.items()})
+        if block:
+            self.root.lines.update({(*path, *each): line for each, line in inner.lines.items()})
         if name:
             # Multus names a configuration after its definition when it has no name of its own.
             inner.value.setdefault("name", name)
         label = f"{namespace}/{name}" if namespace else name
-        self._configurations(inner, path, _Owner(inner, path, definition=label))
+        reader = self._replace(root_path=path, definition=label)
+        reader.read_configuration(inner.value, path)
 
-    def _configurations(self, part: Part, path: Path, owner: _Owner) -> None:
-        """Read a configuration, a list, or those that Multus delegates to."""
-        document = part.value
-        plugins = document.get("plugins")
-        if plugins is not None and not isinstance(plugins, list):
-            text = f"plugins is {_shown(plugins)}; a list is needed"
-            self._fault(_member(part, "plugins"), (*path, "plugins"), text)
-        elif plugins is not None:
-            self._list(part, path, owner)
-        elif isinstance(document.get("delegates"), list):
-            self._delegates(part, path, owner)
-        elif _is_ours(document, owner):
-            self._add(part, document, path, owner)
+    def _read_delegates(self, delegates: list[Any], path: Path) -> None:
+        self._check_length(delegates, path, _MOST_PLUGINS)
+        reader = self._replace(definition="")
+        for index, delegate in enumerate(delegates[:_MOST_PLUGINS]):
+            if isinstance(delegate, dict):
+                reader.read_configuration(delegate, (*path, index))
 
-    def _delegates(self, part: Part, path: Path, owner: _Owner) -> None:
-        delegates = _member(part, "delegates")
-        self._too_many(delegates, (*path, "delegates"), _MOST_PLUGINS)
-        for index, delegate in islice(delegates.parts.items(), _MOST_PLUGINS):
-            if isinstance(delegate.value, dict):
-                place = (*path, "delegates", index)
-                self._configurations(delegate, place, owner._replace(definition=""))
+    def _check_length(self, values: list[Any], path: Path, most: int) -> None:
+        if len(values) > most:
+            self._fault(path, f"it has {len(values)} items; {most} are read at most")
 
-    def _too_many(self, part: Part, path: Path, most: int) -> None:
-        if isinstance(part.value, list) and len(part.value) > most:
-            self._fault(part, path, f"it has {len(part.value)} items; {most} are read at most")
-
-    def _list(self, part: Part, path: Path, owner: _Owner) -> None:
+    def _read_list(self, value: dict[str, Any], path: Path) -> None:
         """Copy a list's name and version into each of its plugins, as libcni does."""
-        document = part.value
-        given = {key: document[key] for key in ("name",) if key in document}
-        version = _version(document)
+        given = {"name": value["name"]} if "name" in value else {}
+        version = _version(value)
         if version is not None:
             given["cniVersion"] = version
-        self._too_many(_member(part, "plugins"), (*path, "plugins"), _MOST_PLUGINS)
-        plugins = document["plugins"][:_MOST_PLUGINS]
+        self._check_length(value["plugins"], (*path, "plugins"), _MOST_PLUGINS)
+        plugins = value["plugins"][:_MOST_PLUGINS]
         for index, plugin in enumerate(plugins):
+            place = (*path, "plugins", index)
             if not isinstance(plugin, dict):
                 continue
-            entry = part.parts["plugins"].parts[index]
-            place = (*path, "plugins", index)
             if isinstance(plugin.get("delegates"), list):
-                self._delegates(entry, place, owner)
+                self._read_delegates(plugin["delegates"], (*place, "delegates"))
             elif plugin.get("type") == "ipvlan":
-                around = owner._replace(
-                    before=_types(plugins[:index]), after=_types(plugins[index + 1 :])
-                )
-                self._add(entry, {**plugin, **given}, place, around)
+                others = _types(plugins[:index]), _types(plugins[index + 1 :])
+                self._add({**plugin, **given}, place, *others)
 
-    def _add(self, part: Part, config: dict[str, Any], path: Path, owner: _Owner) -> None:
-        faults = len(self._found.faults)
-        if len(self._found.networks) == _MOST_NETWORKS:
+    def _add(
+        self, config: dict[str, Any], path: Path, before: _Types = (), after: _Types = ()
+    ) -> None:
+        faults = len(self.found.faults)
+        if len(self.found.networks) == _MOST_NETWORKS:
             text = f"the file has more than {_MOST_NETWORKS} networks; put them into several"
-            raise ConfigError(text, self._source, part.line, self._number, path)
-        for step, each in part.walk(path):
-            self._too_many(each, step, _MOST_ITEMS)
-            template = documents.template_in(each.value) if isinstance(each.value, str) else ""
-            if template:
-                self._fault(each, step, template)
-            elif each.foreign:  # a plugin is given JSON
-                text = f"it is {each.foreign} ({each.value}), which JSON does not have; quote it"
-                self._fault(each, step, text)
-        if len(self._found.faults) == faults:
-            network = NetworkConfig(self._source, self._number, path, config, *owner)
-            self._found.networks.append(network)
+            raise ConfigError(text, self.source, self.root.line(path), self.number, path)
+        for place, value in _walk(config, path):
+            kind = self.root.not_json.get(place)
+            if isinstance(value, list):
+                self._check_length(value, place, _MOST_ITEMS)
+            if isinstance(value, str) and (template := reading.template_in(value)):
+                self._fault(place, template)
+            elif kind:  # a plugin is given JSON
+                self._fault(place, f"it is {kind} ({value}), which JSON does not have; quote it")
+        if len(self.found.faults) == faults:
+            where = (self.root, self.root_path, before, after, self.definition)
+            self.found.networks.append(
+                NetworkConfig(self.source, self.number, path, config, *where)
+            )
 
 
-class _Owner(NamedTuple):
-    """The last fields of NetworkConfig."""
-
-    root: Part
-    root_path: Path
-    before: tuple[str, ...] = ()
-    after: tuple[str, ...] = ()
-    definition: str = ""
-
-
-def _is_ours(document: dict[str, Any], owner: _Owner) -> bool:
-    """Whether a configuration is for ipvlan, or lacks its type but is certainly one."""
-    looks_so = owner.definition or "cniVersion" in document or "ipam" in document
-    return bool(document.get("type", "ipvlan" if looks_so else "") == "ipvlan")
+def _walk(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
+    """Yield all values in a value, each after what it is in."""
+    yield path, value
+    if isinstance(value, list):
+        value = dict(enumerate(value))
+    if isinstance(value, dict):
+        for step, each in value.items():
+            yield from _walk(each, (*path, step))
 
 
-def _member(part: Part, key: str) -> Part:
-    return part.parts.get(key) or Part(None, part.line)
+def _mapping(value: dict[str, Any], key: str) -> dict[str, Any]:
+    found = value.get(key)
+    return found if isinstance(found, dict) else {}
 
 
-def _metadata(part: Part) -> tuple[str, str]:
-    """Return the namespace and the name of a Kubernetes object."""
-    metadata = _member(part, "metadata")
-    values = (_member(metadata, key).value for key in ("namespace", "name"))
-    namespace, name = (str(value) if value else "" for value in values)
-    return namespace, name
-
-
-def _types(plugins: Sequence[object]) -> tuple[str, ...]:
+def _types(plugins: Sequence[object]) -> _Types:
     return tuple(str(each.get("type")) for each in plugins if isinstance(each, dict))
 
 
@@ -383,10 +349,9 @@ def _version(document: dict[str, Any]) -> object:
 
 def _numbers(version: str) -> list[int]:
     parts = version.split(".")
-    is_one = all(part.isdecimal() and len(part) <= MOST_DIGITS for part in parts)
+    is_one = all(part.isdecimal() and len(part) <= _MOST_DIGITS for part in parts)
     return [int(part) for part in parts] if is_one else []
 
 
 def _shown(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} …"
+    return shortened(json.dumps(value))

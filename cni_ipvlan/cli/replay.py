@@ -7,58 +7,35 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from difflib import unified_diff
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import click
 
 from cni_ipvlan.capture import FORM
-from cni_ipvlan.cli import calls, configs, output
-from cni_ipvlan.cli.calls import Call, CallOptions
-from cni_ipvlan.cli.configs import ConfigError
-from cni_ipvlan.cli.options import (
-    FILE,
-    Example,
-    cni_path_option,
-    dry_run_option,
-    json_option,
-    netns_option,
-    verbose_option,
-    wrong,
-)
+from cni_ipvlan.cli import calls, configs, options, output
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.request import pod, read
 from cni_ipvlan.config import netconf
 from cni_ipvlan.log import one_line
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-_IN_A_CONTAINER = ("ADD", "DEL", "CHECK")
-_KNOWN = (*_IN_A_CONTAINER, "STATUS", "GC")
 _OWN = "CNI_IPVLAN_"  # variables that are this program's, not the protocol's
-
-
-class Recorded(NamedTuple):
-    """A capture: the call, and its outcome; ``status`` is None if it was killed."""
-
-    time: str
-    environment: Mapping[str, str]
-    stdin: bytes
-    status: int | None
-    answer: str
+# Some surrogates stand for bytes that are no UTF-8, but not all.
+_TEXT = re.compile("[^\0\ud800-\udc7f\udd00-\udfff]*")
 
 
 @click.command(
-    cls=Example, example="ipvlan replay capture.json --dry-run\nipvlan replay capture.json -v"
+    cls=options.Example,
+    example="ipvlan replay capture.jsonl --dry-run\nipvlan replay capture.jsonl -v",
 )
-@click.argument("file", type=FILE, metavar="FILE")
-@netns_option(required=False)
-@cni_path_option
-@dry_run_option
-@json_option
-@verbose_option
+@click.argument("file", type=options.FILE, metavar="FILE")
+@options.netns_option(required=False)
+@options.cni_path_option
+@options.dry_run_option
+@options.json_option
+@options.verbose_option
 def replay(
     file: str, netns: str | None, cni_path: str | None, dry_run: bool, as_json: bool, verbose: bool
 ) -> int:
@@ -69,140 +46,114 @@ def replay(
     this machine's directories, never from the recorded ones. The exit status is the call's.
     """
     try:
-        recorded = _recorded(file, configs.read_source(file))
-    except ConfigError as error:
-        raise wrong(str(error), "FILE") from None
-    call = _call(recorded, netns, cni_path)
-    command = call.environment["CNI_COMMAND"]
-    if dry_run and command not in calls.DRY_RUN_OF:
-        raise click.UsageError(f"{command} changes nothing; replay it without --dry-run")
-    for line in _about(recorded, call):
-        output.echo_err(one_line(line))
+        request, recorded = _load(file, configs.read_source(file))
+    except configs.ConfigError as error:
+        raise options.wrong(str(error), "FILE") from None
+    verb = request["environment"].get("CNI_COMMAND", "")
+    if dry_run and verb not in calls.DRY_RUN_OF:
+        raise click.UsageError(f"{verb} changes nothing; replay it without --dry-run")
+    if netns is not None and verb in ("STATUS", "GC"):
+        raise click.UsageError(f"{verb} is about no container, so it has no --netns")
+    call = _call(request, netns, cni_path)
+    _announce(call, request["time"])
     if dry_run:
-        calls.make(call, CallOptions(dry_run, as_json, verbose))
+        calls.make(call, calls.CallOptions(dry_run, as_json, verbose))
         return 0
     status, printed = calls.answered(call, is_verbose=verbose)
     answer = printed.decode("utf-8", "surrogateescape")
     if as_json:
-        was = {"status": recorded.status, "answer": recorded.answer}
-        output.echo_json({"status": status, "answer": answer, "recorded": was})
+        output.echo_json({"status": status, "answer": answer, "recorded": recorded})
     else:
         _compare(recorded, status, answer)
     return status
 
 
-def _recorded(source: str, text: str) -> Recorded:
-    """Return a capture, checked; raises ConfigError."""
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{source} is no capture, since it is not JSON: {error}") from None
-    if not isinstance(document, dict) or "capture" not in document:
-        raise ConfigError(f"{source} is no capture, since it has no member capture")
-    form = document["capture"]
-    if form != FORM:
-        raise ConfigError(f"{source} is a capture of form {form!r}; this version reads {FORM}")
-    fault = next(_faults(document), "")
-    if fault:
-        raise ConfigError(f"{source} is a capture with a fault: {fault}")
-    return Recorded(
-        document["time"],
-        document["environment"],
-        document["stdin"].encode("utf-8", "surrogateescape"),
-        document.get("status"),
-        document.get("answer", ""),
-    )
+def _load(source: str, text: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the request and the outcome, whose status is None if the call was killed.
 
-
-def _faults(document: dict[str, Any]) -> Iterator[str]:
-    status = document.get("status")
-    if status is not None and type(status) is not int:
-        yield f"status is {status!r}; it must be a whole number"
-    for key, text in (("answer", ""), ("time", None), ("stdin", None)):
-        value = document.get(key, text)
-        if not isinstance(value, str) or not _is_encodable(value):
-            yield f"{key} must be a string"
-    environment = document.get("environment")
-    if not isinstance(environment, dict):
-        yield "environment must be an object"
-        return
-    for name, value in environment.items():
+    Raises ConfigError.
+    """
+    first, *others = text.rstrip("\n").split("\n")
+    request, last = _document(first), _document(others[-1]) if others else {}
+    outcome = last.get("outcome")
+    if not isinstance(outcome, dict):
+        outcome = {}
+    environment = request.get("environment")
+    if request.get("capture") != FORM or not isinstance(environment, dict):
+        text = f"is not a capture, whose first line is a call's request of form {FORM}"
+        raise configs.ConfigError(f"{source} {text}")
+    recorded = {"status": outcome.get("status"), "answer": outcome.get("answer", "")}
+    texts = {key: request.get(key) for key in ("time", "stdin")} | {"answer": recorded["answer"]}
+    for name, value in {**environment, **texts}.items():
+        if not isinstance(value, str) or not _TEXT.fullmatch(value):
+            raise configs.ConfigError(f"{source} has a fault: {name} must be a string without NUL")
+    for name in environment:
         if not name.startswith("CNI_") or name.startswith(_OWN) or not name.isidentifier():
-            yield f"its environment has {name!r}, which is no variable of CNI"
-        elif not isinstance(value, str) or "\0" in value or not _is_encodable(value):
-            yield f"{name} must be a string without NUL"
-    if environment.get("CNI_COMMAND") not in _KNOWN:
-        yield f"CNI_COMMAND is {environment.get('CNI_COMMAND')!r}, not one of {', '.join(_KNOWN)}"
+            text = f"its environment has {name!r}, which is no variable of CNI"
+            raise configs.ConfigError(f"{source} has a fault: {text}")
+    return request, recorded
 
 
-def _is_encodable(text: str) -> bool:
+def _document(line: str) -> dict[str, Any]:
+    """Return the object in a line; empty if it has none, perhaps since the call was killed."""
     try:
-        text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return False
-    return True
+        document = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
-def _call(recorded: Recorded, netns: str | None, cni_path: str | None) -> Call:
+def _call(request: dict[str, Any], netns: str | None, cni_path: str | None) -> calls.Call:
     """Return the call, with the person's own variables besides CNI's, as a runtime has some."""
     environment = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith("CNI_") or name.startswith(_OWN)
     }
-    environment.update(recorded.environment)
+    environment |= {**request["environment"], "CNI_PATH": calls.cni_path(cni_path)}
     if netns is not None:
-        command = environment["CNI_COMMAND"]
-        if command not in _IN_A_CONTAINER:
-            raise click.UsageError(f"{command} is about no container, so it has no --netns")
         environment["CNI_NETNS"] = netns
-    environment["CNI_PATH"] = calls.cni_path(cni_path)
-    return Call(environment, recorded.stdin)
+    return calls.Call(environment, request["stdin"].encode("utf-8", "surrogateescape"))
 
 
-def _about(recorded: Recorded, call: Call) -> Iterator[str]:
-    """Yield what will be done, before it is done."""
+def _announce(call: calls.Call, time: str) -> None:
+    """Print what will be done, before it is done."""
     environment = call.environment
-    parts = [f"replaying {environment['CNI_COMMAND']} of {recorded.time}"]
-    parts += [
-        f"{word} {environment[variable]}"
-        for word, variable in (
-            ("container", "CNI_CONTAINERID"),
-            ("interface", "CNI_IFNAME"),
-            ("namespace", "CNI_NETNS"),
-        )
-        if environment.get(variable)
-    ]
-    name = pod(environment)
-    yield ", ".join(parts + ([f"pod {name}"] if name else []))
-    if environment["CNI_COMMAND"] == "GC":
-        yield "it releases the addresses of attachments that have been added since"
-    plugin = netconf.ipam_type(read(call.stdin).config)
-    if plugin:
-        path = environment["CNI_PATH"]
+    parts = {
+        "container": environment.get("CNI_CONTAINERID"),
+        "interface": environment.get("CNI_IFNAME"),
+        "namespace": environment.get("CNI_NETNS"),
+        "pod": pod(environment),
+    }
+    verb, path = environment.get("CNI_COMMAND", ""), environment["CNI_PATH"]
+    words = [f"{word} {value}" for word, value in parts.items() if value]
+    lines = [", ".join([f"replaying {verb} of {time}", *words])]
+    if verb == "GC":
+        lines.append("it releases the addresses of attachments that have been added since")
+    if plugin := netconf.ipam_type(read(call.stdin).config):
         try:
             found = delegate.find(plugin, tuple(path.split(":")))
         except CniError as error:
             found = f"none is run: {error.msg}"
-        yield f"IPAM plugin of CNI_PATH {path}: {found}"
+        lines.append(f"IPAM plugin of CNI_PATH {path}: {found}")
+    output.echo_err(*map(one_line, lines))
 
 
-def _compare(recorded: Recorded, status: int, answer: str) -> None:
+def _compare(recorded: dict[str, Any], status: int, answer: str) -> None:
     """Print the outcome, and how it differs from the recorded one."""
-    was, now = _lines(recorded.answer), _lines(answer)
-    if recorded.status is None:
-        output.echo(f"status {status}; the recorded call was killed")
-    elif status == recorded.status:
-        output.echo(f"status {status}, as recorded")
+    was, now = _lines(recorded["answer"]), _lines(answer)
+    if recorded["status"] is None:
+        lines = [f"status {status}; the recorded call was killed", *now]
     else:
-        output.echo(f"status {status}; recorded was {recorded.status}")
-    if recorded.status is not None and was != now:
-        output.echo("the answer differs from the recorded one:")
-        now = [*unified_diff(was, now, "recorded", "now", n=len(was), lineterm="")]
-    elif now and recorded.status is not None:
-        output.echo("the answer is as recorded:")
-    for line in now:
-        output.echo(one_line(line))
+        is_same = status == recorded["status"]
+        about = "as recorded" if is_same else f"recorded was {recorded['status']}"
+        lines = [f"status {status}{',' if is_same else ';'} {about}"]
+        if was != now:
+            lines.append("the answer differs from the recorded one:")
+            lines += unified_diff(was, now, "recorded", "now", n=len(was), lineterm="")
+        elif now:
+            lines += ["the answer is as recorded:", *now]
+    output.echo(*map(one_line, lines))
 
 
 def _lines(answer: str) -> list[str]:

@@ -11,6 +11,7 @@ from cni_ipvlan.cni.errors import (
     DELEGATE_NOT_FOUND,
     INVALID_CONFIGURATION,
     CniError,
+    shortened,
 )
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 
@@ -238,8 +239,6 @@ def _quoted(answer: Answer) -> str:
     if answer.status == -signal.SIGKILL:
         lines.append("the kernel may have run out of memory: see dmesg")
     for name, output in (("stdout", answer.stdout), ("stderr", answer.stderr)):
-        text = output.decode("utf-8", "replace").strip()
-        if len(text) > _SHOWN_OUTPUT:
-            text = text[:_SHOWN_OUTPUT] + " …"
+        text = shortened(output.decode("utf-8", "replace").strip(), _SHOWN_OUTPUT)
         lines.append(f"its {name}: {text}" if text else f"its {name} was empty")
     return "\n".join(lines)

@@ -67,7 +67,7 @@ class CniError(Exception):
     def document(self, version: str) -> dict[str, object]:
         """Return the JSON error document for a request in CNI ``version``."""
         # Text quoted from a caller or delegate may be of any size; an error document may not.
-        msg, details = _shortened(self.msg, 1000), _shortened(self.details, 4000)
+        msg, details = shortened(self.msg, 1000), shortened(self.details, 4000)
         document: dict[str, object] = {"cniVersion": version, "code": self.code, "msg": msg}
         if self.private:
             details = _joined(details, "the node's log has the rest")
@@ -80,9 +80,12 @@ def _joined(*texts: str) -> str:
     return "\n".join(text for text in texts if text)
 
 
-def _shortened(text: str, most: int) -> str:
-    """Cut out the middle of a text that is too long; the end lists what was not undone."""
-    return text if len(text) <= most else f"{text[: most // 2]} … {text[-most // 2 :]}"
+def shortened(text: str, most: int = 80) -> str:
+    """Leave out the middle of a text of more than so many characters."""
+    if len(text) <= most:
+        return text
+    half = most // 2
+    return f"{text[:half]} … {len(text) - 2 * half} characters left out … {text[-half:]}"
 
 
 class Failures:

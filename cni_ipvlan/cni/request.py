@@ -9,6 +9,7 @@ from cni_ipvlan.cni.errors import (
     INVALID_CONFIGURATION,
     INVALID_ENVIRONMENT,
     CniError,
+    shortened,
 )
 from cni_ipvlan.cni.versions import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
@@ -29,7 +30,6 @@ _ALPHANUMERICS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ
 _IDENTIFIER_CHARACTERS = _ALPHANUMERICS | set("_.-")
 _LONGEST_VERSION = 20  # characters of an unsupported version that an answer repeats
 _LONGEST_IDENTIFIER = 255  # bytes; IPAM plugins use identifiers as file names
-_SHOWN_CHARACTERS = 80  # of a value that is quoted
 # Less the terminating NUL: IFNAMSIZ and ALTIFNAMSIZ, <linux/if.h>.
 _INTERFACE_NAME_BYTES = 15
 ALTERNATIVE_NAME_BYTES = 127
@@ -206,7 +206,7 @@ def _check_environment(
         container = environment["CNI_CONTAINERID"]
         wrong = identifier_fault(container)
         if wrong:
-            faults.append(f"CNI_CONTAINERID is {_shown(container)}; {wrong}")
+            faults.append(f"CNI_CONTAINERID is {shortened(repr(container))}; {wrong}")
     if "CNI_IFNAME" in required:
         fault = interface_name_fault(environment["CNI_IFNAME"])
         if fault:
@@ -235,7 +235,7 @@ def _check_network_name(config: Mapping[str, Any]) -> None:
         raise CniError(INVALID_CONFIGURATION, "the network configuration has no name")
     fault = identifier_fault(name) if isinstance(name, str) else "it must be a string"
     if fault:
-        raise CniError(INVALID_CONFIGURATION, f"name is {_shown(name)}; {fault}")
+        raise CniError(INVALID_CONFIGURATION, f"name is {shortened(repr(name))}; {fault}")
 
 
 def identifier_fault(text: str) -> str:
@@ -245,8 +245,3 @@ def identifier_fault(text: str) -> str:
     if len(text) > _LONGEST_IDENTIFIER:
         return f"it has {len(text)} bytes; {_LONGEST_IDENTIFIER} are allowed"
     return ""
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]} …"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import cache
 
-from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
+from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError, shortened
 from cni_ipvlan.cni.request import ALTERNATIVE_NAME_BYTES, interface_name_fault
 from cni_ipvlan.start import json
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from cni_ipvlan.cni.result import Result
 
 _SCHEMA_FILE = os.path.join(os.path.dirname(__file__), "netconf.schema.json")
-_SHOWN_CHARACTERS = 80
 MAC_RULE = "an ipvlan interface always has its master's"
 _JSON_TYPES = {
     "string": "a string",
@@ -188,8 +187,7 @@ def explain(error: Any) -> str:
 
 
 def _shown(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + " …"
+    return shortened(json.dumps(value))
 
 
 def _master_faults(config: Mapping[str, Any]) -> list[Fault]:

@@ -12,6 +12,7 @@ from cni_ipvlan.cni.errors import (
     UNKNOWN_CONTAINER,
     CniError,
     Failures,
+    shortened,
 )
 from cni_ipvlan.plugin import features, links, modes
 from cni_ipvlan.plugin.ipam import Ipam, to_release
@@ -33,7 +34,6 @@ _VALID = "cni.dev/valid-attachments"
 _VALID_AT_FIRST = "cni.dev/attachments"
 # They ask for variables that GC does not have, don't know the verb, or its CNI version.
 _ANSWERS_OF_OLDER_PLUGINS = (INCOMPATIBLE_VERSION, UNKNOWN_CONTAINER, INVALID_ENVIRONMENT)
-_SHOWN_CHARACTERS = 80
 _VERSION_OF_DEL = "1.0.0"
 _AT_ONCE = 16  # calls of the IPAM plugin, and locks
 _SEARCH_SECONDS = 5.0
@@ -200,7 +200,7 @@ def _valid_attachments(request: Request) -> list[tuple[str, str]]:
     if not isinstance(entries, list):
         raise CniError(
             INVALID_CONFIGURATION,
-            f"{key} is {json.dumps(entries)[:_SHOWN_CHARACTERS]}; it must be a list, or null",
+            f"{key} is {shortened(json.dumps(entries))}; it must be a list, or null",
         )
     return [_valid_attachment(key, entry) for entry in entries]
 

@@ -12,7 +12,7 @@ from scene import Scene
 
 NOBODY = 65534
 EVIL = " /path/evil.so "  # what the loader finds in a line with any other words
-RULE = f"a network may only name a file or directory below {LOGS}"
+RULE = f"a network may only name what lies directly in {LOGS}, "
 # A terminal's, and what some reader or other takes for the end of a line.
 INJECTION = "\nforged\r\x1b[2J\x1b]0;owned\x07\u2028forged\u2029forged\x85forged\x9b2Jforged\u202e"
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[\d+\] \S")
@@ -40,7 +40,7 @@ def test_root_appends_nothing_to_the_systems_files(scene: Scene, text: str | Non
 
         assert (file.read_text() if file.exists() else None) == text
     refused(answer, str(file))
-    assert answer.stderr.rstrip().endswith(RULE)
+    assert RULE in answer.stderr
 
 
 def test_leases_and_records_of_another_tenant_stay_as_they_are(scene: Scene) -> None:
@@ -54,7 +54,7 @@ def test_leases_and_records_of_another_tenant_stay_as_they_are(scene: Scene) -> 
         refused(answer, str(file))
 
 
-@pytest.mark.parametrize("file", [f"{LOGS}/sub/../../x", "-rf", "sub/.x", "a.json"])
+@pytest.mark.parametrize("file", [f"{LOGS}/sub/../../x", "-rf", "sub/x", ".x", "a.json", "a.jsonl"])
 def test_no_spelling_leads_out_of_the_directory(scene: Scene, file: str) -> None:
     """tests/unit/test_log.py has all others."""
     (LOGS / "sub").mkdir()
@@ -67,8 +67,8 @@ def test_no_spelling_leads_out_of_the_directory(scene: Scene, file: str) -> None
     assert RULE in answer.stderr
 
 
-@pytest.mark.parametrize("way", ["link", "hard link", "pipe", "owner", "writable"])
-def test_no_symlink_or_hard_link_below_is_followed(scene: Scene, way: str) -> None:
+@pytest.mark.parametrize("way", ["link", "hard link", "pipe", "directory", "owner"])
+def test_only_a_file_of_roots_with_one_link_is_written_to(scene: Scene, way: str) -> None:
     precious = LOGS.parent / "precious"  # on the same file system, for the hard link
     precious.write_text("precious")
     log = LOGS / "log"
@@ -78,33 +78,54 @@ def test_no_symlink_or_hard_link_below_is_followed(scene: Scene, way: str) -> No
         log.hardlink_to(precious)
     elif way == "pipe":
         os.mkfifo(log)
+    elif way == "directory":
+        log.mkdir()
     else:
-        (LOGS / "team").mkdir(0o700)
-        os.chown(LOGS / "team", *((NOBODY, NOBODY) if way == "owner" else (0, NOBODY)))
-        (LOGS / "team").chmod(0o770)
-        log = LOGS / "team" / "log"
+        log.touch()
+        os.chown(log, NOBODY, NOBODY)
 
     answer = attack(scene, str(log))
 
     assert precious.read_text() == "precious"
-    assert not (LOGS / "team" / "log").exists()
+    assert way != "owner" or log.read_text() == ""
     refused(answer, str(log))
     precious.unlink()
 
 
-def test_an_administrators_file_is_only_reached_through_roots_directories(
-    scene: Scene, tmp_path: Path
-) -> None:
-    (tmp_path / "ours").mkdir()
-    (tmp_path / "way").symlink_to(tmp_path / "ours")
-    os.chown(tmp_path / "way", NOBODY, NOBODY, follow_symlinks=False)
-    (tmp_path / "theirs").mkdir()
-    os.chown(tmp_path / "theirs", NOBODY, NOBODY)
-    for log in (tmp_path / "theirs/log", tmp_path / "way/log"):
-        error = scene.refuses(7, mode="l9", CNI_IPVLAN_LOG=str(log))
+@pytest.mark.parametrize("way", ["link", "owner", "group", "all"])
+def test_nothing_is_written_into_a_directory_of_others(scene: Scene, way: str) -> None:
+    theirs = LOGS.parent / "theirs"
+    if way == "link":
+        LOGS.rename(theirs)
+        LOGS.symlink_to(theirs)
+    elif way == "owner":
+        os.chown(LOGS, NOBODY, NOBODY)
+    else:
+        LOGS.chmod(0o770 if way == "group" else 0o707)
 
-        assert f"cannot log to {str(log)!r}: " in error["private"]
-        assert not log.exists()
+    answer = attack(scene, "log")
+
+    assert list(LOGS.iterdir()) == []
+    refused(answer, "log")
+    assert f"try: install -d -m 0700 {LOGS}" in answer.stderr
+    if way == "link":
+        LOGS.unlink()
+        theirs.rename(LOGS)
+
+
+@pytest.mark.parametrize("file", ["pipe", "directory", "/dev/null", "missing/log"])
+def test_an_administrators_file_is_a_regular_one(scene: Scene, tmp_path: Path, file: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "directory").mkdir()
+    log = str(tmp_path / file)
+
+    conf = network(mode=EVIL, logFile="log")
+
+    answer = scene.runtime.add(scene.container(), conf, CNI_IPVLAN_LOG=log)
+
+    refused(answer, log)
+
+    assert list(LOGS.iterdir()) == []
 
 
 VALUES: list[Conf] = [

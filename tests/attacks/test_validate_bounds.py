@@ -35,6 +35,15 @@ def test_a_text_that_asks_for_much_is_refused_in_a_sentence(
     )
 
 
+def test_many_items_of_json_are_refused_in_a_sentence(person: Person) -> None:
+    items = "1," * 1_048_500
+    (person.directory / "net.json").write_text(f'{{"type": "ipvlan", "x": [{items}1]}}')
+
+    status, out, _ = person.types("ulimit -t 20 -v 700000; ipvlan validate net.json")
+
+    assert (status, "$.x: it has 1048501 items; 1000 are read at most" in out) == (1, True)
+
+
 @pytest.mark.parametrize("file", ["pipe.yaml", "/dev/zero", "/dev/ptmx"])
 @pytest.mark.parametrize("line", ["validate FILE", "replay FILE", "status -c FILE"])
 def test_what_is_no_file_is_not_opened(person: Person, line: str, file: str) -> None:

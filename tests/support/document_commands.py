@@ -17,7 +17,7 @@ NAMES = [name for name in documents.NAMES if name != "CHANGELOG.md"]
 # What stands there for a word in capitals. The tests make what these name.
 VALUES = {
     "ADDRESS": "10.10.10.1",
-    "CAPTURE": "/var/log/cni-ipvlan/calls/*-ADD-*.json",
+    "CAPTURE": "/var/log/cni-ipvlan/calls/*-ADD-*.jsonl",
     "DIR": "wheels",
     "FILE": "front.conf",
     "MASTER": "eth1000",

@@ -1,4 +1,4 @@
-"""capture: a file that is whole after each command, and bounded whatever the call does."""
+"""capture: a file written as things happen, and bounded whatever the call does."""
 
 from __future__ import annotations
 
@@ -38,9 +38,10 @@ class Call:
         log = Log(self.warnings.append, environment)
         return capture.captured(answer, environment, read(stdin), log, self.write)
 
-    def captured(self) -> Any:
+    def captured(self) -> list[Any]:
+        """Return the request, the commands, and the outcome if there is one."""
         (file,) = self.directory.iterdir()
-        return json.loads(file.read_text("ascii"))
+        return [json.loads(line) for line in file.read_text("ascii").splitlines()]
 
 
 @pytest.fixture
@@ -50,20 +51,21 @@ def call(tmp_path: Path) -> Call:
     return Call(directory)
 
 
-def test_the_file_is_whole_after_each_command(call: Call) -> None:
+def test_each_thing_is_written_when_it_has_happened(call: Call) -> None:
     def answer(listener: Listener, write: Write) -> int:
         for number in range(4):
-            assert len(call.captured()["commands"]) == number
+            request, *commands = call.captured()
+            assert request["stdin"] == "{}"
+            assert [each["command"]["stdout"] for each in commands] == ["[]"] * number
             listener.command(QUERY, DONE)
-        assert "status" not in call.captured()
         write(b'{"ips": []}')
         return 0
 
     assert call.make(answer) == 0
 
-    captured = call.captured()
-    assert (captured["status"], captured["answer"]) == (0, '{"ips": []}')
-    assert captured["commandsLeftOut"] == 0
+    outcome = call.captured()[-1]["outcome"]
+    assert (outcome["status"], outcome["answer"]) == (0, '{"ips": []}')
+    assert outcome["commandsLeftOut"] == 0
     assert call.written == [b'{"ips": []}']
 
 
@@ -79,12 +81,12 @@ def test_a_call_of_many_commands_leaves_a_bounded_file(call: Call) -> None:
     stdin = json.dumps({"name": "x" * 900_000}).encode()
     assert call.make(answer, stdin) == 1
 
-    captured = call.captured()
-    assert captured["stdin"].encode() == stdin  # which is never cut
-    assert len(captured["commands"]) + captured["commandsLeftOut"] == 100
-    assert captured["commandsLeftOut"] > 0
-    assert " … 983616 characters left out … " in captured["commands"][0]["stdout"]
-    assert len(captured["answer"]) < 1_100_000
+    request, *commands, last = call.captured()
+    assert request["stdin"].encode() == stdin  # which is never cut
+    assert len(commands) + last["outcome"]["commandsLeftOut"] == 100
+    assert last["outcome"]["commandsLeftOut"] > 0
+    assert " … 983616 characters left out … " in commands[0]["command"]["stdout"]
+    assert len(last["outcome"]["answer"]) < 1_100_000
     (file,) = call.directory.iterdir()
     assert file.stat().st_size < 3 << 20
 
@@ -100,8 +102,8 @@ def test_an_answer_that_the_runtime_did_not_get_is_not_captured(call: Call) -> N
     call.write = fail
     with pytest.raises(BrokenPipeError):
         call.make(answer)
-    captured = call.captured()
-    assert (captured["status"], captured["answer"]) == (1, "")
+    outcome = call.captured()[-1]["outcome"]
+    assert (outcome["status"], outcome["answer"]) == (1, "")
 
 
 @pytest.mark.parametrize("error", [MemoryError(), OSError(28, "No space left on device")])
@@ -112,7 +114,7 @@ def test_a_capture_that_fails_is_reported_once(
         def fail(*_: Any) -> int:
             raise error
 
-        monkeypatch.setattr("os.pwrite", fail)
+        monkeypatch.setattr("os.write", fail)
         listener.command(QUERY, DONE)
         listener.command(QUERY, DONE)
         write(b"result")

@@ -180,14 +180,14 @@ def test_failure_without_an_error_document_quotes_what_was_printed(stdout: bytes
     assert error.code == errors.DELEGATE_FAILED
     assert error.msg == "the plugin 'host-local' exited with status 3 and printed no CNI error"
     assert "its stderr: it hurts" in error.details
-    shown = stdout.decode("utf-8", "replace")[:200]
+    shown = stdout.decode("utf-8", "replace")[:100]
     assert (f"its stdout: {shown}" if shown else "its stdout was empty") in error.details
     assert len(error.details) < 500
     error = failure(Answer(-9, stdout, b""))
     assert error.code == errors.DELEGATE_FAILED
     assert error.msg == "the plugin 'host-local' was killed by SIGKILL and printed no CNI error"
     *_, stderr = failure(Answer(1, stdout, b"y" * 201)).details.splitlines()
-    assert stderr == "its stderr: " + "y" * 200 + " …"
+    assert stderr == f"its stderr: {'y' * 100} … 1 characters left out … {'y' * 100}"
 
 
 def test_result_is_read_in_the_version_it_names_or_else_the_requests() -> None:

@@ -11,7 +11,7 @@ from cni_ipvlan.cli.configs import NetworkConfig
 from cni_ipvlan.cli.doctor import plugins
 from cni_ipvlan.cli.doctor.node import Tools
 from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING, Finding, reported
-from cni_ipvlan.cli.reading.part import json_path
+from cni_ipvlan.cli.reading import json_path
 from cni_ipvlan.cli.validate.conflicts import expected_master, with_host
 from cni_ipvlan.cli.validate.ipam import Ipam, Problem
 from cni_ipvlan.cni.errors import CniError

@@ -44,8 +44,9 @@ def in_config(network: NetworkConfig) -> list[Problem]:
         found += in_ipam(config)
     repeated = [
         Problem((*path, key), f"{key} is there more than once; only the last counts")
-        for path, part in network.root.walk(network.root_path)
-        for key in part.repeated  # plugins differ in which they take
+        for path in sorted(network.root.repeated, key=len)
+        if path[: len(network.root_path)] == network.root_path
+        for key in network.root.repeated[path]  # plugins differ in which they take
     ]
     return [*repeated, *_placed(network, found)]
 
@@ -92,11 +93,10 @@ def _version(version: object) -> Iterator[Problem]:
 def _log_file(option: str, name: object) -> Iterator[Problem]:
     if not name or not isinstance(name, str):
         return
-    fault = log_file.fault(name, is_log=option == "logFile")
-    inside = name.removeprefix(f"{log_file.DIRECTORY}/")
-    needed = inside if option == "captureDir" else inside.rpartition("/")[0]
+    fault = log_file.fault(name)
     if fault:
         yield Problem((option,), f"{option} is {name!r}; {fault}")
-    elif needed:
-        text = f"{option} is {name!r}; the directory {log_file.DIRECTORY}/{needed} must exist"
+    elif option == "captureDir":
+        path = f"{log_file.DIRECTORY}/{name.removeprefix(f'{log_file.DIRECTORY}/')}"
+        text = f"{option} is {name!r}; the directory {path} must exist"
         yield Problem((option,), text, is_warning=True)

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from ipaddress import ip_address
 
 from cni_ipvlan.cli.configs import NetworkConfig
-from cni_ipvlan.cli.reading.part import Path
+from cni_ipvlan.cli.reading import Path
 from cni_ipvlan.cli.validate.ipam import MOST_COMPARED, Ipam, Problem, Range
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.versions import VERSION_WHEN_ABSENT

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
-from cni_ipvlan.cli.reading.part import Path
+from cni_ipvlan.cli.reading import Path
 from cni_ipvlan.cni.delegate import INTERFACE_PLUGINS, PERMITTED
 from cni_ipvlan.config import netconf
 from cni_ipvlan.plugin.addressing import LEAST_MTU_OF_IPV6

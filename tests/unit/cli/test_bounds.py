@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cni_ipvlan.cli import configs
 from cni_ipvlan.cli import validate as problems
 from cni_ipvlan.cli.configs import ConfigError
-from cni_ipvlan.cli.reading import yaml_text
+from cni_ipvlan.cli.reading import parse_yaml
 
 NUMBER = "it has a number of more than 100 characters"
 DEEP = "it is nested too deeply: more than 100 levels"
@@ -40,7 +40,7 @@ TEXTS = {
     "aliases in aliases": ("a0: &a0 [1]\n" + chain("[{0}]", 200), DEEP),
     "brackets": ("x: " + "[" * 101 + "]" * 101, DEEP),
     "many brackets": ("x: " + "[" * 10_000, DEEP),
-    "a merge of a word": ("<<: x", "<< needs a mapping, or a list of mappings"),
+    "a merge of a word": ("<<: x", "expected a mapping or list of mappings for merging"),
 }  # fmt: skip
 
 
@@ -125,6 +125,6 @@ def test_merged_keys_are_those_that_pyyaml_merges(
     inner = "".join(f", {key}: {value}" for key, value in own.items())
     for merged in (one, f"[{one}, {two}]", f"{{<<: {two}, d: 7}}", "[]"):
         text = f"{{<<: {merged}{inner}}}"
-        ((_, part),) = yaml_text.parse(text)
-        assert part.value == yaml.safe_load(text)
-        assert part.repeated == ()
+        ((_, document),) = parse_yaml(text)
+        assert document.value == yaml.safe_load(text)
+        assert document.repeated == {}

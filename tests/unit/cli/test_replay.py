@@ -20,15 +20,16 @@ CAPTURE = {
     "time": "2026-01-01T00:00:00.000Z",
     "environment": VARIABLES,
     "stdin": json.dumps(CONF),
-    "status": 0,
-    "answer": "{}",
-    "commands": [],
 }
+OUTCOME = {"status": 0, "answer": "{}"}
 
 
-def replay(tmp_path: Path, content: Any, *options: str) -> Said:
-    file = tmp_path / "call.json"
-    file.write_text(content if isinstance(content, str) else json.dumps(content))
+def replay(tmp_path: Path, request: Any, *options: str, outcome: Any = OUTCOME) -> Said:
+    lines = [request, {"command": {"argv": ["ip"]}}, {"outcome": outcome}]
+    file = tmp_path / "call.jsonl"
+    file.write_text(
+        "\n".join(each if isinstance(each, str) else json.dumps(each) for each in lines)
+    )
     return ipvlan("replay", str(file), *options)
 
 
@@ -39,20 +40,20 @@ def variables(**changed: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        ("", "is no capture, since it is not JSON: "),
-        ("[]", "is no capture, since it has no member capture"),
-        ({**CAPTURE, "capture": "\x1b[2J"}, r"is a capture of form '\x1b[2J'; "),
+        ("", "is not a capture, whose first line is a call's request of form 1"),
+        ("[]", "is not a capture, "),
+        ("[" * 100_000, "is not a capture, "),
+        (json.dumps(CAPTURE, indent=4), "is not a capture, "),
+        ({**CAPTURE, "capture": "\x1b[2J"}, "is not a capture, "),
+        ({**CAPTURE, "environment": []}, "is not a capture, "),
         ({**CAPTURE, "time": None}, "time must be a string"),
         ({**CAPTURE, "stdin": "\ud800"}, "stdin must be a string"),
-        ({**CAPTURE, "answer": 5}, "answer must be a string"),
-        ({**CAPTURE, "status": "0"}, "status is '0'; it must be a whole number"),
-        ({**CAPTURE, "environment": []}, "environment must be an object"),
         (variables(CNI_IPVLAN_LOG="/x"), "'CNI_IPVLAN_LOG', which is no variable of CNI"),
         ({**CAPTURE, "environment": {"CNI_A=B\n": ""}}, r"'CNI_A=B\n', which is no variable"),
+        (variables(PATH="/"), "'PATH', which is no variable of CNI"),
         (variables(CNI_ARGS="a\0b"), "CNI_ARGS must be a string without NUL"),
         (variables(CNI_ARGS="\ud800"), "CNI_ARGS must be a string without NUL"),
-        (variables(CNI_COMMAND="SING"), "CNI_COMMAND is 'SING', not one of ADD, DEL, CHECK"),
-        ({**CAPTURE, "environment": {}}, "CNI_COMMAND is None, not one of"),
+        (variables(CNI_ARGS=5), "CNI_ARGS must be a string without NUL"),
     ],
 )
 def test_what_is_no_capture_is_refused(content: Any, why: str, tmp_path: Path) -> None:
@@ -60,6 +61,24 @@ def test_what_is_no_capture_is_refused(content: Any, why: str, tmp_path: Path) -
     assert (said.status, said.out) == (2, "")
     assert why in said.err
     assert all(line.isprintable() for line in said.err.split("\n"))
+    said = replay(tmp_path, CAPTURE, outcome={"status": 0, "answer": 5})
+    assert (said.status, "answer must be a string" in said.err) == (2, True)
+
+
+def test_a_call_that_was_killed_has_no_outcome_or_half_of_one(tmp_path: Path) -> None:
+    whole = [json.dumps(each) for each in (variables(CNI_COMMAND="SING"), {"outcome": OUTCOME})]
+    file = tmp_path / "call.jsonl"
+    for text in (
+        whole[0],
+        "\n".join(whole)[:-20],
+        f"{whole[0]}\n[]",
+        f'{whole[0]}\n{{"outcome": 5}}',
+    ):
+        file.write_text(text)
+        status, out, _ = ipvlan("replay", str(file))
+        assert status == 1
+        assert out.startswith("status 1; the recorded call was killed\n{\n"), text
+        assert "SING" in out
 
 
 def test_options_that_do_not_fit_the_call_are_refused(tmp_path: Path) -> None:
@@ -77,8 +96,8 @@ def test_a_strangers_words_do_not_reach_the_terminal_as_they_are(
     option: list[str], tmp_path: Path
 ) -> None:
     evil = "\x1b[2J\x9b\u202e"
-    content = {**variables(CNI_IFNAME=f"net1{evil}"), "time": evil, "answer": evil, "stdin": evil}
-    _, out, err = replay(tmp_path, content, *option)
+    content = {**variables(CNI_IFNAME=f"net1{evil}"), "time": evil, "stdin": evil}
+    _, out, err = replay(tmp_path, content, *option, outcome={"status": evil, "answer": evil})
     assert "replaying ADD of \\x1b[2J\\x9b\\u202e, container one, interface net1\\x1b" in err
     assert all(line.isprintable() for line in (out + err).split("\n"))
 

@@ -13,7 +13,7 @@ from runtime import static
 
 from cni_ipvlan.cli import configs
 from cni_ipvlan.cli import validate as problems
-from cni_ipvlan.cli.reading.part import json_path
+from cni_ipvlan.cli.reading import json_path
 from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
 
 STATIC: dict[str, Any] = {
@@ -38,9 +38,9 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"mtu": 40}, "$.mtu", "mtu is 40; it must be 68 or more, or 0"),
     ({"master": ["a", "b c"]}, "$.master[1]", "the byte b' ' is not allowed"),
     ({"name": None}, "$.name", "name is null"),
-    ({"logFile": "/etc/x"}, "$.logFile", "'/etc/x'; a network may only name a file or directory"),
-    ({"captureDir": "/etc"}, "$.captureDir", "'/etc'; a network may only name a file or directory"),
-    ({"logFile": "../x"}, "$.logFile", "with letters, digits, . _ - in its path"),
+    ({"logFile": "/etc/x"}, "$.logFile", "'/etc/x'; a network may only name what lies"),
+    ({"captureDir": "/etc"}, "$.captureDir", "'/etc'; a network may only name what lies"),
+    ({"logFile": "../x"}, "$.logFile", "with letters, digits, . _ - in its name"),
     ({"cniVersion": "3.0"}, "$.cniVersion", "supported: 0.1.0, 0.2.0"),
     ({"msater": "eth1"}, "$.msater", "msater is unknown; did you mean master?"),
     ({"link_in_container": True}, "$.link_in_container", "did you mean linkInContainer?"),
@@ -65,7 +65,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
 ODD: list[tuple[dict[str, Any], str, str]] = [
     ({"ipam": pool(gateway="10.2.0.1")}, "$.ipam.gateway", "outside the subnet"),
     ({"cniVersion": None}, "$", "that means 0.1.0, which has no CHECK"),
-    ({"logFile": "var/log/net.log"}, "$.logFile", "/var/log/cni-ipvlan/var/log must exist"),
+    ({"captureDir": "calls"}, "$.captureDir", "/var/log/cni-ipvlan/calls must exist"),
     (
         {"ipam": {"type": "static"}},
         "$.ipam.addresses",

@@ -1,0 +1,331 @@
+"""Text in JSON or YAML: its values, their lines, and what keeps it from being read.
+
+json.loads and PyYAML decide what a text means. A stranger may have written it, so what it can
+ask for is bounded.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator
+from itertools import count
+from typing import Any, NamedTuple
+
+from cni_ipvlan.cni.strict_json import finite, refuse_constant
+
+Path = tuple["str | int", ...]
+JSON_SUFFIXES = (".conf", ".conflist", ".json")
+
+_MOST_CHARACTERS = 2 << 20  # at worst, YAML takes a minute and a gigabyte for so many
+_MOST_LEVELS = 100  # of values in values
+_MOST_DIGITS = 100  # and other characters of a number
+_TOO_DEEP = f"it is nested too deeply: more than {_MOST_LEVELS} levels"
+_TOO_LONG = f"it has a number of more than {_MOST_DIGITS} characters"
+_TOO_LARGE = "it is too large, perhaps because of its aliases"
+_OPEN = 0, 0  # the size of what is being measured
+_MOST_REPEATED = 100_000  # values of a file, by aliases; those of aliases make billions
+# An action of Go's text/template, which Helm uses: {{ .Values.x }}, {{- if …, {{ include "x" … }}
+_ACTION = re.compile(r"\{\{-?\s*(?:[.$/]|[a-zA-Z]\w*\b)[^{}]*\}\}")
+
+_WORD = re.compile(r'\n|"(?:[^"\\]|\\.)*"|[][{}:,]|[^][{}:,"\s]+')  # of valid JSON
+_HINTS = {  # by what people write where JSON has something else
+    r",\s*[]}]": "it has a trailing comma, which JSON does not allow",
+    r"//|/\*|#": "it has a comment, which JSON does not have",
+    r"'": "it has single quotes; JSON has double quotes only",
+    r"(True|False|None|undefined)\b": "it has a word of another language for true, false or null",
+    r"\ufeff": "it starts with a byte order mark, which runtimes refuse",
+}
+_WANTED = {  # by json's messages
+    "Expecting value": "a value",
+    "Expecting property name enclosed in double quotes": "a key in double quotes",
+    "Expecting ':' delimiter": "a colon",
+    "Expecting ',' delimiter": "a comma",
+    "Extra data": "the end",
+}
+
+_TAG = "tag:yaml.org,2002:"
+_JSON_TAGS = ("str", "null", "bool", "int", "float", "map", "seq")
+_NAMES = {"timestamp": "a timestamp", "binary": "binary data", "set": "a set"}
+
+
+class ConfigError(Exception):
+    """What is wrong with a file: a sentence, and the place if it is known.
+
+    ``document`` is counted from 1; ``path`` leads to the place in it.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        source: str = "",
+        line: int | None = None,
+        document: int = 1,
+        path: Path = (),
+    ) -> None:
+        super().__init__(text)
+        self.text, self.source, self.line = text, source, line
+        self.document, self.path = document, path
+
+    def __str__(self) -> str:
+        """Return the sentence, with the place before it."""
+        parts = [f"{self.source}:{self.line}" if self.line else self.source]
+        if self.document > 1:
+            parts.append(f"document {self.document}")
+        if self.path:
+            parts.append(json_path(self.path))
+        return ": ".join(filter(None, (*parts, self.text)))
+
+
+class Document(NamedTuple):
+    """A value, and the line of each key and each item in it, counted from 1.
+
+    ``repeated`` has the keys that an object has more than once; the last counts. ``not_json`` says
+    what a value is that JSON can't express. ``blocks`` has the first lines of those strings whose
+    lines are the file's.
+    """
+
+    value: Any
+    lines: dict[Path, int]
+    repeated: dict[Path, list[str]]
+    not_json: dict[Path, str]
+    blocks: dict[Path, int]
+
+    def line(self, path: Path) -> int:
+        """Return the line of the value at a path, or of the nearest that it would be in."""
+        while path not in self.lines:
+            path = path[:-1]
+        return self.lines[path]
+
+
+def json_path(path: Path) -> str:
+    """Return a path of keys and indexes as JSONPath."""
+    return "$" + "".join(
+        f".{step}" if isinstance(step, str) and step.isidentifier() else f"[{json.dumps(step)}]"
+        for step in path
+    )
+
+
+def read(source: str, text: str) -> list[tuple[int, Document]]:
+    """Return the documents of a file, each with its number; raises ConfigError."""
+    if not text.strip():
+        raise ConfigError("the file is empty", source)
+    if len(text) > _MOST_CHARACTERS:
+        raise ConfigError(f"it has more than {_MOST_CHARACTERS >> 20} MiB", source)
+    begins_as_json = text.lstrip("\ufeff \t\r\n").startswith("{")
+    is_json = begins_as_json and not source.endswith((".yaml", ".yml"))
+    is_json = is_json or source.endswith(JSON_SUFFIXES)
+    try:
+        try:
+            return [(1, parse_json(text))]
+        except ConfigError:
+            if is_json:
+                raise
+            found = parse_yaml(text)
+    except ConfigError as error:
+        form = "it is not valid JSON" if is_json else "it can't be read as JSON or YAML"
+        why = template_in(text) or f"{form}: {error.text}"
+        raise ConfigError(why, source, error.line) from None
+    if not found:
+        raise ConfigError("the file has nothing but comments", source)
+    return found
+
+
+def template_in(text: str) -> str:
+    """Return a sentence about the first action of a template in a text; empty without any."""
+    action = _ACTION.search(text)
+    if action is None:
+        return ""
+    shown = " ".join(action.group().split())
+    return f"it is a template, as Helm has them ({shown}); render it first: helm template CHART"
+
+
+def parse_json(text: str, first_line: int = 1) -> Document:
+    """Return a document as strictly as the plugin reads it; raises ConfigError."""
+    try:
+        # What these functions let pass is refused below, where the line is known.
+        value = json.loads(text, parse_constant=str, parse_int=_integer)
+    except json.JSONDecodeError as error:
+        position, why = _explained(text, error)
+        raise ConfigError(why, line=first_line + text.count("\n", 0, position)) from None
+    except RecursionError:
+        raise ConfigError(_TOO_DEEP, line=first_line) from None
+    found = Document(value, {}, {}, {}, {})
+    _locate(text, first_line, found)
+    return found
+
+
+def _integer(text: str) -> int:
+    return int(text) if len(text) <= _MOST_DIGITS else 0
+
+
+def _explained(text: str, error: json.JSONDecodeError) -> tuple[int, str]:
+    """Return where a mistake is, and what it is."""
+    position = error.pos
+    before = text[:position].rstrip()
+    if text[position : position + 1] in ("}", "]") and before.endswith(","):
+        position = len(before) - 1  # where Python finds it since 3.13
+    rest = text[position : position + 40]
+    hint = next((hint for pattern, hint in _HINTS.items() if re.match(pattern, rest)), "")
+    wanted = _WANTED.get(error.msg)
+    if hint or wanted is None:
+        return position, hint or error.msg.removesuffix(" at").lower()
+    found = re.match(r"\w+|.", rest)
+    return position, f"it {f'has {found[0]!r}' if found else 'ends'} where {wanted} should be"
+
+
+def _locate(text: str, line: int, found: Document) -> None:
+    """Find the lines and the repeated keys of valid JSON; raises ConfigError for odd values.
+
+    PyYAML could find them, too, but takes 50 seconds and a gigabyte for 2 MiB; this takes two.
+    """
+    path: list[Any] = []  # the index or key in each open list or object; None before a key
+    keys: list[set[str]] = []
+    for word in _WORD.findall(text):
+        if word == "\n":
+            line += 1
+        elif word in "]}":
+            path.pop()
+            keys.pop()
+        elif word == ",":
+            path[-1] = path[-1] + 1 if isinstance(path[-1], int) else None
+        elif path and path[-1] is None:
+            key = path[-1] = json.loads(word)
+            found.lines[tuple(path)] = line
+            if key in keys[-1]:
+                found.repeated.setdefault(tuple(path[:-1]), []).append(key)
+            keys[-1].add(key)
+        elif word != ":":
+            if not path or isinstance(path[-1], int):
+                found.lines[tuple(path)] = line
+            _check_value(word, len(path), line)
+            if word in "[{":
+                path.append(0 if word == "[" else None)
+                keys.append(set())
+
+
+def _check_value(word: str, levels: int, line: int) -> None:
+    if word in "[{" and levels == _MOST_LEVELS:
+        raise ConfigError(_TOO_DEEP, line=line)
+    if len(word) > _MOST_DIGITS and word[0] != '"':
+        raise ConfigError(_TOO_LONG, line=line)
+    try:
+        if word in ("NaN", "Infinity", "-Infinity"):
+            refuse_constant(word)
+        elif word[0] in "-0123456789":
+            finite(word)
+    except ValueError as error:
+        raise ConfigError(str(error), line=line) from None
+
+
+def parse_yaml(text: str) -> list[tuple[int, Document]]:
+    """Return the documents that are not empty, numbered from 1; raises ConfigError."""
+    import yaml
+
+    try:
+        loader = yaml.SafeLoader(text)
+        return list(_Nodes(loader).documents())
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        why = ", ".join(filter(None, (error.context, error.problem)))
+        raise ConfigError(why, line=mark.line + 1 if mark else 1) from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(" ".join(str(error).split()), line=1) from None
+    except RecursionError:  # of PyYAML
+        raise ConfigError(_TOO_DEEP, line=1) from None
+
+
+class _Nodes:
+    """Turns the nodes of a file into values, after it has measured them."""
+
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+        self._may_repeat = _MOST_REPEATED
+        self._sizes: dict[int, tuple[int, int]] = {}
+        self._repeated: dict[int, list[str]] = {}
+
+    def documents(self) -> Iterator[tuple[int, Document]]:
+        """Yield the documents that are not empty, each with its number."""
+        for number in count(1):
+            if not self._loader.check_node():
+                return
+            node = self._loader.get_node()
+            self._sizes.clear()
+            self._measure(node)
+            found = Document(None, {(): _line(node)}, {}, {}, {})
+            value = self._value(node, (), found)
+            if value is not None:
+                yield number, found._replace(value=value)
+
+    def _measure(self, node: Any) -> tuple[int, int]:
+        """Return how many values a node has with its aliases written out, and how deep they are."""
+        known = self._sizes.get(id(node))
+        if known == _OPEN:
+            raise ConfigError("it contains itself", line=_line(node))
+        if known:
+            self._may_repeat -= known[0]
+            if self._may_repeat < 0:
+                raise ConfigError(_TOO_LARGE, line=_line(node))
+            return known
+        self._sizes[id(node)] = _OPEN
+        size = levels = 0
+        for each in self._children(node):
+            inner = self._measure(each)
+            size, levels = size + inner[0], max(levels, inner[1] + 1)
+        if levels > _MOST_LEVELS:
+            raise ConfigError(_TOO_DEEP, line=_line(node))
+        self._sizes[id(node)] = size + 1, levels
+        return self._sizes[id(node)]
+
+    def _children(self, node: Any) -> list[Any]:
+        """Return the values in a node; note which of its own keys it has more than once."""
+        if node.id != "mapping":
+            return list(node.value) if node.id == "sequence" else []
+        for key, _ in node.value:
+            if key.id != "scalar":
+                raise ConfigError("a key must be a string", line=_line(key))
+        own = Counter(key.value for key, _ in node.value if key.tag != f"{_TAG}merge")
+        self._repeated[id(node)] = [key for key, times in own.items() if times > 1]
+        return [value for _, value in node.value]
+
+    def _value(self, node: Any, path: Path, found: Document) -> Any:
+        """Return a node's value; put into the document what is known of it and what is in it."""
+        kind = node.tag.removeprefix(_TAG)
+        if kind not in _JSON_TAGS:
+            found.not_json[path] = _NAMES.get(kind, f"a value with the tag {kind}")
+        if node.id == "scalar":
+            return self._scalar(node, path, found)
+        members: dict[str | int, tuple[Any, Any]]
+        if node.id == "sequence":
+            members = {index: (each, each) for index, each in enumerate(node.value)}
+        else:
+            self._loader.flatten_mapping(node)  # of its keys <<
+            if self._repeated[id(node)]:
+                found.repeated[path] = self._repeated[id(node)]
+            members = {key.value: (key, value) for key, value in node.value}
+        values: dict[str | int, Any] = {}
+        for step, (key, value) in members.items():
+            place = (*path, step)
+            found.lines[place] = _line(key)
+            values[step] = self._value(value, place, found)
+        return values if node.id == "mapping" else list(values.values())
+
+    def _scalar(self, node: Any, path: Path, found: Document) -> Any:
+        if node.style == "|":
+            found.blocks[path] = _line(node) + 1
+        if path in found.not_json or node.tag == f"{_TAG}str":
+            return node.value
+        if len(node.value) > _MOST_DIGITS:
+            raise ConfigError(_TOO_LONG, line=_line(node))
+        value = self._loader.construct_object(node)
+        if isinstance(value, float) and not math.isfinite(value):
+            found.not_json[path] = "no finite number"
+            return node.value
+        return value
+
+
+def _line(node: Any) -> int:
+    line: int = node.start_mark.line
+    return line + 1

@@ -1,1 +1,0 @@
-"""Text in JSON or YAML, with the line of each value."""
