@@ -64,10 +64,10 @@ def _check_master(tx: Transaction, conf: NetConf, request: Request) -> None:
         parent = feature.expected(tx, parent, conf)
     master.check_master(parent, conf)
     for feature in chosen:
-        feature.check_ready(tx, parent, conf, _likely_addresses(request.config.get("ipam")))
+        feature.check_ready(tx, parent, conf, likely_addresses(request.config.get("ipam")))
 
 
-def _likely_addresses(ipam: Any) -> list[Address]:
+def likely_addresses(ipam: Any) -> list[Address]:
     """Return addresses that a container may get, as far as the configuration says that."""
     if not isinstance(ipam, dict):
         return []

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from doubles import Steps
+from person import QuickPerson
 from runtime import PLUGINS, Conf, host_local, network, static
 from scene import Scene
 
@@ -75,10 +76,13 @@ def status(scene: Scene, conf: Conf) -> str:
 
 
 @pytest.mark.scene(host=("10.1.0.10/24",))
-def test_what_host_access_needs(scene: Scene) -> None:
+def test_what_host_access_needs_is_known_to_status_and_doctor(
+    scene: Scene, person: QuickPerson
+) -> None:
     conf = network(hostAccess=True, ipam=host_local("10.7.0.0/24"), mode="l3s")
     refusal = scene.refuses(107, conf=conf)
     assert status(scene, conf) == refusal["msg"]
+    assert refusal["msg"] in person.types(f"ipvlan doctor -c {person.writes(conf)}")[1]
     scene.host.ip("route add unreachable 10.7.0.0/24")
     assert status(scene, conf) == ""
     scene.add(conf).delete()

@@ -15,12 +15,14 @@ from cni_ipvlan.cli.reading import json_path
 from cni_ipvlan.cli.validate.conflicts import expected_master, with_host
 from cni_ipvlan.cli.validate.ipam import Ipam, Problem
 from cni_ipvlan.cni.errors import CniError
+from cni_ipvlan.cni.result import Address
 from cni_ipvlan.cni.versions import VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
 from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.plugin import explain, host_access, inventory, modes
 from cni_ipvlan.plugin import master as masters
 from cni_ipvlan.plugin.master import Master
+from cni_ipvlan.plugin.status import likely_addresses
 from cni_ipvlan.state.attachment import ModeHint
 
 
@@ -44,7 +46,7 @@ def examine(tools: Tools, network: NetworkConfig, found: Sequence[Problem]) -> I
         yield from reported("ipam", _leases(network.config))
     elif conf.ipam_type == "dhcp":
         yield from reported("ipam", plugins.dhcp(tools, network.config))
-    yield from reported("master", _master(tools, conf, Ipam(network.config) if is_sound else None))
+    yield from reported("master", _master(tools, network.config, conf, is_sound=is_sound))
 
 
 def _leases(config: dict[str, Any]) -> Iterator[Finding]:
@@ -58,7 +60,9 @@ def _leases(config: dict[str, Any]) -> Iterator[Finding]:
             yield Finding(PROBLEM, "ipam", text, advice)
 
 
-def _master(tools: Tools, conf: NetConf, ipam: Ipam | None) -> Iterator[Finding]:
+def _master(
+    tools: Tools, config: dict[str, Any], conf: NetConf, *, is_sound: bool
+) -> Iterator[Finding]:
     if conf.link_in_container and tools.container is None:
         yield Finding(OK, "master", "it is in the container; name one with --netns to check it")
         return
@@ -69,10 +73,11 @@ def _master(tools: Tools, conf: NetConf, ipam: Ipam | None) -> Iterator[Finding]
         return
     masters.check_master(master, conf)
     yield _link(master)
-    if ipam is not None:
-        yield from reported("addresses", _addresses(tools, conf, ipam, master))
+    if is_sound:
+        yield from reported("addresses", _addresses(tools, conf, Ipam(config), master))
     if conf.host_access:
-        yield from reported("hostAccess", _host_access(tools, conf, master))
+        addresses = likely_addresses(config.get("ipam")) if is_sound else []
+        yield from reported("hostAccess", _host_access(tools, conf, master, addresses))
     yield from reported("conflicts", _conflicts(tools, conf, master))
 
 
@@ -116,15 +121,14 @@ def _addresses(tools: Tools, conf: NetConf, ipam: Ipam, master: Master) -> Itera
         yield Finding(OK, "addresses", text)
 
 
-def _host_access(tools: Tools, conf: NetConf, master: Master) -> Iterator[Finding]:
+def _host_access(
+    tools: Tools, conf: NetConf, master: Master, addresses: Sequence[Address]
+) -> Iterator[Finding]:
     if conf.mode == "l2" and host_access.is_strict(tools.tx, master):
         yield Finding(PROBLEM, "hostAccess", host_access.strictness(master))
-    own = host_access.usable(master)
-    if own:
-        yield Finding(OK, "hostAccess", f"containers reach the host as {', '.join(own)}")
-    else:
-        text = f"the host has no address on {master.link.name}"
-        yield Finding(PROBLEM, "hostAccess", text, "give it one, or leave hostAccess out")
+    host_access.HostAccess().check_ready(tools.tx, master, conf, addresses)
+    own = ", ".join(host_access.usable(master))
+    yield Finding(OK, "hostAccess", f"containers reach the host as {own}")
 
 
 def _conflicts(tools: Tools, conf: NetConf, master: Master) -> Iterator[Finding]:
