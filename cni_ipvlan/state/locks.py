@@ -10,9 +10,9 @@ import errno
 import fcntl
 import os
 import stat
+import sys
 import time
 from contextlib import suppress
-from struct import pack, unpack_from
 
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 from cni_ipvlan.state.attachment import hashed
@@ -29,7 +29,8 @@ _PAUSE_GROWTH = 1.5
 _CALL_SECONDS = 180.0
 _ORPHAN_SECONDS = 10.0
 _CHANGE = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-_FLOCK = "hhqqi0q"  # struct flock: type, whence, start, length, process
+# Before a number of 64 bits in a structure, all but 32-bit x86 leave a gap.
+_HAS_GAP = sys.maxsize >> 32 or "86" not in os.uname().machine
 
 
 class BusyError(Exception):
@@ -123,7 +124,7 @@ class Lock:
             answer = fcntl.fcntl(file, fcntl.F_OFD_GETLK, _range(byte, 1))
         finally:
             os.close(file)
-        return bool(unpack_from("h", answer)[0] != fcntl.F_UNLCK)
+        return int.from_bytes(answer[:2], sys.byteorder) != fcntl.F_UNLCK
 
 
 def remove_unused(path: str) -> None:
@@ -159,4 +160,10 @@ def _lock(file: int, first: int, count: int) -> bool:
 
 
 def _range(first: int, count: int) -> bytes:
-    return pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, first, count, 0)
+    """Return a struct flock for bytes to write to: type, whence, start, length, process.
+
+    The module struct would say it shorter, but takes 0.3 ms to import.
+    """
+    of_type = fcntl.F_WRLCK.to_bytes(2, sys.byteorder) + os.SEEK_SET.to_bytes(2, sys.byteorder)
+    numbers = (number.to_bytes(8, sys.byteorder) for number in (first, count, 0))
+    return of_type + bytes(4 if _HAS_GAP else 0) + b"".join(numbers)
