@@ -1,4 +1,4 @@
-"""Which attachments a container has: its interfaces' labels and root's records say that.
+"""Which attachments a container has, by labels and root's records; what host-local leased to whom.
 
 A container's owner can forge a label, and so name another container. Therefore the command
 line acts on a label only if root's record puts that attachment into the same container.
@@ -7,30 +7,47 @@ line acts on a label only if root's record puts that attachment into the same co
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from ipaddress import ip_address
+from typing import Any, NamedTuple
 
 import click
 
-from cni_ipvlan.cli import leases
+from cni_ipvlan.cli.configs import NetworkConfig
+from cni_ipvlan.cli.validate.addresses import Address
+from cni_ipvlan.cli.validate.ranges import Range, sets
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import namespace
-from cni_ipvlan.iproute.namespace import NotANamespaceError
 from cni_ipvlan.plugin import links
+from cni_ipvlan.plugin.explain import lease_directory
 from cni_ipvlan.plugin.inventory import Owners
-from cni_ipvlan.state.attachment import AttachmentId
-from cni_ipvlan.state.registry import Registry
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from cni_ipvlan.cli.configs import NetworkConfig
-    from cni_ipvlan.iproute.namespace import Namespace
-    from cni_ipvlan.iproute.transaction import Transaction
-    from cni_ipvlan.state.attachment import ModeHint
+from cni_ipvlan.plugin.node import Node
+from cni_ipvlan.state.attachment import AttachmentId, ModeHint
+from cni_ipvlan.state.registry import DIRECTORY
 
 # Of these IPAM plugins we can tell whether they hold something for a container.
 _READABLE_IPAM = ("", "static", "host-local")
 _SHORTEST_ID = 4  # characters of the start of a container's ID
+_MOST_LEASE = 4096  # bytes
+_Owners = dict[str, AttachmentId | None] | None
+
+
+class Usage(NamedTuple):
+    """How much of a set of ranges is leased; ``room`` does not count gateways."""
+
+    ranges: str
+    leased: int
+    room: int
+
+
+class Lease(NamedTuple):
+    """A lease: its file, the address, and whose it is; ``ifname`` is empty in old files."""
+
+    file: str
+    address: str
+    container_id: str
+    ifname: str
 
 
 def is_called(container_id: str, word: str) -> bool:
@@ -38,40 +55,47 @@ def is_called(container_id: str, word: str) -> bool:
     return container_id == word or (len(word) >= _SHORTEST_ID and container_id.startswith(word))
 
 
-def container_id_of(tx: Transaction, network: str, ifname: str, netns: str) -> str:
+def container_id_of(node: Node, network: str, ifname: str, netns: str) -> str:
     """Return the ID of the container that has an interface; raises UsageError if unknown.
 
     ``netns`` may be the path of a namespace that is gone.
     """
+    what = f"attachment {ifname!r} of the network {network!r} in {netns}"
     try:
-        found = _known(tx, network, ifname, netns)
+        found = _meant(network, ifname, *_in_container(node, netns))
     except PermissionError:
         why = "only root may read the recorded attachments"
     else:
         if len(found) == 1:
-            return found[0].container_id
-        what = f"attachment {ifname!r} of the network {network!r} in {netns}"
-        if not found:
-            why = f"no {what} is known on this node"
-        else:
-            names = ", ".join(each.container_id for each in found)
-            why = f"several containers had an {what}: {names}"
+            return found[0]
+        why = f"several containers had an {what}: {', '.join(found)}"
+        why = why if found else f"no {what} is known on this node"
     raise click.UsageError(f"{why}; give its container ID with --container-id")
 
 
-def nothing_known(tx: Transaction, network: NetworkConfig, given: Mapping[str, Any]) -> str:
+def nothing_known(node: Node, network: NetworkConfig, given: Mapping[str, Any]) -> str:
     """Return a message if there is certainly nothing of the given attachment, else "".
 
     Then DEL would do nothing, or harm another attachment whose interface has no label.
     """
     attachment = AttachmentId(network.name, given["container_id"], given["ifname"])
+    temporary, ipam = links.temporary_name(attachment.key), netconf.ipam_type(network.config)
+    leases = in_directory(lease_directory(network.config)) if ipam == "host-local" else []
     try:
-        if _is_known(tx, network, attachment, given["netns"]):
-            return ""
-        others = _known(tx, attachment.network, attachment.ifname, given["netns"])
+        hints, owners = _in_container(node, given["netns"])
     except PermissionError:
         return ""
-    guesses = " or ".join(repr(each.container_id) for each in others)
+    if (
+        owners is None
+        or ipam not in _READABLE_IPAM
+        or any(lease.container_id == attachment.container_id for lease in leases)
+        or node.registry.hints_of(attachment)
+        or namespace.own_has_link(temporary)
+        or attachment in owners.values()
+        or None in {owners.get(name, attachment) for name in (attachment.ifname, temporary)}
+    ):
+        return ""
+    guesses = " or ".join(map(repr, _meant(network.name, attachment.ifname, hints, owners)))
     return (
         f"there is nothing of the container {attachment.container_id!r} with the interface "
         f"{attachment.ifname!r} in the network {attachment.network!r}"
@@ -79,55 +103,96 @@ def nothing_known(tx: Transaction, network: NetworkConfig, given: Mapping[str, A
     )
 
 
-def _is_known(
-    tx: Transaction, network: NetworkConfig, attachment: AttachmentId, netns: str
-) -> bool:
-    ipam = netconf.ipam_type(network.config)
-    if (
-        ipam not in _READABLE_IPAM
-        or (ipam == "host-local" and leases.holds(network.config, attachment.container_id))
-        or Registry().hints_of(attachment)
-        or namespace.own_has_link(links.temporary_name(attachment.key))
-    ):
-        return True
-    place = _place(netns)
-    if place is None:
-        return False
-    owners = Owners(Registry().all_hints())
-    present = links.listed(tx, place)
-    names = (attachment.ifname, links.temporary_name(attachment.key))
-    if present is None:
-        return True
-    owned = ((link, owners.of(link, place)) for link in present)
-    return any(
-        owner == attachment or (owner is None and link.name in names) for link, owner in owned
-    )
+def _meant(network: str, ifname: str, hints: Sequence[ModeHint], owners: _Owners) -> list[str]:
+    """Return the containers whose attachment has or had an interface."""
+    recorded = [
+        hint.attachment for hint in hints if (hint.network, hint.ifname) == (network, ifname)
+    ]
+    labelled = [each for each in recorded if each in (owners or {}).values()]
+    return [each.container_id for each in labelled or recorded]
 
 
-def _known(tx: Transaction, network: str, ifname: str, netns: str) -> list[AttachmentId]:
-    """Return the attachments of a network that have or had an interface; raises PermissionError."""
-    hints = list(Registry().all_hints())
-    place = _place(netns)
-    if place is None:
-        path = os.path.realpath(netns)
-        there = [hint for hint in hints if os.path.realpath(hint.netns) == path]
-        return _of(there, network, ifname)
-    here = [hint for hint in hints if hint.netns_identity == place.identity]
-    recorded = _of(here, network, ifname)
-    owners = Owners(hints)
-    labelled = {owners.of(link, place) for link in links.listed(tx, place) or ()}
-    return [each for each in recorded if each in labelled] or recorded
+def _in_container(node: Node, netns: str) -> tuple[list[ModeHint], _Owners]:
+    """Return the records about a container, and whose each of its interfaces is, by name.
 
-
-def _of(hints: Iterable[ModeHint], network: str, ifname: str) -> list[AttachmentId]:
-    attachments = (hint.attachment for hint in hints)
-    return [each for each in attachments if (each.network, each.ifname) == (network, ifname)]
-
-
-def _place(netns: str) -> Namespace | None:
+    The latter is None if it may not be looked at; raises PermissionError.
+    """
+    with suppress(FileNotFoundError):
+        os.listdir(DIRECTORY)  # where a read-only registry has no records, this is not permitted
+    hints = list(node.registry.all_hints())
     try:
-        return namespace.find(netns)
+        place = namespace.find(netns)
     except PermissionError:
         raise
-    except (OSError, ValueError, NotANamespaceError):
-        return None
+    except (OSError, ValueError, namespace.NotANamespaceError):  # it is gone
+        path = os.path.realpath(netns)
+        return [hint for hint in hints if os.path.realpath(hint.netns) == path], {}
+    present, owners = links.listed(node.begin(), place), Owners(hints)
+    here = [hint for hint in hints if hint.netns_identity == place.identity]
+    if present is None:
+        return here, None
+    return here, {link.name: owners.of(link, place) for link in present}
+
+
+def usage(config: dict[str, Any]) -> list[Usage]:
+    """Return the usage of each set of ranges in a valid configuration.
+
+    A container gets one address from each set.
+    """
+    leased = _addresses(lease_directory(config))
+    return [
+        Usage(
+            ", ".join(each.subnet for each in group),
+            sum(any(each.holds(address) for each in group) for address in leased),
+            sum(each.room() for each in group),
+        )
+        for group in ranges(config)
+    ]
+
+
+def ranges(config: dict[str, Any]) -> list[list[Range]]:
+    """Return the sets of ranges in a configuration of host-local whose addresses are valid.
+
+    A subnet of less than four addresses is left out, as host-local refuses it.
+    """
+    found = [[entry.range for entry in each] for each in sets(config["ipam"])]
+    return [[each for each in group if each is not None] for group in found]
+
+
+def is_in_ranges(config: dict[str, Any], lease: Lease) -> bool:
+    """Whether a lease is of a range of a configuration."""
+    address = ip_address(lease.address)
+    return any(each.holds(address) for group in ranges(config) for each in group)
+
+
+def in_directory(place: str) -> list[Lease]:
+    """Return the leases in a directory of host-local, in the order of their addresses.
+
+    A lease is a file named after the address, with the container's ID and the interface's name.
+    """
+    found = []
+    for address in sorted(_addresses(place), key=lambda each: (each.version, int(each))):
+        file = os.path.join(place, str(address))
+        with suppress(OSError):  # it has just been released
+            # Not split(): the kernel takes Unicode's spaces in an interface's name.
+            lines = (line.strip(" \t\r") for line in _content(file).split("\n"))
+            container_id, ifname, *_ = *lines, "", ""
+            found.append(Lease(file, str(address), container_id, ifname))
+    return found
+
+
+def _addresses(place: str) -> list[Address]:
+    found = []
+    for name in os.listdir(place) if os.path.isdir(place) else ():
+        with suppress(ValueError):  # host-local's own: lock, last_reserved_ip.0
+            found.append(ip_address(name))
+    return found
+
+
+def _content(file: str) -> str:
+    # Not blocking: the directory is named by a network's author, and may have a FIFO.
+    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        return os.read(descriptor, _MOST_LEASE).decode("utf-8", "surrogateescape")
+    finally:
+        os.close(descriptor)

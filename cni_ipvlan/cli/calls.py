@@ -4,36 +4,29 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
+from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
 from cni_ipvlan.cli import configs, output
 from cni_ipvlan.cli.dry_run import plan as plans
 from cni_ipvlan.cli.dry_run import script, story
-from cni_ipvlan.cli.narrator import Narrator
+from cni_ipvlan.cli.dry_run.plan import DryRun
 from cni_ipvlan.cli.options import wrong
-from cni_ipvlan.cli.typed import renamed
 from cni_ipvlan.cni import protocol
 from cni_ipvlan.cni import result as results
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.request import parse, read
+from cni_ipvlan.cni.result import Result
 from cni_ipvlan.cni.versions import LATEST_VERSION
 from cni_ipvlan.iproute.dry_run import Plan
 from cni_ipvlan.iproute.interrupts import Interrupts
 from cni_ipvlan.log import Log
 from cni_ipvlan.plugin import perform
-from cni_ipvlan.plugin.node import assemble
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from cni_ipvlan.cni.request import Request
-    from cni_ipvlan.cni.result import Result
-    from cni_ipvlan.plugin.node import Node
+from cni_ipvlan.plugin.node import Node, assemble
 
 DRY_RUN_OF = ("ADD", "DEL", "CHECK", "GC")
 USUAL = "the usual directories"
@@ -74,14 +67,7 @@ def cni_path(given: str | None) -> str:
 
 def cni_path_is_set_by(given: str | None) -> str:
     """Return what sets the directories of plugins: --cni-path, CNI_PATH, or empty for neither."""
-    if given:
-        return "--cni-path"
-    return "CNI_PATH" if os.environ.get("CNI_PATH") else ""
-
-
-def fresh_container_id() -> str:
-    """Return an unused container ID."""
-    return secrets.token_hex(8)
+    return "--cni-path" if given else "CNI_PATH" if os.environ.get("CNI_PATH") else ""
 
 
 def read_result(file: str, option: str) -> tuple[dict[str, Any], Result]:
@@ -100,16 +86,30 @@ def read_result(file: str, option: str) -> tuple[dict[str, Any], Result]:
 def make(call: Call, options: CallOptions) -> None:
     """Make a call and print its outcome; raises CniError."""
     log = _log(call.environment)
+    listener = output.Narrator(log) if options.is_verbose else log
+    begin = partial(_node, call.environment, listener)
     try:
         request = parse(call.environment, read(call.stdin))
         if options.is_dry:
-            _dry_run(request, options, log)
-        else:
-            log.open(request.config)
-            _perform(request, options, log)
+            _print_dry_run(story.make(request, begin, options.ipam_result), options)
+            return
+        log.open(request.config)
+        perform(begin(), request, partial(_print_result, request.version, options))
     except CniError as error:
         log.fail(str(error))
-        raise renamed(error, call.names) from None
+        raise as_typed(error, call.names) from None
+    if options.as_json and request.command != "ADD":
+        output.echo_json({})
+
+
+def as_typed(error: CniError, names: Mapping[str, str]) -> CniError:
+    """Return an error that calls its subject what a person has typed instead of the variable."""
+    name = names.get(error.subject, error.subject)
+    if error.subject in error.msg:
+        error.msg = error.msg.replace(error.subject, name, 1)
+    else:
+        error.details = error.details.replace(error.subject, name, 1)
+    return error
 
 
 def answered(call: Call, *, is_verbose: bool) -> tuple[int, bytes]:
@@ -117,61 +117,46 @@ def answered(call: Call, *, is_verbose: bool) -> tuple[int, bytes]:
     log = _log(call.environment)
     given = read(call.stdin)
     log.open(given.config)
-    node = _node(call.environment, CallOptions(is_verbose=is_verbose), log)
+    node = _node(call.environment, output.Narrator(log) if is_verbose else log)
     printed = bytearray()
     status = protocol.serve(call.environment, given, partial(perform, node), printed.extend, log)
     return status, bytes(printed)
 
 
-def _perform(request: Request, options: CallOptions, log: Log) -> None:
-    def deliver(result: Result) -> None:
-        if options.as_json:
-            output.echo_json(results.render(result, request.version))
-        else:
-            output.result(result)
-
-    perform(_node(request.environment, options, log), request, deliver)
-    if options.as_json and request.command != "ADD":
-        output.echo_json({})
+def _print_result(version: str, options: CallOptions, result: Result) -> None:
+    if options.as_json:
+        output.echo_json(results.render(result, version))
+    else:
+        output.result(result)
 
 
-def _dry_run(request: Request, options: CallOptions, log: Log) -> None:
+def _print_dry_run(made: DryRun, options: CallOptions) -> None:
     """Print the commands that a call would run; raises CniError if it would fail."""
-
-    def begin(plan: Plan, ipam_result: Result) -> Node:
-        return _node(request.environment, options, log, plan, ipam_result)
-
-    made = story.make(request, begin, options.ipam_result)
     if options.as_json:
         output.echo_json(plans.document(made))
     else:
         output.echo(*script.text(made).split("\n"))
-    if made.failure is None:
-        return
-    if options.as_json:  # it is in the document, too
+    if made.failure and options.as_json:  # it is in the document, too
         raise click.exceptions.Exit(1)
-    raise made.failure
+    if made.failure:
+        raise made.failure
+
+
+def read_only_node() -> Node:
+    """Return a node whose transactions change nothing; no plan is kept."""
+    return _node(os.environ, _log({}), Plan())
 
 
 def _node(
     environment: Mapping[str, str],
-    options: CallOptions,
-    log: Log,
+    listener: Log | output.Narrator,
     plan: Plan | None = None,
     ipam_result: Result | None = None,
 ) -> Node:
     interrupts = Interrupts()
     interrupts.install()
-    listener = Narrator(log) if options.is_verbose else log
     return assemble(environment, interrupts, listener, plan, ipam_result)
 
 
 def _log(environment: Mapping[str, str]) -> Log:
     return Log(lambda text: output.echo_err(*text.split("\n")), environment)
-
-
-def read_only_node() -> Node:
-    """Return a node whose transactions change nothing; no plan is kept."""
-    interrupts = Interrupts()
-    interrupts.install()
-    return assemble(os.environ, interrupts, _log({}), Plan())

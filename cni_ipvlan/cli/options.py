@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from cni_ipvlan.cli import configs
-from cni_ipvlan.cni.request import identifier_fault, interface_name_fault
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from cni_ipvlan.cli.configs import NetworkConfig
-    from cni_ipvlan.iproute.namespace import Namespace
-
-    _Kind = click.ParamType[str]
-else:
-    _Kind = click.ParamType  # which takes no argument before click 8.4
+from cni_ipvlan.cli.configs import NetworkConfig
+from cni_ipvlan.cni import request
+from cni_ipvlan.iproute import namespace, packets
+from cni_ipvlan.iproute.namespace import Namespace
+from cni_ipvlan.suggest import nearest_first
 
 _NAMED_NAMESPACES = "/run/netns"
+FILE = click.Path()  # for completion only; errors are reported when it is read
 
 
 class Example(click.Command):
@@ -45,46 +41,10 @@ class Commands(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Return the command that the first argument names; raises UsageError."""
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            from cni_ipvlan.suggest import nearest_first
-
             names, is_near = nearest_first(args[0], self.list_commands(ctx))
             guess = f"did you mean {names[0]}?" if is_near else f"there are {', '.join(names)}"
             ctx.fail(f"there is no command {args[0]!r}; {guess}")
         return super().resolve_command(ctx, args)
-
-
-class Netns(_Kind):
-    """A network namespace given as a path, a name or a process ID, converted to its path.
-
-    One that ``may_be_gone`` can still be given by its former name.
-    """
-
-    name = "netns"
-
-    def __init__(self, *, may_be_gone: bool) -> None:
-        self._may_be_gone = may_be_gone
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> str:
-        """Return the path; raises BadParameter."""
-        netns = str(value)
-        if "/" in netns:
-            return os.path.abspath(netns)
-        named = os.path.join(_NAMED_NAMESPACES, netns)
-        if netns and os.path.exists(named):
-            return named
-        if not (netns.isascii() and netns.isdecimal() and os.path.isdir(f"/proc/{netns}")):
-            if netns and self._may_be_gone:
-                return named
-            why = f"{netns!r} is not a path, a name under {_NAMED_NAMESPACES}, or a process ID"
-            self.fail(why, param, ctx)
-        return f"/proc/{netns}/ns/net"
-
-    def shell_complete(self, _ctx: Any, _param: Any, incomplete: str) -> list[CompletionItem]:
-        """Offer named namespaces, or files once there is a slash."""
-        if "/" in incomplete:
-            return [CompletionItem(incomplete, type="file")]
-        names = os.listdir(_NAMED_NAMESPACES) if os.path.isdir(_NAMED_NAMESPACES) else []
-        return _items(names, incomplete)
 
 
 def wrong(why: str, *option: str) -> click.BadParameter:
@@ -104,8 +64,6 @@ def chosen(config: str, network: str | None) -> NetworkConfig:
 
 def namespace_at(netns: str) -> Namespace:
     """Return the namespace at a path that --netns has given; raises BadParameter."""
-    from cni_ipvlan.iproute import namespace
-
     try:
         return namespace.find(netns)
     except (OSError, ValueError, namespace.NotANamespaceError) as error:
@@ -113,65 +71,78 @@ def namespace_at(netns: str) -> Namespace:
         raise wrong(f"{netns}: {why}", "--netns") from None
 
 
-class _Identifier(_Kind):
-    """A name that a rule allows: ``fault`` returns what is wrong with one, if anything."""
-
-    def __init__(self, what: str, fault: Callable[[str], str | None]) -> None:
-        self.name = what
-        self._fault = fault
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> str:
-        """Return it; raises BadParameter."""
-        fault = self._fault(value)
-        if fault:
-            self.fail(f"{value!r} is no {self.name}: {fault}", param, ctx)
-        return str(value)
+# Types of options: each returns what it is given, or another form of it; raises BadParameter.
 
 
-IFNAME = _Identifier("interface's name", interface_name_fault)
-CONTAINER_ID = _Identifier("container's ID", identifier_fault)
+def netns_path(netns: str, *, may_be_gone: bool = False) -> str:
+    """Return the path of a namespace that is given as a path, a name or a process ID."""
+    if "/" in netns:
+        return os.path.abspath(netns)
+    named = os.path.join(_NAMED_NAMESPACES, netns)
+    if netns and os.path.exists(named):
+        return named
+    if netns.isascii() and netns.isdecimal() and os.path.isdir(f"/proc/{netns}"):
+        return f"/proc/{netns}/ns/net"
+    if netns and may_be_gone:
+        return named
+    why = f"{netns!r} is not a path, a name under {_NAMED_NAMESPACES}, or a process ID"
+    raise click.BadParameter(why)
 
 
-class Arguments(_Kind):
-    """CNI_ARGS: pairs of a key and a value, with semicolons."""
-
-    name = "arguments"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> str:
-        """Return them; raises BadParameter."""
-        for pair in value.split(";") if value else ():
-            if not pair.partition("=")[0] or "=" not in pair:
-                self.fail(f"{pair!r} is not KEY=VALUE", param, ctx)
-        return str(value)
+def netns_or_gone(netns: str) -> str:
+    """Return what ``netns_path`` does, also for the former name of a namespace that is gone."""
+    return netns_path(netns, may_be_gone=True)
 
 
-class Address(_Kind):
-    """An IPv4 or IPv6 address."""
-
-    name = "address"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> str:
-        """Return it in canonical form; raises BadParameter."""
-        from cni_ipvlan.iproute.packets import address_in
-
-        return address_in(value) or self.fail(f"{value!r} is not an IP address", param, ctx)
+def interface_name(name: str) -> str:
+    """Return a name that the kernel takes for an interface."""
+    return _without(request.interface_name_fault(name), "interface's name", name)
 
 
-class Network(_Kind):
-    """The name of a network in the file given with --config."""
+def container_id(name: str) -> str:
+    """Return a valid ID of a container."""
+    return _without(request.identifier_fault(name), "container's ID", name)
 
-    name = "network"
 
-    def shell_complete(self, ctx: Any, _param: Any, incomplete: str) -> list[CompletionItem]:
-        """Offer the networks in the file."""
-        source = ctx.params.get("config")
-        if not source or source == "-":
-            return []
-        try:
-            networks = configs.load(source, configs.read_source(source))
-        except configs.ConfigError:
-            return []
-        return _items((each.label for each in networks), incomplete)
+def _without(fault: str | None, what: str, name: str) -> str:
+    if fault:
+        raise click.BadParameter(f"{name!r} is no {what}: {fault}")
+    return name
+
+
+def arguments(pairs: str) -> str:
+    """Return CNI_ARGS: pairs of a key and a value, with semicolons."""
+    for pair in pairs.split(";") if pairs else ():
+        if not pair.partition("=")[0] or "=" not in pair:
+            raise click.BadParameter(f"{pair!r} is not KEY=VALUE")
+    return pairs
+
+
+def address(text: str) -> str:
+    """Return an IPv4 or IPv6 address in canonical form."""
+    if not packets.address_in(text):
+        raise click.BadParameter(f"{text!r} is not an IP address")
+    return packets.address_in(text)
+
+
+def _namespaces(_ctx: Any, _param: Any, incomplete: str) -> list[CompletionItem]:
+    """Offer named namespaces, or files once there is a slash."""
+    if "/" in incomplete:
+        return [CompletionItem(incomplete, type="file")]
+    names = os.listdir(_NAMED_NAMESPACES) if os.path.isdir(_NAMED_NAMESPACES) else []
+    return _items(names, incomplete)
+
+
+def _networks(ctx: click.Context, _param: Any, incomplete: str) -> list[CompletionItem]:
+    """Offer the networks in the file given with --config."""
+    source = ctx.params.get("config")
+    if not source or source == "-":
+        return []
+    try:
+        networks = configs.load(source, configs.read_source(source))
+    except configs.ConfigError:
+        return []
+    return _items((each.label for each in networks), incomplete)
 
 
 def _items(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
@@ -180,26 +151,18 @@ def _items(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
     return [CompletionItem(name) for name in sorted(found)]
 
 
-FILE = click.Path()  # for completion only; errors are reported when it is read
-
-
 def config_option(*, required: bool) -> Callable[[Any], Any]:
     """Return the option that names the configuration."""
-    return click.option(
-        "-c",
-        "--config",
-        type=FILE,
-        metavar="FILE",
-        required=required,
-        help="Configuration: .conf, .conflist, a Kubernetes manifest, or - for standard input.",
-    )
+    about = "Configuration: .conf, .conflist, a Kubernetes manifest, or - for standard input."
+    return click.option("-c", "--config", type=FILE, metavar="FILE", required=required, help=about)
 
 
 def netns_option(*, required: bool, may_be_gone: bool = False) -> Callable[[Any], Any]:
     """Return the option that names a container's namespace."""
     return click.option(
         "--netns",
-        type=Netns(may_be_gone=may_be_gone),
+        type=netns_or_gone if may_be_gone else netns_path,
+        shell_complete=_namespaces,
         metavar="NETNS",
         required=required,
         help="The container's network namespace: a path, a name under /run/netns, or a PID.",
@@ -207,10 +170,7 @@ def netns_option(*, required: bool, may_be_gone: bool = False) -> Callable[[Any]
 
 
 network_option = click.option(
-    "--network",
-    type=Network(),
-    metavar="NAME",
-    help="The network to use, if the file has several.",
+    "--network", metavar="NAME", shell_complete=_networks, help="The network, if there are several."
 )
 cni_path_option = click.option(
     "--cni-path",

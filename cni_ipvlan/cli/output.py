@@ -9,25 +9,48 @@ from __future__ import annotations
 import errno
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from shlex import join
+from typing import Any, NamedTuple
 
 import click
 
-from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING
-from cni_ipvlan.log import one_line, printable
+from cni_ipvlan.cni.errors import CniError
+from cni_ipvlan.cni.result import Result
+from cni_ipvlan.iproute import IprouteError
+from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
+from cni_ipvlan.iproute.running import Completed
+from cni_ipvlan.log import Log, one_line, printable
+from cni_ipvlan.plugin.codes import NOT_PERMITTED
+from cni_ipvlan.plugin.explain import as_cni_error
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from cni_ipvlan.cli.finding import Finding
-    from cni_ipvlan.cni.errors import CniError
-    from cni_ipvlan.cni.result import Result
-
+OK, WARNING, PROBLEM = "ok", "warning", "problem"
 _STDOUT, _STDERR = 1, 2
 _COLOURS = {OK: "green", WARNING: "yellow", PROBLEM: "red"}
 _ESCAPE = "\x1b"
 # Stands for the escape character of our own colours. No name contains it, as nobody can guess it.
 _OURS = os.urandom(8).hex()
+
+
+class Finding(NamedTuple):
+    """What a check found: state (ok, warning, problem), subject, text, advice (perhaps lines).
+
+    ``network`` is the network that it is about, or empty.
+    """
+
+    state: str
+    subject: str
+    text: str
+    advice: str = ""
+    network: str = ""
+
+
+class StdoutError(Exception):
+    """Standard output can't be written, for example because its disk is full.
+
+    Not an OSError, since commands report those as their own failures.
+    """
 
 
 def styled(text: str, *, err: bool = False, **style: Any) -> str:
@@ -44,18 +67,6 @@ def styled(text: str, *, err: bool = False, **style: Any) -> str:
 def is_terminal(*, err: bool = False) -> bool:
     """Whether standard output, or standard error, is a terminal."""
     return os.isatty(_STDERR if err else _STDOUT)
-
-
-def _safe(line: str) -> str:
-    """Return a line with our own colours and no other unprintable characters, nor line breaks."""
-    return _ESCAPE.join(map(printable, line.split(_OURS)))
-
-
-class StdoutError(Exception):
-    """Standard output can't be written, for example because its disk is full.
-
-    Not an OSError, since commands report those as their own failures.
-    """
 
 
 def echo(*lines: str) -> None:
@@ -77,6 +88,11 @@ def echo_err(*lines: str) -> None:
 def _print(lines: Sequence[str], *, err: bool) -> None:
     # color=True, or click would take the colours out, even on a terminal that TERM calls dumb.
     click.echo("\n".join(map(_safe, lines)), err=err, color=True)
+
+
+def _safe(line: str) -> str:
+    """Return a line with our own colours and no other unprintable characters, nor line breaks."""
+    return _ESCAPE.join(map(printable, line.split(_OURS)))
 
 
 def give_up_stdout() -> bool:
@@ -113,12 +129,15 @@ def print_error(text: str) -> None:
 def failure(error: CniError, *, as_json: bool) -> None:
     """Print why a command failed; as text, it is the message, then the details, indented."""
     if as_json:
-        echo_json({"code": error.code, "msg": error.msg, "details": error.explanation})
+        echo_json(failure_document(error))
         return
     print_error(one_line(error.msg))
-    for line in error.explanation.split("\n"):
-        if line:
-            echo_err(f"    {one_line(line)}")
+    echo_err(*(f"    {one_line(line)}" for line in error.explanation.split("\n") if line))
+
+
+def failure_document(error: CniError) -> dict[str, Any]:
+    """Return an error as JSON."""
+    return {"code": error.code, "msg": error.msg, "details": error.explanation}
 
 
 def finding(found: Finding) -> None:
@@ -127,6 +146,23 @@ def finding(found: Finding) -> None:
     echo(f"{state}  {found.subject.ljust(13)}  {one_line(found.text)}")
     for line in found.advice.splitlines():
         echo(f"{' ' * 26}{one_line(line)}")
+
+
+def reported(subject: str, check: Iterable[Finding]) -> Iterator[Finding]:
+    """Yield what a check finds; an error in the check itself is a finding, too."""
+    try:
+        yield from check
+    except InterruptedBySignalError:
+        raise
+    except (CniError, IprouteError, OSError) as error:
+        yield failed(subject, error)
+
+
+def failed(subject: str, error: Exception) -> Finding:
+    """Return an error as a finding."""
+    found = as_cni_error(error)
+    state = WARNING if found.code == NOT_PERMITTED else PROBLEM
+    return Finding(state, subject, found.msg, found.explanation)
 
 
 def result(outcome: Result) -> None:
@@ -145,3 +181,43 @@ def result(outcome: Result) -> None:
         rows.append((f"dns {key}", " ".join(value) if isinstance(value, list) else str(value)))
     width = max((len(key) for key, _ in rows), default=0)
     echo(*(f"{key.ljust(width)}  {value}" for key, value in rows))
+
+
+class Narrator:
+    """Prints on stderr, for ``-v``, what a call does, and logs it in ``log``, too.
+
+    Commands may run side by side, so each has a number, with which all of its lines begin.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self.warn = log.warn
+        self._running: dict[int, tuple[int, Command]] = {}
+        self._last = 0
+
+    def command(self, command: Command, completed: Completed | None) -> None:
+        """Print a command, as ``set -x`` does, or its time, and its status if it failed."""
+        # A process that stays is asked one query, and may make a change later.
+        shown = command.parts[0] if command.stays else command
+        if completed is None:
+            self._last += 1
+            self._running[id(shown)] = self._last, shown
+            echo_err(*(f"[{self._last}] {line}" for line in _begun(shown)))
+        elif id(shown) in self._running:  # else it stayed, and had no more to do
+            number, _ = self._running.pop(id(shown))
+            status = styled(f", status {completed.status}", err=True, fg="red")
+            time = f"{completed.seconds * 1000:.1f} ms"
+            echo_err(f"[{number}]   {time}{status if completed.status else ''}")
+        self._log.command(command, completed)
+
+    def wait(self, text: str) -> None:
+        """Print that the call has to wait."""
+        echo_err(styled(one_line(text), err=True, fg="yellow"))
+        self._log.wait(text)
+
+
+def _begun(command: Command) -> Iterator[str]:
+    words = styled(one_line(f"+ {join(command.entered_argv)}"), err=True, fg="cyan")
+    yield words + one_line(f"  # {command.purpose}" if command.purpose else "")
+    yield from (f"    {one_line(line)}" for line in command.batch_lines)
+    yield from (f"    undo: {one_line(join(undo.full_argv))}" for undo in command.undo)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import click
 
@@ -19,33 +19,20 @@ from cni_ipvlan.cli.options import Commands, is_json_wanted, json_option
 from cni_ipvlan.cli.reach.command import probe_command, trace_command
 from cni_ipvlan.cli.show.command import show
 from cni_ipvlan.cli.validate.command import validate
-from cni_ipvlan.cni.errors import (
-    DECODING_FAILURE,
-    INCOMPATIBLE_VERSION,
-    INTERNAL,
-    INVALID_CONFIGURATION,
-    INVALID_ENVIRONMENT,
-    UNSUPPORTED_FIELD,
-    CniError,
-)
+from cni_ipvlan.cni import errors
+from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
 from cni_ipvlan.iproute import IprouteError
 from cni_ipvlan.iproute.namespace import NotANamespaceError
 from cni_ipvlan.plugin.codes import INTERRUPTED
 from cni_ipvlan.plugin.explain import as_cni_error
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _KNOWN = (*calls.DRY_RUN_OF, "STATUS")
 _INTERRUPTED = 130  # what shells return after ^C
 _BAD_INPUT = (
-    INCOMPATIBLE_VERSION,
-    UNSUPPORTED_FIELD,
-    INVALID_ENVIRONMENT,
-    DECODING_FAILURE,
-    INVALID_CONFIGURATION,
+    *(errors.INCOMPATIBLE_VERSION, errors.UNSUPPORTED_FIELD, errors.INVALID_ENVIRONMENT),
+    *(errors.DECODING_FAILURE, errors.INVALID_CONFIGURATION),
 )
 
 
@@ -67,7 +54,7 @@ def _report(error: Exception, *, as_json: bool) -> int:
     """Print why a command failed; return the exit status."""
     failure = _as_failure(error)
     try:
-        if failure.code == INTERNAL and output.give_up_stdout():
+        if failure.code == errors.INTERNAL and output.give_up_stdout():
             return 1
         output.failure(failure, as_json=as_json)
     except output.StdoutError:
@@ -85,18 +72,16 @@ def _as_failure(error: Exception) -> CniError:
         with suppress(NotANamespaceError):  # which it raises again
             return as_cni_error(error)
     if isinstance(error, configs.ConfigError):
-        return CniError(INVALID_CONFIGURATION, str(error))
+        return CniError(errors.INVALID_CONFIGURATION, str(error))
     if isinstance(error, click.UsageError):
         hint = f"try: {error.ctx.command_path} --help" if error.ctx else ""
-        return CniError(INVALID_ENVIRONMENT, error.format_message(), hint)
+        return CniError(errors.INVALID_ENVIRONMENT, error.format_message(), hint)
     if isinstance(error, click.Abort):
         return CniError(INTERRUPTED, "interrupted from the keyboard")
     place = traceback.extract_tb(error.__traceback__)[-1]
-    return CniError(
-        INTERNAL,
-        f"internal error at {os.path.basename(place.filename)}:{place.lineno}: "
-        f"{type(error).__name__}: {error}",
-    )
+    where = f"{os.path.basename(place.filename)}:{place.lineno}"
+    what = f"internal error at {where}: {type(error).__name__}: {error}"
+    return CniError(errors.INTERNAL, what)
 
 
 @click.group(cls=Commands, invoke_without_command=True, context_settings=_CONTEXT)
@@ -115,48 +100,31 @@ def ipvlan(ctx: click.Context, version: bool, dry_run: bool, as_json: bool, verb
         CNI_COMMAND=ADD CNI_CONTAINERID=c CNI_NETNS=/run/netns/c CNI_IFNAME=eth0 \\
             CNI_PATH=/opt/cni/bin ipvlan --dry-run < net.conf
     """  # noqa: D301 - in a raw string, click would not know the mark of lines to keep
+    has_options = dry_run or as_json or verbose
+    command = os.environ.get("CNI_COMMAND")
     if version:
-        _print_version(as_json=as_json)
+        document = {"version": __version__, "supportedVersions": SUPPORTED_VERSIONS}
+        output.echo_json(document) if as_json else output.echo(f"ipvlan, version {__version__}")
         ctx.exit()
     if ctx.invoked_subcommand:
-        if dry_run or as_json or verbose:
-            raise click.UsageError(
-                f"options go after the command: ipvlan {ctx.invoked_subcommand} …"
-            )
-        return
-    command = os.environ.get("CNI_COMMAND")
-    if not command:
-        if dry_run or as_json or verbose:
+        if has_options:
+            text = f"options go after the command: ipvlan {ctx.invoked_subcommand} …"
+            raise click.UsageError(text)
+    elif not command:
+        if has_options:
             raise click.UsageError("to replay a runtime's call, set CNI_COMMAND and its variables")
         output.echo(*ctx.get_help().split("\n"))
-        return
-    if not dry_run and not verbose:
+    elif not dry_run and not verbose:
         raise click.UsageError("to replay a runtime's call, give --dry-run or -v")
-    if command not in (calls.DRY_RUN_OF if dry_run else _KNOWN):
+    elif command not in (calls.DRY_RUN_OF if dry_run else _KNOWN):
         raise click.UsageError(f"cannot replay {command!r}, only {', '.join(calls.DRY_RUN_OF)}")
-    call = Call(dict(os.environ), configs.standard_input())
-    calls.make(call, CallOptions(dry_run, as_json, verbose))
-
-
-def _print_version(*, as_json: bool) -> None:
-    if as_json:
-        output.echo_json({"version": __version__, "supportedVersions": SUPPORTED_VERSIONS})
     else:
-        output.echo(f"ipvlan, version {__version__}")
+        call = Call(dict(os.environ), configs.standard_input())
+        calls.make(call, CallOptions(dry_run, as_json, verbose))
 
 
 for _command in (
-    verbs.add,
-    verbs.delete,
-    verbs.check,
-    verbs.status,
-    verbs.gc,
-    validate,
-    show,
-    doctor_command,
-    probe_command,
-    trace_command,
-    replay.replay,
-    ipam_answer,
+    *(verbs.add, verbs.delete, verbs.check, verbs.status, verbs.gc, validate, show),
+    *(doctor_command, probe_command, trace_command, replay.replay, ipam_answer),
 ):
     ipvlan.add_command(_command)

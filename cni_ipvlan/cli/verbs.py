@@ -4,29 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shlex
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from functools import reduce
+from typing import Any
 
 import click
 
-from cni_ipvlan.cli import attachments, calls, output
+from cni_ipvlan.cli import attachments, calls, options, output
 from cni_ipvlan.cli.calls import Call, CallOptions
-from cni_ipvlan.cli.options import (
-    CONTAINER_ID,
-    FILE,
-    IFNAME,
-    Arguments,
-    Example,
-    chosen,
-    cni_path_option,
-    config_option,
-    dry_run_option,
-    json_option,
-    netns_option,
-    network_option,
-    verbose_option,
-    wrong,
-)
+from cni_ipvlan.cli.configs import NetworkConfig
+from cni_ipvlan.cli.options import FILE, Example
 from cni_ipvlan.cni import result as results
 from cni_ipvlan.cni.errors import UNKNOWN_CONTAINER, CniError
 from cni_ipvlan.cni.request import introduced_in
@@ -34,20 +23,18 @@ from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
 from cni_ipvlan.log import one_line
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from cni_ipvlan.cli.configs import NetworkConfig
+_OF_DEL = {"-c": "config", "--network": "network", "--netns": "netns", "--ifname": "ifname"}
+_OF_DEL |= {"--container-id": "container_id", "--cni-path": "cni_path", "--args": "cni_args"}
 
 
 def _attachment_options(*, may_be_gone: bool = False) -> Callable[[Any], Any]:
     """Return the options that name an attachment, whose namespace may be gone for del."""
-    options = (
-        config_option(required=True),
-        netns_option(required=True, may_be_gone=may_be_gone),
+    found = (
+        options.config_option(required=True),
+        options.netns_option(required=True, may_be_gone=may_be_gone),
         click.option(
             "--ifname",
-            type=IFNAME,
+            type=options.interface_name,
             metavar="NAME",
             default="net1",
             show_default=True,
@@ -55,52 +42,44 @@ def _attachment_options(*, may_be_gone: bool = False) -> Callable[[Any], Any]:
         ),
         click.option(
             "--container-id",
-            type=CONTAINER_ID,
+            type=options.container_id,
             metavar="ID",
             help="The container's ID [default: a new one for add, else the one found there].",
         ),
-        cni_path_option,
+        options.cni_path_option,
         click.option(
             "--args",
             "cni_args",
-            type=Arguments(),
+            type=options.arguments,
             metavar="'K=V;…'",
             help="CNI_ARGS, for the IPAM plugin.",
         ),
-        network_option,
+        options.network_option,
         click.option(
             "--prev-result",
             type=FILE,
             metavar="FILE",
             help="The result of the previous plugin in a chain, or of the ADD.",
         ),
-        verbose_option,
+        options.verbose_option,
     )
-
-    def add_all(command: Any) -> Any:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add_all
+    return lambda command: reduce(lambda made, option: option(made), reversed(found), command)
 
 
 @click.command(
     cls=Example,
-    example=(
-        "ipvlan add -c examples/ipvlan0.yaml --netns container1 --dry-run\n"
-        "ipvlan add -c examples/ipvlan0.yaml --netns container1 --ifname eth1 -v"
-    ),
+    example="ipvlan add -c examples/ipvlan0.yaml --netns container1 --dry-run\n"
+    "ipvlan add -c examples/ipvlan0.yaml --netns container1 --ifname eth1 -v",
 )
 @_attachment_options()
-@dry_run_option
+@options.dry_run_option
 @click.option(
     "--ipam-result",
     type=FILE,
     metavar="FILE",
     help="In a dry run, the result of the IPAM plugin, which is then not called.",
 )
-@json_option
+@options.json_option
 def add(dry_run: bool, ipam_result: str | None, as_json: bool, **given: Any) -> None:
     """Attach a container.
 
@@ -110,56 +89,46 @@ def add(dry_run: bool, ipam_result: str | None, as_json: bool, **given: Any) -> 
     result = calls.read_result(ipam_result, "--ipam-result")[1] if ipam_result else None
     if result and not dry_run:
         raise click.UsageError("--ipam-result can only be used with --dry-run")
-    container_id = given["container_id"] or calls.fresh_container_id()
     network = _network(given)
     _check_chain(network, given)
-    call = _attachment_call("ADD", network, container_id, given)
+    known = {**given, "container_id": given["container_id"] or secrets.token_hex(8)}
+    call = _attachment_call("ADD", network, known)
     calls.make(call, CallOptions(dry_run, as_json, given["verbose"], result))
     if not dry_run and not given["container_id"]:
-        command = _detaching({**given, "container_id": container_id})
-        output.echo_err(f"container ID {container_id}; to detach it: {command}")
-
-
-def _detaching(given: dict[str, Any]) -> str:
-    """Return the command that takes back an add."""
-    options = {"-c": "config", "--network": "network", "--netns": "netns", "--ifname": "ifname"}
-    options |= {"--container-id": "container_id", "--cni-path": "cni_path", "--args": "cni_args"}
-    pairs = ((option, given[name]) for option, name in options.items() if given[name])
-    return shlex.join(("ipvlan", "del", *(word for pair in pairs for word in pair)))
+        named = [(option, known[name]) for option, name in _OF_DEL.items() if known[name]]
+        words = [word for pair in named for word in pair]
+        command = shlex.join(("ipvlan", "del", *words))
+        output.echo_err(f"container ID {known['container_id']}; to detach it: {command}")
 
 
 @click.command(
     "del",
     cls=Example,
-    example=(
-        "ipvlan del -c examples/ipvlan0.yaml --netns container1 --ifname eth1 --dry-run\n"
-        "ipvlan del -c examples/ipvlan0.yaml --netns container1 --ifname eth1"
-    ),
+    example="ipvlan del -c examples/ipvlan0.yaml --netns container1 --ifname eth1 --dry-run\n"
+    "ipvlan del -c examples/ipvlan0.yaml --netns container1 --ifname eth1",
 )
 @_attachment_options(may_be_gone=True)
-@dry_run_option
-@json_option
+@options.dry_run_option
+@options.json_option
 def delete(dry_run: bool, as_json: bool, **given: Any) -> None:
     """Detach a container."""
     network = _network(given)
     if given["container_id"] and not dry_run:
-        nothing = attachments.nothing_known(calls.read_only_node().begin(), network, given)
+        nothing = attachments.nothing_known(calls.read_only_node(), network, given)
         if nothing:
             raise CniError(UNKNOWN_CONTAINER, nothing)
-    call = _attachment_call("DEL", network, _known_id(network, given), given)
+    call = _attachment_call("DEL", network, given)
     calls.make(call, CallOptions(dry_run, as_json, given["verbose"]))
 
 
 @click.command(
     cls=Example,
-    example=(
-        "ipvlan add -c examples/ipvlan0.yaml --netns container1 --json > result.json\n"
-        "ipvlan check -c examples/ipvlan0.yaml --netns container1 --prev-result result.json"
-    ),
+    example="ipvlan add -c examples/ipvlan0.yaml --netns container1 --json > result.json\n"
+    "ipvlan check -c examples/ipvlan0.yaml --netns container1 --prev-result result.json",
 )
 @_attachment_options()
-@dry_run_option
-@json_option
+@options.dry_run_option
+@options.json_option
 def check(dry_run: bool, as_json: bool, **given: Any) -> None:
     """Compare an attachment with what its ADD reported."""
     network = _network(given)
@@ -167,82 +136,62 @@ def check(dry_run: bool, as_json: bool, **given: Any) -> None:
         raise click.UsageError(
             "give the result of the ADD with --prev-result FILE; ipvlan add --json prints it"
         )
-    call = _attachment_call("CHECK", network, _known_id(network, given), given)
+    call = _attachment_call("CHECK", network, given)
     calls.make(call, CallOptions(dry_run, as_json, given["verbose"]))
     if not as_json and not dry_run:
         output.echo("the attachment is as ADD left it")
 
 
 @click.command(cls=Example, example="ipvlan status -c examples/ipvlan0.yaml")
-@config_option(required=True)
-@cni_path_option
-@network_option
-@json_option
-@verbose_option
-def status(
-    config: str, cni_path: str | None, network: str | None, as_json: bool, verbose: bool
-) -> None:
+@options.config_option(required=True)
+@options.cni_path_option
+@options.network_option
+@options.json_option
+@options.verbose_option
+def status(as_json: bool, **given: Any) -> None:
     """Check whether an ADD could succeed now."""
-    call = _network_call("STATUS", config, network, cni_path, {})
-    calls.make(call, CallOptions(as_json=as_json, is_verbose=verbose))
+    call = _network_call("STATUS", given, {})
+    calls.make(call, CallOptions(as_json=as_json, is_verbose=given["verbose"]))
     if not as_json:
         output.echo("ready")
 
 
+def _attachment(text: str) -> dict[str, str]:
+    container_id, _, ifname = text.partition("/")
+    if not container_id or not ifname:
+        raise click.BadParameter(f"{text!r} is not ID/IFNAME")
+    return {"containerID": container_id, "ifname": ifname}
+
+
 @click.command(
     cls=Example,
-    example="ipvlan gc -c examples/ipvlan0.yaml --keep 4bd23c/net1 90a1f3/net1 --dry-run",
+    example="ipvlan gc -c examples/ipvlan0.yaml 4bd23c/net1 90a1f3/net1 --dry-run",
 )
-@config_option(required=True)
-@click.option(
-    "--keep",
-    multiple=True,
-    metavar="ID/IFNAME",
-    help="A valid attachment; more may follow. All others of the network are removed.",
-)
-@click.argument("more", nargs=-1, metavar="[ID/IFNAME]…")
+@options.config_option(required=True)
+@click.argument("valid", type=_attachment, nargs=-1, metavar="[ID/IFNAME]…")
 @click.option("--keep-none", is_flag=True, help="No attachment of the network is valid.")
-@cni_path_option
-@network_option
-@dry_run_option
-@json_option
-@verbose_option
+@options.cni_path_option
+@options.network_option
+@options.dry_run_option
+@options.json_option
+@options.verbose_option
 def gc(
-    config: str,
-    keep: tuple[str, ...],
-    more: tuple[str, ...],
-    keep_none: bool,
-    cni_path: str | None,
-    network: str | None,
-    dry_run: bool,
-    as_json: bool,
-    verbose: bool,
+    valid: tuple[dict[str, str], ...], keep_none: bool, dry_run: bool, as_json: bool, **given: Any
 ) -> None:
-    """Remove what is left of a network's attachments, except valid ones.
+    """Remove what is left of a network's attachments, except valid ones: ID/IFNAME.
 
     An interface in a container that still exists is reported and kept: del removes it. The IPAM
     plugin releases addresses, if it knows GC.
     """
-    if more and not keep:
-        raise click.UsageError("valid attachments must follow --keep")
-    if bool(keep) == keep_none:
-        raise click.UsageError("give either --keep with the valid attachments, or --keep-none")
-    valid = [_attachment(each) for each in (*keep, *more)]
-    extra = {"cni.dev/valid-attachments": valid}
-    call = _network_call("GC", config, network, cni_path, extra)
-    calls.make(call, CallOptions(dry_run, as_json, verbose))
-
-
-def _attachment(keep: str) -> dict[str, str]:
-    container_id, _, ifname = keep.partition("/")
-    if not container_id or not ifname:
-        raise wrong(f"{keep!r} is not ID/IFNAME", "--keep")
-    return {"containerID": container_id, "ifname": ifname}
+    if bool(valid) == keep_none:
+        raise click.UsageError("give either the valid attachments as ID/IFNAME, or --keep-none")
+    call = _network_call("GC", given, {"cni.dev/valid-attachments": valid})
+    calls.make(call, CallOptions(dry_run, as_json, given["verbose"]))
 
 
 def _network(given: dict[str, Any]) -> NetworkConfig:
     """Return the chosen network; say which plugins of its list are left out."""
-    network = chosen(given["config"], given["network"])
+    network = options.chosen(given["config"], given["network"])
     others = ", ".join((*network.before, *network.after))
     if others:
         text = f"of the list {network.name}, only ipvlan is called; left out: {others}"
@@ -261,9 +210,8 @@ def _check_chain(network: NetworkConfig, given: dict[str, Any]) -> None:
     output.echo_err(one_line(f"ipvlan comes after {before}, whose result --prev-result can give"))
 
 
-def _attachment_call(
-    command: str, network: NetworkConfig, container_id: str, given: dict[str, Any]
-) -> Call:
+def _attachment_call(command: str, network: NetworkConfig, given: dict[str, Any]) -> Call:
+    """Return a call about an attachment; raises UsageError if its container's ID is not known."""
     config = dict(network.config)
     _raise_version(config, command)
     if given["prev_result"]:
@@ -271,34 +219,18 @@ def _attachment_call(
         if command == "CHECK":
             previous = results.render(parsed, str(config.get("cniVersion")))
         config["prevResult"] = previous
-    environment = {
-        **os.environ,
-        "CNI_COMMAND": command,
-        "CNI_CONTAINERID": container_id,
-        "CNI_NETNS": given["netns"],
-        "CNI_IFNAME": given["ifname"],
-        "CNI_PATH": calls.cni_path(given["cni_path"]),
-    }
+    netns, ifname, container_id = given["netns"], given["ifname"], given["container_id"]
+    if not container_id:
+        node = calls.read_only_node()
+        container_id = attachments.container_id_of(node, network.name, ifname, netns)
+    about = {"CNI_CONTAINERID": container_id, "CNI_NETNS": netns, "CNI_IFNAME": ifname}
     if given["cni_args"]:
-        environment["CNI_ARGS"] = given["cni_args"]
-    return Call(environment, json.dumps(config).encode(), _names(given))
+        about["CNI_ARGS"] = given["cni_args"]
+    return _call(command, config, given["cni_path"], about)
 
 
-def _names(given: dict[str, Any]) -> dict[str, str]:
-    """Return the options that a call's variables came from."""
-    names = {"CNI_NETNS": "--netns", "CNI_IFNAME": "--ifname", "CNI_CONTAINERID": "--container-id"}
-    names |= {"prevResult": "--prev-result"} if given["prev_result"] else {}
-    return names | _name_of_path(given["cni_path"])
-
-
-def _name_of_path(given: str | None) -> dict[str, str]:
-    return {"CNI_PATH": calls.cni_path_is_set_by(given) or calls.USUAL}
-
-
-def _network_call(
-    command: str, source: str, network: str | None, cni_path: str | None, extra: dict[str, Any]
-) -> Call:
-    config = {**chosen(source, network).config, **extra}
+def _network_call(command: str, given: dict[str, Any], extra: dict[str, Any]) -> Call:
+    config = {**options.chosen(given["config"], given["network"]).config, **extra}
     version, ipam = config.get("cniVersion"), netconf.ipam_type(config)
     if _raise_version(config, command) and ipam:
         config.pop("ipam")
@@ -307,12 +239,14 @@ def _network_call(
             f"configuration's cniVersion is {version or 'not given'}"
             + ("; its leases stay" if command == "GC" else "")
         )
-    environment = {
-        **os.environ,
-        "CNI_COMMAND": command,
-        "CNI_PATH": calls.cni_path(cni_path),
-    }
-    return Call(environment, json.dumps(config).encode(), _name_of_path(cni_path))
+    return _call(command, config, given["cni_path"], {})
+
+
+def _call(command: str, config: dict[str, Any], given: str | None, about: dict[str, str]) -> Call:
+    path = {"CNI_COMMAND": command, "CNI_PATH": calls.cni_path(given)}
+    names = {"CNI_NETNS": "--netns", "CNI_IFNAME": "--ifname"}
+    names["CNI_PATH"] = calls.cni_path_is_set_by(given) or calls.USUAL
+    return Call({**os.environ, **path, **about}, json.dumps(config).encode(), names)
 
 
 def _raise_version(config: dict[str, Any], command: str) -> bool:
@@ -326,10 +260,3 @@ def _raise_version(config: dict[str, Any], command: str) -> bool:
     if version in older:
         config["cniVersion"] = since
     return version in older
-
-
-def _known_id(network: NetworkConfig, given: dict[str, Any]) -> str:
-    if given["container_id"]:
-        return str(given["container_id"])
-    tx = calls.read_only_node().begin()
-    return attachments.container_id_of(tx, network.name, given["ifname"], given["netns"])

@@ -49,7 +49,6 @@ _CODES = {
 _ADVICE = {
     causes.ADDRESS_IN_USE: "list the addresses with ipvlan show, and check that no two networks on "
     "one master hand out the same range",
-    causes.NAME_TAKEN: "choose another CNI_IFNAME",
 }
 _PACKAGES = {
     "ip": "iproute2",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cni_ipvlan.cli.doctor import configurations, containers, networks, node, plugins
 from cni_ipvlan.cli.doctor.tools import SearchPath, Tools
-from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING, Finding, reported
+from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, reported
 from cni_ipvlan.iproute.transaction import Transaction
 
 if TYPE_CHECKING:

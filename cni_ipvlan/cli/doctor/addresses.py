@@ -5,8 +5,8 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_interface
 from typing import TYPE_CHECKING, Any
 
-from cni_ipvlan.cli import leases
-from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING, Finding
+from cni_ipvlan.cli import attachments
+from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding
 from cni_ipvlan.cli.validate import of_host
 from cni_ipvlan.plugin import inventory
 
@@ -94,7 +94,7 @@ def _taken(tools: Tools, conf: NetConf, address: Address, holder: Attachment) ->
 
 def _ranges(config: dict[str, Any]) -> Iterator[Range]:
     if config["ipam"]["type"] == "host-local":
-        for ranges in leases.ranges(config):
+        for ranges in attachments.ranges(config):
             yield from ranges
 
 

@@ -6,11 +6,11 @@ import click
 
 from cni_ipvlan.cli import calls, doctor, output
 from cni_ipvlan.cli.options import (
-    IFNAME,
     Example,
     chosen,
     cni_path_option,
     config_option,
+    interface_name,
     json_option,
     netns_option,
     network_option,
@@ -27,7 +27,7 @@ from cni_ipvlan.cli.options import (
 @netns_option(required=False)
 @click.option(
     "--ifname",
-    type=IFNAME,
+    type=interface_name,
     metavar="NAME",
     help="An interface's name, to be looked up with --netns.",
 )

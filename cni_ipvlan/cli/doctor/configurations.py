@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni_ipvlan.cli import configs, validate
-from cni_ipvlan.cli.finding import PROBLEM, WARNING, Finding
+from cni_ipvlan.cli.output import PROBLEM, WARNING, Finding
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

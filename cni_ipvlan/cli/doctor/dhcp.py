@@ -8,7 +8,7 @@ from contextlib import suppress
 from shlex import join
 from typing import TYPE_CHECKING, Any
 
-from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING, Finding
+from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding
 from cni_ipvlan.iproute import machine, tc
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.plugin import explain

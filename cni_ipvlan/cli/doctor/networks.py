@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cni_ipvlan.cli import leases, validate
+from cni_ipvlan.cli import attachments, validate
 from cni_ipvlan.cli.doctor import addresses, dhcp, plugins
-from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING, Finding, reported
+from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, reported
 from cni_ipvlan.cli.reading.part import json_path
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.versions import VERSION_WHEN_ABSENT
@@ -51,7 +51,7 @@ def examine(tools: Tools, network: NetworkConfig, found: Sequence[Problem]) -> I
 
 def _leases(config: dict[str, Any]) -> Iterator[Finding]:
     place = explain.lease_directory(config)
-    for each in leases.usage(config):
+    for each in attachments.usage(config):
         text = f"{each.leased} of {each.room} addresses of {each.ranges} are leased, in {place}"
         if each.leased < each.room:
             yield Finding(OK, "ipam", text)

@@ -7,7 +7,7 @@ import re
 import stat
 from typing import TYPE_CHECKING
 
-from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING, Finding, failed, reported
+from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, failed, reported
 from cni_ipvlan.iproute import causes, commands, machine
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError

@@ -9,9 +9,8 @@ import json
 import os
 from typing import TYPE_CHECKING
 
-from cni_ipvlan.cli.calls import USUAL
-from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING, Finding
-from cni_ipvlan.cli.typed import renamed
+from cni_ipvlan.cli.calls import USUAL, as_typed
+from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import DELEGATE_FAILED, CniError
 from cni_ipvlan.iproute.commands import Command
@@ -56,7 +55,7 @@ def ipam(tools: Tools, plugin: str, version: str) -> Iterator[Finding]:
     except CniError as error:
         if not tools.path.set_by:
             error.add_details(f"these are {tools.path.origin}")
-        raise renamed(error, {"CNI_PATH": tools.path.set_by or USUAL}) from None
+        raise as_typed(error, {"CNI_PATH": tools.path.set_by or USUAL}) from None
     spoken = _versions(tools, path, version)
     if spoken and version not in spoken:
         text = f"{path} does not support CNI {version}, which is the configuration's cniVersion"

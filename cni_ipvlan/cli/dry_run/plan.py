@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
+from cni_ipvlan.cli import output
+from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.iproute import machine
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
-
-    from cni_ipvlan.cni.errors import CniError
-    from cni_ipvlan.iproute.commands import Argv, Command
-    from cni_ipvlan.iproute.dry_run import Plan
+from cni_ipvlan.iproute.commands import Argv, Command
+from cni_ipvlan.iproute.dry_run import Plan
 
 
 class DryRun(NamedTuple):
@@ -50,27 +48,22 @@ def is_allocation(change: Command) -> bool:
 def assumptions(plan: Plan) -> list[str]:
     """Return what the plan depends on but could not be checked."""
     found = list(plan.assumptions)
-    module = machine.ipvlan_module()
-    if any(_creates_ipvlan(change) for change in plan.changes) and module.state != machine.LOADED:
+    module, missing = machine.ipvlan_module(), machine.missing_capabilities()
+    is_used = any("ipvlan" in change.argv and "add" in change.argv for change in plan.changes)
+    if is_used and module.state != machine.LOADED:
         found.append(f"the kernel has ipvlan, or can load it ({module.text})")
-    missing = machine.missing_capabilities()
     if plan.changes and missing:
         found.append(f"you run this as root, or with {' and '.join(missing)}")
     return found
 
 
-def _creates_ipvlan(change: Command) -> bool:
-    return "ipvlan" in change.argv and "add" in change.argv
-
-
 def document(made: DryRun) -> dict[str, Any]:
     """Return the steps as JSON, with the expected result."""
-    steps = [*made.plan.changes, *made.looks]
     return {
         "steps": [
             {
                 "argv": list(step.entered_argv),
-                "namespace": step.inside.path if step.inside else None,
+                "namespace": step.inside and step.inside.path,
                 "purpose": step.purpose,
                 "stdin": step.stdin.decode("utf-8", "replace") or None,
                 "environment": dict(step.parameters or {}),
@@ -79,13 +72,9 @@ def document(made: DryRun) -> dict[str, Any]:
                 "ipv6Only": made.is_ipv6_only(step),
                 "run": step.changes_nothing or step in made.looks,
             }
-            for step in steps
+            for step in (*made.plan.changes, *made.looks)
         ],
         "assumptions": assumptions(made.plan),
         "result": made.result,
-        "failure": _failure(made.failure) if made.failure else None,
+        "failure": output.failure_document(made.failure) if made.failure else None,
     }
-
-
-def _failure(error: CniError) -> dict[str, Any]:
-    return {"code": error.code, "msg": error.msg, "details": error.explanation}

@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 import click
 
-from cni_ipvlan.cli import calls, output
-from cni_ipvlan.cli.options import (
-    CONTAINER_ID,
-    Example,
-    json_option,
-    namespace_at,
-    netns_option,
-)
+from cni_ipvlan.cli import calls, options, output
 from cni_ipvlan.cli.show import drawing, tree
 from cni_ipvlan.iproute import machine
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError, Interrupts
@@ -22,39 +14,37 @@ from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin.explain import as_cni_error
 from cni_ipvlan.plugin.node import Node
 
-if TYPE_CHECKING:
-    from cni_ipvlan.plugin.node import Node
-
 _WATCH_SECONDS = 2.0
 _POLL_SECONDS = 0.1
 
 
 @click.command(
-    cls=Example, example="ipvlan show --master eth1000\nipvlan show --netns container1 --json"
+    cls=options.Example,
+    example="ipvlan show --master eth1000\nipvlan show --netns container1 --json",
 )
-@netns_option(required=False)
+@options.netns_option(required=False)
 @click.option("--master", metavar="NAME", default="", help="Only what this interface carries.")
 @click.option(
     "--container-id",
-    type=CONTAINER_ID,
+    type=options.container_id,
     metavar="ID",
     help="Only this container, by its ID or at least 4 characters of its start.",
 )
 @click.option("--pod", metavar="[NAMESPACE/]NAME", default="", help="Only this Kubernetes pod.")
-@json_option
+@options.json_option
 @click.option("-w", "--watch", is_flag=True, help="Keep watching, in a terminal.")
 def show(
     netns: str | None, master: str, container_id: str | None, pod: str, as_json: bool, watch: bool
 ) -> int:
     """Show the masters, the ipvlan interfaces they carry, and leftovers.
 
-    What is amiss is said last: "unfinished", if an ADD has neither ended nor is running; "no
+    What is wrong is said last: "unfinished", if an ADD has neither ended nor is running; "no
     record", if an interface is labelled, but not recorded where it is; "no lease", if host-local
     no longer knows its address. Leftovers are records and leases that have "no interface".
     """
     if watch and (as_json or not output.is_terminal()):
         raise click.UsageError("--watch needs a terminal, and no --json")
-    place = namespace_at(netns) if netns else None
+    place = options.namespace_at(netns) if netns else None
     wanted = tree.Filter(place, master, container_id or "", pod)
     node = calls.read_only_node()
     try:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from cni_ipvlan.cli.output import styled
-from cni_ipvlan.iproute.queries import MAIN_TABLE
+from cni_ipvlan.cli.show.leftovers import Leftover
+from cni_ipvlan.cli.show.tree import Master, Row, Tree
+from cni_ipvlan.iproute.queries import MAIN_TABLE, Route
 from cni_ipvlan.plugin.host_access import is_host_link
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from cni_ipvlan.cli.show.leftovers import Leftover
-    from cni_ipvlan.cli.show.tree import Master, Row, Tree
-    from cni_ipvlan.iproute.queries import Route
 
 _DEFAULT = ("0.0.0.0/0", "::/0")
 
@@ -47,25 +43,23 @@ def _head(master: Master) -> str:
 
 def _attachment(row: Row) -> str:
     link, place, _, addresses, pod = row.attachment
-    parts = [styled(link.name, fg="cyan"), f"in {place.path}" if place else "on the host"]
-    if place is None and is_host_link(link):
-        parts.append("for hostAccess")
-    if link.kind != "ipvlan":
-        parts.append(link.kind)
-    if row.owner:
-        parts += [f"pod {pod}"] if pod else []
-        parts.append(f"container {row.owner.container_id}")
-    if not link.is_up:
-        parts.append(styled("down", fg="red"))
-    parts.append(f"MTU {link.mtu}")
-    parts.append(" ".join(addresses) or "no addresses")
-    if _gateways(row):
-        parts.append(f"gateway {' '.join(_gateways(row))}")
-    others = [each for each in row.routes if not _is_by_gateway(each)]
-    if others:
-        parts.append(f"routes {', '.join(map(_route, others))}")
-    parts += [styled(each, fg="yellow") for each in row.problems]
-    return "  ".join(parts)
+    gateways = _gateways(row)
+    routes = [_route(each) for each in row.routes if not _is_by_gateway(each)]
+    parts = (
+        styled(link.name, fg="cyan"),
+        f"in {place.path}" if place else "on the host",
+        "for hostAccess" if place is None and is_host_link(link) else "",
+        link.kind if link.kind != "ipvlan" else "",
+        f"pod {pod}" if row.owner and pod else "",
+        f"container {row.owner.container_id}" if row.owner else "",
+        "" if link.is_up else styled("down", fg="red"),
+        f"MTU {link.mtu}",
+        " ".join(addresses) or "no addresses",
+        f"gateway {' '.join(gateways)}" if gateways else "",
+        f"routes {', '.join(routes)}" if routes else "",
+        *(styled(each, fg="yellow") for each in row.problems),
+    )
+    return "  ".join(filter(None, parts))
 
 
 def _gateways(row: Row) -> list[str]:
@@ -73,8 +67,7 @@ def _gateways(row: Row) -> list[str]:
 
 
 def _is_by_gateway(route: Route) -> bool:
-    is_main = route.table == MAIN_TABLE
-    return is_main and route.dst in _DEFAULT and bool(route.gateway)
+    return route.table == MAIN_TABLE and route.dst in _DEFAULT and bool(route.gateway)
 
 
 def _route(route: Route) -> str:
@@ -85,9 +78,10 @@ def _route(route: Route) -> str:
 def _leftover(each: Leftover) -> str:
     network, container_id, ifname = each.attachment
     what = f"lease {each.lease.file}" if each.lease else f"record of {ifname} in {each.netns}"
-    pod = [f"pod {each.pod}"] if each.pod else []
-    parts = [what, f"network {network}", *pod, f"container {container_id}"]
-    return "  ".join((*parts, styled(each.problem, fg="yellow")))
+    pod = f"pod {each.pod}" if each.pod else ""
+    problem = styled(each.problem, fg="yellow")
+    parts = (what, f"network {network}", pod, f"container {container_id}", problem)
+    return "  ".join(filter(None, parts))
 
 
 def document(tree: Tree) -> dict[str, Any]:
@@ -103,8 +97,8 @@ def _master_document(master: Master) -> dict[str, Any]:
     link = master.rows[0].attachment.link
     return {
         "master": master.name,
-        "up": master.link.is_up if master.link else None,
-        "mtu": master.link.mtu if master.link else None,
+        "up": master.link and master.link.is_up,
+        "mtu": master.link and master.link.mtu,
         "mode": link.mode,
         "flag": link.flag,
         "attachments": list(map(_row_document, master.rows)),
@@ -115,34 +109,28 @@ def _row_document(row: Row) -> dict[str, Any]:
     link, place, _, addresses, pod = row.attachment
     return {
         "interface": link.name,
-        "netns": place.path if place else None,
+        "netns": place and place.path,
         "kind": link.kind,
         "hostAccess": place is None and is_host_link(link),
-        "containerID": row.owner.container_id if row.owner else None,
-        "network": row.owner.network if row.owner else None,
+        "containerID": row.owner and row.owner.container_id,
+        "network": row.owner and row.owner.network,
         "pod": pod or None,
         "up": link.is_up,
         "mtu": link.mtu,
         "mac": link.mac,
-        "addresses": list(addresses),
+        "addresses": addresses,
         "gateways": _gateways(row),
         "routes": list(map(_route_document, row.routes)),
-        "leases": list(row.leases) if row.leases is not None else None,
-        "problems": list(row.problems),
+        "leases": row.leases,
+        "problems": row.problems,
     }
 
 
 def _route_document(route: Route) -> dict[str, Any]:
     """Return a route in the words of CNI."""
-    return {
-        "dst": route.dst,
-        "gw": route.gateway or None,
-        "mtu": route.mtu,
-        "advmss": route.advmss,
-        "priority": route.priority,
-        "table": route.table,
-        "scope": route.scope,
-    }
+    attributes = ("mtu", "advmss", "priority", "table", "scope")
+    others = {name: getattr(route, name) for name in attributes}
+    return {"dst": route.dst, "gw": route.gateway or None, **others}
 
 
 def _leftover_document(each: Leftover) -> dict[str, Any]:
@@ -156,6 +144,6 @@ def _leftover_document(each: Leftover) -> dict[str, Any]:
         "containerID": container_id,
         "network": network,
         "pod": each.pod or None,
-        "address": each.lease.address if each.lease else None,
-        "file": each.lease.file if each.lease else None,
+        "address": each.lease and each.lease.address,
+        "file": each.lease and each.lease.file,
     }

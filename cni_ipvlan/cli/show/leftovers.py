@@ -1,33 +1,37 @@
-"""What is amiss with attachments, and what is left of those whose interfaces are gone."""
+"""What is wrong with attachments, and what is left of those whose interfaces are gone."""
 
 from __future__ import annotations
 
+import json
+import os
+from base64 import b64decode
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from ipaddress import ip_interface
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
-from cni_ipvlan.cli.show import networks_here
+from cni_ipvlan.cli import configs
+from cni_ipvlan.cli.attachments import Lease, in_directory
+from cni_ipvlan.cli.doctor import configurations
+from cni_ipvlan.cli.reach.probe import RESULTS
+from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import namespace
-from cni_ipvlan.plugin import links
-from cni_ipvlan.plugin.master import Master
-from cni_ipvlan.state.attachment import AttachmentId
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
-
-    from cni_ipvlan.cli.leases import Lease
-    from cni_ipvlan.iproute.queries import Link
-    from cni_ipvlan.plugin.inventory import Attachment
-    from cni_ipvlan.state.attachment import ModeHint
-    from cni_ipvlan.state.registry import Registry
+from cni_ipvlan.iproute.transaction import Transaction
+from cni_ipvlan.plugin import explain, links
+from cni_ipvlan.plugin.inventory import Attachment
+from cni_ipvlan.state.attachment import AttachmentId, ModeHint
+from cni_ipvlan.state.registry import Registry
 
 UNFINISHED = "unfinished"  # its ADD has neither ended nor is it running
 NO_RECORD = "no record"  # it is labelled, but root has not recorded it where it is
 NO_LEASE = "no lease"  # host-local, which gave out its address, no longer knows that
 NO_INTERFACE = "no interface"
+# libcni keeps the configuration of each attachment beside its result, for runtimes and Multus.
+_KEPT = (RESULTS, "/var/lib/cni/multus/results")
 
 
 class Leftover(NamedTuple):
-    """A record or a lease of an attachment without an interface; ``problem`` says what is amiss.
+    """A record or a lease of an attachment without an interface; ``problem`` says what is wrong.
 
     A record has a namespace and perhaps a ``master`` and a ``pod``, a lease has none of them.
     """
@@ -41,119 +45,159 @@ class Leftover(NamedTuple):
     lease: Lease | None = None
 
 
-class Judge:
-    """Compares interfaces with records and leases, without mistaking what a call does meanwhile.
+class Known(NamedTuple):
+    """What is known of attachments besides their interfaces.
 
-    It is made before the interfaces are listed: what was there by then, is there still, and has
-    no interface and no running call, is left over.
+    It is read after these, in this order: the keys of those on which a call is working, so that
+    the others are at rest; leases by network, which are host-local's; records, which an ADD writes
+    before it has a lease, and a DEL removes after that.
     """
 
-    def __init__(self, registry: Registry, host: Collection[Link]) -> None:
-        self._registry = registry
-        self._hints = list(registry.all_hints())
-        self._leases = networks_here.leased()
-        self._now, self._hints_now = self._leases, self._hints
-        self._masters = {
-            hint: link.name for link in host for hint in registry.hints(Master(link).key)
-        }
-
-    def look_again(self) -> None:
-        """Read the leases after the interfaces were listed, and then whose they may be."""
-        self._now = networks_here.leased()
-        self._hints_now = list(self._registry.all_hints())
-
-    def record(self, each: Attachment) -> ModeHint | None:
-        """Return the record of an interface where it is, also of one that is not finished."""
-        key = links.key_of(each.link.name)
-        unfinished = [hint for hint in self._hints if hint.attachment.key == key]
-        return next(iter((*_here(self._hints, each), *unfinished)), None)
-
-    def owner(self, each: Attachment) -> AttachmentId | None:
-        """Return whose an interface is, if that is known."""
-        record = self.record(each)
-        return each.owner or (record.attachment if record else None)
-
-    def leased(self, each: Attachment) -> list[str] | None:
-        """Return which addresses are leased to an attachment; None if host-local has none to give.
-
-        A container's label could name any network, so only a recorded attachment has leases.
-        """
-        owner = each.owner
-        if owner is None or owner.network not in self._now or not _here(self._hints, each):
-            return None
-        return [lease.address for lease in self._now[owner.network] if _is_of(lease, owner)]
-
-    def problems(self, each: Attachment) -> list[str]:
-        """Return what is amiss with an interface: constants of this module."""
-        owner = self.owner(each)
-        key = links.key_of(each.link.name) or (owner.key if owner else "")
-        if not key or self._registry.is_live(key):
-            return []
-        records = self._registry.hints_of(owner) if owner else []
-        if links.key_of(each.link.name):
-            is_over = any(hint.is_complete for hint in records) or not _is_there(each)
-            return [] if is_over else [UNFINISHED]
-        here = _here(records, each)
-        if not here:
-            return [NO_RECORD]
-        if not any(hint.is_complete for hint in here):
-            return [UNFINISHED]
-        leased = self.leased(each)
-        return [NO_LEASE] if leased is not None and set(_own(each)) - set(leased) else []
-
-    def leftovers(self, found: Sequence[Attachment]) -> Iterator[Leftover]:
-        """Yield the records and leases of attachments that have none of these interfaces."""
-        owners = {self.owner(each) for each in found}
-        labels = {each.link.alias for each in found}
-        for hint in self._hints:
-            problem = "" if hint.attachment in owners else self._problem(hint)
-            if problem:
-                master = self._masters.get(hint, "")
-                place = (hint.netns, hint.netns_identity)
-                yield Leftover(problem, hint.attachment, *place, master, hint.pod)
-        used = {address for each in found for address in _own(each)}
-        for network, leases in self._leases.items():
-            for lease in leases:
-                attachment = AttachmentId(network, lease.container_id, lease.ifname)
-                has_interface = lease.address in used or attachment.label in labels
-                if not has_interface and self._is_left(lease, attachment):
-                    yield Leftover(NO_INTERFACE, attachment, lease=lease)
-
-    def _problem(self, hint: ModeHint) -> str:
-        if self._registry.is_live(hint.attachment.key):
-            return ""
-        now = [each for each in self._registry.hints_of(hint.attachment) if each == hint]
-        return (NO_INTERFACE if hint.is_complete else UNFINISHED) if now else ""
-
-    def _is_left(self, lease: Lease, attachment: AttachmentId) -> bool:
-        if lease not in self._now.get(attachment.network, ()):
-            return False
-        if self._registry.is_live(attachment.key):
-            return False
-        return not any(
-            hint.network == attachment.network and _is_of(lease, hint.attachment)
-            for hint in self._hints_now
-        )
+    busy: set[str]
+    leases: dict[str, list[Lease]]
+    hints: list[ModeHint]
 
 
-def _here(hints: Sequence[ModeHint], each: Attachment) -> list[ModeHint]:
-    """Return the hints that put an interface where it is."""
-    identity = each.place.identity if each.place else None
+def known(registry: Registry, found: Sequence[Attachment]) -> Known:
+    """Return what is known when these interfaces were found."""
+    busy = {key for key in map(_key, found) if key and registry.is_live(key)}
+    return Known(busy, _leased(), list(registry.all_hints()))
+
+
+def owner(known: Known, each: Attachment) -> AttachmentId | None:
+    """Return whose an interface is, if that is known, also if its ADD has not moved it yet."""
+    key = links.key_of(each.link.name)
+    unmoved = (hint.attachment for hint in known.hints if hint.attachment.key == key)
+    return each.owner or next(unmoved, None)
+
+
+def leases_of(known: Known, each: Attachment) -> list[str] | None:
+    """Return which addresses are leased to an attachment; None if host-local has none to give.
+
+    A container's label could name any network, so only a recorded attachment has leases.
+    """
+    if each.owner is None or each.owner.network not in known.leases or not _here(known, each):
+        return None
+    leases = known.leases[each.owner.network]
     return [
-        hint for hint in hints if hint.attachment == each.owner and hint.netns_identity == identity
+        lease.address for lease in leases if _of(lease, each.owner.network) in _names(each.owner)
     ]
 
 
-def _is_of(lease: Lease, attachment: AttachmentId) -> bool:
-    ifname = lease.ifname or attachment.ifname
-    return (lease.container_id, ifname) == (attachment.container_id, attachment.ifname)
+def problems(known: Known, each: Attachment) -> list[str]:
+    """Return what is wrong with an interface: constants of this module."""
+    if not _key(each) or _key(each) in known.busy:
+        return []
+    here = _here(known, each)
+    if links.key_of(each.link.name):
+        whose = owner(known, each)
+        is_done = any(hint.is_complete for hint in known.hints if hint.attachment == whose)
+        is_there = each.place is not None or namespace.own_has_link(each.link.name)
+        return [UNFINISHED] if is_there and not is_done else []
+    if not here:
+        return [NO_RECORD]
+    if not any(hint.is_complete for hint in here):
+        return [UNFINISHED]
+    leased = leases_of(known, each)
+    return [NO_LEASE] if leased is not None and not _own(each).issubset(leased) else []
 
 
-def _own(each: Attachment) -> list[str]:
+def leftovers(
+    tx: Transaction,
+    registry: Registry,
+    known: Known,
+    found: Sequence[Attachment],
+    masters: Mapping[tuple[int, int], str],
+) -> Iterator[Leftover]:
+    """Yield the records and leases of attachments that have none of these interfaces.
+
+    Each is looked at again, since a call may have ended meanwhile. ``masters`` has names by keys.
+    """
+    owners = {owner(known, each) for each in found}
+    for hint in known.hints:
+        attachment = hint.attachment
+        if attachment in owners or registry.is_live(attachment.key):
+            continue
+        if hint in registry.hints_of(attachment) and not links.is_there(tx, hint):
+            problem = NO_INTERFACE if hint.is_complete else UNFINISHED
+            names = [masters[key] for key in registry.masters_of(hint) if key in masters]
+            place = (hint.netns, hint.netns_identity)
+            yield Leftover(problem, attachment, *place, names[0] if names else "", hint.pod)
+    used = {address for each in found for address in _own(each)}
+    labels = {each.link.alias for each in found}
+    recorded = {name for hint in known.hints for name in _names(hint.attachment)}
+    for network, leases in known.leases.items():
+        for lease in leases:
+            attachment = _of(lease, network)
+            has_interface = lease.address in used or attachment.label in labels
+            if has_interface or attachment in recorded or registry.is_live(attachment.key):
+                continue
+            if os.path.exists(lease.file):
+                yield Leftover(NO_INTERFACE, attachment, lease=lease)
+
+
+def _key(each: Attachment) -> str:
+    return links.key_of(each.link.name) or (each.owner.key if each.owner else "")
+
+
+def _here(known: Known, each: Attachment) -> list[ModeHint]:
+    """Return the records that put an interface where it is."""
+    place = each.owner, each.place.identity if each.place else None
+    return [hint for hint in known.hints if (hint.attachment, hint.netns_identity) == place]
+
+
+def _of(lease: Lease, network: str) -> AttachmentId:
+    return AttachmentId(network, lease.container_id, lease.ifname)
+
+
+def _names(attachment: AttachmentId) -> tuple[AttachmentId, AttachmentId]:
+    """Return what an attachment is called in leases; old ones have no interface's name."""
+    return attachment, attachment._replace(ifname="")
+
+
+def _own(each: Attachment) -> set[str]:
     """Return the addresses that an interface was given, without prefix lengths."""
     found = map(ip_interface, each.addresses)
-    return [str(address.ip) for address in found if not address.is_link_local]
+    return {str(address.ip) for address in found if not address.is_link_local}
 
 
-def _is_there(each: Attachment) -> bool:
-    return each.place is not None or namespace.own_has_link(each.link.name)
+def _leased() -> dict[str, list[Lease]]:
+    """Return host-local's leases by network, of those whose attachments may be ipvlan's.
+
+    A network without an entry has its addresses from elsewhere, or is another plugin's.
+    """
+    networks: dict[str, list[dict[str, Any]]] = {}
+    for file, text in _texts():
+        with suppress(configs.ConfigError, ValueError, AttributeError, RecursionError):
+            here = configs.load(file, text)
+            networks.setdefault(str(json.loads(text).get("name")), [])
+            for network in here:
+                networks.setdefault(network.name, []).append(network.config)
+    for name in _listed(explain.LEASES):  # of some, all that is left are leases
+        networks.setdefault(name, [{"name": name, "ipam": {"type": "host-local"}}])
+    found = {}
+    for name, given in networks.items():
+        of_host_local = [each for each in given if netconf.ipam_type(each) == "host-local"]
+        places = sorted({explain.lease_directory(each) for each in of_host_local})
+        if places:
+            found[name] = [lease for place in places for lease in in_directory(place)]
+    return found
+
+
+def _texts() -> Iterator[tuple[str, str]]:
+    """Yield the configurations of this node, and those that libcni keeps, each with its file."""
+    for directory in (configurations.DIRECTORY, *_KEPT):
+        for name in _listed(directory):
+            file = os.path.join(directory, name)
+            with suppress(configs.ConfigError, ValueError, KeyError, TypeError, RecursionError):
+                if directory in _KEPT:
+                    kept = json.loads(configs.read_source(file))
+                    yield f"{file}.json", b64decode(kept["config"]).decode()
+                elif name.endswith(configs.JSON_SUFFIXES):
+                    yield file, configs.read_source(file)
+
+
+def _listed(directory: str) -> list[str]:
+    with suppress(OSError):
+        return sorted(os.listdir(directory))
+    return []

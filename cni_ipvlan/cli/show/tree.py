@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import ip_network
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from cni_ipvlan.cli.attachments import is_called
-from cni_ipvlan.cli.show.leftovers import Judge, Leftover
+from cni_ipvlan.cli.show import leftovers
+from cni_ipvlan.cli.show.leftovers import Leftover
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.namespace import Namespace
+from cni_ipvlan.iproute.queries import Link, Route
 from cni_ipvlan.iproute.runner import CommandError
+from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import inventory
 from cni_ipvlan.plugin import master as plugin_master
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
-
-    from cni_ipvlan.iproute.namespace import Namespace
-    from cni_ipvlan.iproute.queries import Link, Route
-    from cni_ipvlan.iproute.transaction import Transaction
-    from cni_ipvlan.plugin.inventory import Attachment
-    from cni_ipvlan.state.attachment import AttachmentId
-    from cni_ipvlan.state.registry import Registry
+from cni_ipvlan.plugin.inventory import Attachment
+from cni_ipvlan.state.attachment import AttachmentId
+from cni_ipvlan.state.registry import Registry
 
 
 class Row(NamedTuple):
-    """An ipvlan interface: its owner if one is known, routes, leases, and what is amiss.
+    """An ipvlan interface: its owner if one is known, routes, leases, and what is wrong.
 
     ``leases`` is None where host-local is not involved.
     """
@@ -54,15 +52,6 @@ class Tree(NamedTuple):
     unseen: Sequence[str]
 
 
-class About(NamedTuple):
-    """What an attachment is chosen by: its namespace's identity, its master's names, ID, pod."""
-
-    netns: tuple[int, int] | None
-    masters: set[str]
-    container_id: str
-    pod: str
-
-
 class Filter(NamedTuple):
     """Which attachments are wanted: all, or those in a namespace, on a master, of a container.
 
@@ -74,58 +63,50 @@ class Filter(NamedTuple):
     container_id: str = ""
     pod: str = ""
 
-    def admits(self, about: About) -> bool:
-        """Whether an attachment is wanted."""
-        return (
-            (self.netns is None or self.netns.identity == about.netns)
-            and (not self.master or self.master in about.masters)
-            and (not self.container_id or is_called(about.container_id, self.container_id))
-            and (not self.pod or self.pod in (about.pod, about.pod.partition("/")[2]))
-        )
-
 
 def look(tx: Transaction, registry: Registry, wanted: Filter, unseen: Iterable[str]) -> Tree:
     """Return what is wanted of this node; ``unseen`` is what is known to be out of sight."""
     missed = list(unseen)
-    host = {
-        link.name: link for link in queries.links(tx.run(Command(commands.link_show_all())).stdout)
-    }
-    judge = Judge(registry, host.values())
+    host = queries.links(tx.run(Command(commands.link_show_all())).stdout)
+    by_name = {link.name: link for link in host}
+    by_key = {plugin_master.Master(link).key: link.name for link in host}
+    altnames = {name: link.name for link in host for name in link.alternative_names}
+    wanted = wanted._replace(master=altnames.get(wanted.master, wanted.master))
     found = sorted(inventory.take(tx, registry, unseen=missed.append), key=_place_and_name)
-    judge.look_again()
+    known = leftovers.known(registry, found)
     rows: dict[str, list[Row]] = {}
     for each in found:
-        name, owner = _master_name(each, host.values()), judge.owner(each)
-        if wanted.admits(_about(each, owner, {name} | _altnames(host.get(name)))):
-            routes = _routes(tx, each, missed.append)
-            row = Row(each, owner, routes, judge.leased(each), judge.problems(each))
+        name, owner = _master_name(each, host), leftovers.owner(known, each)
+        netns = each.place.identity if each.place else namespace.own()
+        container_id = owner.container_id if owner else ""
+        if _is_wanted(wanted, netns, (name, each.link.parent), container_id, each.pod):
+            leases, problems = leftovers.leases_of(known, each), leftovers.problems(known, each)
+            row = Row(each, owner, _routes(tx, each, missed.append), leases, problems)
             rows.setdefault(name, []).append(row)
-    masters = [Master(name, host.get(name), rows[name]) for name in sorted(rows, key=_natural)]
-    # If something can't be seen, it may be the interface.
-    leftovers = [
+    masters = [Master(name, by_name.get(name), rows[name]) for name in sorted(rows, key=_natural)]
+    left = [
         each
-        for each in (() if missed else judge.leftovers(found))
-        if wanted.admits(_about_leftover(each, _altnames(host.get(each.master))))
+        # If something can't be seen, it may be the interface.
+        for each in (() if missed else leftovers.leftovers(tx, registry, known, found, by_key))
+        if _is_wanted(
+            wanted, each.netns_identity, (each.master,), each.attachment.container_id, each.pod
+        )
     ]
-    return Tree(masters, sorted(leftovers, key=_of_leftover), missed)
+    return Tree(masters, sorted(left, key=_of_leftover), missed)
 
 
-def _about(each: Attachment, owner: AttachmentId | None, masters: set[str]) -> About:
-    netns = each.place.identity if each.place else namespace.own()
-    container_id = owner.container_id if owner else ""
-    return About(netns, masters | {each.link.parent}, container_id, each.pod)
+def _is_wanted(
+    wanted: Filter, netns: object, masters: Sequence[str], container_id: str, pod: str
+) -> bool:
+    return (
+        (wanted.netns is None or wanted.netns.identity == netns)
+        and (not wanted.master or wanted.master in masters)
+        and (not wanted.container_id or is_called(container_id, wanted.container_id))
+        and (not wanted.pod or wanted.pod in (pod, pod.partition("/")[2]))
+    )
 
 
-def _about_leftover(each: Leftover, masters: set[str]) -> About:
-    container_id = each.attachment.container_id
-    return About(each.netns_identity, masters | {each.master}, container_id, each.pod)
-
-
-def _altnames(link: Link | None) -> set[str]:
-    return set(link.alternative_names) if link else set()
-
-
-def _master_name(attachment: Attachment, host: Collection[Link]) -> str:
+def _master_name(attachment: Attachment, host: Iterable[Link]) -> str:
     link, place = attachment.link, attachment.place
     for master in host:
         if plugin_master.Master(master).carries(link, place):

@@ -9,8 +9,8 @@ import click
 
 from cni_ipvlan.cli import calls, configs, output
 from cni_ipvlan.cli import validate as problems
-from cni_ipvlan.cli.finding import PROBLEM, WARNING
 from cni_ipvlan.cli.options import FILE, Example, json_option
+from cni_ipvlan.cli.output import PROBLEM, WARNING
 from cni_ipvlan.cli.reading.part import json_path
 from cni_ipvlan.cli.validate import files, schema
 from cni_ipvlan.cli.validate.of_host import Here
