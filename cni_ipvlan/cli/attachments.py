@@ -159,12 +159,6 @@ def ranges(config: dict[str, Any]) -> list[list[Range]]:
     return [[each for each in group if each is not None] for group in found]
 
 
-def is_in_ranges(config: dict[str, Any], lease: Lease) -> bool:
-    """Whether a lease is of a range of a configuration."""
-    address = ip_address(lease.address)
-    return any(each.holds(address) for group in ranges(config) for each in group)
-
-
 def in_directory(place: str) -> list[Lease]:
     """Return the leases in a directory of host-local, in the order of their addresses.
 
@@ -173,12 +167,18 @@ def in_directory(place: str) -> list[Lease]:
     found = []
     for address in sorted(_addresses(place), key=lambda each: (each.version, int(each))):
         file = os.path.join(place, str(address))
-        with suppress(OSError):  # it has just been released
+        # If it can't be read, it has just been released.
+        with suppress(OSError), open(file, "rb", buffering=0, opener=_without_waiting) as opened:
+            text = (opened.read(_MOST_LEASE) or b"").decode("utf-8", "surrogateescape")
             # Not split(): the kernel takes Unicode's spaces in an interface's name.
-            lines = (line.strip(" \t\r") for line in _content(file).split("\n"))
-            container_id, ifname, *_ = *lines, "", ""
+            container_id, ifname, *_ = *(line.strip(" \t\r") for line in text.split("\n")), "", ""
             found.append(Lease(file, str(address), container_id, ifname))
     return found
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file: its directory is named by a network's author, and may have a FIFO."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _addresses(place: str) -> list[Address]:
@@ -187,12 +187,3 @@ def _addresses(place: str) -> list[Address]:
         with suppress(ValueError):  # host-local's own: lock, last_reserved_ip.0
             found.append(ip_address(name))
     return found
-
-
-def _content(file: str) -> str:
-    # Not blocking: the directory is named by a network's author, and may have a FIFO.
-    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        return os.read(descriptor, _MOST_LEASE).decode("utf-8", "surrogateescape")
-    finally:
-        os.close(descriptor)

@@ -19,17 +19,30 @@ from cni_ipvlan.cli.options import FILE, Example
 from cni_ipvlan.cni import result as results
 from cni_ipvlan.cni.errors import UNKNOWN_CONTAINER, CniError
 from cni_ipvlan.cni.request import introduced_in
+from cni_ipvlan.cni.result import Result
 from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
 from cni_ipvlan.log import one_line
 
+_Values = dict[str, Any]  # options and their values, a configuration
 _OF_DEL = {"-c": "config", "--network": "network", "--netns": "netns", "--ifname": "ifname"}
 _OF_DEL |= {"--container-id": "container_id", "--cni-path": "cni_path", "--args": "cni_args"}
 
 
+_ALWAYS = (
+    *(options.network_option, options.cni_path_option),
+    *(options.json_option, options.verbose_option),
+)
+
+
+def _with(*found: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return the options as one decorator."""
+    return lambda command: reduce(lambda made, option: option(made), reversed(found), command)
+
+
 def _attachment_options(*, may_be_gone: bool = False) -> Callable[[Any], Any]:
     """Return the options that name an attachment, whose namespace may be gone for del."""
-    found = (
+    return _with(
         options.config_option(required=True),
         options.netns_option(required=True, may_be_gone=may_be_gone),
         click.option(
@@ -46,7 +59,6 @@ def _attachment_options(*, may_be_gone: bool = False) -> Callable[[Any], Any]:
             metavar="ID",
             help="The container's ID [default: a new one for add, else the one found there].",
         ),
-        options.cni_path_option,
         click.option(
             "--args",
             "cni_args",
@@ -54,16 +66,15 @@ def _attachment_options(*, may_be_gone: bool = False) -> Callable[[Any], Any]:
             metavar="'K=V;…'",
             help="CNI_ARGS, for the IPAM plugin.",
         ),
-        options.network_option,
         click.option(
             "--prev-result",
             type=FILE,
             metavar="FILE",
             help="The result of the previous plugin in a chain, or of the ADD.",
         ),
-        options.verbose_option,
+        options.dry_run_option,
+        *_ALWAYS,
     )
-    return lambda command: reduce(lambda made, option: option(made), reversed(found), command)
 
 
 @click.command(
@@ -72,32 +83,28 @@ def _attachment_options(*, may_be_gone: bool = False) -> Callable[[Any], Any]:
     "ipvlan add -c examples/ipvlan0.yaml --netns container1 --ifname eth1 -v",
 )
 @_attachment_options()
-@options.dry_run_option
 @click.option(
     "--ipam-result",
     type=FILE,
     metavar="FILE",
     help="In a dry run, the result of the IPAM plugin, which is then not called.",
 )
-@options.json_option
-def add(dry_run: bool, ipam_result: str | None, as_json: bool, **given: Any) -> None:
+def add(ipam_result: str | None, **given: Any) -> None:
     """Attach a container.
 
     It prints the interface, its addresses and routes as text, or with --json the result as CNI
     defines it. A dry run prints the commands as a script, or with --json its steps.
     """
     result = calls.read_result(ipam_result, "--ipam-result")[1] if ipam_result else None
-    if result and not dry_run:
+    if result and not given["dry_run"]:
         raise click.UsageError("--ipam-result can only be used with --dry-run")
     network = _network(given)
     _check_chain(network, given)
     known = {**given, "container_id": given["container_id"] or secrets.token_hex(8)}
-    call = _attachment_call("ADD", network, known)
-    calls.make(call, CallOptions(dry_run, as_json, given["verbose"], result))
-    if not dry_run and not given["container_id"]:
+    _call_attachment("ADD", network, known, result)
+    if not given["dry_run"] and not given["container_id"]:
         named = [(option, known[name]) for option, name in _OF_DEL.items() if known[name]]
-        words = [word for pair in named for word in pair]
-        command = shlex.join(("ipvlan", "del", *words))
+        command = shlex.join(("ipvlan", "del", *(word for pair in named for word in pair)))
         output.echo_err(f"container ID {known['container_id']}; to detach it: {command}")
 
 
@@ -108,17 +115,14 @@ def add(dry_run: bool, ipam_result: str | None, as_json: bool, **given: Any) -> 
     "ipvlan del -c examples/ipvlan0.yaml --netns container1 --ifname eth1",
 )
 @_attachment_options(may_be_gone=True)
-@options.dry_run_option
-@options.json_option
-def delete(dry_run: bool, as_json: bool, **given: Any) -> None:
+def delete(**given: Any) -> None:
     """Detach a container."""
     network = _network(given)
-    if given["container_id"] and not dry_run:
+    if given["container_id"] and not given["dry_run"]:
         nothing = attachments.nothing_known(calls.read_only_node(), network, given)
         if nothing:
             raise CniError(UNKNOWN_CONTAINER, nothing)
-    call = _attachment_call("DEL", network, given)
-    calls.make(call, CallOptions(dry_run, as_json, given["verbose"]))
+    _call_attachment("DEL", network, given)
 
 
 @click.command(
@@ -127,32 +131,24 @@ def delete(dry_run: bool, as_json: bool, **given: Any) -> None:
     "ipvlan check -c examples/ipvlan0.yaml --netns container1 --prev-result result.json",
 )
 @_attachment_options()
-@options.dry_run_option
-@options.json_option
-def check(dry_run: bool, as_json: bool, **given: Any) -> None:
+def check(**given: Any) -> None:
     """Compare an attachment with what its ADD reported."""
     network = _network(given)
     if not (given["prev_result"] or network.config.get("prevResult")):
         raise click.UsageError(
             "give the result of the ADD with --prev-result FILE; ipvlan add --json prints it"
         )
-    call = _attachment_call("CHECK", network, given)
-    calls.make(call, CallOptions(dry_run, as_json, given["verbose"]))
-    if not as_json and not dry_run:
+    _call_attachment("CHECK", network, given)
+    if not given["as_json"] and not given["dry_run"]:
         output.echo("the attachment is as ADD left it")
 
 
 @click.command(cls=Example, example="ipvlan status -c examples/ipvlan0.yaml")
-@options.config_option(required=True)
-@options.cni_path_option
-@options.network_option
-@options.json_option
-@options.verbose_option
-def status(as_json: bool, **given: Any) -> None:
+@_with(options.config_option(required=True), *_ALWAYS)
+def status(**given: Any) -> None:
     """Check whether an ADD could succeed now."""
-    call = _network_call("STATUS", given, {})
-    calls.make(call, CallOptions(as_json=as_json, is_verbose=given["verbose"]))
-    if not as_json:
+    _call_network("STATUS", {**given, "dry_run": False}, {})
+    if not given["as_json"]:
         output.echo("ready")
 
 
@@ -164,20 +160,12 @@ def _attachment(text: str) -> dict[str, str]:
 
 
 @click.command(
-    cls=Example,
-    example="ipvlan gc -c examples/ipvlan0.yaml 4bd23c/net1 90a1f3/net1 --dry-run",
+    cls=Example, example="ipvlan gc -c examples/ipvlan0.yaml 4bd23c/net1 90a1f3/net1 --dry-run"
 )
-@options.config_option(required=True)
 @click.argument("valid", type=_attachment, nargs=-1, metavar="[ID/IFNAME]…")
 @click.option("--keep-none", is_flag=True, help="No attachment of the network is valid.")
-@options.cni_path_option
-@options.network_option
-@options.dry_run_option
-@options.json_option
-@options.verbose_option
-def gc(
-    valid: tuple[dict[str, str], ...], keep_none: bool, dry_run: bool, as_json: bool, **given: Any
-) -> None:
+@_with(options.config_option(required=True), options.dry_run_option, *_ALWAYS)
+def gc(valid: tuple[dict[str, str], ...], keep_none: bool, **given: Any) -> None:
     """Remove what is left of a network's attachments, except valid ones: ID/IFNAME.
 
     An interface in a container that still exists is reported and kept: del removes it. The IPAM
@@ -185,11 +173,10 @@ def gc(
     """
     if bool(valid) == keep_none:
         raise click.UsageError("give either the valid attachments as ID/IFNAME, or --keep-none")
-    call = _network_call("GC", given, {"cni.dev/valid-attachments": valid})
-    calls.make(call, CallOptions(dry_run, as_json, given["verbose"]))
+    _call_network("GC", given, {"cni.dev/valid-attachments": valid})
 
 
-def _network(given: dict[str, Any]) -> NetworkConfig:
+def _network(given: _Values) -> NetworkConfig:
     """Return the chosen network; say which plugins of its list are left out."""
     network = options.chosen(given["config"], given["network"])
     others = ", ".join((*network.before, *network.after))
@@ -199,7 +186,7 @@ def _network(given: dict[str, Any]) -> NetworkConfig:
     return network
 
 
-def _check_chain(network: NetworkConfig, given: dict[str, Any]) -> None:
+def _check_chain(network: NetworkConfig, given: _Values) -> None:
     """Say that a chained plugin lacks the result before it; raises UsageError if it needs that."""
     if not network.before or given["prev_result"] or network.config.get("prevResult"):
         return
@@ -210,26 +197,26 @@ def _check_chain(network: NetworkConfig, given: dict[str, Any]) -> None:
     output.echo_err(one_line(f"ipvlan comes after {before}, whose result --prev-result can give"))
 
 
-def _attachment_call(command: str, network: NetworkConfig, given: dict[str, Any]) -> Call:
-    """Return a call about an attachment; raises UsageError if its container's ID is not known."""
-    config = dict(network.config)
+def _call_attachment(
+    command: str, network: NetworkConfig, given: _Values, ipam_result: Result | None = None
+) -> None:
+    """Make a call about an attachment; raises UsageError if its container's ID is not known."""
+    config, netns, ifname = dict(network.config), given["netns"], given["ifname"]
     _raise_version(config, command)
     if given["prev_result"]:
         previous, parsed = calls.read_result(given["prev_result"], "--prev-result")
         if command == "CHECK":
             previous = results.render(parsed, str(config.get("cniVersion")))
         config["prevResult"] = previous
-    netns, ifname, container_id = given["netns"], given["ifname"], given["container_id"]
-    if not container_id:
-        node = calls.read_only_node()
-        container_id = attachments.container_id_of(node, network.name, ifname, netns)
+    container_id = given["container_id"] or attachments.container_id_of(
+        calls.read_only_node(), network.name, ifname, netns
+    )
     about = {"CNI_CONTAINERID": container_id, "CNI_NETNS": netns, "CNI_IFNAME": ifname}
-    if given["cni_args"]:
-        about["CNI_ARGS"] = given["cni_args"]
-    return _call(command, config, given["cni_path"], about)
+    about |= {"CNI_ARGS": given["cni_args"]} if given["cni_args"] else {}
+    _call(command, config, given, ipam_result, **about)
 
 
-def _network_call(command: str, given: dict[str, Any], extra: dict[str, Any]) -> Call:
+def _call_network(command: str, given: _Values, extra: _Values) -> None:
     config = {**options.chosen(given["config"], given["network"]).config, **extra}
     version, ipam = config.get("cniVersion"), netconf.ipam_type(config)
     if _raise_version(config, command) and ipam:
@@ -239,17 +226,22 @@ def _network_call(command: str, given: dict[str, Any], extra: dict[str, Any]) ->
             f"configuration's cniVersion is {version or 'not given'}"
             + ("; its leases stay" if command == "GC" else "")
         )
-    return _call(command, config, given["cni_path"], {})
+    _call(command, config, given)
 
 
-def _call(command: str, config: dict[str, Any], given: str | None, about: dict[str, str]) -> Call:
-    path = {"CNI_COMMAND": command, "CNI_PATH": calls.cni_path(given)}
+def _call(
+    command: str, config: _Values, given: _Values, ipam_result: Result | None = None, **about: str
+) -> None:
+    dirs = given["cni_path"]
     names = {"CNI_NETNS": "--netns", "CNI_IFNAME": "--ifname"}
-    names["CNI_PATH"] = calls.cni_path_is_set_by(given) or calls.USUAL
-    return Call({**os.environ, **path, **about}, json.dumps(config).encode(), names)
+    names["CNI_PATH"] = calls.cni_path_is_set_by(dirs) or calls.USUAL
+    about |= {"CNI_COMMAND": command, "CNI_PATH": calls.cni_path(dirs)}
+    call = Call({**os.environ, **about}, json.dumps(config).encode(), names)
+    how = CallOptions(given["dry_run"], given["as_json"], given["verbose"], ipam_result)
+    calls.make(call, how)
 
 
-def _raise_version(config: dict[str, Any], command: str) -> bool:
+def _raise_version(config: _Values, command: str) -> bool:
     """Raise cniVersion to the one that introduced a verb; return whether that was necessary.
 
     People can then use every verb, even if a runtime could not with this configuration.

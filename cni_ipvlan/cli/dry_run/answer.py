@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import click
 
@@ -19,26 +19,21 @@ from cni_ipvlan.cni.result import Address, Result, Route
 from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
 from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands
+from cni_ipvlan.iproute.commands import Argv
 from cni_ipvlan.iproute.dry_run import Plan
 from cni_ipvlan.iproute.interrupts import Interrupts
 from cni_ipvlan.log import Log
 from cni_ipvlan.plugin.addressing import check_not_of_host, usable
 from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.host_access import check_permitted
+from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import assemble
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from cni_ipvlan.iproute.commands import Argv
-    from cni_ipvlan.plugin.master import Master
 
 # One with a colon counts as an IPv6 address, as everywhere.
 _IPV4, _IPV6, _ROUTE = "<IPv4 address>", "<IPv6 address: …>", "<route>"
 _LENGTH = "/<length>"
 FOR_IPV4 = Result(addresses=(Address(_IPV4 + _LENGTH),), routes=(Route(_ROUTE),))
 FOR_BOTH = FOR_IPV4._replace(addresses=(*FOR_IPV4.addresses, Address(_IPV6 + _LENGTH)))
-
 STAND_INS = (_IPV4, _IPV4 + _LENGTH, _IPV6, _IPV6 + _LENGTH, _ROUTE)
 
 IPV6_LIST = "$ipv6"
@@ -91,12 +86,7 @@ def reader(conf: NetConf, version: str, mtu: int, parent: Master) -> Argv:
 @click.option("--host-access", is_flag=True, help="The host gets routes to the addresses.")
 @json_option
 def ipam_answer(
-    plugin: str,
-    cni_version: str,
-    mtu: int,
-    master: str | None,
-    host_access: bool,
-    as_json: bool,
+    plugin: str, cni_version: str, mtu: int, master: str | None, host_access: bool, as_json: bool
 ) -> None:
     """Read an IPAM plugin's answer on standard input, for the script of a dry run.
 
@@ -112,17 +102,14 @@ def ipam_answer(
         check_not_of_host(tx, parent, addresses)
         if host_access:
             check_permitted(tx, parent, addresses)
-    lines = [(f"ipv{address.family}", address.address) for address in addresses]
-    lines += [("route", _words(route)) for route in routes]
+    found: dict[str, list[str]] = {"ipv4": [], "ipv6": [], "route": []}
+    for address in addresses:
+        found[f"ipv{address.family}"].append(address.address)
+    for route in routes:
+        argv = commands.route_add(name="", **route._asdict())
+        device = argv.index("dev")
+        found["route"].append(" ".join((*argv[3:device], *argv[device + 2 :])))
     if as_json:
-        words = ("ipv4", "ipv6", "route")
-        output.echo_json({word: [each for key, each in lines if key == word] for word in words})
+        output.echo_json(found)
     else:
-        output.echo(*map(" ".join, lines))
-
-
-def _words(route: Route) -> str:
-    """Return a route as ``ip route add`` takes it, without its device."""
-    argv = commands.route_add(name="", **route._asdict())
-    device = argv.index("dev")
-    return " ".join((*argv[3:device], *argv[device + 2 :]))
+        output.echo(*(f"{word} {each}" for word, values in found.items() for each in values))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from ipaddress import ip_interface
+from ipaddress import ip_address, ip_interface
 
 from cni_ipvlan.cli import attachments
 from cni_ipvlan.cli.dry_run import answer
@@ -48,8 +48,10 @@ def check_leases(request: Request, plan: Plan) -> None:
     # host-local itself reports values that it can't use.
     with suppress(OSError, ValueError, TypeError, KeyError):
         leases = explain.lease_directory(config)
+        ranges = [each for group in attachments.ranges(config) for each in group]
         for each in attachments.in_directory(leases):
-            if (each.container_id, each.ifname) == own and attachments.is_in_ranges(config, each):
+            is_used = any(one.holds(ip_address(each.address)) for one in ranges)
+            if is_used and (each.container_id, each.ifname) == own:
                 msg = f"host-local has leased {each.address} to {request.container_id} already"
                 advice = f"delete the container's attachment first; its lease is in {leases}"
                 raise CniError(_HOST_LOCALS_CODE, msg, f"try: {advice}")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 
 import click
 
 from cni_ipvlan.cli import calls, options, output
+from cni_ipvlan.cli.attachments import is_called
 from cni_ipvlan.cli.show import drawing, tree
 from cni_ipvlan.iproute import machine
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError, Interrupts
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin.explain import as_cni_error
-from cni_ipvlan.plugin.node import Node
 
 _WATCH_SECONDS = 2.0
 _POLL_SECONDS = 0.1
@@ -45,11 +46,29 @@ def show(
     if watch and (as_json or not output.is_terminal()):
         raise click.UsageError("--watch needs a terminal, and no --json")
     place = options.namespace_at(netns) if netns else None
-    wanted = tree.Filter(place, master, container_id or "", pod)
+
+    def is_wanted(
+        identity: tuple[int, int] | None, masters: Collection[str], container: str, its_pod: str
+    ) -> bool:
+        return (
+            (place is None or place.identity == identity)
+            and (not master or master in masters)
+            and (not container_id or is_called(container, container_id))
+            and (not pod or pod in (its_pod, its_pod.partition("/")[2]))
+        )
+
     node = calls.read_only_node()
     try:
         while True:
-            _show_once(node, wanted, as_json=as_json, clear=watch)
+            unseen = ["what only root may see"] if machine.missing_capabilities() else []
+            found = tree.look(Transaction(node.runner), node.registry, is_wanted, unseen)
+            if as_json:
+                output.echo_json(found)
+                return 0
+            if watch:
+                click.clear()
+            output.echo(*drawing.lines(found))
+            output.echo_err(*(f"not seen: {each}" for each in found["notSeen"]))
             if not watch:
                 return 0
             _sleep(_WATCH_SECONDS, node.runner.interrupts)
@@ -59,19 +78,6 @@ def show(
         return 0
     except OSError as error:
         raise as_cni_error(error) from None
-
-
-def _show_once(node: Node, wanted: tree.Filter, *, as_json: bool, clear: bool) -> None:
-    unseen = ["what only root may see"] if machine.missing_capabilities() else []
-    found = tree.look(Transaction(node.runner), node.registry, wanted, unseen)
-    if clear:
-        click.clear()
-    if as_json:
-        output.echo_json(drawing.document(found))
-        return
-    output.echo(*drawing.lines(found))
-    for place in found.unseen:
-        output.echo_err(f"not seen: {place}")
 
 
 def _sleep(seconds: float, interrupts: Interrupts) -> None:

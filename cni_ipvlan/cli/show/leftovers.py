@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from base64 import b64decode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from ipaddress import ip_interface
 from typing import Any, NamedTuple
@@ -16,9 +16,11 @@ from cni_ipvlan.cli.doctor import configurations
 from cni_ipvlan.cli.reach.probe import RESULTS
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import namespace
+from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import explain, links
 from cni_ipvlan.plugin.inventory import Attachment
+from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.state.attachment import AttachmentId, ModeHint
 from cni_ipvlan.state.registry import Registry
 
@@ -28,21 +30,6 @@ NO_LEASE = "no lease"  # host-local, which gave out its address, no longer knows
 NO_INTERFACE = "no interface"
 # libcni keeps the configuration of each attachment beside its result, for runtimes and Multus.
 _KEPT = (RESULTS, "/var/lib/cni/multus/results")
-
-
-class Leftover(NamedTuple):
-    """A record or a lease of an attachment without an interface; ``problem`` says what is wrong.
-
-    A record has a namespace and perhaps a ``master`` and a ``pod``, a lease has none of them.
-    """
-
-    problem: str
-    attachment: AttachmentId
-    netns: str = ""
-    netns_identity: tuple[int, int] | None = None
-    master: str = ""
-    pod: str = ""
-    lease: Lease | None = None
 
 
 class Known(NamedTuple):
@@ -57,49 +44,50 @@ class Known(NamedTuple):
     leases: dict[str, list[Lease]]
     hints: list[ModeHint]
 
+    def owner(self, each: Attachment) -> AttachmentId | None:
+        """Return whose an interface is, if that is known, also if its ADD has not moved it yet."""
+        key = links.key_of(each.link.name)
+        unmoved = (hint.attachment for hint in self.hints if hint.attachment.key == key)
+        return each.owner or next(unmoved, None)
+
+    def leased(self, each: Attachment) -> list[str] | None:
+        """Return which addresses are leased to an attachment; None if host-local has none to give.
+
+        A container's label could name any network, so only a recorded attachment has leases.
+        """
+        owner = each.owner
+        if owner is None or owner.network not in self.leases or not self._here(each):
+            return None
+        names, leases = _names(owner), self.leases[owner.network]
+        return [lease.address for lease in leases if _whose(lease, owner.network) in names]
+
+    def problems(self, each: Attachment) -> list[str]:
+        """Return what is wrong with an interface: constants of this module."""
+        if not _key(each) or _key(each) in self.busy:
+            return []
+        if links.key_of(each.link.name):
+            owner = self.owner(each)
+            is_done = any(hint.is_complete for hint in self.hints if hint.attachment == owner)
+            is_there = each.place is not None or namespace.own_has_link(each.link.name)
+            return [UNFINISHED] if is_there and not is_done else []
+        here = self._here(each)
+        if not here:
+            return [NO_RECORD]
+        if not any(hint.is_complete for hint in here):
+            return [UNFINISHED]
+        leased = self.leased(each)
+        return [NO_LEASE] if leased is not None and not _own(each).issubset(leased) else []
+
+    def _here(self, each: Attachment) -> list[ModeHint]:
+        """Return the records that put an interface where it is."""
+        place = each.owner, each.place.identity if each.place else None
+        return [hint for hint in self.hints if (hint.attachment, hint.netns_identity) == place]
+
 
 def known(registry: Registry, found: Sequence[Attachment]) -> Known:
     """Return what is known when these interfaces were found."""
     busy = {key for key in map(_key, found) if key and registry.is_live(key)}
-    return Known(busy, _leased(), list(registry.all_hints()))
-
-
-def owner(known: Known, each: Attachment) -> AttachmentId | None:
-    """Return whose an interface is, if that is known, also if its ADD has not moved it yet."""
-    key = links.key_of(each.link.name)
-    unmoved = (hint.attachment for hint in known.hints if hint.attachment.key == key)
-    return each.owner or next(unmoved, None)
-
-
-def leases_of(known: Known, each: Attachment) -> list[str] | None:
-    """Return which addresses are leased to an attachment; None if host-local has none to give.
-
-    A container's label could name any network, so only a recorded attachment has leases.
-    """
-    if each.owner is None or each.owner.network not in known.leases or not _here(known, each):
-        return None
-    leases = known.leases[each.owner.network]
-    return [
-        lease.address for lease in leases if _of(lease, each.owner.network) in _names(each.owner)
-    ]
-
-
-def problems(known: Known, each: Attachment) -> list[str]:
-    """Return what is wrong with an interface: constants of this module."""
-    if not _key(each) or _key(each) in known.busy:
-        return []
-    here = _here(known, each)
-    if links.key_of(each.link.name):
-        whose = owner(known, each)
-        is_done = any(hint.is_complete for hint in known.hints if hint.attachment == whose)
-        is_there = each.place is not None or namespace.own_has_link(each.link.name)
-        return [UNFINISHED] if is_there and not is_done else []
-    if not here:
-        return [NO_RECORD]
-    if not any(hint.is_complete for hint in here):
-        return [UNFINISHED]
-    leased = leases_of(known, each)
-    return [NO_LEASE] if leased is not None and not _own(each).issubset(leased) else []
+    return Known(busy, _leases(), list(registry.all_hints()))
 
 
 def leftovers(
@@ -107,46 +95,65 @@ def leftovers(
     registry: Registry,
     known: Known,
     found: Sequence[Attachment],
-    masters: Mapping[tuple[int, int], str],
-) -> Iterator[Leftover]:
+    host: Iterable[Link],
+    is_wanted: Callable[[tuple[int, int] | None, Collection[str], str, str], bool],
+) -> Iterator[dict[str, Any]]:
     """Yield the records and leases of attachments that have none of these interfaces.
 
-    Each is looked at again, since a call may have ended meanwhile. ``masters`` has names by keys.
+    Each is looked at again, since a call may have ended meanwhile.
     """
-    owners = {owner(known, each) for each in found}
+    masters = {Master(link).key: (link.name, *link.alternative_names) for link in host}
+    owners, recorded = set(map(known.owner, found)), set[AttachmentId]()
     for hint in known.hints:
         attachment = hint.attachment
+        recorded.update(_names(attachment))
         if attachment in owners or registry.is_live(attachment.key):
             continue
         if hint in registry.hints_of(attachment) and not links.is_there(tx, hint):
-            problem = NO_INTERFACE if hint.is_complete else UNFINISHED
-            names = [masters[key] for key in registry.masters_of(hint) if key in masters]
-            place = (hint.netns, hint.netns_identity)
-            yield Leftover(problem, attachment, *place, names[0] if names else "", hint.pod)
-    used = {address for each in found for address in _own(each)}
+            on = (masters[key] for key in registry.masters_of(hint) if key in masters)
+            names = next(on, ("",))
+            if is_wanted(hint.netns_identity, names, hint.container_id, hint.pod):
+                problem = NO_INTERFACE if hint.is_complete else UNFINISHED
+                yield _leftover(problem, attachment, hint.netns, names[0], hint.pod)
+    used = set[str]().union(*map(_own, found))
     labels = {each.link.alias for each in found}
-    recorded = {name for hint in known.hints for name in _names(hint.attachment)}
     for network, leases in known.leases.items():
         for lease in leases:
-            attachment = _of(lease, network)
-            has_interface = lease.address in used or attachment.label in labels
-            if has_interface or attachment in recorded or registry.is_live(attachment.key):
+            attachment = _whose(lease, network)
+            if lease.address in used or attachment.label in labels or attachment in recorded:
                 continue
-            if os.path.exists(lease.file):
-                yield Leftover(NO_INTERFACE, attachment, lease=lease)
+            is_left = not registry.is_live(attachment.key) and os.path.exists(lease.file)
+            if is_left and is_wanted(None, (), lease.container_id, ""):
+                yield _leftover(NO_INTERFACE, attachment, lease=lease)
+
+
+def _leftover(
+    problem: str,
+    attachment: AttachmentId,
+    netns: str = "",
+    master: str = "",
+    pod: str = "",
+    lease: Lease | None = None,
+) -> dict[str, Any]:
+    return {
+        "kind": "lease" if lease else "record",
+        "problem": problem,
+        "interface": attachment.ifname or None,
+        "netns": netns or None,
+        "master": master or None,
+        "containerID": attachment.container_id,
+        "network": attachment.network,
+        "pod": pod or None,
+        "address": lease and lease.address,
+        "file": lease and lease.file,
+    }
 
 
 def _key(each: Attachment) -> str:
     return links.key_of(each.link.name) or (each.owner.key if each.owner else "")
 
 
-def _here(known: Known, each: Attachment) -> list[ModeHint]:
-    """Return the records that put an interface where it is."""
-    place = each.owner, each.place.identity if each.place else None
-    return [hint for hint in known.hints if (hint.attachment, hint.netns_identity) == place]
-
-
-def _of(lease: Lease, network: str) -> AttachmentId:
+def _whose(lease: Lease, network: str) -> AttachmentId:
     return AttachmentId(network, lease.container_id, lease.ifname)
 
 
@@ -161,7 +168,7 @@ def _own(each: Attachment) -> set[str]:
     return {str(address.ip) for address in found if not address.is_link_local}
 
 
-def _leased() -> dict[str, list[Lease]]:
+def _leases() -> dict[str, list[Lease]]:
     """Return host-local's leases by network, of those whose attachments may be ipvlan's.
 
     A network without an entry has its addresses from elsewhere, or is another plugin's.

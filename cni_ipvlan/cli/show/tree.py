@@ -3,117 +3,102 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from ipaddress import ip_network
-from typing import NamedTuple
+from typing import Any
 
-from cni_ipvlan.cli.attachments import is_called
 from cni_ipvlan.cli.show import leftovers
-from cni_ipvlan.cli.show.leftovers import Leftover
+from cni_ipvlan.cli.show.drawing import is_by_gateway
+from cni_ipvlan.cli.show.leftovers import Known
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command
-from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import Link, Route
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import inventory
-from cni_ipvlan.plugin import master as plugin_master
+from cni_ipvlan.plugin.host_access import is_host_link
 from cni_ipvlan.plugin.inventory import Attachment
-from cni_ipvlan.state.attachment import AttachmentId
+from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.state.registry import Registry
 
+# Takes a namespace's identity if there is one, all names of a master, a container's ID, a pod.
+IsWanted = Callable[[tuple[int, int] | None, Collection[str], str, str], bool]
+_OF_ROUTE = ("mtu", "advmss", "priority", "table", "scope")
 
-class Row(NamedTuple):
-    """An ipvlan interface: its owner if one is known, routes, leases, and what is wrong.
 
-    ``leases`` is None where host-local is not involved.
+def look(
+    tx: Transaction, registry: Registry, is_wanted: IsWanted, unseen: Iterable[str]
+) -> dict[str, Any]:
+    """Return what is wanted of this node as show --json prints it; what is not known is null.
+
+    ``unseen`` is what is known to be out of sight.
     """
-
-    attachment: Attachment
-    owner: AttachmentId | None
-    routes: Sequence[Route]
-    leases: Sequence[str] | None
-    problems: Sequence[str]
-
-
-class Master(NamedTuple):
-    """A master and what it carries; ``link`` is None if it is not on the host."""
-
-    name: str
-    link: Link | None
-    rows: Sequence[Row]
-
-
-class Tree(NamedTuple):
-    """All that was found; ``unseen`` has each place that can't be read, and why."""
-
-    masters: Sequence[Master]
-    leftovers: Sequence[Leftover]
-    unseen: Sequence[str]
-
-
-class Filter(NamedTuple):
-    """Which attachments are wanted: all, or those in a namespace, on a master, of a container.
-
-    ``pod`` is NAMESPACE/NAME, or a name in any namespace.
-    """
-
-    netns: Namespace | None = None
-    master: str = ""
-    container_id: str = ""
-    pod: str = ""
-
-
-def look(tx: Transaction, registry: Registry, wanted: Filter, unseen: Iterable[str]) -> Tree:
-    """Return what is wanted of this node; ``unseen`` is what is known to be out of sight."""
     missed = list(unseen)
     host = queries.links(tx.run(Command(commands.link_show_all())).stdout)
-    by_name = {link.name: link for link in host}
-    by_key = {plugin_master.Master(link).key: link.name for link in host}
-    altnames = {name: link.name for link in host for name in link.alternative_names}
-    wanted = wanted._replace(master=altnames.get(wanted.master, wanted.master))
     found = sorted(inventory.take(tx, registry, unseen=missed.append), key=_place_and_name)
     known = leftovers.known(registry, found)
-    rows: dict[str, list[Row]] = {}
+    masters: dict[str, dict[str, Any]] = {}
     for each in found:
-        name, owner = _master_name(each, host), leftovers.owner(known, each)
+        link, owner = each.link, known.owner(each)
+        master = next((of for of in host if Master(of).carries(link, each.place)), None)
+        name = master.name if master else _distant(each)
         netns = each.place.identity if each.place else namespace.own()
-        container_id = owner.container_id if owner else ""
-        if _is_wanted(wanted, netns, (name, each.link.parent), container_id, each.pod):
-            leases, problems = leftovers.leases_of(known, each), leftovers.problems(known, each)
-            row = Row(each, owner, _routes(tx, each, missed.append), leases, problems)
-            rows.setdefault(name, []).append(row)
-    masters = [Master(name, by_name.get(name), rows[name]) for name in sorted(rows, key=_natural)]
-    left = [
-        each
-        # If something can't be seen, it may be the interface.
-        for each in (() if missed else leftovers.leftovers(tx, registry, known, found, by_key))
-        if _is_wanted(
-            wanted, each.netns_identity, (each.master,), each.attachment.container_id, each.pod
-        )
-    ]
-    return Tree(masters, sorted(left, key=_of_leftover), missed)
+        names = {name, link.parent, *(master.alternative_names if master else ())}
+        if is_wanted(netns, names, owner.container_id if owner else "", each.pod):
+            row = _row(each, known, _routes(tx, each, missed.append))
+            head = masters.setdefault(name, _head(name, master, link))
+            head["attachments"].append(row)
+    # If something can't be seen, it may be the interface.
+    left = () if missed else leftovers.leftovers(tx, registry, known, found, host, is_wanted)
+    return {
+        "masters": [masters[name] for name in sorted(masters, key=_natural)],
+        "leftovers": sorted(left, key=_kind_and_names),
+        "notSeen": missed,
+    }
 
 
-def _is_wanted(
-    wanted: Filter, netns: object, masters: Sequence[str], container_id: str, pod: str
-) -> bool:
-    return (
-        (wanted.netns is None or wanted.netns.identity == netns)
-        and (not wanted.master or wanted.master in masters)
-        and (not wanted.container_id or is_called(container_id, wanted.container_id))
-        and (not wanted.pod or wanted.pod in (pod, pod.partition("/")[2]))
-    )
-
-
-def _master_name(attachment: Attachment, host: Iterable[Link]) -> str:
+def _distant(attachment: Attachment) -> str:
     link, place = attachment.link, attachment.place
-    for master in host:
-        if plugin_master.Master(master).carries(link, place):
-            return master.name
     if link.parent:
         return f"{link.parent} in {place.path}" if place else link.parent
     return f"interface {link.parent_index} of another namespace"
+
+
+def _head(name: str, master: Link | None, link: Link) -> dict[str, Any]:
+    return {
+        "master": name,
+        "up": master and master.is_up,
+        "mtu": master and master.mtu,
+        "mode": link.mode,
+        "flag": link.flag,
+        "attachments": [],
+    }
+
+
+def _row(each: Attachment, known: Known, found: Iterable[Route]) -> dict[str, Any]:
+    link, place, owner = each.link, each.place, known.owner(each)
+    routes = [
+        {"dst": route.dst, "gw": route.gateway or None}  # in the words of CNI
+        | {name: getattr(route, name) for name in _OF_ROUTE}
+        for route in found
+    ]
+    return {
+        "interface": link.name,
+        "netns": place and place.path,
+        "kind": link.kind,
+        "hostAccess": place is None and is_host_link(link),
+        "containerID": owner and owner.container_id,
+        "network": owner and owner.network,
+        "pod": each.pod or None,
+        "up": link.is_up,
+        "mtu": link.mtu,
+        "mac": link.mac,
+        "addresses": each.addresses,
+        "gateways": [route["gw"] for route in routes if is_by_gateway(route)],
+        "routes": routes,
+        "leases": known.leased(each),
+        "problems": known.problems(each),
+    }
 
 
 def _routes(tx: Transaction, each: Attachment, unseen: Callable[[str], None]) -> list[Route]:
@@ -138,9 +123,9 @@ def _place_and_name(each: Attachment) -> tuple[list[str | int], list[str | int]]
     return _natural(each.place.path if each.place else ""), _natural(each.link.name)
 
 
-def _of_leftover(each: Leftover) -> tuple[bool, list[str | int]]:
-    about = each.lease.address if each.lease else each.netns
-    return each.lease is not None, _natural(" ".join((*each.attachment, about)))
+def _kind_and_names(left: dict[str, Any]) -> tuple[bool, list[str | int]]:
+    keys = ("network", "containerID", "interface", "address", "netns")
+    return left["kind"] == "lease", _natural(" ".join(left[key] or "" for key in keys))
 
 
 def _natural(text: str) -> list[str | int]:
