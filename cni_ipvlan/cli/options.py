@@ -71,7 +71,7 @@ def namespace_at(netns: str) -> Namespace:
         raise wrong(f"{netns}: {why}", "--netns") from None
 
 
-# Types of options: each returns what it is given, or another form of it; raises BadParameter.
+# Types of options: each returns what it is given, in one form; raises BadParameter.
 
 
 def netns_path(netns: str, *, may_be_gone: bool = False) -> str:
@@ -94,20 +94,18 @@ def netns_or_gone(netns: str) -> str:
     return netns_path(netns, may_be_gone=True)
 
 
-def interface_name(name: str) -> str:
-    """Return a name that the kernel takes for an interface."""
-    return _without(request.interface_name_fault(name), "interface's name", name)
+def _named(what: str, fault_in: Callable[[str], str | None]) -> Callable[[str], str]:
+    def convert(name: str) -> str:
+        fault = fault_in(name)
+        if fault:
+            raise click.BadParameter(f"{name!r} is no {what}: {fault}")
+        return name
+
+    return convert
 
 
-def container_id(name: str) -> str:
-    """Return a valid ID of a container."""
-    return _without(request.identifier_fault(name), "container's ID", name)
-
-
-def _without(fault: str | None, what: str, name: str) -> str:
-    if fault:
-        raise click.BadParameter(f"{name!r} is no {what}: {fault}")
-    return name
+interface_name = _named("interface's name", request.interface_name_fault)
+container_id = _named("container's ID", request.identifier_fault)
 
 
 def arguments(pairs: str) -> str:
@@ -151,37 +149,32 @@ def _items(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
     return [CompletionItem(name) for name in sorted(found)]
 
 
+def option(name: str, kind: Any, metavar: str, about: str, **more: Any) -> Callable[[Any], Any]:
+    """Return an option with a value."""
+    return click.option(*name.split("/"), type=kind, metavar=metavar, help=about, **more)
+
+
 def config_option(*, required: bool) -> Callable[[Any], Any]:
     """Return the option that names the configuration."""
     about = "Configuration: .conf, .conflist, a Kubernetes manifest, or - for standard input."
-    return click.option("-c", "--config", type=FILE, metavar="FILE", required=required, help=about)
+    return option("-c/--config", FILE, "FILE", about, required=required)
 
 
 def netns_option(*, required: bool, may_be_gone: bool = False) -> Callable[[Any], Any]:
     """Return the option that names a container's namespace."""
-    return click.option(
-        "--netns",
-        type=netns_or_gone if may_be_gone else netns_path,
-        shell_complete=_namespaces,
-        metavar="NETNS",
-        required=required,
-        help="The container's network namespace: a path, a name under /run/netns, or a PID.",
-    )
+    about = "The container's network namespace: a path, a name under /run/netns, or a PID."
+    kind, more = netns_or_gone if may_be_gone else netns_path, {"shell_complete": _namespaces}
+    return option("--netns", kind, "NETNS", about, required=required, **more)
 
 
-network_option = click.option(
-    "--network", metavar="NAME", shell_complete=_networks, help="The network, if there are several."
+network_option = option(
+    "--network", str, "NAME", "The network, if there are several.", shell_complete=_networks
 )
-cni_path_option = click.option(
-    "--cni-path",
-    metavar="DIRS",
-    help="Directories of the IPAM plugins, with colons [default: $CNI_PATH or the usual ones].",
+cni_path_option = option(
+    "--cni-path", str, "DIRS", "Where IPAM plugins are [default: $CNI_PATH or the usual places]."
 )
 verbose_option = click.option(
-    "-v",
-    "--verbose",
-    is_flag=True,
-    help="Print each command before it runs, then its time, on standard error.",
+    "-v", "--verbose", is_flag=True, help="Print on stderr each command, and then its time."
 )
 dry_run_option = click.option("--dry-run", is_flag=True, help="Print the commands; change nothing.")
 json_option = click.option(

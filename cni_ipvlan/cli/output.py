@@ -87,7 +87,8 @@ def echo_err(*lines: str) -> None:
 
 def _print(lines: Sequence[str], *, err: bool) -> None:
     # color=True, or click would take the colours out, even on a terminal that TERM calls dumb.
-    click.echo("\n".join(map(_safe, lines)), err=err, color=True)
+    if lines:
+        click.echo("\n".join(map(_safe, lines)), err=err, color=True)
 
 
 def _safe(line: str) -> str:

@@ -11,7 +11,7 @@ from contextlib import suppress
 import click
 
 from cni_ipvlan import __version__
-from cni_ipvlan.cli import calls, configs, output, replay, verbs
+from cni_ipvlan.cli import calls, configs, output, replay
 from cni_ipvlan.cli.calls import Call, CallOptions
 from cni_ipvlan.cli.doctor.command import doctor_command
 from cni_ipvlan.cli.dry_run.answer import ipam_answer
@@ -66,9 +66,7 @@ def _report(error: Exception, *, as_json: bool) -> int:
 
 
 def _as_failure(error: Exception) -> CniError:
-    if isinstance(error, CniError):
-        return error
-    if isinstance(error, IprouteError):
+    if isinstance(error, (CniError, IprouteError)):
         with suppress(NotANamespaceError):  # which it raises again
             return as_cni_error(error)
     if isinstance(error, configs.ConfigError):
@@ -124,7 +122,7 @@ def ipvlan(ctx: click.Context, version: bool, dry_run: bool, as_json: bool, verb
 
 
 for _command in (
-    *(verbs.add, verbs.delete, verbs.check, verbs.status, verbs.gc, validate, show),
+    *(calls.add, calls.delete, calls.check, calls.status, calls.gc, validate, show),
     *(doctor_command, probe_command, trace_command, replay.replay, ipam_answer),
 ):
     ipvlan.add_command(_command)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import click
 
 from cni_ipvlan.cli import configs, output
-from cni_ipvlan.cli.options import Example, json_option
+from cni_ipvlan.cli.options import Example, json_option, option
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.result import Address, Result, Route
 from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
@@ -34,19 +34,14 @@ _IPV4, _IPV6, _ROUTE = "<IPv4 address>", "<IPv6 address: …>", "<route>"
 _LENGTH = "/<length>"
 FOR_IPV4 = Result(addresses=(Address(_IPV4 + _LENGTH),), routes=(Route(_ROUTE),))
 FOR_BOTH = FOR_IPV4._replace(addresses=(*FOR_IPV4.addresses, Address(_IPV6 + _LENGTH)))
-STAND_INS = (_IPV4, _IPV4 + _LENGTH, _IPV6, _IPV6 + _LENGTH, _ROUTE)
-
-IPV6_LIST = "$ipv6"
-_OVER_IPV4, _OVER_IPV6 = "for address in $ipv4", f"for address in {IPV6_LIST}"
-_OVER_ROUTES = "answered route | while read -r route"
 # Of each stand-in, the loop around a command that has it, and what the shell puts there.
 _IN_SHELL = {
-    _IPV4: (_OVER_IPV4, '"${address%/*}"'),
-    _IPV4 + _LENGTH: (_OVER_IPV4, '"$address"'),
-    _IPV6: (_OVER_IPV6, '"${address%/*}"'),
-    _IPV6 + _LENGTH: (_OVER_IPV6, '"$address"'),
-    _ROUTE: (_OVER_ROUTES, "$route"),
+    word: (f"for address in ${name}", in_shell)
+    for name, stand_in in (("ipv4", _IPV4), ("ipv6", _IPV6))
+    for word, in_shell in ((stand_in, '"${address%/*}"'), (stand_in + _LENGTH, '"$address"'))
 }
+_IN_SHELL[_ROUTE] = ("answered route | while read -r route", "$route")
+STAND_INS = tuple(_IN_SHELL)
 
 
 def loop_over(argv: Argv) -> tuple[str, Mapping[str, str]]:
@@ -74,15 +69,15 @@ def reader(conf: NetConf, version: str, mtu: int, parent: Master) -> Argv:
     cls=Example,
     example="ipvlan ipam-answer --plugin host-local --cni-version 1.0.0 --mtu 1500 < answer",
 )
-@click.option("--plugin", metavar="TYPE", required=True, help="The IPAM plugin that answered.")
+@option("--plugin", str, "TYPE", "The IPAM plugin that answered.", required=True)
 @click.option(
     "--cni-version",
     type=click.Choice(SUPPORTED_VERSIONS),
     required=True,
     help="The cniVersion of an answer that names none.",
 )
-@click.option("--mtu", type=int, required=True, help="The interface's MTU, which IPv6 may refuse.")
-@click.option("--master", help="The host's interface, whose own addresses are refused.")
+@option("--mtu", int, "NUMBER", "The interface's MTU, which IPv6 may refuse.", required=True)
+@option("--master", str, "NAME", "The host's interface, whose own addresses are refused.")
 @click.option("--host-access", is_flag=True, help="The host gets routes to the addresses.")
 @json_option
 def ipam_answer(

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from shlex import join, quote
 
 from cni_ipvlan.cli.dry_run import answer
-from cni_ipvlan.cli.dry_run.plan import DryRun, assumptions, is_allocation
+from cni_ipvlan.cli.dry_run.story import DryRun, assumptions, is_allocation
 from cni_ipvlan.cli.output import styled
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import own_programs
@@ -92,8 +92,8 @@ def _all_or_nothing(made: DryRun) -> Iterator[str]:
             about = {"purpose": _comment(step.purpose), "check": _comment(check)}
             yield _ANSWER.format(keep=keep, reader=join(made.reader), **about)
             continue
-        needs_ipv6 = made.is_ipv6_only(step) and not answer.loop_over(step.argv)[0]
-        condition = f'[ -z "{answer.IPV6_LIST}" ] || ' if needs_ipv6 else ""
+        needs_ipv6 = step in made.ipv6_only and not answer.loop_over(step.argv)[0]
+        condition = '[ -z "$ipv6" ] || ' if needs_ipv6 else ""
         yield condition + _line(step, "|| :" if step.may_fail or step.absent_ok else "")
     result = '"$answer"' if made.reader else quote(json.dumps(made.result))
     what = "what the IPAM plugin has answered" if made.reader else "the result"
@@ -106,6 +106,7 @@ def _undo(step: Command, remove: list[str]) -> Iterator[str]:
 
     The interface is removed from the first place where it is: the kernel moves it in one go.
     """
+    before = len(remove)
     for undo in step.undo:
         if undo.environment is not None:  # it calls the IPAM plugin
             argv = [word for word in undo.full_argv if not word.startswith("CNI_COMMAND=")]
@@ -117,7 +118,8 @@ def _undo(step: Command, remove: list[str]) -> Iterator[str]:
             yield f"restore={_word(_line(undo) + '; ')}$restore"
         else:
             remove.append(join(undo.full_argv))
-            yield f"remove={_word(' || '.join(remove))}"
+    if len(remove) > before:
+        yield f"remove={_word(' || '.join(remove))}"
 
 
 def _line(step: Command, otherwise: str = "") -> str:

@@ -1,29 +1,45 @@
-"""The masters on this node, the ipvlan interfaces they carry, and what is left of others."""
+"""The masters on this node, the ipvlan interfaces they carry, what is wrong, what is left over."""
 
 from __future__ import annotations
 
+import json
+import os
 import re
-from collections.abc import Callable, Collection, Iterable
-from ipaddress import ip_network
-from typing import Any
+from base64 import b64decode
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from ipaddress import ip_interface, ip_network
+from typing import Any, NamedTuple
 
-from cni_ipvlan.cli.show import leftovers
-from cni_ipvlan.cli.show.drawing import is_by_gateway
-from cni_ipvlan.cli.show.leftovers import Known
+from cni_ipvlan.cli import configs
+from cni_ipvlan.cli.attachments import Lease, in_directory
+from cni_ipvlan.cli.doctor import configurations
+from cni_ipvlan.cli.reach.probe import RESULTS
+from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command
-from cni_ipvlan.iproute.queries import Link, Route
+from cni_ipvlan.iproute.queries import MAIN_TABLE, Link, Route
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.plugin import inventory
+from cni_ipvlan.plugin import explain, inventory, links
 from cni_ipvlan.plugin.host_access import is_host_link
 from cni_ipvlan.plugin.inventory import Attachment
 from cni_ipvlan.plugin.master import Master
+from cni_ipvlan.state.attachment import AttachmentId, ModeHint
 from cni_ipvlan.state.registry import Registry
 
 # Takes a namespace's identity if there is one, all names of a master, a container's ID, a pod.
 IsWanted = Callable[[tuple[int, int] | None, Collection[str], str, str], bool]
 _OF_ROUTE = ("mtu", "advmss", "priority", "table", "scope")
+_DEFAULT = ("0.0.0.0/0", "::/0")
+_UNFINISHED = "unfinished"  # its ADD has neither ended nor is it running
+_NO_RECORD = "no record"  # it is labelled, but root has not recorded it where it is
+_NO_LEASE = "no lease"  # host-local, which gave out its address, no longer knows that
+_NO_INTERFACE = "no interface"
+# libcni keeps the configuration of each attachment beside its result, for runtimes and Multus.
+_KEPT = (RESULTS, "/var/lib/cni/multus/results")
+_UNREADABLE = (configs.ConfigError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 def look(
@@ -35,21 +51,34 @@ def look(
     """
     missed = list(unseen)
     host = queries.links(tx.run(Command(commands.link_show_all())).stdout)
-    found = sorted(inventory.take(tx, registry, unseen=missed.append), key=_place_and_name)
-    known = leftovers.known(registry, found)
+    found = sorted(
+        inventory.take(tx, registry, unseen=missed.append),
+        key=lambda each: (
+            _natural(each.place.path if each.place else ""),
+            _natural(each.link.name),
+        ),
+    )
+    known = _known(registry, found)
     masters: dict[str, dict[str, Any]] = {}
     for each in found:
         link, owner = each.link, known.owner(each)
         master = next((of for of in host if Master(of).carries(link, each.place)), None)
-        name = master.name if master else _distant(each)
+        name = master.name if master else _name_of_distant(each)
         netns = each.place.identity if each.place else namespace.own()
         names = {name, link.parent, *(master.alternative_names if master else ())}
         if is_wanted(netns, names, owner.container_id if owner else "", each.pod):
+            of_master: dict[str, Any] = {
+                "master": name,
+                "up": master and master.is_up,
+                "mtu": master and master.mtu,
+                "mode": link.mode,
+                "flag": link.flag,
+                "attachments": [],
+            }
             row = _row(each, known, _routes(tx, each, missed.append))
-            head = masters.setdefault(name, _head(name, master, link))
-            head["attachments"].append(row)
+            masters.setdefault(name, of_master)["attachments"].append(row)
     # If something can't be seen, it may be the interface.
-    left = () if missed else leftovers.leftovers(tx, registry, known, found, host, is_wanted)
+    left = () if missed else _leftovers(tx, registry, known, found, host, is_wanted)
     return {
         "masters": [masters[name] for name in sorted(masters, key=_natural)],
         "leftovers": sorted(left, key=_kind_and_names),
@@ -57,25 +86,15 @@ def look(
     }
 
 
-def _distant(attachment: Attachment) -> str:
+def _name_of_distant(attachment: Attachment) -> str:
+    """Return what to call a master that is not on the host."""
     link, place = attachment.link, attachment.place
     if link.parent:
         return f"{link.parent} in {place.path}" if place else link.parent
     return f"interface {link.parent_index} of another namespace"
 
 
-def _head(name: str, master: Link | None, link: Link) -> dict[str, Any]:
-    return {
-        "master": name,
-        "up": master and master.is_up,
-        "mtu": master and master.mtu,
-        "mode": link.mode,
-        "flag": link.flag,
-        "attachments": [],
-    }
-
-
-def _row(each: Attachment, known: Known, found: Iterable[Route]) -> dict[str, Any]:
+def _row(each: Attachment, known: _Known, found: Iterable[Route]) -> dict[str, Any]:
     link, place, owner = each.link, each.place, known.owner(each)
     routes = [
         {"dst": route.dst, "gw": route.gateway or None}  # in the words of CNI
@@ -109,18 +128,13 @@ def _routes(tx: Transaction, each: Attachment, unseen: Callable[[str], None]) ->
     except CommandError as error:
         unseen(f"the routes of {each.describe()}: {error.answer}")
         return []
-    return sorted((route for route in found if not route.is_connected), key=_table_and_prefix)
-
-
-def _table_and_prefix(route: Route) -> tuple[bool, int, int, int, int]:
-    """Return a key by which the main table comes first, and in each table IPv4."""
-    to = ip_network(route.dst)
-    is_other = route.table != queries.MAIN_TABLE
-    return is_other, route.table, to.version, int(to.network_address), to.prefixlen
-
-
-def _place_and_name(each: Attachment) -> tuple[list[str | int], list[str | int]]:
-    return _natural(each.place.path if each.place else ""), _natural(each.link.name)
+    return sorted(
+        (route for route in found if not route.is_connected),
+        key=lambda each: (
+            *(each.table != MAIN_TABLE, each.table, ":" in each.dst),  # the main one first, IPv4
+            ip_network(each.dst),
+        ),
+    )
 
 
 def _kind_and_names(left: dict[str, Any]) -> tuple[bool, list[str | int]]:
@@ -131,3 +145,172 @@ def _kind_and_names(left: dict[str, Any]) -> tuple[bool, list[str | int]]:
 def _natural(text: str) -> list[str | int]:
     """Return a key by which eth10 comes after eth9; its items are in turn text and a number."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", text)]
+
+
+def is_by_gateway(route: dict[str, Any]) -> bool:
+    """Whether a route is a default route by way of a gateway."""
+    return route["table"] == MAIN_TABLE and route["dst"] in _DEFAULT and bool(route["gw"])
+
+
+class _Known(NamedTuple):
+    """What is known of attachments besides their interfaces.
+
+    It is read after these, in this order: the keys of those on which a call is working, so that
+    the others are at rest; leases by network, which are host-local's; records, which an ADD writes
+    before it has a lease, and a DEL removes after that.
+    """
+
+    busy: set[str]
+    leases: dict[str, list[Lease]]
+    hints: Mapping[AttachmentId | None, list[ModeHint]]
+
+    def owner(self, each: Attachment) -> AttachmentId | None:
+        """Return whose an interface is, if that is known, also if its ADD has not moved it yet."""
+        key = links.key_of(each.link.name)
+        unmoved = (known for known in self.hints if known and known.key == key)
+        return each.owner or next(unmoved, None)
+
+    def leased(self, each: Attachment) -> list[str] | None:
+        """Return which addresses are leased to an attachment; None if host-local has none to give.
+
+        A container's label could name any network, so only a recorded attachment has leases.
+        """
+        owner = each.owner
+        if owner is None or owner.network not in self.leases or not self._here(each):
+            return None
+        names, leases = _names(owner), self.leases[owner.network]
+        return [lease.address for lease in leases if _whose(lease, owner.network) in names]
+
+    def problems(self, each: Attachment) -> list[str]:
+        """Return what is wrong with an interface: constants of this module."""
+        if not _key(each) or _key(each) in self.busy:
+            return []
+        if links.key_of(each.link.name):
+            owner = self.owner(each)
+            is_done = any(hint.is_complete for hint in self.hints.get(owner, ()))
+            is_there = each.place is not None or namespace.own_has_link(each.link.name)
+            return [_UNFINISHED] if is_there and not is_done else []
+        here = self._here(each)
+        if not here:
+            return [_NO_RECORD]
+        if not any(hint.is_complete for hint in here):
+            return [_UNFINISHED]
+        leased = self.leased(each)
+        return [_NO_LEASE] if leased is not None and not _own(each).issubset(leased) else []
+
+    def _here(self, each: Attachment) -> list[ModeHint]:
+        """Return the records that put an interface where it is."""
+        identity, hints = each.place and each.place.identity, self.hints.get(each.owner, ())
+        return [hint for hint in hints if hint.netns_identity == identity]
+
+
+def _known(registry: Registry, found: Sequence[Attachment]) -> _Known:
+    """Return what is known when these interfaces were found."""
+    busy = {key for key in map(_key, found) if key and registry.is_live(key)}
+    known = _Known(busy, _leases(), defaultdict(list))
+    for hint in registry.all_hints():
+        known.hints[hint.attachment].append(hint)
+    return known
+
+
+def _leftovers(
+    tx: Transaction,
+    registry: Registry,
+    known: _Known,
+    found: Sequence[Attachment],
+    host: Iterable[Link],
+    is_wanted: IsWanted,
+) -> Iterator[dict[str, Any]]:
+    """Yield the records and leases of attachments that have none of these interfaces.
+
+    Each is looked at again, since a call may have ended meanwhile.
+    """
+    masters = {Master(link).key: (link.name, *link.alternative_names) for link in host}
+    owners, recorded = set(map(known.owner, found)), set[AttachmentId]()
+    for hint in (hint for hints in known.hints.values() for hint in hints):
+        attachment = hint.attachment
+        recorded.update(_names(attachment))
+        if attachment in owners or registry.is_live(attachment.key):
+            continue
+        if hint in registry.hints_of(attachment) and not links.is_there(tx, hint):
+            on = (masters[key] for key in registry.masters_of(hint) if key in masters)
+            names = next(on, ("",))
+            if is_wanted(hint.netns_identity, names, hint.container_id, hint.pod):
+                problem = _NO_INTERFACE if hint.is_complete else _UNFINISHED
+                where = {"netns": hint.netns, "master": names[0] or None, "pod": hint.pod or None}
+                yield _leftover("record", problem, attachment, where)
+    used = set[str]().union(*map(_own, found))
+    labels = {each.link.alias for each in found}
+    for network, leases in known.leases.items():
+        for lease in leases:
+            attachment = _whose(lease, network)
+            if lease.address in used or attachment.label in labels or attachment in recorded:
+                continue
+            is_left = not registry.is_live(attachment.key) and os.path.exists(lease.file)
+            if is_left and is_wanted(None, (), lease.container_id, ""):
+                where = {"address": lease.address, "file": lease.file}
+                yield _leftover("lease", _NO_INTERFACE, attachment, where)
+
+
+def _leftover(
+    kind: str, problem: str, attachment: AttachmentId, where: dict[str, str | None]
+) -> dict[str, Any]:
+    found = {"kind": kind, "problem": problem, "interface": attachment.ifname or None}
+    found |= {"netns": None, "master": None, "containerID": attachment.container_id}
+    found |= {"network": attachment.network, "pod": None, "address": None, "file": None}
+    return found | where
+
+
+def _key(each: Attachment) -> str:
+    return links.key_of(each.link.name) or (each.owner.key if each.owner else "")
+
+
+def _whose(lease: Lease, network: str) -> AttachmentId:
+    return AttachmentId(network, lease.container_id, lease.ifname)
+
+
+def _names(attachment: AttachmentId) -> tuple[AttachmentId, AttachmentId]:
+    """Return what an attachment is called in leases; old ones have no interface's name."""
+    return attachment, attachment._replace(ifname="")
+
+
+def _own(each: Attachment) -> set[str]:
+    """Return the addresses that an interface was given, without prefix lengths."""
+    found = map(ip_interface, each.addresses)
+    return {str(address.ip) for address in found if not address.is_link_local}
+
+
+def _leases() -> dict[str, list[Lease]]:
+    """Return host-local's leases by network, of those whose attachments may be ipvlan's.
+
+    A network without an entry has its addresses from elsewhere, or is another plugin's.
+    """
+    networks: dict[str, list[dict[str, Any]]] = {}
+    for directory in (configurations.DIRECTORY, *_KEPT):
+        for name in _listed(directory):
+            with suppress(*_UNREADABLE):
+                file, text = os.path.join(directory, name), ""
+                if directory in _KEPT:
+                    kept = json.loads(configs.read_source(file))
+                    file, text = f"{file}.json", b64decode(kept["config"]).decode()
+                elif name.endswith(configs.JSON_SUFFIXES):
+                    text = configs.read_source(file)
+                here = configs.load(file, text) if text else []
+                networks.setdefault(str(json.loads(text or "{}").get("name")), [])
+                for network in here:
+                    networks.setdefault(network.name, []).append(network.config)
+    for name in _listed(explain.LEASES):  # of some, all that is left are leases
+        networks.setdefault(name, [{"name": name, "ipam": {"type": "host-local"}}])
+    found = {}
+    for name, given in networks.items():
+        of_host_local = [each for each in given if netconf.ipam_type(each) == "host-local"]
+        places = sorted({explain.lease_directory(each) for each in of_host_local})
+        if places:
+            found[name] = [lease for place in places for lease in in_directory(place)]
+    return found
+
+
+def _listed(directory: str) -> list[str]:
+    with suppress(OSError):
+        return sorted(os.listdir(directory))
+    return []
