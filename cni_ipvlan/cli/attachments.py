@@ -26,8 +26,7 @@ from cni_ipvlan.plugin.node import Node
 from cni_ipvlan.state.attachment import AttachmentId, ModeHint
 from cni_ipvlan.state.registry import DIRECTORY
 
-# Of these IPAM plugins we can tell whether they hold something for a container.
-_READABLE_IPAM = ("", "static", "host-local")
+_READABLE_IPAM = ("", "static", "host-local")  # of whose addresses we know who has them
 _SHORTEST_ID = 4  # characters of the start of a container's ID
 _MOST_LEASE = 4096  # bytes
 _Owners = dict[str, AttachmentId | None] | None
@@ -42,12 +41,11 @@ class Usage(NamedTuple):
 
 
 class Lease(NamedTuple):
-    """A lease: its file, the address, and whose it is; ``ifname`` is empty in old files."""
+    """A lease: its file, the address, and whose it is, without ``ifname`` in old files."""
 
     file: str
     address: str
-    container_id: str
-    ifname: str
+    owner: AttachmentId
 
 
 def is_called(container_id: str, word: str) -> bool:
@@ -56,10 +54,7 @@ def is_called(container_id: str, word: str) -> bool:
 
 
 def container_id_of(node: Node, network: str, ifname: str, netns: str) -> str:
-    """Return the ID of the container that has an interface; raises UsageError if unknown.
-
-    ``netns`` may be the path of a namespace that is gone.
-    """
+    """Return the ID of a container, also one whose namespace is gone; raises UsageError."""
     what = f"attachment {ifname!r} of the network {network!r} in {netns}"
     try:
         found = _meant(network, ifname, *_in_container(node, netns))
@@ -88,7 +83,7 @@ def nothing_known(node: Node, network: NetworkConfig, given: Mapping[str, Any]) 
     if (
         owners is None
         or ipam not in _READABLE_IPAM
-        or any(lease.container_id == attachment.container_id for lease in leases)
+        or any(lease.owner.container_id == attachment.container_id for lease in leases)
         or node.registry.hints_of(attachment)
         or namespace.own_has_link(temporary)
         or attachment in owners.values()
@@ -105,9 +100,8 @@ def nothing_known(node: Node, network: NetworkConfig, given: Mapping[str, Any]) 
 
 def _meant(network: str, ifname: str, hints: Sequence[ModeHint], owners: _Owners) -> list[str]:
     """Return the containers whose attachment has or had an interface."""
-    recorded = [
-        hint.attachment for hint in hints if (hint.network, hint.ifname) == (network, ifname)
-    ]
+    meant = (network, ifname)
+    recorded = [each.attachment for each in hints if (each.network, each.ifname) == meant]
     labelled = [each for each in recorded if each in (owners or {}).values()]
     return [each.container_id for each in labelled or recorded]
 
@@ -129,16 +123,12 @@ def _in_container(node: Node, netns: str) -> tuple[list[ModeHint], _Owners]:
         return [hint for hint in hints if os.path.realpath(hint.netns) == path], {}
     present, owners = links.listed(node.begin(), place), Owners(hints)
     here = [hint for hint in hints if hint.netns_identity == place.identity]
-    if present is None:
-        return here, None
-    return here, {link.name: owners.of(link, place) for link in present}
+    of_links = {link.name: owners.of(link, place) for link in present or ()}
+    return here, None if present is None else of_links
 
 
 def usage(config: dict[str, Any]) -> list[Usage]:
-    """Return the usage of each set of ranges in a valid configuration.
-
-    A container gets one address from each set.
-    """
+    """Return the usage of each set of ranges, from which a container gets one address."""
     leased = _addresses(lease_directory(config))
     return [
         Usage(
@@ -151,33 +141,30 @@ def usage(config: dict[str, Any]) -> list[Usage]:
 
 
 def ranges(config: dict[str, Any]) -> list[list[Range]]:
-    """Return the sets of ranges in a configuration of host-local whose addresses are valid.
-
-    A subnet of less than four addresses is left out, as host-local refuses it.
-    """
+    """Return the sets of ranges of a valid configuration, without those that host-local refuses."""
     found = [[entry.range for entry in each] for each in sets(config["ipam"])]
     return [[each for each in group if each is not None] for group in found]
 
 
 def in_directory(place: str) -> list[Lease]:
-    """Return the leases in a directory of host-local, in the order of their addresses.
+    """Return the leases of a network in its directory of host-local, in the order of addresses.
 
     A lease is a file named after the address, with the container's ID and the interface's name.
     """
     found = []
     for address in sorted(_addresses(place), key=lambda each: (each.version, int(each))):
         file = os.path.join(place, str(address))
-        # If it can't be read, it has just been released.
-        with suppress(OSError), open(file, "rb", buffering=0, opener=_without_waiting) as opened:
+        # It may have been released; or be a FIFO, as a network's author names the directory.
+        with suppress(OSError), open(file, "rb", 0, opener=_at_once) as opened:
             text = (opened.read(_MOST_LEASE) or b"").decode("utf-8", "surrogateescape")
             # Not split(): the kernel takes Unicode's spaces in an interface's name.
             container_id, ifname, *_ = *(line.strip(" \t\r") for line in text.split("\n")), "", ""
-            found.append(Lease(file, str(address), container_id, ifname))
+            owner = AttachmentId(os.path.basename(place), container_id, ifname)
+            found.append(Lease(file, str(address), owner))
     return found
 
 
-def _without_waiting(path: str, flags: int) -> int:
-    """Open a file: its directory is named by a network's author, and may have a FIFO."""
+def _at_once(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 
 

@@ -14,14 +14,12 @@ from typing import Any, NamedTuple
 import click
 
 from cni_ipvlan.cli import attachments, configs, options, output
-from cni_ipvlan.cli.configs import NetworkConfig
 from cni_ipvlan.cli.dry_run import script, story
 from cni_ipvlan.cli.options import FILE, Example
 from cni_ipvlan.cni import protocol
 from cni_ipvlan.cni import result as results
 from cni_ipvlan.cni.errors import UNKNOWN_CONTAINER, CniError
 from cni_ipvlan.cni.request import introduced_in, parse, read
-from cni_ipvlan.cni.result import Result
 from cni_ipvlan.cni.versions import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute.dry_run import Plan
@@ -39,17 +37,12 @@ _OF_DEL |= {"--container-id": "container_id", "--cni-path": "cni_path", "--args"
 
 _IFNAME = "The interface's name in the container."
 _CONTAINER_ID = "The container's ID [default: a new one for add, else the one found there]."
-_ALWAYS = (
-    *(options.network_option, options.cni_path_option),
-    *(options.json_option, options.verbose_option),
-)
+_ALWAYS = [options.network_option, options.cni_path_option, options.json_option]
+_ALWAYS += [options.verbose_option]
 
 
 class Call(NamedTuple):
-    """What a runtime would pass: its environment and standard input.
-
-    ``names`` are what a person has typed instead of variables.
-    """
+    """What a runtime would pass; ``names`` are what a person has typed instead of variables."""
 
     environment: Mapping[str, str]
     stdin: bytes
@@ -57,15 +50,12 @@ class Call(NamedTuple):
 
 
 class CallOptions(NamedTuple):
-    """How to make a call: as a dry run, printed as JSON or as text, traced.
-
-    ``ipam_result`` stands in for the IPAM plugin's answer in a dry run.
-    """
+    """How to make a call; ``ipam_result`` is the IPAM plugin's in a dry run, if it is known."""
 
     is_dry: bool = False
     as_json: bool = False
     is_verbose: bool = False
-    ipam_result: Result | None = None
+    ipam_result: results.Result | None = None
 
 
 def _with(*found: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -108,10 +98,10 @@ def add(**given: Any) -> None:
     It prints the interface, its addresses and routes as text, or with --json the result as CNI
     defines it. A dry run prints the commands as a script, or with --json its steps.
     """
-    if given["ipam_result"]:
-        given["ipam_result"] = read_result(given["ipam_result"], "--ipam-result")[1]
     if given["ipam_result"] and not given["dry_run"]:
         raise click.UsageError("--ipam-result can only be used with --dry-run")
+    if given["ipam_result"]:
+        given["ipam_result"] = read_result(given["ipam_result"], "--ipam-result")[1]
     network = _network(given)
     _check_chain(network, given)
     known = {**given, "container_id": given["container_id"] or secrets.token_hex(8)}
@@ -190,7 +180,7 @@ def gc(valid: tuple[dict[str, str], ...], keep_none: bool, **given: Any) -> None
     _call_network("GC", given, {"cni.dev/valid-attachments": valid})
 
 
-def _network(given: _Values) -> NetworkConfig:
+def _network(given: _Values) -> configs.NetworkConfig:
     """Return the chosen network; say which plugins of its list are left out."""
     network = options.chosen(given["config"], given["network"])
     others = ", ".join((*network.before, *network.after))
@@ -200,18 +190,18 @@ def _network(given: _Values) -> NetworkConfig:
     return network
 
 
-def _check_chain(network: NetworkConfig, given: _Values) -> None:
+def _check_chain(network: configs.NetworkConfig, given: _Values) -> None:
     """Say that a chained plugin lacks the result before it; raises UsageError if it needs that."""
     if not network.before or given["prev_result"] or network.config.get("prevResult"):
         return
-    before = network.before[-1]
+    text = f"ipvlan comes after {network.before[-1]}"
     if not netconf.ipam_type(network.config):
-        text = f"ipvlan comes after {before} in the list {network.name} and needs its result"
-        raise click.UsageError(one_line(f"{text}: give that with --prev-result"))
-    output.echo_err(one_line(f"ipvlan comes after {before}, whose result --prev-result can give"))
+        text += f" in the list {network.name} and needs its result: give that with --prev-result"
+        raise click.UsageError(one_line(text))
+    output.echo_err(one_line(f"{text}, whose result --prev-result can give"))
 
 
-def _call_attachment(command: str, network: NetworkConfig, given: _Values) -> None:
+def _call_attachment(command: str, network: configs.NetworkConfig, given: _Values) -> None:
     """Make a call about an attachment; raises UsageError if its container's ID is not known."""
     config, netns, ifname = dict(network.config), given["netns"], given["ifname"]
     _raise_version(config, command)
@@ -233,11 +223,9 @@ def _call_network(command: str, given: _Values, extra: _Values) -> None:
     version, ipam = config.get("cniVersion"), netconf.ipam_type(config)
     if _raise_version(config, command) and ipam:
         config.pop("ipam")
-        output.echo_err(
-            f"skipping the IPAM plugin {ipam}, which may not know {command}: the "
-            f"configuration's cniVersion is {version or 'not given'}"
-            + ("; its leases stay" if command == "GC" else "")
-        )
+        text = f"skipping the IPAM plugin {ipam}, which may not know {command}: the configuration's"
+        end = "; its leases stay" if command == "GC" else ""
+        output.echo_err(f"{text} cniVersion is {version or 'not given'}{end}")
     _call(command, config, given)
 
 
@@ -278,7 +266,7 @@ def cni_path_is_set_by(given: str | None) -> str:
     return "--cni-path" if given else "CNI_PATH" if os.environ.get("CNI_PATH") else ""
 
 
-def read_result(file: str, option: str) -> tuple[dict[str, Any], Result]:
+def read_result(file: str, option: str) -> tuple[dict[str, Any], results.Result]:
     """Return a result in a file, as JSON and parsed; raises BadParameter."""
     try:
         document = json.loads(configs.read_source(file))
@@ -299,10 +287,21 @@ def make(call: Call, how: CallOptions) -> None:
     try:
         request = parse(call.environment, read(call.stdin))
         if how.is_dry:
-            _print_dry_run(story.make(request, begin, how.ipam_result), how)
+            made = story.make(request, begin, how.ipam_result)
+            if how.as_json:
+                output.echo_json(story.document(made))
+            else:
+                output.echo(*script.text(made).split("\n"))
+            if made.failure:  # it is in the document, too
+                raise click.exceptions.Exit(1) if how.as_json else made.failure
             return
         log.open(request.config)
-        perform(begin(), request, partial(_print_result, request.version, how))
+
+        def deliver(result: results.Result) -> None:
+            rendered = results.render(result, request.version)
+            output.echo_json(rendered) if how.as_json else output.result(result)
+
+        perform(begin(), request, deliver)
     except CniError as error:
         log.fail(str(error))
         raise as_typed(error, call.names) from None
@@ -331,22 +330,6 @@ def answered(call: Call, *, is_verbose: bool) -> tuple[int, bytes]:
     return status, bytes(printed)
 
 
-def _print_result(version: str, how: CallOptions, result: Result) -> None:
-    output.echo_json(results.render(result, version)) if how.as_json else output.result(result)
-
-
-def _print_dry_run(made: story.DryRun, how: CallOptions) -> None:
-    """Print the commands that a call would run; raises CniError if it would fail."""
-    if how.as_json:
-        output.echo_json(story.document(made))
-    else:
-        output.echo(*script.text(made).split("\n"))
-    if made.failure and how.as_json:  # it is in the document, too
-        raise click.exceptions.Exit(1)
-    if made.failure:
-        raise made.failure
-
-
 def read_only_node() -> Node:
     """Return a node whose transactions change nothing; no plan is kept."""
     return _node(os.environ, _log({}), Plan())
@@ -356,7 +339,7 @@ def _node(
     environment: Mapping[str, str],
     listener: Log | output.Narrator,
     plan: Plan | None = None,
-    ipam_result: Result | None = None,
+    ipam_result: results.Result | None = None,
 ) -> Node:
     interrupts = Interrupts()
     interrupts.install()

@@ -11,10 +11,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from cni_ipvlan.cli import configs
-from cni_ipvlan.cli.configs import NetworkConfig
 from cni_ipvlan.cni import request
 from cni_ipvlan.iproute import namespace, packets
-from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.suggest import nearest_first
 
 _NAMED_NAMESPACES = "/run/netns"
@@ -52,7 +50,7 @@ def wrong(why: str, *option: str) -> click.BadParameter:
     return click.BadParameter(why, param_hint=" / ".join(f"'{name}'" for name in option))
 
 
-def chosen(config: str, network: str | None) -> NetworkConfig:
+def chosen(config: str, network: str | None) -> configs.NetworkConfig:
     """Return the network that --config and --network select; raises BadParameter."""
     try:
         return configs.choose(config, network)
@@ -62,16 +60,13 @@ def chosen(config: str, network: str | None) -> NetworkConfig:
         raise wrong(str(error), "-c", "--config") from None
 
 
-def namespace_at(netns: str) -> Namespace:
+def namespace_at(netns: str) -> namespace.Namespace:
     """Return the namespace at a path that --netns has given; raises BadParameter."""
     try:
         return namespace.find(netns)
     except (OSError, ValueError, namespace.NotANamespaceError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise wrong(f"{netns}: {why}", "--netns") from None
-
-
-# Types of options: each returns what it is given, in one form; raises BadParameter.
 
 
 def netns_path(netns: str, *, may_be_gone: bool = False) -> str:
@@ -124,7 +119,6 @@ def address(text: str) -> str:
 
 
 def _namespaces(_ctx: Any, _param: Any, incomplete: str) -> list[CompletionItem]:
-    """Offer named namespaces, or files once there is a slash."""
     if "/" in incomplete:
         return [CompletionItem(incomplete, type="file")]
     names = os.listdir(_NAMED_NAMESPACES) if os.path.isdir(_NAMED_NAMESPACES) else []
@@ -132,7 +126,6 @@ def _namespaces(_ctx: Any, _param: Any, incomplete: str) -> list[CompletionItem]
 
 
 def _networks(ctx: click.Context, _param: Any, incomplete: str) -> list[CompletionItem]:
-    """Offer the networks in the file given with --config."""
     source = ctx.params.get("config")
     if not source or source == "-":
         return []

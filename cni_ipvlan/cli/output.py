@@ -1,7 +1,7 @@
 """Output for people: colour on a terminal, plain text in a pipe, no escape sequences of strangers.
 
 Names of interfaces, namespaces and pods, labels, and what programs print, may hold anything. So
-whatever is printed goes through ``_safe``, which quotes all unprintable characters.
+``_print`` quotes all unprintable characters, but for our own colours.
 """
 
 from __future__ import annotations
@@ -34,10 +34,7 @@ _OURS = os.urandom(8).hex()
 
 
 class Finding(NamedTuple):
-    """What a check found: state (ok, warning, problem), subject, text, advice (perhaps lines).
-
-    ``network`` is the network that it is about, or empty.
-    """
+    """What a check found, about a network if it has one; the advice may have several lines."""
 
     state: str
     subject: str
@@ -47,17 +44,11 @@ class Finding(NamedTuple):
 
 
 class StdoutError(Exception):
-    """Standard output can't be written, for example because its disk is full.
-
-    Not an OSError, since commands report those as their own failures.
-    """
+    """Standard output can't be written; no OSError, as those are a command's own failures."""
 
 
 def styled(text: str, *, err: bool = False, **style: Any) -> str:
-    """Return text in colour, if it goes to a terminal and NO_COLOR is not set.
-
-    It can be printed by ``echo`` and ``echo_err`` only.
-    """
+    """Return text for ``echo`` or ``echo_err``, in colour on a terminal unless NO_COLOR is set."""
     if not is_terminal(err=err) or os.environ.get("NO_COLOR"):
         return text
     start, end = click.style("", reset=False, **style), click.style("", reset=True)
@@ -86,14 +77,10 @@ def echo_err(*lines: str) -> None:
 
 
 def _print(lines: Sequence[str], *, err: bool) -> None:
-    # color=True, or click would take the colours out, even on a terminal that TERM calls dumb.
+    safe = "\n".join(_ESCAPE.join(map(printable, line.split(_OURS))) for line in lines)
     if lines:
-        click.echo("\n".join(map(_safe, lines)), err=err, color=True)
-
-
-def _safe(line: str) -> str:
-    """Return a line with our own colours and no other unprintable characters, nor line breaks."""
-    return _ESCAPE.join(map(printable, line.split(_OURS)))
+        # color=True, or click would take the colours out, even on a terminal that TERM calls dumb.
+        click.echo(safe, err=err, color=True)
 
 
 def give_up_stdout() -> bool:
@@ -131,9 +118,9 @@ def failure(error: CniError, *, as_json: bool) -> None:
     """Print why a command failed; as text, it is the message, then the details, indented."""
     if as_json:
         echo_json(failure_document(error))
-        return
-    print_error(one_line(error.msg))
-    echo_err(*(f"    {one_line(line)}" for line in error.explanation.split("\n") if line))
+    else:
+        print_error(one_line(error.msg))
+        echo_err(*(f"    {one_line(line)}" for line in error.explanation.split("\n") if line))
 
 
 def failure_document(error: CniError) -> dict[str, Any]:
@@ -144,9 +131,8 @@ def failure_document(error: CniError) -> dict[str, Any]:
 def finding(found: Finding) -> None:
     """Print a finding."""
     state = styled(found.state.ljust(7), fg=_COLOURS[found.state])
-    echo(f"{state}  {found.subject.ljust(13)}  {one_line(found.text)}")
-    for line in found.advice.splitlines():
-        echo(f"{' ' * 26}{one_line(line)}")
+    advice = (f"{' ' * 26}{one_line(line)}" for line in found.advice.splitlines())
+    echo(f"{state}  {found.subject.ljust(13)}  {one_line(found.text)}", *advice)
 
 
 def reported(subject: str, check: Iterable[Finding]) -> Iterator[Finding]:
@@ -206,9 +192,9 @@ class Narrator:
             echo_err(*(f"[{self._last}] {line}" for line in _begun(shown)))
         elif id(shown) in self._running:  # else it stayed, and had no more to do
             number, _ = self._running.pop(id(shown))
-            status = styled(f", status {completed.status}", err=True, fg="red")
+            failed = styled(f", status {completed.status}", err=True, fg="red")
             time = f"{completed.seconds * 1000:.1f} ms"
-            echo_err(f"[{number}]   {time}{status if completed.status else ''}")
+            echo_err(f"[{number}]   {time}{failed if completed.status else ''}")
         self._log.command(command, completed)
 
     def wait(self, text: str) -> None:

@@ -12,7 +12,6 @@ import click
 
 from cni_ipvlan import __version__
 from cni_ipvlan.cli import calls, configs, output, replay
-from cni_ipvlan.cli.calls import Call, CallOptions
 from cni_ipvlan.cli.doctor.command import doctor_command
 from cni_ipvlan.cli.dry_run.answer import ipam_answer
 from cni_ipvlan.cli.options import Commands, is_json_wanted, json_option
@@ -20,7 +19,6 @@ from cni_ipvlan.cli.reach.command import probe_command, trace_command
 from cni_ipvlan.cli.show.command import show
 from cni_ipvlan.cli.validate.command import validate
 from cni_ipvlan.cni import errors
-from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
 from cni_ipvlan.iproute import IprouteError
 from cni_ipvlan.iproute.namespace import NotANamespaceError
@@ -28,8 +26,6 @@ from cni_ipvlan.plugin.codes import INTERRUPTED
 from cni_ipvlan.plugin.explain import as_cni_error
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-_KNOWN = (*calls.DRY_RUN_OF, "STATUS")
-_INTERRUPTED = 130  # what shells return after ^C
 _BAD_INPUT = (
     *(errors.INCOMPATIBLE_VERSION, errors.UNSUPPORTED_FIELD, errors.INVALID_ENVIRONMENT),
     *(errors.DECODING_FAILURE, errors.INVALID_CONFIGURATION),
@@ -61,25 +57,25 @@ def _report(error: Exception, *, as_json: bool) -> int:
         output.give_up_stdout()
         return 1
     if isinstance(error, click.Abort):
-        return _INTERRUPTED
+        return 130  # what shells return after ^C
     return 2 if failure.code in _BAD_INPUT else 1
 
 
-def _as_failure(error: Exception) -> CniError:
-    if isinstance(error, (CniError, IprouteError)):
+def _as_failure(error: Exception) -> errors.CniError:
+    if isinstance(error, (errors.CniError, IprouteError)):
         with suppress(NotANamespaceError):  # which it raises again
             return as_cni_error(error)
     if isinstance(error, configs.ConfigError):
-        return CniError(errors.INVALID_CONFIGURATION, str(error))
+        return errors.CniError(errors.INVALID_CONFIGURATION, str(error))
     if isinstance(error, click.UsageError):
         hint = f"try: {error.ctx.command_path} --help" if error.ctx else ""
-        return CniError(errors.INVALID_ENVIRONMENT, error.format_message(), hint)
+        return errors.CniError(errors.INVALID_ENVIRONMENT, error.format_message(), hint)
     if isinstance(error, click.Abort):
-        return CniError(INTERRUPTED, "interrupted from the keyboard")
+        return errors.CniError(INTERRUPTED, "interrupted from the keyboard")
     place = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{os.path.basename(place.filename)}:{place.lineno}"
     what = f"internal error at {where}: {type(error).__name__}: {error}"
-    return CniError(errors.INTERNAL, what)
+    return errors.CniError(errors.INTERNAL, what)
 
 
 @click.group(cls=Commands, invoke_without_command=True, context_settings=_CONTEXT)
@@ -106,19 +102,20 @@ def ipvlan(ctx: click.Context, version: bool, dry_run: bool, as_json: bool, verb
         ctx.exit()
     if ctx.invoked_subcommand:
         if has_options:
-            text = f"options go after the command: ipvlan {ctx.invoked_subcommand} …"
-            raise click.UsageError(text)
+            raise click.UsageError(
+                f"options go after the command: ipvlan {ctx.invoked_subcommand} …"
+            )
     elif not command:
         if has_options:
             raise click.UsageError("to replay a runtime's call, set CNI_COMMAND and its variables")
         output.echo(*ctx.get_help().split("\n"))
     elif not dry_run and not verbose:
         raise click.UsageError("to replay a runtime's call, give --dry-run or -v")
-    elif command not in (calls.DRY_RUN_OF if dry_run else _KNOWN):
+    elif command not in (calls.DRY_RUN_OF if dry_run else (*calls.DRY_RUN_OF, "STATUS")):
         raise click.UsageError(f"cannot replay {command!r}, only {', '.join(calls.DRY_RUN_OF)}")
     else:
-        call = Call(dict(os.environ), configs.standard_input())
-        calls.make(call, CallOptions(dry_run, as_json, verbose))
+        call = calls.Call(dict(os.environ), configs.standard_input())
+        calls.make(call, calls.CallOptions(dry_run, as_json, verbose))
 
 
 for _command in (

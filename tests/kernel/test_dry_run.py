@@ -234,9 +234,9 @@ def test_static_is_run_since_it_allocates_nothing(scene: Scene) -> None:
 
 
 LEASED: list[tuple[Conf, str]] = [
-    ({"ipam": host_local("10.4.0.0/30")}, "leased 1 of 1 addresses of 10.4.0.0/30"),
+    ({"ipam": host_local("10.4.0.0/30")}, "leased all 1 addresses of 10.4.0.0/30"),
     ({"ipam": host_local("10.5.0.0/24"), "name": "held"}, "leased 10.5.0.2 to c already"),
-    ({"ipam": host_local("10.6.0.0/24", "10.4.0.0/30")}, "leased 1 of 1 addresses of 10.4.0.0/30"),
+    ({"ipam": host_local("10.6.0.0/24", "10.4.0.0/30")}, "leased all 1 addresses of 10.4.0.0/30"),
 ]
 WRONG: list[tuple[Conf, dict[str, str]]] = [
     ({"master": "eth1"}, {}),

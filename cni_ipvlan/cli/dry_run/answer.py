@@ -19,7 +19,6 @@ from cni_ipvlan.cni.result import Address, Result, Route
 from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
 from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands
-from cni_ipvlan.iproute.commands import Argv
 from cni_ipvlan.iproute.dry_run import Plan
 from cni_ipvlan.iproute.interrupts import Interrupts
 from cni_ipvlan.log import Log
@@ -44,23 +43,18 @@ _IN_SHELL[_ROUTE] = ("answered route | while read -r route", "$route")
 STAND_INS = tuple(_IN_SHELL)
 
 
-def loop_over(argv: Argv) -> tuple[str, Mapping[str, str]]:
-    """Return the head of the loop that a command with stand-ins needs, and the shell's words.
-
-    The head is empty if it has none.
-    """
+def loop_over(argv: commands.Argv) -> tuple[str, Mapping[str, str]]:
+    """Return the loop around a command with stand-ins, else "", and the shell's words for them."""
     found = {word: _IN_SHELL[word] for word in argv if word in _IN_SHELL}
     head = next((head for head, _ in found.values()), "")
     return head, {word: in_shell for word, (_, in_shell) in found.items()}
 
 
-def reader(conf: NetConf, version: str, mtu: int, parent: Master) -> Argv:
+def reader(conf: NetConf, version: str, mtu: int, parent: Master) -> commands.Argv:
     """Return the command that reads an answer on standard input."""
     options = ["--plugin", conf.ipam_type, "--cni-version", version, "--mtu", str(mtu)]
-    if parent.home is None:
-        options += ["--master", parent.link.name]
-    if conf.host_access:
-        options.append("--host-access")
+    options += ["--master", parent.link.name] if parent.home is None else []
+    options += ["--host-access"] if conf.host_access else []
     return (os.path.abspath(sys.argv[0]), "ipam-answer", *options)
 
 

@@ -55,15 +55,13 @@ def text(made: DryRun) -> str:
     """Return the steps with their purposes as comments."""
     given, assumed = made.environment, assumptions(made.plan)
     about = [f"{word} {given[name]}" for word, name in _ABOUT.items() if given.get(name)]
-    title = f"dry run of {given['CNI_COMMAND']}: nothing was changed"
-    lines = ["; ".join((title, *about))]
+    lines = ["; ".join((f"dry run of {given['CNI_COMMAND']}: nothing was changed", *about))]
     lines += [f"assumed: {each}" for each in assumed[:_SHOWN_ASSUMPTIONS]]
     if len(assumed) > _SHOWN_ASSUMPTIONS:
         lines.append(f"assumed: {len(assumed) - _SHOWN_ASSUMPTIONS} more")
     if not made.plan.changes and not made.looks:
         return "\n".join(map(_comment, (*lines, "there is nothing to do")))
-    own = own_programs()
-    path = [f'export PATH={quote(own)}:"$PATH"'] if own else []
+    path = [f'export PATH={quote(own)}:"$PATH"'] if (own := own_programs()) else []
     steps = _all_or_nothing(made) if given["CNI_COMMAND"] == "ADD" else _each(made)
     return "\n".join((*map(_comment, lines), "(", *path, *steps, ")"))
 
@@ -115,11 +113,11 @@ def _undo(step: Command, remove: list[str]) -> Iterator[str]:
             yield _printable(f"ipam() {{ printf '%s\\n' \"$network\" | {call}; }}")
             yield "release='ipam DEL'"
         elif undo.only_if is None:
-            yield f"restore={_word(_line(undo) + '; ')}$restore"
+            yield _printable(f"restore={quote(_line(undo) + '; ')}$restore")
         else:
             remove.append(join(undo.full_argv))
     if len(remove) > before:
-        yield f"remove={_word(' || '.join(remove))}"
+        yield _printable(f"remove={quote(' || '.join(remove))}")
 
 
 def _line(step: Command, otherwise: str = "") -> str:
@@ -149,11 +147,6 @@ def _one_line(stdin: bytes) -> str:
         # Interactive bash could take "!" in a later line of a word for one of its history.
         text = json.dumps(json.loads(text), indent=1).replace("!", "\\u0021")
     return quote(text)
-
-
-def _word(text: str) -> str:
-    """Return a text, without a line break at its end, as a shell's word of printable characters."""
-    return quote(text) if text.isprintable() else f'"$(printf {_octals(text)})"'
 
 
 def _printable(command: str) -> str:

@@ -109,8 +109,8 @@ def _for_both_families(made: DryRun, request: Request, begin: _Begin) -> DryRun:
     perform(begin(plan, answer.FOR_BOTH)._replace(listener=silent), request, delivered.append)
     of_ipv4 = [(change.argv, change.inside, change.stdin) for change in made.plan.changes]
     only = [each for each in plan.changes if (each.argv, each.inside, each.stdin) not in of_ipv4]
-    result = results.render(delivered[0], request.version)
-    return made._replace(plan=plan, result=result, ipv6_only=only)
+    rendered = results.render(delivered[0], request.version)
+    return made._replace(plan=plan, result=rendered, ipv6_only=only)
 
 
 def _check_addresses(node: Node, parent: Master, plan: Plan) -> None:
@@ -132,32 +132,29 @@ def _check_addresses(node: Node, parent: Master, plan: Plan) -> None:
 
 def _check_leases(request: Request, plan: Plan) -> None:
     """Raise CniError if host-local has no address left, or has given the attachment one."""
-    config, own = request.config, (request.container_id, request.ifname)
     is_released = any((step.parameters or {}).get("CNI_COMMAND") == "DEL" for step in plan.changes)
-    if netconf.ipam_type(config) != "host-local" or is_released:
+    if netconf.ipam_type(request.config) != "host-local" or is_released:
         return
     # host-local itself reports values that it can't use.
     with suppress(OSError, ValueError, TypeError, KeyError):
-        leases = explain.lease_directory(config)
-        ranges = [each for group in attachments.ranges(config) for each in group]
+        leases = explain.lease_directory(request.config)
+        ranges = [each for group in attachments.ranges(request.config) for each in group]
         for each in attachments.in_directory(leases):
             is_used = any(one.holds(ip_address(each.address)) for one in ranges)
-            if is_used and (each.container_id, each.ifname) == own:
+            if is_used and each.owner == id_of(request):
                 msg = f"host-local has leased {each.address} to {request.container_id} already"
                 advice = f"delete the container's attachment first; its lease is in {leases}"
                 raise CniError(_HOST_LOCALS_CODE, msg, f"try: {advice}")
-        for usage in attachments.usage(config):
+        for usage in attachments.usage(request.config):
             if usage.leased >= usage.room:
-                count = f"{usage.leased} of {usage.room} addresses"
-                msg = f"host-local has leased {count} of {usage.ranges}"
+                msg = f"host-local has leased all {usage.room} addresses of {usage.ranges}"
                 advice = f"delete the leases of containers that are gone from {leases}"
                 raise CniError(_HOST_LOCALS_CODE, msg, f"try: {advice}, or enlarge the range")
 
 
 def is_allocation(change: Command) -> bool:
     """Whether a change lets an IPAM plugin allocate."""
-    is_add = (change.parameters or {}).get("CNI_COMMAND") == "ADD"
-    return is_add and not change.changes_nothing
+    return (change.parameters or {}).get("CNI_COMMAND") == "ADD" and not change.changes_nothing
 
 
 def assumptions(plan: Plan) -> list[str]:

@@ -11,7 +11,6 @@ import click
 
 from cni_ipvlan.cli import calls, options, output
 from cni_ipvlan.cli.attachments import is_called
-from cni_ipvlan.cli.output import styled
 from cni_ipvlan.cli.show import tree
 from cni_ipvlan.iproute import machine
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
@@ -90,9 +89,15 @@ def _is_wanted(
 
 def _lines(found: dict[str, Any]) -> list[str]:
     """Return the lines of what was found, one for each attachment, so that grep finds all of it."""
-    branches = [(_head(each), map(_attachment, each["attachments"])) for each in found["masters"]]
+    branches = []
+    for each in found["masters"]:
+        state = "up" if each["up"] else output.styled("down", fg="red")
+        of_link = f"{state}, MTU {each['mtu']}, " if each["mtu"] is not None else ""
+        name = output.styled(each["master"], bold=True)
+        head = f"{name}  {of_link}mode {each['mode']} {each['flag']}"
+        branches.append((head, map(_attachment, each["attachments"])))
     if found["leftovers"]:
-        branches.append((styled("leftovers", bold=True), map(_leftover, found["leftovers"])))
+        branches.append((output.styled("leftovers", bold=True), map(_leftover, found["leftovers"])))
     drawn = []
     for head, parts in branches:
         *others, last = parts
@@ -100,28 +105,21 @@ def _lines(found: dict[str, Any]) -> list[str]:
     return drawn or ["no ipvlan interfaces"]
 
 
-def _head(master: dict[str, Any]) -> str:
-    state = "up" if master["up"] else styled("down", fg="red")
-    of_link = f"{state}, MTU {master['mtu']}, " if master["mtu"] is not None else ""
-    name = styled(master["master"], bold=True)
-    return f"{name}  {of_link}mode {master['mode']} {master['flag']}"
-
-
 def _attachment(row: dict[str, Any]) -> str:
     routes = [_route(each) for each in row["routes"] if not tree.is_by_gateway(each)]
     parts = (
-        styled(row["interface"], fg="cyan"),
+        output.styled(row["interface"], fg="cyan"),
         f"in {row['netns']}" if row["netns"] else "on the host",
         "for hostAccess" if row["hostAccess"] else "",
         row["kind"] if row["kind"] != "ipvlan" else "",
         f"pod {row['pod']}" if row["pod"] else "",
         f"container {row['containerID']}" if row["containerID"] else "",
-        "" if row["up"] else styled("down", fg="red"),
+        "" if row["up"] else output.styled("down", fg="red"),
         f"MTU {row['mtu']}",
         " ".join(row["addresses"]) or "no addresses",
         f"gateway {' '.join(row['gateways'])}" if row["gateways"] else "",
         f"routes {', '.join(routes)}" if routes else "",
-        *(styled(each, fg="yellow") for each in row["problems"]),
+        *(output.styled(each, fg="yellow") for each in row["problems"]),
     )
     return "  ".join(filter(None, parts))
 
@@ -139,6 +137,6 @@ def _leftover(each: dict[str, Any]) -> str:
         f"network {each['network']}",
         f"pod {each['pod']}" if each["pod"] else "",
         f"container {each['containerID']}",
-        styled(each["problem"], fg="yellow"),
+        output.styled(each["problem"], fg="yellow"),
     )
     return "  ".join(filter(None, parts))

@@ -18,8 +18,6 @@ from cni_ipvlan.cli.doctor import configurations
 from cni_ipvlan.cli.reach.probe import RESULTS
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import commands, namespace, queries
-from cni_ipvlan.iproute.commands import Command
-from cni_ipvlan.iproute.queries import MAIN_TABLE, Link, Route
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import explain, inventory, links
@@ -50,15 +48,15 @@ def look(
     ``unseen`` is what is known to be out of sight.
     """
     missed = list(unseen)
-    host = queries.links(tx.run(Command(commands.link_show_all())).stdout)
+    host = queries.links(tx.run(commands.Command(commands.link_show_all())).stdout)
     found = sorted(
         inventory.take(tx, registry, unseen=missed.append),
-        key=lambda each: (
-            _natural(each.place.path if each.place else ""),
-            _natural(each.link.name),
-        ),
+        key=lambda each: _natural(f"{each.place.path if each.place else ''}\0{each.link.name}"),
     )
-    known = _known(registry, found)
+    busy = {key for key in map(_key, found) if key and registry.is_live(key)}
+    known = _Known(busy, _leases(), defaultdict(list))
+    for hint in registry.all_hints():
+        known.hints[hint.attachment].append(hint)
     masters: dict[str, dict[str, Any]] = {}
     for each in found:
         link, owner = each.link, known.owner(each)
@@ -94,8 +92,9 @@ def _name_of_distant(attachment: Attachment) -> str:
     return f"interface {link.parent_index} of another namespace"
 
 
-def _row(each: Attachment, known: _Known, found: Iterable[Route]) -> dict[str, Any]:
+def _row(each: Attachment, known: _Known, found: Iterable[queries.Route]) -> dict[str, Any]:
     link, place, owner = each.link, each.place, known.owner(each)
+    leases, problems = _leases_and_problems(known, each)
     routes = [
         {"dst": route.dst, "gw": route.gateway or None}  # in the words of CNI
         | {name: getattr(route, name) for name in _OF_ROUTE}
@@ -115,25 +114,25 @@ def _row(each: Attachment, known: _Known, found: Iterable[Route]) -> dict[str, A
         "addresses": each.addresses,
         "gateways": [route["gw"] for route in routes if is_by_gateway(route)],
         "routes": routes,
-        "leases": known.leased(each),
-        "problems": known.problems(each),
+        "leases": leases,
+        "problems": problems,
     }
 
 
-def _routes(tx: Transaction, each: Attachment, unseen: Callable[[str], None]) -> list[Route]:
+def _routes(
+    tx: Transaction, each: Attachment, unseen: Callable[[str], None]
+) -> list[queries.Route]:
     """Return the routes of an interface, but for those that the kernel made for its addresses."""
-    query = Command(commands.route_show(each.link.name), inside=each.place, absent_ok=True)
+    query = commands.Command(commands.route_show(each.link.name), inside=each.place, absent_ok=True)
     try:
         found = queries.routes(tx.run(query).stdout)
     except CommandError as error:
         unseen(f"the routes of {each.describe()}: {error.answer}")
         return []
+    main = queries.MAIN_TABLE  # it comes first, and in each table IPv4
     return sorted(
         (route for route in found if not route.is_connected),
-        key=lambda each: (
-            *(each.table != MAIN_TABLE, each.table, ":" in each.dst),  # the main one first, IPv4
-            ip_network(each.dst),
-        ),
+        key=lambda each: (each.table != main, each.table, ":" in each.dst, ip_network(each.dst)),
     )
 
 
@@ -149,7 +148,7 @@ def _natural(text: str) -> list[str | int]:
 
 def is_by_gateway(route: dict[str, Any]) -> bool:
     """Whether a route is a default route by way of a gateway."""
-    return route["table"] == MAIN_TABLE and route["dst"] in _DEFAULT and bool(route["gw"])
+    return route["table"] == queries.MAIN_TABLE and route["dst"] in _DEFAULT and bool(route["gw"])
 
 
 class _Known(NamedTuple):
@@ -170,47 +169,30 @@ class _Known(NamedTuple):
         unmoved = (known for known in self.hints if known and known.key == key)
         return each.owner or next(unmoved, None)
 
-    def leased(self, each: Attachment) -> list[str] | None:
-        """Return which addresses are leased to an attachment; None if host-local has none to give.
 
-        A container's label could name any network, so only a recorded attachment has leases.
-        """
-        owner = each.owner
-        if owner is None or owner.network not in self.leases or not self._here(each):
-            return None
-        names, leases = _names(owner), self.leases[owner.network]
-        return [lease.address for lease in leases if _whose(lease, owner.network) in names]
+def _leases_and_problems(known: _Known, each: Attachment) -> tuple[list[str] | None, list[str]]:
+    """Return which addresses are leased to an attachment, and what is wrong with it.
 
-    def problems(self, each: Attachment) -> list[str]:
-        """Return what is wrong with an interface: constants of this module."""
-        if not _key(each) or _key(each) in self.busy:
-            return []
-        if links.key_of(each.link.name):
-            owner = self.owner(each)
-            is_done = any(hint.is_complete for hint in self.hints.get(owner, ()))
-            is_there = each.place is not None or namespace.own_has_link(each.link.name)
-            return [_UNFINISHED] if is_there and not is_done else []
-        here = self._here(each)
-        if not here:
-            return [_NO_RECORD]
-        if not any(hint.is_complete for hint in here):
-            return [_UNFINISHED]
-        leased = self.leased(each)
-        return [_NO_LEASE] if leased is not None and not _own(each).issubset(leased) else []
-
-    def _here(self, each: Attachment) -> list[ModeHint]:
-        """Return the records that put an interface where it is."""
-        identity, hints = each.place and each.place.identity, self.hints.get(each.owner, ())
-        return [hint for hint in hints if hint.netns_identity == identity]
-
-
-def _known(registry: Registry, found: Sequence[Attachment]) -> _Known:
-    """Return what is known when these interfaces were found."""
-    busy = {key for key in map(_key, found) if key and registry.is_live(key)}
-    known = _Known(busy, _leases(), defaultdict(list))
-    for hint in registry.all_hints():
-        known.hints[hint.attachment].append(hint)
-    return known
+    The former is None if host-local has none to give. A container's label could name any network,
+    so only a recorded attachment has leases.
+    """
+    owner, identity = each.owner, each.place and each.place.identity
+    here = [hint for hint in known.hints.get(owner, ()) if hint.netns_identity == identity]
+    leased = None
+    if owner and here and owner.network in known.leases:
+        names, leases = _names(owner), known.leases[owner.network]
+        leased = [lease.address for lease in leases if lease.owner in names]
+    is_there = each.place is not None or namespace.own_has_link(each.link.name)
+    if not _key(each) or _key(each) in known.busy or not is_there:
+        return leased, []
+    is_unmoved = bool(links.key_of(each.link.name))
+    records = known.hints.get(known.owner(each), ()) if is_unmoved else here
+    if not records and not is_unmoved:
+        return leased, [_NO_RECORD]
+    if not any(hint.is_complete for hint in records):
+        return leased, [_UNFINISHED]
+    lacks_lease = leased is not None and not _own(each).issubset(leased)
+    return leased, [_NO_LEASE] if lacks_lease and not is_unmoved else []
 
 
 def _leftovers(
@@ -218,7 +200,7 @@ def _leftovers(
     registry: Registry,
     known: _Known,
     found: Sequence[Attachment],
-    host: Iterable[Link],
+    host: Iterable[queries.Link],
     is_wanted: IsWanted,
 ) -> Iterator[dict[str, Any]]:
     """Yield the records and leases of attachments that have none of these interfaces.
@@ -241,15 +223,14 @@ def _leftovers(
                 yield _leftover("record", problem, attachment, where)
     used = set[str]().union(*map(_own, found))
     labels = {each.link.alias for each in found}
-    for network, leases in known.leases.items():
-        for lease in leases:
-            attachment = _whose(lease, network)
-            if lease.address in used or attachment.label in labels or attachment in recorded:
-                continue
-            is_left = not registry.is_live(attachment.key) and os.path.exists(lease.file)
-            if is_left and is_wanted(None, (), lease.container_id, ""):
-                where = {"address": lease.address, "file": lease.file}
-                yield _leftover("lease", _NO_INTERFACE, attachment, where)
+    for lease in (lease for leases in known.leases.values() for lease in leases):
+        attachment = lease.owner
+        if lease.address in used or attachment.label in labels or attachment in recorded:
+            continue
+        is_left = not registry.is_live(attachment.key) and os.path.exists(lease.file)
+        if is_left and is_wanted(None, (), attachment.container_id, ""):
+            where = {"address": lease.address, "file": lease.file}
+            yield _leftover("lease", _NO_INTERFACE, attachment, where)
 
 
 def _leftover(
@@ -263,10 +244,6 @@ def _leftover(
 
 def _key(each: Attachment) -> str:
     return links.key_of(each.link.name) or (each.owner.key if each.owner else "")
-
-
-def _whose(lease: Lease, network: str) -> AttachmentId:
-    return AttachmentId(network, lease.container_id, lease.ifname)
 
 
 def _names(attachment: AttachmentId) -> tuple[AttachmentId, AttachmentId]:

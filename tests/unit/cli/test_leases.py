@@ -59,7 +59,7 @@ def test_leases_are_read_whatever_is_in_their_directory(tmp_path: Path) -> None:
     (tmp_path / "last_reserved_ip.0").write_text("10.1.0.10")
     os.mkfifo(tmp_path / "10.1.0.12")
     found = attachments.in_directory(str(tmp_path))
-    assert [each[1:] for each in found] == [
+    assert [(each.address, *each.owner[1:]) for each in found] == [
         ("10.1.0.9", "old", ""),
         ("10.1.0.10", "one", "net\u30001"),
         ("10.1.0.12", "", ""),
