@@ -1,4 +1,4 @@
-"""Which attachments a container has: its interfaces' labels and root's records say that.
+"""Which attachments a container has, by labels and root's records; what host-local leased to whom.
 
 A container's owner can forge a label, and so name another container. Therefore the command
 line acts on a label only if root's record puts that attachment into the same container.
@@ -7,30 +7,41 @@ line acts on a label only if root's record puts that attachment into the same co
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 import click
 
-from cni_ipvlan.cli import leases
+from cni_ipvlan.cli.configs import NetworkConfig
+from cni_ipvlan.cli.validate.ipam import Ipam
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import namespace
-from cni_ipvlan.iproute.namespace import NotANamespaceError
-from cni_ipvlan.plugin import links
+from cni_ipvlan.plugin import host_local, links
 from cni_ipvlan.plugin.inventory import Owners
-from cni_ipvlan.state.attachment import AttachmentId
-from cni_ipvlan.state.registry import Registry
+from cni_ipvlan.plugin.node import Node
+from cni_ipvlan.state.attachment import AttachmentId, ModeHint
+from cni_ipvlan.state.registry import DIRECTORY
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from cni_ipvlan.cli.configs import NetworkConfig
-    from cni_ipvlan.iproute.namespace import Namespace
-    from cni_ipvlan.iproute.transaction import Transaction
-    from cni_ipvlan.state.attachment import ModeHint
-
-# Of these IPAM plugins we can tell whether they hold something for a container.
-_READABLE_IPAM = ("", "static", "host-local")
+_READABLE_IPAM = ("", "static", "host-local")  # of whose addresses we know who has them
 _SHORTEST_ID = 4  # characters of the start of a container's ID
+_Owners = dict[str, AttachmentId | None] | None
+
+
+class Usage(NamedTuple):
+    """How much of a set of ranges is leased; ``room`` does not count gateways."""
+
+    ranges: str
+    leased: int
+    room: int
+
+
+class Lease(NamedTuple):
+    """A lease: its file, the address, and whose it is, without ``ifname`` in old files."""
+
+    file: str
+    address: str
+    owner: AttachmentId
 
 
 def is_called(container_id: str, word: str) -> bool:
@@ -38,40 +49,44 @@ def is_called(container_id: str, word: str) -> bool:
     return container_id == word or (len(word) >= _SHORTEST_ID and container_id.startswith(word))
 
 
-def container_id_of(tx: Transaction, network: str, ifname: str, netns: str) -> str:
-    """Return the ID of the container that has an interface; raises UsageError if unknown.
-
-    ``netns`` may be the path of a namespace that is gone.
-    """
+def container_id_of(node: Node, network: str, ifname: str, netns: str) -> str:
+    """Return the ID of a container, also one whose namespace is gone; raises UsageError."""
+    what = f"attachment {ifname!r} of the network {network!r} in {netns}"
     try:
-        found = _known(tx, network, ifname, netns)
+        found = _meant(network, ifname, *_in_container(node, netns))
     except PermissionError:
         why = "only root may read the recorded attachments"
     else:
         if len(found) == 1:
-            return found[0].container_id
-        what = f"attachment {ifname!r} of the network {network!r} in {netns}"
-        if not found:
-            why = f"no {what} is known on this node"
-        else:
-            names = ", ".join(each.container_id for each in found)
-            why = f"several containers had an {what}: {names}"
+            return found[0]
+        why = f"several containers had an {what}: {', '.join(found)}"
+        why = why if found else f"no {what} is known on this node"
     raise click.UsageError(f"{why}; give its container ID with --container-id")
 
 
-def nothing_known(tx: Transaction, network: NetworkConfig, given: Mapping[str, Any]) -> str:
+def nothing_known(node: Node, network: NetworkConfig, given: Mapping[str, Any]) -> str:
     """Return a message if there is certainly nothing of the given attachment, else "".
 
     Then DEL would do nothing, or harm another attachment whose interface has no label.
     """
     attachment = AttachmentId(network.name, given["container_id"], given["ifname"])
+    temporary, ipam = links.temporary_name(attachment.key), netconf.ipam_type(network.config)
+    leases = in_directory(host_local.directory(network.config)) if ipam == "host-local" else []
     try:
-        if _is_known(tx, network, attachment, given["netns"]):
-            return ""
-        others = _known(tx, attachment.network, attachment.ifname, given["netns"])
+        hints, owners = _in_container(node, given["netns"])
     except PermissionError:
         return ""
-    guesses = " or ".join(repr(each.container_id) for each in others)
+    if (
+        owners is None
+        or ipam not in _READABLE_IPAM
+        or any(lease.owner.container_id == attachment.container_id for lease in leases)
+        or node.registry.hints_of(attachment)
+        or namespace.own_has_link(temporary)
+        or attachment in owners.values()
+        or None in {owners.get(name, attachment) for name in (attachment.ifname, temporary)}
+    ):
+        return ""
+    guesses = " or ".join(map(repr, _meant(network.name, attachment.ifname, hints, owners)))
     return (
         f"there is nothing of the container {attachment.container_id!r} with the interface "
         f"{attachment.ifname!r} in the network {attachment.network!r}"
@@ -79,55 +94,52 @@ def nothing_known(tx: Transaction, network: NetworkConfig, given: Mapping[str, A
     )
 
 
-def _is_known(
-    tx: Transaction, network: NetworkConfig, attachment: AttachmentId, netns: str
-) -> bool:
-    ipam = netconf.ipam_type(network.config)
-    if (
-        ipam not in _READABLE_IPAM
-        or (ipam == "host-local" and leases.holds(network.config, attachment.container_id))
-        or Registry().hints_of(attachment)
-        or namespace.own_has_link(links.temporary_name(attachment.key))
-    ):
-        return True
-    place = _place(netns)
-    if place is None:
-        return False
-    owners = Owners(Registry().all_hints())
-    present = links.listed(tx, place)
-    names = (attachment.ifname, links.temporary_name(attachment.key))
-    if present is None:
-        return True
-    owned = ((link, owners.of(link, place)) for link in present)
-    return any(
-        owner == attachment or (owner is None and link.name in names) for link, owner in owned
-    )
+def _meant(network: str, ifname: str, hints: Sequence[ModeHint], owners: _Owners) -> list[str]:
+    """Return the containers whose attachment has or had an interface."""
+    meant = (network, ifname)
+    recorded = [each.attachment for each in hints if (each.network, each.ifname) == meant]
+    labelled = [each for each in recorded if each in (owners or {}).values()]
+    return [each.container_id for each in labelled or recorded]
 
 
-def _known(tx: Transaction, network: str, ifname: str, netns: str) -> list[AttachmentId]:
-    """Return the attachments of a network that have or had an interface; raises PermissionError."""
-    hints = list(Registry().all_hints())
-    place = _place(netns)
-    if place is None:
-        path = os.path.realpath(netns)
-        there = [hint for hint in hints if os.path.realpath(hint.netns) == path]
-        return _of(there, network, ifname)
-    here = [hint for hint in hints if hint.netns_identity == place.identity]
-    recorded = _of(here, network, ifname)
-    owners = Owners(hints)
-    labelled = {owners.of(link, place) for link in links.listed(tx, place) or ()}
-    return [each for each in recorded if each in labelled] or recorded
+def _in_container(node: Node, netns: str) -> tuple[list[ModeHint], _Owners]:
+    """Return the records about a container, and whose each of its interfaces is, by name.
 
-
-def _of(hints: Iterable[ModeHint], network: str, ifname: str) -> list[AttachmentId]:
-    attachments = (hint.attachment for hint in hints)
-    return [each for each in attachments if (each.network, each.ifname) == (network, ifname)]
-
-
-def _place(netns: str) -> Namespace | None:
+    The latter is None if it may not be looked at; raises PermissionError.
+    """
+    with suppress(FileNotFoundError):
+        os.listdir(DIRECTORY)  # where a read-only registry has no records, this is not permitted
+    hints = list(node.registry.all_hints())
     try:
-        return namespace.find(netns)
+        place = namespace.find(netns)
     except PermissionError:
         raise
-    except (OSError, ValueError, NotANamespaceError):
-        return None
+    except (OSError, ValueError, namespace.NotANamespaceError):  # it is gone
+        path = os.path.realpath(netns)
+        return [hint for hint in hints if os.path.realpath(hint.netns) == path], {}
+    present, owners = links.listed(node.begin(), place), Owners(hints)
+    here = [hint for hint in hints if hint.netns_identity == place.identity]
+    of_links = {link.name: owners.of(link, place) for link in present or ()}
+    return here, None if present is None else of_links
+
+
+def usage(config: dict[str, Any]) -> list[Usage]:
+    """Return the usage of each set of ranges, from which a container gets one address."""
+    leased = host_local.addresses(host_local.directory(config))
+    return [
+        Usage(
+            ", ".join(str(each.subnet) for each in group),
+            sum(any(each.holds(address) for each in group) for address in leased),
+            sum(each.room() for each in group),
+        )
+        for group in Ipam(config).sets
+    ]
+
+
+def in_directory(place: str) -> list[Lease]:
+    """Return the leases of a network in its directory of host-local, in the order of addresses."""
+    network = os.path.basename(place)
+    return [
+        Lease(each.file, each.address, AttachmentId(network, each.container_id, each.ifname))
+        for each in host_local.leases(place)
+    ]

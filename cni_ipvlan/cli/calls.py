@@ -1,50 +1,48 @@
-"""A runtime's call, built from command-line options."""
+"""The commands that mirror CNI's verbs (add, del, check, status, gc), and how a call is made."""
 
 from __future__ import annotations
 
 import json
 import os
 import secrets
-from functools import partial
+import shlex
+from collections.abc import Callable, Mapping
+from functools import partial, reduce
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
-from cni_ipvlan.cli import configs, output
-from cni_ipvlan.cli.dry_run import plan as plans
+from cni_ipvlan.cli import attachments, configs, options, output
 from cni_ipvlan.cli.dry_run import script, story
-from cni_ipvlan.cli.narrator import Narrator
-from cni_ipvlan.cli.options import wrong
-from cni_ipvlan.cli.typed import renamed
+from cni_ipvlan.cli.options import FILE, Example
 from cni_ipvlan.cni import protocol
 from cni_ipvlan.cni import result as results
-from cni_ipvlan.cni.errors import CniError
-from cni_ipvlan.cni.request import parse, read
-from cni_ipvlan.cni.versions import LATEST_VERSION
+from cni_ipvlan.cni.errors import UNKNOWN_CONTAINER, CniError
+from cni_ipvlan.cni.request import introduced_in, parse, read
+from cni_ipvlan.cni.versions import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
+from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute.dry_run import Plan
 from cni_ipvlan.iproute.interrupts import Interrupts
-from cni_ipvlan.log import Log
+from cni_ipvlan.log import Log, one_line
 from cni_ipvlan.plugin import perform
-from cni_ipvlan.plugin.node import assemble
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from cni_ipvlan.cni.request import Request
-    from cni_ipvlan.cni.result import Result
-    from cni_ipvlan.plugin.node import Node
+from cni_ipvlan.plugin.node import Node, assemble
 
 DRY_RUN_OF = ("ADD", "DEL", "CHECK", "GC")
 USUAL = "the usual directories"
 USUAL_DIRECTORIES = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")
+_Values = dict[str, Any]  # options and their values, a configuration
+_OF_DEL = {"-c": "config", "--network": "network", "--netns": "netns", "--ifname": "ifname"}
+_OF_DEL |= {"--container-id": "container_id", "--cni-path": "cni_path", "--args": "cni_args"}
+
+_IFNAME = "The interface's name in the container."
+_CONTAINER_ID = "The container's ID [default: a new one for add, else the one found there]."
+_ALWAYS = [options.network_option, options.cni_path_option, options.json_option]
+_ALWAYS += [options.verbose_option]
 
 
 class Call(NamedTuple):
-    """What a runtime would pass: its environment and standard input.
-
-    ``names`` are what a person has typed instead of variables.
-    """
+    """What a runtime would pass; ``names`` are what a person has typed instead of variables."""
 
     environment: Mapping[str, str]
     stdin: bytes
@@ -52,15 +50,206 @@ class Call(NamedTuple):
 
 
 class CallOptions(NamedTuple):
-    """How to make a call: as a dry run, printed as JSON or as text, traced.
-
-    ``ipam_result`` stands in for the IPAM plugin's answer in a dry run.
-    """
+    """How to make a call; ``ipam_result`` is the IPAM plugin's in a dry run, if it is known."""
 
     is_dry: bool = False
     as_json: bool = False
     is_verbose: bool = False
-    ipam_result: Result | None = None
+    ipam_result: results.Result | None = None
+
+
+def _with(*found: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return the options as one decorator."""
+    return lambda command: reduce(lambda made, option: option(made), reversed(found), command)
+
+
+def _attachment_options(*, may_be_gone: bool = False) -> Callable[[Any], Any]:
+    """Return the options that name an attachment, whose namespace may be gone for del."""
+    return _with(
+        options.config_option(required=True),
+        options.netns_option(required=True, may_be_gone=may_be_gone),
+        options.option(
+            "--ifname", options.interface_name, "NAME", _IFNAME, default="net1", show_default=True
+        ),
+        options.option("--container-id", options.container_id, "ID", _CONTAINER_ID),
+        options.option(
+            "--args/cni_args", options.arguments, "'K=V;…'", "CNI_ARGS, for the IPAM plugin."
+        ),
+        options.option(
+            "--prev-result", FILE, "FILE", "The result of the plugin before, or of the ADD."
+        ),
+        options.dry_run_option,
+        *_ALWAYS,
+    )
+
+
+@click.command(
+    cls=Example,
+    example="ipvlan add -c examples/ipvlan0.yaml --netns container1 --dry-run\n"
+    "ipvlan add -c examples/ipvlan0.yaml --netns container1 --ifname eth1 -v",
+)
+@_attachment_options()
+@options.option(
+    "--ipam-result", FILE, "FILE", "The IPAM plugin's result in a dry run, which then calls none."
+)
+def add(**given: Any) -> None:
+    """Attach a container.
+
+    It prints the interface, its addresses and routes as text, or with --json the result as CNI
+    defines it. A dry run prints the commands as a script, or with --json its steps.
+    """
+    if given["ipam_result"] and not given["dry_run"]:
+        raise click.UsageError("--ipam-result can only be used with --dry-run")
+    if given["ipam_result"]:
+        given["ipam_result"] = read_result(given["ipam_result"], "--ipam-result")[1]
+    network = _network(given)
+    _check_chain(network, given)
+    known = {**given, "container_id": given["container_id"] or secrets.token_hex(8)}
+    _call_attachment("ADD", network, known)
+    if not given["dry_run"] and not given["container_id"]:
+        named = [(option, known[name]) for option, name in _OF_DEL.items() if known[name]]
+        command = shlex.join(("ipvlan", "del", *(word for pair in named for word in pair)))
+        output.echo_err(f"container ID {known['container_id']}; to detach it: {command}")
+
+
+@click.command(
+    "del",
+    cls=Example,
+    example="ipvlan del -c examples/ipvlan0.yaml --netns container1 --ifname eth1 --dry-run\n"
+    "ipvlan del -c examples/ipvlan0.yaml --netns container1 --ifname eth1",
+)
+@_attachment_options(may_be_gone=True)
+def delete(**given: Any) -> None:
+    """Detach a container."""
+    network = _network(given)
+    if given["container_id"] and not given["dry_run"]:
+        nothing = attachments.nothing_known(read_only_node(), network, given)
+        if nothing:
+            raise CniError(UNKNOWN_CONTAINER, nothing)
+    _call_attachment("DEL", network, given)
+
+
+@click.command(
+    cls=Example,
+    example="ipvlan add -c examples/ipvlan0.yaml --netns container1 --json > result.json\n"
+    "ipvlan check -c examples/ipvlan0.yaml --netns container1 --prev-result result.json",
+)
+@_attachment_options()
+def check(**given: Any) -> None:
+    """Compare an attachment with what its ADD reported."""
+    network = _network(given)
+    if not (given["prev_result"] or network.config.get("prevResult")):
+        raise click.UsageError(
+            "give the result of the ADD with --prev-result FILE; ipvlan add --json prints it"
+        )
+    _call_attachment("CHECK", network, given)
+    if not given["as_json"] and not given["dry_run"]:
+        output.echo("the attachment is as ADD left it")
+
+
+@click.command(cls=Example, example="ipvlan status -c examples/ipvlan0.yaml")
+@_with(options.config_option(required=True), *_ALWAYS)
+def status(**given: Any) -> None:
+    """Check whether an ADD could succeed now."""
+    _call_network("STATUS", given, {})
+    if not given["as_json"]:
+        output.echo("ready")
+
+
+def _attachment(text: str) -> dict[str, str]:
+    container_id, _, ifname = text.partition("/")
+    if not container_id or not ifname:
+        raise click.BadParameter(f"{text!r} is not ID/IFNAME")
+    return {"containerID": container_id, "ifname": ifname}
+
+
+@click.command(
+    cls=Example, example="ipvlan gc -c examples/ipvlan0.yaml 4bd23c/net1 90a1f3/net1 --dry-run"
+)
+@click.argument("valid", type=_attachment, nargs=-1, metavar="[ID/IFNAME]…")
+@click.option("--keep-none", is_flag=True, help="No attachment of the network is valid.")
+@_with(options.config_option(required=True), options.dry_run_option, *_ALWAYS)
+def gc(valid: tuple[dict[str, str], ...], keep_none: bool, **given: Any) -> None:
+    """Remove what is left of a network's attachments, except valid ones: ID/IFNAME.
+
+    An interface in a container that still exists is reported and kept: del removes it. The IPAM
+    plugin releases addresses, if it knows GC.
+    """
+    if bool(valid) == keep_none:
+        raise click.UsageError("give either the valid attachments as ID/IFNAME, or --keep-none")
+    _call_network("GC", given, {"cni.dev/valid-attachments": valid})
+
+
+def _network(given: _Values) -> configs.NetworkConfig:
+    """Return the chosen network; say which plugins of its list are left out."""
+    network = options.chosen(given["config"], given["network"])
+    others = ", ".join((*network.before, *network.after))
+    if others:
+        text = f"of the list {network.name}, only ipvlan is called; left out: {others}"
+        output.echo_err(one_line(text))
+    return network
+
+
+def _check_chain(network: configs.NetworkConfig, given: _Values) -> None:
+    """Say that a chained plugin lacks the result before it; raises UsageError if it needs that."""
+    if not network.before or given["prev_result"] or network.config.get("prevResult"):
+        return
+    text = f"ipvlan comes after {network.before[-1]}"
+    if not netconf.ipam_type(network.config):
+        text += f" in the list {network.name} and needs its result: give that with --prev-result"
+        raise click.UsageError(one_line(text))
+    output.echo_err(one_line(f"{text}, whose result --prev-result can give"))
+
+
+def _call_attachment(command: str, network: configs.NetworkConfig, given: _Values) -> None:
+    """Make a call about an attachment; raises UsageError if its container's ID is not known."""
+    config, netns, ifname = dict(network.config), given["netns"], given["ifname"]
+    _raise_version(config, command)
+    if given["prev_result"]:
+        previous, parsed = read_result(given["prev_result"], "--prev-result")
+        if command == "CHECK":
+            previous = results.render(parsed, str(config.get("cniVersion")))
+        config["prevResult"] = previous
+    container_id = given["container_id"] or attachments.container_id_of(
+        read_only_node(), network.name, ifname, netns
+    )
+    about = {"CNI_CONTAINERID": container_id, "CNI_NETNS": netns, "CNI_IFNAME": ifname}
+    about |= {"CNI_ARGS": given["cni_args"]} if given["cni_args"] else {}
+    _call(command, config, given, **about)
+
+
+def _call_network(command: str, given: _Values, extra: _Values) -> None:
+    config = {**options.chosen(given["config"], given["network"]).config, **extra}
+    version, ipam = config.get("cniVersion"), netconf.ipam_type(config)
+    if _raise_version(config, command) and ipam:
+        config.pop("ipam")
+        text = f"skipping the IPAM plugin {ipam}, which may not know {command}: the configuration's"
+        end = "; its leases stay" if command == "GC" else ""
+        output.echo_err(f"{text} cniVersion is {version or 'not given'}{end}")
+    _call(command, config, given)
+
+
+def _call(command: str, config: _Values, given: _Values, **about: str) -> None:
+    dirs, is_dry = given["cni_path"], given.get("dry_run", False)
+    names = {"CNI_NETNS": "--netns", "CNI_IFNAME": "--ifname"}
+    names["CNI_PATH"] = cni_path_is_set_by(dirs) or USUAL
+    about |= {"CNI_COMMAND": command, "CNI_PATH": cni_path(dirs)}
+    call = Call({**os.environ, **about}, json.dumps(config).encode(), names)
+    result = given.get("ipam_result")
+    make(call, CallOptions(is_dry, given["as_json"], given["verbose"], result))
+
+
+def _raise_version(config: _Values, command: str) -> bool:
+    """Raise cniVersion to the one that introduced a verb; return whether that was necessary.
+
+    People can then use every verb, even if a runtime could not with this configuration.
+    """
+    version = config.get("cniVersion") or VERSION_WHEN_ABSENT
+    since = introduced_in(command)
+    older = SUPPORTED_VERSIONS[: SUPPORTED_VERSIONS.index(since)]
+    if version in older:
+        config["cniVersion"] = since
+    return version in older
 
 
 def cni_path(given: str | None) -> str:
@@ -74,42 +263,60 @@ def cni_path(given: str | None) -> str:
 
 def cni_path_is_set_by(given: str | None) -> str:
     """Return what sets the directories of plugins: --cni-path, CNI_PATH, or empty for neither."""
-    if given:
-        return "--cni-path"
-    return "CNI_PATH" if os.environ.get("CNI_PATH") else ""
+    return "--cni-path" if given else "CNI_PATH" if os.environ.get("CNI_PATH") else ""
 
 
-def fresh_container_id() -> str:
-    """Return an unused container ID."""
-    return secrets.token_hex(8)
-
-
-def read_result(file: str, option: str) -> tuple[dict[str, Any], Result]:
+def read_result(file: str, option: str) -> tuple[dict[str, Any], results.Result]:
     """Return a result in a file, as JSON and parsed; raises BadParameter."""
     try:
         document = json.loads(configs.read_source(file))
         return document, results.parse(document, LATEST_VERSION)
     except (ValueError, RecursionError) as error:
-        raise wrong(f"{file} is not JSON: {error}", option) from None
+        raise options.wrong(f"{file} is not JSON: {error}", option) from None
     except configs.ConfigError as error:
-        raise wrong(str(error), option) from None
+        raise options.wrong(str(error), option) from None
     except CniError as error:
-        raise wrong(f"{file}: {error.msg}", option) from None
+        raise options.wrong(f"{file}: {error.msg}", option) from None
 
 
-def make(call: Call, options: CallOptions) -> None:
+def make(call: Call, how: CallOptions) -> None:
     """Make a call and print its outcome; raises CniError."""
     log = _log(call.environment)
+    listener = output.Narrator(log) if how.is_verbose else log
+    begin = partial(_node, call.environment, listener)
     try:
         request = parse(call.environment, read(call.stdin))
-        if options.is_dry:
-            _dry_run(request, options, log)
-        else:
-            log.open(request.config)
-            _perform(request, options, log)
+        if how.is_dry:
+            made = story.make(request, begin, how.ipam_result)
+            if how.as_json:
+                output.echo_json(story.document(made))
+            else:
+                output.echo(*script.text(made).split("\n"))
+            if made.failure:  # it is in the document, too
+                raise click.exceptions.Exit(1) if how.as_json else made.failure
+            return
+        log.open(request.config)
+
+        def deliver(result: results.Result) -> None:
+            rendered = results.render(result, request.version)
+            output.echo_json(rendered) if how.as_json else output.result(result)
+
+        perform(begin(), request, deliver)
     except CniError as error:
         log.fail(str(error))
-        raise renamed(error, call.names) from None
+        raise as_typed(error, call.names) from None
+    if how.as_json and request.command != "ADD":
+        output.echo_json({})
+
+
+def as_typed(error: CniError, names: Mapping[str, str]) -> CniError:
+    """Return an error that calls its subject what a person has typed instead of the variable."""
+    name = names.get(error.subject, error.subject)
+    if error.subject in error.msg:
+        error.msg = error.msg.replace(error.subject, name, 1)
+    else:
+        error.details = error.details.replace(error.subject, name, 1)
+    return error
 
 
 def answered(call: Call, *, is_verbose: bool) -> tuple[int, bytes]:
@@ -117,61 +324,27 @@ def answered(call: Call, *, is_verbose: bool) -> tuple[int, bytes]:
     log = _log(call.environment)
     given = read(call.stdin)
     log.open(given.config)
-    node = _node(call.environment, CallOptions(is_verbose=is_verbose), log)
+    node = _node(call.environment, output.Narrator(log) if is_verbose else log)
     printed = bytearray()
     status = protocol.serve(call.environment, given, partial(perform, node), printed.extend, log)
     return status, bytes(printed)
 
 
-def _perform(request: Request, options: CallOptions, log: Log) -> None:
-    def deliver(result: Result) -> None:
-        if options.as_json:
-            output.echo_json(results.render(result, request.version))
-        else:
-            output.result(result)
-
-    perform(_node(request.environment, options, log), request, deliver)
-    if options.as_json and request.command != "ADD":
-        output.echo_json({})
-
-
-def _dry_run(request: Request, options: CallOptions, log: Log) -> None:
-    """Print the commands that a call would run; raises CniError if it would fail."""
-
-    def begin(plan: Plan, ipam_result: Result) -> Node:
-        return _node(request.environment, options, log, plan, ipam_result)
-
-    made = story.make(request, begin, options.ipam_result)
-    if options.as_json:
-        output.echo_json(plans.document(made))
-    else:
-        output.echo(*script.text(made).split("\n"))
-    if made.failure is None:
-        return
-    if options.as_json:  # it is in the document, too
-        raise click.exceptions.Exit(1)
-    raise made.failure
+def read_only_node() -> Node:
+    """Return a node whose transactions change nothing; no plan is kept."""
+    return _node(os.environ, _log({}), Plan())
 
 
 def _node(
     environment: Mapping[str, str],
-    options: CallOptions,
-    log: Log,
+    listener: Log | output.Narrator,
     plan: Plan | None = None,
-    ipam_result: Result | None = None,
+    ipam_result: results.Result | None = None,
 ) -> Node:
     interrupts = Interrupts()
     interrupts.install()
-    listener = Narrator(log) if options.is_verbose else log
     return assemble(environment, interrupts, listener, plan, ipam_result)
 
 
 def _log(environment: Mapping[str, str]) -> Log:
     return Log(lambda text: output.echo_err(*text.split("\n")), environment)
-
-
-def read_only_node() -> Node:
-    """Return a node whose transactions change nothing; no plan is kept."""
-    interrupts = Interrupts()
-    interrupts.install()
-    return assemble(os.environ, interrupts, _log({}), Plan())

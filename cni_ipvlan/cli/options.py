@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from cni_ipvlan.cli import configs
-from cni_ipvlan.cni.request import identifier_fault, interface_name_fault
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from cni_ipvlan.cli.configs import NetworkConfig
-    from cni_ipvlan.iproute.namespace import Namespace
-
-    _Kind = click.ParamType[str]
-else:
-    _Kind = click.ParamType  # which takes no argument before click 8.4
+from cni_ipvlan.cni import request
+from cni_ipvlan.iproute import namespace, packets
+from cni_ipvlan.suggest import nearest_first
 
 _NAMED_NAMESPACES = "/run/netns"
+FILE = click.Path()  # for completion only; errors are reported when it is read
 
 
 class Example(click.Command):
@@ -45,46 +39,10 @@ class Commands(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Return the command that the first argument names; raises UsageError."""
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            from cni_ipvlan.suggest import nearest_first
-
             names, is_near = nearest_first(args[0], self.list_commands(ctx))
             guess = f"did you mean {names[0]}?" if is_near else f"there are {', '.join(names)}"
             ctx.fail(f"there is no command {args[0]!r}; {guess}")
         return super().resolve_command(ctx, args)
-
-
-class Netns(_Kind):
-    """A network namespace given as a path, a name or a process ID, converted to its path.
-
-    One that ``may_be_gone`` can still be given by its former name.
-    """
-
-    name = "netns"
-
-    def __init__(self, *, may_be_gone: bool) -> None:
-        self._may_be_gone = may_be_gone
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> str:
-        """Return the path; raises BadParameter."""
-        netns = str(value)
-        if "/" in netns:
-            return os.path.abspath(netns)
-        named = os.path.join(_NAMED_NAMESPACES, netns)
-        if netns and os.path.exists(named):
-            return named
-        if not (netns.isascii() and netns.isdecimal() and os.path.isdir(f"/proc/{netns}")):
-            if netns and self._may_be_gone:
-                return named
-            why = f"{netns!r} is not a path, a name under {_NAMED_NAMESPACES}, or a process ID"
-            self.fail(why, param, ctx)
-        return f"/proc/{netns}/ns/net"
-
-    def shell_complete(self, _ctx: Any, _param: Any, incomplete: str) -> list[CompletionItem]:
-        """Offer named namespaces, or files once there is a slash."""
-        if "/" in incomplete:
-            return [CompletionItem(incomplete, type="file")]
-        names = os.listdir(_NAMED_NAMESPACES) if os.path.isdir(_NAMED_NAMESPACES) else []
-        return _items(names, incomplete)
 
 
 def wrong(why: str, *option: str) -> click.BadParameter:
@@ -92,7 +50,7 @@ def wrong(why: str, *option: str) -> click.BadParameter:
     return click.BadParameter(why, param_hint=" / ".join(f"'{name}'" for name in option))
 
 
-def chosen(config: str, network: str | None) -> NetworkConfig:
+def chosen(config: str, network: str | None) -> configs.NetworkConfig:
     """Return the network that --config and --network select; raises BadParameter."""
     try:
         return configs.choose(config, network)
@@ -102,10 +60,8 @@ def chosen(config: str, network: str | None) -> NetworkConfig:
         raise wrong(str(error), "-c", "--config") from None
 
 
-def namespace_at(netns: str) -> Namespace:
+def namespace_at(netns: str) -> namespace.Namespace:
     """Return the namespace at a path that --netns has given; raises BadParameter."""
-    from cni_ipvlan.iproute import namespace
-
     try:
         return namespace.find(netns)
     except (OSError, ValueError, namespace.NotANamespaceError) as error:
@@ -113,65 +69,71 @@ def namespace_at(netns: str) -> Namespace:
         raise wrong(f"{netns}: {why}", "--netns") from None
 
 
-class _Identifier(_Kind):
-    """A name that a rule allows: ``fault`` returns what is wrong with one, if anything."""
+def netns_path(netns: str, *, may_be_gone: bool = False) -> str:
+    """Return the path of a namespace that is given as a path, a name or a process ID."""
+    if "/" in netns:
+        return os.path.abspath(netns)
+    named = os.path.join(_NAMED_NAMESPACES, netns)
+    if netns and os.path.exists(named):
+        return named
+    if netns.isascii() and netns.isdecimal() and os.path.isdir(f"/proc/{netns}"):
+        return f"/proc/{netns}/ns/net"
+    if netns and may_be_gone:
+        return named
+    why = f"{netns!r} is not a path, a name under {_NAMED_NAMESPACES}, or a process ID"
+    raise click.BadParameter(why)
 
-    def __init__(self, what: str, fault: Callable[[str], str | None]) -> None:
-        self.name = what
-        self._fault = fault
 
-    def convert(self, value: Any, param: Any, ctx: Any) -> str:
-        """Return it; raises BadParameter."""
-        fault = self._fault(value)
+def netns_or_gone(netns: str) -> str:
+    """Return what ``netns_path`` does, also for the former name of a namespace that is gone."""
+    return netns_path(netns, may_be_gone=True)
+
+
+def _named(what: str, fault_in: Callable[[str], str | None]) -> Callable[[str], str]:
+    def convert(name: str) -> str:
+        fault = fault_in(name)
         if fault:
-            self.fail(f"{value!r} is no {self.name}: {fault}", param, ctx)
-        return str(value)
+            raise click.BadParameter(f"{name!r} is no {what}: {fault}")
+        return name
+
+    return convert
 
 
-IFNAME = _Identifier("interface's name", interface_name_fault)
-CONTAINER_ID = _Identifier("container's ID", identifier_fault)
+interface_name = _named("interface's name", request.interface_name_fault)
+container_id = _named("container's ID", request.identifier_fault)
 
 
-class Arguments(_Kind):
-    """CNI_ARGS: pairs of a key and a value, with semicolons."""
-
-    name = "arguments"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> str:
-        """Return them; raises BadParameter."""
-        for pair in value.split(";") if value else ():
-            if not pair.partition("=")[0] or "=" not in pair:
-                self.fail(f"{pair!r} is not KEY=VALUE", param, ctx)
-        return str(value)
+def arguments(pairs: str) -> str:
+    """Return CNI_ARGS: pairs of a key and a value, with semicolons."""
+    for pair in pairs.split(";") if pairs else ():
+        if not pair.partition("=")[0] or "=" not in pair:
+            raise click.BadParameter(f"{pair!r} is not KEY=VALUE")
+    return pairs
 
 
-class Address(_Kind):
-    """An IPv4 or IPv6 address."""
-
-    name = "address"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> str:
-        """Return it in canonical form; raises BadParameter."""
-        from cni_ipvlan.iproute.packets import address_in
-
-        return address_in(value) or self.fail(f"{value!r} is not an IP address", param, ctx)
+def address(text: str) -> str:
+    """Return an IPv4 or IPv6 address in canonical form."""
+    if not packets.address_in(text):
+        raise click.BadParameter(f"{text!r} is not an IP address")
+    return packets.address_in(text)
 
 
-class Network(_Kind):
-    """The name of a network in the file given with --config."""
+def _namespaces(_ctx: Any, _param: Any, incomplete: str) -> list[CompletionItem]:
+    if "/" in incomplete:
+        return [CompletionItem(incomplete, type="file")]
+    names = os.listdir(_NAMED_NAMESPACES) if os.path.isdir(_NAMED_NAMESPACES) else []
+    return _items(names, incomplete)
 
-    name = "network"
 
-    def shell_complete(self, ctx: Any, _param: Any, incomplete: str) -> list[CompletionItem]:
-        """Offer the networks in the file."""
-        source = ctx.params.get("config")
-        if not source or source == "-":
-            return []
-        try:
-            networks = configs.load(source, configs.read_source(source))
-        except configs.ConfigError:
-            return []
-        return _items((each.label for each in networks), incomplete)
+def _networks(ctx: click.Context, _param: Any, incomplete: str) -> list[CompletionItem]:
+    source = ctx.params.get("config")
+    if not source or source == "-":
+        return []
+    try:
+        networks = configs.load(source, configs.read_source(source))
+    except configs.ConfigError:
+        return []
+    return _items((each.label for each in networks), incomplete)
 
 
 def _items(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
@@ -180,48 +142,32 @@ def _items(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
     return [CompletionItem(name) for name in sorted(found)]
 
 
-FILE = click.Path()  # for completion only; errors are reported when it is read
+def option(name: str, kind: Any, metavar: str, about: str, **more: Any) -> Callable[[Any], Any]:
+    """Return an option with a value."""
+    return click.option(*name.split("/"), type=kind, metavar=metavar, help=about, **more)
 
 
 def config_option(*, required: bool) -> Callable[[Any], Any]:
     """Return the option that names the configuration."""
-    return click.option(
-        "-c",
-        "--config",
-        type=FILE,
-        metavar="FILE",
-        required=required,
-        help="Configuration: .conf, .conflist, a Kubernetes manifest, or - for standard input.",
-    )
+    about = "Configuration: .conf, .conflist, a Kubernetes manifest, or - for standard input."
+    return option("-c/--config", FILE, "FILE", about, required=required)
 
 
 def netns_option(*, required: bool, may_be_gone: bool = False) -> Callable[[Any], Any]:
     """Return the option that names a container's namespace."""
-    return click.option(
-        "--netns",
-        type=Netns(may_be_gone=may_be_gone),
-        metavar="NETNS",
-        required=required,
-        help="The container's network namespace: a path, a name under /run/netns, or a PID.",
-    )
+    about = "The container's network namespace: a path, a name under /run/netns, or a PID."
+    kind, more = netns_or_gone if may_be_gone else netns_path, {"shell_complete": _namespaces}
+    return option("--netns", kind, "NETNS", about, required=required, **more)
 
 
-network_option = click.option(
-    "--network",
-    type=Network(),
-    metavar="NAME",
-    help="The network to use, if the file has several.",
+network_option = option(
+    "--network", str, "NAME", "The network, if there are several.", shell_complete=_networks
 )
-cni_path_option = click.option(
-    "--cni-path",
-    metavar="DIRS",
-    help="Directories of the IPAM plugins, with colons [default: $CNI_PATH or the usual ones].",
+cni_path_option = option(
+    "--cni-path", str, "DIRS", "Where IPAM plugins are [default: $CNI_PATH or the usual places]."
 )
 verbose_option = click.option(
-    "-v",
-    "--verbose",
-    is_flag=True,
-    help="Print each command before it runs, then its time, on standard error.",
+    "-v", "--verbose", is_flag=True, help="Print on stderr each command, and then its time."
 )
 dry_run_option = click.option("--dry-run", is_flag=True, help="Print the commands; change nothing.")
 json_option = click.option(

@@ -1,7 +1,7 @@
 """Output for people: colour on a terminal, plain text in a pipe, no escape sequences of strangers.
 
 Names of interfaces, namespaces and pods, labels, and what programs print, may hold anything. So
-whatever is printed goes through ``_safe``, which quotes all unprintable characters.
+``_print`` quotes all unprintable characters, but for our own colours.
 """
 
 from __future__ import annotations
@@ -9,20 +9,23 @@ from __future__ import annotations
 import errno
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from shlex import join
+from typing import Any, NamedTuple
 
 import click
 
-from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING
-from cni_ipvlan.log import one_line, printable
+from cni_ipvlan.cni.errors import CniError
+from cni_ipvlan.cni.result import Result
+from cni_ipvlan.iproute import IprouteError
+from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
+from cni_ipvlan.iproute.running import Completed
+from cni_ipvlan.log import Log, one_line, printable
+from cni_ipvlan.plugin.codes import NOT_PERMITTED
+from cni_ipvlan.plugin.explain import as_cni_error
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from cni_ipvlan.cli.finding import Finding
-    from cni_ipvlan.cni.errors import CniError
-    from cni_ipvlan.cni.result import Result
-
+OK, WARNING, PROBLEM = "ok", "warning", "problem"
 _STDOUT, _STDERR = 1, 2
 _COLOURS = {OK: "green", WARNING: "yellow", PROBLEM: "red"}
 _ESCAPE = "\x1b"
@@ -30,11 +33,22 @@ _ESCAPE = "\x1b"
 _OURS = os.urandom(8).hex()
 
 
-def styled(text: str, *, err: bool = False, **style: Any) -> str:
-    """Return text in colour, if it goes to a terminal and NO_COLOR is not set.
+class Finding(NamedTuple):
+    """What a check found, about a network if it has one; the advice may have several lines."""
 
-    It can be printed by ``echo`` and ``echo_err`` only.
-    """
+    state: str
+    subject: str
+    text: str
+    advice: str = ""
+    network: str = ""
+
+
+class StdoutError(Exception):
+    """Standard output can't be written; no OSError, as those are a command's own failures."""
+
+
+def styled(text: str, *, err: bool = False, **style: Any) -> str:
+    """Return text for ``echo`` or ``echo_err``, in colour on a terminal unless NO_COLOR is set."""
     if not is_terminal(err=err) or os.environ.get("NO_COLOR"):
         return text
     start, end = click.style("", reset=False, **style), click.style("", reset=True)
@@ -44,18 +58,6 @@ def styled(text: str, *, err: bool = False, **style: Any) -> str:
 def is_terminal(*, err: bool = False) -> bool:
     """Whether standard output, or standard error, is a terminal."""
     return os.isatty(_STDERR if err else _STDOUT)
-
-
-def _safe(line: str) -> str:
-    """Return a line with our own colours and no other unprintable characters, nor line breaks."""
-    return _ESCAPE.join(map(printable, line.split(_OURS)))
-
-
-class StdoutError(Exception):
-    """Standard output can't be written, for example because its disk is full.
-
-    Not an OSError, since commands report those as their own failures.
-    """
 
 
 def echo(*lines: str) -> None:
@@ -75,8 +77,10 @@ def echo_err(*lines: str) -> None:
 
 
 def _print(lines: Sequence[str], *, err: bool) -> None:
-    # color=True, or click would take the colours out, even on a terminal that TERM calls dumb.
-    click.echo("\n".join(map(_safe, lines)), err=err, color=True)
+    safe = "\n".join(_ESCAPE.join(map(printable, line.split(_OURS))) for line in lines)
+    if lines:
+        # color=True, or click would take the colours out, even on a terminal that TERM calls dumb.
+        click.echo(safe, err=err, color=True)
 
 
 def give_up_stdout() -> bool:
@@ -113,20 +117,39 @@ def print_error(text: str) -> None:
 def failure(error: CniError, *, as_json: bool) -> None:
     """Print why a command failed; as text, it is the message, then the details, indented."""
     if as_json:
-        echo_json({"code": error.code, "msg": error.msg, "details": error.explanation})
-        return
-    print_error(one_line(error.msg))
-    for line in error.explanation.split("\n"):
-        if line:
-            echo_err(f"    {one_line(line)}")
+        echo_json(failure_document(error))
+    else:
+        print_error(one_line(error.msg))
+        echo_err(*(f"    {one_line(line)}" for line in error.explanation.split("\n") if line))
+
+
+def failure_document(error: CniError) -> dict[str, Any]:
+    """Return an error as JSON."""
+    return {"code": error.code, "msg": error.msg, "details": error.explanation}
 
 
 def finding(found: Finding) -> None:
     """Print a finding."""
     state = styled(found.state.ljust(7), fg=_COLOURS[found.state])
-    echo(f"{state}  {found.subject.ljust(13)}  {one_line(found.text)}")
-    for line in found.advice.splitlines():
-        echo(f"{' ' * 26}{one_line(line)}")
+    advice = (f"{' ' * 26}{one_line(line)}" for line in found.advice.splitlines())
+    echo(f"{state}  {found.subject.ljust(13)}  {one_line(found.text)}", *advice)
+
+
+def reported(subject: str, check: Iterable[Finding]) -> Iterator[Finding]:
+    """Yield what a check finds; an error in the check itself is a finding, too."""
+    try:
+        yield from check
+    except InterruptedBySignalError:
+        raise
+    except (CniError, IprouteError, OSError) as error:
+        yield failed(subject, error)
+
+
+def failed(subject: str, error: Exception) -> Finding:
+    """Return an error as a finding."""
+    found = as_cni_error(error)
+    state = WARNING if found.code == NOT_PERMITTED else PROBLEM
+    return Finding(state, subject, found.msg, found.explanation)
 
 
 def result(outcome: Result) -> None:
@@ -145,3 +168,43 @@ def result(outcome: Result) -> None:
         rows.append((f"dns {key}", " ".join(value) if isinstance(value, list) else str(value)))
     width = max((len(key) for key, _ in rows), default=0)
     echo(*(f"{key.ljust(width)}  {value}" for key, value in rows))
+
+
+class Narrator:
+    """Prints on stderr, for ``-v``, what a call does, and logs it in ``log``, too.
+
+    Commands may run side by side, so each has a number, with which all of its lines begin.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self.warn = log.warn
+        self._running: dict[int, tuple[int, Command]] = {}
+        self._last = 0
+
+    def command(self, command: Command, completed: Completed | None) -> None:
+        """Print a command, as ``set -x`` does, or its time, and its status if it failed."""
+        # A process that stays is asked one query, and may make a change later.
+        shown = command.parts[0] if command.stays else command
+        if completed is None:
+            self._last += 1
+            self._running[id(shown)] = self._last, shown
+            echo_err(*(f"[{self._last}] {line}" for line in _begun(shown)))
+        elif id(shown) in self._running:  # else it stayed, and had no more to do
+            number, _ = self._running.pop(id(shown))
+            failed = styled(f", status {completed.status}", err=True, fg="red")
+            time = f"{completed.seconds * 1000:.1f} ms"
+            echo_err(f"[{number}]   {time}{failed if completed.status else ''}")
+        self._log.command(command, completed)
+
+    def wait(self, text: str) -> None:
+        """Print that the call has to wait."""
+        echo_err(styled(one_line(text), err=True, fg="yellow"))
+        self._log.wait(text)
+
+
+def _begun(command: Command) -> Iterator[str]:
+    words = styled(one_line(f"+ {join(command.entered_argv)}"), err=True, fg="cyan")
+    yield words + one_line(f"  # {command.purpose}" if command.purpose else "")
+    yield from (f"    {one_line(line)}" for line in command.batch_lines)
+    yield from (f"    undo: {one_line(join(undo.full_argv))}" for undo in command.undo)

@@ -5,47 +5,30 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import click
 
 from cni_ipvlan import __version__
-from cni_ipvlan.cli import calls, configs, output, replay, verbs
-from cni_ipvlan.cli.calls import Call, CallOptions
+from cni_ipvlan.cli import calls, configs, output, replay
 from cni_ipvlan.cli.doctor.command import doctor_command
 from cni_ipvlan.cli.dry_run.answer import ipam_answer
 from cni_ipvlan.cli.options import Commands, is_json_wanted, json_option
 from cni_ipvlan.cli.reach.command import probe_command, trace_command
 from cni_ipvlan.cli.show.command import show
 from cni_ipvlan.cli.validate.command import validate
-from cni_ipvlan.cni.errors import (
-    DECODING_FAILURE,
-    INCOMPATIBLE_VERSION,
-    INTERNAL,
-    INVALID_CONFIGURATION,
-    INVALID_ENVIRONMENT,
-    UNSUPPORTED_FIELD,
-    CniError,
-)
+from cni_ipvlan.cni import errors
 from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
 from cni_ipvlan.iproute import IprouteError
 from cni_ipvlan.iproute.namespace import NotANamespaceError
 from cni_ipvlan.plugin.codes import INTERRUPTED
 from cni_ipvlan.plugin.explain import as_cni_error
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-_KNOWN = (*calls.DRY_RUN_OF, "STATUS")
-_INTERRUPTED = 130  # what shells return after ^C
 _BAD_INPUT = (
-    INCOMPATIBLE_VERSION,
-    UNSUPPORTED_FIELD,
-    INVALID_ENVIRONMENT,
-    DECODING_FAILURE,
-    INVALID_CONFIGURATION,
+    *(errors.INCOMPATIBLE_VERSION, errors.UNSUPPORTED_FIELD, errors.INVALID_ENVIRONMENT),
+    *(errors.DECODING_FAILURE, errors.INVALID_CONFIGURATION),
 )
 
 
@@ -67,36 +50,32 @@ def _report(error: Exception, *, as_json: bool) -> int:
     """Print why a command failed; return the exit status."""
     failure = _as_failure(error)
     try:
-        if failure.code == INTERNAL and output.give_up_stdout():
+        if failure.code == errors.INTERNAL and output.give_up_stdout():
             return 1
         output.failure(failure, as_json=as_json)
     except output.StdoutError:
         output.give_up_stdout()
         return 1
     if isinstance(error, click.Abort):
-        return _INTERRUPTED
+        return 130  # what shells return after ^C
     return 2 if failure.code in _BAD_INPUT else 1
 
 
-def _as_failure(error: Exception) -> CniError:
-    if isinstance(error, CniError):
-        return error
-    if isinstance(error, IprouteError):
+def _as_failure(error: Exception) -> errors.CniError:
+    if isinstance(error, (errors.CniError, IprouteError)):
         with suppress(NotANamespaceError):  # which it raises again
             return as_cni_error(error)
     if isinstance(error, configs.ConfigError):
-        return CniError(INVALID_CONFIGURATION, str(error))
+        return errors.CniError(errors.INVALID_CONFIGURATION, str(error))
     if isinstance(error, click.UsageError):
         hint = f"try: {error.ctx.command_path} --help" if error.ctx else ""
-        return CniError(INVALID_ENVIRONMENT, error.format_message(), hint)
+        return errors.CniError(errors.INVALID_ENVIRONMENT, error.format_message(), hint)
     if isinstance(error, click.Abort):
-        return CniError(INTERRUPTED, "interrupted from the keyboard")
+        return errors.CniError(INTERRUPTED, "interrupted from the keyboard")
     place = traceback.extract_tb(error.__traceback__)[-1]
-    return CniError(
-        INTERNAL,
-        f"internal error at {os.path.basename(place.filename)}:{place.lineno}: "
-        f"{type(error).__name__}: {error}",
-    )
+    where = f"{os.path.basename(place.filename)}:{place.lineno}"
+    what = f"internal error at {where}: {type(error).__name__}: {error}"
+    return errors.CniError(errors.INTERNAL, what)
 
 
 @click.group(cls=Commands, invoke_without_command=True, context_settings=_CONTEXT)
@@ -115,48 +94,32 @@ def ipvlan(ctx: click.Context, version: bool, dry_run: bool, as_json: bool, verb
         CNI_COMMAND=ADD CNI_CONTAINERID=c CNI_NETNS=/run/netns/c CNI_IFNAME=eth0 \\
             CNI_PATH=/opt/cni/bin ipvlan --dry-run < net.conf
     """  # noqa: D301 - in a raw string, click would not know the mark of lines to keep
+    has_options = dry_run or as_json or verbose
+    command = os.environ.get("CNI_COMMAND")
     if version:
-        _print_version(as_json=as_json)
+        document = {"version": __version__, "supportedVersions": SUPPORTED_VERSIONS}
+        output.echo_json(document) if as_json else output.echo(f"ipvlan, version {__version__}")
         ctx.exit()
     if ctx.invoked_subcommand:
-        if dry_run or as_json or verbose:
+        if has_options:
             raise click.UsageError(
                 f"options go after the command: ipvlan {ctx.invoked_subcommand} …"
             )
-        return
-    command = os.environ.get("CNI_COMMAND")
-    if not command:
-        if dry_run or as_json or verbose:
+    elif not command:
+        if has_options:
             raise click.UsageError("to replay a runtime's call, set CNI_COMMAND and its variables")
         output.echo(*ctx.get_help().split("\n"))
-        return
-    if not dry_run and not verbose:
+    elif not dry_run and not verbose:
         raise click.UsageError("to replay a runtime's call, give --dry-run or -v")
-    if command not in (calls.DRY_RUN_OF if dry_run else _KNOWN):
+    elif command not in (calls.DRY_RUN_OF if dry_run else (*calls.DRY_RUN_OF, "STATUS")):
         raise click.UsageError(f"cannot replay {command!r}, only {', '.join(calls.DRY_RUN_OF)}")
-    call = Call(dict(os.environ), configs.standard_input())
-    calls.make(call, CallOptions(dry_run, as_json, verbose))
-
-
-def _print_version(*, as_json: bool) -> None:
-    if as_json:
-        output.echo_json({"version": __version__, "supportedVersions": SUPPORTED_VERSIONS})
     else:
-        output.echo(f"ipvlan, version {__version__}")
+        call = calls.Call(dict(os.environ), configs.standard_input())
+        calls.make(call, calls.CallOptions(dry_run, as_json, verbose))
 
 
 for _command in (
-    verbs.add,
-    verbs.delete,
-    verbs.check,
-    verbs.status,
-    verbs.gc,
-    validate,
-    show,
-    doctor_command,
-    probe_command,
-    trace_command,
-    replay.replay,
-    ipam_answer,
+    *(calls.add, calls.delete, calls.check, calls.status, calls.gc, validate, show),
+    *(doctor_command, probe_command, trace_command, replay.replay, ipam_answer),
 ):
     ipvlan.add_command(_command)

@@ -167,6 +167,7 @@ def _not_found(plugin: str, path: tuple[str, ...]) -> CniError:
         DELEGATE_NOT_FOUND,
         f"cannot find the plugin {plugin!r} in CNI_PATH",
         "\n".join(details),
+        subject="CNI_PATH",
     )
 
 

@@ -32,15 +32,19 @@ class CniError(Exception):
     ``code`` is the specification's, the plugin's or a delegate's own, ``msg`` one
     sentence, and ``details`` help to fix the problem: any number of lines, or
     none. ``private`` is for root only, since it names other containers or host
-    interfaces; it is logged but never part of the error document.
+    interfaces; it is logged but never part of the error document. ``subject`` is the
+    variable that is to blame, in ``msg`` or else ``details``; people may know it by another name.
     """
 
-    def __init__(self, code: int, msg: str, details: str = "", private: str = "") -> None:
+    def __init__(
+        self, code: int, msg: str, details: str = "", private: str = "", subject: str = ""
+    ) -> None:
         super().__init__(code, msg, details, private)
         self.code = code
         self.msg = msg
         self.details = details
         self.private = private
+        self.subject = subject
 
     def __str__(self) -> str:
         """Return the message and all details, private ones included."""

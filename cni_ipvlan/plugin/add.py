@@ -232,6 +232,7 @@ def _check_same(request: Request, container: Namespace) -> None:
             INVALID_ENVIRONMENT,
             f"CNI_NETNS is {request.netns!r}; it leads to another namespace than at the start",
             "the container may have ended meanwhile",
+            subject="CNI_NETNS",
         )
 
 

@@ -16,12 +16,12 @@ from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError, UnusableArgumentError
-from cni_ipvlan.plugin import codes, inventory
+from cni_ipvlan.plugin import codes, host_local, inventory
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 from cni_ipvlan.state.registry import DIRECTORY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from cni_ipvlan.cni.request import Request
     from cni_ipvlan.iproute.commands import Argv
@@ -49,7 +49,6 @@ _CODES = {
 _ADVICE = {
     causes.ADDRESS_IN_USE: "list the addresses with ipvlan show, and check that no two networks on "
     "one master hand out the same range",
-    causes.NAME_TAKEN: "choose another CNI_IFNAME",
 }
 _PACKAGES = {
     "ip": "iproute2",
@@ -64,7 +63,6 @@ _PACKAGES = {
 _RIVALS = ("macvlan", "macvtap")  # kinds that need a master for themselves, as ipvlan does
 _SECONDS = 1.0
 _UNANSWERED = (IprouteError, OSError, ValueError)
-LEASES = "/var/lib/cni/networks"  # host-local's default
 # The dhcp plugin of containernetworking/plugins; and when it is killed before it gives up.
 _NO_ANSWER = ("no more tries", "it had not ended after")
 BROADCASTING = (
@@ -241,13 +239,6 @@ def _described(route: queries.Route) -> str:
     return f"{route.dst}{via} dev {route.device} metric {route.priority}"
 
 
-def lease_directory(config: Mapping[str, object]) -> str:
-    """Return host-local's directory of a network's leases; each is a file named as the address."""
-    ipam = config.get("ipam")
-    directory = ipam.get("dataDir") if isinstance(ipam, dict) else None
-    return f"{directory or LEASES}/{config.get('name')}"
-
-
 def dhcp_daemon(plugin: str) -> str:
     """Return the command that starts the daemon of the IPAM plugin dhcp."""
     if os.path.exists(_DHCP_UNIT):
@@ -273,7 +264,7 @@ def without_answer(
 
 def advice(request: Request, plugin: str, error: CniError) -> Iterator[str]:
     """Yield advice about an IPAM plugin's failure, if there is any."""
-    leases = lease_directory(request.config)
+    leases = host_local.directory(request.config)
     if error.code == errors.DELEGATE_FAILED:
         yield "run it by hand, with the network configuration on its standard input"
     # Messages of containernetworking/plugins:

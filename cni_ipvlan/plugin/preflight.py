@@ -46,7 +46,8 @@ def container_namespace(request: Request) -> Namespace:
 
 
 def _bad_netns(request: Request, why: str, advice: str) -> CniError:
-    return CniError(INVALID_ENVIRONMENT, f"CNI_NETNS is {request.netns!r}; {why}", f"try: {advice}")
+    msg = f"CNI_NETNS is {request.netns!r}; {why}"
+    return CniError(INVALID_ENVIRONMENT, msg, f"try: {advice}", subject="CNI_NETNS")
 
 
 def _how_to_open_it() -> str:
@@ -90,4 +91,5 @@ def check_name_is_free(
                 for hint in links.recorded(registry, link, container)
                 if hint.attachment != attachment
             ),
+            "CNI_IFNAME",
         )

@@ -184,7 +184,7 @@ def test_a_pasted_dry_run_of_gc_removes_what_gc_removes(scene: Scene) -> None:
     kept = f"iv{AttachmentId('net', 'valid', 'net1').key}"
     for name in (left, kept):
         run("ip", "link", "add", "link", "eth0", "name", name, "type", "ipvlan", "mode", "l2")
-    about = ("gc", "--keep", "valid/net1")
+    about = ("gc", "valid/net1")
 
     status, out = scene.dry(*about, cniVersion="1.1.0", ipam=None).run()
 
@@ -233,10 +233,10 @@ def test_static_is_run_since_it_allocates_nothing(scene: Scene) -> None:
     assert "\narping -D -w 1 -I eth0 10.1.0.2  #" in scene.dry(checkIPv4Conflict=True).text
 
 
-LEASED: list[tuple[Conf, dict[str, str]]] = [
-    ({"ipam": host_local("10.4.0.0/30")}, {}),
-    ({"ipam": host_local("10.5.0.0/24"), "name": "held"}, {}),
-    ({"ipam": host_local("10.6.0.0/24", "10.4.0.0/30")}, {}),
+LEASED: list[tuple[Conf, str]] = [
+    ({"ipam": host_local("10.4.0.0/30")}, "leased all 1 addresses of 10.4.0.0/30"),
+    ({"ipam": host_local("10.5.0.0/24"), "name": "held"}, "leased 10.5.0.2 to c already"),
+    ({"ipam": host_local("10.6.0.0/24", "10.4.0.0/30")}, "leased all 1 addresses of 10.4.0.0/30"),
 ]
 WRONG: list[tuple[Conf, dict[str, str]]] = [
     ({"master": "eth1"}, {}),
@@ -259,7 +259,7 @@ WRONG: list[tuple[Conf, dict[str, str]]] = [
 ]
 
 
-def test_a_dry_run_fails_with_the_same_message_as_add(scene: Scene, tmp_path: Path) -> None:
+def test_a_dry_run_fails_as_add_does(scene: Scene, tmp_path: Path) -> None:
     scene.host.ip("address add 10.1.0.5/24 dev eth0")
     scene.add(at=scene.two, ipam=static("10.1.0.7/24"))
     scene.one.ip("link add name taken type dummy")
@@ -268,7 +268,7 @@ def test_a_dry_run_fails_with_the_same_message_as_add(scene: Scene, tmp_path: Pa
     usual = {"netns": scene.one.path, "cni_path": PLUGINS, "container_id": "c"}
     conf = tmp_path / "net.conf"
     with scene.unchanged():
-        for change, given in sample(LEASED, 1) + sample(WRONG, 4):
+        for change, given in sample(WRONG, 4):
             conf.write_text(json.dumps(network(**change)))
             arguments = options(config=str(conf), **{**usual, **given})
 
@@ -278,6 +278,17 @@ def test_a_dry_run_fails_with_the_same_message_as_add(scene: Scene, tmp_path: Pa
             assert dry == real
             assert dry.out == ""
             assert dry.status in (1, 2)
+        for ipam, words in sample(LEASED, 2):
+            conf.write_text(json.dumps(network(**ipam)))
+            arguments = ["--json", *options(config=str(conf), **usual)]
+
+            dry = ipvlan("add", "--dry-run", *arguments)
+            real = ipvlan("add", *arguments)
+
+            said, meant = json.loads(dry.out), json.loads(real.out)
+            assert (dry.status, said["code"]) == (real.status, meant["code"]) == (1, 999)
+            assert words in said["msg"]
+            assert said["details"].startswith("try: delete the ")
     shutil.rmtree(MEMORY)  # it sees the mode in use without records, and makes none
     conf.write_text(json.dumps(network(mode="l3")))
     printed = ipvlan("add", "--dry-run", *options(config=str(conf), **usual))

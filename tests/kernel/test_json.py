@@ -17,7 +17,7 @@ LINES = {
     "del": f"ipvlan del {ABOUT} --json",
     "check": f"ipvlan check {ABOUT} --prev-result result --json",
     "status": "ipvlan status -c net.conf --json",
-    "gc": "ipvlan gc -c net.conf --keep one/net1 --json",
+    "gc": "ipvlan gc -c net.conf one/net1 --json",
     "add --dry-run": f"ipvlan add {ABOUT} --ifname net2 --dry-run --json",
     "del --dry-run": f"ipvlan del {ABOUT} --dry-run --json",
     "check --dry-run": f"ipvlan check {ABOUT} --prev-result result --dry-run --json",

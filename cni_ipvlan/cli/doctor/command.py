@@ -10,19 +10,19 @@ from cni_ipvlan.cli import calls, output, validate
 from cni_ipvlan.cli.configs import NetworkConfig
 from cni_ipvlan.cli.doctor import configurations, networks, node, plugins
 from cni_ipvlan.cli.doctor.node import Tools
-from cni_ipvlan.cli.finding import PROBLEM, WARNING, Finding, reported
 from cni_ipvlan.cli.options import (
-    IFNAME,
     Example,
     chosen,
     cni_path_option,
     config_option,
+    interface_name,
     json_option,
     namespace_at,
     netns_option,
     network_option,
     wrong,
 )
+from cni_ipvlan.cli.output import PROBLEM, WARNING, Finding, reported
 from cni_ipvlan.iproute import namespace
 from cni_ipvlan.iproute.transaction import Transaction
 
@@ -37,7 +37,7 @@ from cni_ipvlan.iproute.transaction import Transaction
 @netns_option(required=False)
 @click.option(
     "--ifname",
-    type=IFNAME,
+    type=interface_name,
     metavar="NAME",
     help="An interface's name, to be looked up with --netns.",
 )

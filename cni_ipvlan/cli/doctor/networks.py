@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from ipaddress import ip_address, ip_interface
 from typing import Any
 
-from cni_ipvlan.cli import leases, validate
+from cni_ipvlan.cli import attachments, validate
 from cni_ipvlan.cli.configs import NetworkConfig
 from cni_ipvlan.cli.doctor import plugins
 from cni_ipvlan.cli.doctor.node import Tools
-from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING, Finding, reported
+from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, reported
 from cni_ipvlan.cli.reading import json_path
 from cni_ipvlan.cli.validate.conflicts import expected_master, with_host
 from cni_ipvlan.cli.validate.ipam import Ipam, Problem
@@ -19,7 +19,7 @@ from cni_ipvlan.cni.result import Address
 from cni_ipvlan.cni.versions import VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
 from cni_ipvlan.config.netconf import NetConf
-from cni_ipvlan.plugin import explain, host_access, inventory, modes
+from cni_ipvlan.plugin import explain, host_access, host_local, inventory, modes
 from cni_ipvlan.plugin import master as masters
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.status import likely_addresses
@@ -50,8 +50,8 @@ def examine(tools: Tools, network: NetworkConfig, found: Sequence[Problem]) -> I
 
 
 def _leases(config: dict[str, Any]) -> Iterator[Finding]:
-    place = explain.lease_directory(config)
-    for each in leases.usage(config):
+    place = host_local.directory(config)
+    for each in attachments.usage(config):
         text = f"{each.leased} of {each.room} addresses of {each.ranges} are leased, in {place}"
         if each.leased < each.room:
             yield Finding(OK, "ipam", text)

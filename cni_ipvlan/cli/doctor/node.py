@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING, Finding, failed, reported
+from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, failed, reported
 from cni_ipvlan.iproute import commands, machine, queries
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.namespace import Namespace

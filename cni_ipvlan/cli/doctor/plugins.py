@@ -13,10 +13,9 @@ from contextlib import suppress
 from shlex import join
 from typing import Any
 
-from cni_ipvlan.cli.calls import USUAL
+from cni_ipvlan.cli.calls import USUAL, as_typed
 from cni_ipvlan.cli.doctor.node import Tools
-from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING, Finding
-from cni_ipvlan.cli.typed import renamed
+from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import DELEGATE_FAILED, CniError
 from cni_ipvlan.iproute import machine, tc
@@ -77,7 +76,7 @@ def ipam(tools: Tools, plugin: str, version: str) -> Iterator[Finding]:
     except CniError as error:
         if not tools.set_by:
             error.add_details(f"these are {_ORIGIN}")
-        raise renamed(error, {"CNI_PATH": tools.set_by or USUAL}) from None
+        raise as_typed(error, {"CNI_PATH": tools.set_by or USUAL}) from None
     spoken = _versions(tools, path, version)
     if version in spoken:
         yield Finding(OK, "ipam", f"{path} supports CNI {version}")

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import click
 
 from cni_ipvlan.cli import configs, output
-from cni_ipvlan.cli.options import Example, json_option
+from cni_ipvlan.cli.options import Example, json_option, option
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.result import Address, Result, Route
 from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
@@ -25,52 +25,36 @@ from cni_ipvlan.log import Log
 from cni_ipvlan.plugin.addressing import check_not_of_host, usable
 from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.host_access import check_permitted
+from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import assemble
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from cni_ipvlan.iproute.commands import Argv
-    from cni_ipvlan.plugin.master import Master
 
 # One with a colon counts as an IPv6 address, as everywhere.
 _IPV4, _IPV6, _ROUTE = "<IPv4 address>", "<IPv6 address: …>", "<route>"
 _LENGTH = "/<length>"
 FOR_IPV4 = Result(addresses=(Address(_IPV4 + _LENGTH),), routes=(Route(_ROUTE),))
 FOR_BOTH = FOR_IPV4._replace(addresses=(*FOR_IPV4.addresses, Address(_IPV6 + _LENGTH)))
-
-STAND_INS = (_IPV4, _IPV4 + _LENGTH, _IPV6, _IPV6 + _LENGTH, _ROUTE)
-
-IPV6_LIST = "$ipv6"
-_OVER_IPV4, _OVER_IPV6 = "for address in $ipv4", f"for address in {IPV6_LIST}"
-_OVER_ROUTES = "answered route | while read -r route"
 # Of each stand-in, the loop around a command that has it, and what the shell puts there.
 _IN_SHELL = {
-    _IPV4: (_OVER_IPV4, '"${address%/*}"'),
-    _IPV4 + _LENGTH: (_OVER_IPV4, '"$address"'),
-    _IPV6: (_OVER_IPV6, '"${address%/*}"'),
-    _IPV6 + _LENGTH: (_OVER_IPV6, '"$address"'),
-    _ROUTE: (_OVER_ROUTES, "$route"),
+    word: (f"for address in ${name}", in_shell)
+    for name, stand_in in (("ipv4", _IPV4), ("ipv6", _IPV6))
+    for word, in_shell in ((stand_in, '"${address%/*}"'), (stand_in + _LENGTH, '"$address"'))
 }
+_IN_SHELL[_ROUTE] = ("answered route | while read -r route", "$route")
+STAND_INS = tuple(_IN_SHELL)
 
 
-def loop_over(argv: Argv) -> tuple[str, Mapping[str, str]]:
-    """Return the head of the loop that a command with stand-ins needs, and the shell's words.
-
-    The head is empty if it has none.
-    """
+def loop_over(argv: commands.Argv) -> tuple[str, Mapping[str, str]]:
+    """Return the loop around a command with stand-ins, else "", and the shell's words for them."""
     found = {word: _IN_SHELL[word] for word in argv if word in _IN_SHELL}
     head = next((head for head, _ in found.values()), "")
     return head, {word: in_shell for word, (_, in_shell) in found.items()}
 
 
-def reader(conf: NetConf, version: str, mtu: int, parent: Master) -> Argv:
+def reader(conf: NetConf, version: str, mtu: int, parent: Master) -> commands.Argv:
     """Return the command that reads an answer on standard input."""
     options = ["--plugin", conf.ipam_type, "--cni-version", version, "--mtu", str(mtu)]
-    if parent.home is None:
-        options += ["--master", parent.link.name]
-    if conf.host_access:
-        options.append("--host-access")
+    options += ["--master", parent.link.name] if parent.home is None else []
+    options += ["--host-access"] if conf.host_access else []
     return (os.path.abspath(sys.argv[0]), "ipam-answer", *options)
 
 
@@ -79,24 +63,19 @@ def reader(conf: NetConf, version: str, mtu: int, parent: Master) -> Argv:
     cls=Example,
     example="ipvlan ipam-answer --plugin host-local --cni-version 1.0.0 --mtu 1500 < answer",
 )
-@click.option("--plugin", metavar="TYPE", required=True, help="The IPAM plugin that answered.")
+@option("--plugin", str, "TYPE", "The IPAM plugin that answered.", required=True)
 @click.option(
     "--cni-version",
     type=click.Choice(SUPPORTED_VERSIONS),
     required=True,
     help="The cniVersion of an answer that names none.",
 )
-@click.option("--mtu", type=int, required=True, help="The interface's MTU, which IPv6 may refuse.")
-@click.option("--master", help="The host's interface, whose own addresses are refused.")
+@option("--mtu", int, "NUMBER", "The interface's MTU, which IPv6 may refuse.", required=True)
+@option("--master", str, "NAME", "The host's interface, whose own addresses are refused.")
 @click.option("--host-access", is_flag=True, help="The host gets routes to the addresses.")
 @json_option
 def ipam_answer(
-    plugin: str,
-    cni_version: str,
-    mtu: int,
-    master: str | None,
-    host_access: bool,
-    as_json: bool,
+    plugin: str, cni_version: str, mtu: int, master: str | None, host_access: bool, as_json: bool
 ) -> None:
     """Read an IPAM plugin's answer on standard input, for the script of a dry run.
 
@@ -112,17 +91,14 @@ def ipam_answer(
         check_not_of_host(tx, parent, addresses)
         if host_access:
             check_permitted(tx, parent, addresses)
-    lines = [(f"ipv{address.family}", address.address) for address in addresses]
-    lines += [("route", _words(route)) for route in routes]
+    found: dict[str, list[str]] = {"ipv4": [], "ipv6": [], "route": []}
+    for address in addresses:
+        found[f"ipv{address.family}"].append(address.address)
+    for route in routes:
+        argv = commands.route_add(name="", **route._asdict())
+        device = argv.index("dev")
+        found["route"].append(" ".join((*argv[3:device], *argv[device + 2 :])))
     if as_json:
-        words = ("ipv4", "ipv6", "route")
-        output.echo_json({word: [each for key, each in lines if key == word] for word in words})
+        output.echo_json(found)
     else:
-        output.echo(*map(" ".join, lines))
-
-
-def _words(route: Route) -> str:
-    """Return a route as ``ip route add`` takes it, without its device."""
-    argv = commands.route_add(name="", **route._asdict())
-    device = argv.index("dev")
-    return " ".join((*argv[3:device], *argv[device + 2 :]))
+        output.echo(*(f"{word} {each}" for word, values in found.items() for each in values))

@@ -7,19 +7,14 @@ each step what undoes it, which is done in reverse order if a step fails, or on 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from shlex import join, quote
-from typing import TYPE_CHECKING
 
 from cni_ipvlan.cli.dry_run import answer
-from cni_ipvlan.cli.dry_run.plan import assumptions, is_allocation
+from cni_ipvlan.cli.dry_run.story import DryRun, assumptions, is_allocation
 from cni_ipvlan.cli.output import styled
+from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import own_programs
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from cni_ipvlan.cli.dry_run.plan import DryRun
-    from cni_ipvlan.iproute.commands import Command
 
 _SHOWN_ASSUMPTIONS = 10
 _ABOUT = {"container": "CNI_CONTAINERID", "interface": "CNI_IFNAME", "namespace": "CNI_NETNS"}
@@ -41,7 +36,6 @@ undo() {{
 restore='' remove='' release=''
 trap undo EXIT
 trap 'exit 1' HUP INT PIPE TERM"""
-_DONE = "trap - EXIT HUP INT PIPE TERM"
 # A refusal because of an allocation that an earlier ADD has made leaves that one alone.
 _KEEP = "case $answer in *'duplicate allocation is not allowed'*) release='' ;; esac"
 _KEEP_ANY = "release=''"
@@ -59,26 +53,17 @@ ipv6=$(answered ipv6)"""
 
 def text(made: DryRun) -> str:
     """Return the steps with their purposes as comments."""
-    lines = [_comment(_title(made.environment))]
-    assumed = assumptions(made.plan)
-    lines += [_comment(f"assumed: {each}") for each in assumed[:_SHOWN_ASSUMPTIONS]]
+    given, assumed = made.environment, assumptions(made.plan)
+    about = [f"{word} {given[name]}" for word, name in _ABOUT.items() if given.get(name)]
+    lines = ["; ".join((f"dry run of {given['CNI_COMMAND']}: nothing was changed", *about))]
+    lines += [f"assumed: {each}" for each in assumed[:_SHOWN_ASSUMPTIONS]]
     if len(assumed) > _SHOWN_ASSUMPTIONS:
-        lines.append(_comment(f"assumed: {len(assumed) - _SHOWN_ASSUMPTIONS} more"))
+        lines.append(f"assumed: {len(assumed) - _SHOWN_ASSUMPTIONS} more")
     if not made.plan.changes and not made.looks:
-        return "\n".join((*lines, _comment("there is nothing to do")))
-    is_add = made.environment["CNI_COMMAND"] == "ADD"
-    own = own_programs()
-    path = [f'export PATH={quote(own)}:"$PATH"'] if own else []
-    steps = _all_or_nothing(made) if is_add else _each(made)
-    return "\n".join((*lines, "(", *path, *steps, ")"))
-
-
-def _title(environment: Mapping[str, str]) -> str:
-    parts = [f"dry run of {environment['CNI_COMMAND']}: nothing was changed"]
-    for word, variable in _ABOUT.items():
-        if environment.get(variable):
-            parts.append(f"{word} {environment[variable]}")
-    return "; ".join(parts)
+        return "\n".join(map(_comment, (*lines, "there is nothing to do")))
+    path = [f'export PATH={quote(own)}:"$PATH"'] if (own := own_programs()) else []
+    steps = _all_or_nothing(made) if given["CNI_COMMAND"] == "ADD" else _each(made)
+    return "\n".join((*map(_comment, lines), "(", *path, *steps, ")"))
 
 
 def _each(made: DryRun) -> Iterator[str]:
@@ -100,26 +85,18 @@ def _all_or_nothing(made: DryRun) -> Iterator[str]:
     for step in changes:
         if not step.changes_nothing:
             yield from _undo(step, remove)
-        yield _allocation(step, made) if is_allocation(step) else _change(step, made)
+        if is_allocation(step):
+            keep, check = _KEEP_ANY if made.has_older else _KEEP, "refuses what add would refuse"
+            about = {"purpose": _comment(step.purpose), "check": _comment(check)}
+            yield _ANSWER.format(keep=keep, reader=join(made.reader), **about)
+            continue
+        needs_ipv6 = step in made.ipv6_only and not answer.loop_over(step.argv)[0]
+        condition = '[ -z "$ipv6" ] || ' if needs_ipv6 else ""
+        yield condition + _line(step, "|| :" if step.may_fail or step.absent_ok else "")
     result = '"$answer"' if made.reader else quote(json.dumps(made.result))
     what = "what the IPAM plugin has answered" if made.reader else "the result"
     yield f"printf '%s\\n' {result}  {_comment(what)}"
-    yield _DONE
-
-
-def _allocation(step: Command, made: DryRun) -> str:
-    return _ANSWER.format(
-        keep=_KEEP_ANY if made.has_older else _KEEP,
-        purpose=_comment(step.purpose),
-        reader=join(made.reader),
-        check=_comment("refuses what add would refuse"),
-    )
-
-
-def _change(step: Command, made: DryRun) -> str:
-    needs_ipv6 = made.is_ipv6_only(step) and not answer.loop_over(step.argv)[0]
-    condition = f'[ -z "{answer.IPV6_LIST}" ] || ' if needs_ipv6 else ""
-    return condition + _line(step, "|| :" if step.may_fail or step.absent_ok else "")
+    yield "trap - EXIT HUP INT PIPE TERM"
 
 
 def _undo(step: Command, remove: list[str]) -> Iterator[str]:
@@ -127,24 +104,20 @@ def _undo(step: Command, remove: list[str]) -> Iterator[str]:
 
     The interface is removed from the first place where it is: the kernel moves it in one go.
     """
+    before = len(remove)
     for undo in step.undo:
-        if undo.environment is not None:
-            yield from _ipam(undo)
+        if undo.environment is not None:  # it calls the IPAM plugin
+            argv = [word for word in undo.full_argv if not word.startswith("CNI_COMMAND=")]
+            call = f'{argv[0]} CNI_COMMAND="$1" {join(argv[1:])}'
+            yield f"network={_one_line(undo.stdin)}"
+            yield _printable(f"ipam() {{ printf '%s\\n' \"$network\" | {call}; }}")
+            yield "release='ipam DEL'"
         elif undo.only_if is None:
-            yield f"restore={_word(_line(undo) + '; ')}$restore"
+            yield _printable(f"restore={quote(_line(undo) + '; ')}$restore")
         else:
             remove.append(join(undo.full_argv))
-    if any(undo.only_if and undo.environment is None for undo in step.undo):
-        yield f"remove={_word(' || '.join(remove))}"
-
-
-def _ipam(release: Command) -> Iterator[str]:
-    """Yield the function that calls the IPAM plugin."""
-    argv = [word for word in release.full_argv if not word.startswith("CNI_COMMAND=")]
-    yield f"network={_one_line(release.stdin)}"
-    call = f'{argv[0]} CNI_COMMAND="$1" {join(argv[1:])}'
-    yield _printable(f"ipam() {{ printf '%s\\n' \"$network\" | {call}; }}")
-    yield "release='ipam DEL'"
+    if len(remove) > before:
+        yield _printable(f"remove={quote(' || '.join(remove))}")
 
 
 def _line(step: Command, otherwise: str = "") -> str:
@@ -176,11 +149,6 @@ def _one_line(stdin: bytes) -> str:
     return quote(text)
 
 
-def _word(text: str) -> str:
-    """Return a text, without a line break at its end, as a shell's word of printable characters."""
-    return quote(text) if text.isprintable() else f'"$(printf {_octals(text)})"'
-
-
 def _printable(command: str) -> str:
     """Return the same command for a shell, in printable characters only; line breaks stay."""
     is_plain = all(line.isprintable() for line in command.split("\n"))
@@ -189,12 +157,13 @@ def _printable(command: str) -> str:
 
 def _octals(text: str) -> str:
     """Return a text as the quoted format of printf."""
-    shown = (char if char.isprintable() and char not in "%\\'" else _octal(char) for char in text)
+    shown = (
+        char
+        if char.isprintable() and char not in "%\\'"
+        else "".join(f"\\{byte:03o}" for byte in char.encode("utf-8", "surrogateescape"))
+        for char in text
+    )
     return f"'{''.join(shown)}'"
-
-
-def _octal(char: str) -> str:
-    return "".join(f"\\{byte:03o}" for byte in char.encode("utf-8", "surrogateescape"))
 
 
 def _comment(text: str) -> str:

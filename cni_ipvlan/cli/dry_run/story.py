@@ -1,34 +1,62 @@
-"""Make a call as a dry run."""
+"""Make a call as a dry run, with the failures of an ADD that it can foresee; and as JSON."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from ipaddress import ip_address, ip_interface
+from typing import Any, NamedTuple
 
-from cni_ipvlan.cli.dry_run import answer, foresight
-from cni_ipvlan.cli.dry_run.plan import DryRun, is_allocation
+from cni_ipvlan.cli import attachments, output
+from cni_ipvlan.cli.dry_run import answer
+from cni_ipvlan.cli.validate.ipam import Ipam
 from cni_ipvlan.cni import result as results
 from cni_ipvlan.cni.errors import CniError
+from cni_ipvlan.cni.request import Request
+from cni_ipvlan.cni.result import Result
 from cni_ipvlan.config import netconf
+from cni_ipvlan.iproute import machine
+from cni_ipvlan.iproute.commands import Argv, Command
 from cni_ipvlan.iproute.dry_run import Plan
+from cni_ipvlan.iproute.runner import CommandError
+from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.log import Log
-from cni_ipvlan.plugin import perform
+from cni_ipvlan.plugin import explain, features, host_local, inventory, perform, preflight
 from cni_ipvlan.plugin.addressing import LEAST_MTU_OF_IPV6
 from cni_ipvlan.plugin.codes import CHECK_FAILED
-from cni_ipvlan.plugin.node import id_of
+from cni_ipvlan.plugin.find_master import find_master
+from cni_ipvlan.plugin.master import Master
+from cni_ipvlan.plugin.node import Node, id_of
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from cni_ipvlan.cni.request import Request
-    from cni_ipvlan.cni.result import Result
-    from cni_ipvlan.iproute.commands import Command
-    from cni_ipvlan.plugin.master import Master
-    from cni_ipvlan.plugin.node import Node
-
-    Begin = Callable[[Plan, Result], Node]
+_Begin = Callable[[Plan, Result], Node]
+_TAKEN = b"Error: Address already assigned to an ipvlan device."  # ipvlan_addr4_validator_event()
+_HOST_LOCALS_CODE = 999  # of every failure of host-local
 
 
-def make(request: Request, begin: Begin, ipam_result: Result | None) -> DryRun:
+class DryRun(NamedTuple):
+    """A call that was made as a dry run.
+
+    environment  the call's, with the CNI variables
+    plan         the changes that it would make
+    result       the result that ADD would have, else None
+    looks        the queries of a CHECK
+    reader       the command that reads the IPAM plugin's answer, if the plan has stand-ins for it
+    has_older    whether an earlier ADD of the attachment may have addresses allocated
+    ipv6_only    the changes that are made only if that answer has an IPv6 address
+    failure      why a CHECK fails
+    """
+
+    environment: Mapping[str, str]
+    plan: Plan
+    result: dict[str, Any] | None = None
+    looks: Sequence[Command] = ()
+    reader: Argv = ()
+    has_older: bool = False
+    ipv6_only: Collection[Command] = ()
+    failure: CniError | None = None
+
+
+def make(request: Request, begin: _Begin, ipam_result: Result | None) -> DryRun:
     """Make a call as a dry run; raises CniError if the call would certainly fail.
 
     ``begin`` returns a node that fills a plan, and takes a result for the IPAM plugin's.
@@ -50,8 +78,11 @@ def make(request: Request, begin: Begin, ipam_result: Result | None) -> DryRun:
     if not delivered:
         return made
     looking = begin(Plan(), ipam_result or answer.FOR_IPV4)  # assumes nothing
-    parent = foresight.expected_master(looking, request)
-    foresight.check_addresses(looking, parent, plan)
+    conf, tx = netconf.parse(request.config, request.version), looking.begin()
+    parent = find_master(tx, conf, preflight.container_namespace(request))
+    for feature in features.configured(conf):
+        parent = feature.expected(tx, parent, conf)
+    _check_addresses(looking, parent, plan)
     made = made._replace(result=results.render(delivered[0], request.version))
     allocation = next(filter(is_allocation, plan.changes), None)
     if allocation is None:
@@ -62,36 +93,101 @@ def make(request: Request, begin: Begin, ipam_result: Result | None) -> DryRun:
             f"the result given with --ipam-result is allocated; {allocation.argv[0]} is not called"
         )
         return made
-    foresight.check_leases(request, plan, allocation)
-    return _for_any_answer(made, parent, node, request, begin, delivered[0])
-
-
-def _for_any_answer(
-    made: DryRun, parent: Master, node: Node, request: Request, begin: Begin, expected: Result
-) -> DryRun:
-    """Make the dry run again for an answer with both families, unless IPv6 can't work.
-
-    What only the second one does is for IPv6.
-    """
-    mtu = expected.interfaces[-1].mtu or 0
-    conf = netconf.parse(request.config, request.version)
+    _check_leases(request, plan)
+    mtu = delivered[0].interfaces[-1].mtu or 0
     made = made._replace(
         reader=answer.reader(conf, request.version, mtu, parent),
         has_older=any(hint.is_complete for hint in node.registry.hints_of(id_of(request))),
     )
-    if mtu < LEAST_MTU_OF_IPV6:
-        return made
-    both = Plan(answer.STAND_INS)
+    return _for_both_families(made, request, begin) if mtu >= LEAST_MTU_OF_IPV6 else made
+
+
+def _for_both_families(made: DryRun, request: Request, begin: _Begin) -> DryRun:
+    """Make a dry run again for an answer with IPv6 as well: what only this one does is for that."""
+    plan = Plan(answer.STAND_INS)
     delivered: list[Result] = []
-    again = begin(both, answer.FOR_BOTH)._replace(listener=Log(lambda _text: None, {}))
-    perform(again, request, delivered.append)  # which has warned already
-    of_ipv4 = {_identity(change) for change in made.plan.changes}
-    return made._replace(
-        plan=both,
-        result=results.render(delivered[0], request.version),
-        ipv6_only=[change for change in both.changes if _identity(change) not in of_ipv4],
-    )
+    silent = Log(lambda _text: None, {})  # the first one has warned already
+    perform(begin(plan, answer.FOR_BOTH)._replace(listener=silent), request, delivered.append)
+    of_ipv4 = [(change.argv, change.inside, change.stdin) for change in made.plan.changes]
+    only = [each for each in plan.changes if (each.argv, each.inside, each.stdin) not in of_ipv4]
+    rendered = results.render(delivered[0], request.version)
+    return made._replace(plan=plan, result=rendered, ipv6_only=only)
 
 
-def _identity(change: Command) -> object:
-    return change.argv, change.inside, change.stdin
+def _check_addresses(node: Node, parent: Master, plan: Plan) -> None:
+    """Raise CniError, as ADD does, if another interface of the master has a planned address."""
+    steps = {
+        ip_interface(step.argv[3]).ip: step
+        for step in plan.changes
+        if step.argv[:3] == ("ip", "address", "add") and not answer.loop_over(step.argv)[0]
+    }
+    found = inventory.take(node.begin(), node.registry) if steps else iter(())
+    for each in inventory.on_master(found, parent):
+        for address in (ip_interface(has).ip for has in each.addresses):
+            if address in steps:
+                refused = CommandError(steps[address], Completed(2, b"", _TAKEN, 0.0))
+                failure = explain.as_cni_error(refused)
+                failure.add_private(f"found: {address} belongs to {each.describe()}")
+                raise failure
+
+
+def _check_leases(request: Request, plan: Plan) -> None:
+    """Raise CniError if host-local has no address left, or has given the attachment one."""
+    is_released = any((step.parameters or {}).get("CNI_COMMAND") == "DEL" for step in plan.changes)
+    if netconf.ipam_type(request.config) != "host-local" or is_released:
+        return
+    # host-local itself reports values that it can't use.
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        leases = host_local.directory(request.config)
+        ranges = [each for group in Ipam(request.config).sets for each in group]
+        for each in attachments.in_directory(leases):
+            is_used = any(one.holds(ip_address(each.address)) for one in ranges)
+            if is_used and each.owner == id_of(request):
+                msg = f"host-local has leased {each.address} to {request.container_id} already"
+                advice = f"delete the container's attachment first; its lease is in {leases}"
+                raise CniError(_HOST_LOCALS_CODE, msg, f"try: {advice}")
+        for usage in attachments.usage(request.config):
+            if usage.leased >= usage.room:
+                msg = f"host-local has leased all {usage.room} addresses of {usage.ranges}"
+                advice = f"delete the leases of containers that are gone from {leases}"
+                raise CniError(_HOST_LOCALS_CODE, msg, f"try: {advice}, or enlarge the range")
+
+
+def is_allocation(change: Command) -> bool:
+    """Whether a change lets an IPAM plugin allocate."""
+    return (change.parameters or {}).get("CNI_COMMAND") == "ADD" and not change.changes_nothing
+
+
+def assumptions(plan: Plan) -> list[str]:
+    """Return what the plan depends on but could not be checked."""
+    found = list(plan.assumptions)
+    module, missing = machine.ipvlan_module(), machine.missing_capabilities()
+    is_used = any("ipvlan" in change.argv and "add" in change.argv for change in plan.changes)
+    if is_used and module.state != machine.LOADED:
+        found.append(f"the kernel has ipvlan, or can load it ({module.text})")
+    if plan.changes and missing:
+        found.append(f"you run this as root, or with {' and '.join(missing)}")
+    return found
+
+
+def document(made: DryRun) -> dict[str, Any]:
+    """Return the steps as JSON, with the expected result."""
+    return {
+        "steps": [
+            {
+                "argv": list(step.entered_argv),
+                "namespace": step.inside and step.inside.path,
+                "purpose": step.purpose,
+                "stdin": step.stdin.decode("utf-8", "replace") or None,
+                "environment": dict(step.parameters or {}),
+                "undo": [list(undo.full_argv) for undo in step.undo],
+                "needed": not step.may_fail,
+                "ipv6Only": step in made.ipv6_only,
+                "run": step.changes_nothing or step in made.looks,
+            }
+            for step in (*made.plan.changes, *made.looks)
+        ],
+        "assumptions": assumptions(made.plan),
+        "result": made.result,
+        "failure": output.failure_document(made.failure) if made.failure else None,
+    }

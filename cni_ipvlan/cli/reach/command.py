@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 import click
 
 from cni_ipvlan.cli import calls, output
-from cni_ipvlan.cli.finding import PROBLEM, Finding
 from cni_ipvlan.cli.options import (
     FILE,
-    IFNAME,
-    Address,
     Example,
-    Netns,
+    address,
+    interface_name,
     json_option,
     namespace_at,
     netns_option,
+    netns_or_gone,
     wrong,
 )
+from cni_ipvlan.cli.output import PROBLEM, Finding
 from cni_ipvlan.cli.reach import probe, trace
 from cni_ipvlan.iproute import namespace
 from cni_ipvlan.plugin.explain import as_cni_error
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 @netns_option(required=True)
 @click.option(
     "--ifname",
-    type=IFNAME,
+    type=interface_name,
     metavar="NAME",
     help="The interface [default: the only ipvlan one].",
 )
-@click.option("--to", type=Address(), metavar="ADDRESS", help="An address to reach.")
+@click.option("--to", type=address, metavar="ADDRESS", help="An address to reach.")
 @click.option(
     "--prev-result", type=FILE, metavar="FILE", help="The result of the ADD, for its DNS servers."
 )
@@ -93,7 +93,7 @@ def _end(known: trace.Map, argument: str, word: str, near: trace.End | None = No
 
 def _place(word: str) -> namespace.Namespace | None:
     with suppress(OSError, ValueError, namespace.NotANamespaceError):
-        return namespace.find(Netns(may_be_gone=True).convert(word, None, None))
+        return namespace.find(netns_or_gone(word))
     return None
 
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from ipaddress import ip_interface
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING, Finding, reported
+from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, reported
 from cni_ipvlan.iproute import commands, packets, queries
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.plugin import inventory

@@ -7,7 +7,7 @@ from shlex import join
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni_ipvlan.cli.attachments import is_called
-from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING, Finding
+from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding
 from cni_ipvlan.iproute import commands, packets, queries
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.plugin import inventory

@@ -1,68 +1,67 @@
-"""The command show."""
+"""The command show, and its tree as text."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping
+from functools import partial
+from typing import Any
 
 import click
 
-from cni_ipvlan.cli import calls, output
-from cni_ipvlan.cli.options import (
-    CONTAINER_ID,
-    Example,
-    json_option,
-    namespace_at,
-    netns_option,
-)
-from cni_ipvlan.cli.show import drawing, tree
+from cni_ipvlan.cli import calls, options, output
+from cni_ipvlan.cli.attachments import is_called
+from cni_ipvlan.cli.show import tree
 from cni_ipvlan.iproute import machine
-from cni_ipvlan.iproute.interrupts import InterruptedBySignalError, Interrupts
+from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
+from cni_ipvlan.iproute.namespace import Namespace
+from cni_ipvlan.iproute.queries import MAIN_TABLE
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin.explain import as_cni_error
-from cni_ipvlan.plugin.node import Node
 
-if TYPE_CHECKING:
-    from cni_ipvlan.plugin.node import Node
-
-_WATCH_SECONDS = 2.0
-_POLL_SECONDS = 0.1
+_WATCH_TICKS, _TICK_SECONDS = 20, 0.1  # between two looks
 
 
 @click.command(
-    cls=Example, example="ipvlan show --master eth1000\nipvlan show --netns container1 --json"
+    cls=options.Example,
+    example="ipvlan show --master eth1000\nipvlan show --netns container1 --json",
 )
-@netns_option(required=False)
-@click.option("--master", metavar="NAME", default="", help="Only what this interface carries.")
-@click.option(
-    "--container-id",
-    type=CONTAINER_ID,
-    metavar="ID",
-    help="Only this container, by its ID or at least 4 characters of its start.",
+@options.netns_option(required=False)
+@options.option("--master", str, "NAME", "Only what this interface carries.")
+@options.option(
+    "--container-id", options.container_id, "ID", "Only this container; 4 characters are enough."
 )
-@click.option("--pod", metavar="[NAMESPACE/]NAME", default="", help="Only this Kubernetes pod.")
-@json_option
+@options.option("--pod", str, "[NAMESPACE/]NAME", "Only this Kubernetes pod.")
+@options.json_option
 @click.option("-w", "--watch", is_flag=True, help="Keep watching, in a terminal.")
-def show(
-    netns: str | None, master: str, container_id: str | None, pod: str, as_json: bool, watch: bool
-) -> int:
+def show(as_json: bool, watch: bool, **only: str | None) -> int:
     """Show the masters, the ipvlan interfaces they carry, and leftovers.
 
-    What is amiss is said last: "unfinished", if an ADD has neither ended nor is running; "no
+    What is wrong is said last: "unfinished", if an ADD has neither ended nor is running; "no
     record", if an interface is labelled, but not recorded where it is; "no lease", if host-local
     no longer knows its address. Leftovers are records and leases that have "no interface".
     """
     if watch and (as_json or not output.is_terminal()):
         raise click.UsageError("--watch needs a terminal, and no --json")
-    place = namespace_at(netns) if netns else None
-    wanted = tree.Filter(place, master, container_id or "", pod)
+    place = options.namespace_at(only["netns"]) if only["netns"] else None
+    is_wanted = partial(_is_wanted, only, place)
     node = calls.read_only_node()
     try:
         while True:
-            _show_once(node, wanted, as_json=as_json, clear=watch)
+            unseen = ["what only root may see"] if machine.missing_capabilities() else []
+            found = tree.look(Transaction(node.runner), node.registry, is_wanted, unseen)
+            if as_json:
+                output.echo_json(found)
+                return 0
+            if watch:
+                click.clear()
+            output.echo(*_lines(found))
+            output.echo_err(*(f"not seen: {each}" for each in found["notSeen"]))
             if not watch:
                 return 0
-            _sleep(_WATCH_SECONDS, node.runner.interrupts)
+            for _ in range(_WATCH_TICKS):
+                node.runner.interrupts.check()
+                time.sleep(_TICK_SECONDS)
     except InterruptedBySignalError:
         if not watch:
             raise
@@ -71,21 +70,73 @@ def show(
         raise as_cni_error(error) from None
 
 
-def _show_once(node: Node, wanted: tree.Filter, *, as_json: bool, clear: bool) -> None:
-    unseen = ["what only root may see"] if machine.missing_capabilities() else []
-    found = tree.look(Transaction(node.runner), node.registry, wanted, unseen)
-    if clear:
-        click.clear()
-    if as_json:
-        output.echo_json(drawing.document(found))
-        return
-    output.echo(*drawing.lines(found))
-    for place in found.unseen:
-        output.echo_err(f"not seen: {place}")
+def _is_wanted(
+    only: Mapping[str, str | None],
+    place: Namespace | None,
+    identity: tuple[int, int] | None,
+    masters: Collection[str],
+    container_id: str,
+    pod: str,
+) -> bool:
+    """Whether an attachment is wanted: in a place, on a master, of a container, of a pod."""
+    return (
+        (place is None or place.identity == identity)
+        and (not only["master"] or only["master"] in masters)
+        and (not only["container_id"] or is_called(container_id, only["container_id"]))
+        and (not only["pod"] or only["pod"] in (pod, pod.partition("/")[2]))
+    )
 
 
-def _sleep(seconds: float, interrupts: Interrupts) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        interrupts.check()
-        time.sleep(_POLL_SECONDS)
+def _lines(found: dict[str, Any]) -> list[str]:
+    """Return the lines of what was found, one for each attachment, so that grep finds all of it."""
+    branches = []
+    for each in found["masters"]:
+        state = "up" if each["up"] else output.styled("down", fg="red")
+        of_link = f"{state}, MTU {each['mtu']}, " if each["mtu"] is not None else ""
+        name = output.styled(each["master"], bold=True)
+        head = f"{name}  {of_link}mode {each['mode']} {each['flag']}"
+        branches.append((head, map(_attachment, each["attachments"])))
+    if found["leftovers"]:
+        branches.append((output.styled("leftovers", bold=True), map(_leftover, found["leftovers"])))
+    drawn = []
+    for head, parts in branches:
+        *others, last = parts
+        drawn += [head, *(f"├─ {each}" for each in others), f"└─ {last}"]
+    return drawn or ["no ipvlan interfaces"]
+
+
+def _attachment(row: dict[str, Any]) -> str:
+    routes = [_route(each) for each in row["routes"] if not tree.is_by_gateway(each)]
+    parts = (
+        output.styled(row["interface"], fg="cyan"),
+        f"in {row['netns']}" if row["netns"] else "on the host",
+        "for hostAccess" if row["hostAccess"] else "",
+        row["kind"] if row["kind"] != "ipvlan" else "",
+        f"pod {row['pod']}" if row["pod"] else "",
+        f"container {row['containerID']}" if row["containerID"] else "",
+        "" if row["up"] else output.styled("down", fg="red"),
+        f"MTU {row['mtu']}",
+        " ".join(row["addresses"]) or "no addresses",
+        f"gateway {' '.join(row['gateways'])}" if row["gateways"] else "",
+        f"routes {', '.join(routes)}" if routes else "",
+        *(output.styled(each, fg="yellow") for each in row["problems"]),
+    )
+    return "  ".join(filter(None, parts))
+
+
+def _route(route: dict[str, Any]) -> str:
+    via = f" via {route['gw']}" if route["gw"] else ""
+    table = "" if route["table"] == MAIN_TABLE else f" table {route['table']}"
+    return f"{route['dst']}{via}{table}"
+
+
+def _leftover(each: dict[str, Any]) -> str:
+    record = f"record of {each['interface']} in {each['netns']}"
+    parts = (
+        f"lease {each['file']}" if each["file"] else record,
+        f"network {each['network']}",
+        f"pod {each['pod']}" if each["pod"] else "",
+        f"container {each['containerID']}",
+        output.styled(each["problem"], fg="yellow"),
+    )
+    return "  ".join(filter(None, parts))

@@ -1,167 +1,293 @@
-"""The masters on this node, the ipvlan interfaces they carry, and what is left of others."""
+"""The masters on this node, the ipvlan interfaces they carry, what is wrong, what is left over."""
 
 from __future__ import annotations
 
+import json
+import os
 import re
-from ipaddress import ip_network
-from typing import TYPE_CHECKING, NamedTuple
+from base64 import b64decode
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from ipaddress import ip_interface, ip_network
+from typing import Any, NamedTuple
 
-from cni_ipvlan.cli.attachments import is_called
-from cni_ipvlan.cli.show.leftovers import Judge, Leftover
+from cni_ipvlan.cli import configs
+from cni_ipvlan.cli.attachments import Lease, in_directory
+from cni_ipvlan.cli.doctor import configurations
+from cni_ipvlan.cli.reach.probe import RESULTS
+from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import commands, namespace, queries
-from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import CommandError
-from cni_ipvlan.plugin import inventory
-from cni_ipvlan.plugin import master as plugin_master
+from cni_ipvlan.iproute.transaction import Transaction
+from cni_ipvlan.plugin import host_local, inventory, links
+from cni_ipvlan.plugin.host_access import is_host_link
+from cni_ipvlan.plugin.inventory import Attachment
+from cni_ipvlan.plugin.master import Master
+from cni_ipvlan.state.attachment import AttachmentId, ModeHint
+from cni_ipvlan.state.registry import Registry
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+# Takes a namespace's identity if there is one, all names of a master, a container's ID, a pod.
+IsWanted = Callable[[tuple[int, int] | None, Collection[str], str, str], bool]
+_OF_ROUTE = ("mtu", "advmss", "priority", "table", "scope")
+_DEFAULT = ("0.0.0.0/0", "::/0")
+_UNFINISHED = "unfinished"  # its ADD has neither ended nor is it running
+_NO_RECORD = "no record"  # it is labelled, but root has not recorded it where it is
+_NO_LEASE = "no lease"  # host-local, which gave out its address, no longer knows that
+_NO_INTERFACE = "no interface"
+# libcni keeps the configuration of each attachment beside its result, for runtimes and Multus.
+_KEPT = (RESULTS, "/var/lib/cni/multus/results")
+_UNREADABLE = (configs.ConfigError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
-    from cni_ipvlan.iproute.namespace import Namespace
-    from cni_ipvlan.iproute.queries import Link, Route
-    from cni_ipvlan.iproute.transaction import Transaction
-    from cni_ipvlan.plugin.inventory import Attachment
-    from cni_ipvlan.state.attachment import AttachmentId
-    from cni_ipvlan.state.registry import Registry
 
+def look(
+    tx: Transaction, registry: Registry, is_wanted: IsWanted, unseen: Iterable[str]
+) -> dict[str, Any]:
+    """Return what is wanted of this node as show --json prints it; what is not known is null.
 
-class Row(NamedTuple):
-    """An ipvlan interface: its owner if one is known, routes, leases, and what is amiss.
-
-    ``leases`` is None where host-local is not involved.
+    ``unseen`` is what is known to be out of sight.
     """
-
-    attachment: Attachment
-    owner: AttachmentId | None
-    routes: Sequence[Route]
-    leases: Sequence[str] | None
-    problems: Sequence[str]
-
-
-class Master(NamedTuple):
-    """A master and what it carries; ``link`` is None if it is not on the host."""
-
-    name: str
-    link: Link | None
-    rows: Sequence[Row]
-
-
-class Tree(NamedTuple):
-    """All that was found; ``unseen`` has each place that can't be read, and why."""
-
-    masters: Sequence[Master]
-    leftovers: Sequence[Leftover]
-    unseen: Sequence[str]
-
-
-class About(NamedTuple):
-    """What an attachment is chosen by: its namespace's identity, its master's names, ID, pod."""
-
-    netns: tuple[int, int] | None
-    masters: set[str]
-    container_id: str
-    pod: str
-
-
-class Filter(NamedTuple):
-    """Which attachments are wanted: all, or those in a namespace, on a master, of a container.
-
-    ``pod`` is NAMESPACE/NAME, or a name in any namespace.
-    """
-
-    netns: Namespace | None = None
-    master: str = ""
-    container_id: str = ""
-    pod: str = ""
-
-    def admits(self, about: About) -> bool:
-        """Whether an attachment is wanted."""
-        return (
-            (self.netns is None or self.netns.identity == about.netns)
-            and (not self.master or self.master in about.masters)
-            and (not self.container_id or is_called(about.container_id, self.container_id))
-            and (not self.pod or self.pod in (about.pod, about.pod.partition("/")[2]))
-        )
-
-
-def look(tx: Transaction, registry: Registry, wanted: Filter, unseen: Iterable[str]) -> Tree:
-    """Return what is wanted of this node; ``unseen`` is what is known to be out of sight."""
     missed = list(unseen)
-    host = {
-        link.name: link for link in queries.links(tx.run(Command(commands.link_show_all())).stdout)
-    }
-    judge = Judge(registry, host.values())
-    found = sorted(inventory.take(tx, registry, unseen=missed.append), key=_place_and_name)
-    judge.look_again()
-    rows: dict[str, list[Row]] = {}
+    host = queries.links(tx.run(commands.Command(commands.link_show_all())).stdout)
+    found = sorted(
+        inventory.take(tx, registry, unseen=missed.append),
+        key=lambda each: _natural(f"{each.place.path if each.place else ''}\0{each.link.name}"),
+    )
+    busy = {key for key in map(_key, found) if key and registry.is_live(key)}
+    known = _Known(busy, _leases(), defaultdict(list))
+    for hint in registry.all_hints():
+        known.hints[hint.attachment].append(hint)
+    masters: dict[str, dict[str, Any]] = {}
     for each in found:
-        name, owner = _master_name(each, host.values()), judge.owner(each)
-        if wanted.admits(_about(each, owner, {name} | _altnames(host.get(name)))):
-            routes = _routes(tx, each, missed.append)
-            row = Row(each, owner, routes, judge.leased(each), judge.problems(each))
-            rows.setdefault(name, []).append(row)
-    masters = [Master(name, host.get(name), rows[name]) for name in sorted(rows, key=_natural)]
+        link, owner = each.link, known.owner(each)
+        master = next((of for of in host if Master(of).carries(link, each.place)), None)
+        name = master.name if master else _name_of_distant(each)
+        netns = each.place.identity if each.place else namespace.own()
+        names = {name, link.parent, *(master.alternative_names if master else ())}
+        if is_wanted(netns, names, owner.container_id if owner else "", each.pod):
+            of_master: dict[str, Any] = {
+                "master": name,
+                "up": master and master.is_up,
+                "mtu": master and master.mtu,
+                "mode": link.mode,
+                "flag": link.flag,
+                "attachments": [],
+            }
+            row = _row(each, known, _routes(tx, each, missed.append))
+            masters.setdefault(name, of_master)["attachments"].append(row)
     # If something can't be seen, it may be the interface.
-    leftovers = [
-        each
-        for each in (() if missed else judge.leftovers(found))
-        if wanted.admits(_about_leftover(each, _altnames(host.get(each.master))))
-    ]
-    return Tree(masters, sorted(leftovers, key=_of_leftover), missed)
+    left = () if missed else _leftovers(tx, registry, known, found, host, is_wanted)
+    return {
+        "masters": [masters[name] for name in sorted(masters, key=_natural)],
+        "leftovers": sorted(left, key=_kind_and_names),
+        "notSeen": missed,
+    }
 
 
-def _about(each: Attachment, owner: AttachmentId | None, masters: set[str]) -> About:
-    netns = each.place.identity if each.place else namespace.own()
-    container_id = owner.container_id if owner else ""
-    return About(netns, masters | {each.link.parent}, container_id, each.pod)
-
-
-def _about_leftover(each: Leftover, masters: set[str]) -> About:
-    container_id = each.attachment.container_id
-    return About(each.netns_identity, masters | {each.master}, container_id, each.pod)
-
-
-def _altnames(link: Link | None) -> set[str]:
-    return set(link.alternative_names) if link else set()
-
-
-def _master_name(attachment: Attachment, host: Collection[Link]) -> str:
+def _name_of_distant(attachment: Attachment) -> str:
+    """Return what to call a master that is not on the host."""
     link, place = attachment.link, attachment.place
-    for master in host:
-        if plugin_master.Master(master).carries(link, place):
-            return master.name
     if link.parent:
         return f"{link.parent} in {place.path}" if place else link.parent
     return f"interface {link.parent_index} of another namespace"
 
 
-def _routes(tx: Transaction, each: Attachment, unseen: Callable[[str], None]) -> list[Route]:
+def _row(each: Attachment, known: _Known, found: Iterable[queries.Route]) -> dict[str, Any]:
+    link, place, owner = each.link, each.place, known.owner(each)
+    leases, problems = _leases_and_problems(known, each)
+    routes = [
+        {"dst": route.dst, "gw": route.gateway or None}  # in the words of CNI
+        | {name: getattr(route, name) for name in _OF_ROUTE}
+        for route in found
+    ]
+    return {
+        "interface": link.name,
+        "netns": place and place.path,
+        "kind": link.kind,
+        "hostAccess": place is None and is_host_link(link),
+        "containerID": owner and owner.container_id,
+        "network": owner and owner.network,
+        "pod": each.pod or None,
+        "up": link.is_up,
+        "mtu": link.mtu,
+        "mac": link.mac,
+        "addresses": each.addresses,
+        "gateways": [route["gw"] for route in routes if is_by_gateway(route)],
+        "routes": routes,
+        "leases": leases,
+        "problems": problems,
+    }
+
+
+def _routes(
+    tx: Transaction, each: Attachment, unseen: Callable[[str], None]
+) -> list[queries.Route]:
     """Return the routes of an interface, but for those that the kernel made for its addresses."""
-    query = Command(commands.route_show(each.link.name), inside=each.place, absent_ok=True)
+    query = commands.Command(commands.route_show(each.link.name), inside=each.place, absent_ok=True)
     try:
         found = queries.routes(tx.run(query).stdout)
     except CommandError as error:
         unseen(f"the routes of {each.describe()}: {error.answer}")
         return []
-    return sorted((route for route in found if not route.is_connected), key=_table_and_prefix)
+    main = queries.MAIN_TABLE  # it comes first, and in each table IPv4
+    return sorted(
+        (route for route in found if not route.is_connected),
+        key=lambda each: (each.table != main, each.table, ":" in each.dst, ip_network(each.dst)),
+    )
 
 
-def _table_and_prefix(route: Route) -> tuple[bool, int, int, int, int]:
-    """Return a key by which the main table comes first, and in each table IPv4."""
-    to = ip_network(route.dst)
-    is_other = route.table != queries.MAIN_TABLE
-    return is_other, route.table, to.version, int(to.network_address), to.prefixlen
-
-
-def _place_and_name(each: Attachment) -> tuple[list[str | int], list[str | int]]:
-    return _natural(each.place.path if each.place else ""), _natural(each.link.name)
-
-
-def _of_leftover(each: Leftover) -> tuple[bool, list[str | int]]:
-    about = each.lease.address if each.lease else each.netns
-    return each.lease is not None, _natural(" ".join((*each.attachment, about)))
+def _kind_and_names(left: dict[str, Any]) -> tuple[bool, list[str | int]]:
+    keys = ("network", "containerID", "interface", "address", "netns")
+    return left["kind"] == "lease", _natural(" ".join(left[key] or "" for key in keys))
 
 
 def _natural(text: str) -> list[str | int]:
     """Return a key by which eth10 comes after eth9; its items are in turn text and a number."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", text)]
+
+
+def is_by_gateway(route: dict[str, Any]) -> bool:
+    """Whether a route is a default route by way of a gateway."""
+    return route["table"] == queries.MAIN_TABLE and route["dst"] in _DEFAULT and bool(route["gw"])
+
+
+class _Known(NamedTuple):
+    """What is known of attachments besides their interfaces.
+
+    It is read after these, in this order: the keys of those on which a call is working, so that
+    the others are at rest; leases by network, which are host-local's; records, which an ADD writes
+    before it has a lease, and a DEL removes after that.
+    """
+
+    busy: set[str]
+    leases: dict[str, list[Lease]]
+    hints: Mapping[AttachmentId | None, list[ModeHint]]
+
+    def owner(self, each: Attachment) -> AttachmentId | None:
+        """Return whose an interface is, if that is known, also if its ADD has not moved it yet."""
+        key = links.key_of(each.link.name)
+        unmoved = (known for known in self.hints if known and known.key == key)
+        return each.owner or next(unmoved, None)
+
+
+def _leases_and_problems(known: _Known, each: Attachment) -> tuple[list[str] | None, list[str]]:
+    """Return which addresses are leased to an attachment, and what is wrong with it.
+
+    The former is None if host-local has none to give. A container's label could name any network,
+    so only a recorded attachment has leases.
+    """
+    owner, identity = each.owner, each.place and each.place.identity
+    here = [hint for hint in known.hints.get(owner, ()) if hint.netns_identity == identity]
+    leased = None
+    if owner and here and owner.network in known.leases:
+        names, leases = _names(owner), known.leases[owner.network]
+        leased = [lease.address for lease in leases if lease.owner in names]
+    is_there = each.place is not None or namespace.own_has_link(each.link.name)
+    if not _key(each) or _key(each) in known.busy or not is_there:
+        return leased, []
+    is_unmoved = bool(links.key_of(each.link.name))
+    records = known.hints.get(known.owner(each), ()) if is_unmoved else here
+    if not records and not is_unmoved:
+        return leased, [_NO_RECORD]
+    if not any(hint.is_complete for hint in records):
+        return leased, [_UNFINISHED]
+    lacks_lease = leased is not None and not _own(each).issubset(leased)
+    return leased, [_NO_LEASE] if lacks_lease and not is_unmoved else []
+
+
+def _leftovers(
+    tx: Transaction,
+    registry: Registry,
+    known: _Known,
+    found: Sequence[Attachment],
+    host: Iterable[queries.Link],
+    is_wanted: IsWanted,
+) -> Iterator[dict[str, Any]]:
+    """Yield the records and leases of attachments that have none of these interfaces.
+
+    Each is looked at again, since a call may have ended meanwhile.
+    """
+    masters = {Master(link).key: (link.name, *link.alternative_names) for link in host}
+    owners, recorded = set(map(known.owner, found)), set[AttachmentId]()
+    for hint in (hint for hints in known.hints.values() for hint in hints):
+        attachment = hint.attachment
+        recorded.update(_names(attachment))
+        if attachment in owners or registry.is_live(attachment.key):
+            continue
+        if hint in registry.hints_of(attachment) and not links.is_there(tx, hint):
+            on = (masters[key] for key in registry.masters_of(hint) if key in masters)
+            names = next(on, ("",))
+            if is_wanted(hint.netns_identity, names, hint.container_id, hint.pod):
+                problem = _NO_INTERFACE if hint.is_complete else _UNFINISHED
+                where = {"netns": hint.netns, "master": names[0] or None, "pod": hint.pod or None}
+                yield _leftover("record", problem, attachment, where)
+    used = set[str]().union(*map(_own, found))
+    labels = {each.link.alias for each in found}
+    for lease in (lease for leases in known.leases.values() for lease in leases):
+        attachment = lease.owner
+        if lease.address in used or attachment.label in labels or attachment in recorded:
+            continue
+        is_left = not registry.is_live(attachment.key) and os.path.exists(lease.file)
+        if is_left and is_wanted(None, (), attachment.container_id, ""):
+            where = {"address": lease.address, "file": lease.file}
+            yield _leftover("lease", _NO_INTERFACE, attachment, where)
+
+
+def _leftover(
+    kind: str, problem: str, attachment: AttachmentId, where: dict[str, str | None]
+) -> dict[str, Any]:
+    found = {"kind": kind, "problem": problem, "interface": attachment.ifname or None}
+    found |= {"netns": None, "master": None, "containerID": attachment.container_id}
+    found |= {"network": attachment.network, "pod": None, "address": None, "file": None}
+    return found | where
+
+
+def _key(each: Attachment) -> str:
+    return links.key_of(each.link.name) or (each.owner.key if each.owner else "")
+
+
+def _names(attachment: AttachmentId) -> tuple[AttachmentId, AttachmentId]:
+    """Return what an attachment is called in leases; old ones have no interface's name."""
+    return attachment, attachment._replace(ifname="")
+
+
+def _own(each: Attachment) -> set[str]:
+    """Return the addresses that an interface was given, without prefix lengths."""
+    found = map(ip_interface, each.addresses)
+    return {str(address.ip) for address in found if not address.is_link_local}
+
+
+def _leases() -> dict[str, list[Lease]]:
+    """Return host-local's leases by network, of those whose attachments may be ipvlan's.
+
+    A network without an entry has its addresses from elsewhere, or is another plugin's.
+    """
+    networks: dict[str, list[dict[str, Any]]] = {}
+    for directory in (configurations.DIRECTORY, *_KEPT):
+        for name in _listed(directory):
+            with suppress(*_UNREADABLE):
+                file, text = os.path.join(directory, name), ""
+                if directory in _KEPT:
+                    kept = json.loads(configs.read_source(file))
+                    file, text = f"{file}.json", b64decode(kept["config"]).decode()
+                elif name.endswith(configs.JSON_SUFFIXES):
+                    text = configs.read_source(file)
+                here = configs.load(file, text) if text else []
+                networks.setdefault(str(json.loads(text or "{}").get("name")), [])
+                for network in here:
+                    networks.setdefault(network.name, []).append(network.config)
+    for name in _listed(host_local.DIRECTORY):  # of some, all that is left are leases
+        networks.setdefault(name, [{"name": name, "ipam": {"type": "host-local"}}])
+    found = {}
+    for name, given in networks.items():
+        of_host_local = [each for each in given if netconf.ipam_type(each) == "host-local"]
+        places = sorted({host_local.directory(each) for each in of_host_local})
+        if places:
+            found[name] = [lease for place in places for lease in in_directory(place)]
+    return found
+
+
+def _listed(directory: str) -> list[str]:
+    with suppress(OSError):
+        return sorted(os.listdir(directory))
+    return []

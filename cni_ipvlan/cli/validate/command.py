@@ -10,8 +10,8 @@ import click
 
 from cni_ipvlan.cli import calls, configs, output
 from cni_ipvlan.cli.configs import NetworkConfig
-from cni_ipvlan.cli.finding import PROBLEM, WARNING
 from cni_ipvlan.cli.options import FILE, Example, json_option
+from cni_ipvlan.cli.output import PROBLEM, WARNING
 from cni_ipvlan.cli.reading import json_path
 from cni_ipvlan.cli.validate import in_all, schema
 from cni_ipvlan.cli.validate.ipam import Problem

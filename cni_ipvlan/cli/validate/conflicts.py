@@ -17,8 +17,7 @@ from cni_ipvlan.iproute import IprouteError
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.plugin import features
-from cni_ipvlan.plugin.explain import lease_directory
+from cni_ipvlan.plugin import features, host_local
 from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.master import Master
 
@@ -163,4 +162,4 @@ def _mode(network: NetworkConfig) -> str:
 
 def _leases(network: NetworkConfig) -> str:
     is_static = netconf.ipam_type(network.config) == "static"
-    return f"static {network.name}" if is_static else lease_directory(network.config)
+    return f"static {network.name}" if is_static else host_local.directory(network.config)

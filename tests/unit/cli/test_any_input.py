@@ -87,8 +87,8 @@ COMMANDS = st.sampled_from(
         ["del", "--dry-run", "-c", FILE, "--netns", HERE, "--container-id", "a"],
         ["check", "-c", FILE, "--netns", HERE, "--container-id", "a", "--prev-result", FILE],
         ["add", "--dry-run", "--json", "-c", FILE, "--netns", HERE],
-        ["gc", "--dry-run", "-c", FILE, "--keep", "a/b"],
-        ["gc", "--dry-run", "--json", "-c", FILE, "--keep", "a/b"],
+        ["gc", "--dry-run", "-c", FILE, "a/b"],
+        ["gc", "--dry-run", "--json", "-c", FILE, "a/b"],
         ["doctor", "-c", FILE, "--cni-path", "/nowhere"],
         ["--dry-run"],
         ["--dry-run", "--json"],
@@ -108,7 +108,7 @@ ARGUMENTS = WORDS.filter(is_argument)
 OPTIONS = st.sampled_from(
     [
         *("--netns", "--ifname", "--container-id", "--cni-path", "--args", "--network"),
-        *("--prev-result", "--ipam-result", "--keep", "--json", "--dry-run", "-c", "-v"),
+        *("--prev-result", "--ipam-result", "--keep-none", "--json", "--dry-run", "-c", "-v"),
     ]
 )
 

@@ -11,7 +11,7 @@ from people import ipvlan
 from sampling import sample
 
 from cni_ipvlan.cli import program
-from cni_ipvlan.cli.typed import renamed
+from cni_ipvlan.cli.calls import as_typed
 from cni_ipvlan.cni import errors
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
@@ -26,7 +26,7 @@ NEEDED = {
     "del": {"-c": "CONF", "--netns": "/gone", "--container-id": "c", "--dry-run": ""},
     "check": {"-c": "CONF", "--netns": HERE, "--container-id": "c", "--prev-result": "RESULT"},
     "status": {"-c": "CONF"},
-    "gc": {"-c": "CONF", "--keep": "a/b", "--dry-run": ""},
+    "gc": {"-c": "CONF", "[ID/IFNAME]…": "a/b", "--dry-run": ""},
     "doctor": {"-c": "CONF", "--netns": HERE},
     "probe": {"--netns": HERE},
     "trace": {"A": "host", "B": "10.1.0.1"},
@@ -55,7 +55,7 @@ WRONG = {
     "--network": ["x"],
     "--prev-result": ["/gone", "EMPTY"],
     "--ipam-result": ["/gone", "EMPTY"],
-    "--keep": ["abc", "/", "a/"],
+    "[ID/IFNAME]…": ["abc", "/", "a/"],
     "--cni-version": ["2", ""],
     "--mtu": ["x", ""],
     "FILE": ["/gone", "EMPTY", "CONF"],
@@ -63,9 +63,8 @@ WRONG = {
     "A": ["nobody"],
     "B": ["nobody"],
 }
-# What is only looked at later. Of files, validate reports problems; a master may be gone; what
-# follows --keep is named by that.
-OTHERS = {"--cni-path", "FILE…", "--master", "--pod", "--plugin", "[ID/IFNAME]…"}
+# What is only looked at later. Of files, validate reports problems; a master may be gone.
+OTHERS = {"--cni-path", "FILE…", "--master", "--pod", "--plugin"}
 FAILURES = {
     "failure": (CniError(codes.NOT_PERMITTED, "no", "because", "of net7"), codes.NOT_PERMITTED, 1),
     "bad input": (CniError(errors.INVALID_CONFIGURATION, "no"), errors.INVALID_CONFIGURATION, 2),
@@ -172,15 +171,15 @@ def test_a_plugin_that_no_directory_has_and_who_chose_them(
 
 
 def test_values_commands_and_answers_keep_their_words() -> None:
-    details = "command: env CNI_NETNS=/x ip\nanswer: CNI_NETNS\ntry: choose another CNI_NETNS"
-    error = CniError(4, "CNI_NETNS is '/run/CNI_NETNS'; CNI_NETNS_OVERRIDE", details)
-    found = renamed(error, {"CNI_NETNS": "--netns"})
-    assert found.msg == "--netns is '/run/CNI_NETNS'; CNI_NETNS_OVERRIDE"
-    assert found.details.splitlines() == [
-        "command: env CNI_NETNS=/x ip",
-        "answer: CNI_NETNS",
-        "try: choose another --netns",
-    ]
+    names = {"CNI_NETNS": "--netns", "CNI_IFNAME": "--ifname"}
+    command = "command: env CNI_NETNS=/x CNI_IFNAME=y ip"
+    error = CniError(4, "CNI_NETNS is '/CNI_NETNS'", command, subject="CNI_NETNS")
+    found = as_typed(error, names)
+    assert (found.msg, found.details) == ("--netns is '/CNI_NETNS'", command)
+    found = as_typed(CniError(4, "it is there", "try another CNI_IFNAME", "", "CNI_IFNAME"), names)
+    assert (found.msg, found.details) == ("it is there", "try another --ifname")
+    found = as_typed(CniError(4, "CNI_NETNS is odd", command), names)
+    assert (found.msg, found.details) == ("CNI_NETNS is odd", command)
 
 
 def failed(status: int, *words: str) -> dict[str, Any]:

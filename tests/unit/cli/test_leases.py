@@ -1,4 +1,4 @@
-"""cli.leases: how many addresses host-local has leased, and has in all."""
+"""cli.attachments: how many addresses host-local has leased, and has in all."""
 
 import os
 from pathlib import Path
@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from cni_ipvlan.cli import leases
-from cni_ipvlan.cli.leases import Usage
+from cni_ipvlan.cli import attachments
+from cni_ipvlan.cli.attachments import Usage
 
 
 def usage(directory: Path, ipam: dict[str, Any], *leased: str) -> list[Usage]:
     (directory / "net").mkdir(exist_ok=True)
     for name in leased:
         (directory / "net" / name).touch()
-    return leases.usage(
+    return attachments.usage(
         {"name": "net", "ipam": {"type": "host-local", "dataDir": str(directory), **ipam}}
     )
 
@@ -50,7 +50,7 @@ def test_leases_are_counted_in_their_ranges(tmp_path: Path) -> None:
     assert found[0].room == 10
     ipam = {"type": "host-local", "dataDir": str(tmp_path), "subnet": "10.0.0.0/8"}
     config = {"name": "none", "ipam": ipam}
-    assert [each.leased for each in leases.usage(config)] == [0]  # there is no directory
+    assert [each.leased for each in attachments.usage(config)] == [0]  # there is no directory
 
 
 def test_leases_are_read_whatever_is_in_their_directory(tmp_path: Path) -> None:
@@ -60,8 +60,8 @@ def test_leases_are_read_whatever_is_in_their_directory(tmp_path: Path) -> None:
     (tmp_path / "10.1.0.11").mkdir()
     (tmp_path / "last_reserved_ip.0").write_text("10.1.0.10")
     os.mkfifo(tmp_path / "10.1.0.12")
-    found = leases.in_directory(str(tmp_path))
-    assert [each[1:] for each in found] == [
+    found = attachments.in_directory(str(tmp_path))
+    assert [(each.address, *each.owner[1:]) for each in found] == [
         ("10.1.0.9", "old", ""),
         ("10.1.0.10", "one", "net\u30001"),
         ("10.1.0.12", "", ""),

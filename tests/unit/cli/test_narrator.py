@@ -3,7 +3,7 @@
 import click
 import pytest
 
-from cni_ipvlan.cli.narrator import Narrator
+from cni_ipvlan.cli.output import Narrator
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.log import Log

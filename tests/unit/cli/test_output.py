@@ -13,7 +13,7 @@ import pytest
 from sampling import sample
 
 from cni_ipvlan.cli import options, output, program
-from cni_ipvlan.cli.finding import OK, Finding
+from cni_ipvlan.cli.output import OK, Finding
 
 ENVIRONMENT = {"PATH": f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}", "TERM": "xterm"}
 ESCAPE = "\x1b["

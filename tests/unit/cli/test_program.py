@@ -77,8 +77,8 @@ ADD = "add -c CONF --netns HERE"
         ("check -c CONF --netns HERE", "with --prev-result FILE"),
         ("del -c CONF --netns HERE", "give its container ID with --container-id"),
         ("del -c CONF --netns /gone", "no attachment 'net1' of the network 'net' in /gone is"),
-        ("gc -c CONF a/b", "must follow --keep"),
-        ("gc -c CONF", "give either --keep with the valid attachments, or --keep-none"),
+        ("gc -c CONF", "give either the valid attachments as ID/IFNAME, or --keep-none"),
+        ("gc -c CONF a/b --keep-none", "give either the valid attachments as ID/IFNAME"),
         ("--dry-run", "set CNI_COMMAND and its variables"),
         ("--dry-run add -c CONF", "options go after the command"),
     ],
@@ -153,10 +153,10 @@ def test_what_is_given_reaches_the_call(conf: str, made: Made, tmp_path: Path) -
 
 
 def test_what_is_to_be_kept_reaches_gc(conf: str, made: Made) -> None:
-    said = ipvlan("gc", "-c", conf, *["--keep", "a/n", "b/n", "--keep", "c/n"])
+    said = ipvlan("gc", "a/n", "-c", conf, "b/n", "c/n")
     assert said.status == 0
-    kept = [{"containerID": name, "ifname": "n"} for name in "acb"]
-    assert sorted(made.config["cni.dev/valid-attachments"], key=str) == sorted(kept, key=str)
+    kept = [{"containerID": name, "ifname": "n"} for name in "abc"]
+    assert made.config["cni.dev/valid-attachments"] == kept
     # The verb is newer than the configuration, so its IPAM plugin may not know it.
     assert (made.config["cniVersion"], "ipam" in made.config) == ("1.1.0", False)
     assert "skipping the IPAM plugin static, which may not know GC" in said.err
