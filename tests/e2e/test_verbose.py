@@ -1,17 +1,15 @@
 """What -v prints while a call runs: a command that hangs, a lock that is held."""
 
-import fcntl
-import os
 import re
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from doubles import stand_in
 from lab import Node, wait_until
 from person import Person
 from runtime import network
+
+from cni_ipvlan.state.registry import Registry
 
 BEGUN = re.compile(r"\[(\d+)\] \+ (.*)")
 ENDED = re.compile(r"\[(\d+)\]   (\d+\.\d) ms(, status \d+)?")
@@ -50,19 +48,6 @@ class Watched:
         return self.process.wait(60)
 
 
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a master, as a call does that decides about its mode."""
-    path.parent.mkdir(0o700, exist_ok=True)
-    path.mkdir(0o700)
-    descriptor = os.open(path, os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def test_a_command_that_hangs_is_seen_and_then_its_time(node: Node, person: Person) -> None:
     node.master()
     node.container()
@@ -88,7 +73,7 @@ def test_a_wait_for_the_master_is_said(node: Node, person: Person) -> None:
     inode = Path("/proc/self/ns/net").stat().st_ino
     index = node.host.links()["eth0"]["ifindex"]
 
-    with locked(Path(f"/run/cni-ipvlan/on-{inode}.{index}")):
+    with Registry().master_lock((inode, index), lambda: None):
         call = Watched(person, f"ipvlan add -c {conf} --netns container1 -v")
         assert call.wait_for("waiting") == (
             "waiting for the lock of the master eth0, which another process holds"
