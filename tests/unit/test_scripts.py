@@ -49,7 +49,7 @@ WRONG = {
     "below it": ["install-node --prefix /"],
     "can be part of it": ["install-node --prefix '/with space'"],
     "must not be below": ["install-node --prefix /a --bin-dir /a/bin"],
-    "no wheels": ["install-node --wheels / --system-packages", "install-node --wheels /proc"],
+    "no wheels": ["install-node --wheels / --system-packages", "install-node --wheels /sys"],
     "give NAME or OWNER/NAME": ["lab-box --name 'a b'"],
     "give a size": ["lab-box --size big"],
     "name of a Debian release": ["lab-box --suite ../x"],
