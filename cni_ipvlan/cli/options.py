@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from itertools import takewhile
 from typing import Any
 
@@ -13,6 +14,7 @@ from click.shell_completion import CompletionItem
 from cni_ipvlan.cli import configs
 from cni_ipvlan.cni import request
 from cni_ipvlan.iproute import namespace, packets
+from cni_ipvlan.state.registry import Registry
 from cni_ipvlan.suggest import nearest_first
 
 _NAMED_NAMESPACES = "/run/netns"
@@ -123,6 +125,16 @@ def _namespaces(_ctx: Any, _param: Any, incomplete: str) -> list[CompletionItem]
         return [CompletionItem(incomplete, type="file")]
     names = os.listdir(_NAMED_NAMESPACES) if os.path.isdir(_NAMED_NAMESPACES) else []
     return _items(names, incomplete)
+
+
+def complete_ends(ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
+    """Offer the host, namespaces, and the containers and pods that are recorded."""
+    names = {"host"}
+    with suppress(OSError):
+        for hint in Registry(is_read_only=True).all_hints():
+            names |= {hint.container_id, hint.pod.rpartition("/")[2]} - {""}
+    namespaces = _namespaces(ctx, param, incomplete)
+    return [*namespaces, *_items(names - {each.value for each in namespaces}, incomplete)]
 
 
 def _networks(ctx: click.Context, _param: Any, incomplete: str) -> list[CompletionItem]:

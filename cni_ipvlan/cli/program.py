@@ -12,10 +12,10 @@ import click
 
 from cni_ipvlan import __version__
 from cni_ipvlan.cli import calls, configs, output, replay
+from cni_ipvlan.cli.connectivity.command import probe_command, trace_command
 from cni_ipvlan.cli.doctor.command import doctor_command
 from cni_ipvlan.cli.dry_run.answer import ipam_answer
 from cni_ipvlan.cli.options import Commands, is_json_wanted, json_option
-from cni_ipvlan.cli.reach.command import probe_command, trace_command
 from cni_ipvlan.cli.show.command import show
 from cni_ipvlan.cli.validate.command import validate
 from cni_ipvlan.cni import errors

@@ -10,13 +10,12 @@ import re
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cni_ipvlan.iproute.namespace import Namespace
+    from cni_ipvlan.iproute.commands import Argv, Command
     from cni_ipvlan.iproute.runner import Runner
     from cni_ipvlan.iproute.running import Completed
 
@@ -32,13 +31,15 @@ _UNRESOLVED = {"FAILED", "INCOMPLETE", "NONE"}  # states of a neighbour without 
 class Way(NamedTuple):
     """How packets to an address leave: ``gateway`` is empty if it is on the link.
 
-    ``mtu`` is that of the path in bytes, if a router has reported it or a route has it.
+    ``is_local`` is whether they don't leave, since the address is there. ``mtu`` is that of the
+    path in bytes, if a router has reported it or a route has it.
     """
 
     device: str
     gateway: str
     source: str
     mtu: int | None
+    is_local: bool = False
 
 
 class Neighbour(NamedTuple):
@@ -50,8 +51,6 @@ class Neighbour(NamedTuple):
 
 def run_all(runner: Runner, queries: Sequence[Command]) -> list[Completed]:
     """Run commands side by side, and return how they ended; raises ProgramNotFoundError."""
-    for query in queries:
-        runner.find(query.argv[0])  # or what enters the namespace would only say that it failed
     running = [runner.start(query) for query in queries]
     completed = [runner.finish(each) for each in running]
     runner.interrupts.check()
@@ -66,60 +65,57 @@ def address_in(word: str) -> str:
         return ""
 
 
-def way_to(address: str, place: Namespace | None) -> Command:
-    """Return the query for how packets to an address leave; it fails if there is no route."""
-    return Command(("ip", "-j", "route", "get", address), inside=place, any_status=True)
+def way_to(address: str, **words: str) -> Argv:
+    """Return the query for how packets to an address leave; it fails if there is no route.
+
+    ``words`` are of ip-route(8)'s ``get``: ``iif`` with ``from`` asks for what comes in.
+    """
+    given = (word for pair in words.items() if pair[1] for word in pair)
+    return ("ip", "-j", "route", "get", address, *given)
 
 
 def way(completed: Completed) -> Way | None:
     """Read the answer to ``way_to``; None if there is no route."""
-    entries = _entries(completed) if completed.status == 0 else []
-    if not entries or "dev" not in entries[0]:
+    found = entries(completed) if completed.status == 0 else []
+    if not found or "dev" not in found[0]:
         return None
-    entry = entries[0]
+    entry = found[0]
     metrics = {key: value for each in entry.get("metrics", ()) for key, value in each.items()}
-    gateway, source = entry.get("gateway", ""), entry.get("prefsrc", "")
-    return Way(entry["dev"], gateway, source, metrics.get("mtu"))
-
-
-def neighbour_of(address: str, name: str, place: Namespace | None) -> Command:
-    """Return the query for what the kernel knows of a neighbour."""
-    argv = ("ip", "-j", "neighbour", "show", "to", address, "dev", name)
-    return Command(argv, inside=place, any_status=True)
+    gateway = entry.get("gateway", "") or entry.get("via", {}).get("host", "")
+    is_local = entry.get("type") == "local"
+    return Way(entry["dev"], gateway, entry.get("prefsrc", ""), metrics.get("mtu"), is_local)
 
 
 def neighbour(completed: Completed) -> Neighbour:
-    """Read the answer to ``neighbour_of``."""
-    entry = next(iter(_entries(completed)), {})
+    """Read the answer to ``commands.neighbour_show_one``."""
+    entry = next(iter(entries(completed)), {})
     state = next(iter(entry.get("state", ())), "")
     return Neighbour("" if state in _UNRESOLVED else entry.get("lladdr", ""), state)
 
 
-def ping(address: str, place: Namespace | None, name: str = "") -> Command:
-    """Return a command that waits for an echo, from a link if one is named."""
-    link = ("-I", name) if name else ()
-    argv = ("ping", "-n", "-c", "1", "-i", "0.5", "-w", str(_ECHO_SECONDS), *link, address)
-    return Command(argv, inside=place, any_status=True)
+def ping(address: str, by: str = "", mtu: int = 0) -> Argv:
+    """Return a command that waits for an echo, sent from an address or link if one is named.
 
-
-def large_ping(address: str, mtu: int, place: Namespace | None, name: str = "") -> Command:
-    """Return a command that sends an echo request of an MTU's size, not to be fragmented."""
+    With ``mtu``, the request has that size and may not be fragmented.
+    """
+    link = ("-I", by) if by else ()
+    if not mtu:
+        return ("ping", "-n", "-c", "1", "-i", "0.5", "-w", str(_ECHO_SECONDS), *link, address)
     size = str(mtu - _HEADERS[6 if ":" in address else 4])
-    link = ("-I", name) if name else ()
-    argv = ("ping", "-n", "-c", "1", "-w", "1", "-M", "do", "-s", size, *link, address)
-    return Command(argv, inside=place, any_status=True)
+    return ("ping", "-n", "-c", "1", "-w", "1", "-M", "do", "-s", size, *link, address)
 
 
 def path_mtu(completed: Completed) -> int | None:
-    """Return the path's MTU in the answer to a ``large_ping``; None if none was reported."""
+    """Return the path's MTU in the answer to a large ping; None if none was reported."""
     found = _MTU.search((completed.stdout + completed.stderr).decode("utf-8", "replace"))
     return int(found[1]) if found else None
 
 
-def _entries(completed: Completed) -> list[dict[str, Any]]:
+def entries(completed: Completed) -> list[dict[str, Any]]:
+    """Read what ip has printed as JSON."""
     text = completed.stdout.decode("utf-8", "surrogateescape").strip()
     try:
-        entries = json.loads(text or "[]", strict=False)
-        return [entry for entry in entries if isinstance(entry, dict)]
+        found = json.loads(text or "[]", strict=False)
+        return [entry for entry in found if isinstance(entry, dict) and entry]
     except (ValueError, TypeError):
         raise UnreadableAnswerError(text) from None

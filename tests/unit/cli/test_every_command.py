@@ -41,8 +41,8 @@ WORK = {
     "validate": "configs.read",
     "show": "show.tree.look",
     "doctor": "doctor.command.examine",
-    "probe": "reach.probe.find",
-    "trace": "reach.trace.Map",
+    "probe": "connectivity.command.World",
+    "trace": "connectivity.command.World",
     "replay": "calls.answered",
     "ipam-answer": "configs.standard_input",
 }

@@ -1,0 +1,1 @@
+"""One diagnosis, of two commands that ask the network and change nothing: probe, trace."""

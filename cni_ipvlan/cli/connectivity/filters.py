@@ -1,0 +1,95 @@
+"""Which rule of a packet filter drops packets: one that has counted some while one asked.
+
+A rule of nft(8) that does not count may drop them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import suppress
+from shlex import split
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cni_ipvlan.cli.finding import PROBLEM, Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cni_ipvlan.cli.connectivity.world import Side, World
+
+_LIST = ("nft", "-j", "list", "ruleset")
+_DROPS = re.compile(r"\[(\d+):\d+\] -A (\S+ .*-j (?:DROP|REJECT)\b.*)|:(\S+) DROP \[(\d+):\d+\]")
+_UNCOUNTED = -1
+
+
+class Rule(NamedTuple):
+    """What drops packets: a rule, or else the policy of a chain, as its program writes it."""
+
+    program: str
+    table: str
+    chain: str
+    words: str = ""
+
+
+def programs(world: World, target: str) -> list[str]:
+    """Return the programs that print rules for an address's family."""
+    name = "ip6tables" if ":" in target else "iptables"
+    both = [each for each in (f"{name}-legacy-save", f"{name}-nft-save") if world.has(each)]
+    return both or [each for each in (f"{name}-save",) if world.has(each)]
+
+
+def counted(world: World, side: Side, target: str) -> dict[Rule, int]:
+    """Return all rules of a side that drop packets, and how many packets each has dropped."""
+    found: dict[Rule, int] = {}
+    for program in programs(world, target):
+        table = ""
+        for line in world.read(side, (program, "-c")).decode("utf-8", "replace").splitlines():
+            table = line[1:] if line.startswith("*") else table
+            if match := _DROPS.fullmatch(line):
+                packets, words, chain, by_policy = match.groups()
+                name = program.removesuffix("-save")
+                chain, _, rest = (words or f"{chain} ").partition(" ")
+                found[Rule(name, table, chain, rest)] = int(packets or by_policy)
+    with suppress(ValueError, KeyError, TypeError):
+        for each in json.loads(world.read(side, _LIST) if world.has("nft") else b"{}")["nftables"]:
+            found |= _of_nft(**each)
+    return found
+
+
+def _of_nft(
+    rule: dict[str, Any] | None = None, chain: dict[str, Any] | None = None, **_: Any
+) -> dict[Rule, int]:
+    if rule and not rule["table"].startswith("iptables-"):
+        drops = any("drop" in each or "reject" in each for each in rule["expr"])
+        counts = [each["counter"]["packets"] for each in rule["expr"] if "counter" in each]
+        key = Rule(
+            "nft", f"{rule['family']} {rule['table']}", rule["chain"], f"handle {rule['handle']}"
+        )
+        return {key: next(iter(counts), _UNCOUNTED)} if drops else {}
+    if chain and chain.get("policy") == "drop":
+        return {Rule("nft", f"{chain['family']} {chain['table']}", chain["name"]): _UNCOUNTED}
+    return {}
+
+
+def dropping(
+    before: dict[Rule, int], after: dict[Rule, int], side: Side, source: str
+) -> Iterator[Finding]:
+    """Yield the rules that have dropped packets since."""
+    for rule, packets in after.items():
+        if packets <= before.get(rule, packets) and packets != _UNCOUNTED:
+            continue
+        command = (rule.program, "-t", rule.table)
+        if rule.program == "nft":
+            text = f"a rule of {side} {{}} packets: nft {rule.table} {rule.chain} {rule.words}"
+            show = side.shell(("nft", "-a", "list", "chain", *rule.table.split(), rule.chain))
+            kind, how = ("may filter", "may drop") if packets == _UNCOUNTED else ("filter", "drops")
+            yield Finding(PROBLEM, kind, text.format(how), f"look at it: {show}")
+        elif rule.words:
+            text = f"a rule of {side} drops packets: {rule.program} -A {rule.chain} {rule.words}"
+            remove = side.shell((*command, "-D", rule.chain, *split(rule.words)))
+            yield Finding(PROBLEM, "filter", text, f"if it is not meant so: {remove}")
+        else:
+            text = f"the policy of {side} drops packets: {rule.program} -P {rule.chain} DROP"
+            accept = side.shell((*command, "-I", rule.chain, "-s", source, "-j", "ACCEPT"))
+            yield Finding(PROBLEM, "filter", text, f"let them pass: {accept}")

@@ -1,1 +1,0 @@
-"""The commands that ask the network, and change nothing: probe, trace."""
