@@ -44,7 +44,9 @@ def counted(world: World, side: Side, target: str) -> dict[Rule, int]:
     found: dict[Rule, int] = {}
     for program in programs(world, target):
         table = ""
-        for line in world.read(side, (program, "-c")).decode("utf-8", "replace").splitlines():
+        for line in (
+            world.answer(side, (program, "-c")).stdout.decode("utf-8", "replace").splitlines()
+        ):
             table = line[1:] if line.startswith("*") else table
             if match := _DROPS.fullmatch(line):
                 packets, words, chain, by_policy = match.groups()
@@ -52,7 +54,7 @@ def counted(world: World, side: Side, target: str) -> dict[Rule, int]:
                 chain, _, rest = (words or f"{chain} ").partition(" ")
                 found[Rule(name, table, chain, rest)] = int(packets or by_policy)
     with suppress(ValueError, KeyError, TypeError):
-        for each in json.loads(world.read(side, _LIST) if world.has("nft") else b"{}")["nftables"]:
+        for each in json.loads(world.answer(side, _LIST).stdout)["nftables"]:
             found |= _of_nft(**each)
     return found
 
@@ -82,14 +84,14 @@ def dropping(
         command = (rule.program, "-t", rule.table)
         if rule.program == "nft":
             text = f"a rule of {side} {{}} packets: nft {rule.table} {rule.chain} {rule.words}"
-            show = side.shell(("nft", "-a", "list", "chain", *rule.table.split(), rule.chain))
+            show = side.shell("nft", "-a", "list", "chain", *rule.table.split(), rule.chain)
             kind, how = ("may filter", "may drop") if packets == _UNCOUNTED else ("filter", "drops")
             yield Finding(PROBLEM, kind, text.format(how), f"look at it: {show}")
         elif rule.words:
             text = f"a rule of {side} drops packets: {rule.program} -A {rule.chain} {rule.words}"
-            remove = side.shell((*command, "-D", rule.chain, *split(rule.words)))
+            remove = side.shell(*command, "-D", rule.chain, *split(rule.words))
             yield Finding(PROBLEM, "filter", text, f"if it is not meant so: {remove}")
         else:
             text = f"the policy of {side} drops packets: {rule.program} -P {rule.chain} DROP"
-            accept = side.shell((*command, "-I", rule.chain, "-s", source, "-j", "ACCEPT"))
+            accept = side.shell(*command, "-I", rule.chain, "-s", source, "-j", "ACCEPT")
             yield Finding(PROBLEM, "filter", text, f"let them pass: {accept}")

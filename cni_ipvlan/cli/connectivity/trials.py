@@ -1,4 +1,4 @@
-"""Trials: what answers, in both directions and by size, and what is counted meanwhile.
+"""Trials: what answers, in both directions and by size; and if nothing does, why.
 
 They send only packets that ask: echo requests, ARP, ND.
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from cni_ipvlan.cli.connectivity import facts, filters
-from cni_ipvlan.cli.connectivity.facts import L3, Walk
+from cni_ipvlan.cli.connectivity import filters
+from cni_ipvlan.cli.connectivity.facts import L3, Walk, asking, mistaken, unanswered, write
+from cni_ipvlan.cli.connectivity.world import of_family
 from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING, Finding
 from cni_ipvlan.iproute import commands, packets, queries
 
@@ -17,32 +18,33 @@ if TYPE_CHECKING:
 
     from cni_ipvlan.cli.connectivity.facts import Wire
     from cni_ipvlan.cli.connectivity.world import End, Port, Side, World
+    from cni_ipvlan.iproute.commands import Argv
 
 _SIZES = (8000, 4000, 1500, 1492, 1480, 1450, 1420, 1400, 1360, 1280, 1000, 576)
 
 
 class Question(NamedTuple):
-    """Whether an address answers an end.
+    """Whether an address answers an end, which is at ``side``.
 
-    ``what`` is said of the address (gateway, dns, ...). ``by`` is an address or an interface to
-    ask from, empty for the kernel's choice.
+    ``what`` is said of the address (gateway, dns, ...). ``source`` is an address, and ``by`` an
+    interface to ask from, empty for the kernel's choice.
     """
 
     one: End
+    side: Side
     target: str
     what: str
+    source: str = ""
     by: str = ""
 
-    @property
-    def side(self) -> Side:
-        """Where it is asked."""
-        if self.one.side is None:
-            raise ValueError(self.one.name)
-        return self.one.side
-
-    def ping(self, mtu: int = 0) -> tuple[Side, tuple[str, ...]]:
+    def ping(self, mtu: int = 0) -> tuple[Side, Argv]:
         """Return how it is asked, with packets of a size if one is given."""
-        return self.side, packets.ping(self.target, self.by, mtu)
+        return self.side, packets.ping(self.target, self.source or self.by, mtu)
+
+    def way(self, world: World) -> packets.Way | None:
+        """Return how packets leave."""
+        words = {"from": self.source, "oif": self.by}
+        return packets.way(world.answer(self.side, packets.way_to(self.target, **words)))
 
 
 def ask(world: World, question: Question) -> Iterator[Finding]:
@@ -52,12 +54,13 @@ def ask(world: World, question: Question) -> Iterator[Finding]:
         advice = "correct dns of the network or of the IPAM plugin"
         yield Finding(PROBLEM, question.what, text, advice)
         return
-    done = world.ask(question.ping())[0]
-    if done and done.status == 0:
+    done = world.answer(*question.ping())
+    way = question.way(world)
+    if done.status == 0 and way:
         for trial in TRIALS:
-            yield from trial(world, question)
+            yield from trial(world, question, way)
         return
-    if done is None:
+    if not done.was_run:
         text = "ping is missing, so nothing was asked"
         yield Finding(PROBLEM, "not asked", text, "install it: apt install iputils-ping")
     found = list(_silence(world, question))
@@ -67,175 +70,138 @@ def ask(world: World, question: Question) -> Iterator[Finding]:
     yield from found
 
 
-def _echo(world: World, question: Question) -> Iterator[Finding]:
-    way = _way(world, question)
-    by = f" through {way.gateway}" if way and way.gateway else ""
-    text = f"{question.target} answers {question.one.name}{by}"
-    yield Finding(OK, question.what, text)
+def _echo(_: World, question: Question, way: packets.Way) -> Iterator[Finding]:
+    by = f" through {way.gateway}" if way.gateway else ""
+    yield Finding(OK, question.what, f"{question.target} answers {question.one.name}{by}")
     port = question.one.port
-    if way and port and not way.is_local and way.device != port.link.name:
+    if port and not way.is_local and way.device != port.link.name:
         yield _leaves_by(port, way.device, question.target)._replace(state=WARNING)
 
 
-def _sizes(world: World, question: Question) -> Iterator[Finding]:
+def _sizes(world: World, question: Question, way: packets.Way) -> Iterator[Finding]:
     """Yield whether a packet of the interface's whole MTU gets through."""
-    way = _way(world, question)
-    if way is None or way.device not in question.side.links:
+    if way.is_local or way.device not in question.side.ports:
         return
-    mtu = question.side.links[way.device][0].mtu
-    if way.is_local:
+    mtu, target = question.side.ports[way.device].link.mtu, question.target
+    done = world.answer(*question.ping(mtu))
+    if done.status == 0:
+        yield Finding(OK, "path", f"packets of {mtu} bytes reach {target}")
         return
-    done = world.ask(question.ping(mtu))[0]
-    if done is None or done.status == 0:
-        yield Finding(OK, "path", f"packets of {mtu} bytes reach {question.target}")
-        return
-    way = _way(world, question) or way
-    known = packets.path_mtu(done) or way.mtu
+    known = packets.path_mtu(done) or (question.way(world) or way).mtu
     if known and known < mtu:
-        text = f"the path to {question.target} takes packets of at most {known} bytes of {mtu}"
+        text = f"the path to {target} takes packets of at most {known} bytes, not of {mtu}"
         yield Finding(WARNING, "path", text, f"set the option mtu to {known}, or mtu of a route")
         return
     sizes = [each for each in _SIZES if each < mtu]
     tried = zip(sizes, world.ask(*map(question.ping, sizes)), strict=True)
-    most = next((size for size, each in tried if each and each.status == 0), 0)
-    walk = Walk(world, question.side, "", question.target)
-    ports = [
-        p for wire in walk.wires for end in (wire.out, wire.into) if end for p in world.chain(end)
-    ]
-    narrow = [f"{p} has MTU {p.link.mtu}" for p in ports if p.link.mtu < mtu]
-    text = f"packets of {mtu} bytes don't reach {question.target}, those of {most} do, and no "
-    text += "router says why" + (f"; {', '.join(dict.fromkeys(narrow))}" if narrow else "")
-    less = question.side.shell(("ip", "link", "set", "dev", way.device, "mtu", str(most)))
+    most = next((size for size, (_, done) in tried if done.status == 0), 0)
+    wires = Walk(world, question.side, question.source, target, question.by).wires
+    ends = (end for wire in wires for end in (wire.out, wire.into) if end)
+    ports = dict.fromkeys(f"{p} has MTU {p.link.mtu}" for p in ends if p.link.mtu < mtu)
+    text = f"packets of {mtu} bytes don't reach {target}, those of {most} do; no router says why"
+    text = "; ".join((text, *ports))
+    less = question.side.shell("ip", "link", "set", "dev", way.device, "mtu", str(most))
     advice = f"set the option mtu to {most} (for now: {less}), or have ICMP errors pass on the way"
     yield Finding(PROBLEM, "path", text, advice)
 
 
-def _back(world: World, question: Question) -> Iterator[Finding]:
+def _back(world: World, question: Question, way: packets.Way) -> Iterator[Finding]:
     """Yield whether the other end, if it is here, can ask as well."""
-    way = _way(world, question)
-    holder = next(iter(world.holders(question.target, question.one.port)), None)
-    if question.what != "tried" or way is None or way.is_local or holder is None or not way.source:
-        return
-    done = world.ask((holder.side, packets.ping(way.source, question.target)))[0]
-    if done and done.status == 0:
-        yield Finding(OK, "tried back", f"{way.source} answers {holder.side}")
-    else:
-        text = f"{holder.side} gets no answer when it asks {way.source} by itself"
-        yield Finding(WARNING, "tried back", text, "trace the other way round")
+    holder = _holder(world, question)
+    if question.what == "tried" and holder and way.source and not way.is_local:
+        asked = packets.ping(way.source, question.target)
+        if world.answer(holder.side, asked).status == 0:
+            yield Finding(OK, "tried back", f"{way.source} answers {holder.side}")
+        else:
+            text = f"{way.source} does not answer when {holder.side} begins"
+            yield Finding(WARNING, "tried back", text, "trace the other way round")
 
 
 TRIALS = (_echo, _sizes, _back)
 
 
+def _holder(world: World, question: Question) -> Port | None:
+    return next(iter(world.holders(question.target, question.one.port)), None)
+
+
 def _silence(world: World, question: Question) -> Iterator[Finding]:
     """Yield all that may explain why an address does not answer."""
-    target, port = question.target, question.one.port
-    is_link = question.by in question.side.links
-    there = Walk(
-        world,
-        question.side,
-        "" if is_link else question.by,
-        target,
-        question.by if is_link else "",
-    )
-    walks = [there]
-    source = there.source or _same_family(question.one.addresses, target)
-    holder = next(iter(world.holders(target, port)), None)
+    target = question.target
+    there = Walk(world, question.side, question.source, target, question.by)
+    source = there.source or (*of_family(target, question.one.addresses), "")[0]
+    holder = _holder(world, question)
+    walks, pings = [(there, question.one.port)], [question.ping()]
     if holder and source:
-        walks.append(Walk(world, holder.side, target, source))
-    for walk in walks:
+        walks.append((Walk(world, holder.side, target, source), holder))
+        pings.append((holder.side, packets.ping(source, target)))
+    for walk, port in walks:
         yield from walk.found
-    yield from _other_ways(there, port, walks[1:], holder)
-    sides = list({id(s): s for walk in walks for s in (*walk.sides, world.host)}.values())
+        if port and walk.first and port.side.place and walk.first.device != port.link.name:
+            yield _leaves_by(port, walk.first.device, walk.target)
+    sides = list({id(s): s for walk, _ in walks for s in (*walk.sides, world.host)}.values())
     before = [filters.counted(world, side, target) for side in sides]
-    back = [(holder.side, packets.ping(source, target))] if holder and source else []
-    world.ask(question.ping(), *back)
+    world.ask(*pings)
     for side, old in zip(sides, before, strict=True):
-        new = filters.counted(world, side, target)
-        yield from filters.dropping(old, new, side, source or target)
+        after = filters.counted(world, side, target)
+        yield from filters.dropping(old, after, side, source or target)
     if not (filters.programs(world, target) or world.has("nft")):
         text = "neither iptables-save nor nft is there, so filters were not looked at"
         yield Finding(WARNING, "not looked", text)
     if holder:
         yield from _ignored(world, holder, target)
     for wire in there.wires[-1:]:
-        if wire.into is None:
-            yield from _outside(world, question, wire, source)
+        yield from _outside(world, question, wire, source)
     text = f"{target} does not answer {question.one.name}"
     yield Finding(PROBLEM, question.what, text, "look at filters on the way, and at the way back")
 
 
-def _other_ways(
-    there: Walk, port: Port | None, back: list[Walk], holder: Port | None
-) -> Iterator[Finding]:
-    """Yield that packets leave a container by another interface than the one in question."""
-    if port and there.first and there.first.device != port.link.name:
-        yield _leaves_by(port, there.first.device, there.target)
-    for walk in back:
-        if walk.first and holder and holder.side.place and walk.first.device != holder.link.name:
-            yield _leaves_by(holder, walk.first.device, walk.target)
-
-
 def _leaves_by(port: Port, device: str, target: str) -> Finding:
     text = f"packets to {target} leave {port.side} by {device}, not by {port.link.name}"
-    show = port.side.shell(("ip", "route", "get", target))
-    advice = f"{device} has the better route, or a rule says so: {show}"
-    return Finding(PROBLEM, "leaves by", text, advice)
+    show = port.side.shell("ip", "route", "get", target)
+    return Finding(PROBLEM, "leaves by", text, f"a better route or a rule says so: {show}")
 
 
 def _ignored(world: World, holder: Port, target: str) -> Iterator[Finding]:
     key = "net/ipv6/icmp/echo_ignore_all" if ":" in target else "net/ipv4/icmp_echo_ignore_all"
     if world.sysctl(holder.side, key):
         text = f"{target} ignores echo requests: {key} is 1 in {holder.side}"
-        advice = f"let it answer: {facts.write(holder.side, key, 0)}"
-        yield Finding(PROBLEM, "echo", text, advice)
+        yield Finding(PROBLEM, "echo", text, f"let it answer: {write(holder.side, key, 0)}")
 
 
 def _outside(world: World, question: Question, wire: Wire, source: str) -> Iterator[Finding]:
-    """Yield what the last step tells that can be seen from here; the next hop is elsewhere."""
-    if not wire.known.mac:
+    """Yield what can be told of a next hop that is not on this node."""
+    port, target, known = question.one.port, question.target, wire.known.mac.lower()
+    if wire.into or not known:
         return
-    target, mode = question.target, question.one.port.link.mode if question.one.port else ""
     mac = _answering(world, wire)
     if mac == "":
-        yield facts.unanswered(world, wire)
-    elif mac and mac != wire.known.mac.lower():
-        text = f"{wire.out} takes {wire.known.mac} for {wire.hop}, but {mac} answers for it"
-        yield Finding(PROBLEM, "neighbour", text, facts.forget(wire))
-    elif mode in L3:
-        text = f"{target} does not answer; in mode {mode} nobody answers ARP for {source}"
+        yield unanswered(world, wire)
+    elif mac not in (None, known):
+        yield mistaken(wire, f"{mac} answers for it")
+    elif port and port.link.mode in L3:
+        text = f"{target} does not answer; in mode {port.link.mode} nobody answers ARP for {source}"
         advice = f"the network must have a route to {source} through this host"
         yield Finding(PROBLEM, "return", text, advice)
     elif wire.hop == target:
-        text = f"{target} answers ARP or ND ({wire.known.mac}), but not ping"
+        text = f"{target} answers ARP or ND ({known}), but not ping"
         advice = f"it may ignore ping, have a filter, or have no route to {source}"
         yield Finding(PROBLEM, "echo", text, advice)
     else:
-        text = f"{target} does not answer; its gateway {wire.hop} ({wire.known.mac}) is there"
-        advice = "look at the gateway: does it forward, its route back to the container, its "
-        yield Finding(PROBLEM, "beyond", text, advice + "firewall, its NAT")
+        text = f"{target} does not answer; its gateway {wire.hop} ({known}) is there"
+        advice = "look at the gateway: does it forward, its route back, its firewall, its NAT"
+        yield Finding(PROBLEM, "beyond", text, advice)
 
 
 def _answering(world: World, wire: Wire) -> str | None:
-    """Ask once more for a hop; return its MAC address, empty if none, None if it is not known."""
-    asker = facts.asking(world, wire.out)
+    """Ask once more for a hop; return its MAC address, empty if none, None if it is not known.
+
+    An entry that is permanent, or was not confirmed lately, is no answer.
+    """
+    asker = asking(world, wire.out)
+    fresh = wire.known.mac.lower() if wire.known.state == "REACHABLE" else None
     if ":" in wire.hop:
-        return wire.known.mac.lower() if wire.known.state in ("REACHABLE", "PERMANENT") else None
-    asked = commands.arping_duplicate(wire.hop, asker.link.name)
-    done = world.ask((asker.side, asked))[0]
-    if done is None:
-        return wire.known.mac.lower() if wire.known.state == "REACHABLE" else None
+        return fresh
+    done = world.answer(asker.side, commands.arping_duplicate(wire.hop, asker.link.name))
     if done.status == commands.DUPLICATE_ANSWERED:
         return queries.answering_mac(done.stdout).lower()
-    return "" if done.status == 0 else None
-
-
-def _way(world: World, question: Question) -> packets.Way | None:
-    words = {"oif" if question.by in question.side.links else "from": question.by}
-    done = world.ask((question.side, packets.way_to(question.target, **words)))[0]
-    return packets.way(done) if done else None
-
-
-def _same_family(addresses: tuple[str, ...], target: str) -> str:
-    same = (each for each in addresses if (":" in each) == (":" in target))
-    return next(same, "").partition("/")[0]
+    return "" if done.status == 0 else fresh

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 # The subject of a finding, and how specific it is. What says that nothing was sent comes before
 # what says that nothing arrived, and what was seen to drop a packet before what might.
+_LEAST = 10  # of a silence itself
 WEIGHTS = {
     "down": 100,  # no route is there then, either
     "not permitted": 95,  # who can't look should not guess
     "address": 90,
-    "tentative": 88,
     "blackhole": 85,
     "filter": 80,
     "rp_filter": 79,
@@ -35,30 +35,39 @@ WEIGHTS = {
     "may filter": 38,
     "path": 35,
     "not asked": 30,
+    "tentative": 25,
     "unanswered": 20,
     "beyond": 15,
 }
 
 
-def weigh(of_ends: Sequence[Finding], answers: Sequence[Sequence[Finding]]) -> list[Finding]:
-    """Return all findings; what explains no silence, since all answers, is a note."""
-    is_silent = not answers or any(each.state == PROBLEM for found in answers for each in found)
-    ends = of_ends if is_silent else [_note(each) for each in of_ends]
-    return [*ends, *(each for found in answers for each in dict.fromkeys(found))]
+def weigh(
+    of_ends: Sequence[Finding], answers: Sequence[Finding], *, has_asked: bool
+) -> tuple[list[Finding], Finding]:
+    """Return all findings, and the verdict: the finding that explains a silence best.
 
-
-def verdict(findings: Sequence[Finding]) -> Finding:
-    """Return the finding that explains most."""
+    If all that was asked for answers, others are notes; a gateway need not answer ping.
+    """
+    if has_asked and all(each.state != PROBLEM for each in answers):
+        of_ends = [_note(each) for each in of_ends]
+    findings = list(dict.fromkeys((*of_ends, *answers)))
     problems = [each for each in findings if each.state == PROBLEM]
     if problems:
-        return max(problems, key=lambda each: WEIGHTS.get(each.subject, 10))
-    silent = [f", but {each.text}" for each in findings if _is_silent_gateway(each)]
-    return Finding(OK, "", f"everything answers{''.join(silent[:1])}")
+        verdict = max(problems, key=_weight)
+        is_vague = {
+            each: each != verdict and _weight(each) <= WEIGHTS["unanswered"] for each in problems
+        }
+        return [
+            each._replace(advice="") if is_vague.get(each) else each for each in findings
+        ], verdict
+    is_silent = (WARNING, "gateway")
+    silent = [f", but {each.text}" for each in answers if (each.state, each.subject) == is_silent]
+    return findings, Finding(OK, "", f"everything answers{''.join(silent[:1])}")
+
+
+def _weight(finding: Finding) -> int:
+    return WEIGHTS.get(finding.subject, _LEAST)
 
 
 def _note(finding: Finding) -> Finding:
     return finding._replace(state=WARNING) if finding.state == PROBLEM else finding
-
-
-def _is_silent_gateway(finding: Finding) -> bool:
-    return (finding.state, finding.subject) == (WARNING, "gateway")

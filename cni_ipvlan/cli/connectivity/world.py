@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import cached_property
 from ipaddress import ip_address, ip_interface
 from shlex import join
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,87 +13,68 @@ from cni_ipvlan.cli.attachments import is_called
 from cni_ipvlan.iproute import commands, namespace, packets, queries
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import ProgramNotFoundError
+from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.plugin.inventory import Attachment, Owners
 from cni_ipvlan.plugin.master import Master
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
 
     from cni_ipvlan.iproute.commands import Argv
     from cni_ipvlan.iproute.namespace import Namespace
     from cni_ipvlan.iproute.queries import Address, Link
-    from cni_ipvlan.iproute.running import Completed
     from cni_ipvlan.plugin.node import Node
     from cni_ipvlan.state.attachment import ModeHint
 
 _SEARCH_SECONDS = 5.0
 _AT_A_TIME = 16  # namespaces that are asked side by side
-_KEPT_APART = (*queries.IPVLAN_KINDS, "macvlan", "macvtap")  # from the host on their master
-_LONGEST_CHAIN = 4  # an interface, its master, the master's below it, ...
+_MISSING = Completed(127, b"", b"", 0.0, was_run=False)  # as of a shell
 
 
 class UnknownEndError(Exception):
-    """A word that names no end, or an interface that is not there; the message is a sentence."""
+    """A word that names no end; the message is a sentence."""
 
 
 class Side(NamedTuple):
-    """A network namespace and its interfaces by name; ``raw`` is what ip prints of them."""
+    """A network namespace, and its interfaces by name."""
 
     place: Namespace | None
-    links: dict[str, tuple[Link, list[Address]]]
-    raw: dict[str, dict[str, Any]]
+    ports: dict[str, Port]
 
     def __str__(self) -> str:
         return self.place.path if self.place else "the host"
 
-    def shell(self, argv: Argv) -> str:
+    def shell(self, *argv: str) -> str:
         """Return a command as it is typed on the host."""
         return join(commands.in_namespace(self.place, argv))
 
 
 class Port(NamedTuple):
-    """An interface in its place."""
+    """An interface in its place; ``raw`` is what ip prints of it."""
 
     side: Side
     link: Link
-    addresses: Sequence[Address] = ()
+    addresses: Sequence[Address]
+    raw: dict[str, Any]
 
     def __str__(self) -> str:
-        return f"{self.link.name} of the host" if not self.side.place else self.inside
-
-    @property
-    def inside(self) -> str:
-        """Its name and place."""
-        return f"{self.link.name} in {self.side}"
-
-    @property
-    def raw(self) -> dict[str, Any]:
-        """What ip prints of it."""
-        return self.side.raw[self.link.name]
-
-    @property
-    def plain(self) -> tuple[str, ...]:
-        """Its usual addresses, without prefix lengths."""
-        return tuple(each.partition("/")[0] for each in self.usual)
+        return f"{self.link.name} {'in' if self.side.place else 'of'} {self.side}"
 
     @property
     def usual(self) -> tuple[str, ...]:
         """Its addresses, but for link-local ones and those that another host has."""
-        return tuple(
-            each.address
-            for each in self.addresses
-            if not ip_interface(each.address).is_link_local and not each.is_duplicate
-        )
+        kept = (each.address for each in self.addresses if not each.is_duplicate)
+        return tuple(each for each in kept if not ip_interface(each).is_link_local)
 
-    def is_at(self, other: Port) -> bool:
-        """Whether both are the same interface."""
-        return self.side is other.side and self.link.ifindex == other.link.ifindex
+    def plain(self, like: str = "") -> list[str]:
+        """Return its usual addresses without prefix lengths, of the family of one if given."""
+        return of_family(like, self.usual) if like else [_plain(each) for each in self.usual]
 
 
 class End(NamedTuple):
     """One end; ``side`` is None for an address elsewhere, ``port`` for one and for the host.
 
-    ``addresses`` are without link-local ones; ``is_exact`` is whether a word has named one.
+    ``is_exact`` is whether a word has named the address.
     """
 
     name: str
@@ -106,13 +88,12 @@ class World:
     """The host's and all other namespaces; ``unseen`` says what could not be looked into."""
 
     def __init__(self, node: Node) -> None:
-        self.runner = node.runner
-        self.unseen: dict[str, str] = {}  # sentences with what to try
+        self._runner = node.runner
         try:
-            self.hints: list[ModeHint] = list(node.registry.all_hints())
+            self._hints: list[ModeHint] = list(node.registry.all_hints())
         except PermissionError:
-            self.hints = []
-        self.owners = Owners(self.hints)
+            self._hints = []
+        self.owners = Owners(self._hints)
         places = sorted(
             namespace.others(), key=lambda each: each.identity not in self.owners.places
         )
@@ -122,125 +103,120 @@ class World:
         while places and time.monotonic() < deadline:
             self.sides += self._sides(places[:_AT_A_TIME])
             del places[:_AT_A_TIME]
-        if os.geteuid():
-            text = "only root can look into containers and ask from there"
-            self.unseen[text] = "run the same command with sudo"
-        elif places:
-            self.unseen[f"{len(places)} namespaces were not searched, since it took too long"] = ""
+        self.unseen = f"{len(places)} namespaces, since it took too long" if places else ""
 
-    def ask(self, *questions: tuple[Side, Argv]) -> list[Completed | None]:
-        """Run commands side by side; None for one whose program is missing."""
-        there = [each for each in questions if self.has(each[1][0])]
-        asked = [Command(argv, inside=side.place, any_status=True) for side, argv in there]
-        answers = iter(packets.run_all(self.runner, asked))
-        return [next(answers) if each in there else None for each in questions]
+    def _sides(self, places: Sequence[Namespace | None]) -> list[Side]:
+        asked = (Side(place, {}) for place in places)
+        found = []
+        for side, done in self.ask(*((side, commands.address_show_all()) for side in asked)):
+            if done.status == 0:  # else gone, or not permitted
+                raw = packets.entries(done)
+                known = zip(queries.links_with_addresses(done.stdout), raw, strict=True)
+                ports = (Port(side, *link, entry) for link, entry in known)
+                side.ports.update((each.link.name, each) for each in ports)
+                found.append(side)
+        return found
 
-    def entries(self, side: Side, argv: Argv) -> list[dict[str, Any]]:
+    def ask(self, *questions: tuple[Side, Argv]) -> list[tuple[Side, Completed]]:
+        """Run commands side by side; one whose program is missing has not been run."""
+        there = [self.has(argv[0]) for _, argv in questions]
+        asked = [
+            Command(argv, inside=side.place, any_status=True)
+            for (side, argv), is_there in zip(questions, there, strict=True)
+            if is_there
+        ]
+        answers = iter(packets.run_all(self._runner, asked))
+        sides = (side for side, _ in questions)
+        return [
+            (side, next(answers) if is_there else _MISSING)
+            for side, is_there in zip(sides, there, strict=True)
+        ]
+
+    def answer(self, side: Side, argv: Argv) -> Completed:
+        """Run one command."""
+        return self.ask((side, argv))[0][1]
+
+    def entries(self, side: Side, *argv: str) -> list[dict[str, Any]]:
         """Return what ip prints as JSON, nothing if it fails."""
-        done = self.ask1(side, argv)
-        return packets.entries(done) if done and done.status == 0 else []
+        done = self.answer(side, argv)
+        return packets.entries(done) if done.status == 0 else []
 
     def has(self, program: str) -> bool:
         """Whether a program is there."""
         try:
-            self.runner.find(program)
+            self._runner.find(program)
         except ProgramNotFoundError:
             return False
         return True
 
-    def ask1(self, side: Side, argv: Argv) -> Completed | None:
-        """Run one command."""
-        return self.ask((side, argv))[0]
-
-    def read(self, side: Side, argv: Argv) -> bytes:
-        """Return what a query prints, nothing if it fails."""
-        done = self.ask1(side, argv)
-        return done.stdout if done and done.status == 0 else b""
-
     def sysctl(self, side: Side, key: str) -> int:
         """Return a kernel parameter that is a number; 0 if there is none."""
-        value = self.read(side, commands.sysctl_read(key)).strip()
+        value = self.answer(side, commands.sysctl_read(key)).stdout.strip()
         return int(value) if value.isdigit() else 0
 
-    def ports(self) -> Iterator[Port]:
-        """Yield all interfaces but loopbacks."""
-        for side in self.sides:
-            for link, addresses in side.links.values():
-                if link.name != "lo":
-                    yield Port(side, link, addresses)
+    @cached_property
+    def ports(self) -> list[Port]:
+        """All interfaces but loopbacks."""
+        return [
+            port for side in self.sides for port in side.ports.values() if port.link.name != "lo"
+        ]
 
     def holders(self, address: str, near: Port | None = None) -> list[Port]:
-        """Return the interfaces that have an address; first those with the master of ``near``."""
-        wanted = ip_address(address.partition("%")[0])
+        """Return the interfaces that have an address, but for a side's own if it looks for it.
+
+        Those with the master of ``near`` come first.
+        """
+        wanted = ip_address(_plain(address))
         found = [
             port
-            for port in self.ports()
+            for port in self.ports
             if any(ip_interface(each.address).ip == wanted for each in port.addresses)
+            and (near is None or near.side is not port.side)
         ]
-        if near is None:
-            return found
-        bottom = self.chain(near)[-1]
-        others = [each for each in found if each.side is not near.side]
-        return sorted(others, key=lambda port: not self.chain(port)[-1].is_at(bottom))
+        bottom = self.chain(near)[-1] if near else None
+        return sorted(found, key=lambda port: self.chain(port)[-1] is not bottom)
+
+    def master(self, port: Port) -> Port | None:
+        """Return the interface below another, if it can be seen."""
+        link = port.link
+        if link.kind == "veth" or not (link.parent or link.parent_index):
+            return None
+        for home in (self.host, port.side):
+            for each in home.ports.values():
+                if Master(each.link, home.place).carries(link, port.side.place):
+                    return each
+        return None
 
     def chain(self, port: Port) -> list[Port]:
         """Return an interface, its master, and so on, as far as they can be seen."""
-        found = [port]
-        while len(found) < _LONGEST_CHAIN:
-            below = self._below(found[-1])
-            if below is None:
-                break
-            found.append(below)
-        return found
-
-    def _below(self, port: Port) -> Port | None:
-        if port.link.kind == "veth" or not (port.link.parent or port.link.parent_index):
-            return None
-        for home in (self.host, port.side):
-            for link, addresses in home.links.values():
-                if Master(link, home.place).carries(port.link, port.side.place):
-                    return Port(home, link, addresses)
-        return None
+        below = self.master(port)
+        return [port, *(self.chain(below) if below else ())]
 
     def peer(self, port: Port) -> Port | None:
         """Return the other end of a veth, if it can be seen."""
         link = port.link
-        for other in self.ports() if link.kind == "veth" else ():
-            is_pair = (link.ifindex, link.parent_index) == (
-                other.link.parent_index,
-                other.link.ifindex,
-            )
-            if link.parent:
-                is_pair = other.side is port.side and other.link.name == link.parent
-            if is_pair and other.link.kind == "veth" and not other.is_at(port):
+        if link.kind != "veth" or link.parent:
+            return port.side.ports.get(link.parent) if link.kind == "veth" else None
+        indexes = (link.parent_index, link.ifindex)
+        for other in self.ports:
+            theirs = (other.link.ifindex, other.link.parent_index)
+            if other.side is not port.side and other.link.kind == "veth" and theirs == indexes:
                 return other
         return None
 
-    def has_master(self, port: Port, master: Port) -> bool:
-        """Whether an interface is on a master, of the kinds that the kernel keeps apart from it."""
-        below = self.chain(port)[1:2]
-        return bool(below) and port.link.kind in _KEPT_APART and below[0].is_at(master)
-
     def are_beside(self, one: Port, other: Port) -> bool:
         """Whether both are ipvlan interfaces of one master."""
-        return one.link.is_ipvlan and any(
-            self.has_master(other, master) for master in self.chain(one)[1:2]
-        )
-
-    def beside(self, master: Port) -> list[Port]:
-        """Return the ipvlan interfaces that a host itself has on its master."""
-        own = (each for each in self.ports() if each.side is master.side and each.link.is_ipvlan)
-        return [each for each in own if self.has_master(each, master)]
+        master = self.master(one)
+        both = one.link.is_ipvlan and other.link.is_ipvlan
+        return both and master is not None and self.master(other) is master
 
     def are_connected(self, one: Port, other: Port) -> bool:
         """Whether two interfaces, or their other ends, are one, or ports of one bridge."""
         joints = []
         for end in (one, other):
-            peer = self.peer(end)
-            ports = [end, *([peer] if peer else [])]
-            names = {(id(each.side), each.link.name) for each in ports}
-            names |= {(id(each.side), each.raw["master"]) for each in ports if "master" in each.raw}
-            joints.append(names)
+            ports = [each for each in (end, self.peer(end)) if each]
+            bridges = ((id(each.side), each.link.master) for each in ports if each.link.master)
+            joints.append({*bridges, *((id(each.side), each.link.name) for each in ports)})
         return bool(joints[0] & joints[1])
 
     def described(self, port: Port) -> str:
@@ -249,101 +225,67 @@ class World:
         pod = self.owners.pod_of(owner, port.side.place)
         return Attachment(port.link, port.side.place, owner, (), pod).describe()
 
-    def _sides(self, places: Sequence[Namespace | None]) -> list[Side]:
-        asked = [
-            Command(commands.address_show_all(), inside=place, any_status=True) for place in places
-        ]
-        found = []
-        for place, done in zip(places, packets.run_all(self.runner, asked), strict=True):
-            if done.status:
-                continue  # gone, or not permitted
-            links = {pair[0].name: pair for pair in queries.links_with_addresses(done.stdout)}
-            raw = {each["ifname"]: each for each in packets.entries(done)}
-            found.append(Side(place, links, raw))
-        return found
-
-    # Ends
-
-    def ends(self, word: str, place: Namespace | None) -> list[End]:
+    def ends(self, word: str, place: Namespace | None, ifname: str = "") -> list[End]:
         """Return what a word names: the host, an address, the interfaces of a container.
+
+        By default these are its ipvlan interfaces, or else those with an address.
 
         Raises UnknownEndError.
         """
         if word == "host" or (place and place.identity == namespace.own()):
-            addresses = (
-                each for port in self.ports() if not port.side.place for each in port.usual
-            )
-            return [End("the host", tuple(addresses), self.host)]
+            own = (each for port in self.ports if port.side is self.host for each in port.usual)
+            return [End("the host", tuple(own), self.host)]
         address = packets.address_in(word)
         if address:
-            return [self._at(address)]
-        inside = [each for each in self.ports() if self._is_called(each, word, place)]
-        ours = [each for each in inside if each.link.is_ipvlan] or [
-            each for each in inside if each.addresses or each.link.kind in ("macvlan", "veth")
-        ]
-        if not ours:
+            holders = self.holders(address)
+            port = next((each for each in holders if each.link.is_ipvlan), (*holders, None)[0])
+            if port is None:
+                return [End(address, (address,))]
+            if port.side is self.host:
+                return [End("the host", (address,), self.host, is_exact=True)]
+            return [End(self.described(port), (address,), port.side, port, is_exact=True)]
+        inside = [each for each in self.ports if self._is_called(each, word, place)]
+        found = [each for each in inside if each.link.name == (ifname or each.link.name)]
+        if not ifname:
+            ours = [each for each in found if each.link.is_ipvlan]
+            found = ours or [each for each in found if each.addresses]
+        if not found:
             raise UnknownEndError(self._why_unknown(word, place, inside))
-        return [self._end(each) for each in ours]
-
-    def _end(self, port: Port, address: str = "") -> End:
-        addresses = (address,) if address else port.usual
-        return End(self.described(port), addresses, port.side, port, is_exact=bool(address))
-
-    def _at(self, address: str) -> End:
-        holders = self.holders(address)
-        if not holders:
-            return End(address, (address,))
-        port = next((each for each in holders if each.link.is_ipvlan), holders[0])
-        if port.side.place is None:
-            return End("the host", (address,), self.host, is_exact=True)
-        return self._end(port, address)
+        return [End(self.described(each), each.usual, each.side, each) for each in found]
 
     def _is_called(self, port: Port, word: str, place: Namespace | None) -> bool:
         there = port.side.place
-        if there is None:
-            return False
-        if place is not None:
-            return there.identity == place.identity
-        names = [
-            (hint.container_id, hint.pod)
-            for hint in self.hints
-            if hint.netns_identity == there.identity and hint.ifname == port.link.name
-        ]
+        if there is None or place is not None:
+            return there is not None and place is not None and there.identity == place.identity
         owner = self.owners.of(port.link, there)
-        names += [(owner.container_id, "")] if owner else []
-        return any(
-            is_called(name, word) or (pod and word in (pod, pod.rpartition("/")[2]))
-            for name, pod in names
+        pod = self.owners.pod_of(owner, there)
+        return owner is not None and (
+            is_called(owner.container_id, word) or word in (pod, pod.rpartition("/")[2])
         )
 
     def _why_unknown(self, word: str, place: Namespace | None, inside: Sequence[Port]) -> str:
         if os.geteuid():
-            return f"only root can look into containers, such as {word!r}; use sudo"
+            return f"only root can look into containers, such as {word!r}: use sudo"
         if place:
-            others = ", ".join(each.link.name for each in inside)
-            return f"there is no interface with an address in {place.path}" + (
-                f"; it has {others}" if others else ""
-            )
-        gone = (
-            hint
-            for hint in self.hints
-            if is_called(hint.container_id, word)
-            or word in hint.pod.split("/")
-            or (hint.netns in (word, f"/run/netns/{word}", f"/var/run/netns/{word}"))
-        )
-        for hint in gone:
-            return (
-                f"the container {hint.container_id} is gone, or its namespace is hidden: "
-                f"{hint.netns} does not lead there; ipvlan show lists what is left of it"
-            )
+            names = ", ".join(each.link.name for each in inside) or "nothing"
+            return f"there is no such interface with an address in {place.path}; it has {names}"
+        for hint in self._hints:
+            paths = (hint.netns, hint.netns.rpartition("/")[2])
+            if is_called(hint.container_id, word) or word in (*paths, *hint.pod.split("/")[1:]):
+                return (
+                    f"the container {hint.container_id} is gone, or its namespace is hidden: "
+                    f"{hint.netns} does not lead there; ipvlan show lists what is left of it"
+                )
         return (
             f"{word!r} is not host, an address, a namespace, a container's ID, or a pod; "
             "ipvlan show lists them"
         )
 
 
-def chosen(
-    ends: Sequence[End], is_wanted: Callable[[End], bool], otherwise: End | None = None
-) -> End:
-    """Return the first end that is wanted, else another."""
-    return next(filter(is_wanted, ends), otherwise or ends[0])
+def of_family(like: str, addresses: Sequence[str]) -> list[str]:
+    """Return the addresses of the family of another one, without prefix lengths."""
+    return [_plain(each) for each in addresses if (":" in each) == (":" in like)]
+
+
+def _plain(address: str) -> str:
+    return address.partition("/")[0].partition("%")[0]
