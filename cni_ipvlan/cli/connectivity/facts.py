@@ -145,8 +145,10 @@ class Walk:
         self.found: list[Finding] = []
         self.wires: list[Wire] = []
         self.first = self._way(start, {"from": source, "oif": by})
+        self.source = source or (self.first.source if self.first else "")
+        if self.source and not (source or by):
+            self.first = self._way(start, {"from": self.source})  # rules may be about that
         if self.first:
-            self.source = self.source or self.first.source
             self._leave(start, self.first)
 
     def _way(self, side: Side, words: dict[str, str], entry: Port | None = None) -> Way | None:
@@ -336,10 +338,13 @@ def _masters(world: World, wire: Wire) -> Iterator[Finding]:
 
 def _neighbour(world: World, wire: Wire) -> Iterator[Finding]:
     """Yield that a neighbour is unknown, or another than is there."""
-    mac, into = wire.known.mac, wire.into
-    if not wire.out.link.has_arp or wire.out.link.mode in L3:
+    mac, into, link = wire.known.mac, wire.into, wire.out.link
+    if link.mode in L3 or (not link.has_arp and into and world.are_beside(wire.out, into)):
         return
-    if not mac:
+    if not link.has_arp:
+        on = wire.out.side.shell("ip", "link", "set", "dev", link.name, "arp", "on")
+        yield Finding(PROBLEM, "neighbour", f"{wire.out} asks for no neighbour", f"let it: {on}")
+    elif not mac:
         yield unanswered(world, wire)
     elif into and mac != into.link.mac and world.master(wire.out) is not into:
         yield mistaken(wire, f"{into} has {into.link.mac}")
@@ -381,7 +386,7 @@ def _unroutable(
         yield Finding(PROBLEM, "rp_filter", text, f"be less strict: {write(side, key, 2)}")
     elif thrown and thrown[0]:
         yield thrown[0]
-    elif entry and "Invalid argument" in answer:
+    elif entry and any(walk.source in port.plain() for port in side.ports.values()):
         text = f"{walk.source} is also an address of {side}, which drops what seems its own"
         yield Finding(PROBLEM, "duplicate", text, _CONFLICT)
     elif entry and [*_forwarding(world, entry, target)]:

@@ -8,19 +8,27 @@ from __future__ import annotations
 import json
 import re
 from contextlib import suppress
+from ipaddress import ip_address, ip_network
 from shlex import split
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cni_ipvlan.cli.finding import PROBLEM, Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from cni_ipvlan.cli.connectivity.world import Side, World
 
 _LIST = ("nft", "-j", "list", "ruleset")
 _DROPS = re.compile(r"\[(\d+):\d+\] -A (\S+ .*-j (?:DROP|REJECT)\b.*)|:(\S+) DROP \[(\d+):\d+\]")
 _UNCOUNTED = -1
+_PREFIX = re.compile(r"(?<!! )-[sd] (\S+)")
+_PROTOCOL = re.compile(r"(?<!! )-p (?!icmp|ipv6-icmp|all)")
+_OF_IPTABLES = [
+    (family, table)
+    for family in ("ip", "ip6")
+    for table in ("filter", "nat", "mangle", "raw", "security")
+]
 
 
 class Rule(NamedTuple):
@@ -39,18 +47,17 @@ def programs(world: World, target: str) -> list[str]:
     return both or [each for each in (f"{name}-save",) if world.has(each)]
 
 
-def counted(world: World, side: Side, target: str) -> dict[Rule, int]:
-    """Return all rules of a side that drop packets, and how many packets each has dropped."""
+def counted(world: World, side: Side, ends: Sequence[str]) -> dict[Rule, int]:
+    """Return all rules of a side that may drop echoes between two addresses, and their counts."""
     found: dict[Rule, int] = {}
-    for program in programs(world, target):
-        table = ""
-        for line in (
-            world.answer(side, (program, "-c")).stdout.decode("utf-8", "replace").splitlines()
-        ):
+    for program in programs(world, ends[-1]):
+        name, table = program.removesuffix("-save"), ""
+        printed = world.answer(side, (program, "-c")).stdout.decode("utf-8", "replace")
+        for line in printed.splitlines():
             table = line[1:] if line.startswith("*") else table
-            if match := _DROPS.fullmatch(line):
+            match = _DROPS.fullmatch(line)
+            if match and not _is_of_others(line, ends):
                 packets, words, chain, by_policy = match.groups()
-                name = program.removesuffix("-save")
                 chain, _, rest = (words or f"{chain} ").partition(" ")
                 found[Rule(name, table, chain, rest)] = int(packets or by_policy)
     with suppress(ValueError, KeyError, TypeError):
@@ -59,18 +66,27 @@ def counted(world: World, side: Side, target: str) -> dict[Rule, int]:
     return found
 
 
+def _is_of_others(line: str, ends: Sequence[str]) -> bool:
+    """Whether a rule is for another protocol than echoes', or for other addresses."""
+    prefixes = [ip_network(each, strict=False) for each in _PREFIX.findall(line)]
+    return bool(_PROTOCOL.search(line)) or not all(
+        any(ip_address(end) in prefix for end in ends) for prefix in prefixes
+    )
+
+
 def _of_nft(
     rule: dict[str, Any] | None = None, chain: dict[str, Any] | None = None, **_: Any
 ) -> dict[Rule, int]:
-    if rule and not rule["table"].startswith("iptables-"):
-        drops = any("drop" in each or "reject" in each for each in rule["expr"])
-        counts = [each["counter"]["packets"] for each in rule["expr"] if "counter" in each]
-        key = Rule(
-            "nft", f"{rule['family']} {rule['table']}", rule["chain"], f"handle {rule['handle']}"
-        )
-        return {key: next(iter(counts), _UNCOUNTED)} if drops else {}
+    where = rule or chain or {}
+    if (where.get("family"), where.get("table")) in _OF_IPTABLES:
+        return {}
+    table = f"{where.get('family')} {where.get('table')}"
     if chain and chain.get("policy") == "drop":
-        return {Rule("nft", f"{chain['family']} {chain['table']}", chain["name"]): _UNCOUNTED}
+        return {Rule("nft", table, chain["name"]): _UNCOUNTED}
+    if rule and any("drop" in each or "reject" in each for each in rule["expr"]):
+        counts = [each["counter"]["packets"] for each in rule["expr"] if "counter" in each]
+        key = Rule("nft", table, rule["chain"], f"handle {rule['handle']}")
+        return {key: (*counts, _UNCOUNTED)[0]}
     return {}
 
 

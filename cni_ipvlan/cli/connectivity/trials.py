@@ -65,7 +65,7 @@ def ask(world: World, question: Question) -> Iterator[Finding]:
         yield Finding(PROBLEM, "not asked", text, "install it: apt install iputils-ping")
     found = list(_silence(world, question))
     causes = [each for each in found if each.state == PROBLEM and each.subject != "gateway"]
-    if question.what == "gateway" and {each.subject for each in causes} == {"echo"}:
+    if question.what == "gateway" and {each.subject for each in causes} in ({"echo"}, {"no ping"}):
         found = [causes[0]._replace(state=WARNING, subject="gateway")]  # it need not answer ping
     yield from found
 
@@ -138,11 +138,12 @@ def _silence(world: World, question: Question) -> Iterator[Finding]:
         yield from walk.found
         if port and walk.first and port.side.place and walk.first.device != port.link.name:
             yield _leaves_by(port, walk.first.device, walk.target)
-    sides = list({id(s): s for walk, _ in walks for s in (*walk.sides, world.host)}.values())
-    before = [filters.counted(world, side, target) for side in sides]
+    sides = list({id(s): s for walk, _ in walks for s in walk.sides}.values())
+    both = [each for each in (source, target) if each]
+    before = [filters.counted(world, side, both) for side in sides]
     world.ask(*pings)
     for side, old in zip(sides, before, strict=True):
-        after = filters.counted(world, side, target)
+        after = filters.counted(world, side, both)
         yield from filters.dropping(old, after, side, source or target)
     if not (filters.programs(world, target) or world.has("nft")):
         text = "neither iptables-save nor nft is there, so filters were not looked at"
@@ -185,7 +186,7 @@ def _outside(world: World, question: Question, wire: Wire, source: str) -> Itera
     elif wire.hop == target:
         text = f"{target} answers ARP or ND ({known}), but not ping"
         advice = f"it may ignore ping, have a filter, or have no route to {source}"
-        yield Finding(PROBLEM, "echo", text, advice)
+        yield Finding(PROBLEM, "no ping", text, advice)
     else:
         text = f"{target} does not answer; its gateway {wire.hop} ({known}) is there"
         advice = "look at the gateway: does it forward, its route back, its firewall, its NAT"

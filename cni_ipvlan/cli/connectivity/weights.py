@@ -32,12 +32,13 @@ WEIGHTS = {
     "vlan": 50,
     "masters": 45,
     "echo": 40,
-    "may filter": 38,
     "path": 35,
     "not asked": 30,
     "tentative": 25,
     "unanswered": 20,
-    "beyond": 15,
+    "may filter": 16,
+    "no ping": 15,
+    "beyond": 14,
 }
 
 
@@ -62,7 +63,8 @@ def weigh(
         ], verdict
     is_silent = (WARNING, "gateway")
     silent = [f", but {each.text}" for each in answers if (each.state, each.subject) == is_silent]
-    return findings, Finding(OK, "", f"everything answers{''.join(silent[:1])}")
+    advice = "" if has_asked else "nobody was asked, as there is no gateway: name one with --to"
+    return findings, Finding(OK, "", f"everything answers{''.join(silent[:1])}", advice)
 
 
 def _weight(finding: Finding) -> int:

@@ -266,6 +266,10 @@ class World:
     def _why_unknown(self, word: str, place: Namespace | None, inside: Sequence[Port]) -> str:
         if os.geteuid():
             return f"only root can look into containers, such as {word!r}: use sudo"
+        hints = [hint for hint in self._hints if place and hint.netns_identity == place.identity]
+        for hint in hints if not inside else ():
+            text = f"{hint.ifname} of the container {hint.container_id} is gone from {hint.netns}: "
+            return f"{text}its master was removed, or it was deleted; delete the attachment"
         if place:
             names = ", ".join(each.link.name for each in inside) or "nothing"
             return f"there is no such interface with an address in {place.path}; it has {names}"

@@ -1,0 +1,61 @@
+"""Which rules of packet filters are blamed, from what their programs print."""
+
+import json
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from cni_ipvlan.cli.connectivity import filters
+from cni_ipvlan.cli.connectivity.world import Side, World
+
+ENDS = ("10.1.0.2", "10.1.0.3")
+HERE = Side(None, {})
+
+
+def dropping(before: dict[str, str], after: dict[str, str]) -> list[str]:
+    """Return the texts of what is found when programs print one thing, then another."""
+    counted = []
+    for printed in (before, after):
+        world: Any = SimpleNamespace(
+            has=lambda program, printed=printed: program in printed,
+            answer=lambda _, argv, printed=printed: SimpleNamespace(
+                stdout=printed.get(argv[0], "").encode()
+            ),
+        )
+        counted.append(filters.counted(cast("World", world), HERE, ENDS))
+    found = filters.dropping(counted[0], counted[1], HERE, ENDS[0])
+    return [f"{each.subject}: {each.text}" for each in found]
+
+
+@pytest.mark.parametrize(
+    ("rule", "is_blamed"),
+    [
+        ("-A INPUT -j DROP", True),
+        ("-A INPUT -s 10.1.0.0/24 -p icmp -j REJECT --reject-with icmp-port-unreachable", True),
+        ("-A INPUT -s 10.2.0.0/24 -j DROP", False),
+        ("-A INPUT -p tcp -m tcp --dport 80 -j DROP", False),
+        ("-A INPUT ! -p tcp -j DROP", True),
+        ("-A INPUT -j ACCEPT", False),
+    ],
+)
+def test_a_rule_that_could_have_dropped_an_echo(rule: str, *, is_blamed: bool) -> None:
+    printed = [{"iptables-save": f"*filter\n[{count}:84] {rule}\nCOMMIT\n"} for count in (1, 2)]
+    assert bool(dropping(*printed)) == is_blamed
+    assert not dropping(printed[0], printed[0])
+
+
+def test_a_rule_of_nft_is_blamed_if_it_counts_and_suspected_if_it_does_not() -> None:
+    chain = {"family": "inet", "table": "t", "name": "in", "hook": "input", "policy": "accept"}
+    rule = {"family": "inet", "table": "t", "chain": "in", "handle": 7}
+
+    def printed(packets: int) -> dict[str, str]:
+        counting = [{"counter": {"packets": packets, "bytes": 0}}, {"drop": None}]
+        rows = [{"chain": chain}, {"rule": {**rule, "expr": counting}}]
+        rows += [{"rule": {**rule, "handle": 8, "expr": [{"reject": None}]}}]
+        return {"nft": json.dumps({"nftables": rows})}
+
+    suspected = "may filter: a rule of the host may drop packets: nft inet t in handle 8"
+    blamed = "filter: a rule of the host drops packets: nft inet t in handle 7"
+    assert dropping(printed(1), printed(1)) == [suspected]
+    assert dropping(printed(1), printed(2)) == [blamed, suspected]
