@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from ipaddress import ip_address, ip_interface
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from cni_ipvlan.cli import calls, output
+from cni_ipvlan.cli.connectivity import world as here
 from cni_ipvlan.cli.connectivity.facts import ENDS
 from cni_ipvlan.cli.connectivity.trials import Question, ask
 from cni_ipvlan.cli.connectivity.weights import weigh
 from cni_ipvlan.cli.connectivity.world import UnknownEndError, World, of_family
-from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING, Finding, reported
-from cni_ipvlan.cli.options import FILE, IFNAME, Address, End, Example, Netns, json_option, wrong
+from cni_ipvlan.cli.options import (
+    FILE,
+    Example,
+    address,
+    complete_ends,
+    interface_name,
+    json_option,
+    netns_or_gone,
+    wrong,
+)
+from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, reported
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.plugin.explain import as_cni_error
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from cni_ipvlan.cli.connectivity import world as here
 
 RESULTS = "/var/lib/cni/results"  # where libcni keeps them: NETWORK-CONTAINER-IFNAME
 _MOST_SERVERS = 3  # as many as resolv.conf(5) takes
@@ -32,14 +38,20 @@ _IS_END = "a namespace (name, path, or PID), a container's ID, a pod's name, an 
 
 
 @click.command("probe", cls=Example, example="ipvlan probe --netns container1 --to 10.1.0.1")
-@click.option("--netns", type=End(), metavar="END", required=True, help=f"What asks: {_IS_END}.")
+@click.option(
+    "--netns",
+    metavar="END",
+    required=True,
+    shell_complete=complete_ends,
+    help=f"What asks: {_IS_END}.",
+)
 @click.option(
     "--ifname",
-    type=IFNAME,
+    type=interface_name,
     metavar="NAME",
     help="The interface [default: the only ipvlan one].",
 )
-@click.option("--to", type=Address(), metavar="ADDRESS", help="An address to reach.")
+@click.option("--to", type=address, metavar="ADDRESS", help="An address to reach.")
 @click.option(
     "--prev-result", type=FILE, metavar="FILE", help="The result of the ADD, for its DNS servers."
 )
@@ -78,8 +90,8 @@ def probe_command(
 @click.command(
     "trace", cls=Example, example="ipvlan trace container1 container2\nipvlan trace container1 host"
 )
-@click.argument("one", metavar="A", type=End())
-@click.argument("other", metavar="B", type=End())
+@click.argument("one", metavar="A", shell_complete=complete_ends)
+@click.argument("other", metavar="B", shell_complete=complete_ends)
 @json_option
 def trace_command(one: str, other: str, as_json: bool) -> int:
     """Say whether and why A reaches B: ask, and look at all that is between.
@@ -106,7 +118,7 @@ def trace_command(one: str, other: str, as_json: bool) -> int:
 def _ends(world: World, argument: str, word: str, ifname: str = "") -> list[here.End]:
     place = None
     with suppress(OSError, ValueError, namespace.NotANamespaceError):
-        place = namespace.find(Netns(may_be_gone=True).convert(word, None, None))
+        place = namespace.find(netns_or_gone(word))
     try:
         return world.ends(word, place, ifname)
     except UnknownEndError as error:

@@ -6,19 +6,14 @@ a silence; whether there is one is found out by asking.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from ipaddress import ip_address, ip_interface, ip_network
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from cni_ipvlan.cli.connectivity.world import of_family
-from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING, Finding
+from cni_ipvlan.cli.connectivity.world import Port, Side, World, of_family
+from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding
 from cni_ipvlan.iproute import commands, packets, queries
-from cni_ipvlan.iproute.packets import Neighbour
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from cni_ipvlan.cli.connectivity.world import Port, Side, World
-    from cni_ipvlan.iproute.packets import Way
+from cni_ipvlan.iproute.packets import Neighbour, Way
 
 _MOST_SIDES = 8
 # By the answer of ip route get: the type of the route, as a word and as a number (RTN_* of

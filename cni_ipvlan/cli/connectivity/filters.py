@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from ipaddress import ip_address, ip_network
 from shlex import split
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from cni_ipvlan.cli.finding import PROBLEM, Finding
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from cni_ipvlan.cli.connectivity.world import Side, World
+from cni_ipvlan.cli.connectivity.world import Side, World
+from cni_ipvlan.cli.output import PROBLEM, Finding
 
 _LIST = ("nft", "-j", "list", "ruleset")
 _DROPS = re.compile(r"\[(\d+):\d+\] -A (\S+ .*-j (?:DROP|REJECT)\b.*)|:(\S+) DROP \[(\d+):\d+\]")

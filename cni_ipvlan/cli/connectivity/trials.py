@@ -5,20 +5,15 @@ They send only packets that ask: echo requests, ARP, ND.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from cni_ipvlan.cli.connectivity import filters
-from cni_ipvlan.cli.connectivity.facts import L3, Walk, asking, mistaken, unanswered, write
-from cni_ipvlan.cli.connectivity.world import of_family
-from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING, Finding
+from cni_ipvlan.cli.connectivity.facts import L3, Walk, Wire, asking, mistaken, unanswered, write
+from cni_ipvlan.cli.connectivity.world import End, Port, Side, World, of_family
+from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding
 from cni_ipvlan.iproute import commands, packets, queries
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from cni_ipvlan.cli.connectivity.facts import Wire
-    from cni_ipvlan.cli.connectivity.world import End, Port, Side, World
-    from cni_ipvlan.iproute.commands import Argv
+from cni_ipvlan.iproute.commands import Argv
 
 _SIZES = (8000, 4000, 1500, 1492, 1480, 1450, 1420, 1400, 1360, 1280, 1000, 576)
 

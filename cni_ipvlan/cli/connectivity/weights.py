@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-from cni_ipvlan.cli.finding import OK, PROBLEM, WARNING, Finding
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding
 
 # The subject of a finding, and how specific it is. What says that nothing was sent comes before
 # what says that nothing arrived, and what was seen to drop a packet before what might.

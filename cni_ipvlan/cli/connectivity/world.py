@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from functools import cached_property
 from ipaddress import ip_address, ip_interface
 from shlex import join
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from cni_ipvlan.cli.attachments import is_called
 from cni_ipvlan.iproute import commands, namespace, packets, queries
-from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.commands import Argv, Command
+from cni_ipvlan.iproute.namespace import Namespace
+from cni_ipvlan.iproute.queries import Address, Link
 from cni_ipvlan.iproute.runner import ProgramNotFoundError
 from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.plugin.inventory import Attachment, Owners
 from cni_ipvlan.plugin.master import Master
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from cni_ipvlan.iproute.commands import Argv
-    from cni_ipvlan.iproute.namespace import Namespace
-    from cni_ipvlan.iproute.queries import Address, Link
-    from cni_ipvlan.plugin.node import Node
-    from cni_ipvlan.state.attachment import ModeHint
+from cni_ipvlan.plugin.node import Node
+from cni_ipvlan.state.attachment import ModeHint
 
 _SEARCH_SECONDS = 5.0
 _AT_A_TIME = 16  # namespaces that are asked side by side

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from cni_ipvlan.cli import configs
 from cni_ipvlan.cli.attachments import Lease, in_directory
-from cni_ipvlan.cli.doctor import configurations
 from cni_ipvlan.cli.connectivity.command import RESULTS
+from cni_ipvlan.cli.doctor import configurations
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.runner import CommandError
