@@ -208,6 +208,11 @@ leaves by another interface
     pair; one: ip link add name d0 up type dummy; one: ip address add 10.1.0.9/32 dev d0;
     one: ip route add 10.1.0.3 dev d0; trace one two
     => packets to 10.1.0.3 leave ONE by d0, not by net1 => exec container1 ip route get 10.1.0.3
+leaves by another interface, by a rule about its address
+    pair; one: ip link add name d0 up type dummy; one: ip address add 10.7.0.1/24 dev d0;
+    one: ip rule add from 10.1.0.2 lookup 100; one: ip route add default dev d0 table 100;
+    trace one two
+    => packets to 10.1.0.3 leave ONE by d0, not by net1 => exec container1 ip route get 10.1.0.3
 answers leave by another interface
     pair; two: ip link add name d0 up type dummy; two: ip address add 10.1.0.9/32 dev d0;
     two: ip route add 10.1.0.2 dev d0; trace one two

@@ -140,10 +140,8 @@ class Walk:
         self.found: list[Finding] = []
         self.wires: list[Wire] = []
         self.first = self._way(start, {"from": source, "oif": by})
-        self.source = source or (self.first.source if self.first else "")
-        if self.source and not (source or by):
-            self.first = self._way(start, {"from": self.source})  # rules may be about that
         if self.first:
+            self.source = self.source or self.first.source
             self._leave(start, self.first)
 
     def _way(self, side: Side, words: dict[str, str], entry: Port | None = None) -> Way | None:
@@ -176,11 +174,12 @@ class Walk:
         side, name = master.side, master.link.name
         self.sides.append(side)
         usual = packets.way(self._world.answer(side, packets.way_to(self.target)))
-        if usual is None or usual.device != name:
+        if usual is None or usual.device not in (name, "lo"):
             text = f"{side} has no route to {self.target} by {name}"
             text += f", but by {usual.device}" if usual else ""
             add = side.shell("ip", "route", "add", self.target, "dev", name)
-            advice = f"in mode {mode} packets leave by the master: {add} (via a gateway, if needed)"
+            advice = f"in mode {mode} packets leave by their own master only: use one master for "
+            advice += f"both, or a router on its network: {add} via GATEWAY"
             self.found.append(Finding(PROBLEM, "route", text, advice))
         way = self._way(side, {"oif": name})
         if way:
@@ -334,11 +333,16 @@ def _masters(world: World, wire: Wire) -> Iterator[Finding]:
 def _neighbour(world: World, wire: Wire) -> Iterator[Finding]:
     """Yield that a neighbour is unknown, or another than is there."""
     mac, into, link = wire.known.mac, wire.into, wire.out.link
-    if link.mode in L3 or (not link.has_arp and into and world.are_beside(wire.out, into)):
-        return
-    if not link.has_arp:
-        on = wire.out.side.shell("ip", "link", "set", "dev", link.name, "arp", "on")
-        yield Finding(PROBLEM, "neighbour", f"{wire.out} asks for no neighbour", f"let it: {on}")
+    if not link.has_arp:  # as in mode l3, and beside a host's containers
+        if (
+            link.is_ipvlan
+            and link.mode not in L3
+            and not (into and world.are_beside(wire.out, into))
+        ):
+            on = wire.out.side.shell("ip", "link", "set", "dev", link.name, "arp", "on")
+            yield Finding(
+                PROBLEM, "neighbour", f"{wire.out} asks for no neighbour", f"let it: {on}"
+            )
     elif not mac:
         yield unanswered(world, wire)
     elif into and mac != into.link.mac and world.master(wire.out) is not into:
@@ -387,7 +391,7 @@ def _unroutable(
     elif entry and [*_forwarding(world, entry, target)]:
         yield from _forwarding(world, entry, target)
     else:
-        usual = [each for port in side.ports.values() for each in port.usual]
+        usual = [each for port in world.ports if port.side is side for each in port.usual]
         subnets = [
             str(ip_interface(each).network) for each in usual if (":" in each) == (":" in target)
         ]

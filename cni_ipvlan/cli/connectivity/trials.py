@@ -9,7 +9,16 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from cni_ipvlan.cli.connectivity import filters
-from cni_ipvlan.cli.connectivity.facts import L3, Walk, Wire, asking, mistaken, unanswered, write
+from cni_ipvlan.cli.connectivity.facts import (
+    L3,
+    Walk,
+    Wire,
+    asking,
+    mistaken,
+    states,
+    unanswered,
+    write,
+)
 from cni_ipvlan.cli.connectivity.world import End, Port, Side, World, of_family
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding
 from cni_ipvlan.iproute import commands, packets, queries
@@ -49,8 +58,10 @@ def ask(world: World, question: Question) -> Iterator[Finding]:
         advice = "correct dns of the network or of the IPAM plugin"
         yield Finding(PROBLEM, question.what, text, advice)
         return
-    done = world.answer(*question.ping())
     way = question.way(world)
+    if way and not (question.source or question.by or way.is_local):
+        question = question._replace(source=way.source)  # as a connection has it: rules may differ
+    done = world.answer(*question.ping())
     if done.status == 0 and way:
         for trial in TRIALS:
             yield from trial(world, question, way)
@@ -87,12 +98,12 @@ def _sizes(world: World, question: Question, way: packets.Way) -> Iterator[Findi
         text = f"the path to {target} takes packets of at most {known} bytes, not of {mtu}"
         yield Finding(WARNING, "path", text, f"set the option mtu to {known}, or mtu of a route")
         return
-    sizes = [each for each in _SIZES if each < mtu]
-    tried = zip(sizes, world.ask(*map(question.ping, sizes)), strict=True)
-    most = next((size for size, (_, done) in tried if done.status == 0), 0)
     wires = Walk(world, question.side, question.source, target, question.by).wires
-    ends = (end for wire in wires for end in (wire.out, wire.into) if end)
-    ports = dict.fromkeys(f"{p} has MTU {p.link.mtu}" for p in ends if p.link.mtu < mtu)
+    ends = [end for wire in wires for end in (wire.out, wire.into) if end and end.link.mtu < mtu]
+    ports = dict.fromkeys(f"{each} has MTU {each.link.mtu}" for each in ends)
+    sizes = {*(each for each in _SIZES if each < mtu), *(each.link.mtu for each in ends)}
+    tried = zip(sizes, world.ask(*map(question.ping, sizes)), strict=True)
+    most = max((size for size, (_, done) in tried if done.status == 0), default=0)
     text = f"packets of {mtu} bytes don't reach {target}, those of {most} do; no router says why"
     text = "; ".join((text, *ports))
     less = question.side.shell("ip", "link", "set", "dev", way.device, "mtu", str(most))
@@ -129,9 +140,16 @@ def _silence(world: World, question: Question) -> Iterator[Finding]:
     if holder and source:
         walks.append((Walk(world, holder.side, target, source), holder))
         pings.append((holder.side, packets.ping(source, target)))
+    if there.first and there.first.is_local:
+        yield from states(world, question.side.ports["lo"])
     for walk, port in walks:
         yield from walk.found
-        if port and walk.first and port.side.place and walk.first.device != port.link.name:
+        if (
+            port
+            and walk.first
+            and port.side.place
+            and walk.first.device not in (port.link.name, "lo")
+        ):
             yield _leaves_by(port, walk.first.device, walk.target)
     sides = list({id(s): s for walk, _ in walks for s in walk.sides}.values())
     both = [each for each in (source, target) if each]

@@ -256,7 +256,7 @@ class World:
         owner = self.owners.of(port.link, there)
         pod = self.owners.pod_of(owner, there)
         return owner is not None and (
-            is_called(owner.container_id, word) or word in (pod, pod.rpartition("/")[2])
+            is_called(owner.container_id, word) or word in {pod, pod.rpartition("/")[2]} - {""}
         )
 
     def _why_unknown(self, word: str, place: Namespace | None, inside: Sequence[Port]) -> str:
