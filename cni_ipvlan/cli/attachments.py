@@ -20,7 +20,7 @@ from cni_ipvlan.iproute import namespace
 from cni_ipvlan.plugin import host_local, links
 from cni_ipvlan.plugin.inventory import Owners
 from cni_ipvlan.plugin.node import Node
-from cni_ipvlan.state.attachment import AttachmentId, ModeHint
+from cni_ipvlan.state.attachment import AttachmentId, Record
 from cni_ipvlan.state.registry import DIRECTORY
 
 _READABLE_IPAM = ("", "static", "host-local")  # of whose addresses we know who has them
@@ -73,20 +73,20 @@ def nothing_known(node: Node, network: NetworkConfig, given: Mapping[str, Any]) 
     temporary, ipam = links.temporary_name(attachment.key), netconf.ipam_type(network.config)
     leases = in_directory(host_local.directory(network.config)) if ipam == "host-local" else []
     try:
-        hints, owners = _in_container(node, given["netns"])
+        records, owners = _in_container(node, given["netns"])
     except PermissionError:
         return ""
     if (
         owners is None
         or ipam not in _READABLE_IPAM
         or any(lease.owner.container_id == attachment.container_id for lease in leases)
-        or node.registry.hints_of(attachment)
+        or node.registry.records_of(attachment)
         or namespace.own_has_link(temporary)
         or attachment in owners.values()
         or None in {owners.get(name, attachment) for name in (attachment.ifname, temporary)}
     ):
         return ""
-    guesses = " or ".join(map(repr, _meant(network.name, attachment.ifname, hints, owners)))
+    guesses = " or ".join(map(repr, _meant(network.name, attachment.ifname, records, owners)))
     return (
         f"there is nothing of the container {attachment.container_id!r} with the interface "
         f"{attachment.ifname!r} in the network {attachment.network!r}"
@@ -94,31 +94,31 @@ def nothing_known(node: Node, network: NetworkConfig, given: Mapping[str, Any]) 
     )
 
 
-def _meant(network: str, ifname: str, hints: Sequence[ModeHint], owners: _Owners) -> list[str]:
+def _meant(network: str, ifname: str, records: Sequence[Record], owners: _Owners) -> list[str]:
     """Return the containers whose attachment has or had an interface."""
     meant = (network, ifname)
-    recorded = [each.attachment for each in hints if (each.network, each.ifname) == meant]
+    recorded = [each.attachment for each in records if (each.network, each.ifname) == meant]
     labelled = [each for each in recorded if each in (owners or {}).values()]
     return [each.container_id for each in labelled or recorded]
 
 
-def _in_container(node: Node, netns: str) -> tuple[list[ModeHint], _Owners]:
+def _in_container(node: Node, netns: str) -> tuple[list[Record], _Owners]:
     """Return the records about a container, and whose each of its interfaces is, by name.
 
     The latter is None if it may not be looked at; raises PermissionError.
     """
     with suppress(FileNotFoundError):
         os.listdir(DIRECTORY)  # where a read-only registry has no records, this is not permitted
-    hints = list(node.registry.all_hints())
+    records = list(node.registry.all_records())
     try:
         place = namespace.find(netns)
     except PermissionError:
         raise
     except (OSError, ValueError, namespace.NotANamespaceError):  # it is gone
         path = os.path.realpath(netns)
-        return [hint for hint in hints if os.path.realpath(hint.netns) == path], {}
-    present, owners = links.listed(node.begin(), place), Owners(hints)
-    here = [hint for hint in hints if hint.netns_identity == place.identity]
+        return [record for record in records if os.path.realpath(record.netns) == path], {}
+    present, owners = links.listed(node.begin(), place), Owners(records)
+    here = [record for record in records if record.netns_identity == place.identity]
     of_links = {link.name: owners.of(link, place) for link in present or ()}
     return here, None if present is None else of_links
 

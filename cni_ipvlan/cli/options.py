@@ -131,8 +131,8 @@ def complete_ends(ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]
     """Offer the host, namespaces, and the containers and pods that are recorded."""
     names = {"host"}
     with suppress(OSError):
-        for hint in Registry(is_read_only=True).all_hints():
-            names |= {hint.container_id, hint.pod.rpartition("/")[2]} - {""}
+        for record in Registry(is_read_only=True).all_records():
+            names |= {record.container_id, record.pod.rpartition("/")[2]} - {""}
     namespaces = _namespaces(ctx, param, incomplete)
     return [*namespaces, *_items(names - {each.value for each in namespaces}, incomplete)]
 

@@ -91,7 +91,7 @@ class Command(NamedTuple):
         return self.stdin.decode("utf-8", "replace").splitlines() if "-batch" in self.argv else []
 
 
-def together(*parts: Command) -> Command:
+def batch(*parts: Command) -> Command:
     """Return several ip commands as one ``ip -batch``, run in the namespace of the first.
 
     The first may write 1 to kernel parameters. If it is not possible, its argv is empty, and
@@ -100,15 +100,15 @@ def together(*parts: Command) -> Command:
     purpose = "; ".join(part.purpose for part in parts if part.purpose)
     undo = tuple(each for part in parts for each in part.undo)
     switched = parts[0].argv[1:] if parts[0].argv[0] == _WRITER else ()
-    argv, stdin = _batch([part.argv for part in parts[bool(switched) :]]) or ((), b"")
+    argv, stdin = _batch_of([part.argv for part in parts[bool(switched) :]]) or ((), b"")
     if switched and argv:
         argv = ("sh", "-c", _WRITE_AND_RUN, "sh", *switched, *argv)
     return Command(argv, purpose, parts[0].inside, stdin, undo=undo, parts=parts)
 
 
-def staying(query: Command) -> Command:
+def session(query: Command) -> Command:
     """Return a query whose process stays, and then can make a change: one ``ip -batch``."""
-    return together(query)._replace(stays=True, absent_ok=query.absent_ok)
+    return batch(query)._replace(stays=True, absent_ok=query.absent_ok)
 
 
 def all_links_before(change: Command) -> Command:
@@ -126,7 +126,7 @@ def said(query: Command, change: Command) -> bytes | None:
         return None
     if query.argv[0] == "sh":
         return b"\n" + change.stdin if query.argv[3:] == change.argv[3:] else None
-    batch = _batch([part.argv for part in change.parts or (change,)])
+    batch = _batch_of([part.argv for part in change.parts or (change,)])
     return batch[1] if batch else None
 
 
@@ -143,7 +143,7 @@ def in_namespace(namespace: Namespace | None, argv: Argv) -> Argv:
     return ("nsenter", f"--net={namespace.path}", *argv)
 
 
-def _batch(commands: Sequence[Argv]) -> tuple[Argv, bytes] | None:
+def _batch_of(commands: Sequence[Argv]) -> tuple[Argv, bytes] | None:
     """Return an ``ip -batch`` that runs several ip commands, and its standard input.
 
     Return None if that is not possible: ``ip -batch`` cuts lines at ``#``,

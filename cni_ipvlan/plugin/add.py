@@ -15,7 +15,7 @@ from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.ipam import Ipam, needs_link
 from cni_ipvlan.plugin.node import id_of
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
-from cni_ipvlan.state.attachment import ModeHint
+from cni_ipvlan.state.attachment import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -52,21 +52,21 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         has_record = _check_not_attached(node, tx, request)
         visiting = tx.start(configure.visit(request.ifname, container))
         parent = find_master(tx, conf, container)
-        hint = _record(request, conf, container)
+        record = _record(request, conf, container)
         preflight.check_name_is_free(
             node.registry, id_of(request), container, tx.finish(visiting).stdout
         )
         chosen = features.configured(conf)
         for feature in chosen:
-            parent = feature.prepare(node, tx, parent, conf, hint)
+            parent = feature.prepare(node, tx, parent, conf, record)
         master.check_master(parent, conf)
         if not parent.link.is_up:
             node.warn(master.is_down(parent))
         masters.append(parent)
 
         # Recorded before it is created, it needs no lock while the kernel creates it.
-        tx.on_failure(lambda: _withdraw(node, tx, hint))
-        moving = _create_link(node, tx, conf, parent, container, hint)
+        tx.on_failure(lambda: _withdraw(node, tx, record))
+        moving = _create_link(node, tx, conf, parent, container, record)
         addressing = _allocate(
             node, tx, request, conf, parent, container, moving, has_record=has_record
         )
@@ -84,9 +84,9 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         result = addressing.result(link, request.netns, present)
         _check_same(request, container)
         for feature in chosen:
-            feature.apply(node, tx, parent, hint, addressing, locks)
-        hint = hint._replace(parent_netns=link.parent_netns)
-        hint = node.registry.complete(hint, link.ifindex)
+            feature.apply(node, tx, parent, record, addressing, locks)
+        record = record._replace(parent_netns=link.parent_netns)
+        record = node.registry.complete(record, link.ifindex)
         deliver(result)
 
 
@@ -96,8 +96,8 @@ def _check_not_attached(node: Node, tx: Transaction, request: Request) -> bool:
     What a killed ADD left is removed, as DEL does: its result was never delivered.
     """
     attachment = id_of(request)
-    records = node.registry.hints_of(attachment)
-    complete = [hint for hint in records if hint.is_complete]
+    records = node.registry.records_of(attachment)
+    complete = [record for record in records if record.is_complete]
     place = _place_of(node, tx, attachment, complete) if complete else ""
     if place:
         raise CniError(
@@ -116,10 +116,10 @@ def _check_not_attached(node: Node, tx: Transaction, request: Request) -> bool:
 
 
 def _place_of(
-    node: Node, tx: Transaction, attachment: AttachmentId, records: Sequence[ModeHint]
+    node: Node, tx: Transaction, attachment: AttachmentId, records: Sequence[Record]
 ) -> str:
     """Return where an attachment's interface is: where it is recorded, or was moved since."""
-    found = next(filter(None, (links.find(tx, hint) for hint in records)), None)
+    found = next(filter(None, (links.find(tx, record) for record in records)), None)
     if found:
         place, link = found
         return f"{link.name} in {place.path}"
@@ -129,8 +129,8 @@ def _place_of(
     return next((each.describe() for each in labelled), "")
 
 
-def _record(request: Request, conf: NetConf, container: Namespace) -> ModeHint:
-    return ModeHint(
+def _record(request: Request, conf: NetConf, container: Namespace) -> Record:
+    return Record(
         *id_of(request),
         request.netns,
         container.identity,
@@ -146,15 +146,15 @@ def _create_link(
     conf: NetConf,
     parent: Master,
     container: Namespace,
-    hint: ModeHint,
+    record: Record,
 ) -> Running:
     """Create the link, and start to move it into the container.
 
     That takes 20 ms, in which the kernel waits for its readers (RCU).
     """
-    attachment = hint.attachment
+    attachment = record.attachment
     waiting = node.while_locked(f"the master {parent.link.name}")
-    modes.admit(tx, node.registry, parent, hint, waiting)
+    modes.admit(tx, node.registry, parent, record, waiting)
     temporary = links.temporary_name(attachment.key)
     tx.run(
         Command(
@@ -164,32 +164,32 @@ def _create_link(
             undo=(links.removal(tx, temporary, parent.home),),
         )
     )
-    tx.on_failure(lambda: _keep_mode(node, tx, hint, waiting))
+    tx.on_failure(lambda: _keep_mode(node, tx, record, waiting))
     undo = [links.removal_after_move(tx, attachment, container, parent.home)]
     if conf.link_in_container:
-        argv = commands.link_set_name(temporary, hint.ifname, attachment.label)
-        purpose = f"name it {hint.ifname}"
+        argv = commands.link_set_name(temporary, record.ifname, attachment.label)
+        purpose = f"name it {record.ifname}"
     else:
-        argv = commands.link_set_netns(temporary, container, hint.ifname, attachment.label)
-        purpose = f"move it into the container as {hint.ifname}"
+        argv = commands.link_set_netns(temporary, container, record.ifname, attachment.label)
+        purpose = f"move it into the container as {record.ifname}"
         undo.insert(0, links.removal(tx, temporary, container))
     return tx.start(Command(argv, purpose, inside=parent.home, undo=tuple(undo)))
 
 
-def _withdraw(node: Node, tx: Transaction, hint: ModeHint) -> None:
+def _withdraw(node: Node, tx: Transaction, record: Record) -> None:
     """Remove the record, but not one of an earlier ADD, whose addresses may still be allocated."""
-    if links.is_there(tx, hint):
+    if links.is_there(tx, record):
         raise CniError(COMMAND_FAILED, "an interface of the attachment remains; DEL removes it")
-    node.registry.withdraw(hint)
+    node.registry.withdraw(record)
 
 
-def _keep_mode(node: Node, tx: Transaction, hint: ModeHint, waiting: Callable[[], None]) -> None:
+def _keep_mode(node: Node, tx: Transaction, record: Record, waiting: Callable[[], None]) -> None:
     """Keep the master's mode if the link that was created was not seen to be removed again."""
-    names = (links.temporary_name(hint.attachment.key), hint.ifname)
-    if any(commands.link_delete(name) in tx.undone for name in names) or links.is_there(tx, hint):
+    names = (links.temporary_name(record.attachment.key), record.ifname)
+    if any(commands.link_delete(name) in tx.undone for name in names) or links.is_there(tx, record):
         return
-    is_ending = not namespace.leads_to(hint.netns, hint.netns_identity)
-    for place in node.registry.withdraw(hint, is_unseen=True):
+    is_ending = not namespace.leads_to(record.netns, record.netns_identity)
+    for place in node.registry.withdraw(record, is_unseen=True):
         modes.settle(tx, node.registry, place, waiting, is_ending=is_ending)
 
 

@@ -7,7 +7,7 @@ from itertools import chain
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
 from cni_ipvlan.cni.result import Result
 from cni_ipvlan.iproute import commands, namespace, queries
-from cni_ipvlan.iproute.commands import Command, together
+from cni_ipvlan.iproute.commands import Command, batch
 from cni_ipvlan.plugin import features
 from cni_ipvlan.plugin.addressing import is_connected
 from cni_ipvlan.plugin.codes import CHECK_FAILED
@@ -118,7 +118,7 @@ def _shown(
     if previous.routes:
         asked.append(commands.route_show(request.ifname))
     parts = (Command(argv, inside=container, absent_ok=True) for argv in asked)
-    output = tx.run(together(*parts)._replace(absent_ok=True)).stdout.lstrip() or b"[]"
+    output = tx.run(batch(*parts)._replace(absent_ok=True)).stdout.lstrip() or b"[]"
     shown, *lines = output.split(b"\n")
     answers = [[lines.pop(0) for _ in queries_ if lines] for queries_ in of_features]
     return shown, b"".join(lines), answers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.iproute import commands, queries
-from cni_ipvlan.iproute.commands import Command, all_links_before, together
+from cni_ipvlan.iproute.commands import Command, all_links_before, batch
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.plugin.codes import ADDRESS_IN_USE
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
@@ -138,7 +138,7 @@ def _announcement(name: str) -> Command:
 def _together(changes: Sequence[Command], name: str, container: Namespace) -> Command:
     """Return changes, and then ``address show``, as one command."""
     commands_ = [*changes, Command(commands.address_show(name))]
-    return together(*(each._replace(inside=container) for each in commands_))
+    return batch(*(each._replace(inside=container) for each in commands_))
 
 
 def _make(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cni_ipvlan.cni.errors import Failures
 from cni_ipvlan.iproute import namespace
-from cni_ipvlan.iproute.commands import staying
+from cni_ipvlan.iproute.commands import session
 from cni_ipvlan.plugin import features, links
 from cni_ipvlan.plugin.ipam import Ipam, needs_link, to_release
 from cni_ipvlan.plugin.node import id_of
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute.queries import Link
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.node import Node
-    from cni_ipvlan.state.attachment import AttachmentId, ModeHint
+    from cni_ipvlan.state.attachment import AttachmentId, Record
 
 
 def delete(node: Node, request: Request) -> None:
@@ -69,21 +69,21 @@ def _remove_links(node: Node, tx: Transaction, request: Request) -> None:
     if container is not None:
         names = (attachment.ifname, temporary)
         deleted = _remove_from(node, tx, attachment, records, container, names)
-        if not deleted and any(hint.netns_identity == identity for hint in records):
+        if not deleted and any(record.netns_identity == identity for record in records):
             _report_elsewhere(node, tx, attachment)
     removed = []
-    for hint in records:
-        of_hint = deleted
-        if hint.netns_identity != identity:
-            place = links.place_of(hint)
-            name = attachment.ifname if hint.is_complete else temporary
-            of_hint = _remove_from(node, tx, attachment, records, place, (name,)) if place else []
-        was_moving = was_on_host and not hint.is_complete
-        if was_moving or links.includes_recorded(node.registry, hint, of_hint):
-            removed.append(hint)
+    for record in records:
+        of_record = deleted
+        if record.netns_identity != identity:
+            place = links.place_of(record)
+            name = attachment.ifname if record.is_complete else temporary
+            of_record = _remove_from(node, tx, attachment, records, place, (name,)) if place else []
+        was_moving = was_on_host and not record.is_complete
+        if was_moving or links.includes_recorded(node.registry, record, of_record):
+            removed.append(record)
     is_ending = any(
-        hint not in removed and not namespace.leads_to(hint.netns, hint.netns_identity)
-        for hint in records
+        record not in removed and not namespace.leads_to(record.netns, record.netns_identity)
+        for record in records
     )
     _forget(node, tx, attachment, container, removed, is_ending=is_ending)
     features.release(node, tx, attachment, below=True)
@@ -94,7 +94,7 @@ def _forget(
     tx: Transaction,
     attachment: AttachmentId,
     container: Namespace | None,
-    removed: Sequence[ModeHint],
+    removed: Sequence[Record],
     *,
     is_ending: bool,
 ) -> None:
@@ -115,7 +115,7 @@ def _remove_from(
     node: Node,
     tx: Transaction,
     attachment: AttachmentId,
-    records: list[ModeHint],
+    records: list[Record],
     place: Namespace,
     names: tuple[str, ...],
 ) -> list[Link]:
@@ -126,10 +126,10 @@ def _remove_from(
     """
 
     def is_recorded(link: Link) -> bool:
-        return any(_is_about(node, hint, link, place) for hint in records)
+        return any(_is_about(node, record, link, place) for record in records)
 
     with node.runner.holding(place):
-        asked = tx.start(staying(links.listing(place)))
+        asked = tx.start(session(links.listing(place)))
         claimed, others = links.sort(attachment, tx.finish(asked), names, expected=names[0])
         own = [link for link in others if is_recorded(link)]
         own += [
@@ -146,22 +146,25 @@ def _remove_from(
 def _is_anothers(node: Node, link: Link, place: Namespace) -> bool:
     """Whether root has recorded an interface of a container, which is not the attachment's."""
     try:
-        records = node.registry.hints_about(place.identity, link.ifindex)
+        records = node.registry.records_about(place.identity, link.ifindex)
     except OSError:  # as in features.records()
         return False
-    return any(_is_about(node, hint, link, place) for hint in records)
+    return any(_is_about(node, record, link, place) for record in records)
 
 
-def _is_about(node: Node, hint: ModeHint, link: Link, place: Namespace) -> bool:
+def _is_about(node: Node, record: Record, link: Link, place: Namespace) -> bool:
     """Whether a record is about an interface: by its index, and its master's.
 
     That one is seen by its index from a container, by its name where it is itself.
     """
-    if not hint.ifindex or (hint.netns_identity, hint.ifindex) != (place.identity, link.ifindex):
+    if not record.ifindex or (record.netns_identity, record.ifindex) != (
+        place.identity,
+        link.ifindex,
+    ):
         return False
     return any(
         bool(link.parent) if inode == place.identity[1] else index == link.parent_index
-        for inode, index in node.registry.masters_of(hint)
+        for inode, index in node.registry.masters_of(record)
     )
 
 

@@ -128,8 +128,8 @@ def _command_failed(error: CommandError) -> CniError:
     why = cause.meaning or answer.splitlines()[-1]
     command = [f"command: {join(error.argv)}", f"answer: {answer}"]
     state = [f"found: {each}" for each in (*error.found, *_state_of_machine(cause.kind))]
-    hint = _ADVICE.get(cause.kind, cause.advice)
-    advice = [f"try: {hint}"] if hint else []
+    record = _ADVICE.get(cause.kind, cause.advice)
+    advice = [f"try: {record}"] if record else []
     return CniError(
         _CODES[cause.kind],
         f"cannot {what}: {why}",

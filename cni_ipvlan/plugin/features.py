@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.node import Node
     from cni_ipvlan.plugin.shared import Feature
-    from cni_ipvlan.state.attachment import AttachmentId, ModeHint
+    from cni_ipvlan.state.attachment import AttachmentId, Record
     from cni_ipvlan.state.registry import Registry
 
 
@@ -71,16 +71,16 @@ def release_others(
 ) -> None:
     """Do that for a network's attachments that are not valid, and keep calls off them meanwhile."""
     for each in _FEATURES:
-        found = each.registry(node.registry).all_hints() if each.below == below else ()
-        for attachment in {hint.attachment for hint in found if hint.network == network}:
+        found = each.registry(node.registry).all_records() if each.below == below else ()
+        for attachment in {record.attachment for record in found if record.network == network}:
             with node.registry.idle(attachment.key) as is_idle:
                 if is_idle and attachment not in valid:
                     each.load().release(node, tx, attachment)
 
 
-def records(registry: Registry, attachment: AttachmentId) -> list[ModeHint]:
+def records(registry: Registry, attachment: AttachmentId) -> list[Record]:
     """Return the records of an attachment: none if they can't be read."""
     try:
-        return registry.hints_of(attachment)
+        return registry.records_of(attachment)
     except OSError:  # an unusable /run must not keep a pod from being deleted
         return []

@@ -74,7 +74,7 @@ def _release(node: Node, tx: Transaction, request: Request) -> None:
 
 def _remove_links(node: Node, tx: Transaction, network: str, valid_keys: set[str]) -> None:
     """Remove links that were never moved into a container."""
-    owners = {hint.attachment.key: hint.network for hint in node.registry.all_hints()}
+    owners = {record.attachment.key: record.network for record in node.registry.all_records()}
     for link in links.left_behind(tx, network):
         key = links.key_of(link.name)
         if key in valid_keys or owners.get(key, network) != network:
@@ -98,7 +98,7 @@ def _release_gone(
     before the node was started again. The record goes when the addresses have been released.
     """
     name = to_release(request, node.warn)
-    recorded = {hint.attachment: hint for hint in node.registry.all_hints()}
+    recorded = {record.attachment: record for record in node.registry.all_records()}
     wanted = [each for each in recorded if each.network == request.network]
     if name == "host-local":
         wanted += _unrecorded(node, tx, request, {*valid, *recorded})
@@ -153,11 +153,11 @@ def _is_gone(node: Node, tx: Transaction, attachment: AttachmentId) -> bool:
 
     What a killed ADD has left is removed. Records are read again, since an ADD may have ended.
     """
-    for hint in node.registry.hints_of(attachment):
-        if not hint.is_complete:
-            links.delete_recorded(tx, hint)
-        if links.is_there(tx, hint):
-            node.warn(f"not removed, since its container still exists: {hint.describe()}")
+    for record in node.registry.records_of(attachment):
+        if not record.is_complete:
+            links.delete_recorded(tx, record)
+        if links.is_there(tx, record):
+            node.warn(f"not removed, since its container still exists: {record.describe()}")
             return False
     return True
 

@@ -17,7 +17,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
 from cni_ipvlan.cni.result import Route
 from cni_ipvlan.iproute import commands, namespace, queries
-from cni_ipvlan.iproute.commands import Command, together
+from cni_ipvlan.iproute.commands import Command, batch
 from cni_ipvlan.plugin import shared
 from cni_ipvlan.plugin.addressing import check_count, parsed
 from cni_ipvlan.plugin.codes import (
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.addressing import Addressing
     from cni_ipvlan.plugin.node import Node
-    from cni_ipvlan.state.attachment import AttachmentId, ModeHint
+    from cni_ipvlan.state.attachment import AttachmentId, Record
     from cni_ipvlan.state.registry import Registry
 
     IPAddress = IPv4Address | IPv6Address
@@ -109,7 +109,7 @@ class HostAccess(Feature):
         node: Node,
         tx: Transaction,
         master: Master,
-        hint: ModeHint,
+        record: Record,
         addressing: Addressing,
         locks: ExitStack,
     ) -> None:
@@ -131,18 +131,18 @@ class HostAccess(Feature):
                 f"the host has an interface {name!r} already, which is not this plugin's",
                 "hostAccess needs that name\ntry: rename that interface",
             )
-        if hint.mode == "l2" and is_strict(tx, master):
+        if record.mode == "l2" and is_strict(tx, master):
             node.warn(strictness(master))
         registry = node.registry.of_host
         left = list(_routes_to(tx, addresses, name)) if there else []
         for address, route in left:
-            _check_left(registry, hint, shared.place(index), address, route)
-        hint = hint._replace(host_link=name, host_key=index, host_routes=tuple(addresses))
-        registry.remember(master.key, hint)
-        tx.on_failure(lambda: _withdraw(node, tx, hint))
+            _check_left(registry, record, shared.place(index), address, route)
+        record = record._replace(host_link=name, host_key=index, host_routes=tuple(addresses))
+        registry.remember(master.key, record)
+        tx.on_failure(lambda: _withdraw(node, tx, record))
         if there is None:
-            tx.run(_creation(master, hint))
-        metric = hint.attachment.number
+            tx.run(_creation(master, record))
+        metric = record.attachment.number
         changes = [
             Command(commands.link_set_alias(name, _LABEL), "label it"),
             Command(commands.link_set_up(name), "bring it up"),
@@ -153,7 +153,7 @@ class HostAccess(Feature):
         if there is None or not there.is_up:
             for switch in shared.switches(name):
                 tx.run(switch)
-        tx.run(together(*changes))
+        tx.run(batch(*changes))
 
     def asked(self, ifname: str) -> tuple[Argv, ...]:
         """CHECK: return the query for the container's neighbours."""
@@ -182,7 +182,7 @@ class HostAccess(Feature):
             yield f"the host's interface {name}, for hostAccess, {how}"
         shown = tx.run(Command(commands.address_show(hosts.parent))).stdout
         own = _own(Master(hosts, addresses=tuple(queries.local_addresses(shown))), addresses)
-        recorded = node.registry.of_host.hints_of(attachment)
+        recorded = node.registry.of_host.records_of(attachment)
         expected = recorded[0].host_routes if recorded else _reachable(own, addresses)
         for address, output in _matching(tx, expected):
             way = queries.way(queries.all_routes(output))
@@ -198,9 +198,9 @@ class HostAccess(Feature):
 
     def release(self, node: Node, tx: Transaction, attachment: AttachmentId) -> None:
         """Remove the host's routes to an attachment, and after the last one its interface."""
-        for hint in node.registry.of_host.hints_of(attachment):
-            with locked(node, hint.host_key):
-                _remove(node, tx, hint)
+        for record in node.registry.of_host.records_of(attachment):
+            with locked(node, record.host_key):
+                _remove(node, tx, record)
 
 
 def usable(master: Master) -> list[str]:
@@ -235,7 +235,7 @@ def check_permitted(tx: Transaction, master: Master, addresses: Sequence[Address
     one host, and no next hop of any route.
     """
     asked = (commands.route_show_all(), commands.nexthop_show())
-    shown, objects = tx.run(together(*map(Command, asked))).stdout.split(b"\n")
+    shown, objects = tx.run(batch(*map(Command, asked))).stdout.split(b"\n")
     hops = set(map(ip_address, (*queries.next_hops(shown), *queries.next_hops(objects))))
     ways = [
         (ip_network(each.dst), each)
@@ -258,7 +258,7 @@ def _is_known(tx: Transaction, master: Master, addressing: Addressing) -> bool:
     """
     ours = [each for each in _plain(addressing.addresses) if ":" not in each]
     shown = (Command(commands.neighbour_show_one(each, master.link.name)) for each in ours)
-    output = tx.run(together(*shown)).stdout if ours else b""
+    output = tx.run(batch(*shown)).stdout if ours else b""
     return any(queries.neighbours(line) for line in output.splitlines())
 
 
@@ -325,17 +325,17 @@ def locked(node: Node, index: int) -> AbstractContextManager[None]:
 
 
 def _check_left(
-    registry: Registry, own: ModeHint, place: tuple[int, int], address: str, route: queries.Route
+    registry: Registry, own: Record, place: tuple[int, int], address: str, route: queries.Route
 ) -> None:
     """Raise CniError if a route belongs to another attachment, whose container still exists."""
-    for hint in registry.numbered(place, route.priority):
-        is_others = hint.attachment != own.attachment and address in hint.host_routes
-        if is_others and namespace.leads_to(hint.netns, hint.netns_identity):
+    for record in registry.numbered(place, route.priority):
+        is_others = record.attachment != own.attachment and address in record.host_routes
+        if is_others and namespace.leads_to(record.netns, record.netns_identity):
             raise CniError(
                 ADDRESS_IN_USE,
                 f"the host's route to {address} is another container's",
                 "try: give the container another address, or delete that attachment first",
-                f"found: it is that of {hint.describe()}",
+                f"found: it is that of {record.describe()}",
             )
 
 
@@ -384,7 +384,7 @@ def _matching(tx: Transaction, addresses: Sequence[str]) -> Iterator[tuple[str, 
     """Yield each address with what ip prints of the routes that it matches."""
     for _, ours in _by_family(addresses):
         asked = (Command(commands.route_show_matching(each)) for each in ours)
-        yield from zip(ours, tx.run(together(*asked)).stdout.split(b"\n"), strict=True)
+        yield from zip(ours, tx.run(batch(*asked)).stdout.split(b"\n"), strict=True)
 
 
 def _routes_to(
@@ -393,7 +393,7 @@ def _routes_to(
     """Yield the routes to single addresses through an interface."""
     for _, ours in _by_family(addresses):
         asked = (Command(commands.route_show_exact(each, name)) for each in ours)
-        output = tx.run(together(*asked)).stdout.split(b"\n")
+        output = tx.run(batch(*asked)).stdout.split(b"\n")
         for address, routes in zip(ours, output, strict=True):
             yield from ((address, route) for route in queries.routes(routes))
 
@@ -406,11 +406,11 @@ def _host_link(tx: Transaction, name: str) -> Link | None:
     return next(filter(is_host_link, queries.links(tx.run(shown).stdout)), None)
 
 
-def _creation(master: Master, hint: ModeHint) -> Command:
+def _creation(master: Master, record: Record) -> Command:
     """Return the creation of the host's interface; nobody else uses it until it is undone."""
-    name, above = hint.host_link, master.link.name
+    name, above = record.host_link, master.link.name
     return Command(
-        commands.link_add_ipvlan(above, name, hint.mode, hint.flag, 0),
+        commands.link_add_ipvlan(above, name, record.mode, record.flag, 0),
         f"create the host's own interface of {above}",
         undo=(Command(commands.link_delete(name)),),
     )
@@ -424,40 +424,40 @@ def _route(address: str, name: str, source: str, metric: int) -> Command:
     )
 
 
-def _withdraw(node: Node, tx: Transaction, hint: ModeHint) -> None:
+def _withdraw(node: Node, tx: Transaction, record: Record) -> None:
     """Remove a record, unless something could not be undone that it is about."""
-    name = hint.host_link
+    name = record.host_link
     is_there = namespace.own_has_link(name)
-    registry, place = node.registry.of_host, shared.place(hint.host_key)
-    if is_there and (registry.is_only(place, hint.attachment) or _routes_of(tx, hint)):
+    registry, place = node.registry.of_host, shared.place(record.host_key)
+    if is_there and (registry.is_only(place, record.attachment) or _routes_of(tx, record)):
         raise CniError(
             COMMAND_FAILED, f"the host's interface {name} or its routes remain; DEL removes them"
         )
-    registry.withdraw(hint)
+    registry.withdraw(record)
 
 
-def _remove(node: Node, tx: Transaction, hint: ModeHint) -> None:
+def _remove(node: Node, tx: Transaction, record: Record) -> None:
     registry = node.registry.of_host
-    if registry.is_only(shared.place(hint.host_key), hint.attachment):
-        _remove_link(tx, hint.host_link)  # and with it all its routes
+    if registry.is_only(shared.place(record.host_key), record.attachment):
+        _remove_link(tx, record.host_link)  # and with it all its routes
     else:
-        _remove_routes(tx, _routes_of(tx, hint), hint.host_link)
-    registry.withdraw(hint)
+        _remove_routes(tx, _routes_of(tx, record), record.host_link)
+    registry.withdraw(record)
 
 
-def _routes_of(tx: Transaction, hint: ModeHint) -> list[tuple[str, queries.Route]]:
+def _routes_of(tx: Transaction, record: Record) -> list[tuple[str, queries.Route]]:
     """Return the host's routes to an attachment that are there; others may have its addresses."""
-    if not namespace.own_has_link(hint.host_link):
+    if not namespace.own_has_link(record.host_link):
         return []
-    metrics = (hint.attachment.number, *_METRICS_BEFORE)
-    found = _routes_to(tx, hint.host_routes, hint.host_link)
+    metrics = (record.attachment.number, *_METRICS_BEFORE)
+    found = _routes_to(tx, record.host_routes, record.host_link)
     return [(address, route) for address, route in found if route.priority in metrics]
 
 
 def _remove_routes(tx: Transaction, routes: Sequence[tuple[str, queries.Route]], name: str) -> None:
     if routes:
         removals = (_removal(address, name, route.priority) for address, route in routes)
-        tx.run(together(*removals))
+        tx.run(batch(*removals))
 
 
 def _removal(address: str, name: str, metric: int) -> Command:

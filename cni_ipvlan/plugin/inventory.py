@@ -6,7 +6,7 @@ import math
 import time
 
 from cni_ipvlan.iproute import commands, namespace, queries
-from cni_ipvlan.iproute.commands import Command, together
+from cni_ipvlan.iproute.commands import Command, batch
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.state.attachment import described, named_by
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute.queries import Link
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.master import Master
-    from cni_ipvlan.state.attachment import AttachmentId, ModeHint
+    from cni_ipvlan.state.attachment import AttachmentId, Record
     from cni_ipvlan.state.registry import Registry
 
 _NAMED = 3  # of many
@@ -59,7 +59,7 @@ def take(
     each that can't be searched, and why. The search stops at ``deadline``, a time of
     the monotonic clock, also in a namespace with thousands of links.
     """
-    owners = Owners(registry.all_hints())
+    owners = Owners(registry.all_records())
     if others is None:
         others = namespace.others()
     for place in (None, *sorted(others, key=lambda place: place.identity not in owners.places)):
@@ -68,7 +68,7 @@ def take(
             return
         asked = (Command(commands.address_show_kind(kind), inside=place) for kind in kinds)
         try:
-            output = tx.run(together(*asked)._replace(seconds=left)).stdout
+            output = tx.run(batch(*asked)._replace(seconds=left)).stdout
         except CommandError as error:
             unseen(f"{place.path if place else 'the host'}: {error.answer}")
             continue
@@ -82,12 +82,14 @@ def take(
 class Owners:
     """Finds whose a link is: its label says that, else the records do."""
 
-    def __init__(self, hints: Iterable[ModeHint]) -> None:
-        hints = list(hints)
-        self.places = {hint.netns_identity for hint in hints}
-        self._by_label = {hint.attachment.label: hint.attachment for hint in hints}
-        self._by_place = {(hint.ifname, hint.netns_identity): hint.attachment for hint in hints}
-        self._pods = {(hint.attachment, hint.netns_identity): hint.pod for hint in hints}
+    def __init__(self, records: Iterable[Record]) -> None:
+        records = list(records)
+        self.places = {record.netns_identity for record in records}
+        self._by_label = {record.attachment.label: record.attachment for record in records}
+        self._by_place = {
+            (record.ifname, record.netns_identity): record.attachment for record in records
+        }
+        self._pods = {(record.attachment, record.netns_identity): record.pod for record in records}
 
     def of(self, link: Link, place: Namespace | None) -> AttachmentId | None:
         """Return the attachment that a link belongs to, if that is known."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute.queries import Link
     from cni_ipvlan.iproute.running import Completed, Running
     from cni_ipvlan.iproute.transaction import Transaction
-    from cni_ipvlan.state.attachment import AttachmentId, ModeHint
+    from cni_ipvlan.state.attachment import AttachmentId, Record
     from cni_ipvlan.state.registry import Registry
 
 _READ_SECONDS = 1.0  # while others wait
@@ -103,66 +103,66 @@ def removal_after_move(
     return Command(commands.link_delete(attachment.ifname), inside=place, only_if=is_there)
 
 
-def recorded(registry: Registry, link: Link, container: Namespace) -> list[ModeHint]:
+def recorded(registry: Registry, link: Link, container: Namespace) -> list[Record]:
     """Return the records about a link of a container: those of the attachment in its label."""
     named = named_by(link.alias)
-    hints = registry.hints_of(named) if named else ()
-    return [hint for hint in hints if hint.netns_identity == container.identity]
+    records = registry.records_of(named) if named else ()
+    return [record for record in records if record.netns_identity == container.identity]
 
 
-def find(tx: Transaction, hint: ModeHint) -> tuple[Namespace, Link] | None:
-    """Return the link that a hint is about and its container; None if it is not there (any more).
+def find(tx: Transaction, record: Record) -> tuple[Namespace, Link] | None:
+    """Return the link that a record is about and its container; None if it is not there (any more).
 
-    In a dry run without permission, the hint is believed.
+    In a dry run without permission, the record is believed.
     """
-    place = place_of(hint)
+    place = place_of(record)
     if place is None:
         return None
     present = listed(tx, place)
     if present is None:
-        return place, _as_recorded(hint)
+        return place, _as_recorded(record)
     # A half-made one has its label as soon as it has its name.
-    names = (hint.ifname if hint.is_complete else temporary_name(hint.attachment.key),)
-    found = (link for link in present if _is_of(link, hint.attachment, names))
+    names = (record.ifname if record.is_complete else temporary_name(record.attachment.key),)
+    found = (link for link in present if _is_of(link, record.attachment, names))
     return next(((place, link) for link in found), None)
 
 
-def read(tx: Transaction, hint: ModeHint) -> tuple[Namespace, Link] | None:
+def read(tx: Transaction, record: Record) -> tuple[Namespace, Link] | None:
     """Return the link of the recorded name, and its container; None if it can't be read at once.
 
     As it is not searched for among all links, of which the container's owner may make thousands,
     one with another name is not found.
     """
-    place = place_of(hint)
+    place = place_of(record)
     if place is None:
         return None
     query = Command(
-        commands.link_show(hint.ifname), inside=place, absent_ok=True, seconds=_READ_SECONDS
+        commands.link_show(record.ifname), inside=place, absent_ok=True, seconds=_READ_SECONDS
     )
     try:
         shown = tx.run(query)
     except CommandError:  # the container has just ended, or its kernel is slow to answer
         return None
     if shown.is_assumed:
-        return place, _as_recorded(hint)
-    names = (hint.ifname,) if hint.is_complete else ()
+        return place, _as_recorded(record)
+    names = (record.ifname,) if record.is_complete else ()
     found = (link for link in queries.links(shown.stdout) if link.kind == "ipvlan")
-    return next(((place, each) for each in found if _is_of(each, hint.attachment, names)), None)
+    return next(((place, each) for each in found if _is_of(each, record.attachment, names)), None)
 
 
-def delete_recorded(tx: Transaction, hint: ModeHint) -> list[Link]:
-    """Delete the link that a hint is about, if it is there; return it."""
-    found = find(tx, hint)
+def delete_recorded(tx: Transaction, record: Record) -> list[Link]:
+    """Delete the link that a record is about, if it is there; return it."""
+    found = find(tx, record)
     if found is None:
         return []
     place, link = found
     return delete(tx, (link,), place)
 
 
-def includes_recorded(registry: Registry, hint: ModeHint, deleted: Iterable[Link]) -> bool:
-    """Whether one of the links that were deleted is that of a hint, rather than a forged one."""
-    masters = registry.masters_of(hint)
-    return any(_is_of_master(link, each, hint) for link in deleted for each in masters)
+def includes_recorded(registry: Registry, record: Record, deleted: Iterable[Link]) -> bool:
+    """Whether one of the links that were deleted is that of a record, rather than a forged one."""
+    masters = registry.masters_of(record)
+    return any(_is_of_master(link, each, record) for link in deleted for each in masters)
 
 
 def left_behind(tx: Transaction, network: str) -> list[Link]:
@@ -176,25 +176,25 @@ def forget(
     registry: Registry,
     attachment: AttachmentId,
     cleared: Namespace | None = None,
-    removed: Collection[ModeHint] = (),
+    removed: Collection[Record] = (),
 ) -> list[tuple[int, int]] | None:
-    """Remove the hints about an attachment; return the masters that are left with a note only.
+    """Remove the records about an attachment; return the masters that are left with a note only.
 
     The link is known not to be in the namespace ``cleared``. If it is elsewhere, nothing is
-    removed, and None is returned. Only the ``removed`` hints' links were seen to go.
+    removed, and None is returned. Only the ``removed`` records' links were seen to go.
     """
-    hints = registry.hints_of(attachment)
-    for hint in hints:
-        is_cleared = cleared is not None and hint.netns_identity == cleared.identity
-        if not is_cleared and is_there(tx, hint):
+    records = registry.records_of(attachment)
+    for record in records:
+        is_cleared = cleared is not None and record.netns_identity == cleared.identity
+        if not is_cleared and is_there(tx, record):
             return None
-    return registry.forget(attachment, [hint for hint in hints if hint not in removed])
+    return registry.forget(attachment, [record for record in records if record not in removed])
 
 
-def is_there(tx: Transaction, hint: ModeHint) -> bool:
-    """Whether the link that a hint is about is in its container, or still on the host."""
-    is_on_host = namespace.own_has_link(temporary_name(hint.attachment.key))
-    return is_on_host or find(tx, hint) is not None
+def is_there(tx: Transaction, record: Record) -> bool:
+    """Whether the link that a record is about is in its container, or still on the host."""
+    is_on_host = namespace.own_has_link(temporary_name(record.attachment.key))
+    return is_on_host or find(tx, record) is not None
 
 
 def listing(place: Namespace | None) -> Command:
@@ -208,7 +208,7 @@ def listed(tx: Transaction, place: Namespace | None) -> list[Link] | None:
     return None if shown.is_assumed else queries.links(shown.stdout)
 
 
-def _is_of_master(link: Link, master: tuple[int, int], hint: ModeHint) -> bool:
+def _is_of_master(link: Link, master: tuple[int, int], record: Record) -> bool:
     """Whether the kernel says that a container's link has a master.
 
     The number of the master's namespace was recorded when the link was made there: no other link
@@ -216,25 +216,25 @@ def _is_of_master(link: Link, master: tuple[int, int], hint: ModeHint) -> bool:
     change the mode anyway.
     """
     inode, index = master
-    if inode == hint.netns_identity[1]:
+    if inode == record.netns_identity[1]:
         return True
-    is_known = hint.parent_netns is not None
-    number = hint.parent_netns if is_known else link.parent_netns
+    is_known = record.parent_netns is not None
+    number = record.parent_netns if is_known else link.parent_netns
     return number is not None and (link.parent_index, link.parent_netns) == (index, number)
 
 
-def place_of(hint: ModeHint) -> Namespace | None:
-    """Return the container of a hint, if its path still leads there."""
-    if not namespace.leads_to(hint.netns, hint.netns_identity):
+def place_of(record: Record) -> Namespace | None:
+    """Return the container of a record, if its path still leads there."""
+    if not namespace.leads_to(record.netns, record.netns_identity):
         return None
     try:
-        return namespace.find(hint.netns)
+        return namespace.find(record.netns)
     except (OSError, namespace.NotANamespaceError):
         return None
 
 
-def _as_recorded(hint: ModeHint) -> Link:
-    return queries.Link(0, hint.ifname, "ipvlan", mode=hint.mode, flag=hint.flag)
+def _as_recorded(record: Record) -> Link:
+    return queries.Link(0, record.ifname, "ipvlan", mode=record.mode, flag=record.flag)
 
 
 def _is_of(link: Link, attachment: AttachmentId, names: Collection[str]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
 from cni_ipvlan.iproute import commands, namespace, queries
-from cni_ipvlan.iproute.commands import Command, together
+from cni_ipvlan.iproute.commands import Command, batch
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.plugin.codes import MASTER_BUSY
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
@@ -81,7 +81,7 @@ def look(tx: Transaction, name: str, home: Namespace | None) -> Master | None:
     of_host = () if home else (commands.route_show_local(),)
     asked = (commands.address_show(name), *of_host, *map(commands.link_show_kind, kinds))
     try:
-        output = tx.run(together(*(Command(argv, inside=home) for argv in asked))).stdout
+        output = tx.run(batch(*(Command(argv, inside=home) for argv in asked))).stdout
     except CommandError as error:
         from cni_ipvlan.iproute import causes
 

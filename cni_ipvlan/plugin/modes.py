@@ -50,11 +50,11 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.inventory import Attachment
     from cni_ipvlan.plugin.master import Master
-    from cni_ipvlan.state.attachment import ModeHint
+    from cni_ipvlan.state.attachment import Record
     from cni_ipvlan.state.registry import Registry
 
 # What is read at most while the master's lock is held: records, and links of containers.
-_MOST_HINTS = 64
+_MOST_RECORDS = 64
 _MOST_READ = 4
 _NAMED = 3  # of many
 _DECLARED = "ipvlan-mode"  # the interface with which root declares a mode
@@ -87,7 +87,7 @@ def admit(
     tx: Transaction,
     registry: Registry,
     master: Master,
-    hint: ModeHint,
+    record: Record,
     check: Callable[[], None],
 ) -> None:
     """Record an attachment on its master, if nothing there uses another mode.
@@ -98,15 +98,15 @@ def admit(
     searched: _Search | None = None
     while True:
         with registry.master_lock(master.key, check):
-            opposed = _opposed(tx, registry, master, hint, searched)
+            opposed = _opposed(tx, registry, master, record, searched)
             if opposed is None:
-                registry.remember(master.key, hint)
+                registry.remember(master.key, record)
                 return
         if opposed is not _UNKNOWN:
-            raise _conflict(registry, master, hint, opposed)
+            raise _conflict(registry, master, record, opposed)
         if searched:
-            raise _not_found(master, hint, searched.suspects)
-        searched = _search(tx, registry, master, hint)
+            raise _not_found(master, record, searched.suspects)
+        searched = _search(tx, registry, master, record)
 
 
 def settle(
@@ -161,7 +161,7 @@ def _opposed(
     tx: Transaction,
     registry: Registry,
     master: Master,
-    hint: ModeHint,
+    record: Record,
     searched: _Search | None,
 ) -> Running | None:
     """Return what conflicts with an attachment's mode; _UNKNOWN if nothing is known.
@@ -169,73 +169,73 @@ def _opposed(
     Since the master's lock is held, the time taken here must not grow with the node, nor with
     what is in containers.
     """
-    running = _recorded(tx, registry, master, hint)
-    if running is not None and _agrees(running, hint):
+    running = _recorded(tx, registry, master, record)
+    if running is not None and _agrees(running, record):
         return None
     freedom = is_free(tx, master)
     if freedom:
-        running = _forget_all(registry, master, hint)
+        running = _forget_all(registry, master, record)
     elif running is None:
         running = _visible(registry, master) or (searched.found if searched else None)
         if running is None and freedom is False:
             running = _believed(registry, master, is_searched=searched is not None)
         if running is None and not (freedom is None and searched):
             return _UNKNOWN
-    return None if running is None or _agrees(running, hint) else running
+    return None if running is None or _agrees(running, record) else running
 
 
 def _believed(registry: Registry, master: Master, *, is_searched: bool) -> Running | None:
     """Return what root's note or record says of a master whose interfaces are hidden."""
     key = master.key
-    hint = registry.last(key) if is_searched else registry.note(key, is_searched=True)
-    if hint is None:
+    record = registry.last(key) if is_searched else registry.note(key, is_searched=True)
+    if record is None:
         return None
     if is_searched:
-        registry.keep_searched(key, hint)
-    return Running(hint.mode, hint.flag, hint.describe(), is_recorded=True)
+        registry.keep_searched(key, record)
+    return Running(record.mode, record.flag, record.describe(), is_recorded=True)
 
 
-def _agrees(running: Running, hint: ModeHint) -> bool:
-    return (running.mode, running.flag) == (hint.mode, hint.flag)
+def _agrees(running: Running, record: Record) -> bool:
+    return (running.mode, running.flag) == (record.mode, record.flag)
 
 
-def _recorded(tx: Transaction, registry: Registry, master: Master, own: ModeHint) -> Running | None:
+def _recorded(tx: Transaction, registry: Registry, master: Master, own: Record) -> Running | None:
     """Return the mode of a recorded attachment that is being created or still exists."""
     read = 0
-    for hint in islice(registry.hints(master.key), _MOST_HINTS):
-        if hint.attachment == own.attachment:
+    for record in islice(registry.records(master.key), _MOST_RECORDS):
+        if record.attachment == own.attachment:
             continue
-        if not hint.is_complete and registry.is_live(hint.attachment.key):
-            return Running(hint.mode, hint.flag, hint.describe())
-        if read < _MOST_READ and namespace.leads_to(hint.netns, hint.netns_identity):
+        if not record.is_complete and registry.is_live(record.attachment.key):
+            return Running(record.mode, record.flag, record.describe())
+        if read < _MOST_READ and namespace.leads_to(record.netns, record.netns_identity):
             read += 1
-            found = _read(tx, master, hint)
+            found = _read(tx, master, record)
             if found is not None:
-                return Running(found.mode, found.flag, hint.describe())
+                return Running(found.mode, found.flag, record.describe())
     return None
 
 
-def _read(tx: Transaction, master: Master, hint: ModeHint) -> Link | None:
-    """Return the link that a hint is about, if what its container shows can be believed."""
-    found = links.read(tx, hint)
+def _read(tx: Transaction, master: Master, record: Record) -> Link | None:
+    """Return the link that a record is about, if what its container shows can be believed."""
+    found = links.read(tx, record)
     if found is None:
         return None
     place, link = found
-    is_as_recorded = (link.mode, link.flag) == (hint.mode, hint.flag)
+    is_as_recorded = (link.mode, link.flag) == (record.mode, record.flag)
     return link if is_as_recorded or _is_proven(tx, master, link, place) else None
 
 
-def _forget_all(registry: Registry, master: Master, own: ModeHint) -> Running | None:
+def _forget_all(registry: Registry, master: Master, own: Record) -> Running | None:
     """Forget what was on a free master; return the mode of an attachment being created."""
     registry.drop_note(master.key)
     coming = None
-    for hint in list(registry.hints(master.key)):
-        if hint.attachment == own.attachment:
+    for record in list(registry.records(master.key)):
+        if record.attachment == own.attachment:
             continue  # it tells that addresses may still be allocated
-        if registry.is_live(hint.attachment.key):
-            coming = Running(hint.mode, hint.flag, hint.describe())
+        if registry.is_live(record.attachment.key):
+            coming = Running(record.mode, record.flag, record.describe())
         else:
-            registry.forget(hint.attachment)
+            registry.forget(record.attachment)
     return coming
 
 
@@ -271,10 +271,10 @@ def becomes_free(tx: Transaction, master: Master) -> bool | None:
     return freedom
 
 
-def _search(tx: Transaction, registry: Registry, master: Master, hint: ModeHint) -> _Search:
+def _search(tx: Transaction, registry: Registry, master: Master, record: Record) -> _Search:
     """Search for an interface of the master that this plugin can't read by its record.
 
-    If nothing is found, and nothing recorded agrees with the hint, wait for what may only be
+    If nothing is found, and nothing recorded agrees with the record, wait for what may only be
     going away.
     """
     from cni_ipvlan.plugin import inventory
@@ -288,18 +288,18 @@ def _search(tx: Transaction, registry: Registry, master: Master, hint: ModeHint)
         if master.carries(each.link, each.place):
             suspects.append(each)
     last = registry.last(master.key)
-    if last is None or not last.has_mode_of(hint):
+    if last is None or not last.has_mode_of(record):
         becomes_free(tx, master)
     return _Search(None, tuple(suspects))
 
 
-def _not_found(master: Master, hint: ModeHint, suspects: Sequence[Attachment]) -> CniError:
+def _not_found(master: Master, record: Record, suspects: Sequence[Attachment]) -> CniError:
     error = CniError(
         TRY_AGAIN_LATER,
         f"the master {master.link.name!r} carries ipvlan interfaces, but they can't be "
         "found, so their mode is unknown",
         "they may be going away with a container that has just ended\n"
-        f"try: if they stay, declare the mode as root: {_declaration(master, hint)}\n"
+        f"try: if they stay, declare the mode as root: {_declaration(master, record)}\n"
         "that sets the mode of all interfaces on the master; delete it when ADD has succeeded",
     )
     for each in suspects[:_NAMED]:
@@ -310,11 +310,11 @@ def _not_found(master: Master, hint: ModeHint, suspects: Sequence[Attachment]) -
     return error
 
 
-def _declaration(master: Master, hint: ModeHint) -> str:
+def _declaration(master: Master, record: Record) -> str:
     """Return the command with which root declares the mode of a master."""
     from shlex import join
 
-    argv = commands.link_add_ipvlan(master.link.name, _DECLARED, hint.mode, hint.flag, 0)
+    argv = commands.link_add_ipvlan(master.link.name, _DECLARED, record.mode, record.flag, 0)
     return join(Command(argv, inside=master.home).full_argv)
 
 
@@ -336,17 +336,19 @@ def _is_proven(tx: Transaction, master: Master, link: Link, place: Namespace | N
     return link.parent_netns == queries.namespace_number(output, namespace.own()[1])
 
 
-def _conflict(registry: Registry, master: Master, hint: ModeHint, running: Running) -> CniError:
+def _conflict(registry: Registry, master: Master, record: Record, running: Running) -> CniError:
     """Return the error, with what root's records and the host show."""
-    hints = (each for each in registry.hints(master.key) if each.attachment != hint.attachment)
+    records = (
+        each for each in registry.records(master.key) if each.attachment != record.attachment
+    )
     on_host = (_on_host(registry, link) for link in master.slaves)
-    named = list(dict.fromkeys([*on_host, running.where, *(h.describe() for h in hints)]))
+    named = list(dict.fromkeys([*on_host, running.where, *(h.describe() for h in records)]))
     many = f"{len(named)} interfaces run" if len(named) > 1 else "an interface runs"
     more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
     error = CniError(
         MODE_CONFLICT,
         f"the master {master.link.name!r} is used in mode {running.mode} {running.flag}; "
-        f"this network wants {hint.mode} {hint.flag}",
+        f"this network wants {record.mode} {record.flag}",
         "all ipvlan interfaces of a master share one mode and flag\n"
         f"try: use mode {running.mode} and flag {running.flag} here, or another master",
     )
@@ -354,7 +356,7 @@ def _conflict(registry: Registry, master: Master, hint: ModeHint, running: Runni
         error.add_details("that is root's record: the interfaces in that mode can't be found")
         error.add_private(
             f"recorded: {running.where}\n"
-            f"root declares another mode of all that are there with: {_declaration(master, hint)}"
+            f"root declares another mode of all that are there with: {_declaration(master, record)}"
         )
     else:
         error.add_private(f"found: {many} in that mode: {', '.join(named[:_NAMED])}{more}")

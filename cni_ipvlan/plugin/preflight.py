@@ -87,9 +87,9 @@ def check_name_is_free(
             f"the container already has an interface {ifname!r}, of kind {kind}",
             "try: choose another CNI_IFNAME, or delete that interface",
             "\n".join(
-                f"found: it is {hint.describe()}"
-                for hint in links.recorded(registry, link, container)
-                if hint.attachment != attachment
+                f"found: it is {record.describe()}"
+                for record in links.recorded(registry, link, container)
+                if record.attachment != attachment
             ),
             "CNI_IFNAME",
         )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.plugin.addressing import Addressing
     from cni_ipvlan.plugin.master import Master
     from cni_ipvlan.plugin.node import Node
-    from cni_ipvlan.state.attachment import AttachmentId, ModeHint
+    from cni_ipvlan.state.attachment import AttachmentId, Record
 
 
 class Feature:
@@ -41,10 +41,10 @@ class Feature:
         """
 
     def prepare(
-        self, node: Node, tx: Transaction, master: Master, conf: NetConf, hint: ModeHint
+        self, node: Node, tx: Transaction, master: Master, conf: NetConf, record: Record
     ) -> Master:
         """ADD: return the master to use instead of the one that was found; make it if need be."""
-        del node, tx, conf, hint
+        del node, tx, conf, record
         return master
 
     def extend(self, addressing: Addressing, master: Master, conf: NetConf) -> Addressing:
@@ -62,7 +62,7 @@ class Feature:
         node: Node,
         tx: Transaction,
         master: Master,
-        hint: ModeHint,
+        record: Record,
         addressing: Addressing,
         locks: ExitStack,
     ) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.iproute import commands, queries
-from cni_ipvlan.iproute.commands import Command, together
+from cni_ipvlan.iproute.commands import Command, batch
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.plugin import links, modes, shared
 from cni_ipvlan.plugin.codes import COMMAND_FAILED, INTERFACE_NAME_TAKEN, MASTER_BUSY
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cni_ipvlan.iproute.queries import Link
     from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.node import Node
-    from cni_ipvlan.state.attachment import AttachmentId, ModeHint
+    from cni_ipvlan.state.attachment import AttachmentId, Record
 
 _LABEL = "cni-ipvlan/vlan"
 _IDS = 4096
@@ -59,7 +59,7 @@ class Vlan(Feature):
         return found or _to_be_made(master, _name(master, conf.vlan))
 
     def prepare(
-        self, node: Node, tx: Transaction, master: Master, conf: NetConf, hint: ModeHint
+        self, node: Node, tx: Transaction, master: Master, conf: NetConf, record: Record
     ) -> Master:
         """Return the VLAN of an interface; make it if it is missing, and record who uses it."""
         registry = node.registry.of_vlan
@@ -71,13 +71,13 @@ class Vlan(Feature):
             # One that was not made here has no name in the record: it is not removed.
             is_ours = found is None or found.link.alias == _LABEL
             its = found.link if found else _to_be_made(master, name).link
-            hint = hint._replace(
+            record = record._replace(
                 host_link=its.name if is_ours else "", host_key=key, ifindex=its.ifindex
             )
-            registry.remember(shared.place(key), hint)
+            registry.remember(shared.place(key), record)
             shown = Command(commands.link_delete(name)) if found is None else None
             unlabelled = name if found is None else ""
-            tx.on_failure(lambda: _release(node, tx, hint, unlabelled), shown)
+            tx.on_failure(lambda: _release(node, tx, record, unlabelled), shown)
             if found is None:
                 add = commands.link_add_vlan(master.link.name, name, conf.vlan)
                 try:
@@ -89,13 +89,13 @@ class Vlan(Feature):
                     raise
                 found = look(tx, name, None)
                 if found is not None:
-                    hint = registry.identify(hint, found.link.ifindex)
+                    record = registry.identify(record, found.link.ifindex)
             return found or _to_be_made(master, name)
 
     def release(self, node: Node, tx: Transaction, attachment: AttachmentId) -> None:
         """Remove the VLAN of an attachment, if nothing else uses it."""
-        for hint in node.registry.of_vlan.hints_of(attachment):
-            _release(node, tx, hint)
+        for record in node.registry.of_vlan.records_of(attachment):
+            _release(node, tx, record)
 
 
 def find(tx: Transaction, below: Master, vlan: int) -> Master | None:
@@ -146,15 +146,15 @@ def _made_by_root(below: Master, conf: NetConf) -> str:
     return join(commands.link_add_vlan(below.link.name, "NAME", conf.vlan))
 
 
-def _release(node: Node, tx: Transaction, hint: ModeHint, unlabelled: str = "") -> None:
-    registry, place = node.registry.of_vlan, shared.place(hint.host_key)
-    if links.is_there(tx, hint):
+def _release(node: Node, tx: Transaction, record: Record, unlabelled: str = "") -> None:
+    registry, place = node.registry.of_vlan, shared.place(record.host_key)
+    if links.is_there(tx, record):
         return  # it could not be undone, or was moved; the record is for the DEL that removes it
-    with _locked(node, hint.host_key, hint.host_link):
-        if hint.host_link and registry.is_only(place, hint.attachment):
-            made_here = _Made(hint.host_key, hint.ifindex, unlabelled)
-            _remove(node, tx, made_here, hint.attachment)
-        registry.withdraw(hint)
+    with _locked(node, record.host_key, record.host_link):
+        if record.host_link and registry.is_only(place, record.attachment):
+            made_here = _Made(record.host_key, record.ifindex, unlabelled)
+            _remove(node, tx, made_here, record.attachment)
+        registry.withdraw(record)
 
 
 def _to_be_made(below: Master, name: str) -> Master:
@@ -167,7 +167,7 @@ def _to_be_made(below: Master, name: str) -> Master:
 
 def _make(tx: Transaction, add: Command, name: str) -> None:
     """Make a VLAN, of which the host gets no address by itself."""
-    tx.run(together(add, Command(commands.link_set_alias(name, _LABEL), "label it")))
+    tx.run(batch(add, Command(commands.link_set_alias(name, _LABEL), "label it")))
     for switch in shared.switches(name):
         tx.run(switch)
     tx.run(Command(commands.link_set_up(name), "bring it up"))
@@ -196,7 +196,7 @@ def _delete(tx: Transaction, name: str) -> None:
     """
     proof = Command(commands.link_add_ipvlan(name, commands.PROBE, "l2", "bridge", 0))
     try:
-        tx.run(together(proof, Command(commands.link_delete(name), f"remove the VLAN {name}")))
+        tx.run(batch(proof, Command(commands.link_delete(name), f"remove the VLAN {name}")))
     except CommandError as error:
         if error.argv != proof.argv:
             raise

@@ -66,7 +66,7 @@ class AttachmentId(NamedTuple):
         return AttachmentId(_fitting(self.network), _fitting(self.container_id), self.ifname)
 
 
-class ModeHint(NamedTuple):
+class Record(NamedTuple):
     """A record that an attachment uses a mode, with the container's namespace.
 
     ``is_complete`` is false until the ADD has done its work. ``pod`` is NAMESPACE/NAME of
@@ -94,7 +94,7 @@ class ModeHint(NamedTuple):
 
     @property
     def attachment(self) -> AttachmentId:
-        """The attachment that the hint is about."""
+        """The attachment that the record is about."""
         return AttachmentId(self.network, self.container_id, self.ifname)
 
     @property
@@ -103,12 +103,12 @@ class ModeHint(NamedTuple):
         place = f"{self.netns_identity[0]}:{self.netns_identity[1]}/{self.ifname}"
         return f"{self.attachment.key}.{digest(place, _PLACE_CHARACTERS)}"
 
-    def has_mode_of(self, other: ModeHint) -> bool:
-        """Whether mode and flag are those of another hint."""
+    def has_mode_of(self, other: Record) -> bool:
+        """Whether mode and flag are those of another record."""
         return (self.mode, self.flag) == (other.mode, other.flag)
 
-    def disproves(self, other: ModeHint) -> bool:
-        """Whether another hint can't be true beside this one, of an ADD that has done its work.
+    def disproves(self, other: Record) -> bool:
+        """Whether another record can't be true beside this one, of an ADD that has done its work.
 
         It is about the same attachment elsewhere, or says that the interface is another's.
         """

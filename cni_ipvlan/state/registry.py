@@ -1,4 +1,4 @@
-"""Records of this node's attachments: locks, and hints about modes.
+"""Records of this node's attachments: locks, and records about modes.
 
 They are in a directory on tmpfs, readable only by root:
 
@@ -6,13 +6,13 @@ They are in a directory on tmpfs, readable only by root:
     a byte of it is locked by the call that works on an attachment, another one while the mode of
     a master is decided (see locks.py). It is removed with the last of the others.
 ``on-NAMESPACE.MASTER/``
-    a directory for each master (namespace inode, interface index), removed with the last hint.
+    a directory for each master (namespace inode, interface index), removed with the last record.
 ``on-NAMESPACE.MASTER/KEY.PLACE``
-    a hint: an attachment on that master, with its mode. ``@INDEX.NUMBER`` follows when its
+    a record: an attachment on that master, with its mode. ``@INDEX.NUMBER`` follows when its
     interface is known: its index, and there the number of the master's namespace, if it is
     another. ``.adding`` follows until the ADD has done its work.
 ``on-NAMESPACE.MASTER/mode`` or ``…/mode.searched``
-    what was a hint, of an attachment that is deleted, while its interface was not seen to go:
+    what was a record, of an attachment that is deleted, while its interface was not seen to go:
     the mode of a master that may have hidden interfaces. It stays until the kernel says that
     the master has none. ``searched`` is added when none was found in all namespaces.
 
@@ -22,7 +22,7 @@ They are in a directory on tmpfs, readable only by root:
     the same for attachments on a VLAN that the option vlan names.
 
 KEY is the attachment's, see ``AttachmentId.key``; PLACE is a digest of the container's
-namespace and the interface's name. Both only find a hint; the names in it identify the
+namespace and the interface's name. Both only find a record; the names in it identify the
 attachment, and the kernel says whether it still exists.
 """
 
@@ -34,7 +34,7 @@ from itertools import islice
 
 from cni_ipvlan.start import json
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
-from cni_ipvlan.state.attachment import ModeHint, number_of
+from cni_ipvlan.state.attachment import Record, number_of
 from cni_ipvlan.state.locks import BusyError, Lock, make_directory, remove_unused
 
 if TYPE_CHECKING:
@@ -45,14 +45,14 @@ if TYPE_CHECKING:
 DIRECTORY = "/run/cni-ipvlan"
 
 _OPEN_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
-_MOST_HINT = 1 << 16  # bytes; its names and paths have less than 5 KiB together
+_MOST_RECORD = 1 << 16  # bytes; its names and paths have less than 5 KiB together
 _LOCKS, _MASTER, _HOST, _VLAN, _ADDING = "locks", "on-", "host-", "vlan-", ".adding"
 _INDEX = "@"  # nothing before it in a file's name has it
 _SEARCHED_NOTE, _NOTE = _NOTES = ("mode.searched", "mode")
 
 
 class Registry:
-    """The directory of locks and hints; every method raises OSError if it is unusable.
+    """The directory of locks and records; every method raises OSError if it is unusable.
 
     If it ``is_read_only``, as in a dry run, it reads what is permitted, writes nothing and takes
     no lock.
@@ -140,15 +140,15 @@ class Registry:
                 return True
             raise
 
-    def hints(self, master: tuple[int, int]) -> Iterator[ModeHint]:
-        """Yield the hints about attachments on a master (namespace inode, interface index).
+    def records(self, master: tuple[int, int]) -> Iterator[Record]:
+        """Yield the records about attachments on a master (namespace inode, interface index).
 
         They are read one by one: often the first is enough, and there may be a thousand.
         """
-        return self._hints_in(self._directory_of(master))
+        return self._records_in(self._directory_of(master))
 
-    def numbered(self, master: tuple[int, int], number: int) -> list[ModeHint]:
-        """Return the hints about attachments with that number on a master."""
+    def numbered(self, master: tuple[int, int], number: int) -> list[Record]:
+        """Return the records about attachments with that number on a master."""
         directory = self._directory_of(master)
         try:
             names = os.listdir(directory)
@@ -156,114 +156,118 @@ class Registry:
             return []
         meant = (name for name in names if number_of(name.partition(".")[0]) == number)
         found = (self._read(os.path.join(directory, name)) for name in meant)
-        return [hint for hint in found if hint is not None]
+        return [record for record in found if record is not None]
 
     def is_only(self, master: tuple[int, int], attachment: AttachmentId | None = None) -> bool:
-        """Whether no other attachment is recorded on a master; it reads two hints at most."""
-        return all(hint.attachment == attachment for hint in islice(self.hints(master), 2))
+        """Whether no other attachment is recorded on a master; it reads two records at most."""
+        return all(record.attachment == attachment for record in islice(self.records(master), 2))
 
-    def all_hints(self) -> Iterator[ModeHint]:
-        """Yield every hint."""
+    def all_records(self) -> Iterator[Record]:
+        """Yield every record."""
         return filter(None, map(self._read, self._files()))
 
-    def hints_about(self, netns_identity: tuple[int, int], ifindex: int) -> list[ModeHint]:
-        """Return the hints about an interface of a container, whatever it is called there."""
+    def records_about(self, netns_identity: tuple[int, int], ifindex: int) -> list[Record]:
+        """Return the records about an interface of a container, whatever it is called there."""
         found = map(self._read, self._files(f"{_INDEX}{ifindex}"))
         place = netns_identity, ifindex
-        return [hint for hint in found if hint and (hint.netns_identity, hint.ifindex) == place]
+        return [
+            record
+            for record in found
+            if record and (record.netns_identity, record.ifindex) == place
+        ]
 
-    def hints_of(self, attachment: AttachmentId) -> list[ModeHint]:
-        """Return the hints about an attachment: several if it was added again elsewhere."""
+    def records_of(self, attachment: AttachmentId) -> list[Record]:
+        """Return the records about an attachment: several if it was added again elsewhere."""
         found = map(self._read, self._files(attachment.key))
-        return [hint for hint in found if hint and hint.attachment == attachment]
+        return [record for record in found if record and record.attachment == attachment]
 
     def master_index(self, attachment: AttachmentId) -> int | None:
         """Return the interface index of an attachment's master, if it is recorded."""
         for path in self._files(attachment.key):
-            hint = self._read(path)
-            if hint is not None and hint.attachment == attachment:
+            record = self._read(path)
+            if record is not None and record.attachment == attachment:
                 return _place_of(path)[1]
         return None
 
-    def remember(self, master: tuple[int, int], hint: ModeHint) -> None:
+    def remember(self, master: tuple[int, int], record: Record) -> None:
         """Record that an attachment will use a mode; the caller holds the master's lock.
 
         A note of another mode is disproved.
         """
         note = self.note(master)
-        if note is not None and not note.has_mode_of(hint):
+        if note is not None and not note.has_mode_of(record):
             self.drop_note(master)
-        self._write(os.path.join(self._directory_of(master), _file_name(hint)), hint)
+        self._write(os.path.join(self._directory_of(master), _file_name(record)), record)
 
-    def identify(self, hint: ModeHint, ifindex: int) -> ModeHint:
-        """Record the index of the interface that a hint is about; return the hint with it."""
-        identified = hint._replace(ifindex=ifindex)
-        for path in self._files_of(hint):
+    def identify(self, record: Record, ifindex: int) -> Record:
+        """Record the index of the interface that a record is about; return the record with it."""
+        identified = record._replace(ifindex=ifindex)
+        for path in self._files_of(record):
             self._rename(path, _file_name(identified))
         return identified
 
-    def complete(self, hint: ModeHint, ifindex: int = 0) -> ModeHint:
-        """Record that the ADD of a hint has done its work; return the complete hint.
+    def complete(self, record: Record, ifindex: int = 0) -> Record:
+        """Record that the ADD of a record has done its work; return the complete record.
 
-        Its file gets the index of the interface by the renaming that completes it. Hints that it
+        Its file gets the index of the interface by the renaming that completes it. Records that it
         disproves become notes: about its interface as another container's, and about the same
         attachment in another place.
         """
-        key, place = hint.file_name.split(".")
-        own = self._files_of(hint)
+        key, place = record.file_name.split(".")
+        own = self._files_of(record)
         for path in {*self._files(key), *self._files(f".{place}")}.difference(own):
             found = self._read(path)
             # One of ours that can't be read was left by a call that was killed.
             is_ours = os.path.basename(path).startswith(key)
-            if hint.disproves(found) if found else is_ours:
+            if record.disproves(found) if found else is_ours:
                 self._retire(path)
-        hint = hint._replace(is_complete=True, ifindex=ifindex)
+        record = record._replace(is_complete=True, ifindex=ifindex)
         for path in own:
-            self._rename(path, _file_name(hint))
-        return hint
+            self._rename(path, _file_name(record))
+        return record
 
-    def withdraw(self, hint: ModeHint, *, is_unseen: bool = False) -> list[tuple[int, int]]:
-        """Remove a hint, and no other about the same attachment.
+    def withdraw(self, record: Record, *, is_unseen: bool = False) -> list[tuple[int, int]]:
+        """Remove a record, and no other about the same attachment.
 
         If it ``is_unseen``, it becomes a note; return what ``forget`` does.
         """
-        paths = self._files_of(hint)
+        paths = self._files_of(record)
         for path in paths:
-            self._retire(path) if is_unseen else self._remove_hint(path)
+            self._retire(path) if is_unseen else self._remove_record(path)
         return self._left_with_note(map(_place_of, paths))
 
-    def masters_of(self, hint: ModeHint) -> list[tuple[int, int]]:
-        """Return the masters (namespace inode, interface index) on which a hint is recorded."""
-        return [_place_of(path) for path in self._files_of(hint)]
+    def masters_of(self, record: Record) -> list[tuple[int, int]]:
+        """Return the masters (namespace inode, interface index) on which a record is recorded."""
+        return [_place_of(path) for path in self._files_of(record)]
 
     def forget(
-        self, attachment: AttachmentId, unseen: Collection[ModeHint] = ()
+        self, attachment: AttachmentId, unseen: Collection[Record] = ()
     ) -> list[tuple[int, int]]:
-        """Remove the hints about an attachment.
+        """Remove the records about an attachment.
 
         Those that are ``unseen``, since their interfaces were not seen to go, become notes. Return
         the masters of which only a note is left.
         """
         masters = []
         for path in self._files(attachment.key):
-            hint = self._read(path)
+            record = self._read(path)
             # An unreadable one was left by a call that was killed before it created anything.
-            if hint is None or hint.attachment == attachment:
-                self._retire(path) if hint in unseen else self._remove_hint(path)
+            if record is None or record.attachment == attachment:
+                self._retire(path) if record in unseen else self._remove_record(path)
                 masters.append(_place_of(path))
         for path in (*self._files(attachment.key, _HOST), *self._files(attachment.key, _VLAN)):
             if self._read(path) is None:  # the others are removed with what they are about
-                self._remove_hint(path)
+                self._remove_record(path)
         return self._left_with_note(masters)
 
-    def note(self, master: tuple[int, int], *, is_searched: bool = False) -> ModeHint | None:
+    def note(self, master: tuple[int, int], *, is_searched: bool = False) -> Record | None:
         """Return the note of a master's mode; ``is_searched``: only one that was searched for."""
         names = (_SEARCHED_NOTE,) if is_searched else _NOTES
         paths = (os.path.join(self._directory_of(master), name) for name in names)
         return next(filter(None, map(self._read, paths)), None)
 
-    def last(self, master: tuple[int, int]) -> ModeHint | None:
-        """Return the hint or note of the last ADD on a master."""
+    def last(self, master: tuple[int, int]) -> Record | None:
+        """Return the record or note of the last ADD on a master."""
         try:
             with os.scandir(self._directory_of(master)) as entries:
                 files = [(entry.stat().st_mtime_ns, entry.path) for entry in entries]
@@ -272,16 +276,16 @@ class Registry:
         found = (self._read(path) for _, path in sorted(files, reverse=True))
         return next(filter(None, found), None)
 
-    def keep_searched(self, master: tuple[int, int], hint: ModeHint) -> None:
-        """Note that nothing was found which contradicts a hint; the master's lock is held."""
+    def keep_searched(self, master: tuple[int, int], record: Record) -> None:
+        """Note that nothing was found which contradicts a record; the master's lock is held."""
         directory = self._directory_of(master)
-        self._write(os.path.join(directory, _SEARCHED_NOTE), hint)
-        self._remove_hint(os.path.join(directory, _NOTE))
+        self._write(os.path.join(directory, _SEARCHED_NOTE), record)
+        self._remove_record(os.path.join(directory, _NOTE))
 
     def drop_note(self, master: tuple[int, int]) -> None:
         """Remove the note of a master's mode."""
         for name in _NOTES:
-            self._remove_hint(os.path.join(self._directory_of(master), name))
+            self._remove_record(os.path.join(self._directory_of(master), name))
 
     def noted(self) -> list[tuple[int, int]]:
         """Return the masters of whose mode there is a note, perhaps a half-written one."""
@@ -293,15 +297,15 @@ class Registry:
         return list(dict.fromkeys(_place_of(path) for path in paths if os.path.lexists(path)))
 
     def remove_leftovers(self) -> None:
-        """Remove the half-written hints of calls that were killed."""
+        """Remove the half-written records of calls that were killed."""
         if self._is_read_only:
             return
         for path in (*self._files(), *self._files("", _HOST), *self._files("", _VLAN)):
             with self.idle(os.path.basename(path).partition(".")[0]) as is_idle:
                 if is_idle and self._read(path) is None:
-                    self._remove_hint(path)
+                    self._remove_record(path)
         for name in self._names((_MASTER, _HOST, _VLAN)):
-            with suppress(OSError):  # it has hints
+            with suppress(OSError):  # it has records
                 os.rmdir(os.path.join(self._directory, name))
 
     def _lock(self, name: str, *, is_inherited: bool = False) -> Lock:
@@ -329,7 +333,7 @@ class Registry:
             raise
 
     def _files(self, part: str = "", kind: str = "") -> list[str]:
-        """Return the paths of all hints whose file's name has that part."""
+        """Return the paths of all records whose file's name has that part."""
         found = []
         for name in self._names(kind or self._kind):
             directory = os.path.join(self._directory, name)
@@ -340,33 +344,33 @@ class Registry:
                 found += [os.path.join(directory, file) for file in named]
         return found
 
-    def _files_of(self, hint: ModeHint) -> list[str]:
-        """Return the paths at which that very hint is: complete or not, and of the same names."""
+    def _files_of(self, record: Record) -> list[str]:
+        """Return the paths at which that very record is: complete or not, and of the same names."""
         return [
             path
-            for path in self._files(hint.file_name)
-            if path.endswith(_ADDING) != hint.is_complete
-            and ((found := self._read(path)) is None or found.attachment == hint.attachment)
+            for path in self._files(record.file_name)
+            if path.endswith(_ADDING) != record.is_complete
+            and ((found := self._read(path)) is None or found.attachment == record.attachment)
         ]
 
-    def _hints_in(self, directory: str) -> Iterator[ModeHint]:
+    def _records_in(self, directory: str) -> Iterator[Record]:
         try:
             entries = os.scandir(directory)
         except FileNotFoundError:
             return
         with entries:
             for entry in entries:
-                hint = None if entry.name in _NOTES else self._read(entry.path)
-                if hint is not None:
-                    yield hint
+                record = None if entry.name in _NOTES else self._read(entry.path)
+                if record is not None:
+                    yield record
 
-    def _read(self, path: str) -> ModeHint | None:
+    def _read(self, path: str) -> Record | None:
         try:
             descriptor = os.open(path, os.O_RDONLY | _OPEN_FLAGS)
         except FileNotFoundError:  # its attachment has just been deleted
             return None
         try:
-            document = json.loads(os.read(descriptor, _MOST_HINT))
+            document = json.loads(os.read(descriptor, _MOST_RECORD))
             document["netns_identity"] = tuple(document["netns_identity"])
             document["host_routes"] = tuple(document.get("host_routes", ()))
             document["is_complete"] = not path.endswith(_ADDING)
@@ -375,13 +379,13 @@ class Registry:
             document["ifindex"] = int(index or 0)
             document["parent_netns"] = int(number) if number else None
             # Only the keys that are known: a newer version may have written others.
-            return ModeHint(**{key: document[key] for key in document if key in ModeHint._fields})
+            return Record(**{key: document[key] for key in document if key in Record._fields})
         except (ValueError, TypeError, KeyError):  # half written by a killed call
             return None
         finally:
             os.close(descriptor)
 
-    def _write(self, path: str, hint: ModeHint) -> None:
+    def _write(self, path: str, record: Record) -> None:
         if self._is_read_only:
             return
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _OPEN_FLAGS
@@ -390,10 +394,10 @@ class Registry:
             try:
                 descriptor = os.open(path, flags, 0o600)
                 break
-            except FileNotFoundError:  # another call has just removed the last hint there
+            except FileNotFoundError:  # another call has just removed the last record there
                 continue
         try:
-            os.write(descriptor, json.dumps(hint._asdict()).encode())
+            os.write(descriptor, json.dumps(record._asdict()).encode())
         finally:
             os.close(descriptor)
 
@@ -403,24 +407,24 @@ class Registry:
         return [each for each in dict.fromkeys(masters) if self.note(each) and self.is_only(each)]
 
     def _retire(self, path: str) -> None:
-        """Remove a hint, and note the mode of its master, which the last ADD has set for all."""
+        """Remove a record, and note the mode of its master, which the last ADD has set for all."""
         master = _place_of(path)
-        hint, last, note = self._read(path), self.last(master), self.note(master)
-        if hint and last and (note is None or not last.has_mode_of(note)):
+        record, last, note = self._read(path), self.last(master), self.note(master)
+        if record and last and (note is None or not last.has_mode_of(note)):
             self.drop_note(master)
             directory = os.path.dirname(path)
-            if last.has_mode_of(hint):
+            if last.has_mode_of(record):
                 with suppress(FileNotFoundError):
                     self._rename(path, _NOTE)
                 return
             self._write(os.path.join(directory, _NOTE), last)
-        self._remove_hint(path)
+        self._remove_record(path)
 
     def _rename(self, path: str, name: str) -> None:
         if not self._is_read_only:
             os.rename(path, os.path.join(os.path.dirname(path), name))
 
-    def _remove_hint(self, path: str) -> None:
+    def _remove_record(self, path: str) -> None:
         if self._is_read_only:
             return
         with suppress(FileNotFoundError):
@@ -429,13 +433,13 @@ class Registry:
             os.rmdir(os.path.dirname(path))
 
 
-def _file_name(hint: ModeHint) -> str:
-    index = f"{_INDEX}{hint.ifindex}" if hint.ifindex else ""
-    number = f".{hint.parent_netns}" if index and hint.parent_netns is not None else ""
-    return hint.file_name + index + number + ("" if hint.is_complete else _ADDING)
+def _file_name(record: Record) -> str:
+    index = f"{_INDEX}{record.ifindex}" if record.ifindex else ""
+    number = f".{record.parent_netns}" if index and record.parent_netns is not None else ""
+    return record.file_name + index + number + ("" if record.is_complete else _ADDING)
 
 
 def _place_of(path: str) -> tuple[int, int]:
-    """Return the master in whose directory a hint is: namespace inode, interface index."""
+    """Return the master in whose directory a record is: namespace inode, interface index."""
     inode, _, index = os.path.basename(os.path.dirname(path)).rpartition("-")[2].partition(".")
     return int(inode), int(index)

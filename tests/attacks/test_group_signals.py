@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from attacker import hints
+from attacker import files_about
 from doubles import Steps
 from executable import Executable
 from runtime import PLUGINS, call_environment, network, static, stdin_of
@@ -41,4 +41,4 @@ def test_add_undoes_everything_when_its_process_group_is_signalled_all_the_time(
         assert f"SIG{name}" in f"{answer.error()}", recorded[number]
         assert steps.count("static", "DEL") == steps.count("static", "ADD")
         assert scene.node.snapshot() == before, recorded[number]
-    assert hints("one") == []
+    assert files_about("one") == []

@@ -4,7 +4,7 @@ import signal
 import time
 
 import pytest
-from attacker import end_of, end_within, hints
+from attacker import end_of, end_within, files_about
 from executable import Executable
 from lab import wait_until
 from runtime import call_environment, network, stdin_of
@@ -62,6 +62,6 @@ def test_an_interrupted_delete_ends_when_ipam_does_not_and_sooner_after_a_second
         seconds.append(time.monotonic() - began)
         assert "SIGTERM" in f"{error}"
         assert scene.one.links().keys() == {"lo"}
-        assert hints("one") == []
+        assert files_about("one") == []
         end_of(child)
     assert seconds[1] < 0.6 * seconds[0]

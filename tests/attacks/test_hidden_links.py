@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from attacker import forge_from_nested, hints
+from attacker import files_about, forge_from_nested
 from doubles import Steps
 from lab import MEMORY, Space, records, run, wait_until
 from runtime import Answer, network, static
@@ -65,7 +65,7 @@ def delete(attack: Added) -> None:
 def delete_a_forged_one(attack: Added) -> None:
     """Have DEL remove one whose parent looks as the master does, and has its label."""
     scene, attacker = attack.scene, attack.container
-    label = f"cni-ipvlan/net/one/net1/{hints('one')[0].name.split('.')[0]}"
+    label = f"cni-ipvlan/net/one/net1/{files_about('one')[0].name.split('.')[0]}"
     forge_from_nested(attacker, scene.container(), scene.host, "l2")
     attacker.ip("link set dev forged down")
     attacker.ip(f"link set dev forged name net1 alias {label}")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from attacker import hints
+from attacker import files_about
 from doubles import Steps, stand_in
 from executable import Executable
 from lab import Space
@@ -56,7 +56,7 @@ def test_a_delete_removes_the_recorded_link_whatever_its_owner_calls_it(
     scene.runtime.delete(scene.one if is_known else "", added.conf).succeeds()
 
     assert name not in scene.one.links()
-    assert not hints("one")
+    assert not files_about("one")
 
 
 def test_two_attachments_that_their_owner_has_swapped_are_removed_as_recorded(
@@ -76,7 +76,7 @@ def test_two_attachments_that_their_owner_has_swapped_are_removed_as_recorded(
     assert left["net1"]["ifindex"] == links["net2"]["ifindex"]
     second.delete()
     assert scene.one.links().keys() == {"lo"}
-    assert not hints("one")
+    assert not files_about("one")
 
 
 def relabel(container: Space, name: str, new: str, attachment: AttachmentId) -> None:
@@ -91,7 +91,7 @@ def test_a_delete_that_fails_forgets_nothing(scene: Scene, tmp_path: Path) -> No
     path = stand_in(tmp_path, "ip", DELETES_NOTHING)
     scene.runtime.delete(scene.one, added.conf, PATH=path).error()
 
-    assert hints("one")
+    assert files_about("one")
     scene.refuses(104, at=scene.two, mode="l3")
     assert scene.one.ipvlan("net1")["mode"] == "l2"
 
@@ -112,7 +112,7 @@ def test_a_delete_that_is_interrupted_forgets_nothing_of_a_link_that_is_there(
         answer = apart.delete(scene.one, added.conf, **steps.environment)
         if "net1" in scene.one.links():
             assert answer.status, step
-            assert hints("one"), step
+            assert files_about("one"), step
         added.delete()
 
 

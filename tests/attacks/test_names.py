@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from attacker import hints
+from attacker import files_about
 from doubles import FakeIpam, Steps
 from executable import Executable
 from lab import MEMORY, Space
@@ -30,9 +30,9 @@ def test_a_container_id_of_255_bytes_is_recorded(scene: Scene) -> None:
 
     added = scene.add(CNI_CONTAINERID=name)
 
-    assert hints(name)
+    assert files_about(name)
     added.delete()
-    assert not hints(name)
+    assert not files_about(name)
 
 
 @pytest.mark.parametrize("name", ["ipvlan-probe", "ivprobe0"])
@@ -56,12 +56,12 @@ def test_gc_of_a_network_leaves_another_alone_whose_digest_is_equal(
     scene: Scene, name: str, collector: str
 ) -> None:
     added = scene.add(name=name)
-    remembered = hints("one")
+    remembered = files_about("one")
 
     scene.runtime.gc(gc_conf(collector)).succeeds()
 
     assert remembered
-    assert hints("one") == remembered
+    assert files_about("one") == remembered
     added.check()
 
 
@@ -120,7 +120,7 @@ def test_an_add_whose_namespace_is_replaced_fails_and_touches_no_other(
             assert container.links().keys() == {"lo"}
         assert scene.node.snapshot()[other.path] == untouched
         assert scene.host.links().keys() == {"lo", "eth0"}
-        assert hints("misled") == []
+        assert files_about("misled") == []
     finally:
         os.close(descriptor)
 

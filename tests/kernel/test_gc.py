@@ -104,7 +104,7 @@ def test_gc_without_a_list_of_valid_attachments_takes_none_for_valid(
     scene.runtime.raw(conf, {**GC, "CNI_PATH": scene.fake.path}).succeeds()
 
     assert scene.host.links().keys() == {"lo", "eth0", kept}
-    left = sorted(each.attachment.container_id for each in Registry().all_hints())
+    left = sorted(each.attachment.container_id for each in Registry().all_records())
     assert left == ["one", "two"]
     assert "net1" in alive.links()
     assert "net1" in other.links()
@@ -170,7 +170,7 @@ def test_gc_releases_what_is_gone_and_nothing_else(scene: Scene) -> None:
 
     # c2 is not valid, but its interface is there.
     assert sorted(path.name for path in leases()) == ["10.1.0.2", "10.1.0.4", "10.2.0.2"]
-    left = {hint.container_id for hint in Registry().all_hints()}
+    left = {record.container_id for record in Registry().all_records()}
     assert left == {"c0", "c2", "two"}
 
 
@@ -201,9 +201,9 @@ def test_gc_asks_any_ipam_plugin_to_release_what_a_call_is_not_working_on(scene:
     scene.ipam("DEL", code=11, msg="later", status=1)
     answer = scene.runtime.raw(about, {**GC, "CNI_PATH": scene.fake.path})
     assert answer.error()["msg"] == "later"
-    assert [hint.container_id for hint in Registry().all_hints()] == ["one"]
+    assert [record.container_id for record in Registry().all_records()] == ["one"]
     scene.ipam("DEL", script="")
     scene.runtime.raw(about, {**GC, "CNI_PATH": scene.fake.path}).succeeds()
 
     assert scene.fake.calls[-2:] == ["GC", "DEL"]
-    assert list(Registry().all_hints()) == []
+    assert list(Registry().all_records()) == []

@@ -140,9 +140,9 @@ def test_one_that_others_use_stays(scene: Scene, use: str) -> None:
         scene.add(at=scene.two, name="other", master="eth0.100")
     elif use == "an ADD that is about to":
         registry = Registry().of_vlan
-        (hint,) = registry.all_hints()
-        place = Path(scene.host.path).stat().st_ino, hint.host_key
-        registry.remember(place, hint._replace(container_id="coming"))
+        (record,) = registry.all_records()
+        place = Path(scene.host.path).stat().st_ino, record.host_key
+        registry.remember(place, record._replace(container_id="coming"))
     else:
         if not use.startswith("ip address"):  # the kernel allows no second use beside an ipvlan
             scene.one.ip("link delete dev net1")

@@ -16,7 +16,7 @@ NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
 _LIVES_ON = "\necho\nexec sleep infinity"
 
 
-def hints(container_id: str) -> list[Path]:
+def files_about(container_id: str) -> list[Path]:
     """Return the files in which root remembers a container."""
     return [
         path

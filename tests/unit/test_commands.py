@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from cni_ipvlan.iproute import commands, tc
-from cni_ipvlan.iproute.commands import Command, together
+from cni_ipvlan.iproute.commands import Command, batch
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 
@@ -103,7 +103,7 @@ def test_several_ip_commands_are_lines_of_one() -> None:
         Command(commands.address_show("net1"), inside=NAMED),
         Command(commands.route_show("net1"), inside=NAMED),
     )
-    assert together(*parts) == Command(
+    assert batch(*parts) == Command(
         ("ip", "-j", "-d", "-N", "-batch", "-"),
         "give it; bring it up",
         NAMED,
@@ -136,7 +136,7 @@ def test_command_that_a_batch_would_split_or_with_its_own_settings_makes_no_batc
 
 
 def together_(*argvs: tuple[str, ...]) -> Command:
-    return together(*map(Command, argvs))
+    return batch(*map(Command, argvs))
 
 
 def test_parameters_stand_before_what_a_shell_runs() -> None:

@@ -7,7 +7,7 @@ The runner only pretends.
 import pytest
 from fake_runner import ABSENT, CONTAINER, World
 
-from cni_ipvlan.iproute.commands import Command, together
+from cni_ipvlan.iproute.commands import Command, batch
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError
@@ -160,7 +160,7 @@ def test_signal_during_a_change_undoes_it_while_others_are_held_back(world: Worl
 def test_signal_before_a_change_or_a_program_prevents_it(world: World) -> None:
     world.interrupts.came = True
     for command in (
-        together(Command(("ip", "link")), Command(("ip", "link"))),
+        batch(Command(("ip", "link")), Command(("ip", "link"))),
         Command(("ipam",), "allocate", environment={}),
         Command(("do", "one"), "do one"),
     ):
@@ -188,7 +188,7 @@ SWITCH = Command(("tee", "/proc/sys/a", "/proc/sys/b"), "announce", CONTAINER, s
 
 def run_all(world: World, *changes: tuple[str, ...]) -> bytes:
     parts = [Command(argv, f"do {argv[-1]}", CONTAINER) for argv in changes]
-    done = world.tx.run(together(*parts, Command(SHOW, inside=CONTAINER)))
+    done = world.tx.run(batch(*parts, Command(SHOW, inside=CONTAINER)))
     assert done is not None
     return done.stdout
 
@@ -216,7 +216,7 @@ def test_changes_that_one_process_cannot_take_are_made_one_by_one(world: World) 
 
 
 def test_parameters_are_written_in_the_same_process(world: World) -> None:
-    combined = together(SWITCH, Command(UP, "do up", CONTAINER))
+    combined = batch(SWITCH, Command(UP, "do up", CONTAINER))
     assert combined.argv[0] == "sh"
     assert combined.argv[3:] == ("sh", "/proc/sys/a", "/proc/sys/b", "ip", "-batch", "-")
     assert combined.stdin == b"link set dev net1 up\n"
@@ -229,7 +229,7 @@ def test_parameters_are_written_first_when_one_process_cannot_take_the_changes(
     switch = SWITCH._replace(may_fail=True)
     world.runner.fails("ip netns exec c tee /proc/sys/a /proc/sys/b", b"tee: no\n")
     with world.tx:
-        done = world.tx.run(together(switch, Command(ODD, "do odd", CONTAINER)))
+        done = world.tx.run(batch(switch, Command(ODD, "do odd", CONTAINER)))
     assert done
     assert done.stderr.startswith(b"tee: no\n")
     assert world.runner.ran[1:] == ["ip netns exec c ip link set dev it's up"]
@@ -241,7 +241,7 @@ def test_failure_among_several_names_the_change(
 ) -> None:
     down = (*UP[:-1], "down")
     changes = [Command(argv, f"do {argv[-1]}", CONTAINER) for argv in (UP, down)]
-    combined = together(*announced, *changes)
+    combined = batch(*announced, *changes)
     why = b"sh: 1: cannot create /proc/sys/a\n" if announced else b""
     answer = why + b"RTNETLINK answers: File exists"
     world.runner.fails(" ".join(combined.entered_argv), answer + b"\nCommand failed -:2\n")
@@ -262,7 +262,7 @@ def test_failure_that_names_no_change_is_that_of_the_batch(world: World) -> None
 
 @pytest.mark.parametrize("printed", [b"", b"[1]\n", b"[1]\n[2]\n[3]\n"])
 def test_queries_in_one_process_have_an_answer_each(world: World, printed: bytes) -> None:
-    shows = together(Command(SHOW), Command(SHOW))
+    shows = batch(Command(SHOW), Command(SHOW))
     world.runner.outputs["ip -j -batch -"] = [b"[1]\n\n[2]\n"]
     with world.tx:
         assert world.tx.run(shows).stdout == b"[1]\n[2]"
@@ -276,4 +276,4 @@ def test_one_process_asks_about_one_family() -> None:
     for families, is_split in (("44", False), ("66", False), ("46", True), (" 6", True)):
         options = [() if family == " " else (f"-{family}",) for family in families]
         queries = [Command(("ip", *option, "-j", "route", "show", "default")) for option in options]
-        assert together(*queries).is_split is is_split
+        assert batch(*queries).is_split is is_split

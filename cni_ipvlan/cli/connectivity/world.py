@@ -20,7 +20,7 @@ from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.plugin.inventory import Attachment, Owners
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import Node
-from cni_ipvlan.state.attachment import ModeHint
+from cni_ipvlan.state.attachment import Record
 
 _SEARCH_SECONDS = 5.0
 _AT_A_TIME = 16  # namespaces that are asked side by side
@@ -86,7 +86,7 @@ class World:
     def __init__(self, node: Node) -> None:
         self._runner = node.runner
         try:
-            self._hints: list[ModeHint] = list(node.registry.all_hints())
+            self._hints: list[Record] = list(node.registry.all_records())
         except PermissionError:
             self._hints = []
         self.owners = Owners(self._hints)
@@ -262,19 +262,22 @@ class World:
     def _why_unknown(self, word: str, place: Namespace | None, inside: Sequence[Port]) -> str:
         if os.geteuid():
             return f"only root can look into containers, such as {word!r}: use sudo"
-        hints = [hint for hint in self._hints if place and hint.netns_identity == place.identity]
-        for hint in hints if not inside else ():
-            text = f"{hint.ifname} of the container {hint.container_id} is gone from {hint.netns}: "
+        records = [
+            record for record in self._hints if place and record.netns_identity == place.identity
+        ]
+        for record in records if not inside else ():
+            text = f"{record.ifname} of the container {record.container_id} is gone from "
+            text += f"{record.netns}: "
             return f"{text}its master was removed, or it was deleted; delete the attachment"
         if place:
             names = ", ".join(each.link.name for each in inside) or "nothing"
             return f"there is no such interface with an address in {place.path}; it has {names}"
-        for hint in self._hints:
-            paths = (hint.netns, hint.netns.rpartition("/")[2])
-            if is_called(hint.container_id, word) or word in (*paths, *hint.pod.split("/")[1:]):
+        for record in self._hints:
+            paths = (record.netns, record.netns.rpartition("/")[2])
+            if is_called(record.container_id, word) or word in (*paths, *record.pod.split("/")[1:]):
                 return (
-                    f"the container {hint.container_id} is gone, or its namespace is hidden: "
-                    f"{hint.netns} does not lead there; ipvlan show lists what is left of it"
+                    f"the container {record.container_id} is gone, or its namespace is hidden: "
+                    f"{record.netns} does not lead there; ipvlan show lists what is left of it"
                 )
         return (
             f"{word!r} is not host, an address, a namespace, a container's ID, or a pod; "

@@ -23,7 +23,7 @@ from cni_ipvlan.plugin import explain, host_access, host_local, inventory, modes
 from cni_ipvlan.plugin import master as masters
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.status import likely_addresses
-from cni_ipvlan.state.attachment import ModeHint
+from cni_ipvlan.state.attachment import Record
 
 
 def examine(tools: Tools, network: NetworkConfig, found: Sequence[Problem]) -> Iterator[Finding]:
@@ -136,7 +136,7 @@ def _conflicts(tools: Tools, conf: NetConf, master: Master) -> Iterator[Finding]
         text = f"{master.link.name} already carries {rival.link.kind}: {rival.describe()}"
         advice = "use another master, or remove that interface"
         yield Finding(PROBLEM, "conflicts", text, advice)
-    hint = ModeHint(conf.name, "", "", "", (0, 0), conf.mode, conf.flag)
-    modes.admit(tools.tx, tools.registry, master, hint, tools.runner.interrupts.check)
+    record = Record(conf.name, "", "", "", (0, 0), conf.mode, conf.flag)
+    modes.admit(tools.tx, tools.registry, master, record, tools.runner.interrupts.check)
     text = f"nothing on {master.link.name} uses a mode other than {conf.mode} {conf.flag}"
     yield Finding(OK, "conflicts", text)

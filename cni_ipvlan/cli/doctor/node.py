@@ -122,7 +122,7 @@ def examine_container(tools: Tools, network: str) -> Iterator[Finding]:
     links = queries.links(tools.tx.run(Command(commands.link_show_all(), inside=place)).stdout)
     names = ", ".join(link.name for link in links)
     yield Finding(OK, "namespace", f"{place.path} has the interfaces {names}")
-    owners = Owners(tools.registry.all_hints())
+    owners = Owners(tools.registry.all_records())
     for link in links if ifname else ():
         owner = owners.of(link, place)
         is_renamed = owner is not None and owner.ifname == ifname and link.name != ifname

@@ -24,7 +24,7 @@ from cni_ipvlan.plugin import host_local, inventory, links
 from cni_ipvlan.plugin.host_access import is_host_link
 from cni_ipvlan.plugin.inventory import Attachment
 from cni_ipvlan.plugin.master import Master
-from cni_ipvlan.state.attachment import AttachmentId, ModeHint
+from cni_ipvlan.state.attachment import AttachmentId, Record
 from cni_ipvlan.state.registry import Registry
 
 # Takes a namespace's identity if there is one, all names of a master, a container's ID, a pod.
@@ -55,8 +55,8 @@ def look(
     )
     busy = {key for key in map(_key, found) if key and registry.is_live(key)}
     known = _Known(busy, _leases(), defaultdict(list))
-    for hint in registry.all_hints():
-        known.hints[hint.attachment].append(hint)
+    for record in registry.all_records():
+        known.records[record.attachment].append(record)
     masters: dict[str, dict[str, Any]] = {}
     for each in found:
         link, owner = each.link, known.owner(each)
@@ -161,12 +161,12 @@ class _Known(NamedTuple):
 
     busy: set[str]
     leases: dict[str, list[Lease]]
-    hints: Mapping[AttachmentId | None, list[ModeHint]]
+    records: Mapping[AttachmentId | None, list[Record]]
 
     def owner(self, each: Attachment) -> AttachmentId | None:
         """Return whose an interface is, if that is known, also if its ADD has not moved it yet."""
         key = links.key_of(each.link.name)
-        unmoved = (known for known in self.hints if known and known.key == key)
+        unmoved = (known for known in self.records if known and known.key == key)
         return each.owner or next(unmoved, None)
 
 
@@ -177,7 +177,7 @@ def _leases_and_problems(known: _Known, each: Attachment) -> tuple[list[str] | N
     so only a recorded attachment has leases.
     """
     owner, identity = each.owner, each.place and each.place.identity
-    here = [hint for hint in known.hints.get(owner, ()) if hint.netns_identity == identity]
+    here = [record for record in known.records.get(owner, ()) if record.netns_identity == identity]
     leased = None
     if owner and here and owner.network in known.leases:
         names, leases = _names(owner), known.leases[owner.network]
@@ -186,10 +186,10 @@ def _leases_and_problems(known: _Known, each: Attachment) -> tuple[list[str] | N
     if not _key(each) or _key(each) in known.busy or not is_there:
         return leased, []
     is_unmoved = bool(links.key_of(each.link.name))
-    records = known.hints.get(known.owner(each), ()) if is_unmoved else here
+    records = known.records.get(known.owner(each), ()) if is_unmoved else here
     if not records and not is_unmoved:
         return leased, [_NO_RECORD]
-    if not any(hint.is_complete for hint in records):
+    if not any(record.is_complete for record in records):
         return leased, [_UNFINISHED]
     lacks_lease = leased is not None and not _own(each).issubset(leased)
     return leased, [_NO_LEASE] if lacks_lease and not is_unmoved else []
@@ -209,17 +209,21 @@ def _leftovers(
     """
     masters = {Master(link).key: (link.name, *link.alternative_names) for link in host}
     owners, recorded = set(map(known.owner, found)), set[AttachmentId]()
-    for hint in (hint for hints in known.hints.values() for hint in hints):
-        attachment = hint.attachment
+    for record in (record for records in known.records.values() for record in records):
+        attachment = record.attachment
         recorded.update(_names(attachment))
         if attachment in owners or registry.is_live(attachment.key):
             continue
-        if hint in registry.hints_of(attachment) and not links.is_there(tx, hint):
-            on = (masters[key] for key in registry.masters_of(hint) if key in masters)
+        if record in registry.records_of(attachment) and not links.is_there(tx, record):
+            on = (masters[key] for key in registry.masters_of(record) if key in masters)
             names = next(on, ("",))
-            if is_wanted(hint.netns_identity, names, hint.container_id, hint.pod):
-                problem = _NO_INTERFACE if hint.is_complete else _UNFINISHED
-                where = {"netns": hint.netns, "master": names[0] or None, "pod": hint.pod or None}
+            if is_wanted(record.netns_identity, names, record.container_id, record.pod):
+                problem = _NO_INTERFACE if record.is_complete else _UNFINISHED
+                where = {
+                    "netns": record.netns,
+                    "master": names[0] or None,
+                    "pod": record.pod or None,
+                }
                 yield _leftover("record", problem, attachment, where)
     used = set[str]().union(*map(_own, found))
     labels = {each.link.alias for each in found}

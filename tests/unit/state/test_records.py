@@ -16,14 +16,14 @@ from holder import (
     never,
 )
 
-from cni_ipvlan.state.attachment import AttachmentId, ModeHint, network_key
+from cni_ipvlan.state.attachment import AttachmentId, Record, network_key
 from cni_ipvlan.state.registry import Registry
 
 FOREIGN = AttachmentId("other", "container", "net1")
 NAMESPACE = ("/run/netns/c", (4, 4026532001))
-HINT = ModeHint(*ATTACHMENT, *NAMESPACE, "l3", "vepa", pod="default/web-0")
-OTHER_HINT = ModeHint(*OTHER, *NAMESPACE, "l3", "vepa")
-FOREIGN_HINT = ModeHint(*FOREIGN, *NAMESPACE, "l2", "bridge")
+HINT = Record(*ATTACHMENT, *NAMESPACE, "l3", "vepa", pod="default/web-0")
+OTHER_HINT = Record(*OTHER, *NAMESPACE, "l3", "vepa")
+FOREIGN_HINT = Record(*FOREIGN, *NAMESPACE, "l2", "bridge")
 
 
 def test_key_starts_with_its_networks() -> None:
@@ -45,9 +45,9 @@ def remembering(registry: Registry) -> Registry:
     return registry
 
 
-def remember(registry: Registry, master: tuple[int, int], hint: ModeHint) -> None:
+def remember(registry: Registry, master: tuple[int, int], record: Record) -> None:
     with registry.master_lock(master, never):
-        registry.remember(master, hint)
+        registry.remember(master, record)
 
 
 def file_of(directory: Path, attachment: AttachmentId) -> Path:
@@ -57,28 +57,28 @@ def file_of(directory: Path, attachment: AttachmentId) -> Path:
 def test_hints_at_the_attachments_of_a_master_are_found(
     remembering: Registry, directory: Path
 ) -> None:
-    assert sorted(remembering.hints(MASTER)) == [HINT, OTHER_HINT]
-    assert list(remembering.hints((MASTER[0], 22))) == [FOREIGN_HINT]
-    assert list(remembering.hints((1, 2))) == []
-    assert sorted(remembering.all_hints()) == [HINT, OTHER_HINT, FOREIGN_HINT]
+    assert sorted(remembering.records(MASTER)) == [HINT, OTHER_HINT]
+    assert list(remembering.records((MASTER[0], 22))) == [FOREIGN_HINT]
+    assert list(remembering.records((1, 2))) == []
+    assert sorted(remembering.all_records()) == [HINT, OTHER_HINT, FOREIGN_HINT]
     assert file_of(directory, ATTACHMENT).parent.name == "on-4026531840.2"
     # They are readable by root only.
     assert {stat.S_IMODE(path.stat().st_mode) for path in directory.glob("on-*")} == {0o700}
     assert {stat.S_IMODE(path.stat().st_mode) for path in directory.glob("on-*/*")} == {0o600}
     # An attachment is recalled with its master.
-    assert remembering.hints_of(ATTACHMENT) == [HINT]
+    assert remembering.records_of(ATTACHMENT) == [HINT]
     assert remembering.master_index(ATTACHMENT) == 2
     assert remembering.master_index(FOREIGN) == 22
-    assert remembering.hints_of(AttachmentId("net", "nobody", "net1")) == []
+    assert remembering.records_of(AttachmentId("net", "nobody", "net1")) == []
     assert remembering.master_index(AttachmentId("net", "nobody", "net1")) is None
 
 
 def test_forgetting_one_attachment_keeps_the_others(remembering: Registry, directory: Path) -> None:
     remember(remembering, MASTER, HINT._replace(netns="/n"))
-    assert [each.netns for each in remembering.hints_of(ATTACHMENT)] == ["/n"]  # it is replaced
+    assert [each.netns for each in remembering.records_of(ATTACHMENT)] == ["/n"]  # it is replaced
     remembering.forget(ATTACHMENT)
     remembering.forget(ATTACHMENT)
-    assert list(remembering.hints(MASTER)) == [OTHER_HINT]
+    assert list(remembering.records(MASTER)) == [OTHER_HINT]
     for other in (OTHER, FOREIGN):
         assert len(list(directory.glob("on-*/*"))) > 0
         with remembering.attachment_lock(other.key, never, strict=True):
@@ -93,9 +93,9 @@ def test_only_the_full_names_make_a_hint_an_attachments(
     other = HINT._replace(container_id="another")
     file_of(directory, ATTACHMENT).write_text(json.dumps(other._asdict()))
 
-    assert remembering.hints_of(ATTACHMENT) == []
+    assert remembering.records_of(ATTACHMENT) == []
     remembering.forget(ATTACHMENT)
-    assert other in list(remembering.hints(MASTER))
+    assert other in list(remembering.records(MASTER))
 
 
 def test_withdrawing_a_hint_keeps_others(remembering: Registry) -> None:
@@ -105,9 +105,9 @@ def test_withdrawing_a_hint_keeps_others(remembering: Registry) -> None:
     remember(remembering, MASTER, elsewhere)
 
     remembering.withdraw(HINT)
-    assert sorted(remembering.hints_of(ATTACHMENT)) == sorted([elsewhere, older])
+    assert sorted(remembering.records_of(ATTACHMENT)) == sorted([elsewhere, older])
     remembering.withdraw(older)
-    assert remembering.hints_of(ATTACHMENT) == [elsewhere]
+    assert remembering.records_of(ATTACHMENT) == [elsewhere]
 
 
 def test_a_complete_hint_takes_the_place_of_those_that_it_disproves(
@@ -117,13 +117,13 @@ def test_a_complete_hint_takes_the_place_of_those_that_it_disproves(
     same_place = HINT._replace(network="another", container_id="former")
     other_interface = same_place._replace(ifname="net7")
     for master in (MASTER, (MASTER[0], 33)):
-        for hint in (elsewhere, same_place, other_interface):
-            remember(remembering, master, hint)
+        for record in (elsewhere, same_place, other_interface):
+            remember(remembering, master, record)
     (directory / f"on-{MASTER[0]}.{MASTER[1]}" / ATTACHMENT.key).write_text("of an older version")
 
     remembering.complete(HINT)
 
-    left = list(remembering.all_hints())
+    left = list(remembering.all_records())
     assert HINT._replace(is_complete=True) in left
     assert left.count(other_interface) == 2
     assert OTHER_HINT in left
@@ -150,7 +150,7 @@ def test_a_complete_hint_disproves_none_that_only_has_the_same_digest(
 
     remembering.complete(HINT)
 
-    assert elsewhere._replace(is_complete=True) in list(remembering.all_hints())
+    assert elsewhere._replace(is_complete=True) in list(remembering.all_records())
 
 
 @pytest.mark.parametrize(("number", "end"), [(None, "@7"), (0, "@7.0"), (3, "@7.3")])
@@ -165,12 +165,12 @@ def test_a_complete_hint_has_the_index_and_the_number_of_the_masters_namespace(
     complete = remembering.complete(HINT._replace(parent_netns=number), 7)
 
     assert complete == HINT._replace(is_complete=True, ifindex=7, parent_netns=number)
-    assert remembering.hints_of(ATTACHMENT) == [complete] != [older]
-    assert remembering.hints_of(OTHER) == [OTHER_HINT]
+    assert remembering.records_of(ATTACHMENT) == [complete] != [older]
+    assert remembering.records_of(OTHER) == [OTHER_HINT]
     assert remembering.masters_of(complete) == [MASTER]
     assert file_of(directory, ATTACHMENT).name == HINT.file_name + end
     remembering.withdraw(complete)
-    assert remembering.hints_of(ATTACHMENT) == []
+    assert remembering.records_of(ATTACHMENT) == []
 
 
 def test_an_interface_can_be_identified_before_the_add_has_done_its_work(
@@ -178,9 +178,9 @@ def test_an_interface_can_be_identified_before_the_add_has_done_its_work(
 ) -> None:
     identified = remembering.identify(HINT, 7)
 
-    assert remembering.hints_of(ATTACHMENT) == [identified] == [HINT._replace(ifindex=7)]
+    assert remembering.records_of(ATTACHMENT) == [identified] == [HINT._replace(ifindex=7)]
     remembering.withdraw(identified)
-    assert remembering.hints_of(ATTACHMENT) == []
+    assert remembering.records_of(ATTACHMENT) == []
 
 
 def test_a_hint_of_an_older_version_is_complete_and_of_a_newer_one_what_is_known_is_read(
@@ -188,14 +188,14 @@ def test_a_hint_of_an_older_version_is_complete_and_of_a_newer_one_what_is_known
 ) -> None:
     document = HINT._asdict()
     file_of(directory, ATTACHMENT).write_text(json.dumps({**document, "more": 1}))
-    assert remembering.hints_of(ATTACHMENT) == [HINT]
+    assert remembering.records_of(ATTACHMENT) == [HINT]
     del document["is_complete"]
     file_of(directory, ATTACHMENT).unlink()
     (directory / f"on-{MASTER[0]}.{MASTER[1]}" / ATTACHMENT.key).write_text(json.dumps(document))
 
-    assert remembering.hints_of(ATTACHMENT) == [HINT._replace(is_complete=True)]
+    assert remembering.records_of(ATTACHMENT) == [HINT._replace(is_complete=True)]
     remembering.forget(ATTACHMENT)
-    assert remembering.hints_of(ATTACHMENT) == []
+    assert remembering.records_of(ATTACHMENT) == []
 
 
 @pytest.mark.parametrize(
@@ -208,10 +208,10 @@ def test_half_written_hint_of_a_killed_call_is_ignored_and_can_be_removed(
 ) -> None:
     file = file_of(directory, ATTACHMENT)
     file.write_bytes(content.encode("utf-8", "surrogateescape"))
-    assert list(remembering.hints(MASTER)) == [OTHER_HINT]
+    assert list(remembering.records(MASTER)) == [OTHER_HINT]
     clear(remembering, end)
     assert not file.exists()
-    assert list(remembering.hints(MASTER)) == [OTHER_HINT]
+    assert list(remembering.records(MASTER)) == [OTHER_HINT]
 
 
 def test_a_masters_directory_that_a_killed_call_left_is_removed_by_gc(
@@ -233,10 +233,10 @@ def test_nothing_is_recorded_without_a_directory(registry: Registry, directory: 
     reader = Registry(str(directory), is_read_only=True)
     with reader.attachment_lock(KEY, never, strict=True), reader.master_lock(MASTER, never):
         assert not directory.exists()
-    assert list(reader.hints(MASTER)) == []
-    assert list(registry.hints(MASTER)) == []
-    assert list(registry.all_hints()) == []
-    assert registry.hints_of(ATTACHMENT) == []
+    assert list(reader.records(MASTER)) == []
+    assert list(registry.records(MASTER)) == []
+    assert list(registry.all_records()) == []
+    assert registry.records_of(ATTACHMENT) == []
     assert registry.master_index(ATTACHMENT) is None
     registry.forget(ATTACHMENT)
     registry.remove_leftovers()
@@ -250,7 +250,7 @@ def test_a_read_only_registry_changes_nothing(remembering: Registry, directory: 
         reader.forget(ATTACHMENT)
         reader.remove_leftovers()
     assert contents(directory) == before
-    assert len(list(reader.hints(MASTER))) == 2
+    assert len(list(reader.records(MASTER))) == 2
 
 
 def contents(directory: Path) -> dict[str, bytes]:
@@ -266,8 +266,8 @@ def test_a_hint_whose_interface_was_not_seen_to_go_becomes_a_note(
     assert remembering.forget(ATTACHMENT, [complete]) == []  # another attachment is there
     assert remembering.note(MASTER) == HINT._replace(is_complete=True)
     assert remembering.note(MASTER, is_searched=True) is None
-    assert list(remembering.hints(MASTER)) == [OTHER_HINT]
-    assert HINT.attachment not in {each.attachment for each in remembering.all_hints()}
+    assert list(remembering.records(MASTER)) == [OTHER_HINT]
+    assert HINT.attachment not in {each.attachment for each in remembering.all_records()}
 
     assert remembering.forget(OTHER) == [MASTER]
     remembering.remove_leftovers()
