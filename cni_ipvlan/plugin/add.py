@@ -154,7 +154,7 @@ def _create_link(
     """
     attachment = record.attachment
     waiting = node.while_locked(f"the master {parent.link.name}")
-    modes.admit(tx, node.registry, parent, record, waiting)
+    modes.reserve_mode(tx, node.registry, parent, record, waiting)
     temporary = links.temporary_name(attachment.key)
     tx.run(
         Command(

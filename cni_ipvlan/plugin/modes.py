@@ -64,7 +64,7 @@ _TEARDOWN_SECONDS = 2.0
 _POLL_SECONDS = 0.05
 
 
-class Running(NamedTuple):
+class ModeInUse(NamedTuple):
     """The mode and flag that a master is used in, and where they were seen or recorded."""
 
     mode: str
@@ -76,14 +76,14 @@ class Running(NamedTuple):
 class _Search(NamedTuple):
     """What a search has proven, or what may be on the master."""
 
-    found: Running | None
+    found: ModeInUse | None
     suspects: tuple[Attachment, ...] = ()
 
 
-_UNKNOWN = Running("", "", "an interface that was not found")
+_UNKNOWN = ModeInUse("", "", "an interface that was not found")
 
 
-def admit(
+def reserve_mode(
     tx: Transaction,
     registry: Registry,
     master: Master,
@@ -98,7 +98,7 @@ def admit(
     searched: _Search | None = None
     while True:
         with registry.master_lock(master.key, check):
-            opposed = _opposed(tx, registry, master, record, searched)
+            opposed = _conflicting(tx, registry, master, record, searched)
             if opposed is None:
                 registry.remember(master.key, record)
                 return
@@ -157,13 +157,13 @@ def _is_busy(tx: Transaction, place: tuple[int, int]) -> bool:
     return any(is_free(tx, Master(link)) is False for link in queries.links(tx.run(query).stdout))
 
 
-def _opposed(
+def _conflicting(
     tx: Transaction,
     registry: Registry,
     master: Master,
     record: Record,
     searched: _Search | None,
-) -> Running | None:
+) -> ModeInUse | None:
     """Return what conflicts with an attachment's mode; _UNKNOWN if nothing is known.
 
     Since the master's lock is held, the time taken here must not grow with the node, nor with
@@ -184,7 +184,7 @@ def _opposed(
     return None if running is None or _agrees(running, record) else running
 
 
-def _believed(registry: Registry, master: Master, *, is_searched: bool) -> Running | None:
+def _believed(registry: Registry, master: Master, *, is_searched: bool) -> ModeInUse | None:
     """Return what root's note or record says of a master whose interfaces are hidden."""
     key = master.key
     record = registry.last(key) if is_searched else registry.note(key, is_searched=True)
@@ -192,26 +192,26 @@ def _believed(registry: Registry, master: Master, *, is_searched: bool) -> Runni
         return None
     if is_searched:
         registry.keep_searched(key, record)
-    return Running(record.mode, record.flag, record.describe(), is_recorded=True)
+    return ModeInUse(record.mode, record.flag, record.describe(), is_recorded=True)
 
 
-def _agrees(running: Running, record: Record) -> bool:
+def _agrees(running: ModeInUse, record: Record) -> bool:
     return (running.mode, running.flag) == (record.mode, record.flag)
 
 
-def _recorded(tx: Transaction, registry: Registry, master: Master, own: Record) -> Running | None:
+def _recorded(tx: Transaction, registry: Registry, master: Master, own: Record) -> ModeInUse | None:
     """Return the mode of a recorded attachment that is being created or still exists."""
     read = 0
     for record in islice(registry.records(master.key), _MOST_RECORDS):
         if record.attachment == own.attachment:
             continue
         if not record.is_complete and registry.is_live(record.attachment.key):
-            return Running(record.mode, record.flag, record.describe())
+            return ModeInUse(record.mode, record.flag, record.describe())
         if read < _MOST_READ and namespace.leads_to(record.netns, record.netns_identity):
             read += 1
             found = _read(tx, master, record)
             if found is not None:
-                return Running(found.mode, found.flag, record.describe())
+                return ModeInUse(found.mode, found.flag, record.describe())
     return None
 
 
@@ -225,7 +225,7 @@ def _read(tx: Transaction, master: Master, record: Record) -> Link | None:
     return link if is_as_recorded or _is_proven(tx, master, link, place) else None
 
 
-def _forget_all(registry: Registry, master: Master, own: Record) -> Running | None:
+def _forget_all(registry: Registry, master: Master, own: Record) -> ModeInUse | None:
     """Forget what was on a free master; return the mode of an attachment being created."""
     registry.drop_note(master.key)
     coming = None
@@ -233,15 +233,15 @@ def _forget_all(registry: Registry, master: Master, own: Record) -> Running | No
         if record.attachment == own.attachment:
             continue  # it tells that addresses may still be allocated
         if registry.is_live(record.attachment.key):
-            coming = Running(record.mode, record.flag, record.describe())
+            coming = ModeInUse(record.mode, record.flag, record.describe())
         else:
             registry.forget(record.attachment)
     return coming
 
 
-def _visible(registry: Registry, master: Master) -> Running | None:
+def _visible(registry: Registry, master: Master) -> ModeInUse | None:
     link = next(iter(master.slaves), None)
-    return Running(link.mode, link.flag, _on_host(registry, link)) if link else None
+    return ModeInUse(link.mode, link.flag, _on_host(registry, link)) if link else None
 
 
 def is_free(tx: Transaction, master: Master) -> bool | None:
@@ -284,7 +284,7 @@ def _search(tx: Transaction, registry: Registry, master: Master, record: Record)
     suspects = []
     for each in inventory.take(tx, registry, deadline=deadline, others=others):
         if _is_proven(tx, master, each.link, each.place):
-            return _Search(Running(each.link.mode, each.link.flag, each.describe()))
+            return _Search(ModeInUse(each.link.mode, each.link.flag, each.describe()))
         if master.carries(each.link, each.place):
             suspects.append(each)
     last = registry.last(master.key)
@@ -336,7 +336,7 @@ def _is_proven(tx: Transaction, master: Master, link: Link, place: Namespace | N
     return link.parent_netns == queries.namespace_number(output, namespace.own()[1])
 
 
-def _conflict(registry: Registry, master: Master, record: Record, running: Running) -> CniError:
+def _conflict(registry: Registry, master: Master, record: Record, running: ModeInUse) -> CniError:
     """Return the error, with what root's records and the host show."""
     records = (
         each for each in registry.records(master.key) if each.attachment != record.attachment

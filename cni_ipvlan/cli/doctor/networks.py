@@ -137,6 +137,6 @@ def _conflicts(tools: Tools, conf: NetConf, master: Master) -> Iterator[Finding]
         advice = "use another master, or remove that interface"
         yield Finding(PROBLEM, "conflicts", text, advice)
     record = Record(conf.name, "", "", "", (0, 0), conf.mode, conf.flag)
-    modes.admit(tools.tx, tools.registry, master, record, tools.runner.interrupts.check)
+    modes.reserve_mode(tools.tx, tools.registry, master, record, tools.runner.interrupts.check)
     text = f"nothing on {master.link.name} uses a mode other than {conf.mode} {conf.flag}"
     yield Finding(OK, "conflicts", text)
