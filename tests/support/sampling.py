@@ -39,7 +39,7 @@ def sample(items: Iterable[Item], count: int) -> list[Item]:
 
 
 def of_rows(tests: Sequence[pytest.Item]) -> list[pytest.Item]:
-    """Return the tests, but of one with rows of parameters only a third: one at least, six at most.
+    """Return the tests, but of one with rows of parameters only a third: one at least, four at most.
 
     Which ones says the seed, for each test anew.
     """
@@ -50,7 +50,7 @@ def of_rows(tests: Sequence[pytest.Item]) -> list[pytest.Item]:
         rows.setdefault(test.nodeid.partition("[")[0], []).append(test)
     kept = []
     for name, items in rows.items():
-        count = min(6, -(-len(items) // 3))
+        count = min(4, -(-len(items) // 3))
         kept += Random(f"{seed()} {name}").sample(items, count)  # noqa: S311
     return kept
 
