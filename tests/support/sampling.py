@@ -39,7 +39,7 @@ def sample(items: Iterable[Item], count: int) -> list[Item]:
 
 
 def of_rows(tests: Sequence[pytest.Item]) -> list[pytest.Item]:
-    """Return the tests, but of one with rows of parameters only a third: one at least, four at most.
+    """Return the tests, but of one with rows of parameters only a third: from one row to four.
 
     Which ones says the seed, for each test anew.
     """
