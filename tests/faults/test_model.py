@@ -39,7 +39,7 @@ from pools import CONTAINER_IDS, IFNAMES, NETWORKS, Key
 
 MINUTES = float(os.environ.get("MODEL_MINUTES", "0"))
 EVERY_DAY = settings(
-    max_examples=4,
+    max_examples=3,
     stateful_step_count=30,
     deadline=None,
     print_blob=True,

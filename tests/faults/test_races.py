@@ -25,7 +25,7 @@ from cni_ipvlan.plugin.codes import INTERRUPTED, MODE_CONFLICT
 from cni_ipvlan.state import locks
 
 pytestmark = [pytest.mark.timeout(0)] if sampling.is_long() else []
-ROUNDS = int(os.environ.get("RACES", "2"))
+ROUNDS = int(os.environ.get("RACES", "1"))
 STRIDE = 36
 CONF = network(cniVersion="1.0.0", ipam=host_local("10.1.0.0/24", routes=[{"dst": "0.0.0.0/0"}]))
 
