@@ -304,17 +304,21 @@ class Registry:
             with self.idle(os.path.basename(path).partition(".")[0]) as is_idle:
                 if is_idle and self._read(path) is None:
                     self._remove_record(path)
-        for name in self._names((_MASTER, _HOST, _VLAN)):
-            with suppress(OSError):  # it has records
-                os.rmdir(os.path.join(self._directory, name))
+        self._tidy()
 
     def _lock(self, name: str, *, is_inherited: bool = False) -> Lock:
         return Lock(os.path.join(self._directory, _LOCKS), name, is_inherited=is_inherited)
 
     def _release(self, lock: Lock) -> None:
-        """Release a lock, and remove the directory if nothing else is there, nor anybody."""
         lock.release()
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Remove what is empty, and the directory if nothing else is there, nor anybody."""
         with suppress(OSError):
+            for name in self._names((_MASTER, _HOST, _VLAN)):  # a call may have been killed there
+                with suppress(OSError):
+                    os.rmdir(os.path.join(self._directory, name))
             if os.listdir(self._directory) == [_LOCKS]:
                 remove_unused(os.path.join(self._directory, _LOCKS))
                 os.rmdir(self._directory)
