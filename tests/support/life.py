@@ -288,7 +288,7 @@ class Life:
         assert not left
         assert self.ledger.view.leases == {}
         assert not [name for name in self._node.host.links() if name.startswith("iv")]
-        # The mode of a master stays noted while it carries what was moved away, and so do the locks.
+        # A mode stays noted, beside the locks, while a master carries what was moved away.
         kept = [path.name for path in lab.records() if path.is_file() and path != lab.LOCKS]
         assert not [name for name in kept if not name.startswith("mode")]
         for slave in self.ledger.view.slaves.values():
