@@ -64,9 +64,11 @@ class CniError(Exception):
         self.private = _joined(self.private, text)
 
     def add_failure(self, other: CniError) -> None:
-        """Append a later failure of the same call to the details."""
-        self.add_details(f"also: {_joined(other.msg, other.details)}")
-        self.add_private(other.private)
+        """Append a later failure of the same call to the details, once."""
+        text = f"also: {_joined(other.msg, other.details)}"
+        if text not in self.details:
+            self.add_details(text)
+            self.add_private(other.private)
 
     def document(self, version: str) -> dict[str, object]:
         """Return the JSON error document for a request in CNI ``version``."""

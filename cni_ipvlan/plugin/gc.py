@@ -14,6 +14,7 @@ from cni_ipvlan.cni.errors import (
     Failures,
     shortened,
 )
+from cni_ipvlan.cni.request import identifier_fault, interface_name_fault
 from cni_ipvlan.plugin import features, links, modes
 from cni_ipvlan.plugin.ipam import Ipam, to_release
 from cni_ipvlan.start import json
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from cni_ipvlan.cni.request import Request
     from cni_ipvlan.iproute.transaction import Transaction
+    from cni_ipvlan.plugin.host_local import Lease
     from cni_ipvlan.plugin.node import Node
 
 _VALID = "cni.dev/valid-attachments"
@@ -105,17 +107,20 @@ def _release_gone(
     wanted = [each for each in wanted if each not in valid]
     for first in range(0, len(wanted), _AT_ONCE):
         with ExitStack() as locks:
-            released = [
-                (attachment, _released(node, tx, request, attachment, name))
-                for attachment in wanted[first : first + _AT_ONCE]
-                if locks.enter_context(node.registry.idle(attachment.key))
-                and _is_gone(node, tx, attachment)
-            ]
-            for attachment, wait in released:
-                with failures.noted():
+            releasing = []
+            for attachment in wanted[first : first + _AT_ONCE]:
+                if not locks.enter_context(node.registry.idle(attachment.key)):
+                    continue
+                # One whose namespace can't be read must not keep the others.
+                with failures.noted(), node.transaction() as own:
+                    if _is_gone(node, own, attachment):
+                        wait = _released(node, tx, request, attachment, name)
+                        releasing.append((attachment, wait))
+            for attachment, wait in releasing:
+                with failures.noted(), node.transaction() as own:
                     wait()
-                    for master in links.forget(tx, node.registry, attachment) or ():
-                        _settle(node, tx, master, is_ending=True)
+                    for master in links.forget(own, node.registry, attachment) or ():
+                        _settle(node, own, master, is_ending=True)
 
 
 def _unrecorded(
@@ -129,7 +134,7 @@ def _unrecorded(
         lease
         for lease in host_local.leases(host_local.directory(request.config))
         if AttachmentId(request.network, lease.container_id, lease.ifname) not in known
-        and lease.container_id
+        and _can_be_an_attachments(lease)
         and (lease.ifname or lease.container_id not in containers)  # an old one names no interface
     ]
     if not leases:
@@ -146,6 +151,14 @@ def _unrecorded(
     return list(
         dict.fromkeys(AttachmentId(network, each.container_id, each.ifname) for each in lost)
     )
+
+
+def _can_be_an_attachments(lease: Lease) -> bool:
+    """Whether a call could have had these names; the network's author chooses the directory."""
+    wrong = identifier_fault(lease.container_id) or (
+        lease.ifname and interface_name_fault(lease.ifname)
+    )
+    return not wrong
 
 
 def _is_gone(node: Node, tx: Transaction, attachment: AttachmentId) -> bool:

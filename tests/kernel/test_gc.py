@@ -3,8 +3,10 @@
 import json
 import shutil
 from itertools import product
+from pathlib import Path
 
 import pytest
+from doubles import stand_in
 from lab import LEASES, MEMORY, Space, leases, records, run
 from runtime import PLUGINS, Conf, host_local, network, static
 from sampling import sample
@@ -182,11 +184,31 @@ def test_gc_releases_what_was_leased_before_a_restart_of_the_node(scene: Scene) 
     STORE.joinpath("10.1.0.7").write_text("valid\r\nnet1")
     STORE.joinpath("10.1.0.8").write_text("gone\r\neth0")
     STORE.joinpath("10.1.0.9").write_text("old")
+    STORE.joinpath("10.1.0.10").write_text("no\0name\r\neth0")
+    STORE.joinpath("10.1.0.11").write_text("gone\r\nno\0name")
     STORE.joinpath("garbage").write_text("?")
 
     scene.runtime.gc(GC_OF_LEASED, [VALID]).succeeds()
 
-    assert sorted(path.name for path in leases()) == ["10.1.0.2", "10.1.0.7", "garbage"]
+    kept = ["10.1.0.10", "10.1.0.11", "10.1.0.2", "10.1.0.7", "garbage"]
+    assert sorted(path.name for path in leases()) == kept
+
+
+def test_gc_releases_the_others_if_a_container_cannot_be_looked_at(
+    scene: Scene, tmp_path: Path
+) -> None:
+    for number in range(3):
+        scene.add(LEASED, at=scene.container(), CNI_CONTAINERID=f"c{number}")
+    scene.node.remove(Space("/run/netns/container2"))
+    scene.node.remove(Space("/run/netns/container4"))
+    failing = 'case "$*" in *container3*) echo odd >&2; exit 1;; esac; exec "$real" "$@"'
+    path = stand_in(tmp_path / "tools", "ip", failing)
+
+    answer = scene.runtime.raw({**GC_OF_LEASED, KEY: []}, {**GC, "PATH": path})
+
+    assert "odd" in answer.error()["msg"]
+    assert [path.name for path in leases()] == ["10.1.0.3"]
+    assert [record.container_id for record in Registry().all_records()] == ["c1"]
 
 
 def test_gc_asks_any_ipam_plugin_to_release_what_a_call_is_not_working_on(scene: Scene) -> None:
