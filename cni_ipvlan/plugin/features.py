@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class _Entry(NamedTuple):
     """A feature: whether it is configured, and where its records are.
 
-    Is it ``below`` the container's link, it is released after that, otherwise before IPAM gives
-    the addresses to others.
+    What is ``below`` the container's link is released after that link, the rest before the IPAM
+    plugin may give the addresses to others.
     """
 
     load: Callable[[], Feature]

@@ -168,7 +168,7 @@ class HostAccess(Feature):
         addresses: Sequence[Address],
         answers: Sequence[bytes],
     ) -> Iterator[str]:
-        """Yield what is not as ``give`` and ``extend`` left it.
+        """Yield what is not as ``apply`` and ``extend`` left it.
 
         ``link`` is the container's; the answer is what ip prints of its neighbours.
         """
