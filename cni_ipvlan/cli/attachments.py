@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import click
 
 from cni_ipvlan.cli.configs import NetworkConfig
-from cni_ipvlan.cli.validate.ipam import Ipam
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import namespace
 from cni_ipvlan.plugin import host_local, links
@@ -26,14 +25,6 @@ from cni_ipvlan.state.registry import DIRECTORY
 _READABLE_IPAM = ("", "static", "host-local")  # of whose addresses we know who has them
 _SHORTEST_ID = 4  # characters of the start of a container's ID
 _Owners = dict[str, AttachmentId | None] | None
-
-
-class Usage(NamedTuple):
-    """How much of a set of ranges is leased; ``room`` does not count gateways."""
-
-    ranges: str
-    leased: int
-    room: int
 
 
 class Lease(NamedTuple):
@@ -121,19 +112,6 @@ def _in_container(node: Node, netns: str) -> tuple[list[Record], _Owners]:
     here = [record for record in records if record.netns_identity == place.identity]
     of_links = {link.name: owners.of(link, place) for link in present or ()}
     return here, None if present is None else of_links
-
-
-def usage(config: dict[str, Any]) -> list[Usage]:
-    """Return the usage of each set of ranges, from which a container gets one address."""
-    leased = host_local.addresses(host_local.directory(config))
-    return [
-        Usage(
-            ", ".join(str(each.subnet) for each in group),
-            sum(any(each.holds(address) for each in group) for address in leased),
-            sum(each.room() for each in group),
-        )
-        for group in Ipam(config).sets
-    ]
 
 
 def in_directory(place: str) -> list[Lease]:

@@ -6,6 +6,7 @@ The store is a directory with a file for each address, in which stands whose it 
 from __future__ import annotations
 
 import os
+from bisect import bisect_left, bisect_right
 from contextlib import suppress
 from ipaddress import ip_address, ip_network
 
@@ -58,8 +59,9 @@ def addresses(place: str) -> list[IPv4Address | IPv6Address]:
 
 
 class Range(NamedTuple):
-    """The first and the last address of a range, and the gateway, which containers don't get."""
+    """A range of a subnet, its ends included; ``gateway`` is one that containers don't get."""
 
+    subnet: str
     first: IPv4Address | IPv6Address
     last: IPv4Address | IPv6Address
     gateway: IPv4Address | IPv6Address
@@ -100,22 +102,47 @@ def _ranges_of(entries: list[Any]) -> Iterator[Range]:
             chosen = [
                 ip_address(one or other) for one, other in zip(given, (*ends, ends[0]), strict=True)
             ]
-            yield Range(*chosen)
+            yield Range(str(subnet), *chosen)
+
+
+class Usage(NamedTuple):
+    """How much of a set of ranges is leased; ``room`` does not count gateways."""
+
+    ranges: str
+    leased: int
+    room: int
+
+
+def usage(config: Mapping[str, Any]) -> list[Usage]:
+    """Return the usage of each set of ranges, from which a container gets one address."""
+    leased: dict[int, list[int]] = {4: [], 6: []}
+    for address in sorted(addresses(directory(config)), key=int):
+        leased[address.version].append(int(address))
+
+    def taken(each: Range) -> int:  # found by bisection: there may be thousands of both
+        known = leased[each.first.version]
+        return bisect_right(known, int(each.last)) - bisect_left(known, int(each.first))
+
+    return [
+        Usage(
+            ", ".join(each.subnet for each in group),
+            sum(map(taken, group)),
+            sum(each.room() for each in group),
+        )
+        for group in ranges(config["ipam"])
+        if group
+    ]
 
 
 def check_room(config: Mapping[str, Any]) -> None:
     """Raise CniError if all addresses of a set of ranges are leased."""
-    place = directory(config)
-    leased = addresses(place)
-    for each in ranges(config["ipam"]):
-        room = sum(one.room() for one in each)
-        taken = sum(any(one.holds(address) for one in each) for address in leased)
-        if each and taken >= room:
+    for each in usage(config):
+        if each.leased >= each.room:
             raise CniError(
                 NOT_AVAILABLE,
-                f"host-local has no address left: {taken} of {room} are leased",
-                f"the leases are files in {place}\ntry: GC releases those of containers that are "
-                "gone; or enlarge the range",
+                f"host-local has no address left: {each.leased} of {each.room} are leased",
+                f"the leases are files in {directory(config)}\ntry: GC releases those of "
+                "containers that are gone; or enlarge the range",
             )
 
 

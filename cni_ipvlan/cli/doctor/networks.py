@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from ipaddress import ip_address, ip_interface
 from typing import Any
 
-from cni_ipvlan.cli import attachments, validate
+from cni_ipvlan.cli import validate
 from cni_ipvlan.cli.configs import NetworkConfig
 from cni_ipvlan.cli.doctor import plugins
 from cni_ipvlan.cli.doctor.node import Tools
@@ -51,7 +51,7 @@ def examine(tools: Tools, network: NetworkConfig, found: Sequence[Problem]) -> I
 
 def _leases(config: dict[str, Any]) -> Iterator[Finding]:
     place = host_local.directory(config)
-    for each in attachments.usage(config):
+    for each in host_local.usage(config):
         text = f"{each.leased} of {each.room} addresses of {each.ranges} are leased, in {place}"
         if each.leased < each.room:
             yield Finding(OK, "ipam", text)

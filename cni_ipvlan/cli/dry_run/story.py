@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from cni_ipvlan.cli import attachments, output
 from cni_ipvlan.cli.dry_run import answer
-from cni_ipvlan.cli.validate.ipam import Ipam
 from cni_ipvlan.cni import result as results
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.request import Request
@@ -139,14 +138,14 @@ def _check_leases(request: Request, plan: Plan) -> None:
     # host-local itself reports values that it can't use.
     with suppress(OSError, ValueError, TypeError, KeyError):
         leases = host_local.directory(request.config)
-        ranges = [each for group in Ipam(request.config).sets for each in group]
+        ranges = [each for group in host_local.ranges(request.config["ipam"]) for each in group]
         for each in attachments.in_directory(leases):
             is_used = any(one.holds(ip_address(each.address)) for one in ranges)
             if is_used and each.owner == id_of(request):
                 msg = f"host-local has leased {each.address} to {request.container_id} already"
                 advice = f"delete the container's attachment first; its lease is in {leases}"
                 raise CniError(_HOST_LOCALS_CODE, msg, f"try: {advice}")
-        for usage in attachments.usage(request.config):
+        for usage in host_local.usage(request.config):
             if usage.leased >= usage.room:
                 msg = f"host-local has leased all {usage.room} addresses of {usage.ranges}"
                 advice = f"delete the leases of containers that are gone from {leases}"

@@ -1,4 +1,4 @@
-"""cli.attachments: how many addresses host-local has leased, and has in all."""
+"""plugin.host_local, cli.attachments: how many addresses host-local has leased, and has in all."""
 
 import os
 from pathlib import Path
@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 
 from cni_ipvlan.cli import attachments
-from cni_ipvlan.cli.attachments import Usage
+from cni_ipvlan.plugin import host_local
+from cni_ipvlan.plugin.host_local import Usage
 
 
 def usage(directory: Path, ipam: dict[str, Any], *leased: str) -> list[Usage]:
     (directory / "net").mkdir(exist_ok=True)
     for name in leased:
         (directory / "net" / name).touch()
-    return attachments.usage(
+    return host_local.usage(
         {"name": "net", "ipam": {"type": "host-local", "dataDir": str(directory), **ipam}}
     )
 
@@ -50,7 +51,7 @@ def test_leases_are_counted_in_their_ranges(tmp_path: Path) -> None:
     assert found[0].room == 10
     ipam = {"type": "host-local", "dataDir": str(tmp_path), "subnet": "10.0.0.0/8"}
     config = {"name": "none", "ipam": ipam}
-    assert [each.leased for each in attachments.usage(config)] == [0]  # there is no directory
+    assert [each.leased for each in host_local.usage(config)] == [0]  # there is no directory
 
 
 def test_leases_are_read_whatever_is_in_their_directory(tmp_path: Path) -> None:
