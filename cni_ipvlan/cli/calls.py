@@ -173,7 +173,7 @@ def gc(valid: tuple[dict[str, str], ...], keep_none: bool, **given: Any) -> None
     """Remove what is left of a network's attachments, except valid ones: ID/IFNAME.
 
     An interface in a container that still exists is reported and kept: del removes it. The IPAM
-    plugin releases addresses, if it knows GC.
+    plugin releases the addresses of containers that are gone.
     """
     if bool(valid) == keep_none:
         raise click.UsageError("give either the valid attachments as ID/IFNAME, or --keep-none")

@@ -68,8 +68,8 @@ def _as_failure(error: Exception) -> errors.CniError:
     if isinstance(error, configs.ConfigError):
         return errors.CniError(errors.INVALID_CONFIGURATION, str(error))
     if isinstance(error, click.UsageError):
-        record = f"try: {error.ctx.command_path} --help" if error.ctx else ""
-        return errors.CniError(errors.INVALID_ENVIRONMENT, error.format_message(), record)
+        hint = f"try: {error.ctx.command_path} --help" if error.ctx else ""
+        return errors.CniError(errors.INVALID_ENVIRONMENT, error.format_message(), hint)
     if isinstance(error, click.Abort):
         return errors.CniError(INTERRUPTED, "interrupted from the keyboard")
     place = traceback.extract_tb(error.__traceback__)[-1]

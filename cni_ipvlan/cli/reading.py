@@ -168,10 +168,10 @@ def _explained(text: str, error: json.JSONDecodeError) -> tuple[int, str]:
     if text[position : position + 1] in ("}", "]") and before.endswith(","):
         position = len(before) - 1  # where Python finds it since 3.13
     rest = text[position : position + 40]
-    record = next((record for pattern, record in _HINTS.items() if re.match(pattern, rest)), "")
+    hint = next((hint for pattern, hint in _HINTS.items() if re.match(pattern, rest)), "")
     wanted = _WANTED.get(error.msg)
-    if record or wanted is None:
-        return position, record or error.msg.removesuffix(" at").lower()
+    if hint or wanted is None:
+        return position, hint or error.msg.removesuffix(" at").lower()
     found = re.match(r"\w+|.", rest)
     return position, f"it {f'has {found[0]!r}' if found else 'ends'} where {wanted} should be"
 

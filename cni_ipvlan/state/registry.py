@@ -1,4 +1,4 @@
-"""Records of this node's attachments: locks, and records about modes.
+"""Records of this node's attachments, and the locks of calls that work on them.
 
 They are in a directory on tmpfs, readable only by root:
 

@@ -86,10 +86,10 @@ class World:
     def __init__(self, node: Node) -> None:
         self._runner = node.runner
         try:
-            self._hints: list[Record] = list(node.registry.all_records())
+            self._records: list[Record] = list(node.registry.all_records())
         except PermissionError:
-            self._hints = []
-        self.owners = Owners(self._hints)
+            self._records = []
+        self.owners = Owners(self._records)
         places = sorted(
             namespace.others(), key=lambda each: each.identity not in self.owners.places
         )
@@ -263,7 +263,7 @@ class World:
         if os.geteuid():
             return f"only root can look into containers, such as {word!r}: use sudo"
         records = [
-            record for record in self._hints if place and record.netns_identity == place.identity
+            record for record in self._records if place and record.netns_identity == place.identity
         ]
         for record in records if not inside else ():
             text = f"{record.ifname} of the container {record.container_id} is gone from "
@@ -272,7 +272,7 @@ class World:
         if place:
             names = ", ".join(each.link.name for each in inside) or "nothing"
             return f"there is no such interface with an address in {place.path}; it has {names}"
-        for record in self._hints:
+        for record in self._records:
             paths = (record.netns, record.netns.rpartition("/")[2])
             if is_called(record.container_id, word) or word in (*paths, *record.pod.split("/")[1:]):
                 return (
