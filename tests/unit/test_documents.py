@@ -95,3 +95,14 @@ def test_links_within_the_project_lead_somewhere(name: str) -> None:
         if address.fragment:
             target = str(path.resolve().relative_to(ROOT))
             assert address.fragment in documents.anchors(target), link
+
+
+def test_the_files_that_documents_name_are_there() -> None:
+    named = r"`((?:cni_ipvlan|deploy|examples|packaging|scripts|tests)/[\w./-]+|test_\w+\.py)`"
+    missing = [
+        (name, file)
+        for name in documents.NAMES
+        for file in re.findall(named, (ROOT / name).read_text(encoding="utf-8"))
+        if not ((ROOT / file).exists() or [*ROOT.glob(f"tests/*/{file}")])
+    ]
+    assert missing == []

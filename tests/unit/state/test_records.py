@@ -54,7 +54,7 @@ def file_of(directory: Path, attachment: AttachmentId) -> Path:
     return next(directory.glob(f"on-*/{attachment.key}.*"))
 
 
-def test_hints_at_the_attachments_of_a_master_are_found(
+def test_records_about_the_attachments_of_a_master_are_found(
     remembering: Registry, directory: Path
 ) -> None:
     assert sorted(remembering.records(MASTER)) == [HINT, OTHER_HINT]
@@ -86,7 +86,7 @@ def test_forgetting_one_attachment_keeps_the_others(remembering: Registry, direc
     assert not directory.exists()
 
 
-def test_only_the_full_names_make_a_hint_an_attachments(
+def test_only_the_full_names_make_a_record_an_attachments(
     remembering: Registry, directory: Path
 ) -> None:
     """As when two attachments have the same key."""
@@ -98,7 +98,7 @@ def test_only_the_full_names_make_a_hint_an_attachments(
     assert other in list(remembering.records(MASTER))
 
 
-def test_withdrawing_a_hint_keeps_others(remembering: Registry) -> None:
+def test_withdrawing_a_record_keeps_others(remembering: Registry) -> None:
     older = remembering.complete(HINT)
     remember(remembering, MASTER, HINT)
     elsewhere = HINT._replace(netns_identity=(4, 5))
@@ -110,7 +110,7 @@ def test_withdrawing_a_hint_keeps_others(remembering: Registry) -> None:
     assert remembering.records_of(ATTACHMENT) == [elsewhere]
 
 
-def test_a_complete_hint_takes_the_place_of_those_that_it_disproves(
+def test_a_complete_record_takes_the_place_of_those_that_it_disproves(
     remembering: Registry, directory: Path
 ) -> None:
     elsewhere = HINT._replace(netns_identity=(4, 5))
@@ -138,7 +138,7 @@ def test_what_a_new_attachment_disproves_becomes_a_note(remembering: Registry) -
     assert remembering.note(MASTER) == elsewhere._replace(is_complete=True)
 
 
-def test_a_complete_hint_disproves_none_that_only_has_the_same_digest(
+def test_a_complete_record_disproves_none_that_only_has_the_same_digest(
     remembering: Registry, directory: Path
 ) -> None:
     """The digest of a place has 40 bits, so another place's can be made to be equal."""
@@ -154,7 +154,7 @@ def test_a_complete_hint_disproves_none_that_only_has_the_same_digest(
 
 
 @pytest.mark.parametrize(("number", "end"), [(None, "@7"), (0, "@7.0"), (3, "@7.3")])
-def test_a_complete_hint_has_the_index_and_the_number_of_the_masters_namespace(
+def test_a_complete_record_has_the_index_and_the_number_of_the_masters_namespace(
     remembering: Registry, directory: Path, number: int | None, end: str
 ) -> None:
     older = remembering.complete(HINT)
@@ -183,7 +183,7 @@ def test_an_interface_can_be_identified_before_the_add_has_done_its_work(
     assert remembering.records_of(ATTACHMENT) == []
 
 
-def test_a_hint_of_an_older_version_is_complete_and_of_a_newer_one_what_is_known_is_read(
+def test_a_record_of_an_older_version_is_complete_and_of_a_newer_one_what_is_known_is_read(
     remembering: Registry, directory: Path
 ) -> None:
     document = HINT._asdict()
@@ -203,7 +203,7 @@ def test_a_hint_of_an_older_version_is_complete_and_of_a_newer_one_what_is_known
     ["", "[]", "{}", '{"netns_identity": 5}', json.dumps(HINT._asdict())[:-9], "\udcff"],
 )
 @pytest.mark.parametrize("end", ["forget", "remove_leftovers"])
-def test_half_written_hint_of_a_killed_call_is_ignored_and_can_be_removed(
+def test_half_written_record_of_a_killed_call_is_ignored_and_can_be_removed(
     remembering: Registry, directory: Path, content: str, end: str
 ) -> None:
     file = file_of(directory, ATTACHMENT)
@@ -257,7 +257,7 @@ def contents(directory: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 
-def test_a_hint_whose_interface_was_not_seen_to_go_becomes_a_note(
+def test_a_record_whose_interface_was_not_seen_to_go_becomes_a_note(
     remembering: Registry, directory: Path
 ) -> None:
     remembering.forget(FOREIGN)
