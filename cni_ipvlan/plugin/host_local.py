@@ -90,7 +90,7 @@ def ranges(ipam: Mapping[str, Any]) -> list[list[Range]]:
 def lowest(ipam: Mapping[str, Any]) -> list[IPv4Address | IPv6Address]:
     """Return the first address of each range that a container can get."""
     found = (each for ranges_of_set in ranges(ipam) for each in ranges_of_set)
-    return [each.first + (each.first == each.gateway) for each in found]
+    return [each.first + (each.first == each.gateway) for each in found if each.room()]
 
 
 def _ranges_of(entries: list[Any]) -> Iterator[Range]:
@@ -99,10 +99,11 @@ def _ranges_of(entries: list[Any]) -> Iterator[Range]:
             subnet = ip_network(entry["subnet"])
             ends = subnet[1], subnet[-2 if subnet.version == 4 else -1]  # noqa: PLR2004 IP's version
             given = (entry.get(key) for key in ("rangeStart", "rangeEnd", "gateway"))
-            chosen = [
+            first, last, gateway = (
                 ip_address(one or other) for one, other in zip(given, (*ends, ends[0]), strict=True)
-            ]
-            yield Range(str(subnet), *chosen)
+            )
+            if first in subnet and last in subnet and int(first) <= int(last):
+                yield Range(str(subnet), first, last, gateway)
 
 
 class Usage(NamedTuple):

@@ -10,6 +10,8 @@ from cni_ipvlan.cli import attachments
 from cni_ipvlan.plugin import host_local
 from cni_ipvlan.plugin.host_local import Usage
 
+ENDS = ("rangeStart", "rangeEnd", "gateway")
+
 
 def usage(directory: Path, ipam: dict[str, Any], *leased: str) -> list[Usage]:
     (directory / "net").mkdir(exist_ok=True)
@@ -28,10 +30,20 @@ def usage(directory: Path, ipam: dict[str, Any], *leased: str) -> list[Usage]:
         ({"subnet": "10.1.0.0/24", "rangeEnd": "10.1.0.10", "gateway": "10.1.0.254"}, 10),
         ({"subnet": "10.1.0.0/24", "rangeStart": "10.1.0.254", "gateway": "10.1.0.254"}, 0),
         ({"subnet": "fd00::/126"}, 2),
+        ({"subnet": "255.255.255.0/24", **dict.fromkeys(ENDS, "255.255.255.255")}, 0),
     ],
 )
 def test_room_is_what_host_local_has(tmp_path: Path, ipam: dict[str, Any], room: int) -> None:
     assert [each.room for each in usage(tmp_path, ipam)] == [room]
+    assert len(host_local.lowest(ipam)) == bool(room)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"rangeEnd": "10.0.0.9"}, {"rangeStart": "10.1.0.9", "rangeEnd": "fd00::1"}, {"gateway": 7.5}],
+)
+def test_what_host_local_refuses_has_no_usage(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    assert usage(tmp_path, {"subnet": "10.1.0.0/24", **wrong}) == []
 
 
 def test_leases_are_counted_in_their_ranges(tmp_path: Path) -> None:
