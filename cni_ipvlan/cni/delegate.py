@@ -13,10 +13,10 @@ from cni_ipvlan.cni.errors import (
     CniError,
     shortened,
 )
+from cni_ipvlan.cni.request import Request
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from cni_ipvlan.cni.request import Request
     from cni_ipvlan.cni.result import Result
 
 # Set in the environment of a delegate: a plugin that finds it there was called by itself.

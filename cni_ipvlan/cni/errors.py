@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
-
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # Codes below 100 are the specification's (SPEC.md, section "Error").
 INCOMPATIBLE_VERSION = 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from cni_ipvlan.cni import strict_json
 from cni_ipvlan.cni.errors import (
     DECODING_FAILURE,
@@ -15,7 +17,6 @@ from cni_ipvlan.cni.versions import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import Any
 
 # verb: (variables that must be set and not empty, version that introduced the verb)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import cache
 
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError, shortened
@@ -11,7 +12,6 @@ from cni_ipvlan.start import json
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import Any
 
     from cni_ipvlan.cni.result import Result

@@ -7,10 +7,11 @@ imported only if this check fails. tests/unit/test_quick_check.py compares the t
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
 _TYPES: dict[str, type] = {

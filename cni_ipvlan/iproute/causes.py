@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from cni_ipvlan.iproute.commands import Argv
+from cni_ipvlan.iproute.commands import Argv
+from cni_ipvlan.start.namedtuple import NamedTuple
 
 # What iproute2 (all versions from 5.10) prints for a missing link or namespace.
 _ABSENT = (

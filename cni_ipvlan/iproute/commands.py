@@ -6,12 +6,10 @@ as an abbreviation of ``master``.
 
 from __future__ import annotations
 
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from cni_ipvlan.iproute.namespace import Namespace
+from cni_ipvlan.iproute.namespace import Namespace
+from cni_ipvlan.start.namedtuple import NamedTuple
 
 Argv = tuple[str, ...]
 

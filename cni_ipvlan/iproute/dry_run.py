@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from shlex import join
 
 from cni_ipvlan.iproute import causes
-from cni_ipvlan.iproute.runner import CommandError
+from cni_ipvlan.iproute.commands import Argv, Command
+from cni_ipvlan.iproute.runner import CommandError, Runner
 from cni_ipvlan.iproute.running import Completed, Running
 from cni_ipvlan.iproute.transaction import Transaction, nothing
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from cni_ipvlan.iproute.commands import Argv, Command
-    from cni_ipvlan.iproute.runner import Runner
 
 
 class Plan:

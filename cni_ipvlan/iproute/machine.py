@@ -6,11 +6,9 @@ Only failures and the command line use this; a successful call does not need it.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+from cni_ipvlan.start.namedtuple import NamedTuple
 
 # <linux/capability.h>: CAP_NET_ADMIN changes links, CAP_SYS_ADMIN enters namespaces, and
 # CAP_SYS_PTRACE opens those of other processes.

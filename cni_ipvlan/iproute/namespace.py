@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from fcntl import ioctl
 
 from cni_ipvlan.iproute import IprouteError
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from cni_ipvlan.start.namedtuple import NamedTuple
 
 _NS_GET_NSTYPE = 0xB703  # <linux/nsfs.h>
 _NS_GET_USERNS = 0xB701

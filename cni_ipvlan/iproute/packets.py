@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from cni_ipvlan.iproute.commands import Argv, Command
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from cni_ipvlan.iproute.commands import Argv, Command
-    from cni_ipvlan.iproute.runner import Runner
-    from cni_ipvlan.iproute.running import Completed
+from cni_ipvlan.iproute.runner import Runner
+from cni_ipvlan.iproute.running import Completed
 
 _HEADERS = {4: 28, 6: 48}  # bytes of an IP and an ICMP header
 _ECHO_SECONDS = 2

@@ -5,12 +5,13 @@ An output of None, from a query that was not permitted, is parsed as an empty on
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from cni_ipvlan.iproute import IprouteError
 from cni_ipvlan.start import json
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
     from typing import Any, TypeVar
 
     T = TypeVar("T")

@@ -10,20 +10,15 @@ from __future__ import annotations
 import os
 import select
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from cni_ipvlan.iproute import IprouteError
-from cni_ipvlan.iproute.namespace import held, leads_to
+from cni_ipvlan.iproute.commands import Argv, Command
+from cni_ipvlan.iproute.interrupts import Interrupts
+from cni_ipvlan.iproute.namespace import Namespace, held, leads_to
 from cni_ipvlan.iproute.running import Completed, Running
 from cni_ipvlan.start import sh as sh_module
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from cni_ipvlan.iproute.commands import Argv, Command
-    from cni_ipvlan.iproute.interrupts import Interrupts
-    from cni_ipvlan.iproute.namespace import Namespace
 
 _STANDARD_DIRECTORIES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 EXEC_FAILED = 127  # a shell's exit status for a program that can't be executed

@@ -7,15 +7,12 @@ import os
 import select
 import signal
 import time
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
-
-    from cni_ipvlan.iproute.commands import Command
-    from cni_ipvlan.iproute.interrupts import Interrupts
+from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.interrupts import Interrupts
+from cni_ipvlan.start.namedtuple import NamedTuple
 
 # In bytes. A command that prints more on stdout is killed; more on stderr is dropped.
 MOST_OUTPUT = {"stdout": 16 << 20, "stderr": 1 << 20}

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
+from cni_ipvlan.iproute.commands import Argv
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.start import json
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from cni_ipvlan.iproute.commands import Argv
 
 
 def clsact_add(name: str) -> Argv:

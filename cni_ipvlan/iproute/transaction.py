@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
-from cni_ipvlan.iproute.commands import prints_json, said
+from cni_ipvlan.iproute.commands import Argv, Command, prints_json, said
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
-from cni_ipvlan.iproute.runner import EXEC_FAILED, CommandError
-from cni_ipvlan.iproute.running import Completed
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from cni_ipvlan.iproute.commands import Argv, Command
-    from cni_ipvlan.iproute.runner import Runner
-    from cni_ipvlan.iproute.running import Running
+from cni_ipvlan.iproute.runner import EXEC_FAILED, CommandError, Runner
+from cni_ipvlan.iproute.running import Completed, Running
 
 
 class Transaction:

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, INVALID_ENVIRONMENT, CniError
-from cni_ipvlan.cni.request import pod
+from cni_ipvlan.cni.request import Request, pod
+from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands, namespace
 from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.runner import CommandError
+from cni_ipvlan.iproute.running import Running
+from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import configure, features, links, master, modes, preflight
 from cni_ipvlan.plugin.codes import COMMAND_FAILED, INTERFACE_NAME_TAKEN
 from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.ipam import Ipam, needs_link
-from cni_ipvlan.plugin.node import id_of
+from cni_ipvlan.plugin.master import Master
+from cni_ipvlan.plugin.node import Node, id_of
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
-from cni_ipvlan.state.attachment import Record
+from cni_ipvlan.state.attachment import AttachmentId, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from contextlib import AbstractContextManager
-
-    from cni_ipvlan.cni.request import Request
     from cni_ipvlan.cni.result import Result
-    from cni_ipvlan.config.netconf import NetConf
-    from cni_ipvlan.iproute.namespace import Namespace
-    from cni_ipvlan.iproute.running import Running
-    from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.addressing import Addressing
-    from cni_ipvlan.plugin.master import Master
-    from cni_ipvlan.plugin.node import Node
-    from cni_ipvlan.state.attachment import AttachmentId
 
 
 def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None:

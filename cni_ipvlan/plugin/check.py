@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import chain
 
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
+from cni_ipvlan.cni.request import Request
 from cni_ipvlan.cni.result import Result
+from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command, batch
+from cni_ipvlan.iproute.namespace import Namespace
+from cni_ipvlan.iproute.queries import Link
+from cni_ipvlan.iproute.running import Running
+from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import features
 from cni_ipvlan.plugin.addressing import is_connected
 from cni_ipvlan.plugin.codes import CHECK_FAILED
 from cni_ipvlan.plugin.find_master import matching
 from cni_ipvlan.plugin.ipam import Ipam
 from cni_ipvlan.plugin.master import Master
-from cni_ipvlan.plugin.node import id_of
+from cni_ipvlan.plugin.node import Node, id_of
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 from cni_ipvlan.state.attachment import named_by
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from cni_ipvlan.cni.request import Request
     from cni_ipvlan.cni.result import Interface, Route
-    from cni_ipvlan.config.netconf import NetConf
-    from cni_ipvlan.iproute.namespace import Namespace
-    from cni_ipvlan.iproute.queries import Link
-    from cni_ipvlan.iproute.running import Running
-    from cni_ipvlan.iproute.transaction import Transaction
-    from cni_ipvlan.plugin.node import Node
     from cni_ipvlan.plugin.shared import Feature
 
 _IPV6_PRIORITY = 1024  # IP6_RT_PRIO_USER, <linux/ipv6_route.h>

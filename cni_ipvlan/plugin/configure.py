@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.iproute import commands, queries
 from cni_ipvlan.iproute.commands import Command, all_links_before, batch
+from cni_ipvlan.iproute.namespace import Namespace
+from cni_ipvlan.iproute.queries import Address, Link
 from cni_ipvlan.iproute.runner import CommandError
+from cni_ipvlan.iproute.running import Completed, Running
+from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin.codes import ADDRESS_IN_USE
+from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from cni_ipvlan.cni.result import Route
-    from cni_ipvlan.iproute.namespace import Namespace
-    from cni_ipvlan.iproute.queries import Address, Link
-    from cni_ipvlan.iproute.running import Completed, Running
-    from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.addressing import Addressing
-    from cni_ipvlan.plugin.master import Master
 
 _DUPLICATE_DETECTION_SECONDS = 5
 _AT_ONCE = 16  # questions by ARP, each a process

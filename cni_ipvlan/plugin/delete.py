@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from cni_ipvlan.cni.errors import Failures
+from cni_ipvlan.cni.request import Request
 from cni_ipvlan.iproute import namespace
 from cni_ipvlan.iproute.commands import session
+from cni_ipvlan.iproute.namespace import Namespace
+from cni_ipvlan.iproute.queries import Link
+from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import features, links
 from cni_ipvlan.plugin.ipam import Ipam, needs_link, to_release
-from cni_ipvlan.plugin.node import id_of
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from cni_ipvlan.cni.request import Request
-    from cni_ipvlan.iproute.namespace import Namespace
-    from cni_ipvlan.iproute.queries import Link
-    from cni_ipvlan.iproute.transaction import Transaction
-    from cni_ipvlan.plugin.node import Node
-    from cni_ipvlan.state.attachment import AttachmentId, Record
+from cni_ipvlan.plugin.node import Node, id_of
+from cni_ipvlan.state.attachment import AttachmentId, Record
 
 
 def delete(node: Node, request: Request) -> None:

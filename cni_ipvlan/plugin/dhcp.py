@@ -7,19 +7,15 @@ reach every interface, and servers broadcast their answer to a request with the 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.iproute import commands, tc
 from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.namespace import Namespace
+from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import explain
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from cni_ipvlan.iproute.namespace import Namespace
-    from cni_ipvlan.iproute.transaction import Transaction
 
 
 @contextmanager

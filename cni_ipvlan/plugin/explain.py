@@ -5,31 +5,28 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from ipaddress import ip_address, ip_interface
 from shlex import join
 
 from cni_ipvlan.cni import delegate, errors
 from cni_ipvlan.cni.errors import CniError
+from cni_ipvlan.cni.request import Request
 from cni_ipvlan.iproute import IprouteError, causes, commands, machine, queries, tc
-from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.commands import Argv, Command
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
+from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError, UnusableArgumentError
+from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import codes, host_local, inventory
+from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
-from cni_ipvlan.state.registry import DIRECTORY
+from cni_ipvlan.state.registry import DIRECTORY, Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from cni_ipvlan.cni.request import Request
-    from cni_ipvlan.iproute.commands import Argv
-    from cni_ipvlan.iproute.namespace import Namespace
-    from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.inventory import Attachment
-    from cni_ipvlan.plugin.master import Master
-    from cni_ipvlan.state.registry import Registry
 
 _CODES = {
     causes.NO_IPVLAN: codes.NO_IPVLAN,

@@ -5,17 +5,17 @@ Few attachments have such options. A module is imported only for one, or for a r
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+
+from cni_ipvlan.config.netconf import NetConf
+from cni_ipvlan.iproute.transaction import Transaction
+from cni_ipvlan.plugin.node import Node
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
+from cni_ipvlan.state.attachment import AttachmentId, Record
+from cni_ipvlan.state.registry import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
-
-    from cni_ipvlan.config.netconf import NetConf
-    from cni_ipvlan.iproute.transaction import Transaction
-    from cni_ipvlan.plugin.node import Node
     from cni_ipvlan.plugin.shared import Feature
-    from cni_ipvlan.state.attachment import AttachmentId, Record
-    from cni_ipvlan.state.registry import Registry
 
 
 class _Entry(NamedTuple):

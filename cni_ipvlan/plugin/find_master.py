@@ -8,21 +8,17 @@ on top of others, as VLANs and bridges, has a higher index than these.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cni_ipvlan.cni.errors import CniError
-from cni_ipvlan.config.netconf import is_pattern
+from cni_ipvlan.config.netconf import NetConf, is_pattern
 from cni_ipvlan.iproute import commands, queries
 from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.namespace import Namespace
+from cni_ipvlan.iproute.queries import Link
+from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin.codes import NO_MASTER
 from cni_ipvlan.plugin.master import Master, check_master, look, refusal, shortened
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from cni_ipvlan.config.netconf import NetConf
-    from cni_ipvlan.iproute.namespace import Namespace
-    from cni_ipvlan.iproute.queries import Link
-    from cni_ipvlan.iproute.transaction import Transaction
 
 _NAMED = 5  # of those that a pattern fits, but can't be the master
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Collection, Iterable
 from contextlib import ExitStack
 
 from cni_ipvlan.cni.errors import (
@@ -14,21 +15,19 @@ from cni_ipvlan.cni.errors import (
     Failures,
     shortened,
 )
-from cni_ipvlan.cni.request import identifier_fault, interface_name_fault
+from cni_ipvlan.cni.request import Request, identifier_fault, interface_name_fault
+from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import features, links, modes
 from cni_ipvlan.plugin.ipam import Ipam, to_release
+from cni_ipvlan.plugin.node import Node
 from cni_ipvlan.start import json
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 from cni_ipvlan.state.attachment import AttachmentId
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
     from typing import Any
 
-    from cni_ipvlan.cni.request import Request
-    from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.host_local import Lease
-    from cni_ipvlan.plugin.node import Node
 
 _VALID = "cni.dev/valid-attachments"
 # SPEC.md of CNI 1.1.0 called it so at first, and some runtimes send only this

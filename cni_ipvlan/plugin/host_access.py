@@ -12,12 +12,17 @@ and removed under a lock of its own, with the first and the last record.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from ipaddress import ip_address, ip_interface, ip_network
 
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
 from cni_ipvlan.cni.result import Route
+from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands, namespace, queries
-from cni_ipvlan.iproute.commands import Command, batch
+from cni_ipvlan.iproute.commands import Argv, Command, batch
+from cni_ipvlan.iproute.queries import Link
+from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import shared
 from cni_ipvlan.plugin.addressing import check_count, parsed
 from cni_ipvlan.plugin.codes import (
@@ -27,23 +32,17 @@ from cni_ipvlan.plugin.codes import (
     ROUTE_REFUSED,
 )
 from cni_ipvlan.plugin.master import Master
+from cni_ipvlan.plugin.node import Node
 from cni_ipvlan.plugin.shared import Feature
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
+from cni_ipvlan.state.attachment import AttachmentId, Record
+from cni_ipvlan.state.registry import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
-    from contextlib import AbstractContextManager, ExitStack
     from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
     from cni_ipvlan.cni.result import Address
-    from cni_ipvlan.config.netconf import NetConf
-    from cni_ipvlan.iproute.commands import Argv
-    from cni_ipvlan.iproute.queries import Link
-    from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.addressing import Addressing
-    from cni_ipvlan.plugin.node import Node
-    from cni_ipvlan.state.attachment import AttachmentId, Record
-    from cni_ipvlan.state.registry import Registry
 
     IPAddress = IPv4Address | IPv6Address
     IPNetwork = IPv4Network | IPv6Network

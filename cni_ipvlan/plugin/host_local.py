@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from ipaddress import ip_address, ip_network
 
@@ -14,7 +15,6 @@ from cni_ipvlan.cni.errors import NOT_AVAILABLE, CniError
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
     from ipaddress import IPv4Address, IPv6Address
     from typing import Any
 

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command, batch
+from cni_ipvlan.iproute.namespace import Namespace
+from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.runner import CommandError
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
-from cni_ipvlan.state.attachment import described, named_by
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    from cni_ipvlan.iproute.namespace import Namespace
-    from cni_ipvlan.iproute.queries import Link
-    from cni_ipvlan.iproute.transaction import Transaction
-    from cni_ipvlan.plugin.master import Master
-    from cni_ipvlan.state.attachment import AttachmentId, Record
-    from cni_ipvlan.state.registry import Registry
+from cni_ipvlan.iproute.transaction import Transaction
+from cni_ipvlan.plugin.master import Master
+from cni_ipvlan.start.namedtuple import NamedTuple
+from cni_ipvlan.state.attachment import AttachmentId, Record, described, named_by
+from cni_ipvlan.state.registry import Registry
 
 _NAMED = 3  # of many
 _SEARCH_SECONDS = 1.0

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import DELEGATE_FAILED, CniError
+from cni_ipvlan.cni.request import Request
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.running import Completed, Running
+from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import TypeVar
 
-    from cni_ipvlan.cni.request import Request
     from cni_ipvlan.cni.result import Result
-    from cni_ipvlan.iproute.running import Completed, Running
-    from cni_ipvlan.iproute.transaction import Transaction
 
     T = TypeVar("T")
 

@@ -6,21 +6,17 @@ with the label of another attachment, are never touched.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.namespace import Namespace
+from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.runner import CommandError
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING
-from cni_ipvlan.state.attachment import KEY_CHARACTERS, named_by, network_key
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
-
-    from cni_ipvlan.iproute.namespace import Namespace
-    from cni_ipvlan.iproute.queries import Link
-    from cni_ipvlan.iproute.running import Completed, Running
-    from cni_ipvlan.iproute.transaction import Transaction
-    from cni_ipvlan.state.attachment import AttachmentId, Record
-    from cni_ipvlan.state.registry import Registry
+from cni_ipvlan.iproute.running import Completed, Running
+from cni_ipvlan.iproute.transaction import Transaction
+from cni_ipvlan.state.attachment import KEY_CHARACTERS, AttachmentId, Record, named_by, network_key
+from cni_ipvlan.state.registry import Registry
 
 _READ_SECONDS = 1.0  # while others wait
 _PREFIX = "iv"  # together with a key it has 15 bytes, the most that a name may have

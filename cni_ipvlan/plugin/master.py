@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
+from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command, batch
+from cni_ipvlan.iproute.namespace import Namespace
+from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.runner import CommandError
+from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin.codes import MASTER_BUSY
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from cni_ipvlan.config.netconf import NetConf
-    from cni_ipvlan.iproute.namespace import Namespace
-    from cni_ipvlan.iproute.queries import Link
-    from cni_ipvlan.iproute.transaction import Transaction
+from cni_ipvlan.start.namedtuple import NamedTuple
 
 _NAMED = 20  # interfaces of many
 LEAST_MTU = 68  # IPv4's, and min_mtu of an ipvlan link

@@ -31,27 +31,26 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 from cni_ipvlan.cni.errors import TRY_AGAIN_LATER, CniError
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.namespace import Namespace
+from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError
+from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import links
 from cni_ipvlan.plugin.codes import MODE_CONFLICT
+from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
+from cni_ipvlan.state.attachment import Record
 from cni_ipvlan.state.locks import BusyError
+from cni_ipvlan.state.registry import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from cni_ipvlan.iproute.namespace import Namespace
-    from cni_ipvlan.iproute.queries import Link
-    from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.inventory import Attachment
-    from cni_ipvlan.plugin.master import Master
-    from cni_ipvlan.state.attachment import Record
-    from cni_ipvlan.state.registry import Registry
 
 # What is read at most while the master's lock is held: records, and links of containers.
 _MOST_RECORDS = 64
@@ -143,8 +142,6 @@ def _is_settled(
 def _is_busy(tx: Transaction, place: tuple[int, int]) -> bool:
     """Whether the kernel reports ipvlan on a master of the host; in a container, modes are free."""
     from socket import if_indextoname
-
-    from cni_ipvlan.plugin.master import Master
 
     inode, index = place
     if inode != namespace.own()[1]:

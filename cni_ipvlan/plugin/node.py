@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import TRY_AGAIN_LATER, CniError
+from cni_ipvlan.cni.request import Request
 from cni_ipvlan.config import netconf
-from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
+from cni_ipvlan.config.netconf import NetConf
+from cni_ipvlan.iproute.interrupts import InterruptedBySignalError, Interrupts
+from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.runner import Runner
+from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin.codes import INTERRUPTED
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.state.attachment import AttachmentId
@@ -16,15 +21,8 @@ from cni_ipvlan.state.locks import BusyError
 from cni_ipvlan.state.registry import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from cni_ipvlan.cni.request import Request
     from cni_ipvlan.cni.result import Result
-    from cni_ipvlan.config.netconf import NetConf
     from cni_ipvlan.iproute.dry_run import Plan
-    from cni_ipvlan.iproute.interrupts import Interrupts
-    from cni_ipvlan.iproute.namespace import Namespace
-    from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.log import Listener
 
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 import os
 
 from cni_ipvlan.cni.errors import INVALID_ENVIRONMENT, CniError
+from cni_ipvlan.cni.request import Request
 from cni_ipvlan.iproute import namespace, queries
+from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.plugin.codes import INTERFACE_NAME_TAKEN
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from cni_ipvlan.cni.request import Request
-    from cni_ipvlan.iproute.namespace import Namespace
-    from cni_ipvlan.state.attachment import AttachmentId
-    from cni_ipvlan.state.registry import Registry
+from cni_ipvlan.state.attachment import AttachmentId
+from cni_ipvlan.state.registry import Registry
 
 
 def container_namespace(request: Request) -> Namespace:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+
+from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands, namespace
-from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.commands import Argv, Command
+from cni_ipvlan.iproute.queries import Link
+from cni_ipvlan.iproute.transaction import Transaction
+from cni_ipvlan.plugin.master import Master
+from cni_ipvlan.plugin.node import Node
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
+from cni_ipvlan.state.attachment import AttachmentId, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-    from contextlib import ExitStack
-
     from cni_ipvlan.cni.result import Address
-    from cni_ipvlan.config.netconf import NetConf
-    from cni_ipvlan.iproute.commands import Argv
-    from cni_ipvlan.iproute.queries import Link
-    from cni_ipvlan.iproute.transaction import Transaction
     from cni_ipvlan.plugin.addressing import Addressing
-    from cni_ipvlan.plugin.master import Master
-    from cni_ipvlan.plugin.node import Node
-    from cni_ipvlan.state.attachment import AttachmentId, Record
 
 
 class Feature:

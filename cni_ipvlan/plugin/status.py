@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from cni_ipvlan.cni.errors import LIMITED_CONNECTIVITY, NOT_AVAILABLE, CniError
+from cni_ipvlan.cni.request import Request
 from cni_ipvlan.cni.result import Address
+from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands
 from cni_ipvlan.iproute.commands import Command
-from cni_ipvlan.iproute.runner import CommandError
+from cni_ipvlan.iproute.runner import CommandError, Runner
+from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import features, host_local, master
 from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.ipam import Ipam
+from cni_ipvlan.plugin.node import Node
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing import Any
-
-    from cni_ipvlan.cni.request import Request
-    from cni_ipvlan.config.netconf import NetConf
-    from cni_ipvlan.iproute.runner import Runner
-    from cni_ipvlan.iproute.transaction import Transaction
-    from cni_ipvlan.plugin.node import Node
 
 
 def status(node: Node, request: Request) -> None:

@@ -6,24 +6,22 @@ them, if it was made here and nothing else uses it. Both are done under a lock o
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 from cni_ipvlan.cni.errors import CniError
+from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands, queries
 from cni_ipvlan.iproute.commands import Command, batch
+from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.runner import CommandError
+from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import links, modes, shared
 from cni_ipvlan.plugin.codes import COMMAND_FAILED, INTERFACE_NAME_TAKEN, MASTER_BUSY
 from cni_ipvlan.plugin.master import Master, check_master, is_down, look
+from cni_ipvlan.plugin.node import Node
 from cni_ipvlan.plugin.shared import Feature
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
-    from cni_ipvlan.config.netconf import NetConf
-    from cni_ipvlan.iproute.queries import Link
-    from cni_ipvlan.iproute.transaction import Transaction
-    from cni_ipvlan.plugin.node import Node
-    from cni_ipvlan.state.attachment import AttachmentId, Record
+from cni_ipvlan.start.namedtuple import NamedTuple
+from cni_ipvlan.state.attachment import AttachmentId, Record
 
 _LABEL = "cni-ipvlan/vlan"
 _IDS = 4096

@@ -12,13 +12,10 @@ import os
 import stat
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 from cni_ipvlan.state.attachment import hashed
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 # Short at first, for two calls that meet by chance; then longer, since a hundred calls
 # polling quickly would starve the one that works.

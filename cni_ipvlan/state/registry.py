@@ -29,18 +29,13 @@ attachment, and the kernel says whether it still exists.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 
 from cni_ipvlan.start import json
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING
-from cni_ipvlan.state.attachment import Record, number_of
+from cni_ipvlan.state.attachment import AttachmentId, Record, number_of
 from cni_ipvlan.state.locks import BusyError, Lock, make_directory, remove_unused
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
-
-    from cni_ipvlan.state.attachment import AttachmentId
 
 DIRECTORY = "/run/cni-ipvlan"
 
