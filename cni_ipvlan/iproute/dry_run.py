@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from shlex import join
 
-from cni_ipvlan.iproute import causes
 from cni_ipvlan.iproute.commands import Argv, Command
 from cni_ipvlan.iproute.runner import CommandError, Runner
 from cni_ipvlan.iproute.running import Completed, Running
@@ -60,7 +59,7 @@ class DryRun(Transaction):
         try:
             return super().finish(started)
         except CommandError as error:
-            if causes.explain(error.argv, error.answer).kind != causes.NOT_PERMITTED:
+            if not error.completed.is_denied:
                 raise
             self._assume(error.argv, "running it is not permitted")
             return _assumed(started.command)

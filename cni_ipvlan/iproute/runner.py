@@ -17,11 +17,10 @@ from cni_ipvlan.iproute import IprouteError
 from cni_ipvlan.iproute.commands import Argv, Command
 from cni_ipvlan.iproute.interrupts import Interrupts
 from cni_ipvlan.iproute.namespace import Namespace, held, leads_to
-from cni_ipvlan.iproute.running import Completed, Running
+from cni_ipvlan.iproute.running import EXEC_FAILED, Completed, Running
 from cni_ipvlan.start import sh as sh_module
 
 _STANDARD_DIRECTORIES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-EXEC_FAILED = 127  # a shell's exit status for a program that can't be executed
 _SLICE_MILLISECONDS = 100  # signals are checked between slices: they don't end poll(2)
 
 sh = sh_module.load()
@@ -39,19 +38,20 @@ class ProgramNotFoundError(IprouteError):
 class CommandError(IprouteError):
     """A command that failed, with everything known about it.
 
-    ``argv`` is its argument vector as run from the caller's namespace; ``purpose``
-    is its purpose as the object of "cannot", or empty; ``found`` has further
-    findings, one per line.
+    ``argv`` is its argument vector as run from the caller's namespace; ``purpose`` is its purpose
+    as the object of "cannot", or empty. ``completed`` is how it ended, and ``answer`` what it said
+    then. ``found`` has further findings, one per line, ``private`` those that are for root only.
     """
 
     def __init__(self, command: Command, completed: Completed) -> None:
         super().__init__(command, completed)
         self.argv = command.entered_argv
         self.purpose = command.purpose
-        self.status = completed.status
+        self.completed = completed
         output = completed.stderr.strip() or completed.stdout.strip()
         self.answer = completed.killed_because or output.decode("utf-8", "replace")
         self.found: list[str] = []
+        self.private: list[str] = []
 
 
 class UnusableArgumentError(IprouteError):
@@ -91,12 +91,13 @@ class Runner:
 
         Raises OSError if the path has changed already.
         """
+        before = self._held
         with held(place) as path:
             self._held = place, path
             try:
                 yield
             finally:
-                self._held = None
+                self._held = before
 
     def run(self, command: Command) -> Completed:
         """Run a command to its end and return any status, also of a failure.

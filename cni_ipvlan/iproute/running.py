@@ -14,6 +14,16 @@ from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.interrupts import Interrupts
 from cni_ipvlan.start.namedtuple import NamedTuple
 
+EXEC_FAILED = 127  # a shell's exit status for a program that can't be executed
+# What iproute2 (all versions from 5.10) prints for a missing link, namespace or route.
+_ABSENT = (
+    b"Cannot find device",
+    b"does not exist",
+    b"No such device",
+    b"No such file or directory",
+    b"No such process",
+)
+_DENIED = (b"Operation not permitted", b"Permission denied")
 # In bytes. A command that prints more on stdout is killed; more on stderr is dropped.
 MOST_OUTPUT = {"stdout": 16 << 20, "stderr": 1 << 20}
 _CHUNK = 1 << 16  # the usual capacity of a pipe
@@ -44,6 +54,17 @@ class Completed(NamedTuple):
     def is_assumed(self) -> bool:
         """Whether it was not run, but is taken to have succeeded: in a dry run."""
         return not (self.was_run or self.status)
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether it was run and failed because its object does not exist."""
+        has_failed = self.status not in (0, EXEC_FAILED)
+        return has_failed and any(words in self.stderr for words in _ABSENT)
+
+    @property
+    def is_denied(self) -> bool:
+        """Whether it failed because it is not permitted."""
+        return self.status != 0 and any(words in self.stderr for words in _DENIED)
 
 
 class Running(dict[str, str]):

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 
 from cni_ipvlan.iproute.commands import Argv, Command, prints_json, said
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
-from cni_ipvlan.iproute.runner import EXEC_FAILED, CommandError, Runner
+from cni_ipvlan.iproute.runner import CommandError, Runner
 from cni_ipvlan.iproute.running import Completed, Running
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 
 class Transaction:
@@ -17,7 +24,7 @@ class Transaction:
     Undos that may hang come after all others. Each is best effort and independent of the others.
     Afterwards ``leftovers`` lists what could not be undone, ``undone`` has the argument vectors of
     the undos that succeeded, and ``has_undone`` is whether everything was undone (and there was
-    something).
+    something). ``examine`` is called with a command's failure before anything is undone.
     ``run``, ``start`` and ``finish`` raise CommandError, ProgramNotFoundError,
     UnreadableAnswerError and InterruptedBySignalError.
     """
@@ -27,6 +34,8 @@ class Transaction:
         self._unfinished: list[Running] = []
         self._undos: list[Callable[[], object]] = []
         self._last: list[Callable[[], object]] = []
+        self._held: list[Callable[[], object]] = []  # each of them is an undo, too
+        self.examine: Callable[[CommandError], object] | None = None
         self.leftovers: list[str] = []
         self.undone: list[Argv] = []
         self.has_undone = False
@@ -34,12 +43,16 @@ class Transaction:
     def __enter__(self) -> Transaction:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if error is None:
             for started in self._unfinished:
                 self._runner.finish(started)
+            while self._held:
+                self._held.pop()()
             return
-        had_undos = bool(self._undos or self._last)
+        if isinstance(error, CommandError) and self.examine:
+            self.examine(error)
+        had_undos = len(self._undos) + len(self._last) > len(self._held)
         with self._runner.interrupts.held():
             for started in self._unfinished:
                 started.is_bounded = True
@@ -96,6 +109,14 @@ class Transaction:
         del shown
         self._undos.append(action)
 
+    def hold(self, context: AbstractContextManager[T]) -> T:
+        """Enter a context that lasts until all is done, or until what is done now is undone."""
+        entered = context.__enter__()
+        leave = partial(context.__exit__, None, None, None)
+        self._held.append(leave)
+        self._undos.append(leave)
+        return entered
+
     def _is_unfinished(self, started: Running) -> bool:
         # Compared by identity, since it is equal to any other with the same environment.
         return any(each is started for each in self._unfinished)
@@ -111,7 +132,7 @@ class Transaction:
         self._unfinished = [each for each in self._unfinished if each is not started]
         self._runner.interrupts.check()
         if completed.status and not (
-            command.any_status or command.may_fail or (command.absent_ok and is_absent(completed))
+            command.any_status or command.may_fail or (command.absent_ok and completed.is_absent)
         ):
             raise _failure(command, completed)
         is_batch = bool(command.parts) and completed.status == 0
@@ -142,7 +163,7 @@ class Transaction:
         except CommandError as error:
             from shlex import join
 
-            self.leftovers.append(f"{join(error.argv)}: {error.answer or error.status}")
+            self.leftovers.append(f"{join(error.argv)}: {error.answer or error.completed.status}")
         except Exception as error:  # noqa: BLE001 - the other undos must still run
             self.leftovers.append(str(error) or type(error).__name__)
 
@@ -154,7 +175,7 @@ class Transaction:
         if not completed.status:
             self.undone.append(undo.argv)
         # A plugin's "not found" may be about something other than its allocation.
-        is_gone = undo.environment is None and is_absent(completed)
+        is_gone = undo.environment is None and completed.is_absent
         if completed.status and not is_gone and not _is_refused(completed, change.completed):
             raise CommandError(undo, completed)
 
@@ -162,15 +183,6 @@ class Transaction:
 def nothing(query: Argv) -> bytes:
     """Return what a query prints when it finds nothing."""
     return b"[]" if prints_json(query) else b""
-
-
-def is_absent(completed: Completed) -> bool:
-    """Whether a command was run and failed because its object does not exist."""
-    if completed.status in (0, EXEC_FAILED):
-        return False
-    from cni_ipvlan.iproute import causes
-
-    return causes.is_absent(completed.stderr)
 
 
 def _is_refused(undo: Completed, change: Completed | None) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, INVALID_ENVIRONMENT, CniError
 from cni_ipvlan.cni.request import Request, pod
@@ -13,15 +14,14 @@ from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.running import Running
-from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.plugin import configure, features, links, master, modes, preflight
+from cni_ipvlan.plugin import configure, features, ipam, links, master, modes, preflight
 from cni_ipvlan.plugin.codes import COMMAND_FAILED, INTERFACE_NAME_TAKEN
 from cni_ipvlan.plugin.find_master import find_master
-from cni_ipvlan.plugin.ipam import Ipam, needs_link
+from cni_ipvlan.plugin.ipam import needs_link
 from cni_ipvlan.plugin.master import Master
-from cni_ipvlan.plugin.node import Node, id_of
+from cni_ipvlan.plugin.node import Call, Node, id_of
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
-from cni_ipvlan.state.attachment import AttachmentId, Record
+from cni_ipvlan.state.attachment import Record
 
 if TYPE_CHECKING:
     from cni_ipvlan.cni.result import Result
@@ -36,35 +36,29 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
             INVALID_CONFIGURATION,
             "ipam must be given, with a type, unless the plugin is chained",
         )
-    with (
-        _explained(node) as masters,
-        node.attachment(request, strict=True),
-        node.container(request) as container,
-        ExitStack() as locks,  # that are held until all is done, or their part is undone
-        node.transaction() as tx,
-        _explained_in_place(tx, container),
-    ):
-        has_record = _check_not_attached(node, tx, request)
+    with node.attachment(request, strict=True), node.transaction() as tx:
+        call = Call(node, request, tx)
+        container = call.container()
+        tx.examine = partial(_examine, call, container, None)
+        has_record = _check_not_attached(call)
         visiting = tx.start(configure.visit(request.ifname, container))
         parent = find_master(tx, conf, container)
         record = _record(request, conf, container)
         preflight.check_name_is_free(
-            node.registry, id_of(request), container, tx.finish(visiting).stdout
+            node.registry, call.attachment, container, tx.finish(visiting).stdout
         )
         chosen = features.configured(conf)
         for feature in chosen:
-            parent = feature.prepare(node, tx, parent, conf, record)
+            parent = feature.prepare(call, parent, conf, record)
         master.check_master(parent, conf)
         if not parent.link.is_up:
             node.warn(master.is_down(parent))
-        masters.append(parent)
+        tx.examine = partial(_examine, call, container, parent)
 
         # Recorded before it is created, it needs no lock while the kernel creates it.
-        tx.on_failure(lambda: _withdraw(node, tx, record))
-        moving = _create_link(node, tx, conf, parent, container, record)
-        addressing = _allocate(
-            node, tx, request, conf, parent, container, moving, has_record=has_record
-        )
+        tx.on_failure(lambda: _withdraw(call, record))
+        moving = _create_link(call, conf, parent, container, record)
+        addressing = _allocate(call, conf, parent, container, moving, has_record=has_record)
         is_conflict_likely = conf.check_ipv4_conflict
         for feature in chosen:
             addressing = feature.extend(addressing, parent, conf)
@@ -74,53 +68,50 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         expected = parent.slave_link(request.ifname, conf)
         is_up = needs_link(conf.ipam_type)
         link, present = configure.configure(
-            tx, request.ifname, container, addressing, expected, visiting, node.warn, is_up=is_up
+            call, container, addressing, expected, visiting, is_up=is_up
         )
         result = addressing.result(link, request.netns, present)
         _check_same(request, container)
         for feature in chosen:
-            feature.apply(node, tx, parent, record, addressing, locks)
+            feature.apply(call, parent, record, addressing)
         record = record._replace(parent_netns=link.parent_netns)
         record = node.registry.complete(record, link.ifindex)
         deliver(result)
 
 
-def _check_not_attached(node: Node, tx: Transaction, request: Request) -> bool:
+def _check_not_attached(call: Call) -> bool:
     """Raise CniError if the attachment exists already; return whether there is a record of it.
 
     What a killed ADD left is removed, as DEL does: its result was never delivered.
     """
-    attachment = id_of(request)
-    records = node.registry.records_of(attachment)
+    records = call.registry.records_of(call.attachment)
     complete = [record for record in records if record.is_complete]
-    place = _place_of(node, tx, attachment, complete) if complete else ""
+    place = _place_of(call, complete) if complete else ""
     if place:
         raise CniError(
             INTERFACE_NAME_TAKEN,
-            f"the container already has an interface {request.ifname!r}, added before",
+            f"the container already has an interface {call.request.ifname!r}, added before",
             f"it is {place}\ntry: delete that attachment first",
         )
     if len(complete) < len(records):
         from cni_ipvlan.plugin.delete import detach
 
-        detach(node, tx, request)
+        detach(call)
     else:
         for below in (False, True):
-            features.release(node, tx, attachment, below=below)
+            features.release(call, call.attachment, below=below)
     return bool(complete)
 
 
-def _place_of(
-    node: Node, tx: Transaction, attachment: AttachmentId, records: Sequence[Record]
-) -> str:
+def _place_of(call: Call, records: Sequence[Record]) -> str:
     """Return where an attachment's interface is: where it is recorded, or was moved since."""
-    found = next(filter(None, (links.find(tx, record) for record in records)), None)
+    found = next(filter(None, (links.find(call.tx, record) for record in records)), None)
     if found:
         place, link = found
         return f"{link.name} in {place.path}"
     from cni_ipvlan.plugin import inventory
 
-    labelled = inventory.labelled(tx, node.registry, attachment)
+    labelled = inventory.labelled(call.tx, call.registry, call.attachment)
     return next((each.describe() for each in labelled), "")
 
 
@@ -136,20 +127,15 @@ def _record(request: Request, conf: NetConf, container: Namespace) -> Record:
 
 
 def _create_link(
-    node: Node,
-    tx: Transaction,
-    conf: NetConf,
-    parent: Master,
-    container: Namespace,
-    record: Record,
+    call: Call, conf: NetConf, parent: Master, container: Namespace, record: Record
 ) -> Running:
     """Create the link, and start to move it into the container.
 
     That takes 20 ms, in which the kernel waits for its readers (RCU).
     """
-    attachment = record.attachment
-    waiting = node.while_locked(f"the master {parent.link.name}")
-    modes.reserve_mode(tx, node.registry, parent, record, waiting)
+    tx, attachment = call.tx, record.attachment
+    waiting = call.node.while_locked(f"the master {parent.link.name}")
+    modes.reserve_mode(tx, call.registry, parent, record, waiting)
     temporary = links.temporary_name(attachment.key)
     tx.run(
         Command(
@@ -159,7 +145,7 @@ def _create_link(
             undo=(links.removal(tx, temporary, parent.home),),
         )
     )
-    tx.on_failure(lambda: _keep_mode(node, tx, record, waiting))
+    tx.on_failure(lambda: _keep_mode(call, record))
     undo = [links.removal_after_move(tx, attachment, container, parent.home)]
     if conf.link_in_container:
         argv = commands.link_set_name(temporary, record.ifname, attachment.label)
@@ -171,27 +157,25 @@ def _create_link(
     return tx.start(Command(argv, purpose, inside=parent.home, undo=tuple(undo)))
 
 
-def _withdraw(node: Node, tx: Transaction, record: Record) -> None:
+def _withdraw(call: Call, record: Record) -> None:
     """Remove the record, but not one of an earlier ADD, whose addresses may still be allocated."""
-    if links.is_there(tx, record):
+    if links.is_there(call.tx, record):
         raise CniError(COMMAND_FAILED, "an interface of the attachment remains; DEL removes it")
-    node.registry.withdraw(record)
+    call.registry.withdraw(record)
 
 
-def _keep_mode(node: Node, tx: Transaction, record: Record, waiting: Callable[[], None]) -> None:
+def _keep_mode(call: Call, record: Record) -> None:
     """Keep the master's mode if the link that was created was not seen to be removed again."""
-    names = (links.temporary_name(record.attachment.key), record.ifname)
+    tx, names = call.tx, (links.temporary_name(record.attachment.key), record.ifname)
     if any(commands.link_delete(name) in tx.undone for name in names) or links.is_there(tx, record):
         return
     is_ending = not namespace.leads_to(record.netns, record.netns_identity)
-    for place in node.registry.withdraw(record, is_unseen=True):
-        modes.settle(tx, node.registry, place, waiting, is_ending=is_ending)
+    for place in call.registry.withdraw(record, is_unseen=True):
+        modes.settle(call, place, is_ending=is_ending)
 
 
 def _allocate(
-    node: Node,
-    tx: Transaction,
-    request: Request,
+    call: Call,
     conf: NetConf,
     parent: Master,
     container: Namespace,
@@ -200,21 +184,22 @@ def _allocate(
     has_record: bool,
 ) -> Addressing:
     """Let the IPAM plugin allocate addresses while the link is moved, and wait for both."""
+    tx = call.tx
     asking: AbstractContextManager[None] = nullcontext()
     if needs_link(conf.ipam_type):
         from cni_ipvlan.plugin import dhcp
 
         tx.finish(moving)
-        asking = dhcp.asking(tx, request.ifname, container)
+        asking = dhcp.asking(tx, call.request.ifname, container)
     with asking:
-        ipam = Ipam(conf.ipam_type, request, node.warn)
-        allocating = ipam.allocate(tx, has_older=has_record) if conf.ipam_type else None
+        allocating = None
+        if conf.ipam_type:
+            allocating = ipam.allocate(call, conf.ipam_type, has_older=has_record)
 
         # Importing these takes time, too.
         from cni_ipvlan.plugin.addressing import addressing_of, check_not_of_host
 
-        allocated = (allocating() or node.ipam_result) if allocating else None
-        addressing = addressing_of(conf, parent, allocated)
+        addressing = addressing_of(conf, parent, allocating() if allocating else None)
         check_not_of_host(tx, parent, addressing.addresses)
         tx.finish(moving)
     return addressing
@@ -231,29 +216,10 @@ def _check_same(request: Request, container: Namespace) -> None:
         )
 
 
-@contextmanager
-def _explained_in_place(tx: Transaction, container: Namespace) -> Iterator[None]:
-    """On a failure, examine the container before the changes are undone."""
-    try:
-        yield
-    except CommandError as error:
-        from cni_ipvlan.plugin import explain
+def _examine(call: Call, container: Namespace, parent: Master | None, error: CommandError) -> None:
+    """Find out, before anything is undone, what else explains a command's failure."""
+    from cni_ipvlan.plugin import explain
 
-        error.found += explain.in_container(error, tx, container)
-        raise
-
-
-@contextmanager
-def _explained(node: Node) -> Iterator[list[Master]]:
-    """On a failure, search for conflicting interfaces, after all locks are released."""
-    masters: list[Master] = []
-    try:
-        yield masters
-    except CniError as failure:
-        cause = failure.__cause__
-        if masters and isinstance(cause, CommandError):
-            from cni_ipvlan.plugin import explain
-
-            for each in explain.elsewhere(cause, node.begin(), node.registry, masters[0]):
-                failure.add_private(f"found: {each}")
-        raise
+    error.found += explain.in_container(error, call.tx, container)
+    if parent:
+        error.private += explain.elsewhere(error, call.tx, call.registry, parent)

@@ -15,13 +15,12 @@ from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.running import Running
 from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.plugin import features
+from cni_ipvlan.plugin import features, ipam
 from cni_ipvlan.plugin.addressing import is_connected
 from cni_ipvlan.plugin.codes import CHECK_FAILED
 from cni_ipvlan.plugin.find_master import matching
-from cni_ipvlan.plugin.ipam import Ipam
 from cni_ipvlan.plugin.master import Master
-from cni_ipvlan.plugin.node import Node, id_of
+from cni_ipvlan.plugin.node import Call, Node
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 from cni_ipvlan.state.attachment import named_by
 
@@ -39,10 +38,11 @@ def check(node: Node, request: Request) -> None:
     conf = node.configuration(request)
     if conf.prev_result is None:
         raise CniError(INVALID_CONFIGURATION, "CHECK needs prevResult in the configuration")
-    with node.container(request) as container, node.transaction() as tx:
-        ipam = Ipam(conf.ipam_type, request, node.warn)
-        checking = ipam.call(tx, "CHECK") if conf.ipam_type else lambda: None
-        found = _differences(node, tx, request, conf, container)
+    with node.transaction() as tx:
+        call = Call(node, request, tx)
+        container = call.container()
+        checking = ipam.ask(call, conf.ipam_type, "CHECK") if conf.ipam_type else lambda: None
+        found = _differences(call, conf, container)
         checking()
     if found:
         raise CniError(
@@ -52,10 +52,9 @@ def check(node: Node, request: Request) -> None:
         )
 
 
-def _differences(
-    node: Node, tx: Transaction, request: Request, conf: NetConf, container: Namespace
-) -> list[str]:
+def _differences(call: Call, conf: NetConf, container: Namespace) -> list[str]:
     """Return every difference, as a phrase each."""
+    tx, request = call.tx, call.request
     previous = conf.prev_result or Result()
     index, reported = _reported_interface(previous, request.ifname, container)
     if reported is None:
@@ -63,13 +62,13 @@ def _differences(
     home = container if conf.link_in_container else None
     asked = _ask_for_master(tx, conf, home)
     chosen = features.configured(conf)
-    shown, routes, others = _shown(tx, request, previous, container, chosen)
+    shown, routes, others = _shown(call, previous, container, chosen)
     found = queries.links(shown)
     if not found:
-        return [_missing(tx, request, container)]
+        return [_missing(call, container)]
     link = found[0]
     named = named_by(link.alias)
-    if named is not None and not id_of(request).has_label(link.alias):
+    if named is not None and not call.attachment.has_label(link.alias):
         return [f"it belongs to the container {named.container_id!r} of {named.network!r}"]
     if link.kind != "ipvlan":
         return [f"it is of kind {link.kind or 'physical or built-in'}, not ipvlan"]
@@ -85,7 +84,7 @@ def _differences(
         *(
             ()
             if conf.master and not conf.vlan
-            else _index_differences(link, node.registry.master_index(id_of(request)))
+            else _index_differences(link, call.registry.master_index(call.attachment))
         ),
         *(
             f"the address {each.address} is missing"
@@ -96,38 +95,33 @@ def _differences(
         *(
             each
             for feature, answers in zip(chosen, others, strict=True)
-            for each in feature.differences(
-                node, tx, id_of(request), link, previous.addresses, answers
-            )
+            for each in feature.differences(call, link, previous.addresses, answers)
         ),
     ]
 
 
 def _shown(
-    tx: Transaction,
-    request: Request,
-    previous: Result,
-    container: Namespace,
-    chosen: Sequence[Feature],
+    call: Call, previous: Result, container: Namespace, chosen: Sequence[Feature]
 ) -> tuple[bytes, bytes, list[list[bytes]]]:
     """Return what ip prints of the interface, of its routes if they matter, and for features."""
-    of_features = [feature.asked(request.ifname) for feature in chosen]
-    asked = [commands.address_show(request.ifname), *chain.from_iterable(of_features)]
+    ifname = call.request.ifname
+    of_features = [feature.asked(ifname) for feature in chosen]
+    asked = [commands.address_show(ifname), *chain.from_iterable(of_features)]
     if previous.routes:
-        asked.append(commands.route_show(request.ifname))
+        asked.append(commands.route_show(ifname))
     parts = (Command(argv, inside=container, absent_ok=True) for argv in asked)
-    output = tx.run(batch(*parts)._replace(absent_ok=True)).stdout.lstrip() or b"[]"
+    output = call.tx.run(batch(*parts)._replace(absent_ok=True)).stdout.lstrip() or b"[]"
     shown, *lines = output.split(b"\n")
     answers = [[lines.pop(0) for _ in queries_ if lines] for queries_ in of_features]
     return shown, b"".join(lines), answers
 
 
-def _missing(tx: Transaction, request: Request, container: Namespace) -> str:
-    output = tx.run(Command(commands.link_show_kind("ipvlan"), inside=container)).stdout
+def _missing(call: Call, container: Namespace) -> str:
+    output = call.tx.run(Command(commands.link_show_kind("ipvlan"), inside=container)).stdout
     for link in queries.links(output):
-        if id_of(request).has_label(link.alias):
+        if call.attachment.has_label(link.alias):
             return f"it was renamed to {link.name!r}"
-    return f"there is no interface {request.ifname!r}"
+    return f"there is no interface {call.request.ifname!r}"
 
 
 def _reported_interface(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.iproute import commands, queries
@@ -14,6 +14,7 @@ from cni_ipvlan.iproute.running import Completed, Running
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin.codes import ADDRESS_IN_USE
 from cni_ipvlan.plugin.master import Master
+from cni_ipvlan.plugin.node import Call
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,13 +31,11 @@ def visit(name: str, container: Namespace) -> Command:
 
 
 def configure(
-    tx: Transaction,
-    name: str,
+    call: Call,
     container: Namespace,
     addressing: Addressing,
     expected: Link,
     visiting: Running,
-    warn: Callable[[str], None],
     *,
     is_up: bool,
 ) -> tuple[Link, list[str]]:
@@ -46,8 +45,9 @@ def configure(
     In a dry run, ``expected`` is returned instead.
     Raises CniError if another host uses one of the addresses.
     """
+    name = call.request.ifname
     if addressing.has_ipv6:
-        _enable_ipv6(tx, name, container)
+        _enable_ipv6(call.tx, name, container)
     changes = [
         _announcement(name),
         *(
@@ -60,16 +60,16 @@ def configure(
         # Not taken down for it: DHCP could not release the address if this failed halfway.
         changes.append(Command(commands.link_announce(name), "announce its addresses"))
     if addressing.has_ipv6:
-        _make(tx, _together(changes, name, container), visiting, warn)
-        _wait_for_ipv6(tx, name, container, addressing)
+        _make(call, _together(changes, name, container), visiting)
+        _wait_for_ipv6(call.tx, name, container, addressing)
         changes = []
     changes += [_neighbour(each, expected.mac, name) for each in addressing.neighbours]
     changes += [_route(route, name) for route in addressing.routes]
-    done = _make(tx, _together(changes, name, container), visiting, warn)
+    done = _make(call, _together(changes, name, container), visiting)
     if done.is_assumed:
         return expected, [each.address for each in addressing.addresses]
     present = queries.addresses(done.stdout)
-    _check_duplicates(addressing, present, warn)
+    _check_duplicates(call, addressing, present)
     return queries.links(done.stdout)[0], [each.address for each in present]
 
 
@@ -141,14 +141,12 @@ def _together(changes: Sequence[Command], name: str, container: Namespace) -> Co
     return batch(*(each._replace(inside=container) for each in commands_))
 
 
-def _make(
-    tx: Transaction, change: Command, visiting: Running, warn: Callable[[str], None]
-) -> Completed:
+def _make(call: Call, change: Command, visiting: Running) -> Completed:
     """Make changes that need no undo, and then ``address show``."""
-    done = tx.run(change, visiting)
+    done = call.tx.run(change, visiting)
     if done.stderr:
         why = done.stderr.decode("utf-8", "replace").strip()
-        warn(f"new addresses may not be announced to neighbours: {why}")
+        call.warn(f"new addresses may not be announced to neighbours: {why}")
     return done
 
 
@@ -164,9 +162,7 @@ def _wait_for_ipv6(
         raise CommandError(wait, done)
 
 
-def _check_duplicates(
-    addressing: Addressing, present: Sequence[Address], warn: Callable[[str], None]
-) -> None:
+def _check_duplicates(call: Call, addressing: Addressing, present: Sequence[Address]) -> None:
     duplicates = addressing.duplicates(present)
     if duplicates:
         raise CniError(
@@ -176,7 +172,7 @@ def _check_duplicates(
         )
     tentative = addressing.tentative(present)
     if tentative:
-        warn(
+        call.warn(
             f"duplicate address detection of {', '.join(tentative)} has not finished after "
             f"{_DUPLICATE_DETECTION_SECONDS} s; does the master have a carrier?"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from cni_ipvlan.cni.errors import Failures
 from cni_ipvlan.cni.request import Request
@@ -10,11 +10,10 @@ from cni_ipvlan.iproute import namespace
 from cni_ipvlan.iproute.commands import session
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import Link
-from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.plugin import features, links
-from cni_ipvlan.plugin.ipam import Ipam, needs_link, to_release
-from cni_ipvlan.plugin.node import Node, id_of
-from cni_ipvlan.state.attachment import AttachmentId, Record
+from cni_ipvlan.plugin import features, ipam, links
+from cni_ipvlan.plugin.node import Call, Node
+from cni_ipvlan.state.attachment import Record
+from cni_ipvlan.state.registry import Registry
 
 
 def delete(node: Node, request: Request) -> None:
@@ -23,161 +22,138 @@ def delete(node: Node, request: Request) -> None:
         failures, later = Failures(), Failures()
         with failures.noted(), node.transaction() as tx:
             try:
-                features.release(node, tx, id_of(request), below=False)
-                released = _release(node, tx, request)
+                released = _release(Call(node, request, tx))
             finally:
                 # A signal that ends the first step must not prevent the second.
                 with later.noted(), node.runner.interrupts.held(), node.transaction() as other:
-                    _remove_links(node, other, request)
+                    _remove_links(Call(node, request, other))
             released()
         with failures.noted():
             later.raise_any()
         failures.raise_any()
 
 
-def detach(node: Node, tx: Transaction, request: Request) -> None:
+def detach(call: Call) -> None:
     """Do what DEL does, within a transaction."""
-    features.release(node, tx, id_of(request), below=False)
-    _release(node, tx, request)()
-    _remove_links(node, tx, request)
+    _release(call)()
+    _remove_links(call)
 
 
-def _release(node: Node, tx: Transaction, request: Request) -> Callable[[], None]:
+def _release(call: Call) -> Callable[[], None]:
     """Let the IPAM plugin release the addresses; return a function that waits for its end."""
-    name = to_release(request, node.warn)
+    features.release(call, call.attachment, below=False)
+    name = ipam.to_release(call)
     if not name:
         return lambda: None
-    waiting = Ipam(name, request, node.warn).call(tx, "DEL")
-    if not needs_link(name):
+    waiting = ipam.ask(call, name, "DEL")
+    if not ipam.needs_link(name):
         return waiting
     waiting()
     return lambda: None
 
 
-def _remove_links(node: Node, tx: Transaction, request: Request) -> None:
-    attachment = id_of(request)
+def _remove_links(call: Call) -> None:
+    tx, registry, attachment = call.tx, call.registry, call.attachment
     was_on_host = links.delete_temporary(tx, attachment)
-    container = _container(request)
+    container = _container(call.request)
     identity = container.identity if container else None
-    records = features.records(node.registry, attachment)
+    records = features.records(registry, attachment)
     temporary = links.temporary_name(attachment.key)
     deleted = []
     if container is not None:
-        names = (attachment.ifname, temporary)
-        deleted = _remove_from(node, tx, attachment, records, container, names)
+        deleted = _remove_from(call, records, container, (attachment.ifname, temporary))
         if not deleted and any(record.netns_identity == identity for record in records):
-            _report_elsewhere(node, tx, attachment)
+            _report_elsewhere(call)
     removed = []
     for record in records:
         of_record = deleted
         if record.netns_identity != identity:
             place = links.place_of(record)
             name = attachment.ifname if record.is_complete else temporary
-            of_record = _remove_from(node, tx, attachment, records, place, (name,)) if place else []
+            of_record = _remove_from(call, records, place, (name,)) if place else []
         was_moving = was_on_host and not record.is_complete
-        if was_moving or links.includes_recorded(node.registry, record, of_record):
+        if was_moving or links.includes_recorded(registry, record, of_record):
             removed.append(record)
     is_ending = any(
         record not in removed and not namespace.leads_to(record.netns, record.netns_identity)
         for record in records
     )
-    _forget(node, tx, attachment, container, removed, is_ending=is_ending)
-    features.release(node, tx, attachment, below=True)
-
-
-def _forget(
-    node: Node,
-    tx: Transaction,
-    attachment: AttachmentId,
-    container: Namespace | None,
-    removed: Sequence[Record],
-    *,
-    is_ending: bool,
-) -> None:
-    """Remove the records, but keep the mode of a master if its link was not seen to go."""
     try:
-        masters = links.forget(tx, node.registry, attachment, container, removed)
-        if masters:
+        # A master keeps its mode if its link was not seen to go.
+        for master in links.forget(tx, registry, attachment, container, removed) or ():
             from cni_ipvlan.plugin import modes
 
-            for master in masters:
-                waiting = node.while_locked("a master")
-                modes.settle(tx, node.registry, master, waiting, is_ending=is_ending)
+            modes.settle(call, master, is_ending=is_ending)
     except OSError as error:
-        node.warn(f"cannot remove the record of the attachment: {error}")
+        call.warn(f"cannot remove the record of the attachment: {error}")
+    features.release(call, attachment, below=True)
 
 
 def _remove_from(
-    node: Node,
-    tx: Transaction,
-    attachment: AttachmentId,
-    records: list[Record],
-    place: Namespace,
-    names: tuple[str, ...],
+    call: Call, records: list[Record], place: Namespace, names: tuple[str, ...]
 ) -> list[Link]:
     """Remove the link from a container; return what was removed.
 
     It is the one that root has recorded, whatever its owner has named and labelled it since,
     or one that is labelled so and that root has not recorded as another's.
     """
+    tx, registry, attachment = call.tx, call.registry, call.attachment
 
     def is_recorded(link: Link) -> bool:
-        return any(_is_about(node, record, link, place) for record in records)
+        return any(_is_about(registry, record, link, place) for record in records)
 
-    with node.runner.holding(place):
+    with call.node.runner.holding(place):
         asked = tx.start(session(links.listing(place)))
         claimed, others = links.sort(attachment, tx.finish(asked), names, expected=names[0])
         own = [link for link in others if is_recorded(link)]
         own += [
-            link for link in claimed if is_recorded(link) or not _is_anothers(node, link, place)
+            link for link in claimed if is_recorded(link) or not _is_anothers(registry, link, place)
         ]
         deleted = links.delete(tx, own, place, asked)
     for link in others:
         if link.name == attachment.ifname and link not in own:
-            whose = _described(node, link, place)
-            node.warn(f"{link.name} is kept, since it belongs to another attachment: {whose}")
+            whose = _described(registry, link, place)
+            call.warn(f"{link.name} is kept, since it belongs to another attachment: {whose}")
     return deleted
 
 
-def _is_anothers(node: Node, link: Link, place: Namespace) -> bool:
+def _is_anothers(registry: Registry, link: Link, place: Namespace) -> bool:
     """Whether root has recorded an interface of a container, which is not the attachment's."""
     try:
-        records = node.registry.records_about(place.identity, link.ifindex)
+        records = registry.records_about(place.identity, link.ifindex)
     except OSError:  # as in features.records()
         return False
-    return any(_is_about(node, record, link, place) for record in records)
+    return any(_is_about(registry, record, link, place) for record in records)
 
 
-def _is_about(node: Node, record: Record, link: Link, place: Namespace) -> bool:
+def _is_about(registry: Registry, record: Record, link: Link, place: Namespace) -> bool:
     """Whether a record is about an interface: by its index, and its master's.
 
     That one is seen by its index from a container, by its name where it is itself.
     """
-    if not record.ifindex or (record.netns_identity, record.ifindex) != (
-        place.identity,
-        link.ifindex,
-    ):
+    about = record.netns_identity, record.ifindex
+    if not record.ifindex or about != (place.identity, link.ifindex):
         return False
     return any(
         bool(link.parent) if inode == place.identity[1] else index == link.parent_index
-        for inode, index in node.registry.masters_of(record)
+        for inode, index in registry.masters_of(record)
     )
 
 
-def _described(node: Node, link: Link, container: Namespace) -> str:
+def _described(registry: Registry, link: Link, container: Namespace) -> str:
     try:
-        records = links.recorded(node.registry, link, container)
+        records = links.recorded(registry, link, container)
     except OSError:
         records = []
     return records[0].describe() if records else repr(link.alias)
 
 
-def _report_elsewhere(node: Node, tx: Transaction, attachment: AttachmentId) -> None:
+def _report_elsewhere(call: Call) -> None:
     """Warn about an interface that was moved out of its container."""
     from cni_ipvlan.plugin import inventory
 
-    for each in inventory.labelled(tx, node.registry, attachment):
-        node.warn(f"not removed, since it was moved out of its container: {each.describe()}")
+    for each in inventory.labelled(call.tx, call.registry, call.attachment):
+        call.warn(f"not removed, since it was moved out of its container: {each.describe()}")
 
 
 def _container(request: Request) -> Namespace | None:

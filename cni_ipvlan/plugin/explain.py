@@ -13,14 +13,14 @@ from shlex import join
 from cni_ipvlan.cni import delegate, errors
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.request import Request
-from cni_ipvlan.iproute import IprouteError, causes, commands, machine, queries, tc
+from cni_ipvlan.iproute import IprouteError, commands, machine, queries, tc
 from cni_ipvlan.iproute.commands import Argv, Command
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError, UnusableArgumentError
 from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.plugin import codes, host_local, inventory
+from cni_ipvlan.plugin import causes, codes, host_local, inventory
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 from cni_ipvlan.state.registry import DIRECTORY, Registry
@@ -28,25 +28,6 @@ from cni_ipvlan.state.registry import DIRECTORY, Registry
 if TYPE_CHECKING:
     from cni_ipvlan.plugin.inventory import Attachment
 
-_CODES = {
-    causes.NO_IPVLAN: codes.NO_IPVLAN,
-    causes.NO_LINK: codes.COMMAND_FAILED,
-    causes.BUSY: codes.MASTER_BUSY,
-    causes.NAME_TAKEN: codes.INTERFACE_NAME_TAKEN,
-    causes.ADDRESS_IN_USE: codes.ADDRESS_IN_USE,
-    causes.ROUTE_REFUSED: codes.ROUTE_REFUSED,
-    causes.BAD_MTU: errors.INVALID_CONFIGURATION,
-    causes.NOT_PERMITTED: codes.NOT_PERMITTED,
-    causes.TOOL_UNUSABLE: codes.TOOL_UNUSABLE,
-    causes.NAMESPACE_GONE: errors.INVALID_ENVIRONMENT,
-    causes.NO_IPV6: codes.NO_IPV6,
-    causes.UNKNOWN: codes.COMMAND_FAILED,
-}
-# Advice that is specific to this plugin, instead of iproute's.
-_ADVICE = {
-    causes.ADDRESS_IN_USE: "list the addresses with ipvlan show, and check that no two networks on "
-    "one master hand out the same range",
-}
 _PACKAGES = {
     "ip": "iproute2",
     "nsenter": "util-linux",
@@ -110,7 +91,7 @@ def _system_error(error: OSError) -> CniError:
     msg = f"system error: {error.strerror or error}{place}"
     failure = CniError(errors.IO_FAILURE, msg, private=f"file: {file}" if file else "")
     if isinstance(error, PermissionError):
-        for each in _state_of_machine(causes.NOT_PERMITTED):
+        for each in _state_of_machine(codes.NOT_PERMITTED):
             failure.add_details(f"found: {each}")
         failure.add_details("try: run as root")
     return failure
@@ -118,34 +99,32 @@ def _system_error(error: OSError) -> CniError:
 
 def _command_failed(error: CommandError) -> CniError:
     cause = causes.explain(error.argv, error.answer)
-    answer = error.answer or (
-        f"killed by signal {-error.status}" if error.status < 0 else f"exit status {error.status}"
-    )
+    status = error.completed.status
+    ended = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
+    answer = error.answer or ended
     what = error.purpose or f"run {join(error.argv)!r}"
     why = cause.meaning or answer.splitlines()[-1]
     command = [f"command: {join(error.argv)}", f"answer: {answer}"]
-    state = [f"found: {each}" for each in (*error.found, *_state_of_machine(cause.kind))]
-    record = _ADVICE.get(cause.kind, cause.advice)
-    advice = [f"try: {record}"] if record else []
+    state = [f"found: {each}" for each in (*error.found, *_state_of_machine(cause.code))]
+    advice = [f"try: {cause.advice}"] if cause.advice else []
     return CniError(
-        _CODES[cause.kind],
+        cause.code,
         f"cannot {what}: {why}",
         "\n".join((*command, *state, *advice)),
+        "\n".join(f"found: {each}" for each in error.private),
     )
 
 
-def _state_of_machine(kind: str) -> list[str]:
-    if kind not in (causes.NO_IPVLAN, causes.NOT_PERMITTED):
-        return []
-    if kind == causes.NO_IPVLAN:
+def _state_of_machine(code: int) -> list[str]:
+    if code == codes.NO_IPVLAN:
         return [machine.ipvlan_module().text]
-    return [machine.why_not_permitted()]
+    return [machine.why_not_permitted()] if code == codes.NOT_PERMITTED else []
 
 
 def in_container(error: CommandError, tx: Transaction, container: Namespace) -> list[str]:
     """Return what in the container explains a failure, one line each."""
     with suppress(*_UNANSWERED):
-        if _kind(error) == causes.ROUTE_REFUSED:
+        if _code(error) == codes.ROUTE_REFUSED:
             return _route(error.argv, tx, container)
     return []
 
@@ -155,12 +134,12 @@ def elsewhere(
 ) -> list[str]:
     """Return which other interfaces cause a failure, one line each, for root only.
 
-    It takes up to a second, so it must be called without holding a lock.
+    It takes up to a second.
     """
     with suppress(*_UNANSWERED):
-        if _kind(error) == causes.BUSY:
+        if _code(error) == codes.MASTER_BUSY:
             return _rivals(tx, registry, master)
-        if _kind(error) == causes.ADDRESS_IN_USE:
+        if _code(error) == codes.ADDRESS_IN_USE:
             return _holder_of_address(error.argv, tx, registry, master)
     return []
 
@@ -173,8 +152,8 @@ def rivals(
     return list(inventory.on_master(found, master))
 
 
-def _kind(error: CommandError) -> str:
-    return causes.explain(error.argv, error.answer).kind
+def _code(error: CommandError) -> int:
+    return causes.explain(error.argv, error.answer).code
 
 
 def _rivals(tx: Transaction, registry: Registry, master: Master) -> list[str]:

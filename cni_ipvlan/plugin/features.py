@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from cni_ipvlan.config.netconf import NetConf
-from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.plugin.node import Node
+from cni_ipvlan.plugin.node import Call
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.state.attachment import AttachmentId, Record
 from cni_ipvlan.state.registry import Registry
@@ -59,23 +58,22 @@ def configured(conf: NetConf) -> list[Feature]:
     return [each.load() for each in _FEATURES if each.is_wanted(conf)]
 
 
-def release(node: Node, tx: Transaction, attachment: AttachmentId, *, below: bool) -> None:
+def release(call: Call, attachment: AttachmentId, *, below: bool) -> None:
     """Remove what an attachment has on the host, or what is below its link."""
     for each in _FEATURES:
-        if each.below == below and records(each.registry(node.registry), attachment):
-            each.load().release(node, tx, attachment)
+        if each.below == below and records(each.registry(call.registry), attachment):
+            each.load().release(call, attachment)
 
 
-def release_others(
-    node: Node, tx: Transaction, network: str, valid: Collection[AttachmentId], *, below: bool
-) -> None:
+def release_others(call: Call, valid: Collection[AttachmentId], *, below: bool) -> None:
     """Do that for a network's attachments that are not valid, and keep calls off them meanwhile."""
+    network = call.request.network
     for each in _FEATURES:
-        found = each.registry(node.registry).all_records() if each.below == below else ()
+        found = each.registry(call.registry).all_records() if each.below == below else ()
         for attachment in {record.attachment for record in found if record.network == network}:
-            with node.registry.idle(attachment.key) as is_idle:
+            with call.registry.idle(attachment.key) as is_idle:
                 if is_idle and attachment not in valid:
-                    each.load().release(node, tx, attachment)
+                    each.load().release(call, attachment)
 
 
 def records(registry: Registry, attachment: AttachmentId) -> list[Record]:

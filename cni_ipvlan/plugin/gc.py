@@ -16,10 +16,8 @@ from cni_ipvlan.cni.errors import (
     shortened,
 )
 from cni_ipvlan.cni.request import Request, identifier_fault, interface_name_fault
-from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.plugin import features, links, modes
-from cni_ipvlan.plugin.ipam import Ipam, to_release
-from cni_ipvlan.plugin.node import Node
+from cni_ipvlan.plugin import features, ipam, links, modes
+from cni_ipvlan.plugin.node import Call, Node
 from cni_ipvlan.start import json
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 from cni_ipvlan.state.attachment import AttachmentId
@@ -42,67 +40,63 @@ _SEARCH_SECONDS = 5.0
 
 def gc(node: Node, request: Request) -> None:
     """Remove what belongs to no valid attachment; raises CniError if any of it fails."""
-    network = request.network
     listed = _valid_attachments(request)
     request = _with_list(request, listed)
-    valid = {AttachmentId(network, *each) for each in listed}
+    valid = {AttachmentId(request.network, *each) for each in listed}
     failures = Failures()
     with failures.noted(), node.transaction() as tx:
-        features.release_others(node, tx, network, valid, below=False)
+        features.release_others(Call(node, request, tx), valid, below=False)
     with failures.noted(), node.transaction() as tx:
-        _release(node, tx, request)
+        _release(Call(node, request, tx))
     with failures.noted(), node.transaction() as tx:
-        _remove_links(node, tx, network, {each.key for each in valid})
+        _remove_links(Call(node, request, tx), {each.key for each in valid})
     with failures.noted(), node.transaction() as tx:
-        _release_gone(node, tx, request, valid, failures)
-        features.release_others(node, tx, network, valid, below=True)
+        call = Call(node, request, tx)
+        _release_gone(call, valid, failures)
+        features.release_others(call, valid, below=True)
         for master in node.registry.noted():
-            _settle(node, tx, master, is_ending=False)
+            modes.settle(call, master, is_ending=False)
         node.registry.remove_leftovers()
     failures.raise_any()
 
 
-def _release(node: Node, tx: Transaction, request: Request) -> None:
+def _release(call: Call) -> None:
     """Let the IPAM plugin release; one that is older than GC is no failure of this plugin."""
-    name = to_release(request, node.warn)
+    name = ipam.to_release(call)
     try:
         if name:
-            Ipam(name, request, node.warn).call(tx, "GC")()
+            ipam.ask(call, name, "GC")()
     except CniError as error:
         if error.code not in _ANSWERS_OF_OLDER_PLUGINS:  # its leases are released by DEL
             raise
 
 
-def _remove_links(node: Node, tx: Transaction, network: str, valid_keys: set[str]) -> None:
+def _remove_links(call: Call, valid_keys: set[str]) -> None:
     """Remove links that were never moved into a container."""
-    owners = {record.attachment.key: record.network for record in node.registry.all_records()}
-    for link in links.left_behind(tx, network):
+    network = call.request.network
+    owners = {record.attachment.key: record.network for record in call.registry.all_records()}
+    for link in links.left_behind(call.tx, network):
         key = links.key_of(link.name)
         if key in valid_keys or owners.get(key, network) != network:
             continue
-        with node.registry.idle(key) as is_idle:
+        with call.registry.idle(key) as is_idle:
             if is_idle:
-                links.delete(tx, (link,), None)
+                links.delete(call.tx, (link,), None)
 
 
-def _release_gone(
-    node: Node,
-    tx: Transaction,
-    request: Request,
-    valid: Collection[AttachmentId],
-    failures: Failures,
-) -> None:
+def _release_gone(call: Call, valid: Collection[AttachmentId], failures: Failures) -> None:
     """Release, by the IPAM plugin's DEL, what attachments had whose interfaces are gone.
 
     Whatever an IPAM plugin does at GC (host-local and dhcp do nothing), DEL releases, and may be
     repeated. Root's records name the attachments, and host-local's own store those that had one
     before the node was started again. The record goes when the addresses have been released.
     """
-    name = to_release(request, node.warn)
-    recorded = {record.attachment: record for record in node.registry.all_records()}
-    wanted = [each for each in recorded if each.network == request.network]
+    name = ipam.to_release(call)
+    node = call.node
+    recorded = dict.fromkeys(record.attachment for record in call.registry.all_records())
+    wanted = [each for each in recorded if each.network == call.request.network]
     if name == "host-local":
-        wanted += _unrecorded(node, tx, request, {*valid, *recorded})
+        wanted += _unrecorded(call, {*valid, *recorded})
     wanted = [each for each in wanted if each not in valid]
     for first in range(0, len(wanted), _AT_ONCE):
         with ExitStack() as locks:
@@ -112,23 +106,20 @@ def _release_gone(
                     continue
                 # One whose namespace can't be read must not keep the others.
                 with failures.noted(), node.transaction() as own:
-                    if _is_gone(node, own, attachment):
-                        wait = _released(node, tx, request, attachment, name)
-                        releasing.append((attachment, wait))
+                    if _is_gone(call._replace(tx=own), attachment):
+                        releasing.append((attachment, _released(call, attachment, name)))
             for attachment, wait in releasing:
                 with failures.noted(), node.transaction() as own:
                     wait()
                     for master in links.forget(own, node.registry, attachment) or ():
-                        _settle(node, own, master, is_ending=True)
+                        modes.settle(call._replace(tx=own), master, is_ending=True)
 
 
-def _unrecorded(
-    node: Node, tx: Transaction, request: Request, known: Collection[AttachmentId]
-) -> list[AttachmentId]:
+def _unrecorded(call: Call, known: Collection[AttachmentId]) -> list[AttachmentId]:
     """Return the attachments that have a lease of host-local, but no record and no interface."""
     from cni_ipvlan.plugin import host_local, inventory
 
-    containers = {each.container_id for each in known}
+    request, containers = call.request, {each.container_id for each in known}
     leases = [
         lease
         for lease in host_local.leases(host_local.directory(request.config))
@@ -140,9 +131,9 @@ def _unrecorded(
         return []
     unseen: list[str] = []
     deadline = time.monotonic() + _SEARCH_SECONDS
-    found = list(inventory.take(tx, node.registry, unseen=unseen.append, deadline=deadline))
+    found = [*inventory.take(call.tx, call.registry, unseen=unseen.append, deadline=deadline)]
     if unseen or time.monotonic() >= deadline:
-        node.warn("leases without a record are kept, as not every namespace could be searched")
+        call.warn("leases without a record are kept, as not every namespace could be searched")
         return []
     used = {address.partition("/")[0] for each in found for address in each.addresses}
     lost = (lease for lease in leases if lease.address not in used)
@@ -160,23 +151,21 @@ def _can_be_an_attachments(lease: Lease) -> bool:
     return not wrong
 
 
-def _is_gone(node: Node, tx: Transaction, attachment: AttachmentId) -> bool:
+def _is_gone(call: Call, attachment: AttachmentId) -> bool:
     """Whether the interface of an attachment, which no call is working on, is nowhere.
 
     What a killed ADD has left is removed. Records are read again, since an ADD may have ended.
     """
-    for record in node.registry.records_of(attachment):
+    for record in call.registry.records_of(attachment):
         if not record.is_complete:
-            links.delete_recorded(tx, record)
-        if links.is_there(tx, record):
-            node.warn(f"not removed, since its container still exists: {record.describe()}")
+            links.delete_recorded(call.tx, record)
+        if links.is_there(call.tx, record):
+            call.warn(f"not removed, since its container still exists: {record.describe()}")
             return False
     return True
 
 
-def _released(
-    node: Node, tx: Transaction, request: Request, attachment: AttachmentId, name: str
-) -> Callable[[], None]:
+def _released(call: Call, attachment: AttachmentId, name: str) -> Callable[[], None]:
     """Start the IPAM plugin's DEL of an attachment; return what waits for its end."""
     if not name:
         return lambda: None
@@ -186,17 +175,12 @@ def _released(
         "CNI_NETNS": "",
     }
     # In a version that plugins know which are older than GC: a DEL has no result that could differ.
-    config = {**request.config, "cniVersion": _VERSION_OF_DEL}
-    asked = request._replace(
-        environment={**request.environment, **variables},
+    config = {**call.request.config, "cniVersion": _VERSION_OF_DEL}
+    asked = call.request._replace(
+        environment={**call.request.environment, **variables},
         stdin=json.dumps(config).encode("ascii"),
     )
-    return Ipam(name, asked, node.warn).call(tx, "DEL")
-
-
-def _settle(node: Node, tx: Transaction, master: tuple[int, int], *, is_ending: bool) -> None:
-    waiting = node.while_locked("a master")
-    modes.settle(tx, node.registry, master, waiting, is_ending=is_ending)
+    return ipam.ask(call._replace(request=asked), name, "DEL")
 
 
 def _valid_attachments(request: Request) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ and removed under a lock of its own, with the first and the last record.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from ipaddress import ip_address, ip_interface, ip_network
 
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
@@ -32,7 +32,7 @@ from cni_ipvlan.plugin.codes import (
     ROUTE_REFUSED,
 )
 from cni_ipvlan.plugin.master import Master
-from cni_ipvlan.plugin.node import Node
+from cni_ipvlan.plugin.node import Call, Node
 from cni_ipvlan.plugin.shared import Feature
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 from cni_ipvlan.state.attachment import AttachmentId, Record
@@ -103,22 +103,10 @@ class HostAccess(Feature):
         check_permitted(tx, master, addressing.addresses)
         return _is_known(tx, master, addressing)
 
-    def apply(
-        self,
-        node: Node,
-        tx: Transaction,
-        master: Master,
-        record: Record,
-        addressing: Addressing,
-        locks: ExitStack,
-    ) -> None:
-        """Give the host routes to an attachment, which has been permitted.
-
-        ``locks`` gets the lock, which is held until the caller closes it, or all this is undone.
-        """
-        index = master.link.ifindex
-        locks.enter_context(locked(node, index))
-        tx.on_failure(locks.close)
+    def apply(self, call: Call, master: Master, record: Record, addressing: Addressing) -> None:
+        """Give the host routes to an attachment, which has been permitted."""
+        tx, index = call.tx, master.link.ifindex
+        tx.hold(locked(call.node, index))
         name = link_name(index)
         # The first of each family: a later one may be a service's, which moves to other hosts.
         sources = {":" in each: each for each in reversed(_own(master, addressing.addresses))}
@@ -131,14 +119,14 @@ class HostAccess(Feature):
                 "hostAccess needs that name\ntry: rename that interface",
             )
         if record.mode == "l2" and is_strict(tx, master):
-            node.warn(strictness(master))
-        registry = node.registry.of_host
+            call.warn(strictness(master))
+        registry = call.registry.of_host
         left = list(_routes_to(tx, addresses, name)) if there else []
         for address, route in left:
             _check_left(registry, record, shared.place(index), address, route)
         record = record._replace(host_link=name, host_key=index, host_routes=tuple(addresses))
         registry.remember(master.key, record)
-        tx.on_failure(lambda: _withdraw(node, tx, record))
+        tx.on_failure(lambda: _withdraw(call, record))
         if there is None:
             tx.run(_creation(master, record))
         metric = record.attachment.number
@@ -159,19 +147,13 @@ class HostAccess(Feature):
         return (commands.neighbour_show(ifname),)
 
     def differences(
-        self,
-        node: Node,
-        tx: Transaction,
-        attachment: AttachmentId,
-        link: Link,
-        addresses: Sequence[Address],
-        answers: Sequence[bytes],
+        self, call: Call, link: Link, addresses: Sequence[Address], answers: Sequence[bytes]
     ) -> Iterator[str]:
         """Yield what is not as ``apply`` and ``extend`` left it.
 
         ``link`` is the container's; the answer is what ip prints of its neighbours.
         """
-        name = link_name(link.parent_index)
+        tx, name = call.tx, link_name(link.parent_index)
         hosts = _host_link(tx, name)
         if hosts is None:
             yield f"the host's interface {name}, for hostAccess, is missing"
@@ -181,7 +163,7 @@ class HostAccess(Feature):
             yield f"the host's interface {name}, for hostAccess, {how}"
         shown = tx.run(Command(commands.address_show(hosts.parent))).stdout
         own = _own(Master(hosts, addresses=tuple(queries.local_addresses(shown))), addresses)
-        recorded = node.registry.of_host.records_of(attachment)
+        recorded = call.registry.of_host.records_of(call.attachment)
         expected = recorded[0].host_routes if recorded else _reachable(own, addresses)
         for address, output in _matching(tx, expected):
             way = queries.way(queries.all_routes(output))
@@ -195,11 +177,16 @@ class HostAccess(Feature):
                 if each not in permanent:
                     yield f"the entry of the neighbour {each}, the host, is missing"
 
-    def release(self, node: Node, tx: Transaction, attachment: AttachmentId) -> None:
+    def release(self, call: Call, attachment: AttachmentId) -> None:
         """Remove the host's routes to an attachment, and after the last one its interface."""
-        for record in node.registry.of_host.records_of(attachment):
-            with locked(node, record.host_key):
-                _remove(node, tx, record)
+        registry = call.registry.of_host
+        for record in registry.records_of(attachment):
+            with locked(call.node, record.host_key):
+                if registry.is_only(shared.place(record.host_key), attachment):
+                    _remove_link(call.tx, record.host_link)  # and with it all its routes
+                else:
+                    _remove_routes(call.tx, _routes_of(call.tx, record), record.host_link)
+                registry.withdraw(record)
 
 
 def usable(master: Master) -> list[str]:
@@ -423,24 +410,15 @@ def _route(address: str, name: str, source: str, metric: int) -> Command:
     )
 
 
-def _withdraw(node: Node, tx: Transaction, record: Record) -> None:
+def _withdraw(call: Call, record: Record) -> None:
     """Remove a record, unless something could not be undone that it is about."""
     name = record.host_link
     is_there = namespace.own_has_link(name)
-    registry, place = node.registry.of_host, shared.place(record.host_key)
-    if is_there and (registry.is_only(place, record.attachment) or _routes_of(tx, record)):
+    registry, place = call.registry.of_host, shared.place(record.host_key)
+    if is_there and (registry.is_only(place, record.attachment) or _routes_of(call.tx, record)):
         raise CniError(
             COMMAND_FAILED, f"the host's interface {name} or its routes remain; DEL removes them"
         )
-    registry.withdraw(record)
-
-
-def _remove(node: Node, tx: Transaction, record: Record) -> None:
-    registry = node.registry.of_host
-    if registry.is_only(shared.place(record.host_key), record.attachment):
-        _remove_link(tx, record.host_link)  # and with it all its routes
-    else:
-        _remove_routes(tx, _routes_of(tx, record), record.host_link)
     registry.withdraw(record)
 
 

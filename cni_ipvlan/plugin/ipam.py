@@ -1,4 +1,8 @@
-"""Run the IPAM plugin within a transaction."""
+"""Run the IPAM plugin within a transaction.
+
+``allocate`` and ``ask`` only start it. They return a function that waits for its end, and raises
+CniError: the plugin's own, or one about running it.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,11 @@ from collections.abc import Callable
 
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import DELEGATE_FAILED, CniError
-from cni_ipvlan.cni.request import Request
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.running import Completed, Running
-from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
+from cni_ipvlan.plugin.node import Call
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing import TypeVar
@@ -40,104 +43,96 @@ def needs_link(name: str) -> bool:
     return "dhcp" in name
 
 
-def to_release(request: Request, warn: Callable[[str], None]) -> str:
+def to_release(call: Call) -> str:
     """Return the IPAM plugin that is asked to release addresses; empty for none.
 
     One that is not permitted has nothing to release: ADD did not ask it. Raises CniError if that
     can't be known.
     """
-    name = netconf.ipam_type(request.config)
+    name = netconf.ipam_type(call.request.config)
     try:
         if name:
-            delegate.check_permitted(name, request.path)
+            delegate.check_permitted(name, call.request.path)
     except delegate.NotPermittedError as error:
-        warn(f"no plugin is asked to release addresses: {error.msg}")
+        call.warn(f"no plugin is asked to release addresses: {error.msg}")
         return ""
     return name
 
 
-class Ipam(NamedTuple):
-    """The IPAM plugin ``name``, for a request; ``warn`` is called with its stderr.
+def allocate(call: Call, name: str, *, has_older: bool) -> Callable[[], Result | None]:
+    """Allocate addresses; in a dry run, the result is what the node has for it.
 
-    ``allocate`` and ``call`` only start it. They return a function that waits for its end, and
-    raises CniError: the plugin's own, or one about running it.
+    If it fails, the plugin is asked to release (SPEC.md, "Delegated plugins"), but not an older
+    allocation of the same attachment: ``has_older`` is whether there is one.
     """
 
-    name: str
-    request: Request
-    warn: Callable[[str], None]
+    def parse(answer: delegate.Answer) -> Result:
+        return delegate.result(name, answer, call.request.version)
 
-    def allocate(self, tx: Transaction, *, has_older: bool) -> Callable[[], Result | None]:
-        """Allocate addresses; what is returned is None if it is not run (in a dry run).
-
-        If it fails, it is asked to release (SPEC.md, "Delegated plugins"), but not an older
-        allocation of the same attachment: ``has_older`` is whether there is one.
-        """
-
-        def parse(answer: delegate.Answer) -> Result:
-            return delegate.result(self.name, answer, self.request.version)
-
-        def is_new() -> bool:
-            if started.completed is None:
-                return True
-            try:
-                parse(_answer(started.completed))
-            except CniError as error:
-                return not (has_older or _HAS_LEASE in error.msg)
+    def is_new() -> bool:
+        if started.completed is None:
             return True
-
-        release = self._command("DEL")._replace(
-            purpose="", only_if=is_new, comes_last=not needs_link(self.name)
-        )
-        started = tx.start(self._command("ADD")._replace(undo=(release,)))
-        return lambda: self._wait(tx, started, parse)
-
-    def call(self, tx: Transaction, verb: str) -> Callable[[], None]:
-        """Delegate a verb that has no result."""
-        started = tx.start(self._command(verb))
-        return lambda: self._wait(tx, started, lambda answer: delegate.check(self.name, answer))
-
-    def _wait(
-        self, tx: Transaction, started: Running, parse: Callable[[delegate.Answer], T]
-    ) -> T | None:
-        completed = tx.finish(started)
-        if completed.is_assumed:
-            return None
-        command = started.command
-        stderr = completed.stderr.decode("utf-8", "replace").strip()
-        if not completed.was_run:
-            raise delegate.not_executed(stderr, command.argv[0])
-        if stderr:
-            self.warn(stderr)
-        if completed.killed_because:
-            raise CniError(
-                DELEGATE_FAILED,
-                f"the plugin {self.name!r} was killed: {completed.killed_because}",
-            )
         try:
-            return parse(_answer(completed))
+            parse(_answer(started.completed))
         except CniError as error:
-            from shlex import join
+            return not (has_older or _HAS_LEASE in error.msg)
+        return True
 
-            from cni_ipvlan.plugin import explain
+    release = _command(call, name, "DEL")._replace(
+        purpose="", only_if=is_new, comes_last=not needs_link(name)
+    )
+    started = call.tx.start(_command(call, name, "ADD")._replace(undo=(release,)))
+    return lambda: _wait(call, name, started, parse) or call.node.ipam_result
 
-            error.add_details(f"command: {join(command.full_argv)}")
-            for advice in explain.advice(self.request, self.name, error):
-                error.add_details(f"try: {advice}")
-            raise
 
-    def _command(self, verb: str) -> Command:
-        environment = delegate.environment(self.request, verb)
-        return Command(
-            (delegate.find(self.name, self.request.path),),
-            f"{_PURPOSES[verb]} with {self.name}",
-            stdin=self.request.stdin,
-            environment=environment,
-            parameters={key: environment[key] for key in environment if key.startswith("CNI_")},
-            any_status=True,
-            changes_nothing=self.name in _ALLOCATE_NOTHING,
-            seconds=MOST_SECONDS,
+def ask(call: Call, name: str, verb: str) -> Callable[[], None]:
+    """Delegate a verb that has no result."""
+    started = call.tx.start(_command(call, name, verb))
+    return lambda: _wait(call, name, started, lambda answer: delegate.check(name, answer))
+
+
+def _wait(
+    call: Call, name: str, started: Running, parse: Callable[[delegate.Answer], T]
+) -> T | None:
+    """Wait for the plugin; return what is parsed of its answer, or None if it was not run."""
+    completed = call.tx.finish(started)
+    if completed.is_assumed:
+        return None
+    command = started.command
+    stderr = completed.stderr.decode("utf-8", "replace").strip()
+    if not completed.was_run:
+        raise delegate.not_executed(stderr, command.argv[0])
+    if stderr:
+        call.warn(stderr)
+    if completed.killed_because:
+        raise CniError(
+            DELEGATE_FAILED, f"the plugin {name!r} was killed: {completed.killed_because}"
         )
+    try:
+        return parse(_answer(completed))
+    except CniError as error:
+        from shlex import join
+
+        from cni_ipvlan.plugin import explain
+
+        error.add_details(f"command: {join(command.full_argv)}")
+        for advice in explain.advice(call.request, name, error):
+            error.add_details(f"try: {advice}")
+        raise
+
+
+def _command(call: Call, name: str, verb: str) -> Command:
+    environment = delegate.environment(call.request, verb)
+    return Command(
+        (delegate.find(name, call.request.path),),
+        f"{_PURPOSES[verb]} with {name}",
+        stdin=call.request.stdin,
+        environment=environment,
+        parameters={key: environment[key] for key in environment if key.startswith("CNI_")},
+        any_status=True,
+        changes_nothing=name in _ALLOCATE_NOTHING,
+        seconds=MOST_SECONDS,
+    )
 
 
 def _answer(completed: Completed) -> delegate.Answer:

@@ -81,9 +81,7 @@ def look(tx: Transaction, name: str, home: Namespace | None) -> Master | None:
     try:
         output = tx.run(batch(*(Command(argv, inside=home) for argv in asked))).stdout
     except CommandError as error:
-        from cni_ipvlan.iproute import causes
-
-        if causes.is_absent(error.answer.encode()):
+        if error.completed.is_absent:
             return None
         raise
     shown, *others = output.split(b"\n")

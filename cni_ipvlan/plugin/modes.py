@@ -44,6 +44,7 @@ from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import links
 from cni_ipvlan.plugin.codes import MODE_CONFLICT
 from cni_ipvlan.plugin.master import Master
+from cni_ipvlan.plugin.node import Call
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.state.attachment import Record
 from cni_ipvlan.state.locks import BusyError
@@ -108,14 +109,7 @@ def reserve_mode(
         searched = _search(tx, registry, master, record)
 
 
-def settle(
-    tx: Transaction,
-    registry: Registry,
-    place: tuple[int, int],
-    check: Callable[[], None],
-    *,
-    is_ending: bool,
-) -> None:
+def settle(call: Call, place: tuple[int, int], *, is_ending: bool) -> None:
     """Remove the note of a master's mode, unless the kernel reports that it carries ipvlan.
 
     ``place`` is the master's key. If a namespace ``is_ending``, its interfaces are waited for.
@@ -123,19 +117,17 @@ def settle(
     """
     deadline = time.monotonic() + (_TEARDOWN_SECONDS if is_ending else 0.0)
     try:
-        while not _is_settled(tx, registry, place, check) and time.monotonic() < deadline:
+        while not _is_settled(call, place) and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
     except (BusyError, CommandError):
         return
 
 
-def _is_settled(
-    tx: Transaction, registry: Registry, place: tuple[int, int], check: Callable[[], None]
-) -> bool:
-    with registry.master_lock(place, check):
-        if _is_busy(tx, place):
+def _is_settled(call: Call, place: tuple[int, int]) -> bool:
+    with call.registry.master_lock(place, call.node.while_locked("a master")):
+        if _is_busy(call.tx, place):
             return False
-        registry.drop_note(place)
+        call.registry.drop_note(place)
         return True
 
 

@@ -1,4 +1,4 @@
-"""What a call needs: the runner, the registry, and contexts for attachment and container."""
+"""What a call needs: the runner, the registry, locks, transactions, and the container."""
 
 from __future__ import annotations
 
@@ -94,18 +94,6 @@ class Node(NamedTuple):
             raise CniError(TRY_AGAIN_LATER, str(error)) from None
 
     @contextmanager
-    def container(self, request: Request) -> Iterator[Namespace]:
-        """Yield the container's namespace, kept open meanwhile."""
-        from cni_ipvlan.plugin import preflight
-
-        container = preflight.container_namespace(request)
-        try:
-            with self.runner.holding(container):
-                yield container
-        except OSError as error:
-            raise _as_cni_error(error) from None
-
-    @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Yield a transaction; its failures are raised as CniError with what was not undone."""
         tx = self.begin()
@@ -121,6 +109,36 @@ class Node(NamedTuple):
             if failure is error:
                 raise
             raise failure from error
+
+
+class Call(NamedTuple):
+    """A request, and the node and the transaction in which it is performed."""
+
+    node: Node
+    request: Request
+    tx: Transaction
+
+    @property
+    def attachment(self) -> AttachmentId:
+        """The attachment that the request is about."""
+        return id_of(self.request)
+
+    @property
+    def registry(self) -> Registry:
+        """Root's records."""
+        return self.node.registry
+
+    def warn(self, text: str) -> None:
+        """Log a warning, a sentence."""
+        self.node.listener.warn(text)
+
+    def container(self) -> Namespace:
+        """Return the container's namespace, which is kept open until the transaction ends."""
+        from cni_ipvlan.plugin import preflight
+
+        container = preflight.container_namespace(self.request)
+        self.tx.hold(self.node.runner.holding(container))
+        return container
 
 
 def assemble(
@@ -143,6 +161,8 @@ def assemble(
 
 
 def _as_cni_error(error: Exception) -> CniError:
+    if isinstance(error, CniError):
+        return error
     from cni_ipvlan.plugin.explain import as_cni_error  # a call without faults doesn't need it
 
     return as_cni_error(error)

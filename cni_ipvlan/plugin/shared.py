@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
 
 from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands, namespace
@@ -11,7 +10,7 @@ from cni_ipvlan.iproute.commands import Argv, Command
 from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin.master import Master
-from cni_ipvlan.plugin.node import Node
+from cni_ipvlan.plugin.node import Call
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 from cni_ipvlan.state.attachment import AttachmentId, Record
 
@@ -39,11 +38,9 @@ class Feature:
         ``addresses`` are some that it may get, one of each range; none if that is not known.
         """
 
-    def prepare(
-        self, node: Node, tx: Transaction, master: Master, conf: NetConf, record: Record
-    ) -> Master:
+    def prepare(self, call: Call, master: Master, conf: NetConf, record: Record) -> Master:
         """ADD: return the master to use instead of the one that was found; make it if need be."""
-        del node, tx, conf, record
+        del call, conf, record
         return master
 
     def extend(self, addressing: Addressing, master: Master, conf: NetConf) -> Addressing:
@@ -56,16 +53,8 @@ class Feature:
         del tx, master, addressing
         return False
 
-    def apply(
-        self,
-        node: Node,
-        tx: Transaction,
-        master: Master,
-        record: Record,
-        addressing: Addressing,
-        locks: ExitStack,
-    ) -> None:
-        """ADD: change the host. ``locks`` gets what is held until all is done, or undone."""
+    def apply(self, call: Call, master: Master, record: Record, addressing: Addressing) -> None:
+        """ADD: change the host."""
 
     def asked(self, ifname: str) -> tuple[Argv, ...]:
         """CHECK: return the queries in the container whose answers ``differences`` gets."""
@@ -73,19 +62,13 @@ class Feature:
         return ()
 
     def differences(
-        self,
-        node: Node,
-        tx: Transaction,
-        attachment: AttachmentId,
-        link: Link,
-        addresses: Sequence[Address],
-        answers: Sequence[bytes],
+        self, call: Call, link: Link, addresses: Sequence[Address], answers: Sequence[bytes]
     ) -> Iterable[str]:
         """CHECK: return what is not as ADD left it; ``link`` is the container's."""
-        del node, tx, attachment, link, addresses, answers
+        del call, link, addresses, answers
         return ()
 
-    def release(self, node: Node, tx: Transaction, attachment: AttachmentId) -> None:
+    def release(self, call: Call, attachment: AttachmentId) -> None:
         """DEL, GC: remove what is there for an attachment, by its records."""
         raise NotImplementedError
 

@@ -10,10 +10,9 @@ from cni_ipvlan.iproute import commands
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import CommandError, Runner
 from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.plugin import features, host_local, master
+from cni_ipvlan.plugin import features, host_local, ipam, master
 from cni_ipvlan.plugin.find_master import find_master
-from cni_ipvlan.plugin.ipam import Ipam
-from cni_ipvlan.plugin.node import Node
+from cni_ipvlan.plugin.node import Call, Node
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,12 +28,13 @@ def status(node: Node, request: Request) -> None:
     conf = node.configuration(request)
     try:
         with node.transaction() as tx:
+            call = Call(node, request, tx)
             check_kernel(node.runner)
             _check_master(tx, conf, request)
             if conf.ipam_type == "host-local":
                 host_local.check_room(request.config)
             if conf.ipam_type:
-                Ipam(conf.ipam_type, request, node.warn).call(tx, "STATUS")()
+                ipam.ask(call, conf.ipam_type, "STATUS")()
     except CniError as error:
         if error.code != LIMITED_CONNECTIVITY:
             error.code = NOT_AVAILABLE
@@ -65,13 +65,13 @@ def _check_master(tx: Transaction, conf: NetConf, request: Request) -> None:
         feature.check_ready(tx, parent, conf, likely_addresses(request.config.get("ipam")))
 
 
-def likely_addresses(ipam: Any) -> list[Address]:
+def likely_addresses(given: Any) -> list[Address]:
     """Return addresses that a container may get, as far as the configuration says that."""
-    if not isinstance(ipam, dict):
+    if not isinstance(given, dict):
         return []
     found: list[Any] = []
-    if ipam.get("type") == "host-local":
-        found = [str(each) for each in host_local.lowest(ipam)]
-    elif ipam.get("type") == "static" and isinstance(ipam.get("addresses"), list):
-        found = [each.get("address") for each in ipam["addresses"] if isinstance(each, dict)]
+    if given.get("type") == "host-local":
+        found = [str(each) for each in host_local.lowest(given)]
+    elif given.get("type") == "static" and isinstance(given.get("addresses"), list):
+        found = [each.get("address") for each in given["addresses"] if isinstance(each, dict)]
     return [Address(each) for each in found if isinstance(each, str)]

@@ -18,7 +18,7 @@ from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import links, modes, shared
 from cni_ipvlan.plugin.codes import COMMAND_FAILED, INTERFACE_NAME_TAKEN, MASTER_BUSY
 from cni_ipvlan.plugin.master import Master, check_master, is_down, look
-from cni_ipvlan.plugin.node import Node
+from cni_ipvlan.plugin.node import Call
 from cni_ipvlan.plugin.shared import Feature
 from cni_ipvlan.start.namedtuple import NamedTuple
 from cni_ipvlan.state.attachment import AttachmentId, Record
@@ -56,13 +56,11 @@ class Vlan(Feature):
             check_can_be_made(tx, master, conf)
         return found or _to_be_made(master, _name(master, conf.vlan))
 
-    def prepare(
-        self, node: Node, tx: Transaction, master: Master, conf: NetConf, record: Record
-    ) -> Master:
+    def prepare(self, call: Call, master: Master, conf: NetConf, record: Record) -> Master:
         """Return the VLAN of an interface; make it if it is missing, and record who uses it."""
-        registry = node.registry.of_vlan
+        tx, registry = call.tx, call.registry.of_vlan
         key, name = master.link.ifindex * _IDS + conf.vlan, _name(master, conf.vlan)
-        with _locked(node, key, name):
+        with _locked(call, key, name):
             found = find(tx, master, conf.vlan)
             if found is None:
                 check_can_be_made(tx, master, conf)
@@ -75,7 +73,7 @@ class Vlan(Feature):
             registry.remember(shared.place(key), record)
             shown = Command(commands.link_delete(name)) if found is None else None
             unlabelled = name if found is None else ""
-            tx.on_failure(lambda: _release(node, tx, record, unlabelled), shown)
+            tx.on_failure(lambda: _release(call, record, unlabelled), shown)
             if found is None:
                 add = commands.link_add_vlan(master.link.name, name, conf.vlan)
                 try:
@@ -90,10 +88,10 @@ class Vlan(Feature):
                     record = registry.identify(record, found.link.ifindex)
             return found or _to_be_made(master, name)
 
-    def release(self, node: Node, tx: Transaction, attachment: AttachmentId) -> None:
+    def release(self, call: Call, attachment: AttachmentId) -> None:
         """Remove the VLAN of an attachment, if nothing else uses it."""
-        for record in node.registry.of_vlan.records_of(attachment):
-            _release(node, tx, record)
+        for record in call.registry.of_vlan.records_of(attachment):
+            _release(call, record)
 
 
 def find(tx: Transaction, below: Master, vlan: int) -> Master | None:
@@ -144,14 +142,14 @@ def _made_by_root(below: Master, conf: NetConf) -> str:
     return join(commands.link_add_vlan(below.link.name, "NAME", conf.vlan))
 
 
-def _release(node: Node, tx: Transaction, record: Record, unlabelled: str = "") -> None:
-    registry, place = node.registry.of_vlan, shared.place(record.host_key)
-    if links.is_there(tx, record):
+def _release(call: Call, record: Record, unlabelled: str = "") -> None:
+    registry, place = call.registry.of_vlan, shared.place(record.host_key)
+    if links.is_there(call.tx, record):
         return  # it could not be undone, or was moved; the record is for the DEL that removes it
-    with _locked(node, record.host_key, record.host_link):
+    with _locked(call, record.host_key, record.host_link):
         if record.host_link and registry.is_only(place, record.attachment):
             made_here = _Made(record.host_key, record.ifindex, unlabelled)
-            _remove(node, tx, made_here, record.attachment)
+            _remove(call, made_here, record.attachment)
         registry.withdraw(record)
 
 
@@ -171,19 +169,19 @@ def _make(tx: Transaction, add: Command, name: str) -> None:
     tx.run(Command(commands.link_set_up(name), "bring it up"))
 
 
-def _remove(node: Node, tx: Transaction, made_here: _Made, attachment: AttachmentId) -> None:
+def _remove(call: Call, made_here: _Made, attachment: AttachmentId) -> None:
     """Remove a VLAN that was made here, unless anything but the attachment uses it.
 
     What is on it goes with it, so it is looked for on the host, and the kernel is asked about
     ipvlan and macvlan in containers.
     """
-    link = _found_again(tx, made_here)
+    link = _found_again(call.tx, made_here)
     if link is None:
         return
-    place = shared.place(link.ifindex)
-    with node.registry.master_lock(place, node.while_locked(f"the master {link.name}")):
-        if node.registry.is_only(place, attachment) and modes.becomes_free(tx, Master(link)):
-            _delete(tx, link.name)
+    registry, place = call.registry, shared.place(link.ifindex)
+    with registry.master_lock(place, call.node.while_locked(f"the master {link.name}")):
+        if registry.is_only(place, attachment) and modes.becomes_free(call.tx, Master(link)):
+            _delete(call.tx, link.name)
 
 
 def _delete(tx: Transaction, name: str) -> None:
@@ -215,5 +213,5 @@ def _name(below: Master, vlan: int) -> str:
     return f"{below.link.name}.{vlan}"
 
 
-def _locked(node: Node, key: int, name: str) -> AbstractContextManager[None]:
-    return node.locked(node.registry.of_vlan, shared.place(key), f"the VLAN {name}")
+def _locked(call: Call, key: int, name: str) -> AbstractContextManager[None]:
+    return call.node.locked(call.registry.of_vlan, shared.place(key), f"the VLAN {name}")
