@@ -26,6 +26,13 @@ _BROADCAST = "ff:ff:ff:ff:ff:ff"  # ether_setup(), which ipvlan_link_setup() cal
 _WRITE_AND_RUN = 'while [ "$1" != ip ]; do echo 1 >"$1"; shift; done; exec "$@"'
 # The same, when a line has been read.
 _SHOW_AND_STAY = f"ip -j -d link show || exit; read -r line || exit 0; {_WRITE_AND_RUN}"
+# A link's kernel parameters, as paths below /proc/sys.
+IPV6_OFF = "net/ipv6/conf/{}/disable_ipv6"  # 1: it has no IPv6
+ACCEPT_RA = "net/ipv6/conf/{}/accept_ra"  # 0: it ignores routers' advertisements
+ADDR_GEN_MODE = "net/ipv6/conf/{}/addr_gen_mode"  # 1: it gets no link-local address by itself
+RP_FILTER = "net/ipv4/conf/{}/rp_filter"  # 1: it drops packets whose answers leave by another link
+ARP_NOTIFY = "net/ipv4/conf/{}/arp_notify"  # 1: it announces its IPv4 addresses
+NDISC_NOTIFY = "net/ipv6/conf/{}/ndisc_notify"  # 1: it announces its IPv6 addresses
 _NOT_PLAIN = frozenset("#\"'\\ \t\n\v\f\r")
 
 
@@ -111,7 +118,7 @@ def session(query: Command) -> Command:
 
 def all_links_before(change: Command) -> Command:
     """Return a query for every link, whose process stays for such a change, if it can make it."""
-    query = Command(link_show_all(), inside=change.inside)
+    query = Command(link_show(), inside=change.inside)
     if change.argv[:1] != ("sh",):
         return query
     argv = ("sh", "-c", _SHOW_AND_STAY, *change.argv[3:])
@@ -258,19 +265,9 @@ def link_delete(name: str) -> Argv:
     return ("ip", "link", "delete", "dev", name)
 
 
-def link_show(name: str) -> Argv:
-    """Describe one link, with its kind."""
-    return ("ip", "-j", "-d", "link", "show", "dev", name)
-
-
-def link_show_kind(kind: str) -> Argv:
-    """Describe every link of a kind."""
-    return ("ip", "-j", "-d", "link", "show", "type", kind)
-
-
-def link_show_all() -> Argv:
-    """Describe every link."""
-    return ("ip", "-j", "-d", "link", "show")
+def link_show(name: str | None = None, kind: str | None = None) -> Argv:
+    """Describe one link, every link of a kind, or every link; each with its kind."""
+    return ("ip", "-j", "-d", "link", "show", *_selected(name, kind))
 
 
 def address_add(address: str, name: str) -> Argv:
@@ -278,19 +275,13 @@ def address_add(address: str, name: str) -> Argv:
     return ("ip", "address", "add", address, "dev", name)
 
 
-def address_show(name: str) -> Argv:
-    """Describe one link and its addresses."""
-    return ("ip", "-j", "-d", "address", "show", "dev", name)
+def address_show(name: str | None = None, kind: str | None = None) -> Argv:
+    """Describe the same links, and their addresses."""
+    return ("ip", "-j", "-d", "address", "show", *_selected(name, kind))
 
 
-def address_show_all() -> Argv:
-    """Describe every link and its addresses."""
-    return ("ip", "-j", "-d", "address", "show")
-
-
-def address_show_kind(kind: str) -> Argv:
-    """Describe every link of a kind, and its addresses."""
-    return ("ip", "-j", "-d", "address", "show", "type", kind)
+def _selected(name: str | None, kind: str | None = None) -> Argv:
+    return (*(() if name is None else ("dev", name)), *(() if kind is None else ("type", kind)))
 
 
 def route_add(
@@ -355,24 +346,14 @@ def neighbour_replace(address: str, mac: str, name: str) -> Argv:
     return ("ip", "neighbour", "replace", address, "lladdr", mac, "dev", name, "nud", "permanent")
 
 
-def neighbour_show(name: str) -> Argv:
-    """List the neighbours that a link knows."""
-    return ("ip", "-j", "neighbour", "show", "dev", name)
+def neighbour_show(name: str, address: str = "") -> Argv:
+    """List the neighbours that a link knows, or the one with that address."""
+    return ("ip", "-j", "neighbour", "show", *(("to", address) if address else ()), "dev", name)
 
 
-def neighbour_show_one(address: str, name: str) -> Argv:
-    """Describe a neighbour, if a link knows it."""
-    return ("ip", "-j", "neighbour", "show", "to", address, "dev", name)
-
-
-def route_show(name: str) -> Argv:
-    """List a link's routes in every table and both families, with numeric values."""
-    return ("ip", "-N", "-j", "-d", "route", "show", "table", "all", "dev", name)
-
-
-def route_show_all() -> Argv:
-    """List the routes in every table and both families, with numeric values."""
-    return ("ip", "-N", "-j", "-d", "route", "show", "table", "all")
+def route_show(name: str | None = None) -> Argv:
+    """List a link's routes, or all, in every table and both families, with numeric values."""
+    return ("ip", "-N", "-j", "-d", "route", "show", "table", "all", *_selected(name))
 
 
 def route_show_local(*family: str) -> Argv:
@@ -437,33 +418,3 @@ def wait_for_ipv6(name: str, seconds: int, addresses: Sequence[str]) -> Argv:
         f"exit {FOUND_DUPLICATE}; done; exit 0"
     )
     return ("sh", "-c", script, "sh", name, loop, *addresses)
-
-
-def ipv6_off(name: str) -> str:
-    """The parameter that is 1 when a link has no IPv6."""
-    return f"net/ipv6/conf/{name}/disable_ipv6"
-
-
-def accept_ra(name: str) -> str:
-    """The parameter that is 0 when a link ignores routers' advertisements."""
-    return f"net/ipv6/conf/{name}/accept_ra"
-
-
-def addr_gen_mode(name: str) -> str:
-    """The parameter that is 1 when a link gets no link-local address by itself."""
-    return f"net/ipv6/conf/{name}/addr_gen_mode"
-
-
-def rp_filter(name: str) -> str:
-    """The parameter that is 1 when a link drops packets whose answers would leave by another."""
-    return f"net/ipv4/conf/{name}/rp_filter"
-
-
-def arp_notify(name: str) -> str:
-    """The parameter that makes a link announce its IPv4 addresses."""
-    return f"net/ipv4/conf/{name}/arp_notify"
-
-
-def ndisc_notify(name: str) -> str:
-    """The parameter that makes a link announce its IPv6 addresses."""
-    return f"net/ipv6/conf/{name}/ndisc_notify"

@@ -84,7 +84,7 @@ def way(completed: Completed) -> Way | None:
 
 
 def neighbour(completed: Completed) -> Neighbour:
-    """Read the answer to ``commands.neighbour_show_one``."""
+    """Read the answer to ``commands.neighbour_show``."""
     entry = next(iter(entries(completed)), {})
     state = next(iter(entry.get("state", ())), "")
     return Neighbour("" if state in _UNRESOLVED else entry.get("lladdr", ""), state)

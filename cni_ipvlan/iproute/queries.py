@@ -153,7 +153,7 @@ def way(matching: Iterable[Route]) -> Route | None:
 
 
 def next_hops(output: bytes) -> list[str]:
-    """Read ``route_show_all`` or ``nexthop_show``: the addresses that routes lead through.
+    """Read ``route_show`` or ``nexthop_show``: the addresses that routes lead through.
 
     A route has one next hop, in either family, or several.
     """

@@ -117,7 +117,7 @@ def _shown(
 
 
 def _missing(call: Call, container: Namespace) -> str:
-    output = call.tx.run(Command(commands.link_show_kind("ipvlan"), inside=container)).stdout
+    output = call.tx.run(Command(commands.link_show(kind="ipvlan"), inside=container)).stdout
     for link in queries.links(output):
         if call.attachment.has_label(link.alias):
             return f"it was renamed to {link.name!r}"
@@ -158,7 +158,7 @@ def _mac_differences(
     """
     if not reported.mac or reported.mac.lower() == link.mac:
         return []
-    there = queries.links(tx.run(Command(commands.link_show_all(), inside=home)).stdout)
+    there = queries.links(tx.run(Command(commands.link_show(), inside=home)).stdout)
     for each in there:
         is_master = each.name == link.parent if link.parent else each.ifindex == link.parent_index
         if is_master and each.mac == link.mac and _is_on_a_bond(each, there):
@@ -190,7 +190,7 @@ def _ask_for_master(tx: Transaction, conf: NetConf, home: Namespace | None) -> R
         return None
     if conf.master:
         return tx.start(Command(commands.link_show(conf.master), inside=home, absent_ok=True))
-    return tx.start(Command(commands.link_show_all(), inside=home)) if conf.masters else None
+    return tx.start(Command(commands.link_show(), inside=home)) if conf.masters else None
 
 
 def _master_differences(

@@ -115,11 +115,12 @@ def _ask(tx: Transaction, questions: Sequence[Command]) -> None:
 
 def _enable_ipv6(tx: Transaction, name: str, container: Namespace) -> None:
     """Enable IPv6 if it is disabled; a link moved to a namespace has the namespace's default."""
-    query = commands.sysctl_read(commands.ipv6_off("lo"), commands.ipv6_off("default"))
+    query = commands.sysctl_read(*map(commands.IPV6_OFF.format, ("lo", "default")))
     values = tx.run(Command(query, inside=container)).stdout.split()
     for link, value in zip(("lo", name), values, strict=False):
         if value != b"0":
-            switch = Command(commands.sysctl_write(commands.ipv6_off(link)), inside=container)
+            argv = commands.sysctl_write(commands.IPV6_OFF.format(link))
+            switch = Command(argv, inside=container)
             undo = switch._replace(stdin=value + b"\n")
             purpose = f"enable IPv6 on {link}"
             tx.run(switch._replace(stdin=b"0\n", purpose=purpose, undo=(undo,)))
@@ -128,7 +129,7 @@ def _enable_ipv6(tx: Transaction, name: str, container: Namespace) -> None:
 def _announcement(name: str) -> Command:
     """Return a command to let the kernel announce addresses; a container works without it."""
     return Command(
-        commands.sysctl_write(commands.arp_notify(name), commands.ndisc_notify(name)),
+        commands.sysctl_write(commands.ARP_NOTIFY.format(name), commands.NDISC_NOTIFY.format(name)),
         "announce new addresses to neighbours",
         stdin=b"1\n",
         may_fail=True,

@@ -183,7 +183,7 @@ def _route(argv: Argv, tx: Transaction, container: Namespace) -> list[str]:
     output = tx.run(Command(commands.address_show(given["dev"]), inside=container)).stdout
     has = [each.address for each in queries.addresses(output)]
     found = _next_hop(given.get("via", ""), given["dev"], has)
-    output = tx.run(Command(commands.route_show_all(), inside=container)).stdout
+    output = tx.run(Command(commands.route_show(), inside=container)).stdout
     return found + [
         f"the container has the route {_described(each)}"
         for each in queries.routes(output)

@@ -89,13 +89,13 @@ def _not_found(
 
 
 def _names(tx: Transaction, place: Namespace | None) -> list[str]:
-    query = Command(commands.link_show_all(), inside=place)
+    query = Command(commands.link_show(), inside=place)
     return [link.name for link in queries.links(tx.run(query).stdout)]
 
 
 def _choose(tx: Transaction, conf: NetConf, home: Namespace | None) -> Link:
     """Return the link in ``home`` to use as the master; raises CniError if none fits."""
-    there = queries.links(tx.run(Command(commands.link_show_all(), inside=home)).stdout)
+    there = queries.links(tx.run(Command(commands.link_show(), inside=home)).stdout)
     carried: dict[str, list[Link]] = {}  # by the name of the link below
     for link in there:
         carried.setdefault(link.parent, []).append(link)

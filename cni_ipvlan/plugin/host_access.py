@@ -220,7 +220,7 @@ def check_permitted(tx: Transaction, master: Master, addresses: Sequence[Address
     there directly, or in one that root has reserved as unreachable. And it must be an address of
     one host, and no next hop of any route.
     """
-    asked = (commands.route_show_all(), commands.nexthop_show())
+    asked = (commands.route_show(), commands.nexthop_show())
     shown, objects = tx.run(batch(*map(Command, asked))).stdout.split(b"\n")
     hops = set(map(ip_address, (*queries.next_hops(shown), *queries.next_hops(objects))))
     ways = [
@@ -243,7 +243,7 @@ def _is_known(tx: Transaction, master: Master, addressing: Addressing) -> bool:
     It may be gone. For IPv6, duplicate address detection finds out.
     """
     ours = [each for each in _plain(addressing.addresses) if ":" not in each]
-    shown = (Command(commands.neighbour_show_one(each, master.link.name)) for each in ours)
+    shown = (Command(commands.neighbour_show(master.link.name, each)) for each in ours)
     output = tx.run(batch(*shown)).stdout if ours else b""
     return any(queries.neighbours(line) for line in output.splitlines())
 
@@ -327,7 +327,7 @@ def _check_left(
 
 def is_strict(tx: Transaction, master: Master) -> bool:
     """Whether the kernel drops a container's packets, as the host answers through another link."""
-    keys = (commands.rp_filter("all"), commands.rp_filter(master.link.name))
+    keys = (commands.RP_FILTER.format("all"), commands.RP_FILTER.format(master.link.name))
     output = tx.run(Command(commands.sysctl_read(*keys))).stdout
     values = [int(each) for each in output.split() if each.isdigit()]
     return max(values, default=0) == _STRICT  # the kernel takes the greater
@@ -335,7 +335,7 @@ def is_strict(tx: Transaction, master: Master) -> bool:
 
 def strictness(master: Master) -> str:
     """Return a sentence that the master's packets are filtered strictly, and what to try."""
-    key = commands.rp_filter(master.link.name)
+    key = commands.RP_FILTER.format(master.link.name)
     return (
         f"containers can't reach the host: the kernel drops their packets, since {key} (or that of "
         f"all) is {_STRICT}; try: echo 2 >/proc/sys/{key}"

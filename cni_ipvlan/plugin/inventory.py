@@ -62,7 +62,7 @@ def take(
         left = deadline - time.monotonic()
         if left <= 0:
             return
-        asked = (Command(commands.address_show_kind(kind), inside=place) for kind in kinds)
+        asked = (Command(commands.address_show(kind=kind), inside=place) for kind in kinds)
         try:
             output = tx.run(batch(*asked)._replace(seconds=left)).stdout
         except CommandError as error:

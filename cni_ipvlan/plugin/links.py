@@ -195,7 +195,7 @@ def is_there(tx: Transaction, record: Record) -> bool:
 
 def listing(place: Namespace | None) -> Command:
     """Return the query for the ipvlan links in a place."""
-    return Command(commands.link_show_kind("ipvlan"), inside=place, absent_ok=True)
+    return Command(commands.link_show(kind="ipvlan"), inside=place, absent_ok=True)
 
 
 def listed(tx: Transaction, place: Namespace | None) -> list[Link] | None:

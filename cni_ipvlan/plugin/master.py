@@ -77,7 +77,8 @@ def look(tx: Transaction, name: str, home: Namespace | None) -> Master | None:
     # After a link show in the same batch, an address show would show no addresses:
     # ipaddr_list_link() in ip/ipaddress.c sets the family for all that follows.
     of_host = () if home else (commands.route_show_local(),)
-    asked = (commands.address_show(name), *of_host, *map(commands.link_show_kind, kinds))
+    of_kinds = (commands.link_show(kind=kind) for kind in kinds)
+    asked = (commands.address_show(name), *of_host, *of_kinds)
     try:
         output = tx.run(batch(*(Command(argv, inside=home) for argv in asked))).stdout
     except CommandError as error:
@@ -88,7 +89,7 @@ def look(tx: Transaction, name: str, home: Namespace | None) -> Master | None:
     found = queries.links(shown)
     if not found:
         return None
-    local, of_kinds = others[: len(of_host)], others[len(of_host) :]
+    local, listed = others[: len(of_host)], others[len(of_host) :]
     master = Master(
         found[0],
         home,
@@ -97,10 +98,7 @@ def look(tx: Transaction, name: str, home: Namespace | None) -> Master | None:
         local=tuple(each for output in local for each in queries.local_prefixes(output)),
     )
     carried = [
-        each
-        for links in map(queries.links, of_kinds)
-        for each in links
-        if master.carries(each, home)
+        each for links in map(queries.links, listed) for each in links if master.carries(each, home)
     ]
     return master._replace(carried=tuple(carried))
 

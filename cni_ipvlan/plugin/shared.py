@@ -80,7 +80,7 @@ def place(key: int) -> tuple[int, int]:
 
 def switches(name: str) -> Iterator[Command]:
     """Yield what keeps the host from addresses and routes that it would take by itself there."""
-    for switch, value in ((commands.accept_ra, b"0\n"), (commands.addr_gen_mode, b"1\n")):
-        argv = commands.sysctl_write(switch(name))
+    for switch, value in ((commands.ACCEPT_RA, b"0\n"), (commands.ADDR_GEN_MODE, b"1\n")):
+        argv = commands.sysctl_write(switch.format(name))
         # It is absent if the kernel has no IPv6.
         yield Command(argv, "give the host no address there", stdin=value, absent_ok=True)

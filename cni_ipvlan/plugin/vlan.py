@@ -96,7 +96,7 @@ class Vlan(Feature):
 
 def find(tx: Transaction, below: Master, vlan: int) -> Master | None:
     """Return the VLAN of an interface, whatever its name is; None if there is none."""
-    listed = queries.links(tx.run(Command(commands.link_show_kind("vlan"))).stdout)
+    listed = queries.links(tx.run(Command(commands.link_show(kind="vlan"))).stdout)
     name = next(
         (each.name for each in listed if (each.parent, each.vlan) == (below.link.name, vlan)), ""
     )
@@ -200,7 +200,7 @@ def _delete(tx: Transaction, name: str) -> None:
 
 def _found_again(tx: Transaction, made_here: _Made) -> Link | None:
     """Return a VLAN that was made here, unless it is another by now or the host uses it."""
-    there = queries.links_with_addresses(tx.run(Command(commands.address_show_all())).stdout)
+    there = queries.links_with_addresses(tx.run(Command(commands.address_show())).stdout)
     indexes = {link.name: link.ifindex for link, _ in there}
     for link, addresses in there:
         if link.vlan and made_here.is_it(link, indexes.get(link.parent, 0)):

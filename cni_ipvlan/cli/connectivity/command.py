@@ -147,7 +147,7 @@ def _pairs(one: here.End, other: here.End) -> Iterator[Question]:
 
 
 def _gateways(world: World, one: here.End) -> list[str]:
-    query = commands.route_show(one.port.link.name) if one.port else commands.route_show_all()
+    query = commands.route_show(one.port.link.name) if one.port else commands.route_show()
     routes = queries.routes(world.answer(one.side, query).stdout) if one.side else []
     return list(dict.fromkeys(each.gateway for each in routes if each.gateway))
 

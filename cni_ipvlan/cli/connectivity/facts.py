@@ -162,7 +162,7 @@ class Walk:
             hop = self.target
         else:
             into = next(iter(self._world.holders(hop, out)), None)
-            shown = self._world.answer(side, commands.neighbour_show_one(hop, out.link.name))
+            shown = self._world.answer(side, commands.neighbour_show(out.link.name, hop))
             known = packets.neighbour(shown)
         self._cross(Wire(out, hop, into, known, self.source, self.target))
         master = self._world.master(out)
@@ -379,7 +379,7 @@ def _unroutable(
         if each in answer
     ]
     if entry and "cross-device" in answer:
-        key = commands.rp_filter(entry.link.name)
+        key = commands.RP_FILTER.format(entry.link.name)
         text = f"{side} drops what comes from {walk.source} by {entry.link.name}, since it would "
         text += f"answer by another interface ({key}, or that of all, is 1)"
         yield Finding(PROBLEM, "rp_filter", text, f"be less strict: {write(side, key, 2)}")

@@ -104,7 +104,7 @@ class World:
     def _sides(self, places: Sequence[Namespace | None]) -> list[Side]:
         asked = (Side(place, {}) for place in places)
         found = []
-        for side, done in self.ask(*((side, commands.address_show_all()) for side in asked)):
+        for side, done in self.ask(*((side, commands.address_show()) for side in asked)):
             if done.status == 0:  # else gone, or not permitted
                 raw = packets.entries(done)
                 known = zip(queries.links_with_addresses(done.stdout), raw, strict=True)

@@ -48,7 +48,7 @@ def look(
     ``unseen`` is what is known to be out of sight.
     """
     missed = list(unseen)
-    host = queries.links(tx.run(commands.Command(commands.link_show_all())).stdout)
+    host = queries.links(tx.run(commands.Command(commands.link_show())).stdout)
     found = sorted(
         inventory.take(tx, registry, unseen=missed.append),
         key=lambda each: _natural(f"{each.place.path if each.place else ''}\0{each.link.name}"),
