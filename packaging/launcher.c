@@ -20,9 +20,13 @@
 
 #define LEAST_MEMORY "33554432" /* bytes in which Python can explain any configuration that is wrong */
 
+#define NO_HOME "/nonexistent/home" /* as in scripts/ipvlan */
+
 static const char start[] =
-    "import sys\n"
+    "import os, sys\n"
     "sys.argv[0] = sys.argv.pop(1)\n"
+    "if os.environ['HOME'] == '" NO_HOME "':\n"
+    "    del os.environ['HOME']\n"
     "from cni_ipvlan.__main__ import main\n"
     "sys.exit(main())\n";
 
@@ -157,6 +161,8 @@ int main(int argc, char **argv)
     }
     for (int each = 1; each < argc; each++)
         words[count++] = argv[each];
+    if (is_ipvlan)
+        setenv("HOME", NO_HOME, 0);
     execv(loader, words);
     refuse(errno == ENOENT ? "the rest of its bundle is not where it was unpacked" : strerror(errno),
            "Unpack the bundle again, and link to its bin/ipvlan, or run it in a script, instead of copying it.");

@@ -14,11 +14,12 @@ LAUNCHER = Path(__file__).parents[2] / "scripts" / "ipvlan"
 INSTALLED = Path(sys.executable).parent / "ipvlan"
 VERSION = {"CNI_COMMAND": "VERSION"}
 REPORT = """
-import json, sys
+import json, os, sys
 def main():
     print(json.dumps({"main": __file__, "argv": sys.argv[1:], "executable": sys.executable,
                       "isolated": sys.flags.isolated, "no_site": sys.flags.no_site,
                       "utf8": sys.flags.utf8_mode, "path": sys.path,
+                      "home": os.environ.get("HOME"), "has_asked": "pwd" in sys.modules,
                       "times": getattr(sys, "times", 0)}))
 """
 COUNT = "import sys; sys.times = getattr(sys, 'times', 0) + 1\n"
@@ -76,6 +77,13 @@ def environment(tmp_path: Path) -> Tree:
     tree = Tree(root)
     (tree.packages / "count.pth").write_text(COUNT)
     return tree
+
+
+@pytest.mark.parametrize("home", [None, "", "/root"])
+def test_no_name_service_is_asked_for_a_home(tree: Tree, home: str | None) -> None:
+    environment = {} if home is None else {"HOME": home}
+    report = tree.started_by(tree.command, env=environment)
+    assert (report["home"], report["has_asked"]) == (home, False)
 
 
 def test_python_is_started_isolated_with_site_and_in_utf8_and_with_the_arguments(
