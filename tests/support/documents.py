@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,16 +62,6 @@ def targets(parsed: list[Token]) -> list[str]:
         for child in token.children or []
         if child.type in {"link_open", "image"}
     ]
-
-
-def pieces(name: str) -> Iterator[tuple[str, str]]:
-    """Return paragraphs, lists, rows of tables and so on: the kind of each, and its source."""
-    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
-    for before, token in pairwise(tokens(name)):
-        is_row = token.type == "tr_open" and before.type != "thead_open"
-        is_piece = token.level == 0 and token.type != "table_open"
-        if token.map and (is_row or is_piece):
-            yield token.type.removesuffix("_open"), " ".join(lines[slice(*token.map)])
 
 
 def code(name: str) -> Iterator[Code]:
