@@ -5,14 +5,12 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from attacker import lives
-from executable import Executable
 from lab import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -163,92 +161,3 @@ def test_interrupted_it_says_what_was_done_and_leaves_no_process(
         assert "interrupted in l: 1 passed" in output
         assert "not begun: " in output
         assert output.endswith(" passed, 0 failed, interrupted\n")
-
-
-def test_tests_of_a_copy_from_before_the_last_edit_are_refused(tmp_path: Path) -> None:
-    for name in ("pyproject.toml", "tests/conftest.py"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        shutil.copy(ROOT / name, tmp_path / name)
-    shutil.copytree(ROOT / "cni_ipvlan", tmp_path / "cni_ipvlan")
-    (tmp_path / "tests/support").symlink_to(ROOT / "tests/support")
-    (tmp_path / "tests/test_x.py").write_text("def test_x(): pass")
-    pytest_ = [sys.executable, "-I", "-m", "pytest", "-q", "tests"]
-
-    def refusal() -> str:
-        return subprocess.run(
-            pytest_, cwd=tmp_path, check=False, capture_output=True, text=True
-        ).stderr
-
-    assert refusal() == ""
-    (tmp_path / "cni_ipvlan/log.py").write_text("edited")
-    assert refusal().startswith("ERROR: cni_ipvlan/log.py is newer than its installed copy")
-    assert refusal().endswith(f"-m pip install --no-deps {tmp_path}\n\n")
-
-
-def test_a_call_that_takes_too_long_is_ended_with_all_it_started(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    executable(
-        tmp_path / "hangs",
-        "#!/bin/sh\nsleep 1000 &\necho $$ $! >processes\n: >started\nwait\n",
-    )
-    call = Executable(str(tmp_path / "hangs")).start({"PATH": os.defpath}, b"", tmp_path)
-    wait_until((tmp_path / "started").exists)
-    monkeypatch.setenv("TESTS_PATIENCE", "0.01")
-    with pytest.raises(subprocess.TimeoutExpired):
-        call.end()
-    wait_until(lambda: not left(tmp_path))
-
-
-@pytest.mark.parametrize("argv", [["-k", "slow"], ["-k", "marked"]])
-def test_limits_of_time_grow_with_patience(tmp_path: Path, argv: list[str]) -> None:
-    (tmp_path / "tests").mkdir()
-    shutil.copy(ROOT / "tests/conftest.py", tmp_path / "tests")
-    (tmp_path / "pyproject.toml").write_text(
-        f"[tool.pytest.ini_options]\ntimeout = 1\npythonpath = ['{ROOT}/tests/support']"
-    )
-    (tmp_path / "tests/test_x.py").write_text(
-        "import pytest, time\n"
-        "def test_slow(request):\n"
-        "    assert request.node.get_closest_marker('timeout').args == (3.0,)\n"
-        "@pytest.mark.timeout(2)\n"
-        "def test_marked(request):\n"
-        "    assert request.node.get_closest_marker('timeout').args == (6.0,)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-I", "-m", "pytest", "-q", "tests", *argv],
-        cwd=tmp_path, check=False, capture_output=True, text=True,
-        env={"PATH": os.defpath, "TESTS_PATIENCE": "3"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout
-
-
-def test_a_failed_test_is_named_at_once_with_the_seed(tmp_path: Path) -> None:
-    (tmp_path / "test_x.py").write_text(
-        "import pytest, sys\n"
-        "@pytest.fixture\ndef broken():\n    yield\n    raise OSError('gone')\n"
-        "def test_bad():\n    assert 1 == 2\n"
-        "def test_late(broken): pass\n"
-        "def test_skipped(): pytest.skip()\n"
-        "def test_now():\n    sys.__stderr__.write('now')\n    open('outcomes.txt').read()\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-s", "-p", "outcomes", "--outcomes=outcomes.txt",
-         "--rootdir=.", "--config-file=/dev/null"],
-        cwd=tmp_path, check=False, capture_output=True, text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT / "tests/support"), "TESTS_SEED": "7"},
-    )  # fmt: skip
-    before = done.stdout.partition("= FAILURES =")[0]
-    assert "\nFAILED test_x.py::test_bad (seed 7): assert 1 == 2\n" in before
-    assert "\nFAILED test_x.py::test_late (seed 7): OSError: gone\n" in before
-    assert (tmp_path / "outcomes.txt").read_text().splitlines() == [
-        "runs test_x.py::test_bad",
-        "failed test_x.py::test_bad",
-        "runs test_x.py::test_late",
-        "passed test_x.py::test_late",
-        "failed test_x.py::test_late",
-        "runs test_x.py::test_skipped",
-        "skipped test_x.py::test_skipped",
-        "runs test_x.py::test_now",
-        "passed test_x.py::test_now",
-    ]

@@ -9,40 +9,26 @@ import pytest
 import yaml
 from judged import DEFAULT, pool, ranges, route
 from people import ipvlan
-from runtime import static
+from runtime import network, static
 
 from cni_ipvlan.cli import configs
 from cni_ipvlan.cli import validate as problems
 from cni_ipvlan.cli.reading import json_path
 from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
 
-STATIC: dict[str, Any] = {
-    "type": "static",
-    "addresses": [{"address": "10.1.0.2/24", "gateway": "10.1.0.1"}],
-    "routes": [{"dst": "0.0.0.0/0"}],
-}
-CONF: dict[str, Any] = {
-    "cniVersion": "1.0.0",
-    "name": "net",
-    "type": "ipvlan",
-    "master": "eth0",
-    "ipam": STATIC,
-}
+STATIC = static("10.1.0.2/24", gateway="10.1.0.1", routes=DEFAULT)
+CONF = network(ipam=STATIC)
 POOL = pool()
 
 # What is changed in a valid configuration; the path of the problem; words of its text. What
 # test_netconf.py has of values is here only for the path; judged.py has the same for IPAM.
 WRONG: list[tuple[dict[str, Any], str, str]] = [
-    ({"mode": "l4"}, "$.mode", 'mode is "l4"; allowed: l2, l3, l3s'),
-    ({"mtu": 70000}, "$.mtu", "it must be 65535 or less"),
     ({"mtu": 40}, "$.mtu", "mtu is 40; it must be 68 or more, or 0"),
     ({"master": ["a", "b c"]}, "$.master[1]", "the byte b' ' is not allowed"),
     ({"name": None}, "$.name", "name is null"),
     ({"logFile": "/etc/x"}, "$.logFile", "'/etc/x'; a network may only name what lies"),
-    ({"captureDir": "/etc"}, "$.captureDir", "'/etc'; a network may only name what lies"),
     ({"logFile": "../x"}, "$.logFile", "with letters, digits, . _ - in its name"),
     ({"cniVersion": "3.0"}, "$.cniVersion", "supported: 0.1.0, 0.2.0"),
-    ({"msater": "eth1"}, "$.msater", "msater is unknown; did you mean master?"),
     ({"link_in_container": True}, "$.link_in_container", "did you mean linkInContainer?"),
     ({"ipam": None}, "$", "ipam must be given, with a type"),
     ({"ipam": {"subnet": "10.0.0.0/8"}}, "$", "ipam must be given, with a type"),
@@ -52,26 +38,18 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"prevResult": {"ips": 5}}, "$.prevResult", "ips is 5; a list is needed"),
     ({"dns": {"nameserver": ["1.1.1.1"]}}, "$.dns.nameserver", "did you mean nameservers?"),
     ({"mode": "l3", "ipam": {"type": "dhcp"}}, "$.mode", "carries no broadcasts, so dhcp gets no"),
-    ({"mode": "l3s", "ipam": {"type": "dhcp"}}, "$.mode", "mode is l3s"),
-    (
-        {"mtu": 1000, "ipam": {"type": "host-local", "subnet": "fd00::/64"}},
-        "$.mtu",
-        "IPv6 addresses need 1280 or more",
+    ({"mtu": 1000, "ipam": pool("fd00::/64")}, "$.mtu", "IPv6 addresses need 1280 or more"),
+    *(
+        ({"ipam": each.ipam}, f"$.ipam{each.path}", each.words)
+        for each in (*judged.REFUSED, *judged.HARMFUL)
     ),
 ]
-
-
 # The same for what works, but perhaps not as meant.
 ODD: list[tuple[dict[str, Any], str, str]] = [
     ({"ipam": pool(gateway="10.2.0.1")}, "$.ipam.gateway", "outside the subnet"),
     ({"cniVersion": None}, "$", "that means 0.1.0, which has no CHECK"),
     ({"captureDir": "calls"}, "$.captureDir", "/var/log/cni-ipvlan/calls must exist"),
-    (
-        {"ipam": {"type": "static"}},
-        "$.ipam.addresses",
-        "static has no addresses, so ADD needs some in",
-    ),
-    ({"ipam": static()}, "$.ipam.addresses", "static has no addresses"),
+    ({"ipam": {"type": "static"}}, "$.ipam.addresses", "has no addresses, so ADD needs some in"),
     ({"ipam": {**STATIC, "type": "statc"}}, "$.ipam.type", "did you mean static?"),
     ({"ipam": {"type": "vlan"}}, "$.ipam.type", "which is not an IPAM plugin; root may permit it"),
 ]
@@ -101,22 +79,15 @@ def changed(change: dict[str, Any]) -> dict[str, Any]:
 
 
 def problems_of(config: dict[str, Any], *, warnings: bool = False) -> list[tuple[str, str]]:
-    (network,) = configs.load("file", json.dumps(config))
+    (found,) = configs.load("file", json.dumps(config))
     return [
         (json_path(problem.path), problem.text)
-        for problem in problems.in_config(network)
+        for problem in problems.in_config(found)
         if problem.is_warning == warnings
     ]
 
 
-IPAM = [*judged.REFUSED, *judged.HARMFUL]
-ALL_WRONG = [
-    *WRONG,
-    *(({"ipam": each.ipam}, f"$.ipam{each.path}", each.words) for each in IPAM),
-]
-
-
-@pytest.mark.parametrize(("change", "place", "words"), ALL_WRONG)
+@pytest.mark.parametrize(("change", "place", "words"), WRONG)
 def test_a_problem_is_named_with_its_place(change: dict[str, Any], place: str, words: str) -> None:
     config = changed(change) if change == {"ipam": None} else {**CONF, **change}
     assert (place, True) in [(where, words in text) for where, text in problems_of(config)]
@@ -361,12 +332,9 @@ def test_document_is_named_if_it_is_not_the_first(tmp_path: Path) -> None:
     file.write_text(yaml.safe_dump_all([{**CONF, "mode": "l4"}, {**CONF, "mode": "l5"}]))
     status, out = validate(file)
     assert status == 1
-    allowed = "allowed: l2, l3, l3s"
-    first, second = (line(file, mode) for mode in ("l4", "l5"))
-    assert out.splitlines() == [
-        f'{file}:{first}: $.mode: mode is "l4"; {allowed}',
-        f'{file}:{second}: document 2: $.mode: mode is "l5"; {allowed}',
-    ]
+    first, second = out.splitlines()
+    assert first.startswith(f"{file}:{line(file, 'l4')}: $.mode: ")
+    assert second.startswith(f"{file}:{line(file, 'l5')}: document 2: $.mode: ")
     _, out = validate("--json", file)
     assert [row["document"] for row in json.loads(out)["problems"]] == [1, 2]
 
