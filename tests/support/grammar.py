@@ -26,6 +26,14 @@ def is_path(word: str) -> bool:
     return word.startswith("/") and "\0" not in word
 
 
+def is_possible(text: str) -> bool:
+    """Whether a process can be given it, and there can be a file with that path."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
 def _parsed(parse: Any) -> Any:
     def accept(word: str) -> bool:
         try:

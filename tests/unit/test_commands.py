@@ -15,35 +15,6 @@ NAMELESS = Namespace("/proc/42/ns/net", "", (4, 4026532002))
 
 
 @pytest.mark.parametrize(
-    ("argv", "line"),
-    [
-        (
-            commands.link_add_ipvlan("eth0", "ivx", "l3s", "private", 1400),
-            "ip link add link eth0 name ivx mtu 1400 type ipvlan mode l3s private",
-        ),
-        (commands.arping_duplicate("10.1.0.2", "eth0"), "arping -D -w 1 -I eth0 10.1.0.2"),
-        (tc.edits_show(), "tc -s -j actions list action pedit"),
-        (commands.namespace_number(42), "lsns --json --type net --output NS,NETNSID --task 42"),
-        (
-            commands.sysctl_write("net/ipv4/conf/a.b/arp_notify", "x"),
-            "tee /proc/sys/net/ipv4/conf/a.b/arp_notify /proc/sys/x",
-        ),
-        (
-            tc.broadcast_filter_add("net1"),
-            (
-                "tc filter add dev net1 egress protocol ip u32 match u8 0x45 0xff at 0 match ip "
-                "protocol 17 0xff match ip src 0.0.0.0/32 match ip dport 67 0xffff action pedit "
-                "munge ip dst set 255.255.255.255 munge offset 38 u16 set 0x8000 pipe "
-                "action csum ip4h and udp"
-            ),
-        ),
-    ],
-)
-def test_command(argv: tuple[str, ...], line: str) -> None:
-    assert argv == tuple(line.split())
-
-
-@pytest.mark.parametrize(
     ("attributes", "words"),
     [
         ({}, "dev net1"),

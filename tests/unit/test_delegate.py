@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from runtime import call_environment
 
 from cni_ipvlan.cni import delegate, errors
 from cni_ipvlan.cni.delegate import Answer
@@ -134,15 +135,8 @@ def test_a_list_that_cannot_be_trusted_or_read_is_an_error(
 
 
 def test_delegate_gets_the_requests_environment_with_its_own_command() -> None:
-    environment = {
-        "CNI_COMMAND": "ADD",
-        "CNI_CONTAINERID": "c",
-        "CNI_NETNS": "/run/netns/c",
-        "CNI_IFNAME": "net1",
-        "CNI_PATH": "/cni",
-        "CNI_ARGS": "IP=10.0.0.9",
-        "ANYTHING": "else",
-    }
+    others = {"CNI_ARGS": "IP=10.0.0.9", "ANYTHING": "else"}
+    environment = call_environment("ADD", "/run/netns/c", **others)
     request = parse(environment, read(b'{"name": "net"}'))
     own = {"CNI_COMMAND": "DEL", delegate.DELEGATING: "1"}
     assert delegate.environment(request, "DEL") == {**environment, **own}

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from grammar import is_meant
+from grammar import is_meant, is_possible
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from made_up import World, call
+from runtime import call_environment
 from sampling import sample
 
 from cni_ipvlan.cni.errors import INTERNAL
@@ -33,14 +34,6 @@ VERBS = ("ADD", "DEL", "CHECK", "STATUS", "GC")
 MOST_BYTES = 1 << 16  # of an answer, whatever was asked
 
 # Inputs.
-
-
-def is_possible(text: str) -> bool:
-    """Whether an environment can hold it, and there can be a file with that path."""
-    try:
-        return b"\0" not in os.fsencode(text)
-    except UnicodeEncodeError:
-        return False
 
 
 # Any code points, lone surrogates and NUL among them, and those that mean something somewhere.
@@ -295,5 +288,4 @@ def with_defaults(text: str) -> bytes:
 
 
 def complete_environment(verb: str) -> dict[str, str]:
-    named = {"CNI_CONTAINERID": "one", "CNI_NETNS": "/run/netns/c", "CNI_IFNAME": "net1"}
-    return {"CNI_COMMAND": verb, **named, "CNI_PATH": "/cni"}
+    return call_environment(verb, "/run/netns/c", CNI_PATH="/cni")

@@ -10,7 +10,9 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import installing
 import pytest
+from runtime import call_environment
 
 ROOT = Path(sysconfig.get_paths()["purelib"])
 MAIN = ROOT / "cni_ipvlan" / "__main__.py"
@@ -40,25 +42,15 @@ HEAVY_OF_FAILURES = {"re", "shlex"}
 
 def imported(verb: str, stdin: str, cni_path: Path = Path("/nonexistent")) -> set[str]:
     """The modules that a call imports over those of a bare interpreter."""
-    environment = {
-        "CNI_COMMAND": verb,
-        "CNI_CONTAINERID": "c",
-        "CNI_NETNS": "/nonexistent",
-        "CNI_IFNAME": "eth0",
-        "CNI_PATH": str(cni_path),
-    }
+    environment = call_environment(verb, "/nonexistent", CNI_PATH=str(cni_path))
     return imports([str(MAIN)], environment, stdin) - imports(["-c", "import os"], {}, "")
 
 
 def imports(arguments: list[str], environment: dict[str, str], stdin: str) -> set[str]:
     """The modules that the launcher's Python tries to import."""
+    argv = [sys.executable, "-I", "-X", "utf8", "-X", "importtime", *arguments]
     ran = subprocess.run(
-        [sys.executable, "-I", "-X", "utf8", "-X", "importtime", *arguments],
-        env=environment,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
+        argv, env=environment, input=stdin, capture_output=True, text=True, check=False
     )
     lines = [line for line in ran.stderr.splitlines() if line.startswith("import time:")]
     return {line.rpartition("|")[2].strip() for line in lines[1:]}
@@ -119,9 +111,7 @@ LOAD = "from cni_ipvlan.start import sh as _sh; sh = _sh.load()\n"
 def run(script: str, *directories: str) -> str:
     """Run a script in a new interpreter that finds our packages; return its output."""
     path = f"import os, sys; sys.path[:0] = {[*directories, str(ROOT)]!r}\n"
-    ran = subprocess.run(
-        [sys.executable, "-I", "-c", path + script], capture_output=True, text=True, check=False
-    )
+    ran = installing.run(sys.executable, "-I", "-c", path + script)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout.strip()
 

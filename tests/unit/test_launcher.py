@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from installing import CHECKOUT, run
 
-LAUNCHER = Path(__file__).parents[2] / "scripts" / "ipvlan"
+LAUNCHER = CHECKOUT / "scripts/ipvlan"
 INSTALLED = Path(sys.executable).parent / "ipvlan"
 VERSION = {"CNI_COMMAND": "VERSION"}
 REPORT = """
@@ -56,8 +57,7 @@ class Tree:
 
     def started_by(self, *argv: str | Path, **options: Any) -> dict[str, Any]:
         """Return the report of the package when a command starts it."""
-        done = subprocess.run(argv, check=True, capture_output=True, **options)
-        report: dict[str, Any] = json.loads(done.stdout)
+        report: dict[str, Any] = json.loads(run(*argv, **options).stdout)
         assert os.path.samefile(report["main"], self.main)  # noqa: PTH121
         return report
 
@@ -130,13 +130,8 @@ def test_packages_come_after_the_standard_library_and_before_what_else_is_instal
     (tree.packages / "more").mkdir()
     path = tree.started_by(tree.command)["path"]
     ask = "import os, site; print(os.path.dirname(os.__file__), *site.getsitepackages(), sep='\\n')"
-    printed = subprocess.check_output(
-        [os.path.realpath(sys.executable), "-I", "-c", ask], text=True
-    )
-    library, *others = printed.splitlines()
-    ours = [
-        path.index(os.path.realpath(place)) for place in (tree.packages, tree.packages / "more")
-    ]
+    library, *others = run(os.path.realpath(sys.executable), "-I", "-c", ask).stdout.splitlines()
+    ours = [path.index(str(each.resolve())) for each in (tree.packages, tree.packages / "more")]
     assert path.index(library) < ours[0] < ours[1]
     assert all(ours[1] < path.index(place) for place in others if place in path)
 
@@ -169,9 +164,7 @@ def test_missing_python_is_reported(tree: Tree) -> None:
 def test_copy_without_an_installation_says_so(tree: Tree, tmp_path: Path) -> None:
     shutil.copy(tree.command, tmp_path / "ipvlan")
     assert "not where it was installed" in refusal(tmp_path / "ipvlan")
-    done = subprocess.run(
-        [tmp_path / "ipvlan", "--help"], env={}, check=False, capture_output=True, text=True
-    )
+    done = run(tmp_path / "ipvlan", "--help", env={})
     assert (done.returncode, done.stdout) == (1, "")
     assert "not where it was installed" in done.stderr
     assert "instead of copying it" in done.stderr
@@ -179,10 +172,8 @@ def test_copy_without_an_installation_says_so(tree: Tree, tmp_path: Path) -> Non
 
 def refusal(command: Path) -> str:
     """Return what a runtime is told by a launcher that can't start anything."""
-    done = subprocess.run(
-        [command], env=VERSION, check=False, capture_output=True, stdin=subprocess.DEVNULL
-    )
-    assert (done.returncode, done.stderr) == (1, b"")
+    done = run(command, env=VERSION)
+    assert (done.returncode, done.stderr) == (1, "")
     error = json.loads(done.stdout)
     assert (error["cniVersion"], error["code"]) == ("1.0.0", 5)
     return str(error["msg"])
@@ -209,8 +200,6 @@ def test_nothing_of_the_callers_python_is_used(tmp_path: Path) -> None:
     }
     (tmp_path / "link").symlink_to(INSTALLED)
     for command in (INSTALLED, tmp_path / "link"):
-        done = subprocess.run(
-            [command], env=hostile, cwd=tmp_path, check=True, capture_output=True, input=b""
-        )
-        assert done.stderr == b""
+        done = run(command, env=hostile, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
         assert "1.0.0" in json.loads(done.stdout)["supportedVersions"]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from runtime import call_environment
 
 from cni_ipvlan import log_file
 from cni_ipvlan.iproute.commands import Command
@@ -38,14 +39,9 @@ class World:
     def __init__(self, log: Path, config: dict[str, Any], **environment: str) -> None:
         self.messages: list[str] = []
         self.log = log
-        call = {
-            "CNI_COMMAND": "ADD",
-            "CNI_CONTAINERID": "c1",
-            "CNI_NETNS": "/run/netns/c1",
-            "CNI_IFNAME": "net1",
-            "CNI_ARGS": "K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0",
-            **environment,
-        }
+        pod = "K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0"
+        about = {"CNI_CONTAINERID": "c1", "CNI_ARGS": pod, **environment}
+        call = call_environment("ADD", "/run/netns/c1", **about)
         self.call_log = Log(self.messages.append, call)
         self.call_log.open(config)
 

@@ -2,12 +2,12 @@
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+from installing import CHECKOUT, run
 
-LIBRARIES = Path(__file__).parents[2] / "scripts/lib"
+LIBRARIES = CHECKOUT / "scripts/lib"
 SOURCE = f"source {LIBRARIES}/kernel.sh; source {LIBRARIES}/packages.sh"
 # Whoever this is, it is an ordinary user there, and the files of others are nobody's.
 SOMEBODY = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
@@ -31,12 +31,7 @@ def stub(programs: Path, name: str, command: str) -> None:
 def said(programs: Path, command: str) -> tuple[int, str]:
     """Run a function of the scripts."""
     script = f"PATH={programs}; {SOURCE}; {command}"
-    done = subprocess.run(
-        [*SOMEBODY, "bash", "-euo", "pipefail", "-c", script, "scripts/it"],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    done = run(*SOMEBODY, "bash", "-euo", "pipefail", "-c", script, "scripts/it")
     assert not done.stdout
     return done.returncode, done.stderr
 
@@ -78,11 +73,7 @@ def test_python_packages_are_of_use_if_none_is_too_old(
 ) -> None:
     cases = [f'python3-{name}) echo "  Candidate: {offered[name]}" ;;' for name in offered]
     stub(tmp_path, "apt-cache", "\n".join(['case "$2" in', *cases, "esac"]))
-    done = subprocess.run(
-        ("bash", "-euo", "pipefail", "-c", f"source {LIBRARIES}/packages.sh && python_packages"),
-        env={"PATH": f"{tmp_path}:{os.defpath}"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.split() == of_use
+    script = f"source {LIBRARIES}/packages.sh && python_packages"
+    path = {"PATH": f"{tmp_path}:{os.defpath}"}
+    done = run("bash", "-euo", "pipefail", "-c", script, env=path)
+    assert (done.returncode, done.stdout.split()) == (0, of_use)

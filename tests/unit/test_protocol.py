@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from runtime import call_environment
 
 from cni_ipvlan.cni import errors, protocol, version
 from cni_ipvlan.cni.errors import CniError
@@ -58,14 +59,7 @@ class World:
     def call(self, command: str = "ADD", stdin: bytes | None = None, **environment: str) -> int:
         if stdin is None:
             stdin = b'{"cniVersion": "1.1.0", "name": "net", "type": "ipvlan"}'
-        call = {
-            "CNI_COMMAND": command,
-            "CNI_CONTAINERID": "c",
-            "CNI_NETNS": "/run/netns/c",
-            "CNI_IFNAME": "net1",
-            "CNI_PATH": "/opt/cni/bin",
-            **environment,
-        }
+        call = call_environment(command, "/run/netns/c", **environment)
         return protocol.serve(call, read(stdin), self.perform, self.write, self)
 
     @property

@@ -1,12 +1,12 @@
 """The scripts of this checkout: what they are called with wrongly, and who may call them."""
 
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
+from installing import CHECKOUT, run
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
+SCRIPTS = CHECKOUT / "scripts"
 HELPED = (
     *("build-deb", "demo", "install-node", "lab-box", "lab-check"),
     *("lab-kernel", "provision-network", "provision-node", "test"),
@@ -103,9 +103,3 @@ def test_help_describes_the_usage(script: str) -> None:
     done = run(str(SCRIPTS / script), "--help")
     assert run(str(SCRIPTS / script), "-h").stdout == done.stdout
     assert done.stdout.startswith(f"Usage: scripts/{script}")
-
-
-def run(*argv: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        argv, stdin=subprocess.DEVNULL, cwd="/", capture_output=True, text=True, check=False
-    )

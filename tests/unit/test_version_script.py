@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from cloning import commit, git, set_version
+from installing import CHECKOUT, run
 
-ROOT = Path(__file__).parents[2]
 SCRIPT = """
 checkout=$1
 source scripts/lib/options.sh
@@ -33,14 +33,8 @@ def sources(directory: Path) -> Path:
 
 
 def find(checkout: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["/bin/bash", "-euc", SCRIPT, "build", checkout],
-        env={"PATH": "/usr/bin:/bin", **environment},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    path = {"PATH": "/usr/bin:/bin", **environment}
+    return run("/bin/bash", "-euc", SCRIPT, "build", checkout, env=path, cwd=CHECKOUT)
 
 
 def version_of(checkout: Path) -> str:

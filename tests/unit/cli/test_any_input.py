@@ -1,7 +1,6 @@
 """Whatever the command line is given, it answers with sentences and 0, 1 or 2."""
 
 import json
-import os
 import tempfile
 from collections.abc import Iterator
 from itertools import product
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from grammar import is_possible
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from people import Said, ipvlan
@@ -21,11 +21,21 @@ FILE = "FILE"  # stands for the file whose content is made up
 HERE = "/proc/self/ns/net"
 STATIC = {"type": "static", "addresses": [{"address": "10.1.0.2/24"}], "routes": [{"dst": "::/0"}]}
 GOOD = {"cniVersion": "1.0.0", "name": "net", "type": "ipvlan", "master": "lo", "ipam": STATIC}
-ODD = [
-    *("", "-", "--", "-c", "a/b", "a\nb", "ü", "\ud800", "\udcff", "\x1b[31m", "9" * 30, "1"),
+ODD = (
+    "",
+    "-",
+    "--",
+    "-c",
+    "a/b",
+    "a\nb",
+    "ü",
+    "\ud800",
+    "\udcff",
+    "\x1b[31m",
+    "9" * 30,
+    "1",
     "net",
-]
-
+)
 WORDS = st.sampled_from(ODD) | st.text(max_size=8)
 KEYS = st.sampled_from(
     [*GOOD, "mode", "flag", "mtu", "dns", "plugins", "prevResult", "kind", "data", "delegates"]
@@ -78,33 +88,22 @@ CONTENTS = (
 )
 # Commands that change nothing, whatever follows them.
 COMMANDS = st.sampled_from(
-    [
-        ["validate", FILE],
-        ["validate", FILE, "--json"],
-        ["add", "--dry-run", "-c", FILE, "--netns", HERE],
-        ["add", "--dry-run", "-c", FILE, "--netns", HERE, "--ipam-result", FILE],
-        ["add", "--dry-run", "-c", FILE, "--netns", HERE, "--prev-result", FILE],
-        ["del", "--dry-run", "-c", FILE, "--netns", HERE, "--container-id", "a"],
-        ["check", "-c", FILE, "--netns", HERE, "--container-id", "a", "--prev-result", FILE],
-        ["add", "--dry-run", "--json", "-c", FILE, "--netns", HERE],
-        ["gc", "--dry-run", "-c", FILE, "a/b"],
-        ["gc", "--dry-run", "--json", "-c", FILE, "a/b"],
-        ["doctor", "-c", FILE, "--cni-path", "/nowhere"],
-        ["--dry-run"],
-        ["--dry-run", "--json"],
-    ]
-)
-
-
-def is_argument(word: str) -> bool:
-    """Whether a word is a valid argument of a process."""
-    try:
-        return b"\0" not in os.fsencode(word)
-    except UnicodeEncodeError:
-        return False
-
-
-ARGUMENTS = WORDS.filter(is_argument)
+    """\
+    validate FILE
+    validate FILE --json
+    add --dry-run -c FILE --netns HERE
+    add --dry-run -c FILE --netns HERE --ipam-result FILE
+    add --dry-run -c FILE --netns HERE --prev-result FILE
+    del --dry-run -c FILE --netns HERE --container-id a
+    check -c FILE --netns HERE --container-id a --prev-result FILE
+    add --dry-run --json -c FILE --netns HERE
+    gc --dry-run -c FILE a/b
+    gc --dry-run --json -c FILE a/b
+    doctor -c FILE --cni-path /nowhere
+    --dry-run
+    --dry-run --json""".replace("HERE", HERE).splitlines()
+).map(str.split)
+ARGUMENTS = WORDS.filter(is_possible)
 OPTIONS = st.sampled_from(
     [
         *("--netns", "--ifname", "--container-id", "--cni-path", "--args", "--network"),
@@ -131,8 +130,7 @@ def answer(arguments: list[str], content: bytes) -> Said:
 def check(arguments: list[str], content: bytes) -> None:
     status, out, err = answer(arguments, content)
     assert status in (0, 1, 2)
-    assert "Traceback" not in err
-    assert "internal error" not in err
+    assert not [each for each in ("Traceback", "internal error") if each in err]
     if is_json_wanted(arguments):
         assert isinstance(json.loads(out), dict)
         assert "ipvlan: " not in err

@@ -1,23 +1,17 @@
 """cli.configs: what people have at hand becomes what a runtime would pass."""
 
-import io
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from runtime import network
 
 from cni_ipvlan.cli import configs
 from cni_ipvlan.cli.configs import ConfigError
 
-CONF: dict[str, Any] = {
-    "cniVersion": "1.0.0",
-    "name": "net",
-    "type": "ipvlan",
-    "ipam": {"type": "static"},
-}
+CONF = network(master=None, ipam={"type": "static"})
 LIST: dict[str, Any] = {
     "cniVersion": "0.4.0",
     "name": "listed",
@@ -90,12 +84,6 @@ def test_many_documents_in_one_file_are_read() -> None:
     assert [each.document for each in found] == [2, 4]
 
 
-def test_standard_input_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    stdin = io.TextIOWrapper(io.BytesIO(json.dumps(CONF).encode()))
-    monkeypatch.setattr(sys, "stdin", stdin)
-    assert configs.choose("-", None).config == CONF
-
-
 @pytest.fixture
 def several(tmp_path: Path) -> str:
     file = tmp_path / "several.yaml"
@@ -114,20 +102,15 @@ def test_one_of_several_is_chosen_by_any_of_its_names(several: str) -> None:
         assert configs.choose(several, given).name == name
 
 
-@pytest.mark.parametrize(
-    ("given", "printed"),
-    [
+def test_without_a_clear_choice_the_names_are_listed(several: str) -> None:
+    for given, printed in (
         (None, "has several networks: shop/one, shop/two, farm/two; choose one with --network"),
         ("two", "has several networks: shop/two, farm/two; choose one with --network"),
         ("three", "has no network 'three'; it has: shop/one, shop/two, farm/two"),
-    ],
-)
-def test_without_a_clear_choice_the_names_are_listed(
-    several: str, given: str | None, printed: str
-) -> None:
-    with pytest.raises(ConfigError) as caught:
-        configs.choose(several, given)
-    assert str(caught.value) == f"{several} {printed}"
+    ):
+        with pytest.raises(ConfigError) as caught:
+            configs.choose(several, given)
+        assert str(caught.value) == f"{several} {printed}"
 
 
 @pytest.mark.parametrize(

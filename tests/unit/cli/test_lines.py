@@ -161,9 +161,8 @@ def test_every_value_of_any_json_is_found_at_its_place(
     for path, expected in _everything(("x",), value):
         line = line_of(network, path)
         rest = "\n".join(text.split("\n")[line - 1 :])
-        assert any(
-            _decoded(decoder, rest, start) == expected for start in range(len(rest.split("\n")[0]))
-        )
+        starts = range(len(rest.split("\n")[0]))
+        assert any(_decoded(decoder, rest, start) == expected for start in starts)
 
 
 TEXTS = st.text(alphabet='{}[],:"\\\n\t\r 0123e+-.tfnaul/#u') | documents().map(json.dumps)
@@ -197,10 +196,9 @@ def test_json_in_any_string_of_yaml_is_the_same(
 
 
 def _everything(path: Path, value: Any) -> list[tuple[Path, Any]]:
-    children: dict[Any, Any] = dict(enumerate(value)) if isinstance(value, list) else {}
-    children = value if isinstance(value, dict) else children
+    inner: Any = enumerate(value) if isinstance(value, list) else getattr(value, "items", tuple)()
     found = [(path, value)]
-    for key, child in children.items():
+    for key, child in inner:
         found += _everything((*path, key), child)
     return found
 

@@ -1,5 +1,6 @@
 """The man page and the completions that pip installs match the program."""
 
+import json
 import os
 import re
 import shutil
@@ -10,12 +11,13 @@ from pathlib import Path
 
 import click
 import pytest
+from installing import CHECKOUT, run
 from sampling import sample
 
 from cni_ipvlan import __version__
 from cni_ipvlan.cli.program import ipvlan
 
-MAKE = Path(__file__).parents[3] / "packaging" / "manual.py"
+MAKE = CHECKOUT / "packaging/manual.py"
 SHARE = Path(sysconfig.get_path("data"), "share")
 MAN_PAGE = SHARE / "man/man8/ipvlan.8"
 BASH = SHARE / "bash-completion/completions/ipvlan"
@@ -78,14 +80,9 @@ def test_the_man_page_has_the_usual_sections_every_command_and_every_option() ->
 
 def test_the_man_page_is_sound_and_shows_text_as_it_is() -> None:
     found("man")
-    done = subprocess.run(
-        ["man", "--warnings", "-l", MAN_PAGE],
-        env={**ENVIRONMENT, "MANWIDTH": "200", "TERM": "dumb"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stderr == ""
+    wide = {**ENVIRONMENT, "MANWIDTH": "200", "TERM": "dumb"}
+    done = run("man", "--warnings", "-l", MAN_PAGE, env=wide)
+    assert (done.returncode, done.stderr) == (0, "")
     assert "--args 'K=V;…'" in done.stdout
     assert "CNI_NETNS=/run/netns/c CNI_IFNAME=eth0 \\\n" in done.stdout
 
@@ -114,22 +111,28 @@ FILES = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 TYPED = [f"{command} -" for command in COMMANDS]
 
 
-@pytest.mark.parametrize("typed", ["", *sample(TYPED, 2)])
+NETWORKS = [
+    {"kind": "NetworkAttachmentDefinition", "metadata": {"name": name}, "spec": {"config": "{}"}}
+    for name in ("blue", "black", "red")
+]
+
+
+@pytest.mark.parametrize("typed", ["", "add -c FILE --network bl", *sample(TYPED, 2)])
 @pytest.mark.parametrize("shell", SCRIPTS)
-def test_a_shell_offers_what_there_is(shell: str, typed: str) -> None:
+def test_a_shell_offers_what_there_is(shell: str, typed: str, tmp_path: Path) -> None:
     found(shell)
     name = [] if shell == "fish" else [shell]  # what is $0 in the others
     words = [*name, str(FILES[shell]), *f"ipvlan {typed}".split(" ")]
-    done = subprocess.run(
-        [shell, "-c", SCRIPTS[shell], *words],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    file = tmp_path / "networks.json"
+    file.write_text(json.dumps({"kind": "List", "items": NETWORKS}))
+    words = [str(file) if word == "FILE" else word for word in words]
+    done = run(shell, "-c", SCRIPTS[shell], *words, env=ENVIRONMENT)
     assert done.stderr == ""
     offered = {line.partition("\t")[0] for line in done.stdout.split("\n") if line}
-    assert offered == (options_of(typed.removesuffix(" -")) if typed else set(COMMANDS))
+    if "FILE" in typed:
+        assert offered == {"black", "blue"}
+    else:
+        assert offered == (options_of(typed.removesuffix(" -")) if typed else set(COMMANDS))
 
 
 def found(program: str) -> None:

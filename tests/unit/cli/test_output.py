@@ -9,6 +9,7 @@ from contextlib import suppress
 from itertools import product
 from pathlib import Path
 
+import installing
 import pytest
 from sampling import sample
 
@@ -32,15 +33,7 @@ def files(tmp_path: Path) -> Path:
 
 
 def run(script: str, directory: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["bash", "-c", script],
-        env=ENVIRONMENT,
-        cwd=directory,
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
+    return installing.run("bash", "-c", script, env=ENVIRONMENT, cwd=directory)
 
 
 def own_words(stderr: str) -> list[str]:
@@ -153,30 +146,3 @@ def test_a_terminal_has_colours_unless_it_wants_none_and_a_pipe_has_none(files: 
         done = run(f"ipvlan {line}", files)
         assert done.stdout + done.stderr
         assert ESCAPE not in done.stdout + done.stderr
-
-
-NETWORKS = [
-    {"kind": "NetworkAttachmentDefinition", "metadata": {"name": name}, "spec": {"config": "{}"}}
-    for name in ("blue", "black", "red")
-]
-
-
-@pytest.mark.parametrize(
-    ("typed", "offered"),
-    [
-        ("ipvlan d", ["del", "doctor"]),
-        ("ipvlan add --ne", ["--netns", "--network"]),
-        ("ipvlan add -c networks.json --network bl", ["black", "blue"]),
-    ],
-)
-def test_bash_completes(typed: str, offered: list[str], tmp_path: Path) -> None:
-    (tmp_path / "networks.json").write_text(json.dumps({"kind": "List", "items": NETWORKS}))
-    script = f"""\
-        source <(_IPVLAN_COMPLETE=bash_source ipvlan)
-        complete -p ipvlan >/dev/null || exit
-        COMP_WORDS=({typed}) COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
-        _ipvlan_completion ipvlan "${{COMP_WORDS[COMP_CWORD]}}"
-        printf '%s\\n' "${{COMPREPLY[@]}}" | sort
-    """
-    done = run(script, tmp_path)
-    assert (done.stdout.splitlines(), done.stderr) == (offered, "")

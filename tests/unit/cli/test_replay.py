@@ -6,21 +6,11 @@ from typing import Any
 
 import pytest
 from people import Said, ipvlan
+from runtime import call_environment
 
 CONF = {"cniVersion": "1.0.0", "name": "net", "type": "ipvlan", "ipam": {"type": "static"}}
-VARIABLES = {
-    "CNI_COMMAND": "ADD",
-    "CNI_CONTAINERID": "one",
-    "CNI_NETNS": "/nonexistent",
-    "CNI_IFNAME": "net1",
-    "CNI_PATH": "/",
-}
-CAPTURE = {
-    "capture": 1,
-    "time": "2026-01-01T00:00:00.000Z",
-    "environment": VARIABLES,
-    "stdin": json.dumps(CONF),
-}
+VARIABLES = call_environment("ADD", "/nonexistent", CNI_PATH="/")
+CAPTURE = {"capture": 1, "time": "2026", "environment": VARIABLES, "stdin": json.dumps(CONF)}
 OUTCOME = {"status": 0, "answer": "{}"}
 
 
@@ -68,13 +58,8 @@ def test_what_is_no_capture_is_refused(content: Any, why: str, tmp_path: Path) -
 def test_a_call_that_was_killed_has_no_outcome_or_half_of_one(tmp_path: Path) -> None:
     whole = [json.dumps(each) for each in (variables(CNI_COMMAND="SING"), {"outcome": OUTCOME})]
     file = tmp_path / "call.jsonl"
-    for text in (
-        whole[0],
-        "\n".join(whole)[:-20],
-        f"{whole[0]}\n[]",
-        f'{whole[0]}\n{{"outcome": 5}}',
-    ):
-        file.write_text(text)
+    for end in ("", f"\n{whole[1][:-20]}", "\n[]", '\n{"outcome": 5}'):
+        file.write_text(text := whole[0] + end)
         status, out, _ = ipvlan("replay", str(file))
         assert status == 1
         assert out.startswith("status 1; the recorded call was killed\n{\n"), text
