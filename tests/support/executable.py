@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from patience import patient
 from runtime import Answer
@@ -35,23 +36,8 @@ class Executable:
 
         With its own process group, it can be signalled as a terminal does.
         """
-        return Call(self.path, environment, stdin, directory, leads_group=leads_group)
-
-
-class Call:
-    """A call under way."""
-
-    def __init__(
-        self,
-        path: str,
-        environment: Mapping[str, str],
-        stdin: bytes,
-        directory: Path | None,
-        *,
-        leads_group: bool,
-    ) -> None:
-        self.process = subprocess.Popen(
-            [path],
+        process = subprocess.Popen(
+            [self.path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -60,12 +46,19 @@ class Call:
             start_new_session=leads_group,
             bufsize=0,
         )
-        assert self.process.stdin is not None
+        assert process.stdin is not None
         rest = memoryview(stdin)
-        with self.process.stdin as pipe, suppress(BrokenPipeError):
+        with process.stdin as pipe, suppress(BrokenPipeError):
             while rest:  # it may answer before it has read all
                 rest = rest[pipe.write(rest) :]
-        self.process.stdin = None
+        process.stdin = None
+        return Call(process)
+
+
+class Call(NamedTuple):
+    """A call under way."""
+
+    process: subprocess.Popen[bytes]
 
     def end(self, seconds: float = 60) -> Answer:
         """Wait for the end; when that takes too long, or the test ends, bring it about."""

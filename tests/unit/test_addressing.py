@@ -22,12 +22,7 @@ ALLOCATED = Result(
 )
 
 
-def master(name: str = "eth0") -> Master:
-    (link,) = queries.links(
-        b'[{"ifindex":2,"ifname":"%s","mtu":1500,"flags":["UP"],"link_type":"ether"}]'
-        % name.encode()
-    )
-    return Master(link)
+MASTER = Master(queries.Link(2, "eth0", mtu=1500, is_up=True, is_ethernet=True))
 
 
 def addressing(
@@ -36,7 +31,7 @@ def addressing(
     config = {"name": "net", "type": "ipvlan", "prevResult": previous, **options}
     if allocated is not None:
         config["ipam"] = {"type": "host-local"}
-    return addressing_of(netconf.parse(config, "1.1.0"), master(), allocated)
+    return addressing_of(netconf.parse(config, "1.1.0"), MASTER, allocated)
 
 
 def test_allocated_addresses_and_routes_go_onto_the_interface() -> None:
@@ -51,19 +46,14 @@ def test_allocated_addresses_and_routes_go_onto_the_interface() -> None:
     assert got.has_ipv6
 
 
-@pytest.mark.parametrize(
-    ("route", "gateway"),
-    [
+def test_attributes_of_a_route_stay_and_a_narrow_scope_means_no_gateway() -> None:
+    for route, gateway in (
         *((Route("10.9.0.0/16", scope=scope), "10.0.0.1") for scope in (0, 252)),
         *((Route("10.9.0.0/16", scope=scope), "") for scope in (253, 254)),  # link, host
         (Route("10.9.0.0/16", "10.0.0.7", 1300, 1260, 5, 100, 0), "10.0.0.7"),
-    ],
-)
-def test_attributes_of_a_route_stay_and_a_narrow_scope_means_no_gateway(
-    route: Route, gateway: str
-) -> None:
-    got = addressing(ALLOCATED._replace(routes=(route,)))
-    assert got.routes == (route._replace(gateway=gateway),)
+    ):
+        got = addressing(ALLOCATED._replace(routes=(route,)))
+        assert got.routes == (route._replace(gateway=gateway),)
 
 
 def test_what_is_there_twice_is_added_once_and_a_route_may_have_no_gateway() -> None:
@@ -150,23 +140,20 @@ def test_dns_is_the_configured_or_the_ipam_plugins_or_the_chains() -> None:
         assert got.dns == expected
 
 
-@pytest.mark.parametrize(
-    ("option", "mtu", "refusal"),
-    [
+def test_mtu_too_small_for_ipv6_is_refused() -> None:
+    for option, mtu, refusal in (
         (1279, 1500, "mtu is 1279; IPv6 addresses need 1280 or more"),
         (0, 1279, "the MTU of the master 'eth0' is 1279; IPv6 addresses need 1280 or more"),
-    ],
-)
-def test_mtu_too_small_for_ipv6_is_refused(option: int, mtu: int, refusal: str) -> None:
-    conf = netconf.parse({"name": "net", "type": "ipvlan", "mtu": option}, "1.1.0")
-    small = master()._replace(link=master().link._replace(mtu=mtu))
-    with pytest.raises(CniError) as caught:
-        addressing_of(conf, small, ALLOCATED)
-    assert (caught.value.code, caught.value.msg) == (errors.INVALID_CONFIGURATION, refusal)
-    only_ipv4 = ALLOCATED._replace(addresses=ALLOCATED.addresses[:1])
-    addressing_of(conf, small, only_ipv4)
-    enough = small._replace(link=small.link._replace(mtu=max(mtu, 1280)))
-    addressing_of(conf._replace(mtu=option and 1280), enough, ALLOCATED)
+    ):
+        conf = netconf.parse({"name": "net", "type": "ipvlan", "mtu": option}, "1.1.0")
+        small = MASTER._replace(link=MASTER.link._replace(mtu=mtu))
+        with pytest.raises(CniError) as caught:
+            addressing_of(conf, small, ALLOCATED)
+        assert (caught.value.code, caught.value.msg) == (errors.INVALID_CONFIGURATION, refusal)
+        only_ipv4 = ALLOCATED._replace(addresses=ALLOCATED.addresses[:1])
+        addressing_of(conf, small, only_ipv4)
+        enough = small._replace(link=small.link._replace(mtu=max(mtu, 1280)))
+        addressing_of(conf._replace(mtu=option and 1280), enough, ALLOCATED)
 
 
 def test_duplicate_detection_is_about_our_addresses_alone() -> None:
@@ -186,11 +173,6 @@ def test_route_that_the_kernel_makes_by_itself() -> None:
     addresses = addressing().addresses
     subnet = Route("10.0.0.0/24")
     assert all(is_connected(route, addresses) for route in (subnet, Route("fd00::/64")))
-    for change in (
-        {"gateway": "10.0.0.1"},
-        {"dst": "10.0.0.0/16"},
-        {"table": 100},
-        {"priority": 5},
-        {"mtu": 1300},
-    ):
+    others: list[dict[str, Any]] = [{"gateway": "10.0.0.1"}, {"dst": "10.0.0.0/16"}, {"table": 100}]
+    for change in (*others, {"priority": 5}, {"mtu": 1300}):
         assert not is_connected(subnet._replace(**change), addresses)

@@ -1,7 +1,6 @@
 """iproute.commands and tc: the words of a command, and what is read from tc's output."""
 
 import itertools
-from typing import Any
 
 import pytest
 
@@ -14,22 +13,17 @@ NAMED = Namespace("/var/run/netns/blue", "blue", (4, 4026532001))
 NAMELESS = Namespace("/proc/42/ns/net", "", (4, 4026532002))
 
 
-@pytest.mark.parametrize(
-    ("attributes", "words"),
-    [
+def test_route_with_exactly_the_attributes_it_is_given() -> None:
+    for attributes, words in (
         ({}, "dev net1"),
         ({"table": 0, "priority": 0, "scope": 200}, "dev net1 table 0 metric 0 scope 200"),
         (
             {"gateway": "10.0.0.1", "mtu": 1300, "advmss": 1260},
             "via 10.0.0.1 dev net1 mtu 1300 advmss 1260",
         ),
-    ],
-)
-def test_route_with_exactly_the_attributes_it_is_given(
-    attributes: dict[str, Any], words: str
-) -> None:
-    argv = commands.route_add("10.9.0.0/16", "net1", **attributes)
-    assert argv == ("ip", "route", "add", "10.9.0.0/16", *words.split())
+    ):
+        argv = commands.route_add("10.9.0.0/16", "net1", **attributes)
+        assert argv == ("ip", "route", "add", "10.9.0.0/16", *words.split())
 
 
 @pytest.mark.parametrize("name", ["dev", "#x", "it's", "-x"])
@@ -91,19 +85,14 @@ def test_batch_of_changes_has_no_options() -> None:
     assert joined.batch_lines == ["link set dev -j up", "link delete dev \ufffd"]
 
 
-@pytest.mark.parametrize(
-    "argv",
-    [
+def test_command_that_a_batch_would_split_or_with_its_own_settings_makes_no_batch() -> None:
+    for argv in (
         *(commands.link_set_up(name) for name in ("#x", "it's", '"q"', "a\\b", "a b", "a\nb", "")),
         commands.sysctl_read("a"),
         commands.route_show_default(4),
         ("ip", "-n", "x", "link"),
-    ],
-)
-def test_command_that_a_batch_would_split_or_with_its_own_settings_makes_no_batch(
-    argv: tuple[str, ...],
-) -> None:
-    assert together_(commands.link_set_up("net1"), argv).argv == ()
+    ):
+        assert together_(commands.link_set_up("net1"), argv).argv == ()
 
 
 def together_(*argvs: tuple[str, ...]) -> Command:

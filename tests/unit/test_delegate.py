@@ -3,7 +3,6 @@
 import json
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 from runtime import call_environment
@@ -143,23 +142,18 @@ def test_delegate_gets_the_requests_environment_with_its_own_command() -> None:
     assert environment["CNI_COMMAND"] == "ADD"
 
 
-@pytest.mark.parametrize(
-    ("document", "code", "msg", "details"),
-    [
+def test_error_document_is_passed_on() -> None:
+    for document, code, msg, details in (
         ({"code": 11, "msg": "full", "details": "10.0.0.0/8"}, 11, "full", "10.0.0.0/8"),
         ({"code": 2**32 - 1, "msg": "no", "details": None}, 2**32 - 1, "no", ""),
         *(({"code": none, "msg": "x"}, errors.DELEGATE_FAILED, "x", "") for none in (0, -1, 2**32)),
-    ],
-)
-def test_error_document_is_passed_on(
-    document: dict[str, Any], code: int, msg: str, details: str
-) -> None:
-    answer = Answer(1, json.dumps(document).encode(), b"noise")
-    error = failure(answer)
-    assert (error.code, error.msg, error.details) == (code, msg, details)
-    with pytest.raises(CniError, match=msg):
-        delegate.result("p", answer, "1.0.0")
-    delegate.check("p", answer._replace(status=0))  # is success, whatever it printed
+    ):
+        answer = Answer(1, json.dumps(document).encode(), b"noise")
+        error = failure(answer)
+        assert (error.code, error.msg, error.details) == (code, msg, details)
+        with pytest.raises(CniError, match=msg):
+            delegate.result("p", answer, "1.0.0")
+        delegate.check("p", answer._replace(status=0))  # is success, whatever it printed
 
 
 @pytest.mark.parametrize(
@@ -192,9 +186,8 @@ def test_result_is_read_in_the_version_it_names_or_else_the_requests() -> None:
     assert delegate.result("p", Answer(0, named, b""), "1.1.0") == expected
 
 
-@pytest.mark.parametrize(
-    ("stdout", "why"),
-    [
+def test_bad_result_is_blamed_on_the_delegate() -> None:
+    for stdout, why in (
         (b"", "printed no JSON result"),
         (b"\xff", "printed no JSON result"),
         (b'{"dns": {"x": 1e999}}', "printed no JSON result"),
@@ -202,11 +195,9 @@ def test_result_is_read_in_the_version_it_names_or_else_the_requests() -> None:
         (b"[]", "printed an invalid result: cannot decode the result: it is not a JSON object"),
         (b'{"ips": [{"address": "x/1"}]}', "ips[].address is 'x/1', which is not valid"),
         (b'{"cniVersion": "7.0.0"}', "the result's cniVersion '7.0.0' is not supported"),
-    ],
-)
-def test_bad_result_is_blamed_on_the_delegate(stdout: bytes, why: str) -> None:
-    with pytest.raises(CniError) as caught:
-        delegate.result("static", Answer(0, stdout, b""), "1.0.0")
-    assert caught.value.code == errors.DELEGATE_FAILED
-    assert caught.value.msg.startswith("the plugin 'static' ")
-    assert why in caught.value.msg
+    ):
+        with pytest.raises(CniError) as caught:
+            delegate.result("static", Answer(0, stdout, b""), "1.0.0")
+        assert caught.value.code == errors.DELEGATE_FAILED
+        assert caught.value.msg.startswith("the plugin 'static' ")
+        assert why in caught.value.msg

@@ -83,39 +83,31 @@ def test_answer_has_a_cause_and_that_a_code(argv: Argv, message: str, code: int)
         assert command_error(entered, 2, message.encode(), "do it").code == expected
 
 
-@pytest.mark.parametrize(
-    "message",
-    [
+def test_missing_object_is_recognized() -> None:
+    for message in (
         b'Cannot find device "net1"\n',
         b'Device "net1" does not exist.\n',
         b"RTNETLINK answers: No such device\n",
         b'Cannot open network namespace "c": No such file or directory\n',
         b"nsenter: cannot open /proc/42/ns/net: No such file or directory\n",
-    ],
-)
-def test_missing_object_is_recognized(message: bytes) -> None:
-    assert Completed(1, b"", message, 0.0).is_absent
+    ):
+        assert Completed(1, b"", message, 0.0).is_absent
     assert not Completed(1, b"", b"RTNETLINK answers: Operation not permitted\n", 0.0).is_absent
 
 
-@pytest.mark.parametrize(
-    ("argv", "status", "printed", "purpose", "msg"),
-    [
+def test_unknown_answer_is_quoted() -> None:
+    for argv, status, printed, purpose, msg in (
         (ADD, 2, b"first line\nsecond line\n", "create it", "cannot create it: second line"),
         (ADD, 2, b" \n", "create it", "cannot create it: out"),
         (ADD, 3, b"", "create it", "cannot create it: exit status 3"),
         (ADD, -9, b"", "create it", "cannot create it: killed by signal 9"),
         (("ip", "link"), 1, b"no", "", "cannot run 'ip link': no"),
         (ADD, 1, b"a\xffb", "create it", "cannot create it: a\ufffdb"),
-    ],
-)
-def test_unknown_answer_is_quoted(
-    argv: Argv, status: int, printed: bytes, purpose: str, msg: str
-) -> None:
-    error = command_error(argv, status, printed, purpose)
-    assert error.msg == msg
-    answer = printed.decode("utf-8", "replace").strip() or ("out" if printed else "")
-    assert error.details.endswith(f"\nanswer: {answer}") == bool(answer)
+    ):
+        error = command_error(argv, status, printed, purpose)
+        assert error.msg == msg
+        answer = printed.decode("utf-8", "replace").strip() or ("out" if printed else "")
+        assert error.details.endswith(f"\nanswer: {answer}") == bool(answer)
 
 
 def test_unreadable_answer_is_shown_by_its_beginning() -> None:

@@ -17,6 +17,12 @@ runner = Runner("", lambda *_: None, interrupts)
 
 def say(*words):
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+
+def say_which():
+    try:
+        interrupts.check()
+    except InterruptedBySignalError as error:
+        say(error.signal)
 """
 
 
@@ -87,10 +93,7 @@ def test_signal_that_comes_while_a_command_is_started_ends_it() -> None:
 
         os.posix_spawn = spawn_and_be_told
         say(runner.run(Command(("sleep", "60"))).status)
-        try:
-            interrupts.check()
-        except InterruptedBySignalError as error:
-            say(error.signal)
+        say_which()
         with interrupts.held():
             os.posix_spawn = spawn
             say(runner.run(Command(("true",))).status)
@@ -145,10 +148,7 @@ def test_caller_that_ignored_and_blocked_signals_is_overruled() -> None:
         say(runner.run(Command(("sh", "-c", "exit 3"))).status)
         say(runner.run(Command(("sh", "-c", "kill -TERM $$"))).status)
         os.kill(os.getpid(), signal.SIGTERM)
-        try:
-            interrupts.check()
-        except InterruptedBySignalError as error:
-            say(error.signal)
+        say_which()
         """)
     assert message == ["3", "-15", "SIGTERM"]
 
@@ -161,9 +161,6 @@ def test_signal_that_comes_while_they_are_held_counts_afterwards_and_the_first_i
             os.kill(os.getpid(), signal.SIGHUP)
             interrupts.check()
             say(runner.run(Command(("sh", "-c", "kill -TERM -- -$PPID; exit 3"))).status)
-        try:
-            interrupts.check()
-        except InterruptedBySignalError as error:
-            say(error.signal)
+        say_which()
         """)
     assert message == ["3", "SIGHUP"]

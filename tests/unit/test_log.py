@@ -102,7 +102,7 @@ def test_variable_asks_for_everything_and_goes_before_the_configuration(
 def test_nothing_is_logged_unless_asked_for(tmp_path: Path, config: dict[str, Any]) -> None:
     world = World(tmp_path / "log", config)
     world.tell_everything()
-    assert os.listdir(tmp_path) == []  # noqa: PTH208
+    assert [*tmp_path.iterdir()] == []
     assert world.messages == ["c1 net1: odd"]
 
 
@@ -232,10 +232,9 @@ def test_network_log_file_follows_no_symlink_and_makes_no_directory(
 ) -> None:
     subprocess.run(["sh", "-c", prepare], check=True, cwd=logs.parent)
     world = World(logs / "nothing", {"logFile": "log"})
-    problem = problem.replace("LOGS", str(logs))
     (message,) = world.messages
     assert message.startswith("c1 net1: cannot log to 'log': ")
-    assert message.endswith(problem)
+    assert message.endswith(problem.replace("LOGS", str(logs)))
     assert not (logs.parent / "target").exists()
     elsewhere = logs.parent / "elsewhere"
     assert not elsewhere.is_dir() or list(elsewhere.iterdir()) == []
@@ -243,10 +242,10 @@ def test_network_log_file_follows_no_symlink_and_makes_no_directory(
 
 def test_no_descriptor_but_the_files_is_left_open(logs: Path) -> None:
     (logs / "directory").mkdir()
-    before = os.listdir("/proc/self/fd")  # noqa: PTH208
+    before = [*Path("/proc/self/fd").iterdir()]
     for name in ("log", "directory", "../log"):
         World(logs / "log", {"logFile": name})
-    assert len(os.listdir("/proc/self/fd")) == len(before) + 1  # noqa: PTH208
+    assert len([*Path("/proc/self/fd").iterdir()]) == len(before) + 1
 
 
 def test_log_write_error_is_reported_once(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,13 +60,3 @@ def test_file_that_blocks_a_module_is_named(tmp_path: Path) -> None:
         assert found.state == state
         assert (f"but {file} blocks it" in found.text) == (state == machine.BLOCKED)
         file.unlink()
-
-
-def test_missing_capabilities_are_those_of_this_process() -> None:
-    (line,) = (
-        line for line in Path("/proc/self/status").read_text().splitlines() if "CapEff" in line
-    )
-    have = int(line.split()[1], 16)
-    numbers = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}  # linux/capability.h
-    missing = [name for name, number in numbers.items() if not have >> number & 1]
-    assert sorted(machine.missing_capabilities()) == missing

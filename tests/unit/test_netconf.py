@@ -18,7 +18,10 @@ DEFAULTS = NetConf(
     "net", "", "l2", "bridge", 0, "", link_in_container=False, check_ipv4_conflict=False, dns=None,
     prev_result=None,
 )  # fmt: skip
-MAC_RULE = "an ipvlan interface always has its master's"
+LONG = "{0} … 50 characters left out … {0}".format("x" * 39)
+MAC = 'args.cni.mac asks for the MAC address "::"; an ipvlan interface always has its master\'s'
+IN_CONTAINER = {"linkInContainer": True}
+ON_HOST = "needs a master on the host"
 
 
 def config(**options: Any) -> dict[str, Any]:
@@ -104,21 +107,13 @@ def test_null_the_empty_string_and_others_options_mean_the_default(options: dict
         ({"master": ["eth0", 5]}, "master.1 is 5; it must be a string"),
         ({"master": ["eth0", ""]}, 'master.1 is ""; it is empty'),
         ({"master": ["eth0", "a/*"]}, "master.1 is \"a/*\"; the byte b'/' is not allowed in it"),
-        (
-            {"master": ["x" * 128]},
-            'master.0 is "{0} … 50 characters left out … {0}"; it has 128 bytes; 127 are '
-            "allowed".format("x" * 39),
-        ),
-        ({"master": "a/b"}, "master is \"a/b\"; the byte b'/' is not allowed in it"),
+        ({"master": ["x" * 128]}, f'master.0 is "{LONG}"; it has 128 bytes; 127 are allowed'),
         ({"master": "eth%d"}, 'master is "eth%d"; the kernel treats % as a pattern'),
         ({"mode": ["l2"]}, 'mode is ["l2"]; allowed: l2, l3, l3s'),
         ({"flag": "isolated"}, 'flag is "isolated"; allowed: bridge, private, vepa'),
         ({"mtu": "1500"}, 'mtu is "1500"; it must be a whole number'),
         ({"mtu": float("inf")}, "mtu is Infinity; it must be a whole number"),
-        (
-            {"args": {"cni": {"mac": "02::1"}}},
-            f'args.cni.mac asks for the MAC address "02::1"; {MAC_RULE}',
-        ),
+        ({"args": {"cni": {"mac": "::"}}}, MAC),
         ({"ipam": []}, "ipam is []; it must be a JSON object"),
         ({"ipam": {"type": 5}}, "ipam.type is 5; it must be a string"),
         ({"linkInContainer": "true"}, 'linkInContainer is "true"; it must be true or false'),
@@ -130,13 +125,10 @@ def test_null_the_empty_string_and_others_options_mean_the_default(options: dict
             'hostAccess needs the flag bridge; "vepa" keeps interfaces apart',
         ),
         (
-            {"hostAccess": True, "linkInContainer": True},
-            "hostAccess needs a master on the host; with linkInContainer it is in the container",
+            {"hostAccess": True, **IN_CONTAINER},
+            f"hostAccess {ON_HOST}; with linkInContainer it is in the container",
         ),
-        (
-            {"vlan": 5, "linkInContainer": True},
-            "vlan needs a master on the host; linkInContainer is set",
-        ),
+        ({"vlan": 5, **IN_CONTAINER}, f"vlan {ON_HOST}; linkInContainer is set"),
         ({"name": "a b"}, 'name is "a b"; it must match ^[a-zA-Z0-9][a-zA-Z0-9_.-]*$'),
     ],
 )
@@ -146,18 +138,15 @@ def test_wrong_value_is_refused_naming_option_value_and_what_is_allowed(
     assert refusal(config(**options)) == message
 
 
-@pytest.mark.parametrize(
-    ("master", "one", "several"),
-    [
+def test_master_is_one_or_several() -> None:
+    for master, one, several in (
         *((one, "eth0", ()) for one in ("eth0", ["eth0"])),
         *((none, "", ()) for none in ("", None)),
         *((pattern, "", (pattern,)) for pattern in ("ens*", "eth?", "eth[0-3]")),
         (["eth0", "ens*"], "", ("eth0", "ens*")),
-    ],
-)
-def test_master_is_one_or_several(master: object, one: str, several: tuple[str, ...]) -> None:
-    conf = parse(config(master=master), "1.0.0")
-    assert (conf.master, conf.masters) == (one, several)
+    ):
+        conf = parse(config(master=master), "1.0.0")
+        assert (conf.master, conf.masters) == (one, several)
 
 
 def test_every_fault_is_named() -> None:

@@ -28,15 +28,13 @@ class World:
     undone: list[str] = field(default_factory=list)
     written: list[bytes] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
-    private: list[str] = field(default_factory=list)
+    failures: list[tuple[str, str]] = field(default_factory=list)
 
     def warn(self, text: str) -> None:
         self.warnings.append(text)
 
     def fail(self, text: str, private: str = "") -> None:
-        self.failures.append(text)
-        self.private += private.splitlines()
+        self.failures.append((text, private))
 
     def perform(self, request: Request, deliver: Callable[[Result], None]) -> None:
         self.requests.append(request)
@@ -111,8 +109,7 @@ def test_error_is_the_one_document_and_the_status_is_1() -> None:
         "msg": "cannot find the master 'eth9'",
         "details": "looked\neverywhere\nthe node's log has the rest",
     }
-    assert world.failures == ["cannot find the master 'eth9'\nlooked\neverywhere\neth1"]
-    assert world.private == ["eth1"]
+    assert world.failures == [("cannot find the master 'eth9'\nlooked\neverywhere\neth1", "eth1")]
 
 
 def test_refused_request_reaches_no_handler() -> None:

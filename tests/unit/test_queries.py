@@ -84,19 +84,16 @@ def test_ipvlan_link_beside_its_master_and_other_links() -> None:
     assert link.parent == ""
 
 
-@pytest.mark.parametrize(
-    ("printed", "name"),
-    [
+def test_name_that_needs_care() -> None:
+    for printed, name in (
         *((name.encode(), name) for name in ("it's", "a@b", "é", "a\u2003b")),
         (b'a\\"b', 'a"b'),
         # And what ip prints as no JSON should have it.
         *((raw, raw.decode()) for raw in (b"a\x01b", b"a\x1fb", b"a\x7fb")),
         (b"a\xffb", "a\udcffb"),
-    ],
-)
-def test_name_that_needs_care(printed: bytes, name: str) -> None:
-    (link,) = queries.links(ON_HOST.replace(b"ivsomething", printed))
-    assert link.name == name
+    ):
+        (link,) = queries.links(ON_HOST.replace(b"ivsomething", printed))
+        assert link.name == name
 
 
 def test_addresses_with_what_became_of_their_duplicate_detection() -> None:
@@ -128,17 +125,14 @@ def test_routes_are_the_unicast_ones_with_canonical_destinations() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("printed", "found"),
-    [
+def test_interfaces_of_default_routes() -> None:
+    for printed, found in (
         ('{"gateway":"fd00::1","dev":"eth0","metric":5},{"dev":"a"}', [(5, "eth0"), (0, "a")]),
         ('{"metric":9,"nexthops":[{"gateway":"::1","dev":"a"},{"dev":"b"}]}', [(9, "a"), (9, "b")]),
         ('{"type":"unreachable","dev":"lo","metric":1024}', []),
         ('{"type":"blackhole","metric":9}', []),
-    ],
-)
-def test_interfaces_of_default_routes(printed: str, found: list[tuple[int, str]]) -> None:
-    assert queries.default_interfaces(f"[{printed}]".encode()) == found
+    ):
+        assert queries.default_interfaces(f"[{printed}]".encode()) == found
 
 
 READERS: list[Callable[[bytes], Any]] = [
@@ -246,21 +240,18 @@ def test_value_of_another_type_is_unreadable(
         reader(json.dumps([changed]).encode())
 
 
-@pytest.mark.parametrize(
-    ("namespaces", "number"),
-    [
+def test_number_of_a_namespace() -> None:
+    for namespaces, number in (
         ([{"ns": 1, "netnsid": "7"}, {"ns": 40265, "netnsid": "3"}], 3),
         ([{"ns": "40265", "netnsid": "3"}], 3),
         ([{"ns": 40265, "netnsid": "unassigned"}], -1),
         ([{"ns": 40265.0, "netnsid": "3"}], -1),
-    ],
-)
-def test_number_of_a_namespace(namespaces: object, number: int) -> None:
-    printed = json.dumps({"namespaces": namespaces}).encode()
-    assert queries.namespace_number(printed, 40265) == number
-    for wrong in (None, [None], [{"ns": 40265}], [{"ns": 40265, "netnsid": 3}]):
-        with pytest.raises(UnreadableAnswerError):
-            queries.namespace_number(json.dumps({"namespaces": wrong}).encode(), 40265)
+    ):
+        printed = json.dumps({"namespaces": namespaces}).encode()
+        assert queries.namespace_number(printed, 40265) == number
+        for wrong in (None, [None], [{"ns": 40265}], [{"ns": 40265, "netnsid": 3}]):
+            with pytest.raises(UnreadableAnswerError):
+                queries.namespace_number(json.dumps({"namespaces": wrong}).encode(), 40265)
 
 
 def test_family_of_a_default_route() -> None:

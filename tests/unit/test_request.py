@@ -105,9 +105,8 @@ def test_interface_name_the_kernel_accepts() -> None:
 RESERVED = "the kernel reserves that name for the settings of all interfaces"
 
 
-@pytest.mark.parametrize(
-    ("name", "fault"),
-    [
+def test_interface_name_the_kernel_refuses() -> None:
+    for name, fault in (
         ("sixteen-bytes-xx", "it has 16 bytes; 15 are allowed"),
         *((name, "it is the name of a directory") for name in (".", "..")),
         *((name, RESERVED) for name in ("all", "default")),
@@ -118,14 +117,12 @@ RESERVED = "the kernel reserves that name for the settings of all interfaces"
         ("à", "the byte b'\\xa0' is not allowed in it"),  # in UTF-8 it ends in one of Latin-1's
         ("eth%d", "the kernel treats % as a pattern"),
         ("\udcff", "it is not valid UTF-8"),
-    ],
-)
-def test_interface_name_the_kernel_refuses(name: str, fault: str) -> None:
-    assert interface_name_fault(name) == fault
-    error = refusal(environment(CNI_IFNAME=name), stdin())
-    assert error.code == errors.INVALID_ENVIRONMENT
-    assert error.msg == f"CNI_IFNAME is {name!r}; {fault}"
-    assert interface_name_fault("") == "it is empty"
+    ):
+        assert interface_name_fault(name) == fault
+        error = refusal(environment(CNI_IFNAME=name), stdin())
+        assert error.code == errors.INVALID_ENVIRONMENT
+        assert error.msg == f"CNI_IFNAME is {name!r}; {fault}"
+        assert interface_name_fault("") == "it is empty"
 
 
 @pytest.mark.parametrize("command", VERBS)
@@ -216,16 +213,13 @@ def test_answer_is_in_the_version_of_the_request_however_broken() -> None:
         assert request.read(given_stdin).version_to_answer == version
 
 
-@pytest.mark.parametrize(
-    ("args", "name"),
-    [
+def test_pod_is_named_by_two_proper_names() -> None:
+    for args, name in (
         ("K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0", "default/web-0"),
         ("IgnoreUnknown=1;K8S_POD_NAME=a.b;X=;K8S_POD_NAMESPACE=n;", "n/a.b"),
         ("K8S_POD_NAMESPACE=default;K8S_POD_NAME=", ""),
         ("K8S_POD_NAMESPACE=default;K8S_POD_NAME=a=b", ""),
         (f"K8S_POD_NAMESPACE=default;K8S_POD_NAME={'x' * 256}", ""),
         (";;==;K8S_POD_NAMESPACE;K8S_POD_NAME", ""),
-    ],
-)
-def test_pod_is_named_by_two_proper_names(args: str, name: str) -> None:
-    assert pod({"CNI_ARGS": args}) == name
+    ):
+        assert pod({"CNI_ARGS": args}) == name

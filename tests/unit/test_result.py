@@ -28,18 +28,12 @@ FULL = Result(
 )
 
 # What SPEC.md's examples of each version look like.
+IPV4_ROUTES = [{"dst": "0.0.0.0/0", "gw": "10.10.10.1"}, {"dst": "10.20.0.0/16"}]
+IPV6_ROUTES = [{"dst": "::/0", "gw": "fd00::1"}]
 DOCUMENTS: dict[str, dict[str, Any]] = {
     version: {
-        "ip4": {
-            "ip": "10.10.10.2/24",
-            "gateway": "10.10.10.1",
-            "routes": [{"dst": "0.0.0.0/0", "gw": "10.10.10.1"}, {"dst": "10.20.0.0/16"}],
-        },
-        "ip6": {
-            "ip": "fd00::2/64",
-            "gateway": "fd00::1",
-            "routes": [{"dst": "::/0", "gw": "fd00::1"}],
-        },
+        "ip4": {"ip": "10.10.10.2/24", "gateway": "10.10.10.1", "routes": IPV4_ROUTES},
+        "ip6": {"ip": "fd00::2/64", "gateway": "fd00::1", "routes": IPV6_ROUTES},
     }
     for version in BY_FAMILY
 }
@@ -53,11 +47,7 @@ for _version in (*WITH_FAMILY, "1.0.0", LATEST):
             {"interface": 1, "address": "10.10.10.2/24", "gateway": "10.10.10.1"},
             {"interface": 1, "address": "fd00::2/64", "gateway": "fd00::1"},
         ],
-        "routes": [
-            {"dst": "0.0.0.0/0", "gw": "10.10.10.1"},
-            {"dst": "10.20.0.0/16"},
-            {"dst": "::/0", "gw": "fd00::1"},
-        ],
+        "routes": [*IPV4_ROUTES, *IPV6_ROUTES],
     }
 for _version in WITH_FAMILY:
     for _number, _entry in enumerate(DOCUMENTS[_version]["ips"]):
@@ -65,7 +55,7 @@ for _version in WITH_FAMILY:
 MORE = {"mtu": 1400, "socketPath": "/run/sock", "pciID": "0000:1f.6"}
 DOCUMENTS[LATEST]["interfaces"][1] |= MORE
 ATTRIBUTES = {"mtu": 1300, "advmss": 1260, "priority": 5, "table": 100, "scope": 0}
-DOCUMENTS[LATEST]["routes"][0] |= ATTRIBUTES
+DOCUMENTS[LATEST]["routes"][0] = {**IPV4_ROUTES[0], **ATTRIBUTES}
 for _version, _document in DOCUMENTS.items():
     _document["cniVersion"] = _version
     _document["dns"] = {"nameservers": ["10.10.10.1"], "domain": "example.org"}

@@ -7,17 +7,14 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lab import wait_until
 
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.interrupts import Interrupts
-from cni_ipvlan.iproute.runner import (
-    ProgramNotFoundError,
-    Runner,
-    UnusableArgumentError,
-)
+from cni_ipvlan.iproute.runner import ProgramNotFoundError, Runner, UnusableArgumentError
 from cni_ipvlan.iproute.running import Completed
 
 MEGABYTES = 5 << 20
@@ -164,19 +161,13 @@ def test_program_that_could_not_be_watched_was_run(
 
 
 def test_observer_is_called_before_and_after_every_command(tmp_path: Path) -> None:
-    observed: list[tuple[Command, Completed | None]] = []
-    was_run: list[bool] = []
+    observed: list[tuple[Any, ...]] = []
     mark = tmp_path / "mark"
-
-    def observe(command: Command, completed: Completed | None) -> None:
-        observed.append((command, completed))
-        was_run.append(mark.exists())
-
-    runner = Runner("", observe, Interrupts())
+    runner = Runner("", lambda *each: observed.append((*each, mark.exists())), Interrupts())
     one, other = Command(("touch", str(mark)), "do it"), Command(("false",))
     ended = [runner.run(one), runner.run(other)]
-    assert observed == [(one, None), (one, ended[0]), (other, None), (other, ended[1])]
-    assert was_run == [False, True, True, True]
+    assert observed[:2] == [(one, None, False), (one, ended[0], True)]
+    assert observed[2:] == [(other, None, True), (other, ended[1], True)]
     assert 0 < ended[0].seconds < 5
 
 
@@ -216,13 +207,8 @@ PLUGIN = Command(("sleep", "30"), environment={"A": ""})
 
 
 def test_command_that_ended_first_keeps_its_time_and_is_observed_in_order() -> None:
-    observed: list[str] = []
-
-    def observe(command: Command, completed: Completed | None) -> None:
-        if completed is not None:
-            observed.append(command.argv[-1])
-
-    runner = Runner("", observe, Interrupts())
+    observed: list[tuple[Command, Completed | None]] = []
+    runner = Runner("", lambda *each: observed.append(each), Interrupts())
     slow, quick = runner.start(shell("sleep 0.5")), runner.start(shell("exit 3"))
     before = time.process_time()
     assert runner.finish(slow).status == 0
@@ -230,7 +216,7 @@ def test_command_that_ended_first_keeps_its_time_and_is_observed_in_order() -> N
     assert quick.completed
     assert runner.finish(quick).status == 3
     assert quick.completed.seconds < slow.completed.seconds  # type: ignore[union-attr]
-    assert observed == ["sleep 0.5", "exit 3"]
+    assert [each.argv[-1] for each, ended in observed if ended] == ["sleep 0.5", "exit 3"]
 
 
 def test_more_than_a_pipe_holds_is_read_while_another_is_waited_for(runner: Runner) -> None:

@@ -52,14 +52,11 @@ def test_yaml_that_asks_for_much_is_not_read(what: str) -> None:
     assert networks == []
 
 
-@pytest.mark.parametrize(
-    ("value", "why"),
-    [("1" * 101, NUMBER), ("[" * 101 + "]" * 101, DEEP), ("[" * 9999, DEEP)],
-)
-def test_json_that_asks_for_much_is_not_read(value: str, why: str) -> None:
-    networks, faults = configs.read("file", f'{{"type": "ipvlan", "x": {value}}}')
-    assert [why in str(each) for each in faults] == [True]
-    assert networks == []
+def test_json_that_asks_for_much_is_not_read() -> None:
+    for value, why in (("1" * 101, NUMBER), ("[" * 101 + "]" * 101, DEEP), ("[" * 9999, DEEP)):
+        networks, faults = configs.read("file", f'{{"type": "ipvlan", "x": {value}}}')
+        assert [why in str(each) for each in faults] == [True]
+        assert networks == []
 
 
 def test_many_networks_or_items_are_not_read() -> None:

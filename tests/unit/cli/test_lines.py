@@ -118,22 +118,19 @@ def test_the_line_is_found(text: str, path: Path, line: int) -> None:
     assert line_of(network, path) == line
 
 
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
+def test_line_of_a_mistake_is_the_files() -> None:
+    for text, line in (
         (IN_BLOCK.replace('"l9"', '"l9",'), 12),
         (IN_BLOCK.replace('"ipvlan",', '"ipvlan'), 10),
         (IN_QUOTES.replace('"l9"}', '"l9",}'), 6),
         (FOLDED.replace('"l9"', '"l9",'), 3),
         (ESCAPED.replace(",", ",,"), 3),
         (IN_CONFIG_MAP.replace('"l9"', "'l9'"), 10),
-    ],
-)
-def test_line_of_a_mistake_is_the_files(text: str, line: int) -> None:
-    with pytest.raises(configs.ConfigError) as caught:
-        configs.load("file", text)
-    assert caught.value.line == line
-    assert "it is not valid JSON: " in str(caught.value)
+    ):
+        with pytest.raises(configs.ConfigError) as caught:
+            configs.load("file", text)
+        assert caught.value.line == line
+        assert "it is not valid JSON: " in str(caught.value)
 
 
 def line_of(network: configs.NetworkConfig, path: Path) -> int:

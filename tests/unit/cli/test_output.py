@@ -65,21 +65,16 @@ def test_output_that_cannot_be_written(line: str, way: str, files: Path) -> None
     assert (own_words(done.stderr), done.returncode) == (said, 1)
 
 
-@pytest.mark.parametrize(
-    ("script", "stderr", "status"),
-    [
+def test_other_streams_that_cannot_be_written(files: Path) -> None:
+    for script, stderr, status in (
         ("_IPVLAN_COMPLETE=bash_source ipvlan >/dev/full", FULL, 1),
         ("ipvlan nonsense 2>/dev/full", "", 2),
         ("ipvlan validate /gone 2>&-", "", 1),
         ("ipvlan --help >&-", "", 0),
         ("ipvlan add --help | true; exit ${PIPESTATUS[1]}", "", 0),
-    ],
-)
-def test_other_streams_that_cannot_be_written(
-    script: str, stderr: str, status: int, files: Path
-) -> None:
-    done = run(script, files)
-    assert (done.stderr, done.returncode) == (stderr, status)
+    ):
+        done = run(script, files)
+        assert (done.stderr, done.returncode) == (stderr, status)
 
 
 EVIL = "e\x1b[8mv\x9b1\u202ei\x7f\rl\n\udcff"

@@ -91,10 +91,8 @@ def test_input_and_parameters_reach_the_command(tmp_path: Path) -> None:
     program.write_text(f"#!/bin/sh\nenv >{tmp_path}/env; cat >{tmp_path}/stdin; echo noise\n")
     program.chmod(0o755)
     stdin = json.dumps({"a": ["it's\n$x", 1]}, indent=4).encode()
-    step = Command(
-        (str(program),), "ask it", stdin=stdin, parameters={"CNI_ARGS": "A=1;B=it's", "CNI_X": ""}
-    )
-    assert run(shell(step)) == ""
+    variables = {"CNI_ARGS": "A=1;B=it's", "CNI_X": ""}
+    assert run(shell(Command((str(program),), "ask it", stdin=stdin, parameters=variables))) == ""
     assert json.loads((tmp_path / "stdin").read_text()) == json.loads(stdin)
     assert {"CNI_ARGS=A=1;B=it's", "CNI_X="} <= set((tmp_path / "env").read_text().splitlines())
 
