@@ -85,8 +85,7 @@ class Command(NamedTuple):
 def commands(document: str) -> Iterator[Command]:
     """Return the commands in a document's blocks, in its order."""
     for code in documents.code(document):
-        if code.is_block:
-            yield from _typed_in(code, document)
+        yield from _typed_in(code, document)
 
 
 def typed_in(tier: str) -> dict[str, list[Command]]:

@@ -17,12 +17,11 @@ _PARSER = MarkdownIt("commonmark").enable("table")
 
 
 class Code(NamedTuple):
-    """What is set as code: a block and its language, or words in a sentence."""
+    """A block of code, and its language."""
 
     text: str
     section: str
-    is_block: bool
-    language: str = ""
+    language: str
 
 
 @cache
@@ -65,15 +64,12 @@ def targets(parsed: list[Token]) -> list[str]:
 
 
 def code(name: str) -> Iterator[Code]:
-    """Return what is set as code, in its order."""
+    """Return the blocks of code, in their order."""
     section = ""
     for at, token in enumerate(tokens(name)):
         if token.type == "heading_open" and token.tag == "h2":
             section = text_of(tokens(name)[at + 1])
         elif token.type == "fence":
-            yield Code(token.content, section, is_block=True, language=token.info)
+            yield Code(token.content, section, token.info)
         elif token.type == "code_block":
-            yield Code(token.content, section, is_block=True, language="sh")
-        for child in token.children or []:
-            if child.type == "code_inline":
-                yield Code(child.content, section, is_block=False)
+            yield Code(token.content, section, "sh")

@@ -103,29 +103,9 @@ def fails_after_its_work(_: Interrupts, work: Work) -> Completed:
     return completed(1, stderr=b"injected")
 
 
-def is_killed_at_once(_: Interrupts, work: Work) -> Completed:
-    return completed(-signal.SIGKILL)
-
-
-def is_killed_after_its_work(_: Interrupts, work: Work) -> Completed:
-    return completed(-signal.SIGSEGV, stdout=work().stdout)
-
-
-def prints_garbage(_: Interrupts, work: Work) -> Completed:
-    return work()._replace(stdout=b"\xffno JSON, no number\n")
-
-
-def prints_nothing(_: Interrupts, work: Work) -> Completed:
-    return work()._replace(stdout=b"")
-
-
 def prints_half(_: Interrupts, work: Work) -> Completed:
     done = work()
     return done._replace(stdout=done.stdout[: len(done.stdout) // 2])
-
-
-def prints_other_json(_: Interrupts, work: Work) -> Completed:
-    return work()._replace(stdout=b'[{"ifname": 1, "addr_info": {}}]\n')
 
 
 def is_interrupted(interrupts: Interrupts, work: Work) -> Completed:
@@ -143,21 +123,22 @@ def is_not_installed(_: Interrupts, work: Work) -> Completed:
     raise ProgramNotFoundError("it", "/nowhere")
 
 
+def prints(stdout: bytes) -> Fault:
+    return lambda _, work: work()._replace(stdout=stdout)
+
+
 COMMAND_FAULTS: dict[str, Fault] = {
-    fault.__name__: fault
-    for fault in (
-        fails_at_once,
-        fails_after_its_work,
-        is_killed_at_once,
-        is_killed_after_its_work,
-        prints_garbage,
-        prints_nothing,
-        prints_half,
-        prints_other_json,
-        is_interrupted,
-        is_interrupted_after_its_work,
-        is_not_installed,
-    )
+    "fails_at_once": fails_at_once,
+    "fails_after_its_work": fails_after_its_work,
+    "is_killed_at_once": lambda *_: completed(-signal.SIGKILL),
+    "is_killed_after_its_work": lambda _, work: completed(-signal.SIGSEGV, stdout=work().stdout),
+    "prints_garbage": prints(b"\xffno JSON, no number\n"),
+    "prints_nothing": prints(b""),
+    "prints_half": prints_half,
+    "prints_other_json": prints(b'[{"ifname": 1, "addr_info": {}}]\n'),
+    "is_interrupted": is_interrupted,
+    "is_interrupted_after_its_work": is_interrupted_after_its_work,
+    "is_not_installed": is_not_installed,
 }
 
 

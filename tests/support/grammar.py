@@ -58,6 +58,7 @@ SLOTS: dict[str, Any] = {
     "GATEWAY": _parsed(ip_address),
     "IPV4": _parsed(IPv4Address),
     "PREFIX": _parsed(ip_network),
+    "FAMILY": ("-4", "-6").__contains__,
     "MAC": lambda word: re.fullmatch(r"([0-9a-f]{2}:){5}[0-9a-f]{2}", word),
     "MODE": ("l2", "l3", "l3s").__contains__,
     "FLAG": ("bridge", "private", "vepa").__contains__,
@@ -83,12 +84,9 @@ COMMANDS = [
     ip -6 -j -d route show table local type local
     ip -N -j -d route show table all
     ip -N -j -d nexthop show
-    ip -4 -N -j -d route show to exact GATEWAY dev NAME
-    ip -6 -N -j -d route show to exact GATEWAY dev NAME
-    ip -4 -j route show default
-    ip -6 -j route show default
-    ip -4 -N -j -d route show to match GATEWAY
-    ip -6 -N -j -d route show to match GATEWAY
+    ip FAMILY -N -j -d route show to exact GATEWAY dev NAME
+    ip FAMILY -j route show default
+    ip FAMILY -N -j -d route show to match GATEWAY
     ip -j neighbour show dev NAME
     ip -j neighbour show to GATEWAY dev NAME
     ip link add link NAME name NAME [mtu NUMBER] type ipvlan mode MODE FLAG

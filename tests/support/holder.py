@@ -11,27 +11,26 @@ ATTACHMENT = AttachmentId("net", "container", "net1")
 OTHER = AttachmentId("net", "container", "net2")
 KEY, OTHER_KEY = ATTACHMENT.key, OTHER.key
 MASTER = (4026531840, 2)
+ATTACHMENTS_LOCK = f"attachment_lock({KEY!r}, lambda: None, strict=True)"
+MASTERS_LOCK = f"master_lock({MASTER!r}, lambda: None)"
 HOLDER = """
-import os, subprocess, sys, time
+import os, subprocess, sys
 from cni_ipvlan.state.registry import Registry
 registry = Registry(sys.argv[1])
 
 def say(*words):
     print(*words, flush=True)
 """
-HOLD = f"""
-with registry.attachment_lock({KEY!r}, lambda: None, strict=True):
-    say("held")
-    sys.stdin.readline()
-say("released")
-"""
-HOLD_MASTER = f"""
-with registry.master_lock({MASTER!r}, lambda: None):
+HOLD, HOLD_MASTER = (
+    f"""
+with registry.{lock}:
     say("held")
     sys.stdin.readline()
 """
+    for lock in (ATTACHMENTS_LOCK, MASTERS_LOCK)
+)
 HOLD_IN_A_CHILD = f"""
-with registry.attachment_lock({KEY!r}, lambda: None, strict=True):
+with registry.{ATTACHMENTS_LOCK}:
     child = subprocess.Popen(["sleep", "30"], close_fds=False, stdout=subprocess.DEVNULL)
     say(child.pid)
     sys.stdin.readline()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from runtime import call_environment
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 # That of the distribution, which install-node uses as well, whichever runs the tests.
@@ -23,10 +24,10 @@ needs_system_packages = pytest.mark.skipif(
 
 
 def run(*argv: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command that gets no input to its end; return what became of it."""
-    return subprocess.run(
-        argv, stdin=subprocess.DEVNULL, check=False, capture_output=True, text=True, **options
-    )
+    """Run a command to its end, with no input unless it is given; return what became of it."""
+    if "input" not in options:
+        options["stdin"] = subprocess.DEVNULL
+    return subprocess.run(argv, check=False, capture_output=True, text=True, **options)
 
 
 def copy_checkout(target: Path) -> Path:
@@ -59,50 +60,28 @@ def assert_serves(command: Path, directory: Path | str = "/", **variables: str) 
     answer = answered(command, stdin, directory, {"CNI_COMMAND": "VERSION", **variables})
     assert "1.0.0" in answer["supportedVersions"]
 
-    call = {
-        "CNI_COMMAND": "ADD",
-        "CNI_CONTAINERID": "c",
-        "CNI_NETNS": "/run/netns/none",
-        "CNI_IFNAME": "eth0",
-        "CNI_PATH": "/nonexistent",
-    }
+    call = call_environment("ADD", "/run/netns/none")
     # Takes jsonschema and all that it needs to explain.
     stdin = '{"cniVersion": "1.0.0", "name": "n", "type": "ipvlan", "mtu": "x"}'
     answer = answered(command, stdin, directory, {**call, **variables})
     assert answer["code"] == 7, answer
     assert "mtu" in answer["msg"]
 
-    done = subprocess.run(
-        [command, "--help"],
-        check=False,
-        capture_output=True,
-        text=True,
-        env=variables,
-        cwd=directory,
-    )
+    done = run(command, "--help", env=variables, cwd=directory)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Usage: ipvlan")
 
     # PyYAML comes along.
     example = CHECKOUT / "examples/ipvlan0.yaml"
-    validate = (command, "validate", example)
-    judged = subprocess.check_output(validate, text=True, env=variables, cwd=directory)
-    assert judged == "1 network: no problems\n"
+    done = run(command, "validate", example, env=variables, cwd=directory)
+    assert (done.returncode, done.stdout) == (0, "1 network: no problems\n")
 
 
 def answered(
     command: Path, stdin: str, directory: Path | str, environment: dict[str, str]
 ) -> dict[str, Any]:
     """Return the document that a call answers."""
-    done = subprocess.run(
-        [command],
-        input=stdin,
-        check=False,
-        capture_output=True,
-        text=True,
-        env=environment,
-        cwd=directory,
-    )
+    done = run(command, input=stdin, env=environment, cwd=directory)
     assert done.stderr == ""
     answer: dict[str, Any] = json.loads(done.stdout)
     assert done.returncode == ("code" in answer)
@@ -122,13 +101,8 @@ def installer(checkout: Path) -> Path:
 
 
 def places(node: Path) -> list[str]:
-    options = {
-        "--prefix": "prefix",
-        "--bin-dir": "cni/bin",
-        "--share-dir": "share",
-        "--command-dir": "command",
-    }
-    return [word for option, place in options.items() for word in (option, f"{node}/{place}")]
+    words = f"--prefix {node}/prefix --bin-dir {node}/cni/bin".split()
+    return words + f"--share-dir {node}/share --command-dir {node}/command".split()
 
 
 def plugin(node: Path) -> Path:

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from runtime import call_environment, stdin_of
+
 Document = dict[str, Any]
 
 
@@ -92,22 +94,12 @@ class Libcni:
         granted = {name: attachment.requests[name] for name in able if name in attachment.requests}
         if granted:
             conf["runtimeConfig"] = granted
-        environment = {
-            "PATH": os.environ["PATH"],
-            "CNI_COMMAND": command,
-            "CNI_CONTAINERID": attachment.container_id,
-            "CNI_NETNS": attachment.netns,
-            "CNI_IFNAME": attachment.ifname,
-            "CNI_PATH": ":".join(self._path),
-            **({"CNI_ARGS": attachment.args} if attachment.args else {}),
-        }
-        done = subprocess.run(
-            [self._find(plugin["type"])],
-            input=json.dumps(conf).encode(),
-            env=environment,
-            capture_output=True,
-            check=False,
-        )
+        about = {"CNI_CONTAINERID": attachment.container_id, "CNI_IFNAME": attachment.ifname}
+        about |= {"CNI_ARGS": attachment.args} if attachment.args else {}
+        path = {"PATH": os.environ["PATH"], "CNI_PATH": ":".join(self._path)}
+        environment = call_environment(command, attachment.netns, **about, **path)
+        argv, stdin = [self._find(plugin["type"])], stdin_of(conf)
+        done = subprocess.run(argv, input=stdin, env=environment, capture_output=True, check=False)
         if done.returncode:
             raise PluginError(plugin["type"], json.loads(done.stdout))
         return json.loads(done.stdout) if command == "ADD" else None

@@ -1,41 +1,27 @@
 """Few combinations of many parameters, in which every two values meet at least once."""
 
-from collections.abc import Hashable, Mapping, Sequence
-from itertools import combinations, product
-from typing import TypeVar
-
-Value = TypeVar("Value", bound=Hashable)
-Setting = tuple[str, Value]
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
 
 
-def combine(parameters: Mapping[str, Sequence[Value]]) -> list[dict[str, Value]]:
+def combine(parameters: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     """Return combinations of one value for each parameter, always the same ones."""
-    open_pairs = {
-        frozenset(pair): None
-        for first, second in combinations(parameters, 2)
-        for pair in product(_settings(parameters, first), _settings(parameters, second))
-    }
+    settings = [(name, value) for name, values in parameters.items() for value in values]
+    pairs = [pair for pair in combinations(settings, 2) if pair[0][0] != pair[1][0]]
+    have_not_met = {frozenset(pair): None for pair in pairs}
     found = []
-    while open_pairs:
-        chosen = dict(next(iter(open_pairs)))
-        for name in parameters:
+    while have_not_met:
+        chosen = dict(next(iter(have_not_met)))
+        for name, values in parameters.items():
             if name not in chosen:
-                options = _settings(parameters, name)
-                chosen |= [max(options, key=lambda each: len(_closed(each, chosen, open_pairs)))]
+                others = tuple(chosen.items())
+                new = [
+                    sum(frozenset((other, (name, value))) in have_not_met for other in others)
+                    for value in values
+                ]
+                chosen[name] = values[new.index(max(new))]
         for pair in combinations(chosen.items(), 2):
-            open_pairs.pop(frozenset(pair), None)
+            have_not_met.pop(frozenset(pair), None)
         found.append({name: chosen[name] for name in parameters})
     return found
-
-
-def _settings(parameters: Mapping[str, Sequence[Value]], name: str) -> list[Setting[Value]]:
-    return [(name, value) for value in parameters[name]]
-
-
-def _closed(
-    setting: Setting[Value],
-    chosen: Mapping[str, Value],
-    open_pairs: Mapping[frozenset[Setting[Value]], None],
-) -> list[Setting[Value]]:
-    """Return those of the chosen settings that have not met this one yet."""
-    return [each for each in chosen.items() if frozenset((each, setting)) in open_pairs]

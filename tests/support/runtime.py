@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from lab import Node, Space
+from lab import Space
 
 from cni_ipvlan.cni import protocol
 from cni_ipvlan.cni.request import read
@@ -141,22 +141,3 @@ def host_local(*subnets: str, **options: Any) -> Conf:
     """Return the configuration of the IPAM plugin host-local."""
     ranges = [[{"subnet": subnet}] for subnet in subnets]
     return {"type": "host-local", "ranges": ranges, **options}
-
-
-def refusal(
-    node: Node,
-    runtime: Runtime,
-    conf: Conf,
-    container: Space | None = None,
-    **environment: str,
-) -> dict[str, Any]:
-    """Return the error with which ADD fails; it must leave everything as it was.
-
-    "private" is what is on stderr, which tenants do not see.
-    """
-    container = container or node.container()
-    before = node.snapshot()
-    answer = runtime.add(container, conf, CNI_CONTAINERID="refused", **environment)
-    after = node.snapshot()
-    assert after == before
-    return {**answer.error(), "private": answer.stderr}

@@ -73,20 +73,6 @@ def test_ipam_plugin_that_returns_no_address_is_an_error() -> None:
     assert caught.value.code == errors.DELEGATE_FAILED
 
 
-def test_addresses_of_the_chain_are_taken_where_there_is_no_ipam() -> None:
-    previous = {
-        "interfaces": [{"name": "eth0"}],
-        "ips": [{"address": "10.0.0.2/24", "gateway": "10.0.0.1", "interface": 0}],
-        "routes": [{"dst": "0.0.0.0/0"}],
-        "dns": {"domain": "a.org"},
-    }
-    got = addressing(None, previous)
-    assert got.addresses == (Address("10.0.0.2/24", "10.0.0.1"),)
-    assert got.routes == (Route("0.0.0.0/0", "10.0.0.1"),)
-    assert got.dns == {"domain": "a.org"}
-    assert got.others == Result()
-
-
 def test_other_interfaces_of_the_chain_keep_their_addresses_and_routes() -> None:
     """The master that the chain hands over is none of them; one of its name in a container is."""
     inside = [{"name": name, "sandbox": SANDBOX} for name in ("lo0", "eth0")]

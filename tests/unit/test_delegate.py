@@ -42,9 +42,7 @@ def test_first_directory_that_has_an_executable_counts(tmp_path: Path) -> None:
     ("name", "path"),
     [("host-local", ("/nowhere", "/neither")), ("host-local", ()), ("\ud800", ("/nowhere",))],
 )
-def test_missing_plugin_is_an_error_that_names_the_searched_directories(
-    name: str, path: tuple[str, ...]
-) -> None:
+def test_missing_plugin_names_the_searched_directories(name: str, path: tuple[str, ...]) -> None:
     with pytest.raises(CniError, match=r"cannot find the plugin '.*' in CNI_PATH") as caught:
         delegate.find(name, path)
     assert caught.value.code == errors.DELEGATE_NOT_FOUND
@@ -123,9 +121,7 @@ def test_roots_list_alone_permits(tmp_path: Path, root_list: Path) -> None:
     "obstacle",
     ["echo static >L && chmod 664 L", "mkdir L", "mkfifo -m 622 L", "touch D && ln -s D/x L"],
 )
-def test_a_list_that_cannot_be_trusted_or_read_is_an_error(
-    obstacle: str, tmp_path: Path, root_list: Path
-) -> None:
+def test_an_untrusted_list_is_an_error(obstacle: str, tmp_path: Path, root_list: Path) -> None:
     subprocess.run(["sh", "-c", obstacle.replace("L", root_list.name)], cwd=tmp_path, check=True)
     with pytest.raises(CniError, match="ipam-types") as caught:
         delegate.find("static", (str(tmp_path),))

@@ -226,28 +226,26 @@ def test_an_add_that_gets_far_runs_only_expected_commands(
     assert [command for command in made_up.commands if not is_meant(command)] == []
 
 
-def test_the_made_up_world_lets_an_add_come_to_its_end(world: None, tmp_path: Path) -> None:
-    ips = [{"address": "10.1.0.2/24"}, {"address": "fd00::2/64"}]
-    made_up = World({"ips": ips, "routes": [{"dst": "::/0"}]})
-    stdin = with_defaults('{"ipam": {"type": "host-local"}}')
-
-    status, _ = call(complete_environment("ADD"), stdin, tmp_path, made_up)
-
-    assert status == 0
-    run = {" ".join(command) for command in made_up.commands}
-    assert sum("address add" in command for command in run) == 2
-    assert {"/cni/host-local", "ip -j -d route add ::/0 dev net1"} <= run
-    assert len(list((tmp_path / "registry").glob("on-*/*"))) == 1
-
-
-@pytest.mark.parametrize(("mtu", "address"), [(9000, "10.1.0.2/24"), (0, "0.0.0.0/0")])
-def test_and_an_add_fails_for_the_masters_mtu_or_gives_a_wrong_address_back(
-    world: None, tmp_path: Path, mtu: int, address: str
+@pytest.mark.parametrize(
+    ("mtu", "addresses", "status", "calls"),
+    [
+        (0, ["10.1.0.2/24", "fd00::2/64"], 0, 1),
+        (9000, ["10.1.0.2/24"], 1, 0),  # more than the master's
+        (0, ["0.0.0.0/0"], 1, 2),  # which is given back
+    ],
+)
+def test_the_made_up_world_lets_an_add_come_to_its_end(
+    world: None, tmp_path: Path, mtu: int, addresses: list[str], status: int, calls: int
 ) -> None:
-    made_up = World({"ips": [{"address": address}]})
+    made_up = World({"ips": [{"address": each} for each in addresses], "routes": [{"dst": "::/0"}]})
     stdin = with_defaults(f'{{"ipam": {{"type": "host-local"}}, "mtu": {mtu}}}')
-    status, _ = call(complete_environment("ADD"), stdin, tmp_path, made_up)
-    assert (status, made_up.commands.count(("/cni/host-local",))) == (1, 0 if mtu else 2)
+    answer = call(complete_environment("ADD"), stdin, tmp_path, made_up)
+    assert (answer[0], made_up.commands.count(("/cni/host-local",))) == (status, calls)
+    if status == 0:
+        run = {" ".join(command) for command in made_up.commands}
+        assert {f"ip -j -d address add {each} dev net1" for each in addresses} <= run
+        assert "ip -j -d route add ::/0 dev net1" in run
+        assert len(list((tmp_path / "registry").glob("on-*/*"))) == 1
 
 
 PLACES = (

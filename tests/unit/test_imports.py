@@ -5,7 +5,6 @@ Times depend on the machine, and which small modules the interpreter imports on 
 
 import json
 import os
-import subprocess
 import sys
 import sysconfig
 from pathlib import Path
@@ -48,10 +47,8 @@ def imported(verb: str, stdin: str, cni_path: Path = Path("/nonexistent")) -> se
 
 def imports(arguments: list[str], environment: dict[str, str], stdin: str) -> set[str]:
     """The modules that the launcher's Python tries to import."""
-    argv = [sys.executable, "-I", "-X", "utf8", "-X", "importtime", *arguments]
-    ran = subprocess.run(
-        argv, env=environment, input=stdin, capture_output=True, text=True, check=False
-    )
+    argv = (sys.executable, "-I", "-X", "utf8", "-X", "importtime", *arguments)
+    ran = installing.run(*argv, env=environment, input=stdin)
     lines = [line for line in ran.stderr.splitlines() if line.startswith("import time:")]
     return {line.rpartition("|")[2].strip() for line in lines[1:]}
 

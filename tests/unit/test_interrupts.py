@@ -122,9 +122,7 @@ def test_command_that_ignores_a_signal_is_killed_with_its_children() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "signals"), [(0.3, 0), (10.0, 2)])
-def test_plugin_that_undoes_has_its_time_which_another_signal_ends(
-    seconds: float, signals: int
-) -> None:
+def test_plugin_that_undoes_has_its_time_until_a_signal(seconds: float, signals: int) -> None:
     """But not that of a command."""
     program = f"""
         from cni_ipvlan.iproute import running as module

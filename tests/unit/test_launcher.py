@@ -86,7 +86,7 @@ def test_no_name_service_is_asked_for_a_home(tree: Tree, home: str | None) -> No
     assert (report["home"], report["has_asked"]) == (home, False)
 
 
-def test_python_is_started_isolated_with_site_and_in_utf8_and_with_the_arguments(
+def test_python_is_started_isolated_with_site_in_utf8_with_the_arguments(
     tree: Tree,
 ) -> None:
     words = ["add", "", "*", "$HOME", "it's", 'a"b', "a b", "-x", "é"]
@@ -123,7 +123,7 @@ def test_editable_installation(tree: Tree, environment: Tree) -> None:
         each.started_by(each.command)
 
 
-def test_packages_come_after_the_standard_library_and_before_what_else_is_installed(
+def test_packages_come_after_the_standard_library_and_before_all_else(
     tree: Tree,
 ) -> None:
     (tree.packages / "more.pth").write_text("more\n")

@@ -89,9 +89,7 @@ def test_level_sets_how_much_is_logged(logs: Path, level: str | None, logged: li
     assert world.messages == ["c1 net1: odd"]
 
 
-def test_variable_asks_for_everything_and_goes_before_the_configuration(
-    logs: Path, tmp_path: Path
-) -> None:
+def test_variable_asks_for_everything_whatever_is_configured(logs: Path, tmp_path: Path) -> None:
     config = {"logFile": "other", "logLevel": "error"}
     world = World(tmp_path / "log", config, CNI_IPVLAN_LOG=str(tmp_path / "log"))
     assert world.tell_everything() == EVERYTHING
@@ -227,9 +225,7 @@ LOGS = "only root may be able to write to LOGS; try: install -d -m 0700 LOGS"
         (LOGS, "rmdir logs; touch logs"),
     ],
 )
-def test_network_log_file_follows_no_symlink_and_makes_no_directory(
-    logs: Path, problem: str, prepare: str
-) -> None:
+def test_network_log_file_follows_no_symlink(logs: Path, problem: str, prepare: str) -> None:
     subprocess.run(["sh", "-c", prepare], check=True, cwd=logs.parent)
     world = World(logs / "nothing", {"logFile": "log"})
     (message,) = world.messages

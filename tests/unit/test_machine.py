@@ -37,9 +37,7 @@ def test_a_loaded_module_is_seen(tmp_path: Path) -> None:
         ("", f"{MODULE}.zst: a.ko\n", machine.AVAILABLE),
     ],
 )
-def test_lists_of_modules_say_what_the_kernel_has(
-    tmp_path: Path, built_in: str, loadable: str, state: str
-) -> None:
+def test_modules_that_are_listed(tmp_path: Path, built_in: str, loadable: str, state: str) -> None:
     directory = lists(tmp_path, built_in, loadable)
     found = machine.ipvlan_module(str(tmp_path))
     assert found.state == state

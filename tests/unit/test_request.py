@@ -64,7 +64,7 @@ def test_command_that_is_none_of_the_verbs_is_refused() -> None:
 
 
 @pytest.mark.parametrize("command", VERBS)
-def test_a_verb_does_with_the_variables_it_needs_and_names_those_that_are_not_there(
+def test_a_verb_names_the_variables_that_it_needs(
     command: str,
 ) -> None:
     complete = {"CNI_COMMAND": command} | {name: environment()[name] for name in NEEDED[command]}
@@ -167,9 +167,7 @@ def test_unknown_version_is_refused_with_the_known_ones(version: object) -> None
         (b'{"x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "it is nested too deeply"),
     ],
 )
-def test_stdin_that_is_no_json_object_is_refused_with_the_reason(
-    given_stdin: bytes, why: str
-) -> None:
+def test_stdin_that_is_no_json_object_is_refused(given_stdin: bytes, why: str) -> None:
     for command in VERBS:
         error = refusal(environment(command), given_stdin)
         assert error.code == errors.DECODING_FAILURE

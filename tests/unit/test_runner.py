@@ -43,9 +43,7 @@ def test_status_is_negative_when_a_signal_killed_the_command(runner: Runner, sta
     assert signal.getsignal(signal.SIGPIPE) == signal.SIG_IGN
 
 
-def test_command_and_its_children_are_killed_when_their_time_is_over(
-    runner: Runner, tmp_path: Path
-) -> None:
+def test_command_and_its_children_are_killed_in_time(runner: Runner, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     script = f"(exec 3<>{tmp_path}/pipe; sleep 60 <&3) & echo $!; sleep 60"
     done = runner.run(shell(script)._replace(seconds=0.3))
@@ -149,9 +147,7 @@ def test_file_that_cannot_be_executed_was_not_run(
     assert (done.status, done.was_run) == (127, True)
 
 
-def test_program_that_could_not_be_watched_was_run(
-    runner: Runner, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_program_that_was_not_watched_ran(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_process: int) -> int:
         raise OSError(24, "Too many open files")
 
@@ -239,9 +235,7 @@ def test_signal_reaches_what_was_started_before_an_undo_but_not_the_undo(runner:
         assert runner.finish(plugin).status == -signal.SIGTERM
 
 
-def test_change_under_way_is_not_bounded_by_an_undo(
-    runner: Runner, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_change_is_not_bounded_by_an_undo(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cni_ipvlan.iproute.running._PATIENCE_WITH_PLUGINS", (0.2, 0.2, 0.1))
     change = runner.start(Command(("sh", "-c", "sleep 0.6; exit 7"), environment={"A": ""}))
     with runner.interrupts.held():

@@ -5,7 +5,7 @@ The runner only pretends.
 
 # ruff: noqa: PT012 - what is undone when a block is left is what these tests are about
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import cast
 
@@ -47,9 +47,7 @@ class FakeRunner:
     def __init__(self) -> None:
         self.ran: list[str] = []
         self.finished: list[str] = []
-        self.stdins: list[bytes] = []
-        self.purposes: list[str] = []
-        self.environments: list[Mapping[str, str] | None] = []
+        self.commands: list[Command] = []
         self.statuses: dict[str, int] = {}
         self.outputs: dict[str, list[bytes]] = {}
         self.errors: dict[str, bytes] = {}
@@ -79,9 +77,7 @@ class FakeRunner:
     def _completed(self, command: Command) -> Completed:
         line = " ".join(command.entered_argv)
         self.ran.append(line)
-        self.stdins.append(command.stdin)
-        self.purposes.append(command.purpose)
-        self.environments.append(command.environment)
+        self.commands.append(command)
         if line in self.raises:
             raise self.raises[line]
         self.after.get(line, lambda: None)()
@@ -204,7 +200,8 @@ def test_plugins_release_last_with_their_stdin_and_environment(world: World) -> 
         world.change("allocate", release)
         world.change("two")
     assert world.runner.ran[3:] == ["undo two", "ip netns exec c undo one", "release"]
-    assert (world.runner.stdins[-1], world.runner.environments[-1]) == (b"input", variables)
+    last = world.runner.commands[-1]
+    assert (last.stdin, last.environment) == (b"input", variables)
     assert world.tx.has_undone
 
 
@@ -293,11 +290,9 @@ def test_changes_are_made_and_read_back_in_one_process(world: World) -> None:
     world.runner.outputs[BATCH] = [b"[1]\n"]
     with world.tx:
         assert run_all(world, UP, UP) == b"[1]"
-    assert world.runner.ran == [BATCH]
-    assert world.runner.stdins == [
-        b"link set dev net1 up\nlink set dev net1 up\nlink show dev net1\n"
-    ]
-    assert world.runner.purposes == ["do up; do up"]
+    (command,) = world.runner.commands
+    assert (world.runner.ran, command.purpose) == ([BATCH], "do up; do up")
+    assert command.stdin == b"link set dev net1 up\nlink set dev net1 up\nlink show dev net1\n"
 
 
 def test_changes_that_one_process_cannot_take_are_made_one_by_one(world: World) -> None:
@@ -327,9 +322,7 @@ def test_parameters_are_written_in_the_same_process_or_else_first(world: World) 
 
 
 @pytest.mark.parametrize("announced", [(), (SWITCH,)])
-def test_failure_among_several_names_the_change(
-    world: World, announced: tuple[Command, ...]
-) -> None:
+def test_failure_of_several_names_the_change(world: World, announced: tuple[Command, ...]) -> None:
     down = (*UP[:-1], "down")
     changes = [Command(argv, f"do {argv[-1]}", CONTAINER) for argv in (UP, down)]
     combined = batch(*announced, *changes)

@@ -78,9 +78,7 @@ def test_later_commits_and_releases_have_later_versions(clone: Path) -> None:
         subprocess.run(["dpkg", "--compare-versions", earlier, "lt", later], check=True)
 
 
-def test_without_a_clone_it_is_that_of_the_sources_and_a_shallow_one_upgrades_none(
-    clone: Path, tmp_path: Path
-) -> None:
+def test_version_without_a_clone_or_of_a_shallow_one(clone: Path, tmp_path: Path) -> None:
     git(tmp_path, "init", "--quiet")  # somebody else's
     assert version_of(sources(tmp_path / "unpacked")) == "0.1.0"
     last = commit(clone)
@@ -92,9 +90,7 @@ def test_without_a_clone_it_is_that_of_the_sources_and_a_shallow_one_upgrades_no
     assert version_of(tmp_path / "release") == "0.1.0"
 
 
-def test_versions_that_would_mislead_and_what_is_missing_are_named(
-    clone: Path, tmp_path: Path
-) -> None:
+def test_misleading_versions_and_what_is_missing_are_named(clone: Path, tmp_path: Path) -> None:
     git(clone, "tag", "v0.2.0")
     sentence = refused(clone)
     assert "v0.2.0" in sentence

@@ -150,9 +150,7 @@ def test_without_a_clear_choice_the_names_are_listed(several: str) -> None:
         ("\0", ":1: it can't be read as JSON or YAML: unacceptable character #x0000"),
     ],
 )
-def test_what_cannot_be_read_is_reported_in_a_sentence(
-    tmp_path: Path, text: str, printed: str
-) -> None:
+def test_what_cannot_be_read_is_told_in_a_sentence(tmp_path: Path, text: str, printed: str) -> None:
     file = tmp_path / "file"
     file.write_text(text)
     with pytest.raises(ConfigError) as caught:

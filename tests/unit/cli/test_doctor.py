@@ -138,9 +138,7 @@ def test_iproute2_is_judged_by_its_version(machine: Machine) -> None:
     assert other in "\n".join(machine.doctor())
 
 
-def test_kernel_without_a_list_of_modules_is_asked(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kernel_without_lists_is_asked(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     unknown = kernels.Module(kernels.UNKNOWN, "no list")
     monkeypatch.setattr(kernels, "ipvlan_module", lambda: unknown)
     linux = f"Linux {os.uname().release}"
@@ -166,9 +164,7 @@ NO_INTERPRETER = "#!/gone/bin/python3 -I\n"
         ("#!/bin/sh\necho v1.1 >&2", 0o755, "warning plugins PATH is a different program: v1.1"),
     ],
 )
-def test_ipvlan_that_is_another_program_or_does_not_run(
-    machine: Machine, content: str, mode: int, said: str
-) -> None:
+def test_ipvlan_that_does_not_run(machine: Machine, content: str, mode: int, said: str) -> None:
     assert "problem plugins none of these directories has ipvlan" in machine.doctor()
     path = machine.plugins / "ipvlan"
     path.write_text(content)
@@ -198,9 +194,7 @@ def test_ipam_plugin_that_does_not_tell_its_versions_or_run(machine: Machine, an
 USUAL = "the usual directories; --cni-path names those of your runtime"
 
 
-def test_ipam_plugin_that_is_missing_and_who_chose_where_to_look(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ipam_plugin_that_is_missing(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "USUAL_DIRECTORIES", (str(machine.plugins),))
     for name, chosen, path, variable in (
         ("--cni-path", "set by --cni-path", None, ""),
@@ -215,9 +209,7 @@ def test_ipam_plugin_that_is_missing_and_who_chose_where_to_look(
         assert f"ok plugins searched in this order: {machine.plugins} ({chosen})" in lines
 
 
-def test_plugins_that_no_single_directory_has(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_plugins_that_no_directory_has(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     other = machine.directory / "other"
     other.mkdir()
     (other / "ipvlan").symlink_to(IPVLAN)
@@ -256,7 +248,7 @@ def test_what_differs_or_overlaps_on_one_master_is_found_across_files(machine: M
     assert "overlaps with" not in "\n".join(machine.doctor("-c", given))
 
 
-def test_warning_of_validate_is_a_warning_and_keeps_nothing_from_being_examined(
+def test_warning_of_validate_keeps_nothing_from_being_examined(
     machine: Machine,
 ) -> None:
     pool = {"type": "host-local", "subnet": "10.1.0.0/24", "dataDir": str(machine.directory)}

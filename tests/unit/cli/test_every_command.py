@@ -134,9 +134,7 @@ CHOSEN = [*ONCE.values(), *sample([case for case in CASES if case not in ONCE.va
 
 
 @pytest.mark.parametrize(("command", "option", "value"), CHOSEN)
-def test_a_wrong_value_is_bad_input_and_its_option_is_named(
-    command: str, option: str, value: str, typed: Typed
-) -> None:
+def test_wrong_value_names_its_option(command: str, option: str, value: str, typed: Typed) -> None:
     said = ipvlan(*typed(command, option, value))
     assert (said.status, said.out) == (2, "")
     first, *rest = said.err.splitlines()
@@ -152,9 +150,7 @@ def test_a_namespace_that_can_not_be_a_containers(typed: Typed) -> None:
         assert "CNI_NETNS " not in said.err
 
 
-def test_a_plugin_that_no_directory_has_and_who_chose_them(
-    typed: Typed, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_plugin_that_no_directory_has(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cni_ipvlan.cli.calls.USUAL_DIRECTORIES", ("/nowhere",))
     for command, given, variable, name in (
         ("del", "/nowhere", "", "--cni-path"),

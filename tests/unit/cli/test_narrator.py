@@ -26,9 +26,7 @@ def narrator() -> Narrator:
     return Narrator(Log(click.echo, {}))
 
 
-def test_lines_of_commands_side_by_side_can_be_told_apart(
-    narrator: Narrator, capsys: Printed
-) -> None:
+def test_lines_of_commands_side_by_side_differ(narrator: Narrator, capsys: Printed) -> None:
     narrator.command(CHANGE, None)
     narrator.command(PLUGIN, None)
     begun = capsys.readouterr().err.splitlines()

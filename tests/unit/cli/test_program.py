@@ -92,9 +92,7 @@ def test_bad_usage_is_reported_in_a_sentence(line: str, printed: str, conf: str)
     assert printed in first
 
 
-def test_a_failure_is_a_sentence_with_details_below_it(
-    conf: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_is_a_sentence_with_details(conf: str, monkeypatch: pytest.MonkeyPatch) -> None:
     said = ipvlan("status", "-c", conf, "--cni-path", "/nowhere")
     first, *details = said.err.splitlines()[1:]
     assert said.status == 1
@@ -152,9 +150,7 @@ def test_what_is_to_be_kept_reaches_gc(conf: str, made: Made) -> None:
     assert "skipping the IPAM plugin static, which may not know GC" in said.err
 
 
-def test_a_verb_is_used_in_the_version_that_introduced_it(
-    tmp_path: Path, made: Made, conf: str
-) -> None:
+def test_a_verb_is_used_in_its_first_version(tmp_path: Path, made: Made, conf: str) -> None:
     result = tmp_path / "result.json"
     result.write_text('{"cniVersion": "0.2.0", "ip4": {"ip": "10.1.0.2/24"}}')
     about = ["--netns", HERE, "--container-id", "a", "--prev-result", str(result)]

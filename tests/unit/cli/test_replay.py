@@ -77,9 +77,7 @@ def test_options_that_do_not_fit_the_call_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("option", [[], ["--dry-run"]])
-def test_a_strangers_words_do_not_reach_the_terminal_as_they_are(
-    option: list[str], tmp_path: Path
-) -> None:
+def test_a_strangers_words_do_not_reach_the_terminal(option: list[str], tmp_path: Path) -> None:
     evil = "\x1b[2J\x9b\u202e"
     content = {**variables(CNI_IFNAME=f"net1{evil}"), "time": evil, "stdin": evil}
     _, out, err = replay(tmp_path, content, *option, outcome={"status": evil, "answer": evil})
@@ -87,9 +85,7 @@ def test_a_strangers_words_do_not_reach_the_terminal_as_they_are(
     assert all(line.isprintable() for line in (out + err).split("\n"))
 
 
-def test_a_failure_without_a_container_is_compared(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_of_check_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CNI_PATH", "/")
     conf = {**CONF, "prevResult": {"cniVersion": "1.0.0"}}
     about = variables(CNI_COMMAND="CHECK", CNI_PATH="/theirs")

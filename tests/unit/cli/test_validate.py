@@ -94,9 +94,7 @@ def test_a_problem_is_named_with_its_place(change: dict[str, Any], place: str, w
 
 
 @pytest.mark.parametrize(("change", "place", "words"), ODD)
-def test_what_works_all_the_same_is_a_warning(
-    change: dict[str, Any], place: str, words: str
-) -> None:
+def test_what_works_anyway_is_a_warning(change: dict[str, Any], place: str, words: str) -> None:
     config = changed(change)
     assert problems_of(config) == []
     ((where, text),) = problems_of(config, warnings=True)
@@ -257,9 +255,7 @@ def test_ranges_that_overlap_on_one_master_are_a_problem_between_files(tmp_path:
         ("e*", {"linkInContainer": True, "master": "e*"}, ""),
     ],
 )
-def test_networks_that_may_have_the_same_master_are_compared(
-    tmp_path: Path, one: Any, other: Any, used: str
-) -> None:
+def test_networks_with_perhaps_one_master(tmp_path: Path, one: Any, other: Any, used: str) -> None:
     given = other if isinstance(other, dict) else {"master": other}
     first = put(tmp_path / "a", ipam=POOL, name="a", master=one)
     second = {"ipam": POOL, "name": "b", "master": one, **given}

@@ -47,9 +47,7 @@ def file_of(directory: Path, attachment: AttachmentId) -> Path:
     return next(directory.glob(f"on-*/{attachment.key}.*"))
 
 
-def test_records_about_the_attachments_of_a_master_are_found(
-    remembering: Registry, directory: Path
-) -> None:
+def test_records_of_a_masters_attachments(remembering: Registry, directory: Path) -> None:
     assert sorted(remembering.records(MASTER)) == [HINT, OTHER_HINT]
     assert list(remembering.records((MASTER[0], 22))) == [FOREIGN_HINT]
     assert list(remembering.records((1, 2))) == []
@@ -79,9 +77,7 @@ def test_forgetting_one_attachment_keeps_the_others(remembering: Registry, direc
     assert not directory.exists()
 
 
-def test_only_the_full_names_make_a_record_an_attachments(
-    remembering: Registry, directory: Path
-) -> None:
+def test_only_full_names_tell_whose_a_record_is(remembering: Registry, directory: Path) -> None:
     """As when two attachments have the same key."""
     other = HINT._replace(container_id="another")
     file_of(directory, ATTACHMENT).write_text(json.dumps(other._asdict()))
@@ -103,9 +99,7 @@ def test_withdrawing_a_record_keeps_others(remembering: Registry) -> None:
     assert remembering.records_of(ATTACHMENT) == [elsewhere]
 
 
-def test_a_complete_record_takes_the_place_of_those_that_it_disproves(
-    remembering: Registry, directory: Path
-) -> None:
+def test_complete_record_removes_what_it_disproves(remembering: Registry, directory: Path) -> None:
     elsewhere = HINT._replace(netns_identity=(4, 5))
     same_place = HINT._replace(network="another", container_id="former")
     other_interface = same_place._replace(ifname="net7")
@@ -126,9 +120,7 @@ def test_a_complete_record_takes_the_place_of_those_that_it_disproves(
     assert not (directory / f"on-{MASTER[0]}.{MASTER[1]}" / ATTACHMENT.key).exists()
 
 
-def test_a_complete_record_disproves_none_that_only_has_the_same_digest(
-    remembering: Registry, directory: Path
-) -> None:
+def test_equal_digests_do_not_disprove_a_record(remembering: Registry, directory: Path) -> None:
     """The digest of a place has 40 bits, so another place's can be made to be equal."""
     place = HINT.file_name.partition(".")[2]
     others = file_of(directory, FOREIGN)
@@ -168,9 +160,7 @@ def test_an_interface_can_be_identified_before_the_add_is_done(remembering: Regi
     assert remembering.records_of(ATTACHMENT) == []
 
 
-def test_a_record_of_an_older_version_is_complete_and_of_a_newer_one_what_is_known_is_read(
-    remembering: Registry, directory: Path
-) -> None:
+def test_records_of_other_versions_are_read(remembering: Registry, directory: Path) -> None:
     document = HINT._asdict()
     file_of(directory, ATTACHMENT).write_text(json.dumps({**document, "more": 1}))
     assert remembering.records_of(ATTACHMENT) == [HINT]
@@ -223,9 +213,7 @@ def test_a_read_only_registry_changes_nothing(remembering: Registry, directory: 
     assert len(list(reader.records(MASTER))) == 2
 
 
-def test_a_record_whose_interface_was_not_seen_to_go_becomes_a_note(
-    remembering: Registry, directory: Path
-) -> None:
+def test_record_becomes_a_note_unless_seen_to_go(remembering: Registry, directory: Path) -> None:
     remembering.forget(FOREIGN)
     complete = remembering.complete(HINT, 7)
 
@@ -244,7 +232,7 @@ def test_a_record_whose_interface_was_not_seen_to_go_becomes_a_note(
     assert not (directory / f"on-{MASTER[0]}.{MASTER[1]}").exists()
 
 
-def test_a_note_that_was_searched_for_stays_so_until_another_mode_is_noted(
+def test_a_searched_note_stays_so_until_another_mode_is_noted(
     remembering: Registry,
 ) -> None:
     with remembering.master_lock(MASTER, never):
