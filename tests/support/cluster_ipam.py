@@ -45,18 +45,15 @@ def main() -> int:
     container, ifname = os.environ["CNI_CONTAINERID"], os.environ["CNI_IFNAME"]
     with opened(ipam["store"]) as leases:
         verb = os.environ["CNI_COMMAND"]
+        mine = [each for each, lease in leases.items() if lease[1:] == [container, ifname]]
         if verb == "ADD":
             pod = f"{args['K8S_POD_NAMESPACE']}/{args['K8S_POD_NAME']}"
             address = _allocate(leases, ipam["range"], [pod, container, ifname])
             _answer(conf, {"ips": [{"address": address}]})
         elif verb == "DEL":
-            for address in [
-                each for each, lease in leases.items() if lease[1:] == [container, ifname]
-            ]:
+            for address in mine:
                 del leases[address]
-        elif verb == "CHECK" and [container, ifname] not in [
-            lease[1:] for lease in leases.values()
-        ]:
+        elif verb == "CHECK" and not mine:
             _answer(conf, {"code": 100, "msg": f"no lease of container {container}"})
             return 1
     return 0
@@ -68,11 +65,8 @@ def _allocate(leases: Leases, subnet: str, lease: list[str]) -> str:
             leases[address] = lease
             return address
     network = ip_interface(subnet).network
-    address = next(
-        f"{host}/{network.prefixlen}"
-        for host in network.hosts()
-        if f"{host}/{network.prefixlen}" not in leases
-    )
+    addresses = (f"{host}/{network.prefixlen}" for host in network.hosts())
+    address = next(each for each in addresses if each not in leases)
     leases[address] = lease
     return address
 

@@ -23,24 +23,6 @@ CONTAINER = Namespace("/var/run/netns/c", "c", (4, 1))
 ABSENT = b'Cannot find device "x"\n'
 
 
-class FakeInterrupts:
-    """A signal that comes at a chosen moment."""
-
-    def __init__(self) -> None:
-        self.came = False
-        self.holding = False
-
-    def check(self) -> None:
-        if self.came and not self.holding:
-            raise InterruptedBySignalError(signal.SIGTERM)
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        self.holding = True
-        yield
-        self.holding = False
-
-
 class FakeRunner:
     """Records what it ran; fails, answers or calls back as set for a command."""
 
@@ -54,7 +36,7 @@ class FakeRunner:
         self.raises: dict[str, Exception] = {}
         self.not_run: list[str] = []
         self.after: dict[str, Callable[[], None]] = {}
-        self.interrupts = FakeInterrupts()
+        self.interrupts = Interrupts()
 
     def start(self, command: Command) -> Running:
         running = Running(command, {}, Interrupts())
@@ -240,18 +222,18 @@ def test_a_plugin_that_refuses_both_in_the_same_words_has_changed_nothing(
 
 def test_signal_during_a_change_undoes_it_while_others_are_held_back(world: World) -> None:
     held: list[bool] = []
-    world.runner.after["undo one"] = lambda: held.append(world.interrupts.holding)
-    world.runner.after["do two"] = lambda: setattr(world.interrupts, "came", True)
+    world.runner.after["undo one"] = lambda: held.append(world.interrupts.is_holding)
+    world.runner.after["do two"] = lambda: world.interrupts._catch(signal.SIGTERM, None)
     with pytest.raises(InterruptedBySignalError), world.tx:
         world.change("one")
         world.change("two")
         world.change("three")
     assert world.runner.ran == ["do one", "do two", "undo two", "undo one"]
-    assert (held, world.interrupts.holding) == ([True], False)
+    assert (held, world.interrupts.is_holding) == ([True], False)
 
 
 def test_signal_before_a_change_or_a_program_prevents_it(world: World) -> None:
-    world.interrupts.came = True
+    world.interrupts._catch(signal.SIGTERM, None)
     for command in (
         batch(Command(("ip", "link")), Command(("ip", "link"))),
         Command(("ipam",), "allocate", environment={}),
