@@ -140,14 +140,9 @@ class Life:
     def _call(
         self, verb: str, key: Key, place: str, conf: Conf, death: DiesAt | None = None
     ) -> Answer | None:
-        environment = call_environment(
-            verb,
-            str(NAMED / place),
-            CNI_CONTAINERID=key.container_id,
-            CNI_IFNAME=key.ifname,
-            CNI_PATH=self._path,
-        )
-        return self._serve(environment, conf, death)
+        about = {"CNI_CONTAINERID": key.container_id, "CNI_IFNAME": key.ifname}
+        about["CNI_PATH"] = self._path
+        return self._serve(call_environment(verb, str(NAMED / place), **about), conf, death)
 
     def _serve(
         self, environment: dict[str, str], conf: Conf, death: DiesAt | None
@@ -169,10 +164,8 @@ class Life:
         network = NETWORKS[key.network]
         ((where, slave),) = self.ledger.view.slaves.items() - before.slaves.items()
         addresses = tuple(ip["address"] for ip in result["ips"])
-        expected = Slave(
-            place, key.ifname, network.master, network.mode, is_up=True, addresses=addresses
-        )
-        assert slave == expected
+        about = (place, key.ifname, network.master, network.mode)
+        assert slave == Slave(*about, is_up=True, addresses=addresses)
         leased = {each.partition("/")[0] for each in addresses if network.has_pool}
         assert self.ledger.view.leased_by(key) == leased
         self.ledger.added(key, where, result)
@@ -308,11 +301,6 @@ class Life:
 
 
 def _shown(slave: Slave, master: dict[str, Any], row: dict[str, Any]) -> Slave:
-    return Slave(
-        slave.place,
-        slave.name,
-        master["master"],
-        (master["mode"], master["flag"]),
-        row["up"],
-        ipv4(row["addresses"]),
-    )
+    mode = (master["mode"], master["flag"])
+    about = (slave.place, slave.name, master["master"], mode)
+    return Slave(*about, row["up"], ipv4(row["addresses"]))

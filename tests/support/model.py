@@ -73,14 +73,10 @@ def look(masters: Mapping[int, str]) -> View:
 def _slave(place: str, link: dict[str, Any], masters: Mapping[int, str]) -> Slave:
     data = link["linkinfo"]["info_data"]
     flag = next((flag for flag in ("private", "vepa") if data.get(flag)), "bridge")
-    return Slave(
-        place,
-        link["ifname"],
-        link["link"] if place == HOST else masters[link["link_index"]],
-        (data["mode"], flag),
-        "UP" in link["flags"],
-        ipv4(f"{info['local']}/{info['prefixlen']}" for info in link["addr_info"]),
-    )
+    master = link["link"] if place == HOST else masters[link["link_index"]]
+    addresses = ipv4(f"{info['local']}/{info['prefixlen']}" for info in link["addr_info"])
+    about = (place, link["ifname"], master, (data["mode"], flag))
+    return Slave(*about, "UP" in link["flags"], addresses)
 
 
 def ipv4(addresses: Iterable[str]) -> tuple[str, ...]:

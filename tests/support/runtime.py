@@ -99,14 +99,8 @@ def call_in_process(environment: Mapping[str, str], stdin: bytes) -> Answer:
 def call_environment(verb: str, container: Space | str, **others: str) -> dict[str, str]:
     """Return the environment of a call; ``others`` are added, or take a variable's place."""
     path = container if isinstance(container, str) else container.path
-    return {
-        "CNI_COMMAND": verb,
-        "CNI_CONTAINERID": "one",
-        "CNI_NETNS": path,
-        "CNI_IFNAME": "net1",
-        "CNI_PATH": PLUGINS,
-        **others,
-    }
+    named = {"CNI_CONTAINERID": "one", "CNI_NETNS": path, "CNI_IFNAME": "net1"}
+    return {"CNI_COMMAND": verb, **named, "CNI_PATH": PLUGINS, **others}
 
 
 def stdin_of(conf: Conf | bytes) -> bytes:
@@ -118,14 +112,8 @@ def network(**options: Any) -> Conf:
 
     An option that is None is left out.
     """
-    conf = {
-        "cniVersion": "1.0.0",
-        "name": "net",
-        "type": "ipvlan",
-        "master": "eth0",
-        "ipam": static("10.1.0.2/24"),
-        **options,
-    }
+    named = {"cniVersion": "1.0.0", "name": "net", "type": "ipvlan"}
+    conf = {**named, "master": "eth0", "ipam": static("10.1.0.2/24"), **options}
     return {key: value for key, value in conf.items() if value is not None}
 
 

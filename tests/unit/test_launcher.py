@@ -86,9 +86,7 @@ def test_no_name_service_is_asked_for_a_home(tree: Tree, home: str | None) -> No
     assert (report["home"], report["has_asked"]) == (home, False)
 
 
-def test_python_is_started_isolated_with_site_in_utf8_with_the_arguments(
-    tree: Tree,
-) -> None:
+def test_python_is_started_isolated_with_site_in_utf8_with_the_arguments(tree: Tree) -> None:
     words = ["add", "", "*", "$HOME", "it's", 'a"b', "a b", "-x", "é"]
     report = tree.started_by(tree.command, *words)
     assert (report["isolated"], report["no_site"], report["utf8"]) == (1, 0, 1)

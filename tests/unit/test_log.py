@@ -16,10 +16,8 @@ from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.log import Log, describe, one_line
 
 QUERY = (Command(("ip", "link", "show")), Completed(0, b"[]", b"", 0.0123))
-CHANGE = (
-    Command(("ip", "link", "set", "dev", "it's", "up"), "bring it up"),
-    Completed(0, b"", b"", 0.002),
-)
+UP = Command(("ip", "link", "set", "dev", "it's", "up"), "bring it up")
+CHANGE = (UP, Completed(0, b"", b"", 0.002))
 LINE = re.compile(
     r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[\d+\] "
     r"ADD c1 net1 /run/netns/c1 default/web-0: (.*)\Z"
@@ -55,12 +53,9 @@ class World:
         self.call_log.fail("cannot do it")
         if not self.log.exists():
             return []
-        found = []
-        for line in self.log.read_text().splitlines():
-            match = LINE.match(line)
-            assert match, line
-            found.append(match[1])
-        return found
+        found = [LINE.match(line) for line in self.log.read_text().splitlines()]
+        assert all(found)
+        return [match[1] for match in found if match]
 
 
 EVERYTHING = [

@@ -39,25 +39,21 @@ def test_least_configuration_gets_the_defaults() -> None:
 
 
 def test_full_configuration_is_taken_over() -> None:
+    changes: dict[str, Any] = {"master": "eth1000", "mode": "l3s", "flag": "private", "mtu": 1400}
+    ignored = {"runtimeConfig": {"ips": []}, "args": {"cni": {}}, "somebodyElses": [1]}
     given = config(
-        master="eth1000",
-        mode="l3s",
-        flag="private",
-        mtu=1400,
+        **changes,
+        **ignored,
         ipam={"type": "static", "addresses": [{"address": "10.10.10.2/24"}]},
         linkInContainer=True,
         checkIPv4Conflict=True,
         dns={"nameservers": ["10.0.0.1"], "domain": "", "search": [], "options": None},
         prevResult={"interfaces": [{"name": "eth0"}]},
-        runtimeConfig={"ips": []},
-        args={"cni": {}},
         capabilities={"ips": True},
-        somebodyElses=[1],
     )
     conf = parse(given, "1.0.0")
     assert conf.prev_result is not None
     assert conf.prev_result.interfaces == (Interface("eth0"),)
-    changes: dict[str, Any] = {"master": "eth1000", "mode": "l3s", "flag": "private", "mtu": 1400}
     changes |= {"ipam_type": "static", "link_in_container": True, "check_ipv4_conflict": True}
     changes |= {"dns": {"nameservers": ["10.0.0.1"]}, "prev_result": conf.prev_result}
     assert conf == DEFAULTS._replace(**changes)

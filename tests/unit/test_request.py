@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from runtime import call_environment
 
 from cni_ipvlan.cni import errors, request
 from cni_ipvlan.cni.errors import CniError
@@ -26,8 +27,7 @@ def parse(environment: dict[str, str], stdin: bytes) -> request.Request:
 
 
 def environment(command: str = "ADD", **changes: str) -> dict[str, str]:
-    named = {"CNI_CONTAINERID": "dummy-1", "CNI_NETNS": "/run/netns/blue", "CNI_IFNAME": "net1"}
-    return {"CNI_COMMAND": command, **named, "CNI_PATH": "/opt/cni/bin:/usr/lib/cni", **changes}
+    return call_environment(command, "/run/netns/blue", **{"CNI_CONTAINERID": "dummy-1", **changes})
 
 
 def stdin(**config: Any) -> bytes:

@@ -17,9 +17,8 @@ OUTCOME = {"status": 0, "answer": "{}"}
 def replay(tmp_path: Path, request: Any, *options: str, outcome: Any = OUTCOME) -> Said:
     lines = [request, {"command": {"argv": ["ip"]}}, {"outcome": outcome}]
     file = tmp_path / "call.jsonl"
-    file.write_text(
-        "\n".join(each if isinstance(each, str) else json.dumps(each) for each in lines)
-    )
+    texts = [each if isinstance(each, str) else json.dumps(each) for each in lines]
+    file.write_text("\n".join(texts))
     return ipvlan("replay", str(file), *options)
 
 
