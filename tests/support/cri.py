@@ -11,29 +11,24 @@ from grpclib.client import Channel, UnaryUnaryMethod
 from grpclib.exceptions import GRPCError
 from patience import patient
 
-# k8s.io/cri-api, pkg/apis/runtime/v1/api.proto, as far as the tests use it: a message a line, with
-# the number, kind and name of each field. An enum goes over the wire as an int32 does.
+# k8s.io/cri-api, pkg/apis/runtime/v1/api.proto, as far as the tests use it: messages, each with
+# the number, kind and name of its fields. An enum goes over the wire as an int32 does.
 _PACKAGE = "runtime.v1"
 _MESSAGES = """
-StatusRequest
-StatusResponse, 1 RuntimeStatus status
+StatusRequest; StatusResponse, 1 RuntimeStatus status
 RuntimeStatus, 1 RuntimeCondition* conditions
 RuntimeCondition, 1 string type, 2 bool status, 3 string reason, 4 string message
 PodSandboxMetadata, 1 string name, 2 string uid, 3 string namespace, 4 uint32 attempt
-LinuxPodSandboxConfig
 PodSandboxConfig, 1 PodSandboxMetadata metadata, 8 LinuxPodSandboxConfig linux
-RunPodSandboxRequest, 1 PodSandboxConfig config
-RunPodSandboxResponse, 1 string pod_sandbox_id
-StopPodSandboxRequest, 1 string pod_sandbox_id
-StopPodSandboxResponse
-RemovePodSandboxRequest, 1 string pod_sandbox_id
-RemovePodSandboxResponse
+LinuxPodSandboxConfig
+RunPodSandboxRequest, 1 PodSandboxConfig config; RunPodSandboxResponse, 1 string pod_sandbox_id
+StopPodSandboxRequest, 1 string pod_sandbox_id; StopPodSandboxResponse
+RemovePodSandboxRequest, 1 string pod_sandbox_id; RemovePodSandboxResponse
 PodSandboxStatusRequest, 1 string pod_sandbox_id
 PodSandboxStatusResponse, 1 PodSandboxStatus status
 PodSandboxStatus, 3 int32 state, 5 PodSandboxNetworkStatus network
 PodSandboxNetworkStatus, 1 string ip
-ListPodSandboxRequest
-ListPodSandboxResponse, 1 PodSandbox* items
+ListPodSandboxRequest; ListPodSandboxResponse, 1 PodSandbox* items
 PodSandbox, 1 string id
 ImageSpec, 1 string image
 ContainerMetadata, 1 string name, 2 uint32 attempt
@@ -41,21 +36,19 @@ ContainerConfig, 1 ContainerMetadata metadata, 2 ImageSpec image
 CreateContainerRequest, 1 string pod_sandbox_id, 2 ContainerConfig config, \
     3 PodSandboxConfig sandbox_config
 CreateContainerResponse, 1 string container_id
-StartContainerRequest, 1 string container_id
-StartContainerResponse
+StartContainerRequest, 1 string container_id; StartContainerResponse
 ExecSyncRequest, 1 string container_id, 2 string* cmd, 3 int64 timeout
 ExecSyncResponse, 1 bytes stdout, 2 bytes stderr, 3 int32 exit_code
-ImageStatusRequest, 1 ImageSpec image
-ImageStatusResponse, 1 Image image
+ImageStatusRequest, 1 ImageSpec image; ImageStatusResponse, 1 Image image
 Image, 1 string id
 """
 
 
 def _file() -> descriptor_pb2.FileDescriptorProto:
     file = descriptor_pb2.FileDescriptorProto(name="cri.proto", package=_PACKAGE, syntax="proto3")
-    for line in _MESSAGES.strip().splitlines():
-        name, *fields = line.split(",")
-        message = file.message_type.add(name=name)
+    for text in _MESSAGES.replace("\n", ";").strip(";").split(";"):
+        name, *fields = text.split(",")
+        message = file.message_type.add(name=name.strip())
         for number, kind, field in map(str.split, fields):
             label = 3 if kind.endswith("*") else 1  # of several, or one that may be absent
             added = message.field.add(name=field, number=int(number), label=label)

@@ -2,10 +2,8 @@
 
 import json
 import os
-import pty
 import subprocess
 import sysconfig
-from contextlib import suppress
 from itertools import product
 from pathlib import Path
 
@@ -17,7 +15,6 @@ from cni_ipvlan.cli import options, output, program
 from cni_ipvlan.cli.output import OK, Finding
 
 ENVIRONMENT = {"PATH": f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}", "TERM": "xterm"}
-ESCAPE = "\x1b["
 FULL = "ipvlan: cannot write to standard output: No space left on device\n"
 
 
@@ -101,43 +98,17 @@ def test_what_strangers_named_has_no_escape_sequences(
     assert [each.value for each in offered] == ["web", "web2"]
 
 
-def test_only_our_own_colours_reach_a_terminal(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("terminal", "no_colour"), [(1, ""), (2, ""), (1, "1"), (0, "")])
+def test_only_our_own_colours_reach_a_terminal_that_wants_them(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    terminal: int,
+    no_colour: str,
 ) -> None:
-    monkeypatch.setattr(os, "isatty", lambda _descriptor: True)
-    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(os, "isatty", terminal.__eq__)
+    monkeypatch.setenv("NO_COLOR", no_colour)
     output.echo(f"{output.styled(EVIL, fg='red')} \x1b[31m")
-    assert capsys.readouterr().out == f"\x1b[31m{SHOWN}\x1b[0m \\x1b[31m\n"
-
-
-def on_terminal(directory: Path, *arguments: str, **environment: str) -> str:
-    """Run the command on a terminal; return what it shows."""
-    ours, theirs = pty.openpty()
-    command = subprocess.Popen(
-        [f"{sysconfig.get_path('scripts')}/ipvlan", *arguments],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env={**ENVIRONMENT, **environment},
-        cwd=directory,
-    )
-    os.close(theirs)
-    shown = b""
-    with suppress(OSError):  # how a terminal ends
-        while chunk := os.read(ours, 4096):
-            shown += chunk
-    os.close(ours)
-    command.wait()
-    return shown.decode()
-
-
-def test_a_terminal_has_colours_unless_it_wants_none_and_a_pipe_has_none(files: Path) -> None:
-    assert ESCAPE in on_terminal(files, "validate", "bad.conf")
-    assert ESCAPE in on_terminal(files, "add", "-c", "bad.conf")
-    shown = on_terminal(files, "validate", "bad.conf", NO_COLOR="1")
-    assert "$.mode" in shown
-    assert ESCAPE not in shown
-    for line in ("validate bad.conf", "add -c bad.conf", "doctor --cni-path /x"):
-        done = run(f"ipvlan {line}", files)
-        assert done.stdout + done.stderr
-        assert ESCAPE not in done.stdout + done.stderr
+    output.echo_err(f"{output.styled(EVIL, err=True, fg='red')} \x1b[31m")
+    for number, printed in enumerate(capfd.readouterr(), 1):
+        is_red = number == terminal and not no_colour
+        assert printed == (f"\x1b[31m{SHOWN}\x1b[0m" if is_red else SHOWN) + " \\x1b[31m\n"
