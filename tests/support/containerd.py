@@ -12,21 +12,12 @@ from typing import Any
 
 import lab
 from executable import Executable
-from runtime import PLUGINS
+from runtime import PLUGINS, host_local
 
 BIN_DIR = Path("/opt/cni/bin")
 CONFIGURATION = Path("/etc/cni/net.d/10-net.conflist")
-NETWORK: dict[str, Any] = {
-    "cniVersion": "1.0.0",
-    "name": "net",
-    "plugins": [
-        {
-            "type": "ipvlan",
-            "master": "eth0",
-            "ipam": {"type": "host-local", "subnet": "10.1.0.0/24"},
-        }
-    ],
-}
+IPVLAN = {"type": "ipvlan", "master": "eth0", "ipam": host_local("10.1.0.0/24")}
+NETWORK: dict[str, Any] = {"cniVersion": "1.0.0", "name": "net", "plugins": [IPVLAN]}
 SANDBOX_IMAGE = "lab.invalid/pod:1"
 HOME = Path("/run/containerd-lab")
 SOCKET = HOME / "containerd.sock"

@@ -200,12 +200,8 @@ class Space:
 
     def addresses(self, name: str) -> list[str]:
         """Return an interface's addresses, except those that the kernel makes by itself."""
-        return [
-            f"{info['local']}/{info['prefixlen']}"
-            for entry in self.ask("address", "show", "dev", name)
-            for info in entry["addr_info"]
-            if not info["local"].startswith(_BY_THE_KERNEL)
-        ]
+        shown = self.ask("address", "show", "dev", name)
+        return [address for entry in shown for address in _addresses(entry)]
 
     def routes(self, *words: str) -> list[dict[str, Any]]:
         """Return the routes that were added (not those that come with an address)."""
@@ -381,9 +377,13 @@ def _described(link: dict[str, Any]) -> dict[str, Any]:
     return {
         **{key: link[key] for key in kept if key in link},
         "up": "UP" in link["flags"],
-        "addresses": [
-            f"{each['local']}/{each['prefixlen']}"
-            for each in link["addr_info"]
-            if not each["local"].startswith(_BY_THE_KERNEL)
-        ],
+        "addresses": _addresses(link),
     }
+
+
+def _addresses(link: dict[str, Any]) -> list[str]:
+    return [
+        f"{each['local']}/{each['prefixlen']}"
+        for each in link["addr_info"]
+        if not each["local"].startswith(_BY_THE_KERNEL)
+    ]
