@@ -106,6 +106,7 @@ def test_null_the_empty_string_and_others_options_mean_the_default(options: dict
         ({"master": "eth%d"}, 'master is "eth%d"; the kernel treats % as a pattern'),
         ({"mode": ["l2"]}, 'mode is ["l2"]; allowed: l2, l3, l3s'),
         ({"flag": "isolated"}, 'flag is "isolated"; allowed: bridge, private, vepa'),
+        ({"mtu": 65536}, "mtu is 65536; it must be 65535 or less"),
         ({"mtu": "1500"}, 'mtu is "1500"; it must be a whole number'),
         ({"mtu": float("inf")}, "mtu is Infinity; it must be a whole number"),
         ({"args": {"cni": {"mac": "::"}}}, MAC),
