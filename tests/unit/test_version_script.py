@@ -50,10 +50,9 @@ def refused(checkout: Path, **environment: str) -> str:
 def test_later_commits_and_releases_have_later_versions(clone: Path) -> None:
     versions = [version_of(clone)]
     hashes = [commit(clone)]
-    git(clone, "tag", "v0.2.0-rc.1")
-    versions += [version_of(clone)]
-    git(clone, "tag", "v0.1.0")
-    versions += [version_of(clone)]
+    for tag in ("v0.2.0-rc.1", "v0.1.0"):
+        git(clone, "tag", tag)
+        versions += [version_of(clone)]
     hashes += [commit(clone)]
     versions += [version_of(clone)]
     set_version(clone, "0.2.0")

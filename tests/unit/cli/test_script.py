@@ -143,17 +143,9 @@ def test_json_has_everything_of_each_step() -> None:
     document = story.document(DryRun(verb, plan, RESULT))
     one, other = document.pop("steps")
     assert document == {"assumptions": ["a"], "result": RESULT, "failure": None}
-    assert one == {
-        "argv": list(ADD.argv),
-        "namespace": None,
-        "purpose": "create it",
-        "stdin": None,
-        "environment": {},
-        "undo": [list(undo)],
-        "needed": True,
-        "ipv6Only": False,
-        "run": False,
-    }
+    flags = {"needed": True, "ipv6Only": False, "run": False}
+    what = {"argv": list(ADD.argv), "purpose": "create it", "undo": [list(undo)]}
+    assert one == {**what, "namespace": None, "stdin": None, "environment": {}, **flags}
     given: dict[str, Any] = {
         "argv": ["ip", "netns", "exec", "c", "tee", "/x"],
         "namespace": "/run/netns/c",
