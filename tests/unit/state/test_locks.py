@@ -25,7 +25,7 @@ from holder import (
 from lab import wait_until
 
 from cni_ipvlan.state import locks
-from cni_ipvlan.state.locks import BusyError
+from cni_ipvlan.state.locks import BusyError, Lock
 from cni_ipvlan.state.registry import Registry
 
 
@@ -127,6 +127,25 @@ def test_one_process_at_a_time_has_the_lock(directory: Path, tmp_path: Path, loc
         assert worker.returncode == 0
     assert counter.read_text() == "100"
     assert not directory.exists()
+
+
+def test_a_lock_that_was_made_again_is_not_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "locks"
+    path.touch()
+    holder, lock = Lock(f"{path}", "one"), locks._lock
+
+    def late(*arguments: int) -> bool:
+        """Lock after another call has removed the file, and a third one has made it again."""
+        monkeypatch.setattr(locks, "_lock", lock)
+        path.unlink()
+        assert holder.try_acquire()
+        return lock(*arguments)
+
+    monkeypatch.setattr(locks, "_lock", late)
+    locks.remove_unused(f"{path}")
+    assert not Lock(f"{path}", "one").try_acquire()
 
 
 def test_lock_of_a_master_is_held_by_one_at_a_time(
