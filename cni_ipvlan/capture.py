@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from cni_ipvlan.cni.request import Given
+    from cni_ipvlan.cni.request import Stdin
     from cni_ipvlan.iproute.commands import Command
     from cni_ipvlan.iproute.running import Completed
     from cni_ipvlan.log import Listener, Log
@@ -41,7 +41,7 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 def captured(
     answer: Callable[[Listener, Write], int],
     environment: Mapping[str, str],
-    given: Given,
+    given: Stdin,
     log: Log,
     write: Write,
 ) -> int:
@@ -66,7 +66,7 @@ def captured(
 class _Capture:
     """A file with one call, which is logged as well. ``printed`` is what the runtime has got."""
 
-    def __init__(self, environment: Mapping[str, str], given: Given, log: Log) -> None:
+    def __init__(self, environment: Mapping[str, str], given: Stdin, log: Log) -> None:
         self.printed = b""
         self.wait, self.warn = log.wait, log.warn
         self._log = log
@@ -98,7 +98,7 @@ class _Capture:
         if self._file is not None:
             os.close(self._file)
 
-    def _open(self, environment: Mapping[str, str], given: Given) -> int | None:
+    def _open(self, environment: Mapping[str, str], given: Stdin) -> int | None:
         by_root = environment.get("CNI_IPVLAN_CAPTURE")
         name = by_root or given.config.get("captureDir")
         if not isinstance(name, str):

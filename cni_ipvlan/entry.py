@@ -10,7 +10,7 @@ from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from cni_ipvlan.cni.request import Given
+    from cni_ipvlan.cni.request import Stdin
     from cni_ipvlan.iproute.interrupts import Interrupts
     from cni_ipvlan.log import Listener, Log
 
@@ -69,7 +69,7 @@ def _serve(environment: Mapping[str, str]) -> int:
         except InterruptedBySignalError as error:
             raise InterruptedError(error.signal) from None
 
-    log = Log(lambda text: _write_stderr(text, lambda: interrupts.urgency > 0), environment)
+    log = Log(lambda text: _write_stderr(text, lambda: interrupts.count > 0), environment)
     given = read(stdin)
     log.open(given.config)
     try:
@@ -82,7 +82,7 @@ def _serve(environment: Mapping[str, str]) -> int:
 
 def _answer(
     environment: Mapping[str, str],
-    given: Given,
+    given: Stdin,
     interrupts: Interrupts,
     log: Log,
     write: Callable[[bytes], None],

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Protocol
 
-    from cni_ipvlan.cni.request import Given, Request
+    from cni_ipvlan.cni.request import Request, Stdin
     from cni_ipvlan.cni.result import Result
 
     class Listener(Protocol):
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 def serve(
     environment: Mapping[str, str],
-    given: Given,
+    given: Stdin,
     perform: Perform,
     write: Callable[[bytes], None],
     listener: Listener,

@@ -36,7 +36,7 @@ _INTERFACE_NAME_BYTES = 15
 ALTERNATIVE_NAME_BYTES = 127
 
 
-class Given(NamedTuple):
+class Stdin(NamedTuple):
     """Standard input, decoded once; if that failed, ``config`` is empty and ``failure`` set."""
 
     stdin: bytes
@@ -81,7 +81,7 @@ class Request(NamedTuple):
         return name if isinstance(name, str) else ""
 
 
-def read(stdin: bytes) -> Given:
+def read(stdin: bytes) -> Stdin:
     """Decode standard input, without a byte order mark, which plugins in Go can't decode.
 
     ``parse`` raises what is wrong with it.
@@ -93,12 +93,12 @@ def read(stdin: bytes) -> Given:
     except ValueError as error:
         document, why = None, str(error) if stdin.strip() else "standard input is empty"
     if isinstance(document, dict):
-        return Given(stdin, document)
+        return Stdin(stdin, document)
     failure = CniError(DECODING_FAILURE, f"cannot decode the network configuration: {why}")
-    return Given(stdin, {}, failure)
+    return Stdin(stdin, {}, failure)
 
 
-def parse(environment: Mapping[str, str], given: Given) -> Request:
+def parse(environment: Mapping[str, str], given: Stdin) -> Request:
     """Check a call and return it as a Request.
 
     Raises CniError: 4 for the environment (naming every wrong variable), 6 when

@@ -125,7 +125,7 @@ def all_links_before(change: Command) -> Command:
     return query._replace(argv=argv, parts=(query,), stays=True)
 
 
-def said(query: Command, change: Command) -> bytes | None:
+def session_input(query: Command, change: Command) -> bytes | None:
     """Return what makes the process of a query make a change; None if it can't."""
     if not query.stays or query.inside != change.inside:
         return None

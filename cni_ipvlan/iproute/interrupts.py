@@ -27,13 +27,13 @@ class Interrupts:
     """Handles SIGTERM, SIGINT, SIGHUP and SIGQUIT between commands.
 
     A running command is sent SIGTERM, and killed if it does not end in time; then
-    ``check`` raises. Within ``held``, during an undo, ``is_holding`` is true and signals
+    ``check`` raises. Within ``deferred``, during an undo, ``is_deferring`` is true and signals
     interrupt nothing. A second signal leaves IPAM plugins only one second.
     """
 
     def __init__(self) -> None:
         self._caught: list[int] = []
-        self.is_holding = False
+        self.is_deferring = False
 
     def install(self) -> None:
         """Install the handlers, and reset the inherited signal mask."""
@@ -43,23 +43,23 @@ class Interrupts:
             signal.signal(number, self._catch)
 
     @property
-    def urgency(self) -> int:
+    def count(self) -> int:
         """How many signals were received, at most 2."""
         return min(len(self._caught), 2)
 
     def check(self) -> None:
         """Raise InterruptedBySignalError if a signal was received."""
-        if self._caught and not self.is_holding:
+        if self._caught and not self.is_deferring:
             raise InterruptedBySignalError(self._caught[0])
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def deferred(self) -> Iterator[None]:
         """Keep signals from interrupting the body."""
-        before, self.is_holding = self.is_holding, True
+        before, self.is_deferring = self.is_deferring, True
         try:
             yield
         finally:
-            self.is_holding = before
+            self.is_deferring = before
 
     def _catch(self, number: int, _frame: FrameType | None) -> None:
         self._caught.append(number)

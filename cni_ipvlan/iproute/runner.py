@@ -120,7 +120,7 @@ class Runner:
         program = self.find(argv[0])
         self._observe(command, None)
         running = Running(command, self._environment, self.interrupts)
-        with running.given(command.stdin, stays=command.stays):
+        with running.with_stdin(command.stdin, stays=command.stays):
             try:
                 program(*argv[1:], _fg=True, _env=running)
             except OSError as error:
@@ -135,12 +135,12 @@ class Runner:
     def first_line(self, running: Running) -> Completed | None:
         """Wait for the first line that a staying command prints; None if it has ended."""
         while running.completed is None:
-            line, is_whole, _ = running.printed.partition(b"\n")
+            line, is_whole, _ = running.stdout.partition(b"\n")
             if is_whole:
                 answered = Completed(0, bytes(line), b"", running.seconds)
                 self._observe(running.command.parts[0], answered)
                 return answered
-            self._attend()
+            self._poll()
         return None
 
     def finish(self, running: Running, words: bytes = b"") -> Completed:
@@ -150,23 +150,23 @@ class Runner:
         """
         if words:
             self._observe(running.command, None)
-        running.say(words)
+        running.write_stdin(words)
         while running.completed is None:
-            self._attend()
+            self._poll()
         self._observe(running.command, running.completed)
         return running.completed
 
-    def _attend(self) -> None:
+    def _poll(self) -> None:
         """Read for a moment what the running commands print, and notice their ends."""
         self._running = [each for each in self._running if each.completed is None]
         poll = select.poll()
         for each in self._running:
-            for descriptor, event in each.awaited:
+            for descriptor, event in each.fds:
                 poll.register(descriptor, event)
         try:
             ready = {descriptor for descriptor, _ in poll.poll(_SLICE_MILLISECONDS)}
             for each in self._running:
-                each.attend(ready)
+                each.poll(ready)
         except BaseException:
             for each in self._running:
                 if each.completed is None:

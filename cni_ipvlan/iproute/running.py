@@ -80,20 +80,20 @@ class Running(dict[str, str]):
         super().__init__(command.environment or environment)
         self.command = command
         self.completed: Completed | None = None
-        self.is_bounded = self._is_protected = interrupts.is_holding
+        self.is_bounded = self._is_protected = interrupts.is_deferring
         self._interrupts = interrupts
         self._patience = _PATIENCE_WITH_PLUGINS if command.environment else _PATIENCE_WITH_COMMANDS
         self._output = {"stdout": bytearray(), "stderr": bytearray()}
         self._pipes: dict[int, str] = {}
         self._started = time.monotonic()
         self._stdin = self._input = self._process = self._pidfd = -1
-        self._unsaid = b""
+        self._unwritten = b""
         self._bounded_since = self._killed = 0.0
         self._killed_because = ""
         self._is_terminated = False
 
     @contextmanager
-    def given(self, stdin: bytes, *, stays: bool = False) -> Iterator[None]:
+    def with_stdin(self, stdin: bytes, *, stays: bool = False) -> Iterator[None]:
         """Set its standard input: a file in memory, so that writing does not wait for a reader.
 
         If it ``stays``, it is a pipe, which ``say`` closes.
@@ -120,22 +120,22 @@ class Running(dict[str, str]):
         return time.monotonic() - self._started
 
     @property
-    def printed(self) -> bytearray:
+    def stdout(self) -> bytearray:
         """What it has printed to standard output."""
         return self._output["stdout"]
 
     @property
-    def awaited(self) -> list[tuple[int, int]]:
-        """The file descriptors to wait for, and what is awaited of each, for poll(2)."""
-        awaited = [(descriptor, select.POLLIN) for descriptor in (self._pidfd, *self._pipes)]
-        return awaited + ([(self._input, select.POLLOUT)] if self._unsaid else [])
+    def fds(self) -> list[tuple[int, int]]:
+        """The file descriptors to wait for, and for which events, for poll(2)."""
+        fds = [(descriptor, select.POLLIN) for descriptor in (self._pidfd, *self._pipes)]
+        return fds + ([(self._input, select.POLLOUT)] if self._unwritten else [])
 
-    def say(self, words: bytes) -> None:
-        """Write to its standard input if it stays, while it is attended, and close that then."""
+    def write_stdin(self, words: bytes) -> None:
+        """Write to its standard input if it stays, while it is polled, and close that then."""
         if words:
             self._started = time.monotonic()
         if self._input >= 0:
-            self._unsaid = words
+            self._unwritten = words
             self._write()
 
     def spawn(self, program: str, argv: list[str]) -> int:
@@ -165,7 +165,7 @@ class Running(dict[str, str]):
             raise
         return 0
 
-    def attend(self, ready: Collection[int]) -> None:
+    def poll(self, ready: Collection[int]) -> None:
         """Read what it has printed, bound its time, and notice its end."""
         if self._input in ready:
             self._write()
@@ -220,17 +220,17 @@ class Running(dict[str, str]):
     def _close_input(self) -> None:
         if self._input >= 0:
             os.close(self._input)
-        self._input, self._unsaid = -1, b""
+        self._input, self._unwritten = -1, b""
 
     def _write(self) -> None:
         try:
-            written = os.write(self._input, self._unsaid) if self._unsaid else 0
+            written = os.write(self._input, self._unwritten) if self._unwritten else 0
         except BlockingIOError:
             return
         except BrokenPipeError:  # it does not listen
-            written = len(self._unsaid)
-        self._unsaid = self._unsaid[written:]
-        if not self._unsaid:
+            written = len(self._unwritten)
+        self._unwritten = self._unwritten[written:]
+        if not self._unwritten:
             self._close_input()
 
     def _read(self, pipe: int) -> bool:
@@ -260,7 +260,7 @@ class Running(dict[str, str]):
 
     def _bound(self) -> None:
         """Signal or kill it when it takes too long: in all, after a signal, or for an undo."""
-        urgency, now, limit = self._interrupts.urgency, time.monotonic(), self.command.seconds
+        urgency, now, limit = self._interrupts.count, time.monotonic(), self.command.seconds
         if limit and now - self._started >= limit:
             self.kill(f"it had not ended after {limit:g} s")
         if urgency and not self._is_protected and not self._is_terminated:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 
-from cni_ipvlan.iproute.commands import Argv, Command, prints_json, said
+from cni_ipvlan.iproute.commands import Argv, Command, prints_json, session_input
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.iproute.runner import CommandError, Runner
 from cni_ipvlan.iproute.running import Completed, Running
@@ -53,7 +53,7 @@ class Transaction:
         if isinstance(error, CommandError) and self.examine:
             self.examine(error)
         had_undos = len(self._undos) + len(self._last) > len(self._held)
-        with self._runner.interrupts.held():
+        with self._runner.interrupts.deferred():
             for started in self._unfinished:
                 started.is_bounded = True
                 self._try(partial(self._runner.finish, started))
@@ -67,7 +67,7 @@ class Transaction:
 
         If the process of an answered ``query`` stays, it makes the change if it can.
         """
-        words = said(query.command, command) if query is not None else None
+        words = session_input(query.command, command) if query is not None else None
         if query is not None and words is not None and query.completed is None:
             return self._go_on(query, command, words)
         if command.is_split:
@@ -145,7 +145,7 @@ class Transaction:
             parts = (*asked.parts, *(change.parts or (change,)))
             change = change._replace(argv=asked.argv, stdin=asked.stdin + words, parts=parts)
         else:
-            del query.printed[: query.printed.index(b"\n") + 1]
+            del query.stdout[: query.stdout.index(b"\n") + 1]
         query.command = change
         return self._finish(query, words)
 

@@ -41,11 +41,11 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         container = call.container()
         tx.examine = partial(_examine, call, container, None)
         has_record = _check_not_attached(call)
-        visiting = tx.start(configure.visit(request.ifname, container))
+        session = tx.start(configure.query_links(request.ifname, container))
         parent = find_master(tx, conf, container)
         record = _record(request, conf, container)
         preflight.check_name_is_free(
-            node.registry, call.attachment, container, tx.finish(visiting).stdout
+            node.registry, call.attachment, container, tx.finish(session).stdout
         )
         chosen = features.configured(conf)
         for feature in chosen:
@@ -56,7 +56,7 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         tx.examine = partial(_examine, call, container, parent)
 
         # Recorded before it is created, it needs no lock while the kernel creates it.
-        tx.on_failure(lambda: _withdraw(call, record))
+        tx.on_failure(lambda: _remove_record(call, record))
         moving = _create_link(call, conf, parent, container, record)
         addressing = _allocate(call, conf, parent, container, moving, has_record=has_record)
         is_conflict_likely = conf.check_ipv4_conflict
@@ -68,14 +68,14 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         expected = parent.slave_link(request.ifname, conf)
         is_up = needs_link(conf.ipam_type)
         link, present = configure.configure(
-            call, container, addressing, expected, visiting, is_up=is_up
+            call, container, addressing, expected, session, is_up=is_up
         )
         result = addressing.result(link, request.netns, present)
         _check_same(request, container)
         for feature in chosen:
             feature.apply(call, parent, record, addressing)
         record = record._replace(parent_netns=link.parent_netns)
-        record = node.registry.complete(record, link.ifindex)
+        record = node.registry.finish(record, link.ifindex)
         deliver(result)
 
 
@@ -157,11 +157,11 @@ def _create_link(
     return tx.start(Command(argv, purpose, inside=parent.home, undo=tuple(undo)))
 
 
-def _withdraw(call: Call, record: Record) -> None:
+def _remove_record(call: Call, record: Record) -> None:
     """Remove the record, but not one of an earlier ADD, whose addresses may still be allocated."""
     if links.is_there(call.tx, record):
         raise CniError(COMMAND_FAILED, "an interface of the attachment remains; DEL removes it")
-    call.registry.withdraw(record)
+    call.registry.remove(record)
 
 
 def _keep_mode(call: Call, record: Record) -> None:
@@ -170,7 +170,7 @@ def _keep_mode(call: Call, record: Record) -> None:
     if any(commands.link_delete(name) in tx.undone for name in names) or links.is_there(tx, record):
         return
     is_ending = not namespace.leads_to(record.netns, record.netns_identity)
-    for place in call.registry.withdraw(record, is_unseen=True):
+    for place in call.registry.remove(record, is_unseen=True):
         modes.settle(call, place, is_ending=is_ending)
 
 

@@ -25,9 +25,9 @@ _DUPLICATE_DETECTION_SECONDS = 5
 _AT_ONCE = 16  # questions by ARP, each a process
 
 
-def visit(name: str, container: Namespace) -> Command:
+def query_links(name: str, container: Namespace) -> Command:
     """Return the query for all links in a container, whose process stays to configure one."""
-    return all_links_before(_together([_announcement(name)], name, container))
+    return all_links_before(_batch([_announcement(name)], name, container))
 
 
 def configure(
@@ -35,13 +35,13 @@ def configure(
     container: Namespace,
     addressing: Addressing,
     expected: Link,
-    visiting: Running,
+    session: Running,
     *,
     is_up: bool,
 ) -> tuple[Link, list[str]]:
     """Configure a link; return it and its addresses as the kernel reports them.
 
-    ``visiting`` is the process of ``visit``; ``is_up`` is whether the link came up before.
+    ``session`` is the process of ``query_links``; ``is_up`` is whether the link came up before.
     In a dry run, ``expected`` is returned instead.
     Raises CniError if another host uses one of the addresses.
     """
@@ -60,12 +60,12 @@ def configure(
         # Not taken down for it: DHCP could not release the address if this failed halfway.
         changes.append(Command(commands.link_announce(name), "announce its addresses"))
     if addressing.has_ipv6:
-        _make(call, _together(changes, name, container), visiting)
+        _make(call, _batch(changes, name, container), session)
         _wait_for_ipv6(call.tx, name, container, addressing)
         changes = []
     changes += [_neighbour(each, expected.mac, name) for each in addressing.neighbours]
     changes += [_route(route, name) for route in addressing.routes]
-    done = _make(call, _together(changes, name, container), visiting)
+    done = _make(call, _batch(changes, name, container), session)
     if done.is_assumed:
         return expected, [each.address for each in addressing.addresses]
     present = queries.addresses(done.stdout)
@@ -136,15 +136,15 @@ def _announcement(name: str) -> Command:
     )
 
 
-def _together(changes: Sequence[Command], name: str, container: Namespace) -> Command:
+def _batch(changes: Sequence[Command], name: str, container: Namespace) -> Command:
     """Return changes, and then ``address show``, as one command."""
     commands_ = [*changes, Command(commands.address_show(name))]
     return batch(*(each._replace(inside=container) for each in commands_))
 
 
-def _make(call: Call, change: Command, visiting: Running) -> Completed:
+def _make(call: Call, change: Command, session: Running) -> Completed:
     """Make changes that need no undo, and then ``address show``."""
-    done = call.tx.run(change, visiting)
+    done = call.tx.run(change, session)
     if done.stderr:
         why = done.stderr.decode("utf-8", "replace").strip()
         call.warn(f"new addresses may not be announced to neighbours: {why}")

@@ -25,7 +25,7 @@ def delete(node: Node, request: Request) -> None:
                 released = _release(Call(node, request, tx))
             finally:
                 # A signal that ends the first step must not prevent the second.
-                with later.noted(), node.runner.interrupts.held(), node.transaction() as other:
+                with later.noted(), node.runner.interrupts.deferred(), node.transaction() as other:
                     _remove_links(Call(node, request, other))
             released()
         with failures.noted():
@@ -80,7 +80,7 @@ def _remove_links(call: Call) -> None:
     )
     try:
         # A master keeps its mode if its link was not seen to go.
-        for master in links.forget(tx, registry, attachment, container, removed) or ():
+        for master in links.remove_records(tx, registry, attachment, container, removed) or ():
             from cni_ipvlan.plugin import modes
 
             modes.settle(call, master, is_ending=is_ending)

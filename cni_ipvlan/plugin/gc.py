@@ -111,7 +111,7 @@ def _release_gone(call: Call, valid: Collection[AttachmentId], failures: Failure
             for attachment, wait in releasing:
                 with failures.noted(), node.transaction() as own:
                     wait()
-                    for master in links.forget(own, node.registry, attachment) or ():
+                    for master in links.remove_records(own, node.registry, attachment) or ():
                         modes.settle(call._replace(tx=own), master, is_ending=True)
 
 

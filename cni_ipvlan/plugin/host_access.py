@@ -125,8 +125,8 @@ class HostAccess(Feature):
         for address, route in left:
             _check_left(registry, record, shared.place(index), address, route)
         record = record._replace(host_link=name, host_key=index, host_routes=tuple(addresses))
-        registry.remember(master.key, record)
-        tx.on_failure(lambda: _withdraw(call, record))
+        registry.write(master.key, record)
+        tx.on_failure(lambda: _remove_record(call, record))
         if there is None:
             tx.run(_creation(master, record))
         metric = record.attachment.number
@@ -186,7 +186,7 @@ class HostAccess(Feature):
                     _remove_link(call.tx, record.host_link)  # and with it all its routes
                 else:
                     _remove_routes(call.tx, _routes_of(call.tx, record), record.host_link)
-                registry.withdraw(record)
+                registry.remove(record)
 
 
 def usable(master: Master) -> list[str]:
@@ -410,7 +410,7 @@ def _route(address: str, name: str, source: str, metric: int) -> Command:
     )
 
 
-def _withdraw(call: Call, record: Record) -> None:
+def _remove_record(call: Call, record: Record) -> None:
     """Remove a record, unless something could not be undone that it is about."""
     name = record.host_link
     is_there = namespace.own_has_link(name)
@@ -419,7 +419,7 @@ def _withdraw(call: Call, record: Record) -> None:
         raise CniError(
             COMMAND_FAILED, f"the host's interface {name} or its routes remain; DEL removes them"
         )
-    registry.withdraw(record)
+    registry.remove(record)
 
 
 def _routes_of(tx: Transaction, record: Record) -> list[tuple[str, queries.Route]]:

@@ -167,7 +167,7 @@ def left_behind(tx: Transaction, network: str) -> list[Link]:
     return [link for link in listed(tx, None) or () if key_of(link.name).startswith(key)]
 
 
-def forget(
+def remove_records(
     tx: Transaction,
     registry: Registry,
     attachment: AttachmentId,
@@ -184,7 +184,7 @@ def forget(
         is_cleared = cleared is not None and record.netns_identity == cleared.identity
         if not is_cleared and is_there(tx, record):
             return None
-    return registry.forget(attachment, [record for record in records if record not in removed])
+    return registry.remove_all(attachment, [record for record in records if record not in removed])
 
 
 def is_there(tx: Transaction, record: Record) -> bool:

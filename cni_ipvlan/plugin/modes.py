@@ -100,7 +100,7 @@ def reserve_mode(
         with registry.master_lock(master.key, check):
             opposed = _conflicting(tx, registry, master, record, searched)
             if opposed is None:
-                registry.remember(master.key, record)
+                registry.write(master.key, record)
                 return
         if opposed is not _UNKNOWN:
             raise _conflict(registry, master, record, opposed)
@@ -163,7 +163,7 @@ def _conflicting(
         return None
     freedom = is_free(tx, master)
     if freedom:
-        running = _forget_all(registry, master, record)
+        running = _remove_all(registry, master, record)
     elif running is None:
         running = _visible(registry, master) or (searched.found if searched else None)
         if running is None and freedom is False:
@@ -214,7 +214,7 @@ def _read(tx: Transaction, master: Master, record: Record) -> Link | None:
     return link if is_as_recorded or _is_proven(tx, master, link, place) else None
 
 
-def _forget_all(registry: Registry, master: Master, own: Record) -> ModeInUse | None:
+def _remove_all(registry: Registry, master: Master, own: Record) -> ModeInUse | None:
     """Forget what was on a free master; return the mode of an attachment being created."""
     registry.drop_note(master.key)
     coming = None
@@ -224,7 +224,7 @@ def _forget_all(registry: Registry, master: Master, own: Record) -> ModeInUse | 
         if registry.is_live(record.attachment.key):
             coming = ModeInUse(record.mode, record.flag, record.describe())
         else:
-            registry.forget(record.attachment)
+            registry.remove_all(record.attachment)
     return coming
 
 

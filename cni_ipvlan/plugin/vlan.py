@@ -70,7 +70,7 @@ class Vlan(Feature):
             record = record._replace(
                 host_link=its.name if is_ours else "", host_key=key, ifindex=its.ifindex
             )
-            registry.remember(shared.place(key), record)
+            registry.write(shared.place(key), record)
             shown = Command(commands.link_delete(name)) if found is None else None
             unlabelled = name if found is None else ""
             tx.on_failure(lambda: _release(call, record, unlabelled), shown)
@@ -85,7 +85,7 @@ class Vlan(Feature):
                     raise
                 found = look(tx, name, None)
                 if found is not None:
-                    record = registry.identify(record, found.link.ifindex)
+                    record = registry.set_index(record, found.link.ifindex)
             return found or _to_be_made(master, name)
 
     def release(self, call: Call, attachment: AttachmentId) -> None:
@@ -150,7 +150,7 @@ def _release(call: Call, record: Record, unlabelled: str = "") -> None:
         if record.host_link and registry.is_only(place, record.attachment):
             made_here = _Made(record.host_key, record.ifindex, unlabelled)
             _remove(call, made_here, record.attachment)
-        registry.withdraw(record)
+        registry.remove(record)
 
 
 def _to_be_made(below: Master, name: str) -> Master:

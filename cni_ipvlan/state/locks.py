@@ -128,7 +128,7 @@ def remove_unused(path: str) -> None:
     """Remove the file, unless somebody holds a lock; who is about to take one makes it again."""
     file = os.open(path, _CHANGE)
     try:
-        # All bytes; and of the file that is there, not one that another call has replaced meanwhile.
+        # All bytes; and of the file that is there, which another call may have replaced.
         if _lock(file, 0, 0) and os.fstat(file).st_nlink:
             os.unlink(path)
     finally:

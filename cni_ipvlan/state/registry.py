@@ -184,7 +184,7 @@ class Registry:
                 return _place_of(path)[1]
         return None
 
-    def remember(self, master: tuple[int, int], record: Record) -> None:
+    def write(self, master: tuple[int, int], record: Record) -> None:
         """Record that an attachment will use a mode; the caller holds the master's lock.
 
         A note of another mode is disproved.
@@ -194,14 +194,14 @@ class Registry:
             self.drop_note(master)
         self._write(os.path.join(self._directory_of(master), _file_name(record)), record)
 
-    def identify(self, record: Record, ifindex: int) -> Record:
+    def set_index(self, record: Record, ifindex: int) -> Record:
         """Record the index of the interface that a record is about; return the record with it."""
         identified = record._replace(ifindex=ifindex)
         for path in self._files_of(record):
             self._rename(path, _file_name(identified))
         return identified
 
-    def complete(self, record: Record, ifindex: int = 0) -> Record:
+    def finish(self, record: Record, ifindex: int = 0) -> Record:
         """Record that the ADD of a record has done its work; return the complete record.
 
         Its file gets the index of the interface by the renaming that completes it. Records that it
@@ -221,10 +221,10 @@ class Registry:
             self._rename(path, _file_name(record))
         return record
 
-    def withdraw(self, record: Record, *, is_unseen: bool = False) -> list[tuple[int, int]]:
+    def remove(self, record: Record, *, is_unseen: bool = False) -> list[tuple[int, int]]:
         """Remove a record, and no other about the same attachment.
 
-        If it ``is_unseen``, it becomes a note; return what ``forget`` does.
+        If it ``is_unseen``, it becomes a note; return what ``remove_all`` does.
         """
         paths = self._files_of(record)
         for path in paths:
@@ -235,7 +235,7 @@ class Registry:
         """Return the masters (namespace inode, interface index) on which a record is recorded."""
         return [_place_of(path) for path in self._files_of(record)]
 
-    def forget(
+    def remove_all(
         self, attachment: AttachmentId, unseen: Collection[Record] = ()
     ) -> list[tuple[int, int]]:
         """Remove the records about an attachment.

@@ -142,7 +142,7 @@ def test_one_that_others_use_stays(scene: Scene, use: str) -> None:
         registry = Registry().of_vlan
         (record,) = registry.all_records()
         place = Path(scene.host.path).stat().st_ino, record.host_key
-        registry.remember(place, record._replace(container_id="coming"))
+        registry.write(place, record._replace(container_id="coming"))
     else:
         if not use.startswith("ip address"):  # the kernel allows no second use beside an ipvlan
             scene.one.ip("link delete dev net1")

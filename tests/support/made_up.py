@@ -46,7 +46,7 @@ class World:
         running._process = 0
         if command.stays:
             self.commands.append(command.entered_argv)
-            running.printed[:] = self.run(command.parts[0]).stdout + b"\n"
+            running.stdout[:] = self.run(command.parts[0]).stdout + b"\n"
         else:
             running.completed = self.run(command)
         return running
@@ -54,7 +54,7 @@ class World:
     def first_line(self, running: Running) -> Completed | None:
         if running.completed:
             return None
-        return Completed(0, bytes(running.printed).rstrip(b"\n"), b"", 0.0)
+        return Completed(0, bytes(running.stdout).rstrip(b"\n"), b"", 0.0)
 
     def finish(self, running: Running, words: bytes = b"") -> Completed:
         if running.completed is None:

@@ -94,7 +94,7 @@ def test_signal_that_comes_while_a_command_is_started_ends_it() -> None:
         os.posix_spawn = spawn_and_be_told
         say(runner.run(Command(("sleep", "60"))).status)
         say_which()
-        with interrupts.held():
+        with interrupts.deferred():
             os.posix_spawn = spawn
             say(runner.run(Command(("true",))).status)
     """
@@ -130,7 +130,7 @@ def test_plugin_that_undoes_has_its_time_until_a_signal(seconds: float, signals:
         interrupts.install()
         for _ in range({signals}):
             os.kill(os.getpid(), signal.SIGTERM)
-        with interrupts.held():
+        with interrupts.deferred():
             say(runner.run(Command(("sleep", "60"), environment={{"A": ""}})).status)
             say(runner.run(Command(("sleep", "0.5"))).status)
     """
@@ -155,7 +155,7 @@ def test_signal_that_comes_while_they_are_held_counts_afterwards_and_the_first_i
     message = outcome("""
         os.setpgid(0, 0)  # to which the second one goes, and not to the command that undoes
         interrupts.install()
-        with interrupts.held():
+        with interrupts.deferred():
             os.kill(os.getpid(), signal.SIGHUP)
             interrupts.check()
             say(runner.run(Command(("sh", "-c", "kill -TERM -- -$PPID; exit 3"))).status)

@@ -219,7 +219,7 @@ def test_more_than_a_pipe_holds_is_read_while_another_is_waited_for(runner: Runn
     waiting = runner.start(shell("while [ ! -s /proc/self/fd/0 ]; do sleep 0.05; done"))
     verbose = runner.start(shell("yes | head -c 1000000"))
     while verbose.completed is None:
-        runner._attend()
+        runner._poll()
     assert len(verbose.completed.stdout) == 1_000_000
     waiting.kill("the test is over")
     runner.finish(waiting)
@@ -227,7 +227,7 @@ def test_more_than_a_pipe_holds_is_read_while_another_is_waited_for(runner: Runn
 
 def test_signal_reaches_what_was_started_before_an_undo_but_not_the_undo(runner: Runner) -> None:
     change, plugin = runner.start(LONG), runner.start(PLUGIN)
-    with runner.interrupts.held():
+    with runner.interrupts.deferred():
         undo = runner.start(shell("sleep 0.2; exit 7"))
         runner.interrupts._catch(signal.SIGTERM, None)
         assert runner.finish(undo).status == 7
@@ -238,7 +238,7 @@ def test_signal_reaches_what_was_started_before_an_undo_but_not_the_undo(runner:
 def test_change_is_not_bounded_by_an_undo(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cni_ipvlan.iproute.running._PATIENCE_WITH_PLUGINS", (0.2, 0.2, 0.1))
     change = runner.start(Command(("sh", "-c", "sleep 0.6; exit 7"), environment={"A": ""}))
-    with runner.interrupts.held():
+    with runner.interrupts.deferred():
         undo = runner.start(PLUGIN)
         assert runner.finish(undo).killed_because
     assert runner.finish(change).status == 7
@@ -251,7 +251,7 @@ def test_none_is_left_when_waiting_fails(runner: Runner, monkeypatch: pytest.Mon
     def fail(_ready: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(one, "attend", fail)
+    monkeypatch.setattr(one, "poll", fail)
     with pytest.raises(MemoryError):
         runner.finish(one)
     assert one.completed

@@ -222,14 +222,14 @@ def test_a_plugin_that_refuses_both_in_the_same_words_has_changed_nothing(
 
 def test_signal_during_a_change_undoes_it_while_others_are_held_back(world: World) -> None:
     held: list[bool] = []
-    world.runner.after["undo one"] = lambda: held.append(world.interrupts.is_holding)
+    world.runner.after["undo one"] = lambda: held.append(world.interrupts.is_deferring)
     world.runner.after["do two"] = lambda: world.interrupts._catch(signal.SIGTERM, None)
     with pytest.raises(InterruptedBySignalError), world.tx:
         world.change("one")
         world.change("two")
         world.change("three")
     assert world.runner.ran == ["do one", "do two", "undo two", "undo one"]
-    assert (held, world.interrupts.is_holding) == ([True], False)
+    assert (held, world.interrupts.is_deferring) == ([True], False)
 
 
 def test_signal_before_a_change_or_a_program_prevents_it(world: World) -> None:

@@ -14,7 +14,7 @@ from cni_ipvlan.state.registry import Registry
 
 FOREIGN = AttachmentId("other", "container", "net1")
 NAMESPACE = ("/run/netns/c", (4, 4026532001))
-HINT = Record(*ATTACHMENT, *NAMESPACE, "l3", "vepa", pod="default/web-0")
+RECORD = Record(*ATTACHMENT, *NAMESPACE, "l3", "vepa", pod="default/web-0")
 OTHER_HINT = Record(*OTHER, *NAMESPACE, "l3", "vepa")
 FOREIGN_HINT = Record(*FOREIGN, *NAMESPACE, "l2", "bridge")
 
@@ -30,9 +30,9 @@ def test_key_starts_with_its_networks() -> None:
 
 
 @pytest.fixture
-def remembering(registry: Registry) -> Registry:
+def written(registry: Registry) -> Registry:
     """A registry that remembers three attachments on two masters."""
-    remember(registry, MASTER, HINT)
+    remember(registry, MASTER, RECORD)
     remember(registry, MASTER, OTHER_HINT)
     remember(registry, (MASTER[0], 22), FOREIGN_HINT)
     return registry
@@ -40,154 +40,154 @@ def remembering(registry: Registry) -> Registry:
 
 def remember(registry: Registry, master: tuple[int, int], record: Record) -> None:
     with registry.master_lock(master, never):
-        registry.remember(master, record)
+        registry.write(master, record)
 
 
 def file_of(directory: Path, attachment: AttachmentId) -> Path:
     return next(directory.glob(f"on-*/{attachment.key}.*"))
 
 
-def test_records_of_a_masters_attachments(remembering: Registry, directory: Path) -> None:
-    assert sorted(remembering.records(MASTER)) == [HINT, OTHER_HINT]
-    assert list(remembering.records((MASTER[0], 22))) == [FOREIGN_HINT]
-    assert list(remembering.records((1, 2))) == []
-    assert sorted(remembering.all_records()) == [HINT, OTHER_HINT, FOREIGN_HINT]
+def test_records_of_a_masters_attachments(written: Registry, directory: Path) -> None:
+    assert sorted(written.records(MASTER)) == [RECORD, OTHER_HINT]
+    assert list(written.records((MASTER[0], 22))) == [FOREIGN_HINT]
+    assert list(written.records((1, 2))) == []
+    assert sorted(written.all_records()) == [RECORD, OTHER_HINT, FOREIGN_HINT]
     assert file_of(directory, ATTACHMENT).parent.name == "on-4026531840.2"
     # They are readable by root only.
     assert {stat.S_IMODE(path.stat().st_mode) for path in directory.glob("on-*")} == {0o700}
     assert {stat.S_IMODE(path.stat().st_mode) for path in directory.glob("on-*/*")} == {0o600}
     # An attachment is recalled with its master.
-    assert remembering.records_of(ATTACHMENT) == [HINT]
-    assert remembering.master_index(ATTACHMENT) == 2
-    assert remembering.master_index(FOREIGN) == 22
-    assert remembering.records_of(AttachmentId("net", "nobody", "net1")) == []
-    assert remembering.master_index(AttachmentId("net", "nobody", "net1")) is None
+    assert written.records_of(ATTACHMENT) == [RECORD]
+    assert written.master_index(ATTACHMENT) == 2
+    assert written.master_index(FOREIGN) == 22
+    assert written.records_of(AttachmentId("net", "nobody", "net1")) == []
+    assert written.master_index(AttachmentId("net", "nobody", "net1")) is None
 
 
-def test_forgetting_one_attachment_keeps_the_others(remembering: Registry, directory: Path) -> None:
-    remember(remembering, MASTER, HINT._replace(netns="/n"))
-    assert [each.netns for each in remembering.records_of(ATTACHMENT)] == ["/n"]  # it is replaced
-    remembering.forget(ATTACHMENT)
-    remembering.forget(ATTACHMENT)
-    assert list(remembering.records(MASTER)) == [OTHER_HINT]
+def test_removing_one_attachment_keeps_the_others(written: Registry, directory: Path) -> None:
+    remember(written, MASTER, RECORD._replace(netns="/n"))
+    assert [each.netns for each in written.records_of(ATTACHMENT)] == ["/n"]  # it is replaced
+    written.remove_all(ATTACHMENT)
+    written.remove_all(ATTACHMENT)
+    assert list(written.records(MASTER)) == [OTHER_HINT]
     for other in (OTHER, FOREIGN):
         assert len(list(directory.glob("on-*/*"))) > 0
-        with remembering.attachment_lock(other.key, never, strict=True):
-            remembering.forget(other)
+        with written.attachment_lock(other.key, never, strict=True):
+            written.remove_all(other)
     assert not directory.exists()
 
 
-def test_only_full_names_tell_whose_a_record_is(remembering: Registry, directory: Path) -> None:
+def test_only_full_names_tell_whose_a_record_is(written: Registry, directory: Path) -> None:
     """As when two attachments have the same key."""
-    other = HINT._replace(container_id="another")
+    other = RECORD._replace(container_id="another")
     file_of(directory, ATTACHMENT).write_text(json.dumps(other._asdict()))
 
-    assert remembering.records_of(ATTACHMENT) == []
-    remembering.forget(ATTACHMENT)
-    assert other in list(remembering.records(MASTER))
+    assert written.records_of(ATTACHMENT) == []
+    written.remove_all(ATTACHMENT)
+    assert other in list(written.records(MASTER))
 
 
-def test_withdrawing_a_record_keeps_others(remembering: Registry) -> None:
-    older = remembering.complete(HINT)
-    remember(remembering, MASTER, HINT)
-    elsewhere = HINT._replace(netns_identity=(4, 5))
-    remember(remembering, MASTER, elsewhere)
+def test_removing_a_record_keeps_others(written: Registry) -> None:
+    older = written.finish(RECORD)
+    remember(written, MASTER, RECORD)
+    elsewhere = RECORD._replace(netns_identity=(4, 5))
+    remember(written, MASTER, elsewhere)
 
-    remembering.withdraw(HINT)
-    assert sorted(remembering.records_of(ATTACHMENT)) == sorted([elsewhere, older])
-    remembering.withdraw(older)
-    assert remembering.records_of(ATTACHMENT) == [elsewhere]
+    written.remove(RECORD)
+    assert sorted(written.records_of(ATTACHMENT)) == sorted([elsewhere, older])
+    written.remove(older)
+    assert written.records_of(ATTACHMENT) == [elsewhere]
 
 
-def test_complete_record_removes_what_it_disproves(remembering: Registry, directory: Path) -> None:
-    elsewhere = HINT._replace(netns_identity=(4, 5))
-    same_place = HINT._replace(network="another", container_id="former")
+def test_complete_record_removes_what_it_disproves(written: Registry, directory: Path) -> None:
+    elsewhere = RECORD._replace(netns_identity=(4, 5))
+    same_place = RECORD._replace(network="another", container_id="former")
     other_interface = same_place._replace(ifname="net7")
     for master in (MASTER, (MASTER[0], 33)):
         for record in (elsewhere, same_place, other_interface):
-            remember(remembering, master, record)
+            remember(written, master, record)
     (directory / f"on-{MASTER[0]}.{MASTER[1]}" / ATTACHMENT.key).write_text("of an older version")
 
-    remembering.complete(HINT)
+    written.finish(RECORD)
 
-    left = list(remembering.all_records())
-    assert HINT._replace(is_complete=True) in left
+    left = list(written.all_records())
+    assert RECORD._replace(is_complete=True) in left
     assert left.count(other_interface) == 2
     assert OTHER_HINT in left
     assert not {elsewhere, same_place} & set(left)
-    note = remembering.note(MASTER)
+    note = written.note(MASTER)
     assert note in [each._replace(is_complete=True) for each in (elsewhere, same_place)]
     assert not (directory / f"on-{MASTER[0]}.{MASTER[1]}" / ATTACHMENT.key).exists()
 
 
-def test_equal_digests_do_not_disprove_a_record(remembering: Registry, directory: Path) -> None:
+def test_equal_digests_do_not_disprove_a_record(written: Registry, directory: Path) -> None:
     """The digest of a place has 40 bits, so another place's can be made to be equal."""
-    place = HINT.file_name.partition(".")[2]
+    place = RECORD.file_name.partition(".")[2]
     others = file_of(directory, FOREIGN)
     others = others.rename(others.with_name(f"{FOREIGN.key}.{place}"))
     elsewhere = FOREIGN_HINT._replace(netns_identity=(4, 5))
     others.write_text(json.dumps(elsewhere._asdict()))
 
-    remembering.complete(HINT)
+    written.finish(RECORD)
 
-    assert elsewhere._replace(is_complete=True) in list(remembering.all_records())
+    assert elsewhere._replace(is_complete=True) in list(written.all_records())
 
 
 @pytest.mark.parametrize(("number", "end"), [(None, "@7"), (0, "@7.0"), (3, "@7.3")])
 def test_a_complete_record_has_the_index_and_the_number_of_the_masters_namespace(
-    remembering: Registry, directory: Path, number: int | None, end: str
+    written: Registry, directory: Path, number: int | None, end: str
 ) -> None:
-    older = remembering.complete(HINT)
-    assert older == HINT._replace(is_complete=True)
-    assert file_of(directory, ATTACHMENT).name == HINT.file_name
-    remember(remembering, MASTER, HINT)
+    older = written.finish(RECORD)
+    assert older == RECORD._replace(is_complete=True)
+    assert file_of(directory, ATTACHMENT).name == RECORD.file_name
+    remember(written, MASTER, RECORD)
 
-    complete = remembering.complete(HINT._replace(parent_netns=number), 7)
+    complete = written.finish(RECORD._replace(parent_netns=number), 7)
 
-    assert complete == HINT._replace(is_complete=True, ifindex=7, parent_netns=number)
-    assert remembering.records_of(ATTACHMENT) == [complete] != [older]
-    assert remembering.records_of(OTHER) == [OTHER_HINT]
-    assert remembering.masters_of(complete) == [MASTER]
-    assert file_of(directory, ATTACHMENT).name == HINT.file_name + end
-    remembering.withdraw(complete)
-    assert remembering.records_of(ATTACHMENT) == []
-
-
-def test_an_interface_can_be_identified_before_the_add_is_done(remembering: Registry) -> None:
-    identified = remembering.identify(HINT, 7)
-    assert remembering.records_of(ATTACHMENT) == [identified] == [HINT._replace(ifindex=7)]
-    remembering.withdraw(identified)
-    assert remembering.records_of(ATTACHMENT) == []
+    assert complete == RECORD._replace(is_complete=True, ifindex=7, parent_netns=number)
+    assert written.records_of(ATTACHMENT) == [complete] != [older]
+    assert written.records_of(OTHER) == [OTHER_HINT]
+    assert written.masters_of(complete) == [MASTER]
+    assert file_of(directory, ATTACHMENT).name == RECORD.file_name + end
+    written.remove(complete)
+    assert written.records_of(ATTACHMENT) == []
 
 
-def test_records_of_other_versions_are_read(remembering: Registry, directory: Path) -> None:
-    document = HINT._asdict()
+def test_an_interface_can_be_identified_before_the_add_is_done(written: Registry) -> None:
+    identified = written.set_index(RECORD, 7)
+    assert written.records_of(ATTACHMENT) == [identified] == [RECORD._replace(ifindex=7)]
+    written.remove(identified)
+    assert written.records_of(ATTACHMENT) == []
+
+
+def test_records_of_other_versions_are_read(written: Registry, directory: Path) -> None:
+    document = RECORD._asdict()
     file_of(directory, ATTACHMENT).write_text(json.dumps({**document, "more": 1}))
-    assert remembering.records_of(ATTACHMENT) == [HINT]
+    assert written.records_of(ATTACHMENT) == [RECORD]
     del document["is_complete"]
     file_of(directory, ATTACHMENT).unlink()
     (directory / f"on-{MASTER[0]}.{MASTER[1]}" / ATTACHMENT.key).write_text(json.dumps(document))
 
-    assert remembering.records_of(ATTACHMENT) == [HINT._replace(is_complete=True)]
-    remembering.forget(ATTACHMENT)
-    assert remembering.records_of(ATTACHMENT) == []
+    assert written.records_of(ATTACHMENT) == [RECORD._replace(is_complete=True)]
+    written.remove_all(ATTACHMENT)
+    assert written.records_of(ATTACHMENT) == []
 
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", "{}", '{"netns_identity": 5}', json.dumps(HINT._asdict())[:-9], "\udcff"],
+    ["", "[]", "{}", '{"netns_identity": 5}', json.dumps(RECORD._asdict())[:-9], "\udcff"],
 )
 def test_half_written_record_of_a_killed_call_is_ignored_and_can_be_removed(
-    remembering: Registry, directory: Path, content: str
+    written: Registry, directory: Path, content: str
 ) -> None:
     file = file_of(directory, ATTACHMENT)
-    for clear in (lambda: remembering.forget(ATTACHMENT), remembering.remove_leftovers):
+    for clear in (lambda: written.remove_all(ATTACHMENT), written.remove_leftovers):
         file.write_bytes(content.encode("utf-8", "surrogateescape"))
         (directory / "on-1.2").mkdir(exist_ok=True)
-        assert list(remembering.records(MASTER)) == [OTHER_HINT]
+        assert list(written.records(MASTER)) == [OTHER_HINT]
         clear()
         assert not file.exists()
-        assert list(remembering.records(MASTER)) == [OTHER_HINT]
+        assert list(written.records(MASTER)) == [OTHER_HINT]
     assert not (directory / "on-1.2").exists()  # another call left it, before its record
 
 
@@ -198,65 +198,65 @@ def test_nothing_is_recorded_without_a_directory(registry: Registry, directory: 
     for each in (reader, registry):
         assert [*each.records(MASTER), *each.all_records(), *each.records_of(ATTACHMENT)] == []
     assert registry.master_index(ATTACHMENT) is None
-    registry.forget(ATTACHMENT)
+    registry.remove_all(ATTACHMENT)
     registry.remove_leftovers()
 
 
-def test_a_read_only_registry_changes_nothing(remembering: Registry, directory: Path) -> None:
+def test_a_read_only_registry_changes_nothing(written: Registry, directory: Path) -> None:
     reader = Registry(str(directory), is_read_only=True)
     before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
     with reader.attachment_lock(KEY, never, strict=True), reader.master_lock(MASTER, never):
-        reader.remember(MASTER, HINT._replace(netns="/n"))
-        reader.forget(ATTACHMENT)
+        reader.write(MASTER, RECORD._replace(netns="/n"))
+        reader.remove_all(ATTACHMENT)
         reader.remove_leftovers()
     assert before == {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
     assert len(list(reader.records(MASTER))) == 2
 
 
-def test_record_becomes_a_note_unless_seen_to_go(remembering: Registry, directory: Path) -> None:
-    remembering.forget(FOREIGN)
-    complete = remembering.complete(HINT, 7)
+def test_record_becomes_a_note_unless_seen_to_go(written: Registry, directory: Path) -> None:
+    written.remove_all(FOREIGN)
+    complete = written.finish(RECORD, 7)
 
-    assert remembering.forget(ATTACHMENT, [complete]) == []  # another attachment is there
-    assert remembering.note(MASTER) == HINT._replace(is_complete=True)
-    assert remembering.note(MASTER, is_searched=True) is None
-    assert list(remembering.records(MASTER)) == [OTHER_HINT]
-    assert HINT.attachment not in {each.attachment for each in remembering.all_records()}
+    assert written.remove_all(ATTACHMENT, [complete]) == []  # another attachment is there
+    assert written.note(MASTER) == RECORD._replace(is_complete=True)
+    assert written.note(MASTER, is_searched=True) is None
+    assert list(written.records(MASTER)) == [OTHER_HINT]
+    assert RECORD.attachment not in {each.attachment for each in written.all_records()}
 
-    assert remembering.forget(OTHER) == [MASTER]
-    remembering.remove_leftovers()
-    assert remembering.noted() == [MASTER]
-    assert remembering.is_only(MASTER)
-    remembering.drop_note(MASTER)
-    assert remembering.noted() == []
+    assert written.remove_all(OTHER) == [MASTER]
+    written.remove_leftovers()
+    assert written.noted() == [MASTER]
+    assert written.is_only(MASTER)
+    written.drop_note(MASTER)
+    assert written.noted() == []
     assert not (directory / f"on-{MASTER[0]}.{MASTER[1]}").exists()
 
 
 def test_a_searched_note_stays_so_until_another_mode_is_noted(
-    remembering: Registry,
+    written: Registry,
 ) -> None:
-    with remembering.master_lock(MASTER, never):
-        remembering.keep_searched(MASTER, HINT)
-    remembering.forget(ATTACHMENT, [HINT])
-    assert remembering.note(MASTER, is_searched=True) == HINT._replace(is_complete=True)
+    with written.master_lock(MASTER, never):
+        written.keep_searched(MASTER, RECORD)
+    written.remove_all(ATTACHMENT, [RECORD])
+    assert written.note(MASTER, is_searched=True) == RECORD._replace(is_complete=True)
 
     other_mode = OTHER_HINT._replace(mode="l2")
-    remember(remembering, MASTER, other_mode)
-    remembering.forget(OTHER, [other_mode])
+    remember(written, MASTER, other_mode)
+    written.remove_all(OTHER, [other_mode])
 
-    assert remembering.note(MASTER, is_searched=True) is None
-    assert remembering.note(MASTER) == other_mode._replace(is_complete=True)
+    assert written.note(MASTER, is_searched=True) is None
+    assert written.note(MASTER) == other_mode._replace(is_complete=True)
 
 
-def test_a_note_has_the_mode_of_the_last_attachment(remembering: Registry, directory: Path) -> None:
+def test_a_note_has_the_mode_of_the_last_attachment(written: Registry, directory: Path) -> None:
     """Which has set it for all that are there, hidden or not."""
     later = OTHER_HINT._replace(mode="l2")
-    remember(remembering, MASTER, later)
+    remember(written, MASTER, later)
     os.utime(file_of(directory, OTHER), (9_999_999_999, 9_999_999_999))
-    assert remembering.last(MASTER) == later
+    assert written.last(MASTER) == later
 
-    remembering.forget(ATTACHMENT, [HINT])
+    written.remove_all(ATTACHMENT, [RECORD])
 
-    assert remembering.note(MASTER) == later._replace(is_complete=True)
-    remember(remembering, MASTER, HINT)
-    assert remembering.note(MASTER) is None
+    assert written.note(MASTER) == later._replace(is_complete=True)
+    remember(written, MASTER, RECORD)
+    assert written.note(MASTER) is None
