@@ -20,6 +20,9 @@ LIMITED_CONNECTIVITY = 51
 DELEGATE_NOT_FOUND = 108
 DELEGATE_FAILED = 109
 INTERNAL = 199
+# What a plugin answers that is older than a verb: it asks for variables that the verb does not
+# have, doesn't know it, or its CNI version.
+OF_OLDER_PLUGINS = (INCOMPATIBLE_VERSION, UNKNOWN_CONTAINER, INVALID_ENVIRONMENT)
 
 
 class CniError(Exception):
@@ -102,10 +105,14 @@ class Failures:
         try:
             yield
         except CniError as error:
-            if self._first is None:
-                self._first = error
-            else:
-                self._first.add_failure(error)
+            self.note(error)
+
+    def note(self, error: CniError) -> None:
+        """Record a failure."""
+        if self._first is None:
+            self._first = error
+        else:
+            self._first.add_failure(error)
 
     def raise_any(self) -> None:
         """Raise the first failure, if any, with the others in its details."""

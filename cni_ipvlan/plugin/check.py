@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain
 
-from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
+from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError, Failures
 from cni_ipvlan.cni.request import Request
 from cni_ipvlan.cni.result import Result
 from cni_ipvlan.config.netconf import NetConf
@@ -42,14 +42,13 @@ def check(node: Node, request: Request) -> None:
         call = Call(node, request, tx)
         container = call.container()
         checking = ipam.ask(call, conf.ipam_type, "CHECK") if conf.ipam_type else lambda: None
-        found = _differences(call, conf, container)
-        checking()
-    if found:
-        raise CniError(
-            CHECK_FAILED,
-            f"the interface {request.ifname!r} is not as ADD left it: " + "; ".join(found),
-            "delete the attachment and add it again",
-        )
+        found, failures = _differences(call, conf, container), Failures()
+        if found:
+            text = f"the interface {request.ifname!r} is not as ADD left it: " + "; ".join(found)
+            failures.note(CniError(CHECK_FAILED, text, "delete the attachment and add it again"))
+        with failures.noted():
+            checking()
+    failures.raise_any()
 
 
 def _differences(call: Call, conf: NetConf, container: Namespace) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import time
@@ -13,6 +14,7 @@ from shlex import join
 from cni_ipvlan.cni import delegate, errors
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.request import Request
+from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
 from cni_ipvlan.iproute import IprouteError, commands, machine, queries, tc
 from cni_ipvlan.iproute.commands import Argv, Command
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
@@ -28,6 +30,13 @@ from cni_ipvlan.state.registry import DIRECTORY, Registry
 if TYPE_CHECKING:
     from cni_ipvlan.plugin.inventory import Attachment
 
+_ADVICE = {
+    errno.EACCES: "run as root",
+    errno.EPERM: "run as root",
+    errno.ENOSPC: "make room: df and df -i show where there is none",
+    errno.EDQUOT: "make room: df and df -i show where there is none",
+    errno.EROFS: "make it writable: findmnt -T shows how it is mounted",
+}
 _PACKAGES = {
     "ip": "iproute2",
     "nsenter": "util-linux",
@@ -43,6 +52,8 @@ _SECONDS = 1.0
 _UNANSWERED = (IprouteError, OSError, ValueError)
 # The dhcp plugin of containernetworking/plugins; and when it is killed before it gives up.
 _NO_ANSWER = ("no more tries", "it had not ended after")
+_OF_PLUGINS_IN_GO = 999  # every failure of host-local and static that is not of the protocol
+_ON_DISK = {"no space left on device": "df", "read-only file system": "findmnt -T"}
 BROADCASTING = (
     "let the DHCP server broadcast (dnsmasq: dhcp-broadcast), or the daemon of dhcp ask for it, "
     "see docs/dhcp.md"
@@ -93,7 +104,8 @@ def _system_error(error: OSError) -> CniError:
     if isinstance(error, PermissionError):
         for each in _state_of_machine(codes.NOT_PERMITTED):
             failure.add_details(f"found: {each}")
-        failure.add_details("try: run as root")
+    if error.errno in _ADVICE:
+        failure.add_details(f"try: {_ADVICE[error.errno]}")
     return failure
 
 
@@ -241,6 +253,20 @@ def without_answer(
 def advice(request: Request, plugin: str, error: CniError) -> Iterator[str]:
     """Yield advice about an IPAM plugin's failure, if there is any."""
     leases = host_local.directory(request.config)
+    if error.code == errors.INCOMPATIBLE_VERSION:
+        known = [each for each in SUPPORTED_VERSIONS if f'"{each}"' in error.details]
+        older = next((each for each in reversed(known) if each != request.version), "")
+        yield f"set cniVersion to {older or 'one'}, which {plugin} supports, or install a newer one"
+    elif request.command == "STATUS" and error.code in errors.OF_OLDER_PLUGINS:
+        yield (
+            f"set cniVersion to 1.0.0, or install a newer {plugin}: this one is older than CNI "
+            "1.1.0, which has STATUS"
+        )
+    if plugin in ("host-local", "static") and error.code == _OF_PLUGINS_IN_GO:
+        yield "see what is wrong in ipam: ipvlan validate FILE"
+    for words, command in _ON_DISK.items():
+        if words in error.msg:
+            yield f"look at the file system of the leases: {command} {leases}"
     if error.code == errors.DELEGATE_FAILED:
         yield "run it by hand, with the network configuration on its standard input"
     # Messages of containernetworking/plugins:

@@ -7,10 +7,8 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import ExitStack
 
 from cni_ipvlan.cni.errors import (
-    INCOMPATIBLE_VERSION,
     INVALID_CONFIGURATION,
-    INVALID_ENVIRONMENT,
-    UNKNOWN_CONTAINER,
+    OF_OLDER_PLUGINS,
     CniError,
     Failures,
     shortened,
@@ -31,8 +29,6 @@ _VALID = "cni.dev/valid-attachments"
 # SPEC.md of CNI 1.1.0 called it so at first, and some runtimes send only this
 # (github.com/containernetworking/cni/issues/1101).
 _VALID_AT_FIRST = "cni.dev/attachments"
-# They ask for variables that GC does not have, don't know the verb, or its CNI version.
-_ANSWERS_OF_OLDER_PLUGINS = (INCOMPATIBLE_VERSION, UNKNOWN_CONTAINER, INVALID_ENVIRONMENT)
 _VERSION_OF_DEL = "1.0.0"
 _AT_ONCE = 16  # calls of the IPAM plugin, and locks
 _SEARCH_SECONDS = 5.0
@@ -67,7 +63,7 @@ def _release(call: Call) -> None:
         if name:
             ipam.ask(call, name, "GC")()
     except CniError as error:
-        if error.code not in _ANSWERS_OF_OLDER_PLUGINS:  # its leases are released by DEL
+        if error.code not in OF_OLDER_PLUGINS:  # its leases are released by DEL
             raise
 
 

@@ -110,7 +110,9 @@ def check_master(master: Master, conf: NetConf) -> None:
     takers = [each.name for each in master.carried if each.kind in ("macvlan", "macvtap")]
     if not link.is_ethernet:
         raise CniError(
-            MASTER_BUSY, f"the master {name} is not an Ethernet interface, which ipvlan needs"
+            MASTER_BUSY,
+            f"the master {name} is not an Ethernet interface, which ipvlan needs",
+            "try: use an Ethernet interface; ip link shows which are link/ether",
         )
     if link.kind == "ipvlan":
         # The kernel would use the interface below it (ipvlan_link_new() in

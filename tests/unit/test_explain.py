@@ -1,6 +1,7 @@
 """From what the kernel answered (recorded on Linux 6.12) to the error that leaves the plugin."""
 
 import json
+import os
 import signal
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from cni_ipvlan.cni import errors
 from cni_ipvlan.cni.errors import CniError
+from cni_ipvlan.cni.request import Request
 from cni_ipvlan.iproute import commands
 from cni_ipvlan.iproute.commands import Argv, Command
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
@@ -124,6 +126,40 @@ def test_file_of_another_tenant_is_named_to_root_only() -> None:
     assert error.private == "file: /run/cni-ipvlan/lock-theirs"
     error = as_cni_error(FileNotFoundError(2, "No such file", "/run/netns/theirs"))
     assert "theirs" not in json.dumps(error.document("1.0.0"))
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(28, "make room"), (30, "findmnt"), (13, "run as root"), (5, "")]
+)
+def test_a_system_error_has_a_next_step_if_one_is_known(number: int, words: str) -> None:
+    error = as_cni_error(OSError(number, os.strerror(number), "/run/cni-ipvlan/locks"))
+    assert "/run/cni-ipvlan" in error.msg
+    assert bool(words) == ("try: " in error.details)
+    assert words in error.details
+
+
+SUPPORTS = 'config is "1.1.0", plugin supports ["0.1.0" "0.3.1" "1.0.0"]'
+
+
+@pytest.mark.parametrize(
+    ("verb", "error", "words"),
+    [
+        ("ADD", CniError(1, "incompatible CNI versions", SUPPORTS), "cniVersion to 1.0.0, which"),
+        ("ADD", CniError(1, "incompatible CNI versions"), "cniVersion to one, which host-local"),
+        ("STATUS", CniError(3, "missing containerID"), "install a newer host-local"),
+        ("STATUS", CniError(4, "unknown CNI_COMMAND: STATUS"), "cniVersion to 1.0.0"),
+        ("ADD", CniError(4, "it needs CNI_ARGS"), ""),
+        ("ADD", CniError(999, "invalid IP address: x"), "ipvlan validate"),
+        ("ADD", CniError(999, "open x: no space left on device"), "df /leases/net"),
+        ("ADD", CniError(999, "open x: read-only file system"), "findmnt -T /leases/net"),
+    ],
+)
+def test_an_ipam_plugins_failure_has_a_next_step(verb: str, error: CniError, words: str) -> None:
+    config = {"name": "net", "ipam": {"type": "host-local", "dataDir": "/leases"}}
+    request = Request(verb, "c", "", "eth0", (), False, {}, b"", config, "1.1.0")  # noqa: FBT003
+    advice = "\n".join(explain.advice(request, "host-local", error))
+    assert words in advice
+    assert bool(words) == bool(advice)
 
 
 def test_our_own_error_stays_itself_and_a_bug_is_raised_again() -> None:
