@@ -75,7 +75,7 @@ class _Capture:
         self._file = self._open(environment, given)
         names = [name for name in sorted(environment) if name.startswith("CNI_")]
         self._write(
-            lambda: {
+            {
                 "capture": FORM,
                 "version": __version__,
                 "time": self._begun,
@@ -90,11 +90,28 @@ class _Capture:
         """Add a command that has ended."""
         self._log.command(command, completed)
         if completed is not None:
-            self._write(lambda: {"command": self._about(command, completed)}, is_command=True)
+            about = {
+                "argv": [shortened(word, _MOST_TEXT) for word in command.full_argv],
+                "purpose": shortened(command.purpose, _MOST_TEXT),
+                "status": completed.status,
+                "killed": completed.killed_because,
+                "seconds": round(completed.seconds, 4),
+                "ended": self._seconds(),
+                "stdin": _text(command.stdin),
+                "stdout": _text(completed.stdout),
+                "stderr": _text(completed.stderr),
+            }
+            self._write({"command": about}, is_command=True)
 
     def end(self, status: int) -> None:
         """Add the exit status and the answer, and close the file."""
-        self._write(lambda: {"outcome": self._outcome(status)})
+        outcome = {
+            "status": status,
+            "answer": shortened(self.printed.decode("utf-8", "surrogateescape"), _MOST_ANSWER),
+            "seconds": self._seconds(),
+            "commandsLeftOut": self._left_out,
+        }
+        self._write({"outcome": outcome})
         if self._file is not None:
             os.close(self._file)
 
@@ -103,14 +120,14 @@ class _Capture:
         name = by_root or given.config.get("captureDir")
         if not isinstance(name, str):
             return None  # it is refused like every faulty configuration
-        command = environment.get("CNI_COMMAND", "")
-        verb = command[:_MOST_VERB] if command.isascii() and command.isalpha() else "unknown"
-        time_and_verb = f"{self._begun.replace('-', '').replace(':', '')}-{verb}"
+        verb = environment.get("CNI_COMMAND", "")[:_MOST_VERB]
+        verb = verb if verb.isascii() and verb.isalpha() else "unknown"
+        begun = self._begun.replace("-", "").replace(":", "")
         try:
             directory = log_file.open_directory(name, is_roots_choice=bool(by_root))
             try:
                 _remove_oldest(directory)
-                file = f"{time_and_verb}-{os.getpid()}.jsonl"
+                file = f"{begun}-{verb}-{os.getpid()}.jsonl"
                 return os.open(file, _CREATE, 0o600, dir_fd=directory)
             finally:
                 os.close(directory)
@@ -118,35 +135,14 @@ class _Capture:
             self.warn(f"cannot capture the call in {name!r}: {error.strerror}")
             return None
 
-    def _about(self, command: Command, completed: Completed) -> dict[str, Any]:
-        return {
-            "argv": [shortened(word, _MOST_TEXT) for word in command.full_argv],
-            "purpose": shortened(command.purpose, _MOST_TEXT),
-            "status": completed.status,
-            "killed": completed.killed_because,
-            "seconds": round(completed.seconds, 4),
-            "ended": self._seconds(),
-            "stdin": _text(command.stdin),
-            "stdout": _text(completed.stdout),
-            "stderr": _text(completed.stderr),
-        }
-
-    def _outcome(self, status: int) -> dict[str, Any]:
-        return {
-            "status": status,
-            "answer": shortened(self.printed.decode("utf-8", "surrogateescape"), _MOST_ANSWER),
-            "seconds": self._seconds(),
-            "commandsLeftOut": self._left_out,
-        }
-
     def _seconds(self) -> float:
         return round(time.monotonic() - self._started, 4)
 
-    def _write(self, document: Callable[[], dict[str, Any]], *, is_command: bool = False) -> None:
+    def _write(self, document: dict[str, Any], *, is_command: bool = False) -> None:
         if self._file is None:
             return
         try:
-            line = json.dumps(document()).encode("ascii") + b"\n"
+            line = json.dumps(document).encode("ascii") + b"\n"
             if is_command and len(line) > self._room:
                 self._left_out += 1
                 return

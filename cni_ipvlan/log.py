@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import time
 
+from cni_ipvlan.cni.errors import shortened
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
     from typing import Protocol
 
     from cni_ipvlan.iproute.commands import Command
@@ -57,14 +58,18 @@ class Log:
 
         The configuration may be invalid: such calls are logged, too.
         """
-        trusted = self._environment.get("CNI_IPVLAN_LOG")
-        path, level = (trusted, "debug") if trusted else _settings(config)
-        if not path:
+        trusted, level = self._environment.get("CNI_IPVLAN_LOG"), config.get("logLevel")
+        path = trusted or config.get("logFile")
+        if not path or not isinstance(path, str):
             return
         from cni_ipvlan import log_file
+        from cni_ipvlan.cni.request import pod
 
-        self._level = LEVELS.index(level)
-        self._about = f"{_about(self._environment)}: "
+        known = level if isinstance(level, str) and level in LEVELS else DEFAULT_LEVEL
+        self._level = LEVELS.index("debug" if trusted else known)
+        names = ("CNI_COMMAND", "CNI_CONTAINERID", "CNI_IFNAME", "CNI_NETNS")
+        given = (self._environment.get(name) for name in names)
+        self._about = f"{' '.join(filter(None, (*given, pod(self._environment))))}: "
         try:
             self._file = log_file.open_file(path, is_roots_choice=bool(trusted))
         except OSError as error:
@@ -116,15 +121,6 @@ def moment(seconds: float) -> str:
     return f"{second}.{int(seconds * 1000) % 1000:03}Z"
 
 
-def _about(environment: Mapping[str, str]) -> str:
-    """Return what a call is about: verb, container, interface, namespace, pod."""
-    from cni_ipvlan.cni.request import pod
-
-    names = ("CNI_COMMAND", "CNI_CONTAINERID", "CNI_IFNAME", "CNI_NETNS")
-    given = [environment.get(name) for name in names]
-    return " ".join(filter(None, (*given, pod(environment))))
-
-
 def one_line(text: str) -> str:
     """Return a text as one line of printable characters, at most 4096 bytes of UTF-8.
 
@@ -132,14 +128,12 @@ def one_line(text: str) -> str:
     of a text that is too long is left out.
     """
     text = text.rstrip("\n")
-    if len(text) <= _MOST_BYTES:
-        line = printable(text)
+    line = ""
+    for most in (_MOST_BYTES, 1000, 400):  # characters; an escape has at most ten bytes
+        line = printable(shortened(text, most))
         if len(line.encode()) <= _MOST_BYTES:
-            return line
-    room = (_MOST_BYTES - 60) // 2  # 60 bytes are for the note between the two halves
-    start, end = _fitting(text, room), _fitting(reversed(text), room)[::-1]
-    left_out = len(text) - len(start) - len(end)
-    return f"{''.join(start)} … {left_out} characters left out … {''.join(end)}"
+            break
+    return line
 
 
 def printable(text: str) -> str:
@@ -147,29 +141,10 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(map(_shown, text))
 
 
-def _fitting(text: Iterable[str], room: int) -> list[str]:
-    """Return the first characters of a text, escaped, that fit into ``room`` bytes."""
-    found = []
-    for character in text:
-        shown = _shown(character)
-        room -= len(shown.encode())
-        if room < 0:
-            break
-        found.append(shown)
-    return found
-
-
 def _shown(character: str) -> str:
     if character.isprintable():
         return character
     return " | " if character == "\n" else character.encode("unicode_escape").decode()
-
-
-def _settings(config: Mapping[str, object]) -> tuple[str, str]:
-    """Return the log file (empty for none) and the level that a network configures."""
-    path, level = config.get("logFile"), config.get("logLevel")
-    known = level if isinstance(level, str) and level in LEVELS else DEFAULT_LEVEL
-    return (path if isinstance(path, str) else ""), known
 
 
 def describe(command: Command, completed: Completed) -> str:

@@ -1,4 +1,4 @@
-"""Which attachments a container has, by labels and root's records; what host-local leased to whom.
+"""Which attachments a container has, by labels and root's records.
 
 A container's owner can forge a label, and so name another container. Therefore the command
 line acts on a label only if root's record puts that attachment into the same container.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
@@ -25,14 +25,6 @@ from cni_ipvlan.state.registry import DIRECTORY
 _READABLE_IPAM = ("", "static", "host-local")  # of whose addresses we know who has them
 _SHORTEST_ID = 4  # characters of the start of a container's ID
 _Owners = dict[str, AttachmentId | None] | None
-
-
-class Lease(NamedTuple):
-    """A lease: its file, the address, and whose it is, without ``ifname`` in old files."""
-
-    file: str
-    address: str
-    owner: AttachmentId
 
 
 def is_called(container_id: str, word: str) -> bool:
@@ -62,7 +54,7 @@ def nothing_known(node: Node, network: NetworkConfig, given: Mapping[str, Any]) 
     """
     attachment = AttachmentId(network.name, given["container_id"], given["ifname"])
     temporary, ipam = links.temporary_name(attachment.key), netconf.ipam_type(network.config)
-    leases = in_directory(host_local.directory(network.config)) if ipam == "host-local" else []
+    place = host_local.directory(network.config)
     try:
         records, owners = _in_container(node, given["netns"])
     except PermissionError:
@@ -70,7 +62,7 @@ def nothing_known(node: Node, network: NetworkConfig, given: Mapping[str, Any]) 
     if (
         owners is None
         or ipam not in _READABLE_IPAM
-        or any(lease.owner.container_id == attachment.container_id for lease in leases)
+        or attachment.container_id in [each.container_id for each in host_local.leases(place)]
         or node.registry.records_of(attachment)
         or namespace.own_has_link(temporary)
         or attachment in owners.values()
@@ -112,12 +104,3 @@ def _in_container(node: Node, netns: str) -> tuple[list[Record], _Owners]:
     here = [record for record in records if record.netns_identity == place.identity]
     of_links = {link.name: owners.of(link, place) for link in present or ()}
     return here, None if present is None else of_links
-
-
-def in_directory(place: str) -> list[Lease]:
-    """Return the leases of a network in its directory of host-local, in the order of addresses."""
-    network = os.path.basename(place)
-    return [
-        Lease(each.file, each.address, AttachmentId(network, each.container_id, each.ifname))
-        for each in host_local.leases(place)
-    ]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import click
 
 from cni_ipvlan.cli import attachments, configs, options, output
-from cni_ipvlan.cli.dry_run import script, story
+from cni_ipvlan.cli.dry_run import predict, script
 from cni_ipvlan.cli.options import FILE, Example
 from cni_ipvlan.cni import protocol
 from cni_ipvlan.cni import result as results
@@ -47,15 +47,6 @@ class Call(NamedTuple):
     environment: Mapping[str, str]
     stdin: bytes
     names: Mapping[str, str] = MappingProxyType({})
-
-
-class CallOptions(NamedTuple):
-    """How to make a call; ``ipam_result`` is the IPAM plugin's in a dry run, if it is known."""
-
-    is_dry: bool = False
-    as_json: bool = False
-    is_verbose: bool = False
-    ipam_result: results.Result | None = None
 
 
 def _with(*found: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -230,13 +221,16 @@ def _call_network(command: str, given: _Values, extra: _Values) -> None:
 
 
 def _call(command: str, config: _Values, given: _Values, **about: str) -> None:
-    dirs, is_dry = given["cni_path"], given.get("dry_run", False)
-    names = {"CNI_NETNS": "--netns", "CNI_IFNAME": "--ifname"}
-    names["CNI_PATH"] = cni_path_is_set_by(dirs) or USUAL
-    about |= {"CNI_COMMAND": command, "CNI_PATH": cni_path(dirs)}
-    call = Call({**os.environ, **about}, json.dumps(config).encode(), names)
-    result = given.get("ipam_result")
-    make(call, CallOptions(is_dry, given["as_json"], given["verbose"], result))
+    path, set_by = cni_path(given["cni_path"])
+    names = {"CNI_NETNS": "--netns", "CNI_IFNAME": "--ifname", "CNI_PATH": set_by or USUAL}
+    about |= {"CNI_COMMAND": command, "CNI_PATH": path}
+    make(
+        Call({**os.environ, **about}, json.dumps(config).encode(), names),
+        is_dry=given.get("dry_run", False),
+        as_json=given["as_json"],
+        is_verbose=given["verbose"],
+        ipam_result=given.get("ipam_result"),
+    )
 
 
 def _raise_version(config: _Values, command: str) -> bool:
@@ -252,18 +246,16 @@ def _raise_version(config: _Values, command: str) -> bool:
     return version in older
 
 
-def cni_path(given: str | None) -> str:
-    """Return CNI_PATH: as given, from the environment, or the usual directories that exist."""
-    path = given or os.environ.get("CNI_PATH")
+def cni_path(given: str | None) -> tuple[str, str]:
+    """Return CNI_PATH, and what sets it: --cni-path, the environment's CNI_PATH, or nothing ("").
+
+    Then it has those of the usual directories that exist.
+    """
+    path, set_by = (given, "--cni-path") if given else (os.environ.get("CNI_PATH"), "CNI_PATH")
     if path:
-        return ":".join(os.path.abspath(part) for part in path.split(":") if part)
+        return ":".join(os.path.abspath(part) for part in path.split(":") if part), set_by
     present = [directory for directory in USUAL_DIRECTORIES if os.path.isdir(directory)]
-    return ":".join(present or USUAL_DIRECTORIES)
-
-
-def cni_path_is_set_by(given: str | None) -> str:
-    """Return what sets the directories of plugins: --cni-path, CNI_PATH, or empty for neither."""
-    return "--cni-path" if given else "CNI_PATH" if os.environ.get("CNI_PATH") else ""
+    return ":".join(present or USUAL_DIRECTORIES), ""
 
 
 def read_result(file: str, option: str) -> tuple[dict[str, Any], results.Result]:
@@ -279,34 +271,46 @@ def read_result(file: str, option: str) -> tuple[dict[str, Any], results.Result]
         raise options.wrong(f"{file}: {error.msg}", option) from None
 
 
-def make(call: Call, how: CallOptions) -> None:
-    """Make a call and print its outcome; raises CniError."""
+def make(
+    call: Call,
+    *,
+    is_dry: bool,
+    as_json: bool,
+    is_verbose: bool,
+    ipam_result: results.Result | None = None,
+) -> None:
+    """Make a call and print its outcome; raises CniError.
+
+    ``ipam_result`` is the IPAM plugin's in a dry run, if it is known.
+    """
     log = _log(call.environment)
-    listener = output.Narrator(log) if how.is_verbose else log
-    begin = partial(_node, call.environment, listener)
+    begin = partial(_node, call.environment, output.Narrator(log) if is_verbose else log)
     try:
         request = parse(call.environment, read(call.stdin))
-        if how.is_dry:
-            made = story.make(request, begin, how.ipam_result)
-            if how.as_json:
-                output.echo_json(story.document(made))
-            else:
-                output.echo(*script.text(made).split("\n"))
-            if made.failure:  # it is in the document, too
-                raise click.exceptions.Exit(1) if how.as_json else made.failure
+        if is_dry:
+            _print_dry_run(predict.make(request, begin, ipam_result), as_json=as_json)
             return
         log.open(request.config)
 
         def deliver(result: results.Result) -> None:
             rendered = results.render(result, request.version)
-            output.echo_json(rendered) if how.as_json else output.result(result)
+            output.echo_json(rendered) if as_json else output.result(result)
 
         perform(begin(), request, deliver)
     except CniError as error:
         log.fail(str(error))
         raise as_typed(error, call.names) from None
-    if how.as_json and request.command != "ADD":
+    if as_json and request.command != "ADD":
         output.echo_json({})
+
+
+def _print_dry_run(made: predict.Prediction, *, as_json: bool) -> None:
+    if as_json:
+        output.echo_json(predict.document(made))
+    else:
+        output.echo(*script.text(made).split("\n"))
+    if made.failure:  # it is in the document, too
+        raise click.exceptions.Exit(1) if as_json else made.failure
 
 
 def as_typed(error: CniError, names: Mapping[str, str]) -> CniError:

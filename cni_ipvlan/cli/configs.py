@@ -21,6 +21,7 @@ from cni_ipvlan.cni.errors import shortened
 
 __all__ = ["JSON_SUFFIXES", "ConfigError"]  # for those who read configurations
 
+DIRECTORY = "/etc/cni/net.d"
 _MOST_BYTES = 16 << 20  # of a file; the largest, a capture of a call, may have nearly as many
 # Some checks compare each of them with every other.
 _MOST_NETWORKS = 1000  # in a file
@@ -146,6 +147,23 @@ def read_file(file: str) -> Contents:
         return Contents([], [error])
 
 
+def on_node(given: NetworkConfig | None) -> Contents:
+    """Return the networks of this node, without one that ``given`` replaces; raises OSError.
+
+    That is one in the same file, or of the same name: ``given`` may be its next version.
+    """
+    found = Contents([], [])
+    for name in sorted(os.listdir(DIRECTORY)) if os.path.isdir(DIRECTORY) else ():
+        if name.endswith(JSON_SUFFIXES):
+            networks, faults = read_file(os.path.join(DIRECTORY, name))
+            found.faults.extend(faults)
+            for each in networks:
+                files = {os.path.realpath(of.source) for of in (each, given) if of}
+                if given is None or (len(files) > 1 and given.name != each.name):
+                    found.networks.append(each)
+    return found
+
+
 def load(source: str, text: str) -> list[NetworkConfig]:
     """Return every ipvlan configuration in a text; raises ConfigError if anything is wrong."""
     found = read(source, text)
@@ -236,8 +254,7 @@ class _Reader(NamedTuple):
         place = (*path, "spec", "config")
         for each in (path, (*path, "spec")):
             for key in self.root.repeated.get(each, ()):
-                text = f"{key} is there more than once; only the last counts"
-                self._fault((*each, key), text)
+                self._fault((*each, key), reading.DUPLICATE)
         if isinstance(config, str):
             metadata = _mapping(value, "metadata")
             names = (metadata.get("namespace"), metadata.get("name"))
@@ -306,13 +323,10 @@ class _Reader(NamedTuple):
             text = f"the file has more than {_MOST_NETWORKS} networks; put them into several"
             raise ConfigError(text, self.source, self.root.line(path), self.number, path)
         for place, value in _walk(config, path):
-            kind = self.root.not_json.get(place)
             if isinstance(value, list):
                 self._check_length(value, place, _MOST_ITEMS)
-            if isinstance(value, str) and (template := reading.template_in(value)):
+            elif isinstance(value, str) and (template := reading.template_in(value)):
                 self._fault(place, template)
-            elif kind:  # a plugin is given JSON
-                self._fault(place, f"it is {kind} ({value}), which JSON does not have; quote it")
         if len(self.found.faults) == faults:
             where = (self.root, self.root_path, before, after, self.definition)
             self.found.networks.append(

@@ -71,24 +71,24 @@ def namespace_at(netns: str) -> namespace.Namespace:
         raise wrong(f"{netns}: {why}", "--netns") from None
 
 
-def netns_path(netns: str, *, may_be_gone: bool = False) -> str:
-    """Return the path of a namespace that is given as a path, a name or a process ID."""
+def netns_or_gone(netns: str) -> str:
+    """Return the path of a namespace given as a path, a name or a process ID; it may be gone."""
+    named = os.path.join(_NAMED_NAMESPACES, netns)
     if "/" in netns:
         return os.path.abspath(netns)
-    named = os.path.join(_NAMED_NAMESPACES, netns)
-    if netns and os.path.exists(named):
-        return named
-    if netns.isascii() and netns.isdecimal() and os.path.isdir(f"/proc/{netns}"):
-        return f"/proc/{netns}/ns/net"
-    if netns and may_be_gone:
-        return named
+    if not netns:
+        raise click.BadParameter("'' is not a path, a name or a process ID")
+    is_number = netns.isascii() and netns.isdecimal() and not os.path.exists(named)
+    return f"/proc/{netns}/ns/net" if is_number and os.path.isdir(f"/proc/{netns}") else named
+
+
+def netns_path(netns: str) -> str:
+    """Return what ``netns_or_gone`` does, but for a name or a process ID that is gone."""
+    path = netns_or_gone(netns)
+    if "/" in netns or path.startswith("/proc/") or os.path.exists(path):
+        return path
     why = f"{netns!r} is not a path, a name under {_NAMED_NAMESPACES}, or a process ID"
     raise click.BadParameter(why)
-
-
-def netns_or_gone(netns: str) -> str:
-    """Return what ``netns_path`` does, also for the former name of a namespace that is gone."""
-    return netns_path(netns, may_be_gone=True)
 
 
 def _named(what: str, fault_in: Callable[[str], str | None]) -> Callable[[str], str]:
@@ -141,10 +141,7 @@ def _networks(ctx: click.Context, _param: Any, incomplete: str) -> list[Completi
     source = ctx.params.get("config")
     if not source or source == "-":
         return []
-    try:
-        networks = configs.load(source, configs.read_source(source))
-    except configs.ConfigError:
-        return []
+    networks, _ = configs.read_file(source)
     return _items((each.label for each in networks), incomplete)
 
 

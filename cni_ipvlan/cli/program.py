@@ -50,7 +50,7 @@ def _report(error: Exception, *, as_json: bool) -> int:
     """Print why a command failed; return the exit status."""
     failure = _as_failure(error)
     try:
-        if failure.code == errors.INTERNAL and output.give_up_stdout():
+        if output.give_up_stdout():
             return 1
         output.failure(failure, as_json=as_json)
     except output.StdoutError:
@@ -62,7 +62,7 @@ def _report(error: Exception, *, as_json: bool) -> int:
 
 
 def _as_failure(error: Exception) -> errors.CniError:
-    if isinstance(error, (errors.CniError, IprouteError)):
+    if isinstance(error, (errors.CniError, IprouteError, OSError)):
         with suppress(NotANamespaceError):  # which it raises again
             return as_cni_error(error)
     if isinstance(error, configs.ConfigError):
@@ -115,7 +115,7 @@ def ipvlan(ctx: click.Context, version: bool, dry_run: bool, as_json: bool, verb
         raise click.UsageError(f"cannot replay {command!r}, only {', '.join(calls.DRY_RUN_OF)}")
     else:
         call = calls.Call(dict(os.environ), configs.standard_input())
-        calls.make(call, calls.CallOptions(dry_run, as_json, verbose))
+        calls.make(call, is_dry=dry_run, as_json=as_json, is_verbose=verbose)
 
 
 for _command in (

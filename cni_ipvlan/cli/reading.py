@@ -19,13 +19,13 @@ from cni_ipvlan.cni.strict_json import finite, refuse_constant
 Path = tuple["str | int", ...]
 JSON_SUFFIXES = (".conf", ".conflist", ".json")
 
+DUPLICATE = "duplicate key; the last one is used"
 _MOST_CHARACTERS = 2 << 20  # at worst, YAML takes a minute and a gigabyte for so many
 _MOST_LEVELS = 100  # of values in values
 _MOST_DIGITS = 100  # and other characters of a number
 _TOO_DEEP = f"it is nested too deeply: more than {_MOST_LEVELS} levels"
 _TOO_LONG = f"it has a number of more than {_MOST_DIGITS} characters"
 _TOO_LARGE = "it is too large, perhaps because of its aliases"
-_OPEN = 0, 0  # the size of what is being measured
 _MOST_REPEATED = 100_000  # values of a file, by aliases; those of aliases make billions
 # An action of Go's text/template, which Helm uses: {{ .Values.x }}, {{- if …, {{ include "x" … }}
 _ACTION = re.compile(r"\{\{-?\s*(?:[.$/]|[a-zA-Z]\w*\b)[^{}]*\}\}")
@@ -38,17 +38,8 @@ _HINTS = {  # by what people write where JSON has something else
     r"(True|False|None|undefined)\b": "it has a word of another language for true, false or null",
     r"\ufeff": "it starts with a byte order mark, which runtimes refuse",
 }
-_WANTED = {  # by json's messages
-    "Expecting value": "a value",
-    "Expecting property name enclosed in double quotes": "a key in double quotes",
-    "Expecting ':' delimiter": "a colon",
-    "Expecting ',' delimiter": "a comma",
-    "Extra data": "the end",
-}
-
 _TAG = "tag:yaml.org,2002:"
-_JSON_TAGS = ("str", "null", "bool", "int", "float", "map", "seq")
-_NAMES = {"timestamp": "a timestamp", "binary": "binary data", "set": "a set"}
+_NO_STRINGS = tuple(_TAG + kind for kind in ("null", "bool", "int", "float"))
 
 
 class ConfigError(Exception):
@@ -82,15 +73,13 @@ class ConfigError(Exception):
 class Document(NamedTuple):
     """A value, and the line of each key and each item in it, counted from 1.
 
-    ``repeated`` has the keys that an object has more than once; the last counts. ``not_json`` says
-    what a value is that JSON can't express. ``blocks`` has the first lines of those strings whose
-    lines are the file's.
+    ``repeated`` has the keys that an object has more than once; the last one is used. ``blocks``
+    has the first lines of those strings whose lines are the file's.
     """
 
     value: Any
     lines: dict[Path, int]
     repeated: dict[Path, list[str]]
-    not_json: dict[Path, str]
     blocks: dict[Path, int]
 
     def line(self, path: Path) -> int:
@@ -106,6 +95,15 @@ def json_path(path: Path) -> str:
         f".{step}" if isinstance(step, str) and step.isidentifier() else f"[{json.dumps(step)}]"
         for step in path
     )
+
+
+def object_in(text: str) -> dict[str, Any]:
+    """Return the object that a text is in JSON; an empty one if it is none."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def read(source: str, text: str) -> list[tuple[int, Document]]:
@@ -152,7 +150,7 @@ def parse_json(text: str, first_line: int = 1) -> Document:
         raise ConfigError(why, line=first_line + text.count("\n", 0, position)) from None
     except RecursionError:
         raise ConfigError(_TOO_DEEP, line=first_line) from None
-    found = Document(value, {}, {}, {}, {})
+    found = Document(value, {}, {}, {})
     _locate(text, first_line, found)
     return found
 
@@ -163,17 +161,12 @@ def _integer(text: str) -> int:
 
 def _explained(text: str, error: json.JSONDecodeError) -> tuple[int, str]:
     """Return where a mistake is, and what it is."""
-    position = error.pos
-    before = text[:position].rstrip()
+    position, before = error.pos, text[: error.pos].rstrip()
     if text[position : position + 1] in ("}", "]") and before.endswith(","):
         position = len(before) - 1  # where Python finds it since 3.13
     rest = text[position : position + 40]
-    hint = next((hint for pattern, hint in _HINTS.items() if re.match(pattern, rest)), "")
-    wanted = _WANTED.get(error.msg)
-    if hint or wanted is None:
-        return position, hint or error.msg.removesuffix(" at").lower()
-    found = re.match(r"\w+|.", rest)
-    return position, f"it {f'has {found[0]!r}' if found else 'ends'} where {wanted} should be"
+    hints = (hint for pattern, hint in _HINTS.items() if re.match(pattern, rest))
+    return position, next(hints, error.msg.removesuffix(" at").lower())
 
 
 def _locate(text: str, line: int, found: Document) -> None:
@@ -225,8 +218,7 @@ def parse_yaml(text: str) -> list[tuple[int, Document]]:
     import yaml
 
     try:
-        loader = yaml.SafeLoader(text)
-        return list(_Nodes(loader).documents())
+        return list(_Nodes(text).documents())
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         why = ", ".join(filter(None, (error.context, error.problem)))
@@ -238,13 +230,13 @@ def parse_yaml(text: str) -> list[tuple[int, Document]]:
 
 
 class _Nodes:
-    """Turns the nodes of a file into values, after it has measured them."""
+    """Turns PyYAML's nodes into values; what JSON can't express, as a timestamp, is a string."""
 
-    def __init__(self, loader: Any) -> None:
-        self._loader = loader
-        self._may_repeat = _MOST_REPEATED
-        self._sizes: dict[int, tuple[int, int]] = {}
-        self._repeated: dict[int, list[str]] = {}
+    def __init__(self, text: str) -> None:
+        import yaml
+
+        self._loader = yaml.SafeLoader(text)
+        self._may_have = len(text) + _MOST_REPEATED
 
     def documents(self) -> Iterator[tuple[int, Document]]:
         """Yield the documents that are not empty, each with its number."""
@@ -252,78 +244,67 @@ class _Nodes:
             if not self._loader.check_node():
                 return
             node = self._loader.get_node()
-            self._sizes.clear()
-            self._measure(node)
-            found = Document(None, {(): _line(node)}, {}, {}, {})
+            found = Document(None, {(): _line(node)}, {}, {})
             value = self._value(node, (), found)
             if value is not None:
                 yield number, found._replace(value=value)
 
-    def _measure(self, node: Any) -> tuple[int, int]:
-        """Return how many values a node has with its aliases written out, and how deep they are."""
-        known = self._sizes.get(id(node))
-        if known == _OPEN:
-            raise ConfigError("it contains itself", line=_line(node))
-        if known:
-            self._may_repeat -= known[0]
-            if self._may_repeat < 0:
-                raise ConfigError(_TOO_LARGE, line=_line(node))
-            return known
-        self._sizes[id(node)] = _OPEN
-        size = levels = 0
-        for each in self._children(node):
-            inner = self._measure(each)
-            size, levels = size + inner[0], max(levels, inner[1] + 1)
-        if levels > _MOST_LEVELS:
-            raise ConfigError(_TOO_DEEP, line=_line(node))
-        self._sizes[id(node)] = size + 1, levels
-        return self._sizes[id(node)]
-
-    def _children(self, node: Any) -> list[Any]:
-        """Return the values in a node; note which of its own keys it has more than once."""
-        if node.id != "mapping":
-            return list(node.value) if node.id == "sequence" else []
-        for key, _ in node.value:
-            if key.id != "scalar":
-                raise ConfigError("a key must be a string", line=_line(key))
-        own = Counter(key.value for key, _ in node.value if key.tag != f"{_TAG}merge")
-        self._repeated[id(node)] = [key for key, times in own.items() if times > 1]
-        return [value for _, value in node.value]
-
     def _value(self, node: Any, path: Path, found: Document) -> Any:
         """Return a node's value; put into the document what is known of it and what is in it."""
-        kind = node.tag.removeprefix(_TAG)
-        if kind not in _JSON_TAGS:
-            found.not_json[path] = _NAMES.get(kind, f"a value with the tag {kind}")
+        if len(path) > _MOST_LEVELS:
+            raise ConfigError(_TOO_DEEP, line=_line(node))
         if node.id == "scalar":
             return self._scalar(node, path, found)
         members: dict[str | int, tuple[Any, Any]]
         if node.id == "sequence":
             members = {index: (each, each) for index, each in enumerate(node.value)}
         else:
-            self._loader.flatten_mapping(node)  # of its keys <<
-            if self._repeated[id(node)]:
-                found.repeated[path] = self._repeated[id(node)]
-            members = {key.value: (key, value) for key, value in node.value}
+            members = self._members(node)
+            times = Counter(key.value for key, _ in node.value if key.tag != f"{_TAG}merge")
+            if repeated := [key for key in times if times[key] > 1]:
+                found.repeated[path] = repeated
         values: dict[str | int, Any] = {}
         for step, (key, value) in members.items():
+            self._count(value)
             place = (*path, step)
             found.lines[place] = _line(key)
             values[step] = self._value(value, place, found)
         return values if node.id == "mapping" else list(values.values())
 
+    def _members(self, node: Any) -> dict[str | int, tuple[Any, Any]]:
+        """Return the keys and values of a mapping, by key, also those that it merges (<<)."""
+        merged: dict[str | int, tuple[Any, Any]] = {}
+        own: dict[str | int, tuple[Any, Any]] = {}
+        for key, value in node.value:
+            self._count(key)
+            if key.id != "scalar":
+                raise ConfigError("a key must be a string", line=_line(key))
+            if key.tag != f"{_TAG}merge":
+                own[key.value] = key, value
+                continue
+            several = value.value if value.id == "sequence" else [value]
+            if any(each.id != "mapping" for each in several):
+                text = "expected a mapping or list of mappings for merging"
+                raise ConfigError(text, line=_line(value))
+            for each in reversed(several):
+                merged |= self._members(each)
+        return merged | own
+
+    def _count(self, node: Any) -> None:
+        self._may_have -= 1
+        if self._may_have < 0:
+            raise ConfigError(_TOO_LARGE, line=_line(node))
+
     def _scalar(self, node: Any, path: Path, found: Document) -> Any:
         if node.style == "|":
             found.blocks[path] = _line(node) + 1
-        if path in found.not_json or node.tag == f"{_TAG}str":
+        if node.tag not in _NO_STRINGS:
             return node.value
         if len(node.value) > _MOST_DIGITS:
             raise ConfigError(_TOO_LONG, line=_line(node))
         value = self._loader.construct_object(node)
-        if isinstance(value, float) and not math.isfinite(value):
-            found.not_json[path] = "no finite number"
-            return node.value
-        return value
+        is_json = not isinstance(value, float) or math.isfinite(value)
+        return value if is_json else node.value
 
 
 def _line(node: Any) -> int:

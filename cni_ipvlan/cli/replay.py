@@ -15,6 +15,7 @@ import click
 
 from cni_ipvlan.capture import FORM
 from cni_ipvlan.cli import calls, configs, options, output
+from cni_ipvlan.cli.reading import object_in
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.request import pod, read
@@ -57,7 +58,7 @@ def replay(
     call = _call(request, netns, cni_path)
     _announce(call, request["time"])
     if dry_run:
-        calls.make(call, calls.CallOptions(dry_run, as_json, verbose))
+        calls.make(call, is_dry=True, as_json=as_json, is_verbose=verbose)
         return 0
     status, printed = calls.answered(call, is_verbose=verbose)
     answer = printed.decode("utf-8", "surrogateescape")
@@ -74,10 +75,8 @@ def _load(source: str, text: str) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises ConfigError.
     """
     first, *others = text.rstrip("\n").split("\n")
-    request, last = _document(first), _document(others[-1]) if others else {}
-    outcome = last.get("outcome")
-    if not isinstance(outcome, dict):
-        outcome = {}
+    request, last = object_in(first), object_in(others[-1]) if others else {}
+    outcome = last["outcome"] if isinstance(last.get("outcome"), dict) else {}
     environment = request.get("environment")
     if request.get("capture") != FORM or not isinstance(environment, dict):
         text = f"is not a capture, whose first line is a call's request of form {FORM}"
@@ -94,15 +93,6 @@ def _load(source: str, text: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return request, recorded
 
 
-def _document(line: str) -> dict[str, Any]:
-    """Return the object in a line; empty if it has none, perhaps since the call was killed."""
-    try:
-        document = json.loads(line)
-    except (ValueError, RecursionError):
-        return {}
-    return document if isinstance(document, dict) else {}
-
-
 def _call(request: dict[str, Any], netns: str | None, cni_path: str | None) -> calls.Call:
     """Return the call, with the person's own variables besides CNI's, as a runtime has some."""
     environment = {
@@ -110,7 +100,7 @@ def _call(request: dict[str, Any], netns: str | None, cni_path: str | None) -> c
         for name, value in os.environ.items()
         if not name.startswith("CNI_") or name.startswith(_OWN)
     }
-    environment |= {**request["environment"], "CNI_PATH": calls.cni_path(cni_path)}
+    environment |= {**request["environment"], "CNI_PATH": calls.cni_path(cni_path)[0]}
     if netns is not None:
         environment["CNI_NETNS"] = netns
     return calls.Call(environment, request["stdin"].encode("utf-8", "surrogateescape"))

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
-from cni_ipvlan.iproute.commands import Argv, Command
+from cni_ipvlan.iproute.commands import Argv
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
-from cni_ipvlan.iproute.runner import Runner
 from cni_ipvlan.iproute.running import Completed
 
 _HEADERS = {4: 28, 6: 48}  # bytes of an IP and an ICMP header
@@ -44,14 +42,6 @@ class Neighbour(NamedTuple):
 
     mac: str
     state: str
-
-
-def run_all(runner: Runner, queries: Sequence[Command]) -> list[Completed]:
-    """Run commands side by side, and return how they ended; raises ProgramNotFoundError."""
-    running = [runner.start(query) for query in queries]
-    completed = [runner.finish(each) for each in running]
-    runner.interrupts.check()
-    return completed
 
 
 def address_in(word: str) -> str:

@@ -234,9 +234,9 @@ def test_static_is_run_since_it_allocates_nothing(scene: Scene) -> None:
 
 
 LEASED: list[tuple[Conf, str]] = [
-    ({"ipam": host_local("10.4.0.0/30")}, "leased all 1 addresses of 10.4.0.0/30"),
+    ({"ipam": host_local("10.4.0.0/30")}, "no address left: 1 of 1 are leased"),
     ({"ipam": host_local("10.5.0.0/24"), "name": "held"}, "leased 10.5.0.2 to c already"),
-    ({"ipam": host_local("10.6.0.0/24", "10.4.0.0/30")}, "leased all 1 addresses of 10.4.0.0/30"),
+    ({"ipam": host_local("10.6.0.0/24", "10.4.0.0/30")}, "no address left: 1 of 1 are leased"),
 ]
 WRONG: list[tuple[Conf, dict[str, str]]] = [
     ({"master": "eth1"}, {}),
@@ -288,7 +288,7 @@ def test_a_dry_run_fails_as_add_does(scene: Scene, tmp_path: Path) -> None:
             said, meant = json.loads(dry.out), json.loads(real.out)
             assert (dry.status, said["code"]) == (real.status, meant["code"]) == (1, 999)
             assert words in said["msg"]
-            assert said["details"].startswith("try: delete the ")
+            assert "try: " in said["details"]
     shutil.rmtree(MEMORY)  # it sees the mode in use without records, and makes none
     conf.write_text(json.dumps(network(mode="l3")))
     printed = ipvlan("add", "--dry-run", *options(config=str(conf), **usual))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -12,25 +11,15 @@ from typing import Any
 
 import click
 
-from cni_ipvlan.cli import calls, output
-from cni_ipvlan.cli.connectivity import world as here
+from cni_ipvlan.cli import calls, configs, options, output
 from cni_ipvlan.cli.connectivity.facts import ENDS
 from cni_ipvlan.cli.connectivity.trials import Question, ask
 from cni_ipvlan.cli.connectivity.weights import weigh
-from cni_ipvlan.cli.connectivity.world import UnknownEndError, World, of_family
-from cni_ipvlan.cli.options import (
-    FILE,
-    Example,
-    address,
-    complete_ends,
-    interface_name,
-    json_option,
-    netns_or_gone,
-    wrong,
-)
+from cni_ipvlan.cli.connectivity.world import End, UnknownEndError, World, of_family
+from cni_ipvlan.cli.options import Example, complete_ends
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, reported
+from cni_ipvlan.cli.reading import ConfigError, object_in
 from cni_ipvlan.iproute import commands, namespace, queries
-from cni_ipvlan.plugin.explain import as_cni_error
 
 RESULTS = "/var/lib/cni/results"  # where libcni keeps them: NETWORK-CONTAINER-IFNAME
 _MOST_SERVERS = 3  # as many as resolv.conf(5) takes
@@ -38,24 +27,17 @@ _IS_END = "a namespace (name, path, or PID), a container's ID, a pod's name, an 
 
 
 @click.command("probe", cls=Example, example="ipvlan probe --netns container1 --to 10.1.0.1")
-@click.option(
-    "--netns",
-    metavar="END",
-    required=True,
-    shell_complete=complete_ends,
-    help=f"What asks: {_IS_END}.",
+@options.option(
+    *("--netns", str, "END", f"What asks: {_IS_END}."), required=True, shell_complete=complete_ends
 )
-@click.option(
-    "--ifname",
-    type=interface_name,
-    metavar="NAME",
-    help="The interface [default: the only ipvlan one].",
+@options.option(
+    "--ifname", options.interface_name, "NAME", "The interface [default: the only ipvlan one]."
 )
-@click.option("--to", type=address, metavar="ADDRESS", help="An address to reach.")
-@click.option(
-    "--prev-result", type=FILE, metavar="FILE", help="The result of the ADD, for its DNS servers."
+@options.option("--to", options.address, "ADDRESS", "An address to reach.")
+@options.option(
+    "--prev-result", options.FILE, "FILE", "The result of the ADD, for its DNS servers."
 )
-@json_option
+@options.json_option
 def probe_command(
     netns: str, ifname: str | None, to: str | None, prev_result: str | None, as_json: bool
 ) -> int:
@@ -66,25 +48,25 @@ def probe_command(
     packets that ask (ARP, ND, echo).
     """
     result = calls.read_result(prev_result, "--prev-result")[0] if prev_result else None
-    try:
-        world = World(calls.read_only_node())
-        ends = _ends(world, "--netns", netns, ifname or "")
-        if len(ends) > 1:
-            names = ", ".join(each.port.link.name for each in ends if each.port)
-            raise wrong(f"choose one with --ifname: {names}", "--netns")
-        (one,) = ends
-        if one.side is None:
-            raise wrong(f"{one.name} is not on this node", "--netns")
-        servers, unknown = _servers(result or _kept_result(world, one))
-        targets = [("reach", to)] if to else [("gateway", each) for each in _gateways(world, one)]
-        by = ifname or (one.port.link.name if one.port else "")
-        questions = [
-            Question(one, one.side, target, what, by=by if ifname or target[:4] == "fe80" else "")
-            for what, target in (*targets, *(("dns", each) for each in servers))
-        ]
-        return _report(world, [one], unknown, questions, as_json=as_json)
-    except OSError as error:
-        raise as_cni_error(error) from None
+    world = World(calls.read_only_node())
+    ends = _ends(world, "--netns", netns, ifname or "")
+    if len(ends) > 1:
+        names = ", ".join(each.port.link.name for each in ends if each.port)
+        raise options.wrong(f"choose one with --ifname: {names}", "--netns")
+    (one,) = ends
+    if one.side is None:
+        raise options.wrong(f"{one.name} is not on this node", "--netns")
+    servers, unknown = _servers(result or _kept_result(world, one))
+    query = commands.route_show(one.port.link.name) if one.port else commands.route_show()
+    routes = [] if to else queries.routes(world.answer(one.side, query).stdout)
+    gateways = dict.fromkeys(each.gateway for each in routes if each.gateway)
+    targets = [("reach", to)] if to else [("gateway", each) for each in gateways]
+    by = ifname or (one.port.link.name if one.port else "")
+    questions = [
+        Question(one, one.side, target, what, by=by if ifname or target[:4] == "fe80" else "")
+        for what, target in (*targets, *(("dns", each) for each in servers))
+    ]
+    return _report(world, [one], unknown, questions, as_json=as_json)
 
 
 @click.command(
@@ -92,42 +74,37 @@ def probe_command(
 )
 @click.argument("one", metavar="A", shell_complete=complete_ends)
 @click.argument("other", metavar="B", shell_complete=complete_ends)
-@json_option
+@options.json_option
 def trace_command(one: str, other: str, as_json: bool) -> int:
     """Say whether and why A reaches B: ask, and look at all that is between.
 
     A and B are each a namespace (name, path, or process ID), a container's ID, a pod's name, an
     address, or host.
     """
-    try:
-        world = World(calls.read_only_node())
-        start, end = _nearest(world, _ends(world, "A", one), _ends(world, "B", other))
-        questions = list(_pairs(start, end))
-        unasked = []
-        if start.side is None:
-            text = f"{start.name} is not on this node, so nothing can be sent from there"
-            unasked += [Finding(PROBLEM, "from", text, "run this on its node, or swap the two")]
-        elif not questions:
-            text = f"{start.name} and {end.name} have no addresses of one family"
-            unasked += [Finding(PROBLEM, "family", text, "ipvlan show lists addresses")]
-        return _report(world, [start, end], unasked, questions, as_json=as_json)
-    except OSError as error:
-        raise as_cni_error(error) from None
+    world = World(calls.read_only_node())
+    start, end = _nearest(world, _ends(world, "A", one), _ends(world, "B", other))
+    questions = list(_pairs(start, end))
+    unasked = []
+    if start.side is None:
+        text = f"{start.name} is not on this node, so nothing can be sent from there"
+        unasked += [Finding(PROBLEM, "from", text, "run this on its node, or swap the two")]
+    elif not questions:
+        text = f"{start.name} and {end.name} have no addresses of one family"
+        unasked += [Finding(PROBLEM, "family", text, "ipvlan show lists addresses")]
+    return _report(world, [start, end], unasked, questions, as_json=as_json)
 
 
-def _ends(world: World, argument: str, word: str, ifname: str = "") -> list[here.End]:
+def _ends(world: World, argument: str, word: str, ifname: str = "") -> list[End]:
     place = None
     with suppress(OSError, ValueError, namespace.NotANamespaceError):
-        place = namespace.find(netns_or_gone(word))
+        place = namespace.find(options.netns_or_gone(word))
     try:
         return world.ends(word, place, ifname)
     except UnknownEndError as error:
-        raise wrong(str(error), "--ifname" if ifname else argument) from None
+        raise options.wrong(str(error), "--ifname" if ifname else argument) from None
 
 
-def _nearest(
-    world: World, starts: Sequence[here.End], ends: Sequence[here.End]
-) -> tuple[here.End, here.End]:
+def _nearest(world: World, starts: Sequence[End], ends: Sequence[End]) -> tuple[End, End]:
     """Return of the interfaces of two containers those that have one master, else the first."""
     for one, other in product(starts, ends):
         if one.port and other.port and world.chain(one.port)[-1] is world.chain(other.port)[-1]:
@@ -135,7 +112,7 @@ def _nearest(
     return starts[0], ends[0]
 
 
-def _pairs(one: here.End, other: here.End) -> Iterator[Question]:
+def _pairs(one: End, other: End) -> Iterator[Question]:
     """Yield for each family that both have whether the other's address answers."""
     for like in ("0.0.0.0", "::") if one.side else ():
         ours, theirs = of_family(like, one.addresses), of_family(like, other.addresses)
@@ -144,12 +121,6 @@ def _pairs(one: here.End, other: here.End) -> Iterator[Question]:
         if theirs and one.side and (ours or one.port is None):
             source = ours[0] if one.is_exact else ""
             yield Question(one, one.side, next(near, theirs[0]), "tried", source)
-
-
-def _gateways(world: World, one: here.End) -> list[str]:
-    query = commands.route_show(one.port.link.name) if one.port else commands.route_show()
-    routes = queries.routes(world.answer(one.side, query).stdout) if one.side else []
-    return list(dict.fromkeys(each.gateway for each in routes if each.gateway))
 
 
 def _servers(result: Any) -> tuple[list[str], list[Finding]]:
@@ -162,20 +133,19 @@ def _servers(result: Any) -> tuple[list[str], list[Finding]]:
     return named, [] if named else [Finding(OK, "dns", text, advice)]
 
 
-def _kept_result(world: World, one: here.End) -> Any:
+def _kept_result(world: World, one: End) -> Any:
     """Return the result that libcni keeps of the ADD, or None if there is none."""
     owner = world.owners.of(one.port.link, one.port.side.place) if one.port else None
     if owner:
         file = os.path.join(RESULTS, f"{owner.network}-{owner.container_id}-{owner.ifname}")
-        with suppress(OSError, ValueError), open(file, encoding="utf-8") as kept:
-            document = json.load(kept)
-            return document.get("result") if isinstance(document, dict) else None
+        with suppress(ConfigError):
+            return object_in(configs.read_source(file)).get("result")
     return None
 
 
 def _report(
     world: World,
-    ends: Sequence[here.End],
+    ends: Sequence[End],
     unasked: list[Finding],
     questions: Sequence[Question],
     *,

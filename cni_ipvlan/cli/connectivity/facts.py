@@ -25,6 +25,7 @@ _THROWN_AWAY = {
 }
 L3 = ("l3", "l3s")
 _UNKNOWN = Neighbour("", "")
+_REMOVE = "if it is not meant so"
 _CONFLICT = "give one of them another address; no two networks may hand out the same range"
 
 
@@ -73,7 +74,7 @@ def _duplicates(world: World, port: Port) -> Iterator[Finding]:
     asked = of_family("0.0.0.0", port.usual) if asker.link.is_up else []
     argvs = (commands.arping_duplicate(each, asker.link.name) for each in asked)
     answers = world.ask(*((asker.side, argv) for argv in argvs))
-    for address, (_, done) in zip(asked, answers, strict=True):
+    for address, done in zip(asked, answers, strict=True):
         mac = queries.answering_mac(done.stdout).lower()
         if not done.was_run:
             text = f"arping is missing, so other hosts were not asked for {address}"
@@ -223,14 +224,17 @@ def _flags(world: World, wire: Wire) -> Iterator[Finding]:
         text = f"both are on {master.link.name}, and flag private keeps its interfaces apart"
         advice = "use flag bridge for the networks of that master, if they shall reach each other"
         yield Finding(PROBLEM, "flag", text, advice)
-    peer = world.peer(master)
-    port = peer.raw.get("linkinfo", {}).get("info_slave_data", {}) if peer else {}
-    if wire.out.link.flag == "vepa" and not port.get("hairpin"):
+    if wire.out.link.flag != "vepa":
+        return
+    switch = world.peer(master)
+    shown = world.entries(switch.side, *commands.link_show(switch.link.name)) if switch else []
+    of_port = shown[0].get("linkinfo", {}).get("info_slave_data", {}) if shown else {}
+    if not of_port.get("hairpin"):
         text = f"flag vepa sends their packets to the switch of {master.link.name}, which does not "
         advice = "turn on reflective relay (hairpin) at the switch's port, or use flag bridge"
-        if peer and peer.link.master:
-            on = ("bridge", "link", "set", "dev", peer.link.name, "hairpin", "on")
-            advice = f"{advice}: {peer.side.shell(*on)}"
+        if switch and switch.link.master:
+            on = ("bridge", "link", "set", "dev", switch.link.name, "hairpin", "on")
+            advice = f"{advice}: {switch.side.shell(*on)}"
         yield Finding(PROBLEM, "flag", text + "send them back", advice)
 
 
@@ -334,15 +338,11 @@ def _neighbour(world: World, wire: Wire) -> Iterator[Finding]:
     """Yield that a neighbour is unknown, or another than is there."""
     mac, into, link = wire.known.mac, wire.into, wire.out.link
     if not link.has_arp:  # as in mode l3, and beside a host's containers
-        if (
-            link.is_ipvlan
-            and link.mode not in L3
-            and not (into and world.are_beside(wire.out, into))
-        ):
+        is_beside = into is not None and world.are_beside(wire.out, into)
+        if link.is_ipvlan and link.mode not in L3 and not is_beside:
             on = wire.out.side.shell("ip", "link", "set", "dev", link.name, "arp", "on")
-            yield Finding(
-                PROBLEM, "neighbour", f"{wire.out} asks for no neighbour", f"let it: {on}"
-            )
+            text = f"{wire.out} asks for no neighbour"
+            yield Finding(PROBLEM, "neighbour", text, f"let it: {on}")
     elif not mac:
         yield unanswered(world, wire)
     elif into and mac != into.link.mac and world.master(wire.out) is not into:
@@ -373,29 +373,25 @@ def _unroutable(
 ) -> Iterator[Finding]:
     """Yield why a side does not know where to send packets that it has, or gets by ``entry``."""
     target = walk.target
-    thrown = [
-        _thrown_away(world, side, walk, *_THROWN_AWAY[each])
-        for each in _THROWN_AWAY
-        if each in answer
-    ]
+    kinds = (_THROWN_AWAY[each] for each in _THROWN_AWAY if each in answer)
+    thrown = [found for kind in kinds for found in _thrown_away(world, side, walk, *kind)]
     if entry and "cross-device" in answer:
         key = commands.RP_FILTER.format(entry.link.name)
         text = f"{side} drops what comes from {walk.source} by {entry.link.name}, since it would "
         text += f"answer by another interface ({key}, or that of all, is 1)"
         yield Finding(PROBLEM, "rp_filter", text, f"be less strict: {write(side, key, 2)}")
-    elif thrown and thrown[0]:
+    elif thrown:
         yield thrown[0]
     elif entry and any(walk.source in port.plain() for port in side.ports.values()):
         text = f"{walk.source} is also an address of {side}, which drops what seems its own"
         yield Finding(PROBLEM, "duplicate", text, _CONFLICT)
-    elif entry and [*_forwarding(world, entry, target)]:
-        yield from _forwarding(world, entry, target)
+    elif entry and (found := [*_forwarding(world, entry, target)]):
+        yield from found
     else:
         usual = [each for port in world.ports if port.side is side for each in port.usual]
-        subnets = [
-            str(ip_interface(each).network) for each in usual if (":" in each) == (":" in target)
-        ]
-        text = f"{side} has no route to {target}; its subnets: {', '.join(subnets) or 'none'}"
+        like = [each for each in usual if (":" in each) == (":" in target)]
+        subnets = ", ".join(str(ip_interface(each).network) for each in like) or "none"
+        text = f"{side} has no route to {target}; its subnets: {subnets}"
         for port in side.ports.values():
             yield from states(world, port) if port.usual else ()
         add = side.shell("ip", "route", "add", target, "via", "GATEWAY")
@@ -403,40 +399,28 @@ def _unroutable(
         yield Finding(PROBLEM, "route", text, f"add it {where}; for now: {add}")
 
 
-def _thrown_away(world: World, side: Side, walk: Walk, kind: str, number: str) -> Finding | None:
-    """Return the rule or route of a kind that throws packets away, if there is one."""
+def _thrown_away(world: World, side: Side, walk: Walk, kind: str, number: str) -> Iterator[Finding]:
+    """Yield the rule or route of a kind that throws packets away, the first one first."""
     target, family = walk.target, "-6" if ":" in walk.target else "-4"
-
-    def applies(rule: dict[str, Any]) -> bool:
-        is_from = not walk.source or _contains(_prefix(rule, "src"), walk.source)
-        return is_from and _contains(_prefix(rule, "dst"), target)
-
-    rules = [
-        each
-        for each in world.entries(side, "ip", family, "-N", "-j", "rule", "show")
-        if applies(each)
-    ]
-    shown = world.entries(side, "ip", family, "-N", "-j", "route", "show", "table", "all")
-    routes = [
-        each for each in shown if each.get("type") == number and _contains(each["dst"], target)
-    ]
     text = f"{side} throws away what goes to {target}: {kind}"
-    for rule in rules:
-        number_of = str(rule["priority"])
-        named = f"by the rule {number_of}: from {_prefix(rule, 'src')} to {_prefix(rule, 'dst')}"
+    routes = world.entries(side, "ip", family, "-N", "-j", "route", "show", "table", "all")
+    for rule in world.entries(side, "ip", family, "-N", "-j", "rule", "show"):
+        source, priority = _prefix(rule, "src"), str(rule["priority"])
+        is_from = not walk.source or _contains(source, walk.source)
+        if not (is_from and _contains(_prefix(rule, "dst"), target)):
+            continue
+        named = f"by the rule {priority}: from {source} to {_prefix(rule, 'dst')}"
         if rule.get("action") == number:
-            remove = side.shell("ip", family, "rule", "delete", "priority", number_of)
-            return Finding(
-                PROBLEM, "blackhole", f"{text} {named}", f"if it is not meant so: {remove}"
-            )
+            remove = side.shell("ip", family, "rule", "delete", "priority", priority)
+            yield Finding(PROBLEM, "blackhole", f"{text} {named}", f"{_REMOVE}: {remove}")
         for route in routes:
-            table = route.get("table", str(queries.MAIN_TABLE))
-            if table == rule.get("table"):
+            dst, table = route["dst"], route.get("table", str(queries.MAIN_TABLE))
+            is_it = (table, route.get("type")) == (rule.get("table"), number)
+            if is_it and _contains(dst, target):
                 at = ("table", table) if table != str(queries.MAIN_TABLE) else ()
-                remove = side.shell("ip", family, "route", "delete", kind, route["dst"], *at)
-                what = f"{text} {' '.join((route['dst'], *at))}" + (f" ({named})" if at else "")
-                return Finding(PROBLEM, "blackhole", what, f"if it is not meant so: {remove}")
-    return None
+                remove = side.shell("ip", family, "route", "delete", kind, dst, *at)
+                what = f"{text} {' '.join((dst, *at))}" + (f" ({named})" if at else "")
+                yield Finding(PROBLEM, "blackhole", what, f"{_REMOVE}: {remove}")
 
 
 def _prefix(rule: dict[str, Any], key: str) -> str:

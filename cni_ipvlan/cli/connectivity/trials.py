@@ -8,17 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from cni_ipvlan.cli.connectivity import filters
-from cni_ipvlan.cli.connectivity.facts import (
-    L3,
-    Walk,
-    Wire,
-    asking,
-    mistaken,
-    states,
-    unanswered,
-    write,
-)
+from cni_ipvlan.cli.connectivity import facts, filters
+from cni_ipvlan.cli.connectivity.facts import L3, Walk, Wire
 from cni_ipvlan.cli.connectivity.world import End, Port, Side, World, of_family
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding
 from cni_ipvlan.iproute import commands, packets, queries
@@ -103,7 +94,7 @@ def _sizes(world: World, question: Question, way: packets.Way) -> Iterator[Findi
     ports = dict.fromkeys(f"{each} has MTU {each.link.mtu}" for each in ends)
     sizes = {*(each for each in _SIZES if each < mtu), *(each.link.mtu for each in ends)}
     tried = zip(sizes, world.ask(*map(question.ping, sizes)), strict=True)
-    most = max((size for size, (_, done) in tried if done.status == 0), default=0)
+    most = max((size for size, done in tried if done.status == 0), default=0)
     text = f"packets of {mtu} bytes don't reach {target}, those of {most} do; no router says why"
     text = "; ".join((text, *ports))
     less = question.side.shell("ip", "link", "set", "dev", way.device, "mtu", str(most))
@@ -141,16 +132,12 @@ def _silence(world: World, question: Question) -> Iterator[Finding]:
         walks.append((Walk(world, holder.side, target, source), holder))
         pings.append((holder.side, packets.ping(source, target)))
     if there.first and there.first.is_local:
-        yield from states(world, question.side.ports["lo"])
+        yield from facts.states(world, question.side.ports["lo"])
     for walk, port in walks:
         yield from walk.found
-        if (
-            port
-            and walk.first
-            and port.side.place
-            and walk.first.device not in (port.link.name, "lo")
-        ):
-            yield _leaves_by(port, walk.first.device, walk.target)
+        device = walk.first.device if walk.first else "lo"
+        if port and port.side.place and device not in (port.link.name, "lo"):
+            yield _leaves_by(port, device, walk.target)
     sides = list({id(s): s for walk, _ in walks for s in walk.sides}.values())
     both = [each for each in (source, target) if each]
     before = [filters.counted(world, side, both) for side in sides]
@@ -161,8 +148,10 @@ def _silence(world: World, question: Question) -> Iterator[Finding]:
     if not (filters.programs(world, target) or world.has("nft")):
         text = "neither iptables-save nor nft is there, so filters were not looked at"
         yield Finding(WARNING, "not looked", text)
-    if holder:
-        yield from _ignored(world, holder, target)
+    key = "net/ipv6/icmp/echo_ignore_all" if ":" in target else "net/ipv4/icmp_echo_ignore_all"
+    if holder and world.sysctl(holder.side, key):
+        text = f"{target} ignores echo requests: {key} is 1 in {holder.side}"
+        yield Finding(PROBLEM, "echo", text, f"let it answer: {facts.write(holder.side, key, 0)}")
     for wire in there.wires[-1:]:
         yield from _outside(world, question, wire, source)
     text = f"{target} does not answer {question.one.name}"
@@ -175,13 +164,6 @@ def _leaves_by(port: Port, device: str, target: str) -> Finding:
     return Finding(PROBLEM, "leaves by", text, f"a better route or a rule says so: {show}")
 
 
-def _ignored(world: World, holder: Port, target: str) -> Iterator[Finding]:
-    key = "net/ipv6/icmp/echo_ignore_all" if ":" in target else "net/ipv4/icmp_echo_ignore_all"
-    if world.sysctl(holder.side, key):
-        text = f"{target} ignores echo requests: {key} is 1 in {holder.side}"
-        yield Finding(PROBLEM, "echo", text, f"let it answer: {write(holder.side, key, 0)}")
-
-
 def _outside(world: World, question: Question, wire: Wire, source: str) -> Iterator[Finding]:
     """Yield what can be told of a next hop that is not on this node."""
     port, target, known = question.one.port, question.target, wire.known.mac.lower()
@@ -189,9 +171,9 @@ def _outside(world: World, question: Question, wire: Wire, source: str) -> Itera
         return
     mac = _answering(world, wire)
     if mac == "":
-        yield unanswered(world, wire)
+        yield facts.unanswered(world, wire)
     elif mac not in (None, known):
-        yield mistaken(wire, f"{mac} answers for it")
+        yield facts.mistaken(wire, f"{mac} answers for it")
     elif port and port.link.mode in L3:
         text = f"{target} does not answer; in mode {port.link.mode} nobody answers ARP for {source}"
         advice = f"the network must have a route to {source} through this host"
@@ -211,7 +193,7 @@ def _answering(world: World, wire: Wire) -> str | None:
 
     An entry that is permanent, or was not confirmed lately, is no answer.
     """
-    asker = asking(world, wire.out)
+    asker = facts.asking(world, wire.out)
     fresh = wire.known.mac.lower() if wire.known.state == "REACHABLE" else None
     if ":" in wire.hop:
         return fresh

@@ -47,17 +47,16 @@ def weigh(
     If all that was asked for answers, others are notes; a gateway need not answer ping.
     """
     if has_asked and all(each.state != PROBLEM for each in answers):
-        of_ends = [_note(each) for each in of_ends]
+        of_ends = [
+            each._replace(state=WARNING) if each.state == PROBLEM else each for each in of_ends
+        ]
     findings = list(dict.fromkeys((*of_ends, *answers)))
     problems = [each for each in findings if each.state == PROBLEM]
     if problems:
         verdict = max(problems, key=_weight)
-        is_vague = {
-            each: each != verdict and _weight(each) <= WEIGHTS["unanswered"] for each in problems
-        }
-        return [
-            each._replace(advice="") if is_vague.get(each) else each for each in findings
-        ], verdict
+        vague = [each for each in problems if _weight(each) <= WEIGHTS["unanswered"]]
+        others = [each for each in vague if each != verdict]
+        return [each._replace(advice="") if each in others else each for each in findings], verdict
     is_silent = (WARNING, "gateway")
     silent = [f", but {each.text}" for each in answers if (each.state, each.subject) == is_silent]
     advice = "" if has_asked else "nobody was asked, as there is no gateway: name one with --to"
@@ -66,7 +65,3 @@ def weigh(
 
 def _weight(finding: Finding) -> int:
     return WEIGHTS.get(finding.subject, _LEAST)
-
-
-def _note(finding: Finding) -> Finding:
-    return finding._replace(state=WARNING) if finding.state == PROBLEM else finding

@@ -46,12 +46,11 @@ class Side(NamedTuple):
 
 
 class Port(NamedTuple):
-    """An interface in its place; ``raw`` is what ip prints of it."""
+    """An interface in its place."""
 
     side: Side
     link: Link
     addresses: Sequence[Address]
-    raw: dict[str, Any]
 
     def __str__(self) -> str:
         return f"{self.link.name} {'in' if self.side.place else 'of'} {self.side}"
@@ -102,35 +101,29 @@ class World:
         self.unseen = f"{len(places)} namespaces, since it took too long" if places else ""
 
     def _sides(self, places: Sequence[Namespace | None]) -> list[Side]:
-        asked = (Side(place, {}) for place in places)
-        found = []
-        for side, done in self.ask(*((side, commands.address_show()) for side in asked)):
-            if done.status == 0:  # else gone, or not permitted
-                raw = packets.entries(done)
-                known = zip(queries.links_with_addresses(done.stdout), raw, strict=True)
-                ports = (Port(side, *link, entry) for link, entry in known)
-                side.ports.update((each.link.name, each) for each in ports)
-                found.append(side)
-        return found
+        sides = [Side(place, {}) for place in places]
+        answers = self.ask(*((side, commands.address_show()) for side in sides))
+        for side, done in zip(sides, answers, strict=True):
+            if done.status == 0:  # else it is gone, or not permitted
+                for link, addresses in queries.links_with_addresses(done.stdout):
+                    side.ports[link.name] = Port(side, link, addresses)
+        return [side for side in sides if side.ports]
 
-    def ask(self, *questions: tuple[Side, Argv]) -> list[tuple[Side, Completed]]:
+    def ask(self, *questions: tuple[Side, Argv]) -> list[Completed]:
         """Run commands side by side; one whose program is missing has not been run."""
-        there = [self.has(argv[0]) for _, argv in questions]
-        asked = [
-            Command(argv, inside=side.place, any_status=True)
-            for (side, argv), is_there in zip(questions, there, strict=True)
-            if is_there
+        running = [
+            self._runner.start(Command(argv, inside=side.place, any_status=True))
+            if self.has(argv[0])
+            else None
+            for side, argv in questions
         ]
-        answers = iter(packets.run_all(self._runner, asked))
-        sides = (side for side, _ in questions)
-        return [
-            (side, next(answers) if is_there else _MISSING)
-            for side, is_there in zip(sides, there, strict=True)
-        ]
+        answers = [self._runner.finish(each) if each else _MISSING for each in running]
+        self._runner.interrupts.check()
+        return answers
 
     def answer(self, side: Side, argv: Argv) -> Completed:
         """Run one command."""
-        return self.ask((side, argv))[0][1]
+        return self.ask((side, argv))[0]
 
     def entries(self, side: Side, *argv: str) -> list[dict[str, Any]]:
         """Return what ip prints as JSON, nothing if it fails."""
@@ -190,15 +183,14 @@ class World:
 
     def peer(self, port: Port) -> Port | None:
         """Return the other end of a veth, if it can be seen."""
-        link = port.link
+        link, indexes = port.link, (port.link.parent_index, port.link.ifindex)
         if link.kind != "veth" or link.parent:
             return port.side.ports.get(link.parent) if link.kind == "veth" else None
-        indexes = (link.parent_index, link.ifindex)
-        for other in self.ports:
-            theirs = (other.link.ifindex, other.link.parent_index)
-            if other.side is not port.side and other.link.kind == "veth" and theirs == indexes:
-                return other
-        return None
+        others = (each for each in self.ports if each.side is not port.side)
+        veths = (each for each in others if each.link.kind == "veth")
+        return next(
+            (each for each in veths if (each.link.ifindex, each.link.parent_index) == indexes), None
+        )
 
     def are_beside(self, one: Port, other: Port) -> bool:
         """Whether both are ipvlan interfaces of one master."""
@@ -262,23 +254,20 @@ class World:
     def _why_unknown(self, word: str, place: Namespace | None, inside: Sequence[Port]) -> str:
         if os.geteuid():
             return f"only root can look into containers, such as {word!r}: use sudo"
-        records = [
-            record for record in self._records if place and record.netns_identity == place.identity
-        ]
-        for record in records if not inside else ():
-            text = f"{record.ifname} of the container {record.container_id} is gone from "
-            text += f"{record.netns}: "
-            return f"{text}its master was removed, or it was deleted; delete the attachment"
         if place:
+            here = [each for each in self._records if each.netns_identity == place.identity]
+            if here and not inside:
+                text = f"{here[0].ifname} of the container {here[0].container_id} is gone from"
+                why = "its master was removed, or it was deleted; delete the attachment"
+                return f"{text} {here[0].netns}: {why}"
             names = ", ".join(each.link.name for each in inside) or "nothing"
             return f"there is no such interface with an address in {place.path}; it has {names}"
-        for record in self._records:
-            paths = (record.netns, record.netns.rpartition("/")[2])
-            if is_called(record.container_id, word) or word in (*paths, *record.pod.split("/")[1:]):
-                return (
-                    f"the container {record.container_id} is gone, or its namespace is hidden: "
-                    f"{record.netns} does not lead there; ipvlan show lists what is left of it"
-                )
+        for each in self._records:
+            names_of = (each.netns, each.netns.rpartition("/")[2], *each.pod.split("/")[1:])
+            if is_called(each.container_id, word) or word in names_of:
+                text = f"the container {each.container_id} is gone, or its namespace is hidden"
+                why = f"{each.netns} does not lead there; ipvlan show lists what is left of it"
+                return f"{text}: {why}"
         return (
             f"{word!r} is not host, an address, a namespace, a container's ID, or a pod; "
             "ipvlan show lists them"

@@ -6,22 +6,10 @@ from collections.abc import Iterator
 
 import click
 
-from cni_ipvlan.cli import calls, output, validate
+from cni_ipvlan.cli import calls, configs, options, output, validate
 from cni_ipvlan.cli.configs import NetworkConfig
-from cni_ipvlan.cli.doctor import configurations, networks, node, plugins
+from cni_ipvlan.cli.doctor import networks, node, plugins
 from cni_ipvlan.cli.doctor.node import Tools
-from cni_ipvlan.cli.options import (
-    Example,
-    chosen,
-    cni_path_option,
-    config_option,
-    interface_name,
-    json_option,
-    namespace_at,
-    netns_option,
-    network_option,
-    wrong,
-)
 from cni_ipvlan.cli.output import PROBLEM, WARNING, Finding, reported
 from cni_ipvlan.iproute import namespace
 from cni_ipvlan.iproute.transaction import Transaction
@@ -29,20 +17,15 @@ from cni_ipvlan.iproute.transaction import Transaction
 
 @click.command(
     "doctor",
-    cls=Example,
+    cls=options.Example,
     example="ipvlan doctor -c examples/ipvlan0.yaml --netns container1 --ifname net1",
 )
-@config_option(required=False)
-@network_option
-@netns_option(required=False)
-@click.option(
-    "--ifname",
-    type=interface_name,
-    metavar="NAME",
-    help="An interface's name, to be looked up with --netns.",
-)
-@cni_path_option
-@json_option
+@options.config_option(required=False)
+@options.network_option
+@options.netns_option(required=False)
+@options.option("--ifname", options.interface_name, "NAME", "A name to look up with --netns.")
+@options.cni_path_option
+@options.json_option
 def doctor_command(
     config: str | None,
     network: str | None,
@@ -58,11 +41,11 @@ def doctor_command(
     """
     if ifname and not netns:
         raise click.UsageError("--ifname needs --netns, the namespace to look it up in")
-    given = chosen(config, network) if config else None
+    given = options.chosen(config, network) if config else None
     runner, registry, *_ = calls.read_only_node()
-    directories, set_by = calls.cni_path(cni_path).split(":"), calls.cni_path_is_set_by(cni_path)
+    path, set_by = calls.cni_path(cni_path)
     tx = Transaction(runner)
-    tools = Tools(runner, tx, registry, directories, set_by, {}, ifname or "")
+    tools = Tools(runner, tx, registry, path.split(":"), set_by, {}, ifname or "")
     findings = []
     for finding in examine(tools, given, netns):
         runner.interrupts.check()
@@ -92,14 +75,14 @@ def examine(tools: Tools, given: NetworkConfig | None, netns: str | None) -> Ite
 
 
 def _container(netns: str) -> namespace.Namespace:
-    found = namespace_at(netns)
+    found = options.namespace_at(netns)
     if found.identity == namespace.own():
-        raise wrong(f"{netns} is the host's namespace, not a container's", "--netns")
+        raise options.wrong(f"{netns} is the host's namespace, not a container's", "--netns")
     return found
 
 
 def _networks(tools: Tools, given: NetworkConfig | None) -> Iterator[Finding]:
-    here, faults = configurations.on_node(given)
+    here, faults = configs.on_node(given)
     for fault in faults:  # of files that don't concern a given network
         yield Finding(PROBLEM if given is None else WARNING, "configuration", str(fault))
     found = list(validate.in_all(here if given is None else [*here, given]))

@@ -13,7 +13,7 @@ from cni_ipvlan.cli.doctor.node import Tools
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, reported
 from cni_ipvlan.cli.reading import json_path
 from cni_ipvlan.cli.validate.conflicts import expected_master, with_host
-from cni_ipvlan.cli.validate.ipam import Ipam, Problem
+from cni_ipvlan.cli.validate.ipam import IpamConfig, Problem
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.result import Address
 from cni_ipvlan.cni.versions import VERSION_WHEN_ABSENT
@@ -74,7 +74,7 @@ def _master(
     masters.check_master(master, conf)
     yield _link(master)
     if is_sound:
-        yield from reported("addresses", _addresses(tools, conf, Ipam(config), master))
+        yield from reported("addresses", _addresses(tools, conf, IpamConfig(config), master))
     if conf.host_access:
         addresses = likely_addresses(config.get("ipam")) if is_sound else []
         yield from reported("hostAccess", _host_access(tools, conf, master, addresses))
@@ -91,7 +91,7 @@ def _link(master: Master) -> Finding:
     return Finding(OK, "master", f"{link.name} is up, MTU {link.mtu}, {link.mac}")
 
 
-def _addresses(tools: Tools, conf: NetConf, ipam: Ipam, master: Master) -> Iterator[Finding]:
+def _addresses(tools: Tools, conf: NetConf, ipam: IpamConfig, master: Master) -> Iterator[Finding]:
     """Compare the addresses of a sound configuration with those of the host and of containers."""
     if master.home is None:
         for _, text, advice in with_host(ipam, master):
@@ -102,7 +102,7 @@ def _addresses(tools: Tools, conf: NetConf, ipam: Ipam, master: Master) -> Itera
             text = f"the gateway {hop} is the host's own address on {master.link.name}"
             text += ", which its ipvlan containers can't reach"
             yield Finding(PROBLEM, "addresses", text, "use the network's router as gateway")
-    own = dict.fromkeys(each.first for each in ipam.ranges if ipam.is_static)
+    own = dict.fromkeys(each.first for each in ipam.pools if ipam.is_static)
     if not own:
         return
     for holder in inventory.on_master(inventory.take(tools.tx, tools.registry), master):

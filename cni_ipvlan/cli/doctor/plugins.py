@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterator
-from contextlib import suppress
 from shlex import join
 from typing import Any
 
 from cni_ipvlan.cli.calls import USUAL, as_typed
 from cni_ipvlan.cli.doctor.node import Tools
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding
+from cni_ipvlan.cli.reading import object_in
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import DELEGATE_FAILED, CniError
 from cni_ipvlan.iproute import machine, tc
@@ -26,9 +25,6 @@ from cni_ipvlan.plugin import about, explain
 _SECONDS = 5.0
 _INSTALL = "scripts/install-node installs it there"
 _SOCKET = "/run/cni/dhcp.sock"  # its default
-# As Go's package flag reads options:
-_BROADCAST = re.compile(r" --?broadcast(=true)?(?= |$)")
-_SOCKET_PATH = re.compile(r" --?socketpath[= ](\S+)")
 _ORIGIN = f"{USUAL}; --cni-path names those of your runtime"
 
 
@@ -107,10 +103,7 @@ def _versions(tools: Tools, path: str, version: str) -> list[str]:
     if answer.killed_because:
         msg = f"{path} was killed when it was asked for VERSION: {answer.killed_because}"
         raise CniError(DELEGATE_FAILED, msg)
-    try:
-        versions = json.loads(answer.stdout)["supportedVersions"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return []
+    versions = object_in(answer.stdout.decode("utf-8", "replace")).get("supportedVersions")
     return list(map(str, versions)) if isinstance(versions, list) else []
 
 
@@ -124,10 +117,9 @@ def dhcp(tools: Tools, config: dict[str, Any]) -> Iterator[Finding]:
     """Yield what the plugin dhcp lacks for a network: a daemon, answers that containers hear."""
     socket = str(config["ipam"].get("daemonSocketPath") or _SOCKET)
     start = f"start its daemon on this node: {explain.dhcp_daemon('dhcp')}"
-    daemons = list(_daemons(socket))
     if not os.path.exists(socket):
         yield Finding(PROBLEM, "ipam", f"{socket} does not exist", start)
-    elif not daemons and not _is_open(socket):
+    elif not _is_open(socket):
         yield Finding(PROBLEM, "ipam", f"nothing listens on {socket}", f"remove it, and {start}")
     if machine.missing_capabilities():
         return  # the kernel would refuse what follows for that reason
@@ -137,29 +129,13 @@ def dhcp(tools: Tools, config: dict[str, Any]) -> Iterator[Finding]:
     if not done.status:
         text = "tc can have DHCP answers broadcast, so that containers hear them"
         yield Finding(OK, "ipam", text)
-        return
-    why = done.killed_because or done.stderr.decode("utf-8", "replace").strip()
-    text = f"tc can't have DHCP answers broadcast: {why}"
-    yield Finding(WARNING, "ipam", text, explain.BROADCASTING)
-    for process, line in daemons:
-        if not _BROADCAST.search(line):
-            text = f"process {process}, the daemon of dhcp, runs without -broadcast"
-            yield Finding(WARNING, "ipam", text)
+    else:
+        why = done.killed_because or done.stderr.decode("utf-8", "replace").strip()
+        text = f"tc can't have DHCP answers broadcast: {why}"
+        yield Finding(WARNING, "ipam", text, explain.BROADCASTING)
 
 
 def _is_open(socket: str) -> bool:
-    """Whether a process here has the socket: systemd, which starts the daemon when it is needed."""
+    """Whether a process has the socket: the daemon, or systemd, which starts it when needed."""
     with open("/proc/net/unix", "rb") as file:
         return any(line.split()[-1] == os.fsencode(socket) for line in file)
-
-
-def _daemons(socket: str) -> Iterator[tuple[str, str]]:
-    """Yield the process ID and the command line of each daemon that listens on a socket."""
-    for process in filter(str.isdecimal, os.listdir("/proc")):
-        with suppress(OSError), open(f"/proc/{process}/cmdline", "rb") as file:
-            words = os.fsdecode(file.read()).split("\0")
-            line = " ".join(words).rstrip()
-            given = _SOCKET_PATH.search(line)
-            is_daemon = os.path.basename(words[0]) == "dhcp" and words[1:2] == ["daemon"]
-            if is_daemon and (given[1] if given else _SOCKET) == socket:
-                yield process, line

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from shlex import join, quote
 
 from cni_ipvlan.cli.dry_run import answer
-from cni_ipvlan.cli.dry_run.story import DryRun, assumptions, is_allocation
+from cni_ipvlan.cli.dry_run.predict import Prediction, assumptions, is_allocation
 from cni_ipvlan.cli.output import styled
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import own_programs
@@ -51,7 +51,7 @@ ipv4=$(answered ipv4)
 ipv6=$(answered ipv6)"""
 
 
-def text(made: DryRun) -> str:
+def text(made: Prediction) -> str:
     """Return the steps with their purposes as comments."""
     given, assumed = made.environment, assumptions(made.plan)
     about = [f"{word} {given[name]}" for word, name in _ABOUT.items() if given.get(name)]
@@ -66,7 +66,7 @@ def text(made: DryRun) -> str:
     return "\n".join((*map(_comment, lines), "(", *path, *steps, ")"))
 
 
-def _each(made: DryRun) -> Iterator[str]:
+def _each(made: Prediction) -> Iterator[str]:
     """Yield steps that are all tried, as DEL, CHECK and GC do; the status is 1 if one fails."""
     yield "status=0"
     for step in (*made.plan.changes, *made.looks):
@@ -74,7 +74,7 @@ def _each(made: DryRun) -> Iterator[str]:
     yield "exit $status"
 
 
-def _all_or_nothing(made: DryRun) -> Iterator[str]:
+def _all_or_nothing(made: Prediction) -> Iterator[str]:
     """Yield steps that are undone if one fails, as ADD does."""
     changes = made.plan.changes
     releases = (undo for step in changes for undo in step.undo if undo.environment is not None)

@@ -17,7 +17,6 @@ from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import MAIN_TABLE
 from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.plugin.explain import as_cni_error
 
 _WATCH_TICKS, _TICK_SECONDS = 20, 0.1  # between two looks
 
@@ -66,8 +65,6 @@ def show(as_json: bool, watch: bool, **only: str | None) -> int:
         if not watch:
             raise
         return 0
-    except OSError as error:
-        raise as_cni_error(error) from None
 
 
 def _is_wanted(

@@ -13,9 +13,7 @@ from ipaddress import ip_interface, ip_network
 from typing import Any, NamedTuple
 
 from cni_ipvlan.cli import configs
-from cni_ipvlan.cli.attachments import Lease, in_directory
 from cni_ipvlan.cli.connectivity.command import RESULTS
-from cni_ipvlan.cli.doctor import configurations
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.runner import CommandError
@@ -160,7 +158,7 @@ class _Known(NamedTuple):
     """
 
     busy: set[str]
-    leases: dict[str, list[Lease]]
+    leases: dict[str, list[host_local.Lease]]
     records: Mapping[AttachmentId | None, list[Record]]
 
     def owner(self, each: Attachment) -> AttachmentId | None:
@@ -181,7 +179,7 @@ def _leases_and_problems(known: _Known, each: Attachment) -> tuple[list[str] | N
     leased = None
     if owner and here and owner.network in known.leases:
         names, leases = _names(owner), known.leases[owner.network]
-        leased = [lease.address for lease in leases if lease.owner in names]
+        leased = [lease.address for lease in leases if _owner(lease, owner.network) in names]
     is_there = each.place is not None or namespace.own_has_link(each.link.name)
     if not _key(each) or _key(each) in known.busy or not is_there:
         return leased, []
@@ -227,8 +225,8 @@ def _leftovers(
                 yield _leftover("record", problem, attachment, where)
     used = set[str]().union(*map(_own, found))
     labels = {each.link.alias for each in found}
-    for lease in (lease for leases in known.leases.values() for lease in leases):
-        attachment = lease.owner
+    for network, lease in ((name, each) for name in known.leases for each in known.leases[name]):
+        attachment = _owner(lease, network)
         if lease.address in used or attachment.label in labels or attachment in recorded:
             continue
         is_left = not registry.is_live(attachment.key) and os.path.exists(lease.file)
@@ -255,19 +253,23 @@ def _names(attachment: AttachmentId) -> tuple[AttachmentId, AttachmentId]:
     return attachment, attachment._replace(ifname="")
 
 
+def _owner(lease: host_local.Lease, network: str) -> AttachmentId:
+    return AttachmentId(network, lease.container_id, lease.ifname)
+
+
 def _own(each: Attachment) -> set[str]:
     """Return the addresses that an interface was given, without prefix lengths."""
     found = map(ip_interface, each.addresses)
     return {str(address.ip) for address in found if not address.is_link_local}
 
 
-def _leases() -> dict[str, list[Lease]]:
+def _leases() -> dict[str, list[host_local.Lease]]:
     """Return host-local's leases by network, of those whose attachments may be ipvlan's.
 
     A network without an entry has its addresses from elsewhere, or is another plugin's.
     """
     networks: dict[str, list[dict[str, Any]]] = {}
-    for directory in (configurations.DIRECTORY, *_KEPT):
+    for directory in (configs.DIRECTORY, *_KEPT):
         for name in _listed(directory):
             with suppress(*_UNREADABLE):
                 file, text = os.path.join(directory, name), ""
@@ -287,7 +289,7 @@ def _leases() -> dict[str, list[Lease]]:
         of_host_local = [each for each in given if netconf.ipam_type(each) == "host-local"]
         places = sorted({host_local.directory(each) for each in of_host_local})
         if places:
-            found[name] = [lease for place in places for lease in in_directory(place)]
+            found[name] = [lease for place in places for lease in host_local.leases(place)]
     return found
 
 

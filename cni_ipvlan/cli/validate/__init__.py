@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from cni_ipvlan import log_file
+from cni_ipvlan.cli import reading
 from cni_ipvlan.cli.configs import NetworkConfig
 from cni_ipvlan.cli.validate.conflicts import Masters
 from cni_ipvlan.cli.validate.ipam import Problem, in_ipam, misspelt
@@ -43,7 +44,7 @@ def in_config(network: NetworkConfig) -> list[Problem]:
     if ("ipam",) not in broken:
         found += in_ipam(config)
     repeated = [
-        Problem((*path, key), f"{key} is there more than once; only the last counts")
+        Problem((*path, key), reading.DUPLICATE)
         for path in sorted(network.root.repeated, key=len)
         if path[: len(network.root_path)] == network.root_path
         for key in network.root.repeated[path]  # plugins differ in which they take

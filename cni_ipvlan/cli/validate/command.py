@@ -87,34 +87,26 @@ def validate(files: tuple[str, ...], as_json: bool) -> int:
 
 
 def _expanded(given: Iterable[str], rows: list[_Row]) -> Iterator[str]:
-    """Replace each directory by its files; add a row for one that has none, or can't be read."""
-    for each in given:
-        try:
-            files = list(_below(each)) if os.path.isdir(each) else [each]
-        except OSError as error:
-            rows.append(_Row(each, f"cannot read {error.filename}: {error.strerror}"))
-            continue
-        if not files:
-            names = ", ".join(f"*{suffix}" for suffix in _SUFFIXES)
-            rows.append(_Row(each, f"the directory has no file called {names}"))
-        yield from files
+    """Replace each directory by the files in and below it that may have networks, by their names.
 
-
-def _below(directory: str) -> Iterator[str]:
-    """Yield the files in and below a directory that may have networks; raises OSError.
-
-    Hidden directories are left out, and links to directories are not followed: Kubernetes
-    mounts each file of a volume a second time in such places.
+    Add a row for one that has none, or can't be read. Hidden directories are left out, and links to
+    directories are not followed: Kubernetes mounts each file of a volume a second time in such.
     """
 
-    def refuse(error: OSError) -> None:
-        raise error
+    def report(error: OSError) -> None:
+        faults.append(_Row(each, f"cannot read {error.filename}: {error.strerror}"))
 
-    for place, directories, names in os.walk(directory, onerror=refuse):
-        directories[:] = sorted(name for name in directories if not name.startswith("."))
-        for name in sorted(names):
-            if name.endswith(_SUFFIXES) and not name.startswith("."):
-                yield os.path.join(place, name)
+    for each in given:
+        files, faults = [] if os.path.isdir(each) else [each], list[_Row]()
+        for place, directories, names in os.walk(each, onerror=report) if not files else ():
+            directories[:] = sorted(name for name in directories if not name.startswith("."))
+            found = sorted(name for name in names if name.endswith(_SUFFIXES))
+            files += [os.path.join(place, name) for name in found if not name.startswith(".")]
+        if not files and not faults:
+            names_of = ", ".join(f"*{suffix}" for suffix in _SUFFIXES)
+            faults.append(_Row(each, f"the directory has no file called {names_of}"))
+        rows += faults
+        yield from files
 
 
 def _of_network(network: NetworkConfig, problem: Problem) -> _Row:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from fnmatch import fnmatchcase
 from ipaddress import ip_address
 
 from cni_ipvlan.cli.configs import NetworkConfig
 from cni_ipvlan.cli.reading import Path
-from cni_ipvlan.cli.validate.ipam import MOST_COMPARED, Ipam, Problem, Range
+from cni_ipvlan.cli.validate.ipam import MOST_COMPARED, IpamConfig, Pool, Problem
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.versions import VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
@@ -35,7 +34,7 @@ class Masters:
     def __init__(self, begin: Callable[[], Transaction] | None) -> None:
         self._begin = begin
         self._here: dict[Entries, Master | None] = {}
-        self._known: dict[Entries, list[tuple[NetworkConfig, list[Range]]]] = {}
+        self._known: dict[Entries, list[tuple[NetworkConfig, list[Pool]]]] = {}
         self._compared = 0
 
     def conflicts(self, network: NetworkConfig, *, is_sound: bool) -> Iterator[Problem]:
@@ -43,57 +42,40 @@ class Masters:
         entries = _host_masters(network)
         if entries is None:
             return
-        known = [each for each in self._known if each == entries or _may_share(each, entries)]
-        known.sort(key=lambda each: each != entries)
-        yield from self._other_mode(network, entries, known)
-        ipam = Ipam(network.config if is_sound else {})
-        self._compared += len(ipam.ranges)
-        if ipam.ranges and self._compared > MOST_COMPARED:
+        known = self._known.setdefault(entries, [])
+        if known and _mode(known[0][0]) != _mode(network):
+            name = f"master {' or '.join(entries)}" if entries else "default route's master"
+            text = f"the {name} is used in mode {_mode(network)} here and in mode "
+            text += f"{_mode(known[0][0])} by {_who(known[0][0])}; a master has one mode and flag"
+            yield Problem(("mode",) if "mode" in network.config else (), text)
+        ipam = IpamConfig(network.config if is_sound else {})
+        self._compared += len(ipam.pools)
+        if ipam.pools and self._compared > MOST_COMPARED:
             text = f"more than {MOST_COMPARED} ranges were read; these are compared with no other"
             yield Problem(("ipam",), text, is_warning=True)
-            ipam = Ipam({})
-        yield from self._other_addresses(network, ipam, entries, known)
-        self._known.setdefault(entries, []).append((network, ipam.ranges))
+            ipam = IpamConfig({})
+        yield from _overlaps(network, ipam, known)
+        known.append((network, ipam.pools))
         if is_sound and self._begin and entries not in self._here:
             self._here[entries] = _find_here(network, self._begin)
         master = self._here.get(entries)
         for path, text, advice in with_host(ipam, master) if master else ():
             yield Problem(path, f"{text}; {advice}")
 
-    def _other_mode(
-        self, network: NetworkConfig, entries: Entries, known: list[Entries]
-    ) -> Iterator[Problem]:
-        own = _mode(network)
-        for each in known:
-            other, _ = self._known[each][0]
-            if _mode(other) != own:
-                name = f"master {' or '.join(entries)}" if entries else "default route's master"
-                used = "is" if each == entries else "may be"
-                text = f"the {name} {used} used in mode {own} here and in mode {_mode(other)} by "
-                text += f"{_who(other)}; a master has one mode and flag"
-                path: Path = ("mode",) if "mode" in network.config else ()
-                yield Problem(path, text, is_warning=each != entries)
-                return
 
-    def _other_addresses(
-        self, network: NetworkConfig, ipam: Ipam, entries: Entries, known: list[Entries]
-    ) -> Iterator[Problem]:
-        """Yield what another network gives out, too; not one with the same leases."""
-        rivals = [
-            (each == entries, other, ranges)
-            for each in known
-            for other, ranges in self._known[each]
-            if _leases(other) != _leases(network)
-        ]
-        for own in ipam.ranges:
-            for is_same, other, ranges in rivals:
-                theirs = next(filter(own.overlaps, ranges), None)
-                if theirs:
-                    where = f"on {'' if is_same else 'perhaps '}the same master"
-                    text = f"{own.span} overlaps with {theirs.span} of {_who(other)}, {where}; an "
-                    text += "address in use there is refused here"
-                    yield Problem(own.path, text, is_warning=not is_same)
-                    break
+def _overlaps(
+    network: NetworkConfig, ipam: IpamConfig, known: list[tuple[NetworkConfig, list[Pool]]]
+) -> Iterator[Problem]:
+    """Yield what another network of the master gives out, too; not one with the same leases."""
+    rivals = [each for each in known if _leases(each[0]) != _leases(network)]
+    for own in ipam.pools:
+        for other, pools in rivals:
+            theirs = next(filter(own.overlaps, pools), None)
+            if theirs:
+                text = f"{own.span} overlaps with {theirs.span} of {_who(other)}, on the same "
+                text += "master; an address in use there is refused here"
+                yield Problem(own.path, text)
+                break
 
 
 def _find_here(network: NetworkConfig, begin: Callable[[], Transaction]) -> Master | None:
@@ -118,14 +100,14 @@ def expected_master(tx: Transaction, conf: NetConf, container: Namespace | None)
     return master
 
 
-def with_host(ipam: Ipam, master: Master) -> Iterator[tuple[Path, str, str]]:
+def with_host(ipam: IpamConfig, master: Master) -> Iterator[tuple[Path, str, str]]:
     """Yield the addresses of the host on a master that a network gives out, which ADD refuses.
 
     Each is the path of what says so, a sentence, and what to do. The configuration must be sound.
     """
     for own in map(ip_address, master.addresses):
         whose = f"{own}, which is the host's own on {master.link.name}"
-        for each in ipam.ranges:
+        for each in ipam.pools:
             if ipam.is_static and own == each.first:
                 text = f"the container would get {whose}, and take its packets"
                 yield each.path, text, "give the container another address"
@@ -143,13 +125,6 @@ def _host_masters(network: NetworkConfig) -> Entries | None:
         return None
     vid = network.config.get("vlan")
     return tuple(f"{each}.{vid}" for each in entries or ("default route",)) if vid else entries
-
-
-def _may_share(one: Entries, other: Entries) -> bool:
-    """Whether an interface may fit both. Of two patterns, one must fit the other's text."""
-    pairs = [(a, b) for a in one for b in other]
-    pairs += [(b, a) for a, b in pairs]
-    return any(a == b or (netconf.is_pattern(b) and fnmatchcase(a, b)) for a, b in pairs)
 
 
 def _who(network: NetworkConfig) -> str:

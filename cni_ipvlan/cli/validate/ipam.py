@@ -49,10 +49,10 @@ def misspelt(entry: Mapping[str, Any], options: Collection[str], path: Path) -> 
             yield Problem((*path, key), f"{key} is unknown; did you mean {name}?")
 
 
-class Range(NamedTuple):
+class Pool(NamedTuple):
     """Addresses that containers get, and the path of what says so.
 
-    Of static, it is one; then ``gateway`` may be None. host-local never gives a gateway.
+    Of static, it is one address; then ``gateway`` may be None. host-local never gives a gateway.
     """
 
     path: Path
@@ -66,7 +66,7 @@ class Range(NamedTuple):
         is_between = int(self.first) <= int(address) <= int(self.last)
         return is_between and address.version == self.first.version
 
-    def overlaps(self, other: Range) -> bool:
+    def overlaps(self, other: Pool) -> bool:
         """Whether an address is in both."""
         return self.holds(other.first) or other.holds(self.first)
 
@@ -87,7 +87,7 @@ class _Route(NamedTuple):
     gateway: Address | None
 
 
-class Ipam:
+class IpamConfig:
     """The addresses and routes in a configuration of host-local or static; of others, it has none.
 
     Each of the ``sets`` has the ranges of which a container gets one address. Raises ValueError,
@@ -105,7 +105,7 @@ class Ipam:
             groups.append(_entries(group, "ranges", number))
         self.sets = [[_range(*each) for each in group] for group in groups]
         self.sets += [[_own(*each)] for each in _entries(own.get("addresses"), "addresses")]
-        self.ranges = [each for group in self.sets for each in group]
+        self.pools = [each for group in self.sets for each in group]
         routes = pool.get("routes") or own.get("routes")
         self.routes = [_route(*each) for each in _entries(routes, "routes")]
 
@@ -113,7 +113,7 @@ class Ipam:
     def next_hops(self) -> set[Address]:
         """The next hops of all routes; some are the gateway."""
         hops = {route.gateway for route in self.routes}
-        hops |= {each.gateway for each in self.ranges} if None in hops else set()
+        hops |= {each.gateway for each in self.pools} if None in hops else set()
         return {hop for hop in hops if hop is not None}
 
     def needs_gateway(self, family: int) -> bool:
@@ -130,17 +130,17 @@ def _entries(values: list[dict[str, Any]] | None, *path: str | int) -> Entries:
     return [(("ipam", *path, number), each) for number, each in enumerate(values or ())]
 
 
-def _own(path: Path, entry: dict[str, Any]) -> Range:
+def _own(path: Path, entry: dict[str, Any]) -> Pool:
     own = _prefix(entry["address"])
-    return Range(path, own.network, own.ip, own.ip, _address(entry.get("gateway")))
+    return Pool(path, own.network, own.ip, own.ip, _address(entry.get("gateway")))
 
 
-def _range(path: Path, entry: dict[str, Any]) -> Range:
+def _range(path: Path, entry: dict[str, Any]) -> Pool:
     """Read a range, with host-local's defaults for what is not given."""
     subnet = _subnet(entry["subnet"])
     first = _address(entry.get("rangeStart")) or subnet[1]
     last = _address(entry.get("rangeEnd")) or subnet[-1 if subnet.version == _IPV6 else -2]
-    return Range(path, subnet, first, last, _address(entry.get("gateway")) or subnet[1])
+    return Pool(path, subnet, first, last, _address(entry.get("gateway")) or subnet[1])
 
 
 def _route(path: Path, entry: dict[str, Any]) -> _Route:
@@ -231,7 +231,7 @@ def in_ipam(config: dict[str, Any]) -> Iterator[Problem]:
         text = f"mode is {mode}, which carries no broadcasts, so dhcp gets no answer; use l2"
         yield Problem(("mode",), text)
     if all(error.validator == "additionalProperties" for _, error in errors):
-        ipam = Ipam(config)
+        ipam = IpamConfig(config)
         yield from _in_static(ipam) if kind == "static" else ()
         yield from _in_host_local(ipam) if kind == "host-local" else ()
         yield from _in_routes(ipam, mode)
@@ -273,12 +273,12 @@ def _errors(config: dict[str, Any], schema: dict[str, Any]) -> list[tuple[Path, 
     return [(tuple(error.path), error) for error in validator.iter_errors(config)]
 
 
-def _in_static(ipam: Ipam) -> Iterator[Problem]:
+def _in_static(ipam: IpamConfig) -> Iterator[Problem]:
     if not ipam.options.get("addresses") and not ipam.may_be_given("ips"):
         text = "static has no addresses, so ADD needs some in CNI_ARGS (IP=…) or in args.cni.ips"
         yield Problem(("ipam", "addresses"), text, is_warning=True)
-    seen: dict[Address, Range] = {}
-    for each in ipam.ranges:
+    seen: dict[Address, Pool] = {}
+    for each in ipam.pools:
         path, ip = (*each.path, "address"), each.first
         text, why = f"address is {ip}/{each.subnet.prefixlen}", _misfit(ip, [each])
         if ip.is_unspecified or ip.is_multicast or ip.is_loopback:
@@ -289,10 +289,10 @@ def _in_static(ipam: Ipam) -> Iterator[Problem]:
         if first is not each:  # the kernel refuses it unless all is the same
             text = f"{text}; {ip} was given before"
             yield Problem(path, text, is_warning=first[1:] == each[1:])
-        yield from _gateway(ipam, each, ipam.ranges)
+        yield from _gateway(ipam, each, ipam.pools)
 
 
-def _in_host_local(ipam: Ipam) -> Iterator[Problem]:
+def _in_host_local(ipam: IpamConfig) -> Iterator[Problem]:
     options = ipam.options
     if not ("subnet" in options or options.get("ranges") or ipam.may_be_given("ipRanges")):
         yield Problem(("ipam",), "host-local needs a subnet or ranges")
@@ -300,7 +300,7 @@ def _in_host_local(ipam: Ipam) -> Iterator[Problem]:
         if options.get(key):
             text = f"{key} is ignored, since it is not in one of the ranges"
             yield Problem(("ipam", key), text)
-    others: list[Range] = []
+    others: list[Pool] = []
     for group in ipam.sets:
         sound = []
         for each in group:
@@ -321,7 +321,7 @@ def _in_host_local(ipam: Ipam) -> Iterator[Problem]:
             others.append(each)
 
 
-def _ends(each: Range) -> Iterator[Problem]:
+def _ends(each: Pool) -> Iterator[Problem]:
     ends = dict(zip(_ENDS, (each.first, each.last), strict=True))
     wrong = {key: why for key, end in ends.items() if (why := _misfit(end, [each]))}
     if not wrong and int(each.first) > int(each.last):
@@ -330,7 +330,7 @@ def _ends(each: Range) -> Iterator[Problem]:
         yield Problem((*each.path, key), f"{key} is {ends[key]}, {why}")
 
 
-def _gateway(ipam: Ipam, each: Range, around: list[Range]) -> Iterator[Problem]:
+def _gateway(ipam: IpamConfig, each: Pool, around: list[Pool]) -> Iterator[Problem]:
     """Yield why a gateway is none; one of its family does no harm until a route needs it."""
     hop, family = each.gateway, each.subnet.version
     why = _no_next_hop(ipam, hop, around, family) if hop is not None else ""
@@ -339,10 +339,10 @@ def _gateway(ipam: Ipam, each: Range, around: list[Range]) -> Iterator[Problem]:
         yield Problem((*each.path, "gateway"), f"gateway is {hop}, {why}", is_warning)
 
 
-def _in_routes(ipam: Ipam, mode: str) -> Iterator[Problem]:
-    gateways = {each.gateway.version for each in ipam.ranges if each.gateway is not None}
+def _in_routes(ipam: IpamConfig, mode: str) -> Iterator[Problem]:
+    gateways = {each.gateway.version for each in ipam.pools if each.gateway is not None}
     for path, dst, gw in ipam.routes:
-        why = _no_next_hop(ipam, gw, ipam.ranges, dst.version) if gw is not None else ""
+        why = _no_next_hop(ipam, gw, ipam.pools, dst.version) if gw is not None else ""
         if why:
             yield Problem((*path, "gw"), f"gw is {gw}, {why}")
         is_default = not dst.network.prefixlen and gw is None
@@ -351,16 +351,16 @@ def _in_routes(ipam: Ipam, mode: str) -> Iterator[Problem]:
             yield Problem(path, text)
 
 
-def _no_next_hop(ipam: Ipam, hop: Address, around: list[Range], family: int) -> str:
+def _no_next_hop(ipam: IpamConfig, hop: Address, around: list[Pool], family: int) -> str:
     """Return why packets of a family (4 or 6) can't be sent to an address; empty if they can."""
     if hop.version != family:
         return f"but IPv{family} needs an IPv{family} address"
-    if ipam.is_static and hop in [each.first for each in ipam.ranges]:
+    if ipam.is_static and hop in [each.first for each in ipam.pools]:
         return "the container's own address"
     return "" if family == _IPV6 and hop.is_link_local else _misfit(hop, around)
 
 
-def _misfit(address: Address, around: list[Range]) -> str:
+def _misfit(address: Address, around: list[Pool]) -> str:
     """Return why no host can have an address in the subnets of ranges; empty if one can."""
     subnets = list(dict.fromkeys(each.subnet for each in around))
     if subnets and not any(address in subnet for subnet in subnets):

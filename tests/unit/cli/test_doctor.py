@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from people import ipvlan
 
-from cni_ipvlan.cli import calls
-from cni_ipvlan.cli.doctor import configurations, plugins
+from cni_ipvlan.cli import calls, configs
+from cni_ipvlan.cli.doctor import plugins
 from cni_ipvlan.iproute import machine as kernels
 
 IPVLAN = Path(sysconfig.get_path("scripts"), "ipvlan")
@@ -67,7 +67,7 @@ class Machine:
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     made = Machine(tmp_path)
-    monkeypatch.setattr(configurations, "DIRECTORY", str(made.configurations))
+    monkeypatch.setattr(configs, "DIRECTORY", str(made.configurations))
     monkeypatch.setenv("PATH", f"{made.tools}:{os.environ['PATH']}")
     monkeypatch.delenv("CNI_PATH", raising=False)
     return made

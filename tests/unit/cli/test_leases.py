@@ -1,4 +1,4 @@
-"""plugin.host_local, cli.attachments: how many addresses host-local has leased, and has in all."""
+"""plugin.host_local: how many addresses host-local has leased, and has in all."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from cni_ipvlan.cli import attachments
 from cni_ipvlan.plugin import host_local
 from cni_ipvlan.plugin.host_local import Usage
 
@@ -70,8 +69,8 @@ def test_leases_are_read_whatever_is_in_their_directory(tmp_path: Path) -> None:
     (tmp_path / "10.1.0.11").mkdir()
     (tmp_path / "last_reserved_ip.0").write_text("10.1.0.10")
     os.mkfifo(tmp_path / "10.1.0.12")
-    found = attachments.in_directory(str(tmp_path))
-    assert [(each.address, *each.owner[1:]) for each in found] == [
+    found = host_local.leases(str(tmp_path))
+    assert [(each.address, each.container_id, each.ifname) for each in found] == [
         ("10.1.0.9", "old", ""),
         ("10.1.0.10", "one", "net\u30001"),
         ("10.1.0.12", "", ""),

@@ -33,7 +33,7 @@ class Made:
     config: dict[str, Any]
     options: Any
 
-    def __call__(self, call: Any, options: Any) -> int:
+    def __call__(self, call: Any, **options: Any) -> int:
         self.environment, self.config = dict(call.environment), json.loads(call.stdin)
         self.options = options
         parse(call.environment, read(call.stdin))
@@ -100,7 +100,7 @@ def test_a_failure_is_a_sentence_with_details(conf: str, monkeypatch: pytest.Mon
     assert details
     assert all(line.startswith("    ") for line in details)
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("oh")
 
     monkeypatch.setattr(calls, "make", fail)
@@ -178,8 +178,8 @@ def test_a_runtimes_call_is_replayed(words: tuple[str, ...], made: Made) -> None
     ipvlan(*words).fine()
     assert made.config == CONF
     assert made.environment["CNI_IFNAME"] == "eth0"
-    given = {"--dry-run": made.options.is_dry, "--json": made.options.as_json}
-    given["-v"] = made.options.is_verbose
+    given = {"--dry-run": made.options["is_dry"], "--json": made.options["as_json"]}
+    given["-v"] = made.options["is_verbose"]
     assert given == {word: word in words for word in given}
 
 

@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from shells import paste_into
 
-from cni_ipvlan.cli.dry_run import script, story
-from cni_ipvlan.cli.dry_run.story import DryRun
+from cni_ipvlan.cli.dry_run import predict, script
+from cni_ipvlan.cli.dry_run.predict import Prediction
 from cni_ipvlan.iproute import machine
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.dry_run import Plan
@@ -37,7 +37,7 @@ def shell(*changes: Command, verb: str = "ADD", assumptions: tuple[str, ...] = (
     plan = Plan()
     plan.changes += changes
     plan.assumptions += assumptions
-    return script.text(DryRun({"CNI_COMMAND": verb, "CNI_IFNAME": "net1"}, plan, RESULT))
+    return script.text(Prediction({"CNI_COMMAND": verb, "CNI_IFNAME": "net1"}, plan, RESULT))
 
 
 def steps(text: str) -> list[str]:
@@ -124,9 +124,9 @@ def test_what_the_machine_lacks_is_assumed(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(machine, "ipvlan_module", lambda: absent)
     monkeypatch.setattr(machine, "missing_capabilities", lambda: ["CAP_NET_ADMIN"])
     plan = Plan()
-    assert story.assumptions(plan) == []
+    assert predict.assumptions(plan) == []
     plan.changes.append(ADD)
-    assert story.assumptions(plan) == [
+    assert predict.assumptions(plan) == [
         "the kernel has ipvlan, or can load it (there is no module)",
         "you run this as root, or with CAP_NET_ADMIN",
     ]
@@ -140,7 +140,7 @@ def test_json_has_everything_of_each_step() -> None:
     tee = Command(("tee", "/x"), "set it", inside, b"1\n", parameters=verb, may_fail=True)
     plan.changes += [ADD._replace(undo=(Command(undo),)), tee]
     plan.assumptions.append("a")
-    document = story.document(DryRun(verb, plan, RESULT))
+    document = predict.document(Prediction(verb, plan, RESULT))
     one, other = document.pop("steps")
     assert document == {"assumptions": ["a"], "result": RESULT, "failure": None}
     flags = {"needed": True, "ipv6Only": False, "run": False}

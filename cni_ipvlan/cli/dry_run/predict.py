@@ -7,8 +7,9 @@ from contextlib import suppress
 from ipaddress import ip_address, ip_interface
 from typing import Any, NamedTuple
 
-from cni_ipvlan.cli import attachments, output
+from cni_ipvlan.cli import output
 from cni_ipvlan.cli.dry_run import answer
+from cni_ipvlan.cli.validate.conflicts import expected_master
 from cni_ipvlan.cni import result as results
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.request import Request
@@ -20,10 +21,9 @@ from cni_ipvlan.iproute.dry_run import Plan
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.log import Log
-from cni_ipvlan.plugin import explain, features, host_local, inventory, perform, preflight
+from cni_ipvlan.plugin import explain, host_local, inventory, perform, preflight
 from cni_ipvlan.plugin.addressing import LEAST_MTU_OF_IPV6
 from cni_ipvlan.plugin.codes import CHECK_FAILED
-from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import Node, id_of
 
@@ -32,7 +32,7 @@ _TAKEN = b"Error: Address already assigned to an ipvlan device."  # ipvlan_addr4
 _HOST_LOCALS_CODE = 999  # of every failure of host-local
 
 
-class DryRun(NamedTuple):
+class Prediction(NamedTuple):
     """A call that was made as a dry run.
 
     environment  the call's, with the CNI variables
@@ -55,7 +55,7 @@ class DryRun(NamedTuple):
     failure: CniError | None = None
 
 
-def make(request: Request, begin: _Begin, ipam_result: Result | None) -> DryRun:
+def make(request: Request, begin: _Begin, ipam_result: Result | None) -> Prediction:
     """Make a call as a dry run; raises CniError if the call would certainly fail.
 
     ``begin`` returns a node that fills a plan, and takes a result for the IPAM plugin's.
@@ -71,16 +71,15 @@ def make(request: Request, begin: _Begin, ipam_result: Result | None) -> DryRun:
         if error.code != CHECK_FAILED:
             raise
         failure = error
-    made = DryRun(request.environment, plan, failure=failure)
+    made = Prediction(request.environment, plan, failure=failure)
     if request.command == "CHECK":
         return made._replace(looks=plan.queries)
     if not delivered:
         return made
     looking = begin(Plan(), ipam_result or answer.FOR_IPV4)  # assumes nothing
-    conf, tx = netconf.parse(request.config, request.version), looking.begin()
-    parent = find_master(tx, conf, preflight.container_namespace(request))
-    for feature in features.configured(conf):
-        parent = feature.expected(tx, parent, conf)
+    conf = netconf.parse(request.config, request.version)
+    container = preflight.container_namespace(request)
+    parent = expected_master(looking.begin(), conf, container)
     _check_addresses(looking, parent, plan)
     made = made._replace(result=results.render(delivered[0], request.version))
     allocation = next(filter(is_allocation, plan.changes), None)
@@ -101,7 +100,7 @@ def make(request: Request, begin: _Begin, ipam_result: Result | None) -> DryRun:
     return _for_both_families(made, request, begin) if mtu >= LEAST_MTU_OF_IPV6 else made
 
 
-def _for_both_families(made: DryRun, request: Request, begin: _Begin) -> DryRun:
+def _for_both_families(made: Prediction, request: Request, begin: _Begin) -> Prediction:
     """Make a dry run again for an answer with IPv6 as well: what only this one does is for that."""
     plan = Plan(answer.STAND_INS)
     delivered: list[Result] = []
@@ -135,21 +134,22 @@ def _check_leases(request: Request, plan: Plan) -> None:
     is_released = any((step.parameters or {}).get("CNI_COMMAND") == "DEL" for step in plan.changes)
     if netconf.ipam_type(request.config) != "host-local" or is_released:
         return
+    own = request.container_id, request.ifname
     # host-local itself reports values that it can't use.
     with suppress(OSError, ValueError, TypeError, KeyError):
-        leases = host_local.directory(request.config)
+        place = host_local.directory(request.config)
         ranges = [each for group in host_local.ranges(request.config["ipam"]) for each in group]
-        for each in attachments.in_directory(leases):
+        for each in host_local.leases(place):
             is_used = any(one.holds(ip_address(each.address)) for one in ranges)
-            if is_used and each.owner == id_of(request):
+            if is_used and (each.container_id, each.ifname) == own:
                 msg = f"host-local has leased {each.address} to {request.container_id} already"
-                advice = f"delete the container's attachment first; its lease is in {leases}"
+                advice = f"delete the container's attachment first; its lease is in {place}"
                 raise CniError(_HOST_LOCALS_CODE, msg, f"try: {advice}")
-        for usage in host_local.usage(request.config):
-            if usage.leased >= usage.room:
-                msg = f"host-local has leased all {usage.room} addresses of {usage.ranges}"
-                advice = f"delete the leases of containers that are gone from {leases}"
-                raise CniError(_HOST_LOCALS_CODE, msg, f"try: {advice}, or enlarge the range")
+        try:
+            host_local.check_room(request.config)
+        except CniError as error:
+            error.code = _HOST_LOCALS_CODE
+            raise
 
 
 def is_allocation(change: Command) -> bool:
@@ -169,7 +169,7 @@ def assumptions(plan: Plan) -> list[str]:
     return found
 
 
-def document(made: DryRun) -> dict[str, Any]:
+def document(made: Prediction) -> dict[str, Any]:
     """Return the steps as JSON, with the expected result."""
     return {
         "steps": [
