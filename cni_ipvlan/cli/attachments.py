@@ -36,7 +36,7 @@ def container_id_of(node: Node, network: str, ifname: str, netns: str) -> str:
     """Return the ID of a container, also one whose namespace is gone; raises UsageError."""
     what = f"attachment {ifname!r} of the network {network!r} in {netns}"
     try:
-        found = _meant(network, ifname, *_in_container(node, netns))
+        found = _matching(network, ifname, *_in_container(node, netns))
     except PermissionError:
         why = "only root may read the recorded attachments"
     else:
@@ -47,16 +47,16 @@ def container_id_of(node: Node, network: str, ifname: str, netns: str) -> str:
     raise click.UsageError(f"{why}; give its container ID with --container-id")
 
 
-def nothing_known(node: Node, network: NetworkConfig, given: Mapping[str, Any]) -> str:
+def nothing_known(node: Node, network: NetworkConfig, values: Mapping[str, Any]) -> str:
     """Return a message if there is certainly nothing of the given attachment, else "".
 
     Then DEL would do nothing, or harm another attachment whose interface has no label.
     """
-    attachment = AttachmentId(network.name, given["container_id"], given["ifname"])
+    attachment = AttachmentId(network.name, values["container_id"], values["ifname"])
     temporary, ipam = links.temporary_name(attachment.key), netconf.ipam_type(network.config)
     place = host_local.directory(network.config)
     try:
-        records, owners = _in_container(node, given["netns"])
+        records, owners = _in_container(node, values["netns"])
     except PermissionError:
         return ""
     if (
@@ -69,18 +69,18 @@ def nothing_known(node: Node, network: NetworkConfig, given: Mapping[str, Any]) 
         or None in {owners.get(name, attachment) for name in (attachment.ifname, temporary)}
     ):
         return ""
-    guesses = " or ".join(map(repr, _meant(network.name, attachment.ifname, records, owners)))
+    matching = " or ".join(map(repr, _matching(network.name, attachment.ifname, records, owners)))
     return (
         f"there is nothing of the container {attachment.container_id!r} with the interface "
         f"{attachment.ifname!r} in the network {attachment.network!r}"
-        + (f"; did you mean {guesses}?" if guesses else "")
+        + (f"; did you mean {matching}?" if matching else "")
     )
 
 
-def _meant(network: str, ifname: str, records: Sequence[Record], owners: _Owners) -> list[str]:
+def _matching(network: str, ifname: str, records: Sequence[Record], owners: _Owners) -> list[str]:
     """Return the containers whose attachment has or had an interface."""
-    meant = (network, ifname)
-    recorded = [each.attachment for each in records if (each.network, each.ifname) == meant]
+    wanted = (network, ifname)
+    recorded = [each.attachment for each in records if (each.network, each.ifname) == wanted]
     labelled = [each for each in recorded if each in (owners or {}).values()]
     return [each.container_id for each in labelled or recorded]
 

@@ -42,11 +42,19 @@ _ALWAYS += [options.verbose_option]
 
 
 class Call(NamedTuple):
-    """What a runtime would pass; ``names`` are what a person has typed instead of variables."""
+    """What a runtime would pass, and how to make the call.
+
+    ``names`` are what a person has typed instead of variables; ``ipam_result`` is the IPAM
+    plugin's in a dry run, if it is known.
+    """
 
     environment: Mapping[str, str]
     stdin: bytes
+    is_dry: bool = False
+    as_json: bool = False
+    is_verbose: bool = False
     names: Mapping[str, str] = MappingProxyType({})
+    ipam_result: results.Result | None = None
 
 
 def _with(*found: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -83,21 +91,21 @@ def _attachment_options(*, may_be_gone: bool = False) -> Callable[[Any], Any]:
 @options.option(
     "--ipam-result", FILE, "FILE", "The IPAM plugin's result in a dry run, which then calls none."
 )
-def add(**given: Any) -> None:
+def add(**values: Any) -> None:
     """Attach a container.
 
     It prints the interface, its addresses and routes as text, or with --json the result as CNI
     defines it. A dry run prints the commands as a script, or with --json its steps.
     """
-    if given["ipam_result"] and not given["dry_run"]:
+    if values["ipam_result"] and not values["dry_run"]:
         raise click.UsageError("--ipam-result can only be used with --dry-run")
-    if given["ipam_result"]:
-        given["ipam_result"] = read_result(given["ipam_result"], "--ipam-result")[1]
-    network = _network(given)
-    _check_chain(network, given)
-    known = {**given, "container_id": given["container_id"] or secrets.token_hex(8)}
+    if values["ipam_result"]:
+        values["ipam_result"] = read_result(values["ipam_result"], "--ipam-result")[1]
+    network = _network(values)
+    _check_chain(network, values)
+    known = {**values, "container_id": values["container_id"] or secrets.token_hex(8)}
     _call_attachment("ADD", network, known)
-    if not given["dry_run"] and not given["container_id"]:
+    if not values["dry_run"] and not values["container_id"]:
         named = [(option, known[name]) for option, name in _OF_DEL.items() if known[name]]
         command = shlex.join(("ipvlan", "del", *(word for pair in named for word in pair)))
         output.echo_err(f"container ID {known['container_id']}; to detach it: {command}")
@@ -110,14 +118,14 @@ def add(**given: Any) -> None:
     "ipvlan del -c examples/ipvlan0.yaml --netns container1 --ifname eth1",
 )
 @_attachment_options(may_be_gone=True)
-def delete(**given: Any) -> None:
+def delete(**values: Any) -> None:
     """Detach a container."""
-    network = _network(given)
-    if given["container_id"] and not given["dry_run"]:
-        nothing = attachments.nothing_known(read_only_node(), network, given)
+    network = _network(values)
+    if values["container_id"] and not values["dry_run"]:
+        nothing = attachments.nothing_known(read_only_node(), network, values)
         if nothing:
             raise CniError(UNKNOWN_CONTAINER, nothing)
-    _call_attachment("DEL", network, given)
+    _call_attachment("DEL", network, values)
 
 
 @click.command(
@@ -126,24 +134,24 @@ def delete(**given: Any) -> None:
     "ipvlan check -c examples/ipvlan0.yaml --netns container1 --prev-result result.json",
 )
 @_attachment_options()
-def check(**given: Any) -> None:
+def check(**values: Any) -> None:
     """Compare an attachment with what its ADD reported."""
-    network = _network(given)
-    if not (given["prev_result"] or network.config.get("prevResult")):
+    network = _network(values)
+    if not (values["prev_result"] or network.config.get("prevResult")):
         raise click.UsageError(
             "give the result of the ADD with --prev-result FILE; ipvlan add --json prints it"
         )
-    _call_attachment("CHECK", network, given)
-    if not given["as_json"] and not given["dry_run"]:
+    _call_attachment("CHECK", network, values)
+    if not values["as_json"] and not values["dry_run"]:
         output.echo("the attachment is as ADD left it")
 
 
 @click.command(cls=Example, example="ipvlan status -c examples/ipvlan0.yaml")
 @_with(options.config_option(required=True), *_ALWAYS)
-def status(**given: Any) -> None:
+def status(**values: Any) -> None:
     """Check whether an ADD could succeed now."""
-    _call_network("STATUS", given, {})
-    if not given["as_json"]:
+    _call_network("STATUS", values, {})
+    if not values["as_json"]:
         output.echo("ready")
 
 
@@ -160,7 +168,7 @@ def _attachment(text: str) -> dict[str, str]:
 @click.argument("valid", type=_attachment, nargs=-1, metavar="[ID/IFNAME]…")
 @click.option("--keep-none", is_flag=True, help="No attachment of the network is valid.")
 @_with(options.config_option(required=True), options.dry_run_option, *_ALWAYS)
-def gc(valid: tuple[dict[str, str], ...], keep_none: bool, **given: Any) -> None:
+def gc(valid: tuple[dict[str, str], ...], keep_none: bool, **values: Any) -> None:
     """Remove what is left of a network's attachments, except valid ones: ID/IFNAME.
 
     An interface in a container that still exists is reported and kept: del removes it. The IPAM
@@ -168,12 +176,12 @@ def gc(valid: tuple[dict[str, str], ...], keep_none: bool, **given: Any) -> None
     """
     if bool(valid) == keep_none:
         raise click.UsageError("give either the valid attachments as ID/IFNAME, or --keep-none")
-    _call_network("GC", given, {"cni.dev/valid-attachments": valid})
+    _call_network("GC", values, {"cni.dev/valid-attachments": valid})
 
 
-def _network(given: _Values) -> configs.NetworkConfig:
+def _network(values: _Values) -> configs.NetworkConfig:
     """Return the chosen network; say which plugins of its list are left out."""
-    network = options.chosen(given["config"], given["network"])
+    network = options.chosen(values["config"], values["network"])
     others = ", ".join((*network.before, *network.after))
     if others:
         text = f"of the list {network.name}, only ipvlan is called; left out: {others}"
@@ -181,9 +189,9 @@ def _network(given: _Values) -> configs.NetworkConfig:
     return network
 
 
-def _check_chain(network: configs.NetworkConfig, given: _Values) -> None:
+def _check_chain(network: configs.NetworkConfig, values: _Values) -> None:
     """Say that a chained plugin lacks the result before it; raises UsageError if it needs that."""
-    if not network.before or given["prev_result"] or network.config.get("prevResult"):
+    if not network.before or values["prev_result"] or network.config.get("prevResult"):
         return
     text = f"ipvlan comes after {network.before[-1]}"
     if not netconf.ipam_type(network.config):
@@ -192,45 +200,41 @@ def _check_chain(network: configs.NetworkConfig, given: _Values) -> None:
     output.echo_err(one_line(f"{text}, whose result --prev-result can give"))
 
 
-def _call_attachment(command: str, network: configs.NetworkConfig, given: _Values) -> None:
+def _call_attachment(command: str, network: configs.NetworkConfig, values: _Values) -> None:
     """Make a call about an attachment; raises UsageError if its container's ID is not known."""
-    config, netns, ifname = dict(network.config), given["netns"], given["ifname"]
+    config, netns, ifname = dict(network.config), values["netns"], values["ifname"]
     _raise_version(config, command)
-    if given["prev_result"]:
-        previous, parsed = read_result(given["prev_result"], "--prev-result")
+    if values["prev_result"]:
+        previous, parsed = read_result(values["prev_result"], "--prev-result")
         if command == "CHECK":
             previous = results.render(parsed, str(config.get("cniVersion")))
         config["prevResult"] = previous
-    container_id = given["container_id"] or attachments.container_id_of(
+    container_id = values["container_id"] or attachments.container_id_of(
         read_only_node(), network.name, ifname, netns
     )
     about = {"CNI_CONTAINERID": container_id, "CNI_NETNS": netns, "CNI_IFNAME": ifname}
-    about |= {"CNI_ARGS": given["cni_args"]} if given["cni_args"] else {}
-    _call(command, config, given, **about)
+    about |= {"CNI_ARGS": values["cni_args"]} if values["cni_args"] else {}
+    _call(command, config, values, **about)
 
 
-def _call_network(command: str, given: _Values, extra: _Values) -> None:
-    config = {**options.chosen(given["config"], given["network"]).config, **extra}
+def _call_network(command: str, values: _Values, extra: _Values) -> None:
+    config = {**options.chosen(values["config"], values["network"]).config, **extra}
     version, ipam = config.get("cniVersion"), netconf.ipam_type(config)
     if _raise_version(config, command) and ipam:
         config.pop("ipam")
         text = f"skipping the IPAM plugin {ipam}, which may not know {command}: the configuration's"
         end = "; its leases stay" if command == "GC" else ""
         output.echo_err(f"{text} cniVersion is {version or 'not given'}{end}")
-    _call(command, config, given)
+    _call(command, config, values)
 
 
-def _call(command: str, config: _Values, given: _Values, **about: str) -> None:
-    path, set_by = cni_path(given["cni_path"])
+def _call(command: str, config: _Values, values: _Values, **about: str) -> None:
+    path, set_by = cni_path(values["cni_path"])
     names = {"CNI_NETNS": "--netns", "CNI_IFNAME": "--ifname", "CNI_PATH": set_by or USUAL}
     about |= {"CNI_COMMAND": command, "CNI_PATH": path}
-    make(
-        Call({**os.environ, **about}, json.dumps(config).encode(), names),
-        is_dry=given.get("dry_run", False),
-        as_json=given["as_json"],
-        is_verbose=given["verbose"],
-        ipam_result=given.get("ipam_result"),
-    )
+    how = (values.get("dry_run", False), values["as_json"], values["verbose"])
+    environment, stdin = {**os.environ, **about}, json.dumps(config).encode()
+    make(Call(environment, stdin, *how, names, values.get("ipam_result")))
 
 
 def _raise_version(config: _Values, command: str) -> bool:
@@ -271,46 +275,36 @@ def read_result(file: str, option: str) -> tuple[dict[str, Any], results.Result]
         raise options.wrong(f"{file}: {error.msg}", option) from None
 
 
-def make(
-    call: Call,
-    *,
-    is_dry: bool,
-    as_json: bool,
-    is_verbose: bool,
-    ipam_result: results.Result | None = None,
-) -> None:
-    """Make a call and print its outcome; raises CniError.
-
-    ``ipam_result`` is the IPAM plugin's in a dry run, if it is known.
-    """
+def make(call: Call) -> None:
+    """Make a call and print its outcome; raises CniError."""
     log = _log(call.environment)
-    begin = partial(_node, call.environment, output.Narrator(log) if is_verbose else log)
+    begin = partial(_node, call.environment, output.Narrator(log) if call.is_verbose else log)
     try:
         request = parse(call.environment, read(call.stdin))
-        if is_dry:
-            _print_dry_run(predict.make(request, begin, ipam_result), as_json=as_json)
+        if call.is_dry:
+            _print_dry_run(predict.make(request, begin, call.ipam_result), call)
             return
         log.open(request.config)
 
         def deliver(result: results.Result) -> None:
             rendered = results.render(result, request.version)
-            output.echo_json(rendered) if as_json else output.result(result)
+            output.echo_json(rendered) if call.as_json else output.result(result)
 
         perform(begin(), request, deliver)
     except CniError as error:
         log.fail(str(error))
         raise as_typed(error, call.names) from None
-    if as_json and request.command != "ADD":
+    if call.as_json and request.command != "ADD":
         output.echo_json({})
 
 
-def _print_dry_run(made: predict.Prediction, *, as_json: bool) -> None:
-    if as_json:
+def _print_dry_run(made: predict.Prediction, call: Call) -> None:
+    if call.as_json:
         output.echo_json(predict.document(made))
     else:
         output.echo(*script.text(made).split("\n"))
     if made.failure:  # it is in the document, too
-        raise click.exceptions.Exit(1) if as_json else made.failure
+        raise click.exceptions.Exit(1) if call.as_json else made.failure
 
 
 def as_typed(error: CniError, names: Mapping[str, str]) -> CniError:
@@ -323,12 +317,12 @@ def as_typed(error: CniError, names: Mapping[str, str]) -> CniError:
     return error
 
 
-def answered(call: Call, *, is_verbose: bool) -> tuple[int, bytes]:
+def answered(call: Call) -> tuple[int, bytes]:
     """Make a call as a runtime does; return its exit status and what it prints."""
     log = _log(call.environment)
     given = read(call.stdin)
     log.open(given.config)
-    node = _node(call.environment, output.Narrator(log) if is_verbose else log)
+    node = _node(call.environment, output.Narrator(log) if call.is_verbose else log)
     printed = bytearray()
     status = protocol.serve(call.environment, given, partial(perform, node), printed.extend, log)
     return status, bytes(printed)

@@ -15,7 +15,6 @@ from cni_ipvlan.cli import configs
 from cni_ipvlan.cni import request
 from cni_ipvlan.iproute import namespace, packets
 from cni_ipvlan.state.registry import Registry
-from cni_ipvlan.suggest import nearest_first
 
 _NAMED_NAMESPACES = "/run/netns"
 FILE = click.Path()  # for completion only; errors are reported when it is read
@@ -33,18 +32,6 @@ class Example(click.Command):
         with formatter.section("Example"):
             for line in self.example.splitlines():
                 formatter.write(f"  {line}\n")
-
-
-class Commands(click.Group):
-    """A group of commands that suggests the nearest name for an unknown command."""
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """Return the command that the first argument names; raises UsageError."""
-        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            names, is_near = nearest_first(args[0], self.list_commands(ctx))
-            guess = f"did you mean {names[0]}?" if is_near else f"there are {', '.join(names)}"
-            ctx.fail(f"there is no command {args[0]!r}; {guess}")
-        return super().resolve_command(ctx, args)
 
 
 def wrong(why: str, *option: str) -> click.BadParameter:

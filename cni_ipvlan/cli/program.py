@@ -15,7 +15,7 @@ from cni_ipvlan.cli import calls, configs, output, replay
 from cni_ipvlan.cli.connectivity.command import probe_command, trace_command
 from cni_ipvlan.cli.doctor.command import doctor_command
 from cni_ipvlan.cli.dry_run.answer import ipam_answer
-from cni_ipvlan.cli.options import Commands, is_json_wanted, json_option
+from cni_ipvlan.cli.options import is_json_wanted, json_option
 from cni_ipvlan.cli.show.command import show
 from cni_ipvlan.cli.validate.command import validate
 from cni_ipvlan.cni import errors
@@ -78,7 +78,7 @@ def _as_failure(error: Exception) -> errors.CniError:
     return errors.CniError(errors.INTERNAL, what)
 
 
-@click.group(cls=Commands, invoke_without_command=True, context_settings=_CONTEXT)
+@click.group(invoke_without_command=True, context_settings=_CONTEXT)
 @click.option("--version", is_flag=True, help="Print the version and exit.")
 @click.option("--dry-run", is_flag=True, help="Print what the call in the CNI variables would do.")
 @json_option
@@ -114,8 +114,8 @@ def ipvlan(ctx: click.Context, version: bool, dry_run: bool, as_json: bool, verb
     elif command not in (calls.DRY_RUN_OF if dry_run else (*calls.DRY_RUN_OF, "STATUS")):
         raise click.UsageError(f"cannot replay {command!r}, only {', '.join(calls.DRY_RUN_OF)}")
     else:
-        call = calls.Call(dict(os.environ), configs.standard_input())
-        calls.make(call, is_dry=dry_run, as_json=as_json, is_verbose=verbose)
+        stdin = configs.standard_input()
+        calls.make(calls.Call(dict(os.environ), stdin, dry_run, as_json, verbose))
 
 
 for _command in (

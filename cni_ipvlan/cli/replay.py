@@ -55,12 +55,14 @@ def replay(
         raise click.UsageError(f"{verb} changes nothing; replay it without --dry-run")
     if netns is not None and verb in ("STATUS", "GC"):
         raise click.UsageError(f"{verb} is about no container, so it has no --netns")
-    call = _call(request, netns, cni_path)
+    stdin = request["stdin"].encode("utf-8", "surrogateescape")
+    environment = _environment(request["environment"], netns, cni_path)
+    call = calls.Call(environment, stdin, dry_run, as_json, verbose)
     _announce(call, request["time"])
     if dry_run:
-        calls.make(call, is_dry=True, as_json=as_json, is_verbose=verbose)
+        calls.make(call)
         return 0
-    status, printed = calls.answered(call, is_verbose=verbose)
+    status, printed = calls.answered(call)
     answer = printed.decode("utf-8", "surrogateescape")
     if as_json:
         output.echo_json({"status": status, "answer": answer, "recorded": recorded})
@@ -93,17 +95,18 @@ def _load(source: str, text: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return request, recorded
 
 
-def _call(request: dict[str, Any], netns: str | None, cni_path: str | None) -> calls.Call:
-    """Return the call, with the person's own variables besides CNI's, as a runtime has some."""
-    environment = {
+def _environment(
+    recorded: dict[str, str], netns: str | None, cni_path: str | None
+) -> dict[str, str]:
+    """Return the recorded variables, with the person's own besides CNI's, as a runtime has some."""
+    own = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith("CNI_") or name.startswith(_OWN)
     }
-    environment |= {**request["environment"], "CNI_PATH": calls.cni_path(cni_path)[0]}
-    if netns is not None:
-        environment["CNI_NETNS"] = netns
-    return calls.Call(environment, request["stdin"].encode("utf-8", "surrogateescape"))
+    about = {"CNI_PATH": calls.cni_path(cni_path)[0]}
+    about |= {} if netns is None else {"CNI_NETNS": netns}
+    return {**own, **recorded, **about}
 
 
 def _announce(call: calls.Call, time: str) -> None:

@@ -23,7 +23,7 @@ _MTU = re.compile(r"mtu ?[=:] ?(\d+)")
 _UNRESOLVED = {"FAILED", "INCOMPLETE", "NONE"}  # states of a neighbour without hardware address
 
 
-class Way(NamedTuple):
+class RouteLookup(NamedTuple):
     """How packets to an address leave: ``gateway`` is empty if it is on the link.
 
     ``is_local`` is whether they don't leave, since the address is there. ``mtu`` is that of the
@@ -37,7 +37,7 @@ class Way(NamedTuple):
     is_local: bool = False
 
 
-class Neighbour(NamedTuple):
+class NeighbourState(NamedTuple):
     """What the kernel knows of an address on a link; ``mac`` is empty if none answered."""
 
     mac: str
@@ -52,7 +52,7 @@ def address_in(word: str) -> str:
         return ""
 
 
-def way_to(address: str, **words: str) -> Argv:
+def route_get(address: str, **words: str) -> Argv:
     """Return the query for how packets to an address leave; it fails if there is no route.
 
     ``words`` are of ip-route(8)'s ``get``: ``iif`` with ``from`` asks for what comes in.
@@ -61,8 +61,8 @@ def way_to(address: str, **words: str) -> Argv:
     return ("ip", "-j", "route", "get", address, *given)
 
 
-def way(completed: Completed) -> Way | None:
-    """Read the answer to ``way_to``; None if there is no route."""
+def route_lookup(completed: Completed) -> RouteLookup | None:
+    """Read the answer to ``route_get``; None if there is no route."""
     found = entries(completed) if completed.status == 0 else []
     if not found or "dev" not in found[0]:
         return None
@@ -70,14 +70,16 @@ def way(completed: Completed) -> Way | None:
     metrics = {key: value for each in entry.get("metrics", ()) for key, value in each.items()}
     gateway = entry.get("gateway", "") or entry.get("via", {}).get("host", "")
     is_local = entry.get("type") == "local"
-    return Way(entry["dev"], gateway, entry.get("prefsrc", ""), metrics.get("mtu"), is_local)
+    return RouteLookup(
+        entry["dev"], gateway, entry.get("prefsrc", ""), metrics.get("mtu"), is_local
+    )
 
 
-def neighbour(completed: Completed) -> Neighbour:
+def neighbour(completed: Completed) -> NeighbourState:
     """Read the answer to ``commands.neighbour_show``."""
     entry = next(iter(entries(completed)), {})
     state = next(iter(entry.get("state", ())), "")
-    return Neighbour("" if state in _UNRESOLVED else entry.get("lladdr", ""), state)
+    return NeighbourState("" if state in _UNRESOLVED else entry.get("lladdr", ""), state)
 
 
 def ping(address: str, by: str = "", mtu: int = 0) -> Argv:

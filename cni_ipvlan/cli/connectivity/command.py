@@ -135,7 +135,7 @@ def _servers(result: Any) -> tuple[list[str], list[Finding]]:
 
 def _kept_result(world: World, one: End) -> Any:
     """Return the result that libcni keeps of the ADD, or None if there is none."""
-    owner = world.owners.of(one.port.link, one.port.side.place) if one.port else None
+    owner = world.owners.of(one.port.link, one.port.side.netns) if one.port else None
     if owner:
         file = os.path.join(RESULTS, f"{owner.network}-{owner.container_id}-{owner.ifname}")
         with suppress(ConfigError):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from cni_ipvlan.cli.connectivity.world import Port, Side, World, of_family
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding
 from cni_ipvlan.iproute import commands, packets, queries
-from cni_ipvlan.iproute.packets import Neighbour, Way
+from cni_ipvlan.iproute.packets import NeighbourState, RouteLookup
 
 _MOST_SIDES = 8
 # By the answer of ip route get: the type of the route, as a word and as a number (RTN_* of
@@ -24,7 +24,7 @@ _THROWN_AWAY = {
     "Permission denied": ("prohibit", "8"),
 }
 L3 = ("l3", "l3s")
-_UNKNOWN = Neighbour("", "")
+_UNKNOWN = NeighbourState("", "")
 _REMOVE = "if it is not meant so"
 _CONFLICT = "give one of them another address; no two networks may hand out the same range"
 
@@ -122,7 +122,7 @@ class Wire(NamedTuple):
     out: Port
     hop: str
     into: Port | None
-    known: Neighbour
+    known: NeighbourState
     source: str
     target: str
 
@@ -145,15 +145,17 @@ class Walk:
             self.source = self.source or self.first.source
             self._leave(start, self.first)
 
-    def _way(self, side: Side, words: dict[str, str], entry: Port | None = None) -> Way | None:
-        done = self._world.answer(side, packets.way_to(self.target, **words))
-        way = packets.way(done)
+    def _way(
+        self, side: Side, words: dict[str, str], entry: Port | None = None
+    ) -> RouteLookup | None:
+        done = self._world.answer(side, packets.route_get(self.target, **words))
+        way = packets.route_lookup(done)
         if way is None:
             answer = done.stderr.decode("utf-8", "replace")
             self.found += _unroutable(self._world, side, entry, self, answer)
         return way
 
-    def _leave(self, side: Side, way: Way) -> None:
+    def _leave(self, side: Side, way: RouteLookup) -> None:
         if way.is_local or way.device not in side.ports or len(self.sides) > _MOST_SIDES:
             return
         out, hop, known = side.ports[way.device], way.gateway or self.target, _UNKNOWN
@@ -174,7 +176,7 @@ class Walk:
         """Follow the routes of the host that lead by the master: others are not used."""
         side, name = master.side, master.link.name
         self.sides.append(side)
-        usual = packets.way(self._world.answer(side, packets.way_to(self.target)))
+        usual = packets.route_lookup(self._world.answer(side, packets.route_get(self.target)))
         if usual is None or usual.device not in (name, "lo"):
             text = f"{side} has no route to {self.target} by {name}"
             text += f", but by {usual.device}" if usual else ""
@@ -395,7 +397,7 @@ def _unroutable(
         for port in side.ports.values():
             yield from states(world, port) if port.usual else ()
         add = side.shell("ip", "route", "add", target, "via", "GATEWAY")
-        where = "to the routes of ipam, or a default route" if side.place else "there"
+        where = "to the routes of ipam, or a default route" if side.netns else "there"
         yield Finding(PROBLEM, "route", text, f"add it {where}; for now: {add}")
 
 

@@ -36,10 +36,12 @@ class Question(NamedTuple):
         """Return how it is asked, with packets of a size if one is given."""
         return self.side, packets.ping(self.target, self.source or self.by, mtu)
 
-    def way(self, world: World) -> packets.Way | None:
+    def lookup(self, world: World) -> packets.RouteLookup | None:
         """Return how packets leave."""
         words = {"from": self.source, "oif": self.by}
-        return packets.way(world.answer(self.side, packets.way_to(self.target, **words)))
+        return packets.route_lookup(
+            world.answer(self.side, packets.route_get(self.target, **words))
+        )
 
 
 def ask(world: World, question: Question) -> Iterator[Finding]:
@@ -49,7 +51,7 @@ def ask(world: World, question: Question) -> Iterator[Finding]:
         advice = "correct dns of the network or of the IPAM plugin"
         yield Finding(PROBLEM, question.what, text, advice)
         return
-    way = question.way(world)
+    way = question.lookup(world)
     if way and not (question.source or question.by or way.is_local):
         question = question._replace(source=way.source)  # as a connection has it: rules may differ
     done = world.answer(*question.ping())
@@ -67,7 +69,7 @@ def ask(world: World, question: Question) -> Iterator[Finding]:
     yield from found
 
 
-def _echo(_: World, question: Question, way: packets.Way) -> Iterator[Finding]:
+def _echo(_: World, question: Question, way: packets.RouteLookup) -> Iterator[Finding]:
     by = f" through {way.gateway}" if way.gateway else ""
     yield Finding(OK, question.what, f"{question.target} answers {question.one.name}{by}")
     port = question.one.port
@@ -75,7 +77,7 @@ def _echo(_: World, question: Question, way: packets.Way) -> Iterator[Finding]:
         yield _leaves_by(port, way.device, question.target)._replace(state=WARNING)
 
 
-def _sizes(world: World, question: Question, way: packets.Way) -> Iterator[Finding]:
+def _sizes(world: World, question: Question, way: packets.RouteLookup) -> Iterator[Finding]:
     """Yield whether a packet of the interface's whole MTU gets through."""
     if way.is_local or way.device not in question.side.ports:
         return
@@ -84,7 +86,7 @@ def _sizes(world: World, question: Question, way: packets.Way) -> Iterator[Findi
     if done.status == 0:
         yield Finding(OK, "path", f"packets of {mtu} bytes reach {target}")
         return
-    known = packets.path_mtu(done) or (question.way(world) or way).mtu
+    known = packets.path_mtu(done) or (question.lookup(world) or way).mtu
     if known and known < mtu:
         text = f"the path to {target} takes packets of at most {known} bytes, not of {mtu}"
         yield Finding(WARNING, "path", text, f"set the option mtu to {known}, or mtu of a route")
@@ -102,7 +104,7 @@ def _sizes(world: World, question: Question, way: packets.Way) -> Iterator[Findi
     yield Finding(PROBLEM, "path", text, advice)
 
 
-def _back(world: World, question: Question, way: packets.Way) -> Iterator[Finding]:
+def _back(world: World, question: Question, way: packets.RouteLookup) -> Iterator[Finding]:
     """Yield whether the other end, if it is here, can ask as well."""
     holder = _holder(world, question)
     if question.what == "tried" and holder and way.source and not way.is_local:
@@ -136,7 +138,7 @@ def _silence(world: World, question: Question) -> Iterator[Finding]:
     for walk, port in walks:
         yield from walk.found
         device = walk.first.device if walk.first else "lo"
-        if port and port.side.place and device not in (port.link.name, "lo"):
+        if port and port.side.netns and device not in (port.link.name, "lo"):
             yield _leaves_by(port, device, walk.target)
     sides = list({id(s): s for walk, _ in walks for s in walk.sides}.values())
     both = [each for each in (source, target) if each]

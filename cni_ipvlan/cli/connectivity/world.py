@@ -34,15 +34,15 @@ class UnknownEndError(Exception):
 class Side(NamedTuple):
     """A network namespace, and its interfaces by name."""
 
-    place: Namespace | None
+    netns: Namespace | None
     ports: dict[str, Port]
 
     def __str__(self) -> str:
-        return self.place.path if self.place else "the host"
+        return self.netns.path if self.netns else "the host"
 
     def shell(self, *argv: str) -> str:
         """Return a command as it is typed on the host."""
-        return join(commands.in_namespace(self.place, argv))
+        return join(commands.in_namespace(self.netns, argv))
 
 
 class Port(NamedTuple):
@@ -53,7 +53,7 @@ class Port(NamedTuple):
     addresses: Sequence[Address]
 
     def __str__(self) -> str:
-        return f"{self.link.name} {'in' if self.side.place else 'of'} {self.side}"
+        return f"{self.link.name} {'in' if self.side.netns else 'of'} {self.side}"
 
     @property
     def usual(self) -> tuple[str, ...]:
@@ -112,7 +112,7 @@ class World:
     def ask(self, *questions: tuple[Side, Argv]) -> list[Completed]:
         """Run commands side by side; one whose program is missing has not been run."""
         running = [
-            self._runner.start(Command(argv, inside=side.place, any_status=True))
+            self._runner.start(Command(argv, inside=side.netns, any_status=True))
             if self.has(argv[0])
             else None
             for side, argv in questions
@@ -170,9 +170,9 @@ class World:
         link = port.link
         if link.kind == "veth" or not (link.parent or link.parent_index):
             return None
-        for home in (self.host, port.side):
-            for each in home.ports.values():
-                if Master(each.link, home.place).carries(link, port.side.place):
+        for side in (self.host, port.side):
+            for each in side.ports.values():
+                if Master(each.link, side.netns).carries(link, port.side.netns):
                     return each
         return None
 
@@ -209,9 +209,9 @@ class World:
 
     def described(self, port: Port) -> str:
         """Return a phrase that names an interface, its place and its container."""
-        owner = self.owners.of(port.link, port.side.place)
-        pod = self.owners.pod_of(owner, port.side.place)
-        return Attachment(port.link, port.side.place, owner, (), pod).describe()
+        owner = self.owners.of(port.link, port.side.netns)
+        pod = self.owners.pod_of(owner, port.side.netns)
+        return Attachment(port.link, port.side.netns, owner, (), pod).describe()
 
     def ends(self, word: str, place: Namespace | None, ifname: str = "") -> list[End]:
         """Return what a word names: the host, an address, the interfaces of a container.
@@ -242,7 +242,7 @@ class World:
         return [End(self.described(each), each.usual, each.side, each) for each in found]
 
     def _is_called(self, port: Port, word: str, place: Namespace | None) -> bool:
-        there = port.side.place
+        there = port.side.netns
         if there is None or place is not None:
             return there is not None and place is not None and there.identity == place.identity
         owner = self.owners.of(port.link, there)

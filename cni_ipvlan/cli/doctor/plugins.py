@@ -73,12 +73,12 @@ def ipam(tools: Tools, plugin: str, version: str) -> Iterator[Finding]:
         if not tools.set_by:
             error.add_details(f"these are {_ORIGIN}")
         raise as_typed(error, {"CNI_PATH": tools.set_by or USUAL}) from None
-    spoken = _versions(tools, path, version)
-    if version in spoken:
+    supported = _versions(tools, path, version)
+    if version in supported:
         yield Finding(OK, "ipam", f"{path} supports CNI {version}")
-    elif spoken:
+    elif supported:
         text = f"{path} does not support CNI {version}, which is the configuration's cniVersion"
-        advice = f"set cniVersion to {spoken[-1]}, or install a newer {plugin}"
+        advice = f"set cniVersion to {supported[-1]}, or install a newer {plugin}"
         yield Finding(PROBLEM, "ipam", text, advice)
     else:
         text = f"{path} does not answer VERSION, so it may not support CNI {version}"

@@ -75,7 +75,7 @@ class Pool(NamedTuple):
         """The first and the last address."""
         return str(self.first) if self.first == self.last else f"{self.first} to {self.last}"
 
-    def room(self) -> int:
+    def size(self) -> int:
         """Return how many addresses containers can get from host-local."""
         has_gateway = self.gateway is not None and self.holds(self.gateway)
         return int(self.last) - int(self.first) + 1 - has_gateway
@@ -311,9 +311,9 @@ def _in_host_local(ipam: IpamConfig) -> Iterator[Problem]:
             text = "a set of ranges has both IPv4 and IPv6; each needs a set of its own"
             yield Problem(sound[0].path[:-1], text)
         for each in sound:
-            if not each.room():
+            if not each.size():
                 text = f"the range has no address but the gateway's, {each.gateway}"
-                yield Problem(each.path, text, is_warning=any(other.room() for other in sound))
+                yield Problem(each.path, text, is_warning=any(other.size() for other in sound))
             compared = others if len(others) < MOST_COMPARED else ()
             rival = next(filter(each.overlaps, compared), None)
             if rival:

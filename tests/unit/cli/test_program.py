@@ -33,9 +33,9 @@ class Made:
     config: dict[str, Any]
     options: Any
 
-    def __call__(self, call: Any, **options: Any) -> int:
+    def __call__(self, call: Any) -> int:
         self.environment, self.config = dict(call.environment), json.loads(call.stdin)
-        self.options = options
+        self.options = call
         parse(call.environment, read(call.stdin))
         return 0
 
@@ -64,7 +64,7 @@ ADD = "add -c CONF --netns HERE"
     ("line", "printed"),
     [
         ("add -c WRONG --netns HERE", 'mode is "l9"'),
-        ("xyzzy", "there is no command 'xyzzy'; there are "),
+        ("xyzzy", "No such command 'xyzzy'"),
         ("add", "Missing option '-c'"),
         ("add -c CONF --netns nowhere", "'nowhere' is not a path, a name under"),
         (f"{ADD} --network x", "has no network 'x'; it has"),
@@ -178,8 +178,8 @@ def test_a_runtimes_call_is_replayed(words: tuple[str, ...], made: Made) -> None
     ipvlan(*words).fine()
     assert made.config == CONF
     assert made.environment["CNI_IFNAME"] == "eth0"
-    given = {"--dry-run": made.options["is_dry"], "--json": made.options["as_json"]}
-    given["-v"] = made.options["is_verbose"]
+    given = {"--dry-run": made.options.is_dry, "--json": made.options.as_json}
+    given["-v"] = made.options.is_verbose
     assert given == {word: word in words for word in given}
 
 
