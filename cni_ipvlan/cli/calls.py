@@ -15,7 +15,7 @@ import click
 
 from cni_ipvlan.cli import attachments, configs, options, output
 from cni_ipvlan.cli.dry_run import predict, script
-from cni_ipvlan.cli.options import FILE, Example
+from cni_ipvlan.cli.options import FILE
 from cni_ipvlan.cni import protocol
 from cni_ipvlan.cni import result as results
 from cni_ipvlan.cni.errors import UNKNOWN_CONTAINER, CniError
@@ -41,7 +41,7 @@ _ALWAYS = [options.network_option, options.cni_path_option, options.json_option]
 _ALWAYS += [options.verbose_option]
 
 
-class Call(NamedTuple):
+class Invocation(NamedTuple):
     """What a runtime would pass, and how to make the call.
 
     ``names`` are what a person has typed instead of variables; ``ipam_result`` is the IPAM
@@ -82,9 +82,8 @@ def _attachment_options(*, may_be_gone: bool = False) -> Callable[[Any], Any]:
     )
 
 
-@click.command(
-    cls=Example,
-    example="ipvlan add -c examples/ipvlan0.yaml --netns container1 --dry-run\n"
+@options.command(
+    "ipvlan add -c examples/ipvlan0.yaml --netns container1 --dry-run",
     "ipvlan add -c examples/ipvlan0.yaml --netns container1 --ifname eth1 -v",
 )
 @_attachment_options()
@@ -111,10 +110,8 @@ def add(**values: Any) -> None:
         output.echo_err(f"container ID {known['container_id']}; to detach it: {command}")
 
 
-@click.command(
-    "del",
-    cls=Example,
-    example="ipvlan del -c examples/ipvlan0.yaml --netns container1 --ifname eth1 --dry-run\n"
+@options.command(
+    "ipvlan del -c examples/ipvlan0.yaml --netns container1 --ifname eth1 --dry-run",
     "ipvlan del -c examples/ipvlan0.yaml --netns container1 --ifname eth1",
 )
 @_attachment_options(may_be_gone=True)
@@ -128,9 +125,8 @@ def delete(**values: Any) -> None:
     _call_attachment("DEL", network, values)
 
 
-@click.command(
-    cls=Example,
-    example="ipvlan add -c examples/ipvlan0.yaml --netns container1 --json > result.json\n"
+@options.command(
+    "ipvlan add -c examples/ipvlan0.yaml --netns container1 --json > result.json",
     "ipvlan check -c examples/ipvlan0.yaml --netns container1 --prev-result result.json",
 )
 @_attachment_options()
@@ -146,7 +142,7 @@ def check(**values: Any) -> None:
         output.echo("the attachment is as ADD left it")
 
 
-@click.command(cls=Example, example="ipvlan status -c examples/ipvlan0.yaml")
+@options.command("ipvlan status -c examples/ipvlan0.yaml")
 @_with(options.config_option(required=True), *_ALWAYS)
 def status(**values: Any) -> None:
     """Check whether an ADD could succeed now."""
@@ -162,9 +158,7 @@ def _attachment(text: str) -> dict[str, str]:
     return {"containerID": container_id, "ifname": ifname}
 
 
-@click.command(
-    cls=Example, example="ipvlan gc -c examples/ipvlan0.yaml 4bd23c/net1 90a1f3/net1 --dry-run"
-)
+@options.command("ipvlan gc -c examples/ipvlan0.yaml 4bd23c/net1 90a1f3/net1 --dry-run")
 @click.argument("valid", type=_attachment, nargs=-1, metavar="[ID/IFNAME]…")
 @click.option("--keep-none", is_flag=True, help="No attachment of the network is valid.")
 @_with(options.config_option(required=True), options.dry_run_option, *_ALWAYS)
@@ -234,7 +228,7 @@ def _call(command: str, config: _Values, values: _Values, **about: str) -> None:
     about |= {"CNI_COMMAND": command, "CNI_PATH": path}
     how = (values.get("dry_run", False), values["as_json"], values["verbose"])
     environment, stdin = {**os.environ, **about}, json.dumps(config).encode()
-    make(Call(environment, stdin, *how, names, values.get("ipam_result")))
+    make(Invocation(environment, stdin, *how, names, values.get("ipam_result")))
 
 
 def _raise_version(config: _Values, command: str) -> bool:
@@ -275,7 +269,7 @@ def read_result(file: str, option: str) -> tuple[dict[str, Any], results.Result]
         raise options.wrong(f"{file}: {error.msg}", option) from None
 
 
-def make(call: Call) -> None:
+def make(call: Invocation) -> None:
     """Make a call and print its outcome; raises CniError."""
     log = _log(call.environment)
     begin = partial(_node, call.environment, output.Narrator(log) if call.is_verbose else log)
@@ -298,7 +292,7 @@ def make(call: Call) -> None:
         output.echo_json({})
 
 
-def _print_dry_run(made: predict.Prediction, call: Call) -> None:
+def _print_dry_run(made: predict.Prediction, call: Invocation) -> None:
     if call.as_json:
         output.echo_json(predict.document(made))
     else:
@@ -317,7 +311,7 @@ def as_typed(error: CniError, names: Mapping[str, str]) -> CniError:
     return error
 
 
-def answered(call: Call) -> tuple[int, bytes]:
+def answered(call: Invocation) -> tuple[int, bytes]:
     """Make a call as a runtime does; return its exit status and what it prints."""
     log = _log(call.environment)
     given = read(call.stdin)

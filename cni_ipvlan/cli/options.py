@@ -34,6 +34,11 @@ class Example(click.Command):
                 formatter.write(f"  {line}\n")
 
 
+def command(*examples: str) -> Callable[[Any], click.Command]:
+    """Return what makes a command of a function; its name is in the last example."""
+    return click.command(examples[-1].split()[1], cls=Example, example="\n".join(examples))
+
+
 def wrong(why: str, *option: str) -> click.BadParameter:
     """Return an error about the value of an option, given by all its names."""
     return click.BadParameter(why, param_hint=" / ".join(f"'{name}'" for name in option))
@@ -43,10 +48,9 @@ def chosen(config: str, network: str | None) -> configs.NetworkConfig:
     """Return the network that --config and --network select; raises BadParameter."""
     try:
         return configs.choose(config, network)
-    except configs.NoSuchNetworkError as error:
-        raise wrong(str(error), "--network") from None
     except configs.ConfigError as error:
-        raise wrong(str(error), "-c", "--config") from None
+        is_unknown = isinstance(error, configs.NoSuchNetworkError)
+        raise wrong(str(error), *(("--network",) if is_unknown else ("-c", "--config"))) from None
 
 
 def namespace_at(netns: str) -> namespace.Namespace:
@@ -138,7 +142,9 @@ def _items(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
     return [CompletionItem(name) for name in sorted(found)]
 
 
-def option(name: str, kind: Any, metavar: str, about: str, **more: Any) -> Callable[[Any], Any]:
+def option(
+    name: str, kind: Any, metavar: str | None, about: str, **more: Any
+) -> Callable[[Any], Any]:
     """Return an option with a value."""
     return click.option(*name.split("/"), type=kind, metavar=metavar, help=about, **more)
 

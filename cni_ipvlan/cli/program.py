@@ -115,7 +115,7 @@ def ipvlan(ctx: click.Context, version: bool, dry_run: bool, as_json: bool, verb
         raise click.UsageError(f"cannot replay {command!r}, only {', '.join(calls.DRY_RUN_OF)}")
     else:
         stdin = configs.standard_input()
-        calls.make(calls.Call(dict(os.environ), stdin, dry_run, as_json, verbose))
+        calls.make(calls.Invocation(dict(os.environ), stdin, dry_run, as_json, verbose))
 
 
 for _command in (

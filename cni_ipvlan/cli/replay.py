@@ -27,10 +27,7 @@ _OWN = "CNI_IPVLAN_"  # variables that are this program's, not the protocol's
 _TEXT = re.compile("[^\0\ud800-\udc7f\udd00-\udfff]*")
 
 
-@click.command(
-    cls=options.Example,
-    example="ipvlan replay capture.jsonl --dry-run\nipvlan replay capture.jsonl -v",
-)
+@options.command("ipvlan replay capture.jsonl --dry-run", "ipvlan replay capture.jsonl -v")
 @click.argument("file", type=options.FILE, metavar="FILE")
 @options.netns_option(required=False)
 @options.cni_path_option
@@ -57,7 +54,7 @@ def replay(
         raise click.UsageError(f"{verb} is about no container, so it has no --netns")
     stdin = request["stdin"].encode("utf-8", "surrogateescape")
     environment = _environment(request["environment"], netns, cni_path)
-    call = calls.Call(environment, stdin, dry_run, as_json, verbose)
+    call = calls.Invocation(environment, stdin, dry_run, as_json, verbose)
     _announce(call, request["time"])
     if dry_run:
         calls.make(call)
@@ -109,7 +106,7 @@ def _environment(
     return {**own, **recorded, **about}
 
 
-def _announce(call: calls.Call, time: str) -> None:
+def _announce(call: calls.Invocation, time: str) -> None:
     """Print what will be done, before it is done."""
     environment = call.environment
     parts = {

@@ -16,7 +16,7 @@ from cni_ipvlan.cli.connectivity.facts import ENDS
 from cni_ipvlan.cli.connectivity.trials import Question, ask
 from cni_ipvlan.cli.connectivity.weights import weigh
 from cni_ipvlan.cli.connectivity.world import End, UnknownEndError, World, of_family
-from cni_ipvlan.cli.options import Example, complete_ends
+from cni_ipvlan.cli.options import complete_ends
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, reported
 from cni_ipvlan.cli.reading import ConfigError, object_in
 from cni_ipvlan.iproute import commands, namespace, queries
@@ -26,7 +26,7 @@ _MOST_SERVERS = 3  # as many as resolv.conf(5) takes
 _IS_END = "a namespace (name, path, or PID), a container's ID, a pod's name, an address, or host"
 
 
-@click.command("probe", cls=Example, example="ipvlan probe --netns container1 --to 10.1.0.1")
+@options.command("ipvlan probe --netns container1 --to 10.1.0.1")
 @options.option(
     *("--netns", str, "END", f"What asks: {_IS_END}."), required=True, shell_complete=complete_ends
 )
@@ -69,9 +69,7 @@ def probe_command(
     return _report(world, [one], unknown, questions, as_json=as_json)
 
 
-@click.command(
-    "trace", cls=Example, example="ipvlan trace container1 container2\nipvlan trace container1 host"
-)
+@options.command("ipvlan trace container1 container2", "ipvlan trace container1 host")
 @click.argument("one", metavar="A", shell_complete=complete_ends)
 @click.argument("other", metavar="B", shell_complete=complete_ends)
 @options.json_option

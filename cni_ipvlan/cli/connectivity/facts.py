@@ -1,6 +1,6 @@
 """Facts: what both ends, the host and the way between show.
 
-A fact's subject is its kind, which has a weight (weights.py). PROBLEM means that it would explain
+A fact's subject is its kind, which has a rank (weights.py). PROBLEM means that it would explain
 a silence; whether there is one is found out by asking.
 """
 

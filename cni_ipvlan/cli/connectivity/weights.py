@@ -1,4 +1,4 @@
-"""Weights: which finding explains a silence best. The most specific one is the verdict."""
+"""Which finding explains a silence best. The most specific one is the verdict."""
 
 from __future__ import annotations
 
@@ -6,37 +6,17 @@ from collections.abc import Sequence
 
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding
 
-# The subject of a finding, and how specific it is. What says that nothing was sent comes before
-# what says that nothing arrived, and what was seen to drop a packet before what might.
-_LEAST = 10  # of a silence itself
-WEIGHTS = {
-    "down": 100,  # no route is there then, either
-    "not permitted": 95,  # who can't look should not guess
-    "address": 90,
-    "blackhole": 85,
-    "filter": 80,
-    "rp_filter": 79,
-    "forwarding": 75,
-    "neighbour": 72,
-    "host access": 71,
-    "flag": 70,
-    "host": 65,
-    "carrier": 62,
-    "leaves by": 60,
-    "route": 55,
-    "return": 54,
-    "duplicate": 52,
-    "vlan": 50,
-    "masters": 45,
-    "echo": 40,
-    "path": 35,
-    "not asked": 30,
-    "tentative": 25,
-    "unanswered": 20,
-    "may filter": 16,
-    "no ping": 15,
-    "beyond": 14,
-}
+# Subjects of findings, the most specific first; others are the silence itself. What says that
+# nothing was sent comes before what says that nothing arrived, and what was seen to drop a packet
+# before what might.
+_VAGUE = ("unanswered", "may filter", "no ping", "beyond")
+SUBJECTS = (
+    "down",  # no route is there then, either
+    "not permitted",  # who can't look should not guess
+    *("address", "blackhole", "filter", "rp_filter", "forwarding", "neighbour", "host access"),
+    *("flag", "host", "carrier", "leaves by", "route", "return", "duplicate", "vlan", "masters"),
+    *("echo", "path", "not asked", "tentative", *_VAGUE),
+)
 
 
 def weigh(
@@ -53,9 +33,9 @@ def weigh(
     findings = list(dict.fromkeys((*of_ends, *answers)))
     problems = [each for each in findings if each.state == PROBLEM]
     if problems:
-        verdict = max(problems, key=_weight)
-        vague = [each for each in problems if _weight(each) <= WEIGHTS["unanswered"]]
-        others = [each for each in vague if each != verdict]
+        verdict = min(problems, key=_rank)
+        least = SUBJECTS.index(_VAGUE[0])
+        others = [each for each in problems if _rank(each) >= least and each != verdict]
         return [each._replace(advice="") if each in others else each for each in findings], verdict
     is_silent = (WARNING, "gateway")
     silent = [f", but {each.text}" for each in answers if (each.state, each.subject) == is_silent]
@@ -63,5 +43,6 @@ def weigh(
     return findings, Finding(OK, "", f"everything answers{''.join(silent[:1])}", advice)
 
 
-def _weight(finding: Finding) -> int:
-    return WEIGHTS.get(finding.subject, _LEAST)
+def _rank(finding: Finding) -> int:
+    known = finding.subject in SUBJECTS
+    return SUBJECTS.index(finding.subject) if known else len(SUBJECTS)

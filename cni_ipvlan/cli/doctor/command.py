@@ -15,11 +15,7 @@ from cni_ipvlan.iproute import namespace
 from cni_ipvlan.iproute.transaction import Transaction
 
 
-@click.command(
-    "doctor",
-    cls=options.Example,
-    example="ipvlan doctor -c examples/ipvlan0.yaml --netns container1 --ifname net1",
-)
+@options.command("ipvlan doctor -c examples/ipvlan0.yaml --netns container1 --ifname net1")
 @options.config_option(required=False)
 @options.network_option
 @options.netns_option(required=False)

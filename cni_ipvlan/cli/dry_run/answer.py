@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import click
 
 from cni_ipvlan.cli import configs, output
-from cni_ipvlan.cli.options import Example, json_option, option
+from cni_ipvlan.cli.options import command, json_option, option
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.result import Address, Result, Route
 from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
@@ -41,6 +41,7 @@ _IN_SHELL = {
 }
 _IN_SHELL[_ROUTE] = ("answered route | while read -r route", "$route")
 STAND_INS = tuple(_IN_SHELL)
+_VERSION = click.Choice(SUPPORTED_VERSIONS)
 
 
 def loop_over(argv: commands.Argv) -> tuple[str, Mapping[str, str]]:
@@ -58,18 +59,9 @@ def reader(conf: NetConf, version: str, mtu: int, parent: Master) -> commands.Ar
     return (os.path.abspath(sys.argv[0]), "ipam-answer", *options)
 
 
-@click.command(
-    "ipam-answer",
-    cls=Example,
-    example="ipvlan ipam-answer --plugin host-local --cni-version 1.0.0 --mtu 1500 < answer",
-)
+@command("ipvlan ipam-answer --plugin host-local --cni-version 1.0.0 --mtu 1500 < answer")
 @option("--plugin", str, "TYPE", "The IPAM plugin that answered.", required=True)
-@click.option(
-    "--cni-version",
-    type=click.Choice(SUPPORTED_VERSIONS),
-    required=True,
-    help="The cniVersion of an answer that names none.",
-)
+@option("--cni-version", _VERSION, None, "cniVersion of an answer that names none.", required=True)
 @option("--mtu", int, "NUMBER", "The interface's MTU, which IPv6 may refuse.", required=True)
 @option("--master", str, "NAME", "The host's interface, whose own addresses are refused.")
 @click.option("--host-access", is_flag=True, help="The host gets routes to the addresses.")

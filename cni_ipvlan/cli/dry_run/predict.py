@@ -72,14 +72,11 @@ def make(request: Request, begin: _Begin, ipam_result: Result | None) -> Predict
             raise
         failure = error
     made = Prediction(request.environment, plan, failure=failure)
-    if request.command == "CHECK":
-        return made._replace(looks=plan.queries)
     if not delivered:
-        return made
+        return made._replace(looks=plan.queries if request.command == "CHECK" else ())
     looking = begin(Plan(), ipam_result or answer.FOR_IPV4)  # assumes nothing
     conf = netconf.parse(request.config, request.version)
-    container = preflight.container_namespace(request)
-    parent = expected_master(looking.begin(), conf, container)
+    parent = expected_master(looking.begin(), conf, preflight.container_namespace(request))
     _check_addresses(looking, parent, plan)
     made = made._replace(result=results.render(delivered[0], request.version))
     allocation = next(filter(is_allocation, plan.changes), None)
@@ -87,9 +84,8 @@ def make(request: Request, begin: _Begin, ipam_result: Result | None) -> Predict
         return made
     if ipam_result is not None:
         plan.changes.remove(allocation)
-        plan.assumptions.append(
-            f"the result given with --ipam-result is allocated; {allocation.argv[0]} is not called"
-        )
+        is_not = f"{allocation.argv[0]} is not called"
+        plan.assumptions.append(f"the result given with --ipam-result is allocated; {is_not}")
         return made
     _check_leases(request, plan)
     mtu = delivered[0].interfaces[-1].mtu or 0

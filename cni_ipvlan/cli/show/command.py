@@ -12,7 +12,6 @@ import click
 from cni_ipvlan.cli import calls, options, output
 from cni_ipvlan.cli.attachments import is_called
 from cni_ipvlan.cli.show import tree
-from cni_ipvlan.iproute import machine
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import MAIN_TABLE
@@ -21,10 +20,7 @@ from cni_ipvlan.iproute.transaction import Transaction
 _WATCH_TICKS, _TICK_SECONDS = 20, 0.1  # between two looks
 
 
-@click.command(
-    cls=options.Example,
-    example="ipvlan show --master eth1000\nipvlan show --netns container1 --json",
-)
+@options.command("ipvlan show --master eth1000", "ipvlan show --netns container1 --json")
 @options.netns_option(required=False)
 @options.option("--master", str, "NAME", "Only what this interface carries.")
 @options.option(
@@ -47,8 +43,7 @@ def show(as_json: bool, watch: bool, **only: str | None) -> int:
     node = calls.read_only_node()
     try:
         while True:
-            unseen = ["what only root may see"] if machine.missing_capabilities() else []
-            found = tree.look(Transaction(node.runner), node.registry, is_wanted, unseen)
+            found = tree.look(Transaction(node.runner), node.registry, is_wanted)
             if as_json:
                 output.echo_json(found)
                 return 0

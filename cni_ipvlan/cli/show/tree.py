@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from base64 import b64decode
@@ -14,8 +13,9 @@ from typing import Any, NamedTuple
 
 from cni_ipvlan.cli import configs
 from cni_ipvlan.cli.connectivity.command import RESULTS
+from cni_ipvlan.cli.reading import object_in
 from cni_ipvlan.config import netconf
-from cni_ipvlan.iproute import commands, namespace, queries
+from cni_ipvlan.iproute import commands, machine, namespace, queries
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import host_local, inventory, links
@@ -26,6 +26,7 @@ from cni_ipvlan.state.attachment import AttachmentId, Record
 from cni_ipvlan.state.registry import Registry
 
 # Takes a namespace's identity if there is one, all names of a master, a container's ID, a pod.
+_Lease = tuple[AttachmentId, host_local.Lease]
 IsWanted = Callable[[tuple[int, int] | None, Collection[str], str, str], bool]
 _OF_ROUTE = ("mtu", "advmss", "priority", "table", "scope")
 _DEFAULT = ("0.0.0.0/0", "::/0")
@@ -35,17 +36,11 @@ _NO_LEASE = "no lease"  # host-local, which gave out its address, no longer know
 _NO_INTERFACE = "no interface"
 # libcni keeps the configuration of each attachment beside its result, for runtimes and Multus.
 _KEPT = (RESULTS, "/var/lib/cni/multus/results")
-_UNREADABLE = (configs.ConfigError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
-def look(
-    tx: Transaction, registry: Registry, is_wanted: IsWanted, unseen: Iterable[str]
-) -> dict[str, Any]:
-    """Return what is wanted of this node as show --json prints it; what is not known is null.
-
-    ``unseen`` is what is known to be out of sight.
-    """
-    missed = list(unseen)
+def look(tx: Transaction, registry: Registry, is_wanted: IsWanted) -> dict[str, Any]:
+    """Return what is wanted of this node as show --json prints it; what is not known is null."""
+    missed = ["what only root may see"] if machine.missing_capabilities() else []
     host = queries.links(tx.run(commands.Command(commands.link_show())).stdout)
     found = sorted(
         inventory.take(tx, registry, unseen=missed.append),
@@ -57,22 +52,15 @@ def look(
         known.records[record.attachment].append(record)
     masters: dict[str, dict[str, Any]] = {}
     for each in found:
-        link, owner = each.link, known.owner(each)
-        master = next((of for of in host if Master(of).carries(link, each.place)), None)
+        owner = known.owner(each)
+        master = next((of for of in host if Master(of).carries(each.link, each.place)), None)
         name = master.name if master else _name_of_distant(each)
         netns = each.place.identity if each.place else namespace.own()
-        names = {name, link.parent, *(master.alternative_names if master else ())}
+        names = {name, each.link.parent, *(master.alternative_names if master else ())}
         if is_wanted(netns, names, owner.container_id if owner else "", each.pod):
-            of_master: dict[str, Any] = {
-                "master": name,
-                "up": master and master.is_up,
-                "mtu": master and master.mtu,
-                "mode": link.mode,
-                "flag": link.flag,
-                "attachments": [],
-            }
             row = _row(each, known, _routes(tx, each, missed.append))
-            masters.setdefault(name, of_master)["attachments"].append(row)
+            of_master = masters.setdefault(name, _master(name, master, each.link))
+            of_master["attachments"].append(row)
     # If something can't be seen, it may be the interface.
     left = () if missed else _leftovers(tx, registry, known, found, host, is_wanted)
     return {
@@ -80,6 +68,12 @@ def look(
         "leftovers": sorted(left, key=_kind_and_names),
         "notSeen": missed,
     }
+
+
+def _master(name: str, master: queries.Link | None, link: queries.Link) -> dict[str, Any]:
+    up, mtu = (master.is_up, master.mtu) if master else (None, None)
+    about = {"master": name, "up": up, "mtu": mtu, "mode": link.mode, "flag": link.flag}
+    return {**about, "attachments": []}
 
 
 def _name_of_distant(attachment: Attachment) -> str:
@@ -158,7 +152,7 @@ class _Known(NamedTuple):
     """
 
     busy: set[str]
-    leases: dict[str, list[host_local.Lease]]
+    leases: dict[str, list[_Lease]]
     records: Mapping[AttachmentId | None, list[Record]]
 
     def owner(self, each: Attachment) -> AttachmentId | None:
@@ -178,8 +172,8 @@ def _leases_and_problems(known: _Known, each: Attachment) -> tuple[list[str] | N
     here = [record for record in known.records.get(owner, ()) if record.netns_identity == identity]
     leased = None
     if owner and here and owner.network in known.leases:
-        names, leases = _names(owner), known.leases[owner.network]
-        leased = [lease.address for lease in leases if _owner(lease, owner.network) in names]
+        of_network, names = known.leases[owner.network], _names(owner)
+        leased = [lease.address for holder, lease in of_network if holder in names]
     is_there = each.place is not None or namespace.own_has_link(each.link.name)
     if not _key(each) or _key(each) in known.busy or not is_there:
         return leased, []
@@ -225,8 +219,7 @@ def _leftovers(
                 yield _leftover("record", problem, attachment, where)
     used = set[str]().union(*map(_own, found))
     labels = {each.link.alias for each in found}
-    for network, lease in ((name, each) for name in known.leases for each in known.leases[name]):
-        attachment = _owner(lease, network)
+    for attachment, lease in (each for leases in known.leases.values() for each in leases):
         if lease.address in used or attachment.label in labels or attachment in recorded:
             continue
         is_left = not registry.is_live(attachment.key) and os.path.exists(lease.file)
@@ -253,17 +246,13 @@ def _names(attachment: AttachmentId) -> tuple[AttachmentId, AttachmentId]:
     return attachment, attachment._replace(ifname="")
 
 
-def _owner(lease: host_local.Lease, network: str) -> AttachmentId:
-    return AttachmentId(network, lease.container_id, lease.ifname)
-
-
 def _own(each: Attachment) -> set[str]:
     """Return the addresses that an interface was given, without prefix lengths."""
     found = map(ip_interface, each.addresses)
     return {str(address.ip) for address in found if not address.is_link_local}
 
 
-def _leases() -> dict[str, list[host_local.Lease]]:
+def _leases() -> dict[str, list[_Lease]]:
     """Return host-local's leases by network, of those whose attachments may be ipvlan's.
 
     A network without an entry has its addresses from elsewhere, or is another plugin's.
@@ -271,15 +260,15 @@ def _leases() -> dict[str, list[host_local.Lease]]:
     networks: dict[str, list[dict[str, Any]]] = {}
     for directory in (configs.DIRECTORY, *_KEPT):
         for name in _listed(directory):
-            with suppress(*_UNREADABLE):
+            with suppress(configs.ConfigError, ValueError, KeyError, TypeError):
                 file, text = os.path.join(directory, name), ""
                 if directory in _KEPT:
-                    kept = json.loads(configs.read_source(file))
+                    kept = object_in(configs.read_source(file))
                     file, text = f"{file}.json", b64decode(kept["config"]).decode()
                 elif name.endswith(configs.JSON_SUFFIXES):
                     text = configs.read_source(file)
                 here = configs.load(file, text) if text else []
-                networks.setdefault(str(json.loads(text or "{}").get("name")), [])
+                networks.setdefault(str(object_in(text).get("name")), [])
                 for network in here:
                     networks.setdefault(network.name, []).append(network.config)
     for name in _listed(host_local.DIRECTORY):  # of some, all that is left are leases
@@ -289,7 +278,8 @@ def _leases() -> dict[str, list[host_local.Lease]]:
         of_host_local = [each for each in given if netconf.ipam_type(each) == "host-local"]
         places = sorted({host_local.directory(each) for each in of_host_local})
         if places:
-            found[name] = [lease for place in places for lease in host_local.leases(place)]
+            leases = (each for place in places for each in host_local.leases(place))
+            found[name] = [(AttachmentId(name, of.container_id, of.ifname), of) for of in leases]
     return found
 
 

@@ -10,7 +10,7 @@ import click
 
 from cni_ipvlan.cli import calls, configs, output
 from cni_ipvlan.cli.configs import NetworkConfig
-from cni_ipvlan.cli.options import FILE, Example, json_option
+from cni_ipvlan.cli.options import FILE, command, json_option
 from cni_ipvlan.cli.output import PROBLEM, WARNING
 from cni_ipvlan.cli.reading import json_path
 from cni_ipvlan.cli.validate import in_all, schema
@@ -42,7 +42,7 @@ def _print_schema(ctx: click.Context, _param: click.Parameter, is_wanted: bool) 
         ctx.exit()
 
 
-@click.command(cls=Example, example="ipvlan validate examples/*.yaml\nipvlan validate examples")
+@command("ipvlan validate examples/*.yaml", "ipvlan validate examples")
 @click.argument("files", nargs=-1, required=True, type=FILE, metavar="FILE…")
 @click.option(
     "--schema",

@@ -26,7 +26,6 @@ T = TypeVar("T")
 _IPV6 = 6
 _LEAST_ADDRESSES = 4  # of a subnet with a broadcast address; host-local refuses a smaller one
 MOST_COMPARED = 1000  # ranges; each is compared with every other
-_WITHOUT_SEVERAL = (None, "", "0.1.0", "0.2.0")  # versions with one address of each family
 
 
 class Problem(NamedTuple):
@@ -235,17 +234,11 @@ def in_ipam(config: dict[str, Any]) -> Iterator[Problem]:
         yield from _in_static(ipam) if kind == "static" else ()
         yield from _in_host_local(ipam) if kind == "host-local" else ()
         yield from _in_routes(ipam, mode)
-        yield from _in_families(config, [each[0].subnet.version for each in ipam.sets])
-
-
-def _in_families(config: dict[str, Any], families: list[int]) -> Iterator[Problem]:
-    mtu = config.get("mtu") or 0
-    if _IPV6 in families and isinstance(mtu, int) and 0 < mtu < LEAST_MTU_OF_IPV6:
-        text = f"mtu is {mtu}; IPv6 addresses need {LEAST_MTU_OF_IPV6} or more"
-        yield Problem(("mtu",), text)
-    if config.get("cniVersion") in _WITHOUT_SEVERAL and len(families) > len(set(families)):
-        text = "two addresses of one family need cniVersion 0.3.0 or newer"
-        yield Problem(("ipam",), text)
+        mtu = config.get("mtu") or 0
+        is_ipv6 = any(each.subnet.version == _IPV6 for each in ipam.pools)
+        if is_ipv6 and isinstance(mtu, int) and 0 < mtu < LEAST_MTU_OF_IPV6:
+            text = f"mtu is {mtu}; IPv6 addresses need {LEAST_MTU_OF_IPV6} or more"
+            yield Problem(("mtu",), text)
 
 
 def _unknown(kind: str) -> Iterator[Problem]:
@@ -280,10 +273,10 @@ def _in_static(ipam: IpamConfig) -> Iterator[Problem]:
     seen: dict[Address, Pool] = {}
     for each in ipam.pools:
         path, ip = (*each.path, "address"), each.first
-        text, why = f"address is {ip}/{each.subnet.prefixlen}", _misfit(ip, [each])
+        text = f"address is {ip}/{each.subnet.prefixlen}"
         if ip.is_unspecified or ip.is_multicast or ip.is_loopback:
             yield Problem(path, f"{text}; no interface but lo can have it")
-        elif why:
+        elif why := _misfit(ip, [each]):
             yield Problem(path, f"{text}, {why}")
         first = seen.setdefault(ip, each)
         if first is not each:  # the kernel refuses it unless all is the same
