@@ -15,7 +15,7 @@ import click
 
 from cni_ipvlan.cli import attachments, configs, options, output
 from cni_ipvlan.cli.dry_run import predict, script
-from cni_ipvlan.cli.options import FILE
+from cni_ipvlan.cli.options import FILE, option
 from cni_ipvlan.cni import protocol
 from cni_ipvlan.cni import result as results
 from cni_ipvlan.cni.errors import UNKNOWN_CONTAINER, CniError
@@ -59,7 +59,7 @@ class Invocation(NamedTuple):
 
 def _with(*found: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Return the options as one decorator."""
-    return lambda command: reduce(lambda made, option: option(made), reversed(found), command)
+    return lambda command: reduce(lambda made, each: each(made), reversed(found), command)
 
 
 def _attachment_options(*, may_be_gone: bool = False) -> Callable[[Any], Any]:
@@ -67,16 +67,12 @@ def _attachment_options(*, may_be_gone: bool = False) -> Callable[[Any], Any]:
     return _with(
         options.config_option(required=True),
         options.netns_option(required=True, may_be_gone=may_be_gone),
-        options.option(
+        option(
             "--ifname", options.interface_name, "NAME", _IFNAME, default="net1", show_default=True
         ),
-        options.option("--container-id", options.container_id, "ID", _CONTAINER_ID),
-        options.option(
-            "--args/cni_args", options.arguments, "'K=V;…'", "CNI_ARGS, for the IPAM plugin."
-        ),
-        options.option(
-            "--prev-result", FILE, "FILE", "The result of the plugin before, or of the ADD."
-        ),
+        option("--container-id", options.container_id, "ID", _CONTAINER_ID),
+        option("--args/cni_args", options.arguments, "'K=V;…'", "CNI_ARGS, for the IPAM plugin."),
+        option("--prev-result", FILE, "FILE", "The result of the plugin before, or of the ADD."),
         options.dry_run_option,
         *_ALWAYS,
     )
@@ -87,7 +83,7 @@ def _attachment_options(*, may_be_gone: bool = False) -> Callable[[Any], Any]:
     "ipvlan add -c examples/ipvlan0.yaml --netns container1 --ifname eth1 -v",
 )
 @_attachment_options()
-@options.option(
+@option(
     "--ipam-result", FILE, "FILE", "The IPAM plugin's result in a dry run, which then calls none."
 )
 def add(**values: Any) -> None:
@@ -105,8 +101,8 @@ def add(**values: Any) -> None:
     known = {**values, "container_id": values["container_id"] or secrets.token_hex(8)}
     _call_attachment("ADD", network, known)
     if not values["dry_run"] and not values["container_id"]:
-        named = [(option, known[name]) for option, name in _OF_DEL.items() if known[name]]
-        command = shlex.join(("ipvlan", "del", *(word for pair in named for word in pair)))
+        named = [(word, known[name]) for word, name in _OF_DEL.items() if known[name]]
+        command = shlex.join(("ipvlan", "del", *(each for pair in named for each in pair)))
         output.echo_err(f"container ID {known['container_id']}; to detach it: {command}")
 
 

@@ -16,7 +16,7 @@ from cni_ipvlan.cli.connectivity.facts import ENDS
 from cni_ipvlan.cli.connectivity.trials import Question, ask
 from cni_ipvlan.cli.connectivity.weights import weigh
 from cni_ipvlan.cli.connectivity.world import End, UnknownEndError, World, of_family
-from cni_ipvlan.cli.options import complete_ends
+from cni_ipvlan.cli.options import complete_ends, option
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, reported
 from cni_ipvlan.cli.reading import ConfigError, object_in
 from cni_ipvlan.iproute import commands, namespace, queries
@@ -27,16 +27,12 @@ _IS_END = "a namespace (name, path, or PID), a container's ID, a pod's name, an 
 
 
 @options.command("ipvlan probe --netns container1 --to 10.1.0.1")
-@options.option(
+@option(
     *("--netns", str, "END", f"What asks: {_IS_END}."), required=True, shell_complete=complete_ends
 )
-@options.option(
-    "--ifname", options.interface_name, "NAME", "The interface [default: the only ipvlan one]."
-)
-@options.option("--to", options.address, "ADDRESS", "An address to reach.")
-@options.option(
-    "--prev-result", options.FILE, "FILE", "The result of the ADD, for its DNS servers."
-)
+@option("--ifname", options.interface_name, "NAME", "The interface [default: the ipvlan one].")
+@option("--to", options.address, "ADDRESS", "An address to reach.")
+@option("--prev-result", options.FILE, "FILE", "The result of the ADD, for its DNS servers.")
 @options.json_option
 def probe_command(
     netns: str, ifname: str | None, to: str | None, prev_result: str | None, as_json: bool

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from ipaddress import ip_address, ip_interface
+from ipaddress import ip_interface
 from typing import Any, NamedTuple
 
 from cni_ipvlan.cli import output
@@ -87,7 +87,7 @@ def make(request: Request, begin: _Begin, ipam_result: Result | None) -> Predict
         is_not = f"{allocation.argv[0]} is not called"
         plan.assumptions.append(f"the result given with --ipam-result is allocated; {is_not}")
         return made
-    _check_leases(request, plan)
+    _check_room(request, plan)
     mtu = delivered[0].interfaces[-1].mtu or 0
     made = made._replace(
         reader=answer.reader(conf, request.version, mtu, parent),
@@ -125,22 +125,12 @@ def _check_addresses(node: Node, parent: Master, plan: Plan) -> None:
                 raise failure
 
 
-def _check_leases(request: Request, plan: Plan) -> None:
-    """Raise CniError if host-local has no address left, or has given the attachment one."""
+def _check_room(request: Request, plan: Plan) -> None:
+    """Raise CniError if host-local has no address left, and the plan releases none."""
     is_released = any((step.parameters or {}).get("CNI_COMMAND") == "DEL" for step in plan.changes)
     if netconf.ipam_type(request.config) != "host-local" or is_released:
         return
-    own = request.container_id, request.ifname
-    # host-local itself reports values that it can't use.
-    with suppress(OSError, ValueError, TypeError, KeyError):
-        place = host_local.directory(request.config)
-        ranges = [each for group in host_local.ranges(request.config["ipam"]) for each in group]
-        for each in host_local.leases(place):
-            is_used = any(one.holds(ip_address(each.address)) for one in ranges)
-            if is_used and (each.container_id, each.ifname) == own:
-                msg = f"host-local has leased {each.address} to {request.container_id} already"
-                advice = f"delete the container's attachment first; its lease is in {place}"
-                raise CniError(_HOST_LOCALS_CODE, msg, f"try: {advice}")
+    with suppress(OSError, ValueError, TypeError, KeyError):  # which host-local itself reports
         try:
             host_local.check_room(request.config)
         except CniError as error:

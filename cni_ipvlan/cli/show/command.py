@@ -11,6 +11,7 @@ import click
 
 from cni_ipvlan.cli import calls, options, output
 from cni_ipvlan.cli.attachments import is_called
+from cni_ipvlan.cli.options import option
 from cni_ipvlan.cli.show import tree
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
 from cni_ipvlan.iproute.namespace import Namespace
@@ -22,11 +23,9 @@ _WATCH_TICKS, _TICK_SECONDS = 20, 0.1  # between two looks
 
 @options.command("ipvlan show --master eth1000", "ipvlan show --netns container1 --json")
 @options.netns_option(required=False)
-@options.option("--master", str, "NAME", "Only what this interface carries.")
-@options.option(
-    "--container-id", options.container_id, "ID", "Only this container; 4 characters are enough."
-)
-@options.option("--pod", str, "[NAMESPACE/]NAME", "Only this Kubernetes pod.")
+@option("--master", str, "NAME", "Only what this interface carries.")
+@option("--container-id", options.container_id, "ID", "Only this container; 4 characters do.")
+@option("--pod", str, "[NAMESPACE/]NAME", "Only this Kubernetes pod.")
 @options.json_option
 @click.option("-w", "--watch", is_flag=True, help="Keep watching, in a terminal.")
 def show(as_json: bool, watch: bool, **only: str | None) -> int:
