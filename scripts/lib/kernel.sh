@@ -19,7 +19,7 @@ kernel_has_ipvlan() {
         ip link add name lab-slave link lab-master type ipvlan' &>/dev/null
 }
 
-# Whether the processor has registers that user-mode Linux 6.12 has no room for (whole-registers.c).
+# Whether the processor has registers that user-mode Linux 6.12 has no room for (uml-amx-fix.c).
 registers_are_wide() {
     grep -q '^flags.* amx_tile' /proc/cpuinfo
 }

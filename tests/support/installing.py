@@ -16,7 +16,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 PYTHON = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable
 # What keeps the plugin from running on the distribution's Python packages, as on Debian 12.
 LACKING = subprocess.check_output(
-    (PYTHON, "-I", CHECKOUT / "packaging/lacking.py"), text=True
+    (PYTHON, "-I", CHECKOUT / "packaging/missing_packages.py"), text=True
 ).strip()
 needs_system_packages = pytest.mark.skipif(
     bool(LACKING), reason=f"on this distribution's Python, {LACKING}"
