@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2034 # arguments and sudo are for those who source this
-# The one way in which the scripts read their options, and speak to who called them. To be sourced.
+# shellcheck disable=SC2034 # arguments, sudo and work are for those who source this
+# The one way in which the scripts read their options, speak to who called them, and end. To be sourced.
 
 # What is before a command for root in a sentence: nothing for those who are root themselves.
 sudo='sudo '
@@ -38,6 +38,20 @@ parse_options() {
 # For scripts that take options only.
 no_arguments() {
     ((${#arguments[@]} == 0)) || die 2 "there is no argument ${arguments[*]}; --help shows how"
+}
+
+# Sets work to a directory that is gone in the end, also after a signal.
+make_work() {
+    work=$(mktemp -d "${TMPDIR:-/tmp}/${0##*/}.XXXXXX")
+    trap 'rm -rf -- "$work"' EXIT
+    exit_on_signals
+}
+
+# Has what EXIT's trap says done after a signal, too.
+exit_on_signals() {
+    trap 'exit 129' HUP
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
 }
 
 # Usage: die STATUS SENTENCE

@@ -468,7 +468,7 @@ def test_wheels_that_do_not_suffice_change_nothing(
 
 def test_unusable_prefix_is_one_sentence(install: Install) -> None:
     unusable = {"/etc/passwd/x": "cannot make", "/usr": "something else"}
-    for prefix, words in {**unusable, "/tmp/" + "x" * 240: "too long"}.items():
+    for prefix, words in {**unusable, "/tmp/" + "x" * 250: "does not answer"}.items():
         install.refuses(words, *install.quick, "--prefix", prefix)
 
 
