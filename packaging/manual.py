@@ -14,16 +14,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import click
+from click.shell_completion import BashComplete, FishComplete, ZshComplete
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
-    import click
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-CHECKOUT = Path(__file__).resolve().parents[1]
 COMPLETIONS = {
-    "bash": "bash-completion/completions/ipvlan",
-    "zsh": "zsh/site-functions/_ipvlan",
-    "fish": "fish/vendor_completions.d/ipvlan.fish",
+    BashComplete: "bash-completion/completions/ipvlan",
+    ZshComplete: "zsh/site-functions/_ipvlan",
+    FishComplete: "fish/vendor_completions.d/ipvlan.fish",
 }
 MAN_PAGE = "man/man8/ipvlan.8"
 
@@ -52,48 +54,24 @@ EXIT_STATUS = {
 }
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Write the files; return the exit status."""
-    if list(arguments) in (["-h"], ["--help"]):
-        print(__doc__, end="")
-        return 0
-    if len(arguments) != 1 or arguments[0].startswith("-"):
-        print("manual.py: give the one directory to put the files into", file=sys.stderr)
-        return 2
-    write(Path(arguments[0]))
-    return 0
-
-
 def write(share: Path) -> None:
     """Write the man page and the completions of this checkout's command line below ``share``."""
-    sys.path.insert(0, str(CHECKOUT))
     from cni_ipvlan import __version__
     from cni_ipvlan.cli.program import ipvlan
 
     texts = {MAN_PAGE: man_page(ipvlan, __version__)}
-    texts.update({file: completion(ipvlan, shell) for shell, file in COMPLETIONS.items()})
+    for kind, file in COMPLETIONS.items():
+        made = kind(ipvlan, {}, "ipvlan", "_IPVLAN_COMPLETE")
+        # Not made.source(), which for bash asks the bash of this machine for its version.
+        texts[file] = made.source_template % made.source_vars()
     for file, text in texts.items():
         path = share / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
 
 
-def completion(program: click.Group, shell: str) -> str:
-    """Return the script that makes a shell ask the program what can be completed."""
-    from click.shell_completion import get_completion_class
-
-    kind = get_completion_class(shell)
-    if kind is None:
-        raise ValueError(shell)
-    made = kind(program, {}, "ipvlan", "_IPVLAN_COMPLETE")
-    # Not made.source(), which for bash asks the bash of this machine for its version.
-    return made.source_template % made.source_vars()
-
-
 def man_page(program: click.Group, version: str) -> str:
     """Return the manual in roff(7)."""
-    import click
-
     context = click.Context(program, info_name="ipvlan", **program.context_settings)
     lines = [
         f'.TH IPVLAN 8 "" "cni-ipvlan {version}"',
@@ -114,8 +92,6 @@ def man_page(program: click.Group, version: str) -> str:
 
 
 def _command(command: click.Command, parent: click.Context) -> Iterator[str]:
-    import click
-
     context = click.Context(command, info_name=command.name, parent=parent)
     yield f".SS {command.name}"
     yield from _prose(command.help or "")
@@ -165,4 +141,4 @@ def _escape(text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    write(Path(sys.argv[1]))
