@@ -1,6 +1,9 @@
 # shellcheck shell=bash
-# Installs Debian packages, but only those whose programs are missing. To be sourced
-# after kernel.sh.
+# Installs Debian packages, but only those whose programs are missing, and says whether this machine's
+# own kernel will do. To be sourced.
+
+# shellcheck source=scripts/lib/options.sh
+source "${BASH_SOURCE[0]%/*}/options.sh"
 
 # Usage: install_packages PACKAGE…
 install_packages() {
@@ -41,30 +44,22 @@ refuse_files_of_others() {
     return 1
 }
 
+# What a package brings, if that is not a program of its name.
+declare -A program_of=(
+    ["containernetworking-plugins"]=/usr/lib/cni/host-local ["dnsmasq-base"]=dnsmasq ["e2fsprogs"]=mke2fs
+    ["iproute2"]=ip ["iputils-ping"]=ping ["kmod"]=modprobe ["libvirt-daemon-system"]=libvirtd
+    ["openssh-client"]=ssh ["qemu-system-x86"]=qemu-system-x86_64 ["qemu-utils"]=qemu-img
+    ["systemd"]=/lib/systemd/systemd ["user-mode-linux"]=linux.uml ["xz-utils"]=xz
+)
+
 # By what a package brings, so that the same program from elsewhere will do.
 is_installed() {
     case $1 in
-        containernetworking-plugins) [[ -x /usr/lib/cni/host-local ]] ;;
-        dnsmasq-base) command -v dnsmasq ;;
-        e2fsprogs) command -v mke2fs ;;
-        iproute2) command -v ip ;;
         iputils-arping) arping -V | grep -q iputils ;; # another package has an arping, too
-        iputils-ping) command -v ping ;;
-        kmod) command -v modprobe ;;
-        libvirt-daemon-system) command -v libvirtd ;;
-        openssh-client) command -v ssh ;;
-        python3-click | python3-jsonschema | python3-sh)
-            /usr/bin/python3 -I -c "import ${1#python3-}"
-            ;;
-        python3-yaml) /usr/bin/python3 -I -c 'import yaml' ;;
         python3-venv) /usr/bin/python3 -c 'import ensurepip, venv' ;;
-        qemu-system-x86) command -v qemu-system-x86_64 ;;
-        qemu-utils) command -v qemu-img ;;
-        systemd) [[ -x /lib/systemd/systemd ]] ;;
-        user-mode-linux) command -v linux.uml ;;
+        python3-*) /usr/bin/python3 -I -c "import ${1#python3-}" ;;
         vagrant-libvirt) vagrant plugin list | grep '^vagrant-libvirt ' ;;
-        xz-utils) command -v xz ;;
-        *) command -v "$1" ;;
+        *) command -v "${program_of[$1]:-$1}" ;;
     esac &>/dev/null
 }
 
@@ -77,6 +72,7 @@ is_offered() {
 # Prints what scripts/lab-kernel needs on this machine.
 lab_packages() {
     echo iproute2
+    find_root
     # This machine's own kernel can't be asked without ip, so it gets the other kernel, too.
     if ((EUID == 0)) && kernel_has_ipvlan; then
         return
@@ -110,4 +106,25 @@ python_packages() {
 node_packages() {
     printf '%s\n' iproute2 python3 python3-venv containernetworking-plugins containerd runc \
         iputils-ping iputils-arping
+}
+
+# Sets as_root to what has a command run as root. Only on a terminal may that ask for a password.
+find_root() {
+    as_root=()
+    ((EUID != 0)) || return 0
+    as_root=(sudo)
+    [[ -t 0 ]] || as_root+=(--non-interactive)
+}
+
+# Asks as root, as find_root has found.
+kernel_has_ipvlan() {
+    # shellcheck disable=SC2016
+    "${as_root[@]}" unshare --net sh -c '
+        ip link add name lab-master type dummy &&
+        ip link add name lab-slave link lab-master type ipvlan' &>/dev/null
+}
+
+# Whether the processor has registers that user-mode Linux 6.12 has no room for (uml-amx-fix.c).
+registers_are_wide() {
+    grep -q '^flags.* amx_tile' /proc/cpuinfo
 }

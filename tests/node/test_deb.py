@@ -36,7 +36,6 @@ ADD: 10.1.1.3/24
 DEL: 0
 ADD: 10.1.1.4/24
 DEL: 0
-instead of a link: regular file 755 root
 calls meanwhile: enough
 that failed: 0
 the slow one: ipam must be given

@@ -2,7 +2,8 @@
 
 import json
 import subprocess
-from pathlib import Path
+import tarfile
+from pathlib import Path, PurePath
 
 import pytest
 from image_layout import Image, blob, contents
@@ -41,6 +42,17 @@ def test_image_has_the_bundle_and_starts_the_entry(image: Image, archives: list[
     }
     assert layers[1] == {**bundle, entry.removeprefix("/"): ENTRY.read_bytes()}
     assert "usr/share/doc/bash/copyright" in layers[0]
+
+
+def test_each_file_comes_after_its_directories_which_anybody_may_enter(images: list[Path]) -> None:
+    there = {PurePath()}  # for tools that make no directory themselves
+    with tarfile.open(images[0]) as opened:
+        for entry in opened:
+            assert PurePath(entry.name).parent in there
+            if entry.isdir():
+                there.add(PurePath(entry.name))
+                assert entry.mode == 0o755
+    assert PurePath("blobs/sha256") in there
 
 
 @pytest.mark.parametrize("on_stop", ["keep", "remove"])

@@ -8,7 +8,7 @@ import pytest
 from installing import CHECKOUT, run
 
 LIBRARIES = CHECKOUT / "scripts/lib"
-SOURCE = f"source {LIBRARIES}/kernel.sh; source {LIBRARIES}/packages.sh"
+SOURCE = f"source {LIBRARIES}/packages.sh"
 # Whoever this is, it is an ordinary user there, and the files of others are nobody's.
 SOMEBODY = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
 
