@@ -77,12 +77,15 @@ lab_packages() {
     if ((EUID == 0)) && kernel_has_ipvlan; then
         return
     elif is_offered user-mode-linux; then
-        echo user-mode-linux
-        echo kmod
-        ! registers_are_wide || echo tcc
+        user_mode_packages
     elif ((EUID == 0)) && [[ $(uname -m) == x86_64 ]]; then
         virtual_machine_packages
     fi
+}
+
+user_mode_packages() {
+    printf '%s\n' user-mode-linux kmod
+    ! registers_are_wide || echo tcc
 }
 
 # The last two are for the kernel's modules.
@@ -102,10 +105,9 @@ python_packages() {
     printf 'python3-%s\n' click jsonschema sh yaml
 }
 
-# Prints what a node of the lab needs besides the plugin's own Python packages.
+# Prints what a node of the lab needs besides the plugin's own Python packages and containerd.
 node_packages() {
-    printf '%s\n' iproute2 python3 python3-venv containernetworking-plugins containerd runc \
-        iputils-ping iputils-arping
+    printf '%s\n' iproute2 python3 python3-venv containernetworking-plugins iputils-ping iputils-arping
 }
 
 # Sets as_root to what has a command run as root. Only on a terminal may that ask for a password.
