@@ -68,7 +68,7 @@ def netns_or_gone(netns: str) -> str:
     if "/" in netns:
         return os.path.abspath(netns)
     if not netns:
-        raise click.BadParameter("'' is not a path, a name or a process ID")
+        raise wrong("'' is not a path, a name or a process ID", "--netns")
     is_number = netns.isascii() and netns.isdecimal() and not os.path.exists(named)
     return f"/proc/{netns}/ns/net" if is_number and os.path.isdir(f"/proc/{netns}") else named
 
@@ -173,10 +173,10 @@ verbose_option = click.option(
 )
 dry_run_option = click.option("--dry-run", is_flag=True, help="Print the commands; change nothing.")
 json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON document, also for an error."
+    "-j", "--json", "as_json", is_flag=True, help="Print one JSON document, also for an error."
 )
 
 
 def is_json_wanted(words: Sequence[str]) -> bool:
-    """Whether a command line has --json, even if the rest of it can't be parsed."""
-    return "--json" in takewhile(lambda word: word != "--", words)
+    """Whether a command line has -j or --json, even if the rest of it can't be parsed."""
+    return not {"-j", "--json"}.isdisjoint(takewhile(lambda word: word != "--", words))

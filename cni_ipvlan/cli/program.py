@@ -24,8 +24,17 @@ from cni_ipvlan.iproute import IprouteError
 from cni_ipvlan.iproute.namespace import NotANamespaceError
 from cni_ipvlan.plugin.codes import INTERRUPTED
 from cni_ipvlan.plugin.explain import as_cni_error
+from cni_ipvlan.suggest import nearest_first
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+_OTHER_WORDS = {
+    **dict.fromkeys(("ls", "list", "inspect", "ps", "get"), "show"),
+    **dict.fromkeys(("rm", "delete", "remove"), "del"),
+    "help": "--help",
+    "version": "--version",
+    "ping": "probe",
+    "lint": "validate",
+}
 _BAD_INPUT = (
     *(errors.INCOMPATIBLE_VERSION, errors.UNSUPPORTED_FIELD, errors.INVALID_ENVIRONMENT),
     *(errors.DECODING_FAILURE, errors.INVALID_CONFIGURATION),
@@ -78,8 +87,24 @@ def _as_failure(error: Exception) -> errors.CniError:
     return errors.CniError(errors.INTERNAL, what)
 
 
-@click.group(invoke_without_command=True, context_settings=_CONTEXT)
-@click.option("--version", is_flag=True, help="Print the version and exit.")
+class _Commands(click.Group):
+    """The commands; another word for one of them is not taken, but understood."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that the first argument names; raises UsageError."""
+        word = args[0]
+        if word in self.commands or word.startswith("-"):
+            return super().resolve_command(ctx, args)
+        names, is_near = nearest_first(word, self.commands)
+        meant = _OTHER_WORDS.get(word) or (names[0] if is_near else "")
+        known = f"did you mean {meant}?" if meant else f"there are {', '.join(sorted(names))}"
+        raise click.UsageError(f"there is no command {word!r}; {known}", ctx)
+
+
+@click.group(cls=_Commands, invoke_without_command=True, context_settings=_CONTEXT)
+@click.option("-V", "--version", is_flag=True, help="Print the version and exit.")
 @click.option("--dry-run", is_flag=True, help="Print what the call in the CNI variables would do.")
 @json_option
 @click.option("-v", "--verbose", is_flag=True, help="Make that call, and print each command.")

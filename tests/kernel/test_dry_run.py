@@ -233,9 +233,10 @@ def test_static_is_run_since_it_allocates_nothing(scene: Scene) -> None:
     assert "\narping -D -w 1 -I eth0 10.1.0.2  #" in scene.dry(checkIPv4Conflict=True).text
 
 
-LEASED: list[Conf] = [
-    {"ipam": host_local("10.4.0.0/30")},
-    {"ipam": host_local("10.6.0.0/24", "10.4.0.0/30")},
+LEASED: list[tuple[Conf, str]] = [
+    ({"ipam": host_local("10.4.0.0/30")}, "no address left: 1 of 1 are leased"),
+    ({"ipam": host_local("10.5.0.0/24"), "name": "held"}, "leased 10.5.0.2 to c already"),
+    ({"ipam": host_local("10.6.0.0/24", "10.4.0.0/30")}, "no address left: 1 of 1 are leased"),
 ]
 WRONG: list[tuple[Conf, dict[str, str]]] = [
     ({"master": "eth1"}, {}),
@@ -263,6 +264,7 @@ def test_a_dry_run_fails_as_add_does(scene: Scene, tmp_path: Path) -> None:
     scene.add(at=scene.two, ipam=static("10.1.0.7/24"))
     scene.one.ip("link add name taken type dummy")
     lease("net", "10.4.0.2", "other")  # the last one of its range
+    lease("held", "10.5.0.2", "c")  # the container's own
     usual = {"netns": scene.one.path, "cni_path": PLUGINS, "container_id": "c"}
     conf = tmp_path / "net.conf"
     with scene.unchanged():
@@ -276,7 +278,7 @@ def test_a_dry_run_fails_as_add_does(scene: Scene, tmp_path: Path) -> None:
             assert dry == real
             assert dry.out == ""
             assert dry.status in (1, 2)
-        for change in LEASED:
+        for change, words in LEASED:
             conf.write_text(json.dumps(network(**change)))
             arguments = ["--json", *options(config=str(conf), **usual)]
 
@@ -285,7 +287,7 @@ def test_a_dry_run_fails_as_add_does(scene: Scene, tmp_path: Path) -> None:
 
             said, meant = json.loads(dry.out), json.loads(real.out)
             assert (dry.status, said["code"]) == (real.status, meant["code"]) == (1, 999)
-            assert "no address left: 1 of 1 are leased" in said["msg"]
+            assert words in said["msg"]
             assert "try: " in said["details"]
     shutil.rmtree(MEMORY)  # it sees the mode in use without records, and makes none
     conf.write_text(json.dumps(network(mode="l3")))

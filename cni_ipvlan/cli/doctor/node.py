@@ -99,15 +99,17 @@ def _permission() -> Iterator[Finding]:
 def _records() -> Iterator[Finding]:
     """Check that an ADD can write its records, without writing any."""
     place = DIRECTORY if os.path.lexists(DIRECTORY) else os.path.dirname(DIRECTORY)
-    status, flags, is_root = os.lstat(place), os.statvfs(place).f_flag, os.geteuid() == 0
+    status, room, is_root = os.lstat(place), os.statvfs(place), os.geteuid() == 0
     is_ours = stat.S_ISDIR(status.st_mode) and (status.st_uid == 0 or not is_root)
     if place == DIRECTORY and not is_ours:
         text = f"{place} is not a directory, or belongs to another user"
         yield Finding(PROBLEM, "records", text, f"remove it: mv {place} {place}.old")
-    elif flags & os.ST_RDONLY or (is_root and not os.access(place, os.W_OK | os.X_OK)):
+    elif room.f_flag & os.ST_RDONLY or (is_root and not os.access(place, os.W_OK | os.X_OK)):
         text = f"{place} can't be written to, so no ADD can keep its record there"
         advice = "mount it writable, as tmpfs; in a container, give it the host's /run"
         yield Finding(PROBLEM, "records", text, advice)
+    elif room.f_blocks and not room.f_bavail:
+        yield Finding(PROBLEM, "records", f"{place} is full", f"make room: du -x {place}")
     else:
         yield Finding(OK, "records", f"{place} is there for the records of attachments")
 

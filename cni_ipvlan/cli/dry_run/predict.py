@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from ipaddress import ip_interface
+from ipaddress import ip_address, ip_interface
 from typing import Any, NamedTuple
 
 from cni_ipvlan.cli import output
@@ -87,7 +87,7 @@ def make(request: Request, begin: _Begin, ipam_result: Result | None) -> Predict
         is_not = f"{allocation.argv[0]} is not called"
         plan.assumptions.append(f"the result given with --ipam-result is allocated; {is_not}")
         return made
-    _check_room(request, plan)
+    _check_leases(request, plan)
     mtu = delivered[0].interfaces[-1].mtu or 0
     made = made._replace(
         reader=answer.reader(conf, request.version, mtu, parent),
@@ -125,12 +125,20 @@ def _check_addresses(node: Node, parent: Master, plan: Plan) -> None:
                 raise failure
 
 
-def _check_room(request: Request, plan: Plan) -> None:
-    """Raise CniError if host-local has no address left, and the plan releases none."""
+def _check_leases(request: Request, plan: Plan) -> None:
+    """Raise CniError if host-local has no address left, or has given the attachment one."""
     is_released = any((step.parameters or {}).get("CNI_COMMAND") == "DEL" for step in plan.changes)
     if netconf.ipam_type(request.config) != "host-local" or is_released:
         return
     with suppress(OSError, ValueError, TypeError, KeyError):  # which host-local itself reports
+        directory = host_local.directory(request.config)
+        ranges = [each for group in host_local.ranges(request.config["ipam"]) for each in group]
+        for lease in host_local.leases(directory):
+            is_own = (lease.container_id, lease.ifname) == (request.container_id, request.ifname)
+            if is_own and any(each.holds(ip_address(lease.address)) for each in ranges):
+                msg = f"host-local has leased {lease.address} to {request.container_id} already"
+                advice = f"delete the container's attachment first; its lease is in {directory}"
+                raise CniError(_HOST_LOCALS_CODE, msg, f"try: {advice}")
         try:
             host_local.check_room(request.config)
         except CniError as error:

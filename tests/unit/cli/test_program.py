@@ -64,7 +64,10 @@ ADD = "add -c CONF --netns HERE"
     ("line", "printed"),
     [
         ("add -c WRONG --netns HERE", 'mode is "l9"'),
-        ("xyzzy", "No such command 'xyzzy'"),
+        ("xyzzy", "there is no command 'xyzzy'; there are add, check, del, doctor, gc, "),
+        ("ls", "there is no command 'ls'; did you mean show?"),
+        ("rm x", "there is no command 'rm'; did you mean del?"),
+        ("version", "there is no command 'version'; did you mean --version?"),
         ("add", "Missing option '-c'"),
         ("add -c CONF --netns nowhere", "'nowhere' is not a path, a name under"),
         (f"{ADD} --network x", "has no network 'x'; it has"),
