@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from attacker import end_of
-from doubles import FakeIpam
+from attacker import end_of, end_within
+from doubles import FakeIpam, stand_in
+from executable import Executable
 from lab import own
 from person import Person
 from runtime import PLUGINS, Conf, call_environment, network, stdin_of
@@ -80,6 +81,30 @@ def test_an_interface_plugin_is_refused_before_anything_is_made(
         words = (called, "not an IPAM plugin", str(PERMITTED))
 
         scene.refuses(7, *words, conf=conf, CNI_PATH=f"{directory}:{PLUGINS}")
+
+
+@pytest.mark.parametrize("disguise", [None, linked, "a script"])
+def test_a_call_of_itself_is_refused_at_once_and_keeps_no_pod(
+    scene: Scene, ipvlan: Executable, tmp_path: Path, disguise: object
+) -> None:
+    called = "ipvlan"
+    if disguise == "a script":
+        called = "other"
+        stand_in(tmp_path, called, f'exec {ipvlan.path} "$@"')
+    elif disguise:
+        called = linked(tmp_path, ipvlan.path)
+    conf = stdin_of(network(ipam={"type": called}))
+    path = {"CNI_PATH": f"{tmp_path}:{Path(ipvlan.path).parent}:{PLUGINS}"}
+    with scene.unchanged():
+        add, delete = (
+            end_within(ipvlan.start(call_environment(verb, scene.one, **path), conf), 20)
+            for verb in ("ADD", "DEL")
+        )
+
+    error = add.error()
+    if disguise is None:
+        assert (error["code"], "ipam" in error["msg"]) == (7, True)
+    delete.succeeds()
 
 
 @pytest.mark.parametrize("disguise", [None, linked, copied])

@@ -1,4 +1,4 @@
-"""Names and paths that mislead: a dangling link, long IDs, equal digests, a namespace replaced."""
+"""Names and paths that mislead: a dangling link, a trial's name, a namespace replaced."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ from attacker import files_about
 from doubles import FakeIpam, Steps
 from executable import Executable
 from lab import MEMORY, Space
-from runtime import Conf, call_environment, network, stdin_of
+from runtime import call_environment, network, stdin_of
 from scene import Scene
 
 
@@ -25,64 +25,12 @@ def test_a_dangling_symlink_in_place_of_the_registry_fails_add_but_not_delete(sc
         MEMORY.unlink()
 
 
-def test_a_container_id_of_255_bytes_is_recorded(scene: Scene) -> None:
-    name = "c" * 255
-
-    added = scene.add(CNI_CONTAINERID=name)
-
-    assert files_about(name)
-    added.delete()
-    assert not files_about(name)
-
-
 @pytest.mark.parametrize("name", ["ipvlan-probe", "ivprobe0"])
 def test_an_interface_that_is_called_as_a_trial_makes_nothing_fail(scene: Scene, name: str) -> None:
     scene.host.ip(f"link add name {name} type dummy")
     with scene.unchanged():
         scene.runtime.status(network(cniVersion="1.1.0", ipam=None)).succeeds()
         scene.add(vlan=8).delete()
-
-
-# Two names whose digests have the same first 25 bits, which were once all of a network's key.
-COLLIDING = ("kube-prod", "n21567")
-
-
-def gc_conf(name: str) -> Conf:
-    return network(cniVersion="1.1.0", name=name, ipam=None)
-
-
-@pytest.mark.parametrize(("name", "collector"), [COLLIDING, COLLIDING[::-1]])
-def test_gc_of_a_network_leaves_another_alone_whose_digest_is_equal(
-    scene: Scene, name: str, collector: str
-) -> None:
-    added = scene.add(name=name)
-    remembered = files_about("one")
-
-    scene.runtime.gc(gc_conf(collector)).succeeds()
-
-    assert remembered
-    assert files_about("one") == remembered
-    added.check()
-
-
-def test_gc_of_a_network_leaves_the_link_of_another_alone_whose_digest_is_equal(
-    scene: Scene, ipvlan: Executable, tmp_path: Path
-) -> None:
-    """One that a killed ADD has left on the host: it belongs to its own network's GC."""
-    name, collector = COLLIDING
-    steps = Steps(tmp_path / "steps")
-    environment = {**call_environment("ADD", scene.one), **steps.environment}
-    conf = stdin_of(network(name=name))
-    steps.at(step_of(ipvlan, environment, conf, steps, "before the move"), "kill -KILL $PPID; exit")
-    assert ipvlan(environment, conf).status < 0
-    left = scene.host.links().keys() - {"lo", "eth0"}
-
-    scene.runtime.gc(gc_conf(collector)).succeeds()
-
-    assert left
-    assert scene.host.links().keys() - {"lo", "eth0"} == left
-    scene.runtime.gc(gc_conf(name)).succeeds()
-    assert scene.host.links().keys() == {"lo", "eth0"}
 
 
 # During an ADD, CNI_NETNS changes to a new namespace or to another container's.

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from runtime import Conf, host_local, static
+from runtime import Conf, static
 from scene import Scene
 
 # An option missing, and what encoders of other languages write for one that is not given.
@@ -108,10 +108,3 @@ def test_the_master_may_live_in_the_container(scene: Scene) -> None:
     assert scene.host.links() == before
     added.delete()
     assert scene.one.links().keys() == {"lo", "inner0"}
-
-
-def test_a_second_add_fails_and_leaves_the_first_attachment_as_it_is(scene: Scene) -> None:
-    added = scene.add(ipam=host_local("10.1.0.0/24"))
-    scene.refuses(105, "net1", conf=added.conf)
-    assert scene.node.leases() == ["10.1.0.2"]
-    added.check()

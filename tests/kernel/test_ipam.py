@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from doubles import FakeDhcp, FakeIpam, Steps
 from lab import records
-from runtime import PLUGINS, Conf, host_local, network
+from runtime import PLUGINS, Conf, call_environment, host_local, network, stdin_of
 from sampling import sample
 from scene import Scene
 
@@ -158,6 +158,25 @@ def test_add_undoes_everything_when_it_answers_nonsense(scene: Scene) -> None:
             assert answer.error()["code"] != 199, document
             assert scene.one.links().keys() == {"lo"}, document
     assert scene.fake.calls.count("ADD") == scene.fake.calls.count("DEL")
+
+
+def test_json_that_only_one_side_could_read_is_refused_or_made_readable(scene: Scene) -> None:
+    """tests/unit/test_request.py and test_delegate.py have every form of it."""
+    ips = json.dumps(GOOD["ips"])
+    environment = call_environment("ADD", scene.one, CNI_PATH=scene.fake.path)
+    for value in ("NaN", '[1.0, {"y": -9e9999}]'):
+        conf = scene.ipam(script=f"""echo '{{"ips": {ips}, "dns": {{"x": {value}}}}}'""")
+        stdin = stdin_of(network(ipam=conf, dns={"x": 7}))
+        for given, code in ((stdin.replace(b"7", value.encode()), 6), (stdin, 109)):
+            with scene.unchanged():
+                answer = scene.runtime.raw(given, environment)
+            assert answer.error()["code"] == code
+            json.loads(answer.stdout, parse_constant=pytest.fail)
+    conf = scene.ipam(script=f"printf '\\357\\273\\277'; {SAYS_GOOD}")
+    stdin = stdin_of(network(ipam=conf))
+    scene.runtime.raw(b"\xef\xbb\xbf" + stdin, environment).result()
+    assert scene.one.addresses("net1") == [ADDRESS]
+    assert scene.fake.stdin("ADD") == stdin  # plugins in Go stumble over the byte order mark
 
 
 UNSPECIFIED = ["0.0.0.0/0", "0.0.0.0/32", "0.0.0.0/24", "::/0", "::/128"]

@@ -3,7 +3,7 @@
 from contextlib import AbstractContextManager
 
 import pytest
-from lab import MEMORY, Space, run
+from lab import MEMORY, Space, records, run
 from runtime import Answer, Conf, host_local, network, static
 from scene import Added, Scene
 
@@ -48,6 +48,7 @@ def test_long_names_are_cut_to_fit(scene: Scene) -> None:
     assert "net1" in scene.one.links()
     added.delete()
     assert scene.one.links().keys() == {"lo"}
+    assert records() == []
 
 
 def test_add_of_what_lives_in_another_namespace_harms_nothing(scene: Scene) -> None:
@@ -161,7 +162,11 @@ def test_two_networks_with_one_key_are_two(scene: Scene) -> None:
     keys = {AttachmentId(name, "one", "net1").key for name in names}
     assert len(keys) == 1
     one = scene.add(name=names[0])
+    remembered = records()
     scene.refuses(105, name=names[1])
+    scene.runtime.gc({**GC, "name": names[1]}).succeeds()
+    assert records() == remembered
+    one.check()
     one.delete(name=names[1])
     assert "net1" in scene.one.links()
     scene.one.rename("net1", "other")

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from doubles import Steps
+from lab import LOGS
 from person import QuickPerson
 from runtime import PLUGINS, Conf, host_local, network, static
 from scene import Scene
@@ -56,6 +57,23 @@ def test_an_ipam_plugin_in_trouble_is_the_reason(scene: Scene) -> None:
     refused(scene, 50, "the plugin 'fake' exited with status 3")
     scene.ipam("STATUS", code=4, msg="unknown CNI_COMMAND: STATUS", status=1)
     refused(scene, 50, "unknown CNI_COMMAND: STATUS")
+
+
+@pytest.mark.scene(master="")
+def test_status_names_no_interface_but_root_at_a_shell_reads_of_it(
+    scene: Scene, person: QuickPerson
+) -> None:
+    scene.node.master("hosts0")
+    conf = network(cniVersion="1.1.0", master="hosts")
+
+    answer = scene.runtime.status({**conf, "logFile": "log", "logLevel": "error"})
+    status, out, err = person.types(f"ipvlan status -c {person.writes(conf)}")
+
+    assert "hosts0" not in f"{answer.error()}"
+    assert "hosts0" in answer.stderr
+    assert "hosts0" in (LOGS / "log").read_text()
+    assert (status, out) == (1, "")
+    assert err.count("did you mean 'hosts0'?") == 1
 
 
 # What ADD refuses whoever the container is.

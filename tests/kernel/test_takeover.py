@@ -7,7 +7,9 @@ from lab import LEASES, Node, Space, records
 from runtime import Conf, Runtime, call_environment, host_local, network, stdin_of
 from sampling import sample
 
-LEASED = network(ipam=host_local("10.1.0.0/24"))
+# Two names whose digests have the same first 25 bits, which are a network's key.
+NAME, COLLIDING = "kube-prod", "n21567"
+LEASED = network(name=NAME, ipam=host_local("10.1.0.0/24"))
 DEATHS = (faulty.dies_with_the_plugin, faulty.dies_with_the_plugin_after_its_work)
 REMOVALS = ["DEL", "DEL without the namespace", "GC"]
 
@@ -47,6 +49,8 @@ def test_what_is_left_on_the_host_is_named_when_it_stands_in_the_way(
     conf = {**LEASED, "mode": "l3"}
     (left,) = node.host.links().keys() - {"lo", "eth0"}
 
+    runtime.gc(network(name=COLLIDING, cniVersion="1.1.0", ipam=None)).succeeds()
+    assert left in node.host.links()
     refused = runtime.add(other, conf, CNI_CONTAINERID="other")
 
     assert refused.error()["code"] == 104
@@ -93,6 +97,6 @@ def dies(
 
 def remove(runtime: Runtime, container: Space, conf: Conf, removal: str) -> None:
     if removal == "GC":
-        runtime.gc(network(cniVersion="1.1.0", ipam=None)).succeeds()
+        runtime.gc(network(name=NAME, cniVersion="1.1.0", ipam=None)).succeeds()
     else:
         runtime.delete(container if removal == "DEL" else "", conf).succeeds()
