@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -358,27 +359,68 @@ def _system_call(name: str, *arguments: int | bytes | None) -> None:
 
 
 def _state(space: Space) -> dict[str, Any]:
-    shown = space.run(
-        *("ip", "-N", "-j", "-d", "-batch", "-"), stdin="address show\nroute show table all\n"
+    """Return links and routes, as the kernel tells: ten times as fast as processes of ip(8)."""
+    with space.entered(), socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as kernel:
+        links, addresses, routes = (list(_dump(kernel, kind)) for kind in _DUMPS)
+    found = {body[4:8]: _described(body) for body in links}
+    for body in addresses:
+        attributes = _attributes(body[8:])
+        address = attributes.get(_LOCAL, attributes[_ADDRESS])
+        if not address.startswith(_BY_THE_KERNEL_6):
+            text = f"{socket.inet_ntop(body[0], address)}/{body[1]}"
+            found[body[4:8]]["addresses"].append(text)
+    return {"links": [*found.values()], "routes": sorted(filter(None, map(_route, routes)))}
+
+
+# <linux/rtnetlink.h>, <linux/if_link.h>, <linux/if_addr.h>: dumps, and attributes.
+_DUMPS = (18, 22, 26)  # RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE
+_REQUEST_DUMP, _DONE = 0x301, 3
+_ADDRESS, _LOCAL = 1, 2
+_DESTINATION, _CACHE_INFO = 1, 12
+_OF_LINKS = {1: "address", 3: "ifname", 4: "mtu", 5: "link", 10: "master", 18: "linkinfo"}
+_BY_THE_KERNEL_6 = (b"\xfe\x80", b"\xff\x00")
+
+
+def _dump(kernel: socket.socket, kind: int) -> Iterator[bytes]:
+    """Yield the messages of a dump, without their heads."""
+    kernel.send(struct.pack("=IHHIIB3x", 20, kind, _REQUEST_DUMP, 0, 0, socket.AF_UNSPEC))
+    while True:
+        data = kernel.recv(1 << 20)
+        while data:
+            length, kind = struct.unpack_from("=IH", data)
+            if kind == _DONE:
+                return
+            yield data[16:length]
+            data = data[length + 3 & ~3 :]
+
+
+def _attributes(data: bytes) -> dict[int, bytes]:
+    found = {}
+    while data:
+        length, kind = struct.unpack_from("=HH", data)
+        found[kind & 0x3FFF] = data[4:length]
+        data = data[length + 3 & ~3 :]
+    return found
+
+
+def _described(body: bytes) -> dict[str, Any]:
+    index, flags = struct.unpack_from("=iI", body, 4)
+    attributes = _attributes(body[16:])
+    shown = {name: attributes[key] for key, name in _OF_LINKS.items() if key in attributes}
+    return {**shown, "ifindex": index, "up": bool(flags & 1), "addresses": []}
+
+
+def _route(body: bytes) -> str | None:
+    """Return a route as text, unless it is one that the kernel makes by itself."""
+    family, length = body[:2]
+    attributes = _attributes(body[12:])
+    attributes.pop(_CACHE_INFO, None)
+    to = attributes.pop(_DESTINATION, bytes(4 if family == socket.AF_INET else 16))
+    if to.startswith(_BY_THE_KERNEL_6):
+        return None
+    return (
+        f"{socket.inet_ntop(family, to)}/{length} {body[2:12].hex()} {sorted(attributes.items())}"
     )
-    links, routes = (json.loads(line) for line in shown.splitlines())
-    return {
-        "links": [_described(link) for link in links],
-        "routes": sorted(
-            json.dumps(route, sort_keys=True)
-            for route in routes
-            if not route["dst"].startswith(_BY_THE_KERNEL)
-        ),
-    }
-
-
-def _described(link: dict[str, Any]) -> dict[str, Any]:
-    kept = ("ifindex", "ifname", "mtu", "address", "master", "link", "link_index", "linkinfo")
-    return {
-        **{key: link[key] for key in kept if key in link},
-        "up": "UP" in link["flags"],
-        "addresses": _addresses(link),
-    }
 
 
 def _addresses(link: dict[str, Any]) -> list[str]:
