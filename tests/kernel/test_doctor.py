@@ -1,13 +1,16 @@
 """The doctor says beforehand what makes an ADD fail, or a container's network useless."""
 
+import json
 import re
+from pathlib import Path
 
 import pytest
-from lab import MEMORY, run
+from lab import LEASES, MEMORY, own, run
 from person import Person
 from runtime import PLUGINS, Conf, host_local, network, static
 from scene import Scene
 
+NETWORKS = Path("/etc/cni/net.d")
 ROUTES = [{"dst": "0.0.0.0/0"}]
 
 
@@ -142,9 +145,81 @@ def test_the_nodes_plugins_are_not_all_run(scene: Scene, person: Person) -> None
     assert not (plugins / "cleaned").exists()
 
 
+MODES = "mode l2 bridge; this network wants l3 bridge"
+
+
+def test_doctor_names_what_is_wrong_and_what_to_do(scene: Scene, person: Person) -> None:
+    other = scene.add(ipam=static("10.1.0.9/24"), CNI_CONTAINERID="other").container
+    conf = person.writes(
+        network(mode="l3", ipam=host_local("10.1.0.0/30", routes=[{"dst": "0.0.0.0/0"}]))
+    )
+    (LEASES / "networks/net").mkdir(parents=True)
+    (LEASES / "networks/net/10.1.0.2").touch()
+
+    status, out, _ = person.types(f"ipvlan doctor -c {conf} --netns /run/netns/gone")
+    found = json.loads(person.types(f"ipvlan doctor -c {conf} --json")[1])["findings"]
+
+    assert status == 1
+    lines = {re.sub(" +", " ", line) for line in out.splitlines()}
+    assert lines >= {
+        "ok permission this user may change networks and enter namespaces",
+        "problem namespace /run/netns/gone: No such file or directory",
+        f"problem ipam 1 of 1 addresses of 10.1.0.0/30 are leased, in {LEASES}/networks/net",
+        f"problem conflicts the master 'eth0' is used in {MODES}",
+        f" found: an interface runs in that mode: net1 in {other.path} (container other)",
+    }
+    by_subject = {each["subject"]: each["state"] for each in found}
+    assert by_subject["master"] == "ok"
+    assert by_subject["iproute2"] == "ok"
+    scene.host.ip("link set dev eth0 down")
+    (said,) = doctor(person, f"-c {conf}")["warning master"]
+    assert said.startswith("the master 'eth0' is down")
+
+
+def test_the_master_or_the_daemon_that_is_wrong_is_named(scene: Scene, person: Person) -> None:
+    scene.node.master("eth1")
+    place = scene.node.container_of_a_process()
+    run("ip", "link", "add", "name", "taker0", "link", "eth1", "type", "macvlan")
+    run("ip", "link", "set", "dev", "taker0", "netns", place.path)
+    found: list[tuple[Conf, str, str]] = [
+        ({"master": "eth7"}, "master", "cannot find the master 'eth7'"),
+        ({"master": "eth1"}, "conflicts", "eth1 already carries macvlan: taker0 in "),
+        ({"ipam": {"type": "dhcp"}}, "ipam", "/run/cni/dhcp.sock does not exist"),
+    ]
+    for conf, subject, words in found:
+        said = doctor(person, conf=network(**conf))[f"problem {subject}"]
+        assert [each for each in said if each.startswith(words)], said
+    out = person.types(f"ipvlan doctor -c {person.writes(network(ipam={'type': 'dhcp'}))}")[1]
+    assert f"\n{' ' * 26}start its daemon on this node: systemctl enable --now " in out
+
+
+def test_doctor_looks_at_the_nodes_own_configurations(scene: Scene, person: Person) -> None:
+    good = person.succeeds("ipvlan doctor")
+    assert "warning  plugins        /usr/lib/cni/ipvlan is a different program: " in good
+    files = {
+        "10-test-a.conf": network(),
+        "11-test-b.conf": network(mode="l7"),
+        "12-test-c.conf": {"type": "lo"},
+    }
+    with own(NETWORKS):
+        for name, conf in files.items():
+            (NETWORKS / name).write_text(json.dumps(conf))
+        said = doctor(person)
+    assert said["ok configuration"] == [f"{NETWORKS}/10-test-a.conf: network net"]
+    (wrong,) = said["problem configuration"]
+    assert wrong.startswith(f'{NETWORKS}/11-test-b.conf: $.mode: mode is "l7"; ')
+
+
 @pytest.mark.usefixtures("no_ipvlan")
-def test_status_says_once_that_the_kernel_has_no_ipvlan(scene: Scene, person: Person) -> None:
-    conf = person.writes(network(cniVersion="1.1.0"))
-    _, _, err = person.types(f"ipvlan status -c {conf}")
+def test_a_kernel_without_ipvlan_is_named_and_a_dry_run_works(scene: Scene, person: Person) -> None:
+    _, _, err = person.types(f"ipvlan status -c {person.writes(network(cniVersion='1.1.0'))}")
     begin = "ipvlan: cannot create ipvlan interfaces with ip: the kernel has no ipvlan\n"
     assert err.startswith(begin)
+    about = f"-c {person.writes(network())} --netns container1"
+
+    script = person.succeeds(f"ipvlan add {about} --dry-run")
+
+    assert "\n# assumed: the kernel has ipvlan, or can load it (" in script
+    assert "type ipvlan mode l2 bridge" in script
+    (said,) = doctor(person)["problem kernel"]
+    assert said.endswith(" blocks it")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from executable import descendants
-from lab import LEASES, MEMORY, Space, run, wait_until
+from lab import LEASES, MEMORY, Space, own, run, wait_until
 from person import Person
 from runtime import Conf, host_local, network, static
 from scene import Scene
@@ -70,13 +70,9 @@ def leftovers(person: Person) -> list[tuple[str, str, str]]:
 @contextmanager
 def configured(conf: Conf) -> Iterator[None]:
     """Give the node a network in /etc/cni/net.d, which has none besides."""
-    NETWORKS.mkdir(parents=True, exist_ok=True)
-    run("mount", "-t", "tmpfs", "tmpfs", str(NETWORKS))
-    try:
+    with own(NETWORKS):
         (NETWORKS / "90-show.conf").write_text(json.dumps(conf))
         yield
-    finally:
-        run("umount", str(NETWORKS))
 
 
 @pytest.fixture
@@ -129,6 +125,40 @@ def test_what_is_left_over_is_filtered_as_well(scene: Scene, person: Person) -> 
     assert left("--netns container2") == ["two"]
     assert left("--master eth0") == ["one", "two"]
     assert left("--container-id three") == ["three"]
+
+
+def test_show_draws_what_each_master_carries(scene: Scene, person: Person) -> None:
+    scene.node.master("eth1", mtu=9000, up=False)
+    assert person.succeeds("ipvlan show") == "no ipvlan interfaces\n"
+    one, two = scene.add(mode="l3").container, scene.node.container_of_a_process()
+    run("ip", "link", "add", "name", "byhand", "link", "eth1", "type", "ipvlan", "mode", "l3s")
+    run("ip", "link", "set", "dev", "byhand", "netns", two.path)
+    run("ip", "link", "add", "name", "tap", "link", "eth1", "type", "ipvtap", "mode", "l3s")
+    run("ip", "link", "set", "dev", "tap", "netns", two.path)
+    one.ip("link add name inner type dummy")
+    one.ip("link add name nested link inner type ipvlan mode l2 private")
+
+    printed = person.succeeds("ipvlan show")
+    document = json.loads(person.succeeds("ipvlan show --json"))
+
+    fe80 = one.ask("-6", "address", "show", "dev", "net1")[0]["addr_info"][0]["local"]
+    assert printed.splitlines() == [
+        "eth0  up, MTU 1500, mode l3 bridge",
+        f"└─ net1  in {one.path}  container one  MTU 1500  10.1.0.2/24 {fe80}/64",
+        "eth1  down, MTU 9000, mode l3s bridge",
+        f"├─ byhand  in {two.path}  down  MTU 9000  no addresses",
+        f"└─ tap  in {two.path}  ipvtap  down  MTU 9000  no addresses",
+        f"inner in {one.path}  mode l2 private",
+        f"└─ nested  in {one.path}  down  MTU 1500  no addresses",
+    ]
+    assert [each["master"] for each in document["masters"]] == [
+        "eth0",
+        "eth1",
+        f"inner in {one.path}",
+    ]
+    (attachment,) = document["masters"][0]["attachments"]
+    assert (attachment["containerID"], attachment["problems"]) == ("one", [])
+    assert (document["leftovers"], document["notSeen"]) == ([], [])
 
 
 def test_what_it_cannot_do_is_an_error_that_names_the_option(person: Person) -> None:
