@@ -13,8 +13,8 @@ from lab import wait_until
 from runtime import call_environment, network, static, stdin_of
 from scene import Scene
 
-FEW, MANY = 3, 9
-USERS = 12
+FEW, MANY = 2, 6
+USERS = 6
 
 
 @pytest.fixture

@@ -1,7 +1,9 @@
 """An IPAM plugin that never ends: an undo and DEL end anyway, and remove the link."""
 
 import signal
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from attacker import end_of, end_within, files_about
@@ -18,6 +20,14 @@ trap 'touch asked' TERM
 (trap '' TERM; exec sleep 300) &
 echo $! >child
 while :; do wait; sleep 0.1; done
+"""
+# The command, with less patience for plugins: seconds, after one signal and after two.
+IMPATIENT = f"""\
+#!{sys.executable} -I
+from cni_ipvlan import __main__
+from cni_ipvlan.iproute import running
+running._PATIENCE_WITH_PLUGINS = (3.0, 3.0, 0.2)
+__main__.main()
 """
 REFUSED_ROUTE = {"dst": "10.9.0.0/16", "gw": "192.0.2.1"}
 
@@ -38,8 +48,11 @@ def test_a_failed_add_removes_its_link_first_and_ends_when_ipam_does_not_release
 
 
 def test_an_interrupted_delete_ends_when_ipam_does_not_and_sooner_after_a_second_signal(
-    scene: Scene, ipvlan: Executable
+    scene: Scene, tmp_path: Path
 ) -> None:
+    impatient = tmp_path / "impatient"
+    impatient.write_text(IMPATIENT)
+    impatient.chmod(0o755)
     conf = stdin_of(network(ipam=scene.ipam(ips=["10.1.0.2/24"])))
     asked, child = (scene.fake.directory / name for name in ("asked", "child"))
     seconds = []
@@ -49,7 +62,7 @@ def test_an_interrupted_delete_ends_when_ipam_does_not_and_sooner_after_a_second
         for left in (asked, child):
             left.unlink(missing_ok=True)
         environment = call_environment("DEL", scene.one, CNI_PATH=scene.fake.path)
-        call = ipvlan.start(environment, conf)
+        call = Executable(str(impatient)).start(environment, conf)
         wait_until(lambda: child.exists() and child.read_text() != "")
         began = time.monotonic()
         call.process.send_signal(signal.SIGTERM)

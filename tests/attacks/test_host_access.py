@@ -90,7 +90,7 @@ NOT_PERMITTED = [
 
 
 def test_an_address_that_nothing_permits_is_refused(scene: Scene, host: Space) -> None:
-    for address, expected, *commands in sample(NOT_PERMITTED, 6):
+    for address, expected, *commands in sample(NOT_PERMITTED, 4):
         length = 64 if ":" in address else 24
         with changed(host, *commands):
             scene.refuses(107, expected, conf=conf(f"{address}/{length}"))

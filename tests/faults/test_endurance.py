@@ -6,17 +6,18 @@ The short form by default; docs/reliability.md has the numbers of the long one.
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from executable import Executable
 from lab import LEASES, Node, Space
-from runtime import Answer, call_environment, host_local, network, stdin_of
+from runtime import Answer, Conf, call_environment, host_local, network, stdin_of
 from scene import Scene
 
 ROUNDS = int(os.environ.get("ENDURANCE_ROUNDS", "5"))
-STORM = int(os.environ.get("ENDURANCE_STORM", "8"))
+STORM = int(os.environ.get("ENDURANCE_STORM", "6"))
 STORMS = int(os.environ.get("ENDURANCE_STORMS", "1"))
 
 CONF = network(ipam=host_local("10.0.0.0/8", routes=[{"dst": "0.0.0.0/0"}]))
@@ -31,17 +32,24 @@ def test_rounds_leave_nothing(scene: Scene) -> None:
         rounds(scene, ROUNDS)
 
 
-def test_storms_leave_nothing(scene: Scene, ipvlan: Executable) -> None:
+# Containers come and go together; what they share on the host is there while one of them is.
+@pytest.mark.scene(host=("10.255.0.1/8",))
+@pytest.mark.parametrize("shared", [{}, {"hostAccess": True}, {"vlan": 100}], ids=str)
+def test_storms_leave_nothing(scene: Scene, ipvlan: Executable, shared: Conf) -> None:
     containers = [scene.container() for _ in range(STORM)]
-    storm(ipvlan, containers[:1], "ADD")
-    storm(ipvlan, containers[:1], "DEL")
+    conf = stdin_of({**CONF, **shared})
+    for verb in ("ADD", "DEL"):
+        storm(ipvlan, conf, {verb: containers[:1]})
 
-    with nothing_stays(scene.node, f"{STORMS} storms of {STORM} ADD, then {STORM} DEL"):
+    half, rest = containers[: STORM // 2], containers[STORM // 2 :]
+    with nothing_stays(scene.node, f"{STORMS} storms of {STORM} ADD and DEL"):
         for _ in range(STORMS):
-            results = [answer.result() for answer in storm(ipvlan, containers, "ADD")]
-            addresses = {ip["address"] for result in results for ip in result["ips"]}
+            results = storm(ipvlan, conf, {"ADD": containers})
+            addresses = {ip["address"] for each in results for ip in each.result()["ips"]}
             assert len(addresses) == STORM
-            storm(ipvlan, containers, "DEL")
+            storm(ipvlan, conf, {"DEL": half})
+            storm(ipvlan, conf, {"DEL": rest, "ADD": half})
+            storm(ipvlan, conf, {"DEL": half})
 
 
 def rounds(scene: Scene, count: int) -> None:
@@ -53,13 +61,12 @@ def rounds(scene: Scene, count: int) -> None:
             sys.stderr.write(f"{number + 1} rounds: {resources()}\n")
 
 
-def storm(ipvlan: Executable, containers: list[Space], verb: str) -> list[Answer]:
+def storm(ipvlan: Executable, conf: bytes, verbs: Mapping[str, Sequence[Space]]) -> list[Answer]:
     """Call for all containers at once; none may fail."""
     calls = [
-        ipvlan.start(
-            call_environment(verb, container, CNI_CONTAINERID=f"c{number}"), stdin_of(CONF)
-        )
-        for number, container in enumerate(containers)
+        ipvlan.start(call_environment(verb, each, CNI_CONTAINERID=Path(each.path).name), conf)
+        for verb, containers in verbs.items()
+        for each in containers
     ]
     answers = [call.end(900) for call in calls]
     failed = [answer for answer in answers if answer.status]

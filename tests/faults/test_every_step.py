@@ -1,6 +1,6 @@
 """Every command and every system call of a verb fails, one at a time: nothing leaks.
 
-By default each kind of fault is tried in one of the two ways to go, at every 72nd point from one
+By default each kind of fault is tried in one of the two ways to go, at every 108th point from one
 that the seed says, but more often what matters most; with --long it is tried everywhere.
 """
 
@@ -49,8 +49,8 @@ DEATHS: dict[str, Fault] = {
 FAULTS: dict[str, Fault] = {**COMMAND_FAULTS, "is_refused": faulty.is_refused, **DEATHS}
 ALL = sampling.is_long()
 pytestmark = [pytest.mark.timeout(0)] if ALL else []
-STRIDE = 72
-STRIDES = {"fails_after_its_work": 6}
+STRIDE = 108
+STRIDES = {"fails_after_its_work": 9}
 WAYS = ("in batches", "one by one")  # the latter where no ip netns exec leads
 # What has interfaces on the host that attachments share.
 SHARED: dict[str, dict[str, Any]] = {WAYS[0]: {"hostAccess": True}, WAYS[1]: {"vlan": 100}}
@@ -282,7 +282,7 @@ def test_what_a_second_fault_keeps_from_being_undone_is_named(scene: Scene) -> N
             scene.call("DEL")  # it was a step that may fail
             continue
         undoing = recorded.points[recorded.points.index(first) + 1 :]
-        for second in sampling.sample((point for point in undoing if point.is_command), 4):
+        for second in sampling.sample((point for point in undoing if point.is_command), 3):
             pairs += 1
             faults = Faults({**planned, second: faulty.fails_at_once})
             error = scene.call("ADD", faults=faults).error()

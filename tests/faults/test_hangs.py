@@ -1,4 +1,4 @@
-"""A command that hangs and takes no SIGTERM: the caller kills the plugin, and DEL cleans up."""
+"""The plugin is killed while one of its commands goes on, or hangs: DEL waits, and cleans up."""
 
 import os
 import signal
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from doubles import stand_in
 from executable import Executable
-from lab import wait_until
+from lab import LOGS, wait_until
 from runtime import call_environment, call_in_process, host_local, network, stdin_of
 from scene import Scene
 
@@ -47,3 +47,26 @@ def test_delete_removes_what_is_left_when_a_command_hangs_forever(
 
     os.killpg(hung, signal.SIGKILL)
     assert scene.node.snapshot() == before
+
+
+def test_delete_waits_for_a_command_that_goes_on(
+    scene: Scene, ipvlan: Executable, tmp_path: Path
+) -> None:
+    go, over, log = tmp_path / "go", tmp_path / "over", LOGS / "delete"
+    goes_on = f'until [ -e {go} ]; do sleep 0.05; done; $real "$@"; touch {over}; exit'
+    making = f'case "$*" in *"type ipvlan mode"*) kill -KILL $PPID; {goes_on} ;; esac'
+    path = stand_in(tmp_path, "ip", f'{making}\nexec $real "$@"')
+    with scene.unchanged():
+        add = ipvlan.start(call_environment("ADD", scene.one, PATH=path), stdin_of(CONF))
+        assert add.process.wait(60) == -signal.SIGKILL
+
+        environment = call_environment("DEL", scene.one, CNI_IPVLAN_LOG=str(log))
+        delete = ipvlan.start(environment, stdin_of(CONF))
+        waiting = "waiting for the lock of the interface net1 of the container one, which another"
+        wait_until(lambda: log.exists() and waiting in log.read_text())
+        go.touch()
+
+        delete.end().succeeds()
+        add.end()
+    assert log.read_text().count("waiting") == 1
+    assert over.exists()

@@ -25,12 +25,7 @@ from executable import Executable
 from faulty import DiesAt
 from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from lab import RENAMES_WHAT_IS_UP
 from life import PLACES, Life
 from model import HOST, Slave, Where
@@ -39,7 +34,7 @@ from pools import CONTAINER_IDS, IFNAMES, NETWORKS, Key
 
 MINUTES = float(os.environ.get("MODEL_MINUTES", "0"))
 EVERY_DAY = settings(
-    max_examples=3,
+    max_examples=2,
     stateful_step_count=30,
     deadline=None,
     print_blob=True,

@@ -1,14 +1,11 @@
 """hostAccess: the host and the containers of a master reach each other."""
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-import sampling
-from executable import Executable
-from lab import MEMORY, Space, run
+from lab import MEMORY, run
 from person import QuickPerson
-from runtime import Conf, call_environment, host_local, network, static, stdin_of
+from runtime import host_local, network, static
 from sampling import each_once
 from scene import Added, Scene
 
@@ -287,42 +284,13 @@ def test_gc_removes_what_is_of_no_valid_attachment(scene: Scene) -> None:
     assert scene.host.links().keys() == links
 
 
-@pytest.mark.skipif(not sampling.is_long(), reason="48 processes")
-def test_many_at_once(scene: Scene) -> None:
-    """Containers come and go together; the interface is there while one of them is."""
-    scene.host.ip("address replace 10.1.0.250/24 dev eth0")
-    scene.host.ip(f"address delete {HOST}/24 dev eth0")
-    conf = {**CONF, "ipam": host_local("10.1.0.0/24")}
-    stays, *spaces = (scene.container() for _ in range(7))
-
-    def lives(number: int) -> None:
-        for verb in ("ADD", "DEL", "ADD", "DEL"):
-            executed(scene, verb, spaces[number], conf, CNI_CONTAINERID=f"c{number}")
-
-    with scene.unchanged(), ThreadPoolExecutor(6) as pool:
-        list(pool.map(lives, range(len(spaces))))
-    added = scene.add(conf, at=stays)
-    with ThreadPoolExecutor(6) as pool:
-        list(pool.map(lives, range(len(spaces))))
-    added.check()
-
-
-def executed(scene: Scene, verb: str, space: Space, conf: Conf, **others: str) -> None:
-    with scene.host.entered():
-        answer = Executable()(call_environment(verb, space, **others), stdin_of(conf))
-    assert answer.status == 0, answer
-
-
 # Dry run, and what people are shown.
 
 
 @dual
 @pytest.mark.parametrize(
     ("shell", "ipam"),
-    [
-        ("dash", BOTH["ipam"]),
-        ("bash at a terminal", host_local("10.1.0.0/24", "fd00:1::/64")),
-    ],
+    [("dash", BOTH["ipam"]), ("bash at a terminal", host_local("10.1.0.0/24", "fd00:1::/64"))],
 )
 def test_a_pasted_dry_run_gives_what_the_plugin_gives(
     scene: Scene, shell: str, ipam: dict[str, Any]

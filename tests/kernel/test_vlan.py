@@ -1,14 +1,11 @@
 """vlan: a VLAN of the master comes with its first container and goes with its last."""
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-import sampling
-from executable import Executable
 from lab import kernel_without, run
-from runtime import call_environment, host_local, network, static, stdin_of
+from runtime import host_local, network, static
 from scene import Scene
 
 from cni_ipvlan.state.registry import Registry
@@ -151,21 +148,6 @@ def test_one_that_others_use_stays(scene: Scene, use: str) -> None:
     added.delete()
 
     assert vlan_is_there(scene)
-
-
-@pytest.mark.skipif(not sampling.is_long(), reason="32 processes")
-def test_many_at_once(scene: Scene) -> None:
-    spaces = [scene.container() for _ in range(8)]
-
-    def lives(number: int) -> None:
-        for verb in ("ADD", "DEL") * 2:
-            environment = call_environment(verb, spaces[number], CNI_CONTAINERID=f"c{number}")
-            with scene.host.entered():
-                answer = Executable()(environment, stdin_of(CONF))
-            assert answer.status == 0, answer
-
-    with scene.unchanged(), ThreadPoolExecutor(4) as pool:
-        list(pool.map(lives, range(len(spaces))))
 
 
 @pytest.mark.parametrize("is_there", [True, False])
