@@ -6,12 +6,13 @@ And what an IPAM plugin has started does not outlive its call.
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from attacker import end_of, end_within
-from doubles import FakeIpam, stand_in
+from doubles import FakeIpam
 from executable import Executable
 from lab import own
 from person import Person
@@ -48,51 +49,41 @@ def permits(own_directories: None) -> Iterator[Callable[[str], None]]:
         yield write
 
 
-def linked(path: Path, plugin: str) -> str:
-    (path / "innocent").symlink_to(plugin)
-    return "innocent"
+# Each makes a program called "other" of another one.
+DISGUISES = {
+    "link": 'ln -s "$1" other',
+    "link to a link": 'ln -s "$1" innocent; ln -s innocent other',
+    "hard link": 'cp "$1" bridge; ln bridge other',
+    "copy": 'cp "$1" other',
+    "script": """printf '#!/bin/sh\\nexec "%s" "$@"\\n' "$1" >other; chmod +x other""",
+}
 
 
-def linked_twice(path: Path, plugin: str) -> str:
-    (path / "chain").symlink_to(linked(path, plugin))
-    return "chain"
-
-
-def hard_linked(path: Path, plugin: str) -> str:
-    shutil.copy(plugin, path / "bridge")
-    os.link(path / "bridge", path / "harmless")
-    return "harmless"
-
-
-def copied(path: Path, plugin: str) -> str:
-    shutil.copy(plugin, path / "unsuspicious")
-    return "unsuspicious"
+def disguised(directory: Path, disguise: str, program: str) -> str:
+    script = ("sh", "-ec", DISGUISES[disguise], "sh", program)
+    subprocess.run(script, cwd=directory, check=True)
+    return "other"
 
 
 @pytest.mark.parametrize("plugin", ["bridge", "vlan", "host-device", "ptp"])
 def test_an_interface_plugin_is_refused_before_anything_is_made(
     scene: Scene, tmp_path: Path, plugin: str
 ) -> None:
-    for disguise in (None, linked, linked_twice, hard_linked, copied):
-        directory = tmp_path / getattr(disguise, "__name__", "itself")
+    for disguise in (None, "link", "link to a link", "hard link", "copy"):
+        directory = tmp_path / (disguise or "itself")
         directory.mkdir()
-        called = disguise(directory, f"{PLUGINS}/{plugin}") if disguise else plugin
+        called = disguised(directory, disguise, f"{PLUGINS}/{plugin}") if disguise else plugin
         conf = network(ipam={"type": called}, vlan=5, device="eth0", vlanId=7)
         words = (called, "not an IPAM plugin", str(PERMITTED))
 
         scene.refuses(7, *words, conf=conf, CNI_PATH=f"{directory}:{PLUGINS}")
 
 
-@pytest.mark.parametrize("disguise", [None, linked, "a script"])
+@pytest.mark.parametrize("disguise", [None, "link", "script"])
 def test_a_call_of_itself_is_refused_at_once_and_keeps_no_pod(
-    scene: Scene, ipvlan: Executable, tmp_path: Path, disguise: object
+    scene: Scene, ipvlan: Executable, tmp_path: Path, disguise: str | None
 ) -> None:
-    called = "ipvlan"
-    if disguise == "a script":
-        called = "other"
-        stand_in(tmp_path, called, f'exec {ipvlan.path} "$@"')
-    elif disguise:
-        called = linked(tmp_path, ipvlan.path)
+    called = disguised(tmp_path, disguise, ipvlan.path) if disguise else "ipvlan"
     conf = stdin_of(network(ipam={"type": called}))
     path = {"CNI_PATH": f"{tmp_path}:{Path(ipvlan.path).parent}:{PLUGINS}"}
     with scene.unchanged():
@@ -107,11 +98,11 @@ def test_a_call_of_itself_is_refused_at_once_and_keeps_no_pod(
     delete.succeeds()
 
 
-@pytest.mark.parametrize("disguise", [None, linked, copied])
+@pytest.mark.parametrize("disguise", [None, "link", "copy"])
 def test_an_interface_plugin_is_run_for_no_verb(
-    scene: Scene, bridge: FakeBridge, disguise: Callable[[Path, str], str] | None
+    scene: Scene, bridge: FakeBridge, disguise: str | None
 ) -> None:
-    called = disguise(bridge.directory, bridge.program) if disguise else bridge.type
+    called = disguised(bridge.directory, disguise, bridge.program) if disguise else bridge.type
     bad = network(ipam={"type": called})
     path: Conf = {"CNI_PATH": bridge.path}
     added = scene.add(**path)

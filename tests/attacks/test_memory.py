@@ -59,9 +59,7 @@ def test_a_delete_removes_the_recorded_link_whatever_its_owner_calls_it(
     assert not files_about("one")
 
 
-def test_two_attachments_that_their_owner_has_swapped_are_removed_as_recorded(
-    scene: Scene,
-) -> None:
+def test_two_attachments_that_their_owner_has_swapped_are_removed_as_recorded(scene: Scene) -> None:
     first = scene.add()
     second = scene.add(CNI_IFNAME="net2", ipam=static("10.1.0.3/24"))
     links = scene.one.links()

@@ -33,11 +33,7 @@ ANSWERS: list[dict[str, Any]] = [
     {"ips": [{"address": ADDRESS}]},
     {**GOOD, "unknown": {"a": [1]}},
     {**GOOD, "ips": [{"address": ADDRESS, "interface": 7, "unknown": None}]},
-    {
-        **GOOD,
-        "ips": [{"address": ADDRESS, "interface": 0}],
-        "interfaces": [{"name": "eth9"}],
-    },
+    {**GOOD, "ips": [{"address": ADDRESS, "interface": 0}], "interfaces": [{"name": "eth9"}]},
     {**GOOD, "dns": {"nameservers": ["10.1.0.1"], "unknown": 1}, "routes": []},
     {**GOOD, "routes": None, "dns": None, "interfaces": None},
 ]
@@ -77,6 +73,8 @@ def test_its_stderr_is_passed_on(scene: Scene) -> None:
         else:
             added = scene.add(ipam=conf)
             assert "the end" in added.stderr
+            assert ("(the rest was dropped)" in added.stderr) == ("more than" in script)
+            assert len(added.stderr) <= 1 << 20
             added.delete()
 
 

@@ -1,4 +1,4 @@
-"""A link that its owner hides keeps nobody else from the master, and its mode is not forgotten."""
+"""Links that a container forges or hides change no mode, and keep nobody else from the master."""
 
 import shutil
 import subprocess
@@ -8,7 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from attacker import files_about, forge_from_nested
+from attacker import (
+    files_about,
+    forge_from_nested,
+    looks_busy,
+    ordinary_users,
+    replace_by_forged_link,
+    slave_by_hand,
+)
 from doubles import Steps
 from lab import MEMORY, Space, records, run, wait_until
 from runtime import Answer, network, static
@@ -27,6 +34,59 @@ def add_another(scene: Scene, number: int = 3, mode: str = "l2") -> Answer:
 
 def delete_another(scene: Scene, number: int = 3) -> None:
     scene.runtime.delete("", network(), CNI_CONTAINERID=f"c{number}").succeeds()
+
+
+# Forged modes.
+
+
+def test_a_link_recreated_on_a_containers_own_interface_permits_no_mode(scene: Scene) -> None:
+    """Attackers before and after the victim, since the order of the search is unknown."""
+    first, victim, last = (scene.container() for _ in range(3))
+    for number, space in enumerate((first, victim, last), 2):
+        scene.add(at=space, ipam=static(f"10.1.0.{number}/24"), CNI_CONTAINERID=f"a{number}")
+    for attacker in (first, last):
+        replace_by_forged_link(attacker, "l3")
+
+    assert add_another(scene, 5, mode="l3").error()["code"] == 104
+    assert victim.ipvlan("net1")["mode"] == "l2"
+
+
+def test_a_forged_link_blocks_no_free_master(scene: Scene) -> None:
+    scene.add()
+    replace_by_forged_link(scene.one, "l2")
+
+    added = scene.add(at=scene.two, mode="l3")
+
+    assert added.container.ipvlan("net1")["mode"] == "l3"
+
+
+def test_a_link_whose_parent_only_has_the_masters_index_permits_no_mode(scene: Scene) -> None:
+    first, victim, last = (scene.container() for _ in range(3))
+    slave_by_hand(victim, "l3")
+    for attacker in (first, last):
+        forge_from_nested(attacker, scene.container(), scene.host, "l2")
+    shutil.rmtree(MEMORY, ignore_errors=True)
+
+    assert add_another(scene, 2, mode="l2").error()["code"] == 104
+    assert victim.ipvlan("byhand")["mode"] == "l3"
+    add_another(scene, 3, mode="l3").result()
+
+
+def test_a_link_in_the_namespace_of_an_ordinary_user_blocks_no_add(scene: Scene) -> None:
+    looks_busy(scene.host)
+    link = scene.host.links()["eth0"]
+    script = (
+        f"ip link add index {link['ifindex']} address {link['address']} name eth0 type dummy\n"
+        "ip link add link eth0 name forged type ipvlan mode l3\n"
+        "ip link set dev eth0 up; ip link set dev forged up"
+    )
+    with ordinary_users(2, script):
+        added = scene.add(mode="l2")
+
+    assert added.container.ipvlan("net1")["mode"] == "l2"
+
+
+# Hidden links.
 
 
 @contextmanager
