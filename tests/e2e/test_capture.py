@@ -10,30 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doubles import FakeIpam
 from executable import Executable
-from lab import LOGS, MEMORY, Node, wait_until
+from lab import LOGS, MEMORY, wait_until
 from person import Person
-from runtime import (
-    PLUGINS,
-    Conf,
-    Runtime,
-    call_environment,
-    host_local,
-    network,
-    static,
-    stdin_of,
-)
+from runtime import PLUGINS, Conf, call_environment, host_local, network, static, stdin_of
+from scene import Scene
 
-PATH = {"PATH": os.environ["PATH"]}
+PATH: Conf = {"PATH": os.environ["PATH"]}
 ARGS = "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0"
 NAME = re.compile(r"\d{8}T\d{6}\.\d{3}Z-(\w+)-\d+\.jsonl")
 
 
 @pytest.fixture
-def calls(node: Node) -> Path:
+def calls(scene: Scene) -> Path:
     """The directory of captures that networks name here."""
-    node.master()
     directory = LOGS / "calls"
     directory.mkdir(0o700)
     return directory
@@ -54,13 +44,11 @@ def captured(**options: Any) -> Conf:
     return network(captureDir="calls", **options)
 
 
-def test_each_call_leaves_a_file(node: Node, runtime: Runtime, calls: Path) -> None:
-    container = node.container()
+def test_each_call_leaves_a_file(scene: Scene, calls: Path) -> None:
     conf = captured(ipam=host_local("10.1.0.0/24"), args={"key": "ü\udcff\x1b"})
-    about = {"CNI_ARGS": ARGS, "TOKEN": "secret", **PATH}
-    added = runtime.add(container, conf, **about)
-    runtime.check(container, conf, added.result(), **about).succeeds()
-    runtime.delete(container, conf, **about).succeeds()
+    added = scene.add(conf, **{**PATH, "CNI_ARGS": ARGS, "TOKEN": "secret"})
+    added.check()
+    added.delete()
 
     files = sorted(calls.iterdir())
     verbs = [match[1] for match in (NAME.fullmatch(file.name) for file in files) if match]
@@ -70,9 +58,10 @@ def test_each_call_leaves_a_file(node: Node, runtime: Runtime, calls: Path) -> N
         file for file in files if "\x1b" in file.read_text() or "secret" in file.read_text()
     ]
     add, check, delete = captures(calls)
-    assert add["environment"] == call_environment("ADD", container, CNI_ARGS=ARGS)
+    path = {"CNI_PATH": scene.fake.path}
+    assert add["environment"] == call_environment("ADD", scene.one, CNI_ARGS=ARGS, **path)
     assert json.loads(add["stdin"]) == json.loads(stdin_of(conf))
-    assert (add["status"], add["answer"]) == (0, added.stdout.decode())
+    assert (add["status"], json.loads(add["answer"])) == (0, added.result)
     assert (check["status"], check["answer"]) == (delete["status"], delete["answer"]) == (0, "")
     commands = add["commands"]
     creating = next(each for each in commands if "ipvlan" in each["argv"] and each["purpose"])
@@ -86,14 +75,12 @@ def test_each_call_leaves_a_file(node: Node, runtime: Runtime, calls: Path) -> N
     assert any(json.loads(each["stdout"]) for each in commands if "show" in each["argv"])
 
 
-def test_input_that_is_no_json_is_captured_for_the_administrator(
-    node: Node, runtime: Runtime
-) -> None:
+def test_input_that_is_no_json_is_captured_for_the_administrator(scene: Scene) -> None:
     directory = MEMORY.with_name("captures")  # where every directory is root's
     directory.mkdir()
-    environment = call_environment("ADD", node.container(), **PATH)
+    environment = call_environment("ADD", scene.one, **PATH)
     stdin = b'{"\xff\x80\xed\xa0\x80"'
-    runtime.raw(stdin, {**environment, "CNI_IPVLAN_CAPTURE": str(directory)})
+    scene.runtime.raw(stdin, {**environment, "CNI_IPVLAN_CAPTURE": str(directory)})
     (capture,) = captures(directory)
     assert capture["stdin"].encode("utf-8", "surrogateescape") == stdin
     assert json.loads(capture["answer"])["code"] == 6
@@ -103,18 +90,12 @@ def test_input_that_is_no_json_is_captured_for_the_administrator(
 
 @pytest.mark.parametrize(("number", "ends"), [(signal.SIGTERM, True), (signal.SIGKILL, False)])
 def test_a_call_that_is_stopped_is_captured(
-    node: Node,
-    ipvlan: Executable,
-    calls: Path,
-    fake_ipam: FakeIpam,
-    person: Person,
-    number: signal.Signals,
-    ends: bool,  # noqa: FBT001
+    scene: Scene, ipvlan: Executable, calls: Path, person: Person, number: int, *, ends: bool
 ) -> None:
-    fake_ipam.on("ADD", "echo $$ >new; mv new process; exec sleep 60")
-    process = fake_ipam.directory / "process"
-    environment = call_environment("ADD", node.container(), CNI_PATH=fake_ipam.path, **PATH)
-    call = ipvlan.start(environment, stdin_of(captured(ipam=fake_ipam.conf)))
+    conf = captured(ipam=scene.ipam(script="echo $$ >new; mv new process; exec sleep 60"))
+    process = scene.fake.directory / "process"
+    environment = call_environment("ADD", scene.one, CNI_PATH=scene.fake.path, **PATH)
+    call = ipvlan.start(environment, stdin_of(conf))
     wait_until(process.exists)
     call.process.send_signal(number)
     answer = call.end()
@@ -128,17 +109,17 @@ def test_a_call_that_is_stopped_is_captured(
     else:
         os.kill(int(process.read_text()), signal.SIGKILL)
         assert capture.keys().isdisjoint({"status", "answer"})
-        fake_ipam.on("ADD", "exit 1")
+        scene.ipam(script="exit 1")
         file = next(calls.iterdir())
-        _, out, err = person.types(f"ipvlan replay {file} --cni-path {fake_ipam.path}")
+        _, out, err = person.types(f"ipvlan replay {file} --cni-path {scene.fake.path}")
         assert out.startswith("status 1; the recorded call was killed\n"), err
 
 
-def test_the_oldest_files_are_removed(node: Node, runtime: Runtime, calls: Path) -> None:
+def test_the_oldest_files_are_removed(scene: Scene, calls: Path) -> None:
     for number in range(150):
         (calls / f"20250101T000000.{number:03}Z-ADD-1.jsonl").write_text("{}")
     (calls / "notes.txt").write_text("kept")
-    runtime.delete("", captured(), **PATH).succeeds()
+    scene.runtime.delete("", captured(), **PATH).succeeds()
 
     names = sorted(path.name for path in calls.iterdir())
 
@@ -147,7 +128,7 @@ def test_the_oldest_files_are_removed(node: Node, runtime: Runtime, calls: Path)
     assert "notes.txt" in names
     big = calls / "20250101T000000.149Z-ADD-1.jsonl"
     os.truncate(big, 65 << 20)
-    runtime.delete("", captured(), **PATH).succeeds()
+    scene.runtime.delete("", captured(), **PATH).succeeds()
     assert len(list(calls.iterdir())) == 3
 
 
@@ -160,7 +141,7 @@ def test_the_oldest_files_are_removed(node: Node, runtime: Runtime, calls: Path)
     ],
 )
 def test_a_network_can_not_have_files_written_elsewhere(
-    node: Node, runtime: Runtime, calls: Path, directory: str, why: str
+    scene: Scene, calls: Path, directory: str, why: str
 ) -> None:
     """As its logFile, of which tests/unit has every spelling and obstacle."""
     (LOGS / "l").symlink_to("/etc")
@@ -168,24 +149,19 @@ def test_a_network_can_not_have_files_written_elsewhere(
     (LOGS / "open").chmod(0o777)
     before = sorted(Path("/etc").iterdir())
 
-    answer = runtime.add(node.container(), network(captureDir=directory), **PATH)
+    (said,) = scene.add(captureDir=directory, **PATH).stderr.splitlines()
 
-    answer.result()
-    assert f"cannot capture the call in {directory!r}: " in answer.stderr
-    assert why in answer.stderr
-    assert len(answer.stderr.splitlines()) == 1
+    assert f"cannot capture the call in {directory!r}: " in said
+    assert why in said
     assert sorted(Path("/etc").iterdir()) == before
     assert not [path for path in LOGS.rglob("*") if path.is_file()]
 
 
 def test_the_administrators_directory_goes_before_the_networks(
-    node: Node, runtime: Runtime, calls: Path, tmp_path: Path
+    scene: Scene, calls: Path, tmp_path: Path
 ) -> None:
-    answer = runtime.add(
-        node.container(), captured(), CNI_IPVLAN_CAPTURE=str(tmp_path / "none"), **PATH
-    )
-    answer.result()
-    assert answer.stderr.count("cannot capture the call in ") == 1
+    added = scene.add(captured(), CNI_IPVLAN_CAPTURE=str(tmp_path / "none"), **PATH)
+    assert added.stderr.count("cannot capture the call in ") == 1
     assert list(calls.iterdir()) == []  # nor is it where the network wants it
 
 
@@ -195,12 +171,11 @@ def the_capture(calls: Path, person: Person) -> str:
     return "call.jsonl"
 
 
-def test_a_call_is_made_again(node: Node, runtime: Runtime, calls: Path, person: Person) -> None:
-    container = node.container()
-    conf = network(ipam=host_local("10.1.0.0/24"))
-    runtime.add(container, {**conf, "captureDir": "calls"}, CNI_ARGS=ARGS, **PATH).result()
+def test_a_call_is_made_again(scene: Scene, calls: Path, person: Person) -> None:
+    container = scene.one
+    added = scene.add(captured(ipam=host_local("10.1.0.0/24")), CNI_ARGS=ARGS, **PATH)
     file = the_capture(calls, person)
-    runtime.delete(container, conf, **PATH).succeeds()
+    added.delete(captureDir="")
 
     planned = person.succeeds(f"ipvlan replay {file} --dry-run")
     assert "ip link add link eth0" in planned
@@ -229,11 +204,12 @@ def test_a_call_is_made_again(node: Node, runtime: Runtime, calls: Path, person:
 
 
 def test_a_failure_is_captured_with_its_command_and_reproduced(
-    node: Node, runtime: Runtime, calls: Path, person: Person
+    scene: Scene, calls: Path, person: Person
 ) -> None:
-    container = node.container()
     routes = [{"dst": "0.0.0.0/0", "gw": "10.9.0.1"}]
-    answer = runtime.add(container, captured(ipam=static("10.1.0.2/24", routes=routes)), **PATH)
+    answer = scene.runtime.add(
+        scene.one, captured(ipam=static("10.1.0.2/24", routes=routes)), **PATH
+    )
     assert answer.error()["code"] == 107
     (capture,) = captures(calls)
     assert (capture["status"], capture["answer"]) == (1, answer.stdout.decode())
@@ -255,19 +231,16 @@ def test_a_failure_is_captured_with_its_command_and_reproduced(
 
 
 def test_another_container_and_other_plugins_can_be_named(
-    node: Node, runtime: Runtime, calls: Path, person: Person, fake_ipam: FakeIpam
+    scene: Scene, calls: Path, person: Person
 ) -> None:
-    first, second = node.container(), node.container()
-    conf = captured(ipam=fake_ipam.conf)
-    runtime.add(first, conf, **PATH).error()
+    conf = captured(ipam=scene.ipam(ips=["10.1.0.9/24"]))
+    scene.runtime.add(scene.one, conf, **PATH).error()  # without CNI_PATH to it
     file = the_capture(calls, person)
-    ips = [{"address": "10.1.0.9/24"}]
-    fake_ipam.answers("ADD", {"cniVersion": "1.0.0", "ips": ips})
 
-    options = f"--netns {second.path} --cni-path {fake_ipam.directory}"
+    options = f"--netns {scene.two.path} --cni-path {scene.fake.directory}"
     out = person.succeeds(f"ipvlan replay {file} {options}", CNI_NETNS="/x", CNI_ARGS="A=b")
 
     assert out.startswith("status 0; recorded was 1\n")
-    assert second.addresses("net1") == ["10.1.0.9/24"]
-    assert "net1" not in first.links()
-    assert "CNI_ARGS" not in fake_ipam.environment("ADD")
+    assert scene.two.addresses("net1") == ["10.1.0.9/24"]
+    assert "net1" not in scene.one.links()
+    assert "CNI_ARGS" not in scene.fake.environment("ADD")

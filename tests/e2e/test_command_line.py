@@ -10,13 +10,12 @@ import subprocess
 import termios
 
 import pytest
-from lab import FOR_ALL, Node, run, wait_until
+from attacker import NOBODY
+from lab import FOR_ALL, run, wait_until
 from person import Person
 from runtime import call_environment, network, static
 from sampling import sample
-
-NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
-
+from scene import Scene
 
 DEAF = [
     (">/dev/full", "ipvlan: cannot write to standard output: No space left on device\n"),
@@ -26,11 +25,9 @@ DEAF = [
 
 @pytest.mark.parametrize(("stdout", "printed"), DEAF)
 def test_output_that_cannot_be_written_is_a_failure(
-    stdout: str, printed: str, node: Node, person: Person
+    stdout: str, printed: str, scene: Scene, person: Person
 ) -> None:
-    node.master()
-    node.container()
-    before = node.snapshot()
+    before = scene.node.snapshot()
     conf = person.writes(network(ipam=static("10.1.0.2/24")))
     about = f"-c {conf} --netns container1"
     into = f"bash -c 'exec {stdout}; exec"
@@ -44,59 +41,55 @@ def test_output_that_cannot_be_written_is_a_failure(
 
     (option,) = sample(("", "--json", "--dry-run"), 1)
     is_reported(f"add {about} {option}")
-    assert node.snapshot() == before
+    assert scene.node.snapshot() == before
     person.succeeds(f"ipvlan add {about} --json >result")
     for words in sample(("check {about} --prev-result result", "show", "status -c {conf}"), 1):
         is_reported(words.format(about=about, conf=conf))
     person.succeeds(f"{into} ipvlan del {about}'")  # which prints nothing
-    assert node.snapshot() == before
+    assert scene.node.snapshot() == before
     person.succeeds(f"ipvlan add {about} -v 2>/dev/full")  # a trace delays nothing
 
 
-def test_a_runtimes_call_is_replayed_and_can_be_pasted(node: Node, person: Person) -> None:
-    node.master()
-    container = node.container()
+def test_a_runtimes_call_is_replayed_and_can_be_pasted(scene: Scene, person: Person) -> None:
+    container = scene.one
     conf = json.dumps(network())
-    before = node.snapshot()
+    before = scene.node.snapshot()
 
     script = person.succeeds("ipvlan --dry-run", conf, **call_environment("ADD", container))
 
-    assert node.snapshot() == before
+    assert scene.node.snapshot() == before
     run("sh", stdin=script)
     assert container.addresses("net1") == ["10.1.0.2/24"]
     script = person.succeeds("ipvlan --dry-run", conf, **call_environment("DEL", container))
     run("sh", stdin=script)
-    assert node.snapshot() == before
+    assert scene.node.snapshot() == before
 
 
-def test_a_user_without_rights_can_make_a_dry_run(node: Node, person: Person) -> None:
-    node.master()
-    node.container()
+def test_a_user_without_rights_can_make_a_dry_run(scene: Scene, person: Person) -> None:
     conf = json.dumps(network())
     nobody = f"{shlex.join(NOBODY)} {FOR_ALL}/bin/ipvlan"
 
     for command in ("add", "del"):
         about = f"{command} -c - --netns container1 --container-id one --dry-run"
-        before = node.snapshot()
+        before = scene.node.snapshot()
         script = person.succeeds(f"{nobody} {about}", conf)
         assert "# assumed: you run this as root, or with CAP_NET_ADMIN and CAP_SYS_ADMIN" in script
         assert "# assumed: ip netns exec container1 ip -j -d link show " in script
         assert "(running it is not permitted)" in script
-        assert node.snapshot() == before
+        assert scene.node.snapshot() == before
         if command == "add":
             run("sh", stdin=script)
         else:
             assert (
                 "\nip netns exec container1 ip link delete dev net1 || status=1  # remove" in script
             )
-    assert node.host.links().keys() == {"lo", "eth0"}
+    assert scene.host.links().keys() == {"lo", "eth0"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_show_keeps_watching_until_it_is_stopped(
-    node: Node, person: Person, number: signal.Signals
+    scene: Scene, person: Person, number: signal.Signals
 ) -> None:
-    node.master()
     ours, theirs = pty.openpty()
     before = termios.tcgetattr(theirs)
     watching = subprocess.Popen(

@@ -11,22 +11,24 @@ import documents
 import pytest
 from dhcp import SOCKET, daemon, program
 from executable import Executable
-from lab import Node, Space, own, run, wait_until, without_program
+from lab import Space, own, run, wait_until, without_program
 from person import Person
-from runtime import PLUGINS, Conf, Runtime, call_environment, network, stdin_of
+from runtime import PLUGINS, call_environment, network, stdin_of
+from scene import Scene
 from shells import run_by
 from wire import listening
 
 LEASES = Path("/run/dnsmasq.leases")
 SERVER = "10.1.0.1"
+CONF = network(ipam={"type": "dhcp"})
+pytestmark = pytest.mark.scene(master="wire")
 
 
 @pytest.fixture
-def cable(node: Node) -> Space:
+def cable(scene: Scene) -> Space:
     """Have a host behind the master; return its namespace."""
-    server = node.master_on_a_wire()
-    server.ip(f"address add {SERVER}/24 dev eth0")
-    return server
+    scene.neighbour.ip(f"address add {SERVER}/24 dev eth0")
+    return scene.neighbour
 
 
 @pytest.fixture
@@ -57,10 +59,6 @@ def impatient() -> list[str]:
     return ["-timeout", "500ms", "-resendmax", "1s", *(["-resendtimeout", "8s"] * is_newer())]
 
 
-def conf() -> Conf:
-    return network(ipam={"type": "dhcp"})
-
-
 def leases() -> dict[str, str]:
     """Return the server's leases: of each address, the client identifier as text."""
     entries = [line.split() for line in LEASES.read_text().splitlines()]
@@ -74,16 +72,16 @@ def address(result: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("options", [(), ("-broadcast",)])
 def test_containers_have_their_own_leases_renew_and_release_them(
-    node: Node, cable: Space, runtime: Runtime, tmp_path: Path, options: Sequence[str]
+    scene: Scene, cable: Space, tmp_path: Path, options: Sequence[str]
 ) -> None:
-    containers = {"one": node.container(), "two": node.container()}
+    containers = {"one": scene.one, "two": scene.two}
     log = tmp_path / "log"
     # dnsmasq takes up to a 16th of the lease from T1, the seconds until it is renewed.
     timers = ("--dhcp-option=option:T1,8", "--dhcp-option=option:T2,100")
     with serving(*timers, lease="2m"), daemon(log, *options):
         with listening(cable, "eth0") as neighbour:
             results = {
-                name: runtime.add(container, conf(), CNI_CONTAINERID=name).result()
+                name: scene.runtime.add(container, CONF, CNI_CONTAINERID=name).result()
                 for name, container in containers.items()
             }
             wait_until(lambda: neighbour.announced() == list(map(address, results.values())))
@@ -98,25 +96,25 @@ def test_containers_have_their_own_leases_renew_and_release_them(
             container.run("ping", "-c", "1", "-W", "5", SERVER)
         wait_until(lambda: "lease renewed" in log.read_text())
         for name, container in containers.items():
-            runtime.delete(container, conf(), CNI_CONTAINERID=name).succeeds()
+            scene.runtime.delete(container, CONF, CNI_CONTAINERID=name).succeeds()
         wait_until(lambda: leases() == {})
     assert "network is down" not in log.read_text()
 
 
 def test_a_lease_is_released_even_if_the_namespace_was_removed_but_not_by_another_daemon(
-    node: Node, wire: Space, runtime: Runtime, tmp_path: Path
+    scene: Scene, wire: Space, tmp_path: Path
 ) -> None:
-    container, other = node.container(), node.container()
+    container, other = scene.one, scene.two
     with daemon(tmp_path / "log"):
-        runtime.add(container, conf()).result()
+        scene.runtime.add(container, CONF).result()
     with daemon(tmp_path / "log"):
-        runtime.delete(container, conf()).succeeds()
+        scene.runtime.delete(container, CONF).succeeds()
         # The server has heard all that was sent before another's lease comes and goes.
-        runtime.add(other, conf(), CNI_CONTAINERID="two").result()
+        scene.runtime.add(other, CONF, CNI_CONTAINERID="two").result()
         assert sorted(leases().values()) == ["\0one/net/net1", "\0two/net/net1"]
         # The daemon has a thread in it, which keeps it alive until then.
-        node.remove(other)
-        runtime.delete("", conf(), CNI_CONTAINERID="two").succeeds()
+        scene.node.remove(other)
+        scene.runtime.delete("", CONF, CNI_CONTAINERID="two").succeeds()
         wait_until(lambda: list(leases().values()) == ["\0one/net/net1"])
     assert "net1" not in container.links()
 
@@ -132,16 +130,16 @@ def asks_for_broadcast(request: bytes) -> bool:
 
 @pytest.mark.parametrize("options", [(), ("-broadcast",)], ids=["plain", "with -broadcast"])
 def test_without_tc_the_daemon_has_to_ask_for_broadcasts(
-    node: Node, wire: Space, runtime: Runtime, tmp_path: Path, options: Sequence[str]
+    scene: Scene, wire: Space, tmp_path: Path, options: Sequence[str]
 ) -> None:
     # ipvlan delivers by IP address, which the container is only asking for.
-    container = node.container()
+    container = scene.one
     with (
         without_program("tc"),
         daemon(tmp_path / "log", *impatient(), *options),
         listening(wire, "eth0") as heard,
     ):
-        answer = runtime.add(container, conf())
+        answer = scene.runtime.add(container, CONF)
         requests = [each for each in heard.heard() if is_request(each)]
     # 1.1.1 does if it is told to, 1.9.1 never does.
     asked = {asks_for_broadcast(each) for each in requests}
@@ -156,13 +154,13 @@ def test_without_tc_the_daemon_has_to_ask_for_broadcasts(
 
 
 def test_without_tc_a_server_that_broadcasts_is_heard(
-    node: Node, cable: Space, runtime: Runtime, tmp_path: Path
+    scene: Scene, cable: Space, tmp_path: Path
 ) -> None:
-    container = node.container()
+    container = scene.one
     with without_program("tc"), serving("--dhcp-broadcast"), daemon(tmp_path / "log"):
-        runtime.add(container, conf()).result()
+        scene.runtime.add(container, CONF).result()
         with listening(cable, "eth0") as heard:
-            runtime.delete(container, conf()).succeeds()
+            scene.runtime.delete(container, CONF).succeeds()
             wait_until(lambda: any(map(is_request, heard.heard())))
             (release,) = filter(is_request, heard.heard())
         # 1.9.1 sends it from 0.0.0.0 to the server's address, where it is not accepted.
@@ -173,18 +171,18 @@ def test_without_tc_a_server_that_broadcasts_is_heard(
 
 @pytest.mark.parametrize("mode", ["l3", "l3s"])
 def test_without_a_server_or_broadcasts_it_is_said_how_often_it_was_asked(
-    node: Node, wire: Space, ipvlan: Executable, tmp_path: Path, mode: str
+    scene: Scene, wire: Space, ipvlan: Executable, tmp_path: Path, mode: str
 ) -> None:
-    node.host.ip("link add name eth1 up type veth peer name silent netns neighbour")
+    scene.host.ip("link add name eth1 up type veth peer name silent netns neighbour")
     wire.ip("link set dev silent up")
     confs = {
-        "silent": {**conf(), "master": "eth1"},
-        "deaf": {**conf(), "mode": mode},  # no answer arrives, so validate calls it an error
+        "silent": {**CONF, "master": "eth1"},
+        "deaf": {**CONF, "mode": mode},  # no answer arrives, so validate calls it an error
     }
     with daemon(tmp_path / "log", *impatient()), listening(wire, "silent") as heard:
         calls = [
             ipvlan.start(
-                call_environment("ADD", node.container(), CNI_CONTAINERID=name), stdin_of(each)
+                call_environment("ADD", scene.container(), CNI_CONTAINERID=name), stdin_of(each)
             )
             for name, each in confs.items()
         ]
@@ -197,27 +195,29 @@ def test_without_a_server_or_broadcasts_it_is_said_how_often_it_was_asked(
     assert "no more tries" in deaf["msg"]
 
 
+def state(container: Space) -> list[Any]:
+    return [container.addresses("net1"), container.routes(), leases()]
+
+
 @pytest.mark.parametrize("shell", ["dash", "bash at a terminal"])
 def test_a_pasted_dry_run_gives_what_add_gives(
-    node: Node, wire: Space, runtime: Runtime, person: Person, tmp_path: Path, shell: str
+    scene: Scene, wire: Space, person: Person, tmp_path: Path, shell: str
 ) -> None:
-    container = node.container()
-    about = f"-c {person.writes(conf())} --netns container1 --container-id one --dry-run"
+    container = scene.one
+    about = f"-c {person.writes(CONF)} --netns container1 --container-id one --dry-run"
     with daemon(tmp_path / "log"):
-        runtime.add(container, conf()).result()
-        added = [container.ask("address", "show", "dev", "net1")[0]["addr_info"][0]["local"]]
-        added += [container.routes(), leases()]
-        runtime.delete(container, conf()).succeeds()
+        scene.runtime.add(container, CONF).result()
+        added = state(container)
+        scene.runtime.delete(container, CONF).succeeds()
         wait_until(lambda: leases() == {})
-        before = node.snapshot()
+        before = scene.node.snapshot()
         script = person.succeeds(f"ipvlan add {about}")
-        assert (node.snapshot(), leases()) == (before, {})
+        assert (scene.node.snapshot(), leases()) == (before, {})
 
         status, out = run_by(shell, script)
 
         assert status == 0, out
-        pasted = [container.ask("address", "show", "dev", "net1")[0]["addr_info"][0]["local"]]
-        assert [*pasted, container.routes(), leases()] == added
+        assert state(container) == added
         assert run_by(shell, person.succeeds(f"ipvlan del {about}"))[0] == 0
         wait_until(lambda: leases() == {})
 
@@ -226,7 +226,7 @@ def test_a_pasted_dry_run_gives_what_add_gives(
         assert status == 1, out
         assert "failed; undoing what was done" in out
         wait_until(lambda: leases() == {})
-        assert node.snapshot() == before
+        assert scene.node.snapshot() == before
     assert "network is down" not in (tmp_path / "log").read_text()
 
 
@@ -282,54 +282,53 @@ def block(language: str) -> str:
     return next(each.text for each in documents.code("docs/dhcp.md") if each.language == language)
 
 
-def attach_and_detach(node: Node, runtime: Runtime) -> None:
-    container = node.container()
-    result = runtime.add(container, conf()).result()
+def attach_and_detach(scene: Scene) -> None:
+    container = scene.one
+    result = scene.runtime.add(container, CONF).result()
     assert leases() == {address(result): "\0one/net/net1"}
-    runtime.delete(container, conf()).succeeds()
+    scene.runtime.delete(container, CONF).succeeds()
     wait_until(lambda: leases() == {})
 
 
-def debians_units(node: Node, runtime: Runtime, person: Person, systemd: Systemd) -> None:
+def debians_units(scene: Scene, person: Person, systemd: Systemd) -> None:
     assert "disabled" in systemd.run("systemctl is-enabled cni-dhcp.socket || true")
 
     systemd.run(block("sh"))
 
     assert systemd.daemon() == "/usr/lib/cni/dhcp daemon "
-    attach_and_detach(node, runtime)
+    attach_and_detach(scene)
     # As after a restart of the node, when a pod comes before the service.
     systemd.run("systemctl stop cni-dhcp.service && systemctl start cni-dhcp.socket")
     assert systemd.daemon() == ""
-    assert "problem" not in person.types(f"ipvlan doctor -c {person.writes(conf())}")[1]
-    attach_and_detach(node, runtime)
+    assert "problem" not in person.types(f"ipvlan doctor -c {person.writes(CONF)}")[1]
+    attach_and_detach(scene)
     assert systemd.daemon() == "/usr/lib/cni/dhcp daemon "
     enabled = systemd.run("systemctl is-enabled cni-dhcp.socket cni-dhcp.service")
     assert enabled.split() == ["enabled", "enabled"]
 
 
-def unit_for_other_nodes(node: Node, runtime: Runtime, person: Person, systemd: Systemd) -> None:
+def unit_for_other_nodes(scene: Scene, person: Person, systemd: Systemd) -> None:
     """It serves also after a kill."""
     Path("/etc/systemd/system/cni-dhcp.service").write_text(block("ini"))
     Path("/opt/cni/bin").mkdir()
     shutil.copy(f"{PLUGINS}/dhcp", "/opt/cni/bin")
     systemd.run(block("sh").replace("cni-dhcp.socket ", ""))
     wait_until(SOCKET.exists)
-    attach_and_detach(node, runtime)
+    attach_and_detach(scene)
     systemd.run("systemctl kill --signal=KILL cni-dhcp.service")
     wait_until(lambda: systemd.daemon() == "")
     assert SOCKET.exists()
     systemd.run("systemctl restart cni-dhcp.service")
     wait_until(lambda: systemd.daemon() == "/opt/cni/bin/dhcp daemon ")
-    attach_and_detach(node, runtime)
+    attach_and_detach(scene)
 
 
 @pytest.mark.parametrize("units", [debians_units, unit_for_other_nodes])
 def test_units_are_started_as_the_document_says(
-    node: Node,
+    scene: Scene,
     wire: Space,
-    runtime: Runtime,
     person: Person,
     systemd: Systemd,
-    units: Callable[[Node, Runtime, Person, Systemd], None],
+    units: Callable[[Scene, Person, Systemd], None],
 ) -> None:
-    units(node, runtime, person, systemd)
+    units(scene, person, systemd)

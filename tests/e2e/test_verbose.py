@@ -5,9 +5,10 @@ import subprocess
 from pathlib import Path
 
 from doubles import stand_in
-from lab import Node, wait_until
+from lab import wait_until
 from person import Person
 from runtime import network
+from scene import Scene
 
 from cni_ipvlan.state.registry import Registry
 
@@ -48,9 +49,7 @@ class Watched:
         return self.process.wait(60)
 
 
-def test_a_command_that_hangs_is_seen_and_then_its_time(node: Node, person: Person) -> None:
-    node.master()
-    node.container()
+def test_a_command_that_hangs_is_seen_and_then_its_time(scene: Scene, person: Person) -> None:
     conf = person.writes(network())
     path = f"{stand_in(person.directory / 'tools', 'ip', SLOW_IP)}:{person.environment['PATH']}"
 
@@ -66,12 +65,10 @@ def test_a_command_that_hangs_is_seen_and_then_its_time(node: Node, person: Pers
     assert begun[1] in {match[1] for match in map(ENDED.fullmatch, call.lines) if match}
 
 
-def test_a_wait_for_the_master_is_said(node: Node, person: Person) -> None:
-    node.master()
-    node.container()
+def test_a_wait_for_the_master_is_said(scene: Scene, person: Person) -> None:
     conf = person.writes(network())
     inode = Path("/proc/self/ns/net").stat().st_ino
-    index = node.host.links()["eth0"]["ifindex"]
+    index = scene.host.links()["eth0"]["ifindex"]
 
     with Registry().master_lock((inode, index), lambda: None):
         call = Watched(person, f"ipvlan add -c {conf} --netns container1 -v")
