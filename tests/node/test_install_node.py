@@ -109,10 +109,11 @@ def install(node: Path, quick: list[str]) -> Install:
 
 
 class Upgraded(NamedTuple):
-    """A node with the third version, and what calls were answered while it came to that."""
+    """A node with its third version, how each came there, and the answers to calls meanwhile."""
 
     node: Path
     install: Install
+    installed: list[Done]
     answers: list[Done]
 
 
@@ -121,8 +122,8 @@ def upgraded(
     tmp_path_factory: pytest.TempPathFactory, quick: list[str], wheels: Path
 ) -> Iterator[Upgraded]:
     with node_at(tmp_path_factory.mktemp("upgraded")) as node:
-        made = Upgraded(node, Install(node, quick), [])
-        made.install.quickly()
+        install = Install(node, quick)
+        made = Upgraded(node, install, [install.quickly()], [])
         ended = threading.Event()
 
         def call_until_the_end() -> None:
@@ -133,8 +134,10 @@ def upgraded(
         caller.start()
         try:
             for options in (["--wheels", wheels], quick):
-                done = made.install(*options)
+                done = install(*options)
                 assert (done.returncode, done.stderr) == (0, "")
+                made.installed.append(done)
+                assert_serves(plugin(node))
         finally:
             ended.set()
             caller.join()
@@ -153,29 +156,34 @@ def test_all_packages_that_are_missing_are_named_in_one_line(node: Path, install
     assert (done.returncode, done.stderr) == (1, f"install-node: {sentence}\n")
 
 
-def test_installs_from_wheels_without_a_network(node: Path, install: Install, wheels: Path) -> None:
-    done = install("--wheels", wheels)
-    assert done.returncode == 0, done.stderr
-    assert str(plugin(node)) in done.stdout
-    assert "--uninstall" in done.stdout
-    assert_serves(plugin(node))
-    home, steps = node / "prefix/versions/1", done.stdout.splitlines()  # each told before it
+def test_each_step_of_an_installation_is_told(upgraded: Upgraded, wheels: Path) -> None:
+    node, _, (first, from_wheels, _), _ = upgraded
+    assert f"copied {DEBIANS}/dhcp to {node}/cni/bin/dhcp" in first.stdout.splitlines()
+    home, steps = node / "prefix/versions/2", from_wheels.stdout.splitlines()
     assert steps[0] == f"making a virtual environment in {home}"
     assert re.fullmatch(rf"installing click\S+ .*PyYAML\S+ .*into it, from {wheels}", steps[1])
     assert steps[2] == f"putting the plugin into {home}"
-    assert f"copied {DEBIANS}/dhcp to {node}/cni/bin/dhcp" in steps
     assert f"to check this node: {plugin(node)} doctor" in steps
+    assert str(plugin(node)) in from_wheels.stdout
+    assert "--uninstall" in from_wheels.stdout
 
 
-def test_without_a_network_wheels_are_suggested(install: Install) -> None:
-    install.refuses(
-        "pip reaches no package index that has them; "
-        "offline, use --wheels or --system-packages (see --help)\n"
-    )
+@pytest.mark.parametrize("how", ["without wheels", "with a few of them"])
+def test_packages_that_are_not_to_be_had_change_nothing(
+    install: Install, wheels: Path, tmp_path_factory: pytest.TempPathFactory, how: str
+) -> None:
+    """There is no network."""
+    if how == "without wheels":
+        words = "pip reaches no package index that has them; "
+        install.refuses(f"{words}offline, use --wheels or --system-packages (see --help)\n")
+    else:
+        some = tmp_path_factory.mktemp("some")
+        shutil.copy(next(wheels.glob("click-*.whl")), some)
+        install.refuses("jsonschema", "--wheels", some)
 
 
 def test_upgrades_fail_no_call_and_keep_the_version_before(upgraded: Upgraded) -> None:
-    node, _, answers = upgraded
+    node, _, _, answers = upgraded
     assert {path.name for path in (node / "prefix/versions").iterdir()} == {"2", "3"}
     shebang = plugin(node).read_text().splitlines()[0]  # starts Python directly and isolated
     assert shebang == f"#!{node}/prefix/versions/3/bin/python3 -IXutf8"
@@ -184,7 +192,7 @@ def test_upgrades_fail_no_call_and_keep_the_version_before(upgraded: Upgraded) -
 
 
 def test_people_find_the_newest_command_manual_and_completions(upgraded: Upgraded) -> None:
-    node, install, _ = upgraded
+    node, install, *_ = upgraded
     assert (node / "command/ipvlan").readlink() == plugin(node)
     assert_serves(node / "command/ipvlan")
     for file in DOCUMENTS:
@@ -216,13 +224,31 @@ def test_version_that_does_not_answer_changes_nothing(
     assert versions_answered(node)
 
 
-def test_foreign_ipvlan_is_refused_or_else_kept_and_restored(node: Path, install: Install) -> None:
+# What may be in its place, and whether it is replaced only with --force.
+BEFORE = {
+    "another program": ("cp other ipvlan", True),
+    "a link to another program": ("ln -s $PWD/other ipvlan", True),
+    "a link to nothing": ("ln -s $PWD/gone ipvlan", True),
+    "the Go plugin": (f"cp {DEBIANS}/ipvlan ipvlan", False),
+    "a link to the Go plugin": (f"ln -s {DEBIANS}/ipvlan ipvlan", False),
+}
+
+
+@pytest.mark.parametrize("what", BEFORE)
+def test_what_was_in_its_place_is_kept_and_restored(
+    node: Path, install: Install, what: str
+) -> None:
     put_other_plugin(node)
+    plugin(node).rename(plugin(node).with_name("other"))
+    script, needs_force = BEFORE[what]
+    subprocess.run(["sh", "-ec", script], cwd=plugin(node).parent, check=True)
     before = tree(node)
-    install.refuses("--force", *install.quick)
-    for options in (("--force",), ()):  # the upgrade of ours needs no force
+    if needs_force:
+        install.refuses("--force", *install.quick)
+    for options in (["--force"] * needs_force, []):  # the upgrade of ours needs none
         install.quickly(*options)
-    assert versions_answered(node)
+    assert "1.1.0" in versions_answered(node)
+    assert not plugin(node).is_symlink()
     assert install("--uninstall").returncode == 0
     assert tree(node) == before
 
@@ -246,30 +272,9 @@ def test_what_another_user_protects_is_named_and_changes_nothing(
     assert tree(node) == before
 
 
-@pytest.mark.parametrize("is_link", [False, True])
-def test_go_plugin_is_replaced_kept_and_restored(
-    node: Path, install: Install, *, is_link: bool
-) -> None:
-    plugin(node).parent.mkdir(parents=True)
-    if is_link:
-        plugin(node).symlink_to(DEBIANS / "ipvlan")
-    else:
-        shutil.copy(DEBIANS / "ipvlan", plugin(node))
-    before = tree(node)
-    for _ in range(2):
-        install.quickly()
-    assert "1.1.0" in versions_answered(node)
-    assert install("--uninstall").returncode == 0
-    assert tree(node) == before
-
-
 @pytest.mark.parametrize("state", ["works", "is gone"])
 def test_link_to_a_command_that_pip_installed_is_replaced_for_good(
-    node: Path,
-    install: Install,
-    wheels: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-    state: str,
+    node: Path, install: Install, wheels: Path, tmp_path_factory: pytest.TempPathFactory, state: str
 ) -> None:
     environment = tmp_path_factory.mktemp("opt") / "ipvlan"
     command = environment / "bin/ipvlan"
@@ -293,20 +298,6 @@ def test_link_to_a_command_that_pip_installed_is_replaced_for_good(
     install("--uninstall")
     assert not plugin(node).is_symlink()
     assert not plugin(node).exists()
-
-
-def test_link_to_anything_else_is_refused_or_else_restored(node: Path, install: Install) -> None:
-    put_other_plugin(node)
-    (node / "cni/other/bin").mkdir(parents=True)
-    plugin(node).rename(node / "cni/other/bin/ipvlan")
-    for target in ("other/bin/ipvlan", "gone"):
-        plugin(node).unlink(missing_ok=True)
-        plugin(node).symlink_to(node / "cni" / target)
-        install.refuses("--force", *install.quick)
-    install.quickly("--force")
-    assert not plugin(node).is_symlink()
-    install("--uninstall")
-    assert plugin(node).readlink() == node / "cni/gone"
 
 
 def test_others_command_manual_and_completions_stay_as_they_are(
@@ -456,14 +447,6 @@ def test_system_packages_that_are_too_old_are_named(
     (copy / "setup.cfg").write_text(text.replace("sh>=2.2", "sh>=99.1\n    nothing>=1"))
     words = "older than 99.1, python3-nothing is missing"
     install.refuses(words, "--system-packages", checkout=copy)
-
-
-def test_wheels_that_do_not_suffice_change_nothing(
-    install: Install, wheels: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    some = tmp_path_factory.mktemp("some")
-    shutil.copy(next(wheels.glob("click-*.whl")), some)
-    install.refuses("jsonschema", "--wheels", some)
 
 
 def test_unusable_prefix_is_one_sentence(install: Install) -> None:

@@ -9,7 +9,6 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -48,35 +47,31 @@ def lab(kernel: str) -> Argv:
     return tuple(KERNELS[kernel].split())
 
 
-@pytest.fixture
-def never_ending() -> Iterator[int]:
-    """Have a pipe that nobody writes to, and nobody closes."""
-    read, write = os.pipe()
-    yield read
-    os.close(read)
-    os.close(write)
+# What is typed, what that prints, and words of a complaint.
+INPUT = {
+    "piped": ("head -c 300000 /dev/urandom >a; cat a | {lab} cat | cmp - a && echo is", "is\n", ""),
+    "of a file": (
+        "(echo first; head -c 2000000 /dev/zero) >a; (read -r _; {lab} cat) <a | wc -c",
+        *("2000000\n", ""),
+    ),
+    "never ending": ("timeout 90 {lab} echo ended < <(exec sleep 99)", "ended\n", ""),
+    "endless": (f"yes | {LAB} --uml head -n 2; echo ${{PIPESTATUS[*]}}", "y\ny\n141 0\n", ""),
+    "closed": (f"{LAB} --uml wc -c <&-", "0\n", ""),
+    "no file": (f"{LAB} --uml sh -c 'cat; sleep 9' </; echo $?", "125\n", "could not be read"),
+}
 
 
 @in_turn(0)
-def test_piped_input_reaches_the_command_byte_by_byte(lab: Argv) -> None:
-    data = os.urandom(300_000)  # more than a pipe holds
-    assert run(*lab, "cat", stdin=data).stdout == data
-
-
-def test_redirected_file_reaches_the_command_from_where_it_is_read(tmp_path: Path) -> None:
-    file = tmp_path / "file"
-    file.write_bytes(b"first\n" + bytes(2_000_000) + b"last\n")
-    done = run("python3", "-c", SKIP_FIRST, LAB, str(file))
-    assert done.stdout == bytes(2_000_000) + b"last\n"
-
-
-SKIP_FIRST = """
-import os, sys
-file = os.open(sys.argv[2], os.O_RDONLY)
-os.read(file, 6)
-os.dup2(file, 0)
-os.execv(sys.argv[1], [sys.argv[1], "--uml", "cat"])
-"""
+@pytest.mark.parametrize("kind", INPUT)
+def test_input_reaches_the_command(lab: Argv, tmp_path: Path, kind: str) -> None:
+    line, printed, complaint = INPUT[kind]
+    line = line.replace("{lab}", " ".join(lab))
+    done = subprocess.run(
+        ("bash", "-c", line), cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == printed
+    assert complaint in done.stderr
+    assert complaint or not done.stderr
 
 
 def test_input_arrives_as_it_comes() -> None:
@@ -100,34 +95,6 @@ def test_slave_can_be_made_and_writes_last_only_where_they_may(lab: Argv, tmp_pa
     assert (done.returncode, done.stderr) == (7, b"")
     assert (tmp_path / "kept/file").read_text() == "word\n"
     assert not Path("/etc/gone").exists()
-
-
-@in_turn(1)
-def test_input_that_never_ends_is_not_waited_for(lab: Argv, never_ending: int) -> None:
-    done = subprocess.run(
-        (*lab, "echo", "ended"),
-        stdin=never_ending,
-        capture_output=True,
-        check=False,
-        timeout=PATIENCE,
-    )
-    assert done.stdout == b"ended\n"
-
-
-@pytest.mark.parametrize(
-    ("line", "printed", "complaint"),
-    [
-        (f"yes | {LAB} --uml head -n 2; echo ${{PIPESTATUS[*]}}", b"y\ny\n141 0\n", b""),
-        (f"{LAB} --uml wc -c <&-", b"0\n", b""),
-        (f"{LAB} --uml sh -c 'cat; sleep 9' </; echo $?", b"125\n", b"input could not be read"),
-    ],
-    ids=["endless", "closed", "not readable"],
-)
-def test_input_from_a_shell(line: str, printed: bytes, complaint: bytes) -> None:
-    done = run("bash", "-c", line)
-    assert done.stdout == printed
-    assert complaint in done.stderr
-    assert complaint or not done.stderr
 
 
 def test_command_gets_nothing_of_a_terminal() -> None:

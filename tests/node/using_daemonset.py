@@ -46,7 +46,7 @@ CAPABILITIES = {
 
 
 def main() -> None:
-    """Install, look after, remove and upgrade the plugin by containers of the image."""
+    """Have the plugin installed, upgraded, rolled back and removed by containers of the image."""
     described = json.loads(Path(sys.argv[1]).read_text())["spec"]["template"]["spec"]
     lab.keep_off_the_machine()
     lab.LOGS.rmdir()
@@ -56,43 +56,45 @@ def main() -> None:
         daemon = Containerd(node)
         node.master()
         first, second = (Image(archive, described) for archive in sys.argv[2:])
-        found = replace(first) | upgrade(node, first, second)
+        found = use(node, first, second)
         daemon.stop()
     json.dump(found, sys.stdout)
 
 
-def replace(image: Image) -> dict[str, object]:
-    """Have a program of another user in the plugin's place; return what became of it."""
+def use(node: lab.Node, first: Image, second: Image) -> dict[str, object]:
+    """Replace a program of another user, upgrade, roll back, and have that program come back."""
     PLUGIN.write_text(FOREIGN)
     PLUGIN.chmod(0o755)
     for path in (PLUGIN, PLUGIN.parent):
         os.chown(path, *BUILDER)
     before = tree(Path("/opt"))
-    found: dict[str, object] = {"foreign": image.once("--once")}
-    found["not allowed"] = image.once("--once", "--force", capabilities=set())
+    found: dict[str, object] = {"foreign": first.once("--once")}
+    found["not allowed"] = first.once("--once", "--force", capabilities=set())
     found["foreign, changed"] = tree(Path("/opt")) != before
-    with image.running("--force", "--on-stop", "remove") as container:
-        container.wait_for("waiting")
-        found["forced"] = versions()
-        found["ready"] = container.is_ready()
-        found["doctor"] = image.examine_node()
-        PLUGIN.rename("/opt/cni/bin/gone")
-        found["ready, without it"] = container.is_ready()
-        Path("/opt/cni/bin/gone").rename(PLUGIN)
-    found["removed"] = container.status
+    found |= replace(first) | upgrade(node, first, second)
     found["removed, changed"] = tree(Path("/opt")) != before
     found["removed, owner"] = [PLUGIN.stat().st_uid, PLUGIN.stat().st_gid]
-    PLUGIN.unlink()
-    os.chown(PLUGIN.parent, 0, 0)
     return found
 
 
-def upgrade(node: lab.Node, first: Image, second: Image) -> dict[str, object]:
-    """Upgrade while pods are attached, and roll back; return what became of these."""
-    with first.running(capabilities=set()) as installed:
+def replace(first: Image) -> dict[str, object]:
+    """Install in its place; return what became of that."""
+    found: dict[str, object] = {}
+    with first.running("--force") as installed:
         installed.wait_for("waiting")
-        found: dict[str, object] = {"installed": number()}
-    found["warning"] = installed.stderr
+        found["forced"], found["installed"] = versions(), number()
+        found["ready"] = installed.is_ready()
+        found["doctor"] = first.examine_node()
+        PLUGIN.rename("/opt/cni/bin/gone")
+        found["ready, without it"] = installed.is_ready()
+        Path("/opt/cni/bin/gone").rename(PLUGIN)
+    return found | {"warning": installed.stderr, "status": installed.status}
+
+
+def upgrade(node: lab.Node, first: Image, second: Image) -> dict[str, object]:
+    """Upgrade while pods are attached, roll back, and remove; return what became of the pods."""
+    os.chown(PLUGIN.parent, 0, 0)  # what is root's takes no capabilities
+    found: dict[str, object] = {}
     places: list[lab.Space] = []
     runtime = Runtime(Executable(str(PLUGIN)))
     conf = network(ipam=host_local("10.1.0.0/24"), logFile="net.log")
@@ -105,7 +107,7 @@ def upgrade(node: lab.Node, first: Image, second: Image) -> dict[str, object]:
             failure = repr(error)
         return start, time.time_ns(), failure
 
-    with second.running() as upgraded:
+    with second.running(capabilities=set()) as upgraded:
         upgraded.wait_for("copying")
         former = switched = PLUGIN.stat().st_ctime_ns
         added: list[tuple[int, int, str]] = []
@@ -123,12 +125,12 @@ def upgrade(node: lab.Node, first: Image, second: Image) -> dict[str, object]:
         found["failed"] = [failure for _, _, failure in added if failure]
         found["log"] = upgraded.execute("grep", "pod0", "/var/log/cni-ipvlan/net.log")
     found["not attached"] = sum("net1" not in place.links() for place in places)
-    with first.running() as rolled_back:
+    with first.running("--on-stop", "remove") as rolled_back:
         rolled_back.wait_for("waiting")
         found["rolled back"] = number()
-    runtime.delete(places[0], conf, CNI_CONTAINERID="pod0").succeeds()
-    found["attached after DEL"] = "net1" in places[0].links()
-    found["statuses"] = [each.status for each in (installed, upgraded, rolled_back)]
+        runtime.delete(places[0], conf, CNI_CONTAINERID="pod0").succeeds()
+        found["attached after DEL"] = "net1" in places[0].links()
+    found["statuses"] = [each.status for each in (upgraded, rolled_back)]
     return found
 
 
