@@ -6,6 +6,8 @@ import pytest
 from runtime import Conf, static
 from scene import Scene
 
+from cni_ipvlan.state.attachment import AttachmentId
+
 # An option missing, and what encoders of other languages write for one that is not given.
 NOT_GIVEN: list[dict[str, Any]] = [
     {},
@@ -105,6 +107,10 @@ def test_the_master_may_live_in_the_container(scene: Scene) -> None:
 
     assert scene.one.links()["net1"]["link"] == "inner0"
     assert scene.one.ipvlan("net1")["mode"] == "l3"
+    assert scene.one.links()["net1"]["ifalias"] == AttachmentId("net", "one", "net1").label
     assert scene.host.links() == before
+    added.check()
+    scene.one.ip("link add name inner1 type dummy")
+    added.check("'inner1'", master="inner1")
     added.delete()
-    assert scene.one.links().keys() == {"lo", "inner0"}
+    assert scene.one.links().keys() == {"lo", "inner0", "inner1"}

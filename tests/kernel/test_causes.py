@@ -1,5 +1,6 @@
 """Messages of the kernel and iproute2 are recognized: each is produced by a real command."""
 
+import re
 import subprocess
 
 from lab import Node
@@ -9,52 +10,31 @@ from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.plugin import causes, codes
 
 UNKNOWN = 0  # no code: there is no cause
-SLAVE = "ip link add link eth0 name slave type ipvlan"
-SECOND = "ip link add link eth0 name second type ipvlan"
-# What is understood; the commands before; the command that provokes it.
-PROVOKED: list[tuple[int, list[str], str]] = [
-    (codes.MASTER_BUSY, ["ip link add link eth0 name taker type macvlan"], SLAVE),
-    (
-        codes.ADDRESS_IN_USE,
-        [SLAVE, SECOND, "ip address add 10.1.0.2/24 dev slave"],
-        "ip address add 10.1.0.2/24 dev second",
-    ),
-    (
-        codes.ADDRESS_IN_USE,
-        [SLAVE, SECOND, "ip address add fd00::2/64 dev slave"],
-        "ip address add fd00::2/64 dev second",
-    ),
-    (codes.ROUTE_REFUSED, [], "ip route add 10.7.0.0/16 via 10.1.0.1 dev eth0"),
-    (codes.ROUTE_REFUSED, [], "ip route add 10.7.0.0/16 via 10.1.0.1 dev eth0 scope 254"),
-    (codes.ROUTE_REFUSED, [], "ip route add 10.7.0.0/16 dev eth0 scope 255"),
-    (
-        codes.ROUTE_REFUSED,
-        ["ip route add 10.7.0.0/16 dev eth0"],
-        "ip route add 10.7.0.0/16 dev eth0",
-    ),
-    (
-        codes.ROUTE_REFUSED,
-        ["ip route add fd00:7::/64 dev eth0"],
-        "ip route add fd00:7::/64 dev eth0",
-    ),
-    (codes.INTERFACE_NAME_TAKEN, [SLAVE], SLAVE),
-    (
-        codes.INTERFACE_NAME_TAKEN,
-        ["ip netns add other", "ip -n other link add name taken type dummy"],
-        "ip link set dev eth0 netns /run/netns/other name taken",
-    ),
-    (INVALID_CONFIGURATION, [], "ip link add link eth0 name slave mtu 10 type ipvlan"),
-    (codes.NOT_PERMITTED, [], f"setpriv --reuid 65534 --clear-groups {SLAVE}"),
-    (
-        codes.NOT_PERMITTED,
-        [],
-        "setpriv --reuid 65534 --clear-groups tee /proc/sys/net/ipv4/conf/eth0/arp_notify",
-    ),
-    (codes.COMMAND_FAILED, [], "ip link set dev nosuch up"),
-    (codes.COMMAND_FAILED, [], "ip link show dev nosuch"),
-    (codes.COMMAND_FAILED, [], "ip link add link nosuch name slave type ipvlan"),
-    (UNKNOWN, [], "ip link add name slave type ipvlan"),
-]
+NO_ROOT = "setpriv --reuid 65534 --clear-groups"
+SLAVE, SECOND = (f"ip link add link eth0 name {name} type ipvlan" for name in ("slave", "second"))
+# The code; the commands before, and the last one, which provokes it.
+PROVOKED = f"""
+{codes.MASTER_BUSY} | ip link add link eth0 name taker type macvlan; {SLAVE}
+{codes.ADDRESS_IN_USE} | {SLAVE}; {SECOND}; ip address add 10.1.0.2/24 dev slave;
+    ip address add 10.1.0.2/24 dev second
+{codes.ADDRESS_IN_USE} | {SLAVE}; {SECOND}; ip address add fd00::2/64 dev slave;
+    ip address add fd00::2/64 dev second
+{codes.ROUTE_REFUSED} | ip route add 10.7.0.0/16 via 10.1.0.1 dev eth0
+{codes.ROUTE_REFUSED} | ip route add 10.7.0.0/16 via 10.1.0.1 dev eth0 scope 254
+{codes.ROUTE_REFUSED} | ip route add 10.7.0.0/16 dev eth0 scope 255
+{codes.ROUTE_REFUSED} | ip route add 10.7.0.0/16 dev eth0; ip route add 10.7.0.0/16 dev eth0
+{codes.ROUTE_REFUSED} | ip route add fd00:7::/64 dev eth0; ip route add fd00:7::/64 dev eth0
+{codes.INTERFACE_NAME_TAKEN} | {SLAVE}; {SLAVE}
+{codes.INTERFACE_NAME_TAKEN} | ip netns add other; ip -n other link add name taken type dummy;
+    ip link set dev eth0 netns /run/netns/other name taken
+{INVALID_CONFIGURATION} | ip link add link eth0 name slave mtu 10 type ipvlan
+{codes.NOT_PERMITTED} | {NO_ROOT} {SLAVE}
+{codes.NOT_PERMITTED} | {NO_ROOT} tee /proc/sys/net/ipv4/conf/eth0/arp_notify
+{codes.COMMAND_FAILED} | ip link set dev nosuch up
+{codes.COMMAND_FAILED} | ip link show dev nosuch
+{codes.COMMAND_FAILED} | ip link add link nosuch name slave type ipvlan
+{UNKNOWN} | ip link add name slave type ipvlan
+"""
 ABSENT = [
     "ip link show dev nosuch",
     "ip link delete dev nosuch",
@@ -66,12 +46,14 @@ ABSENT = [
 
 
 def test_a_failed_commands_answer_is_understood(node: Node) -> None:
-    for code, before, command in PROVOKED:
+    for row in re.findall(r"^\S.*\n(?: .*\n)*", PROVOKED, re.MULTILINE):
+        code, _, text = row.partition(" | ")
+        *before, command = (" ".join(each.split()) for each in text.split(";"))
         node.master()
         assert [answer(each) for each in before] == [""] * len(before), command
 
         cause = causes.explain(tuple(command.split()), answer(command))
-        assert (cause.code if cause.meaning else UNKNOWN) == code, command
+        assert (cause.code if cause.meaning else UNKNOWN) == int(code), command
         answer("ip link delete dev eth0")  # if it is still there
 
     # Every kernel that runs this has ipvlan; an unknown kind gets the same message.

@@ -94,20 +94,14 @@ def test_delete_removes_the_link_and_reports_when_ipam_fails(scene: Scene) -> No
             assert error[1] in answer.error()["msg"]
 
 
-@pytest.mark.parametrize("fails", [True, False])
-def test_delete_removes_the_link_when_the_ipam_plugin_has_vanished(
-    scene: Scene, *, fails: bool
-) -> None:
-    refused: list[Any] = [("nosuch", 108), ("../cni/static", 7)]
+def test_delete_removes_the_link_when_the_ipam_plugin_has_vanished(scene: Scene) -> None:
+    for ipam_type, code in (("nosuch", 108), ("../cni/static", 7)):
+        conf = {**scene.add().conf, "ipam": {"type": ipam_type}}
+        error = scene.runtime.delete(scene.one, conf).error()
+        assert (error["code"], ipam_type in error["msg"]) == (code, True)
+        assert scene.one.links().keys() == {"lo"}
     absent: list[Any] = [None, {}, [], "static", {"type": None}, {"type": 5}]
-    for given in refused if fails else absent:
-        added = scene.add()
-        if fails:
-            ipam_type, code = given
-            conf = {**added.conf, "ipam": {"type": ipam_type}}
-            error = scene.runtime.delete(scene.one, conf).error()
-            assert (error["code"], ipam_type in error["msg"]) == (code, True)
-        else:
-            added.delete(ipam=given)
-            assert records() == []
+    for given in sample(absent, 3):
+        scene.add().delete(ipam=given)
+        assert records() == []
         assert scene.one.links().keys() == {"lo"}

@@ -1,7 +1,7 @@
 """ipvlan trace and probe: their verdicts on networks that work, and on broken ones.
 
-A network has a name, then the commands that make it, and what is asked; if it is broken, words of
-the verdict and of what to do next. A word before a command says where it is run: one and two are
+A network has a name, the commands that make it, and what is asked; if it is broken, words of the
+verdict and of what to do next. A word before a command says where it is run: one and two are
 containers, eth0 of the host is on a wire to a neighbour. ONE and TWO stand for namespaces.
 """
 
@@ -26,118 +26,77 @@ from cni_ipvlan.iproute import namespace
 
 FINE = "everything answers"
 BASES = """
-pair
-    neighbour: ip address add 10.1.0.1/24 dev eth0; add one 10.1.0.2/24 10.1.0.1;
-    add two 10.1.0.3/24 10.1.0.1
-routed
-    neighbour: ip address add 10.1.0.1/24 dev eth0; space far;
-    neighbour: ip link add name far0 up type veth peer name eth0 netns far;
+gateway | neighbour: ip address add 10.1.0.1/24 dev eth0
+addressed | host: ip address add 10.1.0.10/24 dev eth0
+wires | host: ip link add name eth1 up type veth peer name eth1 netns neighbour;
+    neighbour: ip link set dev eth1 up
+l3s | addressed; gateway; add one 10.1.0.2/24 - mode=l3s
+pair | gateway; add one 10.1.0.2/24 10.1.0.1; add two 10.1.0.3/24 10.1.0.1
+routed | gateway; space far; neighbour: ip link add name far0 up type veth peer name eth0 netns far;
     neighbour: ip address add 10.9.0.2/24 dev far0; neighbour: net/ipv4/ip_forward=1;
     far: ip link set dev eth0 up; far: ip address add 10.9.0.1/24 dev eth0;
     far: ip route add default via 10.9.0.2; add one 10.1.0.2/24 10.1.0.1
-ipv6
-    neighbour: ip address add fd00:1::1/64 dev eth0 nodad; add one fd00:1::2/64 fd00:1::1;
+ipv6 | neighbour: ip address add fd00:1::1/64 dev eth0 nodad; add one fd00:1::2/64 fd00:1::1;
     add two fd00:1::3/64 fd00:1::1
-switch
-    space switch; space other; switch: ip link add name br0 up type bridge;
+switch | space switch; space other; switch: ip link add name br0 up type bridge;
     host: ip link delete dev eth0;
     host: ip link add name eth0 up type veth peer name p0 netns switch;
     switch: ip link set dev p0 up master br0;
     switch: ip link add name p1 up type veth peer name eth0 netns other;
     switch: ip link set dev p1 up master br0; other: ip link set dev eth0 up;
     other: ip address add 10.1.0.1/24 dev eth0
-masters
-    neighbour: ip address add 10.1.0.1/24 dev eth0;
-    host: ip link add name eth1 up type veth peer name eth1 netns neighbour;
-    neighbour: ip link set dev eth1 up; neighbour: ip address add 10.2.0.1/24 dev eth1;
+masters | gateway; wires; neighbour: ip address add 10.2.0.1/24 dev eth1;
     neighbour: net/ipv4/ip_forward=1; add one 10.1.0.2/24 10.1.0.1;
     add two 10.2.0.3/24 10.2.0.1 master=eth1
-access
-    host: ip address add 10.1.0.10/24 dev eth0; neighbour: ip address add 10.1.0.1/24 dev eth0;
-    add one 10.1.0.2/24 - hostAccess=1
-l3
-    host: ip address add 10.1.0.10/24 dev eth0; neighbour: ip address add 10.1.0.1/24 dev eth0;
-    add one 10.1.0.2/24 - mode=l3
-hosted
-    host: ip address add 10.1.0.10/24 dev eth0;
-    host: ip link add name eth1 up type veth peer name eth1 netns neighbour;
-    neighbour: ip link set dev eth1 up; host: ip address add 10.2.0.10/24 dev eth1;
-    host: net/ipv4/ip_forward=1; add one 10.1.0.2/24 10.1.0.10 hostAccess=1;
+access | addressed; gateway; add one 10.1.0.2/24 - hostAccess=1
+l3 | addressed; gateway; add one 10.1.0.2/24 - mode=l3
+hosted | addressed; wires; host: ip address add 10.2.0.10/24 dev eth1; host: net/ipv4/ip_forward=1;
+    add one 10.1.0.2/24 10.1.0.10 hostAccess=1;
     add two 10.2.0.3/24 10.2.0.10 hostAccess=1 master=eth1
-vlans
-    neighbour: ip link add name v10 link eth0 up type vlan id 10;
+vlans | neighbour: ip link add name v10 link eth0 up type vlan id 10;
     neighbour: ip address add 10.1.0.1/24 dev v10; add one 10.1.0.2/24 10.1.0.1 vlan=10
 """
 HEALTHY = """
-l2
-    pair; trace one two
-l2, from an address
-    pair; trace 10.1.0.2 10.1.0.3
-l3
-    add one 10.1.0.2/24 - mode=l3; add two 10.2.0.2/24 - mode=l3; trace one two
-l3s
-    add one 10.1.0.2/24 - mode=l3s; add two 10.2.0.2/24 - mode=l3s; trace one two
-l3 with a way back
-    l3; neighbour: ip route add 10.1.0.2 via 10.1.0.10; probe --netns one --to 10.1.0.1
-l3s with a way back
-    host: ip address add 10.1.0.10/24 dev eth0; neighbour: ip address add 10.1.0.1/24 dev eth0;
-    add one 10.1.0.2/24 - mode=l3s; neighbour: ip route add 10.1.0.2 via 10.1.0.10;
-    trace one 10.1.0.1
-two masters, routed
-    masters; trace one two
-two masters, routed by the host
-    hosted; trace one two
-VLAN
-    vlans; probe --netns one
-nobody to ask
-    add one 10.1.0.2/24; probe --netns one
-hostAccess
-    access; trace one host
-hostAccess, from the host
-    access; trace host one
-hostAccess in l3
-    host: ip address add 10.1.0.10/24 dev eth0; neighbour: ip address add 10.1.0.1/24 dev eth0;
-    add one 10.1.0.2/24 - mode=l3 hostAccess=1; trace one host
-hostAccess in l3s
-    host: ip address add 10.1.0.10/24 dev eth0; neighbour: ip address add 10.1.0.1/24 dev eth0;
-    add one 10.1.0.2/24 - mode=l3s hostAccess=1; trace host one
-vepa with hairpin
-    switch; switch: bridge link set dev p0 hairpin on; add one 10.1.0.2/24 - flag=vepa;
-    add two 10.1.0.3/24 - flag=vepa; trace one two
-private, to the outside
-    neighbour: ip address add 10.1.0.1/24 dev eth0; add one 10.1.0.2/24 10.1.0.1 flag=private;
+l2 | pair; trace one two
+l2, from an address | pair; trace 10.1.0.2 10.1.0.3
+l3 | add one 10.1.0.2/24 - mode=l3; add two 10.2.0.2/24 - mode=l3; trace one two
+l3s | add one 10.1.0.2/24 - mode=l3s; add two 10.2.0.2/24 - mode=l3s; trace one two
+l3 with a way back | l3; neighbour: ip route add 10.1.0.2 via 10.1.0.10;
+    probe --netns one --to 10.1.0.1
+l3s with a way back | l3s; neighbour: ip route add 10.1.0.2 via 10.1.0.10; trace one 10.1.0.1
+two masters, routed | masters; trace one two
+two masters, routed by the host | hosted; trace one two
+VLAN | vlans; probe --netns one
+nobody to ask | add one 10.1.0.2/24; probe --netns one
+hostAccess | access; trace one host
+hostAccess, from the host | access; trace host one
+hostAccess in l3 | addressed; gateway; add one 10.1.0.2/24 - mode=l3 hostAccess=1; trace one host
+hostAccess in l3s | addressed; gateway; add one 10.1.0.2/24 - mode=l3s hostAccess=1; trace host one
+vepa with hairpin | switch; switch: bridge link set dev p0 hairpin on;
+    add one 10.1.0.2/24 - flag=vepa; add two 10.1.0.3/24 - flag=vepa; trace one two
+private, to the outside | gateway; add one 10.1.0.2/24 10.1.0.1 flag=private;
     add two 10.1.0.3/24 10.1.0.1 flag=private; probe --netns one --to 10.1.0.1
-IPv6
-    ipv6; trace one two
-IPv6, to the gateway
-    ipv6; probe --netns one
-dual stack
-    pair; one: ip address add fd00:1::2/64 dev net1 nodad;
+IPv6 | ipv6; trace one two
+IPv6, to the gateway | ipv6; probe --netns one
+dual stack | pair; one: ip address add fd00:1::2/64 dev net1 nodad;
     two: ip address add fd00:1::3/64 dev net1 nodad; trace one two
-policy routing
-    pair; one: ip rule add from 10.1.0.2 lookup 100;
+policy routing | pair; one: ip rule add from 10.1.0.2 lookup 100;
     one: ip route add default via 10.1.0.1 dev net1 table 100; trace 10.1.0.2 10.1.0.1
-a filter that accepts
-    pair; two: iptables-legacy -A INPUT -p icmp -j ACCEPT; two: iptables-legacy -A INPUT -j DROP;
+a filter that accepts | pair; two: iptables-legacy -A INPUT -p icmp -j ACCEPT;
+    two: iptables-legacy -A INPUT -j DROP; trace one two
+a second interface | masters; add one 10.2.0.2/24 - master=eth1 name=other CNI_IFNAME=net2;
     trace one two
-a second interface
-    masters; add one 10.2.0.2/24 - master=eth1 name=other CNI_IFNAME=net2; trace one two
-a gateway that ignores ping
-    pair; neighbour: net/ipv4/icmp_echo_ignore_all=1; probe --netns one
+a gateway that ignores ping | pair; neighbour: net/ipv4/icmp_echo_ignore_all=1; probe --netns one
     => everything answers, but 10.1.0.1
-behind a router
-    routed; probe --netns one --to 10.9.0.1
-a smaller MTU that is reported
-    routed; neighbour: ip link set dev far0 mtu 1400; far: ip link set dev eth0 mtu 1400;
-    trace one 10.9.0.1
-a container of the plugin macvlan
-    space mac; host: ip link add name eth1 up type dummy;
+behind a router | routed; probe --netns one --to 10.9.0.1
+a smaller MTU that is reported | routed; neighbour: ip link set dev far0 mtu 1400;
+    far: ip link set dev eth0 mtu 1400; trace one 10.9.0.1
+a container of the plugin macvlan | space mac; host: ip link add name eth1 up type dummy;
     host: ip link add name mac0 link eth1 netns mac type macvlan mode bridge;
     host: ip link add name mac1 link eth1 netns two type macvlan mode bridge;
     mac: ip address add 10.5.0.2/24 dev mac0; two: ip address add 10.5.0.3/24 dev mac1;
     mac: ip link set dev mac0 up; two: ip link set dev mac1 up; trace mac two
-a container of the plugin bridge
-    space veth; host: ip link add name br0 up type bridge;
+a container of the plugin bridge | space veth; host: ip link add name br0 up type bridge;
     host: ip address add 10.5.0.1/24 dev br0;
     host: ip link add name v0 up type veth peer name eth0 netns veth;
     host: ip link set dev v0 master br0; veth: ip link set dev eth0 up;
@@ -145,244 +104,188 @@ a container of the plugin bridge
     probe --netns veth
 """
 BROKEN = """
-near end down
-    pair; one: ip link set dev net1 down; trace one two
+near end down | pair; one: ip link set dev net1 down; trace one two
     => net1 in ONE is down => exec container1 ip link set dev net1 up
-far end down
-    pair; two: ip link set dev net1 down; trace one two
+far end down | pair; two: ip link set dev net1 down; trace one two
     => net1 in TWO is down => exec container2 ip link set dev net1 up
-master down
-    pair; host: ip link set dev eth0 down; trace one two
+master down | pair; host: ip link set dev eth0 down; trace one two
     => eth0 of the host is down => bring it up: ip link set dev eth0 up
-master down, from one end
-    pair; host: ip link set dev eth0 down; probe --netns one
+master down, from one end | pair; host: ip link set dev eth0 down; probe --netns one
     => eth0 of the host is down => ip link set dev eth0 up
-far master down
-    masters; host: ip link set dev eth1 down; trace one two
+far master down | masters; host: ip link set dev eth1 down; trace one two
     => eth1 of the host is down => ip link set dev eth1 up
-no carrier
-    pair; neighbour: ip link set dev eth0 down; probe --netns one
+no carrier | pair; neighbour: ip link set dev eth0 down; probe --netns one
     => eth0 of the host is without carrier: its other end, eth0 in /run/netns/neighbour
     => exec neighbour ip link set dev eth0 up
-the switch is down
-    switch; add one 10.1.0.2/24 10.1.0.1; switch: ip link set dev br0 down; probe --netns one
-    => br0 in /run/netns/switch is down => exec switch ip link set dev br0 up
-out of the switch
-    switch; add one 10.1.0.2/24 10.1.0.1; switch: ip link set dev p0 nomaster; probe --netns one
-    => 10.1.0.1 is looked for on eth0 of the host => connect the two
-no route
-    add one 10.1.0.2/24; probe --netns one --to 10.9.0.1
+the switch is down | switch; add one 10.1.0.2/24 10.1.0.1; switch: ip link set dev br0 down;
+    probe --netns one => br0 in /run/netns/switch is down => exec switch ip link set dev br0 up
+out of the switch | switch; add one 10.1.0.2/24 10.1.0.1; switch: ip link set dev p0 nomaster;
+    probe --netns one => 10.1.0.1 is looked for on eth0 of the host => connect the two
+no route | add one 10.1.0.2/24; probe --netns one --to 10.9.0.1
     => ONE has no route to 10.9.0.1; its subnets: 10.1.0.0/24 => ip route add 10.9.0.1 via
-no route back
-    add one 10.1.0.2/24 - mode=l3; add two 10.2.0.2/24 - mode=l3; two: ip route delete default;
-    trace one two
+no route back | add one 10.1.0.2/24 - mode=l3; add two 10.2.0.2/24 - mode=l3;
+    two: ip route delete default; trace one two
     => TWO has no route to 10.1.0.2 => exec container2 ip route add 10.1.0.2
-no route back at the router's other side
-    routed; far: ip route delete default; trace one 10.9.0.1
+no route back at the router's other side | routed; far: ip route delete default; trace one 10.9.0.1
     => /run/netns/far has no route to 10.1.0.2 => exec far ip route add 10.1.0.2
-no route at the router
-    routed; neighbour: ip address delete 10.9.0.2/24 dev far0; trace one 10.9.0.1
+no route at the router | routed; neighbour: ip address delete 10.9.0.2/24 dev far0;
+    trace one 10.9.0.1
     => /run/netns/neighbour has no route to 10.9.0.1 => exec neighbour ip route add 10.9.0.1
-wrong prefix
-    add one 10.1.0.2/24; add two 10.1.0.130/25; trace one two
+wrong prefix | add one 10.1.0.2/24; add two 10.1.0.130/25; trace one two
     => TWO has no route to 10.1.0.2; its subnets: 10.1.0.128/25
-blackhole
-    pair; one: ip route add blackhole 10.1.0.3; trace one two
+blackhole | pair; one: ip route add blackhole 10.1.0.3; trace one two
     => ONE throws away what goes to 10.1.0.3: blackhole 10.1.0.3
     => ip -4 route delete blackhole 10.1.0.3
-unreachable at the far end
-    pair; two: ip route add unreachable 10.1.0.2; trace one two
+unreachable at the far end | pair; two: ip route add unreachable 10.1.0.2; trace one two
     => TWO throws away what goes to 10.1.0.2: unreachable
     => exec container2 ip -4 route delete unreachable 10.1.0.2
-blackhole by policy routing
-    pair; one: ip rule add to 10.1.0.3 lookup 100; one: ip route add blackhole default table 100;
-    trace one two
-    => blackhole default table 100 (by the rule 32765 => route delete blackhole default table 100
-blackhole by a rule about its address
-    pair; one: ip rule add from 10.1.0.2 lookup 100;
+blackhole by policy routing | pair; one: ip rule add to 10.1.0.3 lookup 100;
     one: ip route add blackhole default table 100; trace one two
     => blackhole default table 100 (by the rule 32765 => route delete blackhole default table 100
-a rule that prohibits
-    pair; one: ip rule add to 10.1.0.3 prohibit; trace one two
+blackhole by a rule about its address | pair; one: ip rule add from 10.1.0.2 lookup 100;
+    one: ip route add blackhole default table 100; trace one two
+    => blackhole default table 100 (by the rule 32765 => route delete blackhole default table 100
+a rule that prohibits | pair; one: ip rule add to 10.1.0.3 prohibit; trace one two
     => prohibit by the rule 32765 => ip -4 rule delete priority 32765
-leaves by another interface
-    pair; one: ip link add name d0 up type dummy; one: ip address add 10.1.0.9/32 dev d0;
-    one: ip route add 10.1.0.3 dev d0; trace one two
+leaves by another interface | pair; one: ip link add name d0 up type dummy;
+    one: ip address add 10.1.0.9/32 dev d0; one: ip route add 10.1.0.3 dev d0; trace one two
     => packets to 10.1.0.3 leave ONE by d0, not by net1 => exec container1 ip route get 10.1.0.3
-leaves by another interface, by a rule about its address
-    pair; one: ip link add name d0 up type dummy; one: ip address add 10.7.0.1/24 dev d0;
+leaves by another interface, by a rule about its address | pair;
+    one: ip link add name d0 up type dummy; one: ip address add 10.7.0.1/24 dev d0;
     one: ip rule add from 10.1.0.2 lookup 100; one: ip route add default dev d0 table 100;
     trace one two
     => packets to 10.1.0.3 leave ONE by d0, not by net1 => exec container1 ip route get 10.1.0.3
-answers leave by another interface
-    pair; two: ip link add name d0 up type dummy; two: ip address add 10.1.0.9/32 dev d0;
-    two: ip route add 10.1.0.2 dev d0; trace one two
+answers leave by another interface | pair; two: ip link add name d0 up type dummy;
+    two: ip address add 10.1.0.9/32 dev d0; two: ip route add 10.1.0.2 dev d0; trace one two
     => packets to 10.1.0.2 leave TWO by d0, not by net1 => exec container2 ip route get
-wrong permanent neighbour
-    pair; one: ip neighbour replace 10.1.0.1 lladdr 02:00:00:00:00:99 dev net1 nud permanent;
+wrong permanent neighbour | pair;
+    one: ip neighbour replace 10.1.0.1 lladdr 02:00:00:00:00:99 dev net1 nud permanent;
     probe --netns one
     => takes 02:00:00:00:00:99 for 10.1.0.1 (permanent), but eth0 in /run/netns/neighbour has
     => exec container1 ip neighbour delete 10.1.0.1 dev net1
-wrong permanent neighbour at the far end
-    pair;
+wrong permanent neighbour at the far end | pair;
     neighbour: ip neighbour replace 10.1.0.2 lladdr 02:00:00:00:00:99 dev eth0 nud permanent;
     trace one 10.1.0.1
-    => takes 02:00:00:00:00:99 for 10.1.0.2
-    => exec neighbour ip neighbour delete 10.1.0.2 dev eth0
-duplicate address
-    masters; space dup; host: ip link add name e2 up type veth peer name eth0 netns dup;
+    => takes 02:00:00:00:00:99 for 10.1.0.2 => exec neighbour ip neighbour delete 10.1.0.2 dev eth0
+duplicate address | masters; space dup;
+    host: ip link add name e2 up type veth peer name eth0 netns dup;
     dup: ip address add 10.2.0.3/32 dev eth0; neighbour: ip address add 10.1.0.2/32 dev eth1;
-    trace one two
-    => 10.1.0.2 is also an address of => no two networks
-input dropped
-    pair; two: iptables-legacy -A INPUT -s 10.1.0.2 -j DROP; trace one two
+    trace one two => 10.1.0.2 is also an address of => no two networks
+input dropped | pair; two: iptables-legacy -A INPUT -s 10.1.0.2 -j DROP; trace one two
     => a rule of TWO drops packets: iptables-legacy -A INPUT -s 10.1.0.2/32 -j DROP
     => exec container2 iptables-legacy -t filter -D INPUT -s 10.1.0.2/32 -j DROP
-output rejected
-    pair; one: iptables-legacy -A OUTPUT -p icmp -j REJECT; trace one two
+output rejected | pair; one: iptables-legacy -A OUTPUT -p icmp -j REJECT; trace one two
     => a rule of ONE drops packets: iptables-legacy -A OUTPUT -p icmp -j REJECT => -D OUTPUT
-answers dropped
-    pair; one: iptables-legacy -A INPUT -p icmp -j DROP; trace one two
+answers dropped | pair; one: iptables-legacy -A INPUT -p icmp -j DROP; trace one two
     => a rule of ONE drops packets => -D INPUT -p icmp -j DROP
-own rules, from one end
-    pair; one: iptables-legacy -A OUTPUT -d 10.1.0.1 -j DROP; probe --netns one
+own rules, from one end | pair; one: iptables-legacy -A OUTPUT -d 10.1.0.1 -j DROP;
+    probe --netns one
     => a rule of ONE drops packets: iptables-legacy -A OUTPUT -d 10.1.0.1/32 -j DROP => -D OUTPUT
-a policy that drops
-    pair; two: iptables-legacy -P INPUT DROP; trace one two
+a policy that drops | pair; two: iptables-legacy -P INPUT DROP; trace one two
     => the policy of TWO drops packets: iptables-legacy -P INPUT DROP
     => exec container2 iptables-legacy -t filter -I INPUT -s 10.1.0.2 -j ACCEPT
-dropped in the raw table
-    pair; two: iptables-legacy -t raw -A PREROUTING -j DROP; trace one two
+dropped in the raw table | pair; two: iptables-legacy -t raw -A PREROUTING -j DROP; trace one two
     => a rule of TWO drops packets => -t raw -D PREROUTING
-IPv6 dropped
-    ipv6; two: ip6tables-legacy -A INPUT -p ipv6-icmp --icmpv6-type echo-request -j DROP;
+IPv6 dropped | ipv6; two: ip6tables-legacy -A INPUT -p ipv6-icmp --icmpv6-type echo-request -j DROP;
     trace one two
     => a rule of TWO drops packets: ip6tables-legacy
     => exec container2 ip6tables-legacy -t filter -D INPUT
-the router drops
-    routed; neighbour: iptables-legacy -A FORWARD -d 10.9.0.1 -j DROP; trace one 10.9.0.1
+the router drops | routed; neighbour: iptables-legacy -A FORWARD -d 10.9.0.1 -j DROP;
+    trace one 10.9.0.1
     => a rule of /run/netns/neighbour drops packets: iptables-legacy -A FORWARD
     => exec neighbour iptables-legacy -t filter -D FORWARD
-the host drops in l3s
-    host: ip address add 10.1.0.10/24 dev eth0; neighbour: ip address add 10.1.0.1/24 dev eth0;
-    add one 10.1.0.2/24 - mode=l3s; neighbour: ip route add 10.1.0.2 via 10.1.0.10;
+the host drops in l3s | l3s; neighbour: ip route add 10.1.0.2 via 10.1.0.10;
     host: iptables-legacy -A INPUT -s 10.1.0.1 -j DROP; trace one 10.1.0.1
     => a rule of the host drops packets: iptables-legacy -A INPUT
     => iptables-legacy -t filter -D INPUT
-the host drops what comes by hostAccess
-    access; host: iptables-legacy -A INPUT -s 10.1.0.2 -j DROP; trace one host
+the host drops what comes by hostAccess | access;
+    host: iptables-legacy -A INPUT -s 10.1.0.2 -j DROP; trace one host
     => a rule of the host drops packets => -D INPUT -s 10.1.0.2/32 -j DROP
-echo ignored
-    pair; two: net/ipv4/icmp_echo_ignore_all=1; trace one two
+echo ignored | pair; two: net/ipv4/icmp_echo_ignore_all=1; trace one two
     => 10.1.0.3 ignores echo requests: net/ipv4/icmp_echo_ignore_all is 1 in TWO
     => echo 0 >/proc/sys/net/ipv4/icmp_echo_ignore_all
-the router does not forward
-    routed; neighbour: net/ipv4/ip_forward=0; trace one 10.9.0.1
+the router does not forward | routed; neighbour: net/ipv4/ip_forward=0; trace one 10.9.0.1
     => /run/netns/neighbour is the way to 10.9.0.1, but does not forward packets
     => exec neighbour sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'
-the router filters by the way back
-    routed; neighbour: net/ipv4/conf/eth0/rp_filter=1;
+the router filters by the way back | routed; neighbour: net/ipv4/conf/eth0/rp_filter=1;
     neighbour: ip route add 10.1.0.2 via 10.9.0.1; trace one 10.9.0.1
     => /run/netns/neighbour drops what comes from 10.1.0.2 by eth0
     => echo 2 >/proc/sys/net/ipv4/conf/eth0/rp_filter
-MTU black hole
-    routed; neighbour: ip link set dev far0 mtu 1400; far: ip link set dev eth0 mtu 1400;
+MTU black hole | routed; neighbour: ip link set dev far0 mtu 1400;
+    far: ip link set dev eth0 mtu 1400;
     neighbour: iptables-legacy -A OUTPUT -p icmp --icmp-type fragmentation-needed -j DROP;
     trace one 10.9.0.1
     => packets of 1500 bytes don't reach 10.9.0.1, those of 1400 do => set the option mtu to 1400
-private
-    neighbour: ip address add 10.1.0.1/24 dev eth0; add one 10.1.0.2/24 10.1.0.1 flag=private;
+private | gateway; add one 10.1.0.2/24 10.1.0.1 flag=private;
     add two 10.1.0.3/24 10.1.0.1 flag=private; trace one two
     => both are on eth0, and flag private keeps its interfaces apart => use flag bridge
-vepa without hairpin
-    switch; add one 10.1.0.2/24 - flag=vepa; add two 10.1.0.3/24 - flag=vepa; trace one two
+vepa without hairpin | switch; add one 10.1.0.2/24 - flag=vepa; add two 10.1.0.3/24 - flag=vepa;
+    trace one two
     => flag vepa sends their packets to the switch of eth0
     => exec switch bridge link set dev p0 hairpin on
-the host and its own
-    host: ip address add 10.1.0.10/24 dev eth0; add one 10.1.0.2/24; trace one host
+the host and its own | addressed; add one 10.1.0.2/24; trace one host
     => the kernel lets no packets pass between a host and its own ipvlan interfaces
     => set hostAccess
-the host is the gateway of its own
-    host: ip address add 10.1.0.10/24 dev eth0; add one 10.1.0.2/24 10.1.0.10; probe --netns one
+the host is the gateway of its own | addressed; add one 10.1.0.2/24 10.1.0.10; probe --netns one
     => the kernel lets no packets pass between a host and its own ipvlan interfaces
     => set hostAccess
-the host and its own, by macvlan
-    host: ip address add 10.1.0.10/24 dev eth0; space mac;
+the host and its own, by macvlan | addressed; space mac;
     host: ip link add name mac0 link eth0 netns mac type macvlan mode bridge;
     mac: ip address add 10.1.0.2/24 dev mac0; mac: ip link set dev mac0 up; trace mac host
     => the kernel lets no packets pass between a host and its own macvlan interfaces
     => another interface of the host
-the host does not forward
-    hosted; host: net/ipv4/ip_forward=0; trace one two
+the host does not forward | hosted; host: net/ipv4/ip_forward=0; trace one two
     => the host is the way to 10.2.0.3, but does not forward packets => echo 1 >/proc/sys/net/ipv4
-the host's policy drops what it forwards
-    hosted; host: iptables-legacy -P FORWARD DROP; trace one two
+the host's policy drops what it forwards | hosted; host: iptables-legacy -P FORWARD DROP;
+    trace one two
     => the policy of the host drops packets: iptables-legacy -P FORWARD DROP => -I FORWARD -s 10
-an IPv6 router that does not forward
-    ipv6; space far; neighbour: ip link add name far0 up type veth peer name eth0 netns far;
+an IPv6 router that does not forward | ipv6; space far;
+    neighbour: ip link add name far0 up type veth peer name eth0 netns far;
     neighbour: ip address add fd00:9::2/64 dev far0 nodad; far: ip link set dev eth0 up;
     far: ip address add fd00:9::1/64 dev eth0 nodad; far: ip route add default via fd00:9::2;
     trace one fd00:9::1
     => /run/netns/neighbour is the way to fd00:9::1, but does not forward packets
     => exec neighbour sh -c 'echo 1 >/proc/sys/net/ipv6/conf/all/forwarding'
-no ARP
-    pair; one: ip link set dev net1 arp off; trace one 10.1.0.1
+no ARP | pair; one: ip link set dev net1 arp off; trace one 10.1.0.1
     => net1 in ONE asks for no neighbour => exec container1 ip link set dev net1 arp on
-hostAccess with rp_filter
-    access; host: net/ipv4/conf/eth0/rp_filter=1; trace one host
+hostAccess with rp_filter | access; host: net/ipv4/conf/eth0/rp_filter=1; trace one host
     => the host drops what comes from 10.1.0.2 by eth0
     => echo 2 >/proc/sys/net/ipv4/conf/eth0/rp_filter
-hostAccess without its neighbour
-    access; one: ip neighbour delete 10.1.0.10 dev net1; trace one host
+hostAccess without its neighbour | access; one: ip neighbour delete 10.1.0.10 dev net1;
+    trace one host
     => net1 in ONE has no permanent neighbour entry for 10.1.0.10, the host
     => exec container1 ip neighbour replace 10.1.0.10 lladdr
-hostAccess without its route
-    access; host: sh -c "ip route flush dev $(ip -o link | grep -o 'ipvhost[0-9]*')";
-    trace one host
+hostAccess without its route | access;
+    host: sh -c "ip route flush dev $(ip -o link | grep -o 'ipvhost[0-9]*')"; trace one host
     => but sends to 10.1.0.2 by eth0 => ip route replace 10.1.0.2 dev ipvhost
-hostAccess down
-    access; host: sh -c "ip link set $(ip -o link | grep -o 'ipvhost[0-9]*') down"; trace host one
-    => ipvhost => ip link set dev ipvhost
-l3 without a way back
-    l3; probe --netns one --to 10.1.0.1
+hostAccess down | access; host: sh -c "ip link set $(ip -o link | grep -o 'ipvhost[0-9]*') down";
+    trace host one => ipvhost => ip link set dev ipvhost
+l3 without a way back | l3; probe --netns one --to 10.1.0.1
     => in mode l3 nobody answers ARP for 10.1.0.2, and /run/netns/neighbour has no route
     => exec neighbour ip route add 10.1.0.2 via 10.1.0.10
-different VLANs
-    add one 10.1.0.2/24 - vlan=10; add two 10.1.0.3/24 - vlan=20 name=other; trace one two
-    => net1 in ONE is in VLAN 10, net1 in TWO is in VLAN 20 => same
-VLAN on one side only
-    vlans; neighbour: ip address flush dev v10; neighbour: ip address add 10.1.0.1/24 dev eth0;
-    probe --netns one
+different VLANs | add one 10.1.0.2/24 - vlan=10; add two 10.1.0.3/24 - vlan=20 name=other;
+    trace one two => net1 in ONE is in VLAN 10, net1 in TWO is in VLAN 20 => same
+VLAN on one side only | vlans; neighbour: ip address flush dev v10; gateway; probe --netns one
     => is in VLAN 10, eth0 in /run/netns/neighbour is in no VLAN
-two masters without a way
-    host: ip link add name eth1 up type dummy; add one 10.1.0.2/24;
+two masters without a way | host: ip link add name eth1 up type dummy; add one 10.1.0.2/24;
     add two 10.1.0.3/24 - master=eth1 name=other; trace one two
     => 10.1.0.3 is looked for on eth0 of the host, but net1 in TWO is on eth1 of the host
     => use one master
-nobody is the gateway
-    add one 10.1.0.2/24 10.1.0.1; probe --netns one
+nobody is the gateway | add one 10.1.0.2/24 10.1.0.1; probe --netns one
     => nobody answers for 10.1.0.1 on the network of eth0 of the host
     => check the address, the cable
-nobody has the address
-    pair; trace one 10.1.0.77
-    => nobody answers for 10.1.0.77
-no address
-    pair; one: ip address flush dev net1; probe --netns one
-    => net1 in ONE has no address
-not on this node
-    pair; trace 10.1.0.77 one
-    => 10.1.0.77 is not on this node => swap
-no family in common
-    pair; two: ip address flush dev net1; two: ip address add fd00::1/64 dev net1 nodad;
-    trace one two
-    => have no addresses of one family
+nobody has the address | pair; trace one 10.1.0.77 => nobody answers for 10.1.0.77
+no address | pair; one: ip address flush dev net1; probe --netns one => net1 in ONE has no address
+not on this node | pair; trace 10.1.0.77 one => 10.1.0.77 is not on this node => swap
+no family in common | pair; two: ip address flush dev net1;
+    two: ip address add fd00::1/64 dev net1 nodad; trace one two => have no addresses of one family
 """
 pytestmark = pytest.mark.scene(master="wire")
 
 
 def read(text: str) -> dict[str, str]:
-    """Return what is written below each name."""
-    parts = re.findall(r"^(\S.*)\n((?: +.*\n)+)", text, re.MULTILINE)
+    """Return what is written behind each name."""
+    parts = re.findall(r"^(\S.*?) \| (.*\n(?: +.*\n)*)", text, re.MULTILINE)
     return {name: " ".join(below.split()) for name, below in parts}
 
 
@@ -472,7 +375,7 @@ def test_an_end_has_several_names(world: World) -> None:
     third = world.scene.container()
     world.scene.add(at=third, ipam=static("10.1.0.7/24"), CNI_CONTAINERID=identity, **pod)
     words = ("container3", third.path, identity, identity[:12], "web-0", "default/web-0")
-    for word in sample(words, 2):
+    for word in sample(words, 1):
         assert world.ask(f"trace {word} 10.1.0.3")["verdict"] == FINE
         assert world.ask(f"probe --netns {word} --to 10.1.0.3")["verdict"] == FINE
     assert world.ask("trace 10.1.0.3 web-0")["verdict"] == FINE

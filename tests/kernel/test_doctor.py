@@ -11,7 +11,6 @@ from runtime import PLUGINS, Conf, host_local, network, static
 from scene import Scene
 
 NETWORKS = Path("/etc/cni/net.d")
-ROUTES = [{"dst": "0.0.0.0/0"}]
 
 
 def doctor(person: Person, arguments: str = "", conf: Conf | None = None) -> dict[str, list[str]]:
@@ -56,45 +55,6 @@ def test_records_that_cannot_be_kept(scene: Scene, person: Person) -> None:
     assert said == f"{MEMORY} is not a directory, or belongs to another user"
     run("chown", "root", str(MEMORY))
     assert "ok records" in doctor(person)
-
-
-OWN = "which is the host's own on eth0"
-GATEWAY = (
-    "the gateway 10.1.0.7 is the host's own address on eth0, which its ipvlan containers can't "
-    "reach"
-)
-# What a network gets of the host's addresses, 10.1.0.7 and fd00::7.
-ADDRESSES: list[tuple[Conf, str]] = [
-    (
-        {"ipam": host_local("10.1.0.0/24")},
-        f"the range of 10.1.0.0/24 contains 10.1.0.7, {OWN}; a container may get it",
-    ),
-    (
-        {"ipam": host_local("fd00::/64")},
-        f"the range of fd00::/64 contains fd00::7, {OWN}; a container may get it",
-    ),
-    (
-        {"ipam": static("10.1.0.7/24")},
-        f"the container would get 10.1.0.7, {OWN}, and take its packets",
-    ),
-    (
-        {"ipam": static("10.1.0.2/24", gateway="10.1.0.7", routes=ROUTES)},
-        GATEWAY,
-    ),
-    ({"ipam": {"type": "host-local", "subnet": "10.1.0.0/24", "rangeStart": "10.1.0.8"}}, ""),
-    ({"ipam": host_local("10.2.0.0/24")}, ""),
-    ({"ipam": static("10.1.0.2/24", gateway="10.1.0.1", routes=ROUTES)}, ""),
-    ({"ipam": static("10.1.0.2/24", gateway="10.1.0.7", routes=ROUTES), "mode": "l3"}, ""),
-    # No route uses the gateway.
-    ({"ipam": {"type": "host-local", "subnet": "10.1.0.0/24", "gateway": "10.1.0.7"}}, ""),
-]
-
-
-@pytest.mark.scene(host=("10.1.0.7/24", "fd00::7/64"))
-def test_addresses_of_the_host_in_a_network(scene: Scene, person: Person) -> None:
-    for conf, said in ADDRESSES:
-        found = doctor(person, conf=network(**conf)).get("problem addresses", [])
-        assert found == ([said] if said else []), conf
 
 
 def test_static_address_that_a_container_has(scene: Scene, person: Person) -> None:

@@ -153,30 +153,17 @@ def state(made: Node, container: Space, ifname: str) -> dict[str, Any]:
         return "tentative" not in container.run("ip", "-6", "address", "show", "tentative")
 
     wait_until(is_settled)
+    found = made.snapshot()
     scopes = ["all", "default", "lo", *({ifname} & container.links().keys())]
+    switches = ("ipv4/conf/{}/arp_notify", "ipv6/conf/{}/ndisc_notify", "ipv6/conf/{}/disable_ipv6")
+    names = [f"net/{each.format(scope)}" for scope in scopes for each in switches]
     return {
-        "host": everything(made.host),
-        "container": everything(container),
-        "parameters": {
-            key: container.sysctl(key)
-            for scope in scopes
-            for key in (
-                f"net/ipv4/conf/{scope}/arp_notify",
-                f"net/ipv6/conf/{scope}/ndisc_notify",
-                f"net/ipv6/conf/{scope}/disable_ipv6",
-            )
-        },
-        "leases": made.leases(),
+        "host": found[made.host.path],
+        "container": found[container.path],
+        "aliases": [link.get("ifalias") for link in container.links().values()],
+        "parameters": {name: container.sysctl(name) for name in names},
+        "leases": found["leases"],
     }
-
-
-def everything(space: Space) -> list[Any]:
-    queries = "address show\nroute show table all\n"
-    lines = space.run("ip", "-N", "-j", "-d", "-batch", "-", stdin=queries).splitlines()
-    links, found = (json.loads(line) for line in lines)
-    for link in links:
-        link.pop("link_netnsid", None)  # a number that depends on earlier calls
-    return [links, sorted(json.dumps(route, sort_keys=True) for route in found)]
 
 
 def test_a_pasted_dry_run_of_gc_removes_what_gc_removes(scene: Scene) -> None:
@@ -268,7 +255,7 @@ def test_a_dry_run_fails_as_add_does(scene: Scene, tmp_path: Path) -> None:
     usual = {"netns": scene.one.path, "cni_path": PLUGINS, "container_id": "c"}
     conf = tmp_path / "net.conf"
     with scene.unchanged():
-        for change, given in sample(WRONG, 4):
+        for change, given in sample(WRONG, 3):
             conf.write_text(json.dumps(network(**change)))
             arguments = options(config=str(conf), **{**usual, **given})
 
@@ -278,7 +265,7 @@ def test_a_dry_run_fails_as_add_does(scene: Scene, tmp_path: Path) -> None:
             assert dry == real
             assert dry.out == ""
             assert dry.status in (1, 2)
-        for change, words in LEASED:
+        for change, words in sample(LEASED, 1):
             conf.write_text(json.dumps(network(**change)))
             arguments = ["--json", *options(config=str(conf), **usual)]
 

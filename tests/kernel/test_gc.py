@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import AbstractContextManager
 from itertools import product
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from cni_ipvlan.state.registry import Registry
 
 CONF = network(cniVersion="1.1.0", ipam=None)
 VALID = ("valid", "net1")
+LISTED = {"containerID": VALID[0], "ifname": VALID[1]}
 GC = {"CNI_COMMAND": "GC", "CNI_PATH": PLUGINS}
 KEY = "cni.dev/valid-attachments"
 KEY_AT_FIRST = "cni.dev/attachments"
@@ -38,15 +40,16 @@ def test_gc_removes_links_on_the_host_that_belong_to_no_valid_attachment(scene: 
 
 def test_gc_does_not_touch_what_a_call_is_working_on(scene: Scene) -> None:
     name = left_behind("net", "live", "net1")
-
-    with Registry().attachment_lock(
-        AttachmentId("net", "live", "net1").key, lambda: None, strict=True
-    ):
+    with locked("live"):
         scene.runtime.gc(CONF).succeeds()
         assert name in scene.host.links()
-
     scene.runtime.gc(CONF).succeeds()
     assert name not in scene.host.links()
+
+
+def locked(container: str) -> AbstractContextManager[None]:
+    key = AttachmentId("net", container, "net1").key
+    return Registry().attachment_lock(key, lambda: None, strict=True)
 
 
 def test_gc_forgets_containers_that_have_vanished(scene: Scene) -> None:
@@ -115,32 +118,25 @@ def test_gc_without_a_list_of_valid_attachments_takes_none_for_valid(
     assert {KEY: None, **handed} == {KEY: None, **conf}
 
 
-@pytest.mark.parametrize("others", [(), (("gone", "net1"),)])
-def test_gc_takes_the_list_under_the_name_that_the_specification_had_at_first(
-    scene: Scene, others: tuple[tuple[str, str], ...]
+@pytest.mark.parametrize(
+    "given",
+    [
+        {KEY_AT_FIRST: [LISTED]},
+        {KEY_AT_FIRST: [LISTED, {"containerID": "gone", "ifname": "net1"}]},
+        {KEY: [LISTED], KEY_AT_FIRST: []},  # a tenant may have written the other one
+    ],
+)
+def test_gc_takes_the_list_also_under_the_name_that_the_specification_had_at_first(
+    scene: Scene, given: Conf
 ) -> None:
     kept = left_behind("net", *VALID)
     left_behind("net", "killed", "net1")
-    listed = [{"containerID": each[0], "ifname": each[1]} for each in (VALID, *others)]
-    conf = {**CONF, "ipam": scene.fake.conf, KEY_AT_FIRST: listed}
+    conf = {**CONF, "ipam": scene.fake.conf, **given}
 
     scene.runtime.raw(conf, {**GC, "CNI_PATH": scene.fake.path}).succeeds()
 
     assert scene.host.links().keys() == {"lo", "eth0", kept}
-    assert json.loads(scene.fake.stdin("GC")) == {**conf, KEY: listed}
-
-
-def test_gc_takes_the_list_of_the_right_name_if_there_are_two(scene: Scene) -> None:
-    """A tenant may have written the other one into a configuration."""
-    kept = left_behind("net", *VALID)
-    conf = {**CONF, "ipam": scene.fake.conf, KEY_AT_FIRST: []}
-
-    scene.runtime.gc(conf, [VALID], CNI_PATH=scene.fake.path).succeeds()
-
-    assert scene.host.links().keys() == {"lo", "eth0", kept}
-    assert json.loads(scene.fake.stdin("GC"))[KEY] == [
-        {"containerID": VALID[0], "ifname": VALID[1]}
-    ]
+    assert json.loads(scene.fake.stdin("GC")) == {**conf, KEY: given.get(KEY, given[KEY_AT_FIRST])}
 
 
 def left_behind(network_name: str, container: str, ifname: str) -> str:
@@ -215,8 +211,7 @@ def test_gc_asks_any_ipam_plugin_to_release_what_a_call_is_not_working_on(scene:
     about = network(cniVersion="1.1.0", ipam=scene.ipam(ips=["10.1.0.2/24"]))
     scene.add(about)
     scene.node.remove(scene.one)
-    key = AttachmentId("net", "one", "net1").key
-    with Registry().attachment_lock(key, lambda: None, strict=True):
+    with locked("one"):
         scene.runtime.raw(about, {**GC, "CNI_PATH": scene.fake.path}).succeeds()
     assert scene.fake.calls == ["ADD", "GC"]
 

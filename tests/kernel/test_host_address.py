@@ -48,31 +48,45 @@ def test_it_is_the_same_in_any_mode_and_spelling(scene: Scene) -> None:
 
 
 CONTAINED = (
-    "the range of {} contains {}, which is the host's own on eth0; a container may get it; set "
-    "rangeStart and rangeEnd so that the host's address is not between"
+    "the range of {} contains {}, which is the host's own on eth0; a container may get it",
+    "set rangeStart and rangeEnd so that the host's address is not between",
 )
 EQUAL = (
-    "the container would get {}, which is the host's own on eth0, and take its packets; give the "
-    "container another address"
+    "the container would get {}, which is the host's own on eth0, and take its packets",
+    "give the container another address",
 )
+GATEWAY = (
+    "the gateway 10.1.0.7 is the host's own address on eth0, which its ipvlan containers can't "
+    "reach"
+)
+DEFAULT = [{"dst": "0.0.0.0/0"}]
 
 
 def pool(**options: Any) -> Conf:
     return {"type": "host-local", "subnet": "10.1.0.0/24", **options}
 
 
-JUDGED: list[tuple[Conf, str]] = [
-    (pool(), f"$.ipam: {CONTAINED.format('10.1.0.0/24', '10.1.0.7')}"),
+def problem(place: str, words: tuple[str, str], *named: str) -> tuple[str, str]:
+    """Return what doctor says, and what validate does."""
+    said = words[0].format(*named)
+    return said, f"$.ipam{place}: {said}; {words[1]}"
+
+
+# Networks on a host with 10.1.0.7 and fd00:1::7, and what is wrong with them.
+JUDGED: list[tuple[Conf, tuple[str, str]]] = [
+    (pool(), problem("", CONTAINED, "10.1.0.0/24", "10.1.0.7")),
     (
         host_local("10.2.0.0/24", "fd00:1::/64"),
-        f"$.ipam.ranges[1][0]: {CONTAINED.format('fd00:1::/64', 'fd00:1::7')}",
+        problem(".ranges[1][0]", CONTAINED, "fd00:1::/64", "fd00:1::7"),
     ),
-    (static("10.1.0.9/24", "10.1.0.7/16"), f"$.ipam.addresses[1]: {EQUAL.format('10.1.0.7')}"),
-    (static("fd00:1:0::7/64"), f"$.ipam.addresses[0]: {EQUAL.format('fd00:1::7')}"),
-    (pool(rangeStart="10.1.0.8"), ""),
-    (pool(rangeEnd="10.1.0.6"), ""),
-    (pool(gateway="10.1.0.7"), ""),  # which it gives to nobody
-    (static("10.1.0.2/24"), ""),
+    (static("10.1.0.9/24", "10.1.0.7/16"), problem(".addresses[1]", EQUAL, "10.1.0.7")),
+    (static("fd00:1:0::7/64"), problem(".addresses[0]", EQUAL, "fd00:1::7")),
+    (static("10.1.0.2/24", gateway="10.1.0.7", routes=DEFAULT), (GATEWAY, "")),
+    (static("10.1.0.2/24", gateway="10.1.0.1", routes=DEFAULT), ("", "")),
+    (pool(rangeStart="10.1.0.8"), ("", "")),
+    (pool(rangeEnd="10.1.0.6"), ("", "")),
+    (pool(gateway="10.1.0.7"), ("", "")),  # which it gives to nobody, and no route uses
+    (static("10.1.0.2/24"), ("", "")),
 ]
 
 
@@ -96,10 +110,19 @@ def judged(directory: Path, **given: Any) -> tuple[int, str]:
 FINE = (0, "1 network: no problems\n")
 
 
-def test_validate_reports_it(addressed: Scene, tmp_path: Path) -> None:
-    for (ipam, said), master in each_once(JUDGED, ["eth0", "uplink", None]):
-        expected = (1, f"{said}\n") if said else FINE
+def test_validate_and_doctor_report_it(addressed: Scene, tmp_path: Path) -> None:
+    def told_by_doctor(**given: Any) -> str:
+        (tmp_path / "net.conf").write_text(json.dumps(network(**given)))
+        said = ipvlan("doctor", "-c", str(tmp_path / "net.conf"), "--json").out
+        found = [each for each in json.loads(said)["findings"] if each["subject"] == "addresses"]
+        return "".join(each["text"] for each in found if each["state"] == "problem")
+
+    for (ipam, (by_doctor, by_validate)), master in each_once(JUDGED, ["eth0", "uplink", None]):
+        expected = (1, f"{by_validate}\n") if by_validate else FINE
         assert judged(tmp_path, ipam=ipam, master=master) == expected
+        assert told_by_doctor(ipam=ipam, master=master) == by_doctor
+    (ipam,) = (ipam for ipam, said in JUDGED if said[0] == GATEWAY)
+    assert told_by_doctor(ipam=ipam, mode="l3") == ""
 
 
 def test_validate_does_not_compare_what_is_elsewhere(

@@ -31,14 +31,6 @@ def delete(added: Added, netns: Space | str | None = None) -> Answer:
     return answer
 
 
-@pytest.mark.parametrize("in_container", [False, True])
-def test_add_labels_the_interface(scene: Scene, *, in_container: bool) -> None:
-    if in_container:
-        scene.one.ip("link add name eth0 up type dummy")
-    scene.add(linkInContainer=in_container)
-    assert alias(scene.one) == LABEL
-
-
 def test_long_names_are_cut_to_fit(scene: Scene) -> None:
     added = scene.add(name="n" * 255, CNI_CONTAINERID="c" * 255)
 
@@ -138,11 +130,6 @@ def test_delete_reports_what_was_moved_away_and_does_not_remove_it(scene: Scene)
     assert f"net1 in {scene.two.path}" in delete(added).stderr
     assert "net1" in scene.two.links()
     assert delete(added).stderr == ""
-
-
-def test_delete_without_the_namespace_removes_what_is_recorded(scene: Scene) -> None:
-    with scene.unchanged():
-        delete(scene.add(LEASED), "")
 
 
 def test_a_late_delete_leaves_the_next_container_in_the_namespace_alone(scene: Scene) -> None:

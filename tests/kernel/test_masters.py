@@ -1,21 +1,167 @@
-"""Which master ADD takes; what it refuses is in test_refusals."""
+"""Which master ADD takes: the configured one, the first that fits, or the default route's."""
 
 import pytest
 from lab import run
+from people import ipvlan
+from runtime import Conf, network, static
+from sampling import sample
 from scene import Scene
 
-pytestmark = pytest.mark.scene(host=("10.8.0.1/24",))
+NAMES = ("wan7", "eth1", "ens3", "ens4")  # in the order in which they are made
+CHOSEN: list[tuple[str | list[str], str]] = [
+    (["eth1", "ens*"], "eth1"),
+    (["eth9", "ens*"], "ens3"),
+    (["ens4", "eth1"], "ens4"),
+    (["eth9", "uplink", "eth1"], "wan7"),  # by an altname
+    ("upl*", "wan7"),
+    ("ens*", "ens3"),
+    ("ens?", "ens3"),
+    ("en[a-z][4-9]", "ens4"),
+    ("ens[!3]", "ens4"),
+    ("*", "wan7"),  # the loopback interface can't be a master
+    (["x*", "e*"], "eth1"),
+    (["eth1"], "eth1"),
+]
+pytestmark = pytest.mark.scene(master="")
+routed = pytest.mark.scene(host=("10.8.0.1/24",))
+
+
+@pytest.fixture
+def several(scene: Scene) -> Scene:
+    for name in NAMES:
+        scene.node.master(name)
+    scene.host.ip("link property add dev wan7 altname uplink")
+    return scene
+
+
+def test_the_first_entry_that_fits_is_the_master(several: Scene) -> None:
+    previous = {"ips": [{"address": "10.1.0.2/24"}]}
+    for master, chosen in sample(CHOSEN, 5):
+        conf = network(master=master, cniVersion="1.1.0", ipam=None)
+        with several.unchanged():
+            several.runtime.status(conf).succeeds()
+            added = several.add(conf, ipam=None, prevResult=previous)
+
+            assert several.node.master_of(several.one) == chosen, master
+            added.check(prevResult=added.result)
+            given: Conf = {"prevResult": previous, "CNI_IFNAME": "net2"}
+            error = several.refuses(104, conf=conf, ipam=None, mode="l3", **given)
+            assert f"{chosen!r}" in error["msg"]
+            added.delete()
+
+
+def test_the_order_is_that_of_the_index_whatever_they_are_called(several: Scene) -> None:
+    several.host.ip("link set dev ens3 down")
+    several.host.ip("link set dev ens3 name ens9")
+    several.host.ip("link property add dev wan7 altname ensure")
+
+    several.add(master="ens?")
+    several.add(master="ens*", at=several.two, CNI_IFNAME="a")
+
+    assert several.node.master_of(several.one) == "ens9"  # although it is down
+    assert several.node.master_of(several.two, "a") == "wan7"
 
 
 @pytest.mark.parametrize(
+    "making",
+    [
+        "ip link add name upper0 type bridge; ip link set dev ens3 master upper0",
+        "ip link add name taker0 link ens3 type macvlan",
+        "ip link set dev ens3 mtu 1200",
+    ],
+)
+def test_a_pattern_passes_over_what_can_not_be_the_master(several: Scene, making: str) -> None:
+    run("sh", "-ec", making)
+    several.add(master="ens*", mtu=1400)
+    assert several.node.master_of(several.one) == "ens4"
+    if "bridge" in making:  # a name is not passed over
+        error = several.refuses(103, master=["ens3", "ens*"], at=several.two)
+        assert error["msg"] == "the master 'ens3' is a port of a bridge"
+
+
+def test_a_pattern_passes_over_interfaces_of_attachments(several: Scene) -> None:
+    """One that is being made has an ``iv`` name on the host; so may one that a killed call left."""
+    for kind in ("ipvlan", "ipvtap"):
+        run("ip", "link", "add", "link", "eth1", "name", f"iv-{kind}", "type", kind)
+    several.node.master("iv7")
+    several.add(master="iv*")
+    assert several.node.master_of(several.one) == "iv7"
+
+
+def test_an_interface_may_be_called_like_a_pattern(several: Scene) -> None:
+    for name in ("e*", "eth[1]", "w?"):
+        several.node.master(name)
+        added = several.add(master=name)
+        assert several.node.master_of(several.one) == name
+        added.check()
+        added.delete()
+
+
+def test_in_the_container_its_interfaces_are_candidates(several: Scene) -> None:
+    for name in ("ens7", "ens8"):
+        several.one.ip(f"link add name {name} type dummy")
+
+    added = several.add(master=["eth1", "ens*"], linkInContainer=True)
+
+    assert several.one.links()["net1"]["link"] == "ens7"
+    added.check()
+
+
+def test_if_none_fits_only_root_sees_which_there_are(scene: Scene) -> None:
+    scene.node.two_masters()
+    run("ip", "link", "add", "name", "upper0", "type", "bridge")
+    run("ip", "link", "set", "dev", "eth1", "master", "upper0")
+    hidden = [
+        "found there: lo, eth0, eth1, upper0",
+        "'eth1' fits 'eth[1-9]', but the master 'eth1' is a port of a bridge",
+    ]
+
+    error = scene.refuses(102, master=["ens3", "eth[1-9]"])
+
+    assert error["msg"] == (
+        "cannot find a master: no interface that can be one fits 'ens3' or 'eth[1-9]'"
+    )
+    assert error["details"].splitlines() == [
+        "looked in: the host's namespace",
+        "try: correct the option master",
+        "the node's log has the rest",
+    ]
+    assert error["private"].splitlines() == [f"one net1: {each}" for each in hidden]
+
+
+def test_check_compares_with_what_add_has_chosen(scene: Scene) -> None:
+    scene.node.master("ens4")
+    added = scene.add(master=["eth1", "ens*"])
+
+    scene.node.master("eth1")  # an ADD would take it now
+    added.check()
+
+    added.check("its master is not 'eth1' or 'w*'", master=["eth1", "w*"])
+    added.check("its master 'x' or 'w*' does not exist any more", master=["x", "w*"])
+
+
+def test_people_are_told_which_one_it_is(several: Scene) -> None:
+    dry = several.dry(master=["eth9", "ens*"], ipam=static("10.1.0.2/24"))
+
+    assert "ip link add link ens3 " in dry.text
+    assert "ens3 is up, MTU 1500" in ipvlan("doctor", *dry.options[:-2]).fine()
+    ipvlan("add", *dry.options).fine()
+    assert ipvlan("show", "--master", "ens3").fine().startswith("ens3  up")
+
+
+# Without a master it is the default route's interface. What is refused is in test_refusals.
+
+
+@routed
+@pytest.mark.parametrize(
     ("routes", "expected"),
     [
-        (["default via 10.8.0.9 metric 200 dev eth0", "default dev eth1 metric 100"], "eth1"),
-        (["default dev eth1 metric 100", "default via 10.8.0.9 dev eth0"], "eth0"),
-        (["default dev eth1 metric 900", "-6 default dev eth0 metric 1"], "eth1"),
+        (["-4 default via 10.8.0.9 metric 200 dev eth0", "-4 default dev eth1 metric 100"], "eth1"),
+        (["-4 default dev eth1 metric 100", "-4 default via 10.8.0.9 dev eth0"], "eth0"),
+        (["-4 default dev eth1 metric 900", "-6 default dev eth0 metric 1"], "eth1"),
         (["-6 default dev eth0 metric 20", "-6 default dev eth1 metric 10"], "eth1"),
-        (["unreachable default metric 1", "default dev eth1 metric 900"], "eth1"),
-        (["default nexthop dev eth1 nexthop via 10.8.0.9 dev eth0"], "eth1"),
+        (["-4 unreachable default metric 1", "-4 default dev eth1 metric 900"], "eth1"),
+        (["-4 default nexthop dev eth1 nexthop via 10.8.0.9 dev eth0"], "eth1"),
     ],
     ids=["lowest metric", "none is 0", "IPv4 first", "IPv6 then", "unreachable", "multipath"],
 )
@@ -23,14 +169,16 @@ def test_without_a_master_it_is_the_default_routes_interface(
     scene: Scene, routes: list[str], expected: str
 ) -> None:
     scene.node.master("eth1")
-    add_routes(routes)
+    for each in routes:
+        scene.host.ip(f"{each[:2]} route add {each[3:]}")
     scene.add(master=None)
     assert scene.node.master_of(scene.one) == expected
 
 
+@routed
 def test_a_configured_master_counts_before_the_default_routes(scene: Scene) -> None:
     scene.node.master("eth1")
-    add_routes(["default dev eth1"])
+    scene.host.ip("route add default dev eth1")
     scene.add(master="")  # is not given
     assert scene.node.master_of(scene.one) == "eth1"
 
@@ -38,17 +186,10 @@ def test_a_configured_master_counts_before_the_default_routes(scene: Scene) -> N
     assert scene.node.master_of(scene.two) == "eth0"
 
 
+@routed
 def test_in_the_container_it_is_the_containers_default_routes(scene: Scene) -> None:
-    add_routes(["default dev eth0"])
+    scene.host.ip("route add default dev eth0")
     scene.one.ip("link add name inner0 up type dummy")
     scene.one.ip("route add default dev inner0")
     scene.add(master=None, linkInContainer=True)
     assert scene.one.links()["net1"]["link"] == "inner0"
-
-
-def add_routes(routes: list[str]) -> None:
-    for route in routes:
-        family = [word for word in route.split() if word == "-6"]
-        words = [word for word in route.split() if word != "-6"]
-        kind = [words.pop(0)] if words[0] == "unreachable" else []
-        run("ip", *family, "route", "add", *kind, *words)

@@ -6,18 +6,19 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from lab import Node, run
+import pytest
+from lab import run
 from person import Person
-from runtime import Runtime, host_local, network, static
+from runtime import host_local, network, static
 from scene import Scene
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 COMMANDS = ["status", "add", "del", "check", "gc", "validate", "doctor", "show"]
 
 
-def test_every_example_of_the_help_works(node: Node, person: Person) -> None:
-    node.master("eth1000")
-    node.container()
+@pytest.mark.scene(master="")
+def test_every_example_of_the_help_works(scene: Scene, person: Person) -> None:
+    scene.node.master("eth1000")
     (person.directory / "examples").symlink_to(EXAMPLES)
     for command in COMMANDS:
         text = person.succeeds(f"ipvlan {command} --help")
@@ -74,10 +75,9 @@ def test_what_was_pasted_is_detached_by_its_container_id(scene: Scene, person: P
 
 
 def test_other_plugins_of_a_list_are_named_and_the_result_before_is_asked_for(
-    node: Node, person: Person
+    scene: Scene, person: Person
 ) -> None:
-    node.master()
-    container = node.container()
+    container = scene.one
     chained: dict[str, Any] = {"type": "ipvlan", "master": "eth0"}
     plugins = [{"type": "bridge"}, chained, {"type": "tuning"}, {"type": "sbr"}]
     conf = {"cniVersion": "1.0.0", "name": "chain", "plugins": plugins}
@@ -112,18 +112,15 @@ def test_other_plugins_of_a_list_are_named_and_the_result_before_is_asked_for(
 
 
 def test_an_error_names_the_option_for_a_person_and_the_variable_for_a_runtime(
-    node: Node, person: Person, runtime: Runtime
+    scene: Scene, person: Person
 ) -> None:
-    node.master()
-    container = node.container()
-    container.ip("link add name net1 type dummy")
+    scene.one.ip("link add name net1 type dummy")
     conf = person.writes(network())
 
     status, _, err = person.types(f"ipvlan add -c {conf} --netns container1")
     assert (status, "    try: choose another --ifname, or delete" in err) == (1, True)
     assert "CNI_IFNAME" not in err
-    error = runtime.add(container, network()).error()
-    assert "try: choose another CNI_IFNAME, or delete" in error["details"]
+    scene.refuses(105, "try: choose another CNI_IFNAME, or delete")
 
 
 # What -v prints; tests/e2e/test_verbose.py has what is seen while a command runs.

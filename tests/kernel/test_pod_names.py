@@ -70,7 +70,7 @@ NO_NAMES = [
 
 
 def test_what_is_no_name_of_a_pod_is_not_kept(scene: Scene, person: Person) -> None:
-    for args in sample(NO_NAMES, 4):
+    for args in sample(NO_NAMES, 2):
         added = attach(scene, f"IgnoreUnknown=1;{args}" if args else "")
         assert shown(person)["pod"] is None
         assert "  pod " not in person.succeeds("ipvlan show")

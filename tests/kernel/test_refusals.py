@@ -42,11 +42,6 @@ def gateway_out_of_reach(dst: str, gw: str, found: str, *addresses: str) -> Row:
     )
 
 
-def mtu(number: int, *details: str) -> Row:
-    message = f"mtu is {number}; allowed on the master 'eth0': 68 to 1500"
-    return row(7, message, "try: leave mtu out", *details, mtu=number)
-
-
 def elsewhere(mode: str, address: str, route: str) -> Row:
     """Have an address that the host reaches in another way than hostAccess would have it."""
     return row(
@@ -100,7 +95,10 @@ ADDRESSED = "ip address add 10.1.0.10/24 dev eth0; ip address add fd00:1::10/64 
 # fmt: off
 REFUSALS: dict[str, list[Row]] = {
     "": [
-        mtu(1501, "packets larger than the master's MTU would be dropped silently\n"),
+        row(
+            7, "mtu is 1501; allowed on the master 'eth0': 68 to 1500", "try: leave mtu out",
+            "packets larger than the master's MTU would be dropped silently\n", mtu=1501
+        ),
         row(
             7, "mtu is 1200; IPv6 addresses need 1280 or more", mtu=1200, ipam=static("fd00::2/64")
         ),

@@ -62,10 +62,8 @@ def test_routes_have_the_attributes_asked_for(scene: Scene) -> None:
             expected[dst] = found
     added = scene.add(cniVersion="1.1.0", ipam=answer(scene, IPS, routes))
 
-    assert [
-        given.items() <= got.items()
-        for given, got in zip(routes, added.result["routes"], strict=True)
-    ]
+    for given, got in zip(routes, added.result["routes"], strict=True):
+        assert given.items() <= got.items()
     kernels = {each["dst"]: each for each in scene.one.routes()}
     for dst, found in expected.items():
         assert found.items() <= kernels[dst].items()

@@ -3,9 +3,10 @@
 import faulty
 import pytest
 from faulty import Faults, Point
-from lab import LEASES, Node, Space, records
+from lab import LEASES, Space, records
 from runtime import Conf, Runtime, call_environment, host_local, network, stdin_of
 from sampling import sample
+from scene import Scene
 
 # Two names whose digests have the same first 25 bits, which are a network's key.
 NAME, COLLIDING = "kube-prod", "n21567"
@@ -15,11 +16,8 @@ REMOVALS = ["DEL", "DEL without the namespace", "GC"]
 
 
 @pytest.mark.parametrize("mode", ["l2", "l3"])
-def test_add_again_takes_over_what_an_add_that_died_has_left(
-    node: Node, runtime: Runtime, mode: str
-) -> None:
-    node.master()
-    container = node.container()
+def test_add_again_takes_over_what_an_add_that_died_has_left(scene: Scene, mode: str) -> None:
+    node, runtime, container = scene.node, scene.runtime, scene.one
     conf = {**LEASED, "mode": mode}
     found = commands(container, LEASED)
     moved = next(each for each in found if " netns /" in each.words)
@@ -40,10 +38,9 @@ def test_add_again_takes_over_what_an_add_that_died_has_left(
 
 @pytest.mark.parametrize("removal", REMOVALS)
 def test_what_is_left_on_the_host_is_named_when_it_stands_in_the_way(
-    node: Node, runtime: Runtime, removal: str
+    scene: Scene, removal: str
 ) -> None:
-    node.master()
-    container, other = node.container(), node.container()
+    node, runtime, container, other = scene.node, scene.runtime, scene.one, scene.two
     moving = next(each for each in commands(container, LEASED) if " netns /" in each.words)
     assert dies(container, LEASED, moving)
     conf = {**LEASED, "mode": "l3"}
@@ -59,11 +56,10 @@ def test_what_is_left_on_the_host_is_named_when_it_stands_in_the_way(
     runtime.add(other, conf, CNI_CONTAINERID="other").result()
 
 
+@pytest.mark.scene(master="")
 @pytest.mark.parametrize("removal", REMOVALS)
-def test_what_is_left_on_a_master_in_the_container_is_removed(
-    node: Node, runtime: Runtime, removal: str
-) -> None:
-    container = node.container()
+def test_what_is_left_on_a_master_in_the_container_is_removed(scene: Scene, removal: str) -> None:
+    container, runtime = scene.one, scene.runtime
     container.ip("link add name eth0 up type dummy")
     conf = {**LEASED, "linkInContainer": True}
     naming = next(each for each in commands(container, conf) if " alias " in each.words)
