@@ -102,12 +102,10 @@ def images(
     place = tmp_path_factory.mktemp("images")
     masks = {"one": 0o022, "other": 0o077} if "image" in TWICE else {"one": 0o022}
     for name, mask in masks.items():
-        command: list[str | Path] = [
-            BUILD_IMAGE,
-            "--bundle",
-            archives[-1],
-            "--output",
-            place / name,
-        ]
-        subprocess.run(command, check=True, env={**os.environ, **fetching}, umask=mask)
+        subprocess.run(
+            [BUILD_IMAGE, "--bundle", archives[-1], "--output", place / name],
+            check=True,
+            env={**os.environ, **fetching},
+            umask=mask,
+        )
     return [next((place / name).iterdir()) for name in masks]

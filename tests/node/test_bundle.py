@@ -15,6 +15,7 @@ from typing import Any
 
 import documents
 import pytest
+from doubles import stand_in
 from installing import AS_ROOT, CHECKOUT, assert_serves, installer, places, plugin, run, tree
 
 BUILD = "scripts/build-bundle"
@@ -301,9 +302,7 @@ def put_busybox(directory: Path, busybox: Path) -> None:
 
 
 def test_packages_that_can_not_be_fetched_are_reported(tmp_path: Path) -> None:
-    (tmp_path / "mmdebstrap").write_text("#!/bin/sh\necho 'E: no network' >&2\nexit 1\n")
-    (tmp_path / "mmdebstrap").chmod(0o755)
-    path = f"{tmp_path}:{os.environ['PATH']}"
+    path = stand_in(tmp_path, "mmdebstrap", "echo 'E: no network' >&2; exit 1")
     output = tmp_path / "dist"
     environment = {**os.environ, "PATH": path, "TMPDIR": str(tmp_path)}
     done = run(CHECKOUT / BUILD, "--output", output, env=environment)

@@ -13,6 +13,7 @@ import pytest
 import roots
 import sampling
 from cloning import commit, git, make_clone
+from doubles import stand_in
 from installing import CHECKOUT, needs_system_packages, run
 
 pytestmark = needs_system_packages  # build-deb makes the manual with them
@@ -103,12 +104,9 @@ def test_same_commit_gives_the_same_package_and_the_command_that_installs_it(
 
 
 def test_a_machine_that_is_too_old_for_the_package_is_told(clone: Path, tmp_path: Path) -> None:
-    (tmp_path / "apt-cache").write_text("#!/bin/sh\necho '  Candidate: 1.0'\n")
-    (tmp_path / "apt-cache").chmod(0o755)
+    path = {"PATH": stand_in(tmp_path, "apt-cache", "echo '  Candidate: 1.0'")}
     printed = subprocess.check_output(
-        [clone / BUILD, "--output", tmp_path],
-        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
-        text=True,
+        [clone / BUILD, "--output", tmp_path], env={**os.environ, **path}, text=True
     )
     assert "to install it" not in printed
     assert printed.endswith("has what it depends on only in older versions\n")
