@@ -201,8 +201,12 @@ class Space:
 
     def addresses(self, name: str) -> list[str]:
         """Return an interface's addresses, except those that the kernel makes by itself."""
-        shown = self.ask("address", "show", "dev", name)
-        return [address for entry in shown for address in _addresses(entry)]
+        return [
+            f"{each['local']}/{each['prefixlen']}"
+            for entry in self.ask("address", "show", "dev", name)
+            for each in entry["addr_info"]
+            if not each["local"].startswith(_BY_THE_KERNEL)
+        ]
 
     def routes(self, *words: str) -> list[dict[str, Any]]:
         """Return the routes that were added (not those that come with an address)."""
@@ -421,11 +425,3 @@ def _route(body: bytes) -> str | None:
     return (
         f"{socket.inet_ntop(family, to)}/{length} {body[2:12].hex()} {sorted(attributes.items())}"
     )
-
-
-def _addresses(link: dict[str, Any]) -> list[str]:
-    return [
-        f"{each['local']}/{each['prefixlen']}"
-        for each in link["addr_info"]
-        if not each["local"].startswith(_BY_THE_KERNEL)
-    ]
