@@ -65,7 +65,7 @@ def test_a_command_prints_the_document_that_is_described(
     if command in ("add", "add --dry-run"):
         person.writes({**conf, "ipam": static("10.1.0.3/24", routes=[{"dst": "10.8.0.0/24"}])})
     if command.startswith("replay"):
-        at_shell.succeeds("rm -rf /run/captures; mkdir /run/captures")
+        at_shell.succeeds("mkdir /run/captures")
         variables = {**call_environment("DEL", scene.one), "CNI_IPVLAN_CAPTURE": "/run/captures"}
         at_shell.succeeds("ipvlan <net.conf", **variables)
     environment = call_environment("ADD", scene.one) if command == "--dry-run" else {}
@@ -74,6 +74,7 @@ def test_a_command_prints_the_document_that_is_described(
     out = (at_shell if {*"<*"} & {*line} else person).types(line, **environment)[1]
 
     assert json.loads(out).keys() == KEYS[command], out
+    at_shell.succeeds("rm -rf /run/captures")
 
 
 def test_every_document_is_tried() -> None:
