@@ -207,4 +207,4 @@ def _begun(command: Command) -> Iterator[str]:
     words = styled(one_line(f"+ {join(command.entered_argv)}"), err=True, fg="cyan")
     yield words + one_line(f"  # {command.purpose}" if command.purpose else "")
     yield from (f"    {one_line(line)}" for line in command.batch_lines)
-    yield from (f"    undo: {one_line(join(undo.full_argv))}" for undo in command.undo)
+    yield from (f"    undo: {one_line(join(undo.command.full_argv))}" for undo in command.undo)

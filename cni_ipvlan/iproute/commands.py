@@ -13,6 +13,9 @@ from cni_ipvlan.start.namedtuple import NamedTuple
 
 Argv = tuple[str, ...]
 
+# What a command may end with although it is no success: with a missing object, with any status,
+# which the caller examines, or as it likes, since it is optional.
+ABSENT, ANY, OPTIONAL = "absent", "any", "optional"
 FOUND_DUPLICATE = 3  # wait_for_ipv6()
 DUPLICATE_ANSWERED = 1  # arping_duplicate()
 # No interface is called so: the kernel puts the first free number for %d (__dev_alloc_name() in
@@ -44,13 +47,8 @@ class Command(NamedTuple):
     inside          the network namespace to run it in, None for the caller's own
     stdin           its standard input
     environment     its whole environment, for an IPAM plugin; None for other programs
-    parameters      the variables of the environment that are its arguments
-    undo            commands that undo the change, last first
-    only_if         for an undo: whether there is something to undo; called first
-    comes_last      for an undo: all others come first, since it may hang
-    absent_ok       a missing object is not a failure
-    any_status      no exit status is a failure: the caller examines it
-    may_fail        no exit status is a failure: the command is optional
+    undo            what undoes the change, last first
+    accept          which failure is none: ABSENT, ANY, OPTIONAL, or "" for no such
     changes_nothing run it in a dry run, too
     parts           the commands that this one runs together
     stays           a query, its only part, whose process then waits for a change
@@ -62,17 +60,18 @@ class Command(NamedTuple):
     inside: Namespace | None = None
     stdin: bytes = b""
     environment: Mapping[str, str] | None = None
-    parameters: Mapping[str, str] | None = None
-    undo: tuple[Command, ...] = ()
-    only_if: Callable[[], bool] | None = None
-    comes_last: bool = False
-    absent_ok: bool = False
-    any_status: bool = False
-    may_fail: bool = False
+    undo: tuple[Undo, ...] = ()
+    accept: str = ""
     changes_nothing: bool = False
     parts: tuple[Command, ...] = ()
     stays: bool = False
     seconds: float = 0.0
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The variables of the environment that are its arguments: a CNI plugin's."""
+        environment = self.environment or {}
+        return {key: environment[key] for key in sorted(environment) if key.startswith("CNI_")}
 
     @property
     def entered_argv(self) -> Argv:
@@ -82,7 +81,7 @@ class Command(NamedTuple):
     @property
     def full_argv(self) -> Argv:
         """The same with its parameters, for a shell."""
-        assignments = [f"{key}={value}" for key, value in sorted((self.parameters or {}).items())]
+        assignments = [f"{key}={value}" for key, value in self.parameters.items()]
         return (*(("env", *assignments) if assignments else ()), *self.entered_argv)
 
     @property
@@ -94,6 +93,17 @@ class Command(NamedTuple):
     def batch_lines(self) -> list[str]:
         """The lines that it passes to ``ip -batch``."""
         return self.stdin.decode("utf-8", "replace").splitlines() if "-batch" in self.argv else []
+
+
+class Undo(NamedTuple):
+    """A command that undoes a change, if ``only_if`` returns true, which is called first.
+
+    One that ``comes_last`` may hang, so it is run after all others.
+    """
+
+    command: Command
+    only_if: Callable[[], bool] | None = None
+    comes_last: bool = False
 
 
 def batch(*parts: Command) -> Command:
@@ -113,7 +123,7 @@ def batch(*parts: Command) -> Command:
 
 def session(query: Command) -> Command:
     """Return a query whose process stays, and then can make a change: one ``ip -batch``."""
-    return batch(query)._replace(stays=True, absent_ok=query.absent_ok)
+    return batch(query)._replace(stays=True, accept=query.accept)
 
 
 def all_links_before(change: Command) -> Command:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from shlex import join
 
-from cni_ipvlan.iproute.commands import Argv, Command
+from cni_ipvlan.iproute.commands import Argv, Command, Undo
 from cni_ipvlan.iproute.runner import CommandError, Runner
 from cni_ipvlan.iproute.running import Completed, Running
 from cni_ipvlan.iproute.transaction import Transaction, nothing
@@ -73,7 +73,7 @@ class DryRun(Transaction):
         """Record a change; of several together, those that have a purpose."""
         for each in change.parts or (change,):
             if each.purpose:
-                undo = (*each.undo, *((self._shown,) if self._shown else ()))
+                undo = (*each.undo, *((Undo(self._shown),) if self._shown else ()))
                 self._plan.changes.append(each._replace(undo=undo) if self._shown else each)
                 self._shown = None
             if each.argv[:3] == ("ip", "link", "add"):

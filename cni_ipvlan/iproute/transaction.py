@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 
-from cni_ipvlan.iproute.commands import Argv, Command, prints_json, session_input
+from cni_ipvlan.iproute.commands import ABSENT, Argv, Command, Undo, prints_json, session_input
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.iproute.runner import CommandError, Runner
 from cni_ipvlan.iproute.running import Completed, Running
@@ -97,7 +97,7 @@ class Transaction:
         if answered is not None:
             return answered
         completed = self._finish(started)
-        if completed.status and started.command.absent_ok:
+        if completed.status and started.command.accept == ABSENT:
             return completed._replace(stdout=nothing(started.command.argv))
         return completed
 
@@ -131,9 +131,8 @@ class Transaction:
         command, completed = started.command, self._runner.finish(started, words)
         self._unfinished = [each for each in self._unfinished if each is not started]
         self._runner.interrupts.check()
-        if completed.status and not (
-            command.any_status or command.may_fail or (command.absent_ok and completed.is_absent)
-        ):
+        is_accepted = completed.is_absent if command.accept == ABSENT else bool(command.accept)
+        if completed.status and not is_accepted:
             raise _failure(command, completed)
         is_batch = bool(command.parts) and completed.status == 0
         return _checked(command, completed) if is_batch else completed
@@ -167,17 +166,17 @@ class Transaction:
         except Exception as error:  # noqa: BLE001 - the other undos must still run
             self.leftovers.append(str(error) or type(error).__name__)
 
-    def _undo(self, undo: Command, change: Running) -> None:
+    def _undo(self, undo: Undo, change: Running) -> None:
         if undo.only_if is not None and not undo.only_if():
             return
-        undo = undo._replace(purpose=f"undo: {change.command.purpose}")
-        completed = self._runner.run(undo)
+        command = undo.command._replace(purpose=f"undo: {change.command.purpose}")
+        completed = self._runner.run(command)
         if not completed.status:
-            self.undone.append(undo.argv)
+            self.undone.append(command.argv)
         # A plugin's "not found" may be about something other than its allocation.
-        is_gone = undo.environment is None and completed.is_absent
+        is_gone = command.environment is None and completed.is_absent
         if completed.status and not is_gone and not _is_refused(completed, change.completed):
-            raise CommandError(undo, completed)
+            raise CommandError(command, completed)
 
 
 def nothing(query: Argv) -> bytes:

@@ -108,8 +108,8 @@ def _shown(
     asked = [commands.address_show(ifname), *chain.from_iterable(of_features)]
     if previous.routes:
         asked.append(commands.route_show(ifname))
-    parts = (Command(argv, inside=container, absent_ok=True) for argv in asked)
-    output = call.tx.run(batch(*parts)._replace(absent_ok=True)).stdout.lstrip() or b"[]"
+    parts = (Command(argv, inside=container, accept=commands.ABSENT) for argv in asked)
+    output = call.tx.run(batch(*parts)._replace(accept=commands.ABSENT)).stdout.lstrip() or b"[]"
     shown, *lines = output.split(b"\n")
     answers = [[lines.pop(0) for _ in queries_ if lines] for queries_ in of_features]
     return shown, b"".join(lines), answers
@@ -188,7 +188,8 @@ def _ask_for_master(tx: Transaction, conf: NetConf, home: Namespace | None) -> R
     if conf.vlan:
         return None
     if conf.master:
-        return tx.start(Command(commands.link_show(conf.master), inside=home, absent_ok=True))
+        query = Command(commands.link_show(conf.master), inside=home, accept=commands.ABSENT)
+        return tx.start(query)
     return tx.start(Command(commands.link_show(), inside=home)) if conf.masters else None
 
 

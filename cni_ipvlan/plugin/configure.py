@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.iproute import commands, queries
-from cni_ipvlan.iproute.commands import Command, all_links_before, batch
+from cni_ipvlan.iproute.commands import Command, Undo, all_links_before, batch
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import Address, Link
 from cni_ipvlan.iproute.runner import CommandError
@@ -87,7 +87,7 @@ def check_ipv4_conflict(tx: Transaction, parent: Master, addressing: Addressing)
             commands.arping_duplicate(each.address.partition("/")[0], parent.link.name),
             f"check that no other host uses {each.address}",
             parent.home,
-            any_status=True,
+            accept=commands.ANY,
         )
         for each in addressing.addresses
         if ":" not in each.address
@@ -123,7 +123,7 @@ def _enable_ipv6(tx: Transaction, name: str, container: Namespace) -> None:
             switch = Command(argv, inside=container)
             undo = switch._replace(stdin=value + b"\n")
             purpose = f"enable IPv6 on {link}"
-            tx.run(switch._replace(stdin=b"0\n", purpose=purpose, undo=(undo,)))
+            tx.run(switch._replace(stdin=b"0\n", purpose=purpose, undo=(Undo(undo),)))
 
 
 def _announcement(name: str) -> Command:
@@ -132,7 +132,7 @@ def _announcement(name: str) -> Command:
         commands.sysctl_write(commands.ARP_NOTIFY.format(name), commands.NDISC_NOTIFY.format(name)),
         "announce new addresses to neighbours",
         stdin=b"1\n",
-        may_fail=True,
+        accept=commands.OPTIONAL,
     )
 
 
@@ -157,7 +157,7 @@ def _wait_for_ipv6(
     ours = [each.address.partition("/")[0] for each in addressing.addresses if ":" in each.address]
     argv = commands.wait_for_ipv6(name, _DUPLICATE_DETECTION_SECONDS, ours)
     purpose = "wait for IPv6 duplicate address detection"
-    wait = Command(argv, purpose, container, any_status=True)
+    wait = Command(argv, purpose, container, accept=commands.ANY)
     done = tx.run(wait)
     if done.status not in (0, commands.FOUND_DUPLICATE):  # which is found again later
         raise CommandError(wait, done)

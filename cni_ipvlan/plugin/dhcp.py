@@ -43,7 +43,7 @@ def _have_broadcasts(tx: Transaction, name: str, container: Namespace) -> str:
         "have DHCP requests and their answers broadcast": tc.broadcast_filter_add(name),
     }
     for purpose, argv in changes.items():
-        done = tx.run(Command(argv, purpose, container, may_fail=True))
+        done = tx.run(Command(argv, purpose, container, accept=commands.OPTIONAL))
         if done.status:
             return done.stderr.decode("utf-8", "replace").strip() or f"exit status {done.status}"
     return ""

@@ -250,8 +250,15 @@ def without_answer(
     yield "try: look for a DHCP server on the master's network"
 
 
-def advice(request: Request, plugin: str, error: CniError) -> Iterator[str]:
-    """Yield advice about an IPAM plugin's failure, if there is any."""
+def advice(request: Request, plugin: str, error: CniError) -> list[str]:
+    """Return advice about an IPAM plugin's failure, if there is any."""
+    found = list(_advice(request, plugin, error))
+    if not found and plugin in ("host-local", "static") and error.code == _OF_PLUGINS_IN_GO:
+        found = ["see what is wrong in ipam: ipvlan validate FILE"]
+    return found
+
+
+def _advice(request: Request, plugin: str, error: CniError) -> Iterator[str]:
     leases = host_local.directory(request.config)
     if error.code == errors.INCOMPATIBLE_VERSION:
         known = [each for each in SUPPORTED_VERSIONS if f'"{each}"' in error.details]
@@ -262,8 +269,6 @@ def advice(request: Request, plugin: str, error: CniError) -> Iterator[str]:
             f"set cniVersion to 1.0.0, or install a newer {plugin}: this one is older than CNI "
             "1.1.0, which has STATUS"
         )
-    if plugin in ("host-local", "static") and error.code == _OF_PLUGINS_IN_GO:
-        yield "see what is wrong in ipam: ipvlan validate FILE"
     for words, command in _ON_DISK.items():
         if words in error.msg:
             yield f"look at the file system of the leases: {command} {leases}"

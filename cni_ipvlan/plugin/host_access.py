@@ -20,7 +20,7 @@ from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
 from cni_ipvlan.cni.result import Route
 from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands, namespace, queries
-from cni_ipvlan.iproute.commands import Argv, Command, batch
+from cni_ipvlan.iproute.commands import Argv, Command, Undo, batch
 from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import shared
@@ -388,7 +388,7 @@ def _host_link(tx: Transaction, name: str) -> Link | None:
     """Return the host's interface of that name; None if there is none, or another's."""
     if not namespace.own_has_link(name):
         return None
-    shown = Command(commands.link_show(name), absent_ok=True)
+    shown = Command(commands.link_show(name), accept=commands.ABSENT)
     return next(filter(is_host_link, queries.links(tx.run(shown).stdout)), None)
 
 
@@ -398,7 +398,7 @@ def _creation(master: Master, record: Record) -> Command:
     return Command(
         commands.link_add_ipvlan(above, name, record.mode, record.flag, 0),
         f"create the host's own interface of {above}",
-        undo=(Command(commands.link_delete(name)),),
+        undo=(Undo(Command(commands.link_delete(name))),),
     )
 
 
@@ -406,7 +406,7 @@ def _route(address: str, name: str, source: str, metric: int) -> Command:
     return Command(
         commands.host_route_add(address, name, source, metric),
         f"let the host reach {address}",
-        undo=(Command(commands.host_route_delete(address, name, metric)),),
+        undo=(Undo(Command(commands.host_route_delete(address, name, metric))),),
     )
 
 
@@ -445,7 +445,7 @@ def _removal(address: str, name: str, metric: int) -> Command:
 def _remove_link(tx: Transaction, name: str) -> None:
     if _host_link(tx, name) is not None:
         argv = commands.link_delete(name)
-        tx.run(Command(argv, f"remove the host's interface {name}", absent_ok=True))
+        tx.run(Command(argv, f"remove the host's interface {name}", accept=commands.ABSENT))
 
 
 def _whole(address: str) -> str:

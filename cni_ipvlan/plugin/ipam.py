@@ -11,7 +11,8 @@ from collections.abc import Callable
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import DELEGATE_FAILED, CniError
 from cni_ipvlan.config import netconf
-from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute import commands
+from cni_ipvlan.iproute.commands import Command, Undo
 from cni_ipvlan.iproute.running import Completed, Running
 from cni_ipvlan.plugin.node import Call
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
@@ -78,9 +79,7 @@ def allocate(call: Call, name: str, *, has_older: bool) -> Callable[[], Result |
             return not (has_older or _HAS_LEASE in error.msg)
         return True
 
-    release = _command(call, name, "DEL")._replace(
-        purpose="", only_if=is_new, comes_last=not needs_link(name)
-    )
+    release = Undo(_command(call, name, "DEL"), is_new, comes_last=not needs_link(name))
     started = call.tx.start(_command(call, name, "ADD")._replace(undo=(release,)))
     return lambda: _wait(call, name, started, parse) or call.node.ipam_result
 
@@ -128,8 +127,7 @@ def _command(call: Call, name: str, verb: str) -> Command:
         f"{_PURPOSES[verb]} with {name}",
         stdin=call.request.stdin,
         environment=environment,
-        parameters={key: environment[key] for key in environment if key.startswith("CNI_")},
-        any_status=True,
+        accept=commands.ANY,
         changes_nothing=name in _ALLOCATE_NOTHING,
         seconds=MOST_SECONDS,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from cni_ipvlan.iproute import commands, namespace, queries
-from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.commands import Command, Undo
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.runner import CommandError
@@ -58,7 +58,7 @@ def delete(
     deleted = []
     for link in own:
         argv = commands.link_delete(link.name)
-        change = Command(argv, f"remove the interface {link.name}", place, absent_ok=True)
+        change = Command(argv, f"remove the interface {link.name}", place, accept=commands.ABSENT)
         if not tx.run(change, listed).status:
             deleted.append(link)
     return deleted
@@ -72,16 +72,15 @@ def delete_temporary(tx: Transaction, attachment: AttachmentId) -> bool:
     return bool(delete(tx, sort(attachment, tx.run(listing(None)), (name,))[0], None))
 
 
-def removal(tx: Transaction, name: str, place: Namespace | None) -> Command:
+def removal(tx: Transaction, name: str, place: Namespace | None) -> Undo:
     """Return an undo that deletes a link with a temporary name, if it exists."""
-    return Command(
-        commands.link_delete(name), inside=place, only_if=lambda: name in _names(tx, place)
-    )
+    command = Command(commands.link_delete(name), inside=place)
+    return Undo(command, only_if=lambda: name in _names(tx, place))
 
 
 def removal_after_move(
     tx: Transaction, attachment: AttachmentId, place: Namespace, home: Namespace | None
-) -> Command:
+) -> Undo:
     """Return an undo that deletes a link that was moved from ``home`` and named.
 
     If the name was taken, the kernel has moved the link at most, and the one of that name
@@ -96,7 +95,7 @@ def removal_after_move(
         own = [each.name for each in present if _is_of(each, attachment, ())]
         return attachment.ifname in own and temporary not in (each.name for each in present)
 
-    return Command(commands.link_delete(attachment.ifname), inside=place, only_if=is_there)
+    return Undo(Command(commands.link_delete(attachment.ifname), inside=place), only_if=is_there)
 
 
 def recorded(registry: Registry, link: Link, container: Namespace) -> list[Record]:
@@ -132,9 +131,8 @@ def read(tx: Transaction, record: Record) -> tuple[Namespace, Link] | None:
     place = place_of(record)
     if place is None:
         return None
-    query = Command(
-        commands.link_show(record.ifname), inside=place, absent_ok=True, seconds=_READ_SECONDS
-    )
+    query = Command(commands.link_show(record.ifname), inside=place, accept=commands.ABSENT)
+    query = query._replace(seconds=_READ_SECONDS)
     try:
         shown = tx.run(query)
     except CommandError:  # the container has just ended, or its kernel is slow to answer
@@ -195,7 +193,7 @@ def is_there(tx: Transaction, record: Record) -> bool:
 
 def listing(place: Namespace | None) -> Command:
     """Return the query for the ipvlan links in a place."""
-    return Command(commands.link_show(kind="ipvlan"), inside=place, absent_ok=True)
+    return Command(commands.link_show(kind="ipvlan"), inside=place, accept=commands.ABSENT)
 
 
 def listed(tx: Transaction, place: Namespace | None) -> list[Link] | None:

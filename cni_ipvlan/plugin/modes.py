@@ -142,7 +142,7 @@ def _is_busy(tx: Transaction, place: tuple[int, int]) -> bool:
         name = if_indextoname(index)
     except OSError:  # the master is gone, and with it all that it carried
         return False
-    query = Command(commands.link_show(name), absent_ok=True)
+    query = Command(commands.link_show(name), accept=commands.ABSENT)
     return any(is_free(tx, Master(link)) is False for link in queries.links(tx.run(query).stdout))
 
 

@@ -83,4 +83,4 @@ def switches(name: str) -> Iterator[Command]:
     for switch, value in ((commands.ACCEPT_RA, b"0\n"), (commands.ADDR_GEN_MODE, b"1\n")):
         argv = commands.sysctl_write(switch.format(name))
         # It is absent if the kernel has no IPv6.
-        yield Command(argv, "give the host no address there", stdin=value, absent_ok=True)
+        yield Command(argv, "give the host no address there", stdin=value, accept=commands.ABSENT)

@@ -100,9 +100,10 @@ def together_(*argvs: tuple[str, ...]) -> Command:
 
 
 def test_parameters_stand_before_what_a_shell_runs() -> None:
-    command = Command(("/cni/x",), inside=NAMED, parameters={"B": "2", "A": "1 1"})
+    variables = {"PATH": "/bin", "CNI_B": "2", "CNI_A": "1 1"}
+    command = Command(("/cni/x",), inside=NAMED, environment=variables)
     assert command.entered_argv == ("ip", "netns", "exec", "blue", "/cni/x")
-    assert command.full_argv == ("env", "A=1 1", "B=2", *command.entered_argv)
+    assert command.full_argv == ("env", "CNI_A=1 1", "CNI_B=2", *command.entered_argv)
 
 
 def test_query_is_distinguished_from_a_change() -> None:

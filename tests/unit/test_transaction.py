@@ -11,7 +11,8 @@ from typing import cast
 
 import pytest
 
-from cni_ipvlan.iproute.commands import Command, batch
+from cni_ipvlan.iproute import commands
+from cni_ipvlan.iproute.commands import ANY, Command, Undo, batch
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError, Interrupts
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
@@ -81,8 +82,9 @@ class World:
         self.interrupts = self.runner.interrupts
         self.tx = Transaction(cast("Runner", self.runner))
 
-    def change(self, name: str, *undos: Command) -> None:
-        undo = undos or (Command(("undo", name)),)
+    def change(self, name: str, *undos: Command | Undo) -> None:
+        given = undos or (Command(("undo", name)),)
+        undo = tuple(each if isinstance(each, Undo) else Undo(each) for each in given)
         self.tx.run(Command(("do", name), f"do {name}", undo=undo))
 
     @contextmanager
@@ -103,9 +105,11 @@ def test_first_failure_is_reported_and_the_change_beside_it_is_undone(world: Wor
     world.runner.fails("do three")
     with pytest.raises(CommandError) as caught, world.tx:
         world.change("one")
+        changes = [Command(("do", name), f"do {name}") for name in ("two", "three")]
+        undos = [Command(("undo", name)) for name in ("two", "three")]
         started = [
-            world.tx.start(Command(("do", name), f"do {name}", undo=(Command(("undo", name)),)))
-            for name in ("two", "three")
+            world.tx.start(change._replace(undo=(Undo(undo),)))
+            for change, undo in zip(changes, undos, strict=True)
         ]
         world.tx.finish(started[0])
     assert world.runner.finished[:3] == ["do one", "do two", "do three"]
@@ -152,7 +156,7 @@ def test_only_the_thing_itself_may_be_gone_already(world: World) -> None:
     world.runner.statuses["ip undo"] = 127  # ip itself is not there
     plugin = Command(("/cni/plugin",), environment={})  # what it lacks is no business of ours
     with world.failing():
-        world.tx.run(Command(("ip", "do"), undo=(plugin, Command(("ip", "undo")))))
+        world.tx.run(Command(("ip", "do"), undo=(Undo(plugin), Undo(Command(("ip", "undo"))))))
     assert sorted(world.tx.leftovers) == [
         "/cni/plugin: No such file or directory",
         "ip undo: No such file or directory",
@@ -166,9 +170,9 @@ def test_undo_asks_first_whether_there_is_something_to_undo(world: World) -> Non
     world.runner.fails("undo one")
     with world.failing():
         world.change("one")
-        world.change("two", Command(("undo", "two"), only_if=ask))
-        world.change("three", Command(("undo", "three"), only_if=lambda: True))
-        world.change("four", Command(("undo", "four"), only_if=lambda: False))
+        world.change("two", Undo(Command(("undo", "two")), ask))
+        world.change("three", Undo(Command(("undo", "three")), lambda: True))
+        world.change("four", Undo(Command(("undo", "four")), lambda: False))
     assert world.runner.ran[4:] == ["undo three", "undo one"]
     assert world.tx.leftovers == ["ip link: no", "undo one: no"]
     assert not world.tx.has_undone
@@ -176,10 +180,10 @@ def test_undo_asks_first_whether_there_is_something_to_undo(world: World) -> Non
 
 def test_plugins_release_last_with_their_stdin_and_environment(world: World) -> None:
     variables = {"CNI_COMMAND": "DEL"}
-    release = Command(("release",), "", None, b"input", environment=variables, comes_last=True)
+    release = Command(("release",), "", None, b"input", variables)
     with world.failing():
         world.change("one", Command(("undo", "one"), "", CONTAINER))
-        world.change("allocate", release)
+        world.change("allocate", Undo(release, comes_last=True))
         world.change("two")
     assert world.runner.ran[3:] == ["undo two", "ip netns exec c undo one", "release"]
     last = world.runner.commands[-1]
@@ -192,9 +196,10 @@ def test_change_that_could_not_be_executed_is_not_undone(world: World) -> None:
         pass
     assert not world.tx.has_undone  # since there was nothing to undo
     world.runner.not_run.append("allocate")
-    undo = (Command(("release",)), Command(("release",), environment={"CNI_COMMAND": "DEL"}))
+    plugins = Command(("release",), environment={"CNI_COMMAND": "DEL"})
+    undo = (Undo(Command(("release",))), Undo(plugins))
     with world.failing():
-        world.tx.run(Command(("allocate",), any_status=True, undo=undo))
+        world.tx.run(Command(("allocate",), accept=ANY, undo=undo))
     assert world.runner.ran == ["allocate"]
     assert (world.tx.leftovers, world.tx.has_undone) == ([], False)
 
@@ -216,7 +221,7 @@ def test_a_plugin_that_refuses_both_in_the_same_words_has_changed_nothing(
     world.runner.outputs["release"] = [undo_says]
     undo = Command(("release",), environment={})
     with pytest.raises(CommandError), world.tx:
-        world.tx.run(Command(("allocate",), "allocate", environment={}, undo=(undo,)))
+        world.tx.run(Command(("allocate",), "allocate", environment={}, undo=(Undo(undo),)))
     assert world.tx.leftovers == leftovers
 
 
@@ -248,8 +253,8 @@ def test_query_about_something_absent_is_an_error_unless_allowed(world: World) -
     world.runner.fails("ip link", ABSENT)
     world.runner.fails("ip route", b"RTNETLINK answers: Operation not permitted\n")
     with world.tx:
-        assert world.tx.run(Command(("ip", "link"), absent_ok=True)).stdout == b""
-        for wrong in (Command(("ip", "link")), Command(("ip", "route"), absent_ok=True)):
+        assert world.tx.run(Command(("ip", "link"), accept=commands.ABSENT)).stdout == b""
+        for wrong in (Command(("ip", "link")), Command(("ip", "route"), accept=commands.ABSENT)):
             with pytest.raises(CommandError):
                 world.tx.run(wrong)
 
@@ -294,7 +299,7 @@ def test_parameters_are_written_in_the_same_process_or_else_first(world: World) 
     assert combined.argv[3:] == ("sh", "/proc/sys/a", "/proc/sys/b", "ip", "-batch", "-")
     assert combined.stdin == b"link set dev net1 up\n"
     assert (combined.purpose, combined.parts[0]) == ("announce; do up", SWITCH)
-    switch = SWITCH._replace(may_fail=True)
+    switch = SWITCH._replace(accept=commands.OPTIONAL)
     world.runner.fails("ip netns exec c tee /proc/sys/a /proc/sys/b", b"tee: no\n")
     with world.tx:
         done = world.tx.run(batch(switch, Command(ODD, "do odd", CONTAINER)))

@@ -112,7 +112,7 @@ class World:
     def ask(self, *questions: tuple[Side, Argv]) -> list[Completed]:
         """Run commands side by side; one whose program is missing has not been run."""
         running = [
-            self._runner.start(Command(argv, inside=side.netns, any_status=True))
+            self._runner.start(Command(argv, inside=side.netns, accept=commands.ANY))
             if self.has(argv[0])
             else None
             for side, argv in questions

@@ -16,7 +16,7 @@ from cni_ipvlan.cni.request import Request
 from cni_ipvlan.cni.result import Result
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import machine
-from cni_ipvlan.iproute.commands import Argv, Command
+from cni_ipvlan.iproute.commands import OPTIONAL, Argv, Command
 from cni_ipvlan.iproute.dry_run import Plan
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.running import Completed
@@ -127,7 +127,7 @@ def _check_addresses(node: Node, parent: Master, plan: Plan) -> None:
 
 def _check_leases(request: Request, plan: Plan) -> None:
     """Raise CniError if host-local has no address left, or has given the attachment one."""
-    is_released = any((step.parameters or {}).get("CNI_COMMAND") == "DEL" for step in plan.changes)
+    is_released = any(step.parameters.get("CNI_COMMAND") == "DEL" for step in plan.changes)
     if netconf.ipam_type(request.config) != "host-local" or is_released:
         return
     with suppress(OSError, ValueError, TypeError, KeyError):  # which host-local itself reports
@@ -148,7 +148,7 @@ def _check_leases(request: Request, plan: Plan) -> None:
 
 def is_allocation(change: Command) -> bool:
     """Whether a change lets an IPAM plugin allocate."""
-    return (change.parameters or {}).get("CNI_COMMAND") == "ADD" and not change.changes_nothing
+    return change.parameters.get("CNI_COMMAND") == "ADD" and not change.changes_nothing
 
 
 def assumptions(plan: Plan) -> list[str]:
@@ -172,9 +172,9 @@ def document(made: Prediction) -> dict[str, Any]:
                 "namespace": step.inside and step.inside.path,
                 "purpose": step.purpose,
                 "stdin": step.stdin.decode("utf-8", "replace") or None,
-                "environment": dict(step.parameters or {}),
-                "undo": [list(undo.full_argv) for undo in step.undo],
-                "needed": not step.may_fail,
+                "environment": step.parameters,
+                "undo": [list(undo.command.full_argv) for undo in step.undo],
+                "needed": step.accept != OPTIONAL,
                 "ipv6Only": step in made.ipv6_only,
                 "run": step.changes_nothing or step in made.looks,
             }

@@ -13,7 +13,7 @@ from shlex import join, quote
 from cni_ipvlan.cli.dry_run import answer
 from cni_ipvlan.cli.dry_run.predict import Prediction, assumptions, is_allocation
 from cni_ipvlan.cli.output import styled
-from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.commands import ABSENT, OPTIONAL, Command
 from cni_ipvlan.iproute.runner import own_programs
 
 _SHOWN_ASSUMPTIONS = 10
@@ -70,15 +70,15 @@ def _each(made: Prediction) -> Iterator[str]:
     """Yield steps that are all tried, as DEL, CHECK and GC do; the status is 1 if one fails."""
     yield "status=0"
     for step in (*made.plan.changes, *made.looks):
-        yield _line(step, "|| :" if step.may_fail else "|| status=1")
+        yield _line(step, "|| :" if step.accept == OPTIONAL else "|| status=1")
     yield "exit $status"
 
 
 def _all_or_nothing(made: Prediction) -> Iterator[str]:
     """Yield steps that are undone if one fails, as ADD does."""
     changes = made.plan.changes
-    releases = (undo for step in changes for undo in step.undo if undo.environment is not None)
-    is_last = all(undo.comes_last for undo in releases)
+    undos = (undo for step in changes for undo in step.undo)
+    is_last = all(undo.comes_last for undo in undos if undo.command.environment is not None)
     first, second = (_REMOVE, _RELEASE) if is_last else (_RELEASE, _REMOVE)
     yield _UNDOING.format(first=first, second=second)
     remove: list[str] = []
@@ -92,7 +92,7 @@ def _all_or_nothing(made: Prediction) -> Iterator[str]:
             continue
         needs_ipv6 = step in made.ipv6_only and not answer.loop_over(step.argv)[0]
         condition = '[ -z "$ipv6" ] || ' if needs_ipv6 else ""
-        yield condition + _line(step, "|| :" if step.may_fail or step.absent_ok else "")
+        yield condition + _line(step, "|| :" if step.accept in (ABSENT, OPTIONAL) else "")
     result = '"$answer"' if made.reader else quote(json.dumps(made.result))
     what = "what the IPAM plugin has answered" if made.reader else "the result"
     yield f"printf '%s\\n' {result}  {_comment(what)}"
@@ -106,16 +106,17 @@ def _undo(step: Command, remove: list[str]) -> Iterator[str]:
     """
     before = len(remove)
     for undo in step.undo:
-        if undo.environment is not None:  # it calls the IPAM plugin
-            argv = [word for word in undo.full_argv if not word.startswith("CNI_COMMAND=")]
+        command = undo.command
+        if command.environment is not None:  # it calls the IPAM plugin
+            argv = [word for word in command.full_argv if not word.startswith("CNI_COMMAND=")]
             call = f'{argv[0]} CNI_COMMAND="$1" {join(argv[1:])}'
-            yield f"network={_one_line(undo.stdin)}"
+            yield f"network={_one_line(command.stdin)}"
             yield _printable(f"ipam() {{ printf '%s\\n' \"$network\" | {call}; }}")
             yield "release='ipam DEL'"
         elif undo.only_if is None:
-            yield _printable(f"restore={quote(_line(undo) + '; ')}$restore")
+            yield _printable(f"restore={quote(_line(command) + '; ')}$restore")
         else:
-            remove.append(join(undo.full_argv))
+            remove.append(join(command.full_argv))
     if len(remove) > before:
         yield _printable(f"remove={quote(' || '.join(remove))}")
 

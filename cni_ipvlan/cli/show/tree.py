@@ -16,6 +16,7 @@ from cni_ipvlan.cli.connectivity.command import RESULTS
 from cni_ipvlan.cli.reading import object_in
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import commands, machine, namespace, queries
+from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import host_local, inventory, links
@@ -41,7 +42,7 @@ _KEPT = (RESULTS, "/var/lib/cni/multus/results")
 def look(tx: Transaction, registry: Registry, is_wanted: IsWanted) -> dict[str, Any]:
     """Return what is wanted of this node as show --json prints it; what is not known is null."""
     missed = ["what only root may see"] if machine.missing_capabilities() else []
-    host = queries.links(tx.run(commands.Command(commands.link_show())).stdout)
+    host = queries.links(tx.run(Command(commands.link_show())).stdout)
     found = sorted(
         inventory.take(tx, registry, unseen=missed.append),
         key=lambda each: _natural(f"{each.place.path if each.place else ''}\0{each.link.name}"),
@@ -115,7 +116,7 @@ def _routes(
     tx: Transaction, each: Attachment, unseen: Callable[[str], None]
 ) -> list[queries.Route]:
     """Return the routes of an interface, but for those that the kernel made for its addresses."""
-    query = commands.Command(commands.route_show(each.link.name), inside=each.place, absent_ok=True)
+    query = Command(commands.route_show(each.link.name), inside=each.place, accept=commands.ABSENT)
     try:
         found = queries.routes(tx.run(query).stdout)
     except CommandError as error:

@@ -4,12 +4,12 @@ import click
 import pytest
 
 from cni_ipvlan.cli.output import Narrator
-from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.commands import Command, Undo
 from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.log import Log
 
 UNDO = Command(("ip", "link", "delete", "dev", "iv"))
-CHANGE = Command(("ip", "link", "add", "name", "iv"), "create it", undo=(UNDO,))
+CHANGE = Command(("ip", "link", "add", "name", "iv"), "create it", undo=(Undo(UNDO),))
 PLUGIN = Command(("/plugins/ipam",), environment={"SECRET": "s"}, stdin=b'{"key": "secret"}')
 QUERY = Command(("ip", "-j", "link", "show"))
 
@@ -59,7 +59,7 @@ def test_a_process_that_stays_is_shown_as_its_query(narrator: Narrator, capsys: 
 
 def test_escape_sequences_are_quoted(narrator: Narrator, capsys: Printed) -> None:
     batch = Command(("ip", "-batch", "-"), "set \x1b[31m", stdin=b"link set dev \x1b[31m up\n")
-    narrator.command(batch._replace(undo=(Command(("ip", "\x1b")),)), None)
+    narrator.command(batch._replace(undo=(Undo(Command(("ip", "\x1b"))),)), None)
     assert "\x1b" not in capsys.readouterr().err
     narrator.wait("waiting for \x1b[31m")
     narrator.warn("odd")

@@ -14,7 +14,7 @@ from shells import paste_into
 from cni_ipvlan.cli.dry_run import predict, script
 from cni_ipvlan.cli.dry_run.predict import Prediction
 from cni_ipvlan.iproute import machine
-from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.commands import OPTIONAL, Command, Undo
 from cni_ipvlan.iproute.dry_run import Plan
 from cni_ipvlan.iproute.machine import Module
 from cni_ipvlan.iproute.namespace import Namespace
@@ -93,7 +93,9 @@ def test_input_and_parameters_reach_the_command(tmp_path: Path) -> None:
     program.chmod(0o755)
     stdin = json.dumps({"a": ["it's\n$x", 1]}, indent=4).encode()
     variables = {"CNI_ARGS": "A=1;B=it's", "CNI_X": ""}
-    assert run(shell(Command((str(program),), "ask it", stdin=stdin, parameters=variables))) == ""
+    step = shell(Command((str(program),), "ask it", stdin=stdin, environment=variables))
+    done = subprocess.run(["sh"], input=step, capture_output=True, text=True, check=True)
+    assert (json.loads(done.stdout), done.stderr) == (RESULT, "noise\n")
     assert json.loads((tmp_path / "stdin").read_text()) == json.loads(stdin)
     assert {"CNI_ARGS=A=1;B=it's", "CNI_X="} <= set((tmp_path / "env").read_text().splitlines())
 
@@ -112,7 +114,7 @@ def test_a_step_that_may_fail_or_was_run_already_does_not_end_the_shell() -> Non
     failing = shell(Command(("false",), "fail"), Command(("echo", "on"), "go on"), verb="DEL")
     done = subprocess.run(["sh"], input=failing, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "on\n")  # all steps of other verbs are tried
-    may_fail = Command(("false",), "try it", may_fail=True)
+    may_fail = Command(("false",), "try it", accept=OPTIONAL)
     was_run = Command(("false",), "ask static", changes_nothing=True)
     text = shell(was_run, may_fail, Command(("echo", "on"), "go on"))
     assert steps(text)[0] == "# already run, since it changes nothing: ask static"
@@ -137,8 +139,8 @@ def test_json_has_everything_of_each_step() -> None:
     undo = ("ip", "link", "delete", "dev", "x")
     inside = Namespace("/run/netns/c", "c", (1, 2))
     verb = {"CNI_COMMAND": "ADD"}
-    tee = Command(("tee", "/x"), "set it", inside, b"1\n", parameters=verb, may_fail=True)
-    plan.changes += [ADD._replace(undo=(Command(undo),)), tee]
+    tee = Command(("tee", "/x"), "set it", inside, b"1\n", verb, accept=OPTIONAL)
+    plan.changes += [ADD._replace(undo=(Undo(Command(undo)),)), tee]
     plan.assumptions.append("a")
     document = predict.document(Prediction(verb, plan, RESULT))
     one, other = document.pop("steps")
