@@ -54,7 +54,7 @@ def nothing_known(node: Node, network: NetworkConfig, values: Mapping[str, Any])
     """
     attachment = AttachmentId(network.name, values["container_id"], values["ifname"])
     temporary, ipam = links.temporary_name(attachment.key), netconf.ipam_type(network.config)
-    place = host_local.directory(network.config)
+    store = host_local.directory(network.config)
     try:
         records, owners = _in_container(node, values["netns"])
     except PermissionError:
@@ -62,7 +62,7 @@ def nothing_known(node: Node, network: NetworkConfig, values: Mapping[str, Any])
     if (
         owners is None
         or ipam not in _READABLE_IPAM
-        or attachment.container_id in [each.container_id for each in host_local.leases(place)]
+        or attachment.container_id in [each.container_id for each in host_local.leases(store)]
         or node.registry.records_of(attachment)
         or namespace.own_has_link(temporary)
         or attachment in owners.values()
@@ -85,7 +85,7 @@ def _matching(network: str, ifname: str, records: Sequence[Record], owners: _Own
     return [each.container_id for each in labelled or recorded]
 
 
-def _in_container(node: Node, netns: str) -> tuple[list[Record], _Owners]:
+def _in_container(node: Node, path: str) -> tuple[list[Record], _Owners]:
     """Return the records about a container, and whose each of its interfaces is, by name.
 
     The latter is None if it may not be looked at; raises PermissionError.
@@ -94,13 +94,13 @@ def _in_container(node: Node, netns: str) -> tuple[list[Record], _Owners]:
         os.listdir(DIRECTORY)  # where a read-only registry has no records, this is not permitted
     records = list(node.registry.all_records())
     try:
-        place = namespace.find(netns)
+        netns = namespace.find(path)
     except PermissionError:
         raise
     except (OSError, ValueError, namespace.NotANamespaceError):  # it is gone
-        path = os.path.realpath(netns)
-        return [record for record in records if os.path.realpath(record.netns) == path], {}
-    present, owners = links.listed(node.begin(), place), Owners(records)
-    here = [record for record in records if record.netns_identity == place.identity]
-    of_links = {link.name: owners.of(link, place) for link in present or ()}
+        real = os.path.realpath(path)
+        return [record for record in records if os.path.realpath(record.netns) == real], {}
+    present, owners = links.listed(node.begin(), netns), Owners(records)
+    here = [record for record in records if record.netns_identity == netns.identity]
+    of_links = {link.name: owners.of(link, netns) for link in present or ()}
     return here, None if present is None else of_links

@@ -57,7 +57,7 @@ class Command(NamedTuple):
 
     argv: Argv
     purpose: str = ""
-    inside: Namespace | None = None
+    netns: Namespace | None = None
     stdin: bytes = b""
     environment: Mapping[str, str] | None = None
     undo: tuple[Undo, ...] = ()
@@ -76,7 +76,7 @@ class Command(NamedTuple):
     @property
     def entered_argv(self) -> Argv:
         """The argument vector with the prefix that enters its namespace."""
-        return in_namespace(self.inside, self.argv)
+        return in_namespace(self.netns, self.argv)
 
     @property
     def full_argv(self) -> Argv:
@@ -118,7 +118,7 @@ def batch(*parts: Command) -> Command:
     argv, stdin = _batch_of([part.argv for part in parts[bool(switched) :]]) or ((), b"")
     if switched and argv:
         argv = ("sh", "-c", _WRITE_AND_RUN, "sh", *switched, *argv)
-    return Command(argv, purpose, parts[0].inside, stdin, undo=undo, parts=parts)
+    return Command(argv, purpose, parts[0].netns, stdin, undo=undo, parts=parts)
 
 
 def session(query: Command) -> Command:
@@ -128,7 +128,7 @@ def session(query: Command) -> Command:
 
 def all_links_before(change: Command) -> Command:
     """Return a query for every link, whose process stays for such a change, if it can make it."""
-    query = Command(link_show(), inside=change.inside)
+    query = Command(link_show(), netns=change.netns)
     if change.argv[:1] != ("sh",):
         return query
     argv = ("sh", "-c", _SHOW_AND_STAY, *change.argv[3:])
@@ -137,7 +137,7 @@ def all_links_before(change: Command) -> Command:
 
 def session_input(query: Command, change: Command) -> bytes | None:
     """Return what makes the process of a query make a change; None if it can't."""
-    if not query.stays or query.inside != change.inside:
+    if not query.stays or query.netns != change.netns:
         return None
     if query.argv[0] == "sh":
         return b"\n" + change.stdin if query.argv[3:] == change.argv[3:] else None

@@ -56,15 +56,15 @@ def find(path: str) -> Namespace:
 
 
 @contextmanager
-def held(place: Namespace) -> Iterator[str]:
+def held(netns: Namespace) -> Iterator[str]:
     """Keep a namespace open; raises OSError if its path leads to another one by now.
 
     Yield a path to it that stays right, by its descriptor.
     """
-    descriptor = os.open(place.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    descriptor = os.open(netns.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        if _identity(os.fstat(descriptor)) != place.identity:
-            raise FileNotFoundError(errno.ENOENT, "the namespace was replaced", place.path)
+        if _identity(os.fstat(descriptor)) != netns.identity:
+            raise FileNotFoundError(errno.ENOENT, "the namespace was replaced", netns.path)
         # A path through this process, so that children need not inherit the descriptor.
         yield f"/proc/{os.getpid()}/fd/{descriptor}"
     finally:
@@ -110,12 +110,12 @@ def others() -> Iterator[Namespace]:
         try:
             if identity_of(path) in seen:
                 continue
-            place = find(path)
+            netns = find(path)
         except (OSError, NotANamespaceError):  # gone, not permitted, another file
             continue
-        if place.identity not in seen:
-            seen.add(place.identity)
-            yield place
+        if netns.identity not in seen:
+            seen.add(netns.identity)
+            yield netns
 
 
 def _candidates() -> Iterator[str]:
@@ -162,8 +162,8 @@ def _mounted(process: str) -> Iterator[str]:
     for words in lines:
         if words[3].startswith(b"net:["):
             # White space and backslashes are written as octal numbers.
-            place = words[4].decode("unicode_escape").encode("latin-1")
-            yield f"{process}/root{os.fsdecode(place)}"
+            path = words[4].decode("unicode_escape").encode("latin-1")
+            yield f"{process}/root{os.fsdecode(path)}"
 
 
 def _children(directory: str) -> list[str]:
@@ -180,10 +180,10 @@ def _target(link: str) -> str:
         return ""
 
 
-def is_of_our_user(place: Namespace) -> bool:
+def is_of_our_user(netns: Namespace) -> bool:
     """Whether our own user namespace owns it, rather than one that any user may create."""
     try:
-        with open(place.path, "rb") as file, open(ioctl(file, _NS_GET_USERNS), "rb") as owner:
+        with open(netns.path, "rb") as file, open(ioctl(file, _NS_GET_USERNS), "rb") as owner:
             return _identity(os.fstat(owner.fileno())) == identity_of("/proc/self/ns/user")
     except OSError:  # gone, or owned by a parent of our user namespace
         return False

@@ -86,14 +86,14 @@ class Runner:
         self._running: list[Running] = []
 
     @contextmanager
-    def holding(self, place: Namespace) -> Iterator[None]:
+    def holding(self, netns: Namespace) -> Iterator[None]:
         """Make commands about a namespace use this one, even if its path changes later.
 
         Raises OSError if the path has changed already.
         """
         before = self._held
-        with held(place) as path:
-            self._held = place, path
+        with held(netns) as path:
+            self._held = netns, path
             try:
                 yield
             finally:
@@ -192,9 +192,9 @@ def own_programs() -> str:
     return directory if os.path.isdir(directory) else ""
 
 
-def _exact(place: Namespace, held_path: str, argv: Argv) -> Argv:
+def _exact(netns: Namespace, held_path: str, argv: Argv) -> Argv:
     """Return a command that names a namespace by a path that stays right."""
-    path, name, identity = place
+    path, name, identity = netns
     if name and argv[:4] == ("ip", "netns", "exec", name) and not leads_to(path, identity):
         argv = ("nsenter", f"--net={path}", *argv[4:])
     exact = {path: held_path, f"--net={path}": f"--net={held_path}"}

@@ -38,14 +38,14 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         )
     with node.attachment(request, strict=True), node.transaction() as tx:
         call = Call(node, request, tx)
-        container = call.container()
-        tx.examine = partial(_examine, call, container, None)
+        netns = call.netns()
+        tx.examine = partial(_examine, call, netns, None)
         has_record = _check_not_attached(call)
-        session = tx.start(configure.query_links(request.ifname, container))
-        parent = find_master(tx, conf, container)
-        record = _record(request, conf, container)
+        session = tx.start(configure.query_links(request.ifname, netns))
+        parent = find_master(tx, conf, netns)
+        record = _record(request, conf, netns)
         preflight.check_name_is_free(
-            node.registry, call.attachment, container, tx.finish(session).stdout
+            node.registry, call.attachment, netns, tx.finish(session).stdout
         )
         chosen = features.configured(conf)
         for feature in chosen:
@@ -53,12 +53,12 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         master.check_master(parent, conf)
         if not parent.link.is_up:
             node.warn(master.is_down(parent))
-        tx.examine = partial(_examine, call, container, parent)
+        tx.examine = partial(_examine, call, netns, parent)
 
         # Recorded before it is created, it needs no lock while the kernel creates it.
         tx.on_failure(lambda: _remove_record(call, record))
-        moving = _create_link(call, conf, parent, container, record)
-        addressing = _allocate(call, conf, parent, container, moving, has_record=has_record)
+        moving = _create_link(call, conf, parent, netns, record)
+        addressing = _allocate(call, conf, parent, netns, moving, has_record=has_record)
         is_conflict_likely = conf.check_ipv4_conflict
         for feature in chosen:
             addressing = feature.extend(addressing, parent, conf)
@@ -67,11 +67,9 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
             configure.check_ipv4_conflict(tx, parent, addressing)
         expected = parent.slave_link(request.ifname, conf)
         is_up = needs_link(conf.ipam_type)
-        link, present = configure.configure(
-            call, container, addressing, expected, session, is_up=is_up
-        )
+        link, present = configure.configure(call, netns, addressing, expected, session, is_up=is_up)
         result = addressing.result(link, request.netns, present)
-        _check_same(request, container)
+        _check_same(request, netns)
         for feature in chosen:
             feature.apply(call, parent, record, addressing)
         record = record._replace(parent_netns=link.parent_netns)
@@ -86,12 +84,12 @@ def _check_not_attached(call: Call) -> bool:
     """
     records = call.registry.records_of(call.attachment)
     complete = [record for record in records if record.is_complete]
-    place = _place_of(call, complete) if complete else ""
-    if place:
+    where = _where_is(call, complete) if complete else ""
+    if where:
         raise CniError(
             INTERFACE_NAME_TAKEN,
             f"the container already has an interface {call.request.ifname!r}, added before",
-            f"it is {place}\ntry: delete that attachment first",
+            f"it is {where}\ntry: delete that attachment first",
         )
     if len(complete) < len(records):
         from cni_ipvlan.plugin.delete import detach
@@ -103,23 +101,23 @@ def _check_not_attached(call: Call) -> bool:
     return bool(complete)
 
 
-def _place_of(call: Call, records: Sequence[Record]) -> str:
+def _where_is(call: Call, records: Sequence[Record]) -> str:
     """Return where an attachment's interface is: where it is recorded, or was moved since."""
     found = next(filter(None, (links.find(call.tx, record) for record in records)), None)
     if found:
-        place, link = found
-        return f"{link.name} in {place.path}"
+        netns, link = found
+        return f"{link.name} in {netns.path}"
     from cni_ipvlan.plugin import inventory
 
     labelled = inventory.labelled(call.tx, call.registry, call.attachment)
     return next((each.describe() for each in labelled), "")
 
 
-def _record(request: Request, conf: NetConf, container: Namespace) -> Record:
+def _record(request: Request, conf: NetConf, netns: Namespace) -> Record:
     return Record(
         *id_of(request),
         request.netns,
-        container.identity,
+        netns.identity,
         conf.mode,
         conf.flag,
         pod=pod(request.environment),
@@ -127,7 +125,7 @@ def _record(request: Request, conf: NetConf, container: Namespace) -> Record:
 
 
 def _create_link(
-    call: Call, conf: NetConf, parent: Master, container: Namespace, record: Record
+    call: Call, conf: NetConf, parent: Master, netns: Namespace, record: Record
 ) -> Running:
     """Create the link, and start to move it into the container.
 
@@ -141,20 +139,20 @@ def _create_link(
         Command(
             commands.link_add_ipvlan(parent.link.name, temporary, conf.mode, conf.flag, conf.mtu),
             f"create an ipvlan interface of {parent.link.name}",
-            inside=parent.home,
-            undo=(links.removal(tx, temporary, parent.home),),
+            netns=parent.netns,
+            undo=(links.removal(tx, temporary, parent.netns),),
         )
     )
     tx.on_failure(lambda: _keep_mode(call, record))
-    undo = [links.removal_after_move(tx, attachment, container, parent.home)]
+    undo = [links.removal_after_move(tx, attachment, netns, parent.netns)]
     if conf.link_in_container:
         argv = commands.link_set_name(temporary, record.ifname, attachment.label)
         purpose = f"name it {record.ifname}"
     else:
-        argv = commands.link_set_netns(temporary, container, record.ifname, attachment.label)
+        argv = commands.link_set_netns(temporary, netns, record.ifname, attachment.label)
         purpose = f"move it into the container as {record.ifname}"
-        undo.insert(0, links.removal(tx, temporary, container))
-    return tx.start(Command(argv, purpose, inside=parent.home, undo=tuple(undo)))
+        undo.insert(0, links.removal(tx, temporary, netns))
+    return tx.start(Command(argv, purpose, netns=parent.netns, undo=tuple(undo)))
 
 
 def _remove_record(call: Call, record: Record) -> None:
@@ -170,15 +168,15 @@ def _keep_mode(call: Call, record: Record) -> None:
     if any(commands.link_delete(name) in tx.undone for name in names) or links.is_there(tx, record):
         return
     is_ending = not namespace.leads_to(record.netns, record.netns_identity)
-    for place in call.registry.remove(record, is_unseen=True):
-        modes.settle(call, place, is_ending=is_ending)
+    for key in call.registry.remove(record, is_unseen=True):
+        modes.settle(call, key, is_ending=is_ending)
 
 
 def _allocate(
     call: Call,
     conf: NetConf,
     parent: Master,
-    container: Namespace,
+    netns: Namespace,
     moving: Running,
     *,
     has_record: bool,
@@ -190,7 +188,7 @@ def _allocate(
         from cni_ipvlan.plugin import dhcp
 
         tx.finish(moving)
-        asking = dhcp.asking(tx, call.request.ifname, container)
+        asking = dhcp.asking(tx, call.request.ifname, netns)
     with asking:
         allocating = None
         if conf.ipam_type:
@@ -205,9 +203,9 @@ def _allocate(
     return addressing
 
 
-def _check_same(request: Request, container: Namespace) -> None:
+def _check_same(request: Request, netns: Namespace) -> None:
     """Raise CniError if CNI_NETNS leads to another namespace now, where the link is not."""
-    if not namespace.leads_to(request.netns, container.identity):
+    if not namespace.leads_to(request.netns, netns.identity):
         raise CniError(
             INVALID_ENVIRONMENT,
             f"CNI_NETNS is {request.netns!r}; it leads to another namespace than at the start",
@@ -216,10 +214,10 @@ def _check_same(request: Request, container: Namespace) -> None:
         )
 
 
-def _examine(call: Call, container: Namespace, parent: Master | None, error: CommandError) -> None:
+def _examine(call: Call, netns: Namespace, parent: Master | None, error: CommandError) -> None:
     """Find out, before anything is undone, what else explains a command's failure."""
     from cni_ipvlan.plugin import explain
 
-    error.found += explain.in_container(error, call.tx, container)
+    error.found += explain.in_container(error, call.tx, netns)
     if parent:
         error.private += explain.elsewhere(error, call.tx, call.registry, parent)

@@ -121,7 +121,7 @@ def check_not_of_host(tx: Transaction, master: Master, addresses: Sequence[Addre
     The master delivers packets for a container's address to the container, also those to an
     address that the host has on another interface.
     """
-    if master.home:
+    if master.netns:
         return
     of_host = [*master.addresses, *master.local]
     if any(":" in each.address for each in addresses):
@@ -217,7 +217,7 @@ def _is_master(interface: Interface, master: Master, *, is_single: bool) -> bool
     if interface.name not in (master.link.name, *master.link.alternative_names):
         return False
     is_in_container = bool(interface.sandbox)
-    return is_in_container or is_single if master.home else not is_in_container
+    return is_in_container or is_single if master.netns else not is_in_container
 
 
 def _with_gateway(route: Route, addresses: Sequence[Address]) -> Route:

@@ -40,9 +40,9 @@ def check(node: Node, request: Request) -> None:
         raise CniError(INVALID_CONFIGURATION, "CHECK needs prevResult in the configuration")
     with node.transaction() as tx:
         call = Call(node, request, tx)
-        container = call.container()
+        netns = call.netns()
         checking = ipam.ask(call, conf.ipam_type, "CHECK") if conf.ipam_type else lambda: None
-        found, failures = _differences(call, conf, container), Failures()
+        found, failures = _differences(call, conf, netns), Failures()
         if found:
             text = f"the interface {request.ifname!r} is not as ADD left it: " + "; ".join(found)
             failures.note(CniError(CHECK_FAILED, text, "delete the attachment and add it again"))
@@ -51,20 +51,20 @@ def check(node: Node, request: Request) -> None:
     failures.raise_any()
 
 
-def _differences(call: Call, conf: NetConf, container: Namespace) -> list[str]:
+def _differences(call: Call, conf: NetConf, netns: Namespace) -> list[str]:
     """Return every difference, as a phrase each."""
     tx, request = call.tx, call.request
     previous = conf.prev_result or Result()
-    index, reported = _reported_interface(previous, request.ifname, container)
+    index, reported = _reported_interface(previous, request.ifname, netns)
     if reported is None:
         return [f"prevResult has no interface {request.ifname!r} in the namespace {request.netns}"]
-    home = container if conf.link_in_container else None
-    asked = _ask_for_master(tx, conf, home)
+    master_netns = netns if conf.link_in_container else None
+    asked = _ask_for_master(tx, conf, master_netns)
     chosen = features.configured(conf)
-    shown, routes, others = _shown(call, previous, container, chosen)
+    shown, routes, others = _shown(call, previous, netns, chosen)
     found = queries.links(shown)
     if not found:
-        return [_missing(call, container)]
+        return [_missing(call, netns)]
     link = found[0]
     named = named_by(link.alias)
     if named is not None and not call.attachment.has_label(link.alias):
@@ -74,9 +74,9 @@ def _differences(call: Call, conf: NetConf, container: Namespace) -> list[str]:
     addresses = [each.address for each in queries.addresses(shown)]
     return [
         *_link_differences(link, conf, reported),
-        *_mac_differences(tx, link, reported, home),
+        *_mac_differences(tx, link, reported, master_netns),
         *(
-            _master_differences(link, conf, tx.finish(asked).stdout, home, container)
+            _master_differences(link, conf, tx.finish(asked).stdout, master_netns, netns)
             if asked is not None
             else ()
         ),
@@ -100,7 +100,7 @@ def _differences(call: Call, conf: NetConf, container: Namespace) -> list[str]:
 
 
 def _shown(
-    call: Call, previous: Result, container: Namespace, chosen: Sequence[Feature]
+    call: Call, previous: Result, netns: Namespace, chosen: Sequence[Feature]
 ) -> tuple[bytes, bytes, list[list[bytes]]]:
     """Return what ip prints of the interface, of its routes if they matter, and for features."""
     ifname = call.request.ifname
@@ -108,15 +108,15 @@ def _shown(
     asked = [commands.address_show(ifname), *chain.from_iterable(of_features)]
     if previous.routes:
         asked.append(commands.route_show(ifname))
-    parts = (Command(argv, inside=container, accept=commands.ABSENT) for argv in asked)
+    parts = (Command(argv, netns=netns, accept=commands.ABSENT) for argv in asked)
     output = call.tx.run(batch(*parts)._replace(accept=commands.ABSENT)).stdout.lstrip() or b"[]"
     shown, *lines = output.split(b"\n")
     answers = [[lines.pop(0) for _ in queries_ if lines] for queries_ in of_features]
     return shown, b"".join(lines), answers
 
 
-def _missing(call: Call, container: Namespace) -> str:
-    output = call.tx.run(Command(commands.link_show(kind="ipvlan"), inside=container)).stdout
+def _missing(call: Call, netns: Namespace) -> str:
+    output = call.tx.run(Command(commands.link_show(kind="ipvlan"), netns=netns)).stdout
     for link in queries.links(output):
         if call.attachment.has_label(link.alias):
             return f"it was renamed to {link.name!r}"
@@ -124,11 +124,11 @@ def _missing(call: Call, container: Namespace) -> str:
 
 
 def _reported_interface(
-    previous: Result, ifname: str, container: Namespace
+    previous: Result, ifname: str, netns: Namespace
 ) -> tuple[int, Interface | None]:
     """Return the container's interface in prevResult; its sandbox may be any path to it."""
     for index, interface in enumerate(previous.interfaces):
-        if interface.name == ifname and namespace.leads_to(interface.sandbox, container.identity):
+        if interface.name == ifname and namespace.leads_to(interface.sandbox, netns.identity):
             return index, interface
     return -1, None
 
@@ -149,7 +149,7 @@ def _link_differences(link: Link, conf: NetConf, reported: Interface) -> list[st
 
 
 def _mac_differences(
-    tx: Transaction, link: Link, reported: Interface, home: Namespace | None
+    tx: Transaction, link: Link, reported: Interface, master_netns: Namespace | None
 ) -> list[str]:
     """Compare the MAC address with prevResult's, or if its master is a bond, with the bond's.
 
@@ -157,7 +157,7 @@ def _mac_differences(
     """
     if not reported.mac or reported.mac.lower() == link.mac:
         return []
-    there = queries.links(tx.run(Command(commands.link_show(), inside=home)).stdout)
+    there = queries.links(tx.run(Command(commands.link_show(), netns=master_netns)).stdout)
     for each in there:
         is_master = each.name == link.parent if link.parent else each.ifindex == link.parent_index
         if is_master and each.mac == link.mac and _is_on_a_bond(each, there):
@@ -180,7 +180,9 @@ def _index_differences(link: Link, remembered_master: int | None) -> list[str]:
     return ["it has another master"] if known and link.parent_index != remembered_master else []
 
 
-def _ask_for_master(tx: Transaction, conf: NetConf, home: Namespace | None) -> Running | None:
+def _ask_for_master(
+    tx: Transaction, conf: NetConf, master_netns: Namespace | None
+) -> Running | None:
     """Start to ask for the configured master, or for all links if it may be one of several.
 
     Which VLAN it was is recorded.
@@ -188,13 +190,13 @@ def _ask_for_master(tx: Transaction, conf: NetConf, home: Namespace | None) -> R
     if conf.vlan:
         return None
     if conf.master:
-        query = Command(commands.link_show(conf.master), inside=home, accept=commands.ABSENT)
+        query = Command(commands.link_show(conf.master), netns=master_netns, accept=commands.ABSENT)
         return tx.start(query)
-    return tx.start(Command(commands.link_show(), inside=home)) if conf.masters else None
+    return tx.start(Command(commands.link_show(), netns=master_netns)) if conf.masters else None
 
 
 def _master_differences(
-    link: Link, conf: NetConf, output: bytes, home: Namespace | None, container: Namespace
+    link: Link, conf: NetConf, output: bytes, master_netns: Namespace | None, netns: Namespace
 ) -> list[str]:
     found = queries.links(output)
     if conf.masters:
@@ -202,7 +204,7 @@ def _master_differences(
     names = " or ".join(map(repr, conf.masters or (conf.master,)))
     if not found:
         return [f"its master {names} does not exist any more"]
-    is_carried = any(Master(each, home).carries(link, container) for each in found)
+    is_carried = any(Master(each, master_netns).carries(link, netns) for each in found)
     return [] if is_carried else [f"its master is not {names}"]
 
 

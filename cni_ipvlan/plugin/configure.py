@@ -25,14 +25,14 @@ _DUPLICATE_DETECTION_SECONDS = 5
 _AT_ONCE = 16  # questions by ARP, each a process
 
 
-def query_links(name: str, container: Namespace) -> Command:
+def query_links(name: str, netns: Namespace) -> Command:
     """Return the query for all links in a container, whose process stays to configure one."""
-    return all_links_before(_batch([_announcement(name)], name, container))
+    return all_links_before(_batch([_announcement(name)], name, netns))
 
 
 def configure(
     call: Call,
-    container: Namespace,
+    netns: Namespace,
     addressing: Addressing,
     expected: Link,
     session: Running,
@@ -47,7 +47,7 @@ def configure(
     """
     name = call.request.ifname
     if addressing.has_ipv6:
-        _enable_ipv6(call.tx, name, container)
+        _enable_ipv6(call.tx, name, netns)
     changes = [
         _announcement(name),
         *(
@@ -60,12 +60,12 @@ def configure(
         # Not taken down for it: DHCP could not release the address if this failed halfway.
         changes.append(Command(commands.link_announce(name), "announce its addresses"))
     if addressing.has_ipv6:
-        _make(call, _batch(changes, name, container), session)
-        _wait_for_ipv6(call.tx, name, container, addressing)
+        _make(call, _batch(changes, name, netns), session)
+        _wait_for_ipv6(call.tx, name, netns, addressing)
         changes = []
     changes += [_neighbour(each, expected.mac, name) for each in addressing.neighbours]
     changes += [_route(route, name) for route in addressing.routes]
-    done = _make(call, _batch(changes, name, container), session)
+    done = _make(call, _batch(changes, name, netns), session)
     if done.is_assumed:
         return expected, [each.address for each in addressing.addresses]
     present = queries.addresses(done.stdout)
@@ -86,7 +86,7 @@ def check_ipv4_conflict(tx: Transaction, parent: Master, addressing: Addressing)
         Command(
             commands.arping_duplicate(each.address.partition("/")[0], parent.link.name),
             f"check that no other host uses {each.address}",
-            parent.home,
+            parent.netns,
             accept=commands.ANY,
         )
         for each in addressing.addresses
@@ -113,14 +113,14 @@ def _ask(tx: Transaction, questions: Sequence[Command]) -> None:
         )
 
 
-def _enable_ipv6(tx: Transaction, name: str, container: Namespace) -> None:
+def _enable_ipv6(tx: Transaction, name: str, netns: Namespace) -> None:
     """Enable IPv6 if it is disabled; a link moved to a namespace has the namespace's default."""
     query = commands.sysctl_read(*map(commands.IPV6_OFF.format, ("lo", "default")))
-    values = tx.run(Command(query, inside=container)).stdout.split()
+    values = tx.run(Command(query, netns=netns)).stdout.split()
     for link, value in zip(("lo", name), values, strict=False):
         if value != b"0":
             argv = commands.sysctl_write(commands.IPV6_OFF.format(link))
-            switch = Command(argv, inside=container)
+            switch = Command(argv, netns=netns)
             undo = switch._replace(stdin=value + b"\n")
             purpose = f"enable IPv6 on {link}"
             tx.run(switch._replace(stdin=b"0\n", purpose=purpose, undo=(Undo(undo),)))
@@ -136,10 +136,10 @@ def _announcement(name: str) -> Command:
     )
 
 
-def _batch(changes: Sequence[Command], name: str, container: Namespace) -> Command:
+def _batch(changes: Sequence[Command], name: str, netns: Namespace) -> Command:
     """Return changes, and then ``address show``, as one command."""
     commands_ = [*changes, Command(commands.address_show(name))]
-    return batch(*(each._replace(inside=container) for each in commands_))
+    return batch(*(each._replace(netns=netns) for each in commands_))
 
 
 def _make(call: Call, change: Command, session: Running) -> Completed:
@@ -151,13 +151,11 @@ def _make(call: Call, change: Command, session: Running) -> Completed:
     return done
 
 
-def _wait_for_ipv6(
-    tx: Transaction, name: str, container: Namespace, addressing: Addressing
-) -> None:
+def _wait_for_ipv6(tx: Transaction, name: str, netns: Namespace, addressing: Addressing) -> None:
     ours = [each.address.partition("/")[0] for each in addressing.addresses if ":" in each.address]
     argv = commands.wait_for_ipv6(name, _DUPLICATE_DETECTION_SECONDS, ours)
     purpose = "wait for IPv6 duplicate address detection"
-    wait = Command(argv, purpose, container, accept=commands.ANY)
+    wait = Command(argv, purpose, netns, accept=commands.ANY)
     done = tx.run(wait)
     if done.status not in (0, commands.FOUND_DUPLICATE):  # which is found again later
         raise CommandError(wait, done)

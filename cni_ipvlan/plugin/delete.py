@@ -68,9 +68,9 @@ def _remove_links(call: Call) -> None:
     for record in records:
         of_record = deleted
         if record.netns_identity != identity:
-            place = links.place_of(record)
+            netns = links.netns_of(record)
             name = attachment.ifname if record.is_complete else temporary
-            of_record = _remove_from(call, records, place, (name,)) if place else []
+            of_record = _remove_from(call, records, netns, (name,)) if netns else []
         was_moving = was_on_host and not record.is_complete
         if was_moving or links.includes_recorded(registry, record, of_record):
             removed.append(record)
@@ -90,7 +90,7 @@ def _remove_links(call: Call) -> None:
 
 
 def _remove_from(
-    call: Call, records: list[Record], place: Namespace, names: tuple[str, ...]
+    call: Call, records: list[Record], netns: Namespace, names: tuple[str, ...]
 ) -> list[Link]:
     """Remove the link from a container; return what was removed.
 
@@ -100,42 +100,42 @@ def _remove_from(
     tx, registry, attachment = call.tx, call.registry, call.attachment
 
     def is_recorded(link: Link) -> bool:
-        return any(_is_about(registry, record, link, place) for record in records)
+        return any(_is_about(registry, record, link, netns) for record in records)
 
-    with call.node.runner.holding(place):
-        asked = tx.start(session(links.listing(place)))
+    with call.node.runner.holding(netns):
+        asked = tx.start(session(links.listing(netns)))
         claimed, others = links.sort(attachment, tx.finish(asked), names, expected=names[0])
         own = [link for link in others if is_recorded(link)]
         own += [
-            link for link in claimed if is_recorded(link) or not _is_anothers(registry, link, place)
+            link for link in claimed if is_recorded(link) or not _is_anothers(registry, link, netns)
         ]
-        deleted = links.delete(tx, own, place, asked)
+        deleted = links.delete(tx, own, netns, asked)
     for link in others:
         if link.name == attachment.ifname and link not in own:
-            whose = _described(registry, link, place)
+            whose = _described(registry, link, netns)
             call.warn(f"{link.name} is kept, since it belongs to another attachment: {whose}")
     return deleted
 
 
-def _is_anothers(registry: Registry, link: Link, place: Namespace) -> bool:
+def _is_anothers(registry: Registry, link: Link, netns: Namespace) -> bool:
     """Whether root has recorded an interface of a container, which is not the attachment's."""
     try:
-        records = registry.records_about(place.identity, link.ifindex)
+        records = registry.records_about(netns.identity, link.ifindex)
     except OSError:  # as in features.records()
         return False
-    return any(_is_about(registry, record, link, place) for record in records)
+    return any(_is_about(registry, record, link, netns) for record in records)
 
 
-def _is_about(registry: Registry, record: Record, link: Link, place: Namespace) -> bool:
+def _is_about(registry: Registry, record: Record, link: Link, netns: Namespace) -> bool:
     """Whether a record is about an interface: by its index, and its master's.
 
     That one is seen by its index from a container, by its name where it is itself.
     """
     about = record.netns_identity, record.ifindex
-    if not record.ifindex or about != (place.identity, link.ifindex):
+    if not record.ifindex or about != (netns.identity, link.ifindex):
         return False
     return any(
-        bool(link.parent) if inode == place.identity[1] else index == link.parent_index
+        bool(link.parent) if inode == netns.identity[1] else index == link.parent_index
         for inode, index in registry.masters_of(record)
     )
 

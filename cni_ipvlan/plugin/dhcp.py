@@ -19,31 +19,31 @@ from cni_ipvlan.plugin import explain
 
 
 @contextmanager
-def asking(tx: Transaction, name: str, container: Namespace) -> Iterator[None]:
+def asking(tx: Transaction, name: str, netns: Namespace) -> Iterator[None]:
     """Have a container's interface up, and from now on its requests answered by broadcast.
 
     Where the kernel or tc can't do that, it is left to the client. Only a failure reports it.
     """
     # The client would bring it up itself, but only after a first failure and a delay:
     # "network is down", "retrying in 2.98 seconds".
-    tx.run(Command(commands.link_set_up(name), "bring it up", container))
-    refusal = _have_broadcasts(tx, name, container)
+    tx.run(Command(commands.link_set_up(name), "bring it up", netns))
+    refusal = _have_broadcasts(tx, name, netns)
     try:
         yield
     except CniError as error:
-        for each in explain.without_answer(error, tx, container, refusal):
+        for each in explain.without_answer(error, tx, netns, refusal):
             error.add_details(each)
         raise
 
 
-def _have_broadcasts(tx: Transaction, name: str, container: Namespace) -> str:
+def _have_broadcasts(tx: Transaction, name: str, netns: Namespace) -> str:
     """Return what tc said if it failed, else nothing. It needs no undo, as the interface goes."""
     changes = {
         "prepare to change DHCP requests": tc.clsact_add(name),
         "have DHCP requests and their answers broadcast": tc.broadcast_filter_add(name),
     }
     for purpose, argv in changes.items():
-        done = tx.run(Command(argv, purpose, container, accept=commands.OPTIONAL))
+        done = tx.run(Command(argv, purpose, netns, accept=commands.OPTIONAL))
         if done.status:
             return done.stderr.decode("utf-8", "replace").strip() or f"exit status {done.status}"
     return ""

@@ -133,11 +133,11 @@ def _state_of_machine(code: int) -> list[str]:
     return [machine.why_not_permitted()] if code == codes.NOT_PERMITTED else []
 
 
-def in_container(error: CommandError, tx: Transaction, container: Namespace) -> list[str]:
+def in_container(error: CommandError, tx: Transaction, netns: Namespace) -> list[str]:
     """Return what in the container explains a failure, one line each."""
     with suppress(*_UNANSWERED):
         if _code(error) == codes.ROUTE_REFUSED:
-            return _route(error.argv, tx, container)
+            return _route(error.argv, tx, netns)
     return []
 
 
@@ -188,14 +188,14 @@ def _holder_of_address(
     return []
 
 
-def _route(argv: Argv, tx: Transaction, container: Namespace) -> list[str]:
+def _route(argv: Argv, tx: Transaction, netns: Namespace) -> list[str]:
     """Explain a failure of the command that commands.route_add() builds."""
     words = argv[argv.index("add") + 1 :]
     given = dict(zip(words[1::2], words[2::2], strict=True))
-    output = tx.run(Command(commands.address_show(given["dev"]), inside=container)).stdout
+    output = tx.run(Command(commands.address_show(given["dev"]), netns=netns)).stdout
     has = [each.address for each in queries.addresses(output)]
     found = _next_hop(given.get("via", ""), given["dev"], has)
-    output = tx.run(Command(commands.route_show(), inside=container)).stdout
+    output = tx.run(Command(commands.route_show(), netns=netns)).stdout
     return found + [
         f"the container has the route {_described(each)}"
         for each in queries.routes(output)
@@ -235,7 +235,7 @@ def dhcp_daemon(plugin: str) -> str:
 
 
 def without_answer(
-    error: CniError, tx: Transaction, container: Namespace, refusal: str
+    error: CniError, tx: Transaction, netns: Namespace, refusal: str
 ) -> Iterator[str]:
     """Yield lines about DHCP requests that nobody answered; ``refusal`` is what tc said, if any."""
     if not any(each in error.msg for each in _NO_ANSWER):
@@ -245,7 +245,7 @@ def without_answer(
         yield f"try: {BROADCASTING}, since ipvlan delivers packets by IP address"
         return
     with suppress(*_UNANSWERED):
-        count = tc.edited_packets(tx.run(Command(tc.edits_show(), inside=container)).stdout)
+        count = tc.edited_packets(tx.run(Command(tc.edits_show(), netns=netns)).stdout)
         yield f"found: {count} DHCP requests were sent, which asked for broadcast answers"
     yield "try: look for a DHCP server on the master's network"
 

@@ -25,11 +25,11 @@ _NAMED = 5  # of those that a pattern fits, but can't be the master
 
 def find_master(tx: Transaction, conf: NetConf, container: Namespace | None) -> Master:
     """Return the master for a configuration; raises CniError if there is none."""
-    home = container if conf.link_in_container else None
-    name = _name(tx, conf, home)
-    found = look(tx, name, home)
+    netns = container if conf.link_in_container else None
+    name = _name(tx, conf, netns)
+    found = look(tx, name, netns)
     if found is None:
-        raise _not_found(tx, name, home, None if home else container)
+        raise _not_found(tx, name, netns, None if netns else container)
     return found
 
 
@@ -38,12 +38,12 @@ def matching(there: Sequence[Link], conf: NetConf) -> list[Link]:
     return [link for entry in conf.masters for link in _fitting(entry, there)]
 
 
-def _name(tx: Transaction, conf: NetConf, home: Namespace | None) -> str:
+def _name(tx: Transaction, conf: NetConf, netns: Namespace | None) -> str:
     """Return the master's name: as configured, else prevResult's, else the default route's."""
     if conf.master:
         return conf.master
     if conf.masters:
-        return _choose(tx, conf, home).name
+        return _choose(tx, conf, netns).name
     if conf.prev_result is not None:
         interfaces = conf.prev_result.interfaces
         if len(interfaces) == 1 and interfaces[0].name:
@@ -54,28 +54,28 @@ def _name(tx: Transaction, conf: NetConf, home: Namespace | None) -> str:
             "try: set the option master",
         )
     for family in (4, 6):
-        routes = tx.run(Command(commands.route_show_default(family), inside=home)).stdout
+        routes = tx.run(Command(commands.route_show_default(family), netns=netns)).stdout
         candidates = sorted(queries.default_interfaces(routes), key=lambda each: each[0])
         if candidates:
             return candidates[0][1]
-    where = "container" if home else "host"
+    where = "container" if netns else "host"
     raise refusal(
-        home,
+        netns,
         NO_MASTER,
         f"no master is configured, and the {where} has no default route to find it by",
         ["try: set the option master"],
-        [f"interfaces there: {shortened(_names(tx, home))}"],
+        [f"interfaces there: {shortened(_names(tx, netns))}"],
     )
 
 
 def _not_found(
-    tx: Transaction, name: str, home: Namespace | None, elsewhere: Namespace | None
+    tx: Transaction, name: str, netns: Namespace | None, elsewhere: Namespace | None
 ) -> CniError:
-    """Return the error that ``home`` has no such link, but perhaps ``elsewhere`` has."""
+    """Return the error that ``netns`` has no such link, but perhaps ``elsewhere`` has."""
     from cni_ipvlan.suggest import nearest_first
 
-    names, near = nearest_first(name, _names(tx, home))
-    where = f"the container's namespace {home.path}" if home else "the host's namespace"
+    names, near = nearest_first(name, _names(tx, netns))
+    where = f"the container's namespace {netns.path}" if netns else "the host's namespace"
     details = [f"looked in: {where}"]
     if elsewhere is not None and name in _names(tx, elsewhere):
         details.append(
@@ -85,31 +85,31 @@ def _not_found(
     there = [f"found there{', nearest name first' if near else ''}: {shortened(names)}"]
     if near:
         there.append(f"did you mean {names[0]!r}?")
-    return refusal(home, NO_MASTER, f"cannot find the master {name!r}", details, there)
+    return refusal(netns, NO_MASTER, f"cannot find the master {name!r}", details, there)
 
 
-def _names(tx: Transaction, place: Namespace | None) -> list[str]:
-    query = Command(commands.link_show(), inside=place)
+def _names(tx: Transaction, netns: Namespace | None) -> list[str]:
+    query = Command(commands.link_show(), netns=netns)
     return [link.name for link in queries.links(tx.run(query).stdout)]
 
 
-def _choose(tx: Transaction, conf: NetConf, home: Namespace | None) -> Link:
-    """Return the link in ``home`` to use as the master; raises CniError if none fits."""
-    there = queries.links(tx.run(Command(commands.link_show(), inside=home)).stdout)
+def _choose(tx: Transaction, conf: NetConf, netns: Namespace | None) -> Link:
+    """Return the link in ``netns`` to use as the master; raises CniError if none fits."""
+    there = queries.links(tx.run(Command(commands.link_show(), netns=netns)).stdout)
     carried: dict[str, list[Link]] = {}  # by the name of the link below
     for link in there:
         carried.setdefault(link.parent, []).append(link)
     unfit: list[str] = []
     for entry in conf.masters:
         for link in _fitting(entry, there):
-            master = Master(link, home, tuple(carried.get(link.name, ())))
+            master = Master(link, netns, tuple(carried.get(link.name, ())))
             why = "" if entry in _names_of(link) else _why_not(master, conf)
             if not why:
                 return link
             unfit.append(f"{link.name!r} fits {entry!r}, but {why}")
-    where = f"the container's namespace {home.path}" if home else "the host's namespace"
+    where = f"the container's namespace {netns.path}" if netns else "the host's namespace"
     raise refusal(
-        home,
+        netns,
         NO_MASTER,
         f"cannot find a master: no interface that can be one fits {_listed(conf)}",
         [f"looked in: {where}", "try: correct the option master"],

@@ -123,7 +123,7 @@ class HostAccess(Feature):
         registry = call.registry.of_host
         left = list(_routes_to(tx, addresses, name)) if there else []
         for address, route in left:
-            _check_left(registry, record, shared.place(index), address, route)
+            _check_left(registry, record, shared.key(index), address, route)
         record = record._replace(host_link=name, host_key=index, host_routes=tuple(addresses))
         registry.write(master.key, record)
         tx.on_failure(lambda: _remove_record(call, record))
@@ -182,7 +182,7 @@ class HostAccess(Feature):
         registry = call.registry.of_host
         for record in registry.records_of(attachment):
             with locked(call.node, record.host_key):
-                if registry.is_only(shared.place(record.host_key), attachment):
+                if registry.is_only(shared.key(record.host_key), attachment):
                     _remove_link(call.tx, record.host_link)  # and with it all its routes
                 else:
                     _remove_routes(call.tx, _routes_of(call.tx, record), record.host_link)
@@ -307,14 +307,14 @@ def _permitted(address: IPAddress, master: Master, way: queries.Route | None) ->
 def locked(node: Node, index: int) -> AbstractContextManager[None]:
     """Keep other calls from changing the host's interface on the master with that index."""
     what = f"the interface {link_name(index)}"
-    return node.locked(node.registry.of_host, shared.place(index), what)
+    return node.locked(node.registry.of_host, shared.key(index), what)
 
 
 def _check_left(
-    registry: Registry, own: Record, place: tuple[int, int], address: str, route: queries.Route
+    registry: Registry, own: Record, key: tuple[int, int], address: str, route: queries.Route
 ) -> None:
     """Raise CniError if a route belongs to another attachment, whose container still exists."""
-    for record in registry.numbered(place, route.priority):
+    for record in registry.numbered(key, route.priority):
         is_others = record.attachment != own.attachment and address in record.host_routes
         if is_others and namespace.leads_to(record.netns, record.netns_identity):
             raise CniError(
@@ -414,8 +414,8 @@ def _remove_record(call: Call, record: Record) -> None:
     """Remove a record, unless something could not be undone that it is about."""
     name = record.host_link
     is_there = namespace.own_has_link(name)
-    registry, place = call.registry.of_host, shared.place(record.host_key)
-    if is_there and (registry.is_only(place, record.attachment) or _routes_of(call.tx, record)):
+    registry, key = call.registry.of_host, shared.key(record.host_key)
+    if is_there and (registry.is_only(key, record.attachment) or _routes_of(call.tx, record)):
         raise CniError(
             COMMAND_FAILED, f"the host's interface {name} or its routes remain; DEL removes them"
         )

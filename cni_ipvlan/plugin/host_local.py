@@ -38,21 +38,21 @@ def directory(config: Mapping[str, object]) -> str:
     return f"{base or DIRECTORY}/{config.get('name')}"
 
 
-def leases(place: str) -> list[Lease]:
+def leases(store: str) -> list[Lease]:
     """Return the leases in a directory, in the order of their addresses."""
     found = []
-    for address in sorted(addresses(place), key=lambda each: (each.version, int(each))):
-        file = os.path.join(place, str(address))
+    for address in sorted(addresses(store), key=lambda each: (each.version, int(each))):
+        file = os.path.join(store, str(address))
         with suppress(OSError):  # it has just been released
             container_id, ifname, *_ = *_lines(file), "", ""
             found.append(Lease(file, str(address), container_id, ifname))
     return found
 
 
-def addresses(place: str) -> list[IPv4Address | IPv6Address]:
+def addresses(store: str) -> list[IPv4Address | IPv6Address]:
     """Return the addresses that are leased in a directory, which may be none."""
     found = []
-    for name in os.listdir(place) if os.path.isdir(place) else ():
+    for name in os.listdir(store) if os.path.isdir(store) else ():
         with suppress(ValueError):  # host-local's own: lock, last_reserved_ip.0
             found.append(ip_address(name))
     return found

@@ -22,21 +22,21 @@ _SEARCH_SECONDS = 1.0
 
 
 class Attachment(NamedTuple):
-    """A link and its place, None for the caller's own namespace.
+    """A link and its namespace, None for the caller's own namespace.
 
     ``owner`` is None if no attachment is known that it belongs to; addresses have prefix
     lengths; ``pod`` is the owner's, NAMESPACE/NAME, empty if it is not known.
     """
 
     link: Link
-    place: Namespace | None
+    netns: Namespace | None
     owner: AttachmentId | None
     addresses: tuple[str, ...]
     pod: str = ""
 
     def describe(self) -> str:
-        """Return a phrase that names the interface and its place."""
-        where = f"in {self.place.path}" if self.place else "on the host"
+        """Return a phrase that names the interface and its namespace."""
+        where = f"in {self.netns.path}" if self.netns else "on the host"
         container = f" ({described(self.owner.container_id, self.pod)})" if self.owner else ""
         return f"{self.link.name} {where}{container}"
 
@@ -58,21 +58,21 @@ def take(
     owners = Owners(registry.all_records())
     if others is None:
         others = namespace.others()
-    for place in (None, *sorted(others, key=lambda place: place.identity not in owners.places)):
+    for netns in (None, *sorted(others, key=lambda netns: netns.identity not in owners.places)):
         left = deadline - time.monotonic()
         if left <= 0:
             return
-        asked = (Command(commands.address_show(kind=kind), inside=place) for kind in kinds)
+        asked = (Command(commands.address_show(kind=kind), netns=netns) for kind in kinds)
         try:
             output = tx.run(batch(*asked)._replace(seconds=left)).stdout
         except CommandError as error:
-            unseen(f"{place.path if place else 'the host'}: {error.answer}")
+            unseen(f"{netns.path if netns else 'the host'}: {error.answer}")
             continue
         for line in output.splitlines():
             for link, addresses in queries.links_with_addresses(line):
-                owner = owners.of(link, place)
+                owner = owners.of(link, netns)
                 has = tuple(each.address for each in addresses)
-                yield Attachment(link, place, owner, has, owners.pod_of(owner, place))
+                yield Attachment(link, netns, owner, has, owners.pod_of(owner, netns))
 
 
 class Owners:
@@ -87,19 +87,19 @@ class Owners:
         }
         self._pods = {(record.attachment, record.netns_identity): record.pod for record in records}
 
-    def of(self, link: Link, place: Namespace | None) -> AttachmentId | None:
+    def of(self, link: Link, netns: Namespace | None) -> AttachmentId | None:
         """Return the attachment that a link belongs to, if that is known."""
         named = named_by(link.alias)
         if named is not None:  # the record has the whole of names that are cut in the label
             return self._by_label.get(link.alias, named)
-        return self._by_place.get((link.name, place.identity)) if place else None
+        return self._by_place.get((link.name, netns.identity)) if netns else None
 
-    def pod_of(self, owner: AttachmentId | None, place: Namespace | None) -> str:
-        """Return the pod of an attachment in its place, NAMESPACE/NAME; empty if it is not known.
+    def pod_of(self, owner: AttachmentId | None, netns: Namespace | None) -> str:
+        """Return an attachment's pod in its namespace, NAMESPACE/NAME; empty if it is not known.
 
-        A label that names an attachment of another place may be forged.
+        A label that names an attachment of another namespace may be forged.
         """
-        return self._pods.get((owner, place.identity), "") if owner and place else ""
+        return self._pods.get((owner, netns.identity), "") if owner and netns else ""
 
 
 def labelled(tx: Transaction, registry: Registry, attachment: AttachmentId) -> Iterator[Attachment]:
@@ -112,7 +112,7 @@ def labelled(tx: Transaction, registry: Registry, attachment: AttachmentId) -> I
 def on_master(attachments: Iterator[Attachment], master: Master) -> Iterator[Attachment]:
     """Yield those that a master carries."""
     for each in attachments:
-        if master.carries(each.link, each.place):
+        if master.carries(each.link, each.netns):
             yield each
 
 

@@ -1,6 +1,6 @@
 """Find and delete an attachment's ipvlan links, including those left by killed calls.
 
-A place is a network namespace, or None for the plugin's own. Links of another kind, or
+``netns`` is a network namespace, or None for the plugin's own. Links of another kind, or
 with the label of another attachment, are never touched.
 """
 
@@ -49,16 +49,16 @@ def sort(
 
 
 def delete(
-    tx: Transaction, own: Iterable[Link], place: Namespace | None, listed: Running | None = None
+    tx: Transaction, own: Iterable[Link], netns: Namespace | None, listed: Running | None = None
 ) -> list[Link]:
-    """Delete links in a place, the first of them by the process that ``listed`` them.
+    """Delete links in a namespace, the first of them by the process that ``listed`` them.
 
     Return those that were still there; in a dry run, all.
     """
     deleted = []
     for link in own:
         argv = commands.link_delete(link.name)
-        change = Command(argv, f"remove the interface {link.name}", place, accept=commands.ABSENT)
+        change = Command(argv, f"remove the interface {link.name}", netns, accept=commands.ABSENT)
         if not tx.run(change, listed).status:
             deleted.append(link)
     return deleted
@@ -72,16 +72,16 @@ def delete_temporary(tx: Transaction, attachment: AttachmentId) -> bool:
     return bool(delete(tx, sort(attachment, tx.run(listing(None)), (name,))[0], None))
 
 
-def removal(tx: Transaction, name: str, place: Namespace | None) -> Undo:
+def removal(tx: Transaction, name: str, netns: Namespace | None) -> Undo:
     """Return an undo that deletes a link with a temporary name, if it exists."""
-    command = Command(commands.link_delete(name), inside=place)
-    return Undo(command, only_if=lambda: name in _names(tx, place))
+    command = Command(commands.link_delete(name), netns=netns)
+    return Undo(command, only_if=lambda: name in _names(tx, netns))
 
 
 def removal_after_move(
-    tx: Transaction, attachment: AttachmentId, place: Namespace, home: Namespace | None
+    tx: Transaction, attachment: AttachmentId, netns: Namespace, master_netns: Namespace | None
 ) -> Undo:
-    """Return an undo that deletes a link that was moved from ``home`` and named.
+    """Return an undo that deletes a link that was moved from ``master_netns`` and named.
 
     If the name was taken, the kernel has moved the link at most, and the one of that name
     is another, even if it has the same label.
@@ -89,13 +89,13 @@ def removal_after_move(
     temporary = temporary_name(attachment.key)
 
     def is_there() -> bool:
-        if temporary in _names(tx, home):
+        if temporary in _names(tx, master_netns):
             return False
-        present = listed(tx, place) or ()
+        present = listed(tx, netns) or ()
         own = [each.name for each in present if _is_of(each, attachment, ())]
         return attachment.ifname in own and temporary not in (each.name for each in present)
 
-    return Undo(Command(commands.link_delete(attachment.ifname), inside=place), only_if=is_there)
+    return Undo(Command(commands.link_delete(attachment.ifname), netns=netns), only_if=is_there)
 
 
 def recorded(registry: Registry, link: Link, container: Namespace) -> list[Record]:
@@ -110,16 +110,16 @@ def find(tx: Transaction, record: Record) -> tuple[Namespace, Link] | None:
 
     In a dry run without permission, the record is believed.
     """
-    place = place_of(record)
-    if place is None:
+    netns = netns_of(record)
+    if netns is None:
         return None
-    present = listed(tx, place)
+    present = listed(tx, netns)
     if present is None:
-        return place, _as_recorded(record)
+        return netns, _as_recorded(record)
     # A half-made one has its label as soon as it has its name.
     names = (record.ifname if record.is_complete else temporary_name(record.attachment.key),)
     found = (link for link in present if _is_of(link, record.attachment, names))
-    return next(((place, link) for link in found), None)
+    return next(((netns, link) for link in found), None)
 
 
 def read(tx: Transaction, record: Record) -> tuple[Namespace, Link] | None:
@@ -128,20 +128,20 @@ def read(tx: Transaction, record: Record) -> tuple[Namespace, Link] | None:
     As it is not searched for among all links, of which the container's owner may make thousands,
     one with another name is not found.
     """
-    place = place_of(record)
-    if place is None:
+    netns = netns_of(record)
+    if netns is None:
         return None
-    query = Command(commands.link_show(record.ifname), inside=place, accept=commands.ABSENT)
+    query = Command(commands.link_show(record.ifname), netns=netns, accept=commands.ABSENT)
     query = query._replace(seconds=_READ_SECONDS)
     try:
         shown = tx.run(query)
     except CommandError:  # the container has just ended, or its kernel is slow to answer
         return None
     if shown.is_assumed:
-        return place, _as_recorded(record)
+        return netns, _as_recorded(record)
     names = (record.ifname,) if record.is_complete else ()
     found = (link for link in queries.links(shown.stdout) if link.kind == "ipvlan")
-    return next(((place, each) for each in found if _is_of(each, record.attachment, names)), None)
+    return next(((netns, each) for each in found if _is_of(each, record.attachment, names)), None)
 
 
 def delete_recorded(tx: Transaction, record: Record) -> list[Link]:
@@ -149,8 +149,8 @@ def delete_recorded(tx: Transaction, record: Record) -> list[Link]:
     found = find(tx, record)
     if found is None:
         return []
-    place, link = found
-    return delete(tx, (link,), place)
+    netns, link = found
+    return delete(tx, (link,), netns)
 
 
 def includes_recorded(registry: Registry, record: Record, deleted: Iterable[Link]) -> bool:
@@ -169,17 +169,17 @@ def remove_records(
     tx: Transaction,
     registry: Registry,
     attachment: AttachmentId,
-    cleared: Namespace | None = None,
+    netns: Namespace | None = None,
     removed: Collection[Record] = (),
 ) -> list[tuple[int, int]] | None:
     """Remove the records about an attachment; return the masters that are left with a note only.
 
-    The link is known not to be in the namespace ``cleared``. If it is elsewhere, nothing is
+    The link is known not to be in the namespace ``netns``. If it is elsewhere, nothing is
     removed, and None is returned. Only the ``removed`` records' links were seen to go.
     """
     records = registry.records_of(attachment)
     for record in records:
-        is_cleared = cleared is not None and record.netns_identity == cleared.identity
+        is_cleared = netns is not None and record.netns_identity == netns.identity
         if not is_cleared and is_there(tx, record):
             return None
     return registry.remove_all(attachment, [record for record in records if record not in removed])
@@ -191,14 +191,14 @@ def is_there(tx: Transaction, record: Record) -> bool:
     return is_on_host or find(tx, record) is not None
 
 
-def listing(place: Namespace | None) -> Command:
-    """Return the query for the ipvlan links in a place."""
-    return Command(commands.link_show(kind="ipvlan"), inside=place, accept=commands.ABSENT)
+def listing(netns: Namespace | None) -> Command:
+    """Return the query for the ipvlan links in a namespace."""
+    return Command(commands.link_show(kind="ipvlan"), netns=netns, accept=commands.ABSENT)
 
 
-def listed(tx: Transaction, place: Namespace | None) -> list[Link] | None:
+def listed(tx: Transaction, netns: Namespace | None) -> list[Link] | None:
     """Return the ipvlan links there; None if that is not permitted (in a dry run)."""
-    shown = tx.run(listing(place))
+    shown = tx.run(listing(netns))
     return None if shown.is_assumed else queries.links(shown.stdout)
 
 
@@ -217,7 +217,7 @@ def _is_of_master(link: Link, master: tuple[int, int], record: Record) -> bool:
     return number is not None and (link.parent_index, link.parent_netns) == (index, number)
 
 
-def place_of(record: Record) -> Namespace | None:
+def netns_of(record: Record) -> Namespace | None:
     """Return the container of a record, if its path still leads there."""
     if not namespace.leads_to(record.netns, record.netns_identity):
         return None
@@ -237,5 +237,5 @@ def _is_of(link: Link, attachment: AttachmentId, names: Collection[str]) -> bool
     return attachment.has_label(link.alias)
 
 
-def _names(tx: Transaction, place: Namespace | None) -> list[str]:
-    return [link.name for link in listed(tx, place) or ()]
+def _names(tx: Transaction, netns: Namespace | None) -> list[str]:
+    return [link.name for link in listed(tx, netns) or ()]

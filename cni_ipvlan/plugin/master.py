@@ -25,7 +25,7 @@ _EXCLUSIVE_MASTERS = {
 
 
 class Master(NamedTuple):
-    """A master, its namespace ``home`` (None for the plugin's own), the links it carries there.
+    """A master, its namespace ``netns`` (None for the plugin's own), the links it carries there.
 
     ``addresses`` are its own, as ip writes them and without prefix lengths; ``subnets`` those of
     the global ones, each as an address in it with a prefix length. ``local`` are the IPv4 addresses
@@ -33,7 +33,7 @@ class Master(NamedTuple):
     """
 
     link: Link
-    home: Namespace | None = None
+    netns: Namespace | None = None
     carried: tuple[Link, ...] = ()
     addresses: tuple[str, ...] = ()
     subnets: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class Master(NamedTuple):
     @property
     def key(self) -> tuple[int, int]:
         """What identifies it on this node: namespace inode, interface index."""
-        _device, inode = self.home.identity if self.home else namespace.own()
+        _device, inode = self.netns.identity if self.netns else namespace.own()
         return inode, self.link.ifindex
 
     @property
@@ -50,15 +50,15 @@ class Master(NamedTuple):
         """Its ipvlan and ipvtap links in its own namespace."""
         return [link for link in self.carried if link.is_ipvlan]
 
-    def carries(self, link: Link, place: Namespace | None) -> bool:
-        """Whether a link in ``place`` has this master.
+    def carries(self, link: Link, netns: Namespace | None) -> bool:
+        """Whether a link in ``netns`` has this master.
 
         In the master's own namespace, the kernel reports the master's name. Elsewhere
         it reports only an index, which is not unique across namespaces; an ipvlan or ipvtap
         link also has its master's MAC address. Both can be forged: this proves nothing.
         """
-        at_home = (place.identity if place else None) == (self.home.identity if self.home else None)
-        if at_home:
+        own = self.netns and self.netns.identity
+        if (netns and netns.identity) == own:
             return link.parent == self.link.name
         if link.kind == "ipvtap":  # the kernel does not report its parent's namespace
             return link.mac == self.link.mac
@@ -71,16 +71,16 @@ class Master(NamedTuple):
         return self.link._replace(name=name, mtu=conf.mtu or self.link.mtu)
 
 
-def look(tx: Transaction, name: str, home: Namespace | None) -> Master | None:
+def look(tx: Transaction, name: str, netns: Namespace | None) -> Master | None:
     """Return the master of that name; None if there is none."""
     kinds = ("macvlan", "macvtap", *queries.IPVLAN_KINDS)
     # After a link show in the same batch, an address show would show no addresses:
     # ipaddr_list_link() in ip/ipaddress.c sets the family for all that follows.
-    of_host = () if home else (commands.route_show_local(),)
+    of_host = () if netns else (commands.route_show_local(),)
     of_kinds = (commands.link_show(kind=kind) for kind in kinds)
     asked = (commands.address_show(name), *of_host, *of_kinds)
     try:
-        output = tx.run(batch(*(Command(argv, inside=home) for argv in asked))).stdout
+        output = tx.run(batch(*(Command(argv, netns=netns) for argv in asked))).stdout
     except CommandError as error:
         if error.completed.is_absent:
             return None
@@ -92,20 +92,18 @@ def look(tx: Transaction, name: str, home: Namespace | None) -> Master | None:
     local, listed = others[: len(of_host)], others[len(of_host) :]
     master = Master(
         found[0],
-        home,
+        netns,
         addresses=tuple(queries.local_addresses(shown)),
         subnets=tuple(queries.global_subnets(shown)),
         local=tuple(each for output in local for each in queries.local_prefixes(output)),
     )
-    carried = [
-        each for links in map(queries.links, listed) for each in links if master.carries(each, home)
-    ]
-    return master._replace(carried=tuple(carried))
+    there = (each for links in map(queries.links, listed) for each in links)
+    return master._replace(carried=tuple(each for each in there if master.carries(each, netns)))
 
 
 def check_master(master: Master, conf: NetConf) -> None:
     """Raise CniError if a master can't carry ipvlan, or not with the configured MTU."""
-    link, home = master.link, master.home
+    link, netns = master.link, master.netns
     name = repr(link.name)
     takers = [each.name for each in master.carried if each.kind in ("macvlan", "macvtap")]
     if not link.is_ethernet:
@@ -118,7 +116,7 @@ def check_master(master: Master, conf: NetConf) -> None:
         # The kernel would use the interface below it (ipvlan_link_new() in
         # drivers/net/ipvlan/ipvlan_main.c), which is not checked here.
         raise refusal(
-            home,
+            netns,
             MASTER_BUSY,
             f"the master {name} is itself an ipvlan interface",
             ["try: use the interface below it as the master"],
@@ -126,7 +124,7 @@ def check_master(master: Master, conf: NetConf) -> None:
         )
     if link.slave_kind in _EXCLUSIVE_MASTERS:
         raise refusal(
-            home,
+            netns,
             MASTER_BUSY,
             f"the master {name} is a port of {_EXCLUSIVE_MASTERS[link.slave_kind]}",
             [f"try: use that as the master, or take {name} out of it"],
@@ -134,7 +132,7 @@ def check_master(master: Master, conf: NetConf) -> None:
         )
     if takers:
         raise refusal(
-            home,
+            netns,
             MASTER_BUSY,
             f"the master {name} is taken by macvlan",
             [
@@ -162,19 +160,19 @@ def is_down(master: Master) -> str:
     """Return a sentence that a master is down, and what to try."""
     from shlex import join
 
-    up = Command(commands.link_set_up(master.link.name), inside=master.home).full_argv
+    up = Command(commands.link_set_up(master.link.name), netns=master.netns).full_argv
     return f"the master {master.link.name!r} is down, so no packets get through; try: {join(up)}"
 
 
 def refusal(
-    home: Namespace | None, code: int, msg: str, details: list[str], neighbours: list[str]
+    netns: Namespace | None, code: int, msg: str, details: list[str], neighbours: list[str]
 ) -> CniError:
     """Return an error about a master; ``neighbours`` are lines that name other interfaces.
 
     If the master is on the host, only root may see them, since a tenant may try any
-    name. If it is in the container's namespace ``home``, they are the container's own.
+    name. If it is in the container's namespace ``netns``, they are the container's own.
     """
-    if home is not None:
+    if netns is not None:
         return CniError(code, msg, "\n".join((*details, *neighbours)))
     return CniError(code, msg, "\n".join(details), "\n".join(neighbours))
 

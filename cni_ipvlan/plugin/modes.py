@@ -109,33 +109,33 @@ def reserve_mode(
         searched = _search(tx, registry, master, record)
 
 
-def settle(call: Call, place: tuple[int, int], *, is_ending: bool) -> None:
+def settle(call: Call, key: tuple[int, int], *, is_ending: bool) -> None:
     """Remove the note of a master's mode, unless the kernel reports that it carries ipvlan.
 
-    ``place`` is the master's key. If a namespace ``is_ending``, its interfaces are waited for.
+    ``key`` is the master's. If a namespace ``is_ending``, its interfaces are waited for.
     If the master can't be locked or asked about, the note stays for the next ADD or GC.
     """
     deadline = time.monotonic() + (_TEARDOWN_SECONDS if is_ending else 0.0)
     try:
-        while not _is_settled(call, place) and time.monotonic() < deadline:
+        while not _is_settled(call, key) and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
     except (BusyError, CommandError):
         return
 
 
-def _is_settled(call: Call, place: tuple[int, int]) -> bool:
-    with call.registry.master_lock(place, call.node.while_locked("a master")):
-        if _is_busy(call.tx, place):
+def _is_settled(call: Call, key: tuple[int, int]) -> bool:
+    with call.registry.master_lock(key, call.node.while_locked("a master")):
+        if _is_busy(call.tx, key):
             return False
-        call.registry.drop_note(place)
+        call.registry.drop_note(key)
         return True
 
 
-def _is_busy(tx: Transaction, place: tuple[int, int]) -> bool:
+def _is_busy(tx: Transaction, key: tuple[int, int]) -> bool:
     """Whether the kernel reports ipvlan on a master of the host; in a container, modes are free."""
     from socket import if_indextoname
 
-    inode, index = place
+    inode, index = key
     if inode != namespace.own()[1]:
         return False
     try:
@@ -209,9 +209,9 @@ def _read(tx: Transaction, master: Master, record: Record) -> Link | None:
     found = links.read(tx, record)
     if found is None:
         return None
-    place, link = found
+    netns, link = found
     is_as_recorded = (link.mode, link.flag) == (record.mode, record.flag)
-    return link if is_as_recorded or _is_proven(tx, master, link, place) else None
+    return link if is_as_recorded or _is_proven(tx, master, link, netns) else None
 
 
 def _remove_all(registry: Registry, master: Master, own: Record) -> ModeInUse | None:
@@ -241,7 +241,7 @@ def is_free(tx: Transaction, master: Master) -> bool | None:
     if master.link.kind in ("macvlan", "macvtap"):
         return None
     try:
-        tx.run(Command(commands.link_add_macvlan_refused(master.link.name), inside=master.home))
+        tx.run(Command(commands.link_add_macvlan_refused(master.link.name), netns=master.netns))
     except CommandError as error:
         if "Device or resource busy" in error.answer:
             return False
@@ -272,9 +272,9 @@ def _search(tx: Transaction, registry: Registry, master: Master, record: Record)
     deadline = time.monotonic() + _SEARCH_SECONDS
     suspects = []
     for each in inventory.take(tx, registry, deadline=deadline, others=others):
-        if _is_proven(tx, master, each.link, each.place):
+        if _is_proven(tx, master, each.link, each.netns):
             return _Search(ModeInUse(each.link.mode, each.link.flag, each.describe()))
-        if master.carries(each.link, each.place):
+        if master.carries(each.link, each.netns):
             suspects.append(each)
     last = registry.last(master.key)
     if last is None or not last.has_mode_of(record):
@@ -304,22 +304,22 @@ def _declaration(master: Master, record: Record) -> str:
     from shlex import join
 
     argv = commands.link_add_ipvlan(master.link.name, _DECLARED, record.mode, record.flag, 0)
-    return join(Command(argv, inside=master.home).full_argv)
+    return join(Command(argv, netns=master.netns).full_argv)
 
 
-def _is_proven(tx: Transaction, master: Master, link: Link, place: Namespace | None) -> bool:
+def _is_proven(tx: Transaction, master: Master, link: Link, netns: Namespace | None) -> bool:
     """Whether a link certainly has this master.
 
     The kernel reports a parent's index and the number of the parent's namespace. That
     number is compared with the one that the kernel gives our own namespace there. A
     master in a container is its owner's, who can change modes anyway.
     """
-    if not master.carries(link, place):
+    if not master.carries(link, netns):
         return False
-    if place is None or master.home is not None:
+    if netns is None or master.netns is not None:
         return True
     try:
-        output = tx.run(Command(commands.namespace_number(os.getpid()), inside=place)).stdout
+        output = tx.run(Command(commands.namespace_number(os.getpid()), netns=netns)).stdout
     except (CommandError, ProgramNotFoundError):  # it is gone, or may not be entered
         return False
     return link.parent_netns == queries.namespace_number(output, namespace.own()[1])

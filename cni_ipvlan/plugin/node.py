@@ -85,10 +85,10 @@ class Node(NamedTuple):
             raise _as_cni_error(error) from None
 
     @contextmanager
-    def locked(self, registry: Registry, place: tuple[int, int], what: str) -> Iterator[None]:
-        """Lock what attachments share, ``what``, by its place in a registry; raises CniError."""
+    def locked(self, registry: Registry, key: tuple[int, int], what: str) -> Iterator[None]:
+        """Lock what attachments share, ``what``, by its key in a registry; raises CniError."""
         try:
-            with registry.master_lock(place, self.while_locked(what)):
+            with registry.master_lock(key, self.while_locked(what)):
                 yield
         except BusyError as error:
             raise CniError(TRY_AGAIN_LATER, str(error)) from None
@@ -132,13 +132,13 @@ class Call(NamedTuple):
         """Log a warning, a sentence."""
         self.node.listener.warn(text)
 
-    def container(self) -> Namespace:
+    def netns(self) -> Namespace:
         """Return the container's namespace, which is kept open until the transaction ends."""
         from cni_ipvlan.plugin import preflight
 
-        container = preflight.container_namespace(self.request)
-        self.tx.hold(self.node.runner.holding(container))
-        return container
+        netns = preflight.container_namespace(self.request)
+        self.tx.hold(self.node.runner.holding(netns))
+        return netns
 
 
 def assemble(

@@ -63,7 +63,7 @@ def _reason(error: Exception) -> str:
 
 
 def check_name_is_free(
-    registry: Registry, attachment: AttachmentId, container: Namespace, output: bytes
+    registry: Registry, attachment: AttachmentId, netns: Namespace, output: bytes
 ) -> None:
     """Raise CniError if a container has an interface of that name, or with that label.
 
@@ -85,7 +85,7 @@ def check_name_is_free(
             "try: choose another CNI_IFNAME, or delete that interface",
             "\n".join(
                 f"found: it is {record.describe()}"
-                for record in links.recorded(registry, link, container)
+                for record in links.recorded(registry, link, netns)
                 if record.attachment != attachment
             ),
             "CNI_IFNAME",

@@ -73,9 +73,9 @@ class Feature:
         raise NotImplementedError
 
 
-def place(key: int) -> tuple[int, int]:
-    """Return where the attachments with that ``host_key`` are recorded."""
-    return namespace.own()[1], key
+def key(number: int) -> tuple[int, int]:
+    """Return the key of what has that ``host_key`` in records, on this host."""
+    return namespace.own()[1], number
 
 
 def switches(name: str) -> Iterator[Command]:

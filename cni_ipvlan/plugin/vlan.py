@@ -70,7 +70,7 @@ class Vlan(Feature):
             record = record._replace(
                 host_link=its.name if is_ours else "", host_key=key, ifindex=its.ifindex
             )
-            registry.write(shared.place(key), record)
+            registry.write(shared.key(key), record)
             shown = Command(commands.link_delete(name)) if found is None else None
             unlabelled = name if found is None else ""
             tx.on_failure(lambda: _release(call, record, unlabelled), shown)
@@ -143,11 +143,11 @@ def _made_by_root(below: Master, conf: NetConf) -> str:
 
 
 def _release(call: Call, record: Record, unlabelled: str = "") -> None:
-    registry, place = call.registry.of_vlan, shared.place(record.host_key)
+    registry, key = call.registry.of_vlan, shared.key(record.host_key)
     if links.is_there(call.tx, record):
         return  # it could not be undone, or was moved; the record is for the DEL that removes it
     with _locked(call, record.host_key, record.host_link):
-        if record.host_link and registry.is_only(place, record.attachment):
+        if record.host_link and registry.is_only(key, record.attachment):
             made_here = _Made(record.host_key, record.ifindex, unlabelled)
             _remove(call, made_here, record.attachment)
         registry.remove(record)
@@ -178,9 +178,9 @@ def _remove(call: Call, made_here: _Made, attachment: AttachmentId) -> None:
     link = _found_again(call.tx, made_here)
     if link is None:
         return
-    registry, place = call.registry, shared.place(link.ifindex)
-    with registry.master_lock(place, call.node.while_locked(f"the master {link.name}")):
-        if registry.is_only(place, attachment) and modes.becomes_free(call.tx, Master(link)):
+    registry, key = call.registry, shared.key(link.ifindex)
+    with registry.master_lock(key, call.node.while_locked(f"the master {link.name}")):
+        if registry.is_only(key, attachment) and modes.becomes_free(call.tx, Master(link)):
             _delete(call.tx, link.name)
 
 
@@ -214,4 +214,4 @@ def _name(below: Master, vlan: int) -> str:
 
 
 def _locked(call: Call, key: int, name: str) -> AbstractContextManager[None]:
-    return call.node.locked(call.registry.of_vlan, shared.place(key), f"the VLAN {name}")
+    return call.node.locked(call.registry.of_vlan, shared.key(key), f"the VLAN {name}")

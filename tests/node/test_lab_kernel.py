@@ -54,7 +54,10 @@ INPUT = {
         "(echo first; head -c 2000000 /dev/zero) >a; (read -r _; {lab} cat) <a | wc -c",
         *("2000000\n", ""),
     ),
-    "never ending": ("timeout 90 {lab} echo ended < <(exec sleep 99)", "ended\n", ""),
+    "never ending": (
+        "mkfifo f; sleep 99 >f 2>&1 & timeout 90 {lab} echo ended <f; kill $!",
+        *("ended\n", ""),
+    ),
     "endless": (f"yes | {LAB} --uml head -n 2; echo ${{PIPESTATUS[*]}}", "y\ny\n141 0\n", ""),
     "closed": (f"{LAB} --uml wc -c <&-", "0\n", ""),
     "no file": (f"{LAB} --uml sh -c 'cat; sleep 9' </; echo $?", "125\n", "could not be read"),

@@ -65,8 +65,8 @@ def test_several_ip_commands_are_lines_of_one() -> None:
     parts = (
         Command(commands.address_add("10.0.0.2/24", "it@s"), "give it", NAMED),
         Command(commands.link_set_up("net1"), "bring it up", NAMED),
-        Command(commands.address_show("net1"), inside=NAMED),
-        Command(commands.route_show("net1"), inside=NAMED),
+        Command(commands.address_show("net1"), netns=NAMED),
+        Command(commands.route_show("net1"), netns=NAMED),
     )
     assert batch(*parts) == Command(
         ("ip", "-j", "-d", "-N", "-batch", "-"),
@@ -101,7 +101,7 @@ def together_(*argvs: tuple[str, ...]) -> Command:
 
 def test_parameters_stand_before_what_a_shell_runs() -> None:
     variables = {"PATH": "/bin", "CNI_B": "2", "CNI_A": "1 1"}
-    command = Command(("/cni/x",), inside=NAMED, environment=variables)
+    command = Command(("/cni/x",), netns=NAMED, environment=variables)
     assert command.entered_argv == ("ip", "netns", "exec", "blue", "/cni/x")
     assert command.full_argv == ("env", "CNI_A=1 1", "CNI_B=2", *command.entered_argv)
 

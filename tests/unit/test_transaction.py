@@ -268,7 +268,7 @@ SWITCH = Command(("tee", "/proc/sys/a", "/proc/sys/b"), "announce", CONTAINER, s
 
 def run_all(world: World, *changes: tuple[str, ...]) -> bytes:
     parts = [Command(argv, f"do {argv[-1]}", CONTAINER) for argv in changes]
-    done = world.tx.run(batch(*parts, Command(SHOW, inside=CONTAINER)))
+    done = world.tx.run(batch(*parts, Command(SHOW, netns=CONTAINER)))
     assert done is not None
     return done.stdout
 

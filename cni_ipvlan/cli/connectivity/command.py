@@ -89,11 +89,11 @@ def trace_command(one: str, other: str, as_json: bool) -> int:
 
 
 def _ends(world: World, argument: str, word: str, ifname: str = "") -> list[End]:
-    place = None
+    netns = None
     with suppress(OSError, ValueError, namespace.NotANamespaceError):
-        place = namespace.find(options.netns_or_gone(word))
+        netns = namespace.find(options.netns_or_gone(word))
     try:
-        return world.ends(word, place, ifname)
+        return world.ends(word, netns, ifname)
     except UnknownEndError as error:
         raise options.wrong(str(error), "--ifname" if ifname else argument) from None
 

@@ -46,7 +46,7 @@ class Side(NamedTuple):
 
 
 class Port(NamedTuple):
-    """An interface in its place."""
+    """An interface in its namespace."""
 
     side: Side
     link: Link
@@ -101,7 +101,7 @@ class World:
         self.unseen = f"{len(places)} namespaces, since it took too long" if places else ""
 
     def _sides(self, places: Sequence[Namespace | None]) -> list[Side]:
-        sides = [Side(place, {}) for place in places]
+        sides = [Side(netns, {}) for netns in places]
         answers = self.ask(*((side, commands.address_show()) for side in sides))
         for side, done in zip(sides, answers, strict=True):
             if done.status == 0:  # else it is gone, or not permitted
@@ -112,7 +112,7 @@ class World:
     def ask(self, *questions: tuple[Side, Argv]) -> list[Completed]:
         """Run commands side by side; one whose program is missing has not been run."""
         running = [
-            self._runner.start(Command(argv, inside=side.netns, accept=commands.ANY))
+            self._runner.start(Command(argv, netns=side.netns, accept=commands.ANY))
             if self.has(argv[0])
             else None
             for side, argv in questions
@@ -208,19 +208,19 @@ class World:
         return bool(joints[0] & joints[1])
 
     def described(self, port: Port) -> str:
-        """Return a phrase that names an interface, its place and its container."""
+        """Return a phrase that names an interface, its namespace and its container."""
         owner = self.owners.of(port.link, port.side.netns)
         pod = self.owners.pod_of(owner, port.side.netns)
         return Attachment(port.link, port.side.netns, owner, (), pod).describe()
 
-    def ends(self, word: str, place: Namespace | None, ifname: str = "") -> list[End]:
+    def ends(self, word: str, netns: Namespace | None, ifname: str = "") -> list[End]:
         """Return what a word names: the host, an address, the interfaces of a container.
 
         By default these are its ipvlan interfaces, or else those with an address.
 
         Raises UnknownEndError.
         """
-        if word == "host" or (place and place.identity == namespace.own()):
+        if word == "host" or (netns and netns.identity == namespace.own()):
             own = (each for port in self.ports if port.side is self.host for each in port.usual)
             return [End("the host", tuple(own), self.host)]
         address = packets.address_in(word)
@@ -232,36 +232,36 @@ class World:
             if port.side is self.host:
                 return [End("the host", (address,), self.host, is_exact=True)]
             return [End(self.described(port), (address,), port.side, port, is_exact=True)]
-        inside = [each for each in self.ports if self._is_called(each, word, place)]
+        inside = [each for each in self.ports if self._is_called(each, word, netns)]
         found = [each for each in inside if each.link.name == (ifname or each.link.name)]
         if not ifname:
             ours = [each for each in found if each.link.is_ipvlan]
             found = ours or [each for each in found if each.addresses]
         if not found:
-            raise UnknownEndError(self._why_unknown(word, place, inside))
+            raise UnknownEndError(self._why_unknown(word, netns, inside))
         return [End(self.described(each), each.usual, each.side, each) for each in found]
 
-    def _is_called(self, port: Port, word: str, place: Namespace | None) -> bool:
+    def _is_called(self, port: Port, word: str, netns: Namespace | None) -> bool:
         there = port.side.netns
-        if there is None or place is not None:
-            return there is not None and place is not None and there.identity == place.identity
+        if there is None or netns is not None:
+            return there is not None and netns is not None and there.identity == netns.identity
         owner = self.owners.of(port.link, there)
         pod = self.owners.pod_of(owner, there)
         return owner is not None and (
             is_called(owner.container_id, word) or word in {pod, pod.rpartition("/")[2]} - {""}
         )
 
-    def _why_unknown(self, word: str, place: Namespace | None, inside: Sequence[Port]) -> str:
+    def _why_unknown(self, word: str, netns: Namespace | None, inside: Sequence[Port]) -> str:
         if os.geteuid():
             return f"only root can look into containers, such as {word!r}: use sudo"
-        if place:
-            here = [each for each in self._records if each.netns_identity == place.identity]
+        if netns:
+            here = [each for each in self._records if each.netns_identity == netns.identity]
             if here and not inside:
                 text = f"{here[0].ifname} of the container {here[0].container_id} is gone from"
                 why = "its master was removed, or it was deleted; delete the attachment"
                 return f"{text} {here[0].netns}: {why}"
             names = ", ".join(each.link.name for each in inside) or "nothing"
-            return f"there is no such interface with an address in {place.path}; it has {names}"
+            return f"there is no such interface with an address in {netns.path}; it has {names}"
         for each in self._records:
             names_of = (each.netns, each.netns.rpartition("/")[2], *each.pod.split("/")[1:])
             if is_called(each.container_id, word) or word in names_of:

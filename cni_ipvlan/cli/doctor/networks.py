@@ -50,9 +50,9 @@ def examine(tools: Tools, network: NetworkConfig, found: Sequence[Problem]) -> I
 
 
 def _leases(config: dict[str, Any]) -> Iterator[Finding]:
-    place = host_local.directory(config)
+    store = host_local.directory(config)
     for each in host_local.usage(config):
-        text = f"{each.leased} of {each.room} addresses of {each.ranges} are leased, in {place}"
+        text = f"{each.leased} of {each.room} addresses of {each.ranges} are leased, in {store}"
         if each.leased < each.room:
             yield Finding(OK, "ipam", text)
         else:
@@ -93,7 +93,7 @@ def _link(master: Master) -> Finding:
 
 def _addresses(tools: Tools, conf: NetConf, ipam: IpamConfig, master: Master) -> Iterator[Finding]:
     """Compare the addresses of a sound configuration with those of the host and of containers."""
-    if master.home is None:
+    if master.netns is None:
         for _, text, advice in with_host(ipam, master):
             yield Finding(PROBLEM, "addresses", text, advice)
         hosts = set(map(ip_address, master.addresses))
@@ -106,8 +106,8 @@ def _addresses(tools: Tools, conf: NetConf, ipam: IpamConfig, master: Master) ->
     if not own:
         return
     for holder in inventory.on_master(inventory.take(tools.tx, tools.registry), master):
-        place, owner = holder.place, holder.owner
-        is_here = place and tools.container and place.identity == tools.container.identity
+        netns, owner = holder.netns, holder.owner
+        is_here = netns and tools.container and netns.identity == tools.container.identity
         if is_here and tools.ifname in (holder.link.name, ""):
             continue  # it is the attachment that the person asks about
         for address in own.keys() & {ip_interface(each).ip for each in holder.addresses}:

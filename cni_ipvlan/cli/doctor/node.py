@@ -119,7 +119,7 @@ def examine_container(tools: Tools, network: str) -> Iterator[Finding]:
     place, ifname = tools.container, tools.ifname
     if place is None:
         return
-    links = queries.links(tools.tx.run(Command(commands.link_show(), inside=place)).stdout)
+    links = queries.links(tools.tx.run(Command(commands.link_show(), netns=place)).stdout)
     names = ", ".join(link.name for link in links)
     yield Finding(OK, "namespace", f"{place.path} has the interfaces {names}")
     owners = Owners(tools.registry.all_records())

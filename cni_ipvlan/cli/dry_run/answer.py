@@ -54,7 +54,7 @@ def loop_over(argv: commands.Argv) -> tuple[str, Mapping[str, str]]:
 def reader(conf: NetConf, version: str, mtu: int, parent: Master) -> commands.Argv:
     """Return the command that reads an answer on standard input."""
     options = ["--plugin", conf.ipam_type, "--cni-version", version, "--mtu", str(mtu)]
-    options += ["--master", parent.link.name] if parent.home is None else []
+    options += ["--master", parent.link.name] if parent.netns is None else []
     options += ["--host-access"] if conf.host_access else []
     return (os.path.abspath(sys.argv[0]), "ipam-answer", *options)
 

@@ -102,8 +102,8 @@ def _for_both_families(made: Prediction, request: Request, begin: _Begin) -> Pre
     delivered: list[Result] = []
     silent = Log(lambda _text: None, {})  # the first one has warned already
     perform(begin(plan, answer.FOR_BOTH)._replace(listener=silent), request, delivered.append)
-    of_ipv4 = [(change.argv, change.inside, change.stdin) for change in made.plan.changes]
-    only = [each for each in plan.changes if (each.argv, each.inside, each.stdin) not in of_ipv4]
+    of_ipv4 = [(change.argv, change.netns, change.stdin) for change in made.plan.changes]
+    only = [each for each in plan.changes if (each.argv, each.netns, each.stdin) not in of_ipv4]
     rendered = results.render(delivered[0], request.version)
     return made._replace(plan=plan, result=rendered, ipv6_only=only)
 
@@ -169,7 +169,7 @@ def document(made: Prediction) -> dict[str, Any]:
         "steps": [
             {
                 "argv": list(step.entered_argv),
-                "namespace": step.inside and step.inside.path,
+                "namespace": step.netns and step.netns.path,
                 "purpose": step.purpose,
                 "stdin": step.stdin.decode("utf-8", "replace") or None,
                 "environment": step.parameters,

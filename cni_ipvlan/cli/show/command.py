@@ -37,8 +37,8 @@ def show(as_json: bool, watch: bool, **only: str | None) -> int:
     """
     if watch and (as_json or not output.is_terminal()):
         raise click.UsageError("--watch needs a terminal, and no --json")
-    place = options.namespace_at(only["netns"]) if only["netns"] else None
-    is_wanted = partial(_is_wanted, only, place)
+    netns = options.namespace_at(only["netns"]) if only["netns"] else None
+    is_wanted = partial(_is_wanted, only, netns)
     node = calls.read_only_node()
     try:
         while True:
@@ -63,7 +63,7 @@ def show(as_json: bool, watch: bool, **only: str | None) -> int:
 
 def _is_wanted(
     only: Mapping[str, str | None],
-    place: Namespace | None,
+    netns: Namespace | None,
     identity: tuple[int, int] | None,
     masters: Collection[str],
     container_id: str,
@@ -71,7 +71,7 @@ def _is_wanted(
 ) -> bool:
     """Whether an attachment is wanted: in a place, on a master, of a container, of a pod."""
     return (
-        (place is None or place.identity == identity)
+        (netns is None or netns.identity == identity)
         and (not only["master"] or only["master"] in masters)
         and (not only["container_id"] or is_called(container_id, only["container_id"]))
         and (not only["pod"] or only["pod"] in (pod, pod.partition("/")[2]))

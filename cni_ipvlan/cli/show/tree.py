@@ -45,7 +45,7 @@ def look(tx: Transaction, registry: Registry, is_wanted: IsWanted) -> dict[str, 
     host = queries.links(tx.run(Command(commands.link_show())).stdout)
     found = sorted(
         inventory.take(tx, registry, unseen=missed.append),
-        key=lambda each: _natural(f"{each.place.path if each.place else ''}\0{each.link.name}"),
+        key=lambda each: _natural(f"{each.netns.path if each.netns else ''}\0{each.link.name}"),
     )
     busy = {key for key in map(_key, found) if key and registry.is_live(key)}
     known = _Known(busy, _leases(), defaultdict(list))
@@ -54,9 +54,9 @@ def look(tx: Transaction, registry: Registry, is_wanted: IsWanted) -> dict[str, 
     masters: dict[str, dict[str, Any]] = {}
     for each in found:
         owner = known.owner(each)
-        master = next((of for of in host if Master(of).carries(each.link, each.place)), None)
+        master = next((of for of in host if Master(of).carries(each.link, each.netns)), None)
         name = master.name if master else _name_of_distant(each)
-        netns = each.place.identity if each.place else namespace.own()
+        netns = each.netns.identity if each.netns else namespace.own()
         names = {name, each.link.parent, *(master.alternative_names if master else ())}
         if is_wanted(netns, names, owner.container_id if owner else "", each.pod):
             row = _row(each, known, _routes(tx, each, missed.append))
@@ -79,14 +79,14 @@ def _master(name: str, master: queries.Link | None, link: queries.Link) -> dict[
 
 def _name_of_distant(attachment: Attachment) -> str:
     """Return what to call a master that is not on the host."""
-    link, place = attachment.link, attachment.place
+    link, netns = attachment.link, attachment.netns
     if link.parent:
-        return f"{link.parent} in {place.path}" if place else link.parent
+        return f"{link.parent} in {netns.path}" if netns else link.parent
     return f"interface {link.parent_index} of another namespace"
 
 
 def _row(each: Attachment, known: _Known, found: Iterable[queries.Route]) -> dict[str, Any]:
-    link, place, owner = each.link, each.place, known.owner(each)
+    link, netns, owner = each.link, each.netns, known.owner(each)
     leases, problems = _leases_and_problems(known, each)
     routes = [
         {"dst": route.dst, "gw": route.gateway or None}  # in the words of CNI
@@ -95,9 +95,9 @@ def _row(each: Attachment, known: _Known, found: Iterable[queries.Route]) -> dic
     ]
     return {
         "interface": link.name,
-        "netns": place and place.path,
+        "netns": netns and netns.path,
         "kind": link.kind,
-        "hostAccess": place is None and is_host_link(link),
+        "hostAccess": netns is None and is_host_link(link),
         "containerID": owner and owner.container_id,
         "network": owner and owner.network,
         "pod": each.pod or None,
@@ -116,7 +116,7 @@ def _routes(
     tx: Transaction, each: Attachment, unseen: Callable[[str], None]
 ) -> list[queries.Route]:
     """Return the routes of an interface, but for those that the kernel made for its addresses."""
-    query = Command(commands.route_show(each.link.name), inside=each.place, accept=commands.ABSENT)
+    query = Command(commands.route_show(each.link.name), netns=each.netns, accept=commands.ABSENT)
     try:
         found = queries.routes(tx.run(query).stdout)
     except CommandError as error:
@@ -169,13 +169,13 @@ def _leases_and_problems(known: _Known, each: Attachment) -> tuple[list[str] | N
     The former is None if host-local has none to give. A container's label could name any network,
     so only a recorded attachment has leases.
     """
-    owner, identity = each.owner, each.place and each.place.identity
+    owner, identity = each.owner, each.netns and each.netns.identity
     here = [record for record in known.records.get(owner, ()) if record.netns_identity == identity]
     leased = None
     if owner and here and owner.network in known.leases:
         of_network, names = known.leases[owner.network], _names(owner)
         leased = [lease.address for holder, lease in of_network if holder in names]
-    is_there = each.place is not None or namespace.own_has_link(each.link.name)
+    is_there = each.netns is not None or namespace.own_has_link(each.link.name)
     if not _key(each) or _key(each) in known.busy or not is_there:
         return leased, []
     is_unmoved = bool(links.key_of(each.link.name))
@@ -279,7 +279,7 @@ def _leases() -> dict[str, list[_Lease]]:
         of_host_local = [each for each in given if netconf.ipam_type(each) == "host-local"]
         places = sorted({host_local.directory(each) for each in of_host_local})
         if places:
-            leases = (each for place in places for each in host_local.leases(place))
+            leases = (each for store in places for each in host_local.leases(store))
             found[name] = [(AttachmentId(name, of.container_id, of.ifname), of) for of in leases]
     return found
 
