@@ -106,6 +106,13 @@ class Undo(NamedTuple):
     comes_last: bool = False
 
 
+def in_shell(argv: Argv) -> str:
+    """Return an argument vector in the words of a shell."""
+    from shlex import join  # for failures and people: it imports re
+
+    return join(argv)
+
+
 def batch(*parts: Command) -> Command:
     """Return several ip commands as one ``ip -batch``, run in the namespace of the first.
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from shlex import join
 
-from cni_ipvlan.iproute.commands import Argv, Command, Undo
+from cni_ipvlan.iproute.commands import Argv, Command, Undo, in_shell
 from cni_ipvlan.iproute.runner import CommandError, Runner
 from cni_ipvlan.iproute.running import Completed, Running
 from cni_ipvlan.iproute.transaction import Transaction, nothing
@@ -85,7 +84,7 @@ class DryRun(Transaction):
         return running
 
     def _assume(self, argv: Argv, why: str) -> None:
-        self._plan.assumptions.append(f"{join(argv)} shows what is expected ({why})")
+        self._plan.assumptions.append(f"{in_shell(argv)} shows what is expected ({why})")
 
 
 def _assumed(command: Command) -> Completed:

@@ -6,7 +6,15 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 
-from cni_ipvlan.iproute.commands import ABSENT, Argv, Command, Undo, prints_json, session_input
+from cni_ipvlan.iproute.commands import (
+    ABSENT,
+    Argv,
+    Command,
+    Undo,
+    in_shell,
+    prints_json,
+    session_input,
+)
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.iproute.runner import CommandError, Runner
 from cni_ipvlan.iproute.running import Completed, Running
@@ -160,9 +168,8 @@ class Transaction:
         try:
             undo()
         except CommandError as error:
-            from shlex import join
-
-            self.leftovers.append(f"{join(error.argv)}: {error.answer or error.completed.status}")
+            why = error.answer or error.completed.status
+            self.leftovers.append(f"{in_shell(error.argv)}: {why}")
         except Exception as error:  # noqa: BLE001 - the other undos must still run
             self.leftovers.append(str(error) or type(error).__name__)
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from ipaddress import ip_address, ip_interface
-from shlex import join
 
 from cni_ipvlan.cni import delegate, errors
 from cni_ipvlan.cni.errors import CniError
@@ -114,9 +113,9 @@ def _command_failed(error: CommandError) -> CniError:
     status = error.completed.status
     ended = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
     answer = error.answer or ended
-    what = error.purpose or f"run {join(error.argv)!r}"
+    what = error.purpose or f"run {commands.in_shell(error.argv)!r}"
     why = cause.meaning or answer.splitlines()[-1]
-    command = [f"command: {join(error.argv)}", f"answer: {answer}"]
+    command = [f"command: {commands.in_shell(error.argv)}", f"answer: {answer}"]
     state = [f"found: {each}" for each in (*error.found, *_state_of_machine(cause.code))]
     advice = [f"try: {cause.advice}"] if cause.advice else []
     return CniError(

@@ -110,11 +110,9 @@ def _wait(
     try:
         return parse(_answer(completed))
     except CniError as error:
-        from shlex import join
-
         from cni_ipvlan.plugin import explain
 
-        error.add_details(f"command: {join(command.full_argv)}")
+        error.add_details(f"command: {commands.in_shell(command.full_argv)}")
         for advice in explain.advice(call.request, name, error):
             error.add_details(f"try: {advice}")
         raise

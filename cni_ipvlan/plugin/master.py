@@ -158,10 +158,9 @@ def _check_mtu(conf: NetConf, link: Link) -> None:
 
 def is_down(master: Master) -> str:
     """Return a sentence that a master is down, and what to try."""
-    from shlex import join
-
     up = Command(commands.link_set_up(master.link.name), netns=master.netns).full_argv
-    return f"the master {master.link.name!r} is down, so no packets get through; try: {join(up)}"
+    how = commands.in_shell(up)
+    return f"the master {master.link.name!r} is down, so no packets get through; try: {how}"
 
 
 def refusal(

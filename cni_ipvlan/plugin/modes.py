@@ -301,10 +301,8 @@ def _not_found(master: Master, record: Record, suspects: Sequence[Attachment]) -
 
 def _declaration(master: Master, record: Record) -> str:
     """Return the command with which root declares the mode of a master."""
-    from shlex import join
-
     argv = commands.link_add_ipvlan(master.link.name, _DECLARED, record.mode, record.flag, 0)
-    return join(Command(argv, netns=master.netns).full_argv)
+    return commands.in_shell(Command(argv, netns=master.netns).full_argv)
 
 
 def _is_proven(tx: Transaction, master: Master, link: Link, netns: Namespace | None) -> bool:

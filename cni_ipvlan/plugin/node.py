@@ -151,8 +151,6 @@ def assemble(
     """Return what a call needs; with a ``plan``, changes are recorded there and not made."""
     runner = Runner(environment.get("PATH", ""), listener.command, interrupts)
     if plan is None:
-        from cni_ipvlan.iproute.transaction import Transaction
-
         return Node(runner, Registry(), lambda: Transaction(runner), listener)
     from cni_ipvlan.iproute.dry_run import DryRun
 

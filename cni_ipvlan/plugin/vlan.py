@@ -137,9 +137,7 @@ def _name_is_taken(link: Link, below: Master, conf: NetConf) -> CniError:
 
 
 def _made_by_root(below: Master, conf: NetConf) -> str:
-    from shlex import join
-
-    return join(commands.link_add_vlan(below.link.name, "NAME", conf.vlan))
+    return commands.in_shell(commands.link_add_vlan(below.link.name, "NAME", conf.vlan))
 
 
 def _release(call: Call, record: Record, unlabelled: str = "") -> None:
