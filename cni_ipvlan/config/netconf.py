@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError, shortened
@@ -52,6 +53,7 @@ class NetConf(NamedTuple):
     link_in_container: bool = False
     check_ipv4_conflict: bool = False
     host_access: bool = False
+    routes_via_host: tuple[str, ...] = ()
     vlan: int = 0
     dns: Mapping[str, Any] | None = None
     prev_result: Result | None = None
@@ -81,6 +83,7 @@ def parse(config: Mapping[str, Any], version: str) -> NetConf:
         link_in_container=bool(config.get("linkInContainer")),
         check_ipv4_conflict=bool(config.get("checkIPv4Conflict")),
         host_access=bool(config.get("hostAccess")),
+        routes_via_host=tuple(config.get("routesViaHost") or ()),
         vlan=int(config.get("vlan") or 0),
         dns={key: value for key, value in dns.items() if value} if dns else None,
         prev_result=_prev_result(config, version),
@@ -91,7 +94,8 @@ def parse(config: Mapping[str, Any], version: str) -> NetConf:
 def faults(config: Mapping[str, Any]) -> list[Fault]:
     """Return every invalid option, by the schema and by rules it can't express."""
     found = [*_schema_faults(config), *_master_faults(config), *_ipam_faults(config)]
-    return [*found, *_mac_faults(config), *_host_access_faults(config), *_vlan_faults(config)]
+    found += [*_mac_faults(config), *_host_access_faults(config), *_vlan_faults(config)]
+    return [*found, *_routes_via_host_faults(config)]
 
 
 def ipam_type(config: Mapping[str, Any]) -> str:
@@ -240,6 +244,28 @@ def _host_access_faults(config: Mapping[str, Any]) -> list[Fault]:
     if config.get("linkInContainer") is True:
         text = "hostAccess needs a master on the host; with linkInContainer it is in the container"
         found.append(Fault(path, text))
+    return found
+
+
+def _routes_via_host_faults(config: Mapping[str, Any]) -> list[Fault]:
+    subnets = config.get("routesViaHost")
+    if not isinstance(subnets, list) or not subnets:
+        return []
+    from ipaddress import ip_network
+
+    found = []
+    if config.get("hostAccess") is not True:
+        found.append(Fault(("routesViaHost",), "routesViaHost needs hostAccess"))
+    for index, subnet in enumerate(subnets):
+        why = "it must be a subnet such as 10.96.0.0/12"
+        with suppress(ValueError):
+            network = ip_network(subnet, strict=False)
+            why = f"did you mean {network}?" if str(network) != subnet else ""
+            if network.prefixlen == 0:
+                why = "a default route is for ipam.routes"
+        if why and isinstance(subnet, str):
+            text = f"routesViaHost.{index} is {_shown(subnet)}; {why}"
+            found.append(Fault(("routesViaHost", index), text))
     return found
 
 

@@ -72,15 +72,21 @@ class HostAccess(Feature):
     def extend(self, addressing: Addressing, master: Master, conf: NetConf) -> Addressing:
         """Return an addressing with what the container needs to reach the host.
 
-        Raises CniError if the host has no address on the master for it, or it has too many.
+        Raises CniError if the host has no address on the master for it, it has too many, or what it
+        would reach through the host is the master's own subnet.
         """
         check_count(addressing, "hostAccess")
         own = _checked_own(master, addressing.addresses)
         given = {route.dst for route in addressing.routes}
         routes = [Route(f"{each}/{_whole(each)}") for each in own]
+        via_host = _routes_via_host(master, addressing.addresses, conf)
         return addressing._replace(
             # They come first, since the host may be the gateway of others.
-            routes=(*(each for each in routes if each.dst not in given), *addressing.routes),
+            routes=(
+                *(each for each in routes if each.dst not in given),
+                *addressing.routes,
+                *(each for each in via_host if each.dst not in given),
+            ),
             neighbours=tuple(own) if conf.mode == "l2" else (),  # the others resolve no addresses
         )
 
@@ -88,7 +94,7 @@ class HostAccess(Feature):
         self, tx: Transaction, master: Master, conf: NetConf, addresses: Sequence[Address]
     ) -> None:
         """Raise CniError if the host has no address for the containers, or may have no route."""
-        del conf
+        _routes_via_host(master, addresses, conf)
         if addresses:
             _checked_own(master, addresses)
             check_permitted(tx, master, addresses)
@@ -201,6 +207,35 @@ def _checked_own(master: Master, addresses: Sequence[Address]) -> list[str]:
     if not own:
         raise _without_address(master)
     return own
+
+
+def _routes_via_host(master: Master, addresses: Sequence[Address], conf: NetConf) -> list[Route]:
+    """Return routes to subnets through the host, in the families that a container has.
+
+    In mode l2 the host is their gateway; in the others it gets all that leaves the interface.
+    """
+    own = {":" in each: each for each in reversed(_own(master, addresses))}
+    found = []
+    for subnet in conf.routes_via_host:
+        is_ipv6 = ":" in subnet
+        of_master = (ip_interface(each).network for each in master.subnets)
+        covered = [each for each in of_master if _overlap(each, ip_network(subnet))]
+        if covered:
+            raise CniError(
+                ROUTE_REFUSED,
+                f"routesViaHost has {subnet}, which overlaps with {covered[0]}, the subnet of the "
+                f"master {master.link.name!r}",
+                "its hosts are reached directly\ntry: leave that out of routesViaHost",
+            )
+        if any((":" in each.address) == is_ipv6 for each in addresses):
+            if is_ipv6 not in own:
+                raise _without_address(master)
+            found.append(Route(subnet, own[is_ipv6] if conf.mode == "l2" else ""))
+    return found
+
+
+def _overlap(one: IPNetwork, other: IPNetwork) -> bool:
+    return one.version == other.version and one.overlaps(other)
 
 
 def _without_address(master: Master) -> CniError:

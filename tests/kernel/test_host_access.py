@@ -101,16 +101,20 @@ def test_the_host_uses_one_interface_of_a_master_without_an_address(
     assert not host_link_is_there(scene)
 
 
-def test_a_service_of_the_host_leads_to_a_container_and_a_container_to_it(scene: Scene) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_a_service_of_the_host_leads_to_a_container_and_a_container_to_it(
+    scene: Scene, mode: str
+) -> None:
     """As kube-proxy does it: the port of a node, and a service's address through the host."""
     scene.neighbour.ip("address add 10.1.0.1/24 dev eth0")
-    conf = {**CONF, "ipam": {**CONF["ipam"], "routes": [{"dst": "10.96.0.0/12", "gw": HOST}]}}
+    conf = {**CONF, "mode": mode, "routesViaHost": ["10.96.0.0/12"]}
     server, client = (scene.add(conf, at=space).container for space in (scene.one, scene.two))
     scene.host.sysctl("net/ipv4/ip_forward", 1)
     nat = ("iptables-legacy", "--table", "nat", "--append")
     for address in (HOST, "10.96.0.1"):
         to = f"--destination {address} --protocol tcp --dport 80 --jump DNAT --to {FIRST}:8080"
-        run(*nat, "PREROUTING", *to.split())
+        for chain in ("PREROUTING", "OUTPUT"):  # what leaves in l3 and l3s is the host's own output
+            run(*nat, chain, *to.split())
     run(*nat, "POSTROUTING", *f"--destination {FIRST} --jump MASQUERADE".split())
 
     with server.socket() as listening:
@@ -121,6 +125,27 @@ def test_a_service_of_the_host_leads_to_a_container_and_a_container_to_it(scene:
             with place.socket() as calling:
                 calling.settimeout(5)
                 calling.connect((address, 8080 if place is scene.host else 80))
+
+
+@dual
+@pytest.mark.parametrize("mode", MODES)
+def test_routes_via_the_host_are_in_the_result_and_checked(scene: Scene, mode: str) -> None:
+    subnets = {"10.96.0.0/12": HOST, "fd00:96::/112": "fd00:1::10"}
+    conf = {**BOTH, "mode": mode, "routesViaHost": [*subnets]}
+    added = scene.add(conf)
+    routes = {each["dst"]: each.get("gw") for each in added.result["routes"]}
+    assert {each: routes[each] for each in subnets} == {
+        subnet: gateway if mode == "l2" else None for subnet, gateway in subnets.items()
+    }
+    added.check()
+    added.container.ip("route delete 10.96.0.0/12")
+    added.check("10.96.0.0/12")
+    added.delete()
+    one = scene.add({**conf, "ipam": ONE["ipam"]})  # it has no IPv6
+    assert "fd00:96::/112" not in {each["dst"] for each in one.result["routes"]}
+    one.delete()
+    covers = {**ONE, "mode": mode, "routesViaHost": ["10.0.0.0/8"]}
+    scene.refuses(107, "10.0.0.0/8, which overlaps with 10.1.0.0/24", conf=covers)
 
 
 @dual
