@@ -192,6 +192,8 @@ def test_pod_is_ready_while_the_plugin_answers_and_shows_what_a_node_has(
 ) -> None:
     assert found["ready"]
     assert not found["ready, without it"]
+    assert not found["ready, too early"]  # while the version before answers
+    assert found["ready, upgraded"]
     assert re.search("^ok +kernel .* ipvlan", found["doctor"])  # in a debugging container
     assert "/opt/cni/bin/ipvlan is this program" in found["doctor"]
     assert found["log"] == 0  # that of a network can be read

@@ -462,6 +462,11 @@ def test_check_tells_whether_the_plugin_is_there_and_answers(node: Path, install
     done = install("--check")
     assert (done.returncode, done.stdout) == (0, f"{plugin(node)} answers\n")
     assert tree(node) == before
+    (changed,) = (node / "prefix/versions/1/lib").rglob("cni_ipvlan/suggest.py")
+    source = changed.read_text()
+    changed.write_text(f"{source}\n")
+    install.refuses("is another version", "--check")
+    changed.write_text(source)
     (node / "prefix/versions/1/lib").rename(node / "prefix/versions/1/gone")
     install.refuses("does not answer VERSION: ", "--check")
     (node / "prefix/versions/1/gone").rename(node / "prefix/versions/1/lib")

@@ -109,6 +109,7 @@ def upgrade(node: lab.Node, first: Image, second: Image) -> dict[str, object]:
 
     with second.running(capabilities=set()) as upgraded:
         upgraded.wait_for("copying")
+        found["ready, too early"] = upgraded.is_ready() and number() == "0.1.0"
         former = switched = PLUGIN.stat().st_ctime_ns
         added: list[tuple[int, int, str]] = []
         with ThreadPoolExecutor(2) as pool:
@@ -119,7 +120,7 @@ def upgrade(node: lab.Node, first: Image, second: Image) -> dict[str, object]:
                 added += pool.map(add, range(len(added), len(places)))
                 switched = PLUGIN.stat().st_ctime_ns
         upgraded.wait_for("waiting")
-        found["upgraded"] = number()
+        found["upgraded"], found["ready, upgraded"] = number(), upgraded.is_ready()
         found["ended before"] = sum(end < switched for _, end, _ in added)
         found["started after"] = sum(start > switched for start, _, _ in added)
         found["failed"] = [failure for _, _, failure in added if failure]
