@@ -1,29 +1,38 @@
 """Records of this node's attachments, and the locks of calls that work on them.
 
-They are in a directory on tmpfs, readable only by root:
+1. An interface's label names its attachment; the kernel says whether it is there, root's record
+   where to look.
+2. A call holds its attachment's lock, which its commands inherit, so that the next call waits for
+   what a killed one has started.
+3. Under its master's lock, an ADD compares the mode and writes its record, unfinished until it has
+   delivered its result.
+4. What attachments share on the host (a VLAN, the host's own interface, the master's mode) lives as
+   long as a record refers to it; the last one out removes it under that lock.
+5. DEL and GC remove the interface, what it shares, its addresses, then the record; what a killed
+   call has left is found by either.
 
-``locks``
-    a byte of it is locked by the call that works on an attachment, another one while the mode of
-    a master is decided (see locks.py). It is removed with the last of the others.
+A record is a file, in a directory on tmpfs that only root can read. It lies in the directory of
+what it refers to, so that nothing that is read under a lock grows with the node:
+
 ``on-NAMESPACE.MASTER/``
-    a directory for each master (namespace inode, interface index), removed with the last record.
-``on-NAMESPACE.MASTER/KEY.PLACE``
-    a record: an attachment on that master, with its mode. ``@INDEX.NUMBER`` follows when its
-    interface is known: its index, and there the number of the master's namespace, if it is
-    another. ``.adding`` follows until the ADD has done its work.
-``on-NAMESPACE.MASTER/mode`` or ``…/mode.searched``
-    what was a record, of an attachment that is deleted, while its interface was not seen to go:
-    the mode of a master that may have hidden interfaces. It stays until the kernel says that
-    the master has none. ``searched`` is added when none was found in all namespaces.
-
+    the records of a master (namespace inode, interface index), with its mode
 ``host-NAMESPACE.MASTER/``
-    the same for attachments with hostAccess: the addresses to which the host has routes.
+    those of attachments with hostAccess: the addresses to which the host has routes
 ``vlan-NAMESPACE.MASTER AND VLAN/``
-    the same for attachments on a VLAN that the option vlan names.
+    those on a VLAN that the option vlan names
+``…/KEY.PLACE@INDEX.NUMBER.adding``
+    a record. KEY is the attachment's, see ``AttachmentId.key``; PLACE is a digest of the
+    container's namespace and the interface's name. Both only find a record: the names in it
+    identify the attachment. INDEX, its interface's, and NUMBER, that of the master's namespace
+    there if it is another, follow when they are known, ``.adding`` until the ADD has done its work.
+``on-NAMESPACE.MASTER/mode`` or ``…/mode.searched``
+    a note: what was the record of an attachment that is deleted, while its interface was not seen
+    to go. It stays until the kernel says that the master has none. ``searched`` is added when no
+    interface was found in all namespaces.
+``locks``
+    of which a byte is locked by each call, another one while a master's mode is decided (locks.py)
 
-KEY is the attachment's, see ``AttachmentId.key``; PLACE is a digest of the container's
-namespace and the interface's name. Both only find a record; the names in it identify the
-attachment, and the kernel says whether it still exists.
+What is empty is removed.
 """
 
 from __future__ import annotations
