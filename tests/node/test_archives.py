@@ -176,11 +176,12 @@ def test_metadata_has_one_address_and_an_author(metadata: Message) -> None:
 def test_long_description_is_the_readme_with_absolute_links(metadata: Message) -> None:
     description = metadata.get_payload()
     assert isinstance(description, str)
-    files = f"{metadata['Home-page']}/blob/HEAD/"
-    assert description.replace(files, "").strip() == (CHECKOUT / "README.md").read_text().strip()
+    files, raw = (f"{metadata['Home-page']}/{kind}/HEAD/" for kind in ("blob", "raw"))
+    relative = description.replace(files, "").replace(raw, "")
+    assert relative.strip() == (CHECKOUT / "README.md").read_text().strip()
     linked = documents.targets(documents.parse(description))
     assert [link for link in linked if not link.startswith(("https://", "#"))] == []
-    assert f"{files}docs/node.md#without-python" in linked
+    assert {f"{files}docs/node.md#without-python", f"{raw}docs/session.svg"} <= set(linked)
 
 
 def build(python: Path, source: Path, wheels: Path, *options: str) -> Path:

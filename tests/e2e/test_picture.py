@@ -1,0 +1,36 @@
+"""The README's picture shows what the commands print today; where it does not, it is drawn anew."""
+
+import re
+from pathlib import Path
+
+import pytest
+from lab import Node
+from person import Person
+from picture import draw
+from runtime import network, static
+
+PICTURE = Path(__file__).resolve().parents[2] / "docs/session.svg"
+LINES = (
+    "ipvlan show",
+    "ipvlan add -c back.conf --netns db --ifname net2",
+    "ipvlan trace web db | grep -v ^ok",
+)
+VOLATILE = re.compile(r"fe80::[0-9a-f:]+")  # different each time
+
+
+def test_picture_shows_what_the_commands_print(node: Node, person: Person) -> None:
+    node.master_on_a_wire()
+    for number, name in enumerate(("web", "db"), start=2):
+        front = network(name="front", flag="private", ipam=static(f"10.1.0.{number}/24"))
+        person.writes(front, f"{name}.conf")
+        node.namespace(name)
+        person.succeeds(f"ipvlan add -c {name}.conf --netns {name} --container-id {name}")
+    person.writes(network(name="back", mode="l3", ipam=static("10.2.0.2/24")), "back.conf")
+    shown: list[str] = []
+    for line in LINES:
+        printed = person.types(f"{{ {line}; }} 2>&1")[1].splitlines()
+        shown += [f"$ {line}", *printed, ""]
+    drawn, before = draw(shown[:-1]), PICTURE.read_text(encoding="utf-8")
+    if VOLATILE.sub("", drawn) != VOLATILE.sub("", before):
+        PICTURE.write_text(drawn, encoding="utf-8")  # which a lab forgets, unless told to keep it
+        pytest.fail(f"to draw it anew: scripts/lab-kernel --write docs .venv/bin/pytest {__file__}")
