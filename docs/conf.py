@@ -44,7 +44,8 @@ _CONTENTS = """
 %s
 ```
 """
-_USE = ("node", "cluster", "ipam", "dhcp", "host-access", "editors", "debugging", "errors", "json")
+_USE = ("configuration", "node", "cluster", "ipam", "dhcp", "host-access", "editors")
+_MEND = ("symptoms", "debugging", "errors", "json")
 _TRUST = ("reliability", "security", "performance")
 _CHANGE = ("contributing", "testing", "lab")
 
@@ -67,7 +68,7 @@ def _read(_: Sphinx, document: str, source: list[str]) -> None:
 
     source[0] = re.sub(r"\]\(([\w./-]+)\)", address, source[0])
     if document == root_doc:
-        parts = {"Use": _USE, "Rely on": _TRUST, "Take part": _CHANGE}
+        parts = {"Use": _USE, "Mend": _MEND, "Rely on": _TRUST, "Take part": _CHANGE}
         for caption, names in parts.items():
             source[0] += _CONTENTS % (caption, "\n".join(f"docs/{name}" for name in names))
         source[0] += _CONTENTS % ("Project", "CHANGELOG\nSECURITY")

@@ -40,6 +40,7 @@ ELSEWHERE = {
     "tests/vagrant needs virtual machines": (
         r"(.* )?vagrant .*|scripts/provision-\w+ .*|tox -e vagrant"
     ),
+    "tests/node/test_newcomer.py clones it": r"git clone .*",
     "sphinx is only there for it": r"\.venv/bin/sphinx-build .*",
     "only one run of the tests is possible in a clone": r"(.* )?scripts/test( .*)?",
     "it needs a Kubernetes, or a registry": r"(kubectl|skopeo) .*",

@@ -2,6 +2,7 @@
 
 import json
 import re
+from configparser import ConfigParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from cni_ipvlan.config import netconf
 from cni_ipvlan.plugin import codes
 
 ROOT = documents.ROOT
+CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ERRORS = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
 SCHEMA: dict[str, Any] = json.loads(
@@ -38,7 +40,7 @@ def table(text: str, first_heading: str) -> list[list[str]]:
 
 
 def type_of(name: str) -> str:
-    """Word an option's type as the README does."""
+    """Word an option's type as docs/configuration.md does."""
     rule = SCHEMA["properties"][name]
     if "enum" in rule:
         words = ", ".join(f"`{value}`" for value in rule["enum"] if value)
@@ -52,7 +54,7 @@ def type_of(name: str) -> str:
     return words + (", required" if name in SCHEMA["required"] else "")
 
 
-OPTIONS = {row[0].strip("`"): row for row in table(README, "option")}
+OPTIONS = {row[0].strip("`"): row for row in table(CONFIGURATION, "option")}
 CODES = {
     name: value
     for module in (errors, codes)
@@ -61,7 +63,7 @@ CODES = {
 }
 
 
-def test_readme_lists_every_option_of_the_schema_with_its_type_and_default() -> None:
+def test_every_option_of_the_schema_is_listed_with_its_type_default_and_an_example() -> None:
     assert list(OPTIONS) == list(SCHEMA["properties"])
     for name, rule in SCHEMA["properties"].items():
         assert OPTIONS[name][1] == type_of(name)
@@ -69,8 +71,31 @@ def test_readme_lists_every_option_of_the_schema_with_its_type_and_default() -> 
             default = rule["default"]
             words = default if isinstance(default, str) else json.dumps(default)
             assert OPTIONS[name][2] == f"`{words}`"
+        example = json.loads(f"{{{OPTIONS[name][4].strip('`')}}}")
+        assert list(example)[-1] == name
+        assert netconf.faults({"name": "n", "type": "ipvlan", **example}) == []
     listed = re.findall(r"\d\.\d\.\d", OPTIONS["cniVersion"][3])
     assert tuple(listed) == SUPPORTED_VERSIONS
+
+
+def test_badges_are_true() -> None:
+    setup = ConfigParser(interpolation=None)
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    python = setup["options"]["python_requires"].removeprefix(">=")
+    assert re.findall(r"!\[(.*?)\]\(https://img", README) == [
+        f"Licence {setup['metadata']['license']}",
+        f"Python {python} or newer",
+        f"CNI {SUPPORTED_VERSIONS[0]} to {SUPPORTED_VERSIONS[-1]}",
+    ]
+
+
+@pytest.mark.parametrize("name", documents.NAMES)
+def test_configurations_in_documents_are_valid(name: str) -> None:
+    for block in documents.code(name):
+        shown = json.loads(block.text) if block.language == "json" else {}
+        if shown.get("type") == "ipvlan":
+            assert netconf.faults(shown) == []
+            assert netconf.suspicious_keys(shown) == []
 
 
 def test_every_error_code_is_explained_once_and_no_other_is() -> None:
