@@ -21,6 +21,7 @@ from cni_ipvlan.plugin.codes import NO_MASTER
 from cni_ipvlan.plugin.master import Master, check_master, look, refusal, shortened
 
 _NAMED = 5  # of those that a pattern fits, but can't be the master
+_VLANS = 4095  # which is no ID any more
 
 
 def find_master(tx: Transaction, conf: NetConf, container: Namespace | None) -> Master:
@@ -83,7 +84,10 @@ def _not_found(
         )
     details.append("try: correct the option master")
     there = [f"found there{', nearest name first' if near else ''}: {shortened(names)}"]
-    if near:
+    below, _, vlan = name.rpartition(".")
+    if netns is None and below in names and vlan.isdecimal() and 0 < int(vlan) < _VLANS:
+        there.append(f"did you mean {below!r} with vlan {int(vlan)}, which makes that one?")
+    elif near:
         there.append(f"did you mean {names[0]!r}?")
     return refusal(netns, NO_MASTER, f"cannot find the master {name!r}", details, there)
 

@@ -26,8 +26,6 @@ def libcni(node: Node, ipvlan: Executable, tmp_path: Path) -> Libcni:
         node.host.ip(f"link set dev {name} down")
         node.host.ip(f"link set dev {name} master bond0")
     node.host.ip("link set dev bond0 up")
-    node.host.ip("link add link eth1000 name eth1000.100 type vlan id 100")
-    node.host.ip("link set dev eth1000.100 up")
     node.host.ip("address add 10.10.100.200/24 dev eth1000")
     return Libcni((str(Path(ipvlan.path).parent), PLUGINS), tmp_path / "cache")
 
@@ -51,7 +49,8 @@ def test_every_example_attaches_checks_and_detaches(node: Node, libcni: Libcni, 
     assert shown["up"]
     assert (shown["mode"], shown["flag"]) == (conf.get("mode", "l2"), conf.get("flag", "bridge"))
     assert shown["mtu"] == conf.get("mtu", 1500)
-    assert node.master_of(container) == conf["master"]
+    vlan = f".{conf['vlan']}" if "vlan" in conf else ""
+    assert node.master_of(container) == conf["master"] + vlan
     assert len(container.addresses("net1")) == max(1, len(conf["ipam"].get("ranges", [])))
     wanted = {route["dst"] for route in conf["ipam"].get("routes", [])}
     assert wanted - {"0.0.0.0/0", "::/0"} <= destinations(container)

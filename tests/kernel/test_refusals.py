@@ -150,6 +150,18 @@ REFUSALS: dict[str, list[Row]] = {
             )
         ),
         row(
+            102, "cannot find the master 'eth10.100'",
+            hidden=(
+                "found there, nearest name first: eth10, wlan0, lo, br-lan",
+                "did you mean 'eth10' with vlan 100, which makes that one?",
+            ), master="eth10.100"
+        ),
+        row(
+            102, "cannot find the master 'eth10.4095'", hidden=(
+                "found there, nearest name first: eth10, wlan0, lo, br-lan", "did you mean 'eth10'?"
+            ), master="eth10.4095"
+        ),
+        row(
             102, "cannot find the master 'q7'", hidden=("found there: lo, br-lan, eth10, wlan0",),
             master="q7"
         ),
