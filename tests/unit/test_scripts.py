@@ -1,9 +1,11 @@
 """The scripts of this checkout: what they are called with wrongly, and who may call them."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 from installing import CHECKOUT, run
 
 SCRIPTS = CHECKOUT / "scripts"
@@ -90,3 +92,10 @@ def test_help_describes_the_usage(script: str) -> None:
     done = run(str(SCRIPTS / script), "--help")
     assert run(str(SCRIPTS / script), "-h").stdout == done.stdout
     assert done.stdout.startswith(f"Usage: scripts/{script}")
+
+
+def test_what_is_checked_before_a_commit_is_what_lint_checks() -> None:
+    lint = (SCRIPTS / "lib/lint").read_text()
+    checks = re.findall(r"^ +check '?([\w -]+?)'? [\"s]", lint, re.MULTILINE)
+    config = yaml.safe_load((CHECKOUT / ".pre-commit-config.yaml").read_text())
+    assert [each["name"] for each in config["repos"][0]["hooks"]] == checks
