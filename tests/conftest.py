@@ -27,6 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Leaves both in the environment, for what parametrizes tests, and for other processes."""
     refuse_old_copy(config.rootpath)
+    os.environ["HISTFILE"] = os.devnull  # shells that tests type into are nobody's history
     os.environ["TESTS_SEED"] = str(config.getoption("seed") or sampling.seed())
     if config.getoption("long"):
         os.environ["TESTS_LONG"] = "1"

@@ -127,7 +127,8 @@ def test_without_a_command_a_shell_has_the_terminal(kernel: str) -> None:
         terminal.until("(none):")
         terminal.say(f"{SLAVE}; echo made $?\r")
         terminal.until("made 0")
-        terminal.say("test -t 0 && echo it $((40 + 2)) && sleep 1000\r")
+        # Not the shell's own echo: until it starts another program, ^C is for the shell itself.
+        terminal.say("test -t 0 && sh -c 'echo it $((40 + 2)); exec sleep 1000'\r")
         terminal.until("it 42")
         terminal.say("\x03")
         terminal.say("echo interrupted $?\r")

@@ -14,8 +14,8 @@ HELPED = (
     *("lab-kernel", "provision-network", "provision-node", "test"),
 )
 NOT_ROOTS = ("install-node", "lab-box", "provision-network --interface lo", "provision-node")
-# Nobody: another user for root, who may not be able to read these files.
-NOBODY = () if os.geteuid() else ("unshare", "--user")
+# For root another user, who may not be able to read these files; for others one without sudo.
+NOBODY = ("setpriv", "--no-new-privs") if os.geteuid() else ("unshare", "--user")
 # What a script says of calls.
 WRONG = {
     "no option --colour": [
