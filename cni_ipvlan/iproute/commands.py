@@ -23,6 +23,7 @@ DUPLICATE_ANSWERED = 1  # arping_duplicate()
 PROBE = "ivprobe%d"
 _COMMON_OPTIONS = ("-j", "-d", "-N")  # of queries; changes ignore them
 _FAMILIES = ("-4", "-6")
+_BATCH = ("-batch", "-")
 _WRITER = "tee"
 _BROADCAST = "ff:ff:ff:ff:ff:ff"  # ether_setup(), which ipvlan_link_setup() calls
 # Each file up to the word ip gets a 1; a failure is only reported.
@@ -156,10 +157,13 @@ def in_namespace(namespace: Namespace | None, argv: Argv) -> Argv:
     """Return ``argv`` as run inside ``namespace``; unchanged for None, the caller's own.
 
     ``ip netns exec`` takes a name under /run/netns and never a path, so a
-    namespace without one is entered with nsenter(1).
+    namespace without one is entered with nsenter(1). ``ip -n`` takes 1.6 ms for what takes
+    ``ip netns exec`` 6.8; but people would not read lines for ``ip -batch`` in a script.
     """
     if namespace is None:
         return argv
+    if namespace.name and argv[0] == "ip" and argv[-2:] == _BATCH:
+        return ("ip", "-n", namespace.name, *argv[1:])
     if namespace.name:
         return ("ip", "netns", "exec", namespace.name, *argv)
     return ("nsenter", f"--net={namespace.path}", *argv)
@@ -185,7 +189,7 @@ def _batch_of(commands: Sequence[Argv]) -> tuple[Argv, bytes] | None:
         lines.append(" ".join(rest) + "\n")
     if len(families) > 1:
         return None
-    return ("ip", *options, "-batch", "-"), "".join(lines).encode("utf-8", "surrogateescape")
+    return ("ip", *options, *_BATCH), "".join(lines).encode("utf-8", "surrogateescape")
 
 
 def prints_json(argv: Argv) -> bool:

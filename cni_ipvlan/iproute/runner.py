@@ -195,8 +195,11 @@ def own_programs() -> str:
 def _exact(netns: Namespace, held_path: str, argv: Argv) -> Argv:
     """Return a command that names a namespace by a path that stays right."""
     path, name, identity = netns
-    if name and argv[:4] == ("ip", "netns", "exec", name) and not leads_to(path, identity):
-        argv = ("nsenter", f"--net={path}", *argv[4:])
+    if name and not leads_to(path, identity):
+        if argv[:4] == ("ip", "netns", "exec", name):
+            argv = ("nsenter", f"--net={path}", *argv[4:])
+        elif argv[:3] == ("ip", "-n", name):
+            argv = ("nsenter", f"--net={path}", "ip", *argv[3:])
     exact = {path: held_path, f"--net={path}": f"--net={held_path}"}
     return tuple(exact.get(word, word) for word in argv)
 

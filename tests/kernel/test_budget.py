@@ -21,7 +21,7 @@ def steps(tmp_path: Path) -> Steps:
 def taken(steps: Steps) -> tuple[int, int]:
     """Return how many processes were started, and how many of them in a container."""
     words = [step.words for step in steps.taken]
-    entries = [each for each in words if each.startswith(("ip netns exec ", "nsenter "))]
+    entries = [each for each in words if each.startswith(("ip netns exec ", "ip -n ", "nsenter "))]
     steps.forget()
     return len(words), len(entries)
 

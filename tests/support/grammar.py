@@ -139,6 +139,10 @@ def is_meant(command: tuple[str, ...]) -> bool:
         if not SLOTS["SPACE"](words[3]):
             return False
         words = words[4:]
+    elif words[:2] == ["ip", "-n"] and words[-1] == "-batch":
+        if not SLOTS["SPACE"](words[2]):
+            return False
+        words = ["ip", *words[3:]]
     elif words[0] == "nsenter":
         option, _, path = words[1].partition("=")
         if option != "--net" or not is_path(path):

@@ -70,6 +70,8 @@ class World:
         words = argv
         if words[:3] == ("ip", "netns", "exec"):
             words = words[4:]
+        elif words[:2] == ("ip", "-n"):
+            words = words[3:]
         elif words[0] == "nsenter":
             words = words[2:]
         entry = argv[: len(argv) - len(words)]
@@ -77,8 +79,9 @@ class World:
             self.commands.append(argv)
             words = words[words.index("ip") :]
         if words[-2:] == ("-batch", "-"):
-            self.commands.append((*entry, "ip", "-batch"))
-            options = tuple(word for word in words[1:] if word not in ("-batch", "-"))
+            program = () if entry[:2] == ("ip", "-n") else ("ip",)
+            self.commands.append((*entry, *program, "-batch"))
+            options = tuple(word for word in words if word not in ("ip", "-batch", "-"))
             lines = [
                 ("ip", *options, *line.split(" "))
                 for line in stdin.decode("utf-8", "surrogateescape").rstrip("\n").split("\n")

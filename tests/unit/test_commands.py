@@ -59,6 +59,9 @@ def test_command_in_a_namespace() -> None:
     ):
         argv = commands.in_namespace(inside, ("ip", "link", "show"))
         assert argv == (*entry, "ip", "link", "show")
+    lines = together_(commands.link_show("x")).argv
+    assert commands.in_namespace(NAMED, lines) == ("ip", "-n", "blue", *lines[1:])
+    assert commands.in_namespace(NAMELESS, lines) == (*nsenter, *lines)
 
 
 def test_several_ip_commands_are_lines_of_one() -> None:

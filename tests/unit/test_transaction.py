@@ -262,7 +262,7 @@ def test_query_about_something_absent_is_an_error_unless_allowed(world: World) -
 UP = ("ip", "link", "set", "dev", "net1", "up")
 SHOW = ("ip", "-j", "link", "show", "dev", "net1")
 ODD = ("ip", "link", "set", "dev", "it's", "up")
-BATCH = "ip netns exec c ip -j -batch -"
+BATCH = "ip -n c -j -batch -"
 SWITCH = Command(("tee", "/proc/sys/a", "/proc/sys/b"), "announce", CONTAINER, stdin=b"1\n")
 
 
