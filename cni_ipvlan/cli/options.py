@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from typing import Any
 
 import click
@@ -178,5 +178,9 @@ json_option = click.option(
 
 
 def is_json_wanted(words: Sequence[str]) -> bool:
-    """Whether a command line has -j or --json, even if the rest of it can't be parsed."""
-    return not {"-j", "--json"}.isdisjoint(takewhile(lambda word: word != "--", words))
+    """Whether a command line asks for JSON, even if the rest of it can't be parsed."""
+    before = [*takewhile(lambda word: word != "--", words)]
+    pairs = pairwise(("", *before))
+    return not {"-j", "--json", "-ojson", "--output=json"}.isdisjoint(before) or any(
+        option in ("-o", "--output") and value == "json" for option, value in pairs
+    )

@@ -94,7 +94,7 @@ def test_the_host_uses_one_interface_of_a_master_without_an_address(
     assert scene.host.ipvlan(name) == {"mode": "l2", "flag": "bridge", "mtu": 1500, "up": True}
     routes = [(each["dst"], each["prefsrc"]) for each in scene.host.routes("dev", name)]
     assert routes == [(FIRST, HOST), (SECOND, HOST)]
-    assert f"{name}  on the host  for hostAccess" in person.succeeds("ipvlan show")
+    assert f"{name}  on the host  for hostAccess" in person.succeeds("ipvlan show -o wide")
     for added in both:
         assert host_link_is_there(scene)
         added.delete()

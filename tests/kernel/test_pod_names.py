@@ -34,7 +34,8 @@ def test_show_names_the_pod_until_it_is_deleted(scene: Scene, person: Person) ->
     assert json.loads(kept.read_text())["pod"] == "default/web-0"
     assert shown(person)["pod"] == "default/web-0"
     line = f"in {scene.one.path}  pod default/web-0  container web"
-    assert line in person.succeeds("ipvlan show")
+    assert line in person.succeeds("ipvlan show -o wide")
+    assert "net1       default/web-0  container1  10.1.0.2/24" in person.succeeds("ipvlan show")
 
     added.delete()
     assert not kept.exists()
@@ -51,9 +52,9 @@ def test_show_finds_a_pod_and_what_is_left_of_one(scene: Scene, person: Person) 
         assert found["leftovers"] == []
     found = json.loads(person.succeeds("ipvlan show --pod db-0 --json"))
     assert (found["masters"], found["leftovers"][0]["pod"]) == ([], "default/db-0")
-    assert "pod default/db-0  container db  no interface" in person.succeeds("ipvlan show")
+    assert "pod default/db-0  container db  no interface" in person.succeeds("ipvlan show -o wide")
     for pod in ("web", "other/web-0", "default/"):
-        assert person.succeeds(f"ipvlan show --pod {pod}") == "no ipvlan interfaces\n"
+        assert person.types(f"ipvlan show --pod {pod}") == (1, "", f"nothing matches --pod {pod}\n")
 
 
 NO_NAMES = [
@@ -73,7 +74,7 @@ def test_what_is_no_name_of_a_pod_is_not_kept(scene: Scene, person: Person) -> N
     for args in sample(NO_NAMES, 2):
         added = attach(scene, f"IgnoreUnknown=1;{args}" if args else "")
         assert shown(person)["pod"] is None
-        assert "  pod " not in person.succeeds("ipvlan show")
+        assert "  pod " not in person.succeeds("ipvlan show -o wide")
         added.delete()
 
 

@@ -17,13 +17,17 @@ from person import Person
 from runtime import Conf, host_local, network, static
 from scene import Scene
 
+from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.runner import Runner
+from cni_ipvlan.iproute.running import Running
+
 LEASED = network(ipam=host_local("10.1.0.0/24"))
 NETWORKS = Path("/etc/cni/net.d")
 OF_NET = LEASES / "networks" / "net"
 
 
 def document(person: Person, options: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(person.succeeds(f"ipvlan show --json {options}"))
+    found: dict[str, Any] = json.loads(person.succeeds(f"ipvlan show -o json {options}"))
     assert found["notSeen"] == []
     return found
 
@@ -37,7 +41,7 @@ def interfaces(person: Person, options: str = "") -> list[tuple[str, str]]:
     """Return the containers' names and the interfaces that are shown; all of them, in text, too."""
     found = attachments(person, options)
     if not options:
-        text = person.succeeds("ipvlan show")
+        text = person.succeeds("ipvlan show -o wide")
         for each in found:
             assert f"─ {each['interface']}  in {each['netns']}  " in text
         assert sum(" in /run/" in line for line in text.splitlines()) == len(found)
@@ -47,7 +51,7 @@ def interfaces(person: Person, options: str = "") -> list[tuple[str, str]]:
 def problems(person: Person) -> list[list[str]]:
     """Return the problems of each interface, the same in text and JSON."""
     found = [each["problems"] for each in attachments(person)]
-    lines = [line for line in person.succeeds("ipvlan show").splitlines() if "MTU" in line]
+    lines = [line for line in person.succeeds("ipvlan show -o wide").splitlines() if "MTU" in line]
     shown = [line for line in lines if line.startswith(("├", "└"))]
     for each, line in zip(found, shown, strict=True):
         for known in ("unfinished", "no record", "no lease"):
@@ -58,7 +62,7 @@ def problems(person: Person) -> list[list[str]]:
 def leftovers(person: Person) -> list[tuple[str, str, str]]:
     """Return kind, problem and container of the leftovers, as many in text as in JSON."""
     found = document(person)["leftovers"]
-    _, head, text = person.succeeds("ipvlan show").partition("leftovers\n")
+    _, head, text = person.succeeds("ipvlan show -o wide").partition("leftovers\n")
     assert bool(head) == bool(found)
     for each, line in zip(found, text.splitlines(), strict=True):
         assert f"─ {each['kind']} " in line
@@ -106,8 +110,12 @@ def test_it_is_sorted_with_numbers_as_people_count_and_filtered(
     assert interfaces(person, "--container-id abcde10") == [("pod10", "net1")]
     assert interfaces(person, "--container-id abcde0") == [("pod2", "net1"), ("pod9", "net1")]
     assert interfaces(person, "--container-id x") == of_pod9[1:]
-    assert interfaces(person, "--container-id abc") == []
-    assert person.succeeds("ipvlan show --master eth1") == "no ipvlan interfaces\n"
+    for form in ("", "-o wide"):
+        found = person.types(f"ipvlan show {form} --master eth1 --container-id abc")
+        assert found == (1, "", "nothing matches --master eth1 --container-id abc\n")
+    status, out, err = person.types("ipvlan show -o json --master eth1")
+    assert (status, err) == (1, "nothing matches --master eth1\n")
+    assert json.loads(out) == {"masters": [], "leftovers": [], "notSeen": []}
     run("ip", "link", "add", "name", "own", "link", "eth9", "type", "ipvlan", "mode", "l2")
     (own,) = attachments(person, f"--netns {os.getpid()}")
     assert (own["interface"], own["netns"]) == ("own", None)
@@ -138,7 +146,7 @@ def test_show_draws_what_each_master_carries(scene: Scene, person: Person) -> No
     one.ip("link add name inner type dummy")
     one.ip("link add name nested link inner type ipvlan mode l2 private")
 
-    printed = person.succeeds("ipvlan show")
+    printed = person.succeeds("ipvlan show -o wide")
     document = json.loads(person.succeeds("ipvlan show --json"))
 
     fe80 = one.ask("-6", "address", "show", "dev", "net1")[0]["addr_info"][0]["local"]
@@ -161,6 +169,49 @@ def test_show_draws_what_each_master_carries(scene: Scene, person: Person) -> No
     assert (document["leftovers"], document["notSeen"]) == ([], [])
 
 
+def test_columns_have_what_is_there_and_what_is_left(scene: Scene, person: Person) -> None:
+    scene.node.master("eth1", up=False)
+    scene.add(CNI_CONTAINERID="0123456789abcdef")
+    scene.add(at=scene.two, mode="l3", master="eth1", ipam=static("10.2.0.2/24", "fd00::2/64"))
+    scene.add(LEASED, name="other", CNI_IFNAME="net2", master="eth1", mode="l3")
+    scene.one.ip("link delete dev net2")
+    (LEASES / "networks" / "left").mkdir()
+    (LEASES / "networks" / "left" / "10.1.0.9").write_text("gone\r\nnet1")
+
+    down, lost = "master down", "no interface (lease)"
+    assert person.succeeds("ipvlan show").splitlines() == [
+        "INTERFACE  POD/CONTAINER  NAMESPACE   ADDRESSES               MODE       MASTER  PROBLEMS",
+        "net1       0123456789ab   container1  10.1.0.2/24             l2 bridge  eth0",
+        f"net1       two            container2  10.2.0.2/24 fd00::2/64  l3 bridge  eth1    {down}",
+        f"net2       one            container1  {'-':22}  -          eth1    no interface (record)",
+        f"net1       gone           -           {'10.1.0.9':22}  -          -       {lost}",
+    ]
+
+
+def test_it_starts_a_process_for_each_namespace_and_none_for_other_links(
+    crowd: Scene, person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Command] = []
+    start = Runner.start
+
+    def counted(runner: Runner, command: Command) -> Running:
+        started.append(command)
+        return start(runner, command)
+
+    monkeypatch.setattr(Runner, "start", counted)
+
+    def processes(options: str) -> int:
+        started.clear()
+        person.succeeds(f"ipvlan show {options}")
+        return len(started)
+
+    assert processes("") == 1 + 6  # the host's interfaces; ipvlan's in each of six namespaces
+    assert processes("-o wide") == 1 + 6 + 3  # and the routes of three containers
+    more = "".join(f"link add name more{number} type dummy\n" for number in range(500))
+    run("ip", "-batch", "-", stdin=more)
+    assert processes("-o wide") == 1 + 6 + 3
+
+
 def test_what_it_cannot_do_is_an_error_that_names_the_option(person: Person) -> None:
     for given, why in (("/gone", "No such file"), ("/etc/passwd", "it is not a namespace")):
         status, out, err = person.types(f"ipvlan show --netns {given}")
@@ -181,7 +232,7 @@ def test_it_says_mtu_gateways_and_routes(scene: Scene, person: Person) -> None:
     scene.add(mtu=1400, ipam=ipam)
     scene.one.ip("route add 10.9.0.0/16 dev net1 table 100 metric 7")
 
-    (line,) = person.succeeds("ipvlan show").splitlines()[1:]
+    (line,) = person.succeeds("ipvlan show -o wide").splitlines()[1:]
     (shown,) = attachments(person)
 
     assert "  MTU 1400  10.1.0.2/24 fd00::2/64 " in line
@@ -200,7 +251,7 @@ def test_it_says_mtu_gateways_and_routes(scene: Scene, person: Person) -> None:
 def test_a_default_route_without_a_gateway_is_a_route(scene: Scene, person: Person) -> None:
     scene.add(mode="l3", ipam=static("10.1.0.2/24", routes=[{"dst": "0.0.0.0/0"}]))
 
-    assert person.succeeds("ipvlan show").endswith("  routes 0.0.0.0/0\n")
+    assert person.succeeds("ipvlan show -o wide").endswith("  routes 0.0.0.0/0\n")
     assert attachments(person)[0]["gateways"] == []
 
 

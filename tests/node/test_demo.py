@@ -44,4 +44,4 @@ def test_demo_runs_the_documents_pod(shown: str) -> None:
     assert f"$ cat examples/ipvpod0.yaml\n{pod}" in shown
     command = "/bin/bash -c -- while true; do sleep 300000; done;"
     assert f"$ ip netns exec ipvpod0 {command} &" in shown
-    assert "pod default/ipvpod0" in shown  # ipvlan show
+    assert "  default/ipvpod0  " in shown  # ipvlan show

@@ -1,4 +1,4 @@
-"""The command show, and its tree as text."""
+"""The command show, and -o wide: all that was found, below the masters."""
 
 from __future__ import annotations
 
@@ -12,46 +12,50 @@ import click
 from cni_ipvlan.cli import calls, options, output
 from cni_ipvlan.cli.attachments import is_called
 from cni_ipvlan.cli.options import option
-from cni_ipvlan.cli.show import tree
+from cni_ipvlan.cli.show import table, tree
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import MAIN_TABLE
 from cni_ipvlan.iproute.transaction import Transaction
 
+_FORMS = _WIDE, _JSON = "wide", "json"
 _WATCH_TICKS, _TICK_SECONDS = 20, 0.1  # between two looks
 
 
-@options.command("ipvlan show --master eth1000", "ipvlan show --netns container1 --json")
+@options.command("ipvlan show --master eth1000", "ipvlan show --netns container1 -o wide")
 @options.netns_option(required=False)
 @option("--master", str, "NAME", "Only what this interface carries.")
 @option("--container-id", options.container_id, "ID", "Only this container; 4 characters do.")
 @option("--pod", str, "[NAMESPACE/]NAME", "Only this Kubernetes pod.")
+@option(
+    "-o/--output/form", click.Choice(_FORMS), "wide|json", "Everything; or as one JSON document."
+)
 @options.json_option
 @click.option("-w", "--watch", is_flag=True, help="Keep watching, in a terminal.")
-def show(as_json: bool, watch: bool, **only: str | None) -> int:
-    """Show the masters, the ipvlan interfaces they carry, and leftovers.
+def show(as_json: bool, watch: bool, form: str | None, **only: str | None) -> int:
+    """Show the ipvlan interfaces, what is wrong with them, and leftovers.
 
+    With -o wide, they are below their masters, with MTU, gateways, routes, whole container IDs.
     What is wrong is said last: "unfinished", if an ADD has neither ended nor is running; "no
     record", if an interface is labelled, but not recorded where it is; "no lease", if host-local
     no longer knows its address. Leftovers are records and leases that have "no interface".
     """
-    if watch and (as_json or not output.is_terminal()):
+    form = _JSON if as_json else form
+    if watch and (form == _JSON or not output.is_terminal()):
         raise click.UsageError("--watch needs a terminal, and no --json")
     netns = options.namespace_at(only["netns"]) if only["netns"] else None
     is_wanted = partial(_is_wanted, only, netns)
     node = calls.read_only_node()
     try:
         while True:
-            found = tree.look(Transaction(node.runner), node.registry, is_wanted)
-            if as_json:
-                output.echo_json(found)
-                return 0
+            with_routes = form is not None
+            tx = Transaction(node.runner)
+            found = tree.look(tx, node.registry, is_wanted, with_routes=with_routes)
             if watch:
                 click.clear()
-            output.echo(*_lines(found))
-            output.echo_err(*(f"not seen: {each}" for each in found["notSeen"]))
+            status = _print(found, form, only)
             if not watch:
-                return 0
+                return status
             for _ in range(_WATCH_TICKS):
                 node.runner.interrupts.check()
                 time.sleep(_TICK_SECONDS)
@@ -59,6 +63,23 @@ def show(as_json: bool, watch: bool, **only: str | None) -> int:
         if not watch:
             raise
         return 0
+
+
+def _print(found: dict[str, Any], form: str | None, only: Mapping[str, str | None]) -> int:
+    """Print what was found; return 1 if nothing is as it was asked for, else 0."""
+    asked = [f"--{name.replace('_', '-')} {value}" for name, value in only.items() if value]
+    is_empty = not (found["masters"] or found["leftovers"])
+    if form == _JSON:
+        output.echo_json(found)
+    else:
+        if not is_empty:
+            output.echo(*(_lines(found) if form == _WIDE else table.lines(found)))
+        elif not asked:
+            output.echo("no ipvlan interfaces")
+        output.echo_err(*(f"not seen: {each}" for each in found["notSeen"]))
+    if is_empty and asked:
+        output.echo_err(f"nothing matches {' '.join(asked)}")
+    return int(is_empty and bool(asked))
 
 
 def _is_wanted(
@@ -93,7 +114,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
     for head, parts in branches:
         *others, last = parts
         drawn += [head, *(f"├─ {each}" for each in others), f"└─ {last}"]
-    return drawn or ["no ipvlan interfaces"]
+    return drawn
 
 
 def _attachment(row: dict[str, Any]) -> str:

@@ -16,7 +16,8 @@ from cni_ipvlan.cli.connectivity.command import RESULTS
 from cni_ipvlan.cli.reading import object_in
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import commands, machine, namespace, queries
-from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.commands import Command, batch
+from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import host_local, inventory, links
@@ -39,8 +40,13 @@ _NO_INTERFACE = "no interface"
 _KEPT = (RESULTS, "/var/lib/cni/multus/results")
 
 
-def look(tx: Transaction, registry: Registry, is_wanted: IsWanted) -> dict[str, Any]:
-    """Return what is wanted of this node as show --json prints it; what is not known is null."""
+def look(
+    tx: Transaction, registry: Registry, is_wanted: IsWanted, *, with_routes: bool
+) -> dict[str, Any]:
+    """Return what is wanted of this node as show --json prints it; what is not known is null.
+
+    Unless it is ``with_routes``, those and the gateways are left out.
+    """
     missed = ["what only root may see"] if machine.missing_capabilities() else []
     host = queries.links(tx.run(Command(commands.link_show())).stdout)
     found = sorted(
@@ -52,14 +58,17 @@ def look(tx: Transaction, registry: Registry, is_wanted: IsWanted) -> dict[str, 
     for record in registry.all_records():
         known.records[record.attachment].append(record)
     masters: dict[str, dict[str, Any]] = {}
+    routes = _Routes(tx, missed.append)
+    on_host = [Master(link) for link in host]
     for each in found:
         owner = known.owner(each)
-        master = next((of for of in host if Master(of).carries(each.link, each.netns)), None)
+        carrier = next((of for of in on_host if of.carries(each.link, each.netns)), None)
+        master = carrier and carrier.link
         name = master.name if master else _name_of_distant(each)
         netns = each.netns.identity if each.netns else namespace.own()
         names = {name, each.link.parent, *(master.alternative_names if master else ())}
         if is_wanted(netns, names, owner.container_id if owner else "", each.pod):
-            row = _row(each, known, _routes(tx, each, missed.append))
+            row = _row(each, known, routes.of(each) if with_routes else ())
             of_master = masters.setdefault(name, _master(name, master, each.link))
             of_master["attachments"].append(row)
     # If something can't be seen, it may be the interface.
@@ -112,21 +121,37 @@ def _row(each: Attachment, known: _Known, found: Iterable[queries.Route]) -> dic
     }
 
 
-def _routes(
-    tx: Transaction, each: Attachment, unseen: Callable[[str], None]
-) -> list[queries.Route]:
-    """Return the routes of an interface, but for those that the kernel made for its addresses."""
-    query = Command(commands.route_show(each.link.name), netns=each.netns, accept=commands.ABSENT)
-    try:
-        found = queries.routes(tx.run(query).stdout)
-    except CommandError as error:
-        unseen(f"the routes of {each.describe()}: {error.answer}")
-        return []
-    main = queries.MAIN_TABLE  # it comes first, and in each table IPv4
-    return sorted(
-        (route for route in found if not route.is_connected),
-        key=lambda each: (each.table != main, each.table, ":" in each.dst, ip_network(each.dst)),
-    )
+class _Routes:
+    """The routes of interfaces: a process for each namespace, and none for each interface."""
+
+    def __init__(self, tx: Transaction, unseen: Callable[[str], None]) -> None:
+        self._tx, self._unseen = tx, unseen
+        self._known: dict[Namespace | None, list[queries.Route]] = {}
+
+    def of(self, each: Attachment) -> list[queries.Route]:
+        """Return those of an interface, but for those that the kernel made for its addresses."""
+        if each.netns not in self._known:
+            self._known[each.netns] = self._ask(each.netns)
+        of_link = (route for route in self._known[each.netns] if route.device == each.link.name)
+        main = queries.MAIN_TABLE  # it comes first, and in each table IPv4
+        return sorted(
+            (route for route in of_link if not route.is_connected),
+            key=lambda each: (
+                each.table != main,
+                each.table,
+                ":" in each.dst,
+                ip_network(each.dst),
+            ),
+        )
+
+    def _ask(self, netns: Namespace | None) -> list[queries.Route]:
+        query = batch(Command(commands.route_show(), netns=netns))
+        try:
+            return queries.routes(self._tx.run(query).stdout)
+        except CommandError as error:
+            where = netns.path if netns else "the host"
+            self._unseen(f"the routes in {where}: {error.answer}")
+            return []
 
 
 def _kind_and_names(left: dict[str, Any]) -> tuple[bool, list[str | int]]:
