@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from cni_ipvlan.iproute.commands import Argv, Command, Undo, in_shell
+from cni_ipvlan.iproute.commands import Argv, Command, Undo, in_shell, prints_json
 from cni_ipvlan.iproute.runner import CommandError, Runner
 from cni_ipvlan.iproute.running import Completed, Running
 from cni_ipvlan.iproute.transaction import Transaction, nothing
+from cni_ipvlan.start import json
+
+_ADD_LINK = ("ip", "link", "add")
 
 
 class Plan:
     """The record of a dry run: what it asked, the changes in order, and its assumptions.
 
-    ``stand_ins`` are words that stand for what is not known, or not there, yet.
+    ``stand_ins`` are words that stand for what is not known, or not there, yet; ``removed`` are
+    the links that are not there any more, by their namespaces' identity.
     """
 
     def __init__(self, stand_ins: Iterable[str] = ()) -> None:
         self.stand_ins = set(stand_ins)
+        self.removed: set[tuple[tuple[int, int] | None, str]] = set()
         self.queries: list[Command] = []
         self.changes: list[Command] = []
         self.assumptions: list[str] = []
@@ -50,13 +55,18 @@ class DryRun(Transaction):
         if not self._plan.stand_ins.isdisjoint(query.argv):
             self._assume(query.argv, "it asks about something that is not there yet")
             return self._assumed(query)
+        if (
+            self._plan.removed and query.argv[:3] == _ADD_LINK
+        ):  # which a master refuses if it is used
+            self._assume(query.argv, "something is removed before")
+            return self._assumed(query)
         self._plan.queries.append(query)
         return super().start(query)
 
     def finish(self, started: Running) -> Completed:
         """Return what is assumed if a query is not permitted."""
         try:
-            return super().finish(started)
+            return self._without_removed(started.command, super().finish(started))
         except CommandError as error:
             if not error.completed.is_denied:
                 raise
@@ -75,8 +85,20 @@ class DryRun(Transaction):
                 undo = (*each.undo, *((Undo(self._shown),) if self._shown else ()))
                 self._plan.changes.append(each._replace(undo=undo) if self._shown else each)
                 self._shown = None
-            if each.argv[:3] == ("ip", "link", "add"):
+            if each.argv[:3] == ("ip", "link", "delete"):
+                self._plan.removed.add((each.netns and each.netns.identity, each.argv[-1]))
+            if each.argv[:3] == _ADD_LINK:
                 self._plan.stand_ins.add(each.argv[each.argv.index("name") + 1])
+
+    def _without_removed(self, query: Command, completed: Completed) -> Completed:
+        """Return what a query for links would print after the changes so far."""
+        where = query.netns and query.netns.identity
+        names = {name for place, name in self._plan.removed if place == where}
+        if not names or query.purpose or not prints_json(query.argv) or not completed.stdout:
+            return completed
+        found = json.loads(completed.stdout)
+        left = [each for each in found if each.get("ifname") not in names]
+        return completed._replace(stdout=json.dumps(left).encode())
 
     def _assumed(self, command: Command) -> Running:
         running = Running(command, {}, self._runner.interrupts)

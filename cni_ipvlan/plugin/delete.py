@@ -41,7 +41,7 @@ def detach(call: Call) -> None:
 
 def _release(call: Call) -> Callable[[], None]:
     """Let the IPAM plugin release the addresses; return a function that waits for its end."""
-    features.release(call, call.attachment, below=False)
+    features.release(call, call.attachment, below=False, by_option=True)
     name = ipam.to_release(call)
     if not name:
         return lambda: None
@@ -86,7 +86,7 @@ def _remove_links(call: Call) -> None:
             modes.settle(call, master, is_ending=is_ending)
     except OSError as error:
         call.warn(f"cannot remove the record of the attachment: {error}")
-    features.release(call, attachment, below=True)
+    features.release(call, attachment, below=True, by_option=True)
 
 
 def _remove_from(

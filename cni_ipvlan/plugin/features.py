@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 
 class _Entry(NamedTuple):
-    """A feature: whether it is configured, and where its records are.
+    """A feature: its option, whether it is configured, and where its records are.
 
     What is ``below`` the container's link is released after that link, the rest before the IPAM
     plugin may give the addresses to others.
     """
 
     load: Callable[[], Feature]
+    option: str
     is_wanted: Callable[[NetConf], bool]
     registry: Callable[[Registry], Registry]
     below: bool
@@ -43,9 +44,16 @@ def _load_host_access() -> Feature:
 
 
 _FEATURES = (
-    _Entry(_load_vlan, lambda conf: conf.vlan > 0, lambda registry: registry.of_vlan, below=True),
+    _Entry(
+        _load_vlan,
+        "vlan",
+        lambda conf: conf.vlan > 0,
+        lambda registry: registry.of_vlan,
+        below=True,
+    ),
     _Entry(
         _load_host_access,
+        "hostAccess",
         lambda conf: conf.host_access,
         lambda registry: registry.of_host,
         below=False,
@@ -58,11 +66,18 @@ def configured(conf: NetConf) -> list[Feature]:
     return [each.load() for each in _FEATURES if each.is_wanted(conf)]
 
 
-def release(call: Call, attachment: AttachmentId, *, below: bool) -> None:
-    """Remove what an attachment has on the host, or what is below its link."""
+def release(call: Call, attachment: AttachmentId, *, below: bool, by_option: bool = False) -> None:
+    """Remove what an attachment has on the host, or what is below its link.
+
+    The script of a dry run makes no records: what it has made is found ``by_option``, too.
+    """
     for each in _FEATURES:
-        if each.below == below and records(each.registry(call.registry), attachment):
+        if each.below != below:
+            continue
+        if records(each.registry(call.registry), attachment):
             each.load().release(call, attachment)
+        elif by_option and call.request.config.get(each.option):
+            each.load().release_unrecorded(call, attachment)
 
 
 def release_others(call: Call, valid: Collection[AttachmentId], *, below: bool) -> None:

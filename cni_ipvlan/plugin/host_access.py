@@ -23,7 +23,7 @@ from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Argv, Command, Undo, batch
 from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.plugin import shared
+from cni_ipvlan.plugin import links, shared
 from cni_ipvlan.plugin.addressing import check_count, parsed
 from cni_ipvlan.plugin.codes import (
     ADDRESS_IN_USE,
@@ -193,6 +193,33 @@ class HostAccess(Feature):
                 else:
                     _remove_routes(call.tx, _routes_of(call.tx, record), record.host_link)
                 registry.remove(record)
+
+    def release_unrecorded(self, call: Call, attachment: AttachmentId) -> None:
+        """Remove the host's routes with the attachment's number, and the interface after the last.
+
+        The network names a master, but which one it was, these routes say. Others may have the same
+        number: what a record names is theirs.
+        """
+        tx, registry, number = call.tx, call.registry.of_host, attachment.number
+        for link in filter(is_host_link, links.listed(tx, None) or ()):
+            index = int(link.name.removeprefix(_PREFIX))
+            with locked(call.node, index):
+                key, query = shared.key(index), Command(commands.route_show(link.name))
+                routes = queries.routes(tx.run(query).stdout)
+                recorded = [each.host_routes for each in registry.numbered(key, number)]
+                others = {address for addresses in recorded for address in addresses}
+                found = [
+                    (each.dst.partition("/")[0], each) for each in routes if not each.is_connected
+                ]
+                own = [
+                    (address, route)
+                    for address, route in found
+                    if route.priority == number and address not in others
+                ]
+                if own == found and own and registry.is_only(key, attachment):
+                    _remove_link(tx, link.name)
+                else:
+                    _remove_routes(tx, own, link.name)
 
 
 def usable(master: Master) -> list[str]:

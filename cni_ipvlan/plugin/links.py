@@ -187,7 +187,8 @@ def remove_records(
 
 def is_there(tx: Transaction, record: Record) -> bool:
     """Whether the link that a record is about is in its container, or still on the host."""
-    is_on_host = namespace.own_has_link(temporary_name(record.attachment.key))
+    name = temporary_name(record.attachment.key)
+    is_on_host = namespace.own_has_link(name) and name in _names(tx, None)
     return is_on_host or find(tx, record) is not None
 
 

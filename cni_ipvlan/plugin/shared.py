@@ -72,6 +72,10 @@ class Feature:
         """DEL, GC: remove what is there for an attachment, by its records."""
         raise NotImplementedError
 
+    def release_unrecorded(self, call: Call, attachment: AttachmentId) -> None:
+        """DEL: remove what is certainly an attachment's, although no record says so."""
+        raise NotImplementedError
+
 
 def key(number: int) -> tuple[int, int]:
     """Return the key of what has that ``host_key`` in records, on this host."""

@@ -93,6 +93,18 @@ class Vlan(Feature):
         for record in call.registry.of_vlan.records_of(attachment):
             _release(call, record)
 
+    def release_unrecorded(self, call: Call, attachment: AttachmentId) -> None:
+        """Remove the VLAN of the network, if it was made here and nobody uses it."""
+        listed = queries.links(call.tx.run(Command(commands.link_show())).stdout)
+        indexes = {link.name: link.ifindex for link in listed}
+        for link in listed:
+            if link.alias != _LABEL or link.vlan != call.request.config["vlan"]:
+                continue
+            key = indexes.get(link.parent, 0) * _IDS + link.vlan
+            with _locked(call, key, link.name):
+                if call.registry.of_vlan.is_only(shared.key(key), attachment):
+                    _remove(call, _Made(key, link.ifindex), attachment)
+
 
 def find(tx: Transaction, below: Master, vlan: int) -> Master | None:
     """Return the VLAN of an interface, whatever its name is; None if there is none."""

@@ -59,15 +59,21 @@ class Registry:
     """The directory of locks and records; every method raises OSError if it is unusable.
 
     If it ``is_read_only``, as in a dry run, it reads what is permitted, writes nothing and takes
-    no lock.
+    no lock; but what was ``removed`` is not there any more.
     """
 
     def __init__(
-        self, directory: str = DIRECTORY, kind: str = _MASTER, *, is_read_only: bool = False
+        self,
+        directory: str = DIRECTORY,
+        kind: str = _MASTER,
+        *,
+        is_read_only: bool = False,
+        removed: set[str] | None = None,
     ) -> None:
         self._directory = directory
         self._kind = kind
         self._is_read_only = is_read_only
+        self._removed: set[str] = set() if removed is None else removed
 
     @property
     def of_host(self) -> Registry:
@@ -75,12 +81,12 @@ class Registry:
 
         Locking a master there keeps the host's interface as it is.
         """
-        return Registry(self._directory, _HOST, is_read_only=self._is_read_only)
+        return self._of_kind(_HOST)
 
     @property
     def of_vlan(self) -> Registry:
         """The registry of the attachments with the option vlan, whose masters are VLANs."""
-        return Registry(self._directory, _VLAN, is_read_only=self._is_read_only)
+        return self._of_kind(_VLAN)
 
     @contextmanager
     def attachment_lock(
@@ -310,6 +316,10 @@ class Registry:
                     self._remove_record(path)
         self._tidy()
 
+    def _of_kind(self, kind: str) -> Registry:
+        is_read_only, removed = self._is_read_only, self._removed
+        return Registry(self._directory, kind, is_read_only=is_read_only, removed=removed)
+
     def _lock(self, name: str, *, is_inherited: bool = False) -> Lock:
         return Lock(os.path.join(self._directory, _LOCKS), name, is_inherited=is_inherited)
 
@@ -373,6 +383,8 @@ class Registry:
                     yield record
 
     def _read(self, path: str) -> Record | None:
+        if path in self._removed:
+            return None
         try:
             descriptor = os.open(path, os.O_RDONLY | _OPEN_FLAGS)
         except FileNotFoundError:  # its attachment has just been deleted
@@ -421,7 +433,7 @@ class Registry:
         if record and last and (note is None or not last.has_mode_of(note)):
             self.drop_note(master)
             directory = os.path.dirname(path)
-            if last.has_mode_of(record):
+            if last.has_mode_of(record) and not self._is_read_only:
                 with suppress(FileNotFoundError):
                     self._rename(path, _NOTE)
                 return
@@ -434,6 +446,7 @@ class Registry:
 
     def _remove_record(self, path: str) -> None:
         if self._is_read_only:
+            self._removed.add(path)
             return
         with suppress(FileNotFoundError):
             os.unlink(path)

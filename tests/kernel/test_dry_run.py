@@ -181,6 +181,59 @@ def test_a_pasted_dry_run_of_gc_removes_what_gc_removes(scene: Scene) -> None:
     assert "# there is nothing to do" in again.text
 
 
+SHARED: list[Conf] = [{"vlan": 100}, {"hostAccess": True}]
+with_host_address = pytest.mark.scene(host=("10.1.0.10/24",))
+
+
+@with_host_address
+@pytest.mark.parametrize("option", SHARED)
+def test_the_deletion_of_what_was_pasted_leaves_nothing(scene: Scene, option: Conf) -> None:
+    before = [scene.host.links(), scene.host.routes(), scene.one.links(), scene.two.links()]
+    for at in (scene.one, scene.two):
+        assert scene.dry(at=at, **option).run()[0] == 0
+    with_two = scene.host.links()
+
+    scene.runtime.delete(scene.one, network(**option), CNI_CONTAINERID="one").succeeds()
+    assert scene.host.links() == with_two  # the other uses it
+    assert "10.1.0.3" in str(scene.host.routes()) or "vlan" in option
+    scene.runtime.delete(scene.two, network(**option), CNI_CONTAINERID="two").succeeds()
+
+    after = [scene.host.links(), scene.host.routes(), scene.one.links(), scene.two.links()]
+    assert after == before
+
+
+@with_host_address
+@pytest.mark.parametrize("option", SHARED)
+def test_a_pasted_dry_run_of_del_leaves_nothing(scene: Scene, option: Conf) -> None:
+    before = [scene.host.links(), scene.host.routes()]
+    added = scene.add(**option)
+
+    status, out = scene.dry("del", **option).run()
+
+    assert (status, out) == (0, "")
+    assert [scene.host.links(), scene.host.routes()] == before
+    assert scene.one.links().keys() == {"lo"}
+    added.delete()
+
+
+@with_host_address
+@pytest.mark.parametrize("option", SHARED)
+def test_a_pasted_dry_run_of_gc_leaves_nothing_of_containers_that_are_gone(
+    scene: Scene, option: Conf
+) -> None:
+    conf: Conf = {"ipam": host_local("10.1.0.0/24"), **option}
+    before = [scene.host.links(), scene.host.routes(), scene.node.leases()]
+    for at in (scene.one, scene.two):
+        scene.add(conf, at=at)
+    for at in (scene.one, scene.two):
+        scene.node.remove(at)
+
+    status, out = scene.dry("gc", "--keep-none", conf={**conf, "cniVersion": "1.1.0"}).run()
+
+    assert status == 0, out
+    assert [scene.host.links(), scene.host.routes(), scene.node.leases()] == before
+
+
 def test_a_script_lets_the_plugin_allocate_and_uses_what_it_answers(scene: Scene) -> None:
     dry = scene.dry("add", "--args", "A=it's", ipam=host_local("10.1.0.0/24"))
     with scene.unchanged():

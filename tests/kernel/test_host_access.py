@@ -352,3 +352,15 @@ def test_strict_filtering_on_the_master_is_named(scene: Scene, person: QuickPers
     assert scene.one.reaches(HOST)
     _, out, _ = person.types(f"ipvlan doctor -c {conf}")
     assert "rp_filter" not in out
+
+
+def test_a_deletion_without_a_record_leaves_the_routes_of_others_with_the_same_number(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("attachment", "registry"):
+        monkeypatch.setattr(f"cni_ipvlan.state.{module}.number_of", lambda _key: 1 << 31)
+    scene.add(ONE)
+    other = scene.two
+    with scene.unchanged():
+        scene.runtime.delete(other, ONE, CNI_CONTAINERID="two").succeeds()
+    assert destinations(scene) == [FIRST]

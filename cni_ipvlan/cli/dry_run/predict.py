@@ -91,7 +91,7 @@ def make(request: Request, begin: _Begin, ipam_result: Result | None) -> Predict
     mtu = delivered[0].interfaces[-1].mtu or 0
     made = made._replace(
         reader=answer.reader(conf, request.version, mtu, parent),
-        has_older=any(record.is_complete for record in node.registry.records_of(id_of(request))),
+        has_older=any(record.is_complete for record in looking.registry.records_of(id_of(request))),
     )
     return _for_both_families(made, request, begin) if mtu >= LEAST_MTU_OF_IPV6 else made
 
