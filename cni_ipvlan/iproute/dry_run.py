@@ -55,9 +55,7 @@ class DryRun(Transaction):
         if not self._plan.stand_ins.isdisjoint(query.argv):
             self._assume(query.argv, "it asks about something that is not there yet")
             return self._assumed(query)
-        if (
-            self._plan.removed and query.argv[:3] == _ADD_LINK
-        ):  # which a master refuses if it is used
+        if self._plan.removed and query.argv[:3] == _ADD_LINK:  # refused if the master is in use
             self._assume(query.argv, "something is removed before")
             return self._assumed(query)
         self._plan.queries.append(query)
@@ -96,7 +94,7 @@ class DryRun(Transaction):
         names = {name for place, name in self._plan.removed if place == where}
         if not names or query.purpose or not prints_json(query.argv) or not completed.stdout:
             return completed
-        found = json.loads(completed.stdout)
+        found = json.loads(completed.stdout.decode("utf-8", "surrogateescape"), strict=False)
         left = [each for each in found if each.get("ifname") not in names]
         return completed._replace(stdout=json.dumps(left).encode())
 
