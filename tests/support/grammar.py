@@ -139,7 +139,7 @@ def is_meant(command: tuple[str, ...]) -> bool:
         if not SLOTS["SPACE"](words[3]):
             return False
         words = words[4:]
-    elif words[:2] == ["ip", "-n"] and words[-1] == "-batch":
+    elif words[:2] == ["ip", "-n"] and "-batch" in words[-2:]:
         if not SLOTS["SPACE"](words[2]):
             return False
         words = ["ip", *words[3:]]

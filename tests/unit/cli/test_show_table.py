@@ -31,7 +31,7 @@ def test_all_is_printed_where_there_is_no_terminal() -> None:
 
 @pytest.mark.parametrize("columns", [80, 100, 110])
 def test_columns_fit_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output, "is_terminal", lambda: True)
+    monkeypatch.setattr(output, "is_terminal", lambda **_: True)
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("NO_COLOR", "1")
     head, line = table.lines(FOUND)
