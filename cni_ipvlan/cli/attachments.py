@@ -9,20 +9,25 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from ipaddress import ip_interface
 from typing import Any
 
 import click
 
+from cni_ipvlan.cli import configs
 from cni_ipvlan.cli.configs import NetworkConfig
 from cni_ipvlan.config import netconf
-from cni_ipvlan.iproute import namespace
+from cni_ipvlan.iproute import commands, namespace, queries
+from cni_ipvlan.iproute.commands import Command, in_shell
 from cni_ipvlan.plugin import host_local, links
 from cni_ipvlan.plugin.inventory import Owners
 from cni_ipvlan.plugin.node import Node
-from cni_ipvlan.state.attachment import AttachmentId, Record
+from cni_ipvlan.state.attachment import AttachmentId, Record, described
 from cni_ipvlan.state.registry import DIRECTORY
 
 _READABLE_IPAM = ("", "static", "host-local")  # of whose addresses we know who has them
+_FOR_ROOT = "only root may read the recorded attachments"
+_MOST_LISTED = 10
 _SHORTEST_ID = 4  # characters of the start of a container's ID
 _Owners = dict[str, AttachmentId | None] | None
 
@@ -32,18 +37,96 @@ def is_called(container_id: str, word: str) -> bool:
     return container_id == word or (len(word) >= _SHORTEST_ID and container_id.startswith(word))
 
 
+def recorded(
+    node: Node, word: str, network: str | None, ifname: str | None, netns: str | None
+) -> Record:
+    """Return root's record of a container's attachment, by its ID, the ID's start, or its pod.
+
+    Raises UsageError unless there is one, in a network, with an interface, if these are given.
+    """
+    try:
+        known = _records(node)
+    except PermissionError:
+        raise click.UsageError(f"{_FOR_ROOT}; use sudo, or give -c and --netns") from None
+    records = [
+        each
+        for each in known
+        if is_called(each.container_id, word) or word in (each.pod, each.pod.partition("/")[2])
+    ]
+    records = [each for each in records if each.container_id == word] or records
+    found = [
+        each
+        for each in records
+        if network in (None, each.network)
+        and ifname in (None, each.ifname)
+        and netns in (None, each.netns)
+    ]
+    if len(found) == 1:
+        return found[0]
+    if not records:
+        raise click.UsageError(
+            f"no container or pod {word!r} is recorded; ipvlan show lists what is there; what is "
+            "not recorded needs -c and --netns"
+        )
+    problem = "has several attachments" if found else "has no such attachment"
+    raise click.UsageError(f"{word!r} {problem}; choose of: {_listed(found or records)}")
+
+
+def kept_config(record: Record) -> dict[str, Any] | None:
+    """Return the configuration of an attachment as libcni has kept it, or None."""
+    for directory in configs.KEPT:
+        file = os.path.join(directory, "-".join(record.attachment))
+        with suppress(configs.ConfigError):
+            for found in configs.load(f"{file}.json", configs.kept(file)):
+                if found.name == record.network:
+                    return found.config
+    return None
+
+
+def still_leased(node: Node, record: Record) -> str:
+    """Return a sentence about the addresses that stay leased if no IPAM plugin is asked."""
+    netns = links.netns_of(record)
+    query = Command(commands.address_show(record.ifname), netns=netns, accept=commands.ABSENT)
+    shown = queries.addresses(node.begin().run(query).stdout) if netns else []
+    addresses = [each.address for each in shown if not ip_interface(each.address).is_link_local]
+    store = host_local.directory({"name": record.network})
+    files = [each.file for each in host_local.leases(store) if _is_leased_to(each, record)]
+    known = ", ".join((*addresses, *files))
+    about = ("--netns", record.netns, "--container-id", record.container_id)
+    command = ("ipvlan", "del", "-c", "FILE", *about, "--ifname", record.ifname)
+    return (
+        "no IPAM plugin is asked, as libcni has kept no configuration; what may stay leased: "
+        f"{known or 'not known'}; to release it, name the network's file: {in_shell(command)}"
+    )
+
+
+def _records(node: Node) -> list[Record]:
+    """Return all records; raises PermissionError where a read-only registry has none then."""
+    with suppress(FileNotFoundError):
+        os.listdir(DIRECTORY)
+    return list(node.registry.all_records())
+
+
+def _listed(records: Sequence[Record]) -> str:
+    return "; ".join(
+        f"{each.ifname} of the network {each.network}, "
+        f"{described(each.container_id, each.pod)}, in {each.netns}"
+        for each in sorted(records)[:_MOST_LISTED]
+    )
+
+
 def container_id_of(node: Node, network: str, ifname: str, netns: str) -> str:
     """Return the ID of a container, also one whose namespace is gone; raises UsageError."""
     what = f"attachment {ifname!r} of the network {network!r} in {netns}"
     try:
         found = _matching(network, ifname, *_in_container(node, netns))
     except PermissionError:
-        why = "only root may read the recorded attachments"
+        why = _FOR_ROOT
     else:
         if len(found) == 1:
             return found[0]
         why = f"several containers had an {what}: {', '.join(found)}"
-        why = why if found else f"no {what} is known on this node"
+        why = why if found else f"no {what} is known on this node{_beside(node, netns=netns)}"
     raise click.UsageError(f"{why}; give its container ID with --container-id")
 
 
@@ -62,7 +145,7 @@ def nothing_known(node: Node, network: NetworkConfig, values: Mapping[str, Any])
     if (
         owners is None
         or ipam not in _READABLE_IPAM
-        or attachment.container_id in [each.container_id for each in host_local.leases(store)]
+        or any(_is_leased_to(each, attachment) for each in host_local.leases(store))
         or node.registry.records_of(attachment)
         or namespace.own_has_link(temporary)
         or attachment in owners.values()
@@ -73,8 +156,24 @@ def nothing_known(node: Node, network: NetworkConfig, values: Mapping[str, Any])
     return (
         f"there is nothing of the container {attachment.container_id!r} with the interface "
         f"{attachment.ifname!r} in the network {attachment.network!r}"
-        + (f"; did you mean {matching}?" if matching else "")
+        + (f"; did you mean {matching}?" if matching else _beside(node, attachment.container_id))
     )
+
+
+def _is_leased_to(lease: host_local.Lease, attachment: Record | AttachmentId) -> bool:
+    """Whether host-local's lease is an attachment's; old ones don't name the interface."""
+    is_interface = lease.ifname in ("", attachment.ifname)
+    return is_interface and lease.container_id == attachment.container_id
+
+
+def _beside(node: Node, container_id: str = "", netns: str = "") -> str:
+    """Return what root has recorded of a container, or of a namespace, as the end of a text."""
+    there = [
+        each
+        for each in node.registry.all_records()
+        if each.container_id == container_id or each.netns == netns
+    ]
+    return f"; there is {_listed(there)}" if there else ""
 
 
 def _matching(network: str, ifname: str, records: Sequence[Record], owners: _Owners) -> list[str]:
@@ -90,9 +189,7 @@ def _in_container(node: Node, path: str) -> tuple[list[Record], _Owners]:
 
     The latter is None if it may not be looked at; raises PermissionError.
     """
-    with suppress(FileNotFoundError):
-        os.listdir(DIRECTORY)  # where a read-only registry has no records, this is not permitted
-    records = list(node.registry.all_records())
+    records = _records(node)
     try:
         netns = namespace.find(path)
     except PermissionError:

@@ -37,6 +37,9 @@ _OF_DEL |= {"--container-id": "container_id", "--cni-path": "cni_path", "--args"
 
 _IFNAME = "The interface's name in the container."
 _CONTAINER_ID = "The container's ID [default: a new one for add, else the one found there]."
+_CONTAINER_OR_POD = (
+    "The container's ID [default: the one found there]; without -c also a pod's name."
+)
 _ALWAYS = [options.network_option, options.cni_path_option, options.json_option]
 _ALWAYS += [options.verbose_option]
 
@@ -62,15 +65,17 @@ def _with(*found: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda command: reduce(lambda made, each: each(made), reversed(found), command)
 
 
-def _attachment_options(*, may_be_gone: bool = False) -> Callable[[Any], Any]:
-    """Return the options that name an attachment, whose namespace may be gone for del."""
+def _attachment_options(*, of_del: bool = False) -> Callable[[Any], Any]:
+    """Return the options that name an attachment; for del, a record may know them."""
+    kind = options.container_or_pod if of_del else options.container_id
+    about = _CONTAINER_OR_POD if of_del else _CONTAINER_ID
     return _with(
-        options.config_option(required=True),
-        options.netns_option(required=True, may_be_gone=may_be_gone),
+        options.config_option(required=not of_del),
+        options.netns_option(required=not of_del, may_be_gone=of_del),
         option(
             "--ifname", options.interface_name, "NAME", _IFNAME, default="net1", show_default=True
         ),
-        option("--container-id", options.container_id, "ID", _CONTAINER_ID),
+        option("--container-id", kind, "ID", about),
         option("--args/cni_args", options.arguments, "'K=V;…'", "CNI_ARGS, for the IPAM plugin."),
         option("--prev-result", FILE, "FILE", "The result of the plugin before, or of the ADD."),
         options.dry_run_option,
@@ -99,7 +104,7 @@ def add(**values: Any) -> None:
     network = _network(values)
     _check_chain(network, values)
     known = {**values, "container_id": values["container_id"] or secrets.token_hex(8)}
-    _call_attachment("ADD", network, known)
+    _call_attachment("ADD", network.config, known)
     if not values["dry_run"] and not values["container_id"]:
         named = [(word, known[name]) for word, name in _OF_DEL.items() if known[name]]
         command = shlex.join(("ipvlan", "del", *(each for pair in named for each in pair)))
@@ -107,18 +112,47 @@ def add(**values: Any) -> None:
 
 
 @options.command(
-    "ipvlan del -c examples/ipvlan0.yaml --netns container1 --ifname eth1 --dry-run",
+    "ipvlan del --container-id 4bd23c81a90f --dry-run",
     "ipvlan del -c examples/ipvlan0.yaml --netns container1 --ifname eth1",
 )
-@_attachment_options(may_be_gone=True)
+@_attachment_options(of_del=True)
 def delete(**values: Any) -> None:
-    """Detach a container."""
+    """Detach a container.
+
+    Root needs no -c and --netns for one that is recorded: --container-id takes its ID, the start of
+    that, or its pod's name. The configuration then is the one that the runtime has kept.
+    """
+    if not (values["config"] and values["netns"]):
+        _call_attachment("DEL", *_recorded(values))
+        return
     network = _network(values)
     if values["container_id"] and not values["dry_run"]:
         nothing = attachments.nothing_known(read_only_node(), network, values)
         if nothing:
             raise CniError(UNKNOWN_CONTAINER, nothing)
-    _call_attachment("DEL", network, values)
+    _call_attachment("DEL", network.config, values)
+
+
+def _recorded(values: _Values) -> tuple[_Values, _Values]:
+    """Return the configuration and the options of an attachment that root has recorded."""
+    if not values["container_id"]:
+        missing = "'--netns'" if values["config"] else "'-c' / '--config'"
+        raise click.UsageError(f"Missing option {missing}, or '--container-id' of a recorded one.")
+    node, given = read_only_node(), click.get_current_context().get_parameter_source("ifname")
+    config = _network(values).config if values["config"] else None
+    record = attachments.recorded(
+        node,
+        values["container_id"],
+        config["name"] if config else values["network"],
+        values["ifname"] if given is click.core.ParameterSource.COMMANDLINE else None,
+        values["netns"],
+    )
+    config = config or attachments.kept_config(record)
+    if config is None:
+        output.echo_err(attachments.still_leased(node, record))
+        config = {"cniVersion": LATEST_VERSION, "name": record.network, "type": "ipvlan"}
+    about = {key: getattr(record, key) for key in ("container_id", "ifname", "netns")}
+    return config, {**values, **about}
 
 
 @options.command(
@@ -133,7 +167,7 @@ def check(**values: Any) -> None:
         raise click.UsageError(
             "give the result of the ADD with --prev-result FILE; ipvlan add --json prints it"
         )
-    _call_attachment("CHECK", network, values)
+    _call_attachment("CHECK", network.config, values)
     if not values["as_json"] and not values["dry_run"]:
         output.echo("the attachment is as ADD left it")
 
@@ -190,9 +224,9 @@ def _check_chain(network: configs.NetworkConfig, values: _Values) -> None:
     output.echo_err(one_line(f"{text}, whose result --prev-result can give"))
 
 
-def _call_attachment(command: str, network: configs.NetworkConfig, values: _Values) -> None:
+def _call_attachment(command: str, given: _Values, values: _Values) -> None:
     """Make a call about an attachment; raises UsageError if its container's ID is not known."""
-    config, netns, ifname = dict(network.config), values["netns"], values["ifname"]
+    config, netns, ifname = dict(given), values["netns"], values["ifname"]
     _raise_version(config, command)
     if values["prev_result"]:
         previous, parsed = read_result(values["prev_result"], "--prev-result")
@@ -200,7 +234,7 @@ def _call_attachment(command: str, network: configs.NetworkConfig, values: _Valu
             previous = results.render(parsed, str(config.get("cniVersion")))
         config["prevResult"] = previous
     container_id = values["container_id"] or attachments.container_id_of(
-        read_only_node(), network.name, ifname, netns
+        read_only_node(), str(config.get("name")), ifname, netns
     )
     about = {"CNI_CONTAINERID": container_id, "CNI_NETNS": netns, "CNI_IFNAME": ifname}
     about |= {"CNI_ARGS": values["cni_args"]} if values["cni_args"] else {}

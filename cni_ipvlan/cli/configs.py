@@ -12,6 +12,7 @@ import json
 import os
 import stat
 import sys
+from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
@@ -22,6 +23,10 @@ from cni_ipvlan.cni.errors import shortened
 __all__ = ["JSON_SUFFIXES", "ConfigError"]  # for those who read configurations
 
 DIRECTORY = "/etc/cni/net.d"
+# Where libcni keeps the result of each attachment, in NETWORK-CONTAINER-IFNAME, with its
+# configuration; that of Multus is elsewhere.
+RESULTS = "/var/lib/cni/results"
+KEPT = (RESULTS, "/var/lib/cni/multus/results")
 _MOST_BYTES = 16 << 20  # of a file; the largest, a capture of a call, may have nearly as many
 # Some checks compare each of them with every other.
 _MOST_NETWORKS = 1000  # in a file
@@ -162,6 +167,15 @@ def on_node(given: NetworkConfig | None) -> Contents:
                 if given is None or (len(files) > 1 and given.name != each.name):
                     found.networks.append(each)
     return found
+
+
+def kept(file: str) -> str:
+    """Return the configuration that libcni has kept in a file; raises ConfigError."""
+    found = reading.object_in(read_source(file)).get("config")
+    try:
+        return b64decode(found if isinstance(found, str) else "").decode()
+    except ValueError:
+        raise ConfigError(f"{file} has no configuration in base64") from None
 
 
 def load(source: str, text: str) -> list[NetworkConfig]:

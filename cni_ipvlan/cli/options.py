@@ -96,6 +96,11 @@ interface_name = _named("interface's name", request.interface_name_fault)
 container_id = _named("container's ID", request.identifier_fault)
 
 
+def container_or_pod(name: str) -> str:
+    """Return a container's ID, or the name of a pod, perhaps after its namespace."""
+    return "/".join(map(container_id, name.split("/", 1)))
+
+
 def arguments(pairs: str) -> str:
     """Return CNI_ARGS: pairs of a key and a value, with semicolons."""
     for pair in pairs.split(";") if pairs else ():

@@ -1,12 +1,13 @@
 """A person names a container by its namespace, or by its ID: the right one is meant."""
 
+import base64
 import json
 from pathlib import Path
 
 import pytest
 from lab import MEMORY, NAMED, Node, Space, run
 from person import Person
-from runtime import host_local, network
+from runtime import Conf, host_local, network
 
 LEASED = network(ipam=host_local("10.1.0.0/24"))
 
@@ -84,7 +85,11 @@ def test_what_is_not_meant_is_reported_and_left_alone(node: Node, person: Person
         before = node.snapshot()
         refuses(person, 1, "-c net.conf --netns container1 --container-id on", *words)
         no_such = "no attachment 'net1' of the network 'other'"
-        refuses(person, 2, f"-c {other} --netns container1", no_such)
+        there = "; there is net1 of the network net, container one, in /run/netns/container1"
+        refuses(person, 2, f"-c {other} --netns container1", no_such, there)
+        one = "--netns container1 --container-id one"
+        refuses(person, 1, f"-c {other} {one}", "in the network 'other'", there)
+        refuses(person, 1, f"-c net.conf {one} --ifname eth1", "interface 'eth1'", there)
         assert node.snapshot() == before
 
     # A label without a record is shown, but not acted on.
@@ -97,6 +102,70 @@ def test_what_is_not_meant_is_reported_and_left_alone(node: Node, person: Person
     assert f"net1 in {container.path} (container one)" in said
     delete(person, "container1 --container-id one")
     assert container.links().keys() == {"lo"}
+
+
+POD = "--args 'IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0'"
+ID = "0123456789abcdef"
+
+
+def keep(config: Conf) -> None:
+    """Have libcni's result of the attachment, with its configuration."""
+    kept = Path("/var/lib/cni/results")
+    kept.mkdir(parents=True, exist_ok=True)
+    encoded = base64.b64encode(json.dumps(config).encode()).decode()
+    (kept / f"net-{ID}-net1").write_text(json.dumps({"kind": "cniCacheV1", "config": encoded}))
+
+
+@pytest.mark.parametrize("word", [ID, ID[:12], "web-0", "default/web-0"])
+def test_one_that_is_recorded_needs_no_configuration(node: Node, person: Person, word: str) -> None:
+    node.container()
+    node.container()
+    attach(person, "container2", "other")
+    keep({"cniVersion": "1.0.0", "name": "net", "plugins": [LEASED, {"type": "portmap"}]})
+    before = node.snapshot()
+    attach(person, "container1", f"{ID} {POD}")
+
+    assert "ip link delete dev net1" in person.succeeds(
+        f"ipvlan del --container-id {word} --dry-run"
+    )
+    assert person.types(f"ipvlan del --container-id {word}") == (0, "", "")
+
+    assert node.snapshot() == before
+    refuses(person, 2, f"--container-id {word}", f"no container or pod {word!r} is recorded")
+
+
+def test_without_a_kept_configuration_it_says_what_stays_leased(node: Node, person: Person) -> None:
+    container = node.container()
+    attach(person, "container1", ID)
+
+    status, out, err = person.types(f"ipvlan del --container-id {ID}")
+
+    assert (status, out) == (0, "")
+    lease = "10.1.0.2/24, /var/lib/cni/networks/net/10.1.0.2; to release it"
+    assert lease in err
+    assert container.links().keys() == {"lo"}
+    assert node.leases() == ["10.1.0.2"]
+    person.succeeds(err.partition("file: ")[2].strip().replace("FILE", "net.conf"))
+    assert node.leases() == []
+
+
+def test_one_of_several_that_are_recorded_is_chosen(node: Node, person: Person) -> None:
+    node.container()
+    for name in ("net1", "net2"):
+        attach(person, "container1", f"{ID} --ifname {name}")
+
+    refuses(
+        person,
+        2,
+        f"--container-id {ID}",
+        f"'{ID}' has several attachments; choose of: net1 of the network net, container {ID}, in ",
+    )
+    refuses(person, 2, f"--container-id {ID} --ifname eth5", "has no such attachment; choose of: ")
+    for words in ("--ifname net1", "-c net.conf"):
+        person.succeeds(f"ipvlan del --container-id {ID} {words}")
+    assert shown(person) == {}
+    refuses(person, 2, "", "Missing option '-c'")
+    refuses(person, 2, "-c net.conf", "Missing option '--netns'")
 
 
 def test_a_forged_label_makes_a_person_delete_nobody_else(node: Node, person: Person) -> None:

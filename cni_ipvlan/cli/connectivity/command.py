@@ -21,7 +21,6 @@ from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, reported
 from cni_ipvlan.cli.reading import ConfigError, object_in
 from cni_ipvlan.iproute import commands, namespace, queries
 
-RESULTS = "/var/lib/cni/results"  # where libcni keeps them: NETWORK-CONTAINER-IFNAME
 _MOST_SERVERS = 3  # as many as resolv.conf(5) takes
 _IS_END = "a namespace (name, path, or PID), a container's ID, a pod's name, an address, or host"
 
@@ -123,7 +122,7 @@ def _servers(result: Any) -> tuple[list[str], list[Finding]]:
     servers = dns.get("nameservers") if isinstance(dns, dict) else None
     named = [each for each in servers or () if isinstance(each, str)][:_MOST_SERVERS]
     text = "the result names no servers" if result else "the result of the ADD is not known"
-    advice = "" if result else f"name it with --prev-result; runtimes keep it in {RESULTS}"
+    advice = "" if result else f"name it with --prev-result; runtimes keep it in {configs.RESULTS}"
     return named, [] if named else [Finding(OK, "dns", text, advice)]
 
 
@@ -131,7 +130,7 @@ def _kept_result(world: World, one: End) -> Any:
     """Return the result that libcni keeps of the ADD, or None if there is none."""
     owner = world.owners.of(one.port.link, one.port.side.netns) if one.port else None
     if owner:
-        file = os.path.join(RESULTS, f"{owner.network}-{owner.container_id}-{owner.ifname}")
+        file = os.path.join(configs.RESULTS, f"{owner.network}-{owner.container_id}-{owner.ifname}")
         with suppress(ConfigError):
             return object_in(configs.read_source(file)).get("result")
     return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from base64 import b64decode
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -12,7 +11,6 @@ from ipaddress import ip_interface, ip_network
 from typing import Any, NamedTuple
 
 from cni_ipvlan.cli import configs
-from cni_ipvlan.cli.connectivity.command import RESULTS
 from cni_ipvlan.cli.reading import object_in
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import commands, machine, namespace, queries
@@ -36,8 +34,6 @@ _UNFINISHED = "unfinished"  # its ADD has neither ended nor is it running
 _NO_RECORD = "no record"  # it is labelled, but root has not recorded it where it is
 _NO_LEASE = "no lease"  # host-local, which gave out its address, no longer knows that
 _NO_INTERFACE = "no interface"
-# libcni keeps the configuration of each attachment beside its result, for runtimes and Multus.
-_KEPT = (RESULTS, "/var/lib/cni/multus/results")
 
 
 def look(
@@ -284,13 +280,12 @@ def _leases() -> dict[str, list[_Lease]]:
     A network without an entry has its addresses from elsewhere, or is another plugin's.
     """
     networks: dict[str, list[dict[str, Any]]] = {}
-    for directory in (configs.DIRECTORY, *_KEPT):
+    for directory in (configs.DIRECTORY, *configs.KEPT):
         for name in _listed(directory):
-            with suppress(configs.ConfigError, ValueError, KeyError, TypeError):
+            with suppress(configs.ConfigError, ValueError):
                 file, text = os.path.join(directory, name), ""
-                if directory in _KEPT:
-                    kept = object_in(configs.read_source(file))
-                    file, text = f"{file}.json", b64decode(kept["config"]).decode()
+                if directory in configs.KEPT:
+                    file, text = f"{file}.json", configs.kept(file)
                 elif name.endswith(configs.JSON_SUFFIXES):
                     text = configs.read_source(file)
                 here = configs.load(file, text) if text else []
