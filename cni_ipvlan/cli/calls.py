@@ -16,7 +16,7 @@ import click
 from cni_ipvlan.cli import attachments, configs, options, output
 from cni_ipvlan.cli.dry_run import predict, script
 from cni_ipvlan.cli.options import FILE, option
-from cni_ipvlan.cni import protocol
+from cni_ipvlan.cni import protocol, strict_json
 from cni_ipvlan.cni import result as results
 from cni_ipvlan.cni.errors import UNKNOWN_CONTAINER, CniError
 from cni_ipvlan.cni.request import introduced_in, parse, read
@@ -289,9 +289,9 @@ def cni_path(given: str | None) -> tuple[str, str]:
 def read_result(file: str, option: str) -> tuple[dict[str, Any], results.Result]:
     """Return a result in a file, as JSON and parsed; raises BadParameter."""
     try:
-        document = json.loads(configs.read_source(file))
+        document = strict_json.decode(configs.read_source(file).encode())
         return document, results.parse(document, LATEST_VERSION)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise options.wrong(f"{file} is not JSON: {error}", option) from None
     except configs.ConfigError as error:
         raise options.wrong(str(error), option) from None

@@ -35,6 +35,12 @@ _OTHER_WORDS = {
     "ping": "probe",
     "lint": "validate",
 }
+_GROUPS = {
+    "Look": ("show", "probe", "trace", "doctor", "status", "check"),
+    "Change": ("add", "del", "gc", "replay"),
+    "Files": ("validate", "ipam-answer"),
+}
+_LONGEST_HELP = 200  # of a command, in the list; click cuts it to what fits one line
 _BAD_INPUT = (
     *(errors.INCOMPATIBLE_VERSION, errors.UNSUPPORTED_FIELD, errors.INVALID_ENVIRONMENT),
     *(errors.DECODING_FAILURE, errors.INVALID_CONFIGURATION),
@@ -88,7 +94,18 @@ def _as_failure(error: Exception) -> errors.CniError:
 
 
 class _Commands(click.Group):
-    """The commands; another word for one of them is not taken, but understood."""
+    """The commands in groups; another word for one of them is not taken, but understood."""
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands, those first that change nothing."""
+        for title, names in _GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl(
+                    [
+                        (each, self.commands[each].get_short_help_str(_LONGEST_HELP))
+                        for each in names
+                    ]
+                )
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

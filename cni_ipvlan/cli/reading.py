@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Any, NamedTuple
 
-from cni_ipvlan.cni.strict_json import finite, refuse_constant
+from cni_ipvlan.cni.strict_json import finite, in_words, refuse_constant
 
 Path = tuple["str | int", ...]
 JSON_SUFFIXES = (".conf", ".conflist", ".json")
@@ -163,7 +163,7 @@ def _explained(text: str, error: json.JSONDecodeError) -> tuple[int, str]:
         position = len(before) - 1  # where Python finds it since 3.13
     rest = text[position : position + 40]
     hints = (hint for pattern, hint in _HINTS.items() if re.match(pattern, rest))
-    return position, next(hints, error.msg.removesuffix(" at").lower())
+    return position, next(hints, in_words(error))
 
 
 def _locate(text: str, line: int, found: Document) -> None:

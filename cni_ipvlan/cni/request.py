@@ -185,10 +185,10 @@ def interface_name_fault(name: str, longest: int = _INTERFACE_NAME_BYTES) -> str
         return "the kernel reserves that name for the settings of all interfaces"
     if "%" in name:
         return "the kernel treats % as a pattern"
-    for byte in encoded:
+    for character in name:
         # The kernel's isspace() uses Latin-1, which includes the byte 0xa0.
-        if byte in b"/:\0 \t\n\v\f\r\xa0":
-            return f"the byte {bytes([byte])!r} is not allowed in it"
+        if any(byte in b"/:\0 \t\n\v\f\r\xa0" for byte in character.encode()):
+            return f"{character!r} is not allowed in it"
     return None
 
 

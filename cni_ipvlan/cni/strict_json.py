@@ -8,8 +8,20 @@ from cni_ipvlan.start import json
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from json import JSONDecodeError
     from typing import Any
 
+_IN_WORDS = {  # of Python's messages, which name the rule of a grammar
+    "Expecting property name": "a key in double quotes is missing",
+    "Expecting ',' delimiter": "a comma or a closing bracket is missing",
+    "Expecting ':' delimiter": "a colon is missing after a key",
+    "Expecting value": "a value is missing, or is a word without quotes",
+    "Invalid control character": "a string has a line break or a tab, or lacks its closing quote",
+    "Unterminated string": "a string lacks its closing quote",
+    "Invalid \\": "a string has a backslash, which JSON writes as two",
+    "Extra data": "something follows its end",
+    "Illegal trailing comma": "it has a trailing comma, which JSON does not allow",
+}
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # of UTF-8
 
 
@@ -19,11 +31,21 @@ def decode(data: bytes) -> Any:
     Raises ValueError for everything else, including NaN, Infinity, numbers beyond
     a double's range, and nesting too deep for Python.
     """
-    text = data.removeprefix(BYTE_ORDER_MARK).decode("utf-8")
     try:
+        text = data.removeprefix(BYTE_ORDER_MARK).decode("utf-8")
         return json.loads(text, parse_constant=refuse_constant, parse_float=finite)
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8 text") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{in_words(error)}: line {error.lineno}, column {error.colno}") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def in_words(error: JSONDecodeError) -> str:
+    """Return a sentence about what is wrong with a document."""
+    found = (words for start, words in _IN_WORDS.items() if error.msg.startswith(start))
+    return next(found, error.msg)
 
 
 def encode(document: dict[str, Any]) -> bytes:

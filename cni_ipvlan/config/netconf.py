@@ -28,6 +28,12 @@ _JSON_TYPES = {
 }
 
 
+_PATTERNS = {  # of the schema, in words
+    "name": "it must start with a letter or digit, followed by letters, digits, '_', '.' or '-'",
+    "ipam.type": "it must be the name of a plugin, which has no slash",
+}
+
+
 class Fault(NamedTuple):
     """An invalid option: its path, and a sentence with its value and what is allowed."""
 
@@ -187,7 +193,7 @@ def explain(error: Any) -> str:
         return f"{option} is {value}; it must have an entry"
     if error.validator == "maxItems":
         return f"{option} has {len(error.instance)} entries; {rule} are allowed"
-    return f"{option} is {value}; it must match {rule}"
+    return f"{option} is {value}; {_PATTERNS[option]}"
 
 
 def _shown(value: object) -> str:

@@ -203,7 +203,7 @@ def _valid_attachment(key: str, entry: Any) -> tuple[str, str]:
     if not isinstance(container_id, str) or not isinstance(ifname, str):
         raise CniError(
             INVALID_CONFIGURATION,
-            f"{key} has {entry!r}; containerID and ifname are needed",
+            f"{key} has {shortened(json.dumps(entry))}; containerID and ifname are needed",
         )
     return container_id, ifname
 

@@ -15,6 +15,7 @@ else:
 
 _WHITE_SPACE = " \t\n\r"
 
+JSONDecodeError = json.JSONDecodeError
 dumps = json.dumps
 
 

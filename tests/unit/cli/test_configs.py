@@ -119,15 +119,15 @@ def test_without_a_clear_choice_the_names_are_listed(several: str) -> None:
         ("", ": the file is empty"),
         ("# nothing\n---\n", ": the file has nothing but comments"),
         ("kind: Pod\napiVersion: v1\n", " has no configuration of type ipvlan"),
-        ("{", ":1: it is not valid JSON: expecting property name enclosed in"),
+        ("{", ":1: it is not valid JSON: a key in double quotes is missing"),
         ('{"a": NaN}', ":1: it is not valid JSON: NaN is not JSON"),
         ('{\n"a": 1e999}', ":1: it is not valid JSON: the number 1e999 is too large"),
         ('{\n"a": 1, // one\n}', ":2: it is not valid JSON: it has a comment, which JSON does"),
         ('{"a":\n1,\n}', ":2: it is not valid JSON: it has a trailing comma, which JSON does"),
         ("{'a': 1}", ":1: it is not valid JSON: it has single quotes; JSON has double quotes only"),
         ('{"a": True}', ":1: it is not valid JSON: it has a word of another language for true"),
-        ('{"a": 1\n"b": 2}', ":2: it is not valid JSON: expecting ',' delimiter"),
-        ('{"a": 1}\n}', ":2: it is not valid JSON: extra data"),
+        ('{"a": 1\n"b": 2}', ":2: it is not valid JSON: a comma or a closing bracket is missing"),
+        ('{"a": 1}\n}', ":2: it is not valid JSON: something follows its end"),
         ('{"a": ' + "[" * 100_000, ":1: it is not valid JSON: it is nested too deeply"),
         ("\ufeff{}", ":1: it is not valid JSON: it starts with a byte order mark"),
         ("a: 1\nb: c: d", ":2: it can't be read as JSON or YAML: mapping values are not allowed"),
@@ -135,7 +135,7 @@ def test_without_a_clear_choice_the_names_are_listed(several: str) -> None:
         ("a: 1\n---\n- 1", ":3: document 2: it is [1]; a network configuration is needed"),
         ("a: &a [*a]", ":1: it can't be read as JSON or YAML: it is nested too deeply"),
         ('type: ipvlan\nplugins: {"a": 5}', ':2: $.plugins: plugins is {"a": 5}; a list is needed'),
-        (json.dumps(definition("x", "{")), ":1: $.spec.config: it is not valid JSON: expecting"),
+        (json.dumps(definition("x", "{")), ":1: $.spec.config: it is not valid JSON: a key"),
         (
             yaml.safe_dump({**definition("x", ""), "spec": {"config": CONF}}),
             "$.spec.config: config is a mapping; it must be a string of JSON: write config: |",
@@ -178,7 +178,7 @@ def test_what_a_file_is_called_says_how_it_is_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="has the network listed 2 times"):
         configs.choose(str(file), None)  # for which there are no names to choose by
     (tmp_path / "net.conf").write_text("a: b")
-    with pytest.raises(ConfigError, match="it is not valid JSON: expecting value"):
+    with pytest.raises(ConfigError, match="it is not valid JSON: a value is missing"):
         configs.choose(str(tmp_path / "net.conf"), None)
     (tmp_path / "net.yaml").write_text("{type: ipvlan, # a comment\n name: net}")
     assert configs.choose(str(tmp_path / "net.yaml"), None).name == "net"

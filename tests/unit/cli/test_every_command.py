@@ -122,6 +122,14 @@ def test_each_command_has_help_with_an_example(command: str) -> None:
     assert all(list(ROOT.glob(file)) for file in files)
 
 
+def test_the_help_has_all_commands_in_groups() -> None:
+    text = ipvlan("--help").fine()
+    groups = [text.index(f"\n{title}:\n") for title in ("Look", "Change", "Files")]
+    places = {command: text.index(f"\n  {command} ") for command in COMMANDS}
+    assert groups[0] < places["show"] < groups[1] < places["add"] < groups[2] < places["validate"]
+    assert "..." not in text[groups[0] :]
+
+
 CASES = [
     (command, option, value)
     for command in NEEDED
