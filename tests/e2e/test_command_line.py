@@ -115,7 +115,7 @@ def test_show_keeps_watching_until_it_is_stopped(
     assert termios.tcgetattr(theirs) == before
     # The screen is cleared, no other one is used, and the cursor is not hidden.
     assert set(re.findall(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", shown)) <= {
-        *("\x1b[2J", "\x1b[1;1H", "\x1b[1m", "\x1b[0m", "\x1b[36m", "\x1b[31m")
+        *("\x1b[2J", "\x1b[1;1H", "\x1b[1m", "\x1b[0m", "\x1b[33m")
     }
     os.close(ours)
     os.close(theirs)

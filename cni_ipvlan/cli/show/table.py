@@ -32,8 +32,9 @@ def _line(row: Sequence[str], widths: Sequence[int], *, is_head: bool) -> str:
     )
     if is_head:
         return output.styled(_GAP.join((*cut, problems)).rstrip(), bold=True)
-    text = _GAP.join((*cut, output.styled(problems.strip(), fg="yellow")))
-    return text if problems.strip() else text.rstrip()
+    if not problems.strip():
+        return _GAP.join(cut).rstrip()
+    return _GAP.join((*cut, output.styled(problems.strip(), fg="yellow")))
 
 
 def _fitting(widths: list[int]) -> list[int]:
