@@ -16,10 +16,12 @@ import click
 
 from cni_ipvlan.cli import configs
 from cni_ipvlan.cli.configs import NetworkConfig
+from cni_ipvlan.cni.errors import TRY_AGAIN_LATER, CniError
 from cni_ipvlan.config import netconf
-from cni_ipvlan.iproute import commands, namespace, queries
+from cni_ipvlan.iproute import commands, machine, namespace, queries
 from cni_ipvlan.iproute.commands import Command, in_shell
-from cni_ipvlan.plugin import host_local, links
+from cni_ipvlan.iproute.transaction import Transaction
+from cni_ipvlan.plugin import host_local, inventory, links
 from cni_ipvlan.plugin.inventory import Owners
 from cni_ipvlan.plugin.node import Node
 from cni_ipvlan.state.attachment import AttachmentId, Record, described
@@ -113,6 +115,30 @@ def _listed(records: Sequence[Record]) -> str:
         f"{described(each.container_id, each.pod)}, in {each.netns}"
         for each in sorted(records)[:_MOST_LISTED]
     )
+
+
+def existing(node: Node, network: str) -> list[AttachmentId]:
+    """Return a network's attachments whose interface or container is on this node.
+
+    Raises CniError if not all of it can be seen: what is not seen would be released.
+    """
+    unseen = ["what only root may see"] if machine.missing_capabilities() else []
+    # Not as in a dry run, which takes what it may not see to be empty.
+    tx = Transaction(node.runner)
+    found = [each.owner for each in inventory.take(tx, node.registry, unseen=unseen.append)]
+    if unseen:
+        raise CniError(
+            TRY_AGAIN_LATER,
+            f"cannot tell which attachments exist: not seen: {'; '.join(unseen)}",
+            "nothing was changed\ntry: run it as root, in the host's namespaces",
+        )
+    found += [
+        record.attachment
+        for record in node.registry.all_records()
+        if namespace.leads_to(record.netns, record.netns_identity)
+        or node.registry.is_live(record.attachment.key)
+    ]
+    return sorted({each for each in found if each and each.network == network})
 
 
 def container_id_of(node: Node, network: str, ifname: str, netns: str) -> str:

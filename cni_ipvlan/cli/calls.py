@@ -188,18 +188,31 @@ def _attachment(text: str) -> dict[str, str]:
     return {"containerID": container_id, "ifname": ifname}
 
 
-@options.command("ipvlan gc -c examples/ipvlan0.yaml 4bd23c/net1 90a1f3/net1 --dry-run")
+@options.command(
+    "ipvlan gc -c examples/ipvlan0.yaml 4bd23c/net1 90a1f3/net1 --dry-run",
+    "ipvlan gc -c examples/ipvlan0.yaml --keep-existing",
+)
 @click.argument("valid", type=_attachment, nargs=-1, metavar="[ID/IFNAME]…")
+@click.option("--keep-existing", is_flag=True, help="Those that are on this node are valid.")
 @click.option("--keep-none", is_flag=True, help="No attachment of the network is valid.")
 @_with(options.config_option(required=True), options.dry_run_option, *_ALWAYS)
-def gc(valid: tuple[dict[str, str], ...], keep_none: bool, **values: Any) -> None:
+def gc(
+    valid: tuple[dict[str, str], ...], keep_existing: bool, keep_none: bool, **values: Any
+) -> None:
     """Remove what is left of a network's attachments, except valid ones: ID/IFNAME.
 
     An interface in a container that still exists is reported and kept: del removes it. The IPAM
-    plugin releases the addresses of containers that are gone.
+    plugin releases the addresses of containers that are gone. With --keep-existing, those are valid
+    whose interface or container is there: for a node whose runtime never calls GC.
     """
-    if bool(valid) == keep_none:
-        raise click.UsageError("give either the valid attachments as ID/IFNAME, or --keep-none")
+    if [bool(valid), keep_existing, keep_none].count(True) != 1:
+        raise click.UsageError(
+            "give one of: the valid attachments as ID/IFNAME, --keep-existing, or --keep-none"
+        )
+    if keep_existing:
+        network = options.chosen(values["config"], values["network"]).name
+        found = attachments.existing(read_only_node(), network)
+        valid = tuple({"containerID": each.container_id, "ifname": each.ifname} for each in found)
     _call_network("GC", values, {"cni.dev/valid-attachments": valid})
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from doubles import stand_in
 from lab import LEASES, MEMORY, Space, leases, records, run
+from person import QuickPerson
 from runtime import PLUGINS, Conf, host_local, network, static
 from sampling import sample
 from scene import Scene
 
+from cni_ipvlan.iproute import machine
 from cni_ipvlan.state.attachment import AttachmentId
 from cni_ipvlan.state.registry import Registry
 
@@ -36,6 +38,28 @@ def test_gc_removes_links_on_the_host_that_belong_to_no_valid_attachment(scene: 
     scene.runtime.gc(CONF, [VALID]).succeeds()
 
     assert scene.host.links().keys() == {"lo", "eth0", *kept}
+
+
+@pytest.mark.scene(host=("10.1.0.10/24",))
+def test_what_exists_on_this_node_is_kept_if_all_of_it_was_seen(
+    scene: Scene, person: QuickPerson, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf = network(ipam=host_local("10.1.0.0/24"), hostAccess=True)
+    kept, gone = scene.add(conf), scene.add(conf, at=scene.two)
+    lost = scene.add(conf, at=scene.container(), CNI_CONTAINERID="three")
+    command = f"ipvlan gc -c {person.writes({**conf, 'cniVersion': '1.1.0'})} --keep-existing"
+    scene.node.remove(gone.container)
+    with monkeypatch.context() as patched:
+        patched.setattr(machine, "missing_capabilities", lambda *_: ["CAP_NET_ADMIN"])
+        assert "not seen: " in person.types(command)[2]
+    assert len(leases()) == 3
+    person.succeeds(command)
+    assert len(leases()) == 2
+    scene.node.remove(lost.container)
+    shutil.rmtree(MEMORY)  # as a reboot does, but for the interface, whose label is there
+    person.succeeds(command)
+    assert len(leases()) == 1
+    kept.check()
 
 
 def test_gc_does_not_touch_what_a_call_is_working_on(scene: Scene) -> None:

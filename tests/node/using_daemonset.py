@@ -109,16 +109,17 @@ def upgrade(node: lab.Node, first: Image, second: Image) -> dict[str, object]:
 
     with second.running(capabilities=set()) as upgraded:
         upgraded.wait_for("copying")
-        found["ready, too early"] = upgraded.is_ready() and number() == "0.1.0"
         former = switched = PLUGIN.stat().st_ctime_ns
         added: list[tuple[int, int, str]] = []
-        with ThreadPoolExecutor(2) as pool:
+        with ThreadPoolExecutor(3) as pool:
+            early = pool.submit(lambda: upgraded.is_ready() and number() == "0.1.0")
             while len(places) < PODS and not any(
                 start > switched > former for start, _, _ in added
             ):
                 places += [node.container() for _ in range(4)]
                 added += pool.map(add, range(len(added), len(places)))
                 switched = PLUGIN.stat().st_ctime_ns
+        found["ready, too early"] = early.result()
         upgraded.wait_for("waiting")
         found["upgraded"], found["ready, upgraded"] = number(), upgraded.is_ready()
         found["ended before"] = sum(end < switched for _, end, _ in added)
