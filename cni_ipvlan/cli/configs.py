@@ -18,7 +18,9 @@ from typing import Any, BinaryIO, NamedTuple
 
 from cni_ipvlan.cli import reading
 from cni_ipvlan.cli.reading import JSON_SUFFIXES, ConfigError, Document, Path
+from cni_ipvlan.cni.delegate import INTERFACE_PLUGINS
 from cni_ipvlan.cni.errors import shortened
+from cni_ipvlan.config import netconf
 
 __all__ = ["JSON_SUFFIXES", "ConfigError"]  # for those who read configurations
 
@@ -258,12 +260,31 @@ class _Reader(NamedTuple):
             self._read_delegates(value["delegates"], (*path, "delegates"))
         elif value.get("type", "ipvlan" if looks_so else "") == "ipvlan":
             self._add(value, path)
+        else:
+            self._check_type(value, path)
 
     def _fault(self, path: Path, text: str, line: int | None = None) -> None:
         error = ConfigError(text, self.source, line or self.root.line(path), self.number, path)
         self.found.faults.append(error)
 
+    def _check_type(self, plugin: dict[str, Any], path: Path) -> None:
+        """Report a type that is nearly ipvlan, and no other plugin's."""
+        kind = plugin.get("type")
+        if (
+            isinstance(kind, str)
+            and kind not in INTERFACE_PLUGINS
+            and netconf.is_one_slip(kind, "ipvlan")
+        ):
+            self._fault((*path, "type"), f"type is {kind!r}; did you mean ipvlan?")
+
+    def _check_case(self, value: dict[str, Any], key: str, path: Path) -> None:
+        for each in value:
+            if key not in value and each.lower() == key:
+                self._fault((*path, each), f"{each} is unknown; did you mean {key}?")
+
     def _read_definition(self, value: dict[str, Any], path: Path) -> None:
+        self._check_case(value, "spec", path)
+        self._check_case(_mapping(value, "spec"), "config", (*path, "spec"))
         config = _mapping(value, "spec").get("config")
         place = (*path, "spec", "config")
         for each in (path, (*path, "spec")):
@@ -328,6 +349,8 @@ class _Reader(NamedTuple):
             elif plugin.get("type") == "ipvlan":
                 others = _types(plugins[:index]), _types(plugins[index + 1 :])
                 self._add({**plugin, **given}, place, *others)
+            else:
+                self._check_type(plugin, place)
 
     def _add(
         self, config: dict[str, Any], path: Path, before: _Types = (), after: _Types = ()

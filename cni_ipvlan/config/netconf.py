@@ -34,6 +34,18 @@ _PATTERNS = {  # of the schema, in words
 }
 
 
+# What other programs call an option, or a key of a route, and what it is called here.
+FOREIGN = {
+    **dict.fromkeys(("vlanId", "vlanID", "vlan_id"), "vlan"),
+    **dict.fromkeys(("parent", "device"), "master"),
+    "ipvlan_mode": "mode",
+    "ipvlan_flag": "flag",
+    "ipMasq": "",  # ipvlan changes no source addresses
+    **dict.fromkeys(("gateway", "via"), "gw"),
+}
+NOTHING_HERE = "is another plugin's, and does nothing here"
+
+
 class Fault(NamedTuple):
     """An invalid option: its path, and a sentence with its value and what is allowed."""
 
@@ -132,14 +144,23 @@ def options() -> list[str]:
 
 
 def suspicious_keys(config: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return keys that look like a misspelt option, each with that option."""
+    """Return keys that look like a misspelt option, or are another program's, each with ours.
+
+    That is empty if there is no such option. Of routes, only those of other programs are found.
+    """
     known = options()
     found = []
     for key in config:
         if key not in known:
-            meant = next((option for option in known if _is_one_slip(key, option)), None)
-            if meant:
+            near = (option for option in known if is_one_slip(key, option))
+            meant = FOREIGN.get(key, next(near, None))
+            if meant is not None and meant in (*known, ""):
                 found.append((key, meant))
+    ipam = config.get("ipam")
+    routes = ipam.get("routes") if isinstance(ipam, dict) else None
+    for route in routes if isinstance(routes, list) else ():
+        keys = route if isinstance(route, dict) else ()
+        found += [(key, FOREIGN[key]) for key in keys if FOREIGN.get(key) == "gw"]
     return found
 
 
@@ -293,7 +314,7 @@ def _prev_result(config: Mapping[str, Any], version: str) -> Result | None:
         raise CniError(error.code, f"prevResult: {error.msg}", error.details) from None
 
 
-def _is_one_slip(key: str, option: str) -> bool:
+def is_one_slip(key: str, option: str) -> bool:
     """Whether they differ by case only, or by one added, missing, changed or swapped letter."""
     key, option = key.lower(), option.lower()
     start = 0

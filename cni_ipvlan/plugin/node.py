@@ -68,7 +68,8 @@ class Node(NamedTuple):
         if conf.ipam_type:
             delegate.check_permitted(conf.ipam_type, request.path)
         for key, meant in netconf.suspicious_keys(request.config):
-            self.warn(f"the option {key!r} is unknown; did you mean {meant!r}?")
+            unknown = f"is unknown; did you mean {meant!r}?" if meant else netconf.NOTHING_HERE
+            self.warn(f"the option {key!r} {unknown}")
         return conf
 
     @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cni_ipvlan.cni.errors import LIMITED_CONNECTIVITY, NOT_AVAILABLE, CniError
 from cni_ipvlan.cni.request import Request
 from cni_ipvlan.cni.result import Address
@@ -30,6 +32,7 @@ def status(node: Node, request: Request) -> None:
         with node.transaction() as tx:
             call = Call(node, request, tx)
             check_kernel(node.runner)
+            check_programs(node.runner, conf, likely_addresses(request.config.get("ipam")))
             _check_master(tx, conf, request)
             if conf.ipam_type == "host-local":
                 host_local.check_room(request.config)
@@ -47,6 +50,16 @@ def check_kernel(runner: Runner) -> None:
     answer = runner.run(probe)
     if b"Invalid argument" not in answer.stderr:
         raise CommandError(probe._replace(purpose="create ipvlan interfaces with ip"), answer)
+
+
+def check_programs(runner: Runner, conf: NetConf, addresses: Sequence[Address]) -> None:
+    """Raise ProgramNotFoundError unless the programs that options need are there.
+
+    ``addresses`` are some that a container may get, none if that is not known.
+    """
+    has_ipv4 = not addresses or any(":" not in each.address for each in addresses)
+    if conf.check_ipv4_conflict and has_ipv4:
+        runner.find("arping")
 
 
 def _check_master(tx: Transaction, conf: NetConf, request: Request) -> None:

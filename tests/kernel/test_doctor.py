@@ -5,11 +5,12 @@ import re
 from pathlib import Path
 
 import pytest
-from lab import LEASES, MEMORY, own, run
+from lab import LEASES, MEMORY, own, run, without_program
 from person import Person
 from runtime import PLUGINS, Conf, host_local, network, static
 from scene import Scene
 
+IPV6 = static("fd00::2/64")
 NETWORKS = Path("/etc/cni/net.d")
 
 
@@ -70,6 +71,42 @@ def test_static_address_that_a_container_has(scene: Scene, person: Person) -> No
     assert doctor(person, conf=network(name="second"))["problem addresses"] == taken
     assert "ok addresses" in doctor(person, "--netns container1 --ifname net1", network())
     assert "ok addresses" in doctor(person, conf=network(ipam=static("10.1.0.3/24")))
+
+
+def test_arping_that_an_option_needs(scene: Scene, person: Person) -> None:
+    asking = network(checkIPv4Conflict=True)
+    assert doctor(person, conf=asking)["ok programs"]
+    with without_program("arping"):
+        (said,) = doctor(person, conf=asking)["problem programs"]
+        error = scene.runtime.status({**asking, "cniVersion": "1.1.0"}).error()
+        scene.refuses(113, "iputils-arping", conf=asking)
+        assert "problem programs" not in doctor(person, conf=network())
+        assert "problem programs" not in doctor(person, conf={**asking, "ipam": IPV6})
+    assert "arping" in said
+    assert (error["code"], "iputils-arping" in error["details"]) == (50, True)
+
+
+def test_a_default_route_that_the_container_has(scene: Scene, person: Person) -> None:
+    conf = network(ipam=static("10.1.0.2/24", gateway="10.1.0.1", routes=[{"dst": "0.0.0.0/0"}]))
+    assert "problem routes" not in doctor(person, "--netns container1", conf)
+    scene.one.ip("link add name eth9 up type dummy")
+    scene.one.ip("route add default dev eth9")
+
+    (said,) = doctor(person, "--netns container1", conf)["problem routes"]
+
+    assert said == "the container has a default route, 0.0.0.0/0, through eth9 already"
+    scene.refuses(107, "0.0.0.0/0", conf=conf)
+    scene.one.ip("link delete dev eth9")
+    scene.add(conf)  # its own is none
+    assert "problem routes" not in doctor(person, "--netns container1", conf)
+
+
+def test_a_range_of_which_another_network_has_leased(scene: Scene, person: Person) -> None:
+    conf = network(ipam=host_local("10.1.0.0/24"))
+    scene.add({**conf, "name": "old"})
+    (said,) = doctor(person, conf=conf)["warning ipam"]
+    assert said.startswith("the network old has leased 1 of these, such as 10.1.0.2, in ")
+    assert "warning ipam" not in doctor(person, conf={**conf, "name": "old"})
 
 
 def test_name_of_an_interface_in_the_container(scene: Scene, person: Person) -> None:

@@ -100,9 +100,13 @@ def test_what_host_access_needs_is_known_to_status_and_doctor(
     conf = network(hostAccess=True, ipam=host_local("10.7.0.0/24"), mode="l3s")
     refusal = scene.refuses(107, conf=conf)
     assert status(scene, conf) == refusal["msg"]
-    assert refusal["msg"] in person.types(f"ipvlan doctor -c {person.writes(conf)}")[1]
+    file = person.writes(conf)
+    assert refusal["msg"] in person.types(f"ipvlan doctor -c {file}")[1]
+    warned = person.succeeds(f"ipvlan validate {file}")
+    assert f"warning: $.hostAccess: on this machine, {refusal['msg']}" in warned
     scene.host.ip("route add unreachable 10.7.0.0/24")
     assert status(scene, conf) == ""
+    assert person.succeeds(f"ipvlan validate {file}") == "1 network: no problems\n"
     scene.add(conf).delete()
 
     scene.host.ip("address delete 10.1.0.10/24 dev eth0")

@@ -71,6 +71,12 @@ REFUSED = [
 ]
 # What nobody refuses, but it does harm.
 HARMFUL = [
+    *(
+        Wrong(
+            route(dst="10.7.0.0/16", **{key: "10.1.0.9"}), f".routes[0].{key}", "did you mean gw?"
+        )
+        for key in ("via", "gateway")
+    ),
     Wrong(
         {"type": "static", "addresses": [{"address": "10.1.0.2/24", "gatway": ""}]},
         ".addresses[0].gatway",

@@ -204,9 +204,23 @@ def test_misspelt_options_are_suspicious_and_other_keys_are_not() -> None:
         assert suspicious_keys(config(**{key: 1})) == [(key, option)]
     others = [
         "", "m", "mutt", "masters2", "retsam", "bridge", "vlan", "logFile", "kubeconfig", "plugins",
-        "delegates", "cni.dev/valid-attachments", "disableCheck", "isGateway", "ipMasq", "x" * 1000,
+        "delegates", "cni.dev/valid-attachments", "disableCheck", "isGateway", "x" * 1000,
     ]  # fmt: skip
     assert suspicious_keys(dict.fromkeys([*netconf.options(), *others], 1)) == []
+
+
+def test_words_of_other_programs_are_understood() -> None:
+    routes = [{"dst": "10.7.0.0/16", "via": "10.1.0.1"}, 1, {"gateway": "10.1.0.1"}]
+    given = config(vlanId=5, parent="eth0", ipvlan_mode="l3", ipMasq=True, ipam={"routes": routes})
+    assert dict(suspicious_keys(given)) == {
+        "vlanId": "vlan",
+        "parent": "master",
+        "ipvlan_mode": "mode",
+        "ipMasq": "",
+        "via": "gw",
+        "gateway": "gw",
+    }
+    assert suspicious_keys(config(ipam={"routes": {"via": 1}})) == []
 
 
 @given(st.sampled_from(["mtu", "mode", "flag", "ipam", "master"]), st.data())
@@ -216,7 +230,7 @@ def test_every_single_slip_is_found(option: str, data: st.DataObject) -> None:
     head, tail = option[:place], option[place:]
     swapped = head + tail[1:2] + tail[:1] + tail[2:]
     for key in (head + letter + tail, head + tail[1:], head + letter + tail[1:], swapped):
-        assert netconf._is_one_slip(key, option)
+        assert netconf.is_one_slip(key, option)
 
 
 def test_of_existing_names_the_most_similar_comes_first() -> None:

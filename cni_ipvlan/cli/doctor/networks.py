@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address, ip_interface
 from typing import Any
@@ -19,11 +20,15 @@ from cni_ipvlan.cni.result import Address
 from cni_ipvlan.cni.versions import VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
 from cni_ipvlan.config.netconf import NetConf
+from cni_ipvlan.iproute import commands, queries
+from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.plugin import explain, host_access, host_local, inventory, modes
 from cni_ipvlan.plugin import master as masters
 from cni_ipvlan.plugin.master import Master
-from cni_ipvlan.plugin.status import likely_addresses
+from cni_ipvlan.plugin.status import check_programs, likely_addresses
 from cni_ipvlan.state.attachment import Record
+
+_METRIC = {4: 0, 6: 1024}  # of a route without one
 
 
 def examine(tools: Tools, network: NetworkConfig, found: Sequence[Problem]) -> Iterator[Finding]:
@@ -46,7 +51,10 @@ def examine(tools: Tools, network: NetworkConfig, found: Sequence[Problem]) -> I
         yield from reported("ipam", _leases(network.config))
     elif conf.ipam_type == "dhcp":
         yield from reported("ipam", plugins.dhcp(tools, network.config))
+    yield from reported("programs", _programs(tools, network.config, conf))
     yield from reported("master", _master(tools, network.config, conf, is_sound=is_sound))
+    if tools.container and is_sound:
+        yield from reported("routes", _default_routes(tools, conf, IpamConfig(network.config)))
 
 
 def _leases(config: dict[str, Any]) -> Iterator[Finding]:
@@ -58,6 +66,44 @@ def _leases(config: dict[str, Any]) -> Iterator[Finding]:
         else:
             advice = "delete leases of containers that are gone: each file has its container's ID"
             yield Finding(PROBLEM, "ipam", text, advice)
+    own = [each for group in host_local.ranges(config["ipam"]) for each in group]
+    for name in _listed(host_local.DIRECTORY):
+        other = os.path.join(host_local.DIRECTORY, name)
+        taken = [each for each in host_local.addresses(other) if any(r.holds(each) for r in own)]
+        if taken and os.path.realpath(other) != os.path.realpath(store):
+            text = f"the network {name} has leased {len(taken)} of these, such as {taken[0]}, in "
+            advice = "if both are on one master, give each of them addresses of its own"
+            yield Finding(WARNING, "ipam", text + other, advice)
+
+
+def _listed(directory: str) -> list[str]:
+    return sorted(os.listdir(directory)) if os.path.isdir(directory) else []
+
+
+def _programs(tools: Tools, config: dict[str, Any], conf: NetConf) -> Iterator[Finding]:
+    check_programs(tools.runner, conf, likely_addresses(config.get("ipam")))
+    if conf.check_ipv4_conflict:
+        yield Finding(OK, "programs", "checkIPv4Conflict has what it needs, arping")
+
+
+def _default_routes(tools: Tools, conf: NetConf, ipam: IpamConfig) -> Iterator[Finding]:
+    """Compare the network's default routes with the container's: of one metric, there is one."""
+    place = tools.container
+    recorded = {
+        each.ifname
+        for each in tools.registry.all_records()
+        if place and (each.netns_identity, each.network) == (place.identity, conf.name)
+    }
+    for path, dst, _ in ipam.routes:
+        if dst.network.prefixlen:
+            continue
+        query = Command(commands.route_show_default(dst.version), netns=place)
+        metric = ipam.options["routes"][path[-1]].get("priority") or _METRIC[dst.version]
+        for has, name in queries.default_interfaces(tools.tx.run(query).stdout):
+            if has == metric and name not in recorded:
+                text = f"the container has a default route, {dst}, through {name} already"
+                advice = "leave the route out, or give it another priority or table"
+                yield Finding(PROBLEM, "routes", text, advice)
 
 
 def _master(

@@ -9,7 +9,7 @@ from cni_ipvlan import log_file
 from cni_ipvlan.cli import reading
 from cni_ipvlan.cli.configs import NetworkConfig
 from cni_ipvlan.cli.validate.conflicts import Masters
-from cni_ipvlan.cli.validate.ipam import Problem, in_ipam, misspelt
+from cni_ipvlan.cli.validate.ipam import Problem, in_ipam, misspelt, nameservers
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.result import parse as parse_result
 from cni_ipvlan.cni.versions import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
@@ -69,6 +69,7 @@ def _in_options(config: dict[str, Any], *, is_chained: bool) -> Iterator[Problem
     dns = config.get("dns")
     if isinstance(dns, dict):
         yield from misspelt(dns, netconf.schema()["properties"]["dns"]["properties"], ("dns",))
+        yield from nameservers(dns, ("dns",))
     for option in ("logFile", "captureDir"):
         yield from _log_file(option, config.get(option))
     capabilities = config.get("capabilities")

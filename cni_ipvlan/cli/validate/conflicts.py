@@ -19,6 +19,7 @@ from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import features, host_local
 from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.master import Master
+from cni_ipvlan.plugin.status import likely_addresses
 
 # The names and patterns of a network's master; none for that of the default route.
 Entries = tuple[str, ...]
@@ -61,6 +62,23 @@ class Masters:
         master = self._here.get(entries)
         for path, text, advice in with_host(ipam, master) if master else ():
             yield Problem(path, f"{text}; {advice}")
+        if is_sound and self._begin and master:
+            yield from _refused(network, master, self._begin)
+
+
+def _refused(
+    network: NetworkConfig, master: Master, begin: Callable[[], Transaction]
+) -> Iterator[Problem]:
+    """Yield what an ADD on this machine would refuse, which may not be the node."""
+    version = str(network.config.get("cniVersion") or VERSION_WHEN_ABSENT)
+    conf = netconf.parse(network.config, version)
+    addresses = likely_addresses(network.config.get("ipam"))
+    for feature in features.configured(conf):
+        try:
+            feature.check_ready(begin(), master, conf, addresses)
+        except CniError as error:
+            text = f"on this machine, {error.msg}"
+            yield Problem(("hostAccess",), text, is_warning=True)
 
 
 def _overlaps(

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 from cni_ipvlan.cli.reading import Path
 from cni_ipvlan.cni.delegate import INTERFACE_PLUGINS, PERMITTED
 from cni_ipvlan.config import netconf
+from cni_ipvlan.iproute import packets
 from cni_ipvlan.plugin.addressing import LEAST_MTU_OF_IPV6
 from cni_ipvlan.suggest import nearest_first
 
@@ -41,11 +42,25 @@ class Problem(NamedTuple):
 
 
 def misspelt(entry: Mapping[str, Any], options: Collection[str], path: Path) -> Iterator[Problem]:
-    """Yield the keys that are not options but look like one."""
+    """Yield the keys that are not options but look like one, or are another program's."""
     for key in entry:
         (name, *_), is_near = nearest_first(key, options)
-        if key not in options and is_near:
+        name = netconf.FOREIGN.get(key, name)
+        if key in options:
+            continue
+        if not name:
+            yield Problem((*path, key), f"{key} {netconf.NOTHING_HERE}", is_warning=True)
+        elif name in options and (is_near or key in netconf.FOREIGN):
             yield Problem((*path, key), f"{key} is unknown; did you mean {name}?")
+
+
+def nameservers(dns: Mapping[str, Any], path: Path) -> Iterator[Problem]:
+    """Yield the DNS servers that are no addresses, which resolvers ignore."""
+    servers = dns.get("nameservers")
+    for index, server in enumerate(servers if isinstance(servers, list) else ()):
+        if isinstance(server, str) and not packets.address_in(server):
+            text = f"nameservers has {server!r}, which is no address"
+            yield Problem((*path, "nameservers", index), text)
 
 
 class Pool(NamedTuple):
@@ -231,6 +246,7 @@ def in_ipam(config: dict[str, Any]) -> Iterator[Problem]:
         yield Problem(("mode",), text)
     if all(error.validator == "additionalProperties" for _, error in errors):
         ipam = IpamConfig(config)
+        yield from nameservers(ipam.options.get("dns") or {}, ("ipam", "dns"))
         yield from _in_static(ipam) if kind == "static" else ()
         yield from _in_host_local(ipam) if kind == "host-local" else ()
         yield from _in_routes(ipam, mode)
@@ -334,7 +350,13 @@ def _gateway(ipam: IpamConfig, each: Pool, around: list[Pool]) -> Iterator[Probl
 
 def _in_routes(ipam: IpamConfig, mode: str) -> Iterator[Problem]:
     gateways = {each.gateway.version for each in ipam.pools if each.gateway is not None}
+    families = {each.subnet.version for each in ipam.pools}
     for path, dst, gw in ipam.routes:
+        if families and dst.version not in families and not dst.network.prefixlen:
+            text = (
+                f"the route to {dst} is of IPv{dst.version}, of which the container has no address"
+            )
+            yield Problem(path, text, is_warning=True)
         why = _no_next_hop(ipam, gw, ipam.pools, dst.version) if gw is not None else ""
         if why:
             yield Problem((*path, "gw"), f"gw is {gw}, {why}")

@@ -30,6 +30,10 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"logFile": "../x"}, "$.logFile", "with letters, digits, . _ - in its name"),
     ({"cniVersion": "3.0"}, "$.cniVersion", "supported: 0.1.0, 0.2.0"),
     ({"link_in_container": True}, "$.link_in_container", "did you mean linkInContainer?"),
+    ({"vlanId": 5}, "$.vlanId", "vlanId is unknown; did you mean vlan?"),
+    ({"parent": "eth0"}, "$.parent", "parent is unknown; did you mean master?"),
+    ({"ipvlan_mode": "l3"}, "$.ipvlan_mode", "ipvlan_mode is unknown; did you mean mode?"),
+    ({"dns": {"nameservers": ["1.1.1.1", "one"]}}, "$.dns.nameservers[1]", "'one', which is no"),
     ({"ipam": None}, "$", "ipam must be given, with a type"),
     ({"ipam": {"subnet": "10.0.0.0/8"}}, "$", "ipam must be given, with a type"),
     ({"dns": {"search": "a"}}, "$.dns.search", "it must be a list"),
@@ -44,6 +48,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         for each in (*judged.REFUSED, *judged.HARMFUL)
     ),
 ]
+NO_IPV6 = "$.ipam.routes[1]", "the route to ::/0 is of IPv6, of which the container has no address"
 # The same for what works, but perhaps not as meant.
 ODD: list[tuple[dict[str, Any], str, str]] = [
     ({"ipam": pool(gateway="10.2.0.1")}, "$.ipam.gateway", "outside the subnet"),
@@ -51,6 +56,8 @@ ODD: list[tuple[dict[str, Any], str, str]] = [
     ({"captureDir": "calls"}, "$.captureDir", "/var/log/cni-ipvlan/calls must exist"),
     ({"ipam": {"type": "static"}}, "$.ipam.addresses", "has no addresses, so ADD needs some in"),
     ({"ipam": {**STATIC, "type": "statc"}}, "$.ipam.type", "did you mean static?"),
+    ({"ipMasq": True}, "$.ipMasq", "ipMasq is another plugin's, and does nothing here"),
+    ({"ipam": {**STATIC, "routes": [*DEFAULT, {"dst": "::/0", "gw": "fe80::1"}]}}, *NO_IPV6),
     ({"ipam": {"type": "vlan"}}, "$.ipam.type", "which is not an IPAM plugin; root may permit it"),
 ]
 
