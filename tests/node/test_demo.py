@@ -21,7 +21,7 @@ def shown() -> str:
     """Return what the demo prints; all that it expects must hold."""
     done = run(CHECKOUT / "scripts/demo")
     assert done.returncode == 0, done.stdout
-    assert re.search(r"^[0-9]+ expectations held, 0 did not$", done.stdout, re.MULTILINE)
+    assert re.search(r"^[0-9]+ checks passed$", done.stdout, re.MULTILINE)
     return done.stdout
 
 
@@ -42,6 +42,6 @@ def test_demo_shows_what_it_changes_in_the_example(shown: str) -> None:
 def test_demo_runs_the_documents_pod(shown: str) -> None:
     pod = (CHECKOUT / "examples/ipvpod0.yaml").read_text()
     assert f"$ cat examples/ipvpod0.yaml\n{pod}" in shown
-    command = "/bin/bash -c -- while true; do sleep 300000; done;"
+    command = "/bin/bash -c -- 'while true; do sleep 300000; done;'"
     assert f"$ ip netns exec ipvpod0 {command} &" in shown
     assert "  default/ipvpod0  " in shown  # ipvlan show
