@@ -20,6 +20,8 @@ COMMANDS = ["status", "add", "del", "check", "gc", "validate", "doctor", "show"]
 def test_every_example_of_the_help_works(scene: Scene, person: Person) -> None:
     scene.node.master("eth1000")
     (person.directory / "examples").symlink_to(EXAMPLES)
+    recorded = {"master": "eth1000", "CNI_CONTAINERID": "4bd23c81a90f"}  # as in those of del
+    scene.add(at=scene.two, name="other", ipam=static("10.99.0.2/24"), **recorded)
     for command in COMMANDS:
         text = person.succeeds(f"ipvlan {command} --help")
         lines = text.partition("\nExample:\n")[2].splitlines()
