@@ -1,6 +1,6 @@
 """What is tested of many cases: a sample, another one each day; all of them with --long.
 
-Of tests with parameters, tests/conftest.py takes a quarter of the rows, except in the unit tier.
+Of tests with parameters, tests/conftest.py takes a fifth of the rows, except in the unit tier.
 What loops over many cases itself takes a sample of them.
 
 scripts/test chooses the seed once for all tiers, and passes it on in the environment, also to other
@@ -39,7 +39,7 @@ def sample(items: Iterable[Item], count: int) -> list[Item]:
 
 
 def of_rows(tests: Sequence[pytest.Item]) -> list[pytest.Item]:
-    """Return the tests, but of one with rows of parameters only a quarter: from one row to three.
+    """Return the tests, but of one with rows of parameters only a fifth: one row or two.
 
     Which ones says the seed, for each test anew.
     """
@@ -50,7 +50,7 @@ def of_rows(tests: Sequence[pytest.Item]) -> list[pytest.Item]:
         rows.setdefault(test.nodeid.partition("[")[0], []).append(test)
     kept = []
     for name, items in rows.items():
-        count = min(3, -(-len(items) // 4))
+        count = min(2, -(-len(items) // 5))
         kept += Random(f"{seed()} {name}").sample(items, count)  # noqa: S311
     return kept
 
