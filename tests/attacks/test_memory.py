@@ -30,9 +30,11 @@ case " $* " in
 *" link delete "*) fail ;;
 *" exec "*) ;;
 *" -batch "*)
+    at=
+    if [ "$1" = -n ]; then at="-n $2"; fi
     while read -r line; do
         case $line in "link delete "*) fail ;; esac
-        $real -j -d $line
+        $real $at -j -d $line
     done
     exit
     ;;
