@@ -40,7 +40,7 @@ class CommandError(IprouteError):
 
     ``argv`` is its argument vector as run from the caller's namespace; ``purpose`` is its purpose
     as the object of "cannot", or empty. ``completed`` is how it ended, and ``answer`` what it said
-    then. ``found`` has further findings, one per line, ``private`` those that are for root only.
+    then. ``found`` has further findings, one per line.
     """
 
     def __init__(self, command: Command, completed: Completed) -> None:
@@ -51,7 +51,6 @@ class CommandError(IprouteError):
         output = completed.stderr.strip() or completed.stdout.strip()
         self.answer = completed.killed_because or output.decode("utf-8", "replace")
         self.found: list[str] = []
-        self.private: list[str] = []
 
 
 class UnusableArgumentError(IprouteError):

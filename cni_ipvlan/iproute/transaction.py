@@ -32,7 +32,8 @@ class Transaction:
     Undos that may hang come after all others. Each is best effort and independent of the others.
     Afterwards ``leftovers`` lists what could not be undone, ``undone`` has the argument vectors of
     the undos that succeeded, and ``has_undone`` is whether everything was undone (and there was
-    something). ``examine`` is called with a command's failure before anything is undone.
+    something). ``examine`` is called with a command's failure before anything is undone; it must
+    be quick, since locks are held.
     ``run``, ``start`` and ``finish`` raise CommandError, ProgramNotFoundError,
     UnreadableAnswerError and InterruptedBySignalError.
     """
@@ -58,8 +59,13 @@ class Transaction:
             while self._held:
                 self._held.pop()()
             return
-        if isinstance(error, CommandError) and self.examine:
-            self.examine(error)
+        try:
+            if isinstance(error, CommandError) and self.examine:
+                self.examine(error)
+        finally:
+            self._undo_all()
+
+    def _undo_all(self) -> None:
         had_undos = len(self._undos) + len(self._last) > len(self._held)
         with self._runner.interrupts.deferred():
             for started in self._unfinished:

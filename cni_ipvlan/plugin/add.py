@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, INVALID_ENVIRONMENT, CniError
@@ -14,6 +14,7 @@ from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.running import Running
+from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import configure, features, ipam, links, master, modes, preflight
 from cni_ipvlan.plugin.codes import COMMAND_FAILED, INTERFACE_NAME_TAKEN
 from cni_ipvlan.plugin.find_master import find_master
@@ -36,10 +37,14 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
             INVALID_CONFIGURATION,
             "ipam must be given, with a type, unless the plugin is chained",
         )
-    with node.attachment(request, strict=True), node.transaction() as tx:
+    with (
+        _explained(node) as masters,
+        node.attachment(request, strict=True),
+        node.transaction() as tx,
+    ):
         call = Call(node, request, tx)
         netns = call.netns()
-        tx.examine = partial(_examine, call, netns, None)
+        tx.examine = partial(_examine, tx, netns)
         has_record = _check_not_attached(call)
         session = tx.start(configure.query_links(request.ifname, netns))
         parent = find_master(tx, conf, netns)
@@ -53,7 +58,7 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         master.check_master(parent, conf)
         if not parent.link.is_up:
             node.warn(master.is_down(parent))
-        tx.examine = partial(_examine, call, netns, parent)
+        masters.append(parent)
 
         # Recorded before it is created, it needs no lock while the kernel creates it.
         tx.on_failure(lambda: _remove_record(call, record))
@@ -214,10 +219,24 @@ def _check_same(request: Request, netns: Namespace) -> None:
         )
 
 
-def _examine(call: Call, netns: Namespace, parent: Master | None, error: CommandError) -> None:
-    """Find out, before anything is undone, what else explains a command's failure."""
+def _examine(tx: Transaction, netns: Namespace, error: CommandError) -> None:
+    """Find out what in the container explains a command's failure, before anything is undone."""
     from cni_ipvlan.plugin import explain
 
-    error.found += explain.in_container(error, call.tx, netns)
-    if parent:
-        error.private += explain.elsewhere(error, call.tx, call.registry, parent)
+    error.found += explain.in_container(error, tx, netns)
+
+
+@contextmanager
+def _explained(node: Node) -> Iterator[list[Master]]:
+    """On a failure, search for conflicting interfaces, after all locks are released."""
+    masters: list[Master] = []
+    try:
+        yield masters
+    except CniError as failure:
+        cause = failure.__cause__
+        if masters and isinstance(cause, CommandError):
+            from cni_ipvlan.plugin import explain
+
+            for each in explain.elsewhere(cause, node.begin(), node.registry, masters[0]):
+                failure.add_private(f"found: {each}")
+        raise

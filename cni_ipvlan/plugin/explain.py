@@ -122,7 +122,6 @@ def _command_failed(error: CommandError) -> CniError:
         cause.code,
         f"cannot {what}: {why}",
         "\n".join((*command, *state, *advice)),
-        "\n".join(f"found: {each}" for each in error.private),
     )
 
 
@@ -145,7 +144,7 @@ def elsewhere(
 ) -> list[str]:
     """Return which other interfaces cause a failure, one line each, for root only.
 
-    It takes up to a second.
+    It takes up to a second, so it must be called without holding a lock.
     """
     with suppress(*_UNANSWERED):
         if _code(error) == codes.MASTER_BUSY:

@@ -15,6 +15,7 @@ from scene import Scene
 
 FEW, MANY = 2, 6
 USERS = 6
+SEARCH = {"ip", "-n", "-batch"}  # in another container's namespace
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def test_no_other_add_waits_while_the_reason_of_a_refusal_is_searched_for(
     assert call.end().error()["code"] == 104
 
 
-def test_an_address_conflict_holds_link_and_lease_no_longer_on_a_full_node(
+def test_an_address_conflict_is_searched_for_after_link_and_lease_are_released(
     scene: Scene, steps: Steps
 ) -> None:
     attach(scene, range(1))
@@ -70,16 +71,19 @@ def test_an_address_conflict_holds_link_and_lease_no_longer_on_a_full_node(
             scene.container()
         steps.forget()
         scene.refuses(106, ipam=static("10.1.0.10/24"), **steps.environment)
-        counts.append(steps_while_link_is_held(steps))
+        held, afterwards = steps_while_link_is_held_and_afterwards(steps)
+        assert not any(SEARCH <= words for words in held)
+        assert any(SEARCH <= words for words in afterwards)
+        counts.append(len(held))
 
     assert counts[0] == counts[1]
 
 
-def steps_while_link_is_held(steps: Steps) -> int:
-    words = [step.words.split() for step in steps.taken]
-    first = next(number for number, each in enumerate(words) if {"link", "add"} <= set(each))
-    last = max(number for number, each in enumerate(words) if {"link", "delete"} <= set(each))
-    return last - first
+def steps_while_link_is_held_and_afterwards(steps: Steps) -> tuple[list[set[str]], list[set[str]]]:
+    words = [set(step.words.split()) for step in steps.taken]
+    first = next(number for number, each in enumerate(words) if {"link", "add"} <= each)
+    last = max(number for number, each in enumerate(words) if {"link", "delete"} <= each)
+    return words[first:last], words[last:]
 
 
 def test_an_add_starts_as_many_commands_beside_the_namespaces_of_ordinary_users(
