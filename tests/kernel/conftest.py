@@ -9,6 +9,7 @@ import pytest
 from executable import Executable
 from person import QuickPerson
 from runtime import Runtime, call_in_process
+from scene import Scene
 
 
 @pytest.fixture
@@ -21,3 +22,12 @@ def person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> QuickPerson:
     """Have a person who may call the command, in a directory of its own."""
     monkeypatch.chdir(tmp_path)
     return QuickPerson(Executable(), tmp_path)
+
+
+@pytest.fixture
+def off(scene: Scene) -> Scene:
+    """Have a container in which IPv6 is off."""
+    for name in ("all", "default"):
+        scene.one.sysctl(f"net/ipv6/conf/{name}/disable_ipv6", 1)
+    scene.one.ip("link set dev lo up")
+    return scene

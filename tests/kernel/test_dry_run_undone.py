@@ -27,15 +27,6 @@ FAULTS = {
 }
 
 
-@pytest.fixture
-def off(scene: Scene) -> Scene:
-    """Have IPv6 off, so that it is switched on."""
-    for scope in ("all", "default"):
-        scene.one.sysctl(f"net/ipv6/conf/{scope}/disable_ipv6", 1)
-    scene.one.ip("link set dev lo up")
-    return scene
-
-
 def everything(scene: Scene) -> Any:
     switches = [f"net/ipv6/conf/{scope}/disable_ipv6" for scope in ("lo", "all")]
     return [scene.node.snapshot(), *map(scene.one.sysctl, switches)]

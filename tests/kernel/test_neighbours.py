@@ -105,15 +105,6 @@ def test_who_cannot_be_asked(scene: Scene) -> None:
 OF_IPV6 = "fd00:1::2/64"
 
 
-@pytest.fixture
-def off(scene: Scene) -> Scene:
-    """Have a container without IPv6."""
-    for name in ("all", "default"):
-        scene.one.sysctl(f"net/ipv6/conf/{name}/disable_ipv6", 1)
-    scene.one.ip("link set dev lo up")
-    return scene
-
-
 def is_off(space: Space) -> list[str]:
     return [space.sysctl(f"net/ipv6/conf/{name}/disable_ipv6") for name in ("net1", "lo")]
 
