@@ -74,10 +74,13 @@ def release(call: Call, attachment: AttachmentId, *, below: bool, by_option: boo
     for each in _FEATURES:
         if each.below != below:
             continue
-        if records(each.registry(call.registry), attachment):
-            each.load().release(call, attachment)
-        elif by_option and call.request.config.get(each.option):
-            each.load().release_unrecorded(call, attachment)
+        try:
+            if records(each.registry(call.registry), attachment):
+                each.load().release(call, attachment)
+            elif by_option and call.request.config.get(each.option):
+                each.load().release_unrecorded(call, attachment)
+        except OSError as error:  # as in records()
+            call.warn(f"cannot remove what {each.option} has on the host: {error}")
 
 
 def release_others(call: Call, valid: Collection[AttachmentId], *, below: bool) -> None:

@@ -204,7 +204,8 @@ class HostAccess(Feature):
         for link in filter(is_host_link, links.listed(tx, None) or ()):
             index = int(link.name.removeprefix(_PREFIX))
             with locked(call.node, index):
-                key, query = shared.key(index), Command(commands.route_show(link.name))
+                key = shared.key(index)
+                query = Command(commands.route_show(link.name), accept=commands.ABSENT)
                 routes = queries.routes(tx.run(query).stdout)
                 recorded = [each.host_routes for each in registry.numbered(key, number)]
                 others = {address for addresses in recorded for address in addresses}

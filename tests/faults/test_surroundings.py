@@ -18,6 +18,7 @@ from runtime import Answer, Conf, call_environment, host_local, network, stdin_o
 from scene import Scene
 
 CONF = network(ipam=host_local("10.1.0.0/24"))
+SHARING = [CONF, {**CONF, "hostAccess": True}, {**CONF, "vlan": 100}]
 BOTH = network(ipam=host_local("10.1.0.0/24", "fd00:1::/64"))
 COMMAND = Executable().path
 Preparation = Callable[[], object]
@@ -128,6 +129,7 @@ LIMITED = {
 DELETE_WORKS_WITH = {"a read-only /run", "a full /run", "no more files on /run"}
 
 
+@pytest.mark.scene(host=("10.1.0.1/24",))
 @pytest.mark.parametrize("name", POOR)
 def test_add_works_or_undoes_everything_with(scene: Scene, name: str) -> None:
     shell, text = POOR[name]
@@ -146,11 +148,11 @@ def test_add_works_or_undoes_everything_with(scene: Scene, name: str) -> None:
     empty = scene.node.snapshot()
     empty["files"].pop(RUN, None)  # where the file system was mounted
     assert empty == before
-    if name in DELETE_WORKS_WITH:
-        call("ADD", scene, CONF).result()
-        call("DEL", scene, CONF, first=shell).succeeds()
+    for conf in SHARING if name in DELETE_WORKS_WITH else ():
+        call("ADD", scene, conf).result()
+        call("DEL", scene, conf, first=shell).succeeds()
         assert scene.one.links().keys() == {"lo"}
-        call("DEL", scene, CONF).succeeds()
+        call("DEL", scene, conf).succeeds()
         assert scene.node.snapshot() == before
 
 

@@ -1,8 +1,10 @@
 """hostAccess: the host and the containers of a master reach each other."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from doubles import Steps
 from lab import MEMORY, run
 from person import QuickPerson
 from runtime import host_local, network, static
@@ -272,6 +274,22 @@ def test_delete_of_a_container_that_is_gone(scene: Scene) -> None:
     assert destinations(scene) == [SECOND]
     delete_gone(scene, both[1])
     assert scene.host.routes() == before
+    assert not host_link_is_there(scene)
+
+
+def test_the_hosts_interface_may_go_while_another_deletion_looks_at_it(
+    scene: Scene, tmp_path: Path
+) -> None:
+    steps, link = Steps(tmp_path), host_link(scene)
+    given = {"CNI_CONTAINERID": "two", **steps.environment}
+    scene.add(ONE)
+    scene.runtime.delete(scene.two, CONF, **given).succeeds()
+    looks = next(step for step in steps.taken if {"route", link} <= set(step.words.split()))
+    steps.forget()
+    steps.at(looks.number, f"ip link delete dev {link}")
+
+    scene.runtime.delete(scene.two, CONF, **given).succeeds()
+
     assert not host_link_is_there(scene)
 
 
