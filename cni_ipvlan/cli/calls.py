@@ -203,7 +203,8 @@ def gc(
 
     An interface in a container that still exists is reported and kept: del removes it. The IPAM
     plugin releases the addresses of containers that are gone. With --keep-existing, those are valid
-    whose interface or container is there: for a node whose runtime never calls GC.
+    whose interface or container is there: for a node whose runtime never calls GC. No add of the
+    network may run meanwhile.
     """
     if [bool(valid), keep_existing, keep_none].count(True) != 1:
         raise click.UsageError(

@@ -161,7 +161,7 @@ def suspicious_keys(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     for route in routes if isinstance(routes, list) else ():
         keys = route if isinstance(route, dict) else ()
         found += [(key, FOREIGN[key]) for key in keys if FOREIGN.get(key) == "gw"]
-    return found
+    return list(dict.fromkeys(found))  # each once, of however many routes
 
 
 @cache

@@ -45,7 +45,7 @@ class Command(NamedTuple):
 
     argv            what to run, without the prefix that enters the namespace
     purpose         what a change is for, as the object of "cannot"; empty for a query
-    inside          the network namespace to run it in, None for the caller's own
+    netns           the network namespace to run it in, None for the caller's own
     stdin           its standard input
     environment     its whole environment, for an IPAM plugin; None for other programs
     undo            what undoes the change, last first

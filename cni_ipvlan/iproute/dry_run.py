@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from cni_ipvlan.iproute import queries
 from cni_ipvlan.iproute.commands import Argv, Command, Undo, in_shell, prints_json
 from cni_ipvlan.iproute.runner import CommandError, Runner
 from cni_ipvlan.iproute.running import Completed, Running
@@ -94,7 +95,7 @@ class DryRun(Transaction):
         names = {name for place, name in self._plan.removed if place == where}
         if not names or query.purpose or not prints_json(query.argv) or not completed.stdout:
             return completed
-        found = json.loads(completed.stdout.decode("utf-8", "surrogateescape"), strict=False)
+        found = queries.entries(completed.stdout)
         left = [each for each in found if each.get("ifname") not in names]
         return completed._replace(stdout=json.dumps(left).encode())
 

@@ -218,7 +218,7 @@ def answering_mac(output: bytes) -> str:
 
 def _read(output: bytes, read: Callable[[dict[str, Any]], list[T]]) -> list[T]:
     found: list[T] = []
-    for entry in _entries(output):
+    for entry in entries(output):
         try:
             found += read(entry)
         except (KeyError, AttributeError, TypeError, ValueError):
@@ -226,19 +226,20 @@ def _read(output: bytes, read: Callable[[dict[str, Any]], list[T]]) -> list[T]:
     return found
 
 
-def _entries(output: bytes) -> list[dict[str, Any]]:
+def entries(output: bytes) -> list[dict[str, Any]]:
+    """Read the objects in a list that ``ip -j`` prints, whatever they are."""
     # For some objects, though never for links, ip prints nothing instead of an empty list.
     text = output.decode("utf-8", "surrogateescape").strip()
     if not text:
         return []
     try:
         # Not strict, since ip does not escape control characters in names.
-        entries = json.loads(text, strict=False)
+        found = json.loads(text, strict=False)
     except (ValueError, RecursionError):
         raise UnreadableAnswerError(text) from None
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
         raise UnreadableAnswerError(text)
-    return entries
+    return found
 
 
 def _local_addresses(entry: dict[str, Any]) -> list[str]:

@@ -221,6 +221,7 @@ def test_words_of_other_programs_are_understood() -> None:
         "gateway": "gw",
     }
     assert suspicious_keys(config(ipam={"routes": {"via": 1}})) == []
+    assert suspicious_keys(config(ipam={"routes": [{"via": 1}] * 1000})) == [("via", "gw")]
 
 
 @given(st.sampled_from(["mtu", "mode", "flag", "ipam", "master"]), st.data())

@@ -88,16 +88,16 @@ def _programs(tools: Tools, config: dict[str, Any], conf: NetConf) -> Iterator[F
 
 def _default_routes(tools: Tools, conf: NetConf, ipam: IpamConfig) -> Iterator[Finding]:
     """Compare the network's default routes with the container's: of one metric, there is one."""
-    place = tools.container
+    container = tools.container
     recorded = {
         each.ifname
         for each in tools.registry.all_records()
-        if place and (each.netns_identity, each.network) == (place.identity, conf.name)
+        if container and (each.netns_identity, each.network) == (container.identity, conf.name)
     }
     for path, dst, _ in ipam.routes:
         if dst.network.prefixlen:
             continue
-        query = Command(commands.route_show_default(dst.version), netns=place)
+        query = Command(commands.route_show_default(dst.version), netns=container)
         metric = ipam.options["routes"][path[-1]].get("priority") or _METRIC[dst.version]
         for has, name in queries.default_interfaces(tools.tx.run(query).stdout):
             if has == metric and name not in recorded:

@@ -90,7 +90,7 @@ def _is_wanted(
     container_id: str,
     pod: str,
 ) -> bool:
-    """Whether an attachment is wanted: in a place, on a master, of a container, of a pod."""
+    """Whether an attachment is wanted: in a namespace, on a master, of a container, of a pod."""
     return (
         (netns is None or netns.identity == identity)
         and (not only["master"] or only["master"] in masters)
