@@ -134,6 +134,19 @@ def test_addresses_may_come_from_the_caller_or_the_runtime(scene: Scene) -> None
         scene.add(conf, runtimeConfig={capability: value}).delete()
 
 
+@pytest.mark.parametrize("version", ["0.2.0", "0.3.0"])
+def test_old_versions_have_room_for_one_address_of_a_family(scene: Scene, version: str) -> None:
+    for ipam in (
+        static("10.1.0.2/24", "10.2.0.2/24"),
+        ranges([{"subnet": "10.1.0.0/24"}], [{"subnet": "10.2.0.0/24"}]),
+    ):
+        conf = network(ipam=ipam, cniVersion=version)
+        answer = scene.runtime.add(scene.one, conf)
+        assert is_error(conf) == (answer.status == 1) == (version == "0.2.0")
+        if answer.status == 0:
+            scene.runtime.delete(scene.one, conf).succeeds()
+
+
 # Errors that nobody refuses; what they do is below.
 
 

@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 _IPV6 = 6
 _LEAST_ADDRESSES = 4  # of a subnet with a broadcast address; host-local refuses a smaller one
+_WITHOUT_SEVERAL = (None, "", "0.1.0", "0.2.0")  # versions with one address of each family
 MOST_COMPARED = 1000  # ranges; each is compared with every other
 
 
@@ -250,11 +251,17 @@ def in_ipam(config: dict[str, Any]) -> Iterator[Problem]:
         yield from _in_static(ipam) if kind == "static" else ()
         yield from _in_host_local(ipam) if kind == "host-local" else ()
         yield from _in_routes(ipam, mode)
-        mtu = config.get("mtu") or 0
-        is_ipv6 = any(each.subnet.version == _IPV6 for each in ipam.pools)
-        if is_ipv6 and isinstance(mtu, int) and 0 < mtu < LEAST_MTU_OF_IPV6:
-            text = f"mtu is {mtu}; IPv6 addresses need {LEAST_MTU_OF_IPV6} or more"
-            yield Problem(("mtu",), text)
+        yield from _in_families(config, [each[0].subnet.version for each in ipam.sets])
+
+
+def _in_families(config: dict[str, Any], families: list[int]) -> Iterator[Problem]:
+    mtu = config.get("mtu") or 0
+    if _IPV6 in families and isinstance(mtu, int) and 0 < mtu < LEAST_MTU_OF_IPV6:
+        text = f"mtu is {mtu}; IPv6 addresses need {LEAST_MTU_OF_IPV6} or more"
+        yield Problem(("mtu",), text)
+    if config.get("cniVersion") in _WITHOUT_SEVERAL and len(families) > len(set(families)):
+        text = "two addresses of one family need cniVersion 0.3.0 or newer"
+        yield Problem(("ipam",), text)
 
 
 def _unknown(kind: str) -> Iterator[Problem]:
