@@ -184,14 +184,12 @@ class Narrator:
 
     def command(self, command: Command, completed: Completed | None) -> None:
         """Print a command, as ``set -x`` does, or its time, and its status if it failed."""
-        # A process that stays is asked one query, and may make a change later.
-        shown = command.parts[0] if command.stays else command
         if completed is None:
             self._last += 1
-            self._running[id(shown)] = self._last, shown
-            echo_err(*(f"[{self._last}] {line}" for line in _begun(shown)))
-        elif id(shown) in self._running:  # else it stayed, and had no more to do
-            number, _ = self._running.pop(id(shown))
+            self._running[id(command)] = self._last, command
+            echo_err(*(f"[{self._last}] {line}" for line in _begun(command)))
+        else:
+            number, _ = self._running.pop(id(command))
             failed = styled(f", status {completed.status}", err=True, fg="red")
             time = f"{completed.seconds * 1000:.1f} ms"
             echo_err(f"[{number}]   {time}{failed if completed.status else ''}")

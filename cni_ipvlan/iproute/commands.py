@@ -27,9 +27,7 @@ _BATCH = ("-batch", "-")
 _WRITER = "tee"
 _BROADCAST = "ff:ff:ff:ff:ff:ff"  # ether_setup(), which ipvlan_link_setup() calls
 # Each file up to the word ip gets a 1; a failure is only reported.
-_WRITE_AND_RUN = 'while [ "$1" != ip ]; do echo 1 >"$1"; shift; done; exec "$@"'
-# The same, when a line has been read.
-_SHOW_AND_STAY = f"ip -j -d link show || exit; read -r line || exit 0; {_WRITE_AND_RUN}"
+WRITE_AND_RUN = 'while [ "$1" != ip ]; do echo 1 >"$1"; shift; done; exec "$@"'
 # A link's kernel parameters, as paths below /proc/sys.
 IPV6_OFF = "net/ipv6/conf/{}/disable_ipv6"  # 1: it has no IPv6
 ACCEPT_RA = "net/ipv6/conf/{}/accept_ra"  # 0: it ignores routers' advertisements
@@ -43,17 +41,13 @@ _NOT_PLAIN = frozenset("#\"'\\ \t\n\v\f\r")
 class Command(NamedTuple):
     """A command, and everything needed to run it.
 
-    argv            what to run, without the prefix that enters the namespace
-    purpose         what a change is for, as the object of "cannot"; empty for a query
-    netns           the network namespace to run it in, None for the caller's own
-    stdin           its standard input
-    environment     its whole environment, for an IPAM plugin; None for other programs
-    undo            what undoes the change, last first
-    accept          which failure is none: ABSENT, ANY, OPTIONAL, or "" for no such
-    changes_nothing run it in a dry run, too
-    parts           the commands that this one runs together
-    stays           a query, its only part, whose process then waits for a change
-    seconds         how long it may take before it is killed; 0 for no limit
+    argv         what to run, without the prefix that enters the namespace
+    purpose      what a change is for, as the object of "cannot"; empty for a query
+    netns        the network namespace to run it in, None for the caller's own
+    stdin        its standard input
+    environment  its whole environment, for an IPAM plugin; None for other programs
+    undo         what undoes the change, last first
+    accept       which failure is none: ABSENT, ANY, OPTIONAL, or "" for no such
     """
 
     argv: Argv
@@ -63,10 +57,6 @@ class Command(NamedTuple):
     environment: Mapping[str, str] | None = None
     undo: tuple[Undo, ...] = ()
     accept: str = ""
-    changes_nothing: bool = False
-    parts: tuple[Command, ...] = ()
-    stays: bool = False
-    seconds: float = 0.0
 
     @property
     def parameters(self) -> dict[str, str]:
@@ -84,11 +74,6 @@ class Command(NamedTuple):
         """The same with its parameters, for a shell."""
         assignments = [f"{key}={value}" for key, value in self.parameters.items()]
         return (*(("env", *assignments) if assignments else ()), *self.entered_argv)
-
-    @property
-    def is_split(self) -> bool:
-        """Whether its parts must be run one by one."""
-        return bool(self.parts) and not self.argv
 
     @property
     def batch_lines(self) -> list[str]:
@@ -114,43 +99,27 @@ def in_shell(argv: Argv) -> str:
     return join(argv)
 
 
-def batch(*parts: Command) -> Command:
+def batch(*parts: Command) -> Command | None:
     """Return several ip commands as one ``ip -batch``, run in the namespace of the first.
 
-    The first may write 1 to kernel parameters. If it is not possible, its argv is empty, and
-    its parts must be run one by one.
+    The first may write 1 to kernel parameters. Return None if they must be run one by one.
     """
-    purpose = "; ".join(part.purpose for part in parts if part.purpose)
-    undo = tuple(each for part in parts for each in part.undo)
     switched = parts[0].argv[1:] if parts[0].argv[0] == _WRITER else ()
-    argv, stdin = _batch_of([part.argv for part in parts[bool(switched) :]]) or ((), b"")
-    if switched and argv:
-        argv = ("sh", "-c", _WRITE_AND_RUN, "sh", *switched, *argv)
-    return Command(argv, purpose, parts[0].netns, stdin, undo=undo, parts=parts)
-
-
-def session(query: Command) -> Command:
-    """Return a query whose process stays, and then can make a change: one ``ip -batch``."""
-    return batch(query)._replace(stays=True, accept=query.accept)
-
-
-def all_links_before(change: Command) -> Command:
-    """Return a query for every link, whose process stays for such a change, if it can make it."""
-    query = Command(link_show(), netns=change.netns)
-    if change.argv[:1] != ("sh",):
-        return query
-    argv = ("sh", "-c", _SHOW_AND_STAY, *change.argv[3:])
-    return query._replace(argv=argv, parts=(query,), stays=True)
-
-
-def session_input(query: Command, change: Command) -> bytes | None:
-    """Return what makes the process of a query make a change; None if it can't."""
-    if not query.stays or query.netns != change.netns:
+    lines = _lines([part.argv for part in parts[bool(switched) :]])
+    if lines is None:
         return None
-    if query.argv[0] == "sh":
-        return b"\n" + change.stdin if query.argv[3:] == change.argv[3:] else None
-    batch = _batch_of([part.argv for part in change.parts or (change,)])
-    return batch[1] if batch else None
+    argv, stdin = lines
+    if switched:
+        argv = ("sh", "-c", WRITE_AND_RUN, "sh", *switched, *argv)
+    accepted = {part.accept for part in parts}
+    return Command(
+        argv,
+        "; ".join(part.purpose for part in parts if part.purpose),
+        parts[0].netns,
+        stdin,
+        undo=tuple(each for part in parts for each in part.undo),
+        accept=accepted.pop() if len(accepted) == 1 else "",
+    )
 
 
 def in_namespace(namespace: Namespace | None, argv: Argv) -> Argv:
@@ -169,7 +138,7 @@ def in_namespace(namespace: Namespace | None, argv: Argv) -> Argv:
     return ("nsenter", f"--net={namespace.path}", *argv)
 
 
-def _batch_of(commands: Sequence[Argv]) -> tuple[Argv, bytes] | None:
+def _lines(commands: Sequence[Argv]) -> tuple[Argv, bytes] | None:
     """Return an ``ip -batch`` that runs several ip commands, and its standard input.
 
     Return None if that is not possible: ``ip -batch`` cuts lines at ``#``,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from operator import attrgetter
 
 from cni_ipvlan.iproute import queries
 from cni_ipvlan.iproute.commands import Argv, Command, Undo, in_shell, prints_json
@@ -17,16 +18,22 @@ _ADD_LINK = ("ip", "link", "add")
 class Plan:
     """The record of a dry run: what it asked, the changes in order, and its assumptions.
 
-    ``stand_ins`` are words that stand for what is not known, or not there, yet; ``removed`` are
-    the links that are not there any more, by their namespaces' identity.
+    ``stand_ins`` are words that stand for what is not known, or not there, yet; ``harmless`` are
+    programs that are run, too; ``removed`` are the links that are not there any more, by their
+    namespaces' identity.
     """
 
-    def __init__(self, stand_ins: Iterable[str] = ()) -> None:
+    def __init__(self, stand_ins: Iterable[str] = (), harmless: Collection[str] = ()) -> None:
         self.stand_ins = set(stand_ins)
+        self.harmless = harmless
         self.removed: set[tuple[tuple[int, int] | None, str]] = set()
         self.queries: list[Command] = []
         self.changes: list[Command] = []
         self.assumptions: list[str] = []
+
+    def was_run(self, change: Command) -> bool:
+        """Whether a change is run in a dry run, as it is known to change nothing."""
+        return change.argv[0].rpartition("/")[2] in self.harmless
 
 
 class DryRun(Transaction):
@@ -37,30 +44,42 @@ class DryRun(Transaction):
         self._plan = plan
         self._shown: Command | None = None
 
-    def run(self, command: Command, query: Running | None = None) -> Completed:
-        """Run a query, or record a change; of several queries, one may be not permitted."""
-        if query is not None:  # what its process would do then, it does to what is not there yet
-            self._record(command)
-            return _assumed(command)
-        if command.parts and not command.purpose:
-            seen = [self.run(part).stdout.strip() for part in command.parts]
-            return Completed(0, b"\n".join(seen), b"", 0.0)
-        return self.finish(self.start(command))
+    def run_batch(
+        self, *parts: Command, session: Running | None = None, limit: float = 0.0
+    ) -> Completed:
+        """Run queries one by one, as one may be not permitted; record changes.
 
-    def start(self, command: Command) -> Running:
-        """Start a query, whose process need not stay, or record a change."""
+        What is asked in the same batch as a change is about what is not there yet.
+        """
+        del session
+        if not any(part.purpose for part in parts):
+            return self._run_one_by_one(parts)
+        for change in filter(attrgetter("purpose"), parts):
+            self.run(change, limit=limit)
+        return _assumed(parts[-1])
+
+    def open(self, query: Command, change: Command | None = None) -> Running:
+        """Start a query, whose process need not stay."""
+        del change
+        return self.start(query)
+
+    def start(
+        self, command: Command, session: Running | None = None, limit: float = 0.0
+    ) -> Running:
+        """Start a query, or record a change."""
+        del session
         if command.purpose:
             self._record(command)
-            return super().start(command) if command.changes_nothing else self._assumed(command)
-        query = command.parts[0] if command.stays else command
-        if not self._plan.stand_ins.isdisjoint(query.argv):
-            self._assume(query.argv, "it asks about something that is not there yet")
-            return self._assumed(query)
-        if self._plan.removed and query.argv[:3] == _ADD_LINK:  # refused if the master is in use
-            self._assume(query.argv, "something is removed before")
-            return self._assumed(query)
-        self._plan.queries.append(query)
-        return super().start(query)
+            is_run = self._plan.was_run(command)
+            return super().start(command, limit=limit) if is_run else self._assumed(command)
+        if not self._plan.stand_ins.isdisjoint(command.argv):
+            self._assume(command.argv, "it asks about something that is not there yet")
+            return self._assumed(command)
+        if self._plan.removed and command.argv[:3] == _ADD_LINK:  # refused if the master is in use
+            self._assume(command.argv, "something is removed before")
+            return self._assumed(command)
+        self._plan.queries.append(command)
+        return super().start(command, limit=limit)
 
     def finish(self, started: Running) -> Completed:
         """Return what is assumed if a query is not permitted."""
@@ -78,16 +97,14 @@ class DryRun(Transaction):
         super().on_failure(action)
 
     def _record(self, change: Command) -> None:
-        """Record a change; of several together, those that have a purpose."""
-        for each in change.parts or (change,):
-            if each.purpose:
-                undo = (*each.undo, *((Undo(self._shown),) if self._shown else ()))
-                self._plan.changes.append(each._replace(undo=undo) if self._shown else each)
-                self._shown = None
-            if each.argv[:3] == ("ip", "link", "delete"):
-                self._plan.removed.add((each.netns and each.netns.identity, each.argv[-1]))
-            if each.argv[:3] == _ADD_LINK:
-                self._plan.stand_ins.add(each.argv[each.argv.index("name") + 1])
+        if self._shown:
+            change = change._replace(undo=(*change.undo, Undo(self._shown)))
+            self._shown = None
+        self._plan.changes.append(change)
+        if change.argv[:3] == ("ip", "link", "delete"):
+            self._plan.removed.add((change.netns and change.netns.identity, change.argv[-1]))
+        if change.argv[:3] == _ADD_LINK:
+            self._plan.stand_ins.add(change.argv[change.argv.index("name") + 1])
 
     def _without_removed(self, query: Command, completed: Completed) -> Completed:
         """Return what a query for links would print after the changes so far."""

@@ -13,11 +13,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from cni_ipvlan.iproute import IprouteError
+from cni_ipvlan.iproute import IprouteError, session
 from cni_ipvlan.iproute.commands import Argv, Command
 from cni_ipvlan.iproute.interrupts import Interrupts
 from cni_ipvlan.iproute.namespace import Namespace, held, leads_to
 from cni_ipvlan.iproute.running import EXEC_FAILED, Completed, Running
+from cni_ipvlan.iproute.session import Session
 from cni_ipvlan.start import sh as sh_module
 
 _STANDARD_DIRECTORIES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -98,28 +99,38 @@ class Runner:
             finally:
                 self._held = before
 
-    def run(self, command: Command) -> Completed:
+    def run(self, command: Command, limit: float = 0.0) -> Completed:
         """Run a command to its end and return any status, also of a failure.
 
+        After ``limit`` seconds it is killed; 0 means no limit.
         Raises ProgramNotFoundError, UnusableArgumentError.
         """
-        return self.finish(self.start(command))
+        return self.finish(self.start(command, limit))
 
-    def start(self, command: Command) -> Running:
+    def start(self, command: Command, limit: float = 0.0) -> Running:
         """Start a command, which runs beside those that were started before.
 
         Raises ProgramNotFoundError, UnusableArgumentError.
         """
-        argv = command.entered_argv
+        return self._start(Running(command, self._environment, self.interrupts, limit))
+
+    def open(self, query: Command, change: Command | None) -> Running:
+        """Start a query, whose process stays for a change if it can: see session."""
+        process = session.process(query, change)
+        if process is None:
+            return self.start(query)
+        return self._start(Session(query, process, self._environment, self.interrupts))
+
+    def _start(self, running: Running) -> Running:
+        argv = running.argv
         for word in argv:
             if "\0" in word or not _is_encodable(word):
-                raise UnusableArgumentError(command, word)
+                raise UnusableArgumentError(running.command, word)
         if self._held:
             argv = _exact(*self._held, argv)
         program = self.find(argv[0])
-        self._observe(command, None)
-        running = Running(command, self._environment, self.interrupts)
-        with running.with_stdin(command.stdin, stays=command.stays):
+        self._observe(running.command, None)
+        with running.with_stdin():
             try:
                 program(*argv[1:], _fg=True, _env=running)
             except OSError as error:
@@ -131,28 +142,32 @@ class Runner:
                 self._running.append(running)
         return running
 
-    def first_line(self, running: Running) -> Completed | None:
-        """Wait for the first line that a staying command prints; None if it has ended."""
-        while running.completed is None:
-            line, is_whole, _ = running.stdout.partition(b"\n")
-            if is_whole:
-                answered = Completed(0, bytes(line), b"", running.seconds)
-                self._observe(running.command.parts[0], answered)
+    def answer(self, running: Running) -> Completed | None:
+        """Wait for what a session's query prints; None if it is no session, or has ended."""
+        while isinstance(running, Session) and running.completed is None:
+            if running.answer is not None:
+                answered = Completed(0, running.answer, b"", running.seconds)
+                running.is_answered = True
+                self._observe(running.command, answered)
                 return answered
             self._poll()
         return None
 
-    def finish(self, running: Running, words: bytes = b"") -> Completed:
-        """Wait for the end of a command, and return any status, also of a failure.
+    def tell(self, running: Running, change: Command) -> bool:
+        """Tell the process of an answered query to make a change; return whether it can."""
+        is_told = isinstance(running, Session) and running.tell(change)
+        if is_told:
+            self._observe(change, None)
+        return is_told
 
-        If it stays, ``words`` are written to its standard input, which is then closed.
-        """
-        if words:
-            self._observe(running.command, None)
-        running.write_stdin(words)
+    def finish(self, running: Running) -> Completed:
+        """Wait for the end of a command, and return any status, also of a failure."""
+        if isinstance(running, Session):
+            running.end_input()
         while running.completed is None:
             self._poll()
-        self._observe(running.command, running.completed)
+        if not (isinstance(running, Session) and running.is_answered):
+            self._observe(running.command, running.completed)
         return running.completed
 
     def _poll(self) -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
-from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.commands import Argv, Command
 from cni_ipvlan.iproute.interrupts import Interrupts
 from cni_ipvlan.start.namedtuple import NamedTuple
 
@@ -71,11 +71,16 @@ class Running(dict[str, str]):
     """A running command; ``completed`` is None until it has ended.
 
     It is also its environment, since sh passes that to the function that starts a process.
-    ``is_bounded`` is whether it may take only a limited time.
+    ``is_bounded`` is whether it may take only a limited time, and ``limit`` is how many seconds it
+    may take in any case, 0 for any.
     """
 
     def __init__(
-        self, command: Command, environment: Mapping[str, str], interrupts: Interrupts
+        self,
+        command: Command,
+        environment: Mapping[str, str],
+        interrupts: Interrupts,
+        limit: float = 0.0,
     ) -> None:
         super().__init__(command.environment or environment)
         self.command = command
@@ -86,27 +91,24 @@ class Running(dict[str, str]):
         self._output = {"stdout": bytearray(), "stderr": bytearray()}
         self._pipes: dict[int, str] = {}
         self._started = time.monotonic()
-        self._stdin = self._input = self._process = self._pidfd = -1
-        self._unwritten = b""
+        self._stdin = self._process = self._pidfd = -1
+        self._limit = limit
         self._bounded_since = self._killed = 0.0
         self._killed_because = ""
         self._is_terminated = False
 
-    @contextmanager
-    def with_stdin(self, stdin: bytes, *, stays: bool = False) -> Iterator[None]:
-        """Set its standard input: a file in memory, so that writing does not wait for a reader.
+    @property
+    def argv(self) -> Argv:
+        """The argument vector that is run, with the prefix that enters its namespace."""
+        return self.command.entered_argv
 
-        If it ``stays``, it is a pipe, which ``say`` closes.
-        """
-        if stays:
-            self._stdin, self._input = os.pipe2(os.O_CLOEXEC)
-            os.set_blocking(self._input, False)
-        else:
-            self._stdin = os.memfd_create("stdin")
-        with _closing(self._stdin):
-            os.write(self._input if stays else self._stdin, stdin)
-            if not stays:
-                os.lseek(self._stdin, 0, os.SEEK_SET)
+    @contextmanager
+    def with_stdin(self) -> Iterator[None]:
+        """Set its standard input: a file in memory, so that writing does not wait for a reader."""
+        self._stdin = os.memfd_create("stdin")
+        with closing(self._stdin):
+            os.write(self._stdin, self.command.stdin)
+            os.lseek(self._stdin, 0, os.SEEK_SET)
             yield
 
     @property
@@ -127,16 +129,7 @@ class Running(dict[str, str]):
     @property
     def fds(self) -> list[tuple[int, int]]:
         """The file descriptors to wait for, and for which events, for poll(2)."""
-        fds = [(descriptor, select.POLLIN) for descriptor in (self._pidfd, *self._pipes)]
-        return fds + ([(self._input, select.POLLOUT)] if self._unwritten else [])
-
-    def write_stdin(self, words: bytes) -> None:
-        """Write to its standard input if it stays, while it is polled, and close that then."""
-        if words:
-            self._started = time.monotonic()
-        if self._input >= 0:
-            self._unwritten = words
-            self._write()
+        return [(descriptor, select.POLLIN) for descriptor in (self._pidfd, *self._pipes)]
 
     def spawn(self, program: str, argv: list[str]) -> int:
         """Start it, and return 0, an exit status with which sh is content."""
@@ -167,8 +160,6 @@ class Running(dict[str, str]):
 
     def poll(self, ready: Collection[int]) -> None:
         """Read what it has printed, bound its time, and notice its end."""
-        if self._input in ready:
-            self._write()
         for pipe in self._pipes.keys() & ready:
             self._read(pipe)
         self._bound()
@@ -204,34 +195,17 @@ class Running(dict[str, str]):
         """Make a pipe that is read as ``name``, without blocking; yield its write end."""
         read, write = os.pipe2(os.O_CLOEXEC)
         self._pipes[read] = name
-        with _closing(write):
+        with closing(write):
             os.set_blocking(read, False)
             yield write
 
     def close(self) -> None:
         """Close our ends of its streams."""
-        self._close_input()
         for pipe in [*self._pipes]:
             self._close_pipe(pipe)
         if self._pidfd >= 0:
             os.close(self._pidfd)
         self._pidfd = -1
-
-    def _close_input(self) -> None:
-        if self._input >= 0:
-            os.close(self._input)
-        self._input, self._unwritten = -1, b""
-
-    def _write(self) -> None:
-        try:
-            written = os.write(self._input, self._unwritten) if self._unwritten else 0
-        except BlockingIOError:
-            return
-        except BrokenPipeError:  # it does not listen
-            written = len(self._unwritten)
-        self._unwritten = self._unwritten[written:]
-        if not self._unwritten:
-            self._close_input()
 
     def _read(self, pipe: int) -> bool:
         """Read available output, keep it up to the limit; return False if there was none."""
@@ -260,9 +234,9 @@ class Running(dict[str, str]):
 
     def _bound(self) -> None:
         """Signal or kill it when it takes too long: in all, after a signal, or for an undo."""
-        urgency, now, limit = self._interrupts.count, time.monotonic(), self.command.seconds
-        if limit and now - self._started >= limit:
-            self.kill(f"it had not ended after {limit:g} s")
+        urgency, now = self._interrupts.count, time.monotonic()
+        if self._limit and now - self._started >= self._limit:
+            self.kill(f"it had not ended after {self._limit:g} s")
         if urgency and not self._is_protected and not self._is_terminated:
             self._is_terminated = True
             self._signal(signal.SIGTERM)
@@ -289,7 +263,8 @@ class Running(dict[str, str]):
 
 
 @contextmanager
-def _closing(descriptor: int) -> Iterator[int]:
+def closing(descriptor: int) -> Iterator[int]:
+    """Close a file descriptor afterwards."""
     try:
         yield descriptor
     finally:

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 
-from cni_ipvlan.iproute.commands import (
-    ABSENT,
-    Argv,
-    Command,
-    Undo,
-    in_shell,
-    prints_json,
-    session_input,
-)
+from cni_ipvlan.iproute.commands import ABSENT, Argv, Command, Undo, batch, in_shell, prints_json
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.iproute.runner import CommandError, Runner
 from cni_ipvlan.iproute.running import Completed, Running
@@ -34,7 +26,7 @@ class Transaction:
     the undos that succeeded, and ``has_undone`` is whether everything was undone (and there was
     something). ``examine`` is called with a command's failure before anything is undone; it must
     be quick, since locks are held.
-    ``run``, ``start`` and ``finish`` raise CommandError, ProgramNotFoundError,
+    ``run``, ``run_batch``, ``start`` and ``finish`` raise CommandError, ProgramNotFoundError,
     UnreadableAnswerError and InterruptedBySignalError.
     """
 
@@ -76,24 +68,50 @@ class Transaction:
                     self._try(undos.pop())
         self.has_undone = had_undos and not self.leftovers
 
-    def run(self, command: Command, query: Running | None = None) -> Completed:
-        """Run a query or a change to its end.
+    def run(
+        self, command: Command, session: Running | None = None, limit: float = 0.0
+    ) -> Completed:
+        """Run a query or a change to its end; the parameters are those of ``start``."""
+        return self.finish(self.start(command, session, limit))
 
-        If the process of an answered ``query`` stays, it makes the change if it can.
+    def run_batch(
+        self, *parts: Command, session: Running | None = None, limit: float = 0.0
+    ) -> Completed:
+        """Run ip commands in order until one fails, in one process if that is possible.
+
+        It prints a line for each query.
         """
-        words = session_input(query.command, command) if query is not None else None
-        if query is not None and words is not None and query.completed is None:
-            return self._go_on(query, command, words)
-        if command.is_split:
-            return self._run_one_by_one(command)
-        return self.finish(self.start(command))
+        command = batch(*parts)
+        if command is None:
+            return self._run_one_by_one(parts)
+        try:
+            completed = self.run(command, session, limit)
+        except CommandError as error:
+            raise _failure(error, command, parts) from None
+        return completed if completed.status else _checked(completed, parts)
 
-    def start(self, command: Command) -> Running:
+    def open(self, query: Command, change: Command | None = None) -> Running:
+        """Start a query whose process stays, if it can, to make a change: see session.process."""
+        self._runner.interrupts.check()
+        session = self._runner.open(query, change)
+        self._unfinished.append(session)
+        return session
+
+    def start(
+        self, command: Command, session: Running | None = None, limit: float = 0.0
+    ) -> Running:
         """Start a command; ``finish`` waits for its end, and other commands may run meanwhile.
 
+        If the process of a query stays (``session``), it makes the change if it can. Else the
+        command is killed after ``limit`` seconds; 0 means no limit.
         A change's undo is registered now, since the command may fail halfway.
         """
-        started = self._start(command)
+        self._runner.interrupts.check()
+        if session is not None and self._runner.tell(session, command):
+            started = session
+        else:
+            started = self._runner.start(command, limit)
+            self._unfinished.append(started)
         if started.was_run:  # otherwise there is nothing to undo
             for undo in command.undo:
                 undos = self._last if undo.comes_last else self._undos
@@ -107,11 +125,17 @@ class Transaction:
         """
         if started.completed is not None and not self._is_unfinished(started):
             return started.completed
-        answered = self._runner.first_line(started) if started.command.stays else None
+        answered = self._runner.answer(started)
         if answered is not None:
             return answered
-        completed = self._finish(started)
-        if completed.status and started.command.accept == ABSENT:
+        completed = self._runner.finish(started)
+        self._unfinished = [each for each in self._unfinished if each is not started]
+        self._runner.interrupts.check()
+        accept = started.command.accept
+        is_accepted = completed.is_absent if accept == ABSENT else bool(accept)
+        if completed.status and not is_accepted:
+            raise CommandError(started.command, completed)
+        if completed.status and accept == ABSENT:
             return completed._replace(stdout=nothing(started.command.argv))
         return completed
 
@@ -135,40 +159,11 @@ class Transaction:
         # Compared by identity, since it is equal to any other with the same environment.
         return any(each is started for each in self._unfinished)
 
-    def _start(self, command: Command) -> Running:
-        self._runner.interrupts.check()
-        started = self._runner.start(command)
-        self._unfinished.append(started)
-        return started
-
-    def _finish(self, started: Running, words: bytes = b"") -> Completed:
-        command, completed = started.command, self._runner.finish(started, words)
-        self._unfinished = [each for each in self._unfinished if each is not started]
-        self._runner.interrupts.check()
-        is_accepted = completed.is_absent if command.accept == ABSENT else bool(command.accept)
-        if completed.status and not is_accepted:
-            raise _failure(command, completed)
-        is_batch = bool(command.parts) and completed.status == 0
-        return _checked(command, completed) if is_batch else completed
-
-    def _go_on(self, query: Running, change: Command, words: bytes) -> Completed:
-        """Let the process of a query make a change."""
-        asked = query.command
-        if asked.batch_lines:  # the query is the first line of the same batch
-            parts = (*asked.parts, *(change.parts or (change,)))
-            change = change._replace(argv=asked.argv, stdin=asked.stdin + words, parts=parts)
-        else:
-            del query.stdout[: query.stdout.index(b"\n") + 1]
-        query.command = change
-        return self._finish(query, words)
-
-    def _run_one_by_one(self, command: Command) -> Completed:
-        started = ((part.argv, self.start(part)) for part in command.parts)
-        parts = [(argv, self._finish(each)) for argv, each in started]
-        printed = [completed.stdout.strip() for argv, completed in parts if prints_json(argv)]
-        stderr = b"".join(completed.stderr for _, completed in parts)
-        seconds = sum(completed.seconds for _, completed in parts)
-        return Completed(0, b"\n".join(printed), stderr, seconds)
+    def _run_one_by_one(self, parts: Sequence[Command]) -> Completed:
+        done = [(part.argv, self.run(part)) for part in parts]
+        printed = [each.stdout.strip() for argv, each in done if prints_json(argv)]
+        stderr = b"".join(each.stderr for _, each in done)
+        return Completed(0, b"\n".join(printed), stderr, sum(each.seconds for _, each in done))
 
     def _try(self, undo: Callable[[], object]) -> None:
         try:
@@ -207,21 +202,18 @@ def _is_refused(undo: Completed, change: Completed | None) -> bool:
     return bool(undo.stdout.strip()) and undo.stdout == change.stdout
 
 
-def _failure(command: Command, completed: Completed) -> CommandError:
-    """Return the failure of a command; for an ``ip -batch``, of the line that failed."""
-    if command.stays:
-        return CommandError(command.parts[0], completed)
-    message, _, number = completed.stderr.rstrip().rpartition(b"Command failed -:")
+def _failure(error: CommandError, command: Command, parts: Sequence[Command]) -> CommandError:
+    """Return the failure of the line of an ``ip -batch`` that failed, if that is known."""
+    message, _, number = error.completed.stderr.rstrip().rpartition(b"Command failed -:")
     lines = len(command.batch_lines)
-    if command.parts and number.isdigit() and 0 < int(number) <= lines:
-        part = command.parts[int(number) - lines - 1]
-        return CommandError(part, completed._replace(stderr=message))
-    return CommandError(command, completed)
+    if not number.isdigit() or not 0 < int(number) <= lines:
+        return error
+    return CommandError(parts[int(number) - lines - 1], error.completed._replace(stderr=message))
 
 
-def _checked(command: Command, completed: Completed) -> Completed:
+def _checked(completed: Completed, parts: Sequence[Command]) -> Completed:
     """Return the output of an ``ip -batch`` with one line for each query."""
     lines = [line for line in completed.stdout.split(b"\n") if line]
-    if len(lines) != sum(prints_json(part.argv) for part in command.parts):
+    if len(lines) != sum(prints_json(part.argv) for part in parts):
         raise UnreadableAnswerError(completed.stdout.decode("utf-8", "replace"))
     return completed._replace(stdout=b"\n".join(lines))

@@ -46,7 +46,7 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         netns = call.netns()
         tx.examine = partial(_examine, tx, netns)
         has_record = _check_not_attached(call)
-        session = tx.start(configure.query_links(request.ifname, netns))
+        session = configure.query_links(tx, request.ifname, netns)
         parent = find_master(tx, conf, netns)
         record = _record(request, conf, netns)
         preflight.check_name_is_free(

@@ -10,7 +10,7 @@ from cni_ipvlan.cni.request import Request
 from cni_ipvlan.cni.result import Result
 from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands, namespace, queries
-from cni_ipvlan.iproute.commands import Command, batch
+from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.running import Running
@@ -109,7 +109,7 @@ def _shown(
     if previous.routes:
         asked.append(commands.route_show(ifname))
     parts = (Command(argv, netns=netns, accept=commands.ABSENT) for argv in asked)
-    output = call.tx.run(batch(*parts)._replace(accept=commands.ABSENT)).stdout.lstrip() or b"[]"
+    output = call.tx.run_batch(*parts).stdout.lstrip() or b"[]"
     shown, *lines = output.split(b"\n")
     answers = [[lines.pop(0) for _ in queries_ if lines] for queries_ in of_features]
     return shown, b"".join(lines), answers

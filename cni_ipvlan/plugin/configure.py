@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.iproute import commands, queries
-from cni_ipvlan.iproute.commands import Command, Undo, all_links_before, batch
+from cni_ipvlan.iproute.commands import Command, Undo, batch
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import Address, Link
 from cni_ipvlan.iproute.runner import CommandError
@@ -25,9 +25,10 @@ _DUPLICATE_DETECTION_SECONDS = 5
 _AT_ONCE = 16  # questions by ARP, each a process
 
 
-def query_links(name: str, netns: Namespace) -> Command:
-    """Return the query for all links in a container, whose process stays to configure one."""
-    return all_links_before(_batch([_announcement(name)], name, netns))
+def query_links(tx: Transaction, name: str, netns: Namespace) -> Running:
+    """Start the query for all links in a container, whose process stays to configure one."""
+    change = batch(*_and_show([_announcement(name)], name, netns))
+    return tx.open(Command(commands.link_show(), netns=netns), change)
 
 
 def configure(
@@ -60,12 +61,12 @@ def configure(
         # Not taken down for it: DHCP could not release the address if this failed halfway.
         changes.append(Command(commands.link_announce(name), "announce its addresses"))
     if addressing.has_ipv6:
-        _make(call, _batch(changes, name, netns), session)
+        _make(call, _and_show(changes, name, netns), session)
         _wait_for_ipv6(call.tx, name, netns, addressing)
         changes = []
     changes += [_neighbour(each, expected.mac, name) for each in addressing.neighbours]
     changes += [_route(route, name) for route in addressing.routes]
-    done = _make(call, _batch(changes, name, netns), session)
+    done = _make(call, _and_show(changes, name, netns), session)
     if done.is_assumed:
         return expected, [each.address for each in addressing.addresses]
     present = queries.addresses(done.stdout)
@@ -136,15 +137,15 @@ def _announcement(name: str) -> Command:
     )
 
 
-def _batch(changes: Sequence[Command], name: str, netns: Namespace) -> Command:
-    """Return changes, and then ``address show``, as one command."""
-    commands_ = [*changes, Command(commands.address_show(name))]
-    return batch(*(each._replace(netns=netns) for each in commands_))
+def _and_show(changes: Sequence[Command], name: str, netns: Namespace) -> list[Command]:
+    """Return changes, and then ``address show``, in a namespace."""
+    show = Command(commands.address_show(name))
+    return [each._replace(netns=netns) for each in (*changes, show)]
 
 
-def _make(call: Call, change: Command, session: Running) -> Completed:
+def _make(call: Call, parts: Sequence[Command], session: Running) -> Completed:
     """Make changes that need no undo, and then ``address show``."""
-    done = call.tx.run(change, session)
+    done = call.tx.run_batch(*parts, session=session)
     if done.stderr:
         why = done.stderr.decode("utf-8", "replace").strip()
         call.warn(f"new addresses may not be announced to neighbours: {why}")

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from cni_ipvlan.cni.errors import Failures
 from cni_ipvlan.cni.request import Request
 from cni_ipvlan.iproute import namespace
-from cni_ipvlan.iproute.commands import session
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.plugin import features, ipam, links
@@ -103,7 +102,7 @@ def _remove_from(
         return any(_is_about(registry, record, link, netns) for record in records)
 
     with call.node.runner.holding(netns):
-        asked = tx.start(session(links.listing(netns)))
+        asked = tx.open(links.listing(netns))
         claimed, others = links.sort(attachment, tx.finish(asked), names, expected=names[0])
         own = [link for link in others if is_recorded(link)]
         own += [

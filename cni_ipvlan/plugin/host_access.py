@@ -20,7 +20,7 @@ from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
 from cni_ipvlan.cni.result import Route
 from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands, namespace, queries
-from cni_ipvlan.iproute.commands import Argv, Command, Undo, batch
+from cni_ipvlan.iproute.commands import Argv, Command, Undo
 from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import links, shared
@@ -146,7 +146,7 @@ class HostAccess(Feature):
         if there is None or not there.is_up:
             for switch in shared.switches(name):
                 tx.run(switch)
-        tx.run(batch(*changes))
+        tx.run_batch(*changes)
 
     def asked(self, ifname: str) -> tuple[Argv, ...]:
         """CHECK: return the query for the container's neighbours."""
@@ -284,7 +284,7 @@ def check_permitted(tx: Transaction, master: Master, addresses: Sequence[Address
     one host, and no next hop of any route.
     """
     asked = (commands.route_show(), commands.nexthop_show())
-    shown, objects = tx.run(batch(*map(Command, asked))).stdout.split(b"\n")
+    shown, objects = tx.run_batch(*map(Command, asked)).stdout.split(b"\n")
     hops = set(map(ip_address, (*queries.next_hops(shown), *queries.next_hops(objects))))
     ways = [
         (ip_network(each.dst), each)
@@ -307,7 +307,7 @@ def _is_known(tx: Transaction, master: Master, addressing: Addressing) -> bool:
     """
     ours = [each for each in _plain(addressing.addresses) if ":" not in each]
     shown = (Command(commands.neighbour_show(master.link.name, each)) for each in ours)
-    output = tx.run(batch(*shown)).stdout if ours else b""
+    output = tx.run_batch(*shown).stdout if ours else b""
     return any(queries.neighbours(line) for line in output.splitlines())
 
 
@@ -433,7 +433,7 @@ def _matching(tx: Transaction, addresses: Sequence[str]) -> Iterator[tuple[str, 
     """Yield each address with what ip prints of the routes that it matches."""
     for _, ours in _by_family(addresses):
         asked = (Command(commands.route_show_matching(each)) for each in ours)
-        yield from zip(ours, tx.run(batch(*asked)).stdout.split(b"\n"), strict=True)
+        yield from zip(ours, tx.run_batch(*asked).stdout.split(b"\n"), strict=True)
 
 
 def _routes_to(
@@ -442,7 +442,7 @@ def _routes_to(
     """Yield the routes to single addresses through an interface."""
     for _, ours in _by_family(addresses):
         asked = (Command(commands.route_show_exact(each, name)) for each in ours)
-        output = tx.run(batch(*asked)).stdout.split(b"\n")
+        output = tx.run_batch(*asked).stdout.split(b"\n")
         for address, routes in zip(ours, output, strict=True):
             yield from ((address, route) for route in queries.routes(routes))
 
@@ -497,7 +497,7 @@ def _routes_of(tx: Transaction, record: Record) -> list[tuple[str, queries.Route
 def _remove_routes(tx: Transaction, routes: Sequence[tuple[str, queries.Route]], name: str) -> None:
     if routes:
         removals = (_removal(address, name, route.priority) for address, route in routes)
-        tx.run(batch(*removals))
+        tx.run_batch(*removals)
 
 
 def _removal(address: str, name: str, metric: int) -> Command:

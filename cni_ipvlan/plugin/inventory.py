@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from cni_ipvlan.iproute import commands, namespace, queries
-from cni_ipvlan.iproute.commands import Command, batch
+from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.runner import CommandError
@@ -64,7 +64,7 @@ def take(
             return
         asked = (Command(commands.address_show(kind=kind), netns=netns) for kind in kinds)
         try:
-            output = tx.run(batch(*asked)._replace(seconds=left)).stdout
+            output = tx.run_batch(*asked, limit=left).stdout
         except CommandError as error:
             unseen(f"{netns.path if netns else 'the host'}: {error.answer}")
             continue

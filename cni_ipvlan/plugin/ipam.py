@@ -36,7 +36,7 @@ _PURPOSES = {
     "GC": "release addresses without a valid attachment",
 }
 _HAS_LEASE = "duplicate allocation is not allowed"  # host-local: the attachment has a lease
-_ALLOCATE_NOTHING = ("static",)  # plugins whose result depends only on the configuration
+ALLOCATE_NOTHING = ("static",)  # plugins whose result depends only on the configuration
 
 
 def needs_link(name: str) -> bool:
@@ -80,13 +80,14 @@ def allocate(call: Call, name: str, *, has_older: bool) -> Callable[[], Result |
         return True
 
     release = Undo(_command(call, name, "DEL"), is_new, comes_last=not needs_link(name))
-    started = call.tx.start(_command(call, name, "ADD")._replace(undo=(release,)))
+    allocation = _command(call, name, "ADD")._replace(undo=(release,))
+    started = call.tx.start(allocation, limit=MOST_SECONDS)
     return lambda: _wait(call, name, started, parse) or call.node.ipam_result
 
 
 def ask(call: Call, name: str, verb: str) -> Callable[[], None]:
     """Delegate a verb that has no result."""
-    started = call.tx.start(_command(call, name, verb))
+    started = call.tx.start(_command(call, name, verb), limit=MOST_SECONDS)
     return lambda: _wait(call, name, started, lambda answer: delegate.check(name, answer))
 
 
@@ -126,8 +127,6 @@ def _command(call: Call, name: str, verb: str) -> Command:
         stdin=call.request.stdin,
         environment=environment,
         accept=commands.ANY,
-        changes_nothing=name in _ALLOCATE_NOTHING,
-        seconds=MOST_SECONDS,
     )
 
 

@@ -132,9 +132,8 @@ def read(tx: Transaction, record: Record) -> tuple[Namespace, Link] | None:
     if netns is None:
         return None
     query = Command(commands.link_show(record.ifname), netns=netns, accept=commands.ABSENT)
-    query = query._replace(seconds=_READ_SECONDS)
     try:
-        shown = tx.run(query)
+        shown = tx.run(query, limit=_READ_SECONDS)
     except CommandError:  # the container has just ended, or its kernel is slow to answer
         return None
     if shown.is_assumed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
 from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands, namespace, queries
-from cni_ipvlan.iproute.commands import Command, batch
+from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.runner import CommandError
@@ -80,7 +80,7 @@ def look(tx: Transaction, name: str, netns: Namespace | None) -> Master | None:
     of_kinds = (commands.link_show(kind=kind) for kind in kinds)
     asked = (commands.address_show(name), *of_host, *of_kinds)
     try:
-        output = tx.run(batch(*(Command(argv, netns=netns) for argv in asked))).stdout
+        output = tx.run_batch(*(Command(argv, netns=netns) for argv in asked)).stdout
     except CommandError as error:
         if error.completed.is_absent:
             return None

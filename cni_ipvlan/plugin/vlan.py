@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands, queries
-from cni_ipvlan.iproute.commands import Command, batch
+from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.transaction import Transaction
@@ -173,7 +173,7 @@ def _to_be_made(below: Master, name: str) -> Master:
 
 def _make(tx: Transaction, add: Command, name: str) -> None:
     """Make a VLAN, of which the host gets no address by itself."""
-    tx.run(batch(add, Command(commands.link_set_alias(name, _LABEL), "label it")))
+    tx.run_batch(add, Command(commands.link_set_alias(name, _LABEL), "label it"))
     for switch in shared.switches(name):
         tx.run(switch)
     tx.run(Command(commands.link_set_up(name), "bring it up"))
@@ -202,7 +202,7 @@ def _delete(tx: Transaction, name: str) -> None:
     """
     proof = Command(commands.link_add_ipvlan(name, commands.PROBE, "l2", "bridge", 0))
     try:
-        tx.run(batch(proof, Command(commands.link_delete(name), f"remove the VLAN {name}")))
+        tx.run_batch(proof, Command(commands.link_delete(name), f"remove the VLAN {name}"))
     except CommandError as error:
         if error.argv != proof.argv:
             raise

@@ -41,25 +41,23 @@ class World:
     def holding(self, _place: Namespace) -> Iterator[None]:
         yield
 
-    def start(self, command: Command) -> Running:
+    def start(self, command: Command, _limit: float = 0.0) -> Running:
         running = Running(command, {}, self.interrupts)
         running._process = 0
-        if command.stays:
-            self.commands.append(command.entered_argv)
-            running.stdout[:] = self.run(command.parts[0]).stdout + b"\n"
-        else:
-            running.completed = self.run(command)
+        running.completed = self.run(command)
         return running
 
-    def first_line(self, running: Running) -> Completed | None:
-        if running.completed:
-            return None
-        return Completed(0, bytes(running.stdout).rstrip(b"\n"), b"", 0.0)
+    def open(self, query: Command, _change: Command | None) -> Running:
+        return self.start(query)
 
-    def finish(self, running: Running, words: bytes = b"") -> Completed:
-        if running.completed is None:
-            done = self.run(running.command) if words else None
-            running.completed = done or Completed(0, b"", b"", 0.0)
+    def answer(self, _running: Running) -> Completed | None:
+        return None
+
+    def tell(self, _running: Running, _change: Command) -> bool:
+        return False
+
+    def finish(self, running: Running) -> Completed:
+        assert running.completed
         return running.completed
 
     def run(self, command: Command) -> Completed:
@@ -75,7 +73,7 @@ class World:
         elif words[0] == "nsenter":
             words = words[2:]
         entry = argv[: len(argv) - len(words)]
-        if words[0] == "sh" and words[2] == commands._WRITE_AND_RUN:
+        if words[0] == "sh" and words[2] == commands.WRITE_AND_RUN:
             self.commands.append(argv)
             words = words[words.index("ip") :]
         if words[-2:] == ("-batch", "-"):

@@ -77,7 +77,6 @@ def test_several_ip_commands_are_lines_of_one() -> None:
         NAMED,
         b"address add 10.0.0.2/24 dev it@s\nlink set dev net1 up\n"
         b"address show dev net1\nroute show table all dev net1\n",
-        parts=parts,
     )
 
 
@@ -95,11 +94,13 @@ def test_command_that_a_batch_would_split_or_with_its_own_settings_makes_no_batc
         commands.route_show_default(4),
         ("ip", "-n", "x", "link"),
     ):
-        assert together_(commands.link_set_up("net1"), argv).argv == ()
+        assert batch(*map(Command, (commands.link_set_up("net1"), argv))) is None
 
 
 def together_(*argvs: tuple[str, ...]) -> Command:
-    return batch(*map(Command, argvs))
+    joined = batch(*map(Command, argvs))
+    assert joined
+    return joined
 
 
 def test_parameters_stand_before_what_a_shell_runs() -> None:

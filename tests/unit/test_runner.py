@@ -14,6 +14,7 @@ from lab import wait_until
 
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.interrupts import Interrupts
+from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.runner import ProgramNotFoundError, Runner, UnusableArgumentError
 from cni_ipvlan.iproute.running import Completed
 
@@ -46,13 +47,13 @@ def test_status_is_negative_when_a_signal_killed_the_command(runner: Runner, sta
 def test_command_and_its_children_are_killed_in_time(runner: Runner, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     script = f"(exec 3<>{tmp_path}/pipe; sleep 60 <&3) & echo $!; sleep 60"
-    done = runner.run(shell(script)._replace(seconds=0.3))
+    done = runner.run(shell(script), 0.3)
     assert done.status == -signal.SIGKILL
     assert done.killed_because == "it had not ended after 0.3 s"
     assert 0.3 <= done.seconds < 30
     child = int(done.stdout)
     wait_until(lambda: state_of(child) in ("gone", "Z"))
-    done = runner.run(shell("exit 3")._replace(seconds=30))
+    done = runner.run(shell("exit 3"), 30)
     assert (done.status, done.killed_because) == (3, "")
 
 
@@ -167,22 +168,31 @@ def test_observer_is_called_before_and_after_every_command(tmp_path: Path) -> No
     assert 0 < ended[0].seconds < 5
 
 
-def test_what_a_staying_command_is_told_is_observed_and_timed_by_itself() -> None:
+@pytest.mark.parametrize("is_told", [False, True])
+def test_a_process_that_stays_is_observed_as_its_query_and_its_change(
+    tmp_path: Path, *, is_told: bool
+) -> None:
+    script(tmp_path / "ip", "#!/bin/sh\nread -r x; echo []; read -r x && sleep 0.1; echo $x")
     observed: list[tuple[Command, Completed | None]] = []
-    runner = Runner("", lambda *each: observed.append(each), Interrupts())
-    asked = shell("echo; read x; sleep 0.1")._replace(parts=(Command(("ask",)),), stays=True)
-    running = runner.start(asked)
-    answered = runner.first_line(running)
+    runner = Runner(str(tmp_path), lambda *each: observed.append(each), Interrupts())
+    query = Command(("ip", "-j", "link", "show"))
+    change, other = (Command(("ip", "link", "set", "dev", "x", word)) for word in ("up", "down"))
+    running = runner.open(query, None)
+    assert not runner.tell(running, change)  # before it has answered
+    answered = runner.answer(running)
     assert answered
-    assert answered.stdout == b""
+    assert answered.stdout == b"[]"
     idle = time.monotonic()
     wait_until(lambda: time.monotonic() - idle > 0.3)
-    running.command = change = Command(("change",))
+    assert not runner.tell(running, change._replace(netns=Namespace("/x", "x", (1, 1))))
     told = time.monotonic()
-    ended = runner.finish(running, b"x\n")
-    assert [command for command, _ in observed] == [asked, asked.parts[0], change, change]
-    assert observed[2:] == [(change, None), (change, ended)]
-    assert 0.1 <= ended.seconds <= time.monotonic() - told
+    assert not is_told or (runner.tell(running, change) and not runner.tell(running, other))
+    ended = runner.finish(running)
+    assert observed[:2] == [(query, None), (query, answered)]
+    assert observed[2:] == ([(change, None), (change, ended)] if is_told else [])
+    if is_told:
+        assert ended.stdout == b"link set dev x up\n"
+        assert 0.1 <= ended.seconds <= time.monotonic() - told
 
 
 def script(path: Path, content: str) -> None:

@@ -39,7 +39,7 @@ class FakeRunner:
         self.after: dict[str, Callable[[], None]] = {}
         self.interrupts = Interrupts()
 
-    def start(self, command: Command) -> Running:
+    def start(self, command: Command, _limit: float = 0.0) -> Running:
         running = Running(command, {}, Interrupts())
         running.completed = self._completed(command)
         running._process = 0 if running.completed.was_run else -1
@@ -48,11 +48,11 @@ class FakeRunner:
     def run(self, command: Command) -> Completed:
         return self.finish(self.start(command))
 
-    def first_line(self, _running: Running) -> Completed | None:
+    def answer(self, _running: Running) -> Completed | None:
         """Answer whole, as a process that does not stay."""
         return None
 
-    def finish(self, running: Running, _words: bytes = b"") -> Completed:
+    def finish(self, running: Running) -> Completed:
         assert running.completed
         self.finished.append(" ".join(running.command.entered_argv))
         return running.completed
@@ -248,13 +248,14 @@ def test_signal_during_a_change_undoes_it_while_others_are_held_back(world: Worl
 
 def test_signal_before_a_change_or_a_program_prevents_it(world: World) -> None:
     world.interrupts._catch(signal.SIGTERM, None)
-    for command in (
-        batch(Command(("ip", "link")), Command(("ip", "link"))),
-        Command(("ipam",), "allocate", environment={}),
-        Command(("do", "one"), "do one"),
+    for run in (
+        lambda: world.tx.run_batch(Command(("ip", "link")), Command(("ip", "link"))),
+        lambda: world.tx.open(Command(("ip", "link"))),
+        lambda: world.tx.run(Command(("ipam",), "allocate", environment={})),
+        lambda: world.tx.run(Command(("do", "one"), "do one")),
     ):
         with pytest.raises(InterruptedBySignalError), world.tx:
-            world.tx.run(command)
+            run()
     assert world.runner.ran == []
 
 
@@ -277,9 +278,7 @@ SWITCH = Command(("tee", "/proc/sys/a", "/proc/sys/b"), "announce", CONTAINER, s
 
 def run_all(world: World, *changes: tuple[str, ...]) -> bytes:
     parts = [Command(argv, f"do {argv[-1]}", CONTAINER) for argv in changes]
-    done = world.tx.run(batch(*parts, Command(SHOW, netns=CONTAINER)))
-    assert done is not None
-    return done.stdout
+    return world.tx.run_batch(*parts, Command(SHOW, netns=CONTAINER)).stdout
 
 
 def test_changes_are_made_and_read_back_in_one_process(world: World) -> None:
@@ -304,15 +303,15 @@ def test_changes_that_one_process_cannot_take_are_made_one_by_one(world: World) 
 
 def test_parameters_are_written_in_the_same_process_or_else_first(world: World) -> None:
     combined = batch(SWITCH, Command(UP, "do up", CONTAINER))
+    assert combined
     assert combined.argv[0] == "sh"
     assert combined.argv[3:] == ("sh", "/proc/sys/a", "/proc/sys/b", "ip", "-batch", "-")
     assert combined.stdin == b"link set dev net1 up\n"
-    assert (combined.purpose, combined.parts[0]) == ("announce; do up", SWITCH)
+    assert combined.purpose == "announce; do up"
     switch = SWITCH._replace(accept=commands.OPTIONAL)
     world.runner.fails("ip netns exec c tee /proc/sys/a /proc/sys/b", b"tee: no\n")
     with world.tx:
-        done = world.tx.run(batch(switch, Command(ODD, "do odd", CONTAINER)))
-    assert done
+        done = world.tx.run_batch(switch, Command(ODD, "do odd", CONTAINER))
     assert done.stderr.startswith(b"tee: no\n")
     assert world.runner.ran[1:] == ["ip netns exec c ip link set dev it's up"]
 
@@ -322,11 +321,12 @@ def test_failure_of_several_names_the_change(world: World, announced: tuple[Comm
     down = (*UP[:-1], "down")
     changes = [Command(argv, f"do {argv[-1]}", CONTAINER) for argv in (UP, down)]
     combined = batch(*announced, *changes)
+    assert combined
     why = b"sh: 1: cannot create /proc/sys/a\n" if announced else b""
     answer = why + b"RTNETLINK answers: File exists"
     world.runner.fails(" ".join(combined.entered_argv), answer + b"\nCommand failed -:2\n")
     with pytest.raises(CommandError) as caught, world.tx:
-        world.tx.run(combined)
+        world.tx.run_batch(*announced, *changes)
     assert caught.value.argv == ("ip", "netns", "exec", "c", *down)
     assert caught.value.purpose == "do down"
     assert caught.value.answer == answer.decode()
@@ -342,13 +342,13 @@ def test_failure_that_names_no_change_is_that_of_the_batch(world: World) -> None
 
 @pytest.mark.parametrize("printed", [b"", b"[1]\n", b"[1]\n[2]\n[3]\n"])
 def test_queries_in_one_process_have_an_answer_each(world: World, printed: bytes) -> None:
-    shows = batch(Command(SHOW), Command(SHOW))
+    shows = Command(SHOW), Command(SHOW)
     world.runner.outputs["ip -j -batch -"] = [b"[1]\n\n[2]\n"]
     with world.tx:
-        assert world.tx.run(shows).stdout == b"[1]\n[2]"
+        assert world.tx.run_batch(*shows).stdout == b"[1]\n[2]"
     world.runner.outputs["ip -j -batch -"] = [printed]
     with pytest.raises(UnreadableAnswerError), world.tx:
-        world.tx.run(shows)
+        world.tx.run_batch(*shows)
 
 
 def test_one_process_asks_about_one_family() -> None:
@@ -356,4 +356,4 @@ def test_one_process_asks_about_one_family() -> None:
     for families, is_split in (("44", False), ("66", False), ("46", True), (" 6", True)):
         options = [() if family == " " else (f"-{family}",) for family in families]
         queries = [Command(("ip", *option, "-j", "route", "show", "default")) for option in options]
-        assert batch(*queries).is_split is is_split
+        assert (batch(*queries) is None) is is_split

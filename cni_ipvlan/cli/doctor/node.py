@@ -54,7 +54,7 @@ def examine(runner: Runner) -> Iterator[Finding]:
     yield from reported("iproute2", _iproute2(runner))
     for program in ("nsenter", "tee", "cat"):
         try:
-            runner.run(Command((program, "--version"), seconds=_SECONDS))
+            runner.run(Command((program, "--version")), _SECONDS)
         except ProgramNotFoundError as error:
             yield failed("programs", error)
     yield from reported("permission", _permission())
@@ -72,7 +72,7 @@ def _kernel(runner: Runner) -> Iterator[Finding]:
 
 
 def _iproute2(runner: Runner) -> Iterator[Finding]:
-    answer = runner.run(Command(("ip", "-V"), seconds=_SECONDS))
+    answer = runner.run(Command(("ip", "-V")), _SECONDS)
     printed = (answer.stdout or answer.stderr).decode("utf-8", "replace").strip()[:60]
     oldest = ".".join(map(str, _OLDEST_IPROUTE2))
     version = re.search(r"iproute2-v?(\d+)\.(\d+)", printed)

@@ -24,6 +24,7 @@ from cni_ipvlan.log import Log
 from cni_ipvlan.plugin import explain, host_local, inventory, perform, preflight
 from cni_ipvlan.plugin.addressing import LEAST_MTU_OF_IPV6
 from cni_ipvlan.plugin.codes import CHECK_FAILED
+from cni_ipvlan.plugin.ipam import ALLOCATE_NOTHING
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import Node, id_of
 
@@ -62,7 +63,7 @@ def make(request: Request, begin: _Begin, ipam_result: Result | None) -> Predict
     ``ipam_result`` is that result if it is known; the plugin is not called then. A failed CHECK
     is not raised, as what it looked at shows why.
     """
-    plan, failure = Plan(answer.STAND_INS), None
+    plan, failure = Plan(answer.STAND_INS, ALLOCATE_NOTHING), None
     delivered: list[Result] = []
     node = begin(plan, ipam_result or answer.FOR_IPV4)
     try:
@@ -79,7 +80,7 @@ def make(request: Request, begin: _Begin, ipam_result: Result | None) -> Predict
     parent = expected_master(looking.begin(), conf, preflight.container_namespace(request))
     _check_addresses(looking, parent, plan)
     made = made._replace(result=results.render(delivered[0], request.version))
-    allocation = next(filter(is_allocation, plan.changes), None)
+    allocation = next((each for each in plan.changes if is_allocation(plan, each)), None)
     if allocation is None:
         return made
     if ipam_result is not None:
@@ -98,7 +99,7 @@ def make(request: Request, begin: _Begin, ipam_result: Result | None) -> Predict
 
 def _for_both_families(made: Prediction, request: Request, begin: _Begin) -> Prediction:
     """Make a dry run again for an answer with IPv6 as well: what only this one does is for that."""
-    plan = Plan(answer.STAND_INS)
+    plan = Plan(answer.STAND_INS, ALLOCATE_NOTHING)
     delivered: list[Result] = []
     silent = Log(lambda _text: None, {})  # the first one has warned already
     perform(begin(plan, answer.FOR_BOTH)._replace(listener=silent), request, delivered.append)
@@ -146,9 +147,9 @@ def _check_leases(request: Request, plan: Plan) -> None:
             raise
 
 
-def is_allocation(change: Command) -> bool:
+def is_allocation(plan: Plan, change: Command) -> bool:
     """Whether a change lets an IPAM plugin allocate."""
-    return change.parameters.get("CNI_COMMAND") == "ADD" and not change.changes_nothing
+    return change.parameters.get("CNI_COMMAND") == "ADD" and not plan.was_run(change)
 
 
 def assumptions(plan: Plan) -> list[str]:
@@ -176,7 +177,7 @@ def document(made: Prediction) -> dict[str, Any]:
                 "undo": [list(undo.command.full_argv) for undo in step.undo],
                 "needed": step.accept != OPTIONAL,
                 "ipv6Only": step in made.ipv6_only,
-                "run": step.changes_nothing or step in made.looks,
+                "run": made.plan.was_run(step) or step in made.looks,
             }
             for step in (*made.plan.changes, *made.looks)
         ],

@@ -72,7 +72,7 @@ def _each(made: Prediction) -> Iterator[str]:
     for step in (*made.plan.changes, *made.looks):
         # An IPAM plugin may be older than GC.
         is_needed = step.accept != OPTIONAL and step.parameters.get("CNI_COMMAND") != "GC"
-        yield _line(step, "|| status=1" if is_needed else "|| :")
+        yield _step(made, step, "|| status=1" if is_needed else "|| :")
     yield "exit $status"
 
 
@@ -85,16 +85,16 @@ def _all_or_nothing(made: Prediction) -> Iterator[str]:
     yield _UNDOING.format(first=first, second=second)
     remove: list[str] = []
     for step in changes:
-        if not step.changes_nothing:
+        if not made.plan.was_run(step):
             yield from _undo(step, remove)
-        if is_allocation(step):
+        if is_allocation(made.plan, step):
             keep, check = _KEEP_ANY if made.has_older else _KEEP, "refuses what add would refuse"
             about = {"purpose": _comment(step.purpose), "check": _comment(check)}
             yield _ANSWER.format(keep=keep, reader=join(made.reader), **about)
             continue
         needs_ipv6 = step in made.ipv6_only and not answer.loop_over(step.argv)[0]
         condition = '[ -z "$ipv6" ] || ' if needs_ipv6 else ""
-        yield condition + _line(step, "|| :" if step.accept in (ABSENT, OPTIONAL) else "")
+        yield condition + _step(made, step, "|| :" if step.accept in (ABSENT, OPTIONAL) else "")
     result = '"$answer"' if made.reader else quote(json.dumps(made.result))
     what = "what the IPAM plugin has answered" if made.reader else "the result"
     yield f"printf '%s\\n' {result}  {_comment(what)}"
@@ -123,10 +123,14 @@ def _undo(step: Command, remove: list[str]) -> Iterator[str]:
         yield _printable(f"remove={quote(' || '.join(remove))}")
 
 
-def _line(step: Command, otherwise: str = "") -> str:
-    """Return a step as a line, or as a loop over what the IPAM plugin answers."""
-    if step.changes_nothing:
+def _step(made: Prediction, step: Command, otherwise: str) -> str:
+    if made.plan.was_run(step):
         return _comment(f"already run, since it changes nothing: {step.purpose}")
+    return _line(step, otherwise)
+
+
+def _line(step: Command, otherwise: str = "") -> str:
+    """Return a command as a line, or as a loop over what the IPAM plugin answers."""
     head, in_shell = answer.loop_over(step.argv)
     purpose = step.purpose
     for stand_in, word in in_shell.items():

@@ -14,7 +14,7 @@ from cni_ipvlan.cli import configs
 from cni_ipvlan.cli.reading import object_in
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import commands, machine, namespace, queries
-from cni_ipvlan.iproute.commands import Command, batch
+from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.transaction import Transaction
@@ -141,9 +141,9 @@ class _Routes:
         )
 
     def _ask(self, netns: Namespace | None) -> list[queries.Route]:
-        query = batch(Command(commands.route_show(), netns=netns))
+        query = Command(commands.route_show(), netns=netns)
         try:
-            return queries.routes(self._tx.run(query).stdout)
+            return queries.routes(self._tx.run_batch(query).stdout)  # which enters faster
         except CommandError as error:
             where = netns.path if netns else "the host"
             self._unseen(f"the routes in {where}: {error.answer}")

@@ -49,14 +49,6 @@ def test_two_runs_of_equal_commands_are_not_confused(narrator: Narrator, capsys:
     assert capsys.readouterr().err.splitlines()[2:] == ["[2]   1.0 ms", "[1]   2.0 ms"]
 
 
-def test_a_process_that_stays_is_shown_as_its_query(narrator: Narrator, capsys: Printed) -> None:
-    asked = Command(("sh", "-c", "…"), parts=(QUERY,), stays=True)
-    narrator.command(asked, None)
-    narrator.command(QUERY, ended(1))
-    narrator.command(asked, ended(9))  # it was told nothing more
-    assert capsys.readouterr().err.splitlines() == ["[1] + ip -j link show", "[1]   1.0 ms"]
-
-
 def test_escape_sequences_are_quoted(narrator: Narrator, capsys: Printed) -> None:
     batch = Command(("ip", "-batch", "-"), "set \x1b[31m", stdin=b"link set dev \x1b[31m up\n")
     narrator.command(batch._replace(undo=(Undo(Command(("ip", "\x1b"))),)), None)
