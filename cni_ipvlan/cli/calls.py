@@ -36,6 +36,7 @@ _OF_DEL = {"-c": "config", "--network": "network", "--netns": "netns", "--ifname
 _OF_DEL |= {"--container-id": "container_id", "--cni-path": "cni_path", "--args": "cni_args"}
 
 _IFNAME = "The interface's name in the container."
+_IFNAME_OR_RECORDED = f"{_IFNAME[:-1]}; without -c or --netns, the recorded one."
 _CONTAINER_ID = "The container's ID [default: a new one for add, else the one found there]."
 _CONTAINER_OR_POD = (
     "The container's ID [default: the one found there]; without -c also a pod's name."
@@ -69,11 +70,12 @@ def _attachment_options(*, of_del: bool = False) -> Callable[[Any], Any]:
     """Return the options that name an attachment; for del, a record may know them."""
     kind = options.container_or_pod if of_del else options.container_id
     about = _CONTAINER_OR_POD if of_del else _CONTAINER_ID
+    ifname = _IFNAME_OR_RECORDED if of_del else _IFNAME
     return _with(
         options.config_option(required=not of_del),
         options.netns_option(required=not of_del, may_be_gone=of_del),
         option(
-            "--ifname", options.interface_name, "NAME", _IFNAME, default="net1", show_default=True
+            "--ifname", options.interface_name, "NAME", ifname, default="net1", show_default=True
         ),
         option("--container-id", kind, "ID", about),
         option("--args/cni_args", options.arguments, "'K=V;…'", "CNI_ARGS, for the IPAM plugin."),
