@@ -129,7 +129,7 @@ def one_line(text: str) -> str:
     """
     text = text.rstrip("\n")
     line = ""
-    for most in (_MOST_BYTES, 1000, 400):  # characters; an escape has at most ten bytes
+    for most in (_MOST_BYTES, _MOST_BYTES - 60, 2000, 1000, 400):  # an escape has at most ten bytes
         line = printable(shortened(text, most))
         if len(line.encode()) <= _MOST_BYTES:
             break

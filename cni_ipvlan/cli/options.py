@@ -186,6 +186,9 @@ def is_json_wanted(words: Sequence[str]) -> bool:
     """Whether a command line asks for JSON, even if the rest of it can't be parsed."""
     before = [*takewhile(lambda word: word != "--", words)]
     pairs = pairwise(("", *before))
+    flags = [set(each[1:]) for each in before if each[:1] == "-"]  # several short ones are a word
+    if any("j" in each and each <= {*"jvw"} for each in flags):
+        return True
     return not {"-j", "--json", "-ojson", "--output=json"}.isdisjoint(before) or any(
         option in ("-o", "--output") and value == "json" for option, value in pairs
     )

@@ -150,7 +150,9 @@ def parse_json(text: str, first_line: int = 1) -> Document:
     except RecursionError:
         raise ConfigError(_TOO_DEEP, line=first_line) from None
     except ValueError as error:  # of a number, which it names
-        raise ConfigError(str(error), line=first_line) from None
+        words = (each for each in _WORD.finditer(text) if each[0] in str(error).split())
+        above = next((text.count("\n", 0, each.start()) for each in words), 0)
+        raise ConfigError(str(error), line=first_line + above) from None
     found = Document(value, {}, {}, {})
     _locate(text, first_line, found)
     return found
@@ -172,17 +174,20 @@ def _locate(text: str, line: int, found: Document) -> None:
     PyYAML could find them, too, but takes 50 seconds and a gigabyte for 2 MiB; this takes two.
     """
     path: list[Any] = []  # the index or key in each open list or object; None before a key
+    keys: list[set[str]] = []
     for word in _WORD.findall(text):
         if word == "\n":
             line += 1
         elif word in "]}":
             path.pop()
+            keys.pop()
         elif word == ",":
             path[-1] = path[-1] + 1 if isinstance(path[-1], int) else None
         elif path and path[-1] is None:
             key = path[-1] = json.loads(word)
-            if tuple(path) in found.lines:
+            if key in keys[-1]:
                 found.repeated.setdefault(tuple(path[:-1]), []).append(key)
+            keys[-1].add(key)
             found.lines[tuple(path)] = line
         else:
             if not path or isinstance(path[-1], int):
@@ -191,6 +196,7 @@ def _locate(text: str, line: int, found: Document) -> None:
                 raise ConfigError(_TOO_DEEP, line=line)
             if word in "[{":
                 path.append(0 if word == "[" else None)
+                keys.append(set())
 
 
 def parse_yaml(text: str) -> list[tuple[int, Document]]:
@@ -267,6 +273,7 @@ class _Nodes:
                 text = "expected a mapping or list of mappings for merging"
                 raise ConfigError(text, line=_line(value))
             for each in reversed(several):
+                self._count(each)
                 merged |= self._members(each)
         return merged | own
 

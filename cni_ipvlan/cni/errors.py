@@ -65,7 +65,7 @@ class CniError(Exception):
     def add_failure(self, other: CniError) -> None:
         """Append a later failure of the same call to the details, once."""
         text = f"also: {_joined(other.msg, other.details)}"
-        if text not in self.details:
+        if f"\n{text}\n" not in f"\n{self.details}\n":
             self.add_details(text)
             self.add_private(other.private)
 

@@ -24,6 +24,7 @@ from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import causes, codes, host_local, inventory
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
+from cni_ipvlan.state.locks import BusyError
 from cni_ipvlan.state.registry import DIRECTORY, Registry
 
 if TYPE_CHECKING:
@@ -89,6 +90,9 @@ def as_cni_error(error: Exception) -> CniError:
         )
     if isinstance(error, InterruptedBySignalError):
         return CniError(codes.INTERRUPTED, f"interrupted by {error.signal}")
+    if isinstance(error, BusyError):
+        left = f"a killed call has left a command behind; fuser -v {DIRECTORY}/locks shows it"
+        return CniError(errors.TRY_AGAIN_LATER, str(error), "" if error.is_live else left)
     if isinstance(error, OSError):
         return _system_error(error)
     raise error

@@ -97,6 +97,7 @@ def _release_gone(call: Call, valid: Collection[AttachmentId], failures: Failure
     for first in range(0, len(wanted), _AT_ONCE):
         with ExitStack() as locks:
             releasing = []
+            node.runner.interrupts.check()
             for attachment in wanted[first : first + _AT_ONCE]:
                 if not locks.enter_context(node.registry.idle(attachment.key)):
                     continue

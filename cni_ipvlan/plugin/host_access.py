@@ -370,7 +370,7 @@ def _permitted(address: IPAddress, master: Master, way: queries.Route | None) ->
 def locked(node: Node, index: int) -> AbstractContextManager[None]:
     """Keep other calls from changing the host's interface on the master with that index."""
     what = f"the interface {link_name(index)}"
-    return node.locked(node.registry.of_host, shared.key(index), what)
+    return node.registry.of_host.master_lock(shared.key(index), node.while_locked(what))
 
 
 def _check_left(

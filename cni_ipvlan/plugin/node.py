@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from cni_ipvlan.cni import delegate
-from cni_ipvlan.cni.errors import TRY_AGAIN_LATER, CniError
+from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.request import Request
 from cni_ipvlan.config import netconf
 from cni_ipvlan.config.netconf import NetConf
@@ -80,19 +80,8 @@ class Node(NamedTuple):
         try:
             with self.registry.attachment_lock(key, self.while_locked(what), strict=strict):
                 yield
-        except BusyError as error:
-            raise CniError(TRY_AGAIN_LATER, str(error)) from None
-        except (OSError, InterruptedBySignalError) as error:
+        except (BusyError, OSError, InterruptedBySignalError) as error:
             raise _as_cni_error(error) from None
-
-    @contextmanager
-    def locked(self, registry: Registry, key: tuple[int, int], what: str) -> Iterator[None]:
-        """Lock what attachments share, ``what``, by its key in a registry; raises CniError."""
-        try:
-            with registry.master_lock(key, self.while_locked(what)):
-                yield
-        except BusyError as error:
-            raise CniError(TRY_AGAIN_LATER, str(error)) from None
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:

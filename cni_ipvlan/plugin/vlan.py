@@ -224,4 +224,5 @@ def _name(below: Master, vlan: int) -> str:
 
 
 def _locked(call: Call, key: int, name: str) -> AbstractContextManager[None]:
-    return call.node.locked(call.registry.of_vlan, shared.key(key), f"the VLAN {name}")
+    waiting = call.node.while_locked(f"the VLAN {name}")
+    return call.registry.of_vlan.master_lock(shared.key(key), waiting)

@@ -173,6 +173,7 @@ def test_details_are_appended_and_private_lines_are_in_no_answer() -> None:
     assert "details" in error.document("1.0.0")
     error.add_details("one")
     error.add_failure(CniError(100, "two", "more", "eth2, too"))
+    error.add_failure(CniError(100, "two", "more"))
     assert str(error) == "no master\none\nalso: two\nmore\neth1 is there\neth2, too"
     assert error.explanation == "one\nalso: two\nmore\neth1 is there\neth2, too"
     assert error.document("1.0.0") == {
@@ -181,3 +182,5 @@ def test_details_are_appended_and_private_lines_are_in_no_answer() -> None:
         "msg": "no master",
         "details": "one\nalso: two\nmore\nthe node's log has the rest",
     }
+    error.add_failure(CniError(100, "tw"))  # another one
+    assert "also: tw\n" in f"{error.explanation}\n"

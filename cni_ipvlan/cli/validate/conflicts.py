@@ -76,6 +76,10 @@ def _refused(
     for feature in features.configured(conf):
         try:
             feature.check_ready(begin(), master, conf, addresses)
+        except InterruptedBySignalError:
+            raise
+        except IprouteError:
+            continue  # as where the master is looked at
         except CniError as error:
             text = f"on this machine, {error.msg}"
             yield Problem(("hostAccess",), text, is_warning=True)

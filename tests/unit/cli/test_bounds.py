@@ -30,6 +30,9 @@ TEXTS = {
     "digits": ("mtu: " + "1" * 101, NUMBER),
     "hexadecimal": ("mtu: 0x" + "f" * 100_000, NUMBER),
     "lists of aliases": ("a0: &a0 [1]\n" + chain("[{0}, {0}]", 60), LARGE),
+    "merges of nothing": (
+        "e: &e {}\na: &a {<<: [" + "*e," * 2000 + "]}\nb: {<<: [" + "*a," * 2000 + "]}", LARGE
+    ),
     "merges of merges": ("a0: &a0 {{k: 1}}\n".format() + chain("{{<<: [{0}, {0}]}}", 30), LARGE),
     "one large merge": (
         "a: &a {" + ", ".join(f"k{n}: 1" for n in range(500)) + "}\n"

@@ -121,7 +121,7 @@ def test_without_a_clear_choice_the_names_are_listed(several: str) -> None:
         ("kind: Pod\napiVersion: v1\n", " has no configuration of type ipvlan"),
         ("{", ":1: it is not valid JSON: a key in double quotes is missing"),
         ('{"a": NaN}', ":1: it is not valid JSON: NaN is not JSON"),
-        ('{\n"a": 1e999}', ":1: it is not valid JSON: the number 1e999 is too large"),
+        ('{\n"a": 1e999}', ":2: it is not valid JSON: the number 1e999 is too large"),
         ('{\n"a": 1, // one\n}', ":2: it is not valid JSON: it has a comment, which JSON does"),
         ('{"a":\n1,\n}', ":2: it is not valid JSON: it has a trailing comma, which JSON does"),
         ("{'a': 1}", ":1: it is not valid JSON: it has single quotes; JSON has double quotes only"),

@@ -233,6 +233,7 @@ def test_other_errors_are_one_document_too() -> None:
         ("show --json --watch", "--watch needs a terminal, and no --json", ""),
         ("--json", "set CNI_COMMAND and its variables", ""),
         ("status --json -c /gone", "'-c' / '--config': cannot read", "try: ipvlan status --help"),
+        ("status -vj -c /gone", "'-c' / '--config': cannot read", "try: ipvlan status --help"),
     ):
         document = failed(2, *line.split())
         assert msg in document["msg"]

@@ -304,6 +304,12 @@ def test_keys_that_are_there_twice(tmp_path: Path) -> None:
     text = yaml.safe_dump(definition('{"name": "one", "name": "two", "plugins": []}'))
     manifest.write_text(f"{text}  config: '{json.dumps({**CONF, 'master': 'eth1'})}'\n")
     plain.write_text(yaml.safe_dump({**CONF, "master": "eth2"}) + "master: eth3\n")
+    twin = tmp_path / "d.conf"
+    twin.write_text(
+        json.dumps({**CONF, "name": "d"})[:-1]
+        + """, "dns": {}, "dns": {"domain": "a"},
+        "dns": {"domain": "b"}}"""
+    )
 
     status, out = validate(tmp_path)
 
@@ -314,6 +320,7 @@ def test_keys_that_are_there_twice(tmp_path: Path) -> None:
         f"{conf}:{len(conf.read_text().splitlines())}: $.mode: {twice}",
         f"{conf}:{line(conf, 'static')}: $.ipam.type: {twice}",
         f"{plain}:{line(plain, 'eth3')}: $.master: {twice}",
+        f"{twin}:2: $.dns: {twice}",
     ]
 
 
