@@ -49,10 +49,9 @@ class DryRun(Transaction):
     ) -> Completed:
         """Run queries one by one, as one may be not permitted; record changes.
 
-        What is asked in the same batch as a change is about what is not there yet.
+        What is asked in a session, or after a change, is about what is not there yet.
         """
-        del session
-        if not any(part.purpose for part in parts):
+        if session is None and not any(part.purpose for part in parts):
             return self._run_one_by_one(parts)
         for change in filter(attrgetter("purpose"), parts):
             self.run(change, limit=limit)
