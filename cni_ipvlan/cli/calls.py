@@ -19,7 +19,7 @@ from cni_ipvlan.cli.options import FILE, option
 from cni_ipvlan.cni import protocol, strict_json
 from cni_ipvlan.cni import result as results
 from cni_ipvlan.cni.errors import UNKNOWN_CONTAINER, CniError
-from cni_ipvlan.cni.request import introduced_in, parse, read
+from cni_ipvlan.cni.request import introduced_in, is_known, parse, read
 from cni_ipvlan.cni.versions import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute.dry_run import Plan
@@ -49,7 +49,8 @@ class Invocation(NamedTuple):
     """What a runtime would pass, and how to make the call.
 
     ``names`` are what a person has typed instead of variables; ``ipam_result`` is the IPAM
-    plugin's in a dry run, if it is known.
+    plugin's in a dry run, if it is known; ``version`` is the configuration's, if that is older than
+    the verb.
     """
 
     environment: Mapping[str, str]
@@ -59,6 +60,7 @@ class Invocation(NamedTuple):
     is_verbose: bool = False
     names: Mapping[str, str] = MappingProxyType({})
     ipam_result: results.Result | None = None
+    version: str = ""
 
 
 def _with(*found: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -259,35 +261,35 @@ def _call_attachment(command: str, given: _Values, values: _Values) -> None:
 
 def _call_network(command: str, values: _Values, extra: _Values) -> None:
     config = {**options.chosen(values["config"], values["network"]).config, **extra}
-    version, ipam = config.get("cniVersion"), netconf.ipam_type(config)
-    if _raise_version(config, command) and ipam:
-        config.pop("ipam")
-        text = f"skipping the IPAM plugin {ipam}, which may not know {command}: the configuration's"
-        end = "; its leases stay" if command == "GC" else ""
-        output.echo_err(f"{text} cniVersion is {version or 'not given'}{end}")
-    _call(command, config, values)
+    ipam, named = netconf.ipam_type(config), config.get("cniVersion")
+    version = _raise_version(config, command)
+    if version and ipam and command == "STATUS":
+        text = f"not asking the IPAM plugin {ipam}, which may not know STATUS: the configuration's"
+        output.echo_err(f"{text} cniVersion is {named or 'not given'}")
+    _call(command, config, values, version=version)
 
 
-def _call(command: str, config: _Values, values: _Values, **about: str) -> None:
+def _call(
+    command: str, config: _Values, values: _Values, *, version: str = "", **about: str
+) -> None:
     path, set_by = cni_path(values["cni_path"])
     names = {"CNI_NETNS": "--netns", "CNI_IFNAME": "--ifname", "CNI_PATH": set_by or USUAL}
     about |= {"CNI_COMMAND": command, "CNI_PATH": path}
     how = (values.get("dry_run", False), values["as_json"], values["verbose"])
     environment, stdin = {**os.environ, **about}, json.dumps(config).encode()
-    make(Invocation(environment, stdin, *how, names, values.get("ipam_result")))
+    make(Invocation(environment, stdin, *how, names, values.get("ipam_result"), version))
 
 
-def _raise_version(config: _Values, command: str) -> bool:
-    """Raise cniVersion to the one that introduced a verb; return whether that was necessary.
+def _raise_version(config: _Values, command: str) -> str:
+    """Raise cniVersion to the one that introduced a verb; return the older one, or "" if it has it.
 
     People can then use every verb, even if a runtime could not with this configuration.
     """
-    version = config.get("cniVersion") or VERSION_WHEN_ABSENT
-    since = introduced_in(command)
-    older = SUPPORTED_VERSIONS[: SUPPORTED_VERSIONS.index(since)]
-    if version in older:
-        config["cniVersion"] = since
-    return version in older
+    version = str(config.get("cniVersion") or VERSION_WHEN_ABSENT)
+    if version not in SUPPORTED_VERSIONS or is_known(command, version):
+        return ""
+    config["cniVersion"] = introduced_in(command)
+    return version
 
 
 def cni_path(given: str | None) -> tuple[str, str]:
@@ -321,6 +323,7 @@ def make(call: Invocation) -> None:
     begin = partial(_node, call.environment, output.Narrator(log) if call.is_verbose else log)
     try:
         request = parse(call.environment, read(call.stdin))
+        request = request._replace(version=call.version or request.version)
         if call.is_dry:
             _print_dry_run(predict.make(request, begin, call.ipam_result), call)
             return

@@ -112,12 +112,12 @@ def parse(environment: Mapping[str, str], given: Stdin) -> Request:
             f"CNI_COMMAND is {command!r}, which is not a CNI command",
             f"known: {', '.join([*_VERBS, 'VERSION'])}",
         )
-    required, since = _VERBS[command]
+    required, _ = _VERBS[command]
     _check_environment(environment, command, required)
     if given.failure is not None:
         raise given.failure
     version = _version_of(given.config)
-    _check_version(version, command, since)
+    _check_version(version, command)
     if command != "DEL":
         _check_network_name(given.config)
     return Request(
@@ -148,6 +148,11 @@ def pod(environment: Mapping[str, str]) -> str:
 def introduced_in(command: str) -> str:
     """Return the CNI version that introduced a command."""
     return _VERBS[command][1]
+
+
+def is_known(command: str, version: str) -> bool:
+    """Whether a supported CNI version has a command."""
+    return SUPPORTED_VERSIONS.index(version) >= SUPPORTED_VERSIONS.index(introduced_in(command))
 
 
 def _version_of(config: Mapping[str, Any]) -> str:
@@ -216,17 +221,18 @@ def _check_environment(
         raise CniError(INVALID_ENVIRONMENT, "; ".join(faults))
 
 
-def _check_version(version: str, command: str, since: str) -> None:
+def _check_version(version: str, command: str) -> None:
     if version not in SUPPORTED_VERSIONS:
         raise CniError(
             INCOMPATIBLE_VERSION,
             f"cniVersion {version!r} is not supported",
             f"supported: {', '.join(SUPPORTED_VERSIONS)}",
         )
-    if SUPPORTED_VERSIONS.index(version) < SUPPORTED_VERSIONS.index(since):
+    if not is_known(command, version):
         raise CniError(
             INCOMPATIBLE_VERSION,
-            f"{command} was introduced in CNI {since}; the configuration's cniVersion is {version}",
+            f"{command} was introduced in CNI {introduced_in(command)}; the configuration's "
+            f"cniVersion is {version}",
         )
 
 

@@ -7,15 +7,36 @@ reach every interface, and servers broadcast their answer to a request with the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from cni_ipvlan.cni.errors import CniError
+from cni_ipvlan.cni.errors import NOT_AVAILABLE, CniError
 from cni_ipvlan.iproute import commands, tc
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import explain
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
+
+_SOCKET = "/run/cni/dhcp.sock"  # its default
+
+
+def check_daemon(config: Mapping[str, Any]) -> None:
+    """Raise CniError unless the daemon of the plugin dhcp, or systemd for it, has its socket."""
+    socket = str(config["ipam"].get("daemonSocketPath") or _SOCKET)
+    start = f"start its daemon on this node: {explain.dhcp_daemon('dhcp')}"
+    if not os.path.exists(socket):
+        raise CniError(NOT_AVAILABLE, f"{socket} does not exist", f"try: {start}")
+    with open("/proc/net/unix", "rb") as file:
+        if all(line.split()[-1] != os.fsencode(socket) for line in file):
+            raise CniError(
+                NOT_AVAILABLE, f"nothing listens on {socket}", f"try: remove it, and {start}"
+            )
 
 
 @contextmanager

@@ -35,6 +35,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 
 from cni_ipvlan.cni.errors import TRY_AGAIN_LATER, CniError
+from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.namespace import Namespace
@@ -57,6 +58,19 @@ if TYPE_CHECKING:
 _MOST_RECORDS = 64
 _MOST_READ = 4
 _NAMED = 3  # of many
+
+
+def check_known(tx: Transaction, registry: Registry, master: Master, conf: NetConf) -> None:
+    """Raise CniError 104 if it is known that the master is used in another mode; for STATUS.
+
+    It neither searches, as an ADD does where nothing is known, nor changes anything.
+    """
+    record = Record(conf.name, "", "", "", (0, 0), conf.mode, conf.flag)
+    opposed = _conflicting(tx, registry.read_only, master, record, None)
+    if opposed not in (None, _UNKNOWN):
+        raise _conflict(registry, master, record, opposed)
+
+
 _DECLARED = "ipvlan-mode"  # the interface with which root declares a mode
 _SEARCH_SECONDS = 5.0
 # How long the kernel takes to remove interfaces of a deleted namespace.

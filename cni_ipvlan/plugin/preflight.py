@@ -1,16 +1,18 @@
-"""Checks before any change: the container, and the interface's name."""
+"""Checks before any change: the container, the interface's name, room for what is written."""
 
 from __future__ import annotations
 
 import os
+import stat
+from contextlib import suppress
 
-from cni_ipvlan.cni.errors import INVALID_ENVIRONMENT, CniError
+from cni_ipvlan.cni.errors import INVALID_ENVIRONMENT, NOT_AVAILABLE, CniError
 from cni_ipvlan.cni.request import Request
 from cni_ipvlan.iproute import namespace, queries
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.plugin.codes import INTERFACE_NAME_TAKEN
 from cni_ipvlan.state.attachment import AttachmentId
-from cni_ipvlan.state.registry import Registry
+from cni_ipvlan.state.registry import DIRECTORY, Registry
 
 
 def container_namespace(request: Request) -> Namespace:
@@ -89,4 +91,35 @@ def check_name_is_free(
                 if record.attachment != attachment
             ),
             "CNI_IFNAME",
+        )
+
+
+def check_records() -> None:
+    """Raise CniError unless an ADD can write its records, without writing any."""
+    with suppress(FileNotFoundError):
+        status = os.lstat(DIRECTORY)
+        if not stat.S_ISDIR(status.st_mode) or (status.st_uid and not os.geteuid()):
+            raise CniError(
+                NOT_AVAILABLE,
+                f"{DIRECTORY} is not a directory, or belongs to another user",
+                f"try: remove it: mv {DIRECTORY} {DIRECTORY}.old",
+            )
+    check_writable(DIRECTORY)
+
+
+def check_writable(directory: str) -> None:
+    """Raise CniError if root certainly can't write into a directory, which may be made for that."""
+    place = os.path.abspath(directory)
+    while not os.path.lexists(place):
+        place = os.path.dirname(place)
+    room, is_root = os.statvfs(place), os.geteuid() == 0
+    if room.f_flag & os.ST_RDONLY or (is_root and not os.access(place, os.W_OK | os.X_OK)):
+        raise CniError(
+            NOT_AVAILABLE,
+            f"{place} can't be written to",
+            f"try: make it writable: findmnt -T {place} shows how it is mounted",
+        )
+    if (room.f_blocks and not room.f_bfree) or (room.f_files and not room.f_ffree):
+        raise CniError(
+            NOT_AVAILABLE, f"{place} is full", f"try: make room: df {place}; du -x {place}"
         )

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import LIMITED_CONNECTIVITY, NOT_AVAILABLE, CniError
-from cni_ipvlan.cni.request import Request
+from cni_ipvlan.cni.request import Request, is_known
 from cni_ipvlan.cni.result import Address
 from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import CommandError, Runner
-from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.plugin import features, host_local, ipam, master
+from cni_ipvlan.plugin import features, host_local, ipam, master, modes, preflight
 from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.node import Call, Node
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
@@ -33,11 +33,13 @@ def status(node: Node, request: Request) -> None:
             call = Call(node, request, tx)
             check_kernel(node.runner)
             check_programs(node.runner, conf, likely_addresses(request.config.get("ipam")))
-            _check_master(tx, conf, request)
-            if conf.ipam_type == "host-local":
-                host_local.check_room(request.config)
+            _check_master(call, conf)
+            preflight.check_records()
             if conf.ipam_type:
-                ipam.ask(call, conf.ipam_type, "STATUS")()
+                _check_ipam(request.config, conf.ipam_type, request.path)
+                # A person may have a configuration of a version that does not have the verb.
+                if is_known("STATUS", request.version):
+                    ipam.ask(call, conf.ipam_type, "STATUS")()
     except CniError as error:
         if error.code != LIMITED_CONNECTIVITY:
             error.code = NOT_AVAILABLE
@@ -62,7 +64,20 @@ def check_programs(runner: Runner, conf: NetConf, addresses: Sequence[Address]) 
         runner.find("arping")
 
 
-def _check_master(tx: Transaction, conf: NetConf, request: Request) -> None:
+def _check_ipam(config: Mapping[str, Any], name: str, path: tuple[str, ...]) -> None:
+    """Raise CniError unless the IPAM plugin is there, with what it needs on this node."""
+    delegate.find(name, path)
+    if name == "host-local":
+        preflight.check_writable(host_local.directory(config))
+        host_local.check_room(config)
+    elif name == "dhcp":
+        from cni_ipvlan.plugin import dhcp
+
+        dhcp.check_daemon(config)
+
+
+def _check_master(call: Call, conf: NetConf) -> None:
+    tx, config = call.tx, call.request.config
     if conf.link_in_container:
         return  # the container, which has the master, is not known here
     parent = find_master(tx, conf, None)
@@ -74,8 +89,9 @@ def _check_master(tx: Transaction, conf: NetConf, request: Request) -> None:
     for feature in chosen:
         parent = feature.expected(tx, parent, conf)
     master.check_master(parent, conf)
+    modes.check_known(tx, call.registry, parent, conf)
     for feature in chosen:
-        feature.check_ready(tx, parent, conf, likely_addresses(request.config.get("ipam")))
+        feature.check_ready(tx, parent, conf, likely_addresses(config.get("ipam")))
 
 
 def likely_addresses(given: Any) -> list[Address]:

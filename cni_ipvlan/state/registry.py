@@ -88,6 +88,11 @@ class Registry:
         """The registry of the attachments with the option vlan, whose masters are VLANs."""
         return self._of_kind(_VLAN)
 
+    @property
+    def read_only(self) -> Registry:
+        """The same records, to be read only."""
+        return Registry(self._directory, self._kind, is_read_only=True)
+
     @contextmanager
     def attachment_lock(
         self, key: str, check: Callable[[], None], *, strict: bool

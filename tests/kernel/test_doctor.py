@@ -38,7 +38,7 @@ def test_cni_version_that_debians_ipam_plugins_refuse(scene: Scene, person: Pers
 
 
 def test_records_that_cannot_be_kept(scene: Scene, person: Person) -> None:
-    assert doctor(person)["ok records"] == ["/run is there for the records of attachments"]
+    assert doctor(person)["ok records"] == ["/run/cni-ipvlan can have the records of attachments"]
     container = scene.one
     run("mount", "-o", "remount,bind,ro", "/run")
     try:
@@ -106,7 +106,18 @@ def test_a_range_of_which_another_network_has_leased(scene: Scene, person: Perso
     scene.add({**conf, "name": "old"})
     (said,) = doctor(person, conf=conf)["warning ipam"]
     assert said.startswith("the network old has leased 1 of these, such as 10.1.0.2, in ")
-    assert "warning ipam" not in doctor(person, conf={**conf, "name": "old"})
+    (said,) = doctor(person, conf=conf)["warning addresses"]
+    assert said.startswith("10.1.0.2 is in the range, and belongs to net1 in ")
+    found = doctor(person, conf={**conf, "name": "old"})
+    assert not {"warning ipam", "warning addresses"} & {*found}
+
+
+def test_leases_that_are_elsewhere(scene: Scene, person: Person, tmp_path: Path) -> None:
+    place = f"{tmp_path}/leases"
+    conf = network(ipam={**host_local("10.1.0.0/24"), "dataDir": place})
+    scene.add({**conf, "name": "old"})
+    (said,) = doctor(person, conf=conf)["warning ipam"]
+    assert said.endswith(f"such as 10.1.0.2, in {place}/old")
 
 
 def test_name_of_an_interface_in_the_container(scene: Scene, person: Person) -> None:
@@ -187,7 +198,7 @@ def test_the_master_or_the_daemon_that_is_wrong_is_named(scene: Scene, person: P
         said = doctor(person, conf=network(**conf))[f"problem {subject}"]
         assert [each for each in said if each.startswith(words)], said
     out = person.types(f"ipvlan doctor -c {person.writes(network(ipam={'type': 'dhcp'}))}")[1]
-    assert f"\n{' ' * 26}start its daemon on this node: systemctl enable --now " in out
+    assert f"\n{' ' * 26}try: start its daemon on this node: systemctl enable --now " in out
 
 
 def test_doctor_looks_at_the_nodes_own_configurations(scene: Scene, person: Person) -> None:

@@ -47,7 +47,7 @@ def test_what_exists_on_this_node_is_kept_if_all_of_it_was_seen(
     conf = network(ipam=host_local("10.1.0.0/24"), hostAccess=True)
     kept, gone = scene.add(conf), scene.add(conf, at=scene.two)
     lost = scene.add(conf, at=scene.container(), CNI_CONTAINERID="three")
-    command = f"ipvlan gc -c {person.writes({**conf, 'cniVersion': '1.1.0'})} --keep-existing"
+    command = f"ipvlan gc -c {person.writes(conf)} --keep-existing"
     scene.node.remove(gone.container)
     with monkeypatch.context() as patched:
         patched.setattr(machine, "missing_capabilities", lambda *_: ["CAP_NET_ADMIN"])

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from doubles import Steps
-from lab import LOGS
+from lab import LEASES, LOGS, run
 from person import QuickPerson
 from runtime import PLUGINS, Conf, host_local, network, static
 from scene import Scene
@@ -123,3 +123,61 @@ def test_a_range_that_is_full(scene: Scene) -> None:
     assert status(scene, conf) == "host-local has no address left: 1 of 1 are leased"
     added.delete()
     assert status(scene, conf) == ""
+
+
+def refusals(scene: Scene, person: QuickPerson, conf: Conf) -> str:
+    """Return the message of STATUS, which a person gets, too, with a configuration of 1.0.0."""
+    message = status(scene, conf)
+    code, out, err = person.types(f"ipvlan status -c {person.writes(conf)}")
+    assert (code, message in err, out) == (1, True, "")
+    return message
+
+
+def test_a_mode_that_is_not_the_masters(scene: Scene, person: QuickPerson) -> None:
+    scene.add()
+    conf = network(mode="l3", ipam=host_local("10.7.0.0/24"))
+    refusal = scene.refuses(104, conf=conf, at=scene.two)
+    assert refusals(scene, person, conf) == refusal["msg"]
+    assert status(scene, {**conf, "mode": "l2"}) == ""
+
+
+@pytest.mark.parametrize("place", ["/run", str(LEASES)])
+def test_what_an_add_could_not_write(scene: Scene, person: QuickPerson, place: str) -> None:
+    conf = network(ipam=host_local("10.7.0.0/24"))
+    run("mount", "-o", "remount,bind,ro", place)
+    try:
+        assert scene.runtime.add(scene.one, conf).status == 1
+        assert refusals(scene, person, conf) == f"{place} can't be written to"
+    finally:
+        run("mount", "-o", "remount,bind,rw", place)
+    assert status(scene, conf) == ""
+
+
+def test_leases_without_room(scene: Scene, person: QuickPerson) -> None:
+    store = LEASES / "networks"
+    store.mkdir(exist_ok=True)
+    run("mount", "-t", "tmpfs", "-o", "size=4k", "none", str(store))
+    try:
+        (store / "file").write_bytes(bytes(4096))
+        conf = network(ipam=host_local("10.7.0.0/24"))
+        assert scene.runtime.add(scene.one, conf).status == 1
+        assert refusals(scene, person, conf) == f"{store}/net is full"
+    finally:
+        run("umount", str(store))
+
+
+def test_an_ipam_plugin_that_lacks_something(scene: Scene, person: QuickPerson) -> None:
+    file = person.writes(network(ipam={"type": "dhcp"}))
+    assert "/run/cni/dhcp.sock does not exist" in person.types(f"ipvlan status -c {file}")[2]
+    file = person.writes(network(ipam=static("10.7.0.2/24")))
+    said = person.types(f"ipvlan status -c {file} --cni-path /nowhere")
+    assert "cannot find the plugin 'static' in --cni-path" in said[2]
+
+
+def test_a_vlan_whose_name_is_taken(scene: Scene, person: QuickPerson) -> None:
+    conf = network(vlan=100, ipam=host_local("10.7.0.0/24"))
+    scene.host.ip("link add name eth0.100 type dummy")
+    refusal = scene.refuses(105, conf=conf)
+    assert refusals(scene, person, conf) == refusal["msg"]
+    warned = person.succeeds(f"ipvlan validate {person.writes(conf)}")
+    assert f"warning: $.vlan: on this machine, {refusal['msg']}" in warned

@@ -22,9 +22,10 @@ from cni_ipvlan.config import netconf
 from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands, queries
 from cni_ipvlan.iproute.commands import Command
-from cni_ipvlan.plugin import explain, host_access, host_local, inventory, modes
+from cni_ipvlan.plugin import dhcp, explain, host_access, host_local, inventory, modes
 from cni_ipvlan.plugin import master as masters
 from cni_ipvlan.plugin.master import Master
+from cni_ipvlan.plugin.preflight import check_writable
 from cni_ipvlan.plugin.status import check_programs, likely_addresses
 from cni_ipvlan.state.attachment import Record
 
@@ -50,15 +51,21 @@ def examine(tools: Tools, network: NetworkConfig, found: Sequence[Problem]) -> I
     if conf.ipam_type == "host-local" and is_sound:
         yield from reported("ipam", _leases(network.config))
     elif conf.ipam_type == "dhcp":
-        yield from reported("ipam", plugins.dhcp(tools, network.config))
+        yield from reported("ipam", _dhcp(tools, network.config))
     yield from reported("programs", _programs(tools, network.config, conf))
     yield from reported("master", _master(tools, network.config, conf, is_sound=is_sound))
     if tools.container and is_sound:
         yield from reported("routes", _default_routes(tools, conf, IpamConfig(network.config)))
 
 
+def _dhcp(tools: Tools, config: dict[str, Any]) -> Iterator[Finding]:
+    yield from plugins.tc_for_dhcp(tools)
+    dhcp.check_daemon(config)
+
+
 def _leases(config: dict[str, Any]) -> Iterator[Finding]:
     store = host_local.directory(config)
+    check_writable(store)
     for each in host_local.usage(config):
         text = f"{each.leased} of {each.room} addresses of {each.ranges} are leased, in {store}"
         if each.leased < each.room:
@@ -67,10 +74,11 @@ def _leases(config: dict[str, Any]) -> Iterator[Finding]:
             advice = "delete leases of containers that are gone: each file has its container's ID"
             yield Finding(PROBLEM, "ipam", text, advice)
     own = [each for group in host_local.ranges(config["ipam"]) for each in group]
-    for name in _listed(host_local.DIRECTORY):
-        other = os.path.join(host_local.DIRECTORY, name)
+    bases = dict.fromkeys((host_local.DIRECTORY, os.path.dirname(store)))
+    for other in (os.path.join(base, name) for base in bases for name in _listed(base)):
         taken = [each for each in host_local.addresses(other) if any(r.holds(each) for r in own)]
         if taken and os.path.realpath(other) != os.path.realpath(store):
+            name = os.path.basename(other)
             text = f"the network {name} has leased {len(taken)} of these, such as {taken[0]}, in "
             advice = "if both are on one master, give each of them addresses of its own"
             yield Finding(WARNING, "ipam", text + other, advice)
@@ -149,14 +157,23 @@ def _addresses(tools: Tools, conf: NetConf, ipam: IpamConfig, master: Master) ->
             text += ", which its ipvlan containers can't reach"
             yield Finding(PROBLEM, "addresses", text, "use the network's router as gateway")
     own = dict.fromkeys(each.first for each in ipam.pools if ipam.is_static)
-    if not own:
+    pools = [each for each in ipam.pools if not ipam.is_static]
+    told = {conf.name}  # of each other network one is told
+    if not own and not pools:
         return
     for holder in inventory.on_master(inventory.take(tools.tx, tools.registry), master):
         netns, owner = holder.netns, holder.owner
+        has = [ip_interface(each).ip for each in holder.addresses]
+        in_range = [each for each in has if any(pool.holds(each) for pool in pools)]
+        if owner is not None and owner.network not in told and in_range:
+            told.add(owner.network)
+            text = f"{in_range[0]} is in the range, and belongs to {holder.describe()}"
+            advice = f"give the network {owner.network} and this one addresses of their own"
+            yield Finding(WARNING, "addresses", text, advice)
         is_here = netns and tools.container and netns.identity == tools.container.identity
         if is_here and tools.ifname in (holder.link.name, ""):
             continue  # it is the attachment that the person asks about
-        for address in own.keys() & {ip_interface(each).ip for each in holder.addresses}:
+        for address in own.keys() & {*has}:
             is_expected = owner is not None and owner.network == conf.name
             state = WARNING if is_expected and tools.container is None else PROBLEM
             text = f"{address} belongs to {holder.describe()}, so an ADD of another container fails"

@@ -9,7 +9,6 @@ import json
 import os
 from collections.abc import Iterator
 from shlex import join
-from typing import Any
 
 from cni_ipvlan.cli.calls import USUAL, as_typed
 from cni_ipvlan.cli.doctor.node import Tools
@@ -24,7 +23,6 @@ from cni_ipvlan.plugin import about, explain
 
 _SECONDS = 5.0
 _INSTALL = "scripts/install-node installs it there"
-_SOCKET = "/run/cni/dhcp.sock"  # its default
 _ORIGIN = f"{USUAL}; --cni-path names those of your runtime"
 
 
@@ -113,14 +111,8 @@ def _run(tools: Tools, path: str, stdin: bytes = b"", **parameters: str) -> Comp
     return tools.runner.run(command, _SECONDS)
 
 
-def dhcp(tools: Tools, config: dict[str, Any]) -> Iterator[Finding]:
-    """Yield what the plugin dhcp lacks for a network: a daemon, answers that containers hear."""
-    socket = str(config["ipam"].get("daemonSocketPath") or _SOCKET)
-    start = f"start its daemon on this node: {explain.dhcp_daemon('dhcp')}"
-    if not os.path.exists(socket):
-        yield Finding(PROBLEM, "ipam", f"{socket} does not exist", start)
-    elif not _is_open(socket):
-        yield Finding(PROBLEM, "ipam", f"nothing listens on {socket}", f"remove it, and {start}")
+def tc_for_dhcp(tools: Tools) -> Iterator[Finding]:
+    """Yield whether DHCP answers can be had broadcast, so that containers hear them."""
     if machine.missing_capabilities():
         return  # the kernel would refuse what follows for that reason
     # What ADD asks of the kernel and of tc, in a network namespace that ends with it.
@@ -133,9 +125,3 @@ def dhcp(tools: Tools, config: dict[str, Any]) -> Iterator[Finding]:
         why = done.killed_because or done.stderr.decode("utf-8", "replace").strip()
         text = f"tc can't have DHCP answers broadcast: {why}"
         yield Finding(WARNING, "ipam", text, explain.BROADCASTING)
-
-
-def _is_open(socket: str) -> bool:
-    """Whether a process has the socket: the daemon, or systemd, which starts it when needed."""
-    with open("/proc/net/unix", "rb") as file:
-        return any(line.split()[-1] == os.fsencode(socket) for line in file)

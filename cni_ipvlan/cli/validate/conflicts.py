@@ -34,7 +34,7 @@ class Masters:
 
     def __init__(self, begin: Callable[[], Transaction] | None) -> None:
         self._begin = begin
-        self._here: dict[Entries, Master | None] = {}
+        self._here: dict[Entries, Master | CniError | None] = {}
         self._known: dict[Entries, list[tuple[NetworkConfig, list[Pool]]]] = {}
         self._compared = 0
 
@@ -60,9 +60,11 @@ class Masters:
         if is_sound and self._begin and entries not in self._here:
             self._here[entries] = _find_here(network, self._begin)
         master = self._here.get(entries)
-        for path, text, advice in with_host(ipam, master) if master else ():
-            yield Problem(path, f"{text}; {advice}")
-        if is_sound and self._begin and master:
+        if isinstance(master, CniError):
+            yield Problem(("vlan",), f"on this machine, {master.msg}", is_warning=True)
+        elif is_sound and self._begin and master:
+            for path, text, advice in with_host(ipam, master):
+                yield Problem(path, f"{text}; {advice}")
             yield from _refused(network, master, self._begin)
 
 
@@ -100,14 +102,24 @@ def _overlaps(
                 break
 
 
-def _find_here(network: NetworkConfig, begin: Callable[[], Transaction]) -> Master | None:
-    """Return a master; None on a machine without it, or without ip: it may be for another one."""
+def _find_here(
+    network: NetworkConfig, begin: Callable[[], Transaction]
+) -> Master | CniError | None:
+    """Return a master; None on a machine without it, or without ip: it may be for another one.
+
+    It is an error if its VLAN can't be made.
+    """
     version = str(network.config.get("cniVersion") or VERSION_WHEN_ABSENT)
+    found = None
     try:
-        return expected_master(begin(), netconf.parse(network.config, version), None)
+        conf = netconf.parse(network.config, version)
+        found = find_master(begin(), conf, None)
+        return _with_features(begin(), conf, found)
     except InterruptedBySignalError:
         raise
-    except (CniError, IprouteError):
+    except CniError as error:
+        return error if found else None
+    except IprouteError:
         return None
 
 
@@ -116,7 +128,10 @@ def expected_master(tx: Transaction, conf: NetConf, container: Namespace | None)
 
     Its link has the index 0 if the ADD would make it.
     """
-    master = find_master(tx, conf, container)
+    return _with_features(tx, conf, find_master(tx, conf, container))
+
+
+def _with_features(tx: Transaction, conf: NetConf, master: Master) -> Master:
     for feature in features.configured(conf):
         master = feature.expected(tx, master, conf)
     return master
