@@ -22,7 +22,7 @@ from cni_ipvlan.cni.errors import UNKNOWN_CONTAINER, CniError
 from cni_ipvlan.cni.request import introduced_in, is_known, parse, read
 from cni_ipvlan.cni.versions import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
-from cni_ipvlan.iproute.dry_run import Plan
+from cni_ipvlan.iproute.dry_run import DryRun, Plan
 from cni_ipvlan.iproute.interrupts import Interrupts
 from cni_ipvlan.log import Log, one_line
 from cni_ipvlan.plugin import perform
@@ -384,7 +384,14 @@ def _node(
 ) -> Node:
     interrupts = Interrupts()
     interrupts.install()
-    return assemble(environment, interrupts, listener, plan, ipam_result)
+    node = assemble(environment, interrupts, listener)
+    if plan is None:
+        return node
+    return node._replace(
+        registry=node.registry.read_only,
+        begin=lambda: DryRun(node.runner, plan),
+        ipam_result=ipam_result,
+    )
 
 
 def _log(environment: Mapping[str, str]) -> Log:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,8 +37,6 @@ def perform(node: Node, request: Request, deliver: Callable[[Result], None]) -> 
 
 def about() -> str:
     """Return a description of the program, printed for a call without CNI_COMMAND."""
-    from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
-
     return (
         "ipvlan: a CNI plugin that attaches containers to a host interface through ipvlan\n"
         f"CNI protocol versions supported: {', '.join(SUPPORTED_VERSIONS)}\n"

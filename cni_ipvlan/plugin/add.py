@@ -43,15 +43,13 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         node.transaction() as tx,
     ):
         call = Call(node, request, tx)
-        netns = call.netns()
+        netns = preflight.container(call)
         tx.examine = partial(_examine, tx, netns)
         has_record = _check_not_attached(call)
         session = configure.query_links(tx, request.ifname, netns)
         parent = find_master(tx, conf, netns)
         record = _record(request, conf, netns)
-        preflight.check_name_is_free(
-            node.registry, call.attachment, netns, tx.finish(session).stdout
-        )
+        links.check_name_is_free(node.registry, call.attachment, netns, tx.finish(session).stdout)
         chosen = features.configured(conf)
         for feature in chosen:
             parent = feature.prepare(call, parent, conf, record)

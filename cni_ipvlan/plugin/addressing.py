@@ -74,6 +74,16 @@ class Addressing(NamedTuple):
             dns=self.dns,
         )
 
+    def check_count(self, option: str) -> None:
+        """Raise CniError if a container gets more addresses than an option is for."""
+        count = len(self.addresses)
+        if count > MOST_ADDRESSES:
+            raise CniError(
+                INVALID_CONFIGURATION,
+                f"the container gets {count} addresses; {option} is for at most {MOST_ADDRESSES} "
+                "addresses",
+            )
+
     def _ours(self, present: Iterable[str]) -> list[str]:
         wanted = {address.address for address in self.addresses}
         return [address for address in present if address in wanted]
@@ -162,17 +172,6 @@ def _check_mtu_for_ipv6(mtu: int, whose: str, addresses: Iterable[Address]) -> N
         raise CniError(
             INVALID_CONFIGURATION,
             f"{whose} is {mtu}; IPv6 addresses need {LEAST_MTU_OF_IPV6} or more",
-        )
-
-
-def check_count(addressing: Addressing, option: str) -> None:
-    """Raise CniError if a container gets more addresses than an option is for."""
-    count = len(addressing.addresses)
-    if count > MOST_ADDRESSES:
-        raise CniError(
-            INVALID_CONFIGURATION,
-            f"the container gets {count} addresses; {option} is for at most {MOST_ADDRESSES} "
-            "addresses",
         )
 
 

@@ -80,9 +80,7 @@ def check_ipv4_conflict(tx: Transaction, parent: Master, addressing: Addressing)
     It is asked from the master: an ipvlan interface does not get the answers to a question
     that has no sender's address.
     """
-    from cni_ipvlan.plugin.addressing import check_count
-
-    check_count(addressing, "checkIPv4Conflict")
+    addressing.check_count("checkIPv4Conflict")
     questions = [
         Command(
             commands.arping_duplicate(each.address.partition("/")[0], parent.link.name),

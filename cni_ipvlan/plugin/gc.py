@@ -14,7 +14,7 @@ from cni_ipvlan.cni.errors import (
     shortened,
 )
 from cni_ipvlan.cni.request import Request, identifier_fault, interface_name_fault
-from cni_ipvlan.plugin import features, ipam, links, modes
+from cni_ipvlan.plugin import features, host_local, inventory, ipam, links, modes
 from cni_ipvlan.plugin.node import Call, Node
 from cni_ipvlan.start import json
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
@@ -114,8 +114,6 @@ def _release_gone(call: Call, valid: Collection[AttachmentId], failures: Failure
 
 def _unrecorded(call: Call, known: Collection[AttachmentId]) -> list[AttachmentId]:
     """Return the attachments that have a lease of host-local, but no record and no interface."""
-    from cni_ipvlan.plugin import host_local, inventory
-
     request, containers = call.request, {each.container_id for each in known}
     leases = [
         lease

@@ -24,7 +24,7 @@ from cni_ipvlan.iproute.commands import Argv, Command, Undo
 from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import links, shared
-from cni_ipvlan.plugin.addressing import check_count, parsed
+from cni_ipvlan.plugin.addressing import parsed
 from cni_ipvlan.plugin.codes import (
     ADDRESS_IN_USE,
     COMMAND_FAILED,
@@ -75,7 +75,7 @@ class HostAccess(Feature):
         Raises CniError if the host has no address on the master for it, it has too many, or what it
         would reach through the host is the master's own subnet.
         """
-        check_count(addressing, "hostAccess")
+        addressing.check_count("hostAccess")
         own = _checked_own(master, addressing.addresses)
         given = {route.dst for route in addressing.routes}
         routes = [Route(f"{each}/{_whole(each)}") for each in own]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command, Undo
 from cni_ipvlan.iproute.namespace import Namespace
@@ -15,6 +16,7 @@ from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.running import Completed, Running
 from cni_ipvlan.iproute.transaction import Transaction
+from cni_ipvlan.plugin.codes import INTERFACE_NAME_TAKEN
 from cni_ipvlan.state.attachment import KEY_CHARACTERS, AttachmentId, Record, named_by, network_key
 from cni_ipvlan.state.registry import Registry
 
@@ -103,6 +105,34 @@ def recorded(registry: Registry, link: Link, container: Namespace) -> list[Recor
     named = named_by(link.alias)
     records = registry.records_of(named) if named else ()
     return [record for record in records if record.netns_identity == container.identity]
+
+
+def check_name_is_free(
+    registry: Registry, attachment: AttachmentId, netns: Namespace, output: bytes
+) -> None:
+    """Raise CniError if a container has an interface of that name, or with that label.
+
+    ``output`` shows all its interfaces. (Asked for a name that is free, the kernel runs
+    modprobe, dev_load() in net/core/dev_ioctl.c.)
+    """
+    ifname = attachment.ifname
+    for link in queries.links(output):
+        is_renamed = attachment.has_label(link.alias) and link.name != ifname
+        if ifname not in (link.name, *link.alternative_names) and not is_renamed:
+            continue
+        kind = link.kind or "physical or built-in"
+        kind += f", which is called {link.name!r} now" if is_renamed else ""
+        raise CniError(
+            INTERFACE_NAME_TAKEN,
+            f"the container already has an interface {ifname!r}, of kind {kind}",
+            "try: choose another CNI_IFNAME, or delete that interface",
+            "\n".join(
+                f"found: it is {record.describe()}"
+                for record in recorded(registry, link, netns)
+                if record.attachment != attachment
+            ),
+            "CNI_IFNAME",
+        )
 
 
 def find(tx: Transaction, record: Record) -> tuple[Namespace, Link] | None:

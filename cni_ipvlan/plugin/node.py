@@ -1,4 +1,4 @@
-"""What a call needs: the runner, the registry, locks, transactions, and the container."""
+"""What a call needs: the runner, the registry, locks and transactions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from cni_ipvlan.cni.request import Request
 from cni_ipvlan.config import netconf
 from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError, Interrupts
-from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.runner import Runner
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin.codes import INTERRUPTED
@@ -22,7 +21,6 @@ from cni_ipvlan.state.registry import Registry
 
 if TYPE_CHECKING:
     from cni_ipvlan.cni.result import Result
-    from cni_ipvlan.iproute.dry_run import Plan
     from cni_ipvlan.log import Listener
 
 
@@ -122,30 +120,11 @@ class Call(NamedTuple):
         """Log a warning, a sentence."""
         self.node.listener.warn(text)
 
-    def netns(self) -> Namespace:
-        """Return the container's namespace, which is kept open until the transaction ends."""
-        from cni_ipvlan.plugin import preflight
 
-        netns = preflight.container_namespace(self.request)
-        self.tx.hold(self.node.runner.holding(netns))
-        return netns
-
-
-def assemble(
-    environment: Mapping[str, str],
-    interrupts: Interrupts,
-    listener: Listener,
-    plan: Plan | None = None,
-    ipam_result: Result | None = None,
-) -> Node:
-    """Return what a call needs; with a ``plan``, changes are recorded there and not made."""
+def assemble(environment: Mapping[str, str], interrupts: Interrupts, listener: Listener) -> Node:
+    """Return what a call needs."""
     runner = Runner(environment.get("PATH", ""), listener.command, interrupts)
-    if plan is None:
-        return Node(runner, Registry(), lambda: Transaction(runner), listener)
-    from cni_ipvlan.iproute.dry_run import DryRun
-
-    registry = Registry(is_read_only=True)
-    return Node(runner, registry, lambda: DryRun(runner, plan), listener, ipam_result)
+    return Node(runner, Registry(), lambda: Transaction(runner), listener)
 
 
 def _as_cni_error(error: Exception) -> CniError:

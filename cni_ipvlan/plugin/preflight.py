@@ -1,4 +1,4 @@
-"""Checks before any change: the container, the interface's name, room for what is written."""
+"""Checks before any change: the container, and room for what is written."""
 
 from __future__ import annotations
 
@@ -8,11 +8,17 @@ from contextlib import suppress
 
 from cni_ipvlan.cni.errors import INVALID_ENVIRONMENT, NOT_AVAILABLE, CniError
 from cni_ipvlan.cni.request import Request
-from cni_ipvlan.iproute import namespace, queries
+from cni_ipvlan.iproute import namespace
 from cni_ipvlan.iproute.namespace import Namespace
-from cni_ipvlan.plugin.codes import INTERFACE_NAME_TAKEN
-from cni_ipvlan.state.attachment import AttachmentId
-from cni_ipvlan.state.registry import DIRECTORY, Registry
+from cni_ipvlan.plugin.node import Call
+from cni_ipvlan.state.registry import DIRECTORY
+
+
+def container(call: Call) -> Namespace:
+    """Return the container's namespace, which is kept open until the transaction ends."""
+    netns = container_namespace(call.request)
+    call.tx.hold(call.node.runner.holding(netns))
+    return netns
 
 
 def container_namespace(request: Request) -> Namespace:
@@ -62,36 +68,6 @@ def _how_to_open_it() -> str:
 
 def _reason(error: Exception) -> str:
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-
-
-def check_name_is_free(
-    registry: Registry, attachment: AttachmentId, netns: Namespace, output: bytes
-) -> None:
-    """Raise CniError if a container has an interface of that name, or with that label.
-
-    ``output`` shows all its interfaces. (Asked for a name that is free, the kernel runs
-    modprobe, dev_load() in net/core/dev_ioctl.c.)
-    """
-    ifname = attachment.ifname
-    for link in queries.links(output):
-        is_renamed = attachment.has_label(link.alias) and link.name != ifname
-        if ifname not in (link.name, *link.alternative_names) and not is_renamed:
-            continue
-        from cni_ipvlan.plugin import links
-
-        kind = link.kind or "physical or built-in"
-        kind += f", which is called {link.name!r} now" if is_renamed else ""
-        raise CniError(
-            INTERFACE_NAME_TAKEN,
-            f"the container already has an interface {ifname!r}, of kind {kind}",
-            "try: choose another CNI_IFNAME, or delete that interface",
-            "\n".join(
-                f"found: it is {record.describe()}"
-                for record in links.recorded(registry, link, netns)
-                if record.attachment != attachment
-            ),
-            "CNI_IFNAME",
-        )
 
 
 def check_records() -> None:

@@ -19,14 +19,14 @@ from cni_ipvlan.cni.result import Address, Result, Route
 from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
 from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands
-from cni_ipvlan.iproute.dry_run import Plan
+from cni_ipvlan.iproute.dry_run import DryRun, Plan
 from cni_ipvlan.iproute.interrupts import Interrupts
+from cni_ipvlan.iproute.runner import Runner
 from cni_ipvlan.log import Log
 from cni_ipvlan.plugin.addressing import check_not_of_host, usable
 from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.host_access import check_permitted
 from cni_ipvlan.plugin.master import Master
-from cni_ipvlan.plugin.node import assemble
 
 # One with a colon counts as an IPv6 address, as everywhere.
 _IPV4, _IPV6, _ROUTE = "<IPv4 address>", "<IPv6 address: …>", "<route>"
@@ -76,7 +76,8 @@ def ipam_answer(
     """
     answered = delegate.Answer(0, configs.standard_input(), b"")
     result = delegate.result(plugin, answered, cni_version)
-    tx = assemble(os.environ, Interrupts(), Log(output.echo_err, {}), Plan()).begin()
+    log = Log(output.echo_err, {})
+    tx = DryRun(Runner(os.environ.get("PATH", ""), log.command, Interrupts()), Plan())
     parent = find_master(tx, NetConf("", master), None) if master else None
     addresses, routes = usable(result, plugin, mtu, "the interface's MTU")
     if parent:
