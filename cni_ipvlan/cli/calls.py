@@ -18,7 +18,7 @@ from cni_ipvlan.cli.dry_run import predict, script
 from cni_ipvlan.cli.options import FILE, option
 from cni_ipvlan.cni import protocol, strict_json
 from cni_ipvlan.cni import result as results
-from cni_ipvlan.cni.errors import UNKNOWN_CONTAINER, CniError
+from cni_ipvlan.cni.errors import UNKNOWN_CONTAINER, CniError, Failures
 from cni_ipvlan.cni.request import introduced_in, is_known, parse, read
 from cni_ipvlan.cni.versions import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
@@ -180,7 +180,8 @@ def check(**values: Any) -> None:
 @_with(options.config_option(required=True), *_ALWAYS)
 def status(**values: Any) -> None:
     """Check whether an ADD could succeed now."""
-    _call_network("STATUS", values, {})
+    config = options.chosen(values["config"], values["network"]).config
+    _call_network("STATUS", {**config}, values)
     if not values["as_json"]:
         output.echo("ready")
 
@@ -199,7 +200,7 @@ def _attachment(text: str) -> dict[str, str]:
 @click.argument("valid", type=_attachment, nargs=-1, metavar="[ID/IFNAME]…")
 @click.option("--keep-existing", is_flag=True, help="Those that are on this node are valid.")
 @click.option("--keep-none", is_flag=True, help="No attachment of the network is valid.")
-@_with(options.config_option(required=True), options.dry_run_option, *_ALWAYS)
+@_with(options.config_option(required=False), options.dry_run_option, *_ALWAYS)
 def gc(
     valid: tuple[dict[str, str], ...], keep_existing: bool, keep_none: bool, **values: Any
 ) -> None:
@@ -208,17 +209,28 @@ def gc(
     An interface in a container that still exists is reported and kept: del removes it. The IPAM
     plugin releases the addresses of containers that are gone. With --keep-existing, those are valid
     whose interface or container is there: for a node whose runtime never calls GC. No add of the
-    network may run meanwhile.
+    network may run meanwhile. Then -c may be left out, for all networks of this node.
     """
     if [bool(valid), keep_existing, keep_none].count(True) != 1:
         raise click.UsageError(
             "give one of: the valid attachments as ID/IFNAME, --keep-existing, or --keep-none"
         )
-    if keep_existing:
-        network = options.chosen(values["config"], values["network"]).name
-        found = attachments.existing(read_only_node(), network)
-        valid = tuple({"containerID": each.container_id, "ifname": each.ifname} for each in found)
-    _call_network("GC", values, {"cni.dev/valid-attachments": valid})
+    if not values["config"] and (not keep_existing or values["as_json"] or values["network"]):
+        raise click.UsageError("give the network's file with -c; only --keep-existing is for all")
+    if values["config"]:
+        networks = [options.chosen(values["config"], values["network"])]
+    else:
+        networks = [found[0] for found in configs.known().values() if found]
+    failures = Failures()
+    for network in networks:
+        with failures.noted():
+            if keep_existing:
+                found = attachments.existing(read_only_node(), network.name)
+                valid = tuple(
+                    {"containerID": each.container_id, "ifname": each.ifname} for each in found
+                )
+            _call_network("GC", {**network.config, "cni.dev/valid-attachments": valid}, values)
+    failures.raise_any()
 
 
 def _network(values: _Values) -> configs.NetworkConfig:
@@ -259,8 +271,7 @@ def _call_attachment(command: str, given: _Values, values: _Values) -> None:
     _call(command, config, values, **about)
 
 
-def _call_network(command: str, values: _Values, extra: _Values) -> None:
-    config = {**options.chosen(values["config"], values["network"]).config, **extra}
+def _call_network(command: str, config: _Values, values: _Values) -> None:
     ipam, named = netconf.ipam_type(config), config.get("cniVersion")
     version = _raise_version(config, command)
     if version and ipam and command == "STATUS":

@@ -14,6 +14,7 @@ import stat
 import sys
 from base64 import b64decode
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, BinaryIO, NamedTuple
 
 from cni_ipvlan.cli import reading
@@ -178,6 +179,27 @@ def kept(file: str) -> str:
         return b64decode(found if isinstance(found, str) else "").decode()
     except ValueError:
         raise ConfigError(f"{file} has no configuration in base64") from None
+
+
+def known() -> dict[str, list[NetworkConfig]]:
+    """Return the networks of this node by name, also as libcni has kept them for attachments.
+
+    Those of other plugins have an empty list; what can't be read is left out.
+    """
+    found: dict[str, list[NetworkConfig]] = {}
+    for directory in (DIRECTORY, *KEPT):
+        for name in sorted(os.listdir(directory)) if os.path.isdir(directory) else ():
+            with suppress(ConfigError, ValueError):
+                file, text = os.path.join(directory, name), ""
+                if directory in KEPT:
+                    file, text = f"{file}.json", kept(file)
+                elif name.endswith(JSON_SUFFIXES):
+                    text = read_source(file)
+                here = load(file, text) if text else []
+                found.setdefault(str(reading.object_in(text).get("name")), [])
+                for network in here:
+                    found.setdefault(network.name, []).append(network)
+    return found
 
 
 def load(source: str, text: str) -> list[NetworkConfig]:

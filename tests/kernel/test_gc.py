@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from base64 import b64encode
 from contextlib import AbstractContextManager
 from itertools import product
 from pathlib import Path
@@ -14,6 +15,7 @@ from runtime import PLUGINS, Conf, host_local, network, static
 from sampling import sample
 from scene import Scene
 
+from cni_ipvlan.cli import configs
 from cni_ipvlan.iproute import machine
 from cni_ipvlan.state.attachment import AttachmentId
 from cni_ipvlan.state.registry import Registry
@@ -60,6 +62,33 @@ def test_what_exists_on_this_node_is_kept_if_all_of_it_was_seen(
     person.succeeds(command)
     assert len(leases()) == 1
     kept.check()
+
+
+def test_without_a_file_all_networks_of_the_node_are_looked_after(
+    scene: Scene, person: QuickPerson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a reboot: containers, records and interfaces are gone, leases are on disk."""
+    here, cache = tmp_path / "net.d", tmp_path / "results"
+    here.mkdir()
+    cache.mkdir()
+    monkeypatch.setattr(configs, "DIRECTORY", str(here))
+    monkeypatch.setattr(configs, "KEPT", (str(cache),))
+    confs = [network(name=name, ipam=host_local("10.1.0.0/24")) for name in ("a", "b", "c")]
+    (here / "10-a.conf").write_text(json.dumps(confs[0]))
+    (here / "20-bridge.conf").write_text(json.dumps({**confs[2], "type": "bridge"}))
+    kept = b64encode(json.dumps(confs[1]).encode()).decode()
+    (cache / "b-one-net1").write_text(json.dumps({"kind": "cniCacheV1", "config": kept}))
+    for conf in confs:
+        store = LEASES / "networks" / conf["name"]
+        store.mkdir(parents=True)
+        (store / "10.1.0.7").write_text("one\r\nnet1")
+    living = scene.add(confs[0], at=scene.two)
+
+    person.succeeds("ipvlan gc --keep-existing")
+
+    left = sorted(str(path.relative_to(LEASES / "networks")) for path in leases())
+    assert left == ["a/10.1.0.2", "c/10.1.0.7"]  # the last is bridge's
+    living.delete()
 
 
 def test_gc_does_not_touch_what_a_call_is_working_on(scene: Scene) -> None:

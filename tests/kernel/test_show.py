@@ -194,9 +194,9 @@ def test_it_starts_a_process_for_each_namespace_and_none_for_other_links(
     started: list[Command] = []
     start = Runner.start
 
-    def counted(runner: Runner, command: Command) -> Running:
+    def counted(runner: Runner, command: Command, limit: float = 0.0) -> Running:
         started.append(command)
-        return start(runner, command)
+        return start(runner, command, limit)
 
     monkeypatch.setattr(Runner, "start", counted)
 

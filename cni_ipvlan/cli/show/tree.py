@@ -11,7 +11,6 @@ from ipaddress import ip_interface, ip_network
 from typing import Any, NamedTuple
 
 from cni_ipvlan.cli import configs
-from cni_ipvlan.cli.reading import object_in
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import commands, machine, namespace, queries
 from cni_ipvlan.iproute.commands import Command
@@ -279,19 +278,7 @@ def _leases() -> dict[str, list[_Lease]]:
 
     A network without an entry has its addresses from elsewhere, or is another plugin's.
     """
-    networks: dict[str, list[dict[str, Any]]] = {}
-    for directory in (configs.DIRECTORY, *configs.KEPT):
-        for name in _listed(directory):
-            with suppress(configs.ConfigError, ValueError):
-                file, text = os.path.join(directory, name), ""
-                if directory in configs.KEPT:
-                    file, text = f"{file}.json", configs.kept(file)
-                elif name.endswith(configs.JSON_SUFFIXES):
-                    text = configs.read_source(file)
-                here = configs.load(file, text) if text else []
-                networks.setdefault(str(object_in(text).get("name")), [])
-                for network in here:
-                    networks.setdefault(network.name, []).append(network.config)
+    networks = {name: [each.config for each in found] for name, found in configs.known().items()}
     for name in _listed(host_local.DIRECTORY):  # of some, all that is left are leases
         networks.setdefault(name, [{"name": name, "ipam": {"type": "host-local"}}])
     found = {}
