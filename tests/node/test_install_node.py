@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import sampling
+from doubles import stand_in
 from executable import descendants
 from installing import (
     AS_ROOT,
@@ -436,6 +437,27 @@ def test_interrupted_installation_leaves_nothing(
         assert process.returncode == 128 + signal.SIGTERM
         assert tree(node) == before
         assert tree(temporary) == {}
+
+
+@pytest.mark.parametrize("before", ["nothing", "an older version", "another program"])
+def test_signal_just_after_a_file_was_renamed_leaves_the_old_or_the_new_plugin(
+    node: Path, install: Install, tmp_path_factory: pytest.TempPathFactory, before: str
+) -> None:
+    if before == "an older version":
+        install.quickly()
+    elif before == "another program":
+        put_other_plugin(node)
+    there = tree(node)
+    path = stand_in(tmp_path_factory.mktemp("path"), "mv", '"$real" "$@"; kill -TERM $PPID')
+    options = [*install.quick, *["--force"] * (before == "another program")]
+    done = install(*options, within=("env", f"PATH={path}"))
+    assert done.returncode == 128 + signal.SIGTERM
+    if before == "another program":  # the first that is renamed is its copy
+        assert tree(node) == there
+    else:
+        assert versions_answered(node)
+    install.quickly(*options[len(install.quick) :])
+    assert versions_answered(node)
 
 
 @needs_system_packages
