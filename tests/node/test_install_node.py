@@ -460,6 +460,30 @@ def test_signal_just_after_a_file_was_renamed_leaves_the_old_or_the_new_plugin(
     assert versions_answered(node)
 
 
+@pytest.mark.parametrize(
+    ("program", "script"),
+    [
+        ("mv", "kill -KILL $PPID"),
+        ("ln", '"$real" "$@"; case $* in *command/ipvlan) kill -KILL $PPID ;; esac'),
+    ],
+)
+def test_uninstalling_leaves_nothing_of_a_run_that_was_killed(
+    node: Path,
+    install: Install,
+    tmp_path_factory: pytest.TempPathFactory,
+    program: str,
+    script: str,
+) -> None:
+    """Before the switch, or just after the link for people."""
+    before = tree(node)
+    path = stand_in(tmp_path_factory.mktemp("path"), program, script)
+    done = install(*install.quick, within=("env", f"PATH={path}"))
+    assert done.returncode == -signal.SIGKILL
+    install.quickly()
+    assert install("--uninstall").returncode == 0
+    assert tree(node) == before
+
+
 @needs_system_packages
 def test_system_packages_that_are_too_old_are_named(
     install: Install, tmp_path_factory: pytest.TempPathFactory
