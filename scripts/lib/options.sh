@@ -25,7 +25,7 @@ parse_options() {
             [[ ${2-} ]] || die 2 "$given needs a value"
             take_option "$given" "$2"
             shift
-        elif [[ $known == *" $1 "* ]]; then
+        elif [[ $known == *" $1 "* && $1 != *' '* ]]; then
             take_option "$1"
         else
             die 2 "there is no option $1; --help lists them"

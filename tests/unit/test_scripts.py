@@ -24,6 +24,10 @@ WRONG = {
         *("lab-check --colour", "lab-kernel --colour", "lib/image-entry --colour"),
         *("provision-network --colour", "provision-node --colour", "test --colour"),
     ],
+    # As args: [--force --once] in a manifest. Nothing is to be installed in any case: hence foo.
+    "no option --force --": [
+        *("install-node '--force --check' foo", "lib/image-entry '--force --once' foo"),
+    ],
     "unrecognized arguments: --foo": ["bench --foo"],
     "needs a value": [
         *("build-bundle --output", "build-deb --output", "build-image --output"),
