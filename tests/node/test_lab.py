@@ -50,7 +50,8 @@ install --yes --no-install-recommends containernetworking-plugins
 """
 NAMED = """
 replace systemctl </bin/true
-ip link add name lower type dummy
+ip link add name lower up type dummy
+scripts/provision-network --interface lower --name lo >&2 || ip link show up dev lower | grep -c ,UP
 mac=$(ip -o link show dev lower | grep -o 'link/ether [^ ]*' | cut -d ' ' -f 2)
 scripts/provision-network --interface "$mac" --address 10.10.10.101/24 \
     --address fd00:10::101/64 --route 10.20.2.0/24=10.10.10.102 >&2
@@ -120,6 +121,7 @@ def test_provisioning_a_node_refuses_a_bad_range_installs_what_it_lacks_and_runs
 def test_network_is_set_up_at_boot_and_slaves_are_told_from_their_master() -> None:
     done = in_lab(NAMED)
     assert done.stdout.split("\n") == [
+        "1",  # it is up again
         "10.10.10.101/24",
         "fd00:10::101/64",
         "10.20.2.0/24 via 10.10.10.102 dev eth1000 ",

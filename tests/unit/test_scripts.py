@@ -59,7 +59,10 @@ WRONG = {
     "keep or remove": ["lib/image-entry --on-stop never"],
     "--interface must be given": ["provision-network"],
     "ADDRESS/LENGTH": ["provision-node --subnet ten"],
-    "1 to 15 letters": ["provision-node --master 'a b'"],
+    "1 to 15 letters": [
+        "provision-node --master 'a b'",
+        *("provision-network --name sixteen-letters- foo", "provision-network --name --now foo"),
+    ],
     "no packages": ["provision-node --packages ."],
     "FIRST-LAST": ["provision-node --range 10.0.0.1"],
 }
