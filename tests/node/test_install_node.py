@@ -273,6 +273,16 @@ def test_what_another_user_protects_is_named_and_changes_nothing(
     assert tree(node) == before
 
 
+@needs_system_packages
+@pytest.mark.parametrize(("size", "step"), [("400k", "copy"), ("1200k", "compile")])
+def test_full_file_system_is_one_sentence_and_changes_nothing(
+    install: Install, size: str, step: str
+) -> None:
+    full = ("sh", "-c", f'mount -t tmpfs -o size={size} tmpfs /mnt && exec "$@"', "sh")
+    sentence = f"cannot {step} the plugin "
+    install.refuses(sentence, "--system-packages", "--prefix", "/mnt/prefix", within=full)
+
+
 @pytest.mark.parametrize("state", ["works", "is gone"])
 def test_link_to_a_command_that_pip_installed_is_replaced_for_good(
     node: Path, install: Install, wheels: Path, tmp_path_factory: pytest.TempPathFactory, state: str
