@@ -475,6 +475,7 @@ def test_signal_just_after_a_file_was_renamed_leaves_the_old_or_the_new_plugin(
     [
         ("mv", "kill -KILL $PPID"),
         ("ln", '"$real" "$@"; case $* in *command/ipvlan) kill -KILL $PPID ;; esac'),
+        ("mkdir", '"$real" "$@"; case $* in *share) kill -KILL $PPID ;; esac'),
     ],
 )
 def test_uninstalling_leaves_nothing_of_a_run_that_was_killed(
@@ -484,7 +485,7 @@ def test_uninstalling_leaves_nothing_of_a_run_that_was_killed(
     program: str,
     script: str,
 ) -> None:
-    """Before the switch, or just after the link for people."""
+    """Before the switch, or just after a link for people or its directory."""
     before = tree(node)
     path = stand_in(tmp_path_factory.mktemp("path"), program, script)
     done = install(*install.quick, within=("env", f"PATH={path}"))
@@ -509,6 +510,15 @@ def test_unusable_prefix_is_one_sentence(install: Install) -> None:
     unusable = {"/etc/passwd/x": "cannot make", "/usr": "something else"}
     for prefix, words in {**unusable, "/tmp/" + "x" * 250: "does not answer"}.items():
         install.refuses(words, *install.quick, "--prefix", prefix)
+
+
+def test_prefix_with_nothing_but_directories_is_taken(node: Path, install: Install) -> None:
+    (node / "prefix/share/man").mkdir(parents=True)
+    before = tree(node)
+    install.quickly()
+    assert install("--uninstall").returncode == 0
+    assert tree(node) == before
+    shutil.rmtree(node / "prefix")
 
 
 def test_check_tells_whether_the_plugin_is_there_and_answers(node: Path, install: Install) -> None:
