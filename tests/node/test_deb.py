@@ -124,6 +124,9 @@ def test_documents_manual_and_completions_are_where_debian_has_them(
         "zsh/vendor-completions/_ipvlan",
     ):
         assert "_IPVLAN_COMPLETE" in (share / file).read_text()
+    unit = tmp_path / "usr/lib/systemd/system/cni-ipvlan-gc.service"  # for who enables it
+    assert unit.read_bytes() == (CHECKOUT / "packaging/cni-ipvlan-gc.service").read_bytes()
+    assert not [*tmp_path.rglob("*.wants")]
     documents = share / "doc/cni-ipvlan"
     shipped = {}
     for path in documents.rglob("*"):
