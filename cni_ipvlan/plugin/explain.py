@@ -44,6 +44,7 @@ _PACKAGES = {
     "cat": "coreutils",
     "arping": "iputils' arping (Debian: iputils-arping)",
     "tc": "iproute2",
+    "flock": "util-linux",
     "unshare": "util-linux",
     "ping": "iputils' ping (Debian: iputils-ping)",
 }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack
 
 from cni_ipvlan.cni.errors import (
@@ -14,6 +15,7 @@ from cni_ipvlan.cni.errors import (
     shortened,
 )
 from cni_ipvlan.cni.request import Request, identifier_fault, interface_name_fault
+from cni_ipvlan.iproute.commands import OPTIONAL, Command
 from cni_ipvlan.plugin import features, host_local, inventory, ipam, links, modes
 from cni_ipvlan.plugin.node import Call, Node
 from cni_ipvlan.start import json
@@ -32,6 +34,7 @@ _VALID_AT_FIRST = "cni.dev/attachments"
 _VERSION_OF_DEL = "1.0.0"
 _AT_ONCE = 16  # calls of the IPAM plugin, and locks
 _SEARCH_SECONDS = 5.0
+_MOST_NAMELESS = 1000  # files in the arguments of a command
 
 
 def gc(node: Node, request: Request) -> None:
@@ -113,13 +116,16 @@ def _release_gone(call: Call, valid: Collection[AttachmentId], failures: Failure
 
 
 def _unrecorded(call: Call, known: Collection[AttachmentId]) -> list[AttachmentId]:
-    """Return the attachments that have a lease of host-local, but no record and no interface."""
+    """Return the attachments that have a lease of host-local, but no record and no interface.
+
+    Leases that name nobody are removed.
+    """
     request, containers = call.request, {each.container_id for each in known}
     leases = [
         lease
         for lease in host_local.leases(host_local.directory(request.config))
         if AttachmentId(request.network, lease.container_id, lease.ifname) not in known
-        and _can_be_an_attachments(lease)
+        and (not lease.container_id or _can_be_an_attachments(lease))
         and (lease.ifname or lease.container_id not in containers)  # an old one names no interface
     ]
     if not leases:
@@ -131,11 +137,27 @@ def _unrecorded(call: Call, known: Collection[AttachmentId]) -> list[AttachmentI
         call.warn("leases without a record are kept, as not every namespace could be searched")
         return []
     used = {address.partition("/")[0] for each in found for address in each.addresses}
-    lost = (lease for lease in leases if lease.address not in used)
+    lost = [lease for lease in leases if lease.address not in used]
+    _remove_nameless(call, [each for each in lost if not each.container_id])
     network = request.network
+    named = (each for each in lost if each.container_id)
     return list(
-        dict.fromkeys(AttachmentId(network, each.container_id, each.ifname) for each in lost)
+        dict.fromkeys(AttachmentId(network, each.container_id, each.ifname) for each in named)
     )
+
+
+def _remove_nameless(call: Call, leases: Sequence[Lease]) -> None:
+    """Remove empty leases: host-local was killed, or the power went, before it had written to them.
+
+    It holds the lock of its store while it writes, and no DEL of it finds them.
+    """
+    if leases:
+        files = [os.path.abspath(each.file) for each in leases[:_MOST_NAMELESS]]
+        lock = os.path.join(os.path.dirname(files[0]), "lock")
+        script = 'for file; do [ -s "$file" ] || rm -f "$file"; done'
+        argv = ("flock", "--nonblock", lock, "sh", "-c", script, "sh", *files)
+        purpose = f"remove leases that name no container, {len(files)} in all"
+        call.tx.run(Command(argv, purpose, accept=OPTIONAL))
 
 
 def _can_be_an_attachments(lease: Lease) -> bool:

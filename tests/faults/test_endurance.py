@@ -4,16 +4,20 @@ The short form by default; docs/reliability.md has the numbers of the long one.
 """
 
 import os
+import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 
 import pytest
 from executable import Executable
-from lab import LEASES, Node, Space
+from lab import LEASES, MEMORY, Node, Space, leases, run, wait_until
 from runtime import Answer, Conf, call_environment, host_local, network, stdin_of
+from sampling import is_long, seed
 from scene import Scene
 
 ROUNDS = int(os.environ.get("ENDURANCE_ROUNDS", "5"))
@@ -50,6 +54,67 @@ def test_storms_leave_nothing(scene: Scene, ipvlan: Executable, shared: Conf) ->
             storm(ipvlan, conf, {"DEL": half})
             storm(ipvlan, conf, {"DEL": rest, "ADD": half})
             storm(ipvlan, conf, {"DEL": half})
+
+
+# As when the power goes: all processes end at one moment, and only what is on disk is there again.
+STORM_SCRIPT = """
+for container in "$@"; do
+    export CNI_CONTAINERID="${container##*/}" CNI_NETNS="$container"
+    while :; do
+        for verb in ADD DEL; do CNI_COMMAND=$verb "$COMMAND" <"$CONF" >/dev/null 2>&1; done
+    done &
+done
+wait
+"""
+
+
+@pytest.mark.timeout(3600 if is_long() else 300)
+def test_no_address_is_lost_in_a_power_cut(
+    scene: Scene, ipvlan: Executable, tmp_path: Path
+) -> None:
+    conf = network(ipam=host_local("10.1.0.0/24"))
+    others = LEASES / "networks/other/10.1.0.9"  # of a network of another plugin
+    others.parent.mkdir(parents=True)
+    others.write_text("one\r\neth0")
+    file = tmp_path / "net.conf"
+    file.write_bytes(stdin_of(conf))
+    cut = 0
+    for moment in cuts():
+        containers = [scene.container() for _ in range(STORM)]
+        environment = call_environment("", containers[0], COMMAND=ipvlan.path, CONF=str(file))
+        own = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+        argv = (*own, "sh", "-c", STORM_SCRIPT, "sh", *(each.path for each in containers))
+        with subprocess.Popen(argv, env={**os.environ, **environment}) as process:
+            wait_until(lambda: len(leases()) > 1)
+            time.sleep(moment)
+            process.kill()
+        cut += len(leases()) > 1
+        restart(scene, containers)
+        living = scene.add(conf)
+        run(ipvlan.path, "gc", "-c", str(file), "--keep-existing")
+        has = scene.one.addresses("net1")[0].partition("/")[0]
+        left = {path.name: path.read_bytes() for path in leases()}
+        assert left.keys() == {others.name, has}, left
+        living.delete()
+        assert leases() == [others]
+    assert cut > 0  # otherwise nothing was tried
+
+
+def cuts() -> Iterator[float]:
+    """Yield moments after the first lease of a storm, in seconds."""
+    chosen = Random(seed())  # noqa: S311
+    for _ in range(200 if is_long() else 4):
+        yield chosen.uniform(0, 0.5)
+
+
+def restart(scene: Scene, containers: Sequence[Space]) -> None:
+    """Take away what does not outlive a restart of the node."""
+    for each in containers:
+        scene.node.remove(each)
+    for name, link in scene.host.links().items():
+        if link.get("linkinfo", {}).get("info_kind") == "ipvlan":
+            scene.host.ip(f"link delete dev {name}")
+    shutil.rmtree(MEMORY, ignore_errors=True)
 
 
 def rounds(scene: Scene, count: int) -> None:

@@ -4,6 +4,7 @@ import json
 import shutil
 from base64 import b64encode
 from contextlib import AbstractContextManager
+from fcntl import LOCK_EX, flock
 from itertools import product
 from pathlib import Path
 
@@ -230,11 +231,17 @@ def test_gc_releases_what_was_leased_before_a_restart_of_the_node(scene: Scene) 
     scene.add(LEASED, at=scene.two, CNI_CONTAINERID="lives")
     scene.two.ip("link set dev net1 alias mine")
     shutil.rmtree(MEMORY)
+    STORE.joinpath("10.1.0.12").touch()  # host-local was killed, or is just writing
+    with STORE.joinpath("lock").open() as file:
+        flock(file, LOCK_EX)
+        scene.runtime.gc(GC_OF_LEASED, [VALID]).succeeds()
+        assert STORE.joinpath("10.1.0.12").exists()
     STORE.joinpath("10.1.0.7").write_text("valid\r\nnet1")
     STORE.joinpath("10.1.0.8").write_text("gone\r\neth0")
     STORE.joinpath("10.1.0.9").write_text("old")
     STORE.joinpath("10.1.0.10").write_text("no\0name\r\neth0")
     STORE.joinpath("10.1.0.11").write_text("gone\r\nno\0name")
+    STORE.joinpath(scene.two.addresses("net1")[0].partition("/")[0]).write_text("")
     STORE.joinpath("garbage").write_text("?")
 
     scene.runtime.gc(GC_OF_LEASED, [VALID]).succeeds()
