@@ -35,6 +35,7 @@ INTERFACE_PLUGINS = (
 _IPAM_PLUGINS = ("dhcp", "host-local", "static")
 _OTHERS_MAY_WRITE = 0o022
 _HIGHEST_CODE = 2**32 - 1
+BY_HAND = "run it by hand, with the network configuration on its standard input"  # to try
 _SHOWN_OUTPUT = 200  # characters of a delegate's output that an error quotes
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address, ip_interface, ip_network
 
+from cni_ipvlan.cni.delegate import BY_HAND
 from cni_ipvlan.cni.errors import DELEGATE_FAILED, INVALID_CONFIGURATION, CniError
 from cni_ipvlan.cni.result import Address, Interface, Result, Route
 from cni_ipvlan.config.netconf import NetConf
@@ -114,7 +115,9 @@ def usable(
     have them.
     """
     if plugin and not source.addresses:
-        raise CniError(DELEGATE_FAILED, f"the plugin {plugin!r} returned no address")
+        given = "give addresses in ipam.addresses, or the runtime's (CNI_ARGS IP=…)"
+        advice = f"try: {given if plugin == 'static' else BY_HAND}"
+        raise CniError(DELEGATE_FAILED, f"the plugin {plugin!r} returned no address", advice)
     addresses = tuple(
         dict.fromkeys(address._replace(interface=None) for address in source.addresses)
     )

@@ -45,7 +45,8 @@ def check(node: Node, request: Request) -> None:
         found, failures = _differences(call, conf, netns), Failures()
         if found:
             text = f"the interface {request.ifname!r} is not as ADD left it: " + "; ".join(found)
-            failures.note(CniError(CHECK_FAILED, text, "delete the attachment and add it again"))
+            advice = "try: delete the attachment and add it again"
+            failures.note(CniError(CHECK_FAILED, text, advice))
         with failures.noted():
             checking()
     failures.raise_any()

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 _DUPLICATE_DETECTION_SECONDS = 5
 _AT_ONCE = 16  # questions by ARP, each a process
+_OF_ANOTHER_HOST = (
+    "try: give the container another address, or keep that one out of the IPAM plugin's range; "
+    "ip neighbour or the switch's MAC table says who has it"
+)
 
 
 def query_links(tx: Transaction, name: str, netns: Namespace) -> Running:
@@ -108,7 +112,7 @@ def _ask(tx: Transaction, questions: Sequence[Command]) -> None:
             f"another host on the network already uses {asked.command.argv[-1]}; "
             f"its MAC address is {queries.answering_mac(done.stdout)}",
             "found by ARP, since the network has checkIPv4Conflict, or hostAccess for an address "
-            "that the host knows",
+            f"that the host knows\n{_OF_ANOTHER_HOST}",
         )
 
 
@@ -166,7 +170,7 @@ def _check_duplicates(call: Call, addressing: Addressing, present: Sequence[Addr
         raise CniError(
             ADDRESS_IN_USE,
             f"another host on the network already uses {', '.join(duplicates)}",
-            "found by IPv6 duplicate address detection",
+            f"found by IPv6 duplicate address detection\n{_OF_ANOTHER_HOST}",
         )
     tentative = addressing.tentative(present)
     if tentative:

@@ -254,9 +254,10 @@ def without_answer(
 
 
 def advice(request: Request, plugin: str, error: CniError) -> list[str]:
-    """Return advice about an IPAM plugin's failure, if there is any."""
+    """Return advice about an IPAM plugin's failure, if any; put a misleading message right."""
     found = list(_advice(request, plugin, error))
-    if not found and plugin in ("host-local", "static") and error.code == _OF_PLUGINS_IN_GO:
+    is_in_go = plugin in ("host-local", "static") and error.code == _OF_PLUGINS_IN_GO
+    if not found and is_in_go and request.command == "ADD":
         found = ["see what is wrong in ipam: ipvlan validate FILE"]
     return found
 
@@ -268,6 +269,7 @@ def _advice(request: Request, plugin: str, error: CniError) -> Iterator[str]:
         older = next((each for each in reversed(known) if each != request.version), "")
         yield f"set cniVersion to {older or 'one'}, which {plugin} supports, or install a newer one"
     elif request.command == "STATUS" and error.code in errors.OF_OLDER_PLUGINS:
+        error.msg = f"the IPAM plugin {plugin} does not know STATUS (it said: {error.msg})"
         yield (
             f"set cniVersion to 1.0.0, or install a newer {plugin}: this one is older than CNI "
             "1.1.0, which has STATUS"
@@ -276,7 +278,7 @@ def _advice(request: Request, plugin: str, error: CniError) -> Iterator[str]:
         if words in error.msg:
             yield f"look at the file system of the leases: {command} {leases}"
     if error.code == errors.DELEGATE_FAILED:
-        yield "run it by hand, with the network configuration on its standard input"
+        yield delegate.BY_HAND
     # Messages of containernetworking/plugins:
     if "no IP addresses available in range set" in error.msg:
         yield (
@@ -285,6 +287,11 @@ def _advice(request: Request, plugin: str, error: CniError) -> Iterator[str]:
         )
     if "duplicate allocation is not allowed" in error.msg:
         yield f"delete the container's attachment first; its lease is in {leases}"
+    if "Failed to find address added by container" in error.msg:
+        yield (
+            f"delete the attachment and add it again: its lease in {leases} is gone, so the "
+            "address may be given away"
+        )
     if "dhcp.sock" in error.msg:
         daemon = dhcp_daemon(delegate.find(plugin, request.path))
         yield f"start its daemon on this node: {daemon}"

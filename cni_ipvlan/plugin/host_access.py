@@ -320,23 +320,23 @@ def _check_ordinary(address: IPAddress, hops: Collection[IPAddress]) -> None:
         or address.is_unspecified
     )
     if is_special:
-        raise CniError(
-            ROUTE_REFUSED,
+        raise _refused(
             f"{address} is a loopback, link-local, multicast or reserved address, for which "
-            "hostAccess is not",
+            "hostAccess is not"
         )
     if address in hops:
-        raise CniError(
-            ROUTE_REFUSED, f"{address} is a gateway of the host, which hostAccess would cut off"
-        )
+        raise _refused(f"{address} is a gateway of the host, which hostAccess would cut off")
 
 
 def _check_subnet(address: IPAddress, subnet: IPNetwork) -> None:
     has_ends = subnet.prefixlen < subnet.max_prefixlen - 1  # RFC 3021, RFC 6164
     if has_ends and address in (subnet.network_address, subnet.broadcast_address):
-        raise CniError(
-            ROUTE_REFUSED, f"{address} is the first or last address of the subnet {subnet}"
-        )
+        raise _refused(f"{address} is the first or last address of the subnet {subnet}")
+
+
+def _refused(msg: str) -> CniError:
+    advice = "try: give the container another address, or exclude it from the range"
+    return CniError(ROUTE_REFUSED, msg, advice)
 
 
 def _permitted(address: IPAddress, master: Master, way: queries.Route | None) -> list[IPNetwork]:

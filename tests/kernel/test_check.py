@@ -105,6 +105,15 @@ def test_check_asks_the_ipam_plugin(scene: Scene) -> None:
     (LEASES / "networks" / "net" / "10.1.0.2").unlink()
     error = added.check("host-local: ")
     assert error["msg"].endswith("container one")
+    gone = (
+        "\ntry: delete the attachment and add it again: its lease in /var/lib/cni/networks/net is"
+    )
+    assert gone in error["details"]
+    assert "validate" not in error["details"]
+    added.container.ip("link delete dev net1")
+    both = added.check("there is no interface 'net1'")["details"]
+    assert both.startswith("try: delete the attachment and add it again\nalso: host-local: ")
+    assert gone in both
 
     asked = scene.add(at=scene.two, ipam=scene.ipam(ips=["10.1.0.3/24"]))
     scene.ipam("CHECK", code=42, msg="who is it?", details="x", status=1)

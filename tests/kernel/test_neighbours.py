@@ -65,7 +65,7 @@ def mac_of(space: Space) -> str:
 @without_dad
 def test_an_address_of_another_host_or_its_container_is_refused(scene: Scene) -> None:
     scene.neighbour.ip(f"address add {FIRST} dev eth0")
-    words = "10.1.0.2", mac_of(scene.neighbour)
+    words = "10.1.0.2", mac_of(scene.neighbour), "\ntry: give the container another address, or"
     for mode, ipam in (("l2", ASKING["ipam"]), ("l3", static(FIRST))):
         scene.refuses(106, *words, conf=ASKING, mode=mode, ipam=ipam)
     scene.add(ASKING, checkIPv4Conflict=False, ipam=static(FIRST)).delete()  # asks nobody
@@ -135,7 +135,8 @@ def test_an_address_that_another_host_on_the_wire_has_is_an_error(
         off.two.ip("link set dev slave up")
     else:
         off.neighbour.ip(f"address add {OF_IPV6} dev eth0 nodad")
-    off.refuses(106, OF_IPV6, ipam=host_local("fd00:1::/64"))
+    advice = "detection\ntry: give the container another address, or keep that one out"
+    off.refuses(106, OF_IPV6, advice, ipam=host_local("fd00:1::/64"))
 
 
 def test_a_duplicate_that_is_none_of_our_addresses_is_no_failure(scene: Scene) -> None:

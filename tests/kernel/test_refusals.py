@@ -59,6 +59,7 @@ def gateway_of_the_host(address: str) -> Row:
     return row(
         107,
         f"{address} is a gateway of the host, which hostAccess would cut off",
+        "try: give the container another address, or exclude it from the range",
         hostAccess=True,
         ipam=ipam,
     )

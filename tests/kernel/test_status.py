@@ -56,7 +56,8 @@ def test_an_ipam_plugin_in_trouble_is_the_reason(scene: Scene) -> None:
     scene.ipam("STATUS", script="exit 3")
     refused(scene, 50, "the plugin 'fake' exited with status 3")
     scene.ipam("STATUS", code=4, msg="unknown CNI_COMMAND: STATUS", status=1)
-    refused(scene, 50, "unknown CNI_COMMAND: STATUS")
+    said = "the IPAM plugin fake does not know STATUS (it said: unknown CNI_COMMAND: STATUS)"
+    assert refused(scene, 50)["msg"] == said
 
 
 @pytest.mark.scene(master="")

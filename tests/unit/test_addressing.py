@@ -71,6 +71,7 @@ def test_ipam_plugin_that_returns_no_address_is_an_error() -> None:
     with pytest.raises(CniError, match="'host-local' returned no address") as caught:
         addressing(Result(routes=(Route("0.0.0.0/0"),)))
     assert caught.value.code == errors.DELEGATE_FAILED
+    assert caught.value.details.startswith("try: run it by hand")
 
 
 def test_other_interfaces_of_the_chain_keep_their_addresses_and_routes() -> None:

@@ -147,6 +147,12 @@ SUPPORTS = 'config is "1.1.0", plugin supports ["0.1.0" "0.3.1" "1.0.0"]'
         ("ADD", CniError(1, "incompatible CNI versions", SUPPORTS), "cniVersion to 1.0.0, which"),
         ("ADD", CniError(1, "incompatible CNI versions"), "cniVersion to one, which host-local"),
         ("STATUS", CniError(3, "missing containerID"), "install a newer host-local"),
+        (
+            "CHECK",
+            CniError(999, "Failed to find address added by container c"),
+            "/leases/net is gone",
+        ),
+        ("CHECK", CniError(999, "host-local: who knows"), ""),
         ("STATUS", CniError(4, "unknown CNI_COMMAND: STATUS"), "cniVersion to 1.0.0"),
         ("ADD", CniError(4, "it needs CNI_ARGS"), ""),
         ("ADD", CniError(999, "invalid IP address: x"), "ipvlan validate"),
