@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 _ADVICE = {
     errno.EACCES: "run as root",
     errno.EPERM: "run as root",
-    errno.ENOSPC: "make room: df and df -i show where there is none",
-    errno.EDQUOT: "make room: df and df -i show where there is none",
-    errno.EROFS: "make it writable: findmnt -T shows how it is mounted",
+    errno.ENOSPC: "make room: df{at} and df -i{at} show where there is none",
+    errno.EDQUOT: "make room: df{at} and df -i{at} show where there is none",
+    errno.EROFS: "make it writable: findmnt -T{at} shows how it is mounted",
 }
 _PACKAGES = {
     "ip": "iproute2",
@@ -109,7 +109,9 @@ def _system_error(error: OSError) -> CniError:
         for each in _state_of_machine(codes.NOT_PERMITTED):
             failure.add_details(f"found: {each}")
     if error.errno in _ADVICE:
-        failure.add_details(f"try: {_ADVICE[error.errno]}")
+        # Not the directory itself, which is removed again when it is empty.
+        at = f" {os.path.dirname(DIRECTORY)}" if place else ""
+        failure.add_details(f"try: {_ADVICE[error.errno].format(at=at)}")
     return failure
 
 

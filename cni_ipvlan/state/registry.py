@@ -423,6 +423,9 @@ class Registry:
                 continue
         try:
             os.write(descriptor, json.dumps(record._asdict()).encode())
+        except OSError as error:
+            error.filename = path  # which write(2) does not know
+            raise
         finally:
             os.close(descriptor)
 

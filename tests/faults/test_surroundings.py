@@ -113,7 +113,10 @@ NO_SPACE = "No space left on device"
 # How each of them is made, and words of the error.
 POOR: dict[str, tuple[str, str]] = {
     "a read-only /run": (read_only("/run"), f"Read-only file system: {RUN}"),
-    "a full /run": (f"{mounted(RUN, 'size=4k')}; head -c 4096 /dev/zero >{RUN}/filler", NO_SPACE),
+    "a full /run": (
+        f"{mounted(RUN, 'size=4k')}; head -c 4096 /dev/zero >{RUN}/filler",
+        f"{NO_SPACE}: {RUN}",
+    ),
     "no more files on /run": (mounted(RUN, "nr_inodes=1"), f"{NO_SPACE}: {RUN}"),
     "no /run": (mounted("/run", "nr_inodes=1"), f"{NO_SPACE}: {RUN}"),
     "no room for leases": (mounted("/var/lib/cni", "nr_inodes=1"), NO_SPACE.replace("N", "n")),

@@ -129,7 +129,13 @@ def test_file_of_another_tenant_is_named_to_root_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "words"), [(28, "make room"), (30, "findmnt"), (13, "run as root"), (5, "")]
+    ("number", "words"),
+    [
+        *((number, "make room: df /run and df -i /run show") for number in (28, 122)),
+        (30, "findmnt -T /run shows"),
+        (13, "run as root"),
+        (5, ""),
+    ],
 )
 def test_a_system_error_has_a_next_step_if_one_is_known(number: int, words: str) -> None:
     error = as_cni_error(OSError(number, os.strerror(number), "/run/cni-ipvlan/locks"))

@@ -47,6 +47,17 @@ def file_of(directory: Path, attachment: AttachmentId) -> Path:
     return next(directory.glob(f"on-*/{attachment.key}.*"))
 
 
+def test_a_record_that_can_not_be_written_is_named(
+    registry: Registry, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", fail)
+    with pytest.raises(OSError, match=f"No space left on device: '{directory}/on-"):
+        remember(registry, MASTER, RECORD)
+
+
 def test_records_of_a_masters_attachments(written: Registry, directory: Path) -> None:
     assert sorted(written.records(MASTER)) == [RECORD, OTHER_HINT]
     assert list(written.records((MASTER[0], 22))) == [FOREIGN_HINT]
