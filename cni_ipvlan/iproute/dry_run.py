@@ -95,6 +95,11 @@ class DryRun(Transaction):
         self._shown = shown
         super().on_failure(action)
 
+    def _try(self, undo: Callable[[], object]) -> None:
+        """Undo what is only of the process, as a lock: of what failed, nothing can be left."""
+        super()._try(undo)
+        self.leftovers.clear()
+
     def _record(self, change: Command) -> None:
         if self._shown:
             change = change._replace(undo=(*change.undo, Undo(self._shown)))

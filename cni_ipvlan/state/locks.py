@@ -144,9 +144,8 @@ def make_directory(path: str) -> None:
     except FileNotFoundError:  # another call has just removed it
         return
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-        raise NotADirectoryError(
-            errno.ENOTDIR, "it is not a directory, or belongs to another user", path
-        )
+        number = errno.EACCES if os.geteuid() else errno.ENOTDIR  # root may use it
+        raise OSError(number, "it is not a directory, or belongs to another user", path)
 
 
 def _lock(file: int, first: int, count: int) -> bool:

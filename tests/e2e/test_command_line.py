@@ -86,6 +86,23 @@ def test_a_user_without_rights_can_make_a_dry_run(scene: Scene, person: Person) 
     assert scene.host.links().keys() == {"lo", "eth0"}
 
 
+def test_a_user_without_rights_is_told_so(scene: Scene, person: Person) -> None:
+    nobody = f"{shlex.join(NOBODY)} {FOR_ALL}/bin/ipvlan"
+    scene.add(at=scene.two)
+    conf = json.dumps(network())
+
+    status, out, err = person.types(f"{nobody} show")
+    assert (status, out) == (1, "")
+    assert err.startswith("only root can look into containers (namespaces not looked into: ")
+    assert err.endswith("; try: sudo ipvlan show\n")
+    out = person.types(f"{nobody} doctor -c -", conf)[1]
+    assert "  only root can see which addresses containers have\n" in out
+    for dry in ("", "--dry-run"):
+        err = person.types(f"{nobody} add -c - --netns container1 {dry}", conf)[2]
+        assert "\n    try: run as root\n" in err
+        assert "undone" not in err
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_show_keeps_watching_until_it_is_stopped(
     scene: Scene, person: Person, number: signal.Signals

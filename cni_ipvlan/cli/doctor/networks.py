@@ -20,7 +20,7 @@ from cni_ipvlan.cni.result import Address
 from cni_ipvlan.cni.versions import VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
 from cni_ipvlan.config.netconf import NetConf
-from cni_ipvlan.iproute import commands, queries
+from cni_ipvlan.iproute import commands, machine, queries
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.plugin import dhcp, explain, host_access, host_local, inventory, modes
 from cni_ipvlan.plugin import master as masters
@@ -148,20 +148,16 @@ def _link(master: Master) -> Finding:
 def _addresses(tools: Tools, conf: NetConf, ipam: IpamConfig, master: Master) -> Iterator[Finding]:
     """Compare the addresses of a sound configuration with those of the host and of containers."""
     if master.netns is None:
-        for _, text, advice in with_host(ipam, master):
-            yield Finding(PROBLEM, "addresses", text, advice)
-        hosts = set(map(ip_address, master.addresses))
-        # The modes but l2 send nothing to a gateway.
-        for hop in sorted(hosts & ipam.next_hops, key=str) if conf.mode == "l2" else ():
-            text = f"the gateway {hop} is the host's own address on {master.link.name}"
-            text += ", which its ipvlan containers can't reach"
-            yield Finding(PROBLEM, "addresses", text, "use the network's router as gateway")
+        yield from _of_host(conf, ipam, master)
     own = dict.fromkeys(each.first for each in ipam.pools if ipam.is_static)
     pools = [each for each in ipam.pools if not ipam.is_static]
     told = {conf.name}  # of each other network one is told
     if not own and not pools:
         return
-    for holder in inventory.on_master(inventory.take(tools.tx, tools.registry), master):
+    why = "only root can see which addresses containers have"
+    unseen = [why] if machine.missing_capabilities() else []
+    found = inventory.take(tools.tx, tools.registry, unseen=unseen.append)
+    for holder in inventory.on_master(found, master):
         netns, owner = holder.netns, holder.owner
         has = [ip_interface(each).ip for each in holder.addresses]
         in_range = [each for each in has if any(pool.holds(each) for pool in pools)]
@@ -179,9 +175,22 @@ def _addresses(tools: Tools, conf: NetConf, ipam: IpamConfig, master: Master) ->
             text = f"{address} belongs to {holder.describe()}, so an ADD of another container fails"
             yield Finding(state, "addresses", text, "give each container an address of its own")
             del own[address]
-    if own:
+    if unseen:
+        yield Finding(WARNING, "addresses", unseen[0], "run it as root, in the host's namespaces")
+    elif own:
         text = f"no container on {master.link.name} has {', '.join(map(str, own))}"
         yield Finding(OK, "addresses", text)
+
+
+def _of_host(conf: NetConf, ipam: IpamConfig, master: Master) -> Iterator[Finding]:
+    for _, text, advice in with_host(ipam, master):
+        yield Finding(PROBLEM, "addresses", text, advice)
+    hosts = set(map(ip_address, master.addresses))
+    # The modes but l2 send nothing to a gateway.
+    for hop in sorted(hosts & ipam.next_hops, key=str) if conf.mode == "l2" else ():
+        text = f"the gateway {hop} is the host's own address on {master.link.name}"
+        text += ", which its ipvlan containers can't reach"
+        yield Finding(PROBLEM, "addresses", text, "use the network's router as gateway")
 
 
 def _host_access(

@@ -66,20 +66,25 @@ def show(as_json: bool, watch: bool, form: str | None, **only: str | None) -> in
 
 
 def _print(found: dict[str, Any], form: str | None, only: Mapping[str, str | None]) -> int:
-    """Print what was found; return 1 if nothing is as it was asked for, else 0."""
+    """Print what was found; return 1 if nothing is as it was asked for, or can be seen, else 0."""
     asked = [f"--{name.replace('_', '-')} {value}" for name, value in only.items() if value]
     is_empty = not (found["masters"] or found["leftovers"])
+    is_blind = is_empty and tree.FOR_ROOT in found["notSeen"]
     if form == _JSON:
         output.echo_json(found)
     else:
         if not is_empty:
             output.echo(*(_lines(found) if form == _WIDE else table.lines(found)))
-        elif not asked:
+        elif not (asked or is_blind):
             output.echo("no ipvlan interfaces")
-        output.echo_err(*(f"not seen: {each}" for each in found["notSeen"]))
-    if is_empty and asked:
+        output.echo_err(*(f"not seen: {each}" for each in found["notSeen"] if not is_blind))
+    if is_blind:
+        count = len(found["notSeen"]) - 1
+        why = f"only root can look into containers (namespaces not looked into: {count})"
+        output.echo_err(f"{why}; try: sudo ipvlan show")
+    elif is_empty and asked:
         output.echo_err(f"nothing matches {' '.join(asked)}")
-    return int(is_empty and bool(asked))
+    return int(is_blind or (is_empty and bool(asked)))
 
 
 def _is_wanted(

@@ -33,6 +33,7 @@ _UNFINISHED = "unfinished"  # its ADD has neither ended nor is it running
 _NO_RECORD = "no record"  # it is labelled, but root has not recorded it where it is
 _NO_LEASE = "no lease"  # host-local, which gave out its address, no longer knows that
 _NO_INTERFACE = "no interface"
+FOR_ROOT = "what only root may see"
 
 
 def look(
@@ -42,7 +43,7 @@ def look(
 
     Unless it is ``with_routes``, those and the gateways are left out.
     """
-    missed = ["what only root may see"] if machine.missing_capabilities() else []
+    missed = [FOR_ROOT] if machine.missing_capabilities() else []
     host = queries.links(tx.run(Command(commands.link_show())).stdout)
     found = sorted(
         inventory.take(tx, registry, unseen=missed.append),
