@@ -125,12 +125,15 @@ def test_name_of_an_interface_in_the_container(scene: Scene, person: Person) -> 
     where = "--netns container1 --ifname"
     free = [f"the name net1 is free in {container.path}"]
     assert doctor(person, f"{where} net1")["ok interface"] == free
+    assert "ok interface" not in doctor(person, "--netns container1")
     scene.add()
     container.ip("link add name eth7 type dummy")
 
     attached = ["net1 is there, of kind ipvlan: the container one in the network net"]
     assert doctor(person, f"{where} net1")["warning interface"] == attached
     assert doctor(person, f"{where} net1", network())["warning interface"] == attached
+    refused = [f"{attached[0]}; an add without --ifname is refused"]
+    assert doctor(person, "--netns container1")["warning interface"] == refused
     assert doctor(person, f"{where} net1", network(name="b"))["problem interface"] == attached
     assert doctor(person, f"{where} eth7")["problem interface"] == ["eth7 is there, of kind dummy"]
     container.rename("net1", "net9")

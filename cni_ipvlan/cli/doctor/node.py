@@ -22,6 +22,7 @@ from cni_ipvlan.state.registry import DIRECTORY, Registry
 
 _OLDEST_IPROUTE2 = (5, 10)
 _SECONDS = 5.0
+_IFNAME = "net1"  # that add takes without --ifname
 _CONFIG = "install the kernel's extra modules, or a kernel with CONFIG_IPVLAN"
 _FROM_MODULE = {
     machine.LOADED: (OK, ""),
@@ -103,14 +104,14 @@ def _records() -> Iterator[Finding]:
 
 def examine_container(tools: Tools, network: str) -> Iterator[Finding]:
     """Yield the findings about a given container; ``network`` may be empty."""
-    place, ifname = tools.container, tools.ifname
+    place, ifname = tools.container, tools.ifname or _IFNAME
     if place is None:
         return
     links = queries.links(tools.tx.run(Command(commands.link_show(), netns=place)).stdout)
     names = ", ".join(link.name for link in links)
     yield Finding(OK, "namespace", f"{place.path} has the interfaces {names}")
     owners = Owners(tools.registry.all_records())
-    for link in links if ifname else ():
+    for link in links:
         owner = owners.of(link, place)
         is_renamed = owner is not None and owner.ifname == ifname and link.name != ifname
         if ifname not in (link.name, *link.alternative_names) and not is_renamed:
@@ -121,10 +122,12 @@ def examine_container(tools: Tools, network: str) -> Iterator[Finding]:
             whose = described(owner.container_id, owners.pod_of(owner, place))
             text += f": the {whose} in the network {owner.network}"
         state = WARNING if owner is not None and network in ("", owner.network) else PROBLEM
+        if not tools.ifname:
+            state, text = WARNING, f"{text}; an add without --ifname is refused"
         advice = (
             "an ADD of that name is refused; delete the interface first, or choose another name"
         )
         yield Finding(state, "interface", text, advice)
         return
-    if ifname:
+    if tools.ifname:
         yield Finding(OK, "interface", f"the name {ifname} is free in {place.path}")
