@@ -205,8 +205,12 @@ def _master_differences(
     names = " or ".join(map(repr, conf.masters or (conf.master,)))
     if not found:
         return [f"its master {names} does not exist any more"]
-    is_carried = any(Master(each, master_netns).carries(link, netns) for each in found)
-    return [] if is_carried else [f"its master is not {names}"]
+    master = next((each for each in found if Master(each, master_netns).carries(link, netns)), None)
+    if master is None:
+        return [f"its master is not {names}"]
+    if link.mtu <= master.mtu:
+        return []
+    return [f"its MTU is {link.mtu}, the master's is {master.mtu}: larger packets are lost"]
 
 
 def _route_differences(previous: Result, routes: bytes) -> list[str]:

@@ -97,6 +97,8 @@ def test_only_an_mtu_that_is_configured_must_not_change(scene: Scene, mtu: int) 
     added.check()
     scene.one.ip(f"link set dev net1 mtu {mtu - 1 if mtu > 68 else mtu + 69}")
     added.check(*["MTU"] * bool(mtu))
+    scene.one.ip("link set dev net1 mtu 9000")
+    added.check("its MTU is 9000, the master's is 1500: larger packets are lost")
 
 
 def test_check_asks_the_ipam_plugin(scene: Scene) -> None:

@@ -54,7 +54,7 @@ def problems(person: Person) -> list[list[str]]:
     lines = [line for line in person.succeeds("ipvlan show -o wide").splitlines() if "MTU" in line]
     shown = [line for line in lines if line.startswith(("├", "└"))]
     for each, line in zip(found, shown, strict=True):
-        for known in ("unfinished", "no record", "no lease"):
+        for known in ("unfinished", "no record", "no lease", "MTU above its master's"):
             assert (known in each) == line.endswith(known)
     return found
 
@@ -246,6 +246,13 @@ def test_it_says_mtu_gateways_and_routes(scene: Scene, person: Person) -> None:
     expected = dict.fromkeys(("gw", "mtu", "advmss"))
     expected |= {"dst": "10.9.0.0/16", "priority": 7, "table": 100, "scope": 253}
     assert by_dst["10.9.0.0/16"] == expected
+
+
+def test_an_mtu_above_that_of_the_master_is_a_problem(scene: Scene, person: Person) -> None:
+    scene.add()
+    assert problems(person) == [[]]
+    scene.one.ip("link set dev net1 mtu 1501")
+    assert problems(person) == [["MTU above its master's"]]
 
 
 def test_a_default_route_without_a_gateway_is_a_route(scene: Scene, person: Person) -> None:

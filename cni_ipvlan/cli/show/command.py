@@ -38,7 +38,8 @@ def show(as_json: bool, watch: bool, form: str | None, **only: str | None) -> in
     With -o wide, they are below their masters, with MTU, gateways, routes, whole container IDs.
     What is wrong is said last: "unfinished", if an ADD has neither ended nor is running; "no
     record", if an interface is labelled, but not recorded where it is; "no lease", if host-local
-    no longer knows its address. Leftovers are records and leases that have "no interface".
+    no longer knows its address; "MTU above its master's", if larger packets are lost. Leftovers are
+    records and leases that have "no interface".
     """
     form = _JSON if as_json else form
     if watch and (form == _JSON or not output.is_terminal()):

@@ -33,6 +33,7 @@ _UNFINISHED = "unfinished"  # its ADD has neither ended nor is it running
 _NO_RECORD = "no record"  # it is labelled, but root has not recorded it where it is
 _NO_LEASE = "no lease"  # host-local, which gave out its address, no longer knows that
 _NO_INTERFACE = "no interface"
+_MTU_TOO_LARGE = "MTU above its master's"  # which loses larger packets
 FOR_ROOT = "what only root may see"
 
 
@@ -65,6 +66,7 @@ def look(
         names = {name, each.link.parent, *(master.alternative_names if master else ())}
         if is_wanted(netns, names, owner.container_id if owner else "", each.pod):
             row = _row(each, known, routes.of(each) if with_routes else ())
+            row["problems"] += [_MTU_TOO_LARGE] * bool(master and each.link.mtu > master.mtu)
             of_master = masters.setdefault(name, _master(name, master, each.link))
             of_master["attachments"].append(row)
     # If something can't be seen, it may be the interface.
