@@ -34,9 +34,9 @@ class Example(click.Command):
                 formatter.write(f"  {line}\n")
 
 
-def command(*examples: str) -> Callable[[Any], click.Command]:
+def command(*examples: str, **more: Any) -> Callable[[Any], click.Command]:
     """Return what makes a command of a function; its name is in the last example."""
-    return click.command(examples[-1].split()[1], cls=Example, example="\n".join(examples))
+    return click.command(examples[-1].split()[1], cls=Example, example="\n".join(examples), **more)
 
 
 def wrong(why: str, *option: str) -> click.BadParameter:

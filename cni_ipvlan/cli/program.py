@@ -149,7 +149,10 @@ def ipvlan(ctx: click.Context, version: bool, dry_run: bool, as_json: bool, verb
             )
     elif not command:
         if has_options:
-            raise click.UsageError("to replay a runtime's call, set CNI_COMMAND and its variables")
+            raise click.UsageError(
+                "give a command, such as ipvlan show -j; or to replay a runtime's call, set "
+                "CNI_COMMAND and its variables"
+            )
         output.echo(*ctx.get_help().split("\n"))
     elif not dry_run and not verbose:
         raise click.UsageError("to replay a runtime's call, give --dry-run or -v")

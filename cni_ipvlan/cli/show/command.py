@@ -22,7 +22,10 @@ _FORMS = _WIDE, _JSON = "wide", "json"
 _WATCH_TICKS, _TICK_SECONDS = 20, 0.1  # between two looks
 
 
-@options.command("ipvlan show --master eth1000", "ipvlan show --netns container1 -o wide")
+@options.command(
+    *("ipvlan show --master eth1000", "ipvlan show --netns container1 -o wide"),
+    context_settings={"allow_extra_args": True},
+)
 @options.netns_option(required=False)
 @option("--master", str, "NAME", "Only what this interface carries.")
 @option("--container-id", options.container_id, "ID", "Only this container; 4 characters do.")
@@ -32,7 +35,10 @@ _WATCH_TICKS, _TICK_SECONDS = 20, 0.1  # between two looks
 )
 @options.json_option
 @click.option("-w", "--watch", is_flag=True, help="Keep watching, in a terminal.")
-def show(as_json: bool, watch: bool, form: str | None, **only: str | None) -> int:
+@click.pass_context
+def show(
+    ctx: click.Context, /, as_json: bool, watch: bool, form: str | None, **only: str | None
+) -> int:
     """Show the ipvlan interfaces, what is wrong with them, and leftovers.
 
     With -o wide, they are below their masters, with MTU, gateways, routes, whole container IDs.
@@ -41,6 +47,10 @@ def show(as_json: bool, watch: bool, form: str | None, **only: str | None) -> in
     no longer knows its address; "MTU above its master's", if larger packets are lost. Leftovers are
     records and leases that have "no interface".
     """
+    if ctx.args:
+        word = ctx.args[0]
+        meant = f"--container-id {word}, --pod {word} or --netns {word}"
+        raise click.UsageError(f"show takes no names; did you mean {meant}?")
     form = _JSON if as_json else form
     if watch and (form == _JSON or not output.is_terminal()):
         raise click.UsageError("--watch needs a terminal, and no --json")

@@ -83,6 +83,8 @@ ADD = "add -c CONF --netns HERE"
         ("gc -c CONF", "give one of: the valid attachments as ID/IFNAME, --keep-existing, or "),
         ("gc -c CONF a/b --keep-none", "give one of: the valid attachments as ID/IFNAME"),
         ("gc -c CONF --keep-existing --keep-none", "give one of: the valid attachments"),
+        ("show c1", "no names; did you mean --container-id c1, --pod c1 or --netns c1?"),
+        ("-v", "give a command, such as ipvlan show -j; or"),
         ("--dry-run", "set CNI_COMMAND and its variables"),
         ("--dry-run add -c CONF", "options go after the command"),
     ],
