@@ -6,7 +6,9 @@ CniError: the plugin's own, or one about running it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from contextlib import suppress
 
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import DELEGATE_FAILED, CniError
@@ -88,7 +90,25 @@ def allocate(call: Call, name: str, *, has_older: bool) -> Callable[[], Result |
 def ask(call: Call, name: str, verb: str) -> Callable[[], None]:
     """Delegate a verb that has no result."""
     started = call.tx.start(_command(call, name, verb), limit=MOST_SECONDS)
-    return lambda: _wait(call, name, started, lambda answer: delegate.check(name, answer))
+
+    def check(answer: delegate.Answer) -> None:
+        delegate.check(name, answer)
+        if (name, verb) == ("host-local", "DEL"):
+            _report_kept(call)
+
+    return lambda: _wait(call, name, started, check)
+
+
+def _report_kept(call: Call) -> None:
+    """Warn of leases that host-local could not remove, as it succeeds all the same."""
+    from cni_ipvlan.plugin import host_local
+
+    store, request = host_local.directory(call.request.config), call.request
+    with suppress(OSError):
+        for each in () if os.access(store, os.W_OK) else host_local.leases(store):
+            if each.container_id == request.container_id and each.ifname in ("", request.ifname):
+                why = f"{store} can't be written to; try: findmnt -T {store}"
+                call.warn(f"{each.address} stays leased: {why}")
 
 
 def _wait(

@@ -159,6 +159,18 @@ def test_add_works_or_undoes_everything_with(scene: Scene, name: str) -> None:
         assert scene.node.snapshot() == before
 
 
+def test_a_lease_that_can_not_be_released_is_named(scene: Scene) -> None:
+    with scene.unchanged():
+        call("ADD", scene, CONF).result()
+        answer = call("DEL", scene, CONF, first=read_only("/var/lib/cni"))
+
+        answer.succeeds()
+        place = "/var/lib/cni/networks/net"
+        why = f"{place} can't be written to; try: findmnt -T {place}"
+        assert answer.stderr == f"one net1: 10.1.0.2 stays leased: {why}\n"
+        call("DEL", scene, CONF).succeeds()
+
+
 def test_add_warns_where_no_sysctl_can_be_set(scene: Scene) -> None:
     """Where IPv6 is off, it fails: tests/kernel/test_refusals.py."""
     answer = call("ADD", scene, BOTH, first=read_only("/proc/sys"))
