@@ -91,7 +91,7 @@ def still_leased(node: Node, record: Record) -> str:
     query = Command(commands.address_show(record.ifname), netns=netns, accept=commands.ABSENT)
     shown = queries.addresses(node.begin().run(query).stdout) if netns else []
     addresses = [each.address for each in shown if not ip_interface(each.address).is_link_local]
-    store = host_local.directory({"name": record.network})
+    store = netconf.lease_directory({"name": record.network})
     files = [each.file for each in host_local.leases(store) if _is_leased_to(each, record)]
     known = ", ".join((*addresses, *files))
     about = ("--netns", record.netns, "--container-id", record.container_id)
@@ -163,7 +163,7 @@ def nothing_known(node: Node, network: NetworkConfig, values: Mapping[str, Any])
     """
     attachment = AttachmentId(network.name, values["container_id"], values["ifname"])
     temporary, ipam = links.temporary_name(attachment.key), netconf.ipam_type(network.config)
-    store = host_local.directory(network.config)
+    store = netconf.lease_directory(network.config)
     try:
         records, owners = _in_container(node, values["netns"])
     except PermissionError:

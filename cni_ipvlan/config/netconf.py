@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from cni_ipvlan.cni.result import Result
 
+LEASES = "/var/lib/cni/networks"  # of host-local, unless dataDir is another directory
 _SCHEMA_FILE = os.path.join(os.path.dirname(__file__), "netconf.schema.json")
 MAC_RULE = "an ipvlan interface always has its master's"
 _JSON_TYPES = {
@@ -124,6 +125,13 @@ def ipam_type(config: Mapping[str, Any]) -> str:
     """
     name = _ipam_type(config)
     return name if isinstance(name, str) and name != config.get("type") else ""
+
+
+def lease_directory(config: Mapping[str, Any]) -> str:
+    """Return where host-local keeps a network's leases, whose configuration may be invalid."""
+    ipam = config.get("ipam")
+    base = ipam.get("dataDir") if isinstance(ipam, dict) else None
+    return f"{base or LEASES}/{config.get('name')}"
 
 
 def masters_of(config: Mapping[str, Any]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from cni_ipvlan.cni import delegate, errors
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.request import Request
 from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
+from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import IprouteError, commands, machine, queries, tc
 from cni_ipvlan.iproute.commands import Argv, Command
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
@@ -21,7 +22,7 @@ from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError, UnusableArgumentError
 from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.plugin import causes, codes, host_local, inventory
+from cni_ipvlan.plugin import causes, codes, inventory
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 from cni_ipvlan.state.locks import BusyError
@@ -265,7 +266,7 @@ def advice(request: Request, plugin: str, error: CniError) -> list[str]:
 
 
 def _advice(request: Request, plugin: str, error: CniError) -> Iterator[str]:
-    leases = host_local.directory(request.config)
+    leases = netconf.lease_directory(request.config)
     if error.code == errors.INCOMPATIBLE_VERSION:
         known = [each for each in SUPPORTED_VERSIONS if f'"{each}"' in error.details]
         older = next((each for each in reversed(known) if each != request.version), "")

@@ -15,6 +15,7 @@ from cni_ipvlan.cni.errors import (
     shortened,
 )
 from cni_ipvlan.cni.request import Request, identifier_fault, interface_name_fault
+from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute.commands import OPTIONAL, Command
 from cni_ipvlan.plugin import features, host_local, inventory, ipam, links, modes
 from cni_ipvlan.plugin.node import Call, Node
@@ -123,7 +124,7 @@ def _unrecorded(call: Call, known: Collection[AttachmentId]) -> list[AttachmentI
     request, containers = call.request, {each.container_id for each in known}
     leases = [
         lease
-        for lease in host_local.leases(host_local.directory(request.config))
+        for lease in host_local.leases(netconf.lease_directory(request.config))
         if AttachmentId(request.network, lease.container_id, lease.ifname) not in known
         and (not lease.container_id or _can_be_an_attachments(lease))
         and (lease.ifname or lease.container_id not in containers)  # an old one names no interface

@@ -12,13 +12,13 @@ from contextlib import suppress
 from ipaddress import ip_address, ip_network
 
 from cni_ipvlan.cni.errors import NOT_AVAILABLE, CniError
+from cni_ipvlan.config.netconf import lease_directory
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
     from typing import Any
 
-DIRECTORY = "/var/lib/cni/networks"  # its default
 _MOST_LEASE = 4096  # bytes
 
 
@@ -29,13 +29,6 @@ class Lease(NamedTuple):
     address: str
     container_id: str
     ifname: str
-
-
-def directory(config: Mapping[str, object]) -> str:
-    """Return where a network's leases are."""
-    ipam = config.get("ipam")
-    base = ipam.get("dataDir") if isinstance(ipam, dict) else None
-    return f"{base or DIRECTORY}/{config.get('name')}"
 
 
 def leases(store: str) -> list[Lease]:
@@ -117,7 +110,7 @@ class Usage(NamedTuple):
 def usage(config: Mapping[str, Any]) -> list[Usage]:
     """Return the usage of each set of ranges, from which a container gets one address."""
     leased: dict[int, list[int]] = {4: [], 6: []}
-    for address in sorted(addresses(directory(config)), key=int):
+    for address in sorted(addresses(lease_directory(config)), key=int):
         leased[address.version].append(int(address))
 
     def taken(each: Range) -> int:  # found by bisection: there may be thousands of both
@@ -142,7 +135,7 @@ def check_room(config: Mapping[str, Any]) -> None:
             raise CniError(
                 NOT_AVAILABLE,
                 f"host-local has no address left: {each.leased} of {each.room} are leased",
-                f"the leases are files in {directory(config)}\ntry: GC releases those of "
+                f"the leases are files in {lease_directory(config)}\ntry: GC releases those of "
                 "containers that are gone; or enlarge the range",
             )
 

@@ -101,11 +101,13 @@ def ask(call: Call, name: str, verb: str) -> Callable[[], None]:
 
 def _report_kept(call: Call) -> None:
     """Warn of leases that host-local could not remove, as it succeeds all the same."""
+    request, store = call.request, netconf.lease_directory(call.request.config)
+    if os.access(store, os.W_OK) or not os.path.isdir(store):
+        return
     from cni_ipvlan.plugin import host_local
 
-    store, request = host_local.directory(call.request.config), call.request
     with suppress(OSError):
-        for each in () if os.access(store, os.W_OK) else host_local.leases(store):
+        for each in host_local.leases(store):
             if each.container_id == request.container_id and each.ifname in ("", request.ifname):
                 why = f"{store} can't be written to; try: findmnt -T {store}"
                 call.warn(f"{each.address} stays leased: {why}")

@@ -8,6 +8,7 @@ from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import LIMITED_CONNECTIVITY, NOT_AVAILABLE, CniError
 from cni_ipvlan.cni.request import Request, is_known
 from cni_ipvlan.cni.result import Address
+from cni_ipvlan.config import netconf
 from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands
 from cni_ipvlan.iproute.commands import Command
@@ -68,7 +69,7 @@ def _check_ipam(config: Mapping[str, Any], name: str, path: tuple[str, ...]) -> 
     """Raise CniError unless the IPAM plugin is there, with what it needs on this node."""
     delegate.find(name, path)
     if name == "host-local":
-        preflight.check_writable(host_local.directory(config))
+        preflight.check_writable(netconf.lease_directory(config))
         host_local.check_room(config)
     elif name == "dhcp":
         from cni_ipvlan.plugin import dhcp

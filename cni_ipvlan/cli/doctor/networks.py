@@ -64,7 +64,7 @@ def _dhcp(tools: Tools, config: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _leases(config: dict[str, Any]) -> Iterator[Finding]:
-    store = host_local.directory(config)
+    store = netconf.lease_directory(config)
     check_writable(store)
     for each in host_local.usage(config):
         text = f"{each.leased} of {each.room} addresses of {each.ranges} are leased, in {store}"
@@ -74,7 +74,7 @@ def _leases(config: dict[str, Any]) -> Iterator[Finding]:
             advice = "delete leases of containers that are gone: each file has its container's ID"
             yield Finding(PROBLEM, "ipam", text, advice)
     own = [each for group in host_local.ranges(config["ipam"]) for each in group]
-    bases = dict.fromkeys((host_local.DIRECTORY, os.path.dirname(store)))
+    bases = dict.fromkeys((netconf.LEASES, os.path.dirname(store)))
     for other in (os.path.join(base, name) for base in bases for name in _listed(base)):
         taken = [each for each in host_local.addresses(other) if any(r.holds(each) for r in own)]
         if taken and os.path.realpath(other) != os.path.realpath(store):

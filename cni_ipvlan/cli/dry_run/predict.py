@@ -132,7 +132,7 @@ def _check_leases(request: Request, plan: Plan) -> None:
     if netconf.ipam_type(request.config) != "host-local" or is_released:
         return
     with suppress(OSError, ValueError, TypeError, KeyError):  # which host-local itself reports
-        directory = host_local.directory(request.config)
+        directory = netconf.lease_directory(request.config)
         ranges = [each for group in host_local.ranges(request.config["ipam"]) for each in group]
         for lease in host_local.leases(directory):
             is_own = (lease.container_id, lease.ifname) == (request.container_id, request.ifname)

@@ -282,12 +282,12 @@ def _leases() -> dict[str, list[_Lease]]:
     A network without an entry has its addresses from elsewhere, or is another plugin's.
     """
     networks = {name: [each.config for each in found] for name, found in configs.known().items()}
-    for name in _listed(host_local.DIRECTORY):  # of some, all that is left are leases
+    for name in _listed(netconf.LEASES):  # of some, all that is left are leases
         networks.setdefault(name, [{"name": name, "ipam": {"type": "host-local"}}])
     found = {}
     for name, given in networks.items():
         of_host_local = [each for each in given if netconf.ipam_type(each) == "host-local"]
-        places = sorted({host_local.directory(each) for each in of_host_local})
+        places = sorted({netconf.lease_directory(each) for each in of_host_local})
         if places:
             leases = (each for store in places for each in host_local.leases(store))
             found[name] = [(AttachmentId(name, of.container_id, of.ifname), of) for of in leases]

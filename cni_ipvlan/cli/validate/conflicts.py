@@ -16,7 +16,7 @@ from cni_ipvlan.iproute import IprouteError
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.plugin import features, host_local
+from cni_ipvlan.plugin import features
 from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.status import likely_addresses
@@ -174,4 +174,4 @@ def _mode(network: NetworkConfig) -> str:
 
 def _leases(network: NetworkConfig) -> str:
     is_static = netconf.ipam_type(network.config) == "static"
-    return f"static {network.name}" if is_static else host_local.directory(network.config)
+    return f"static {network.name}" if is_static else netconf.lease_directory(network.config)
