@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 from doubles import stand_in
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from lab import LEASES, MEMORY, Space, leases, records, run
 from person import QuickPerson
 from runtime import PLUGINS, Conf, host_local, network, static
-from sampling import sample
+from sampling import is_long, sample
 from scene import Scene
 
 from cni_ipvlan.cli import configs
@@ -248,6 +250,58 @@ def test_gc_releases_what_was_leased_before_a_restart_of_the_node(scene: Scene) 
 
     kept = ["10.1.0.10", "10.1.0.11", "10.1.0.2", "10.1.0.7", "garbage"]
     assert sorted(path.name for path in leases()) == kept
+
+
+ODD = (b"", b"old", b"gone\nnet1", b"valid", b"no\0name\r\neth0", b"\xff", b"a\r\nb\r\nc")
+NAMES = st.sampled_from(("gone", "valid", "lives", "a" * 64, "-"))
+
+
+@given(
+    st.dictionaries(
+        st.integers(3, 250),
+        st.tuples(NAMES, st.sampled_from(("net1", "eth0", ""))) | st.sampled_from(ODD),
+        max_size=8,
+    )
+)
+@settings(
+    max_examples=200 if is_long() else 8,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_whatever_a_store_has_the_valid_keep_theirs_and_the_gone_lose_theirs(
+    scene: Scene, contents: dict[int, tuple[str, str] | bytes]
+) -> None:
+    for place in (MEMORY, LEASES / "networks"):
+        shutil.rmtree(place, ignore_errors=True)
+    container = scene.container()  # the one before is gone, and with it its interface
+    scene.add(LEASED, at=container, CNI_CONTAINERID="lives")
+    kept = {path.name for path in leases()}
+    other = LEASES / "networks" / "other" / "10.1.0.9"
+    other.parent.mkdir(exist_ok=True)
+    other.write_text("gone\r\nnet1")
+    gone = set()
+    for number, content in contents.items():
+        file = STORE / f"10.1.0.{number}"
+        if file.name in kept:
+            continue
+        if isinstance(content, bytes):
+            file.write_bytes(content)
+            if content in (b"", b"old"):
+                gone.add(file.name)
+        else:
+            file.write_text("\r\n".join(filter(None, content)))
+            if content in (VALID, ("valid", ""), ("lives", "net1"), ("lives", "")):
+                kept.add(file.name)
+            elif content[0] != "-":  # which names no container
+                gone.add(file.name)
+
+    scene.runtime.gc(GC_OF_LEASED, [VALID]).succeeds()
+
+    left = {path.name for path in STORE.iterdir()}
+    assert kept <= left
+    assert not gone & left
+    assert other.exists()
+    scene.node.remove(container)
 
 
 def test_gc_releases_the_others_if_a_container_cannot_be_looked_at(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import click
 
-from cni_ipvlan.cli import calls, options, output
+from cni_ipvlan.cli import calls, configs, options, output
 from cni_ipvlan.cli.attachments import is_called
 from cni_ipvlan.cli.options import option
 from cni_ipvlan.cli.show import table, tree
@@ -89,6 +89,7 @@ def _print(found: dict[str, Any], form: str | None, only: Mapping[str, str | Non
         elif not (asked or is_blind):
             output.echo("no ipvlan interfaces")
         output.echo_err(*(f"not seen: {each}" for each in found["notSeen"] if not is_blind))
+        output.echo_err(*_how_to_release(found["leftovers"]))
     if is_blind:
         count = len(found["notSeen"]) - 1
         why = f"only root can look into containers (namespaces not looked into: {count})"
@@ -96,6 +97,18 @@ def _print(found: dict[str, Any], form: str | None, only: Mapping[str, str | Non
     elif is_empty and asked:
         output.echo_err(f"nothing matches {' '.join(asked)}")
     return int(is_blind or (is_empty and bool(asked)))
+
+
+def _how_to_release(leftovers: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the command that releases leases and removes records of containers that are gone."""
+    if leftovers:
+        leases = sum(each["kind"] == "lease" for each in leftovers)
+        known = configs.known()
+        has_files = all(known.get(each["network"]) for each in leftovers)
+        command = f"ipvlan gc{'' if has_files else ' -c FILE'} --keep-existing"
+        end = "" if has_files else " (FILE is the network's)"
+        what = f"what is left (leaked addresses: {leases})" if leases else "what is left"
+        yield f"to release {what}: {command}{end}"
 
 
 def _is_wanted(
