@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import pairwise, takewhile
@@ -127,8 +128,11 @@ def complete_ends(ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]
     """Offer the host, namespaces, and the containers and pods that are recorded."""
     names = {"host"}
     with suppress(OSError):
-        for record in Registry(is_read_only=True).all_records():
-            names |= {record.container_id, record.pod.rpartition("/")[2]} - {""}
+        records = [*Registry(is_read_only=True).all_records()]
+        pods = {each.pod.partition("/")[::2] for each in records if each.pod}
+        count = Counter(name for _, name in pods)
+        names |= {f"{space}/{name}" if count[name] > 1 else name for space, name in pods}
+        names |= {each.container_id for each in records}
     namespaces = _namespaces(ctx, param, incomplete)
     return [*namespaces, *_items(names - {each.value for each in namespaces}, incomplete)]
 

@@ -22,6 +22,7 @@ from runtime import static
 from sampling import sample
 from scene import Scene
 
+from cni_ipvlan.cli import options
 from cni_ipvlan.iproute import namespace
 
 FINE = "everything answers"
@@ -379,6 +380,30 @@ def test_an_end_has_several_names(world: World) -> None:
         assert world.ask(f"trace {word} 10.1.0.3")["verdict"] == FINE
         assert world.ask(f"probe --netns {word} --to 10.1.0.3")["verdict"] == FINE
     assert world.ask("trace 10.1.0.3 web-0")["verdict"] == FINE
+    world.spaces["web"] = third
+    world.make("host: ip link add name v0 up type veth peer name eth0 netns web")
+    world.make("host: ip address add 10.5.0.1/24 dev v0; web: ip address add 10.5.0.2/24 dev eth0")
+    world.make("web: ip link set dev eth0 up")
+    assert world.ask("probe --netns web-0 --ifname eth0 --to 10.5.0.1")["verdict"] == FINE
+    assert "it has eth0, net1" in ipvlan("probe", "--netns", "web-0", "--ifname", "eth9").err
+    world.make("web: ip link delete dev net1")
+    assert f"net1 of the container {identity} is gone" in ipvlan("trace", "web-0", "host").err
+
+
+def test_a_word_for_several_containers_is_refused(world: World) -> None:
+    for number, at in enumerate((world.scene.one, world.scene.two), 1):
+        pod = f"IgnoreUnknown=1;K8S_POD_NAMESPACE=n{number};K8S_POD_NAME=web-0"
+        given = {"CNI_CONTAINERID": f"01234{number}", "CNI_ARGS": pod}
+        world.scene.add(at=at, ipam=static(f"10.1.0.{number + 1}/24"), **given)
+    for words in ("trace 0123 host", "probe --netns web-0"):
+        said = ipvlan(*words.split())
+        assert said.status == 2
+        assert "is 2 containers: pod n1/web-0, container 012341 in /run/netns/" in said.err
+        assert "; give NAMESPACE/NAME, the whole ID or the namespace" in said.err
+    for word in ("n2/web-0", "012342", world.scene.two.path):
+        assert world.ask(f"trace {word} 10.1.0.2")["verdict"] == FINE
+    offered = [each.value for each in options.complete_ends(None, None, "")]
+    assert {"n1/web-0", "n2/web-0"} == {each for each in offered if "web-0" in each}
 
 
 def test_words_that_name_no_end(world: World) -> None:

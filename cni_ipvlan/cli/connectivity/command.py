@@ -94,7 +94,8 @@ def _ends(world: World, argument: str, word: str, ifname: str = "") -> list[End]
     try:
         return world.ends(word, netns, ifname)
     except UnknownEndError as error:
-        raise options.wrong(str(error), "--ifname" if ifname else argument) from None
+        hints = (argument, *(("--ifname",) if ifname else ()))
+        raise options.wrong(str(error), *hints) from None
 
 
 def _nearest(world: World, starts: Sequence[End], ends: Sequence[End]) -> tuple[End, End]:

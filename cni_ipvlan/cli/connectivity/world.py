@@ -20,9 +20,10 @@ from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.plugin.inventory import Attachment, Owners
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import Node
-from cni_ipvlan.state.attachment import Record
+from cni_ipvlan.state.attachment import Record, described
 
 _SEARCH_SECONDS = 5.0
+_NAMED = 10  # of many
 _AT_A_TIME = 16  # namespaces that are asked side by side
 _MISSING = Completed(127, b"", b"", 0.0, was_run=False)  # as of a shell
 
@@ -232,7 +233,8 @@ class World:
             if port.side is self.host:
                 return [End("the host", (address,), self.host, is_exact=True)]
             return [End(self.described(port), (address,), port.side, port, is_exact=True)]
-        inside = [each for each in self.ports if self._is_called(each, word, netns)]
+        side = self._called(word, netns)
+        inside = [each for each in self.ports if each.side is side]
         found = [each for each in inside if each.link.name == (ifname or each.link.name)]
         if not ifname:
             ours = [each for each in found if each.link.is_ipvlan]
@@ -241,37 +243,67 @@ class World:
             raise UnknownEndError(self._why_unknown(word, netns, inside))
         return [End(self.described(each), each.usual, each.side, each) for each in found]
 
-    def _is_called(self, port: Port, word: str, netns: Namespace | None) -> bool:
-        there = port.side.netns
-        if there is None or netns is not None:
-            return there is not None and netns is not None and there.identity == netns.identity
-        owner = self.owners.of(port.link, there)
-        pod = self.owners.pod_of(owner, there)
-        return owner is not None and (
-            is_called(owner.container_id, word) or word in {pod, pod.rpartition("/")[2]} - {""}
-        )
+    def _called(self, word: str, netns: Namespace | None) -> Side | None:
+        """Return the side that a word names; whole names and root's records come first.
+
+        Raises UnknownEndError if there are several.
+        """
+        if netns:
+            return next((each for each in self.sides if _is_at(each.netns, netns.identity)), None)
+        found = []
+        for port in self.ports:
+            side, owner = port.side, self.owners.of(port.link, port.side.netns)
+            pod = self.owners.pod_of(owner, side.netns)
+            if owner and side.netns and _is_named(word, owner.container_id, pod):
+                rank = self.record(port) is not None, word in (owner.container_id, pod)
+                found.append((rank, f"{described(owner.container_id, pod)} in {side}", side))
+        highest = max((rank for rank, *_ in found), default=None)
+        best = {id(side): (text, side) for rank, text, side in found if rank == highest}
+        if len(best) > 1:
+            listed = "; ".join(sorted(text for text, _ in best.values())[:_NAMED])
+            give = "give NAMESPACE/NAME, the whole ID or the namespace"
+            raise UnknownEndError(f"{word!r} is {len(best)} containers: {listed}; {give}")
+        return next((side for _, side in best.values()), None)
+
+    def record(self, port: Port) -> Record | None:
+        """Return root's record of an interface, where it is."""
+        owner, netns = self.owners.of(port.link, port.side.netns), port.side.netns
+        at = (each for each in self._records if _is_at(netns, each.netns_identity))
+        return next((each for each in at if each.attachment == owner), None)
 
     def _why_unknown(self, word: str, netns: Namespace | None, inside: Sequence[Port]) -> str:
         if os.geteuid():
             return f"only root can look into containers, such as {word!r}: use sudo"
-        if netns:
-            here = [each for each in self._records if each.netns_identity == netns.identity]
-            if here and not inside:
-                text = f"{here[0].ifname} of the container {here[0].container_id} is gone from"
-                why = "its master was removed, or it was deleted; delete the attachment"
-                return f"{text} {here[0].netns}: {why}"
-            names = ", ".join(each.link.name for each in inside) or "nothing"
-            return f"there is no such interface with an address in {netns.path}; it has {names}"
+        if inside:
+            names = ", ".join(each.link.name for each in inside)
+            return f"there is no such interface with an address in {inside[0].side}; it has {names}"
         for each in self._records:
-            names_of = (each.netns, each.netns.rpartition("/")[2], *each.pod.split("/")[1:])
-            if is_called(each.container_id, word) or word in names_of:
+            path = netns.path if netns else each.netns
+            is_there = namespace.leads_to(path, each.netns_identity)
+            names_of = (each.netns, os.path.basename(each.netns))
+            is_named = word in names_of or _is_named(word, each.container_id, each.pod)
+            if is_there and (netns or is_named):
+                text = f"{each.ifname} of the container {each.container_id} is gone from {path}"
+                return f"{text}: its master was removed, or it was deleted; delete the attachment"
+            if is_named and not netns:
                 text = f"the container {each.container_id} is gone, or its namespace is hidden"
-                why = f"{each.netns} does not lead there; ipvlan show lists what is left of it"
+                why = f"{path} does not lead there; ipvlan show lists what is left of it"
                 return f"{text}: {why}"
+        if netns:
+            return f"there is no interface with an address in {netns.path}"
         return (
             f"{word!r} is not host, an address, a namespace, a container's ID, or a pod; "
             "ipvlan show lists them"
         )
+
+
+def _is_at(netns: Namespace | None, identity: tuple[int, int]) -> bool:
+    return netns is not None and netns.identity == identity
+
+
+def _is_named(word: str, container_id: str, pod: str) -> bool:
+    """Whether a word names a container, or its pod."""
+    return is_called(container_id, word) or word in {pod, pod.rpartition("/")[2]} - {""}
 
 
 def of_family(like: str, addresses: Sequence[str]) -> list[str]:
