@@ -79,12 +79,16 @@ _POLL_SECONDS = 0.05
 
 
 class ModeInUse(NamedTuple):
-    """The mode and flag that a master is used in, and where they were seen or recorded."""
+    """The mode and flag that a master is used in, and where they were seen or recorded.
+
+    ``earlier`` are those in which an interface was attached, if another program has changed them.
+    """
 
     mode: str
     flag: str
     where: str
     is_recorded: bool = False
+    earlier: str = ""
 
 
 class _Search(NamedTuple):
@@ -214,7 +218,8 @@ def _recorded(tx: Transaction, registry: Registry, master: Master, own: Record) 
             read += 1
             found = _read(tx, master, record)
             if found is not None:
-                return ModeInUse(found.mode, found.flag, record.describe())
+                earlier = "" if record.has_mode_of(found) else f"{record.mode} {record.flag}"
+                return ModeInUse(found.mode, found.flag, record.describe(), earlier=earlier)
     return None
 
 
@@ -224,8 +229,7 @@ def _read(tx: Transaction, master: Master, record: Record) -> Link | None:
     if found is None:
         return None
     netns, link = found
-    is_as_recorded = (link.mode, link.flag) == (record.mode, record.flag)
-    return link if is_as_recorded or _is_proven(tx, master, link, netns) else None
+    return link if record.has_mode_of(link) or _is_proven(tx, master, link, netns) else None
 
 
 def _remove_all(registry: Registry, master: Master, own: Record) -> ModeInUse | None:
@@ -361,6 +365,11 @@ def _conflict(registry: Registry, master: Master, record: Record, running: ModeI
         )
     else:
         error.add_private(f"found: {many} in that mode: {', '.join(named[:_NAMED])}{more}")
+    if running.earlier:
+        was = f"they were attached in mode {running.earlier}; another program has changed it"
+        error.add_details(f"found: {was}")
+    if running.earlier == f"{record.mode} {record.flag}":
+        error.add_private(f"root changes it back with: {_declaration(master, record)}")
     return error
 
 

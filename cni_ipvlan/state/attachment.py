@@ -8,7 +8,10 @@ container is, and permits nothing elsewhere.
 
 from __future__ import annotations
 
-from cni_ipvlan.start.namedtuple import NamedTuple
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from cni_ipvlan.iproute.queries import Link
 
 try:
     # The module behind hashlib, which would load OpenSSL, too.
@@ -103,8 +106,8 @@ class Record(NamedTuple):
         place = f"{self.netns_identity[0]}:{self.netns_identity[1]}/{self.ifname}"
         return f"{self.attachment.key}.{digest(place, _PLACE_CHARACTERS)}"
 
-    def has_mode_of(self, other: Record) -> bool:
-        """Whether mode and flag are those of another record."""
+    def has_mode_of(self, other: Record | Link) -> bool:
+        """Whether mode and flag are those of another record, or of a link."""
         return (self.mode, self.flag) == (other.mode, other.flag)
 
     def disproves(self, other: Record) -> bool:

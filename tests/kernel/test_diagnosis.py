@@ -247,6 +247,10 @@ an IPv6 router that does not forward | ipv6; space far;
     trace one fd00:9::1
     => /run/netns/neighbour is the way to fd00:9::1, but does not forward packets
     => exec neighbour sh -c 'echo 1 >/proc/sys/net/ipv6/conf/all/forwarding'
+mode changed by another program | pair; one: ip link set dev net1 type ipvlan mode l3;
+    probe --netns one
+    => net1 in ONE was attached in mode l2 bridge; another program has changed the mode
+    => exec container1 ip link set dev net1 type ipvlan mode l2 bridge
 no ARP | pair; one: ip link set dev net1 arp off; trace one 10.1.0.1
     => net1 in ONE asks for no neighbour => exec container1 ip link set dev net1 arp on
 hostAccess with rp_filter | access; host: net/ipv4/conf/eth0/rp_filter=1; trace one host

@@ -70,6 +70,13 @@ def test_another_mode_or_flag_than_our_containers_is_refused(scene: Scene) -> No
     assert "l2" in refusal(scene, "l3")
 
 
+def test_a_mode_that_another_program_has_changed_is_told(scene: Scene) -> None:
+    scene.add().container.ip("link set dev net1 type ipvlan mode l3")
+    message = refusal(scene, "l2")
+    assert "found: they were attached in mode l2 bridge; another program has changed it" in message
+    assert "changes it back" in message
+
+
 @pytest.mark.parametrize(
     "place", [Node.container, Node.container_of_a_process, lambda node: node.host]
 )

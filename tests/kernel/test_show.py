@@ -281,6 +281,11 @@ def test_leases_are_shown_where_host_local_gave_them(scene: Scene, person: Perso
     assert leftovers(person) == []  # the address is in use
 
 
+def test_a_mode_that_another_program_has_changed(scene: Scene, person: Person) -> None:
+    scene.add().container.ip("link set dev net1 type ipvlan mode l3")
+    assert problems(person) == [["mode l3 bridge, not l2 bridge"]]
+
+
 def test_leases_of_a_directory_that_the_node_is_configured_for(
     scene: Scene, person: Person, tmp_path: Path
 ) -> None:

@@ -42,6 +42,13 @@ def _link(world: World, port: Port) -> Iterator[Finding]:
         text = f"the master of {port} is not in this namespace"
         yield Finding(WARNING, "master", text, "run this where it is: on the host")
     yield from states(world, port)
+    record = world.record(port)
+    if record and record.is_complete and not record.has_mode_of(link):
+        text = f"{port} was attached in mode {record.mode} {record.flag}; another program has "
+        text += f"changed the mode of all on {master or 'its master'} to {link.mode} {link.flag}"
+        back = ("ip", "link", "set", "dev", link.name, "type", link.kind, "mode", record.mode)
+        advice = f"if nothing needs that: {port.side.shell(*back, record.flag)}"
+        yield Finding(PROBLEM, "mode", text, advice)
 
 
 def _state(port: Port) -> str:

@@ -14,7 +14,8 @@ SUBJECTS = (
     "down",  # no route is there then, either
     "not permitted",  # who can't look should not guess
     *("address", "blackhole", "filter", "rp_filter", "forwarding", "neighbour", "host access"),
-    *("flag", "host", "carrier", "leaves by", "route", "return", "duplicate", "vlan", "masters"),
+    *("flag", "host", "carrier", "mode", "leaves by", "route", "return", "duplicate", "vlan"),
+    "masters",
     *("echo", "path", "not asked", "tentative", *_VAGUE),
 )
 

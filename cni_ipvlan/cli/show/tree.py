@@ -205,10 +205,15 @@ def _leases_and_problems(known: _Known, each: Attachment) -> tuple[list[str] | N
     records = known.records.get(known.owner(each), ()) if is_unmoved else here
     if not records and not is_unmoved:
         return leased, [_NO_RECORD]
-    if not any(record.is_complete for record in records):
+    complete = [record for record in records if record.is_complete]
+    if not complete:
         return leased, [_UNFINISHED]
-    lacks_lease = leased is not None and not _own(each).issubset(leased)
-    return leased, [_NO_LEASE] if lacks_lease and not is_unmoved else []
+    link, lacks_lease = each.link, leased is not None and not _own(each).issubset(leased)
+    found = [_NO_LEASE] if lacks_lease and not is_unmoved else []
+    if not complete[0].has_mode_of(link):  # another program has changed it
+        was = f"{complete[0].mode} {complete[0].flag}"
+        found.append(f"mode {link.mode} {link.flag}, not {was}")
+    return leased, found
 
 
 def _leftovers(
