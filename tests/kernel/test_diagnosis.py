@@ -230,6 +230,9 @@ the host and its own | addressed; add one 10.1.0.2/24; trace one host
 the host is the gateway of its own | addressed; add one 10.1.0.2/24 10.1.0.10; probe --netns one
     => the kernel lets no packets pass between a host and its own ipvlan interfaces
     => set hostAccess
+the host and an address on lo of its own | addressed; add one 10.1.0.2/24;
+    one: ip link set dev lo up; one: ip address add 10.1.0.50/32 dev lo; trace host 10.1.0.50
+    => the kernel lets no packets pass between a host and its own ipvlan interfaces
 the host and its own, by macvlan | addressed; space mac;
     host: ip link add name mac0 link eth0 netns mac type macvlan mode bridge;
     mac: ip address add 10.1.0.2/24 dev mac0; mac: ip link set dev mac0 up; trace mac host
@@ -251,6 +254,22 @@ mode changed by another program | pair; one: ip link set dev net1 type ipvlan mo
     probe --netns one
     => net1 in ONE was attached in mode l2 bridge; another program has changed the mode
     => exec container1 ip link set dev net1 type ipvlan mode l2 bridge
+through a container | pair; space far;
+    two: ip link add name far0 up type veth peer name eth0 netns far;
+    two: ip address add 10.66.0.1/24 dev far0; far: ip link set dev eth0 up;
+    far: ip address add 10.66.0.2/24 dev eth0; far: ip route add default via 10.66.0.1;
+    one: ip route add 10.66.0.0/24 via 10.1.0.3; trace one 10.66.0.2
+    => ipvlan hands net1 in TWO only packets for its own addresses, and 10.66.0.2 is none
+    => use macvlan
+an address on lo | pair; two: ip link set dev lo up; two: ip address add 10.1.0.50/32 dev lo;
+    trace one 10.1.0.50
+    => ipvlan hands net1 in TWO only packets for its own addresses, and 10.1.0.50 is none
+    => exec container2 ip address add 10.1.0.50 dev net1
+no route, and answers would leave elsewhere | add one 10.1.0.2/24; add two 10.2.0.3/24;
+    two: ip link add name d0 up type dummy; two: ip route add default dev d0; trace one two
+    => ONE has no route to 10.2.0.3
+ARP is not answered | pair; neighbour: net/ipv4/conf/all/arp_ignore=8; probe --netns one
+    => eth0 in /run/netns/neighbour has 10.1.0.1, but does not answer ARP => look at arp_ignore
 no ARP | pair; one: ip link set dev net1 arp off; trace one 10.1.0.1
     => net1 in ONE asks for no neighbour => exec container1 ip link set dev net1 arp on
 hostAccess with rp_filter | access; host: net/ipv4/conf/eth0/rp_filter=1; trace one host

@@ -74,7 +74,7 @@ def _duplicates(world: World, port: Port) -> Iterator[Finding]:
     """Yield who else has an address; other hosts are asked from the master, for a second."""
     for address in port.plain():
         for other in world.holders(address):
-            if other is not port:
+            if other is not port and not other.is_loopback:
                 text = f"{address} is also an address of {world.described(other)}"
                 yield Finding(PROBLEM, "duplicate", text, _CONFLICT)
     asker = asking(world, port)
@@ -172,6 +172,8 @@ class Walk:
             hop = self.target
         else:
             into = next(iter(self._world.holders(hop, out)), None)
+            if into and into.is_loopback:
+                into = self._world.connected(out, into.side)
             shown = self._world.answer(side, commands.neighbour_show(out.link.name, hop))
             known = packets.neighbour(shown)
         self._cross(Wire(out, hop, into, known, self.source, self.target))
@@ -209,10 +211,24 @@ class Walk:
                 self.sides.append(each.side)
                 self.found += states(self._world, each)
                 entry = each
+        below = self._world.master(entry) if entry.link.is_ipvlan else None
+        is_apart = below is not None and below.side is not entry.side and below is not wire.out
+        if is_apart and entry not in self._world.holders(self.target):
+            self.found.append(_undelivered(entry, self.target))
+            return
         way = self._way(entry.side, {"from": wire.source, "iif": entry.link.name}, entry)
         if way and not way.is_local:
             self.found += _forwarding(self._world, entry, self.target)
             self._leave(entry.side, way)
+
+
+def _undelivered(port: Port, target: str) -> Finding:
+    """Return that packets do not come in by an ipvlan interface without their address."""
+    text = f"ipvlan hands {port} only packets for its own addresses, and {target} is none"
+    if any(target in each.plain() for each in port.side.ports.values()):
+        add = ("ip", "address", "add", target, "dev", port.link.name)
+        return Finding(PROBLEM, "delivery", text, f"give it that one: {port.side.shell(*add)}")
+    return Finding(PROBLEM, "delivery", text, "use macvlan for a container that routes")
 
 
 def _both_states(world: World, wire: Wire) -> Iterator[Finding]:
@@ -366,7 +382,11 @@ def mistaken(wire: Wire, truth: str) -> Finding:
 
 
 def unanswered(world: World, wire: Wire) -> Finding:
-    """Return that nobody has an address on a network."""
+    """Return that nobody answers for an address on a network."""
+    ends = [world.chain(each)[-1] for each in (wire.out, wire.into) if each]
+    if wire.into in world.holders(wire.hop) and world.are_connected(*ends):
+        text = f"{wire.into} has {wire.hop}, but does not answer ARP or ND"
+        return Finding(PROBLEM, "unanswered", text, "look at arp_ignore, arptables, bridge vlan")
     what = wire.hop if wire.hop == wire.target else f"{wire.hop}, the gateway to {wire.target},"
     text = f"nobody answers for {what} on the network of {world.chain(wire.out)[-1]}"
     advice = "check the address, the cable, the switch's VLAN, and which MACs its port allows"

@@ -106,8 +106,8 @@ def _sizes(world: World, question: Question, way: packets.RouteLookup) -> Iterat
 
 def _back(world: World, question: Question, way: packets.RouteLookup) -> Iterator[Finding]:
     """Yield whether the other end, if it is here, can ask as well."""
-    holder = _holder(world, question)
-    if question.what == "tried" and holder and way.source and not way.is_local:
+    holder = _holder(world, question) if question.what == "tried" and not way.is_local else None
+    if holder and not holder.is_loopback and way.source:  # several may have one on a loopback
         asked = packets.ping(way.source, question.target)
         if world.answer(holder.side, asked).status == 0:
             yield Finding(OK, "tried back", f"{way.source} answers {holder.side}")
@@ -131,7 +131,10 @@ def _silence(world: World, question: Question) -> Iterator[Finding]:
     holder = _holder(world, question)
     walks, pings = [(there, question.one.port)], [question.ping()]
     if holder and source:
-        walks.append((Walk(world, holder.side, target, source), holder))
+        # Where nothing was sent, it does not matter by what an answer would leave.
+        is_sent = all(each.subject != "route" for each in there.found)
+        by = holder if is_sent and not holder.is_loopback else None
+        walks.append((Walk(world, holder.side, target, source), by))
         pings.append((holder.side, packets.ping(source, target)))
     if there.first and there.first.is_local:
         yield from facts.states(world, question.side.ports["lo"])

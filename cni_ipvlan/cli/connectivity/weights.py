@@ -13,9 +13,9 @@ _VAGUE = ("unanswered", "may filter", "no ping", "beyond")
 SUBJECTS = (
     "down",  # no route is there then, either
     "not permitted",  # who can't look should not guess
-    *("address", "blackhole", "filter", "rp_filter", "forwarding", "neighbour", "host access"),
-    *("flag", "host", "carrier", "mode", "leaves by", "route", "return", "duplicate", "vlan"),
-    "masters",
+    *("address", "blackhole", "filter", "delivery", "rp_filter", "forwarding", "neighbour"),
+    *("host access", "flag", "host", "carrier", "mode", "leaves by", "route", "return"),
+    *("duplicate", "vlan", "masters"),
     *("echo", "path", "not asked", "tentative", *_VAGUE),
 )
 

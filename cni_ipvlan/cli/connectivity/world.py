@@ -57,6 +57,11 @@ class Port(NamedTuple):
         return f"{self.link.name} {'in' if self.side.netns else 'of'} {self.side}"
 
     @property
+    def is_loopback(self) -> bool:
+        """Whether it is the loopback, to which others may send by another interface."""
+        return self.link.name == "lo"
+
+    @property
     def usual(self) -> tuple[str, ...]:
         """Its addresses, but for link-local ones and those that another host has."""
         kept = (each.address for each in self.addresses if not each.is_duplicate)
@@ -147,24 +152,23 @@ class World:
     @cached_property
     def ports(self) -> list[Port]:
         """All interfaces but loopbacks."""
-        return [
-            port for side in self.sides for port in side.ports.values() if port.link.name != "lo"
-        ]
+        return [port for side in self.sides for port in side.ports.values() if not port.is_loopback]
 
     def holders(self, address: str, near: Port | None = None) -> list[Port]:
         """Return the interfaces that have an address, but for a side's own if it looks for it.
 
-        Those with the master of ``near`` come first.
+        Those with the master of ``near`` come first, loopbacks last.
         """
         wanted = ip_address(_plain(address))
         found = [
             port
-            for port in self.ports
+            for side in self.sides
+            for port in (() if wanted.is_loopback else side.ports.values())
             if any(ip_interface(each.address).ip == wanted for each in port.addresses)
-            and (near is None or near.side is not port.side)
+            and (near is None or near.side is not side)
         ]
         bottom = self.chain(near)[-1] if near else None
-        return sorted(found, key=lambda port: self.chain(port)[-1] is not bottom)
+        return sorted(found, key=lambda p: (p.is_loopback, self.chain(p)[-1] is not bottom))
 
     def master(self, port: Port) -> Port | None:
         """Return the interface below another, if it can be seen."""
@@ -208,6 +212,13 @@ class World:
             joints.append({*bridges, *((id(each.side), each.link.name) for each in ports)})
         return bool(joints[0] & joints[1])
 
+    def connected(self, port: Port, side: Side) -> Port | None:
+        """Return the interface of a side that is on the network of another."""
+        bottom = self.chain(port)[-1]
+        return next(
+            (p for p in side.ports.values() if self.are_connected(bottom, self.chain(p)[-1])), None
+        )
+
     def described(self, port: Port) -> str:
         """Return a phrase that names an interface, its namespace and its container."""
         owner = self.owners.of(port.link, port.side.netns)
@@ -232,7 +243,8 @@ class World:
                 return [End(address, (address,))]
             if port.side is self.host:
                 return [End("the host", (address,), self.host, is_exact=True)]
-            return [End(self.described(port), (address,), port.side, port, is_exact=True)]
+            on = None if port.is_loopback else port
+            return [End(self.described(port), (address,), port.side, on, is_exact=True)]
         side = self._called(word, netns)
         inside = [each for each in self.ports if each.side is side]
         found = [each for each in inside if each.link.name == (ifname or each.link.name)]
