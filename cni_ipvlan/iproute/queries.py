@@ -131,11 +131,14 @@ def links_with_addresses(output: bytes) -> list[tuple[Link, list[Address]]]:
 
 
 def routes(output: bytes) -> list[Route]:
-    """Read ``ip -N -j -d route show``; other types than unicast are skipped."""
-    return _read(
-        output,
-        lambda entry: [_route(entry)] if _value(entry, "type", str, _UNICAST) == _UNICAST else [],
-    )
+    """Read ``ip -N -j -d route show``: one for each next hop of the unicast ones."""
+
+    def read(entry: dict[str, Any]) -> list[Route]:
+        hops = _list(entry, "nexthops", dict, []) or [{}]
+        is_unicast = _value(entry, "type", str, _UNICAST) == _UNICAST
+        return [_route({**entry, **hop}) for hop in hops] if is_unicast else []
+
+    return _read(output, read)
 
 
 def all_routes(output: bytes) -> list[Route]:

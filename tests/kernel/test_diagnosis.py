@@ -69,6 +69,10 @@ two masters, routed | masters; trace one two
 two masters, routed by the host | hosted; trace one two
 VLAN | vlans; probe --netns one
 nobody to ask | add one 10.1.0.2/24; probe --netns one
+    => nothing is wrong here, but nobody was asked => name an address with --to
+two gateways | pair; neighbour: ip address add 10.1.0.4/24 dev eth0;
+    one: ip route replace default nexthop via 10.1.0.1 dev net1 nexthop via 10.1.0.4 dev net1;
+    probe --netns one
 hostAccess | access; trace one host
 hostAccess, from the host | access; trace host one
 hostAccess in l3 | addressed; gateway; add one 10.1.0.2/24 - mode=l3 hostAccess=1; trace one host
@@ -388,7 +392,7 @@ def test_the_verdict_names_the_cause_and_the_next_step(world: World, name: str) 
     is_broken = name not in read(HEALTHY)
     assert said["status"] == is_broken, said
     if not is_broken:
-        assert said["verdict"].startswith(FINE), said
+        assert expected or said["verdict"].startswith(FINE), said
         assert not [each for each in said["findings"] if each["state"] == "problem"]
 
 
@@ -440,7 +444,7 @@ def test_words_that_name_no_end(world: World) -> None:
     }.items():
         said = ipvlan(*world.words(words))
         assert (said.status, why in said.err) == (2, True), said
-    assert world.ask("probe --netns one --ifname net2")["verdict"] == FINE
+    assert world.ask("probe --netns one --ifname net2 --to 10.1.0.1")["verdict"] == FINE
     world.scene.node.remove(world.scene.two)
     said = ipvlan("trace", "two", "host")
     assert (said.status, "the container two is gone" in said.err) == (2, True), said

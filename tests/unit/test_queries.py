@@ -125,6 +125,13 @@ def test_routes_are_the_unicast_ones_with_canonical_destinations() -> None:
     ]
 
 
+def test_a_route_with_several_next_hops_is_as_many_routes() -> None:
+    hops = '[{"gateway":"10.1.0.1","dev":"a"},{"gateway":"fd00::1","dev":"b"}]'
+    found = queries.routes(f'[{{"dst":"10.0.0.0/8","metric":5,"nexthops":{hops}}}]'.encode())
+    assert [each[:5:2] for each in found] == [("10.0.0.0/8", "a", 5), ("10.0.0.0/8", "b", 5)]
+    assert [each.gateway for each in found] == ["10.1.0.1", "fd00::1"]
+
+
 def test_interfaces_of_default_routes() -> None:
     for printed, found in (
         ('{"gateway":"fd00::1","dev":"eth0","metric":5},{"dev":"a"}', [(5, "eth0"), (0, "a")]),

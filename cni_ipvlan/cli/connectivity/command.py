@@ -52,11 +52,12 @@ def probe_command(
     if one.side is None:
         raise options.wrong(f"{one.name} is not on this node", "--netns")
     servers, unknown = _servers(result or _kept_result(world, one))
-    query = commands.route_show(one.port.link.name) if one.port else commands.route_show()
-    routes = [] if to else queries.routes(world.answer(one.side, query).stdout)
-    gateways = dict.fromkeys(each.gateway for each in routes if each.gateway)
-    targets = [("reach", to)] if to else [("gateway", each) for each in gateways]
     by = ifname or (one.port.link.name if one.port else "")
+    # Of all links: with one, ip leaves out routes by several next hops.
+    shown = b"" if to else world.answer(one.side, commands.route_show()).stdout
+    routes = (each for each in queries.routes(shown) if each.gateway and by in ("", each.device))
+    gateways = dict.fromkeys(each.gateway for each in routes)
+    targets = [("reach", to)] if to else [("gateway", each) for each in gateways]
     questions = [
         Question(one, one.side, target, what, by=by if ifname or target[:4] == "fe80" else "")
         for what, target in (*targets, *(("dns", each) for each in servers))

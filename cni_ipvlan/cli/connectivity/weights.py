@@ -38,10 +38,12 @@ def weigh(
         least = SUBJECTS.index(_VAGUE[0])
         others = [each for each in problems if _rank(each) >= least and each != verdict]
         return [each._replace(advice="") if each in others else each for each in findings], verdict
+    if not has_asked:
+        text = "nothing is wrong here, but nobody was asked: no route has a gateway"
+        return findings, Finding(OK, "", text, "name an address with --to")
     is_silent = (WARNING, "gateway")
     silent = [f", but {each.text}" for each in answers if (each.state, each.subject) == is_silent]
-    advice = "" if has_asked else "nobody was asked, as there is no gateway: name one with --to"
-    return findings, Finding(OK, "", f"everything answers{''.join(silent[:1])}", advice)
+    return findings, Finding(OK, "", f"everything answers{''.join(silent[:1])}")
 
 
 def _rank(finding: Finding) -> int:
