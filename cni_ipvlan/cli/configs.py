@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from cni_ipvlan.cli import reading
 from cni_ipvlan.cli.reading import JSON_SUFFIXES, ConfigError, Document, Path
+from cni_ipvlan.cni import request
 from cni_ipvlan.cni.delegate import INTERFACE_PLUGINS
 from cni_ipvlan.cni.errors import shortened
 from cni_ipvlan.config import netconf
@@ -188,7 +189,7 @@ def known() -> dict[str, list[NetworkConfig]]:
     """
     found: dict[str, list[NetworkConfig]] = {}
     for directory in (DIRECTORY, *KEPT):
-        for name in sorted(os.listdir(directory)) if os.path.isdir(directory) else ():
+        for name in listed(directory):
             with suppress(ConfigError, ValueError):
                 file, text = os.path.join(directory, name), ""
                 if directory in KEPT:
@@ -200,6 +201,23 @@ def known() -> dict[str, list[NetworkConfig]]:
                 for network in here:
                     found.setdefault(network.name, []).append(network)
     return found
+
+
+def kept_containers() -> Iterator[tuple[str, str, str]]:
+    """Yield of what libcni keeps, of any plugin: a namespace's path, a container's ID, its pod."""
+    for file in (os.path.join(each, name) for each in KEPT for name in listed(each)):
+        with suppress(ConfigError, TypeError):
+            found = reading.object_in(read_source(file))
+            args = ";".join("=".join(pair) for pair in found.get("cniArgs") or ())
+            pod = request.pod({"CNI_ARGS": args})
+            yield str(found.get("netns", "")), str(found.get("containerId", "")), pod
+
+
+def listed(directory: str) -> list[str]:
+    """Return the names in a directory; none if it can't be read."""
+    with suppress(OSError):
+        return sorted(os.listdir(directory))
+    return []
 
 
 def load(source: str, text: str) -> list[NetworkConfig]:

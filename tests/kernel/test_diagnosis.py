@@ -433,6 +433,19 @@ def test_a_word_for_several_containers_is_refused(world: World) -> None:
     assert {"n1/web-0", "n2/web-0"} == {each for each in offered if "web-0" in each}
 
 
+def test_a_pod_of_another_plugin_is_found_by_what_libcni_keeps(world: World) -> None:
+    world.make(ROWS["a container of the plugin bridge"].rpartition("; ")[0])
+    args = [["IgnoreUnknown", "1"], ["K8S_POD_NAMESPACE", "default"], ["K8S_POD_NAME", "db-0"]]
+    kept = {"containerId": "0123456", "netns": world.spaces["veth"].path, "cniArgs": args}
+    results = LEASES / "results"
+    results.mkdir()
+    (results / "br-0123456-eth0").write_text(json.dumps(kept))
+    (results / "br-other-eth0").write_text('{"cniArgs": 5}')
+    (results / "br-gone-eth0").write_text(json.dumps({**kept, "netns": "/run/netns/gone"}))
+    for word in sample(("db-0", "default/db-0", "01234"), 1):
+        assert world.ask(f"probe --netns {word}")["verdict"] == FINE
+
+
 def test_words_that_name_no_end(world: World) -> None:
     world.make("pair; " + "host: ip link add name other0 type dummy")
     world.scene.add(at=world.scene.one, name="b", ipam=static("10.1.0.5/24"), CNI_IFNAME="net2")

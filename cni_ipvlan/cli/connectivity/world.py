@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from ipaddress import ip_address, ip_interface
 from shlex import join
 from typing import Any, NamedTuple
 
+from cni_ipvlan.cli import configs
 from cni_ipvlan.cli.attachments import is_called
 from cni_ipvlan.iproute import commands, namespace, packets, queries
 from cni_ipvlan.iproute.commands import Argv, Command
@@ -263,12 +265,10 @@ class World:
         if netns:
             return next((each for each in self.sides if _is_at(each.netns, netns.identity)), None)
         found = []
-        for port in self.ports:
-            side, owner = port.side, self.owners.of(port.link, port.side.netns)
-            pod = self.owners.pod_of(owner, side.netns)
-            if owner and side.netns and _is_named(word, owner.container_id, pod):
-                rank = self.record(port) is not None, word in (owner.container_id, pod)
-                found.append((rank, f"{described(owner.container_id, pod)} in {side}", side))
+        for side, container_id, pod, is_recorded in self._containers():
+            if _is_named(word, container_id, pod):
+                rank = is_recorded, word in (container_id, pod)
+                found.append((rank, f"{described(container_id, pod)} in {side}", side))
         highest = max((rank for rank, *_ in found), default=None)
         best = {id(side): (text, side) for rank, text, side in found if rank == highest}
         if len(best) > 1:
@@ -276,6 +276,19 @@ class World:
             give = "give NAMESPACE/NAME, the whole ID or the namespace"
             raise UnknownEndError(f"{word!r} is {len(best)} containers: {listed}; {give}")
         return next((side for _, side in best.values()), None)
+
+    def _containers(self) -> Iterator[tuple[Side, str, str, bool]]:
+        """Yield sides with a container's ID, its pod, and whether root or libcni recorded that."""
+        recorded = {(each.attachment, each.netns_identity) for each in self._records}
+        for port in self.ports:
+            side, owner = port.side, self.owners.of(port.link, port.side.netns)
+            if owner and side.netns:
+                pod = self.owners.pod_of(owner, side.netns)
+                yield side, owner.container_id, pod, (owner, side.netns.identity) in recorded
+        sides = {each.netns.identity: each for each in self.sides if each.netns}
+        for path, container_id, pod in configs.kept_containers():
+            with suppress(OSError, ValueError, KeyError):  # it is gone
+                yield sides[namespace.identity_of(path)], container_id, pod, True
 
     def record(self, port: Port) -> Record | None:
         """Return root's record of an interface, where it is."""

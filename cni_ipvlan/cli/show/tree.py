@@ -6,7 +6,6 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from ipaddress import ip_interface, ip_network
 from typing import Any, NamedTuple
 
@@ -287,7 +286,7 @@ def _leases() -> dict[str, list[_Lease]]:
     A network without an entry has its addresses from elsewhere, or is another plugin's.
     """
     networks = {name: [each.config for each in found] for name, found in configs.known().items()}
-    for name in _listed(netconf.LEASES):  # of some, all that is left are leases
+    for name in configs.listed(netconf.LEASES):  # of some, all that is left are leases
         networks.setdefault(name, [{"name": name, "ipam": {"type": "host-local"}}])
     found = {}
     for name, given in networks.items():
@@ -297,9 +296,3 @@ def _leases() -> dict[str, list[_Lease]]:
             leases = (each for store in places for each in host_local.leases(store))
             found[name] = [(AttachmentId(name, of.container_id, of.ifname), of) for of in leases]
     return found
-
-
-def _listed(directory: str) -> list[str]:
-    with suppress(OSError):
-        return sorted(os.listdir(directory))
-    return []
