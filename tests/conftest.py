@@ -26,6 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Leaves both in the environment, for what parametrizes tests, and for other processes."""
+    config.addinivalue_line("markers", "slow: of these, another third is tested each day")
     refuse_old_copy(config.rootpath)
     os.environ["HISTFILE"] = os.devnull  # shells that tests type into are nobody's history
     os.environ["TESTS_SEED"] = str(config.getoption("seed") or sampling.seed())
@@ -43,7 +44,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     here = config.rootpath / "tests"
     if not any("::" in argument for argument in config.args):
         quick = [item for item in items if here / "unit" in item.path.parents]
-        kept = {*quick, *sampling.of_rows([item for item in items if item not in quick])}
+        rows = sampling.of_rows([item for item in items if item not in quick])
+        slow = [item for item in rows if item.get_closest_marker("slow")]
+        left_out = {*slow} - {*sampling.spread(slow, 3)} if not config.option.keyword else set()
+        kept = {*quick, *rows} - left_out
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = [item for item in items if item in kept]
     if "PYTEST_TIMEOUT" not in os.environ:

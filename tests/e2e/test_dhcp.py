@@ -128,6 +128,7 @@ def asks_for_broadcast(request: bytes) -> bool:
     return bool(request[52] & 0x80)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("-broadcast",)], ids=["plain", "with -broadcast"])
 def test_without_tc_the_daemon_has_to_ask_for_broadcasts(
     scene: Scene, wire: Space, tmp_path: Path, options: Sequence[str]
@@ -169,6 +170,7 @@ def test_without_tc_a_server_that_broadcasts_is_heard(
             wait_until(lambda: leases() == {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["l3", "l3s"])
 def test_without_a_server_or_broadcasts_it_is_said_how_often_it_was_asked(
     scene: Scene, wire: Space, ipvlan: Executable, tmp_path: Path, mode: str
@@ -323,6 +325,7 @@ def unit_for_other_nodes(scene: Scene, person: Person, systemd: Systemd) -> None
     attach_and_detach(scene)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("units", [debians_units, unit_for_other_nodes])
 def test_units_are_started_as_the_document_says(
     scene: Scene,

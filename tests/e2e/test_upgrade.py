@@ -6,6 +6,7 @@ tests/node/test_deploy.py has ADDs that meet an upgrade.
 import shutil
 from pathlib import Path
 
+import pytest
 from executable import Executable
 from installing import CHECKOUT, installer, needs_system_packages, places, plugin
 from lab import Node, run
@@ -15,6 +16,7 @@ from runtime import PLUGINS, Runtime, host_local, network
 pytestmark = needs_system_packages  # a lab has no network for others
 
 
+@pytest.mark.slow
 def test_no_container_notices_that_the_go_plugin_is_replaced_and_put_back(
     node: Node, tmp_path: Path
 ) -> None:

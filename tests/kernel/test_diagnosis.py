@@ -463,6 +463,7 @@ def test_words_that_name_no_end(world: World) -> None:
     assert (said.status, "the container two is gone" in said.err) == (2, True), said
 
 
+@pytest.mark.slow
 def test_missing_programs_are_named_and_not_blamed(world: World) -> None:
     world.make("pair")
     with without_program("arping"):
@@ -491,6 +492,7 @@ def test_who_is_not_root_is_told_so(world: World) -> None:
         assert b"only root can look into containers" in said.stdout + said.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.scene(master="wire", dad=True)
 def test_an_address_of_another_host(world: World) -> None:
     neighbour = world.scene.neighbour
@@ -551,6 +553,7 @@ def test_dns_servers_of_the_kept_result(world: World) -> None:
     assert said["verdict"].startswith("nobody answers for 10.1.0.77")
 
 
+@pytest.mark.slow
 @pytest.mark.scene(master="wire", host=("10.1.0.10/24",))
 @pytest.mark.parametrize("mode", ["l2", "l3", "l3s"])
 def test_the_remedy_for_the_host_and_its_own_container(world: World, mode: str) -> None:

@@ -234,6 +234,7 @@ def refusal(command: list[Path], stdin: int = subprocess.DEVNULL) -> dict[str, A
     return error
 
 
+@pytest.mark.slow
 def test_it_works_in_a_root_that_has_nothing_else_or_busybox(
     archives: list[Path], bundle: Path, busybox: Path, tmp_path: Path
 ) -> None:

@@ -151,6 +151,7 @@ def test_dependencies_are_those_of_setup_cfg(package: Path) -> None:
     assert list(dict.fromkeys(names)) == ["python3", *python, "iproute2"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="making a Debian needs root")
 def test_installed_used_upgraded_and_removed(
     package: Path, clone: Path, debian: Path, tmp_path: Path

@@ -66,6 +66,7 @@ ip route show 10.20.2.0/24
 Done = subprocess.CompletedProcess[str]
 
 
+@pytest.mark.slow
 def test_two_nodes_in_miniature_pass_the_lab_check(tmp_path: Path) -> None:
     script, modes = SCRIPTS / "lab-check", ["l2", "l3", "l3s"]
     argv: list[str | Path] = [script, "--miniature"]
@@ -102,6 +103,7 @@ def test_lab_check_in_a_fresh_clone_fails_when_nodes_do_not_reach_each_other(
     assert all("one reaches a container on node" in line for line in failed)
 
 
+@pytest.mark.slow
 @needs_system_packages
 def test_provisioning_a_node_refuses_a_bad_range_installs_what_it_lacks_and_runs_twice() -> None:
     done = in_lab(PROVISIONED)

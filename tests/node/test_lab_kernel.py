@@ -189,6 +189,7 @@ def test_what_a_killed_lab_leaves_the_next_one_removes(tmp_path: Path) -> None:
 BENCHES: list[Argv] = [(), *[("--native",)] * (os.geteuid() == 0)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", BENCHES, ids=" ".join)
 def test_bench_works_in_a_fresh_clone(fresh: Path, options: Argv) -> None:
     done = run(str(fresh / "scripts/bench"), "--short", "--runs", "1", *options)

@@ -3,6 +3,7 @@
 That machine is played by a lab: its kernel has ipvlan, and linux.uml is hidden there.
 """
 
+import pytest
 from installing import CHECKOUT, run
 from patience import patient
 
@@ -45,6 +46,7 @@ SCRIPTS = {
 END = "the end of a script\n"
 
 
+@pytest.mark.slow
 def test_sudo_makes_namespaces_on_the_machines_own_kernel_or_one_sentence_says_why_not() -> None:
     script = MACHINE + f"\necho {END}".join(SCRIPTS)
     done = run(LAB, "--uml", "bash", "-c", script, timeout=patient(60))
