@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 
 import click
 
-from cni_ipvlan.cli import attachments, configs, options, output
+from cni_ipvlan.cli import attachments, configs, options, output, validate
 from cni_ipvlan.cli.dry_run import predict, script
 from cni_ipvlan.cli.options import FILE, option
+from cni_ipvlan.cli.reading import json_path
 from cni_ipvlan.cni import protocol, strict_json
 from cni_ipvlan.cni import result as results
-from cni_ipvlan.cni.errors import UNKNOWN_CONTAINER, CniError, Failures
+from cni_ipvlan.cni.errors import NOT_AVAILABLE, UNKNOWN_CONTAINER, CniError, Failures
 from cni_ipvlan.cni.request import introduced_in, is_known, parse, read
 from cni_ipvlan.cni.versions import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
@@ -179,11 +180,13 @@ def check(**values: Any) -> None:
 @options.command("ipvlan status -c examples/ipvlan0.yaml")
 @_with(options.config_option(required=True), *_ALWAYS)
 def status(**values: Any) -> None:
-    """Check whether an ADD could succeed now."""
-    config = options.chosen(values["config"], values["network"]).config
-    _call_network("STATUS", {**config}, values)
-    if not values["as_json"]:
-        output.echo("ready")
+    """Check whether an ADD could succeed now, and what validate finds."""
+    network = options.chosen(values["config"], values["network"])
+    _call_network("STATUS", {**network.config}, {**values, "as_json": False})
+    for each in validate.in_config(network):
+        if not each.is_warning:
+            raise CniError(NOT_AVAILABLE, f"{json_path(each.path)}: {each.text}")
+    output.echo_json({}) if values["as_json"] else output.echo("ready")
 
 
 def _attachment(text: str) -> dict[str, str]:

@@ -285,7 +285,7 @@ def _advice(request: Request, plugin: str, error: CniError) -> Iterator[str]:
     # Messages of containernetworking/plugins:
     if "no IP addresses available in range set" in error.msg:
         yield (
-            f"delete the leases of containers that are gone, as GC does if the plugin supports it: "
+            "release those of containers that are gone: ipvlan gc -c FILE --keep-existing; "
             f"{leases} has a file for each, with the container's ID in it; or enlarge the range"
         )
     if "duplicate allocation is not allowed" in error.msg:

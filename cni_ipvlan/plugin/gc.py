@@ -36,6 +36,7 @@ _VERSION_OF_DEL = "1.0.0"
 _AT_ONCE = 16  # calls of the IPAM plugin, and locks
 _SEARCH_SECONDS = 5.0
 _MOST_NAMELESS = 1000  # files in the arguments of a command
+_LOCK_SECONDS = 5.0  # the network's author chooses the directory, and may have a FIFO there
 
 
 def gc(node: Node, request: Request) -> None:
@@ -158,7 +159,7 @@ def _remove_nameless(call: Call, leases: Sequence[Lease]) -> None:
         script = 'for file; do [ -s "$file" ] || rm -f "$file"; done'
         argv = ("flock", "--nonblock", lock, "sh", "-c", script, "sh", *files)
         purpose = f"remove leases that name no container, {len(files)} in all"
-        call.tx.run(Command(argv, purpose, accept=OPTIONAL))
+        call.tx.run(Command(argv, purpose, accept=OPTIONAL), limit=_LOCK_SECONDS)
 
 
 def _can_be_an_attachments(lease: Lease) -> bool:

@@ -80,7 +80,7 @@ def test_no_address_is_lost_in_a_power_cut(
     file.write_bytes(stdin_of(conf))
     cut = 0
     for moment in cuts():
-        containers = [scene.container() for _ in range(STORM)]
+        containers = [scene.container() for _ in range(3)]
         environment = call_environment("", containers[0], COMMAND=ipvlan.path, CONF=str(file))
         own = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
         argv = (*own, "sh", "-c", STORM_SCRIPT, "sh", *(each.path for each in containers))
@@ -103,7 +103,7 @@ def test_no_address_is_lost_in_a_power_cut(
 def cuts() -> Iterator[float]:
     """Yield moments after the first lease of a storm, in seconds."""
     chosen = Random(seed())  # noqa: S311
-    for _ in range(200 if is_long() else 4):
+    for _ in range(200 if is_long() else 10):
         yield chosen.uniform(0, 0.5)
 
 

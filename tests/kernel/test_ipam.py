@@ -214,7 +214,7 @@ def test_refusals_of_real_ones(scene: Scene) -> None:
     error = scene.refuses(
         999,
         "no IP addresses available in range set: 10.9.0.1-10.9.0.2",
-        f"{PLUGINS}/host-local\ntry: delete the leases of containers that are gone",
+        f"{PLUGINS}/host-local\ntry: release those of containers that are gone: ipvlan gc -c FILE",
         "/var/lib/cni/networks/full has a file for each",
         name="full",
         ipam=full,

@@ -182,3 +182,13 @@ def test_a_vlan_whose_name_is_taken(scene: Scene, person: QuickPerson) -> None:
     assert refusals(scene, person, conf) == refusal["msg"]
     warned = person.succeeds(f"ipvlan validate {person.writes(conf)}")
     assert f"warning: $.vlan: on this machine, {refusal['msg']}" in warned
+
+
+def test_what_validate_finds_is_known_to_a_persons_status(
+    scene: Scene, person: QuickPerson
+) -> None:
+    conf = network(ipam=static("10.7.0.2/24", routes=[{"dst": "::/0", "gw": "fd00::1"}]))
+    scene.refuses(107, conf=conf)
+    status, out, err = person.types(f"ipvlan status -c {person.writes(conf)}")
+    assert (status, out) == (1, "")
+    assert "$.ipam.routes[0]" in err

@@ -87,7 +87,7 @@ def ipam(tools: Tools, plugin: str, version: str) -> Iterator[Finding]:
     have = [all(os.path.exists(f"{d}/{e}") for e in (name, "ipvlan")) for d in tools.directories]
     if own and not tools.set_by and not any(have):
         text = f"{own} and {path} are in different directories; most runtimes search only one"
-        yield Finding(WARNING, "ipam", text, f"ln -s {path} {os.path.dirname(own)}/")
+        yield Finding(WARNING, "ipam", text, f"cp {path} {os.path.dirname(own)}/")
 
 
 def _versions(tools: Tools, path: str, version: str) -> list[str]:
