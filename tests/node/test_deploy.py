@@ -111,7 +111,10 @@ def test_pod_goes_to_every_node_and_has_no_more_rights_than_it_needs(daemonset: 
 
 
 def test_overlay_of_the_document_sets_image_and_directory(overlay: Path) -> None:
-    overlay.write_text("".join(re.findall(r"^```yaml\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)))
+    before = TEXT.partition("## As the only network")[0]
+    overlay.write_text(
+        "".join(re.findall(r"^```yaml\n(.*?)^```", before, re.DOTALL | re.MULTILINE))
+    )
     built = build(overlay.parent)
     for manifest in built:
         assert_is_valid(manifest)
@@ -124,6 +127,29 @@ def test_overlay_of_the_document_sets_image_and_directory(overlay: Path) -> None
     container["volumeMounts"][0]["mountPath"] = "/usr/lib/cni"
     pod["volumes"][0]["hostPath"]["path"] = "/usr/lib/cni"
     assert built == [read("namespace.yaml"), wanted]
+
+
+def test_component_for_a_first_network_is_on_the_host_and_has_the_configuration(
+    overlay: Path,
+) -> None:
+    section = TEXT.partition("## As the only network")[2]
+    overlay.write_text(re.findall(r"^```yaml\n(.*?)^```", section, re.DOTALL | re.MULTILINE)[0])
+    network = re.findall(r"^```json\n(.*?)^```", section, re.DOTALL | re.MULTILINE)[0]
+    (overlay.parent / "10-ipvlan.conflist").write_text(network)
+    built = {manifest["kind"]: manifest for manifest in build(overlay.parent)}
+    assert_is_valid(built["DaemonSet"])
+    assert built["ConfigMap"]["data"] == {"10-ipvlan.conflist": network}
+    pod = built["DaemonSet"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["hostNetwork"] is True
+    volumes = {each.pop("name"): each for each in pod["volumes"]}
+    mounts = {each["mountPath"]: volumes[each["name"]] for each in container["volumeMounts"]}
+    # Its name ends with a digest, so another configuration is rolled out.
+    assert (
+        mounts[container["args"][1]]["configMap"]["name"] == built["ConfigMap"]["metadata"]["name"]
+    )
+    assert mounts["/etc/cni/net.d"]["hostPath"]["path"] == "/etc/cni/net.d"
+    assert container["args"][0] == "--networks"
 
 
 def test_kustomize_takes_no_network_of_the_examples(overlay: Path) -> None:

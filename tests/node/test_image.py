@@ -92,6 +92,44 @@ def test_health_asks_the_directory_of_the_installation(bundle: Path, tmp_path: P
     assert printed == f"{tmp_path}/cni/bin/ipvlan answers\n"
 
 
+def test_networks_come_and_go_with_it(bundle: Path, tmp_path: Path) -> None:
+    given, there = tmp_path / "given", tmp_path / "net.d"
+    given.mkdir()
+    there.mkdir()
+    options = ("--networks", str(given), "--conf-dir", str(there), "--on-stop", "remove")
+    conf = {"cniVersion": "1.0.0", "type": "ipvlan", "master": "eth0", "ipam": {"type": "dhcp"}}
+    first, second = ({**conf, "name": name} for name in ("first", "second"))
+    (there / "10-first.conf").write_text("another program's")
+    (given / "10-first.conf").write_text(json.dumps(first))
+
+    def once(*more: str) -> tuple[int, str]:
+        with entry(bundle, tmp_path, *options, "--once", *more) as process:
+            _, complained = process.communicate()
+        return process.returncode, complained
+
+    status, complained = once()
+    assert (status, "10-first.conf is there already" in complained) == (1, True)
+    assert (there / "10-first.conf").read_text() == "another program's"
+    (there / "10-first.conf").unlink()
+    assert once()[0] == 0
+    assert json.loads((there / "10-first.conf").read_text()) == first
+    (given / "10-first.conf").rename(given / "20-second.conf")
+    (given / "20-second.conf").write_text(json.dumps({**second, "mode": "l9"}))
+    status, complained = once()
+    assert (status, "$.mode" in complained) == (1, True)
+    assert [path.name for path in there.iterdir()] == ["10-first.conf"]
+    (given / "20-second.conf").write_text(json.dumps(second))
+    with entry(bundle, tmp_path, *options) as process:
+        assert process.stdout is not None
+        assert any(line.startswith("waiting") for line in process.stdout)
+        assert [path.name for path in there.iterdir()] == ["20-second.conf"]
+        process.terminate()
+        process.communicate()
+    assert process.returncode == 0
+    assert not [*there.iterdir()]
+    assert not (tmp_path / "prefix").exists()
+
+
 def entry(bundle: Path, node: Path, *options: str) -> subprocess.Popen[str]:
     """Start the entry as the image has it, for directories of a test."""
     place = bundle / "scripts/lib/image-entry"
