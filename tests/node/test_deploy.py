@@ -35,7 +35,8 @@ def daemonset() -> Manifest:
 @pytest.fixture
 def overlay(tmp_path: Path) -> Path:
     """Make the directories of the document: deploy/, and a cluster's own beside it."""
-    (tmp_path / "deploy").symlink_to(DEPLOY)
+    (tmp_path / "cni-ipvlan").mkdir()
+    (tmp_path / "cni-ipvlan/deploy").symlink_to(DEPLOY)
     (tmp_path / "my-cluster").mkdir()
     return tmp_path / "my-cluster/kustomization.yaml"
 
