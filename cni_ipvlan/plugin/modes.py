@@ -65,6 +65,8 @@ def check_known(tx: Transaction, registry: Registry, master: Master, conf: NetCo
 
     It neither searches, as an ADD does where nothing is known, nor changes anything.
     """
+    if not master.link.ifindex:
+        return  # an ADD makes it
     record = Record(conf.name, "", "", "", (0, 0), conf.mode, conf.flag)
     opposed = _conflicting(tx, registry.read_only, master, record, None)
     if opposed not in (None, _UNKNOWN):

@@ -177,6 +177,7 @@ def test_an_ipam_plugin_that_lacks_something(scene: Scene, person: QuickPerson) 
 
 def test_a_vlan_whose_name_is_taken(scene: Scene, person: QuickPerson) -> None:
     conf = network(vlan=100, ipam=host_local("10.7.0.0/24"))
+    assert status(scene, conf) == ""  # an ADD makes it
     scene.host.ip("link add name eth0.100 type dummy")
     refusal = scene.refuses(105, conf=conf)
     assert refusals(scene, person, conf) == refusal["msg"]
