@@ -8,6 +8,7 @@ reach every interface, and servers broadcast their answer to a request with the 
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -24,19 +25,26 @@ if TYPE_CHECKING:
 
 
 _SOCKET = "/run/cni/dhcp.sock"  # its default
+_SECONDS = 1.0
 
 
 def check_daemon(config: Mapping[str, Any]) -> None:
     """Raise CniError unless the daemon of the plugin dhcp, or systemd for it, has its socket."""
-    socket = str(config["ipam"].get("daemonSocketPath") or _SOCKET)
+    path = str(config["ipam"].get("daemonSocketPath") or _SOCKET)
     start = f"start its daemon on this node: {explain.dhcp_daemon('dhcp')}"
-    if not os.path.exists(socket):
-        raise CniError(NOT_AVAILABLE, f"{socket} does not exist", f"try: {start}")
-    with open("/proc/net/unix", "rb") as file:
-        if all(line.split()[-1] != os.fsencode(socket) for line in file):
+    if not os.path.exists(path):
+        raise CniError(NOT_AVAILABLE, f"{path} does not exist", f"try: {start}")
+    # Connected to, since /proc/net/unix has only those of this network namespace.
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(_SECONDS)
+        try:
+            connection.connect(path)
+        except PermissionError:
+            return  # only root may ask
+        except OSError:
             raise CniError(
-                NOT_AVAILABLE, f"nothing listens on {socket}", f"try: remove it, and {start}"
-            )
+                NOT_AVAILABLE, f"nothing listens on {path}", f"try: remove it, and {start}"
+            ) from None
 
 
 @contextmanager

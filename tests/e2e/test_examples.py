@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from executable import Executable
-from lab import Node, Space
+from lab import Node, Space, run
 from libcni import Attachment, Libcni, without_files
 from runtime import PLUGINS
 
@@ -39,11 +39,16 @@ def test_every_example_is_valid(ipvlan: Executable) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_example_attaches_checks_and_detaches(node: Node, libcni: Libcni, name: str) -> None:
+def test_every_example_attaches_checks_and_detaches(
+    node: Node, libcni: Libcni, ipvlan: Executable, name: str
+) -> None:
     network, container = read(name), node.container()
     before = without_files(node.snapshot())
     attachment = Attachment(container.path, requests={"ips": ["10.10.80.2/24"]})
+    status = (ipvlan.path, "status", "-c", str(EXAMPLES / name))
+    assert run(*status) == "ready\n"
     libcni.add(network, attachment)
+    assert run(*status) == "ready\n"
     conf = network["plugins"][0]
     shown = container.ipvlan("net1")
     assert shown["up"]

@@ -1,5 +1,6 @@
 """STATUS: whether an ADD could succeed now, and if not, why."""
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,16 @@ def test_leases_without_room(scene: Scene, person: QuickPerson) -> None:
 def test_an_ipam_plugin_that_lacks_something(scene: Scene, person: QuickPerson) -> None:
     file = person.writes(network(ipam={"type": "dhcp"}))
     assert "/run/cni/dhcp.sock does not exist" in person.types(f"ipvlan status -c {file}")[2]
+    place = Path("/run/cni/dhcp.sock")
+    place.parent.mkdir(exist_ok=True)
+    with scene.two.entered():  # as in a container
+        listening = socket.socket(socket.AF_UNIX)
+        listening.bind(str(place))
+    assert f"nothing listens on {place}" in person.types(f"ipvlan status -c {file}")[2]
+    listening.listen()
+    with listening:
+        assert person.succeeds(f"ipvlan status -c {file}").endswith("ready\n")
+    place.unlink()
     file = person.writes(network(ipam=static("10.7.0.2/24")))
     said = person.types(f"ipvlan status -c {file} --cni-path /nowhere")
     assert "cannot find the plugin 'static' in --cni-path" in said[2]
