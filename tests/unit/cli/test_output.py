@@ -40,7 +40,7 @@ def own_words(stderr: str) -> list[str]:
 # These need no kernel with ipvlan; the others are in tests/e2e/test_command_line.py.
 LINES = [
     *("--help", "--version", "validate bad.conf", "validate good.conf"),
-    *("validate good.conf --json", "show", "show --json"),
+    *("validate good.conf --json", "show --json"),
     *("doctor -c good.conf --cni-path .", "doctor --json --cni-path ."),
     *(f"{command} --help" for command in sorted(program.ipvlan.commands)),
     "del -c good.conf --netns /gone --container-id c --cni-path . --dry-run",
