@@ -292,13 +292,15 @@ def _routes_via_host_faults(config: Mapping[str, Any]) -> list[Fault]:
     if config.get("hostAccess") is not True:
         found.append(Fault(("routesViaHost",), "routesViaHost needs hostAccess"))
     for index, subnet in enumerate(subnets):
+        if not isinstance(subnet, str):
+            continue  # the schema says so
         why = "it must be a subnet such as 10.96.0.0/12"
         with suppress(ValueError):
             network = ip_network(subnet, strict=False)
             why = f"did you mean {network}?" if str(network) != subnet else ""
             if network.prefixlen == 0:
                 why = "a default route is for ipam.routes"
-        if why and isinstance(subnet, str):
+        if why:
             text = f"routesViaHost.{index} is {_shown(subnet)}; {why}"
             found.append(Fault(("routesViaHost", index), text))
     return found
