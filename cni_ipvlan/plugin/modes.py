@@ -58,21 +58,6 @@ if TYPE_CHECKING:
 _MOST_RECORDS = 64
 _MOST_READ = 4
 _NAMED = 3  # of many
-
-
-def check_known(tx: Transaction, registry: Registry, master: Master, conf: NetConf) -> None:
-    """Raise CniError 104 if it is known that the master is used in another mode; for STATUS.
-
-    It neither searches, as an ADD does where nothing is known, nor changes anything.
-    """
-    if not master.link.ifindex:
-        return  # an ADD makes it
-    record = Record(conf.name, "", "", "", (0, 0), conf.mode, conf.flag)
-    opposed = _conflicting(tx, registry.read_only, master, record, None)
-    if opposed not in (None, _UNKNOWN):
-        raise _conflict(registry, master, record, opposed)
-
-
 _DECLARED = "ipvlan-mode"  # the interface with which root declares a mode
 _SEARCH_SECONDS = 5.0
 # How long the kernel takes to remove interfaces of a deleted namespace.
@@ -127,6 +112,19 @@ def reserve_mode(
         if searched:
             raise _not_found(master, record, searched.suspects)
         searched = _search(tx, registry, master, record)
+
+
+def check_known(tx: Transaction, registry: Registry, master: Master, conf: NetConf) -> None:
+    """Raise CniError 104 if it is known that the master is used in another mode; for STATUS.
+
+    It neither searches, as an ADD does where nothing is known, nor changes anything.
+    """
+    if not master.link.ifindex:
+        return  # an ADD makes it
+    record = Record(conf.name, "", "", "", (0, 0), conf.mode, conf.flag)
+    opposed = _conflicting(tx, registry.read_only, master, record, None)
+    if opposed not in (None, _UNKNOWN):
+        raise _conflict(registry, master, record, opposed)
 
 
 def settle(call: Call, key: tuple[int, int], *, is_ending: bool) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from ipaddress import ip_address, ip_interface
 from typing import Any
 
-from cni_ipvlan.cli import validate
+from cni_ipvlan.cli import configs, validate
 from cni_ipvlan.cli.configs import NetworkConfig
 from cni_ipvlan.cli.doctor import plugins
 from cni_ipvlan.cli.doctor.node import Tools
@@ -75,17 +75,13 @@ def _leases(config: dict[str, Any]) -> Iterator[Finding]:
             yield Finding(PROBLEM, "ipam", text, advice)
     own = [each for group in host_local.ranges(config["ipam"]) for each in group]
     bases = dict.fromkeys((netconf.LEASES, os.path.dirname(store)))
-    for other in (os.path.join(base, name) for base in bases for name in _listed(base)):
+    for other in (os.path.join(base, name) for base in bases for name in configs.listed(base)):
         taken = [each for each in host_local.addresses(other) if any(r.holds(each) for r in own)]
         if taken and os.path.realpath(other) != os.path.realpath(store):
             name = os.path.basename(other)
             text = f"the network {name} has leased {len(taken)} of these, such as {taken[0]}, in "
             advice = "if both are on one master, give each of them addresses of its own"
             yield Finding(WARNING, "ipam", text + other, advice)
-
-
-def _listed(directory: str) -> list[str]:
-    return sorted(os.listdir(directory)) if os.path.isdir(directory) else []
 
 
 def _programs(tools: Tools, config: dict[str, Any], conf: NetConf) -> Iterator[Finding]:
