@@ -16,7 +16,7 @@ import click
 from cni_ipvlan.cli import attachments, configs, options, output, validate
 from cni_ipvlan.cli.dry_run import predict, script
 from cni_ipvlan.cli.options import FILE, option
-from cni_ipvlan.cli.reading import json_path
+from cni_ipvlan.cli.reading import DUPLICATE, json_path
 from cni_ipvlan.cni import protocol, strict_json
 from cni_ipvlan.cni import result as results
 from cni_ipvlan.cni.errors import NOT_AVAILABLE, UNKNOWN_CONTAINER, CniError, Failures
@@ -180,11 +180,11 @@ def check(**values: Any) -> None:
 @options.command("ipvlan status -c examples/ipvlan0.yaml")
 @_with(options.config_option(required=True), *_ALWAYS)
 def status(**values: Any) -> None:
-    """Check whether an ADD could succeed now, and what validate finds."""
+    """Check whether an ADD could succeed now, and that validate finds no error."""
     network = options.chosen(values["config"], values["network"])
     _call_network("STATUS", {**network.config}, {**values, "as_json": False})
     for each in validate.in_config(network):
-        if not each.is_warning:
+        if not each.is_warning and each.text != DUPLICATE:  # of which an ADD takes the last
             raise CniError(NOT_AVAILABLE, f"{json_path(each.path)}: {each.text}")
     output.echo_json({}) if values["as_json"] else output.echo("ready")
 

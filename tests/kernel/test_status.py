@@ -204,3 +204,8 @@ def test_what_validate_finds_is_known_to_a_persons_status(
     status, out, err = person.types(f"ipvlan status -c {person.writes(conf)}")
     assert (status, out) == (1, "")
     assert "$.ipam.routes[0]" in err
+    file = Path(person.writes(network()))
+    file.write_text(
+        file.read_text().replace("{", '{"master": "eth9", ', 1)
+    )  # an ADD takes the last
+    assert person.succeeds(f"ipvlan status -c {file}") == "ready\n"
