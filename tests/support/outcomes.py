@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import sampling
 
+_MOST_REASON = 400  # characters
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--outcomes", type=Path, help="file in which to say what becomes of each test")
@@ -27,13 +29,15 @@ class Outcomes:
 
     @pytest.hookimpl(trylast=True)  # behind the terminal's own letter
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.outcome != "passed" or report.when == "call":
+        crash = getattr(report.longrepr, "reprcrash", None)
+        why = crash.message.partition("\n")[0].replace("\t", " ") if crash else f"in {report.when}"
+        if report.failed:
+            self._write(report.outcome, f"{report.nodeid}\t{why[:_MOST_REASON]}")
+        elif report.skipped or report.when == "call":
             self._write(report.outcome, report.nodeid)
         terminal = self._plugins.get_plugin("terminalreporter")
         if report.failed and terminal:
-            crash = getattr(report.longrepr, "reprcrash", None)
-            reason = crash.message.partition("\n")[0] if crash else report.when
-            line = f"FAILED {report.nodeid} (seed {sampling.seed()}): {reason}"
+            line = f"FAILED {report.nodeid} (seed {sampling.seed()}): {why}"
             terminal.write(f"\n{line}\n", red=True)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:

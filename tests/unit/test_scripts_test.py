@@ -34,7 +34,9 @@ exec 2>/dev/null # or bash says who was killed, if it hears of that in time
 kill -KILL $!
 exit "$(grep -c ^failed "$tier.outcomes")"
 """
-ENDING = {"unit": "passed a\npassed b\nfailed c[x y]\nskipped d\npassed e\nfailed e\n"}
+ENDING = {
+    "unit": "passed a\npassed b\nfailed c[x y]\tassert 1 == 2\nskipped d\npassed e\nfailed e\n"
+}
 HANGING = {"kernel": "passed k\nruns l\n"}
 
 
@@ -94,7 +96,7 @@ def test_one_tier_is_counted_and_what_failed_is_named(checkout: Path) -> None:
         "unit says this",
         "unit           2 passed, 2 failed, 1 skipped",
         "1 skipped; the lists above say which and why",
-        "FAILED  c[x y]",
+        "FAILED  c[x y]: assert 1 == 2",
         "FAILED  e",
         "--seed 7 takes the same samples again",
         "2 passed, 2 failed",
