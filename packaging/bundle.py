@@ -5,7 +5,8 @@ Usage: packaging/bundle.py ROOT BUNDLE ARCHIVE
 
 scripts/build-bundle runs it, with the Python of ROOT: a directory into which Debian's packages were
 extracted, and which has these themselves in ROOT/debs. BUNDLE has the launchers, man page and
-completions already; it is filled, and packed as ARCHIVE. SOURCE_DATE_EPOCH is the time of it all.
+completions already; it is filled, and packed as ARCHIVE. SOURCE_DATE_EPOCH is the time of it all,
+EMULATOR what runs the root's programs, if this machine can't.
 """
 
 from __future__ import annotations
@@ -107,7 +108,8 @@ class Bundle:
         """Take the loader, and what the programs, Python's modules and they themselves load."""
         (loader,) = (self.root / "usr/lib").glob("*/ld-linux*.so.*")
         self.take(loader, f"lib/{loader.name}")
-        listing: list[str | Path] = [loader, "--inhibit-cache", "--library-path", loader.parent]
+        listing: list[str | Path] = [*os.environ["EMULATOR"].split(), loader, "--inhibit-cache"]
+        listing += ["--library-path", loader.parent]
         for file in sorted(filter(_is_elf, (self.path / "lib").rglob("*"))):
             listed = subprocess.check_output([*listing, "--list", file], text=True)
             for name, found in re.findall(r"\s([^/\s]+) => (.+) \(0x", listed):

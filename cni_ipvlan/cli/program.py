@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 import click
 
@@ -120,6 +121,17 @@ class _Commands(click.Group):
         raise click.UsageError(f"there is no command {word!r}; {known}", ctx)
 
 
+def _print_version(*, as_json: bool) -> None:
+    commit = None
+    with suppress(OSError):  # of which there is none where pip has installed it
+        commit = Path(__file__).parents[1].joinpath("commit").read_text("ascii").strip()
+    if as_json:
+        names = {"version": __version__, "commit": commit}
+        output.echo_json({**names, "supportedVersions": SUPPORTED_VERSIONS})
+    else:
+        output.echo(f"ipvlan, version {__version__}" + (f", commit {commit}" if commit else ""))
+
+
 @click.group(cls=_Commands, invoke_without_command=True, context_settings=_CONTEXT)
 @click.option("-V", "--version", is_flag=True, help="Print the version and exit.")
 @click.option("--dry-run", is_flag=True, help="Print what the call in the CNI variables would do.")
@@ -139,8 +151,7 @@ def ipvlan(ctx: click.Context, version: bool, dry_run: bool, as_json: bool, verb
     has_options = dry_run or as_json or verbose
     command = os.environ.get("CNI_COMMAND")
     if version:
-        document = {"version": __version__, "supportedVersions": SUPPORTED_VERSIONS}
-        output.echo_json(document) if as_json else output.echo(f"ipvlan, version {__version__}")
+        _print_version(as_json=as_json)
         ctx.exit()
     if ctx.invoked_subcommand:
         if has_options:

@@ -48,8 +48,8 @@ refuse_files_of_others() {
 declare -A program_of=(
     ["containernetworking-plugins"]=/usr/lib/cni/host-local ["dnsmasq-base"]=dnsmasq ["e2fsprogs"]=mke2fs
     ["iproute2"]=ip ["iputils-ping"]=ping ["kmod"]=modprobe ["libvirt-daemon-system"]=libvirtd
-    ["openssh-client"]=ssh ["qemu-system-x86"]=qemu-system-x86_64 ["qemu-utils"]=qemu-img
-    ["systemd"]=/lib/systemd/systemd ["user-mode-linux"]=linux.uml ["xz-utils"]=xz
+    ["openssh-client"]=ssh ["qemu-system-x86"]=qemu-system-x86_64 ["qemu-user"]=qemu-aarch64
+    ["qemu-utils"]=qemu-img ["systemd"]=/lib/systemd/systemd ["user-mode-linux"]=linux.uml ["xz-utils"]=xz
 )
 
 # By what a package brings, so that the same program from elsewhere will do.

@@ -4,7 +4,7 @@
 
 # Sets version to one that sorts after those of all earlier commits, as docs/contributing.md describes.
 find_version() {
-    local described release commits hash dirty=''
+    local described release commits commit hash dirty
     version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' "$checkout/cni_ipvlan/__init__.py")
     [[ $version =~ ^[0-9]+(\.[0-9]+)*$ ]] ||
         die 1 'cni_ipvlan/__init__.py names no version of numbers and dots'
@@ -12,9 +12,8 @@ find_version() {
     command -v git >/dev/null ||
         die 1 "there is no git, which tells the version of a clone; first: ${sudo}apt-get install git"
 
-    hash=$(run_git rev-parse --quiet --verify --short=12 HEAD) ||
-        die 1 'git finds no commit here, which the version is made of'
-    [[ -z $(run_git status --porcelain --untracked-files=normal) ]] || dirty=+dirty
+    commit=$(find_commit) || die 1 'git finds no commit here, which the version is made of'
+    hash=${commit%+dirty} dirty=${commit#"${commit%+dirty}"}
     if described=$(run_git describe --tags --long --match 'v[0-9]*' --exclude '*[!v.0-9]*' 2>/dev/null); then
         IFS=- read -r release commits _ <<<"${described#v}"
         if ((commits)); then
@@ -31,6 +30,21 @@ find_version() {
         echo "${0##*/}: in a shallow clone, commits can't be counted: this package upgrades no other; git fetch --unshallow --tags gets them" >&2
     fi
     version=$version~git$commits.$hash$dirty
+}
+
+# Prints the commit that is checked out, with +dirty behind it if something was changed since.
+find_commit() {
+    local hash
+    hash=$(run_git rev-parse --quiet --verify --short=12 HEAD 2>/dev/null) || return
+    [[ -z $(run_git status --porcelain --untracked-files=normal) ]] || hash+=+dirty
+    echo "$hash"
+}
+
+# Usage: name_commit DIR
+# Has a copy of the package say of which commit it is (ipvlan --version), if that is known.
+name_commit() {
+    local commit
+    ! commit=$(find_commit) || echo "$commit" >"$1/commit"
 }
 
 # Asks about the checkout itself, whoever owns it, and not about a repository that it may lie in.

@@ -16,13 +16,13 @@ from typing import Any
 import documents
 import pytest
 from doubles import stand_in
+from image_layout import ARCHITECTURE
 from installing import AS_ROOT, CHECKOUT, assert_serves, installer, places, plugin, run, tree
 
 BUILD = "scripts/build-bundle"
 LAB = CHECKOUT / "scripts/lab-kernel"
 USE = Path(__file__).with_name("using_bundle.py")
 MIB = 1 << 20
-ARCHITECTURE = subprocess.check_output(["dpkg", "--print-architecture"], text=True).strip()
 VERSION = {"CNI_COMMAND": "VERSION"}
 # What a program of Debian's finds on every Debian, and a bare root has not.
 HOST_LOCAL = """\
@@ -111,6 +111,9 @@ def test_it_serves_wherever_it_is(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(bundle / "bin/ipvlan")
     for command in (bundle / "bin/ipvlan", tmp_path / "moved/bin/ipvlan", tmp_path / "link"):
         assert_serves(command)
+    (commit,) = re.findall(r"git1\.(\w+)", bundle.name)
+    printed = subprocess.check_output([bundle / "bin/ipvlan", "--version"], text=True)
+    assert printed == f"ipvlan, version 0.1.0, commit {commit}\n"
 
 
 @pytest.mark.parametrize("prefix", ["a directory", "through a link"])

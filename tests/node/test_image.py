@@ -1,12 +1,13 @@
 """scripts/build-image: an image that installs the bundle on its node. test_deploy.py runs it."""
 
 import json
+import re
 import subprocess
 import tarfile
 from pathlib import Path, PurePath
 
 import pytest
-from image_layout import Image, blob, contents
+from image_layout import ARCHITECTURE, Image, blob, contents, manifests
 from installing import AS_ROOT, CHECKOUT, run, tree
 
 BUILD = CHECKOUT / "scripts/build-image"
@@ -29,10 +30,15 @@ def test_same_bundle_gives_the_same_image(images: list[Path], archives: list[Pat
 
 def test_image_has_the_bundle_and_starts_the_entry(image: Image, archives: list[Path]) -> None:
     assert json.loads(image["oci-layout"]) == {"imageLayoutVersion": "1.0.0"}
-    (described,) = json.loads(image["index.json"])["manifests"]
-    manifest = json.loads(blob(image, described))
+    ((architecture, manifest),) = manifests(image).items()
     config = json.loads(blob(image, manifest["config"]))
     layers = [contents(blob(image, each)) for each in manifest["layers"]]
+    assert config["architecture"] == architecture == ARCHITECTURE
+    named = re.fullmatch(r"cni-ipvlan-(.*git1\.(\w+))-linux-.*", archives[0].name)
+    assert named
+    labels = {key.rpartition(".")[2]: value for key, value in config["config"]["Labels"].items()}
+    assert (labels["version"], labels["revision"]) == named.groups()
+    assert labels["licenses"] == "Apache-2.0"
     assert len(config["rootfs"]["diff_ids"]) == len(layers) == 2
     place = "usr/lib/cni-ipvlan/"
     (entry,) = config["config"]["Entrypoint"]

@@ -249,7 +249,7 @@ def names() -> set[str]:
 
 def number() -> str:
     """Return the version of the plugin on the node."""
-    return subprocess.check_output([PLUGIN, "--version"], text=True).split()[-1]
+    return subprocess.check_output([PLUGIN, "--version"], text=True).replace(",", "").split()[2]
 
 
 def versions() -> list[str]:

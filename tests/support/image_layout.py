@@ -3,10 +3,13 @@
 import hashlib
 import io
 import json
+import subprocess
 import tarfile
 from typing import Any
 
 Image = dict[str, bytes]  # the files of a layout
+# Of this machine, in Debian's words, which are those of images, too.
+ARCHITECTURE = subprocess.check_output(["dpkg", "--print-architecture"], text=True).strip()
 
 
 def contents(archive: bytes) -> Image:
@@ -27,10 +30,17 @@ def blob(image: Image, descriptor: dict[str, Any]) -> bytes:
     return content
 
 
+def manifests(image: Image) -> dict[str, dict[str, Any]]:
+    """Return the manifest of each architecture."""
+    (index,) = json.loads(image["index.json"])["manifests"]
+    described = json.loads(blob(image, index))["manifests"]
+    assert {each["platform"]["os"] for each in described} == {"linux"}
+    return {each["platform"]["architecture"]: json.loads(blob(image, each)) for each in described}
+
+
 def with_layer(image: Image, name: str, files: Image) -> Image:
-    """Return an image of another name, in which files are added or replaced."""
-    (described,) = json.loads(image["index.json"])["manifests"]
-    manifest = json.loads(blob(image, described))
+    """Return an image of another name, for one architecture, in which files are added."""
+    (manifest,) = manifests(image).values()
     config = json.loads(blob(image, manifest["config"]))
     layer = archive(files)
     made = dict(image)
@@ -38,7 +48,7 @@ def with_layer(image: Image, name: str, files: Image) -> Image:
     manifest["layers"].append(add(made, layer, kind))
     config["rootfs"]["diff_ids"].append(manifest["layers"][-1]["digest"])
     manifest["config"] |= add(made, json.dumps(config).encode())
-    described |= add(made, json.dumps(manifest).encode())
+    described = add(made, json.dumps(manifest).encode(), manifest["mediaType"])
     described["annotations"] = {"io.containerd.image.name": name}
     made["index.json"] = json.dumps({"schemaVersion": 2, "manifests": [described]}).encode()
     return made

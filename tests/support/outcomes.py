@@ -42,7 +42,8 @@ class Outcomes:
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
-            self._write(report.outcome, report.nodeid)
+            why = str(report.longrepr).strip().rpartition("\n")[2]
+            self._write(report.outcome, f"{report.nodeid}\t{why[:_MOST_REASON]}")
 
     def _write(self, outcome: str, test: str) -> None:
         if self._file:

@@ -44,7 +44,7 @@ WRONG = {
         *("build-bundle --output /etc/passwd", "build-deb --output /etc/passwd"),
         *("build-image --output /etc/passwd", "install-node --prefix /etc/passwd"),
     ],
-    "no bundle for this machine": ["build-image --bundle /etc/passwd"],
+    "not the name of a bundle": ["build-image --bundle /etc/passwd"],
     "no such file": ["build-image --bundle /nonexistent"],
     "no such directory": ["install-node --wheels /none", "provision-node --packages /none"],
     "absolute": [

@@ -77,6 +77,15 @@ def test_later_commits_and_releases_have_later_versions(clone: Path) -> None:
         subprocess.run(["dpkg", "--compare-versions", earlier, "lt", later], check=True)
 
 
+def test_copy_of_the_package_names_its_commit(clone: Path, tmp_path: Path) -> None:
+    for checkout in (clone, sources(tmp_path / "unpacked")):
+        script = SCRIPT.replace("find_version", 'name_commit "$1"').replace('echo "$version"', "")
+        done = run("/bin/bash", "-euc", script, "build", checkout, cwd=CHECKOUT)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (clone / "commit").read_text() == git(clone, "rev-parse", "--short=12", "HEAD") + "\n"
+    assert not (tmp_path / "unpacked/commit").exists()
+
+
 def test_version_without_a_clone_or_of_a_shallow_one(clone: Path, tmp_path: Path) -> None:
     git(tmp_path, "init", "--quiet")  # somebody else's
     assert version_of(sources(tmp_path / "unpacked")) == "0.1.0"

@@ -53,7 +53,7 @@ def test_main_help_and_version() -> None:
     assert "\n          CNI_PATH=/opt/cni/bin ipvlan --dry-run < net.conf\n" in text
     assert ipvlan("--version").fine() == f"ipvlan, version {__version__}\n"
     document = json.loads(ipvlan("--version", "--json").fine())
-    assert document["version"] == __version__
+    assert (document["version"], document["commit"]) == (__version__, None)
     assert "1.1.0" in document["supportedVersions"]
 
 

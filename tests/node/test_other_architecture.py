@@ -1,0 +1,98 @@
+"""A bundle and an image for another architecture, whose programs this machine runs in an emulator.
+
+They are built and started; containers are not attached, since qemu-user does not know the ioctl(2)
+that recognizes a namespace.
+"""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import sampling
+from cloning import make_clone
+from image_layout import ARCHITECTURE, blob, contents, manifests
+from installing import CHECKOUT, assert_serves, run
+
+pytestmark = [
+    pytest.mark.skipif(not sampling.is_long(), reason="takes two minutes, with --long"),
+    pytest.mark.timeout(1200),
+]
+
+OTHER = "amd64" if ARCHITECTURE == "arm64" else "arm64"
+EMULATOR, MACHINE = {
+    "amd64": ("qemu-x86_64", r"\x3e\x00"),
+    "arm64": ("qemu-aarch64", r"\xb7\x00"),
+}[OTHER]
+# Of a file's head, which bits are compared: what it is, and for which machine (elf(5)).
+HEAD = r"\x7fELF\x02\x01" + r"\x00" * 12 + MACHINE
+MASK = r"\xff" * 6 + r"\x00" * 12 + r"\xff\xff"
+# Names the emulator to a namespace of its own, not to the machine.
+EMULATED = f"""#!/bin/sh
+exec /usr/bin/unshare --user --map-root-user --mount /bin/bash -c '
+    mount -t binfmt_misc none /proc/sys/fs/binfmt_misc &&
+    echo ":other:M::{HEAD}:{MASK}:/usr/bin/{EMULATOR}:F" >/proc/sys/fs/binfmt_misc/register &&
+    exec "$@"' bash COMMAND "$@"
+"""
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Build the bundles of one commit for both architectures."""
+    clone = make_clone(tmp_path_factory.mktemp("clone"))
+    for each in (ARCHITECTURE, OTHER):
+        subprocess.run([clone / "scripts/build-bundle", "--architecture", each], check=True)
+    return [next(clone.glob(f"dist/*-{each}.tar.xz")) for each in (ARCHITECTURE, OTHER)]
+
+
+def test_bundle_serves_in_an_emulator(archives: list[Path], tmp_path: Path) -> None:
+    subprocess.run(["tar", "-xJf", archives[1], "-C", tmp_path], check=True)
+    (bundle,) = tmp_path.iterdir()
+    programs = [*bundle.glob("bin/*"), *bundle.glob("programs/*"), *bundle.glob("lib/programs/*")]
+    modules = [*bundle.rglob("*.so*")]
+    assert len(programs) > 20
+    assert len(modules) > 20
+    own = Path("/bin/true").read_bytes()[18:20]
+    assert own not in {each.read_bytes()[18:20] for each in (*programs, *modules)}
+    emulated(Path("/bin/true"), tmp_path / "true")
+    if run(tmp_path / "true").returncode:
+        pytest.skip("this kernel has no binfmt_misc of a user namespace's own (Linux 6.7)")
+    assert_serves(emulated(bundle / "bin/ipvlan", tmp_path / "ipvlan"))
+    ip = emulated(bundle / "programs/ip", tmp_path / "ip")
+    assert "iproute2" in subprocess.check_output([ip, "-V"], text=True)
+
+
+def emulated(command: Path, wrapper: Path) -> Path:
+    wrapper.write_text(EMULATED.replace("COMMAND", str(command)))
+    wrapper.chmod(0o755)
+    return wrapper
+
+
+def test_image_is_one_index_for_both(archives: list[Path], tmp_path: Path) -> None:
+    given = [f"--bundle={each}" for each in archives]
+    build = CHECKOUT / "scripts/build-image"
+    subprocess.run([build, f"--output={tmp_path}", *given], check=True)
+    image = contents(next(tmp_path.iterdir()).read_bytes())
+    found = manifests(image)
+    assert found.keys() == {ARCHITECTURE, OTHER}
+    heads = {}
+    for architecture, manifest in found.items():
+        base, top = (contents(blob(image, each)) for each in manifest["layers"])
+        heads[architecture] = {
+            base["usr/bin/bash"][18:20],
+            top["usr/lib/cni-ipvlan/bin/ipvlan"][18:20],
+        }
+    assert [len(each) for each in heads.values()] == [1, 1]
+    assert heads[ARCHITECTURE] != heads[OTHER]
+
+
+def test_bundles_that_do_not_belong_together_are_refused(
+    archives: list[Path], tmp_path: Path
+) -> None:
+    other = tmp_path / re.sub(r"git1\.\w+", "git2.0", archives[1].name)
+    other.symlink_to(archives[1])
+    for more in (archives[0], other):
+        given = [f"--bundle={each}" for each in (archives[0], more)]
+        done = run(CHECKOUT / "scripts/build-image", f"--output={tmp_path / 'new'}", *given)
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert list(tmp_path.iterdir()) == [other]
