@@ -94,6 +94,9 @@ class NetworkConfig(NamedTuple):
         return self.root.line(path)
 
 
+Known = dict[str, list[NetworkConfig]]  # by name
+
+
 class Contents(NamedTuple):
     """What a file has: networks, and what is wrong with other parts of it."""
 
@@ -182,12 +185,12 @@ def kept(file: str) -> str:
         raise ConfigError(f"{file} has no configuration in base64") from None
 
 
-def known() -> dict[str, list[NetworkConfig]]:
+def known() -> Known:
     """Return the networks of this node by name, also as libcni has kept them for attachments.
 
     Those of other plugins have an empty list; what can't be read is left out.
     """
-    found: dict[str, list[NetworkConfig]] = {}
+    found: Known = {}
     for directory in (DIRECTORY, *KEPT):
         for name in listed(directory):
             with suppress(ConfigError, ValueError):

@@ -14,9 +14,11 @@ import pytest
 from executable import descendants
 from lab import LEASES, MEMORY, Space, own, run, wait_until
 from person import Person
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from runtime import Conf, host_local, network, static
 from scene import Scene
 
+from cni_ipvlan import __version__
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import Runner
 from cni_ipvlan.iproute.running import Running
@@ -314,6 +316,48 @@ def test_a_lease_without_an_interface_is_left_over(scene: Scene, person: Person)
     assert leftovers(person) == [*left, ("lease", "no interface", "one")]
     added.delete()
     assert leftovers(person) == left
+
+
+@pytest.mark.scene(host=("10.1.0.6/29",))
+def test_numbers_for_prometheus_count_what_is_there(scene: Scene, person: Person) -> None:
+    conf = network(hostAccess=True, ipam=host_local("10.1.0.0/29"))
+    with configured(conf):
+        scene.add(conf)
+        (OF_NET / "10.1.0.5").write_text("gone\r\nnet1")
+        scene.one.ip("link set dev net1 mtu 1501")
+        found = numbers(person)
+    master = {"master": "eth0"}
+    assert found == {
+        "build_info": [({"version": __version__}, 1)],
+        "attachments": [({**master, "mode": "l2", "flag": "bridge"}, 1)],
+        "attachments_with_problems": [(master, 1)],
+        "master_up": [(master, 1)],
+        "addresses_used": [({"network": "net"}, 2)],
+        "addresses_free": [({"network": "net"}, 3)],
+        "leftovers": [({"kind": "lease"}, 1), ({"kind": "record"}, 0)],
+        "not_seen": [({}, 0)],
+    }
+
+
+def test_numbers_have_no_names_that_containers_give(scene: Scene, person: Person) -> None:
+    for number in range(3):
+        scene.one.ip(f"link add name own{number} type dummy")
+        scene.one.ip(f"link add link own{number} name slave{number} type ipvlan mode l3")
+    found = numbers(person)
+    assert found["attachments"] == [({"master": "", "mode": "l3", "flag": "bridge"}, 3)]
+    assert "master_up" not in found
+
+
+def numbers(person: Person) -> dict[str, list[tuple[dict[str, str], float]]]:
+    """Return what show prints as OpenMetrics, as a parser of Prometheus reads it."""
+    text = person.succeeds("ipvlan show -o openmetrics")
+    families = text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
+    return {
+        family.name.removeprefix("cni_ipvlan_"): [
+            (sample.labels, sample.value) for sample in family.samples
+        ]
+        for family in families
+    }
 
 
 def test_leases_of_other_plugins_are_none_of_its_business(person: Person, scene: Scene) -> None:

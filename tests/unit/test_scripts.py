@@ -45,6 +45,7 @@ WRONG = {
         *("build-image --output /etc/passwd", "install-node --prefix /etc/passwd"),
     ],
     "not the name of a bundle": ["build-image --bundle /etc/passwd"],
+    "give one of": ["build-bundle --architecture mips"],
     "no such file": ["build-image --bundle /nonexistent"],
     "no such directory": ["install-node --wheels /none", "provision-node --packages /none"],
     "absolute": [

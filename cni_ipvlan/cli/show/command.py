@@ -12,13 +12,13 @@ import click
 from cni_ipvlan.cli import calls, configs, options, output
 from cni_ipvlan.cli.attachments import is_called
 from cni_ipvlan.cli.options import option
-from cni_ipvlan.cli.show import table, tree
+from cni_ipvlan.cli.show import metrics, table, tree
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import MAIN_TABLE
 from cni_ipvlan.iproute.transaction import Transaction
 
-_FORMS = _WIDE, _JSON = "wide", "json"
+_FORMS = _WIDE, _JSON, _METRICS = "wide", "json", "openmetrics"
 _WATCH_TICKS, _TICK_SECONDS = 20, 0.1  # between two looks
 
 
@@ -31,7 +31,8 @@ _WATCH_TICKS, _TICK_SECONDS = 20, 0.1  # between two looks
 @option("--container-id", options.container_id, "ID", "Only this container; 4 characters do.")
 @option("--pod", str, "[NAMESPACE/]NAME", "Only this Kubernetes pod.")
 @option(
-    "-o/--output/form", click.Choice(_FORMS), "wide|json", "Everything; or as one JSON document."
+    *("-o/--output/form", click.Choice(_FORMS), "|".join(_FORMS)),
+    "Everything; or one JSON document; or numbers for Prometheus.",
 )
 @options.json_option
 @click.option("-w", "--watch", is_flag=True, help="Keep watching, in a terminal.")
@@ -53,19 +54,19 @@ def show(
         meant = f"--container-id {word}, --pod {word} or --netns {word}"
         raise click.UsageError(f"show takes no names; did you mean {meant}?")
     form = _JSON if as_json else form
-    if watch and (form == _JSON or not output.is_terminal()):
-        raise click.UsageError("--watch needs a terminal, and no --json")
+    if watch and (form in (_JSON, _METRICS) or not output.is_terminal()):
+        raise click.UsageError("--watch needs a terminal, and neither json nor openmetrics")
     netns = options.namespace_at(only["netns"]) if only["netns"] else None
     is_wanted = partial(_is_wanted, only, netns)
     node = calls.read_only_node()
     try:
         while True:
-            with_routes = form is not None
-            tx = Transaction(node.runner)
-            found = tree.look(tx, node.registry, is_wanted, with_routes=with_routes)
+            with_routes = form in (_WIDE, _JSON)
+            tx, known = Transaction(node.runner), configs.known()
+            found = tree.look(tx, node.registry, known, is_wanted, with_routes=with_routes)
             if watch:
                 click.clear()
-            status = _print(found, form, only)
+            status = _print(found, known, form, only)
             if not watch:
                 return status
             for _ in range(_WATCH_TICKS):
@@ -77,20 +78,24 @@ def show(
         return 0
 
 
-def _print(found: dict[str, Any], form: str | None, only: Mapping[str, str | None]) -> int:
+def _print(
+    found: dict[str, Any], known: configs.Known, form: str | None, only: Mapping[str, str | None]
+) -> int:
     """Print what was found; return 1 if nothing is as it was asked for, or can be seen, else 0."""
     asked = [f"--{name.replace('_', '-')} {value}" for name, value in only.items() if value]
     is_empty = not (found["masters"] or found["leftovers"])
     is_blind = is_empty and tree.FOR_ROOT in found["notSeen"]
     if form == _JSON:
         output.echo_json(found)
+    elif form == _METRICS:
+        output.echo(*(() if is_blind else metrics.lines(found, known)))
     else:
         if not is_empty:
             output.echo(*(_lines(found) if form == _WIDE else table.lines(found)))
         elif not (asked or is_blind):
             output.echo("no ipvlan interfaces")
         output.echo_err(*(f"not seen: {each}" for each in found["notSeen"] if not is_blind))
-        output.echo_err(*_how_to_release(found["leftovers"]))
+        output.echo_err(*_how_to_release(found["leftovers"], known))
     if is_blind:
         count = len(found["notSeen"]) - 1
         why = f"only root can look into containers (namespaces not looked into: {count})"
@@ -100,11 +105,10 @@ def _print(found: dict[str, Any], form: str | None, only: Mapping[str, str | Non
     return int(is_blind or (is_empty and bool(asked)))
 
 
-def _how_to_release(leftovers: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _how_to_release(leftovers: Sequence[Mapping[str, Any]], known: configs.Known) -> Iterator[str]:
     """Yield the command that releases leases and removes records of containers that are gone."""
     if leftovers:
         leases = sum(each["kind"] == "lease" for each in leftovers)
-        known = configs.known()
         has_files = all(known.get(each["network"]) for each in leftovers)
         command = f"ipvlan gc{'' if has_files else ' -c FILE'} --keep-existing"
         end = "" if has_files else " (FILE is the network's)"

@@ -37,11 +37,17 @@ FOR_ROOT = "what only root may see"
 
 
 def look(
-    tx: Transaction, registry: Registry, is_wanted: IsWanted, *, with_routes: bool
+    tx: Transaction,
+    registry: Registry,
+    networks: configs.Known,
+    is_wanted: IsWanted,
+    *,
+    with_routes: bool,
 ) -> dict[str, Any]:
     """Return what is wanted of this node as show --json prints it; what is not known is null.
 
-    Unless it is ``with_routes``, those and the gateways are left out.
+    ``networks`` are those of the node. Unless it is ``with_routes``, those and the gateways are
+    left out.
     """
     missed = [FOR_ROOT] if machine.missing_capabilities() else []
     host = queries.links(tx.run(Command(commands.link_show())).stdout)
@@ -50,7 +56,7 @@ def look(
         key=lambda each: _natural(f"{each.netns.path if each.netns else ''}\0{each.link.name}"),
     )
     busy = {key for key in map(_key, found) if key and registry.is_live(key)}
-    known = _Known(busy, _leases(), defaultdict(list))
+    known = _Known(busy, _leases(networks), defaultdict(list))
     for record in registry.all_records():
         known.records[record.attachment].append(record)
     masters: dict[str, dict[str, Any]] = {}
@@ -280,16 +286,16 @@ def _own(each: Attachment) -> set[str]:
     return {str(address.ip) for address in found if not address.is_link_local}
 
 
-def _leases() -> dict[str, list[_Lease]]:
+def _leases(networks: configs.Known) -> dict[str, list[_Lease]]:
     """Return host-local's leases by network, of those whose attachments may be ipvlan's.
 
     A network without an entry has its addresses from elsewhere, or is another plugin's.
     """
-    networks = {name: [each.config for each in found] for name, found in configs.known().items()}
+    known = {name: [each.config for each in given] for name, given in networks.items()}
     for name in configs.listed(netconf.LEASES):  # of some, all that is left are leases
-        networks.setdefault(name, [{"name": name, "ipam": {"type": "host-local"}}])
+        known.setdefault(name, [{"name": name, "ipam": {"type": "host-local"}}])
     found = {}
-    for name, given in networks.items():
+    for name, given in known.items():
         of_host_local = [each for each in given if netconf.ipam_type(each) == "host-local"]
         places = sorted({netconf.lease_directory(each) for each in of_host_local})
         if places:

@@ -230,7 +230,7 @@ def test_a_failure_in_any_command_is_one_document(
 def test_other_errors_are_one_document_too() -> None:
     for line, msg, details in (
         ("ad -j", "there is no command 'ad'; did you mean add?", ""),
-        ("show --json --watch", "--watch needs a terminal, and no --json", ""),
+        ("show --json --watch", "--watch needs a terminal, and neither json nor openmetrics", ""),
         ("--json", "set CNI_COMMAND and its variables", ""),
         ("status --json -c /gone", "'-c' / '--config': cannot read", "try: ipvlan status --help"),
         ("status -vj -c /gone", "'-c' / '--config': cannot read", "try: ipvlan status --help"),

@@ -1,0 +1,78 @@
+"""What the command show found, as metrics for Prometheus.
+
+All are gauges: thus the text is both OpenMetrics and what node_exporter's textfile collector reads.
+Labels have names that root gave. Of what containers' owners name, there is only the number.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+from cni_ipvlan import __version__
+from cni_ipvlan.cli.configs import Known
+from cni_ipvlan.config import netconf
+from cni_ipvlan.plugin import host_local
+
+_Labels = tuple[tuple[str, str], ...]
+
+
+def lines(found: Mapping[str, Any], networks: Known) -> Iterator[str]:
+    """Yield the lines of what ``tree.look`` found, and of the addresses of ``networks``."""
+    attachments, faulty = Counter[_Labels](), Counter[_Labels]()
+    up: dict[_Labels, int] = {}
+    for each in found["masters"]:
+        is_on_host = each["up"] is not None
+        master = ("master", each["master"] if is_on_host else "")
+        rows = [row for row in each["attachments"] if row["netns"]]
+        attachments[(master, ("mode", each["mode"]), ("flag", each["flag"]))] += len(rows)
+        faulty[(master,)] += sum(bool(row["problems"]) for row in rows)
+        if is_on_host:
+            up[(master,)] = int(each["up"])
+    used, free = _addresses(networks)
+    leftovers: dict[_Labels, int] = {
+        (("kind", kind),): sum(each["kind"] == kind for each in found["leftovers"])
+        for kind in ("lease", "record")
+    }
+    unseen = len(found["notSeen"])
+    yield from _metric("build_info", "The plugin's version.", {(("version", __version__),): 1})
+    yield from _metric("attachments", "Interfaces of containers.", attachments)
+    yield from _metric("attachments_with_problems", "Those with which something is wrong.", faulty)
+    yield from _metric("master_up", "Whether a master is up.", up)
+    yield from _metric("addresses_used", "Addresses that host-local has leased.", used)
+    yield from _metric("addresses_free", "Addresses that host-local can still lease.", free)
+    if not unseen:  # otherwise what is left is not known
+        about = "Leases and records of containers that are gone."
+        yield from _metric("leftovers", about, leftovers)
+    yield from _metric("not_seen", "Places that could not be read.", {(): unseen})
+    yield "# EOF"
+
+
+def _addresses(networks: Known) -> tuple[dict[_Labels, int], dict[_Labels, int]]:
+    """Return how many addresses are leased and free, by network, of its range that is fullest."""
+    used: dict[_Labels, int] = {}
+    free: dict[_Labels, int] = {}
+    for name, (config, *_) in ((name, each) for name, each in networks.items() if each):
+        if netconf.ipam_type(config.config) == "host-local":
+            with suppress(OSError):
+                usage = host_local.usage(config.config)
+                if usage:
+                    fullest = min(usage, key=lambda each: each.room - each.leased)
+                    labels = (("network", name),)
+                    used[labels], free[labels] = fullest.leased, fullest.room - fullest.leased
+    return used, free
+
+
+def _metric(name: str, about: str, values: Mapping[_Labels, int]) -> Iterator[str]:
+    if values:
+        yield f"# HELP cni_ipvlan_{name} {about}"
+        yield f"# TYPE cni_ipvlan_{name} gauge"
+    for labels, value in values.items():
+        given = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels)
+        yield f"cni_ipvlan_{name}{{{given}}} {value}" if given else f"cni_ipvlan_{name} {value}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
