@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import LIMITED_CONNECTIVITY, NOT_AVAILABLE, CniError
 from cni_ipvlan.cni.request import Request, is_known
-from cni_ipvlan.cni.result import Address
+from cni_ipvlan.cni.result import Address, Result
 from cni_ipvlan.config import netconf
 from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import CommandError, Runner
 from cni_ipvlan.plugin import features, host_local, ipam, master, modes, preflight
+from cni_ipvlan.plugin.addressing import addressing_of, check_not_of_host
 from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.node import Call, Node
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
@@ -91,8 +92,13 @@ def _check_master(call: Call, conf: NetConf) -> None:
         parent = feature.expected(tx, parent, conf)
     master.check_master(parent, conf)
     modes.check_known(tx, call.registry, parent, conf)
+    likely = likely_addresses(config.get("ipam"))
+    if likely:
+        addresses = addressing_of(conf, parent, Result(addresses=tuple(likely))).addresses
+        if conf.ipam_type in ipam.ALLOCATE_NOTHING:  # another one has more to choose from
+            check_not_of_host(tx, parent, addresses)
     for feature in chosen:
-        feature.check_ready(tx, parent, conf, likely_addresses(config.get("ipam")))
+        feature.check_ready(tx, parent, conf, likely)
 
 
 def likely_addresses(given: Any) -> list[Address]:

@@ -164,11 +164,10 @@ def _release(call: Call, record: Record, unlabelled: str = "") -> None:
 
 
 def _to_be_made(below: Master, name: str) -> Master:
-    return Master(
-        below.link._replace(
-            ifindex=0, name=name, kind="vlan", parent=below.link.name, alternative_names=()
-        )
+    link = below.link._replace(
+        ifindex=0, name=name, kind="vlan", parent=below.link.name, alternative_names=()
     )
+    return Master(link, local=below.local)
 
 
 def _make(tx: Transaction, add: Command, name: str) -> None:

@@ -1,14 +1,19 @@
 """STATUS: whether an ADD could succeed now, and if not, why."""
 
 import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from doubles import Steps
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from lab import LEASES, LOGS, run
 from person import QuickPerson
 from runtime import PLUGINS, Conf, host_local, network, static
+from sampling import is_long
 from scene import Scene
 
 
@@ -83,15 +88,16 @@ def test_status_names_no_interface_but_root_at_a_shell_reads_of_it(
 
 def status(scene: Scene, conf: Conf) -> str:
     """Return the message of STATUS, with a host-local that is ready; empty if it succeeds."""
-    newer = scene.fake.directory / "host-local"  # Debian's does not know the verb
-    newer.write_text(f'#!/bin/sh\n[ "$CNI_COMMAND" = STATUS ] || exec {PLUGINS}/host-local\n')
-    newer.chmod(0o755)
+    for name in ("host-local", "static"):  # Debian's don't know the verb
+        newer = scene.fake.directory / name
+        newer.write_text(f'#!/bin/sh\n[ "$CNI_COMMAND" = STATUS ] || exec {PLUGINS}/{name}\n')
+        newer.chmod(0o755)
     conf = {**conf, "cniVersion": "1.1.0"}
     answer = scene.runtime.status(conf, CNI_PATH=str(scene.fake.directory))
     if answer.status == 0:
         return ""
     error = answer.error()
-    assert error["code"] == 50
+    assert error["code"] in (7, 50)
     return str(error["msg"])
 
 
@@ -209,3 +215,71 @@ def test_what_validate_finds_is_known_to_a_persons_status(
         file.read_text().replace("{", '{"master": "eth9", ', 1)
     )  # an ADD takes the last
     assert person.succeeds(f"ipvlan status -c {file}") == "ready\n"
+
+
+CONFIGURATIONS = st.fixed_dictionaries(
+    {
+        "ipam": st.sampled_from(
+            (
+                host_local("10.1.0.0/24"),
+                host_local("10.7.0.0/24"),
+                host_local("10.1.0.64/30"),
+                host_local("fd00::/64"),
+                host_local("10.1.0.0/24", "fd00::/64"),
+                host_local("10.8.0.0/30"),  # which is full
+                static("10.1.0.2/24"),
+                static("10.1.0.10/24"),  # the host's
+                static("0.0.0.0/24"),
+                static("fd00::2/64", "10.7.0.2/24"),
+                {"type": "missing"},
+            )
+        )
+    },
+    optional={
+        "mode": st.sampled_from(("l2", "l3", "l3s")),
+        "flag": st.sampled_from(("bridge", "private", "vepa")),
+        "mtu": st.sampled_from((60, 68, 1279, 1280, 1500, 1501)),
+        "master": st.sampled_from(("eth9", ["eth9", "eth?"], "eth0.7", "lo")),
+        "vlan": st.sampled_from((7, 8)),
+        "hostAccess": st.just(True),  # noqa: FBT003
+        "routesViaHost": st.sampled_from((["10.96.0.0/12"], ["10.1.0.0/16"], ["fd01::/64"])),
+    },
+)
+
+
+@given(CONFIGURATIONS, st.sets(st.sampled_from(("address", "container"))))
+@settings(
+    max_examples=200 if is_long() else 10,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_status_is_good_exactly_when_an_add_succeeds(
+    scene: Scene, options: Conf, there: set[str]
+) -> None:
+    """Of containers that have nothing yet: whoever these are, a network is ready or it is not."""
+    conf = network(**options)
+    with host_that_has(scene, there), scene.passing() as container:
+        said = status(scene, conf)
+        answer = scene.runtime.add(container, conf)
+        scene.runtime.delete(container, conf)
+    refused = "" if answer.status == 0 else answer.error()["msg"]
+    assert bool(said) == bool(refused), (said, refused)
+
+
+@contextmanager
+def host_that_has(scene: Scene, there: set[str]) -> Iterator[None]:
+    """Have an address on the master, and another container, or not; a full range in any case."""
+    full = LEASES / "networks/net/10.8.0.2"
+    full.parent.mkdir(parents=True, exist_ok=True)
+    full.write_text("x\r\nnet1")
+    if "eth0.7" not in scene.host.links():
+        scene.host.ip("link add link eth0 name eth0.7 type vlan id 9")
+        scene.host.ip("link set dev eth0.7 up")
+    with ExitStack() as stack:
+        if "address" in there:
+            scene.host.ip("address add 10.1.0.10/24 dev eth0")
+            stack.callback(scene.host.ip, "address delete 10.1.0.10/24 dev eth0")
+        if "container" in there:
+            at = stack.enter_context(scene.passing())
+            stack.callback(scene.add(at=at, name="other", ipam=static("10.9.0.2/24")).delete)
+        yield

@@ -65,6 +65,15 @@ class Scene:
     def two(self) -> Space:
         return self.container()
 
+    @contextmanager
+    def passing(self) -> Iterator[Space]:
+        """Have another container for a while."""
+        made = self.container()
+        try:
+            yield made
+        finally:
+            self.node.remove(made)
+
     def container(self) -> Space:
         made = self.node.container()
         made.sysctl("net/ipv6/conf/default/accept_dad", int(self._dad))
