@@ -348,6 +348,13 @@ def test_numbers_have_no_names_that_containers_give(scene: Scene, person: Person
     assert "master_up" not in found
 
 
+def test_numbers_are_readable_whatever_a_network_is_called(person: Person) -> None:
+    name = 'q"uo\\te\nnl\r\x1b[31m é\ud800'
+    with configured({**LEASED, "name": name}):
+        ((labels, _),) = numbers(person)["addresses_free"]
+    assert labels == {"network": 'q"uo\\te?nl??[31m é?'}
+
+
 def numbers(person: Person) -> dict[str, list[tuple[dict[str, str], float]]]:
     """Return what show prints as OpenMetrics, as a parser of Prometheus reads it."""
     text = person.succeeds("ipvlan show -o openmetrics")

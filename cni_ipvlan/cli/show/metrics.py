@@ -25,19 +25,19 @@ def lines(found: Mapping[str, Any], networks: Known) -> Iterator[str]:
     up: dict[_Labels, int] = {}
     for each in found["masters"]:
         is_on_host = each["up"] is not None
-        master = ("master", each["master"] if is_on_host else "")
+        name = each["master"] if is_on_host else ""
         rows = [row for row in each["attachments"] if row["netns"]]
-        attachments[(master, ("mode", each["mode"]), ("flag", each["flag"]))] += len(rows)
-        faulty[(master,)] += sum(bool(row["problems"]) for row in rows)
+        attachments[_labels(master=name, mode=each["mode"], flag=each["flag"])] += len(rows)
+        faulty[_labels(master=name)] += sum(bool(row["problems"]) for row in rows)
         if is_on_host:
-            up[(master,)] = int(each["up"])
+            up[_labels(master=name)] = int(each["up"])
     used, free = _addresses(networks)
-    leftovers: dict[_Labels, int] = {
-        (("kind", kind),): sum(each["kind"] == kind for each in found["leftovers"])
+    leftovers = {
+        _labels(kind=kind): sum(each["kind"] == kind for each in found["leftovers"])
         for kind in ("lease", "record")
     }
     unseen = len(found["notSeen"])
-    yield from _metric("build_info", "The plugin's version.", {(("version", __version__),): 1})
+    yield from _metric("build_info", "The plugin's version.", {_labels(version=__version__): 1})
     yield from _metric("attachments", "Interfaces of containers.", attachments)
     yield from _metric("attachments_with_problems", "Those with which something is wrong.", faulty)
     yield from _metric("master_up", "Whether a master is up.", up)
@@ -60,9 +60,17 @@ def _addresses(networks: Known) -> tuple[dict[_Labels, int], dict[_Labels, int]]
                 usage = host_local.usage(config.config)
                 if usage:
                     fullest = min(usage, key=lambda each: each.room - each.leased)
-                    labels = (("network", name),)
+                    labels = _labels(network=name)
                     used[labels], free[labels] = fullest.leased, fullest.room - fullest.leased
     return used, free
+
+
+def _labels(**names: str) -> _Labels:
+    """Return labels. Prometheus refuses a file with an unknown escape, or twice the same labels."""
+    return tuple(
+        (label, "".join(each if each.isprintable() else "?" for each in name))
+        for label, name in names.items()
+    )
 
 
 def _metric(name: str, about: str, values: Mapping[_Labels, int]) -> Iterator[str]:
@@ -75,4 +83,4 @@ def _metric(name: str, about: str, values: Mapping[_Labels, int]) -> Iterator[st
 
 
 def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return text.replace("\\", "\\\\").replace('"', '\\"')
