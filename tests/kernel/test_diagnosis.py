@@ -87,6 +87,7 @@ dual stack | pair; one: ip address add fd00:1::2/64 dev net1 nodad;
     two: ip address add fd00:1::3/64 dev net1 nodad; trace one two
 policy routing | pair; one: ip rule add from 10.1.0.2 lookup 100;
     one: ip route add default via 10.1.0.1 dev net1 table 100; trace 10.1.0.2 10.1.0.1
+a delay that netem makes | pair; one: tc qdisc add dev net1 root netem delay 1ms; trace one two
 a filter that accepts | pair; two: iptables-legacy -A INPUT -p icmp -j ACCEPT;
     two: iptables-legacy -A INPUT -j DROP; trace one two
 a second interface | masters; add one 10.2.0.2/24 - master=eth1 name=other CNI_IFNAME=net2;
@@ -186,6 +187,13 @@ answers dropped | pair; one: iptables-legacy -A INPUT -p icmp -j DROP; trace one
 own rules, from one end | pair; one: iptables-legacy -A OUTPUT -d 10.1.0.1 -j DROP;
     probe --netns one
     => a rule of ONE drops packets: iptables-legacy -A OUTPUT -d 10.1.0.1/32 -j DROP => -D OUTPUT
+a filter of tc | pair; two: tc qdisc add dev net1 clsact;
+    two: tc filter add dev net1 ingress matchall action drop; trace one two
+    => the qdisc clsact on net1 of TWO, or a filter there, drops packets
+    => exec container2 tc qdisc delete dev net1 clsact
+losses that netem makes | pair; one: tc qdisc add dev net1 root netem loss 100%; trace one two
+    => the qdisc netem on net1 of ONE, or a filter there, drops packets
+    => exec container1 tc qdisc delete dev net1 root
 a policy that drops | pair; two: iptables-legacy -P INPUT DROP; trace one two
     => the policy of TWO drops packets: iptables-legacy -P INPUT DROP
     => exec container2 iptables-legacy -t filter -I INPUT -s 10.1.0.2 -j ACCEPT

@@ -1,6 +1,6 @@
 """Which rule of a packet filter drops packets: one that has counted some while one asked.
 
-A rule of nft(8) that does not count may drop them.
+A rule of nft(8) that does not count may drop them. So may a qdisc of tc(8), and the filters there.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from cni_ipvlan.cli.connectivity.world import Side, World
 from cni_ipvlan.cli.output import PROBLEM, Finding
 
 _LIST = ("nft", "-j", "list", "ruleset")
+_QDISCS = ("tc", "-s", "-j", "qdisc", "show")
 _DROPS = re.compile(r"\[(\d+):\d+\] -A (\S+ .*-j (?:DROP|REJECT)\b.*)|:(\S+) DROP \[(\d+):\d+\]")
 _UNCOUNTED = -1
 _PREFIX = re.compile(r"(?<!! )-[sd] (\S+)")
@@ -60,6 +61,9 @@ def counted(world: World, side: Side, ends: Sequence[str]) -> dict[Rule, int]:
     with suppress(ValueError, KeyError, TypeError):
         for each in json.loads(world.answer(side, _LIST).stdout)["nftables"]:
             found |= _of_nft(**each)
+    with suppress(ValueError, KeyError, TypeError):
+        for each in json.loads(world.answer(side, _QDISCS).stdout):
+            found[Rule("tc", each["dev"], each["kind"])] = each["drops"]
     return found
 
 
@@ -100,6 +104,12 @@ def dropping(
             show = side.shell("nft", "-a", "list", "chain", *rule.table.split(), rule.chain)
             kind, how = ("may filter", "may drop") if packets == _UNCOUNTED else ("filter", "drops")
             yield Finding(PROBLEM, kind, text.format(how), f"look at it: {show}")
+        elif rule.program == "tc":
+            of = f"{rule.chain} on {rule.table} of {side}"
+            text = f"the qdisc {of}, or a filter there, drops packets"
+            place = rule.chain if rule.chain in ("clsact", "ingress") else "root"
+            remove = side.shell("tc", "qdisc", "delete", "dev", rule.table, place)
+            yield Finding(PROBLEM, "filter", text, f"if it is not meant so: {remove}")
         elif rule.words:
             text = f"a rule of {side} drops packets: {rule.program} -A {rule.chain} {rule.words}"
             remove = side.shell(*command, "-D", rule.chain, *split(rule.words))
