@@ -116,14 +116,16 @@ def test_networks_come_and_go_with_it(bundle: Path, tmp_path: Path) -> None:
     status, complained = once()
     assert (status, "10-first.conf is there already" in complained) == (1, True)
     assert (there / "10-first.conf").read_text() == "another program's"
-    (there / "10-first.conf").unlink()
+    (there / "10-first.conf").write_text(json.dumps(first))  # of an installation that was lost
+    (given / "30-third.conf").write_text(json.dumps({**conf, "name": "third"}))
     assert once()[0] == 0
+    (given / "30-third.conf").unlink()
     assert json.loads((there / "10-first.conf").read_text()) == first
     (given / "10-first.conf").rename(given / "20-second.conf")
     (given / "20-second.conf").write_text(json.dumps({**second, "mode": "l9"}))
     status, complained = once()
     assert (status, "$.mode" in complained) == (1, True)
-    assert [path.name for path in there.iterdir()] == ["10-first.conf"]
+    assert sorted(path.name for path in there.iterdir()) == ["10-first.conf", "30-third.conf"]
     (given / "20-second.conf").write_text(json.dumps(second))
     with entry(bundle, tmp_path, *options) as process:
         assert process.stdout is not None
