@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -177,15 +178,30 @@ def found(
 ) -> dict[str, Any]:
     """Have containerd run two versions of the image, as the DaemonSet describes it."""
     place = tmp_path_factory.mktemp("cluster")
-    manifest, newer = place / "daemonset.json", place / "newer.tar"
-    manifest.write_text(json.dumps(daemonset))
+    manifests, newer = [place / "alone.json", place / "with-network.json"], place / "newer.tar"
+    for file, manifest in zip(manifests, (daemonset, with_first_network(daemonset)), strict=True):
+        file.write_text(json.dumps(manifest))
     newer.write_bytes(another_version(images[0], bundle))
     path = {"PYTHONPATH": str(CHECKOUT / "tests/support")}
     printed = subprocess.check_output(
-        [LAB, sys.executable, USE, manifest, images[0], newer], env={**os.environ, **path}
+        [LAB, sys.executable, USE, *manifests, images[0], newer], env={**os.environ, **path}
     )
     answer: dict[str, Any] = json.loads(printed)
     return answer
+
+
+def with_first_network(daemonset: Manifest) -> Manifest:
+    """Return the DaemonSet with the component's patches, as kustomize makes it."""
+    made = deepcopy(daemonset)
+    (patch,) = read("first-network/kustomization.yaml")["patches"]
+    for each in yaml.safe_load(patch["patch"]):
+        assert each["op"] == "add"
+        *path, last = each["path"].split("/")[1:]
+        place: Any = made
+        for key in path:
+            place = place[int(key) if isinstance(place, list) else key]
+        place.append(each["value"]) if last == "-" else place.update({last: each["value"]})
+    return made
 
 
 def another_version(image: Path, bundle: Path) -> bytes:
@@ -224,6 +240,10 @@ def test_pod_is_ready_while_the_plugin_answers_and_shows_what_a_node_has(
     assert re.search("^ok +kernel .* ipvlan", found["doctor"])  # in a debugging container
     assert "/opt/cni/bin/ipvlan is this program" in found["doctor"]
     assert found["log"] == 0  # that of a network can be read
+
+
+def test_first_network_is_there_while_the_pod_is(found: dict[str, Any]) -> None:
+    assert found["first network"] == [True, "10-net.conf", 0, 0, []]
 
 
 def test_no_add_fails_while_the_plugin_is_upgraded_and_rolled_back(found: dict[str, Any]) -> None:

@@ -1,9 +1,9 @@
 """Run the image as its DaemonSet describes it, with containerd, and print what came of it as JSON.
 
-Usage: using_daemonset.py MANIFEST ARCHIVE ARCHIVE
+Usage: using_daemonset.py MANIFEST MANIFEST ARCHIVE ARCHIVE
 
-MANIFEST is the DaemonSet, as JSON; the ARCHIVEs are two versions of the image. Runs in the lab: it
-writes to /opt, /var and /run.
+The MANIFESTs are the DaemonSet, without and with the component first-network, as JSON; the ARCHIVEs
+are two versions of the image. Runs in the lab: it writes to /opt, /var, /run and /etc/cni.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ PLUGIN = Path("/opt/cni/bin/ipvlan")
 FOREIGN = "#!/bin/sh\necho 'this is another program'\n"
 BUILDER = (1001, 127)  # another user, as in the archives of containernetworking/plugins 1.5.0
 PODS = 100  # at most
+CONFIG_MAP, CONFIGURATIONS = Path("/run/config-map"), Path("/etc/cni/net.d")
 # All that containerd gives a container.
 CAPABILITIES = {
     *("CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID"),
@@ -47,7 +48,9 @@ CAPABILITIES = {
 
 def main() -> None:
     """Have the plugin installed, upgraded, rolled back and removed by containers of the image."""
-    described = json.loads(Path(sys.argv[1]).read_text())["spec"]["template"]["spec"]
+    alone, with_network = (
+        json.loads(Path(each).read_text())["spec"]["template"]["spec"] for each in sys.argv[1:3]
+    )
     lab.keep_off_the_machine()
     lab.LOGS.rmdir()
     HOME.mkdir()
@@ -55,8 +58,10 @@ def main() -> None:
     with lab.node() as node:
         daemon = Containerd(node)
         node.master()
-        first, second = (Image(archive, described) for archive in sys.argv[2:])
+        first, second = (Image(archive, alone) for archive in sys.argv[3:])
         found = use(node, first, second)
+        first.describe(with_network)
+        found["first network"] = bring_network(node, first)
         daemon.stop()
     json.dump(found, sys.stdout)
 
@@ -136,6 +141,21 @@ def upgrade(node: lab.Node, first: Image, second: Image) -> dict[str, object]:
     return found
 
 
+def bring_network(node: lab.Node, image: Image) -> list[object]:
+    """Bring a cluster's only network; return what a runtime found there, and what was left."""
+    conf = network(ipam=host_local("10.1.0.0/24"))
+    CONFIG_MAP.mkdir()
+    (CONFIG_MAP / "10-net.conf").write_text(json.dumps(conf))
+    with image.running("--force", "--on-stop", "remove") as brought:
+        brought.wait_for("waiting")
+        (given,) = CONFIGURATIONS.iterdir()
+        added = Runtime(Executable(str(PLUGIN))).add(
+            node.container(), json.loads(given.read_text())
+        )
+        found = [brought.is_ready(), given.name, added.status]
+    return [*found, brought.status, [each.name for each in CONFIGURATIONS.iterdir()]]
+
+
 class Image:
     """An image, and the containers of it that a kubelet would make for a DaemonSet's pod."""
 
@@ -144,12 +164,20 @@ class Image:
         subprocess.run([*CTR, "image", "import", archive], check=True, stdout=sys.stderr)
         (self.name,) = names() - before
         self.count = 0
+        self.describe(pod)
+
+    def describe(self, pod: dict[str, Any]) -> None:
+        """Have containers be as a pod describes them; the ConfigMap is in a directory."""
         (self.described,) = pod["containers"]
         self.security = {**pod["securityContext"], **self.described["securityContext"]}
-        self.directories = {each["name"]: each["hostPath"] for each in pod["volumes"]}
-        for directory in self.directories.values():
-            assert directory["type"] == "DirectoryOrCreate"
-            Path(directory["path"]).mkdir(mode=0o755, parents=True, exist_ok=True)
+        self.is_on_host = bool(pod.get("hostNetwork"))
+        config_map = {"path": str(CONFIG_MAP), "type": "DirectoryOrCreate"}
+        self.directories = {
+            each["name"]: each.get("hostPath", config_map) for each in pod["volumes"]
+        }
+        for each in (each["hostPath"] for each in pod["volumes"] if "hostPath" in each):
+            assert each["type"] == "DirectoryOrCreate"
+            Path(each["path"]).mkdir(mode=0o755, parents=True, exist_ok=True)
 
     def start(self, *arguments: str, capabilities: set[str] | None = None) -> Container:
         """Start a container, with further arguments, and perhaps with fewer capabilities."""
@@ -157,6 +185,7 @@ class Image:
         entry = self.described.get("command", [ENTRY])
         given = [*self.described.get("args", []), *arguments]
         options = [*self._mounts(), *self._permissions(capabilities), *self._limits()]
+        options += ["--net-host"] * self.is_on_host
         ready = self.described["readinessProbe"]["exec"]["command"]
         command = [*CTR, "run", "--rm", *options, self.name, name, *entry, *given]
         return Container(name, command, ready)
