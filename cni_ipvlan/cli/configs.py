@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import sys
 from base64 import b64decode
@@ -22,6 +23,7 @@ from cni_ipvlan.cli.reading import JSON_SUFFIXES, ConfigError, Document, Path
 from cni_ipvlan.cni import request
 from cni_ipvlan.cni.delegate import INTERFACE_PLUGINS
 from cni_ipvlan.cni.errors import shortened
+from cni_ipvlan.cni.versions import VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
 
 __all__ = ["JSON_SUFFIXES", "ConfigError"]  # for those who read configurations
@@ -38,7 +40,7 @@ _MOST_PLUGINS = 100  # in a list
 _MOST_ITEMS = 1000  # in any list of a configuration
 _OF_THE_LIST = ("name", "cniVersion")  # what libcni copies from a list into its plugins
 _Types = tuple[str, ...]  # of plugins
-_MOST_DIGITS = 100  # of a number in a version
+_VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})*")
 
 
 class NoSuchNetworkError(ConfigError):
@@ -71,27 +73,19 @@ class NetworkConfig(NamedTuple):
         return name if isinstance(name, str) else ""
 
     @property
-    def is_chained(self) -> bool:
-        """Whether it follows another plugin in a list."""
-        return bool(self.before)
+    def version(self) -> str:
+        """Its CNI version."""
+        return str(self.config.get("cniVersion") or VERSION_WHEN_ABSENT)
 
     @property
     def label(self) -> str:
         """The name to select it by."""
         return self.definition or self.name or "(without a name)"
 
-    def is_called(self, name: str) -> bool:
-        """Whether ``name`` selects it."""
-        return name in (self.name, self.definition, self.definition.rpartition("/")[2])
-
     def place(self, path: Path) -> Path:
         """Return the path in the document of a path in the configuration."""
         is_of_list = self.path[-2:-1] == ("plugins",) and path[:1] and path[0] in _OF_THE_LIST
         return (*(self.path[:-2] if is_of_list else self.path), *path)
-
-    def line(self, path: Path) -> int:
-        """Return the line of a path in the document, or of its nearest existing ancestor."""
-        return self.root.line(path)
 
 
 Known = dict[str, list[NetworkConfig]]  # by name
@@ -159,20 +153,14 @@ def read_file(file: str) -> Contents:
         return Contents([], [error])
 
 
-def on_node(given: NetworkConfig | None) -> Contents:
-    """Return the networks of this node, without one that ``given`` replaces; raises OSError.
-
-    That is one in the same file, or of the same name: ``given`` may be its next version.
-    """
+def on_node() -> Contents:
+    """Return the networks of this node; raises OSError."""
     found = Contents([], [])
     for name in sorted(os.listdir(DIRECTORY)) if os.path.isdir(DIRECTORY) else ():
         if name.endswith(JSON_SUFFIXES):
             networks, faults = read_file(os.path.join(DIRECTORY, name))
+            found.networks.extend(networks)
             found.faults.extend(faults)
-            for each in networks:
-                files = {os.path.realpath(of.source) for of in (each, given) if of}
-                if given is None or (len(files) > 1 and given.name != each.name):
-                    found.networks.append(each)
     return found
 
 
@@ -193,13 +181,12 @@ def known() -> Known:
     found: Known = {}
     for directory in (DIRECTORY, *KEPT):
         for name in listed(directory):
-            with suppress(ConfigError, ValueError):
-                file, text = os.path.join(directory, name), ""
-                if directory in KEPT:
-                    file, text = f"{file}.json", kept(file)
-                elif name.endswith(JSON_SUFFIXES):
-                    text = read_source(file)
-                here = load(file, text) if text else []
+            file = os.path.join(directory, name)
+            if directory == DIRECTORY and not name.endswith(JSON_SUFFIXES):
+                continue
+            with suppress(ConfigError):
+                text = kept(file) if directory in KEPT else read_source(file)
+                here = load(file, text)
                 found.setdefault(str(reading.object_in(text).get("name")), [])
                 for network in here:
                     found.setdefault(network.name, []).append(network)
@@ -234,7 +221,11 @@ def load(source: str, text: str) -> list[NetworkConfig]:
 def choose(source: str, network: str | None) -> NetworkConfig:
     """Return the selected configuration; raises ConfigError unless exactly one matches."""
     candidates, faults = read(source, read_source(source))
-    chosen = [each for each in candidates if network is None or each.is_called(network)]
+    chosen = [
+        each
+        for each in candidates
+        if network in (None, each.name, each.definition, each.definition.rpartition("/")[2])
+    ]
     if faults and (network is None or not chosen):
         raise faults[0]
     if not candidates:
@@ -285,7 +276,7 @@ class _Reader(NamedTuple):
             for key, text in _mapping(value, "data").items():
                 # Others may be in any format.
                 if isinstance(text, str) and '"ipvlan"' in text:
-                    self._read_string(text, (*path, "data", key), "", "")
+                    self._read_string(text, (*path, "data", key))
         elif not ("kind" in value and "apiVersion" in value):
             self.read_configuration(value, path)
         # else another Kubernetes object, such as a Pod
@@ -312,12 +303,8 @@ class _Reader(NamedTuple):
 
     def _check_type(self, plugin: dict[str, Any], path: Path) -> None:
         """Report a type that is nearly ipvlan, and no other plugin's."""
-        kind = plugin.get("type")
-        if (
-            isinstance(kind, str)
-            and kind not in INTERFACE_PLUGINS
-            and netconf.is_one_slip(kind, "ipvlan")
-        ):
+        kind = str(plugin.get("type"))
+        if kind not in INTERFACE_PLUGINS and netconf.is_one_slip(kind, "ipvlan"):
             self._fault((*path, "type"), f"type is {kind!r}; did you mean ipvlan?")
 
     def _check_case(self, value: dict[str, Any], key: str, path: Path) -> None:
@@ -326,24 +313,23 @@ class _Reader(NamedTuple):
                 self._fault((*path, each), f"{each} is unknown; did you mean {key}?")
 
     def _read_definition(self, value: dict[str, Any], path: Path) -> None:
+        spec, metadata = _mapping(value, "spec"), _mapping(value, "metadata")
         self._check_case(value, "spec", path)
-        self._check_case(_mapping(value, "spec"), "config", (*path, "spec"))
-        config = _mapping(value, "spec").get("config")
-        place = (*path, "spec", "config")
+        self._check_case(spec, "config", (*path, "spec"))
         for each in (path, (*path, "spec")):
             for key in self.root.repeated.get(each, ()):
                 self._fault((*each, key), reading.DUPLICATE)
-        if isinstance(config, str):
-            metadata = _mapping(value, "metadata")
-            names = (metadata.get("namespace"), metadata.get("name"))
-            if config.strip():
-                self._read_string(config, place, *(str(each or "") for each in names))
-        elif config is not None:  # without one, Multus reads a file with the definition's name
+        config, place = spec.get("config"), (*path, "spec", "config")
+        if isinstance(config, str) and config.strip():
+            names = (metadata.get("name"), metadata.get("namespace"))
+            self._read_string(config, place, *(str(each or "") for each in names))
+        # Without one, Multus reads a file with the definition's name.
+        elif config is not None and not isinstance(config, str):
             kind = "a mapping" if isinstance(config, dict) else _shown(config)
             text = f"config is {kind}; it must be a string of JSON: write config: |, then the JSON"
             self._fault(place, text)
 
-    def _read_string(self, text: str, path: Path, namespace: str, name: str) -> None:
+    def _read_string(self, text: str, path: Path, name: str = "", namespace: str = "") -> None:
         block = self.root.blocks.get(path)  # otherwise its lines are not those of the file
         try:
             inner = reading.parse_json(text, block or 1)
@@ -409,9 +395,8 @@ class _Reader(NamedTuple):
                 self._fault(place, template)
         if len(self.found.faults) == faults:
             where = (self.root, self.root_path, before, after, self.definition)
-            self.found.networks.append(
-                NetworkConfig(self.source, self.number, path, config, *where)
-            )
+            network = NetworkConfig(self.source, self.number, path, config, *where)
+            self.found.networks.append(network)
 
 
 def _walk(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
@@ -435,16 +420,10 @@ def _types(plugins: Sequence[object]) -> _Types:
 
 def _version(document: dict[str, Any]) -> object:
     """Return the highest version that a list names, as libcni does."""
-    several = document.get("cniVersions")
-    named = [document.get("cniVersion"), *(several if isinstance(several, list) else ())]
-    readable = [each for each in named if isinstance(each, str) and _numbers(each)]
-    return max(readable, key=_numbers) if several and readable else document.get("cniVersion")
-
-
-def _numbers(version: str) -> list[int]:
-    parts = version.split(".")
-    is_one = all(part.isdecimal() and len(part) <= _MOST_DIGITS for part in parts)
-    return [int(part) for part in parts] if is_one else []
+    one, several = document.get("cniVersion"), document.get("cniVersions")
+    named = [one, *several] if isinstance(several, list) and several else []
+    readable = [each for each in named if isinstance(each, str) and _VERSION.fullmatch(each)]
+    return max(readable, key=lambda each: [*map(int, each.split("."))], default=one)
 
 
 def _shown(value: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import click
@@ -78,10 +79,15 @@ def _container(netns: str) -> namespace.Namespace:
 
 
 def _networks(tools: Tools, given: NetworkConfig | None) -> Iterator[Finding]:
-    here, faults = configs.on_node(given)
+    here, faults = configs.on_node()
     for fault in faults:  # of files that don't concern a given network
         yield Finding(PROBLEM if given is None else WARNING, "configuration", str(fault))
-    found = list(validate.in_all(here if given is None else [*here, given]))
+    if given is not None:
+        file = os.path.realpath(given.source)
+        others = (each for each in here if os.path.realpath(each.source) != file)
+        # It may be the next version of one with its name.
+        here = [*(each for each in others if each.name != given.name), given]
+    found = list(validate.in_all(here))
     for network in here if given is None else [given]:
         problems = [problem for each, problem in found if each is network]
         for finding in networks.examine(tools, network, problems):

@@ -17,7 +17,6 @@ from cni_ipvlan.cli.validate.conflicts import expected_master, with_host
 from cni_ipvlan.cli.validate.ipam import IpamConfig, Problem
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.result import Address
-from cni_ipvlan.cni.versions import VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
 from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands, machine, queries
@@ -39,15 +38,14 @@ def examine(tools: Tools, network: NetworkConfig, found: Sequence[Problem]) -> I
         yield Finding(WARNING if each.is_warning else PROBLEM, "configuration", text)
     if not found:
         yield Finding(OK, "configuration", f"{network.source}: network {network.label}")
-    version = str(network.config.get("cniVersion") or VERSION_WHEN_ABSENT)
     try:
-        conf = netconf.parse(network.config, version)
+        conf = netconf.parse(network.config, network.version)
     except CniError:
         return  # it is among the problems
     # A conflict with another network leaves the ranges as they are.
     is_sound = all(each.is_warning for each in validate.in_config(network))
     if conf.ipam_type:
-        yield from reported("ipam", plugins.ipam(tools, conf.ipam_type, version))
+        yield from reported("ipam", plugins.ipam(tools, conf.ipam_type, network.version))
     if conf.ipam_type == "host-local" and is_sound:
         yield from reported("ipam", _leases(network.config))
     elif conf.ipam_type == "dhcp":

@@ -40,7 +40,7 @@ def in_config(network: NetworkConfig) -> list[Problem]:
     config = network.config
     found = [Problem(*fault) for fault in netconf.faults(config)]
     broken = {problem.path[:1] for problem in found}
-    found += _in_options(config, is_chained=network.is_chained)
+    found += _in_options(config, is_chained=bool(network.before))
     if ("ipam",) not in broken:
         found += in_ipam(config)
     repeated = [

@@ -110,7 +110,7 @@ def _expanded(given: Iterable[str], rows: list[_Row]) -> Iterator[str]:
 
 
 def _of_network(network: NetworkConfig, problem: Problem) -> _Row:
-    state, line = WARNING if problem.is_warning else PROBLEM, network.line(problem.path)
+    state, line = WARNING if problem.is_warning else PROBLEM, network.root.line(problem.path)
     path = json_path(problem.path)
     return _Row(network.source, problem.text, line, network.document, path, state)
 

@@ -9,7 +9,6 @@ from cni_ipvlan.cli.configs import NetworkConfig
 from cni_ipvlan.cli.reading import Path
 from cni_ipvlan.cli.validate.ipam import MOST_COMPARED, IpamConfig, Pool, Problem
 from cni_ipvlan.cni.errors import CniError
-from cni_ipvlan.cni.versions import VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
 from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import IprouteError
@@ -72,8 +71,7 @@ def _refused(
     network: NetworkConfig, master: Master, begin: Callable[[], Transaction]
 ) -> Iterator[Problem]:
     """Yield what an ADD on this machine would refuse, which may not be the node."""
-    version = str(network.config.get("cniVersion") or VERSION_WHEN_ABSENT)
-    conf = netconf.parse(network.config, version)
+    conf = netconf.parse(network.config, network.version)
     addresses = likely_addresses(network.config.get("ipam"))
     for feature in features.configured(conf):
         try:
@@ -109,10 +107,9 @@ def _find_here(
 
     It is an error if its VLAN can't be made.
     """
-    version = str(network.config.get("cniVersion") or VERSION_WHEN_ABSENT)
     found = None
     try:
-        conf = netconf.parse(network.config, version)
+        conf = netconf.parse(network.config, network.version)
         found = find_master(begin(), conf, None)
         return _with_features(begin(), conf, found)
     except InterruptedBySignalError:
@@ -157,7 +154,7 @@ def with_host(ipam: IpamConfig, master: Master) -> Iterator[tuple[Path, str, str
 def _host_masters(network: NetworkConfig) -> Entries | None:
     """Return the names and patterns of the master on the host; None if it isn't known."""
     entries = netconf.masters_of(network.config)
-    is_known = entries or not (network.is_chained or network.config.get("prevResult"))
+    is_known = entries or not (network.before or network.config.get("prevResult"))
     if not is_known or network.config.get("linkInContainer"):
         return None
     vid = network.config.get("vlan")

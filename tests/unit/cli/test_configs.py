@@ -38,7 +38,7 @@ def test_a_list_gives_its_ipvlan_entries_its_name_and_version() -> None:
     (found,) = load({**LIST, "plugins": [*LIST["plugins"], {"type": "tuning"}, {"type": "sbr"}]})
     assert found.config == {"type": "ipvlan", "mode": "l3", "name": "listed", "cniVersion": "0.4.0"}
     assert found.path == ("plugins", 1)
-    assert found.is_chained
+    assert found.before
     assert (found.before, found.after) == (("bridge",), ("tuning", "sbr"))
     # Of several versions, the highest is meant.
     several = {**LIST, "cniVersions": ["0.3.1", "1.0.0", "0.10.0"]}
@@ -257,4 +257,4 @@ def test_delegates_of_multus_are_read() -> None:
             (*path, "delegates", 1),
             (*path, "delegates", 2, "plugins", 1),
         ]
-        assert [each.is_chained for each in found] == [False, True]
+        assert [bool(each.before) for each in found] == [False, True]
