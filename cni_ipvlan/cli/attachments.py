@@ -39,6 +39,11 @@ def is_called(container_id: str, word: str) -> bool:
     return container_id == word or (len(word) >= _SHORTEST_ID and container_id.startswith(word))
 
 
+def is_named(container_id: str, pod: str, word: str) -> bool:
+    """Whether a word names a container, or its pod, with or without the pod's namespace."""
+    return is_called(container_id, word) or word in {pod, pod.partition("/")[2]} - {""}
+
+
 def recorded(
     node: Node, word: str, network: str | None, ifname: str | None, netns: str | None
 ) -> Record:
@@ -50,11 +55,7 @@ def recorded(
         known = _records(node)
     except PermissionError:
         raise click.UsageError(f"{_FOR_ROOT}; use sudo, or give -c and --netns") from None
-    records = [
-        each
-        for each in known
-        if is_called(each.container_id, word) or word in (each.pod, each.pod.partition("/")[2])
-    ]
+    records = [each for each in known if is_named(each.container_id, each.pod, word)]
     records = [each for each in records if each.container_id == word] or records
     found = [
         each

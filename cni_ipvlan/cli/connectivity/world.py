@@ -12,7 +12,7 @@ from shlex import join
 from typing import Any, NamedTuple
 
 from cni_ipvlan.cli import configs
-from cni_ipvlan.cli.attachments import is_called
+from cni_ipvlan.cli.attachments import is_named
 from cni_ipvlan.iproute import commands, namespace, packets, queries
 from cni_ipvlan.iproute.commands import Argv, Command
 from cni_ipvlan.iproute.namespace import Namespace
@@ -266,7 +266,7 @@ class World:
             return next((each for each in self.sides if _is_at(each.netns, netns.identity)), None)
         found = []
         for side, container_id, pod, is_recorded in self._containers():
-            if _is_named(word, container_id, pod):
+            if is_named(container_id, pod, word):
                 rank = is_recorded, word in (container_id, pod)
                 found.append((rank, f"{described(container_id, pod)} in {side}", side))
         highest = max((rank for rank, *_ in found), default=None)
@@ -306,11 +306,11 @@ class World:
             path = netns.path if netns else each.netns
             is_there = namespace.leads_to(path, each.netns_identity)
             names_of = (each.netns, os.path.basename(each.netns))
-            is_named = word in names_of or _is_named(word, each.container_id, each.pod)
-            if is_there and (netns or is_named):
+            is_meant = word in names_of or is_named(each.container_id, each.pod, word)
+            if is_there and (netns or is_meant):
                 text = f"{each.ifname} of the container {each.container_id} is gone from {path}"
                 return f"{text}: its master was removed, or it was deleted; delete the attachment"
-            if is_named and not netns:
+            if is_meant and not netns:
                 text = f"the container {each.container_id} is gone, or its namespace is hidden"
                 why = f"{path} does not lead there; ipvlan show lists what is left of it"
                 return f"{text}: {why}"
@@ -324,11 +324,6 @@ class World:
 
 def _is_at(netns: Namespace | None, identity: tuple[int, int]) -> bool:
     return netns is not None and netns.identity == identity
-
-
-def _is_named(word: str, container_id: str, pod: str) -> bool:
-    """Whether a word names a container, or its pod."""
-    return is_called(container_id, word) or word in {pod, pod.rpartition("/")[2]} - {""}
 
 
 def of_family(like: str, addresses: Sequence[str]) -> list[str]:

@@ -60,7 +60,7 @@ def look(
     for record in registry.all_records():
         known.records[record.attachment].append(record)
     masters: dict[str, dict[str, Any]] = {}
-    routes = _Routes(tx, missed.append)
+    routes: dict[Namespace | None, list[queries.Route]] = {}
     on_host = [Master(link) for link in host]
     for each in found:
         owner = known.owner(each)
@@ -70,7 +70,9 @@ def look(
         netns = each.netns.identity if each.netns else namespace.own()
         names = {name, each.link.parent, *(master.alternative_names if master else ())}
         if is_wanted(netns, names, owner.container_id if owner else "", each.pod):
-            row = _row(each, known, routes.of(each) if with_routes else ())
+            if with_routes and each.netns not in routes:
+                routes[each.netns] = _routes(tx, each.netns, missed.append)
+            row = _row(each, known, _of_link(each.link, routes.get(each.netns, ())))
             row["problems"] += [_MTU_TOO_LARGE] * bool(master and each.link.mtu > master.mtu)
             of_master = masters.setdefault(name, _master(name, master, each.link))
             of_master["attachments"].append(row)
@@ -99,7 +101,9 @@ def _name_of_distant(attachment: Attachment) -> str:
 
 def _row(each: Attachment, known: _Known, found: Iterable[queries.Route]) -> dict[str, Any]:
     link, netns, owner = each.link, each.netns, known.owner(each)
-    leases, problems = _leases_and_problems(known, each)
+    place, records = netns and netns.identity, known.records.get(each.owner, ())
+    here = [record for record in records if record.netns_identity == place]
+    leases = _leased(known, each.owner, here)
     routes = [
         {"dst": route.dst, "gw": route.gateway or None}  # in the words of CNI
         | {name: getattr(route, name) for name in _OF_ROUTE}
@@ -120,41 +124,35 @@ def _row(each: Attachment, known: _Known, found: Iterable[queries.Route]) -> dic
         "gateways": [route["gw"] for route in routes if is_by_gateway(route)],
         "routes": routes,
         "leases": leases,
-        "problems": problems,
+        "problems": [*_problems(known, each, here, leases)],
     }
 
 
-class _Routes:
-    """The routes of interfaces: a process for each namespace, and none for each interface."""
-
-    def __init__(self, tx: Transaction, unseen: Callable[[str], None]) -> None:
-        self._tx, self._unseen = tx, unseen
-        self._known: dict[Namespace | None, list[queries.Route]] = {}
-
-    def of(self, each: Attachment) -> list[queries.Route]:
-        """Return those of an interface, but for those that the kernel made for its addresses."""
-        if each.netns not in self._known:
-            self._known[each.netns] = self._ask(each.netns)
-        of_link = (route for route in self._known[each.netns] if route.device == each.link.name)
-        main = queries.MAIN_TABLE  # it comes first, and in each table IPv4
-        return sorted(
-            (route for route in of_link if not route.is_connected),
-            key=lambda each: (
-                each.table != main,
-                each.table,
-                ":" in each.dst,
-                ip_network(each.dst),
-            ),
-        )
-
-    def _ask(self, netns: Namespace | None) -> list[queries.Route]:
+def _routes(
+    tx: Transaction, netns: Namespace | None, unseen: Callable[[str], None]
+) -> list[queries.Route]:
+    try:
         query = Command(commands.route_show(), netns=netns)
-        try:
-            return queries.routes(self._tx.run_batch(query).stdout)  # which enters faster
-        except CommandError as error:
-            where = netns.path if netns else "the host"
-            self._unseen(f"the routes in {where}: {error.answer}")
-            return []
+        return queries.routes(tx.run_batch(query).stdout)  # which enters faster
+    except CommandError as error:
+        unseen(f"the routes in {netns.path if netns else 'the host'}: {error.answer}")
+        return []
+
+
+def _of_link(link: queries.Link, found: Iterable[queries.Route]) -> list[queries.Route]:
+    """Return an interface's routes, but for those that the kernel made for its addresses.
+
+    The main table comes first, and in each table IPv4.
+    """
+    return sorted(
+        (each for each in found if each.device == link.name and not each.is_connected),
+        key=lambda each: (
+            each.table != queries.MAIN_TABLE,
+            each.table,
+            ip_network(each.dst).version,
+            ip_network(each.dst),
+        ),
+    )
 
 
 def _kind_and_names(left: dict[str, Any]) -> tuple[bool, list[str | int]]:
@@ -191,34 +189,34 @@ class _Known(NamedTuple):
         return each.owner or next(unmoved, None)
 
 
-def _leases_and_problems(known: _Known, each: Attachment) -> tuple[list[str] | None, list[str]]:
-    """Return which addresses are leased to an attachment, and what is wrong with it.
+def _leased(known: _Known, owner: AttachmentId | None, here: Sequence[Record]) -> list[str] | None:
+    """Return which addresses are leased to an attachment; None if host-local has none to give.
 
-    The former is None if host-local has none to give. A container's label could name any network,
-    so only a recorded attachment has leases.
+    A container's label could name any network, so only a recorded attachment has leases.
     """
-    owner, identity = each.owner, each.netns and each.netns.identity
-    here = [record for record in known.records.get(owner, ()) if record.netns_identity == identity]
-    leased = None
-    if owner and here and owner.network in known.leases:
-        of_network, names = known.leases[owner.network], _names(owner)
-        leased = [lease.address for holder, lease in of_network if holder in names]
-    is_there = each.netns is not None or namespace.own_has_link(each.link.name)
+    if not (owner and here and owner.network in known.leases):
+        return None
+    names = _names(owner)
+    return [lease.address for holder, lease in known.leases[owner.network] if holder in names]
+
+
+def _problems(
+    known: _Known, each: Attachment, here: Sequence[Record], leased: list[str] | None
+) -> Iterator[str]:
+    """Yield what is wrong with an attachment, unless a call is working on it."""
+    link, is_unmoved = each.link, bool(links.key_of(each.link.name))
+    is_there = each.netns is not None or namespace.own_has_link(link.name)
     if not _key(each) or _key(each) in known.busy or not is_there:
-        return leased, []
-    is_unmoved = bool(links.key_of(each.link.name))
+        return
     records = known.records.get(known.owner(each), ()) if is_unmoved else here
-    if not records and not is_unmoved:
-        return leased, [_NO_RECORD]
-    complete = [record for record in records if record.is_complete]
-    if not complete:
-        return leased, [_UNFINISHED]
-    link, lacks_lease = each.link, leased is not None and not _own(each).issubset(leased)
-    found = [_NO_LEASE] if lacks_lease and not is_unmoved else []
-    if not complete[0].has_mode_of(link):  # another program has changed it
-        was = f"{complete[0].mode} {complete[0].flag}"
-        found.append(f"mode {link.mode} {link.flag}, not {was}")
-    return leased, found
+    complete = next((record for record in records if record.is_complete), None)
+    if complete is None:
+        yield _UNFINISHED if records or is_unmoved else _NO_RECORD
+        return
+    if leased is not None and not is_unmoved and not _own(each).issubset(leased):
+        yield _NO_LEASE
+    if not complete.has_mode_of(link):  # another program has changed it
+        yield f"mode {link.mode} {link.flag}, not {complete.mode} {complete.flag}"
 
 
 def _leftovers(
@@ -244,12 +242,8 @@ def _leftovers(
             on = (masters[key] for key in registry.masters_of(record) if key in masters)
             names = next(on, ("",))
             if is_wanted(record.netns_identity, names, record.container_id, record.pod):
+                where = {"netns": record.netns, "master": names[0], "pod": record.pod}
                 problem = _NO_INTERFACE if record.is_complete else _UNFINISHED
-                where = {
-                    "netns": record.netns,
-                    "master": names[0] or None,
-                    "pod": record.pod or None,
-                }
                 yield _leftover("record", problem, attachment, where)
     used = set[str]().union(*map(_own, found))
     labels = {each.link.alias for each in found}
@@ -263,12 +257,12 @@ def _leftovers(
 
 
 def _leftover(
-    kind: str, problem: str, attachment: AttachmentId, where: dict[str, str | None]
+    kind: str, problem: str, attachment: AttachmentId, where: dict[str, str]
 ) -> dict[str, Any]:
     found = {"kind": kind, "problem": problem, "interface": attachment.ifname or None}
     found |= {"netns": None, "master": None, "containerID": attachment.container_id}
     found |= {"network": attachment.network, "pod": None, "address": None, "file": None}
-    return found | where
+    return found | {key: value or None for key, value in where.items()}
 
 
 def _key(each: Attachment) -> str:

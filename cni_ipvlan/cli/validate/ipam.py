@@ -22,6 +22,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
 Entries = list[tuple[Path, dict[str, Any]]]
+_Route = tuple[Path, Interface, Address | None]  # where it is given, to what, by which next hop
 T = TypeVar("T")
 
 _IPV6 = 6
@@ -90,16 +91,10 @@ class Pool(NamedTuple):
         """The first and the last address."""
         return str(self.first) if self.first == self.last else f"{self.first} to {self.last}"
 
-    def size(self) -> int:
-        """Return how many addresses containers can get from host-local."""
-        has_gateway = self.gateway is not None and self.holds(self.gateway)
-        return int(self.last) - int(self.first) + 1 - has_gateway
-
-
-class _Route(NamedTuple):
-    path: Path
-    dst: Interface
-    gateway: Address | None
+    @property
+    def is_only_gateway(self) -> bool:
+        """Whether it has no address for containers."""
+        return self.first == self.last == self.gateway
 
 
 class IpamConfig:
@@ -127,13 +122,9 @@ class IpamConfig:
     @property
     def next_hops(self) -> set[Address]:
         """The next hops of all routes; some are the gateway."""
-        hops = {route.gateway for route in self.routes}
+        hops = {hop for _, _, hop in self.routes}
         hops |= {each.gateway for each in self.pools} if None in hops else set()
         return {hop for hop in hops if hop is not None}
-
-    def needs_gateway(self, family: int) -> bool:
-        """Whether a route of a family (4 or 6) has no next hop of its own."""
-        return any(each.dst.version == family and each.gateway is None for each in self.routes)
 
     def may_be_given(self, capability: str) -> bool:
         """Whether the runtime hands addresses or ranges to the plugin."""
@@ -159,7 +150,7 @@ def _range(path: Path, entry: dict[str, Any]) -> Pool:
 
 
 def _route(path: Path, entry: dict[str, Any]) -> _Route:
-    return _Route(path, _prefix(entry["dst"]), _address(entry.get("gw")))
+    return path, _prefix(entry["dst"]), _address(entry.get("gw"))
 
 
 def _address(text: object) -> Address | None:
@@ -327,9 +318,10 @@ def _in_host_local(ipam: IpamConfig) -> Iterator[Problem]:
             text = "a set of ranges has both IPv4 and IPv6; each needs a set of its own"
             yield Problem(sound[0].path[:-1], text)
         for each in sound:
-            if not each.size():
+            if each.is_only_gateway:
                 text = f"the range has no address but the gateway's, {each.gateway}"
-                yield Problem(each.path, text, is_warning=any(other.size() for other in sound))
+                is_warning = not all(other.is_only_gateway for other in sound)
+                yield Problem(each.path, text, is_warning)
             compared = others if len(others) < MOST_COMPARED else ()
             rival = next(filter(each.overlaps, compared), None)
             if rival:
@@ -351,7 +343,8 @@ def _gateway(ipam: IpamConfig, each: Pool, around: list[Pool]) -> Iterator[Probl
     hop, family = each.gateway, each.subnet.version
     why = _no_next_hop(ipam, hop, around, family) if hop is not None else ""
     if hop is not None and why:
-        is_warning = hop.version == family and not ipam.needs_gateway(family)
+        is_needed = any(dst.version == family and gw is None for _, dst, gw in ipam.routes)
+        is_warning = hop.version == family and not is_needed
         yield Problem((*each.path, "gateway"), f"gateway is {hop}, {why}", is_warning)
 
 
