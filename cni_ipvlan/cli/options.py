@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -19,6 +20,7 @@ from cni_ipvlan.state.registry import Registry
 
 _NAMED_NAMESPACES = "/run/netns"
 FILE = click.Path()  # for completion only; errors are reported when it is read
+_AS_JSON = re.compile("--json|--output=json|-ojson|-[vw]*j[jvw]*")  # several short ones are a word
 
 
 class Example(click.Command):
@@ -189,10 +191,6 @@ json_option = click.option(
 def is_json_wanted(words: Sequence[str]) -> bool:
     """Whether a command line asks for JSON, even if the rest of it can't be parsed."""
     before = [*takewhile(lambda word: word != "--", words)]
-    pairs = pairwise(("", *before))
-    flags = [set(each[1:]) for each in before if each[:1] == "-"]  # several short ones are a word
-    if any("j" in each and each <= {*"jvw"} for each in flags):
-        return True
-    return not {"-j", "--json", "-ojson", "--output=json"}.isdisjoint(before) or any(
-        option in ("-o", "--output") and value == "json" for option, value in pairs
+    return any(map(_AS_JSON.fullmatch, before)) or any(
+        option in ("-o", "--output") and value == "json" for option, value in pairwise(before)
     )

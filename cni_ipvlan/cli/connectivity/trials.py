@@ -38,10 +38,8 @@ class Question(NamedTuple):
 
     def lookup(self, world: World) -> packets.RouteLookup | None:
         """Return how packets leave."""
-        words = {"from": self.source, "oif": self.by}
-        return packets.route_lookup(
-            world.answer(self.side, packets.route_get(self.target, **words))
-        )
+        argv = packets.route_get(self.target, **{"from": self.source, "oif": self.by})
+        return packets.route_lookup(world.answer(self.side, argv))
 
 
 def ask(world: World, question: Question) -> Iterator[Finding]:

@@ -158,19 +158,15 @@ def _one_line(stdin: bytes) -> str:
 
 def _printable(command: str) -> str:
     """Return the same command for a shell, in printable characters only; line breaks stay."""
-    is_plain = all(line.isprintable() for line in command.split("\n"))
-    return command if is_plain else f'eval "$(printf {_octals(command)})"'
-
-
-def _octals(text: str) -> str:
-    """Return a text as the quoted format of printf."""
-    shown = (
+    if all(line.isprintable() for line in command.split("\n")):
+        return command
+    octals = "".join(
         char
         if char.isprintable() and char not in "%\\'"
         else "".join(f"\\{byte:03o}" for byte in char.encode("utf-8", "surrogateescape"))
-        for char in text
+        for char in command
     )
-    return f"'{''.join(shown)}'"
+    return f"eval \"$(printf '{octals}')\""
 
 
 def _comment(text: str) -> str:

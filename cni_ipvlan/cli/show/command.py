@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -133,22 +133,22 @@ def _is_wanted(
     )
 
 
-def _lines(found: dict[str, Any]) -> list[str]:
-    """Return the lines of what was found, one for each attachment, so that grep finds all of it."""
-    branches = []
+def _lines(found: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines of what was found, one for each attachment, so that grep finds all of it."""
     for each in found["masters"]:
         state = "up" if each["up"] else output.styled("down", fg="red")
         of_link = f"{state}, MTU {each['mtu']}, " if each["mtu"] is not None else ""
         name = output.styled(each["master"], bold=True)
-        head = f"{name}  {of_link}mode {each['mode']} {each['flag']}"
-        branches.append((head, map(_attachment, each["attachments"])))
+        yield f"{name}  {of_link}mode {each['mode']} {each['flag']}"
+        yield from _branches(map(_attachment, each["attachments"]))
     if found["leftovers"]:
-        branches.append((output.styled("leftovers", bold=True), map(_leftover, found["leftovers"])))
-    drawn = []
-    for head, parts in branches:
-        *others, last = parts
-        drawn += [head, *(f"├─ {each}" for each in others), f"└─ {last}"]
-    return drawn
+        yield output.styled("leftovers", bold=True)
+        yield from _branches(map(_leftover, found["leftovers"]))
+
+
+def _branches(parts: Iterable[str]) -> list[str]:
+    *others, last = parts
+    return [*(f"├─ {each}" for each in others), f"└─ {last}"]
 
 
 def _attachment(row: dict[str, Any]) -> str:
