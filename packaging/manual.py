@@ -98,9 +98,8 @@ def _command(command: click.Command, parent: click.Context) -> Iterator[str]:
     yield ".PP"
     yield from _usage(command, context)
     yield from _options(command, context)
-    example = getattr(command, "example", "")
-    if example:
-        yield from (".PP", "Example:", *_verbatim(example.splitlines()))
+    if command.epilog:
+        yield from (".PP", "Example:", *_verbatim(command.epilog.splitlines()))
 
 
 def _usage(command: click.Command, context: click.Context) -> Iterator[str]:

@@ -24,22 +24,18 @@ _AS_JSON = re.compile("--json|--output=json|-ojson|-[vw]*j[jvw]*")  # several sh
 
 
 class Example(click.Command):
-    """A command whose help ends with an example."""
-
-    def __init__(self, *args: Any, example: str, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.example = example
+    """A command whose help ends with an example, its epilog."""
 
     def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the example."""
         with formatter.section("Example"):
-            for line in self.example.splitlines():
+            for line in (self.epilog or "").splitlines():
                 formatter.write(f"  {line}\n")
 
 
 def command(*examples: str, **more: Any) -> Callable[[Any], click.Command]:
     """Return what makes a command of a function; its name is in the last example."""
-    return click.command(examples[-1].split()[1], cls=Example, example="\n".join(examples), **more)
+    return click.command(examples[-1].split()[1], cls=Example, epilog="\n".join(examples), **more)
 
 
 def wrong(why: str, *option: str) -> click.BadParameter:
