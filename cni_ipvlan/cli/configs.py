@@ -290,22 +290,12 @@ class _Reader(NamedTuple):
             self._read_list(value, path)
         elif plugins is not None:
             self._fault((*path, "plugins"), f"plugins is {_shown(plugins)}; a list is needed")
-        elif isinstance(value.get("delegates"), list):
-            self._read_delegates(value["delegates"], (*path, "delegates"))
-        elif value.get("type", "ipvlan" if looks_so else "") == "ipvlan":
-            self._add(value, path)
         else:
-            self._check_type(value, path)
+            self._read_plugin(value, path, value.get("type", "ipvlan" if looks_so else ""))
 
     def _fault(self, path: Path, text: str, line: int | None = None) -> None:
         error = ConfigError(text, self.source, line or self.root.line(path), self.number, path)
         self.found.faults.append(error)
-
-    def _check_type(self, plugin: dict[str, Any], path: Path) -> None:
-        """Report a type that is nearly ipvlan, and no other plugin's."""
-        kind = str(plugin.get("type"))
-        if kind not in INTERFACE_PLUGINS and netconf.is_one_slip(kind, "ipvlan"):
-            self._fault((*path, "type"), f"type is {kind!r}; did you mean ipvlan?")
 
     def _check_case(self, value: dict[str, Any], key: str, path: Path) -> None:
         for each in value:
@@ -371,19 +361,26 @@ class _Reader(NamedTuple):
         plugins = value["plugins"][:_MOST_PLUGINS]
         for index, plugin in enumerate(plugins):
             place = (*path, "plugins", index)
-            if not isinstance(plugin, dict):
-                continue
-            if isinstance(plugin.get("delegates"), list):
-                self._read_delegates(plugin["delegates"], (*place, "delegates"))
-            elif plugin.get("type") == "ipvlan":
+            if isinstance(plugin, dict):
                 others = _types(plugins[:index]), _types(plugins[index + 1 :])
-                self._add({**plugin, **given}, place, *others)
-            else:
-                self._check_type(plugin, place)
+                self._read_plugin({**plugin, **given}, place, plugin.get("type"), *others)
 
-    def _add(
-        self, config: dict[str, Any], path: Path, before: _Types = (), after: _Types = ()
+    def _read_plugin(
+        self,
+        plugin: dict[str, Any],
+        path: Path,
+        kind: object,
+        before: _Types = (),
+        after: _Types = (),
     ) -> None:
+        if isinstance(plugin.get("delegates"), list):
+            self._read_delegates(plugin["delegates"], (*path, "delegates"))
+        elif kind == "ipvlan":
+            self._add(plugin, path, before, after)
+        elif kind not in INTERFACE_PLUGINS and netconf.is_one_slip(str(kind), "ipvlan"):
+            self._fault((*path, "type"), f"type is {kind!r}; did you mean ipvlan?")
+
+    def _add(self, config: dict[str, Any], path: Path, before: _Types, after: _Types) -> None:
         faults = len(self.found.faults)
         if len(self.found.networks) == _MOST_NETWORKS:
             text = f"the file has more than {_MOST_NETWORKS} networks; put them into several"
