@@ -333,8 +333,8 @@ def read_result(file: str, option: str) -> tuple[dict[str, Any], results.Result]
 
 def make(call: Invocation) -> None:
     """Make a call and print its outcome; raises CniError."""
-    log = _log(call.environment)
-    begin = partial(_node, call.environment, output.Narrator(log) if call.is_verbose else log)
+    log = _log(call.environment, is_verbose=call.is_verbose)
+    begin = partial(_node, call.environment, log)
     try:
         request = parse(call.environment, read(call.stdin))
         request = request._replace(version=call.version or request.version)
@@ -376,10 +376,10 @@ def as_typed(error: CniError, names: Mapping[str, str]) -> CniError:
 
 def answered(call: Invocation) -> tuple[int, bytes]:
     """Make a call as a runtime does; return its exit status and what it prints."""
-    log = _log(call.environment)
+    log = _log(call.environment, is_verbose=call.is_verbose)
     given = read(call.stdin)
     log.open(given.config)
-    node = _node(call.environment, output.Narrator(log) if call.is_verbose else log)
+    node = _node(call.environment, log)
     printed = bytearray()
     status = protocol.serve(call.environment, given, partial(perform, node), printed.extend, log)
     return status, bytes(printed)
@@ -392,13 +392,13 @@ def read_only_node() -> Node:
 
 def _node(
     environment: Mapping[str, str],
-    listener: Log | output.Narrator,
+    log: Log,
     plan: Plan | None = None,
     ipam_result: results.Result | None = None,
 ) -> Node:
     interrupts = Interrupts()
     interrupts.install()
-    node = assemble(environment, interrupts, listener)
+    node = assemble(environment, interrupts, log)
     if plan is None:
         return node
     return node._replace(
@@ -408,5 +408,6 @@ def _node(
     )
 
 
-def _log(environment: Mapping[str, str]) -> Log:
-    return Log(lambda text: output.echo_err(*text.split("\n")), environment)
+def _log(environment: Mapping[str, str], *, is_verbose: bool = False) -> Log:
+    kind = output.Narrator if is_verbose else Log
+    return kind(lambda text: output.echo_err(*text.split("\n")), environment)

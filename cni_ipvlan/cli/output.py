@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from shlex import join
 from typing import Any, NamedTuple
 
@@ -170,15 +170,14 @@ def result(outcome: Result) -> None:
     echo(*(f"{key.ljust(width)}  {value}" for key, value in rows))
 
 
-class Narrator:
-    """Prints on stderr, for ``-v``, what a call does, and logs it in ``log``, too.
+class Narrator(Log):
+    """A log that prints on stderr, too, for ``-v``, what a call does.
 
     Commands may run side by side, so each has a number, with which all of its lines begin.
     """
 
-    def __init__(self, log: Log) -> None:
-        self._log = log
-        self.warn = log.warn
+    def __init__(self, write_stderr: Callable[[str], None], environment: Mapping[str, str]) -> None:
+        super().__init__(write_stderr, environment)
         self._running: dict[int, tuple[int, Command]] = {}
         self._last = 0
 
@@ -193,12 +192,12 @@ class Narrator:
             failed = styled(f", status {completed.status}", err=True, fg="red")
             time = f"{completed.seconds * 1000:.1f} ms"
             echo_err(f"[{number}]   {time}{failed if completed.status else ''}")
-        self._log.command(command, completed)
+        super().command(command, completed)
 
     def wait(self, text: str) -> None:
         """Print that the call has to wait."""
         echo_err(styled(one_line(text), err=True, fg="yellow"))
-        self._log.wait(text)
+        super().wait(text)
 
 
 def _begun(command: Command) -> Iterator[str]:

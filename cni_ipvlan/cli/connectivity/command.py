@@ -15,7 +15,7 @@ from cni_ipvlan.cli import calls, configs, options, output
 from cni_ipvlan.cli.connectivity.facts import ENDS
 from cni_ipvlan.cli.connectivity.trials import Question, ask
 from cni_ipvlan.cli.connectivity.weights import weigh
-from cni_ipvlan.cli.connectivity.world import End, UnknownEndError, World, of_family
+from cni_ipvlan.cli.connectivity.world import End, World, of_family
 from cni_ipvlan.cli.options import complete_ends, option
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, reported
 from cni_ipvlan.cli.reading import ConfigError, object_in
@@ -94,9 +94,8 @@ def _ends(world: World, argument: str, word: str, ifname: str = "") -> list[End]
         netns = namespace.find(options.netns_or_gone(word))
     try:
         return world.ends(word, netns, ifname)
-    except UnknownEndError as error:
-        hints = (argument, *(("--ifname",) if ifname else ()))
-        raise options.wrong(str(error), *hints) from None
+    except click.UsageError as error:
+        raise options.wrong(error.message, argument, *(["--ifname"] if ifname else [])) from None
 
 
 def _nearest(world: World, starts: Sequence[End], ends: Sequence[End]) -> tuple[End, End]:

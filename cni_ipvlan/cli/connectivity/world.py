@@ -11,6 +11,8 @@ from ipaddress import ip_address, ip_interface
 from shlex import join
 from typing import Any, NamedTuple
 
+import click
+
 from cni_ipvlan.cli import configs
 from cni_ipvlan.cli.attachments import is_named
 from cni_ipvlan.iproute import commands, namespace, packets, queries
@@ -28,10 +30,6 @@ _SEARCH_SECONDS = 5.0
 _NAMED = 10  # of many
 _AT_A_TIME = 16  # namespaces that are asked side by side
 _MISSING = Completed(127, b"", b"", 0.0, was_run=False)  # as of a shell
-
-
-class UnknownEndError(Exception):
-    """A word that names no end; the message is a sentence."""
 
 
 class Side(NamedTuple):
@@ -230,9 +228,8 @@ class World:
     def ends(self, word: str, netns: Namespace | None, ifname: str = "") -> list[End]:
         """Return what a word names: the host, an address, the interfaces of a container.
 
-        By default these are its ipvlan interfaces, or else those with an address.
-
-        Raises UnknownEndError.
+        By default these are its ipvlan interfaces, or else those with an address; raises UsageError
+        if there are none.
         """
         if word == "host" or (netns and netns.identity == namespace.own()):
             own = (each for port in self.ports if port.side is self.host for each in port.usual)
@@ -254,13 +251,13 @@ class World:
             ours = [each for each in found if each.link.is_ipvlan]
             found = ours or [each for each in found if each.addresses]
         if not found:
-            raise UnknownEndError(self._why_unknown(word, netns, inside))
+            raise click.UsageError(self._why_unknown(word, netns, inside))
         return [End(self.described(each), each.usual, each.side, each) for each in found]
 
     def _called(self, word: str, netns: Namespace | None) -> Side | None:
         """Return the side that a word names; whole names and root's records come first.
 
-        Raises UnknownEndError if there are several.
+        Raises UsageError if there are several.
         """
         if netns:
             return next((each for each in self.sides if _is_at(each.netns, netns.identity)), None)
@@ -274,7 +271,7 @@ class World:
         if len(best) > 1:
             listed = "; ".join(sorted(text for text, _ in best.values())[:_NAMED])
             give = "give NAMESPACE/NAME, the whole ID or the namespace"
-            raise UnknownEndError(f"{word!r} is {len(best)} containers: {listed}; {give}")
+            raise click.UsageError(f"{word!r} is {len(best)} containers: {listed}; {give}")
         return next((side for _, side in best.values()), None)
 
     def _containers(self) -> Iterator[tuple[Side, str, str, bool]]:

@@ -6,7 +6,6 @@ import pytest
 from cni_ipvlan.cli.output import Narrator
 from cni_ipvlan.iproute.commands import Command, Undo
 from cni_ipvlan.iproute.running import Completed
-from cni_ipvlan.log import Log
 
 UNDO = Command(("ip", "link", "delete", "dev", "iv"))
 CHANGE = Command(("ip", "link", "add", "name", "iv"), "create it", undo=(Undo(UNDO),))
@@ -23,7 +22,7 @@ Printed = pytest.CaptureFixture[str]
 
 @pytest.fixture
 def narrator() -> Narrator:
-    return Narrator(Log(click.echo, {}))
+    return Narrator(click.echo, {})
 
 
 def test_lines_of_commands_side_by_side_differ(narrator: Narrator, capsys: Printed) -> None:
