@@ -29,10 +29,7 @@ IsWanted = Callable[[tuple[int, int] | None, Collection[str], str, str], bool]
 _OF_ROUTE = ("mtu", "advmss", "priority", "table", "scope")
 _DEFAULT = ("0.0.0.0/0", "::/0")
 _UNFINISHED = "unfinished"  # its ADD has neither ended nor is it running
-_NO_RECORD = "no record"  # it is labelled, but root has not recorded it where it is
-_NO_LEASE = "no lease"  # host-local, which gave out its address, no longer knows that
 _NO_INTERFACE = "no interface"
-_MTU_TOO_LARGE = "MTU above its master's"  # which loses larger packets
 FOR_ROOT = "what only root may see"
 
 
@@ -73,7 +70,8 @@ def look(
             if with_routes and each.netns not in routes:
                 routes[each.netns] = _routes(tx, each.netns, missed.append)
             row = _row(each, known, _of_link(each.link, routes.get(each.netns, ())))
-            row["problems"] += [_MTU_TOO_LARGE] * bool(master and each.link.mtu > master.mtu)
+            if master and each.link.mtu > master.mtu:  # which loses larger packets
+                row["problems"].append("MTU above its master's")
             of_master = masters.setdefault(name, _master(name, master, each.link))
             of_master["attachments"].append(row)
     # If something can't be seen, it may be the interface.
@@ -210,11 +208,11 @@ def _problems(
         return
     records = known.records.get(known.owner(each), ()) if is_unmoved else here
     complete = next((record for record in records if record.is_complete), None)
-    if complete is None:
-        yield _UNFINISHED if records or is_unmoved else _NO_RECORD
+    if complete is None:  # with a label, but no record, root has not recorded it where it is
+        yield _UNFINISHED if records or is_unmoved else "no record"
         return
     if leased is not None and not is_unmoved and not _own(each).issubset(leased):
-        yield _NO_LEASE
+        yield "no lease"  # host-local, which gave out its address, no longer knows that
     if not complete.has_mode_of(link):  # another program has changed it
         yield f"mode {link.mode} {link.flag}, not {complete.mode} {complete.flag}"
 
