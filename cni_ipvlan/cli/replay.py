@@ -15,6 +15,7 @@ import click
 
 from cni_ipvlan.capture import FORM
 from cni_ipvlan.cli import calls, configs, options, output
+from cni_ipvlan.cli.dry_run.script import whose
 from cni_ipvlan.cli.reading import object_in
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import CniError
@@ -108,16 +109,10 @@ def _environment(
 
 def _announce(call: calls.Invocation, time: str) -> None:
     """Print what will be done, before it is done."""
-    environment = call.environment
-    parts = {
-        "container": environment.get("CNI_CONTAINERID"),
-        "interface": environment.get("CNI_IFNAME"),
-        "namespace": environment.get("CNI_NETNS"),
-        "pod": pod(environment),
-    }
-    verb, path = environment.get("CNI_COMMAND", ""), environment["CNI_PATH"]
-    words = [f"{word} {value}" for word, value in parts.items() if value]
-    lines = [", ".join([f"replaying {verb} of {time}", *words])]
+    verb, path = call.environment.get("CNI_COMMAND", ""), call.environment["CNI_PATH"]
+    lines = [", ".join((f"replaying {verb} of {time}", *whose(call.environment)))]
+    if of_pod := pod(call.environment):
+        lines[0] += f", pod {of_pod}"
     if verb == "GC":
         lines.append("it releases the addresses of attachments that have been added since")
     if plugin := netconf.ipam_type(read(call.stdin).config):

@@ -179,9 +179,11 @@ def _addresses(tools: Tools, conf: NetConf, ipam: IpamConfig, master: Master) ->
 def _of_host(conf: NetConf, ipam: IpamConfig, master: Master) -> Iterator[Finding]:
     for _, text, advice in with_host(ipam, master):
         yield Finding(PROBLEM, "addresses", text, advice)
-    hosts = set(map(ip_address, master.addresses))
+    hops = {hop for _, _, hop in ipam.routes}
+    hops |= {each.gateway for each in ipam.pools} if None in hops else set()
+    found = hops.intersection(map(ip_address, master.addresses))
     # The modes but l2 send nothing to a gateway.
-    for hop in sorted(hosts & ipam.next_hops, key=str) if conf.mode == "l2" else ():
+    for hop in sorted(found, key=str) if conf.mode == "l2" else ():
         text = f"the gateway {hop} is the host's own address on {master.link.name}"
         text += ", which its ipvlan containers can't reach"
         yield Finding(PROBLEM, "addresses", text, "use the network's router as gateway")

@@ -7,7 +7,7 @@ each step what undoes it, which is done in reverse order if a step fails, or on 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from shlex import join, quote
 
 from cni_ipvlan.cli.dry_run import answer
@@ -54,8 +54,8 @@ ipv6=$(answered ipv6)"""
 def text(made: Prediction) -> str:
     """Return the steps with their purposes as comments."""
     given, assumed = made.environment, assumptions(made.plan)
-    about = [f"{word} {given[name]}" for word, name in _ABOUT.items() if given.get(name)]
-    lines = ["; ".join((f"dry run of {given['CNI_COMMAND']}: nothing was changed", *about))]
+    head = f"dry run of {given['CNI_COMMAND']}: nothing was changed"
+    lines = ["; ".join((head, *whose(given)))]
     lines += [f"assumed: {each}" for each in assumed[:_SHOWN_ASSUMPTIONS]]
     if len(assumed) > _SHOWN_ASSUMPTIONS:
         lines.append(f"assumed: {len(assumed) - _SHOWN_ASSUMPTIONS} more")
@@ -64,6 +64,11 @@ def text(made: Prediction) -> str:
     path = [f'export PATH={quote(own)}:"$PATH"'] if (own := own_programs()) else []
     steps = _all_or_nothing(made) if given["CNI_COMMAND"] == "ADD" else _each(made)
     return "\n".join((*map(_comment, lines), "(", *path, *steps, ")"))
+
+
+def whose(environment: Mapping[str, str]) -> list[str]:
+    """Return phrases about the attachment that a call is about."""
+    return [f"{word} {environment[name]}" for word, name in _ABOUT.items() if environment.get(name)]
 
 
 def _each(made: Prediction) -> Iterator[str]:

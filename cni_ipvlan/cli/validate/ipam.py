@@ -119,13 +119,6 @@ class IpamConfig:
         routes = pool.get("routes") or own.get("routes")
         self.routes = [_route(*each) for each in _entries(routes, "routes")]
 
-    @property
-    def next_hops(self) -> set[Address]:
-        """The next hops of all routes; some are the gateway."""
-        hops = {hop for _, _, hop in self.routes}
-        hops |= {each.gateway for each in self.pools} if None in hops else set()
-        return {hop for hop in hops if hop is not None}
-
     def may_be_given(self, capability: str) -> bool:
         """Whether the runtime hands addresses or ranges to the plugin."""
         parts = (self.config.get("capabilities"), self.config.get("runtimeConfig"))
