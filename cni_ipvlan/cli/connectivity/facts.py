@@ -16,12 +16,10 @@ from cni_ipvlan.iproute import commands, packets, queries
 from cni_ipvlan.iproute.packets import NeighbourState, RouteLookup
 
 _MOST_SIDES = 8
-# By the answer of ip route get: the type of the route, as a word and as a number (RTN_* of
-# <linux/rtnetlink.h>).
-_THROWN_AWAY = {
-    "Invalid argument": ("blackhole", "6"),
-    "No route to host": ("unreachable", "7"),
-    "Permission denied": ("prohibit", "8"),
+_THROWN_AWAY = {  # by the answer of ip route get: the type of the route
+    "Invalid argument": "blackhole",
+    "No route to host": "unreachable",
+    "Permission denied": "prohibit",
 }
 L3 = ("l3", "l3s")
 _UNKNOWN = NeighbourState("", "")
@@ -403,7 +401,7 @@ def _unroutable(
     """Yield why a side does not know where to send packets that it has, or gets by ``entry``."""
     target = walk.target
     kinds = (_THROWN_AWAY[each] for each in _THROWN_AWAY if each in answer)
-    thrown = [found for kind in kinds for found in _thrown_away(world, side, walk, *kind)]
+    thrown = [found for kind in kinds for found in _thrown_away(world, side, walk, kind)]
     if entry and "cross-device" in answer:
         key = commands.RP_FILTER.format(entry.link.name)
         text = f"{side} drops what comes from {walk.source} by {entry.link.name}, since it would "
@@ -428,25 +426,24 @@ def _unroutable(
         yield Finding(PROBLEM, "route", text, f"add it {where}; for now: {add}")
 
 
-def _thrown_away(world: World, side: Side, walk: Walk, kind: str, number: str) -> Iterator[Finding]:
+def _thrown_away(world: World, side: Side, walk: Walk, kind: str) -> Iterator[Finding]:
     """Yield the rule or route of a kind that throws packets away, the first one first."""
     target, family = walk.target, "-6" if ":" in walk.target else "-4"
     text = f"{side} throws away what goes to {target}: {kind}"
-    routes = world.entries(side, "ip", family, "-N", "-j", "route", "show", "table", "all")
-    for rule in world.entries(side, "ip", family, "-N", "-j", "rule", "show"):
+    routes = world.entries(side, "ip", family, "-j", "route", "show", "table", "all", "type", kind)
+    for rule in world.entries(side, "ip", family, "-j", "rule", "show"):
         source, priority = _prefix(rule, "src"), str(rule["priority"])
         is_from = not walk.source or _contains(source, walk.source)
         if not (is_from and _contains(_prefix(rule, "dst"), target)):
             continue
         named = f"by the rule {priority}: from {source} to {_prefix(rule, 'dst')}"
-        if rule.get("action") == number:
+        if rule.get("action") == kind:
             remove = side.shell("ip", family, "rule", "delete", "priority", priority)
             yield Finding(PROBLEM, "blackhole", f"{text} {named}", f"{_REMOVE}: {remove}")
         for route in routes:
-            dst, table = route["dst"], route.get("table", str(queries.MAIN_TABLE))
-            is_it = (table, route.get("type")) == (rule.get("table"), number)
-            if is_it and _contains(dst, target):
-                at = ("table", table) if table != str(queries.MAIN_TABLE) else ()
+            dst, table = route["dst"], route.get("table", "main")
+            if table == rule.get("table") and _contains(dst, target):
+                at = ("table", table) if table != "main" else ()
                 remove = side.shell("ip", family, "route", "delete", kind, dst, *at)
                 what = f"{text} {' '.join((dst, *at))}" + (f" ({named})" if at else "")
                 yield Finding(PROBLEM, "blackhole", what, f"{_REMOVE}: {remove}")
