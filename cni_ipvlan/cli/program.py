@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 import click
@@ -37,9 +38,9 @@ _OTHER_WORDS = {
     "lint": "validate",
 }
 _GROUPS = {
-    "Look": ("show", "probe", "trace", "doctor", "status", "check"),
-    "Change": ("add", "del", "gc", "replay"),
-    "Files": ("validate", "ipam-answer"),
+    "Look": (show, probe_command, trace_command, doctor_command, calls.status, calls.check),
+    "Change": (calls.add, calls.delete, calls.gc, replay.replay),
+    "Files": (validate, ipam_answer),
 }
 _LONGEST_HELP = 200  # of a command, in the list; click cuts it to what fits one line
 _BAD_INPUT = (
@@ -99,14 +100,10 @@ class _Commands(click.Group):
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands, those first that change nothing."""
-        for title, names in _GROUPS.items():
+        for title, commands in _GROUPS.items():
+            rows = [(each.name or "", each.get_short_help_str(_LONGEST_HELP)) for each in commands]
             with formatter.section(title):
-                formatter.write_dl(
-                    [
-                        (each, self.commands[each].get_short_help_str(_LONGEST_HELP))
-                        for each in names
-                    ]
-                )
+                formatter.write_dl(rows)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -174,8 +171,5 @@ def ipvlan(ctx: click.Context, version: bool, dry_run: bool, as_json: bool, verb
         calls.make(calls.Invocation(dict(os.environ), stdin, dry_run, as_json, verbose))
 
 
-for _command in (
-    *(calls.add, calls.delete, calls.check, calls.status, calls.gc, validate, show),
-    *(doctor_command, probe_command, trace_command, replay.replay, ipam_answer),
-):
+for _command in chain(*_GROUPS.values()):
     ipvlan.add_command(_command)
