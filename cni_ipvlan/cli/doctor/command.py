@@ -63,11 +63,13 @@ def examine(tools: Tools, given: NetworkConfig | None, netns: str | None) -> Ite
     yield from reported("plugins", plugins.examine(tools))
     if netns is not None:
         try:
-            tools = tools._replace(container=_container(netns))
+            container = _container(netns)
         except click.BadParameter as error:
             yield Finding(PROBLEM, "namespace", error.message)
-        network = given.name if given else ""
-        yield from reported("namespace", node.examine_container(tools, network))
+        else:
+            tools = tools._replace(container=container)
+            network = given.name if given else ""
+            yield from reported("namespace", node.examine_container(tools, container, network))
     yield from reported("configuration", _networks(tools, given))
 
 

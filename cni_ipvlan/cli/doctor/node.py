@@ -102,11 +102,9 @@ def _records() -> Iterator[Finding]:
     yield Finding(OK, "records", f"{DIRECTORY} can have the records of attachments")
 
 
-def examine_container(tools: Tools, network: str) -> Iterator[Finding]:
-    """Yield the findings about a given container; ``network`` may be empty."""
-    place, ifname = tools.container, tools.ifname or _IFNAME
-    if place is None:
-        return
+def examine_container(tools: Tools, place: Namespace, network: str) -> Iterator[Finding]:
+    """Yield the findings about a container; ``network`` may be empty."""
+    ifname = tools.ifname or _IFNAME
     links = queries.links(tools.tx.run(Command(commands.link_show(), netns=place)).stdout)
     names = ", ".join(link.name for link in links)
     yield Finding(OK, "namespace", f"{place.path} has the interfaces {names}")

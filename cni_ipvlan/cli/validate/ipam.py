@@ -91,11 +91,6 @@ class Pool(NamedTuple):
         """The first and the last address."""
         return str(self.first) if self.first == self.last else f"{self.first} to {self.last}"
 
-    @property
-    def is_only_gateway(self) -> bool:
-        """Whether it has no address for containers."""
-        return self.first == self.last == self.gateway
-
 
 class IpamConfig:
     """The addresses and routes in a configuration of host-local or static; of others, it has none.
@@ -310,11 +305,11 @@ def _in_host_local(ipam: IpamConfig) -> Iterator[Problem]:
         if len({each.subnet.version for each in sound}) > 1:
             text = "a set of ranges has both IPv4 and IPv6; each needs a set of its own"
             yield Problem(sound[0].path[:-1], text)
+        empty = [each for each in sound if each.first == each.last == each.gateway]
         for each in sound:
-            if each.is_only_gateway:
+            if each in empty:
                 text = f"the range has no address but the gateway's, {each.gateway}"
-                is_warning = not all(other.is_only_gateway for other in sound)
-                yield Problem(each.path, text, is_warning)
+                yield Problem(each.path, text, is_warning=len(empty) < len(sound))
             compared = others if len(others) < MOST_COMPARED else ()
             rival = next(filter(each.overlaps, compared), None)
             if rival:
