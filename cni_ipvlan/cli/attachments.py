@@ -118,8 +118,8 @@ def _listed(records: Sequence[Record]) -> str:
     )
 
 
-def existing(node: Node, network: str) -> list[AttachmentId]:
-    """Return a network's attachments whose interface or container is on this node.
+def existing(node: Node, network: str) -> tuple[dict[str, str], ...]:
+    """Return a network's attachments whose interface or container is on this node, as GC has them.
 
     Raises CniError if not all of it can be seen: what is not seen would be released.
     """
@@ -139,7 +139,8 @@ def existing(node: Node, network: str) -> list[AttachmentId]:
         if namespace.leads_to(record.netns, record.netns_identity)
         or node.registry.is_live(record.attachment.key)
     ]
-    return sorted({each for each in found if each and each.network == network})
+    here = sorted({each for each in found if each and each.network == network})
+    return tuple({"containerID": each.container_id, "ifname": each.ifname} for each in here)
 
 
 def container_id_of(node: Node, network: str, ifname: str, netns: str) -> str:

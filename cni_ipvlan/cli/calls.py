@@ -182,7 +182,13 @@ def check(**values: Any) -> None:
 def status(**values: Any) -> None:
     """Check whether an ADD could succeed now, and that validate finds no error."""
     network = options.chosen(values["config"], values["network"])
-    _call_network("STATUS", {**network.config}, {**values, "as_json": False})
+    config, ipam = dict(network.config), netconf.ipam_type(network.config)
+    version = _raise_version(config, "STATUS")
+    if version and ipam:
+        text = f"not asking the IPAM plugin {ipam}, which may not know STATUS: the configuration's"
+        named = network.config.get("cniVersion") or "not given"
+        output.echo_err(f"{text} cniVersion is {named}")
+    _call("STATUS", config, {**values, "as_json": False}, version=version)
     for each in validate.in_config(network):
         if not each.is_warning and each.text != DUPLICATE:  # of which an ADD takes the last
             raise CniError(NOT_AVAILABLE, f"{json_path(each.path)}: {each.text}")
@@ -228,11 +234,9 @@ def gc(
     for network in networks:
         with failures.noted():
             if keep_existing:
-                found = attachments.existing(read_only_node(), network.name)
-                valid = tuple(
-                    {"containerID": each.container_id, "ifname": each.ifname} for each in found
-                )
-            _call_network("GC", {**network.config, "cni.dev/valid-attachments": valid}, values)
+                valid = attachments.existing(read_only_node(), network.name)
+            config = {**network.config, "cni.dev/valid-attachments": valid}
+            _call("GC", config, values, version=_raise_version(config, "GC"))
     failures.raise_any()
 
 
@@ -272,15 +276,6 @@ def _call_attachment(command: str, given: _Values, values: _Values) -> None:
     about = {"CNI_CONTAINERID": container_id, "CNI_NETNS": netns, "CNI_IFNAME": ifname}
     about |= {"CNI_ARGS": values["cni_args"]} if values["cni_args"] else {}
     _call(command, config, values, **about)
-
-
-def _call_network(command: str, config: _Values, values: _Values) -> None:
-    ipam, named = netconf.ipam_type(config), config.get("cniVersion")
-    version = _raise_version(config, command)
-    if version and ipam and command == "STATUS":
-        text = f"not asking the IPAM plugin {ipam}, which may not know STATUS: the configuration's"
-        output.echo_err(f"{text} cniVersion is {named or 'not given'}")
-    _call(command, config, values, version=version)
 
 
 def _call(
