@@ -179,6 +179,7 @@ def capture_of(conf: Conf | bytes, **environment: str) -> str:
     )
 
 
+@pytest.mark.slow
 def test_a_replay_runs_no_program_that_a_capture_names(
     scene: Scene, person: Person, fake_ipam: FakeIpam
 ) -> None:

@@ -151,6 +151,7 @@ def add_again(attack: Added) -> None:
 AFTERWARDS = [nothing, delete, delete_a_forged_one, end, collect, add_again]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("afterwards", AFTERWARDS)
 def test_the_mode_of_a_hidden_link_is_the_only_one_that_is_permitted(
     scene: Scene, afterwards: Callable[[Added], None]
@@ -244,6 +245,7 @@ def test_a_hidden_link_has_namespaces_searched_once(scene: Scene, tmp_path: Path
     assert counts[0] >= counts[1] + OTHERS
 
 
+@pytest.mark.slow
 def test_a_container_with_thousands_of_links_is_read_as_fast_as_another(scene: Scene) -> None:
     scene.add()
     before = min(seconds_of_add(scene) for _ in range(2))

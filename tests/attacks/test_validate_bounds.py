@@ -29,6 +29,7 @@ COMMANDS = (
 )
 
 
+@pytest.mark.slow
 def test_texts_that_ask_for_much_are_each_refused_in_a_sentence(person: Person) -> None:
     for name, (bomb, _) in BOMBS.items():
         (person.directory / f"{name}.yaml").write_text(GOOD + bomb)

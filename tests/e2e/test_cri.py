@@ -58,6 +58,7 @@ def test_where_debians_containerd_looks_unless_told() -> None:
     assert 'conf_dir = "/etc/cni/net.d"' in settings
 
 
+@pytest.mark.slow
 def test_pods_are_made_reach_each_other_outlive_the_runtime_and_end(
     containerd: Containerd, cri: Cri
 ) -> None:

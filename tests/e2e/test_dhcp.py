@@ -70,6 +70,7 @@ def address(result: dict[str, Any]) -> str:
     return first.split("/", maxsplit=1)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("-broadcast",)])
 def test_containers_have_their_own_leases_renew_and_release_them(
     scene: Scene, cable: Space, tmp_path: Path, options: Sequence[str]

@@ -35,6 +35,7 @@ def machine(node: Node, runtime: Runtime, person: Person) -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 def test_commands_of_the_documents_succeed(machine: None, node: Node, person: Person) -> None:
     for commands in typed_in("e2e").values():
         container = node.namespace(VALUES["NAME"])

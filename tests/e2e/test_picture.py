@@ -18,6 +18,7 @@ LINES = (
 VOLATILE = re.compile(r"fe80::[0-9a-f:]+")  # different each time
 
 
+@pytest.mark.slow
 def test_picture_shows_what_the_commands_print(node: Node, person: Person) -> None:
     node.master_on_a_wire()
     for number, name in enumerate(("web", "db"), start=2):

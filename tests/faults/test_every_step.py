@@ -194,12 +194,14 @@ def test_check_changes_nothing_and_fails_when_anything_does(scene: Scene) -> Non
     assert wrong == {}
 
 
+@pytest.mark.slow
 def test_delete_may_be_repeated_when_anything_fails(scene: Scene) -> None:
     wrong = after_faults(scene, "DEL", scene.conf, lambda: scene.call("ADD"), scene.cleared)
 
     assert wrong == {}
 
 
+@pytest.mark.slow
 def test_gc_may_be_repeated_when_anything_fails(leasing_scene: Scene) -> None:
     scene = leasing_scene
     points = scene.points("ADD")
@@ -268,6 +270,7 @@ def gc_conf(scene: Scene) -> Conf:
     return {**scene.conf, "cni.dev/valid-attachments": valid}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scene", WAYS, indirect=True)
 def test_what_a_second_fault_keeps_from_being_undone_is_named(scene: Scene) -> None:
     commands = [point for point in scene.points("ADD") if point.is_command]

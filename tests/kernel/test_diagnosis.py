@@ -404,6 +404,7 @@ def test_the_verdict_names_the_cause_and_the_next_step(world: World, name: str) 
         assert not [each for each in said["findings"] if each["state"] == "problem"]
 
 
+@pytest.mark.slow
 def test_an_end_has_several_names(world: World) -> None:
     world.make("pair; add one 10.1.0.5/24 - name=other CNI_IFNAME=net2")
     pod = {"CNI_ARGS": "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0"}
@@ -425,6 +426,7 @@ def test_an_end_has_several_names(world: World) -> None:
     assert f"net1 of the container {identity} is gone" in ipvlan("trace", "web-0", "host").err
 
 
+@pytest.mark.slow
 def test_a_word_for_several_containers_is_refused(world: World) -> None:
     for number, at in enumerate((world.scene.one, world.scene.two), 1):
         pod = f"IgnoreUnknown=1;K8S_POD_NAMESPACE=n{number};K8S_POD_NAME=web-0"
@@ -515,6 +517,7 @@ def test_an_address_of_another_host(world: World) -> None:
     assert "another host on the network has fd00:1::2/64" in json.dumps(said["findings"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("made", "asked", "verdict"),
     [
@@ -544,6 +547,7 @@ def test_another_host_can_only_be_asked(world: World, made: str, asked: str, ver
         assert verdict in world.ask(asked)["verdict"]
 
 
+@pytest.mark.slow
 def test_dns_servers_of_the_kept_result(world: World) -> None:
     world.make("pair")
     servers = {"nameservers": ["10.1.0.1", "10.1.0.77", "-f"]}

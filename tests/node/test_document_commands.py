@@ -33,6 +33,7 @@ done
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can install the plugin")
 def test_commands_of_the_documents_succeed(fresh: Path, wheels: Path) -> None:
     environment = {**PIPLESS, "GIT_CONFIG_GLOBAL": os.devnull, "PIP_CONFIG_FILE": os.devnull}

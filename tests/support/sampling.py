@@ -1,7 +1,7 @@
 """What is tested of many cases: a sample, another one each day; all of them with --long.
 
 Of tests with parameters, tests/conftest.py takes a fifth of the rows, except in the unit tier, and
-of those that take ten seconds or more (the mark "slow") a third, unless they are named with -k.
+of those that take five seconds or more (the mark "slow") a third, unless they are named with -k.
 What loops over many cases itself takes a sample of them.
 
 scripts/test chooses the seed once for all tiers, and passes it on in the environment, also to other

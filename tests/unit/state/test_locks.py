@@ -151,7 +151,8 @@ def test_a_lock_that_was_made_again_is_not_removed(
 def test_lock_of_a_master_is_held_by_one_at_a_time(
     registry: Registry, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(locks, "_CALL_SECONDS", 0.1)
+    for seconds in ("_CALL_SECONDS", "_ORPHAN_SECONDS"):
+        monkeypatch.setattr(locks, seconds, 0.1)
     holder = process(HOLD_MASTER, directory)
     assert line(holder) == "held"
     with pytest.raises(BusyError), registry.master_lock(MASTER, never):
