@@ -42,7 +42,7 @@ doctor: 0
 ADD: 10.1.1.2/24
 CHECK: passed
 DEL: 0 left
-version: ipvlan, version 99.0
+version: ipvlan, version 99.0, of this commit
 logs:
 different:
 new at home: .cache
