@@ -150,6 +150,11 @@ class Walk:
             self.source = self.source or self.first.source
             self._leave(start, self.first)
 
+    @property
+    def ports(self) -> list[Port]:
+        """The interfaces by which it leads."""
+        return [each for wire in self.wires for each in (wire.out, wire.into) if each]
+
     def _way(
         self, side: Side, words: dict[str, str], entry: Port | None = None
     ) -> RouteLookup | None:

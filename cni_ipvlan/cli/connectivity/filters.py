@@ -1,13 +1,13 @@
 """Which rule of a packet filter drops packets: one that has counted some while one asked.
 
-A rule of nft(8) that does not count may drop them. So may a qdisc of tc(8), and the filters there.
+A rule of nft(8) that does not count may drop them. Of tc(8), what counts is a qdisc on the way.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from ipaddress import ip_address, ip_network
 from shlex import split
@@ -18,6 +18,7 @@ from cni_ipvlan.cli.output import PROBLEM, Finding
 
 _LIST = ("nft", "-j", "list", "ruleset")
 _QDISCS = ("tc", "-s", "-j", "qdisc", "show")
+_QUEUES = ("cake", "fq", "fq_codel", "mq", "pfifo", "pfifo_fast", "sfq")  # that drop when full
 _DROPS = re.compile(r"\[(\d+):\d+\] -A (\S+ .*-j (?:DROP|REJECT)\b.*)|:(\S+) DROP \[(\d+):\d+\]")
 _UNCOUNTED = -1
 _PREFIX = re.compile(r"(?<!! )-[sd] (\S+)")
@@ -45,8 +46,13 @@ def programs(world: World, target: str) -> list[str]:
     return both or [each for each in (f"{name}-save",) if world.has(each)]
 
 
-def counted(world: World, side: Side, ends: Sequence[str]) -> dict[Rule, int]:
-    """Return all rules of a side that may drop echoes between two addresses, and their counts."""
+def counted(
+    world: World, side: Side, ends: Sequence[str], devices: Collection[str]
+) -> dict[Rule, int]:
+    """Return all rules of a side that may drop echoes between two addresses, and their counts.
+
+    ``devices`` are its interfaces by which echoes go.
+    """
     found: dict[Rule, int] = {}
     for program in programs(world, ends[-1]):
         name, table = program.removesuffix("-save"), ""
@@ -63,7 +69,8 @@ def counted(world: World, side: Side, ends: Sequence[str]) -> dict[Rule, int]:
             found |= _of_nft(**each)
     with suppress(ValueError, KeyError, TypeError):
         for each in json.loads(world.answer(side, _QDISCS).stdout):
-            found[Rule("tc", each["dev"], each["kind"])] = each["drops"]
+            if each["dev"] in devices and each["kind"] not in _QUEUES:
+                found[Rule("tc", each["dev"], each["kind"])] = each["drops"]
     return found
 
 

@@ -143,11 +143,17 @@ def _silence(world: World, question: Question) -> Iterator[Finding]:
             yield _leaves_by(port, device, walk.target)
     sides = list({id(s): s for walk, _ in walks for s in walk.sides}.values())
     both = [each for each in (source, target) if each]
-    before = [filters.counted(world, side, both) for side in sides]
+    passed = [each for walk, port in walks for each in (*walk.ports, port) if each]
+    chains = [each for port in passed for each in world.chain(port)]
+
+    def count(side: Side) -> dict[filters.Rule, int]:
+        devices = {each.link.name for each in chains if each.side is side}
+        return filters.counted(world, side, both, devices)
+
+    before = [count(side) for side in sides]
     world.ask(*pings)
     for side, old in zip(sides, before, strict=True):
-        after = filters.counted(world, side, both)
-        yield from filters.dropping(old, after, side, source or target)
+        yield from filters.dropping(old, count(side), side, source or target)
     if not (filters.programs(world, target) or world.has("nft")):
         text = "neither iptables-save nor nft is there, so filters were not looked at"
         yield Finding(WARNING, "not looked", text)

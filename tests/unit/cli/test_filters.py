@@ -21,7 +21,7 @@ def dropping(before: dict[str, str], after: dict[str, str]) -> list[str]:
                 stdout=printed.get(argv[0], "").encode()
             ),
         )
-        counted.append(filters.counted(cast("World", world), HERE, ENDS))
+        counted.append(filters.counted(cast("World", world), HERE, ENDS, {"eth0"}))
     found = filters.dropping(counted[0], counted[1], HERE, ENDS[0])
     return [f"{each.subject}: {each.text}" for each in found]
 
@@ -54,3 +54,14 @@ def test_a_rule_of_nft_is_blamed_if_it_counts_and_suspected_if_it_does_not() -> 
     blamed = "filter: a rule of the host drops packets: nft inet t in handle 7"
     assert dropping(printed(1), printed(1)) == [suspected]
     assert dropping(printed(1), printed(2)) == [blamed, suspected]
+
+
+def test_a_qdisc_is_blamed_if_it_is_on_the_way_and_drops_by_intention() -> None:
+    for device, kind, is_blamed in (
+        ("eth0", "clsact", True),
+        ("eth0", "netem", True),
+        ("eth0", "fq_codel", False),  # its queue was full
+        ("eth1", "clsact", False),
+    ):
+        rows = [[{"dev": device, "kind": kind, "drops": count}] for count in (1, 2)]
+        assert bool(dropping(*({"tc": json.dumps(row)} for row in rows))) == is_blamed
