@@ -351,6 +351,8 @@ def test_numbers_have_no_names_that_containers_give(scene: Scene, person: Person
 def test_numbers_are_readable_whatever_a_network_is_called(person: Person) -> None:
     name = 'q"uo\\te\nnl\r\x1b[31m é\ud800'
     with configured({**LEASED, "name": name}):
+        alike = json.dumps({**LEASED, "name": name.replace("\r", "\b")})
+        (NETWORKS / "91-show.conf").write_text(alike)
         ((labels, _),) = numbers(person)["addresses_free"]
     assert labels == {"network": 'q"uo\\te?nl??[31m é?'}
 

@@ -39,7 +39,7 @@ def lines(found: Mapping[str, Any], networks: Known) -> Iterator[str]:
     unseen = len(found["notSeen"])
     yield from _metric("build_info", "The plugin's version.", {_labels(version=__version__): 1})
     yield from _metric("attachments", "Interfaces of containers.", attachments)
-    yield from _metric("attachments_with_problems", "Those with which something is wrong.", faulty)
+    yield from _metric("attachments_with_problems", "Interfaces that have a problem.", faulty)
     yield from _metric("master_up", "Whether a master is up.", up)
     yield from _metric("addresses_used", "Addresses that host-local has leased.", used)
     yield from _metric("addresses_free", "Addresses that host-local can still lease.", free)
