@@ -53,6 +53,7 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         chosen = features.configured(conf)
         for feature in chosen:
             parent = feature.prepare(call, parent, conf, record)
+        record = record._replace(master=parent.key)
         master.check_master(parent, conf)
         if not parent.link.is_up:
             node.warn(master.is_down(parent))

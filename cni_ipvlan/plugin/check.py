@@ -22,7 +22,7 @@ from cni_ipvlan.plugin.find_master import matching
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import Call, Node
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
-from cni_ipvlan.state.attachment import named_by
+from cni_ipvlan.state.attachment import Record, named_by
 
 if TYPE_CHECKING:
     from cni_ipvlan.cni.result import Interface, Route
@@ -84,7 +84,7 @@ def _differences(call: Call, conf: NetConf, netns: Namespace) -> list[str]:
         *(
             ()
             if conf.master and not conf.vlan
-            else _index_differences(link, call.registry.master_index(call.attachment))
+            else _index_differences(link, call.registry.records_of(call.attachment))
         ),
         *(
             f"the address {each.address} is missing"
@@ -175,10 +175,11 @@ def _is_on_a_bond(link: Link, there: Sequence[Link]) -> bool:
     return link.kind in ("bond", "team")
 
 
-def _index_differences(link: Link, remembered_master: int | None) -> list[str]:
+def _index_differences(link: Link, records: Sequence[Record]) -> list[str]:
     """Compare the master's index with the recorded one: the default route may have changed."""
-    known = remembered_master is not None and link.parent_index
-    return ["it has another master"] if known and link.parent_index != remembered_master else []
+    is_known = records and link.parent_index
+    is_another = is_known and link.parent_index != records[0].master[1]
+    return ["it has another master"] if is_another else []
 
 
 def _ask_for_master(

@@ -71,7 +71,7 @@ def _remove_links(call: Call) -> None:
             name = attachment.ifname if record.is_complete else temporary
             of_record = _remove_from(call, records, netns, (name,)) if netns else []
         was_moving = was_on_host and not record.is_complete
-        if was_moving or links.includes_recorded(registry, record, of_record):
+        if was_moving or any(links.is_of_master(link, record) for link in of_record):
             removed.append(record)
     is_ending = any(
         record not in removed and not namespace.leads_to(record.netns, record.netns_identity)
@@ -99,7 +99,7 @@ def _remove_from(
     tx, registry, attachment = call.tx, call.registry, call.attachment
 
     def is_recorded(link: Link) -> bool:
-        return any(_is_about(registry, record, link, netns) for record in records)
+        return any(_is_about(record, link, netns) for record in records)
 
     with call.node.runner.holding(netns):
         asked = tx.open(links.listing(netns))
@@ -122,10 +122,10 @@ def _is_anothers(registry: Registry, link: Link, netns: Namespace) -> bool:
         records = registry.records_about(netns.identity, link.ifindex)
     except OSError:  # as in features.records()
         return False
-    return any(_is_about(registry, record, link, netns) for record in records)
+    return any(_is_about(record, link, netns) for record in records)
 
 
-def _is_about(registry: Registry, record: Record, link: Link, netns: Namespace) -> bool:
+def _is_about(record: Record, link: Link, netns: Namespace) -> bool:
     """Whether a record is about an interface: by its index, and its master's.
 
     That one is seen by its index from a container, by its name where it is itself.
@@ -133,10 +133,8 @@ def _is_about(registry: Registry, record: Record, link: Link, netns: Namespace) 
     about = record.netns_identity, record.ifindex
     if not record.ifindex or about != (netns.identity, link.ifindex):
         return False
-    return any(
-        bool(link.parent) if inode == netns.identity[1] else index == link.parent_index
-        for inode, index in registry.masters_of(record)
-    )
+    inode, index = record.master
+    return bool(link.parent) if inode == netns.identity[1] else index == link.parent_index
 
 
 def _described(registry: Registry, link: Link, container: Namespace) -> str:

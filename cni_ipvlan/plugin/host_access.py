@@ -129,9 +129,9 @@ class HostAccess(Feature):
         registry = call.registry.of_host
         left = list(_routes_to(tx, addresses, name)) if there else []
         for address, route in left:
-            _check_left(registry, record, shared.key(index), address, route)
-        record = record._replace(host_link=name, host_key=index, host_routes=tuple(addresses))
-        registry.write(master.key, record)
+            _check_left(registry, record, address, route)
+        record = record._replace(host_routes=tuple(addresses))
+        registry.write(record)
         tx.on_failure(lambda: _remove_record(call, record))
         if there is None:
             tx.run(_creation(master, record))
@@ -187,11 +187,12 @@ class HostAccess(Feature):
         """Remove the host's routes to an attachment, and after the last one its interface."""
         registry = call.registry.of_host
         for record in registry.records_of(attachment):
-            with locked(call.node, record.host_key):
-                if registry.is_only(shared.key(record.host_key), attachment):
-                    _remove_link(call.tx, record.host_link)  # and with it all its routes
+            index = record.master[1]
+            with locked(call.node, index):
+                if registry.is_only(record.master, attachment):
+                    _remove_link(call.tx, link_name(index))  # and with it all its routes
                 else:
-                    _remove_routes(call.tx, _routes_of(call.tx, record), record.host_link)
+                    _remove_routes(call.tx, _routes_of(call.tx, record), link_name(index))
                 registry.remove(record)
 
     def release_unrecorded(self, call: Call, attachment: AttachmentId) -> None:
@@ -373,11 +374,9 @@ def locked(node: Node, index: int) -> AbstractContextManager[None]:
     return node.registry.of_host.master_lock(shared.key(index), node.while_locked(what))
 
 
-def _check_left(
-    registry: Registry, own: Record, key: tuple[int, int], address: str, route: queries.Route
-) -> None:
+def _check_left(registry: Registry, own: Record, address: str, route: queries.Route) -> None:
     """Raise CniError if a route belongs to another attachment, whose container still exists."""
-    for record in registry.numbered(key, route.priority):
+    for record in registry.numbered(own.master, route.priority):
         is_others = record.attachment != own.attachment and address in record.host_routes
         if is_others and namespace.leads_to(record.netns, record.netns_identity):
             raise CniError(
@@ -457,7 +456,7 @@ def _host_link(tx: Transaction, name: str) -> Link | None:
 
 def _creation(master: Master, record: Record) -> Command:
     """Return the creation of the host's interface; nobody else uses it until it is undone."""
-    name, above = record.host_link, master.link.name
+    name, above = link_name(master.link.ifindex), master.link.name
     return Command(
         commands.link_add_ipvlan(above, name, record.mode, record.flag, 0),
         f"create the host's own interface of {above}",
@@ -475,10 +474,9 @@ def _route(address: str, name: str, source: str, metric: int) -> Command:
 
 def _remove_record(call: Call, record: Record) -> None:
     """Remove a record, unless something could not be undone that it is about."""
-    name = record.host_link
-    is_there = namespace.own_has_link(name)
-    registry, key = call.registry.of_host, shared.key(record.host_key)
-    if is_there and (registry.is_only(key, record.attachment) or _routes_of(call.tx, record)):
+    name, registry = link_name(record.master[1]), call.registry.of_host
+    is_only = registry.is_only(record.master, record.attachment)
+    if namespace.own_has_link(name) and (is_only or _routes_of(call.tx, record)):
         raise CniError(
             COMMAND_FAILED, f"the host's interface {name} or its routes remain; DEL removes them"
         )
@@ -487,10 +485,11 @@ def _remove_record(call: Call, record: Record) -> None:
 
 def _routes_of(tx: Transaction, record: Record) -> list[tuple[str, queries.Route]]:
     """Return the host's routes to an attachment that are there; others may have its addresses."""
-    if not namespace.own_has_link(record.host_link):
+    name = link_name(record.master[1])
+    if not namespace.own_has_link(name):
         return []
     metrics = (record.attachment.number, *_METRICS_BEFORE)
-    found = _routes_to(tx, record.host_routes, record.host_link)
+    found = _routes_to(tx, record.host_routes, name)
     return [(address, route) for address, route in found if route.priority in metrics]
 
 

@@ -182,12 +182,6 @@ def delete_recorded(tx: Transaction, record: Record) -> list[Link]:
     return delete(tx, (link,), netns)
 
 
-def includes_recorded(registry: Registry, record: Record, deleted: Iterable[Link]) -> bool:
-    """Whether one of the links that were deleted is that of a record, rather than a forged one."""
-    masters = registry.masters_of(record)
-    return any(_is_of_master(link, each, record) for link in deleted for each in masters)
-
-
 def left_behind(tx: Transaction, network: str) -> list[Link]:
     """Return the links of a network's attachments that are (still) on the host."""
     key = network_key(network)
@@ -232,14 +226,14 @@ def listed(tx: Transaction, netns: Namespace | None) -> list[Link] | None:
     return None if shown.is_assumed else queries.links(shown.stdout)
 
 
-def _is_of_master(link: Link, master: tuple[int, int], record: Record) -> bool:
-    """Whether the kernel says that a container's link has a master.
+def is_of_master(link: Link, record: Record) -> bool:
+    """Whether the kernel says that a container's link has a record's master, so is not forged.
 
     The number of the master's namespace was recorded when the link was made there: no other link
     whose parent has the same index has it. If the container itself has the master, its owner may
     change the mode anyway.
     """
-    inode, index = master
+    inode, index = record.master
     if inode == record.netns_identity[1]:
         return True
     is_known = record.parent_netns is not None

@@ -105,7 +105,7 @@ def reserve_mode(
         with registry.master_lock(master.key, check):
             opposed = _conflicting(tx, registry, master, record, searched)
             if opposed is None:
-                registry.write(master.key, record)
+                registry.write(record)
                 return
         if opposed is not _UNKNOWN:
             raise _conflict(registry, master, record, opposed)

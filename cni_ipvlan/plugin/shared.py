@@ -78,7 +78,7 @@ class Feature:
 
 
 def key(number: int) -> tuple[int, int]:
-    """Return the key of what has that ``host_key`` in records, on this host."""
+    """Return by what something of this host with that number is recorded."""
     return namespace.own()[1], number
 
 

@@ -20,30 +20,10 @@ from cni_ipvlan.plugin.codes import COMMAND_FAILED, INTERFACE_NAME_TAKEN, MASTER
 from cni_ipvlan.plugin.master import Master, check_master, is_down, look
 from cni_ipvlan.plugin.node import Call
 from cni_ipvlan.plugin.shared import Feature
-from cni_ipvlan.start.namedtuple import NamedTuple
 from cni_ipvlan.state.attachment import AttachmentId, Record
 
 _LABEL = "cni-ipvlan/vlan"
 _IDS = 4096
-
-
-class _Made(NamedTuple):
-    """A VLAN that was made here: ``key`` has the index of the interface below it and its ID.
-
-    ``ifindex`` is its own index, 0 if a killed call could not record it. ``unlabelled`` is the
-    name of one that this call may have made without labelling it.
-    """
-
-    key: int
-    ifindex: int
-    unlabelled: str = ""
-
-    def is_it(self, link: Link, below: int) -> bool:
-        """Whether a VLAN on the interface with the index ``below`` is that very one."""
-        may_lack_label = self.ifindex or link.name == self.unlabelled
-        is_marked = link.alias == _LABEL or (may_lack_label and not link.alias)
-        is_there = below * _IDS + link.vlan == self.key
-        return bool(is_marked) and is_there and self.ifindex in (0, link.ifindex)
 
 
 class Vlan(Feature):
@@ -59,18 +39,13 @@ class Vlan(Feature):
     def prepare(self, call: Call, master: Master, conf: NetConf, record: Record) -> Master:
         """Return the VLAN of an interface; make it if it is missing, and record who uses it."""
         tx, registry = call.tx, call.registry.of_vlan
-        key, name = master.link.ifindex * _IDS + conf.vlan, _name(master, conf.vlan)
-        with _locked(call, key, name):
+        key, name = _key(master.link.ifindex, conf.vlan), _name(master, conf.vlan)
+        with _locked(call, key):
             found = find(tx, master, conf.vlan)
             if found is None:
                 check_can_be_made(tx, master, conf)
-            # One that was not made here has no name in the record: it is not removed.
-            is_ours = found is None or found.link.alias == _LABEL
-            its = found.link if found else _to_be_made(master, name).link
-            record = record._replace(
-                host_link=its.name if is_ours else "", host_key=key, ifindex=its.ifindex
-            )
-            registry.write(shared.key(key), record)
+            record = record._replace(master=key, ifindex=found.link.ifindex if found else 0)
+            registry.write(record)
             shown = Command(commands.link_delete(name)) if found is None else None
             unlabelled = name if found is None else ""
             tx.on_failure(lambda: _release(call, record, unlabelled), shown)
@@ -100,10 +75,10 @@ class Vlan(Feature):
         for link in listed:
             if link.alias != _LABEL or link.vlan != call.request.config["vlan"]:
                 continue
-            key = indexes.get(link.parent, 0) * _IDS + link.vlan
-            with _locked(call, key, link.name):
-                if call.registry.of_vlan.is_only(shared.key(key), attachment):
-                    _remove(call, _Made(key, link.ifindex), attachment)
+            key = _key(indexes.get(link.parent, 0), link.vlan)
+            with _locked(call, key):
+                if call.registry.of_vlan.is_only(key, attachment):
+                    _remove(call, key, link.ifindex, attachment)
 
 
 def find(tx: Transaction, below: Master, vlan: int) -> Master | None:
@@ -153,13 +128,12 @@ def _made_by_root(below: Master, conf: NetConf) -> str:
 
 
 def _release(call: Call, record: Record, unlabelled: str = "") -> None:
-    registry, key = call.registry.of_vlan, shared.key(record.host_key)
+    registry, attachment = call.registry.of_vlan, record.attachment
     if links.is_there(call.tx, record):
         return  # it could not be undone, or was moved; the record is for the DEL that removes it
-    with _locked(call, record.host_key, record.host_link):
-        if record.host_link and registry.is_only(key, record.attachment):
-            made_here = _Made(record.host_key, record.ifindex, unlabelled)
-            _remove(call, made_here, record.attachment)
+    with _locked(call, record.master):
+        if registry.is_only(record.master, attachment):
+            _remove(call, record.master, record.ifindex, attachment, unlabelled)
         registry.remove(record)
 
 
@@ -178,13 +152,20 @@ def _make(tx: Transaction, add: Command, name: str) -> None:
     tx.run(Command(commands.link_set_up(name), "bring it up"))
 
 
-def _remove(call: Call, made_here: _Made, attachment: AttachmentId) -> None:
+def _remove(
+    call: Call,
+    key: tuple[int, int],
+    ifindex: int,
+    attachment: AttachmentId,
+    unlabelled: str = "",
+) -> None:
     """Remove a VLAN that was made here, unless anything but the attachment uses it.
 
-    What is on it goes with it, so it is looked for on the host, and the kernel is asked about
-    ipvlan and macvlan in containers.
+    ``ifindex`` is 0 if a killed call could not record it. ``unlabelled`` is the name of one that
+    this call may have made without labelling it. What is on it goes with it, so it is looked for
+    on the host, and the kernel is asked about ipvlan and macvlan in containers.
     """
-    link = _found_again(call.tx, made_here)
+    link = _found_again(call.tx, key, ifindex, unlabelled)
     if link is None:
         return
     registry, key = call.registry, shared.key(link.ifindex)
@@ -207,12 +188,16 @@ def _delete(tx: Transaction, name: str) -> None:
             raise
 
 
-def _found_again(tx: Transaction, made_here: _Made) -> Link | None:
+def _found_again(
+    tx: Transaction, key: tuple[int, int], ifindex: int, unlabelled: str
+) -> Link | None:
     """Return a VLAN that was made here, unless it is another by now or the host uses it."""
     there = queries.links_with_addresses(tx.run(Command(commands.address_show())).stdout)
     indexes = {link.name: link.ifindex for link, _ in there}
     for link, addresses in there:
-        if link.vlan and made_here.is_it(link, indexes.get(link.parent, 0)):
+        is_marked = link.alias == _LABEL or (link.name == unlabelled and not link.alias)
+        is_it = link.vlan and _key(indexes.get(link.parent, 0), link.vlan) == key
+        if is_marked and is_it and ifindex in (0, link.ifindex):
             is_used = link.master or addresses or any(each.parent == link.name for each, _ in there)
             return None if is_used else link
     return None
@@ -222,6 +207,11 @@ def _name(below: Master, vlan: int) -> str:
     return f"{below.link.name}.{vlan}"
 
 
-def _locked(call: Call, key: int, name: str) -> AbstractContextManager[None]:
-    waiting = call.node.while_locked(f"the VLAN {name}")
-    return call.registry.of_vlan.master_lock(shared.key(key), waiting)
+def _key(below: int, vlan: int) -> tuple[int, int]:
+    """Return what a VLAN of the interface with that index is recorded by."""
+    return shared.key(below * _IDS + vlan)
+
+
+def _locked(call: Call, key: tuple[int, int]) -> AbstractContextManager[None]:
+    waiting = call.node.while_locked(f"the VLAN {key[1] % _IDS}")
+    return call.registry.of_vlan.master_lock(key, waiting)

@@ -73,11 +73,11 @@ class Record(NamedTuple):
     """A record that an attachment uses a mode, with the container's namespace.
 
     ``is_complete`` is false until the ADD has done its work. ``pod`` is NAMESPACE/NAME of
-    the Kubernetes pod, empty if the runtime named none. ``host_link`` is an
-    interface of the host that is there for such attachments, and ``host_key`` what it is found
-    by; ``host_routes`` are addresses to which the host has routes through it. ``ifindex`` is the
-    index of the interface that it is about, 0 until that is known, and ``parent_netns`` the number
-    that the kernel gives the master's namespace there, None until then.
+    the Kubernetes pod, empty if the runtime named none. ``master`` says what the record is kept by:
+    the inode of a master's namespace, and its interface index. ``host_routes`` are addresses to
+    which the host has routes. ``ifindex`` is the index of the interface that it is about, 0 until
+    that is known, and ``parent_netns`` the number that the kernel gives the master's namespace
+    there, None until then.
     """
 
     network: str
@@ -89,8 +89,7 @@ class Record(NamedTuple):
     flag: str
     is_complete: bool = False
     pod: str = ""
-    host_link: str = ""
-    host_key: int = 0
+    master: tuple[int, int] = (0, 0)
     host_routes: tuple[str, ...] = ()
     ifindex: int = 0
     parent_netns: int | None = None

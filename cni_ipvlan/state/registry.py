@@ -196,29 +196,20 @@ class Registry:
         found = map(self._read, self._files(attachment.key))
         return [record for record in found if record and record.attachment == attachment]
 
-    def master_index(self, attachment: AttachmentId) -> int | None:
-        """Return the interface index of an attachment's master, if it is recorded."""
-        for path in self._files(attachment.key):
-            record = self._read(path)
-            if record is not None and record.attachment == attachment:
-                return _place_of(path)[1]
-        return None
-
-    def write(self, master: tuple[int, int], record: Record) -> None:
+    def write(self, record: Record) -> None:
         """Record that an attachment will use a mode; the caller holds the master's lock.
 
         A note of another mode is disproved.
         """
-        note = self.note(master)
+        note = self.note(record.master)
         if note is not None and not note.has_mode_of(record):
-            self.drop_note(master)
-        self._write(os.path.join(self._directory_of(master), _file_name(record)), record)
+            self.drop_note(record.master)
+        self._write(self._path(record), record)
 
     def set_index(self, record: Record, ifindex: int) -> Record:
         """Record the index of the interface that a record is about; return the record with it."""
         identified = record._replace(ifindex=ifindex)
-        for path in self._files_of(record):
-            self._rename(path, _file_name(identified))
+        self._rename(self._path(record), _file_name(identified))
         return identified
 
     def finish(self, record: Record, ifindex: int = 0) -> Record:
@@ -229,16 +220,15 @@ class Registry:
         attachment in another place.
         """
         key, place = record.file_name.split(".")
-        own = self._files_of(record)
-        for path in {*self._files(key), *self._files(f".{place}")}.difference(own):
+        own = self._path(record)
+        for path in {*self._files(key), *self._files(f".{place}")} - {own}:
             found = self._read(path)
             # One of ours that can't be read was left by a call that was killed.
             is_ours = os.path.basename(path).startswith(key)
             if record.disproves(found) if found else is_ours:
                 self._retire(path)
         record = record._replace(is_complete=True, ifindex=ifindex)
-        for path in own:
-            self._rename(path, _file_name(record))
+        self._rename(own, _file_name(record))
         return record
 
     def remove(self, record: Record, *, is_unseen: bool = False) -> list[tuple[int, int]]:
@@ -246,14 +236,9 @@ class Registry:
 
         If it ``is_unseen``, it becomes a note; return what ``remove_all`` does.
         """
-        paths = self._files_of(record)
-        for path in paths:
-            self._retire(path) if is_unseen else self._remove_record(path)
-        return self._left_with_note(map(_place_of, paths))
-
-    def masters_of(self, record: Record) -> list[tuple[int, int]]:
-        """Return the masters (namespace inode, interface index) on which a record is recorded."""
-        return [_place_of(path) for path in self._files_of(record)]
+        path = self._path(record)
+        self._retire(path) if is_unseen else self._remove_record(path)
+        return self._left_with_note([record.master])
 
     def remove_all(
         self, attachment: AttachmentId, unseen: Collection[Record] = ()
@@ -342,6 +327,9 @@ class Registry:
                 remove_unused(os.path.join(self._directory, _LOCKS))
                 os.rmdir(self._directory)
 
+    def _path(self, record: Record) -> str:
+        return os.path.join(self._directory_of(record.master), _file_name(record))
+
     def _directory_of(self, master: tuple[int, int]) -> str:
         return os.path.join(self._directory, f"{self._kind}{master[0]}.{master[1]}")
 
@@ -367,15 +355,6 @@ class Registry:
                 found += [os.path.join(directory, file) for file in named]
         return found
 
-    def _files_of(self, record: Record) -> list[str]:
-        """Return the paths at which that very record is: complete or not, and of the same names."""
-        return [
-            path
-            for path in self._files(record.file_name)
-            if path.endswith(_ADDING) != record.is_complete
-            and ((found := self._read(path)) is None or found.attachment == record.attachment)
-        ]
-
     def _records_in(self, directory: str) -> Iterator[Record]:
         try:
             entries = os.scandir(directory)
@@ -396,6 +375,7 @@ class Registry:
             return None
         try:
             document = json.loads(os.read(descriptor, _MOST_RECORD))
+            document["master"] = _place_of(path)
             document["netns_identity"] = tuple(document["netns_identity"])
             document["host_routes"] = tuple(document.get("host_routes", ()))
             document["is_complete"] = not path.endswith(_ADDING)
@@ -442,15 +422,15 @@ class Registry:
             self.drop_note(master)
             directory = os.path.dirname(path)
             if last.has_mode_of(record) and not self._is_read_only:
-                with suppress(FileNotFoundError):
-                    self._rename(path, _NOTE)
+                self._rename(path, _NOTE)
                 return
             self._write(os.path.join(directory, _NOTE), last)
         self._remove_record(path)
 
     def _rename(self, path: str, name: str) -> None:
         if not self._is_read_only:
-            os.rename(path, os.path.join(os.path.dirname(path), name))
+            with suppress(FileNotFoundError):  # another call has just removed it
+                os.rename(path, os.path.join(os.path.dirname(path), name))
 
     def _remove_record(self, path: str) -> None:
         if self._is_read_only:

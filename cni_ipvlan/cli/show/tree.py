@@ -237,8 +237,7 @@ def _leftovers(
         if attachment in owners or registry.is_live(attachment.key):
             continue
         if record in registry.records_of(attachment) and not links.is_there(tx, record):
-            on = (masters[key] for key in registry.masters_of(record) if key in masters)
-            names = next(on, ("",))
+            names = masters.get(record.master, ("",))
             if is_wanted(record.netns_identity, names, record.container_id, record.pod):
                 where = {"netns": record.netns, "master": names[0], "pod": record.pod}
                 problem = _NO_INTERFACE if record.is_complete else _UNFINISHED

@@ -14,9 +14,9 @@ from cni_ipvlan.state.registry import Registry
 
 FOREIGN = AttachmentId("other", "container", "net1")
 NAMESPACE = ("/run/netns/c", (4, 4026532001))
-RECORD = Record(*ATTACHMENT, *NAMESPACE, "l3", "vepa", pod="default/web-0")
-OTHER_HINT = Record(*OTHER, *NAMESPACE, "l3", "vepa")
-FOREIGN_HINT = Record(*FOREIGN, *NAMESPACE, "l2", "bridge")
+RECORD = Record(*ATTACHMENT, *NAMESPACE, "l3", "vepa", pod="default/web-0", master=MASTER)
+OTHER_RECORD = Record(*OTHER, *NAMESPACE, "l3", "vepa", master=MASTER)
+FOREIGN_RECORD = Record(*FOREIGN, *NAMESPACE, "l2", "bridge", master=(MASTER[0], 22))
 
 
 def test_key_starts_with_its_networks() -> None:
@@ -31,16 +31,15 @@ def test_key_starts_with_its_networks() -> None:
 
 @pytest.fixture
 def written(registry: Registry) -> Registry:
-    """A registry that remembers three attachments on two masters."""
-    remember(registry, MASTER, RECORD)
-    remember(registry, MASTER, OTHER_HINT)
-    remember(registry, (MASTER[0], 22), FOREIGN_HINT)
+    """A registry that has the records of three attachments on two masters."""
+    for record in (RECORD, OTHER_RECORD, FOREIGN_RECORD):
+        write(registry, record)
     return registry
 
 
-def remember(registry: Registry, master: tuple[int, int], record: Record) -> None:
-    with registry.master_lock(master, never):
-        registry.write(master, record)
+def write(registry: Registry, record: Record) -> None:
+    with registry.master_lock(record.master, never):
+        registry.write(record)
 
 
 def file_of(directory: Path, attachment: AttachmentId) -> Path:
@@ -55,32 +54,28 @@ def test_a_record_that_can_not_be_written_is_named(
 
     monkeypatch.setattr(os, "write", fail)
     with pytest.raises(OSError, match=f"No space left on device: '{directory}/on-"):
-        remember(registry, MASTER, RECORD)
+        write(registry, RECORD)
 
 
 def test_records_of_a_masters_attachments(written: Registry, directory: Path) -> None:
-    assert sorted(written.records(MASTER)) == [RECORD, OTHER_HINT]
-    assert list(written.records((MASTER[0], 22))) == [FOREIGN_HINT]
+    assert sorted(written.records(MASTER)) == [RECORD, OTHER_RECORD]
+    assert list(written.records((MASTER[0], 22))) == [FOREIGN_RECORD]
     assert list(written.records((1, 2))) == []
-    assert sorted(written.all_records()) == [RECORD, OTHER_HINT, FOREIGN_HINT]
+    assert sorted(written.all_records()) == [RECORD, OTHER_RECORD, FOREIGN_RECORD]
     assert file_of(directory, ATTACHMENT).parent.name == "on-4026531840.2"
     # They are readable by root only.
     assert {stat.S_IMODE(path.stat().st_mode) for path in directory.glob("on-*")} == {0o700}
     assert {stat.S_IMODE(path.stat().st_mode) for path in directory.glob("on-*/*")} == {0o600}
-    # An attachment is recalled with its master.
     assert written.records_of(ATTACHMENT) == [RECORD]
-    assert written.master_index(ATTACHMENT) == 2
-    assert written.master_index(FOREIGN) == 22
     assert written.records_of(AttachmentId("net", "nobody", "net1")) == []
-    assert written.master_index(AttachmentId("net", "nobody", "net1")) is None
 
 
 def test_removing_one_attachment_keeps_the_others(written: Registry, directory: Path) -> None:
-    remember(written, MASTER, RECORD._replace(netns="/n"))
+    write(written, RECORD._replace(netns="/n"))
     assert [each.netns for each in written.records_of(ATTACHMENT)] == ["/n"]  # it is replaced
     written.remove_all(ATTACHMENT)
     written.remove_all(ATTACHMENT)
-    assert list(written.records(MASTER)) == [OTHER_HINT]
+    assert list(written.records(MASTER)) == [OTHER_RECORD]
     for other in (OTHER, FOREIGN):
         assert len(list(directory.glob("on-*/*"))) > 0
         with written.attachment_lock(other.key, never, strict=True):
@@ -100,9 +95,9 @@ def test_only_full_names_tell_whose_a_record_is(written: Registry, directory: Pa
 
 def test_removing_a_record_keeps_others(written: Registry) -> None:
     older = written.finish(RECORD)
-    remember(written, MASTER, RECORD)
+    write(written, RECORD)
     elsewhere = RECORD._replace(netns_identity=(4, 5))
-    remember(written, MASTER, elsewhere)
+    write(written, elsewhere)
 
     written.remove(RECORD)
     assert sorted(written.records_of(ATTACHMENT)) == sorted([elsewhere, older])
@@ -116,15 +111,15 @@ def test_complete_record_removes_what_it_disproves(written: Registry, directory:
     other_interface = same_place._replace(ifname="net7")
     for master in (MASTER, (MASTER[0], 33)):
         for record in (elsewhere, same_place, other_interface):
-            remember(written, master, record)
+            write(written, record._replace(master=master))
     (directory / f"on-{MASTER[0]}.{MASTER[1]}" / ATTACHMENT.key).write_text("of an older version")
 
     written.finish(RECORD)
 
-    left = list(written.all_records())
+    left = [record._replace(master=MASTER) for record in written.all_records()]
     assert RECORD._replace(is_complete=True) in left
     assert left.count(other_interface) == 2
-    assert OTHER_HINT in left
+    assert OTHER_RECORD in left
     assert not {elsewhere, same_place} & set(left)
     note = written.note(MASTER)
     assert note in [each._replace(is_complete=True) for each in (elsewhere, same_place)]
@@ -136,7 +131,7 @@ def test_equal_digests_do_not_disprove_a_record(written: Registry, directory: Pa
     place = RECORD.file_name.partition(".")[2]
     others = file_of(directory, FOREIGN)
     others = others.rename(others.with_name(f"{FOREIGN.key}.{place}"))
-    elsewhere = FOREIGN_HINT._replace(netns_identity=(4, 5))
+    elsewhere = FOREIGN_RECORD._replace(netns_identity=(4, 5))
     others.write_text(json.dumps(elsewhere._asdict()))
 
     written.finish(RECORD)
@@ -151,14 +146,13 @@ def test_a_complete_record_has_the_index_and_the_number_of_the_masters_namespace
     older = written.finish(RECORD)
     assert older == RECORD._replace(is_complete=True)
     assert file_of(directory, ATTACHMENT).name == RECORD.file_name
-    remember(written, MASTER, RECORD)
+    write(written, RECORD)
 
     complete = written.finish(RECORD._replace(parent_netns=number), 7)
 
     assert complete == RECORD._replace(is_complete=True, ifindex=7, parent_netns=number)
     assert written.records_of(ATTACHMENT) == [complete] != [older]
-    assert written.records_of(OTHER) == [OTHER_HINT]
-    assert written.masters_of(complete) == [MASTER]
+    assert written.records_of(OTHER) == [OTHER_RECORD]
     assert file_of(directory, ATTACHMENT).name == RECORD.file_name + end
     written.remove(complete)
     assert written.records_of(ATTACHMENT) == []
@@ -195,10 +189,10 @@ def test_half_written_record_of_a_killed_call_is_ignored_and_can_be_removed(
     for clear in (lambda: written.remove_all(ATTACHMENT), written.remove_leftovers):
         file.write_bytes(content.encode("utf-8", "surrogateescape"))
         (directory / "on-1.2").mkdir(exist_ok=True)
-        assert list(written.records(MASTER)) == [OTHER_HINT]
+        assert list(written.records(MASTER)) == [OTHER_RECORD]
         clear()
         assert not file.exists()
-        assert list(written.records(MASTER)) == [OTHER_HINT]
+        assert list(written.records(MASTER)) == [OTHER_RECORD]
     assert not (directory / "on-1.2").exists()  # another call left it, before its record
 
 
@@ -208,7 +202,6 @@ def test_nothing_is_recorded_without_a_directory(registry: Registry, directory: 
         assert not directory.exists()
     for each in (reader, registry):
         assert [*each.records(MASTER), *each.all_records(), *each.records_of(ATTACHMENT)] == []
-    assert registry.master_index(ATTACHMENT) is None
     registry.remove_all(ATTACHMENT)
     registry.remove_leftovers()
 
@@ -217,11 +210,11 @@ def test_a_read_only_registry_changes_nothing(written: Registry, directory: Path
     reader = Registry(str(directory), is_read_only=True)
     before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
     with reader.attachment_lock(KEY, never, strict=True), reader.master_lock(MASTER, never):
-        reader.write(MASTER, RECORD._replace(netns="/n"))
+        reader.write(RECORD._replace(netns="/n"))
         reader.remove_all(ATTACHMENT)
         reader.remove_leftovers()
     assert before == {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
-    assert list(reader.records(MASTER)) == [OTHER_HINT]  # it has removed the other, it thinks
+    assert list(reader.records(MASTER)) == [OTHER_RECORD]  # it has removed the other, it thinks
 
 
 def test_record_becomes_a_note_unless_seen_to_go(written: Registry, directory: Path) -> None:
@@ -231,7 +224,7 @@ def test_record_becomes_a_note_unless_seen_to_go(written: Registry, directory: P
     assert written.remove_all(ATTACHMENT, [complete]) == []  # another attachment is there
     assert written.note(MASTER) == RECORD._replace(is_complete=True)
     assert written.note(MASTER, is_searched=True) is None
-    assert list(written.records(MASTER)) == [OTHER_HINT]
+    assert list(written.records(MASTER)) == [OTHER_RECORD]
     assert RECORD.attachment not in {each.attachment for each in written.all_records()}
 
     assert written.remove_all(OTHER) == [MASTER]
@@ -251,8 +244,8 @@ def test_a_searched_note_stays_so_until_another_mode_is_noted(
     written.remove_all(ATTACHMENT, [RECORD])
     assert written.note(MASTER, is_searched=True) == RECORD._replace(is_complete=True)
 
-    other_mode = OTHER_HINT._replace(mode="l2")
-    remember(written, MASTER, other_mode)
+    other_mode = OTHER_RECORD._replace(mode="l2")
+    write(written, other_mode)
     written.remove_all(OTHER, [other_mode])
 
     assert written.note(MASTER, is_searched=True) is None
@@ -261,13 +254,13 @@ def test_a_searched_note_stays_so_until_another_mode_is_noted(
 
 def test_a_note_has_the_mode_of_the_last_attachment(written: Registry, directory: Path) -> None:
     """Which has set it for all that are there, hidden or not."""
-    later = OTHER_HINT._replace(mode="l2")
-    remember(written, MASTER, later)
+    later = OTHER_RECORD._replace(mode="l2")
+    write(written, later)
     os.utime(file_of(directory, OTHER), (9_999_999_999, 9_999_999_999))
     assert written.last(MASTER) == later
 
     written.remove_all(ATTACHMENT, [RECORD])
 
     assert written.note(MASTER) == later._replace(is_complete=True)
-    remember(written, MASTER, RECORD)
+    write(written, RECORD)
     assert written.note(MASTER) is None
