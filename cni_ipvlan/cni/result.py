@@ -37,9 +37,19 @@ class Address(NamedTuple):
     interface: int | None = None
 
     @property
+    def ip(self) -> str:
+        """The address without its prefix length."""
+        return self.address.partition("/")[0]
+
+    @property
     def family(self) -> int:
         """4 or 6."""
         return family(self.address)
+
+    @property
+    def is_ipv6(self) -> bool:
+        """Whether it is an IPv6 address."""
+        return ":" in self.address
 
 
 class Route(NamedTuple):

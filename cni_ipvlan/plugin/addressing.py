@@ -42,7 +42,7 @@ class Addressing(NamedTuple):
     @property
     def has_ipv6(self) -> bool:
         """Whether any address is IPv6."""
-        return any(":" in address.address for address in self.addresses)
+        return any(address.is_ipv6 for address in self.addresses)
 
     def tentative(self, present: Sequence[queries.Address]) -> list[str]:
         """Return those of our addresses whose duplicate detection has not finished."""
@@ -137,7 +137,7 @@ def check_not_of_host(tx: Transaction, master: Master, addresses: Sequence[Addre
     if master.netns:
         return
     of_host = [*master.addresses, *master.local]
-    if any(":" in each.address for each in addresses):
+    if any(each.is_ipv6 for each in addresses):
         of_host += queries.local_prefixes(tx.run(Command(commands.route_show_local("-6"))).stdout)
     networks = list(map(ip_network, of_host))
     for each in addresses:
@@ -161,7 +161,7 @@ def is_connected(route: Route, addresses: Sequence[Address]) -> bool:
 
 def _check_specified(addresses: Iterable[Address], plugin: str) -> None:
     """Refuse 0.0.0.0, which the kernel silently does not add: __inet_insert_ifa(), devinet.c."""
-    bad = [each.address for each in addresses if each.address.partition("/")[0] in _UNSPECIFIED]
+    bad = [each.address for each in addresses if each.ip in _UNSPECIFIED]
     if bad:
         raise CniError(
             DELEGATE_FAILED if plugin else INVALID_CONFIGURATION,
@@ -171,7 +171,7 @@ def _check_specified(addresses: Iterable[Address], plugin: str) -> None:
 
 
 def _check_mtu_for_ipv6(mtu: int, whose: str, addresses: Iterable[Address]) -> None:
-    if mtu < LEAST_MTU_OF_IPV6 and any(":" in each.address for each in addresses):
+    if mtu < LEAST_MTU_OF_IPV6 and any(each.is_ipv6 for each in addresses):
         raise CniError(
             INVALID_CONFIGURATION,
             f"{whose} is {mtu}; IPv6 addresses need {LEAST_MTU_OF_IPV6} or more",

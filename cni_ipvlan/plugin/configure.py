@@ -87,13 +87,13 @@ def check_ipv4_conflict(tx: Transaction, parent: Master, addressing: Addressing)
     addressing.check_count("checkIPv4Conflict")
     questions = [
         Command(
-            commands.arping_duplicate(each.address.partition("/")[0], parent.link.name),
+            commands.arping_duplicate(each.ip, parent.link.name),
             f"check that no other host uses {each.address}",
             parent.netns,
             accept=commands.ANY,
         )
         for each in addressing.addresses
-        if ":" not in each.address
+        if not each.is_ipv6
     ]
     for first in range(0, len(questions), _AT_ONCE):
         _ask(tx, questions[first : first + _AT_ONCE])
@@ -155,7 +155,7 @@ def _make(call: Call, parts: Sequence[Command], session: Running) -> Completed:
 
 
 def _wait_for_ipv6(tx: Transaction, name: str, netns: Namespace, addressing: Addressing) -> None:
-    ours = [each.address.partition("/")[0] for each in addressing.addresses if ":" in each.address]
+    ours = [each.ip for each in addressing.addresses if each.is_ipv6]
     argv = commands.wait_for_ipv6(name, _DUPLICATE_DETECTION_SECONDS, ours)
     purpose = "wait for IPv6 duplicate address detection"
     wait = Command(argv, purpose, netns, accept=commands.ANY)

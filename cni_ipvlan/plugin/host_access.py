@@ -12,12 +12,13 @@ and removed under a lock of its own, with the first and the last record.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from ipaddress import ip_address, ip_interface, ip_network
 
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
-from cni_ipvlan.cni.result import Route
+from cni_ipvlan.cni.result import Address, Route, family
 from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Argv, Command, Undo
@@ -41,7 +42,6 @@ from cni_ipvlan.state.registry import Registry
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-    from cni_ipvlan.cni.result import Address
     from cni_ipvlan.plugin.addressing import Addressing
 
     IPAddress = IPv4Address | IPv6Address
@@ -78,7 +78,7 @@ class HostAccess(Feature):
         addressing.check_count("hostAccess")
         own = _checked_own(master, addressing.addresses)
         given = {route.dst for route in addressing.routes}
-        routes = [Route(f"{each}/{_whole(each)}") for each in own]
+        routes = [Route(f"{each}/{ip_address(each).max_prefixlen}") for each in own]
         via_host = _routes_via_host(master, addressing.addresses, conf)
         return addressing._replace(
             # They come first, since the host may be the gateway of others.
@@ -114,8 +114,7 @@ class HostAccess(Feature):
         tx, index = call.tx, master.link.ifindex
         tx.hold(locked(call.node, index))
         name = link_name(index)
-        # The first of each family: a later one may be a service's, which moves to other hosts.
-        sources = {":" in each: each for each in reversed(_own(master, addressing.addresses))}
+        sources = _first_of_each_family(_own(master, addressing.addresses))
         addresses = _reachable(sources.values(), addressing.addresses)
         there = _host_link(tx, name)
         if there is None and namespace.own_has_link(name):
@@ -141,7 +140,7 @@ class HostAccess(Feature):
             Command(commands.link_set_up(name), "bring it up"),
             Command(commands.link_set_arp_off(name), "have it resolve no addresses"),
             *(_removal(address, name, route.priority) for address, route in left),
-            *(_route(each, name, sources[":" in each], metric) for each in addresses),
+            *(_route(each, name, sources[family(each)], metric) for each in addresses),
         ]
         if there is None or not there.is_up:
             for switch in shared.switches(name):
@@ -171,7 +170,7 @@ class HostAccess(Feature):
         own = _own(Master(hosts, addresses=tuple(queries.local_addresses(shown))), addresses)
         recorded = call.registry.of_host.records_of(call.attachment)
         expected = recorded[0].host_routes if recorded else _reachable(own, addresses)
-        for address, output in _matching(tx, expected):
+        for address, output in _answers(tx, commands.route_show_matching, expected):
             way = queries.way(queries.all_routes(output))
             if way is None or way.device != name:
                 yield f"the host has no route to {address} through {name}"
@@ -243,10 +242,9 @@ def _routes_via_host(master: Master, addresses: Sequence[Address], conf: NetConf
 
     In mode l2 the host is their gateway; in the others it gets all that leaves the interface.
     """
-    own = {":" in each: each for each in reversed(_own(master, addresses))}
+    own = _first_of_each_family(_own(master, addresses))
     found = []
     for subnet in conf.routes_via_host:
-        is_ipv6 = ":" in subnet
         of_master = (ip_interface(each).network for each in master.subnets)
         covered = [each for each in of_master if _overlap(each, ip_network(subnet))]
         if covered:
@@ -256,10 +254,11 @@ def _routes_via_host(master: Master, addresses: Sequence[Address], conf: NetConf
                 f"master {master.link.name!r}",
                 "its hosts are reached directly\ntry: leave that out of routesViaHost",
             )
-        if any((":" in each.address) == is_ipv6 for each in addresses):
-            if is_ipv6 not in own:
+        number = family(subnet)
+        if any(each.family == number for each in addresses):
+            if number not in own:
                 raise _without_address(master)
-            found.append(Route(subnet, own[is_ipv6] if conf.mode == "l2" else ""))
+            found.append(Route(subnet, own[number] if conf.mode == "l2" else ""))
     return found
 
 
@@ -306,7 +305,7 @@ def _is_known(tx: Transaction, master: Master, addressing: Addressing) -> bool:
 
     It may be gone. For IPv6, duplicate address detection finds out.
     """
-    ours = [each for each in _plain(addressing.addresses) if ":" not in each]
+    ours = [each.ip for each in addressing.addresses if not each.is_ipv6]
     shown = (Command(commands.neighbour_show(master.link.name, each)) for each in ours)
     output = tx.run_batch(*shown).stdout if ours else b""
     return any(queries.neighbours(line) for line in output.splitlines())
@@ -406,44 +405,39 @@ def strictness(master: Master) -> str:
 
 def _own(master: Master, addresses: Sequence[Address]) -> list[str]:
     """Return the host's addresses on a master that containers with such addresses can reach."""
-    families = {":" in each.address for each in addresses}
-    return [each for each in usable(master) if (":" in each) in families]
+    families = {each.family for each in addresses}
+    return [each for each in usable(master) if family(each) in families]
+
+
+def _first_of_each_family(own: Sequence[str]) -> dict[int, str]:
+    """Return one of each family: a later one may be a service's, which moves to other hosts."""
+    return {family(each): each for each in reversed(own)}
 
 
 def _reachable(own: Iterable[str], addresses: Iterable[Address]) -> list[str]:
     """Return those addresses, plain, for which the host has one of the same family."""
-    families = {":" in each for each in own}
-    return [each for each in _plain(addresses) if (":" in each) in families]
+    families = set(map(family, own))
+    return [each.ip for each in addresses if each.family in families]
 
 
-def _plain(addresses: Iterable[Address]) -> list[str]:
-    return [each.address.partition("/")[0] for each in addresses]
-
-
-def _by_family(addresses: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """Yield ip's option for each family that is there, with its addresses."""
-    for family, is_ipv6 in (("-4", False), ("-6", True)):
-        ours = [each for each in addresses if (":" in each) is is_ipv6]
+def _answers(
+    tx: Transaction, query: Callable[[str], Argv], addresses: Sequence[str]
+) -> Iterator[tuple[str, bytes]]:
+    """Yield each address with what ip prints of it; an ``ip -batch`` is for one family."""
+    for number in (4, 6):
+        ours = [each for each in addresses if family(each) == number]
         if ours:
-            yield family, ours
-
-
-def _matching(tx: Transaction, addresses: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    """Yield each address with what ip prints of the routes that it matches."""
-    for _, ours in _by_family(addresses):
-        asked = (Command(commands.route_show_matching(each)) for each in ours)
-        yield from zip(ours, tx.run_batch(*asked).stdout.split(b"\n"), strict=True)
+            output = tx.run_batch(*(Command(query(each)) for each in ours)).stdout
+            yield from zip(ours, output.split(b"\n"), strict=True)
 
 
 def _routes_to(
     tx: Transaction, addresses: Sequence[str], name: str
 ) -> Iterator[tuple[str, queries.Route]]:
     """Yield the routes to single addresses through an interface."""
-    for _, ours in _by_family(addresses):
-        asked = (Command(commands.route_show_exact(each, name)) for each in ours)
-        output = tx.run_batch(*asked).stdout.split(b"\n")
-        for address, routes in zip(ours, output, strict=True):
-            yield from ((address, route) for route in queries.routes(routes))
+    exact = partial(commands.route_show_exact, name=name)
+    for address, output in _answers(tx, exact, addresses):
+        yield from ((address, route) for route in queries.routes(output))
 
 
 def _host_link(tx: Transaction, name: str) -> Link | None:
@@ -508,11 +502,6 @@ def _remove_link(tx: Transaction, name: str) -> None:
     if _host_link(tx, name) is not None:
         argv = commands.link_delete(name)
         tx.run(Command(argv, f"remove the host's interface {name}", accept=commands.ABSENT))
-
-
-def _whole(address: str) -> str:
-    """Return the prefix length of a route to one address."""
-    return "128" if ":" in address else "32"
 
 
 def _is_name(name: str) -> bool:

@@ -61,8 +61,8 @@ def check_programs(runner: Runner, conf: NetConf, addresses: Sequence[Address]) 
 
     ``addresses`` are some that a container may get, none if that is not known.
     """
-    has_ipv4 = not addresses or any(":" not in each.address for each in addresses)
-    if conf.check_ipv4_conflict and has_ipv4:
+    may_have_ipv4 = not addresses or any(not each.is_ipv6 for each in addresses)
+    if conf.check_ipv4_conflict and may_have_ipv4:
         runner.find("arping")
 
 
