@@ -123,14 +123,10 @@ def _interface_plugin(plugin: str, path: tuple[str, ...]) -> str:
 
 def _is_same(path: str, other: str) -> bool:
     """Whether two paths lead to the same file, or to copies of one."""
+    from filecmp import cmp
+
     try:
-        one, two = os.stat(path), os.stat(other)
-        if os.path.samestat(one, two):
-            return True
-        if one.st_size != two.st_size:
-            return False
-        with open(path, "rb") as file, open(other, "rb") as copy:
-            return file.read() == copy.read()
+        return cmp(path, other, shallow=False)
     except OSError:
         return False
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from cni_ipvlan.cni import strict_json
 from cni_ipvlan.cni.errors import (
@@ -27,8 +27,6 @@ _VERBS = {
     "STATUS": (("CNI_PATH",), "1.1.0"),
     "GC": (("CNI_PATH",), "1.1.0"),
 }
-_ALPHANUMERICS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
-_IDENTIFIER_CHARACTERS = _ALPHANUMERICS | set("_.-")
 _LONGEST_VERSION = 20  # characters of an unsupported version that an answer repeats
 _LONGEST_IDENTIFIER = 255  # bytes; IPAM plugins use identifiers as file names
 # Less the terminating NUL: IFNAMSIZ and ALTIFNAMSIZ, <linux/if.h>.
@@ -167,8 +165,8 @@ def _version_of(config: Mapping[str, Any]) -> str:
     return version
 
 
-def interface_name_fault(name: str, longest: int = _INTERFACE_NAME_BYTES) -> str | None:
-    """Return why the kernel would not accept ``name`` for an interface, or None if it would.
+def interface_name_fault(name: str, longest: int = _INTERFACE_NAME_BYTES) -> str:
+    """Return why the kernel would not accept ``name`` for an interface; empty if it would.
 
     ``longest`` is how many bytes it may have: ALTERNATIVE_NAME_BYTES for an altname.
 
@@ -194,7 +192,7 @@ def interface_name_fault(name: str, longest: int = _INTERFACE_NAME_BYTES) -> str
         # The kernel's isspace() uses Latin-1, which includes the byte 0xa0.
         if any(byte in b"/:\0 \t\n\v\f\r\xa0" for byte in character.encode()):
             return f"{character!r} is not allowed in it"
-    return None
+    return ""
 
 
 def _check_environment(
@@ -207,16 +205,13 @@ def _check_environment(
             f"{command} needs the environment variable{'s' if len(missing) > 1 else ''} "
             f"{', '.join(missing)}",
         )
-    faults = []
-    if "CNI_CONTAINERID" in required:
-        container = environment["CNI_CONTAINERID"]
-        wrong = identifier_fault(container)
-        if wrong:
-            faults.append(f"CNI_CONTAINERID is {shortened(repr(container))}; {wrong}")
-    if "CNI_IFNAME" in required:
-        fault = interface_name_fault(environment["CNI_IFNAME"])
-        if fault:
-            faults.append(f"CNI_IFNAME is {environment['CNI_IFNAME']!r}; {fault}")
+    checks: dict[str, Callable[[str], str]]
+    checks = {"CNI_CONTAINERID": identifier_fault, "CNI_IFNAME": interface_name_fault}
+    faults = [
+        f"{name} is {shortened(repr(environment[name]))}; {fault}"
+        for name, check in checks.items()
+        if name in required and (fault := check(environment[name]))
+    ]
     if faults:
         raise CniError(INVALID_ENVIRONMENT, "; ".join(faults))
 
@@ -247,7 +242,8 @@ def _check_network_name(config: Mapping[str, Any]) -> None:
 
 def identifier_fault(text: str) -> str:
     """Return why a name is not valid for a network or a container; empty if it is."""
-    if text[:1] not in _ALPHANUMERICS or not _IDENTIFIER_CHARACTERS.issuperset(text):
+    is_plain = text.isascii() and all(each.isalnum() or each in "_.-" for each in text)
+    if not is_plain or not text[:1].isalnum():
         return "it must start with a letter or digit, followed by letters, digits, '_', '.' or '-'"
     if len(text) > _LONGEST_IDENTIFIER:
         return f"it has {len(text)} bytes; {_LONGEST_IDENTIFIER} are allowed"

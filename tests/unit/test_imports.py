@@ -95,7 +95,6 @@ def test_version_imports_next_to_nothing() -> None:
     names = imported("VERSION", '{"cniVersion": "1.0.0"}')
     assert {name for name in names if name.startswith("cni_ipvlan.")} == {
         "cni_ipvlan.cni",
-        "cni_ipvlan.cni.version",
         "cni_ipvlan.cni.versions",
         "cni_ipvlan.entry",
         "cni_ipvlan.start",
