@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from operator import attrgetter
 
 from cni_ipvlan.iproute import queries
-from cni_ipvlan.iproute.commands import Argv, Command, Undo, in_shell, prints_json
+from cni_ipvlan.iproute.commands import Argv, Command, Undo, in_shell, link_delete, prints_json
 from cni_ipvlan.iproute.runner import CommandError, Runner
 from cni_ipvlan.iproute.running import Completed, Running
 from cni_ipvlan.iproute.transaction import Transaction, nothing
@@ -42,7 +41,6 @@ class DryRun(Transaction):
     def __init__(self, runner: Runner, plan: Plan) -> None:
         super().__init__(runner)
         self._plan = plan
-        self._shown: Command | None = None
 
     def run_batch(
         self, *parts: Command, session: Running | None = None, limit: float = 0.0
@@ -51,9 +49,10 @@ class DryRun(Transaction):
 
         What is asked in a session, or after a change, is about what is not there yet.
         """
-        if session is None and not any(part.purpose for part in parts):
+        changes = [part for part in parts if part.purpose]
+        if session is None and not changes:
             return self._run_one_by_one(parts)
-        for change in filter(attrgetter("purpose"), parts):
+        for change in changes:
             self.run(change, limit=limit)
         return _assumed(parts[-1])
 
@@ -67,18 +66,22 @@ class DryRun(Transaction):
     ) -> Running:
         """Start a query, or record a change."""
         del session
+        plan, why = self._plan, ""
         if command.purpose:
             self._record(command)
-            is_run = self._plan.was_run(command)
-            return super().start(command, limit=limit) if is_run else self._assumed(command)
-        if not self._plan.stand_ins.isdisjoint(command.argv):
-            self._assume(command.argv, "it asks about something that is not there yet")
-            return self._assumed(command)
-        if self._plan.removed and command.argv[:3] == _ADD_LINK:  # refused if the master is in use
-            self._assume(command.argv, "something is removed before")
-            return self._assumed(command)
-        self._plan.queries.append(command)
-        return super().start(command, limit=limit)
+        elif not plan.stand_ins.isdisjoint(command.argv):
+            why = "it asks about something that is not there yet"
+        elif plan.removed and command.argv[:3] == _ADD_LINK:  # refused if the master is in use
+            why = "something is removed before"
+        else:
+            plan.queries.append(command)
+        if why:
+            self._assume(command.argv, why)
+        elif not command.purpose or plan.was_run(command):
+            return super().start(command, limit=limit)
+        running = Running(command, {}, self._runner.interrupts)
+        running.completed = _assumed(command)
+        return running
 
     def finish(self, started: Running) -> Completed:
         """Return what is assumed if a query is not permitted."""
@@ -90,25 +93,20 @@ class DryRun(Transaction):
             self._assume(error.argv, "running it is not permitted")
             return _assumed(started.command)
 
-    def on_failure(self, action: Callable[[], object], shown: Command | None = None) -> None:
-        """Have a script undo the next change with the command that is shown for that."""
-        self._shown = shown
-        super().on_failure(action)
-
     def _try(self, undo: Callable[[], object]) -> None:
         """Undo what is only of the process, as a lock: of what failed, nothing can be left."""
         super()._try(undo)
         self.leftovers.clear()
 
     def _record(self, change: Command) -> None:
-        if self._shown:
-            change = change._replace(undo=(*change.undo, Undo(self._shown)))
-            self._shown = None
-        self._plan.changes.append(change)
+        if change.argv[:3] == _ADD_LINK:
+            name = change.argv[change.argv.index("name") + 1]
+            self._plan.stand_ins.add(name)
+            if not change.undo:  # a VLAN's is no command, since it has to look who uses it
+                change = change._replace(undo=(Undo(Command(link_delete(name))),))
         if change.argv[:3] == ("ip", "link", "delete"):
             self._plan.removed.add((change.netns and change.netns.identity, change.argv[-1]))
-        if change.argv[:3] == _ADD_LINK:
-            self._plan.stand_ins.add(change.argv[change.argv.index("name") + 1])
+        self._plan.changes.append(change)
 
     def _without_removed(self, query: Command, completed: Completed) -> Completed:
         """Return what a query for links would print after the changes so far."""
@@ -119,11 +117,6 @@ class DryRun(Transaction):
         found = queries.entries(completed.stdout)
         left = [each for each in found if each.get("ifname") not in names]
         return completed._replace(stdout=json.dumps(left).encode())
-
-    def _assumed(self, command: Command) -> Running:
-        running = Running(command, {}, self._runner.interrupts)
-        running.completed = _assumed(command)
-        return running
 
     def _assume(self, argv: Argv, why: str) -> None:
         self._plan.assumptions.append(f"{in_shell(argv)} shows what is expected ({why})")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fcntl import ioctl
 
 from cni_ipvlan.iproute import IprouteError
@@ -42,17 +42,14 @@ def find(path: str) -> Namespace:
     if path and not path.startswith("/"):
         # "ip link set … netns 7" would mean the namespace of process 7.
         raise NotANamespaceError("it is not an absolute path")
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        kind = ioctl(descriptor, _NS_GET_NSTYPE)
-    except OSError:
-        raise NotANamespaceError("it is not a namespace") from None
-    else:
+    with _opened(path) as descriptor:
+        try:
+            kind = ioctl(descriptor, _NS_GET_NSTYPE)
+        except OSError:
+            raise NotANamespaceError("it is not a namespace") from None
         if kind != _CLONE_NEWNET:
             raise NotANamespaceError("it is a namespace, but not a network namespace")
-        return Namespace(path, _name_of(path), _identity(os.fstat(descriptor)))
-    finally:
-        os.close(descriptor)
+        return Namespace(path, _name_of(path), identity_of(descriptor))
 
 
 @contextmanager
@@ -61,12 +58,18 @@ def held(netns: Namespace) -> Iterator[str]:
 
     Yield a path to it that stays right, by its descriptor.
     """
-    descriptor = os.open(netns.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        if _identity(os.fstat(descriptor)) != netns.identity:
+    with _opened(netns.path) as descriptor:
+        if identity_of(descriptor) != netns.identity:
             raise FileNotFoundError(errno.ENOENT, "the namespace was replaced", netns.path)
         # A path through this process, so that children need not inherit the descriptor.
         yield f"/proc/{os.getpid()}/fd/{descriptor}"
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        yield descriptor
     finally:
         os.close(descriptor)
 
@@ -90,12 +93,9 @@ def leads_to(path: str, identity: tuple[int, int]) -> bool:
         return False
 
 
-def identity_of(path: str) -> tuple[int, int]:
-    """Return (device, inode) of the namespace at ``path``; raises OSError."""
-    return _identity(os.stat(path))
-
-
-def _identity(status: os.stat_result) -> tuple[int, int]:
+def identity_of(path: str | int) -> tuple[int, int]:
+    """Return (device, inode) of the namespace at a path or descriptor; raises OSError."""
+    status = os.stat(path)
     return status.st_dev, status.st_ino
 
 
@@ -184,15 +184,14 @@ def is_of_our_user(netns: Namespace) -> bool:
     """Whether our own user namespace owns it, rather than one that any user may create."""
     try:
         with open(netns.path, "rb") as file, open(ioctl(file, _NS_GET_USERNS), "rb") as owner:
-            return _identity(os.fstat(owner.fileno())) == identity_of("/proc/self/ns/user")
+            return identity_of(owner.fileno()) == identity_of("/proc/self/ns/user")
     except OSError:  # gone, or owned by a parent of our user namespace
         return False
 
 
 def _name_of(path: str) -> str:
     directory, name = os.path.split(path)
-    try:
-        named = os.path.samefile(directory, _NAMED)
-    except OSError:
-        return ""
-    return name if named else ""
+    with suppress(OSError):
+        if os.path.samefile(directory, _NAMED):
+            return name
+    return ""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from cni_ipvlan.iproute import IprouteError, session
-from cni_ipvlan.iproute.commands import Argv, Command
+from cni_ipvlan.iproute.commands import Argv, Command, in_namespace
 from cni_ipvlan.iproute.interrupts import Interrupts
 from cni_ipvlan.iproute.namespace import Namespace, held, leads_to
 from cni_ipvlan.iproute.running import EXEC_FAILED, Completed, Running
@@ -112,22 +112,20 @@ class Runner:
 
         Raises ProgramNotFoundError, UnusableArgumentError.
         """
-        return self._start(Running(command, self._environment, self.interrupts, limit))
+        return self._start(command, Running(command, self._environment, self.interrupts, limit))
 
     def open(self, query: Command, change: Command | None) -> Running:
         """Start a query, whose process stays for a change if it can: see session."""
         process = session.process(query, change)
         if process is None:
             return self.start(query)
-        return self._start(Session(query, process, self._environment, self.interrupts))
+        return self._start(process, Session(query, process, self._environment, self.interrupts))
 
-    def _start(self, running: Running) -> Running:
-        argv = running.argv
-        for word in argv:
+    def _start(self, process: Command, running: Running) -> Running:
+        for word in process.entered_argv:
             if "\0" in word or not _is_encodable(word):
-                raise UnusableArgumentError(running.command, word)
-        if self._held:
-            argv = _exact(*self._held, argv)
+                raise UnusableArgumentError(process, word)
+        argv = self._exact(process)
         program = self.find(argv[0])
         self._observe(running.command, None)
         with running.with_stdin():
@@ -175,8 +173,8 @@ class Runner:
         self._running = [each for each in self._running if each.completed is None]
         poll = select.poll()
         for each in self._running:
-            for descriptor, event in each.fds:
-                poll.register(descriptor, event)
+            for descriptor in each.fds:
+                poll.register(descriptor, select.POLLIN)
         try:
             ready = {descriptor for descriptor, _ in poll.poll(_SLICE_MILLISECONDS)}
             for each in self._running:
@@ -187,6 +185,17 @@ class Runner:
                     each.kill("it could not be watched")
                     each.end()
             raise
+
+    def _exact(self, command: Command) -> Argv:
+        """Return an argument vector that names the held namespace by what stays right."""
+        if self._held is None:
+            return command.entered_argv
+        held, path = self._held
+        argv = tuple(path if word == held.path else word for word in command.argv)
+        if command.netns is None or command.netns.identity != held.identity:
+            return in_namespace(command.netns, argv)
+        name = held.name if leads_to(held.path, held.identity) else ""
+        return in_namespace(held._replace(path=path, name=name), argv)
 
     def find(self, program: str) -> Callable[..., None]:
         """Return what runs a program; raises ProgramNotFoundError."""
@@ -204,18 +213,6 @@ def own_programs() -> str:
     """Return the directory of programs that a bundle (scripts/build-bundle) brings; else ""."""
     directory = os.path.join(sys.prefix, "programs")
     return directory if os.path.isdir(directory) else ""
-
-
-def _exact(netns: Namespace, held_path: str, argv: Argv) -> Argv:
-    """Return a command that names a namespace by a path that stays right."""
-    path, name, identity = netns
-    if name and not leads_to(path, identity):
-        if argv[:4] == ("ip", "netns", "exec", name):
-            argv = ("nsenter", f"--net={path}", *argv[4:])
-        elif argv[:3] == ("ip", "-n", name):
-            argv = ("nsenter", f"--net={path}", "ip", *argv[3:])
-    exact = {path: held_path, f"--net={path}": f"--net={held_path}"}
-    return tuple(exact.get(word, word) for word in argv)
 
 
 def _is_encodable(word: str) -> bool:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-import select
 import signal
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
-from cni_ipvlan.iproute.commands import Argv, Command
+from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.interrupts import Interrupts
 from cni_ipvlan.start.namedtuple import NamedTuple
 
@@ -25,7 +24,8 @@ _ABSENT = (
 )
 _DENIED = (b"Operation not permitted", b"Permission denied")
 # In bytes. A command that prints more on stdout is killed; more on stderr is dropped.
-MOST_OUTPUT = {"stdout": 16 << 20, "stderr": 1 << 20}
+_MOST_STDOUT = 16 << 20
+_MOST_STDERR = 1 << 20
 _CHUNK = 1 << 16  # the usual capacity of a pipe
 _MOST_PIPE = 1 << 20  # its largest capacity, /proc/sys/fs/pipe-max-size
 # Seconds that a command may take: for an undo; after one signal; after two signals.
@@ -88,8 +88,8 @@ class Running(dict[str, str]):
         self.is_bounded = self._is_protected = interrupts.is_deferring
         self._interrupts = interrupts
         self._patience = _PATIENCE_WITH_PLUGINS if command.environment else _PATIENCE_WITH_COMMANDS
-        self._output = {"stdout": bytearray(), "stderr": bytearray()}
-        self._pipes: dict[int, str] = {}
+        self.stdout, self.stderr = bytearray(), bytearray()
+        self._pipes: dict[int, bytearray] = {}
         self._started = time.monotonic()
         self._stdin = self._process = self._pidfd = -1
         self._limit = limit
@@ -97,18 +97,13 @@ class Running(dict[str, str]):
         self._killed_because = ""
         self._is_terminated = False
 
-    @property
-    def argv(self) -> Argv:
-        """The argument vector that is run, with the prefix that enters its namespace."""
-        return self.command.entered_argv
-
     @contextmanager
     def with_stdin(self) -> Iterator[None]:
         """Set its standard input: a file in memory, so that writing does not wait for a reader."""
-        self._stdin = os.memfd_create("stdin")
-        with closing(self._stdin):
-            os.write(self._stdin, self.command.stdin)
-            os.lseek(self._stdin, 0, os.SEEK_SET)
+        with open(os.memfd_create("stdin"), "w+b", buffering=0) as file:
+            self._stdin = file.fileno()
+            file.write(self.command.stdin)
+            file.seek(0)
             yield
 
     @property
@@ -122,19 +117,14 @@ class Running(dict[str, str]):
         return time.monotonic() - self._started
 
     @property
-    def stdout(self) -> bytearray:
-        """What it has printed to standard output."""
-        return self._output["stdout"]
-
-    @property
-    def fds(self) -> list[tuple[int, int]]:
-        """The file descriptors to wait for, and for which events, for poll(2)."""
-        return [(descriptor, select.POLLIN) for descriptor in (self._pidfd, *self._pipes)]
+    def fds(self) -> tuple[int, ...]:
+        """The file descriptors that can be read when it has printed something, or ended."""
+        return (self._pidfd, *self._pipes)
 
     def spawn(self, program: str, argv: list[str]) -> int:
         """Start it, and return 0, an exit status with which sh is content."""
         try:
-            with self._pipe("stdout") as stdout, self._pipe("stderr") as stderr:
+            with self._pipe(self.stdout) as stdout, self._pipe(self.stderr) as stderr:
                 self._process = os.posix_spawn(
                     program,
                     argv,
@@ -173,15 +163,13 @@ class Running(dict[str, str]):
             for _ in range(_MOST_PIPE // _CHUNK):
                 if not self._read(pipe):
                     break
-        status = self._reap()
+        self._signal(signal.SIGKILL)  # children that it left behind, in its process group
+        status = -signal.SIGKILL
+        if not self._is_stuck():
+            status = os.waitstatus_to_exitcode(os.waitpid(self._process, 0)[1])
         self.close()
-        self.completed = Completed(
-            status,
-            bytes(self._output["stdout"]),
-            bytes(self._output["stderr"]),
-            self.seconds,
-            self._killed_because,
-        )
+        output = bytes(self.stdout), bytes(self.stderr)
+        self.completed = Completed(status, *output, self.seconds, self._killed_because)
 
     def kill(self, why: str) -> None:
         """Kill it, once."""
@@ -191,20 +179,20 @@ class Running(dict[str, str]):
             self._signal(signal.SIGKILL)
 
     @contextmanager
-    def _pipe(self, name: str) -> Iterator[int]:
-        """Make a pipe that is read as ``name``, without blocking; yield its write end."""
+    def _pipe(self, output: bytearray) -> Iterator[int]:
+        """Make a pipe whose ``output`` is read without blocking; yield its write end."""
         read, write = os.pipe2(os.O_CLOEXEC)
-        self._pipes[read] = name
+        self._pipes[read] = output
         with closing(write):
             os.set_blocking(read, False)
             yield write
 
     def close(self) -> None:
         """Close our ends of its streams."""
-        for pipe in [*self._pipes]:
-            self._close_pipe(pipe)
-        if self._pidfd >= 0:
-            os.close(self._pidfd)
+        for descriptor in self.fds:
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._pipes.clear()
         self._pidfd = -1
 
     def _read(self, pipe: int) -> bool:
@@ -214,23 +202,20 @@ class Running(dict[str, str]):
         except BlockingIOError:
             return False
         if not chunk:
-            self._close_pipe(pipe)
+            os.close(pipe)
+            del self._pipes[pipe]
             return False
-        name = self._pipes[pipe]
-        output, most = self._output[name], MOST_OUTPUT[name]
+        output = self._pipes[pipe]
+        most = _MOST_STDOUT if output is self.stdout else _MOST_STDERR
         room = max(0, most - len(output))
         output += chunk[:room]
         if len(chunk) > room:
-            if name == "stdout":
+            if output is self.stdout:
                 self.kill(f"it printed more than {most >> 20} MiB")
                 output.clear()
             elif len(output) == most:
                 output += b"\n(the rest was dropped)\n"
         return True
-
-    def _close_pipe(self, pipe: int) -> None:
-        os.close(pipe)
-        del self._pipes[pipe]
 
     def _bound(self) -> None:
         """Signal or kill it when it takes too long: in all, after a signal, or for an undo."""
@@ -249,12 +234,6 @@ class Running(dict[str, str]):
     def _is_stuck(self) -> bool:
         """Whether it is stuck in the kernel even after SIGKILL, and must be left to init."""
         return bool(self._killed) and time.monotonic() - self._killed >= _KILL_SECONDS
-
-    def _reap(self) -> int:
-        self._signal(signal.SIGKILL)  # children that it left behind, in its process group
-        if self._is_stuck():
-            return -signal.SIGKILL
-        return os.waitstatus_to_exitcode(os.waitpid(self._process, 0)[1])
 
     def _signal(self, number: int) -> None:
         # The process group's number is not reused before the process is waited for.

@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 
-from cni_ipvlan.iproute.commands import WRITE_AND_RUN, Argv, Command, batch
+from cni_ipvlan.iproute.commands import WRITE_AND_RUN, Command, batch
 from cni_ipvlan.iproute.interrupts import Interrupts
 from cni_ipvlan.iproute.running import Running, closing
 
@@ -45,26 +45,14 @@ class Session(Running):
     ) -> None:
         super().__init__(query, environment, interrupts)
         self.is_answered = False
-        self._is_told = False
         self._staying = process
         self._input = -1
-        self._unwritten = b""
-
-    @property
-    def argv(self) -> Argv:
-        """The process's, which differs from its query's."""
-        return self._staying.entered_argv
 
     @property
     def answer(self) -> bytes | None:
-        """The line that the query has printed; None if it has not yet."""
+        """The line that the query has printed; None if it has not yet, or will print no more."""
         line, is_whole, _ = self.stdout.partition(b"\n")
-        return bytes(line) if is_whole and not self._is_told else None
-
-    @property
-    def fds(self) -> list[tuple[int, int]]:
-        """The same, and its standard input while there is something to write."""
-        return super().fds + ([(self._input, select.POLLOUT)] if self._unwritten else [])
+        return bytes(line) if is_whole and self._input >= 0 else None
 
     def tell(self, change: Command) -> bool:
         """Tell the process to make a change; return whether it can."""
@@ -72,10 +60,11 @@ class Session(Running):
         if words is None:
             return False
         del self.stdout[: self.stdout.index(b"\n") + 1]
-        self.command, self._is_told, self.is_answered = change, True, False
+        self.command, self.is_answered = change, False
         self._started = time.monotonic()
-        self._unwritten = words
-        self._write()
+        with suppress(BrokenPipeError):  # it does not listen
+            os.write(self._input, words)
+        self.end_input()
         return True
 
     def _words(self, change: Command) -> bytes | None:
@@ -84,44 +73,28 @@ class Session(Running):
         if not self.is_answered or self.completed or change.netns != staying.netns:
             return None
         if staying.argv[0] == "sh":
-            return b"\n" + change.stdin if staying.argv[3:] == change.argv[3:] else None
-        one = change if change.batch_lines else batch(change)
-        is_fit = one is not None and len(one.batch_lines) == 1 and {*one.argv} <= {*staying.argv}
-        return one.stdin if one and is_fit else None
+            words = b"\n" + change.stdin if change.argv[3:] == staying.argv[3:] else b""
+        else:
+            line = batch(change)
+            words = line.stdin if line and {*line.argv} <= {*staying.argv} else b""
+        # Writing more could have to wait for a reader.
+        return words if 0 < len(words) <= select.PIPE_BUF else None
 
     @contextmanager
     def with_stdin(self) -> Iterator[None]:
         """Set its standard input: a pipe, which stays open for a change."""
         self._stdin, self._input = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self._input, False)
         with closing(self._stdin):
             os.write(self._input, self._staying.stdin)
             yield
 
-    def poll(self, ready: Collection[int]) -> None:
-        """Write what it is told, too."""
-        if self._input in ready:
-            self._write()
-        super().poll(ready)
-
-    def close(self) -> None:
-        """Close its standard input, too."""
-        self._unwritten = b""
-        self.end_input()
-        super().close()
-
     def end_input(self) -> None:
-        """Close its standard input, unless a change is still to be written, which closes it."""
-        if self._input >= 0 and not self._unwritten:
+        """Close its standard input."""
+        if self._input >= 0:
             os.close(self._input)
             self._input = -1
 
-    def _write(self) -> None:
-        try:
-            written = os.write(self._input, self._unwritten)
-        except BlockingIOError:
-            return
-        except BrokenPipeError:  # it does not listen
-            written = len(self._unwritten)
-        self._unwritten = self._unwritten[written:]
+    def close(self) -> None:
+        """Close its standard input, too."""
         self.end_input()
+        super().close()

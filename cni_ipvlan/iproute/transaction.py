@@ -32,9 +32,8 @@ class Transaction:
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
-        self._unfinished: list[Running] = []
+        self._unfinished: dict[int, Running] = {}  # by identity: equal are those in one environment
         self._undos: list[Callable[[], object]] = []
-        self._last: list[Callable[[], object]] = []
         self._held: list[Callable[[], object]] = []  # each of them is an undo, too
         self.examine: Callable[[CommandError], object] | None = None
         self.leftovers: list[str] = []
@@ -46,7 +45,7 @@ class Transaction:
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         if error is None:
-            for started in self._unfinished:
+            for started in self._unfinished.values():
                 self._runner.finish(started)
             while self._held:
                 self._held.pop()()
@@ -58,14 +57,13 @@ class Transaction:
             self._undo_all()
 
     def _undo_all(self) -> None:
-        had_undos = len(self._undos) + len(self._last) > len(self._held)
+        had_undos = len(self._undos) > len(self._held)
         with self._runner.interrupts.deferred():
-            for started in self._unfinished:
+            for started in self._unfinished.values():
                 started.is_bounded = True
                 self._try(partial(self._runner.finish, started))
-            for undos in (self._undos, self._last):
-                while undos:
-                    self._try(undos.pop())
+            while self._undos:
+                self._try(self._undos.pop())
         self.has_undone = had_undos and not self.leftovers
 
     def run(
@@ -94,7 +92,7 @@ class Transaction:
         """Start a query whose process stays, if it can, to make a change: see session.process."""
         self._runner.interrupts.check()
         session = self._runner.open(query, change)
-        self._unfinished.append(session)
+        self._unfinished[id(session)] = session
         return session
 
     def start(
@@ -111,11 +109,11 @@ class Transaction:
             started = session
         else:
             started = self._runner.start(command, limit)
-            self._unfinished.append(started)
+            self._unfinished[id(started)] = started
         if started.was_run:  # otherwise there is nothing to undo
             for undo in command.undo:
-                undos = self._last if undo.comes_last else self._undos
-                undos.append(partial(self._undo, undo, started))
+                place = 0 if undo.comes_last else len(self._undos)
+                self._undos.insert(place, partial(self._undo, undo, started))
         return started
 
     def finish(self, started: Running) -> Completed:
@@ -123,13 +121,13 @@ class Transaction:
 
         If what a query asks for is absent, and that is no failure, its output is empty JSON.
         """
-        if started.completed is not None and not self._is_unfinished(started):
+        if started.completed is not None and id(started) not in self._unfinished:
             return started.completed
         answered = self._runner.answer(started)
         if answered is not None:
             return answered
         completed = self._runner.finish(started)
-        self._unfinished = [each for each in self._unfinished if each is not started]
+        self._unfinished.pop(id(started), None)
         self._runner.interrupts.check()
         accept = started.command.accept
         is_accepted = completed.is_absent if accept == ABSENT else bool(accept)
@@ -139,12 +137,8 @@ class Transaction:
             return completed._replace(stdout=nothing(started.command.argv))
         return completed
 
-    def on_failure(self, action: Callable[[], object], shown: Command | None = None) -> None:
-        """Call ``action`` if the transaction fails, after all later changes are undone.
-
-        ``shown`` is the command by which a dry run's script undoes the next change.
-        """
-        del shown
+    def on_failure(self, action: Callable[[], object]) -> None:
+        """Call ``action`` if the transaction fails, after all later changes are undone."""
         self._undos.append(action)
 
     def hold(self, context: AbstractContextManager[T]) -> T:
@@ -154,10 +148,6 @@ class Transaction:
         self._held.append(leave)
         self._undos.append(leave)
         return entered
-
-    def _is_unfinished(self, started: Running) -> bool:
-        # Compared by identity, since it is equal to any other with the same environment.
-        return any(each is started for each in self._unfinished)
 
     def _run_one_by_one(self, parts: Sequence[Command]) -> Completed:
         done = [(part.argv, self.run(part)) for part in parts]

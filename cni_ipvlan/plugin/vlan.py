@@ -46,9 +46,8 @@ class Vlan(Feature):
                 check_can_be_made(tx, master, conf)
             record = record._replace(master=key, ifindex=found.link.ifindex if found else 0)
             registry.write(record)
-            shown = Command(commands.link_delete(name)) if found is None else None
             unlabelled = name if found is None else ""
-            tx.on_failure(lambda: _release(call, record, unlabelled), shown)
+            tx.on_failure(lambda: _release(call, record, unlabelled))
             if found is None:
                 add = commands.link_add_vlan(master.link.name, name, conf.vlan)
                 try:
