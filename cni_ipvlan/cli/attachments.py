@@ -90,8 +90,9 @@ def still_leased(node: Node, record: Record) -> str:
     """Return a sentence about the addresses that stay leased if no IPAM plugin is asked."""
     netns = links.netns_of(record)
     query = Command(commands.address_show(record.ifname), netns=netns, accept=commands.ABSENT)
-    shown = queries.addresses(node.begin().run(query).stdout) if netns else []
-    addresses = [each.address for each in shown if not ip_interface(each.address).is_link_local]
+    shown = queries.links(node.begin().run(query).stdout) if netns else []
+    has = [each.address for link in shown for each in link.addresses]
+    addresses = [each for each in has if not ip_interface(each).is_link_local]
     store = netconf.lease_directory({"name": record.network})
     files = [each.file for each in host_local.leases(store) if _is_leased_to(each, record)]
     known = ", ".join((*addresses, *files))

@@ -7,6 +7,7 @@ as an abbreviation of ``master``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.start.namedtuple import NamedTuple
@@ -21,11 +22,14 @@ DUPLICATE_ANSWERED = 1  # arping_duplicate()
 # No interface is called so: the kernel puts the first free number for %d (__dev_alloc_name() in
 # net/core/dev.c), in a request that it refuses as well as in one that makes an interface.
 PROBE = "ivprobe%d"
-_COMMON_OPTIONS = ("-j", "-d", "-N")  # of queries; changes ignore them
-_FAMILIES = ("-4", "-6")
+# For link_set(): a link that is up announces its addresses, as arp_notify has it do when it comes
+# up. It gets the broadcast address that it has, every ipvlan's. The kernel takes that for a change
+# of its hardware address (NETDEV_CHANGEADDR): do_setlink() in net/core/rtnetlink.c,
+# inetdev_event() in net/ipv4/devinet.c.
+ANNOUNCE = ("broadcast", "ff:ff:ff:ff:ff:ff")
+_OPTIONS = ("-4", "-6", "-j", "-d", "-N")  # of queries; changes ignore all but the families
 _BATCH = ("-batch", "-")
 _WRITER = "tee"
-_BROADCAST = "ff:ff:ff:ff:ff:ff"  # ether_setup(), which ipvlan_link_setup() calls
 # Each file up to the word ip gets a 1; a failure is only reported.
 WRITE_AND_RUN = 'while [ "$1" != ip ]; do echo 1 >"$1"; shift; done; exec "$@"'
 # A link's kernel parameters, as paths below /proc/sys.
@@ -99,29 +103,6 @@ def in_shell(argv: Argv) -> str:
     return join(argv)
 
 
-def batch(*parts: Command) -> Command | None:
-    """Return several ip commands as one ``ip -batch``, run in the namespace of the first.
-
-    The first may write 1 to kernel parameters. Return None if they must be run one by one.
-    """
-    switched = parts[0].argv[1:] if parts[0].argv[0] == _WRITER else ()
-    lines = _lines([part.argv for part in parts[bool(switched) :]])
-    if lines is None:
-        return None
-    argv, stdin = lines
-    if switched:
-        argv = ("sh", "-c", WRITE_AND_RUN, "sh", *switched, *argv)
-    accepted = {part.accept for part in parts}
-    return Command(
-        argv,
-        "; ".join(part.purpose for part in parts if part.purpose),
-        parts[0].netns,
-        stdin,
-        undo=tuple(each for part in parts for each in part.undo),
-        accept=accepted.pop() if len(accepted) == 1 else "",
-    )
-
-
 def in_namespace(namespace: Namespace | None, argv: Argv) -> Argv:
     """Return ``argv`` as run inside ``namespace``; unchanged for None, the caller's own.
 
@@ -138,41 +119,45 @@ def in_namespace(namespace: Namespace | None, argv: Argv) -> Argv:
     return ("nsenter", f"--net={namespace.path}", *argv)
 
 
-def _lines(commands: Sequence[Argv]) -> tuple[Argv, bytes] | None:
-    """Return an ``ip -batch`` that runs several ip commands, and its standard input.
+def batch(*parts: Command) -> Command | None:
+    """Return several ip commands as one ``ip -batch``, run in the namespace of the first.
 
-    Return None if that is not possible: ``ip -batch`` cuts lines at ``#``,
-    interprets quotes and backslashes, and applies its options to every line.
+    The first may write 1 to kernel parameters. Return None if they must be run one by one:
+    ``ip -batch`` cuts lines at ``#``, interprets quotes and backslashes, and applies its options to
+    every line.
     """
+    switched = parts[0].argv[1:] if parts[0].argv[0] == _WRITER else ()
     options: dict[str, None] = {}
-    families = set()
-    lines = []
-    for program, *words in commands:
-        known = (*_COMMON_OPTIONS, *_FAMILIES)
-        count = next((i for i, word in enumerate(words) if word not in known), 0)
-        options.update(dict.fromkeys(words[:count]))
-        families.add(words[0] if words[0] in _FAMILIES else "")
-        rest = words[count:]
+    families, lines = set(), []
+    for program, *words in (part.argv for part in parts[bool(switched) :]):
+        given = list(takewhile(_OPTIONS.__contains__, words))
+        rest = words[len(given) :]
         if program != "ip" or rest[0].startswith("-") or not all(map(_is_plain, rest)):
             return None
+        options.update(dict.fromkeys(given))
+        families.add(("-4" in given, "-6" in given))
         lines.append(" ".join(rest) + "\n")
     if len(families) > 1:
         return None
-    return ("ip", *options, *_BATCH), "".join(lines).encode("utf-8", "surrogateescape")
-
-
-def prints_json(argv: Argv) -> bool:
-    """Whether the argument vector is an ip query with JSON output."""
-    for word in argv[1:]:
-        if word not in (*_COMMON_OPTIONS, *_FAMILIES):
-            return False  # a later -j may be the name of an interface
-        if word == "-j":
-            return True
-    return False
+    argv = ("ip", *options, *_BATCH)
+    accepted = {part.accept for part in parts}
+    return Command(
+        ("sh", "-c", WRITE_AND_RUN, "sh", *switched, *argv) if switched else argv,
+        "; ".join(part.purpose for part in parts if part.purpose),
+        parts[0].netns,
+        "".join(lines).encode("utf-8", "surrogateescape"),
+        undo=tuple(each for part in parts for each in part.undo),
+        accept=accepted.pop() if len(accepted) == 1 else "",
+    )
 
 
 def _is_plain(word: str) -> bool:
     return bool(word) and _NOT_PLAIN.isdisjoint(word)
+
+
+def prints_json(argv: Argv) -> bool:
+    """Whether the argument vector is an ip query with JSON output."""
+    return "-j" in takewhile(_OPTIONS.__contains__, argv[1:])  # a later one may be a name
 
 
 def link_add_ipvlan(master: str, name: str, mode: str, flag: str, mtu: int) -> Argv:
@@ -212,42 +197,9 @@ def link_add_macvlan_refused(master: str) -> Argv:
     )
 
 
-def link_set_netns(name: str, namespace: Namespace, new_name: str, alias: str) -> Argv:
-    """Move a link into a namespace, rename it there and set its alias, in one request."""
-    return (
-        *("ip", "link", "set", "dev", name, "netns", namespace.path),
-        *("name", new_name, "alias", alias),
-    )
-
-
-def link_set_name(name: str, new_name: str, alias: str) -> Argv:
-    """Rename a link and set its alias, in one request."""
-    return ("ip", "link", "set", "dev", name, "name", new_name, "alias", alias)
-
-
-def link_set_alias(name: str, alias: str) -> Argv:
-    """Set a link's alias."""
-    return ("ip", "link", "set", "dev", name, "alias", alias)
-
-
-def link_set_arp_off(name: str) -> Argv:
-    """Let a link that is up resolve no addresses, and answer no question for one (NOARP)."""
-    return ("ip", "link", "set", "dev", name, "arp", "off")
-
-
-def link_set_up(name: str) -> Argv:
-    """Bring a link up."""
-    return ("ip", "link", "set", "dev", name, "up")
-
-
-def link_announce(name: str) -> Argv:
-    """Make a link that is up announce its addresses, as arp_notify does when it comes up.
-
-    It gets the broadcast address that it has, every ipvlan's. The kernel takes that for a change
-    of its hardware address (NETDEV_CHANGEADDR): do_setlink() in net/core/rtnetlink.c,
-    inetdev_event() in net/ipv4/devinet.c.
-    """
-    return ("ip", "link", "set", "dev", name, "broadcast", _BROADCAST)
+def link_set(name: str, *words: str) -> Argv:
+    """Change a link: all that is given in one request."""
+    return ("ip", "link", "set", "dev", name, *words)
 
 
 def link_delete(name: str) -> Argv:
@@ -279,56 +231,48 @@ def route_add(
     name: str,
     *,
     gateway: str = "",
+    source: str = "",
     table: int | None = None,
     priority: int | None = None,
     scope: int | None = None,
     mtu: int | None = None,
     advmss: int | None = None,
 ) -> Argv:
-    """Add a route through a link; None leaves an attribute to the kernel."""
-    words: list[str] = ["ip", "route", "add", dst]
-    if gateway:
-        words += ["via", gateway]
-    words += ["dev", name]
-    if table is not None:
-        words += ["table", str(table)]
-    if priority is not None:
-        words += ["metric", str(priority)]
-    if scope is not None:
-        # Never a name: in a batch, ip reads "scope global" after "scope 200" as 200, since
-        # rtnl_rtscope_a2n() caches the last name together with the last value.
-        words += ["scope", str(scope)]
-    if mtu is not None:
-        words += ["mtu", str(mtu)]
-    if advmss is not None:
-        words += ["advmss", str(advmss)]
-    return tuple(words)
+    """Add a route through a link; None leaves an attribute to the kernel.
+
+    The scope is never a name: in a batch, ip reads "scope global" after "scope 200" as 200, since
+    rtnl_rtscope_a2n() caches the last name together with the last value.
+    """
+    words = {
+        "via": gateway or None,
+        "dev": name,
+        "src": source or None,
+        "table": table,
+        "metric": priority,
+        "scope": scope,
+        "mtu": mtu,
+        "advmss": advmss,
+    }
+    given = ((key, str(value)) for key, value in words.items() if value is not None)
+    return ("ip", "route", "add", dst, *(word for pair in given for word in pair))
 
 
-def host_route_add(address: str, name: str, source: str, metric: int) -> Argv:
-    """Add a route to a single address; packets to it have the source address ``source``."""
-    return ("ip", "route", "add", address, "dev", name, "src", source, "metric", str(metric))
-
-
-def host_route_delete(address: str, name: str, metric: int) -> Argv:
+def route_delete(address: str, name: str, metric: int) -> Argv:
     """Delete a route to a single address."""
     return ("ip", "route", "delete", address, "dev", name, "metric", str(metric))
 
 
-def route_show_matching(address: str) -> Argv:
-    """List the routes of the main table that an address matches, with numeric values.
+def route_show(*selector: str, family: str = "") -> Argv:
+    """List routes, with numeric values: by default the IPv4 ones of the main table.
 
-    Without its family, ip lists IPv4 routes only, and none for an IPv6 address.
+    ``table all`` has both families; for other IPv6 routes, the family must be -6.
     """
-    family = "-6" if ":" in address else "-4"
-    return ("ip", family, "-N", "-j", "-d", "route", "show", "to", "match", address)
+    return ("ip", *((family,) if family else ()), "-N", "-j", "-d", "route", "show", *selector)
 
 
-def route_show_exact(address: str, name: str) -> Argv:
-    """List the routes of the main table to a single address through a link."""
-    family = "-6" if ":" in address else "-4"
-    exact = ("to", "exact", address, "dev", name)
-    return ("ip", family, "-N", "-j", "-d", "route", "show", *exact)
+def nexthop_show() -> Argv:
+    """List the next hops that are objects of their own."""
+    return ("ip", "-N", "-j", "-d", "nexthop", "show")
 
 
 def neighbour_replace(address: str, mac: str, name: str) -> Argv:
@@ -339,29 +283,6 @@ def neighbour_replace(address: str, mac: str, name: str) -> Argv:
 def neighbour_show(name: str, address: str = "") -> Argv:
     """List the neighbours that a link knows, or the one with that address."""
     return ("ip", "-j", "neighbour", "show", *(("to", address) if address else ()), "dev", name)
-
-
-def route_show(name: str | None = None) -> Argv:
-    """List a link's routes, or all, in every table and both families, with numeric values."""
-    return ("ip", "-N", "-j", "-d", "route", "show", "table", "all", *_selected(name))
-
-
-def route_show_local(*family: str) -> Argv:
-    """List what is delivered to the host itself: its addresses on all links.
-
-    Without the family -6, ip lists those of IPv4.
-    """
-    return ("ip", *family, "-j", "-d", "route", "show", "table", "local", "type", "local")
-
-
-def nexthop_show() -> Argv:
-    """List the next hops that are objects of their own."""
-    return ("ip", "-N", "-j", "-d", "nexthop", "show")
-
-
-def route_show_default(family: int) -> Argv:
-    """List the default routes of a family, 4 or 6, in the main table."""
-    return ("ip", f"-{family}", "-j", "route", "show", "default")
 
 
 def namespace_number(process: int) -> Argv:

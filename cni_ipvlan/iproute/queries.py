@@ -1,7 +1,4 @@
-"""Parse the output of ``ip -j``: links, addresses and routes.
-
-An output of None, from a query that was not permitted, is parsed as an empty one.
-"""
+"""Parse the output of ``ip -j``: links, addresses and routes."""
 
 from __future__ import annotations
 
@@ -18,13 +15,41 @@ if TYPE_CHECKING:
 
 IPVLAN_KINDS = ("ipvlan", "ipvtap")
 MAIN_TABLE = 254  # RT_TABLE_MAIN, <linux/rtnetlink.h>
-_ETHERNET = ("ether", "[1]")  # with -N, ARPHRD_ETHER in <linux/if_arp.h>
-_UNICAST, _UNREACHABLE = "1", "7"  # RTN_UNICAST, RTN_UNREACHABLE, <linux/rtnetlink.h>
+# Words, and with -N numbers: ARPHRD_ETHER in <linux/if_arp.h>, RT_SCOPE_UNIVERSE and RTN_UNICAST.
+_ETHERNET = ("ether", "[1]")
+_GLOBAL = ("global", "0")
+_UNICAST = ("unicast", "1")
+_UNREACHABLE = "7"  # RTN_UNREACHABLE
 _UNREACHED = frozenset(("FAILED", "INCOMPLETE"))
 
 
 class UnreadableAnswerError(IprouteError):
     """An ``ip -j`` printed something other than the expected JSON."""
+
+
+class Address(NamedTuple):
+    """An address of a link, with its prefix length ``as_written`` by ip.
+
+    ``subnet`` is an address in the subnet of a global one with a prefix length: the host's own, or
+    its peer's.
+    """
+
+    as_written: str
+    subnet: str = ""
+    is_tentative: bool = False
+    is_duplicate: bool = False
+
+    @property
+    def address(self) -> str:
+        """The same in canonical form: ip writes "::1.2.3.4", Python "::102:304"."""
+        from ipaddress import ip_interface
+
+        return str(ip_interface(self.as_written))
+
+    @property
+    def plain(self) -> str:
+        """It as ip writes it, without the prefix length."""
+        return self.as_written.partition("/")[0]
 
 
 class Link(NamedTuple):
@@ -34,7 +59,7 @@ class Link(NamedTuple):
     in the same namespace, else ``parent_netns`` its namespace's number. ``master``
     and ``slave_kind`` name the link that this one is a port of. Only an ipvlan or ipvtap
     link has ``mode`` and ``flag``, only a VLAN (802.1Q) the ID ``vlan``. ``alias`` is empty if it
-    has none.
+    has none, and ``addresses`` if they were not asked for.
     """
 
     ifindex: int
@@ -56,27 +81,12 @@ class Link(NamedTuple):
     has_carrier: bool = False
     has_arp: bool = True
     vlan: int = 0
+    addresses: tuple[Address, ...] = ()
 
     @property
     def is_ipvlan(self) -> bool:
         """Whether it is an ipvlan or ipvtap link, which share their master's mode."""
         return self.kind in IPVLAN_KINDS
-
-
-class Address(NamedTuple):
-    """An address of a link, in canonical form with its prefix length."""
-
-    address: str
-    is_tentative: bool = False
-    is_duplicate: bool = False
-
-
-class Neighbour(NamedTuple):
-    """An address of another host, as ip writes it, and its MAC address."""
-
-    address: str
-    mac: str
-    is_permanent: bool
 
 
 class Route(NamedTuple):
@@ -95,55 +105,25 @@ class Route(NamedTuple):
 
 
 def links(output: bytes) -> list[Link]:
-    """Read ``ip -j -d link show`` (or ``address show``).
+    """Read ``ip -j -d link show``, or ``address show`` with the addresses.
 
     No output at all is an error, not an empty list: it would leave a link behind.
     """
     if not output.strip():
         raise UnreadableAnswerError("nothing")
-    return _read(output, lambda entry: [_link(entry)] if entry else [])
-
-
-def addresses(output: bytes) -> list[Address]:
-    """Read the addresses in ``ip -j address show dev X``."""
-    return _read(output, _addresses)
-
-
-def local_addresses(output: bytes) -> list[str]:
-    """Read the addresses in ``ip -j address show dev X`` as ip writes them, without more.
-
-    Other than ``addresses``, it needs no module that takes long to import.
-    """
-    return _read(output, _local_addresses)
-
-
-def global_subnets(output: bytes) -> list[str]:
-    """Read the subnets of a link's global addresses in ``ip -j address show dev X``.
-
-    Each is an address in it with a prefix length: the host's own, or its peer's.
-    """
-    return _read(output, _global_subnets)
-
-
-def links_with_addresses(output: bytes) -> list[tuple[Link, list[Address]]]:
-    """Read ``ip -j -d address show``: each link with its addresses."""
-    return _read(output, lambda entry: [(_link(entry), _addresses(entry))] if entry else [])
+    return read(output, lambda entry: [_link(entry)] if entry else [])
 
 
 def routes(output: bytes) -> list[Route]:
     """Read ``ip -N -j -d route show``: one for each next hop of the unicast ones."""
-
-    def read(entry: dict[str, Any]) -> list[Route]:
-        hops = _list(entry, "nexthops", dict, []) or [{}]
-        is_unicast = _value(entry, "type", str, _UNICAST) == _UNICAST
-        return [_route({**entry, **hop}) for hop in hops] if is_unicast else []
-
-    return _read(output, read)
+    return read(
+        output, lambda entry: [_route(hop) for hop in _hops(entry)] if _is_unicast(entry) else []
+    )
 
 
 def all_routes(output: bytes) -> list[Route]:
-    """Read ``ip -N -j -d route show``: routes of every type."""
-    return _read(output, lambda entry: [_route(entry)])
+    """Read the same: routes of every type, each once."""
+    return read(output, lambda entry: [_route(entry)])
 
 
 def way(matching: Iterable[Route]) -> Route | None:
@@ -156,48 +136,39 @@ def way(matching: Iterable[Route]) -> Route | None:
 
 
 def next_hops(output: bytes) -> list[str]:
-    """Read ``route_show`` or ``nexthop_show``: the addresses that routes lead through.
-
-    A route has one next hop, in either family, or several.
-    """
-
-    def read(entry: dict[str, Any]) -> list[str]:
-        found = []
-        for hop in (entry, *_list(entry, "nexthops", dict, [])):
-            via = _value(hop, "via", dict, {})
-            addresses = (_value(hop, "gateway", str, ""), _value(via, "host", str, ""))
-            found += [each for each in addresses if each]
-        return found
-
-    return _read(output, read)
-
-
-def local_prefixes(output: bytes) -> list[str]:
-    """Read ``route_show_local``: addresses and subnets, as ip writes them."""
-    return _read(output, lambda entry: [_value(entry, "dst", str)])
-
-
-def neighbours(output: bytes) -> list[Neighbour]:
-    """Read ``ip -j neighbour show``: those whose MAC address is known."""
-    return _read(
-        output,
-        lambda entry: (
-            [
-                Neighbour(
-                    _value(entry, "dst", str),
-                    _value(entry, "lladdr", str),
-                    "PERMANENT" in _list(entry, "state", str),
-                )
-            ]
-            if "lladdr" in entry and not _UNREACHED.intersection(_list(entry, "state", str))
-            else []
-        ),
-    )
+    """Read ``route_show`` or ``nexthop_show``: the addresses that routes lead through."""
+    return read(output, lambda entry: list(filter(None, map(_gateway, _hops(entry)))))
 
 
 def default_interfaces(output: bytes) -> list[tuple[int, str]]:
-    """Read ``ip -j route show default``: (metric, interface) of each next hop."""
-    return _read(output, _default_interfaces)
+    """Read default routes: (metric, interface) of each next hop.
+
+    In IPv6, an unreachable default route has the device lo.
+    """
+    return read(
+        output,
+        lambda entry: [
+            (_value(entry, "metric", int, 0), _value(hop, "dev", str))
+            for hop in _hops(entry)
+            if "dev" in hop and _is_unicast(entry)
+        ],
+    )
+
+
+def local_prefixes(output: bytes) -> list[str]:
+    """Read routes of the table local: addresses and subnets, as ip writes them."""
+    return read(output, lambda entry: [_value(entry, "dst", str)])
+
+
+def neighbours(output: bytes) -> list[tuple[str, bool]]:
+    """Read ``ip -j neighbour show``: (address, whether it is permanent) of those that are known."""
+
+    def known(entry: dict[str, Any]) -> list[tuple[str, bool]]:
+        states = _list(entry, "state", str)
+        is_known = "lladdr" in entry and _UNREACHED.isdisjoint(states)
+        return [(_value(entry, "dst", str), "PERMANENT" in states)] if is_known else []
+
+    return read(output, known)
 
 
 def namespace_number(output: bytes, inode: int) -> int:
@@ -219,11 +190,12 @@ def answering_mac(output: bytes) -> str:
     return output.decode("utf-8", "replace").partition("[")[2].partition("]")[0]
 
 
-def _read(output: bytes, read: Callable[[dict[str, Any]], list[T]]) -> list[T]:
+def read(output: bytes, of_entry: Callable[[dict[str, Any]], list[T]]) -> list[T]:
+    """Return what is read of each object in a list that ``ip -j`` or ``tc -j`` prints."""
     found: list[T] = []
     for entry in entries(output):
         try:
-            found += read(entry)
+            found += of_entry(entry)
         except (KeyError, AttributeError, TypeError, ValueError):
             raise UnreadableAnswerError(json.dumps(entry)) from None
     return found
@@ -233,11 +205,9 @@ def entries(output: bytes) -> list[dict[str, Any]]:
     """Read the objects in a list that ``ip -j`` prints, whatever they are."""
     # For some objects, though never for links, ip prints nothing instead of an empty list.
     text = output.decode("utf-8", "surrogateescape").strip()
-    if not text:
-        return []
     try:
         # Not strict, since ip does not escape control characters in names.
-        found = json.loads(text, strict=False)
+        found = json.loads(text or "[]", strict=False)
     except (ValueError, RecursionError):
         raise UnreadableAnswerError(text) from None
     if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
@@ -245,70 +215,34 @@ def entries(output: bytes) -> list[dict[str, Any]]:
     return found
 
 
-def _local_addresses(entry: dict[str, Any]) -> list[str]:
-    return [
-        _value(info, "local", str)
-        for info in _list(entry, "addr_info", dict, [])
-        if "local" in info
-    ]
-
-
-def _global_subnets(entry: dict[str, Any]) -> list[str]:
-    return [
-        f"{_value(info, 'address', str, info['local'])}/{_value(info, 'prefixlen', int)}"
-        for info in _list(entry, "addr_info", dict, [])
-        if "local" in info and _value(info, "scope", str, "") == "global"
-    ]
-
-
-def _addresses(entry: dict[str, Any]) -> list[Address]:
-    from ipaddress import ip_interface
-
-    return [
-        Address(
-            # ip writes "::1.2.3.4", Python "::102:304".
-            str(ip_interface(f"{_value(info, 'local', str)}/{_value(info, 'prefixlen', int)}")),
-            _value(info, "tentative", bool, default=False),
-            _value(info, "dadfailed", bool, default=False),
-        )
-        for info in _list(entry, "addr_info", dict, [])
-        if "local" in info
-    ]
-
-
-def _default_interfaces(entry: dict[str, Any]) -> list[tuple[int, str]]:
-    # In IPv6, an unreachable default route has the device lo.
-    if _value(entry, "type", str, "unicast") != "unicast":
-        return []
-    metric = _value(entry, "metric", int, 0)
-    hops = [entry, *_list(entry, "nexthops", dict, [])]
-    return [(metric, _value(hop, "dev", str)) for hop in hops if "dev" in hop]
-
-
 def _link(entry: dict[str, Any]) -> Link:
     info = _value(entry, "linkinfo", dict, {})
     kind = _value(info, "info_kind", str, "")
     data = _value(info, "info_data", dict, {})
+    flags = _list(entry, "flags", str)
     return Link(
         ifindex=_value(entry, "ifindex", int),
         name=_value(entry, "ifname", str),
         kind=kind,
         mtu=_value(entry, "mtu", int),
         mac=_value(entry, "address", str, ""),
-        is_up="UP" in _list(entry, "flags", str),
+        is_up="UP" in flags,
         is_ethernet=_value(entry, "link_type", str) in _ETHERNET,
         parent="" if entry.get("link") is None else _value(entry, "link", str),
         parent_index=_value(entry, "link_index", int, 0),
-        parent_netns=_optional(entry, "link_netnsid", int),
+        parent_netns=_optional(entry, "link_netnsid"),
         master=_value(entry, "master", str, ""),
         slave_kind=_value(info, "info_slave_kind", str, ""),
         mode=_value(data, "mode", str, "") if kind in IPVLAN_KINDS else "",
         flag=_flag(data) if kind in IPVLAN_KINDS else "",
         alternative_names=tuple(_list(entry, "altnames", str, [])),
         alias=_value(entry, "ifalias", str, ""),
-        has_carrier="LOWER_UP" in _list(entry, "flags", str),
-        has_arp="NOARP" not in _list(entry, "flags", str),
+        has_carrier="LOWER_UP" in flags,
+        has_arp="NOARP" not in flags,
         vlan=_value(data, "id", int, 0) if data.get("protocol") == "802.1Q" else 0,
+        addresses=tuple(
+            _address(info) for info in _list(entry, "addr_info", dict, []) if "local" in info
+        ),
     )
 
 
@@ -317,13 +251,37 @@ def _flag(data: dict[str, Any]) -> str:
     return next((flag for flag in flags if _value(data, flag, bool, default=False)), "bridge")
 
 
+def _address(info: dict[str, Any]) -> Address:
+    local, length = _value(info, "local", str), _value(info, "prefixlen", int)
+    is_global = _value(info, "scope", str, "") in _GLOBAL
+    return Address(
+        f"{local}/{length}",
+        f"{_value(info, 'address', str, local)}/{length}" if is_global else "",
+        _value(info, "tentative", bool, default=False),
+        _value(info, "dadfailed", bool, default=False),
+    )
+
+
+def _is_unicast(entry: dict[str, Any]) -> bool:
+    return _value(entry, "type", str, _UNICAST[0]) in _UNICAST
+
+
+def _hops(entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a route for each next hop of a route."""
+    return [{**entry, **hop} for hop in _list(entry, "nexthops", dict, [])] or [entry]
+
+
+def _gateway(entry: dict[str, Any]) -> str:
+    via = _value(entry, "via", dict, {})  # of the other family
+    return _value(entry, "gateway", str, "") or _value(via, "host", str, "")
+
+
 def _route(entry: dict[str, Any]) -> Route:
     from ipaddress import ip_address
 
     parts = _list(entry, "metrics", dict, [])
     metrics = {key: value for part in parts for key, value in part.items()}
-    via = _value(entry, "via", dict, {})  # of the other family
-    gateway = _value(entry, "gateway", str, "") or _value(via, "host", str, "")
+    gateway = _gateway(entry)
     return Route(
         dst=_prefix(entry),
         gateway=str(ip_address(gateway)) if gateway else "",
@@ -331,21 +289,21 @@ def _route(entry: dict[str, Any]) -> Route:
         table=int(_value(entry, "table", str, str(MAIN_TABLE))),
         priority=_value(entry, "metric", int, 0),
         scope=int(_value(entry, "scope", str, "0")),
-        mtu=_optional(metrics, "mtu", int),
-        advmss=_optional(metrics, "advmss", int),
+        mtu=_optional(metrics, "mtu"),
+        advmss=_optional(metrics, "advmss"),
         is_connected=_value(entry, "protocol", str, "") == "2",  # RTPROT_KERNEL
-        is_unreachable=_value(entry, "type", str, _UNICAST) == _UNREACHABLE,
+        is_unreachable=_value(entry, "type", str, "") == _UNREACHABLE,
     )
 
 
 def _prefix(entry: dict[str, Any]) -> str:
+    from ipaddress import ip_network
+
     prefix = _value(entry, "dst", str)
     if prefix == "default":
         # Only IPv6 routes have a router preference ("pref"); a gateway shows the family, too.
         is_ipv6 = "pref" in entry or ":" in _value(entry, "gateway", str, "")
         return "::/0" if is_ipv6 else "0.0.0.0/0"
-    from ipaddress import ip_network
-
     return str(ip_network(prefix))
 
 
@@ -357,8 +315,8 @@ def _value(entry: dict[str, Any], key: str, kind: type[T], default: T | None = N
     return value
 
 
-def _optional(entry: dict[str, Any], key: str, kind: type[T]) -> T | None:
-    return _value(entry, key, kind) if key in entry else None
+def _optional(entry: dict[str, Any], key: str) -> int | None:
+    return _value(entry, key, int) if key in entry else None
 
 
 def _list(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from cni_ipvlan.iproute import queries
 from cni_ipvlan.iproute.commands import Argv
-from cni_ipvlan.iproute.queries import UnreadableAnswerError
-from cni_ipvlan.start import json
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def clsact_add(name: str) -> Argv:
@@ -36,9 +39,8 @@ def edits_show() -> Argv:
 
 def edited_packets(output: bytes) -> int:
     """Read ``edits_show``: the number of packets."""
-    try:
-        entries = json.loads(output or b"[]")
-        actions = [action for entry in entries for action in entry.get("actions", [])]
-        return sum(int(action["stats"]["packets"]) for action in actions)
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
-        raise UnreadableAnswerError(output.decode("utf-8", "replace")) from None
+
+    def packets(entry: dict[str, Any]) -> list[int]:
+        return [int(action["stats"]["packets"]) for action in entry.get("actions", [])]
+
+    return sum(queries.read(output, packets))

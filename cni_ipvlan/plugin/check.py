@@ -72,7 +72,7 @@ def _differences(call: Call, conf: NetConf, netns: Namespace) -> list[str]:
         return [f"it belongs to the container {named.container_id!r} of {named.network!r}"]
     if link.kind != "ipvlan":
         return [f"it is of kind {link.kind or 'physical or built-in'}, not ipvlan"]
-    addresses = [each.address for each in queries.addresses(shown)]
+    addresses = [each.address for each in link.addresses]
     return [
         *_link_differences(link, conf, reported),
         *_mac_differences(tx, link, reported, master_netns),
@@ -108,7 +108,7 @@ def _shown(
     of_features = [feature.asked(ifname) for feature in chosen]
     asked = [commands.address_show(ifname), *chain.from_iterable(of_features)]
     if previous.routes:
-        asked.append(commands.route_show(ifname))
+        asked.append(commands.route_show("table", "all", "dev", ifname))
     parts = (Command(argv, netns=netns, accept=commands.ABSENT) for argv in asked)
     output = call.tx.run_batch(*parts).stdout.lstrip() or b"[]"
     shown, *lines = output.split(b"\n")

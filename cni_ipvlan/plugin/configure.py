@@ -59,11 +59,12 @@ def configure(
             Command(commands.address_add(each.address, name), f"add the address {each.address}")
             for each in addressing.addresses
         ),
-        Command(commands.link_set_up(name), "bring it up"),
+        Command(commands.link_set(name, "up"), "bring it up"),
     ]
     if is_up:
         # Not taken down for it: DHCP could not release the address if this failed halfway.
-        changes.append(Command(commands.link_announce(name), "announce its addresses"))
+        announced = commands.link_set(name, *commands.ANNOUNCE)
+        changes.append(Command(announced, "announce its addresses"))
     if addressing.has_ipv6:
         _make(call, _and_show(changes, name, netns), session)
         _wait_for_ipv6(call.tx, name, netns, addressing)
@@ -73,9 +74,9 @@ def configure(
     done = _make(call, _and_show(changes, name, netns), session)
     if done.is_assumed:
         return expected, [each.address for each in addressing.addresses]
-    present = queries.addresses(done.stdout)
-    _check_duplicates(call, addressing, present)
-    return queries.links(done.stdout)[0], [each.address for each in present]
+    link = queries.links(done.stdout)[0]
+    _check_duplicates(call, addressing, link.addresses)
+    return link, [each.address for each in link.addresses]
 
 
 def check_ipv4_conflict(tx: Transaction, parent: Master, addressing: Addressing) -> None:

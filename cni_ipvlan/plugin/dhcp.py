@@ -55,7 +55,7 @@ def asking(tx: Transaction, name: str, netns: Namespace) -> Iterator[None]:
     """
     # The client would bring it up itself, but only after a first failure and a delay:
     # "network is down", "retrying in 2.98 seconds".
-    tx.run(Command(commands.link_set_up(name), "bring it up", netns))
+    tx.run(Command(commands.link_set(name, "up"), "bring it up", netns))
     refusal = _have_broadcasts(tx, name, netns)
     try:
         yield

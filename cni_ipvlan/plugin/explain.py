@@ -199,9 +199,9 @@ def _route(argv: Argv, tx: Transaction, netns: Namespace) -> list[str]:
     words = argv[argv.index("add") + 1 :]
     given = dict(zip(words[1::2], words[2::2], strict=True))
     output = tx.run(Command(commands.address_show(given["dev"]), netns=netns)).stdout
-    has = [each.address for each in queries.addresses(output)]
+    has = [each.address for link in queries.links(output) for each in link.addresses]
     found = _next_hop(given.get("via", ""), given["dev"], has)
-    output = tx.run(Command(commands.route_show(), netns=netns)).stdout
+    output = tx.run(Command(commands.route_show("table", "all"), netns=netns)).stdout
     return found + [
         f"the container has the route {_described(each)}"
         for each in queries.routes(output)

@@ -54,8 +54,9 @@ def _name(tx: Transaction, conf: NetConf, netns: Namespace | None) -> str:
             "no master is configured, and prevResult has no single named interface to use",
             "try: set the option master",
         )
-    for family in (4, 6):
-        routes = tx.run(Command(commands.route_show_default(family), netns=netns)).stdout
+    for family in ("-4", "-6"):
+        default = commands.route_show("default", family=family)
+        routes = tx.run(Command(default, netns=netns)).stdout
         candidates = sorted(queries.default_interfaces(routes), key=lambda each: each[0])
         if candidates:
             return candidates[0][1]

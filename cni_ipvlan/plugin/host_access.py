@@ -12,9 +12,8 @@ and removed under a lock of its own, with the first and the last record.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
 from ipaddress import ip_address, ip_interface, ip_network
 
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
@@ -136,9 +135,9 @@ class HostAccess(Feature):
             tx.run(_creation(master, record))
         metric = record.attachment.number
         changes = [
-            Command(commands.link_set_alias(name, _LABEL), "label it"),
-            Command(commands.link_set_up(name), "bring it up"),
-            Command(commands.link_set_arp_off(name), "have it resolve no addresses"),
+            Command(commands.link_set(name, "alias", _LABEL), "label it"),
+            Command(commands.link_set(name, "up"), "bring it up"),
+            Command(commands.link_set(name, "arp", "off"), "have it resolve no addresses"),
             *(_removal(address, name, route.priority) for address, route in left),
             *(_route(each, name, sources[family(each)], metric) for each in addresses),
         ]
@@ -166,18 +165,18 @@ class HostAccess(Feature):
         if not hosts.is_up or hosts.has_arp:
             how = "uses ARP" if hosts.is_up else "is down"
             yield f"the host's interface {name}, for hostAccess, {how}"
-        shown = tx.run(Command(commands.address_show(hosts.parent))).stdout
-        own = _own(Master(hosts, addresses=tuple(queries.local_addresses(shown))), addresses)
+        shown = queries.links(tx.run(Command(commands.address_show(hosts.parent))).stdout)
+        has = tuple(each.plain for parent in shown for each in parent.addresses)
+        own = _own(Master(hosts, addresses=has), addresses)
         recorded = call.registry.of_host.records_of(call.attachment)
         expected = recorded[0].host_routes if recorded else _reachable(own, addresses)
-        for address, output in _answers(tx, commands.route_show_matching, expected):
+        for address, output in _answers(tx, expected, "match"):
             way = queries.way(queries.all_routes(output))
             if way is None or way.device != name:
                 yield f"the host has no route to {address} through {name}"
         if link.mode == "l2":
-            permanent = {
-                each.address for each in queries.neighbours(b"".join(answers)) if each.is_permanent
-            }
+            known = queries.neighbours(b"".join(answers))
+            permanent = {address for address, is_permanent in known if is_permanent}
             for each in own:
                 if each not in permanent:
                     yield f"the entry of the neighbour {each}, the host, is missing"
@@ -205,8 +204,9 @@ class HostAccess(Feature):
             index = int(link.name.removeprefix(_PREFIX))
             with locked(call.node, index):
                 key = shared.key(index)
-                query = Command(commands.route_show(link.name), accept=commands.ABSENT)
-                routes = queries.routes(tx.run(query).stdout)
+                argv = commands.route_show("table", "all", "dev", link.name)
+                output = tx.run(Command(argv, accept=commands.ABSENT)).stdout
+                routes = queries.routes(output)
                 recorded = [each.host_routes for each in registry.numbered(key, number)]
                 others = {address for addresses in recorded for address in addresses}
                 found = [
@@ -283,7 +283,7 @@ def check_permitted(tx: Transaction, master: Master, addresses: Sequence[Address
     there directly, or in one that root has reserved as unreachable. And it must be an address of
     one host, and no next hop of any route.
     """
-    asked = (commands.route_show(), commands.nexthop_show())
+    asked = (commands.route_show("table", "all"), commands.nexthop_show())
     shown, objects = tx.run_batch(*map(Command, asked)).stdout.split(b"\n")
     hops = set(map(ip_address, (*queries.next_hops(shown), *queries.next_hops(objects))))
     ways = [
@@ -421,13 +421,14 @@ def _reachable(own: Iterable[str], addresses: Iterable[Address]) -> list[str]:
 
 
 def _answers(
-    tx: Transaction, query: Callable[[str], Argv], addresses: Sequence[str]
+    tx: Transaction, addresses: Sequence[str], how: str, *through: str
 ) -> Iterator[tuple[str, bytes]]:
-    """Yield each address with what ip prints of it; an ``ip -batch`` is for one family."""
+    """Yield each address with the routes to it, as ip prints them; a batch is for one family."""
     for number in (4, 6):
         ours = [each for each in addresses if family(each) == number]
         if ours:
-            output = tx.run_batch(*(Command(query(each)) for each in ours)).stdout
+            shown = (commands.route_show("to", how, each, *through, family=f"-{number}") for each in ours)
+            output = tx.run_batch(*map(Command, shown)).stdout
             yield from zip(ours, output.split(b"\n"), strict=True)
 
 
@@ -435,8 +436,7 @@ def _routes_to(
     tx: Transaction, addresses: Sequence[str], name: str
 ) -> Iterator[tuple[str, queries.Route]]:
     """Yield the routes to single addresses through an interface."""
-    exact = partial(commands.route_show_exact, name=name)
-    for address, output in _answers(tx, exact, addresses):
+    for address, output in _answers(tx, addresses, "exact", "dev", name):
         yield from ((address, route) for route in queries.routes(output))
 
 
@@ -460,9 +460,9 @@ def _creation(master: Master, record: Record) -> Command:
 
 def _route(address: str, name: str, source: str, metric: int) -> Command:
     return Command(
-        commands.host_route_add(address, name, source, metric),
+        commands.route_add(address, name, source=source, priority=metric),
         f"let the host reach {address}",
-        undo=(Undo(Command(commands.host_route_delete(address, name, metric))),),
+        undo=(Undo(Command(commands.route_delete(address, name, metric))),),
     )
 
 
@@ -494,7 +494,7 @@ def _remove_routes(tx: Transaction, routes: Sequence[tuple[str, queries.Route]],
 
 
 def _removal(address: str, name: str, metric: int) -> Command:
-    argv = commands.host_route_delete(address, name, metric)
+    argv = commands.route_delete(address, name, metric)
     return Command(argv, f"remove the host's route to {address}")
 
 

@@ -69,9 +69,9 @@ def take(
             unseen(f"{netns.path if netns else 'the host'}: {error.answer}")
             continue
         for line in output.splitlines():
-            for link, addresses in queries.links_with_addresses(line):
+            for link in queries.links(line):
                 owner = owners.of(link, netns)
-                has = tuple(each.address for each in addresses)
+                has = tuple(each.address for each in link.addresses)
                 yield Attachment(link, netns, owner, has, owners.pod_of(owner, netns))
 
 

@@ -76,7 +76,7 @@ def look(tx: Transaction, name: str, netns: Namespace | None) -> Master | None:
     kinds = ("macvlan", "macvtap", *queries.IPVLAN_KINDS)
     # After a link show in the same batch, an address show would show no addresses:
     # ipaddr_list_link() in ip/ipaddress.c sets the family for all that follows.
-    of_host = () if netns else (commands.route_show_local(),)
+    of_host = () if netns else (commands.route_show("table", "local", "type", "local"),)
     of_kinds = (commands.link_show(kind=kind) for kind in kinds)
     asked = (commands.address_show(name), *of_host, *of_kinds)
     try:
@@ -93,8 +93,8 @@ def look(tx: Transaction, name: str, netns: Namespace | None) -> Master | None:
     master = Master(
         found[0],
         netns,
-        addresses=tuple(queries.local_addresses(shown)),
-        subnets=tuple(queries.global_subnets(shown)),
+        addresses=tuple(each.plain for each in found[0].addresses),
+        subnets=tuple(each.subnet for each in found[0].addresses if each.subnet),
         local=tuple(each for output in local for each in queries.local_prefixes(output)),
     )
     there = (each for links in map(queries.links, listed) for each in links)
@@ -158,7 +158,7 @@ def _check_mtu(conf: NetConf, link: Link) -> None:
 
 def is_down(master: Master) -> str:
     """Return a sentence that a master is down, and what to try."""
-    up = Command(commands.link_set_up(master.link.name), netns=master.netns).full_argv
+    up = Command(commands.link_set(master.link.name, "up"), netns=master.netns).full_argv
     how = commands.in_shell(up)
     return f"the master {master.link.name!r} is down, so no packets get through; try: {how}"
 

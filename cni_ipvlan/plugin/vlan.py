@@ -145,10 +145,10 @@ def _to_be_made(below: Master, name: str) -> Master:
 
 def _make(tx: Transaction, add: Command, name: str) -> None:
     """Make a VLAN, of which the host gets no address by itself."""
-    tx.run_batch(add, Command(commands.link_set_alias(name, _LABEL), "label it"))
+    tx.run_batch(add, Command(commands.link_set(name, "alias", _LABEL), "label it"))
     for switch in shared.switches(name):
         tx.run(switch)
-    tx.run(Command(commands.link_set_up(name), "bring it up"))
+    tx.run(Command(commands.link_set(name, "up"), "bring it up"))
 
 
 def _remove(
@@ -167,9 +167,9 @@ def _remove(
     link = _found_again(call.tx, key, ifindex, unlabelled)
     if link is None:
         return
-    registry, key = call.registry, shared.key(link.ifindex)
-    with registry.master_lock(key, call.node.while_locked(f"the master {link.name}")):
-        if registry.is_only(key, attachment) and modes.becomes_free(call.tx, Master(link)):
+    registry, master = call.registry, shared.key(link.ifindex)
+    with registry.master_lock(master, call.node.while_locked(f"the master {link.name}")):
+        if registry.is_only(master, attachment) and modes.becomes_free(call.tx, Master(link)):
             _delete(call.tx, link.name)
 
 
@@ -191,14 +191,14 @@ def _found_again(
     tx: Transaction, key: tuple[int, int], ifindex: int, unlabelled: str
 ) -> Link | None:
     """Return a VLAN that was made here, unless it is another by now or the host uses it."""
-    there = queries.links_with_addresses(tx.run(Command(commands.address_show())).stdout)
-    indexes = {link.name: link.ifindex for link, _ in there}
-    for link, addresses in there:
+    there = queries.links(tx.run(Command(commands.address_show())).stdout)
+    indexes = {link.name: link.ifindex for link in there}
+    for link in there:
         is_marked = link.alias == _LABEL or (link.name == unlabelled and not link.alias)
         is_it = link.vlan and _key(indexes.get(link.parent, 0), link.vlan) == key
         if is_marked and is_it and ifindex in (0, link.ifindex):
-            is_used = link.master or addresses or any(each.parent == link.name for each, _ in there)
-            return None if is_used else link
+            is_used = link.master or link.addresses
+            return None if is_used or any(each.parent == link.name for each in there) else link
     return None
 
 

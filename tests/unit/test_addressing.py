@@ -149,7 +149,7 @@ def test_duplicate_detection_is_about_our_addresses_alone() -> None:
         queries.Address(address, is_tentative=address[0] == "f", is_duplicate=False)
         for address in ("10.0.0.2/24", "fe80::1/64")
     )
-    ours = other._replace(address="fd00::2/64")
+    ours = other._replace(as_written="fd00::2/64")
     on_link = [fine, ours, other]
     assert (got.tentative(on_link), got.duplicates(on_link)) == (["fd00::2/64"], [])
     on_link = [fine, *(each._replace(is_duplicate=True) for each in (ours, other))]

@@ -31,12 +31,7 @@ def test_name_is_one_word_behind_its_keyword_whatever_it_is(name: str) -> None:
     for argv, keyword in (
         (commands.link_add_ipvlan(name, "t", "l2", "bridge", 0), "link"),
         (commands.link_add_ipvlan("m", name, "l2", "bridge", 0), "name"),
-        (commands.link_set_netns(name, NAMED, "n", "label"), "dev"),
-        (commands.link_set_netns("n", NAMED, name, "label"), "name"),
-        (commands.link_set_name(name, "n", "label"), "dev"),
-        (commands.link_set_name("n", name, "label"), "name"),
-        (commands.link_set_up(name), "dev"),
-        (commands.link_announce(name), "dev"),
+        (commands.link_set(name, "up"), "dev"),
         (commands.link_delete(name), "dev"),
         (tc.clsact_add(name), "dev"),
         (tc.broadcast_filter_add(name), "dev"),
@@ -44,7 +39,6 @@ def test_name_is_one_word_behind_its_keyword_whatever_it_is(name: str) -> None:
         (commands.address_add("10.0.0.2/24", name), "dev"),
         (commands.address_show(name), "dev"),
         (commands.route_add("::/0", name), "dev"),
-        (commands.route_show(name), "dev"),
     ):
         pairs = list(itertools.pairwise(argv))
         assert (keyword, name) in pairs
@@ -67,9 +61,9 @@ def test_command_in_a_namespace() -> None:
 def test_several_ip_commands_are_lines_of_one() -> None:
     parts = (
         Command(commands.address_add("10.0.0.2/24", "it@s"), "give it", NAMED),
-        Command(commands.link_set_up("net1"), "bring it up", NAMED),
+        Command(commands.link_set("net1", "up"), "bring it up", NAMED),
         Command(commands.address_show("net1"), netns=NAMED),
-        Command(commands.route_show("net1"), netns=NAMED),
+        Command(commands.route_show("table", "all", "dev", "net1"), netns=NAMED),
     )
     assert batch(*parts) == Command(
         ("ip", "-j", "-d", "-N", "-batch", "-"),
@@ -81,7 +75,7 @@ def test_several_ip_commands_are_lines_of_one() -> None:
 
 
 def test_batch_of_changes_has_no_options() -> None:
-    joined = together_(commands.link_set_up("-j"), commands.link_delete("\udcff"))
+    joined = together_(commands.link_set("-j", "up"), commands.link_delete("\udcff"))
     assert joined.argv == ("ip", "-batch", "-")
     assert joined.stdin == b"link set dev -j up\nlink delete dev \xff\n"
     assert joined.batch_lines == ["link set dev -j up", "link delete dev \ufffd"]
@@ -89,12 +83,15 @@ def test_batch_of_changes_has_no_options() -> None:
 
 def test_command_that_a_batch_would_split_or_with_its_own_settings_makes_no_batch() -> None:
     for argv in (
-        *(commands.link_set_up(name) for name in ("#x", "it's", '"q"', "a\\b", "a b", "a\nb", "")),
+        *(
+            commands.link_set(name, "up")
+            for name in ("#x", "it's", '"q"', "a\\b", "a b", "a\nb", "")
+        ),
         commands.sysctl_read("a"),
-        commands.route_show_default(4),
+        commands.route_show("default", family="-4"),
         ("ip", "-n", "x", "link"),
     ):
-        assert batch(*map(Command, (commands.link_set_up("net1"), argv))) is None
+        assert batch(*map(Command, (commands.link_set("net1", "up"), argv))) is None
 
 
 def together_(*argvs: tuple[str, ...]) -> Command:
@@ -112,9 +109,9 @@ def test_parameters_stand_before_what_a_shell_runs() -> None:
 
 def test_query_is_distinguished_from_a_change() -> None:
     assert commands.prints_json(commands.link_show("x"))
-    assert not commands.prints_json(commands.link_set_up("x"))
-    assert not commands.prints_json(commands.link_set_up("-j"))
-    assert commands.prints_json(commands.route_show_default(6))
+    assert not commands.prints_json(commands.link_set("x", "up"))
+    assert not commands.prints_json(commands.link_set("-j", "up"))
+    assert commands.prints_json(commands.route_show("default", family="-6"))
 
 
 def test_wait_for_duplicate_detection_is_a_script_with_names_as_its_arguments() -> None:

@@ -23,7 +23,7 @@ from cni_ipvlan.plugin.explain import as_cni_error
 CONTAINER = Namespace("/var/run/netns/c", "c", (4, 1))
 UNKNOWN = 0  # no code: there is no cause
 ADD = commands.link_add_ipvlan("eth0", "it's", "l2", "bridge", 0)
-MOVE = commands.link_set_netns("ivx", CONTAINER, "net1", "label")
+MOVE = commands.link_set("ivx", "netns", CONTAINER.path, "name", "net1", "alias", "label")
 ROUTE = commands.route_add("10.9.0.0/16", "net1")
 ADDRESS = commands.address_add("10.0.0.2/24", "net1")
 NOTIFY = commands.sysctl_write("net/ipv4/conf/net1/arp_notify")

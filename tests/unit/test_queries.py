@@ -36,7 +36,7 @@ BRIDGE_PORT = (
 ADDRESSES = (
     b'[{"ifindex":3,"link_index":2,"ifname":"net1","flags":["UP"],"mtu":1400,"link_type":"ether",'
     b'"linkinfo":{"info_kind":"ipvlan","info_data":{"mode":"l2","vepa":true}},"addr_info":['
-    b'{"family":"inet","local":"10.10.10.2","prefixlen":24},'
+    b'{"family":"inet","local":"10.10.10.2","prefixlen":24,"scope":"global"},'
     b'{"family":"inet6","local":"fd00::2","prefixlen":64,"tentative":true},'
     b'{"family":"inet6","local":"fd00::3","prefixlen":64,"dadfailed":true,"tentative":true},'
     b'{"family":"inet6","local":"::ffff:1.2.3.4","prefixlen":120},'
@@ -97,14 +97,21 @@ def test_name_that_needs_care() -> None:
 
 
 def test_addresses_with_what_became_of_their_duplicate_detection() -> None:
-    assert queries.addresses(ADDRESSES) == [
-        Address("10.10.10.2/24", is_tentative=False, is_duplicate=False),
-        Address("fd00::2/64", is_tentative=True, is_duplicate=False),
+    (link,) = queries.links(ADDRESSES)
+    assert link.addresses == (
+        Address("10.10.10.2/24", "10.10.10.2/24"),
+        Address("fd00::2/64", is_tentative=True),
         Address("fd00::3/64", is_tentative=True, is_duplicate=True),
-        Address(str(ip_interface("::ffff:1.2.3.4/120")), is_tentative=False, is_duplicate=False),
-        Address(str(ip_interface("::1.2.3.4/64")), is_tentative=False, is_duplicate=False),
-        Address("fe80::c665:e500:189:d195/64", is_tentative=False, is_duplicate=False),
+        Address("::ffff:1.2.3.4/120"),
+        Address("::1.2.3.4/64"),
+        Address("fe80::c665:e500:189:d195/64"),
+    )
+    assert [each.address for each in link.addresses] == [
+        str(ip_interface(each.as_written)) for each in link.addresses
     ]
+    assert (link.addresses[4].plain, link.addresses[4].address) == ("::1.2.3.4", "::102:304/64")
+    peer = ADDRESSES.replace(b'"10.10.10.2",', b'"10.10.10.2","address":"10.9.9.9",')
+    assert queries.links(peer)[0].addresses[0][:2] == ("10.10.10.2/24", "10.9.9.9/24")
 
 
 def test_routes_are_the_unicast_ones_with_canonical_destinations() -> None:
@@ -144,7 +151,6 @@ def test_interfaces_of_default_routes() -> None:
 
 READERS: list[Callable[[bytes], Any]] = [
     queries.links,
-    queries.addresses,
     queries.routes,
     queries.default_interfaces,
 ]
@@ -153,7 +159,6 @@ READERS: list[Callable[[bytes], Any]] = [
 @pytest.mark.parametrize("printed", [b"[]", b"[ ]\n", b"", b"\n", b"[{},{}]"])
 def test_nothing_is_an_empty_list(printed: bytes) -> None:
     """An empty object is a link that is filtered out; ip prints none for a route."""
-    assert queries.addresses(printed) == []
     assert queries.default_interfaces(printed) == []
     if b"{" not in printed:
         assert queries.routes(printed) == []
@@ -198,11 +203,15 @@ LINK: dict[str, Any] = {
 LINK["linkinfo"]["info_slave_kind"] = "bridge"
 VEPA = {"info_kind": "ipvlan", "info_data": {"vepa": True}}
 ADDRESSED = {"local": "fd00::2", "prefixlen": 64, "tentative": True, "dadfailed": True}
+ADDRESSED |= {"scope": "global", "address": "fd00::3"}
 ROUTE = {
     "type": "1", "dst": "10.20.0.0/16", "gateway": "10.10.10.1", "dev": "net1", "table": "100",
     "protocol": "3", "scope": "0", "metric": 5, "metrics": [{"mtu": 1300, "advmss": 1200}],
 }  # fmt: skip
-DEFAULT_ROUTE = {"type": "unicast", "metric": 9, "dev": "eth0", "nexthops": [{"dev": "eth1"}]}
+DEFAULT_ROUTES: list[dict[str, Any]] = [
+    {"type": "unicast", "metric": 9, "dev": "eth0"},
+    {"nexthops": [{"dev": "eth1"}]},
+]
 
 
 def paths(value: Any, *way: int | str) -> Iterator[tuple[int | str, ...]]:
@@ -217,13 +226,13 @@ USED = [
     for reader, entry in (
         (queries.links, LINK),
         (queries.links, {**LINK, "linkinfo": VEPA}),
-        (queries.addresses, {"addr_info": [ADDRESSED]}),
+        (queries.links, {**LINK, "addr_info": [ADDRESSED]}),
         (queries.routes, ROUTE),
         (queries.routes, {**ROUTE, "dst": "default"}),
-        (queries.default_interfaces, DEFAULT_ROUTE),
+        *((queries.default_interfaces, each) for each in DEFAULT_ROUTES),
     )
     for path in paths(entry)
-] + [(queries.links_with_addresses, {**LINK, "addr_info": [ADDRESSED]}, ("addr_info", 0, "local"))]
+]
 
 
 @pytest.mark.parametrize(("reader", "entry", "path"), sample(USED, 16))

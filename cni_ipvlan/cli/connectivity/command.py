@@ -54,7 +54,7 @@ def probe_command(
     servers, unknown = _servers(result or _kept_result(world, one))
     by = ifname or (one.port.link.name if one.port else "")
     # Of all links: with one, ip leaves out routes by several next hops.
-    shown = b"" if to else world.answer(one.side, commands.route_show()).stdout
+    shown = b"" if to else world.answer(one.side, commands.route_show("table", "all")).stdout
     routes = (each for each in queries.routes(shown) if each.gateway and by in ("", each.device))
     gateways = dict.fromkeys(each.gateway for each in routes)
     targets = [("reach", to)] if to else [("gateway", each) for each in gateways]

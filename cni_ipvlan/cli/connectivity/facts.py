@@ -105,13 +105,13 @@ def states(world: World, port: Port) -> Iterator[Finding]:
     chain = world.chain(port)
     for each in chain:
         if not each.link.is_up:
-            up = each.side.shell(*commands.link_set_up(each.link.name))
+            up = each.side.shell(*commands.link_set(each.link.name, "up"))
             yield Finding(PROBLEM, "down", f"{each} is down", f"bring it up: {up}")
     bare = [each for each in chain if each.link.is_up and not each.link.has_carrier]
     for each in bare[-1:]:
         text, peer = f"{each} is without carrier", world.peer(each)
         if peer and not peer.link.is_up:
-            up = peer.side.shell(*commands.link_set_up(peer.link.name))
+            up = peer.side.shell(*commands.link_set(peer.link.name, "up"))
             text += f": its other end, {peer}, is down"
             yield Finding(PROBLEM, "down", text, f"bring that up: {up}")
         else:
@@ -320,8 +320,8 @@ def _remedy(port: Port, master: Port) -> Iterator[str]:
     """
     link, shell, name = port.link, master.side.shell, f"ipvl{master.link.ifindex}"
     yield shell(*commands.link_add_ipvlan(master.link.name, name, link.mode, link.flag, 0))
-    yield shell(*commands.link_set_up(name))
-    yield shell(*commands.link_set_arp_off(name))
+    yield shell(*commands.link_set(name, "up"))
+    yield shell(*commands.link_set(name, "arp", "off"))
     for address in port.plain():
         source = next(iter(master.plain(address)), "")
         words = ("src", source) if source else ()

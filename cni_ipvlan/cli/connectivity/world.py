@@ -111,8 +111,8 @@ class World:
         answers = self.ask(*((side, commands.address_show()) for side in sides))
         for side, done in zip(sides, answers, strict=True):
             if done.status == 0:  # else it is gone, or not permitted
-                for link, addresses in queries.links_with_addresses(done.stdout):
-                    side.ports[link.name] = Port(side, link, addresses)
+                for link in queries.links(done.stdout):
+                    side.ports[link.name] = Port(side, link, link.addresses)
         return [side for side in sides if side.ports]
 
     def ask(self, *questions: tuple[Side, Argv]) -> list[Completed]:

@@ -99,7 +99,7 @@ def _default_routes(tools: Tools, conf: NetConf, ipam: IpamConfig) -> Iterator[F
     for path, dst, _ in ipam.routes:
         if dst.network.prefixlen:
             continue
-        query = Command(commands.route_show_default(dst.version), netns=container)
+        query = Command(commands.route_show("default", family=f"-{dst.version}"), netns=container)
         metric = ipam.options["routes"][path[-1]].get("priority") or _METRIC[dst.version]
         for has, name in queries.default_interfaces(tools.tx.run(query).stdout):
             if has == metric and name not in recorded:

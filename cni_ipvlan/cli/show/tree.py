@@ -130,7 +130,7 @@ def _routes(
     tx: Transaction, netns: Namespace | None, unseen: Callable[[str], None]
 ) -> list[queries.Route]:
     try:
-        query = Command(commands.route_show(), netns=netns)
+        query = Command(commands.route_show("table", "all"), netns=netns)
         return queries.routes(tx.run_batch(query).stdout)  # which enters faster
     except CommandError as error:
         unseen(f"the routes in {netns.path if netns else 'the host'}: {error.answer}")
