@@ -22,13 +22,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-class _Subscriptable:
-    """Stands in for names of typing, which sh uses in annotations only."""
-
-    def __class_getitem__(cls, _item: object) -> type:
-        return cls
-
-
 def _match(pattern: str, text: str) -> object:
     if pattern == "SIG[a-zA-Z]+":
         return text.startswith("SIG") and text[3:4].isalpha()
@@ -58,7 +51,7 @@ _USED_ATTRIBUTES: dict[str, dict[str, object]] = {
     "threading": {"RLock": nullcontext, "local": type("local", (), {})},
     "traceback": {},
     "tty": {},
-    "typing": dict.fromkeys(("Any", "Dict", "Type", "Union"), _Subscriptable),
+    "typing": dict.fromkeys(("Any", "Dict", "Type", "Union"), list),  # only for annotations
     "warnings": {},
     "weakref": {},
 }

@@ -47,33 +47,20 @@ class _StandIn(ModuleType):
         return getattr(sys.modules[self.__name__], name)
 
 
-class _Flags(tuple[str, ...]):
-    """Names of flags of the module re."""
-
-    __slots__ = ()
-
-    def __or__(self, other: tuple[str, ...]) -> _Flags:
-        return _Flags((*self, *other))
-
-
 class _Pattern:
     """A regular expression that is compiled when it is used."""
 
-    def __init__(self, pattern: str, flags: tuple[str, ...] = ()) -> None:
-        self._given = pattern, flags
+    def __init__(self, *given: Any) -> None:
+        self._given = given
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         def method(*arguments: Any) -> Any:
             import re
 
-            pattern, flags = self._given
-            number = sum(getattr(re, flag) for flag in flags)
-            return getattr(re.compile(pattern, number), name)(*arguments)
+            return getattr(re.compile(*self._given), name)(*arguments)
 
         return method
 
 
-RE = {
-    "compile": _Pattern,
-    **{flag: _Flags((flag,)) for flag in ("ASCII", "DOTALL", "MULTILINE", "VERBOSE")},
-}
+# The flags are those of CPython: SRE_FLAG_ASCII and so on, Modules/_sre/sre_constants.h.
+RE = {"compile": _Pattern, "ASCII": 256, "DOTALL": 16, "MULTILINE": 8, "VERBOSE": 64}
