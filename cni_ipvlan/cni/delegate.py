@@ -72,20 +72,15 @@ def check_permitted(plugin: str, path: tuple[str, ...]) -> None:
     """
     if not plugin or "/" in plugin or "\0" in plugin or plugin in (".", ".."):
         raise CniError(INVALID_CONFIGURATION, f"{plugin!r} is not the name of a CNI plugin")
-    listed = _listed()
+    listed, why = _listed(), ""
     if listed is not None:
-        if plugin not in listed:
-            raise _not_permitted(plugin, "which is not an IPAM plugin that root has listed")
-    elif plugin not in _IPAM_PLUGINS:
-        other = _interface_plugin(plugin, path)
-        if other:
-            what = "" if other == plugin else f"the plugin {other!r} and "
-            raise _not_permitted(plugin, f"which is {what}not an IPAM plugin")
-
-
-def _not_permitted(plugin: str, why: str) -> NotPermittedError:
-    text = f"ipam.type is {plugin!r}, {why}; root may permit it in {PERMITTED}"
-    return NotPermittedError(INVALID_CONFIGURATION, text)
+        why = "" if plugin in listed else "which is not an IPAM plugin that root has listed"
+    elif plugin not in _IPAM_PLUGINS and (other := _interface_plugin(plugin, path)):
+        what = "" if other == plugin else f"the plugin {other!r} and "
+        why = f"which is {what}not an IPAM plugin"
+    if why:
+        text = f"ipam.type is {plugin!r}, {why}; root may permit it in {PERMITTED}"
+        raise NotPermittedError(INVALID_CONFIGURATION, text)
 
 
 def _listed() -> list[str] | None:

@@ -270,6 +270,14 @@ def route_show(*selector: str, family: str = "") -> Argv:
     return ("ip", *((family,) if family else ()), "-N", "-j", "-d", "route", "show", *selector)
 
 
+def route_show_local(*family: str) -> Argv:
+    """List what is delivered to the host itself, IPv4 without a family: its addresses on all links.
+
+    The values are words, since in a batch the option -N would be for what is asked of links, too.
+    """
+    return ("ip", *family, "-j", "-d", "route", "show", "table", "local", "type", "local")
+
+
 def nexthop_show() -> Argv:
     """List the next hops that are objects of their own."""
     return ("ip", "-N", "-j", "-d", "nexthop", "show")

@@ -156,7 +156,7 @@ def default_interfaces(output: bytes) -> list[tuple[int, str]]:
 
 
 def local_prefixes(output: bytes) -> list[str]:
-    """Read routes of the table local: addresses and subnets, as ip writes them."""
+    """Read ``route_show_local``: addresses and subnets, as ip writes them."""
     return read(output, lambda entry: [_value(entry, "dst", str)])
 
 

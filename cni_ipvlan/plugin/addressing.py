@@ -138,8 +138,7 @@ def check_not_of_host(tx: Transaction, master: Master, addresses: Sequence[Addre
         return
     of_host = [*master.addresses, *master.local]
     if any(each.is_ipv6 for each in addresses):
-        local = commands.route_show("table", "local", "type", "local", family="-6")
-        of_host += queries.local_prefixes(tx.run(Command(local)).stdout)
+        of_host += queries.local_prefixes(tx.run(Command(commands.route_show_local("-6"))).stdout)
     networks = list(map(ip_network, of_host))
     for each in addresses:
         own = parsed(each.address)

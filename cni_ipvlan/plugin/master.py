@@ -76,7 +76,7 @@ def look(tx: Transaction, name: str, netns: Namespace | None) -> Master | None:
     kinds = ("macvlan", "macvtap", *queries.IPVLAN_KINDS)
     # After a link show in the same batch, an address show would show no addresses:
     # ipaddr_list_link() in ip/ipaddress.c sets the family for all that follows.
-    of_host = () if netns else (commands.route_show("table", "local", "type", "local"),)
+    of_host = () if netns else (commands.route_show_local(),)
     of_kinds = (commands.link_show(kind=kind) for kind in kinds)
     asked = (commands.address_show(name), *of_host, *of_kinds)
     try:

@@ -80,8 +80,8 @@ COMMANDS = [
     ip -j -d address show dev ALTNAME
     ip -j -d address show type KIND
     ip -N -j -d route show table all dev NAME
-    ip -N -j -d route show table local type local
-    ip -6 -N -j -d route show table local type local
+    ip -j -d route show table local type local
+    ip -6 -j -d route show table local type local
     ip -N -j -d route show table all
     ip -N -j -d nexthop show
     ip FAMILY -N -j -d route show to exact GATEWAY dev NAME
@@ -156,17 +156,9 @@ def is_meant(command: tuple[str, ...]) -> bool:
         are_ours = all(":" in each and SLOTS["ADDRESS"](f"{each}/128") for each in addresses)
         return is_name(name) and are_ours and words == [*commands.wait_for_ipv6(name, 5, addresses)]
     # In a batch, the options of the ip that runs it apply to every line, also to changes.
-    if words[0] == "ip" and "-batch" not in words:
-        words = _as_of_its_own(words)
+    if words[0] == "ip" and "-batch" not in words and not is_query(tuple(words)):
+        words = without_options(tuple(words))
     return any(_fits(words, template) for template in COMMANDS)
-
-
-def _as_of_its_own(words: list[str]) -> list[str]:
-    if not is_query(tuple(words)):
-        return without_options(tuple(words))
-    if words[:4] == ["ip", "-j", "-d", "-N"]:
-        return ["ip", *(["-N"] if words[4] == "route" else []), "-j", "-d", *words[4:]]
-    return words
 
 
 def _fits(words: list[str], template: Iterable[str]) -> bool:
