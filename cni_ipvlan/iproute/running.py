@@ -183,7 +183,7 @@ class Running(dict[str, str]):
         """Make a pipe whose ``output`` is read without blocking; yield its write end."""
         read, write = os.pipe2(os.O_CLOEXEC)
         self._pipes[read] = output
-        with closing(write):
+        with open(write, "wb", buffering=0):
             os.set_blocking(read, False)
             yield write
 
@@ -239,12 +239,3 @@ class Running(dict[str, str]):
         # The process group's number is not reused before the process is waited for.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process, number)
-
-
-@contextmanager
-def closing(descriptor: int) -> Iterator[int]:
-    """Close a file descriptor afterwards."""
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)

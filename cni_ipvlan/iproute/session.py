@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 
 from cni_ipvlan.iproute.commands import WRITE_AND_RUN, Command, batch
 from cni_ipvlan.iproute.interrupts import Interrupts
-from cni_ipvlan.iproute.running import Running, closing
+from cni_ipvlan.iproute.running import Running
 
 # The query for all links, and when a line has been read, what writes parameters and runs ip.
 _SHOW_AND_STAY = f"ip -j -d link show || exit; read -r line || exit 0; {WRITE_AND_RUN}"
@@ -84,7 +84,7 @@ class Session(Running):
     def with_stdin(self) -> Iterator[None]:
         """Set its standard input: a pipe, which stays open for a change."""
         self._stdin, self._input = os.pipe2(os.O_CLOEXEC)
-        with closing(self._stdin):
+        with open(self._stdin, "rb", buffering=0):
             os.write(self._input, self._staying.stdin)
             yield
 

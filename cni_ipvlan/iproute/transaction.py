@@ -129,12 +129,11 @@ class Transaction:
         completed = self._runner.finish(started)
         self._unfinished.pop(id(started), None)
         self._runner.interrupts.check()
-        accept = started.command.accept
-        is_accepted = completed.is_absent if accept == ABSENT else bool(accept)
-        if completed.status and not is_accepted:
-            raise CommandError(started.command, completed)
-        if completed.status and accept == ABSENT:
-            return completed._replace(stdout=nothing(started.command.argv))
+        command = started.command
+        if command.accept == ABSENT and completed.is_absent:
+            return completed._replace(stdout=nothing(command.argv))
+        if completed.status and command.accept in ("", ABSENT):
+            raise CommandError(command, completed)
         return completed
 
     def on_failure(self, action: Callable[[], object]) -> None:
