@@ -427,7 +427,8 @@ def _answers(
     for number in (4, 6):
         ours = [each for each in addresses if family(each) == number]
         if ours:
-            shown = (commands.route_show("to", how, each, *through, family=f"-{number}") for each in ours)
+            asked = (("to", how, each, *through) for each in ours)
+            shown = (commands.route_show(*each, family=f"-{number}") for each in asked)
             output = tx.run_batch(*map(Command, shown)).stdout
             yield from zip(ours, output.split(b"\n"), strict=True)
 
