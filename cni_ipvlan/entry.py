@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from cni_ipvlan.cni import versions
+from cni_ipvlan.cni import version
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def serve() -> int:
         return 1
     if command == "VERSION":
         stdin = _read()
-        return 1 if stdin is None else _print(versions.answer(stdin))
+        return 1 if stdin is None else _print(version.answer(stdin))
     return _serve(environment)
 
 
@@ -128,9 +128,10 @@ def _read() -> bytes | None:
         return bytes(stdin)
     from cni_ipvlan.cni import strict_json
     from cni_ipvlan.cni.errors import IO_FAILURE, CniError
+    from cni_ipvlan.cni.versions import LATEST_VERSION
 
     failure = CniError(IO_FAILURE, f"cannot read standard input: {why}")
-    _print(strict_json.encode(failure.document(versions.LATEST_VERSION)))
+    _print(strict_json.encode(failure.document(LATEST_VERSION)))
     return None
 
 

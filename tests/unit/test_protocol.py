@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from runtime import call_environment
 
-from cni_ipvlan.cni import errors, protocol, versions
+from cni_ipvlan.cni import errors, protocol, version
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.request import Request, read
 from cni_ipvlan.cni.result import Address, Interface, Result
@@ -162,7 +162,7 @@ def test_version_needs_nothing_and_lists_every_version() -> None:
         (b"{}", "0.1.0"),
         (b"garbage", "1.1.0"),
     ):
-        assert json.loads(versions.answer(stdin)) == {
+        assert json.loads(version.answer(stdin)) == {
             "cniVersion": expected,
             "supportedVersions": ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"],
         }
