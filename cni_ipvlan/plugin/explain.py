@@ -55,7 +55,22 @@ _UNANSWERED = (IprouteError, OSError, ValueError)
 # The dhcp plugin of containernetworking/plugins; and when it is killed before it gives up.
 _NO_ANSWER = ("no more tries", "it had not ended after")
 _OF_PLUGINS_IN_GO = 999  # every failure of host-local and static that is not of the protocol
-_ON_DISK = {"no space left on device": "df", "read-only file system": "findmnt -T"}
+# Words in messages of containernetworking/plugins, and what to do about them.
+_ADVICE_OF_IPAM = {
+    "no space left on device": "look at the file system of the leases: df {leases}",
+    "read-only file system": "look at the file system of the leases: findmnt -T {leases}",
+    "no IP addresses available in range set": (
+        "release those of containers that are gone: ipvlan gc -c FILE --keep-existing; "
+        "{leases} has a file for each, with the container's ID in it; or enlarge the range"
+    ),
+    "duplicate allocation is not allowed": (
+        "delete the container's attachment first; its lease is in {leases}"
+    ),
+    "Failed to find address added by container": (
+        "delete the attachment and add it again: its lease in {leases} is gone, so the "
+        "address may be given away"
+    ),
+}
 BROADCASTING = (
     "let the DHCP server broadcast (dnsmasq: dhcp-broadcast), or the daemon of dhcp ask for it, "
     "see docs/dhcp.md"
@@ -266,7 +281,6 @@ def advice(request: Request, plugin: str, error: CniError) -> list[str]:
 
 
 def _advice(request: Request, plugin: str, error: CniError) -> Iterator[str]:
-    leases = netconf.lease_directory(request.config)
     if error.code == errors.INCOMPATIBLE_VERSION:
         known = [each for each in SUPPORTED_VERSIONS if f'"{each}"' in error.details]
         older = next((each for each in reversed(known) if each != request.version), "")
@@ -277,24 +291,11 @@ def _advice(request: Request, plugin: str, error: CniError) -> Iterator[str]:
             f"set cniVersion to 1.0.0, or install a newer {plugin}: this one is older than CNI "
             "1.1.0, which has STATUS"
         )
-    for words, command in _ON_DISK.items():
+    for words, what in _ADVICE_OF_IPAM.items():
         if words in error.msg:
-            yield f"look at the file system of the leases: {command} {leases}"
+            yield what.format(leases=netconf.lease_directory(request.config))
     if error.code == errors.DELEGATE_FAILED:
         yield delegate.BY_HAND
-    # Messages of containernetworking/plugins:
-    if "no IP addresses available in range set" in error.msg:
-        yield (
-            "release those of containers that are gone: ipvlan gc -c FILE --keep-existing; "
-            f"{leases} has a file for each, with the container's ID in it; or enlarge the range"
-        )
-    if "duplicate allocation is not allowed" in error.msg:
-        yield f"delete the container's attachment first; its lease is in {leases}"
-    if "Failed to find address added by container" in error.msg:
-        yield (
-            f"delete the attachment and add it again: its lease in {leases} is gone, so the "
-            "address may be given away"
-        )
     if "dhcp.sock" in error.msg:
         daemon = dhcp_daemon(delegate.find(plugin, request.path))
         yield f"start its daemon on this node: {daemon}"
