@@ -1,28 +1,15 @@
 """Names and paths that mislead: a dangling link, a trial's name, a namespace replaced."""
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
 from attacker import files_about
 from doubles import FakeIpam, Steps
 from executable import Executable
-from lab import MEMORY, Space
+from lab import Space
 from runtime import call_environment, network, stdin_of
 from scene import Scene
-
-
-def test_a_dangling_symlink_in_place_of_the_registry_fails_add_but_not_delete(scene: Scene) -> None:
-    added = scene.add()
-    shutil.rmtree(MEMORY)
-    MEMORY.symlink_to("/run/nothing")
-    try:
-        scene.refuses(5, f"{MEMORY}", at=scene.two)
-        added.delete()
-        assert scene.one.links().keys() == {"lo"}
-    finally:
-        MEMORY.unlink()
 
 
 @pytest.mark.parametrize("name", ["ipvlan-probe", "ivprobe0"])

@@ -13,7 +13,7 @@ import pytest
 from attacker import NOBODY
 from lab import FOR_ALL, run, wait_until
 from person import Person
-from runtime import call_environment, network, static
+from runtime import network, static
 from sampling import sample
 from scene import Scene
 
@@ -48,21 +48,6 @@ def test_output_that_cannot_be_written_is_a_failure(
     person.succeeds(f"{into} ipvlan del {about}'")  # which prints nothing
     assert scene.node.snapshot() == before
     person.succeeds(f"ipvlan add {about} -v 2>/dev/full")  # a trace delays nothing
-
-
-def test_a_runtimes_call_is_replayed_and_can_be_pasted(scene: Scene, person: Person) -> None:
-    container = scene.one
-    conf = json.dumps(network())
-    before = scene.node.snapshot()
-
-    script = person.succeeds("ipvlan --dry-run", conf, **call_environment("ADD", container))
-
-    assert scene.node.snapshot() == before
-    run("sh", stdin=script)
-    assert container.addresses("net1") == ["10.1.0.2/24"]
-    script = person.succeeds("ipvlan --dry-run", conf, **call_environment("DEL", container))
-    run("sh", stdin=script)
-    assert scene.node.snapshot() == before
 
 
 def test_a_user_without_rights_can_make_a_dry_run(scene: Scene, person: Person) -> None:

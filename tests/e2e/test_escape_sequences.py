@@ -1,10 +1,6 @@
 """Names that strangers chose never control the terminal of the person who looks."""
 
 import json
-import os
-import pty
-import re
-import subprocess
 
 import pytest
 from lab import LEASES, Node, Space, run
@@ -14,8 +10,6 @@ from sampling import sample
 
 ODD = "e\x1b[8m\u202e\u009b"  # conceals, turns the direction of writing, starts a sequence
 ODD_NETNS = f"n\n{ODD}"
-SHOWN = r"e\x1b[8m\u202e\x9b"
-OUR_COLOURS = r"\x1b\[(?:0|1|31|32|33|36)m"
 
 
 @pytest.fixture
@@ -70,32 +64,6 @@ def test_no_command_prints_them(odd: str, person: Person) -> None:
         assert [text for text in printed if not text.isprintable()] == [], line
         assert not any(text.startswith("forged") for text in printed), line
         assert len(printed) > 1, line
-
-
-@pytest.mark.parametrize("command", ["show", "doctor -c net.conf"])
-def test_a_terminal_gets_no_colours_but_ours(command: str, odd: str, person: Person) -> None:
-    ours, theirs = pty.openpty()
-    done = subprocess.Popen(
-        ["ipvlan", *command.split()],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        cwd=person.directory,
-        env={**person.environment, "TERM": "xterm"},
-    )
-    os.close(theirs)
-    shown = b""
-    try:
-        while chunk := os.read(ours, 4096):
-            shown += chunk
-    except OSError:  # how a terminal ends
-        pass
-    done.wait()
-    os.close(ours)
-    text, ours_there = re.subn(OUR_COLOURS, "", shown.decode())
-    assert ours_there
-    assert SHOWN in text
-    assert [line for line in text.split("\r\n") if not line.isprintable()] == []
 
 
 def test_a_dry_run_of_them_can_still_be_pasted_and_json_has_them_as_they_are(

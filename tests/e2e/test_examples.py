@@ -66,6 +66,27 @@ def test_every_example_attaches_checks_and_detaches(
     assert without_files(node.snapshot()) == before
 
 
+def test_later_plugins_of_a_list_build_on_it_and_delete_leaves_nothing(
+    node: Node, libcni: Libcni
+) -> None:
+    network, attachment = read("chain.conflist"), Attachment((container := node.container()).path)
+    ipvlan, tuning = network["plugins"]
+    ipvlan["ipam"]["ranges"].append([{"subnet": "fd00:1::/64"}])
+    tuning["mtu"] = 1400
+    network["plugins"].append({"type": "sbr"})
+    before = without_files(node.snapshot())
+    result = libcni.add(network, attachment)
+    assert [each["address"] for each in result["ips"]] == container.addresses("net1")
+    assert container.addresses("net1") == ["10.10.60.2/24", "fd00:1::2/64"]
+    assert container.sysctl("net/core/somaxconn") == "500"
+    assert container.ipvlan("net1")["mtu"] == 1400
+    rules = container.ask("-4", "rule", "show")
+    assert [rule["src"] for rule in rules if rule["table"] == "100"] == ["10.10.60.2"]
+    libcni.check(network, attachment)
+    libcni.delete(network, attachment)
+    assert without_files(node.snapshot()) == before
+
+
 def test_pods_of_the_private_example_do_not_reach_each_other(node: Node, libcni: Libcni) -> None:
     network = read("private.yaml")
     first, second = node.container(), node.container()

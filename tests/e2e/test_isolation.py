@@ -1,12 +1,10 @@
 """Nothing in the caller's surroundings changes what the command does."""
 
-import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from doubles import stand_in
 from executable import Executable
 from lab import Space
 from runtime import Answer, call_environment, network, stdin_of
@@ -62,23 +60,6 @@ def test_no_environment_or_current_directory_changes_what_an_add_does(
 
     assert_attached(scene.one, answer, name)
     assert answer.stderr == ""
-
-
-def test_the_command_may_have_another_name_and_no_current_directory(
-    scene: Scene, ipvlan: Executable, tmp_path: Path
-) -> None:
-    place = tmp_path / "opt cni" / "cni-ipvlan"
-    place.parent.mkdir()
-    place.symlink_to(ipvlan.path)
-    stand_in(tmp_path, "leave", f'rmdir "$PWD" && exec {shlex.quote(str(place))}')
-    gone = tmp_path / "gone"
-    gone.mkdir()
-    environment = call_environment("ADD", scene.one)
-
-    call = Executable(f"{tmp_path}/leave").start(environment, stdin_of(network()), gone)
-
-    assert_attached(scene.one, call.end())
-    assert not gone.exists()
 
 
 def test_the_ipam_plugin_gets_the_callers_environment_and_stdin_as_they_are(scene: Scene) -> None:

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import sampling
-from executable import Executable
 from faulty import DiesAt
 from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
@@ -29,7 +28,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from lab import RENAMES_WHAT_IS_UP
 from life import PLACES, Life
 from model import HOST, Slave, Where
-from person import Person, QuickPerson
 from pools import CONTAINER_IDS, IFNAMES, NETWORKS, Key
 
 MINUTES = float(os.environ.get("MODEL_MINUTES", "0"))
@@ -44,7 +42,7 @@ ON_DEMAND = settings(EVERY_DAY, max_examples=100, stateful_step_count=50)
 
 
 # A run that lacks one of them would say little. Other things happen, too, but are rarer.
-EVENTS = {"added", "checked", "deleted", "shown"}
+EVENTS = {"added", "checked", "deleted"}
 EVENTS_OF_MINUTES = EVENTS | {
     *("check failed", "collected", "deleted again", "ADD killed", "DEL killed", "GC killed"),
     *("inodes used again", "changed by hand", "made by hand", "moved by hand"),
@@ -82,9 +80,9 @@ changes = st.sampled_from(["address flush dev", "link set down dev", "link delet
 
 
 class Lives(RuleBasedStateMachine):
-    def __init__(self, person: Person, told: Counter[str]) -> None:
+    def __init__(self, directory: Path, told: Counter[str]) -> None:
         super().__init__()
-        self.life = Life(person, told)
+        self.life = Life(directory, told)
         self.ledger = self.life.ledger
 
     def teardown(self) -> None:
@@ -142,17 +140,6 @@ class Lives(RuleBasedStateMachine):
             if not self.ledger.is_gone(key):
                 self.life.end(self.ledger.living[key].slave.place)
             self.life.collect(NETWORKS[key.network], death and death.planned())
-
-    @rule(number=numbers, other=st.none() | networks)
-    def delete_without_an_id(self, number: int, other: str | None) -> None:
-        for key in chosen(number, self.ledger.places):
-            network = NETWORKS[other or key.network]
-            self.life.delete_without_an_id(network, key.ifname, min(self.ledger.places[key]))
-
-    @rule()
-    def show(self) -> None:
-        if self.ledger.view.slaves:
-            self.life.show()
 
     @rule(number=numbers)
     def end(self, number: int) -> None:
@@ -212,10 +199,9 @@ def chosen(number: int, among: Iterable[Any]) -> list[Any]:
 
 def test_the_promises_hold_in_any_life(own_directories: None, tmp_path: Path) -> None:
     told: Counter[str] = Counter()
-    person = QuickPerson(Executable(), tmp_path)
 
     def lives() -> Any:
-        return Lives(person, told)
+        return Lives(tmp_path, told)
 
     began = time.monotonic()
     if not MINUTES:

@@ -11,10 +11,9 @@ import faulty
 import pytest
 import sampling
 from attacker import NOBODY
-from doubles import stand_in
 from faulty import Faults
 from lab import FOR_ALL, MEMORY, Space, run
-from runtime import PLUGINS, Answer, Conf, call_environment, host_local, network, stdin_of
+from runtime import Answer, Conf, call_environment, host_local, network, stdin_of
 from scene import Scene
 
 CONF = network(ipam=host_local("10.1.0.0/24", "fd00:1::/64", routes=[{"dst": "0.0.0.0/0"}]))
@@ -96,14 +95,3 @@ def test_no_file_is_written_but_those_that_are_kept(scene: Scene, tmp_path: Path
     paths = set(opened.read_text().splitlines())
     assert paths
     assert all(Path(path).is_relative_to(MEMORY) for path in paths), paths
-
-
-def test_only_cni_path_decides_where_an_ipam_plugin_comes_from(
-    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = stand_in(tmp_path, "evil", f"touch {tmp_path}/was-run")
-    monkeypatch.chdir(tmp_path)
-
-    scene.refuses(108, ipam={"type": "evil"}, CNI_PATH=PLUGINS, HOME=str(tmp_path), PATH=path)
-
-    assert not (tmp_path / "was-run").exists()

@@ -5,13 +5,13 @@ import re
 from pathlib import Path
 
 import pytest
-from lab import LEASES, MEMORY, own, run, without_program
+from dhcp import SOCKET, daemon
+from lab import LEASES, MEMORY, run, without_program
 from person import Person
-from runtime import PLUGINS, Conf, host_local, network, static
+from runtime import Conf, host_local, network, static
 from scene import Scene
 
 IPV6 = static("fd00::2/64")
-NETWORKS = Path("/etc/cni/net.d")
 
 
 def doctor(person: Person, arguments: str = "", conf: Conf | None = None) -> dict[str, list[str]]:
@@ -26,15 +26,6 @@ def doctor(person: Person, arguments: str = "", conf: Conf | None = None) -> dic
             found.setdefault(f"{state} {subject}", []).append(text)
     assert status == any(key.startswith("problem ") for key in found)
     return found
-
-
-def test_cni_version_that_debians_ipam_plugins_refuse(scene: Scene, person: Person) -> None:
-    scene.refuses(1, "1.1.0", cniVersion="1.1.0")
-    said = doctor(person, conf=network(cniVersion="1.1.0"))["problem ipam"]
-    assert said == [
-        f"{PLUGINS}/static does not support CNI 1.1.0, which is the configuration's cniVersion"
-    ]
-    assert "problem ipam" not in doctor(person, conf=network(cniVersion="1.0.0"))
 
 
 def test_records_that_cannot_be_kept(scene: Scene, person: Person) -> None:
@@ -141,21 +132,6 @@ def test_name_of_an_interface_in_the_container(scene: Scene, person: Person) -> 
     assert doctor(person, f"{where} net1")["warning interface"] == [renamed]
 
 
-def test_the_nodes_plugins_are_not_all_run(scene: Scene, person: Person) -> None:
-    """Each of Debian's plugins would answer VERSION; a file beside them might do anything."""
-    plugins = person.directory / "plugins"
-    plugins.mkdir()
-    for name in ("static", "ipvlan"):
-        (plugins / name).symlink_to(f"{PLUGINS}/{name}")
-    (plugins / "cleanup").write_text(f"#!/bin/sh\ntouch {plugins}/cleaned\n")
-    (plugins / "cleanup").chmod(0o755)
-
-    said = doctor(person, f"--cni-path {plugins}", network())
-
-    assert said["ok ipam"] == [f"{plugins}/static supports CNI 1.0.0"]
-    assert not (plugins / "cleaned").exists()
-
-
 MODES = "mode l2 bridge; this network wants l3 bridge"
 
 
@@ -204,23 +180,6 @@ def test_the_master_or_the_daemon_that_is_wrong_is_named(scene: Scene, person: P
     assert f"\n{' ' * 26}try: start its daemon on this node: systemctl enable --now " in out
 
 
-def test_doctor_looks_at_the_nodes_own_configurations(scene: Scene, person: Person) -> None:
-    good = person.succeeds("ipvlan doctor")
-    assert "warning  plugins        /usr/lib/cni/ipvlan is a different program: " in good
-    files = {
-        "10-test-a.conf": network(),
-        "11-test-b.conf": network(mode="l7"),
-        "12-test-c.conf": {"type": "lo"},
-    }
-    with own(NETWORKS):
-        for name, conf in files.items():
-            (NETWORKS / name).write_text(json.dumps(conf))
-        said = doctor(person)
-    assert said["ok configuration"] == [f"{NETWORKS}/10-test-a.conf: network net"]
-    (wrong,) = said["problem configuration"]
-    assert wrong.startswith(f'{NETWORKS}/11-test-b.conf: $.mode: mode is "l7"; ')
-
-
 @pytest.mark.usefixtures("no_ipvlan")
 def test_a_kernel_without_ipvlan_is_named_and_a_dry_run_works(scene: Scene, person: Person) -> None:
     _, _, err = person.types(f"ipvlan status -c {person.writes(network(cniVersion='1.1.0'))}")
@@ -234,3 +193,16 @@ def test_a_kernel_without_ipvlan_is_named_and_a_dry_run_works(scene: Scene, pers
     assert "type ipvlan mode l2 bridge" in script
     (said,) = doctor(person)["problem kernel"]
     assert said.endswith(" blocks it")
+
+
+def test_doctor_asks_whether_the_answers_of_dhcp_would_be_heard(
+    scene: Scene, person: Person, tmp_path: Path
+) -> None:
+    conf = network(ipam={"type": "dhcp"})
+    with daemon(tmp_path / "log"), scene.unchanged():
+        *_, good = doctor(person, conf=conf)["ok ipam"]
+        with without_program("tc"):
+            *_, bad = doctor(person, conf=conf)["warning ipam"]
+    assert good.startswith("tc can have DHCP answers broadcast")
+    assert bad.startswith("tc can't have DHCP answers broadcast: ")
+    assert f"{SOCKET} does not exist" in doctor(person, conf=conf)["problem ipam"][0]

@@ -34,20 +34,6 @@ def test_a_container_lives_and_dies_with_any_name(scene: Scene, name: str) -> No
             added.delete()
 
 
-@pytest.mark.parametrize("name", ["ma", "type", "-x", "a@b", "a#b"])
-def test_names_that_mean_something_to_ip_work_in_the_container_as_well(
-    scene: Scene, name: str
-) -> None:
-    scene.one.ip("link add name inner0 type dummy")
-    scene.one.ip(f"link set dev inner0 name {name}")
-    with scene.unchanged():
-        added = scene.add(master=name, linkInContainer=True, CNI_IFNAME=f"{name}2")
-
-        assert scene.one.links()[f"{name}2"]["link"] == name
-        added.check()
-        added.delete()
-
-
 @pytest.mark.parametrize("length", [10, 40, 127])
 @pytest.mark.parametrize("in_container", [False, True])
 def test_the_master_may_have_an_altname(scene: Scene, length: int, *, in_container: bool) -> None:

@@ -79,32 +79,3 @@ def test_a_command_prints_the_document_that_is_described(
 
 def test_every_document_is_tried() -> None:
     assert LINES.keys() == KEYS.keys()
-
-
-FAILURES = [
-    (f"ipvlan add {ABOUT} --json", 1, 102),
-    (f"ipvlan add {ABOUT} --json -v", 1, 102),
-    (f"ipvlan add {ABOUT} --json --dry-run", 1, 102),
-    (f"ipvlan check {ABOUT} --json", 2, 4),
-    (f"ipvlan del {ABOUT} --json", 1, 3),
-    ("ipvlan del -c net.conf --netns container1 --json", 2, 4),
-    ("ipvlan status -c net.conf --json", 1, 50),
-    ("ipvlan probe --netns container1 --json", 2, 4),
-    ("ipvlan probe --netns /etc/passwd --json", 2, 4),
-    ("ipvlan trace nowhere host --json", 2, 4),
-]
-
-
-@pytest.mark.parametrize(("line", "status", "code"), FAILURES)
-def test_a_failure_is_one_document_too(
-    scene: Scene, person: Person, line: str, status: int, code: int
-) -> None:
-    person.writes(network(master="eth7"))
-
-    with scene.unchanged():
-        done, out, err = person.types(line)
-
-    document = json.loads(out)
-    assert (done, document["code"]) == (status, code), (out, err)
-    assert document.keys() == {"code", "msg", "details"}
-    assert "ipvlan: " not in err

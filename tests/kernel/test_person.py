@@ -12,6 +12,9 @@ from person import Person
 from runtime import host_local, network, static
 from scene import Scene
 
+from cni_ipvlan.state import locks
+from cni_ipvlan.state.registry import Registry
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 COMMANDS = ["status", "add", "del", "check", "gc", "validate", "doctor", "show"]
 
@@ -125,7 +128,7 @@ def test_an_error_names_the_option_for_a_person_and_the_variable_for_a_runtime(
     scene.refuses(105, "try: choose another CNI_IFNAME, or delete")
 
 
-# What -v prints; tests/e2e/test_verbose.py has what is seen while a command runs.
+# What -v prints; tests/unit/test_runner.py has when it is told of a command.
 BEGUN = re.compile(r"\[(\d+)\] \+ (.*)")
 ENDED = re.compile(r"\[(\d+)\]   (\d+\.\d) ms(, status \d+)?")
 
@@ -163,3 +166,15 @@ def test_an_undo_says_that_it_undoes(scene: Scene, person: Person) -> None:
     purpose = "undo: move it into the container as net1"
     assert f"ip netns exec container1 ip link delete dev net1  # {purpose}" in undone
     assert not any("# undo: " in line for line in lines[:failed])
+
+
+def test_a_wait_for_the_master_is_said(
+    scene: Scene, person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seconds in ("_CALL_SECONDS", "_ORPHAN_SECONDS"):
+        monkeypatch.setattr(locks, seconds, 0.1)
+    conf = person.writes(network())
+    master = Path(scene.host.path).stat().st_ino, scene.host.links()["eth0"]["ifindex"]
+    with Registry().master_lock(master, lambda: None):
+        _, _, err = person.types(f"ipvlan add -c {conf} --netns container1 -v")
+    assert err.count("waiting for the lock of the master eth0, which another process holds") == 1

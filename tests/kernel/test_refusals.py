@@ -101,7 +101,7 @@ REFUSALS: dict[str, list[Row]] = {
             "packets larger than the master's MTU would be dropped silently\n", mtu=1501
         ),
         row(
-            7, "mtu is 1200; IPv6 addresses need 1280 or more", mtu=1200, ipam=static("fd00::2/64")
+            7, "mtu is 1279; IPv6 addresses need 1280 or more", mtu=1279, ipam=static("fd00::2/64")
         ),
         gateway_out_of_reach(
             "0.0.0.0/0", "10.9.0.1",
@@ -200,9 +200,9 @@ REFUSALS: dict[str, list[Row]] = {
             103, "the master 'tun0' is not an Ethernet interface, which ipvlan needs", master="tun0"
         ),
     ],
-    "ip link set dev eth0 mtu 1200": [
+    "ip link set dev eth0 mtu 1279": [
         row(
-            7, "the MTU of the master 'eth0' is 1200; IPv6 addresses need 1280 or more",
+            7, "the MTU of the master 'eth0' is 1279; IPv6 addresses need 1280 or more",
             ipam=static("fd00::2/64")
         ),
     ],

@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-import pytest
 from doubles import Steps
-from runtime import Conf, host_local, static
+from runtime import host_local, static
 from scene import Scene
 
 IPS = [
@@ -75,27 +74,6 @@ def test_a_route_has_the_scope_asked_for(scene: Scene) -> None:
     added = scene.add(cniVersion="1.1.0", ipam=answer(scene, [{"address": "10.1.0.2/24"}], [route]))
     (found,) = scene.one.routes()
     assert found["scope"] == "0"
-    added.check()
-
-
-@pytest.mark.parametrize("source", ["IPAM", "prevResult"])
-@pytest.mark.parametrize("dst", ["10.7.0.0/16", "fd00:7::/64"])
-@pytest.mark.parametrize("scope", [253, 254])
-def test_a_route_that_ends_at_the_link_gets_no_gateway(
-    scene: Scene, source: str, dst: str, scope: int
-) -> None:
-    route = {"dst": dst, "scope": scope}
-    previous = {"cniVersion": "1.1.0", "ips": IPS, "routes": [route]}
-    is_chained = source == "prevResult"
-    given: Conf = {"cniVersion": "1.1.0", "ipam": answer(scene, IPS, [route])}
-    given |= {"ipam": None, "prevResult": previous} if is_chained else {}
-
-    added = scene.add(**given)
-
-    assert added.result["routes"] == [route]
-    (found,) = scene.one.routes()
-    assert "gateway" not in found
-    assert found["scope"] == (str(scope) if "." in dst else "0")  # IPv6 has no scopes
     added.check()
 
 

@@ -92,4 +92,8 @@ HARMFUL = [
     Wrong(own(dns={"nameserver": ["10.1.0.9"]}), ".dns.nameserver", "did you mean nameservers"),
     Wrong(own(gateway="10.1.0.2"), ".addresses[0].gateway", "the container's own address"),
     Wrong(own("10.1.0.255/24"), ".addresses[0].address", "the broadcast address of"),
+    Wrong(pool(rangeStart="10.1.0.255"), ".rangeStart", "the broadcast address of"),
+    Wrong(own("224.0.0.5/24"), ".addresses[0].address", "no interface but lo can have it"),
+    Wrong(route(dst="10.9.0.0/16", gw="10.1.0.2"), ".routes[0].gw", "the container's own address"),
+    Wrong(pool(gatewey="10.1.0.9"), ".gatewey", "did you mean gateway?"),
 ]

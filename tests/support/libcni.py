@@ -1,6 +1,6 @@
 """What container runtimes share: runs the plugins of a list as the CNI specification defines.
 
-See sections 3 and 4 of the specification; the cache is as libcni keeps it.
+See sections 3 and 4 of the specification.
 """
 
 import json
@@ -51,13 +51,12 @@ class Libcni:
         for plugin in network["plugins"]:
             result = self._run("ADD", network, plugin, attachment, result)
         assert result is not None
-        self.remember(network, attachment, result)
+        self._cache.mkdir(parents=True, exist_ok=True)
+        self._file(network, attachment).write_text(json.dumps(result))
         return result
 
     def check(self, network: Document, attachment: Attachment) -> None:
         """Run CHECK of each plugin, with the last result of ADD."""
-        if network.get("disableCheck"):
-            return
         result = self._result(network, attachment)
         for plugin in network["plugins"]:
             self._run("CHECK", network, plugin, attachment, result)
@@ -68,16 +67,6 @@ class Libcni:
         for plugin in reversed(network["plugins"]):
             self._run("DEL", network, plugin, attachment, result)
         self._file(network, attachment).unlink(missing_ok=True)
-
-    def status(self, network: Document) -> None:
-        """Run STATUS of each plugin; networks before version 1.1.0 are always ready."""
-        if network["cniVersion"] == "1.1.0":
-            for plugin in network["plugins"]:
-                self._run("STATUS", network, plugin, Attachment("", "", ""), None)
-
-    def cached(self) -> list[str]:
-        """Return the names of the cache's files."""
-        return sorted(file.name for file in self._cache.glob("*"))
 
     def _run(
         self,
@@ -111,24 +100,9 @@ class Libcni:
         name = f"{network['name']}-{attachment.container_id}-{attachment.ifname}"
         return self._cache / name
 
-    def remember(self, network: Document, attachment: Attachment, result: Document) -> None:
-        """Keep a result for CHECK and DEL."""
-        self._cache.mkdir(parents=True, exist_ok=True)
-        document = {
-            "kind": "cniCacheV1",
-            "containerId": attachment.container_id,
-            "ifName": attachment.ifname,
-            "networkName": network["name"],
-            "result": result,
-        }
-        self._file(network, attachment).write_text(json.dumps(document))
-
     def _result(self, network: Document, attachment: Attachment) -> Document | None:
         file = self._file(network, attachment)
-        if not file.exists():
-            return None
-        result: Document = json.loads(file.read_text())["result"]
-        return result
+        return json.loads(file.read_text()) if file.exists() else None
 
 
 def without_files(snapshot: Document) -> Document:

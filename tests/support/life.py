@@ -1,18 +1,17 @@
 """A node whose every step is compared with what a careful runtime expects."""
 
-import json
 import time
 from collections import Counter
 from collections.abc import Collection
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import faulty
 import lab
 from faulty import DiesAt, Faults
 from lab import NAMED
-from model import HOST, Ledger, Slave, View, Where, ipv4, look
-from person import Person
+from model import Ledger, Slave, View, Where, look
 from pools import NETWORKS, Key, Network, install_taught
 from runtime import Answer, Conf, call_environment, stdin_of
 
@@ -23,10 +22,9 @@ _TRIES = 20  # to get an inode again
 class Life:
     """A node with two masters and a few containers; ``told`` counts what has happened."""
 
-    def __init__(self, person: Person, told: Counter[str]) -> None:
-        self._person = person
+    def __init__(self, directory: Path, told: Counter[str]) -> None:
         self._told = told
-        self._path = install_taught(person.directory)
+        self._path = install_taught(directory)
         self._stack = ExitStack()
         self._node = self._stack.enter_context(lab.node())
         self._node.two_masters()
@@ -181,51 +179,6 @@ class Life:
         known = {*self.ledger.living, *self.ledger.unsure}
         assert {*self.ledger.view.leases.values()} <= known
 
-    # What people do, with the installed command.
-
-    def delete_without_an_id(self, network: Network, ifname: str, place: str) -> None:
-        """Delete what has that name in a namespace, which the command must find out."""
-        key = self.ledger.named(network.name, ifname, place)
-        lost = self.ledger.lost(network.name, ifname, place)
-        file = self._person.writes(network.conf)
-        line = f"ipvlan del -c {file} --netns {place} --ifname {ifname} --cni-path {self._path}"
-        status, out, err = self._person.types(line)
-        self._settle(*lost if key is None else [key])
-        if key is not None:
-            assert status == 0, (out, err)
-            self._told["deleted without an ID"] += 1
-            self._deleted(key)
-        elif status == 0:
-            self._told["deleted what was lost"] += 1
-            self.ledger.unsure |= lost
-            for each in lost:
-                self.ledger.living.pop(each, None)
-
-    def show(self) -> None:
-        self._told["shown"] += 1
-        document = json.loads(self._person.succeeds("ipvlan show --json"))
-        assert document["notSeen"] == []
-        rows = {
-            (each["netns"], each["interface"]): (master, each)
-            for master in document["masters"]
-            for each in master["attachments"]
-        }
-        assert len(rows) == len(self.ledger.view.slaves)
-        for where, slave in self.ledger.view.slaves.items():
-            netns = None if slave.place == HOST else str(NAMED / slave.place)
-            master, row = rows[netns, slave.name]
-            assert slave == _shown(slave, master, row)
-            self._assert_identified(where, row["containerID"])
-
-    def _assert_identified(self, where: Where, shown: str | None) -> None:
-        """The container is named where the interface still is in it, and never another one."""
-        owner = self.ledger.owner(where)
-        attachment = self.ledger.living.get(owner) if owner else None
-        if owner and attachment and attachment.where == where:
-            assert shown == owner.container_id, (owner, shown)
-        else:
-            assert shown in {None, owner and owner.container_id}, (owner, shown)
-
     # What happens to namespaces, and what is done by hand.
 
     def end(self, place: str) -> None:
@@ -274,7 +227,6 @@ class Life:
 
     def end_well(self) -> None:
         """When every attachment is deleted, nothing is left."""
-        self.show()
         for key in sorted(self.ledger.places):
             self.delete(key)
         left = {*self.ledger.view.slaves} - self.ledger.moved - {*self.ledger.owned(None)}
@@ -298,9 +250,3 @@ class Life:
 
     def _look(self) -> View:
         return look(self._masters)
-
-
-def _shown(slave: Slave, master: dict[str, Any], row: dict[str, Any]) -> Slave:
-    mode = (master["mode"], master["flag"])
-    about = (slave.place, slave.name, master["master"], mode)
-    return Slave(*about, row["up"], ipv4(row["addresses"]))

@@ -130,23 +130,6 @@ class Ledger:
         is_there = self.owned(key).get(attachment.where) == attachment.slave
         return is_there and not self.is_gone(key)
 
-    def named(self, network: str, ifname: str, place: str) -> Key | None:
-        """Return the living attachment whose interface has that name there, as it was given it."""
-        for where, slave in self.view.slaves.items():
-            owner = self._owners[where]
-            if owner in self.living and (slave.place, slave.name) == (place, ifname):
-                is_meant = (owner.network, owner.ifname) == (network, ifname)
-                return owner if is_meant and where == self.living[owner].where else None
-        return None
-
-    def lost(self, network: str, ifname: str, place: str) -> set[Key]:
-        """Return the attachments made in a namespace, of which an interface may be gone."""
-        return {
-            key
-            for key in {*self.living, *self.unsure}
-            if (key.network, key.ifname) == (network, ifname) and place in self.places[key]
-        }
-
     # What to expect of an ADD.
 
     def obstacles(self, network: Network, key: Key, place: str) -> list[str]:

@@ -2,14 +2,9 @@
 
 from typing import Any
 
-import pytest
-
-from cni_ipvlan.cni import errors
-from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.result import Address, Interface, Result, Route
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import queries
-from cni_ipvlan.plugin import codes
 from cni_ipvlan.plugin.addressing import Addressing, addressing_of, is_connected
 from cni_ipvlan.plugin.master import Master
 
@@ -34,18 +29,6 @@ def addressing(
     return addressing_of(netconf.parse(config, "1.1.0"), MASTER, allocated)
 
 
-def test_allocated_addresses_and_routes_go_onto_the_interface() -> None:
-    got = addressing()
-    assert got.addresses == (Address("10.0.0.2/24", "10.0.0.1"), Address("fd00::2/64", "fd00::1"))
-    assert got.routes == (  # one without a gateway gets that of an address of its family
-        Route("0.0.0.0/0", "10.0.0.1"),
-        Route("10.9.0.0/16", "10.0.0.9"),
-        Route("::/0", "fd00::1"),
-    )
-    assert got.others == Result()
-    assert got.has_ipv6
-
-
 def test_attributes_of_a_route_stay_and_a_narrow_scope_means_no_gateway() -> None:
     for route, gateway in (
         *((Route("10.9.0.0/16", scope=scope), "10.0.0.1") for scope in (0, 252)),
@@ -65,13 +48,6 @@ def test_what_is_there_twice_is_added_once_and_a_route_may_have_no_gateway() -> 
     assert got.addresses == (Address("10.0.0.2/24"),)
     assert got.routes == (Route("10.9.0.0/16"),)
     assert not got.has_ipv6
-
-
-def test_ipam_plugin_that_returns_no_address_is_an_error() -> None:
-    with pytest.raises(CniError, match="'host-local' returned no address") as caught:
-        addressing(Result(routes=(Route("0.0.0.0/0"),)))
-    assert caught.value.code == errors.DELEGATE_FAILED
-    assert caught.value.details.startswith("try: run it by hand")
 
 
 def test_other_interfaces_of_the_chain_keep_their_addresses_and_routes() -> None:
@@ -97,24 +73,6 @@ def test_other_interfaces_of_the_chain_keep_their_addresses_and_routes() -> None
     assert Route("192.168.9.0/24") not in got.routes
 
 
-def test_a_missing_address_is_an_error() -> None:
-    with pytest.raises(CniError, match="missing: fd00::2/64") as caught:
-        addressing().result(OUR_LINK, SANDBOX, ["10.0.0.2/24", "fe80::1/64"])
-    assert caught.value.code == codes.COMMAND_FAILED
-
-
-def test_invalid_address_is_blamed_on_its_source() -> None:
-    address = "::/128"
-    given = Result(addresses=(Address("10.0.0.2/24"), Address(address)))
-    with pytest.raises(CniError, match=f"'host-local' returned {address},") as caught:
-        addressing(given)
-    assert caught.value.code == errors.DELEGATE_FAILED
-    previous = {"cniVersion": "1.1.0", "ips": [{"address": address}]}
-    with pytest.raises(CniError, match=f"prevResult has {address},") as caught:
-        addressing(None, previous)
-    assert caught.value.code == errors.INVALID_CONFIGURATION
-
-
 def test_dns_is_the_configured_or_the_ipam_plugins_or_the_chains() -> None:
     one, two, three = ({"domain": name} for name in "abc")
     for configured, allocated, previous, expected in (
@@ -125,35 +83,6 @@ def test_dns_is_the_configured_or_the_ipam_plugins_or_the_chains() -> None:
     ):
         got = addressing(ALLOCATED._replace(dns=allocated), {"dns": previous}, dns=configured)
         assert got.dns == expected
-
-
-def test_mtu_too_small_for_ipv6_is_refused() -> None:
-    for option, mtu, refusal in (
-        (1279, 1500, "mtu is 1279; IPv6 addresses need 1280 or more"),
-        (0, 1279, "the MTU of the master 'eth0' is 1279; IPv6 addresses need 1280 or more"),
-    ):
-        conf = netconf.parse({"name": "net", "type": "ipvlan", "mtu": option}, "1.1.0")
-        small = MASTER._replace(link=MASTER.link._replace(mtu=mtu))
-        with pytest.raises(CniError) as caught:
-            addressing_of(conf, small, ALLOCATED)
-        assert (caught.value.code, caught.value.msg) == (errors.INVALID_CONFIGURATION, refusal)
-        only_ipv4 = ALLOCATED._replace(addresses=ALLOCATED.addresses[:1])
-        addressing_of(conf, small, only_ipv4)
-        enough = small._replace(link=small.link._replace(mtu=max(mtu, 1280)))
-        addressing_of(conf._replace(mtu=option and 1280), enough, ALLOCATED)
-
-
-def test_duplicate_detection_is_about_our_addresses_alone() -> None:
-    got = addressing()
-    fine, other = (
-        queries.Address(address, is_tentative=address[0] == "f", is_duplicate=False)
-        for address in ("10.0.0.2/24", "fe80::1/64")
-    )
-    ours = other._replace(as_written="fd00::2/64")
-    on_link = [fine, ours, other]
-    assert (got.tentative(on_link), got.duplicates(on_link)) == (["fd00::2/64"], [])
-    on_link = [fine, *(each._replace(is_duplicate=True) for each in (ours, other))]
-    assert (got.tentative(on_link), got.duplicates(on_link)) == ([], ["fd00::2/64"])
 
 
 def test_route_that_the_kernel_makes_by_itself() -> None:

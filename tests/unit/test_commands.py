@@ -13,19 +13,6 @@ NAMED = Namespace("/var/run/netns/blue", "blue", (4, 4026532001))
 NAMELESS = Namespace("/proc/42/ns/net", "", (4, 4026532002))
 
 
-def test_route_with_exactly_the_attributes_it_is_given() -> None:
-    for attributes, words in (
-        ({}, "dev net1"),
-        ({"table": 0, "priority": 0, "scope": 200}, "dev net1 table 0 metric 0 scope 200"),
-        (
-            {"gateway": "10.0.0.1", "mtu": 1300, "advmss": 1260},
-            "via 10.0.0.1 dev net1 mtu 1300 advmss 1260",
-        ),
-    ):
-        argv = commands.route_add("10.9.0.0/16", "net1", **attributes)
-        assert argv == ("ip", "route", "add", "10.9.0.0/16", *words.split())
-
-
 @pytest.mark.parametrize("name", ["dev", "#x", "it's", "-x"])
 def test_name_is_one_word_behind_its_keyword_whatever_it_is(name: str) -> None:
     for argv, keyword in (
@@ -112,14 +99,6 @@ def test_query_is_distinguished_from_a_change() -> None:
     assert not commands.prints_json(commands.link_set("x", "up"))
     assert not commands.prints_json(commands.link_set("-j", "up"))
     assert commands.prints_json(commands.route_show("default", family="-6"))
-
-
-def test_wait_for_duplicate_detection_is_a_script_with_names_as_its_arguments() -> None:
-    argv = commands.wait_for_ipv6("it's", 5, ["fd00::2", "fd00::3"])
-    assert argv[:2] == ("sh", "-c")
-    assert argv[3:5] == ("sh", "it's")
-    assert argv[6:] == ("fd00::2", "fd00::3")
-    assert argv[2].startswith("timeout 5 ")
 
 
 # tc -s -j actions list action pedit, of iproute2 6.15

@@ -38,17 +38,6 @@ def test_first_directory_that_has_an_executable_counts(tmp_path: Path) -> None:
     assert delegate.find("host-local", path) == nearer
 
 
-@pytest.mark.parametrize(
-    ("name", "path"),
-    [("host-local", ("/nowhere", "/neither")), ("host-local", ()), ("\ud800", ("/nowhere",))],
-)
-def test_missing_plugin_names_the_searched_directories(name: str, path: tuple[str, ...]) -> None:
-    with pytest.raises(CniError, match=r"cannot find the plugin '.*' in CNI_PATH") as caught:
-        delegate.find(name, path)
-    assert caught.value.code == errors.DELEGATE_NOT_FOUND
-    assert all(directory in caught.value.details for directory in path)
-
-
 def test_name_that_leaves_cni_path_is_an_invalid_configuration(tmp_path: Path) -> None:
     for name in ("", ".", "..", "../evil", "/bin/sh", "a\0b"):
         with pytest.raises(CniError) as caught:

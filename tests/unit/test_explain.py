@@ -37,23 +37,6 @@ def command_error(argv: tuple[str, ...], status: int, stderr: bytes, purpose: st
     return as_cni_error(CommandError(Command(argv, purpose), completed))
 
 
-def test_failed_command_is_explained_with_answer_and_advice() -> None:
-    error = command_error(
-        ADD, 2, b"RTNETLINK answers: Device or resource busy\n", "create an ipvlan interface"
-    )
-    assert error.code == codes.MASTER_BUSY
-    assert error.msg == (
-        "cannot create an ipvlan interface: the master already serves another kind of link "
-        "(macvlan, bridge, bond, team)"
-    )
-    command, answer, advice = error.details.splitlines()
-    assert command == (
-        """command: ip link add link eth0 name 'it'"'"'s' type ipvlan mode l2 bridge"""
-    )
-    assert answer == "answer: RTNETLINK answers: Device or resource busy"
-    assert advice.startswith("try: use another master")
-
-
 @pytest.mark.parametrize(
     ("argv", "message", "code"),
     [
@@ -83,18 +66,6 @@ def test_answer_has_a_cause_and_that_a_code(argv: Argv, message: str, code: int)
         assert bool(cause.meaning) == (code != UNKNOWN)
         expected = code or codes.COMMAND_FAILED
         assert command_error(entered, 2, message.encode(), "do it").code == expected
-
-
-def test_missing_object_is_recognized() -> None:
-    for message in (
-        b'Cannot find device "net1"\n',
-        b'Device "net1" does not exist.\n',
-        b"RTNETLINK answers: No such device\n",
-        b'Cannot open network namespace "c": No such file or directory\n',
-        b"nsenter: cannot open /proc/42/ns/net: No such file or directory\n",
-    ):
-        assert Completed(1, b"", message, 0.0).is_absent
-    assert not Completed(1, b"", b"RTNETLINK answers: Operation not permitted\n", 0.0).is_absent
 
 
 def test_unknown_answer_is_quoted() -> None:

@@ -217,6 +217,9 @@ def test_pod_is_named_by_two_proper_names() -> None:
         ("IgnoreUnknown=1;K8S_POD_NAME=a.b;X=;K8S_POD_NAMESPACE=n;", "n/a.b"),
         ("K8S_POD_NAMESPACE=default;K8S_POD_NAME=", ""),
         ("K8S_POD_NAMESPACE=default;K8S_POD_NAME=a=b", ""),
+        ("K8S_POD_NAMESPACE=default;K8S_POD_NAME=\x1b[2Jweb-0", ""),
+        ("K8S_POD_NAMESPACE=default;K8S_POD_NAME=../web-0", ""),
+        ("K8S_POD_NAMESPACE=de fault;K8S_POD_NAME=web-0", ""),
         (f"K8S_POD_NAMESPACE=default;K8S_POD_NAME={'x' * 256}", ""),
         (";;==;K8S_POD_NAMESPACE;K8S_POD_NAME", ""),
     ):

@@ -7,9 +7,6 @@ from cni_ipvlan.cli.output import Narrator
 from cni_ipvlan.iproute.commands import Command, Undo
 from cni_ipvlan.iproute.running import Completed
 
-UNDO = Command(("ip", "link", "delete", "dev", "iv"))
-CHANGE = Command(("ip", "link", "add", "name", "iv"), "create it", undo=(Undo(UNDO),))
-PLUGIN = Command(("/plugins/ipam",), environment={"SECRET": "s"}, stdin=b'{"key": "secret"}')
 QUERY = Command(("ip", "-j", "link", "show"))
 
 
@@ -23,20 +20,6 @@ Printed = pytest.CaptureFixture[str]
 @pytest.fixture
 def narrator() -> Narrator:
     return Narrator(click.echo, {})
-
-
-def test_lines_of_commands_side_by_side_differ(narrator: Narrator, capsys: Printed) -> None:
-    narrator.command(CHANGE, None)
-    narrator.command(PLUGIN, None)
-    begun = capsys.readouterr().err.splitlines()
-    narrator.command(CHANGE, ended(20))
-    narrator.command(PLUGIN, ended(1.5, status=3))
-    assert begun == [
-        "[1] + ip link add name iv  # create it",
-        "[1]     undo: ip link delete dev iv",
-        "[2] + /plugins/ipam",
-    ]
-    assert capsys.readouterr().err.splitlines() == ["[1]   20.0 ms", "[2]   1.5 ms, status 3"]
 
 
 def test_two_runs_of_equal_commands_are_not_confused(narrator: Narrator, capsys: Printed) -> None:
