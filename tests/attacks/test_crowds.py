@@ -61,9 +61,7 @@ def test_no_other_add_waits_while_the_reason_of_a_refusal_is_searched_for(
     assert call.end().error()["code"] == 104
 
 
-def test_an_address_conflict_is_searched_for_after_link_and_lease_are_released(
-    scene: Scene, steps: Steps
-) -> None:
+def test_an_address_conflict_is_searched_for_after_the_release(scene: Scene, steps: Steps) -> None:
     attach(scene, range(1))
     counts = []
     for more in (0, MANY):
@@ -86,9 +84,7 @@ def steps_while_link_is_held_and_afterwards(steps: Steps) -> tuple[list[set[str]
     return words[first:last], words[last:]
 
 
-def test_an_add_starts_as_many_commands_beside_the_namespaces_of_ordinary_users(
-    scene: Scene, steps: Steps
-) -> None:
+def test_an_add_starts_as_many_commands_beside_users_namespaces(scene: Scene, steps: Steps) -> None:
     looks_busy(scene.host)
     counts = []
     for users in (0, USERS):

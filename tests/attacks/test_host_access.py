@@ -116,9 +116,7 @@ def test_what_is_permitted(scene: Scene, host: Space) -> None:
 
 
 @pytest.mark.parametrize("host_access", [True, False])
-def test_an_address_that_the_host_has_anywhere_is_refused(
-    scene: Scene, host: Space, *, host_access: bool
-) -> None:
+def test_an_address_of_the_host_is_refused(scene: Scene, host: Space, *, host_access: bool) -> None:
     for device, address in (
         ("lo", "192.0.2.5/32"),
         ("lo", "2001:db8::5/128"),
@@ -143,9 +141,7 @@ def gives_up_its_address(scene: Scene) -> Added:
     return added
 
 
-def test_the_route_to_a_container_that_is_there_is_not_taken_from_it(
-    scene: Scene, host: Space
-) -> None:
+def test_the_route_to_a_living_container_is_not_taken_from_it(scene: Scene, host: Space) -> None:
     gives_up_its_address(scene)
 
     words = f"the host's route to {TAKEN} is another container's"
@@ -157,9 +153,7 @@ def test_the_route_to_a_container_that_is_there_is_not_taken_from_it(
 
 
 @pytest.mark.parametrize("ends", ["its namespace", "its route"])
-def test_a_late_delete_spares_the_route_of_the_next_owner(
-    scene: Scene, host: Space, ends: str
-) -> None:
+def test_a_late_delete_spares_the_next_owners_route(scene: Scene, host: Space, ends: str) -> None:
     first = gives_up_its_address(scene)
     if ends == "its namespace":
         scene.node.remove(scene.one)
@@ -176,7 +170,7 @@ def test_a_late_delete_spares_the_route_of_the_next_owner(
     assert not any(name.startswith("ipvhost") for name in host.links())
 
 
-def test_an_ipam_plugin_that_does_not_release_keeps_no_other_add_waiting(
+def test_an_ipam_plugin_that_hangs_keeps_no_other_add_waiting(
     scene: Scene, ipvlan: Executable
 ) -> None:
     """The host's part is undone, and its lock released, before that plugin is asked."""

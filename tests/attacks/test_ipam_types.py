@@ -70,7 +70,7 @@ def test_a_call_of_itself_is_refused_at_once_and_keeps_no_pod(
 
 
 @pytest.mark.parametrize("disguise", [None, "link", "copy"])
-def test_an_interface_plugin_is_run_for_no_verb(
+def test_no_verb_runs_an_interface_plugin(
     scene: Scene, bridge: FakeBridge, disguise: str | None
 ) -> None:
     called = disguised(bridge.directory, disguise, bridge.program) if disguise else bridge.type
@@ -135,7 +135,7 @@ def capture_of(conf: Conf | bytes, **environment: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_replay_runs_no_program_that_a_capture_names(
+def test_a_replay_runs_no_program_of_a_capture(
     scene: Scene, person: Person, fake_ipam: FakeIpam
 ) -> None:
     """A shell as IPAM plugin takes a configuration for commands."""

@@ -117,9 +117,7 @@ def test_a_delete_that_is_interrupted_forgets_nothing_of_a_link_that_is_there(
 
 
 @pytest.mark.parametrize("verb", ["CHECK", "DEL", "GC", "STATUS"])
-def test_only_add_reports_that_something_was_undone(
-    scene: Scene, apart: Runtime, verb: str
-) -> None:
+def test_only_add_reports_that_it_has_undone(scene: Scene, apart: Runtime, verb: str) -> None:
     conf = network(cniVersion="1.1.0", ipam=scene.ipam(ips=["10.1.0.2/24"]))
     result = scene.add(conf).result
     scene.ipam(verb, script=STOPS)

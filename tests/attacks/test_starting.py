@@ -46,7 +46,7 @@ def test_few_files_get_one_answer(ipvlan: Executable, shell: str, verb: str) -> 
 
 @pytest.mark.parametrize("verb", list(VERBS))
 @pytest.mark.parametrize("limit", ["RLIMIT_AS", "RLIMIT_DATA"])
-def test_little_memory_gets_one_answer(
+def test_little_memory_gets_an_answer(
     ipvlan: Executable, shell: str, verb: str, limit: str
 ) -> None:
     for size in sample([*range(6, 40, 2), 80], 2):

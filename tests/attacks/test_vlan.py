@@ -39,9 +39,7 @@ def scene(scene: Scene) -> Scene:
 
 
 @pytest.mark.parametrize("kind", ["bridge", "bond"])
-def test_on_a_port_none_is_made_and_one_that_root_made_is_used_and_stays(
-    scene: Scene, kind: str
-) -> None:
+def test_on_a_port_none_is_made_and_roots_own_is_used_and_stays(scene: Scene, kind: str) -> None:
     scene.host.ip(f"link add name above up type {kind}")
     scene.host.ip("link set dev eth0 down")
     scene.host.ip("link set dev eth0 master above")
@@ -65,9 +63,7 @@ def test_on_a_port_none_is_made_and_one_that_root_made_is_used_and_stays(
 
 
 @pytest.mark.parametrize("foreign", FOREIGN)
-def test_a_refused_add_leaves_the_interface_alone_that_has_the_name(
-    scene: Scene, foreign: str
-) -> None:
+def test_a_refused_add_leaves_what_has_the_name_alone(scene: Scene, foreign: str) -> None:
     scene.host.ip(FOREIGN[foreign])
 
     error = scene.refuses(105, "the host has another interface called 'eth0.8'", BY_HAND, vlan=8)

@@ -140,7 +140,7 @@ def test_the_oldest_files_are_removed(scene: Scene, calls: Path) -> None:
         ("l", "only root may be able to write to it"),
     ],
 )
-def test_a_network_can_not_have_files_written_elsewhere(
+def test_a_network_has_no_files_written_elsewhere(
     scene: Scene, calls: Path, directory: str, why: str
 ) -> None:
     """As its logFile, of which tests/unit has every spelling and obstacle."""
@@ -157,7 +157,7 @@ def test_a_network_can_not_have_files_written_elsewhere(
     assert not [path for path in LOGS.rglob("*") if path.is_file()]
 
 
-def test_the_administrators_directory_goes_before_the_networks(
+def test_the_administrators_directory_comes_first(
     scene: Scene, calls: Path, tmp_path: Path
 ) -> None:
     added = scene.add(captured(), CNI_IPVLAN_CAPTURE=str(tmp_path / "none"), **PATH)
@@ -203,9 +203,7 @@ def test_a_call_is_made_again(scene: Scene, calls: Path, person: Person) -> None
     assert len(list(calls.iterdir())) == 1  # a replay is no call of the runtime
 
 
-def test_a_failure_is_captured_with_its_command_and_reproduced(
-    scene: Scene, calls: Path, person: Person
-) -> None:
+def test_a_failure_is_captured_and_reproduced(scene: Scene, calls: Path, person: Person) -> None:
     routes = [{"dst": "0.0.0.0/0", "gw": "10.9.0.1"}]
     answer = scene.runtime.add(
         scene.one, captured(ipam=static("10.1.0.2/24", routes=routes)), **PATH
@@ -230,7 +228,7 @@ def test_a_failure_is_captured_with_its_command_and_reproduced(
     assert json.loads(document["answer"])["code"] == 107
 
 
-def test_another_container_and_other_plugins_can_be_named(
+def test_another_container_and_plugins_can_be_named(
     scene: Scene, calls: Path, person: Person
 ) -> None:
     conf = captured(ipam=scene.ipam(ips=["10.1.0.9/24"]))

@@ -89,7 +89,7 @@ def test_a_user_without_rights_is_told_so(scene: Scene, person: Person) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_show_keeps_watching_until_it_is_stopped(
+def test_show_watches_until_it_is_stopped(
     scene: Scene, person: Person, number: signal.Signals
 ) -> None:
     ours, theirs = pty.openpty()

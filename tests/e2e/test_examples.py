@@ -39,7 +39,7 @@ def test_every_example_is_valid(ipvlan: Executable) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_example_attaches_checks_and_detaches(
+def test_every_example_lives_and_ends(
     node: Node, libcni: Libcni, ipvlan: Executable, name: str
 ) -> None:
     network, container = read(name), node.container()
@@ -66,9 +66,7 @@ def test_every_example_attaches_checks_and_detaches(
     assert without_files(node.snapshot()) == before
 
 
-def test_later_plugins_of_a_list_build_on_it_and_delete_leaves_nothing(
-    node: Node, libcni: Libcni
-) -> None:
+def test_later_plugins_build_on_it_and_delete_leaves_nothing(node: Node, libcni: Libcni) -> None:
     network, attachment = read("chain.conflist"), Attachment((container := node.container()).path)
     ipvlan, tuning = network["plugins"]
     ipvlan["ipam"]["ranges"].append([{"subnet": "fd00:1::/64"}])

@@ -14,9 +14,7 @@ from scene import Scene
 
 
 @pytest.mark.parametrize("name", ["TERM", "INT", "HUP"])
-def test_a_signal_ends_an_add_whose_ipam_plugin_hangs_and_further_ones_not_its_undoing(
-    scene: Scene, name: str
-) -> None:
+def test_a_signal_ends_an_add_that_hangs_and_further_ones_no_undo(scene: Scene, name: str) -> None:
     ipam = scene.ipam(script=f"kill -{name} $PPID; exec sleep 300")
     # It lives for long enough to be ended, if a signal were passed on to it.
     scene.ipam("DEL", script="kill -TERM $PPID; kill -INT $PPID; sleep 0.2; touch released")
@@ -27,9 +25,7 @@ def test_a_signal_ends_an_add_whose_ipam_plugin_hangs_and_further_ones_not_its_u
     assert (scene.fake.directory / "released").exists()
 
 
-def test_a_signal_that_comes_before_the_request_changes_nothing(
-    scene: Scene, ipvlan: Executable
-) -> None:
+def test_a_signal_before_the_request_changes_nothing(scene: Scene, ipvlan: Executable) -> None:
     environment = call_environment("ADD", scene.one)
     with (
         scene.unchanged(),

@@ -15,7 +15,7 @@ PATH = os.environ["PATH"]
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[\d+\] \w+ (\w+ net1) \S+( \S+)?: .+\n")
 
 
-def test_calls_at_once_do_not_mix_their_lines_in_the_log_and_are_each_captured(
+def test_calls_at_once_do_not_mix_lines_and_are_each_captured(
     scene: Scene, ipvlan: Executable
 ) -> None:
     (LOGS / "calls").mkdir(0o700)

@@ -17,9 +17,7 @@ pytestmark = needs_system_packages  # a lab has no network for others
 
 
 @pytest.mark.slow
-def test_no_container_notices_that_the_go_plugin_is_replaced_and_put_back(
-    node: Node, tmp_path: Path
-) -> None:
+def test_no_container_notices_when_the_go_plugin_is_replaced(node: Node, tmp_path: Path) -> None:
     node.master()
     container = node.container()
     installed, go_plugin = plugin(tmp_path), Path(f"{PLUGINS}/ipvlan")

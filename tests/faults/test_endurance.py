@@ -72,9 +72,7 @@ wait
 
 
 @pytest.mark.timeout(3600 if is_long() else 300)
-def test_no_address_is_lost_in_a_power_cut(
-    scene: Scene, ipvlan: Executable, tmp_path: Path
-) -> None:
+def test_a_power_cut_loses_no_address(scene: Scene, ipvlan: Executable, tmp_path: Path) -> None:
     conf = network(ipam=host_local("10.1.0.0/24"))
     others = LEASES / "networks/other/10.1.0.9"  # of a network of another plugin
     others.parent.mkdir(parents=True)

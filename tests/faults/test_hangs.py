@@ -49,9 +49,7 @@ def test_delete_removes_what_is_left_when_a_command_hangs_forever(
     assert scene.node.snapshot() == before
 
 
-def test_delete_waits_for_a_command_that_goes_on(
-    scene: Scene, ipvlan: Executable, tmp_path: Path
-) -> None:
+def test_delete_waits_for_a_lost_command(scene: Scene, ipvlan: Executable, tmp_path: Path) -> None:
     go, over, log = tmp_path / "go", tmp_path / "over", LOGS / "delete"
     goes_on = f'until [ -e {go} ]; do sleep 0.05; done; $real "$@"; touch {over}; exit'
     making = f'case "$*" in *"type ipvlan mode"*) kill -KILL $PPID; {goes_on} ;; esac'

@@ -89,9 +89,7 @@ def leftovers(node: Node, *containers: Space) -> Any:
 
 
 @pytest.mark.parametrize("verb", ["ADD", "DEL"])
-def test_a_second_call_for_the_same_interface_at_any_moment_of_an_add(
-    scene: Scene, verb: str
-) -> None:
+def test_a_second_call_for_the_interface_at_any_moment_of_an_add(scene: Scene, verb: str) -> None:
     container = scene.one
     wrong: dict[str, Any] = {}
     points = moments(points_of_add(container))
@@ -209,9 +207,7 @@ def make_master_again(node: Node, elsewhere: Space) -> None:
 # Calls that are started at once.
 
 
-def test_adds_in_two_modes_started_at_once_on_an_idle_master(
-    scene: Scene, ipvlan: Executable
-) -> None:
+def test_adds_in_two_modes_at_once_on_an_idle_master(scene: Scene, ipvlan: Executable) -> None:
     containers = [scene.one, scene.two, scene.container(), scene.container()]
     modes = ("l2", "l3", "l2", "l3")
     confs = [{**CONF, "name": mode, "mode": mode} for mode in modes]

@@ -11,9 +11,7 @@ from cni_ipvlan.state.attachment import AttachmentId
     ("mode", "flag", "mtu"),
     [("l2", "bridge", 1500), ("l3", "private", 68), ("l3s", "vepa", 1280), ("l2", "private", 1400)],
 )
-def test_add_makes_the_interface_in_the_mode_and_flag_asked_for(
-    scene: Scene, mode: str, flag: str, mtu: int
-) -> None:
+def test_the_interface_has_what_was_asked_for(scene: Scene, mode: str, flag: str, mtu: int) -> None:
     before = scene.host.links()
     both = ["10.1.0.2/24", "fd00::2/64"]  # IPv6 needs an MTU of 1280
     scene.add(mode=mode, flag=flag, mtu=mtu, ipam=static(*(both if mtu >= 1280 else both[:1])))

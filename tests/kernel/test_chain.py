@@ -72,9 +72,7 @@ def test_the_single_interface_of_the_previous_result_is_the_master(scene: Scene)
 
 # The host's eth0 and the container's are two interfaces, though they share a name.
 @pytest.mark.parametrize("master", ["eth0", "eth1"])
-def test_what_other_plugins_have_given_the_container_stays_in_the_result(
-    scene: Scene, master: str
-) -> None:
+def test_what_other_plugins_have_given_stays_in_the_result(scene: Scene, master: str) -> None:
     if master == "eth1":
         scene.node.master(master)
     previous = {
@@ -97,9 +95,7 @@ def test_what_other_plugins_have_given_the_container_stays_in_the_result(
     assert [route["dst"] for route in scene.one.routes()] == ["10.7.0.0/16"]
 
 
-def test_a_master_in_the_container_that_the_chain_has_made_is_not_in_the_result(
-    scene: Scene,
-) -> None:
+def test_a_master_in_the_container_made_by_the_chain_is_not_in_the_result(scene: Scene) -> None:
     scene.one.ip("link add name inner0 type dummy")
     ips = [{"interface": 0, "address": ADDRESS}]
     for place in ({"sandbox": scene.one.path}, {}):

@@ -55,9 +55,7 @@ def test_check_finds_each_change_and_all_before(scene: Scene) -> None:
 
 @pytest.mark.scene(master="")
 @pytest.mark.parametrize("master", ["bond0", "bond0.7"])
-def test_check_follows_a_bond_whose_address_changes_at_a_failover(
-    scene: Scene, master: str
-) -> None:
+def test_check_follows_a_bond_whose_address_changes(scene: Scene, master: str) -> None:
     scene.host.ip("link add name bond0 type bond mode active-backup fail_over_mac active")
     for name in ("eth0", "eth1"):
         scene.node.master(name, up=False)
@@ -135,9 +133,7 @@ def test_check_knows_the_namespace_by_any_path(scene: Scene) -> None:
         scene.runtime.delete(added, network()).succeeds()
 
 
-def test_check_reports_a_sandbox_that_leads_elsewhere(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_check_reports_a_sandbox_elsewhere(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     added = scene.add(CONF)
     scene.node.namespace("other")
     monkeypatch.chdir("/run/netns")

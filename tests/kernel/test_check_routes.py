@@ -79,9 +79,7 @@ def test_check_finds_a_route_to_any_destination(scene: Scene, family: int) -> No
 
 
 @pytest.mark.parametrize("address", ["10.1.0.2/24", "fd00:1::2/64"])
-def test_an_address_that_vanishes_during_add_is_an_error(
-    scene: Scene, tmp_path: Path, address: str
-) -> None:
+def test_an_address_that_vanishes_is_an_error(scene: Scene, tmp_path: Path, address: str) -> None:
     ipam = static("10.1.0.2/24", "fd00:1::2/64")
     steps = Steps(tmp_path / "steps")
     added = scene.add(ipam=ipam, **steps.environment)

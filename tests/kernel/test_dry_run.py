@@ -218,9 +218,7 @@ def test_a_pasted_dry_run_of_del_leaves_nothing(scene: Scene, option: Conf) -> N
 
 @with_host_address
 @pytest.mark.parametrize("option", SHARED)
-def test_a_pasted_dry_run_of_gc_leaves_nothing_of_containers_that_are_gone(
-    scene: Scene, option: Conf
-) -> None:
+def test_a_pasted_dry_run_of_gc_leaves_nothing_of_what_is_gone(scene: Scene, option: Conf) -> None:
     conf: Conf = {"ipam": host_local("10.1.0.0/24"), **option}
     before = [scene.host.links(), scene.host.routes(), scene.node.leases()]
     for at in (scene.one, scene.two):
@@ -360,7 +358,7 @@ def test_a_given_result_is_used_and_the_plugin_is_not_called(scene: Scene, tmp_p
 
 @pytest.mark.scene(master="wire")
 @pytest.mark.parametrize("is_taken", [True, False])
-def test_a_script_asks_for_conflicts_with_what_the_plugin_allocates(
+def test_a_script_asks_for_conflicts_of_an_allocated_address(
     scene: Scene, *, is_taken: bool
 ) -> None:
     scene.neighbour.ip(f"address add 10.1.0.{2 if is_taken else 3}/24 dev eth0")

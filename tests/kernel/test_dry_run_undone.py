@@ -92,9 +92,7 @@ def test_what_an_earlier_add_allocated_is_kept_if_the_plugin_fails(off: Scene) -
 
 
 @pytest.mark.parametrize("program", ["bash", "dash"])
-def test_ctrl_c_at_a_terminal_undoes_everything_and_the_shell_lives_on(
-    off: Scene, program: str
-) -> None:
+def test_ctrl_c_undoes_everything_and_the_shell_lives_on(off: Scene, program: str) -> None:
     script = off.dry(ipam=off.ipam(script="sleep 60")).text
     with unchanged(off):
         status, out = paste_into(program, script, lambda: off.fake.wait_for("ADD"))

@@ -147,9 +147,7 @@ def test_gc_with_a_wrong_list_of_valid_attachments_removes_nothing(scene: Scene)
 
 
 @pytest.mark.parametrize("valid", [{}, {KEY: None}, {KEY_AT_FIRST: None}])
-def test_gc_without_a_list_of_valid_attachments_takes_none_for_valid(
-    scene: Scene, valid: Conf
-) -> None:
+def test_gc_without_a_list_of_valid_ones_takes_none_for_valid(scene: Scene, valid: Conf) -> None:
     """libcni leaves the key out if it got no arguments, and with CRI-O it sends null."""
     gone, alive, other = scene.one, scene.two, scene.container()
     scene.add(at=gone)
@@ -180,9 +178,7 @@ def test_gc_without_a_list_of_valid_attachments_takes_none_for_valid(
         {KEY: [LISTED], KEY_AT_FIRST: []},  # a tenant may have written the other one
     ],
 )
-def test_gc_takes_the_list_also_under_the_name_that_the_specification_had_at_first(
-    scene: Scene, given: Conf
-) -> None:
+def test_gc_takes_the_list_also_under_the_name_it_had_at_first(scene: Scene, given: Conf) -> None:
     kept = left_behind("net", *VALID)
     left_behind("net", "killed", "net1")
     conf = {**CONF, "ipam": scene.fake.conf, **given}
@@ -259,9 +255,7 @@ def test_gc_releases_what_was_leased_before_a_restart_of_the_node(scene: Scene) 
     assert others.exists()
 
 
-def test_gc_releases_the_others_if_a_container_cannot_be_looked_at(
-    scene: Scene, tmp_path: Path
-) -> None:
+def test_gc_releases_the_others_if_a_container_is_unreadable(scene: Scene, tmp_path: Path) -> None:
     for number in range(3):
         scene.add(LEASED, at=scene.container(), CNI_CONTAINERID=f"c{number}")
     scene.node.remove(Space("/run/netns/container2"))

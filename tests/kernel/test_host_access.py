@@ -47,9 +47,7 @@ def delete_gone(scene: Scene, added: Added) -> None:
 @pytest.mark.parametrize(
     ("mode", "address"), each_once(MODES, ["10.1.0.2/24", "fd00:1::2/64", "10.7.0.2/24"])
 )
-def test_they_reach_each_other_until_the_container_is_detached(
-    scene: Scene, mode: str, address: str
-) -> None:
+def test_they_reach_each_other_until_it_is_detached(scene: Scene, mode: str, address: str) -> None:
     scene.host.ip("route add unreachable 10.7.0.0/16")  # which root reserves for containers
     with scene.unchanged():
         added = scene.add(mode=mode, ipam=static(address), hostAccess=True)
@@ -78,9 +76,7 @@ def test_containers_reach_each_other_and_other_hosts_as_without_it(scene: Scene,
         assert scene.neighbour.reaches(FIRST)
 
 
-def test_the_host_uses_one_interface_of_a_master_without_an_address(
-    scene: Scene, person: QuickPerson
-) -> None:
+def test_the_host_uses_one_interface_without_an_address(scene: Scene, person: QuickPerson) -> None:
     scene.host.sysctl("net/ipv6/conf/default/addr_gen_mode", 0)
     both = [
         scene.add(BOTH),
@@ -104,9 +100,7 @@ def test_the_host_uses_one_interface_of_a_master_without_an_address(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_service_of_the_host_leads_to_a_container_and_a_container_to_it(
-    scene: Scene, mode: str
-) -> None:
+def test_a_hosts_service_leads_to_a_container_and_the_other_way(scene: Scene, mode: str) -> None:
     """As kube-proxy does it: the port of a node, and a service's address through the host."""
     scene.neighbour.ip("address add 10.1.0.1/24 dev eth0")
     conf = {**CONF, "mode": mode, "routesViaHost": ["10.96.0.0/12"]}
@@ -277,7 +271,7 @@ def test_delete_of_a_container_that_is_gone(scene: Scene) -> None:
     assert not host_link_is_there(scene)
 
 
-def test_the_hosts_interface_may_go_while_another_deletion_looks_at_it(
+def test_the_hosts_interface_may_go_while_a_deletion_looks_at_it(
     scene: Scene, tmp_path: Path
 ) -> None:
     steps, link = Steps(tmp_path), host_link(scene)

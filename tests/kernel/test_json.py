@@ -52,7 +52,7 @@ KEYS = documented()
 
 @pytest.mark.scene(master="wire")
 @pytest.mark.parametrize("command", KEYS)
-def test_a_command_prints_the_document_that_is_described(
+def test_a_command_prints_the_described_document(
     scene: Scene, person: Person, command: str
 ) -> None:
     scene.neighbour.ip("address add 10.1.0.1/24 dev eth0")

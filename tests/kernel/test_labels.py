@@ -70,7 +70,7 @@ def test_add_again_in_the_same_namespace_harms_nothing(scene: Scene, *, recorded
 @pytest.mark.parametrize(
     ("is_there", "ipam"), [(True, LEASED["ipam"]), (False, static("10.1.0.2/24"))]
 )
-def test_add_of_what_was_moved_away_is_refused_and_harms_nothing(
+def test_add_of_what_was_moved_away_harms_nothing(
     scene: Scene, ipam: Conf, *, is_there: bool
 ) -> None:
     scene.add(ipam=ipam)
@@ -189,9 +189,7 @@ def test_check_reports_an_interface_of_another_attachment(scene: Scene) -> None:
     assert added.check("it belongs to the container 'another'")["code"] == 110
 
 
-def test_gc_leaves_alone_what_an_add_completes_meanwhile(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gc_spares_what_an_add_completes(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """GC has listed the record before the ADD ended, and waits for its lock."""
     added = scene.add(LEASED)
     (record,) = MEMORY.glob("on-*/*")

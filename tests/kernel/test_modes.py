@@ -80,7 +80,7 @@ def test_a_mode_that_another_program_has_changed_is_told(scene: Scene) -> None:
 @pytest.mark.parametrize(
     "place", [Node.container, Node.container_of_a_process, lambda node: node.host]
 )
-def test_another_mode_than_an_interface_made_by_hand_is_refused(
+def test_another_mode_than_one_by_hand_is_refused(
     scene: Scene, place: Callable[[Node], Space]
 ) -> None:
     space = place(scene.node)
@@ -111,9 +111,7 @@ def test_what_is_deleted_or_has_vanished_blocks_no_mode(scene: Scene) -> None:
     add_in(scene, "l3s")
 
 
-def test_an_ipvlan_on_a_containers_own_interface_is_not_taken_for_one_of_the_masters(
-    scene: Scene,
-) -> None:
+def test_an_ipvlan_on_a_containers_own_interface_is_not_the_masters(scene: Scene) -> None:
     # Which lets the master look as if it had slaves.
     scene.host.ip("link add link eth0 name eth0.5 up type vlan id 5")
     scene.two.ip("link add name eth0 type dummy")
@@ -222,9 +220,7 @@ def test_a_slave_of_a_master_in_a_container_counts_where_it_was_moved(scene: Sce
 
 
 @pytest.mark.parametrize("name", ["net1", "other", "the same"])
-def test_what_replaces_or_changes_a_remembered_interface_by_hand_counts(
-    scene: Scene, name: str
-) -> None:
+def test_what_replaces_or_changes_a_recorded_one_by_hand_counts(scene: Scene, name: str) -> None:
     scene.add()
     if name == "the same":
         name = "net1"
@@ -244,9 +240,7 @@ AGAIN = ["namespace deleted", "namespace made again", "interface deleted by hand
 
 
 @pytest.mark.parametrize("change", AGAIN)
-def test_what_is_remembered_of_a_container_does_not_refuse_itself(
-    scene: Scene, change: str
-) -> None:
+def test_a_record_of_a_container_does_not_refuse_itself(scene: Scene, change: str) -> None:
     container = scene.add().container
     if change == "interface deleted by hand":
         container.ip("link delete dev net1")

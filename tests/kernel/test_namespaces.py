@@ -53,9 +53,7 @@ def test_what_is_no_network_namespace_is_refused(scene: Scene, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("path", ["/run/netns/host", "/proc/self/ns/net"])
-def test_the_plugins_own_namespace_is_refused_unless_that_is_overridden(
-    scene: Scene, path: str
-) -> None:
+def test_its_own_namespace_is_refused_unless_that_is_overridden(scene: Scene, path: str) -> None:
     why = f"CNI_NETNS is {path!r}; ", "the namespace the plugin itself runs in", "needs none"
     scene.refuses(4, *why, CNI_NETNS=path)
     with scene.unchanged():

@@ -124,9 +124,7 @@ def test_ipv6_is_switched_on_for_the_interface_and_lo_where_it_is_needed(off: Sc
 
 
 @pytest.mark.parametrize("of_a_container", [True, False])
-def test_an_address_that_another_host_on_the_wire_has_is_an_error(
-    off: Scene, *, of_a_container: bool
-) -> None:
+def test_an_address_of_another_host_is_an_error(off: Scene, *, of_a_container: bool) -> None:
     off.neighbour.ip("address add 10.1.0.9/24 dev eth0")
     if of_a_container:
         off.neighbour.ip("link add link eth0 name slave type ipvlan mode l2")

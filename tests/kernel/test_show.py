@@ -96,9 +96,7 @@ def crowd(scene: Scene) -> Scene:
     return scene
 
 
-def test_it_is_sorted_with_numbers_as_people_count_and_filtered(
-    crowd: Scene, person: Person
-) -> None:
+def test_it_is_sorted_as_people_count_and_filtered(crowd: Scene, person: Person) -> None:
     run("ip", "link", "property", "add", "dev", "eth10", "altname", "uplink")
     of_pod9 = [("pod9", name) for name in ("net1", "net9", "net10")]
     assert [each["master"] for each in document(person)["masters"]] == ["eth9", "eth10"]
@@ -387,7 +385,7 @@ def by_hand(scene: Scene, place: Space, name: str) -> None:
     run("ip", "link", "set", "dev", "byhand", "netns", place.path, "name", name)
 
 
-def test_an_interface_that_another_ipvlan_plugin_made_keeps_its_lease(
+def test_an_interface_of_another_ipvlan_plugin_keeps_its_lease(
     scene: Scene, person: Person
 ) -> None:
     by_hand(scene, scene.one, "net1")
@@ -452,9 +450,7 @@ def test_an_add_that_was_killed_is_unfinished(scene: Scene, person: Person) -> N
     assert leftovers(person) == []
 
 
-def test_a_labelled_interface_that_is_not_recorded_where_it_is(
-    scene: Scene, person: Person
-) -> None:
+def test_a_labelled_interface_without_a_record_there(scene: Scene, person: Person) -> None:
     scene.add()
     by_hand(scene, scene.two, "evil")
     for name in ("..", "etc", "~"):  # a label leads to no file

@@ -67,7 +67,7 @@ def test_an_ipam_plugin_in_trouble_is_the_reason(scene: Scene) -> None:
 
 
 @pytest.mark.scene(master="")
-def test_status_names_no_interface_but_root_at_a_shell_reads_of_it(
+def test_status_names_no_interface_except_to_root_at_a_shell(
     scene: Scene, person: QuickPerson
 ) -> None:
     scene.node.master("hosts0")
@@ -102,9 +102,7 @@ def status(scene: Scene, conf: Conf) -> str:
 
 
 @pytest.mark.scene(host=("10.1.0.10/24",))
-def test_what_host_access_needs_is_known_to_status_and_doctor(
-    scene: Scene, person: QuickPerson
-) -> None:
+def test_status_and_doctor_know_what_host_access_needs(scene: Scene, person: QuickPerson) -> None:
     conf = network(hostAccess=True, ipam=host_local("10.7.0.0/24"), mode="l3s")
     refusal = scene.refuses(107, conf=conf)
     assert status(scene, conf) == refusal["msg"]
@@ -202,9 +200,7 @@ def test_a_vlan_whose_name_is_taken(scene: Scene, person: QuickPerson) -> None:
     assert f"warning: $.vlan: on this machine, {refusal['msg']}" in warned
 
 
-def test_what_validate_finds_is_known_to_a_persons_status(
-    scene: Scene, person: QuickPerson
-) -> None:
+def test_a_persons_status_knows_what_validate_finds(scene: Scene, person: QuickPerson) -> None:
     conf = network(ipam=static("10.7.0.2/24", routes=[{"dst": "::/0", "gw": "fd00::1"}]))
     scene.refuses(107, conf=conf)
     status, out, err = person.types(f"ipvlan status -c {person.writes(conf)}")
@@ -253,9 +249,7 @@ CONFIGURATIONS = st.fixed_dictionaries(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-def test_status_is_good_exactly_when_an_add_succeeds(
-    scene: Scene, options: Conf, there: set[str]
-) -> None:
+def test_status_is_good_when_an_add_succeeds(scene: Scene, options: Conf, there: set[str]) -> None:
     """Of containers that have nothing yet: whoever these are, a network is ready or it is not."""
     conf = network(**options)
     with host_that_has(scene, there), scene.passing() as container:

@@ -37,9 +37,7 @@ def test_add_again_takes_over_what_an_add_that_died_has_left(scene: Scene, mode:
 
 
 @pytest.mark.parametrize("removal", REMOVALS)
-def test_what_is_left_on_the_host_is_named_when_it_stands_in_the_way(
-    scene: Scene, removal: str
-) -> None:
+def test_what_is_left_on_the_host_is_named_if_it_is_in_the_way(scene: Scene, removal: str) -> None:
     node, runtime, container, other = scene.node, scene.runtime, scene.one, scene.two
     moving = next(each for each in commands(container, LEASED) if " netns /" in each.words)
     assert dies(container, LEASED, moving)

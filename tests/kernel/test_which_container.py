@@ -55,9 +55,7 @@ def test_names_are_right_after_namespaces_were_used_again(node: Node, person: Pe
     assert node.leases() == before
 
 
-def test_an_add_says_the_id_that_it_made_up_and_how_to_take_it_back(
-    node: Node, person: Person
-) -> None:
+def test_an_add_says_its_made_up_id_and_how_to_take_it_back(node: Node, person: Person) -> None:
     node.container()
     add = "ipvlan add -c net.conf --netns container1"
     before = node.snapshot()
@@ -180,9 +178,7 @@ def test_a_forged_label_makes_a_person_delete_nobody_else(node: Node, person: Pe
     assert node.leases() == ["10.1.0.2"]
 
 
-def test_containers_of_a_namespace_that_is_gone_are_known_by_its_name(
-    node: Node, person: Person
-) -> None:
+def test_containers_of_a_gone_namespace_are_known_by_its_name(node: Node, person: Person) -> None:
     node.namespace("lives")
     attach(person, "lives", "lives")
     # Both are there from the start, so that none can have the other's inode number.

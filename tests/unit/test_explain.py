@@ -152,9 +152,7 @@ def test_our_own_error_stays_itself_and_a_bug_is_raised_again() -> None:
         as_cni_error(ZeroDivisionError())
 
 
-def test_the_daemon_of_dhcp_is_debians_unit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_dhcp_daemon_is_debians_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explain, "_DHCP_UNIT", str(tmp_path / "cni-dhcp.service"))
     assert explain.dhcp_daemon("/opt/cni/bin/dhcp") == "/opt/cni/bin/dhcp daemon"
     (tmp_path / "cni-dhcp.service").touch()

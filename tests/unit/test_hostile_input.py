@@ -257,7 +257,7 @@ DEPTHS = (10, 500, 900, 990, 2_000, 50_000, 400_000)
 
 
 @pytest.mark.parametrize(("verb", "depth", "place"), sample(product(VERBS, DEPTHS, PLACES), 60))
-def test_depth_is_no_trouble(
+def test_no_depth_is_trouble(
     world: None, tmp_path: Path, verb: str, depth: int, place: str
 ) -> None:
     stdin = with_defaults(place.format("[" * depth + "]" * depth))

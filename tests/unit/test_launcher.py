@@ -124,9 +124,7 @@ def test_editable_installation(tree: Tree, environment: Tree) -> None:
         each.started_by(each.command)
 
 
-def test_packages_come_after_the_standard_library_and_before_all_else(
-    tree: Tree,
-) -> None:
+def test_packages_come_after_the_standard_library_and_before_all_else(tree: Tree) -> None:
     (tree.packages / "more.pth").write_text("more\n")
     (tree.packages / "more").mkdir()
     path = tree.started_by(tree.command)["path"]

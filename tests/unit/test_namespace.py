@@ -74,9 +74,7 @@ def test_interface_of_our_own_namespace_is_seen() -> None:
     assert [namespace.own_has_link(name) for name in ("lo", "l", "lo:")] == [True, False, False]
 
 
-def test_each_other_namespace_is_found_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_each_other_namespace_is_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
     here = namespace.own()
     assert here not in [each.identity for each in namespace.others()]
     monkeypatch.setattr(namespace, "own", lambda: (0, 0))

@@ -64,9 +64,7 @@ def test_command_that_is_none_of_the_verbs_is_refused() -> None:
 
 
 @pytest.mark.parametrize("command", VERBS)
-def test_a_verb_names_the_variables_that_it_needs(
-    command: str,
-) -> None:
+def test_a_verb_names_the_variables_that_it_needs(command: str) -> None:
     complete = {"CNI_COMMAND": command} | {name: environment()[name] for name in NEEDED[command]}
     asked = parse(complete, stdin())
     found = {"CNI_CONTAINERID": asked.container_id, "CNI_NETNS": asked.netns}

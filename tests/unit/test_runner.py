@@ -169,9 +169,7 @@ def test_observer_is_called_before_and_after_every_command(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("is_told", [False, True])
-def test_a_process_that_stays_is_observed_as_its_query_and_its_change(
-    tmp_path: Path, *, is_told: bool
-) -> None:
+def test_a_process_that_stays_is_observed_as_two_commands(tmp_path: Path, *, is_told: bool) -> None:
     script(tmp_path / "ip", "#!/bin/sh\nread -r x; echo []; read -r x && sleep 0.1; echo $x")
     observed: list[tuple[Command, Completed | None]] = []
     runner = Runner(str(tmp_path), lambda *each: observed.append(each), Interrupts())

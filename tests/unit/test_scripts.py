@@ -26,7 +26,7 @@ WRONG = {
     ],
     # As args: [--force --once] in a manifest. Nothing is to be installed in any case: hence foo.
     "no option --force --": [
-        *("install-node '--force --check' foo", "lib/image-entry '--force --once' foo"),
+        *("install-node '--force --check' foo", "lib/image-entry '--force --once' foo")
     ],
     "unrecognized arguments: --foo": ["bench --foo"],
     "needs a value": [

@@ -241,9 +241,7 @@ def test_what_differs_on_one_master_is_found_across_files(machine: Machine) -> N
     assert second not in said
 
 
-def test_warning_of_validate_keeps_nothing_from_being_examined(
-    machine: Machine,
-) -> None:
+def test_warning_of_validate_keeps_nothing_from_being_examined(machine: Machine) -> None:
     pool = {"type": "host-local", "subnet": "10.1.0.0/24", "dataDir": str(machine.directory)}
     file = machine.network(ipam={**pool, "gateway": "10.2.0.1"})
     lines = machine.doctor("-c", file)

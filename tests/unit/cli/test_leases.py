@@ -43,10 +43,7 @@ def test_what_host_local_refuses_has_no_usage(tmp_path: Path, wrong: dict[str, A
 
 
 def test_leases_are_counted_in_their_ranges(tmp_path: Path) -> None:
-    ranges = [
-        [{"subnet": "10.1.0.0/29"}, {"subnet": "10.2.0.0/29"}],
-        [{"subnet": "fd00::/64"}],
-    ]
+    ranges = [[{"subnet": "10.1.0.0/29"}, {"subnet": "10.2.0.0/29"}], [{"subnet": "fd00::/64"}]]
     found = usage(
         tmp_path,
         {"ranges": ranges},

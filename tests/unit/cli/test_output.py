@@ -78,9 +78,7 @@ EVIL = "e\x1b[8mv\x9b1\u202ei\x7f\rl\n\udcff"
 SHOWN = r"e\x1b[8mv\x9b1\u202ei\x7f\rl | \udcff"
 
 
-def test_what_strangers_named_has_no_escape_sequences(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_what_strangers_named_has_no_escape_sequences(capsys: pytest.CaptureFixture[str]) -> None:
     output.echo(EVIL, f"two {EVIL}")
     output.echo_err(EVIL)
     output.print_error(EVIL)

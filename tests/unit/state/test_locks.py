@@ -129,9 +129,7 @@ def test_one_process_at_a_time_has_the_lock(directory: Path, tmp_path: Path, loc
     assert not directory.exists()
 
 
-def test_a_lock_that_was_made_again_is_not_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lock_made_again_is_not_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "locks"
     path.touch()
     holder, lock = Lock(f"{path}", "one"), locks._lock

@@ -236,9 +236,7 @@ def test_record_becomes_a_note_unless_seen_to_go(written: Registry, directory: P
     assert not (directory / f"on-{MASTER[0]}.{MASTER[1]}").exists()
 
 
-def test_a_searched_note_stays_so_until_another_mode_is_noted(
-    written: Registry,
-) -> None:
+def test_a_searched_note_stays_so_until_another_mode_is_noted(written: Registry) -> None:
     with written.master_lock(MASTER, never):
         written.keep_searched(MASTER, RECORD)
     written.remove_all(ATTACHMENT, [RECORD])
