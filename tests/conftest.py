@@ -114,7 +114,6 @@ def no_ipvlan(own_directories: None) -> Iterator[None]:
 
 @pytest.fixture
 def ipvlan() -> Executable:
-    """The installed command."""
     return Executable()
 
 

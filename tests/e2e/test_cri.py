@@ -135,7 +135,6 @@ def test_ctr_attaches_its_containers_too(containerd: Containerd, root: Path) -> 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Make a container's root directory, which gets the machine's programs at /usr."""
     for name in ("proc", "sys", "dev", "usr", "run", "tmp", "etc"):
         (tmp_path / name).mkdir()
     for name in ("bin", "lib", "lib64", "sbin"):

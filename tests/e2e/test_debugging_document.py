@@ -99,7 +99,6 @@ def test_a_section_prints_what_it_shows(
 
 
 def typed(title: str) -> list[tuple[str, list[str]]]:
-    """Return what a section of the document types, and what each prints."""
     return [
         (command.text, [VOLATILE.sub("…", line) for line in command.printed])
         for command in COMMANDS

@@ -121,7 +121,6 @@ def test_a_lease_is_released_even_if_the_namespace_was_removed_but_not_by_anothe
 
 
 def is_request(frame: bytes) -> bool:
-    """Whether a frame has a message to a DHCP server."""
     return frame[12:14] == b"\x08\x00" and frame[23] == 17 and frame[36:38] == b"\x00\x43"
 
 
@@ -281,7 +280,6 @@ def systemd(own_directories: None, tmp_path: Path) -> Iterator[Systemd]:
 
 
 def block(language: str) -> str:
-    """Return the first block of the document in a language."""
     return next(each.text for each in documents.code("docs/dhcp.md") if each.language == language)
 
 

@@ -126,7 +126,6 @@ def test_pod_of_the_document_gets_the_network_that_it_names(node: Node, libcni: 
 
 
 def read(name: str) -> dict[str, Any]:
-    """Return an example as a list of plugins."""
     text = (EXAMPLES / name).read_text()
     document: dict[str, Any] = json.loads(
         yaml.safe_load(text)["spec"]["config"] if name.endswith(".yaml") else text

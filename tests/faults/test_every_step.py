@@ -90,7 +90,6 @@ class Scene:
         return environment, stdin_of(conf or self.conf)
 
     def points(self, verb: str, conf: Conf | None = None) -> list[Point]:
-        """Return the points of a call that succeeds."""
         faults = Faults()
         answer = self.call(verb, conf, faults)
         assert answer.status == 0, answer

@@ -50,8 +50,6 @@ EVENTS_OF_MINUTES = EVENTS | {
 
 
 class Death(NamedTuple):
-    """When a call is killed."""
-
     number: int
     among: str
     after_its_work: bool
@@ -192,7 +190,6 @@ class Lives(RuleBasedStateMachine):
 
 
 def chosen(number: int, among: Iterable[Any]) -> list[Any]:
-    """Return one of them, if there is any."""
     present = sorted(among)
     return [present[number % len(present)]] if present else []
 

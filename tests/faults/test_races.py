@@ -58,8 +58,6 @@ def moments(points: list[Point], salt: str = "") -> list[Point]:
 def add_with(
     container: Space, point: Point, action: Callable[[], Any], conf: Conf = CONF, **others: str
 ) -> Answer:
-    """Call ADD, and have something else happen before a point."""
-
     def fault(_: Any, work: Callable[[], Any]) -> Any:
         action()
         return work()
@@ -68,8 +66,6 @@ def add_with(
 
 
 class Other:
-    """A call in another process that meets an ADD."""
-
     def __init__(self, verb: str, container: Space, conf: Conf = CONF, **others: str) -> None:
         self._words = words(verb, container, conf, **others)
         self.status, self.code = -1, -1  # it has not been called
@@ -81,7 +77,6 @@ class Other:
 
 
 def leftovers(node: Node, *containers: Space) -> Any:
-    """Return what is left of attachments."""
     links = [name for name in node.host.links() if name.startswith("iv")]
     inside = [container.links().keys() - {"lo"} for container in containers]
     found = (links, [names for names in inside if names], node.leases(), records())

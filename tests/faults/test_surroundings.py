@@ -56,7 +56,6 @@ def call(
 
 
 def start(scene: Scene, conf: Conf, stdout: int = PIPE, stderr: int = PIPE) -> Popen[bytes]:
-    """Start an ADD, which has read its configuration."""
     environment = call_environment("ADD", scene.one, CNI_PATH=scene.fake.path)
     process = Popen([COMMAND], stdin=PIPE, stdout=stdout, stderr=stderr, env=environment)
     assert process.stdin is not None

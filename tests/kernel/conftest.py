@@ -19,7 +19,6 @@ def runtime() -> Runtime:
 
 @pytest.fixture
 def person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> QuickPerson:
-    """Have a person who may call the command, in a directory of its own."""
     monkeypatch.chdir(tmp_path)
     return QuickPerson(Executable(), tmp_path)
 

@@ -27,7 +27,6 @@ def taken(steps: Steps) -> tuple[int, int]:
 
 
 def add(scene: Scene, steps: Steps, expected: tuple[int, int], conf: Conf, **given: Any) -> Added:
-    """Attach a container with so many processes."""
     added = scene.add(conf, **{**given, **steps.environment})
     assert taken(steps) == expected
     return added

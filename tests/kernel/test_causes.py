@@ -68,7 +68,6 @@ def test_a_missing_object_is_recognized(node: Node) -> None:
 
 
 def answer(command: str) -> str:
-    """Return the stderr of a command."""
     done = subprocess.run(
         command.split(), capture_output=True, check=False, env={"LC_ALL": "C"}, text=True
     )

@@ -117,7 +117,6 @@ def routes(case: dict[str, str]) -> list[dict[str, Any]]:
 
 
 def allocated(case: dict[str, str]) -> dict[str, Any]:
-    """Return the result that an IPAM plugin gives."""
     ips: list[dict[str, Any]] = [{"address": each} for each in ADDRESSES[case["addresses"]]]
     if case["routes"] == "default":
         ips[0]["gateway"] = GATEWAYS[ips[0]["address"]]
@@ -125,7 +124,6 @@ def allocated(case: dict[str, str]) -> dict[str, Any]:
 
 
 def prepare(made: Node, case: dict[str, str], mount: Path) -> Space:
-    """Make a master and a container."""
     if case["namespace"] == "mounted":
         container = made.container_mounted_at(mount)
     else:
@@ -336,7 +334,6 @@ def test_a_dry_run_fails_as_add_does(scene: Scene, tmp_path: Path) -> None:
 
 
 def lease(network: str, address: str, container_id: str) -> None:
-    """Have host-local's lease of an address."""
     directory = LEASES / "networks" / network
     directory.mkdir(parents=True, exist_ok=True)
     (directory / address).write_text(f"{container_id}\r\nnet1")

@@ -31,7 +31,6 @@ def host_link_is_there(scene: Scene) -> bool:
 
 
 def destinations(scene: Scene) -> list[str]:
-    """Return what the host reaches through its interface for containers."""
     return [each["dst"] for each in scene.host.routes("dev", host_link(scene))]
 
 

@@ -36,7 +36,6 @@ LINES = {
 
 
 def documented() -> dict[str, set[str]]:
-    """Return the keys that the document names for each command."""
     results = DOCUMENT.read_text().partition("\n## Results\n")[2]
     found: dict[str, set[str]] = {}
     for row in results.splitlines():

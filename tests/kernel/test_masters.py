@@ -165,9 +165,7 @@ def test_people_are_told_which_one_it_is(several: Scene) -> None:
     ],
     ids=["lowest metric", "none is 0", "IPv4 first", "IPv6 then", "unreachable", "multipath"],
 )
-def test_the_default_routes_interface(
-    scene: Scene, routes: list[str], expected: str
-) -> None:
+def test_the_default_routes_interface(scene: Scene, routes: list[str], expected: str) -> None:
     scene.node.master("eth1")
     for each in routes:
         scene.host.ip(f"{each[:2]} route add {each[3:]}")

@@ -36,7 +36,6 @@ def test_containers_reach_each_other_and_the_gateway(scene: Scene, mode: str) ->
 
 
 def refusal(scene: Scene, mode: str, at: Space | None = None, **options: object) -> str:
-    """Return the words of a refused ADD of a second container."""
     at = at or scene.two
     given: Conf = {"ipam": static("10.1.0.9/24"), "CNI_CONTAINERID": "refused", **options}
     error = scene.refuses(104, at=at, mode=mode, **given)
@@ -44,7 +43,6 @@ def refusal(scene: Scene, mode: str, at: Space | None = None, **options: object)
 
 
 def add_in(scene: Scene, mode: str) -> None:
-    """Attach a third container."""
     ipam = static("10.1.0.8/24")
     scene.add(at=scene.container(), mode=mode, ipam=ipam, CNI_CONTAINERID="third")
 

@@ -15,7 +15,6 @@ ABOUT: Conf = {"CNI_CONTAINERID": "db", "CNI_ARGS": DB, "PATH": os.environ["PATH
 
 
 def attach(scene: Scene, args: str = WEB) -> Added:
-    """Attach a pod's container, called web."""
     about: Conf = {"CNI_CONTAINERID": "web", "CNI_ARGS": args}
     return scene.add(**{**ABOUT, **about})
 

@@ -1,11 +1,14 @@
-"""The routes that an IPAM plugin asks for, as the kernel then has them."""
+"""The routes that an IPAM plugin asks for, as the kernel then has them, and CHECK finds them."""
 
 from pathlib import Path
 from typing import Any
 
+import pytest
 from doubles import Steps
+from pairwise import combine
 from runtime import host_local, static
-from scene import Scene
+from sampling import sample
+from scene import Added, Scene
 
 IPS = [
     {"address": "10.1.0.2/24", "gateway": "10.1.0.1"},
@@ -93,3 +96,116 @@ def test_thousands_of_routes_are_checked_in_a_moment(scene: Scene, tmp_path: Pat
 def answer(scene: Scene, ips: list[dict[str, str]], routes: list[dict[str, Any]]) -> dict[str, Any]:
     scene.fake.answers("ADD", {"cniVersion": "1.1.0", "ips": ips, "routes": routes})
     return scene.fake.conf
+
+
+Route = dict[str, Any]
+
+HIGHEST = str(2**32 - 1)
+# For each attribute: values that are special to the kernel, or near its limits.
+VALUES = {
+    "gw": ["", "unspecified", "address"],
+    "table": ["", "0", "1", "253", "254", "255", "256", HIGHEST],
+    "priority": ["", "0", "1", "1024", HIGHEST],
+    "scope": ["", "0", "1", "200", "253", "254", "255"],
+    "mtu": ["", "0", "1", "65520", "65521", HIGHEST],
+    "advmss": ["", "0", "1", "65495", "65496", HIGHEST],
+}
+# Another value of each, as a person gives it to ip(8).
+OTHER = {"table": "table 77", "priority": "metric 7", "scope": "scope 99"}
+OTHER |= {"mtu": "mtu 1300", "advmss": "advmss 1200"}
+FAMILIES = {4: ("10.1.0.2/24", "10.1.0.1", "0.0.0.0"), 6: ("fd00:1::2/64", "fd00:1::1", "::")}
+DESTINATIONS = {
+    4: ["0.0.0.0/0", "0.0.0.0/1", "0.0.0.0/8", "0.0.0.0/32", "127.0.0.0/8", "224.0.0.0/4"],
+    6: ["::/0", "::/1", "::/96", "::/128", "::1/128", "::1.2.3.0/120", "::ffff:0:0/96"],
+}
+DESTINATIONS[4] += ["255.255.255.255/32"]
+DESTINATIONS[6] += ["fe80::/64", "fd00:1::/64", "ff0e::/16"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_check_finds_the_routes_as_add_left_them(scene: Scene, family: int) -> None:
+    combinations = [as_route(family, each) for each in combine(VALUES)]
+    routes = numbered(family, [each for each in combinations if is_possible(family, each)])
+    assert len(routes) > len(combinations) / 2
+
+    added = attach(scene, family, routes)
+
+    added.check()
+    lost = routes[len(routes) // 2]["dst"]
+    scene.one.ip(f"-{family} route flush table all {lost}")
+    error = added.check(lost)
+    assert error["msg"].count(" is missing") == 1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_check_finds_an_attribute_changed(scene: Scene, family: int) -> None:
+    for attribute in sample([name for name in OTHER if (family, name) != (6, "scope")], 3):
+        possible = [as_route(family, {attribute: value}) for value in VALUES[attribute] if value]
+        routes = numbered(family, [each for each in possible if is_possible(family, each)])
+        added = attach(scene, family, routes)
+        added.check()
+
+        for route in routes:
+            scene.one.ip(f"-{family} route flush table all {route['dst']}")
+            scene.one.ip(f"route add {route['dst']} dev net1 {OTHER[attribute]}")
+
+        added.check(*(route["dst"] for route in routes))
+        added.delete()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_check_finds_a_route_to_any_destination(scene: Scene, family: int) -> None:
+    gateway = FAMILIES[family][1]
+    added = attach(scene, family, [{"dst": dst, "gw": gateway} for dst in DESTINATIONS[family]])
+    added.check()
+
+    for dst in DESTINATIONS[family]:
+        scene.one.ip(f"route delete {dst} via {gateway}")
+
+    missing = [route["dst"] for route in added.result["routes"]]
+    assert added.check(*missing)["code"] == 110
+
+
+@pytest.mark.parametrize("address", ["10.1.0.2/24", "fd00:1::2/64"])
+def test_an_address_that_vanishes_is_an_error(scene: Scene, tmp_path: Path, address: str) -> None:
+    ipam = static("10.1.0.2/24", "fd00:1::2/64")
+    steps = Steps(tmp_path / "steps")
+    added = scene.add(ipam=ipam, **steps.environment)
+    last = [step.number for step in steps.taken if "show" in step.words][-1]
+    added.delete()
+    steps.forget()
+    # By the script that replaces ip(8).
+    away = f"nsenter --net={scene.one.path} ip address delete {address} dev net1"
+    steps.at(last, f"{away}; {away} 2>/dev/null")
+
+    scene.refuses(100, address, ipam=ipam, **steps.environment)
+
+
+def as_route(family: int, setting: dict[str, str]) -> Route:
+    """Return a route without dst, of the values that are given."""
+    _, gateway, unspecified = FAMILIES[family]
+    words = {"unspecified": unspecified, "address": gateway}
+    return {
+        name: words.get(value) or int(value)
+        for name, value in setting.items()
+        if value and (family, value) != (6, "unspecified")  # "Error: Invalid gateway address."
+    }
+
+
+def is_possible(family: int, route: Route) -> bool:
+    """Whether the kernel accepts such a route; in IPv4 a gateway must be nearer than the goal."""
+    farthest = 252 if route.get("gw") == FAMILIES[4][1] else 254
+    return family == 6 or route.get("scope", 0) <= farthest
+
+
+def numbered(family: int, routes: list[Route]) -> list[Route]:
+    """Give each route its own destination."""
+    form = "10.7.{}.0/24" if family == 4 else "fd00:7:{:x}::/48"
+    return [{"dst": form.format(number), **each} for number, each in enumerate(routes, 1)]
+
+
+def attach(scene: Scene, family: int, routes: list[Route]) -> Added:
+    ipam = scene.ipam(ips=[FAMILIES[family][0]], cniVersion="1.1.0", routes=routes)
+    added = scene.add(cniVersion="1.1.0", ipam=ipam)
+    assert len(added.result["routes"]) == len(routes)
+    return added

@@ -51,7 +51,6 @@ def interfaces(person: Person, options: str = "") -> list[tuple[str, str]]:
 
 
 def problems(person: Person) -> list[list[str]]:
-    """Return the problems of each interface, the same in text and JSON."""
     found = [each["problems"] for each in attachments(person)]
     lines = [line for line in person.succeeds("ipvlan show -o wide").splitlines() if "MTU" in line]
     shown = [line for line in lines if line.startswith(("├", "└"))]

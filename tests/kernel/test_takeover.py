@@ -82,7 +82,6 @@ def commands(container: Space, conf: Conf) -> list[Point]:
 def dies(
     container: Space, conf: Conf, point: Point, death: faulty.Fault = faulty.dies_with_the_plugin
 ) -> bool:
-    """Return whether an ADD came to its death at a point."""
     for last in LEASES.rglob("last_reserved_ip.*"):
         last.unlink()  # or the address is another one, and the point is never met
     environment = call_environment("ADD", container)

@@ -94,7 +94,6 @@ ODD: dict[str, Conf] = {
 
 
 def verdicts(conf: Conf) -> list[Problem]:
-    """Return the problems that validate finds."""
     (found,) = configs.load("file", json.dumps(conf))
     return validate.in_config(found)
 

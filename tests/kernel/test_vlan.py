@@ -147,12 +147,11 @@ def test_one_that_others_use_stays(scene: Scene, use: str) -> None:
     assert vlan_is_there(scene)
 
 
-@pytest.mark.parametrize("is_there", [True, False])
-def test_a_pasted_dry_run_gives_what_the_plugin_gives(scene: Scene, *, is_there: bool) -> None:
-    if is_there:
-        scene.host.ip("link add link eth0 name storage up type vlan id 100")
+# tests/kernel/test_dry_run.py has what makes one.
+def test_a_pasted_dry_run_uses_one_that_is_there(scene: Scene) -> None:
+    scene.host.ip("link add link eth0 name storage up type vlan id 100")
 
-    status, out = scene.dry(conf=ONE if is_there else CONF).run()
+    status, out = scene.dry(conf=ONE).run()
 
     assert status == 0, out
-    assert scene.node.master_of(scene.one) == ("storage" if is_there else "eth0.100")
+    assert scene.node.master_of(scene.one) == "storage"

@@ -27,14 +27,12 @@ def delete(person: Person, words: str) -> str:
 
 
 def refuses(person: Person, status: int, words: str, *expected: str) -> None:
-    """Have DEL fail with words in its error, and nothing printed."""
     said = person.types(f"ipvlan del {words}")
     assert said[:2] == (status, "")
     assert [each for each in expected if each not in said[2]] == [], said
 
 
 def shown(person: Person) -> dict[str, str]:
-    """Return the containers that show names, with their networks."""
     masters = json.loads(person.succeeds("ipvlan show --json"))["masters"]
     found = [each for master in masters for each in master["attachments"]]
     return {each["containerID"]: each["network"] for each in found}

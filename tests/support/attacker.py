@@ -17,7 +17,6 @@ _LIVES_ON = "\necho\nexec sleep infinity"
 
 
 def files_about(container_id: str) -> list[Path]:
-    """Return the files in which root remembers a container."""
     return [
         path
         for path in sorted(MEMORY.rglob("*"))
@@ -44,7 +43,6 @@ def lives(process: int) -> bool:
 
 
 def end_of(pid_file: Path) -> None:
-    """Wait for the end of the process whose ID is in a file."""
     process = int(pid_file.read_text())
     try:
         wait_until(lambda: not lives(process))

@@ -87,7 +87,6 @@ class Cri:
         self._image = image
 
     def wait_until_ready(self) -> None:
-        """Wait until the runtime answers, and knows the image."""
         lab.wait_until(self._knows_image)
 
     def network_ready(self) -> Condition:
@@ -122,7 +121,6 @@ class Cri:
         return bool(self._status(pod).state == _SANDBOX_READY)
 
     def execute(self, pod: Pod, *command: str) -> str:
-        """Run a command in a pod's container; it must succeed. Return its output."""
         answer = self._call("ExecSync", container_id=pod.container, cmd=command)
         assert answer.exit_code == 0, (answer.stdout, answer.stderr)
         return str(answer.stdout.decode())

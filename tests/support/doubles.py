@@ -43,8 +43,6 @@ exec {program} "$@"
 
 
 class FakeIpam:
-    """An IPAM plugin called ``fake``."""
-
     type = "fake"
 
     def __init__(self, directory: Path) -> None:
@@ -59,32 +57,26 @@ class FakeIpam:
 
     @property
     def calls(self) -> list[str]:
-        """The verbs that it was called with."""
         try:
             return (self.directory / "calls").read_text().split()
         except FileNotFoundError:
             return []
 
     def on(self, verb: str, script: str) -> None:
-        """Make it run a shell script at a verb; by default it succeeds silently."""
         (self.directory / f"on-{verb}").write_text(script + "\n")
 
     def answers(self, verb: str, document: Mapping[str, Any], status: int = 0) -> None:
-        """Have it print a document at a verb."""
         self.on(verb, f"cat <<'END'\n{json.dumps(document)}\nEND\nexit {status}")
 
     def wait_for(self, verb: str) -> None:
-        """Wait until it is called with a verb."""
         wait_until(lambda: verb in self.calls)
 
     def environment(self, verb: str) -> dict[str, str]:
-        """Return the environment of its last call with a verb."""
         entries = (self.directory / f"environment-{verb}").read_bytes().split(b"\0")
         pairs = (os.fsdecode(entry).partition("=") for entry in entries if entry)
         return {name: value for name, _, value in pairs}
 
     def stdin(self, verb: str) -> bytes:
-        """Return the standard input of its last call with a verb."""
         return (self.directory / f"stdin-{verb}").read_bytes()
 
 
@@ -117,7 +109,6 @@ class Steps:
 
     @property
     def environment(self) -> dict[str, Any]:
-        """What the plugin's environment must contain."""
         return {
             "PATH": f"{self._directory / 'tools'}:{os.environ['PATH']}",
             "CNI_PATH": f"{self._directory / 'plugins'}:{PLUGINS}",
@@ -125,12 +116,10 @@ class Steps:
 
     @property
     def taken(self) -> list[Step]:
-        """The steps since the last ``forget``."""
         lines = (self._directory / "log").read_text().splitlines()
         return [Step(*line.split(" ", 1)) for line in lines]
 
     def count(self, *words: str) -> int:
-        """Return how many steps were taken that have all these words."""
         return sum(set(words) <= set(step.words.split()) for step in self.taken)
 
     def forget(self) -> None:

@@ -56,8 +56,6 @@ class Executable:
 
 
 class Call(NamedTuple):
-    """A call under way."""
-
     process: subprocess.Popen[bytes]
 
     def end(self, seconds: float = 60) -> Answer:
@@ -71,7 +69,6 @@ class Call(NamedTuple):
         return Answer(self.process.returncode, stdout, text)
 
     def kill(self) -> None:
-        """Kill it and everything that it started, if it has not ended."""
         if self.process.poll() is None:
             for process in (self.process.pid, *descendants(self.process.pid)):
                 with suppress(ProcessLookupError):

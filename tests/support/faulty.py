@@ -160,7 +160,6 @@ def dies_with_the_plugin_after_its_work(_: Interrupts, work: Callable[[], Any]) 
 
 
 def call(environment: Mapping[str, str], stdin: bytes, faults: Faults) -> Answer:
-    """Call the plugin as the command does, in this process."""
     netconf.schema.cache_clear()  # a call is a process of its own
     stdout: list[bytes] = []
     stderr: list[str] = []
@@ -217,7 +216,6 @@ class _FaultyRunner(Runner):
         return True
 
     def answer(self, running: Running) -> Completed | None:
-        """Wait for a query's answer."""
         return None if self._told else super().answer(running)
 
     def finish(self, running: Running) -> Completed:

@@ -91,7 +91,6 @@ def own(directory: Path) -> Iterator[None]:
 
 @contextmanager
 def without_program(name: str) -> Iterator[None]:
-    """Hide a program, wherever it is."""
     found = {path for path in map(Path, os.get_exec_path()) if (path / name).exists()}
     hidden = {(path / name).resolve() for path in found}
     for path in hidden:
@@ -104,7 +103,6 @@ def without_program(name: str) -> Iterator[None]:
 
 
 def run(*argv: str, stdin: str = "") -> str:
-    """Run a command that must succeed; return its output."""
     done = subprocess.run(argv, input=stdin.encode(), capture_output=True, check=False)
     if done.returncode:
         raise AssertionError(f"{argv} failed: {done.stderr.decode()}")
@@ -125,7 +123,6 @@ def sleeps_in(process: int, function: str) -> bool:
 
 
 def records() -> list[Path]:
-    """Return what the plugin has in its directory."""
     return [*MEMORY.rglob("*")]
 
 
@@ -139,8 +136,6 @@ def leases() -> list[Path]:
 
 
 class Space:
-    """A network namespace at a path."""
-
     def __init__(self, path: str) -> None:
         self.path = path
 

@@ -39,14 +39,11 @@ class Attachment(NamedTuple):
 
 
 class Libcni:
-    """Runs the plugins found in ``path`` for the networks of a node."""
-
     def __init__(self, path: Sequence[str], cache: Path) -> None:
         self._path = path
         self._cache = cache
 
     def add(self, network: Document, attachment: Attachment) -> Document:
-        """Run ADD of each plugin in turn; each is given the result of the one before."""
         result: Document | None = None
         for plugin in network["plugins"]:
             result = self._run("ADD", network, plugin, attachment, result)
@@ -56,13 +53,11 @@ class Libcni:
         return result
 
     def check(self, network: Document, attachment: Attachment) -> None:
-        """Run CHECK of each plugin, with the last result of ADD."""
         result = self._result(network, attachment)
         for plugin in network["plugins"]:
             self._run("CHECK", network, plugin, attachment, result)
 
     def delete(self, network: Document, attachment: Attachment) -> None:
-        """Run DEL of each plugin from the last to the first."""
         result = self._result(network, attachment)
         for plugin in reversed(network["plugins"]):
             self._run("DEL", network, plugin, attachment, result)

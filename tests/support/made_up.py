@@ -118,7 +118,6 @@ class World:
 def call(
     environment: Mapping[str, str], stdin: bytes, directory: Path, world: World
 ) -> tuple[int, list[bytes]]:
-    """Serve a call in the world; return its status and what it printed."""
     printed: list[bytes] = []
     log = Log(lambda _text: None, {})
     node = Node(

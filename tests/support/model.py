@@ -133,7 +133,6 @@ class Ledger:
     # What to expect of an ADD.
 
     def obstacles(self, network: Network, key: Key, place: str) -> list[str]:
-        """Return why an ADD must fail."""
         view = self.view
         carried = view.on(network.master)
         static = network.static_address(key)

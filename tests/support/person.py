@@ -24,7 +24,6 @@ class Person:
         }
 
     def types(self, line: str, stdin: str = "", **environment: str) -> tuple[int, str, str]:
-        """Type a line into a shell; return the exit status, and what it prints."""
         done = subprocess.run(
             ["sh", "-c", line],
             input=stdin,
@@ -38,13 +37,11 @@ class Person:
         return done.returncode, done.stdout, done.stderr
 
     def succeeds(self, line: str, stdin: str = "", **environment: str) -> str:
-        """Type a line that must succeed; return its output."""
         status, out, err = self.types(line, stdin, **environment)
         assert status == 0, (line, out, err)
         return out
 
     def writes(self, conf: Conf, name: str = "net.conf") -> str:
-        """Write a configuration down; return its file."""
         (self.directory / name).write_text(json.dumps(conf))
         return str(self.directory / name)
 
@@ -53,7 +50,6 @@ class QuickPerson(Person):
     """Types nothing but calls of the command; this process, in the directory, makes them itself."""
 
     def types(self, line: str, stdin: str = "", **environment: str) -> tuple[int, str, str]:
-        """Make the call as a shell would have; it can't have any input."""
         name, *arguments = shlex.split(line)
         assert (name, stdin) == ("ipvlan", "")
         with mock.patch.dict(os.environ, {**self.environment, **environment}, clear=True):

@@ -14,7 +14,6 @@ STYLES = {
 
 
 def draw(lines: list[str]) -> str:
-    """Return the SVG of what a terminal shows."""
     width = round(COLUMNS * WIDTH + 2 * MARGIN)
     height = len(lines) * HEIGHT + 2 * MARGIN
     drawn = [

@@ -36,8 +36,6 @@ done
 
 
 class Key(NamedTuple):
-    """What identifies an attachment."""
-
     network: str
     container_id: str
     ifname: str
@@ -70,7 +68,6 @@ class Network(NamedTuple):
         return ip_interface(address).ip in ip_network(self.subnet)
 
     def conf_of_add(self, key: Key) -> Conf:
-        """Return the configuration for an attachment, with prevResult if it is chained."""
         if self.has_pool:
             return self.conf
         ips = [{"address": self.static_address(key)}]
@@ -112,7 +109,6 @@ NETWORKS = {
 
 
 def install_taught(directory: Path) -> str:
-    """Put the taught plugin into a directory; return the CNI_PATH with it."""
     program = directory / TAUGHT_TYPE
     program.write_text(TAUGHT)
     program.chmod(0o755)

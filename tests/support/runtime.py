@@ -20,20 +20,16 @@ Conf = dict[str, Any]
 
 
 class Answer(NamedTuple):
-    """How a call ended."""
-
     status: int
     stdout: bytes
     stderr: str
 
     def result(self) -> dict[str, Any]:
-        """The document of a call that must succeed."""
         assert self.status == 0, (self.stdout, self.stderr)
         document: dict[str, Any] = json.loads(self.stdout)
         return document
 
     def error(self) -> dict[str, Any]:
-        """The document of a call that must fail."""
         assert self.status == 1, (self.stdout, self.stderr)
         document: dict[str, Any] = json.loads(self.stdout)
         assert {"cniVersion", "code", "msg"} <= document.keys() <= {*_ERROR_KEYS}
@@ -80,12 +76,10 @@ class Runtime:
         return self.raw(conf, call_environment(verb, container, **environment))
 
     def raw(self, conf: Conf | bytes, environment: Mapping[str, str]) -> Answer:
-        """Call with exactly this environment."""
         return self._call(environment, stdin_of(conf))
 
 
 def call_in_process(environment: Mapping[str, str], stdin: bytes) -> Answer:
-    """Have the plugin answer a call in this very process, which is faster than the executable."""
     stdout: list[bytes] = []
     stderr: list[str] = []
     log = Log(stderr.append, environment)
@@ -126,6 +120,5 @@ def static(*addresses: str, gateway: str = "", **options: Any) -> Conf:
 
 
 def host_local(*subnets: str, **options: Any) -> Conf:
-    """Return the configuration of the IPAM plugin host-local."""
     ranges = [[{"subnet": subnet}] for subnet in subnets]
     return {"type": "host-local", "ranges": ranges, **options}

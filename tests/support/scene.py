@@ -67,7 +67,6 @@ class Scene:
 
     @contextmanager
     def passing(self) -> Iterator[Space]:
-        """Have another container for a while."""
         made = self.container()
         try:
             yield made
@@ -203,5 +202,4 @@ class Dry(NamedTuple):
     options: list[str]
 
     def run(self, shell: str = "dash", **environment: str) -> tuple[int, str]:
-        """Let a shell run the script; return the status, and what is printed on either stream."""
         return run_by(shell, self.text, **environment)

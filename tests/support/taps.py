@@ -65,8 +65,6 @@ def _taps(module: ModuleType, meet: Meet) -> Iterator[tuple[str, Any]]:
 
 
 class _TappedModule:
-    """A module with its functions tapped."""
-
     def __init__(self, module: ModuleType, meet: Meet, untapped: set[str]) -> None:
         self._module = module
         self._meet = meet

@@ -23,7 +23,6 @@ class Listener(NamedTuple):
     frames: list[bytes]
 
     def heard(self) -> list[bytes]:
-        """Return all frames until now."""
         while True:
             try:
                 self.frames.append(self.socket.recv(65536))
@@ -39,14 +38,12 @@ class Listener(NamedTuple):
         return [each for each in found if each and not ip_address(each).is_link_local]
 
     def has_ping_of(self, address: str) -> bool:
-        """Whether an IPv4 packet of an address was seen."""
         sender = ip_address(address).packed
         return any(each[12:14] == _IPV4 and each[26:30] == sender for each in self.heard())
 
 
 @contextmanager
 def listening(space: Space, name: str) -> Iterator[Listener]:
-    """Listen at an interface."""
     with space.entered():
         heard = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ALL_PROTOCOLS))
         heard.bind((name, 0))

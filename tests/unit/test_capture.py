@@ -39,7 +39,6 @@ class Call:
         return capture.captured(answer, environment, read(stdin), log, self.write)
 
     def captured(self) -> list[Any]:
-        """Return the request, the commands, and the outcome if there is one."""
         (file,) = self.directory.iterdir()
         return [json.loads(line) for line in file.read_text("ascii").splitlines()]
 

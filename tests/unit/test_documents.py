@@ -40,7 +40,6 @@ def table(text: str, first_heading: str) -> list[list[str]]:
 
 
 def type_of(name: str) -> str:
-    """Word an option's type as docs/configuration.md does."""
     rule = SCHEMA["properties"][name]
     if "enum" in rule:
         words = ", ".join(f"`{value}`" for value in rule["enum"] if value)

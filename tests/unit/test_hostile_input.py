@@ -156,7 +156,6 @@ def encode(document: object) -> bytes:
 
 
 def judge(environment: Mapping[str, str], status: int, printed: list[bytes]) -> None:
-    """Assert what holds of every call."""
     assert len(printed) <= 1
     document: Any = json.loads(printed[0]) if printed else None
     assert len(b"".join(printed)) < MOST_BYTES or status == 0

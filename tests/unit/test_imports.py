@@ -57,7 +57,6 @@ def imports(arguments: list[str], environment: dict[str, str], stdin: str) -> se
 
 
 def with_packages(names: set[str]) -> set[str]:
-    """The names of modules, and of the packages that they are in."""
     return {".".join(name.split(".")[:count]) for name in names for count in (1, 2, 3)}
 
 

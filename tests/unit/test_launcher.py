@@ -44,7 +44,6 @@ class Tree:
         shutil.copy(LAUNCHER, self.command)
 
     def put_package(self, place: Path) -> None:
-        """Install the package in a directory, to be started from there."""
         self.main = place / "cni_ipvlan" / "__main__.py"
         self.main.parent.mkdir(parents=True)
         self.main.write_text(REPORT)
@@ -56,7 +55,6 @@ class Tree:
         (self.packages / "editable.pth").write_text(f"{self.root / 'source'}\n")
 
     def started_by(self, *argv: str | Path, **options: Any) -> dict[str, Any]:
-        """Return the report of the package when a command starts it."""
         report: dict[str, Any] = json.loads(run(*argv, **options).stdout)
         assert os.path.samefile(report["main"], self.main)  # noqa: PTH121
         return report

@@ -44,7 +44,6 @@ class World:
         self.call_log.open(config)
 
     def tell_everything(self) -> list[str]:
-        """Tell it of everything there is, and return what it logged, less the times."""
         for command, completed in (QUERY, CHANGE):
             self.call_log.command(command, None)
             self.call_log.command(command, completed)

@@ -15,7 +15,6 @@ SOMEBODY = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
 
 @pytest.fixture
 def programs(tmp_path: Path) -> Path:
-    """Have a PATH with little on it."""
     for name in ("bash", "find", "stat", "true"):
         (tmp_path / name).symlink_to(shutil.which(name) or name)
     stub(tmp_path, "apt-get", "echo installed")
@@ -29,7 +28,6 @@ def stub(programs: Path, name: str, command: str) -> None:
 
 
 def said(programs: Path, command: str) -> tuple[int, str]:
-    """Run a function of the scripts."""
     script = f"PATH={programs}; {SOURCE}; {command}"
     done = run(*SOMEBODY, "bash", "-euo", "pipefail", "-c", script, "scripts/it")
     assert not done.stdout

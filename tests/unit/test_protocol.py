@@ -62,7 +62,6 @@ class World:
 
     @property
     def document(self) -> dict[str, Any]:
-        """The one document there is."""
         (written,) = self.written
         document: dict[str, Any] = json.loads(written)
         assert written.endswith(b"\n")

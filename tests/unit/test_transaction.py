@@ -75,8 +75,6 @@ class FakeRunner:
 
 
 class World:
-    """A transaction whose commands are not run."""
-
     def __init__(self) -> None:
         self.runner = FakeRunner()
         self.interrupts = self.runner.interrupts

@@ -57,7 +57,6 @@ DOCUMENTS = st.recursive(
 
 
 def changed(key: str, value: Any, *, in_ipam: bool) -> dict[str, Any]:
-    """Return a good configuration with one thing changed."""
     return {**GOOD, "ipam": {**STATIC, key: value}} if in_ipam else {**GOOD, key: value}
 
 

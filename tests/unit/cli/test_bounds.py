@@ -21,7 +21,6 @@ LARGE = "it is too large, perhaps because of its aliases"
 
 
 def chain(value: str, count: int) -> str:
-    """Return lines of which each refers to the one before."""
     return "\n".join(f"a{n}: &a{n} {value.format(f'*a{n - 1}')}" for n in range(1, count))
 
 

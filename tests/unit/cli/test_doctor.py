@@ -31,7 +31,6 @@ class Machine:
             each.mkdir()
 
     def script(self, path: Path, text: str = "") -> Path:
-        """Write a program that records that it was run."""
         path.write_text(
             f'#!/bin/sh\necho "$CNI_COMMAND" >>{self.directory}/{path.name}.ran\n{text}\n'
         )
@@ -39,7 +38,6 @@ class Machine:
         return path
 
     def plugin(self, name: str, *versions: str) -> Path:
-        """Make a plugin that supports these versions."""
         answer = json.dumps({"cniVersion": "1.0.0", "supportedVersions": versions})
         return self.script(self.plugins / name, f"echo '{answer}'")
 
@@ -49,7 +47,6 @@ class Machine:
         return file.read_text().splitlines() if file.exists() else []
 
     def network(self, name: str = "net.conf", /, **options: Any) -> str:
-        """Write a network's configuration; return its file."""
         file = self.directory / name
         file.write_text(json.dumps({**NETWORK, **options}))
         return str(file)

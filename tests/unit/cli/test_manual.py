@@ -42,7 +42,6 @@ def options_of(command: str) -> set[str]:
 
 
 def sections(heading: str, roff: str) -> dict[str, str]:
-    """Return the parts of a man page under each heading of a kind."""
     parts = re.split(rf"^\.{heading} (.*)\n", roff, flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 

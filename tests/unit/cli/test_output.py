@@ -6,13 +6,18 @@ import subprocess
 import sysconfig
 from itertools import product
 from pathlib import Path
+from typing import Any
 
+import click
 import installing
 import pytest
 from sampling import sample
 
 from cni_ipvlan.cli import options, output, program
-from cni_ipvlan.cli.output import OK, Finding
+from cni_ipvlan.cli.output import OK, Finding, Narrator
+from cni_ipvlan.cli.show import table
+from cni_ipvlan.iproute.commands import Command, Undo
+from cni_ipvlan.iproute.running import Completed
 
 ENVIRONMENT = {"PATH": f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}", "TERM": "xterm"}
 FULL = "ipvlan: cannot write to standard output: No space left on device\n"
@@ -110,3 +115,71 @@ def test_only_our_own_colours_reach_a_terminal_that_wants_them(
     for number, printed in enumerate(capfd.readouterr(), 1):
         is_red = number == terminal and not no_colour
         assert printed == (f"\x1b[31m{SHOWN}\x1b[0m" if is_red else SHOWN) + " \\x1b[31m\n"
+
+
+QUERY = Command(("ip", "-j", "link", "show"))
+
+
+def ended(milliseconds: float, status: int = 0) -> Completed:
+    return Completed(status, b"", b"", milliseconds / 1000)
+
+
+Printed = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def narrator() -> Narrator:
+    return Narrator(click.echo, {})
+
+
+def test_two_runs_of_equal_commands_are_not_confused(narrator: Narrator, capsys: Printed) -> None:
+    again = Command(*QUERY)
+    for each in (QUERY, again):
+        narrator.command(each, None)
+    narrator.command(again, ended(1))
+    narrator.command(QUERY, ended(2))
+    assert capsys.readouterr().err.splitlines()[2:] == ["[2]   1.0 ms", "[1]   2.0 ms"]
+
+
+def test_escape_sequences_are_quoted(narrator: Narrator, capsys: Printed) -> None:
+    batch = Command(("ip", "-batch", "-"), "set \x1b[31m", stdin=b"link set dev \x1b[31m up\n")
+    narrator.command(batch._replace(undo=(Undo(Command(("ip", "\x1b"))),)), None)
+    assert "\x1b" not in capsys.readouterr().err
+    narrator.wait("waiting for \x1b[31m")
+    narrator.warn("odd")
+    captured = capsys.readouterr()
+    assert (captured.err, captured.out) == ("waiting for \\x1b[31m\n", "odd\n")
+
+
+ROW: dict[str, Any] = {
+    "interface": "net1",
+    "netns": "/var/run/netns/cni-8f9bd5d8-1d8f-4d2b-8c39-0c5a7c1f9a11",
+    "hostAccess": False,
+    "containerID": "0123456789abcdef" * 4,
+    "pod": "default/web-0",
+    "up": True,
+    "addresses": ["10.1.0.2/24", "fd00::2/64", "fe80::1/64"],
+    "problems": ["no lease"],
+}
+MASTER = {"master": "eth1000", "up": True, "mode": "l2", "flag": "bridge", "attachments": [ROW]}
+FOUND = {"masters": [MASTER], "leftovers": []}
+
+
+def test_all_is_printed_where_there_is_no_terminal() -> None:
+    _, line = table.lines(FOUND)
+    assert line == (
+        "net1       default/web-0  cni-8f9bd5d8-1d8f-4d2b-8c39-0c5a7c1f9a11  "
+        "10.1.0.2/24 fd00::2/64  l2 bridge  eth1000  no lease"
+    )
+
+
+@pytest.mark.parametrize("columns", [80, 100, 110])
+def test_columns_fit_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "is_terminal", lambda **_: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("NO_COLOR", "1")
+    head, line = table.lines(FOUND)
+    assert max(map(len, (head, line))) <= columns
+    assert line.startswith("net1 ")
+    assert line.endswith("  no lease")
+    assert "…" in line

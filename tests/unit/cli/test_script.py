@@ -41,7 +41,6 @@ def shell(*changes: Command, verb: str = "ADD", assumptions: tuple[str, ...] = (
 
 
 def steps(text: str) -> list[str]:
-    """Return the lines that are about steps."""
     lines = text.splitlines()
     return lines[lines.index("trap 'exit 1' HUP INT PIPE TERM") + 1 : -3]
 

@@ -31,7 +31,6 @@ def test_key_starts_with_its_networks() -> None:
 
 @pytest.fixture
 def written(registry: Registry) -> Registry:
-    """A registry that has the records of three attachments on two masters."""
     for record in (RECORD, OTHER_RECORD, FOREIGN_RECORD):
         write(registry, record)
     return registry
