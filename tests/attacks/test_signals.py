@@ -1,4 +1,4 @@
-"""A plugin that never ends, and signals to the whole group, as of ^C: undo and DEL do their work."""
+"""A plugin that never ends, signals to the whole group as of ^C: undo and DEL do their work."""
 
 import signal
 import sys
