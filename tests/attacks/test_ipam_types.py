@@ -5,7 +5,6 @@ And what an IPAM plugin has started does not outlive its call.
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -123,51 +122,12 @@ def test_what_an_ipam_plugin_started_ends_with_it(scene: Scene, status: int) -> 
     end_of(child)
 
 
-def capture_of(conf: Conf | bytes, **environment: str) -> str:
-    return json.dumps(
-        {
-            "capture": 1,
-            "time": "2026-01-01T00:00:00.000Z",
-            "environment": call_environment("ADD", "/nonexistent", **environment),
-            "stdin": stdin_of(conf).decode(),
-        }
-    )
-
-
-@pytest.mark.slow
-def test_a_replay_runs_no_program_of_a_capture(
-    scene: Scene, person: Person, fake_ipam: FakeIpam
-) -> None:
-    """A shell as IPAM plugin takes a configuration for commands."""
-    file = person.directory / "call.json"
-    ran = person.directory / "ran"
-    conf = json.dumps(network(ipam={"type": "sh"})).replace(
-        '"master"', f'"x":\n"$(touch {ran})"\n,"master"'
-    )
-    fakes = person.directory / "static"
-    shutil.copy(fake_ipam.program, fakes)
-    captures = {
-        "sh": capture_of(conf.encode(), CNI_PATH="/usr/bin"),
-        "static": capture_of(network(master="eth7"), CNI_PATH=str(person.directory)),
-    }
-    for plugin, capture in captures.items():
-        file.write_text(capture)
-        for option in ("", "--dry-run"):
-            line = f"ipvlan replay call.json --netns {scene.one.path} {option}"
-            status, _, err = person.types(line)
-            assert not ran.exists()
-            assert fake_ipam.calls == []
-            assert status == 1
-            shown = f"IPAM plugin of CNI_PATH {PLUGINS}: "
-            found = f"{PLUGINS}/static" if plugin == "static" else "none is run: cannot find"
-            assert shown + found in err
-
-
 def test_neither_a_replay_nor_a_dry_run_runs_an_interface_plugin(
     scene: Scene, person: Person, bridge: FakeBridge
 ) -> None:
     conf = network(ipam=bridge.conf)
-    (person.directory / "call.json").write_text(capture_of(conf))
+    call = {"environment": call_environment("ADD", "/nonexistent"), "stdin": json.dumps(conf)}
+    (person.directory / "call.json").write_text(json.dumps({"capture": 1, "time": "", **call}))
     options = f"--netns {scene.one.path} --cni-path {bridge.path}"
 
     status, out, err = person.types(f"ipvlan replay call.json {options}")

@@ -121,16 +121,6 @@ def test_status_and_doctor_know_what_host_access_needs(scene: Scene, person: Qui
         assert status(scene, {**conf, "ipam": ipam}) == refusal["msg"]
 
 
-def test_a_range_that_is_full(scene: Scene) -> None:
-    conf = network(ipam=host_local("10.7.0.0/30"))
-    assert status(scene, conf) == ""
-    added = scene.add(conf)
-    scene.refuses(999, conf=conf, at=scene.two)
-    assert status(scene, conf) == "host-local has no address left: 1 of 1 are leased"
-    added.delete()
-    assert status(scene, conf) == ""
-
-
 def refusals(scene: Scene, person: QuickPerson, conf: Conf) -> str:
     """Return the message of STATUS, which a person gets, too, with a configuration of 1.0.0."""
     message = status(scene, conf)
