@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from lab import LOGS
-from runtime import Answer, Conf, network
+from runtime import Conf, network
 from scene import Scene
 
 NOBODY = 65534
@@ -17,31 +17,19 @@ INJECTION = "\nforged\r\x1b[2J\x1b]0;owned\x07\u2028forged\u2029forged\x85forged
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[\d+\] \S")
 
 
-def attack(scene: Scene, file: str) -> Answer:
-    """Log a failure that quotes the attacker's words."""
-    return scene.runtime.add(scene.container(), network(mode=EVIL, logFile=file))
-
-
-def refused(answer: Answer, file: str) -> None:
-    """The call failed because of its mode, not its log; that was reported once, on stderr."""
-    assert answer.error()["msg"].startswith(f'mode is "{EVIL}"')
-    assert answer.stderr.count("cannot log to") == 1
-    assert f"cannot log to {file!r}: " in answer.stderr
-
-
 # tests/unit/test_log.py has every spelling, and what may be in a log's place; but not other owners.
-
-
 @pytest.mark.parametrize("theirs", [LOGS, LOGS / "log"])
 def test_what_is_not_roots_is_not_written_to(scene: Scene, theirs: Path) -> None:
     if theirs != LOGS:
         theirs.touch()
     os.chown(theirs, NOBODY, NOBODY)
 
-    answer = attack(scene, "log")
+    answer = scene.runtime.add(scene.one, network(mode=EVIL, logFile="log"))
 
     assert not (LOGS / "log").exists() or (LOGS / "log").read_text() == ""
-    refused(answer, "log")
+    # It fails because of its mode, not of its log; that is reported once, on stderr.
+    assert answer.error()["msg"].startswith(f'mode is "{EVIL}"')
+    assert answer.stderr.count("cannot log to 'log': ") == 1
 
 
 VALUES: list[Conf] = [

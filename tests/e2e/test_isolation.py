@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 from executable import Executable
-from lab import Space
-from runtime import Answer, call_environment, network, stdin_of
+from runtime import call_environment, network, stdin_of
 from scene import Scene
 
 EVIL_MODULES = ("sitecustomize", "json", "os", "sh", "click", "site", "cni_ipvlan", "encodings")
@@ -58,7 +57,10 @@ def test_no_environment_or_current_directory_changes_what_an_add_does(
     environment = call_environment("ADD", scene.one, CNI_IFNAME=name, **extra)
     answer = ipvlan.start(environment, stdin_of(network(master=name)), directory=evil).end()
 
-    assert_attached(scene.one, answer, name)
+    result = answer.result()
+    assert result["interfaces"][0]["name"] == name
+    assert result["ips"] == [{"interface": 0, "address": "10.1.0.2/24"}]
+    assert scene.one.addresses(name) == ["10.1.0.2/24"]
     assert answer.stderr == ""
 
 
@@ -79,10 +81,3 @@ def test_the_ipam_plugin_gets_the_callers_environment_and_stdin_as_they_are(scen
     got = scene.fake.environment("ADD")
     assert {name: got.get(name) for name in environment} == environment
     assert scene.fake.stdin("ADD") == stdin
-
-
-def assert_attached(container: Space, answer: Answer, name: str = "net1") -> None:
-    result = answer.result()
-    assert result["interfaces"][0]["name"] == name
-    assert result["ips"] == [{"interface": 0, "address": "10.1.0.2/24"}]
-    assert container.addresses(name) == ["10.1.0.2/24"]

@@ -99,7 +99,8 @@ class Scene:
         """Return where to try which kind of fault."""
         found: list[tuple[Point, str]] = []
         for number, kind in enumerate(FAULTS, sampling.seed()):
-            fitting = [point for point in points if fits(kind, point)]
+            is_of_commands = kind in COMMAND_FAULTS
+            fitting = [x for x in points if kind in DEATHS or x.is_command == is_of_commands]
             if ALL or number % len(WAYS) == WAYS.index(self.way):
                 stride = STRIDES.get(kind, STRIDE)
                 found += [(point, kind) for point in sampling.spread(fitting, stride, kind)]
@@ -108,8 +109,10 @@ class Scene:
     def snapshot(self) -> dict[str, Any]:
         """Return the node's, without the note of a mode: it stays while the neighbour is there."""
         found = self.node.snapshot()
-        files = found["files"].items()
-        return {**found, "files": {path: each for path, each in files if not is_note(path)}}
+        for path in [*found["files"]]:
+            if path.endswith(("/mode", "/mode.searched")):
+                del found["files"][path]
+        return found
 
     def state(self) -> dict[str, Any]:
         return {**self.snapshot(), "rest": self.container.run("sh", "-c", REST)}
@@ -124,14 +127,6 @@ def prepare(container: Space) -> None:
     """Have IPv6 off, so that ADD switches it on, and without duplicate address detection."""
     script = "echo 0 >default/accept_dad; echo 1 >all/disable_ipv6; echo 1 >default/disable_ipv6"
     container.run("sh", "-c", f"ip link set dev lo up; cd /proc/sys/net/ipv6/conf; {script}")
-
-
-def is_note(path: str) -> bool:
-    return path.endswith(("/mode", "/mode.searched"))
-
-
-def fits(kind: str, point: Point) -> bool:
-    return kind in DEATHS or point.is_command == (kind in COMMAND_FAULTS)
 
 
 @pytest.fixture(params=WAYS)

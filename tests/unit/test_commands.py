@@ -10,7 +10,6 @@ from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 
 NAMED = Namespace("/var/run/netns/blue", "blue", (4, 4026532001))
-NAMELESS = Namespace("/proc/42/ns/net", "", (4, 4026532002))
 
 
 @pytest.mark.parametrize("name", ["dev", "#x", "it's", "-x"])
@@ -31,20 +30,6 @@ def test_name_is_one_word_behind_its_keyword_whatever_it_is(name: str) -> None:
         assert (keyword, name) in pairs
 
 
-def test_command_in_a_namespace() -> None:
-    nsenter = ("nsenter", "--net=/proc/42/ns/net")
-    for inside, entry in (
-        (NAMED, ("ip", "netns", "exec", "blue")),
-        (NAMELESS, nsenter),
-        (None, ()),
-    ):
-        argv = commands.in_namespace(inside, ("ip", "link", "show"))
-        assert argv == (*entry, "ip", "link", "show")
-    lines = together_(commands.link_show("x")).argv
-    assert commands.in_namespace(NAMED, lines) == ("ip", "-n", "blue", *lines[1:])
-    assert commands.in_namespace(NAMELESS, lines) == (*nsenter, *lines)
-
-
 def test_several_ip_commands_are_lines_of_one() -> None:
     parts = (
         Command(commands.address_add("10.0.0.2/24", "it@s"), "give it", NAMED),
@@ -62,7 +47,9 @@ def test_several_ip_commands_are_lines_of_one() -> None:
 
 
 def test_batch_of_changes_has_no_options() -> None:
-    joined = together_(commands.link_set("-j", "up"), commands.link_delete("\udcff"))
+    up, delete = commands.link_set("-j", "up"), commands.link_delete("\udcff")
+    joined = batch(*map(Command, (up, delete)))
+    assert joined
     assert joined.argv == ("ip", "-batch", "-")
     assert joined.stdin == b"link set dev -j up\nlink delete dev \xff\n"
     assert joined.batch_lines == ["link set dev -j up", "link delete dev \ufffd"]
@@ -79,12 +66,6 @@ def test_command_that_a_batch_would_split_or_with_its_own_settings_makes_no_batc
         ("ip", "-n", "x", "link"),
     ):
         assert batch(*map(Command, (commands.link_set("net1", "up"), argv))) is None
-
-
-def together_(*argvs: tuple[str, ...]) -> Command:
-    joined = batch(*map(Command, argvs))
-    assert joined
-    return joined
 
 
 def test_parameters_stand_before_what_a_shell_runs() -> None:

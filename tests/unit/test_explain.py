@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.request import Request
 from cni_ipvlan.iproute import commands
 from cni_ipvlan.iproute.commands import Argv, Command
-from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError, UnusableArgumentError
@@ -173,12 +171,3 @@ def test_other_failures() -> None:
         (errors.IO_FAILURE, "system error: Permission denied: /run/cni-ipvlan"),
         (errors.IO_FAILURE, "system error: odd"),
     ]
-
-
-def test_signal_is_named_and_findings_are_reported() -> None:
-    error = as_cni_error(InterruptedBySignalError(signal.SIGTERM))
-    assert error.code == codes.INTERRUPTED
-    assert "SIGTERM" in error.msg
-    failed = CommandError(Command(ROUTE), Completed(2, b"", b"File exists", 0.0))
-    failed.found.append("a fact")
-    assert "found: a fact" in as_cni_error(failed).details

@@ -12,7 +12,7 @@ import yaml
 from grammar import is_possible
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from people import Said, ipvlan
+from people import ipvlan
 from sampling import sample
 
 from cni_ipvlan.cli.options import is_json_wanted
@@ -119,15 +119,12 @@ def variables() -> Iterator[None]:
         yield
 
 
-def answer(arguments: list[str], content: bytes) -> Said:
+def check(arguments: list[str], content: bytes) -> None:
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory, "file")
         file.write_bytes(content)
-        return ipvlan(*(str(file) if word == FILE else word for word in arguments))
-
-
-def check(arguments: list[str], content: bytes) -> None:
-    status, out, err = answer(arguments, content)
+        words = [str(file) if word == FILE else word for word in arguments]
+        status, out, err = ipvlan(*words)
     assert status in (0, 1, 2)
     assert not [each for each in ("Traceback", "internal error") if each in err]
     if is_json_wanted(arguments):

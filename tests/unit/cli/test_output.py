@@ -38,10 +38,6 @@ def run(script: str, directory: Path) -> subprocess.CompletedProcess[str]:
     return installing.run("bash", "-c", script, env=ENVIRONMENT, cwd=directory)
 
 
-def own_words(stderr: str) -> list[str]:
-    return [line for line in stderr.splitlines() if not line.startswith(("not seen: ", "warning"))]
-
-
 # These need no kernel with ipvlan; the others are in tests/e2e/test_command_line.py.
 LINES = [
     *("--help", "--version", "validate bad.conf", "validate good.conf"),
@@ -53,6 +49,7 @@ LINES = [
     "gc -c good.conf --keep-none --cni-path . --dry-run --json",
     *("nonsense --json", "status --json", "status -c good.conf --cni-path /nowhere --json"),
 ]
+OF_THE_MACHINE = ("not seen: ", "warning")
 # The reader of the pipe is gone before anything is written.
 WAYS = {
     "a full disk": ("ipvlan {} >/dev/full", [FULL.rstrip()]),
@@ -64,7 +61,8 @@ WAYS = {
 def test_output_that_cannot_be_written(line: str, way: str, files: Path) -> None:
     script, said = WAYS[way]
     done = run(script.format(line), files)
-    assert (own_words(done.stderr), done.returncode) == (said, 1)
+    lines = [each for each in done.stderr.splitlines() if not each.startswith(OF_THE_MACHINE)]
+    assert (lines, done.returncode) == (said, 1)
 
 
 def test_other_streams_that_cannot_be_written(files: Path) -> None:

@@ -120,19 +120,6 @@ def test_a_step_that_may_fail_or_was_run_already_does_not_end_the_shell() -> Non
     assert run(text) == "on\n"
 
 
-def test_what_the_machine_lacks_is_assumed(monkeypatch: pytest.MonkeyPatch) -> None:
-    absent = Module(machine.ABSENT, "there is no module")
-    monkeypatch.setattr(machine, "ipvlan_module", lambda: absent)
-    monkeypatch.setattr(machine, "missing_capabilities", lambda: ["CAP_NET_ADMIN"])
-    plan = Plan()
-    assert predict.assumptions(plan) == []
-    plan.changes.append(ADD)
-    assert predict.assumptions(plan) == [
-        "the kernel has ipvlan, or can load it (there is no module)",
-        "you run this as root, or with CAP_NET_ADMIN",
-    ]
-
-
 def test_json_has_everything_of_each_step() -> None:
     plan = Plan()
     undo = ("ip", "link", "delete", "dev", "x")
