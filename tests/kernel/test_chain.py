@@ -76,8 +76,8 @@ def test_what_other_plugins_have_given_stays_in_the_result(scene: Scene, master:
     if master == "eth1":
         scene.node.master(master)
     previous = {
-        "interfaces": OTHERS_INTERFACES,
-        "ips": [OTHERS_ADDRESS],
+        "interfaces": [{"name": master}, *OTHERS_INTERFACES],  # the first is not in the result
+        "ips": [{**OTHERS_ADDRESS, "interface": 2}],
         "routes": [OTHERS_ROUTE],
         "dns": DNS,
     }
