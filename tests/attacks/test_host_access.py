@@ -170,9 +170,7 @@ def test_a_late_delete_spares_the_next_owners_route(scene: Scene, host: Space, e
     assert not any(name.startswith("ipvhost") for name in host.links())
 
 
-def test_an_ipam_plugin_that_hangs_keeps_no_other_add_waiting(
-    scene: Scene, ipvlan: Executable
-) -> None:
+def test_an_ipam_plugin_that_hangs_delays_no_other_add(scene: Scene, ipvlan: Executable) -> None:
     """The host's part is undone, and its lock released, before that plugin is asked."""
     ipam = scene.ipam(ips=["10.1.0.3/24"])
     scene.ipam("DEL", script="exec sleep 300")

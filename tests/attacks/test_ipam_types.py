@@ -69,9 +69,7 @@ def test_a_call_of_itself_is_refused_at_once_and_keeps_no_pod(
 
 
 @pytest.mark.parametrize("disguise", [None, "link", "copy"])
-def test_no_verb_runs_an_interface_plugin(
-    scene: Scene, bridge: FakeBridge, disguise: str | None
-) -> None:
+def test_no_verb_runs_a_bridge(scene: Scene, bridge: FakeBridge, disguise: str | None) -> None:
     called = disguised(bridge.directory, disguise, bridge.program) if disguise else bridge.type
     bad = network(ipam={"type": called})
     path: Conf = {"CNI_PATH": bridge.path}

@@ -46,9 +46,7 @@ def test_few_files_get_one_answer(ipvlan: Executable, shell: str, verb: str) -> 
 
 @pytest.mark.parametrize("verb", list(VERBS))
 @pytest.mark.parametrize("limit", ["RLIMIT_AS", "RLIMIT_DATA"])
-def test_little_memory_gets_an_answer(
-    ipvlan: Executable, shell: str, verb: str, limit: str
-) -> None:
+def test_little_memory_is_answered(ipvlan: Executable, shell: str, verb: str, limit: str) -> None:
     for size in sample([*range(6, 40, 2), 80], 2):
         document = answers(
             [*shell.split(), ipvlan.path], verb, getattr(resource, limit), size * MIB

@@ -141,7 +141,7 @@ def test_the_oldest_files_are_removed(scene: Scene, calls: Path) -> None:
         ("l", "only root may be able to write to it"),
     ],
 )
-def test_a_network_has_no_files_written_elsewhere(
+def test_a_network_can_not_have_files_written_elsewhere(
     scene: Scene, calls: Path, directory: str, why: str
 ) -> None:
     """As its logFile, of which tests/unit has every spelling and obstacle."""
@@ -158,9 +158,7 @@ def test_a_network_has_no_files_written_elsewhere(
     assert not [path for path in LOGS.rglob("*") if path.is_file()]
 
 
-def test_the_administrators_directory_comes_first(
-    scene: Scene, calls: Path, tmp_path: Path
-) -> None:
+def test_the_administrators_directory_is_first(scene: Scene, calls: Path, tmp_path: Path) -> None:
     added = scene.add(captured(), CNI_IPVLAN_CAPTURE=str(tmp_path / "none"), **PATH)
     assert added.stderr.count("cannot capture the call in ") == 1
     assert list(calls.iterdir()) == []  # nor is it where the network wants it
@@ -229,9 +227,7 @@ def test_a_failure_is_captured_and_reproduced(scene: Scene, calls: Path, person:
     assert json.loads(document["answer"])["code"] == 107
 
 
-def test_another_container_and_plugins_can_be_named(
-    scene: Scene, calls: Path, person: Person
-) -> None:
+def test_another_container_can_be_named(scene: Scene, calls: Path, person: Person) -> None:
     conf = captured(ipam=scene.ipam(ips=["10.1.0.9/24"]))
     scene.runtime.add(scene.one, conf, **PATH).error()  # without CNI_PATH to it
     file = the_capture(calls, person)
@@ -249,9 +245,7 @@ CALLS = 6
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[\d+\] \w+ (\w+ net1) \S+( \S+)?: .+\n")
 
 
-def test_calls_at_once_do_not_mix_lines_and_are_each_captured(
-    scene: Scene, ipvlan: Executable
-) -> None:
+def test_calls_at_once_mix_no_lines_and_are_each_captured(scene: Scene, ipvlan: Executable) -> None:
     (LOGS / "calls").mkdir(0o700)
     # None finds its container: what is meant here is the log.
     secret = {"HOME": "/secret", "TOKEN": "secret", "CNI_ARGS": "A=fine", **PATH}

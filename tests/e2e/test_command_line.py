@@ -89,9 +89,7 @@ def test_a_user_without_rights_is_told_so(scene: Scene, person: Person) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_show_watches_until_it_is_stopped(
-    scene: Scene, person: Person, number: signal.Signals
-) -> None:
+def test_show_watches_until_stopped(scene: Scene, person: Person, number: signal.Signals) -> None:
     ours, theirs = pty.openpty()
     before = termios.tcgetattr(theirs)
     watching = subprocess.Popen(

@@ -59,9 +59,7 @@ def test_where_debians_containerd_looks_unless_told() -> None:
 
 
 @pytest.mark.slow
-def test_pods_reach_each_other_outlive_the_runtime_and_end(
-    containerd: Containerd, cri: Cri
-) -> None:
+def test_pods_reach_each_other_outlive_the_runtime_and_go(containerd: Containerd, cri: Cri) -> None:
     containerd.node.host.ip("link set dev eth0 name gone")
     try:
         with pytest.raises(GRPCError, match="cannot find the master"):

@@ -150,9 +150,7 @@ def test_without_tc_the_daemon_has_to_ask_for_broadcasts(
         assert "net1" not in container.links()
 
 
-def test_without_tc_broadcasts_of_a_server_are_heard(
-    scene: Scene, cable: Space, tmp_path: Path
-) -> None:
+def test_without_tc_broadcasts_are_heard(scene: Scene, cable: Space, tmp_path: Path) -> None:
     container = scene.one
     with without_program("tc"), serving("--dhcp-broadcast"), daemon(tmp_path / "log"):
         scene.runtime.add(container, CONF).result()

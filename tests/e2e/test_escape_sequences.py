@@ -66,9 +66,7 @@ def test_no_command_prints_them(odd: str, person: Person) -> None:
         assert len(printed) > 1, line
 
 
-def test_a_dry_run_of_them_can_be_pasted_and_json_has_them_as_they_are(
-    odd: str, person: Person
-) -> None:
+def test_a_dry_run_can_be_pasted_and_json_has_them_as_they_are(odd: str, person: Person) -> None:
     printed = person.succeeds("ipvlan show --json")
     assert printed.isascii()
     (master,) = json.loads(printed)["masters"]

@@ -21,9 +21,7 @@ DEAF = {
 
 
 @pytest.mark.parametrize("deaf", DEAF)
-def test_add_undoes_everything_without_a_reader(
-    scene: Scene, ipvlan: Executable, deaf: str
-) -> None:
+def test_add_undoes_everything_if_unread(scene: Scene, ipvlan: Executable, deaf: str) -> None:
     with scene.unchanged():
         status, stderr = redirected(ipvlan, "ADD", scene.one.path, DEAF[deaf])
 

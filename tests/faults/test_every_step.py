@@ -231,7 +231,7 @@ def after_faults(
     return wrong
 
 
-def test_gc_removes_what_a_killed_add_of_a_container_that_is_gone_left(
+def test_gc_removes_what_an_add_left_that_died_and_whose_container_is_gone(
     leasing_scene: Scene,
 ) -> None:
     scene = leasing_scene

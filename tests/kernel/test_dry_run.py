@@ -355,9 +355,7 @@ def test_a_given_result_is_used_and_the_plugin_is_not_called(scene: Scene, tmp_p
 
 @pytest.mark.scene(master="wire")
 @pytest.mark.parametrize("is_taken", [True, False])
-def test_a_script_asks_for_conflicts_of_an_allocated_address(
-    scene: Scene, *, is_taken: bool
-) -> None:
+def test_a_script_asks_whether_its_address_is_taken(scene: Scene, *, is_taken: bool) -> None:
     scene.neighbour.ip(f"address add 10.1.0.{2 if is_taken else 3}/24 dev eth0")
     dry = scene.dry(ipam=host_local("10.1.0.0/24"), checkIPv4Conflict=True)
     if not is_taken:

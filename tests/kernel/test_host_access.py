@@ -270,9 +270,7 @@ def test_delete_of_a_container_that_is_gone(scene: Scene) -> None:
     assert not host_link_is_there(scene)
 
 
-def test_the_hosts_interface_may_go_while_a_deletion_looks_at_it(
-    scene: Scene, tmp_path: Path
-) -> None:
+def test_the_hosts_interface_may_go_while_a_deletion_looks(scene: Scene, tmp_path: Path) -> None:
     steps, link = Steps(tmp_path), host_link(scene)
     given = {"CNI_CONTAINERID": "two", **steps.environment}
     scene.add(ONE)

@@ -214,9 +214,7 @@ UNUSABLE = [
 
 
 @pytest.mark.parametrize(("content", "reason"), UNUSABLE)
-def test_every_verb_names_one_that_is_not_executable(
-    scene: Scene, content: bytes, reason: str
-) -> None:
+def test_every_verb_names_one_not_executable(scene: Scene, content: bytes, reason: str) -> None:
     added = scene.add(cniVersion="1.1.0", ipam=scene.ipam(ips=[ADDRESS]))
     Path(scene.fake.program).write_bytes(content)
     message = f"cannot execute {scene.fake.program}: {reason}"

@@ -51,9 +51,7 @@ KEYS = documented()
 
 @pytest.mark.scene(master="wire")
 @pytest.mark.parametrize("command", KEYS)
-def test_a_command_prints_the_described_document(
-    scene: Scene, person: Person, command: str
-) -> None:
+def test_a_command_prints_what_is_described(scene: Scene, person: Person, command: str) -> None:
     scene.neighbour.ip("address add 10.1.0.1/24 dev eth0")
     at_shell = Person(Executable(), person.directory)
     ipam = static("10.1.0.2/24", gateway="10.1.0.1", routes=[{"dst": "10.7.0.0/24"}])

@@ -70,9 +70,7 @@ def test_add_again_in_the_same_namespace_harms_nothing(scene: Scene, *, recorded
 @pytest.mark.parametrize(
     ("is_there", "ipam"), [(True, LEASED["ipam"]), (False, static("10.1.0.2/24"))]
 )
-def test_add_of_what_was_moved_away_harms_nothing(
-    scene: Scene, ipam: Conf, *, is_there: bool
-) -> None:
+def test_add_of_what_was_moved_harms_nothing(scene: Scene, ipam: Conf, *, is_there: bool) -> None:
     scene.add(ipam=ipam)
     scene.one.run("ip", "link", "set", "dev", "net1", "netns", scene.two.path, "name", "other")
     at = scene.two if is_there else scene.container()

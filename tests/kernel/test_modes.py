@@ -78,9 +78,7 @@ def test_a_mode_that_another_program_has_changed_is_told(scene: Scene) -> None:
 @pytest.mark.parametrize(
     "place", [Node.container, Node.container_of_a_process, lambda node: node.host]
 )
-def test_another_mode_than_one_by_hand_is_refused(
-    scene: Scene, place: Callable[[Node], Space]
-) -> None:
+def test_another_mode_than_by_hand_is_refused(scene: Scene, place: Callable[[Node], Space]) -> None:
     space = place(scene.node)
     by_hand(scene, space, "l3 private", up=False)
     refusal(scene, "l2")

@@ -79,7 +79,7 @@ def test_what_was_pasted_is_detached_by_its_container_id(scene: Scene, person: P
     assert {**after, "files": ""} == {**before, "files": ""}  # there may be a lock's file
 
 
-def test_other_plugins_of_a_list_are_named_and_a_result_asked_for(
+def test_other_plugins_of_a_list_are_named_and_the_result_before_is_asked_for(
     scene: Scene, person: Person
 ) -> None:
     container = scene.one
@@ -116,9 +116,7 @@ def test_other_plugins_of_a_list_are_named_and_a_result_asked_for(
     assert container.addresses("net1") == ["10.1.0.3/24"]
 
 
-def test_an_error_names_the_option_or_for_a_runtime_the_variable(
-    scene: Scene, person: Person
-) -> None:
+def test_an_error_names_the_option_or_the_runtimes_variable(scene: Scene, person: Person) -> None:
     scene.one.ip("link add name net1 type dummy")
     conf = person.writes(network())
 

@@ -384,9 +384,7 @@ def by_hand(scene: Scene, place: Space, name: str) -> None:
     run("ip", "link", "set", "dev", "byhand", "netns", place.path, "name", name)
 
 
-def test_an_interface_of_another_ipvlan_plugin_keeps_its_lease(
-    scene: Scene, person: Person
-) -> None:
+def test_what_another_ipvlan_plugin_made_keeps_its_lease(scene: Scene, person: Person) -> None:
     by_hand(scene, scene.one, "net1")
     assert problems(person) == [[]]  # nothing is amiss
     scene.one.ip("address add 10.1.0.5/24 dev net1")

@@ -67,9 +67,7 @@ def test_an_ipam_plugin_in_trouble_is_the_reason(scene: Scene) -> None:
 
 
 @pytest.mark.scene(master="")
-def test_status_names_no_interface_except_to_root_at_a_shell(
-    scene: Scene, person: QuickPerson
-) -> None:
+def test_status_names_an_interface_to_root_only(scene: Scene, person: QuickPerson) -> None:
     scene.node.master("hosts0")
     conf = network(cniVersion="1.1.0", master="hosts")
 

@@ -106,7 +106,7 @@ def test_an_answer_that_the_runtime_did_not_get_is_not_captured(call: Call) -> N
 
 
 @pytest.mark.parametrize("error", [MemoryError(), OSError(28, "No space left on device")])
-def test_a_failed_capture_is_reported_once(
+def test_a_capture_that_fails_is_reported_once(
     call: Call, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def answer(listener: Listener, write: Write) -> int:

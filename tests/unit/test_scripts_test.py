@@ -130,9 +130,7 @@ def test_where_preparation_fails_nothing_is_run(checkout: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_it_says_so_and_leaves_no_process(
-    checkout: Path, number: signal.Signals
-) -> None:
+def test_interrupted_it_says_so_and_leaves_nothing(checkout: Path, number: signal.Signals) -> None:
     with started(checkout, HANGING) as process:
         assert process.stdout
         while process.stdout.readline() != "kernel   /kernel says this\n":

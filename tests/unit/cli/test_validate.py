@@ -258,7 +258,7 @@ def test_ranges_that_overlap_on_one_master_are_a_problem_between_files(tmp_path:
         ("e*", {"linkInContainer": True, "master": "e*"}, False),
     ],
 )
-def test_networks_of_a_master_are_compared(
+def test_networks_of_the_same_master_are_compared(
     tmp_path: Path, one: Any, other: Any, *, is_same: bool
 ) -> None:
     given = other if isinstance(other, dict) else {"master": other}
