@@ -1,43 +1,46 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2034 # arguments, sudo and work are for those who source this
+# shellcheck disable=SC2034 # arguments, checkout, sudo and work are for those who source this
 # The one way in which the scripts read their options, speak to who called them, and end. To be sourced.
 
+checkout=$(realpath -- "${BASH_SOURCE[0]%/*}/../..")
 # What is before a command for root in a sentence: nothing for those who are root themselves.
 sudo='sudo '
 ((EUID != 0)) || [[ ${SUDO_USER-} ]] || sudo=''
 
 # Usage: parse_options KNOWN ARGUMENT…
-# KNOWN has the names of options, and = behind those that take a value. Calls take_option NAME [VALUE]
-# for each that is given, and sets arguments to what follows: the first that is no option, and the rest.
+# KNOWN has the names of options, with = behind those that take a value, + behind those that may be
+# repeated, and … if arguments may follow. Sets the variable of an option's name to its value, or true;
+# with + it is added to an array. Sets arguments to what follows: the first that is no option, and the rest.
 parse_options() {
-    local known=" $1 " given
+    local known=" $1 " option variable
     shift
     while [[ ${1-} == -?* ]]; do
-        given=${1%%=*}
         case $1 in
             -h | --help) usage && exit ;;
             --) shift && break ;;
         esac
-        if [[ $known == *" $given= "* ]]; then
-            if [[ $1 == *=* ]]; then
-                set -- "$given" "${1#*=}" "${@:2}"
+        option=${1%%=*}
+        variable=${option#--}
+        variable=${variable//-/_}
+        if [[ $known == *" $option"[=+]" "* ]]; then
+            [[ $1 != *=* ]] || set -- "$option" "${1#*=}" "${@:2}"
+            [[ ${2-} ]] || die 2 "$option needs a value"
+            if [[ $known == *" $option= "* ]]; then
+                printf -v "$variable" %s "$2"
+            else
+                local -n values=$variable
+                values+=("$2")
             fi
-            [[ ${2-} ]] || die 2 "$given needs a value"
-            take_option "$given" "$2"
             shift
         elif [[ $known == *" $1 "* && $1 != *' '* ]]; then
-            take_option "$1"
+            printf -v "$variable" true
         else
             die 2 "there is no option $1; --help lists them"
         fi
         shift
     done
     arguments=("$@")
-}
-
-# For scripts that take options only.
-no_arguments() {
-    ((${#arguments[@]} == 0)) || die 2 "there is no argument ${arguments[*]}; --help shows how"
+    [[ $known == *' … '* || $# == 0 ]] || die 2 "there is no argument $*; --help shows how"
 }
 
 # Sets work to a directory that is gone in the end, also after a signal.

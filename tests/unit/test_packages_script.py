@@ -28,7 +28,7 @@ def stub(programs: Path, name: str, command: str) -> None:
 
 
 def said(programs: Path, command: str) -> tuple[int, str]:
-    script = f"PATH={programs}; {SOURCE}; {command}"
+    script = f"{SOURCE}; PATH={programs}; {command}"
     done = run(*SOMEBODY, "bash", "-euo", "pipefail", "-c", script, "scripts/it")
     assert not done.stdout
     return done.returncode, done.stderr

@@ -62,7 +62,7 @@ WRONG = {
     "ADDRESS/LENGTH": ["provision-node --subnet ten"],
     "1 to 15 letters": [
         "provision-node --master 'a b'",
-        *("provision-network --name sixteen-letters- foo", "provision-network --name --now foo"),
+        *("provision-network --name sixteen-letters-", "provision-network --name --now"),
     ],
     "no packages": ["provision-node --packages ."],
     "FIRST-LAST": ["provision-node --range 10.0.0.1"],

@@ -1,4 +1,4 @@
-"""scripts/lib/version.sh: the version of what is built from a clone."""
+"""scripts/lib/build.sh: the version of what is built from a clone."""
 
 import subprocess
 from itertools import pairwise
@@ -9,9 +9,9 @@ from cloning import commit, git, set_version
 from installing import CHECKOUT, run
 
 SCRIPT = """
+source scripts/lib/build.sh
 checkout=$1
-source scripts/lib/options.sh
-source scripts/lib/version.sh
+PATH=${PROGRAMS-$PATH}
 find_version
 echo "$version"
 """
@@ -104,7 +104,7 @@ def test_misleading_versions_and_what_is_missing_are_named(clone: Path, tmp_path
     assert "v0.2.0" in sentence
     assert "0.1.0" in sentence
     (tmp_path / "sed").symlink_to("/usr/bin/sed")
-    assert "apt-get install git" in refused(clone, PATH=str(tmp_path))
+    assert "apt-get install git" in refused(clone, PROGRAMS=str(tmp_path))
     set_version(clone, "0.2.0rc1")
     assert "numbers and dots" in refused(clone)
     git(sources(tmp_path / "empty"), "init", "--quiet")

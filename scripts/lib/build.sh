@@ -1,6 +1,35 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2154 # checkout and sudo are set by those who source this
-# The version of what is built from this checkout. To be sourced after options.sh.
+# shellcheck disable=SC2154 # checkout and sudo are those of options.sh
+# What the scripts that build something have in common: which version it is, of when, and where it
+# goes. To be sourced.
+
+# shellcheck source=scripts/lib/packages.sh
+source "${BASH_SOURCE[0]%/*}/packages.sh"
+
+output=$checkout/dist # or what --output says
+suite=trixie          # whose packages go into bundles and images
+
+# Usage: parse_build_options KNOWN ARGUMENT…
+parse_build_options() {
+    parse_options "--output= $1" "${@:2}"
+    [[ ! -e $output || -d $output ]] || die 2 "--output $output: that is not a directory"
+    output=$(realpath -m -- "$output")
+}
+
+# Usage: fetch_packages ARCHITECTURE DIR PACKAGES [OPTION…]
+# Extracts packages of Debian's. Whoever calls this, root or not: none of their scripts is run.
+fetch_packages() {
+    mmdebstrap --quiet --mode=chrootless --skip=check/chrootless --variant=extract \
+        --architectures="$1" --include="$3" "${@:4}" "$suite" "$2" </dev/null >&2 ||
+        die 1 "cannot fetch the packages of Debian's $suite: mmdebstrap says why"
+}
+
+# Usage: deliver FILE [WORDS]
+deliver() {
+    mkdir -p -- "$output"
+    mv -- "$1" "$output/"
+    echo "built $output/${1##*/}${2-}"
+}
 
 # Sets version to one that sorts after those of all earlier commits, as docs/contributing.md describes.
 find_version() {
