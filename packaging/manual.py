@@ -30,27 +30,26 @@ COMPLETIONS = {
 MAN_PAGE = "man/man8/ipvlan.8"
 
 # Parts of the man page that the command line does not have.
-FILES = {
-    "/etc/cni/net.d": "the network configurations of most container runtimes",
-    "/run/cni-ipvlan": "locks, and records of this node's attachments",
-    "/var/log/cni-ipvlan": (
-        "log files and captured calls: network configurations name them with logFile and captureDir"
-    ),
-}
-ENVIRONMENT = {
-    "CNI_PATH": "directories of IPAM plugins, unless --cni-path is given",
-    "CNI_IPVLAN_LOG": "the absolute path of a log file",
-    "CNI_IPVLAN_CAPTURE": "the absolute path of a directory for a runtime's captured calls",
-    "NO_COLOR": "if set to anything, no colours are printed",
-}
-EXIT_STATUS = {
-    "0": "success",
-    "1": (
-        "failure, such as a problem that validate or doctor found, or output that cannot be "
-        "written; a pipe closed by its reader is not reported"
-    ),
-    "2": "the command line or a configuration is wrong",
-    "130": "interrupted from the keyboard while it read its input",
+PARTS = {
+    "ENVIRONMENT": {
+        "CNI_PATH": "directories of IPAM plugins, unless --cni-path is given",
+        "CNI_IPVLAN_LOG": "the absolute path of a log file",
+        "CNI_IPVLAN_CAPTURE": "the absolute path of a directory for a runtime's captured calls",
+        "NO_COLOR": "if set to anything, no colours are printed",
+    },
+    "FILES": {
+        "/etc/cni/net.d": "the network configurations of most container runtimes",
+        "/run/cni-ipvlan": "locks, and records of this node's attachments",
+        "/var/log/cni-ipvlan": "log files and captured calls: network configurations name them "
+        "with logFile and captureDir",
+    },
+    "EXIT STATUS": {
+        "0": "success",
+        "1": "failure, such as a problem that validate or doctor found, or output that cannot be "
+        "written; a pipe closed by its reader is not reported",
+        "2": "the command line or a configuration is wrong",
+        "130": "interrupted from the keyboard while it read its input",
+    },
 }
 
 
@@ -83,9 +82,7 @@ def man_page(program: click.Group, version: str) -> str:
     ]
     for name in program.list_commands(context):
         lines += _command(cast("click.Command", program.get_command(context, name)), context)
-    for title, records in (
-        *(("ENVIRONMENT", ENVIRONMENT), ("FILES", FILES), ("EXIT STATUS", EXIT_STATUS)),
-    ):
+    for title, records in PARTS.items():
         lines += [f".SH {title}", *_list(records.items())]
     lines += [".SH SEE ALSO", *(".BR ip\\-link (8),", ".BR ip\\-netns (8)")]
     return "\n".join(lines) + "\n"
