@@ -1,7 +1,9 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034 # arguments, checkout, sudo and work are for those who source this
-# The one way in which the scripts read their options, speak to who called them, and end. To be sourced.
+# The one way in which the scripts find programs and the checkout, read their options, speak to who
+# called them, and end. To be sourced.
 
+PATH=${PATH-}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 checkout=$(realpath -- "${BASH_SOURCE[0]%/*}/../..")
 # What is before a command for root in a sentence: nothing for those who are root themselves.
 sudo='sudo '
@@ -16,7 +18,7 @@ parse_options() {
     shift
     while [[ ${1-} == -?* ]]; do
         case $1 in
-            -h | --help) usage && exit ;;
+            -h | --help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" && exit ;; # the script's first comment
             --) shift && break ;;
         esac
         option=${1%%=*}

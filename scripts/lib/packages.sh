@@ -7,21 +7,15 @@ source "${BASH_SOURCE[0]%/*}/options.sh"
 
 # Usage: install_packages PACKAGE…
 install_packages() {
-    local missing=() package as_root apt
-    for package; do
-        is_installed "$package" || missing+=("$package")
-    done
+    local missing as_root apt
+    mapfile -t missing < <(missing_packages "$@")
     ((${#missing[@]})) || return 0
 
     find_root
     local line="apt-get install --yes --no-install-recommends ${missing[*]}"
-    if ! command -v apt-get >/dev/null; then
-        echo "$0: there is no apt-get to install what is missing: ${missing[*]}" >&2
-        return 1
-    elif ((${#as_root[@]})) && { ! command -v sudo >/dev/null || ! "${as_root[@]}" true; }; then
-        echo "$0: Debian packages are missing, which only root can install: $line" >&2
-        return 1
-    fi
+    command -v apt-get >/dev/null || die 1 "there is no apt-get to install what is missing: ${missing[*]}"
+    ((EUID == 0)) || { command -v sudo >/dev/null && "${as_root[@]}" true; } ||
+        die 1 "Debian packages are missing, which only root can install: $line"
     echo 'Debian packages that are missing are installed now:'
     echo "    ${as_root[0]:+sudo }$line"
     apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300)
@@ -33,15 +27,21 @@ install_packages() {
     return 1
 }
 
+# Usage: missing_packages PACKAGE…
+missing_packages() {
+    local package
+    for package; do
+        is_installed "$package" || echo "$package"
+    done
+}
+
 # Usage: refuse_files_of_others CLONE
 # What was called with sudo there has left files that its owner can't replace. In build/tmp, those of
 # labs may be root's.
 refuse_files_of_others() {
     local file
     file=$(find "$1"/{build,.venv} -maxdepth 2 -name tmp -prune -o ! -user "$EUID" -print -quit 2>/dev/null) || true
-    [[ $file && $EUID != 0 ]] || return 0
-    echo "$0: $file belongs to $(stat -c %U "$file"); first: sudo chown -R $(id -un): $1" >&2
-    return 1
+    [[ ! $file || $EUID == 0 ]] || die 1 "$file belongs to $(stat -c %U "$file"); first: sudo chown -R $(id -un): $1"
 }
 
 # What a package brings, if that is not a program of its name.
@@ -98,7 +98,7 @@ virtual_machine_packages() {
 python_packages() {
     local name least version
     for name in click jsonschema sh yaml; do
-        least=$(sed -En "s/^ *(py)?$name>=([0-9.]+).*/\2/Ip" "${checkout:-.}/setup.cfg")
+        least=$(sed -En "s/^ *(py)?$name>=([0-9.]+).*/\2/Ip" "$checkout/setup.cfg")
         version=$(apt-cache policy "python3-$name" 2>/dev/null | sed -n 's/^ *Candidate: \([0-9]\)/\1/p')
         [[ ! $version ]] || dpkg --compare-versions "$version" ge "$least" || return 0
     done

@@ -18,26 +18,14 @@ struct iovec {
 enum {
     PTRACE_PEEKTEXT = 1,
     PTRACE_PEEKUSER = 3,
-    PTRACE_GETREGSET = 0x4204,
-    PTRACE_SETREGSET = 0x4205,
     NT_X86_XSTATE = 0x202,
     SYSTEM_CALL_PTRACE = 101,
-    HIGHEST_ERROR = 4095,
 };
+static const long PTRACE_GETREGSET = 0x4204, PTRACE_SETREGSET = 0x4205;
 
 int *__errno_location(void);
 void *memcpy(void *to, const void *from, size_t count);
-
-static long system_call(long request, long pid, long address, void *data)
-{
-    long result;
-
-    __asm__ volatile("movq %5, %%r10\n\tsyscall"
-                     : "=a"(result)
-                     : "a"((long)SYSTEM_CALL_PTRACE), "D"(request), "S"(pid), "d"(address), "m"(data)
-                     : "rcx", "r10", "r11", "memory");
-    return result;
-}
+long syscall(long number, ...);
 
 long ptrace(unsigned request, long pid, long address, void *data)
 {
@@ -48,18 +36,14 @@ long ptrace(unsigned request, long pid, long address, void *data)
     long word, result;
 
     if (request == PTRACE_SETREGSET && address == NT_X86_XSTATE &&
-        system_call(PTRACE_GETREGSET, pid, address, &whole) == 0 && given->length < whole.length) {
+        syscall(SYSTEM_CALL_PTRACE, PTRACE_GETREGSET, pid, address, &whole) == 0 &&
+        given->length < whole.length) {
         memcpy(registers, given->base, given->length);
         data = &whole;
     }
-    result = system_call(request, pid, address, is_peek ? &word : data);
-    if (result < 0 && result >= -HIGHEST_ERROR) {
-        *__errno_location() = -result;
-        return -1;
-    }
-    if (is_peek) {
-        *__errno_location() = 0;
-        return word;
-    }
-    return result;
+    result = syscall(SYSTEM_CALL_PTRACE, (long)request, pid, address, is_peek ? &word : data);
+    if (!is_peek || result < 0)
+        return result;
+    *__errno_location() = 0;
+    return word;
 }

@@ -1,35 +1,36 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2154 # library is that of lab-kernel, which this is part of
+# shellcheck disable=SC2154 # checkout is that of options.sh
 # Gets what scripts/lab-kernel starts a virtual machine from: the distribution's kernel, which is
 # unpacked but not installed, and a file system with which it finds this machine's. To be sourced.
 
-linux=$(realpath -m -- "$library/../../build/lab-linux")
+linux=$checkout/build/lab-linux
 
 # Fills $linux, once. It has vmlinuz, initrd and lib/modules/VERSION.
 prepare_linux() {
-    local new=$linux.new turn
+    local turn
     [[ ! -d $linux ]] || return 0
     mkdir -p "${linux%/*}" 2>/dev/null || true
     [[ -w ${linux%/*} ]] || die 125 "cannot write to ${linux%/*}"
     exec {turn}>"$linux.lock"
     flock "$turn"
     if [[ ! -d $linux ]]; then # not even now
-        rm -rf -- "$new"
-        mkdir "$new"
-        unpack_linux "$new"
-        make_initrd "$new"
-        mv -T -- "$new" "$linux"
+        rm -rf -- "$linux.new"
+        mkdir "$linux.new"
+        (
+            cd "$linux.new" || exit
+            unpack_linux
+            make_initrd
+        )
+        mv -T -- "$linux.new" "$linux"
     fi
     exec {turn}>&-
 }
 
-# Usage: unpack_linux DIR
-unpack_linux() (
+unpack_linux() {
     local packages package
     mapfile -t packages < <(linux_packages)
     ((${#packages[@]})) || die 125 'apt knows no kernel for this machine; first: apt-get update'
     echo "downloading ${packages[*]} into build/lab-linux" >&2
-    cd "$1" || exit
     apt-get -qq download busybox-static "${packages[@]}" 2>errors || die 125 "$(grep -m 1 ^E: errors)"
     for package in *.deb; do
         dpkg-deb -x "$package" unpacked
@@ -40,7 +41,7 @@ unpack_linux() (
     find unpacked -path '*/bin/busybox' -exec mv {} . \;
     rm -rf unpacked errors ./*.deb
     depmod -b . "$(ls lib/modules)"
-)
+}
 
 # Prints the packages of the newest kernel: Ubuntu's, which has its modules apart, or Debian's.
 linux_packages() {
@@ -50,10 +51,8 @@ linux_packages() {
         --no-enhances "$newest" | grep -E '^linux-(image|modules)-([a-z]+-)?[0-9]' | grep -v unsigned | sort -u
 }
 
-# Usage: make_initrd DIR
-make_initrd() (
+make_initrd() {
     local module number=10
-    cd "$1" || exit
     mkdir -p initial/{bin,modules,proc,root}
     mv busybox initial/bin/
     while read -r module; do
@@ -79,4 +78,4 @@ TEXT
     chmod 755 initial/init
     (cd initial && find . | bin/busybox cpio -o -H newc) 2>/dev/null >initrd
     rm -rf initial
-)
+}

@@ -180,7 +180,7 @@ def test_what_a_killed_lab_leaves_the_next_one_removes(tmp_path: Path) -> None:
 
     older.rmdir()
     (left,) = tmp_path.iterdir()
-    assert (left / "command").exists()
+    assert (left / "variables").exists()
     living.terminate()
     living.communicate()
     assert list(tmp_path.iterdir()) == []

@@ -40,7 +40,7 @@ def test_without_sudo_it_names_the_line_that_root_runs(programs: Path, sudo: str
         stub(programs, "sudo", sudo)
     line = "apt-get install --yes --no-install-recommends nonesuch"
     expected = f"Debian packages are missing, which only root can install: {line}"
-    assert said(programs, "install_packages nonesuch") == (1, f"scripts/it: {expected}\n")
+    assert said(programs, "install_packages nonesuch") == (1, f"it: {expected}\n")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files of others")
@@ -51,7 +51,7 @@ def test_files_that_sudo_left_in_a_clone_are_named_with_what_to_do(programs: Pat
     assert said(programs, f"refuse_files_of_others {programs}") == (0, "")
     os.chown(lock, 1, 1)
     expected = f"{lock} belongs to nobody; first: sudo chown -R somebody: {programs}"
-    assert said(programs, f"refuse_files_of_others {programs}") == (1, f"scripts/it: {expected}\n")
+    assert said(programs, f"refuse_files_of_others {programs}") == (1, f"it: {expected}\n")
 
 
 ALL = [f"python3-{name}" for name in ("click", "jsonschema", "sh", "yaml")]
