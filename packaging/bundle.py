@@ -1,19 +1,16 @@
 #!/usr/bin/env python3
-"""Lay out a bundle, and pack it.
+"""Lay out a bundle.
 
-Usage: packaging/bundle.py ROOT BUNDLE ARCHIVE
+Usage: packaging/bundle.py ROOT BUNDLE
 
 scripts/build-bundle runs it, with the Python of ROOT: a directory into which Debian's packages were
 extracted, and which has these themselves in ROOT/debs. BUNDLE has the launchers, man page and
-completions already; it is filled, and packed as ARCHIVE. SOURCE_DATE_EPOCH is the time of it all,
-EMULATOR what runs the root's programs, if this machine can't.
+completions already, and is filled. EMULATOR runs the root's programs, if this machine can't.
 """
 
 from __future__ import annotations
 
 import compileall
-import io
-import lzma
 import modulefinder
 import os
 import py_compile
@@ -21,13 +18,11 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PYTHON = f"python3.{sys.version_info.minor}"
@@ -40,32 +35,21 @@ LEFT_OUT = (
     *("readline", "sitecustomize", "sqlite3", "ssl", "test", "tkinter", "unittest", "xmlrpc"),
 )
 NOT_INSTALLED = {"__pycache__", "benchmarks", "test", "tests"}
-SCRIPTS = ("install-node", "lib/options.sh")
+SCRIPTS = ("scripts/install-node", "scripts/lib/options.sh")
 DOCUMENTS = ("CHANGELOG.md", "LICENSE", "README.md", "SECURITY.md")
-# A higher preset takes twice as long, and 2 % off; a search as deep as its own half as long again.
-XZ = ({"id": lzma.FILTER_LZMA2, "preset": 1, "depth": 4},)
-BLOCK = 8 << 20
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Make the bundle and its archive."""
-    root, path, archive = map(Path, arguments)
-    say("collecting files")
-    bundle = Bundle(root.resolve(), path.resolve())
+def main(root: str, path: str) -> None:
+    """Fill the bundle."""
+    print("collecting files", file=sys.stderr, flush=True)
+    bundle = Bundle(Path(root).resolve(), Path(path).resolve())
     bundle.take_programs()
     bundle.take_python()
     bundle.take_libraries()
     bundle.take_project()
-    say("compiling Python's modules")
+    print("compiling Python's modules", file=sys.stderr, flush=True)
     bundle.compile()
     bundle.take_licences()
-    say("packing")
-    pack(bundle.path, archive)
-
-
-def say(step: str) -> None:
-    """Tell who waits what is done now."""
-    print(step, file=sys.stderr, flush=True)
 
 
 class Bundle:
@@ -75,17 +59,20 @@ class Bundle:
         self.root = root
         self.path = path
         self.owners = dict(_owners(root))
-        self.packages: set[Package] = set()
+        self.packages: set[str] = set()
 
-    def take(self, source: Path, target: Path | str) -> None:
+    def take(self, source: Path, target: str) -> None:
         """Copy a file of the root, unless that has been done."""
         file = (self.root / source).resolve()
-        place = self.path / target
-        if not place.exists():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, place)
-            place.chmod(0o755 if os.access(file, os.X_OK) else 0o644)
+        if not (self.path / target).exists():
+            self.copy(file, target)
             self.packages.add(self.owners[file])
+
+    def copy(self, file: Path, target: str) -> None:
+        """Copy a file to its place in the bundle."""
+        place = self.path / target
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, place)
 
     def take_programs(self) -> None:
         """Take Python, and the program of each launcher; they have a part of musl."""
@@ -94,7 +81,7 @@ class Bundle:
             places = [Path(each) / launcher.name for each in ("usr/bin", "usr/sbin")]
             found = next(place for place in places if (self.root / place).exists())
             self.take(found, f"lib/programs/{launcher.name}")
-        self.packages |= {each for each in self.owners.values() if each.name == "musl-dev"}
+        self.packages |= {each for each in self.owners.values() if each.startswith("musl-dev ")}
 
     def take_python(self) -> None:
         """Take Python's packages, and of its library what they and the project may import."""
@@ -117,18 +104,12 @@ class Bundle:
 
     def take_project(self) -> None:
         """Take the project itself, its documents, and what installs it on a node."""
-        code = self.path / "lib/python3/dist-packages/cni_ipvlan"
         for file in _files(CHECKOUT / "cni_ipvlan"):
-            place = code / file.relative_to(CHECKOUT / "cni_ipvlan")
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, place)
-        documents = self.path / "share/doc/cni-ipvlan"
-        documents.mkdir(parents=True)
+            self.copy(file, f"lib/python3/dist-packages/{file.relative_to(CHECKOUT)}")
         for name in DOCUMENTS:
-            shutil.copyfile(CHECKOUT / name, documents / name)
-        (self.path / "scripts/lib").mkdir(parents=True)
+            self.copy(CHECKOUT / name, f"share/doc/cni-ipvlan/{name}")
         for name in SCRIPTS:
-            shutil.copy(CHECKOUT / "scripts" / name, self.path / "scripts" / name)
+            self.copy(CHECKOUT / name, name)
 
     def compile(self) -> None:
         """Compile all modules, in a way that their files' times don't matter."""
@@ -141,33 +122,17 @@ class Bundle:
         """Take what each package tells of its licence, the texts that they refer to, and a list."""
         for text in sorted((self.root / "usr/share/common-licenses").iterdir()):
             self.take(text, f"share/licences/common/{text.name}")
-        lines = []
-        for package in sorted(self.packages):
-            self.take(
-                Path(f"usr/share/doc/{package.name}/copyright"), f"share/licences/{package.name}"
-            )
-            lines.append(f"{package.name} {package.version} from {package.source}\n")
-        (self.path / "share/licences/PACKAGES").write_text("".join(lines))
+        packages = sorted(self.packages)
+        for name in (package.split()[0] for package in packages):
+            self.take(Path(f"usr/share/doc/{name}/copyright"), f"share/licences/{name}")
+        (self.path / "share/licences/PACKAGES").write_text("".join(packages))
 
 
-class Package(NamedTuple):
-    """A package of Debian's, with its source package."""
-
-    name: str
-    version: str
-    source: str
-
-
-def _package(archive: Path) -> Package:
-    form = r"${Package}\n${Version}\n${source:Package} ${source:Version}"
-    shown = subprocess.check_output(["dpkg-deb", "--show", f"--showformat={form}", archive])
-    return Package(*shown.decode().split("\n"))
-
-
-def _owners(root: Path) -> Iterator[tuple[Path, Package]]:
-    """Yield each file of Debian's packages, by its real path, with the package."""
+def _owners(root: Path) -> Iterator[tuple[Path, str]]:
+    """Yield each file of Debian's packages, by its real path, with a line about the package."""
+    form = r"--showformat=${Package} ${Version} from ${source:Package} ${source:Version}\n"
     for archive in sorted((root / "debs").glob("*.deb")):
-        package = _package(archive)
+        package = subprocess.check_output(["dpkg-deb", "--show", form, archive], text=True)
         sums = subprocess.check_output(["dpkg-deb", "--info", archive, "md5sums"], text=True)
         for line in sums.splitlines():
             yield (root / line.partition("  ")[2]).resolve(), package
@@ -199,25 +164,5 @@ def _is_elf(path: Path) -> bool:
     return path.is_file() and path.read_bytes()[:4] == b"\x7fELF"
 
 
-def pack(directory: Path, archive: Path) -> None:
-    """Pack a directory: in order, root's, and with one time for all."""
-    time = int(os.environ["SOURCE_DATE_EPOCH"])
-
-    def same_everywhere(entry: tarfile.TarInfo) -> tarfile.TarInfo:
-        entry.mode = 0o755 if entry.isdir() or entry.mode & 0o100 else 0o644
-        entry.uid = entry.gid = 0
-        entry.uname = entry.gname = "root"
-        entry.mtime = time
-        return entry
-
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w", format=tarfile.GNU_FORMAT) as content:
-        content.add(directory, directory.name, filter=same_everywhere)  # which sorts
-    # Side by side. For xz(1), as for tar(1), they are one file together.
-    blocks = (made.getbuffer()[at : at + BLOCK] for at in range(0, made.tell(), BLOCK))
-    with ThreadPoolExecutor() as pool, archive.open("wb") as file:
-        file.writelines(pool.map(lambda block: lzma.compress(block, filters=XZ), blocks))
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(*sys.argv[1:])

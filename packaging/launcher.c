@@ -8,6 +8,7 @@
  * bin/ipvlan starts Python as scripts/ipvlan does: isolated from its caller's Python, and only where
  * Python can live. The loader, too, is kept from what its caller's environment says.
  */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -68,12 +69,10 @@ static void find_bundle(void)
 
 static char *in_bundle(const char *directory, const char *file)
 {
-    static const char *const form = "%s/%s/%s";
-    int size = snprintf(NULL, 0, form, root, directory, file) + 1;
-    char *path = malloc(size);
+    char *path;
 
-    if (path)
-        snprintf(path, size, form, root, directory, file);
+    if (asprintf(&path, "%s/%s/%s", root, directory, file) < 0)
+        refuse("there is no memory", "See ulimit -v and ulimit -d.");
     return path;
 }
 
@@ -83,9 +82,7 @@ static char *name_of_python(char *called)
 {
     char *itself = in_bundle("bin", "python3"), real[PATH_MAX];
 
-    if (itself && called && *called == '/' && realpath(called, real) && strcmp(real, itself) == 0)
-        return called;
-    return itself;
+    return called && *called == '/' && realpath(called, real) && strcmp(real, itself) == 0 ? called : itself;
 }
 
 static void check_memory(int resource)
@@ -129,41 +126,34 @@ static void free_loader(void)
 
 int main(int argc, char **argv)
 {
-    char **words = calloc(argc + 16, sizeof *words);
-    int count = 0;
-
     find_bundle();
     int is_ipvlan = strcmp(name, "ipvlan") == 0;
     int is_python = is_ipvlan || strcmp(name, "python3") == 0;
     if (is_ipvlan)
         check_surroundings();
     free_loader();
-    char *loader = in_bundle("lib", LOADER);
-    char *program = in_bundle("lib/programs", is_python ? "python3" : name);
-    char *called = is_python ? name_of_python(argv[0]) : argv[0];
-    if (!words || !loader || !program || !called)
-        refuse("there is no memory", "See ulimit -v and ulimit -d.");
 
-    words[count++] = loader;
-    words[count++] = "--inhibit-cache"; /* it lists the node's libraries */
-    words[count++] = "--library-path";
-    words[count++] = in_bundle("lib", "");
-    words[count++] = "--argv0";
-    words[count++] = called;
-    words[count++] = program;
-    if (is_ipvlan) {
-        words[count++] = "-I";
-        words[count++] = "-X";
-        words[count++] = "utf8";
-        words[count++] = "-c";
-        words[count++] = (char *)start;
-        words[count++] = in_bundle("bin", name);
-    }
+    char *loader[] = {
+        in_bundle("lib", LOADER),
+        "--inhibit-cache", /* it lists the node's libraries */
+        "--library-path",
+        in_bundle("lib", ""),
+        "--argv0",
+        is_python ? name_of_python(argv[0]) : argv[0],
+        in_bundle("lib/programs", is_python ? "python3" : name),
+    };
+    char *python[] = {"-I", "-X", "utf8", "-c", (char *)start, in_bundle("bin", name)};
+    char **words = calloc(argc + 16, sizeof *words), **next = words;
+    if (!words)
+        refuse("there is no memory", "See ulimit -v and ulimit -d.");
+    next = mempcpy(next, loader, sizeof loader);
+    if (is_ipvlan)
+        next = mempcpy(next, python, sizeof python);
     for (int each = 1; each < argc; each++)
-        words[count++] = argv[each];
+        *next++ = argv[each];
     if (is_ipvlan)
         setenv("HOME", NO_HOME, 0);
-    execv(loader, words);
+    execv(*words, words);
     refuse(errno == ENOENT ? "the rest of its bundle is not where it was unpacked" : strerror(errno),
            "Unpack the bundle again, and link to its bin/ipvlan, or run it in a script, instead of copying it.");
 }

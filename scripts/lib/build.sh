@@ -24,6 +24,13 @@ fetch_packages() {
         die 1 "cannot fetch the packages of Debian's $suite: mmdebstrap says why"
 }
 
+# Usage: archive DIR
+# Prints an archive of what is in a directory, which is the same whoever has built it, and when.
+archive() {
+    (cd "$1" && tar --create --format=gnu --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=root:0 \
+        --group=root:0 --mode=a-st,a+rX,u+w,go-w -- *)
+}
+
 # Usage: deliver FILE [WORDS]
 deliver() {
     mkdir -p -- "$output"
@@ -33,7 +40,7 @@ deliver() {
 
 # Sets version to one that sorts after those of all earlier commits, as docs/contributing.md describes.
 find_version() {
-    local described release commits commit hash dirty
+    local described release commits commit dirty=''
     version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' "$checkout/cni_ipvlan/__init__.py")
     [[ $version =~ ^[0-9]+(\.[0-9]+)*$ ]] ||
         die 1 'cni_ipvlan/__init__.py names no version of numbers and dots'
@@ -42,15 +49,13 @@ find_version() {
         die 1 "there is no git, which tells the version of a clone; first: ${sudo}apt-get install git"
 
     commit=$(find_commit) || die 1 'git finds no commit here, which the version is made of'
-    hash=${commit%+dirty} dirty=${commit#"${commit%+dirty}"}
+    [[ $commit != *+dirty ]] || dirty=+dirty
     if described=$(run_git describe --tags --long --match 'v[0-9]*' --exclude '*[!v.0-9]*' 2>/dev/null); then
         IFS=- read -r release commits _ <<<"${described#v}"
-        if ((commits)); then
-            release+=+git$commits.$hash
-        elif [[ $release != "$version" && ! $dirty ]]; then
+        [[ $commits != 0 || $dirty || $release == "$version" ]] ||
             die 1 "this commit has the tag v$release, but cni_ipvlan/__init__.py names the version $version"
-        fi
         version=$release$dirty
+        ((commits == 0)) || version=$release+git$commits.$commit # which has +dirty already
         return
     fi
     commits=$(run_git rev-list --count HEAD)
@@ -58,7 +63,7 @@ find_version() {
         commits=0
         echo "${0##*/}: in a shallow clone, commits can't be counted: this package upgrades no other; git fetch --unshallow --tags gets them" >&2
     fi
-    version=$version~git$commits.$hash$dirty
+    version+="~git$commits.$commit"
 }
 
 # Prints the commit that is checked out, with +dirty behind it if something was changed since.
