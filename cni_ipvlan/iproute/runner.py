@@ -122,10 +122,13 @@ class Runner:
         return self._start(process, Session(query, process, self._environment, self.interrupts))
 
     def _start(self, process: Command, running: Running) -> Running:
-        for word in process.entered_argv:
-            if "\0" in word or not _is_encodable(word):
-                raise UnusableArgumentError(process, word)
         argv = self._exact(process)
+        try:
+            unusable = next((word for word in argv if b"\0" in os.fsencode(word)), None)
+        except UnicodeEncodeError as error:  # a lone surrogate, which JSON can hold
+            unusable = error.object
+        if unusable is not None:
+            raise UnusableArgumentError(process, unusable)
         program = self.find(argv[0])
         self._observe(running.command, None)
         with running.with_stdin():
@@ -213,11 +216,3 @@ def own_programs() -> str:
     """Return the directory of programs that a bundle (scripts/build-bundle) brings; else ""."""
     directory = os.path.join(sys.prefix, "programs")
     return directory if os.path.isdir(directory) else ""
-
-
-def _is_encodable(word: str) -> bool:
-    try:
-        os.fsencode(word)
-    except UnicodeEncodeError:  # a lone surrogate, which JSON can hold
-        return False
-    return True
