@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError, shortened
@@ -17,24 +16,25 @@ if TYPE_CHECKING:
 
     from cni_ipvlan.cni.result import Result
 
+    Path = tuple[str | int, ...]
+
 LEASES = "/var/lib/cni/networks"  # of host-local, unless dataDir is another directory
 _SCHEMA_FILE = os.path.join(os.path.dirname(__file__), "netconf.schema.json")
 MAC_RULE = "an ipvlan interface always has its master's"
-_JSON_TYPES = {
+_TYPES = {
     "string": "a string",
     "integer": "a whole number",
     "object": "a JSON object",
     "array": "a list",
     "boolean": "true or false",
 }
-
-
-_PATTERNS = {  # of the schema, in words
+_RULES = {  # of the schema, by their keyword; the patterns by their option
+    "minimum": "it must be {} or more",
+    "maximum": "it must be {} or less",
+    "minItems": "it must have an entry",
     "name": "it must start with a letter or digit, followed by letters, digits, '_', '.' or '-'",
     "ipam.type": "it must be the name of a plugin, which has no slash",
 }
-
-
 # What other programs call an option, or a key of a route, and what it is called here.
 FOREIGN = {
     **dict.fromkeys(("vlanId", "vlanID", "vlan_id"), "vlan"),
@@ -47,11 +47,16 @@ FOREIGN = {
 NOTHING_HERE = "is another plugin's, and does nothing here"
 
 
-class Fault(NamedTuple):
-    """An invalid option: its path, and a sentence with its value and what is allowed."""
+class Problem(NamedTuple):
+    """What is wrong with an option: its path, and a sentence with its value and what is allowed.
 
-    path: tuple[str | int, ...]
+    It is an error if something is refused, is ignored, or does harm; it is a warning
+    if the network works all the same, or works for some.
+    """
+
+    path: Path
     text: str
+    is_warning: bool = False
 
 
 class NetConf(NamedTuple):
@@ -85,12 +90,9 @@ def parse(config: Mapping[str, Any], version: str) -> NetConf:
     Raises CniError 7 naming each invalid option, its value and what is allowed;
     6 or 1 when prevResult can't be parsed.
     """
-    found = faults(config)
-    if found:
+    if found := faults(config):
         raise CniError(INVALID_CONFIGURATION, "; ".join(fault.text for fault in found))
-    ipam = config.get("ipam") or {}
-    dns = config.get("dns")
-    masters = masters_of(config)
+    dns, masters = config.get("dns"), masters_of(config)
     is_one = len(masters) == 1 and not is_pattern(masters[0])
     return NetConf(
         name=config["name"],
@@ -98,7 +100,7 @@ def parse(config: Mapping[str, Any], version: str) -> NetConf:
         mode=config.get("mode") or "l2",
         flag=config.get("flag") or "bridge",
         mtu=int(config.get("mtu") or 0),
-        ipam_type=ipam.get("type") or "",
+        ipam_type=ipam_type(config),
         link_in_container=bool(config.get("linkInContainer")),
         check_ipv4_conflict=bool(config.get("checkIPv4Conflict")),
         host_access=bool(config.get("hostAccess")),
@@ -110,11 +112,9 @@ def parse(config: Mapping[str, Any], version: str) -> NetConf:
     )
 
 
-def faults(config: Mapping[str, Any]) -> list[Fault]:
+def faults(config: Mapping[str, Any]) -> list[Problem]:
     """Return every invalid option, by the schema and by rules it can't express."""
-    found = [*_schema_faults(config), *_master_faults(config), *_ipam_faults(config)]
-    found += [*_mac_faults(config), *_host_access_faults(config), *_vlan_faults(config)]
-    return [*found, *_routes_via_host_faults(config)]
+    return [*_schema_faults(config), *_value_faults(config), *_host_faults(config)]
 
 
 def ipam_type(config: Mapping[str, Any]) -> str:
@@ -123,22 +123,23 @@ def ipam_type(config: Mapping[str, Any]) -> str:
     It is also empty if the name is this plugin's: no such ADD can have succeeded,
     so there is nothing to release.
     """
-    name = _ipam_type(config)
+    name = value_at(config, "ipam", "type")
     return name if isinstance(name, str) and name != config.get("type") else ""
 
 
 def lease_directory(config: Mapping[str, Any]) -> str:
     """Return where host-local keeps a network's leases, whose configuration may be invalid."""
-    ipam = config.get("ipam")
-    base = ipam.get("dataDir") if isinstance(ipam, dict) else None
-    return f"{base or LEASES}/{config.get('name')}"
+    return f"{value_at(config, 'ipam', 'dataDir') or LEASES}/{config.get('name')}"
 
 
 def masters_of(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names and patterns in the option master of a configuration; none by default."""
-    given = config.get("master") or ()
-    entries = given if isinstance(given, (list, tuple)) else (given,)
-    return tuple(each for each in entries if isinstance(each, str))
+    return tuple(each for each in _masters(config) if isinstance(each, str))
+
+
+def _masters(config: Mapping[str, Any]) -> list[Any]:
+    given = config.get("master") or []
+    return given if isinstance(given, list) else [given]
 
 
 def is_pattern(entry: str) -> bool:
@@ -146,30 +147,24 @@ def is_pattern(entry: str) -> bool:
     return any(character in entry for character in "*?[")
 
 
-def options() -> list[str]:
-    """Return the names of all options."""
-    return list(schema()["properties"])
-
-
 def suspicious_keys(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return keys that look like a misspelt option, or are another program's, each with ours.
 
     That is empty if there is no such option. Of routes, only those of other programs are found.
     """
-    known = options()
-    found = []
+    known = schema()["properties"]
+    found: dict[str, str] = {}
     for key in config:
         if key not in known:
             near = (option for option in known if is_one_slip(key, option))
             meant = FOREIGN.get(key, next(near, None))
             if meant is not None and meant in (*known, ""):
-                found.append((key, meant))
-    ipam = config.get("ipam")
-    routes = ipam.get("routes") if isinstance(ipam, dict) else None
+                found[key] = meant
+    routes = value_at(config, "ipam", "routes")
     for route in routes if isinstance(routes, list) else ():
         keys = route if isinstance(route, dict) else ()
-        found += [(key, FOREIGN[key]) for key in keys if FOREIGN.get(key) == "gw"]
-    return list(dict.fromkeys(found))  # each once, of however many routes
+        found |= {key: "gw" for key in keys if FOREIGN.get(key) == "gw"}
+    return list(found.items())
 
 
 @cache
@@ -180,7 +175,7 @@ def schema() -> dict[str, Any]:
     return document
 
 
-def _schema_faults(config: Mapping[str, Any]) -> list[Fault]:
+def _schema_faults(config: Mapping[str, Any]) -> list[Problem]:
     from cni_ipvlan.config.quick_check import is_valid
 
     rules = schema()
@@ -194,122 +189,95 @@ def _schema_faults(config: Mapping[str, Any]) -> list[Fault]:
         # Report one fault for each option; the list of allowed values implies the type.
         if place not in found or error.validator == "enum":
             found[place] = error
-    return [Fault(tuple(found[place].path), explain(found[place])) for place in sorted(found)]
+    return [Problem(tuple(found[place].path), explain(found[place])) for place in sorted(found)]
 
 
 def explain(error: Any) -> str:
     """Describe a jsonschema ValidationError: the option, its value, what is allowed."""
-    option = ".".join(str(part) for part in error.path)
-    value = _shown(error.instance)
-    rule = error.validator_value
-    if error.validator == "required":
-        missing = [name for name in rule if name not in error.instance]
+    rule, keyword, option = error.validator_value, error.validator, _dotted(error.path)
+    if keyword == "required":
+        missing = (name for name in rule if name not in error.instance)
         return f"{' and '.join(missing)} must be given"
-    if error.validator == "enum":
-        allowed = ", ".join(str(each) for each in rule if each)
-        return f"{option} is {value}; allowed: {allowed}"
-    if error.validator == "type":
-        kinds = [rule] if isinstance(rule, str) else rule
-        allowed = " or ".join(_JSON_TYPES[kind] for kind in kinds if kind != "null")
-        return f"{option} is {value}; it must be {allowed}"
-    if error.validator == "minimum":
-        return f"{option} is {value}; it must be {rule} or more"
-    if error.validator == "maximum":
-        return f"{option} is {value}; it must be {rule} or less"
-    if error.validator == "format":
-        return f"{option} is {value}; {error.cause}"
-    if error.validator == "minItems":
-        return f"{option} is {value}; it must have an entry"
-    if error.validator == "maxItems":
+    if keyword == "maxItems":
         return f"{option} has {len(error.instance)} entries; {rule} are allowed"
-    return f"{option} is {value}; {_PATTERNS[option]}"
+    if keyword == "enum":
+        why = f"allowed: {', '.join(filter(None, rule))}"
+    elif keyword == "type":
+        kinds = [rule] if isinstance(rule, str) else rule
+        why = f"it must be {' or '.join(_TYPES[kind] for kind in kinds if kind != 'null')}"
+    elif keyword == "format":
+        why = error.cause
+    else:
+        why = _RULES[option if keyword == "pattern" else keyword].format(rule)
+    return f"{option} is {shown(error.instance)}; {why}"
 
 
-def _shown(value: object) -> str:
+def _value_faults(config: Mapping[str, Any]) -> Iterator[Problem]:
+    is_list = isinstance(config.get("master"), list)
+    for index, entry in enumerate(_masters(config)):
+        why = isinstance(entry, str) and interface_name_fault(entry, ALTERNATIVE_NAME_BYTES)
+        if why:
+            yield _problem(("master", index) if is_list else ("master",), entry, why)
+    name = value_at(config, "ipam", "type")
+    if name and name == config.get("type"):
+        yield _problem(("ipam", "type"), name, "it is not an IPAM plugin")
+    for path in (("runtimeConfig", "mac"), ("args", "cni", "mac")):
+        if address := value_at(config, *path):  # a pod asks for it, and would get another one
+            text = f"{_dotted(path)} asks for the MAC address {shown(address)}; {MAC_RULE}"
+            yield Problem(path, text)
+
+
+def _host_faults(config: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield what keeps the host from having its part of the network."""
+    has_access, flag = config.get("hostAccess") is True, config.get("flag") or "bridge"
+    in_container = config.get("linkInContainer") is True
+    if has_access and flag != "bridge":
+        text = f"hostAccess needs the flag bridge; {shown(flag)} keeps interfaces apart"
+        yield Problem(("hostAccess",), text)
+    if has_access and in_container:
+        text = "hostAccess needs a master on the host; with linkInContainer it is in the container"
+        yield Problem(("hostAccess",), text)
+    if config.get("vlan") and in_container:
+        yield Problem(("vlan",), "vlan needs a master on the host; linkInContainer is set")
+    subnets = config.get("routesViaHost")
+    if subnets and isinstance(subnets, list):
+        if not has_access:
+            yield Problem(("routesViaHost",), "routesViaHost needs hostAccess")
+        for index, subnet in enumerate(subnets):
+            if isinstance(subnet, str) and (why := _subnet_fault(subnet)):
+                yield _problem(("routesViaHost", index), subnet, why)
+
+
+def _subnet_fault(text: str) -> str:
+    from ipaddress import ip_network
+
+    try:
+        subnet = ip_network(text, strict=False)
+    except ValueError:
+        return "it must be a subnet such as 10.96.0.0/12"
+    if subnet.prefixlen == 0:
+        return "a default route is for ipam.routes"
+    return f"did you mean {subnet}?" if str(subnet) != text else ""
+
+
+def _problem(path: Path, value: object, why: str) -> Problem:
+    return Problem(path, f"{_dotted(path)} is {shown(value)}; {why}")
+
+
+def _dotted(path: Iterable[object]) -> str:
+    return ".".join(map(str, path))
+
+
+def shown(value: object) -> str:
+    """Return a value as JSON, not more of it than a message can have."""
     return shortened(json.dumps(value))
 
 
-def _master_faults(config: Mapping[str, Any]) -> list[Fault]:
-    master = config.get("master")
-    entries: list[Any] = master if isinstance(master, list) else [master] if master else []
-    found = []
-    for index, entry in enumerate(entries):
-        fault = isinstance(entry, str) and interface_name_fault(entry, ALTERNATIVE_NAME_BYTES)
-        if fault:
-            path = ("master", index) if isinstance(master, list) else ("master",)
-            text = f"{'.'.join(map(str, path))} is {_shown(entry)}; {fault}"
-            found.append(Fault(path, text))
-    return found
-
-
-def _ipam_type(config: Mapping[str, Any]) -> object:
-    ipam = config.get("ipam")
-    return ipam.get("type") if isinstance(ipam, dict) else None
-
-
-def _ipam_faults(config: Mapping[str, Any]) -> list[Fault]:
-    name = _ipam_type(config)
-    if not name or name != config.get("type"):
-        return []
-    return [Fault(("ipam", "type"), f"ipam.type is {_shown(name)}, which is not an IPAM plugin")]
-
-
-def _mac_faults(config: Mapping[str, Any]) -> list[Fault]:
-    """Refuse a MAC address that a pod asks for, rather than give it another one."""
-    found = []
-    for path in (("runtimeConfig", "mac"), ("args", "cni", "mac")):
-        part: Any = config
-        for key in path:
-            part = part.get(key) if isinstance(part, dict) else None
-        if part:
-            text = f"{'.'.join(path)} asks for the MAC address {_shown(part)}; {MAC_RULE}"
-            found.append(Fault(path, text))
-    return found
-
-
-def _host_access_faults(config: Mapping[str, Any]) -> list[Fault]:
-    """Refuse what keeps the host's ipvlan interface from the containers'."""
-    if config.get("hostAccess") is not True:
-        return []
-    flag, path = config.get("flag") or "bridge", ("hostAccess",)
-    found = []
-    if flag != "bridge":
-        text = f"hostAccess needs the flag bridge; {_shown(flag)} keeps interfaces apart"
-        found.append(Fault(path, text))
-    if config.get("linkInContainer") is True:
-        text = "hostAccess needs a master on the host; with linkInContainer it is in the container"
-        found.append(Fault(path, text))
-    return found
-
-
-def _routes_via_host_faults(config: Mapping[str, Any]) -> list[Fault]:
-    subnets = config.get("routesViaHost")
-    if not isinstance(subnets, list) or not subnets:
-        return []
-    from ipaddress import ip_network
-
-    found = []
-    if config.get("hostAccess") is not True:
-        found.append(Fault(("routesViaHost",), "routesViaHost needs hostAccess"))
-    for index, subnet in enumerate(subnets):
-        if not isinstance(subnet, str):
-            continue  # the schema says so
-        why = "it must be a subnet such as 10.96.0.0/12"
-        with suppress(ValueError):
-            network = ip_network(subnet, strict=False)
-            why = f"did you mean {network}?" if str(network) != subnet else ""
-            if network.prefixlen == 0:
-                why = "a default route is for ipam.routes"
-        if why:
-            text = f"routesViaHost.{index} is {_shown(subnet)}; {why}"
-            found.append(Fault(("routesViaHost", index), text))
-    return found
-
-
-def _vlan_faults(config: Mapping[str, Any]) -> list[Fault]:
-    if not config.get("vlan") or config.get("linkInContainer") is not True:
-        return []
-    return [Fault(("vlan",), "vlan needs a master on the host; linkInContainer is set")]
+def value_at(value: object, *path: str) -> Any:
+    """Return what a path of keys leads to; None if it leads nowhere."""
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
 def _prev_result(config: Mapping[str, Any], version: str) -> Result | None:

@@ -14,67 +14,6 @@ from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import Any
 
-_TYPES: dict[str, type] = {
-    "array": list,
-    "boolean": bool,
-    "integer": int,
-    "null": type(None),
-    "object": dict,
-    "string": str,
-}
-_ANNOTATIONS = frozenset(("$schema", "$id", "title", "description", "default"))
-
-
-def is_valid(document: Any, schema: dict[str, Any]) -> bool:
-    """Return whether ``document`` is certainly valid; False if a keyword is unknown."""
-    return all(
-        _obeys(document, keyword, rule)
-        for keyword, rule in schema.items()
-        if keyword not in _ANNOTATIONS
-    )
-
-
-def _obeys(document: Any, keyword: str, rule: Any) -> bool:
-    if keyword not in _CHECKS:
-        return False
-    kind, check = _CHECKS[keyword]
-    return not isinstance(document, kind) or check(document, rule)
-
-
-def _type(document: Any, kinds: str | list[str]) -> bool:
-    return any(_is(document, kind) for kind in ([kinds] if isinstance(kinds, str) else kinds))
-
-
-def _is(document: Any, kind: str) -> bool:
-    if isinstance(document, bool):
-        return kind == "boolean"
-    if kind == "integer" and isinstance(document, float):
-        return document.is_integer()
-    return isinstance(document, _TYPES[kind])
-
-
-def _enum(document: Any, values: list[Any]) -> bool:
-    # 0 and False, 1 and True are equal in Python but not in JSON.
-    return any(
-        document == value and isinstance(document, bool) == isinstance(value, bool)
-        for value in values
-    )
-
-
-def _properties(document: dict[str, Any], schemas: dict[str, dict[str, Any]]) -> bool:
-    return all(
-        is_valid(document[name], schema) for name, schema in schemas.items() if name in document
-    )
-
-
-def _pattern(document: str, pattern: str) -> bool:
-    if pattern in _PATTERNS:
-        return _PATTERNS[pattern](document)
-    import re
-
-    return re.search(pattern, document) is not None
-
-
 _OTHERS_IN_NAMES = str.maketrans("", "", "_.-")
 # What the schema's patterns ask, since importing re takes longer than the whole check.
 _PATTERNS: dict[str, Callable[[str], bool]] = {
@@ -85,16 +24,49 @@ _PATTERNS: dict[str, Callable[[str], bool]] = {
         and text.removesuffix("\n").translate(_OTHERS_IN_NAMES).isalnum()
     ),
 }
+_TYPES = {
+    type(None): "null",
+    bool: "boolean",
+    int: "integer",
+    str: "string",
+    list: "array",
+    dict: "object",
+}
+_ANNOTATIONS = frozenset(("$schema", "$id", "title", "description", "default"))
+
+
+def is_valid(document: Any, schema: dict[str, Any]) -> bool:
+    """Return whether ``document`` is certainly valid; False if a keyword is unknown."""
+    for keyword in schema.keys() - _ANNOTATIONS:
+        if keyword not in _CHECKS:
+            return False
+        kind, check = _CHECKS[keyword]
+        if isinstance(document, kind) and not check(document, schema[keyword]):
+            return False
+    return True
+
+
+def _type(document: Any, kinds: str | list[str]) -> bool:
+    is_whole = isinstance(document, float) and document.is_integer()
+    kind = "integer" if is_whole else _TYPES.get(type(document))
+    return kind in ([kinds] if isinstance(kinds, str) else kinds)
+
+
+def _properties(document: dict[str, Any], schemas: dict[str, dict[str, Any]]) -> bool:
+    return all(is_valid(document[name], schemas[name]) for name in schemas if name in document)
+
+
 # For each keyword, the documents that it is about, and what it asks of them.
 _CHECKS: dict[str, tuple[type | tuple[type, ...], Callable[[Any, Any], bool]]] = {
     "type": (object, _type),
-    "enum": (object, _enum),
+    # Ours have strings and null. Of numbers, 1 and True are equal in Python but not in JSON.
+    "enum": (object, lambda document, values: document in values),
     "required": (dict, lambda document, names: all(name in document for name in names)),
     "properties": (dict, _properties),
     "items": (list, lambda document, schema: all(is_valid(each, schema) for each in document)),
     "minItems": (list, lambda document, least: len(document) >= least),
     "maxItems": (list, lambda document, most: len(document) <= most),
-    "pattern": (str, _pattern),
+    "pattern": (str, lambda text, pattern: pattern in _PATTERNS and _PATTERNS[pattern](text)),
     "minimum": ((int, float), lambda document, least: document >= least),
     "maximum": ((int, float), lambda document, most: document <= most),
 }

@@ -18,7 +18,7 @@ from sampling import is_long, sample
 from scene import Scene
 
 from cni_ipvlan.cli import configs, validate
-from cni_ipvlan.cli.validate.ipam import Problem
+from cni_ipvlan.config.netconf import Problem
 
 ROUTER = "10.1.0.1"
 

@@ -55,7 +55,7 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 )
 ATTACHMENTS_KEY = "cni.dev/valid-attachments"
 PROPERTIES = netconf.schema()["properties"]
-OPTIONS = (*netconf.options(), ATTACHMENTS_KEY, "disableCheck")
+OPTIONS = (*PROPERTIES, ATTACHMENTS_KEY, "disableCheck")
 NAMES = TEXT | st.sampled_from(
     ["eth0", "net1", "altname-" + "x" * 119, "a#b", "-x", "-j", "show", "-batch", "type", "ü",
      "dev", "help", 'q"', "x" * 15]

@@ -206,7 +206,7 @@ def test_misspelt_options_are_suspicious_and_other_keys_are_not() -> None:
         "", "m", "mutt", "masters2", "retsam", "bridge", "vlan", "logFile", "kubeconfig", "plugins",
         "delegates", "cni.dev/valid-attachments", "disableCheck", "isGateway", "x" * 1000,
     ]  # fmt: skip
-    assert suspicious_keys(dict.fromkeys([*netconf.options(), *others], 1)) == []
+    assert suspicious_keys(dict.fromkeys([*netconf.schema()["properties"], *others], 1)) == []
 
 
 def test_words_of_other_programs_are_understood() -> None:

@@ -14,11 +14,11 @@ from cni_ipvlan.cli.doctor.node import Tools
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, reported
 from cni_ipvlan.cli.reading import json_path
 from cni_ipvlan.cli.validate.conflicts import expected_master, with_host
-from cni_ipvlan.cli.validate.ipam import IpamConfig, Problem
+from cni_ipvlan.cli.validate.ipam import IpamConfig
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.result import Address
 from cni_ipvlan.config import netconf
-from cni_ipvlan.config.netconf import NetConf
+from cni_ipvlan.config.netconf import NetConf, Problem
 from cni_ipvlan.iproute import commands, machine, queries
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.plugin import dhcp, explain, host_access, host_local, inventory, modes

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from cni_ipvlan import log_file
 from cni_ipvlan.cli import reading
 from cni_ipvlan.cli.configs import NetworkConfig
-from cni_ipvlan.cli.validate.conflicts import Masters
-from cni_ipvlan.cli.validate.ipam import Problem, in_ipam, misspelt, nameservers
+from cni_ipvlan.cli.validate.conflicts import Begin, Masters
+from cni_ipvlan.cli.validate.ipam import in_ipam, misspelt, nameservers
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.result import parse as parse_result
 from cni_ipvlan.cni.versions import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
-from cni_ipvlan.iproute.transaction import Transaction
+from cni_ipvlan.config.netconf import Problem
 from cni_ipvlan.plugin.master import LEAST_MTU
 
 
 def in_all(
-    networks: Sequence[NetworkConfig], begin: Callable[[], Transaction] | None = None
+    networks: Sequence[NetworkConfig], begin: Begin | None = None
 ) -> Iterator[tuple[NetworkConfig, Problem]]:
     """Yield the problems of each configuration, and the conflicts between them.
 
@@ -38,7 +38,7 @@ def in_all(
 def in_config(network: NetworkConfig) -> list[Problem]:
     """Return the problems of one configuration."""
     config = network.config
-    found = [Problem(*fault) for fault in netconf.faults(config)]
+    found = netconf.faults(config)
     broken = {problem.path[:1] for problem in found}
     found += _in_options(config, is_chained=bool(network.before))
     if ("ipam",) not in broken:
@@ -59,7 +59,8 @@ def _placed(network: NetworkConfig, found: Iterable[Problem]) -> Iterator[Proble
 
 def _in_options(config: dict[str, Any], *, is_chained: bool) -> Iterator[Problem]:
     """Yield what the schema of the options can't express, except for ipam."""
-    yield from misspelt(config, netconf.options(), ())
+    properties = netconf.schema()["properties"]
+    yield from misspelt(config, properties, ())
     yield from _version(config.get("cniVersion"))
     if not (is_chained or netconf.ipam_type(config) or config.get("prevResult")):
         yield Problem((), "ipam must be given, with a type, unless the plugin is chained")
@@ -68,12 +69,12 @@ def _in_options(config: dict[str, Any], *, is_chained: bool) -> Iterator[Problem
         yield Problem(("mtu",), f"mtu is {mtu}; it must be {LEAST_MTU} or more, or 0")
     dns = config.get("dns")
     if isinstance(dns, dict):
-        yield from misspelt(dns, netconf.schema()["properties"]["dns"]["properties"], ("dns",))
+        yield from misspelt(dns, properties["dns"]["properties"], ("dns",))
         yield from nameservers(dns, ("dns",))
     for option in ("logFile", "captureDir"):
-        yield from _log_file(option, config.get(option))
-    capabilities = config.get("capabilities")
-    if isinstance(capabilities, dict) and capabilities.get("mac"):
+        if (name := config.get(option)) and isinstance(name, str):
+            yield from _log_file(option, name)
+    if netconf.value_at(config, "capabilities", "mac"):
         text = "capabilities.mac lets pods ask for a MAC address, which ADD refuses"
         yield Problem(("capabilities", "mac"), f"{text}: {netconf.MAC_RULE}")
     if isinstance(config.get("prevResult"), dict):
@@ -92,11 +93,8 @@ def _version(version: object) -> Iterator[Problem]:
         yield Problem(("cniVersion",), f"cniVersion is {version!r}; supported: {supported}")
 
 
-def _log_file(option: str, name: object) -> Iterator[Problem]:
-    if not name or not isinstance(name, str):
-        return
-    fault = log_file.fault(name)
-    if fault:
+def _log_file(option: str, name: str) -> Iterator[Problem]:
+    if fault := log_file.fault(name):
         yield Problem((option,), f"{option} is {name!r}; {fault}")
     elif option == "captureDir":
         path = f"{log_file.DIRECTORY}/{name.removeprefix(f'{log_file.DIRECTORY}/')}"

@@ -14,7 +14,7 @@ from cni_ipvlan.cli.options import FILE, command, json_option
 from cni_ipvlan.cli.output import PROBLEM, WARNING
 from cni_ipvlan.cli.reading import json_path
 from cni_ipvlan.cli.validate import in_all, schema
-from cni_ipvlan.cli.validate.ipam import Problem
+from cni_ipvlan.config.netconf import Problem
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.log import one_line
 

@@ -7,10 +7,10 @@ from ipaddress import ip_address
 
 from cni_ipvlan.cli.configs import NetworkConfig
 from cni_ipvlan.cli.reading import Path
-from cni_ipvlan.cli.validate.ipam import MOST_COMPARED, IpamConfig, Pool, Problem
+from cni_ipvlan.cli.validate.ipam import MOST_COMPARED, IpamConfig, Pool
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.config import netconf
-from cni_ipvlan.config.netconf import NetConf
+from cni_ipvlan.config.netconf import NetConf, Problem
 from cni_ipvlan.iproute import IprouteError
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
 from cni_ipvlan.iproute.namespace import Namespace
@@ -22,6 +22,8 @@ from cni_ipvlan.plugin.status import likely_addresses
 
 # The names and patterns of a network's master; none for that of the default route.
 Entries = tuple[str, ...]
+Begin = Callable[[], Transaction]
+_Known = list[tuple[NetworkConfig, list[Pool]]]  # of a master, with what each network gives out
 
 
 class Masters:
@@ -31,10 +33,10 @@ class Masters:
     ``begin`` is given, this machine's masters are looked at once, by a transaction it returns.
     """
 
-    def __init__(self, begin: Callable[[], Transaction] | None) -> None:
+    def __init__(self, begin: Begin | None) -> None:
         self._begin = begin
         self._here: dict[Entries, Master | CniError | None] = {}
-        self._known: dict[Entries, list[tuple[NetworkConfig, list[Pool]]]] = {}
+        self._known: dict[Entries, _Known] = {}
         self._compared = 0
 
     def conflicts(self, network: NetworkConfig, *, is_sound: bool) -> Iterator[Problem]:
@@ -67,9 +69,7 @@ class Masters:
             yield from _refused(network, master, self._begin)
 
 
-def _refused(
-    network: NetworkConfig, master: Master, begin: Callable[[], Transaction]
-) -> Iterator[Problem]:
+def _refused(network: NetworkConfig, master: Master, begin: Begin) -> Iterator[Problem]:
     """Yield what an ADD on this machine would refuse, which may not be the node."""
     conf = netconf.parse(network.config, network.version)
     addresses = likely_addresses(network.config.get("ipam"))
@@ -81,13 +81,10 @@ def _refused(
         except IprouteError:
             continue  # as where the master is looked at
         except CniError as error:
-            text = f"on this machine, {error.msg}"
-            yield Problem(("hostAccess",), text, is_warning=True)
+            yield Problem(("hostAccess",), f"on this machine, {error.msg}", is_warning=True)
 
 
-def _overlaps(
-    network: NetworkConfig, ipam: IpamConfig, known: list[tuple[NetworkConfig, list[Pool]]]
-) -> Iterator[Problem]:
+def _overlaps(network: NetworkConfig, ipam: IpamConfig, known: _Known) -> Iterator[Problem]:
     """Yield what another network of the master gives out, too; not one with the same leases."""
     rivals = [each for each in known if _leases(each[0]) != _leases(network)]
     for own in ipam.pools:
@@ -100,9 +97,7 @@ def _overlaps(
                 break
 
 
-def _find_here(
-    network: NetworkConfig, begin: Callable[[], Transaction]
-) -> Master | CniError | None:
+def _find_here(network: NetworkConfig, begin: Begin) -> Master | CniError | None:
     """Return a master; None on a machine without it, or without ip: it may be for another one.
 
     It is an error if its VLAN can't be made.

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 from cni_ipvlan.cli.reading import Path
 from cni_ipvlan.cni.delegate import INTERFACE_PLUGINS, PERMITTED
 from cni_ipvlan.config import netconf
+from cni_ipvlan.config.netconf import Problem
 from cni_ipvlan.iproute import packets
 from cni_ipvlan.plugin.addressing import LEAST_MTU_OF_IPV6
 from cni_ipvlan.suggest import nearest_first
@@ -31,29 +32,16 @@ _WITHOUT_SEVERAL = (None, "", "0.1.0", "0.2.0")  # versions with one address of 
 MOST_COMPARED = 1000  # ranges; each is compared with every other
 
 
-class Problem(NamedTuple):
-    """What is wrong in a configuration, and the path of its place.
-
-    It is an error if something is refused, is ignored, or does harm; it is a warning
-    if the network works all the same, or works for some.
-    """
-
-    path: Path
-    text: str
-    is_warning: bool = False
-
-
 def misspelt(entry: Mapping[str, Any], options: Collection[str], path: Path) -> Iterator[Problem]:
     """Yield the keys that are not options but look like one, or are another program's."""
     for key in entry:
-        (name, *_), is_near = nearest_first(key, options)
-        name = netconf.FOREIGN.get(key, name)
-        if key in options:
-            continue
-        if not name:
-            yield Problem((*path, key), f"{key} {netconf.NOTHING_HERE}", is_warning=True)
-        elif name in options and (is_near or key in netconf.FOREIGN):
-            yield Problem((*path, key), f"{key} is unknown; did you mean {name}?")
+        if key not in options:
+            (name, *_), is_near = nearest_first(key, options)
+            meant = netconf.FOREIGN.get(key, name if is_near else None)
+            if meant in options:
+                yield Problem((*path, key), f"{key} is unknown; did you mean {meant}?")
+            elif meant == "":
+                yield Problem((*path, key), f"{key} {netconf.NOTHING_HERE}", is_warning=True)
 
 
 def nameservers(dns: Mapping[str, Any], path: Path) -> Iterator[Problem]:
@@ -116,8 +104,8 @@ class IpamConfig:
 
     def may_be_given(self, capability: str) -> bool:
         """Whether the runtime hands addresses or ranges to the plugin."""
-        parts = (self.config.get("capabilities"), self.config.get("runtimeConfig"))
-        return any(isinstance(part, dict) and part.get(capability) for part in parts)
+        parts = ("capabilities", "runtimeConfig")
+        return any(netconf.value_at(self.config, part, capability) for part in parts)
 
 
 def _entries(values: list[dict[str, Any]] | None, *path: str | int) -> Entries:
@@ -236,11 +224,10 @@ def in_ipam(config: dict[str, Any]) -> Iterator[Problem]:
 def _in_families(config: dict[str, Any], families: list[int]) -> Iterator[Problem]:
     mtu = config.get("mtu") or 0
     if _IPV6 in families and isinstance(mtu, int) and 0 < mtu < LEAST_MTU_OF_IPV6:
-        text = f"mtu is {mtu}; IPv6 addresses need {LEAST_MTU_OF_IPV6} or more"
-        yield Problem(("mtu",), text)
+        least = f"IPv6 addresses need {LEAST_MTU_OF_IPV6} or more"
+        yield Problem(("mtu",), f"mtu is {mtu}; {least}")
     if config.get("cniVersion") in _WITHOUT_SEVERAL and len(families) > len(set(families)):
-        text = "two addresses of one family need cniVersion 0.3.0 or newer"
-        yield Problem(("ipam",), text)
+        yield Problem(("ipam",), "two addresses of one family need cniVersion 0.3.0 or newer")
 
 
 def _unknown(kind: str) -> Iterator[Problem]:
@@ -291,10 +278,8 @@ def _in_host_local(ipam: IpamConfig) -> Iterator[Problem]:
     options = ipam.options
     if not ("subnet" in options or options.get("ranges") or ipam.may_be_given("ipRanges")):
         yield Problem(("ipam",), "host-local needs a subnet or ranges")
-    for key in () if "subnet" in options else ("gateway", *_ENDS):
-        if options.get(key):
-            text = f"{key} is ignored, since it is not in one of the ranges"
-            yield Problem(("ipam", key), text)
+    for key in () if "subnet" in options else filter(options.get, ("gateway", *_ENDS)):
+        yield Problem(("ipam", key), f"{key} is ignored, since it is not in one of the ranges")
     others: list[Pool] = []
     for group in ipam.sets:
         sound = []
@@ -329,29 +314,24 @@ def _ends(each: Pool) -> Iterator[Problem]:
 def _gateway(ipam: IpamConfig, each: Pool, around: list[Pool]) -> Iterator[Problem]:
     """Yield why a gateway is none; one of its family does no harm until a route needs it."""
     hop, family = each.gateway, each.subnet.version
-    why = _no_next_hop(ipam, hop, around, family) if hop is not None else ""
-    if hop is not None and why:
+    if hop and (why := _no_next_hop(ipam, hop, around, family)):
         is_needed = any(dst.version == family and gw is None for _, dst, gw in ipam.routes)
         is_warning = hop.version == family and not is_needed
         yield Problem((*each.path, "gateway"), f"gateway is {hop}, {why}", is_warning)
 
 
 def _in_routes(ipam: IpamConfig, mode: str) -> Iterator[Problem]:
-    gateways = {each.gateway.version for each in ipam.pools if each.gateway is not None}
+    gateways = {each.gateway.version for each in ipam.pools if each.gateway}
     families = {each.subnet.version for each in ipam.pools}
     for path, dst, gw in ipam.routes:
-        if families and dst.version not in families and not dst.network.prefixlen:
-            text = (
-                f"the route to {dst} is of IPv{dst.version}, of which the container has no address"
-            )
-            yield Problem(path, text, is_warning=True)
-        why = _no_next_hop(ipam, gw, ipam.pools, dst.version) if gw is not None else ""
-        if why:
+        is_default = not dst.network.prefixlen
+        if is_default and families and dst.version not in families:
+            text = f"the route to {dst} is of IPv{dst.version}"
+            yield Problem(path, f"{text}, of which the container has no address", is_warning=True)
+        if gw and (why := _no_next_hop(ipam, gw, ipam.pools, dst.version)):
             yield Problem((*path, "gw"), f"gw is {gw}, {why}")
-        is_default = not dst.network.prefixlen and gw is None
-        if is_default and mode == "l2" and dst.version not in gateways:
-            text = f"the default route {dst} has no gateway; mode l2 needs one"
-            yield Problem(path, text)
+        if is_default and not gw and mode == "l2" and dst.version not in gateways:
+            yield Problem(path, f"the default route {dst} has no gateway; mode l2 needs one")
 
 
 def _no_next_hop(ipam: IpamConfig, hop: Address, around: list[Pool], family: int) -> str:
