@@ -8,13 +8,12 @@ version that a runtime would give it.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import stat
 import sys
 from base64 import b64decode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, BinaryIO, NamedTuple
 
@@ -22,7 +21,6 @@ from cni_ipvlan.cli import reading
 from cni_ipvlan.cli.reading import JSON_SUFFIXES, ConfigError, Document, Path
 from cni_ipvlan.cni import request
 from cni_ipvlan.cni.delegate import INTERFACE_PLUGINS
-from cni_ipvlan.cni.errors import shortened
 from cni_ipvlan.cni.versions import VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
 
@@ -39,6 +37,7 @@ _MOST_NETWORKS = 1000  # in a file
 _MOST_PLUGINS = 100  # in a list
 _MOST_ITEMS = 1000  # in any list of a configuration
 _OF_THE_LIST = ("name", "cniVersion")  # what libcni copies from a list into its plugins
+Config = dict[str, Any]
 _Types = tuple[str, ...]  # of plugins
 _VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})*")
 
@@ -50,16 +49,15 @@ class NoSuchNetworkError(ConfigError):
 class NetworkConfig(NamedTuple):
     """One configuration for the plugin, and its place.
 
-    ``path`` (keys and indexes) leads to it in ``root``, the document with that number, through
-    strings of JSON; ``root_path`` leads to the last such string. ``before`` and ``after`` are the
-    types of the other plugins in its list. ``definition`` is the name of its
-    NetworkAttachmentDefinition, prefixed with the namespace if it has one.
+    ``path`` (keys and indexes) leads to it in ``root``, its document, through strings of JSON;
+    ``root_path`` leads to the last such string. ``before`` and ``after`` are the types of the
+    other plugins in its list. ``definition`` is the name of its NetworkAttachmentDefinition,
+    prefixed with the namespace if it has one.
     """
 
     source: str
-    document: int
     path: Path
-    config: dict[str, Any]
+    config: Config
     root: Document
     root_path: Path = ()
     before: _Types = ()
@@ -134,23 +132,15 @@ def _bounded(source: str, file: BinaryIO) -> bytes:
     return text
 
 
-def read(source: str, text: str) -> Contents:
-    """Return every ipvlan configuration in a text, and what is wrong with the text."""
+def read(source: str, text: str | None = None) -> Contents:
+    """Return every ipvlan configuration in a source, perhaps read before, and what is wrong."""
     found = Contents([], [])
     try:
-        for number, document in reading.read(source, text):
-            _Reader(source, number, found, document).read(document.value, ())
+        for document in reading.read(source, read_source(source) if text is None else text):
+            _Reader(source, found, document).read(document.value, ())
     except ConfigError as error:
         found.faults.append(error)
     return found
-
-
-def read_file(file: str) -> Contents:
-    """Return every ipvlan configuration in a file, and what is wrong with it."""
-    try:
-        return read(file, read_source(file))
-    except ConfigError as error:
-        return Contents([], [error])
 
 
 def on_node() -> Contents:
@@ -158,7 +148,7 @@ def on_node() -> Contents:
     found = Contents([], [])
     for name in sorted(os.listdir(DIRECTORY)) if os.path.isdir(DIRECTORY) else ():
         if name.endswith(JSON_SUFFIXES):
-            networks, faults = read_file(os.path.join(DIRECTORY, name))
+            networks, faults = read(os.path.join(DIRECTORY, name))
             found.networks.extend(networks)
             found.faults.extend(faults)
     return found
@@ -181,15 +171,14 @@ def known() -> Known:
     found: Known = {}
     for directory in (DIRECTORY, *KEPT):
         for name in listed(directory):
-            file = os.path.join(directory, name)
-            if directory == DIRECTORY and not name.endswith(JSON_SUFFIXES):
-                continue
-            with suppress(ConfigError):
-                text = kept(file) if directory in KEPT else read_source(file)
-                here = load(file, text)
-                found.setdefault(str(reading.object_in(text).get("name")), [])
-                for network in here:
-                    found.setdefault(network.name, []).append(network)
+            file, is_kept = os.path.join(directory, name), directory in KEPT
+            if is_kept or name.endswith(JSON_SUFFIXES):
+                with suppress(ConfigError):
+                    text = kept(file) if is_kept else read_source(file)
+                    networks = load(file, text)
+                    found.setdefault(str(reading.object_in(text).get("name")), [])
+                    for network in networks:
+                        found.setdefault(network.name, []).append(network)
     return found
 
 
@@ -220,7 +209,7 @@ def load(source: str, text: str) -> list[NetworkConfig]:
 
 def choose(source: str, network: str | None) -> NetworkConfig:
     """Return the selected configuration; raises ConfigError unless exactly one matches."""
-    candidates, faults = read(source, read_source(source))
+    candidates, faults = read(source)
     chosen = [
         each
         for each in candidates
@@ -230,24 +219,16 @@ def choose(source: str, network: str | None) -> NetworkConfig:
         raise faults[0]
     if not candidates:
         raise ConfigError(f"{source} has no configuration of type ipvlan")
+    labels = [each.label for each in chosen or candidates]
+    names = ", ".join(labels)
     if not chosen:
-        raise NoSuchNetworkError(
-            f"{source} has no network {network!r}; it has: {_labels(candidates)}"
-        )
+        raise NoSuchNetworkError(f"{source} has no network {network!r}; it has: {names}")
     if len(chosen) == 1:
         return chosen[0]
-    if len({each.label for each in chosen}) == 1:
-        raise ConfigError(
-            f"{source} has the network {chosen[0].label} {len(chosen)} times; "
-            "move the one to use into a file of its own"
-        )
-    raise ConfigError(
-        f"{source} has several networks: {_labels(chosen)}; choose one with --network"
-    )
-
-
-def _labels(networks: Sequence[NetworkConfig]) -> str:
-    return ", ".join(each.label for each in networks)
+    if len(set(labels)) == 1:
+        times = f"{source} has the network {labels[0]} {len(chosen)} times"
+        raise ConfigError(f"{times}; move the one to use into a file of its own")
+    raise ConfigError(f"{source} has several networks: {names}; choose one with --network")
 
 
 class _Reader(NamedTuple):
@@ -257,7 +238,6 @@ class _Reader(NamedTuple):
     """
 
     source: str
-    number: int
     found: Contents
     root: Document
     root_path: Path = ()
@@ -266,7 +246,7 @@ class _Reader(NamedTuple):
     def read(self, value: Any, path: Path) -> None:
         """Read a whole document, or an item of a Kubernetes list at ``path``."""
         if not isinstance(value, dict):
-            self._fault(path, f"it is {_shown(value)}; a network configuration is needed")
+            self._fault(path, f"it is {netconf.shown(value)}; a network configuration is needed")
         elif value.get("kind") == "NetworkAttachmentDefinition":
             self._read_definition(value, path)
         elif isinstance(value.get("items"), list) and "kind" in value:
@@ -281,7 +261,7 @@ class _Reader(NamedTuple):
             self.read_configuration(value, path)
         # else another Kubernetes object, such as a Pod
 
-    def read_configuration(self, value: dict[str, Any], path: Path) -> None:
+    def read_configuration(self, value: Config, path: Path) -> None:
         """Read a configuration, a list, or those that Multus delegates to."""
         plugins = value.get("plugins")
         # One for ipvlan may lack its type.
@@ -289,33 +269,33 @@ class _Reader(NamedTuple):
         if isinstance(plugins, list):
             self._read_list(value, path)
         elif plugins is not None:
-            self._fault((*path, "plugins"), f"plugins is {_shown(plugins)}; a list is needed")
+            text = f"plugins is {netconf.shown(plugins)}; a list is needed"
+            self._fault((*path, "plugins"), text)
         else:
             self._read_plugin(value, path, value.get("type", "ipvlan" if looks_so else ""))
 
     def _fault(self, path: Path, text: str, line: int | None = None) -> None:
-        error = ConfigError(text, self.source, line or self.root.line(path), self.number, path)
-        self.found.faults.append(error)
+        self.found.faults.append(self._error(path, text, line))
 
-    def _check_case(self, value: dict[str, Any], key: str, path: Path) -> None:
-        for each in value:
-            if key not in value and each.lower() == key:
-                self._fault((*path, each), f"{each} is unknown; did you mean {key}?")
+    def _error(self, path: Path, text: str, line: int | None = None) -> ConfigError:
+        line = line or self.root.line(path)
+        return ConfigError(text, self.source, line, self.root.number, path)
 
-    def _read_definition(self, value: dict[str, Any], path: Path) -> None:
+    def _read_definition(self, value: Config, path: Path) -> None:
         spec, metadata = _mapping(value, "spec"), _mapping(value, "metadata")
-        self._check_case(value, "spec", path)
-        self._check_case(spec, "config", (*path, "spec"))
-        for each in (path, (*path, "spec")):
-            for key in self.root.repeated.get(each, ()):
-                self._fault((*each, key), reading.DUPLICATE)
+        for where, key, place in ((value, "spec", path), (spec, "config", (*path, "spec"))):
+            for each in where:
+                if key not in where and each.lower() == key:
+                    self._fault((*place, each), f"{each} is unknown; did you mean {key}?")
+            for each in self.root.repeated.get(place, ()):
+                self._fault((*place, each), reading.DUPLICATE)
         config, place = spec.get("config"), (*path, "spec", "config")
         if isinstance(config, str) and config.strip():
             names = (metadata.get("name"), metadata.get("namespace"))
             self._read_string(config, place, *(str(each or "") for each in names))
         # Without one, Multus reads a file with the definition's name.
         elif config is not None and not isinstance(config, str):
-            kind = "a mapping" if isinstance(config, dict) else _shown(config)
+            kind = "a mapping" if isinstance(config, dict) else netconf.shown(config)
             text = f"config is {kind}; it must be a string of JSON: write config: |, then the JSON"
             self._fault(place, text)
 
@@ -328,7 +308,7 @@ class _Reader(NamedTuple):
             self._fault(path, why, error.line if block else None)
             return
         if not isinstance(inner.value, dict):
-            self._fault(path, f"it is {_shown(inner.value)}; a JSON object is needed")
+            self._fault(path, f"it is {netconf.shown(inner.value)}; a JSON object is needed")
             return
         self.root.repeated.update({(*path, *each): keys for each, keys in inner.repeated.items()})
         if block:
@@ -340,51 +320,45 @@ class _Reader(NamedTuple):
         reader = self._replace(root_path=path, definition=label)
         reader.read_configuration(inner.value, path)
 
-    def _read_delegates(self, delegates: list[Any], path: Path) -> None:
-        self._check_length(delegates, path, _MOST_PLUGINS)
-        reader = self._replace(definition="")
-        for index, delegate in enumerate(delegates[:_MOST_PLUGINS]):
-            if isinstance(delegate, dict):
-                reader.read_configuration(delegate, (*path, index))
-
-    def _check_length(self, values: list[Any], path: Path, most: int) -> None:
-        if len(values) > most:
-            self._fault(path, f"it has {len(values)} items; {most} are read at most")
-
-    def _read_list(self, value: dict[str, Any], path: Path) -> None:
+    def _read_list(self, value: Config, path: Path) -> None:
         """Copy a list's name and version into each of its plugins, as libcni does."""
         given = {"name": value["name"]} if "name" in value else {}
         version = _version(value)
         if version is not None:
             given["cniVersion"] = version
-        self._check_length(value["plugins"], (*path, "plugins"), _MOST_PLUGINS)
-        plugins = value["plugins"][:_MOST_PLUGINS]
-        for index, plugin in enumerate(plugins):
-            place = (*path, "plugins", index)
-            if isinstance(plugin, dict):
-                others = _types(plugins[:index]), _types(plugins[index + 1 :])
-                self._read_plugin({**plugin, **given}, place, plugin.get("type"), *others)
+        plugins = self._objects(value["plugins"], (*path, "plugins"))
+        types = tuple(str(plugin.get("type")) for _, plugin in plugins)
+        for index, (place, plugin) in enumerate(plugins):
+            others = types[:index], types[index + 1 :]
+            self._read_plugin({**plugin, **given}, place, plugin.get("type"), *others)
 
     def _read_plugin(
-        self,
-        plugin: dict[str, Any],
-        path: Path,
-        kind: object,
-        before: _Types = (),
-        after: _Types = (),
+        self, plugin: Config, path: Path, kind: object, before: _Types = (), after: _Types = ()
     ) -> None:
-        if isinstance(plugin.get("delegates"), list):
-            self._read_delegates(plugin["delegates"], (*path, "delegates"))
+        delegates = plugin.get("delegates")
+        if isinstance(delegates, list):
+            reader = self._replace(definition="")
+            for place, delegate in self._objects(delegates, (*path, "delegates")):
+                reader.read_configuration(delegate, place)
         elif kind == "ipvlan":
             self._add(plugin, path, before, after)
         elif kind not in INTERFACE_PLUGINS and netconf.is_one_slip(str(kind), "ipvlan"):
             self._fault((*path, "type"), f"type is {kind!r}; did you mean ipvlan?")
 
-    def _add(self, config: dict[str, Any], path: Path, before: _Types, after: _Types) -> None:
+    def _objects(self, values: list[Any], path: Path) -> list[tuple[Path, Config]]:
+        self._check_length(values, path, _MOST_PLUGINS)
+        items = enumerate(values[:_MOST_PLUGINS])
+        return [((*path, index), each) for index, each in items if isinstance(each, dict)]
+
+    def _check_length(self, values: list[Any], path: Path, most: int) -> None:
+        if len(values) > most:
+            self._fault(path, f"it has {len(values)} items; {most} are read at most")
+
+    def _add(self, config: Config, path: Path, before: _Types, after: _Types) -> None:
         faults = len(self.found.faults)
         if len(self.found.networks) == _MOST_NETWORKS:
             text = f"the file has more than {_MOST_NETWORKS} networks; put them into several"
-            raise ConfigError(text, self.source, self.root.line(path), self.number, path)
+            raise self._error(path, text)
         for place, value in _walk(config, path):
             if isinstance(value, list):
                 self._check_length(value, place, _MOST_ITEMS)
@@ -392,8 +366,7 @@ class _Reader(NamedTuple):
                 self._fault(place, template)
         if len(self.found.faults) == faults:
             where = (self.root, self.root_path, before, after, self.definition)
-            network = NetworkConfig(self.source, self.number, path, config, *where)
-            self.found.networks.append(network)
+            self.found.networks.append(NetworkConfig(self.source, path, config, *where))
 
 
 def _walk(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
@@ -406,22 +379,14 @@ def _walk(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
             yield from _walk(each, (*path, step))
 
 
-def _mapping(value: dict[str, Any], key: str) -> dict[str, Any]:
+def _mapping(value: Config, key: str) -> Config:
     found = value.get(key)
     return found if isinstance(found, dict) else {}
 
 
-def _types(plugins: Sequence[object]) -> _Types:
-    return tuple(str(each.get("type")) for each in plugins if isinstance(each, dict))
-
-
-def _version(document: dict[str, Any]) -> object:
+def _version(document: Config) -> object:
     """Return the highest version that a list names, as libcni does."""
     one, several = document.get("cniVersion"), document.get("cniVersions")
     named = [one, *several] if isinstance(several, list) and several else []
     readable = [each for each in named if isinstance(each, str) and _VERSION.fullmatch(each)]
     return max(readable, key=lambda each: [*map(int, each.split("."))], default=one)
-
-
-def _shown(value: object) -> str:
-    return shortened(json.dumps(value))

@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from itertools import pairwise, takewhile
 from typing import Any
 
 import click
@@ -20,7 +19,8 @@ from cni_ipvlan.state.registry import Registry
 
 _NAMED_NAMESPACES = "/run/netns"
 FILE = click.Path()  # for completion only; errors are reported when it is read
-_AS_JSON = re.compile("--json|--output=json|-ojson|-[vw]*j[jvw]*")  # several short ones are a word
+# Several short options are one word; here a NUL is between words.
+_AS_JSON = re.compile("\0(--json|--output[=\0]json|-o\0?json|-[vw]*j[jvw]*)\0")
 
 
 class Example(click.Command):
@@ -83,8 +83,7 @@ def netns_path(netns: str) -> str:
 
 def _named(what: str, fault_in: Callable[[str], str | None]) -> Callable[[str], str]:
     def convert(name: str) -> str:
-        fault = fault_in(name)
-        if fault:
+        if fault := fault_in(name):
             raise click.BadParameter(f"{name!r} is no {what}: {fault}")
         return name
 
@@ -110,16 +109,15 @@ def arguments(pairs: str) -> str:
 
 def address(text: str) -> str:
     """Return an IPv4 or IPv6 address in canonical form."""
-    if not packets.address_in(text):
-        raise click.BadParameter(f"{text!r} is not an IP address")
-    return packets.address_in(text)
+    if found := packets.address_in(text):
+        return found
+    raise click.BadParameter(f"{text!r} is not an IP address")
 
 
 def _namespaces(_ctx: Any, _param: Any, incomplete: str) -> list[CompletionItem]:
     if "/" in incomplete:
         return [CompletionItem(incomplete, type="file")]
-    names = os.listdir(_NAMED_NAMESPACES) if os.path.isdir(_NAMED_NAMESPACES) else []
-    return _items(names, incomplete)
+    return _items(configs.listed(_NAMED_NAMESPACES), incomplete)
 
 
 def complete_ends(ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
@@ -139,7 +137,7 @@ def _networks(ctx: click.Context, _param: Any, incomplete: str) -> list[Completi
     source = ctx.params.get("config")
     if not source or source == "-":
         return []
-    networks, _ = configs.read_file(source)
+    networks, _ = configs.read(source)
     return _items((each.label for each in networks), incomplete)
 
 
@@ -186,7 +184,5 @@ json_option = click.option(
 
 def is_json_wanted(words: Sequence[str]) -> bool:
     """Whether a command line asks for JSON, even if the rest of it can't be parsed."""
-    before = [*takewhile(lambda word: word != "--", words)]
-    return any(map(_AS_JSON.fullmatch, before)) or any(
-        option in ("-o", "--output") and value == "json" for option, value in pairwise(before)
-    )
+    before, _, _ = "\0".join(("", *words, "")).partition("\0--\0")
+    return _AS_JSON.search(f"{before}\0") is not None

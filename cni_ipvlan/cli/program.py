@@ -123,8 +123,8 @@ def _print_version(*, as_json: bool) -> None:
     with suppress(OSError):  # of which there is none where pip has installed it
         commit = Path(__file__).parents[1].joinpath("commit").read_text("ascii").strip()
     if as_json:
-        names = {"version": __version__, "commit": commit}
-        output.echo_json({**names, "supportedVersions": SUPPORTED_VERSIONS})
+        versions = {"version": __version__, "commit": commit}
+        output.echo_json({**versions, "supportedVersions": SUPPORTED_VERSIONS})
     else:
         output.echo(f"ipvlan, version {__version__}" + (f", commit {commit}" if commit else ""))
 
@@ -152,15 +152,12 @@ def ipvlan(ctx: click.Context, version: bool, dry_run: bool, as_json: bool, verb
         ctx.exit()
     if ctx.invoked_subcommand:
         if has_options:
-            raise click.UsageError(
-                f"options go after the command: ipvlan {ctx.invoked_subcommand} …"
-            )
+            text = f"options go after the command: ipvlan {ctx.invoked_subcommand} …"
+            raise click.UsageError(text)
+    elif not command and has_options:
+        text = "give a command, such as ipvlan show -j; or to replay a runtime's call"
+        raise click.UsageError(f"{text}, set CNI_COMMAND and its variables")
     elif not command:
-        if has_options:
-            raise click.UsageError(
-                "give a command, such as ipvlan show -j; or to replay a runtime's call, set "
-                "CNI_COMMAND and its variables"
-            )
         output.echo(*ctx.get_help().split("\n"))
     elif not dry_run and not verbose:
         raise click.UsageError("to replay a runtime's call, give --dry-run or -v")

@@ -11,7 +11,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator
-from itertools import count
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from cni_ipvlan.cni.strict_json import finite, in_words, refuse_constant
@@ -24,8 +24,6 @@ _MOST_CHARACTERS = 2 << 20  # at worst, YAML takes a minute and a gigabyte for s
 _MOST_LEVELS = 100  # of values in values
 _MOST_DIGITS = 100  # and other characters of a number
 _TOO_DEEP = f"it is nested too deeply: more than {_MOST_LEVELS} levels"
-_TOO_LONG = f"it has a number of more than {_MOST_DIGITS} characters"
-_TOO_LARGE = "it is too large, perhaps because of its aliases"
 _MOST_REPEATED = 100_000  # values of a file, by aliases; those of aliases make billions
 # An action of Go's text/template, which Helm uses: {{ .Values.x }}, {{- if …, {{ include "x" … }}
 _ACTION = re.compile(r"\{\{-?\s*(?:[.$/]|[a-zA-Z]\w*\b)[^{}]*\}\}")
@@ -42,23 +40,18 @@ _TAG = "tag:yaml.org,2002:"
 _NO_STRINGS = tuple(_TAG + kind for kind in ("null", "bool", "int", "float"))
 
 
+@dataclass(eq=False)
 class ConfigError(Exception):
     """What is wrong with a file: a sentence, and the place if it is known.
 
     ``document`` is counted from 1; ``path`` leads to the place in it.
     """
 
-    def __init__(
-        self,
-        text: str,
-        source: str = "",
-        line: int | None = None,
-        document: int = 1,
-        path: Path = (),
-    ) -> None:
-        super().__init__(text)
-        self.text, self.source, self.line = text, source, line
-        self.document, self.path = document, path
+    text: str
+    source: str = ""
+    line: int | None = None
+    document: int = 1
+    path: Path = ()
 
     def __str__(self) -> str:
         """Return the sentence, with the place before it."""
@@ -71,7 +64,7 @@ class ConfigError(Exception):
 
 
 class Document(NamedTuple):
-    """A value, and the line of each key and each item in it, counted from 1.
+    """A value, and the line of each key and each item in it; these and documents count from 1.
 
     ``repeated`` has the keys that an object has more than once; the last one is used. ``blocks``
     has the first lines of those strings whose lines are the file's.
@@ -81,6 +74,7 @@ class Document(NamedTuple):
     lines: dict[Path, int]
     repeated: dict[Path, list[str]]
     blocks: dict[Path, int]
+    number: int = 1
 
     def line(self, path: Path) -> int:
         """Return the line of the value at a path, or of the nearest that it would be in."""
@@ -106,8 +100,8 @@ def object_in(text: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def read(source: str, text: str) -> list[tuple[int, Document]]:
-    """Return the documents of a file, each with its number; raises ConfigError."""
+def read(source: str, text: str) -> list[Document]:
+    """Return the documents of a file that are not empty; raises ConfigError."""
     if not text.strip():
         raise ConfigError("the file is empty", source)
     if len(text) > _MOST_CHARACTERS:
@@ -117,7 +111,7 @@ def read(source: str, text: str) -> list[tuple[int, Document]]:
     is_json = is_json or source.endswith(JSON_SUFFIXES)
     try:
         try:
-            return [(1, parse_json(text))]
+            return [parse_json(text)]
         except ConfigError:
             if is_json:
                 raise
@@ -153,9 +147,7 @@ def parse_json(text: str, first_line: int = 1) -> Document:
         words = (each for each in _WORD.finditer(text) if each[0] in str(error).split())
         above = next((text.count("\n", 0, each.start()) for each in words), 0)
         raise ConfigError(str(error), line=first_line + above) from None
-    found = Document(value, {}, {}, {})
-    _locate(text, first_line, found)
-    return found
+    return _located(Document(value, {}, {}, {}), text, first_line)
 
 
 def _explained(text: str, error: json.JSONDecodeError) -> tuple[int, str]:
@@ -168,7 +160,7 @@ def _explained(text: str, error: json.JSONDecodeError) -> tuple[int, str]:
     return position, next(hints, in_words(error))
 
 
-def _locate(text: str, line: int, found: Document) -> None:
+def _located(found: Document, text: str, line: int) -> Document:
     """Find the lines and the repeated keys of valid JSON; raises ConfigError if it is too deep.
 
     PyYAML could find them, too, but takes 50 seconds and a gigabyte for 2 MiB; this takes two.
@@ -197,10 +189,11 @@ def _locate(text: str, line: int, found: Document) -> None:
             if word in "[{":
                 path.append(0 if word == "[" else None)
                 keys.append(set())
+    return found
 
 
-def parse_yaml(text: str) -> list[tuple[int, Document]]:
-    """Return the documents that are not empty, numbered from 1; raises ConfigError."""
+def parse_yaml(text: str) -> list[Document]:
+    """Return the documents that are not empty; raises ConfigError."""
     import yaml
 
     try:
@@ -221,75 +214,70 @@ class _Nodes:
     def __init__(self, text: str) -> None:
         import yaml
 
-        self._loader = yaml.SafeLoader(text)
+        self._roots = yaml.compose_all(text, yaml.SafeLoader)
+        self._constructor = yaml.constructor.SafeConstructor()
         self._may_have = len(text) + _MOST_REPEATED
+        self._found = Document(None, {}, {}, {})
 
-    def documents(self) -> Iterator[tuple[int, Document]]:
-        """Yield the documents that are not empty, each with its number."""
-        for number in count(1):
-            if not self._loader.check_node():
-                return
-            node = self._loader.get_node()
-            found = Document(None, {(): _line(node)}, {}, {})
-            value = self._value(node, (), found)
+    def documents(self) -> Iterator[Document]:
+        """Yield the documents that are not empty."""
+        for number, node in enumerate(self._roots, 1):
+            self._found = Document(None, {}, {}, {}, number)
+            value = self._value(node, (), _line(node))
             if value is not None:
-                yield number, found._replace(value=value)
+                yield self._found._replace(value=value)
 
-    def _value(self, node: Any, path: Path, found: Document) -> Any:
+    def _value(self, node: Any, path: Path, line: int) -> Any:
         """Return a node's value; put into the document what is known of it and what is in it."""
+        self._count(node)
         if len(path) > _MOST_LEVELS:
-            raise ConfigError(_TOO_DEEP, line=_line(node))
+            raise _error(node, _TOO_DEEP)
+        self._found.lines[path] = line
         if node.id == "scalar":
-            return self._scalar(node, path, found)
-        members: dict[str | int, tuple[Any, Any]]
+            return self._scalar(node, path)
         if node.id == "sequence":
-            members = {index: (each, each) for index, each in enumerate(node.value)}
-        else:
-            members = self._members(node)
-            times = Counter(key.value for key, _ in node.value if key.tag != f"{_TAG}merge")
-            if repeated := [key for key in times if times[key] > 1]:
-                found.repeated[path] = repeated
-        values: dict[str | int, Any] = {}
-        for step, (key, value) in members.items():
-            self._count(value)
-            place = (*path, step)
-            found.lines[place] = _line(key)
-            values[step] = self._value(value, place, found)
-        return values if node.id == "mapping" else list(values.values())
+            items = enumerate(node.value)
+            return [self._value(each, (*path, index), _line(each)) for index, each in items]
+        members = self._members(node)
+        times = Counter(key.value for key, _ in node.value if key.tag != f"{_TAG}merge")
+        if repeated := [key for key in times if times[key] > 1]:
+            self._found.repeated[path] = repeated
+        return {
+            name: self._value(value, (*path, name), _line(key))
+            for name, (key, value) in members.items()
+        }
 
-    def _members(self, node: Any) -> dict[str | int, tuple[Any, Any]]:
+    def _members(self, node: Any) -> dict[str, tuple[Any, Any]]:
         """Return the keys and values of a mapping, by key, also those that it merges (<<)."""
-        merged: dict[str | int, tuple[Any, Any]] = {}
-        own: dict[str | int, tuple[Any, Any]] = {}
+        merged: dict[str, tuple[Any, Any]] = {}
+        own: dict[str, tuple[Any, Any]] = {}
         for key, value in node.value:
             self._count(key)
             if key.id != "scalar":
-                raise ConfigError("a key must be a string", line=_line(key))
+                raise _error(key, "a key must be a string")
             if key.tag != f"{_TAG}merge":
                 own[key.value] = key, value
                 continue
-            several = value.value if value.id == "sequence" else [value]
-            if any(each.id != "mapping" for each in several):
-                text = "expected a mapping or list of mappings for merging"
-                raise ConfigError(text, line=_line(value))
-            for each in reversed(several):
+            for each in reversed(value.value if value.id == "sequence" else [value]):
                 self._count(each)
+                if each.id != "mapping":
+                    raise _error(value, "expected a mapping or list of mappings for merging")
                 merged |= self._members(each)
         return merged | own
 
     def _count(self, node: Any) -> None:
         self._may_have -= 1
         if self._may_have < 0:
-            raise ConfigError(_TOO_LARGE, line=_line(node))
+            raise _error(node, "it is too large, perhaps because of its aliases")
 
-    def _scalar(self, node: Any, path: Path, found: Document) -> Any:
+    def _scalar(self, node: Any, path: Path) -> Any:
         if node.style == "|":
-            found.blocks[path] = _line(node) + 1
+            self._found.blocks[path] = _line(node) + 1
         if node.tag not in _NO_STRINGS:
             return node.value
         if len(node.value) > _MOST_DIGITS:
-            raise ConfigError(_TOO_LONG, line=_line(node))
-        value = self._loader.construct_object(node)
+            raise _error(node, f"it has a number of more than {_MOST_DIGITS} characters")
+        value = self._constructor.construct_object(node)
         is_json = not isinstance(value, float) or math.isfinite(value)
         return value if is_json else node.value
 
@@ -297,3 +285,7 @@ class _Nodes:
 def _line(node: Any) -> int:
     line: int = node.start_mark.line
     return line + 1
+
+
+def _error(node: Any, text: str) -> ConfigError:
+    return ConfigError(text, line=_line(node))

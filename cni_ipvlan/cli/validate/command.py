@@ -64,7 +64,7 @@ def validate(files: tuple[str, ...], as_json: bool) -> int:
     rows: list[_Row] = []
     empty: list[str] = []
     for file in dict.fromkeys(_expanded(files, rows)):
-        found, faults = configs.read_file(file)
+        found, faults = configs.read(file)
         networks += found
         rows += (_Row(file, e.text, e.line, e.document, json_path(e.path)) for e in faults)
         empty += [] if found or faults else [file]
@@ -92,27 +92,27 @@ def _expanded(given: Iterable[str], rows: list[_Row]) -> Iterator[str]:
     Add a row for one that has none, or can't be read. Hidden directories are left out, and links to
     directories are not followed: Kubernetes mounts each file of a volume a second time in such.
     """
-
-    def report(error: OSError) -> None:
-        faults.append(_Row(each, f"cannot read {error.filename}: {error.strerror}"))
-
     for each in given:
-        files, faults = [] if os.path.isdir(each) else [each], list[_Row]()
-        for place, directories, names in os.walk(each, onerror=report) if not files else ():
+        if not os.path.isdir(each):
+            yield each
+            continue
+        files: list[str] = []
+        errors: list[OSError] = []
+        for place, directories, names in os.walk(each, onerror=errors.append):
             directories[:] = sorted(name for name in directories if not name.startswith("."))
             found = sorted(name for name in names if name.endswith(_SUFFIXES))
             files += [os.path.join(place, name) for name in found if not name.startswith(".")]
-        if not files and not faults:
-            names_of = ", ".join(f"*{suffix}" for suffix in _SUFFIXES)
-            faults.append(_Row(each, f"the directory has no file called {names_of}"))
-        rows += faults
+        for error in errors:
+            rows.append(_Row(each, f"cannot read {error.filename}: {error.strerror}"))
+        if not files and not errors:
+            rows.append(_Row(each, f"the directory has no file called *{', *'.join(_SUFFIXES)}"))
         yield from files
 
 
 def _of_network(network: NetworkConfig, problem: Problem) -> _Row:
     state, line = WARNING if problem.is_warning else PROBLEM, network.root.line(problem.path)
     path = json_path(problem.path)
-    return _Row(network.source, problem.text, line, network.document, path, state)
+    return _Row(network.source, problem.text, line, network.root.number, path, state)
 
 
 def _print(count: int, rows: list[_Row], empty: list[str], others: list[dict[str, Any]]) -> None:

@@ -128,6 +128,6 @@ def test_merged_keys_are_those_that_pyyaml_merges(
     inner = "".join(f", {key}: {value}" for key, value in own.items())
     for merged in (one, f"[{one}, {two}]", f"{{<<: {two}, d: 7}}", "[]"):
         text = f"{{<<: {merged}{inner}}}"
-        ((_, document),) = parse_yaml(text)
+        (document,) = parse_yaml(text)
         assert document.value == yaml.safe_load(text)
         assert document.repeated == {}

@@ -81,7 +81,7 @@ def test_many_documents_in_one_file_are_read() -> None:
     one, two = (yaml.safe_dump(definition(name, CONF)) for name in ("one", "two"))
     found = load(f"---\nnull\n---\n{one}---\n{pod}---\n{two}")
     assert [each.label for each in found] == ["one", "two"]
-    assert [each.document for each in found] == [2, 4]
+    assert [each.root.number for each in found] == [2, 4]
 
 
 @pytest.fixture
