@@ -47,9 +47,10 @@ def chosen(config: str, network: str | None) -> configs.NetworkConfig:
     """Return the network that --config and --network select; raises BadParameter."""
     try:
         return configs.choose(config, network)
+    except configs.NoSuchNetworkError as error:
+        raise wrong(str(error), "--network") from None
     except configs.ConfigError as error:
-        is_unknown = isinstance(error, configs.NoSuchNetworkError)
-        raise wrong(str(error), *(("--network",) if is_unknown else ("-c", "--config"))) from None
+        raise wrong(str(error), "-c", "--config") from None
 
 
 def namespace_at(netns: str) -> namespace.Namespace:

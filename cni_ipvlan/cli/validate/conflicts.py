@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address
+from itertools import islice
 
 from cni_ipvlan.cli.configs import NetworkConfig
 from cni_ipvlan.cli.reading import Path
@@ -88,13 +89,10 @@ def _overlaps(network: NetworkConfig, ipam: IpamConfig, known: _Known) -> Iterat
     """Yield what another network of the master gives out, too; not one with the same leases."""
     rivals = [each for each in known if _leases(each[0]) != _leases(network)]
     for own in ipam.pools:
-        for other, pools in rivals:
-            theirs = next(filter(own.overlaps, pools), None)
-            if theirs:
-                text = f"{own.span} overlaps with {theirs.span} of {_who(other)}, on the same "
-                text += "master; an address in use there is refused here"
-                yield Problem(own.path, text)
-                break
+        shared = ((other, each) for other, pools in rivals for each in filter(own.overlaps, pools))
+        for other, theirs in islice(shared, 1):
+            text = f"{own.span} overlaps with {theirs.span} of {_who(other)}, on the same master"
+            yield Problem(own.path, f"{text}; an address in use there is refused here")
 
 
 def _find_here(network: NetworkConfig, begin: Begin) -> Master | CniError | None:
