@@ -10,9 +10,7 @@ from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from cni_ipvlan.cni.request import Stdin
-    from cni_ipvlan.iproute.interrupts import Interrupts
-    from cni_ipvlan.log import Listener, Log
+    from cni_ipvlan.log import Listener
 
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
 _CHUNK = 4096  # PIPE_BUF: a pipe that polls writable takes so many bytes without blocking
@@ -47,6 +45,7 @@ def serve() -> int:
 def _serve(environment: Mapping[str, str]) -> int:
     """Serve a call other than VERSION, which needs none of these imports."""
     import signal
+    from functools import partial
 
     from cni_ipvlan.cni.request import read
     from cni_ipvlan.iproute.interrupts import InterruptedBySignalError, Interrupts
@@ -69,40 +68,27 @@ def _serve(environment: Mapping[str, str]) -> int:
         except InterruptedBySignalError as error:
             raise InterruptedError(error.signal) from None
 
+    def answer(listener: Listener, write: Callable[[bytes], None]) -> int:
+        from cni_ipvlan.cni import protocol
+        from cni_ipvlan.plugin import perform
+        from cni_ipvlan.plugin.node import assemble
+
+        node = assemble(environment, interrupts, listener)
+        return protocol.serve(environment, given, partial(perform, node), write, log)
+
     log = Log(lambda text: _write_stderr(text, lambda: interrupts.count > 0), environment)
     given = read(stdin)
     log.open(given.config)
     try:
-        return _answer(environment, given, interrupts, log, write)
+        if environment.get("CNI_IPVLAN_CAPTURE") or given.config.get("captureDir"):
+            from cni_ipvlan.capture import captured
+
+            return captured(answer, environment, given, log, write)
+        return answer(log, write)
     except Exception:
         if begun:
             return 1
         raise
-
-
-def _answer(
-    environment: Mapping[str, str],
-    given: Stdin,
-    interrupts: Interrupts,
-    log: Log,
-    write: Callable[[bytes], None],
-) -> int:
-    """Have a call answered, and captured if that is asked for; return the exit status."""
-    from functools import partial
-
-    from cni_ipvlan.cni import protocol
-    from cni_ipvlan.plugin import perform
-    from cni_ipvlan.plugin.node import assemble
-
-    def answer(listener: Listener, write: Callable[[bytes], None]) -> int:
-        node = assemble(environment, interrupts, listener)
-        return protocol.serve(environment, given, partial(perform, node), write, log)
-
-    if environment.get("CNI_IPVLAN_CAPTURE") or given.config.get("captureDir"):
-        from cni_ipvlan.capture import captured
-
-        return captured(answer, environment, given, log, write)
-    return answer(log, write)
 
 
 def _print(answer: bytes) -> int:
