@@ -94,7 +94,7 @@ def still_leased(node: Node, record: Record) -> str:
     has = [each.address for link in shown for each in link.addresses]
     addresses = [each for each in has if not ip_interface(each).is_link_local]
     store = netconf.lease_directory({"name": record.network})
-    files = [each.file for each in host_local.leases(store) if _is_leased_to(each, record)]
+    files = [each.file for each in host_local.leases(store) if is_leased_to(each, record)]
     known = ", ".join((*addresses, *files))
     about = ("--netns", record.netns, "--container-id", record.container_id)
     command = ("ipvlan", "del", "-c", "FILE", *about, "--ifname", record.ifname)
@@ -174,7 +174,7 @@ def nothing_known(node: Node, network: NetworkConfig, values: Mapping[str, Any])
     if (
         owners is None
         or ipam not in _READABLE_IPAM
-        or any(_is_leased_to(each, attachment) for each in host_local.leases(store))
+        or any(is_leased_to(each, attachment) for each in host_local.leases(store))
         or node.registry.records_of(attachment)
         or namespace.own_has_link(temporary)
         or attachment in owners.values()
@@ -189,7 +189,7 @@ def nothing_known(node: Node, network: NetworkConfig, values: Mapping[str, Any])
     )
 
 
-def _is_leased_to(lease: host_local.Lease, attachment: Record | AttachmentId) -> bool:
+def is_leased_to(lease: host_local.Lease, attachment: Record | AttachmentId) -> bool:
     """Whether host-local's lease is an attachment's; old ones don't name the interface."""
     is_interface = lease.ifname in ("", attachment.ifname)
     return is_interface and lease.container_id == attachment.container_id

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from ipaddress import ip_interface, ip_network
+from itertools import chain
 from typing import Any, NamedTuple
 
 from cni_ipvlan.cli import configs
+from cni_ipvlan.cli.attachments import is_leased_to
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import commands, machine, namespace, queries
 from cni_ipvlan.iproute.commands import Command
@@ -24,9 +26,13 @@ from cni_ipvlan.state.attachment import AttachmentId, Record
 from cni_ipvlan.state.registry import Registry
 
 # Takes a namespace's identity if there is one, all names of a master, a container's ID, a pod.
-_Lease = tuple[AttachmentId, host_local.Lease]
 IsWanted = Callable[[tuple[int, int] | None, Collection[str], str, str], bool]
+_Found = dict[str, Any]  # as show --json prints it
 _OF_ROUTE = ("mtu", "advmss", "priority", "table", "scope")
+_OF_LEFTOVER = (
+    *("kind", "problem", "interface", "netns", "master"),
+    *("containerID", "network", "pod", "address", "file"),
+)
 _DEFAULT = ("0.0.0.0/0", "::/0")
 _UNFINISHED = "unfinished"  # its ADD has neither ended nor is it running
 _NO_INTERFACE = "no interface"
@@ -40,14 +46,14 @@ def look(
     is_wanted: IsWanted,
     *,
     with_routes: bool,
-) -> dict[str, Any]:
+) -> _Found:
     """Return what is wanted of this node as show --json prints it; what is not known is null.
 
     ``networks`` are those of the node. Unless it is ``with_routes``, those and the gateways are
     left out.
     """
     missed = [FOR_ROOT] if machine.missing_capabilities() else []
-    host = queries.links(tx.run(Command(commands.link_show())).stdout)
+    host = [Master(link) for link in queries.links(tx.run(Command(commands.link_show())).stdout)]
     found = sorted(
         inventory.take(tx, registry, unseen=missed.append),
         key=lambda each: _natural(f"{each.netns.path if each.netns else ''}\0{each.link.name}"),
@@ -56,24 +62,29 @@ def look(
     known = _Known(busy, _leases(networks), defaultdict(list))
     for record in registry.all_records():
         known.records[record.attachment].append(record)
-    masters: dict[str, dict[str, Any]] = {}
+    unmoved = {attachment.key: attachment for attachment in known.records}  # if ADD still works
+    found = [
+        each._replace(owner=each.owner or unmoved.get(links.key_of(each.link.name)))
+        for each in found
+    ]
+    masters: dict[str, _Found] = {}
     routes: dict[Namespace | None, list[queries.Route]] = {}
-    on_host = [Master(link) for link in host]
     for each in found:
-        owner = known.owner(each)
-        carrier = next((of for of in on_host if of.carries(each.link, each.netns)), None)
-        master = carrier and carrier.link
+        link, netns, owner = each.link, each.netns, each.owner
+        master = next((of.link for of in host if of.carries(link, netns)), None)
         name = master.name if master else _name_of_distant(each)
-        netns = each.netns.identity if each.netns else namespace.own()
-        names = {name, each.link.parent, *(master.alternative_names if master else ())}
-        if is_wanted(netns, names, owner.container_id if owner else "", each.pod):
-            if with_routes and each.netns not in routes:
-                routes[each.netns] = _routes(tx, each.netns, missed.append)
-            row = _row(each, known, _of_link(each.link, routes.get(each.netns, ())))
-            if master and each.link.mtu > master.mtu:  # which loses larger packets
-                row["problems"].append("MTU above its master's")
-            of_master = masters.setdefault(name, _master(name, master, each.link))
-            of_master["attachments"].append(row)
+        names = {name, link.parent, *(master.alternative_names if master else ())}
+        place = netns.identity if netns else namespace.own()
+        if not is_wanted(place, names, owner.container_id if owner else "", each.pod):
+            continue
+        if with_routes and netns not in routes:
+            routes[netns] = _routes(tx, netns, missed.append)
+        row = _row(each, known, routes.get(netns, ()))
+        if master and link.mtu > master.mtu:  # which loses larger packets
+            row["problems"].append("MTU above its master's")
+        up, mtu = (master.is_up, master.mtu) if master else (None, None)
+        about = {"master": name, "up": up, "mtu": mtu, "mode": link.mode, "flag": link.flag}
+        masters.setdefault(name, {**about, "attachments": []})["attachments"].append(row)
     # If something can't be seen, it may be the interface.
     left = () if missed else _leftovers(tx, registry, known, found, host, is_wanted)
     return {
@@ -81,12 +92,6 @@ def look(
         "leftovers": sorted(left, key=_kind_and_names),
         "notSeen": missed,
     }
-
-
-def _master(name: str, master: queries.Link | None, link: queries.Link) -> dict[str, Any]:
-    up, mtu = (master.is_up, master.mtu) if master else (None, None)
-    about = {"master": name, "up": up, "mtu": mtu, "mode": link.mode, "flag": link.flag}
-    return {**about, "attachments": []}
 
 
 def _name_of_distant(attachment: Attachment) -> str:
@@ -97,16 +102,31 @@ def _name_of_distant(attachment: Attachment) -> str:
     return f"interface {link.parent_index} of another namespace"
 
 
-def _row(each: Attachment, known: _Known, found: Iterable[queries.Route]) -> dict[str, Any]:
-    link, netns, owner = each.link, each.netns, known.owner(each)
-    place, records = netns and netns.identity, known.records.get(each.owner, ())
+class _Known(NamedTuple):
+    """What is known of attachments besides their interfaces.
+
+    It is read after these, in this order: the keys of those on which a call is working, so that
+    the others are at rest; leases by network, which are host-local's; records, which an ADD writes
+    before it has a lease, and a DEL removes after that.
+    """
+
+    busy: set[str]
+    leases: dict[str, list[host_local.Lease]]
+    records: dict[AttachmentId, list[Record]]
+
+
+def _row(each: Attachment, known: _Known, found: Iterable[queries.Route]) -> _Found:
+    link, netns, owner = each.link, each.netns, each.owner
+    place, records = netns and netns.identity, known.records.get(owner, []) if owner else []
     here = [record for record in records if record.netns_identity == place]
-    leases = _leased(known, each.owner, here)
-    routes = [
-        {"dst": route.dst, "gw": route.gateway or None}  # in the words of CNI
-        | {name: getattr(route, name) for name in _OF_ROUTE}
-        for route in found
-    ]
+    leased = None
+    if links.key_of(link.name):
+        here = records  # it is not where they say yet
+    elif here and here[0].network in known.leases:
+        # A container's label could name any network, so only a recorded attachment has leases.
+        leases = known.leases[here[0].network]
+        leased = [lease.address for lease in leases if is_leased_to(lease, here[0])]
+    routes = _routes_of(link.name, found)
     return {
         "interface": link.name,
         "netns": netns and netns.path,
@@ -121,8 +141,8 @@ def _row(each: Attachment, known: _Known, found: Iterable[queries.Route]) -> dic
         "addresses": each.addresses,
         "gateways": [route["gw"] for route in routes if is_by_gateway(route)],
         "routes": routes,
-        "leases": leases,
-        "problems": [*_problems(known, each, here, leases)],
+        "leases": leased,
+        "problems": [*_problems(each, known, here, leased)],
     }
 
 
@@ -137,30 +157,22 @@ def _routes(
         return []
 
 
-def _of_link(link: queries.Link, found: Iterable[queries.Route]) -> list[queries.Route]:
-    """Return an interface's routes, but for those that the kernel made for its addresses.
+def _routes_of(device: str, found: Iterable[queries.Route]) -> list[dict[str, Any]]:
+    """Return an interface's routes in the words of CNI, but for those that its addresses made.
 
     The main table comes first, and in each table IPv4.
     """
-    return sorted(
-        (each for each in found if each.device == link.name and not each.is_connected),
-        key=lambda each: (
-            each.table != queries.MAIN_TABLE,
-            each.table,
-            ip_network(each.dst).version,
-            ip_network(each.dst),
-        ),
-    )
 
+    def order(route: queries.Route) -> tuple[Any, ...]:
+        dst = ip_network(route.dst)
+        return route.table != queries.MAIN_TABLE, route.table, dst.version, dst
 
-def _kind_and_names(left: dict[str, Any]) -> tuple[bool, list[str | int]]:
-    keys = ("network", "containerID", "interface", "address", "netns")
-    return left["kind"] == "lease", _natural(" ".join(left[key] or "" for key in keys))
-
-
-def _natural(text: str) -> list[str | int]:
-    """Return a key by which eth10 comes after eth9; its items are in turn text and a number."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", text)]
+    own = (each for each in found if each.device == device and not each.is_connected)
+    return [
+        {"dst": each.dst, "gw": each.gateway or None}
+        | {name: getattr(each, name) for name in _OF_ROUTE}
+        for each in sorted(own, key=order)
+    ]
 
 
 def is_by_gateway(route: dict[str, Any]) -> bool:
@@ -168,50 +180,19 @@ def is_by_gateway(route: dict[str, Any]) -> bool:
     return route["table"] == queries.MAIN_TABLE and route["dst"] in _DEFAULT and bool(route["gw"])
 
 
-class _Known(NamedTuple):
-    """What is known of attachments besides their interfaces.
-
-    It is read after these, in this order: the keys of those on which a call is working, so that
-    the others are at rest; leases by network, which are host-local's; records, which an ADD writes
-    before it has a lease, and a DEL removes after that.
-    """
-
-    busy: set[str]
-    leases: dict[str, list[_Lease]]
-    records: Mapping[AttachmentId | None, list[Record]]
-
-    def owner(self, each: Attachment) -> AttachmentId | None:
-        """Return whose an interface is, if that is known, also if its ADD has not moved it yet."""
-        key = links.key_of(each.link.name)
-        unmoved = (known for known in self.records if known and known.key == key)
-        return each.owner or next(unmoved, None)
-
-
-def _leased(known: _Known, owner: AttachmentId | None, here: Sequence[Record]) -> list[str] | None:
-    """Return which addresses are leased to an attachment; None if host-local has none to give.
-
-    A container's label could name any network, so only a recorded attachment has leases.
-    """
-    if not (owner and here and owner.network in known.leases):
-        return None
-    names = _names(owner)
-    return [lease.address for holder, lease in known.leases[owner.network] if holder in names]
-
-
 def _problems(
-    known: _Known, each: Attachment, here: Sequence[Record], leased: list[str] | None
+    each: Attachment, known: _Known, records: Sequence[Record], leased: list[str] | None
 ) -> Iterator[str]:
     """Yield what is wrong with an attachment, unless a call is working on it."""
-    link, is_unmoved = each.link, bool(links.key_of(each.link.name))
+    link = each.link
     is_there = each.netns is not None or namespace.own_has_link(link.name)
     if not _key(each) or _key(each) in known.busy or not is_there:
         return
-    records = known.records.get(known.owner(each), ()) if is_unmoved else here
     complete = next((record for record in records if record.is_complete), None)
     if complete is None:  # with a label, but no record, root has not recorded it where it is
-        yield _UNFINISHED if records or is_unmoved else "no record"
+        yield _UNFINISHED if records or links.key_of(link.name) else "no record"
         return
-    if leased is not None and not is_unmoved and not _own(each).issubset(leased):
+    if leased is not None and not _own(each).issubset(leased):
         yield "no lease"  # host-local, which gave out its address, no longer knows that
     if not complete.has_mode_of(link):  # another program has changed it
         yield f"mode {link.mode} {link.flag}, not {complete.mode} {complete.flag}"
@@ -222,53 +203,57 @@ def _leftovers(
     registry: Registry,
     known: _Known,
     found: Sequence[Attachment],
-    host: Iterable[queries.Link],
+    host: Iterable[Master],
     is_wanted: IsWanted,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[_Found]:
     """Yield the records and leases of attachments that have none of these interfaces.
 
     Each is looked at again, since a call may have ended meanwhile.
     """
-    masters = {Master(link).key: (link.name, *link.alternative_names) for link in host}
-    owners, recorded = set(map(known.owner, found)), set[AttachmentId]()
-    for record in (record for records in known.records.values() for record in records):
+    masters = {of.key: (of.link.name, *of.link.alternative_names) for of in host}
+    owners, recorded = {each.owner for each in found}, set[AttachmentId]()
+    for record in chain.from_iterable(known.records.values()):
         attachment = record.attachment
-        recorded.update(_names(attachment))
+        recorded |= {attachment, attachment._replace(ifname="")}  # as old leases have it
         if attachment in owners or registry.is_live(attachment.key):
             continue
         if record in registry.records_of(attachment) and not links.is_there(tx, record):
             names = masters.get(record.master, ("",))
             if is_wanted(record.netns_identity, names, record.container_id, record.pod):
-                where = {"netns": record.netns, "master": names[0], "pod": record.pod}
                 problem = _NO_INTERFACE if record.is_complete else _UNFINISHED
-                yield _leftover("record", problem, attachment, where)
+                where = {"netns": record.netns, "master": names[0], "pod": record.pod}
+                yield _leftover("record", problem, attachment, **where)
     used = set[str]().union(*map(_own, found))
     labels = {each.link.alias for each in found}
-    for attachment, lease in (each for leases in known.leases.values() for each in leases):
+    for network, lease in ((name, each) for name in known.leases for each in known.leases[name]):
+        attachment = AttachmentId(network, lease.container_id, lease.ifname)
         if lease.address in used or attachment.label in labels or attachment in recorded:
             continue
         is_left = not registry.is_live(attachment.key) and os.path.exists(lease.file)
         if is_left and is_wanted(None, (), attachment.container_id, ""):
             where = {"address": lease.address, "file": lease.file}
-            yield _leftover("lease", _NO_INTERFACE, attachment, where)
+            yield _leftover("lease", _NO_INTERFACE, attachment, **where)
 
 
-def _leftover(
-    kind: str, problem: str, attachment: AttachmentId, where: dict[str, str]
-) -> dict[str, Any]:
-    found = {"kind": kind, "problem": problem, "interface": attachment.ifname or None}
-    found |= {"netns": None, "master": None, "containerID": attachment.container_id}
-    found |= {"network": attachment.network, "pod": None, "address": None, "file": None}
-    return found | {key: value or None for key, value in where.items()}
+def _leftover(kind: str, problem: str, attachment: AttachmentId, **where: str) -> _Found:
+    network, container_id, ifname = attachment
+    found = {"kind": kind, "problem": problem, "interface": ifname, "containerID": container_id}
+    found |= {"network": network, **where}
+    return {key: found.get(key) or None for key in _OF_LEFTOVER}
+
+
+def _kind_and_names(left: _Found) -> tuple[bool, list[str | int]]:
+    keys = ("network", "containerID", "interface", "address", "netns")
+    return left["kind"] == "lease", _natural(" ".join(left[key] or "" for key in keys))
+
+
+def _natural(text: str) -> list[str | int]:
+    """Return a key by which eth10 comes after eth9; its items are in turn text and a number."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", text)]
 
 
 def _key(each: Attachment) -> str:
     return links.key_of(each.link.name) or (each.owner.key if each.owner else "")
-
-
-def _names(attachment: AttachmentId) -> tuple[AttachmentId, AttachmentId]:
-    """Return what an attachment is called in leases; old ones have no interface's name."""
-    return attachment, attachment._replace(ifname="")
 
 
 def _own(each: Attachment) -> set[str]:
@@ -277,7 +262,7 @@ def _own(each: Attachment) -> set[str]:
     return {str(address.ip) for address in found if not address.is_link_local}
 
 
-def _leases(networks: configs.Known) -> dict[str, list[_Lease]]:
+def _leases(networks: configs.Known) -> dict[str, list[host_local.Lease]]:
     """Return host-local's leases by network, of those whose attachments may be ipvlan's.
 
     A network without an entry has its addresses from elsewhere, or is another plugin's.
@@ -288,8 +273,7 @@ def _leases(networks: configs.Known) -> dict[str, list[_Lease]]:
     found = {}
     for name, given in known.items():
         of_host_local = [each for each in given if netconf.ipam_type(each) == "host-local"]
-        places = sorted({netconf.lease_directory(each) for each in of_host_local})
-        if places:
-            leases = (each for store in places for each in host_local.leases(store))
-            found[name] = [(AttachmentId(name, of.container_id, of.ifname), of) for of in leases]
+        if of_host_local:
+            places = sorted({netconf.lease_directory(each) for each in of_host_local})
+            found[name] = [lease for store in places for lease in host_local.leases(store)]
     return found
