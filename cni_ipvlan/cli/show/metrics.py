@@ -31,7 +31,9 @@ def lines(found: Mapping[str, Any], networks: Known) -> Iterator[str]:
         faulty[_labels(master=name)] += sum(bool(row["problems"]) for row in rows)
         if is_on_host:
             up[_labels(master=name)] = int(each["up"])
-    used, free = _addresses(networks)
+    fullest = {_labels(network=name): usage for name, usage in _fullest(networks)}
+    used = {labels: usage.leased for labels, usage in fullest.items()}
+    free = {labels: usage.room - usage.leased for labels, usage in fullest.items()}
     leftovers = {
         _labels(kind=kind): sum(each["kind"] == kind for each in found["leftovers"])
         for kind in ("lease", "record")
@@ -50,19 +52,14 @@ def lines(found: Mapping[str, Any], networks: Known) -> Iterator[str]:
     yield "# EOF"
 
 
-def _addresses(networks: Known) -> tuple[dict[_Labels, int], dict[_Labels, int]]:
-    """Return how many addresses are leased and free, by network, of its range that is fullest."""
-    used: dict[_Labels, int] = {}
-    free: dict[_Labels, int] = {}
-    for name, (config, *_) in ((name, each) for name, each in networks.items() if each):
-        if netconf.ipam_type(config.config) == "host-local":
+def _fullest(networks: Known) -> Iterator[tuple[str, host_local.Usage]]:
+    """Yield each network of host-local's, and how full the fullest of its ranges is."""
+    for name, given in networks.items():
+        if given and netconf.ipam_type(given[0].config) == "host-local":
             with suppress(OSError):
-                usage = host_local.usage(config.config)
+                usage = host_local.usage(given[0].config)
                 if usage:
-                    fullest = min(usage, key=lambda each: each.room - each.leased)
-                    labels = _labels(network=name)
-                    used[labels], free[labels] = fullest.leased, fullest.room - fullest.leased
-    return used, free
+                    yield name, min(usage, key=lambda each: each.room - each.leased)
 
 
 def _labels(**names: str) -> _Labels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Sequence
 from ipaddress import ip_interface
@@ -12,8 +13,7 @@ from cni_ipvlan.cli import output
 _HEAD = ("INTERFACE", "POD/CONTAINER", "NAMESPACE", "ADDRESSES", "MODE", "MASTER", "PROBLEMS")
 _DIGITS = 12  # of a container's ID
 _LEAST = 8  # characters of a column that is cut
-_GAP, _CUT, _NOTHING = "  ", "…", "-"
-_NAMED = ("/run/netns/", "/var/run/netns/")
+_GAP, _ELLIPSIS, _NOTHING = "  ", "…", "-"
 
 
 def lines(found: dict[str, Any]) -> list[str]:
@@ -22,19 +22,18 @@ def lines(found: dict[str, Any]) -> list[str]:
     rows += map(_leftover, found["leftovers"])
     cells = [_HEAD, *(tuple(cell or _NOTHING for cell in row[:-1]) + row[-1:] for row in rows)]
     widths = _fitting([max(map(len, column)) for column in zip(*cells, strict=True)])
-    return [_line(row, widths, is_head=row is _HEAD) for row in cells]
+    head, *others = ([*map(_fit, row, widths)] for row in cells)
+    return [output.styled(_GAP.join(head).rstrip(), bold=True), *map(_line, others)]
 
 
-def _line(row: Sequence[str], widths: Sequence[int], *, is_head: bool) -> str:
-    *cut, problems = (
-        (cell if len(cell) <= width else cell[: width - 1] + _CUT).ljust(width)
-        for cell, width in zip(row, widths, strict=True)
-    )
-    if is_head:
-        return output.styled(_GAP.join((*cut, problems)).rstrip(), bold=True)
-    if not problems.strip():
-        return _GAP.join(cut).rstrip()
-    return _GAP.join((*cut, output.styled(problems.strip(), fg="yellow")))
+def _fit(cell: str, width: int) -> str:
+    return (cell if len(cell) <= width else cell[: width - 1] + _ELLIPSIS).ljust(width)
+
+
+def _line(cells: Sequence[str]) -> str:
+    *others, problems = cells
+    coloured = [output.styled(problems.strip(), fg="yellow")] if problems.strip() else []
+    return _GAP.join((*others, *coloured)).rstrip()
 
 
 def _fitting(widths: list[int]) -> list[int]:
@@ -78,5 +77,4 @@ def _container(row: dict[str, Any]) -> str:
 
 
 def _namespace(path: str) -> str:
-    start = next((each for each in _NAMED if path.startswith(each)), "")
-    return path.removeprefix(start)
+    return re.sub("^(/var)?/run/netns/", "", path)
