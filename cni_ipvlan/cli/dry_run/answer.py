@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 
 import click
 
@@ -34,21 +33,14 @@ _LENGTH = "/<length>"
 FOR_IPV4 = Result(addresses=(Address(_IPV4 + _LENGTH),), routes=(Route(_ROUTE),))
 FOR_BOTH = FOR_IPV4._replace(addresses=(*FOR_IPV4.addresses, Address(_IPV6 + _LENGTH)))
 # Of each stand-in, the loop around a command that has it, and what the shell puts there.
-_IN_SHELL = {
-    word: (f"for address in ${name}", in_shell)
-    for name, stand_in in (("ipv4", _IPV4), ("ipv6", _IPV6))
-    for word, in_shell in ((stand_in, '"${address%/*}"'), (stand_in + _LENGTH, '"$address"'))
+STAND_INS = {
+    _IPV4: ("for address in $ipv4", '"${address%/*}"'),
+    _IPV4 + _LENGTH: ("for address in $ipv4", '"$address"'),
+    _IPV6: ("for address in $ipv6", '"${address%/*}"'),
+    _IPV6 + _LENGTH: ("for address in $ipv6", '"$address"'),
+    _ROUTE: ("answered route | while read -r route", "$route"),
 }
-_IN_SHELL[_ROUTE] = ("answered route | while read -r route", "$route")
-STAND_INS = tuple(_IN_SHELL)
 _VERSION = click.Choice(SUPPORTED_VERSIONS)
-
-
-def loop_over(argv: commands.Argv) -> tuple[str, Mapping[str, str]]:
-    """Return the loop around a command with stand-ins, else "", and the shell's words for them."""
-    found = {word: _IN_SHELL[word] for word in argv if word in _IN_SHELL}
-    head = next((head for head, _ in found.values()), "")
-    return head, {word: in_shell for word, (_, in_shell) in found.items()}
 
 
 def reader(conf: NetConf, version: str, mtu: int, parent: Master) -> commands.Argv:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface
-from typing import Any, NamedTuple
+from operator import attrgetter
+from typing import Any
 
 from cni_ipvlan.cli import output
 from cni_ipvlan.cli.dry_run import answer
@@ -33,27 +35,19 @@ _TAKEN = b"Error: Address already assigned to an ipvlan device."  # ipvlan_addr4
 _HOST_LOCALS_CODE = 999  # of every failure of host-local
 
 
-class Prediction(NamedTuple):
-    """A call that was made as a dry run.
+@dataclass
+class Prediction:
+    """A call that was made as a dry run."""
 
-    environment  the call's, with the CNI variables
-    plan         the changes that it would make
-    result       the result that ADD would have, else None
-    looks        the queries of a CHECK
-    reader       the command that reads the IPAM plugin's answer, if the plan has stand-ins for it
-    has_older    whether an earlier ADD of the attachment may have addresses allocated
-    ipv6_only    the changes that are made only if that answer has an IPv6 address
-    failure      why a CHECK fails
-    """
-
-    environment: Mapping[str, str]
-    plan: Plan
-    result: dict[str, Any] | None = None
-    looks: Sequence[Command] = ()
-    reader: Argv = ()
-    has_older: bool = False
-    ipv6_only: Collection[Command] = ()
-    failure: CniError | None = None
+    environment: Mapping[str, str]  # the call's, with the CNI variables
+    plan: Plan  # the changes that it would make
+    result: dict[str, Any] | None = None  # that ADD would have
+    looks: Sequence[Command] = ()  # the queries of a CHECK
+    failure: CniError | None = None  # why a CHECK fails
+    # If the plan has stand-ins for the IPAM plugin's answer:
+    reader: Argv = ()  # the command that reads it
+    ipv6_only: Collection[Command] = ()  # the changes that are made only if it has an IPv6 address
+    has_older: bool = False  # whether an earlier ADD of the attachment may have addresses, too
 
 
 def make(request: Request, begin: _Begin, ipam_result: Result | None) -> Prediction:
@@ -63,50 +57,48 @@ def make(request: Request, begin: _Begin, ipam_result: Result | None) -> Predict
     ``ipam_result`` is that result if it is known; the plugin is not called then. A failed CHECK
     is not raised, as what it looked at shows why.
     """
-    plan, failure = Plan(answer.STAND_INS, ALLOCATE_NOTHING), None
-    delivered: list[Result] = []
-    node = begin(plan, ipam_result or answer.FOR_IPV4)
+    plan, delivered = Plan(answer.STAND_INS, ALLOCATE_NOTHING), list[Result]()
+    made = Prediction(request.environment, plan)
     try:
-        perform(node, request, delivered.append)
+        perform(begin(plan, ipam_result or answer.FOR_IPV4), request, delivered.append)
     except CniError as error:
         if error.code != CHECK_FAILED:
             raise
-        failure = error
-    made = Prediction(request.environment, plan, failure=failure)
+        made.failure = error
+    if request.command == "CHECK":
+        made.looks = plan.queries
     if not delivered:
-        return made._replace(looks=plan.queries if request.command == "CHECK" else ())
+        return made
+    made.result = results.render(delivered[0], request.version)
     looking = begin(Plan(), ipam_result or answer.FOR_IPV4)  # assumes nothing
     conf = netconf.parse(request.config, request.version)
     parent = expected_master(looking.begin(), conf, preflight.container_namespace(request))
     _check_addresses(looking, parent, plan)
-    made = made._replace(result=results.render(delivered[0], request.version))
     allocation = next((each for each in plan.changes if is_allocation(plan, each)), None)
-    if allocation is None:
-        return made
-    if ipam_result is not None:
+    if allocation and ipam_result:
         plan.changes.remove(allocation)
         is_not = f"{allocation.argv[0]} is not called"
         plan.assumptions.append(f"the result given with --ipam-result is allocated; {is_not}")
-        return made
-    _check_leases(request, plan)
-    mtu = delivered[0].interfaces[-1].mtu or 0
-    made = made._replace(
-        reader=answer.reader(conf, request.version, mtu, parent),
-        has_older=any(record.is_complete for record in looking.registry.records_of(id_of(request))),
-    )
-    return _for_both_families(made, request, begin) if mtu >= LEAST_MTU_OF_IPV6 else made
+    elif allocation:
+        _check_leases(request, plan)
+        mtu = delivered[0].interfaces[-1].mtu or 0
+        made.reader = answer.reader(conf, request.version, mtu, parent)
+        records = looking.registry.records_of(id_of(request))
+        made.has_older = any(record.is_complete for record in records)
+        if mtu >= LEAST_MTU_OF_IPV6:
+            _extend_to_ipv6(made, request, begin)
+    return made
 
 
-def _for_both_families(made: Prediction, request: Request, begin: _Begin) -> Prediction:
+def _extend_to_ipv6(made: Prediction, request: Request, begin: _Begin) -> None:
     """Make a dry run again for an answer with IPv6 as well: what only this one does is for that."""
-    plan = Plan(answer.STAND_INS, ALLOCATE_NOTHING)
-    delivered: list[Result] = []
+    identity = attrgetter("argv", "netns", "stdin")
+    of_ipv4 = [*map(identity, made.plan.changes)]
+    made.plan, delivered = Plan(answer.STAND_INS, ALLOCATE_NOTHING), list[Result]()
     silent = Log(lambda _text: None, {})  # the first one has warned already
-    perform(begin(plan, answer.FOR_BOTH)._replace(listener=silent), request, delivered.append)
-    of_ipv4 = [(change.argv, change.netns, change.stdin) for change in made.plan.changes]
-    only = [each for each in plan.changes if (each.argv, each.netns, each.stdin) not in of_ipv4]
-    rendered = results.render(delivered[0], request.version)
-    return made._replace(plan=plan, result=rendered, ipv6_only=only)
+    perform(begin(made.plan, answer.FOR_BOTH)._replace(listener=silent), request, delivered.append)
+    made.result, planned = results.render(delivered[0], request.version), made.plan.changes
+    made.ipv6_only = [each for each in planned if identity(each) not in of_ipv4]
 
 
 def _check_addresses(node: Node, parent: Master, plan: Plan) -> None:
@@ -114,7 +106,7 @@ def _check_addresses(node: Node, parent: Master, plan: Plan) -> None:
     steps = {
         ip_interface(step.argv[3]).ip: step
         for step in plan.changes
-        if step.argv[:3] == ("ip", "address", "add") and not answer.loop_over(step.argv)[0]
+        if step.argv[:3] == ("ip", "address", "add") and step.argv[3] not in answer.STAND_INS
     }
     found = inventory.take(node.begin(), node.registry) if steps else iter(())
     for each in inventory.on_master(found, parent):

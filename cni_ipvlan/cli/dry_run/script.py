@@ -38,7 +38,6 @@ trap undo EXIT
 trap 'exit 1' HUP INT PIPE TERM"""
 # A refusal because of an allocation that an earlier ADD has made leaves that one alone.
 _KEEP = "case $answer in *'duplicate allocation is not allowed'*) release='' ;; esac"
-_KEEP_ANY = "release=''"
 _ANSWER = """\
 answer=$(ipam ADD) || {{
     printf '%s\\n' "$answer" >&2
@@ -93,11 +92,15 @@ def _all_or_nothing(made: Prediction) -> Iterator[str]:
         if not made.plan.was_run(step):
             yield from _undo(step, remove)
         if is_allocation(made.plan, step):
-            keep, check = _KEEP_ANY if made.has_older else _KEEP, "refuses what add would refuse"
-            about = {"purpose": _comment(step.purpose), "check": _comment(check)}
-            yield _ANSWER.format(keep=keep, reader=join(made.reader), **about)
+            yield _ANSWER.format(
+                keep="release=''" if made.has_older else _KEEP,
+                purpose=_comment(step.purpose),
+                reader=join(made.reader),
+                check=_comment("refuses what add would refuse"),
+            )
             continue
-        needs_ipv6 = step in made.ipv6_only and not answer.loop_over(step.argv)[0]
+        is_looped = any(word in answer.STAND_INS for word in step.argv)
+        needs_ipv6 = step in made.ipv6_only and not is_looped
         condition = '[ -z "$ipv6" ] || ' if needs_ipv6 else ""
         yield condition + _step(made, step, "|| :" if step.accept in (ABSENT, OPTIONAL) else "")
     result = '"$answer"' if made.reader else quote(json.dumps(made.result))
@@ -136,11 +139,12 @@ def _step(made: Prediction, step: Command, otherwise: str) -> str:
 
 def _line(step: Command, otherwise: str = "") -> str:
     """Return a command as a line, or as a loop over what the IPAM plugin answers."""
-    head, in_shell = answer.loop_over(step.argv)
+    loops = {word: answer.STAND_INS[word] for word in step.argv if word in answer.STAND_INS}
+    head = next((head for head, _ in loops.values()), "")
     purpose = step.purpose
-    for stand_in, word in in_shell.items():
-        purpose = purpose.replace(stand_in, word.strip('"'))
-    words = [in_shell.get(word) or quote(word) for word in step.full_argv]
+    for stand_in, (_, in_shell) in loops.items():
+        purpose = purpose.replace(stand_in, in_shell.strip('"'))
+    words = [loops[word][1] if word in loops else quote(word) for word in step.full_argv]
     if step.stdin:
         output = ">&2" if step.environment is not None else ">/dev/null"
         words = ["printf '%s\\n'", _one_line(step.stdin), "|", *words, output]
