@@ -34,7 +34,6 @@ _MOST_BYTES = 64 << 20  # of all files there but those of running calls
 _MOST_COMMANDS = 1 << 20  # bytes of all commands of a call
 _MOST_TEXT = 1 << 14  # characters of a command's output, input or argument
 _MOST_ANSWER = 1 << 20  # characters
-_MOST_VERB = 10  # characters in the file's name
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -120,7 +119,7 @@ class _Capture:
         name = by_root or given.config.get("captureDir")
         if not isinstance(name, str):
             return None  # it is refused like every faulty configuration
-        verb = environment.get("CNI_COMMAND", "")[:_MOST_VERB]
+        verb = environment.get("CNI_COMMAND", "")
         verb = verb if verb.isascii() and verb.isalpha() else "unknown"
         begun = self._begun.replace("-", "").replace(":", "")
         try:

@@ -47,21 +47,16 @@ _ALWAYS += [options.verbose_option]
 
 
 class Invocation(NamedTuple):
-    """What a runtime would pass, and how to make the call.
-
-    ``names`` are what a person has typed instead of variables; ``ipam_result`` is the IPAM
-    plugin's in a dry run, if it is known; ``version`` is the configuration's, if that is older than
-    the verb.
-    """
+    """What a runtime would pass, and how to make the call."""
 
     environment: Mapping[str, str]
     stdin: bytes
     is_dry: bool = False
     as_json: bool = False
     is_verbose: bool = False
-    names: Mapping[str, str] = MappingProxyType({})
-    ipam_result: results.Result | None = None
-    version: str = ""
+    names: Mapping[str, str] = MappingProxyType({})  # what a person has typed for variables
+    ipam_result: results.Result | None = None  # in a dry run, if it is known
+    version: str = ""  # the configuration's, if that is older than the verb
 
 
 def _with(*found: Callable[[Any], Any]) -> Callable[[Any], Any]:
