@@ -112,7 +112,7 @@ def _pairs(one: End, other: End) -> Iterator[Question]:
         ours, theirs = of_family(like, one.addresses), of_family(like, other.addresses)
         subnets = [ip_interface(each).network for each in one.addresses]
         near = (each for each in theirs if any(ip_address(each) in subnet for subnet in subnets))
-        if theirs and one.side and (ours or one.port is None):
+        if theirs and one.side and (ours or not (one.port or one.is_exact)):
             source = ours[0] if one.is_exact else ""
             yield Question(one, one.side, next(near, theirs[0]), "tried", source)
 
