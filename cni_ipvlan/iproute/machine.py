@@ -14,7 +14,7 @@ from cni_ipvlan.start.namedtuple import NamedTuple
 # CAP_SYS_PTRACE opens those of other processes.
 _CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": 21}
 _ALWAYS_NEEDED = ("CAP_NET_ADMIN", "CAP_SYS_ADMIN")
-_CONFIGURATION_OF_MODPROBE = ("/etc/modprobe.d", "/run/modprobe.d", "/usr/lib/modprobe.d")
+_CONFIGURATION_OF_MODPROBE = ("etc/modprobe.d", "run/modprobe.d", "usr/lib/modprobe.d")
 
 LOADED = "loaded"
 AVAILABLE = "available"
@@ -74,7 +74,7 @@ def _names_ipvlan(file: str) -> bool:
 
 def _files_that_block_it(root: str) -> Iterator[str]:
     for directory in _CONFIGURATION_OF_MODPROBE:
-        place = os.path.join(root, directory.lstrip("/"))
+        place = os.path.join(root, directory)
         for name in sorted(os.listdir(place)) if os.path.isdir(place) else ():
             file = os.path.join(place, name)
             if name.endswith(".conf") and os.path.isfile(file):

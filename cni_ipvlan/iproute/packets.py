@@ -5,17 +5,15 @@ Nothing here is needed by a CNI call.
 
 from __future__ import annotations
 
-import json
 import re
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
+from cni_ipvlan.iproute import queries
 from cni_ipvlan.iproute.commands import Argv
-from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.iproute.running import Completed
 
 _HEADERS = {4: 28, 6: 48}  # bytes of an IP and an ICMP header
-_ECHO_SECONDS = 2
 # ping: local error: message too long, mtu=1400
 # From 10.1.0.1 icmp_seq=1 Frag needed and DF set (mtu = 1400)
 # From fd00::1 icmp_seq=1 Packet too big: mtu=1280
@@ -26,15 +24,17 @@ _UNRESOLVED = {"FAILED", "INCOMPLETE", "NONE"}  # states of a neighbour without 
 class RouteLookup(NamedTuple):
     """How packets to an address leave: ``gateway`` is empty if it is on the link.
 
-    ``is_local`` is whether they don't leave, since the address is there. ``mtu`` is that of the
-    path in bytes, if a router has reported it or a route has it.
+    ``device`` is empty if there is no route; then ``error`` may say why. ``is_local`` is whether
+    they don't leave, since the address is there. ``mtu`` is that of the path in bytes, if a router
+    has reported it or a route has it.
     """
 
     device: str
     gateway: str
     source: str
     mtu: int | None
-    is_local: bool = False
+    is_local: bool
+    error: str
 
 
 class NeighbourState(NamedTuple):
@@ -61,17 +61,17 @@ def route_get(address: str, **words: str) -> Argv:
     return ("ip", "-j", "route", "get", address, *given)
 
 
-def route_lookup(completed: Completed) -> RouteLookup | None:
-    """Read the answer to ``route_get``; None if there is no route."""
-    found = entries(completed) if completed.status == 0 else []
-    if not found or "dev" not in found[0]:
-        return None
-    entry = found[0]
+def route_lookup(completed: Completed) -> RouteLookup:
+    """Read the answer to ``route_get``."""
+    entry = next(iter(entries(completed)), {})
     metrics = {key: value for each in entry.get("metrics", ()) for key, value in each.items()}
-    gateway = entry.get("gateway", "") or entry.get("via", {}).get("host", "")
-    is_local = entry.get("type") == "local"
     return RouteLookup(
-        entry["dev"], gateway, entry.get("prefsrc", ""), metrics.get("mtu"), is_local
+        device=entry.get("dev", ""),
+        gateway=entry.get("gateway", "") or entry.get("via", {}).get("host", ""),
+        source=entry.get("prefsrc", ""),
+        mtu=metrics.get("mtu"),
+        is_local=entry.get("type") == "local",
+        error=completed.stderr.decode("utf-8", "replace"),
     )
 
 
@@ -89,7 +89,7 @@ def ping(address: str, by: str = "", mtu: int = 0) -> Argv:
     """
     link = ("-I", by) if by else ()
     if not mtu:
-        return ("ping", "-n", "-c", "1", "-i", "0.5", "-w", str(_ECHO_SECONDS), *link, address)
+        return ("ping", "-n", "-c", "1", "-i", "0.5", "-w", "2", *link, address)
     size = str(mtu - _HEADERS[6 if ":" in address else 4])
     return ("ping", "-n", "-c", "1", "-w", "1", "-M", "do", "-s", size, *link, address)
 
@@ -101,10 +101,6 @@ def path_mtu(completed: Completed) -> int | None:
 
 
 def entries(completed: Completed) -> list[dict[str, Any]]:
-    """Read what ip has printed as JSON."""
-    text = completed.stdout.decode("utf-8", "surrogateescape").strip()
-    try:
-        found = json.loads(text or "[]", strict=False)
-        return [entry for entry in found if isinstance(entry, dict) and entry]
-    except (ValueError, TypeError):
-        raise UnreadableAnswerError(text) from None
+    """Return what ip has printed as JSON; nothing if it has failed."""
+    found = queries.entries(completed.stdout) if completed.status == 0 else []
+    return [each for each in found if each]

@@ -51,13 +51,15 @@ def probe_command(
     (one,) = ends
     if one.side is None:
         raise options.wrong(f"{one.name} is not on this node", "--netns")
-    servers, unknown = _servers(result or _kept_result(world, one))
+    servers, unknown = _servers(result or _kept_result(one))
     by = ifname or (one.port.link.name if one.port else "")
-    # Of all links: with one, ip leaves out routes by several next hops.
-    shown = b"" if to else world.answer(one.side, commands.route_show("table", "all")).stdout
-    routes = (each for each in queries.routes(shown) if each.gateway and by in ("", each.device))
-    gateways = dict.fromkeys(each.gateway for each in routes)
-    targets = [("reach", to)] if to else [("gateway", each) for each in gateways]
+    if to:
+        targets = [("reach", to)]
+    else:
+        # Of all links: with one, ip leaves out routes by several next hops.
+        shown = one.side.answer(commands.route_show("table", "all")).stdout
+        gateways = (each.gateway for each in queries.routes(shown) if by in ("", each.device))
+        targets = [("gateway", each) for each in dict.fromkeys(gateways) if each]
     questions = [
         Question(one, one.side, target, what, by=by if ifname or target[:4] == "fe80" else "")
         for what, target in (*targets, *(("dns", each) for each in servers))
@@ -76,7 +78,7 @@ def trace_command(one: str, other: str, as_json: bool) -> int:
     address, or host.
     """
     world = World(calls.read_only_node())
-    start, end = _nearest(world, _ends(world, "A", one), _ends(world, "B", other))
+    start, end = _nearest(_ends(world, "A", one), _ends(world, "B", other))
     questions = list(_pairs(start, end))
     unasked = []
     if start.side is None:
@@ -98,21 +100,23 @@ def _ends(world: World, argument: str, word: str, ifname: str = "") -> list[End]
         raise options.wrong(error.message, argument, *(["--ifname"] if ifname else [])) from None
 
 
-def _nearest(world: World, starts: Sequence[End], ends: Sequence[End]) -> tuple[End, End]:
+def _nearest(starts: Sequence[End], ends: Sequence[End]) -> tuple[End, End]:
     """Return of the interfaces of two containers those that have one master, else the first."""
     for one, other in product(starts, ends):
-        if one.port and other.port and world.chain(one.port)[-1] is world.chain(other.port)[-1]:
+        if one.port and other.port and one.port.chain[-1] is other.port.chain[-1]:
             return one, other
     return starts[0], ends[0]
 
 
 def _pairs(one: End, other: End) -> Iterator[Question]:
     """Yield for each family that both have whether the other's address answers."""
-    for like in ("0.0.0.0", "::") if one.side else ():
+    if one.side is None:
+        return
+    for like in ("0.0.0.0", "::"):
         ours, theirs = of_family(like, one.addresses), of_family(like, other.addresses)
         subnets = [ip_interface(each).network for each in one.addresses]
         near = (each for each in theirs if any(ip_address(each) in subnet for subnet in subnets))
-        if theirs and one.side and (ours or not (one.port or one.is_exact)):
+        if theirs and (ours or not (one.port or one.is_exact)):
             source = ours[0] if one.is_exact else ""
             yield Question(one, one.side, next(near, theirs[0]), "tried", source)
 
@@ -127,11 +131,10 @@ def _servers(result: Any) -> tuple[list[str], list[Finding]]:
     return named, [] if named else [Finding(OK, "dns", text, advice)]
 
 
-def _kept_result(world: World, one: End) -> Any:
+def _kept_result(one: End) -> Any:
     """Return the result that libcni keeps of the ADD, or None if there is none."""
-    owner = world.owners.of(one.port.link, one.port.side.netns) if one.port else None
-    if owner:
-        file = os.path.join(configs.RESULTS, f"{owner.network}-{owner.container_id}-{owner.ifname}")
+    if one.port and one.port.owner:
+        file = os.path.join(configs.RESULTS, "-".join(one.port.owner))
         with suppress(ConfigError):
             return object_in(configs.read_source(file)).get("result")
     return None
@@ -147,16 +150,14 @@ def _report(
 ) -> int:
     """Ask, and print the findings and a verdict; return the exit status."""
     ports = [each.port for each in ends if each.port]
-    of_ends = [found for port in ports for fact in ENDS for found in fact(world, port)]
-    answers = [
-        each for question in questions for each in reported("not asked", ask(world, question))
-    ]
+    of_ends = [found for port in ports for fact in ENDS for found in fact(port)]
+    answers = [each for question in questions for each in reported("not asked", ask(question))]
     if os.geteuid():
         text = "only root can look into containers, filters and routes, and ask from there"
         unasked.append(Finding(PROBLEM, "not permitted", text, "run this with sudo"))
     elif world.unseen:
         unasked.append(Finding(WARNING, "not looked", f"not looked into: {world.unseen}"))
-    findings, verdict = weigh([*of_ends, *unasked], answers, has_asked=bool(questions))
+    findings, verdict = weigh([*of_ends, *unasked], answers)
     if as_json:
         rows = [each._asdict() for each in findings]
         output.echo_json({"findings": rows, "verdict": verdict.text, "next": verdict.advice})

@@ -10,54 +10,51 @@ from collections.abc import Iterator
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any, NamedTuple
 
-from cni_ipvlan.cli.connectivity.world import Port, Side, World, of_family
+from cni_ipvlan.cli.connectivity.world import Port, Side, of_family
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding
 from cni_ipvlan.iproute import commands, packets, queries
 from cni_ipvlan.iproute.packets import NeighbourState, RouteLookup
 
+L3 = ("l3", "l3s")
+_KEPT_APART = (*queries.IPVLAN_KINDS, "macvlan", "macvtap")  # from the host on their master
 _MOST_SIDES = 8
 _THROWN_AWAY = {  # by the answer of ip route get: the type of the route
     "Invalid argument": "blackhole",
     "No route to host": "unreachable",
     "Permission denied": "prohibit",
 }
-L3 = ("l3", "l3s")
-_UNKNOWN = NeighbourState("", "")
-_REMOVE = "if it is not meant so"
 _CONFLICT = "give one of them another address; no two networks may hand out the same range"
 
 
-def _link(world: World, port: Port) -> Iterator[Finding]:
-    link, master = port.link, world.master(port)
+def _link(port: Port) -> Iterator[Finding]:
+    link, master, record = port.link, port.master, port.record
     kind = f"mode {link.mode} {link.flag}" if link.is_ipvlan else f"a {link.kind or 'device'}"
-    yield Finding(OK, "link", f"{port} is {_state(port)}, MTU {link.mtu}, {kind}")
+    yield Finding(OK, "link", f"{_state(port)}, {kind}")
     if master:
-        text = f"{master} is {_state(master)}, MTU {master.link.mtu}, {master.link.mac}"
+        text = f"{_state(master)}, {master.link.mac}"
         is_narrow = link.mtu > master.link.mtu
         advice = "larger packets are lost: set the option mtu" if is_narrow else ""
         yield Finding(WARNING if is_narrow else OK, "master", text, advice)
     elif link.is_ipvlan:
         text = f"the master of {port} is not in this namespace"
         yield Finding(WARNING, "master", text, "run this where it is: on the host")
-    yield from states(world, port)
-    record = world.record(port)
+    yield from states(port)
     if record and record.is_complete and not record.has_mode_of(link):
         text = f"{port} was attached in mode {record.mode} {record.flag}; another program has "
         text += f"changed the mode of all on {master or 'its master'} to {link.mode} {link.flag}"
-        back = ("ip", "link", "set", "dev", link.name, "type", link.kind, "mode", record.mode)
-        advice = f"if nothing needs that: {port.side.shell(*back, record.flag)}"
-        yield Finding(PROBLEM, "mode", text, advice)
+        back = port.set_link("type", link.kind, "mode", record.mode, record.flag)
+        yield Finding(PROBLEM, "mode", text, f"if nothing needs that: {back}")
 
 
 def _state(port: Port) -> str:
-    return "up" if port.link.is_up else "down"
+    return f"{port} is {'up' if port.link.is_up else 'down'}, MTU {port.link.mtu}"
 
 
-def _addresses(_: World, port: Port) -> Iterator[Finding]:
+def _addresses(port: Port) -> Iterator[Finding]:
     if not port.usual:
         text = f"{port} has no address"
         yield Finding(PROBLEM, "address", text, "ADD gives it one: ipvlan check compares")
-    for each in port.addresses:
+    for each in port.link.addresses:
         if each.is_duplicate:
             text = f"another host on the network has {each.address}, too (IPv6 duplicate detection)"
             yield Finding(PROBLEM, "duplicate", text, _CONFLICT)
@@ -68,14 +65,14 @@ def _addresses(_: World, port: Port) -> Iterator[Finding]:
             yield Finding(OK, "address", f"{port} has {each.address}")
 
 
-def _duplicates(world: World, port: Port) -> Iterator[Finding]:
+def _duplicates(port: Port) -> Iterator[Finding]:
     """Yield who else has an address; other hosts are asked from the master, for a second."""
-    for address in port.plain():
+    world, asker = port.side.world, asking(port)
+    for address in port.plain:
         for other in world.holders(address):
             if other is not port and not other.is_loopback:
-                text = f"{address} is also an address of {world.described(other)}"
+                text = f"{address} is also an address of {other.described}"
                 yield Finding(PROBLEM, "duplicate", text, _CONFLICT)
-    asker = asking(world, port)
     asked = of_family("0.0.0.0", port.usual) if asker.link.is_up else []
     argvs = (commands.arping_duplicate(each, asker.link.name) for each in asked)
     answers = world.ask(*((asker.side, argv) for argv in argvs))
@@ -95,167 +92,164 @@ def _duplicates(world: World, port: Port) -> Iterator[Finding]:
 ENDS = (_link, _addresses, _duplicates)
 
 
-def asking(world: World, port: Port) -> Port:
+def asking(port: Port) -> Port:
     """Return the interface from which ARP is asked: an ipvlan loses answers, so its master."""
-    return (world.master(port) if port.link.is_ipvlan else None) or port
+    return (port.master if port.link.is_ipvlan else None) or port
 
 
-def states(world: World, port: Port) -> Iterator[Finding]:
+def states(port: Port) -> Iterator[Finding]:
     """Yield what is down or without carrier, of an interface and those below it."""
-    chain = world.chain(port)
-    for each in chain:
+    for each in port.chain:
         if not each.link.is_up:
-            up = each.side.shell(*commands.link_set(each.link.name, "up"))
-            yield Finding(PROBLEM, "down", f"{each} is down", f"bring it up: {up}")
-    bare = [each for each in chain if each.link.is_up and not each.link.has_carrier]
+            yield Finding(PROBLEM, "down", f"{each} is down", f"bring it up: {each.set_link('up')}")
+    bare = [each for each in port.chain if each.link.is_up and not each.link.has_carrier]
     for each in bare[-1:]:
-        text, peer = f"{each} is without carrier", world.peer(each)
+        text, peer = f"{each} is without carrier", each.peer
         if peer and not peer.link.is_up:
-            up = peer.side.shell(*commands.link_set(peer.link.name, "up"))
             text += f": its other end, {peer}, is down"
-            yield Finding(PROBLEM, "down", text, f"bring that up: {up}")
+            yield Finding(PROBLEM, "down", text, f"bring that up: {peer.set_link('up')}")
         else:
             yield Finding(PROBLEM, "carrier", text, "check its cable, or its switch port")
 
 
 class Wire(NamedTuple):
-    """A step of the way: packets to ``hop`` leave by ``out``; ``into`` has that address, if seen.
+    """A step of a way: packets to ``hop`` leave by ``out``; ``into`` has that address, if seen.
 
-    ``known`` is what ``out`` knows of it as a neighbour. They go from ``source`` to ``target``.
+    ``known`` is what ``out`` knows of it as a neighbour.
     """
 
+    walk: Walk
     out: Port
     hop: str
     into: Port | None
-    known: NeighbourState
-    source: str
-    target: str
+    known: NeighbourState = NeighbourState("", "")
 
 
 class Walk:
     """The way from a side to an address, as the kernel tells it step by step.
 
-    ``first`` is how packets leave at its beginning, by the interface ``by`` if that is given;
-    ``found`` are the findings, ``sides`` what it leads through.
+    ``first`` is how packets leave at its beginning, by the interface ``by`` if that is given, and
+    ``port`` the one by which they should; ``found`` are the findings, ``sides`` and ``ports`` what
+    it leads through.
     """
 
-    def __init__(self, world: World, start: Side, source: str, target: str, by: str = "") -> None:
-        self._world = world
+    def __init__(
+        self, start: Side, source: str, target: str, by: str = "", port: Port | None = None
+    ) -> None:
+        self._world = start.world
         self.source, self.target = source, target
         self.sides = [start]
         self.found: list[Finding] = []
         self.wires: list[Wire] = []
         self.first = self._way(start, {"from": source, "oif": by})
-        if self.first:
-            self.source = self.source or self.first.source
-            self._leave(start, self.first)
+        self.source = source or self.first.source
+        self._leave(start, self.first)
+        device = self.first.device or "lo"
+        if port and port.side.netns and device not in (port.link.name, "lo"):
+            self.found.append(leaves_by(port, device, target))
+        ends = (end for wire in self.wires for end in (wire.out, wire.into))
+        self.ports = [each for each in (*ends, port) if each]
 
-    @property
-    def ports(self) -> list[Port]:
-        """The interfaces by which it leads."""
-        return [each for wire in self.wires for each in (wire.out, wire.into) if each]
-
-    def _way(
-        self, side: Side, words: dict[str, str], entry: Port | None = None
-    ) -> RouteLookup | None:
-        done = self._world.answer(side, packets.route_get(self.target, **words))
-        way = packets.route_lookup(done)
-        if way is None:
-            answer = done.stderr.decode("utf-8", "replace")
-            self.found += _unroutable(self._world, side, entry, self, answer)
+    def _way(self, side: Side, words: dict[str, str], entry: Port | None = None) -> RouteLookup:
+        way = packets.route_lookup(side.answer(packets.route_get(self.target, **words)))
+        if not way.device:
+            self.found += _unroutable(side, entry, self, way.error)
         return way
 
     def _leave(self, side: Side, way: RouteLookup) -> None:
         if way.is_local or way.device not in side.ports or len(self.sides) > _MOST_SIDES:
             return
-        out, hop, known = side.ports[way.device], way.gateway or self.target, _UNKNOWN
+        out, hop = side.ports[way.device], way.gateway or self.target
         if out.link.mode in L3:  # which has no neighbours
-            beside = self._world.holders(self.target, out)
-            into = next((p for p in beside if self._world.are_beside(p, out)), None)
-            hop = self.target
-        else:
-            into = next(iter(self._world.holders(hop, out)), None)
-            if into and into.is_loopback:
-                into = self._world.connected(out, into.side)
-            shown = self._world.answer(side, commands.neighbour_show(out.link.name, hop))
-            known = packets.neighbour(shown)
-        self._cross(Wire(out, hop, into, known, self.source, self.target))
-        master = self._world.master(out)
-        if into is None and out.link.mode in L3 and master:
-            self._leave_by(master, out.link.mode)
+            holders = self._world.holders(self.target, out)
+            into = next((each for each in holders if each.is_beside(out)), None)
+            self._cross(Wire(self, out, self.target, into))
+            if into is None and out.master:
+                self._leave_by(out.master, out.link.mode)
+            return
+        into = next(iter(self._world.holders(hop, out)), None)
+        if into and into.is_loopback:
+            there = into.side.ports.values()
+            into = next((each for each in there if each.joints & out.joints), None)
+        known = packets.neighbour(side.answer(commands.neighbour_show(way.device, hop)))
+        self._cross(Wire(self, out, hop, into, known))
 
     def _leave_by(self, master: Port, mode: str) -> None:
         """Follow the routes of the host that lead by the master: others are not used."""
         side, name = master.side, master.link.name
         self.sides.append(side)
-        usual = packets.route_lookup(self._world.answer(side, packets.route_get(self.target)))
-        if usual is None or usual.device not in (name, "lo"):
+        usual = packets.route_lookup(side.answer(packets.route_get(self.target)))
+        if usual.device not in (name, "lo"):
             text = f"{side} has no route to {self.target} by {name}"
-            text += f", but by {usual.device}" if usual else ""
+            text += f", but by {usual.device}" if usual.device else ""
             add = side.shell("ip", "route", "add", self.target, "dev", name)
             advice = f"in mode {mode} packets leave by their own master only: use one master for "
             advice += f"both, or a router on its network: {add} via GATEWAY"
             self.found.append(Finding(PROBLEM, "route", text, advice))
-        way = self._way(side, {"oif": name})
-        if way:
-            self._leave(side, way)
+        self._leave(side, self._way(side, {"oif": name}))
 
     def _cross(self, wire: Wire) -> None:
         self.wires.append(wire)
         for check in STEPS:
-            self.found += check(self._world, wire)
+            self.found += check(wire)
         if wire.into is None:
             return
         entry = wire.into
         self.sides.append(entry.side)
         # What comes to a master for one of its interfaces goes there, past the host's routes.
         for each in self._world.holders(self.target):
-            if each.link.is_ipvlan and self._world.master(each) is entry:
+            if each.link.is_ipvlan and each.master is entry:
                 self.sides.append(each.side)
-                self.found += states(self._world, each)
+                self.found += states(each)
                 entry = each
-        below = self._world.master(entry) if entry.link.is_ipvlan else None
+        below = entry.master if entry.link.is_ipvlan else None
         is_apart = below is not None and below.side is not entry.side and below is not wire.out
-        if is_apart and entry not in self._world.holders(self.target):
+        if is_apart and not entry.has(self.target):
             self.found.append(_undelivered(entry, self.target))
             return
-        way = self._way(entry.side, {"from": wire.source, "iif": entry.link.name}, entry)
-        if way and not way.is_local:
-            self.found += _forwarding(self._world, entry, self.target)
+        way = self._way(entry.side, {"from": self.source, "iif": entry.link.name}, entry)
+        if way.device and not way.is_local:
+            self.found += _forwarding(entry, self.target)
             self._leave(entry.side, way)
+
+
+def leaves_by(port: Port, device: str, target: str) -> Finding:
+    """Return that packets leave by another interface than they should."""
+    text = f"packets to {target} leave {port.side} by {device}, not by {port.link.name}"
+    show = port.side.shell("ip", "route", "get", target)
+    return Finding(PROBLEM, "leaves by", text, f"a better route or a rule says so: {show}")
 
 
 def _undelivered(port: Port, target: str) -> Finding:
     """Return that packets do not come in by an ipvlan interface without their address."""
     text = f"ipvlan hands {port} only packets for its own addresses, and {target} is none"
-    if any(target in each.plain() for each in port.side.ports.values()):
-        add = ("ip", "address", "add", target, "dev", port.link.name)
-        return Finding(PROBLEM, "delivery", text, f"give it that one: {port.side.shell(*add)}")
-    return Finding(PROBLEM, "delivery", text, "use macvlan for a container that routes")
+    advice = "use macvlan for a container that routes"
+    if any(target in each.plain for each in port.side.ports.values()):
+        add = port.side.shell("ip", "address", "add", target, "dev", port.link.name)
+        advice = f"give it that one: {add}"
+    return Finding(PROBLEM, "delivery", text, advice)
 
 
-def _both_states(world: World, wire: Wire) -> Iterator[Finding]:
-    yield from states(world, wire.out)
-    if wire.into:
-        yield from states(world, wire.into)
-    peer = world.peer(world.chain(wire.out)[-1])
-    if peer and peer.link.master in peer.side.ports:
-        yield from states(world, peer.side.ports[peer.link.master])
+def _both_states(wire: Wire) -> Iterator[Finding]:
+    peer = wire.out.chain[-1].peer
+    for each in (wire.out, wire.into, peer.bridge if peer else None):
+        if each:
+            yield from states(each)
 
 
-def _flags(world: World, wire: Wire) -> Iterator[Finding]:
+def _flags(wire: Wire) -> Iterator[Finding]:
     """Yield that a flag keeps two interfaces of one master apart."""
-    master = world.master(wire.out)
-    if wire.into is None or master is None or not world.are_beside(wire.out, wire.into):
+    flag, master = wire.out.link.flag, wire.out.master
+    if wire.into is None or master is None or not wire.out.is_beside(wire.into):
         return
-    if wire.out.link.flag == "private":
+    if flag == "private":
         text = f"both are on {master.link.name}, and flag private keeps its interfaces apart"
         advice = "use flag bridge for the networks of that master, if they shall reach each other"
         yield Finding(PROBLEM, "flag", text, advice)
-    if wire.out.link.flag != "vepa":
+    if flag != "vepa":
         return
-    switch = world.peer(master)
-    shown = world.entries(switch.side, *commands.link_show(switch.link.name)) if switch else []
+    switch = master.peer
+    shown = switch.side.entries(*commands.link_show(switch.link.name)) if switch else []
     of_port = shown[0].get("linkinfo", {}).get("info_slave_data", {}) if shown else {}
     if not of_port.get("hairpin"):
         text = f"flag vepa sends their packets to the switch of {master.link.name}, which does not "
@@ -266,114 +260,103 @@ def _flags(world: World, wire: Wire) -> Iterator[Finding]:
         yield Finding(PROBLEM, "flag", text + "send them back", advice)
 
 
-def _host_and_own(world: World, wire: Wire) -> Iterator[Finding]:
+def _host_and_own(wire: Wire) -> Iterator[Finding]:
     """Yield why a host and an interface on its own master don't reach each other."""
-    out, into = wire.out, wire.into
-    if into and world.master(out) is into and out.link.kind in _KEPT_APART:
-        # It hears what is sent to its own MAC address, which the container has to know.
-        if wire.known.mac == into.link.mac or out.link.mode in L3:
-            return
-        if not _beside(world, into):
-            yield _kept_apart(out, into)
-            return
-        restore = commands.neighbour_replace(wire.hop, into.link.mac, out.link.name)
-        text = f"{out} has no permanent neighbour entry for {wire.hop}, the host"
-        advice = f"hostAccess makes it: {out.side.shell(*restore)}"
-        yield Finding(PROBLEM, "host access", text, advice)
-    if into and world.master(into) is out and into.link.kind in _KEPT_APART:
-        beside = _beside(world, out)
-        if not beside:
-            yield _kept_apart(into, out)
-            return
-        yield from states(world, beside[0])
-        name = beside[0].link.name
-        add = ("ip", "route", "replace", wire.hop, "dev", name, "src", wire.source)
-        text = f"the host has {name} beside {into}, but sends to {wire.hop} by {out.link.name}"
-        yield Finding(PROBLEM, "host access", text, f"add the route: {out.side.shell(*add)}")
-
-
-_KEPT_APART = (*queries.IPVLAN_KINDS, "macvlan", "macvtap")  # from the host on their master
-
-
-def _beside(world: World, master: Port) -> list[Port]:
-    """Return the ipvlan interfaces that a host itself has on its master."""
-    own = (each for each in master.side.ports.values() if each.link.is_ipvlan)
-    return [each for each in own if world.master(each) is master]
-
-
-def _kept_apart(port: Port, master: Port) -> Finding:
-    text = f"the kernel lets no packets pass between a host and its own {port.link.kind} interfaces"
-    advice = "set hostAccess in the network, for new containers; for this one:\n"
-    if not port.link.is_ipvlan:
-        advice = "use another interface of the host, or one of the same kind on that master"
-    elif port.link.flag != "bridge":
-        advice = f"use flag bridge; with {port.link.flag}, hostAccess would be of no help"
+    if wire.into is None:
+        return
+    is_from_host = wire.into.master is wire.out
+    master, port = (wire.out, wire.into) if is_from_host else (wire.into, wire.out)
+    if port.master is not master or port.link.kind not in _KEPT_APART:
+        return
+    # It hears what is sent to its own MAC address, which the container has to know.
+    if not is_from_host and (wire.known.mac == master.link.mac or port.link.mode in L3):
+        return
+    ipvlans = (each for each in master.side.ports.values() if each.link.is_ipvlan)
+    own = next((each for each in ipvlans if each.master is master), None)
+    if own is None:
+        text = "the kernel lets no packets pass between a host and its own "
+        text += f"{port.link.kind} interfaces"
+        yield Finding(PROBLEM, "host", text, _remedy(port, master))
+    elif is_from_host:
+        yield from states(own)
+        add = ("ip", "route", "replace", wire.hop, "dev", own.link.name, "src", wire.walk.source)
+        text = f"the host has {own.link.name} beside {port}, but sends to {wire.hop} by "
+        advice = f"add the route: {master.side.shell(*add)}"
+        yield Finding(PROBLEM, "host access", text + master.link.name, advice)
     else:
-        advice += "\n".join(_remedy(port, master))
-    return Finding(PROBLEM, "host", text, advice)
+        restore = commands.neighbour_replace(wire.hop, master.link.mac, port.link.name)
+        text = f"{port} has no permanent neighbour entry for {wire.hop}, the host"
+        advice = f"hostAccess makes it: {port.side.shell(*restore)}"
+        yield Finding(PROBLEM, "host access", text, advice)
 
 
-def _remedy(port: Port, master: Port) -> Iterator[str]:
-    """Yield the commands that give the host an ipvlan interface, and routes by it.
+def _remedy(port: Port, master: Port) -> str:
+    """Return what lets a host and its own interface reach each other.
 
-    They do what hostAccess does, under another name: it would take away what it has not made.
+    The commands do what hostAccess does, but under another name for the host's interface:
+    hostAccess would take away what it has not made.
     """
     link, shell, name = port.link, master.side.shell, f"ipvl{master.link.ifindex}"
-    yield shell(*commands.link_add_ipvlan(master.link.name, name, link.mode, link.flag, 0))
-    yield shell(*commands.link_set(name, "up"))
-    yield shell(*commands.link_set(name, "arp", "off"))
-    for address in port.plain():
-        source = next(iter(master.plain(address)), "")
+    if not link.is_ipvlan:
+        return "use another interface of the host, or one of the same kind on that master"
+    if link.flag != "bridge":
+        return f"use flag bridge; with {link.flag}, hostAccess would be of no help"
+    lines = [
+        "set hostAccess in the network, for new containers; for this one:",
+        shell(*commands.link_add_ipvlan(master.link.name, name, link.mode, link.flag, 0)),
+        shell(*commands.link_set(name, "up")),
+        shell(*commands.link_set(name, "arp", "off")),
+    ]
+    for address in port.plain:
+        source = next(iter(of_family(address, master.usual)), "")
         words = ("src", source) if source else ()
-        yield shell("ip", "route", "replace", address, "dev", name, *words)
+        lines.append(shell("ip", "route", "replace", address, "dev", name, *words))
         if link.mode == "l2" and source:
-            yield port.side.shell(*commands.neighbour_replace(source, master.link.mac, link.name))
+            learn = commands.neighbour_replace(source, master.link.mac, link.name)
+            lines.append(port.side.shell(*learn))
+    return "\n".join(lines)
 
 
-def _nobody_asked(world: World, wire: Wire) -> Iterator[Finding]:
+def _nobody_asked(wire: Wire) -> Iterator[Finding]:
     """Yield that an interface in mode l3 is looked for as a neighbour."""
-    if wire.into is None or wire.into.link.mode not in L3:
-        return
-    master = world.master(wire.into)
-    if master and master is not wire.out and master is not world.master(wire.out):
-        via = (*master.plain(wire.hop), "ADDRESS-OF-THE-HOST")[0]
+    master = wire.into.master if wire.into and wire.into.link.mode in L3 else None
+    if wire.into and master and master not in (wire.out, wire.out.master):
+        via = (*of_family(wire.hop, master.usual), "ADDRESS-OF-THE-HOST")[0]
         text = f"in mode {wire.into.link.mode} nobody answers ARP for {wire.hop}, and "
         text += f"{wire.out.side} has no route to it through the host"
         add = wire.out.side.shell("ip", "route", "add", wire.hop, "via", via)
         yield Finding(PROBLEM, "return", text, f"add it there: {add}")
 
 
-def _masters(world: World, wire: Wire) -> Iterator[Finding]:
+def _masters(wire: Wire) -> Iterator[Finding]:
     """Yield that the two are in different VLANs, or on masters that nothing connects."""
     if wire.into is None:
         return
-    ours, theirs = world.chain(wire.out), world.chain(wire.into)
-    vlans = [
-        " in ".join(f"VLAN {each.link.vlan}" for each in chain if each.link.vlan) or "no VLAN"
-        for chain in (ours, theirs)
-    ]
-    if vlans[0] != vlans[1]:
-        text = f"{wire.out} is in {vlans[0]}, {wire.into} is in {vlans[1]}"
+    ours, theirs = (
+        " in ".join(f"VLAN {each.link.vlan}" for each in port.chain if each.link.vlan) or "no VLAN"
+        for port in (wire.out, wire.into)
+    )
+    if ours != theirs:
+        text = f"{wire.out} is in {ours}, {wire.into} is in {theirs}"
         advice = "use the same option vlan (or a master in the same VLAN) for both"
         yield Finding(PROBLEM, "vlan", text, advice)
-    elif not world.are_connected(ours[-1], theirs[-1]):
-        text = f"{wire.hop} is looked for on {ours[-1]}, but {wire.into} is on {theirs[-1]}"
+    elif wire.out.joints.isdisjoint(wire.into.joints):
+        text = f"{wire.hop} is looked for on {wire.out.chain[-1]}, but {wire.into} is on "
         advice = "use one master; or connect the two; or use different subnets, and a router"
-        yield Finding(PROBLEM, "masters", text, advice)
+        yield Finding(PROBLEM, "masters", f"{text}{wire.into.chain[-1]}", advice)
 
 
-def _neighbour(world: World, wire: Wire) -> Iterator[Finding]:
+def _neighbour(wire: Wire) -> Iterator[Finding]:
     """Yield that a neighbour is unknown, or another than is there."""
     mac, into, link = wire.known.mac, wire.into, wire.out.link
     if not link.has_arp:  # as in mode l3, and beside a host's containers
-        is_beside = into is not None and world.are_beside(wire.out, into)
+        is_beside = into is not None and wire.out.is_beside(into)
         if link.is_ipvlan and link.mode not in L3 and not is_beside:
-            on = wire.out.side.shell("ip", "link", "set", "dev", link.name, "arp", "on")
             text = f"{wire.out} asks for no neighbour"
-            yield Finding(PROBLEM, "neighbour", text, f"let it: {on}")
+            yield Finding(PROBLEM, "neighbour", text, f"let it: {wire.out.set_link('arp', 'on')}")
     elif not mac:
-        yield unanswered(world, wire)
-    elif into and mac != into.link.mac and world.master(wire.out) is not into:
+        yield unanswered(wire)
+    elif into and mac != into.link.mac and wire.out.master is not into:
         yield mistaken(wire, f"{into} has {into.link.mac}")
 
 
@@ -384,14 +367,14 @@ def mistaken(wire: Wire, truth: str) -> Finding:
     return Finding(PROBLEM, "neighbour", text + truth, f"let it ask again: {forget}")
 
 
-def unanswered(world: World, wire: Wire) -> Finding:
+def unanswered(wire: Wire) -> Finding:
     """Return that nobody answers for an address on a network."""
-    ends = [world.chain(each)[-1] for each in (wire.out, wire.into) if each]
-    if wire.into in world.holders(wire.hop) and world.are_connected(*ends):
+    if wire.into and wire.into.has(wire.hop) and wire.out.joints & wire.into.joints:
         text = f"{wire.into} has {wire.hop}, but does not answer ARP or ND"
         return Finding(PROBLEM, "unanswered", text, "look at arp_ignore, arptables, bridge vlan")
-    what = wire.hop if wire.hop == wire.target else f"{wire.hop}, the gateway to {wire.target},"
-    text = f"nobody answers for {what} on the network of {world.chain(wire.out)[-1]}"
+    target = wire.walk.target
+    what = wire.hop if wire.hop == target else f"{wire.hop}, the gateway to {target},"
+    text = f"nobody answers for {what} on the network of {wire.out.chain[-1]}"
     advice = "check the address, the cable, the switch's VLAN, and which MACs its port allows"
     return Finding(PROBLEM, "unanswered", text, advice)
 
@@ -400,13 +383,11 @@ def unanswered(world: World, wire: Wire) -> Finding:
 STEPS = (_both_states, _flags, _host_and_own, _nobody_asked, _masters, _neighbour)
 
 
-def _unroutable(
-    world: World, side: Side, entry: Port | None, walk: Walk, answer: str
-) -> Iterator[Finding]:
+def _unroutable(side: Side, entry: Port | None, walk: Walk, answer: str) -> Iterator[Finding]:
     """Yield why a side does not know where to send packets that it has, or gets by ``entry``."""
     target = walk.target
-    kinds = (_THROWN_AWAY[each] for each in _THROWN_AWAY if each in answer)
-    thrown = [found for kind in kinds for found in _thrown_away(world, side, walk, kind)]
+    kinds = (kind for words, kind in _THROWN_AWAY.items() if words in answer)
+    thrown = [found for kind in kinds for found in _thrown_away(side, walk, kind)]
     if entry and "cross-device" in answer:
         key = commands.RP_FILTER.format(entry.link.name)
         text = f"{side} drops what comes from {walk.source} by {entry.link.name}, since it would "
@@ -414,44 +395,45 @@ def _unroutable(
         yield Finding(PROBLEM, "rp_filter", text, f"be less strict: {write(side, key, 2)}")
     elif thrown:
         yield thrown[0]
-    elif entry and any(walk.source in port.plain() for port in side.ports.values()):
+    elif entry and any(walk.source in port.plain for port in side.ports.values()):
         text = f"{walk.source} is also an address of {side}, which drops what seems its own"
         yield Finding(PROBLEM, "duplicate", text, _CONFLICT)
-    elif entry and (found := [*_forwarding(world, entry, target)]):
+    elif entry and (found := [*_forwarding(entry, target)]):
         yield from found
     else:
-        usual = [each for port in world.ports if port.side is side for each in port.usual]
-        like = [each for each in usual if (":" in each) == (":" in target)]
+        like = [each for each in side.usual if (":" in each) == (":" in target)]
         subnets = ", ".join(str(ip_interface(each).network) for each in like) or "none"
         text = f"{side} has no route to {target}; its subnets: {subnets}"
         for port in side.ports.values():
-            yield from states(world, port) if port.usual else ()
+            yield from states(port) if port.usual else ()
         add = side.shell("ip", "route", "add", target, "via", "GATEWAY")
         where = "to the routes of ipam, or a default route" if side.netns else "there"
         yield Finding(PROBLEM, "route", text, f"add it {where}; for now: {add}")
 
 
-def _thrown_away(world: World, side: Side, walk: Walk, kind: str) -> Iterator[Finding]:
+def _thrown_away(side: Side, walk: Walk, kind: str) -> Iterator[Finding]:
     """Yield the rule or route of a kind that throws packets away, the first one first."""
-    target, family = walk.target, "-6" if ":" in walk.target else "-4"
-    text = f"{side} throws away what goes to {target}: {kind}"
-    routes = world.entries(side, "ip", family, "-j", "route", "show", "table", "all", "type", kind)
-    for rule in world.entries(side, "ip", family, "-j", "rule", "show"):
-        source, priority = _prefix(rule, "src"), str(rule["priority"])
-        is_from = not walk.source or _contains(source, walk.source)
-        if not (is_from and _contains(_prefix(rule, "dst"), target)):
+    ip = ("ip", "-6" if ":" in walk.target else "-4")
+    text = f"{side} throws away what goes to {walk.target}: {kind}"
+    routes = side.entries(*ip, "-j", "route", "show", "table", "all", "type", kind)
+    for rule in side.entries(*ip, "-j", "rule", "show"):
+        src, dst, priority = _prefix(rule, "src"), _prefix(rule, "dst"), str(rule["priority"])
+        is_from = not walk.source or _contains(src, walk.source)
+        if not (is_from and _contains(dst, walk.target)):
             continue
-        named = f"by the rule {priority}: from {source} to {_prefix(rule, 'dst')}"
+        named = f"by the rule {priority}: from {src} to {dst}"
         if rule.get("action") == kind:
-            remove = side.shell("ip", family, "rule", "delete", "priority", priority)
-            yield Finding(PROBLEM, "blackhole", f"{text} {named}", f"{_REMOVE}: {remove}")
+            remove = side.shell(*ip, "rule", "delete", "priority", priority)
+            yield Finding(
+                PROBLEM, "blackhole", f"{text} {named}", f"if it is not meant so: {remove}"
+            )
         for route in routes:
             dst, table = route["dst"], route.get("table", "main")
-            if table == rule.get("table") and _contains(dst, target):
+            if table == rule.get("table") and _contains(dst, walk.target):
                 at = ("table", table) if table != "main" else ()
-                remove = side.shell("ip", family, "route", "delete", kind, dst, *at)
+                remove = side.shell(*ip, "route", "delete", kind, dst, *at)
                 what = f"{text} {' '.join((dst, *at))}" + (f" ({named})" if at else "")
-                yield Finding(PROBLEM, "blackhole", what, f"{_REMOVE}: {remove}")
+                yield Finding(PROBLEM, "blackhole", what, f"if it is not meant so: {remove}")
 
 
 def _prefix(rule: dict[str, Any], key: str) -> str:
@@ -463,10 +445,10 @@ def _contains(prefix: str, address: str) -> bool:
     return prefix in ("all", "default") or ip_address(address) in ip_network(prefix, strict=False)
 
 
-def _forwarding(world: World, entry: Port, target: str) -> Iterator[Finding]:
+def _forwarding(entry: Port, target: str) -> Iterator[Finding]:
     link = "all" if ":" in target else entry.link.name
     key = f"net/{'ipv6' if ':' in target else 'ipv4'}/conf/{link}/forwarding"
-    if world.sysctl(entry.side, key) == 0:
+    if entry.side.sysctl(key) == 0:
         text = f"{entry.side} is the way to {target}, but does not forward packets ({key} is 0)"
         switch = "net/ipv6/conf/all/forwarding" if ":" in target else "net/ipv4/ip_forward"
         yield Finding(PROBLEM, "forwarding", text, f"let it: {write(entry.side, switch, 1)}")

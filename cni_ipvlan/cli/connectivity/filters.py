@@ -11,67 +11,65 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from ipaddress import ip_address, ip_network
 from shlex import split
-from typing import Any, NamedTuple
 
-from cni_ipvlan.cli.connectivity.world import Side, World
+from cni_ipvlan.cli.connectivity.world import Side
 from cni_ipvlan.cli.output import PROBLEM, Finding
 
-_LIST = ("nft", "-j", "list", "ruleset")
-_QDISCS = ("tc", "-s", "-j", "qdisc", "show")
 _QUEUES = ("cake", "fq", "fq_codel", "mq", "pfifo", "pfifo_fast", "sfq")  # that drop when full
-_DROPS = re.compile(r"\[(\d+):\d+\] -A (\S+ .*-j (?:DROP|REJECT)\b.*)|:(\S+) DROP \[(\d+):\d+\]")
+_DROPS = re.compile(r"\[(\d+):\d+\] -A (\S+) (.*-j (?:DROP|REJECT)\b.*)|:(\S+) DROP \[(\d+):\d+\]")
 _UNCOUNTED = -1
 _PREFIX = re.compile(r"(?<!! )-[sd] (\S+)")
 _PROTOCOL = re.compile(r"(?<!! )-p (?!icmp|ipv6-icmp|all)")
-_OF_IPTABLES = [
-    (family, table)
-    for family in ("ip", "ip6")
-    for table in ("filter", "nat", "mangle", "raw", "security")
-]
+_OF_IPTABLES = ("filter", "nat", "mangle", "raw", "security")
 
 
-class Rule(NamedTuple):
-    """What drops packets: a rule, or else the policy of a chain, as its program writes it."""
-
-    program: str
-    table: str
-    chain: str
-    words: str = ""
-
-
-def programs(world: World, target: str) -> list[str]:
+def programs(side: Side, target: str) -> list[str]:
     """Return the programs that print rules for an address's family."""
     name = "ip6tables" if ":" in target else "iptables"
-    both = [each for each in (f"{name}-legacy-save", f"{name}-nft-save") if world.has(each)]
-    return both or [each for each in (f"{name}-save",) if world.has(each)]
+    both = [each for each in (f"{name}-legacy-save", f"{name}-nft-save") if side.world.has(each)]
+    return both or [each for each in (f"{name}-save",) if side.world.has(each)]
 
 
-def counted(
-    world: World, side: Side, ends: Sequence[str], devices: Collection[str]
-) -> dict[Rule, int]:
-    """Return all rules of a side that may drop echoes between two addresses, and their counts.
+def counted(side: Side, ends: Sequence[str], devices: Collection[str]) -> dict[Finding, int]:
+    """Return how many packets each rule has dropped that may drop echoes between two addresses.
 
-    ``devices`` are its interfaces by which echoes go.
+    A rule stands there as the finding that blames it. ``devices`` are the interfaces of this side
+    by which echoes go.
     """
-    found: dict[Rule, int] = {}
-    for program in programs(world, ends[-1]):
+    found: dict[Finding, int] = {}
+    for rules in (_of_iptables(side, ends), _of_nft(side), _of_tc(side, devices)):
+        with suppress(ValueError, KeyError, TypeError):  # a program may be missing, or an old one
+            found.update(rules)
+    return found
+
+
+def dropping(before: dict[Finding, int], after: dict[Finding, int]) -> list[Finding]:
+    """Return the rules that have dropped packets since, or may have."""
+    return [
+        each
+        for each, count in after.items()
+        if count == _UNCOUNTED or count > before.get(each, count)
+    ]
+
+
+def _of_iptables(side: Side, ends: Sequence[str]) -> Iterator[tuple[Finding, int]]:
+    for program in programs(side, ends[-1]):
         name, table = program.removesuffix("-save"), ""
-        printed = world.answer(side, (program, "-c")).stdout.decode("utf-8", "replace")
-        for line in printed.splitlines():
+        for line in side.answer((program, "-c")).stdout.decode("utf-8", "replace").splitlines():
             table = line[1:] if line.startswith("*") else table
             match = _DROPS.fullmatch(line)
-            if match and not _is_of_others(line, ends):
-                packets, words, chain, by_policy = match.groups()
-                chain, _, rest = (words or f"{chain} ").partition(" ")
-                found[Rule(name, table, chain, rest)] = int(packets or by_policy)
-    with suppress(ValueError, KeyError, TypeError):
-        for each in json.loads(world.answer(side, _LIST).stdout)["nftables"]:
-            found |= _of_nft(**each)
-    with suppress(ValueError, KeyError, TypeError):
-        for each in json.loads(world.answer(side, _QDISCS).stdout):
-            if each["dev"] in devices and each["kind"] not in _QUEUES:
-                found[Rule("tc", each["dev"], each["kind"])] = each["drops"]
-    return found
+            if match is None or _is_of_others(line, ends):
+                continue
+            packets, chain, words, policy_of, by_policy = match.groups()
+            if policy_of:
+                text = f"the policy of {side} drops packets: {name} -P {policy_of} DROP"
+                accept = ("-I", policy_of, "-s", ends[0], "-j", "ACCEPT")
+                advice = f"let them pass: {side.shell(name, '-t', table, *accept)}"
+            else:
+                text = f"a rule of {side} drops packets: {name} -A {chain} {words}"
+                remove = side.shell(name, "-t", table, "-D", chain, *split(words))
+                advice = f"if it is not meant so: {remove}"
+            yield Finding(PROBLEM, "filter", text, advice), int(packets or by_policy)
 
 
 def _is_of_others(line: str, ends: Sequence[str]) -> bool:
@@ -82,46 +80,31 @@ def _is_of_others(line: str, ends: Sequence[str]) -> bool:
     )
 
 
-def _of_nft(
-    rule: dict[str, Any] | None = None, chain: dict[str, Any] | None = None, **_: Any
-) -> dict[Rule, int]:
-    where = rule or chain or {}
-    if (where.get("family"), where.get("table")) in _OF_IPTABLES:
-        return {}
-    table = f"{where.get('family')} {where.get('table')}"
-    if chain and chain.get("policy") == "drop":
-        return {Rule("nft", table, chain["name"]): _UNCOUNTED}
-    if rule and any("drop" in each or "reject" in each for each in rule["expr"]):
-        counts = [each["counter"]["packets"] for each in rule["expr"] if "counter" in each]
-        key = Rule("nft", table, rule["chain"], f"handle {rule['handle']}")
-        return {key: (*counts, _UNCOUNTED)[0]}
-    return {}
-
-
-def dropping(
-    before: dict[Rule, int], after: dict[Rule, int], side: Side, source: str
-) -> Iterator[Finding]:
-    """Yield the rules that have dropped packets since."""
-    for rule, packets in after.items():
-        if packets <= before.get(rule, packets) and packets != _UNCOUNTED:
+def _of_nft(side: Side) -> Iterator[tuple[Finding, int]]:
+    for each in json.loads(side.answer(("nft", "-j", "list", "ruleset")).stdout)["nftables"]:
+        found = each.get("rule") or each.get("chain") or {}
+        steps = found.get("expr", [])
+        drops = any("drop" in step or "reject" in step for step in steps)
+        if not drops and found.get("policy") != "drop":
             continue
-        command = (rule.program, "-t", rule.table)
-        if rule.program == "nft":
-            text = f"a rule of {side} {{}} packets: nft {rule.table} {rule.chain} {rule.words}"
-            show = side.shell("nft", "-a", "list", "chain", *rule.table.split(), rule.chain)
-            kind, how = ("may filter", "may drop") if packets == _UNCOUNTED else ("filter", "drops")
-            yield Finding(PROBLEM, kind, text.format(how), f"look at it: {show}")
-        elif rule.program == "tc":
-            of = f"{rule.chain} on {rule.table} of {side}"
-            text = f"the qdisc {of}, or a filter there, drops packets"
-            place = rule.chain if rule.chain in ("clsact", "ingress") else "root"
-            remove = side.shell("tc", "qdisc", "delete", "dev", rule.table, place)
-            yield Finding(PROBLEM, "filter", text, f"if it is not meant so: {remove}")
-        elif rule.words:
-            text = f"a rule of {side} drops packets: {rule.program} -A {rule.chain} {rule.words}"
-            remove = side.shell(*command, "-D", rule.chain, *split(rule.words))
-            yield Finding(PROBLEM, "filter", text, f"if it is not meant so: {remove}")
-        else:
-            text = f"the policy of {side} drops packets: {rule.program} -P {rule.chain} DROP"
-            accept = side.shell(*command, "-I", rule.chain, "-s", source, "-j", "ACCEPT")
-            yield Finding(PROBLEM, "filter", text, f"let them pass: {accept}")
+        family, table = found["family"], found["table"]
+        chain = found.get("chain") or found["name"]
+        if family in ("ip", "ip6") and table in _OF_IPTABLES:
+            continue
+        counts = [step["counter"]["packets"] for step in steps if "counter" in step]
+        kind, how = ("filter", "drops") if counts else ("may filter", "may drop")
+        text = f"a rule of {side} {how} packets: nft {family} {table} {chain}"
+        text += f" handle {found['handle']}" if drops else ""
+        show = side.shell("nft", "-a", "list", "chain", family, table, chain)
+        yield Finding(PROBLEM, kind, text, f"look at it: {show}"), (*counts, _UNCOUNTED)[0]
+
+
+def _of_tc(side: Side, devices: Collection[str]) -> Iterator[tuple[Finding, int]]:
+    for each in json.loads(side.answer(("tc", "-s", "-j", "qdisc", "show")).stdout):
+        device, kind = each["dev"], each["kind"]
+        if device in devices and kind not in _QUEUES:
+            text = f"the qdisc {kind} on {device} of {side}, or a filter there, drops packets"
+            place = kind if kind in ("clsact", "ingress") else "root"
+            remove = side.shell("tc", "qdisc", "delete", "dev", device, place)
+            advice = f"if it is not meant so: {remove}"
+            yield Finding(PROBLEM, "filter", text, advice), each["drops"]

@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 from cni_ipvlan.cli.connectivity import facts, filters
 from cni_ipvlan.cli.connectivity.facts import L3, Walk, Wire
-from cni_ipvlan.cli.connectivity.world import End, Port, Side, World, of_family
+from cni_ipvlan.cli.connectivity.world import End, Port, Side, of_family
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding
 from cni_ipvlan.iproute import commands, packets, queries
 from cni_ipvlan.iproute.commands import Argv
+from cni_ipvlan.iproute.packets import RouteLookup
 
 _SIZES = (8000, 4000, 1500, 1492, 1480, 1450, 1420, 1400, 1360, 1280, 1000, 576)
 
@@ -36,78 +37,82 @@ class Question(NamedTuple):
         """Return how it is asked, with packets of a size if one is given."""
         return self.side, packets.ping(self.target, self.source or self.by, mtu)
 
-    def lookup(self, world: World) -> packets.RouteLookup | None:
+    def lookup(self) -> RouteLookup:
         """Return how packets leave."""
         argv = packets.route_get(self.target, **{"from": self.source, "oif": self.by})
-        return packets.route_lookup(world.answer(self.side, argv))
+        return packets.route_lookup(self.side.answer(argv))
+
+    def holder(self) -> Port | None:
+        """Return the interface that has the address."""
+        return next(iter(self.side.world.holders(self.target, self.one.port)), None)
 
 
-def ask(world: World, question: Question) -> Iterator[Finding]:
+def ask(question: Question) -> Iterator[Finding]:
     """Ask, and find out why nobody answers; without a PROBLEM, what was asked for answers."""
     if not packets.address_in(question.target):
         text = f"{question.target!r} is not an address, so no resolver can ask it"
         advice = "correct dns of the network or of the IPAM plugin"
         yield Finding(PROBLEM, question.what, text, advice)
         return
-    way = question.lookup(world)
-    if way and not (question.source or question.by or way.is_local):
+    way = question.lookup()
+    if not (question.source or question.by or way.is_local):
         question = question._replace(source=way.source)  # as a connection has it: rules may differ
-    done = world.answer(*question.ping())
-    if done.status == 0 and way:
+    (done,) = question.side.world.ask(question.ping())
+    if done.status == 0 and way.device:
         for trial in TRIALS:
-            yield from trial(world, question, way)
+            yield from trial(question, way)
         return
     if not done.was_run:
         text = "ping is missing, so nothing was asked"
         yield Finding(PROBLEM, "not asked", text, "install it: apt install iputils-ping")
-    found = list(_silence(world, question))
+    found = list(_silence(question))
     causes = [each for each in found if each.state == PROBLEM and each.subject != "gateway"]
     if question.what == "gateway" and {each.subject for each in causes} in ({"echo"}, {"no ping"}):
         found = [causes[0]._replace(state=WARNING, subject="gateway")]  # it need not answer ping
     yield from found
 
 
-def _echo(_: World, question: Question, way: packets.RouteLookup) -> Iterator[Finding]:
+def _echo(question: Question, way: RouteLookup) -> Iterator[Finding]:
     by = f" through {way.gateway}" if way.gateway else ""
     yield Finding(OK, question.what, f"{question.target} answers {question.one.name}{by}")
     port = question.one.port
     if port and not way.is_local and way.device != port.link.name:
-        yield _leaves_by(port, way.device, question.target)._replace(state=WARNING)
+        yield facts.leaves_by(port, way.device, question.target)._replace(state=WARNING)
 
 
-def _sizes(world: World, question: Question, way: packets.RouteLookup) -> Iterator[Finding]:
+def _sizes(question: Question, way: RouteLookup) -> Iterator[Finding]:
     """Yield whether a packet of the interface's whole MTU gets through."""
-    if way.is_local or way.device not in question.side.ports:
+    side, target = question.side, question.target
+    if way.is_local or way.device not in side.ports:
         return
-    mtu, target = question.side.ports[way.device].link.mtu, question.target
-    done = world.answer(*question.ping(mtu))
+    out = side.ports[way.device]
+    mtu = out.link.mtu
+    (done,) = side.world.ask(question.ping(mtu))
     if done.status == 0:
         yield Finding(OK, "path", f"packets of {mtu} bytes reach {target}")
         return
-    known = packets.path_mtu(done) or (question.lookup(world) or way).mtu
+    known = packets.path_mtu(done) or question.lookup().mtu
     if known and known < mtu:
         text = f"the path to {target} takes packets of at most {known} bytes, not of {mtu}"
         yield Finding(WARNING, "path", text, f"set the option mtu to {known}, or mtu of a route")
         return
-    wires = Walk(world, question.side, question.source, target, question.by).wires
-    ends = [end for wire in wires for end in (wire.out, wire.into) if end and end.link.mtu < mtu]
-    ports = dict.fromkeys(f"{each} has MTU {each.link.mtu}" for each in ends)
-    sizes = {*(each for each in _SIZES if each < mtu), *(each.link.mtu for each in ends)}
-    tried = zip(sizes, world.ask(*map(question.ping, sizes)), strict=True)
+    walk = Walk(side, question.source, target, question.by)
+    narrow = {str(each): each.link.mtu for each in walk.ports if each.link.mtu < mtu}
+    sizes = {*(each for each in _SIZES if each < mtu), *narrow.values()}
+    tried = zip(sizes, side.world.ask(*map(question.ping, sizes)), strict=True)
     most = max((size for size, done in tried if done.status == 0), default=0)
     text = f"packets of {mtu} bytes don't reach {target}, those of {most} do; no router says why"
-    text = "; ".join((text, *ports))
-    less = question.side.shell("ip", "link", "set", "dev", way.device, "mtu", str(most))
+    text += "".join(f"; {port} has MTU {size}" for port, size in narrow.items())
+    less = out.set_link("mtu", str(most))
     advice = f"set the option mtu to {most} (for now: {less}), or have ICMP errors pass on the way"
     yield Finding(PROBLEM, "path", text, advice)
 
 
-def _back(world: World, question: Question, way: packets.RouteLookup) -> Iterator[Finding]:
+def _back(question: Question, way: RouteLookup) -> Iterator[Finding]:
     """Yield whether the other end, if it is here, can ask as well."""
-    holder = _holder(world, question) if question.what == "tried" and not way.is_local else None
+    holder = question.holder() if question.what == "tried" and not way.is_local else None
     if holder and not holder.is_loopback and way.source:  # several may have one on a loopback
-        asked = packets.ping(way.source, question.target)
-        if world.answer(holder.side, asked).status == 0:
+        if holder.side.answer(packets.ping(way.source, question.target)).status == 0:
             yield Finding(OK, "tried back", f"{way.source} answers {holder.side}")
         else:
             text = f"{way.source} does not answer when {holder.side} begins"
@@ -117,71 +122,58 @@ def _back(world: World, question: Question, way: packets.RouteLookup) -> Iterato
 TRIALS = (_echo, _sizes, _back)
 
 
-def _holder(world: World, question: Question) -> Port | None:
-    return next(iter(world.holders(question.target, question.one.port)), None)
-
-
-def _silence(world: World, question: Question) -> Iterator[Finding]:
+def _silence(question: Question) -> Iterator[Finding]:
     """Yield all that may explain why an address does not answer."""
-    target = question.target
-    there = Walk(world, question.side, question.source, target, question.by)
+    world, target, holder = question.side.world, question.target, question.holder()
+    there = Walk(question.side, question.source, target, question.by, question.one.port)
     source = there.source or (*of_family(target, question.one.addresses), "")[0]
-    holder = _holder(world, question)
-    walks, pings = [(there, question.one.port)], [question.ping()]
+    walks, pings = [there], [question.ping()]
     if holder and source:
         # Where nothing was sent, it does not matter by what an answer would leave.
         is_sent = all(each.subject != "route" for each in there.found)
-        by = holder if is_sent and not holder.is_loopback else None
-        walks.append((Walk(world, holder.side, target, source), by))
+        port = holder if is_sent and not holder.is_loopback else None
+        walks.append(Walk(holder.side, target, source, port=port))
         pings.append((holder.side, packets.ping(source, target)))
-    if there.first and there.first.is_local:
-        yield from facts.states(world, question.side.ports["lo"])
-    for walk, port in walks:
+    if there.first.is_local:
+        yield from facts.states(question.side.ports["lo"])
+    for walk in walks:
         yield from walk.found
-        device = walk.first.device if walk.first else "lo"
-        if port and port.side.netns and device not in (port.link.name, "lo"):
-            yield _leaves_by(port, device, walk.target)
-    sides = list({id(s): s for walk, _ in walks for s in walk.sides}.values())
-    both = [each for each in (source, target) if each]
-    passed = [each for walk, port in walks for each in (*walk.ports, port) if each]
-    chains = [each for port in passed for each in world.chain(port)]
+    passed = [each for walk in walks for port in walk.ports for each in port.chain]
 
-    def count(side: Side) -> dict[filters.Rule, int]:
-        devices = {each.link.name for each in chains if each.side is side}
-        return filters.counted(world, side, both, devices)
+    def count(side: Side) -> dict[Finding, int]:
+        devices = {each.link.name for each in passed if each.side is side}
+        return filters.counted(side, [each for each in (source, target) if each], devices)
 
-    before = [count(side) for side in sides]
+    before = {side: count(side) for walk in walks for side in walk.sides}
     world.ask(*pings)
-    for side, old in zip(sides, before, strict=True):
-        yield from filters.dropping(old, count(side), side, source or target)
-    if not (filters.programs(world, target) or world.has("nft")):
+    for side, counts in before.items():
+        yield from filters.dropping(counts, count(side))
+    if not (filters.programs(question.side, target) or world.has("nft")):
         text = "neither iptables-save nor nft is there, so filters were not looked at"
         yield Finding(WARNING, "not looked", text)
     key = "net/ipv6/icmp/echo_ignore_all" if ":" in target else "net/ipv4/icmp_echo_ignore_all"
-    if holder and world.sysctl(holder.side, key):
+    if holder and holder.side.sysctl(key):
         text = f"{target} ignores echo requests: {key} is 1 in {holder.side}"
         yield Finding(PROBLEM, "echo", text, f"let it answer: {facts.write(holder.side, key, 0)}")
     for wire in there.wires[-1:]:
-        yield from _outside(world, question, wire, source)
+        yield from _outside(question, wire, source)
     text = f"{target} does not answer {question.one.name}"
     yield Finding(PROBLEM, question.what, text, "look at filters on the way, and at the way back")
 
 
-def _leaves_by(port: Port, device: str, target: str) -> Finding:
-    text = f"packets to {target} leave {port.side} by {device}, not by {port.link.name}"
-    show = port.side.shell("ip", "route", "get", target)
-    return Finding(PROBLEM, "leaves by", text, f"a better route or a rule says so: {show}")
-
-
-def _outside(world: World, question: Question, wire: Wire, source: str) -> Iterator[Finding]:
+def _outside(question: Question, wire: Wire, source: str) -> Iterator[Finding]:
     """Yield what can be told of a next hop that is not on this node."""
     port, target, known = question.one.port, question.target, wire.known.mac.lower()
     if wire.into or not known:
         return
-    mac = _answering(world, wire)
-    if mac == "":
-        yield facts.unanswered(world, wire)
-    elif mac not in (None, known):
+    asker, mac = facts.asking(wire.out), known
+    if ":" not in wire.hop:
+        done = asker.side.answer(commands.arping_duplicate(wire.hop, asker.link.name))
+        if done.status in (0, commands.DUPLICATE_ANSWERED):
+            mac = queries.answering_mac(done.stdout).lower()
+    if not mac:
+        yield facts.unanswered(wire)
+    elif mac != known:
         yield facts.mistaken(wire, f"{mac} answers for it")
     elif port and port.link.mode in L3:
         text = f"{target} does not answer; in mode {port.link.mode} nobody answers ARP for {source}"
@@ -195,18 +187,3 @@ def _outside(world: World, question: Question, wire: Wire, source: str) -> Itera
         text = f"{target} does not answer; its gateway {wire.hop} ({known}) is there"
         advice = "look at the gateway: does it forward, its route back, its firewall, its NAT"
         yield Finding(PROBLEM, "beyond", text, advice)
-
-
-def _answering(world: World, wire: Wire) -> str | None:
-    """Ask once more for a hop; return its MAC address, empty if none, None if it is not known.
-
-    An entry that is permanent, or was not confirmed lately, is no answer.
-    """
-    asker = facts.asking(world, wire.out)
-    fresh = wire.known.mac.lower() if wire.known.state == "REACHABLE" else None
-    if ":" in wire.hop:
-        return fresh
-    done = world.answer(asker.side, commands.arping_duplicate(wire.hop, asker.link.name))
-    if done.status == commands.DUPLICATE_ANSWERED:
-        return queries.answering_mac(done.stdout).lower()
-    return "" if done.status == 0 else fresh

@@ -20,14 +20,12 @@ SUBJECTS = (
 )
 
 
-def weigh(
-    of_ends: Sequence[Finding], answers: Sequence[Finding], *, has_asked: bool
-) -> tuple[list[Finding], Finding]:
+def weigh(of_ends: Sequence[Finding], answers: Sequence[Finding]) -> tuple[list[Finding], Finding]:
     """Return all findings, and the verdict: the finding that explains a silence best.
 
     If all that was asked for answers, others are notes; a gateway need not answer ping.
     """
-    if has_asked and all(each.state != PROBLEM for each in answers):
+    if answers and all(each.state != PROBLEM for each in answers):
         of_ends = [
             each._replace(state=WARNING) if each.state == PROBLEM else each for each in of_ends
         ]
@@ -38,7 +36,7 @@ def weigh(
         least = SUBJECTS.index(_VAGUE[0])
         others = [each for each in problems if _rank(each) >= least and each != verdict]
         return [each._replace(advice="") if each in others else each for each in findings], verdict
-    if not has_asked:
+    if not answers:
         text = "nothing is wrong here, but nobody was asked: no route has a gateway"
         return findings, Finding(OK, "", text, "name an address with --to")
     is_silent = (WARNING, "gateway")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import ip_address, ip_interface
 from shlex import join
@@ -18,13 +20,13 @@ from cni_ipvlan.cli.attachments import is_named
 from cni_ipvlan.iproute import commands, namespace, packets, queries
 from cni_ipvlan.iproute.commands import Argv, Command
 from cni_ipvlan.iproute.namespace import Namespace
-from cni_ipvlan.iproute.queries import Address, Link
+from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.runner import ProgramNotFoundError
 from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.plugin.inventory import Attachment, Owners
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import Node
-from cni_ipvlan.state.attachment import Record, described
+from cni_ipvlan.state.attachment import AttachmentId, Record, described
 
 _SEARCH_SECONDS = 5.0
 _NAMED = 10  # of many
@@ -32,26 +34,48 @@ _AT_A_TIME = 16  # namespaces that are asked side by side
 _MISSING = Completed(127, b"", b"", 0.0, was_run=False)  # as of a shell
 
 
-class Side(NamedTuple):
+@dataclass(eq=False)
+class Side:
     """A network namespace, and its interfaces by name."""
 
+    world: World
     netns: Namespace | None
-    ports: dict[str, Port]
+    ports: dict[str, Port] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return self.netns.path if self.netns else "the host"
+
+    @property
+    def usual(self) -> list[str]:
+        """The usual addresses of all its interfaces but the loopback."""
+        return [each for port in self.ports.values() if not port.is_loopback for each in port.usual]
 
     def shell(self, *argv: str) -> str:
         """Return a command as it is typed on the host."""
         return join(commands.in_namespace(self.netns, argv))
 
+    def answer(self, argv: Argv) -> Completed:
+        """Run a command."""
+        return self.world.ask((self, argv))[0]
 
-class Port(NamedTuple):
-    """An interface in its namespace."""
+    def entries(self, *argv: str) -> list[dict[str, Any]]:
+        """Return what ip prints as JSON, nothing if it fails."""
+        return packets.entries(self.answer(argv))
+
+    def sysctl(self, key: str) -> int:
+        """Return a kernel parameter that is a number; 0 if there is none."""
+        value = self.answer(commands.sysctl_read(key)).stdout.strip()
+        return int(value) if value.isdigit() else 0
+
+
+@dataclass(eq=False)
+class Port:
+    """An interface in its namespace; ``record`` is root's of the attachment that it belongs to."""
 
     side: Side
     link: Link
-    addresses: Sequence[Address]
+    owner: AttachmentId | None
+    record: Record | None
 
     def __str__(self) -> str:
         return f"{self.link.name} {'in' if self.side.netns else 'of'} {self.side}"
@@ -62,14 +86,75 @@ class Port(NamedTuple):
         return self.link.name == "lo"
 
     @property
-    def usual(self) -> tuple[str, ...]:
+    def usual(self) -> list[str]:
         """Its addresses, but for link-local ones and those that another host has."""
-        kept = (each.address for each in self.addresses if not each.is_duplicate)
-        return tuple(each for each in kept if not ip_interface(each).is_link_local)
+        kept = (each.address for each in self.link.addresses if not each.is_duplicate)
+        return [each for each in kept if not ip_interface(each).is_link_local]
 
-    def plain(self, like: str = "") -> list[str]:
-        """Return its usual addresses without prefix lengths, of the family of one if given."""
-        return of_family(like, self.usual) if like else [_plain(each) for each in self.usual]
+    @property
+    def plain(self) -> list[str]:
+        """Its usual addresses without prefix lengths."""
+        return [_plain(each) for each in self.usual]
+
+    def has(self, address: str) -> bool:
+        """Whether it has an address by which others may ask for it."""
+        wanted = ip_address(_plain(address))
+        own = (_plain(each.address) for each in self.link.addresses)
+        return not wanted.is_loopback and str(wanted) in own
+
+    @property
+    def described(self) -> str:
+        """A phrase that names it, its namespace and its container."""
+        pod = self.record.pod if self.record else ""
+        return Attachment(self.link, self.side.netns, self.owner, (), pod).describe()
+
+    def set_link(self, *words: str) -> str:
+        """Return the command that sets something of it, as it is typed on the host."""
+        return self.side.shell(*commands.link_set(self.link.name, *words))
+
+    @cached_property
+    def master(self) -> Port | None:
+        """The interface below it, if it can be seen."""
+        if self.link.kind == "veth" or not (self.link.parent or self.link.parent_index):
+            return None
+        for side in (self.side.world.host, self.side):
+            for each in side.ports.values():
+                if Master(each.link, side.netns).carries(self.link, self.side.netns):
+                    return each
+        return None
+
+    @cached_property
+    def chain(self) -> list[Port]:
+        """It, its master, and so on, as far as they can be seen."""
+        return [self, *(self.master.chain if self.master else ())]
+
+    @cached_property
+    def peer(self) -> Port | None:
+        """The other end of a veth, if it can be seen."""
+        if self.link.kind != "veth":
+            return None
+        if self.link.parent:
+            return self.side.ports.get(self.link.parent)
+        indexes = self.link.parent_index, self.link.ifindex
+        elsewhere = (each for each in self.side.world.ports if each.side is not self.side)
+        veths = (each for each in elsewhere if each.link.kind == "veth")
+        return next((p for p in veths if (p.link.ifindex, p.link.parent_index) == indexes), None)
+
+    @property
+    def bridge(self) -> Port | None:
+        """The interface that it is a port of."""
+        return self.side.ports.get(self.link.master)
+
+    @cached_property
+    def joints(self) -> set[Port]:
+        """The lowest interface, its peer, and the bridges of both: what connects it to others."""
+        ends = [each for each in (self.chain[-1], self.chain[-1].peer) if each]
+        return {each for end in ends for each in (end, end.bridge) if each}
+
+    def is_beside(self, other: Port) -> bool:
+        """Whether both are ipvlan interfaces of one master."""
+        both = self.link.is_ipvlan and other.link.is_ipvlan
+        return both and self.master is not None and self.master is other.master
 
 
 class End(NamedTuple):
@@ -79,7 +164,7 @@ class End(NamedTuple):
     """
 
     name: str
-    addresses: tuple[str, ...]
+    addresses: Sequence[str]
     side: Side | None = None
     port: Port | None = None
     is_exact: bool = False
@@ -90,14 +175,14 @@ class World:
 
     def __init__(self, node: Node) -> None:
         self._runner = node.runner
-        try:
-            self._records: list[Record] = list(node.registry.all_records())
-        except PermissionError:
-            self._records = []
-        self.owners = Owners(self._records)
-        places = sorted(
-            namespace.others(), key=lambda each: each.identity not in self.owners.places
-        )
+        records: list[Record] = []
+        with suppress(PermissionError):
+            records = list(node.registry.all_records())
+        self._recorded: dict[object, Record]
+        self._recorded = {(each.attachment, each.netns_identity): each for each in records}
+        self._owners = Owners(records)
+        known = self._owners.places
+        places = sorted(namespace.others(), key=lambda each: each.identity not in known)
         self.host = self._sides([None])[0]
         self.sides = [self.host]
         deadline = time.monotonic() + _SEARCH_SECONDS
@@ -107,12 +192,14 @@ class World:
         self.unseen = f"{len(places)} namespaces, since it took too long" if places else ""
 
     def _sides(self, places: Sequence[Namespace | None]) -> list[Side]:
-        sides = [Side(netns, {}) for netns in places]
+        sides = [Side(self, netns) for netns in places]
         answers = self.ask(*((side, commands.address_show()) for side in sides))
         for side, done in zip(sides, answers, strict=True):
             if done.status == 0:  # else it is gone, or not permitted
                 for link in queries.links(done.stdout):
-                    side.ports[link.name] = Port(side, link, link.addresses)
+                    owner = self._owners.of(link, side.netns)
+                    record = self._recorded.get((owner, side.netns and side.netns.identity))
+                    side.ports[link.name] = Port(side, link, owner, record)
         return [side for side in sides if side.ports]
 
     def ask(self, *questions: tuple[Side, Argv]) -> list[Completed]:
@@ -127,15 +214,6 @@ class World:
         self._runner.interrupts.check()
         return answers
 
-    def answer(self, side: Side, argv: Argv) -> Completed:
-        """Run one command."""
-        return self.ask((side, argv))[0]
-
-    def entries(self, side: Side, *argv: str) -> list[dict[str, Any]]:
-        """Return what ip prints as JSON, nothing if it fails."""
-        done = self.answer(side, argv)
-        return packets.entries(done) if done.status == 0 else []
-
     def has(self, program: str) -> bool:
         """Whether a program is there."""
         try:
@@ -143,11 +221,6 @@ class World:
         except ProgramNotFoundError:
             return False
         return True
-
-    def sysctl(self, side: Side, key: str) -> int:
-        """Return a kernel parameter that is a number; 0 if there is none."""
-        value = self.answer(side, commands.sysctl_read(key)).stdout.strip()
-        return int(value) if value.isdigit() else 0
 
     @cached_property
     def ports(self) -> list[Port]:
@@ -159,71 +232,10 @@ class World:
 
         Those with the master of ``near`` come first, loopbacks last.
         """
-        wanted = ip_address(_plain(address))
-        found = [
-            port
-            for side in self.sides
-            for port in (() if wanted.is_loopback else side.ports.values())
-            if any(ip_interface(each.address).ip == wanted for each in port.addresses)
-            and (near is None or near.side is not side)
-        ]
-        bottom = self.chain(near)[-1] if near else None
-        return sorted(found, key=lambda p: (p.is_loopback, self.chain(p)[-1] is not bottom))
-
-    def master(self, port: Port) -> Port | None:
-        """Return the interface below another, if it can be seen."""
-        link = port.link
-        if link.kind == "veth" or not (link.parent or link.parent_index):
-            return None
-        for side in (self.host, port.side):
-            for each in side.ports.values():
-                if Master(each.link, side.netns).carries(link, port.side.netns):
-                    return each
-        return None
-
-    def chain(self, port: Port) -> list[Port]:
-        """Return an interface, its master, and so on, as far as they can be seen."""
-        below = self.master(port)
-        return [port, *(self.chain(below) if below else ())]
-
-    def peer(self, port: Port) -> Port | None:
-        """Return the other end of a veth, if it can be seen."""
-        link, indexes = port.link, (port.link.parent_index, port.link.ifindex)
-        if link.kind != "veth" or link.parent:
-            return port.side.ports.get(link.parent) if link.kind == "veth" else None
-        others = (each for each in self.ports if each.side is not port.side)
-        veths = (each for each in others if each.link.kind == "veth")
-        return next(
-            (each for each in veths if (each.link.ifindex, each.link.parent_index) == indexes), None
-        )
-
-    def are_beside(self, one: Port, other: Port) -> bool:
-        """Whether both are ipvlan interfaces of one master."""
-        master = self.master(one)
-        both = one.link.is_ipvlan and other.link.is_ipvlan
-        return both and master is not None and self.master(other) is master
-
-    def are_connected(self, one: Port, other: Port) -> bool:
-        """Whether two interfaces, or their other ends, are one, or ports of one bridge."""
-        joints = []
-        for end in (one, other):
-            ports = [each for each in (end, self.peer(end)) if each]
-            bridges = ((id(each.side), each.link.master) for each in ports if each.link.master)
-            joints.append({*bridges, *((id(each.side), each.link.name) for each in ports)})
-        return bool(joints[0] & joints[1])
-
-    def connected(self, port: Port, side: Side) -> Port | None:
-        """Return the interface of a side that is on the network of another."""
-        bottom = self.chain(port)[-1]
-        return next(
-            (p for p in side.ports.values() if self.are_connected(bottom, self.chain(p)[-1])), None
-        )
-
-    def described(self, port: Port) -> str:
-        """Return a phrase that names an interface, its namespace and its container."""
-        owner = self.owners.of(port.link, port.side.netns)
-        pod = self.owners.pod_of(owner, port.side.netns)
-        return Attachment(port.link, port.side.netns, owner, (), pod).describe()
+        others = (side for side in self.sides if near is None or side is not near.side)
+        found = [port for side in others for port in side.ports.values() if port.has(address)]
+        bottom = near.chain[-1] if near else None
+        return sorted(found, key=lambda port: (port.is_loopback, port.chain[-1] is not bottom))
 
     def ends(self, word: str, netns: Namespace | None, ifname: str = "") -> list[End]:
         """Return what a word names: the host, an address, the interfaces of a container.
@@ -232,66 +244,58 @@ class World:
         if there are none.
         """
         if word == "host" or (netns and netns.identity == namespace.own()):
-            own = (each for port in self.ports if port.side is self.host for each in port.usual)
-            return [End("the host", tuple(own), self.host)]
+            return [End("the host", self.host.usual, self.host)]
         address = packets.address_in(word)
         if address:
-            holders = self.holders(address)
-            port = next((each for each in holders if each.link.is_ipvlan), (*holders, None)[0])
-            if port is None:
-                return [End(address, (address,))]
+            holders = sorted(self.holders(address), key=lambda port: not port.link.is_ipvlan)
+            if not holders:
+                return [End(address, [address])]
+            port = holders[0]
             if port.side is self.host:
-                return [End("the host", (address,), self.host, is_exact=True)]
+                return [End("the host", [address], self.host, is_exact=True)]
             on = None if port.is_loopback else port
-            return [End(self.described(port), (address,), port.side, on, is_exact=True)]
+            return [End(port.described, [address], port.side, on, is_exact=True)]
         side = self._called(word, netns)
         inside = [each for each in self.ports if each.side is side]
-        found = [each for each in inside if each.link.name == (ifname or each.link.name)]
+        found = [each for each in inside if ifname in ("", each.link.name)]
         if not ifname:
             ours = [each for each in found if each.link.is_ipvlan]
-            found = ours or [each for each in found if each.addresses]
+            found = ours or [each for each in found if each.link.addresses]
         if not found:
             raise click.UsageError(self._why_unknown(word, netns, inside))
-        return [End(self.described(each), each.usual, each.side, each) for each in found]
+        return [End(each.described, each.usual, each.side, each) for each in found]
 
     def _called(self, word: str, netns: Namespace | None) -> Side | None:
         """Return the side that a word names; whole names and root's records come first.
 
         Raises UsageError if there are several.
         """
+        sides = {each.netns.identity: each for each in self.sides if each.netns}
         if netns:
-            return next((each for each in self.sides if _is_at(each.netns, netns.identity)), None)
-        found = []
-        for side, container_id, pod, is_recorded in self._containers():
+            return sides.get(netns.identity)
+        found: dict[tuple[bool, bool], dict[Side, str]] = defaultdict(dict)
+        for side, container_id, pod, is_recorded in self._containers(sides):
             if is_named(container_id, pod, word):
-                rank = is_recorded, word in (container_id, pod)
-                found.append((rank, f"{described(container_id, pod)} in {side}", side))
-        highest = max((rank for rank, *_ in found), default=None)
-        best = {id(side): (text, side) for rank, text, side in found if rank == highest}
+                text = f"{described(container_id, pod)} in {side}"
+                found[is_recorded, word in (container_id, pod)][side] = text
+        best = found[max(found)] if found else {}
         if len(best) > 1:
-            listed = "; ".join(sorted(text for text, _ in best.values())[:_NAMED])
+            listed = "; ".join(sorted(best.values())[:_NAMED])
             give = "give NAMESPACE/NAME, the whole ID or the namespace"
             raise click.UsageError(f"{word!r} is {len(best)} containers: {listed}; {give}")
-        return next((side for _, side in best.values()), None)
+        return next(iter(best), None)
 
-    def _containers(self) -> Iterator[tuple[Side, str, str, bool]]:
+    def _containers(
+        self, sides: dict[tuple[int, int], Side]
+    ) -> Iterator[tuple[Side, str, str, bool]]:
         """Yield sides with a container's ID, its pod, and whether root or libcni recorded that."""
-        recorded = {(each.attachment, each.netns_identity) for each in self._records}
         for port in self.ports:
-            side, owner = port.side, self.owners.of(port.link, port.side.netns)
-            if owner and side.netns:
-                pod = self.owners.pod_of(owner, side.netns)
-                yield side, owner.container_id, pod, (owner, side.netns.identity) in recorded
-        sides = {each.netns.identity: each for each in self.sides if each.netns}
+            if port.owner and port.side.netns:
+                pod = port.record.pod if port.record else ""
+                yield port.side, port.owner.container_id, pod, port.record is not None
         for path, container_id, pod in configs.kept_containers():
             with suppress(OSError, ValueError, KeyError):  # it is gone
                 yield sides[namespace.identity_of(path)], container_id, pod, True
-
-    def record(self, port: Port) -> Record | None:
-        """Return root's record of an interface, where it is."""
-        owner, netns = self.owners.of(port.link, port.side.netns), port.side.netns
-        at = (each for each in self._records if _is_at(netns, each.netns_identity))
-        return next((each for each in at if each.attachment == owner), None)
 
     def _why_unknown(self, word: str, netns: Namespace | None, inside: Sequence[Port]) -> str:
         if os.geteuid():
@@ -299,18 +303,16 @@ class World:
         if inside:
             names = ", ".join(each.link.name for each in inside)
             return f"there is no such interface with an address in {inside[0].side}; it has {names}"
-        for each in self._records:
+        for each in self._recorded.values():
             path = netns.path if netns else each.netns
-            is_there = namespace.leads_to(path, each.netns_identity)
             names_of = (each.netns, os.path.basename(each.netns))
             is_meant = word in names_of or is_named(each.container_id, each.pod, word)
-            if is_there and (netns or is_meant):
+            if (netns or is_meant) and namespace.leads_to(path, each.netns_identity):
                 text = f"{each.ifname} of the container {each.container_id} is gone from {path}"
                 return f"{text}: its master was removed, or it was deleted; delete the attachment"
             if is_meant and not netns:
-                text = f"the container {each.container_id} is gone, or its namespace is hidden"
-                why = f"{path} does not lead there; ipvlan show lists what is left of it"
-                return f"{text}: {why}"
+                text = f"the container {each.container_id} is gone, or its namespace is hidden: "
+                return f"{text}{path} does not lead there; ipvlan show lists what is left of it"
         if netns:
             return f"there is no interface with an address in {netns.path}"
         return (
@@ -319,11 +321,7 @@ class World:
         )
 
 
-def _is_at(netns: Namespace | None, identity: tuple[int, int]) -> bool:
-    return netns is not None and netns.identity == identity
-
-
-def of_family(like: str, addresses: Sequence[str]) -> list[str]:
+def of_family(like: str, addresses: Iterable[str]) -> list[str]:
     """Return the addresses of the family of another one, without prefix lengths."""
     return [_plain(each) for each in addresses if (":" in each) == (":" in like)]
 

@@ -55,7 +55,7 @@ def examine(runner: Runner) -> Iterator[Finding]:
     yield from reported("iproute2", _iproute2(runner))
     for program in ("nsenter", "tee", "cat"):
         try:
-            runner.run(Command((program, "--version")), _SECONDS)
+            runner.find(program)
         except ProgramNotFoundError as error:
             yield failed("programs", error)
     yield from reported("permission", _permission())
@@ -122,9 +122,7 @@ def examine_container(tools: Tools, place: Namespace, network: str) -> Iterator[
         state = WARNING if owner is not None and network in ("", owner.network) else PROBLEM
         if not tools.ifname:
             state, text = WARNING, f"{text}; an add without --ifname is refused"
-        advice = (
-            "an ADD of that name is refused; delete the interface first, or choose another name"
-        )
+        advice = "an ADD of that name is refused: delete the interface, or choose another name"
         yield Finding(state, "interface", text, advice)
         return
     if tools.ifname:

@@ -2,13 +2,12 @@
 
 import json
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 from cni_ipvlan.cli.connectivity import filters
-from cni_ipvlan.cli.connectivity.world import Side, World
+from cni_ipvlan.cli.connectivity.world import Side
 
 ENDS = ("10.1.0.2", "10.1.0.3")
-HERE = Side(None, {})
 
 
 def dropping(before: dict[str, str], after: dict[str, str]) -> list[str]:
@@ -17,13 +16,12 @@ def dropping(before: dict[str, str], after: dict[str, str]) -> list[str]:
     for printed in (before, after):
         world: Any = SimpleNamespace(
             has=lambda program, printed=printed: program in printed,
-            answer=lambda _, argv, printed=printed: SimpleNamespace(
-                stdout=printed.get(argv[0], "").encode()
-            ),
+            ask=lambda asked, printed=printed: [
+                SimpleNamespace(status=0, stdout=printed.get(asked[1][0], "").encode())
+            ],
         )
-        counted.append(filters.counted(cast("World", world), HERE, ENDS, {"eth0"}))
-    found = filters.dropping(counted[0], counted[1], HERE, ENDS[0])
-    return [f"{each.subject}: {each.text}" for each in found]
+        counted.append(filters.counted(Side(world, None), ENDS, {"eth0"}))
+    return [f"{each.subject}: {each.text}" for each in filters.dropping(*counted)]
 
 
 def test_a_rule_that_could_have_dropped_an_echo() -> None:
