@@ -17,6 +17,7 @@ from cni_ipvlan.cli.output import PROBLEM, Finding
 
 _QUEUES = ("cake", "fq", "fq_codel", "mq", "pfifo", "pfifo_fast", "sfq")  # that drop when full
 _DROPS = re.compile(r"\[(\d+):\d+\] -A (\S+) (.*-j (?:DROP|REJECT)\b.*)|:(\S+) DROP \[(\d+):\d+\]")
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')  # a comment, which may read as anything
 _UNCOUNTED = -1
 _PREFIX = re.compile(r"(?<!! )-[sd] (\S+)")
 _PROTOCOL = re.compile(r"(?<!! )-p (?!icmp|ipv6-icmp|all)")
@@ -57,8 +58,8 @@ def _of_iptables(side: Side, ends: Sequence[str]) -> Iterator[tuple[Finding, int
         name, table = program.removesuffix("-save"), ""
         for line in side.answer((program, "-c")).stdout.decode("utf-8", "replace").splitlines():
             table = line[1:] if line.startswith("*") else table
-            match = _DROPS.fullmatch(line)
-            if match is None or _is_of_others(line, ends):
+            match, bare = _DROPS.fullmatch(line), _QUOTED.sub('""', line)
+            if match is None or not _DROPS.fullmatch(bare) or _is_of_others(bare, ends):
                 continue
             packets, chain, words, policy_of, by_policy = match.groups()
             if policy_of:
@@ -74,7 +75,10 @@ def _of_iptables(side: Side, ends: Sequence[str]) -> Iterator[tuple[Finding, int
 
 def _is_of_others(line: str, ends: Sequence[str]) -> bool:
     """Whether a rule is for another protocol than echoes', or for other addresses."""
-    prefixes = [ip_network(each, strict=False) for each in _PREFIX.findall(line)]
+    prefixes = []
+    for each in _PREFIX.findall(line):
+        with suppress(ValueError):  # its mask has gaps
+            prefixes.append(ip_network(each, strict=False))
     return bool(_PROTOCOL.search(line)) or not all(
         any(ip_address(end) in prefix for end in ends) for prefix in prefixes
     )

@@ -32,6 +32,9 @@ def test_a_rule_that_could_have_dropped_an_echo() -> None:
         ("-A INPUT -p tcp -m tcp --dport 80 -j DROP", False),
         ("-A INPUT ! -p tcp -j DROP", True),
         ("-A INPUT -j ACCEPT", False),
+        ('-A INPUT -m comment --comment "was \\" -j DROP" -j ACCEPT', False),
+        ('-A INPUT -m comment --comment "no -s pods, no -p tcp" -j DROP', True),
+        ("-A INPUT -s 10.0.0.2/255.0.0.255 -j DROP", True),
     ):
         printed = [{"iptables-save": f"*filter\n[{count}:84] {rule}\nCOMMIT\n"} for count in (1, 2)]
         assert bool(dropping(*printed)) == is_blamed
