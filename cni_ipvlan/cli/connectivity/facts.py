@@ -388,7 +388,7 @@ def _unroutable(side: Side, entry: Port | None, walk: Walk, answer: str) -> Iter
     target = walk.target
     kinds = (kind for words, kind in _THROWN_AWAY.items() if words in answer)
     thrown = [found for kind in kinds for found in _thrown_away(side, walk, kind)]
-    if entry and "cross-device" in answer:
+    if entry and _is_strict(entry, walk.source, answer):
         key = commands.RP_FILTER.format(entry.link.name)
         text = f"{side} drops what comes from {walk.source} by {entry.link.name}, since it would "
         text += f"answer by another interface ({key}, or that of all, is 1)"
@@ -409,6 +409,17 @@ def _unroutable(side: Side, entry: Port | None, walk: Walk, answer: str) -> Iter
         add = side.shell("ip", "route", "add", target, "via", "GATEWAY")
         where = "to the routes of ipam, or a default route" if side.netns else "there"
         yield Finding(PROBLEM, "route", text, f"add it {where}; for now: {add}")
+
+
+def _is_strict(entry: Port, source: str, answer: str) -> bool:
+    """Whether rp_filter drops what comes in, which Linux 6.13 and newer don't say any more."""
+    if "Invalid argument" not in answer or ":" in source:
+        return "cross-device" in answer
+    keys = (commands.RP_FILTER.format(each) for each in ("all", entry.link.name))
+    if max(entry.side.sysctl(key) for key in keys) != 1:
+        return False
+    back = packets.route_lookup(entry.side.answer(packets.route_get(source)))
+    return back.device not in (entry.link.name, "lo")
 
 
 def _thrown_away(side: Side, walk: Walk, kind: str) -> Iterator[Finding]:

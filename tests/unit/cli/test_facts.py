@@ -1,0 +1,37 @@
+"""What is told of a way from the answers of kernels other than the lab's."""
+
+import json
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from cni_ipvlan.cli.connectivity import facts
+from cni_ipvlan.cli.connectivity.world import Port, Side, World
+from cni_ipvlan.iproute.queries import Link
+
+SIDE = Side(None, {})
+IN = Port(SIDE, Link(2, "eth0"), ())
+WALK = cast("facts.Walk", SimpleNamespace(source="10.1.0.2", target="10.9.0.1"))
+
+
+def world(strict: int, back: str) -> World:
+    """Return a world whose eth0 has that rp_filter, and which answers by another interface."""
+    route = json.dumps([{"dst": "10.1.0.2", "dev": back, "prefsrc": "10.1.0.1"}]).encode()
+    answers: dict[str, Any] = {
+        "answer": lambda _side, _argv: SimpleNamespace(status=0, stdout=route),
+        "sysctl": lambda _side, key: strict if "eth0/rp_filter" in key else 1 - ("rp_" in key),
+        "entries": lambda *_: [],
+    }
+    return cast("World", SimpleNamespace(ports=[], **answers))
+
+
+@pytest.mark.parametrize(
+    ("strict", "back", "is_blamed"), [(1, "far0", True), (1, "eth0", False), (2, "far0", False)]
+)
+def test_rp_filter_is_blamed_on_a_kernel_that_only_says_invalid_argument(
+    strict: int, back: str, *, is_blamed: bool
+) -> None:
+    answer = "RTNETLINK answers: Invalid argument"  # Linux 6.13 and newer
+    found = facts._unroutable(world(strict, back), SIDE, IN, WALK, answer)
+    assert ("rp_filter" in [each.subject for each in found]) == is_blamed
