@@ -35,3 +35,15 @@ def test_rp_filter_is_blamed_on_a_kernel_that_only_says_invalid_argument(
     answer = "RTNETLINK answers: Invalid argument"  # Linux 6.13 and newer
     found = facts._unroutable(world(strict, back), SIDE, IN, WALK, answer)
     assert ("rp_filter" in [each.subject for each in found]) == is_blamed
+
+
+def test_a_rule_for_all_but_some_is_blamed_for_the_others() -> None:
+    rule = {"priority": 7, "not": None, "src": "all", "dst": "10.9.0.0", "dstlen": 16}
+    rules = [{**rule, "action": "prohibit"}]
+    named: Any = SimpleNamespace(entries=lambda *argv: rules if "rule" in argv else [])
+    for target, is_blamed in (("10.1.0.3", True), ("10.9.0.1", False)):
+        walk = cast("facts.Walk", SimpleNamespace(source="10.1.0.2", target=target))
+        found = [*facts._thrown_away(named, SIDE, walk, "prohibit")]
+        assert ["by the rule 7: not from all to 10.9.0.0/16" in each.text for each in found] == (
+            [True] if is_blamed else []
+        )
