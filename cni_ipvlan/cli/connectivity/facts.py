@@ -51,7 +51,7 @@ def _state(port: Port) -> str:
 
 
 def _addresses(port: Port) -> Iterator[Finding]:
-    if not port.usual:
+    if not port.usual and not any(each.is_duplicate for each in port.link.addresses):
         text = f"{port} has no address"
         yield Finding(PROBLEM, "address", text, "ADD gives it one: ipvlan check compares")
     for each in port.link.addresses:

@@ -8,7 +8,7 @@ import pytest
 
 from cni_ipvlan.cli.connectivity import facts
 from cni_ipvlan.cli.connectivity.world import Port, Side, World
-from cni_ipvlan.iproute.queries import Link
+from cni_ipvlan.iproute.queries import Address, Link
 
 SIDE = Side(None, {})
 IN = Port(SIDE, Link(2, "eth0"), ())
@@ -47,3 +47,8 @@ def test_a_rule_for_all_but_some_is_blamed_for_the_others() -> None:
         assert ["by the rule 7: not from all to 10.9.0.0/16" in each.text for each in found] == (
             [True] if is_blamed else []
         )
+
+
+def test_an_address_that_another_host_has_is_not_taken_for_none() -> None:
+    port = Port(SIDE, Link(2, "net1"), [Address("fd00:1::2/64", is_duplicate=True)])
+    assert [each.subject for each in facts._addresses(world(0, "eth0"), port)] == ["duplicate"]
