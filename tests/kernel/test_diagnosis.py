@@ -59,6 +59,7 @@ vlans | neighbour: ip link add name v10 link eth0 up type vlan id 10;
 """
 HEALTHY = """
 l2 | pair; trace one two
+l2, from an address | pair; trace 10.1.0.2 10.1.0.3
 l3 | add one 10.1.0.2/24 - mode=l3; add two 10.2.0.2/24 - mode=l3; trace one two
 l3s | add one 10.1.0.2/24 - mode=l3s; add two 10.2.0.2/24 - mode=l3s; trace one two
 l3 with a way back | l3; neighbour: ip route add 10.1.0.2 via 10.1.0.10;
@@ -81,10 +82,9 @@ vepa with hairpin | switch; switch: bridge link set dev p0 hairpin on;
 private, to the outside | gateway; add one 10.1.0.2/24 10.1.0.1 flag=private;
     add two 10.1.0.3/24 10.1.0.1 flag=private; probe --netns one --to 10.1.0.1
 IPv6 | ipv6; trace one two
+IPv6, to the gateway | ipv6; probe --netns one
 dual stack | pair; one: ip address add fd00:1::2/64 dev net1 nodad;
     two: ip address add fd00:1::3/64 dev net1 nodad; trace one two
-dual stack, from an address | access; one: ip address add fd00:1::2/64 dev net1 nodad;
-    trace 10.1.0.10 one
 policy routing | pair; one: ip rule add from 10.1.0.2 lookup 100;
     one: ip route add default via 10.1.0.1 dev net1 table 100; trace 10.1.0.2 10.1.0.1
 a delay that netem makes | pair; one: tc qdisc add dev net1 root netem delay 1ms; trace one two
@@ -92,6 +92,9 @@ a filter that accepts | pair; two: iptables-legacy -A INPUT -p icmp -j ACCEPT;
     two: iptables-legacy -A INPUT -j DROP; trace one two
 a second interface | masters; add one 10.2.0.2/24 - master=eth1 name=other CNI_IFNAME=net2;
     trace one two
+a limit of echoes | pair; two: iptables-legacy -A INPUT -p icmp -m limit --limit 1/min
+    --limit-burst 1 -j ACCEPT; two: iptables-legacy -A INPUT -p icmp -j DROP; trace one two
+link-local addresses of IPv4 | add one 169.254.1.2/16; add two 169.254.1.3/16; trace one two
 a gateway that ignores ping | pair; neighbour: net/ipv4/icmp_echo_ignore_all=1; probe --netns one
     => everything answers, but 10.1.0.1
 behind a router | routed; probe --netns one --to 10.9.0.1
@@ -116,6 +119,10 @@ far end down | pair; two: ip link set dev net1 down; trace one two
     => net1 in TWO is down => exec container2 ip link set dev net1 up
 master down | pair; host: ip link set dev eth0 down; trace one two
     => eth0 of the host is down => bring it up: ip link set dev eth0 up
+master down, from one end | pair; host: ip link set dev eth0 down; probe --netns one
+    => eth0 of the host is down => ip link set dev eth0 up
+far master down | masters; host: ip link set dev eth1 down; trace one two
+    => eth1 of the host is down => ip link set dev eth1 up
 no carrier | pair; neighbour: ip link set dev eth0 down; probe --netns one
     => eth0 of the host is without carrier: its other end, eth0 in /run/netns/neighbour
     => exec neighbour ip link set dev eth0 up
@@ -128,6 +135,8 @@ no route | add one 10.1.0.2/24; probe --netns one --to 10.9.0.1
 no route back | add one 10.1.0.2/24 - mode=l3; add two 10.2.0.2/24 - mode=l3;
     two: ip route delete default; trace one two
     => TWO has no route to 10.1.0.2 => exec container2 ip route add 10.1.0.2
+no route back at the router's other side | routed; far: ip route delete default; trace one 10.9.0.1
+    => /run/netns/far has no route to 10.1.0.2 => exec far ip route add 10.1.0.2
 no route at the router | routed; neighbour: ip address delete 10.9.0.2/24 dev far0;
     trace one 10.9.0.1
     => /run/netns/neighbour has no route to 10.9.0.1 => exec neighbour ip route add 10.9.0.1
@@ -136,7 +145,13 @@ wrong prefix | add one 10.1.0.2/24; add two 10.1.0.130/25; trace one two
 blackhole | pair; one: ip route add blackhole 10.1.0.3; trace one two
     => ONE throws away what goes to 10.1.0.3: blackhole 10.1.0.3
     => ip -4 route delete blackhole 10.1.0.3
+unreachable at the far end | pair; two: ip route add unreachable 10.1.0.2; trace one two
+    => TWO throws away what goes to 10.1.0.2: unreachable
+    => exec container2 ip -4 route delete unreachable 10.1.0.2
 blackhole by policy routing | pair; one: ip rule add to 10.1.0.3 lookup 100;
+    one: ip route add blackhole default table 100; trace one two
+    => blackhole default table 100 (by the rule 32765 => route delete blackhole default table 100
+blackhole by a rule about its address | pair; one: ip rule add from 10.1.0.2 lookup 100;
     one: ip route add blackhole default table 100; trace one two
     => blackhole default table 100 (by the rule 32765 => route delete blackhole default table 100
 a rule that prohibits | pair; one: ip rule add to 10.1.0.3 prohibit; trace one two
@@ -157,6 +172,10 @@ wrong permanent neighbour | pair;
     probe --netns one
     => takes 02:00:00:00:00:99 for 10.1.0.1 (permanent), but eth0 in /run/netns/neighbour has
     => exec container1 ip neighbour delete 10.1.0.1 dev net1
+wrong permanent neighbour at the far end | pair;
+    neighbour: ip neighbour replace 10.1.0.2 lladdr 02:00:00:00:00:99 dev eth0 nud permanent;
+    trace one 10.1.0.1
+    => takes 02:00:00:00:00:99 for 10.1.0.2 => exec neighbour ip neighbour delete 10.1.0.2 dev eth0
 duplicate address | masters; space dup;
     host: ip link add name e2 up type veth peer name eth0 netns dup;
     dup: ip address add 10.2.0.3/32 dev eth0; neighbour: ip address add 10.1.0.2/32 dev eth1;
@@ -164,8 +183,13 @@ duplicate address | masters; space dup;
 input dropped | pair; two: iptables-legacy -A INPUT -s 10.1.0.2 -j DROP; trace one two
     => a rule of TWO drops packets: iptables-legacy -A INPUT -s 10.1.0.2/32 -j DROP
     => exec container2 iptables-legacy -t filter -D INPUT -s 10.1.0.2/32 -j DROP
+output rejected | pair; one: iptables-legacy -A OUTPUT -p icmp -j REJECT; trace one two
+    => a rule of ONE drops packets: iptables-legacy -A OUTPUT -p icmp -j REJECT => -D OUTPUT
 answers dropped | pair; one: iptables-legacy -A INPUT -p icmp -j DROP; trace one two
     => a rule of ONE drops packets => -D INPUT -p icmp -j DROP
+own rules, from one end | pair; one: iptables-legacy -A OUTPUT -d 10.1.0.1 -j DROP;
+    probe --netns one
+    => a rule of ONE drops packets: iptables-legacy -A OUTPUT -d 10.1.0.1/32 -j DROP => -D OUTPUT
 a filter of tc | pair; two: tc qdisc add dev net1 clsact;
     two: tc filter add dev net1 ingress matchall action drop; trace one two
     => the qdisc clsact on net1 of TWO, or a filter there, drops packets
@@ -190,6 +214,9 @@ the host drops in l3s | l3s; neighbour: ip route add 10.1.0.2 via 10.1.0.10;
     host: iptables-legacy -A INPUT -s 10.1.0.1 -j DROP; trace one 10.1.0.1
     => a rule of the host drops packets: iptables-legacy -A INPUT
     => iptables-legacy -t filter -D INPUT
+the host drops what comes by hostAccess | access;
+    host: iptables-legacy -A INPUT -s 10.1.0.2 -j DROP; trace one host
+    => a rule of the host drops packets => -D INPUT -s 10.1.0.2/32 -j DROP
 echo ignored | pair; two: net/ipv4/icmp_echo_ignore_all=1; trace one two
     => 10.1.0.3 ignores echo requests: net/ipv4/icmp_echo_ignore_all is 1 in TWO
     => echo 0 >/proc/sys/net/ipv4/icmp_echo_ignore_all
@@ -228,6 +255,9 @@ the host and its own, by macvlan | addressed; space mac;
     => another interface of the host
 the host does not forward | hosted; host: net/ipv4/ip_forward=0; trace one two
     => the host is the way to 10.2.0.3, but does not forward packets => echo 1 >/proc/sys/net/ipv4
+the host's policy drops what it forwards | hosted; host: iptables-legacy -P FORWARD DROP;
+    trace one two
+    => the policy of the host drops packets: iptables-legacy -P FORWARD DROP => -I FORWARD -s 10
 an IPv6 router that does not forward | ipv6; space far;
     neighbour: ip link add name far0 up type veth peer name eth0 netns far;
     neighbour: ip address add fd00:9::2/64 dev far0 nodad; far: ip link set dev eth0 up;

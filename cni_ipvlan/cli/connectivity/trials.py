@@ -101,6 +101,10 @@ def _sizes(question: Question, way: RouteLookup) -> Iterator[Finding]:
     sizes = {*(each for each in _SIZES if each < mtu), *narrow.values()}
     tried = zip(sizes, side.world.ask(*map(question.ping, sizes)), strict=True)
     most = max((size for size, done in tried if done.status == 0), default=0)
+    if not most:
+        text = f"{target} has answered, but not again, whatever the size"
+        yield Finding(WARNING, "path", text, "something limits how often it answers, or has failed")
+        return
     text = f"packets of {mtu} bytes don't reach {target}, those of {most} do; no router says why"
     text += "".join(f"; {port} has MTU {size}" for port, size in narrow.items())
     less = out.set_link("mtu", str(most))

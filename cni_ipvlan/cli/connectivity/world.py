@@ -87,9 +87,9 @@ class Port:
 
     @property
     def usual(self) -> list[str]:
-        """Its addresses, but for link-local ones and those that another host has."""
+        """Its addresses, but for IPv6's link-local ones and those that another host has."""
         kept = (each.address for each in self.link.addresses if not each.is_duplicate)
-        return [each for each in kept if not ip_interface(each).is_link_local]
+        return [each for each in kept if not (":" in each and ip_interface(each).is_link_local)]
 
     @property
     def plain(self) -> list[str]:

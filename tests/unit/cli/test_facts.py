@@ -7,23 +7,23 @@ from typing import Any, cast
 import pytest
 
 from cni_ipvlan.cli.connectivity import facts
-from cni_ipvlan.cli.connectivity.world import Port, Side, World
+from cni_ipvlan.cli.connectivity.world import Port
 from cni_ipvlan.iproute.queries import Address, Link
+from cni_ipvlan.iproute.running import Completed
 
-SIDE = Side(None, {})
-IN = Port(SIDE, Link(2, "eth0"), ())
 WALK = cast("facts.Walk", SimpleNamespace(source="10.1.0.2", target="10.9.0.1"))
 
 
-def world(strict: int, back: str) -> World:
-    """Return a world whose eth0 has that rp_filter, and which answers by another interface."""
+def port(strict: int, back: str) -> Port:
+    """Return eth0, with that rp_filter, of a host that answers by another interface."""
     route = json.dumps([{"dst": "10.1.0.2", "dev": back, "prefsrc": "10.1.0.1"}]).encode()
-    answers: dict[str, Any] = {
-        "answer": lambda _side, _argv: SimpleNamespace(status=0, stdout=route),
-        "sysctl": lambda _side, key: strict if "eth0/rp_filter" in key else 1 - ("rp_" in key),
-        "entries": lambda *_: [],
-    }
-    return cast("World", SimpleNamespace(ports=[], **answers))
+    side: Any = SimpleNamespace(
+        answer=lambda _argv: Completed(0, route, b"", 0.0),
+        sysctl=lambda key: strict if "eth0/rp_filter" in key else 1 - ("rp_" in key),
+        entries=lambda *_: [],
+        ports={},
+    )
+    return Port(side, Link(2, "eth0"), None, None)
 
 
 @pytest.mark.parametrize(
@@ -33,22 +33,27 @@ def test_rp_filter_is_blamed_on_a_kernel_that_only_says_invalid_argument(
     strict: int, back: str, *, is_blamed: bool
 ) -> None:
     answer = "RTNETLINK answers: Invalid argument"  # Linux 6.13 and newer
-    found = facts._unroutable(world(strict, back), SIDE, IN, WALK, answer)
+    entry = port(strict, back)
+    found = facts._unroutable(entry.side, entry, WALK, answer)
     assert ("rp_filter" in [each.subject for each in found]) == is_blamed
 
 
 def test_a_rule_for_all_but_some_is_blamed_for_the_others() -> None:
     rule = {"priority": 7, "not": None, "src": "all", "dst": "10.9.0.0", "dstlen": 16}
     rules = [{**rule, "action": "prohibit"}]
-    named: Any = SimpleNamespace(entries=lambda *argv: rules if "rule" in argv else [])
+    side: Any = SimpleNamespace(
+        entries=lambda *argv: rules if "rule" in argv else [], shell=lambda *argv: " ".join(argv)
+    )
     for target, is_blamed in (("10.1.0.3", True), ("10.9.0.1", False)):
         walk = cast("facts.Walk", SimpleNamespace(source="10.1.0.2", target=target))
-        found = [*facts._thrown_away(named, SIDE, walk, "prohibit")]
+        found = [*facts._thrown_away(side, walk, "prohibit")]
         assert ["by the rule 7: not from all to 10.9.0.0/16" in each.text for each in found] == (
             [True] if is_blamed else []
         )
 
 
 def test_an_address_that_another_host_has_is_not_taken_for_none() -> None:
-    port = Port(SIDE, Link(2, "net1"), [Address("fd00:1::2/64", is_duplicate=True)])
-    assert [each.subject for each in facts._addresses(world(0, "eth0"), port)] == ["duplicate"]
+    its = Address("fd00:1::2/64", is_duplicate=True)
+    one = port(0, "eth0")
+    one.link = one.link._replace(addresses=(its,))
+    assert [each.subject for each in facts._addresses(one)] == ["duplicate"]
