@@ -41,9 +41,8 @@ def test_rp_filter_is_blamed_on_a_kernel_that_only_says_invalid_argument(
 def test_a_rule_for_all_but_some_is_blamed_for_the_others() -> None:
     rule = {"priority": 7, "not": None, "src": "all", "dst": "10.9.0.0", "dstlen": 16}
     rules = [{**rule, "action": "prohibit"}]
-    side: Any = SimpleNamespace(
-        entries=lambda *argv: rules if "rule" in argv else [], shell=lambda *argv: " ".join(argv)
-    )
+    side: Any = SimpleNamespace(entries=lambda *argv: rules if "rule" in argv else [])
+    side.shell = lambda *argv: " ".join(argv)
     for target, is_blamed in (("10.1.0.3", True), ("10.9.0.1", False)):
         walk = cast("facts.Walk", SimpleNamespace(source="10.1.0.2", target=target))
         found = [*facts._thrown_away(side, walk, "prohibit")]
