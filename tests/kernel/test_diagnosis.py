@@ -85,6 +85,8 @@ IPv6 | ipv6; trace one two
 IPv6, to the gateway | ipv6; probe --netns one
 dual stack | pair; one: ip address add fd00:1::2/64 dev net1 nodad;
     two: ip address add fd00:1::3/64 dev net1 nodad; trace one two
+dual stack, from an address | access; one: ip address add fd00:1::2/64 dev net1 nodad;
+    trace 10.1.0.10 one
 policy routing | pair; one: ip rule add from 10.1.0.2 lookup 100;
     one: ip route add default via 10.1.0.1 dev net1 table 100; trace 10.1.0.2 10.1.0.1
 a delay that netem makes | pair; one: tc qdisc add dev net1 root netem delay 1ms; trace one two

@@ -17,12 +17,10 @@ WALK = cast("facts.Walk", SimpleNamespace(source="10.1.0.2", target="10.9.0.1"))
 def port(strict: int, back: str) -> Port:
     """Return eth0, with that rp_filter, of a host that answers by another interface."""
     route = json.dumps([{"dst": "10.1.0.2", "dev": back, "prefsrc": "10.1.0.1"}]).encode()
-    side: Any = SimpleNamespace(
-        answer=lambda _argv: Completed(0, route, b"", 0.0),
-        sysctl=lambda key: strict if "eth0/rp_filter" in key else 1 - ("rp_" in key),
-        entries=lambda *_: [],
-        ports={},
-    )
+    side: Any = SimpleNamespace(netns=None, usual=[], ports={}, entries=lambda *_: [])
+    side.answer = lambda _argv: Completed(0, route, b"", 0.0)
+    side.sysctl = lambda key: strict if "eth0/rp_filter" in key else 1 - ("rp_" in key)
+    side.shell = lambda *argv: " ".join(argv)
     return Port(side, Link(2, "eth0"), None, None)
 
 
