@@ -168,7 +168,8 @@ def test_result_is_read_in_the_version_it_names_or_else_the_requests() -> None:
     expected = Result(addresses=(Address("10.0.0.1/8"),))
     assert delegate.result("p", Answer(0, by_family, b""), "0.2.0") == expected
     named = b'{"cniVersion": "0.2.0", "ip4": {"ip": "10.0.0.1/8"}}'
-    assert delegate.result("p", Answer(0, named, b""), "1.1.0") == expected
+    for stdout in (named, b"\xef\xbb\xbf" + named):  # with a byte order mark
+        assert delegate.result("p", Answer(0, stdout, b""), "1.1.0") == expected
 
 
 def test_bad_result_is_blamed_on_the_delegate() -> None:
