@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -35,6 +36,15 @@ def test_name_that_needs_care() -> None:
     ):
         (link,) = queries.links(ON_HOST.replace(b"ivsomething", printed))
         assert link.name == name
+
+
+def test_routes_are_the_unicast_ones_with_canonical_destinations() -> None:
+    printed = (
+        b'[{"type":"2","dst":"10.10.10.2","table":"255"},{"type":"5","dst":"ff00::/8"},'
+        b'{"type":"1","dst":"10.30.0.1","metric":7},{"dst":"::ffff:5.6.7.0/120"}]'
+    )
+    found = [(each.dst, each.table, each.priority) for each in queries.routes(printed)]
+    assert found == [("10.30.0.1/32", 254, 7), (str(ip_network("::ffff:5.6.7.0/120")), 254, 0)]
 
 
 def test_a_route_with_several_next_hops_is_as_many_routes() -> None:
