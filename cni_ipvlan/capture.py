@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from cni_ipvlan import __version__, log_file
 from cni_ipvlan.cni.errors import shortened
-from cni_ipvlan.log import moment
+from cni_ipvlan.log import Log, moment
 from cni_ipvlan.start import json
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
@@ -21,12 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from cni_ipvlan.cni.request import Stdin
     from cni_ipvlan.iproute.commands import Command
     from cni_ipvlan.iproute.running import Completed
-    from cni_ipvlan.log import Listener, Log
-
-    Write = Callable[[bytes], None]
 
 FORM = 1  # of the file
 _MOST_FILES = 100  # in a directory
@@ -37,57 +33,39 @@ _MOST_ANSWER = 1 << 20  # characters
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def captured(
-    answer: Callable[[Listener, Write], int],
-    environment: Mapping[str, str],
-    given: Stdin,
-    log: Log,
-    write: Write,
-) -> int:
-    """Have a call answered, and capture it; return its exit status.
+class Capture(Log):
+    """A log that captures its call in a file, too."""
 
-    The directory is that of CNI_IPVLAN_CAPTURE, or else the configuration's captureDir.
-    """
-    capture = _Capture(environment, given, log)
-    status = 1
-
-    def write_captured(document: bytes) -> None:
-        write(document)
-        capture.printed = document
-
-    try:
-        status = answer(capture, write_captured)
-    finally:
-        capture.end(status)
-    return status
-
-
-class _Capture:
-    """A file with one call, which is logged as well. ``printed`` is what the runtime has got."""
-
-    def __init__(self, environment: Mapping[str, str], given: Stdin, log: Log) -> None:
-        self.printed = b""
-        self.wait, self.warn = log.wait, log.warn
-        self._log = log
+    def __init__(
+        self, write_stderr: Callable[[str], None], environment: Mapping[str, str], stdin: bytes
+    ) -> None:
+        super().__init__(write_stderr, environment)
         self._begun, self._started = moment(time.time()), time.monotonic()
+        self._stdin = stdin
         self._room, self._left_out = _MOST_COMMANDS, 0
-        self._file = self._open(environment, given)
-        names = [name for name in sorted(environment) if name.startswith("CNI_")]
+        self._capture: int | None = None
+
+    def open(self, config: Mapping[str, object]) -> None:
+        """Open the log file; and the capture, in CNI_IPVLAN_CAPTURE or else captureDir."""
+        super().open(config)
+        self._capture = self._create(config)
         self._write(
             {
                 "capture": FORM,
                 "version": __version__,
                 "time": self._begun,
                 "environment": {
-                    name: environment[name] for name in names if not name.startswith("CNI_IPVLAN_")
+                    name: value
+                    for name, value in sorted(self._environment.items())
+                    if name.startswith("CNI_") and not name.startswith("CNI_IPVLAN_")
                 },
-                "stdin": given.stdin.decode("utf-8", "surrogateescape"),
+                "stdin": self._stdin.decode("utf-8", "surrogateescape"),
             }
         )
 
     def command(self, command: Command, completed: Completed | None) -> None:
         """Add a command that has ended."""
-        self._log.command(command, completed)
+        super().command(command, completed)
         if completed is not None:
             about = {
                 "argv": [shortened(word, _MOST_TEXT) for word in command.full_argv],
@@ -102,24 +80,24 @@ class _Capture:
             }
             self._write({"command": about}, is_command=True)
 
-    def end(self, status: int) -> None:
+    def end(self, status: int, answer: bytes) -> None:
         """Add the exit status and the answer, and close the file."""
         outcome = {
             "status": status,
-            "answer": shortened(self.printed.decode("utf-8", "surrogateescape"), _MOST_ANSWER),
+            "answer": shortened(answer.decode("utf-8", "surrogateescape"), _MOST_ANSWER),
             "seconds": self._seconds(),
             "commandsLeftOut": self._left_out,
         }
         self._write({"outcome": outcome})
-        if self._file is not None:
-            os.close(self._file)
+        if self._capture is not None:
+            os.close(self._capture)
 
-    def _open(self, environment: Mapping[str, str], given: Stdin) -> int | None:
-        by_root = environment.get("CNI_IPVLAN_CAPTURE")
-        name = by_root or given.config.get("captureDir")
+    def _create(self, config: Mapping[str, object]) -> int | None:
+        by_root = self._environment.get("CNI_IPVLAN_CAPTURE")
+        name = by_root or config.get("captureDir")
         if not isinstance(name, str):
             return None  # it is refused like every faulty configuration
-        verb = environment.get("CNI_COMMAND", "")
+        verb = self._environment.get("CNI_COMMAND", "")
         verb = verb if verb.isascii() and verb.isalpha() else "unknown"
         begun = self._begun.replace("-", "").replace(":", "")
         try:
@@ -138,7 +116,7 @@ class _Capture:
         return round(time.monotonic() - self._started, 4)
 
     def _write(self, document: dict[str, Any], *, is_command: bool = False) -> None:
-        if self._file is None:
+        if self._capture is None:
             return
         try:
             line = json.dumps(document).encode("ascii") + b"\n"
@@ -147,12 +125,12 @@ class _Capture:
                 return
             self._room -= len(line) if is_command else 0
             while line:
-                line = line[os.write(self._file, line) :]
+                line = line[os.write(self._capture, line) :]
         except (OSError, MemoryError) as error:
             why = error.strerror if isinstance(error, OSError) else "out of memory"
             self.warn(f"cannot capture the call: {why}")
-            os.close(self._file)
-            self._file = None
+            os.close(self._capture)
+            self._capture = None
 
 
 def _text(output: bytes) -> str:
@@ -164,8 +142,8 @@ def _remove_oldest(directory: int) -> None:
     import re
 
     of_calls = re.compile(r"\d{8}T\d{6}\.\d{3}Z-[A-Za-z]+-\d+\.jsonl")
-    room = _MOST_BYTES
-    for number, name in enumerate(sorted(filter(of_calls.fullmatch, os.listdir(directory)))[::-1]):
+    names, room = filter(of_calls.fullmatch, os.listdir(directory)), _MOST_BYTES
+    for number, name in enumerate(sorted(names, reverse=True)):
         with suppress(FileNotFoundError):  # another call has just removed it
             room -= os.stat(name, dir_fd=directory, follow_symlinks=False).st_size
             if number >= _MOST_FILES - 1 or room < 0:

@@ -10,8 +10,6 @@ from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from cni_ipvlan.log import Listener
-
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
 _CHUNK = 4096  # PIPE_BUF: a pipe that polls writable takes so many bytes without blocking
 _MOST_STDIN = 1 << 20  # bytes; etcd does not store larger objects
@@ -58,37 +56,40 @@ def _serve(environment: Mapping[str, str]) -> int:
         return 1
     interrupts = Interrupts()
     interrupts.install()
-    begun = False
+    given, status = read(stdin), 1
+    begun, printed = False, b""
 
     def write(document: bytes) -> None:
-        nonlocal begun
+        nonlocal begun, printed
         begun = True
         try:
             _write(_STDOUT, document, lambda _: interrupts.check())
         except InterruptedBySignalError as error:
             raise InterruptedError(error.signal) from None
+        printed = document
 
-    def answer(listener: Listener, write: Callable[[bytes], None]) -> int:
+    def warn(text: str) -> None:
+        _write_stderr(text, lambda: interrupts.count > 0)
+
+    log = Log(warn, environment)
+    if environment.get("CNI_IPVLAN_CAPTURE") or given.config.get("captureDir"):
+        from cni_ipvlan.capture import Capture
+
+        log = Capture(warn, environment, given.stdin)
+    log.open(given.config)
+    try:
         from cni_ipvlan.cni import protocol
         from cni_ipvlan.plugin import perform
         from cni_ipvlan.plugin.node import assemble
 
-        node = assemble(environment, interrupts, listener)
-        return protocol.serve(environment, given, partial(perform, node), write, log)
-
-    log = Log(lambda text: _write_stderr(text, lambda: interrupts.count > 0), environment)
-    given = read(stdin)
-    log.open(given.config)
-    try:
-        if environment.get("CNI_IPVLAN_CAPTURE") or given.config.get("captureDir"):
-            from cni_ipvlan.capture import captured
-
-            return captured(answer, environment, given, log, write)
-        return answer(log, write)
+        node = assemble(environment, interrupts, log)
+        status = protocol.serve(environment, given, partial(perform, node), write, log)
     except Exception:
-        if begun:
-            return 1
-        raise
+        if not begun:
+            raise
+    finally:
+        log.end(status, printed)
+    return status
 
 
 def _print(answer: bytes) -> int:

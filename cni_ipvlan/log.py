@@ -10,23 +10,9 @@ from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Protocol
 
     from cni_ipvlan.iproute.commands import Command
     from cni_ipvlan.iproute.running import Completed
-
-    class Listener(Protocol):
-        """Is told what happens during a call."""
-
-        def command(self, command: Command, completed: Completed | None) -> None:
-            """Note a command: with None before it runs, and how it ended afterwards."""
-
-        def wait(self, text: str) -> None:
-            """Note that the call has to wait, for what the sentence says."""
-
-        def warn(self, text: str) -> None:
-            """Note a warning, a sentence."""
-
 
 LEVELS = ("panic", "error", "verbose", "debug")  # as Multus names them, from least to most
 DEFAULT_LEVEL = "verbose"
@@ -98,6 +84,9 @@ class Log:
     def wait(self, text: str) -> None:
         """Log that the call has to wait."""
         self._log("verbose", lambda: text)
+
+    def end(self, status: int, answer: bytes) -> None:
+        """Take note of the exit status, and of what the runtime has got."""
 
     def _warn(self, text: str) -> None:
         lines = text.rstrip().split("\n")

@@ -97,9 +97,9 @@ def add(**values: Any) -> None:
     It prints the interface, its addresses and routes as text, or with --json the result as CNI
     defines it. A dry run prints the commands as a script, or with --json its steps.
     """
-    if values["ipam_result"] and not values["dry_run"]:
-        raise click.UsageError("--ipam-result can only be used with --dry-run")
     if values["ipam_result"]:
+        if not values["dry_run"]:
+            raise click.UsageError("--ipam-result can only be used with --dry-run")
         values["ipam_result"] = read_result(values["ipam_result"], "--ipam-result")[1]
     network = _network(values)
     _check_chain(network, values)

@@ -126,13 +126,12 @@ def _announce(call: calls.Invocation, time: str) -> None:
 
 def _compare(recorded: dict[str, Any], status: int, answer: str) -> None:
     """Print the outcome, and how it differs from the recorded one."""
-    was, now = _lines(recorded["answer"]), _lines(answer)
-    if recorded["status"] is None:
+    was, now, then = _lines(recorded["answer"]), _lines(answer), recorded["status"]
+    if then is None:
         lines = [f"status {status}; the recorded call was killed", *now]
     else:
-        is_same = status == recorded["status"]
-        about = "as recorded" if is_same else f"recorded was {recorded['status']}"
-        lines = [f"status {status}{',' if is_same else ';'} {about}"]
+        about = ", as recorded" if status == then else f"; recorded was {then}"
+        lines = [f"status {status}{about}"]
         if was != now:
             lines.append("the answer differs from the recorded one:")
             lines += unified_diff(was, now, "recorded", "now", n=len(was), lineterm="")

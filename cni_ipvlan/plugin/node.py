@@ -21,7 +21,7 @@ from cni_ipvlan.state.registry import Registry
 
 if TYPE_CHECKING:
     from cni_ipvlan.cni.result import Result
-    from cni_ipvlan.log import Listener
+    from cni_ipvlan.log import Log
 
 
 class Node(NamedTuple):
@@ -33,18 +33,18 @@ class Node(NamedTuple):
     runner: Runner
     registry: Registry
     begin: Callable[[], Transaction]
-    listener: Listener
+    log: Log
     ipam_result: Result | None = None
 
     @property
     def warn(self) -> Callable[[str], None]:
         """What is called with each warning, a sentence."""
-        return self.listener.warn
+        return self.log.warn
 
     def while_locked(self, what: str) -> Callable[[], None]:
         """Return what is called while the lock of ``what`` is waited for, and may end the wait.
 
-        The listener is told at its first call: a lock that is free needs none.
+        It is logged at its first call: a lock that is free needs none.
         """
         has_told = False
 
@@ -52,7 +52,7 @@ class Node(NamedTuple):
             nonlocal has_told
             self.runner.interrupts.check()
             if not has_told:
-                self.listener.wait(f"waiting for the lock of {what}, which another process holds")
+                self.log.wait(f"waiting for the lock of {what}, which another process holds")
             has_told = True
 
         return check
@@ -118,13 +118,13 @@ class Call(NamedTuple):
 
     def warn(self, text: str) -> None:
         """Log a warning, a sentence."""
-        self.node.listener.warn(text)
+        self.node.warn(text)
 
 
-def assemble(environment: Mapping[str, str], interrupts: Interrupts, listener: Listener) -> Node:
+def assemble(environment: Mapping[str, str], interrupts: Interrupts, log: Log) -> Node:
     """Return what a call needs."""
-    runner = Runner(environment.get("PATH", ""), listener.command, interrupts)
-    return Node(runner, Registry(), lambda: Transaction(runner), listener)
+    runner = Runner(environment.get("PATH", ""), log.command, interrupts)
+    return Node(runner, Registry(), lambda: Transaction(runner), log)
 
 
 def _as_cni_error(error: Exception) -> CniError:

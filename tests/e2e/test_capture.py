@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import stat
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,21 @@ def test_a_call_that_is_stopped_is_captured(
         file = next(calls.iterdir())
         _, out, err = person.types(f"ipvlan replay {file} --cni-path {scene.fake.path}")
         assert out.startswith("status 1; the recorded call was killed\n"), err
+
+
+def test_an_answer_that_the_runtime_did_not_get_is_not_captured(
+    scene: Scene, ipvlan: Executable, calls: Path
+) -> None:
+    with Path("/dev/full").open("wb") as full:
+        subprocess.run(
+            [ipvlan.path],
+            input=stdin_of(captured(ipam=static("10.1.0.2/24"))),
+            stdout=full,
+            env=call_environment("ADD", scene.one, **PATH),
+            check=False,
+        )
+    (capture,) = captures(calls)
+    assert (capture["status"], capture["answer"]) == (1, "")
 
 
 def test_the_oldest_files_are_removed(scene: Scene, calls: Path) -> None:

@@ -96,7 +96,7 @@ def _extend_to_ipv6(made: Prediction, request: Request, begin: _Begin) -> None:
     of_ipv4 = [*map(identity, made.plan.changes)]
     made.plan, delivered = Plan(answer.STAND_INS, ALLOCATE_NOTHING), list[Result]()
     silent = Log(lambda _text: None, {})  # the first one has warned already
-    perform(begin(made.plan, answer.FOR_BOTH)._replace(listener=silent), request, delivered.append)
+    perform(begin(made.plan, answer.FOR_BOTH)._replace(log=silent), request, delivered.append)
     made.result, planned = results.render(delivered[0], request.version), made.plan.changes
     made.ipv6_only = [each for each in planned if identity(each) not in of_ipv4]
 
