@@ -260,6 +260,19 @@ def _flags(wire: Wire) -> Iterator[Finding]:
         yield Finding(PROBLEM, "flag", text + "send them back", advice)
 
 
+def _macvlan(wire: Wire) -> Iterator[Finding]:
+    """Yield that a mode of macvlan keeps two interfaces of one master apart."""
+    master, ports = wire.out.master, [each for each in (wire.out, wire.into) if each]
+    if any(each.link.kind != "macvlan" or each.master is not master for each in ports):
+        return
+    for each in ports:
+        for shown in each.side.entries(*commands.link_show(each.link.name)):
+            mode = shown.get("linkinfo", {}).get("info_data", {}).get("mode")
+            if mode in ("private", "vepa"):
+                text = f"{each} is a macvlan in mode {mode}, which keeps it apart from others on "
+                yield Finding(PROBLEM, "flag", f"{text}{master}", "use mode bridge for both")
+
+
 def _host_and_own(wire: Wire) -> Iterator[Finding]:
     """Yield why a host and an interface on its own master don't reach each other."""
     if wire.into is None:
@@ -380,7 +393,7 @@ def unanswered(wire: Wire) -> Finding:
 
 
 # What may be wrong with a step of the way.
-STEPS = (_both_states, _flags, _host_and_own, _nobody_asked, _masters, _neighbour)
+STEPS = (_both_states, _flags, _macvlan, _host_and_own, _nobody_asked, _masters, _neighbour)
 
 
 def _unroutable(side: Side, entry: Port | None, walk: Walk, answer: str) -> Iterator[Finding]:
