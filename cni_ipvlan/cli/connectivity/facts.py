@@ -443,7 +443,8 @@ def _thrown_away(side: Side, walk: Walk, kind: str) -> Iterator[Finding]:
     for rule in side.entries(*ip, "-j", "rule", "show"):
         src, dst, priority = _prefix(rule, "src"), _prefix(rule, "dst"), str(rule["priority"])
         is_from = not walk.source or _contains(src, walk.source)
-        if (is_from and _contains(dst, walk.target)) == ("not" in rule):
+        is_to = _contains(dst, walk.target) and "fwmark" not in rule  # echoes have none
+        if (is_from and is_to) == ("not" in rule):
             continue
         named = f"by the rule {priority}: {'not ' if 'not' in rule else ''}from {src} to {dst}"
         if rule.get("action") == kind:
