@@ -9,6 +9,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 
 from cni_ipvlan.cni.errors import CniError
+from cni_ipvlan.cni.request import interface_name_fault
 from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands, queries
 from cni_ipvlan.iproute.commands import Command
@@ -203,7 +204,9 @@ def _found_again(
 
 
 def _name(below: Master, vlan: int) -> str:
-    return f"{below.link.name}.{vlan}"
+    """Return what a VLAN that is made is called: by the interface, or its index if that is long."""
+    name = f"{below.link.name}.{vlan}"
+    return f"vlan{below.link.ifindex}.{vlan}" if interface_name_fault(name) else name
 
 
 def _key(below: int, vlan: int) -> tuple[int, int]:

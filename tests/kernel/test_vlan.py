@@ -49,6 +49,16 @@ def test_one_that_is_there_is_used_and_stays(scene: Scene, name: str) -> None:
         added.delete()
 
 
+def test_a_master_with_a_long_name_has_a_vlan_called_by_its_index(scene: Scene) -> None:
+    scene.node.master("enp129s0f0np0")
+    with scene.unchanged():
+        added = scene.add(ONE, master="enp129s0f0np0")
+        index = scene.host.links()["enp129s0f0np0"]["ifindex"]
+        assert scene.node.master_of(scene.one) == f"vlan{index}.100"
+        added.check()
+        added.delete()
+
+
 def test_it_stays_until_the_last_of_all_networks(scene: Scene) -> None:
     first = scene.add(ONE)
     second = scene.add(at=scene.two, vlan=100, name="other")
