@@ -103,12 +103,14 @@ def _differences(call: Call, conf: NetConf, netns: Namespace) -> list[str]:
 def _shown(
     call: Call, previous: Result, netns: Namespace, chosen: Sequence[Feature]
 ) -> tuple[bytes, bytes, list[list[bytes]]]:
-    """Return what ip prints of the interface, of its routes if they matter, and for features."""
+    """Return what ip prints of the interface, of routes if they matter, and for features."""
     ifname = call.request.ifname
     of_features = [feature.asked(ifname) for feature in chosen]
     asked = [commands.address_show(ifname), *chain.from_iterable(of_features)]
     if previous.routes:
-        asked.append(commands.route_show("table", "all", "dev", ifname))
+        # Other plugins of the chain may have made some, for other interfaces of the container.
+        is_only = sum(bool(each.sandbox) for each in previous.interfaces) == 1
+        asked.append(commands.route_show("table", "all", *(("dev", ifname) if is_only else ())))
     parts = (Command(argv, netns=netns, accept=commands.ABSENT) for argv in asked)
     output = call.tx.run_batch(*parts).stdout.lstrip() or b"[]"
     shown, *lines = output.split(b"\n")

@@ -95,6 +95,18 @@ def test_what_other_plugins_have_given_stays_in_the_result(scene: Scene, master:
     assert [route["dst"] for route in scene.one.routes()] == ["10.7.0.0/16"]
 
 
+def test_check_finds_routes_of_another_interface(scene: Scene) -> None:
+    scene.one.ip("link add name eth0 up type dummy")
+    scene.one.ip("address add 10.244.0.9/24 dev eth0")
+    scene.one.ip("route add default via 10.244.0.1 dev eth0")
+    ips, routes = [OTHERS_ADDRESS], [OTHERS_ROUTE]
+    previous = {"interfaces": OTHERS_INTERFACES, "ips": ips, "routes": routes}
+    added = scene.add(ipam=static(ADDRESS), prevResult=previous)
+    added.check()
+    scene.one.ip("route delete default")
+    assert added.check("the route to 0.0.0.0/0 via 10.244.0.1 is missing")["code"] == 110
+
+
 def test_a_master_in_the_container_made_by_the_chain_is_not_in_the_result(scene: Scene) -> None:
     scene.one.ip("link add name inner0 type dummy")
     ips = [{"interface": 0, "address": ADDRESS}]
