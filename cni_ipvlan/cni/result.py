@@ -102,7 +102,7 @@ def parse(document: object, default_version: str) -> Result:
             f"the result's cniVersion {version!r} is not supported",
             f"supported: {', '.join(SUPPORTED_VERSIONS)}",
         )
-    dns = _typed(document, "dns", dict) or {}
+    dns = _parse_dns(_typed(document, "dns", dict) or {})
     if version in _WITHOUT_INTERFACES:
         addresses, routes = _parse_by_family(document)
         return Result((), addresses, routes, dns)
@@ -163,6 +163,15 @@ def _render_by_family(result: Result) -> dict[str, Any]:
             ip=address.address, gateway=address.gateway, routes=routes
         )
     return document
+
+
+def _parse_dns(dns: dict[str, Any]) -> dict[str, Any]:
+    _typed(dns, "domain", str)
+    for key in ("nameservers", "search", "options"):
+        for value in _typed(dns, key, list) or ():
+            if not isinstance(value, str):  # the runtime could not decode the result
+                raise _malformed(f"{key} of dns holds {value!r}; strings are needed")
+    return dns
 
 
 def _parse_interface(entry: dict[str, Any]) -> Interface:
