@@ -225,7 +225,7 @@ class HostAccess(Feature):
 
 def usable(master: Master) -> list[str]:
     """Return the host's addresses on a master, but for those of no use to others."""
-    parsed = map(ip_address, master.addresses)
+    parsed = map(ip_address, dict.fromkeys(master.addresses))  # one may have two prefix lengths
     return [str(each) for each in parsed if not each.is_link_local]
 
 
@@ -244,7 +244,7 @@ def _routes_via_host(master: Master, addresses: Sequence[Address], conf: NetConf
     """
     own = _first_of_each_family(_own(master, addresses))
     found = []
-    for subnet in conf.routes_via_host:
+    for subnet in dict.fromkeys(conf.routes_via_host):
         of_master = (ip_interface(each).network for each in master.subnets)
         covered = [each for each in of_master if _overlap(each, ip_network(subnet))]
         if covered:

@@ -158,6 +158,14 @@ def test_both_families_and_every_address_of_the_host(scene: Scene) -> None:
     added.check()
 
 
+def test_what_is_given_twice_counts_once(scene: Scene) -> None:
+    scene.host.ip(f"address add {HOST}/32 dev eth0")
+    added = scene.add(ONE, routesViaHost=["10.96.0.0/12", "10.96.0.0/12"])
+    assert scene.one.reaches(HOST)
+    added.check()
+    added.delete()
+
+
 def test_an_address_that_the_host_gets_later_is_for_later_containers(scene: Scene) -> None:
     scene.add(CONF)
     scene.host.ip("address add 10.1.0.11/24 dev eth0")
