@@ -126,7 +126,11 @@ class Port:
     @cached_property
     def chain(self) -> list[Port]:
         """It, its master, and so on, as far as they can be seen."""
-        return [self, *(self.master.chain if self.master else ())]
+        found = [self]
+        # The owner of a container may have two tunnels lead through each other.
+        while (below := found[-1].master) and below not in found:
+            found.append(below)
+        return found
 
     @cached_property
     def peer(self) -> Port | None:

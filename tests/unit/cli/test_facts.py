@@ -7,7 +7,8 @@ from typing import Any, cast
 import pytest
 
 from cni_ipvlan.cli.connectivity import facts
-from cni_ipvlan.cli.connectivity.world import Port
+from cni_ipvlan.cli.connectivity.world import Port, Side
+from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import Address, Link
 from cni_ipvlan.iproute.running import Completed
 
@@ -62,3 +63,11 @@ def test_an_address_that_another_host_has_is_not_taken_for_none() -> None:
     one = port(0, "eth0")
     one.link = one.link._replace(addresses=(its,))
     assert [each.subject for each in facts._addresses(one)] == ["duplicate"]
+
+
+def test_two_tunnels_that_lead_through_each_other_end_nothing() -> None:
+    world: Any = SimpleNamespace(host=SimpleNamespace(ports={}, netns=None))
+    inside = Side(world, Namespace("/run/netns/c", "c", (1, 2)))
+    for name, below in (("gre1", "gre2"), ("gre2", "gre1")):
+        inside.ports[name] = Port(inside, Link(0, name, "gre", parent=below), None, None)
+    assert [each.link.name for each in inside.ports["gre1"].chain] == ["gre1", "gre2"]
