@@ -237,8 +237,9 @@ MTU black hole | routed; neighbour: ip link set dev far0 mtu 1400;
 private | gateway; add one 10.1.0.2/24 10.1.0.1 flag=private;
     add two 10.1.0.3/24 10.1.0.1 flag=private; trace one two
     => both are on eth0, and flag private keeps its interfaces apart => use flag bridge
-macvlan in mode private | space mac; host: ip link add name mac0 link eth0 netns mac type macvlan mode
-    private; host: ip link add name mac1 link eth0 netns two type macvlan mode private;
+macvlan in mode private | space mac;
+    host: ip link add name mac0 link eth0 netns mac type macvlan mode private;
+    host: ip link add name mac1 link eth0 netns two type macvlan mode private;
     mac: ip address add 10.5.0.2/24 dev mac0; two: ip address add 10.5.0.3/24 dev mac1;
     mac: ip link set dev mac0 up; two: ip link set dev mac1 up; trace mac two
     => is a macvlan in mode private, which keeps it apart from others on eth0 of the host
