@@ -122,6 +122,14 @@ def check_master(master: Master, conf: NetConf) -> None:
             ["try: use the interface below it as the master"],
             [f"the interface below it is {link.parent!r}"] if link.parent else [],
         )
+    if link.kind == "vrf":
+        raise refusal(
+            netns,
+            MASTER_BUSY,
+            f"the master {name} is a VRF, which carries no ipvlan",
+            ["try: use the interface that is its port"],
+            [],
+        )
     if link.slave_kind in _EXCLUSIVE_MASTERS:
         raise refusal(
             netns,

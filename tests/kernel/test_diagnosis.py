@@ -196,6 +196,13 @@ a filter of tc | pair; two: tc qdisc add dev net1 clsact;
     two: tc filter add dev net1 ingress matchall action drop; trace one two
     => the qdisc clsact on net1 of TWO, or a filter there, drops packets
     => exec container2 tc qdisc delete dev net1 clsact
+a filter of tc on the master | pair; host: tc qdisc add dev eth0 clsact;
+    host: tc filter add dev eth0 egress matchall action drop; probe --netns one
+    => the qdisc clsact on eth0 of the host, or a filter there, drops packets
+    => tc qdisc delete dev eth0 clsact
+the gateway's address at another container | gateway; add one 10.1.0.2/24 10.1.0.1;
+    add two 10.1.0.1/24; probe --netns one
+    => 10.1.0.1 is an address of => no two networks may hand out the same range
 losses that netem makes | pair; one: tc qdisc add dev net1 root netem loss 100%; trace one two
     => the qdisc netem on net1 of ONE, or a filter there, drops packets
     => exec container1 tc qdisc delete dev net1 root

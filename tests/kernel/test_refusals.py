@@ -195,6 +195,9 @@ REFUSALS: dict[str, list[Row]] = {
             hidden=("the interface below it is 'eth0'",), master="slave0"
         ),
     ],
+    "ip link add name vrf0 up type vrf table 7": [
+        row(103, "the master 'vrf0' is a VRF, which carries no ipvlan", master="vrf0"),
+    ],
     "ip tuntap add dev tun0 mode tun": [
         row(
             103, "the master 'tun0' is not an Ethernet interface, which ipvlan needs", master="tun0"

@@ -23,7 +23,7 @@ _THROWN_AWAY = {  # by the answer of ip route get: the type of the route
     "No route to host": "unreachable",
     "Permission denied": "prohibit",
 }
-_CONFLICT = "give one of them another address; no two networks may hand out the same range"
+CONFLICT = "give one of them another address; no two networks may hand out the same range"
 
 
 def _link(port: Port) -> Iterator[Finding]:
@@ -57,7 +57,7 @@ def _addresses(port: Port) -> Iterator[Finding]:
     for each in port.link.addresses:
         if each.is_duplicate:
             text = f"another host on the network has {each.address}, too (IPv6 duplicate detection)"
-            yield Finding(PROBLEM, "duplicate", text, _CONFLICT)
+            yield Finding(PROBLEM, "duplicate", text, CONFLICT)
         elif each.address in port.usual and each.is_tentative:
             text = f"{each.address} can't be used yet: IPv6 duplicate detection has not ended"
             yield Finding(PROBLEM, "tentative", text, "wait; it needs the master's carrier")
@@ -72,7 +72,7 @@ def _duplicates(port: Port) -> Iterator[Finding]:
         for other in world.holders(address):
             if other is not port and not other.is_loopback:
                 text = f"{address} is also an address of {other.described}"
-                yield Finding(PROBLEM, "duplicate", text, _CONFLICT)
+                yield Finding(PROBLEM, "duplicate", text, CONFLICT)
     asked = of_family("0.0.0.0", port.usual) if asker.link.is_up else []
     argvs = (commands.arping_duplicate(each, asker.link.name) for each in asked)
     answers = world.ask(*((asker.side, argv) for argv in argvs))
@@ -83,7 +83,7 @@ def _duplicates(port: Port) -> Iterator[Finding]:
             yield Finding(WARNING, "not looked", text, "install it: apt install iputils-arping")
         elif done.status == commands.DUPLICATE_ANSWERED and mac != port.link.mac:
             text = f"another host on the network has {address}, too: {mac}"
-            yield Finding(PROBLEM, "duplicate", text, _CONFLICT)
+            yield Finding(PROBLEM, "duplicate", text, CONFLICT)
         elif done.status == 0:
             yield Finding(OK, "duplicate", f"no other host answers for {address}")
 
@@ -410,7 +410,7 @@ def _unroutable(side: Side, entry: Port | None, walk: Walk, answer: str) -> Iter
         yield thrown[0]
     elif entry and any(walk.source in port.plain for port in side.ports.values()):
         text = f"{walk.source} is also an address of {side}, which drops what seems its own"
-        yield Finding(PROBLEM, "duplicate", text, _CONFLICT)
+        yield Finding(PROBLEM, "duplicate", text, CONFLICT)
     elif entry and (found := [*_forwarding(entry, target)]):
         yield from found
     else:

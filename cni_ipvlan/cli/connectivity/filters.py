@@ -35,10 +35,11 @@ def counted(side: Side, ends: Sequence[str], devices: Collection[str]) -> dict[F
     """Return how many packets each rule has dropped that may drop echoes between two addresses.
 
     A rule stands there as the finding that blames it. ``devices`` are the interfaces of this side
-    by which echoes go.
+    by which echoes go; without ``ends``, they pass nothing else there.
     """
     found: dict[Finding, int] = {}
-    for rules in (_of_iptables(side, ends), _of_nft(side), _of_tc(side, devices)):
+    of_packets = (_of_iptables(side, ends), _of_nft(side)) if ends else ()
+    for rules in (*of_packets, _of_tc(side, devices)):
         with suppress(ValueError, KeyError, TypeError):  # a program may be missing, or an old one
             found.update(rules)
     return found

@@ -123,7 +123,19 @@ def _back(question: Question, way: RouteLookup) -> Iterator[Finding]:
             yield Finding(WARNING, "tried back", text, "trace the other way round")
 
 
-TRIALS = (_echo, _sizes, _back)
+def _holders(question: Question, way: RouteLookup) -> Iterator[Finding]:
+    """Yield that several on the network have the next hop's address: any of them may answer."""
+    port, hop = question.one.port, way.gateway or question.target
+    if port is None or way.is_local:
+        return
+    seen = (each for each in port.side.world.holders(hop, port) if not each.is_loopback)
+    found = [each.described for each in seen if each.joints & port.joints]
+    if len(found) > 1:
+        text = f"{hop} is an address of {' and of '.join(found)}"
+        yield Finding(PROBLEM, "duplicate", text, facts.CONFLICT)
+
+
+TRIALS = (_echo, _sizes, _back, _holders)
 
 
 def _silence(question: Question) -> Iterator[Finding]:
@@ -144,11 +156,15 @@ def _silence(question: Question) -> Iterator[Finding]:
         yield from walk.found
     passed = [each for walk in walks for port in walk.ports for each in port.chain]
 
+    on_way = dict.fromkeys(side for walk in walks for side in walk.sides)
+
     def count(side: Side) -> dict[Finding, int]:
         devices = {each.link.name for each in passed if each.side is side}
-        return filters.counted(side, [each for each in (source, target) if each], devices)
+        ends = [each for each in (source, target) if each and side in on_way]
+        return filters.counted(side, ends, devices)
 
-    before = {side: count(side) for walk in walks for side in walk.sides}
+    # In mode l2 packets pass a master as what is sent by it, without the host's routes and rules.
+    before = {side: count(side) for side in (*on_way, *(each.side for each in passed))}
     world.ask(*pings)
     for side, counts in before.items():
         yield from filters.dropping(counts, count(side))
