@@ -83,7 +83,8 @@ def test_no_file_is_written_but_those_that_are_kept(scene: Scene, tmp_path: Path
         descriptor = os.open(opened, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
         def listen(event: str, arguments: tuple[Any, ...]) -> None:
-            if event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            is_path = event == "open" and not isinstance(arguments[0], int)  # nor a descriptor
+            if is_path and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
                 os.write(descriptor, f"{arguments[0]}\n".encode())
 
         sys.addaudithook(listen)
