@@ -78,7 +78,7 @@ class Feature:
 
 
 def key(number: int) -> tuple[int, int]:
-    """Return by what something of this host with that number is recorded."""
+    """Return ``Record.master`` for what has that number on this host: an index, or a VLAN's key."""
     return namespace.own()[1], number
 
 
