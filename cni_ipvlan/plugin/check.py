@@ -25,7 +25,7 @@ from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 from cni_ipvlan.state.attachment import Record, named_by
 
 if TYPE_CHECKING:
-    from cni_ipvlan.cni.result import Interface, Route
+    from cni_ipvlan.cni.result import Address, Interface, Route
     from cni_ipvlan.plugin.shared import Feature
 
 _IPV6_PRIORITY = 1024  # IP6_RT_PRIO_USER, <linux/ipv6_route.h>
@@ -89,7 +89,7 @@ def _differences(call: Call, conf: NetConf, netns: Namespace) -> list[str]:
         *(
             f"the address {each.address} is missing"
             for each in previous.addresses
-            if each.interface in (None, index) and each.address not in addresses
+            if not _is_anothers(each, index, previous) and each.address not in addresses
         ),
         *_route_differences(previous, routes),
         *(
@@ -134,6 +134,11 @@ def _reported_interface(
         if interface.name == ifname and namespace.leads_to(interface.sandbox, netns.identity):
             return index, interface
     return -1, None
+
+
+def _is_anothers(address: Address, index: int, previous: Result) -> bool:
+    """Whether an address is of another interface, which prevResult must have, as in ADD."""
+    return address.interface not in (None, index) and address.interface < len(previous.interfaces)
 
 
 def _link_differences(link: Link, conf: NetConf, reported: Interface) -> list[str]:

@@ -99,6 +99,14 @@ def test_only_an_mtu_that_is_configured_must_not_change(scene: Scene, mtu: int) 
     added.check("its MTU is 9000, the master's is 1500: larger packets are lost")
 
 
+def test_an_address_of_no_interface_is_looked_for(scene: Scene) -> None:
+    added = scene.add(CONF)
+    added.result["ips"][0]["interface"] = 7
+    added.check()
+    added.result["ips"][0]["address"] = "10.1.0.9/24"
+    assert added.check("10.1.0.9/24")["code"] == 110
+
+
 def test_check_asks_the_ipam_plugin(scene: Scene) -> None:
     added = scene.add(ipam=host_local("10.1.0.0/24"))
     added.check()
