@@ -193,11 +193,12 @@ def _split(previous: Result, master: Master) -> tuple[Result, Result]:
         for number, interface in enumerate(previous.interfaces)
         if not _is_master(interface, master, is_single=len(previous.interfaces) == 1)
     ]
-    in_containers = [number for number in kept if previous.interfaces[number].sandbox]
+    places = {number: place for place, number in enumerate(kept)}  # there may be thousands
+    in_containers = {number for number in kept if previous.interfaces[number].sandbox}
     others = Result(
         interfaces=tuple(previous.interfaces[number] for number in kept),
         addresses=tuple(
-            address._replace(interface=kept.index(address.interface))
+            address._replace(interface=places[address.interface])
             for address in previous.addresses
             if address.interface in in_containers
         ),

@@ -1,5 +1,6 @@
 """addressing: where addresses and routes come from, and how a previous result is used."""
 
+import time
 from typing import Any
 
 from cni_ipvlan.cni.result import Address, Result, Route
@@ -58,6 +59,16 @@ def test_dns_is_the_configured_or_the_ipam_plugins_or_the_chains() -> None:
     ):
         got = addressing(ALLOCATED._replace(dns=allocated), {"dns": previous}, dns=configured)
         assert got.dns == expected
+
+
+def test_thousands_of_other_interfaces_and_addresses_are_sorted_in_a_moment() -> None:
+    count = 16_000  # as many as a configuration of 1 MiB has room for
+    others = [{"name": "other", "sandbox": "/"}] * count
+    ips = [{"address": "10.0.0.2/24", "interface": count - 1}] * count
+    began = time.process_time()
+    got = addressing(previous={"interfaces": [{"name": "eth0"}, *others], "ips": ips})
+    assert got.others.addresses == (Address("10.0.0.2/24", interface=count - 2),) * count
+    assert time.process_time() - began < 2  # of the processor, however busy the machine is
 
 
 def test_route_that_the_kernel_makes_by_itself() -> None:
