@@ -64,9 +64,10 @@ class Command(NamedTuple):
 
     @property
     def parameters(self) -> dict[str, str]:
-        """The variables of the environment that are its arguments: a CNI plugin's."""
-        environment = self.environment or {}
-        return {key: environment[key] for key in sorted(environment) if key.startswith("CNI_")}
+        """The variables that are a CNI plugin's arguments; those that root sets for us are not."""
+        given = self.environment or {}
+        names = (each for each in sorted(given) if each.startswith("CNI_"))
+        return {each: given[each] for each in names if not each.startswith("CNI_IPVLAN_")}
 
     @property
     def entered_argv(self) -> Argv:

@@ -69,7 +69,7 @@ def test_command_that_a_batch_would_split_or_with_its_own_settings_makes_no_batc
 
 
 def test_parameters_stand_before_what_a_shell_runs() -> None:
-    variables = {"PATH": "/bin", "CNI_B": "2", "CNI_A": "1 1"}
+    variables = {"PATH": "/bin", "CNI_B": "2", "CNI_A": "1 1", "CNI_IPVLAN_LOG": "/root/log"}
     command = Command(("/cni/x",), netns=NAMED, environment=variables)
     assert command.entered_argv == ("ip", "netns", "exec", "blue", "/cni/x")
     assert command.full_argv == ("env", "CNI_A=1 1", "CNI_B=2", *command.entered_argv)
