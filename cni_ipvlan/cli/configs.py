@@ -121,7 +121,9 @@ def read_source(source: str) -> str:
 
 
 def standard_input() -> bytes:
-    """Return what standard input has; raises ConfigError if that is too much."""
+    """Return what standard input has; raises ConfigError if that is too much, or it is closed."""
+    if sys.stdin is None:  # as Python has it where it is closed
+        raise ConfigError("cannot read -: standard input is closed")
     return _bounded("-", sys.stdin.buffer)
 
 

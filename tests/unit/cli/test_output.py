@@ -20,6 +20,7 @@ from cni_ipvlan.iproute.commands import Command, Undo
 from cni_ipvlan.iproute.running import Completed
 
 ENVIRONMENT = {"PATH": f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}", "TERM": "xterm"}
+CLOSED = "ipvlan: cannot read -: standard input is closed\n"
 FULL = "ipvlan: cannot write to standard output: No space left on device\n"
 
 
@@ -65,11 +66,13 @@ def test_output_that_cannot_be_written(line: str, way: str, files: Path) -> None
     assert (lines, done.returncode) == (said, 1)
 
 
-def test_other_streams_that_cannot_be_written(files: Path) -> None:
+def test_other_streams_that_cannot_be_used(files: Path) -> None:
     for script, stderr, status in (
         ("_IPVLAN_COMPLETE=bash_source ipvlan >/dev/full", FULL, 1),
         ("ipvlan nonsense 2>/dev/full", "", 2),
         ("ipvlan validate /gone 2>&-", "", 1),
+        ("ipvlan validate - <&-", "", 1),  # which it reports on stdout
+        ("CNI_COMMAND=ADD ipvlan --dry-run <&-", CLOSED, 2),
         ("ipvlan --help >&-", "", 0),
         ("ipvlan add --help | true; exit ${PIPESTATUS[1]}", "", 0),
     ):
