@@ -82,6 +82,7 @@ def test_a_user_without_rights_is_told_so(scene: Scene, person: Person) -> None:
     assert err.endswith("; try: sudo ipvlan show\n")
     out = person.types(f"{nobody} doctor -c -", conf)[1]
     assert "  only root can see which addresses containers have\n" in out
+    assert "  only root can see which mode is recorded\n" in out
     for dry in ("", "--dry-run"):
         err = person.types(f"{nobody} add -c - --netns container1 {dry}", conf)[2]
         assert "\n    try: run as root\n" in err

@@ -205,6 +205,13 @@ def _conflicts(tools: Tools, conf: NetConf, master: Master) -> Iterator[Finding]
         advice = "use another master, or remove that interface"
         yield Finding(PROBLEM, "conflicts", text, advice)
     record = Record(conf.name, "", "", "", (0, 0), conf.mode, conf.flag)
-    modes.reserve_mode(tools.tx, tools.registry, master, record, tools.runner.interrupts.check)
+    try:
+        modes.reserve_mode(tools.tx, tools.registry, master, record, tools.runner.interrupts.check)
+    except PermissionError:
+        if os.geteuid() == 0:
+            raise
+        why = "only root can see which mode is recorded"
+        yield Finding(WARNING, "conflicts", why, "run it as root, in the host's namespaces")
+        return
     text = f"nothing on {master.link.name} uses a mode other than {conf.mode} {conf.flag}"
     yield Finding(OK, "conflicts", text)
