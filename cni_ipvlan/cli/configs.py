@@ -330,6 +330,10 @@ class _Reader(NamedTuple):
             given["cniVersion"] = version
         plugins = self._objects(value["plugins"], (*path, "plugins"))
         types = tuple(str(plugin.get("type")) for _, plugin in plugins)
+        for index, each in enumerate(value["plugins"] if "ipvlan" in types else ()):
+            if not (isinstance(each, dict) and isinstance(each.get("type"), str)):
+                text = f"it is {netconf.shown(each)}; a plugin with a type is needed"
+                self._fault((*path, "plugins", index), text)
         for index, (place, plugin) in enumerate(plugins):
             others = types[:index], types[index + 1 :]
             self._read_plugin({**plugin, **given}, place, plugin.get("type"), *others)

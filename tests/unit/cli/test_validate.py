@@ -359,6 +359,19 @@ def test_other_plugins_of_a_list_are_named(file: Path) -> None:
     ]
 
 
+def test_a_plugin_of_a_list_that_has_no_type_is_a_problem(file: Path) -> None:
+    put(file, plugins=[{**CONF}, 5, {"type": 7}, {"type": "tuning"}])
+
+    status, out = validate(file)
+
+    assert status == 1
+    assert "$.plugins[1]: it is 5; a plugin with a type is needed\n" in out
+    assert '$.plugins[2]: it is {"type": 7}; a plugin with a type is needed\n' in out
+    assert "$.plugins[3]" not in out
+    file.write_text(json.dumps({"plugins": ["search"]}))  # of another program
+    assert "is needed" not in validate(file)[1]
+
+
 def test_escape_sequences_of_a_file_are_quoted(file: Path) -> None:
     template = 'type: ipvlan\nmaster: "{{ .x \\e[31m }}"\n'
     file = file.with_suffix(".yaml")
