@@ -16,12 +16,20 @@ from cni_ipvlan.cli.connectivity.world import Side
 from cni_ipvlan.cli.output import PROBLEM, Finding
 
 _QUEUES = ("cake", "fq", "fq_codel", "mq", "pfifo", "pfifo_fast", "sfq")  # that drop when full
-_DROPS = re.compile(r"\[(\d+):\d+\] -A (\S+) (.*-j (?:DROP|REJECT)\b.*)|:(\S+) DROP \[(\d+):\d+\]")
+_DROPS = re.compile(
+    r"\[(\d+):\d+\] -A (\S+) (.*-j (?:DROP|REJECT|[DS]NAT|MASQUERADE|REDIRECT)\b.*)"
+    r"|:(\S+) DROP \[(\d+):\d+\]"
+)
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')  # a comment, which may read as anything
 _UNCOUNTED = -1
 _PREFIX = re.compile(r"(?<!! )-[sd] (\S+)")
 _PROTOCOL = re.compile(r"(?<!! )-p (?!icmp|ipv6-icmp|all)")
 _OF_IPTABLES = ("filter", "nat", "mangle", "raw", "security")
+_NFT_DROPS = re.compile(r'"(?:drop|reject)": ')  # a rule's own verdict, or one of a map
+_NFT_OTHERS = {  # by the family that echoes are not of
+    "ip": re.compile(r'"protocol": "(?:tcp|udp|th|sctp|ip|icmp)"'),
+    "ip6": re.compile(r'"protocol": "(?:tcp|udp|th|sctp|ip6|icmpv6)"'),
+}
 
 
 def programs(side: Side, target: str) -> list[str]:
@@ -38,7 +46,7 @@ def counted(side: Side, ends: Sequence[str], devices: Collection[str]) -> dict[F
     by which echoes go; without ``ends``, they pass nothing else there.
     """
     found: dict[Finding, int] = {}
-    of_packets = (_of_iptables(side, ends), _of_nft(side)) if ends else ()
+    of_packets = (_of_iptables(side, ends), _of_nft(side, ends)) if ends else ()
     for rules in (*of_packets, _of_tc(side, devices)):
         with suppress(ValueError, KeyError, TypeError):  # a program may be missing, or an old one
             found.update(rules)
@@ -68,10 +76,12 @@ def _of_iptables(side: Side, ends: Sequence[str]) -> Iterator[tuple[Finding, int
                 accept = ("-I", policy_of, "-s", ends[0], "-j", "ACCEPT")
                 advice = f"let them pass: {side.shell(name, '-t', table, *accept)}"
             else:
-                text = f"a rule of {side} drops packets: {name} -A {chain} {words}"
+                what = "changes addresses" if table == "nat" else "drops packets"
+                text = f"a rule of {side} {what}: {name} -A {chain} {words}"
                 remove = side.shell(name, "-t", table, "-D", chain, *split(words))
                 advice = f"if it is not meant so: {remove}"
-            yield Finding(PROBLEM, "filter", text, advice), int(packets or by_policy)
+            subject = "nat" if table == "nat" else "filter"
+            yield Finding(PROBLEM, subject, text, advice), int(packets or by_policy)
 
 
 def _is_of_others(line: str, ends: Sequence[str]) -> bool:
@@ -85,23 +95,36 @@ def _is_of_others(line: str, ends: Sequence[str]) -> bool:
     )
 
 
-def _of_nft(side: Side) -> Iterator[tuple[Finding, int]]:
-    for each in json.loads(side.answer(("nft", "-j", "list", "ruleset")).stdout)["nftables"]:
+def _of_nft(side: Side, ends: Sequence[str]) -> Iterator[tuple[Finding, int]]:
+    listed = json.loads(side.answer(("nft", "-j", "list", "ruleset")).stdout)["nftables"]
+    hooked = [each["chain"] for each in listed if "hook" in each.get("chain", ())]
+    # What iptables-save does not print, though it is in a table with a name of iptables'.
+    native = {(each["family"], each["table"]) for each in hooked if not each["name"].isupper()}
+    other = "ip" if ":" in ends[-1] else "ip6"
+    for each in listed:
         found = each.get("rule") or each.get("chain") or {}
         steps = found.get("expr", [])
-        drops = any("drop" in step or "reject" in step for step in steps)
+        words = json.dumps(steps)
+        drops = _NFT_DROPS.search(words)
         if not drops and found.get("policy") != "drop":
             continue
         family, table = found["family"], found["table"]
         chain = found.get("chain") or found["name"]
-        if family in ("ip", "ip6") and table in _OF_IPTABLES:
-            continue
         counts = [step["counter"]["packets"] for step in steps if "counter" in step]
+        if family == other or _NFT_OTHERS[other].search(words):
+            continue
+        is_of_iptables = family in ("ip", "ip6") and table in _OF_IPTABLES
+        if is_of_iptables and (family, table) not in native and (counts or not drops):
+            continue
         kind, how = ("filter", "drops") if counts else ("may filter", "may drop")
         text = f"a rule of {side} {how} packets: nft {family} {table} {chain}"
         text += f" handle {found['handle']}" if drops else ""
-        show = side.shell("nft", "-a", "list", "chain", family, table, chain)
-        yield Finding(PROBLEM, kind, text, f"look at it: {show}"), (*counts, _UNCOUNTED)[0]
+        at = (family, table, chain)
+        advice = f"look at it: {side.shell('nft', '-a', 'list', 'chain', *at)}"
+        if counts:
+            rule = ("handle", str(found["handle"]))
+            advice = f"if it is not meant so: {side.shell('nft', 'delete', 'rule', *at, *rule)}"
+        yield Finding(PROBLEM, kind, text, advice), (*counts, _UNCOUNTED)[0]
 
 
 def _of_tc(side: Side, devices: Collection[str]) -> Iterator[tuple[Finding, int]]:

@@ -41,6 +41,13 @@ def test_a_rule_that_could_have_dropped_an_echo() -> None:
         assert not dropping(printed[0], printed[0])
 
 
+def test_a_rule_that_changes_addresses_is_suspected() -> None:
+    rule = "-A POSTROUTING -p icmp -j SNAT --to-source 10.7.0.1"
+    printed = [{"iptables-save": f"*nat\n[{count}:84] {rule}\nCOMMIT\n"} for count in (1, 2)]
+    text = "a rule of the host changes addresses: iptables -A"
+    assert [each for each in dropping(*printed) if each.startswith(f"nat: {text} POSTROUTING")]
+
+
 def test_a_rule_of_nft_is_blamed_if_it_counts_and_suspected_if_it_does_not() -> None:
     chain = {"family": "inet", "table": "t", "name": "in", "hook": "input", "policy": "accept"}
     rule = {"family": "inet", "table": "t", "chain": "in", "handle": 7}
@@ -55,6 +62,42 @@ def test_a_rule_of_nft_is_blamed_if_it_counts_and_suspected_if_it_does_not() -> 
     blamed = "filter: a rule of the host drops packets: nft inet t in handle 7"
     assert dropping(printed(1), printed(1)) == [suspected]
     assert dropping(printed(1), printed(2)) == [blamed, suspected]
+
+
+def of_nft(family: str, table: str, chain: str, *steps: dict[str, Any]) -> list[str]:
+    """Return what is found when a rule of a chain at a hook may have dropped a packet."""
+    counts = [each for each in steps if "counter" in each]
+    hook = {"family": family, "table": table, "name": chain, "hook": "input", "policy": "accept"}
+    printed = []
+    for number in (1, 2):
+        counted = [{"counter": {"packets": number, "bytes": 0}} for _ in counts]
+        expr = [*counted, *(each for each in steps if "counter" not in each)]
+        rule = {"family": family, "table": table, "chain": chain, "handle": 7, "expr": expr}
+        rows = {"nftables": [{"chain": hook}, {"rule": rule}]}
+        printed.append({"nft": json.dumps(rows), "iptables-nft-save": ""})
+    return dropping(*printed)
+
+
+def test_a_table_of_nft_with_a_name_of_iptables_is_looked_at() -> None:
+    counter: dict[str, Any] = {"counter": {}}
+    assert of_nft("ip", "filter", "input", counter, {"drop": None})
+    assert of_nft("ip", "filter", "INPUT", {"drop": None})  # iptables counts in each rule
+    assert not of_nft("ip", "filter", "INPUT", counter, {"drop": None})  # it prints that itself
+
+
+def test_a_rule_of_nft_that_an_echo_may_meet() -> None:
+    def of(protocol: str) -> dict[str, Any]:
+        left = {"payload": {"protocol": protocol, "field": "dport"}}
+        return {"match": {"op": "==", "left": left, "right": 22}}
+
+    verdicts = {"set": [["echo-reply", {"accept": None}], ["echo-request", {"drop": None}]]}
+    by_type = {"vmap": {"key": of("icmp")["match"]["left"], "data": verdicts}}
+    assert of_nft("inet", "t", "in", by_type)
+    assert of_nft("inet", "t", "in", of("icmp"), {"drop": None})
+    assert of_nft("arp", "t", "in", {"drop": None})
+    for protocol in ("tcp", "udp", "th", "icmpv6", "ip6"):
+        assert not of_nft("inet", "t", "in", of(protocol), {"drop": None})
+    assert not of_nft("ip6", "t", "in", {"drop": None})
 
 
 def test_a_qdisc_is_blamed_if_it_is_on_the_way_and_drops_by_intention() -> None:
