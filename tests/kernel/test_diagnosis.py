@@ -77,6 +77,11 @@ hostAccess | access; trace one host
 hostAccess, from the host | access; trace host one
 hostAccess in l3 | addressed; gateway; add one 10.1.0.2/24 - mode=l3 hostAccess=1; trace one host
 hostAccess in l3s | addressed; gateway; add one 10.1.0.2/24 - mode=l3s hostAccess=1; trace host one
+in a VRF | pair; one: ip link add name v0 up type vrf table 10;
+    one: ip link set dev net1 master v0; trace one two
+from and to a VRF | pair; two: ip link add name v0 up type vrf table 10;
+    two: ip link set dev net1 master v0; two: ip route add default via 10.1.0.1 dev net1 table 10;
+    probe --netns two
 vepa with hairpin | switch; switch: bridge link set dev p0 hairpin on;
     add one 10.1.0.2/24 - flag=vepa; add two 10.1.0.3/24 - flag=vepa; trace one two
 private, to the outside | gateway; add one 10.1.0.2/24 10.1.0.1 flag=private;
@@ -158,6 +163,30 @@ blackhole by a rule about its address | pair; one: ip rule add from 10.1.0.2 loo
     => blackhole default table 100 (by the rule 32765 => route delete blackhole default table 100
 a rule that prohibits | pair; one: ip rule add to 10.1.0.3 prohibit; trace one two
     => prohibit by the rule 32765 => ip -4 rule delete priority 32765
+a rule for one port, and a blackhole | pair; one: ip rule add ipproto tcp dport 80 blackhole;
+    one: ip route add blackhole 10.1.0.3; trace one two
+    => blackhole 10.1.0.3 => ip -4 route delete blackhole 10.1.0.3
+no rule for the table main | pair; one: ip rule delete lookup main; trace one two
+    => ONE has no route to 10.1.0.3 => exec container1 ip -4 rule add priority 32766 lookup main
+no rule for the table local | pair; two: ip rule delete lookup local; trace one two
+    => TWO has 10.1.0.3, but takes it for another's
+    => exec container2 ip -4 rule add priority 0 lookup local
+the table local is empty | pair; two: ip route flush table local; trace one two
+    => TWO has 10.1.0.3, but takes it for another's
+    => exec container2 ip route add local 10.1.0.3 dev net1 table local
+a route's source is another interface's | pair; one: ip link add name d0 up type dummy;
+    one: ip address add 10.77.0.5/32 dev d0;
+    one: ip route add 10.1.0.3/32 dev net1 src 10.77.0.5; trace one two
+    => ONE sends to 10.1.0.3 from 10.77.0.5, as its route says
+    => ip route replace 10.1.0.3 dev net1 scope link src 10.1.0.2
+a route's source is unknown elsewhere | routed; one: ip address add 10.77.0.5/32 dev net1;
+    one: ip route replace default via 10.1.0.1 src 10.77.0.5; trace one 10.9.0.1
+    => ONE sends to 10.9.0.1 from 10.77.0.5, as its route says
+    => ip route replace default via 10.1.0.1 dev net1 src 10.1.0.2
+no route back, and a lenient rp_filter | routed; neighbour: net/ipv4/conf/eth0/rp_filter=2;
+    neighbour: ip route delete 10.1.0.0/24 dev eth0; trace one 10.9.0.1
+    => /run/netns/neighbour has no route to 10.1.0.2
+    => exec neighbour ip route add 10.1.0.2 dev eth0
 leaves by another interface | pair; one: ip link add name d0 up type dummy;
     one: ip address add 10.1.0.9/32 dev d0; one: ip route add 10.1.0.3 dev d0; trace one two
     => packets to 10.1.0.3 leave ONE by d0, not by net1 => exec container1 ip route get 10.1.0.3
@@ -229,6 +258,19 @@ the host drops what comes by hostAccess | access;
 echo ignored | pair; two: net/ipv4/icmp_echo_ignore_all=1; trace one two
     => 10.1.0.3 ignores echo requests: net/ipv4/icmp_echo_ignore_all is 1 in TWO
     => echo 0 >/proc/sys/net/ipv4/icmp_echo_ignore_all
+echo ignored, and isolated networks | pair; space iso;
+    iso: ip link add name d0 up type dummy; iso: ip address add 10.1.0.2/24 dev d0;
+    iso: ip address add 10.1.0.1/24 dev d0; neighbour: net/ipv4/icmp_echo_ignore_all=1;
+    trace one 10.1.0.1 => 10.1.0.1 ignores echo requests => exec neighbour
+echo ignored, and VLANs with the same addresses | vlans; add two 10.1.0.2/24 - vlan=20 name=other;
+    neighbour: net/ipv4/icmp_echo_ignore_all=1; trace one 10.1.0.1
+    => 10.1.0.1 ignores echo requests => exec neighbour
+echo ignored behind proxy ARP | gateway; space far; neighbour: net/ipv4/ip_forward=1;
+    neighbour: net/ipv4/conf/all/proxy_arp=1;
+    neighbour: ip link add name far0 up type veth peer name eth0 netns far;
+    neighbour: ip route add 10.1.0.200 dev far0; far: ip link set dev eth0 up;
+    far: ip address add 10.1.0.200/24 dev eth0; far: net/ipv4/icmp_echo_ignore_all=1;
+    add one 10.1.0.2/24; trace one 10.1.0.200 => 10.1.0.200 ignores echo requests => exec far
 the router does not forward | routed; neighbour: net/ipv4/ip_forward=0; trace one 10.9.0.1
     => /run/netns/neighbour is the way to 10.9.0.1, but does not forward packets
     => exec neighbour sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'
@@ -332,6 +374,8 @@ nobody is the gateway | add one 10.1.0.2/24 10.1.0.1; probe --netns one
 nobody has the address | pair; trace one 10.1.0.77 => nobody answers for 10.1.0.77
 no address | pair; one: ip address flush dev net1; probe --netns one => net1 in ONE has no address
 not on this node | pair; trace 10.1.0.77 one => 10.1.0.77 is not on this node => swap
+IPv6 is switched off | ipv6; two: net/ipv6/conf/net1/disable_ipv6=1; trace one two
+    => net1 in TWO has no address, and can have none of IPv6 => conf/net1/disable_ipv6
 no family in common | pair; two: ip address flush dev net1;
     two: ip address add fd00::1/64 dev net1 nodad; trace one two => have no addresses of one family
 """

@@ -15,7 +15,7 @@ from cni_ipvlan.cli import calls, configs, options, output
 from cni_ipvlan.cli.connectivity.facts import ENDS
 from cni_ipvlan.cli.connectivity.trials import Question, ask
 from cni_ipvlan.cli.connectivity.weights import weigh
-from cni_ipvlan.cli.connectivity.world import End, World, of_family
+from cni_ipvlan.cli.connectivity.world import End, Port, World, of_family
 from cni_ipvlan.cli.options import complete_ends, option
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, reported
 from cni_ipvlan.cli.reading import ConfigError, object_in
@@ -60,8 +60,9 @@ def probe_command(
         shown = one.side.answer(commands.route_show("table", "all")).stdout
         gateways = (each.gateway for each in queries.routes(shown) if by in ("", each.device))
         targets = [("gateway", each) for each in dict.fromkeys(gateways) if each]
+    in_vrf = one.port.by if one.port else ""
     questions = [
-        Question(one, one.side, target, what, by=by if ifname or target[:4] == "fe80" else "")
+        Question(one, one.side, target, what, by=by if ifname or target[:4] == "fe80" else in_vrf)
         for what, target in (*targets, *(("dns", each) for each in servers))
     ]
     return _report(world, [one], unknown, questions, as_json=as_json)
@@ -78,7 +79,8 @@ def trace_command(one: str, other: str, as_json: bool) -> int:
     address, or host.
     """
     world = World(calls.read_only_node())
-    start, end = _nearest(_ends(world, "A", one), _ends(world, "B", other))
+    starts = _ends(world, "A", one)
+    start, end = _nearest(starts, _ends(world, "B", other, near=starts[0].port))
     questions = list(_pairs(start, end))
     unasked = []
     if start.side is None:
@@ -90,12 +92,14 @@ def trace_command(one: str, other: str, as_json: bool) -> int:
     return _report(world, [start, end], unasked, questions, as_json=as_json)
 
 
-def _ends(world: World, argument: str, word: str, ifname: str = "") -> list[End]:
+def _ends(
+    world: World, argument: str, word: str, ifname: str = "", near: Port | None = None
+) -> list[End]:
     netns = None
     with suppress(OSError, ValueError, namespace.NotANamespaceError):
         netns = namespace.find(options.netns_or_gone(word))
     try:
-        return world.ends(word, netns, ifname)
+        return world.ends(word, netns, ifname, near)
     except click.UsageError as error:
         raise options.wrong(error.message, argument, *(["--ifname"] if ifname else [])) from None
 
@@ -118,7 +122,8 @@ def _pairs(one: End, other: End) -> Iterator[Question]:
         near = (each for each in theirs if any(ip_address(each) in subnet for subnet in subnets))
         if theirs and (ours or not (one.port or one.is_exact)):
             source = ours[0] if one.is_exact else ""
-            yield Question(one, one.side, next(near, theirs[0]), "tried", source)
+            by = one.port.by if one.port else ""
+            yield Question(one, one.side, next(near, theirs[0]), "tried", source, by, other.port)
 
 
 def _servers(result: Any) -> tuple[list[str], list[Finding]]:

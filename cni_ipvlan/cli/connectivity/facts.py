@@ -6,7 +6,7 @@ a silence; whether there is one is found out by asking.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ _THROWN_AWAY = {  # by the answer of ip route get: the type of the route
     "No route to host": "unreachable",
     "Permission denied": "prohibit",
 }
+_NOT_OF_ECHOES = {"fwmark", "tos", "sport", "sport_start", "dport", "dport_start"}  # in a rule
 CONFLICT = "give one of them another address; no two networks may hand out the same range"
 
 
@@ -52,8 +53,12 @@ def _state(port: Port) -> str:
 
 def _addresses(port: Port) -> Iterator[Finding]:
     if not port.usual and not any(each.is_duplicate for each in port.link.addresses):
-        text = f"{port} has no address"
-        yield Finding(PROBLEM, "address", text, "ADD gives it one: ipvlan check compares")
+        text, advice = f"{port} has no address", "ADD gives it one: ipvlan check compares"
+        key = f"net/ipv6/conf/{port.link.name}/disable_ipv6"
+        if port.side.sysctl(key):
+            text += f", and can have none of IPv6 ({key} is 1)"
+            advice = f"{advice}; for IPv6, before that: {write(port.side, key, 0)}"
+        yield Finding(PROBLEM, "address", text, advice)
     for each in port.link.addresses:
         if each.is_duplicate:
             text = f"another host on the network has {each.address}, too (IPv6 duplicate detection)"
@@ -70,7 +75,10 @@ def _duplicates(port: Port) -> Iterator[Finding]:
     world, asker = port.side.world, asking(port)
     for address in port.plain:
         for other in world.holders(address):
-            if other is not port and not other.is_loopback:
+            # Who is on the network answers for the addresses of other interfaces, too.
+            beside = (each for each in other.side.ports.values() if not each.link.is_ipvlan)
+            is_near = any(each.is_joined(port) for each in (other, *beside))
+            if other is not port and not other.is_loopback and is_near:
                 text = f"{address} is also an address of {other.described}"
                 yield Finding(PROBLEM, "duplicate", text, CONFLICT)
     asked = of_family("0.0.0.0", port.usual) if asker.link.is_up else []
@@ -136,7 +144,7 @@ class Walk:
     def __init__(
         self, start: Side, source: str, target: str, by: str = "", port: Port | None = None
     ) -> None:
-        self._world = start.world
+        self._world, self.port = start.world, port
         self.source, self.target = source, target
         self.sides = [start]
         self.found: list[Finding] = []
@@ -172,6 +180,9 @@ class Walk:
             there = into.side.ports.values()
             into = next((each for each in there if each.joints & out.joints), None)
         known = packets.neighbour(side.answer(commands.neighbour_show(way.device, hop)))
+        if into and known.mac and not into.is_joined(out):  # another may answer for it (proxy ARP)
+            near = (each for each in self._world.ports if each.is_joined(out) and each is not out)
+            into = next((each for each in near if each.link.mac == known.mac), into)
         self._cross(Wire(self, out, hop, into, known))
 
     def _leave_by(self, master: Port, mode: str) -> None:
@@ -218,6 +229,25 @@ def leaves_by(port: Port, device: str, target: str) -> Finding:
     text = f"packets to {target} leave {port.side} by {device}, not by {port.link.name}"
     show = port.side.shell("ip", "route", "get", target)
     return Finding(PROBLEM, "leaves by", text, f"a better route or a rule says so: {show}")
+
+
+def wrong_source(there: Walk, back: Sequence[Walk]) -> Iterator[Finding]:
+    """Yield that a container's route names a source to which no answer finds the way."""
+    for out in (wire.out for wire in there.wires[:1] if wire.out.link.is_ipvlan):
+        source, target, side = there.source, there.target, out.side
+        hop = ip_address(there.wires[0].hop)
+        near = [each for each in out.usual if hop in ip_interface(each).network]
+        better = (*of_family(target, near), *of_family(target, out.usual), source)[0]
+        shown = side.answer(("ip", "route", "get", "fibmatch", target)).stdout.decode()
+        route = f"{' '.join(shown.split())} "
+        is_lost = not out.has(source) or any(
+            each.subject == "route" for w in back for each in w.found
+        )
+        if side.netns and is_lost and better != source and f" src {source} " in route:
+            text = f"{side} sends to {target} from {source}, as its route says: {route.strip()}"
+            other = route.replace(f" src {source} ", f" src {better} ").split()
+            advice = f"correct the route: {side.shell('ip', 'route', 'replace', *other)}"
+            yield Finding(PROBLEM, "source", text, advice)
 
 
 def _undelivered(port: Port, target: str) -> Finding:
@@ -345,10 +375,7 @@ def _masters(wire: Wire) -> Iterator[Finding]:
     """Yield that the two are in different VLANs, or on masters that nothing connects."""
     if wire.into is None:
         return
-    ours, theirs = (
-        " in ".join(f"VLAN {each.link.vlan}" for each in port.chain if each.link.vlan) or "no VLAN"
-        for port in (wire.out, wire.into)
-    )
+    ours, theirs = wire.out.vlans, wire.into.vlans
     if ours != theirs:
         text = f"{wire.out} is in {ours}, {wire.into} is in {theirs}"
         advice = "use the same option vlan (or a master in the same VLAN) for both"
@@ -368,9 +395,15 @@ def _neighbour(wire: Wire) -> Iterator[Finding]:
             text = f"{wire.out} asks for no neighbour"
             yield Finding(PROBLEM, "neighbour", text, f"let it: {wire.out.set_link('arp', 'on')}")
     elif not mac:
-        yield unanswered(wire)
+        if wire.known.state:  # else it was not asked
+            yield unanswered(wire)
     elif into and mac != into.link.mac and wire.out.master is not into:
-        yield mistaken(wire, f"{into} has {into.link.mac}")
+        others = [each for each in into.side.world.holders(wire.hop) if each.link.mac == mac]
+        if others and others[0].is_joined(into):
+            text = f"{wire.hop} is an address of {into.described} and of {others[0].described}"
+            yield Finding(PROBLEM, "duplicate", text, CONFLICT)
+        else:
+            yield mistaken(wire, f"{into} has {into.link.mac}")
 
 
 def mistaken(wire: Wire, truth: str) -> Finding:
@@ -384,7 +417,9 @@ def unanswered(wire: Wire) -> Finding:
     """Return that nobody answers for an address on a network."""
     if wire.into and wire.into.has(wire.hop) and wire.out.joints & wire.into.joints:
         text = f"{wire.into} has {wire.hop}, but does not answer ARP or ND"
-        return Finding(PROBLEM, "unanswered", text, "look at arp_ignore, arptables, bridge vlan")
+        return Finding(
+            PROBLEM, "unanswered", text, "look at arp_ignore, arptables, bridge link, bridge vlan"
+        )
     target = wire.walk.target
     what = wire.hop if wire.hop == target else f"{wire.hop}, the gateway to {target},"
     text = f"nobody answers for {what} on the network of {wire.out.chain[-1]}"
@@ -401,27 +436,53 @@ def _unroutable(side: Side, entry: Port | None, walk: Walk, answer: str) -> Iter
     target = walk.target
     kinds = (kind for words, kind in _THROWN_AWAY.items() if words in answer)
     thrown = [found for kind in kinds for found in _thrown_away(side, walk, kind)]
-    if entry and _is_strict(entry, walk.source, answer):
+    # Any rp_filter drops what comes from an address to which there is no route at all.
+    is_known = not entry or not walk.source
+    if entry and walk.source:
+        back = packets.route_get(walk.source, oif=entry.by)
+        is_known = bool(packets.route_lookup(side.answer(back)).device)
+    if entry and is_known and _is_strict(entry, walk.source, answer):
         key = commands.RP_FILTER.format(entry.link.name)
         text = f"{side} drops what comes from {walk.source} by {entry.link.name}, since it would "
         text += f"answer by another interface ({key}, or that of all, is 1)"
         yield Finding(PROBLEM, "rp_filter", text, f"be less strict: {write(side, key, 2)}")
     elif thrown:
         yield thrown[0]
+    elif not is_known:
+        yield from _no_route(side, walk.source, entry)
     elif entry and any(walk.source in port.plain for port in side.ports.values()):
         text = f"{walk.source} is also an address of {side}, which drops what seems its own"
         yield Finding(PROBLEM, "duplicate", text, CONFLICT)
     elif entry and (found := [*_forwarding(entry, target)]):
         yield from found
     else:
-        like = [each for each in side.usual if (":" in each) == (":" in target)]
-        subnets = ", ".join(str(ip_interface(each).network) for each in like) or "none"
-        text = f"{side} has no route to {target}; its subnets: {subnets}"
-        for port in side.ports.values():
-            yield from states(port) if port.usual else ()
-        add = side.shell("ip", "route", "add", target, "via", "GATEWAY")
-        where = "to the routes of ipam, or a default route" if side.netns else "there"
-        yield Finding(PROBLEM, "route", text, f"add it {where}; for now: {add}")
+        yield from _no_route(side, target, entry or walk.port)
+
+
+def _no_route(side: Side, target: str, by: Port | None) -> Iterator[Finding]:
+    """Yield that a side has no route to an address, which may be on the network of ``by``."""
+    like = [each for each in side.usual if (":" in each) == (":" in target)]
+    subnets = ", ".join(str(ip_interface(each).network) for each in like) or "none"
+    text = f"{side} has no route to {target}; its subnets: {subnets}"
+    for port in side.ports.values():
+        yield from states(port) if port.usual else ()
+    holders = side.world.holders(target) if by and by.side is side else ()
+    is_near = any(by is not each and by.is_joined(each) for each in holders if by)
+    words = ("dev", by.link.name) if by and is_near else ("via", "GATEWAY")
+    add = side.shell("ip", "route", "add", target, *words)
+    where = "to the routes of ipam, or a default route" if side.netns else "there"
+    advice = f"add it {where}; for now: {add}"
+    if restore := _lacks_rule(side, target, "main", "32766"):
+        text, advice = f"{text}; no rule leads to its table main", f"add one: {restore}"
+    yield Finding(PROBLEM, "route", text, advice)
+
+
+def _lacks_rule(side: Side, target: str, table: str, priority: str) -> str:
+    """Return the command that adds the rule for a table of the kernel's, if there is none."""
+    ip = ("ip", "-6" if ":" in target else "-4")
+    tables = [each.get("table") for each in side.entries(*ip, "-j", "rule", "show")]
+    add = side.shell(*ip, "rule", "add", "priority", priority, "lookup", table)
+    return "" if not tables or table in tables else add
 
 
 def _is_strict(entry: Port, source: str, answer: str) -> bool:
@@ -443,7 +504,8 @@ def _thrown_away(side: Side, walk: Walk, kind: str) -> Iterator[Finding]:
     for rule in side.entries(*ip, "-j", "rule", "show"):
         src, dst, priority = _prefix(rule, "src"), _prefix(rule, "dst"), str(rule["priority"])
         is_from = not walk.source or _contains(src, walk.source)
-        is_to = _contains(dst, walk.target) and "fwmark" not in rule  # echoes have none
+        is_to = _contains(dst, walk.target) and not _NOT_OF_ECHOES & rule.keys()
+        is_to = is_to and not rule.get("uid_start")  # root asks
         if (is_from and is_to) == ("not" in rule):
             continue
         named = f"by the rule {priority}: {'not ' if 'not' in rule else ''}from {src} to {dst}"
@@ -471,6 +533,14 @@ def _contains(prefix: str, address: str) -> bool:
 
 
 def _forwarding(entry: Port, target: str) -> Iterator[Finding]:
+    own = next((each for each in entry.side.ports.values() if each.has(target)), None)
+    if own:
+        text = f"{entry.side} has {target}, but takes it for another's: its table local lacks it"
+        add = ("ip", "route", "add", "local", target, "dev", own.link.name, "table", "local")
+        restore = _lacks_rule(entry.side, target, "local", "0") or entry.side.shell(*add)
+        yield from states(own)
+        yield Finding(PROBLEM, "delivery", text, f"restore that: {restore}")
+        return
     link = "all" if ":" in target else entry.link.name
     key = f"net/{'ipv6' if ':' in target else 'ipv4'}/conf/{link}/forwarding"
     if entry.side.sysctl(key) == 0:

@@ -23,7 +23,8 @@ class Question(NamedTuple):
     """Whether an address answers an end, which is at ``side``.
 
     ``what`` is said of the address (gateway, dns, ...). ``source`` is an address, and ``by`` an
-    interface to ask from, empty for the kernel's choice.
+    interface to ask from, empty for the kernel's choice. ``other`` is the interface that is asked,
+    if that is known.
     """
 
     one: End
@@ -32,10 +33,11 @@ class Question(NamedTuple):
     what: str
     source: str = ""
     by: str = ""
+    other: Port | None = None
 
     def ping(self, mtu: int = 0) -> tuple[Side, Argv]:
         """Return how it is asked, with packets of a size if one is given."""
-        return self.side, packets.ping(self.target, self.source or self.by, mtu)
+        return self.side, packets.ping(self.target, self.by or self.source, mtu)
 
     def lookup(self) -> RouteLookup:
         """Return how packets leave."""
@@ -44,6 +46,8 @@ class Question(NamedTuple):
 
     def holder(self) -> Port | None:
         """Return the interface that has the address."""
+        if self.other and self.other.has(self.target):
+            return self.other
         return next(iter(self.side.world.holders(self.target, self.one.port)), None)
 
 
@@ -116,7 +120,7 @@ def _back(question: Question, way: RouteLookup) -> Iterator[Finding]:
     """Yield whether the other end, if it is here, can ask as well."""
     holder = question.holder() if question.what == "tried" and not way.is_local else None
     if holder and not holder.is_loopback and way.source:  # several may have one on a loopback
-        if holder.side.answer(packets.ping(way.source, question.target)).status == 0:
+        if holder.side.answer(packets.ping(way.source, holder.by or question.target)).status == 0:
             yield Finding(OK, "tried back", f"{way.source} answers {holder.side}")
         else:
             text = f"{way.source} does not answer when {holder.side} begins"
@@ -129,7 +133,7 @@ def _holders(question: Question, way: RouteLookup) -> Iterator[Finding]:
     if port is None or way.is_local:
         return
     seen = (each for each in port.side.world.holders(hop, port) if not each.is_loopback)
-    found = [each.described for each in seen if each.joints & port.joints]
+    found = [each.described for each in seen if each.is_joined(port)]
     if len(found) > 1:
         text = f"{hop} is an address of {' and of '.join(found)}"
         yield Finding(PROBLEM, "duplicate", text, facts.CONFLICT)
@@ -140,20 +144,23 @@ TRIALS = (_echo, _sizes, _back, _holders)
 
 def _silence(question: Question) -> Iterator[Finding]:
     """Yield all that may explain why an address does not answer."""
-    world, target, holder = question.side.world, question.target, question.holder()
+    world, target = question.side.world, question.target
     there = Walk(question.side, question.source, target, question.by, question.one.port)
+    reached = (each.into for each in there.wires if each.into and each.into.has(target))
+    holder = next(reached, None) or question.holder()
     source = there.source or (*of_family(target, question.one.addresses), "")[0]
     walks, pings = [there], [question.ping()]
     if holder and source:
         # Where nothing was sent, it does not matter by what an answer would leave.
         is_sent = all(each.subject != "route" for each in there.found)
         port = holder if is_sent and not holder.is_loopback else None
-        walks.append(Walk(holder.side, target, source, port=port))
-        pings.append((holder.side, packets.ping(source, target)))
+        walks.append(Walk(holder.side, target, source, holder.by, port))
+        pings.append((holder.side, packets.ping(source, holder.by or target)))
     if there.first.is_local:
         yield from facts.states(question.side.ports["lo"])
     for walk in walks:
         yield from walk.found
+    yield from facts.wrong_source(there, walks[1:])
     passed = [each for walk in walks for port in walk.ports for each in port.chain]
 
     on_way = dict.fromkeys(side for walk in walks for side in walk.sides)

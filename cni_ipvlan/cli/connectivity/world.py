@@ -149,11 +149,26 @@ class Port:
         """The interface that it is a port of."""
         return self.side.ports.get(self.link.master)
 
+    @property
+    def by(self) -> str:
+        """Its name if it is in a VRF, where only what names it is sent; else empty."""
+        return self.link.name if self.bridge and self.bridge.link.kind == "vrf" else ""
+
     @cached_property
     def joints(self) -> set[Port]:
         """The lowest interface, its peer, and the bridges of both: what connects it to others."""
         ends = [each for each in (self.chain[-1], self.chain[-1].peer) if each]
         return {each for end in ends for each in (end, end.bridge) if each}
+
+    @property
+    def vlans(self) -> str:
+        """The VLANs that it is in, the innermost first."""
+        found = [f"VLAN {each.link.vlan}" for each in self.chain if each.link.vlan]
+        return " in ".join(found) or "no VLAN"
+
+    def is_joined(self, other: Port) -> bool:
+        """Whether what one broadcasts may reach the other."""
+        return self.vlans == other.vlans and not self.joints.isdisjoint(other.joints)
 
     def is_beside(self, other: Port) -> bool:
         """Whether both are ipvlan interfaces of one master."""
@@ -234,24 +249,34 @@ class World:
     def holders(self, address: str, near: Port | None = None) -> list[Port]:
         """Return the interfaces that have an address, but for a side's own if it looks for it.
 
-        Those with the master of ``near`` come first, loopbacks last.
+        Those on the network of ``near`` come first, loopbacks last.
         """
         others = (side for side in self.sides if near is None or side is not near.side)
         found = [port for side in others for port in side.ports.values() if port.has(address)]
         bottom = near.chain[-1] if near else None
-        return sorted(found, key=lambda port: (port.is_loopback, port.chain[-1] is not bottom))
 
-    def ends(self, word: str, netns: Namespace | None, ifname: str = "") -> list[End]:
+        def distance(port: Port) -> tuple[bool, bool, bool]:
+            is_apart = near is not None and not near.is_joined(port)
+            return port.is_loopback, is_apart, port.chain[-1] is not bottom
+
+        return sorted(found, key=distance)
+
+    def ends(
+        self, word: str, netns: Namespace | None, ifname: str = "", near: Port | None = None
+    ) -> list[End]:
         """Return what a word names: the host, an address, the interfaces of a container.
 
         By default these are its ipvlan interfaces, or else those with an address; raises UsageError
-        if there are none.
+        if there are none. Of several with one address it is that on the network of ``near``.
         """
         if word == "host" or (netns and netns.identity == namespace.own()):
             return [End("the host", self.host.usual, self.host)]
         address = packets.address_in(word)
         if address:
-            holders = sorted(self.holders(address), key=lambda port: not port.link.is_ipvlan)
+            holders = sorted(
+                self.holders(address),
+                key=lambda port: (near and not near.is_joined(port), not port.link.is_ipvlan),
+            )
             if not holders:
                 return [End(address, [address])]
             port = holders[0]

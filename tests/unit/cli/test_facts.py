@@ -22,6 +22,7 @@ def port(strict: int, back: str) -> Port:
     side.answer = lambda _argv: Completed(0, route, b"", 0.0)
     side.sysctl = lambda key: strict if "eth0/rp_filter" in key else 1 - ("rp_" in key)
     side.shell = lambda *argv: " ".join(argv)
+    side.world = SimpleNamespace(holders=lambda _: [])
     return Port(side, Link(2, "eth0"), None, None)
 
 
@@ -44,6 +45,9 @@ def test_rp_filter_is_blamed_on_a_kernel_that_only_says_invalid_argument(
         ({"not": None, "dst": "10.9.0.0", "dstlen": 16}, "10.9.0.1", False),
         ({"not": None, "fwmark": "0xca6c"}, "10.1.0.3", True),  # as WireGuard has it
         ({"fwmark": "0xca6c"}, "10.1.0.3", False),
+        ({"ipproto": "tcp", "dport": 80}, "10.1.0.3", False),
+        ({"uid_start": 1000, "uid_end": 2000}, "10.1.0.3", False),
+        ({"uid_start": 0, "uid_end": 2000}, "10.1.0.3", True),
     ],
 )
 def test_a_rule_is_blamed_for_what_it_is_about(
