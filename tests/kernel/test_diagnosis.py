@@ -238,6 +238,9 @@ losses that netem makes | pair; one: tc qdisc add dev net1 root netem loss 100%;
 a policy that drops | pair; two: iptables-legacy -P INPUT DROP; trace one two
     => the policy of TWO drops packets: iptables-legacy -P INPUT DROP
     => exec container2 iptables-legacy -t filter -I INPUT -s 10.1.0.2 -j ACCEPT
+a policy that drops answers | pair; one: iptables-legacy -P INPUT DROP; trace one two
+    => the policy of ONE drops packets: iptables-legacy -P INPUT DROP
+    => exec container1 iptables-legacy -t filter -I INPUT -s 10.1.0.3 -j ACCEPT
 dropped in the raw table | pair; two: iptables-legacy -t raw -A PREROUTING -j DROP; trace one two
     => a rule of TWO drops packets => -t raw -D PREROUTING
 IPv6 dropped | ipv6; two: ip6tables-legacy -A INPUT -p ipv6-icmp --icmpv6-type echo-request -j DROP;

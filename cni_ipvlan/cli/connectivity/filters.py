@@ -73,7 +73,9 @@ def _of_iptables(side: Side, ends: Sequence[str]) -> Iterator[tuple[Finding, int
             packets, chain, words, policy_of, by_policy = match.groups()
             if policy_of:
                 text = f"the policy of {side} drops packets: {name} -P {policy_of} DROP"
-                accept = ("-I", policy_of, "-s", ends[0], "-j", "ACCEPT")
+                is_here = any(each.has(ends[0]) for each in side.ports.values())
+                sender = ends[0] if is_here == (policy_of == "OUTPUT") else ends[-1]
+                accept = ("-I", policy_of, "-s", sender, "-j", "ACCEPT")
                 advice = f"let them pass: {side.shell(name, '-t', table, *accept)}"
             else:
                 what = "changes addresses" if table == "nat" else "drops packets"
