@@ -366,7 +366,7 @@ l3 without a way back | l3; probe --netns one --to 10.1.0.1
 different VLANs | add one 10.1.0.2/24 - vlan=10; add two 10.1.0.3/24 - vlan=20 name=other;
     trace one two => net1 in ONE is in VLAN 10, net1 in TWO is in VLAN 20 => same
 VLAN on one side only | vlans; neighbour: ip address flush dev v10; gateway; probe --netns one
-    => is in VLAN 10, eth0 in /run/netns/neighbour is in no VLAN
+    => eth0 in /run/netns/neighbour is in no VLAN, net1 in ONE is in VLAN 10 => the same option vlan
 two masters without a way | host: ip link add name eth1 up type dummy; add one 10.1.0.2/24;
     add two 10.1.0.3/24 - master=eth1 name=other; trace one two
     => 10.1.0.3 is looked for on eth0 of the host, but net1 in TWO is on eth1 of the host
