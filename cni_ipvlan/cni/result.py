@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 
 _WITHOUT_INTERFACES = ("0.1.0", "0.2.0")
 _WITH_FAMILY = ("0.3.0", "0.3.1", "0.4.0")
-# The keys of an interface's fields, but for its name and in the order of a result.
-_INTERFACE_KEYS = {"mac": "mac", "mtu": "mtu", "sandbox": "sandbox"}
-_INTERFACE_KEYS |= {"socket_path": "socketPath", "pci_id": "pciID"}
 _ROUTE_NUMBERS = ("mtu", "advmss", "priority", "table", "scope")
 _HIGHEST_U32 = 2**32 - 1
 
@@ -175,14 +172,27 @@ def _parse_dns(dns: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parse_interface(entry: dict[str, Any]) -> Interface:
-    keys = {"name": "name", **_INTERFACE_KEYS}
-    texts = {field: _typed(entry, keys[field], str) or "" for field in keys if field != "mtu"}
-    return Interface(mtu=_number(entry, "mtu") or None, **texts)
+    return Interface(
+        name=_typed(entry, "name", str) or "",
+        mac=_typed(entry, "mac", str) or "",
+        sandbox=_typed(entry, "sandbox", str) or "",
+        mtu=_number(entry, "mtu") or None,
+        socket_path=_typed(entry, "socketPath", str) or "",
+        pci_id=_typed(entry, "pciID", str) or "",
+    )
 
 
 def _render_interface(interface: Interface) -> dict[str, Any]:
-    given = {key: getattr(interface, field) for field, key in _INTERFACE_KEYS.items()}
-    return {"name": interface.name, **_filled(**given)}
+    return {
+        "name": interface.name,
+        **_filled(
+            mac=interface.mac,
+            mtu=interface.mtu,
+            sandbox=interface.sandbox,
+            socketPath=interface.socket_path,
+            pciID=interface.pci_id,
+        ),
+    }
 
 
 def _parse_address(entry: dict[str, Any]) -> Address:

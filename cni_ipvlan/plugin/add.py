@@ -149,12 +149,14 @@ def _create_link(
     )
     tx.on_failure(lambda: _keep_mode(call, record))
     undo = [links.removal_after_move(tx, attachment, netns, parent.netns)]
-    change, purpose = ["name", record.ifname, "alias", attachment.label], f"name it {record.ifname}"
-    if not conf.link_in_container:
-        change[:0] = ["netns", netns.path]
+    named = ("name", record.ifname, "alias", attachment.label)
+    if conf.link_in_container:
+        argv = commands.link_set(temporary, *named)
+        purpose = f"name it {record.ifname}"
+    else:
+        argv = commands.link_set(temporary, "netns", netns.path, *named)
         purpose = f"move it into the container as {record.ifname}"
         undo.insert(0, links.removal(tx, temporary, netns))
-    argv = commands.link_set(temporary, *change)
     return tx.start(Command(argv, purpose, netns=parent.netns, undo=tuple(undo)))
 
 

@@ -233,21 +233,21 @@ def leaves_by(port: Port, device: str, target: str) -> Finding:
 
 def wrong_source(there: Walk, back: Sequence[Walk]) -> Iterator[Finding]:
     """Yield that a container's route names a source to which no answer finds the way."""
-    for out in (wire.out for wire in there.wires[:1] if wire.out.link.is_ipvlan):
-        source, target, side = there.source, there.target, out.side
-        hop = ip_address(there.wires[0].hop)
-        near = [each for each in out.usual if hop in ip_interface(each).network]
-        better = (*of_family(target, near), *of_family(target, out.usual), source)[0]
-        shown = side.answer(("ip", "route", "get", "fibmatch", target)).stdout.decode()
-        route = f"{' '.join(shown.split())} "
-        is_lost = not out.has(source) or any(
-            each.subject == "route" for w in back for each in w.found
-        )
-        if side.netns and is_lost and better != source and f" src {source} " in route:
-            text = f"{side} sends to {target} from {source}, as its route says: {route.strip()}"
-            other = route.replace(f" src {source} ", f" src {better} ").split()
-            advice = f"correct the route: {side.shell('ip', 'route', 'replace', *other)}"
-            yield Finding(PROBLEM, "source", text, advice)
+    if not (there.wires and there.wires[0].out.link.is_ipvlan):
+        return
+    out, hop = there.wires[0].out, ip_address(there.wires[0].hop)
+    source, target, side = there.source, there.target, out.side
+    near = [each for each in out.usual if hop in ip_interface(each).network]
+    better = (*of_family(target, near), *of_family(target, out.usual), source)[0]
+    shown = side.answer(("ip", "route", "get", "fibmatch", target)).stdout.decode()
+    route = f"{' '.join(shown.split())} "
+    of_back = (each.subject for walk in back for each in walk.found)
+    is_lost = not out.has(source) or "route" in of_back
+    if side.netns and is_lost and better != source and f" src {source} " in route:
+        text = f"{side} sends to {target} from {source}, as its route says: {route.strip()}"
+        other = route.replace(f" src {source} ", f" src {better} ").split()
+        advice = f"correct the route: {side.shell('ip', 'route', 'replace', *other)}"
+        yield Finding(PROBLEM, "source", text, advice)
 
 
 def _undelivered(port: Port, target: str) -> Finding:

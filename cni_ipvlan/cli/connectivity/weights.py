@@ -13,16 +13,8 @@ _VAGUE = ("unanswered", "may filter", "no ping", "beyond", "nat")
 SUBJECTS = (
     "down",  # no route is there then, either
     "not permitted",  # who can't look should not guess
-    *(
-        "address",
-        "blackhole",
-        "filter",
-        "source",
-        "delivery",
-        "rp_filter",
-        "forwarding",
-        "neighbour",
-    ),
+    *("address", "blackhole", "filter", "source"),
+    *("delivery", "rp_filter", "forwarding", "neighbour"),
     *("host access", "flag", "host", "carrier", "mode", "leaves by", "route", "return"),
     *("duplicate", "vlan", "echo"),
     *("masters", "path", "not asked", "tentative", *_VAGUE),
