@@ -32,7 +32,6 @@ _VALID = "cni.dev/valid-attachments"
 # SPEC.md of CNI 1.1.0 called it so at first, and some runtimes send only this
 # (github.com/containernetworking/cni/issues/1101).
 _VALID_AT_FIRST = "cni.dev/attachments"
-_VERSION_OF_DEL = "1.0.0"
 _AT_ONCE = 16  # calls of the IPAM plugin, and locks
 _SEARCH_SECONDS = 5.0
 _MOST_NAMELESS = 1000  # files in the arguments of a command
@@ -193,12 +192,7 @@ def _released(call: Call, attachment: AttachmentId, name: str) -> Callable[[], N
         "CNI_IFNAME": attachment.ifname or "eth0",  # of which host-local finds the old lease, too
         "CNI_NETNS": "",
     }
-    # In a version that plugins know which are older than GC: a DEL has no result that could differ.
-    config = {**call.request.config, "cniVersion": _VERSION_OF_DEL}
-    asked = call.request._replace(
-        environment={**call.request.environment, **variables},
-        stdin=json.dumps(config).encode("ascii"),
-    )
+    asked = call.request._replace(environment={**call.request.environment, **variables})
     return ipam.ask(call._replace(request=asked), name, "DEL")
 
 

@@ -11,12 +11,13 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from cni_ipvlan.cni import delegate
-from cni_ipvlan.cni.errors import DELEGATE_FAILED, CniError
+from cni_ipvlan.cni.errors import DELEGATE_FAILED, INCOMPATIBLE_VERSION, CniError
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import commands
 from cni_ipvlan.iproute.commands import Command, Undo
 from cni_ipvlan.iproute.running import Completed, Running
 from cni_ipvlan.plugin.node import Call
+from cni_ipvlan.start import json
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ _PURPOSES = {
     "GC": "release addresses without a valid attachment",
 }
 _HAS_LEASE = "duplicate allocation is not allowed"  # host-local: the attachment has a lease
+_KNOWN_BY_ALL = "0.4.0"  # a CNI version
 ALLOCATE_NOTHING = ("static",)  # plugins whose result depends only on the configuration
 
 
@@ -88,7 +90,11 @@ def allocate(call: Call, name: str, *, has_older: bool) -> Callable[[], Result |
 
 
 def ask(call: Call, name: str, verb: str) -> Callable[[], None]:
-    """Delegate a verb that has no result."""
+    """Delegate a verb that has no result.
+
+    A plugin that does not know the version of a DEL is asked again in one that it knows: a
+    container must be deleted although its ADD was refused, or cniVersion has changed since.
+    """
     started = call.tx.start(_command(call, name, verb), limit=MOST_SECONDS)
 
     def check(answer: delegate.Answer) -> None:
@@ -96,7 +102,17 @@ def ask(call: Call, name: str, verb: str) -> Callable[[], None]:
         if (name, verb) == ("host-local", "DEL"):
             _report_kept(call)
 
-    return lambda: _wait(call, name, started, check)
+    def wait() -> None:
+        try:
+            _wait(call, name, started, check)
+        except CniError as error:
+            version, request = _KNOWN_BY_ALL, call.request
+            if (verb, error.code) != ("DEL", INCOMPATIBLE_VERSION) or request.version == version:
+                raise
+            stdin = json.dumps({**request.config, "cniVersion": version}).encode("ascii")
+            ask(call._replace(request=request._replace(stdin=stdin, version=version)), name, verb)()
+
+    return wait
 
 
 def _report_kept(call: Call) -> None:
