@@ -42,12 +42,12 @@ def serve() -> int:
 
 def _serve(environment: Mapping[str, str]) -> int:
     """Serve a call other than VERSION, which needs none of these imports."""
-    import signal
     from functools import partial
 
     from cni_ipvlan.cni.request import read
     from cni_ipvlan.iproute.interrupts import InterruptedBySignalError, Interrupts
     from cni_ipvlan.log import Log
+    from cni_ipvlan.start import signal
 
     # Nothing is changed yet: until the request is read, a signal may simply end the process.
     signal.signal(signal.SIGINT, signal.SIG_DFL)

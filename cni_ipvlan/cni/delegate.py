@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 
 from cni_ipvlan.cni import strict_json
 from cni_ipvlan.cni.errors import (
@@ -14,6 +13,7 @@ from cni_ipvlan.cni.errors import (
     shortened,
 )
 from cni_ipvlan.cni.request import Request
+from cni_ipvlan.start import signal
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -221,8 +221,10 @@ def _error_document(stdout: bytes) -> CniError | None:
 def _ending(status: int) -> str:
     if status >= 0:
         return f"exited with status {status}"
+    from signal import Signals
+
     try:
-        return f"was killed by {signal.Signals(-status).name}"
+        return f"was killed by {Signals(-status).name}"
     except ValueError:  # a real-time signal
         return f"was killed by signal {-status}"
 

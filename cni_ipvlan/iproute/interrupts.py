@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cni_ipvlan.iproute import IprouteError
+from cni_ipvlan.start import signal
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ class InterruptedBySignalError(IprouteError):
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
-        self.signal = signal.Signals(number).name
+        from signal import Signals
+
+        self.signal = Signals(number).name
 
 
 class Interrupts:

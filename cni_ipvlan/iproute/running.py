@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-import signal
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.interrupts import Interrupts
+from cni_ipvlan.start import signal
 from cni_ipvlan.start.namedtuple import NamedTuple
 
 EXEC_FAILED = 127  # a shell's exit status for a program that can't be executed

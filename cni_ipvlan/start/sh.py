@@ -15,7 +15,7 @@ import sys
 from contextlib import nullcontext
 from types import ModuleType
 
-from cni_ipvlan.start import stand_ins
+from cni_ipvlan.start import signal, stand_ins
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ _USED_ATTRIBUTES: dict[str, dict[str, object]] = {
     "platform": {"system": lambda: os.uname().sysname},
     "pty": {},
     "pwd": {},
+    "signal": {name: number for name, number in vars(signal).items() if name[:3] == "SIG"},
     "queue": {"Empty": Exception, "Queue": object},
     "re": {**stand_ins.RE, "match": _match},
     "shlex": {"quote": None},

@@ -7,11 +7,14 @@ import json
 import os
 import sys
 import sysconfig
+import typing
 from pathlib import Path
 
 import installing
 import pytest
 from runtime import call_environment
+
+from cni_ipvlan.start.namedtuple import NamedTuple
 
 ROOT = Path(sysconfig.get_paths()["purelib"])
 MAIN = ROOT / "cni_ipvlan" / "__main__.py"
@@ -29,17 +32,17 @@ HEAVY = {
     *("shlex", "shutil", "socket", "socketserver", "sqlite3", "ssl", "statistics", "string"),
     *("subprocess", "sysconfig", "tarfile", "tempfile", "textwrap", "threading", "tokenize"),
     *("tomllib", "traceback", "tracemalloc", "typing", "unittest", "urllib", "uuid", "warnings"),
-    *("weakref", "xml", "zipfile", "zoneinfo"),
+    *("enum", "signal", "weakref", "xml", "zipfile", "zoneinfo"),
 }
 # What VERSION has no use for, either.
-HEAVY_FOR_VERSION = {*HEAVY, "enum", "functools", "json"}
+HEAVY_FOR_VERSION = {*HEAVY, "collections", "functools", "json"}
 # How many modules of ours a call without faults needs at most, with the packages they are in.
 MOST_OURS = {"ADD": 43, "CHECK": 42, "DEL": 37, "GC": 41, "STATUS": 44}
 OURS_OF_FAILURES = {
     *("iproute.machine", "iproute.tc"),
     *("plugin.causes", "plugin.explain", "plugin.host_local", "plugin.inventory"),
 }
-HEAVY_OF_FAILURES = {"re", "shlex"}
+HEAVY_OF_FAILURES = {"enum", "re", "shlex"}
 
 
 def imported(verb: str, stdin: str, cni_path: Path = Path("/nonexistent")) -> set[str]:
@@ -104,6 +107,47 @@ def test_version_imports_next_to_nothing() -> None:
     assert installed(names) == set()
 
 
+class Usual(typing.NamedTuple):
+    one: int
+    two: str = "b"
+
+
+class Ours(NamedTuple):
+    one: int
+    two: str = "b"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda kind: kind(1),
+        lambda kind: kind(1, "x"),
+        lambda kind: kind(two="x", one=1),
+        lambda kind: kind(1)._replace(two="y"),
+        lambda kind: kind(1)._asdict(),
+        lambda kind: repr(kind(1)).replace(kind.__name__, ""),
+        lambda kind: kind(1).two + kind(2)[1],
+        lambda kind: kind._fields,
+        lambda kind: kind(),
+        lambda kind: kind(1, "x", 3),
+        lambda kind: kind(1, one=1),
+        lambda kind: kind(1, three=3),
+        lambda kind: kind(1)._replace(three=3),
+        lambda kind: setattr(kind(1), "one", 2),
+    ],
+)
+def test_named_tuples_are_as_those_of_typing(make: typing.Callable[[type], object]) -> None:
+    def made(kind: type) -> object:
+        try:
+            return make(kind)
+        except AttributeError:
+            return AttributeError
+        except (TypeError, ValueError):  # before Python 3.13, _replace() raises the latter
+            return TypeError
+
+    assert made(Ours) == made(Usual)
+
+
 LOAD = "from cni_ipvlan.start import sh as _sh; sh = _sh.load()\n"
 
 
@@ -129,7 +173,8 @@ print(names["rc_exc_regex"].match("ErrorReturnCode_7").group(1))  # with re
 
 def test_signals_have_their_names() -> None:
     """sh finds them with a regular expression while it is imported."""
-    script = "print(sorted(sh.Command.__call__.__globals__['SIGNAL_MAPPING'].items()))"
+    script = "names = sh.Command.__call__.__globals__['SIGNAL_MAPPING']\n"
+    script += "print(sorted((int(number), name) for number, name in names.items()))"
     usual = run("import sh\n" + script)
     assert "SIGKILL" in usual
     assert run(LOAD + script) == usual
