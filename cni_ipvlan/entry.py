@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # signal imports enum
 import os
 
 from cni_ipvlan.cni import version
@@ -23,6 +24,9 @@ def serve() -> int:
 
     It may raise anything, for example MemoryError; then nothing was written to stdout.
     """
+    # Nothing is changed yet: until the request is read, a signal may simply end the process. The
+    # launcher ignores SIGINT, which would end Python's own start with a traceback.
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     closed = _fill_closed_descriptors()
     environment = dict(os.environ)
     command = environment.get("CNI_COMMAND")
@@ -49,8 +53,6 @@ def _serve(environment: Mapping[str, str]) -> int:
     from cni_ipvlan.log import Log
     from cni_ipvlan.start import signal
 
-    # Nothing is changed yet: until the request is read, a signal may simply end the process.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     stdin = _read()
     if stdin is None:
         return 1

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -153,6 +154,8 @@ int main(int argc, char **argv)
         *next++ = argv[each];
     if (is_ipvlan)
         setenv("HOME", NO_HOME, 0);
+    if (is_ipvlan && getenv("CNI_COMMAND"))
+        signal(SIGINT, SIG_IGN); /* in its first 20 ms, Python would end with a traceback */
     execv(*words, words);
     refuse(errno == ENOENT ? "the rest of its bundle is not where it was unpacked" : strerror(errno),
            "Unpack the bundle again, and link to its bin/ipvlan, or run it in a script, instead of copying it.");

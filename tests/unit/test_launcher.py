@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -90,6 +91,17 @@ def test_python_is_started_isolated_with_site_in_utf8_with_the_arguments(tree: T
     assert (report["isolated"], report["no_site"], report["utf8"]) == (1, 0, 1)
     assert os.path.normpath(report["executable"]) == str(tree.python)
     assert report["argv"] == words
+
+
+def test_sigint_ends_no_call_with_a_traceback(tree: Tree) -> None:
+    tree.main.write_text(f"import os; os.kill(os.getpid(), 2)\n{REPORT}")
+    tree.started_by(tree.command, env=VERSION)
+    pipe = subprocess.PIPE
+    reading = subprocess.Popen([INSTALLED], stdin=pipe, stderr=pipe, env=VERSION)
+    assert reading.stdin is not None
+    reading.stdin.write(b" " * (1 << 18))  # more than a pipe holds, so it is read
+    reading.send_signal(signal.SIGINT)
+    assert (reading.communicate()[1], reading.returncode) == (b"", -signal.SIGINT)
 
 
 def test_it_is_started_however_it_is_called(tree: Tree, tmp_path: Path) -> None:
