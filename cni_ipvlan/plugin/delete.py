@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 
 from cni_ipvlan.cni.errors import Failures
@@ -13,6 +14,9 @@ from cni_ipvlan.plugin import features, ipam, links
 from cni_ipvlan.plugin.node import Call, Node
 from cni_ipvlan.state.attachment import Record
 from cni_ipvlan.state.registry import Registry
+
+# Why a path can't be opened that is no namespace's.
+_LEADS_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)
 
 
 def delete(node: Node, request: Request) -> None:
@@ -159,8 +163,12 @@ def _container(request: Request) -> Namespace | None:
         return None
     try:
         found = namespace.find(request.netns)
-    except (FileNotFoundError, NotADirectoryError, ValueError, namespace.NotANamespaceError):
+    except (ValueError, namespace.NotANamespaceError):
         return None
+    except OSError as error:
+        if error.errno in _LEADS_NOWHERE:
+            return None
+        raise
     if found.identity == namespace.own() and not request.may_share_netns:
         return None
     return found

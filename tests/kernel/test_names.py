@@ -115,6 +115,8 @@ REFUSED = {
     ".": ("it is not a namespace", "give the path of a network namespace"),
     "pipe": ("it is not a namespace", "give the path of a network namespace"),
     "file/below": ("Not a directory", "give the path of a network namespace"),
+    "loop": ("Too many levels of symbolic links", "give the path of a network namespace"),
+    "x" * 256: ("File name too long", "give the path of a network namespace"),
     "/proc/self/ns/uts": ("but not a network namespace", "give the path of a network"),
 }
 
@@ -122,6 +124,7 @@ REFUSED = {
 def test_what_is_no_network_namespace_is_refused(scene: Scene, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
     for relative, (why, advice) in REFUSED.items():
         path = str(tmp_path / relative)
         error = scene.refuses(4, why, "try: ", advice, CNI_NETNS=path)
