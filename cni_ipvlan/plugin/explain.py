@@ -117,16 +117,17 @@ def as_cni_error(error: Exception) -> CniError:
 
 def _system_error(error: OSError) -> CniError:
     file = str(error.filename or "")
-    # File names may contain names of other containers, so only the directory is public.
-    place = f": {DIRECTORY}" if f"{file}/".startswith(f"{DIRECTORY}/") else ""
-    msg = f"system error: {error.strerror or error}{place}"
+    # File names may contain names of other containers, so only these are public.
+    places = (DIRECTORY, "/proc/self")
+    place = next((each for each in places if f"{file}/".startswith(f"{each}/")), "")
+    msg = f"system error: {error.strerror or error}{f': {place}' if place else ''}"
     failure = CniError(errors.IO_FAILURE, msg, private=f"file: {file}" if file else "")
     if isinstance(error, PermissionError):
         for each in _state_of_machine(codes.NOT_PERMITTED):
             failure.add_details(f"found: {each}")
     if error.errno in _ADVICE:
         # Not the directory itself, which is removed again when it is empty.
-        at = f" {os.path.dirname(DIRECTORY)}" if place else ""
+        at = f" {os.path.dirname(place)}" if place else ""
         failure.add_details(f"try: {_ADVICE[error.errno].format(at=at)}")
     return failure
 

@@ -25,7 +25,6 @@ def container_namespace(request: Request) -> Namespace:
     """Return the namespace at CNI_NETNS; raises CniError 4 if it can't be a container's."""
     try:
         found = namespace.find(request.netns)
-        is_own = found.identity == namespace.own()
     except FileNotFoundError:
         raise _bad_netns(
             request,
@@ -40,7 +39,7 @@ def container_namespace(request: Request) -> Namespace:
             _reason(error),
             "give the path of a network namespace: /run/netns/NAME, or /proc/PID/ns/net",
         ) from None
-    if is_own and not request.may_share_netns:
+    if found.identity == namespace.own() and not request.may_share_netns:
         raise _bad_netns(
             request,
             "that is the namespace the plugin itself runs in",

@@ -119,7 +119,7 @@ POOR: dict[str, tuple[str, str]] = {
     "no more files on /run": (mounted(RUN, "nr_inodes=1"), f"{NO_SPACE}: {RUN}"),
     "no /run": (mounted("/run", "nr_inodes=1"), f"{NO_SPACE}: {RUN}"),
     "no room for leases": (mounted("/var/lib/cni", "nr_inodes=1"), NO_SPACE.replace("N", "n")),
-    "no /proc": (mounted("/proc", "size=4k"), ""),
+    "no /proc": (mounted("/proc", "size=4k"), "No such file or directory: /proc/self"),
     "no /dev": (mounted("/dev", "size=4k"), ""),
     "no room in memory": ("", ""),
     "no processes": ("", ""),
