@@ -148,7 +148,7 @@ def _not_found(plugin: str, path: tuple[str, ...]) -> CniError:
     names, is_near = nearest_first(plugin, there)
     details = [f"searched: {', '.join(searched)}"]
     if plugin in there:
-        details.append(f"found: a {plugin} that can't be executed")
+        details.append(f"found: {plugin} is there, but can't be executed")
     elif is_near:
         details.append(f"did you mean {names[0]!r}?")
     details.append(
@@ -211,11 +211,12 @@ def _error_document(stdout: bytes) -> CniError | None:
         document = strict_json.decode(stdout)
     except ValueError:
         return None
-    if not isinstance(document, dict) or type(document.get("code")) is not int:
+    is_error = isinstance(document, dict) and document.get("msg")
+    if not is_error or type(document.get("code")) is not int:
         return None
     # The plugin failed, but 0 means no error and libcni can't decode a code beyond uint32.
     code = document["code"] if 0 < document["code"] <= _HIGHEST_CODE else DELEGATE_FAILED
-    return CniError(code, str(document.get("msg", "")), str(document.get("details", "") or ""))
+    return CniError(code, str(document["msg"]), str(document.get("details", "") or ""))
 
 
 def _ending(status: int) -> str:

@@ -70,6 +70,10 @@ _ADVICE_OF_IPAM = {
         "delete the attachment and add it again: its lease in {leases} is gone, so the "
         "address may be given away"
     ),
+    "ARGS: ": (
+        "correct CNI_ARGS, which has NAME=VALUE pairs with semicolons between them; with "
+        "IgnoreUnknown=1 among them, the plugin ignores those that it does not know"
+    ),
 }
 BROADCASTING = (
     "let the DHCP server broadcast (dnsmasq: dhcp-broadcast), or the daemon of dhcp ask for it, "

@@ -175,7 +175,7 @@ def test_one_that_is_not_there(scene: Scene) -> None:
     path = f"{scene.fake.directory}:/no/such/directory:{PLUGINS}"
     searched = (
         f"searched: {scene.fake.directory}, /no/such/directory (No such file or directory), "
-        f"{PLUGINS}\nfound: a host-locl that can't be executed\n"
+        f"{PLUGINS}\nfound: host-locl is there, but can't be executed\n"
     )
     message = "cannot find the plugin 'host-locl' in CNI_PATH"
     scene.refuses(108, message, searched, "install host-locl", ipam=conf, CNI_PATH=path)
@@ -197,6 +197,7 @@ def test_refusals_of_real_ones(scene: Scene) -> None:
     )
     daemon = "try: start its daemon on this node: systemctl enable --now cni-dhcp.socket"
     asked = scene.refuses(999, "dhcp.sock", f"{daemon} cni-dhcp.service", ipam={"type": "dhcp"})
+    scene.refuses(999, "ARGS: unknown args", "try: correct CNI_ARGS", CNI_ARGS="FOO=BAR")
     newer = scene.refuses(1, 'config is "1.1.0"', cniVersion="1.1.0", ipam=LEASED)
     assert newer["msg"] == "incompatible CNI versions"
     # Asked to release, the two failed the same way: they have allocated nothing.

@@ -146,6 +146,7 @@ def test_error_document_is_passed_on() -> None:
     [
         *(b"", b"[]", b"\xff", b"[" * 100_000),
         *(b'{"code": "7"}', b'{"code": true}', b'{"code": 1.5}', b'{"code": 7, "msg": NaN}'),
+        *(b'{"code": 7}', b'{"code": 7, "msg": null}', b'{"code": 7, "msg": ""}'),
     ],
 )
 def test_failure_without_an_error_document_quotes_what_was_printed(stdout: bytes) -> None:
