@@ -64,9 +64,10 @@ class CniError(Exception):
 
     def add_failure(self, other: CniError) -> None:
         """Append a later failure of the same call to the details, once."""
-        text = f"also: {_joined(other.msg, other.details)}"
-        if f"\n{text}\n" not in f"\n{self.details}\n":
-            self.add_details(text)
+        text = _joined(other.msg, other.details)
+        known = f"\n{_joined(self.msg, self.details)}\n"
+        if not any(f"\n{start}{text}\n" in known for start in ("", "also: ")):
+            self.add_details(f"also: {text}")
             self.add_private(other.private)
 
     def document(self, version: str) -> dict[str, object]:

@@ -140,6 +140,7 @@ def test_details_are_appended_and_private_lines_are_in_no_answer() -> None:
     error.add_details("one")
     error.add_failure(CniError(100, "two", "more", "eth2, too"))
     error.add_failure(CniError(100, "two", "more"))
+    error.add_failure(CniError(102, "no master", "one"))
     assert str(error) == "no master\none\nalso: two\nmore\neth1 is there\neth2, too"
     assert error.explanation == "one\nalso: two\nmore\neth1 is there\neth2, too"
     assert error.document("1.0.0") == {
