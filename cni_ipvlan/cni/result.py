@@ -167,8 +167,8 @@ def _parse_dns(dns: dict[str, Any]) -> dict[str, Any]:
     for key in ("nameservers", "search", "options"):
         for value in _typed(dns, key, list) or ():
             if not isinstance(value, str):  # the runtime could not decode the result
-                raise _malformed(f"{key} of dns holds {value!r}; strings are needed")
-    return dns
+                raise _malformed(f"{key} of dns holds {shown(value)}; strings are needed")
+    return {key: value for key, value in dns.items() if value}
 
 
 def _parse_interface(entry: dict[str, Any]) -> Interface:

@@ -80,9 +80,11 @@ def test_null_stands_for_absent() -> None:
         "interfaces": [{"name": "a", "mac": None, "sandbox": None, "mtu": None}],
         "ips": [{"address": "10.0.0.1/8", "gateway": None, "interface": None}],
         "routes": None,
-        "dns": None,
     }
-    assert parse(document, LATEST) == Result((Interface("a"),), (Address("10.0.0.1/8"),))
+    nothing: dict[str, Any] = {"nameservers": None, "search": [], "domain": ""}
+    for dns in (None, nothing):
+        found = parse({**document, "dns": dns}, LATEST)
+        assert found == Result((Interface("a"),), (Address("10.0.0.1/8"),))
 
 
 def test_first_address_of_each_family_is_taken_where_there_is_room_for_one() -> None:
