@@ -21,6 +21,7 @@ from cni_ipvlan.cli import reading
 from cni_ipvlan.cli.reading import JSON_SUFFIXES, ConfigError, Document, Path
 from cni_ipvlan.cni import request
 from cni_ipvlan.cni.delegate import INTERFACE_PLUGINS
+from cni_ipvlan.cni.strict_json import shown
 from cni_ipvlan.cni.versions import VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
 
@@ -248,7 +249,7 @@ class _Reader(NamedTuple):
     def read(self, value: Any, path: Path) -> None:
         """Read a whole document, or an item of a Kubernetes list at ``path``."""
         if not isinstance(value, dict):
-            self._fault(path, f"it is {netconf.shown(value)}; a network configuration is needed")
+            self._fault(path, f"it is {shown(value)}; a network configuration is needed")
         elif value.get("kind") == "NetworkAttachmentDefinition":
             self._read_definition(value, path)
         elif isinstance(value.get("items"), list) and "kind" in value:
@@ -271,7 +272,7 @@ class _Reader(NamedTuple):
         if isinstance(plugins, list):
             self._read_list(value, path)
         elif plugins is not None:
-            text = f"plugins is {netconf.shown(plugins)}; a list is needed"
+            text = f"plugins is {shown(plugins)}; a list is needed"
             self._fault((*path, "plugins"), text)
         else:
             self._read_plugin(value, path, value.get("type", "ipvlan" if looks_so else ""))
@@ -297,7 +298,7 @@ class _Reader(NamedTuple):
             self._read_string(config, place, *(str(each or "") for each in names))
         # Without one, Multus reads a file with the definition's name.
         elif config is not None and not isinstance(config, str):
-            kind = "a mapping" if isinstance(config, dict) else netconf.shown(config)
+            kind = "a mapping" if isinstance(config, dict) else shown(config)
             text = f"config is {kind}; it must be a string of JSON: write config: |, then the JSON"
             self._fault(place, text)
 
@@ -310,7 +311,7 @@ class _Reader(NamedTuple):
             self._fault(path, why, error.line if block else None)
             return
         if not isinstance(inner.value, dict):
-            self._fault(path, f"it is {netconf.shown(inner.value)}; a JSON object is needed")
+            self._fault(path, f"it is {shown(inner.value)}; a JSON object is needed")
             return
         self.root.repeated.update({(*path, *each): keys for each, keys in inner.repeated.items()})
         if block:
@@ -332,7 +333,7 @@ class _Reader(NamedTuple):
         types = tuple(str(plugin.get("type")) for _, plugin in plugins)
         for index, each in enumerate(value["plugins"] if "ipvlan" in types else ()):
             if not (isinstance(each, dict) and isinstance(each.get("type"), str)):
-                text = f"it is {netconf.shown(each)}; a plugin with a type is needed"
+                text = f"it is {shown(each)}; a plugin with a type is needed"
                 self._fault((*path, "plugins", index), text)
         for index, (place, plugin) in enumerate(plugins):
             others = types[:index], types[index + 1 :]

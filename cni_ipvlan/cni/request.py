@@ -13,6 +13,7 @@ from cni_ipvlan.cni.errors import (
     CniError,
     shortened,
 )
+from cni_ipvlan.cni.strict_json import shown
 from cni_ipvlan.cni.versions import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 
@@ -160,7 +161,8 @@ def _version_of(config: Mapping[str, Any]) -> str:
         return VERSION_WHEN_ABSENT
     if not isinstance(version, str):
         raise CniError(
-            INVALID_CONFIGURATION, f"cniVersion is {version!r}; it must be a string such as '1.0.0'"
+            INVALID_CONFIGURATION,
+            f'cniVersion is {shown(version)}; it must be a string such as "1.0.0"',
         )
     return version
 
@@ -220,7 +222,7 @@ def _check_version(version: str, command: str) -> None:
     if version not in SUPPORTED_VERSIONS:
         raise CniError(
             INCOMPATIBLE_VERSION,
-            f"cniVersion {version!r} is not supported",
+            f"cniVersion {shown(version)} is not supported",
             f"supported: {', '.join(SUPPORTED_VERSIONS)}",
         )
     if not is_known(command, version):
@@ -237,7 +239,7 @@ def _check_network_name(config: Mapping[str, Any]) -> None:
         raise CniError(INVALID_CONFIGURATION, "the network configuration has no name")
     fault = identifier_fault(name) if isinstance(name, str) else "it must be a string"
     if fault:
-        raise CniError(INVALID_CONFIGURATION, f"name is {shortened(repr(name))}; {fault}")
+        raise CniError(INVALID_CONFIGURATION, f"name is {shown(name)}; {fault}")
 
 
 def identifier_fault(text: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface, ip_network
 
 from cni_ipvlan.cni.errors import DECODING_FAILURE, INCOMPATIBLE_VERSION, CniError
+from cni_ipvlan.cni.strict_json import shown
 from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 
@@ -96,7 +97,7 @@ def parse(document: object, default_version: str) -> Result:
     if version not in SUPPORTED_VERSIONS:
         raise CniError(
             INCOMPATIBLE_VERSION,
-            f"the result's cniVersion {version!r} is not supported",
+            f"the result's cniVersion {shown(version)} is not supported",
             f"supported: {', '.join(SUPPORTED_VERSIONS)}",
         )
     dns = _parse_dns(_typed(document, "dns", dict) or {})
@@ -203,11 +204,13 @@ def _parse_address(entry: dict[str, Any]) -> Address:
 
 def _address(text: object, gateway: object, interface: int | None, key: str) -> Address:
     if not isinstance(text, str) or "/" not in text:
-        raise _malformed(f"{key} is {text!r}; an address with a prefix length is needed")
+        raise _malformed(f"{key} is {shown(text)}; an address with a prefix length is needed")
     parsed: IPv4Interface | IPv6Interface = _value(key, text, ip_interface)
     checked_gateway = _gateway(gateway)
     if checked_gateway and family(checked_gateway) != parsed.version:
-        raise _malformed(f"{key} is {text!r} and its gateway {gateway!r}: two address families")
+        raise _malformed(
+            f"{key} is {shown(text)} and its gateway {shown(gateway)}: two address families"
+        )
     return Address(str(parsed), checked_gateway, interface)
 
 
@@ -223,12 +226,14 @@ def _render_address(address: Address, *, with_family: bool) -> dict[str, Any]:
 def _parse_route(entry: dict[str, Any]) -> Route:
     text = entry.get("dst")
     if not isinstance(text, str):
-        raise _malformed(f"a route's dst is {text!r}; a prefix is needed")
+        raise _malformed(f"a route's dst is {shown(text)}; a prefix is needed")
     # Mask host bits away, as Go's ParseCIDR does in other plugins.
     network = _value("routes[].dst", text, lambda value: ip_network(value, strict=False))
     gateway = _gateway(entry.get("gw"))
     if gateway and family(gateway) != network.version:
-        raise _malformed(f"the route to {text!r} has the gateway {gateway!r}: two address families")
+        raise _malformed(
+            f"the route to {shown(text)} has the gateway {shown(gateway)}: two address families"
+        )
     numbers = {key: _number(entry, key) for key in _ROUTE_NUMBERS}
     return Route(dst=str(network), gateway=gateway, **numbers)
 
@@ -247,24 +252,24 @@ def _gateway(value: object) -> str:
     if value is None or value == "":
         return ""
     if not isinstance(value, str):
-        raise _malformed(f"a gateway is {value!r}; an address is needed")
+        raise _malformed(f"a gateway is {shown(value)}; an address is needed")
     return str(_value("gateway", value, ip_address))
 
 
 def _value(key: str, text: str, convert: Callable[[str], Any]) -> Any:
     # CNI has no zones ("fe80::1%eth0") in addresses.
     if "%" in text:
-        raise _malformed(f"{key} is {text!r}; a zone is not allowed")
+        raise _malformed(f"{key} is {shown(text)}; a zone is not allowed")
     try:
         return convert(text)
     except ValueError:
-        raise _malformed(f"{key} is {text!r}, which is not valid") from None
+        raise _malformed(f"{key} is {shown(text)}, which is not valid") from None
 
 
 def _typed(entry: dict[str, Any], key: str, kind: type) -> Any:
     value = entry.get(key)
     if value is not None and not isinstance(value, kind):
-        raise _malformed(f"{key} is {value!r}; a {_JSON_NAMES[kind]} is needed")
+        raise _malformed(f"{key} is {shown(value)}; a {_JSON_NAMES[kind]} is needed")
     return value
 
 
@@ -275,7 +280,7 @@ def _objects(entry: dict[str, Any], key: str) -> list[dict[str, Any]]:
     values = _typed(entry, key, list) or []
     for value in values:
         if not isinstance(value, dict):
-            raise _malformed(f"{key} holds {value!r}; JSON objects are needed")
+            raise _malformed(f"{key} holds {shown(value)}; JSON objects are needed")
     return list(values)
 
 
@@ -284,7 +289,9 @@ def _number(entry: dict[str, Any], key: str) -> int | None:
     if value is None:
         return None
     if type(value) is not int or not 0 <= value <= _HIGHEST_U32:
-        raise _malformed(f"{key} is {value!r}; a whole number from 0 to {_HIGHEST_U32} is needed")
+        raise _malformed(
+            f"{key} is {shown(value)}; a whole number from 0 to {_HIGHEST_U32} is needed"
+        )
     return value
 
 

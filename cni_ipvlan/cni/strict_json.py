@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from cni_ipvlan.cni.errors import shortened
 from cni_ipvlan.start import json
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
@@ -51,6 +52,11 @@ def in_words(error: JSONDecodeError) -> str:
 def encode(document: dict[str, Any]) -> bytes:
     """Return a document as indented JSON; raises ValueError for what JSON can't express."""
     return json.dumps(document, indent=4, allow_nan=False).encode("ascii") + b"\n"
+
+
+def shown(value: object) -> str:
+    """Return a value as JSON, not more of it than a message can have."""
+    return shortened(json.dumps(value))
 
 
 def refuse_constant(constant: str) -> None:

@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 
-from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError, shortened
+from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
 from cni_ipvlan.cni.request import ALTERNATIVE_NAME_BYTES, interface_name_fault
+from cni_ipvlan.cni.strict_json import shown
 from cni_ipvlan.start import json
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 
@@ -266,11 +267,6 @@ def _problem(path: Path, value: object, why: str) -> Problem:
 
 def _dotted(path: Iterable[object]) -> str:
     return ".".join(map(str, path))
-
-
-def shown(value: object) -> str:
-    """Return a value as JSON, not more of it than a message can have."""
-    return shortened(json.dumps(value))
 
 
 def value_at(value: object, *path: str) -> Any:

@@ -12,9 +12,9 @@ from cni_ipvlan.cni.errors import (
     OF_OLDER_PLUGINS,
     CniError,
     Failures,
-    shortened,
 )
 from cni_ipvlan.cni.request import Request, identifier_fault, interface_name_fault
+from cni_ipvlan.cni.strict_json import shown
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute.commands import OPTIONAL, Command
 from cni_ipvlan.plugin import features, host_local, inventory, ipam, links, modes
@@ -209,7 +209,7 @@ def _valid_attachments(request: Request) -> list[tuple[str, str]]:
     if not isinstance(entries, list):
         raise CniError(
             INVALID_CONFIGURATION,
-            f"{key} is {shortened(json.dumps(entries))}; it must be a list, or null",
+            f"{key} is {shown(entries)}; it must be a list, or null",
         )
     return [_valid_attachment(key, entry) for entry in entries]
 
@@ -220,7 +220,7 @@ def _valid_attachment(key: str, entry: Any) -> tuple[str, str]:
     if not isinstance(container_id, str) or not isinstance(ifname, str):
         raise CniError(
             INVALID_CONFIGURATION,
-            f"{key} has {shortened(json.dumps(entry))}; containerID and ifname are needed",
+            f"{key} has {shown(entry)}; containerID and ifname are needed",
         )
     return container_id, ifname
 

@@ -135,7 +135,7 @@ REFUSALS: dict[str, list[Row]] = {
         row(7, "ipam must be given, with a type, unless the plugin is chained", ipam=None),
         row(
             6,
-            "prevResult: cannot decode the result: ips[].address is '10.1.0.2'; an address with a "
+            'prevResult: cannot decode the result: ips[].address is "10.1.0.2"; an address with a '
             "prefix length is needed", prevResult={"ips": [{"address": "10.1.0.2"}]}
         ),
     ],

@@ -131,7 +131,7 @@ def test_verb_is_refused_in_versions_older_than_itself(command: str) -> None:
 @pytest.mark.parametrize("version", ["0.5.0", "1.0", " 1.0.0", 1, []])
 def test_unknown_version_is_refused_with_the_known_ones(version: object) -> None:
     error = refusal(environment(), stdin(cniVersion=version))
-    assert f"cniVersion is {version!r}" in error.msg or repr(version) in error.msg
+    assert json.dumps(version) in error.msg
     if isinstance(version, str):
         assert error.code == errors.INCOMPATIBLE_VERSION
         assert all(known in error.details for known in SUPPORTED_VERSIONS)
@@ -171,7 +171,7 @@ def test_other_network_names_are_refused(name: object) -> None:
             assert parse(environment(command), stdin(name=fine)).network == fine
         error = refusal(environment(command), stdin(name=name))
         assert error.code == errors.INVALID_CONFIGURATION
-        assert f"name is {name!r}" in error.msg
+        assert f"name is {json.dumps(name)}" in error.msg
         json.dumps(error.document("1.1.0")).encode("ascii")  # lone surrogates included
 
 
