@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from cni_ipvlan.cni.strict_json import finite, in_words, refuse_constant
+from cni_ipvlan.cni.strict_json import in_words, loads
 
 Path = tuple["str | int", ...]
 JSON_SUFFIXES = (".conf", ".conflist", ".json")
@@ -137,7 +137,7 @@ def template_in(text: str) -> str:
 def parse_json(text: str, first_line: int = 1) -> Document:
     """Return a document as strictly as the plugin reads it; raises ConfigError."""
     try:
-        value = json.loads(text, parse_constant=refuse_constant, parse_float=finite)
+        value = loads(text)
     except json.JSONDecodeError as error:
         position, why = _explained(text, error)
         raise ConfigError(why, line=first_line + text.count("\n", 0, position)) from None

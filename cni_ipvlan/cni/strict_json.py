@@ -34,13 +34,18 @@ def decode(data: bytes) -> Any:
     """
     try:
         text = data.removeprefix(BYTE_ORDER_MARK).decode("utf-8")
-        return json.loads(text, parse_constant=refuse_constant, parse_float=finite)
+        return loads(text)
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8 text") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"{in_words(error)}: line {error.lineno}, column {error.colno}") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def loads(text: str) -> Any:
+    """Return the document in a text; raises JSONDecodeError, or ValueError about a number."""
+    return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_whole)
 
 
 def in_words(error: JSONDecodeError) -> str:
@@ -59,14 +64,17 @@ def shown(value: object) -> str:
     return shortened(json.dumps(value))
 
 
-def refuse_constant(constant: str) -> None:
-    """Refuse NaN and Infinity, which Python's json takes; raises ValueError."""
+def _refuse_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
 
-def finite(text: str) -> float:
-    """Return a number that a double can hold; raises ValueError."""
+def _finite(text: str) -> float:
     number = float(text)
     if abs(number) > sys.float_info.max:
-        raise ValueError(f"the number {text} is too large")
+        raise ValueError(f"the number {shortened(text)} is too large")
     return number
+
+
+def _whole(text: str) -> int:
+    _finite(text)  # Python converts no more than 4,300 digits
+    return int(text)

@@ -152,7 +152,7 @@ def test_unknown_version_is_refused_with_the_known_ones(version: object) -> None
         *((other, "it is not a JSON object") for other in (b"null", b"[]")),
         (b'{"mtu": NaN}', "NaN is not JSON"),
         (b'{"dns": {"x": [-1e999]}}', "the number -1e999 is too large"),
-        (b'{"mtu": ' + b"9" * 5000 + b"}", "limit (4300"),
+        (b'{"mtu": ' + b"9" * 5000 + b"}", "999 is too large"),
         (b'{"x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "it is nested too deeply"),
     ],
 )
