@@ -100,7 +100,7 @@ class Running(dict[str, str]):
     @contextmanager
     def with_stdin(self) -> Iterator[None]:
         """Set its standard input: a file in memory, so that writing does not wait for a reader."""
-        with open(os.memfd_create("stdin"), "w+b", buffering=0) as file:
+        with open(os.memfd_create("stdin"), "w+b") as file:
             self._stdin = file.fileno()
             file.write(self.command.stdin)
             file.seek(0)

@@ -4,6 +4,7 @@ Interrupts have their tests in test_interrupts.py.
 """
 
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -42,6 +43,16 @@ def test_status_is_negative_when_a_signal_killed_the_command(runner: Runner, sta
     assert runner.run(shell(end)).status == status
     assert len(list(DESCRIPTORS.iterdir())) == before
     assert signal.getsignal(signal.SIGPIPE) == signal.SIG_IGN
+
+
+def test_stdin_is_not_cut_off_by_a_limit(runner: Runner) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            runner.run(Command(("cat",), stdin=b"more than that"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_command_and_its_children_are_killed_in_time(runner: Runner, tmp_path: Path) -> None:
