@@ -51,13 +51,17 @@ class Vlan(Feature):
             tx.on_failure(lambda: _release(call, record, unlabelled))
             if found is None:
                 add = commands.link_add_vlan(master.link.name, name, conf.vlan)
+                made = Command(add, f"create the VLAN {conf.vlan} of {master.link.name}")
                 try:
-                    _make(
-                        tx, Command(add, f"create the VLAN {conf.vlan} of {master.link.name}"), name
+                    tx.run_batch(
+                        made, Command(commands.link_set(name, "alias", _LABEL), "label it")
                     )
                 except CommandError as error:
                     unlabelled = "" if error.argv == add else name  # another has just made it
                     raise
+            if found is None or _is_half_made(found.link, master.link):
+                name = found.link.name if found else name
+                _bring_up(tx, name)
                 found = look(tx, name, None)
                 if found is not None:
                     record = registry.set_index(record, found.link.ifindex)
@@ -144,9 +148,13 @@ def _to_be_made(below: Master, name: str) -> Master:
     return Master(link, local=below.local)
 
 
-def _make(tx: Transaction, add: Command, name: str) -> None:
-    """Make a VLAN, of which the host gets no address by itself."""
-    tx.run_batch(add, Command(commands.link_set(name, "alias", _LABEL), "label it"))
+def _is_half_made(link: Link, below: Link) -> bool:
+    """Whether the call that made a VLAN was killed before that was up; its own master is."""
+    return link.alias == _LABEL and not link.is_up and below.is_up
+
+
+def _bring_up(tx: Transaction, name: str) -> None:
+    """Bring a new VLAN up, of which the host gets no address by itself."""
     for switch in shared.switches(name):
         tx.run(switch)
     tx.run(Command(commands.link_set(name, "up"), "bring it up"))

@@ -104,6 +104,15 @@ def test_a_container_that_is_gone(scene: Scene, ending: str) -> None:
     assert scene.host.links() == before
 
 
+def test_one_that_a_killed_call_has_left_down_is_brought_up(scene: Scene) -> None:
+    with scene.unchanged():
+        scene.host.ip("link add link eth0 name eth0.100 type vlan id 100")
+        scene.host.ip("link set dev eth0.100 alias cni-ipvlan/vlan")
+        added = scene.add(ONE)
+        assert "UP" in scene.host.links()["eth0.100"]["flags"]
+        added.delete()
+
+
 def test_a_kernel_without_ipvlan_keeps_no_container_from_being_deleted(scene: Scene) -> None:
     added = scene.add(ONE)
     scene.one.ip("link delete dev net1")
