@@ -84,7 +84,10 @@ def release(call: Call, attachment: AttachmentId, *, below: bool, by_option: boo
 
 
 def release_others(call: Call, valid: Collection[AttachmentId], *, below: bool) -> None:
-    """Do that for a network's attachments that are not valid, and keep calls off them meanwhile."""
+    """Do that for a network's attachments that are not valid, and keep calls off them meanwhile.
+
+    What was still in use when its last attachment was deleted is only found by the option.
+    """
     network = call.request.network
     for each in _FEATURES:
         found = each.registry(call.registry).all_records() if each.below == below else ()
@@ -92,6 +95,8 @@ def release_others(call: Call, valid: Collection[AttachmentId], *, below: bool) 
             with call.registry.idle(attachment.key) as is_idle:
                 if is_idle and attachment not in valid:
                     each.load().release(call, attachment)
+        if below and each.below and call.request.config.get(each.option):
+            each.load().release_unrecorded(call, AttachmentId(network, "", ""))
 
 
 def records(registry: Registry, attachment: AttachmentId) -> list[Record]:

@@ -113,6 +113,17 @@ def test_one_that_a_killed_call_has_left_down_is_brought_up(scene: Scene) -> Non
         added.delete()
 
 
+def test_gc_removes_one_that_was_in_use_when_its_last_container_was_deleted(scene: Scene) -> None:
+    added = scene.add(ONE)
+    scene.one.ip("link delete dev net1")
+    scene.host.ip("link add link eth0.100 name inner type vlan id 7")
+    added.delete()
+    assert vlan_is_there(scene)
+    scene.host.ip("link delete dev inner")
+    gc(scene)
+    assert not vlan_is_there(scene)
+
+
 def test_a_kernel_without_ipvlan_keeps_no_container_from_being_deleted(scene: Scene) -> None:
     added = scene.add(ONE)
     scene.one.ip("link delete dev net1")
