@@ -20,6 +20,7 @@ LAB = CHECKOUT / "scripts/lab-kernel"
 USE = Path(__file__).with_name("using_daemonset.py")
 DEPLOY = CHECKOUT / "deploy"
 TEXT = (CHECKOUT / "docs/cluster.md").read_text()
+CLUSTER, DIRECTORIES, FIRST = re.findall(r"^```yaml\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
 KUBERNETES = json.loads(Path(__file__).with_name("kubernetes-1.25.json").read_text())
 NETWORK = ("k8s.cni.cncf.io/v1", "NetworkAttachmentDefinition")
 FILES = sorted([*DEPLOY.glob("*.yaml"), *(CHECKOUT / "examples").glob("*.yaml")])
@@ -113,10 +114,7 @@ def test_pod_goes_to_every_node_and_has_no_more_rights_than_it_needs(daemonset: 
 
 
 def test_overlay_of_the_document_sets_image_and_directory(overlay: Path) -> None:
-    before = TEXT.partition("## As the only network")[0]
-    overlay.write_text(
-        "".join(re.findall(r"^```yaml\n(.*?)^```", before, re.DOTALL | re.MULTILINE))
-    )
+    overlay.write_text(CLUSTER + DIRECTORIES)
     built = build(overlay.parent)
     for manifest in built:
         assert_is_valid(manifest)
@@ -125,7 +123,7 @@ def test_overlay_of_the_document_sets_image_and_directory(overlay: Path) -> None
     (container,) = pod["containers"]
     assert container["image"] == "localhost/cni-ipvlan"
     container["image"] = "registry.example/cni-ipvlan:0.1.0"
-    container["args"] = ["--bin-dir", "/usr/lib/cni"]
+    container["args"].append("--bin-dir=/usr/lib/cni")
     container["volumeMounts"][0]["mountPath"] = "/usr/lib/cni"
     pod["volumes"][0]["hostPath"]["path"] = "/usr/lib/cni"
     assert built == [read("namespace.yaml"), wanted]
@@ -134,9 +132,8 @@ def test_overlay_of_the_document_sets_image_and_directory(overlay: Path) -> None
 def test_component_for_a_first_network_is_on_the_host_and_has_the_configuration(
     overlay: Path,
 ) -> None:
-    section = TEXT.partition("## As the only network")[2]
-    overlay.write_text(re.findall(r"^```yaml\n(.*?)^```", section, re.DOTALL | re.MULTILINE)[0])
-    network = re.findall(r"^```json\n(.*?)^```", section, re.DOTALL | re.MULTILINE)[0]
+    overlay.write_text(FIRST + DIRECTORIES)
+    (network,) = re.findall(r"^```json\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
     (overlay.parent / "10-ipvlan.conflist").write_text(network)
     built = {manifest["kind"]: manifest for manifest in build(overlay.parent)}
     assert_is_valid(built["DaemonSet"])
@@ -147,11 +144,9 @@ def test_component_for_a_first_network_is_on_the_host_and_has_the_configuration(
     volumes = {each.pop("name"): each for each in pod["volumes"]}
     mounts = {each["mountPath"]: volumes[each["name"]] for each in container["volumeMounts"]}
     # Its name ends with a digest, so another configuration is rolled out.
-    assert (
-        mounts[container["args"][1]]["configMap"]["name"] == built["ConfigMap"]["metadata"]["name"]
-    )
+    assert mounts["/network"]["configMap"]["name"] == built["ConfigMap"]["metadata"]["name"]
     assert mounts["/etc/cni/net.d"]["hostPath"]["path"] == "/etc/cni/net.d"
-    assert container["args"][0] == "--networks"
+    assert container["args"] == ["--on-stop=keep", "--networks=/network", "--bin-dir=/usr/lib/cni"]
 
 
 def test_kustomize_takes_no_network_of_the_examples(overlay: Path) -> None:
