@@ -8,7 +8,7 @@ import pytest
 from installing import CHECKOUT, run
 
 LIBRARIES = CHECKOUT / "scripts/lib"
-SOURCE = f"source {LIBRARIES}/packages.sh"
+SOURCE = f"source '{LIBRARIES}/packages.sh'"
 # Whoever this is, it is an ordinary user there, and the files of others are nobody's.
 SOMEBODY = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
 
@@ -28,7 +28,7 @@ def stub(programs: Path, name: str, command: str) -> None:
 
 
 def said(programs: Path, command: str) -> tuple[int, str]:
-    script = f"{SOURCE}; PATH={programs}; {command}"
+    script = f"{SOURCE}; PATH='{programs}'; {command}"
     done = run(*SOMEBODY, "bash", "-euo", "pipefail", "-c", script, "scripts/it")
     assert not done.stdout
     return done.returncode, done.stderr
@@ -48,10 +48,10 @@ def test_files_that_sudo_left_in_a_clone_are_named_with_what_to_do(programs: Pat
     lock = programs / "build/venv.lock"
     lock.parent.mkdir()
     lock.touch()
-    assert said(programs, f"refuse_files_of_others {programs}") == (0, "")
+    assert said(programs, f"refuse_files_of_others '{programs}'") == (0, "")
     os.chown(lock, 1, 1)
     expected = f"{lock} belongs to nobody; first: sudo chown -R somebody: {programs}"
-    assert said(programs, f"refuse_files_of_others {programs}") == (1, f"it: {expected}\n")
+    assert said(programs, f"refuse_files_of_others '{programs}'") == (1, f"it: {expected}\n")
 
 
 ALL = [f"python3-{name}" for name in ("click", "jsonschema", "sh", "yaml")]
@@ -71,7 +71,7 @@ def test_python_packages_are_of_use(
 ) -> None:
     cases = [f'python3-{name}) echo "  Candidate: {offered[name]}" ;;' for name in offered]
     stub(tmp_path, "apt-cache", "\n".join(['case "$2" in', *cases, "esac"]))
-    script = f"source {LIBRARIES}/packages.sh && python_packages"
+    script = f"{SOURCE} && python_packages"
     path = {"PATH": f"{tmp_path}:{os.defpath}"}
     done = run("bash", "-euo", "pipefail", "-c", script, env=path)
     assert (done.returncode, done.stdout.split()) == (0, of_use)

@@ -73,7 +73,7 @@ WRONG = {
     ("command", "words"), [(each, words) for words, calls in WRONG.items() for each in calls]
 )
 def test_wrong_call_is_one_sentence(command: str, words: str) -> None:
-    done = run("bash", "-c", f"exec {SCRIPTS}/{command}")
+    done = run("bash", "-c", f"exec '{SCRIPTS}'/{command}")
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -90,7 +90,7 @@ def test_packages_without_wheels_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", NOT_ROOTS)
 def test_others_than_root_are_refused(command: str) -> None:
-    done = run(*NOBODY, "bash", "-c", f"exec {SCRIPTS}/{command}")
+    done = run(*NOBODY, "bash", "-c", f"exec '{SCRIPTS}'/{command}")
     assert done.returncode == 1
     assert "only root" in done.stderr
 

@@ -31,9 +31,8 @@ class Machine:
             each.mkdir()
 
     def script(self, path: Path, text: str = "") -> Path:
-        path.write_text(
-            f'#!/bin/sh\necho "$CNI_COMMAND" >>{self.directory}/{path.name}.ran\n{text}\n'
-        )
+        ran = self.directory / f"{path.name}.ran"
+        path.write_text(f"#!/bin/sh\necho \"$CNI_COMMAND\" >>'{ran}'\n{text}\n")
         path.chmod(0o755)
         return path
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -124,7 +125,7 @@ def test_a_shell_offers_what_there_is(shell: str, typed: str, tmp_path: Path) ->
     words = [*name, str(FILES[shell]), *f"ipvlan {typed}".split(" ")]
     file = tmp_path / "networks.json"
     file.write_text(json.dumps({"kind": "List", "items": NETWORKS}))
-    words = [str(file) if word == "FILE" else word for word in words]
+    words = [shlex.quote(str(file)) if word == "FILE" else word for word in words]
     done = run(shell, "-c", SCRIPTS[shell], *words, env={**ENVIRONMENT, "HOME": str(tmp_path)})
     assert done.stderr == ""
     offered = {line.partition("\t")[0] for line in done.stdout.split("\n") if line}

@@ -88,7 +88,7 @@ def test_a_shell_gets_any_argument_as_it_is(words: list[str], purpose: str) -> N
 
 def test_input_and_parameters_reach_the_command(tmp_path: Path) -> None:
     program = tmp_path / "plugin"
-    program.write_text(f"#!/bin/sh\nenv >{tmp_path}/env; cat >{tmp_path}/stdin; echo noise\n")
+    program.write_text(f"#!/bin/sh\ncd '{tmp_path}'; env >env; cat >stdin; echo noise\n")
     program.chmod(0o755)
     stdin = json.dumps({"a": ["it's\n$x", 1]}, indent=4).encode()
     variables = {"CNI_ARGS": "A=1;B=it's", "CNI_X": ""}
