@@ -46,7 +46,7 @@ find_version() {
         die 1 'cni_ipvlan/__init__.py names no version of numbers and dots'
     [[ -e $checkout/.git ]] || return 0
     command -v git >/dev/null ||
-        die 1 "there is no git, which tells the version of a clone; first: ${sudo}apt-get install git"
+        die 1 "there is no git, which tells the version of a clone; first: $install git"
 
     commit=$(find_commit) || die 1 'git finds no commit here, which the version is made of'
     [[ $commit != *+dirty ]] || dirty=+dirty

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2034 # arguments, checkout, sudo and work are for those who source this
+# shellcheck disable=SC2034 # arguments, checkout, install, sudo and work are for those who source this
 # The one way in which the scripts find programs and the checkout, read their options, speak to who
 # called them, and end. To be sourced.
 
@@ -8,6 +8,8 @@ checkout=$(realpath -- "${BASH_SOURCE[0]%/*}/../..")
 # What is before a command for root in a sentence: nothing for those who are root themselves.
 sudo='sudo '
 ((EUID != 0)) || [[ ${SUDO_USER-} ]] || sudo=''
+# A fresh machine knows no package yet.
+install="${sudo}apt-get update && ${sudo}apt-get install"
 
 # Usage: parse_options KNOWN ARGUMENT…
 # KNOWN has the names of options, with = behind those that take a value, + behind those that may be

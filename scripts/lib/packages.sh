@@ -41,7 +41,7 @@ missing_packages() {
 refuse_files_of_others() {
     local file
     file=$(find "$1"/{build,.venv} -maxdepth 2 -name tmp -prune -o ! -user "$EUID" -print -quit 2>/dev/null) || true
-    [[ ! $file || $EUID == 0 ]] || die 1 "$file belongs to $(stat -c %U "$file"); first: sudo chown -R $(id -un): $1"
+    [[ ! $file || $EUID == 0 ]] || die 1 "$file belongs to $(stat -c %U "$file"); first: sudo chown -R $(id -un): $(printf %q "$1")"
 }
 
 # What a package brings, if that is not a program of its name.

@@ -122,6 +122,8 @@ class Upgraded(NamedTuple):
 def upgraded(
     tmp_path_factory: pytest.TempPathFactory, quick: list[str], wheels: Path
 ) -> Iterator[Upgraded]:
+    private = copy_checkout(tmp_path_factory.mktemp("private"))  # as umask 077 has it
+    subprocess.run(["chmod", "-R", "go=", private], check=True)
     with node_at(tmp_path_factory.mktemp("upgraded")) as node:
         install = Install(node, quick)
         made = Upgraded(node, install, [install.quickly()], [])
@@ -134,8 +136,8 @@ def upgraded(
         caller = threading.Thread(target=call_until_the_end)
         caller.start()
         try:
-            for options in (["--wheels", wheels], quick):
-                done = install(*options)
+            for options, checkout in ((["--wheels", wheels], CHECKOUT), (quick, private)):
+                done = install(*options, checkout=checkout)
                 assert (done.returncode, done.stderr) == (0, "")
                 made.installed.append(done)
                 assert_serves(plugin(node))
@@ -153,7 +155,9 @@ def test_all_packages_that_are_missing_are_named_in_one_line(node: Path, install
         exec "$@"
     """
     done = install(within=["sh", "-c", without, "sh"])
-    sentence = "packages are missing; first: apt-get install iproute2 python3-venv"
+    sentence = (
+        "packages are missing; first: apt-get update && apt-get install iproute2 python3-venv"
+    )
     assert (done.returncode, done.stderr) == (1, f"install-node: {sentence}\n")
 
 
@@ -165,6 +169,8 @@ def test_each_step_of_an_installation_is_told(upgraded: Upgraded, wheels: Path) 
     assert re.fullmatch(rf"installing click\S+ .*PyYAML\S+ .*into it, from {wheels}", steps[1])
     assert steps[2] == f"putting the plugin into {home}"
     assert f"to check this node: {plugin(node)} doctor" in steps
+    newest = (node / "prefix/versions/3").rglob("*")
+    assert not [each for each in newest if not each.stat().st_mode & 0o004]
     assert str(plugin(node)) in from_wheels.stdout
     assert "--uninstall" in from_wheels.stdout
 
@@ -368,7 +374,7 @@ def test_ipam_plugins_are_also_copied_from_fedoras_directory_and_others_are_name
     assert (plugin(node).parent / "static").read_text() == "newer\n"
     assert done.stderr == (
         f"{plugin(node).parent} lacks the IPAM plugins host-local dhcp; if networks need them: "
-        "apt-get install containernetworking-plugins, then run this again\n"
+        "apt-get update && apt-get install containernetworking-plugins, then run this again\n"
     )
 
 

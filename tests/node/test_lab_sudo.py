@@ -29,7 +29,8 @@ GONE = " timeout 9 sh -c 'while pgrep -x sleep; do :; done' >/dev/null; pgrep -x
 
 NONE = (
     "lab-kernel: this machine's kernel has no ipvlan (or neither root nor sudo may ask it), "
-    "and for another one packages are missing: sudo apt-get install qemu-system-x86\n"
+    "and for another one packages are missing: "
+    "sudo apt-get update && sudo apt-get install qemu-system-x86\n"
 )
 # Each with what it prints. The last one takes from the machine what the others need.
 SCRIPTS = {
