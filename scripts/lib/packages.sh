@@ -15,7 +15,7 @@ install_packages() {
     local line="apt-get install --yes --no-install-recommends ${missing[*]}"
     command -v apt-get >/dev/null || die 1 "there is no apt-get to install what is missing: ${missing[*]}"
     ((EUID == 0)) || { command -v sudo >/dev/null && "${as_root[@]}" true; } ||
-        die 1 "Debian packages are missing, which only root can install: $line"
+        die 1 "Debian packages are missing, which only root can install: apt-get update && $line"
     echo 'Debian packages that are missing are installed now:'
     echo "    ${as_root[0]:+sudo }$line"
     apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300)
@@ -40,6 +40,7 @@ missing_packages() {
 # labs may be root's.
 refuse_files_of_others() {
     local file
+    [[ -w $1 ]] || die 1 "you may not write to $1; clone it to a directory of yours"
     file=$(find "$1"/{build,.venv} -maxdepth 2 -name tmp -prune -o ! -user "$EUID" -print -quit 2>/dev/null) || true
     [[ ! $file || $EUID == 0 ]] || die 1 "$file belongs to $(stat -c %U "$file"); first: sudo chown -R $(id -un): $(printf %q "$1")"
 }

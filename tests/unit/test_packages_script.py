@@ -38,7 +38,7 @@ def said(programs: Path, command: str) -> tuple[int, str]:
 def test_without_sudo_it_names_the_line_that_root_runs(programs: Path, sudo: str | None) -> None:
     if sudo:
         stub(programs, "sudo", sudo)
-    line = "apt-get install --yes --no-install-recommends nonesuch"
+    line = "apt-get update && apt-get install --yes --no-install-recommends nonesuch"
     expected = f"Debian packages are missing, which only root can install: {line}"
     assert said(programs, "install_packages nonesuch") == (1, f"it: {expected}\n")
 
@@ -51,6 +51,9 @@ def test_files_that_sudo_left_in_a_clone_are_named_with_what_to_do(programs: Pat
     assert said(programs, f"refuse_files_of_others '{programs}'") == (0, "")
     os.chown(lock, 1, 1)
     expected = f"{lock} belongs to nobody; first: sudo chown -R somebody: {programs}"
+    assert said(programs, f"refuse_files_of_others '{programs}'") == (1, f"it: {expected}\n")
+    expected = f"you may not write to {programs}; clone it to a directory of yours"
+    programs.chmod(0o500)
     assert said(programs, f"refuse_files_of_others '{programs}'") == (1, f"it: {expected}\n")
 
 
