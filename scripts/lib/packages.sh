@@ -100,7 +100,7 @@ python_packages() {
     local name least version
     for name in click jsonschema sh yaml; do
         least=$(sed -En "s/^ *(py)?$name>=([0-9.]+).*/\2/Ip" "$checkout/setup.cfg")
-        version=$(apt-cache policy "python3-$name" 2>/dev/null | sed -n 's/^ *Candidate: \([0-9]\)/\1/p')
+        version=$(LC_ALL=C apt-cache policy "python3-$name" 2>/dev/null | sed -n 's/^ *Candidate: \([0-9]\)/\1/p')
         [[ ! $version ]] || dpkg --compare-versions "$version" ge "$least" || return 0
     done
     printf 'python3-%s\n' click jsonschema sh yaml
