@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2154 # checkout and sudo are those of options.sh
+# shellcheck disable=SC2154 # checkout and install are those of options.sh
 # What the scripts that build something have in common: which version it is, of when, and where it
 # goes. To be sourced.
 
