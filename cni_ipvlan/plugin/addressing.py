@@ -115,7 +115,7 @@ def usable(
     have them.
     """
     if plugin and not source.addresses:
-        given = "give addresses in ipam.addresses, or the runtime's (CNI_ARGS IP=…)"
+        given = "give ipam.addresses, or ask for some: ips in the pod's annotation, CNI_ARGS IP=…"
         advice = f"try: {given if plugin == 'static' else BY_HAND}"
         raise CniError(DELEGATE_FAILED, f"the plugin {plugin!r} returned no address", advice)
     addresses = tuple(
