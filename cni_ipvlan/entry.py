@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]  # signal imports enum
 import os
 
 from cni_ipvlan.cni import version
+from cni_ipvlan.start import signal
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def serve() -> int:
     """
     # Nothing is changed yet: until the request is read, a signal may simply end the process. The
     # launcher ignores SIGINT, which would end Python's own start with a traceback.
-    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     closed = _fill_closed_descriptors()
     environment = dict(os.environ)
     command = environment.get("CNI_COMMAND")
@@ -51,7 +51,6 @@ def _serve(environment: Mapping[str, str]) -> int:
     from cni_ipvlan.cni.request import read
     from cni_ipvlan.iproute.interrupts import InterruptedBySignalError, Interrupts
     from cni_ipvlan.log import Log
-    from cni_ipvlan.start import signal
 
     stdin = _read()
     if stdin is None:
