@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 def status(node: Node, request: Request) -> None:
     """Raise CniError 50 if an ADD could not succeed now.
 
-    It is 51 if the master is down, so that running containers have no network either, or if
-    the IPAM plugin reports that.
+    It is 51 if an ADD fails because the master is down, so that running containers have no
+    network either, or if the IPAM plugin reports that.
     """
     conf = node.configuration(request)
     try:
@@ -80,17 +80,19 @@ def _check_ipam(config: Mapping[str, Any], name: str, path: tuple[str, ...]) -> 
 
 def _check_master(call: Call, conf: NetConf) -> None:
     tx, config = call.tx, call.request.config
-    if conf.link_in_container:
-        return  # the container, which has the master, is not known here
+    if conf.link_in_container or not (conf.master or conf.masters or conf.ipam_type):
+        return  # the container has the master, or prevResult names it: neither is known here
     parent = find_master(tx, conf, None)
     if not conf.vlan:
         master.check_master(parent, conf)
-    if not parent.link.is_up:
-        raise CniError(LIMITED_CONNECTIVITY, master.is_down(parent))
     chosen = features.configured(conf)
     for feature in chosen:
         parent = feature.expected(tx, parent, conf)
     master.check_master(parent, conf)
+    if not parent.link.is_up:
+        if ipam.needs_link(conf.ipam_type) or conf.check_ipv4_conflict:
+            raise CniError(LIMITED_CONNECTIVITY, master.is_down(parent))
+        call.warn(master.is_down(parent))
     modes.check_known(tx, call.registry, parent, conf)
     likely = likely_addresses(config.get("ipam"))
     if likely:

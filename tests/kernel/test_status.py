@@ -33,6 +33,8 @@ def test_status_is_good_when_an_add_could_succeed(scene: Scene) -> None:
             conf = network(cniVersion="1.1.0", master=master, ipam=scene.fake.conf)
             scene.runtime.status(conf, CNI_PATH=scene.fake.path).succeeds()
         scene.runtime.status(network(cniVersion="1.1.0", ipam=None)).succeeds()  # chained
+    scene.host.ip("route delete default")  # an earlier plugin of a chain may name the master
+    scene.runtime.status(network(cniVersion="1.1.0", master=None, ipam=None)).succeeds()
 
     assert scene.fake.calls == ["STATUS"] * 2
 
@@ -41,7 +43,14 @@ def test_the_master_may_be_the_reason(scene: Scene) -> None:
     for master in ("eth9", None):
         refused(scene, 50, "master", master=master)
     scene.host.ip("link set dev eth0 down")  # which limits running containers, too
-    refused(scene, 51, "'eth0'", "down, so no packets get through; try: ip link set dev eth0 up")
+    down = "the master 'eth0' is down, so no packets get through; try: ip link set dev eth0 up"
+    conf = network(cniVersion="1.1.0", ipam=scene.fake.conf)
+    answer = scene.runtime.status(conf, CNI_PATH=scene.fake.path)
+    answer.succeeds()  # as an ADD does, unless it asks the network
+    assert down in answer.stderr
+    asking = {**conf, "checkIPv4Conflict": True}
+    error = scene.runtime.status(asking, CNI_PATH=scene.fake.path).error()
+    assert (error["code"], error["msg"]) == (51, down)
 
 
 def test_a_kernel_without_ipvlan_is_the_reason(scene: Scene, tmp_path: Path) -> None:
