@@ -15,35 +15,25 @@ struct iovec {
     size_t length;
 };
 
-enum {
-    PTRACE_PEEKTEXT = 1,
-    PTRACE_PEEKUSER = 3,
-    NT_X86_XSTATE = 0x202,
-    SYSTEM_CALL_PTRACE = 101,
-};
-static const long PTRACE_GETREGSET = 0x4204, PTRACE_SETREGSET = 0x4205;
+enum { NT_X86_XSTATE = 0x202, PTRACE_GETREGSET = 0x4204, PTRACE_SETREGSET = 0x4205 };
 
-int *__errno_location(void);
+typedef long function(unsigned request, long pid, long address, void *data);
+
+void *dlsym(void *library, const char *name);
 void *memcpy(void *to, const void *from, size_t count);
-long syscall(long number, ...);
 
 long ptrace(unsigned request, long pid, long address, void *data)
 {
+    static function *next;
     static char registers[1 << 16];
-    struct iovec whole = {registers, sizeof registers};
-    struct iovec *given = data;
-    int is_peek = request >= PTRACE_PEEKTEXT && request <= PTRACE_PEEKUSER;
-    long word, result;
+    struct iovec whole = {registers, sizeof registers}, *given = data;
 
+    if (!next)
+        next = (function *)dlsym((void *)-1, "ptrace"); /* RTLD_NEXT */
     if (request == PTRACE_SETREGSET && address == NT_X86_XSTATE &&
-        syscall(SYSTEM_CALL_PTRACE, PTRACE_GETREGSET, pid, address, &whole) == 0 &&
-        given->length < whole.length) {
+        next(PTRACE_GETREGSET, pid, address, &whole) == 0 && given->length < whole.length) {
         memcpy(registers, given->base, given->length);
         data = &whole;
     }
-    result = syscall(SYSTEM_CALL_PTRACE, (long)request, pid, address, is_peek ? &word : data);
-    if (!is_peek || result < 0)
-        return result;
-    *__errno_location() = 0;
-    return word;
+    return next(request, pid, address, data);
 }
