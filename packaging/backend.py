@@ -3,8 +3,6 @@
 That is the man page and the completions, which are its data_files, and the long description.
 """
 
-from __future__ import annotations
-
 import re
 from configparser import ConfigParser
 from pathlib import Path

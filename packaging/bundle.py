@@ -8,8 +8,6 @@ extracted, and which has these themselves in ROOT/debs. BUNDLE has the launchers
 completions already, and is filled. EMULATOR runs the root's programs, if this machine can't.
 """
 
-from __future__ import annotations
-
 import compileall
 import modulefinder
 import os
@@ -18,11 +16,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PYTHON = f"python3.{sys.version_info.minor}"

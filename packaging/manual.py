@@ -7,18 +7,13 @@ They are written to the usual places below DIR, a directory like /usr/share. It 
 backend.py does it for pip, scripts/build-deb and scripts/install-node for nodes.
 """
 
-from __future__ import annotations
-
 import re
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 import click
 from click.shell_completion import BashComplete, FishComplete, ZshComplete
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -80,8 +75,8 @@ def man_page(program: click.Group, version: str) -> str:
         *(".SH OPTIONS", *_options(program, context)),
         ".SH COMMANDS",
     ]
-    for name in program.list_commands(context):
-        lines += _command(cast("click.Command", program.get_command(context, name)), context)
+    for name in sorted(program.commands):
+        lines += _command(program.commands[name], context)
     for title, records in PARTS.items():
         lines += [f".SH {title}", *_list(records.items())]
     lines += [".SH SEE ALSO", *(".BR ip\\-link (8),", ".BR ip\\-netns (8)")]
