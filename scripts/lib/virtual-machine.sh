@@ -7,23 +7,15 @@ linux=$checkout/build/lab-linux
 
 # Fills $linux, once. It has vmlinuz, initrd and lib/modules/VERSION.
 prepare_linux() {
-    local turn
+    local new=$linux.$$ # which lab-kernel removes on the way out
     [[ ! -d $linux ]] || return 0
-    mkdir -p "${linux%/*}" 2>/dev/null || true
-    [[ -w ${linux%/*} ]] || die 125 "cannot write to ${linux%/*}"
-    exec {turn}>"$linux.lock"
-    flock "$turn"
-    if [[ ! -d $linux ]]; then # not even now
-        rm -rf -- "$linux.new"
-        mkdir "$linux.new"
-        (
-            cd "$linux.new" || exit
-            unpack_linux
-            make_initrd
-        )
-        mv -T -- "$linux.new" "$linux"
-    fi
-    exec {turn}>&-
+    mkdir -p "$new" 2>/dev/null || die 125 "cannot write to ${linux%/*}"
+    (
+        cd "$new" || exit
+        unpack_linux
+        make_initrd
+    )
+    mv -T -- "$new" "$linux" 2>/dev/null || [[ -d $linux ]] # another was first
 }
 
 unpack_linux() {
