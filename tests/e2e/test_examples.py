@@ -17,7 +17,7 @@ NETWORKS = sorted(path.name for path in EXAMPLES.iterdir() if path.name != "ipvp
 
 
 @pytest.fixture
-def libcni(node: Node, ipvlan: Executable, tmp_path: Path) -> Libcni:
+def libcni(node: Node, ipvlan: Executable) -> Libcni:
     """A node with every master that the examples name, made as their comments describe."""
     for number in range(1000, 1005):
         node.master(f"eth{number}")
@@ -27,7 +27,7 @@ def libcni(node: Node, ipvlan: Executable, tmp_path: Path) -> Libcni:
         node.host.ip(f"link set dev {name} master bond0")
     node.host.ip("link set dev bond0 up")
     node.host.ip("address add 10.10.100.200/24 dev eth1000")
-    return Libcni((str(Path(ipvlan.path).parent), PLUGINS), tmp_path / "cache")
+    return Libcni(str(Path(ipvlan.path).parent), PLUGINS)
 
 
 def test_every_example_is_valid(ipvlan: Executable) -> None:
