@@ -3,8 +3,9 @@
 from contextlib import AbstractContextManager
 
 import pytest
+from executable import Executable
 from lab import MEMORY, Space, records, run
-from runtime import Answer, Conf, host_local, network, static
+from runtime import PLUGINS, Answer, Conf, Runtime, host_local, network, static
 from scene import Added, Scene
 
 from cni_ipvlan.state.attachment import AttachmentId
@@ -93,17 +94,6 @@ def test_a_lease_that_was_there_before_is_not_released(scene: Scene) -> None:
     assert scene.node.leases() == []
 
 
-def test_an_ipam_plugin_that_fails_releases_nothing_that_was_there_before(scene: Scene) -> None:
-    conf = network(ipam=scene.ipam(ips=["10.1.0.2/24"]))
-    scene.add(conf)
-    scene.node.remove(scene.one)
-    scene.ipam(code=42, msg="no", status=1)
-    for _ in range(2):
-        again = scene.runtime.add(scene.node.container(), conf, CNI_PATH=scene.fake.path)
-        assert again.error()["code"] == 42
-    assert scene.fake.calls == ["ADD", "ADD", "ADD"]
-
-
 def test_delete_finds_what_was_renamed_and_check_and_gc_report_it(scene: Scene) -> None:
     with scene.unchanged():
         added = scene.add(LEASED)
@@ -170,6 +160,18 @@ def test_an_interface_without_a_label_is_known_by_its_name(scene: Scene) -> None
             relabel(scene.one, text)
             added.check()
             added.delete()
+
+
+def test_the_go_plugin_and_this_one_delete_what_the_other_attached(scene: Scene) -> None:
+    """As where install-node has put this one in its place, and given that back."""
+    theirs = Runtime(Executable(f"{PLUGINS}/ipvlan"))
+    with scene.unchanged():
+        theirs.add(scene.one, LEASED).result()
+        scene.runtime.delete(scene.one, LEASED).succeeds()
+    scene.add(LEASED)
+    theirs.delete(scene.one, LEASED).succeeds()
+    assert scene.one.links().keys() == {"lo"}
+    assert scene.node.leases() == []
 
 
 def test_a_forged_label_makes_nobody_elses_interface_go(scene: Scene) -> None:
