@@ -223,26 +223,3 @@ def test_adds_in_two_modes_at_once_on_an_idle_master(scene: Scene, ipvlan: Execu
         for number, (container, conf) in enumerate(zip(containers, confs, strict=True)):
             ipvlan(*words("DEL", container, conf, CNI_CONTAINERID=f"c{number}")).succeeds()
         assert leftovers(scene.node, *containers) is None
-
-
-@pytest.mark.parametrize("verbs", [("ADD", "ADD"), ("ADD", "DEL"), ("DEL", "DEL")])
-def test_calls_for_one_interface_started_at_once(
-    scene: Scene, ipvlan: Executable, verbs: tuple[str, str]
-) -> None:
-    container, runtime = scene.one, scene.runtime
-    for _ in range(ROUNDS):
-        if "ADD" not in verbs:
-            runtime.add(container, CONF).result()
-        calls = [ipvlan.start(*words(verb, container)) for verb in verbs]
-
-        answers = [call.end() for call in calls]
-
-        won = [verb for verb, answer in zip(verbs, answers, strict=True) if answer.status == 0]
-        if verbs == ("ADD", "ADD"):
-            assert won == ["ADD"], answers
-            assert container.addresses("net1") == ["10.1.0.2/24"]
-        else:
-            assert won == list(verbs), answers
-        runtime.delete(container, CONF).succeeds()
-        run("rm", "-rf", "/var/lib/cni/networks")
-        assert leftovers(scene.node, container) is None
