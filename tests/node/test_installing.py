@@ -28,6 +28,20 @@ WAYS = {
 }
 
 
+# Nor is the command's work changed by any of these.
+ODD = {
+    "PYTHONPLATLIBDIR": "evil",
+    "PYTHONEXECUTABLE": "/bin/false",
+    "PYTHONINSPECT": "1",
+    "PYTHONVERBOSE": "1",
+    "PYTHONWARNINGS": "error",
+    "PYTHONOPTIMIZE": "2",
+    "PYTHONBREAKPOINT": "os.abort",
+    "PYTHONIOENCODING": "utf-16",
+    "CDPATH": "/",
+}
+
+
 @pytest.fixture(scope="module")
 def tools(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> Path:
     """Install PyPI's installers; return the directory of their commands."""
@@ -60,7 +74,8 @@ def test_installed_command_serves_runtimes_and_people(
     link.parent.mkdir(parents=True)
     link.symlink_to(command)
     variables = dict.fromkeys(("PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "HOME"), str(evil))
-    assert_serves(link, evil, **variables)
+    variables |= dict.fromkeys(("PYTHONSTARTUP", "ENV", "BASH_ENV"), f"{evil}/json.py")
+    assert_serves(link, evil, **variables, **ODD)
 
 
 def install(script: str, home: Path, wheels: Path, tools: Path) -> None:
