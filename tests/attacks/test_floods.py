@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from attacker import end_of, end_within, looks_busy, ordinary_users
+from attacker import end_of, looks_busy, ordinary_users
 from doubles import Steps
 from executable import Call, Executable
 from lab import wait_until
@@ -74,10 +74,12 @@ def test_a_signal_ends_writing_megabytes_to_a_slow_reader(scene: Scene, ipvlan: 
     try:
         assert flows.wait(30)
         call.process.send_signal(signal.SIGTERM)
-        answer = end_within(call, 15)
+        call.process.wait(patient(15))
+        answer = call.end()
     finally:
         ended.set()
         reader.join()
+        call.kill()
 
     assert "SIGTERM" in answer.error()["msg"]
     assert scene.node.snapshot() == before
@@ -90,7 +92,7 @@ def test_a_configuration_over_1_mib_is_refused(scene: Scene, ipvlan: Executable,
     assert MIB < len(conf) < 2 * MIB
 
     with scene.unchanged():
-        error = end_within(ipvlan.start(call_environment(verb, scene.one), conf), 10).error()
+        error = ipvlan.start(call_environment(verb, scene.one), conf).end(10).error()
 
     assert error["code"] == 5
     assert f"more than {MIB} bytes" in error["msg"]

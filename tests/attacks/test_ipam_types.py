@@ -9,11 +9,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from attacker import end_of, end_within
+from attacker import end_of
 from doubles import FakeIpam
 from executable import Executable
 from lab import own
-from person import Person
+from people import Person
 from runtime import PLUGINS, Conf, call_environment, network, stdin_of
 from scene import Scene
 
@@ -58,7 +58,7 @@ def test_a_call_of_itself_is_refused_at_once_and_keeps_no_pod(
     path = {"CNI_PATH": f"{tmp_path}:{Path(ipvlan.path).parent}:{PLUGINS}"}
     with scene.unchanged():
         add, delete = (
-            end_within(ipvlan.start(call_environment(verb, scene.one, **path), conf), 20)
+            ipvlan.start(call_environment(verb, scene.one, **path), conf).end(20)
             for verb in ("ADD", "DEL")
         )
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from attacker import end_of, end_within, files_about
+from attacker import end_of, files_about
 from doubles import Steps
 from executable import Executable
 from lab import wait_until
@@ -72,7 +72,7 @@ def test_an_interrupted_delete_ends_when_ipam_does_not_and_sooner_after_a_second
         if is_impatient:
             call.process.send_signal(signal.SIGTERM)
 
-        error = end_within(call, 25).error()
+        error = call.end(25).error()
 
         seconds.append(time.monotonic() - began)
         assert "SIGTERM" in f"{error}"

@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,17 +71,16 @@ def test_python_that_runs_out_of_memory_answers_yet(limit: str) -> None:
     assert found[-1] == 7
 
 
-@pytest.mark.parametrize("verb", ["ADD", "DEL", "VERSION"])
-def test_a_directory_as_standard_input_is_reported(
-    ipvlan: Executable, shell: str, verb: str, tmp_path: Path
-) -> None:
-    done = on_directory(ipvlan, shell, call_environment(verb, "/run/netns/none"), tmp_path)
-
-    document = json.loads(done.stdout)
-    assert (done.returncode, document["code"]) == (1, 5)
-    assert "directory" in document["msg"]
-    assert done.stderr == b""
-    done = on_directory(ipvlan, shell, {}, tmp_path)  # as people call it
+def test_a_directory_as_standard_input_is_reported(ipvlan: Executable, shell: str) -> None:
+    script = ("/bin/sh", "-c", f'exec {shell} "$0" </', ipvlan.path)
+    path = {"PATH": "/usr/bin:/bin"}
+    for verb in ("ADD", "DEL", "VERSION"):
+        environment = {**path, **call_environment(verb, "/run/netns/none")}
+        done = subprocess.run(script, env=environment, capture_output=True, check=False)
+        document = json.loads(done.stdout)
+        assert (done.returncode, document["code"], done.stderr) == (1, 5, b"")
+        assert "directory" in document["msg"]
+    done = subprocess.run(script, env=path, capture_output=True, check=False)  # as people call it
     assert (done.returncode, done.stdout) == (1, b"")
     assert b"standard input is a directory\n" in done.stderr
 
@@ -106,12 +104,3 @@ def answers(
     assert (done.returncode, "code" in document) in {(1, True), (0, False)}, (value, done)
     assert verb == "VERSION" or done.returncode == 1
     return document
-
-
-def on_directory(
-    ipvlan: Executable, shell: str, environment: Mapping[str, str], directory: Path
-) -> subprocess.CompletedProcess[bytes]:
-    script = f'exec {shell} "$0" <"$1"'
-    argv = ["/bin/sh", "-c", script, ipvlan.path, str(directory)]
-    path = {"PATH": "/usr/bin:/bin"}
-    return subprocess.run(argv, env={**path, **environment}, capture_output=True, check=False)

@@ -7,10 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from executable import Call
 from lab import MEMORY, Space, run, wait_until
-from patience import patient
-from runtime import Answer
 
 NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
 _LIVES_ON = "\necho\nexec sleep infinity"
@@ -22,16 +19,6 @@ def files_about(container_id: str) -> list[Path]:
         for path in sorted(MEMORY.rglob("*"))
         if path.is_file() and container_id.encode() in path.read_bytes()
     ]
-
-
-def end_within(call: Call, seconds: float) -> Answer:
-    """Wait for the end of a call; one that takes longer is ended with all that it started."""
-    try:
-        call.process.wait(timeout=patient(seconds))
-    except subprocess.TimeoutExpired:
-        call.kill()
-        raise AssertionError(f"the call has not ended after {seconds} seconds") from None
-    return call.end()
 
 
 def lives(process: int) -> bool:
