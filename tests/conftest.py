@@ -1,6 +1,10 @@
-"""Common to all tiers: which kernel each of them needs, and whether it takes samples."""
+"""Common to all tiers: which kernel each of them needs, and whether it takes samples.
+
+And how they call the plugin. docs/testing.md has what each tier tests.
+"""
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -13,6 +17,8 @@ import sampling
 from doubles import FakeIpam
 from executable import Executable
 from patience import patient
+from people import Person, QuickPerson
+from runtime import Runtime, call_in_process
 
 pytest_plugins = ["outcomes", "scene"]
 
@@ -115,6 +121,27 @@ def no_ipvlan(own_directories: None) -> Iterator[None]:
 @pytest.fixture
 def ipvlan() -> Executable:
     return Executable()
+
+
+@pytest.fixture
+def tier(request: pytest.FixtureRequest) -> str:
+    return request.path.relative_to(request.config.rootpath / "tests").parts[0]
+
+
+@pytest.fixture
+def runtime(ipvlan: Executable, tier: str) -> Runtime:
+    """Call the plugin in this process, which is faster, but where signals would hit the tests."""
+    return Runtime(call_in_process if tier in ("kernel", "attacks") else ipvlan)
+
+
+@pytest.fixture
+def person(
+    ipvlan: Executable, tmp_path: Path, tier: str, monkeypatch: pytest.MonkeyPatch
+) -> Person:
+    """Have a person in a directory with the project's examples."""
+    shutil.copytree(Path(__file__).resolve().parents[1] / "examples", tmp_path / "examples")
+    monkeypatch.chdir(tmp_path)
+    return (QuickPerson if tier == "kernel" else Person)(ipvlan, tmp_path)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from executable import Executable
 from lab import LOGS, MEMORY, wait_until
-from person import Person
+from people import Person
 from runtime import PLUGINS, Conf, call_environment, host_local, network, static, stdin_of
 from scene import Scene
 

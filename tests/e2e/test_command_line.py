@@ -12,7 +12,7 @@ import termios
 import pytest
 from attacker import NOBODY
 from lab import FOR_ALL, run, wait_until
-from person import Person
+from people import Person
 from runtime import network, static
 from sampling import sample
 from scene import Scene

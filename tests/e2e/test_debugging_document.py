@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import document_commands
 import pytest
 from lab import LOGS, Node, run
-from person import Person
+from people import Person
 from runtime import Conf, Runtime, host_local, network, static
 
 DOCUMENT = "docs/debugging.md"

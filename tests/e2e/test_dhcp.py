@@ -12,7 +12,7 @@ import pytest
 from dhcp import SOCKET, daemon, program
 from executable import Executable
 from lab import Space, own, run, wait_until, without_program
-from person import Person
+from people import Person
 from runtime import PLUGINS, call_environment, network, stdin_of
 from scene import Scene
 from shells import run_by

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from document_commands import BASH, VALUES, typed_in
 from lab import LOGS, Node, own
-from person import Person
+from people import Person
 from runtime import Runtime, network, static
 
 PLUGINS = Path("/opt/cni/bin")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from lab import LEASES, Node, Space, run
-from person import Person
+from people import Person
 from runtime import PLUGINS, host_local, network
 from sampling import sample
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from lab import Node
-from person import Person
+from people import Person
 from runtime import network, static
 
 PICTURE = Path(__file__).resolve().parents[2] / "docs/session.svg"

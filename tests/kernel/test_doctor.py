@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from dhcp import SOCKET, daemon
 from lab import LEASES, MEMORY, run, without_program
-from person import Person
+from people import Person
 from runtime import Conf, host_local, network, static
 from scene import Scene
 

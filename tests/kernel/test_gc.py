@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from doubles import stand_in
 from lab import LEASES, MEMORY, Space, leases, records, run
-from person import QuickPerson
+from people import QuickPerson
 from runtime import PLUGINS, Conf, host_local, network, static
 from sampling import sample
 from scene import Scene

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from doubles import Steps
 from lab import MEMORY, run
-from person import QuickPerson
+from people import QuickPerson
 from runtime import host_local, network, static
 from sampling import each_once
 from scene import Added, Scene

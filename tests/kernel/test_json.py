@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from executable import Executable
-from person import Person
+from people import Person
 from runtime import call_environment, network, static
 from scene import Scene
 

@@ -8,21 +8,19 @@ from typing import Any
 
 import pytest
 from lab import run
-from person import Person
+from people import Person
 from runtime import host_local, network, static
 from scene import Scene
 
 from cni_ipvlan.state import locks
 from cni_ipvlan.state.registry import Registry
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 COMMANDS = ["status", "add", "del", "check", "gc", "validate", "doctor", "show"]
 
 
 @pytest.mark.scene(master="")
 def test_every_example_of_the_help_works(scene: Scene, person: Person) -> None:
     scene.node.master("eth1000")
-    (person.directory / "examples").symlink_to(EXAMPLES)
     recorded = {"master": "eth1000", "CNI_CONTAINERID": "4bd23c81a90f"}  # as in those of del
     scene.add(at=scene.two, name="other", ipam=static("10.99.0.2/24"), **recorded)
     for command in COMMANDS:

@@ -5,7 +5,7 @@ import os
 from typing import Any
 
 from lab import MEMORY, run
-from person import Person
+from people import Person
 from runtime import Conf, network, static
 from scene import Added, Scene
 

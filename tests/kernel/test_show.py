@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from executable import descendants
 from lab import LEASES, MEMORY, Space, own, run, wait_until
-from person import Person
+from people import Person
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from runtime import Conf, host_local, network, static
 from scene import Scene

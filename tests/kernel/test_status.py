@@ -11,7 +11,7 @@ from doubles import Steps
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lab import LEASES, LOGS, run
-from person import QuickPerson
+from people import QuickPerson
 from runtime import PLUGINS, Conf, host_local, network, static
 from sampling import is_long
 from scene import Scene

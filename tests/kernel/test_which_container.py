@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from lab import MEMORY, NAMED, Node, Space, run
-from person import Person
+from people import Person
 from runtime import Conf, host_local, network
 
 LEASED = network(ipam=host_local("10.1.0.0/24"))

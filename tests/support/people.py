@@ -1,12 +1,19 @@
-"""The command line as people use it, in this very process."""
+"""The command line as people use it: in this very process, or from a shell."""
 
 import io
+import json
+import os
+import shlex
+import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
+
+from executable import Executable
+from runtime import PLUGINS, Conf
 
 from cni_ipvlan.cli import program
 from cni_ipvlan.iproute.interrupts import Interrupts
@@ -51,3 +58,47 @@ def options(**given: str | Sequence[str]) -> list[str]:
         for value in [values] if isinstance(values, str) else values:
             found += [f"--{name.replace('_', '-')}", value]
     return found
+
+
+class Person:
+    """Runs the command from a shell, in the project's directory."""
+
+    def __init__(self, ipvlan: Executable, directory: Path) -> None:
+        self._ipvlan = ipvlan
+        self.directory = directory
+        self.environment = {
+            "PATH": f"{Path(ipvlan.path).parent}:{os.environ['PATH']}",
+            "CNI_PATH": PLUGINS,
+        }
+
+    def types(self, line: str, stdin: str = "", **environment: str) -> tuple[int, str, str]:
+        done = subprocess.run(
+            ["sh", "-c", line],
+            input=stdin,
+            env={**self.environment, **environment},
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr
+        return done.returncode, done.stdout, done.stderr
+
+    def succeeds(self, line: str, stdin: str = "", **environment: str) -> str:
+        status, out, err = self.types(line, stdin, **environment)
+        assert status == 0, (line, out, err)
+        return out
+
+    def writes(self, conf: Conf, name: str = "net.conf") -> str:
+        (self.directory / name).write_text(json.dumps(conf))
+        return str(self.directory / name)
+
+
+class QuickPerson(Person):
+    """Types nothing but calls of the command; this process, in the directory, makes them itself."""
+
+    def types(self, line: str, stdin: str = "", **environment: str) -> tuple[int, str, str]:
+        name, *arguments = shlex.split(line)
+        assert (name, stdin) == ("ipvlan", "")
+        with mock.patch.dict(os.environ, {**self.environment, **environment}, clear=True):
+            return ipvlan(*arguments)

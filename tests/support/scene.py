@@ -32,6 +32,15 @@ def scene(
     return Scene(node, runtime, fake_ipam, **(mark.kwargs if mark else {}))
 
 
+@pytest.fixture
+def off(scene: Scene) -> Scene:
+    """Have a container in which IPv6 is off."""
+    for name in ("all", "default"):
+        scene.one.sysctl(f"net/ipv6/conf/{name}/disable_ipv6", 1)
+    scene.one.ip("link set dev lo up")
+    return scene
+
+
 class Scene:
     """A host with the master eth0, which a mark may change.
 
