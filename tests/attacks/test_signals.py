@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from attacker import end_of, files_about
-from doubles import Steps
+from doubles import Steps, write_program
 from executable import Executable
 from lab import wait_until
 from runtime import PLUGINS, call_environment, network, static, stdin_of
@@ -52,9 +52,7 @@ def test_a_failed_add_removes_its_link_first_and_ends_when_ipam_does_not_release
 def test_an_interrupted_delete_ends_when_ipam_does_not_and_sooner_after_a_second_signal(
     scene: Scene, tmp_path: Path
 ) -> None:
-    impatient = tmp_path / "impatient"
-    impatient.write_text(IMPATIENT)
-    impatient.chmod(0o755)
+    impatient = write_program(tmp_path / "impatient", IMPATIENT)
     conf = stdin_of(network(ipam=scene.ipam(ips=["10.1.0.2/24"])))
     asked, child = (scene.fake.directory / name for name in ("asked", "child"))
     seconds = []

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doubles import Steps
+from doubles import Steps, write_program
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lab import LEASES, LOGS, run
@@ -96,9 +96,10 @@ def test_status_names_an_interface_to_root_only(scene: Scene, person: QuickPerso
 def status(scene: Scene, conf: Conf) -> str:
     """Return the message of STATUS, with a host-local that is ready; empty if it succeeds."""
     for name in ("host-local", "static"):  # Debian's don't know the verb
-        newer = scene.fake.directory / name
-        newer.write_text(f'#!/bin/sh\n[ "$CNI_COMMAND" = STATUS ] || exec {PLUGINS}/{name}\n')
-        newer.chmod(0o755)
+        write_program(
+            scene.fake.directory / name,
+            f'#!/bin/sh\n[ "$CNI_COMMAND" = STATUS ] || exec {PLUGINS}/{name}\n',
+        )
     conf = {**conf, "cniVersion": "1.1.0"}
     answer = scene.runtime.status(conf, CNI_PATH=str(scene.fake.directory))
     if answer.status == 0:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import sampling
 from cloning import git, make_clone
+from doubles import write_program
 from installing import CHECKOUT, copy_checkout, copy_everything, make_environment
 
 BUILD_BUNDLE = "scripts/build-bundle"
@@ -51,8 +52,7 @@ def fetching(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     if sampling.is_long():
         return {}
     place = tmp_path_factory.mktemp("fetched")
-    (place / "mmdebstrap").write_text(FETCH_ONCE)
-    (place / "mmdebstrap").chmod(0o755)
+    write_program(place / "mmdebstrap", FETCH_ONCE)
     return {"FETCHED": str(place), "PATH": f"{place}:{os.environ['PATH']}"}
 
 

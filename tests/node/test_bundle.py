@@ -15,7 +15,7 @@ from typing import Any
 
 import documents
 import pytest
-from doubles import stand_in
+from doubles import stand_in, write_program
 from image_layout import ARCHITECTURE
 from installing import AS_ROOT, CHECKOUT, assert_serves, installer, places, plugin, run, tree
 
@@ -287,10 +287,8 @@ def make_root(root: Path) -> None:
     libraries = root / "opt/cni/lib"
     plugins.mkdir(parents=True)
     libraries.mkdir()
-    (plugins / "ipvlan").write_text(STARTER)
-    (plugins / "ipvlan").chmod(0o755)
-    (plugins / "host-local").write_text(HOST_LOCAL)
-    (plugins / "host-local").chmod(0o755)
+    write_program(plugins / "ipvlan", STARTER)
+    write_program(plugins / "host-local", HOST_LOCAL)
     shutil.copy("/usr/lib/cni/host-local", libraries)
     listed = subprocess.check_output(["ldd", "/usr/lib/cni/host-local"], text=True)
     for library in re.findall(r"(/\S+) \(", listed):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import sampling
+from doubles import write_program
 from installing import CHECKOUT, copy_checkout, needs_system_packages, run
 
 SCRIPTS = CHECKOUT / "scripts"
@@ -73,8 +74,7 @@ def test_two_nodes_in_miniature_pass_the_lab_check(tmp_path: Path) -> None:
     if os.geteuid() == 0:  # or it can't be replaced by one that checks less
         modes = sampling.sample(modes, 1)
         text = script.read_text().replace("in l2 l3 l3s;", f"in {' '.join(modes)};")
-        (tmp_path / "lab-check").write_text(text)
-        (tmp_path / "lab-check").chmod(0o755)
+        write_program(tmp_path / "lab-check", text)
         mount = 'mount --bind "$1" "$2" && shift && exec "$@"'
         argv = ["unshare", "--mount", "sh", "-c", mount, "sh", tmp_path / "lab-check", *argv]
     done = run(*argv)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import sampling
 from cloning import make_clone
+from doubles import write_program
 from image_layout import ARCHITECTURE, blob, contents, manifests
 from installing import CHECKOUT, assert_serves, run
 
@@ -63,9 +64,7 @@ def test_bundle_serves_in_an_emulator(archives: list[Path], tmp_path: Path) -> N
 
 
 def emulated(command: Path, wrapper: Path) -> Path:
-    wrapper.write_text(EMULATED.replace("COMMAND", str(command)))
-    wrapper.chmod(0o755)
-    return wrapper
+    return write_program(wrapper, EMULATED.replace("COMMAND", str(command)))
 
 
 def test_image_is_one_index_for_both(archives: list[Path], tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ class FakeIpam:
         self.directory = directory
         self.program = f"{directory}/{self.type}"
         self.path = f"{directory}:{PLUGINS}"
-        _script(directory / self.type, _FAKE_IPAM.format(directory=shlex.quote(str(directory))))
+        write_program(Path(self.program), _FAKE_IPAM.format(directory=shlex.quote(str(directory))))
 
     @property
     def conf(self) -> dict[str, Any]:
@@ -99,12 +99,9 @@ class Steps:
     def __init__(self, directory: Path, *plugins: str) -> None:
         self._directory = directory
         for name in _TOOLS:
-            program = shutil.which(name)
-            assert program is not None
-            self._stand_before(directory / "tools" / name, program)
-        for program in plugins:
-            name = program.rpartition("/")[2]
-            self._stand_before(directory / "plugins" / name, program)
+            self._stand_before(directory / "tools" / name, str(shutil.which(name)))
+        for plugin in plugins:
+            self._stand_before(directory / "plugins" / plugin.rpartition("/")[2], plugin)
         self.forget()
 
     @property
@@ -132,16 +129,17 @@ class Steps:
         """Have a step run a piece of shell first; ``real "$@"`` in it does the step's work."""
         (self._directory / f"at-{number}").write_text(script + "\n")
 
-    def _stand_before(self, path: Path, program: str) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _script(
-            path,
-            _STEP.format(
-                name=path.name,
-                program=shlex.quote(program),
-                directory=shlex.quote(str(self._directory)),
-            ),
-        )
+    def _stand_before(self, path: Path, real: str) -> None:
+        words = {"name": path.name, "program": shlex.quote(real)}
+        write_program(path, _STEP.format(directory=shlex.quote(str(self._directory)), **words))
+
+
+def write_program(path: Path, text: str) -> Path:
+    """Write a program, in a directory that may not be there yet; return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
 
 
 def stand_in(directory: Path, name: str, script: str) -> str:
@@ -149,12 +147,6 @@ def stand_in(directory: Path, name: str, script: str) -> str:
 
     ``$real`` in it is the program.
     """
-    directory.mkdir(exist_ok=True)
     real = f"real={shlex.quote(shutil.which(name) or '')}"
-    _script(directory / name, f"#!/bin/sh\n{real}\n{script}\n")
+    write_program(directory / name, f"#!/bin/sh\n{real}\n{script}\n")
     return f"{directory}:{os.environ['PATH']}"
-
-
-def _script(path: Path, text: str) -> None:
-    path.write_text(text)
-    path.chmod(0o755)

@@ -6,6 +6,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from doubles import write_program
 from lab import LEASES
 from runtime import PLUGINS, Conf, host_local, network
 
@@ -109,7 +110,5 @@ NETWORKS = {
 
 
 def install_taught(directory: Path) -> str:
-    program = directory / TAUGHT_TYPE
-    program.write_text(TAUGHT)
-    program.chmod(0o755)
+    write_program(directory / TAUGHT_TYPE, TAUGHT)
     return f"{directory}:{PLUGINS}"

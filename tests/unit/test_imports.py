@@ -12,6 +12,7 @@ from pathlib import Path
 
 import installing
 import pytest
+from doubles import write_program
 from runtime import call_environment
 
 from cni_ipvlan.start.namedtuple import NamedTuple
@@ -80,9 +81,7 @@ def config(verb: str) -> str:
 
 @pytest.mark.parametrize("verb", sorted(MOST_OURS))
 def test_a_call_imports_what_it_needs_and_no_more(verb: str, tmp_path: Path) -> None:
-    ipam = tmp_path / "static"
-    ipam.write_text("#!/bin/sh\n")
-    ipam.chmod(0o755)
+    write_program(tmp_path / "static", "#!/bin/sh\n")
     names = imported(verb, config(verb), tmp_path)
     ours = {name.removeprefix("cni_ipvlan.") for name in names if name.startswith("cni_ipvlan.")}
     assert not any(name.startswith("cli") for name in ours)

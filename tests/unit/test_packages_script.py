@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from doubles import write_program
 from installing import CHECKOUT, run
 
 LIBRARIES = CHECKOUT / "scripts/lib"
@@ -23,8 +24,7 @@ def programs(tmp_path: Path) -> Path:
 
 
 def stub(programs: Path, name: str, command: str) -> None:
-    (programs / name).write_text(f"#!/bin/sh\n{command}\n")
-    (programs / name).chmod(0o755)
+    write_program(programs / name, f"#!/bin/sh\n{command}\n")
 
 
 def said(programs: Path, command: str) -> tuple[int, str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from doubles import write_program
 from lab import wait_until
 
 from cni_ipvlan.iproute.commands import Command
@@ -80,7 +81,7 @@ def test_directories_are_searched_in_order_a_bundles_first_and_the_standard_ones
 ) -> None:
     for path in ("", ":", "/nowhere"):
         assert Runner(path, ignore, Interrupts()).run(Command(("true",))).stdout == b""
-    script(tmp_path / "true", "#!/bin/sh\necho mine\n")
+    write_program(tmp_path / "true", "#!/bin/sh\necho mine\n")
     runner = Runner(str(tmp_path), ignore, Interrupts())
     assert runner.run(Command(("true",))).stdout == b"mine\n"
     with pytest.raises(ProgramNotFoundError) as caught:
@@ -89,8 +90,8 @@ def test_directories_are_searched_in_order_a_bundles_first_and_the_standard_ones
     assert "/usr/sbin" in caught.value.searched
 
     (tmp_path / "programs").mkdir()
-    script(tmp_path / "programs/cat", "#!/bin/sh\nip")
-    script(tmp_path / "programs/ip", "#!/bin/sh\necho the bundle")
+    write_program(tmp_path / "programs/cat", "#!/bin/sh\nip")
+    write_program(tmp_path / "programs/ip", "#!/bin/sh\necho the bundle")
     monkeypatch.setattr("sys.prefix", str(tmp_path))
     runner = Runner("/usr/bin:/bin", ignore, Interrupts())
     assert runner.run(Command(("cat",))).stdout == b"the bundle\n"
@@ -146,12 +147,12 @@ def test_file_that_cannot_be_executed_was_not_run(
     runner: Runner, tmp_path: Path, name: bytes, content: str, why: bytes
 ) -> None:
     path = tmp_path / os.fsdecode(name)
-    script(path, "#!/bin/sh\necho here\n")
+    write_program(path, "#!/bin/sh\necho here\n")
     assert runner.run(Command((str(path),))).stdout == b"here\n"
     path.chmod(0o644)
     with pytest.raises(ProgramNotFoundError):
         Runner("", ignore, Interrupts()).run(Command((str(path),)))
-    script(path, content)
+    write_program(path, content)
     done = runner.run(Command((str(path),)))
     assert (done.status, done.was_run) == (127, False)
     assert done.stderr == b"cannot execute %b: %b" % (os.fsencode(path), why)
@@ -181,7 +182,7 @@ def test_observer_is_called_before_and_after_every_command(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("is_told", [False, True])
 def test_a_process_that_stays_is_observed_as_two_commands(tmp_path: Path, *, is_told: bool) -> None:
-    script(tmp_path / "ip", "#!/bin/sh\nread -r x; echo []; read -r x && sleep 0.1; echo $x")
+    write_program(tmp_path / "ip", "#!/bin/sh\nread -r x; echo []; read -r x && sleep 0.1; echo $x")
     observed: list[tuple[Command, Completed | None]] = []
     runner = Runner(str(tmp_path), lambda *each: observed.append(each), Interrupts())
     query = Command(("ip", "-j", "link", "show"))
@@ -202,11 +203,6 @@ def test_a_process_that_stays_is_observed_as_two_commands(tmp_path: Path, *, is_
     if is_told:
         assert ended.stdout == b"link set dev x up\n"
         assert 0.1 <= ended.seconds <= time.monotonic() - told
-
-
-def script(path: Path, content: str) -> None:
-    path.write_text(content)
-    path.chmod(0o755)
 
 
 def test_invalid_argument_is_an_error(runner: Runner) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from attacker import lives
+from doubles import write_program
 from lab import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -44,19 +45,16 @@ HANGING = {"kernel": "passed k\nruns l\n"}
 def checkout(tmp_path: Path) -> Path:
     """Have what runs tests, in which nothing needs to be prepared, and a lab that is none."""
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
-    executable(tmp_path / "scripts/lib/prepare-tests", "#!/bin/sh\nexit $(cat broken || echo 0)\n")
-    executable(tmp_path / "scripts/lab-kernel", '#!/bin/sh\nshift 4\nexec "$@"\n')
-    executable(tmp_path / "scripts/lib/lint", '#!/bin/sh\necho passed ruff >"$1"\n')
+    write_program(
+        tmp_path / "scripts/lib/prepare-tests", "#!/bin/sh\nexit $(cat broken || echo 0)\n"
+    )
+    write_program(tmp_path / "scripts/lab-kernel", '#!/bin/sh\nshift 4\nexec "$@"\n')
+    write_program(tmp_path / "scripts/lib/lint", '#!/bin/sh\necho passed ruff >"$1"\n')
     (tmp_path / ".venv/bin").mkdir(parents=True)
-    executable(tmp_path / ".venv/bin/pytest", PYTEST)
+    write_program(tmp_path / ".venv/bin/pytest", PYTEST)
     for tier in ("unit", "kernel", "e2e", "faults", "attacks", "node"):
         (tmp_path / f"{tier}.outcomes").write_text(f"passed {tier}\n")
     return tmp_path
-
-
-def executable(path: Path, text: str) -> None:
-    path.write_text(text)
-    path.chmod(0o755)
 
 
 @contextmanager
@@ -113,7 +111,7 @@ def test_all_tiers_run_the_longest_first_and_each_line_says_whose_it_is(checkout
 
 @pytest.mark.parametrize("outcomes", ["", "skipped a\n", "passed a\nruns b\n"])
 def test_a_tier_that_ran_nothing_or_broke_has_failed(checkout: Path, outcomes: str) -> None:
-    executable(checkout / ".venv/bin/pytest", PYTEST.replace("grep -q ^runs", "false"))
+    write_program(checkout / ".venv/bin/pytest", PYTEST.replace("grep -q ^runs", "false"))
     status, lines = said(checkout, {"unit": outcomes}, "unit")
     where = " in b" if "runs" in outcomes else ""
     expected = f"FAILED  unit: ended with status 0{where}, see above"

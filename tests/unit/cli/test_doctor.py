@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from doubles import write_program
 from people import ipvlan
 
 from cni_ipvlan.cli import calls, configs
@@ -27,14 +28,15 @@ class Machine:
         self.plugins = directory / "plugins"
         self.configurations = directory / "net.d"
         self.tools = directory / "tools"
-        for each in (self.plugins, self.configurations, self.tools):
-            each.mkdir()
+        self.plugins.mkdir()
+        self.configurations.mkdir()
 
     def script(self, path: Path, text: str = "") -> Path:
         ran = self.directory / f"{path.name}.ran"
-        path.write_text(f"#!/bin/sh\necho \"$CNI_COMMAND\" >>'{ran}'\n{text}\n")
-        path.chmod(0o755)
-        return path
+        return write_program(path, f"#!/bin/sh
+echo \"$CNI_COMMAND\" >>'{ran}'
+{text}
+")
 
     def plugin(self, name: str, *versions: str) -> Path:
         answer = json.dumps({"cniVersion": "1.0.0", "supportedVersions": versions})
@@ -73,7 +75,6 @@ def test_nothing_is_run_but_ipvlan_and_the_ipam_plugins_that_are_named(machine: 
     for name in ("static", "host-local", "dhcp", "ipvlan"):
         machine.plugin(name, "1.0.0")
     other = machine.directory / "other"
-    other.mkdir()
     machine.script(other / "ipvlan")
     machine.doctor(path=f"{machine.plugins}:{other}")
     assert (machine.ran("ipvlan"), machine.ran("static")) == ([""], [])

@@ -11,6 +11,7 @@ from typing import Any
 import click
 import installing
 import pytest
+from doubles import write_program
 from sampling import sample
 
 from cni_ipvlan.cli import options, output, program
@@ -29,9 +30,7 @@ def files(tmp_path: Path) -> Path:
     good = {"cniVersion": "1.1.0", "name": "net", "type": "ipvlan", "ipam": {"type": "static"}}
     (tmp_path / "good.conf").write_text(json.dumps(good))
     (tmp_path / "bad.conf").write_text(json.dumps({**good, "mode": "l9"}))
-    ipam = tmp_path / "static"
-    ipam.write_text("#!/bin/sh\n")
-    ipam.chmod(0o755)
+    write_program(tmp_path / "static", "#!/bin/sh\n")
     return tmp_path
 
 

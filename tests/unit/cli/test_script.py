@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from doubles import write_program
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from shells import paste_into
@@ -56,9 +57,7 @@ def test_script_of_a_bundle_uses_its_programs_and_leaves_path_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = tmp_path / "it's"
-    (bundle / "programs").mkdir(parents=True)
-    (bundle / "programs/ip").write_text("#!/bin/sh\necho the bundle\\'s")
-    (bundle / "programs/ip").chmod(0o755)
+    write_program(bundle / "programs/ip", "#!/bin/sh\necho the bundle\\'s")
     monkeypatch.setattr("sys.prefix", str(bundle))
     text = shell(Command(("sh", "-c", "ip")), verb="DEL")
     assert run(text + '\nexec echo "$PATH"\n') == f"the bundle's\n{os.environ['PATH']}\n"
@@ -87,12 +86,13 @@ def test_a_shell_gets_any_argument_as_it_is(words: list[str], purpose: str) -> N
 
 
 def test_input_and_parameters_reach_the_command(tmp_path: Path) -> None:
-    program = tmp_path / "plugin"
-    program.write_text(f"#!/bin/sh\ncd '{tmp_path}'; env >env; cat >stdin; echo noise\n")
-    program.chmod(0o755)
+    script = f"#!/bin/sh
+cd '{tmp_path}'; env >env; cat >stdin; echo noise
+"
+    plugin = write_program(tmp_path / "plugin", script)
     stdin = json.dumps({"a": ["it's\n$x", 1]}, indent=4).encode()
     variables = {"CNI_ARGS": "A=1;B=it's", "CNI_X": ""}
-    step = shell(Command((str(program),), "ask it", stdin=stdin, environment=variables))
+    step = shell(Command((str(plugin),), "ask it", stdin=stdin, environment=variables))
     done = subprocess.run(["sh"], input=step, capture_output=True, text=True, check=True)
     assert (json.loads(done.stdout), done.stderr) == (RESULT, "noise\n")
     assert json.loads((tmp_path / "stdin").read_text()) == json.loads(stdin)
