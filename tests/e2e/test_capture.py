@@ -56,9 +56,8 @@ def test_each_call_leaves_a_file(scene: Scene, calls: Path) -> None:
     verbs = [match[1] for match in (NAME.fullmatch(file.name) for file in files) if match]
     assert verbs == ["ADD", "CHECK", "DEL"]
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
-    assert not [
-        file for file in files if "\x1b" in file.read_text() or "secret" in file.read_text()
-    ]
+    texts = [file.read_text() for file in files]
+    assert not [text for text in texts if "\x1b" in text or "secret" in text]
     add, check, delete = captures(calls)
     path = {"CNI_PATH": scene.fake.path}
     assert add["environment"] == call_environment("ADD", scene.one, CNI_ARGS=ARGS, **path)
@@ -117,9 +116,7 @@ def test_a_call_that_is_stopped_is_captured(
         assert out.startswith("status 1; the recorded call was killed\n"), err
 
 
-def test_an_answer_that_the_runtime_did_not_get_is_not_captured(
-    scene: Scene, ipvlan: Executable, calls: Path
-) -> None:
+def test_an_answer_that_got_lost_is_left_out(scene: Scene, ipvlan: Executable, calls: Path) -> None:
     with Path("/dev/full").open("wb") as full:
         subprocess.run(
             [ipvlan.path],
@@ -149,27 +146,18 @@ def test_the_oldest_files_are_removed(scene: Scene, calls: Path) -> None:
     assert len(list(calls.iterdir())) == 3
 
 
-@pytest.mark.parametrize(
-    ("directory", "why"),
-    [
-        ("/etc", "may only name what lies directly in"),
-        ("open", "only root may be able to write to it"),
-        ("l", "only root may be able to write to it"),
-    ],
-)
-def test_a_network_can_not_have_files_written_elsewhere(
-    scene: Scene, calls: Path, directory: str, why: str
-) -> None:
+def test_a_network_can_not_have_files_written_elsewhere(scene: Scene, calls: Path) -> None:
     """As its logFile, of which tests/unit has every spelling and obstacle."""
     (LOGS / "l").symlink_to("/etc")
-    (LOGS / "open").mkdir(0o700)
-    (LOGS / "open").chmod(0o777)
     before = sorted(Path("/etc").iterdir())
-
-    (said,) = scene.add(captureDir=directory, **PATH).stderr.splitlines()
-
-    assert f"cannot capture the call in {directory!r}: " in said
-    assert why in said
+    for directory, why in (
+        ("/etc", "may only name what lies directly in"),
+        ("l", "only root may be able to write to it"),
+    ):
+        (said,) = scene.add(captureDir=directory, **PATH).stderr.splitlines()
+        assert said.startswith(f"one net1: cannot capture the call in {directory!r}: ")
+        assert why in said
+        scene.one.ip("link delete dev net1")
     assert sorted(Path("/etc").iterdir()) == before
     assert not [path for path in LOGS.rglob("*") if path.is_file()]
 
@@ -220,9 +208,8 @@ def test_a_call_is_made_again(scene: Scene, calls: Path, person: Person) -> None
 
 def test_a_failure_is_captured_and_reproduced(scene: Scene, calls: Path, person: Person) -> None:
     routes = [{"dst": "0.0.0.0/0", "gw": "10.9.0.1"}]
-    answer = scene.runtime.add(
-        scene.one, captured(ipam=static("10.1.0.2/24", routes=routes)), **PATH
-    )
+    conf = captured(ipam=static("10.1.0.2/24", routes=routes))
+    answer = scene.runtime.add(scene.one, conf, **PATH)
     assert answer.error()["code"] == 107
     (capture,) = captures(calls)
     assert (capture["status"], capture["answer"]) == (1, answer.stdout.decode())
@@ -247,10 +234,8 @@ def test_another_container_can_be_named(scene: Scene, calls: Path, person: Perso
     conf = captured(ipam=scene.ipam(ips=["10.1.0.9/24"]))
     scene.runtime.add(scene.one, conf, **PATH).error()  # without CNI_PATH to it
     file = the_capture(calls, person)
-
     options = f"--netns {scene.two.path} --cni-path {scene.fake.directory}"
     out = person.succeeds(f"ipvlan replay {file} {options}", CNI_NETNS="/x", CNI_ARGS="A=b")
-
     assert out.startswith("status 0; recorded was 1\n")
     assert scene.two.addresses("net1") == ["10.1.0.9/24"]
     assert "net1" not in scene.one.links()

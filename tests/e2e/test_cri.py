@@ -1,30 +1,23 @@
 """Pods as the kubelet has them made: through containerd's Container Runtime Interface (CRI)."""
 
 import json
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import images
 import lab
 import pytest
 from containerd import (
-    BIN_DIR,
     CONFIGURATION,
     CTR,
     KUBERNETES,
-    NETWORK,
     SANDBOX_IMAGE,
     SOCKET,
     Containerd,
     assert_nothing_is_left,
-    leases,
     running,
 )
 from cri import Cri, Pod
-from doubles import FakeIpam
 from executable import Executable
 from grpclib.exceptions import GRPCError
 
@@ -69,8 +62,8 @@ def test_pods_reach_each_other_outlive_the_runtime_and_go(containerd: Containerd
     assert_nothing_is_left(containerd.node)
 
     lives, lost = cri.run_pod("lives"), cri.run_pod("lost")
-    assert len(leases()) == 2
-    assert {cri.address(lives), cri.address(lost)} == leases()
+    assert len(containerd.node.leases()) == 2
+    assert sorted(map(cri.address, (lives, lost))) == containerd.node.leases()
     ping(cri, lives, lost)
 
     containerd.stop()
@@ -81,34 +74,18 @@ def test_pods_reach_each_other_outlive_the_runtime_and_go(containerd: Containerd
 
     # The kubelet's order: the old sandbox is removed when the new one is there.
     cri.stop(lost)
-    assert leases() == {cri.address(lives)}
+    assert containerd.node.leases() == [cri.address(lives)]
     again = cri.run_pod("lost", attempt=1)
     cri.remove(lost)
-    assert leases() == {cri.address(lives), cri.address(again)}
+    assert containerd.node.leases() == sorted(map(cri.address, (lives, again)))
     ping(cri, again, lives)
 
     for pod in (lives, again):
         cri.stop(pod)
         cri.stop(pod)  # again, as the kubelet does
-    assert leases() == set()
+    assert containerd.node.leases() == []
     for pod in (lives, again):
         cri.remove(pod)
-    assert_nothing_is_left(containerd.node)
-
-
-def test_containerd_1_7_knows_neither_status_nor_results_of_1_1_0(
-    containerd: Containerd, cri: Cri, fake_ipam: FakeIpam
-) -> None:
-    fake_ipam.answers("STATUS", {"code": 50, "msg": "not now"}, status=1)
-    fake_ipam.answers("ADD", {"cniVersion": "1.1.0", "ips": [{"address": "10.1.0.9/24"}]})
-    shutil.copy(fake_ipam.program, BIN_DIR)
-    assert cri.network_ready() == (True, "")
-    with configuration(cri, version="1.1.0", ipam=fake_ipam.conf):
-        assert cri.network_ready() == (True, "")
-        with pytest.raises(GRPCError, match="unsupported CNI result version"):
-            cri.run_pod("one")
-    assert fake_ipam.calls == ["ADD", "DEL"]
-    assert cri.pods() == []
     assert_nothing_is_left(containerd.node)
 
 
@@ -121,7 +98,7 @@ def test_ctr_attaches_its_containers_too(containerd: Containerd, root: Path) -> 
     lab.wait_until(lambda: "STOPPED" in lab.run(*CTR, "task", "list"))
     for words in ("task delete c1", "container delete c1"):
         lab.run(*CTR, *words.split())
-    assert len(leases()) == 1  # which ctr forgets
+    assert len(containerd.node.leases()) == 1  # which ctr forgets
     (leftover,) = json.loads(lab.run(Executable().path, "show", "--json"))["leftovers"]
     assert (leftover["kind"], leftover["interface"]) == ("record", "eth0")
     about = ("--netns", leftover["netns"], "--ifname", "eth0", "--container-id", "default-c1")
@@ -145,22 +122,6 @@ def ctr_run(how: str, root: Path, *command: str) -> str:
     usr = ("--mount", "type=bind,src=/usr,dst=/usr,options=rbind:ro", "--rootfs", str(root))
     path = ("/usr/bin/env", "PATH=/usr/sbin:/usr/bin")
     return lab.run(*CTR, "run", how, "--cni", *usr, "c1", *path, *command)
-
-
-@contextmanager
-def configuration(cri: Cri, *, version: str, ipam: dict[str, Any]) -> Iterator[None]:
-    """Have another configuration on the node, until the end; the network is not ready without."""
-    aside = CONFIGURATION.rename(CONFIGURATION.with_suffix(".aside"))
-    try:
-        lab.wait_until(lambda: cri.network_ready() == (False, "NetworkPluginNotReady"))
-        plugin = {**NETWORK["plugins"][0], "ipam": ipam}
-        CONFIGURATION.write_text(
-            json.dumps({**NETWORK, "cniVersion": version, "plugins": [plugin]})
-        )
-        lab.wait_until(lambda: cri.network_ready().status)
-        yield
-    finally:
-        aside.rename(CONFIGURATION)
 
 
 def ping(cri: Cri, pod: Pod, other: Pod) -> None:

@@ -65,7 +65,7 @@ CONTAINERS = {"front": "web", "back": "db"}
 
 
 @pytest.mark.parametrize("title", SECTIONS)
-def test_commands_of_a_section_print_what_it_shows(
+def test_commands_print_what_is_shown(
     node: Node, runtime: Runtime, person: Person, title: str
 ) -> None:
     node.master_on_a_wire().ip("address add 10.1.0.1/24 dev eth0")

@@ -55,7 +55,6 @@ def is_newer() -> bool:
 
 
 def impatient() -> list[str]:
-    """Return options for a daemon that soon gives up."""
     return ["-timeout", "500ms", "-resendmax", "1s", *(["-resendtimeout", "8s"] * is_newer())]
 
 
@@ -88,10 +87,8 @@ def test_containers_have_their_own_leases_renew_and_release_them(
             wait_until(lambda: neighbour.announced() == list(map(address, results.values())))
         assert results["one"]["interfaces"][0]["mac"] == results["two"]["interfaces"][0]["mac"]
         # The hardware address is the same, so only the client identifier distinguishes them.
-        assert leases() == {
-            address(results["one"]): "\0one/net/net1",
-            address(results["two"]): "\0two/net/net1",
-        }
+        identifiers = {address(results[name]): f"\0{name}/net/net1" for name in results}
+        assert leases() == identifiers
         for name, container in containers.items():
             assert container.addresses("net1") == [f"{address(results[name])}/24"]
             container.run("ping", "-c", "1", "-W", "5", SERVER)
@@ -102,7 +99,7 @@ def test_containers_have_their_own_leases_renew_and_release_them(
     assert "network is down" not in log.read_text()
 
 
-def test_a_lease_is_released_even_if_the_namespace_was_removed_but_not_by_another_daemon(
+def test_a_lease_is_released_if_the_namespace_was_removed(
     scene: Scene, wire: Space, tmp_path: Path
 ) -> None:
     container, other = scene.one, scene.two
@@ -166,7 +163,7 @@ def test_without_tc_broadcasts_are_heard(scene: Scene, cable: Space, tmp_path: P
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["l3", "l3s"])
-def test_without_a_server_or_broadcasts_it_is_said_how_often_it_was_asked(
+def test_without_a_server_it_is_said_how_often_it_was_asked(
     scene: Scene, wire: Space, ipvlan: Executable, tmp_path: Path, mode: str
 ) -> None:
     scene.host.ip("link add name eth1 up type veth peer name silent netns neighbour")

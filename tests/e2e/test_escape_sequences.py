@@ -59,7 +59,6 @@ def test_no_command_prints_them(odd: str, person: Person) -> None:
     person.writes(network(mode=ODD, **{ODD: 1}), "wrong.conf")
     for line in sample(LINES, 4):
         _, out, err = person.types(line)
-
         printed = (out + err).split("\n")
         assert [text for text in printed if not text.isprintable()] == [], line
         assert not any(text.startswith("forged") for text in printed), line

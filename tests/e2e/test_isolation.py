@@ -7,27 +7,16 @@ from scene import Scene
 
 ENVIRONMENTS: dict[str, dict[str, str]] = {
     "nothing but CNI": {},
-    "odd": {
-        "LC_ALL": "C",
-        "LANG": "tlh_KX",
-        "PYTHONUTF8": "0",
-        "LANGUAGE": "de",
-        "PATH": "",
-        "IFS": "/",
-    },
+    "odd": {"LC_ALL": "C", "LANG": "tlh_KX", "PYTHONUTF8": "0", "LANGUAGE": "de", "PATH": ""},
 }
 
 
 # tests/node/test_installing.py has environments and directories that mean harm.
 @pytest.mark.parametrize("case", ENVIRONMENTS)
-def test_no_environment_changes_what_an_add_does(
-    scene: Scene, ipvlan: Executable, case: str
-) -> None:
+def test_no_environment_changes_an_add(scene: Scene, ipvlan: Executable, case: str) -> None:
     name = scene.node.master("ünï")  # whatever the locale, names are in UTF-8
-
     environment = call_environment("ADD", scene.one, CNI_IFNAME=name, **ENVIRONMENTS[case])
     answer = ipvlan(environment, stdin_of(network(master=name)))
-
     result = answer.result()
     assert result["interfaces"][0]["name"] == name
     assert result["ips"] == [{"interface": 0, "address": "10.1.0.2/24"}]

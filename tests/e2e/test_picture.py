@@ -10,11 +10,8 @@ from people import Person
 from runtime import network, static
 
 PICTURE = Path(__file__).resolve().parents[2] / "docs/session.svg"
-LINES = (
-    "ipvlan show",
-    "ipvlan add -c back.conf --netns db --ifname net2",
-    "ipvlan trace web db | grep -v ^ok",
-)
+ADD = "ipvlan add -c back.conf --netns db --ifname net2"
+LINES = ("ipvlan show", ADD, "ipvlan trace web db | grep -v ^ok")
 VOLATILE = re.compile(r"fe80::[0-9a-f:]+")  # different each time
 
 

@@ -24,7 +24,6 @@ DEAF = {
 def test_add_undoes_everything_if_unread(scene: Scene, ipvlan: Executable, deaf: str) -> None:
     with scene.unchanged():
         status, stderr = redirected(ipvlan, "ADD", scene.one.path, DEAF[deaf])
-
     assert status == 1, stderr
     assert stderr
 
@@ -40,10 +39,7 @@ def test_add_may_lack_stderr_and_delete_stdout(scene: Scene, ipvlan: Executable)
 
 
 def redirected(ipvlan: Executable, verb: str, netns: str, redirections: str) -> tuple[int, bytes]:
-    """Call with redirections of bash; return the exit status and what is on stderr.
-
-    Descriptor 4 is a pipe without a reader.
-    """
+    """Call with redirections of bash; 4 is a pipe without a reader. Return status and stderr."""
     reader, writer = os.pipe()
     os.close(reader)
     script = f"exec 4>&{writer}; exec {shlex.quote(ipvlan.path)} {redirections}"

@@ -15,9 +15,6 @@ from patience import patient
 # the number, kind and name of its fields. An enum goes over the wire as an int32 does.
 _PACKAGE = "runtime.v1"
 _MESSAGES = """
-StatusRequest; StatusResponse, 1 RuntimeStatus status
-RuntimeStatus, 1 RuntimeCondition* conditions
-RuntimeCondition, 1 string type, 2 bool status, 3 string reason, 4 string message
 PodSandboxMetadata, 1 string name, 2 string uid, 3 string namespace, 4 uint32 attempt
 PodSandboxConfig, 1 PodSandboxMetadata metadata, 8 LinuxPodSandboxConfig linux
 LinuxPodSandboxConfig
@@ -72,13 +69,6 @@ class Pod(NamedTuple):
     container: str = ""
 
 
-class Condition(NamedTuple):
-    """One of the things that must be so before the kubelet lets pods onto a node."""
-
-    status: bool
-    reason: str
-
-
 class Cri:
     """A client of the runtime that listens at ``socket``; ``image`` is that of all containers."""
 
@@ -89,26 +79,16 @@ class Cri:
     def wait_until_ready(self) -> None:
         lab.wait_until(self._knows_image)
 
-    def network_ready(self) -> Condition:
-        answer = self._call("Status")
-        return next(
-            Condition(each.status, each.reason)
-            for each in answer.status.conditions
-            if each.type == "NetworkReady"
-        )
-
     def run_pod(self, name: str, attempt: int = 0) -> Pod:
         """Have a pod made; ``attempt`` counts the sandboxes that it had before."""
         about = {"name": name, "uid": f"uid-{name}", "namespace": "default", "attempt": attempt}
         config = {"metadata": about, "linux": {}}
         sandbox = self._call("RunPodSandbox", config=config).pod_sandbox_id
+        about_one = {"metadata": {"name": "one", "attempt": attempt}}
         container = self._call(
             "CreateContainer",
             pod_sandbox_id=sandbox,
-            config={
-                "metadata": {"name": "one", "attempt": attempt},
-                "image": {"image": self._image},
-            },
+            config={**about_one, "image": {"image": self._image}},
             sandbox_config=config,
         ).container_id
         self._call("StartContainer", container_id=container)
@@ -132,7 +112,6 @@ class Cri:
         self._call("RemovePodSandbox", pod_sandbox_id=pod.sandbox)
 
     def pods(self) -> list[Pod]:
-        """Return all pods, also those that don't run, without their containers."""
         return [Pod(each.id) for each in self._call("ListPodSandbox").items]
 
     def _status(self, pod: Pod) -> Any:
