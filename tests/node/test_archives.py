@@ -27,7 +27,6 @@ READING = ("test_documents.py",)
 
 @pytest.fixture(scope="module")
 def wheel(wheels: Path) -> dict[str, bytes]:
-    """What pip makes of a checkout."""
     return members(wheels)
 
 
@@ -66,31 +65,24 @@ def metadata(wheel: dict[str, bytes]) -> Message:
     return Parser().parsestr(wheel[name].decode())
 
 
-def test_wheel_holds_the_package_the_launcher_and_nothing_else(wheel: dict[str, bytes]) -> None:
+def test_wheel_holds_package_launcher_and_documents(wheel: dict[str, bytes], wheels: Path) -> None:
     package = {name for name in wheel if not name.startswith("cni_ipvlan-")}
-    assert package == package_files()
-    assert {name: wheel[name] for name in package} == contents(package)
+    files = filter(Path.is_file, (CHECKOUT / "cni_ipvlan").rglob("*"))
+    ours = {str(each.relative_to(CHECKOUT)): each for each in files if each.suffix != ".pyc"}
+    assert {name: wheel[name] for name in package} == {
+        name: path.read_bytes() for name, path in ours.items()
+    }
     data = {name.partition(".data/")[2]: name for name in wheel if ".data/" in name}
     assert data.keys() == {"scripts/ipvlan", *DOCUMENTS}
     assert wheel[data["scripts/ipvlan"]] == (CHECKOUT / "scripts/ipvlan").read_bytes()
     others = {name.rpartition("dist-info/")[2] for name in wheel} - package - {*data.values()}
     metadata = {"METADATA", "WHEEL", "RECORD", "top_level.txt", "licenses/LICENSE"}
     assert others == metadata
-
-
-def test_wheel_has_the_manual_and_completions(wheel: dict[str, bytes]) -> None:
-    page, *completions = (
-        next(content for name, content in wheel.items() if name.endswith(each))
-        for each in DOCUMENTS
-    )
+    page, *completions = (wheel[data[name]] for name in DOCUMENTS)
     assert b".SS doctor" in page
     assert all(b"_IPVLAN_COMPLETE" in each for each in completions)
-
-
-def test_launcher_is_executable(wheels: Path) -> None:
     with zipfile.ZipFile(next(wheels.glob("cni_ipvlan-*.whl"))) as archive:
-        entries = archive.infolist()
-    (launcher,) = (each for each in entries if each.filename.endswith("/scripts/ipvlan"))
+        launcher = archive.getinfo(data["scripts/ipvlan"])
     assert launcher.external_attr >> 16 & 0o777 == 0o755
 
 
@@ -141,10 +133,7 @@ def test_every_way_of_building_makes_the_same_wheel(
 
 
 def test_no_wheel_names_an_interpreter_but_the_shell(wheel: dict[str, bytes]) -> None:
-    """One that was built in an environment for the purpose would name that, which is in /tmp.
-
-    Whoever makes it there again would have root execute it.
-    """
+    """One built in an environment would name that, in /tmp, where anybody may make it again."""
     heads = {name: content.split(b"\n")[0] for name, content in wheel.items()}
     named = {name: head for name, head in heads.items() if head.startswith(b"#!")}
     assert list(named.values()) == [b"#!/bin/sh"], named
@@ -204,15 +193,5 @@ def same(one: Path, other: Path) -> bool:
 
 
 def members(folder: Path) -> dict[str, bytes]:
-    """Return what the project's wheel in a folder holds."""
     with zipfile.ZipFile(next(folder.glob("cni_ipvlan-*.whl"))) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
-
-
-def package_files() -> set[str]:
-    files = (path for path in (CHECKOUT / "cni_ipvlan").rglob("*") if path.is_file())
-    return {str(path.relative_to(CHECKOUT)) for path in files if path.suffix != ".pyc"}
-
-
-def contents(names: set[str]) -> dict[str, bytes]:
-    return {name: (CHECKOUT / name).read_bytes() for name in names}

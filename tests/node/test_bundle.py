@@ -17,7 +17,17 @@ import documents
 import pytest
 from doubles import stand_in, write_program
 from image_layout import ARCHITECTURE
-from installing import AS_ROOT, CHECKOUT, assert_serves, installer, places, plugin, run, tree
+from installing import (
+    AS_ROOT,
+    CHECKOUT,
+    assert_serves,
+    installer,
+    places,
+    plugin,
+    refusal,
+    run,
+    tree,
+)
 
 BUILD = "scripts/build-bundle"
 LAB = CHECKOUT / "scripts/lab-kernel"
@@ -56,7 +66,7 @@ def test_archive_is_one_directory_that_is_roots(archives: list[Path]) -> None:
     assert {each.type for each in entries} == {tarfile.DIRTYPE, tarfile.REGTYPE}
 
 
-def test_no_file_names_a_directory_of_its_builder(
+def test_no_file_names_its_builder(
     archives: list[Path], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     content = lzma.decompress(archives[0].read_bytes())
@@ -117,9 +127,7 @@ def test_it_serves_wherever_it_is(bundle: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["a directory", "through a link"])
-def test_it_installs_itself_on_a_node_without_python(
-    bundle: Path, tmp_path: Path, prefix: str
-) -> None:
+def test_it_installs_itself_without_python(bundle: Path, tmp_path: Path, prefix: str) -> None:
     if prefix == "through a link":
         (tmp_path / "there").mkdir()
         (tmp_path / "prefix").symlink_to("there")
@@ -205,7 +213,7 @@ def assert_answers(bundle: Path, kind: int, limit: int) -> dict[str, Any]:
 def test_directory_as_standard_input_is_reported(bundle: Path, tmp_path: Path) -> None:
     directory = os.open(tmp_path, os.O_RDONLY)
     try:
-        answer = refusal([bundle / "bin/ipvlan"], stdin=directory)
+        answer = refusal(bundle / "bin/ipvlan", stdin=directory)
     finally:
         os.close(directory)
     assert answer["msg"] == "cannot start ipvlan: standard input is a directory"
@@ -214,7 +222,7 @@ def test_directory_as_standard_input_is_reported(bundle: Path, tmp_path: Path) -
 def test_copy_without_its_bundle_is_reported(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     copy = Path(shutil.copy(bundle / "bin/ipvlan", tmp_path / "bin"))
-    answer = refusal([copy])
+    answer = refusal(copy)
     assert "the rest of its bundle is not where it was unpacked" in answer["msg"]
     assert "instead of copying it" in answer["details"]
     done = run(copy, "--help")
@@ -225,16 +233,7 @@ def test_copy_without_its_bundle_is_reported(bundle: Path, tmp_path: Path) -> No
 def test_directory_that_the_loader_can_not_take_is_reported(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "a:b/bin").mkdir(parents=True)
     copy = Path(shutil.copy(bundle / "bin/ipvlan", tmp_path / "a:b/bin"))
-    assert "with one of :;$ in its name" in refusal([copy])["msg"]
-
-
-def refusal(command: list[Path], stdin: int = subprocess.DEVNULL) -> dict[str, Any]:
-    """Return the error that a runtime gets from a launcher that can't start anything."""
-    done = subprocess.run(command, env=VERSION, stdin=stdin, check=False, capture_output=True)
-    assert (done.returncode, done.stderr) == (1, b"")
-    error: dict[str, Any] = json.loads(done.stdout)
-    assert (error["cniVersion"], error["code"]) == ("1.0.0", 5)
-    return error
+    assert "with one of :;$ in its name" in refusal(copy)["msg"]
 
 
 @pytest.mark.slow
@@ -248,8 +247,16 @@ def test_it_works_in_a_root_that_has_nothing_else_or_busybox(
     subprocess.run(unpacking, check=True)
     (root / "opt" / bundle.name).rename(root / "opt/bundle")
     found = json.loads(subprocess.check_output([LAB, sys.executable, USE, root], text=True))
-    assert_used(found.pop("runtime"), number=2, path="/usr/sbin:/bin")
-    assert_used(found.pop("hostile"), number=4, path="/run/evil")
+    used = found.pop("runtime")
+    assert "1.1.0" in used.pop("versions")
+    addresses = ["10.1.1.2/24", "fd00:1::2/64"]
+    assert used == {
+        "addresses": addresses,
+        "has": addresses,
+        "path of IPAM": "/usr/sbin:/bin",
+        "printed by CHECK and DEL": "",
+        "left": [],
+    }
     person = found.pop("person")
     assert len(person["doctor"]) > 10
     assert [line for line in person.pop("doctor") if not line.startswith("ok ")] == []
@@ -257,18 +264,6 @@ def test_it_works_in_a_root_that_has_nothing_else_or_busybox(
     assert filtered.split()[:4] == ["ok", "ipam", "tc", "can"]
     assert person == {"has": ["10.1.1.3/24", "fd00:1::3/64"], "shown": ["10.1.1.3/24"], "left": []}
     assert found == {"changed": []}
-
-
-def assert_used(found: dict[str, Any], number: int, path: str) -> None:
-    addresses = [f"10.1.1.{number}/24", f"fd00:1::{number}/64"]
-    assert "1.1.0" in found.pop("versions")
-    assert found == {
-        "addresses": addresses,
-        "has": addresses,
-        "path of IPAM": path,
-        "printed by CHECK and DEL": "",
-        "left": [],
-    }
 
 
 @pytest.fixture(scope="module")

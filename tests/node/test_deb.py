@@ -64,7 +64,15 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def package(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(clone, tmp_path_factory.mktemp("dist"))
+    """Build it on a machine that has what it depends on only in older versions, and is told so."""
+    place = tmp_path_factory.mktemp("dist")
+    path = {"PATH": stand_in(place / "path", "apt-cache", "echo '  Candidate: 1.0'")}
+    printed = subprocess.check_output(
+        [clone / BUILD, "--output", place], env={**os.environ, **path}, text=True
+    )
+    assert "to install it" not in printed
+    assert printed.endswith("has what it depends on only in older versions\n")
+    return next(place.glob("*.deb"))
 
 
 @pytest.fixture(scope="module")
@@ -72,11 +80,8 @@ def debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Have a small Debian that has everything but the package, and in /debs its rival's."""
     directory = tmp_path_factory.mktemp("debian") / "root"
     keep = f"mkdir $1/debs && cp $1/var/cache/apt/archives/{RIVAL}_*.deb $1/debs"
-    options = [
-        "--variant=essential",
-        f"--include=mount,{DEPENDENCIES},{RIVAL}",
-        f"--customize-hook={keep}",
-    ]
+    options = ["--variant=essential", f"--include=mount,{DEPENDENCIES},{RIVAL}"]
+    options.append(f"--customize-hook={keep}")
     with roots.made(directory, "trixie", *options) as root:
         yield root
 
@@ -88,9 +93,7 @@ def test_package_is_clean_and_its_overrides_have_reasons(package: Path) -> None:
     assert overrides.startswith("# ")
 
 
-def test_same_commit_gives_the_same_package_and_the_command_that_installs_it(
-    package: Path, clone: Path, tmp_path: Path
-) -> None:
+def test_same_commit_gives_the_same_package(package: Path, clone: Path, tmp_path: Path) -> None:
     other, output = tmp_path / "other", tmp_path / "a directory"
     git(tmp_path, "clone", "--quiet", clone, other)
     if os.geteuid() == 0:  # root builds from a clone of another user
@@ -104,18 +107,7 @@ def test_same_commit_gives_the_same_package_and_the_command_that_installs_it(
     assert shlex.split(command) == [*sudo, "apt-get", "install", str(built)]
 
 
-def test_a_machine_that_is_too_old_for_the_package_is_told(clone: Path, tmp_path: Path) -> None:
-    path = {"PATH": stand_in(tmp_path, "apt-cache", "echo '  Candidate: 1.0'")}
-    printed = subprocess.check_output(
-        [clone / BUILD, "--output", tmp_path], env={**os.environ, **path}, text=True
-    )
-    assert "to install it" not in printed
-    assert printed.endswith("has what it depends on only in older versions\n")
-
-
-def test_documents_manual_and_completions_are_where_debian_has_them(
-    package: Path, tmp_path: Path
-) -> None:
+def test_documents_are_where_debian_has_them(package: Path, tmp_path: Path) -> None:
     subprocess.run(["dpkg-deb", "--extract", package, tmp_path], check=True)
     share = tmp_path / "usr/share"
     assert b".SS doctor" in gzip.decompress((share / "man/man8/ipvlan.8.gz").read_bytes())
@@ -154,12 +146,11 @@ def test_dependencies_are_those_of_setup_cfg(package: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="making a Debian needs root")
-def test_installed_used_upgraded_and_removed(
-    package: Path, clone: Path, debian: Path, tmp_path: Path
-) -> None:
+def test_use_upgrade_and_removal(package: Path, clone: Path, debian: Path, tmp_path: Path) -> None:
     git(tmp_path, "clone", "--quiet", clone, "later")
     commit(tmp_path / "later")
-    later = build(tmp_path / "later", tmp_path)
+    subprocess.run([tmp_path / "later" / BUILD, "--output", tmp_path], check=True)
+    (later,) = tmp_path.glob("cni-ipvlan_*_all.deb")
     for each in (package, later, SCENARIO, SCENARIO.with_name("scenario.sh")):
         shutil.copy(each, debian)
     scenario = [*(f"/{file.name}" for file in (SCENARIO, package, later)), *BEFORE]
@@ -169,15 +160,7 @@ def test_installed_used_upgraded_and_removed(
     done = run(LAB, *within, *scenario, env=plain)
     printed = re.sub(r" +$", "", done.stdout, flags=re.MULTILINE)
     removed = "".join(f"with {place} before, {how}:\n" for place in BEFORE for how in HOW)
-    expected = EXPECTED.format(later=version_of(later), removed=removed)
+    version = subprocess.check_output(["dpkg-deb", "--field", later, "Version"], text=True).strip()
+    expected = EXPECTED.format(later=version, removed=removed)
     assert (printed, done.returncode) == (expected, 0), done.stderr
     assert "cannot open" not in done.stderr  # calls that end while postrm looks at them
-
-
-def build(checkout: Path, directory: Path) -> Path:
-    subprocess.run([checkout / BUILD, "--output", directory], check=True)
-    return next(directory.glob("cni-ipvlan_*_all.deb"))
-
-
-def version_of(package: Path) -> str:
-    return subprocess.check_output(["dpkg-deb", "--field", package, "Version"], text=True).strip()

@@ -44,7 +44,6 @@ def overlay(tmp_path: Path) -> Path:
 
 
 def read(name: str) -> Manifest:
-    """Return a manifest of deploy/."""
     manifest: Manifest = yaml.safe_load((DEPLOY / name).read_text())
     return manifest
 
@@ -70,11 +69,7 @@ def test_manifests_are_what_kubernetes_has_published() -> None:
 
 
 def assert_is_valid(manifest: Manifest) -> None:
-    """Assert that a manifest is as published, and has nothing else.
-
-    Kubernetes has no schema of networks. Theirs, in the working group's
-    network-attachment-definition-client, asks for a string.
-    """
+    """Assert that it is as published, and no more; of a network, that its config is a string."""
     if (manifest["apiVersion"], manifest["kind"]) == NETWORK:
         assert manifest.keys() == {"apiVersion", "kind", "metadata", "spec"}
         assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", manifest["metadata"]["name"])
@@ -129,9 +124,7 @@ def test_overlay_of_the_document_sets_image_and_directory(overlay: Path) -> None
     assert built == [read("namespace.yaml"), wanted]
 
 
-def test_component_for_a_first_network_is_on_the_host_and_has_the_configuration(
-    overlay: Path,
-) -> None:
+def test_component_for_a_first_network_is_on_the_host_and_has_its_file(overlay: Path) -> None:
     overlay.write_text(FIRST + DIRECTORIES)
     (network,) = re.findall(r"^```json\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
     (overlay.parent / "10-ipvlan.conflist").write_text(network)
@@ -157,9 +150,7 @@ def test_kustomize_takes_no_network_of_the_examples(overlay: Path) -> None:
     assert "is not in or below" in done.stderr
 
 
-def test_image_is_called_as_the_daemonset_does_and_has_a_tag_for_the_version(
-    daemonset: Manifest, images: list[Path]
-) -> None:
+def test_image_has_the_daemonsets_name_and_a_tag(daemonset: Manifest, images: list[Path]) -> None:
     (container,) = daemonset["spec"]["template"]["spec"]["containers"]
     index = json.loads(contents(images[0].read_bytes())["index.json"])
     version = images[0].name.removeprefix("cni-ipvlan-").removesuffix(".oci.tar")
@@ -225,9 +216,7 @@ def test_another_program_is_left_alone_unless_told_and_comes_back(found: dict[st
     )
 
 
-def test_pod_is_ready_while_the_plugin_answers_and_shows_what_a_node_has(
-    found: dict[str, Any],
-) -> None:
+def test_pod_is_ready_while_the_plugin_answers_and_shows_a_node(found: dict[str, Any]) -> None:
     assert found["ready"]
     assert not found["ready, without it"]
     assert not found["ready, too early"]  # while the version before answers

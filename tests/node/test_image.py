@@ -16,7 +16,6 @@ ENTRY = CHECKOUT / "scripts/lib/image-entry"
 
 @pytest.fixture(scope="module")
 def image(images: list[Path]) -> Image:
-    """Return the files of the image's layout."""
     return contents(images[0].read_bytes())
 
 
@@ -62,9 +61,7 @@ def test_each_file_comes_after_its_directories_which_anybody_may_enter(images: l
 
 
 @pytest.mark.parametrize("on_stop", ["keep", "remove"])
-def test_signal_while_it_installs_changes_nothing(
-    bundle: Path, tmp_path: Path, on_stop: str
-) -> None:
+def test_signal_during_it_changes_nothing(bundle: Path, tmp_path: Path, on_stop: str) -> None:
     with entry(bundle, tmp_path, "--on-stop", on_stop) as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("copying the bundle")

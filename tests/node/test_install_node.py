@@ -20,6 +20,7 @@ from installing import (
     AS_ROOT,
     CHECKOUT,
     LACKING,
+    answered,
     assert_serves,
     copy_checkout,
     installer,
@@ -76,11 +77,8 @@ class Install:
         self, *options: object, checkout: Path = CHECKOUT, within: Sequence[str] = ()
     ) -> Done:
         argv = [*OFFLINE, *within, str(installer(checkout)), *places(self.node)]
-        return run(
-            *argv,
-            *map(str, options),
-            env={**PIPLESS, "PIP_CONFIG_FILE": os.devnull, "PIP_RETRIES": "0"},
-        )
+        environment = {**PIPLESS, "PIP_CONFIG_FILE": os.devnull, "PIP_RETRIES": "0"}
+        return run(*argv, *map(str, options), env=environment)
 
     def quickly(self, *options: object, **more: Any) -> Done:
         """Install in the way that takes the least time here, for what is the same in each way."""
@@ -99,9 +97,9 @@ class Install:
 
 @pytest.fixture(scope="module")
 def quick(request: pytest.FixtureRequest) -> list[str]:
-    return (
-        ["--wheels", str(request.getfixturevalue("wheels"))] if LACKING else ["--system-packages"]
-    )
+    if not LACKING:
+        return ["--system-packages"]
+    return ["--wheels", str(request.getfixturevalue("wheels"))]
 
 
 @pytest.fixture
@@ -190,7 +188,9 @@ def test_packages_that_are_not_to_be_had_change_nothing(
 
 
 def test_upgrades_fail_no_call_and_keep_the_version_before(upgraded: Upgraded) -> None:
-    node, _, _, answers = upgraded
+    node, install, _, answers = upgraded
+    # Another directory for the same prefix is refused.
+    install.refuses("serves", *install.quick, "--bin-dir", node / "elsewhere")
     assert {path.name for path in (node / "prefix/versions").iterdir()} == {"2", "3"}
     shebang = plugin(node).read_text().splitlines()[0]  # starts Python directly and isolated
     assert shebang == f"#!{node}/prefix/versions/3/bin/python3 -IXutf8"
@@ -215,11 +215,6 @@ def test_interpreter_of_an_older_version_hands_over(upgraded: Upgraded) -> None:
     assert json.loads(done.stdout)["supportedVersions"]
 
 
-def test_other_directory_for_the_same_prefix_is_refused(upgraded: Upgraded) -> None:
-    install = upgraded.install
-    install.refuses("serves", *install.quick, "--bin-dir", upgraded.node / "elsewhere")
-
-
 def test_version_that_does_not_answer_changes_nothing(
     node: Path, install: Install, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -242,13 +237,12 @@ BEFORE = {
 
 
 @pytest.mark.parametrize("what", BEFORE)
-def test_what_was_in_its_place_is_kept_and_restored(
-    node: Path, install: Install, what: str
-) -> None:
+def test_what_was_in_its_place_comes_back(node: Path, install: Install, what: str) -> None:
     put_other_plugin(node)
     plugin(node).rename(plugin(node).with_name("other"))
     script, needs_force = BEFORE[what]
     subprocess.run(["sh", "-ec", script], cwd=plugin(node).parent, check=True)
+    (node / "prefix/share/man").mkdir(parents=True)  # a prefix with nothing but directories is fine
     before = tree(node)
     if needs_force:
         install.refuses("--force", *install.quick)
@@ -258,13 +252,14 @@ def test_what_was_in_its_place_is_kept_and_restored(
     assert not plugin(node).is_symlink()
     assert install("--uninstall").returncode == 0
     assert tree(node) == before
+    shutil.rmtree(node / "prefix")
 
 
 @pytest.mark.parametrize(
     ("place", "mode", "words"),
     [("cni/bin", 0o555, "cannot write to"), ("cni/bin/ipvlan", 0, "cannot keep the former")],
 )
-def test_what_another_user_protects_is_named_and_changes_nothing(
+def test_what_is_protected_is_named(
     node: Path, install: Install, place: str, mode: int, words: str
 ) -> None:
     put_other_plugin(node)
@@ -281,9 +276,7 @@ def test_what_another_user_protects_is_named_and_changes_nothing(
 
 @needs_system_packages
 @pytest.mark.parametrize(("size", "step"), [("400k", "copy"), ("1200k", "compile")])
-def test_full_file_system_is_one_sentence_and_changes_nothing(
-    install: Install, size: str, step: str
-) -> None:
+def test_full_file_system_changes_nothing(install: Install, size: str, step: str) -> None:
     full = ("sh", "-c", f'mount -t tmpfs -o size={size} tmpfs /mnt && exec "$@"', "sh")
     sentence = f"cannot {step} the plugin "
     install.refuses(sentence, "--system-packages", "--prefix", "/mnt/prefix", within=full)
@@ -317,9 +310,7 @@ def test_link_to_a_command_that_pip_installed_is_replaced_for_good(
     assert not plugin(node).exists()
 
 
-def test_others_command_manual_and_completions_stay_as_they_are(
-    node: Path, install: Install
-) -> None:
+def test_others_command_and_documents_stay_as_they_are(node: Path, install: Install) -> None:
     theirs = [node / "command/ipvlan", node / "share" / DOCUMENTS[0]]
     for file in theirs:
         file.parent.mkdir(parents=True)
@@ -334,9 +325,7 @@ def test_others_command_manual_and_completions_stay_as_they_are(
         shutil.rmtree(node / name)
 
 
-def test_unusable_places_for_people_are_reported_and_stop_nothing(
-    node: Path, install: Install
-) -> None:
+def test_unusable_places_for_people_are_reported(node: Path, install: Install) -> None:
     unusable = ("--command-dir", "/proc/self/command", "--share-dir", "/proc/self/share")
     assert install.quickly(*unusable).stderr == (
         "cannot put a link to the command ipvlan into /proc/self/command\n"
@@ -345,7 +334,7 @@ def test_unusable_places_for_people_are_reported_and_stop_nothing(
     assert versions_answered(node)
 
 
-def test_missing_ipam_plugins_are_copied_and_renewed_unless_somebody_has_changed_them(
+def test_missing_ipam_plugins_are_copied_and_renewed_unless_changed(
     node: Path, install: Install
 ) -> None:
     directory = plugin(node).parent
@@ -367,7 +356,7 @@ def test_missing_ipam_plugins_are_copied_and_renewed_unless_somebody_has_changed
     assert {each.name for each in directory.iterdir()} == {"static", "dhcp"}
 
 
-def test_ipam_plugins_are_also_copied_from_fedoras_directory_and_others_are_named(
+def test_ipam_plugins_in_fedoras_directory_are_copied_and_others_named(
     node: Path, install: Install
 ) -> None:
     done = install.quickly(within=with_plugins("/usr/libexec/cni", "static"))
@@ -378,9 +367,7 @@ def test_ipam_plugins_are_also_copied_from_fedoras_directory_and_others_are_name
     )
 
 
-def test_uninstall_leaves_a_foreign_ipvlan_that_came_later_and_runs_twice(
-    node: Path, install: Install
-) -> None:
+def test_uninstall_runs_twice_and_leaves_what_came_later(node: Path, install: Install) -> None:
     install.quickly()
     plugin(node).unlink()
     plugin(node).write_text(OTHER_PLUGIN)
@@ -389,9 +376,7 @@ def test_uninstall_leaves_a_foreign_ipvlan_that_came_later_and_runs_twice(
         assert plugin(node).read_text() == OTHER_PLUGIN
 
 
-def test_logs_have_a_directory_of_roots_and_stay_if_there_are_any(
-    node: Path, install: Install
-) -> None:
+def test_logs_have_a_directory_of_roots_and_stay(node: Path, install: Install) -> None:
     script = f"""
         quick='{" ".join(install.quick)}'
         logs=/var/log/cni-ipvlan
@@ -502,7 +487,7 @@ def test_uninstalling_leaves_nothing_of_a_run_that_was_killed(
 
 
 @needs_system_packages
-def test_system_packages_that_are_too_old_are_named(
+def test_system_packages_that_are_too_old(
     install: Install, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     copy = copy_checkout(tmp_path_factory.mktemp("demanding"))
@@ -516,15 +501,6 @@ def test_unusable_prefix_is_one_sentence(install: Install) -> None:
     unusable = {"/etc/passwd/x": "cannot make", "/usr": "something else"}
     for prefix, words in {**unusable, "/tmp/" + "x" * 250: "does not answer"}.items():
         install.refuses(words, *install.quick, "--prefix", prefix)
-
-
-def test_prefix_with_nothing_but_directories_is_taken(node: Path, install: Install) -> None:
-    (node / "prefix/share/man").mkdir(parents=True)
-    before = tree(node)
-    install.quickly()
-    assert install("--uninstall").returncode == 0
-    assert tree(node) == before
-    shutil.rmtree(node / "prefix")
 
 
 def test_check_tells_whether_the_plugin_is_there_and_answers(node: Path, install: Install) -> None:
@@ -578,9 +554,7 @@ def programs_of(process: int) -> set[str]:
 
 
 def versions_answered(node: Path) -> list[str]:
-    answer = run(plugin(node), env=VERSION)
-    assert answer.returncode == 0, answer.stderr
-    versions: list[str] = json.loads(answer.stdout)["supportedVersions"]
+    versions: list[str] = answered(plugin(node), "", "/", VERSION)["supportedVersions"]
     return versions
 
 

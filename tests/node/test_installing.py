@@ -1,7 +1,4 @@
-"""Each way in which Python's tools install the project: its command works after all of them.
-
-The Debian package and scripts/install-node have other tests.
-"""
+"""Each way in which Python's tools install the project: its command works after all of them."""
 
 import os
 import subprocess
@@ -29,17 +26,9 @@ WAYS = {
 
 
 # Nor is the command's work changed by any of these.
-ODD = {
-    "PYTHONPLATLIBDIR": "evil",
-    "PYTHONEXECUTABLE": "/bin/false",
-    "PYTHONINSPECT": "1",
-    "PYTHONVERBOSE": "1",
-    "PYTHONWARNINGS": "error",
-    "PYTHONOPTIMIZE": "2",
-    "PYTHONBREAKPOINT": "os.abort",
-    "PYTHONIOENCODING": "utf-16",
-    "CDPATH": "/",
-}
+ODD = {"PYTHONPLATLIBDIR": "evil", "PYTHONEXECUTABLE": "/bin/false", "PYTHONINSPECT": "1"}
+ODD |= {"PYTHONVERBOSE": "1", "PYTHONOPTIMIZE": "2", "PYTHONBREAKPOINT": "os.abort"}
+ODD |= {"PYTHONWARNINGS": "error", "PYTHONIOENCODING": "utf-16", "CDPATH": "/"}
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,4 @@
-"""The lab without its virtual machines: two nodes in miniature, and what can be known of the rest.
-
-tests/vagrant has the lab itself.
-"""
+"""The lab without its virtual machines (tests/vagrant has those): two nodes in miniature."""
 
 import json
 import os
@@ -86,9 +83,7 @@ def test_two_nodes_in_miniature_pass_the_lab_check(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not sampling.is_long(), reason="a check of the check, with --long")
-def test_lab_check_in_a_fresh_clone_fails_when_nodes_do_not_reach_each_other(
-    tmp_path: Path,
-) -> None:
+def test_lab_check_in_a_fresh_clone_fails_when_no_node_reaches_another(tmp_path: Path) -> None:
     copy_checkout(tmp_path)
     script = tmp_path / "scripts/lab-check"
     text = script.read_text().replace("for mode in l2 l3 l3s; do", "for mode in l2; do")

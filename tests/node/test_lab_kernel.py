@@ -1,7 +1,5 @@
 """scripts/lab-kernel: the command's input, and the shell."""
 
-from __future__ import annotations
-
 import os
 import pty
 import select
@@ -143,9 +141,7 @@ def test_without_a_command_a_shell_has_the_terminal(kernel: str) -> None:
         terminal.say("exit\r")
 
 
-def test_a_terminal_that_is_closed_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_closed_terminal_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     with Terminal(str(LAB), "--uml") as terminal:
         terminal.until("(none):")
@@ -213,7 +209,7 @@ class Terminal:
         )
         os.close(inside)
 
-    def __enter__(self) -> Terminal:
+    def __enter__(self) -> "Terminal":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,7 +1,4 @@
-"""scripts/lab-kernel for an ordinary user where there is no user-mode Linux, as on Ubuntu.
-
-That machine is played by a lab: its kernel has ipvlan, and linux.uml is hidden there.
-"""
+"""scripts/lab-kernel for an ordinary user without user-mode Linux, played by a lab."""
 
 import pytest
 from installing import CHECKOUT, run

@@ -85,9 +85,7 @@ def test_image_is_one_index_for_both(archives: list[Path], tmp_path: Path) -> No
     assert heads[ARCHITECTURE] != heads[OTHER]
 
 
-def test_bundles_that_do_not_belong_together_are_refused(
-    archives: list[Path], tmp_path: Path
-) -> None:
+def test_bundles_that_do_not_fit_are_refused(archives: list[Path], tmp_path: Path) -> None:
     other = tmp_path / re.sub(r"git1\.\w+", "git2.0", archives[1].name)
     other.symlink_to(archives[1])
     for more in (archives[0], other):

@@ -41,10 +41,9 @@ def main() -> None:
     """Print a document with one entry for each way of using it."""
     prepare()
     before = tree()
-    found: dict[str, object] = {"runtime": as_runtime({})}
+    found: dict[str, object] = {"runtime": as_runtime()}
     (ROOT / "bin").symlink_to("busybox")
     found["person"] = as_person()
-    found["hostile"] = as_runtime(hostile())
     found["changed"] = sorted(before ^ tree())
     json.dump(found, sys.stdout)
 
@@ -69,13 +68,13 @@ def prepare() -> None:
     there(f"{BUNDLE}/programs/ip", "netns", "add", "c1")
 
 
-def as_runtime(environment: dict[str, str]) -> dict[str, Any]:
-    """Call each verb, with more variables; return the answers, and what the container had."""
-    version = call("VERSION", environment)
-    added = call("ADD", environment)
+def as_runtime() -> dict[str, Any]:
+    """Call each verb; return the answers, and what the container had."""
+    version = call("VERSION")
+    added = call("ADD")
     has = inside()
-    checked = call("CHECK", environment, prevResult=json.loads(added))
-    deleted = call("DEL", environment)
+    checked = call("CHECK", prevResult=json.loads(added))
+    deleted = call("DEL")
     return {
         "versions": json.loads(version)["supportedVersions"],
         "addresses": [each["address"] for each in json.loads(added).get("ips", [])] or added,
@@ -106,36 +105,12 @@ def as_person() -> dict[str, Any]:
     }
 
 
-def hostile() -> dict[str, str]:
-    """Return an environment full of things that must not be heeded."""
-    evil = ROOT / "run/evil"
-    evil.mkdir()
-    for name in ("os", "sh", "site", "sitecustomize", "json"):
-        (evil / f"{name}.py").write_text('raise SystemExit("evil")\n')
-    for name in ("libc.so.6", "libm.so.6", "libz.so.1"):
-        (evil / name).write_bytes(b"evil")
-    (evil / "ip").write_text("#!/bin/sh\necho evil\nexit 1\n")
-    (evil / "ip").chmod(0o755)
-    python = dict.fromkeys(("PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE"), "/run/evil")
-    return {
-        **python,
-        "PYTHONPLATLIBDIR": "evil",
-        "PATH": "/run/evil",
-        "LD_LIBRARY_PATH": "/run/evil",
-        "LD_PRELOAD": "/run/evil/libz.so.1",
-        "LD_DEBUG": "all",
-        "GLIBC_TUNABLES": "glibc.malloc.check=x",
-    }
-
-
-def call(verb: str, environment: dict[str, str], **more: object) -> str:
-    """Call the plugin as a runtime does."""
+def call(verb: str, **more: object) -> str:
     stdin = json.dumps({**NETWORK, **more})
-    return there(PLUGIN, stdin=stdin, **{**CALL, "CNI_COMMAND": verb, **environment})
+    return there(PLUGIN, stdin=stdin, **{**CALL, "CNI_COMMAND": verb})
 
 
 def inside() -> list[str]:
-    """Return the container's addresses of eth0."""
     shown = there(f"{BUNDLE}/programs/ip", "-n", "c1", "-o", "address", "show", *SHOWN)
     return re.findall(r"eth0\s+inet6? (\S+)", shown)
 
@@ -157,13 +132,11 @@ def there(*command: str, stdin: str = "", **environment: str) -> str:
 
 
 def go_there() -> None:
-    """Make the root this process's."""
     os.chroot(ROOT)
     os.chdir("/")
 
 
 def tree() -> set[tuple[str, int, int]]:
-    """Return all that is in /opt."""
     paths = (ROOT / "opt").rglob("*")
     return {(str(each), each.lstat().st_mode, each.lstat().st_mtime_ns) for each in paths}
 

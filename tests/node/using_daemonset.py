@@ -22,7 +22,7 @@ from typing import Any
 import lab
 from containerd import CTR, HOME, SOCKET, Containerd
 from executable import Executable
-from installing import tree
+from installing import answered, tree
 from runtime import Runtime, host_local, network
 
 SETTINGS = f"""
@@ -87,7 +87,8 @@ def replace(first: Image) -> dict[str, object]:
     found: dict[str, object] = {}
     with first.running("--force") as installed:
         installed.wait_for("waiting")
-        found["forced"], found["installed"] = versions(), number()
+        found["forced"] = answered(PLUGIN, "", "/", {"CNI_COMMAND": "VERSION"})["supportedVersions"]
+        found["installed"] = number()
         found["ready"] = installed.is_ready()
         found["doctor"] = first.examine_node()
         PLUGIN.rename("/opt/cni/bin/gone")
@@ -118,9 +119,7 @@ def upgrade(node: lab.Node, first: Image, second: Image) -> dict[str, object]:
         added: list[tuple[int, int, str]] = []
         with ThreadPoolExecutor(3) as pool:
             early = pool.submit(lambda: upgraded.is_ready() and number() == "0.1.0")
-            while len(places) < PODS and not any(
-                start > switched > former for start, _, _ in added
-            ):
+            while len(places) < PODS and not any(each[0] > switched > former for each in added):
                 places += [node.container() for _ in range(4)]
                 added += pool.map(add, range(len(added), len(places)))
                 switched = PLUGIN.stat().st_ctime_ns
@@ -149,9 +148,8 @@ def bring_network(node: lab.Node, image: Image) -> list[object]:
     with image.running("--force", "--on-stop", "remove") as brought:
         brought.wait_for("waiting")
         (given,) = CONFIGURATIONS.iterdir()
-        added = Runtime(Executable(str(PLUGIN))).add(
-            node.container(), json.loads(given.read_text())
-        )
+        brings = json.loads(given.read_text())
+        added = Runtime(Executable(str(PLUGIN))).add(node.container(), brings)
         found = [brought.is_ready(), given.name, added.status]
     return [*found, brought.status, [each.name for each in CONFIGURATIONS.iterdir()]]
 
@@ -172,10 +170,9 @@ class Image:
         self.security = {**pod["securityContext"], **self.described["securityContext"]}
         self.is_on_host = bool(pod.get("hostNetwork"))
         config_map = {"path": str(CONFIG_MAP), "type": "DirectoryOrCreate"}
-        self.directories = {
-            each["name"]: each.get("hostPath", config_map) for each in pod["volumes"]
-        }
-        for each in (each["hostPath"] for each in pod["volumes"] if "hostPath" in each):
+        volumes = pod["volumes"]
+        self.directories = {each["name"]: each.get("hostPath", config_map) for each in volumes}
+        for each in (each["hostPath"] for each in volumes if "hostPath" in each):
             assert each["type"] == "DirectoryOrCreate"
             Path(each["path"]).mkdir(mode=0o755, parents=True, exist_ok=True)
 
@@ -262,7 +259,6 @@ class Container:
         assert is_there, self.process.communicate()[1]
 
     def is_ready(self) -> bool:
-        """Run the readiness probe."""
         return self.execute(*self.ready) == 0
 
     def execute(self, *command: str) -> int:
@@ -272,29 +268,11 @@ class Container:
 
 
 def names() -> set[str]:
-    """Return the names of all images."""
     return set(subprocess.check_output([*CTR, "image", "list", "--quiet"], text=True).split())
 
 
 def number() -> str:
-    """Return the version of the plugin on the node."""
     return subprocess.check_output([PLUGIN, "--version"], text=True).replace(",", "").split()[2]
-
-
-def versions() -> list[str]:
-    """Return what the plugin answers to the node's runtime."""
-    done = subprocess.run(
-        [PLUGIN],
-        env={"CNI_COMMAND": "VERSION"},
-        stdin=subprocess.DEVNULL,
-        check=False,
-        capture_output=True,
-    )
-    if done.returncode:
-        sys.stderr.write(f"{done}\n")
-        return []
-    found: list[str] = json.loads(done.stdout)["supportedVersions"]
-    return found
 
 
 if __name__ == "__main__":

@@ -26,16 +26,15 @@ needs_system_packages = pytest.mark.skipif(
 def run(*argv: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, with no input unless it is given; return what became of it."""
     if "input" not in options:
-        options["stdin"] = subprocess.DEVNULL
+        options.setdefault("stdin", subprocess.DEVNULL)
     return subprocess.run(argv, check=False, capture_output=True, text=True, **options)
 
 
 def copy_checkout(target: Path) -> Path:
     """Copy what an installation needs, since a build leaves files beside it; return the target."""
     for name in ("cni_ipvlan", "packaging", "scripts"):
-        shutil.copytree(
-            CHECKOUT / name, target / name, ignore=shutil.ignore_patterns("__pycache__")
-        )
+        compiled = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(CHECKOUT / name, target / name, ignore=compiled)
     for name in ("setup.cfg", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(CHECKOUT / name, target)
     return target
@@ -49,7 +48,6 @@ def copy_everything(target: Path) -> Path:
 
 
 def make_environment(directory: Path, *options: str) -> Path:
-    """Make a virtual environment of the distribution's Python; return its interpreter."""
     subprocess.run([PYTHON, "-I", "-m", "venv", *options, directory], check=True)
     return directory / "bin" / "python3"
 
@@ -86,6 +84,15 @@ def answered(
     answer: dict[str, Any] = json.loads(done.stdout)
     assert done.returncode == ("code" in answer)
     return answer
+
+
+def refusal(command: Path, stdin: int = subprocess.DEVNULL) -> dict[str, Any]:
+    """Return the error that a runtime gets from a launcher that can't start anything."""
+    done = run(command, env={"CNI_COMMAND": "VERSION"}, stdin=stdin)
+    assert (done.returncode, done.stderr) == (1, "")
+    error: dict[str, Any] = json.loads(done.stdout)
+    assert (error["cniVersion"], error["code"]) == ("1.0.0", 5)
+    return error
 
 
 # Where install-node puts a node of a test, and how it is run there.

@@ -51,7 +51,6 @@ def environment(forwarding: str) -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def lab(environment: dict[str, str]) -> Iterator[dict[str, str]]:
-    """Bring the lab up with vagrant up and nothing else."""
     try:
         run(environment, "vagrant", "up")
         yield environment
