@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 from doubles import FakeIpam
 from lab import LEASES, MEMORY, Node, Space, node, run, wait_until
-from pairwise import combine
 from people import ipvlan, options
 from runtime import PLUGINS, Conf, Runtime, host_local, network, static
-from sampling import sample
+from sampling import combine, sample
 from scene import Scene
 from shells import SHELLS, run_by
 
@@ -170,9 +169,7 @@ def test_a_pasted_dry_run_of_gc_removes_what_gc_removes(scene: Scene) -> None:
     for name in (left, kept):
         run("ip", "link", "add", "link", "eth0", "name", name, "type", "ipvlan", "mode", "l2")
     about = ("gc", "valid/net1")
-
     status, out = scene.dry(*about, cniVersion="1.1.0", ipam=None).run()
-
     assert status == 0, out
     assert scene.host.links().keys() == {"lo", "eth0", kept}
     again = scene.dry(*about, cniVersion="1.1.0", ipam=None)
@@ -185,32 +182,19 @@ with_host_address = pytest.mark.scene(host=("10.1.0.10/24",))
 
 @with_host_address
 @pytest.mark.parametrize("option", SHARED)
-def test_the_deletion_of_what_was_pasted_leaves_nothing(scene: Scene, option: Conf) -> None:
+def test_del_and_a_script_leave_nothing_of_each_others(scene: Scene, option: Conf) -> None:
     before = [scene.host.links(), scene.host.routes(), scene.one.links(), scene.two.links()]
-    for at in (scene.one, scene.two):
-        assert scene.dry(at=at, **option).run()[0] == 0
+    assert scene.dry(**option).run()[0] == 0
+    added = scene.add(at=scene.two, **option)
     with_two = scene.host.links()
 
     scene.runtime.delete(scene.one, network(**option), CNI_CONTAINERID="one").succeeds()
     assert scene.host.links() == with_two  # the other uses it
     assert "10.1.0.3" in str(scene.host.routes()) or "vlan" in option
-    scene.runtime.delete(scene.two, network(**option), CNI_CONTAINERID="two").succeeds()
+    assert scene.dry("del", at=scene.two, **option).run() == (0, "")
 
     after = [scene.host.links(), scene.host.routes(), scene.one.links(), scene.two.links()]
     assert after == before
-
-
-@with_host_address
-@pytest.mark.parametrize("option", SHARED)
-def test_a_pasted_dry_run_of_del_leaves_nothing(scene: Scene, option: Conf) -> None:
-    before = [scene.host.links(), scene.host.routes()]
-    added = scene.add(**option)
-
-    status, out = scene.dry("del", **option).run()
-
-    assert (status, out) == (0, "")
-    assert [scene.host.links(), scene.host.routes()] == before
-    assert scene.one.links().keys() == {"lo"}
     added.delete()
 
 
@@ -223,9 +207,7 @@ def test_a_pasted_dry_run_of_gc_leaves_nothing_of_what_is_gone(scene: Scene, opt
         scene.add(conf, at=at)
     for at in (scene.one, scene.two):
         scene.node.remove(at)
-
     status, out = scene.dry("gc", "--keep-none", conf={**conf, "cniVersion": "1.1.0"}).run()
-
     assert status == 0, out
     assert [scene.host.links(), scene.host.routes(), scene.node.leases()] == before
 
@@ -254,15 +236,12 @@ def test_a_script_lets_the_plugin_allocate_and_uses_what_it_answers(scene: Scene
     assert "CNI_COMMAND=DEL" in allocate["undo"][0]
     assert (route["namespace"], route["argv"][-3:]) == (scene.one.path, ["<route>", "dev", "net1"])
     of_ipv6 = [step["purpose"] for step in plan["steps"] if step["ipv6Only"]]
-    assert of_ipv6 == [
-        "add the address <IPv6 address: …>/<length>",
-        "wait for IPv6 duplicate address detection",
-    ]
+    waiting = "wait for IPv6 duplicate address detection"
+    assert of_ipv6 == ["add the address <IPv6 address: …>/<length>", waiting]
 
 
 def test_static_is_run_since_it_allocates_nothing(scene: Scene) -> None:
     text = scene.dry().text
-
     assert "# already run, since it changes nothing: allocate addresses with static\n" in text
     assert " ip address add 10.1.0.2/24 dev net1  # add the address" in text
     assert "assumed" not in text
@@ -342,10 +321,8 @@ def lease(network: str, address: str, container_id: str) -> None:
 def test_a_given_result_is_used_and_the_plugin_is_not_called(scene: Scene, tmp_path: Path) -> None:
     answer = {"ips": [{"address": "10.1.0.5/24"}], "routes": [{"dst": "10.7.0.0/16"}]}
     (tmp_path / "answer").write_text(json.dumps(answer))
-
     dry = scene.dry("add", "--ipam-result", str(tmp_path / "answer"), ipam=scene.ipam())
     status, out = dry.run()
-
     assert "/fake is not called\n" in dry.text
     assert scene.fake.calls == []
     assert scene.one.addresses("net1") == ["10.1.0.5/24"]
@@ -370,10 +347,8 @@ def test_a_script_asks_whether_its_address_is_taken(scene: Scene, *, is_taken: b
 def test_a_script_refuses_the_hosts_own_address_and_gives_it_back(scene: Scene) -> None:
     dry = scene.dry(ipam=host_local("10.1.0.0/24"))
     scene.host.ip("address add 10.1.0.2/24 dev eth0")  # since then
-
     with scene.unchanged():
         status, out = dry.run()
-
     assert (status, "10.1.0.2/24 is the host's own address" in out) == (1, True)
     assert scene.node.leases() == []
 
@@ -388,10 +363,8 @@ def test_a_dry_run_of_check_prints_what_it_looks_at(scene: Scene) -> None:
     for printed in ('"ifname":"eth0"', '"local":"10.1.0.2"', '"dst":"10.7.0.0/16"'):
         assert printed in out
     steps = json.loads(ipvlan("check", "--dry-run", "--json", *dry.options).fine())["steps"]
-    assert [(step["argv"][0], step["run"]) for step in steps] == [
-        (f"{PLUGINS}/host-local", False),
-        *[("ip", True)] * 3,
-    ]
+    asked = [(step["argv"][0], step["run"]) for step in steps]
+    assert asked == [(f"{PLUGINS}/host-local", False), *[("ip", True)] * 3]
 
     scene.one.ip("link set dev net1 down")
     failed, real = ipvlan("check", "--dry-run", *dry.options), ipvlan("check", *dry.options)

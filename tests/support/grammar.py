@@ -1,11 +1,8 @@
-"""The grammar of commands: what may be run, word by word.
-
-A name may be anything, but only in the place of a name.
-"""
+"""The grammar of commands: what may be run, word by word. Any name fits, but only in its place."""
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from ipaddress import IPv4Address, ip_address, ip_interface, ip_network
 from itertools import dropwhile
 from typing import Any
@@ -133,21 +130,24 @@ SCRIPTS = [
 ]
 
 
-def is_meant(command: tuple[str, ...]) -> bool:
+def entered(command: tuple[str, ...]) -> tuple[str, list[str]]:
+    """Return the namespace that a command is run in, if any, and its words there."""
     words = list(command)
     if words[:3] == ["ip", "netns", "exec"]:
-        if not SLOTS["SPACE"](words[3]):
-            return False
-        words = words[4:]
-    elif words[:2] == ["ip", "-n"] and "-batch" in words[-2:]:
-        if not SLOTS["SPACE"](words[2]):
-            return False
-        words = ["ip", *words[3:]]
-    elif words[0] == "nsenter":
-        option, _, path = words[1].partition("=")
-        if option != "--net" or not is_path(path):
-            return False
-        words = words[2:]
+        return words[3], words[4:]
+    if words[:2] == ["ip", "-n"] and "-batch" in words[-2:]:
+        return words[2], ["ip", *words[3:]]
+    if words[0] == "nsenter":
+        return words[1].partition("--net=")[2], words[2:]
+    return "", words
+
+
+def is_meant(command: tuple[str, ...]) -> bool:
+    space, words = entered(command)
+    if words != [*command] and not (
+        is_path(space) if command[0] == "nsenter" else SLOTS["SPACE"](space)
+    ):
+        return False
     if words[:1] == ["sh"]:  # a script that is always the same, with names as its arguments
         name = words[4] if len(words) > 4 else ""
         if words[:4] in SCRIPTS:
@@ -161,23 +161,15 @@ def is_meant(command: tuple[str, ...]) -> bool:
     return any(_fits(words, template) for template in COMMANDS)
 
 
-def _fits(words: list[str], template: Iterable[str]) -> bool:
-    rest = list(words)
-    pattern = list(template)
-    while pattern:
-        expected = pattern.pop(0)
-        if expected.startswith("["):
-            follower = pattern.pop(0).rstrip("]")
-            if rest[:1] == [expected[1:]]:
-                pattern[:0] = [expected[1:], follower]
-            continue
-        if not rest:
-            return False
-        word = rest.pop(0)
-        slot = SLOTS.get(expected)
-        if not (slot(word) if slot else word == expected):
-            return False
-    return not rest
+def _fits(words: Sequence[str], template: Sequence[str]) -> bool:
+    if not template:
+        return not words
+    expected, *rest = template
+    if expected.startswith("["):  # an option with a value, or none
+        option = [expected[1:], rest[0].rstrip("]")]
+        return any(_fits(words, [*each, *rest[1:]]) for each in (option, []))
+    slot = SLOTS.get(expected, expected.__eq__)
+    return bool(words) and bool(slot(words[0])) and _fits(words[1:], rest)
 
 
 def without_options(words: tuple[str, ...]) -> list[str]:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from grammar import is_name, is_query, without_options
+from grammar import entered, is_name, is_query, without_options
 
 from cni_ipvlan.cni import protocol
 from cni_ipvlan.cni.request import read
@@ -65,13 +65,7 @@ class World:
         for word in argv:
             os.fsencode(word)  # or no process could be started with it
             assert "\0" not in word
-        words = argv
-        if words[:3] == ("ip", "netns", "exec"):
-            words = words[4:]
-        elif words[:2] == ("ip", "-n"):
-            words = words[3:]
-        elif words[0] == "nsenter":
-            words = words[2:]
+        words = argv[3:] if argv[:2] == ("ip", "-n") else tuple(entered(argv)[1])
         entry = argv[: len(argv) - len(words)]
         if words[0] == "sh" and words[2] == commands.WRITE_AND_RUN:
             self.commands.append(argv)
@@ -96,11 +90,8 @@ class World:
         if words[0] == "cat":
             return b"1\n1\n"
         if not is_query(words):
-            return (
-                b""
-                if words[0] in ("ip", "tee", "arping", "tc")
-                else json.dumps(self._result).encode()
-            )
+            is_tool = words[0] in ("ip", "tee", "arping", "tc")
+            return b"" if is_tool else json.dumps(self._result).encode()
         kind, _, *about = without_options(words)[1:]
         if kind == "route" or about[:1] == ["type"] or (kind, about) == ("link", ["dev", "net1"]):
             return b"[]"

@@ -1,8 +1,4 @@
-"""What is tested of many cases: a sample, another one each day; all of them with --long.
-
-Of tests with parameters, tests/conftest.py takes a fifth of the rows, except in the unit tier, and
-of those that take five seconds or more (the mark "slow") a third, unless they are named with -k.
-What loops over many cases itself takes a sample of them.
+"""What is tested of many cases: a sample, as docs/testing.md describes it.
 
 scripts/test chooses the seed once for all tiers, and passes it on in the environment, also to other
 kernels and to what tests start themselves. tests/conftest.py has pytest's options for both.
@@ -10,10 +6,10 @@ kernels and to what tests start themselves. tests/conftest.py has pytest's optio
 
 import os
 import time
-from collections.abc import Iterable, Sequence
-from itertools import cycle, product
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations, cycle, product
 from random import Random
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -40,10 +36,7 @@ def sample(items: Iterable[Item], count: int) -> list[Item]:
 
 
 def of_rows(tests: Sequence[pytest.Item]) -> list[pytest.Item]:
-    """Return the tests, but of one with rows of parameters only a fifth: one row or two.
-
-    Which ones says the seed, for each test anew.
-    """
+    """Return the tests, but of one with rows only a fifth: one row or two, by the seed."""
     if is_long():
         return [*tests]
     rows: dict[str, list[pytest.Item]] = {}
@@ -57,10 +50,7 @@ def of_rows(tests: Sequence[pytest.Item]) -> list[pytest.Item]:
 
 
 def spread(items: Sequence[Item], stride: int, salt: str = "") -> list[Item]:
-    """Return every so manyth item from one that the seed says; all of them in a long run.
-
-    With another salt, it is from another one.
-    """
+    """Return every so manyth item from one that seed and salt say; all of them in a long run."""
     if is_long():
         return [*items]
     start = Random(f"{seed()} {salt}").randrange(min(stride, len(items)) or 1)  # noqa: S311
@@ -73,3 +63,25 @@ def each_once(items: Iterable[Item], others: Sequence[Other]) -> list[tuple[Item
         return list(product(items, others))
     order = Random(seed()).sample(others, len(others))  # noqa: S311
     return list(zip(items, cycle(order), strict=False))
+
+
+def combine(parameters: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Return combinations of one value for each parameter, in which every two values meet."""
+    settings = [(name, value) for name, values in parameters.items() for value in values]
+    pairs = [pair for pair in combinations(settings, 2) if pair[0][0] != pair[1][0]]
+    have_not_met = {frozenset(pair): None for pair in pairs}
+    found = []
+    while have_not_met:
+        chosen = dict(next(iter(have_not_met)))
+        for name, values in parameters.items():
+            if name not in chosen:
+                others = tuple(chosen.items())
+                new = [
+                    sum(frozenset((other, (name, value))) in have_not_met for other in others)
+                    for value in values
+                ]
+                chosen[name] = values[new.index(max(new))]
+        for pair in combinations(chosen.items(), 2):
+            have_not_met.pop(frozenset(pair), None)
+        found.append({name: chosen[name] for name in parameters})
+    return found

@@ -1,7 +1,5 @@
 """iproute.commands and tc: the words of a command, and what is read from tc's output."""
 
-import itertools
-
 import pytest
 
 from cni_ipvlan.iproute import commands, tc
@@ -10,24 +8,6 @@ from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 
 NAMED = Namespace("/var/run/netns/blue", "blue", (4, 4026532001))
-
-
-@pytest.mark.parametrize("name", ["dev", "#x", "it's", "-x"])
-def test_name_is_one_word_behind_its_keyword_whatever_it_is(name: str) -> None:
-    for argv, keyword in (
-        (commands.link_add_ipvlan(name, "t", "l2", "bridge", 0), "link"),
-        (commands.link_add_ipvlan("m", name, "l2", "bridge", 0), "name"),
-        (commands.link_set(name, "up"), "dev"),
-        (commands.link_delete(name), "dev"),
-        (tc.clsact_add(name), "dev"),
-        (tc.broadcast_filter_add(name), "dev"),
-        (commands.link_show(name), "dev"),
-        (commands.address_add("10.0.0.2/24", name), "dev"),
-        (commands.address_show(name), "dev"),
-        (commands.route_add("::/0", name), "dev"),
-    ):
-        pairs = list(itertools.pairwise(argv))
-        assert (keyword, name) in pairs
 
 
 def test_several_ip_commands_are_lines_of_one() -> None:

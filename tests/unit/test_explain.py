@@ -25,8 +25,6 @@ MOVE = commands.link_set("ivx", "netns", CONTAINER.path, "name", "net1", "alias"
 ROUTE = commands.route_add("10.9.0.0/16", "net1")
 ADDRESS = commands.address_add("10.0.0.2/24", "net1")
 NOTIFY = commands.sysctl_write("net/ipv4/conf/net1/arp_notify")
-IN_USE = "Error: ipvlan: Address already assigned to an ipvlan device."
-HOST_SCOPE = "Error: Route with host scope can not have a gateway."
 
 
 def command_error(argv: tuple[str, ...], status: int, stderr: bytes, purpose: str) -> CniError:
@@ -35,24 +33,14 @@ def command_error(argv: tuple[str, ...], status: int, stderr: bytes, purpose: st
     return as_cni_error(CommandError(Command(argv, purpose), completed))
 
 
+# tests/kernel/test_causes.py has what kernels answer.
 @pytest.mark.parametrize(
     ("argv", "message", "code"),
     [
-        (ADD, "Error: Unknown device type.", codes.NO_IPVLAN),
         (ADD, "RTNETLINK answers: Operation not supported", codes.NO_IPVLAN),
-        (ADD, "RTNETLINK answers: Device or resource busy", codes.MASTER_BUSY),
-        (ADD, "RTNETLINK answers: File exists", codes.INTERFACE_NAME_TAKEN),
         (MOVE, "RTNETLINK answers: File exists", codes.INTERFACE_NAME_TAKEN),
-        (ADDRESS, IN_USE, codes.ADDRESS_IN_USE),
-        (ROUTE, "Error: Nexthop has invalid gateway.", codes.ROUTE_REFUSED),
-        (ROUTE, HOST_SCOPE, codes.ROUTE_REFUSED),
-        (ROUTE, "Error: Invalid scope.", codes.ROUTE_REFUSED),
-        (ROUTE, "RTNETLINK answers: File exists", codes.ROUTE_REFUSED),
-        (ADD, "Error: mtu less than device minimum.", errors.INVALID_CONFIGURATION),
-        (ADD, "RTNETLINK answers: Operation not permitted", codes.NOT_PERMITTED),
         (NOTIFY, "tee: /proc/x: Permission denied", codes.NOT_PERMITTED),
         (ADD, 'Cannot find device "eth0"', codes.COMMAND_FAILED),
-        (commands.link_show("eth0"), 'Device "eth0" does not exist.', codes.COMMAND_FAILED),
         (ROUTE, "RTNETLINK answers: Operation not supported", UNKNOWN),
         (ADDRESS, "RTNETLINK answers: File exists", UNKNOWN),
     ],
@@ -122,11 +110,7 @@ SUPPORTS = 'config is "1.1.0", plugin supports ["0.1.0" "0.3.1" "1.0.0"]'
         ("ADD", CniError(1, "incompatible CNI versions", SUPPORTS), "cniVersion to 1.0.0, which"),
         ("ADD", CniError(1, "incompatible CNI versions"), "cniVersion to one, which host-local"),
         ("STATUS", CniError(3, "missing containerID"), "install a newer host-local"),
-        (
-            "CHECK",
-            CniError(999, "Failed to find address added by container c"),
-            "/leases/net is gone",
-        ),
+        ("CHECK", CniError(999, "Failed to find address added by container c"), "/leases/net is"),
         ("CHECK", CniError(999, "host-local: who knows"), ""),
         ("STATUS", CniError(4, "unknown CNI_COMMAND: STATUS"), "cniVersion to 1.0.0"),
         ("ADD", CniError(4, "it needs CNI_ARGS"), ""),

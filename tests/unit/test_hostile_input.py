@@ -196,9 +196,7 @@ def test_no_input_becomes_an_option_or_another_command(
     result: object,
 ) -> None:
     made_up = World(result)
-
     answer = call(environment, encode(configuration), tmp_path, made_up)
-
     judge(environment, *answer)
     assert [command for command in made_up.commands if not is_meant(command)] == []
 
@@ -259,7 +257,6 @@ DEPTHS = (10, 500, 900, 990, 2_000, 50_000, 400_000)
 def test_any_depth_is_fine(world: None, tmp_path: Path, verb: str, depth: int, place: str) -> None:
     stdin = with_defaults(place.format("[" * depth + "]" * depth))
     environment = complete_environment(verb)
-
     judge(environment, *call(environment, stdin, tmp_path, World()))
 
 
@@ -267,10 +264,9 @@ def test_any_depth_is_fine(world: None, tmp_path: Path, verb: str, depth: int, p
     ("verb", "key"), [("GC", ATTACHMENTS_KEY), *sample(product(VERBS, OPTIONS), 11)]
 )
 def test_size_is_no_trouble(world: None, tmp_path: Path, verb: str, key: str) -> None:
-    for value in ("x" * 10_000_000, ["y"] * 1_000_000, 10**4000):
+    for value in ("x" * 1_000_000, ["y"] * 200_000, 10**4000):  # the most that is read is 1 MiB
         stdin = with_defaults(json.dumps({key: value}))
         environment = complete_environment(verb)
-
         judge(environment, *call(environment, stdin, tmp_path, World()))
 
 

@@ -1,7 +1,4 @@
-"""What a call may import: names of our modules, and of those that take long; how sh is loaded.
-
-Times depend on the machine, and which small modules the interpreter imports on its version.
-"""
+"""What a call may import: names of our modules, and of those that take long; how sh is loaded."""
 
 import json
 import os

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from installing import CHECKOUT, run
+from installing import CHECKOUT, refusal, run
 
 LAUNCHER = CHECKOUT / "scripts/ipvlan"
 INSTALLED = Path(sys.executable).parent / "ipvlan"
-VERSION = {"CNI_COMMAND": "VERSION"}
 REPORT = """
 import json, os, sys
 def main():
@@ -167,25 +166,16 @@ def test_python_of_the_system_stands_in_for_one_that_is_gone(tree: Tree) -> None
 
 def test_missing_python_is_reported(tree: Tree) -> None:
     (tree.root / "lib" / PYTHON).rename(tree.root / "lib" / "python3.00")
-    assert "no python3.00 for it" in refusal(tree.command)
+    assert "no python3.00 for it" in refusal(tree.command)["msg"]
 
 
 def test_copy_without_an_installation_says_so(tree: Tree, tmp_path: Path) -> None:
     shutil.copy(tree.command, tmp_path / "ipvlan")
-    assert "not where it was installed" in refusal(tmp_path / "ipvlan")
+    assert "not where it was installed" in refusal(tmp_path / "ipvlan")["msg"]
     done = run(tmp_path / "ipvlan", "--help", env={})
     assert (done.returncode, done.stdout) == (1, "")
     assert "not where it was installed" in done.stderr
     assert "instead of copying it" in done.stderr
-
-
-def refusal(command: Path) -> str:
-    """Return what a runtime is told by a launcher that can't start anything."""
-    done = run(command, env=VERSION)
-    assert (done.returncode, done.stderr) == (1, "")
-    error = json.loads(done.stdout)
-    assert (error["cniVersion"], error["code"]) == ("1.0.0", 5)
-    return str(error["msg"])
 
 
 def test_called_as_neither_runtimes_nor_people_do_it_describes_itself() -> None:

@@ -191,16 +191,10 @@ def test_ipam_type_is_found_in_invalid_configurations_too() -> None:
 
 
 def test_misspelt_options_are_suspicious_and_other_keys_are_not() -> None:
-    for key, option in {
-        "mtuu": "mtu",
-        "mt": "mtu",
-        "mut": "mtu",
-        "MTU": "mtu",
-        "node": "mode",
-        "masters": "master",
-        "amster": "master",
-        "linkincontainer": "linkInContainer",
-    }.items():
+    slips = {"node": "mode", "linkincontainer": "linkInContainer"}
+    slips |= dict.fromkeys(("mtuu", "mt", "mut", "MTU"), "mtu")
+    slips |= dict.fromkeys(("masters", "amster"), "master")
+    for key, option in slips.items():
         assert suspicious_keys(config(**{key: 1})) == [(key, option)]
     others = [
         "", "m", "mutt", "masters2", "retsam", "bridge", "vlan", "logFile", "kubeconfig", "plugins",

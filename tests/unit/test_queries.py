@@ -64,11 +64,7 @@ def test_interfaces_of_default_routes() -> None:
         assert queries.default_interfaces(f"[{printed}]".encode()) == found
 
 
-READERS: list[Callable[[bytes], Any]] = [
-    queries.links,
-    queries.routes,
-    queries.default_interfaces,
-]
+READERS: list[Callable[[bytes], Any]] = [queries.links, queries.routes, queries.default_interfaces]
 
 
 @pytest.mark.parametrize("printed", [b"[]", b"[ ]\n", b"", b"\n", b"[{},{}]"])
@@ -186,10 +182,7 @@ def test_number_of_a_namespace() -> None:
 
 
 def test_family_of_a_default_route() -> None:
-    for more, dst in (
-        ('"gateway":"fd00::1"', "::/0"),
-        ('"pref":"medium"', "::/0"),
-        ('"scope":"253"', "0.0.0.0/0"),
-    ):
+    of_ipv6 = dict.fromkeys(('"gateway":"fd00::1"', '"pref":"medium"'), "::/0")
+    for more, dst in {**of_ipv6, '"scope":"253"': "0.0.0.0/0"}.items():
         (route,) = queries.routes(f'[{{"dst":"default","dev":"eth0",{more}}}]'.encode())
         assert route.dst == dst

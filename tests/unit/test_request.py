@@ -41,9 +41,7 @@ def refusal(environment: dict[str, str], stdin: bytes) -> CniError:
 
 
 def test_request_has_everything_from_the_runtime() -> None:
-    given_environment = environment(
-        CNI_ARGS="K8S_POD_NAME=web;IgnoreUnknown=1", CNI_PATH=":/a::/b:"
-    )
+    given_environment = environment(CNI_ARGS="K8S_POD_NAME=web;Ignore=1", CNI_PATH=":/a::/b:")
     given_stdin = stdin(master="eth0")
     asked = parse(given_environment, given_stdin)
     assert (asked.command, asked.container_id, asked.ifname) == ("ADD", "dummy-1", "net1")

@@ -1,7 +1,4 @@
-"""iproute.runner: small real programs, run to their end whatever they do, alone and side by side.
-
-Interrupts have their tests in test_interrupts.py.
-"""
+"""iproute.runner: real programs, run to their end whatever they do, alone and side by side."""
 
 import os
 import resource
@@ -76,9 +73,7 @@ def state_of(process: int) -> str:
         return "gone"
 
 
-def test_directories_are_searched_in_order_a_bundles_first_and_the_standard_ones_last(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_directories_are_searched_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in ("", ":", "/nowhere"):
         assert Runner(path, ignore, Interrupts()).run(Command(("true",))).stdout == b""
     write_program(tmp_path / "true", "#!/bin/sh\necho mine\n")
@@ -123,9 +118,7 @@ def test_megabytes_go_in_and_come_out_of_both_streams_but_not_without_end(runner
     assert done.killed_because == "it printed more than 16 MiB"
 
 
-def test_environment_is_a_search_path_and_plain_language_or_what_is_given(
-    runner: Runner, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_environment_is_plain_or_as_given(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
     monkeypatch.setenv("IPROUTE2_CONF", "somewhere")
     assert runner.run(Command(("env",))).stdout.splitlines() == [

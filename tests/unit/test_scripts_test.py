@@ -83,7 +83,6 @@ def said(checkout: Path, outcomes: dict[str, str], *argv: str) -> tuple[int, lis
 
 
 def left(checkout: Path) -> list[str]:
-    """Return the processes that are still there of those that were started."""
     return [each for each in (checkout / "processes").read_text().split() if lives(int(each))]
 
 

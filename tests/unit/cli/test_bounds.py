@@ -55,11 +55,8 @@ def test_yaml_that_asks_for_much_is_not_read(what: str) -> None:
 
 
 def test_json_that_asks_for_much_is_not_read() -> None:
-    for value, why in (
-        ("1" * 5000, "111 is too large"),
-        ("[" * 101 + "]" * 101, DEEP),
-        ("[" * 9999, DEEP),
-    ):
+    deep = dict.fromkeys(("[" * 101 + "]" * 101, "[" * 9999), DEEP)
+    for value, why in {"1" * 5000: "111 is too large", **deep}.items():
         networks, faults = configs.read("file", f'{{"type": "ipvlan", "x": {value}}}')
         assert [why in str(each) for each in faults] == [True]
         assert networks == []
@@ -121,7 +118,7 @@ PAIRS = st.dictionaries(st.sampled_from("abc"), st.integers(0, 3), max_size=3)
 
 
 @given(PAIRS, PAIRS, PAIRS)
-def test_merged_keys_are_those_that_pyyaml_merges(
+def test_keys_are_merged_as_pyyaml_does(
     first: dict[str, int], second: dict[str, int], own: dict[str, int]
 ) -> None:
     one, two = json.dumps(first), json.dumps(second)

@@ -144,14 +144,8 @@ def test_without_a_clear_choice_the_names_are_listed(several: str) -> None:
             yaml.safe_dump({**definition("x", ""), "spec": {"Config": "{}"}}),
             "$.spec.Config: Config is unknown; did you mean config?",
         ),
-        (
-            "kind: NetworkAttachmentDefinition\nSpec: {}",
-            ":2: $.Spec: Spec is unknown; did you mean",
-        ),
-        (
-            '{"cniVersion": "1.0.0", "type": "ipvlann"}',
-            "$.type: type is 'ipvlann'; did you mean ipv",
-        ),
+        ("kind: NetworkAttachmentDefinition\nSpec: {}", ":2: $.Spec: Spec is unknown; did you"),
+        ('{"cniVersion": "1.0.0", "type": "ipvlann"}', "$.type: type is 'ipvlann'; did you mean"),
         ('{"plugins": [{"type": "ipvlam"}]}', "$.plugins[0].type: type is 'ipvlam'; did you mean"),
         ("\0", ":1: it can't be read as JSON or YAML: unacceptable character #x0000"),
     ],
@@ -222,7 +216,6 @@ def test_what_is_wrong_with_one_network_does_not_hide_others(tmp_path: Path) -> 
     found = configs.read("file", text)
     assert [each.name for each in found.networks] == ["second"]
     assert [each.document for each in found.faults] == [1]
-
     file = tmp_path / "nets.yaml"
     file.write_text(text)
     assert configs.choose(str(file), "two").name == "second"
@@ -246,15 +239,10 @@ def test_config_maps_are_read() -> None:
 def test_delegates_of_multus_are_read() -> None:
     multus = {"name": "multus", "type": "multus", "delegates": [{"type": "bridge"}, CONF, LIST]}
     listed = {"cniVersion": "1.0.0", "name": "all", "plugins": [{"type": "x"}, multus]}
-    for document, path in (
-        (multus, ()),
-        (config_map(conf=multus), ("data", "conf")),
-        (listed, ("plugins", 1)),
-    ):
+    mapped = config_map(conf=multus), ("data", "conf")
+    for document, path in ((multus, ()), mapped, (listed, ("plugins", 1))):
         found = load(document)
         assert [each.name for each in found] == ["net", "listed"]
-        assert [each.path for each in found] == [
-            (*path, "delegates", 1),
-            (*path, "delegates", 2, "plugins", 1),
-        ]
+        paths = [each.path[len(path) :] for each in found if each.path[: len(path)] == path]
+        assert paths == [("delegates", 1), ("delegates", 2, "plugins", 1)]
         assert [bool(each.before) for each in found] == [False, True]

@@ -43,7 +43,6 @@ echo \"$CNI_COMMAND\" >>'{ran}'
         return self.script(self.plugins / name, f"echo '{answer}'")
 
     def ran(self, name: str) -> list[str]:
-        """Return the verbs with which a program was run."""
         file = self.directory / f"{name}.ran"
         return file.read_text().splitlines() if file.exists() else []
 
@@ -54,9 +53,8 @@ echo \"$CNI_COMMAND\" >>'{ran}'
 
     def doctor(self, *arguments: str, path: str | None = None) -> list[str]:
         """Return the lines that the doctor prints, with single spaces."""
-        given = (
-            ("--cni-path", str(self.plugins)) if path is None else (path and ("--cni-path", path))
-        )
+        path = str(self.plugins) if path is None else path
+        given = ("--cni-path", path) if path else ()
         said = ipvlan("doctor", *given, *arguments)
         assert "internal error" not in said.err
         return [" ".join(line.split()) for line in said.out.splitlines()]
@@ -97,9 +95,7 @@ def test_plugin_that_hangs_is_killed(machine: Machine, monkeypatch: pytest.Monke
     monkeypatch.setattr(plugins, "_SECONDS", 0.3)
     machine.script(machine.plugins / "static", "sleep 60")
     machine.script(machine.plugins / "ipvlan", "sleep 60")
-
     lines = machine.doctor("-c", machine.network())
-
     why = "it had not ended after 0.3 s"
     assert f"problem plugins {machine.plugins}/ipvlan does not run: {why}" in lines
     asked = f"{machine.plugins}/static was killed when it was asked for VERSION"

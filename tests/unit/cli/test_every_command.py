@@ -81,9 +81,8 @@ def parameters(command: str) -> list[str]:
     found = program.ipvlan.commands[command].params
     takes = [each for each in found if not (isinstance(each, click.Option) and each.is_flag)]
     context = click.Context(program.ipvlan)
-    return [
-        each.opts[0] if each.opts[0][0] == "-" else each.make_metavar(context) for each in takes
-    ]
+    names = [(each.opts[0], each.make_metavar(context)) for each in takes]
+    return [option if option.startswith("-") else metavar for option, metavar in names]
 
 
 @pytest.fixture

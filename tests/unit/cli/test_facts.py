@@ -29,7 +29,7 @@ def port(strict: int, back: str) -> Port:
 @pytest.mark.parametrize(
     ("strict", "back", "is_blamed"), [(1, "far0", True), (1, "eth0", False), (2, "far0", False)]
 )
-def test_rp_filter_is_blamed_on_a_kernel_that_only_says_invalid_argument(
+def test_rp_filter_is_blamed_for_an_invalid_argument(
     strict: int, back: str, *, is_blamed: bool
 ) -> None:
     answer = "RTNETLINK answers: Invalid argument"  # Linux 6.13 and newer
@@ -50,9 +50,7 @@ def test_rp_filter_is_blamed_on_a_kernel_that_only_says_invalid_argument(
         ({"uid_start": 0, "uid_end": 2000}, "10.1.0.3", True),
     ],
 )
-def test_a_rule_is_blamed_for_what_it_is_about(
-    rule: dict[str, Any], target: str, *, is_blamed: bool
-) -> None:
+def test_a_rule_is_blamed_if_it_fits(rule: dict[str, Any], target: str, *, is_blamed: bool) -> None:
     rules = [{"priority": 7, "src": "all", "action": "prohibit", **rule}]
     side: Any = SimpleNamespace(entries=lambda *argv: rules if "rule" in argv else [])
     side.shell = lambda *argv: " ".join(argv)

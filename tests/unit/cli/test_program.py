@@ -135,10 +135,9 @@ def test_what_is_given_reaches_the_call(conf: str, made: Made, tmp_path: Path) -
     result = {"cniVersion": "1.0.0", "ips": [], "interfaces": []}
     (tmp_path / "result.json").write_text(json.dumps(result))
     netns = f"/proc/{os.getpid()}/ns/net"
-    given = options(
-        netns=netns.replace("ns/net", "ns/../ns/net"), ifname="eth7", cni_path="here:/c"
-    )
-    given += options(container_id="abc", args="A=1;B=2", prev_result=str(tmp_path / "result.json"))
+    given = options(netns=netns.replace("ns/net", "ns/../ns/net"), ifname="eth7")
+    given += options(cni_path="here:/c", container_id="abc", args="A=1;B=2")
+    given += options(prev_result=str(tmp_path / "result.json"))
     expected = {"CNI_NETNS": netns, "CNI_IFNAME": "eth7", "CNI_PATH": f"{Path.cwd()}/here:/c"}
     expected |= {"CNI_CONTAINERID": "abc", "CNI_ARGS": "A=1;B=2"}
     for command in ("add", "del", "check"):

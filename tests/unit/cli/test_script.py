@@ -53,7 +53,7 @@ def run(text: str) -> str:
     return done.stdout.removesuffix(f"{json.dumps(RESULT)}\n")
 
 
-def test_script_of_a_bundle_uses_its_programs_and_leaves_path_as_it_was(
+def test_a_bundles_script_uses_its_programs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = tmp_path / "it's"
@@ -103,9 +103,7 @@ cd '{tmp_path}'; env >env; cat >stdin; echo noise
 def test_any_input_survives_an_interactive_shell(tmp_path: Path, program: str, length: int) -> None:
     document = {"long": ["!echo !! it's\\n$x"] * (length // 20)}
     step = Command(("tee", str(tmp_path / "stdin")), "keep it", stdin=json.dumps(document).encode())
-
     assert paste_into(program, shell(step, verb="DEL"))[0] == 0
-
     assert json.loads((tmp_path / "stdin").read_text()) == document
 
 
@@ -134,9 +132,7 @@ def test_json_has_everything_of_each_step() -> None:
     flags = {"needed": True, "ipv6Only": False, "run": False}
     what = {"argv": list(ADD.argv), "purpose": "create it", "undo": [list(undo)]}
     assert one == {**what, "namespace": None, "stdin": None, "environment": {}, **flags}
-    given: dict[str, Any] = {
-        "argv": ["ip", "netns", "exec", "c", "tee", "/x"],
-        "namespace": "/run/netns/c",
-    }
+    given: dict[str, Any] = {"argv": ["ip", "netns", "exec", "c", "tee", "/x"]}
+    given |= {"namespace": "/run/netns/c"}
     given |= {"purpose": "set it", "stdin": "1\n", "environment": verb}
     assert other == {**one, **given, "undo": [], "needed": False}

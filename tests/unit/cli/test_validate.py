@@ -198,10 +198,8 @@ def test_a_file_about_something_else_is_a_problem_only_alone(tmp_path: Path, fil
     pod = tmp_path / "pod.yaml"
     pod.write_text("apiVersion: v1\nkind: Pod\n")
     said = "it has no configuration of type ipvlan\n"
-    assert ipvlan("validate", str(pod), str(put(file))) == (
-        *(0, "1 network: no problems\n"),
-        f"{pod}: {said}",
-    )
+    done = ipvlan("validate", str(pod), str(put(file)))
+    assert done == (0, "1 network: no problems\n", f"{pod}: {said}")
     assert validate(pod) == (1, f"{pod}: $: {said}")
     pod.unlink()
     file.rename(tmp_path / "README.md")
@@ -258,9 +256,7 @@ def test_ranges_that_overlap_on_one_master_are_a_problem_between_files(tmp_path:
         ("e*", {"linkInContainer": True, "master": "e*"}, False),
     ],
 )
-def test_networks_of_the_same_master_are_compared(
-    tmp_path: Path, one: Any, other: Any, *, is_same: bool
-) -> None:
+def test_networks_of_a_master_meet(tmp_path: Path, one: Any, other: Any, *, is_same: bool) -> None:
     given = other if isinstance(other, dict) else {"master": other}
     first = put(tmp_path / "a", ipam=POOL, name="a", master=one)
     second = {"ipam": POOL, "name": "b", "master": one, **given}
@@ -298,9 +294,8 @@ def test_directory_means_all_networks_in_it(tmp_path: Path) -> None:
 def test_keys_that_are_there_twice(tmp_path: Path) -> None:
     conf, manifest, plain = tmp_path / "a.conf", tmp_path / "b.yaml", tmp_path / "c.yaml"
     text = json.dumps(CONF, indent=4).replace('"type": "static"', '"type": "x", "type": "static"')
-    conf.write_text(
-        text.replace('"name"', '"mode": "l3",\n"name"').replace("}\n}", '},"mode":"l2"}')
-    )
+    text = text.replace('"name"', '"mode": "l3",\n"name"').replace("}\n}", '},"mode":"l2"}')
+    conf.write_text(text)
     text = yaml.safe_dump(definition('{"name": "one", "name": "two", "plugins": []}'))
     manifest.write_text(f"{text}  config: '{json.dumps({**CONF, 'master': 'eth1'})}'\n")
     plain.write_text(yaml.safe_dump({**CONF, "master": "eth2"}) + "master: eth3\n")
@@ -350,7 +345,6 @@ def test_document_is_named_if_it_is_not_the_first(tmp_path: Path) -> None:
 def test_other_plugins_of_a_list_are_named(file: Path) -> None:
     plugins = [{"type": "bridge"}, {"type": "ipvlan"}, {"type": "tuning"}]
     file.write_text(json.dumps({"cniVersion": "1.0.0", "name": "chain", "plugins": plugins}))
-
     said = f"{file}: of the list chain, only ipvlan was checked, not bridge, tuning\n"
     assert ipvlan("validate", str(file)) == (0, "1 network: no problems\n", said)
     _, out = validate("--json", file)
@@ -361,9 +355,7 @@ def test_other_plugins_of_a_list_are_named(file: Path) -> None:
 
 def test_a_plugin_of_a_list_that_has_no_type_is_a_problem(file: Path) -> None:
     put(file, plugins=[{**CONF}, 5, {"type": 7}, {"type": "tuning"}])
-
     status, out = validate(file)
-
     assert status == 1
     assert "$.plugins[1]: it is 5; a plugin with a type is needed\n" in out
     assert '$.plugins[2]: it is {"type": 7}; a plugin with a type is needed\n' in out

@@ -41,7 +41,6 @@ def test_labels_differ_as_attachments_do(one: AttachmentId, two: AttachmentId) -
 def test_long_names_that_start_alike_have_different_labels() -> None:
     other_network = LONG._replace(network="n" * 254 + "m")
     other_container = LONG._replace(container_id="c" * 254 + "d")
-
     assert len({LONG.label, other_network.label, other_container.label}) == 3
     assert not LONG._replace(network="").has_label(other_container.label)
     assert LONG._replace(network="").has_label(other_network.label)

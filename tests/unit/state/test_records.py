@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from holder import ATTACHMENT, KEY, MASTER, OTHER, OTHER_KEY, never
+from attachments import ATTACHMENT, KEY, MASTER, OTHER, OTHER_KEY, never
 
 from cni_ipvlan.state.attachment import AttachmentId, Record, network_key
 from cni_ipvlan.state.registry import Registry
@@ -45,7 +45,7 @@ def file_of(directory: Path, attachment: AttachmentId) -> Path:
     return next(directory.glob(f"on-*/{attachment.key}.*"))
 
 
-def test_a_record_that_can_not_be_written_is_named(
+def test_a_record_that_is_not_written(
     registry: Registry, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -86,7 +86,6 @@ def test_only_full_names_tell_whose_a_record_is(written: Registry, directory: Pa
     """As when two attachments have the same key."""
     other = RECORD._replace(container_id="another")
     file_of(directory, ATTACHMENT).write_text(json.dumps(other._asdict()))
-
     assert written.records_of(ATTACHMENT) == []
     written.remove_all(ATTACHMENT)
     assert other in list(written.records(MASTER))
@@ -97,7 +96,6 @@ def test_removing_a_record_keeps_others(written: Registry) -> None:
     write(written, RECORD)
     elsewhere = RECORD._replace(netns_identity=(4, 5))
     write(written, elsewhere)
-
     written.remove(RECORD)
     assert sorted(written.records_of(ATTACHMENT)) == sorted([elsewhere, older])
     written.remove(older)
@@ -135,14 +133,12 @@ def test_equal_digests_do_not_disprove_a_record(written: Registry, directory: Pa
     others = others.rename(others.with_name(f"{FOREIGN.key}.{place}"))
     elsewhere = FOREIGN_RECORD._replace(netns_identity=(4, 5))
     others.write_text(json.dumps(elsewhere._asdict()))
-
     written.finish(RECORD)
-
     assert elsewhere._replace(is_complete=True) in list(written.all_records())
 
 
 @pytest.mark.parametrize(("number", "end"), [(None, "@7"), (0, "@7.0"), (3, "@7.3")])
-def test_a_complete_record_has_the_index_and_the_number_of_the_masters_namespace(
+def test_a_complete_record_has_an_index(
     written: Registry, directory: Path, number: int | None, end: str
 ) -> None:
     older = written.finish(RECORD)
@@ -174,7 +170,6 @@ def test_records_of_other_versions_are_read(written: Registry, directory: Path) 
     del document["is_complete"]
     file_of(directory, ATTACHMENT).unlink()
     (directory / f"on-{MASTER[0]}.{MASTER[1]}" / ATTACHMENT.key).write_text(json.dumps(document))
-
     assert written.records_of(ATTACHMENT) == [RECORD._replace(is_complete=True)]
     written.remove_all(ATTACHMENT)
     assert written.records_of(ATTACHMENT) == []
@@ -184,9 +179,7 @@ def test_records_of_other_versions_are_read(written: Registry, directory: Path) 
     "content",
     ["", "[]", "{}", '{"netns_identity": 5}', json.dumps(RECORD._asdict())[:-9], "\udcff"],
 )
-def test_half_written_record_of_a_killed_call_is_ignored_and_can_be_removed(
-    written: Registry, directory: Path, content: str
-) -> None:
+def test_half_written_record_is_ignored(written: Registry, directory: Path, content: str) -> None:
     file = file_of(directory, ATTACHMENT)
     for clear in (lambda: written.remove_all(ATTACHMENT), written.remove_leftovers):
         file.write_bytes(content.encode("utf-8", "surrogateescape"))
@@ -243,11 +236,9 @@ def test_a_searched_note_stays_so_until_another_mode_is_noted(written: Registry)
         written.keep_searched(MASTER, RECORD)
     written.remove_all(ATTACHMENT, [RECORD])
     assert written.note(MASTER, is_searched=True) == RECORD._replace(is_complete=True)
-
     other_mode = OTHER_RECORD._replace(mode="l2")
     write(written, other_mode)
     written.remove_all(OTHER, [other_mode])
-
     assert written.note(MASTER, is_searched=True) is None
     assert written.note(MASTER) == other_mode._replace(is_complete=True)
 
@@ -258,9 +249,7 @@ def test_a_note_has_the_mode_of_the_last_attachment(written: Registry, directory
     write(written, later)
     os.utime(file_of(directory, OTHER), (9_999_999_999, 9_999_999_999))
     assert written.last(MASTER) == later
-
     written.remove_all(ATTACHMENT, [RECORD])
-
     assert written.note(MASTER) == later._replace(is_complete=True)
     write(written, RECORD)
     assert written.note(MASTER) is None
