@@ -1,7 +1,4 @@
-"""Common to all tiers: which kernel each of them needs, and whether it takes samples.
-
-And how they call the plugin. docs/testing.md has what each tier tests.
-"""
+"""Common to all tiers: which kernel each needs, its samples, and how it calls the plugin."""
 
 import os
 import shutil
@@ -71,10 +68,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def refuse_old_copy(checkout: Path) -> None:
-    """Refuses to test a copy of the package that was installed before the last edit.
-
-    One that was changed after its installation is meant as it is.
-    """
+    """Refuse to test a copy older than the last edit; a changed one is meant as it is."""
     installed = Path(sysconfig.get_path("purelib"))
     for path in checkout.glob("cni_ipvlan/**/*.[pj]*"):
         copy = installed / path.relative_to(checkout)
@@ -95,9 +89,8 @@ def is_current(copy: Path, path: Path) -> bool:
 
 def kernel_has_ipvlan() -> bool:
     attempt = "ip link add name up type dummy && ip link add name down link up type ipvlan"
-    done = subprocess.run(
-        ["unshare", "--net", "sh", "-c", attempt], check=False, capture_output=True
-    )
+    argv = ("unshare", "--net", "sh", "-c", attempt)
+    done = subprocess.run(argv, check=False, capture_output=True)
     return done.returncode == 0
 
 

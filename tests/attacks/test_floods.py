@@ -1,8 +1,4 @@
-"""Too much: endless output, a huge configuration; and many attachments and namespaces.
-
-With many, explaining one call's failure does not delay others: the commands that a call starts are
-counted, which do not depend on the machine as times do.
-"""
+"""Too much output, configuration, attachments, namespaces: one call's failure delays no other."""
 
 import os
 import signal
@@ -49,7 +45,6 @@ def test_endless_output_of_ipam_is_cut_off(scene: Scene, ipvlan: Executable, flo
     with scene.unchanged():
         call = ipvlan.start(environment, stdin_of(network(ipam=ipam)))
         taken = memory_taken(call, bound=100 * MIB)
-
         end_of(scene.fake.directory / "child")
     assert taken < 100 * MIB
     assert call.end().error()["code"] == 109
@@ -90,10 +85,8 @@ def test_a_configuration_over_1_mib_is_refused(scene: Scene, ipvlan: Executable,
     keys = {f"key{number:060}": number for number in range(MIB // 64)}
     conf = stdin_of(network(cniVersion="1.1.0", **keys))
     assert MIB < len(conf) < 2 * MIB
-
     with scene.unchanged():
         error = ipvlan.start(call_environment(verb, scene.one), conf).end(10).error()
-
     assert error["code"] == 5
     assert f"more than {MIB} bytes" in error["msg"]
 
@@ -126,7 +119,6 @@ def test_a_mode_conflict_takes_as_many_commands_on_a_full_node(scene: Scene, ste
         steps.forget()
         scene.refuses(104, mode="l3", **steps.environment)
         counts.append(len(steps.taken))
-
     assert counts[0] == counts[1]
 
 
@@ -183,5 +175,4 @@ def test_an_add_starts_as_many_commands_beside_users_namespaces(scene: Scene, st
             added = scene.add(**steps.environment)
             counts.append(len(steps.taken))
             added.delete()
-
     assert counts[0] == counts[1]

@@ -1,7 +1,4 @@
-"""Plugins that give out no addresses, as IPAM plugins: they are not run, whatever they are called.
-
-And what an IPAM plugin has started does not outlive its call.
-"""
+"""Plugins that give out no addresses are not run as IPAM; what one started ends with it."""
 
 import json
 import os
@@ -35,32 +32,26 @@ def bridge(tmp_path: Path) -> FakeBridge:
     return fake
 
 
-# Each makes a program called "other" of another one.
+# Makes of the command a program of another name.
 DISGUISES = {
     "link": 'ln -s "$1" other',
-    "copy": 'cp "$1" other',
     "script": """printf '#!/bin/sh\\nexec "%s" "$@"\\n' "$1" >other; chmod +x other""",
 }
 
 
-def disguised(directory: Path, disguise: str, program: str) -> str:
-    script = ("sh", "-ec", DISGUISES[disguise], "sh", program)
-    subprocess.run(script, cwd=directory, check=True)
-    return "other"
-
-
-@pytest.mark.parametrize("disguise", [None, "link", "script"])
+@pytest.mark.parametrize("disguise", [None, *DISGUISES])
 def test_a_call_of_itself_is_refused_at_once_and_keeps_no_pod(
     scene: Scene, ipvlan: Executable, tmp_path: Path, disguise: str | None
 ) -> None:
-    called = disguised(tmp_path, disguise, ipvlan.path) if disguise else "ipvlan"
+    if disguise:
+        making = ("sh", "-ec", DISGUISES[disguise], "sh", ipvlan.path)
+        subprocess.run(making, cwd=tmp_path, check=True)
+    called = "other" if disguise else "ipvlan"
     conf = stdin_of(network(ipam={"type": called}))
     path = {"CNI_PATH": f"{tmp_path}:{Path(ipvlan.path).parent}:{PLUGINS}"}
     with scene.unchanged():
-        add, delete = (
-            ipvlan.start(call_environment(verb, scene.one, **path), conf).end(20)
-            for verb in ("ADD", "DEL")
-        )
+        calls = [call_environment(verb, scene.one, **path) for verb in ("ADD", "DEL")]
+        add, delete = (ipvlan.start(each, conf).end(20) for each in calls)
 
     error = add.error()
     if disguise is None:
@@ -68,10 +59,9 @@ def test_a_call_of_itself_is_refused_at_once_and_keeps_no_pod(
     delete.succeeds()
 
 
-@pytest.mark.parametrize("disguise", [None, "link", "copy"])
-def test_no_verb_runs_a_bridge(scene: Scene, bridge: FakeBridge, disguise: str | None) -> None:
-    called = disguised(bridge.directory, disguise, bridge.program) if disguise else bridge.type
-    bad = network(ipam={"type": called})
+# tests/unit/test_delegate.py has it under other names.
+def test_no_verb_runs_a_bridge(scene: Scene, bridge: FakeBridge) -> None:
+    bad = network(ipam=bridge.conf)
     path: Conf = {"CNI_PATH": bridge.path}
     added = scene.add(**path)
 
@@ -96,7 +86,6 @@ def test_a_list_of_another_user_permits_nothing(scene: Scene) -> None:
         os.chown(PERMITTED, 65534, 65534)
         scene.refuses(7, str(PERMITTED), CNI_IFNAME="net2")
         error = scene.runtime.delete(scene.one, network()).error()
-
     assert (error["code"], str(PERMITTED) in error["msg"]) == (7, True)
     assert scene.one.links().keys() == {"lo"}
 
@@ -110,19 +99,15 @@ def test_what_an_ipam_plugin_started_ends_with_it(scene: Scene, status: int) -> 
     good = f"echo '{json.dumps(ADDRESSES)}'\nexit {status}"
     conf = network(ipam=scene.ipam(script=f"{LEAVES_CHILDREN}\n{good}"))
     path = {"CNI_PATH": scene.fake.path}
-
     assert scene.runtime.add(scene.one, conf, **path).status == status
     end_of(child)
-
     child.unlink()
     scene.ipam("DEL", script=f"{LEAVES_CHILDREN}\nexit {status}")
     assert scene.runtime.delete(scene.one, conf, **path).status == status
     end_of(child)
 
 
-def test_neither_a_replay_nor_a_dry_run_runs_an_interface_plugin(
-    scene: Scene, person: Person, bridge: FakeBridge
-) -> None:
+def test_no_replay_or_dry_run_runs_one(scene: Scene, person: Person, bridge: FakeBridge) -> None:
     conf = network(ipam=bridge.conf)
     call = {"environment": call_environment("ADD", "/nonexistent"), "stdin": json.dumps(conf)}
     (person.directory / "call.json").write_text(json.dumps({"capture": 1, "time": "", **call}))

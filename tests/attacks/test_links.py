@@ -15,7 +15,6 @@ from attacker import (
     looks_busy,
     ordinary_users,
     replace_by_forged_link,
-    slave_by_hand,
 )
 from doubles import FakeIpam, Steps
 from executable import Executable
@@ -48,7 +47,6 @@ def test_a_link_recreated_on_a_containers_own_interface_permits_no_mode(scene: S
         scene.add(at=space, ipam=static(f"10.1.0.{number}/24"), CNI_CONTAINERID=f"a{number}")
     for attacker in (first, last):
         replace_by_forged_link(attacker, "l3")
-
     assert add_another(scene, 5, mode="l3").error()["code"] == 104
     assert victim.ipvlan("net1")["mode"] == "l2"
 
@@ -56,19 +54,16 @@ def test_a_link_recreated_on_a_containers_own_interface_permits_no_mode(scene: S
 def test_a_forged_link_blocks_no_free_master(scene: Scene) -> None:
     scene.add()
     replace_by_forged_link(scene.one, "l2")
-
     added = scene.add(at=scene.two, mode="l3")
-
     assert added.container.ipvlan("net1")["mode"] == "l3"
 
 
 def test_a_link_whose_parent_only_has_the_masters_index_permits_no_mode(scene: Scene) -> None:
     first, victim, last = (scene.container() for _ in range(3))
-    slave_by_hand(victim, "l3")
+    scene.by_hand(victim, "l3")
     for attacker in (first, last):
         forge_from_nested(attacker, scene.container(), scene.host, "l2")
     shutil.rmtree(MEMORY, ignore_errors=True)
-
     assert add_another(scene, 2, mode="l2").error()["code"] == 104
     assert victim.ipvlan("byhand")["mode"] == "l3"
     add_another(scene, 3, mode="l3").result()
@@ -84,7 +79,6 @@ def test_a_link_in_the_namespace_of_an_ordinary_user_blocks_no_add(scene: Scene)
     )
     with ordinary_users(2, script):
         added = scene.add(mode="l2")
-
     assert added.container.ipvlan("net1")["mode"] == "l2"
 
 
@@ -176,7 +170,6 @@ def test_a_note_goes_with_the_last_attachment_when_the_hidden_link_is_gone(scene
     wait_until(lambda: is_free("eth0"))
     scene.add(conf, at=scene.two, CNI_CONTAINERID="c4").delete()
     delete_another(scene)
-
     assert records() == []
 
 
@@ -191,7 +184,6 @@ def test_a_link_that_is_hidden_before_its_add_fails_leaves_its_mode(scene: Scene
         hide = f"nsenter --net={scene.one.path} ip link set dev net1 netns {process}"
         ipam = scene.ipam(script=f"until {hide}; do :; done 2>/dev/null; exit 1")
         scene.runtime.add(scene.one, network(ipam=ipam), CNI_PATH=scene.fake.path).error()
-
         assert add_another(scene, mode="l3").error()["code"] == 104
         add_another(scene).result()
         delete_another(scene)
@@ -223,9 +215,8 @@ def test_a_hidden_link_has_namespaces_searched_once(scene: Scene, tmp_path: Path
     with hidden(scene.one):
         for number in (1, 2):
             steps.forget()
-            added = scene.add(
-                at=others[number], CNI_CONTAINERID="c", ipam=THIRD, **steps.environment
-            )
+            about = {"CNI_CONTAINERID": "c", **steps.environment}
+            added = scene.add(at=others[number], ipam=THIRD, **about)
             counts.append(len(steps.taken))
             added.delete()
 
@@ -238,7 +229,6 @@ def test_a_container_with_thousands_of_links_is_read_as_fast_as_another(scene: S
     before = min(seconds_of_add(scene) for _ in range(2))
     lines = "".join(f"link add link own name i{each} type ipvlan\n" for each in range(LINKS))
     scene.one.run("ip", "-batch", "-", stdin=f"link add name own type dummy\n{lines}")
-
     wait_until(lambda: seconds_of_add(scene) < 1.5 * before)  # other work may slow down one
 
 

@@ -23,9 +23,7 @@ def test_what_is_not_roots_is_not_written_to(scene: Scene, theirs: Path) -> None
     if theirs != LOGS:
         theirs.touch()
     os.chown(theirs, NOBODY, NOBODY)
-
     answer = scene.runtime.add(scene.one, network(mode=EVIL, logFile="log"))
-
     assert not (LOGS / "log").exists() or (LOGS / "log").read_text() == ""
     # It fails because of its mode, not of its log; that is reported once, on stderr.
     assert answer.error()["msg"].startswith(f'mode is "{EVIL}"')
@@ -87,7 +85,6 @@ def test_a_line_is_bounded(scene: Scene, unit: str) -> None:
     conf = network(mode="l9", logFile="log")
     scene.runtime.add(scene.one, conf, CNI_NETNS=f"/{unit * 20_000}").error()
     answer = scene.runtime.add(scene.one, network(logFile="x" * 100_000))
-
     lines = (LOGS / "log").read_bytes().removesuffix(b"\n").split(b"\n")
     assert max(map(len, lines)) <= 4096
     assert " characters left out " in answer.stderr

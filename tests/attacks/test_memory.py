@@ -17,12 +17,6 @@ from cni_ipvlan.state.attachment import AttachmentId
 STOPS = "kill -TERM $PPID; exec sleep 60"
 
 
-@pytest.fixture
-def apart(ipvlan: Executable) -> Runtime:
-    """Calls the plugin in a process of its own, which may be ended."""
-    return Runtime(ipvlan)
-
-
 # Stands before ip.
 DELETES_NOTHING = """\
 fail() { echo "RTNETLINK answers: Device or resource busy" >&2; exit 2; }
@@ -54,9 +48,7 @@ def test_a_delete_removes_the_recorded_link_whatever_its_owner_calls_it(
         scene.one.ip("link add name eth0 up type dummy")
     added = scene.add(linkInContainer=in_container)
     relabel(scene.one, "net1", name, AttachmentId("net", "nobody", "net1"))
-
     scene.runtime.delete(scene.one if is_known else "", added.conf).succeeds()
-
     assert name not in scene.one.links()
     assert not files_about("one")
 
@@ -87,20 +79,16 @@ def relabel(container: Space, name: str, new: str, attachment: AttachmentId) -> 
 def test_a_delete_that_fails_forgets_nothing(scene: Scene, tmp_path: Path) -> None:
     added = scene.add()
     scene.one.ip("link set dev net1 down")  # its owner does that
-
     path = stand_in(tmp_path, "ip", DELETES_NOTHING)
     scene.runtime.delete(scene.one, added.conf, PATH=path).error()
-
     assert files_about("one")
     scene.refuses(104, at=scene.two, mode="l3")
     assert scene.one.ipvlan("net1")["mode"] == "l2"
 
 
-def test_a_delete_that_is_interrupted_forgets_nothing_of_a_link_that_is_there(
-    scene: Scene, apart: Runtime, tmp_path: Path
-) -> None:
+def test_interrupted_delete_forgets_none(scene: Scene, ipvlan: Executable, tmp_path: Path) -> None:
     """At any of its steps, over and over: the deletion itself may be among those that are hit."""
-    added = scene.add()
+    apart, added = Runtime(ipvlan), scene.add()  # its process may be ended
     scene.one.ip("link set dev net1 down")
     steps = Steps(tmp_path)
     apart.delete(scene.one, added.conf, **steps.environment).succeeds()
@@ -117,13 +105,11 @@ def test_a_delete_that_is_interrupted_forgets_nothing_of_a_link_that_is_there(
 
 
 @pytest.mark.parametrize("verb", ["CHECK", "DEL", "GC", "STATUS"])
-def test_only_add_reports_that_it_has_undone(scene: Scene, apart: Runtime, verb: str) -> None:
+def test_only_add_tells_of_an_undo(scene: Scene, ipvlan: Executable, verb: str) -> None:
     conf = network(cniVersion="1.1.0", ipam=scene.ipam(ips=["10.1.0.2/24"]))
     result = scene.add(conf).result
     scene.ipam(verb, script=STOPS)
     conf |= {"prevResult": result, "cni.dev/valid-attachments": []}
-
-    error = apart.call(verb, scene.one, conf, CNI_PATH=scene.fake.path).error()
-
+    error = Runtime(ipvlan).call(verb, scene.one, conf, CNI_PATH=scene.fake.path).error()
     assert "SIGTERM" in f"{error}"
     assert "undone" not in f"{error}"

@@ -34,22 +34,20 @@ __main__.main()
 REFUSED_ROUTE = {"dst": "10.9.0.0/16", "gw": "192.0.2.1"}
 
 
-def test_a_failed_add_removes_its_link_first_and_ends_when_ipam_does_not_release(
+def test_a_failed_add_ends_when_ipam_does_not_release(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(running, "_PATIENCE_WITH_PLUGINS", (1.0, 1.0, 1.0))
     ipam = scene.ipam(ips=["10.1.0.2/24"], routes=[REFUSED_ROUTE])
     scene.ipam("DEL", script=f"nsenter --net={scene.one.path} ip -o link show >seen\n{HANGS}")
-
     scene.refuses(107, "could not be undone", scene.fake.program, ipam=ipam)
-
     end_of(scene.fake.directory / "child")
     seen = (scene.fake.directory / "seen").read_text()
     assert "lo:" in seen
     assert "net1" not in seen  # the link was gone before
 
 
-def test_an_interrupted_delete_ends_when_ipam_does_not_and_sooner_after_a_second_signal(
+def test_an_interrupted_delete_ends_before_ipam_and_sooner_after_two(
     scene: Scene, tmp_path: Path
 ) -> None:
     impatient = write_program(tmp_path / "impatient", IMPATIENT)

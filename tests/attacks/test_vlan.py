@@ -65,9 +65,7 @@ def test_on_a_port_none_is_made_and_roots_own_is_used_and_stays(scene: Scene, ki
 @pytest.mark.parametrize("foreign", FOREIGN)
 def test_a_refused_add_leaves_what_has_the_name_alone(scene: Scene, foreign: str) -> None:
     scene.host.ip(FOREIGN[foreign])
-
     error = scene.refuses(105, "the host has another interface called 'eth0.8'", BY_HAND, vlan=8)
-
     assert "eth0.8" not in error["msg"].partition("called")[0]
     assert scene.runtime.status(NEWEST).error()["code"] == 50
 
@@ -78,9 +76,7 @@ def test_a_refused_add_leaves_what_has_the_name_alone(scene: Scene, foreign: str
 def test_one_that_another_makes_meanwhile_stays(scene: Scene, tmp_path: Path, foreign: str) -> None:
     words = FOREIGN.get(foreign, "link add link eth0 name eth0.8 type vlan id 8")
     path = stand_in(tmp_path, "ip", LATE.format(words=words))
-
     scene.runtime.add(scene.one, network(vlan=8), PATH=path).error()
-
     assert "eth0.8" in scene.host.links()
     scene.runtime.gc(NEWEST).succeeds()
     assert "eth0.8" in scene.host.links()
@@ -103,9 +99,7 @@ def test_one_that_root_made_in_its_place_stays(scene: Scene, words: str) -> None
     scene.host.ip(words.replace(" alias-of-ours", ""))
     if "alias-of-ours" in words:
         scene.host.ip(f"link set dev eth0.8 alias {label}")
-
     added.delete()
-
     assert "eth0.8" in scene.host.links()
 
 
@@ -114,7 +108,5 @@ def test_one_that_root_has_renamed_goes_with_its_last_container(scene: Scene) ->
         added = scene.add(vlan=8)
         scene.host.rename("eth0.8", "storage")
         scene.host.ip("link add link other name eth0.8 type vlan id 8")
-
         added.delete()
-
         scene.host.ip("link delete dev eth0.8")

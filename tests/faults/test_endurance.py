@@ -1,7 +1,4 @@
-"""Many calls, one after the other and all at once: nothing fails, nothing stays, nothing grows.
-
-The short form by default; docs/reliability.md has the numbers of the long one.
-"""
+"""Many calls, one after the other and all at once: nothing fails, nothing stays, nothing grows."""
 
 import os
 import shutil
@@ -34,7 +31,6 @@ IN_USE = ("AnonPages", "SUnreclaim", "KernelStack", "PageTables", "Percpu", "Shm
 
 def test_rounds_leave_nothing(scene: Scene) -> None:
     rounds(scene, 1)  # what is loaded and cached once
-
     with nothing_stays(scene.node, f"{ROUNDS} rounds of ADD, CHECK, DEL"):
         rounds(scene, ROUNDS)
 
@@ -79,15 +75,15 @@ def test_a_power_cut_loses_no_address(scene: Scene, ipvlan: Executable, tmp_path
     others.write_text("one\r\neth0")
     file = tmp_path / "net.conf"
     file.write_bytes(stdin_of(conf))
-    cut = 0
-    for moment in cuts():
+    cut, chosen = 0, Random(seed())  # noqa: S311
+    for _ in range(200 if is_long() else 10):
         containers = [scene.container() for _ in range(3)]
         environment = call_environment("", containers[0], COMMAND=ipvlan.path, CONF=str(file))
         own = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
         argv = (*own, "sh", "-c", STORM_SCRIPT, "sh", *(each.path for each in containers))
         with subprocess.Popen(argv, env={**os.environ, **environment}) as process:
             wait_until(lambda: len(leases()) > 1)
-            time.sleep(moment)
+            time.sleep(chosen.uniform(0, 0.5))
             process.kill()
         cut += len(leases()) > 1
         restart(scene, containers)
@@ -99,13 +95,6 @@ def test_a_power_cut_loses_no_address(scene: Scene, ipvlan: Executable, tmp_path
         living.delete()
         assert leases() == [others]
     assert cut > 0  # otherwise nothing was tried
-
-
-def cuts() -> Iterator[float]:
-    """Yield moments after the first lease of a storm, in seconds."""
-    chosen = Random(seed())  # noqa: S311
-    for _ in range(200 if is_long() else 10):
-        yield chosen.uniform(0, 0.5)
 
 
 def restart(scene: Scene, containers: Sequence[Space]) -> None:

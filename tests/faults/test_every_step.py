@@ -191,7 +191,6 @@ def test_check_changes_nothing_and_fails_when_anything_does(scene: Scene) -> Non
 @pytest.mark.slow
 def test_delete_may_be_repeated_when_anything_fails(scene: Scene) -> None:
     wrong = after_faults(scene, "DEL", scene.conf, lambda: scene.call("ADD"), scene.cleared)
-
     assert wrong == {}
 
 
@@ -231,9 +230,7 @@ def after_faults(
     return wrong
 
 
-def test_gc_removes_what_an_add_left_that_died_and_whose_container_is_gone(
-    leasing_scene: Scene,
-) -> None:
+def test_gc_removes_what_an_add_left_that_died_in_what_is_gone(leasing_scene: Scene) -> None:
     scene = leasing_scene
     points = scene.points("ADD")
     scene.call("DEL")

@@ -76,9 +76,7 @@ def test_a_signal_ends_an_add_that_hangs_and_further_ones_no_undo(scene: Scene, 
     ipam = scene.ipam(script=f"kill -{name} $PPID; exec sleep 300")
     # It lives for long enough to be ended, if a signal were passed on to it.
     scene.ipam("DEL", script="kill -TERM $PPID; kill -INT $PPID; sleep 0.2; touch released")
-
     scene.refuses(111, f"SIG{name}", ipam=ipam)
-
     assert scene.fake.calls == ["ADD", "DEL"]
     assert (scene.fake.directory / "released").exists()
 
@@ -92,7 +90,5 @@ def test_a_signal_before_the_request_changes_nothing(scene: Scene, ipvlan: Execu
         ) as process,
     ):
         wait_until(lambda: sleeps_in(process.pid, "pipe_read"))
-
         process.send_signal(signal.SIGTERM)
-
         assert process.wait(timeout=20) == -signal.SIGTERM

@@ -3,13 +3,9 @@
 Hypothesis draws the steps: calls of every verb about two masters, six networks, three containers;
 calls that are killed; namespaces that end, and begin anew with their old name and inode; interfaces
 renamed, moved, changed, deleted and made by hand. tests/support/model.py has what a careful runtime
-knows, with which tests/support/life.py compares the kernel and host-local after each step.
-
-A step that is not possible does nothing: what is drawn must not depend on the kernel, or it could
-not be drawn again.
-
-The seed of the run says which lives these are. With MODEL_MINUTES they are others, for so many
-minutes.
+knows, with which tests/support/life.py compares the kernel and host-local after each step. A step
+that is not possible does nothing: what is drawn must not depend on the kernel. The seed of the run
+says which lives these are; with MODEL_MINUTES they are others, for so many minutes.
 """
 
 import os

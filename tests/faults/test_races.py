@@ -1,8 +1,7 @@
 """Calls that meet, and a world that changes under a call.
 
-What can happen between two steps is tried between all of them: at each command and system call of
-an ADD, something else happens from beginning to end. That, too, which only real concurrency
-brings about is tried by calls started at once.
+At each command and system call of an ADD, something else happens from beginning to end; and calls
+are started at once.
 """
 
 import os

@@ -8,7 +8,6 @@ import signal
 import subprocess
 from collections.abc import Callable
 from functools import partial
-from subprocess import PIPE, Popen
 
 import pytest
 from executable import Executable, descendants
@@ -55,16 +54,6 @@ def call(
     return Answer(done.returncode, done.stdout, stderr)
 
 
-def start(scene: Scene, conf: Conf, stdout: int = PIPE, stderr: int = PIPE) -> Popen[bytes]:
-    environment = call_environment("ADD", scene.one, CNI_PATH=scene.fake.path)
-    process = Popen([COMMAND], stdin=PIPE, stdout=stdout, stderr=stderr, env=environment)
-    assert process.stdin is not None
-    with process.stdin as stdin:
-        stdin.write(stdin_of(conf))
-    process.stdin = None
-    return process
-
-
 STRANGE: dict[str, list[Preparation]] = {
     "signals ignored": [
         partial(signal.signal, number, signal.SIG_IGN)
@@ -89,7 +78,6 @@ def test_attachment_lives_and_ends_with(scene: Scene, name: str) -> None:
     preparations = STRANGE[name]
     with scene.unchanged():
         answer = call("ADD", scene, CONF, *preparations)
-
         assert scene.one.addresses("net1") == ["10.1.0.2/24"], answer
         assert answer.stderr == ""
         assert MEMORY.stat().st_mode & 0o77 == 0
@@ -162,7 +150,6 @@ def test_a_lease_that_can_not_be_released_is_named(scene: Scene) -> None:
     with scene.unchanged():
         call("ADD", scene, CONF).result()
         answer = call("DEL", scene, CONF, first=read_only("/var/lib/cni"))
-
         answer.succeeds()
         place = "/var/lib/cni/networks/net"
         why = f"{place} can't be written to; try: findmnt -T {place}"
@@ -173,7 +160,6 @@ def test_a_lease_that_can_not_be_released_is_named(scene: Scene) -> None:
 def test_add_warns_where_no_sysctl_can_be_set(scene: Scene) -> None:
     """Where IPv6 is off, it fails: tests/kernel/test_refusals.py."""
     answer = call("ADD", scene, BOTH, first=read_only("/proc/sys"))
-
     assert len(answer.result()["ips"]) == 2
     assert "neighbours" in answer.stderr
     assert "Read-only file system" in answer.stderr
@@ -188,7 +174,8 @@ def test_a_result_without_a_reader_waits_until_a_signal_undoes_it(scene: Scene) 
         filled += os.write(writer, b"x" * 4096)
     os.set_blocking(writer, True)
     with scene.unchanged():
-        process = start(scene, CONF, stdout=writer)
+        environment = call_environment("ADD", scene.one)
+        process = Executable().start(environment, stdin_of(CONF), stdout=writer).process
         wait_until(lambda: waits_for_its_reader(process.pid))
         assert scene.node.leases() == ["10.1.0.2"]
         assert "net1" in scene.one.links()
@@ -214,11 +201,11 @@ def test_stderr_without_a_reader_delays_nothing(scene: Scene) -> None:
     answer = """echo '{"ips": [{"address": "10.1.0.2/24"}]}'"""
     ipam = scene.ipam(script=f"head -c 1000000 /dev/zero >&2\n{answer}")
     reader, writer = os.pipe()
-    process = start(scene, network(ipam=ipam), stderr=writer)
+    environment = call_environment("ADD", scene.one, CNI_PATH=scene.fake.path)
+    stdin = stdin_of(network(ipam=ipam))
+    process = Executable().start(environment, stdin, stderr=writer).process
     os.close(writer)
-
     stdout, _ = process.communicate(timeout=patient(60))
-
     assert process.returncode == 0, stdout
     assert scene.one.addresses("net1") == ["10.1.0.2/24"]
     os.close(reader)
@@ -228,5 +215,4 @@ def test_stderr_without_a_reader_delays_nothing(scene: Scene) -> None:
 @pytest.mark.parametrize("verb", ["ADD", "DEL", "VERSION"])
 def test_unreadable_stdin_is_reported(scene: Scene, verb: str, redirection: str) -> None:
     error = call(verb, scene, CONF, first=f"exec {redirection}").error()
-
     assert (error["code"], "standard input" in error["msg"]) == (5, True), error

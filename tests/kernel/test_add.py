@@ -19,14 +19,6 @@ def test_the_interface_has_what_was_asked_for(scene: Scene, mode: str, flag: str
     assert scene.host.links() == before  # and leaves nothing on the host
 
 
-@pytest.mark.scene(mtu=1400)
-def test_options_that_are_not_given_have_their_defaults(scene: Scene) -> None:
-    """tests/unit/test_netconf.py has what else stands for an option that is not given."""
-    scene.add()
-    defaults = {"mode": "l2", "flag": "bridge", "mtu": 1400, "up": True}
-    assert scene.one.ipvlan("net1") == defaults
-
-
 def test_the_result_is_read_back_from_the_kernel(scene: Scene) -> None:
     addresses = ["10.1.0.2/24", "10.1.1.2/32"]
 

@@ -56,7 +56,6 @@ def test_delete_works_without_the_namespace(scene: Scene, netns: str) -> None:
     with scene.unchanged():
         added = scene.add(CONF, at=scene.two)
         scene.node.remove(scene.two)
-
         path = scene.two.path if netns == "as it was" else netns
         scene.runtime.delete(path, added.conf, **added.environment).succeeds()
 
@@ -68,11 +67,8 @@ def test_delete_leaves_what_is_not_its_own_alone(scene: Scene) -> None:
     first.check()
 
     scene.two.ip("link add name dummy0 type dummy")
-    for making in (
-        "name net1 type dummy",
-        "name net1 type veth",
-        "link dummy0 name net1 type macvlan",
-    ):
+    kinds = ("name net1 type dummy", "name net1 type veth", "link dummy0 name net1 type macvlan")
+    for making in kinds:
         scene.two.ip(f"link add {making}")
         with scene.unchanged():
             scene.runtime.delete(scene.two, CONF, CNI_CONTAINERID="two").succeeds()

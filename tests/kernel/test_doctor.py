@@ -82,9 +82,7 @@ def test_a_default_route_that_the_container_has(scene: Scene, person: Person) ->
     assert "problem routes" not in doctor(person, "--netns container1", conf)
     scene.one.ip("link add name eth9 up type dummy")
     scene.one.ip("route add default dev eth9")
-
     (said,) = doctor(person, "--netns container1", conf)["problem routes"]
-
     assert said == "the container has a default route, 0.0.0.0/0, through eth9 already"
     scene.refuses(107, "0.0.0.0/0", conf=conf)
     scene.one.ip("link delete dev eth9")
@@ -93,22 +91,17 @@ def test_a_default_route_that_the_container_has(scene: Scene, person: Person) ->
 
 
 def test_a_range_of_which_another_network_has_leased(scene: Scene, person: Person) -> None:
-    conf = network(ipam=host_local("10.1.0.0/24"))
-    scene.add({**conf, "name": "old"})
-    (said,) = doctor(person, conf=conf)["warning ipam"]
-    assert said.startswith("the network old has leased 1 of these, such as 10.1.0.2, in ")
-    (said,) = doctor(person, conf=conf)["warning addresses"]
-    assert said.startswith("10.1.0.2 is in the range, and belongs to net1 in ")
-    found = doctor(person, conf={**conf, "name": "old"})
-    assert not {"warning ipam", "warning addresses"} & {*found}
-
-
-def test_leases_that_are_elsewhere(scene: Scene, person: Person, tmp_path: Path) -> None:
-    place = f"{tmp_path}/leases"
-    conf = network(ipam={**host_local("10.1.0.0/24"), "dataDir": place})
-    scene.add({**conf, "name": "old"})
-    (said,) = doctor(person, conf=conf)["warning ipam"]
-    assert said.endswith(f"such as 10.1.0.2, in {place}/old")
+    for place in ("/var/lib/cni/networks", f"{person.directory}/leases"):
+        conf = network(ipam=host_local("10.1.0.0/24", dataDir=place))
+        added = scene.add({**conf, "name": "old"})
+        found = doctor(person, conf=conf)
+        said = f"the network old has leased 1 of these, such as 10.1.0.2, in {place}/old"
+        assert found["warning ipam"] == [said]
+        (said,) = found["warning addresses"]
+        assert said.startswith("10.1.0.2 is in the range, and belongs to net1 in ")
+        found = doctor(person, conf={**conf, "name": "old"})
+        assert not {"warning ipam", "warning addresses"} & {*found}
+        added.delete()
 
 
 def test_name_of_an_interface_in_the_container(scene: Scene, person: Person) -> None:
@@ -186,18 +179,14 @@ def test_a_kernel_without_ipvlan_is_named_and_a_dry_run_works(scene: Scene, pers
     begin = "ipvlan: cannot create ipvlan interfaces with ip: the kernel has no ipvlan\n"
     assert err.startswith(begin)
     about = f"-c {person.writes(network())} --netns container1"
-
     script = person.succeeds(f"ipvlan add {about} --dry-run")
-
     assert "\n# assumed: the kernel has ipvlan, or can load it (" in script
     assert "type ipvlan mode l2 bridge" in script
     (said,) = doctor(person)["problem kernel"]
     assert said.endswith(" blocks it")
 
 
-def test_doctor_asks_whether_the_answers_of_dhcp_would_be_heard(
-    scene: Scene, person: Person, tmp_path: Path
-) -> None:
+def test_whether_answers_of_dhcp_are_heard(scene: Scene, person: Person, tmp_path: Path) -> None:
     conf = network(ipam={"type": "dhcp"})
     with daemon(tmp_path / "log"), scene.unchanged():
         *_, good = doctor(person, conf=conf)["ok ipam"]

@@ -74,7 +74,6 @@ def test_what_was_there_before_is_kept(off: Scene, shell: str) -> None:
         status, out = script.run(shell)
     assert (status, "duplicate allocation is not allowed" in out) == (1, True)
     assert off.node.leases() == ["10.1.0.2", "fd00:1::2"]
-
     off.one.ip("link add name net1 type dummy")
     with unchanged(off):
         assert script.run(shell)[0] != 0
@@ -84,7 +83,6 @@ def test_what_an_earlier_add_allocated_is_kept_if_the_plugin_fails(off: Scene) -
     added = off.add(ipam=off.ipam(ips=["10.1.0.2/24"]))
     off.one.ip("link delete dev net1")
     off.ipam(script="exit 1")
-
     assert off.dry(conf=added.conf).run()[0] == 1
     assert off.fake.calls == ["ADD", "ADD"]
     off.refuses(109, conf=added.conf)

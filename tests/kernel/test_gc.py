@@ -37,9 +37,7 @@ def test_gc_removes_links_on_the_host_that_belong_to_no_valid_attachment(scene: 
         foreign("ivmine", "link eth0 name ivmine type ipvlan"),
         foreign(name := "iv" + AttachmentId("net", "other", "kind").key, f"name {name} type dummy"),
     }
-
     scene.runtime.gc(CONF, [VALID]).succeeds()
-
     assert scene.host.links().keys() == {"lo", "eth0", *kept}
 
 
@@ -129,9 +127,7 @@ def test_gc_forgets_containers_that_have_vanished(scene: Scene) -> None:
 def test_gc_removes_links_and_reports_when_ipam_fails(scene: Scene) -> None:
     left_behind("net", "killed", "net1")
     scene.fake.answers("GC", {"code": 42, "msg": "lost the key"}, status=1)
-
     error = scene.runtime.gc({**CONF, "ipam": scene.fake.conf}, CNI_PATH=scene.fake.path).error()
-
     assert (error["code"], error["msg"]) == (42, "lost the key")
     assert scene.host.links().keys() == {"lo", "eth0"}
 
@@ -141,7 +137,6 @@ def test_gc_with_a_wrong_list_of_valid_attachments_removes_nothing(scene: Scene)
     wrong: list[object] = [{}, "", 0, [5], [{"containerID": "one"}], [{"ifname": "net1"}]]
     for key, attachments in sample(product((KEY, KEY_AT_FIRST), wrong), 4):
         error = scene.runtime.raw({**CONF, key: attachments}, GC).error()
-
         assert (error["code"], key in error["msg"]) == (7, True)
         assert name in scene.host.links()
 
@@ -182,9 +177,7 @@ def test_gc_takes_the_list_also_under_the_name_it_had_at_first(scene: Scene, giv
     kept = left_behind("net", *VALID)
     left_behind("net", "killed", "net1")
     conf = {**CONF, "ipam": scene.fake.conf, **given}
-
     scene.runtime.raw(conf, {**GC, "CNI_PATH": scene.fake.path}).succeeds()
-
     assert scene.host.links().keys() == {"lo", "eth0", kept}
     assert json.loads(scene.fake.stdin("GC")) == {**conf, KEY: given.get(KEY, given[KEY_AT_FIRST])}
 
@@ -213,9 +206,7 @@ def test_gc_releases_what_is_gone_and_nothing_else(scene: Scene) -> None:
     scene.node.remove(Space("/run/netns/container3"))  # c1's
     scene.add({**LEASED, "name": "other"}, at=scene.two, ipam=host_local("10.2.0.0/24"))
     scene.node.remove(scene.two)
-
     scene.runtime.gc(GC_OF_LEASED, [("c0", "net1")]).succeeds()
-
     # c2 is not valid, but its interface is there.
     assert sorted(path.name for path in leases()) == ["10.1.0.2", "10.1.0.4", "10.2.0.2"]
     left = {record.container_id for record in Registry().all_records()}
@@ -262,9 +253,7 @@ def test_gc_releases_the_others_if_a_container_is_unreadable(scene: Scene, tmp_p
     scene.node.remove(Space("/run/netns/container4"))
     failing = 'case "$*" in *container3*) echo odd >&2; exit 1;; esac; exec "$real" "$@"'
     path = stand_in(tmp_path / "tools", "ip", failing)
-
     answer = scene.runtime.raw({**GC_OF_LEASED, KEY: []}, {**GC, "PATH": path})
-
     assert "odd" in answer.error()["msg"]
     assert [path.name for path in leases()] == ["10.1.0.3"]
     assert [record.container_id for record in Registry().all_records()] == ["c1"]

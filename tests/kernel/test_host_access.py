@@ -50,7 +50,6 @@ def test_they_reach_each_other_until_it_is_detached(scene: Scene, mode: str, add
     scene.host.ip("route add unreachable 10.7.0.0/16")  # which root reserves for containers
     with scene.unchanged():
         added = scene.add(mode=mode, ipam=static(address), hostAccess=True)
-
         assert scene.host.reaches(address.partition("/")[0])
         assert scene.one.reaches("fd00:1::10" if ":" in address else HOST)
         added.check()
@@ -77,10 +76,8 @@ def test_containers_reach_each_other_and_other_hosts_as_without_it(scene: Scene,
 
 def test_the_host_uses_one_interface_without_an_address(scene: Scene, person: QuickPerson) -> None:
     scene.host.sysctl("net/ipv6/conf/default/addr_gen_mode", 0)
-    both = [
-        scene.add(BOTH),
-        scene.add(hostAccess=True, at=scene.two),
-    ]  # the host has no IPv6 address
+    # The host has no IPv6 address.
+    both = [scene.add(BOTH), scene.add(hostAccess=True, at=scene.two)]
 
     name = host_link(scene)
     (shown,) = scene.host.ask("address", "show", "dev", name)
@@ -146,7 +143,6 @@ def test_routes_via_the_host_are_in_the_result_and_checked(scene: Scene, mode: s
 @dual
 def test_both_families_and_every_address_of_the_host(scene: Scene) -> None:
     added = scene.add(BOTH)
-
     hosts = (HOST, "10.2.0.10", "fd00:1::10")
     assert [scene.one.reaches(each) for each in hosts] == [True] * 3
     assert scene.host.reaches(FIRST)
@@ -170,7 +166,6 @@ def test_an_address_that_the_host_gets_later_is_for_later_containers(scene: Scen
     scene.add(CONF)
     scene.host.ip("address add 10.1.0.11/24 dev eth0")
     scene.add(CONF, at=scene.two)
-
     assert not scene.one.reaches("10.1.0.11")
     assert scene.two.reaches("10.1.0.11")
 
@@ -178,7 +173,6 @@ def test_an_address_that_the_host_gets_later_is_for_later_containers(scene: Scen
 def test_the_host_reaches_them_after_its_mac_address_has_changed(scene: Scene) -> None:
     added = scene.add(CONF)
     scene.host.ip("link set dev eth0 address 02:00:00:00:00:99")
-
     added.result["interfaces"][0]["mac"] = "02:00:00:00:00:99"
     added.check(f"the entry of the neighbour {HOST}, the host, is missing")
     scene.one.ip(f"neighbour replace {HOST} lladdr 02:00:00:00:00:99 dev net1")
@@ -194,10 +188,7 @@ def test_check_sees_each_change(scene: Scene) -> None:
             "the entry of the neighbour 10.1.0.10, the host, is missing",
         ),
         ("ip -n container1 route delete 10.1.0.10", "the route to 10.1.0.10/32 is missing"),
-        (
-            f"ip link set dev {link} arp on",
-            f"the host's interface {link}, for hostAccess, uses ARP",
-        ),
+        (f"ip link set dev {link} arp on", f"host's interface {link}, for hostAccess, uses ARP"),
         ("ip address delete 10.1.0.10/24 dev eth0", "the host has no route to 10.1.0.2"),
         ("ip address add 10.1.0.10/24 dev eth0", f"no route to 10.1.0.2 through {link}"),
         (f"ip link set dev {link} down", f"the host's interface {link}, for hostAccess, is down"),
@@ -236,19 +227,16 @@ def test_one_that_took_its_place_keeps_nobody_from_being_deleted(scene: Scene, e
     added = scene.add(ONE)
     scene.host.ip(f"link delete dev {host_link(scene)}")
     scene.host.ip(f"link add name {host_link(scene)} type dummy")
-
     if ending == "DEL":
         added.delete()
     else:
         gc(scene)
-
     assert host_link_is_there(scene)
 
 
 def test_the_mode_of_the_hosts_interface_counts(scene: Scene) -> None:
     added = scene.add(CONF)
     scene.node.remove(scene.one)
-
     scene.refuses(104, conf=CONF, name="other", mode="l3", at=scene.two)
     delete_gone(scene, added)
     scene.add(CONF, mode="l3", at=scene.two)
@@ -269,9 +257,7 @@ def test_delete_of_a_container_that_is_gone(scene: Scene) -> None:
     both = [scene.add(CONF, at=space) for space in (scene.one, scene.two)]
     for added in both:
         scene.node.remove(added.container)
-
     delete_gone(scene, both[0])
-
     assert destinations(scene) == [SECOND]
     delete_gone(scene, both[1])
     assert scene.host.routes() == before
@@ -286,9 +272,7 @@ def test_the_hosts_interface_may_go_while_a_deletion_looks(scene: Scene, tmp_pat
     looks = next(step for step in steps.taken if {"route", link} <= set(step.words.split()))
     steps.forget()
     steps.at(looks.number, f"ip link delete dev {link}")
-
     scene.runtime.delete(scene.two, CONF, **given).succeeds()
-
     assert not host_link_is_there(scene)
 
 
@@ -298,7 +282,6 @@ def test_an_add_in_a_new_container_replaces_the_old_ones_route(scene: Scene) -> 
     again = scene.container()
     scene.add(ONE, at=again, ipam=static(f"{SECOND}/24"))
     assert destinations(scene) == [SECOND]
-
     scene.node.remove(again)  # and now without records, and in another container
     run("rm", "-r", str(MEMORY))
     scene.add(at=scene.two, hostAccess=True, ipam=static(f"{SECOND}/24"))
@@ -338,7 +321,6 @@ def test_a_pasted_dry_run_gives_what_the_plugin_gives(
     scene: Scene, shell: str, ipam: dict[str, Any]
 ) -> None:
     status, out = scene.dry(conf=CONF, ipam=ipam).run(shell)
-
     assert status == 0, out
     assert scene.host.reaches(FIRST)
     assert scene.one.reaches(HOST)
@@ -347,10 +329,8 @@ def test_a_pasted_dry_run_gives_what_the_plugin_gives(
 def test_a_dry_run_whose_script_fails_leaves_nothing(scene: Scene) -> None:
     script = scene.dry(conf=CONF)
     scene.host.ip("route add 10.1.0.2/32 dev lo")  # since then
-
     with scene.unchanged():
         status, out = script.run()
-
     assert (status, "in another way, which hostAccess would replace" in out) == (1, True)
 
 
@@ -371,7 +351,7 @@ def test_strict_filtering_on_the_master_is_named(scene: Scene, person: QuickPers
     assert "rp_filter" not in out
 
 
-def test_a_deletion_without_a_record_leaves_the_routes_of_others_with_the_same_number(
+def test_a_deletion_without_a_record_leaves_others_routes(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("attachment", "registry"):

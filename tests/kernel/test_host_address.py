@@ -144,7 +144,7 @@ def test_validate_does_not_compare_what_is_elsewhere(
     assert judged(tmp_path, ipam=pool()) == FINE
 
 
-def test_validate_looks_at_each_master_once(
+def test_each_master_is_asked_once(
     addressed: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     addressed.node.master("eth1")

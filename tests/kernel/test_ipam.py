@@ -263,7 +263,7 @@ NEVER_ENDS = "trap '' TERM; exec sleep 300"
 
 
 @pytest.mark.parametrize("kind", [FakeIpam, FakeDhcp])
-def test_one_that_never_ends_is_killed_after_a_while(
+def test_one_without_end(
     scene: Scene, kind: type[FakeIpam], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert ipam.MOST_SECONDS + 10 < 120  # as long as the kubelet waits

@@ -1,7 +1,4 @@
-"""One mode and flag on a master: ADD never flips those of a container that runs already.
-
-The mode is that of a real interface, read now, wherever it is; what is gone refuses nothing.
-"""
+"""One mode and flag on a master, those of a real interface: ADD never flips a container's."""
 
 import os
 import shutil
@@ -47,14 +44,6 @@ def add_in(scene: Scene, mode: str) -> None:
     scene.add(at=scene.container(), mode=mode, ipam=ipam, CNI_CONTAINERID="third")
 
 
-def by_hand(scene: Scene, space: Space, mode: str, *, kind: str = "ipvlan", up: bool = True) -> str:
-    scene.host.ip(f"link add link eth0 name byhand type {kind} mode {mode}")
-    run("ip", "link", "set", "dev", "byhand", "netns", space.path)
-    if up:
-        space.ip("link set dev byhand up")
-    return mode
-
-
 def test_another_mode_or_flag_than_our_containers_is_refused(scene: Scene) -> None:
     scene.add()
     for mode, flag in OTHERS:
@@ -80,7 +69,7 @@ def test_a_mode_that_another_program_has_changed_is_told(scene: Scene) -> None:
 )
 def test_another_mode_than_by_hand_is_refused(scene: Scene, place: Callable[[Node], Space]) -> None:
     space = place(scene.node)
-    by_hand(scene, space, "l3 private", up=False)
+    scene.by_hand(space, "l3 private", up=False)
     refusal(scene, "l2")
     space.ip("link set dev byhand up")
     assert "byhand" in refusal(scene, "l3s")
@@ -107,25 +96,12 @@ def test_what_is_deleted_or_has_vanished_blocks_no_mode(scene: Scene) -> None:
     add_in(scene, "l3s")
 
 
-def test_an_ipvlan_on_a_containers_own_interface_is_not_the_masters(scene: Scene) -> None:
-    # Which lets the master look as if it had slaves.
-    scene.host.ip("link add link eth0 name eth0.5 up type vlan id 5")
-    scene.two.ip("link add name eth0 type dummy")
-    scene.two.ip("link add link eth0 name inner type ipvlan mode l3")
-
-    scene.add(mode="l2")
-
-    assert scene.two.ipvlan("inner")["mode"] == "l3"
-    assert scene.one.ipvlan("net1")["mode"] == "l2"
-
-
 @pytest.mark.scene(master="")
 def test_a_master_that_is_a_macvlan_is_guarded_too(scene: Scene) -> None:
     """As on a node that is a container itself."""
     scene.node.master("below")
     scene.host.ip("link add name eth0 link below up type macvlan")
     scene.add(mode="l2")
-
     assert "l2" in refusal(scene, "l3")
     shutil.rmtree(MEMORY)
     assert "l2" in refusal(scene, "l3")
@@ -134,9 +110,7 @@ def test_a_master_that_is_a_macvlan_is_guarded_too(scene: Scene) -> None:
 
 def test_an_ipvtap_counts_as_an_ipvlan(scene: Scene) -> None:
     scene.host.ip("link add link eth0 name tap type ipvtap mode l3")
-
     message = refusal(scene, "l2")
-
     assert "mode l3 bridge" in message
     assert "tap on the host" in message
     assert scene.host.links()["tap"]["linkinfo"]["info_data"]["mode"] == "l3"
@@ -145,7 +119,7 @@ def test_an_ipvtap_counts_as_an_ipvlan(scene: Scene) -> None:
 
 def test_an_ipvtap_in_a_container_keeps_its_mode(scene: Scene) -> None:
     """The kernel does not report where its parent is, so it is named but proves nothing."""
-    by_hand(scene, scene.one, "l3", kind="ipvtap", up=False)
+    scene.by_hand(scene.one, "l3", kind="ipvtap", up=False)
     tap = f"byhand in {scene.one.path}, ipvtap in mode l3 bridge"
     scene.refuses(11, hidden=[tap], at=scene.two, mode="l2")
     assert scene.one.links()["byhand"]["linkinfo"]["info_data"]["mode"] == "l3"
@@ -208,7 +182,6 @@ def test_a_slave_of_a_master_in_a_container_counts_where_it_was_moved(scene: Sce
     scene.one.ip("link add name eth0 up type dummy")
     scene.add(linkInContainer=True)
     scene.one.run("ip", "link", "set", "dev", "net1", "netns", scene.two.path)
-
     second: Conf = {"linkInContainer": True, "ipam": static("10.1.0.3/24"), "CNI_IFNAME": "net2"}
     refusal(scene, "l3", at=scene.one, **{**second, "CNI_CONTAINERID": "one"})
     assert scene.two.ipvlan("net1")["mode"] == "l2"
@@ -223,11 +196,8 @@ def test_what_replaces_or_changes_a_recorded_one_by_hand_counts(scene: Scene, na
         scene.one.ip("link set dev net1 type ipvlan mode l3")
     else:
         scene.one.ip("link delete dev net1")
-        scene.host.ip(f"link add link eth0 name {name} type ipvlan mode l3")
-        run("ip", "link", "set", "dev", name, "netns", scene.one.path)
-
+        scene.by_hand(scene.one, "l3", name, up=False)
     assert "mode l3 bridge" in refusal(scene, "l2")
-
     assert scene.one.ipvlan(name)["mode"] == "l3"
     add_in(scene, "l3")
 

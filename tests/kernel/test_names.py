@@ -56,13 +56,8 @@ def test_the_master_may_have_an_altname(scene: Scene, length: int, *, in_contain
         else:
             assert scene.node.master_of(scene.one) == "real0"
         added.check(prevResult=added.result)
-        other: Conf = {
-            "master": "real0",
-            "mode": "l3",
-            "prevResult": PREVIOUS,
-            "CNI_IFNAME": "net2",
-        }
-        error = scene.refuses(104, conf=conf, ipam=None, **other)
+        other: Conf = {"master": "real0", "mode": "l3", "prevResult": PREVIOUS}
+        error = scene.refuses(104, conf=conf, ipam=None, CNI_IFNAME="net2", **other)
         assert "'real0'" in error["msg"]
         added.delete()
 
@@ -73,9 +68,7 @@ def test_the_chain_may_hand_over_its_master_by_an_altname(scene: Scene) -> None:
         "interfaces": [{"name": "a-longer-name-for-eth0"}],
         "ips": [{"address": "10.1.0.2/24", "interface": 0}],
     }
-
     result = scene.add(master=None, ipam=None, prevResult=previous).result
-
     assert [each["name"] for each in result["interfaces"]] == ["net1"]
     assert result["ips"] == [{"address": "10.1.0.2/24", "interface": 0}]
 

@@ -24,7 +24,6 @@ def test_every_address_is_announced_once(scene: Scene, ipam: Conf | None) -> Non
         ipam = scene.ipam(ips=ADDRESSES)
     with listening(scene.neighbour, "eth0") as heard:
         scene.add(ipam=ipam)
-
         wait_until(lambda: sorted(heard.announced()) == ANNOUNCED)
     assert scene.one.ipvlan("net1")["up"]
     assert scene.one.links()["net1"]["broadcast"] == "ff:ff:ff:ff:ff:ff"
@@ -35,7 +34,6 @@ def test_a_master_in_the_container_carries_the_announcements(scene: Scene) -> No
     scene.one.ip("link set dev eth0 up")
     with listening(scene.neighbour, "eth0") as heard:
         scene.add(ipam=STATIC, linkInContainer=True)
-
         wait_until(lambda: sorted(heard.announced()) == ANNOUNCED)
 
 
@@ -46,7 +44,6 @@ def test_modes_without_neighbours_announce_nothing(scene: Scene, mode: str) -> N
     scene.neighbour.ip("address add 10.1.0.9/24 dev eth0")
     with listening(scene.neighbour, "eth0") as heard:
         scene.add(ipam=STATIC, mode=mode)
-
         scene.one.reaches("10.1.0.9")
         wait_until(lambda: heard.has_ping_of("10.1.0.2"))
         assert heard.announced() == []
@@ -113,7 +110,6 @@ def test_ipv6_is_switched_on_for_the_interface_and_lo_where_it_is_needed(off: Sc
     added = off.add(ipam=static("10.1.0.2/24"))
     assert is_off(off.one) == ["1", "1"]
     added.delete()
-
     off.add(ipam=static("10.1.0.2/24", OF_IPV6))
     assert off.one.addresses("net1") == ["10.1.0.2/24", OF_IPV6]
     assert is_off(off.one) == ["0", "0"]
@@ -146,15 +142,11 @@ def test_a_duplicate_that_is_none_of_our_addresses_is_no_failure(scene: Scene) -
     added.delete()
     scene.one.sysctl("net/ipv6/conf/default/accept_dad", 1)
     scene.neighbour.ip(f"address add {own}/64 dev eth0 nodad")  # which net1 will get again
-
     scene.add(conf)
-
     assert own in scene.one.ip("-6 address show dev net1 dadfailed")
 
 
-def test_detection_that_cannot_end_is_waited_for_no_longer_than_that(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_detection_without_end_is_given_up(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(configure, "_DUPLICATE_DETECTION_SECONDS", 1)
     scene.neighbour.ip("link set dev eth0 down")
     added = scene.add(ipam=static(OF_IPV6))

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab import run
 from people import Person
 from runtime import host_local, network, static
 from scene import Scene
@@ -63,23 +62,7 @@ def test_a_container_is_attached_checked_and_detached(scene: Scene, person: Pers
         person.succeeds(f"ipvlan del {about} -v")
 
 
-def test_what_was_pasted_is_detached_by_its_container_id(scene: Scene, person: Person) -> None:
-    about = f"-c {person.writes(network(ipam=host_local('10.1.0.0/24')))} --netns container1"
-    before = scene.node.snapshot()
-    run("sh", stdin=person.succeeds(f"ipvlan add {about} --container-id one --dry-run"))
-    assert scene.one.addresses("net1") == ["10.1.0.2/24"]
-
-    status, _, err = person.types(f"ipvlan del {about}")
-    assert (status, "give its container ID with --container-id" in err) == (2, True)
-    person.succeeds(f"ipvlan del {about} --container-id one")
-
-    after = scene.node.snapshot()
-    assert {**after, "files": ""} == {**before, "files": ""}  # there may be a lock's file
-
-
-def test_other_plugins_of_a_list_are_named_and_the_result_before_is_asked_for(
-    scene: Scene, person: Person
-) -> None:
+def test_other_plugins_of_a_list_are_named_and_a_result_asked(scene: Scene, person: Person) -> None:
     container = scene.one
     chained: dict[str, Any] = {"type": "ipvlan", "master": "eth0"}
     plugins = [{"type": "bridge"}, chained, {"type": "tuning"}, {"type": "sbr"}]
@@ -107,21 +90,9 @@ def test_other_plugins_of_a_list_are_named_and_the_result_before_is_asked_for(
     chained["ipam"] = static("10.1.0.3/24")
     about = f"-c {person.writes(conf, 'a.conflist')} --netns container1"
     status, _, err = person.types(f"ipvlan add {about} --container-id one")
-    assert (status, err) == (
-        0,
-        f"{left_out}ipvlan comes after bridge, whose result --prev-result can give\n",
-    )
+    said = f"{left_out}ipvlan comes after bridge, whose result --prev-result can give\n"
+    assert (status, err) == (0, said)
     assert container.addresses("net1") == ["10.1.0.3/24"]
-
-
-def test_an_error_names_the_option_or_the_runtimes_variable(scene: Scene, person: Person) -> None:
-    scene.one.ip("link add name net1 type dummy")
-    conf = person.writes(network())
-
-    status, _, err = person.types(f"ipvlan add -c {conf} --netns container1")
-    assert (status, "    try: choose another --ifname, or delete" in err) == (1, True)
-    assert "CNI_IFNAME" not in err
-    scene.refuses(105, "try: choose another CNI_IFNAME, or delete")
 
 
 # What -v prints; tests/unit/test_runner.py has when it is told of a command.
@@ -164,9 +135,7 @@ def test_an_undo_says_that_it_undoes(scene: Scene, person: Person) -> None:
     assert not any("# undo: " in line for line in lines[:failed])
 
 
-def test_a_wait_for_the_master_is_said(
-    scene: Scene, person: Person, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wait_is_told_of(scene: Scene, person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     for seconds in ("_CALL_SECONDS", "_ORPHAN_SECONDS"):
         monkeypatch.setattr(locks, seconds, 0.1)
     conf = person.writes(network())

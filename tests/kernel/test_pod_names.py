@@ -28,13 +28,11 @@ def shown(person: Person, words: str = "") -> Any:
 def test_show_names_the_pod_until_it_is_deleted(scene: Scene, person: Person) -> None:
     added = attach(scene)
     kept = next(MEMORY.glob("on-*/*"))
-
     assert json.loads(kept.read_text())["pod"] == "default/web-0"
     assert shown(person)["pod"] == "default/web-0"
     line = f"in {scene.one.path}  pod default/web-0  container web"
     assert line in person.succeeds("ipvlan show -o wide")
     assert "net1       default/web-0  container1  10.1.0.2/24" in person.succeeds("ipvlan show")
-
     added.delete()
     assert not kept.exists()
 
@@ -85,8 +83,6 @@ def test_a_forged_label_does_not_get_the_pods_name(scene: Scene, person: Person)
     run("ip", "link", "add", "name", "evil", "link", "below", "type", "ipvlan")
     run("ip", "link", "set", "dev", "evil", "netns", scene.two.path)
     scene.two.ip(f"link set dev evil alias {alias}")
-
     masters = json.loads(person.succeeds("ipvlan show --json"))["masters"]
-
     pods = {each["interface"]: each["pod"] for master in masters for each in master["attachments"]}
     assert pods == {"net1": "default/web-0", "evil": None}

@@ -63,9 +63,7 @@ def test_what_is_left_on_a_master_in_the_container_is_removed(scene: Scene, remo
     naming = next(each for each in commands(container, conf) if " alias " in each.words)
     assert dies(container, conf, naming)
     assert len(container.links()) == 3
-
     remove(runtime, container, conf, removal)
-
     assert container.links().keys() == {"lo", "eth0"}
     assert records() == []
 

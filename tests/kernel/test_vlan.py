@@ -95,12 +95,10 @@ def test_a_container_that_is_gone(scene: Scene, ending: str) -> None:
     gc(scene, name="other")  # which leaves it, since it is used
     assert "net1" in scene.one.links()
     scene.node.remove(scene.one)
-
     if ending == "DEL":
         scene.runtime.delete("", ONE).succeeds()
     else:
         gc(scene)
-
     assert scene.host.links() == before
 
 
@@ -139,10 +137,8 @@ def test_a_kernel_without_macvlan_cannot_say_that_nobody_is_on_it(scene: Scene) 
     scene.one.ip("link delete dev net1")
     by_hand = f"link eth0.100 name by_hand netns {scene.two.path} type ipvlan mode l3"
     scene.host.ip(f"link add {by_hand}")
-
     with kernel_without("macvlan"):
         added.delete()
-
     assert scene.two.ipvlan("by_hand")["mode"] == "l3"
 
 
@@ -180,8 +176,6 @@ def test_one_that_others_use_stays(scene: Scene, use: str) -> None:
 # tests/kernel/test_dry_run.py has what makes one.
 def test_a_pasted_dry_run_uses_one_that_is_there(scene: Scene) -> None:
     scene.host.ip("link add link eth0 name storage up type vlan id 100")
-
     status, out = scene.dry(conf=ONE).run()
-
     assert status == 0, out
     assert scene.node.master_of(scene.one) == "storage"

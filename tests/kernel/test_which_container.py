@@ -121,9 +121,8 @@ def test_one_that_is_recorded_needs_no_configuration(node: Node, person: Person,
     before = node.snapshot()
     attach(person, "container1", f"{ID} {POD}")
 
-    assert "ip link delete dev net1" in person.succeeds(
-        f"ipvlan del --container-id {word} --dry-run"
-    )
+    script = person.succeeds(f"ipvlan del --container-id {word} --dry-run")
+    assert "ip link delete dev net1" in script
     assert person.types(f"ipvlan del --container-id {word}") == (0, "", "")
 
     assert node.snapshot() == before
@@ -133,9 +132,7 @@ def test_one_that_is_recorded_needs_no_configuration(node: Node, person: Person,
 def test_without_a_kept_configuration_it_says_what_stays_leased(node: Node, person: Person) -> None:
     container = node.container()
     attach(person, "container1", ID)
-
     status, out, err = person.types(f"ipvlan del --container-id {ID}")
-
     assert (status, out) == (0, "")
     lease = "10.1.0.2/24, /var/lib/cni/networks/net/10.1.0.2; to release it"
     assert lease in err
@@ -169,9 +166,7 @@ def test_a_forged_label_makes_a_person_delete_nobody_else(node: Node, person: Pe
     for number, name in ((1, "victim"), (2, "forger")):
         attach(person, f"container{number}", name)
     forger.run("ip", "link", "set", "dev", "net1", "alias", victim.links()["net1"]["ifalias"])
-
     delete(person, "container2")
-
     assert "net1" in victim.links()
     assert node.leases() == ["10.1.0.2"]
 

@@ -14,11 +14,8 @@ _LIVES_ON = "\necho\nexec sleep infinity"
 
 
 def files_about(container_id: str) -> list[Path]:
-    return [
-        path
-        for path in sorted(MEMORY.rglob("*"))
-        if path.is_file() and container_id.encode() in path.read_bytes()
-    ]
+    files = filter(Path.is_file, sorted(MEMORY.rglob("*")))
+    return [path for path in files if container_id.encode() in path.read_bytes()]
 
 
 def lives(process: int) -> bool:
@@ -40,10 +37,7 @@ def end_of(pid_file: Path) -> None:
 
 @contextmanager
 def ordinary_users(count: int, script: str = "") -> Iterator[Sequence[int]]:
-    """Have processes in user and network namespaces that an unprivileged user made.
-
-    Each runs the script there, as that namespace's root; yields their process IDs.
-    """
+    """Have namespaces of an unprivileged user, and run a script in each; yield process IDs."""
     argv = (*NOBODY, "unshare", "--user", "--map-root-user", "--net", "sh", "-ec")
     with ExitStack() as stack:
         processes = []
@@ -79,13 +73,5 @@ def forge_from_nested(container: Space, nested: Space, master: Space, mode: str)
     container.ip("link set dev forged up")
 
 
-def slave_by_hand(container: Space, mode: str) -> None:
-    """Make a real slave of the host's eth0, called byhand."""
-    run("ip", *f"link add link eth0 name byhand type ipvlan mode {mode}".split())
-    run("ip", "link", "set", "dev", "byhand", "netns", container.path)
-    container.ip("link set dev byhand up")
-
-
 def looks_busy(host: Space) -> None:
-    """Let the master eth0 look as if it had slaves somewhere."""
     host.ip("link add link eth0 name eth0.5 up type vlan id 5")

@@ -1,9 +1,8 @@
 """What README.md, SECURITY.md and docs/ have people type, and where each of it is executed.
 
-test_document_commands.py in tests/node and tests/e2e types all that no table here names: in a
-clone what starts a file of it, git or man; on a kernel with ipvlan the others. Words in capitals
-are replaced. Only blocks are typed, not what sentences name. So a new command needs nothing but to
-succeed there, or an entry here.
+test_document_commands.py in tests/node and tests/e2e types all blocks that no table here names: in
+a clone what starts a file of it, git or man; on a kernel with ipvlan the others. So a new command
+needs nothing but to succeed there, or an entry here. Words in capitals are replaced.
 """
 
 import re
@@ -78,13 +77,11 @@ class Command(NamedTuple):
 
     @property
     def line(self) -> str:
-        """What is typed for it."""
         line = _CAPITALS.sub(lambda found: VALUES[found[0]], self.text)
         return f"{line} {SHORTENED.get(self.text, '')}".rstrip()
 
 
 def commands(document: str) -> Iterator[Command]:
-    """Return the commands in a document's blocks, in its order."""
     for code in documents.code(document):
         yield from _typed_in(code, document)
 
@@ -102,10 +99,7 @@ def typed_in(tier: str) -> dict[str, list[Command]]:
 
 
 def _typed_in(block: documents.Code, document: str) -> Iterator[Command]:
-    """Return the commands of a block in sh.
-
-    Each line is one; in a session each line behind a dollar sign, and the others are printed.
-    """
+    """Return the commands of a block in sh: its lines, in a session those behind a dollar sign."""
     if block.language != "sh":
         return
     lines = [line for line in block.text.splitlines() if line]

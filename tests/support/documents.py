@@ -10,9 +10,8 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = sorted(
-    str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
-)
+_FILES = (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))
+NAMES = sorted(str(path.relative_to(ROOT)) for path in _FILES)
 _PARSER = MarkdownIt("commonmark").enable("table")
 
 
@@ -34,7 +33,6 @@ def parse(markdown: str) -> list[Token]:
 
 
 def text_of(token: Token) -> str:
-    """Return the words of a line as they are shown."""
     return "".join(each.content for each in token.children or [] if each.type != "html_inline")
 
 
@@ -44,13 +42,11 @@ def headings(name: str) -> list[str]:
 
 
 def anchors(name: str) -> set[str]:
-    """Return the anchors that GitHub gives to the headings."""
     words = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings(name))
     return {each.replace(" ", "-") for each in words}
 
 
 def links(name: str) -> list[str]:
-    """Return where the links lead, also those of images."""
     return targets(tokens(name))
 
 

@@ -143,10 +143,7 @@ def write_program(path: Path, text: str) -> Path:
 
 
 def stand_in(directory: Path, name: str, script: str) -> str:
-    """Put a script in the place of a program; return the PATH on which it is first.
-
-    ``$real`` in it is the program.
-    """
+    """Put a script in the place of a program, which is ``$real`` in it; return the PATH to it."""
     real = f"real={shlex.quote(shutil.which(name) or '')}"
     write_program(directory / name, f"#!/bin/sh\n{real}\n{script}\n")
     return f"{directory}:{os.environ['PATH']}"

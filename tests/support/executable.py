@@ -1,7 +1,5 @@
 """The installed command, run as a process."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess
@@ -28,21 +26,18 @@ class Executable:
         self,
         environment: Mapping[str, str],
         stdin: bytes,
-        directory: Path | None = None,
         *,
+        stdout: int = subprocess.PIPE,
+        stderr: int = subprocess.PIPE,
         leads_group: bool = False,
-    ) -> Call:
-        """Start a call, in a working directory, and don't wait for its end.
-
-        With its own process group, it can be signalled as a terminal does.
-        """
+    ) -> "Call":
+        """Start a call; one with its own process group can be signalled as a terminal does."""
         process = subprocess.Popen(
             [self.path],
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=stdout,
+            stderr=stderr,
             env=environment,
-            cwd=directory,
             start_new_session=leads_group,
             bufsize=0,
         )

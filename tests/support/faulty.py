@@ -78,9 +78,8 @@ class DiesAt(Faults):
         super().__init__()
         self._left = number
         self._of_commands = of_commands
-        self._fault = (
-            dies_with_the_plugin_after_its_work if after_its_work else dies_with_the_plugin
-        )
+        deaths = (dies_with_the_plugin, dies_with_the_plugin_after_its_work)
+        self._fault = deaths[after_its_work]
 
     def _meet(self, words: str, *, is_command: bool) -> Fault | None:
         super()._meet(words, is_command=is_command)
@@ -167,9 +166,8 @@ def call(environment: Mapping[str, str], stdin: bytes, faults: Faults) -> Answer
     runner = _FaultyRunner(environment.get("PATH", ""), log.command, faults)
     node = Node(runner, Registry(), lambda: Transaction(runner), log)
     with taps.tapped(faults.system_call):
-        status = protocol.serve(
-            environment, read(stdin), partial(perform, node), stdout.append, log
-        )
+        work = partial(perform, node)
+        status = protocol.serve(environment, read(stdin), work, stdout.append, log)
     assert len(stdout) <= 1
     return Answer(status, b"".join(stdout), "\n".join(stderr))
 

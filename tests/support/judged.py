@@ -1,8 +1,4 @@
-"""IPAM that validate calls an error: what it says of it and where, and whether it is refused.
-
-A unit test holds validate to the words, a kernel test the verdict against the IPAM plugins and the
-kernel.
-"""
+"""IPAM that validate calls an error, for tests of its words and of the verdict: is it refused?"""
 
 from typing import Any, NamedTuple
 
@@ -72,9 +68,7 @@ REFUSED = [
 # What nobody refuses, but it does harm.
 HARMFUL = [
     *(
-        Wrong(
-            route(dst="10.7.0.0/16", **{key: "10.1.0.9"}), f".routes[0].{key}", "did you mean gw?"
-        )
+        Wrong(route(dst="10.7.0.0/16", **{key: "::"}), f".routes[0].{key}", "did you mean gw?")
         for key in ("via", "gateway")
     ),
     Wrong(

@@ -59,10 +59,7 @@ def keep_off_the_machine() -> None:
 
 @contextmanager
 def kernel_without(module: str = "ipvlan") -> Iterator[None]:
-    """Take ipvlan or macvlan from the kernel, and keep it from coming back.
-
-    Only from a kernel in user mode: the machine's own may be in use.
-    """
+    """Take ipvlan or macvlan from a kernel in user mode: the machine's own may be in use."""
     if "User Mode Linux" not in Path("/proc/cpuinfo").read_text():
         pytest.skip("only a kernel in user mode has a module taken away")
     KEPT_OUT.write_text(f"install {module} /bin/false\n")
@@ -128,11 +125,8 @@ def records() -> list[Path]:
 
 def leases() -> list[Path]:
     """Return host-local's files, each named after the address that it gave out."""
-    return [
-        path
-        for path in LEASES.rglob("*")
-        if path.is_file() and not path.name.startswith(_BOOKKEEPING)
-    ]
+    files = (path for path in LEASES.rglob("*") if path.is_file())
+    return [path for path in files if not path.name.startswith(_BOOKKEEPING)]
 
 
 class Space:
@@ -218,7 +212,6 @@ class Space:
             return socket.socket()
 
     def sysctl(self, key: str, value: object = None) -> str:
-        """Return a kernel parameter, given as its path below /proc/sys; set it first."""
         path = Path("/proc/sys", key)
         with self.entered():
             if value is not None:
@@ -248,7 +241,6 @@ class Node:
         return Space(str(path))
 
     def container(self) -> Space:
-        """Make a container's namespace, as a runtime does."""
         self._count += 1
         return self.namespace(f"container{self._count}")
 
@@ -286,13 +278,11 @@ class Node:
         return neighbour
 
     def two_masters(self) -> None:
-        """Make eth0 and eth1; the default route is eth0's."""
         for name in ("eth0", "eth1"):
             self.master(name)
         self.host.ip("route add default dev eth0")
 
     def master_of(self, container: Space, name: str = "net1") -> str:
-        """Return the name of the host's interface that carries a container's."""
         index = container.links()[name]["link_index"]
         return next(name for name, link in self.host.links().items() if link["ifindex"] == index)
 
@@ -417,6 +407,5 @@ def _route(body: bytes) -> str | None:
     to = attributes.pop(_DESTINATION, bytes(4 if family == socket.AF_INET else 16))
     if to.startswith(_BY_THE_KERNEL_6):
         return None
-    return (
-        f"{socket.inet_ntop(family, to)}/{length} {body[2:12].hex()} {sorted(attributes.items())}"
-    )
+    about = f"{body[2:12].hex()} {sorted(attributes.items())}"
+    return f"{socket.inet_ntop(family, to)}/{length} {about}"

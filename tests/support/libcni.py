@@ -1,7 +1,4 @@
-"""What container runtimes share: runs the plugins of a list as the CNI specification defines.
-
-See sections 3 and 4 of the specification.
-"""
+"""Runs the plugins of a list as runtimes do: sections 3 and 4 of the CNI specification."""
 
 import json
 import os
@@ -17,10 +14,7 @@ Document = dict[str, Any]
 
 
 class Attachment(NamedTuple):
-    """An interface of a container, as every call names it.
-
-    ``requests`` reach those plugins whose ``capabilities`` name them.
-    """
+    """An interface of a container; ``requests`` reach plugins whose ``capabilities`` name them."""
 
     netns: str
     container_id: str = "one"

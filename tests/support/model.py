@@ -4,8 +4,6 @@ A view is taken after each step. From one view to the next, a call may change on
 the attachments that it is about: everything else is somebody else's.
 """
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -38,7 +36,7 @@ class View(NamedTuple):
     slaves: dict[Where, Slave]
     leases: dict[tuple[str, str], Key]
 
-    def is_part_of(self, other: View) -> bool:
+    def is_part_of(self, other: "View") -> bool:
         mine = self.slaves.items() | self.leases.items()
         return mine <= other.slaves.items() | other.leases.items()
 
@@ -63,10 +61,8 @@ def look(masters: Mapping[int, str]) -> View:
         inode = (NAMED / place).stat().st_ino
         for link in filter(None, json.loads(text.strip() or "[]")):
             slaves[inode, link["ifindex"]] = _slave(place, link, masters)
-    owners = {
-        (path.parent.name, path.name): Key(path.parent.name, *path.read_text().split())
-        for path in leases()
-    }
+    given = [(path.parent.name, path) for path in leases()]
+    owners = {(net, path.name): Key(net, *path.read_text().split()) for net, path in given}
     return View(slaves, owners)
 
 

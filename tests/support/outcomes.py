@@ -1,7 +1,4 @@
-"""Says at once what becomes of each test: to scripts/test, and if it failed, on the terminal.
-
-scripts/test counts what a file says, so that it is there however the run ends.
-"""
+"""Says at once what becomes of each test: to scripts/test, and if it failed, on the terminal."""
 
 from pathlib import Path
 

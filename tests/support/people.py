@@ -66,10 +66,8 @@ class Person:
     def __init__(self, ipvlan: Executable, directory: Path) -> None:
         self._ipvlan = ipvlan
         self.directory = directory
-        self.environment = {
-            "PATH": f"{Path(ipvlan.path).parent}:{os.environ['PATH']}",
-            "CNI_PATH": PLUGINS,
-        }
+        path = f"{Path(ipvlan.path).parent}:{os.environ['PATH']}"
+        self.environment = {"PATH": path, "CNI_PATH": PLUGINS}
 
     def types(self, line: str, stdin: str = "", **environment: str) -> tuple[int, str, str]:
         done = subprocess.run(

@@ -75,9 +75,7 @@ class Network(NamedTuple):
         return {**self.conf, "prevResult": {"cniVersion": self.conf["cniVersion"], "ips": ips}}
 
     def conf_of_gc(self, valid: Iterable[Key]) -> Conf:
-        attachments = [
-            {"containerID": key.container_id, "ifname": key.ifname} for key in sorted(valid)
-        ]
+        attachments = [{"containerID": each[1], "ifname": each[2]} for each in sorted(valid)]
         return {**self.conf, "cni.dev/valid-attachments": attachments}
 
     def static_address(self, key: Key) -> str | None:

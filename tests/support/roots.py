@@ -107,6 +107,5 @@ def add_newcomer(root: Path) -> None:
 
 
 def as_newcomer(root: Path, *argv: str) -> list[str]:
-    """Return a command that runs another one in a root, as that user."""
     apart = ("unshare", "--mount", "--pid", "--ipc", "--fork", "--kill-child")
     return [*apart, "sh", "-ec", ENTER, "sh", str(root), USER, *argv]

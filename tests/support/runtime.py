@@ -36,7 +36,6 @@ class Answer(NamedTuple):
         return document
 
     def succeeds(self) -> None:
-        """Assert that a call without a result succeeded and printed nothing."""
         assert (self.status, self.stdout) == (0, b""), self.stderr
 
 
@@ -102,10 +101,7 @@ def stdin_of(conf: Conf | bytes) -> bytes:
 
 
 def network(**options: Any) -> Conf:
-    """Return a network configuration: by default on eth0, with one static address.
-
-    An option that is None is left out.
-    """
+    """Return a configuration, by default on eth0, static; without options that are None."""
     named = {"cniVersion": "1.0.0", "name": "net", "type": "ipvlan"}
     conf = {**named, "master": "eth0", "ipam": static("10.1.0.2/24"), **options}
     return {key: value for key, value in conf.items() if value is not None}

@@ -4,8 +4,6 @@ The fixture ``scene`` has them; the mark ``scene`` says how the master is made (
 in capitals are variables of a call's environment, the others belong to the configuration.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from doubles import FakeIpam
-from lab import LOGS, Node, Space
+from lab import LOGS, Node, Space, run
 from people import ipvlan, options
 from runtime import Conf, Runtime, network, static
 from shells import run_by
@@ -27,13 +25,13 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def scene(
     node: Node, runtime: Runtime, fake_ipam: FakeIpam, request: pytest.FixtureRequest
-) -> Scene:
+) -> "Scene":
     mark = request.node.get_closest_marker("scene")
     return Scene(node, runtime, fake_ipam, **(mark.kwargs if mark else {}))
 
 
 @pytest.fixture
-def off(scene: Scene) -> Scene:
+def off(scene: "Scene") -> "Scene":
     """Have a container in which IPv6 is off."""
     for name in ("all", "default"):
         scene.one.sysctl(f"net/ipv6/conf/{name}/disable_ipv6", 1)
@@ -87,7 +85,16 @@ class Scene:
         made.sysctl("net/ipv6/conf/default/accept_dad", int(self._dad))
         return made
 
-    def add(self, conf: Conf | None = None, /, *, at: Space | None = None, **given: Any) -> Added:
+    def by_hand(
+        self, at: Space, mode: str, name: str = "byhand", *, kind: str = "ipvlan", up: bool = True
+    ) -> None:
+        """Make an interface of the master, as another program does."""
+        self.host.ip(f"link add link eth0 name {name} type {kind} mode {mode}")
+        run("ip", "link", "set", "dev", name, "netns", at.path)
+        if up:
+            at.ip(f"link set dev {name} up")
+
+    def add(self, conf: Conf | None = None, /, *, at: Space | None = None, **given: Any) -> "Added":
         """Attach a container, the first or ``at``, by a configuration or by options of it."""
         at, conf, environment = self._call(conf, at, given)
         answer = self.runtime.add(at, conf, **environment)
@@ -148,7 +155,7 @@ class Scene:
         conf: Conf | None = None,
         at: Space | None = None,
         **given: Any,
-    ) -> Dry:
+    ) -> "Dry":
         """Make a dry run of a verb with further words; it must succeed and change nothing."""
         at, conf, environment = self._call(conf, at, given)
         files = {"config": {key: conf[key] for key in conf if key != "prevResult"}}

@@ -20,10 +20,7 @@ _SECONDS = 60
 
 
 def run_by(shell: str, script: str, **environment: str) -> tuple[int, str]:
-    """Let a shell run a script; return the status, and what is printed on either stream.
-
-    It has its own process group, so that it can be interrupted as by a terminal's ^C.
-    """
+    """Let a shell run a script, in its own process group; return the status and the output."""
     program, _, way = shell.partition(" ")
     if way == "at a terminal":
         return paste_into(program, script)
@@ -45,10 +42,7 @@ def run_by(shell: str, script: str, **environment: str) -> tuple[int, str]:
 def paste_into(
     program: str, script: str, wait_for_the_time: Callable[[], None] | None = None
 ) -> tuple[int, str]:
-    """Paste a script into an interactive shell, which must live on and keep nothing of it.
-
-    If there is a time to wait for, ^C is typed then.
-    """
+    """Paste a script into an interactive shell, which must live on; perhaps type ^C at a time."""
     own, terminal = pty.openpty()
     questions = 'echo "the status was $?"\ntype undo || echo and "nothing stayed"\nexit\n'
 

@@ -36,10 +36,7 @@ _DEPENDS_ON_TIMING = {"cni_ipvlan.iproute.running": {"read"}}
 
 
 def tapped(meet: Meet) -> ExitStack:
-    """Pass every system call through ``meet`` within the context.
-
-    It is given words and what does the work, and returns what the caller gets.
-    """
+    """Pass each system call, as words and what does it, through ``meet`` within the context."""
     stack = ExitStack()
     for module in modules():
         for name, tap in _taps(module, meet):

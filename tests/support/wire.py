@@ -30,10 +30,7 @@ class Listener(NamedTuple):
                 return self.frames
 
     def announced(self) -> list[str]:
-        """Return the addresses in gratuitous ARP and in unsolicited neighbour advertisements.
-
-        Those that the kernel gives an interface by itself are left out.
-        """
+        """Return what is announced unasked, but for addresses that the kernel makes by itself."""
         found = [_announced(frame[12:14], frame[_ETHERNET:]) for frame in self.heard()]
         return [each for each in found if each and not ip_address(each).is_link_local]
 
