@@ -16,6 +16,7 @@ from cni_ipvlan.iproute.runner import CommandError, Runner
 from cni_ipvlan.plugin import features, host_local, ipam, master, modes, preflight
 from cni_ipvlan.plugin.addressing import addressing_of, check_not_of_host
 from cni_ipvlan.plugin.find_master import find_master
+from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import Call, Node
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 def status(node: Node, request: Request) -> None:
     """Raise CniError 50 if an ADD could not succeed now.
 
-    It is 51 if an ADD fails because the master is down, so that running containers have no
-    network either, or if the IPAM plugin reports that.
+    It is 51 if the master is down, so that running containers have no network either, or if
+    the IPAM plugin reports that.
     """
     conf = node.configuration(request)
     try:
@@ -85,14 +86,12 @@ def _check_master(call: Call, conf: NetConf) -> None:
     parent = find_master(tx, conf, None)
     if not conf.vlan:
         master.check_master(parent, conf)
+    _check_is_up(parent)
     chosen = features.configured(conf)
     for feature in chosen:
         parent = feature.expected(tx, parent, conf)
     master.check_master(parent, conf)
-    if not parent.link.is_up:
-        if ipam.needs_link(conf.ipam_type) or conf.check_ipv4_conflict:
-            raise CniError(LIMITED_CONNECTIVITY, master.is_down(parent))
-        call.warn(master.is_down(parent))
+    _check_is_up(parent)
     modes.check_known(tx, call.registry, parent, conf)
     likely = likely_addresses(config.get("ipam"))
     if likely:
@@ -101,6 +100,11 @@ def _check_master(call: Call, conf: NetConf) -> None:
             check_not_of_host(tx, parent, addresses)
     for feature in chosen:
         feature.check_ready(tx, parent, conf, likely)
+
+
+def _check_is_up(parent: Master) -> None:
+    if not parent.link.is_up:
+        raise CniError(LIMITED_CONNECTIVITY, master.is_down(parent))
 
 
 def likely_addresses(given: Any) -> list[Address]:

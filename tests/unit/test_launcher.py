@@ -13,6 +13,7 @@ import pytest
 from installing import CHECKOUT, refusal, run
 
 LAUNCHER = CHECKOUT / "scripts/ipvlan"
+VERSION = {"CNI_COMMAND": "VERSION"}
 INSTALLED = Path(sys.executable).parent / "ipvlan"
 REPORT = """
 import json, os, sys

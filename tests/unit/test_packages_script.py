@@ -71,8 +71,7 @@ DEBIAN_13 = {"click": "8.2.0+0.really.8.1.8-1", "jsonschema": "4.19.2-6", "sh": 
 )
 def test_packages_are_of_use(tmp_path: Path, offered: dict[str, str], of_use: list[str]) -> None:
     cases = [f'Cpython3-{name}) echo "  Candidate: {offered[name]}" ;;' for name in offered]
-    stub(tmp_path, "apt-cache", "
-".join(['case "$LC_ALL$2" in', *cases, "esac"]))
+    stub(tmp_path, "apt-cache", "\n".join(['case "$LC_ALL$2" in', *cases, "esac"]))
     script = f"{SOURCE} && python_packages"
     path = {"PATH": f"{tmp_path}:{os.defpath}"}
     done = run("bash", "-euo", "pipefail", "-c", script, env=path)

@@ -33,10 +33,7 @@ class Machine:
 
     def script(self, path: Path, text: str = "") -> Path:
         ran = self.directory / f"{path.name}.ran"
-        return write_program(path, f"#!/bin/sh
-echo \"$CNI_COMMAND\" >>'{ran}'
-{text}
-")
+        return write_program(path, f"#!/bin/sh\necho \"$CNI_COMMAND\" >>'{ran}'\n{text}\n")
 
     def plugin(self, name: str, *versions: str) -> Path:
         answer = json.dumps({"cniVersion": "1.0.0", "supportedVersions": versions})

@@ -86,9 +86,7 @@ def test_a_shell_gets_any_argument_as_it_is(words: list[str], purpose: str) -> N
 
 
 def test_input_and_parameters_reach_the_command(tmp_path: Path) -> None:
-    script = f"#!/bin/sh
-cd '{tmp_path}'; env >env; cat >stdin; echo noise
-"
+    script = f"#!/bin/sh\ncd '{tmp_path}'; env >env; cat >stdin; echo noise\n"
     plugin = write_program(tmp_path / "plugin", script)
     stdin = json.dumps({"a": ["it's\n$x", 1]}, indent=4).encode()
     variables = {"CNI_ARGS": "A=1;B=it's", "CNI_X": ""}
