@@ -154,7 +154,7 @@ int main(int argc, char **argv)
         *next++ = argv[each];
     if (is_ipvlan)
         setenv("HOME", NO_HOME, 0);
-    if (is_ipvlan && getenv("CNI_COMMAND"))
+    if (is_ipvlan && argc == 1)
         signal(SIGINT, SIG_IGN); /* in its first 20 ms, Python would end with a traceback */
     execv(*words, words);
     refuse(errno == ENOENT ? "the rest of its bundle is not where it was unpacked" : strerror(errno),

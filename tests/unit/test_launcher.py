@@ -97,6 +97,8 @@ def test_sigint_ends_no_call_with_a_traceback(tree: Tree) -> None:
     tree.main.write_text(f"import os; os.kill(os.getpid(), 2)\n{REPORT}")
     tree.started_by(tree.command, env=VERSION)
     pipe = subprocess.PIPE
+    of_a_person = subprocess.run([tree.command, "show"], stderr=pipe, env=VERSION, check=False)
+    assert of_a_person.returncode == -signal.SIGINT
     reading = subprocess.Popen([INSTALLED], stdin=pipe, stderr=pipe, env=VERSION)
     assert reading.stdin is not None
     reading.stdin.write(b" " * (1 << 18))  # more than a pipe holds, so it is read
