@@ -272,11 +272,11 @@ def route_show(*selector: str, family: str = "") -> Argv:
 
 
 def route_show_local(*family: str) -> Argv:
-    """List what is delivered to the host itself, IPv4 without a family: its addresses on all links.
+    """List what is delivered to the host itself, IPv4 without a family: addresses and broadcasts.
 
     The values are words, since in a batch the option -N would be for what is asked of links, too.
     """
-    return ("ip", *family, "-j", "-d", "route", "show", "table", "local", "type", "local")
+    return ("ip", *family, "-j", "-d", "route", "show", "table", "local")
 
 
 def nexthop_show() -> Argv:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MOST_ADDRESSES = 64  # where each costs a question or a route of the host
 LEAST_MTU_OF_IPV6 = 1280  # RFC 8200, section 5; below it the kernel disables IPv6 on a link
-_UNSPECIFIED = ("0.0.0.0", "::")
+_BROADCAST = "255.255.255.255"
 _SCOPES_WITHOUT_GATEWAY = (253, 254)  # RT_SCOPE_LINK, RT_SCOPE_HOST, <linux/rtnetlink.h>
 
 
@@ -121,7 +121,7 @@ def usable(
     addresses = tuple(
         dict.fromkeys(address._replace(interface=None) for address in source.addresses)
     )
-    _check_specified(addresses, plugin)
+    _check_unicast(addresses, plugin)
     _check_mtu_for_ipv6(mtu, whose_mtu, addresses)
     return addresses, tuple(
         dict.fromkeys(_with_gateway(route, addresses) for route in source.routes)
@@ -129,7 +129,7 @@ def usable(
 
 
 def check_not_of_host(tx: Transaction, master: Master, addresses: Sequence[Address]) -> None:
-    """Refuse the host's own address: the kernel would allow it, and cut the host off.
+    """Refuse the host's own address or broadcast: the kernel would allow it, and cut the host off.
 
     The master delivers packets for a container's address to the container, also those to an
     address that the host has on another interface.
@@ -145,7 +145,8 @@ def check_not_of_host(tx: Transaction, master: Master, addresses: Sequence[Addre
         if own is not None and any(own in network for network in networks):
             raise CniError(
                 ADDRESS_IN_USE,
-                f"{each.address} is the host's own address; the container would take its packets",
+                f"{each.address} is the host's own address or broadcast; the container would take "
+                "its packets",
                 "try: give the container another address; exclude the host's from the IPAM "
                 "plugin's range",
             )
@@ -159,9 +160,14 @@ def is_connected(route: Route, addresses: Sequence[Address]) -> bool:
     )
 
 
-def _check_specified(addresses: Iterable[Address], plugin: str) -> None:
-    """Refuse 0.0.0.0, which the kernel silently does not add: __inet_insert_ifa(), devinet.c."""
-    bad = [each.address for each in addresses if each.ip in _UNSPECIFIED]
+def _check_unicast(addresses: Iterable[Address], plugin: str) -> None:
+    """Refuse what is no host's address.
+
+    0.0.0.0 the kernel silently does not add: __inet_insert_ifa(), devinet.c. With that of a group
+    or of all, a container in mode l3 would take what is sent to the host as one of these.
+    """
+    known = ((each.address, parsed(each.address)) for each in addresses)
+    bad = [text for text, own in known if own and not is_unicast(own)]
     if bad:
         raise CniError(
             DELEGATE_FAILED if plugin else INVALID_CONFIGURATION,
@@ -176,6 +182,12 @@ def _check_mtu_for_ipv6(mtu: int, whose: str, addresses: Iterable[Address]) -> N
             INVALID_CONFIGURATION,
             f"{whose} is {mtu}; IPv6 addresses need {LEAST_MTU_OF_IPV6} or more",
         )
+
+
+def is_unicast(address: IPv4Address | IPv6Address) -> bool:
+    """Whether it is an address of one host, rather than of none, a group or all."""
+    is_of_many = address.is_multicast or str(address) == _BROADCAST
+    return not (address.is_unspecified or is_of_many)
 
 
 def parsed(address: str) -> IPv4Address | IPv6Address | None:

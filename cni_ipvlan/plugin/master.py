@@ -28,8 +28,8 @@ class Master(NamedTuple):
     """A master, its namespace ``netns`` (None for the plugin's own), the links it carries there.
 
     ``addresses`` are its own, as ip writes them and without prefix lengths; ``subnets`` those of
-    the global ones, each as an address in it with a prefix length. ``local`` are the IPv4 addresses
-    and subnets that the host has on any interface, if the master is on the host.
+    the global ones, each as an address in it with a prefix length. ``local`` are the IPv4
+    addresses, broadcasts and subnets of the host on any interface, if the master is on the host.
     """
 
     link: Link

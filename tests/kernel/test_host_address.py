@@ -23,7 +23,7 @@ def test_an_add_that_gets_it_from_ipam_is_refused_and_gives_it_back(scene: Scene
     error = scene.refuses(106, "exclude the host's from the IPAM plugin's range", **given)
 
     assert error["msg"] == (
-        "10.1.0.3/28 is the host's own address; the container would take its packets"
+        "10.1.0.3/28 is the host's own address or broadcast; the container would take its packets"
     )
     assert scene.node.leases() == []
     scene.add(**given)
@@ -42,7 +42,8 @@ def test_it_is_the_same_in_any_mode_and_spelling(scene: Scene) -> None:
     ):
         scene.host.ip(f"address add {of_host} dev eth0 nodad")
         scene.refuses(106, master="uplink", mode=mode, ipam=static("10.1.0.9/24", asked))
-    scene.refuses(106, ipam=static("10.1.0.1/24"))  # another master's
+    for other in ("10.1.0.1/24", "10.1.0.255/16"):  # another master's
+        scene.refuses(106, ipam=static(other))
     scene.refuses(106, vlan=100, ipam=static("10.1.0.3/24"))
     scene.add(ipam=static("10.1.0.4/24"))
 

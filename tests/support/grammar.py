@@ -77,8 +77,8 @@ COMMANDS = [
     ip -j -d address show dev ALTNAME
     ip -j -d address show type KIND
     ip -N -j -d route show table all dev NAME
-    ip -j -d route show table local type local
-    ip -6 -j -d route show table local type local
+    ip -j -d route show table local
+    ip -6 -j -d route show table local
     ip -N -j -d route show table all
     ip -N -j -d nexthop show
     ip FAMILY -N -j -d route show to exact GATEWAY dev NAME

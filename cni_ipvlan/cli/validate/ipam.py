@@ -16,7 +16,7 @@ from cni_ipvlan.cni.delegate import INTERFACE_PLUGINS, PERMITTED
 from cni_ipvlan.config import netconf
 from cni_ipvlan.config.netconf import Problem
 from cni_ipvlan.iproute import packets
-from cni_ipvlan.plugin.addressing import LEAST_MTU_OF_IPV6
+from cni_ipvlan.plugin.addressing import LEAST_MTU_OF_IPV6, is_unicast
 from cni_ipvlan.suggest import nearest_first
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -263,7 +263,7 @@ def _in_static(ipam: IpamConfig) -> Iterator[Problem]:
     for each in ipam.pools:
         path, ip = (*each.path, "address"), each.first
         text = f"address is {ip}/{each.subnet.prefixlen}"
-        if ip.is_unspecified or ip.is_multicast or ip.is_loopback:
+        if ip.is_loopback or not is_unicast(ip):
             yield Problem(path, f"{text}; no interface but lo can have it")
         elif why := _misfit(ip, [each]):
             yield Problem(path, f"{text}, {why}")
