@@ -46,6 +46,10 @@ class Finding(NamedTuple):
 class StdoutError(Exception):
     """Standard output can't be written; no OSError, as those are a command's own failures."""
 
+    def __init__(self, why: OSError) -> None:
+        super().__init__(str(why))
+        self.why = why
+
 
 def styled(text: str, *, err: bool = False, **style: Any) -> str:
     """Return text for ``echo`` or ``echo_err``, in colour on a terminal unless NO_COLOR is set."""
@@ -65,7 +69,7 @@ def echo(*lines: str) -> None:
     try:
         _print(lines, err=False)
     except OSError as error:
-        raise StdoutError from error
+        raise StdoutError(error) from None
 
 
 def echo_err(*lines: str) -> None:
@@ -83,17 +87,19 @@ def _print(lines: Sequence[str], *, err: bool) -> None:
         click.echo(safe, err=err, color=True)
 
 
-def give_up_stdout() -> bool:
+def give_up_stdout(error: Exception) -> bool:
     """Return whether stdout can't be written; print why, unless its reader closed the pipe.
 
-    Unwritten output is still buffered, so another flush fails as the first did.
+    ``error`` says it, or another flush: what is unwritten is still buffered, unless it is long.
     """
     try:
+        if isinstance(error, StdoutError):
+            raise error.why
         click.echo(nl=False)  # flushes stdout, if it is open
-    except OSError as error:
+    except OSError as why:
         _drop(_STDOUT)
-        if error.errno != errno.EPIPE:
-            print_error(f"cannot write to standard output: {error.strerror}")
+        if why.errno != errno.EPIPE:
+            print_error(f"cannot write to standard output: {why.strerror}")
         return True
     return False
 

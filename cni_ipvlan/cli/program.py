@@ -67,11 +67,11 @@ def _report(error: Exception, *, as_json: bool) -> int:
     """Print why a command failed; return the exit status."""
     failure = _as_failure(error)
     try:
-        if output.give_up_stdout():
+        if output.give_up_stdout(error):
             return 1
         output.failure(failure, as_json=as_json)
-    except output.StdoutError:
-        output.give_up_stdout()
+    except output.StdoutError as unwritten:
+        output.give_up_stdout(unwritten)
         return 1
     if isinstance(error, click.Abort):
         return 130  # what shells return after ^C

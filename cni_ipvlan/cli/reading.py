@@ -34,6 +34,7 @@ _HINTS = {  # by what people write where JSON has something else
     r"//|/\*|#": "it has a comment, which JSON does not have",
     r"'": "it has single quotes; JSON has double quotes only",
     r"(True|False|None|undefined)\b": "it has a word of another language for true, false or null",
+    r"(---|\w+:)\s": "it has a key without double quotes, as in YAML; it must be JSON",
     r"\ufeff": "it starts with a byte order mark, which runtimes refuse",
 }
 _TAG = "tag:yaml.org,2002:"

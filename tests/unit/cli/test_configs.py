@@ -185,7 +185,7 @@ def test_what_a_file_is_called_says_how_it_is_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="has the network listed 2 times"):
         configs.choose(str(file), None)  # for which there are no names to choose by
     (tmp_path / "net.conf").write_text("a: b")
-    with pytest.raises(ConfigError, match="it is not valid JSON: a value is missing"):
+    with pytest.raises(ConfigError, match="it has a key without double quotes, as in YAML"):
         configs.choose(str(tmp_path / "net.conf"), None)
     (tmp_path / "net.yaml").write_text("{type: ipvlan, # a comment\n name: net}")
     assert configs.choose(str(tmp_path / "net.yaml"), None).name == "net"

@@ -68,6 +68,7 @@ def test_output_that_cannot_be_written(line: str, way: str, files: Path) -> None
 def test_other_streams_that_cannot_be_used(files: Path) -> None:
     for script, stderr, status in (
         ("_IPVLAN_COMPLETE=bash_source ipvlan >/dev/full", FULL, 1),
+        ("ipvlan validate --schema >/dev/full", FULL, 1),  # more than a buffer takes
         ("ipvlan nonsense 2>/dev/full", "", 2),
         ("ipvlan validate /gone 2>&-", "", 1),
         ("ipvlan validate - <&-", "", 1),  # which it reports on stdout
