@@ -7,7 +7,7 @@ import os
 import secrets
 import shlex
 from collections.abc import Callable, Mapping
-from functools import partial, reduce
+from functools import cache, partial, reduce
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -400,4 +400,5 @@ def _node(
 
 def _log(environment: Mapping[str, str], *, is_verbose: bool = False) -> Log:
     kind = output.Narrator if is_verbose else Log
-    return kind(lambda text: output.echo_err(*text.split("\n")), environment)
+    # Dry runs of one call give the same warnings.
+    return kind(cache(lambda text: output.echo_err(*text.split("\n"))), environment)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from operator import attrgetter
+from typing import Any
 
 from cni_ipvlan.iproute import queries
 from cni_ipvlan.iproute.commands import Argv, Command, Undo, in_shell, link_delete, prints_json
@@ -11,7 +13,9 @@ from cni_ipvlan.iproute.running import Completed, Running
 from cni_ipvlan.iproute.transaction import Transaction, nothing
 from cni_ipvlan.start import json
 
-_ADD_LINK = ("ip", "link", "add")
+ADD_LINK = ("ip", "link", "add")
+identity = attrgetter("full_argv", "stdin")  # what is the same in several dry runs
+Answers = dict[tuple[Any, ...], Completed]  # by the identities of queries
 
 
 class Plan:
@@ -19,12 +23,18 @@ class Plan:
 
     ``stand_ins`` are words that stand for what is not known, or not there, yet; ``harmless`` are
     programs that are run, too; ``removed`` are the links that are not there any more, by their
-    namespaces' identity.
+    namespaces' identity. Plans that share ``answers`` ask each question once.
     """
 
-    def __init__(self, stand_ins: Iterable[str] = (), harmless: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        stand_ins: Iterable[str] = (),
+        harmless: Collection[str] = (),
+        answers: Answers | None = None,
+    ) -> None:
         self.stand_ins = set(stand_ins)
         self.harmless = harmless
+        self.answers: Answers = {} if answers is None else answers
         self.removed: set[tuple[tuple[int, int] | None, str]] = set()
         self.queries: list[Command] = []
         self.changes: list[Command] = []
@@ -66,32 +76,37 @@ class DryRun(Transaction):
     ) -> Running:
         """Start a query, or record a change."""
         del session
-        plan, why = self._plan, ""
+        plan, why, completed = self._plan, "", _assumed(command)
         if command.purpose:
             self._record(command)
         elif not plan.stand_ins.isdisjoint(command.argv):
             why = "it asks about something that is not there yet"
-        elif plan.removed and command.argv[:3] == _ADD_LINK:  # refused if the master is in use
+        elif plan.removed and command.argv[:3] == ADD_LINK:  # refused if the master is in use
             why = "something is removed before"
         else:
             plan.queries.append(command)
         if why:
             self._assume(command.argv, why)
         elif not command.purpose or plan.was_run(command):
-            return super().start(command, limit=limit)
+            if identity(command) not in plan.answers:
+                return super().start(command, limit=limit)
+            completed = plan.answers[identity(command)]
         running = Running(command, {}, self._runner.interrupts)
-        running.completed = _assumed(command)
+        running.completed = completed
         return running
 
     def finish(self, started: Running) -> Completed:
         """Return what is assumed if a query is not permitted."""
         try:
-            return self._without_removed(started.command, super().finish(started))
+            done = super().finish(started)
         except CommandError as error:
             if not error.completed.is_denied:
                 raise
             self._assume(error.argv, "running it is not permitted")
             return _assumed(started.command)
+        if done.was_run and not done.status:
+            self._plan.answers[identity(started.command)] = done
+        return self._without_removed(started.command, done)
 
     def _try(self, undo: Callable[[], object]) -> None:
         """Undo what is only of the process, as a lock: of what failed, nothing can be left."""
@@ -99,7 +114,7 @@ class DryRun(Transaction):
         self.leftovers.clear()
 
     def _record(self, change: Command) -> None:
-        if change.argv[:3] == _ADD_LINK:
+        if change.argv[:3] == ADD_LINK:
             name = change.argv[change.argv.index("name") + 1]
             self._plan.stand_ins.add(name)
             if not change.undo:  # a VLAN's is no command, since it has to look who uses it

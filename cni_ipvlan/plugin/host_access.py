@@ -115,8 +115,8 @@ class HostAccess(Feature):
         name = link_name(index)
         sources = _first_of_each_family(_own(master, addressing.addresses))
         addresses = _reachable(sources.values(), addressing.addresses)
-        there = _host_link(tx, name)
-        if there is None and namespace.own_has_link(name):
+        there = _link(tx, name)
+        if there is not None and not is_host_link(there):
             raise CniError(
                 INTERFACE_NAME_TAKEN,
                 f"the host has an interface {name!r} already, which is not this plugin's",
@@ -443,10 +443,15 @@ def _routes_to(
 
 def _host_link(tx: Transaction, name: str) -> Link | None:
     """Return the host's interface of that name; None if there is none, or another's."""
+    found = _link(tx, name)
+    return found if found is not None and is_host_link(found) else None
+
+
+def _link(tx: Transaction, name: str) -> Link | None:
     if not namespace.own_has_link(name):
         return None
     shown = Command(commands.link_show(name), accept=commands.ABSENT)
-    return next(filter(is_host_link, queries.links(tx.run(shown).stdout)), None)
+    return next(iter(queries.links(tx.run(shown).stdout)), None)
 
 
 def _creation(master: Master, record: Record) -> Command:

@@ -212,6 +212,28 @@ def test_a_pasted_dry_run_of_gc_leaves_nothing_of_what_is_gone(scene: Scene, opt
     assert [scene.host.links(), scene.host.routes(), scene.node.leases()] == before
 
 
+@with_host_address
+def test_a_pasted_dry_run_after_the_interface_was_removed_by_hand(scene: Scene) -> None:
+    scene.add(hostAccess=True)
+    scene.one.ip("link delete dev net1")
+
+    status, out = scene.dry(hostAccess=True).run()
+
+    assert status == 0, out
+
+
+@with_host_address
+@pytest.mark.parametrize("option", SHARED)
+def test_a_script_leaves_alone_what_was_made_meanwhile(scene: Scene, option: Conf) -> None:
+    first, second = (scene.dry(at=at, **option) for at in (scene.one, scene.two))
+    assert first.run()[0] == 0
+
+    with scene.unchanged():
+        status, out = second.run()
+
+    assert (status, "was made meanwhile; make the dry run again" in out) == (1, True)
+
+
 def test_a_script_lets_the_plugin_allocate_and_uses_what_it_answers(scene: Scene) -> None:
     dry = scene.dry("add", "--args", "A=it's", ipam=host_local("10.1.0.0/24"))
     with scene.unchanged():

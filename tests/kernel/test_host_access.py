@@ -326,6 +326,31 @@ def test_a_pasted_dry_run_gives_what_the_plugin_gives(
     assert scene.one.reaches(HOST)
 
 
+@dual
+def test_a_script_does_for_ipv6_alone_what_add_does(scene: Scene) -> None:
+    conf = {**CONF, "ipam": scene.ipam(ips=["fd00:1::2/64"])}
+
+    def found() -> list[Any]:
+        known = sorted(each["dst"] for each in scene.one.ask("neighbour", "show"))
+        return [scene.host.routes(), scene.one.routes(), known]
+
+    assert scene.dry(conf=conf).run()[0] == 0
+    pasted = found()
+    assert scene.dry("del", conf=conf).run()[0] == 0
+    scene.add(conf)
+    assert found() == pasted
+
+
+@pytest.mark.scene(host=("fd00:1::10/64",))
+def test_a_script_refuses_the_family_that_the_host_lacks(scene: Scene) -> None:
+    script = scene.dry(conf=CONF, ipam=scene.ipam(ips=[f"{FIRST}/24"]))
+    with scene.unchanged():
+        status, out = script.run()
+    assert (status, "has no address of the same family" in out) == (1, True)
+    scene.ipam(ips=["fd00:1::2/64"])
+    assert script.run()[0] == 0
+
+
 def test_a_dry_run_whose_script_fails_leaves_nothing(scene: Scene) -> None:
     script = scene.dry(conf=CONF)
     scene.host.ip("route add 10.1.0.2/32 dev lo")  # since then

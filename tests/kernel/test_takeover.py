@@ -4,7 +4,7 @@ import faulty
 import pytest
 from faulty import Faults, Point
 from lab import LEASES, Space, records
-from runtime import Conf, Runtime, call_environment, host_local, network, stdin_of
+from runtime import Conf, Runtime, call_environment, host_local, network, static, stdin_of
 from sampling import sample
 from scene import Scene
 
@@ -27,6 +27,7 @@ def test_add_again_takes_over_what_an_add_that_died_has_left(scene: Scene, mode:
                 runtime.delete(container, LEASED).succeeds()  # it had not to wait as often
                 continue
 
+            scene.dry(conf=conf, ipam=static("10.1.0.2/24"))
             runtime.add(container, conf).result()
 
             assert container.ipvlan("net1")["mode"] == mode, point

@@ -31,7 +31,8 @@ from cni_ipvlan.plugin.master import Master
 _IPV4, _IPV6, _ROUTE = "<IPv4 address>", "<IPv6 address: …>", "<route>"
 _LENGTH = "/<length>"
 FOR_IPV4 = Result(addresses=(Address(_IPV4 + _LENGTH),), routes=(Route(_ROUTE),))
-FOR_BOTH = FOR_IPV4._replace(addresses=(*FOR_IPV4.addresses, Address(_IPV6 + _LENGTH)))
+FOR_IPV6 = FOR_IPV4._replace(addresses=(Address(_IPV6 + _LENGTH),))
+FOR_BOTH = FOR_IPV4._replace(addresses=FOR_IPV4.addresses + FOR_IPV6.addresses)
 # Of each stand-in, the loop around a command that has it, and what the shell puts there.
 STAND_INS = {
     _IPV4: ("for address in $ipv4", '"${address%/*}"'),

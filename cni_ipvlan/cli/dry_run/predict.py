@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface
-from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from cni_ipvlan.cli import output
 from cni_ipvlan.cli.dry_run import answer
@@ -19,18 +18,16 @@ from cni_ipvlan.cni.result import Result
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import machine
 from cni_ipvlan.iproute.commands import OPTIONAL, Argv, Command
-from cni_ipvlan.iproute.dry_run import Plan
+from cni_ipvlan.iproute.dry_run import Answers, Plan, identity
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.running import Completed
-from cni_ipvlan.log import Log
 from cni_ipvlan.plugin import explain, host_local, inventory, perform, preflight
-from cni_ipvlan.plugin.addressing import LEAST_MTU_OF_IPV6
 from cni_ipvlan.plugin.codes import CHECK_FAILED
 from cni_ipvlan.plugin.ipam import ALLOCATE_NOTHING
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import Node, id_of
 
-_Begin = Callable[[Plan, Result], Node]
+_Begin = Callable[[Plan, Result | None], Node]
 _TAKEN = b"Error: Address already assigned to an ipvlan device."  # ipvlan_addr4_validator_event()
 _HOST_LOCALS_CODE = 999  # of every failure of host-local
 
@@ -46,8 +43,9 @@ class Prediction:
     failure: CniError | None = None  # why a CHECK fails
     # If the plan has stand-ins for the IPAM plugin's answer:
     reader: Argv = ()  # the command that reads it
-    ipv6_only: Collection[Command] = ()  # the changes that are made only if it has an IPv6 address
     has_older: bool = False  # whether an earlier ADD of the attachment may have addresses, too
+    only: dict[int, Collection[Command]] = field(default_factory=dict)  # changes for one family
+    refused: dict[str, str] = field(default_factory=dict)  # why, unless a test succeeds
 
 
 def make(request: Request, begin: _Begin, ipam_result: Result | None) -> Prediction:
@@ -57,48 +55,66 @@ def make(request: Request, begin: _Begin, ipam_result: Result | None) -> Predict
     ``ipam_result`` is that result if it is known; the plugin is not called then. A failed CHECK
     is not raised, as what it looked at shows why.
     """
-    plan, delivered = Plan(answer.STAND_INS, ALLOCATE_NOTHING), list[Result]()
-    made = Prediction(request.environment, plan)
-    try:
-        perform(begin(plan, ipam_result or answer.FOR_IPV4), request, delivered.append)
-    except CniError as error:
-        if error.code != CHECK_FAILED:
-            raise
-        made.failure = error
+    name = netconf.ipam_type(request.config) if request.command == "ADD" else ""
+    is_open = name not in ("", *ALLOCATE_NOTHING) and not ipam_result
+    known = (answer.FOR_BOTH, answer.FOR_IPV6, answer.FOR_IPV4) if is_open else (ipam_result,)
+    answers: Answers = {}
+    runs = [_run(request, begin, each, answers) for each in known]
+    chosen = next((run for run in runs if not run.failure), runs[-1])
+    if chosen.failure and chosen.failure.code != CHECK_FAILED:
+        raise chosen.failure
+    made = Prediction(request.environment, chosen.plan, failure=chosen.failure)
     if request.command == "CHECK":
-        made.looks = plan.queries
-    if not delivered:
+        made.looks = chosen.plan.queries
+    if not chosen.result:
         return made
-    made.result = results.render(delivered[0], request.version)
-    looking = begin(Plan(), ipam_result or answer.FOR_IPV4)  # assumes nothing
+    made.result = results.render(chosen.result, request.version)
+    looking = begin(Plan(answers=answers), known[0])  # assumes nothing
     conf = netconf.parse(request.config, request.version)
     parent = expected_master(looking.begin(), conf, preflight.container_namespace(request))
-    _check_addresses(looking, parent, plan)
-    allocation = next((each for each in plan.changes if is_allocation(plan, each)), None)
+    _check_addresses(looking, parent, made.plan)
+    allocation = next((each for each in made.plan.changes if is_allocation(made.plan, each)), None)
     if allocation and ipam_result:
-        plan.changes.remove(allocation)
+        made.plan.changes.remove(allocation)
         is_not = f"{allocation.argv[0]} is not called"
-        plan.assumptions.append(f"the result given with --ipam-result is allocated; {is_not}")
+        made.plan.assumptions.append(f"the result given with --ipam-result is allocated; {is_not}")
     elif allocation:
-        _check_leases(request, plan)
-        mtu = delivered[0].interfaces[-1].mtu or 0
+        _check_leases(request, made.plan)
+        mtu = chosen.result.interfaces[-1].mtu or 0
         made.reader = answer.reader(conf, request.version, mtu, parent)
         records = looking.registry.records_of(id_of(request))
         made.has_older = any(record.is_complete for record in records)
-        if mtu >= LEAST_MTU_OF_IPV6:
-            _extend_to_ipv6(made, request, begin)
+        _note_families(made, *runs)
     return made
 
 
-def _extend_to_ipv6(made: Prediction, request: Request, begin: _Begin) -> None:
-    """Make a dry run again for an answer with IPv6 as well: what only this one does is for that."""
-    identity = attrgetter("argv", "netns", "stdin")
-    of_ipv4 = [*map(identity, made.plan.changes)]
-    made.plan, delivered = Plan(answer.STAND_INS, ALLOCATE_NOTHING), list[Result]()
-    silent = Log(lambda _text: None, {})  # the first one has warned already
-    perform(begin(made.plan, answer.FOR_BOTH)._replace(log=silent), request, delivered.append)
-    made.result, planned = results.render(delivered[0], request.version), made.plan.changes
-    made.ipv6_only = [each for each in planned if identity(each) not in of_ipv4]
+class _Run(NamedTuple):
+    """A dry run with one answer of the IPAM plugin."""
+
+    plan: Plan
+    result: Result | None
+    failure: CniError | None
+
+
+def _run(request: Request, begin: _Begin, known: Result | None, answers: Answers) -> _Run:
+    plan, delivered = Plan(answer.STAND_INS, ALLOCATE_NOTHING, answers), list[Result]()
+    try:
+        perform(begin(plan, known), request, delivered.append)
+    except CniError as error:
+        return _Run(plan, None, error)
+    return _Run(plan, delivered[0] if delivered else None, None)
+
+
+def _note_families(made: Prediction, both: _Run, ipv6: _Run, ipv4: _Run) -> None:
+    """Note which changes are only for addresses of one family, and which answers ADD refuses."""
+    for family, without in ((4, ipv6), (6, ipv4)):
+        others = {*map(identity, without.plan.changes)}
+        if not without.failure:
+            made.only[family] = [x for x in made.plan.changes if identity(x) not in others]
+    tests = '[ -z "$ipv4" ] || [ -z "$ipv6" ]', '[ -n "$ipv4" ]', '[ -n "$ipv6" ]'
+    for test, run in zip(tests, (both, ipv6, ipv4), strict=True):
+        if run.failure:
+            made.refused[test] = run.failure.msg
 
 
 def _check_addresses(node: Node, parent: Master, plan: Plan) -> None:
@@ -110,6 +126,8 @@ def _check_addresses(node: Node, parent: Master, plan: Plan) -> None:
     }
     found = inventory.take(node.begin(), node.registry) if steps else iter(())
     for each in inventory.on_master(found, parent):
+        if (each.netns and each.netns.identity, each.link.name) in plan.removed:
+            continue  # what a killed ADD has left
         for address in (ip_interface(has).ip for has in each.addresses):
             if address in steps:
                 refused = CommandError(steps[address], Completed(2, b"", _TAKEN, 0.0))
@@ -168,7 +186,7 @@ def document(made: Prediction) -> dict[str, Any]:
                 "environment": step.parameters,
                 "undo": [list(undo.command.full_argv) for undo in step.undo],
                 "needed": step.accept != OPTIONAL,
-                "ipv6Only": step in made.ipv6_only,
+                **{f"ipv{each}Only": step in made.only.get(each, ()) for each in (4, 6)},
                 "run": made.plan.was_run(step) or step in made.looks,
             }
             for step in (*made.plan.changes, *made.looks)

@@ -14,6 +14,7 @@ from cni_ipvlan.cli.dry_run import answer
 from cni_ipvlan.cli.dry_run.predict import Prediction, assumptions, is_allocation
 from cni_ipvlan.cli.output import styled
 from cni_ipvlan.iproute.commands import ABSENT, OPTIONAL, Command
+from cni_ipvlan.iproute.dry_run import ADD_LINK
 from cni_ipvlan.iproute.runner import own_programs
 
 _SHOWN_ASSUMPTIONS = 10
@@ -98,12 +99,14 @@ def _all_or_nothing(made: Prediction) -> Iterator[str]:
                 reader=join(made.reader),
                 check=_comment("refuses what add would refuse"),
             )
+            for test, why in made.refused.items():
+                yield f"{test} || {_exit(why)}"
             continue
         is_looped = any(word in answer.STAND_INS for word in step.argv)
-        needs_ipv6 = step in made.ipv6_only and not is_looped
-        condition = '[ -z "$ipv6" ] || ' if needs_ipv6 else ""
+        families = [each for each in made.only if step in made.only[each] and not is_looped]
+        condition = f'[ -z "$ipv{families[0]}" ] || ' if families else ""
         yield condition + _step(made, step, "|| :" if step.accept in (ABSENT, OPTIONAL) else "")
-    result = '"$answer"' if made.reader else quote(json.dumps(made.result))
+    result = '"$answer"' if made.reader else _one_line(json.dumps(made.result).encode())
     what = "what the IPAM plugin has answered" if made.reader else "the result"
     yield f"printf '%s\\n' {result}  {_comment(what)}"
     yield "trap - EXIT HUP INT PIPE TERM"
@@ -124,11 +127,19 @@ def _undo(step: Command, remove: list[str]) -> Iterator[str]:
             yield _printable(f"ipam() {{ printf '%s\\n' \"$network\" | {call}; }}")
             yield "release='ipam DEL'"
         elif undo.only_if is None:
+            if step.argv[:3] == ADD_LINK:  # another's must not be undone
+                name = command.argv[-1]
+                why = _exit(f"{name} was made meanwhile; make the dry run again")
+                yield _printable(f"! ip link show dev {quote(name)} >/dev/null 2>&1 || {why}")
             yield _printable(f"restore={quote(_line(command) + '; ')}$restore")
         else:
             remove.append(join(command.full_argv))
     if len(remove) > before:
         yield _printable(f"remove={quote(' || '.join(remove))}")
+
+
+def _exit(why: str) -> str:
+    return f"{{ echo {quote(why)} >&2; exit 1; }}"
 
 
 def _step(made: Prediction, step: Command, otherwise: str) -> str:

@@ -127,7 +127,7 @@ def test_json_has_everything_of_each_step() -> None:
     document = predict.document(Prediction(verb, plan, RESULT))
     one, other = document.pop("steps")
     assert document == {"assumptions": ["a"], "result": RESULT, "failure": None}
-    flags = {"needed": True, "ipv6Only": False, "run": False}
+    flags = {"needed": True, "ipv4Only": False, "ipv6Only": False, "run": False}
     what = {"argv": list(ADD.argv), "purpose": "create it", "undo": [list(undo)]}
     assert one == {**what, "namespace": None, "stdin": None, "environment": {}, **flags}
     given: dict[str, Any] = {"argv": ["ip", "netns", "exec", "c", "tee", "/x"]}
