@@ -16,6 +16,7 @@ from cni_ipvlan.cli import configs
 from cni_ipvlan.cni import request
 from cni_ipvlan.iproute import namespace, packets
 from cni_ipvlan.state.registry import Registry
+from cni_ipvlan.suggest import nearest_first
 
 _NAMED_NAMESPACES = "/run/netns"
 FILE = click.Path()  # for completion only; errors are reported when it is read
@@ -78,8 +79,9 @@ def netns_path(netns: str) -> str:
     path = netns_or_gone(netns)
     if "/" in netns or path.startswith("/proc/") or os.path.exists(path):
         return path
+    names, is_near = nearest_first(netns, configs.listed(_NAMED_NAMESPACES))
     why = f"{netns!r} is not a path, a name under {_NAMED_NAMESPACES}, or a process ID"
-    raise click.BadParameter(why)
+    raise click.BadParameter(f"{why}; did you mean {names[0]!r}?" if is_near else why)
 
 
 def _named(what: str, fault_in: Callable[[str], str | None]) -> Callable[[str], str]:

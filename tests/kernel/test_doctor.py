@@ -11,6 +11,8 @@ from people import Person
 from runtime import Conf, host_local, network, static
 from scene import Scene
 
+from cni_ipvlan.cli.configs import DIRECTORY
+
 IPV6 = static("fd00::2/64")
 
 
@@ -109,7 +111,13 @@ def test_name_of_an_interface_in_the_container(scene: Scene, person: Person) -> 
     where = "--netns container1 --ifname"
     free = [f"the name net1 is free in {container.path}"]
     assert doctor(person, f"{where} net1")["ok interface"] == free
-    assert "ok interface" not in doctor(person, "--netns container1")
+    without = doctor(person, "--netns container1")
+    assert "ok interface" not in without
+    assert without["ok configuration"] == [
+        f"{DIRECTORY} has no network of ipvlan; -c FILE names one"
+    ]
+    meant = "or a process ID; did you mean 'container1'?\n"
+    assert meant in person.types("ipvlan doctor --netns contaner1")[2]
     scene.add()
     container.ip("link add name eth7 type dummy")
 

@@ -172,7 +172,9 @@ def test_columns_have_what_is_there_and_what_is_left(scene: Scene, person: Perso
     (LEASES / "networks" / "left" / "10.1.0.9").write_text("gone\r\nnet1")
 
     hint = "to release what is left (leaked addresses: 1): ipvlan gc -c FILE --keep-existing"
-    assert hint in person.types("ipvlan show")[2]
+    said = person.types("ipvlan show")[2]
+    assert hint in said
+    assert "a container has left that still exists: ipvlan del --container-id ID\n" in said
     down, lost = "master down", "no interface (lease)"
     assert person.succeeds("ipvlan show").splitlines() == [
         "INTERFACE  POD/CONTAINER  NAMESPACE   ADDRESSES               MODE       MASTER  PROBLEMS",

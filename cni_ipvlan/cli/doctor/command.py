@@ -11,7 +11,7 @@ from cni_ipvlan.cli import calls, configs, options, output, validate
 from cni_ipvlan.cli.configs import NetworkConfig
 from cni_ipvlan.cli.doctor import networks, node, plugins
 from cni_ipvlan.cli.doctor.node import Tools
-from cni_ipvlan.cli.output import PROBLEM, WARNING, Finding, reported
+from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, reported
 from cni_ipvlan.iproute import namespace
 from cni_ipvlan.iproute.transaction import Transaction
 
@@ -89,6 +89,9 @@ def _networks(tools: Tools, given: NetworkConfig | None) -> Iterator[Finding]:
         others = (each for each in here if os.path.realpath(each.source) != file)
         # It may be the next version of one with its name.
         here = [*(each for each in others if each.name != given.name), given]
+    elif not (here or faults):
+        text = f"{configs.DIRECTORY} has no network of ipvlan; -c FILE names one"
+        yield Finding(OK, "configuration", text)
     found = list(validate.in_all(here))
     for network in here if given is None else [given]:
         problems = [problem for each, problem in found if each is network]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -106,14 +107,17 @@ def _print(
 
 
 def _how_to_release(leftovers: Sequence[Mapping[str, Any]], known: configs.Known) -> Iterator[str]:
-    """Yield the command that releases leases and removes records of containers that are gone."""
-    if leftovers:
-        leases = sum(each["kind"] == "lease" for each in leftovers)
-        has_files = all(known.get(each["network"]) for each in leftovers)
+    """Yield the commands that release leases and remove records; GC keeps those of what exists."""
+    gone = [each for each in leftovers if not os.path.exists(each["netns"] or "")]
+    if gone:
+        leases = sum(each["kind"] == "lease" for each in gone)
+        has_files = all(known.get(each["network"]) for each in gone)
         command = f"ipvlan gc{'' if has_files else ' -c FILE'} --keep-existing"
         end = "" if has_files else " (FILE is the network's)"
         what = f"what is left (leaked addresses: {leases})" if leases else "what is left"
         yield f"to release {what}: {command}{end}"
+    if len(gone) < len(leftovers):
+        yield "to release what a container has left that still exists: ipvlan del --container-id ID"
 
 
 def _is_wanted(
