@@ -15,6 +15,7 @@ from containerd import (
     SOCKET,
     Containerd,
     assert_nothing_is_left,
+    leases,
     running,
 )
 from cri import Cri, Pod
@@ -62,8 +63,8 @@ def test_pods_reach_each_other_outlive_the_runtime_and_go(containerd: Containerd
     assert_nothing_is_left(containerd.node)
 
     lives, lost = cri.run_pod("lives"), cri.run_pod("lost")
-    assert len(containerd.node.leases()) == 2
-    assert sorted(map(cri.address, (lives, lost))) == containerd.node.leases()
+    assert len(leases()) == 2
+    assert {cri.address(lives), cri.address(lost)} == leases()
     ping(cri, lives, lost)
 
     containerd.stop()
@@ -74,16 +75,16 @@ def test_pods_reach_each_other_outlive_the_runtime_and_go(containerd: Containerd
 
     # The kubelet's order: the old sandbox is removed when the new one is there.
     cri.stop(lost)
-    assert containerd.node.leases() == [cri.address(lives)]
+    assert leases() == {cri.address(lives)}
     again = cri.run_pod("lost", attempt=1)
     cri.remove(lost)
-    assert containerd.node.leases() == sorted(map(cri.address, (lives, again)))
+    assert leases() == {cri.address(lives), cri.address(again)}
     ping(cri, again, lives)
 
     for pod in (lives, again):
         cri.stop(pod)
         cri.stop(pod)  # again, as the kubelet does
-    assert containerd.node.leases() == []
+    assert leases() == set()
     for pod in (lives, again):
         cri.remove(pod)
     assert_nothing_is_left(containerd.node)
@@ -98,7 +99,7 @@ def test_ctr_attaches_its_containers_too(containerd: Containerd, root: Path) -> 
     lab.wait_until(lambda: "STOPPED" in lab.run(*CTR, "task", "list"))
     for words in ("task delete c1", "container delete c1"):
         lab.run(*CTR, *words.split())
-    assert len(containerd.node.leases()) == 1  # which ctr forgets
+    assert len(leases()) == 1  # which ctr forgets
     (leftover,) = json.loads(lab.run(Executable().path, "show", "--json"))["leftovers"]
     assert (leftover["kind"], leftover["interface"]) == ("record", "eth0")
     about = ("--netns", leftover["netns"], "--ifname", "eth0", "--container-id", "default-c1")
