@@ -18,6 +18,8 @@ _HEADERS = {4: 28, 6: 48}  # bytes of an IP and an ICMP header
 # From 10.1.0.1 icmp_seq=1 Frag needed and DF set (mtu = 1400)
 # From fd00::1 icmp_seq=1 Packet too big: mtu=1280
 _MTU = re.compile(r"mtu ?[=:] ?(\d+)")
+# From 10.1.0.1 icmp_seq=1 Time to live exceeded
+_REFUSAL = re.compile(r"^From (\S+) icmp_seq=\d+ (.+)$", re.MULTILINE)
 _UNRESOLVED = {"FAILED", "INCOMPLETE", "NONE"}  # states of a neighbour without hardware address
 
 
@@ -98,6 +100,12 @@ def path_mtu(completed: Completed) -> int | None:
     """Return the path's MTU in the answer to a large ping; None if none was reported."""
     found = _MTU.search((completed.stdout + completed.stderr).decode("utf-8", "replace"))
     return int(found[1]) if found else None
+
+
+def refusal(completed: Completed) -> tuple[str, str]:
+    """Return who has answered a ping with an error, and with which; empty if nobody has."""
+    found = _REFUSAL.search(completed.stdout.decode("utf-8", "replace"))
+    return (found[1], found[2]) if found else ("", "")
 
 
 def entries(completed: Completed) -> list[dict[str, Any]]:

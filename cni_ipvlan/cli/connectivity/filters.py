@@ -1,16 +1,19 @@
 """Which rule of a packet filter drops packets: one that has counted some while one asked.
 
-A rule of nft(8) that does not count may drop them. Of tc(8), what counts is a qdisc on the way.
+A rule of nft(8) that does not count may drop them. Of tc(8), what counts is a qdisc on the way, of
+IPsec the kernel itself.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from ipaddress import ip_address, ip_network
 from shlex import split
+from typing import Any
 
 from cni_ipvlan.cli.connectivity.world import Side
 from cni_ipvlan.cli.output import PROBLEM, Finding
@@ -26,6 +29,8 @@ _PREFIX = re.compile(r"(?<!! )-[sd] (\S+)")
 _PROTOCOL = re.compile(r"(?<!! )-p (?!icmp|ipv6-icmp|all)")
 _OF_IPTABLES = ("filter", "nat", "mangle", "raw", "security")
 _NFT_DROPS = re.compile(r'"(?:drop|reject)": ')  # a rule's own verdict, or one of a map
+_OF_IP = {"s": "saddr", "d": "daddr", "p": "nexthdr"}
+_OF_FRAMES = ("arp", "bridge", "netdev")
 _NFT_OTHERS = {  # by the family that echoes are not of
     "ip": re.compile(r'"protocol": "(?:tcp|udp|th|sctp|ip|icmp)"'),
     "ip6": re.compile(r'"protocol": "(?:tcp|udp|th|sctp|ip6|icmpv6)"'),
@@ -39,15 +44,18 @@ def programs(side: Side, target: str) -> list[str]:
     return both or [each for each in (f"{name}-save",) if side.world.has(each)]
 
 
-def counted(side: Side, ends: Sequence[str], devices: Collection[str]) -> dict[Finding, int]:
+def counted(
+    side: Side, ends: Sequence[str], devices: set[str], *, is_routed: bool
+) -> dict[Finding, int]:
     """Return how many packets each rule has dropped that may drop echoes between two addresses.
 
     A rule stands there as the finding that blames it. ``devices`` are the interfaces of this side
-    by which echoes go; without ``ends``, they pass nothing else there.
+    by which echoes go; unless they are routed, they pass only as frames.
     """
     found: dict[Finding, int] = {}
-    of_packets = (_of_iptables(side, ends), _of_nft(side, ends)) if ends else ()
-    for rules in (*of_packets, _of_tc(side, devices)):
+    is_routed = is_routed or bool(side.sysctl("net/bridge/bridge-nf-call-iptables"))
+    of_packets = (_of_iptables(side, ends), _of_ipsec(side)) if is_routed else ()
+    for rules in (*of_packets, _of_nft(side, ends, devices, is_routed), _of_tc(side, devices)):
         with suppress(ValueError, KeyError, TypeError):  # a program may be missing, or an old one
             found.update(rules)
     return found
@@ -73,10 +81,10 @@ def _of_iptables(side: Side, ends: Sequence[str]) -> Iterator[tuple[Finding, int
             packets, chain, words, policy_of, by_policy = match.groups()
             if policy_of:
                 text = f"the policy of {side} drops packets: {name} -P {policy_of} DROP"
-                is_here = any(each.has(ends[0]) for each in side.ports.values())
-                sender = ends[0] if is_here == (policy_of == "OUTPUT") else ends[-1]
-                accept = ("-I", policy_of, "-s", sender, "-j", "ACCEPT")
-                advice = f"let them pass: {side.shell(name, '-t', table, *accept)}"
+                ways = _ways(side, ends, policy_of.lower())
+                at = ("-t", table, "-I", policy_of)
+                accept = ((*at, f"-{way}", sender, "-j", "ACCEPT") for way, sender in ways)
+                advice = f"let them pass: {' && '.join(side.shell(name, *each) for each in accept)}"
             else:
                 what = "changes addresses" if table == "nat" else "drops packets"
                 text = f"a rule of {side} {what}: {name} -A {chain} {words}"
@@ -84,6 +92,14 @@ def _of_iptables(side: Side, ends: Sequence[str]) -> Iterator[tuple[Finding, int
                 advice = f"if it is not meant so: {remove}"
             subject = "nat" if table == "nat" else "filter"
             yield Finding(PROBLEM, subject, text, advice), int(packets or by_policy)
+
+
+def _ways(side: Side, ends: Sequence[str], hook: str) -> list[tuple[str, str]]:
+    """Return what has to pass a hook of a side: packets by source, destination or protocol."""
+    is_here = any(each.has(ends[0]) for each in side.ports.values())
+    sender = ends[0] if is_here == (hook == "output") else ends[-1]
+    neighbours = [("p", "ipv6-icmp")] if ":" in sender else []  # who are found by it
+    return [("s", sender), *([("d", sender)] if hook == "forward" else neighbours)]
 
 
 def _is_of_others(line: str, ends: Sequence[str]) -> bool:
@@ -97,12 +113,20 @@ def _is_of_others(line: str, ends: Sequence[str]) -> bool:
     )
 
 
-def _of_nft(side: Side, ends: Sequence[str]) -> Iterator[tuple[Finding, int]]:
+def _of_nft(
+    side: Side, ends: Sequence[str], devices: set[str], is_routed: bool
+) -> Iterator[tuple[Finding, int]]:
     listed = json.loads(side.answer(("nft", "-j", "list", "ruleset")).stdout)["nftables"]
     hooked = [each["chain"] for each in listed if "hook" in each.get("chain", ())]
     # What iptables-save does not print, though it is in a table with a name of iptables'.
     native = {(each["family"], each["table"]) for each in hooked if not each["name"].isupper()}
+    elsewhere = {
+        (each["family"], each["table"], each["name"])
+        for each in hooked
+        if "dev" in each and devices.isdisjoint(re.findall(r"[^' \[\],]+", str(each["dev"])))
+    }
     other = "ip" if ":" in ends[-1] else "ip6"
+    others = {other, "arp" if other == "ip" else "", *(() if is_routed else ("ip", "ip6", "inet"))}
     for each in listed:
         found = each.get("rule") or each.get("chain") or {}
         steps = found.get("expr", [])
@@ -113,23 +137,62 @@ def _of_nft(side: Side, ends: Sequence[str]) -> Iterator[tuple[Finding, int]]:
         family, table = found["family"], found["table"]
         chain = found.get("chain") or found["name"]
         counts = [step["counter"]["packets"] for step in steps if "counter" in step]
-        if family == other or _NFT_OTHERS[other].search(words):
+        if (
+            (family, table, chain) in elsewhere
+            or family in others
+            or _NFT_OTHERS[other].search(words)
+        ):
+            continue
+        if not all(_may_match(step.get("match", {}), ends, devices) for step in steps):
             continue
         is_of_iptables = family in ("ip", "ip6") and table in _OF_IPTABLES
         if is_of_iptables and (family, table) not in native and (counts or not drops):
             continue
         kind, how = ("filter", "drops") if counts else ("may filter", "may drop")
+        if not counts and (family in _OF_FRAMES or other == "ip"):  # which ARP and ND need
+            kind = "may filter frames"
         text = f"a rule of {side} {how} packets: nft {family} {table} {chain}"
         text += f" handle {found['handle']}" if drops else ""
         at = (family, table, chain)
         advice = f"look at it: {side.shell('nft', '-a', 'list', 'chain', *at)}"
-        if counts:
+        if not drops and family not in _OF_FRAMES:
+            ip = "ip6" if other == "ip" else "ip"
+            ways = _ways(side, ends, found["hook"])
+            accept = (("insert", "rule", *at, ip, _OF_IP[way], of, "accept") for way, of in ways)
+            advice = f"let them pass: {' && '.join(side.shell('nft', *each) for each in accept)}"
+        if drops:
             rule = ("handle", str(found["handle"]))
             advice = f"if it is not meant so: {side.shell('nft', 'delete', 'rule', *at, *rule)}"
         yield Finding(PROBLEM, kind, text, advice), (*counts, _UNCOUNTED)[0]
 
 
-def _of_tc(side: Side, devices: Collection[str]) -> Iterator[tuple[Finding, int]]:
+def _may_match(match: dict[str, Any], ends: Sequence[str], devices: set[str]) -> bool:
+    """Whether a condition of nft's may be true of echoes between two addresses."""
+    left, right = match.get("left"), match.get("right")
+    if match.get("op") != "==" or not isinstance(left, dict):
+        return True
+    if left.get("meta", {}).get("key") in ("iifname", "oifname") and isinstance(right, str):
+        return any(fnmatchcase(each, right) for each in devices)
+    prefix = right.get("prefix") if isinstance(right, dict) else None
+    if prefix:
+        right = f"{prefix['addr']}/{prefix['len']}"
+    is_address = left.get("payload", {}).get("field") in ("saddr", "daddr")
+    if not is_address or not isinstance(right, str) or right.startswith("@"):
+        return True
+    with suppress(ValueError):  # a MAC address
+        return any(ip_address(each) in ip_network(right) for each in ends)
+    return True
+
+
+def _of_ipsec(side: Side) -> Iterator[tuple[Finding, int]]:
+    for line in side.answer(("cat", "/proc/net/xfrm_stat")).stdout.decode().splitlines():
+        name, count = line.split()
+        text = f"IPsec of {side} drops packets ({name} in /proc/net/xfrm_stat)"
+        advice = f"look at its policies: {side.shell('ip', 'xfrm', 'policy')}"
+        yield Finding(PROBLEM, "filter", text, advice), int(count)
+
+
+def _of_tc(side: Side, devices: set[str]) -> Iterator[tuple[Finding, int]]:
     for each in json.loads(side.answer(("tc", "-s", "-j", "qdisc", "show")).stdout):
         device, kind = each["dev"], each["kind"]
         if device in devices and kind not in _QUEUES:

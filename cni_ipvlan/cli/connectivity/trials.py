@@ -69,7 +69,7 @@ def ask(question: Question) -> Iterator[Finding]:
     if not done.was_run:
         text = "ping is missing, so nothing was asked"
         yield Finding(PROBLEM, "not asked", text, "install it: apt install iputils-ping")
-    found = list(_silence(question))
+    found = [*_silence(question), *_told(question, packets.refusal(done))]
     causes = [each for each in found if each.state == PROBLEM and each.subject != "gateway"]
     if question.what == "gateway" and {each.subject for each in causes} in ({"echo"}, {"no ping"}):
         found = [causes[0]._replace(state=WARNING, subject="gateway")]  # it need not answer ping
@@ -167,8 +167,8 @@ def _silence(question: Question) -> Iterator[Finding]:
 
     def count(side: Side) -> dict[Finding, int]:
         devices = {each.link.name for each in passed if each.side is side}
-        ends = [each for each in (source, target) if each and side in on_way]
-        return filters.counted(side, ends, devices)
+        ends = [each for each in (source, target) if each]
+        return filters.counted(side, ends, devices, is_routed=side in on_way)
 
     # In mode l2 packets pass a master as what is sent by it, without the host's routes and rules.
     before = {side: count(side) for side in (*on_way, *(each.side for each in passed))}
@@ -186,6 +186,14 @@ def _silence(question: Question) -> Iterator[Finding]:
         yield from _outside(question, wire, source)
     text = f"{target} does not answer {question.one.name}"
     yield Finding(PROBLEM, question.what, text, "look at filters on the way, and at the way back")
+
+
+def _told(question: Question, refusal: tuple[str, str]) -> Iterator[Finding]:
+    """Yield what another host has answered instead of the one that was asked."""
+    sender, words = refusal
+    if sender and not any(each.has(sender) for each in question.side.ports.values()):
+        text = f"asked for {question.target}, {sender} answers: {words}"
+        yield Finding(PROBLEM, "told", text, "look there, at its routes and filters")
 
 
 def _outside(question: Question, wire: Wire, source: str) -> Iterator[Finding]:

@@ -9,13 +9,22 @@ from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding
 # Subjects of findings, the most specific first; others are the silence itself. What says that
 # nothing was sent comes before what says that nothing arrived, and what was seen to drop a packet
 # before what might.
-_VAGUE = ("unanswered", "may filter", "no ping", "beyond", "nat")
+_VAGUE = (
+    "bridge flag",
+    "may filter frames",
+    "unanswered",
+    "may filter",
+    "told",
+    "no ping",
+    "beyond",
+    "nat",
+)
 SUBJECTS = (
     "down",  # no route is there then, either
     "not permitted",  # who can't look should not guess
     *("address", "blackhole", "filter", "source"),
     *("delivery", "rp_filter", "forwarding", "neighbour"),
-    *("host access", "flag", "host", "carrier", "mode", "leaves by", "route", "return"),
+    *("host access", "flag", "host", "carrier", "mode", "bridge", "leaves by", "route", "return"),
     *("duplicate", "vlan", "echo"),
     *("masters", "path", "not asked", "tentative", *_VAGUE),
 )

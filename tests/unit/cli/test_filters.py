@@ -10,7 +10,7 @@ from cni_ipvlan.cli.connectivity.world import Side
 ENDS = ("10.1.0.2", "10.1.0.3")
 
 
-def dropping(before: dict[str, str], after: dict[str, str]) -> list[str]:
+def dropping(before: dict[str, str], after: dict[str, str], *, routed: bool = True) -> list[str]:
     """Return the texts of what is found when programs print one thing, then another."""
     counted = []
     for printed in (before, after):
@@ -20,7 +20,8 @@ def dropping(before: dict[str, str], after: dict[str, str]) -> list[str]:
                 SimpleNamespace(status=0, stdout=printed.get(asked[1][0], "").encode())
             ],
         )
-        counted.append(filters.counted(Side(world, None), ENDS, {"eth0"}))
+        side = Side(world, None)
+        counted.append(filters.counted(side, ENDS, {"eth0"}, is_routed=routed))
     return [f"{each.subject}: {each.text}" for each in filters.dropping(*counted)]
 
 
@@ -64,10 +65,18 @@ def test_a_rule_of_nft_is_blamed_if_it_counts_and_suspected_if_it_does_not() -> 
     assert dropping(printed(1), printed(2)) == [blamed, suspected]
 
 
-def of_nft(family: str, table: str, chain: str, *steps: dict[str, Any]) -> list[str]:
+def of_nft(
+    family: str,
+    table: str,
+    chain: str,
+    *steps: dict[str, Any],
+    dev: str = "eth0",
+    routed: bool = True,
+) -> list[str]:
     """Return what is found when a rule of a chain at a hook may have dropped a packet."""
     counts = [each for each in steps if "counter" in each]
     hook = {"family": family, "table": table, "name": chain, "hook": "input", "policy": "accept"}
+    hook |= {"dev": dev} if family == "netdev" else {}
     printed = []
     for number in (1, 2):
         counted = [{"counter": {"packets": number, "bytes": 0}} for _ in counts]
@@ -75,7 +84,7 @@ def of_nft(family: str, table: str, chain: str, *steps: dict[str, Any]) -> list[
         rule = {"family": family, "table": table, "chain": chain, "handle": 7, "expr": expr}
         rows = {"nftables": [{"chain": hook}, {"rule": rule}]}
         printed.append({"nft": json.dumps(rows), "iptables-nft-save": ""})
-    return dropping(*printed)
+    return dropping(*printed, routed=routed)
 
 
 def test_a_table_of_nft_with_a_name_of_iptables_is_looked_at() -> None:
@@ -98,6 +107,38 @@ def test_a_rule_of_nft_that_an_echo_may_meet() -> None:
     for protocol in ("tcp", "udp", "th", "icmpv6", "ip6"):
         assert not of_nft("inet", "t", "in", of(protocol), {"drop": None})
     assert not of_nft("ip6", "t", "in", {"drop": None})
+    for left, right, is_suspected in (
+        ({"payload": {"protocol": "ip", "field": "saddr"}}, "10.1.0.2", True),
+        ({"payload": {"protocol": "ip", "field": "saddr"}}, "@bad", True),
+        ({"payload": {"protocol": "ip", "field": "daddr"}}, "192.0.2.1", False),
+        ({"payload": {"protocol": "ip", "field": "daddr"}}, {"set": ["10.1.0.3"]}, True),
+        (
+            {"payload": {"protocol": "ip", "field": "saddr"}},
+            {"prefix": {"addr": "192.0.2.0", "len": 24}},
+            False,
+        ),
+        ({"payload": {"protocol": "ether", "field": "saddr"}}, "02:00:00:00:00:01", True),
+        ({"meta": {"key": "iifname"}}, "eth*", True),
+        ({"meta": {"key": "oifname"}}, "eth9", False),
+    ):
+        match = {"match": {"op": "==", "left": left, "right": right}}
+        assert bool(of_nft("inet", "t", "in", match, {"drop": None})) == is_suspected
+
+
+def test_what_passes_as_frames_only_meets_rules_for_frames() -> None:
+    for family, dev, is_suspected in (
+        ("inet", "", False),
+        ("bridge", "", True),
+        ("netdev", "eth0", True),
+        ("netdev", "eth1", False),
+    ):
+        found = of_nft(family, "t", "c", {"drop": None}, dev=dev, routed=False)
+        assert [each.partition(":")[0] for each in found] == ["may filter frames"] * is_suspected
+
+
+def test_ipsec_is_blamed_for_what_it_counts() -> None:
+    printed = [{"cat": f"XfrmInError 0\nXfrmInPolBlock {count}\n"} for count in (1, 2)]
+    assert len(dropping(*printed)) == 1
 
 
 def test_a_qdisc_is_blamed_if_it_is_on_the_way_and_drops_by_intention() -> None:
