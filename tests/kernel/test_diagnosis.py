@@ -46,6 +46,17 @@ switch | space switch; space other; switch: ip link add name br0 up type bridge;
     switch: ip link add name p1 up type veth peer name eth0 netns other;
     switch: ip link set dev p1 up master br0; other: ip link set dev eth0 up;
     other: ip address add 10.1.0.1/24 dev eth0
+switched | switch; add one 10.1.0.2/24 10.1.0.1
+nodes | addressed; gateway; host: ip route add 10.3.0.0/24 via 10.1.0.1;
+    neighbour: ip route add 10.2.0.0/24 via 10.1.0.10; add one 10.2.0.2/24 - mode=l3;
+    neighbour: ip link add name net1 link eth0 netns two type ipvlan mode l3;
+    two: ip link set dev net1 up; two: ip address add 10.3.0.3/24 dev net1;
+    two: ip route add default dev net1
+bond | host: ip link add name eth1 up type veth peer name eth1 netns neighbour;
+    host: ip link set dev eth1 down; host: ip link add name bond0 type bond mode active-backup;
+    host: ip link set dev eth1 master bond0; host: ip link set dev bond0 up;
+    neighbour: ip link set dev eth1 up; neighbour: ip address add 10.1.0.1/24 dev eth1;
+    add one 10.1.0.2/24 10.1.0.1 master=bond0
 masters | gateway; wires; neighbour: ip address add 10.2.0.1/24 dev eth1;
     neighbour: net/ipv4/ip_forward=1; add one 10.1.0.2/24 10.1.0.1;
     add two 10.2.0.3/24 10.2.0.1 master=eth1
@@ -112,6 +123,8 @@ a container of the plugin macvlan | space mac; host: ip link add name eth1 up ty
     host: ip link add name mac1 link eth1 netns two type macvlan mode bridge;
     mac: ip address add 10.5.0.2/24 dev mac0; two: ip address add 10.5.0.3/24 dev mac1;
     mac: ip link set dev mac0 up; two: ip link set dev mac1 up; trace mac two
+two nodes in mode l3 | nodes; trace one two
+a bond | bond; trace one 10.1.0.1
 a container of the plugin bridge | space veth; host: ip link add name br0 up type bridge;
     host: ip address add 10.5.0.1/24 dev br0;
     host: ip link add name v0 up type veth peer name eth0 netns veth;
@@ -131,8 +144,7 @@ master down, from one end | pair; host: ip link set dev eth0 down; probe --netns
 far master down | masters; host: ip link set dev eth1 down; trace one two
     => eth1 of the host is down => ip link set dev eth1 up
 no carrier | pair; neighbour: ip link set dev eth0 down; probe --netns one
-    => eth0 of the host is without carrier: its other end, eth0 in /run/netns/neighbour
-    => exec neighbour ip link set dev eth0 up
+    => eth0 in /run/netns/neighbour is down => exec neighbour ip link set dev eth0 up
 the switch is down | switch; add one 10.1.0.2/24 10.1.0.1; switch: ip link set dev br0 down;
     probe --netns one => br0 in /run/netns/switch is down => exec switch ip link set dev br0 up
 out of the switch | switch; add one 10.1.0.2/24 10.1.0.1; switch: ip link set dev p0 nomaster;
@@ -345,7 +357,9 @@ no route, and answers would leave elsewhere | add one 10.1.0.2/24; add two 10.2.
     two: ip link add name d0 up type dummy; two: ip route add default dev d0; trace one two
     => ONE has no route to 10.2.0.3
 ARP is not answered | pair; neighbour: net/ipv4/conf/all/arp_ignore=8; probe --netns one
-    => eth0 in /run/netns/neighbour has 10.1.0.1, but does not answer ARP => look at arp_ignore
+    => eth0 in /run/netns/neighbour has 10.1.0.1, but does not answer ARP or ND
+    (net/ipv4/conf/all/arp_ignore)
+    => exec neighbour sh -c 'echo 0 >/proc/sys/net/ipv4/conf/all/arp_ignore'
 no ARP | pair; one: ip link set dev net1 arp off; trace one 10.1.0.1
     => net1 in ONE asks for no neighbour => exec container1 ip link set dev net1 arp on
 hostAccess with rp_filter | access; host: net/ipv4/conf/eth0/rp_filter=1; trace one host
@@ -379,6 +393,51 @@ no address | pair; one: ip address flush dev net1; probe --netns one => net1 in 
 not on this node | pair; trace 10.1.0.77 one => 10.1.0.77 is not on this node => swap
 IPv6 is switched off | ipv6; two: net/ipv6/conf/net1/disable_ipv6=1; trace one two
     => net1 in TWO has no address, and can have none of IPv6 => conf/net1/disable_ipv6
+a port of the switch is not ready | switched; switch: ip link set dev p0 nomaster;
+    switch: ip link set dev br0 type bridge stp_state 1 forward_delay 3000;
+    switch: ip link set dev p0 master br0; probe --netns one
+    => p0 in /run/netns/switch, a port of br0, is in the state listening
+    => exec switch ip link set dev br0 type bridge stp_state 0
+isolated ports | switched; switch: bridge link set dev p0 isolated on;
+    switch: bridge link set dev p1 isolated on; probe --netns one
+    => are isolated ports of br0 => exec switch bridge link set dev p0 isolated off
+a port of the switch floods no ARP | switched; switch: bridge link set dev p1 bcast_flood off;
+    probe --netns one => p1 in /run/netns/switch, a port of br0, has bcast_flood off
+    => exec switch bridge link set dev p1 bcast_flood on
+ports of different VLANs | switched; switch: ip link set dev br0 type bridge vlan_filtering 1;
+    switch: bridge vlan delete dev p1 vid 1; switch: bridge vlan add dev p1 vid 30 pvid untagged;
+    probe --netns one => p0 in /run/netns/switch and p1 in /run/netns/switch are not both in
+    VLAN 1 of br0
+    => exec switch bridge vlan show
+losses at a port of the switch | switched; switch: tc qdisc add dev p1 root netem loss 100%;
+    probe --netns one => the qdisc netem on p1 of /run/netns/switch => qdisc delete dev p1 root
+a policy of IPsec | pair; two: ip xfrm policy add dir in src 10.1.0.2 dst 10.1.0.3 action block;
+    trace one two => IPsec of TWO drops packets (XfrmInPolBlock => exec container2 ip xfrm policy
+packets that live too short | masters; one: iptables-legacy -t mangle -A OUTPUT -j TTL --ttl-set 1;
+    trace one two => asked for 10.2.0.3, 10.1.0.1 answers: Time to live exceeded
+a rule that says unreachable | pair; one: ip rule add to 10.1.0.3 unreachable; trace one two
+    => unreachable by the rule 32765 => ip -4 rule delete priority 32765
+the gateway answers no ARP | pair; neighbour: ip link set dev eth0 arp off; probe --netns one
+    => eth0 in /run/netns/neighbour answers no ARP => exec neighbour ip link set dev eth0 arp on
+the router asks for no neighbour | routed; neighbour: ip link set dev far0 arp off;
+    trace one 10.9.0.1 => far0 in /run/netns/neighbour asks for no neighbour => dev far0 arp on
+the router does not forward what comes by one interface | routed;
+    neighbour: net/ipv4/conf/eth0/forwarding=0; trace one 10.9.0.1
+    => does not forward packets => echo 1 >/proc/sys/net/ipv4/conf/eth0/forwarding
+another node's wrong neighbour | nodes;
+    neighbour: ip neighbour replace 10.1.0.10 lladdr 02:00:00:00:00:99 dev eth0 nud permanent;
+    trace one two => takes 02:00:00:00:00:99 for 10.1.0.10 => exec neighbour ip neighbour delete
+the host's route in mode l3 is unreachable | nodes; host: ip route add unreachable 10.3.0.3;
+    trace one two => the host throws away what goes to 10.3.0.3: unreachable => ip -4 route delete
+echo ignored behind a bond | bond; neighbour: net/ipv4/icmp_echo_ignore_all=1; trace one 10.1.0.1
+    => 10.1.0.1 ignores echo requests
+echo ignored, and links with the same indexes | space b; space far; space a; gateway;
+    neighbour: ip link add name far0 index 77 up type veth peer name eth0 index 78 netns far;
+    a: ip link add name far0 index 77 up type veth peer name eth0 index 78 netns b;
+    neighbour: ip address add 10.9.0.2/24 dev far0; neighbour: net/ipv4/ip_forward=1;
+    far: ip link set dev eth0 up; far: ip address add 10.9.0.1/24 dev eth0;
+    far: ip route add default via 10.9.0.2; add one 10.1.0.2/24 10.1.0.1;
+    far: net/ipv4/icmp_echo_ignore_all=1; trace one 10.9.0.1 => 10.9.0.1 ignores echo requests
 no family in common | pair; two: ip address flush dev net1;
     two: ip address add fd00::1/64 dev net1 nodad; trace one two => have no addresses of one family
 """

@@ -21,6 +21,7 @@ _MOST_SIDES = 8
 _THROWN_AWAY = {  # by the answer of ip route get: the type of the route
     "Invalid argument": "blackhole",
     "No route to host": "unreachable",
+    "Network is unreachable": "unreachable",  # a rule's
     "Permission denied": "prohibit",
 }
 _NOT_OF_ECHOES = {"fwmark", "tos", "sport", "sport_start", "dport", "dport_start"}  # in a rule
@@ -39,7 +40,7 @@ def _link(port: Port) -> Iterator[Finding]:
     elif link.is_ipvlan:
         text = f"the master of {port} is not in this namespace"
         yield Finding(WARNING, "master", text, "run this where it is: on the host")
-    yield from states(port)
+    yield from states(port.outwards)
     if record and record.is_complete and not record.has_mode_of(link):
         text = f"{port} was attached in mode {record.mode} {record.flag}; another program has "
         text += f"changed the mode of all on {master or 'its master'} to {link.mode} {link.flag}"
@@ -77,7 +78,7 @@ def _duplicates(port: Port) -> Iterator[Finding]:
         for other in world.holders(address):
             # Who is on the network answers for the addresses of other interfaces, too.
             beside = (each for each in other.side.ports.values() if not each.link.is_ipvlan)
-            is_near = any(each.is_joined(port) for each in (other, *beside))
+            is_near = any(port.is_joined(each) for each in (other, *beside))
             if other is not port and not other.is_loopback and is_near:
                 text = f"{address} is also an address of {other.described}"
                 yield Finding(PROBLEM, "duplicate", text, CONFLICT)
@@ -105,19 +106,15 @@ def asking(port: Port) -> Port:
     return (port.master if port.link.is_ipvlan else None) or port
 
 
-def states(port: Port) -> Iterator[Finding]:
-    """Yield what is down or without carrier, of an interface and those below it."""
-    for each in port.chain:
-        if not each.link.is_up:
-            yield Finding(PROBLEM, "down", f"{each} is down", f"bring it up: {each.set_link('up')}")
-    bare = [each for each in port.chain if each.link.is_up and not each.link.has_carrier]
-    for each in bare[-1:]:
-        text, peer = f"{each} is without carrier", each.peer
-        if peer and not peer.link.is_up:
-            text += f": its other end, {peer}, is down"
-            yield Finding(PROBLEM, "down", text, f"bring that up: {peer.set_link('up')}")
-        else:
-            yield Finding(PROBLEM, "carrier", text, "check its cable, or its switch port")
+def states(way: Sequence[Port]) -> Iterator[Finding]:
+    """Yield what is down or without carrier, of interfaces in the order in which packets pass."""
+    down = [each for each in way if not each.link.is_up]
+    for each in down:
+        yield Finding(PROBLEM, "down", f"{each} is down", f"bring it up: {each.set_link('up')}")
+    bare = [each for each in way if not each.link.has_carrier]
+    if bare and not down:
+        text = f"{bare[-1]} is without carrier"
+        yield Finding(PROBLEM, "carrier", text, "check its cable, or its switch port")
 
 
 class Wire(NamedTuple):
@@ -131,6 +128,13 @@ class Wire(NamedTuple):
     hop: str
     into: Port | None
     known: NeighbourState = NeighbourState("", "")
+
+    @property
+    def way(self) -> list[Port]:
+        """The interfaces that it leads through, as far as they can be seen."""
+        joined = self.out.way_to(self.into) if self.into else []
+        ends = (each for each in (self.out, self.into) if each)
+        return joined or [each for end in ends for each in end.outwards]
 
 
 class Walk:
@@ -155,8 +159,8 @@ class Walk:
         device = self.first.device or "lo"
         if port and port.side.netns and device not in (port.link.name, "lo"):
             self.found.append(leaves_by(port, device, target))
-        ends = (end for wire in self.wires for end in (wire.out, wire.into))
-        self.ports = [each for each in (*ends, port) if each]
+        self.ports = [each for wire in self.wires for each in wire.way]
+        self.ports += port.chain if port else []
 
     def _way(self, side: Side, words: dict[str, str], entry: Port | None = None) -> RouteLookup:
         way = packets.route_lookup(side.answer(packets.route_get(self.target, **words)))
@@ -178,10 +182,10 @@ class Walk:
         into = next(iter(self._world.holders(hop, out)), None)
         if into and into.is_loopback:
             there = into.side.ports.values()
-            into = next((each for each in there if each.joints & out.joints), None)
+            into = next((each for each in there if out.is_joined(each)), None)
         known = packets.neighbour(side.answer(commands.neighbour_show(way.device, hop)))
-        if into and known.mac and not into.is_joined(out):  # another may answer for it (proxy ARP)
-            near = (each for each in self._world.ports if each.is_joined(out) and each is not out)
+        if into and known.mac and not out.is_joined(into):  # another may answer for it (proxy ARP)
+            near = (each for each in self._world.ports if out.is_joined(each) and each is not out)
             into = next((each for each in near if each.link.mac == known.mac), into)
         self._cross(Wire(self, out, hop, into, known))
 
@@ -189,10 +193,9 @@ class Walk:
         """Follow the routes of the host that lead by the master: others are not used."""
         side, name = master.side, master.link.name
         self.sides.append(side)
-        usual = packets.route_lookup(side.answer(packets.route_get(self.target)))
-        if usual.device not in (name, "lo"):
-            text = f"{side} has no route to {self.target} by {name}"
-            text += f", but by {usual.device}" if usual.device else ""
+        usual = self._way(side, {})
+        if usual.device not in ("", name, "lo"):
+            text = f"{side} has no route to {self.target} by {name}, but by {usual.device}"
             add = side.shell("ip", "route", "add", self.target, "dev", name)
             advice = f"in mode {mode} packets leave by their own master only: use one master for "
             advice += f"both, or a router on its network: {add} via GATEWAY"
@@ -211,7 +214,7 @@ class Walk:
         for each in self._world.holders(self.target):
             if each.link.is_ipvlan and each.master is entry:
                 self.sides.append(each.side)
-                self.found += states(each)
+                self.found += states(each.chain)
                 entry = each
         below = entry.master if entry.link.is_ipvlan else None
         is_apart = below is not None and below.side is not entry.side and below is not wire.out
@@ -233,7 +236,7 @@ def leaves_by(port: Port, device: str, target: str) -> Finding:
 
 def wrong_source(there: Walk, back: Sequence[Walk]) -> Iterator[Finding]:
     """Yield that a container's route names a source to which no answer finds the way."""
-    if not (there.wires and there.wires[0].out.link.is_ipvlan):
+    if not there.wires:
         return
     out, hop = there.wires[0].out, ip_address(there.wires[0].hop)
     source, target, side = there.source, there.target, out.side
@@ -242,7 +245,7 @@ def wrong_source(there: Walk, back: Sequence[Walk]) -> Iterator[Finding]:
     shown = side.answer(("ip", "route", "get", "fibmatch", target)).stdout.decode()
     route = f"{' '.join(shown.split())} "
     of_back = (each.subject for walk in back for each in walk.found)
-    is_lost = not out.has(source) or "route" in of_back
+    is_lost = (out.link.is_ipvlan and not out.has(source)) or "route" in of_back
     if side.netns and is_lost and better != source and f" src {source} " in route:
         text = f"{side} sends to {target} from {source}, as its route says: {route.strip()}"
         other = route.replace(f" src {source} ", f" src {better} ").split()
@@ -260,11 +263,8 @@ def _undelivered(port: Port, target: str) -> Finding:
     return Finding(PROBLEM, "delivery", text, advice)
 
 
-def _both_states(wire: Wire) -> Iterator[Finding]:
-    peer = wire.out.chain[-1].peer
-    for each in (wire.out, wire.into, peer.bridge if peer else None):
-        if each:
-            yield from states(each)
+def _way_states(wire: Wire) -> Iterator[Finding]:
+    yield from states(wire.way)
 
 
 def _flags(wire: Wire) -> Iterator[Finding]:
@@ -303,6 +303,65 @@ def _macvlan(wire: Wire) -> Iterator[Finding]:
                 yield Finding(PROBLEM, "flag", f"{text}{master}", "use mode bridge for both")
 
 
+def _bridges(wire: Wire) -> Iterator[Finding]:
+    """Yield what a bridge on the way does to frames."""
+    for place, bridge in enumerate(wire.way):
+        if bridge.link.kind == "bridge":
+            near = wire.way[max(place - 1, 0) : place + 2]
+            ports = [each for each in near if each.bridge is bridge]
+            (shown,) = bridge.side.entries(*commands.link_show(bridge.link.name)) or [{}]
+            set_to = shown.get("linkinfo", {}).get("info_data", {})
+            yield from _kept_back(bridge, ports, has_stp=bool(set_to.get("stp_state")))
+            if set_to.get("vlan_filtering"):
+                tags = [each.link.vlan for each in wire.way[:place] if each.link.vlan]
+                yield from _filtered(bridge, ports, tags)
+
+
+def _kept_back(bridge: Port, ports: Sequence[Port], *, has_stp: bool) -> Iterator[Finding]:
+    """Yield what its ports are set to that keeps frames back."""
+
+    def let(port: Port, *words: str) -> str:
+        return port.side.shell("bridge", "link", "set", "dev", port.link.name, *words)
+
+    entries = bridge.side.entries("bridge", "-d", "-j", "link", "show")
+    shown = {each["ifname"]: each for each in entries}
+    set_to = [(port, shown.get(port.link.name, {})) for port in ports]
+    for port, found in set_to:
+        what = f"{port}, a port of {bridge.link.name},"
+        if (state := found.get("state", "forwarding")) != "forwarding":
+            stop = bridge.set_link("type", "bridge", "stp_state", "0")
+            advice = f"wait, or look for a loop; without loops, STP may be off: {stop}"
+            advice = advice if has_stp else f"let it forward: {let(port, 'state', '3')}"
+            yield Finding(PROBLEM, "bridge", f"{what} is in the state {state}", advice)
+        if found.get("locked"):
+            advice = f"unlock it: {let(port, 'locked', 'off')}"
+            yield Finding(PROBLEM, "bridge", f"{what} is locked to known MAC addresses", advice)
+        for flag in ("learning", "flood", "bcast_flood", "mcast_flood"):
+            if found.get(flag) is False:
+                advice = f"turn it on: {let(port, flag, 'on')}"
+                yield Finding(PROBLEM, "bridge flag", f"{what} has {flag} off", advice)
+    if ports[1:] and all(found.get("isolated") for _, found in set_to):
+        text = f"{ports[0]} and {ports[1]} are isolated ports of {bridge.link.name}"
+        yield Finding(PROBLEM, "bridge", text, f"let one: {let(ports[0], 'isolated', 'off')}")
+
+
+def _filtered(bridge: Port, ports: Sequence[Port], tags: Sequence[int]) -> Iterator[Finding]:
+    """Yield that it filters VLANs, and two of its ports (or it and one) have none in common."""
+    entries = bridge.side.entries("bridge", "-j", "vlan", "show")
+    listed = {each["ifname"]: each["vlans"] for each in entries}
+    one, other = (*ports, bridge)[:2]
+    of_both = [listed.get(each.link.name, []) for each in (one, other)]
+    untagged = (each for of in of_both for each in of if "PVID" in each.get("flags", ()))
+    for tag in tags[-1:] or [each["vlan"] for each in untagged]:
+        spans = (
+            [(each["vlan"], each.get("vlanEnd", each["vlan"])) for each in of] for of in of_both
+        )
+        if not all(any(first <= tag <= last for first, last in of) for of in spans):
+            text = f"{one} and {other} are not both in VLAN {tag} of {bridge.link.name}"
+            show = bridge.side.shell("bridge", "vlan", "show")
+            yield Finding(PROBLEM, "vlan", text, f"give both the same VLAN: {show}")
+
+
 def _host_and_own(wire: Wire) -> Iterator[Finding]:
     """Yield why a host and an interface on its own master don't reach each other."""
     if wire.into is None:
@@ -321,7 +380,7 @@ def _host_and_own(wire: Wire) -> Iterator[Finding]:
         text += f"{port.link.kind} interfaces"
         yield Finding(PROBLEM, "host", text, _remedy(port, master))
     elif is_from_host:
-        yield from states(own)
+        yield from states(own.chain)
         add = ("ip", "route", "replace", wire.hop, "dev", own.link.name, "src", wire.walk.source)
         text = f"the host has {own.link.name} beside {port}, but sends to {wire.hop} by "
         advice = f"add the route: {master.side.shell(*add)}"
@@ -373,14 +432,14 @@ def _nobody_asked(wire: Wire) -> Iterator[Finding]:
 
 def _masters(wire: Wire) -> Iterator[Finding]:
     """Yield that the two are in different VLANs, or on masters that nothing connects."""
-    if wire.into is None:
+    if wire.into is None or wire.out.is_joined(wire.into):
         return
     ours, theirs = wire.out.vlans, wire.into.vlans
     if ours != theirs:
         text = f"{wire.out} is in {ours}, {wire.into} is in {theirs}"
         advice = "use the same option vlan (or a master in the same VLAN) for both"
         yield Finding(PROBLEM, "vlan", text, advice)
-    elif wire.out.joints.isdisjoint(wire.into.joints):
+    else:
         text = f"{wire.hop} is looked for on {wire.out.chain[-1]}, but {wire.into} is on "
         advice = "use one master; or connect the two; or use different subnets, and a router"
         yield Finding(PROBLEM, "masters", f"{text}{wire.into.chain[-1]}", advice)
@@ -389,9 +448,10 @@ def _masters(wire: Wire) -> Iterator[Finding]:
 def _neighbour(wire: Wire) -> Iterator[Finding]:
     """Yield that a neighbour is unknown, or another than is there."""
     mac, into, link = wire.known.mac, wire.into, wire.out.link
-    if not link.has_arp:  # as in mode l3, and beside a host's containers
+    if not link.has_arp:  # as in mode l3, of a dummy, and beside a host's containers
         is_beside = into is not None and wire.out.is_beside(into)
-        if link.is_ipvlan and link.mode not in L3 and not is_beside:
+        may_ask = link.is_ethernet and link.kind != "dummy" and link.mode not in L3
+        if may_ask and not is_beside:
             text = f"{wire.out} asks for no neighbour"
             yield Finding(PROBLEM, "neighbour", text, f"let it: {wire.out.set_link('arp', 'on')}")
     elif not mac:
@@ -415,11 +475,19 @@ def mistaken(wire: Wire, truth: str) -> Finding:
 
 def unanswered(wire: Wire) -> Finding:
     """Return that nobody answers for an address on a network."""
-    if wire.into and wire.into.has(wire.hop) and wire.out.joints & wire.into.joints:
-        text = f"{wire.into} has {wire.hop}, but does not answer ARP or ND"
-        return Finding(
-            PROBLEM, "unanswered", text, "look at arp_ignore, arptables, bridge link, bridge vlan"
-        )
+    into = wire.into
+    if into and wire.out.is_joined(into):
+        if not into.link.has_arp:
+            text = f"{into} answers no ARP or ND"
+            return Finding(PROBLEM, "neighbour", text, f"let it: {into.set_link('arp', 'on')}")
+        who = into if into.has(wire.hop) else into.side
+        text = f"{who} has {wire.hop}, but does not answer ARP or ND"
+        advice = "look at arp_ignore, arptables, bridge link, bridge vlan"
+        for name in ("all", into.link.name) if ":" not in wire.hop else ():
+            key = f"net/ipv4/conf/{name}/arp_ignore"
+            if into.side.sysctl(key) > (who is into):  # 1 lets it answer for its own
+                text, advice = f"{text} ({key})", f"let it: {write(into.side, key, 0)}"
+        return Finding(PROBLEM, "unanswered", text, advice)
     target = wire.walk.target
     what = wire.hop if wire.hop == target else f"{wire.hop}, the gateway to {target},"
     text = f"nobody answers for {what} on the network of {wire.out.chain[-1]}"
@@ -428,7 +496,10 @@ def unanswered(wire: Wire) -> Finding:
 
 
 # What may be wrong with a step of the way.
-STEPS = (_both_states, _flags, _macvlan, _host_and_own, _nobody_asked, _masters, _neighbour)
+STEPS = (
+    *(_way_states, _flags, _macvlan, _bridges),
+    *(_host_and_own, _nobody_asked, _masters, _neighbour),
+)
 
 
 def _unroutable(side: Side, entry: Port | None, walk: Walk, answer: str) -> Iterator[Finding]:
@@ -465,7 +536,7 @@ def _no_route(side: Side, target: str, by: Port | None) -> Iterator[Finding]:
     subnets = ", ".join(str(ip_interface(each).network) for each in like) or "none"
     text = f"{side} has no route to {target}; its subnets: {subnets}"
     for port in side.ports.values():
-        yield from states(port) if port.usual else ()
+        yield from states(port.outwards) if port.usual else ()
     holders = side.world.holders(target) if by and by.side is side else ()
     is_near = any(by is not each and by.is_joined(each) for each in holders if by)
     words = ("dev", by.link.name) if by and is_near else ("via", "GATEWAY")
@@ -538,14 +609,15 @@ def _forwarding(entry: Port, target: str) -> Iterator[Finding]:
         text = f"{entry.side} has {target}, but takes it for another's: its table local lacks it"
         add = ("ip", "route", "add", "local", target, "dev", own.link.name, "table", "local")
         restore = _lacks_rule(entry.side, target, "local", "0") or entry.side.shell(*add)
-        yield from states(own)
+        yield from states(own.chain)
         yield Finding(PROBLEM, "delivery", text, f"restore that: {restore}")
         return
     link = "all" if ":" in target else entry.link.name
     key = f"net/{'ipv6' if ':' in target else 'ipv4'}/conf/{link}/forwarding"
     if entry.side.sysctl(key) == 0:
         text = f"{entry.side} is the way to {target}, but does not forward packets ({key} is 0)"
-        switch = "net/ipv6/conf/all/forwarding" if ":" in target else "net/ipv4/ip_forward"
+        of_all = key if ":" in target else "net/ipv4/ip_forward"
+        switch = key if entry.side.sysctl(of_all) else of_all
         yield Finding(PROBLEM, "forwarding", text, f"let it: {write(entry.side, switch, 1)}")
 
 

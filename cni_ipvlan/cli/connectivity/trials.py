@@ -133,7 +133,7 @@ def _holders(question: Question, way: RouteLookup) -> Iterator[Finding]:
     if port is None or way.is_local:
         return
     seen = (each for each in port.side.world.holders(hop, port) if not each.is_loopback)
-    found = [each.described for each in seen if each.is_joined(port)]
+    found = [each.described for each in seen if port.is_joined(each)]
     if len(found) > 1:
         text = f"{hop} is an address of {' and of '.join(found)}"
         yield Finding(PROBLEM, "duplicate", text, facts.CONFLICT)
@@ -157,11 +157,11 @@ def _silence(question: Question) -> Iterator[Finding]:
         walks.append(Walk(holder.side, target, source, holder.by, port))
         pings.append((holder.side, packets.ping(source, holder.by or target)))
     if there.first.is_local:
-        yield from facts.states(question.side.ports["lo"])
+        yield from facts.states([question.side.ports["lo"]])
     for walk in walks:
         yield from walk.found
     yield from facts.wrong_source(there, walks[1:])
-    passed = [each for walk in walks for port in walk.ports for each in port.chain]
+    passed = [each for walk in walks for each in walk.ports]
 
     on_way = dict.fromkeys(side for walk in walks for side in walk.sides)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -31,6 +31,8 @@ from cni_ipvlan.state.attachment import AttachmentId, Record, described
 _SEARCH_SECONDS = 5.0
 _NAMED = 10  # of many
 _AT_A_TIME = 16  # namespaces that are asked side by side
+_ON_A_MASTER = (*queries.IPVLAN_KINDS, "macvlan", "macvtap", "vlan")  # whose frames it carries
+_MOST_TAGS = 4  # more than two are a circle of what may look like masters
 _MISSING = Completed(127, b"", b"", 0.0, was_run=False)  # as of a shell
 
 
@@ -49,6 +51,31 @@ class Side:
     def usual(self) -> list[str]:
         """The usual addresses of all its interfaces but the loopback."""
         return [each for port in self.ports.values() if not port.is_loopback for each in port.usual]
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """What identifies the namespace."""
+        return self.netns.identity if self.netns else namespace.own()
+
+    @cached_property
+    def _names(self) -> dict[int, str]:
+        listed = self.entries("ip", "-j", "netns", "list-id")
+        return {each["nsid"]: each.get("name", "") for each in listed}
+
+    def numbered(self, number: int | None) -> list[Side]:
+        """Return what has the number that the kernel gives a namespace here; without, host and it.
+
+        A number may stand for each of the namespaces that have no name.
+        """
+        if number is None:
+            return [self.world.host, self]
+        name, sides = self._names.get(number, ""), self.world.sides
+        if not name:
+            return [each for each in sides if not (each.netns and each.netns.name)]
+        with suppress(OSError):  # it is gone
+            identity = namespace.identity_of(f"/run/netns/{name}")
+            return [each for each in sides if each.identity == identity]
+        return []
 
     def shell(self, *argv: str) -> str:
         """Return a command as it is typed on the host."""
@@ -113,15 +140,27 @@ class Port:
         return self.side.shell(*commands.link_set(self.link.name, *words))
 
     @cached_property
-    def master(self) -> Port | None:
-        """The interface below it, if it can be seen."""
-        if self.link.kind == "veth" or not (self.link.parent or self.link.parent_index):
-            return None
-        for side in (self.side.world.host, self.side):
-            for each in side.ports.values():
-                if Master(each.link, side.netns).carries(self.link, self.side.netns):
+    def _linked(self) -> Port | None:
+        """The interface that the kernel names with it, if it can be seen."""
+        link, side = self.link, self.side
+        for there in side.numbered(link.parent_netns):
+            for each in there.ports.values():
+                is_mutual = each.link.parent_index in (0, link.ifindex)
+                if Master(each.link, there.netns).carries(link, side.netns) and (
+                    is_mutual or link.kind != "veth"
+                ):
                     return each
         return None
+
+    @property
+    def master(self) -> Port | None:
+        """The interface below it, if it can be seen."""
+        return None if self.link.kind == "veth" else self._linked
+
+    @property
+    def peer(self) -> Port | None:
+        """The other end of a veth, if it can be seen."""
+        return self._linked if self.link.kind == "veth" else None
 
     @cached_property
     def chain(self) -> list[Port]:
@@ -131,18 +170,6 @@ class Port:
         while (below := found[-1].master) and below not in found:
             found.append(below)
         return found
-
-    @cached_property
-    def peer(self) -> Port | None:
-        """The other end of a veth, if it can be seen."""
-        if self.link.kind != "veth":
-            return None
-        if self.link.parent:
-            return self.side.ports.get(self.link.parent)
-        indexes = self.link.parent_index, self.link.ifindex
-        elsewhere = (each for each in self.side.world.ports if each.side is not self.side)
-        veths = (each for each in elsewhere if each.link.kind == "veth")
-        return next((p for p in veths if (p.link.ifindex, p.link.parent_index) == indexes), None)
 
     @property
     def bridge(self) -> Port | None:
@@ -154,11 +181,11 @@ class Port:
         """Its name if it is in a VRF, where only what names it is sent; else empty."""
         return self.link.name if self.bridge and self.bridge.link.kind == "vrf" else ""
 
-    @cached_property
-    def joints(self) -> set[Port]:
-        """The lowest interface, its peer, and the bridges of both: what connects it to others."""
-        ends = [each for each in (self.chain[-1], self.chain[-1].peer) if each]
-        return {each for end in ends for each in (end, end.bridge) if each}
+    @property
+    def outwards(self) -> list[Port]:
+        """It and those below it, the other end of the lowest, and the bridge of that."""
+        peer = self.chain[-1].peer
+        return [each for each in (*self.chain, peer, peer and peer.bridge) if each]
 
     @property
     def vlans(self) -> str:
@@ -166,9 +193,43 @@ class Port:
         found = [f"VLAN {each.link.vlan}" for each in self.chain if each.link.vlan]
         return " in ".join(found) or "no VLAN"
 
+    def touching(self, tags: tuple[int, ...]) -> Iterator[tuple[Port, tuple[int, ...]]]:
+        """Yield what frames with these VLAN tags get to from it, next to it, and with which."""
+        here = self.side.ports.values()
+        near = [self.peer, self.bridge, *(each for each in here if each.bridge is self)]
+        # Of a bond's ports, those that work come first.
+        for each in sorted(filter(None, near), key=lambda each: not each.link.has_carrier):
+            if "vrf" not in (each.link.kind, self.link.kind):
+                yield each, tags
+        if self.master and self.link.kind in _ON_A_MASTER:
+            yield self.master, (*tags, self.link.vlan) if self.link.vlan else tags
+        for each in self.side.world.above[self]:
+            if not each.link.vlan:
+                yield each, tags
+            elif tags[-1:] == (each.link.vlan,):
+                yield each, tags[:-1]
+
+    @cached_property
+    def _joined(self) -> dict[Port, list[Port]]:
+        """What its frames may reach, each with the way there."""
+        start: tuple[Port, tuple[int, ...]] = (self, ())
+        ways = {start: [self]}
+        waiting = deque([start])
+        while waiting:
+            reached = waiting.popleft()
+            for step in reached[0].touching(reached[1]):
+                if step not in ways and len(step[1]) <= _MOST_TAGS:
+                    ways[step] = [*ways[reached], step[0]]
+                    waiting.append(step)
+        return {port: way for (port, tags), way in ways.items() if not tags}
+
+    def way_to(self, other: Port) -> list[Port]:
+        """Return the interfaces that its frames pass to another one, both included, if any do."""
+        return self._joined.get(other, [])
+
     def is_joined(self, other: Port) -> bool:
-        """Whether what one broadcasts may reach the other."""
-        return self.vlans == other.vlans and not self.joints.isdisjoint(other.joints)
+        """Whether what one sends may reach the other without a router."""
+        return other in self._joined
 
     def is_beside(self, other: Port) -> bool:
         """Whether both are ipvlan interfaces of one master."""
@@ -246,6 +307,15 @@ class World:
         """All interfaces but loopbacks."""
         return [port for side in self.sides for port in side.ports.values() if not port.is_loopback]
 
+    @cached_property
+    def above(self) -> dict[Port, list[Port]]:
+        """The interfaces whose frames each carries."""
+        found: dict[Port, list[Port]] = defaultdict(list)
+        for each in self.ports:
+            if each.master and each.link.kind in _ON_A_MASTER:
+                found[each.master].append(each)
+        return found
+
     def holders(self, address: str, near: Port | None = None) -> list[Port]:
         """Return the interfaces that have an address, but for a side's own if it looks for it.
 
@@ -289,7 +359,7 @@ class World:
         found = [each for each in inside if ifname in ("", each.link.name)]
         if not ifname:
             ours = [each for each in found if each.link.is_ipvlan]
-            found = ours or [each for each in found if each.link.addresses]
+            found = ours or [each for each in found if each.link.addresses] or found
         if not found:
             raise click.UsageError(self._why_unknown(word, netns, inside))
         return [End(each.described, each.usual, each.side, each) for each in found]
