@@ -438,6 +438,12 @@ echo ignored, and links with the same indexes | space b; space far; space a; gat
     far: ip link set dev eth0 up; far: ip address add 10.9.0.1/24 dev eth0;
     far: ip route add default via 10.9.0.2; add one 10.1.0.2/24 10.1.0.1;
     far: net/ipv4/icmp_echo_ignore_all=1; trace one 10.9.0.1 => 10.9.0.1 ignores echo requests
+a MAC address twice | switch; host: ip link set dev eth0 address 02:00:00:00:00:05;
+    other: ip link set dev eth0 address 02:00:00:00:00:05; add one 10.1.0.2/24 10.1.0.1;
+    probe --netns one => have the same MAC address, 02:00:00:00:00:05 => give one of them another
+both ends have the same address | wires; add one 10.1.0.2/24;
+    add two 10.1.0.2/24 - master=eth1 name=other; trace one two
+    => 10.1.0.2 is an address of ONE, too => no two networks
 no family in common | pair; two: ip address flush dev net1;
     two: ip address add fd00::1/64 dev net1 nodad; trace one two => have no addresses of one family
 """

@@ -445,6 +445,15 @@ def _masters(wire: Wire) -> Iterator[Finding]:
         yield Finding(PROBLEM, "masters", f"{text}{wire.into.chain[-1]}", advice)
 
 
+def _macs(wire: Wire) -> Iterator[Finding]:
+    """Yield that two on a network have the same MAC address, which no switch can tell apart."""
+    bottom, mac = wire.out.chain[-1], wire.out.link.mac
+    if wire.into and wire.into.link.mac == mac and bottom not in wire.into.chain[-1:]:
+        text = f"{wire.out} and {wire.into} have the same MAC address, {mac}"
+        change = wire.into.chain[-1].set_link("address", "MAC")
+        yield Finding(PROBLEM, "duplicate", text, f"give one of them another: {change}")
+
+
 def _neighbour(wire: Wire) -> Iterator[Finding]:
     """Yield that a neighbour is unknown, or another than is there."""
     mac, into, link = wire.known.mac, wire.into, wire.out.link
@@ -498,7 +507,7 @@ def unanswered(wire: Wire) -> Finding:
 # What may be wrong with a step of the way.
 STEPS = (
     *(_way_states, _flags, _macvlan, _bridges),
-    *(_host_and_own, _nobody_asked, _masters, _neighbour),
+    *(_host_and_own, _nobody_asked, _masters, _macs, _neighbour),
 )
 
 

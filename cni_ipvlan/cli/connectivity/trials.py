@@ -139,7 +139,15 @@ def _holders(question: Question, way: RouteLookup) -> Iterator[Finding]:
         yield Finding(PROBLEM, "duplicate", text, facts.CONFLICT)
 
 
-TRIALS = (_echo, _sizes, _back, _holders)
+def _itself(question: Question, way: RouteLookup) -> Iterator[Finding]:
+    """Yield that an end has the other's address, and so has asked itself."""
+    other = question.other
+    if way.is_local and other and other.side is not question.side:
+        text = f"{question.target} is an address of {question.side}, too, which so asks itself"
+        yield Finding(PROBLEM, "duplicate", text, facts.CONFLICT)
+
+
+TRIALS = (_echo, _sizes, _back, _holders, _itself)
 
 
 def _silence(question: Question) -> Iterator[Finding]:
