@@ -204,6 +204,7 @@ class Walk:
 
     def _cross(self, wire: Wire) -> None:
         self.wires.append(wire)
+        self.found += states(wire.way)
         for check in STEPS:
             self.found += check(wire)
         if wire.into is None:
@@ -261,10 +262,6 @@ def _undelivered(port: Port, target: str) -> Finding:
         add = port.side.shell("ip", "address", "add", target, "dev", port.link.name)
         advice = f"give it that one: {add}"
     return Finding(PROBLEM, "delivery", text, advice)
-
-
-def _way_states(wire: Wire) -> Iterator[Finding]:
-    yield from states(wire.way)
 
 
 def _flags(wire: Wire) -> Iterator[Finding]:
@@ -505,10 +502,7 @@ def unanswered(wire: Wire) -> Finding:
 
 
 # What may be wrong with a step of the way.
-STEPS = (
-    *(_way_states, _flags, _macvlan, _bridges),
-    *(_host_and_own, _nobody_asked, _masters, _macs, _neighbour),
-)
+STEPS = (_flags, _macvlan, _bridges, _host_and_own, _nobody_asked, _masters, _macs, _neighbour)
 
 
 def _unroutable(side: Side, entry: Port | None, walk: Walk, answer: str) -> Iterator[Finding]:

@@ -144,11 +144,10 @@ class Port:
         """The interface that the kernel names with it, if it can be seen."""
         link, side = self.link, self.side
         for there in side.numbered(link.parent_netns):
+            mutual = "veth", 0 if there is side else link.ifindex
             for each in there.ports.values():
-                is_mutual = each.link.parent_index in (0, link.ifindex)
-                if Master(each.link, there.netns).carries(link, side.netns) and (
-                    is_mutual or link.kind != "veth"
-                ):
+                is_end = link.kind != "veth" or (each.link.kind, each.link.parent_index) == mutual
+                if is_end and Master(each.link, there.netns).carries(link, side.netns):
                     return each
         return None
 
