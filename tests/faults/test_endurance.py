@@ -76,7 +76,7 @@ def test_a_power_cut_loses_no_address(scene: Scene, ipvlan: Executable, tmp_path
     file = tmp_path / "net.conf"
     file.write_bytes(stdin_of(conf))
     cut, chosen = 0, Random(seed())  # noqa: S311
-    for _ in range(200 if is_long() else 10):
+    for _ in range(200 if is_long() else 5):
         containers = [scene.container() for _ in range(3)]
         environment = call_environment("", containers[0], COMMAND=ipvlan.path, CONF=str(file))
         own = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
