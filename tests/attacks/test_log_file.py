@@ -17,7 +17,7 @@ INJECTION = "\nforged\r\x1b[2J\x1b]0;owned\x07\u2028forged\u2029forged\x85forged
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[\d+\] \S")
 
 
-# tests/unit/test_log.py has every spelling, and what may be in a log's place; but not other owners.
+# tests/unit/test_log.py has every spelling, what may be in its place, and long lines; no owners.
 @pytest.mark.parametrize("theirs", [LOGS, LOGS / "log"])
 def test_what_is_not_roots_is_not_written_to(scene: Scene, theirs: Path) -> None:
     if theirs != LOGS:
@@ -77,15 +77,3 @@ def is_printable_line_by_line(log: str, stderr: str) -> None:
     assert all(line.isprintable() for line in lines), lines
     printed = stderr.rstrip("\n").split("\n")
     assert all(line.isprintable() and not line.startswith("forged") for line in printed), printed
-
-
-@pytest.mark.parametrize("unit", ["x", "\x1b", "\n", "ü"])
-def test_a_line_is_bounded(scene: Scene, unit: str) -> None:
-    scene.refuses(7, mode="start" + unit * 500_000, logFile="log")
-    conf = network(mode="l9", logFile="log")
-    scene.runtime.add(scene.one, conf, CNI_NETNS=f"/{unit * 20_000}").error()
-    answer = scene.runtime.add(scene.one, network(logFile="x" * 100_000))
-    lines = (LOGS / "log").read_bytes().removesuffix(b"\n").split(b"\n")
-    assert max(map(len, lines)) <= 4096
-    assert " characters left out " in answer.stderr
-    assert len(answer.stderr) <= 4096
