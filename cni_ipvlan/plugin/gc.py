@@ -192,7 +192,9 @@ def _released(call: Call, attachment: AttachmentId, name: str) -> Callable[[], N
         "CNI_IFNAME": attachment.ifname or "eth0",  # of which host-local finds the old lease, too
         "CNI_NETNS": "",
     }
-    asked = call.request._replace(environment={**call.request.environment, **variables})
+    # A plugin may know DEL, but not the version that brought GC.
+    asked = ipam.in_known_version(call.request)
+    asked = asked._replace(environment={**asked.environment, **variables})
     return ipam.ask(call._replace(request=asked), name, "DEL")
 
 

@@ -23,6 +23,7 @@ from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import TypeVar
 
+    from cni_ipvlan.cni.request import Request
     from cni_ipvlan.cni.result import Result
 
     T = TypeVar("T")
@@ -106,13 +107,18 @@ def ask(call: Call, name: str, verb: str) -> Callable[[], None]:
         try:
             _wait(call, name, started, check)
         except CniError as error:
-            version, request = _KNOWN_BY_ALL, call.request
-            if (verb, error.code) != ("DEL", INCOMPATIBLE_VERSION) or request.version == version:
+            is_known = call.request.version == _KNOWN_BY_ALL
+            if (verb, error.code) != ("DEL", INCOMPATIBLE_VERSION) or is_known:
                 raise
-            stdin = json.dumps({**request.config, "cniVersion": version}).encode("ascii")
-            ask(call._replace(request=request._replace(stdin=stdin, version=version)), name, verb)()
+            ask(call._replace(request=in_known_version(call.request)), name, verb)()
 
     return wait
+
+
+def in_known_version(request: Request) -> Request:
+    """Return a request for a DEL, which has no result, in a version that all plugins know."""
+    stdin = json.dumps({**request.config, "cniVersion": _KNOWN_BY_ALL}).encode("ascii")
+    return request._replace(stdin=stdin, version=_KNOWN_BY_ALL)
 
 
 def _report_kept(call: Call) -> None:
