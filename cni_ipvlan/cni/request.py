@@ -101,8 +101,8 @@ def parse(environment: Mapping[str, str], given: Stdin) -> Request:
     """Check a call and return it as a Request.
 
     Raises CniError: 4 for the environment (naming every wrong variable), 6 when
-    stdin is not a JSON object, 1 for a version that is unknown or older than the
-    verb, 7 for an invalid network name (SPEC.md, "Parameters").
+    stdin is not a JSON object or its version not a string, 1 for a version that is
+    unknown or older than the verb, 7 for an invalid network name (SPEC.md, "Parameters").
     """
     command = environment.get("CNI_COMMAND", "")
     if command not in _VERBS:
@@ -155,13 +155,13 @@ def is_known(command: str, version: str) -> bool:
 
 
 def _version_of(config: Mapping[str, Any]) -> str:
-    """Return the CNI version of a configuration; raises CniError 7."""
+    """Return the CNI version of a configuration; raises CniError 6."""
     version = config.get("cniVersion")
     if version is None or version == "":
         return VERSION_WHEN_ABSENT
     if not isinstance(version, str):
         raise CniError(
-            INVALID_CONFIGURATION,
+            DECODING_FAILURE,
             f'cniVersion is {shown(version)}; it must be a string such as "1.0.0"',
         )
     return version

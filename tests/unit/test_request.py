@@ -134,7 +134,7 @@ def test_unknown_version_is_refused_with_the_known_ones(version: object) -> None
         assert error.code == errors.INCOMPATIBLE_VERSION
         assert all(known in error.details for known in SUPPORTED_VERSIONS)
     else:
-        assert error.code == errors.INVALID_CONFIGURATION
+        assert error.code == errors.DECODING_FAILURE
     for none in ({}, {"cniVersion": ""}, {"cniVersion": None}):
         document = json.dumps({"name": "net", "type": "ipvlan", **none}).encode()
         assert parse(environment(), document).version == "0.1.0"
