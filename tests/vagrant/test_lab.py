@@ -69,7 +69,7 @@ def test_plugin_is_that_of_the_working_tree(lab: dict[str, str]) -> None:
 
 
 def test_people_find_the_command(lab: dict[str, str]) -> None:
-    assert "no ipvlan interfaces" in on_node(lab, "ipvlan show")
+    assert "no ipvlan interfaces" in on_node(lab, "sudo ipvlan show")
     assert "eth1000 is up" in on_node(lab, "sudo ipvlan doctor")
 
 
