@@ -244,7 +244,8 @@ def _host_faults(config: Mapping[str, Any]) -> Iterator[Problem]:
     if subnets and isinstance(subnets, list):
         if not has_access:
             yield Problem(("routesViaHost",), "routesViaHost needs hostAccess")
-        for index, subnet in enumerate(subnets):
+        most = schema()["properties"]["routesViaHost"]["maxItems"]  # more is a fault of the schema
+        for index, subnet in enumerate(subnets[:most]):
             if isinstance(subnet, str) and (why := _subnet_fault(subnet)):
                 yield _problem(("routesViaHost", index), subnet, why)
 
