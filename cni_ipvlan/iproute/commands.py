@@ -39,6 +39,7 @@ ADDR_GEN_MODE = "net/ipv6/conf/{}/addr_gen_mode"  # 1: it gets no link-local add
 RP_FILTER = "net/ipv4/conf/{}/rp_filter"  # 1: it drops packets whose answers leave by another link
 ARP_NOTIFY = "net/ipv4/conf/{}/arp_notify"  # 1: it announces its IPv4 addresses
 NDISC_NOTIFY = "net/ipv6/conf/{}/ndisc_notify"  # 1: it announces its IPv6 addresses
+KEEP_IPV6 = "net/ipv6/conf/{}/keep_addr_on_down"  # 1: its addresses stay while it is down
 _NOT_PLAIN = frozenset("#\"'\\ \t\n\v\f\r")
 
 

@@ -131,10 +131,14 @@ def _enable_ipv6(tx: Transaction, name: str, netns: Namespace) -> None:
 
 
 def _announcement(name: str) -> Command:
-    """Return a command to let the kernel announce addresses; a container works without it."""
+    """Return a command to let the kernel announce addresses, and keep those of a link that is down.
+
+    A container works without it.
+    """
+    keys = (commands.ARP_NOTIFY, commands.NDISC_NOTIFY, commands.KEEP_IPV6)
     return Command(
-        commands.sysctl_write(commands.ARP_NOTIFY.format(name), commands.NDISC_NOTIFY.format(name)),
-        "announce new addresses to neighbours",
+        commands.sysctl_write(*(key.format(name) for key in keys)),
+        "announce new addresses to neighbours, and keep IPv6 ones if it goes down",
         stdin=b"1\n",
         accept=commands.OPTIONAL,
     )

@@ -40,7 +40,7 @@ esac
 # What is asked of the container besides what the snapshot of a node holds.
 REST = (
     "ip -N rule; ip -6 -N rule; cd /proc/sys/net; cat ipv6/conf/*/disable_ipv6 "
-    "ipv4/conf/*/arp_notify ipv6/conf/*/ndisc_notify"
+    "ipv4/conf/*/arp_notify ipv6/conf/*/ndisc_notify ipv6/conf/*/keep_addr_on_down"
 )
 DEATHS: dict[str, Fault] = {
     fault.__name__: fault

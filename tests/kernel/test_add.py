@@ -20,7 +20,7 @@ def test_the_interface_has_what_was_asked_for(scene: Scene, mode: str, flag: str
 
 
 def test_the_result_is_read_back_from_the_kernel(scene: Scene) -> None:
-    addresses = ["10.1.0.2/24", "10.1.1.2/32"]
+    addresses = ["10.1.0.2/24", "10.1.1.2/32", "fd00:1::2/64"]
 
     added = scene.add(ipam=static(*addresses, gateway="10.1.0.1"))
 
@@ -30,12 +30,15 @@ def test_the_result_is_read_back_from_the_kernel(scene: Scene) -> None:
         "interfaces": [{"name": "net1", "mac": mac, "sandbox": scene.one.path}],
         "ips": [
             {"interface": 0, "address": addresses[0], "gateway": "10.1.0.1"},
-            {"interface": 0, "address": addresses[1]},
+            *({"interface": 0, "address": each} for each in addresses[1:]),
         ],
     }
     assert scene.one.addresses("net1") == addresses
     assert scene.one.sysctl("net/ipv4/conf/net1/arp_notify") == "1"
     assert scene.one.sysctl("net/ipv6/conf/net1/ndisc_notify") == "1"
+    for state in ("down", "up"):
+        scene.one.ip(f"link set dev net1 {state}")
+    assert scene.one.addresses("net1") == addresses
 
 
 def test_a_misspelt_option_gets_a_warning_and_others_none(scene: Scene) -> None:

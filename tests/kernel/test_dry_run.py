@@ -152,8 +152,9 @@ def state(made: Node, container: Space, ifname: str) -> dict[str, Any]:
     wait_until(is_settled)
     found = made.snapshot()
     scopes = ["all", "default", "lo", *({ifname} & container.links().keys())]
-    switches = ("ipv4/conf/{}/arp_notify", "ipv6/conf/{}/ndisc_notify", "ipv6/conf/{}/disable_ipv6")
-    names = [f"net/{each.format(scope)}" for scope in scopes for each in switches]
+    switches = ("ndisc_notify", "keep_addr_on_down", "disable_ipv6")
+    kinds = ("ipv4/conf/{}/arp_notify", *(f"ipv6/conf/{{}}/{each}" for each in switches))
+    names = [f"net/{each.format(scope)}" for scope in scopes for each in kinds]
     return {
         "host": found[made.host.path],
         "container": found[container.path],

@@ -42,7 +42,7 @@ def _parsed(parse: Any) -> Any:
 
 
 PARAMETERS = (
-    *("disable_ipv6", "arp_notify", "ndisc_notify"),
+    *("disable_ipv6", "arp_notify", "ndisc_notify", "keep_addr_on_down"),
     *("accept_ra", "addr_gen_mode", "rp_filter"),
 )
 SLOTS: dict[str, Any] = {
@@ -115,7 +115,7 @@ COMMANDS = [
     cat SYSCTL
     cat SYSCTL SYSCTL
     tee SYSCTL
-    tee SYSCTL SYSCTL
+    tee SYSCTL SYSCTL SYSCTL
     arping -D -w 1 -I NAME IPV4
     PLUGIN
     """.replace("\\\n", " ")
@@ -151,7 +151,7 @@ def is_meant(command: tuple[str, ...]) -> bool:
     if words[:1] == ["sh"]:  # a script that is always the same, with names as its arguments
         name = words[4] if len(words) > 4 else ""
         if words[:4] in SCRIPTS:
-            return _fits(words[4:], ["SYSCTL", "SYSCTL", "ip", "-j", "-d", "-batch", "-"])
+            return _fits(words[4:], [*["SYSCTL"] * 3, "ip", "-j", "-d", "-batch", "-"])
         addresses = words[6:]
         are_ours = all(":" in each and SLOTS["ADDRESS"](f"{each}/128") for each in addresses)
         return is_name(name) and are_ours and words == [*commands.wait_for_ipv6(name, 5, addresses)]
