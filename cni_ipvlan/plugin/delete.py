@@ -21,6 +21,10 @@ _LEADS_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, 
 
 def delete(node: Node, request: Request) -> None:
     """Release a container's addresses and remove its link; always try both."""
+    if not request.may_share_netns and namespace.leads_to(request.netns, namespace.own()):
+        # It never was a container's, but a process has the number of one now: IPAM plugins refuse.
+        environment = {**request.environment, "CNI_NETNS": ""}
+        request = request._replace(netns="", environment=environment)
     with node.attachment(request, strict=False):
         failures, later = Failures(), Failures()
         with failures.noted(), node.transaction() as tx:
@@ -169,6 +173,4 @@ def _container(request: Request) -> Namespace | None:
         if error.errno in _LEADS_NOWHERE:
             return None
         raise
-    if found.identity == namespace.own() and not request.may_share_netns:
-        return None
     return found

@@ -60,6 +60,13 @@ def test_delete_works_without_the_namespace(scene: Scene, netns: str) -> None:
         scene.runtime.delete(path, added.conf, **added.environment).succeeds()
 
 
+def test_ipam_does_not_get_the_plugins_own_namespace(scene: Scene) -> None:
+    own = "/proc/self/ns/net"  # as that of a container's process, whose number another has now
+    conf = network(ipam=scene.fake.conf)
+    scene.runtime.delete(own, conf, CNI_PATH=scene.fake.path).succeeds()
+    assert scene.fake.environment("DEL")["CNI_NETNS"] == ""
+
+
 def test_delete_leaves_what_is_not_its_own_alone(scene: Scene) -> None:
     first = scene.add(CONF)
     with scene.unchanged():
