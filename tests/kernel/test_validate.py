@@ -116,7 +116,9 @@ def test_what_is_no_error_works(scene: Scene) -> None:
 def test_addresses_may_come_from_the_caller_or_the_runtime(scene: Scene) -> None:
     conf = network(ipam={"type": "static"})
     assert [problem.is_warning for problem in verdicts(conf)] == [True]
-    scene.refuses(109, "returned no address", "try: give ipam.addresses, or ask for some", conf=conf)
+    scene.refuses(
+        109, "returned no address", "try: give ipam.addresses, or ask for some", conf=conf
+    )
     scene.add(conf, CNI_ARGS="IP=10.1.0.2/24").delete()
     given: tuple[tuple[Conf, str, Any], ...] = (
         ({"type": "static"}, "ips", ["10.1.0.3/24"]),

@@ -98,9 +98,7 @@ def _print(
         output.echo_err(*(f"not seen: {each}" for each in found["notSeen"] if not is_blind))
         output.echo_err(*_how_to_release(found["leftovers"], known))
     if is_blind:
-        count = len(found["notSeen"]) - 1
-        why = f"only root can look into containers (namespaces not looked into: {count})"
-        output.echo_err(f"{why}; try: sudo ipvlan show")
+        output.echo_err("only root can look into containers; try: sudo ipvlan show")
     elif is_empty and asked:
         output.echo_err(f"nothing matches {' '.join(asked)}")
     return int(is_blind or (is_empty and bool(asked)))
