@@ -483,7 +483,7 @@ def unanswered(wire: Wire) -> Finding:
     """Return that nobody answers for an address on a network."""
     into = wire.into
     if into and wire.out.is_joined(into):
-        if not into.link.has_arp:
+        if not into.link.has_arp and into.link.mode not in L3:
             text = f"{into} answers no ARP or ND"
             return Finding(PROBLEM, "neighbour", text, f"let it: {into.set_link('arp', 'on')}")
         who = into if into.has(wire.hop) else into.side

@@ -165,7 +165,8 @@ def _silence(question: Question) -> Iterator[Finding]:
         walks.append(Walk(holder.side, target, source, holder.by, port))
         pings.append((holder.side, packets.ping(source, holder.by or target)))
     if there.first.is_local:
-        yield from facts.states([question.side.ports["lo"]])
+        lo = question.side.ports["lo"]
+        yield from [*_itself(question, there.first)] or facts.states([lo])
     for walk in walks:
         yield from walk.found
     yield from facts.wrong_source(there, walks[1:])
