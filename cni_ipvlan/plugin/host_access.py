@@ -312,17 +312,9 @@ def _is_known(tx: Transaction, master: Master, addressing: Addressing) -> bool:
 
 
 def _check_ordinary(address: IPAddress, hops: Collection[IPAddress]) -> None:
-    is_special = (
-        address.is_loopback
-        or address.is_link_local
-        or address.is_multicast
-        or address.is_reserved
-        or address.is_unspecified
-    )
-    if is_special:
+    if address.is_loopback or address.is_link_local or address.is_reserved:
         raise _refused(
-            f"{address} is a loopback, link-local, multicast or reserved address, for which "
-            "hostAccess is not"
+            f"{address} is a loopback, link-local or reserved address, for which hostAccess is not"
         )
     if address in hops:
         raise _refused(f"{address} is a gateway of the host, which hostAccess would cut off")
