@@ -102,7 +102,8 @@ def _remove_from(
     """Remove the link from a container; return what was removed.
 
     It is the one that root has recorded, whatever its owner has named and labelled it since,
-    or one that is labelled so and that root has not recorded as another's.
+    unless its label names another attachment of which root has recorded the same: the namespace
+    may have the inode of one that is gone. Or it is labelled so, and not recorded as another's.
     """
     tx, registry, attachment = call.tx, call.registry, call.attachment
 
@@ -112,7 +113,12 @@ def _remove_from(
     with call.node.runner.holding(netns):
         asked = tx.open(links.listing(netns))
         claimed, others = links.sort(attachment, tx.finish(asked), names, expected=names[0])
-        own = [link for link in others if is_recorded(link)]
+        own = [
+            link
+            for link in others
+            if is_recorded(link)
+            and not any(_is_about(each, link, netns) for each in _labelled(registry, link, netns))
+        ]
         own += [
             link for link in claimed if is_recorded(link) or not _is_anothers(registry, link, netns)
         ]
@@ -145,11 +151,15 @@ def _is_about(record: Record, link: Link, netns: Namespace) -> bool:
     return bool(link.parent) if inode == netns.identity[1] else index == link.parent_index
 
 
-def _described(registry: Registry, link: Link, container: Namespace) -> str:
+def _labelled(registry: Registry, link: Link, container: Namespace) -> list[Record]:
     try:
-        records = links.recorded(registry, link, container)
-    except OSError:
-        records = []
+        return links.recorded(registry, link, container)
+    except OSError:  # as in features.records()
+        return []
+
+
+def _described(registry: Registry, link: Link, container: Namespace) -> str:
+    records = _labelled(registry, link, container)
     return records[0].describe() if records else repr(link.alias)
 
 

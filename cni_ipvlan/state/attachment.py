@@ -112,12 +112,10 @@ class Record(NamedTuple):
     def disproves(self, other: Record) -> bool:
         """Whether another record can't be true beside this one, of an ADD that has done its work.
 
-        It is about the same attachment elsewhere, or says that the interface is another's: one
-        with its name, or with its index, in a namespace that has the inode of one that is gone.
+        It is about the same attachment elsewhere, or says that the interface is another's.
         """
-        is_there = other.netns_identity == self.netns_identity
-        is_its = other.ifname == self.ifname or 0 < other.ifindex == self.ifindex
-        return other.attachment == self.attachment or (is_there and is_its)
+        place, others = ((each.netns_identity, each.ifname) for each in (self, other))
+        return other.attachment == self.attachment or others == place
 
     def describe(self) -> str:
         """Return a phrase that names the interface and its place."""

@@ -221,14 +221,13 @@ class Registry:
         """
         key, place = record.file_name.split(".")
         own = self._path(record)
-        record = record._replace(is_complete=True, ifindex=ifindex)
-        parts = (key, f".{place}", f"{_INDEX}{ifindex}")
-        for path in {path for part in parts for path in self._files(part)} - {own}:
+        for path in {*self._files(key), *self._files(f".{place}")} - {own}:
             found = self._read(path)
             # One of ours that can't be read was left by a call that was killed.
             is_ours = os.path.basename(path).startswith(key)
             if record.disproves(found) if found else is_ours:
                 self._retire(path)
+        record = record._replace(is_complete=True, ifindex=ifindex)
         self._rename(own, _file_name(record))
         return record
 

@@ -8,6 +8,8 @@ from runtime import Conf, host_local, network
 from sampling import sample
 from scene import Scene
 
+from cni_ipvlan.state.registry import Registry
+
 CONF = network(ipam=host_local("10.1.0.0/24"))
 SINCE_THEN: list[dict[str, Any]] = [
     {"mode": "l4"},
@@ -58,6 +60,18 @@ def test_delete_works_without_the_namespace(scene: Scene, netns: str) -> None:
         scene.node.remove(scene.two)
         path = scene.two.path if netns == "as it was" else netns
         scene.runtime.delete(path, added.conf, **added.environment).succeeds()
+
+
+def test_a_late_delete_leaves_the_next_containers_interface_alone(scene: Scene) -> None:
+    scene.add(CNI_IFNAME="net2")
+    registry = Registry()
+    (record,) = registry.all_records()  # as of a namespace that had the same inode
+    gone = record._replace(container_id="gone", ifname="net1", is_complete=False)
+    registry.write(gone)
+    registry.finish(gone, record.ifindex)
+    scene.runtime.delete(scene.one, CONF, CNI_CONTAINERID="gone").succeeds()
+    assert "net2" in scene.one.links()
+    assert [*registry.all_records()] == [record]
 
 
 def test_ipam_does_not_get_the_plugins_own_namespace(scene: Scene) -> None:
