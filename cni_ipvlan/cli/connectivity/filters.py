@@ -152,18 +152,25 @@ def _of_nft(
         if not counts and (family in _OF_FRAMES or other == "ip"):  # which ARP and ND need
             kind = "may filter frames"
         text = f"a rule of {side} {how} packets: nft {family} {table} {chain}"
-        text += f" handle {found['handle']}" if drops else ""
-        at = (family, table, chain)
-        advice = f"look at it: {side.shell('nft', '-a', 'list', 'chain', *at)}"
-        if not drops and family not in _OF_FRAMES:
-            ip = "ip6" if other == "ip" else "ip"
-            ways = _ways(side, ends, found["hook"])
-            accept = (("insert", "rule", *at, ip, _OF_IP[way], of, "accept") for way, of in ways)
-            advice = f"let them pass: {' && '.join(side.shell('nft', *each) for each in accept)}"
-        if drops:
-            rule = ("handle", str(found["handle"]))
-            advice = f"if it is not meant so: {side.shell('nft', 'delete', 'rule', *at, *rule)}"
+        handle, policy = (str(found["handle"]), "") if drops else ("", found["hook"])
+        text += f" handle {handle}" if drops else ""
+        advice = _against_nft(side, ends, (family, table, chain), handle, policy)
         yield Finding(PROBLEM, kind, text, advice), (*counts, _UNCOUNTED)[0]
+
+
+def _against_nft(
+    side: Side, ends: Sequence[str], at: tuple[str, ...], handle: str, policy: str
+) -> str:
+    """Return what to do about a rule in a chain, or with a hook, about its policy there."""
+    if not policy:
+        remove = side.shell("nft", "delete", "rule", *at, "handle", handle)
+        return f"if it is not meant so: {remove}"
+    if at[0] in _OF_FRAMES:
+        return f"look at it: {side.shell('nft', '-a', 'list', 'chain', *at)}"
+    ip = "ip6" if ":" in ends[-1] else "ip"
+    ways = _ways(side, ends, policy)
+    accept = (("insert", "rule", *at, ip, _OF_IP[way], of, "accept") for way, of in ways)
+    return f"let them pass: {' && '.join(side.shell('nft', *each) for each in accept)}"
 
 
 def _may_match(match: dict[str, Any], ends: Sequence[str], devices: set[str]) -> bool:
