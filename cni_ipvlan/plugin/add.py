@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, INVALID_ENVIRONMENT, CniError
@@ -48,19 +48,20 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         has_record = _check_not_attached(call)
         session = configure.query_links(tx, request.ifname, netns)
         parent = find_master(tx, conf, netns)
-        record = _record(request, conf, netns)
         links.check_name_is_free(node.registry, call.attachment, netns, tx.finish(session).stdout)
         chosen = features.configured(conf)
-        for feature in chosen:
-            parent = feature.prepare(call, parent, conf, record)
-        record = record._replace(master=parent.key)
-        master.check_master(parent, conf)
-        if not parent.link.is_up:
-            node.warn(master.is_down(parent))
-        masters.append(parent)
-
-        # Recorded before it is created, it needs no lock while the kernel creates it.
-        tx.on_failure(lambda: _remove_record(call, record))
+        with ExitStack() as held:
+            for feature in chosen:
+                parent = feature.prepare(call, parent, conf, held)
+            master.check_master(parent, conf)
+            if not parent.link.is_up:
+                node.warn(master.is_down(parent))
+            masters.append(parent)
+            # Recorded before it is created, it needs no lock while the kernel creates it.
+            record = _record(request, conf, netns, parent)
+            tx.on_failure(lambda: _remove_record(call, record))
+            waiting = node.while_locked(f"the master {parent.link.name}")
+            modes.reserve_mode(tx, call.registry, parent, record, waiting)
         moving = _create_link(call, conf, parent, netns, record)
         addressing = _allocate(call, conf, parent, netns, moving, has_record=has_record)
         is_conflict_likely = conf.check_ipv4_conflict
@@ -75,7 +76,7 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         result = addressing.result(link, request.netns, present)
         _check_same(request, netns)
         for feature in chosen:
-            feature.apply(call, parent, record, addressing)
+            record = feature.apply(call, parent, record, addressing)
         record = record._replace(parent_netns=link.parent_netns)
         record = node.registry.finish(record, link.ifindex)
         deliver(result)
@@ -101,7 +102,7 @@ def _check_not_attached(call: Call) -> bool:
         detach(call)
     else:
         for below in (False, True):
-            features.release(call, call.attachment, below=below)
+            features.release(call, call.attachment, records, below=below)
     return bool(complete)
 
 
@@ -117,7 +118,7 @@ def _where_is(call: Call, records: Sequence[Record]) -> str:
     return next((each.describe() for each in labelled), "")
 
 
-def _record(request: Request, conf: NetConf, netns: Namespace) -> Record:
+def _record(request: Request, conf: NetConf, netns: Namespace, parent: Master) -> Record:
     return Record(
         *id_of(request),
         request.netns,
@@ -125,6 +126,8 @@ def _record(request: Request, conf: NetConf, netns: Namespace) -> Record:
         conf.mode,
         conf.flag,
         pod=pod(request.environment),
+        master=parent.key,
+        vlan=conf.vlan,
     )
 
 
@@ -136,8 +139,6 @@ def _create_link(
     That takes 20 ms, in which the kernel waits for its readers (RCU).
     """
     tx, attachment = call.tx, record.attachment
-    waiting = call.node.while_locked(f"the master {parent.link.name}")
-    modes.reserve_mode(tx, call.registry, parent, record, waiting)
     temporary = links.temporary_name(attachment.key)
     tx.run(
         Command(
@@ -164,7 +165,7 @@ def _remove_record(call: Call, record: Record) -> None:
     """Remove the record, but not one of an earlier ADD, whose addresses may still be allocated."""
     if links.is_there(call.tx, record):
         raise CniError(COMMAND_FAILED, "an interface of the attachment remains; DEL removes it")
-    call.registry.remove(record)
+    call.registry.remove(record._replace(host_routes=()))  # unless the host still has some
 
 
 def _keep_mode(call: Call, record: Record) -> None:

@@ -48,7 +48,8 @@ def detach(call: Call) -> None:
 
 def _release(call: Call) -> Callable[[], None]:
     """Let the IPAM plugin release the addresses; return a function that waits for its end."""
-    features.release(call, call.attachment, below=False, by_option=True)
+    records = features.records_of(call.registry, call.attachment)
+    features.release(call, call.attachment, records, below=False, by_option=True)
     name = ipam.to_release(call)
     if not name:
         return lambda: None
@@ -64,7 +65,7 @@ def _remove_links(call: Call) -> None:
     was_on_host = links.delete_temporary(tx, attachment)
     container = _container(call.request)
     identity = container.identity if container else None
-    records = features.records(registry, attachment)
+    records = features.records_of(registry, attachment)
     temporary = links.temporary_name(attachment.key)
     deleted = []
     if container is not None:
@@ -93,7 +94,7 @@ def _remove_links(call: Call) -> None:
             modes.settle(call, master, is_ending=is_ending)
     except OSError as error:
         call.warn(f"cannot remove the record of the attachment: {error}")
-    features.release(call, attachment, below=True, by_option=True)
+    features.release(call, attachment, records, below=True, by_option=True)
 
 
 def _remove_from(
@@ -134,7 +135,7 @@ def _is_anothers(registry: Registry, link: Link, netns: Namespace) -> bool:
     """Whether root has recorded an interface of a container, which is not the attachment's."""
     try:
         records = registry.records_about(netns.identity, link.ifindex)
-    except OSError:  # as in features.records()
+    except OSError:  # as in features.records_of()
         return False
     return any(_is_about(record, link, netns) for record in records)
 
@@ -154,7 +155,7 @@ def _is_about(record: Record, link: Link, netns: Namespace) -> bool:
 def _labelled(registry: Registry, link: Link, container: Namespace) -> list[Record]:
     try:
         return links.recorded(registry, link, container)
-    except OSError:  # as in features.records()
+    except OSError:  # as in features.records_of()
         return []
 
 

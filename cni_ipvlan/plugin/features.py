@@ -5,7 +5,7 @@ Few attachments have such options. A module is imported only for one, or for a r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.plugin.node import Call
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class _Entry(NamedTuple):
-    """A feature: its option, whether it is configured, and where its records are.
+    """A feature: its option, and whether it is configured, or a record is about it.
 
     What is ``below`` the container's link is released after that link, the rest before the IPAM
     plugin may give the addresses to others.
@@ -27,7 +27,7 @@ class _Entry(NamedTuple):
     load: Callable[[], Feature]
     option: str
     is_wanted: Callable[[NetConf], bool]
-    registry: Callable[[Registry], Registry]
+    is_recorded: Callable[[Record], bool]
     below: bool
 
 
@@ -48,14 +48,14 @@ _FEATURES = (
         _load_vlan,
         "vlan",
         lambda conf: conf.vlan > 0,
-        lambda registry: registry.of_vlan,
+        lambda record: record.vlan > 0,
         below=True,
     ),
     _Entry(
         _load_host_access,
         "hostAccess",
         lambda conf: conf.host_access,
-        lambda registry: registry.of_host,
+        lambda record: bool(record.host_routes),
         below=False,
     ),
 )
@@ -66,7 +66,14 @@ def configured(conf: NetConf) -> list[Feature]:
     return [each.load() for each in _FEATURES if each.is_wanted(conf)]
 
 
-def release(call: Call, attachment: AttachmentId, *, below: bool, by_option: bool = False) -> None:
+def release(
+    call: Call,
+    attachment: AttachmentId,
+    records: Sequence[Record],
+    *,
+    below: bool,
+    by_option: bool = False,
+) -> None:
     """Remove what an attachment has on the host, or what is below its link.
 
     The script of a dry run makes no records: what it has made is found ``by_option``, too.
@@ -74,32 +81,25 @@ def release(call: Call, attachment: AttachmentId, *, below: bool, by_option: boo
     for each in _FEATURES:
         if each.below != below:
             continue
+        own = [record for record in records if each.is_recorded(record)]
         try:
-            if records(each.registry(call.registry), attachment):
-                each.load().release(call, attachment)
-            elif by_option and call.request.config.get(each.option):
-                each.load().release_unrecorded(call, attachment)
-        except OSError as error:  # as in records()
+            if own or (by_option and call.request.config.get(each.option)):
+                each.load().release(call, attachment, own)
+        except OSError as error:  # as in records_of()
             call.warn(f"cannot remove what {each.option} has on the host: {error}")
 
 
-def release_others(call: Call, valid: Collection[AttachmentId], *, below: bool) -> None:
-    """Do that for a network's attachments that are not valid, and keep calls off them meanwhile.
-
-    What was still in use when its last attachment was deleted is only found by the option.
-    """
+def release_others(call: Call, valid: Collection[AttachmentId]) -> None:
+    """Do that for a network's attachments that are not valid, and keep calls off them meanwhile."""
     network = call.request.network
-    for each in _FEATURES:
-        found = each.registry(call.registry).all_records() if each.below == below else ()
-        for attachment in {record.attachment for record in found if record.network == network}:
-            with call.registry.idle(attachment.key) as is_idle:
-                if is_idle and attachment not in valid:
-                    each.load().release(call, attachment)
-        if below and each.below and call.request.config.get(each.option):
-            each.load().release_unrecorded(call, AttachmentId(network, "", ""))
+    found = call.registry.all_records()
+    for attachment in {each.attachment for each in found if each.network == network}:
+        with call.registry.idle(attachment.key) as is_idle:
+            if is_idle and attachment not in valid:
+                release(call, attachment, call.registry.records_of(attachment), below=False)
 
 
-def records(registry: Registry, attachment: AttachmentId) -> list[Record]:
+def records_of(registry: Registry, attachment: AttachmentId) -> list[Record]:
     """Return the records of an attachment: none if they can't be read."""
     try:
         return registry.records_of(attachment)

@@ -45,7 +45,7 @@ def gc(node: Node, request: Request) -> None:
     valid = {AttachmentId(request.network, *each) for each in listed}
     failures = Failures()
     with failures.noted(), node.transaction() as tx:
-        features.release_others(Call(node, request, tx), valid, below=False)
+        features.release_others(Call(node, request, tx), valid)
     with failures.noted(), node.transaction() as tx:
         _release(Call(node, request, tx))
     with failures.noted(), node.transaction() as tx:
@@ -53,7 +53,8 @@ def gc(node: Node, request: Request) -> None:
     with failures.noted(), node.transaction() as tx:
         call = Call(node, request, tx)
         _release_gone(call, valid, failures)
-        features.release_others(call, valid, below=True)
+        nobody = AttachmentId(request.network, "", "")
+        features.release(call, nobody, (), below=True, by_option=True)
         for master in node.registry.noted():
             modes.settle(call, master, is_ending=False)
         node.registry.remove_leftovers()
@@ -112,8 +113,10 @@ def _release_gone(call: Call, valid: Collection[AttachmentId], failures: Failure
             for attachment, wait in releasing:
                 with failures.noted(), node.transaction() as own:
                     wait()
+                    own_call, records = call._replace(tx=own), call.registry.records_of(attachment)
                     for master in links.remove_records(own, node.registry, attachment) or ():
-                        modes.settle(call._replace(tx=own), master, is_ending=True)
+                        modes.settle(own_call, master, is_ending=True)
+                    features.release(own_call, attachment, records, below=True)
 
 
 def _unrecorded(call: Call, known: Collection[AttachmentId]) -> list[AttachmentId]:

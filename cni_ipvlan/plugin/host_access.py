@@ -6,8 +6,8 @@ kernel then sends everything to the interface's own MAC address, which all of a 
 and it stays right when that changes. A container sends to the host's addresses what it would
 send to itself; ipvlan gives the master what belongs to no other interface.
 
-The routes of an attachment are recorded before they are added. A master's interface is made
-and removed under a lock of its own, with the first and the last record.
+The routes of an attachment are recorded before they are added. A master's interface is made and
+removed under a lock of its own, with the first and the last record that has some.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from cni_ipvlan.plugin.node import Call, Node
 from cni_ipvlan.plugin.shared import Feature
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 from cni_ipvlan.state.attachment import AttachmentId, Record
-from cni_ipvlan.state.registry import Registry
+from cni_ipvlan.state.registry import HOST, Registry
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -108,7 +108,7 @@ class HostAccess(Feature):
         check_permitted(tx, master, addressing.addresses)
         return _is_known(tx, master, addressing)
 
-    def apply(self, call: Call, master: Master, record: Record, addressing: Addressing) -> None:
+    def apply(self, call: Call, master: Master, record: Record, addressing: Addressing) -> Record:
         """Give the host routes to an attachment, which has been permitted."""
         tx, index = call.tx, master.link.ifindex
         tx.hold(locked(call.node, index))
@@ -124,13 +124,11 @@ class HostAccess(Feature):
             )
         if record.mode == "l2" and is_strict(tx, master):
             call.warn(strictness(master))
-        registry = call.registry.of_host
         left = list(_routes_to(tx, addresses, name)) if there else []
         for address, route in left:
-            _check_left(registry, record, address, route)
-        record = record._replace(host_routes=tuple(addresses))
-        registry.write(record)
-        tx.on_failure(lambda: _remove_record(call, record))
+            _check_left(call.registry, record, address, route)
+        record = call.registry.add_routes(record, addresses)
+        tx.on_failure(lambda: _drop_routes(call, record))
         if there is None:
             tx.run(_creation(master, record))
         metric = record.attachment.number
@@ -145,6 +143,7 @@ class HostAccess(Feature):
             for switch in shared.switches(name):
                 tx.run(switch)
         tx.run_batch(*changes)
+        return record
 
     def asked(self, ifname: str) -> tuple[Argv, ...]:
         """CHECK: return the query for the container's neighbours."""
@@ -168,8 +167,8 @@ class HostAccess(Feature):
         shown = queries.links(tx.run(Command(commands.address_show(hosts.parent))).stdout)
         has = tuple(each.plain for parent in shown for each in parent.addresses)
         own = _own(Master(hosts, addresses=has), addresses)
-        recorded = call.registry.of_host.records_of(call.attachment)
-        expected = recorded[0].host_routes if recorded else _reachable(own, addresses)
+        recorded = (each.host_routes for each in call.registry.records_of(call.attachment))
+        expected = next(filter(None, recorded), _reachable(own, addresses))
         for address, output in _answers(tx, expected, "match"):
             way = queries.way(queries.all_routes(output))
             if way is None or way.device != name:
@@ -181,46 +180,55 @@ class HostAccess(Feature):
                 if each not in permanent:
                     yield f"the entry of the neighbour {each}, the host, is missing"
 
-    def release(self, call: Call, attachment: AttachmentId) -> None:
+    def release(self, call: Call, attachment: AttachmentId, records: Sequence[Record]) -> None:
         """Remove the host's routes to an attachment, and after the last one its interface."""
-        registry = call.registry.of_host
-        for record in registry.records_of(attachment):
+        registry = call.registry
+        for record in records:
             index = record.master[1]
             with locked(call.node, index):
-                if registry.is_only(record.master, attachment):
+                if _is_only(registry, record.master, attachment):
                     _remove_link(call.tx, link_name(index))  # and with it all its routes
                 else:
                     _remove_routes(call.tx, _routes_of(call.tx, record), link_name(index))
-                registry.remove(record)
+                registry.drop_routes(record)
+        if not records:
+            _release_unrecorded(call, attachment)
 
-    def release_unrecorded(self, call: Call, attachment: AttachmentId) -> None:
-        """Remove the host's routes with the attachment's number, and the interface after the last.
 
-        The network names a master, but which one it was, these routes say. Others may have the same
-        number: what a record names is theirs.
-        """
-        tx, registry, number = call.tx, call.registry.of_host, attachment.number
-        for link in filter(is_host_link, links.listed(tx, None) or ()):
-            index = int(link.name.removeprefix(_PREFIX))
-            with locked(call.node, index):
-                key = shared.key(index)
-                argv = commands.route_show("table", "all", "dev", link.name)
-                output = tx.run(Command(argv, accept=commands.ABSENT)).stdout
-                routes = queries.routes(output)
-                recorded = [each.host_routes for each in registry.numbered(key, number)]
-                others = {address for addresses in recorded for address in addresses}
-                found = [
-                    (each.dst.partition("/")[0], each) for each in routes if not each.is_connected
-                ]
-                own = [
-                    (address, route)
-                    for address, route in found
-                    if route.priority == number and address not in others
-                ]
-                if own == found and own and registry.is_only(key, attachment):
-                    _remove_link(tx, link.name)
-                else:
-                    _remove_routes(tx, own, link.name)
+def _release_unrecorded(call: Call, attachment: AttachmentId) -> None:
+    """Remove the host's routes with the attachment's number, and the interface after the last.
+
+    The network names a master, but which one it was, these routes say. Others may have the same
+    number: what a record names is theirs.
+    """
+    tx, registry, number = call.tx, call.registry, attachment.number
+    for link in filter(is_host_link, links.listed(tx, None) or ()):
+        index = int(link.name.removeprefix(_PREFIX))
+        with locked(call.node, index):
+            key = shared.key(index)
+            argv = commands.route_show("table", "all", "dev", link.name)
+            output = tx.run(Command(argv, accept=commands.ABSENT)).stdout
+            recorded = (each.host_routes for each in registry.with_host(key, number))
+            others = {address for addresses in recorded for address in addresses}
+            found = [
+                (each.dst.partition("/")[0], each)
+                for each in queries.routes(output)
+                if not each.is_connected
+            ]
+            own = [
+                (address, route)
+                for address, route in found
+                if route.priority == number and address not in others
+            ]
+            if own == found and own and _is_only(registry, key, attachment):
+                _remove_link(tx, link.name)
+            else:
+                _remove_routes(tx, own, link.name)
+
+
+def _is_only(registry: Registry, master: tuple[int, int], attachment: AttachmentId) -> bool:
+    """Whether the host has routes to no other attachment on a master."""
+    return all(record.attachment == attachment for record in registry.with_host(master))
 
 
 def usable(master: Master) -> list[str]:
@@ -362,12 +370,12 @@ def _permitted(address: IPAddress, master: Master, way: queries.Route | None) ->
 def locked(node: Node, index: int) -> AbstractContextManager[None]:
     """Keep other calls from changing the host's interface on the master with that index."""
     what = f"the interface {link_name(index)}"
-    return node.registry.of_host.master_lock(shared.key(index), node.while_locked(what))
+    return node.registry.master_lock(shared.key(index), node.while_locked(what), HOST)
 
 
 def _check_left(registry: Registry, own: Record, address: str, route: queries.Route) -> None:
     """Raise CniError if a route belongs to another attachment, whose container still exists."""
-    for record in registry.numbered(own.master, route.priority):
+    for record in registry.with_host(own.master, route.priority):
         is_others = record.attachment != own.attachment and address in record.host_routes
         if is_others and namespace.leads_to(record.netns, record.netns_identity):
             raise CniError(
@@ -464,15 +472,17 @@ def _route(address: str, name: str, source: str, metric: int) -> Command:
     )
 
 
-def _remove_record(call: Call, record: Record) -> None:
-    """Remove a record, unless something could not be undone that it is about."""
-    name, registry = link_name(record.master[1]), call.registry.of_host
-    is_only = registry.is_only(record.master, record.attachment)
+def _drop_routes(call: Call, record: Record) -> None:
+    """Record that the host's routes are gone, unless something could not be undone."""
+    name, registry = link_name(record.master[1]), call.registry
+    is_only = _is_only(registry, record.master, record.attachment)
     if namespace.own_has_link(name) and (is_only or _routes_of(call.tx, record)):
         raise CniError(
             COMMAND_FAILED, f"the host's interface {name} or its routes remain; DEL removes them"
         )
-    registry.remove(record)
+    for each in registry.records_of(record.attachment):  # it may have been finished since
+        if (each.master, each.host_routes) == (record.master, record.host_routes):
+            registry.drop_routes(each)
 
 
 def _routes_of(tx: Transaction, record: Record) -> list[tuple[str, queries.Route]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 
 from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands, namespace
@@ -38,9 +39,12 @@ class Feature:
         ``addresses`` are some that it may get, one of each range; none if that is not known.
         """
 
-    def prepare(self, call: Call, master: Master, conf: NetConf, record: Record) -> Master:
-        """ADD: return the master to use instead of the one that was found; make it if need be."""
-        del call, conf, record
+    def prepare(self, call: Call, master: Master, conf: NetConf, held: ExitStack) -> Master:
+        """ADD: return the master to use instead of the one that was found; make it if need be.
+
+        What is ``held`` is released when the attachment has been recorded.
+        """
+        del call, conf, held
         return master
 
     def extend(self, addressing: Addressing, master: Master, conf: NetConf) -> Addressing:
@@ -53,8 +57,10 @@ class Feature:
         del tx, master, addressing
         return False
 
-    def apply(self, call: Call, master: Master, record: Record, addressing: Addressing) -> None:
-        """ADD: change the host."""
+    def apply(self, call: Call, master: Master, record: Record, addressing: Addressing) -> Record:
+        """ADD: change the host; return the attachment's record with that."""
+        del call, master, addressing
+        return record
 
     def asked(self, ifname: str) -> tuple[Argv, ...]:
         """CHECK: return the queries in the container whose answers ``differences`` gets."""
@@ -68,17 +74,16 @@ class Feature:
         del call, link, addresses, answers
         return ()
 
-    def release(self, call: Call, attachment: AttachmentId) -> None:
-        """DEL, GC: remove what is there for an attachment, by its records."""
-        raise NotImplementedError
+    def release(self, call: Call, attachment: AttachmentId, records: Sequence[Record]) -> None:
+        """DEL, GC: remove what is there for an attachment, by its records that are about this.
 
-    def release_unrecorded(self, call: Call, attachment: AttachmentId) -> None:
-        """DEL: remove what is certainly an attachment's, although no record says so."""
+        If there are none, remove what is certainly its own all the same.
+        """
         raise NotImplementedError
 
 
 def key(number: int) -> tuple[int, int]:
-    """Return ``Record.master`` for what has that number on this host: an index, or a VLAN's key."""
+    """Return ``Record.master`` for the interface of this host with that index; or a VLAN's key."""
     return namespace.own()[1], number
 
 

@@ -1,12 +1,13 @@
 """vlan: the master is a VLAN of an interface, made with its first container if it is missing.
 
-The attachments of a VLAN are recorded before it is made, and it is removed with the last of
-them, if it was made here and nothing else uses it. Both are done under a lock of its own.
+A VLAN is removed with the last of its attachments, if it was made here and nothing else uses it.
+That is done under a lock of its own, as is making it, until the attachment has been recorded.
 """
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
 
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.request import interface_name_fault
@@ -16,12 +17,13 @@ from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.plugin import links, modes, shared
+from cni_ipvlan.plugin import modes, shared
 from cni_ipvlan.plugin.codes import COMMAND_FAILED, INTERFACE_NAME_TAKEN, MASTER_BUSY
 from cni_ipvlan.plugin.master import Master, check_master, is_down, look
 from cni_ipvlan.plugin.node import Call
 from cni_ipvlan.plugin.shared import Feature
 from cni_ipvlan.state.attachment import AttachmentId, Record
+from cni_ipvlan.state.registry import VLAN
 
 _LABEL = "cni-ipvlan/vlan"
 _IDS = 4096
@@ -37,52 +39,43 @@ class Vlan(Feature):
             check_can_be_made(tx, master, conf)
         return found or _to_be_made(master, _name(master, conf.vlan))
 
-    def prepare(self, call: Call, master: Master, conf: NetConf, record: Record) -> Master:
-        """Return the VLAN of an interface; make it if it is missing, and record who uses it."""
-        tx, registry = call.tx, call.registry.of_vlan
-        key, name = _key(master.link.ifindex, conf.vlan), _name(master, conf.vlan)
-        with _locked(call, key):
-            found = find(tx, master, conf.vlan)
-            if found is None:
-                check_can_be_made(tx, master, conf)
-            record = record._replace(master=key, ifindex=found.link.ifindex if found else 0)
-            registry.write(record)
-            unlabelled = name if found is None else ""
-            tx.on_failure(lambda: _release(call, record, unlabelled))
-            if found is None:
-                add = commands.link_add_vlan(master.link.name, name, conf.vlan)
-                made = Command(add, f"create the VLAN {conf.vlan} of {master.link.name}")
-                try:
-                    tx.run_batch(
-                        made, Command(commands.link_set(name, "alias", _LABEL), "label it")
-                    )
-                except CommandError as error:
-                    unlabelled = "" if error.argv == add else name  # another has just made it
-                    raise
-            if found is None or _is_half_made(found.link, master.link):
-                name = found.link.name if found else name
-                _bring_up(tx, name)
-                found = look(tx, name, None)
-                if found is not None:
-                    record = registry.set_index(record, found.link.ifindex)
-            return found or _to_be_made(master, name)
+    def prepare(self, call: Call, master: Master, conf: NetConf, held: ExitStack) -> Master:
+        """Return the VLAN of an interface; make it if it is missing."""
+        tx, name = call.tx, _name(master, conf.vlan)
+        key = _key(master.link.ifindex, conf.vlan)
+        held.enter_context(_locked(call, key))
+        found = find(tx, master, conf.vlan)
+        if found is None:
+            check_can_be_made(tx, master, conf)
+        unlabelled = name if found is None else ""
+        tx.on_failure(lambda: _remove(call, key, call.attachment, unlabelled=unlabelled))
+        if found is None:
+            add = commands.link_add_vlan(master.link.name, name, conf.vlan)
+            made = Command(add, f"create the VLAN {conf.vlan} of {master.link.name}")
+            try:
+                tx.run_batch(made, Command(commands.link_set(name, "alias", _LABEL), "label it"))
+            except CommandError as error:
+                unlabelled = "" if error.argv == add else name  # another has just made it
+                raise
+        if found is None or _is_half_made(found.link, master.link):
+            name = found.link.name if found else name
+            _bring_up(tx, name)
+            found = look(tx, name, None)
+        return found or _to_be_made(master, name)
 
-    def release(self, call: Call, attachment: AttachmentId) -> None:
-        """Remove the VLAN of an attachment, if nothing else uses it."""
-        for record in call.registry.of_vlan.records_of(attachment):
-            _release(call, record)
-
-    def release_unrecorded(self, call: Call, attachment: AttachmentId) -> None:
-        """Remove the VLAN of the network, if it was made here and nobody uses it."""
+    def release(self, call: Call, attachment: AttachmentId, records: Sequence[Record]) -> None:
+        """Remove the VLANs that were made here, by their indices or the ID, if nobody uses them."""
+        is_only = call.registry.is_only
+        known = {each.master[1] for each in records if is_only(each.master, attachment)}
+        if records and not known:
+            return
         listed = queries.links(call.tx.run(Command(commands.link_show())).stdout)
         indexes = {link.name: link.ifindex for link in listed}
         for link in listed:
-            if link.alias != _LABEL or link.vlan != call.request.config["vlan"]:
-                continue
-            key = _key(indexes.get(link.parent, 0), link.vlan)
-            with _locked(call, key):
-                if call.registry.of_vlan.is_only(key, attachment):
-                    _remove(call, key, link.ifindex, attachment)
+            is_it = link.ifindex in known if known else link.vlan == call.request.config["vlan"]
+            if is_it and link.vlan and link.alias == _LABEL:
+                key = _key(indexes.get(link.parent, 0), link.vlan)
+                _remove(call, key, attachment, link.ifindex)
 
 
 def find(tx: Transaction, below: Master, vlan: int) -> Master | None:
@@ -131,16 +124,6 @@ def _made_by_root(below: Master, conf: NetConf) -> str:
     return commands.in_shell(commands.link_add_vlan(below.link.name, "NAME", conf.vlan))
 
 
-def _release(call: Call, record: Record, unlabelled: str = "") -> None:
-    registry, attachment = call.registry.of_vlan, record.attachment
-    if links.is_there(call.tx, record):
-        return  # it could not be undone, or was moved; the record is for the DEL that removes it
-    with _locked(call, record.master):
-        if registry.is_only(record.master, attachment):
-            _remove(call, record.master, record.ifindex, attachment, unlabelled)
-        registry.remove(record)
-
-
 def _to_be_made(below: Master, name: str) -> Master:
     link = below.link._replace(
         ifindex=0, name=name, kind="vlan", parent=below.link.name, alternative_names=()
@@ -163,23 +146,25 @@ def _bring_up(tx: Transaction, name: str) -> None:
 def _remove(
     call: Call,
     key: tuple[int, int],
-    ifindex: int,
     attachment: AttachmentId,
+    ifindex: int = 0,
     unlabelled: str = "",
 ) -> None:
     """Remove a VLAN that was made here, unless anything but the attachment uses it.
 
-    ``ifindex`` is 0 if a killed call could not record it. ``unlabelled`` is the name of one that
-    this call may have made without labelling it. What is on it goes with it, so it is looked for
-    on the host, and the kernel is asked about ipvlan and macvlan in containers.
+    ``ifindex`` is 0 if it may be any. ``unlabelled`` is the name of one that this call may have
+    made without labelling it. What is on it goes with it, so it is looked for on the host, and
+    the kernel is asked about ipvlan and macvlan in containers.
     """
-    link = _found_again(call.tx, key, ifindex, unlabelled)
-    if link is None:
-        return
-    registry, master = call.registry, shared.key(link.ifindex)
-    with registry.master_lock(master, call.node.while_locked(f"the master {link.name}")):
-        if registry.is_only(master, attachment) and modes.becomes_free(call.tx, Master(link)):
-            _delete(call.tx, link.name)
+    registry = call.registry
+    with _locked(call, key):
+        link = _found_again(call.tx, key, ifindex, unlabelled)
+        if link is None:
+            return
+        master = shared.key(link.ifindex)
+        with registry.master_lock(master, call.node.while_locked(f"the master {link.name}")):
+            if registry.is_only(master, attachment) and modes.becomes_free(call.tx, Master(link)):
+                _delete(call.tx, link.name)
 
 
 def _delete(tx: Transaction, name: str) -> None:
@@ -218,10 +203,10 @@ def _name(below: Master, vlan: int) -> str:
 
 
 def _key(below: int, vlan: int) -> tuple[int, int]:
-    """Return what a VLAN of the interface with that index is recorded by."""
+    """Return what a VLAN of the interface with that index is locked by."""
     return shared.key(below * _IDS + vlan)
 
 
 def _locked(call: Call, key: tuple[int, int]) -> AbstractContextManager[None]:
     waiting = call.node.while_locked(f"the VLAN {key[1] % _IDS}")
-    return call.registry.of_vlan.master_lock(key, waiting)
+    return call.registry.master_lock(key, waiting, VLAN)

@@ -73,11 +73,11 @@ class Record(NamedTuple):
     """A record that an attachment uses a mode, with the container's namespace.
 
     ``is_complete`` is false until the ADD has done its work. ``pod`` is NAMESPACE/NAME of
-    the Kubernetes pod, empty if the runtime named none. ``master`` says what the record is kept by:
-    the inode of a master's namespace, and its interface index. ``host_routes`` are addresses to
-    which the host has routes. ``ifindex`` is the index of the interface that it is about, 0 until
-    that is known, and ``parent_netns`` the number that the kernel gives the master's namespace
-    there, None until then.
+    the Kubernetes pod, empty if the runtime named none. ``master`` is the inode of the master's
+    namespace, and its interface index; ``vlan`` the ID of a master that the option vlan names, or
+    0. ``host_routes`` are addresses to which the host has routes. ``ifindex`` is the index of the
+    interface, 0 until that is known, and ``parent_netns`` the number that the kernel gives the
+    master's namespace there, None until then.
     """
 
     network: str
@@ -90,6 +90,7 @@ class Record(NamedTuple):
     is_complete: bool = False
     pod: str = ""
     master: tuple[int, int] = (0, 0)
+    vlan: int = 0
     host_routes: tuple[str, ...] = ()
     ifindex: int = 0
     parent_netns: int | None = None
@@ -101,7 +102,7 @@ class Record(NamedTuple):
 
     @property
     def file_name(self) -> str:
-        """The name of its file, before its interface's index and its state."""
+        """The name of its file, before what is added while a call works on it."""
         place = f"{self.netns_identity[0]}:{self.netns_identity[1]}/{self.ifname}"
         return f"{self.attachment.key}.{digest(place, _PLACE_CHARACTERS)}"
 

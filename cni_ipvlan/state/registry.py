@@ -12,27 +12,25 @@
    call has left is found by either.
 
 A record is a file, in a directory on tmpfs that only root can read. It lies in the directory of
-what it refers to, so that nothing that is read under a lock grows with the node:
+its master, so that nothing that is read under a lock grows with the node:
 
-``on-NAMESPACE.MASTER/``
-    the records of a master (namespace inode, interface index), with its mode
-``host-NAMESPACE.MASTER/``
-    those of attachments with hostAccess: the addresses to which the host has routes
-``vlan-NAMESPACE.MASTER AND VLAN/``
-    those on a VLAN that the option vlan names
-``…/KEY.PLACE@INDEX.NUMBER.adding``
-    a record. KEY is the attachment's, see ``AttachmentId.key``; PLACE is a digest of the
-    container's namespace and the interface's name. Both only find a record: the names in it
-    identify the attachment. INDEX, its interface's, and NUMBER, that of the master's namespace
-    there if it is another, follow when they are known, ``.adding`` until the ADD has done its work.
+``on-NAMESPACE.MASTER/KEY.PLACE.host@INDEX.NUMBER.adding``
+    a record on a master (namespace inode, interface index). KEY is the attachment's, see
+    ``AttachmentId.key``; PLACE is a digest of the container's namespace and the interface's name.
+    Both only find a record: the names in it identify the attachment. ``.host`` is added while the
+    host has routes to it. INDEX, its interface's, and NUMBER, that of the master's namespace there
+    if it is another, follow when they are known, ``.adding`` until the ADD has done its work.
 ``on-NAMESPACE.MASTER/mode`` or ``…/mode.searched``
     a note: what was the record of an attachment that is deleted, while its interface was not seen
     to go. It stays until the kernel says that the master has none. ``searched`` is added when no
     interface was found in all namespaces.
 ``locks``
-    of which a byte is locked by each call, another one while a master's mode is decided (locks.py)
+    of which a byte is locked by each call, another one while a master's mode is decided, or what
+    attachments share is changed (locks.py)
 
-What is empty is removed.
+What is empty is removed. Before December 2026, attachments with routes of the host had a second
+record, in ``host-NAMESPACE.MASTER/``, and those on a VLAN one in ``vlan-…/``: a node that was not
+started since then may have some.
 """
 
 from __future__ import annotations
@@ -40,7 +38,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import islice
 
 from cni_ipvlan.start import json
 from cni_ipvlan.state.attachment import AttachmentId, Record, number_of
@@ -50,7 +47,8 @@ DIRECTORY = "/run/cni-ipvlan"
 
 _OPEN_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 _MOST_RECORD = 1 << 16  # bytes; its names and paths have less than 5 KiB together
-_LOCKS, _MASTER, _HOST, _VLAN, _ADDING = "locks", "on-", "host-", "vlan-", ".adding"
+HOST, VLAN = "host-", "vlan-"
+_LOCKS, _MASTER, _WITH_HOST, _ADDING = "locks", "on-", ".host", ".adding"
 _INDEX = "@"  # nothing before it in a file's name has it
 _SEARCHED_NOTE, _NOTE = _NOTES = ("mode.searched", "mode")
 
@@ -59,39 +57,18 @@ class Registry:
     """The directory of locks and records; every method raises OSError if it is unusable.
 
     If it ``is_read_only``, as in a dry run, it reads what is permitted, writes nothing and takes
-    no lock; but what was ``removed`` is not there any more.
+    no lock, but what it was told to remove is not there any more.
     """
 
-    def __init__(
-        self,
-        directory: str = DIRECTORY,
-        kind: str = _MASTER,
-        *,
-        is_read_only: bool = False,
-        removed: set[str] | None = None,
-    ) -> None:
+    def __init__(self, directory: str = DIRECTORY, *, is_read_only: bool = False) -> None:
         self._directory = directory
-        self._kind = kind
         self._is_read_only = is_read_only
-        self._removed: set[str] = set() if removed is None else removed
-
-    @property
-    def of_host(self) -> Registry:
-        """The registry of the attachments that have routes on the host (hostAccess).
-
-        Locking a master there keeps the host's interface as it is.
-        """
-        return self._of_kind(_HOST)
-
-    @property
-    def of_vlan(self) -> Registry:
-        """The registry of the attachments with the option vlan, whose masters are VLANs."""
-        return self._of_kind(_VLAN)
+        self._assumed: dict[str, Record | None] = {}  # what would be there, if it is read-only
 
     @property
     def read_only(self) -> Registry:
         """The same records, to be read only."""
-        return Registry(self._directory, self._kind, is_read_only=True)
+        return Registry(self._directory, is_read_only=True)
 
     @contextmanager
     def attachment_lock(
@@ -134,12 +111,17 @@ class Registry:
             self._release(lock)
 
     @contextmanager
-    def master_lock(self, master: tuple[int, int], check: Callable[[], None]) -> Iterator[None]:
-        """Hold a master's lock, under which one call at a time decides about its mode."""
+    def master_lock(
+        self, master: tuple[int, int], check: Callable[[], None], kind: str = _MASTER
+    ) -> Iterator[None]:
+        """Hold a master's lock, under which one call at a time decides about its mode.
+
+        Of the kind HOST, the host's own interface on it is kept as it is; of the kind VLAN, a VLAN.
+        """
         if self._is_read_only:
             yield
             return
-        lock = self._lock(self._directory_of(master))
+        lock = self._lock(self._directory_of(master, kind))
         try:
             lock.acquire(check, "other calls are still using this master")
             yield
@@ -162,20 +144,21 @@ class Registry:
         """
         return self._records_in(self._directory_of(master))
 
-    def numbered(self, master: tuple[int, int], number: int) -> list[Record]:
-        """Return the records about attachments with that number on a master."""
-        directory = self._directory_of(master)
-        try:
-            names = os.listdir(directory)
-        except FileNotFoundError:
-            return []
-        meant = (name for name in names if number_of(name.partition(".")[0]) == number)
-        found = (self._read(os.path.join(directory, name)) for name in meant)
-        return [record for record in found if record is not None]
+    def with_host(self, master: tuple[int, int], number: int | None = None) -> Iterator[Record]:
+        """Yield those to which the host has routes: all, or those with that number."""
+
+        def is_one(path: str) -> bool:
+            key, *_ = os.path.basename(path).partition(".")
+            return _has_routes(path) and number in (None, number_of(key))
+
+        directories = self._directory_of(master), self._directory_of(master, HOST)
+        for directory in directories:
+            found = self._records_in(directory, is_one)
+            yield from (record for record in found if record.host_routes)
 
     def is_only(self, master: tuple[int, int], attachment: AttachmentId | None = None) -> bool:
-        """Whether no other attachment is recorded on a master; it reads two records at most."""
-        return all(record.attachment == attachment for record in islice(self.records(master), 2))
+        """Whether no other attachment is recorded on a master."""
+        return all(record.attachment == attachment for record in self.records(master))
 
     def all_records(self) -> Iterator[Record]:
         """Yield every record."""
@@ -206,11 +189,19 @@ class Registry:
             self.drop_note(record.master)
         self._write(self._path(record), record)
 
-    def set_index(self, record: Record, ifindex: int) -> Record:
-        """Record the index of the interface that a record is about; return the record with it."""
-        identified = record._replace(ifindex=ifindex)
-        self._rename(self._path(record), _file_name(identified))
-        return identified
+    def add_routes(self, record: Record, routes: Iterable[str]) -> Record:
+        """Record that the host gets routes to these addresses; return the record with them."""
+        new = record._replace(host_routes=tuple(routes))
+        self._write(self._path(new), new)
+        self._remove_record(self._path(record))
+        return new
+
+    def drop_routes(self, record: Record) -> None:
+        """Record that the host has no routes to an attachment any more, whose file says so."""
+        path, new = self._path(record), record._replace(host_routes=())
+        if self._is_read_only:
+            self._assumed[path] = new
+        self._rename(path, self._path(new))
 
     def finish(self, record: Record, ifindex: int = 0) -> Record:
         """Record that the ADD of a record has done its work; return the complete record.
@@ -228,7 +219,7 @@ class Registry:
             if record.disproves(found) if found else is_ours:
                 self._retire(path)
         record = record._replace(is_complete=True, ifindex=ifindex)
-        self._rename(own, _file_name(record))
+        self._rename(own, self._path(record))
         return record
 
     def remove(self, record: Record, *, is_unseen: bool = False) -> list[tuple[int, int]]:
@@ -255,9 +246,8 @@ class Registry:
             if record is None or record.attachment == attachment:
                 self._retire(path) if record in unseen else self._remove_record(path)
                 masters.append(_place_of(path))
-        for path in (*self._files(attachment.key, _HOST), *self._files(attachment.key, _VLAN)):
-            if self._read(path) is None:  # the others are removed with what they are about
-                self._remove_record(path)
+        for path in self._files(attachment.key, VLAN):
+            self._remove_record(path)
         return self._left_with_note(masters)
 
     def note(self, master: tuple[int, int], *, is_searched: bool = False) -> Record | None:
@@ -291,7 +281,7 @@ class Registry:
         """Return the masters of whose mode there is a note, perhaps a half-written one."""
         paths = (
             os.path.join(self._directory, directory, name)
-            for directory in self._names(self._kind)
+            for directory in self._names(_MASTER)
             for name in _NOTES
         )
         return list(dict.fromkeys(_place_of(path) for path in paths if os.path.lexists(path)))
@@ -300,15 +290,11 @@ class Registry:
         """Remove the half-written records of calls that were killed."""
         if self._is_read_only:
             return
-        for path in (*self._files(), *self._files("", _HOST), *self._files("", _VLAN)):
+        for path in self._files():
             with self.idle(os.path.basename(path).partition(".")[0]) as is_idle:
                 if is_idle and self._read(path) is None:
                     self._remove_record(path)
         self._tidy()
-
-    def _of_kind(self, kind: str) -> Registry:
-        is_read_only, removed = self._is_read_only, self._removed
-        return Registry(self._directory, kind, is_read_only=is_read_only, removed=removed)
 
     def _lock(self, name: str, *, is_inherited: bool = False) -> Lock:
         return Lock(os.path.join(self._directory, _LOCKS), name, is_inherited=is_inherited)
@@ -320,7 +306,7 @@ class Registry:
     def _tidy(self) -> None:
         """Remove what is empty, and the directory if nothing else is there, nor anybody."""
         with suppress(OSError):
-            for name in self._names((_MASTER, _HOST, _VLAN)):  # a call may have been killed there
+            for name in self._names((_MASTER, HOST, VLAN)):  # a call may have been killed there
                 with suppress(OSError):
                     os.rmdir(os.path.join(self._directory, name))
             if os.listdir(self._directory) == [_LOCKS]:
@@ -330,8 +316,8 @@ class Registry:
     def _path(self, record: Record) -> str:
         return os.path.join(self._directory_of(record.master), _file_name(record))
 
-    def _directory_of(self, master: tuple[int, int]) -> str:
-        return os.path.join(self._directory, f"{self._kind}{master[0]}.{master[1]}")
+    def _directory_of(self, master: tuple[int, int], kind: str = _MASTER) -> str:
+        return os.path.join(self._directory, f"{kind}{master[0]}.{master[1]}")
 
     def _names(self, prefix: str | tuple[str, ...]) -> list[str]:
         try:
@@ -343,10 +329,10 @@ class Registry:
                 return []
             raise
 
-    def _files(self, part: str = "", kind: str = "") -> list[str]:
+    def _files(self, part: str = "", kinds: str | tuple[str, ...] = (_MASTER, HOST)) -> list[str]:
         """Return the paths of all records whose file's name has that part."""
         found = []
-        for name in self._names(kind or self._kind):
+        for name in self._names(kinds):
             directory = os.path.join(self._directory, name)
             with suppress(FileNotFoundError):
                 # The names are filtered first, as there may be a thousand.
@@ -355,20 +341,21 @@ class Registry:
                 found += [os.path.join(directory, file) for file in named]
         return found
 
-    def _records_in(self, directory: str) -> Iterator[Record]:
+    def _records_in(self, directory: str, is_one: Callable[[str], bool] = bool) -> Iterator[Record]:
         try:
             entries = os.scandir(directory)
         except FileNotFoundError:
             return
         with entries:
             for entry in entries:
-                record = None if entry.name in _NOTES else self._read(entry.path)
+                is_note = entry.name in _NOTES
+                record = self._read(entry.path) if is_one(entry.path) and not is_note else None
                 if record is not None:
                     yield record
 
     def _read(self, path: str) -> Record | None:
-        if path in self._removed:
-            return None
+        if path in self._assumed:
+            return self._assumed[path]
         try:
             descriptor = os.open(path, os.O_RDONLY | _OPEN_FLAGS)
         except FileNotFoundError:  # its attachment has just been deleted
@@ -377,7 +364,8 @@ class Registry:
             document = json.loads(os.read(descriptor, _MOST_RECORD))
             document["master"] = _place_of(path)
             document["netns_identity"] = tuple(document["netns_identity"])
-            document["host_routes"] = tuple(document.get("host_routes", ()))
+            routes = document.get("host_routes", ()) if _has_routes(path) else ()
+            document["host_routes"] = tuple(routes)
             document["is_complete"] = not path.endswith(_ADDING)
             known = os.path.basename(path).removesuffix(_ADDING).partition(_INDEX)[2]
             index, _, number = known.partition(".")
@@ -417,24 +405,24 @@ class Registry:
     def _retire(self, path: str) -> None:
         """Remove a record, and note the mode of its master, which the last ADD has set for all."""
         master = _place_of(path)
-        record, last, note = self._read(path), self.last(master), self.note(master)
-        if record and last and (note is None or not last.has_mode_of(note)):
+        record, last, noted = self._read(path), self.last(master), self.note(master)
+        if record and last and (noted is None or not last.has_mode_of(noted)):
             self.drop_note(master)
-            directory = os.path.dirname(path)
+            note = os.path.join(self._directory_of(master), _NOTE)
             if last.has_mode_of(record) and not self._is_read_only:
-                self._rename(path, _NOTE)
+                self._rename(path, note)
                 return
-            self._write(os.path.join(directory, _NOTE), last)
+            self._write(note, last)
         self._remove_record(path)
 
-    def _rename(self, path: str, name: str) -> None:
+    def _rename(self, path: str, new: str) -> None:
         if not self._is_read_only:
             with suppress(FileNotFoundError):  # another call has just removed it
-                os.rename(path, os.path.join(os.path.dirname(path), name))
+                os.rename(path, new)
 
     def _remove_record(self, path: str) -> None:
         if self._is_read_only:
-            self._removed.add(path)
+            self._assumed[path] = None
             return
         with suppress(FileNotFoundError):
             os.unlink(path)
@@ -443,9 +431,14 @@ class Registry:
 
 
 def _file_name(record: Record) -> str:
+    host = _WITH_HOST if record.host_routes else ""
     index = f"{_INDEX}{record.ifindex}" if record.ifindex else ""
     number = f".{record.parent_netns}" if index and record.parent_netns is not None else ""
-    return record.file_name + index + number + ("" if record.is_complete else _ADDING)
+    return record.file_name + host + index + number + ("" if record.is_complete else _ADDING)
+
+
+def _has_routes(path: str) -> bool:
+    return _WITH_HOST in os.path.basename(path) or f"{os.sep}{HOST}" in path
 
 
 def _place_of(path: str) -> tuple[int, int]:

@@ -89,5 +89,5 @@ def test_processes_of_a_vlan(scene: Scene, steps: Steps) -> None:
     """More for the first container, with which it comes, and for the last, with which it goes."""
     first = add(scene, steps, (13, 1), CONF, vlan=100)
     second = add(scene, steps, (8, 2), CONF, vlan=100, at=scene.two)
-    delete(first, steps, (3, 2))  # it is asked again whether the interface is gone
-    delete(second, steps, (6, 2))
+    delete(first, steps, (2, 1))
+    delete(second, steps, (6, 1))

@@ -160,7 +160,7 @@ def test_one_that_others_use_stays(scene: Scene, use: str) -> None:
     if use == "another network":
         scene.add(at=scene.two, name="other", master="eth0.100")
     elif use == "an ADD that is about to":
-        registry = Registry().of_vlan
+        registry = Registry()
         (record,) = registry.all_records()
         registry.write(record._replace(container_id="coming"))
     else:

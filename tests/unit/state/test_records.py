@@ -153,11 +153,37 @@ def test_a_complete_record_has_an_index(
     assert written.records_of(ATTACHMENT) == []
 
 
-def test_an_interface_can_be_identified_before_the_add_is_done(written: Registry) -> None:
-    identified = written.set_index(RECORD, 7)
-    assert written.records_of(ATTACHMENT) == [identified] == [RECORD._replace(ifindex=7)]
-    written.remove(identified)
-    assert written.records_of(ATTACHMENT) == []
+def test_routes_of_the_host_are_a_part_of_the_record(written: Registry, directory: Path) -> None:
+    routed = written.add_routes(RECORD, ["10.1.0.2"])
+    assert written.records_of(ATTACHMENT) == [routed] == [*written.with_host(MASTER)]
+    assert [*written.with_host(MASTER, ATTACHMENT.number)] == [routed]
+    assert [*written.with_host(MASTER, OTHER.number)] == []
+    complete = written.finish(routed, 7)
+    reader = Registry(str(directory), is_read_only=True)
+    for each in (reader, written):
+        each.drop_routes(complete)
+        assert [*each.with_host(MASTER)] == []
+        assert each.records_of(ATTACHMENT) == [complete._replace(host_routes=())]
+        assert [*written.with_host(MASTER)] == ([complete] if each is reader else [])
+
+
+def test_routes_of_the_host_were_once_recorded_in_another_directory(
+    written: Registry, directory: Path
+) -> None:
+    routed = RECORD._replace(host_routes=("10.1.0.2",))
+    name = f"{RECORD.file_name}.adding"
+    for kind in ("host", "vlan"):
+        (directory / f"{kind}-{MASTER[0]}.{MASTER[1]}").mkdir()
+        old = directory / f"{kind}-{MASTER[0]}.{MASTER[1]}" / name
+        old.write_text(json.dumps(routed._asdict()))
+    assert [*written.with_host(MASTER, ATTACHMENT.number)] == [routed]
+    assert sorted(written.records_of(ATTACHMENT)) == sorted([routed, RECORD])
+    assert sorted(written.records(MASTER)) == [RECORD, OTHER_RECORD]
+    written.remove_all(ATTACHMENT)
+    written.remove_all(OTHER)
+    written.remove_all(FOREIGN)
+    written.remove_leftovers()
+    assert not directory.exists()
 
 
 def test_records_of_other_versions_are_read(written: Registry, directory: Path) -> None:
