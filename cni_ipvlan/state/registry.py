@@ -202,6 +202,8 @@ class Registry:
         if self._is_read_only:
             self._assumed[path] = new
         self._rename(path, self._path(new))
+        for old in self._files(record.attachment.key, HOST):
+            self._remove_record(old)
 
     def finish(self, record: Record, ifindex: int = 0) -> Record:
         """Record that the ADD of a record has done its work; return the complete record.

@@ -179,6 +179,8 @@ def test_routes_of_the_host_were_once_recorded_in_another_directory(
     assert [*written.with_host(MASTER, ATTACHMENT.number)] == [routed]
     assert sorted(written.records_of(ATTACHMENT)) == sorted([routed, RECORD])
     assert sorted(written.records(MASTER)) == [RECORD, OTHER_RECORD]
+    written.drop_routes(routed)
+    assert [*written.with_host(MASTER)] == []
     written.remove_all(ATTACHMENT)
     written.remove_all(OTHER)
     written.remove_all(FOREIGN)
