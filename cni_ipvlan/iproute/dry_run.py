@@ -52,30 +52,21 @@ class DryRun(Transaction):
         super().__init__(runner)
         self._plan = plan
 
-    def run_batch(
-        self, *parts: Command, session: Running | None = None, limit: float = 0.0
-    ) -> Completed:
+    def run_batch(self, *parts: Command) -> Completed:
         """Run queries one by one, as one may be not permitted; record changes.
 
-        What is asked in a session, or after a change, is about what is not there yet.
+        What is asked after a change is about what is not there yet, also when it is asked again.
         """
         changes = [part for part in parts if part.purpose]
-        if session is None and not changes:
+        if not changes:
             return self._run_one_by_one(parts)
         for change in changes:
-            self.run(change, limit=limit)
-        return _assumed(parts[-1])
+            self.run(change)
+        self._plan.answers[identity(parts[-1])] = assumed = _assumed(parts[-1])
+        return assumed
 
-    def open(self, query: Command, change: Command | None = None) -> Running:
-        """Start a query, whose process need not stay."""
-        del change
-        return self.start(query)
-
-    def start(
-        self, command: Command, session: Running | None = None, limit: float = 0.0
-    ) -> Running:
+    def start(self, command: Command) -> Running:
         """Start a query, or record a change."""
-        del session
         plan, why, completed = self._plan, "", _assumed(command)
         if command.purpose:
             self._record(command)
@@ -89,7 +80,7 @@ class DryRun(Transaction):
             self._assume(command.argv, why)
         elif not command.purpose or plan.was_run(command):
             if identity(command) not in plan.answers:
-                return super().start(command, limit=limit)
+                return super().start(command)
             completed = plan.answers[identity(command)]
         running = Running(command, {}, self._runner.interrupts)
         running.completed = completed

@@ -13,12 +13,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from cni_ipvlan.iproute import IprouteError, session
+from cni_ipvlan.iproute import IprouteError
 from cni_ipvlan.iproute.commands import Argv, Command, in_namespace
 from cni_ipvlan.iproute.interrupts import Interrupts
 from cni_ipvlan.iproute.namespace import Namespace, held, leads_to
 from cni_ipvlan.iproute.running import EXEC_FAILED, Completed, Running
-from cni_ipvlan.iproute.session import Session
 from cni_ipvlan.start import sh as sh_module
 
 _STANDARD_DIRECTORIES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -99,38 +98,29 @@ class Runner:
             finally:
                 self._held = before
 
-    def run(self, command: Command, limit: float = 0.0) -> Completed:
-        """Run a command to its end and return any status, also of a failure.
+    def run(self, command: Command) -> Completed:
+        """Run a command to its end and return any status; raises what ``start`` does."""
+        return self.finish(self.start(command))
 
-        After ``limit`` seconds it is killed; 0 means no limit.
-        Raises ProgramNotFoundError, UnusableArgumentError.
-        """
-        return self.finish(self.start(command, limit))
-
-    def start(self, command: Command, limit: float = 0.0) -> Running:
+    def start(self, command: Command) -> Running:
         """Start a command, which runs beside those that were started before.
 
-        Raises ProgramNotFoundError, UnusableArgumentError.
+        A process that stays makes it if it can. Raises ProgramNotFoundError, UnusableArgumentError.
         """
-        return self._start(command, Running(command, self._environment, self.interrupts, limit))
-
-    def open(self, query: Command, change: Command | None) -> Running:
-        """Start a query, whose process stays for a change if it can: see session."""
-        process = session.process(query, change)
-        if process is None:
-            return self.start(query)
-        return self._start(process, Session(query, process, self._environment, self.interrupts))
-
-    def _start(self, process: Command, running: Running) -> Running:
-        argv = self._exact(process)
+        for each in self._running:
+            if each.tell(command):
+                self._observe(command, None)
+                return each
+        running = Running(command, self._environment, self.interrupts)
+        argv = self._exact(running.process)
         try:
             unusable = next((word for word in argv if b"\0" in os.fsencode(word)), None)
         except UnicodeEncodeError as error:  # a lone surrogate, which JSON can hold
             unusable = error.object
         if unusable is not None:
-            raise UnusableArgumentError(process, unusable)
+            raise UnusableArgumentError(command, unusable)
         program = self.find(argv[0])
-        self._observe(running.command, None)
+        self._observe(command, None)
         with running.with_stdin():
             try:
                 program(*argv[1:], _fg=True, _env=running)
@@ -143,33 +133,17 @@ class Runner:
                 self._running.append(running)
         return running
 
-    def answer(self, running: Running) -> Completed | None:
-        """Wait for what a session's query prints; None if it is no session, or has ended."""
-        while isinstance(running, Session) and running.completed is None:
-            if running.answer is not None:
-                answered = Completed(0, running.answer, b"", running.seconds)
-                running.is_answered = True
-                self._observe(running.command, answered)
-                return answered
-            self._poll()
-        return None
-
-    def tell(self, running: Running, change: Command) -> bool:
-        """Tell the process of an answered query to make a change; return whether it can."""
-        is_told = isinstance(running, Session) and running.tell(change)
-        if is_told:
-            self._observe(change, None)
-        return is_told
-
     def finish(self, running: Running) -> Completed:
-        """Wait for the end of a command, and return any status, also of a failure."""
-        if isinstance(running, Session):
-            running.end_input()
-        while running.completed is None:
+        """Wait for the end of a command, and return any status, also of a failure.
+
+        If its process stays, wait for what it answers. That has ended then, or is told to.
+        """
+        while (done := running.completed or running.answer) is None:
             self._poll()
-        if not (isinstance(running, Session) and running.is_answered):
-            self._observe(running.command, running.completed)
-        return running.completed
+        if not running.is_answered:
+            self._observe(running.command, done)
+        running.is_answered = running.completed is None
+        return done
 
     def _poll(self) -> None:
         """Read for a moment what the running commands print, and notice their ends."""

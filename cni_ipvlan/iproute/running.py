@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+import select
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
-from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.commands import Command, batch
 from cni_ipvlan.iproute.interrupts import Interrupts
 from cni_ipvlan.start import signal
 from cni_ipvlan.start.namedtuple import NamedTuple
@@ -71,38 +72,43 @@ class Running(dict[str, str]):
     """A running command; ``completed`` is None until it has ended.
 
     It is also its environment, since sh passes that to the function that starts a process.
-    ``is_bounded`` is whether it may take only a limited time, and ``limit`` is how many seconds it
-    may take in any case, 0 for any.
+    ``is_bounded`` is whether it may take only a limited time. If its process stays, it has an
+    ``answer``; when that is known (``is_answered``), it may be told a change, its command then.
     """
 
     def __init__(
-        self,
-        command: Command,
-        environment: Mapping[str, str],
-        interrupts: Interrupts,
-        limit: float = 0.0,
+        self, command: Command, environment: Mapping[str, str], interrupts: Interrupts
     ) -> None:
         super().__init__(command.environment or environment)
-        self.command = command
+        self.command, self.process = command, command.process or command
         self.completed: Completed | None = None
+        self.is_answered = False
         self.is_bounded = self._is_protected = interrupts.is_deferring
         self._interrupts = interrupts
         self._patience = _PATIENCE_WITH_PLUGINS if command.environment else _PATIENCE_WITH_COMMANDS
         self.stdout, self.stderr = bytearray(), bytearray()
         self._pipes: dict[int, bytearray] = {}
         self._started = time.monotonic()
-        self._stdin = self._process = self._pidfd = -1
-        self._limit = limit
+        self._stdin = self._input = self._process = self._pidfd = -1
         self._bounded_since = self._killed = 0.0
         self._killed_because = ""
         self._is_terminated = False
 
     @contextmanager
     def with_stdin(self) -> Iterator[None]:
-        """Set its standard input: a file in memory, so that writing does not wait for a reader."""
+        """Set its standard input: a file in memory, so that writing does not wait for a reader.
+
+        If its process stays, it is a pipe.
+        """
+        if self.process is not self.command:
+            self._stdin, self._input = os.pipe2(os.O_CLOEXEC)
+            with open(self._stdin, "rb", buffering=0):
+                os.write(self._input, self.process.stdin)
+                yield
+            return
         with open(os.memfd_create("stdin"), "w+b") as file:
             self._stdin = file.fileno()
-            file.write(self.command.stdin)
+            file.write(self.process.stdin)
             file.seek(0)
             yield
 
@@ -156,6 +162,38 @@ class Running(dict[str, str]):
         if self._pidfd in ready or self._is_stuck():
             self.end()
 
+    @property
+    def answer(self) -> Completed | None:
+        """What the query of a process that stays has printed; None if it has not, or will not."""
+        line, is_whole, _ = self.stdout.partition(b"\n")
+        is_open = self._input >= 0
+        return Completed(0, bytes(line), b"", self.seconds) if is_whole and is_open else None
+
+    def tell(self, change: Command) -> bool:
+        """Have a process that stays make a change, if it can; return whether it does."""
+        words, stays = b"", self.process
+        if not self.is_answered or self.completed or change.netns != stays.netns:
+            return False
+        if stays.argv[0] == "sh":
+            words = b"\n" + change.stdin if change.argv[3:] == stays.argv[3:] else b""
+        elif line := batch(change):
+            words = line.stdin if {*line.argv} <= {*stays.argv} else b""
+        if not 0 < len(words) <= select.PIPE_BUF:  # more could have to wait for a reader
+            return False
+        del self.stdout[: self.stdout.index(b"\n") + 1]
+        self.command, self.is_answered = change, False
+        self._started = time.monotonic()
+        with suppress(BrokenPipeError):  # it does not listen
+            os.write(self._input, words)
+        self.end_input()
+        return True
+
+    def end_input(self) -> None:
+        """Close the standard input of a process that stays."""
+        if self._input >= 0:
+            os.close(self._input)
+            self._input = -1
+
     def end(self) -> None:
         """Wait for its end, and set ``completed``."""
         for pipe in [*self._pipes]:
@@ -189,6 +227,7 @@ class Running(dict[str, str]):
 
     def close(self) -> None:
         """Close our ends of its streams."""
+        self.end_input()
         for descriptor in self.fds:
             if descriptor >= 0:
                 os.close(descriptor)
@@ -220,8 +259,9 @@ class Running(dict[str, str]):
     def _bound(self) -> None:
         """Signal or kill it when it takes too long: in all, after a signal, or for an undo."""
         urgency, now = self._interrupts.count, time.monotonic()
-        if self._limit and now - self._started >= self._limit:
-            self.kill(f"it had not ended after {self._limit:g} s")
+        limit = self.command.limit
+        if limit and now - self._started >= limit:
+            self.kill(f"it had not ended after {limit:g} s")
         if urgency and not self._is_protected and not self._is_terminated:
             self._is_terminated = True
             self._signal(signal.SIGTERM)

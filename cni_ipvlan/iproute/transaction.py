@@ -46,7 +46,7 @@ class Transaction:
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         if error is None:
             for started in self._unfinished.values():
-                self._runner.finish(started)
+                self._end(started)
             while self._held:
                 self._held.pop()()
             return
@@ -61,20 +61,20 @@ class Transaction:
         with self._runner.interrupts.deferred():
             for started in self._unfinished.values():
                 started.is_bounded = True
-                self._try(partial(self._runner.finish, started))
+                self._try(partial(self._end, started))
             while self._undos:
                 self._try(self._undos.pop())
         self.has_undone = had_undos and not self.leftovers
 
-    def run(
-        self, command: Command, session: Running | None = None, limit: float = 0.0
-    ) -> Completed:
-        """Run a query or a change to its end; the parameters are those of ``start``."""
-        return self.finish(self.start(command, session, limit))
+    def _end(self, started: Running) -> None:
+        started.end_input()
+        self._runner.finish(started)
 
-    def run_batch(
-        self, *parts: Command, session: Running | None = None, limit: float = 0.0
-    ) -> Completed:
+    def run(self, command: Command) -> Completed:
+        """Run a query or a change to its end."""
+        return self.finish(self.start(command))
+
+    def run_batch(self, *parts: Command) -> Completed:
         """Run ip commands in order until one fails, in one process if that is possible.
 
         It prints a line for each query.
@@ -83,33 +83,19 @@ class Transaction:
         if command is None:
             return self._run_one_by_one(parts)
         try:
-            completed = self.run(command, session, limit)
+            completed = self.run(command)
         except CommandError as error:
             raise _failure(error, command, parts) from None
         return completed if completed.status else _checked(completed, parts)
 
-    def open(self, query: Command, change: Command | None = None) -> Running:
-        """Start a query whose process stays, if it can, to make a change: see session.process."""
-        self._runner.interrupts.check()
-        session = self._runner.open(query, change)
-        self._unfinished[id(session)] = session
-        return session
-
-    def start(
-        self, command: Command, session: Running | None = None, limit: float = 0.0
-    ) -> Running:
+    def start(self, command: Command) -> Running:
         """Start a command; ``finish`` waits for its end, and other commands may run meanwhile.
 
-        If the process of a query stays (``session``), it makes the change if it can. Else the
-        command is killed after ``limit`` seconds; 0 means no limit.
         A change's undo is registered now, since the command may fail halfway.
         """
         self._runner.interrupts.check()
-        if session is not None and self._runner.tell(session, command):
-            started = session
-        else:
-            started = self._runner.start(command, limit)
-            self._unfinished[id(started)] = started
+        started = self._runner.start(command)
+        self._unfinished[id(started)] = started
         if started.was_run:  # otherwise there is nothing to undo
             for undo in command.undo:
                 place = 0 if undo.comes_last else len(self._undos)
@@ -123,10 +109,9 @@ class Transaction:
         """
         if started.completed is not None and id(started) not in self._unfinished:
             return started.completed
-        answered = self._runner.answer(started)
-        if answered is not None:
-            return answered
         completed = self._runner.finish(started)
+        if started.completed is None:
+            return completed
         self._unfinished.pop(id(started), None)
         self._runner.interrupts.check()
         command = started.command

@@ -46,9 +46,9 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         netns = preflight.container(call)
         tx.examine = partial(_examine, tx, netns)
         has_record = _check_not_attached(call)
-        session = configure.query_links(tx, request.ifname, netns)
+        asked = configure.query_links(tx, request.ifname, netns)
         parent = find_master(tx, conf, netns)
-        links.check_name_is_free(node.registry, call.attachment, netns, tx.finish(session).stdout)
+        links.check_name_is_free(node.registry, call.attachment, netns, tx.finish(asked).stdout)
         chosen = features.configured(conf)
         with ExitStack() as held:
             for feature in chosen:
@@ -72,7 +72,7 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
             configure.check_ipv4_conflict(tx, parent, addressing)
         expected = parent.slave_link(request.ifname, conf)
         is_up = needs_link(conf.ipam_type)
-        link, present = configure.configure(call, netns, addressing, expected, session, is_up=is_up)
+        link, present = configure.configure(call, netns, addressing, expected, is_up=is_up)
         result = addressing.result(link, request.netns, present)
         _check_same(request, netns)
         for feature in chosen:

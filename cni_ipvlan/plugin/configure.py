@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.iproute import commands, queries
-from cni_ipvlan.iproute.commands import Command, Undo, batch
+from cni_ipvlan.iproute.commands import Command, Undo, batch, staying
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import Address, Link
 from cni_ipvlan.iproute.runner import CommandError
@@ -32,7 +32,7 @@ _OF_ANOTHER_HOST = (
 def query_links(tx: Transaction, name: str, netns: Namespace) -> Running:
     """Start the query for all links in a container, whose process stays to configure one."""
     change = batch(*_and_show([_announcement(name)], name, netns))
-    return tx.open(Command(commands.link_show(), netns=netns), change)
+    return tx.start(staying(Command(commands.link_show(), netns=netns), change))
 
 
 def configure(
@@ -40,14 +40,12 @@ def configure(
     netns: Namespace,
     addressing: Addressing,
     expected: Link,
-    session: Running,
     *,
     is_up: bool,
 ) -> tuple[Link, list[str]]:
     """Configure a link; return it and its addresses as the kernel reports them.
 
-    ``session`` is the process of ``query_links``; ``is_up`` is whether the link came up before.
-    In a dry run, ``expected`` is returned instead.
+    ``is_up`` is whether the link came up before. In a dry run, ``expected`` is returned instead.
     Raises CniError if another host uses one of the addresses.
     """
     name = call.request.ifname
@@ -66,12 +64,12 @@ def configure(
         announced = commands.link_set(name, *commands.ANNOUNCE)
         changes.append(Command(announced, "announce its addresses"))
     if addressing.has_ipv6:
-        _make(call, _and_show(changes, name, netns), session)
+        _make(call, _and_show(changes, name, netns))
         _wait_for_ipv6(call.tx, name, netns, addressing)
         changes = []
     changes += [_neighbour(each, expected.mac, name) for each in addressing.neighbours]
     changes += [_route(route, name) for route in addressing.routes]
-    done = _make(call, _and_show(changes, name, netns), session)
+    done = _make(call, _and_show(changes, name, netns))
     if done.is_assumed:
         return expected, [each.address for each in addressing.addresses]
     link = queries.links(done.stdout)[0]
@@ -150,9 +148,9 @@ def _and_show(changes: Sequence[Command], name: str, netns: Namespace) -> list[C
     return [each._replace(netns=netns) for each in (*changes, show)]
 
 
-def _make(call: Call, parts: Sequence[Command], session: Running) -> Completed:
+def _make(call: Call, parts: Sequence[Command]) -> Completed:
     """Make changes that need no undo, and then ``address show``."""
-    done = call.tx.run_batch(*parts, session=session)
+    done = call.tx.run_batch(*parts)
     if done.stderr:
         why = done.stderr.decode("utf-8", "replace").strip()
         call.warn(f"new addresses may not be announced to neighbours: {why}")

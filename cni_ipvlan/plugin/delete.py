@@ -8,6 +8,7 @@ from collections.abc import Callable
 from cni_ipvlan.cni.errors import Failures
 from cni_ipvlan.cni.request import Request
 from cni_ipvlan.iproute import namespace
+from cni_ipvlan.iproute.commands import staying
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.plugin import features, ipam, links
@@ -112,8 +113,8 @@ def _remove_from(
         return any(_is_about(record, link, netns) for record in records)
 
     with call.node.runner.holding(netns):
-        asked = tx.open(links.listing(netns))
-        claimed, others = links.sort(attachment, tx.finish(asked), names, expected=names[0])
+        shown = tx.run(staying(links.listing(netns)))
+        claimed, others = links.sort(attachment, shown, names, expected=names[0])
         own = [
             link
             for link in others
@@ -123,7 +124,7 @@ def _remove_from(
         own += [
             link for link in claimed if is_recorded(link) or not _is_anothers(registry, link, netns)
         ]
-        deleted = links.delete(tx, own, netns, asked)
+        deleted = links.delete(tx, own, netns)
     for link in others:
         if link.name == attachment.ifname and link not in own:
             whose = _described(registry, link, netns)

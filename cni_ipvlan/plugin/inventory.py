@@ -62,9 +62,10 @@ def take(
         left = deadline - time.monotonic()
         if left <= 0:
             return
-        asked = (Command(commands.address_show(kind=kind), netns=netns) for kind in kinds)
+        argvs = (commands.address_show(kind=kind) for kind in kinds)
+        asked = (Command(argv, netns=netns, limit=left) for argv in argvs)
         try:
-            output = tx.run_batch(*asked, limit=left).stdout
+            output = tx.run_batch(*asked).stdout
         except CommandError as error:
             unseen(f"{netns.path if netns else 'the host'}: {error.answer}")
             continue

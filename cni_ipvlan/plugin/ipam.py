@@ -86,7 +86,7 @@ def allocate(call: Call, name: str, *, has_older: bool) -> Callable[[], Result |
 
     release = Undo(_command(call, name, "DEL"), is_new, comes_last=not needs_link(name))
     allocation = _command(call, name, "ADD")._replace(undo=(release,))
-    started = call.tx.start(allocation, limit=MOST_SECONDS)
+    started = call.tx.start(allocation)
     return lambda: _wait(call, name, started, parse) or call.node.ipam_result
 
 
@@ -96,7 +96,7 @@ def ask(call: Call, name: str, verb: str) -> Callable[[], None]:
     A plugin that does not know the version of a DEL is asked again in one that it knows: a
     container must be deleted although its ADD was refused, or cniVersion has changed since.
     """
-    started = call.tx.start(_command(call, name, verb), limit=MOST_SECONDS)
+    started = call.tx.start(_command(call, name, verb))
 
     def check(answer: delegate.Answer) -> None:
         delegate.check(name, answer)
@@ -171,6 +171,7 @@ def _command(call: Call, name: str, verb: str) -> Command:
         stdin=call.request.stdin,
         environment=environment,
         accept=commands.ANY,
+        limit=MOST_SECONDS,
     )
 
 

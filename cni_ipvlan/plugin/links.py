@@ -14,7 +14,7 @@ from cni_ipvlan.iproute.commands import Command, Undo
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.runner import CommandError
-from cni_ipvlan.iproute.running import Completed, Running
+from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin.codes import INTERFACE_NAME_TAKEN
 from cni_ipvlan.state.attachment import KEY_CHARACTERS, AttachmentId, Record, named_by, network_key
@@ -50,18 +50,13 @@ def sort(
     return own, [link for link in present if link not in own]
 
 
-def delete(
-    tx: Transaction, own: Iterable[Link], netns: Namespace | None, listed: Running | None = None
-) -> list[Link]:
-    """Delete links in a namespace, the first of them by the process that ``listed`` them.
-
-    Return those that were still there; in a dry run, all.
-    """
+def delete(tx: Transaction, own: Iterable[Link], netns: Namespace | None) -> list[Link]:
+    """Delete links in a namespace; return those that were still there, in a dry run all."""
     deleted = []
     for link in own:
         argv = commands.link_delete(link.name)
         change = Command(argv, f"remove the interface {link.name}", netns, accept=commands.ABSENT)
-        if not tx.run(change, listed).status:
+        if not tx.run(change).status:
             deleted.append(link)
     return deleted
 
@@ -161,9 +156,10 @@ def read(tx: Transaction, record: Record) -> tuple[Namespace, Link] | None:
     netns = netns_of(record)
     if netns is None:
         return None
-    query = Command(commands.link_show(record.ifname), netns=netns, accept=commands.ABSENT)
+    argv = commands.link_show(record.ifname)
+    query = Command(argv, netns=netns, accept=commands.ABSENT, limit=_READ_SECONDS)
     try:
-        shown = tx.run(query, limit=_READ_SECONDS)
+        shown = tx.run(query)
     except CommandError:  # the container has just ended, or its kernel is slow to answer
         return None
     if shown.is_assumed:

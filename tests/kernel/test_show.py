@@ -191,9 +191,9 @@ def test_it_starts_a_process_for_each_namespace(
     started: list[Command] = []
     start = Runner.start
 
-    def counted(runner: Runner, command: Command, limit: float = 0.0) -> Running:
+    def counted(runner: Runner, command: Command) -> Running:
         started.append(command)
-        return start(runner, command, limit)
+        return start(runner, command)
 
     monkeypatch.setattr(Runner, "start", counted)
 

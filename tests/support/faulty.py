@@ -23,7 +23,6 @@ from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.interrupts import Interrupts
 from cni_ipvlan.iproute.runner import ProgramNotFoundError, Runner
 from cni_ipvlan.iproute.running import Completed, Running
-from cni_ipvlan.iproute.session import Session
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.log import Log
 from cni_ipvlan.plugin import perform
@@ -195,43 +194,14 @@ class _FaultyRunner(Runner):
     def __init__(self, path: str, observe: Callable[..., None], faults: Faults) -> None:
         super().__init__(path, observe, faults.interrupts)
         self._faults = faults
-        self._told: Callable[[], Completed] | None = None
 
-    def tell(self, running: Running, change: Command) -> bool:
-        """Tell a session a change, or have its fault happen when that is waited for."""
-        if not isinstance(running, Session) or running._words(change) is None or self._told:
-            return False
-        fault, tell, finish = self._faults.command(change), super().tell, super().finish
-        if fault is None:
-            return tell(running, change)
-
-        def told() -> Completed:
-            tell(running, change)
-            return finish(running)
-
-        running.command = change
-        self._told = lambda: fault(self.interrupts, told)
-        return True
-
-    def answer(self, running: Running) -> Completed | None:
-        return None if self._told else super().answer(running)
-
-    def finish(self, running: Running) -> Completed:
-        """Wait for a command; have the fault happen to the change that it was told."""
-        told = self._told if isinstance(running, Session) else None
-        if told is None:
-            return super().finish(running)
-        self._told = None
-        done = told()
-        super().finish(running)  # if the fault has not told it, it ends without
-        return done
-
-    def start(self, command: Command, limit: float = 0.0) -> Running:
+    def start(self, command: Command) -> Running:
         """Start a command, or have its fault happen while others are running."""
         fault, start = self._faults.command(command), super().start
         if fault is None:
-            return start(command, limit)
+            return start(command)
         running = Running(command, {}, self.interrupts)
         running._process = 0  # it counts as run, since it may have done its work
-        running.completed = fault(self.interrupts, lambda: self.finish(start(command, limit)))
+        alone = command._replace(process=None)
+        running.completed = fault(self.interrupts, lambda: self.finish(start(alone)))
         return running

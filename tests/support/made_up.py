@@ -41,20 +41,11 @@ class World:
     def holding(self, _place: Namespace) -> Iterator[None]:
         yield
 
-    def start(self, command: Command, _limit: float = 0.0) -> Running:
+    def start(self, command: Command) -> Running:
         running = Running(command, {}, self.interrupts)
         running._process = 0
         running.completed = self.run(command)
         return running
-
-    def open(self, query: Command, _change: Command | None) -> Running:
-        return self.start(query)
-
-    def answer(self, _running: Running) -> Completed | None:
-        return None
-
-    def tell(self, _running: Running, _change: Command) -> bool:
-        return False
 
     def finish(self, running: Running) -> Completed:
         assert running.completed

@@ -36,7 +36,7 @@ class FakeRunner:
         self.after: dict[str, Callable[[], None]] = {}
         self.interrupts = Interrupts()
 
-    def start(self, command: Command, _limit: float = 0.0) -> Running:
+    def start(self, command: Command) -> Running:
         running = Running(command, {}, Interrupts())
         running.completed = self._completed(command)
         running._process = 0 if running.completed.was_run else -1
@@ -44,10 +44,6 @@ class FakeRunner:
 
     def run(self, command: Command) -> Completed:
         return self.finish(self.start(command))
-
-    def answer(self, _running: Running) -> Completed | None:
-        """Answer whole, as a process that does not stay."""
-        return None
 
     def finish(self, running: Running) -> Completed:
         assert running.completed
@@ -243,7 +239,7 @@ def test_signal_before_a_change_or_a_program_prevents_it(world: World) -> None:
     world.interrupts._catch(signal.SIGTERM, None)
     for run in (
         lambda: world.tx.run_batch(Command(("ip", "link")), Command(("ip", "link"))),
-        lambda: world.tx.open(Command(("ip", "link"))),
+        lambda: world.tx.start(Command(("ip", "link"))),
         lambda: world.tx.run(Command(("ipam",), "allocate", environment={})),
         lambda: world.tx.run(Command(("do", "one"), "do one")),
     ):

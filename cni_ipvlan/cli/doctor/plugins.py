@@ -107,8 +107,8 @@ def _versions(tools: Tools, path: str, version: str) -> list[str]:
 
 def _run(tools: Tools, path: str, stdin: bytes = b"", **parameters: str) -> Completed:
     environment = {"PATH": os.environ.get("PATH", ""), **parameters}
-    command = Command((path,), stdin=stdin, environment=environment)
-    return tools.runner.run(command, _SECONDS)
+    command = Command((path,), stdin=stdin, environment=environment, limit=_SECONDS)
+    return tools.runner.run(command)
 
 
 def tc_for_dhcp(tools: Tools) -> Iterator[Finding]:
@@ -117,7 +117,8 @@ def tc_for_dhcp(tools: Tools) -> Iterator[Finding]:
         return  # the kernel would refuse what follows for that reason
     # What ADD asks of the kernel and of tc, in a network namespace that ends with it.
     script = f"{join(tc.clsact_add('lo'))} && {join(tc.broadcast_filter_add('lo'))}"
-    done = tools.runner.run(Command(("unshare", "--net", "sh", "-c", script)), _SECONDS)
+    argv = ("unshare", "--net", "sh", "-c", script)
+    done = tools.runner.run(Command(argv, limit=_SECONDS))
     if not done.status:
         text = "tc can have DHCP answers broadcast, so that containers hear them"
         yield Finding(OK, "ipam", text)
