@@ -20,7 +20,6 @@ _HEADERS = {4: 28, 6: 48}  # bytes of an IP and an ICMP header
 _MTU = re.compile(r"mtu ?[=:] ?(\d+)")
 # From 10.1.0.1 icmp_seq=1 Time to live exceeded
 _REFUSAL = re.compile(r"^From (\S+) icmp_seq=\d+ (.+)$", re.MULTILINE)
-_UNRESOLVED = {"FAILED", "INCOMPLETE", "NONE"}  # states of a neighbour without hardware address
 
 
 class RouteLookup(NamedTuple):
@@ -37,13 +36,6 @@ class RouteLookup(NamedTuple):
     mtu: int | None
     is_local: bool
     error: str
-
-
-class NeighbourState(NamedTuple):
-    """What the kernel knows of an address on a link; ``mac`` is empty if none answered."""
-
-    mac: str
-    state: str
 
 
 def address_in(word: str) -> str:
@@ -75,13 +67,6 @@ def route_lookup(completed: Completed) -> RouteLookup:
         is_local=entry.get("type") == "local",
         error=completed.stderr.decode("utf-8", "replace"),
     )
-
-
-def neighbour(completed: Completed) -> NeighbourState:
-    """Read the answer to ``commands.neighbour_show``."""
-    entry = next(iter(entries(completed)), {})
-    state = next(iter(entry.get("state", ())), "")
-    return NeighbourState("" if state in _UNRESOLVED else entry.get("lladdr", ""), state)
 
 
 def ping(address: str, by: str = "", mtu: int = 0) -> Argv:

@@ -20,7 +20,7 @@ _ETHERNET = ("ether", "[1]")
 _GLOBAL = ("global", "0")
 _UNICAST = ("unicast", "1")
 _UNREACHABLE = "7"  # RTN_UNREACHABLE
-_UNREACHED = frozenset(("FAILED", "INCOMPLETE"))
+_UNRESOLVED = ("FAILED", "INCOMPLETE", "NONE")  # states of a neighbour without MAC address
 
 
 class UnreadableAnswerError(IprouteError):
@@ -104,6 +104,14 @@ class Route(NamedTuple):
     is_unreachable: bool = False
 
 
+class Neighbour(NamedTuple):
+    """What the kernel knows of an address on a link; ``mac`` is empty if none answered."""
+
+    address: str = ""
+    mac: str = ""
+    state: str = ""
+
+
 def links(output: bytes) -> list[Link]:
     """Read ``ip -j -d link show``, or ``address show`` with the addresses.
 
@@ -116,9 +124,7 @@ def links(output: bytes) -> list[Link]:
 
 def routes(output: bytes) -> list[Route]:
     """Read ``ip -N -j -d route show``: one for each next hop of the unicast ones."""
-    return read(
-        output, lambda entry: [_route(hop) for hop in _hops(entry)] if _is_unicast(entry) else []
-    )
+    return read(output, lambda entry: list(map(_route, _unicast(entry))))
 
 
 def all_routes(output: bytes) -> list[Route]:
@@ -148,9 +154,9 @@ def default_interfaces(output: bytes) -> list[tuple[int, str]]:
     return read(
         output,
         lambda entry: [
-            (_value(entry, "metric", int, 0), _value(hop, "dev", str))
-            for hop in _hops(entry)
-            if "dev" in hop and _is_unicast(entry)
+            (_value(each, "metric", int, 0), _value(each, "dev", str))
+            for each in _unicast(entry)
+            if "dev" in each
         ],
     )
 
@@ -160,15 +166,9 @@ def local_prefixes(output: bytes) -> list[str]:
     return read(output, lambda entry: [_value(entry, "dst", str)])
 
 
-def neighbours(output: bytes) -> list[tuple[str, bool]]:
-    """Read ``ip -j neighbour show``: (address, whether it is permanent) of those that are known."""
-
-    def known(entry: dict[str, Any]) -> list[tuple[str, bool]]:
-        states = _list(entry, "state", str)
-        is_known = "lladdr" in entry and _UNREACHED.isdisjoint(states)
-        return [(_value(entry, "dst", str), "PERMANENT" in states)] if is_known else []
-
-    return read(output, known)
+def neighbours(output: bytes) -> list[Neighbour]:
+    """Read ``ip -j neighbour show``."""
+    return read(output, lambda entry: [_neighbour(entry)])
 
 
 def namespace_number(output: bytes, inode: int) -> int:
@@ -262,8 +262,14 @@ def _address(info: dict[str, Any]) -> Address:
     )
 
 
-def _is_unicast(entry: dict[str, Any]) -> bool:
-    return _value(entry, "type", str, _UNICAST[0]) in _UNICAST
+def _neighbour(entry: dict[str, Any]) -> Neighbour:
+    state = next(iter(_list(entry, "state", str)), "")
+    mac = "" if state in _UNRESOLVED else _value(entry, "lladdr", str, "")
+    return Neighbour(_value(entry, "dst", str), mac, state)
+
+
+def _unicast(entry: dict[str, Any]) -> list[dict[str, Any]]:
+    return _hops(entry) if _value(entry, "type", str, "unicast") in _UNICAST else []
 
 
 def _hops(entry: dict[str, Any]) -> list[dict[str, Any]]:

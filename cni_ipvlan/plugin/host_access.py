@@ -175,7 +175,7 @@ class HostAccess(Feature):
                 yield f"the host has no route to {address} through {name}"
         if link.mode == "l2":
             known = queries.neighbours(b"".join(answers))
-            permanent = {address for address, is_permanent in known if is_permanent}
+            permanent = {each.address for each in known if each.state == "PERMANENT"}
             for each in own:
                 if each not in permanent:
                     yield f"the entry of the neighbour {each}, the host, is missing"
@@ -316,7 +316,7 @@ def _is_known(tx: Transaction, master: Master, addressing: Addressing) -> bool:
     ours = [each.ip for each in addressing.addresses if not each.is_ipv6]
     shown = (Command(commands.neighbour_show(master.link.name, each)) for each in ours)
     output = tx.run_batch(*shown).stdout if ours else b""
-    return any(queries.neighbours(line) for line in output.splitlines())
+    return any(each.mac for line in output.splitlines() for each in queries.neighbours(line))
 
 
 def _check_ordinary(address: IPAddress, hops: Collection[IPAddress]) -> None:

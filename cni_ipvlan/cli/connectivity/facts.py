@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from cni_ipvlan.cli.connectivity.world import Port, Side, of_family
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding
 from cni_ipvlan.iproute import commands, packets, queries
-from cni_ipvlan.iproute.packets import NeighbourState, RouteLookup
+from cni_ipvlan.iproute.packets import RouteLookup
+from cni_ipvlan.iproute.queries import Neighbour
 
 L3 = ("l3", "l3s")
 _KEPT_APART = (*queries.IPVLAN_KINDS, "macvlan", "macvtap")  # from the host on their master
@@ -127,7 +128,7 @@ class Wire(NamedTuple):
     out: Port
     hop: str
     into: Port | None
-    known: NeighbourState = NeighbourState("", "")
+    known: Neighbour = Neighbour()
 
     @property
     def way(self) -> list[Port]:
@@ -183,7 +184,8 @@ class Walk:
         if into and into.is_loopback:
             there = into.side.ports.values()
             into = next((each for each in there if out.is_joined(each)), None)
-        known = packets.neighbour(side.answer(commands.neighbour_show(way.device, hop)))
+        shown = side.answer(commands.neighbour_show(way.device, hop)).stdout
+        known = next(iter(queries.neighbours(shown)), Neighbour())
         if into and known.mac and not out.is_joined(into):  # another may answer for it (proxy ARP)
             near = (each for each in self._world.ports if out.is_joined(each) and each is not out)
             into = next((each for each in near if each.link.mac == known.mac), into)
