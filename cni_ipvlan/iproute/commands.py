@@ -7,7 +7,8 @@ as an abbreviation of ``master``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import takewhile
+from functools import partial
+from itertools import chain, takewhile
 
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.start.namedtuple import NamedTuple
@@ -34,6 +35,7 @@ _WRITER = "tee"
 WRITE_AND_RUN = 'while [ "$1" != ip ]; do echo 1 >"$1"; shift; done; exec "$@"'
 # The query for all links, and the same when a line has been read.
 _SHOW_AND_STAY = f"ip -j -d link show || exit; read -r line || exit 0; {WRITE_AND_RUN}"
+_IN_IP = {"source": "src", "priority": "metric"}  # what ip calls attributes of routes
 # A link's kernel parameters, as paths below /proc/sys.
 IPV6_OFF = "net/ipv6/conf/{}/disable_ipv6"  # 1: it has no IPv6
 ACCEPT_RA = "net/ipv6/conf/{}/accept_ra"  # 0: it ignores routers' advertisements
@@ -196,10 +198,9 @@ def link_add_vlan(master: str, name: str, vlan: int) -> Argv:
 
 
 def link_add_without_master() -> Argv:
-    """Request an impossible ipvlan link, to find out whether the kernel has ipvlan.
+    """Request an impossible ipvlan link, for which the kernel loads the module as for a real one.
 
-    The error is "Invalid argument" if it has, "Unknown device type" if not. The
-    kernel loads the module for it, as for a real request.
+    The error is "Invalid argument" if it has ipvlan, "Unknown device type" if not.
     """
     return ("ip", "link", "add", "name", PROBE, "type", "ipvlan")
 
@@ -207,10 +208,9 @@ def link_add_without_master() -> Argv:
 def link_add_macvlan_refused(master: str) -> Argv:
     """Request an impossible macvlan link, to find out whether the master carries an ipvlan.
 
-    The error is "Device or resource busy" if it carries one in any namespace (or
-    is otherwise in use, say by a bridge). Otherwise it is "Invalid argument",
-    since only mode source has addresses to flush (macvlan_common_newlink() and
-    macvlan_changelink_sources() in drivers/net/macvlan.c).
+    The error is "Device or resource busy" if it carries one in any namespace, or is in use by a
+    bridge, say. Else it is "Invalid argument", as only mode source has addresses to flush
+    (macvlan_common_newlink(), macvlan_changelink_sources() in drivers/net/macvlan.c).
     """
     return (
         *("ip", "link", "add", "link", master, "name", PROBE),
@@ -228,54 +228,31 @@ def link_delete(name: str) -> Argv:
     return ("ip", "link", "delete", "dev", name)
 
 
-def link_show(name: str | None = None, kind: str | None = None) -> Argv:
-    """Describe one link, every link of a kind, or every link; each with its kind."""
-    return ("ip", "-j", "-d", "link", "show", *_selected(name, kind))
-
-
 def address_add(address: str, name: str) -> Argv:
     """Give a link an address with its prefix length."""
     return ("ip", "address", "add", address, "dev", name)
 
 
-def address_show(name: str | None = None, kind: str | None = None) -> Argv:
-    """Describe the same links, and their addresses."""
-    return ("ip", "-j", "-d", "address", "show", *_selected(name, kind))
+def _show(what: str, name: str | None = None, kind: str | None = None) -> Argv:
+    """Describe one link, every link of a kind, or every link."""
+    selector = (*(() if name is None else ("dev", name)), *(() if kind is None else ("type", kind)))
+    return ("ip", "-j", "-d", what, "show", *selector)
 
 
-def _selected(name: str | None, kind: str | None = None) -> Argv:
-    return (*(() if name is None else ("dev", name)), *(() if kind is None else ("type", kind)))
+link_show, address_show = partial(_show, "link"), partial(_show, "address")
 
 
-def route_add(
-    dst: str,
-    name: str,
-    *,
-    gateway: str = "",
-    source: str = "",
-    table: int | None = None,
-    priority: int | None = None,
-    scope: int | None = None,
-    mtu: int | None = None,
-    advmss: int | None = None,
-) -> Argv:
-    """Add a route through a link; None leaves an attribute to the kernel.
+def route_add(dst: str, name: str, gateway: str = "", **attributes: str | int | None) -> Argv:
+    """Add a route through a link; None and "" leave an attribute to the kernel.
 
     The scope is never a name: in a batch, ip reads "scope global" after "scope 200" as 200, since
     rtnl_rtscope_a2n() caches the last name together with the last value.
     """
-    words = {
-        "via": gateway or None,
-        "dev": name,
-        "src": source or None,
-        "table": table,
-        "metric": priority,
-        "scope": scope,
-        "mtu": mtu,
-        "advmss": advmss,
-    }
-    given = ((key, str(value)) for key, value in words.items() if value is not None)
-    return ("ip", "route", "add", dst, *(word for pair in given for word in pair))
+    given = {"via": gateway, "dev": name, **attributes}
+    words = (
+        (_IN_IP.get(key, key), str(given[key])) for key in given if given[key] not in ("", None)
+    )
+    return ("ip", "route", "add", dst, *chain.from_iterable(words))
 
 
 def route_delete(address: str, name: str, metric: int) -> Argv:

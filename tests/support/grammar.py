@@ -99,8 +99,8 @@ COMMANDS = [
     ip link set dev NAME broadcast ff:ff:ff:ff:ff:ff
     ip link delete dev NAME
     ip address add ADDRESS dev NAME
-    ip route add PREFIX [via GATEWAY] dev NAME [table NUMBER] [metric NUMBER] [scope NUMBER] \
-        [mtu NUMBER] [advmss NUMBER]
+    ip route add PREFIX [via GATEWAY] dev NAME [mtu NUMBER] [advmss NUMBER] [metric NUMBER] \
+        [table NUMBER] [scope NUMBER]
     ip route add GATEWAY dev NAME src GATEWAY metric NUMBER
     ip route delete GATEWAY dev NAME metric NUMBER
     ip neighbour replace GATEWAY lladdr MAC dev NAME nud permanent

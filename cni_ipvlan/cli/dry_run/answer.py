@@ -81,9 +81,7 @@ def ipam_answer(
     for address in addresses:
         found[f"ipv{address.family}"].append(address.address)
     for route in routes:
-        argv = commands.route_add(name="", **route._asdict())
-        device = argv.index("dev")
-        found["route"].append(" ".join((*argv[3:device], *argv[device + 2 :])))
+        found["route"].append(" ".join(commands.route_add(name="", **route._asdict())[3:]))
     if as_json:
         output.echo_json(found)
     else:
