@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
@@ -18,6 +19,7 @@ identity = attrgetter("full_argv", "stdin")  # what is the same in several dry r
 Answers = dict[tuple[Any, ...], Completed]  # by the identities of queries
 
 
+@dataclass
 class Plan:
     """The record of a dry run: what it asked, the changes in order, and its assumptions.
 
@@ -26,19 +28,13 @@ class Plan:
     namespaces' identity. Plans that share ``answers`` ask each question once.
     """
 
-    def __init__(
-        self,
-        stand_ins: Iterable[str] = (),
-        harmless: Collection[str] = (),
-        answers: Answers | None = None,
-    ) -> None:
-        self.stand_ins = set(stand_ins)
-        self.harmless = harmless
-        self.answers: Answers = {} if answers is None else answers
-        self.removed: set[tuple[tuple[int, int] | None, str]] = set()
-        self.queries: list[Command] = []
-        self.changes: list[Command] = []
-        self.assumptions: list[str] = []
+    stand_ins: set[str] = field(default_factory=set)
+    harmless: Collection[str] = ()
+    answers: Answers = field(default_factory=dict)
+    removed: set[tuple[tuple[int, int] | None, str]] = field(default_factory=set)
+    queries: list[Command] = field(default_factory=list)
+    changes: list[Command] = field(default_factory=list)
+    assumptions: list[str] = field(default_factory=list)
 
     def was_run(self, change: Command) -> bool:
         """Whether a change is run in a dry run, as it is known to change nothing."""

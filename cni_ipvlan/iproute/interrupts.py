@@ -7,10 +7,6 @@ from contextlib import contextmanager
 
 from cni_ipvlan.iproute import IprouteError
 from cni_ipvlan.start import signal
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
@@ -63,5 +59,5 @@ class Interrupts:
         finally:
             self.is_deferring = before
 
-    def _catch(self, number: int, _frame: FrameType | None) -> None:
+    def _catch(self, number: int, _frame: object) -> None:
         self._caught.append(number)

@@ -129,36 +129,34 @@ def _candidates() -> Iterator[str]:
         for thread in _children(f"{process}/task"):
             yield f"{thread}/ns/net"
         for descriptor in _children(f"{process}/fd"):
-            target = _target(descriptor)
-            if target.startswith("net:[") or (target.startswith("/") and _may_be_one(descriptor)):
-                yield descriptor
-        mounts = _target(f"{process}/ns/mnt")
-        if mounts not in mounts_seen:
-            mounts_seen.add(mounts)
-            yield from _mounted(process)
+            with suppress(OSError):  # it is closed
+                if _may_be_one(descriptor):
+                    yield descriptor
+        with suppress(OSError):  # not permitted, or it has ended
+            mounts = os.readlink(f"{process}/ns/mnt")
+            if mounts not in mounts_seen:
+                mounts_seen.add(mounts)
+                yield from _mounted(process)
 
 
 def _may_be_one(descriptor: str) -> bool:
-    """Whether a file that was opened by its path may be a namespace.
+    """Whether an open file may be a namespace.
 
-    Its inode is asked of the process, since stat(2) may hang on a file system that does not
-    answer. Linux 5.14 and newer tell it.
+    If it was opened by its path, its inode is asked of the process, since stat(2) may hang on a
+    file system that does not answer. Linux 5.14 and newer tell it.
     """
-    try:
-        with open(descriptor.replace("/fd/", "/fdinfo/"), "rb") as file:
-            inodes = [int(line[4:]) for line in file if line.startswith(b"ino:")]
-    except (OSError, ValueError):
-        return False
+    target = os.readlink(descriptor)
+    if not target.startswith("/"):
+        return target.startswith("net:[")
+    with open(descriptor.replace("/fd/", "/fdinfo/"), "rb") as file:
+        inodes = [int(line[4:]) for line in file if line.startswith(b"ino:")]
     return not inodes or inodes[0] >= _FIRST_INODE
 
 
 def _mounted(process: str) -> Iterator[str]:
     """Yield where a process has network namespaces mounted: proc_pid_mountinfo(5)."""
-    try:
-        with open(f"{process}/mountinfo", "rb") as file:
-            lines = [line.split(b" ") for line in file]
-    except OSError:
-        return
+    with open(f"{process}/mountinfo", "rb") as file:
+        lines = [line.split(b" ") for line in file]
     for words in lines:
         if words[3].startswith(b"net:["):
             # White space and backslashes are written as octal numbers.
@@ -171,13 +169,6 @@ def _children(directory: str) -> list[str]:
         return [os.path.join(directory, name) for name in os.listdir(directory)]
     except OSError:
         return []
-
-
-def _target(link: str) -> str:
-    try:
-        return os.readlink(link)
-    except OSError:
-        return ""
 
 
 def is_of_our_user(netns: Namespace) -> bool:

@@ -17,7 +17,7 @@ from cni_ipvlan.iproute import IprouteError
 from cni_ipvlan.iproute.commands import Argv, Command, in_namespace
 from cni_ipvlan.iproute.interrupts import Interrupts
 from cni_ipvlan.iproute.namespace import Namespace, held, leads_to
-from cni_ipvlan.iproute.running import EXEC_FAILED, Completed, Running
+from cni_ipvlan.iproute.running import Completed, Running
 from cni_ipvlan.start import sh as sh_module
 
 _STANDARD_DIRECTORIES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -122,15 +122,8 @@ class Runner:
         program = self.find(argv[0])
         self._observe(command, None)
         with running.with_stdin():
-            try:
-                program(*argv[1:], _fg=True, _env=running)
-            except OSError as error:
-                why = os.fsencode(f"cannot execute {argv[0]}: {error.strerror}")
-                failure = Completed(EXEC_FAILED, b"", why, 0.0, was_run=False)
-                running.completed = running.completed or failure
-                running.close()
-            else:
-                self._running.append(running)
+            program(*argv[1:], _fg=True, _env=running)
+        self._running.append(running)
         return running
 
     def finish(self, running: Running) -> Completed:

@@ -14,7 +14,7 @@ from cni_ipvlan.iproute.interrupts import Interrupts
 from cni_ipvlan.start import signal
 from cni_ipvlan.start.namedtuple import NamedTuple
 
-EXEC_FAILED = 127  # a shell's exit status for a program that can't be executed
+_EXEC_FAILED = 127  # a shell's exit status for a program that can't be executed
 # What iproute2 (all versions from 5.10) prints for a missing link, namespace or route.
 _ABSENT = (
     b"Cannot find device",
@@ -59,7 +59,7 @@ class Completed(NamedTuple):
     @property
     def is_absent(self) -> bool:
         """Whether it was run and failed because its object does not exist."""
-        has_failed = self.status not in (0, EXEC_FAILED)
+        has_failed = self.status not in (0, _EXEC_FAILED)
         return has_failed and any(words in self.stderr for words in _ABSENT)
 
     @property
@@ -83,7 +83,7 @@ class Running(dict[str, str]):
         self.command, self.process = command, command.process or command
         self.completed: Completed | None = None
         self.is_answered = False
-        self.is_bounded = self._is_protected = interrupts.is_deferring
+        self.is_bounded = self._is_spared = interrupts.is_deferring
         self._interrupts = interrupts
         self._patience = _PATIENCE_WITH_PLUGINS if command.environment else _PATIENCE_WITH_COMMANDS
         self.stdout, self.stderr = bytearray(), bytearray()
@@ -92,7 +92,6 @@ class Running(dict[str, str]):
         self._stdin = self._input = self._process = self._pidfd = -1
         self._bounded_since = self._killed = 0.0
         self._killed_because = ""
-        self._is_terminated = False
 
     @contextmanager
     def with_stdin(self) -> Iterator[None]:
@@ -128,7 +127,10 @@ class Running(dict[str, str]):
         return (self._pidfd, *self._pipes)
 
     def spawn(self, program: str, argv: list[str]) -> int:
-        """Start it, and return 0, an exit status with which sh is content."""
+        """Start it, and return 0, an exit status with which sh is content.
+
+        If it can't be executed, ``completed`` says why.
+        """
         try:
             with self._pipe(self.stdout) as stdout, self._pipe(self.stderr) as stderr:
                 self._process = os.posix_spawn(
@@ -146,12 +148,16 @@ class Running(dict[str, str]):
                     setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
                 )
             self._pidfd = os.pidfd_open(self._process)
-        except BaseException:
+        except BaseException as error:
             if self.was_run:
                 self.kill("it could not be watched")
                 self.end()
             self.close()
-            raise
+            if not isinstance(error, OSError):
+                raise
+            why = os.fsencode(f"cannot execute {argv[0]}: {error.strerror}")
+            failure = Completed(_EXEC_FAILED, b"", why, 0.0, was_run=False)
+            self.completed = self.completed or failure
         return 0
 
     def poll(self, ready: Collection[int]) -> None:
@@ -262,8 +268,8 @@ class Running(dict[str, str]):
         limit = self.command.limit
         if limit and now - self._started >= limit:
             self.kill(f"it had not ended after {limit:g} s")
-        if urgency and not self._is_protected and not self._is_terminated:
-            self._is_terminated = True
+        if urgency and not self._is_spared:
+            self._is_spared = True
             self._signal(signal.SIGTERM)
         if urgency or self.is_bounded:
             self._bounded_since = self._bounded_since or now

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from cni_ipvlan.iproute import queries
 from cni_ipvlan.iproute.commands import Argv
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from typing import Any
 
 
 def clsact_add(name: str) -> Argv:
@@ -18,9 +14,8 @@ def clsact_add(name: str) -> Argv:
 def broadcast_filter_add(name: str) -> Argv:
     """Have each DHCP request that leaves through a link without a sender's address broadcast.
 
-    The destination is the broadcast address then, and the flag BROADCAST is set: the first bit of
-    the field "flags", of which the others are 0 (RFC 2131, section 2), 10 bytes behind the headers
-    of IP, without options, and of UDP.
+    Its flag BROADCAST is set, too: the first bit of the field "flags", of which the others are 0
+    (RFC 2131, section 2), 10 bytes behind the headers of IP, without options, and of UDP.
     """
     return (
         *("tc", "filter", "add", "dev", name, "egress", "protocol", "ip", "u32"),
@@ -39,8 +34,7 @@ def edits_show() -> Argv:
 
 def edited_packets(output: bytes) -> int:
     """Read ``edits_show``: the number of packets."""
-
-    def packets(entry: dict[str, Any]) -> list[int]:
-        return [int(action["stats"]["packets"]) for action in entry.get("actions", [])]
-
-    return sum(queries.read(output, packets))
+    counts = queries.read(
+        output, lambda entry: [int(each["stats"]["packets"]) for each in entry.get("actions", [])]
+    )
+    return sum(counts)

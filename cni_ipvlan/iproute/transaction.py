@@ -10,12 +10,6 @@ from cni_ipvlan.iproute.commands import ABSENT, Argv, Command, Undo, batch, in_s
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.iproute.runner import CommandError, Runner
 from cni_ipvlan.iproute.running import Completed, Running
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from typing import TypeVar
-
-    T = TypeVar("T")
 
 
 class Transaction:
@@ -125,13 +119,12 @@ class Transaction:
         """Call ``action`` if the transaction fails, after all later changes are undone."""
         self._undos.append(action)
 
-    def hold(self, context: AbstractContextManager[T]) -> T:
+    def hold(self, context: AbstractContextManager[object]) -> None:
         """Enter a context that lasts until all is done, or until what is done now is undone."""
-        entered = context.__enter__()
+        context.__enter__()
         leave = partial(context.__exit__, None, None, None)
         self._held.append(leave)
         self._undos.append(leave)
-        return entered
 
     def _run_one_by_one(self, parts: Sequence[Command]) -> Completed:
         done = [(part.argv, self.run(part)) for part in parts]

@@ -97,7 +97,7 @@ class _Run(NamedTuple):
 
 
 def _run(request: Request, begin: _Begin, known: Result | None, answers: Answers) -> _Run:
-    plan, delivered = Plan(answer.STAND_INS, ALLOCATE_NOTHING, answers), list[Result]()
+    plan, delivered = Plan({*answer.STAND_INS}, ALLOCATE_NOTHING, answers), list[Result]()
     try:
         perform(begin(plan, known), request, delivered.append)
     except CniError as error:
