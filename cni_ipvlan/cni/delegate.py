@@ -59,10 +59,9 @@ def environment(request: Request, verb: str) -> dict[str, str]:
 def find(plugin: str, path: tuple[str, ...]) -> str:
     """Return the path of the permitted IPAM plugin ``plugin`` in the directories ``path``."""
     check_permitted(plugin, path)
-    found = _executable(plugin, path)
-    if not found:
-        raise _not_found(plugin, path)
-    return found
+    if found := _executable(plugin, path):
+        return found
+    raise _not_found(plugin, path)
 
 
 def check_permitted(plugin: str, path: tuple[str, ...]) -> None:
@@ -128,11 +127,9 @@ def _is_same(path: str, other: str) -> bool:
 
 def _executable(plugin: str, path: tuple[str, ...]) -> str:
     """Return the path of an executable; empty if there is none."""
-    for directory in path:
-        candidate = os.path.join(directory, plugin)
-        if os.path.isfile(candidate) and os.access(candidate, os.X_OK):
-            return candidate
-    return ""
+    candidates = (os.path.join(directory, plugin) for directory in path)
+    found = (each for each in candidates if os.path.isfile(each) and os.access(each, os.X_OK))
+    return next(found, "")
 
 
 def _not_found(plugin: str, path: tuple[str, ...]) -> CniError:
@@ -151,40 +148,22 @@ def _not_found(plugin: str, path: tuple[str, ...]) -> CniError:
         details.append(f"found: {plugin} is there, but can't be executed")
     elif is_near:
         details.append(f"did you mean {names[0]!r}?")
-    details.append(
-        f"try: install {plugin} into one of these directories, or correct the configuration's "
-        "ipam.type"
-    )
-    return CniError(
-        DELEGATE_NOT_FOUND,
-        f"cannot find the plugin {plugin!r} in CNI_PATH",
-        "\n".join(details),
-        subject="CNI_PATH",
-    )
+    details.append(f"try: install {plugin} into one of these directories, or correct ipam.type")
+    what = f"cannot find the plugin {plugin!r} in CNI_PATH"
+    return CniError(DELEGATE_NOT_FOUND, what, "\n".join(details), subject="CNI_PATH")
 
 
 def not_executed(why: str, path: str) -> CniError:
     """Return the error about a plugin that could not be executed; ``why`` is a sentence."""
-    return CniError(
-        DELEGATE_FAILED,
-        why,
-        "try: install it as built for this machine (uname -m), and the interpreter or loader that "
-        f"it needs; file {path} names them",
-    )
+    what = "install it as built for this machine (uname -m), and the interpreter or loader"
+    return CniError(DELEGATE_FAILED, why, f"try: {what} that it needs; file {path} names them")
 
 
 def check(plugin: str, answer: Answer) -> None:
     """Raise the CniError that ``plugin`` printed, if it failed."""
-    if answer.status == 0:
-        return
-    error = _error_document(answer.stdout)
-    if error is not None:
-        raise error
-    raise CniError(
-        DELEGATE_FAILED,
-        f"the plugin {plugin!r} {_ending(answer.status)} and printed no CNI error",
-        _quoted(answer),
-    )
+    if answer.status:
+        what = f"the plugin {plugin!r} {_ending(answer.status)} and printed no CNI error"
+        raise _error_document(answer.stdout) or CniError(DELEGATE_FAILED, what, _quoted(answer))
 
 
 def result(plugin: str, answer: Answer, version: str) -> Result:
@@ -195,15 +174,10 @@ def result(plugin: str, answer: Answer, version: str) -> Result:
     try:
         return results.parse(strict_json.decode(answer.stdout), version)
     except CniError as error:
-        raise CniError(
-            DELEGATE_FAILED,
-            f"the plugin {plugin!r} printed an invalid result: {error.msg}",
-            error.details,
-        ) from None
+        what, details = f"an invalid result: {error.msg}", error.details
     except ValueError:
-        raise CniError(
-            DELEGATE_FAILED, f"the plugin {plugin!r} printed no JSON result", _quoted(answer)
-        ) from None
+        what, details = "no JSON result", _quoted(answer)
+    raise CniError(DELEGATE_FAILED, f"the plugin {plugin!r} printed {what}", details)
 
 
 def _error_document(stdout: bytes) -> CniError | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from cni_ipvlan.cni import strict_json
 from cni_ipvlan.cni.errors import (
@@ -33,6 +34,8 @@ _LONGEST_IDENTIFIER = 255  # bytes; IPAM plugins use identifiers as file names
 # Less the terminating NUL: IFNAMSIZ and ALTIFNAMSIZ, <linux/if.h>.
 _INTERFACE_NAME_BYTES = 15
 ALTERNATIVE_NAME_BYTES = 127
+_SEPARATORS = frozenset(b"/:\0 \t\n\v\f\r\xa0")
+_RESERVED = ("all", "default")
 
 
 class Stdin(NamedTuple):
@@ -45,13 +48,11 @@ class Stdin(NamedTuple):
     @property
     def version_to_answer(self) -> str:
         """The CNI version to answer in, also for invalid input."""
-        if self.failure is not None:
-            return LATEST_VERSION
-        try:
+        with suppress(CniError):
             version = _version_of(self.config)
-        except CniError:
-            return LATEST_VERSION
-        return version if len(version) <= _LONGEST_VERSION else LATEST_VERSION
+            if self.failure is None and len(version) <= _LONGEST_VERSION:
+                return version
+        return LATEST_VERSION
 
 
 class Request(NamedTuple):
@@ -106,11 +107,8 @@ def parse(environment: Mapping[str, str], given: Stdin) -> Request:
     """
     command = environment.get("CNI_COMMAND", "")
     if command not in _VERBS:
-        raise CniError(
-            INVALID_ENVIRONMENT,
-            f"CNI_COMMAND is {command!r}, which is not a CNI command",
-            f"known: {', '.join([*_VERBS, 'VERSION'])}",
-        )
+        what = f"CNI_COMMAND is {command!r}, which is not a CNI command"
+        raise CniError(INVALID_ENVIRONMENT, what, f"known: {', '.join([*_VERBS, 'VERSION'])}")
     required, _ = _VERBS[command]
     _check_environment(environment, command, required)
     if given.failure is not None:
@@ -160,10 +158,8 @@ def _version_of(config: Mapping[str, Any]) -> str:
     if version is None or version == "":
         return VERSION_WHEN_ABSENT
     if not isinstance(version, str):
-        raise CniError(
-            DECODING_FAILURE,
-            f'cniVersion is {shown(version)}; it must be a string such as "1.0.0"',
-        )
+        what = f'cniVersion is {shown(version)}; it must be a string such as "1.0.0"'
+        raise CniError(DECODING_FAILURE, what)
     return version
 
 
@@ -180,21 +176,17 @@ def interface_name_fault(name: str, longest: int = _INTERFACE_NAME_BYTES) -> str
         encoded = name.encode("utf-8")
     except UnicodeEncodeError:
         return "it is not valid UTF-8"
-    if not encoded:
-        return "it is empty"
-    if len(encoded) > longest:
-        return f"it has {len(encoded)} bytes; {longest} are allowed"
-    if name in (".", ".."):
-        return "it is the name of a directory"
-    if name in ("all", "default"):
-        return "the kernel reserves that name for the settings of all interfaces"
-    if "%" in name:
-        return "the kernel treats % as a pattern"
-    for character in name:
-        # The kernel's isspace() uses Latin-1, which includes the byte 0xa0.
-        if any(byte in b"/:\0 \t\n\v\f\r\xa0" for byte in character.encode()):
-            return f"{character!r} is not allowed in it"
-    return ""
+    # The kernel's isspace() uses Latin-1, which includes the byte 0xa0.
+    bad = next((each for each in name if _SEPARATORS.intersection(each.encode())), "")
+    faults = {
+        "it is empty": not encoded,
+        f"it has {len(encoded)} bytes; {longest} are allowed": len(encoded) > longest,
+        "it is the name of a directory": name in (".", ".."),
+        "the kernel reserves that name for the settings of all interfaces": name in _RESERVED,
+        "the kernel treats % as a pattern": "%" in name,
+        f"{bad!r} is not allowed in it": bad != "",
+    }
+    return next((fault for fault, is_so in faults.items() if is_so), "")
 
 
 def _check_environment(
@@ -202,11 +194,8 @@ def _check_environment(
 ) -> None:
     missing = [variable for variable in required if not environment.get(variable)]
     if missing:
-        raise CniError(
-            INVALID_ENVIRONMENT,
-            f"{command} needs the environment variable{'s' if len(missing) > 1 else ''} "
-            f"{', '.join(missing)}",
-        )
+        what = f"the environment variable{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
+        raise CniError(INVALID_ENVIRONMENT, f"{command} needs {what}")
     checks: dict[str, Callable[[str], str]]
     checks = {"CNI_CONTAINERID": identifier_fault, "CNI_IFNAME": interface_name_fault}
     faults = [
@@ -220,17 +209,12 @@ def _check_environment(
 
 def _check_version(version: str, command: str) -> None:
     if version not in SUPPORTED_VERSIONS:
-        raise CniError(
-            INCOMPATIBLE_VERSION,
-            f"cniVersion {shown(version)} is not supported",
-            f"supported: {', '.join(SUPPORTED_VERSIONS)}",
-        )
+        known = f"supported: {', '.join(SUPPORTED_VERSIONS)}"
+        raise CniError(INCOMPATIBLE_VERSION, f"cniVersion {shown(version)} is not supported", known)
     if not is_known(command, version):
-        raise CniError(
-            INCOMPATIBLE_VERSION,
-            f"{command} was introduced in CNI {introduced_in(command)}; the configuration's "
-            f"cniVersion is {version}",
-        )
+        since = f"{command} was introduced in CNI {introduced_in(command)}"
+        what = f"{since}; the configuration's cniVersion is {version}"
+        raise CniError(INCOMPATIBLE_VERSION, what)
 
 
 def _check_network_name(config: Mapping[str, Any]) -> None:

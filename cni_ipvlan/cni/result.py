@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface, ip_network
 
 from cni_ipvlan.cni.errors import DECODING_FAILURE, INCOMPATIBLE_VERSION, CniError
@@ -115,12 +117,9 @@ def parse(document: object, default_version: str) -> Result:
 def render(result: Result, version: str) -> dict[str, Any]:
     """Return a Result as the JSON document of CNI ``version``."""
     if version != SUPPORTED_VERSIONS[-1]:
-        result = result._replace(
-            interfaces=tuple(
-                Interface(each.name, each.mac, each.sandbox) for each in result.interfaces
-            ),
-            routes=tuple(Route(each.dst, each.gateway) for each in result.routes),
-        )
+        interfaces = tuple(Interface(*each[:3]) for each in result.interfaces)
+        routes = tuple(Route(*each[:2]) for each in result.routes)
+        result = result._replace(interfaces=interfaces, routes=routes)
     document: dict[str, Any] = {"cniVersion": version}
     if version in _WITHOUT_INTERFACES:
         document.update(_render_by_family(result))
@@ -139,27 +138,21 @@ def render(result: Result, version: str) -> dict[str, Any]:
 def _parse_by_family(
     document: dict[str, Any],
 ) -> tuple[tuple[Address, ...], tuple[Route, ...]]:
-    addresses: list[Address] = []
-    routes: list[Route] = []
-    for key in ("ip4", "ip6"):
-        part = _typed(document, key, dict)
-        if part:
-            addresses.append(_address(part.get("ip"), part.get("gateway"), None, f"{key}.ip"))
-            routes.extend(_parse_route(entry) for entry in _objects(part, "routes"))
-    return tuple(addresses), tuple(routes)
+    parts = [(key, part) for key in ("ip4", "ip6") if (part := _typed(document, key, dict))]
+    return (
+        tuple(_address(f"{key}.ip", part.get("ip"), part.get("gateway")) for key, part in parts),
+        tuple(_parse_route(entry) for _, part in parts for entry in _objects(part, "routes")),
+    )
 
 
 def _render_by_family(result: Result) -> dict[str, Any]:
     """Render the first address of each family, since these versions have room for one."""
     document: dict[str, Any] = {}
-    for number in (4, 6):
-        address = next((each for each in result.addresses if each.family == number), None)
-        if address is None:
-            continue
-        routes = [_render_route(each) for each in result.routes if each.family == number]
-        document[f"ip{number}"] = _filled(
-            ip=address.address, gateway=address.gateway, routes=routes
-        )
+    for text, gateway, _ in result.addresses:
+        number = family(text)
+        if f"ip{number}" not in document:
+            routes = [_render_route(each) for each in result.routes if each.family == number]
+            document[f"ip{number}"] = _filled(ip=text, gateway=gateway, routes=routes)
     return document
 
 
@@ -173,69 +166,45 @@ def _parse_dns(dns: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parse_interface(entry: dict[str, Any]) -> Interface:
-    return Interface(
-        name=_typed(entry, "name", str) or "",
-        mac=_typed(entry, "mac", str) or "",
-        sandbox=_typed(entry, "sandbox", str) or "",
-        mtu=_number(entry, "mtu") or None,
-        socket_path=_typed(entry, "socketPath", str) or "",
-        pci_id=_typed(entry, "pciID", str) or "",
-    )
+    keys = ("name", "mac", "sandbox", "socketPath", "pciID")
+    name, mac, sandbox, socket_path, pci_id = (_typed(entry, key, str) or "" for key in keys)
+    return Interface(name, mac, sandbox, _number(entry, "mtu") or None, socket_path, pci_id)
 
 
 def _render_interface(interface: Interface) -> dict[str, Any]:
-    return {
-        "name": interface.name,
-        **_filled(
-            mac=interface.mac,
-            mtu=interface.mtu,
-            sandbox=interface.sandbox,
-            socketPath=interface.socket_path,
-            pciID=interface.pci_id,
-        ),
-    }
+    name, mac, sandbox, mtu, socket_path, pci_id = interface
+    others = _filled(mac=mac, mtu=mtu, sandbox=sandbox, socketPath=socket_path, pciID=pci_id)
+    return {"name": name, **others}
 
 
 def _parse_address(entry: dict[str, Any]) -> Address:
-    return _address(
-        entry.get("address"), entry.get("gateway"), _number(entry, "interface"), "ips[].address"
-    )
+    parsed = _address("ips[].address", entry.get("address"), entry.get("gateway"))
+    return parsed._replace(interface=_number(entry, "interface"))
 
 
-def _address(text: object, gateway: object, interface: int | None, key: str) -> Address:
-    if not isinstance(text, str) or "/" not in text:
-        raise _malformed(f"{key} is {shown(text)}; an address with a prefix length is needed")
-    parsed: IPv4Interface | IPv6Interface = _value(key, text, ip_interface)
-    checked_gateway = _gateway(gateway)
-    if checked_gateway and family(checked_gateway) != parsed.version:
-        raise _malformed(
-            f"{key} is {shown(text)} and its gateway {shown(gateway)}: two address families"
-        )
-    return Address(str(parsed), checked_gateway, interface)
+def _address(key: str, text: object, gateway: object) -> Address:
+    parsed = _value(key, text, "an address with a prefix length", _interface)
+    return Address(str(parsed), _gateway(gateway, f"{key} {parsed}", parsed.version))
+
+
+def _interface(text: str) -> IPv4Interface | IPv6Interface:
+    if "/" not in text:
+        raise ValueError
+    return ip_interface(text)
 
 
 def _render_address(address: Address, *, with_family: bool) -> dict[str, Any]:
-    return _filled(
-        version=str(address.family) if with_family else "",
-        interface=address.interface,
-        address=address.address,
-        gateway=address.gateway,
-    )
+    text, gateway, interface = address
+    version = str(address.family) if with_family else ""
+    return _filled(version=version, interface=interface, address=text, gateway=gateway)
 
 
 def _parse_route(entry: dict[str, Any]) -> Route:
-    text = entry.get("dst")
-    if not isinstance(text, str):
-        raise _malformed(f"a route's dst is {shown(text)}; a prefix is needed")
     # Mask host bits away, as Go's ParseCIDR does in other plugins.
-    network = _value("routes[].dst", text, lambda value: ip_network(value, strict=False))
-    gateway = _gateway(entry.get("gw"))
-    if gateway and family(gateway) != network.version:
-        raise _malformed(
-            f"the route to {shown(text)} has the gateway {shown(gateway)}: two address families"
-        )
-    numbers = {key: _number(entry, key) for key in _ROUTE_NUMBERS}
-    return Route(dst=str(network), gateway=gateway, **numbers)
+    convert = partial(ip_network, strict=False)
+    network = _value("routes[].dst", entry.get("dst"), "a prefix", convert)
+    gateway = _gateway(entry.get("gw"), f"the route to {network}", network.version)
+    return Route(str(network), gateway, **{key: _number(entry, key) for key in _ROUTE_NUMBERS})
 
 
 def _render_route(route: Route) -> dict[str, Any]:
@@ -248,22 +217,22 @@ def _filled(**values: object) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value not in (None, "", [])}
 
 
-def _gateway(value: object) -> str:
+def _gateway(value: object, whose: str, version: int) -> str:
+    """Return a gateway, which must be of that address family; empty for none."""
     if value is None or value == "":
         return ""
-    if not isinstance(value, str):
-        raise _malformed(f"a gateway is {shown(value)}; an address is needed")
-    return str(_value("gateway", value, ip_address))
+    gateway = _value("gateway", value, "an address", ip_address)
+    if gateway.version != version:
+        raise _malformed(f"{whose} has the gateway {gateway}: two address families")
+    return str(gateway)
 
 
-def _value(key: str, text: str, convert: Callable[[str], Any]) -> Any:
-    # CNI has no zones ("fe80::1%eth0") in addresses.
-    if "%" in text:
-        raise _malformed(f"{key} is {shown(text)}; a zone is not allowed")
-    try:
-        return convert(text)
-    except ValueError:
-        raise _malformed(f"{key} is {shown(text)}, which is not valid") from None
+def _value(key: str, value: object, what: str, convert: Callable[[str], Any]) -> Any:
+    if isinstance(value, str) and "%" not in value:  # CNI has no zones ("fe80::1%eth0")
+        with suppress(ValueError):
+            return convert(value)
+    zone = " without a zone" if "%" in str(value) else ""
+    raise _malformed(f"{key} is {shown(value)}; {what}{zone} is needed")
 
 
 def _typed(entry: dict[str, Any], key: str, kind: type) -> Any:

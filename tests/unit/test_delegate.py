@@ -180,7 +180,7 @@ def test_bad_result_is_blamed_on_the_delegate() -> None:
         (b'{"dns": {"x": 1e999}}', "printed no JSON result"),
         (b"[" * 100_000, "printed no JSON result"),
         (b"[]", "printed an invalid result: cannot decode the result: it is not a JSON object"),
-        (b'{"ips": [{"address": "x/1"}]}', 'ips[].address is "x/1", which is not valid'),
+        (b'{"ips": [{"address": "x/1"}]}', 'ips[].address is "x/1"; an address with'),
         (b'{"cniVersion": "7.0.0"}', 'cniVersion "7.0.0" is not supported'),
     ):
         with pytest.raises(CniError) as caught:
