@@ -240,6 +240,7 @@ def _show(what: str, name: str | None = None, kind: str | None = None) -> Argv:
 
 
 link_show, address_show = partial(_show, "link"), partial(_show, "address")
+nexthop_show = partial(_show, "nexthop")  # those that are objects of their own
 
 
 def route_add(dst: str, name: str, gateway: str = "", **attributes: str | int | None) -> Argv:
@@ -276,11 +277,6 @@ def route_show_local(*family: str) -> Argv:
     return ("ip", *family, "-j", "-d", "route", "show", "table", "local")
 
 
-def nexthop_show() -> Argv:
-    """List the next hops that are objects of their own."""
-    return ("ip", "-N", "-j", "-d", "nexthop", "show")
-
-
 def neighbour_replace(address: str, mac: str, name: str) -> Argv:
     """Tell a link the MAC address of a neighbour, for good."""
     return ("ip", "neighbour", "replace", address, "lladdr", mac, "dev", name, "nud", "permanent")
@@ -299,8 +295,7 @@ def namespace_number(process: int) -> Argv:
 def sysctl_write(*keys: str) -> Argv:
     """Write standard input into kernel parameters, given as paths below /proc/sys.
 
-    tee(1) is used since sysctl(8) splits keys at "=" and expands "*"; both are
-    legal in interface names.
+    By tee(1), as sysctl(8) splits keys at "=" and expands "*": both are legal in interface names.
     """
     return (_WRITER, *(f"/proc/sys/{key}" for key in keys))
 
@@ -313,8 +308,7 @@ def sysctl_read(*keys: str) -> Argv:
 def arping_duplicate(address: str, interface: str) -> Argv:
     """Ask an interface's network for a second whether a host uses an IPv4 address.
 
-    Its status is DUPLICATE_ANSWERED if one does: arping(8) of iputils. As for IPv6 by
-    default, one probe is sent.
+    The status of iputils' arping is DUPLICATE_ANSWERED then. As for IPv6, one probe is sent.
     """
     return ("arping", "-D", "-w", "1", "-I", interface, address)
 
@@ -322,9 +316,8 @@ def arping_duplicate(address: str, interface: str) -> Argv:
 def wait_for_ipv6(name: str, seconds: int, addresses: Sequence[str]) -> Argv:
     """Wait until duplicate address detection has ended on a link.
 
-    Its status is FOUND_DUPLICATE if one of the addresses, without prefix lengths, is a
-    duplicate. It polls, since an event may be missed: the kernel does not repeat it for late
-    listeners.
+    Its status is FOUND_DUPLICATE if one of the addresses, without prefix lengths, is a duplicate.
+    It polls, since the kernel does not repeat an event for late listeners.
     """
     loop = 'while ip -6 address show dev "$1" tentative -dadfailed | grep -q .; do sleep 0.05; done'
     script = (

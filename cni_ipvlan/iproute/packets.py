@@ -5,7 +5,6 @@ Nothing here is needed by a CNI call.
 
 from __future__ import annotations
 
-import re
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
@@ -14,12 +13,6 @@ from cni_ipvlan.iproute.commands import Argv
 from cni_ipvlan.iproute.running import Completed
 
 _HEADERS = {4: 28, 6: 48}  # bytes of an IP and an ICMP header
-# ping: local error: message too long, mtu=1400
-# From 10.1.0.1 icmp_seq=1 Frag needed and DF set (mtu = 1400)
-# From fd00::1 icmp_seq=1 Packet too big: mtu=1280
-_MTU = re.compile(r"mtu ?[=:] ?(\d+)")
-# From 10.1.0.1 icmp_seq=1 Time to live exceeded
-_REFUSAL = re.compile(r"^From (\S+) icmp_seq=\d+ (.+)$", re.MULTILINE)
 
 
 class RouteLookup(NamedTuple):
@@ -79,18 +72,6 @@ def ping(address: str, by: str = "", mtu: int = 0) -> Argv:
         return ("ping", "-n", "-c", "1", "-i", "0.5", "-w", "2", *link, address)
     size = str(mtu - _HEADERS[6 if ":" in address else 4])
     return ("ping", "-n", "-c", "1", "-w", "1", "-M", "do", "-s", size, *link, address)
-
-
-def path_mtu(completed: Completed) -> int | None:
-    """Return the path's MTU in the answer to a large ping; None if none was reported."""
-    found = _MTU.search((completed.stdout + completed.stderr).decode("utf-8", "replace"))
-    return int(found[1]) if found else None
-
-
-def refusal(completed: Completed) -> tuple[str, str]:
-    """Return who has answered a ping with an error, and with which; empty if nobody has."""
-    found = _REFUSAL.search(completed.stdout.decode("utf-8", "replace"))
-    return (found[1], found[2]) if found else ("", "")
 
 
 def entries(completed: Completed) -> list[dict[str, Any]]:

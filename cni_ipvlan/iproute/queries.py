@@ -183,10 +183,8 @@ def namespace_number(output: bytes, inode: int) -> int:
 
 
 def answering_mac(output: bytes) -> str:
-    """Read ``arping -D``: the MAC address of the host that answered.
-
-    It has the line "Unicast reply from 10.1.0.2 [02:00:00:00:00:02]  0.574ms".
-    """
+    """Read ``arping -D``: the MAC address of the host that answered."""
+    # Unicast reply from 10.1.0.2 [02:00:00:00:00:02]  0.574ms
     return output.decode("utf-8", "replace").partition("[")[2].partition("]")[0]
 
 

@@ -27,8 +27,7 @@ _DENIED = (b"Operation not permitted", b"Permission denied")
 # In bytes. A command that prints more on stdout is killed; more on stderr is dropped.
 _MOST_STDOUT = 16 << 20
 _MOST_STDERR = 1 << 20
-_CHUNK = 1 << 16  # the usual capacity of a pipe
-_MOST_PIPE = 1 << 20  # its largest capacity, /proc/sys/fs/pipe-max-size
+_PIPE = 1 << 20  # its largest capacity, /proc/sys/fs/pipe-max-size: one read empties it
 # Seconds that a command may take: for an undo; after one signal; after two signals.
 # iproute2's commands wait only for the kernel.
 _PATIENCE_WITH_PLUGINS = (10.0, 10.0, 1.0)
@@ -40,8 +39,8 @@ _KILL_SECONDS = 5.0
 class Completed(NamedTuple):
     """How a command ended; a negative status is the number of the signal that killed it.
 
-    ``seconds`` is its run time; ``killed_because`` is why we killed it, if we did.
-    ``was_run`` is whether its program could be executed; if not, stderr has the reason.
+    ``killed_because`` is why we killed it, if we did. ``was_run`` is whether its program could be
+    executed; if not, stderr has the reason.
     """
 
     status: int
@@ -203,10 +202,7 @@ class Running(dict[str, str]):
     def end(self) -> None:
         """Wait for its end, and set ``completed``."""
         for pipe in [*self._pipes]:
-            # Read at most a full pipe: a child left behind may go on writing.
-            for _ in range(_MOST_PIPE // _CHUNK):
-                if not self._read(pipe):
-                    break
+            self._read(pipe)  # but once: a child left behind may go on writing
         self._signal(signal.SIGKILL)  # children that it left behind, in its process group
         status = -signal.SIGKILL
         if not self._is_stuck():
@@ -240,16 +236,16 @@ class Running(dict[str, str]):
         self._pipes.clear()
         self._pidfd = -1
 
-    def _read(self, pipe: int) -> bool:
-        """Read available output, keep it up to the limit; return False if there was none."""
+    def _read(self, pipe: int) -> None:
+        """Read available output, keep it up to the limit."""
         try:
-            chunk = os.read(pipe, _CHUNK)
+            chunk = os.read(pipe, _PIPE)
         except BlockingIOError:
-            return False
+            return
         if not chunk:
             os.close(pipe)
             del self._pipes[pipe]
-            return False
+            return
         output = self._pipes[pipe]
         most = _MOST_STDOUT if output is self.stdout else _MOST_STDERR
         room = max(0, most - len(output))
@@ -260,7 +256,6 @@ class Running(dict[str, str]):
                 output.clear()
             elif len(output) == most:
                 output += b"\n(the rest was dropped)\n"
-        return True
 
     def _bound(self) -> None:
         """Signal or kill it when it takes too long: in all, after a signal, or for an undo."""

@@ -80,7 +80,7 @@ COMMANDS = [
     ip -j -d route show table local
     ip -6 -j -d route show table local
     ip -N -j -d route show table all
-    ip -N -j -d nexthop show
+    ip -j -d nexthop show
     ip FAMILY -N -j -d route show to exact GATEWAY dev NAME
     ip FAMILY -N -j -d route show default
     ip FAMILY -N -j -d route show to match GATEWAY

@@ -5,6 +5,7 @@ They send only packets that ask: echo requests, ARP, ND.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -16,6 +17,12 @@ from cni_ipvlan.iproute import commands, packets, queries
 from cni_ipvlan.iproute.commands import Argv
 from cni_ipvlan.iproute.packets import RouteLookup
 
+# ping: local error: message too long, mtu=1400
+# From 10.1.0.1 icmp_seq=1 Frag needed and DF set (mtu = 1400)
+# From fd00::1 icmp_seq=1 Packet too big: mtu=1280
+_MTU = re.compile(rb"mtu ?[=:] ?(\d+)")
+# From 10.1.0.1 icmp_seq=1 Time to live exceeded
+_REFUSAL = re.compile(r"^From (\S+) icmp_seq=\d+ (.+)$", re.MULTILINE)
 _SIZES = (8000, 4000, 1500, 1492, 1480, 1450, 1420, 1400, 1360, 1280, 1000, 576)
 
 
@@ -69,7 +76,7 @@ def ask(question: Question) -> Iterator[Finding]:
     if not done.was_run:
         text = "ping is missing, so nothing was asked"
         yield Finding(PROBLEM, "not asked", text, "install it: apt install iputils-ping")
-    found = [*_silence(question), *_told(question, packets.refusal(done))]
+    found = [*_silence(question), *_told(question, done.stdout.decode("utf-8", "replace"))]
     causes = [each for each in found if each.state == PROBLEM and each.subject != "gateway"]
     if question.what == "gateway" and {each.subject for each in causes} in ({"echo"}, {"no ping"}):
         found = [causes[0]._replace(state=WARNING, subject="gateway")]  # it need not answer ping
@@ -95,7 +102,8 @@ def _sizes(question: Question, way: RouteLookup) -> Iterator[Finding]:
     if done.status == 0:
         yield Finding(OK, "path", f"packets of {mtu} bytes reach {target}")
         return
-    known = packets.path_mtu(done) or question.lookup().mtu
+    told = _MTU.search(done.stdout + done.stderr)
+    known = int(told[1]) if told else question.lookup().mtu
     if known and known < mtu:
         text = f"the path to {target} takes packets of at most {known} bytes, not of {mtu}"
         yield Finding(WARNING, "path", text, f"set the option mtu to {known}, or mtu of a route")
@@ -197,11 +205,11 @@ def _silence(question: Question) -> Iterator[Finding]:
     yield Finding(PROBLEM, question.what, text, "look at filters on the way, and at the way back")
 
 
-def _told(question: Question, refusal: tuple[str, str]) -> Iterator[Finding]:
+def _told(question: Question, printed: str) -> Iterator[Finding]:
     """Yield what another host has answered instead of the one that was asked."""
-    sender, words = refusal
-    if sender and not any(each.has(sender) for each in question.side.ports.values()):
-        text = f"asked for {question.target}, {sender} answers: {words}"
+    found = _REFUSAL.search(printed)
+    if found and not any(each.has(found[1]) for each in question.side.ports.values()):
+        text = f"asked for {question.target}, {found[1]} answers: {found[2]}"
         yield Finding(PROBLEM, "told", text, "look there, at its routes and filters")
 
 
