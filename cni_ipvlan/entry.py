@@ -116,7 +116,7 @@ def _read() -> bytes | None:
         return bytes(stdin)
     from cni_ipvlan.cni import strict_json
     from cni_ipvlan.cni.errors import IO_FAILURE, CniError
-    from cni_ipvlan.cni.versions import LATEST_VERSION
+    from cni_ipvlan.cni.version import LATEST_VERSION
 
     failure = CniError(IO_FAILURE, f"cannot read standard input: {why}")
     _print(strict_json.encode(failure.document(LATEST_VERSION)))

@@ -106,14 +106,10 @@ class Failures:
         try:
             yield
         except CniError as error:
-            self.note(error)
-
-    def note(self, error: CniError) -> None:
-        """Record a failure."""
-        if self._first is None:
-            self._first = error
-        else:
-            self._first.add_failure(error)
+            if self._first is None:
+                self._first = error
+            else:
+                self._first.add_failure(error)
 
     def raise_any(self) -> None:
         """Raise the first failure, if any, with the others in its details."""

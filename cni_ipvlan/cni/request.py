@@ -15,7 +15,7 @@ from cni_ipvlan.cni.errors import (
     shortened,
 )
 from cni_ipvlan.cni.strict_json import shown
-from cni_ipvlan.cni.versions import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
+from cni_ipvlan.cni.version import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:

@@ -43,10 +43,10 @@ def check(node: Node, request: Request) -> None:
         netns = preflight.container(call)
         checking = ipam.ask(call, conf.ipam_type, "CHECK") if conf.ipam_type else lambda: None
         found, failures = _differences(call, conf, netns), Failures()
-        if found:
-            text = f"the interface {request.ifname!r} is not as ADD left it: " + "; ".join(found)
-            advice = "try: delete the attachment and add it again"
-            failures.note(CniError(CHECK_FAILED, text, advice))
+        with failures.noted():
+            if found:
+                text = f"the interface {request.ifname!r} is not as ADD left it: {'; '.join(found)}"
+                raise CniError(CHECK_FAILED, text, "try: delete the attachment and add it again")
         with failures.noted():
             checking()
     failures.raise_any()

@@ -11,7 +11,7 @@ import documents
 import pytest
 
 from cni_ipvlan.cni import errors
-from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
+from cni_ipvlan.cni.version import SUPPORTED_VERSIONS
 from cni_ipvlan.config import netconf
 from cni_ipvlan.plugin import codes
 

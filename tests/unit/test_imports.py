@@ -35,7 +35,7 @@ HEAVY = {
 # What VERSION has no use for, either.
 HEAVY_FOR_VERSION = {*HEAVY, "collections", "functools", "json"}
 # How many modules of ours a call without faults needs at most, with the packages they are in.
-MOST_OURS = {"ADD": 42, "CHECK": 41, "DEL": 36, "GC": 40, "STATUS": 43}
+MOST_OURS = {"ADD": 41, "CHECK": 40, "DEL": 35, "GC": 39, "STATUS": 42}
 OURS_OF_FAILURES = {
     *("iproute.machine", "iproute.tc"),
     *("plugin.causes", "plugin.explain", "plugin.host_local", "plugin.inventory"),
@@ -94,7 +94,6 @@ def test_version_imports_next_to_nothing() -> None:
     assert {name for name in names if name.startswith("cni_ipvlan.")} == {
         "cni_ipvlan.cni",
         "cni_ipvlan.cni.version",
-        "cni_ipvlan.cni.versions",
         "cni_ipvlan.entry",
         "cni_ipvlan.start",
         "cni_ipvlan.start.namedtuple",

@@ -12,7 +12,7 @@ from cni_ipvlan.cni import errors, protocol, version
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.request import Request, read
 from cni_ipvlan.cni.result import Address, Interface, Result
-from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
+from cni_ipvlan.cni.version import SUPPORTED_VERSIONS
 
 RESULT = Result((Interface("net1"),), (Address("10.0.0.2/24", interface=0),))
 

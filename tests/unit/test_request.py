@@ -9,7 +9,7 @@ from runtime import call_environment
 from cni_ipvlan.cni import errors, request
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.request import interface_name_fault, pod
-from cni_ipvlan.cni.versions import SUPPORTED_VERSIONS
+from cni_ipvlan.cni.version import SUPPORTED_VERSIONS
 
 VERBS = ("ADD", "DEL", "CHECK", "STATUS", "GC")
 NEEDED = {
