@@ -14,7 +14,7 @@ from cni_ipvlan.cni.errors import (
 )
 from cni_ipvlan.cni.request import Request
 from cni_ipvlan.start import signal
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cni_ipvlan.cni.result import Result
@@ -41,14 +41,6 @@ _SHOWN_OUTPUT = 200  # characters of a delegate's output that an error quotes
 
 class NotPermittedError(CniError):
     """About a plugin that is not permitted as an IPAM plugin."""
-
-
-class Answer(NamedTuple):
-    """A delegate's exit status (negative: the signal that killed it) and output."""
-
-    status: int
-    stdout: bytes
-    stderr: bytes
 
 
 def environment(request: Request, verb: str) -> dict[str, str]:
@@ -159,24 +151,25 @@ def not_executed(why: str, path: str) -> CniError:
     return CniError(DELEGATE_FAILED, why, f"try: {what} that it needs; file {path} names them")
 
 
-def check(plugin: str, answer: Answer) -> None:
-    """Raise the CniError that ``plugin`` printed, if it failed."""
-    if answer.status:
-        what = f"the plugin {plugin!r} {_ending(answer.status)} and printed no CNI error"
-        raise _error_document(answer.stdout) or CniError(DELEGATE_FAILED, what, _quoted(answer))
+def check(plugin: str, status: int, stdout: bytes, stderr: bytes) -> None:
+    """Raise the CniError that ``plugin`` printed, if it failed; a negative status is a signal."""
+    if status:
+        what = f"the plugin {plugin!r} {_ending(status)} and printed no CNI error"
+        quoted = _quoted(stdout, stderr, is_killed=status == -signal.SIGKILL)
+        raise _error_document(stdout) or CniError(DELEGATE_FAILED, what, quoted)
 
 
-def result(plugin: str, answer: Answer, version: str) -> Result:
+def result(plugin: str, version: str, status: int, stdout: bytes, stderr: bytes) -> Result:
     """Return the Result that ``plugin`` printed for ADD; raises CniError if it failed."""
     from cni_ipvlan.cni import result as results
 
-    check(plugin, answer)
+    check(plugin, status, stdout, stderr)
     try:
-        return results.parse(strict_json.decode(answer.stdout), version)
+        return results.parse(strict_json.decode(stdout), version)
     except CniError as error:
         what, details = f"an invalid result: {error.msg}", error.details
     except ValueError:
-        what, details = "no JSON result", _quoted(answer)
+        what, details = "no JSON result", _quoted(stdout, stderr)
     raise CniError(DELEGATE_FAILED, f"the plugin {plugin!r} printed {what}", details)
 
 
@@ -204,11 +197,9 @@ def _ending(status: int) -> str:
         return f"was killed by signal {-status}"
 
 
-def _quoted(answer: Answer) -> str:
-    lines = []
-    if answer.status == -signal.SIGKILL:
-        lines.append("the kernel may have run out of memory: see dmesg")
-    for name, output in (("stdout", answer.stdout), ("stderr", answer.stderr)):
+def _quoted(stdout: bytes, stderr: bytes, *, is_killed: bool = False) -> str:
+    lines = ["the kernel may have run out of memory: see dmesg"] if is_killed else []
+    for name, output in (("stdout", stdout), ("stderr", stderr)):
         text = shortened(output.decode("utf-8", "replace").strip(), _SHOWN_OUTPUT)
         lines.append(f"its {name}: {text}" if text else f"its {name} was empty")
     return "\n".join(lines)

@@ -72,14 +72,14 @@ def allocate(call: Call, name: str, *, has_older: bool) -> Callable[[], Result |
     allocation of the same attachment: ``has_older`` is whether there is one.
     """
 
-    def parse(answer: delegate.Answer) -> Result:
-        return delegate.result(name, answer, call.request.version)
+    def parse(done: Completed) -> Result:
+        return delegate.result(name, call.request.version, done.status, done.stdout, done.stderr)
 
     def is_new() -> bool:
         if started.completed is None:
             return True
         try:
-            parse(_answer(started.completed))
+            parse(started.completed)
         except CniError as error:
             return not (has_older or _HAS_LEASE in error.msg)
         return True
@@ -98,8 +98,8 @@ def ask(call: Call, name: str, verb: str) -> Callable[[], None]:
     """
     started = call.tx.start(_command(call, name, verb))
 
-    def check(answer: delegate.Answer) -> None:
-        delegate.check(name, answer)
+    def check(done: Completed) -> None:
+        delegate.check(name, done.status, done.stdout, done.stderr)
         if (name, verb) == ("host-local", "DEL"):
             _report_kept(call)
 
@@ -135,9 +135,7 @@ def _report_kept(call: Call) -> None:
                 call.warn(f"{each.address} stays leased: {why}")
 
 
-def _wait(
-    call: Call, name: str, started: Running, parse: Callable[[delegate.Answer], T]
-) -> T | None:
+def _wait(call: Call, name: str, started: Running, parse: Callable[[Completed], T]) -> T | None:
     """Wait for the plugin; return what is parsed of its answer, or None if it was not run."""
     completed = call.tx.finish(started)
     if completed.is_assumed:
@@ -153,7 +151,7 @@ def _wait(
             DELEGATE_FAILED, f"the plugin {name!r} was killed: {completed.killed_because}"
         )
     try:
-        return parse(_answer(completed))
+        return parse(completed)
     except CniError as error:
         from cni_ipvlan.plugin import explain
 
@@ -173,7 +171,3 @@ def _command(call: Call, name: str, verb: str) -> Command:
         accept=commands.ANY,
         limit=MOST_SECONDS,
     )
-
-
-def _answer(completed: Completed) -> delegate.Answer:
-    return delegate.Answer(completed.status, completed.stdout, completed.stderr)

@@ -8,7 +8,6 @@ import pytest
 from runtime import call_environment
 
 from cni_ipvlan.cni import delegate, errors
-from cni_ipvlan.cni.delegate import Answer
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.request import parse, read
 from cni_ipvlan.cni.result import Address, Result
@@ -22,9 +21,9 @@ def plugin(directory: Path, name: str, mode: int = 0o755) -> str:
     return str(path)
 
 
-def failure(answer: Answer) -> CniError:
+def failure(status: int, stdout: bytes, stderr: bytes) -> CniError:
     with pytest.raises(CniError) as caught:
-        delegate.check("host-local", answer)
+        delegate.check("host-local", status, stdout, stderr)
     return caught.value
 
 
@@ -133,12 +132,12 @@ def test_error_document_is_passed_on() -> None:
         ({"code": 2**32 - 1, "msg": "no", "details": None}, 2**32 - 1, "no", ""),
         *(({"code": none, "msg": "x"}, errors.DELEGATE_FAILED, "x", "") for none in (0, -1, 2**32)),
     ):
-        answer = Answer(1, json.dumps(document).encode(), b"noise")
-        error = failure(answer)
+        output = json.dumps(document).encode(), b"noise"
+        error = failure(1, *output)
         assert (error.code, error.msg, error.details) == (code, msg, details)
         with pytest.raises(CniError, match=msg):
-            delegate.result("p", answer, "1.0.0")
-        delegate.check("p", answer._replace(status=0))  # is success, whatever it printed
+            delegate.result("p", "1.0.0", 1, *output)
+        delegate.check("p", 0, *output)  # is success, whatever it printed
 
 
 @pytest.mark.parametrize(
@@ -150,27 +149,27 @@ def test_error_document_is_passed_on() -> None:
     ],
 )
 def test_failure_without_an_error_document_quotes_what_was_printed(stdout: bytes) -> None:
-    error = failure(Answer(3, stdout, b"it hurts"))
+    error = failure(3, stdout, b"it hurts")
     assert error.code == errors.DELEGATE_FAILED
     assert error.msg == "the plugin 'host-local' exited with status 3 and printed no CNI error"
     assert "its stderr: it hurts" in error.details
     shown = stdout.decode("utf-8", "replace")[:100]
     assert (f"its stdout: {shown}" if shown else "its stdout was empty") in error.details
     assert len(error.details) < 500
-    error = failure(Answer(-9, stdout, b""))
+    error = failure(-9, stdout, b"")
     assert error.code == errors.DELEGATE_FAILED
     assert error.msg == "the plugin 'host-local' was killed by SIGKILL and printed no CNI error"
-    *_, stderr = failure(Answer(1, stdout, b"y" * 201)).details.splitlines()
+    *_, stderr = failure(1, stdout, b"y" * 201).details.splitlines()
     assert stderr == f"its stderr: {'y' * 100} … 1 characters left out … {'y' * 100}"
 
 
 def test_result_is_read_in_the_version_it_names_or_else_the_requests() -> None:
     by_family = b'{"ip4": {"ip": "10.0.0.1/8"}}'
     expected = Result(addresses=(Address("10.0.0.1/8"),))
-    assert delegate.result("p", Answer(0, by_family, b""), "0.2.0") == expected
+    assert delegate.result("p", "0.2.0", 0, by_family, b"") == expected
     named = b'{"cniVersion": "0.2.0", "ip4": {"ip": "10.0.0.1/8"}}'
     for stdout in (named, b"\xef\xbb\xbf" + named):  # with a byte order mark
-        assert delegate.result("p", Answer(0, stdout, b""), "1.1.0") == expected
+        assert delegate.result("p", "1.1.0", 0, stdout, b"") == expected
 
 
 def test_bad_result_is_blamed_on_the_delegate() -> None:
@@ -184,7 +183,7 @@ def test_bad_result_is_blamed_on_the_delegate() -> None:
         (b'{"cniVersion": "7.0.0"}', 'cniVersion "7.0.0" is not supported'),
     ):
         with pytest.raises(CniError) as caught:
-            delegate.result("static", Answer(0, stdout, b""), "1.0.0")
+            delegate.result("static", "1.0.0", 0, stdout, b"")
         assert caught.value.code == errors.DELEGATE_FAILED
         assert caught.value.msg.startswith("the plugin 'static' ")
         assert why in caught.value.msg
