@@ -89,9 +89,8 @@ def family(address: str) -> int:
 def parse(document: object, default_version: str) -> Result:
     """Return a result document of any CNI version as a Result.
 
-    ``default_version`` is used if the document names none. Addresses and routes
-    are returned in canonical form. Raises CniError 6 for a malformed document
-    and 1 for an unsupported version.
+    ``default_version`` is used if the document names none. Addresses and routes are returned in
+    canonical form. Raises CniError 6 for a malformed document and 1 for an unsupported version.
     """
     if not isinstance(document, dict):
         raise _malformed("it is not a JSON object")

@@ -63,10 +63,9 @@ class Problem(NamedTuple):
 class NetConf(NamedTuple):
     """The options of a network.
 
-    ``master`` and ``ipam_type`` are empty when not given; ``mtu`` (bytes) is 0 for
-    the kernel's default, ``vlan`` 0 for none; ``dns`` and ``prev_result`` are None when
-    absent. If several interfaces may be the master, ``masters`` has their names and patterns,
-    and ``master`` is empty.
+    ``master`` and ``ipam_type`` are empty when not given; ``mtu`` (bytes) is 0 for the kernel's
+    default, ``vlan`` 0 for none; ``dns`` and ``prev_result`` are None when absent. If several
+    interfaces may be the master, ``masters`` has their names and patterns, and ``master`` is empty.
     """
 
     name: str

@@ -74,9 +74,8 @@ class Command(NamedTuple):
     @property
     def parameters(self) -> dict[str, str]:
         """The variables that are a CNI plugin's arguments; those that root sets for us are not."""
-        given = self.environment or {}
-        names = (each for each in sorted(given) if each.startswith("CNI_"))
-        return {each: given[each] for each in names if not each.startswith("CNI_IPVLAN_")}
+        given = (pair for pair in sorted((self.environment or {}).items()) if pair[0][:4] == "CNI_")
+        return {name: value for name, value in given if not name.startswith("CNI_IPVLAN_")}
 
     @property
     def entered_argv(self) -> Argv:

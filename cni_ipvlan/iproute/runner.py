@@ -127,9 +127,9 @@ class Runner:
         return running
 
     def finish(self, running: Running) -> Completed:
-        """Wait for the end of a command, and return any status, also of a failure.
+        """Wait for the end of a command, or for the answer of one whose process stays.
 
-        If its process stays, wait for what it answers. That has ended then, or is told to.
+        Any status is returned, also that of a failure.
         """
         while (done := running.completed or running.answer) is None:
             self._poll()

@@ -72,7 +72,7 @@ class Running(dict[str, str]):
 
     It is also its environment, since sh passes that to the function that starts a process.
     ``is_bounded`` is whether it may take only a limited time. If its process stays, it has an
-    ``answer``; when that is known (``is_answered``), it may be told a change, its command then.
+    ``answer``; after that (``is_answered``) it may be told a change, which is its command then.
     """
 
     def __init__(

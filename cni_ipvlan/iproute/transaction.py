@@ -15,11 +15,9 @@ from cni_ipvlan.iproute.running import Completed, Running
 class Transaction:
     """Runs commands; an exception that leaves its context undoes their changes in reverse order.
 
-    Undos that may hang come after all others. Each is best effort and independent of the others.
-    Afterwards ``leftovers`` lists what could not be undone, ``undone`` has the argument vectors of
-    the undos that succeeded, and ``has_undone`` is whether everything was undone (and there was
-    something). ``examine`` is called with a command's failure before anything is undone; it must
-    be quick, since locks are held.
+    Each undo is best effort and independent of the others. Afterwards ``leftovers`` lists what
+    could not be undone, ``undone`` has the argument vectors of the undos that succeeded, and
+    ``has_undone`` is whether everything was undone, and there was something.
     ``run``, ``run_batch``, ``start`` and ``finish`` raise CommandError, ProgramNotFoundError,
     UnreadableAnswerError and InterruptedBySignalError.
     """
@@ -29,7 +27,6 @@ class Transaction:
         self._unfinished: dict[int, Running] = {}  # by identity: equal are those in one environment
         self._undos: list[Callable[[], object]] = []
         self._held: list[Callable[[], object]] = []  # each of them is an undo, too
-        self.examine: Callable[[CommandError], object] | None = None
         self.leftovers: list[str] = []
         self.undone: list[Argv] = []
         self.has_undone = False
@@ -44,13 +41,6 @@ class Transaction:
             while self._held:
                 self._held.pop()()
             return
-        try:
-            if isinstance(error, CommandError) and self.examine:
-                self.examine(error)
-        finally:
-            self._undo_all()
-
-    def _undo_all(self) -> None:
         had_undos = len(self._undos) > len(self._held)
         with self._runner.interrupts.deferred():
             for started in self._unfinished.values():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from functools import partial
 
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, INVALID_ENVIRONMENT, CniError
 from cni_ipvlan.cni.request import Request, pod
@@ -14,7 +13,6 @@ from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.running import Running
-from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import configure, features, ipam, links, master, modes, preflight
 from cni_ipvlan.plugin.codes import COMMAND_FAILED, INTERFACE_NAME_TAKEN
 from cni_ipvlan.plugin.find_master import find_master
@@ -44,11 +42,10 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
     ):
         call = Call(node, request, tx)
         netns = preflight.container(call)
-        tx.examine = partial(_examine, tx, netns)
         has_record = _check_not_attached(call)
-        asked = configure.query_links(tx, request.ifname, netns)
+        session = configure.query_links(tx, request.ifname, netns)
         parent = find_master(tx, conf, netns)
-        links.check_name_is_free(node.registry, call.attachment, netns, tx.finish(asked).stdout)
+        links.check_name_is_free(node.registry, call.attachment, netns, tx.finish(session).stdout)
         chosen = features.configured(conf)
         with ExitStack() as held:
             for feature in chosen:
@@ -218,13 +215,6 @@ def _check_same(request: Request, netns: Namespace) -> None:
             "the container may have ended meanwhile",
             subject="CNI_NETNS",
         )
-
-
-def _examine(tx: Transaction, netns: Namespace, error: CommandError) -> None:
-    """Find out what in the container explains a command's failure, before anything is undone."""
-    from cni_ipvlan.plugin import explain
-
-    error.found += explain.in_container(error, tx, netns)
 
 
 @contextmanager

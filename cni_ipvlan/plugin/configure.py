@@ -69,7 +69,13 @@ def configure(
         changes = []
     changes += [_neighbour(each, expected.mac, name) for each in addressing.neighbours]
     changes += [_route(route, name) for route in addressing.routes]
-    done = _make(call, _and_show(changes, name, netns))
+    try:
+        done = _make(call, _and_show(changes, name, netns))
+    except CommandError as error:
+        from cni_ipvlan.plugin import explain
+
+        error.found += explain.in_container(error, call.tx, netns)  # before anything is undone
+        raise
     if done.is_assumed:
         return expected, [each.address for each in addressing.addresses]
     link = queries.links(done.stdout)[0]

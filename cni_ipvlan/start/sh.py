@@ -3,9 +3,8 @@
 Importing asyncio, logging, threading, re and others takes longer than the rest of a call.
 Only sh's foreground mode is used, always with ``_env``, and that needs none of them.
 
-sh starts a command with fork, which copies the page tables of a Python process;
-posix_spawn does not. So ``os.spawnve`` in sh calls ``spawn`` of the environment that
-sh was given.
+sh starts a command with fork, which copies the page tables of a Python process; posix_spawn does
+not. So ``os.spawnve`` in sh calls ``spawn`` of the environment that sh was given.
 """
 
 from __future__ import annotations

@@ -137,15 +137,6 @@ def test_undo_that_fails_is_a_leftover_and_stops_no_other(world: World) -> None:
     assert two == "undo two: Device or resource busy"
 
 
-def test_a_failure_that_cannot_be_examined_is_undone(world: World) -> None:
-    world.runner.fails("do two")
-    world.tx.examine = lambda _error: 1 // 0
-    with pytest.raises(ZeroDivisionError), world.tx:
-        world.change("one")
-        world.change("two")
-    assert world.runner.ran[2:] == ["undo two", "undo one"]
-
-
 def test_only_the_thing_itself_may_be_gone_already(world: World) -> None:
     world.runner.fails("undo a", ABSENT)
     with world.failing():
