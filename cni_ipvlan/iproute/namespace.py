@@ -107,15 +107,10 @@ def others() -> Iterator[Namespace]:
     """
     seen = {own()}
     for path in _candidates():
-        try:
-            if identity_of(path) in seen:
-                continue
-            netns = find(path)
-        except (OSError, NotANamespaceError):  # gone, not permitted, another file
-            continue
-        if netns.identity not in seen:
-            seen.add(netns.identity)
-            yield netns
+        with suppress(OSError, NotANamespaceError):  # gone, not permitted, another file
+            if identity_of(path) not in seen and (netns := find(path)).identity not in seen:
+                seen.add(netns.identity)
+                yield netns
 
 
 def _candidates() -> Iterator[str]:
