@@ -63,11 +63,8 @@ def configure(
         # Not taken down for it: DHCP could not release the address if this failed halfway.
         announced = commands.link_set(name, *commands.ANNOUNCE)
         changes.append(Command(announced, "announce its addresses"))
-    if addressing.has_ipv6:
-        _make(call, _and_show(changes, name, netns))
-        _wait_for_ipv6(call.tx, name, netns, addressing)
-        changes = []
     changes += [_neighbour(each, expected.mac, name) for each in addressing.neighbours]
+    # At once, before a router's advertisement makes the same default route.
     changes += [_route(route, name) for route in addressing.routes]
     try:
         done = _make(call, _and_show(changes, name, netns))
@@ -76,6 +73,9 @@ def configure(
 
         error.found += explain.in_container(error, call.tx, netns)  # before anything is undone
         raise
+    if addressing.has_ipv6:
+        _wait_for_ipv6(call.tx, name, netns, addressing)
+        done = _make(call, _and_show([], name, netns))
     if done.is_assumed:
         return expected, [each.address for each in addressing.addresses]
     link = queries.links(done.stdout)[0]

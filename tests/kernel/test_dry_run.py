@@ -247,7 +247,7 @@ def test_a_script_lets_the_plugin_allocate_and_uses_what_it_answers(scene: Scene
     assert 'ip netns exec container1 ip address add "$address" dev net1  # add' in dry.text
     assert "ip netns exec container1 ip route add $route dev net1  # add" in dry.text
     assert plan["assumptions"] == []
-    create, move, allocate, *_, route = plan["steps"]
+    create, move, allocate, *_, route, _ = plan["steps"]
     link = create["argv"][create["argv"].index("name") + 1]
     assert create["purpose"] == "create an ipvlan interface of eth0"
     assert (create["namespace"], create["undo"]) == (None, [["ip", "link", "delete", "dev", link]])

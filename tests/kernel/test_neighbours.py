@@ -7,6 +7,7 @@ from runtime import Conf, host_local, network, static
 from scene import Scene
 from wire import listening
 
+from cni_ipvlan.iproute import commands
 from cni_ipvlan.plugin import configure
 
 ADDRESSES = ["10.1.0.2/24", "10.2.0.2/24", "fd00:1::2/64"]
@@ -152,3 +153,13 @@ def test_detection_without_end_is_given_up(scene: Scene, monkeypatch: pytest.Mon
     added = scene.add(ipam=static(OF_IPV6))
     assert scene.one.addresses("net1") == [OF_IPV6]
     assert f"of {OF_IPV6} has not finished after 1 s; does the master" in added.stderr
+
+
+def test_a_router_that_advertises_itself_in_time_is_no_failure(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Have the kernel's route to that router made while detection is waited for."""
+    by_router = ("ip", "route", "append", "default", "via", "fe80::9", "dev", "net1")
+    monkeypatch.setattr(commands, "wait_for_ipv6", lambda *_: by_router)
+    added = scene.add(ipam=static(OF_IPV6, gateway="fd00:1::9", routes=[{"dst": "::/0"}]))
+    added.check()
