@@ -124,7 +124,7 @@ def in_known_version(request: Request) -> Request:
 def _report_kept(call: Call) -> None:
     """Warn of leases that host-local could not remove, as it succeeds all the same."""
     request, store = call.request, netconf.lease_directory(call.request.config)
-    if os.access(store, os.W_OK) or not os.path.isdir(store):
+    if not os.path.isdir(store) or os.access(store, os.W_OK):
         return
     from cni_ipvlan.plugin import host_local
 
