@@ -62,7 +62,8 @@ def check_permitted(plugin: str, path: tuple[str, ...]) -> None:
     It is another CniError if that can't be known.
     """
     if not plugin or "/" in plugin or "\0" in plugin or plugin in (".", ".."):
-        raise CniError(INVALID_CONFIGURATION, f"{plugin!r} is not the name of a CNI plugin")
+        text = f"{plugin!r} is not the name of a CNI plugin"
+        raise NotPermittedError(INVALID_CONFIGURATION, text)
     listed, why = _listed(), ""
     if listed is not None:
         why = "" if plugin in listed else "which is not an IPAM plugin that root has listed"

@@ -112,13 +112,13 @@ def test_delete_removes_the_link_and_reports_when_ipam_fails(scene: Scene) -> No
 
 
 def test_delete_removes_the_link_when_the_ipam_plugin_has_vanished(scene: Scene) -> None:
-    for ipam_type, code in (("nosuch", 108), ("../cni/static", 7)):
-        conf = {**scene.add().conf, "ipam": {"type": ipam_type}}
-        error = scene.runtime.delete(scene.one, conf).error()
-        assert (error["code"], ipam_type in error["msg"]) == (code, True)
-        assert scene.one.links().keys() == {"lo"}
+    conf = {**scene.add().conf, "ipam": {"type": "nosuch"}}
+    error = scene.runtime.delete(scene.one, conf).error()
+    assert (error["code"], "nosuch" in error["msg"]) == (108, True)
+    assert scene.one.links().keys() == {"lo"}
     odd = host_local("10.1.0.0/24", dataDir="/run/\ud800")  # half of a character
-    absent: list[Any] = [None, {}, [], "static", {"type": None}, {"type": 5}, odd]
+    types: list[Any] = [{"type": each} for each in (None, 5, "../static")]
+    absent = [None, {}, [], "static", *types, odd]
     for given in sample(absent, 3):
         scene.add().delete(ipam=given)
         assert records() == []
