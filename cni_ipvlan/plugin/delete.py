@@ -113,7 +113,7 @@ def _remove_from(
         return any(_is_about(record, link, netns) for record in records)
 
     with call.node.runner.holding(netns):
-        shown = tx.run(staying(links.listing(netns)))
+        shown = links.ask(tx, staying(links.listing(netns)), names[0])
         claimed, others = links.sort(attachment, shown, names, expected=names[0])
         own = [
             link

@@ -138,11 +138,12 @@ def find(tx: Transaction, record: Record) -> tuple[Namespace, Link] | None:
     netns = netns_of(record)
     if netns is None:
         return None
-    present = listed(tx, netns)
-    if present is None:
-        return netns, _as_recorded(record)
     # A half-made one has its label as soon as it has its name.
     names = (record.ifname if record.is_complete else temporary_name(record.attachment.key),)
+    shown = ask(tx, listing(netns), names[0])
+    if shown.is_assumed:
+        return netns, _as_recorded(record)
+    present = queries.links(shown.stdout)
     found = (link for link in present if _is_of(link, record.attachment, names))
     return next(((netns, link) for link in found), None)
 
@@ -211,9 +212,22 @@ def is_there(tx: Transaction, record: Record) -> bool:
     return is_on_host or find(tx, record) is not None
 
 
-def listing(netns: Namespace | None) -> Command:
-    """Return the query for the ipvlan links in a namespace."""
-    return Command(commands.link_show(kind="ipvlan"), netns=netns, accept=commands.ABSENT)
+def ask(tx: Transaction, query: Command, name: str) -> Completed:
+    """Return the answer to a query for a container's ipvlan links.
+
+    If it is too long, since the container's owner has made thousands, ask for the one of a name.
+    """
+    try:
+        return tx.run(query)
+    except CommandError as error:
+        if not error.completed.killed_because:
+            raise
+    return tx.run(listing(query.netns, name))
+
+
+def listing(netns: Namespace | None, name: str | None = None) -> Command:
+    """Return the query for the ipvlan links in a namespace, or the one of a name."""
+    return Command(commands.link_show(name, "ipvlan"), netns=netns, accept=commands.ABSENT)
 
 
 def listed(tx: Transaction, netns: Namespace | None) -> list[Link] | None:

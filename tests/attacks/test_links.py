@@ -19,8 +19,10 @@ from attacker import (
 from doubles import FakeIpam, Steps
 from executable import Executable
 from lab import MEMORY, Space, records, run, wait_until
-from runtime import Answer, call_environment, network, static, stdin_of
+from runtime import Answer, Conf, call_environment, network, static, stdin_of
 from scene import Added, Scene
+
+from cni_ipvlan.iproute import running
 
 OTHERS = 6  # namespaces
 LINKS = 6000  # of one container, whose owner can make more
@@ -230,6 +232,19 @@ def test_a_container_with_thousands_of_links_is_read_as_fast_as_another(scene: S
     lines = "".join(f"link add link own name i{each} type ipvlan\n" for each in range(LINKS))
     scene.one.run("ip", "-batch", "-", stdin=f"link add name own type dummy\n{lines}")
     wait_until(lambda: seconds_of_add(scene) < 1.5 * before)  # other work may slow down one
+
+
+@pytest.mark.parametrize("option", [{}, {"vlan": 8}])
+def test_more_links_than_are_read_keep_no_container_from_being_deleted(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, option: Conf
+) -> None:
+    before, added = scene.host.links(), scene.add(**option)
+    lines = "".join(f"link add link own name i{each} type ipvlan\n" for each in range(50))
+    scene.one.run("ip", "-batch", "-", stdin=f"link add name own type dummy\n{lines}")
+    monkeypatch.setattr(running, "_MOST_STDOUT", 16 << 10)
+    added.delete()
+    assert "net1" not in scene.one.links()
+    assert (scene.host.links(), records()) == (before, [])
 
 
 def seconds_of_add(scene: Scene) -> float:
