@@ -49,7 +49,7 @@ def detach(call: Call) -> None:
 
 def _release(call: Call) -> Callable[[], None]:
     """Let the IPAM plugin release the addresses; return a function that waits for its end."""
-    records = features.records_of(call.registry, call.attachment)
+    records = features.readable(call.registry.records_of, call.attachment)
     features.release(call, call.attachment, records, below=False, by_option=True)
     name = ipam.to_release(call)
     if not name:
@@ -66,7 +66,7 @@ def _remove_links(call: Call) -> None:
     was_on_host = links.delete_temporary(tx, attachment)
     container = _container(call.request)
     identity = container.identity if container else None
-    records = features.records_of(registry, attachment)
+    records = features.readable(registry.records_of, attachment)
     temporary = links.temporary_name(attachment.key)
     deleted = []
     if container is not None:
@@ -112,6 +112,9 @@ def _remove_from(
     def is_recorded(link: Link) -> bool:
         return any(_is_about(record, link, netns) for record in records)
 
+    def labelled(link: Link) -> list[Record]:
+        return features.readable(links.recorded, registry, link, netns)
+
     with call.node.runner.holding(netns):
         shown = links.ask(tx, staying(links.listing(netns)), names[0])
         claimed, others = links.sort(attachment, shown, names, expected=names[0])
@@ -119,7 +122,7 @@ def _remove_from(
             link
             for link in others
             if is_recorded(link)
-            and not any(_is_about(each, link, netns) for each in _labelled(registry, link, netns))
+            and not any(_is_about(each, link, netns) for each in labelled(link))
         ]
         own += [
             link for link in claimed if is_recorded(link) or not _is_anothers(registry, link, netns)
@@ -127,17 +130,14 @@ def _remove_from(
         deleted = links.delete(tx, own, netns)
     for link in others:
         if link.name == attachment.ifname and link not in own:
-            whose = _described(registry, link, netns)
+            whose = next((each.describe() for each in labelled(link)), repr(link.alias))
             call.warn(f"{link.name} is kept, since it belongs to another attachment: {whose}")
     return deleted
 
 
 def _is_anothers(registry: Registry, link: Link, netns: Namespace) -> bool:
     """Whether root has recorded an interface of a container, which is not the attachment's."""
-    try:
-        records = registry.records_about(netns.identity, link.ifindex)
-    except OSError:  # as in features.records_of()
-        return False
+    records = features.readable(registry.records_about, netns.identity, link.ifindex)
     return any(_is_about(record, link, netns) for record in records)
 
 
@@ -153,18 +153,6 @@ def _is_about(record: Record, link: Link, netns: Namespace) -> bool:
     return bool(link.parent) if inode == netns.identity[1] else index == link.parent_index
 
 
-def _labelled(registry: Registry, link: Link, container: Namespace) -> list[Record]:
-    try:
-        return links.recorded(registry, link, container)
-    except OSError:  # as in features.records_of()
-        return []
-
-
-def _described(registry: Registry, link: Link, container: Namespace) -> str:
-    records = _labelled(registry, link, container)
-    return records[0].describe() if records else repr(link.alias)
-
-
 def _report_elsewhere(call: Call) -> None:
     """Warn about an interface that was moved out of its container."""
     from cni_ipvlan.plugin import inventory
@@ -178,11 +166,10 @@ def _container(request: Request) -> Namespace | None:
     if not request.netns:
         return None
     try:
-        found = namespace.find(request.netns)
+        return namespace.find(request.netns)
     except (ValueError, namespace.NotANamespaceError):
         return None
     except OSError as error:
         if error.errno in _LEADS_NOWHERE:
             return None
         raise
-    return found

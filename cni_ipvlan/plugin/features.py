@@ -11,7 +11,6 @@ from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.plugin.node import Call
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.state.attachment import AttachmentId, Record
-from cni_ipvlan.state.registry import Registry
 
 if TYPE_CHECKING:
     from cni_ipvlan.plugin.shared import Feature
@@ -85,7 +84,7 @@ def release(
         try:
             if own or (by_option and call.request.config.get(each.option)):
                 each.load().release(call, attachment, own)
-        except OSError as error:  # as in records_of()
+        except OSError as error:  # as in readable()
             call.warn(f"cannot remove what {each.option} has on the host: {error}")
 
 
@@ -99,9 +98,9 @@ def release_others(call: Call, valid: Collection[AttachmentId]) -> None:
                 release(call, attachment, call.registry.records_of(attachment), below=False)
 
 
-def records_of(registry: Registry, attachment: AttachmentId) -> list[Record]:
-    """Return the records of an attachment: none if they can't be read."""
+def readable(read: Callable[..., list[Record]], *about: object) -> list[Record]:
+    """Return the records that are read about something: none if they can't be read."""
     try:
-        return registry.records_of(attachment)
+        return read(*about)
     except OSError:  # an unusable /run must not keep a pod from being deleted
         return []

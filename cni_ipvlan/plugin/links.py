@@ -170,13 +170,11 @@ def read(tx: Transaction, record: Record) -> tuple[Namespace, Link] | None:
     return next(((netns, each) for each in found if _is_of(each, record.attachment, names)), None)
 
 
-def delete_recorded(tx: Transaction, record: Record) -> list[Link]:
-    """Delete the link that a record is about, if it is there; return it."""
+def delete_recorded(tx: Transaction, record: Record) -> None:
+    """Delete the link that a record is about, if it is there."""
     found = find(tx, record)
-    if found is None:
-        return []
-    netns, link = found
-    return delete(tx, (link,), netns)
+    if found is not None:
+        delete(tx, found[1:], found[0])
 
 
 def left_behind(tx: Transaction, network: str) -> list[Link]:
