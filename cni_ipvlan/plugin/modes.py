@@ -3,9 +3,9 @@
 The mode belongs to the master. A new interface in another mode changes the mode of
 all others, without an error or an event (ipvlan_link_new() and
 ipvlan_set_port_mode() in drivers/net/ipvlan/ipvlan_main.c), and those in containers
-can't be seen from the host. Their owners can hide them, and forge others, but only the
-host's root can change the mode (CAP_NET_ADMIN over the master's namespace). So what decides,
-is the first of these that there is:
+can't be seen from the host. Their owners can hide them, and forge others, but change the mode
+only with CAP_NET_ADMIN in the user namespace of the master's. So what decides, is the first of
+these that there is:
 
 1. the record of an interface that a call is about to create;
 2. a recorded interface, which is asked for by its name in its container. Since the
