@@ -75,7 +75,7 @@ def configure(
         raise
     if addressing.has_ipv6:
         _wait_for_ipv6(call.tx, name, netns, addressing)
-        done = _make(call, _and_show([], name, netns))
+        done = call.tx.run(*_and_show([], name, netns))
     if done.is_assumed:
         return expected, [each.address for each in addressing.addresses]
     link = queries.links(done.stdout)[0]
