@@ -114,9 +114,8 @@ def _read() -> bytes | None:
         why = f"it has more than {_MOST_STDIN} bytes"
     if not why:
         return bytes(stdin)
-    from cni_ipvlan.cni import strict_json
+    from cni_ipvlan.cni import LATEST_VERSION, strict_json
     from cni_ipvlan.cni.errors import IO_FAILURE, CniError
-    from cni_ipvlan.cni.version import LATEST_VERSION
 
     failure = CniError(IO_FAILURE, f"cannot read standard input: {why}")
     _print(strict_json.encode(failure.document(LATEST_VERSION)))

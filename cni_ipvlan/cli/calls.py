@@ -17,11 +17,16 @@ from cni_ipvlan.cli import attachments, configs, options, output, validate
 from cni_ipvlan.cli.dry_run import predict, script
 from cni_ipvlan.cli.options import FILE, option
 from cni_ipvlan.cli.reading import DUPLICATE, json_path
-from cni_ipvlan.cni import protocol, strict_json
+from cni_ipvlan.cni import (
+    LATEST_VERSION,
+    SUPPORTED_VERSIONS,
+    VERSION_WHEN_ABSENT,
+    protocol,
+    strict_json,
+)
 from cni_ipvlan.cni import result as results
 from cni_ipvlan.cni.errors import NOT_AVAILABLE, UNKNOWN_CONTAINER, CniError, Failures
 from cni_ipvlan.cni.request import introduced_in, is_known, parse, read
-from cni_ipvlan.cni.version import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute.dry_run import DryRun, Plan
 from cni_ipvlan.iproute.interrupts import Interrupts

@@ -19,10 +19,9 @@ from typing import Any, BinaryIO, NamedTuple
 
 from cni_ipvlan.cli import reading
 from cni_ipvlan.cli.reading import JSON_SUFFIXES, ConfigError, Document, Path
-from cni_ipvlan.cni import request
+from cni_ipvlan.cni import VERSION_WHEN_ABSENT, request
 from cni_ipvlan.cni.delegate import INTERFACE_PLUGINS
 from cni_ipvlan.cni.strict_json import shown
-from cni_ipvlan.cni.version import VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
 
 __all__ = ["JSON_SUFFIXES", "ConfigError"]  # for those who read configurations

@@ -20,8 +20,7 @@ from cni_ipvlan.cli.dry_run.answer import ipam_answer
 from cni_ipvlan.cli.options import is_json_wanted, json_option
 from cni_ipvlan.cli.show.command import show
 from cni_ipvlan.cli.validate.command import validate
-from cni_ipvlan.cni import errors
-from cni_ipvlan.cni.version import SUPPORTED_VERSIONS
+from cni_ipvlan.cni import SUPPORTED_VERSIONS, errors
 from cni_ipvlan.iproute import IprouteError
 from cni_ipvlan.iproute.namespace import NotANamespaceError
 from cni_ipvlan.plugin.codes import INTERRUPTED

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from cni_ipvlan.cni import strict_json
+from cni_ipvlan.cni import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT, strict_json
 from cni_ipvlan.cni.errors import (
     DECODING_FAILURE,
     INCOMPATIBLE_VERSION,
@@ -15,7 +15,6 @@ from cni_ipvlan.cni.errors import (
     shortened,
 )
 from cni_ipvlan.cni.strict_json import shown
-from cni_ipvlan.cni.version import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:

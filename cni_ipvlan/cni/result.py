@@ -7,9 +7,9 @@ from contextlib import suppress
 from functools import partial
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface, ip_network
 
+from cni_ipvlan.cni import SUPPORTED_VERSIONS
 from cni_ipvlan.cni.errors import DECODING_FAILURE, INCOMPATIBLE_VERSION, CniError
 from cni_ipvlan.cni.strict_json import shown
-from cni_ipvlan.cni.version import SUPPORTED_VERSIONS
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:

@@ -1,11 +1,8 @@
-"""The supported versions of the CNI specification, and the verb that tells them."""
+"""The verb VERSION."""
 
 from __future__ import annotations
 
-SUPPORTED_VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
-LATEST_VERSION = SUPPORTED_VERSIONS[-1]
-# A configuration without cniVersion predates the key (SPEC.md 0.2.0 introduced it).
-VERSION_WHEN_ABSENT = SUPPORTED_VERSIONS[0]
+from cni_ipvlan.cni import LATEST_VERSION, SUPPORTED_VERSIONS
 
 
 def answer(stdin: bytes) -> bytes:

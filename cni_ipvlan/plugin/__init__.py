@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cni_ipvlan.cni.version import SUPPORTED_VERSIONS
+from cni_ipvlan.cni import SUPPORTED_VERSIONS
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:

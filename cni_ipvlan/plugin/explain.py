@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from ipaddress import ip_address, ip_interface
 
-from cni_ipvlan.cni import delegate, errors
+from cni_ipvlan.cni import SUPPORTED_VERSIONS, delegate, errors
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.request import Request
-from cni_ipvlan.cni.version import SUPPORTED_VERSIONS
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import IprouteError, commands, machine, queries, tc
 from cni_ipvlan.iproute.commands import Argv, Command

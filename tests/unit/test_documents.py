@@ -10,8 +10,7 @@ from urllib.parse import urlsplit
 import documents
 import pytest
 
-from cni_ipvlan.cni import errors
-from cni_ipvlan.cni.version import SUPPORTED_VERSIONS
+from cni_ipvlan.cni import SUPPORTED_VERSIONS, errors
 from cni_ipvlan.config import netconf
 from cni_ipvlan.plugin import codes
 

@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 from runtime import call_environment
 
-from cni_ipvlan.cni import errors, protocol, version
+from cni_ipvlan.cni import SUPPORTED_VERSIONS, errors, protocol, version
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.request import Request, read
 from cni_ipvlan.cni.result import Address, Interface, Result
-from cni_ipvlan.cni.version import SUPPORTED_VERSIONS
 
 RESULT = Result((Interface("net1"),), (Address("10.0.0.2/24", interface=0),))
 

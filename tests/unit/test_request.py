@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 from runtime import call_environment
 
-from cni_ipvlan.cni import errors, request
+from cni_ipvlan.cni import SUPPORTED_VERSIONS, errors, request
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.request import interface_name_fault, pod
-from cni_ipvlan.cni.version import SUPPORTED_VERSIONS
 
 VERBS = ("ADD", "DEL", "CHECK", "STATUS", "GC")
 NEEDED = {

@@ -4,10 +4,9 @@ from typing import Any
 
 import pytest
 
-from cni_ipvlan.cni import errors
+from cni_ipvlan.cni import SUPPORTED_VERSIONS, errors
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.result import Address, Interface, Result, Route, parse, render
-from cni_ipvlan.cni.version import SUPPORTED_VERSIONS
 
 BY_FAMILY = ("0.1.0", "0.2.0")
 WITH_FAMILY = ("0.3.0", "0.3.1", "0.4.0")

@@ -13,9 +13,8 @@ import click
 
 from cni_ipvlan.cli import configs, output
 from cni_ipvlan.cli.options import command, json_option, option
-from cni_ipvlan.cni import delegate
+from cni_ipvlan.cni import SUPPORTED_VERSIONS, delegate
 from cni_ipvlan.cni.result import Address, Result, Route
-from cni_ipvlan.cni.version import SUPPORTED_VERSIONS
 from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands
 from cni_ipvlan.iproute.dry_run import DryRun, Plan

@@ -10,9 +10,9 @@ from cni_ipvlan.cli import reading
 from cni_ipvlan.cli.configs import NetworkConfig
 from cni_ipvlan.cli.validate.conflicts import Begin, Masters
 from cni_ipvlan.cli.validate.ipam import in_ipam, misspelt, nameservers
+from cni_ipvlan.cni import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.result import parse as parse_result
-from cni_ipvlan.cni.version import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
 from cni_ipvlan.config import netconf
 from cni_ipvlan.config.netconf import Problem
 from cni_ipvlan.plugin.master import LEAST_MTU

@@ -14,7 +14,7 @@ from runtime import network, static
 from cni_ipvlan.cli import configs
 from cni_ipvlan.cli import validate as problems
 from cni_ipvlan.cli.reading import json_path
-from cni_ipvlan.cni.version import SUPPORTED_VERSIONS
+from cni_ipvlan.cni import SUPPORTED_VERSIONS
 
 STATIC = static("10.1.0.2/24", gateway="10.1.0.1", routes=DEFAULT)
 CONF = network(ipam=STATIC)
