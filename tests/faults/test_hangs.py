@@ -22,7 +22,7 @@ trap 'touch {directory}/told' TERM
 {work}
 echo $$ >{directory}/new
 mv {directory}/new {directory}/hung
-while true; do sleep 60; done
+while true; do sleep 60 & wait; done
 """
 
 
