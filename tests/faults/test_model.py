@@ -1,11 +1,12 @@
 """Lives of a node, made up step by step: in whichever order things happen, the promises hold.
 
-Hypothesis draws the steps: calls of every verb about two masters, six networks, three containers;
-calls that are killed; namespaces that end, and begin anew with their old name and inode; interfaces
-renamed, moved, changed, deleted and made by hand. tests/support/model.py has what a careful runtime
-knows, with which tests/support/life.py compares the kernel and host-local after each step. A step
-that is not possible does nothing: what is drawn must not depend on the kernel. The seed of the run
-says which lives these are; with MODEL_MINUTES they are others, for so many minutes.
+Hypothesis draws the steps: calls of every verb about two masters, ten networks, three containers;
+calls that are killed; namespaces that end, and begin anew with their old name and inode; masters
+that go and come back; restarts of the node; interfaces renamed, moved, changed, deleted and made by
+hand. tests/support/model.py has what a careful runtime knows, with which tests/support/life.py
+compares the kernel and host-local after each step. A step that is not possible does nothing: what
+is drawn must not depend on the kernel. The seed of the run says which lives these are; with
+MODEL_MINUTES they are others, for so many minutes.
 """
 
 import os
@@ -22,7 +23,7 @@ from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from lab import RENAMES_WHAT_IS_UP
-from life import PLACES, Life
+from life import MASTERS, PLACES, Life
 from model import HOST, Slave, Where
 from pools import CONTAINER_IDS, IFNAMES, NETWORKS, Key
 
@@ -42,6 +43,7 @@ EVENTS = {"added", "checked", "deleted"}
 EVENTS_OF_MINUTES = EVENTS | {
     *("check failed", "collected", "deleted again", "ADD killed", "DEL killed", "GC killed"),
     *("inodes used again", "changed by hand", "made by hand", "moved by hand"),
+    *("masters lost", "rebooted"),
 }
 
 
@@ -163,8 +165,12 @@ class Lives(RuleBasedStateMachine):
             if is_possible and self.can_be_called(where, name, place):
                 self.life.move(where, place, name)
 
+    @rule(masters=st.sampled_from([*zip(MASTERS), ()]))
+    def lose(self, masters: tuple[str, ...]) -> None:
+        self.life.lose(masters)
+
     @rule(
-        master=st.sampled_from(["eth0", "eth1"]),
+        master=st.sampled_from([*MASTERS]),
         mode=st.sampled_from(["l2", "l3", "l3s"]),
         flag=st.sampled_from(["bridge", "private", "vepa"]),
         place=places,

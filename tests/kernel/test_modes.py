@@ -222,19 +222,6 @@ def test_a_record_of_a_container_does_not_refuse_itself(scene: Scene, change: st
     assert records() == []
 
 
-def test_a_namespace_whose_inode_is_used_again_refuses_nothing(scene: Scene) -> None:
-    identities = set()
-    for number in range(4):
-        space = scene.node.namespace("web")
-        identities.add(Path(space.path).stat().st_ino)
-        mode = "l2" if number % 2 else "l3"
-        scene.add(at=space, mode=mode, CNI_CONTAINERID=f"k{number}")
-        assert space.ipvlan("net1")["mode"] == mode
-        scene.node.remove(space)
-    if len(identities) == 4:
-        pytest.skip("the kernel used no inode again")
-
-
 def test_an_interface_that_cannot_be_found_has_the_mode_that_root_recorded(scene: Scene) -> None:
     """It is in a namespace that only a socket keeps."""
     scene.add()

@@ -1,8 +1,9 @@
 """A node whose every step is compared with what a careful runtime expects."""
 
+import shutil
 import time
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from pools import NETWORKS, Key, Network, install_taught
 from runtime import Answer, Conf, call_environment, stdin_of
 
 PLACES = ("pod0", "pod1", "pod2")
+MASTERS = {"eth0": "10.7.0.1/24", "eth1": "10.8.0.1/24"}  # and what address the host has there
 _TRIES = 20  # to get an inode again
 
 
@@ -27,9 +29,7 @@ class Life:
         self._path = install_taught(directory)
         self._stack = ExitStack()
         self._node = self._stack.enter_context(lab.node())
-        self._node.two_masters()
-        links = self._node.host.links()
-        self._masters = {links[name]["ifindex"]: name for name in ("eth0", "eth1")}
+        self._make(MASTERS)
         self._inodes: dict[str, int] = {}
         self._hands = 0
         self.ledger = Ledger(self._look())
@@ -63,7 +63,7 @@ class Life:
             assert not obstacles, (key, answer)
             self._told["added"] += 1
             self._added(key, place, answer.result(), before)
-        self._assert_leases_have_owners()
+        self._assert_all_has_owners()
 
     def delete(self, key: Key) -> None:
         """Delete it wherever its calls have been."""
@@ -85,7 +85,7 @@ class Life:
         self._settle(key)
         self.ledger.living.pop(key, None)
         self.ledger.unsure.add(key)
-        self._assert_leases_have_owners()
+        self._assert_all_has_owners()
 
     def check(self, key: Key) -> None:
         attachment = self.ledger.living[key]
@@ -115,7 +115,7 @@ class Life:
             self._told["collected"] += 1
             self._told["collected of a namespace that is gone"] += len(gone)
             assert {*self.ledger.view.leases.values()}.isdisjoint(gone)
-        self._assert_leases_have_owners()
+        self._assert_all_has_owners()
 
     def _collect(
         self, network: Network, valid: Collection[Key], death: DiesAt | None
@@ -166,18 +166,26 @@ class Life:
         assert slave == Slave(*about, is_up=True, addresses=addresses)
         leased = {each.partition("/")[0] for each in addresses if network.has_pool}
         assert self.ledger.view.leased_by(key) == leased
+        assert self.ledger.view.routed_to(key) == (
+            leased if "hostAccess" in network.conf else set()
+        )
         self.ledger.added(key, where, result)
 
     def _deleted(self, key: Key) -> None:
         left = self.ledger.owned(key)
         assert left.keys() <= self.ledger.moved, (key, left)
-        assert not self.ledger.view.leased_by(key), key
+        assert not self.ledger.view.leased_by(key) | self.ledger.view.routed_to(key), key
         self.ledger.deleted(key)
-        self._assert_leases_have_owners()
+        self._assert_all_has_owners()
 
-    def _assert_leases_have_owners(self) -> None:
-        known = {*self.ledger.living, *self.ledger.unsure}
-        assert {*self.ledger.view.leases.values()} <= known
+    def _assert_all_has_owners(self) -> None:
+        view, known = self.ledger.view, {*self.ledger.living, *self.ledger.unsure}
+        assert {owner for _, owner in view.claims} <= known
+        networks = [NETWORKS[key.network] for key in known]
+        with_host = {network.master for network in networks if "hostAccess" in network.conf}
+        for name, link in view.shared.items():
+            is_used = link.master in with_host if link else view.on(name)
+            assert is_used or name in {each.master for each in networks}, (name, known)
 
     # What happens to namespaces, and what is done by hand.
 
@@ -225,6 +233,18 @@ class Life:
         self.ledger.changed_by_hand(self._look())
         self.ledger.made(None)
 
+    def lose(self, masters: Collection[str]) -> None:
+        """Have masters go, and come back; without any, the node starts anew."""
+        self._told["masters lost" if masters else "rebooted"] += 1
+        if not masters:
+            for place in sorted(self.ledger.present):
+                self.end(place)
+            shutil.rmtree(lab.MEMORY, ignore_errors=True)
+        for name in masters or MASTERS:
+            self._node.host.ip(f"link delete dev {name}")
+        self._make(masters or MASTERS)
+        self.ledger.changed_by_hand(self._look())
+
     def end_well(self) -> None:
         """When every attachment is deleted, nothing is left."""
         for key in sorted(self.ledger.places):
@@ -233,20 +253,26 @@ class Life:
         assert not left
         assert self.ledger.view.leases == {}
         assert not [name for name in self._node.host.links() if name.startswith("iv")]
+        assert all(self.ledger.view.on(name) for name in self.ledger.view.shared)
         # A mode stays noted, beside the locks, while a master carries what was moved away.
         kept = [path.name for path in lab.records() if path.is_file() and path != lab.LOCKS]
         assert not [name for name in kept if not name.startswith("mode")]
         for slave in self.ledger.view.slaves.values():
             lab.Space(str(NAMED / slave.place)).ip(f"link delete dev {slave.name}")
         self.ledger.changed_by_hand(self._look())
-        network = next(each for each in NETWORKS.values() if each.has_gc)
+        network = next(each for each in NETWORKS.values() if each.has_gc and "vlan" in each.conf)
         lab.wait_until(lambda: self._is_empty_after_gc(network))
 
     def _is_empty_after_gc(self, network: Network) -> bool:
         answer = self._collect(network, [], None)
         assert answer is not None
         answer.succeeds()
-        return lab.records() == []
+        return lab.records() == [] and not self.ledger.view.shared
+
+    def _make(self, masters: Iterable[str]) -> None:
+        for name in masters:
+            self._node.master(name)
+            self._node.host.ip(f"address add {MASTERS[name]} dev {name}")
 
     def _look(self) -> View:
-        return look(self._masters)
+        return look(self._node.host)

@@ -7,15 +7,21 @@ the attachments that it is about: everything else is somebody else's.
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from itertools import product
 from typing import Any, NamedTuple
 
-from lab import NAMED, leases, run
-from pools import ROOM, Key, Network
+from lab import NAMED, Space, leases, run
+from pools import CONTAINER_IDS, IFNAMES, NETWORKS, ROOM, Key, Network
+
+from cni_ipvlan.state.attachment import AttachmentId
 
 HOST = "host"  # the name of the host's namespace
 # In one go, since it is asked after every step.
 _IN_EACH = ("ip", "-all", "netns", "exec")
 _SLAVES = ("ip", "-N", "-j", "-d", "address", "show", "type", "ipvlan")
+_OWNERS_OF_ROUTES = {
+    AttachmentId(*each).number: Key(*each) for each in product(NETWORKS, CONTAINER_IDS, IFNAMES)
+}
 Where = tuple[int, int]  # the inode of a namespace, and an index there
 
 
@@ -31,17 +37,31 @@ class Slave(NamedTuple):
 
 
 class View(NamedTuple):
-    """All ipvlan interfaces; and who has which lease, by network and address."""
+    """All ipvlan interfaces of attachments, or made by hand; and what the host has for them.
+
+    That is who has which lease, by network and address, and which route, by address; and by name,
+    what they share: the host's own interfaces, and VLANs.
+    """
 
     slaves: dict[Where, Slave]
     leases: dict[tuple[str, str], Key]
+    routes: dict[str, Key]
+    shared: dict[str, Slave | None]
 
     def is_part_of(self, other: "View") -> bool:
-        mine = self.slaves.items() | self.leases.items()
-        return mine <= other.slaves.items() | other.leases.items()
+        are_there = self.slaves.items() <= other.slaves.items() and self.claims <= other.claims
+        return are_there and self.shared.items() <= other.shared.items()
+
+    @property
+    def claims(self) -> set[tuple[object, Key]]:
+        return {*self.leases.items(), *self.routes.items()}
 
     def on(self, master: str) -> list[Slave]:
         return [slave for slave in self.slaves.values() if slave.master == master]
+
+    def modes_on(self, master: str) -> set[tuple[str, str]]:
+        links = (*self.slaves.values(), *self.shared.values())
+        return {link.mode for link in links if link and link.master == master}
 
     def names_in(self, place: str) -> set[str]:
         return {slave.name for slave in self.slaves.values() if slave.place == place}
@@ -49,21 +69,32 @@ class View(NamedTuple):
     def leased_by(self, key: Key) -> set[str]:
         return {address for (_, address), owner in self.leases.items() if owner == key}
 
+    def routed_to(self, key: Key) -> set[str]:
+        return {address for address, owner in self.routes.items() if owner == key}
+
     def leased_in(self, network: str) -> set[str]:
         return {address for name, address in self.leases if name == network}
 
 
-def look(masters: Mapping[int, str]) -> View:
-    """Return what there is; ``masters`` are the names of the host's, by their index."""
+def look(host: Space) -> View:
+    """Return what there is."""
+    masters = {link["ifindex"]: name for name, link in host.links().items()}
     slaves = {}
+    shared: dict[str, Slave | None] = {name: None for name in masters.values() if "." in name}
     for part in run(*_IN_EACH, *_SLAVES).split("netns: ")[1:]:
         place, _, text = part.partition("\n")
         inode = (NAMED / place).stat().st_ino
         for link in filter(None, json.loads(text.strip() or "[]")):
-            slaves[inode, link["ifindex"]] = _slave(place, link, masters)
+            slave = _slave(place, link, masters)
+            if slave.name.startswith("ipvhost"):
+                shared[slave.name] = slave
+            else:
+                slaves[inode, link["ifindex"]] = slave
     given = [(path.parent.name, path) for path in leases()]
     owners = {(net, path.name): Key(net, *path.read_text().split()) for net, path in given}
-    return View(slaves, owners)
+    routes = [each for each in host.routes() if each["dev"] in shared]
+    of_routes = {each["dst"]: _OWNERS_OF_ROUTES[each["metric"]] for each in routes}
+    return View(slaves, owners, of_routes, shared)
 
 
 def _slave(place: str, link: dict[str, Any], masters: Mapping[int, str]) -> Slave:
@@ -136,7 +167,7 @@ class Ledger:
             "no such namespace": place not in self.present,
             "it lives": key in self.living and (self.owned(key) or view.leased_by(key)),
             "its name is taken": key.ifname in view.names_in(place),
-            "another mode": any(slave.mode != network.mode for slave in carried),
+            "another mode": view.modes_on(network.master) - {network.mode},
             "no address left": network.has_pool and len(view.leased_in(network.name)) >= ROOM,
             "its address is taken": any(static in slave.addresses for slave in carried),
         }
@@ -167,11 +198,8 @@ class Ledger:
                 assert now.mode == slave.mode, f"the mode was changed: {slave}, now {now}"
             if owner is None or not is_about(owner):
                 assert now == slave, f"{slave} of {owner} became {now}"
-        for lease, owner in before.leases.items():
-            if not is_about(owner):
-                assert view.leases.get(lease) == owner, f"{owner} has lost {lease}"
-        for lease in view.leases.keys() - before.leases.keys():
-            assert is_about(view.leases[lease]), f"{view.leases[lease]} got {lease}"
+        for what, owner in before.claims ^ view.claims:
+            assert is_about(owner), f"{owner} got or lost {what}"
         self._drop_owners()
 
     def made(self, owner: Key | None) -> list[Where]:

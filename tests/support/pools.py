@@ -55,7 +55,7 @@ class Network(NamedTuple):
 
     @property
     def master(self) -> str:
-        return str(self.conf["master"])
+        return f"{self.conf['master']}.{self.conf.get('vlan', '')}".rstrip(".")
 
     @property
     def mode(self) -> tuple[str, str]:
@@ -103,6 +103,10 @@ NETWORKS = {
         _made_up("chained", "eth0", "l2", 4, cniVersion="1.1.0", ipam=None),
         _made_up("d", "eth1", "l3s", 5, cniVersion="1.1.0"),
         _made_up("e", "eth1", "l2", 6, flag="private"),
+        _made_up("f", "eth0", "l2", 7, cniVersion="1.1.0", hostAccess=True),
+        _made_up("g", "eth1", "l3s", 8, hostAccess=True),
+        _made_up("h", "eth0", "l3", 9, cniVersion="1.1.0", vlan=100),
+        _made_up("i", "eth0", "l2", 10, vlan=100),
     )
 }
 
