@@ -113,10 +113,11 @@ class Record(NamedTuple):
     def disproves(self, other: Record) -> bool:
         """Whether another record can't be true beside this one, of an ADD that has done its work.
 
-        It is about the same attachment elsewhere, or says that the interface is another's.
+        It is about the same attachment elsewhere, or says that the interface is another's: unless
+        that has routes of the host still, by which GC finds them.
         """
         place, others = ((each.netns_identity, each.ifname) for each in (self, other))
-        return other.attachment == self.attachment or others == place
+        return other.attachment == self.attachment or (others == place and not other.host_routes)
 
     def describe(self) -> str:
         """Return a phrase that names the interface and its place."""

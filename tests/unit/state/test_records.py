@@ -106,8 +106,9 @@ def test_complete_record_removes_what_it_disproves(written: Registry, directory:
     elsewhere = RECORD._replace(netns_identity=(4, 5))
     same_place = RECORD._replace(network="another", container_id="former")
     other_interface = same_place._replace(ifname="net7")
+    has_routes = same_place._replace(container_id="routed", host_routes=("10.1.0.9",))
     for master in (MASTER, (MASTER[0], 33)):
-        for record in (elsewhere, same_place, other_interface):
+        for record in (elsewhere, same_place, other_interface, has_routes):
             write(written, record._replace(master=master))
     (directory / f"on-{MASTER[0]}.{MASTER[1]}" / ATTACHMENT.key).write_text("of an older version")
 
@@ -115,7 +116,7 @@ def test_complete_record_removes_what_it_disproves(written: Registry, directory:
 
     left = [record._replace(master=MASTER) for record in written.all_records()]
     assert RECORD._replace(is_complete=True) in left
-    assert left.count(other_interface) == 2
+    assert left.count(other_interface) == left.count(has_routes) == 2
     assert OTHER_RECORD in left
     assert not {elsewhere, same_place} & set(left)
     note = written.note(MASTER)
