@@ -26,6 +26,7 @@ from cni_ipvlan.state import locks
 pytestmark = [pytest.mark.timeout(0)] if sampling.is_long() else []
 ROUNDS = int(os.environ.get("RACES", "1"))
 STRIDE = 54
+NEVER = -1  # the other was not called: an ADD may read output less often than the recorded one
 CONF = network(cniVersion="1.0.0", ipam=host_local("10.1.0.0/24", routes=[{"dst": "0.0.0.0/0"}]))
 
 
@@ -67,7 +68,7 @@ def add_with(
 class Other:
     def __init__(self, verb: str, container: Space, conf: Conf = CONF, **others: str) -> None:
         self._words = words(verb, container, conf, **others)
-        self.status, self.code = -1, -1  # it has not been called
+        self.status, self.code = NEVER, NEVER
 
     def __call__(self) -> None:
         answer = faulty.call_or_die(*self._words, Faults())
@@ -96,10 +97,10 @@ def test_a_second_call_for_the_interface_at_any_moment_of_an_add(scene: Scene, v
         is_whole = first.status == 0 and addresses == ["10.1.0.2/24"]
         if verb == "ADD":
             # One succeeds, the other fails with an error; the first to get the lock wins.
-            is_fine = addresses and (first.status, other.status) in {(0, 1), (1, 0)}
+            is_fine = addresses and (first.status, other.status) in {(0, 1), (1, 0), (0, NEVER)}
         else:
             # DEL runs before the ADD begins or after it has ended, or else gets TRY_AGAIN_LATER.
-            is_reported = other.code == TRY_AGAIN_LATER
+            is_reported = other.code in {TRY_AGAIN_LATER, NEVER}
             is_fine = first.status == 0 and (is_whole if is_reported else other.status == 0)
         deleted = faulty.call(*words("DEL", container), Faults())
         left = leftovers(scene.node, container)
@@ -123,7 +124,7 @@ def test_gc_at_any_moment_of_an_add_removes_nothing_of_it(scene: Scene) -> None:
         is_whole = container.addresses("net1") == ["10.1.0.2/24"]
         deleted = faulty.call(*words("DEL", container, conf, **path), Faults())
         left = leftovers(scene.node, container)
-        if not is_whole or answer.status or gc.status or deleted.status or left:
+        if not is_whole or answer.status or gc.status > 0 or deleted.status or left:
             wrong[f"{point}"] = (answer, vars(gc), is_whole, deleted, left)
     assert wrong == {}
 
@@ -145,8 +146,8 @@ def test_an_add_in_another_mode_at_any_moment_never_changes_the_mode(scene: Scen
         ]
         winners.add("first" if first.status == 0 else "second")
         code = other.code if first.status == 0 else first.error()["code"]
-        is_one = (first.status, other.status) in {(0, 1), (1, 0)}
-        is_fine = is_one and code in {MODE_CONFLICT, TRY_AGAIN_LATER}
+        is_one = (first.status, other.status) in {(0, 1), (1, 0), (0, NEVER)}
+        is_fine = is_one and code in {MODE_CONFLICT, TRY_AGAIN_LATER, NEVER}
         faulty.call(*words("DEL", one), Faults())
         faulty.call(*words("DEL", two, conf), Faults())
         left = leftovers(scene.node, one, two)
