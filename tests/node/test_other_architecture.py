@@ -76,11 +76,9 @@ def test_image_is_one_index_for_both(archives: list[Path], tmp_path: Path) -> No
     assert found.keys() == {ARCHITECTURE, OTHER}
     heads = {}
     for architecture, manifest in found.items():
-        base, top = (contents(blob(image, each)) for each in manifest["layers"])
-        heads[architecture] = {
-            base["usr/bin/bash"][18:20],
-            top["usr/lib/cni-ipvlan/bin/ipvlan"][18:20],
-        }
+        files = contents(blob(image, *manifest["layers"]))
+        programs = ("usr/bin/bash", "usr/lib/cni-ipvlan/bin/ipvlan")
+        heads[architecture] = {files[name][18:20] for name in programs}
     assert [len(each) for each in heads.values()] == [1, 1]
     assert heads[ARCHITECTURE] != heads[OTHER]
 
