@@ -1,18 +1,18 @@
-#!/bin/bash
+# shellcheck shell=bash
 # Runs a command with the project of this checkout installed, for scripts that work in a fresh clone.
-# Usage: lib/in-venv [--lab] PACKAGE… -- COMMAND…
-# Installs the Debian packages that are missing first, and the project into build/venv, once for each
-# state of its sources; with --lab also what scripts/lab-kernel needs. The commands of build/venv come first in the command's PATH.
-set -euo pipefail
-# shellcheck source=scripts/lib/packages.sh
-source "$(dirname -- "$(realpath -- "$0")")/packages.sh"
+# To be sourced.
 
-python=/usr/bin/python3
+# shellcheck source=scripts/lib/packages.sh
+source "${BASH_SOURCE[0]%/*}/packages.sh"
+
 build=$checkout/build
 sources=(cni_ipvlan packaging scripts/ipvlan setup.cfg pyproject.toml MANIFEST.in README.md LICENSE)
 
-main() {
-    local packages=(python3 python3-venv)
+# Usage: exec_in_venv [--lab] PACKAGE… -- COMMAND…
+# Installs the Debian packages that are missing first, with --lab also what scripts/lab-kernel needs,
+# and the project into build/venv, whose commands come first in the command's PATH.
+exec_in_venv() {
+    local packages=(python3 python3-venv) lock
     if [[ $1 == --lab ]]; then
         mapfile -t -O "${#packages[@]}" packages < <(lab_packages)
         shift
@@ -20,7 +20,6 @@ main() {
     while [[ $1 != -- ]]; do
         packages+=("$1") && shift
     done
-    shift
     refuse_files_of_others "$checkout"
     install_packages "${packages[@]}" >&2
     mkdir -p "$build"
@@ -32,18 +31,19 @@ main() {
         is_current || install_project >&2
         flock --shared "$lock"
     fi
-    PATH=$build/venv/bin:$PATH exec "$@"
+    PATH=$build/venv/bin:$PATH exec "${@:2}"
 }
 
 is_current() {
     [[ $(state) == "$(cat "$build/venv/made-for" 2>/dev/null)" ]]
 }
 
-state() {
-    cd "$checkout"
-    echo "$("$python" -V) $PWD $(find "${sources[@]}" -type f -not -path '*/__pycache__/*' \
+# Prints what it is installed once for.
+state() (
+    cd "$checkout" || exit
+    echo "$(/usr/bin/python3 -V) $PWD $(find "${sources[@]}" -type f -not -path '*/__pycache__/*' \
         -exec sha256sum {} + | sort | sha256sum)"
-}
+)
 
 # From a copy, since a build leaves files beside the sources.
 install_project() {
@@ -51,11 +51,9 @@ install_project() {
     rm -rf "$build"/{venv,venv-source}
     mkdir "$build/venv-source"
     (cd "$checkout" && cp -r --parents -- "${sources[@]}" "$build/venv-source")
-    "$python" -m venv "$build/venv"
-    "$build/venv/bin/python" -m pip --quiet --disable-pip-version-check install "$build/venv-source" ||
-        die 1 'pip could not install the project, for which it needs the package index: see above'
+    { /usr/bin/python3 -m venv "$build/venv" &&
+        "$build/venv/bin/python" -m pip --quiet --disable-pip-version-check install "$build/venv-source"; } ||
+        die 1 'the project could not be installed: see above. It takes a package index for pip, and room on the disk'
     rm -rf "$build/venv-source"
     state >"$build/venv/made-for"
 }
-
-main "$@"
