@@ -14,8 +14,7 @@ from setuptools.build_meta import *  # noqa: F403 - the hooks of PEP 517 and 660
 def absolute(text: str, base: str) -> str:
     """Return Markdown whose links to files of the project lead to their addresses below a base.
 
-    A long description is read where there are no such files. Forges have a page about a file at
-    /blob/HEAD, and at /raw/HEAD what a picture is made of. Code has no links.
+    Forges have a page about a file at /blob/HEAD, and at /raw/HEAD what a picture is made of.
     """
 
     def address(found: re.Match[str]) -> str:
@@ -26,14 +25,10 @@ def absolute(text: str, base: str) -> str:
     return re.sub(code_or_link, address, text, flags=re.MULTILINE)
 
 
-def _write_description(target: Path) -> None:
-    setup = ConfigParser(interpolation=None)
-    setup.read("setup.cfg", encoding="utf-8")
-    text = Path("README.md").read_text(encoding="utf-8")
-    target.write_text(absolute(text, setup["metadata"]["url"]), encoding="utf-8")
-
-
 # In the checkout, which is a build's working directory. Each hook runs in a process of its own, and
 # each of them reads setup.cfg.
 manual.write(Path("build/share"))
-_write_description(Path("build/README.md"))
+_setup = ConfigParser(interpolation=None)
+_setup.read("setup.cfg", encoding="utf-8")
+_readme = absolute(Path("README.md").read_text(encoding="utf-8"), _setup["metadata"]["url"])
+Path("build/README.md").write_text(_readme, encoding="utf-8")

@@ -3,9 +3,9 @@
 
 Usage: packaging/bundle.py ROOT BUNDLE
 
-scripts/build-bundle runs it, with the Python of ROOT: a directory into which Debian's packages were
-extracted, and which has these themselves in ROOT/debs. BUNDLE has the launchers, man page and
-completions already, and is filled. EMULATOR runs the root's programs, if this machine can't.
+scripts/build-bundle runs it, with the Python of ROOT, into which Debian's packages were extracted;
+they themselves are in ROOT/debs. BUNDLE has the launchers, man page and completions already.
+EMULATOR runs the root's programs, if this machine can't.
 """
 
 import compileall
@@ -35,7 +35,6 @@ DOCUMENTS = ("CHANGELOG.md", "LICENSE", "README.md", "SECURITY.md")
 
 
 def main(root: str, path: str) -> None:
-    """Fill the bundle."""
     print("collecting files", file=sys.stderr, flush=True)
     bundle = Bundle(Path(root).resolve(), Path(path).resolve())
     bundle.take_programs()
@@ -51,8 +50,7 @@ class Bundle:
     """The files of a bundle, and the packages of Debian's that some of them are of."""
 
     def __init__(self, root: Path, path: Path) -> None:
-        self.root = root
-        self.path = path
+        self.root, self.path = root, path
         self.owners = dict(_owners(root))
         self.packages: set[str] = set()
 
@@ -64,7 +62,6 @@ class Bundle:
             self.packages.add(self.owners[file])
 
     def copy(self, file: Path, target: str) -> None:
-        """Copy a file to its place in the bundle."""
         place = self.path / target
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, place)
@@ -73,9 +70,8 @@ class Bundle:
         """Take Python, and the program of each launcher; they have a part of musl."""
         self.take(Path("usr/bin") / PYTHON, "lib/programs/python3")
         for launcher in sorted((self.path / "programs").iterdir()):
-            places = [Path(each) / launcher.name for each in ("usr/bin", "usr/sbin")]
-            found = next(place for place in places if (self.root / place).exists())
-            self.take(found, f"lib/programs/{launcher.name}")
+            program = min((self.root / "usr").glob(f"*bin/{launcher.name}"))
+            self.take(program, f"lib/programs/{launcher.name}")
         self.packages |= {each for each in self.owners.values() if each.startswith("musl-dev ")}
 
     def take_python(self) -> None:
@@ -91,9 +87,10 @@ class Bundle:
         (loader,) = (self.root / "usr/lib").glob("*/ld-linux*.so.*")
         self.take(loader, f"lib/{loader.name}")
         listing: list[str | Path] = [*os.environ["EMULATOR"].split(), loader, "--inhibit-cache"]
-        listing += ["--library-path", loader.parent]
-        for file in sorted(filter(_is_elf, (self.path / "lib").rglob("*"))):
-            listed = subprocess.check_output([*listing, "--list", file], text=True)
+        listing += ["--library-path", loader.parent, "--list"]
+        files = (each for each in (self.path / "lib").rglob("*") if each.is_file())
+        for file in sorted(each for each in files if each.read_bytes()[:4] == b"\x7fELF"):
+            listed = subprocess.check_output([*listing, file], text=True)
             for name, found in re.findall(r"\s([^/\s]+) => (.+) \(0x", listed):
                 self.take(Path(found).relative_to(self.root), f"lib/{name}")
 
@@ -143,9 +140,8 @@ def _imported(root: Path) -> list[Path]:
     """Return the files of Python's library that the packages and the project may import."""
     path = [root / LIBRARY, root / LIBRARY / "lib-dynload", root / PACKAGES, CHECKOUT]
     finder = modulefinder.ModuleFinder([*map(str, path)], excludes=LEFT_OUT)
-    for top in (root / PACKAGES, CHECKOUT / "cni_ipvlan", root / LIBRARY / "encodings"):
-        start = top if top.name == "dist-packages" else top.parent
-        for file in _files(top):
+    for start, top in ((path[2], "."), (CHECKOUT, "cni_ipvlan"), (path[0], "encodings")):
+        for file in _files(start / top):
             if file.suffix == ".py":
                 parts = file.relative_to(start).with_suffix("").parts
                 finder.import_hook(".".join(parts).removesuffix(".__init__"))
@@ -153,10 +149,6 @@ def _imported(root: Path) -> list[Path]:
     files = (getattr(module, "__file__", None) for module in finder.modules.values())
     found = map(Path, filter(None, files))
     return sorted(file for file in found if file.is_relative_to(root / LIBRARY))
-
-
-def _is_elf(path: Path) -> bool:
-    return path.is_file() and path.read_bytes()[:4] == b"\x7fELF"
 
 
 if __name__ == "__main__":

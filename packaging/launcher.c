@@ -1,12 +1,11 @@
 /* Starts a program of a bundle (scripts/build-bundle) with the bundle's own loader and libraries.
  *
- * A program names its loader by an absolute path, which a bundle that may lie anywhere does not have,
- * and which nodes without glibc don't have either. So BUNDLE/bin and BUNDLE/programs have a copy of
- * this for each program, statically linked: it knows by its own name which program is meant, and by
- * where it is itself, where the bundle is. The programs and libraries stay as Debian built them.
+ * A program names its loader by an absolute path, which neither a bundle that may lie anywhere nor a
+ * node without glibc has. So BUNDLE/bin and BUNDLE/programs have a static copy of this for each
+ * program: its own name says which is meant, and its place where the bundle is.
  *
  * bin/ipvlan starts Python as scripts/ipvlan does: isolated from its caller's Python, and only where
- * Python can live. The loader, too, is kept from what its caller's environment says.
+ * Python can live.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -20,9 +19,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define LEAST_MEMORY "33554432" /* bytes in which Python can explain any configuration that is wrong */
-
-#define NO_HOME "/nonexistent/home" /* as in scripts/ipvlan */
+#define LEAST_MEMORY "33554432" /* these two as in scripts/ipvlan */
+#define NO_HOME "/nonexistent/home"
 
 static const char start[] =
     "import os, sys\n"
@@ -40,13 +38,13 @@ static char *name;          /* of the program */
 static void refuse(const char *why, const char *details)
 {
     const char *verb = getenv("CNI_COMMAND");
-    int is_call = strcmp(name, "ipvlan") == 0 && verb && *verb;
+    int is_ipvlan = strcmp(name, "ipvlan") == 0;
 
-    dprintf(is_call ? 1 : 2,
-            is_call ? "{\"cniVersion\": \"1.0.0\", \"code\": 5, \"msg\": \"cannot start %s: %s\", \"details\": \"%s\"}\n"
-                    : "cannot start %s: %s\n%s\n",
-            name, why, details);
-    exit(strcmp(name, "ipvlan") == 0 ? 1 : 127);
+    if (is_ipvlan && verb && *verb)
+        printf("{\"cniVersion\": \"1.0.0\", \"code\": 5, \"msg\": \"cannot start %s: %s\", \"details\": \"%s\"}\n", name, why, details);
+    else
+        fprintf(stderr, "cannot start %s: %s\n%s\n", name, why, details);
+    exit(is_ipvlan ? 1 : 127);
 }
 
 /* Sets root and name, from BUNDLE/DIRECTORY/NAME. */
@@ -77,8 +75,8 @@ static char *in_bundle(const char *directory, const char *file)
     return path;
 }
 
-/* Returns the name by which Python finds its library. If it was called by a path that leads through
- * links, that is it: scripts/install-node has written it down, and compares. */
+/* Returns the name by which Python finds its library: the path through links, if it was called by one,
+ * which scripts/install-node has written down, and compares. */
 static char *name_of_python(char *called)
 {
     char *itself = in_bundle("bin", "python3"), real[PATH_MAX];
@@ -91,7 +89,7 @@ static void check_memory(int resource)
     struct rlimit limit;
     char why[80];
 
-    if (getrlimit(resource, &limit) || limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= strtoull(LEAST_MEMORY, NULL, 10))
+    if (getrlimit(resource, &limit) || limit.rlim_cur >= strtoull(LEAST_MEMORY, NULL, 10)) /* RLIM_INFINITY is more */
         return;
     snprintf(why, sizeof why, "its memory is limited to %llu bytes", (unsigned long long)limit.rlim_cur);
     refuse(why, "Python needs " LEAST_MEMORY ": see ulimit -v and ulimit -d.");
@@ -113,8 +111,7 @@ static void check_surroundings(void)
     close(file);
 }
 
-/* Of the caller's environment, LD_PRELOAD and the like are meant for programs of the node: the
- * bundle's would load what fits another C library, or complain on stderr. */
+/* LD_PRELOAD and the like are meant for programs of the node, and fit another C library. */
 static void free_loader(void)
 {
     char **kept = environ;
@@ -144,18 +141,14 @@ int main(int argc, char **argv)
         in_bundle("lib/programs", is_python ? "python3" : name),
     };
     char *python[] = {"-I", "-X", "utf8", "-c", (char *)start, in_bundle("bin", name)};
-    char **words = calloc(argc + 16, sizeof *words), **next = words;
-    if (!words)
-        refuse("there is no memory", "See ulimit -v and ulimit -d.");
-    next = mempcpy(next, loader, sizeof loader);
-    if (is_ipvlan)
+    char *words[argc + 16], **next = mempcpy(words, loader, sizeof loader);
+    if (is_ipvlan) {
         next = mempcpy(next, python, sizeof python);
-    for (int each = 1; each < argc; each++)
-        *next++ = argv[each];
-    if (is_ipvlan)
         setenv("HOME", NO_HOME, 0);
-    if (is_ipvlan && argc == 1)
-        signal(SIGINT, SIG_IGN); /* in its first 20 ms, Python would end with a traceback */
+        if (argc == 1)
+            signal(SIGINT, SIG_IGN); /* in its first 20 ms, Python would end with a traceback */
+    }
+    memcpy(next, argv + 1, argc * sizeof *argv); /* with the NULL behind them */
     execv(*words, words);
     refuse(errno == ENOENT ? "the rest of its bundle is not where it was unpacked" : strerror(errno),
            "Unpack the bundle again, and link to its bin/ipvlan, or run it in a script, instead of copying it.");

@@ -1,10 +1,7 @@
 #!/usr/bin/env python3
 """Generate the man page and the completions for bash, zsh and fish from the command line.
 
-Usage: packaging/manual.py DIR
-
-They are written to the usual places below DIR, a directory like /usr/share. It needs click and sh.
-backend.py does it for pip, scripts/build-deb and scripts/install-node for nodes.
+Usage: packaging/manual.py DIR, a directory like /usr/share. It needs click and sh.
 """
 
 import re
@@ -67,27 +64,21 @@ def write(share: Path) -> None:
 def man_page(program: click.Group, version: str) -> str:
     """Return the manual in roff(7)."""
     context = click.Context(program, info_name="ipvlan", **program.context_settings)
-    lines = [
-        f'.TH IPVLAN 8 "" "cni-ipvlan {version}"',
-        *(".SH NAME", r"ipvlan \- attach containers to a host interface through ipvlan"),
-        *(".SH SYNOPSIS", *_usage(program, context)),
-        *(".SH DESCRIPTION", *_prose(program.help or "")),
-        *(".SH OPTIONS", *_options(program, context)),
-        ".SH COMMANDS",
-    ]
+    lines = [f'.TH IPVLAN 8 "" "cni-ipvlan {version}"', ".SH NAME"]
+    lines += [r"ipvlan \- attach containers to a host interface through ipvlan", ".SH SYNOPSIS"]
+    lines += [*_usage(program, context), ".SH DESCRIPTION", *_prose(program.help or "")]
+    lines += [".SH OPTIONS", *_options(program, context), ".SH COMMANDS"]
     for name in sorted(program.commands):
         lines += _command(program.commands[name], context)
     for title, records in PARTS.items():
         lines += [f".SH {title}", *_list(records.items())]
-    lines += [".SH SEE ALSO", *(".BR ip\\-link (8),", ".BR ip\\-netns (8)")]
-    return "\n".join(lines) + "\n"
+    lines += [".SH SEE ALSO", ".BR ip\\-link (8),", ".BR ip\\-netns (8)", ""]
+    return "\n".join(lines)
 
 
 def _command(command: click.Command, parent: click.Context) -> Iterator[str]:
     context = click.Context(command, info_name=command.name, parent=parent)
-    yield f".SS {command.name}"
-    yield from _prose(command.help or "")
-    yield ".PP"
+    yield from (f".SS {command.name}", *_prose(command.help or ""), ".PP")
     yield from _usage(command, context)
     yield from _options(command, context)
     if command.epilog:

@@ -1,7 +1,4 @@
-"""Prints which packages that setup.cfg requires this Python lacks, or has too old: in one line.
-
-Debian's names are printed, since the Python that is asked is a distribution's own.
-"""
+"""Prints which of the packages in setup.cfg this Python lacks or has too old, by Debian's names."""
 
 import re
 from configparser import ConfigParser
