@@ -1,7 +1,6 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # checkout and install are those of options.sh
-# What the scripts that build something have in common: which version it is, of when, and where it
-# goes. To be sourced.
+# What the scripts that build something have in common. To be sourced.
 
 # shellcheck source=scripts/lib/packages.sh
 source "${BASH_SOURCE[0]%/*}/packages.sh"
@@ -17,7 +16,7 @@ parse_build_options() {
 }
 
 # Usage: fetch_packages ARCHITECTURE DIR PACKAGES [OPTION…]
-# Extracts packages of Debian's. Whoever calls this, root or not: none of their scripts is run.
+# Extracts them, whoever calls this, root or not: none of their scripts is run.
 fetch_packages() {
     mmdebstrap --quiet --mode=chrootless --skip=check/chrootless --variant=extract \
         --architectures="$1" --include="$3" "${@:4}" "$suite" "$2" </dev/null >&2 ||
@@ -25,7 +24,6 @@ fetch_packages() {
 }
 
 # Usage: archive DIR
-# Prints an archive of what is in a directory, which is the same whoever has built it, and when.
 archive() {
     (cd "$1" && tar --create --format=gnu --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=root:0 \
         --group=root:0 --mode=a-st,a+rX,u+w,go-w -- *)
@@ -56,14 +54,12 @@ find_version() {
             die 1 "this commit has the tag v$release, but cni_ipvlan/__init__.py names the version $version"
         version=$release$dirty
         ((commits == 0)) || version=$release+git$commits.$commit # which has +dirty already
-        return
-    fi
-    commits=$(run_git rev-list --count HEAD)
-    if [[ $(run_git rev-parse --is-shallow-repository) == true ]]; then
-        commits=0
+    elif [[ $(run_git rev-parse --is-shallow-repository) == true ]]; then
+        version+="~git0.$commit"
         echo "${0##*/}: in a shallow clone, commits can't be counted: this package upgrades no other; git fetch --unshallow --tags gets them" >&2
+    else
+        version+="~git$(run_git rev-list --count HEAD).$commit"
     fi
-    version+="~git$commits.$commit"
 }
 
 # Prints the commit that is checked out, with +dirty behind it if something was changed since.
@@ -74,8 +70,7 @@ find_commit() {
     echo "$hash"
 }
 
-# Usage: name_commit DIR
-# Has a copy of the package say of which commit it is (ipvlan --version), if that is known.
+# Usage: name_commit DIR, a copy of the package; for ipvlan --version
 name_commit() {
     local commit
     ! commit=$(find_commit) || echo "$commit" >"$1/commit"

@@ -1,7 +1,6 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034 # arguments, checkout, install, sudo and work are for those who source this
-# The one way in which the scripts find programs and the checkout, read their options, speak to who
-# called them, and end. To be sourced.
+# What all scripts have in common. To be sourced.
 
 PATH=${PATH-}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 checkout=$(realpath -- "${BASH_SOURCE[0]%/*}/../..")
@@ -13,8 +12,8 @@ install="${sudo}apt-get update && ${sudo}apt-get install"
 
 # Usage: parse_options KNOWN ARGUMENT…
 # KNOWN has the names of options, with = behind those that take a value, + behind those that may be
-# repeated, and … if arguments may follow. Sets the variable of an option's name to its value, or true;
-# with + it is added to an array. Sets arguments to what follows: the first that is no option, and the rest.
+# repeated, and … if arguments may follow. Sets the variable of an option's name to its value, or true,
+# or adds it to an array; and arguments to the first that is no option, and the rest.
 parse_options() {
     local known=" $1 " option variable
     shift

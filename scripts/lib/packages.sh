@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Installs Debian packages, but only those whose programs are missing, and says whether this machine's
-# own kernel will do. To be sourced.
+# Installs Debian packages that are missing, and says whether this machine's own kernel will do. To be
+# sourced.
 
 # shellcheck source=scripts/lib/options.sh
 source "${BASH_SOURCE[0]%/*}/options.sh"
@@ -10,7 +10,6 @@ install_packages() {
     local missing as_root apt
     mapfile -t missing < <(missing_packages "$@")
     ((${#missing[@]})) || return 0
-
     find_root
     local line="apt-get install --yes --no-install-recommends ${missing[*]}"
     command -v apt-get >/dev/null || die 1 "there is no apt-get to install what is missing: ${missing[*]}"
@@ -36,14 +35,17 @@ missing_packages() {
 }
 
 # Usage: refuse_files_of_others CLONE
-# What was called with sudo there has left files that its owner can't replace. In build/tmp, those of
-# labs may be root's.
+# Of files that sudo has left there. In build/tmp, those of labs may be root's.
 refuse_files_of_others() {
     local file
     [[ -w $1 ]] || die 1 "you may not write to $1; clone it to a directory of yours"
     file=$(find "$1"/{build,.venv} -maxdepth 2 -name tmp -prune -o ! -user "$EUID" -print -quit 2>/dev/null) || true
     [[ ! $file || $EUID == 0 ]] || die 1 "$file belongs to $(stat -c %U "$file"); first: sudo chown -R $(id -un): $(printf %q "$1")"
 }
+
+# What a node of the lab needs besides the plugin's own Python packages and containerd.
+# shellcheck disable=SC2034 # for those who source this
+node_packages=(iproute2 python3 python3-venv containernetworking-plugins iputils-ping iputils-arping)
 
 # What a package brings, if that is not a program of its name.
 declare -A program_of=(
@@ -70,11 +72,11 @@ is_offered() {
         [[ ! $(apt-get indextargets 'Created-By: Packages' 2>/dev/null) ]] # nothing is known yet
 }
 
-# Prints what scripts/lab-kernel needs on this machine.
+# Prints what scripts/lab-kernel needs on this machine. Its own kernel can't be asked without ip, so
+# it gets the other kernel, too.
 lab_packages() {
     echo iproute2
     find_root
-    # This machine's own kernel can't be asked without ip, so it gets the other kernel, too.
     if ((EUID == 0)) && kernel_has_ipvlan; then
         return
     elif is_offered user-mode-linux; then
@@ -89,13 +91,11 @@ user_mode_packages() {
     ! registers_are_wide || echo tcc
 }
 
-# The last two are for the kernel's modules.
 virtual_machine_packages() {
-    printf '%s\n' qemu-system-x86 kmod xz-utils zstd
+    printf '%s\n' qemu-system-x86 kmod zstd
 }
 
-# Prints the packages with which a node needs no virtual environment; nothing where one of them is
-# older than setup.cfg wants, as on Debian 12.
+# Prints the packages with which a node needs no virtual environment, unless one is too old.
 python_packages() {
     local name least version
     for name in click jsonschema sh yaml; do
@@ -106,11 +106,6 @@ python_packages() {
     printf 'python3-%s\n' click jsonschema sh yaml
 }
 
-# Prints what a node of the lab needs besides the plugin's own Python packages and containerd.
-node_packages() {
-    printf '%s\n' iproute2 python3 python3-venv containernetworking-plugins iputils-ping iputils-arping
-}
-
 # Sets as_root to what has a command run as root. Only on a terminal may that ask for a password.
 find_root() {
     as_root=()
@@ -119,7 +114,6 @@ find_root() {
     [[ -t 0 ]] || as_root+=(--non-interactive)
 }
 
-# Asks as root, as find_root has found.
 kernel_has_ipvlan() {
     # shellcheck disable=SC2016
     "${as_root[@]}" unshare --net sh -c '
@@ -127,7 +121,7 @@ kernel_has_ipvlan() {
         ip link add name lab-slave link lab-master type ipvlan' &>/dev/null
 }
 
-# Whether the processor has registers that user-mode Linux 6.12 has no room for (uml-amx-fix.c).
+# Whether user-mode Linux needs uml-amx-fix.c, which says why.
 registers_are_wide() {
     grep -q '^flags.* amx_tile' /proc/cpuinfo
 }

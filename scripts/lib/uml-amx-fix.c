@@ -1,5 +1,4 @@
-/*
- * Preloaded into user-mode Linux on processors with AMX; scripts/lab-kernel compiles it.
+/* Preloaded into user-mode Linux on processors with AMX; scripts/lab-kernel compiles it.
  *
  * User-mode Linux 6.12 keeps 2,696 bytes of its processes' extended registers, which ends before
  * AMX's tiles. The host takes them back only as a whole (xstateregs_set() in
@@ -7,12 +6,9 @@
  * 14", and the first process is killed. So what is missing is filled in from the process itself.
  * Without a libc's headers, as a compiler alone has none.
  */
-
-typedef unsigned long size_t;
-
 struct iovec {
     void *base;
-    size_t length;
+    unsigned long length;
 };
 
 enum { NT_X86_XSTATE = 0x202, PTRACE_GETREGSET = 0x4204, PTRACE_SETREGSET = 0x4205 };
@@ -20,7 +16,7 @@ enum { NT_X86_XSTATE = 0x202, PTRACE_GETREGSET = 0x4204, PTRACE_SETREGSET = 0x42
 typedef long function(unsigned request, long pid, long address, void *data);
 
 void *dlsym(void *library, const char *name);
-void *memcpy(void *to, const void *from, size_t count);
+void *memcpy(void *to, const void *from, unsigned long count);
 
 long ptrace(unsigned request, long pid, long address, void *data)
 {

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # checkout is that of options.sh
-# Gets what scripts/lab-kernel starts a virtual machine from: the distribution's kernel, which is
-# unpacked but not installed, and a file system with which it finds this machine's. To be sourced.
+# Gets what scripts/lab-kernel starts a virtual machine from: the distribution's kernel, unpacked, and
+# a file system with which it finds this machine's. To be sourced.
 
 linux=$checkout/build/lab-linux
 
@@ -19,11 +19,13 @@ prepare_linux() {
 }
 
 unpack_linux() {
-    local packages package
-    mapfile -t packages < <(linux_packages)
+    local packages package newest=linux-image-generic # Ubuntu's, which has its modules apart
+    [[ $(apt-cache show "$newest" 2>/dev/null) ]] || newest='linux-image-amd64'
+    mapfile -t packages < <(apt-cache depends --recurse --no-{recommends,suggests,conflicts,breaks,replaces,enhances} \
+        "$newest" | grep -E '^linux-(image|modules)-([a-z]+-)?[0-9]' | grep -v unsigned | sort -u)
     ((${#packages[@]})) || die 125 'apt knows no kernel for this machine; first: apt-get update'
     echo "downloading ${packages[*]} into build/lab-linux" >&2
-    apt-get -qq download busybox-static "${packages[@]}" 2>errors || die 125 "$(grep -m 1 ^E: errors)"
+    apt-get -qq download busybox-static "${packages[@]}" >&2 || die 125 'apt could not download these: see above'
     for package in *.deb; do
         dpkg-deb -x "$package" unpacked
     done
@@ -31,16 +33,8 @@ unpack_linux() {
     mkdir lib
     find unpacked -path '*/lib/modules' -prune -exec mv -t lib {} +
     find unpacked -path '*/bin/busybox' -exec mv {} . \;
-    rm -rf unpacked errors ./*.deb
+    rm -rf unpacked ./*.deb
     depmod -b . "$(ls lib/modules)"
-}
-
-# Prints the packages of the newest kernel: Ubuntu's, which has its modules apart, or Debian's.
-linux_packages() {
-    local newest='linux-image-generic'
-    [[ $(apt-cache show "$newest" 2>/dev/null) ]] || newest='linux-image-amd64'
-    apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces \
-        --no-enhances "$newest" | grep -E '^linux-(image|modules)-([a-z]+-)?[0-9]' | grep -v unsigned | sort -u
 }
 
 make_initrd() {
@@ -48,11 +42,8 @@ make_initrd() {
     mkdir -p initial/{bin,modules,proc,root}
     mv busybox initial/bin/
     while read -r module; do
-        case $module in
-            *.xz) xz -dc ;;
-            *.zst) zstd -qdc ;;
-            *) cat ;;
-        esac <"$module" >"initial/modules/$((number++))"
+        zstd -qdcf "$module" >"initial/modules/$number" # of any form
+        ((++number))
     done < <(modprobe -d . -S "$(ls lib/modules)" --show-depends --all virtio_pci 9p 9pnet_virtio |
         awk '$1 == "insmod" && !seen[$2]++ { print $2 }')
     cat >initial/init <<'TEXT'
