@@ -136,10 +136,7 @@ _CAUSES = (
         NOT_PERMITTED,
         "a capability is missing",
         "run as root, with CAP_NET_ADMIN and CAP_SYS_ADMIN",
-        (
-            ("Operation not permitted", ""),
-            ("Permission denied", ""),
-        ),
+        (("Operation not permitted", ""), ("Permission denied", "")),
     ),
     Cause(
         NOT_PERMITTED,
@@ -151,10 +148,13 @@ _CAUSES = (
         COMMAND_FAILED,
         "the interface does not exist",
         "list the interfaces with ip link",
-        (
-            ("Cannot find device", ""),
-            ("does not exist", ""),
-        ),
+        (("Cannot find device", ""), ("does not exist", "")),
+    ),
+    Cause(
+        COMMAND_FAILED,
+        "there is a limit on open files or processes",
+        "raise that of the runtime (LimitNOFILE or TasksMax in its unit), or see ulimit -n and -u",
+        ((": Too many open files", ""), (": Resource temporarily unavailable", "")),
     ),
 )
 

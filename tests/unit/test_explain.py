@@ -41,6 +41,7 @@ def command_error(argv: tuple[str, ...], status: int, stderr: bytes, purpose: st
         (MOVE, "RTNETLINK answers: File exists", codes.INTERFACE_NAME_TAKEN),
         (NOTIFY, "tee: /proc/x: Permission denied", codes.NOT_PERMITTED),
         (ADD, 'Cannot find device "eth0"', codes.COMMAND_FAILED),
+        (ADD, "cannot execute ip: Too many open files", codes.COMMAND_FAILED),
         (ROUTE, "RTNETLINK answers: Operation not supported", UNKNOWN),
         (ADDRESS, "RTNETLINK answers: File exists", UNKNOWN),
     ],
