@@ -15,10 +15,7 @@ from cni_ipvlan.cni.errors import (
     shortened,
 )
 from cni_ipvlan.cni.strict_json import shown
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from typing import Any
+from cni_ipvlan.start.namedtuple import Any, NamedTuple
 
 # verb: (variables that must be set and not empty, version that introduced the verb)
 _VERBS = {

@@ -10,10 +10,7 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface, ip
 from cni_ipvlan.cni import SUPPORTED_VERSIONS
 from cni_ipvlan.cni.errors import DECODING_FAILURE, INCOMPATIBLE_VERSION, CniError
 from cni_ipvlan.cni.strict_json import shown
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from typing import Any
+from cni_ipvlan.start.namedtuple import Any, NamedTuple
 
 _WITHOUT_INTERFACES = ("0.1.0", "0.2.0")
 _WITH_FAMILY = ("0.3.0", "0.3.1", "0.4.0")

@@ -9,10 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from typing import Any
+from cni_ipvlan.start.namedtuple import Any
 
 _OTHERS_IN_NAMES = str.maketrans("", "", "_.-")
 # What the schema's patterns ask, since importing re takes longer than the whole check.

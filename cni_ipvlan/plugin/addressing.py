@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface, ip_network
 
 from cni_ipvlan.cni.delegate import BY_HAND
 from cni_ipvlan.cni.errors import DELEGATE_FAILED, INVALID_CONFIGURATION, CniError
@@ -14,11 +14,7 @@ from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin.codes import ADDRESS_IN_USE, COMMAND_FAILED
 from cni_ipvlan.plugin.master import Master
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from ipaddress import IPv4Address, IPv6Address
-    from typing import Any
+from cni_ipvlan.start.namedtuple import Any, NamedTuple
 
 MOST_ADDRESSES = 64  # where each costs a question or a route of the host
 LEAST_MTU_OF_IPV6 = 1280  # RFC 8200, section 5; below it the kernel disables IPv6 on a link

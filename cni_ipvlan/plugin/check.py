@@ -7,7 +7,7 @@ from itertools import chain
 
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError, Failures
 from cni_ipvlan.cni.request import Request
-from cni_ipvlan.cni.result import Result
+from cni_ipvlan.cni.result import Address, Interface, Result, Route
 from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command
@@ -25,7 +25,6 @@ from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 from cni_ipvlan.state.attachment import Record, named_by
 
 if TYPE_CHECKING:
-    from cni_ipvlan.cni.result import Address, Interface, Route
     from cni_ipvlan.plugin.shared import Feature
 
 _IPV6_PRIORITY = 1024  # IP6_RT_PRIO_USER, <linux/ipv6_route.h>

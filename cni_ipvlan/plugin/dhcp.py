@@ -18,11 +18,7 @@ from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import explain
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from typing import Any
-
+from cni_ipvlan.start.namedtuple import Any
 
 _SOCKET = "/run/cni/dhcp.sock"  # its default
 _SECONDS = 1.0

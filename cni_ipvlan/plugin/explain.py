@@ -22,13 +22,10 @@ from cni_ipvlan.iproute.queries import UnreadableAnswerError
 from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError, UnusableArgumentError
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import causes, codes, inventory
+from cni_ipvlan.plugin.inventory import Attachment
 from cni_ipvlan.plugin.master import Master
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 from cni_ipvlan.state.locks import BusyError
 from cni_ipvlan.state.registry import DIRECTORY, Registry
-
-if TYPE_CHECKING:
-    from cni_ipvlan.plugin.inventory import Attachment
 
 _ADVICE = {
     errno.EACCES: "run as root",

@@ -18,15 +18,11 @@ from cni_ipvlan.cni.strict_json import shown
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute.commands import OPTIONAL, Command
 from cni_ipvlan.plugin import features, host_local, inventory, ipam, links, modes
+from cni_ipvlan.plugin.host_local import Lease
 from cni_ipvlan.plugin.node import Call, Node
 from cni_ipvlan.start import json
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING
+from cni_ipvlan.start.namedtuple import Any
 from cni_ipvlan.state.attachment import AttachmentId
-
-if TYPE_CHECKING:
-    from typing import Any
-
-    from cni_ipvlan.plugin.host_local import Lease
 
 _VALID = "cni.dev/valid-attachments"
 # SPEC.md of CNI 1.1.0 called it so at first, and some runtimes send only this

@@ -14,7 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_interface,
+    ip_network,
+)
 
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
 from cni_ipvlan.cni.result import Address, Route, family
@@ -24,7 +32,7 @@ from cni_ipvlan.iproute.commands import Argv, Command, Undo
 from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import links, shared
-from cni_ipvlan.plugin.addressing import parsed
+from cni_ipvlan.plugin.addressing import Addressing, parsed
 from cni_ipvlan.plugin.codes import (
     ADDRESS_IN_USE,
     COMMAND_FAILED,
@@ -34,18 +42,11 @@ from cni_ipvlan.plugin.codes import (
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import Call, Node
 from cni_ipvlan.plugin.shared import Feature
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 from cni_ipvlan.state.attachment import AttachmentId, Record
 from cni_ipvlan.state.registry import HOST, Registry
 
-if TYPE_CHECKING:
-    from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-
-    from cni_ipvlan.plugin.addressing import Addressing
-
-    IPAddress = IPv4Address | IPv6Address
-    IPNetwork = IPv4Network | IPv6Network
-
+IPAddress = IPv4Address | IPv6Address
+IPNetwork = IPv4Network | IPv6Network
 _PREFIX = "ipvhost"  # with the master's index it is a name
 _LABEL = "cni-ipvlan/host-access"
 _STRICT = 1  # of rp_filter

@@ -9,15 +9,11 @@ import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from cni_ipvlan.cni.errors import NOT_AVAILABLE, CniError
 from cni_ipvlan.config.netconf import lease_directory
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from ipaddress import IPv4Address, IPv6Address
-    from typing import Any
+from cni_ipvlan.start.namedtuple import Any, NamedTuple
 
 _MOST_LEASE = 4096  # bytes
 

@@ -18,10 +18,7 @@ from cni_ipvlan.plugin.addressing import addressing_of, check_not_of_host
 from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import Call, Node
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from typing import Any
+from cni_ipvlan.start.namedtuple import Any
 
 
 def status(node: Node, request: Request) -> None:

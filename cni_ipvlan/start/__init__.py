@@ -3,7 +3,7 @@
 Python's own start takes 8 to 10 ms. Imported as usual, what a call needs of the standard library
 and of sh would take 75 ms more; with the modules here it takes 9. ``sh``, ``json`` and ``signal``
 are the real ones, imported without the modules that only their unused features need
-(``stand_ins``). ``namedtuple`` has NamedTuple and TYPE_CHECKING without the module typing.
+(``stand_ins``). ``namedtuple`` has what is used of typing, without that module.
 tests/unit/test_imports.py holds what may be imported; docs/performance.md has the figures.
 """
 

@@ -1,4 +1,4 @@
-"""typing.NamedTuple, without the cost of importing typing, and of a constructor for each class.
+"""NamedTuple and Any, without the cost of importing typing, and of a constructor for each class.
 
 A container runtime waits for every import of a call. collections.namedtuple, which typing uses,
 compiles a constructor for each class, of which an ADD has 27. Here all share one. Type checkers
@@ -9,10 +9,12 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-    from typing import NamedTuple as NamedTuple  # noqa: PLC0414 - re-exported
+    from typing import Any as Any  # noqa: PLC0414 - re-exported, as the next
+    from typing import NamedTuple as NamedTuple  # noqa: PLC0414
 else:
     from _collections import _tuplegetter  # with which namedtuple makes its attributes
+
+    Any = None  # only named in annotations, which are not evaluated
 
     class NamedTuple(tuple):
         """The base of a class whose annotations are the fields of a tuple."""
