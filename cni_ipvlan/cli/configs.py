@@ -8,6 +8,7 @@ version that a runtime would give it.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
@@ -32,10 +33,7 @@ DIRECTORY = "/etc/cni/net.d"
 RESULTS = "/var/lib/cni/results"
 KEPT = (RESULTS, "/var/lib/cni/multus/results")
 _MOST_BYTES = 16 << 20  # of a file; the largest, a capture of a call, may have nearly as many
-# Some checks compare each of them with every other.
-_MOST_NETWORKS = 1000  # in a file
-_MOST_PLUGINS = 100  # in a list
-_MOST_ITEMS = 1000  # in any list of a configuration
+_MOST_NETWORKS = 1000  # in a file; some checks compare each with every other
 _OF_THE_LIST = ("name", "cniVersion")  # what libcni copies from a list into its plugins
 Config = dict[str, Any]
 _Types = tuple[str, ...]  # of plugins
@@ -285,12 +283,6 @@ class _Reader(NamedTuple):
 
     def _read_definition(self, value: Config, path: Path) -> None:
         spec, metadata = _mapping(value, "spec"), _mapping(value, "metadata")
-        for where, key, place in ((value, "spec", path), (spec, "config", (*path, "spec"))):
-            for each in where:
-                if key not in where and each.lower() == key:
-                    self._fault((*place, each), f"{each} is unknown; did you mean {key}?")
-            for each in self.root.repeated.get(place, ()):
-                self._fault((*place, each), reading.DUPLICATE)
         config, place = spec.get("config"), (*path, "spec", "config")
         if isinstance(config, str) and config.strip():
             names = (metadata.get("name"), metadata.get("namespace"))
@@ -328,7 +320,7 @@ class _Reader(NamedTuple):
         version = _version(value)
         if version is not None:
             given["cniVersion"] = version
-        plugins = self._objects(value["plugins"], (*path, "plugins"))
+        plugins = _objects(value["plugins"], (*path, "plugins"))
         types = tuple(str(plugin.get("type")) for _, plugin in plugins)
         for index, each in enumerate(value["plugins"] if "ipvlan" in types else ()):
             if not (isinstance(each, dict) and isinstance(each.get("type"), str)):
@@ -344,45 +336,27 @@ class _Reader(NamedTuple):
         delegates = plugin.get("delegates")
         if isinstance(delegates, list):
             reader = self._replace(definition="")
-            for place, delegate in self._objects(delegates, (*path, "delegates")):
+            for place, delegate in _objects(delegates, (*path, "delegates")):
                 reader.read_configuration(delegate, place)
         elif kind == "ipvlan":
             self._add(plugin, path, before, after)
         elif kind not in INTERFACE_PLUGINS and netconf.is_one_slip(str(kind), "ipvlan"):
             self._fault((*path, "type"), f"type is {kind!r}; did you mean ipvlan?")
 
-    def _objects(self, values: list[Any], path: Path) -> list[tuple[Path, Config]]:
-        self._check_length(values, path, _MOST_PLUGINS)
-        items = enumerate(values[:_MOST_PLUGINS])
-        return [((*path, index), each) for index, each in items if isinstance(each, dict)]
-
-    def _check_length(self, values: list[Any], path: Path, most: int) -> None:
-        if len(values) > most:
-            self._fault(path, f"it has {len(values)} items; {most} are read at most")
-
     def _add(self, config: Config, path: Path, before: _Types, after: _Types) -> None:
-        faults = len(self.found.faults)
         if len(self.found.networks) == _MOST_NETWORKS:
             text = f"the file has more than {_MOST_NETWORKS} networks; put them into several"
             raise self._error(path, text)
-        for place, value in _walk(config, path):
-            if isinstance(value, list):
-                self._check_length(value, place, _MOST_ITEMS)
-            elif isinstance(value, str) and (template := reading.template_in(value)):
-                self._fault(place, template)
-        if len(self.found.faults) == faults:
+        if template := reading.template_in(json.dumps(config)):
+            self._fault(path, template)
+        else:
             where = (self.root, self.root_path, before, after, self.definition)
             self.found.networks.append(NetworkConfig(self.source, path, config, *where))
 
 
-def _walk(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
-    """Yield all values in a value, each after what it is in."""
-    yield path, value
-    if isinstance(value, list):
-        value = dict(enumerate(value))
-    if isinstance(value, dict):
-        for step, each in value.items():
-            yield from _walk(each, (*path, step))
+def _objects(values: list[Any], path: Path) -> list[tuple[Path, Config]]:
+    items = enumerate(values)
+    return [((*path, index), each) for index, each in items if isinstance(each, dict)]
 
 
 def _mapping(value: Config, key: str) -> Config:

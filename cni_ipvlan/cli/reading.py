@@ -14,6 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import yaml
+from yaml.constructor import SafeConstructor
+
 from cni_ipvlan.cni.strict_json import in_words, loads
 
 Path = tuple["str | int", ...]
@@ -22,6 +25,7 @@ JSON_SUFFIXES = (".conf", ".conflist", ".json")
 DUPLICATE = "duplicate key; the last one is used"
 _MOST_CHARACTERS = 2 << 20  # at worst, YAML takes a minute and a gigabyte for so many
 _MOST_LEVELS = 100  # of values in values
+_MOST_ITEMS = 1000  # of a list; some checks compare each with every other
 _MOST_DIGITS = 100  # and other characters of a number
 _TOO_DEEP = f"it is nested too deeply: more than {_MOST_LEVELS} levels"
 _MOST_REPEATED = 100_000  # values of a file, by aliases; those of aliases make billions
@@ -82,6 +86,13 @@ class Document(NamedTuple):
         while path not in self.lines:
             path = path[:-1]
         return self.lines[path]
+
+    def bounded(self) -> Document:
+        """Return the document; raises ConfigError if a list in it is too long."""
+        for path, line in self.lines.items():
+            if path[-1:] == (_MOST_ITEMS,):
+                raise ConfigError(f"a list has more than {_MOST_ITEMS} items", line=line)
+        return self
 
 
 def json_path(path: Path) -> str:
@@ -148,7 +159,7 @@ def parse_json(text: str, first_line: int = 1) -> Document:
         words = (each for each in _WORD.finditer(text) if each[0] in str(error).split())
         above = next((text.count("\n", 0, each.start()) for each in words), 0)
         raise ConfigError(str(error), line=first_line + above) from None
-    return _located(Document(value, {}, {}, {}), text, first_line)
+    return _located(Document(value, {}, {}, {}), text, first_line).bounded()
 
 
 def _explained(text: str, error: json.JSONDecodeError) -> tuple[int, str]:
@@ -195,8 +206,6 @@ def _located(found: Document, text: str, line: int) -> Document:
 
 def parse_yaml(text: str) -> list[Document]:
     """Return the documents that are not empty; raises ConfigError."""
-    import yaml
-
     try:
         return list(_Nodes(text).documents())
     except yaml.MarkedYAMLError as error:
@@ -209,14 +218,12 @@ def parse_yaml(text: str) -> list[Document]:
         raise ConfigError(_TOO_DEEP, line=1) from None
 
 
-class _Nodes:
+class _Nodes(SafeConstructor):
     """Turns PyYAML's nodes into values; what JSON can't express, as a timestamp, is a string."""
 
     def __init__(self, text: str) -> None:
-        import yaml
-
+        super().__init__()
         self._roots = yaml.compose_all(text, yaml.SafeLoader)
-        self._constructor = yaml.constructor.SafeConstructor()
         self._may_have = len(text) + _MOST_REPEATED
         self._found = Document(None, {}, {}, {})
 
@@ -226,11 +233,20 @@ class _Nodes:
             self._found = Document(None, {}, {}, {}, number)
             value = self._value(node, (), _line(node))
             if value is not None:
-                yield self._found._replace(value=value)
+                yield self._found._replace(value=value).bounded()
+
+    def flatten_mapping(self, node: Any) -> None:
+        """Put what a mapping merges (<<) into it, and each key once, with its last value."""
+        super().flatten_mapping(node)
+        self._count(node, len(node.value))
+        for key, _ in node.value:
+            if key.id != "scalar":
+                raise _error(key, "a key must be a string")
+        node.value = list({pair[0].value: pair for pair in node.value}.values())
 
     def _value(self, node: Any, path: Path, line: int) -> Any:
         """Return a node's value; put into the document what is known of it and what is in it."""
-        self._count(node)
+        self._count(node, 1)
         if len(path) > _MOST_LEVELS:
             raise _error(node, _TOO_DEEP)
         self._found.lines[path] = line
@@ -239,35 +255,17 @@ class _Nodes:
         if node.id == "sequence":
             items = enumerate(node.value)
             return [self._value(each, (*path, index), _line(each)) for index, each in items]
-        members = self._members(node)
-        times = Counter(key.value for key, _ in node.value if key.tag != f"{_TAG}merge")
-        if repeated := [key for key in times if times[key] > 1]:
+        own = [key.value for key, _ in node.value if key.tag != f"{_TAG}merge"]
+        self.flatten_mapping(node)
+        if repeated := [key for key, times in Counter(own).items() if times > 1]:
             self._found.repeated[path] = repeated
         return {
-            name: self._value(value, (*path, name), _line(key))
-            for name, (key, value) in members.items()
+            key.value: self._value(value, (*path, key.value), _line(key))
+            for key, value in node.value
         }
 
-    def _members(self, node: Any) -> dict[str, tuple[Any, Any]]:
-        """Return the keys and values of a mapping, by key, also those that it merges (<<)."""
-        merged: dict[str, tuple[Any, Any]] = {}
-        own: dict[str, tuple[Any, Any]] = {}
-        for key, value in node.value:
-            self._count(key)
-            if key.id != "scalar":
-                raise _error(key, "a key must be a string")
-            if key.tag != f"{_TAG}merge":
-                own[key.value] = key, value
-                continue
-            for each in reversed(value.value if value.id == "sequence" else [value]):
-                self._count(each)
-                if each.id != "mapping":
-                    raise _error(value, "expected a mapping or list of mappings for merging")
-                merged |= self._members(each)
-        return merged | own
-
-    def _count(self, node: Any) -> None:
-        self._may_have -= 1
+    def _count(self, node: Any, values: int) -> None:
+        self._may_have -= values
         if self._may_have < 0:
             raise _error(node, "it is too large, perhaps because of its aliases")
 
@@ -278,7 +276,7 @@ class _Nodes:
             return node.value
         if len(node.value) > _MOST_DIGITS:
             raise _error(node, f"it has a number of more than {_MOST_DIGITS} characters")
-        value = self._constructor.construct_object(node)
+        value = self.construct_object(node)
         is_json = not isinstance(value, float) or math.isfinite(value)
         return value if is_json else node.value
 

@@ -46,7 +46,7 @@ def in_config(network: NetworkConfig) -> list[Problem]:
     repeated = [
         Problem((*path, key), reading.DUPLICATE)
         for path in sorted(network.root.repeated, key=len)
-        if path[: len(network.root_path)] == network.root_path
+        if network.path[: len(path)] == path or path[: len(network.root_path)] == network.root_path
         for key in network.root.repeated[path]  # plugins differ in which they take
     ]
     return [*repeated, *_placed(network, found)]

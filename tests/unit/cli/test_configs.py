@@ -140,11 +140,6 @@ def test_without_a_clear_choice_the_names_are_listed(several: str) -> None:
             yaml.safe_dump({**definition("x", ""), "spec": {"config": CONF}}),
             "$.spec.config: config is a mapping; it must be a string of JSON: write config: |",
         ),
-        (
-            yaml.safe_dump({**definition("x", ""), "spec": {"Config": "{}"}}),
-            "$.spec.Config: Config is unknown; did you mean config?",
-        ),
-        ("kind: NetworkAttachmentDefinition\nSpec: {}", ":2: $.Spec: Spec is unknown; did you"),
         ('{"cniVersion": "1.0.0", "type": "ipvlann"}', "$.type: type is 'ipvlann'; did you mean"),
         ('{"plugins": [{"type": "ipvlam"}]}', "$.plugins[0].type: type is 'ipvlam'; did you mean"),
         ("\0", ":1: it can't be read as JSON or YAML: unacceptable character #x0000"),
