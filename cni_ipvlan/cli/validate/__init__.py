@@ -9,7 +9,7 @@ from cni_ipvlan import log_file
 from cni_ipvlan.cli import reading
 from cni_ipvlan.cli.configs import NetworkConfig
 from cni_ipvlan.cli.validate.conflicts import Begin, Masters
-from cni_ipvlan.cli.validate.ipam import in_ipam, misspelt, nameservers
+from cni_ipvlan.cli.validate.ipam import in_form, in_ipam
 from cni_ipvlan.cni import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.result import parse as parse_result
@@ -39,9 +39,10 @@ def in_config(network: NetworkConfig) -> list[Problem]:
     """Return the problems of one configuration."""
     config = network.config
     found = netconf.faults(config)
-    broken = {problem.path[:1] for problem in found}
+    known = {problem.path for problem in found}
+    found += (problem for problem in in_form(config) if problem.path not in known)
     found += _in_options(config, is_chained=bool(network.before))
-    if ("ipam",) not in broken:
+    if ("ipam",) not in {path[:1] for path in known}:
         found += in_ipam(config)
     repeated = [
         Problem((*path, key), reading.DUPLICATE)
@@ -59,18 +60,12 @@ def _placed(network: NetworkConfig, found: Iterable[Problem]) -> Iterator[Proble
 
 def _in_options(config: dict[str, Any], *, is_chained: bool) -> Iterator[Problem]:
     """Yield what the schema of the options can't express, except for ipam."""
-    properties = netconf.schema()["properties"]
-    yield from misspelt(config, properties, ())
     yield from _version(config.get("cniVersion"))
     if not (is_chained or netconf.ipam_type(config) or config.get("prevResult")):
         yield Problem((), "ipam must be given, with a type, unless the plugin is chained")
     mtu = config.get("mtu")
     if isinstance(mtu, int) and 0 < mtu < LEAST_MTU:
         yield Problem(("mtu",), f"mtu is {mtu}; it must be {LEAST_MTU} or more, or 0")
-    dns = config.get("dns")
-    if isinstance(dns, dict):
-        yield from misspelt(dns, properties["dns"]["properties"], ("dns",))
-        yield from nameservers(dns, ("dns",))
     for option in ("logFile", "captureDir"):
         if (name := config.get(option)) and isinstance(name, str):
             yield from _log_file(option, name)

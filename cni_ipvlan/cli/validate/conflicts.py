@@ -31,12 +31,11 @@ class Masters:
     """The networks seen so far, by their masters; each new one is compared with these.
 
     Whether a list or a pattern leads to the same master as another depends on the node. If
-    ``begin`` is given, this machine's masters are looked at once, by a transaction it returns.
+    ``begin`` is given, this machine's master is looked at, by a transaction it returns.
     """
 
     def __init__(self, begin: Begin | None) -> None:
         self._begin = begin
-        self._here: dict[Entries, Master | CniError | None] = {}
         self._known: dict[Entries, _Known] = {}
         self._compared = 0
 
@@ -52,37 +51,37 @@ class Masters:
             text += f"{_mode(known[0][0])} by {_who(known[0][0])}; a master has one mode and flag"
             yield Problem(("mode",) if "mode" in network.config else (), text)
         ipam = IpamConfig(network.config if is_sound else {})
+        if is_sound and self._begin:
+            yield from _on_this_machine(network, ipam, self._begin)
         self._compared += len(ipam.pools)
         if ipam.pools and self._compared > MOST_COMPARED:
             text = f"more than {MOST_COMPARED} ranges were read; these are compared with no other"
             yield Problem(("ipam",), text, is_warning=True)
-            ipam = IpamConfig({})
-        yield from _overlaps(network, ipam, known)
+        else:
+            yield from _overlaps(network, ipam, known)
         known.append((network, ipam.pools))
-        if is_sound and self._begin and entries not in self._here:
-            self._here[entries] = _find_here(network, self._begin)
-        master = self._here.get(entries)
-        if isinstance(master, CniError):
-            yield Problem(("vlan",), f"on this machine, {master.msg}", is_warning=True)
-        elif is_sound and self._begin and master:
-            for path, text, advice in with_host(ipam, master):
-                yield Problem(path, f"{text}; {advice}")
-            yield from _refused(network, master, self._begin)
 
 
-def _refused(network: NetworkConfig, master: Master, begin: Begin) -> Iterator[Problem]:
-    """Yield what an ADD on this machine would refuse, which may not be the node."""
-    conf = netconf.parse(network.config, network.version)
+def _on_this_machine(network: NetworkConfig, ipam: IpamConfig, begin: Begin) -> Iterator[Problem]:
+    """Yield what an ADD here would refuse; a machine without the master may not be the node."""
+    conf, option = netconf.parse(network.config, network.version), ""
     addresses = likely_addresses(network.config.get("ipam"))
-    for feature in features.configured(conf):
-        try:
+    try:
+        master = find_master(begin(), conf, None)
+        option = "vlan"
+        master = _with_features(begin(), conf, master)
+        for path, text, advice in with_host(ipam, master):
+            yield Problem(path, f"{text}; {advice}")
+        option = "hostAccess"
+        for feature in features.configured(conf):
             feature.check_ready(begin(), master, conf, addresses)
-        except InterruptedBySignalError:
-            raise
-        except IprouteError:
-            continue  # as where the master is looked at
-        except CniError as error:
-            yield Problem(("hostAccess",), f"on this machine, {error.msg}", is_warning=True)
+    except InterruptedBySignalError:
+        raise
+    except CniError as error:
+        if option:
+            yield Problem((option,), f"on this machine, {error.msg}", is_warning=True)
+    except IprouteError:
+        return  # it has no ip, or no rights
 
 
 def _overlaps(network: NetworkConfig, ipam: IpamConfig, known: _Known) -> Iterator[Problem]:
@@ -93,24 +92,6 @@ def _overlaps(network: NetworkConfig, ipam: IpamConfig, known: _Known) -> Iterat
         for other, theirs in islice(shared, 1):
             text = f"{own.span} overlaps with {theirs.span} of {_who(other)}, on the same master"
             yield Problem(own.path, f"{text}; an address in use there is refused here")
-
-
-def _find_here(network: NetworkConfig, begin: Begin) -> Master | CniError | None:
-    """Return a master; None on a machine without it, or without ip: it may be for another one.
-
-    It is an error if its VLAN can't be made.
-    """
-    found = None
-    try:
-        conf = netconf.parse(network.config, network.version)
-        found = find_master(begin(), conf, None)
-        return _with_features(begin(), conf, found)
-    except InterruptedBySignalError:
-        raise
-    except CniError as error:
-        return error if found else None
-    except IprouteError:
-        return None
 
 
 def expected_master(tx: Transaction, conf: NetConf, container: Namespace | None) -> Master:

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from cni_ipvlan.cli.reading import Path
 from cni_ipvlan.cni.delegate import INTERFACE_PLUGINS, PERMITTED
 from cni_ipvlan.config import netconf
 from cni_ipvlan.config.netconf import Problem
-from cni_ipvlan.iproute import packets
 from cni_ipvlan.plugin.addressing import LEAST_MTU_OF_IPV6, is_unicast
 from cni_ipvlan.suggest import nearest_first
 
@@ -23,34 +22,11 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
 Entries = list[tuple[Path, dict[str, Any]]]
-_Route = tuple[Path, Interface, Address | None]  # where it is given, to what, by which next hop
-T = TypeVar("T")
 
 _IPV6 = 6
 _LEAST_ADDRESSES = 4  # of a subnet with a broadcast address; host-local refuses a smaller one
 _WITHOUT_SEVERAL = (None, "", "0.1.0", "0.2.0")  # versions with one address of each family
 MOST_COMPARED = 1000  # ranges; each is compared with every other
-
-
-def misspelt(entry: Mapping[str, Any], options: Collection[str], path: Path) -> Iterator[Problem]:
-    """Yield the keys that are not options but look like one, or are another program's."""
-    for key in entry:
-        if key not in options:
-            (name, *_), is_near = nearest_first(key, options)
-            meant = netconf.FOREIGN.get(key, name if is_near else None)
-            if meant in options:
-                yield Problem((*path, key), f"{key} is unknown; did you mean {meant}?")
-            elif meant == "":
-                yield Problem((*path, key), f"{key} {netconf.NOTHING_HERE}", is_warning=True)
-
-
-def nameservers(dns: Mapping[str, Any], path: Path) -> Iterator[Problem]:
-    """Yield the DNS servers that are no addresses, which resolvers ignore."""
-    servers = dns.get("nameservers")
-    for index, server in enumerate(servers if isinstance(servers, list) else ()):
-        if isinstance(server, str) and not packets.address_in(server):
-            text = f"nameservers has {server!r}, which is no address"
-            yield Problem((*path, "nameservers", index), text)
 
 
 class Pool(NamedTuple):
@@ -99,8 +75,9 @@ class IpamConfig:
         self.sets = [[_range(*each) for each in group] for group in groups]
         self.sets += [[_own(*each)] for each in _entries(own.get("addresses"), "addresses")]
         self.pools = [each for group in self.sets for each in group]
-        routes = pool.get("routes") or own.get("routes")
-        self.routes = [_route(*each) for each in _entries(routes, "routes")]
+        routes = _entries(pool.get("routes") or own.get("routes"), "routes")
+        # Where each is given, to what it leads, by which next hop.
+        self.routes = [(path, _prefix(to["dst"]), _address(to.get("gw"))) for path, to in routes]
 
     def may_be_given(self, capability: str) -> bool:
         """Whether the runtime hands addresses or ranges to the plugin."""
@@ -125,28 +102,22 @@ def _range(path: Path, entry: dict[str, Any]) -> Pool:
     return Pool(path, subnet, first, last, _address(entry.get("gateway")) or subnet[1])
 
 
-def _route(path: Path, entry: dict[str, Any]) -> _Route:
-    return path, _prefix(entry["dst"]), _address(entry.get("gw"))
-
-
 def _address(text: object) -> Address | None:
     """Read an address as Go's net.ParseIP does; None, or an empty string, is none."""
     if text is None or text == "":
         return None
-    return _parsed(text, "[^%/]+", ipaddress.ip_address, "an address is needed")
+    with suppress(ValueError):
+        if isinstance(text, str) and "%" not in text:
+            return ipaddress.ip_address(text)
+    raise ValueError("an address is needed")
 
 
 def _prefix(text: object) -> Interface:
     """Read an address with a prefix length as Go's net.ParseCIDR does."""
-    why = "an address with a prefix length, as 10.1.0.0/24, is needed"
-    return _parsed(text, "[^%/]+/[0-9]+", ipaddress.ip_interface, why)
-
-
-def _parsed(text: object, form: str, read: Callable[[str], T], why: str) -> T:
     with suppress(ValueError):
-        if isinstance(text, str) and re.fullmatch(form, text):
-            return read(text)
-    raise ValueError(why)
+        if isinstance(text, str) and re.fullmatch("[^%]+/[0-9]+", text):
+            return ipaddress.ip_interface(text)
+    raise ValueError("an address with a prefix length, as 10.1.0.0/24, is needed")
 
 
 def _subnet(text: object) -> Subnet:
@@ -178,7 +149,9 @@ _RANGE: dict[str, Any] = {
     **dict.fromkeys(("gateway", *_ENDS), _ADDRESS),
 }
 _SET = _array(_object("subnet", **_RANGE), minItems=1, type="array")
-_DNS = {**netconf.schema()["properties"]["dns"], "additionalProperties": False}
+_SERVERS = _array({"type": "string", "format": "server"})
+_OPTIONS = netconf.schema()["properties"]
+_DNS = _object(**{**_OPTIONS["dns"]["properties"], "nameservers": _SERVERS})
 _SCHEMAS = {
     "static": _object(
         type=True,
@@ -191,38 +164,60 @@ _SCHEMAS = {
     ),
     "dhcp": _object(type=True, daemonSocketPath=True, request=True, provide=True),
 }
+_FORMATS: dict[str, Callable[[Any], object]] = {
+    "address": _address,
+    "prefix": _prefix,
+    "subnet": _subnet,
+    "server": ipaddress.ip_address,
+}
 _KNOWN = (*_SCHEMAS, "whereabouts")  # plugins whose names people misspell
 
 
-def in_ipam(config: dict[str, Any]) -> Iterator[Problem]:
-    """Yield the problems in a configuration whose ipam is valid by the schema of its options.
+def in_form(config: dict[str, Any]) -> Iterator[Problem]:
+    """Yield the keys that are not options, and what the plugin that ipam names can't read.
 
-    If its form is not what the plugin needs, nothing else is looked at.
+    Of the former, these are what looks like an option, or is another program's.
     """
-    kind, mode = netconf.ipam_type(config), config.get("mode") or "l2"
+    from jsonschema import Draft202012Validator, FormatChecker
+
+    formats = FormatChecker(())
+    for name, read in _FORMATS.items():
+        # What can be read is right; an address may be None.
+        formats.checks(name, raises=ValueError)(lambda value, read=read: bool(read(value)) or True)
+    options = {**dict.fromkeys(_OPTIONS, True), "dns": _DNS}
+    options["ipam"] = _SCHEMAS.get(netconf.ipam_type(config), True)
+    schema = {"properties": options, "additionalProperties": False}
+    for error in Draft202012Validator(schema, format_checker=formats).iter_errors(config):
+        path = tuple(error.path)
+        if error.validator != "additionalProperties":
+            yield Problem(path, netconf.explain(error))
+            continue
+        known = error.schema["properties"]
+        for key in (each for each in error.instance if each not in known):
+            (name, *_), is_near = nearest_first(key, known)
+            meant = netconf.FOREIGN.get(key, name if is_near else None)
+            if meant in known:
+                yield Problem((*path, key), f"{key} is unknown; did you mean {meant}?")
+            elif meant == "":
+                yield Problem((*path, key), f"{key} {netconf.NOTHING_HERE}", is_warning=True)
+
+
+def in_ipam(config: dict[str, Any]) -> Iterator[Problem]:
+    """Yield what is wrong with the addresses and routes, if the plugin can read them."""
+    kind, mode, mtu = netconf.ipam_type(config), config.get("mode") or "l2", config.get("mtu") or 0
     if kind not in _SCHEMAS:
         yield from _unknown(kind)
-        return
-    errors = _errors(config, _SCHEMAS[kind])
-    for path, error in errors:
-        if error.validator == "additionalProperties":
-            yield from misspelt(error.instance, error.schema["properties"], path)
-        else:
-            yield Problem(path, netconf.explain(error))
     if kind == "dhcp" and mode in ("l3", "l3s"):
         text = f"mode is {mode}, which carries no broadcasts, so dhcp gets no answer; use l2"
         yield Problem(("mode",), text)
-    if all(error.validator == "additionalProperties" for _, error in errors):
+    try:
         ipam = IpamConfig(config)
-        yield from nameservers(ipam.options.get("dns") or {}, ("ipam", "dns"))
-        yield from _in_static(ipam) if kind == "static" else ()
-        yield from _in_host_local(ipam) if kind == "host-local" else ()
-        yield from _in_routes(ipam, mode)
-        yield from _in_families(config, [each[0].subnet.version for each in ipam.sets])
-
-
-def _in_families(config: dict[str, Any], families: list[int]) -> Iterator[Problem]:
-    mtu = config.get("mtu") or 0
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return  # in_form says why
+    yield from _in_static(ipam) if kind == "static" else ()
+    yield from _in_host_local(ipam) if kind == "host-local" else ()
+    yield from _in_routes(ipam, mode)
+    families = [each[0].subnet.version for each in ipam.sets if each]
     if _IPV6 in families and isinstance(mtu, int) and 0 < mtu < LEAST_MTU_OF_IPV6:
         least = f"IPv6 addresses need {LEAST_MTU_OF_IPV6} or more"
         yield Problem(("mtu",), f"mtu is {mtu}; {least}")
@@ -241,18 +236,6 @@ def _unknown(kind: str) -> Iterator[Problem]:
         if is_same or (is_near and abs(len(name) - len(kind)) <= 1):
             text = f"ipam.type is {kind!r}; did you mean {name}?"
             yield Problem(("ipam", "type"), text, is_warning=not is_same)
-
-
-def _errors(config: dict[str, Any], schema: dict[str, Any]) -> list[tuple[Path, Any]]:
-    """Return what jsonschema finds in ipam, each with its path."""
-    from jsonschema import Draft202012Validator, FormatChecker
-
-    formats = FormatChecker(())
-    for name, read in (("address", _address), ("prefix", _prefix), ("subnet", _subnet)):
-        # What can be read is right; an address may be None.
-        formats.checks(name, raises=ValueError)(lambda value, read=read: bool(read(value)) or True)
-    validator = Draft202012Validator({"properties": {"ipam": schema}}, format_checker=formats)
-    return [(tuple(error.path), error) for error in validator.iter_errors(config)]
 
 
 def _in_static(ipam: IpamConfig) -> Iterator[Problem]:

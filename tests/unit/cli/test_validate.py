@@ -33,7 +33,11 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"vlanId": 5}, "$.vlanId", "vlanId is unknown; did you mean vlan?"),
     ({"parent": "eth0"}, "$.parent", "parent is unknown; did you mean master?"),
     ({"ipvlan_mode": "l3"}, "$.ipvlan_mode", "ipvlan_mode is unknown; did you mean mode?"),
-    ({"dns": {"nameservers": ["1.1.1.1", "one"]}}, "$.dns.nameservers[1]", "'one', which is no"),
+    (
+        {"dns": {"nameservers": ["1.1.1.1", "one"]}},
+        "$.dns.nameservers[1]",
+        'nameservers.1 is "one"',
+    ),
     ({"ipam": None}, "$", "ipam must be given, with a type"),
     ({"ipam": {"subnet": "10.0.0.0/8"}}, "$", "ipam must be given, with a type"),
     ({"dns": {"search": "a"}}, "$.dns.search", "it must be a list"),
