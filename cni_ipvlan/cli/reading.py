@@ -14,9 +14,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import yaml
-from yaml.constructor import SafeConstructor
-
 from cni_ipvlan.cni.strict_json import in_words, loads
 
 Path = tuple["str | int", ...]
@@ -45,7 +42,7 @@ _TAG = "tag:yaml.org,2002:"
 _NO_STRINGS = tuple(_TAG + kind for kind in ("null", "bool", "int", "float"))
 
 
-@dataclass(eq=False)
+@dataclass(unsafe_hash=True)
 class ConfigError(Exception):
     """What is wrong with a file: a sentence, and the place if it is known.
 
@@ -57,6 +54,7 @@ class ConfigError(Exception):
     line: int | None = None
     document: int = 1
     path: Path = ()
+    is_warning: bool = False
 
     def __str__(self) -> str:
         """Return the sentence, with the place before it."""
@@ -206,6 +204,8 @@ def _located(found: Document, text: str, line: int) -> Document:
 
 def parse_yaml(text: str) -> list[Document]:
     """Return the documents that are not empty; raises ConfigError."""
+    import yaml
+
     try:
         return list(_Nodes(text).documents())
     except yaml.MarkedYAMLError as error:
@@ -218,12 +218,14 @@ def parse_yaml(text: str) -> list[Document]:
         raise ConfigError(_TOO_DEEP, line=1) from None
 
 
-class _Nodes(SafeConstructor):
+class _Nodes:
     """Turns PyYAML's nodes into values; what JSON can't express, as a timestamp, is a string."""
 
     def __init__(self, text: str) -> None:
-        super().__init__()
+        import yaml
+
         self._roots = yaml.compose_all(text, yaml.SafeLoader)
+        self._constructor = yaml.constructor.SafeConstructor()
         self._may_have = len(text) + _MOST_REPEATED
         self._found = Document(None, {}, {}, {})
 
@@ -235,18 +237,9 @@ class _Nodes(SafeConstructor):
             if value is not None:
                 yield self._found._replace(value=value).bounded()
 
-    def flatten_mapping(self, node: Any) -> None:
-        """Put what a mapping merges (<<) into it, and each key once, with its last value."""
-        super().flatten_mapping(node)
-        self._count(node, len(node.value))
-        for key, _ in node.value:
-            if key.id != "scalar":
-                raise _error(key, "a key must be a string")
-        node.value = list({pair[0].value: pair for pair in node.value}.values())
-
     def _value(self, node: Any, path: Path, line: int) -> Any:
         """Return a node's value; put into the document what is known of it and what is in it."""
-        self._count(node, 1)
+        self._count(node)
         if len(path) > _MOST_LEVELS:
             raise _error(node, _TOO_DEEP)
         self._found.lines[path] = line
@@ -255,17 +248,35 @@ class _Nodes(SafeConstructor):
         if node.id == "sequence":
             items = enumerate(node.value)
             return [self._value(each, (*path, index), _line(each)) for index, each in items]
-        own = [key.value for key, _ in node.value if key.tag != f"{_TAG}merge"]
-        self.flatten_mapping(node)
-        if repeated := [key for key, times in Counter(own).items() if times > 1]:
+        members = self._members(node)
+        times = Counter(key.value for key, _ in node.value if key.tag != f"{_TAG}merge")
+        if repeated := [key for key in times if times[key] > 1]:
             self._found.repeated[path] = repeated
         return {
-            key.value: self._value(value, (*path, key.value), _line(key))
-            for key, value in node.value
+            name: self._value(value, (*path, name), _line(key))
+            for name, (key, value) in members.items()
         }
 
-    def _count(self, node: Any, values: int) -> None:
-        self._may_have -= values
+    def _members(self, node: Any) -> dict[str, tuple[Any, Any]]:
+        """Return the keys and values of a mapping, by key, also those that it merges (<<)."""
+        merged: dict[str, tuple[Any, Any]] = {}
+        own: dict[str, tuple[Any, Any]] = {}
+        for key, value in node.value:
+            self._count(key)
+            if key.id != "scalar":
+                raise _error(key, "a key must be a string")
+            if key.tag != f"{_TAG}merge":
+                own[key.value] = key, value
+                continue
+            for each in reversed(value.value if value.id == "sequence" else [value]):
+                self._count(each)
+                if each.id != "mapping":
+                    raise _error(value, "expected a mapping or list of mappings for merging")
+                merged |= self._members(each)
+        return merged | own
+
+    def _count(self, node: Any) -> None:
+        self._may_have -= 1
         if self._may_have < 0:
             raise _error(node, "it is too large, perhaps because of its aliases")
 
@@ -276,7 +287,7 @@ class _Nodes(SafeConstructor):
             return node.value
         if len(node.value) > _MOST_DIGITS:
             raise _error(node, f"it has a number of more than {_MOST_DIGITS} characters")
-        value = self.construct_object(node)
+        value = self._constructor.construct_object(node)
         is_json = not isinstance(value, float) or math.isfinite(value)
         return value if is_json else node.value
 

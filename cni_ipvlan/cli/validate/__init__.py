@@ -10,7 +10,7 @@ from cni_ipvlan.cli import reading
 from cni_ipvlan.cli.configs import NetworkConfig
 from cni_ipvlan.cli.validate.conflicts import Begin, Masters
 from cni_ipvlan.cli.validate.ipam import in_form, in_ipam
-from cni_ipvlan.cni import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
+from cni_ipvlan.cni import LATEST_VERSION, VERSION_WHEN_ABSENT
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.result import parse as parse_result
 from cni_ipvlan.config import netconf
@@ -60,7 +60,9 @@ def _placed(network: NetworkConfig, found: Iterable[Problem]) -> Iterator[Proble
 
 def _in_options(config: dict[str, Any], *, is_chained: bool) -> Iterator[Problem]:
     """Yield what the schema of the options can't express, except for ipam."""
-    yield from _version(config.get("cniVersion"))
+    if config.get("cniVersion") in (None, ""):
+        text = f"cniVersion is not given; that means {VERSION_WHEN_ABSENT}, which has no CHECK"
+        yield Problem((), text, is_warning=True)
     if not (is_chained or netconf.ipam_type(config) or config.get("prevResult")):
         yield Problem((), "ipam must be given, with a type, unless the plugin is chained")
     mtu = config.get("mtu")
@@ -79,19 +81,9 @@ def _in_options(config: dict[str, Any], *, is_chained: bool) -> Iterator[Problem
             yield Problem(("prevResult",), error.msg)
 
 
-def _version(version: object) -> Iterator[Problem]:
-    if version in (None, ""):
-        text = f"cniVersion is not given; that means {VERSION_WHEN_ABSENT}, which has no CHECK"
-        yield Problem((), text, is_warning=True)
-    elif isinstance(version, str) and version not in SUPPORTED_VERSIONS:
-        supported = ", ".join(SUPPORTED_VERSIONS)
-        yield Problem(("cniVersion",), f"cniVersion is {version!r}; supported: {supported}")
-
-
 def _log_file(option: str, name: str) -> Iterator[Problem]:
     if fault := log_file.fault(name):
         yield Problem((option,), f"{option} is {name!r}; {fault}")
     elif option == "captureDir":
-        path = f"{log_file.DIRECTORY}/{name.removeprefix(f'{log_file.DIRECTORY}/')}"
-        text = f"{option} is {name!r}; the directory {path} must exist"
+        text = f"{option} is {name!r}; in {log_file.DIRECTORY}, that directory must exist"
         yield Problem((option,), text, is_warning=True)

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from cni_ipvlan.cli.reading import Path
+from cni_ipvlan.cni import SUPPORTED_VERSIONS
 from cni_ipvlan.cni.delegate import INTERFACE_PLUGINS, PERMITTED
 from cni_ipvlan.config import netconf
 from cni_ipvlan.config.netconf import Problem
@@ -152,6 +153,7 @@ _SET = _array(_object("subnet", **_RANGE), minItems=1, type="array")
 _SERVERS = _array({"type": "string", "format": "server"})
 _OPTIONS = netconf.schema()["properties"]
 _DNS = _object(**{**_OPTIONS["dns"]["properties"], "nameservers": _SERVERS})
+_STRICTER = {"cniVersion": {"enum": [*SUPPORTED_VERSIONS, "", None]}, "dns": _DNS}
 _SCHEMAS = {
     "static": _object(
         type=True,
@@ -184,7 +186,7 @@ def in_form(config: dict[str, Any]) -> Iterator[Problem]:
     for name, read in _FORMATS.items():
         # What can be read is right; an address may be None.
         formats.checks(name, raises=ValueError)(lambda value, read=read: bool(read(value)) or True)
-    options = {**dict.fromkeys(_OPTIONS, True), "dns": _DNS}
+    options = {**dict.fromkeys(_OPTIONS, True), **_STRICTER}
     options["ipam"] = _SCHEMAS.get(netconf.ipam_type(config), True)
     schema = {"properties": options, "additionalProperties": False}
     for error in Draft202012Validator(schema, format_checker=formats).iter_errors(config):

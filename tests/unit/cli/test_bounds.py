@@ -30,6 +30,10 @@ TEXTS = {
     "digits": ("mtu: " + "1" * 101, NUMBER),
     "hexadecimal": ("mtu: 0x" + "f" * 100_000, NUMBER),
     "lists of aliases": ("a0: &a0 [1]\n" + chain("[{0}, {0}]", 60), LARGE),
+    "merges of nothing": (
+        "e: &e {}\na: &a {<<: [" + "*e," * 2000 + "]}\nb: {<<: [" + "*a," * 2000 + "]}", LARGE
+    ),
+    "merges of merges": ("a0: &a0 {{k: 1}}\n".format() + chain("{{<<: [{0}, {0}]}}", 30), LARGE),
     "one large merge": (
         "a: &a {" + ", ".join(f"k{n}: 1" for n in range(500)) + "}\n"
         + "\n".join(f"b{n}: {{<<: *a}}" for n in range(500)),
@@ -49,16 +53,6 @@ def test_yaml_that_asks_for_much_is_not_read(what: str) -> None:
     networks, faults = configs.read("file", f"type: ipvlan\n{text}\n")
     assert [why in str(each) for each in faults] == [True]
     assert networks == []
-
-
-def test_merges_of_merges_have_each_key_once() -> None:
-    ones = ", ".join(f"&a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}" for n in range(1, 60))
-    for text in (
-        f"<<: [&a0 {{k: 1}}, {ones}]",
-        "a0: &a0 {k: 1}\n" + chain("{{<<: [{0}, {0}]}}", 60),
-    ):
-        (document,) = parse_yaml(text)
-        assert document.value.get("a59", document.value) == {"k": 1}
 
 
 def test_json_that_asks_for_much_is_not_read() -> None:

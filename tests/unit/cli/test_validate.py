@@ -28,7 +28,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"name": None}, "$.name", "name is null"),
     ({"logFile": "/etc/x"}, "$.logFile", "'/etc/x'; a network may only name what lies"),
     ({"logFile": "../x"}, "$.logFile", "with letters, digits, . _ - in its name"),
-    ({"cniVersion": "3.0"}, "$.cniVersion", "supported: 0.1.0, 0.2.0"),
+    ({"cniVersion": "3.0"}, "$.cniVersion", "allowed: 0.1.0, 0.2.0"),
     ({"link_in_container": True}, "$.link_in_container", "did you mean linkInContainer?"),
     ({"vlanId": 5}, "$.vlanId", "vlanId is unknown; did you mean vlan?"),
     ({"parent": "eth0"}, "$.parent", "parent is unknown; did you mean master?"),
@@ -57,7 +57,11 @@ NO_IPV6 = "$.ipam.routes[1]", "the route to ::/0 is of IPv6, of which the contai
 ODD: list[tuple[dict[str, Any], str, str]] = [
     ({"ipam": pool(gateway="10.2.0.1")}, "$.ipam.gateway", "outside the subnet"),
     ({"cniVersion": None}, "$", "that means 0.1.0, which has no CHECK"),
-    ({"captureDir": "calls"}, "$.captureDir", "/var/log/cni-ipvlan/calls must exist"),
+    (
+        {"captureDir": "calls"},
+        "$.captureDir",
+        "'calls'; in /var/log/cni-ipvlan, that directory must",
+    ),
     ({"ipam": {"type": "static"}}, "$.ipam.addresses", "has no addresses, so ADD needs some in"),
     ({"ipam": {**STATIC, "type": "statc"}}, "$.ipam.type", "did you mean static?"),
     ({"ipMasq": True}, "$.ipMasq", "ipMasq is another plugin's, and does nothing here"),
@@ -330,7 +334,7 @@ def test_keys_of_a_list_are_told_once(file: Path) -> None:
     assert status == 1
     assert out.splitlines() == [
         f"{file}:2: $.name: duplicate key; the last one is used",
-        f"{file}:1: $.cniVersion: cniVersion is '3.0'; supported: {', '.join(SUPPORTED_VERSIONS)}",
+        f'{file}:1: $.cniVersion: cniVersion is "3.0"; allowed: {", ".join(SUPPORTED_VERSIONS)}',
     ]
 
 
