@@ -82,7 +82,7 @@ def _command(command: click.Command, parent: click.Context) -> Iterator[str]:
     yield from _usage(command, context)
     yield from _options(command, context)
     if command.epilog:
-        yield from (".PP", "Example:", *_verbatim(command.epilog.splitlines()))
+        yield from (".PP", *_prose(command.epilog))
 
 
 def _usage(command: click.Command, context: click.Context) -> Iterator[str]:

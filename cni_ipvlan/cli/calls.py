@@ -47,8 +47,7 @@ _CONTAINER_ID = "The container's ID [default: a new one for add, else the one fo
 _CONTAINER_OR_POD = (
     "The container's ID [default: the one found there]; without -c also a pod's name."
 )
-_ALWAYS = [options.network_option, options.cni_path_option, options.json_option]
-_ALWAYS += [options.verbose_option]
+_ALWAYS = [options.network_option, options.cni_path_option, options.verbose_option]
 
 
 class Invocation(NamedTuple):

@@ -20,23 +20,24 @@ from cni_ipvlan.suggest import nearest_first
 
 _NAMED_NAMESPACES = "/run/netns"
 FILE = click.Path()  # for completion only; errors are reported when it is read
+JSON = click.Option(
+    ["-j", "--json", "as_json"], is_flag=True, help="Print one JSON document, also for an error."
+)
 # Several short options are one word; here a NUL is between words.
 _AS_JSON = re.compile("\0(--json|--output[=\0]json|-o\0?json|-[vw]*j[jvw]*)\0")
 
 
-class Example(click.Command):
-    """A command whose help ends with an example, its epilog."""
-
-    def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the example."""
-        with formatter.section("Example"):
-            for line in (self.epilog or "").splitlines():
-                formatter.write(f"  {line}\n")
-
-
 def command(*examples: str, **more: Any) -> Callable[[Any], click.Command]:
-    """Return what makes a command of a function; its name is in the last example."""
-    return click.command(examples[-1].split()[1], cls=Example, epilog="\n".join(examples), **more)
+    """Return what makes a command with --json of a function; its name is in the last example."""
+    text = "\n  ".join(("\b\nExample:", *examples))
+
+    def make(function: Any) -> click.Command:
+        name = examples[-1].split()[1]
+        made = click.command(name, cls=click.Command, epilog=text, **more)(function)
+        made.params.append(JSON)
+        return made
+
+    return make
 
 
 def wrong(why: str, *option: str) -> click.BadParameter:
@@ -180,9 +181,6 @@ verbose_option = click.option(
     "-v", "--verbose", is_flag=True, help="Print on stderr each command, and then its time."
 )
 dry_run_option = click.option("--dry-run", is_flag=True, help="Print the commands; change nothing.")
-json_option = click.option(
-    "-j", "--json", "as_json", is_flag=True, help="Print one JSON document, also for an error."
-)
 
 
 def is_json_wanted(words: Sequence[str]) -> bool:

@@ -17,7 +17,7 @@ from cni_ipvlan.cli import calls, configs, output, replay
 from cni_ipvlan.cli.connectivity.command import probe_command, trace_command
 from cni_ipvlan.cli.doctor.command import doctor_command
 from cni_ipvlan.cli.dry_run.answer import ipam_answer
-from cni_ipvlan.cli.options import is_json_wanted, json_option
+from cni_ipvlan.cli.options import JSON, is_json_wanted
 from cni_ipvlan.cli.show.command import show
 from cni_ipvlan.cli.validate.command import validate
 from cni_ipvlan.cni import SUPPORTED_VERSIONS, errors
@@ -131,7 +131,6 @@ def _print_version(*, as_json: bool) -> None:
 @click.group(cls=_Commands, invoke_without_command=True, context_settings=_CONTEXT)
 @click.option("-V", "--version", is_flag=True, help="Print the version and exit.")
 @click.option("--dry-run", is_flag=True, help="Print what the call in the CNI variables would do.")
-@json_option
 @click.option("-v", "--verbose", is_flag=True, help="Make that call, and print each command.")
 @click.pass_context
 def ipvlan(ctx: click.Context, version: bool, dry_run: bool, as_json: bool, verbose: bool) -> None:
@@ -167,5 +166,6 @@ def ipvlan(ctx: click.Context, version: bool, dry_run: bool, as_json: bool, verb
         calls.make(calls.Invocation(dict(os.environ), stdin, dry_run, as_json, verbose))
 
 
+ipvlan.params.append(JSON)
 for _command in chain(*_GROUPS.values()):
     ipvlan.add_command(_command)

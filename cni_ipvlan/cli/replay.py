@@ -33,7 +33,6 @@ _TEXT = re.compile("[^\0\ud800-\udc7f\udd00-\udfff]*")
 @options.netns_option(required=False)
 @options.cni_path_option
 @options.dry_run_option
-@options.json_option
 @options.verbose_option
 def replay(
     file: str, netns: str | None, cni_path: str | None, dry_run: bool, as_json: bool, verbose: bool

@@ -24,7 +24,7 @@ def test_every_example_of_the_help_works(scene: Scene, person: Person) -> None:
     scene.add(at=scene.two, name="other", ipam=static("10.99.0.2/24"), **recorded)
     for command in COMMANDS:
         text = person.succeeds(f"ipvlan {command} --help")
-        lines = text.partition("\nExample:\n")[2].splitlines()
+        lines = text.partition("\n  Example:\n")[2].splitlines()
         assert lines
         for line, _, file in (each.partition(" > ") for each in lines):
             files = " ".join(map(str, sorted(Path("examples").glob("*.yaml"))))

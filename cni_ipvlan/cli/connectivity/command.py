@@ -32,7 +32,6 @@ _IS_END = "a namespace (name, path, or PID), a container's ID, a pod's name, an 
 @option("--ifname", options.interface_name, "NAME", "The interface [default: the ipvlan one].")
 @option("--to", options.address, "ADDRESS", "An address to reach.")
 @option("--prev-result", options.FILE, "FILE", "The result of the ADD, for its DNS servers.")
-@options.json_option
 def probe_command(
     netns: str, ifname: str | None, to: str | None, prev_result: str | None, as_json: bool
 ) -> int:
@@ -71,7 +70,6 @@ def probe_command(
 @options.command("ipvlan trace container1 container2", "ipvlan trace container1 host")
 @click.argument("one", metavar="A", shell_complete=complete_ends)
 @click.argument("other", metavar="B", shell_complete=complete_ends)
-@options.json_option
 def trace_command(one: str, other: str, as_json: bool) -> int:
     """Say whether and why A reaches B: ask, and look at all that is between.
 

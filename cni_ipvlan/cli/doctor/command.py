@@ -22,7 +22,6 @@ from cni_ipvlan.iproute.transaction import Transaction
 @options.netns_option(required=False)
 @options.option("--ifname", options.interface_name, "NAME", "A name to look up with --netns.")
 @options.cni_path_option
-@options.json_option
 def doctor_command(
     config: str | None,
     network: str | None,

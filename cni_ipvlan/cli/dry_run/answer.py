@@ -12,7 +12,7 @@ import sys
 import click
 
 from cni_ipvlan.cli import configs, output
-from cni_ipvlan.cli.options import command, json_option, option
+from cni_ipvlan.cli.options import command, option
 from cni_ipvlan.cni import SUPPORTED_VERSIONS, delegate
 from cni_ipvlan.cni.result import Address, Result, Route
 from cni_ipvlan.config.netconf import NetConf
@@ -57,7 +57,6 @@ def reader(conf: NetConf, version: str, mtu: int, parent: Master) -> commands.Ar
 @option("--mtu", int, "NUMBER", "The interface's MTU, which IPv6 may refuse.", required=True)
 @option("--master", str, "NAME", "The host's interface, whose own addresses are refused.")
 @click.option("--host-access", is_flag=True, help="The host gets routes to the addresses.")
-@json_option
 def ipam_answer(
     plugin: str, cni_version: str, mtu: int, master: str | None, host_access: bool, as_json: bool
 ) -> None:

@@ -35,7 +35,6 @@ _WATCH_TICKS, _TICK_SECONDS = 20, 0.1  # between two looks
     *("-o/--output/form", click.Choice(_FORMS), "|".join(_FORMS)),
     "Everything; or one JSON document; or numbers for Prometheus.",
 )
-@options.json_option
 @click.option("-w", "--watch", is_flag=True, help="Keep watching, in a terminal.")
 @click.pass_context
 def show(

@@ -11,7 +11,7 @@ import click
 
 from cni_ipvlan.cli import calls, configs, output
 from cni_ipvlan.cli.configs import NetworkConfig
-from cni_ipvlan.cli.options import FILE, command, json_option
+from cni_ipvlan.cli.options import FILE, command
 from cni_ipvlan.cli.output import PROBLEM, WARNING
 from cni_ipvlan.cli.reading import ConfigError, json_path
 from cni_ipvlan.cli.validate import in_all
@@ -27,7 +27,6 @@ _WITHOUT = "it has no configuration of type ipvlan"
 @command("ipvlan validate examples/*.yaml", "ipvlan validate examples")
 @click.argument("files", nargs=-1, type=FILE, metavar="FILE…")
 @click.option("--schema", is_flag=True, help="Print a JSON Schema for editors instead, and exit.")
-@json_option
 def validate(files: tuple[str, ...], schema: bool, as_json: bool) -> int:
     """Report every problem in configuration files, with its line.
 

@@ -114,8 +114,8 @@ def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Typed:
 def test_each_command_has_help_with_an_example(command: str) -> None:
     assert {*parameters(command)} <= {*WRONG, *OTHERS}  # as the tests below need it
     text = ipvlan(command, "--help").fine()
-    example = text.partition("\nExample:")[2]
-    assert f"\n  ipvlan {command} " in example
+    example = text.partition("\n  Example:")[2]
+    assert f"\n    ipvlan {command} " in example
     assert all(len(line) <= 100 for line in text.splitlines())
     files = [word for word in example.split() if word.startswith("examples/")]
     assert all(list(ROOT.glob(file)) for file in files)
