@@ -30,8 +30,8 @@ def test_show_names_the_pod_until_it_is_deleted(scene: Scene, person: Person) ->
     kept = next(MEMORY.glob("on-*/*"))
     assert json.loads(kept.read_text())["pod"] == "default/web-0"
     assert shown(person)["pod"] == "default/web-0"
-    line = f"in {scene.one.path}  pod default/web-0  container web"
-    assert line in person.succeeds("ipvlan show -o wide")
+    wide = person.succeeds("ipvlan show -o wide")
+    assert "net1       ipvlan  default/web-0  web           net      container1  1500" in wide
     assert "net1       default/web-0  container1  10.1.0.2/24" in person.succeeds("ipvlan show")
     added.delete()
     assert not kept.exists()
@@ -48,7 +48,8 @@ def test_show_finds_a_pod_and_what_is_left_of_one(scene: Scene, person: Person) 
         assert found["leftovers"] == []
     found = json.loads(person.succeeds("ipvlan show --pod db-0 --json"))
     assert (found["masters"], found["leftovers"][0]["pod"]) == ([], "default/db-0")
-    assert "pod default/db-0  container db  no interface" in person.succeeds("ipvlan show -o wide")
+    wide = person.succeeds("ipvlan show -o wide --pod db-0")
+    assert "net1       -     default/db-0   db            net      container2" in wide
     for pod in ("web", "other/web-0", "default/"):
         assert person.types(f"ipvlan show --pod {pod}") == (1, "", f"nothing matches --pod {pod}\n")
 

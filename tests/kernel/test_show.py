@@ -3,10 +3,12 @@
 import base64
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -39,33 +41,35 @@ def attachments(person: Person, options: str = "") -> list[dict[str, Any]]:
     return [each for master in masters for each in master["attachments"]]
 
 
+def wide(person: Person) -> list[dict[str, str]]:
+    """Return the rows of -o wide, by the names of the columns."""
+    lines = person.succeeds("ipvlan show -o wide").splitlines()
+    head, *rows = (re.split("  +", line) for line in lines)
+    return [dict(zip_longest(head, row, fillvalue="")) for row in rows]
+
+
 def interfaces(person: Person, options: str = "") -> list[tuple[str, str]]:
     """Return the containers' names and the interfaces that are shown; all of them, in text, too."""
     found = attachments(person, options)
     if not options:
-        text = person.succeeds("ipvlan show -o wide")
-        for each in found:
-            assert f"─ {each['interface']}  in {each['netns']}  " in text
-        assert sum(" in /run/" in line for line in text.splitlines()) == len(found)
+        names = [(each["interface"], Path(each["netns"]).name) for each in found]
+        assert [(each["INTERFACE"], each["NAMESPACE"]) for each in wide(person)] == names
     return [(Path(each["netns"]).name, each["interface"]) for each in found]
 
 
 def problems(person: Person) -> list[list[str]]:
     found = [each["problems"] for each in attachments(person)]
-    shown = person.succeeds("ipvlan show -o wide")
-    assert all(problem in shown for each in found for problem in each)
+    assert [each["PROBLEMS"] for each in wide(person)] == [", ".join(each) for each in found]
     return found
 
 
 def leftovers(person: Person) -> list[tuple[str, str, str]]:
     """Return kind, problem and container of the leftovers, as many in text as in JSON."""
     found = document(person)["leftovers"]
-    _, head, text = person.succeeds("ipvlan show -o wide").partition("leftovers\n")
-    assert bool(head) == bool(found)
-    for each, line in zip(found, text.splitlines(), strict=True):
-        assert f"─ {each['kind']} " in line
-        assert f"network {each['network']}  container {each['containerID']}" in line
-        assert line.endswith(each["problem"])
+    keys = ("NETWORK", "CONTAINER ID", "PROBLEMS")
+    rows = [tuple(map(row.get, keys)) for row in wide(person) if row["KIND"] == "-"]
+    said = [(each["network"], each["containerID"], each) for each in found]
+    assert rows == [(*who, f"{each['problem']} ({each['kind']})") for *who, each in said]
     return [(each["kind"], each["problem"], each["containerID"]) for each in found]
 
 
@@ -131,7 +135,7 @@ def test_what_is_left_over_is_filtered_as_well(scene: Scene, person: Person) -> 
     assert left("--container-id three") == ["three"]
 
 
-def test_show_draws_what_each_master_carries(scene: Scene, person: Person) -> None:
+def test_wide_has_what_each_master_carries(scene: Scene, person: Person) -> None:
     scene.node.master("eth1", mtu=9000, up=False)
     assert person.succeeds("ipvlan show") == "no ipvlan interfaces\n"
     one, two = scene.add(mode="l3").container, scene.node.container_of_a_process()
@@ -142,19 +146,19 @@ def test_show_draws_what_each_master_carries(scene: Scene, person: Person) -> No
     one.ip("link add name inner type dummy")
     one.ip("link add name nested link inner type ipvlan mode l2 private")
 
-    printed = person.succeeds("ipvlan show -o wide")
+    rows = wide(person)
     document = json.loads(person.succeeds("ipvlan show --json"))
 
     fe80 = one.ask("-6", "address", "show", "dev", "net1")[0]["addr_info"][0]["local"]
-    assert printed.splitlines() == [
-        "eth0  up, MTU 1500, mode l3 bridge",
-        f"└─ net1  in {one.path}  container one  MTU 1500  10.1.0.2/24 {fe80}/64",
-        "eth1  down, MTU 9000, mode l3s bridge",
-        f"├─ byhand  in {two.path}  down  MTU 9000  no addresses",
-        f"└─ tap  in {two.path}  ipvtap  down  MTU 9000  no addresses",
-        f"inner in {one.path}  mode l2 private",
-        f"└─ nested  in {one.path}  down  MTU 1500  no addresses",
+    keys = ("INTERFACE", "KIND", "NAMESPACE", "MTU", "MODE", "MASTER", "MASTER MTU", "PROBLEMS")
+    down, inner = ("l3s bridge", "eth1", "9000", "down, master down"), f"inner in {one.path}"
+    assert [tuple(map(row.get, keys)) for row in rows] == [
+        ("net1", "ipvlan", "container1", "1500", "l3 bridge", "eth0", "1500", ""),
+        ("byhand", "ipvlan", two.path, "9000", *down),
+        ("tap", "ipvtap", two.path, "9000", *down),
+        ("nested", "ipvlan", "container1", "1500", "l2 private", inner, "-", "down"),
     ]
+    assert rows[0]["ALL ADDRESSES"] == f"10.1.0.2/24 {fe80}/64"
     masters = [each["master"] for each in document["masters"]]
     assert masters == ["eth0", "eth1", f"inner in {one.path}"]
     (attachment,) = document["masters"][0]["attachments"]
@@ -226,12 +230,12 @@ def test_it_says_mtu_gateways_and_routes(scene: Scene, person: Person) -> None:
     scene.add(mtu=1400, ipam=ipam)
     scene.one.ip("route add 10.9.0.0/16 dev net1 table 100 metric 7")
 
-    (line,) = person.succeeds("ipvlan show -o wide").splitlines()[1:]
+    (row,) = wide(person)
     (shown,) = attachments(person)
 
-    assert "  MTU 1400  10.1.0.2/24 fd00::2/64 " in line
-    gateways = "  gateway 10.1.0.1 fd00::1  routes 10.8.0.0/16 via 10.1.0.9, 10.9.0.0/16 table 100"
-    assert gateways in line
+    assert (row["MTU"], row["GATEWAYS"]) == ("1400", "10.1.0.1 fd00::1")
+    assert row["ALL ADDRESSES"].startswith("10.1.0.2/24 fd00::2/64 fe80::")
+    assert row["ROUTES"] == "10.8.0.0/16 via 10.1.0.9, 10.9.0.0/16 table 100"
     assert shown["mtu"] == 1400
     assert shown["gateways"] == ["10.1.0.1", "fd00::1"]
     by_dst = {each["dst"]: each for each in shown["routes"]}
@@ -251,7 +255,7 @@ def test_what_another_program_has_changed_is_a_problem(scene: Scene, person: Per
 
 def test_a_default_route_without_a_gateway_is_a_route(scene: Scene, person: Person) -> None:
     scene.add(mode="l3", ipam=static("10.1.0.2/24", routes=[{"dst": "0.0.0.0/0"}]))
-    assert person.succeeds("ipvlan show -o wide").endswith("  routes 0.0.0.0/0\n")
+    assert [each["ROUTES"] for each in wide(person)] == ["0.0.0.0/0"]
     assert attachments(person)[0]["gateways"] == []
 
 

@@ -1,10 +1,10 @@
-"""The command show, and -o wide: all that was found, below the masters."""
+"""The command show."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,6 @@ from cni_ipvlan.cli.options import option
 from cni_ipvlan.cli.show import metrics, table, tree
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
 from cni_ipvlan.iproute.namespace import Namespace
-from cni_ipvlan.iproute.queries import MAIN_TABLE
 from cni_ipvlan.iproute.transaction import Transaction
 
 _FORMS = _WIDE, _JSON, _METRICS = "wide", "json", "openmetrics"
@@ -42,7 +41,7 @@ def show(
 ) -> int:
     """Show the ipvlan interfaces, what is wrong with them, and leftovers.
 
-    With -o wide, they are below their masters, with MTU, gateways, routes, whole container IDs.
+    With -o wide, there are more columns: MTU, gateways, routes, whole container IDs, leases.
     What is wrong is said last: "unfinished", if an ADD has neither ended nor is running; "no
     record", if an interface is labelled, but not recorded where it is; "no lease", if host-local
     no longer knows its address; "MTU above its master's", if larger packets are lost; "mode l3
@@ -91,7 +90,7 @@ def _print(
         output.echo(*(() if is_blind else metrics.lines(found, known)))
     else:
         if not is_empty:
-            output.echo(*(_lines(found) if form == _WIDE else table.lines(found)))
+            output.echo(*table.lines(found, is_wide=form == _WIDE))
         elif not (asked or is_blind):
             output.echo("no ipvlan interfaces")
         output.echo_err(*(f"not seen: {each}" for each in found["notSeen"] if not is_blind))
@@ -132,58 +131,3 @@ def _is_wanted(
         and (not only["container_id"] or is_called(container_id, only["container_id"]))
         and (not only["pod"] or only["pod"] in (pod, pod.partition("/")[2]))
     )
-
-
-def _lines(found: dict[str, Any]) -> Iterator[str]:
-    """Yield the lines of what was found, one for each attachment, so that grep finds all of it."""
-    for each in found["masters"]:
-        state = "up" if each["up"] else output.styled("down", fg="red")
-        of_link = f"{state}, MTU {each['mtu']}, " if each["mtu"] is not None else ""
-        name = output.styled(each["master"], bold=True)
-        yield f"{name}  {of_link}mode {each['mode']} {each['flag']}"
-        yield from _branches(map(_attachment, each["attachments"]))
-    if found["leftovers"]:
-        yield output.styled("leftovers", bold=True)
-        yield from _branches(map(_leftover, found["leftovers"]))
-
-
-def _branches(parts: Iterable[str]) -> list[str]:
-    *others, last = parts
-    return [*(f"├─ {each}" for each in others), f"└─ {last}"]
-
-
-def _attachment(row: dict[str, Any]) -> str:
-    routes = [_route(each) for each in row["routes"] if not tree.is_by_gateway(each)]
-    parts = (
-        output.styled(row["interface"], fg="cyan"),
-        f"in {row['netns']}" if row["netns"] else "on the host",
-        "for hostAccess" if row["hostAccess"] else "",
-        row["kind"] if row["kind"] != "ipvlan" else "",
-        f"pod {row['pod']}" if row["pod"] else "",
-        f"container {row['containerID']}" if row["containerID"] else "",
-        "" if row["up"] else output.styled("down", fg="red"),
-        f"MTU {row['mtu']}",
-        " ".join(row["addresses"]) or "no addresses",
-        f"gateway {' '.join(row['gateways'])}" if row["gateways"] else "",
-        f"routes {', '.join(routes)}" if routes else "",
-        *(output.styled(each, fg="yellow") for each in row["problems"]),
-    )
-    return "  ".join(filter(None, parts))
-
-
-def _route(route: dict[str, Any]) -> str:
-    via = f" via {route['gw']}" if route["gw"] else ""
-    table = "" if route["table"] == MAIN_TABLE else f" table {route['table']}"
-    return f"{route['dst']}{via}{table}"
-
-
-def _leftover(each: dict[str, Any]) -> str:
-    record = f"record of {each['interface']} in {each['netns']}"
-    parts = (
-        f"lease {each['file']}" if each["file"] else record,
-        f"network {each['network']}",
-        f"pod {each['pod']}" if each["pod"] else "",
-        f"container {each['containerID']}",
-        output.styled(each["problem"], fg="yellow"),
-    )
-    return "  ".join(filter(None, parts))

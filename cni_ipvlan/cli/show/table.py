@@ -1,4 +1,4 @@
-"""What the command show found, in columns that fit the terminal."""
+"""What the command show found, in columns: those that fit the terminal, or all."""
 
 from __future__ import annotations
 
@@ -9,19 +9,32 @@ from ipaddress import ip_interface
 from typing import Any
 
 from cni_ipvlan.cli import output
+from cni_ipvlan.cli.show.tree import is_by_gateway
+from cni_ipvlan.iproute.queries import MAIN_TABLE
 
-_HEAD = ("INTERFACE", "POD/CONTAINER", "NAMESPACE", "ADDRESSES", "MODE", "MASTER", "PROBLEMS")
+_FEW = ("INTERFACE", "POD/CONTAINER", "NAMESPACE", "ADDRESSES", "MODE", "MASTER", "PROBLEMS")
+_ALL = (
+    *("INTERFACE", "KIND", "POD/CONTAINER", "CONTAINER ID", "NETWORK", "NAMESPACE", "MTU"),
+    *("ALL ADDRESSES", "GATEWAYS", "ROUTES", "MODE", "MASTER", "MASTER MTU", "LEASE", "PROBLEMS"),
+)
 _DIGITS = 12  # of a container's ID
 _LEAST = 8  # characters of a column that is cut
 _GAP, _ELLIPSIS, _NOTHING = "  ", "…", "-"
 
 
-def lines(found: dict[str, Any]) -> list[str]:
-    """Return a line for each attachment and each leftover, below a head."""
+def lines(found: dict[str, Any], *, is_wide: bool) -> list[str]:
+    """Return a line for each attachment and each leftover, below a head.
+
+    Unless it ``is_wide``, it has some of the columns, cut to fit the terminal if there is one.
+    """
     rows = [_attachment(of, each) for of in found["masters"] for each in of["attachments"]]
     rows += map(_leftover, found["leftovers"])
-    cells = [_HEAD, *(tuple(cell or _NOTHING for cell in row[:-1]) + row[-1:] for row in rows)]
-    widths = _fitting([max(map(len, column)) for column in zip(*cells, strict=True)])
+    names = _ALL if is_wide else _FEW
+    cells = [[str(row.get(name) or _NOTHING) for name in names[:-1]] for row in rows]
+    cells = [[*names], *([*own, row["PROBLEMS"]] for own, row in zip(cells, rows, strict=True))]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    if output.is_terminal() and not is_wide:
+        _make_fit(widths)
     head, *others = ([*map(_fit, row, widths)] for row in cells)
     return [output.styled(_GAP.join(head).rstrip(), bold=True), *map(_line, others)]
 
@@ -36,45 +49,56 @@ def _line(cells: Sequence[str]) -> str:
     return _GAP.join((*others, *coloured)).rstrip()
 
 
-def _fitting(widths: list[int]) -> list[int]:
-    """Return widths that fit the terminal, if there is one; problems are never cut."""
-    if output.is_terminal():
-        most = shutil.get_terminal_size().columns - len(_GAP) * (len(widths) - 1)
-        while sum(widths) > most and max(widths[:-1]) > _LEAST:
-            widths[widths.index(max(widths[:-1]))] -= 1
-    return widths
+def _make_fit(widths: list[int]) -> None:
+    """Make columns narrower until they fit the terminal; problems are never cut."""
+    most = shutil.get_terminal_size().columns - len(_GAP) * (len(widths) - 1)
+    while sum(widths) > most and max(widths[:-1]) > _LEAST:
+        widths[widths.index(max(widths[:-1]))] -= 1
 
 
-def _attachment(master: dict[str, Any], row: dict[str, Any]) -> tuple[str, ...]:
+def _attachment(master: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
     addresses = [each for each in row["addresses"] if not ip_interface(each).is_link_local]
     is_down = [] if row["up"] else ["down"]
     is_down += ["master down"] if master["up"] is False else []
-    return (
-        row["interface"],
-        "(hostAccess)" if row["hostAccess"] else _container(row),
-        _namespace(row["netns"]) if row["netns"] else "(host)",
-        " ".join(addresses),
-        f"{master['mode']} {master['flag']}",
-        master["master"],
-        ", ".join((*is_down, *row["problems"])),
-    )
+    return {
+        **_whose(row),
+        **({"POD/CONTAINER": "(hostAccess)"} if row["hostAccess"] else {}),
+        **({} if row["netns"] else {"NAMESPACE": "(host)"}),
+        "KIND": row["kind"],
+        "MTU": row["mtu"],
+        "ADDRESSES": " ".join(addresses),
+        "ALL ADDRESSES": " ".join(row["addresses"]),
+        "GATEWAYS": " ".join(row["gateways"]),
+        "ROUTES": ", ".join(_route(each) for each in row["routes"] if not is_by_gateway(each)),
+        "MODE": f"{master['mode']} {master['flag']}",
+        "MASTER": master["master"],
+        "MASTER MTU": master["mtu"],
+        "PROBLEMS": ", ".join((*is_down, *row["problems"])),
+    }
 
 
-def _leftover(left: dict[str, Any]) -> tuple[str, ...]:
-    return (
-        left["interface"] or "",
-        _container(left),
-        _namespace(left["netns"] or ""),
-        left["address"] or "",
-        "",
-        left["master"] or "",
-        f"{left['problem']} ({left['kind']})",
-    )
+def _leftover(left: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **_whose(left),
+        "ADDRESSES": left["address"],
+        "ALL ADDRESSES": left["address"],
+        "MASTER": left["master"],
+        "LEASE": left["file"],
+        "PROBLEMS": f"{left['problem']} ({left['kind']})",
+    }
 
 
-def _container(row: dict[str, Any]) -> str:
-    return row["pod"] or (row["containerID"] or "")[:_DIGITS]
+def _whose(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "INTERFACE": row["interface"],
+        "POD/CONTAINER": row["pod"] or (row["containerID"] or "")[:_DIGITS],
+        "CONTAINER ID": row["containerID"],
+        "NETWORK": row["network"],
+        "NAMESPACE": re.sub("^(/var)?/run/netns/", "", row["netns"] or ""),
+    }
 
 
-def _namespace(path: str) -> str:
-    return re.sub("^(/var)?/run/netns/", "", path)
+def _route(route: dict[str, Any]) -> str:
+    via = f" via {route['gw']}" if route["gw"] else ""
+    table = "" if route["table"] == MAIN_TABLE else f" table {route['table']}"
+    return f"{route['dst']}{via}{table}"

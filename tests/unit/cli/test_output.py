@@ -154,6 +154,11 @@ def test_escape_sequences_are_quoted(narrator: Narrator, capsys: Printed) -> Non
 
 ROW: dict[str, Any] = {
     "interface": "net1",
+    "kind": "ipvlan",
+    "network": "net",
+    "mtu": 1500,
+    "gateways": [],
+    "routes": [],
     "netns": "/var/run/netns/cni-8f9bd5d8-1d8f-4d2b-8c39-0c5a7c1f9a11",
     "hostAccess": False,
     "containerID": "0123456789abcdef" * 4,
@@ -162,12 +167,19 @@ ROW: dict[str, Any] = {
     "addresses": ["10.1.0.2/24", "fd00::2/64", "fe80::1/64"],
     "problems": ["no lease"],
 }
-MASTER = {"master": "eth1000", "up": True, "mode": "l2", "flag": "bridge", "attachments": [ROW]}
+MASTER = {
+    "master": "eth1000",
+    "up": True,
+    "mtu": 1500,
+    "mode": "l2",
+    "flag": "bridge",
+    "attachments": [ROW],
+}
 FOUND = {"masters": [MASTER], "leftovers": []}
 
 
 def test_all_is_printed_where_there_is_no_terminal() -> None:
-    _, line = table.lines(FOUND)
+    _, line = table.lines(FOUND, is_wide=False)
     assert line == (
         "net1       default/web-0  cni-8f9bd5d8-1d8f-4d2b-8c39-0c5a7c1f9a11  "
         "10.1.0.2/24 fd00::2/64  l2 bridge  eth1000  no lease"
@@ -179,7 +191,7 @@ def test_columns_fit_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(output, "is_terminal", lambda **_: True)
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("NO_COLOR", "1")
-    head, line = table.lines(FOUND)
+    head, line = table.lines(FOUND, is_wide=False)
     assert max(map(len, (head, line))) <= columns
     assert line.startswith("net1 ")
     assert line.endswith("  no lease")
