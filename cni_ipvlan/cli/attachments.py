@@ -4,8 +4,6 @@ A container's owner can forge a label, and so name another container. Therefore 
 line acts on a label only if root's record puts that attachment into the same container.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress

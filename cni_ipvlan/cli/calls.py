@@ -1,7 +1,5 @@
 """The commands that mirror CNI's verbs (add, del, check, status, gc), and how a call is made."""
 
-from __future__ import annotations
-
 import json
 import os
 import secrets

@@ -6,8 +6,6 @@ configuration with its delegates. Each ipvlan entry is returned with the name an
 version that a runtime would give it.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Options shared by several commands, and their shell completion."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections import Counter

@@ -4,8 +4,6 @@ Names of interfaces, namespaces and pods, labels, and what programs print, may h
 ``_print`` quotes all unprintable characters, but for our own colours.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import os

@@ -1,7 +1,5 @@
 """The command line ``ipvlan``: its entry point, and replaying a runtime's call."""
 
-from __future__ import annotations
-
 import os
 import sys
 import traceback

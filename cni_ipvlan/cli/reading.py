@@ -4,8 +4,6 @@ json.loads and PyYAML decide what a text means. A stranger may have written it, 
 ask for is bounded.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re
@@ -16,7 +14,7 @@ from typing import Any, NamedTuple
 
 from cni_ipvlan.cni.strict_json import in_words, loads
 
-Path = tuple["str | int", ...]
+Path = tuple[str | int, ...]
 JSON_SUFFIXES = (".conf", ".conflist", ".json")
 
 DUPLICATE = "duplicate key; the last one is used"
@@ -85,7 +83,7 @@ class Document(NamedTuple):
             path = path[:-1]
         return self.lines[path]
 
-    def bounded(self) -> Document:
+    def bounded(self) -> "Document":
         """Return the document; raises ConfigError if a list in it is too long."""
         for path, line in self.lines.items():
             if path[-1:] == (_MOST_ITEMS,):

@@ -3,8 +3,6 @@
 A capture may come from a stranger. So it is checked, and never says where plugins are run from.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -4,8 +4,6 @@ A dry run of ADD uses the stand-ins as addresses and routes. Its script lets the
 takes the real ones from ``ipvlan ipam-answer``, which checks the answer as ADD does.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 

@@ -1,7 +1,5 @@
 """Make a call as a dry run, with the failures of an ADD that it can foresee; and as JSON."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ It runs in a subshell, so that nothing of it stays in a person's shell. That of 
 each step what undoes it, which is done in reverse order if a step fails, or on ^C.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from shlex import join, quote

@@ -1,7 +1,5 @@
 """The command show."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence

@@ -4,8 +4,6 @@ All are gauges: thus the text is both OpenMetrics and what node_exporter's textf
 Labels have names that root gave. Of what containers' owners name, there is only the number.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress

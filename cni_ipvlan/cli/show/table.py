@@ -1,7 +1,5 @@
 """What the command show found, in columns: those that fit the terminal, or all."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The masters on this node, the ipvlan interfaces they carry, what is wrong, what is left over."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections import defaultdict

@@ -1,7 +1,5 @@
 """Find every problem in network configurations, with its location."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 

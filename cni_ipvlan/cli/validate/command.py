@@ -1,7 +1,5 @@
 """The command validate."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """What a network gives out or uses that others of its master, or the host, have already."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from itertools import islice

@@ -3,8 +3,6 @@
 The schemas have the form; the code has what a schema can't say.
 """
 
-from __future__ import annotations
-
 import ipaddress
 import re
 from collections.abc import Callable, Iterator
@@ -47,7 +45,7 @@ class Pool(NamedTuple):
         is_between = int(self.first) <= int(address) <= int(self.last)
         return is_between and address.version == self.first.version
 
-    def overlaps(self, other: Pool) -> bool:
+    def overlaps(self, other: "Pool") -> bool:
         """Whether an address is in both."""
         return self.holds(other.first) or other.holds(self.first)
 

@@ -1,7 +1,5 @@
 """The JSON Schema for editors: of configurations, of lists, and of manifests that hold them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from cni_ipvlan.config import netconf
