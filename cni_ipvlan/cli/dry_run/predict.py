@@ -3,8 +3,9 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from ipaddress import ip_address, ip_interface
-from typing import Any, NamedTuple
+from functools import partial
+from ipaddress import ip_interface
+from typing import Any
 
 from cni_ipvlan.cli import output
 from cni_ipvlan.cli.dry_run import answer
@@ -37,8 +38,9 @@ class Prediction:
     environment: Mapping[str, str]  # the call's, with the CNI variables
     plan: Plan  # the changes that it would make
     result: dict[str, Any] | None = None  # that ADD would have
-    looks: Sequence[Command] = ()  # the queries of a CHECK
+    outcome: Result | None = None  # the same, parsed
     failure: CniError | None = None  # why a CHECK fails
+    looks: Sequence[Command] = ()  # the queries of a CHECK
     # If the plan has stand-ins for the IPAM plugin's answer:
     reader: Argv = ()  # the command that reads it
     has_older: bool = False  # whether an earlier ADD of the attachment may have addresses, too
@@ -58,15 +60,14 @@ def make(request: Request, begin: _Begin, ipam_result: Result | None) -> Predict
     known = (answer.FOR_BOTH, answer.FOR_IPV6, answer.FOR_IPV4) if is_open else (ipam_result,)
     answers: Answers = {}
     runs = [_run(request, begin, each, answers) for each in known]
-    chosen = next((run for run in runs if not run.failure), runs[-1])
-    if chosen.failure and chosen.failure.code != CHECK_FAILED:
-        raise chosen.failure
-    made = Prediction(request.environment, chosen.plan, failure=chosen.failure)
+    made = next((run for run in runs if not run.failure), runs[-1])
+    if made.failure and made.failure.code != CHECK_FAILED:
+        raise made.failure
     if request.command == "CHECK":
-        made.looks = chosen.plan.queries
-    if not chosen.result:
+        made.looks = made.plan.queries
+    if not made.outcome:
         return made
-    made.result = results.render(chosen.result, request.version)
+    made.result = results.render(made.outcome, request.version)
     looking = begin(Plan(answers=answers), known[0])  # assumes nothing
     conf = netconf.parse(request.config, request.version)
     parent = expected_master(looking.begin(), conf, preflight.container_namespace(request))
@@ -77,8 +78,8 @@ def make(request: Request, begin: _Begin, ipam_result: Result | None) -> Predict
         is_not = f"{allocation.argv[0]} is not called"
         made.plan.assumptions.append(f"the result given with --ipam-result is allocated; {is_not}")
     elif allocation:
-        _check_leases(request, made.plan)
-        mtu = chosen.result.interfaces[-1].mtu or 0
+        _check_room(request, made.plan)
+        mtu = made.outcome.interfaces[-1].mtu or 0
         made.reader = answer.reader(conf, request.version, mtu, parent)
         records = looking.registry.records_of(id_of(request))
         made.has_older = any(record.is_complete for record in records)
@@ -86,24 +87,17 @@ def make(request: Request, begin: _Begin, ipam_result: Result | None) -> Predict
     return made
 
 
-class _Run(NamedTuple):
-    """A dry run with one answer of the IPAM plugin."""
-
-    plan: Plan
-    result: Result | None
-    failure: CniError | None
-
-
-def _run(request: Request, begin: _Begin, known: Result | None, answers: Answers) -> _Run:
-    plan, delivered = Plan({*answer.STAND_INS}, ALLOCATE_NOTHING, answers), list[Result]()
+def _run(request: Request, begin: _Begin, known: Result | None, answers: Answers) -> Prediction:
+    """Make a dry run with one answer of the IPAM plugin."""
+    made = Prediction(request.environment, Plan({*answer.STAND_INS}, ALLOCATE_NOTHING, answers))
     try:
-        perform(begin(plan, known), request, delivered.append)
+        perform(begin(made.plan, known), request, partial(setattr, made, "outcome"))
     except CniError as error:
-        return _Run(plan, None, error)
-    return _Run(plan, delivered[0] if delivered else None, None)
+        made.failure = error
+    return made
 
 
-def _note_families(made: Prediction, both: _Run, ipv6: _Run, ipv4: _Run) -> None:
+def _note_families(made: Prediction, both: Prediction, ipv6: Prediction, ipv4: Prediction) -> None:
     """Note which changes are only for addresses of one family, and which answers ADD refuses."""
     for family, without in ((4, ipv6), (6, ipv4)):
         others = {*map(identity, without.plan.changes)}
@@ -134,25 +128,17 @@ def _check_addresses(node: Node, parent: Master, plan: Plan) -> None:
                 raise failure
 
 
-def _check_leases(request: Request, plan: Plan) -> None:
-    """Raise CniError if host-local has no address left, or has given the attachment one."""
+def _check_room(request: Request, plan: Plan) -> None:
+    """Raise CniError, as host-local does, if it has no address left."""
     is_released = any(step.parameters.get("CNI_COMMAND") == "DEL" for step in plan.changes)
     if netconf.ipam_type(request.config) != "host-local" or is_released:
         return
-    with suppress(OSError, ValueError, TypeError, KeyError):  # which host-local itself reports
-        directory = netconf.lease_directory(request.config)
-        ranges = [each for group in host_local.ranges(request.config["ipam"]) for each in group]
-        for lease in host_local.leases(directory):
-            is_own = (lease.container_id, lease.ifname) == (request.container_id, request.ifname)
-            if is_own and any(each.holds(ip_address(lease.address)) for each in ranges):
-                msg = f"host-local has leased {lease.address} to {request.container_id} already"
-                advice = f"delete the container's attachment first; its lease is in {directory}"
-                raise CniError(_HOST_LOCALS_CODE, msg, f"try: {advice}")
-        try:
+    try:
+        with suppress(OSError, ValueError, TypeError, KeyError):  # which host-local itself reports
             host_local.check_room(request.config)
-        except CniError as error:
-            error.code = _HOST_LOCALS_CODE
-            raise
+    except CniError as error:
+        error.code = _HOST_LOCALS_CODE
+        raise
 
 
 def is_allocation(plan: Plan, change: Command) -> bool:
