@@ -104,7 +104,9 @@ def add(**values: Any) -> None:
             raise click.UsageError("--ipam-result can only be used with --dry-run")
         values["ipam_result"] = read_result(values["ipam_result"], "--ipam-result")[1]
     network = _network(values)
-    _check_chain(network, values)
+    if network.before and not (values["prev_result"] or network.config.get("prevResult")):
+        text = f"ipvlan comes after {network.before[-1]}, whose result --prev-result can give"
+        output.echo_err(one_line(text))
     known = {**values, "container_id": values["container_id"] or secrets.token_hex(8)}
     _call_attachment("ADD", network.config, known)
     if not values["dry_run"] and not values["container_id"]:
@@ -245,17 +247,6 @@ def _network(values: _Values) -> configs.NetworkConfig:
         text = f"of the list {network.name}, only ipvlan is called; left out: {others}"
         output.echo_err(one_line(text))
     return network
-
-
-def _check_chain(network: configs.NetworkConfig, values: _Values) -> None:
-    """Say that a chained plugin lacks the result before it; raises UsageError if it needs that."""
-    if not network.before or values["prev_result"] or network.config.get("prevResult"):
-        return
-    text = f"ipvlan comes after {network.before[-1]}"
-    if not netconf.ipam_type(network.config):
-        text += f" in the list {network.name} and needs its result: give that with --prev-result"
-        raise click.UsageError(one_line(text))
-    output.echo_err(one_line(f"{text}, whose result --prev-result can give"))
 
 
 def _call_attachment(command: str, given: _Values, values: _Values) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -126,11 +125,8 @@ def complete_ends(ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]
     """Offer the host, namespaces, and the containers and pods that are recorded."""
     names = {"host"}
     with suppress(OSError):
-        records = [*Registry(is_read_only=True).all_records()]
-        pods = {each.pod.partition("/")[::2] for each in records if each.pod}
-        count = Counter(name for _, name in pods)
-        names |= {f"{space}/{name}" if count[name] > 1 else name for space, name in pods}
-        names |= {each.container_id for each in records}
+        for each in Registry(is_read_only=True).all_records():
+            names |= {each.container_id, each.pod, each.pod.partition("/")[2]} - {""}
     namespaces = _namespaces(ctx, param, incomplete)
     return [*namespaces, *_items(names - {each.value for each in namespaces}, incomplete)]
 

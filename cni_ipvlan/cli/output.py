@@ -42,11 +42,7 @@ class Finding(NamedTuple):
 
 
 class StdoutError(Exception):
-    """Standard output can't be written; no OSError, as those are a command's own failures."""
-
-    def __init__(self, why: OSError) -> None:
-        super().__init__(str(why))
-        self.why = why
+    """Its cause keeps standard output from being written; other OSErrors are a command's own."""
 
 
 def styled(text: str, *, err: bool = False, **style: Any) -> str:
@@ -67,7 +63,7 @@ def echo(*lines: str) -> None:
     try:
         _print(lines, err=False)
     except OSError as error:
-        raise StdoutError(error) from None
+        raise StdoutError from error
 
 
 def echo_err(*lines: str) -> None:
@@ -91,8 +87,8 @@ def give_up_stdout(error: Exception) -> bool:
     ``error`` says it, or another flush: what is unwritten is still buffered, unless it is long.
     """
     try:
-        if isinstance(error, StdoutError):
-            raise error.why
+        if isinstance(error, StdoutError) and error.__cause__:
+            raise error.__cause__
         click.echo(nl=False)  # flushes stdout, if it is open
     except OSError as why:
         _drop(_STDOUT)
@@ -118,13 +114,10 @@ def print_error(text: str) -> None:
     echo_err(f"{styled('ipvlan:', err=True, fg='red', bold=True)} {text}")
 
 
-def failure(error: CniError, *, as_json: bool) -> None:
-    """Print why a command failed; as text, it is the message, then the details, indented."""
-    if as_json:
-        echo_json(failure_document(error))
-    else:
-        print_error(one_line(error.msg))
-        echo_err(*(f"    {one_line(line)}" for line in error.explanation.split("\n") if line))
+def failure(error: CniError) -> None:
+    """Print why a command failed: the message, then the details, indented."""
+    print_error(one_line(error.msg))
+    echo_err(*(f"    {one_line(line)}" for line in error.explanation.split("\n") if line))
 
 
 def failure_document(error: CniError) -> dict[str, Any]:

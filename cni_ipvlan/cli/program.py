@@ -66,7 +66,7 @@ def _report(error: Exception, *, as_json: bool) -> int:
     try:
         if output.give_up_stdout(error):
             return 1
-        output.failure(failure, as_json=as_json)
+        output.echo_json(output.failure_document(failure)) if as_json else output.failure(failure)
     except output.StdoutError as unwritten:
         output.give_up_stdout(unwritten)
         return 1

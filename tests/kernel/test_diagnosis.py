@@ -571,7 +571,7 @@ def test_a_word_for_several_containers_is_refused(world: World) -> None:
     for word in ("n2/web-0", "012342", world.scene.two.path):
         assert world.ask(f"trace {word} 10.1.0.2")["verdict"] == FINE
     offered = [each.value for each in options.complete_ends(None, None, "")]
-    assert {"n1/web-0", "n2/web-0"} == {each for each in offered if "web-0" in each}
+    assert {"n1/web-0", "n2/web-0"} < {each for each in offered if "web-0" in each}
 
 
 def test_a_pod_of_another_plugin_is_found_by_what_libcni_keeps(world: World) -> None:

@@ -14,6 +14,8 @@ from cni_ipvlan.cli.configs import Known
 from cni_ipvlan.config import netconf
 from cni_ipvlan.plugin import host_local
 
+_PREFIX = "cni_ipvlan_"
+_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"'})
 _Labels = tuple[tuple[str, str], ...]
 
 
@@ -32,21 +34,26 @@ def lines(found: Mapping[str, Any], networks: Known) -> Iterator[str]:
     fullest = {_labels(network=name): usage for name, usage in _fullest(networks)}
     used = {labels: usage.leased for labels, usage in fullest.items()}
     free = {labels: usage.room - usage.leased for labels, usage in fullest.items()}
-    leftovers = {
-        _labels(kind=kind): sum(each["kind"] == kind for each in found["leftovers"])
-        for kind in ("lease", "record")
-    }
+    left = Counter({_labels(kind="lease"): 0, _labels(kind="record"): 0})
+    left.update(_labels(kind=each["kind"]) for each in found["leftovers"])
     unseen = len(found["notSeen"])
-    yield from _metric("build_info", "The plugin's version.", {_labels(version=__version__): 1})
-    yield from _metric("attachments", "Interfaces of containers.", attachments)
-    yield from _metric("attachments_with_problems", "Interfaces that have a problem.", faulty)
-    yield from _metric("master_up", "Whether a master is up.", up)
-    yield from _metric("addresses_used", "Addresses that host-local has leased.", used)
-    yield from _metric("addresses_free", "Addresses that host-local can still lease.", free)
-    if not unseen:  # otherwise what is left is not known
-        about = "Leases and records of containers that are gone."
-        yield from _metric("leftovers", about, leftovers)
-    yield from _metric("not_seen", "Places that could not be read.", {(): unseen})
+    values: dict[tuple[str, str], Mapping[_Labels, int]] = {
+        ("build_info", "The plugin's version."): {_labels(version=__version__): 1},
+        ("attachments", "Interfaces of containers."): attachments,
+        ("attachments_with_problems", "Interfaces that have a problem."): faulty,
+        ("master_up", "Whether a master is up."): up,
+        ("addresses_used", "Addresses that host-local has leased."): used,
+        ("addresses_free", "Addresses that host-local can still lease."): free,
+        # If something is not seen, what is left is not known.
+        ("leftovers", "Leases and records of containers that are gone."): {} if unseen else left,
+        ("not_seen", "Places that could not be read."): {(): unseen},
+    }
+    for (name, about), numbers in values.items():
+        if numbers:
+            yield from (f"# HELP {_PREFIX}{name} {about}", f"# TYPE {_PREFIX}{name} gauge")
+        for labels, number in numbers.items():
+            given = ",".join(f'{label}="{text}"' for label, text in labels)
+            yield f"{_PREFIX}{name}{f'{{{given}}}' if given else ''} {number}"
     yield "# EOF"
 
 
@@ -63,19 +70,6 @@ def _fullest(networks: Known) -> Iterator[tuple[str, host_local.Usage]]:
 def _labels(**names: str) -> _Labels:
     """Return labels. Prometheus refuses a file with an unknown escape, or twice the same labels."""
     return tuple(
-        (label, "".join(each if each.isprintable() else "?" for each in name))
+        (label, "".join(each if each.isprintable() else "?" for each in name).translate(_ESCAPES))
         for label, name in names.items()
     )
-
-
-def _metric(name: str, about: str, values: Mapping[_Labels, int]) -> Iterator[str]:
-    if values:
-        yield f"# HELP cni_ipvlan_{name} {about}"
-        yield f"# TYPE cni_ipvlan_{name} gauge"
-    for labels, value in values.items():
-        given = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels)
-        yield f"cni_ipvlan_{name}{{{given}}} {value}" if given else f"cni_ipvlan_{name} {value}"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"')
