@@ -11,17 +11,11 @@ from typing import Any, NamedTuple
 
 import click
 
-from cni_ipvlan.cli import attachments, configs, options, output, validate
+from cni_ipvlan.cli import attachments, configs, options, output, reading, validate
 from cni_ipvlan.cli.dry_run import predict, script
 from cni_ipvlan.cli.options import FILE, option
 from cni_ipvlan.cli.reading import DUPLICATE, json_path
-from cni_ipvlan.cni import (
-    LATEST_VERSION,
-    SUPPORTED_VERSIONS,
-    VERSION_WHEN_ABSENT,
-    protocol,
-    strict_json,
-)
+from cni_ipvlan.cni import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT, protocol
 from cni_ipvlan.cni import result as results
 from cni_ipvlan.cni.errors import NOT_AVAILABLE, UNKNOWN_CONTAINER, CniError, Failures
 from cni_ipvlan.cni.request import introduced_in, is_known, parse, read
@@ -304,10 +298,8 @@ def cni_path(given: str | None) -> tuple[str, str]:
 def read_result(file: str, option: str) -> tuple[dict[str, Any], results.Result]:
     """Return a result in a file, as JSON and parsed; raises BadParameter."""
     try:
-        document = strict_json.decode(configs.read_source(file).encode())
+        document = reading.read(file, configs.read_source(file))[0].value
         return document, results.parse(document, LATEST_VERSION)
-    except ValueError as error:
-        raise options.wrong(f"{file} is not JSON: {error}", option) from None
     except configs.ConfigError as error:
         raise options.wrong(str(error), option) from None
     except CniError as error:

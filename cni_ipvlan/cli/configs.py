@@ -38,10 +38,6 @@ _Types = tuple[str, ...]  # of plugins
 _VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})*")
 
 
-class NoSuchNetworkError(ConfigError):
-    """A file that has no network of a name."""
-
-
 class NetworkConfig(NamedTuple):
     """One configuration for the plugin, and its place.
 
@@ -83,6 +79,7 @@ class NetworkConfig(NamedTuple):
 
 
 Known = dict[str, list[NetworkConfig]]  # by name
+_Found = Iterator[NetworkConfig | ConfigError]
 
 
 class Contents(NamedTuple):
@@ -135,7 +132,15 @@ def read(source: str, text: str | None = None) -> Contents:
     found = Contents([], [])
     try:
         for document in reading.read(source, read_source(source) if text is None else text):
-            _Reader(source, found, document).read(document.value, ())
+            for each in _Reader(source, document).read(document.value, ()):
+                if isinstance(each, ConfigError):
+                    found.faults.append(each)
+                else:
+                    found.networks.append(each)
+                if len(found.networks) > _MOST_NETWORKS:
+                    text = f"the file has more than {_MOST_NETWORKS} networks"
+                    found.faults.append(ConfigError(f"{text}; put them into several", source))
+                    return found
     except ConfigError as error:
         found.faults.append(error)
     return found
@@ -217,90 +222,83 @@ def choose(source: str, network: str | None) -> NetworkConfig:
         raise faults[0]
     if not candidates:
         raise ConfigError(f"{source} has no configuration of type ipvlan")
-    labels = [each.label for each in chosen or candidates]
-    names = ", ".join(labels)
+    names = ", ".join(each.label for each in chosen or candidates)
     if not chosen:
-        raise NoSuchNetworkError(f"{source} has no network {network!r}; it has: {names}")
-    if len(chosen) == 1:
-        return chosen[0]
-    if len(set(labels)) == 1:
-        times = f"{source} has the network {labels[0]} {len(chosen)} times"
-        raise ConfigError(f"{times}; move the one to use into a file of its own")
-    raise ConfigError(f"{source} has several networks: {names}; choose one with --network")
+        raise ConfigError(f"{source} has no network {network!r}; it has: {names}")
+    if len(chosen) > 1:
+        raise ConfigError(f"{source} has several networks: {names}; choose one with --network")
+    return chosen[0]
 
 
 class _Reader(NamedTuple):
-    """Collects the networks of a document, or of a string in it, and what is wrong with it.
+    """Yields the networks of a document, or of a string in it, and what is wrong with it.
 
     ``root_path`` leads to the string, which is in the definition called ``definition`` if any.
     """
 
     source: str
-    found: Contents
     root: Document
     root_path: Path = ()
     definition: str = ""
 
-    def read(self, value: Any, path: Path) -> None:
+    def read(self, value: Any, path: Path) -> _Found:
         """Read a whole document, or an item of a Kubernetes list at ``path``."""
         if not isinstance(value, dict):
-            self._fault(path, f"it is {shown(value)}; a network configuration is needed")
+            yield self._fault(path, f"it is {shown(value)}; a network configuration is needed")
         elif value.get("kind") == "NetworkAttachmentDefinition":
-            self._read_definition(value, path)
+            yield from self._read_definition(value, path)
         elif isinstance(value.get("items"), list) and "kind" in value:
             for index, item in enumerate(value["items"]):
-                self.read(item, (*path, "items", index))
+                yield from self.read(item, (*path, "items", index))
         elif value.get("kind") == "ConfigMap":
             for key, text in _mapping(value, "data").items():
                 # Others may be in any format.
                 if isinstance(text, str) and '"ipvlan"' in text:
-                    self._read_string(text, (*path, "data", key))
+                    yield from self._read_string(text, (*path, "data", key))
         elif not ("kind" in value and "apiVersion" in value):
-            self.read_configuration(value, path)
+            yield from self.read_configuration(value, path)
         # else another Kubernetes object, such as a Pod
 
-    def read_configuration(self, value: Config, path: Path) -> None:
+    def read_configuration(self, value: Config, path: Path) -> _Found:
         """Read a configuration, a list, or those that Multus delegates to."""
         plugins = value.get("plugins")
         # One for ipvlan may lack its type.
         looks_so = self.definition or "cniVersion" in value or "ipam" in value
         if isinstance(plugins, list):
-            self._read_list(value, path)
+            yield from self._read_list(value, path)
         elif plugins is not None:
             text = f"plugins is {shown(plugins)}; a list is needed"
-            self._fault((*path, "plugins"), text)
+            yield self._fault((*path, "plugins"), text)
         else:
-            self._read_plugin(value, path, value.get("type", "ipvlan" if looks_so else ""))
+            kind = value.get("type", "ipvlan" if looks_so else "")
+            yield from self._read_plugin(value, path, kind)
 
-    def _fault(self, path: Path, text: str, line: int | None = None) -> None:
-        self.found.faults.append(self._error(path, text, line))
-
-    def _error(self, path: Path, text: str, line: int | None = None) -> ConfigError:
+    def _fault(self, path: Path, text: str, line: int | None = None) -> ConfigError:
         line = line or self.root.line(path)
         return ConfigError(text, self.source, line, self.root.number, path)
 
-    def _read_definition(self, value: Config, path: Path) -> None:
-        spec, metadata = _mapping(value, "spec"), _mapping(value, "metadata")
-        config, place = spec.get("config"), (*path, "spec", "config")
+    def _read_definition(self, value: Config, path: Path) -> _Found:
+        metadata, config = _mapping(value, "metadata"), _mapping(value, "spec").get("config")
+        place = (*path, "spec", "config")
         if isinstance(config, str) and config.strip():
             names = (metadata.get("name"), metadata.get("namespace"))
-            self._read_string(config, place, *(str(each or "") for each in names))
+            yield from self._read_string(config, place, *(str(each or "") for each in names))
         # Without one, Multus reads a file with the definition's name.
         elif config is not None and not isinstance(config, str):
             kind = "a mapping" if isinstance(config, dict) else shown(config)
             text = f"config is {kind}; it must be a string of JSON: write config: |, then the JSON"
-            self._fault(place, text)
+            yield self._fault(place, text)
 
-    def _read_string(self, text: str, path: Path, name: str = "", namespace: str = "") -> None:
+    def _read_string(self, text: str, path: Path, name: str = "", namespace: str = "") -> _Found:
         block = self.root.blocks.get(path)  # otherwise its lines are not those of the file
         try:
             inner = reading.parse_json(text, block or 1)
         except ConfigError as error:
             why = reading.template_in(text) or f"it is not valid JSON: {error.text}"
-            self._fault(path, why, error.line if block else None)
+            yield self._fault(path, why, error.line if block else None)
             return
         if not isinstance(inner.value, dict):
-            self._fault(path, f"it is {shown(inner.value)}; a JSON object is needed")
+            yield self._fault(path, f"it is {shown(inner.value)}; a JSON object is needed")
             return
         self.root.repeated.update({(*path, *each): keys for each, keys in inner.repeated.items()})
         if block:
@@ -310,51 +308,39 @@ class _Reader(NamedTuple):
             inner.value.setdefault("name", name)
         label = f"{namespace}/{name}" if namespace else name
         reader = self._replace(root_path=path, definition=label)
-        reader.read_configuration(inner.value, path)
+        yield from reader.read_configuration(inner.value, path)
 
-    def _read_list(self, value: Config, path: Path) -> None:
+    def _read_list(self, value: Config, path: Path) -> _Found:
         """Copy a list's name and version into each of its plugins, as libcni does."""
-        given = {"name": value["name"]} if "name" in value else {}
         version = _version(value)
-        if version is not None:
-            given["cniVersion"] = version
-        plugins = _objects(value["plugins"], (*path, "plugins"))
-        types = tuple(str(plugin.get("type")) for _, plugin in plugins)
-        for index, each in enumerate(value["plugins"] if "ipvlan" in types else ()):
-            if not (isinstance(each, dict) and isinstance(each.get("type"), str)):
-                text = f"it is {shown(each)}; a plugin with a type is needed"
-                self._fault((*path, "plugins", index), text)
-        for index, (place, plugin) in enumerate(plugins):
+        given = {"name": value["name"]} if "name" in value else {}
+        given |= {} if version is None else {"cniVersion": version}
+        plugins = [each if isinstance(each, dict) else {} for each in value["plugins"]]
+        types = tuple(str(plugin.get("type")) for plugin in plugins)
+        for index, plugin in enumerate(plugins):
+            place, kind = (*path, "plugins", index), plugin.get("type")
+            if "ipvlan" in types and not isinstance(kind, str):
+                text = f"it is {shown(value['plugins'][index])}; a plugin with a type is needed"
+                yield self._fault(place, text)
             others = types[:index], types[index + 1 :]
-            self._read_plugin({**plugin, **given}, place, plugin.get("type"), *others)
+            yield from self._read_plugin({**plugin, **given}, place, kind, *others)
 
     def _read_plugin(
         self, plugin: Config, path: Path, kind: object, before: _Types = (), after: _Types = ()
-    ) -> None:
+    ) -> _Found:
         delegates = plugin.get("delegates")
         if isinstance(delegates, list):
             reader = self._replace(definition="")
-            for place, delegate in _objects(delegates, (*path, "delegates")):
-                reader.read_configuration(delegate, place)
+            for index, each in enumerate(delegates):
+                if isinstance(each, dict):
+                    yield from reader.read_configuration(each, (*path, "delegates", index))
         elif kind == "ipvlan":
-            self._add(plugin, path, before, after)
-        elif kind not in INTERFACE_PLUGINS and netconf.is_one_slip(str(kind), "ipvlan"):
-            self._fault((*path, "type"), f"type is {kind!r}; did you mean ipvlan?")
-
-    def _add(self, config: Config, path: Path, before: _Types, after: _Types) -> None:
-        if len(self.found.networks) == _MOST_NETWORKS:
-            text = f"the file has more than {_MOST_NETWORKS} networks; put them into several"
-            raise self._error(path, text)
-        if template := reading.template_in(json.dumps(config)):
-            self._fault(path, template)
-        else:
+            template = reading.template_in(json.dumps(plugin))
             where = (self.root, self.root_path, before, after, self.definition)
-            self.found.networks.append(NetworkConfig(self.source, path, config, *where))
-
-
-def _objects(values: list[Any], path: Path) -> list[tuple[Path, Config]]:
-    items = enumerate(values)
-    return [((*path, index), each) for index, each in items if isinstance(each, dict)]
+            network = NetworkConfig(self.source, path, plugin, *where)
+            yield self._fault(path, template) if template else network
+        elif kind not in INTERFACE_PLUGINS and netconf.is_one_slip(str(kind), "ipvlan"):
+            yield self._fault((*path, "type"), f"type is {kind!r}; did you mean ipvlan?")
 
 
 def _mapping(value: Config, key: str) -> Config:

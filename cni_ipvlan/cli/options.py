@@ -46,10 +46,9 @@ def chosen(config: str, network: str | None) -> configs.NetworkConfig:
     """Return the network that --config and --network select; raises BadParameter."""
     try:
         return configs.choose(config, network)
-    except configs.NoSuchNetworkError as error:
-        raise wrong(str(error), "--network") from None
     except configs.ConfigError as error:
-        raise wrong(str(error), "-c", "--config") from None
+        option = ["--network"] if network else ["-c", "--config"]
+        raise wrong(str(error), *option) from None
 
 
 def namespace_at(netns: str) -> namespace.Namespace:

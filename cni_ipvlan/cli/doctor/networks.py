@@ -13,7 +13,7 @@ from cni_ipvlan.cli.doctor import plugins
 from cni_ipvlan.cli.doctor.node import Tools
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, reported
 from cni_ipvlan.cli.reading import json_path
-from cni_ipvlan.cli.validate.conflicts import expected_master, with_host
+from cni_ipvlan.cli.validate import expected_master, with_host
 from cni_ipvlan.cli.validate.ipam import IpamConfig
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.result import Address

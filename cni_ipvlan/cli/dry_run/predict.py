@@ -9,7 +9,7 @@ from typing import Any
 
 from cni_ipvlan.cli import output
 from cni_ipvlan.cli.dry_run import answer
-from cni_ipvlan.cli.validate.conflicts import expected_master
+from cni_ipvlan.cli.validate import expected_master
 from cni_ipvlan.cni import result as results
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.request import Request

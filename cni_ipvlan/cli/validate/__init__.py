@@ -1,19 +1,39 @@
-"""Find every problem in network configurations, with its location."""
+"""Find every problem in network configurations, with its location.
 
-from collections.abc import Iterable, Iterator, Sequence
+Some are between two of them, or with this machine: what a network gives out or uses that others
+of its master, or the host, have already.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from ipaddress import ip_address
+from itertools import islice
 from typing import Any
 
 from cni_ipvlan import log_file
 from cni_ipvlan.cli import reading
 from cni_ipvlan.cli.configs import NetworkConfig
-from cni_ipvlan.cli.validate.conflicts import Begin, Masters
-from cni_ipvlan.cli.validate.ipam import in_form, in_ipam
+from cni_ipvlan.cli.reading import Path
+from cni_ipvlan.cli.validate.ipam import MOST_COMPARED, IpamConfig, Pool, in_form, in_ipam
 from cni_ipvlan.cni import LATEST_VERSION, VERSION_WHEN_ABSENT
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.result import parse as parse_result
 from cni_ipvlan.config import netconf
-from cni_ipvlan.config.netconf import Problem
-from cni_ipvlan.plugin.master import LEAST_MTU
+from cni_ipvlan.config.netconf import NetConf, Problem
+from cni_ipvlan.iproute import IprouteError
+from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
+from cni_ipvlan.iproute.namespace import Namespace
+from cni_ipvlan.iproute.transaction import Transaction
+from cni_ipvlan.plugin import features
+from cni_ipvlan.plugin.find_master import find_master
+from cni_ipvlan.plugin.master import LEAST_MTU, Master
+from cni_ipvlan.plugin.status import likely_addresses
+
+# The names and patterns of a network's master; none for that of the default route.
+Entries = tuple[str, ...]
+Begin = Callable[[], Transaction]
+_Known = list[tuple[NetworkConfig, list[Pool]]]  # each network with what it gives out
+_Seen = defaultdict[Entries, _Known]  # by master
 
 
 def in_all(
@@ -23,12 +43,12 @@ def in_all(
 
     With ``begin``, which begins a transaction, those with this machine's own addresses, too.
     """
-    masters = Masters(begin)
+    seen: _Seen = defaultdict(list)
     for network in networks:
         found = in_config(network)
         if not any(problem.path[-1:] in (("mode",), ("flag",)) for problem in found):
             is_sound = all(problem.is_warning for problem in found)
-            found += _placed(network, masters.conflicts(network, is_sound=is_sound))
+            found += _placed(network, _conflicts(network, seen, begin, is_sound=is_sound))
         for problem in found:
             yield network, problem
 
@@ -85,3 +105,117 @@ def _log_file(option: str, name: str) -> Iterator[Problem]:
     elif option == "captureDir":
         text = f"{option} is {name!r}; in {log_file.DIRECTORY}, that directory must exist"
         yield Problem((option,), text, is_warning=True)
+
+
+def _conflicts(
+    network: NetworkConfig, seen: _Seen, begin: Begin | None, *, is_sound: bool
+) -> Iterator[Problem]:
+    """Yield the conflicts of a network whose mode is valid; of addresses, if it is sound.
+
+    It is compared with the networks ``seen`` so far on its master. Whether a list or a pattern
+    leads to the same master as another depends on the node.
+    """
+    entries = _host_masters(network)
+    if entries is None:
+        return
+    known = seen[entries]
+    if known and _mode(known[0][0]) != _mode(network):
+        name = f"master {' or '.join(entries)}" if entries else "default route's master"
+        text = f"the {name} is used in mode {_mode(network)} here and in mode "
+        text += f"{_mode(known[0][0])} by {_who(known[0][0])}; a master has one mode and flag"
+        yield Problem(("mode",) if "mode" in network.config else (), text)
+    ipam = IpamConfig(network.config if is_sound else {})
+    if is_sound and begin:
+        yield from _on_this_machine(network, ipam, begin)
+    known.append((network, ipam.pools))
+    if sum(len(pools) for group in seen.values() for _, pools in group) <= MOST_COMPARED:
+        yield from _overlaps(network, ipam, known[:-1])
+    elif ipam.pools:
+        text = f"more than {MOST_COMPARED} ranges were read; these are compared with no other"
+        yield Problem(("ipam",), text, is_warning=True)
+
+
+def _on_this_machine(network: NetworkConfig, ipam: IpamConfig, begin: Begin) -> Iterator[Problem]:
+    """Yield what an ADD here would refuse; a machine without the master may not be the node."""
+    conf, option = netconf.parse(network.config, network.version), ""
+    addresses = likely_addresses(network.config.get("ipam"))
+    try:
+        master = find_master(begin(), conf, None)
+        option = "vlan"
+        master = _with_features(begin(), conf, master)
+        for path, text, advice in with_host(ipam, master):
+            yield Problem(path, f"{text}; {advice}")
+        option = "hostAccess"
+        for feature in features.configured(conf):
+            feature.check_ready(begin(), master, conf, addresses)
+    except InterruptedBySignalError:
+        raise
+    except CniError as error:
+        if option:
+            yield Problem((option,), f"on this machine, {error.msg}", is_warning=True)
+    except IprouteError:
+        return  # it has no ip, or no rights
+
+
+def _overlaps(network: NetworkConfig, ipam: IpamConfig, known: _Known) -> Iterator[Problem]:
+    """Yield what another network of the master gives out, too; not one with the same leases."""
+    rivals = [each for each in known if _leases(each[0]) != _leases(network)]
+    for own in ipam.pools:
+        shared = ((other, each) for other, pools in rivals for each in filter(own.overlaps, pools))
+        for other, theirs in islice(shared, 1):
+            text = f"{own.span} overlaps with {theirs.span} of {_who(other)}, on the same master"
+            yield Problem(own.path, f"{text}; an address in use there is refused here")
+
+
+def expected_master(tx: Transaction, conf: NetConf, container: Namespace | None) -> Master:
+    """Return what an ADD would have as master; raises CniError, IprouteError.
+
+    Its link has the index 0 if the ADD would make it.
+    """
+    return _with_features(tx, conf, find_master(tx, conf, container))
+
+
+def _with_features(tx: Transaction, conf: NetConf, master: Master) -> Master:
+    for feature in features.configured(conf):
+        master = feature.expected(tx, master, conf)
+    return master
+
+
+def with_host(ipam: IpamConfig, master: Master) -> Iterator[tuple[Path, str, str]]:
+    """Yield the addresses of the host on a master that a network gives out, which ADD refuses.
+
+    Each is the path of what says so, a sentence, and what to do. The configuration must be sound.
+    """
+    for own in map(ip_address, master.addresses):
+        whose = f"{own}, which is the host's own on {master.link.name}"
+        for each in ipam.pools:
+            if ipam.is_static and own == each.first:
+                text = f"the container would get {whose}, and take its packets"
+                yield each.path, text, "give the container another address"
+            elif not ipam.is_static and each.holds(own) and own != each.gateway:
+                text = f"the range of {each.subnet} contains {whose}; a container may get it"
+                advice = "set rangeStart and rangeEnd so that the host's address is not between"
+                yield each.path, text, advice
+
+
+def _host_masters(network: NetworkConfig) -> Entries | None:
+    """Return the names and patterns of the master on the host; None if it isn't known."""
+    entries = netconf.masters_of(network.config)
+    is_known = entries or not (network.before or network.config.get("prevResult"))
+    if not is_known or network.config.get("linkInContainer"):
+        return None
+    vid = network.config.get("vlan")
+    return tuple(f"{each}.{vid}" for each in entries or ("default route",)) if vid else entries
+
+
+def _who(network: NetworkConfig) -> str:
+    return f"{network.label} in {network.source}"
+
+
+def _mode(network: NetworkConfig) -> str:
+    return f"{network.config.get('mode') or 'l2'} {network.config.get('flag') or 'bridge'}"
+
+
+def _leases(network: NetworkConfig) -> str:
+    is_static = netconf.ipam_type(network.config) == "static"
+    return f"static {network.name}" if is_static else netconf.lease_directory(network.config)
