@@ -16,6 +16,7 @@ from cni_ipvlan.cni.strict_json import in_words, loads
 
 Path = tuple[str | int, ...]
 JSON_SUFFIXES = (".conf", ".conflist", ".json")
+_YAML_SUFFIXES = (".yaml", ".yml")
 
 DUPLICATE = "duplicate key; the last one is used"
 _MOST_CHARACTERS = 2 << 20  # at worst, YAML takes a minute and a gigabyte for so many
@@ -57,10 +58,9 @@ class ConfigError(Exception):
     def __str__(self) -> str:
         """Return the sentence, with the place before it."""
         parts = [f"{self.source}:{self.line}" if self.line else self.source]
-        if self.document > 1:
-            parts.append(f"document {self.document}")
-        if self.path:
-            parts.append(json_path(self.path))
+        parts += ["warning"] if self.is_warning else []
+        parts += [f"document {self.document}"] if self.document > 1 else []
+        parts += [json_path(self.path)] if self.path else []
         return ": ".join(filter(None, (*parts, self.text)))
 
 
@@ -114,16 +114,10 @@ def read(source: str, text: str) -> list[Document]:
         raise ConfigError("the file is empty", source)
     if len(text) > _MOST_CHARACTERS:
         raise ConfigError(f"it has more than {_MOST_CHARACTERS >> 20} MiB", source)
-    begins_as_json = text.lstrip("\ufeff \t\r\n").startswith("{")
-    is_json = begins_as_json and not source.endswith((".yaml", ".yml"))
-    is_json = is_json or source.endswith(JSON_SUFFIXES)
+    is_json = text.lstrip("\ufeff \t\r\n").startswith("{")
+    is_json = source.endswith(JSON_SUFFIXES) or (is_json and not source.endswith(_YAML_SUFFIXES))
     try:
-        try:
-            return [parse_json(text)]
-        except ConfigError:
-            if is_json:
-                raise
-            found = parse_yaml(text)
+        found = [parse_json(text)] if is_json else parse_yaml(text)
     except ConfigError as error:
         form = "it is not valid JSON" if is_json else "it can't be read as JSON or YAML"
         why = template_in(text) or f"{form}: {error.text}"

@@ -102,12 +102,7 @@ def _print(
     count: int, faults: list[ConfigError], empty: list[str], others: list[dict[str, Any]]
 ) -> None:
     for fault in faults:
-        file = f"{fault.source}:{fault.line}" if fault.line else fault.source
-        kind = f"{output.styled('warning', fg='yellow')}: " if fault.is_warning else ""
-        document = f"document {fault.document}: " if fault.document > 1 else ""
-        path = output.styled(json_path(fault.path), fg="cyan")
-        text = f"{kind}{document}{path}: {one_line(fault.text)}"
-        output.echo(f"{output.styled(file, bold=True)}: {text}")
+        output.echo(output.styled(one_line(str(fault)), fg="yellow" if fault.is_warning else "red"))
     if not faults:
         output.echo(f"{count} network{'s' if count != 1 else ''}: no problems")
     for source in empty if count else ():

@@ -160,7 +160,7 @@ def test_every_problem_of_every_file_is_reported_at_once_with_its_line(tmp_path:
     assert status == 1
     mode, msater, mtu = line(conf, "mode"), line(conf, "msater"), line(manifest, "mtu")
     assert out.splitlines() == [
-        f"{tmp_path}/gone: $: cannot read {tmp_path}/gone: No such file or directory",
+        f"{tmp_path}/gone: cannot read {tmp_path}/gone: No such file or directory",
         f'{conf}:{mode}: $.mode: mode is "l4"; allowed: l2, l3, l3s',
         f"{conf}:{msater}: $.msater: msater is unknown; did you mean master?",
         f"{manifest}:{mtu}: $.spec.config.mtu: mtu is -1; it must be 0 or more",
@@ -208,11 +208,11 @@ def test_a_file_about_something_else_is_a_problem_only_alone(tmp_path: Path, fil
     said = "it has no configuration of type ipvlan\n"
     done = ipvlan("validate", str(pod), str(put(file)))
     assert done == (0, "1 network: no problems\n", f"{pod}: {said}")
-    assert validate(pod) == (1, f"{pod}: $: {said}")
+    assert validate(pod) == (1, f"{pod}: {said}")
     pod.unlink()
     file.rename(tmp_path / "README.md")
     said = "the directory has no file called *.conf, *.conflist, *.json, *.yaml, *.yml"
-    assert validate(tmp_path) == (1, f"{tmp_path}: $: {said}\n")
+    assert validate(tmp_path) == (1, f"{tmp_path}: {said}\n")
 
 
 def test_json_is_for_programs(file: Path) -> None:
@@ -225,7 +225,7 @@ def test_json_is_for_programs(file: Path) -> None:
     assert json.loads(out) == {"networks": 1, "problems": problems, **nothing}
     # A warning alone is no failure.
     said = "cniVersion is not given; that means 0.1.0, which has no CHECK"
-    assert validate(put(file, cniVersion="")) == (0, f"{file}:1: warning: $: {said}\n")
+    assert validate(put(file, cniVersion="")) == (0, f"{file}:1: warning: {said}\n")
     status, out = validate("--json", file)
     assert (status, json.loads(out)["problems"][0]["state"]) == (0, "warning")
 
