@@ -150,13 +150,13 @@ def ipvlan(ctx: click.Context, version: bool, dry_run: bool, as_json: bool, verb
         if has_options:
             text = f"options go after the command: ipvlan {ctx.invoked_subcommand} …"
             raise click.UsageError(text)
-    elif not command and has_options:
-        text = "give a command, such as ipvlan show -j; or to replay a runtime's call"
-        raise click.UsageError(f"{text}, set CNI_COMMAND and its variables")
-    elif not command:
+    elif not command and not has_options:
         output.echo(*ctx.get_help().split("\n"))
-    elif not dry_run and not verbose:
-        raise click.UsageError("to replay a runtime's call, give --dry-run or -v")
+    elif not command or not (dry_run or verbose):
+        text = "give a command, such as ipvlan show -j; or to replay a runtime's call"
+        raise click.UsageError(
+            f"{text}, set CNI_COMMAND and its variables, and give --dry-run or -v"
+        )
     elif command not in (calls.DRY_RUN_OF if dry_run else (*calls.DRY_RUN_OF, "STATUS")):
         raise click.UsageError(f"cannot replay {command!r}, only {', '.join(calls.DRY_RUN_OF)}")
     else:

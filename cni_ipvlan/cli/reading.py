@@ -7,7 +7,6 @@ ask for is bounded.
 import json
 import math
 import re
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -20,11 +19,11 @@ _YAML_SUFFIXES = (".yaml", ".yml")
 
 DUPLICATE = "duplicate key; the last one is used"
 _MOST_CHARACTERS = 2 << 20  # at worst, YAML takes a minute and a gigabyte for so many
+_MOST_REPEATED = 100_000  # values of a file, by aliases; those of aliases make billions
 _MOST_LEVELS = 100  # of values in values
 _MOST_ITEMS = 1000  # of a list; some checks compare each with every other
 _MOST_DIGITS = 100  # and other characters of a number
 _TOO_DEEP = f"it is nested too deeply: more than {_MOST_LEVELS} levels"
-_MOST_REPEATED = 100_000  # values of a file, by aliases; those of aliases make billions
 # An action of Go's text/template, which Helm uses: {{ .Values.x }}, {{- if …, {{ include "x" … }}
 _ACTION = re.compile(r"\{\{-?\s*(?:[.$/]|[a-zA-Z]\w*\b)[^{}]*\}\}")
 
@@ -219,7 +218,6 @@ class _Nodes:
         self._roots = yaml.compose_all(text, yaml.SafeLoader)
         self._constructor = yaml.constructor.SafeConstructor()
         self._may_have = len(text) + _MOST_REPEATED
-        self._found = Document(None, {}, {}, {})
 
     def documents(self) -> Iterator[Document]:
         """Yield the documents that are not empty."""
@@ -231,7 +229,9 @@ class _Nodes:
 
     def _value(self, node: Any, path: Path, line: int) -> Any:
         """Return a node's value; put into the document what is known of it and what is in it."""
-        self._count(node)
+        self._may_have -= 1
+        if self._may_have < 0:
+            raise _error(node, "it is too large, perhaps because of its aliases")
         if len(path) > _MOST_LEVELS:
             raise _error(node, _TOO_DEEP)
         self._found.lines[path] = line
@@ -240,37 +240,14 @@ class _Nodes:
         if node.id == "sequence":
             items = enumerate(node.value)
             return [self._value(each, (*path, index), _line(each)) for index, each in items]
-        members = self._members(node)
-        times = Counter(key.value for key, _ in node.value if key.tag != f"{_TAG}merge")
-        if repeated := [key for key in times if times[key] > 1]:
-            self._found.repeated[path] = repeated
-        return {
-            name: self._value(value, (*path, name), _line(key))
-            for name, (key, value) in members.items()
-        }
-
-    def _members(self, node: Any) -> dict[str, tuple[Any, Any]]:
-        """Return the keys and values of a mapping, by key, also those that it merges (<<)."""
-        merged: dict[str, tuple[Any, Any]] = {}
-        own: dict[str, tuple[Any, Any]] = {}
+        found = {}
         for key, value in node.value:
-            self._count(key)
-            if key.id != "scalar":
-                raise _error(key, "a key must be a string")
-            if key.tag != f"{_TAG}merge":
-                own[key.value] = key, value
-                continue
-            for each in reversed(value.value if value.id == "sequence" else [value]):
-                self._count(each)
-                if each.id != "mapping":
-                    raise _error(value, "expected a mapping or list of mappings for merging")
-                merged |= self._members(each)
-        return merged | own
-
-    def _count(self, node: Any) -> None:
-        self._may_have -= 1
-        if self._may_have < 0:
-            raise _error(node, "it is too large, perhaps because of its aliases")
+            if key.id != "scalar" or key.value == "<<":
+                raise _error(key, "a key must be a string, and no merge (<<)")
+            if key.value in found:
+                self._found.repeated.setdefault(path, []).append(key.value)
+            found[key.value] = self._value(value, (*path, key.value), _line(key))
+        return found
 
     def _scalar(self, node: Any, path: Path) -> Any:
         if node.style == "|":

@@ -81,12 +81,11 @@ def _load(source: str, text: str) -> tuple[dict[str, Any], dict[str, Any]]:
     recorded = {"status": outcome.get("status"), "answer": outcome.get("answer", "")}
     texts = {key: request.get(key) for key in ("time", "stdin")} | {"answer": recorded["answer"]}
     for name, value in {**environment, **texts}.items():
+        is_own = name.startswith(_OWN) or not (name.startswith("CNI_") and name.isidentifier())
         if not isinstance(value, str) or not _TEXT.fullmatch(value):
-            raise configs.ConfigError(f"{source} has a fault: {name} must be a string without NUL")
-    for name in environment:
-        if not name.startswith("CNI_") or name.startswith(_OWN) or not name.isidentifier():
-            text = f"its environment has {name!r}, which is no variable of CNI"
-            raise configs.ConfigError(f"{source} has a fault: {text}")
+            raise configs.ConfigError(f"{source}: {name} must be a string without NUL")
+        if is_own and name in environment:
+            raise configs.ConfigError(f"{source}: {name!r} is no variable of CNI")
     return request, recorded
 
 
