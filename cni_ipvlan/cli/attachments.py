@@ -42,12 +42,10 @@ def is_named(container_id: str, pod: str, word: str) -> bool:
     return is_called(container_id, word) or word in {pod, pod.partition("/")[2]} - {""}
 
 
-def recorded(
-    node: Node, word: str, network: str | None, ifname: str | None, netns: str | None
-) -> Record:
+def recorded(node: Node, word: str, **wanted: str | None) -> Record:
     """Return root's record of a container's attachment, by its ID, the ID's start, or its pod.
 
-    Raises UsageError unless there is one, in a network, with an interface, if these are given.
+    Raises UsageError unless there is one with the fields that are ``wanted``, unless they are None.
     """
     try:
         known = _records(node)
@@ -58,9 +56,7 @@ def recorded(
     found = [
         each
         for each in records
-        if network in (None, each.network)
-        and ifname in (None, each.ifname)
-        and netns in (None, each.netns)
+        if all(value in (None, getattr(each, field)) for field, value in wanted.items())
     ]
     if len(found) == 1:
         return found[0]

@@ -138,13 +138,10 @@ def _recorded(values: _Values) -> tuple[_Values, _Values]:
         raise click.UsageError(f"Missing option {missing}, or '--container-id' of a recorded one.")
     node, given = read_only_node(), click.get_current_context().get_parameter_source("ifname")
     config = _network(values).config if values["config"] else None
-    record = attachments.recorded(
-        node,
-        values["container_id"],
-        config["name"] if config else values["network"],
-        values["ifname"] if given is click.core.ParameterSource.COMMANDLINE else None,
-        values["netns"],
-    )
+    wanted = {"network": config["name"] if config else values["network"], "netns": values["netns"]}
+    if given is click.core.ParameterSource.COMMANDLINE:
+        wanted["ifname"] = values["ifname"]
+    record = attachments.recorded(node, values["container_id"], **wanted)
     config = config or attachments.kept_config(record)
     if config is None:
         output.echo_err(attachments.still_leased(node, record))

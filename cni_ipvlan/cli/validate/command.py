@@ -1,4 +1,4 @@
-"""The command validate."""
+"""The command validate, and the JSON Schema that it prints for editors."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -13,13 +13,44 @@ from cni_ipvlan.cli.options import FILE, command
 from cni_ipvlan.cli.output import PROBLEM, WARNING
 from cni_ipvlan.cli.reading import ConfigError, json_path
 from cni_ipvlan.cli.validate import in_all
-from cni_ipvlan.cli.validate.schema import of_documents
+from cni_ipvlan.config import netconf
 from cni_ipvlan.config.netconf import Problem
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.log import one_line
 
 _SUFFIXES = (".conf", ".conflist", ".json", ".yaml", ".yml")
 _WITHOUT = "it has no configuration of type ipvlan"
+_LIST = {
+    "description": "A list of plugins, which run one after the other. They get its name.",
+    "type": "object",
+    "required": ["name", "plugins"],
+    "properties": {
+        "cniVersion": {"description": "The CNI version of all plugins.", "type": "string"},
+        "name": {"$ref": "#/$defs/options/properties/name"},
+        "disableCheck": {"description": "Whether CHECK is never called.", "type": "boolean"},
+        "plugins": {
+            "description": "The configurations of the plugins.",
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "required": ["type"],
+                "if": {"properties": {"type": {"const": "ipvlan"}}},
+                "then": {"$ref": "#/$defs/options"},
+            },
+        },
+    },
+}
+_CONFIG = {
+    "description": "A configuration or a list, as JSON in a string.",
+    "type": "string",
+    "contentMediaType": "application/json",
+    "contentSchema": {"$ref": "#"},
+}
+_DEFINITION = {
+    "description": "A NetworkAttachmentDefinition of Kubernetes.",
+    "properties": {"spec": {"type": "object", "properties": {"config": _CONFIG}}},
+}
 
 
 @command("ipvlan validate examples/*.yaml", "ipvlan validate examples")
@@ -33,7 +64,7 @@ def validate(files: tuple[str, ...], schema: bool, as_json: bool) -> int:
     addresses there are compared with those that the network gives out.
     """
     if schema:
-        output.echo_json(of_documents())
+        output.echo_json(_schema())
         return 0
     if not files:
         raise click.UsageError("Missing argument 'FILE…'.")
@@ -110,3 +141,34 @@ def _print(
     for each in others:
         text = f"of the list {each['network']}, only ipvlan was checked, not "
         output.echo_err(one_line(f"{each['file']}: {text}{', '.join(each['plugins'])}"))
+
+
+def _schema() -> dict[str, Any]:
+    """Return a schema for each kind of document; what has nothing of ipvlan is valid.
+
+    The options, with their descriptions, are those of netconf.schema.json.
+    """
+    options = dict(netconf.schema())
+    dialect, _, required = (options.pop(key) for key in ("$schema", "$id", "required"))
+    return {
+        "$schema": dialect,
+        "$id": "urn:cni-ipvlan:documents",
+        "title": "Network configurations with the ipvlan plugin",
+        "type": "object",
+        "allOf": [
+            _where({"type": {"const": "ipvlan"}}, "network"),
+            _where({"plugins": True}, "list"),
+            _where({"kind": {"const": "NetworkAttachmentDefinition"}}, "definition"),
+        ],
+        "$defs": {
+            "options": options,
+            "network": {"$ref": "#/$defs/options", "required": required},
+            "list": _LIST,
+            "definition": _DEFINITION,
+        },
+    }
+
+
+def _where(has: dict[str, Any], kind: str) -> dict[str, Any]:
+    condition = {"properties": has, "required": list(has)}
+    return {"if": condition, "then": {"$ref": f"#/$defs/{kind}"}}
