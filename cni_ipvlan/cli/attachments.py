@@ -13,14 +13,11 @@ from typing import Any
 import click
 
 from cni_ipvlan.cli import configs
-from cni_ipvlan.cli.configs import NetworkConfig
 from cni_ipvlan.cni.errors import TRY_AGAIN_LATER, CniError
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import commands, machine, namespace, queries
-from cni_ipvlan.iproute.commands import Command, in_shell
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import host_local, inventory, links
-from cni_ipvlan.plugin.inventory import Owners
 from cni_ipvlan.plugin.node import Node
 from cni_ipvlan.state.attachment import AttachmentId, Record, described
 from cni_ipvlan.state.registry import DIRECTORY
@@ -83,19 +80,20 @@ def kept_config(record: Record) -> dict[str, Any] | None:
 def still_leased(node: Node, record: Record) -> str:
     """Return a sentence about the addresses that stay leased if no IPAM plugin is asked."""
     netns = links.netns_of(record)
-    query = Command(commands.address_show(record.ifname), netns=netns, accept=commands.ABSENT)
+    query = commands.Command(
+        commands.address_show(record.ifname), netns=netns, accept=commands.ABSENT
+    )
     shown = queries.links(node.begin().run(query).stdout) if netns else []
     has = [each.address for link in shown for each in link.addresses]
     addresses = [each for each in has if not ip_interface(each).is_link_local]
     store = netconf.lease_directory({"name": record.network})
     files = [each.file for each in host_local.leases(store) if is_leased_to(each, record)]
-    known = ", ".join((*addresses, *files))
+    known = ", ".join((*addresses, *files)) or "not known"
     about = ("--netns", record.netns, "--container-id", record.container_id)
     command = ("ipvlan", "del", "-c", "FILE", *about, "--ifname", record.ifname)
-    return (
-        "no IPAM plugin is asked, as libcni has kept no configuration; what may stay leased: "
-        f"{known or 'not known'}; to release it, name the network's file: {in_shell(command)}"
-    )
+    next_step = f"to release it, name the network's file: {commands.in_shell(command)}"
+    why = "no IPAM plugin is asked, as libcni has kept no configuration"
+    return f"{why}; what may stay leased: {known}; {next_step}"
 
 
 def _records(node: Node) -> list[Record]:
@@ -153,7 +151,7 @@ def container_id_of(node: Node, network: str, ifname: str, netns: str) -> str:
     raise click.UsageError(f"{why}; give its container ID with --container-id")
 
 
-def nothing_known(node: Node, network: NetworkConfig, values: Mapping[str, Any]) -> str:
+def nothing_known(node: Node, network: configs.NetworkConfig, values: Mapping[str, Any]) -> str:
     """Return a message if there is certainly nothing of the given attachment, else "".
 
     Then DEL would do nothing, or harm another attachment whose interface has no label.
@@ -220,7 +218,7 @@ def _in_container(node: Node, path: str) -> tuple[list[Record], _Owners]:
     except (OSError, ValueError, namespace.NotANamespaceError):  # it is gone
         real = os.path.realpath(path)
         return [record for record in records if os.path.realpath(record.netns) == real], {}
-    present, owners = links.listed(node.begin(), netns), Owners(records)
+    present, owners = links.listed(node.begin(), netns), inventory.Owners(records)
     here = [record for record in records if record.netns_identity == netns.identity]
     of_links = {link.name: owners.of(link, netns) for link in present or ()}
     return here, None if present is None else of_links

@@ -14,7 +14,6 @@ import click
 from cni_ipvlan.cli import attachments, configs, options, output, reading, validate
 from cni_ipvlan.cli.dry_run import predict, script
 from cni_ipvlan.cli.options import FILE, option
-from cni_ipvlan.cli.reading import DUPLICATE, json_path
 from cni_ipvlan.cni import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT, protocol
 from cni_ipvlan.cni import result as results
 from cni_ipvlan.cni.errors import NOT_AVAILABLE, UNKNOWN_CONTAINER, CniError, Failures
@@ -180,8 +179,8 @@ def status(**values: Any) -> None:
         output.echo_err(f"{text} cniVersion is {named}")
     _call("STATUS", config, {**values, "as_json": False}, version=version)
     for each in validate.in_config(network):
-        if not each.is_warning and each.text != DUPLICATE:  # of which an ADD takes the last
-            raise CniError(NOT_AVAILABLE, f"{json_path(each.path)}: {each.text}")
+        if not each.is_warning and each.text != reading.DUPLICATE:  # of which an ADD takes the last
+            raise CniError(NOT_AVAILABLE, f"{reading.json_path(each.path)}: {each.text}")
     output.echo_json({}) if values["as_json"] else output.echo("ready")
 
 

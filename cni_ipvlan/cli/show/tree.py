@@ -12,8 +12,6 @@ from cni_ipvlan.cli import configs
 from cni_ipvlan.cli.attachments import is_leased_to
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import commands, machine, namespace, queries
-from cni_ipvlan.iproute.commands import Command
-from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import host_local, inventory, links
@@ -51,7 +49,10 @@ def look(
     left out.
     """
     missed = [FOR_ROOT] if machine.missing_capabilities() else []
-    host = [Master(link) for link in queries.links(tx.run(Command(commands.link_show())).stdout)]
+    host = [
+        Master(link)
+        for link in queries.links(tx.run(commands.Command(commands.link_show())).stdout)
+    ]
     found = sorted(
         inventory.take(tx, registry, unseen=missed.append),
         key=lambda each: _natural(f"{each.netns.path if each.netns else ''}\0{each.link.name}"),
@@ -66,7 +67,7 @@ def look(
         for each in found
     ]
     masters: dict[str, _Found] = {}
-    routes: dict[Namespace | None, list[queries.Route]] = {}
+    routes: dict[namespace.Namespace | None, list[queries.Route]] = {}
     for each in found:
         link, netns, owner = each.link, each.netns, each.owner
         master = next((of.link for of in host if of.carries(link, netns)), None)
@@ -145,10 +146,10 @@ def _row(each: Attachment, known: _Known, found: Iterable[queries.Route]) -> _Fo
 
 
 def _routes(
-    tx: Transaction, netns: Namespace | None, unseen: Callable[[str], None]
+    tx: Transaction, netns: namespace.Namespace | None, unseen: Callable[[str], None]
 ) -> list[queries.Route]:
     try:
-        query = Command(commands.route_show("table", "all"), netns=netns)
+        query = commands.Command(commands.route_show("table", "all"), netns=netns)
         return queries.routes(tx.run_batch(query).stdout)  # which enters faster
     except CommandError as error:
         unseen(f"the routes in {netns.path if netns else 'the host'}: {error.answer}")

@@ -13,7 +13,6 @@ from typing import Any
 from cni_ipvlan import log_file
 from cni_ipvlan.cli import reading
 from cni_ipvlan.cli.configs import NetworkConfig
-from cni_ipvlan.cli.reading import Path
 from cni_ipvlan.cli.validate.ipam import MOST_COMPARED, IpamConfig, Pool, in_form, in_ipam
 from cni_ipvlan.cni import LATEST_VERSION, VERSION_WHEN_ABSENT
 from cni_ipvlan.cni.errors import CniError
@@ -181,7 +180,7 @@ def _with_features(tx: Transaction, conf: NetConf, master: Master) -> Master:
     return master
 
 
-def with_host(ipam: IpamConfig, master: Master) -> Iterator[tuple[Path, str, str]]:
+def with_host(ipam: IpamConfig, master: Master) -> Iterator[tuple[reading.Path, str, str]]:
     """Yield the addresses of the host on a master that a network gives out, which ADD refuses.
 
     Each is the path of what says so, a sentence, and what to do. The configuration must be sound.

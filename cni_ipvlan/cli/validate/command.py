@@ -8,13 +8,10 @@ from typing import Any
 import click
 
 from cni_ipvlan.cli import calls, configs, output
-from cni_ipvlan.cli.configs import NetworkConfig
 from cni_ipvlan.cli.options import FILE, command
-from cni_ipvlan.cli.output import PROBLEM, WARNING
 from cni_ipvlan.cli.reading import ConfigError, json_path
 from cni_ipvlan.cli.validate import in_all
 from cni_ipvlan.config import netconf
-from cni_ipvlan.config.netconf import Problem
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.log import one_line
 
@@ -68,7 +65,7 @@ def validate(files: tuple[str, ...], schema: bool, as_json: bool) -> int:
         return 0
     if not files:
         raise click.UsageError("Missing argument 'FILE…'.")
-    networks: list[NetworkConfig] = []
+    networks: list[configs.NetworkConfig] = []
     faults: list[ConfigError] = []
     empty: list[str] = []
     for file in dict.fromkeys(_expanded(files, faults)):
@@ -117,7 +114,7 @@ def _expanded(given: Iterable[str], faults: list[ConfigError]) -> Iterator[str]:
         yield from files
 
 
-def _located(network: NetworkConfig, problem: Problem) -> ConfigError:
+def _located(network: configs.NetworkConfig, problem: netconf.Problem) -> ConfigError:
     path, root = problem.path, network.root
     place = (network.source, root.line(path), root.number, path)
     return ConfigError(problem.text, *place, is_warning=problem.is_warning)
@@ -125,7 +122,7 @@ def _located(network: NetworkConfig, problem: Problem) -> ConfigError:
 
 def _row(fault: ConfigError) -> dict[str, Any]:
     place = {"file": fault.source, "line": fault.line, "document": fault.document}
-    state = WARNING if fault.is_warning else PROBLEM
+    state = output.WARNING if fault.is_warning else output.PROBLEM
     return {**place, "path": json_path(fault.path), "problem": fault.text, "state": state}
 
 
