@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from cni_ipvlan.cli import configs
-from cni_ipvlan.cni.errors import TRY_AGAIN_LATER, CniError
+from cni_ipvlan.cni.errors import TRY_AGAIN_LATER, UNKNOWN_CONTAINER, CniError
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import commands, machine, namespace, queries
 from cni_ipvlan.iproute.transaction import Transaction
@@ -151,8 +151,8 @@ def container_id_of(node: Node, network: str, ifname: str, netns: str) -> str:
     raise click.UsageError(f"{why}; give its container ID with --container-id")
 
 
-def nothing_known(node: Node, network: configs.NetworkConfig, values: Mapping[str, Any]) -> str:
-    """Return a message if there is certainly nothing of the given attachment, else "".
+def check_known(node: Node, network: configs.NetworkConfig, values: Mapping[str, Any]) -> None:
+    """Raise CniError if there is certainly nothing of the given attachment.
 
     Then DEL would do nothing, or harm another attachment whose interface has no label.
     """
@@ -162,7 +162,7 @@ def nothing_known(node: Node, network: configs.NetworkConfig, values: Mapping[st
     try:
         records, owners = _in_container(node, values["netns"])
     except PermissionError:
-        return ""
+        return
     if (
         owners is None
         or ipam not in _READABLE_IPAM
@@ -172,13 +172,12 @@ def nothing_known(node: Node, network: configs.NetworkConfig, values: Mapping[st
         or attachment in owners.values()
         or None in {owners.get(name, attachment) for name in (attachment.ifname, temporary)}
     ):
-        return ""
+        return
     matching = " or ".join(map(repr, _matching(network.name, attachment.ifname, records, owners)))
-    return (
-        f"there is nothing of the container {attachment.container_id!r} with the interface "
-        f"{attachment.ifname!r} in the network {attachment.network!r}"
-        + (f"; did you mean {matching}?" if matching else _beside(node, attachment.container_id))
-    )
+    hint = f"; did you mean {matching}?" if matching else _beside(node, attachment.container_id)
+    what = f"{attachment.container_id!r} with the interface {attachment.ifname!r}"
+    text = f"there is nothing of the container {what} in the network {attachment.network!r}"
+    raise CniError(UNKNOWN_CONTAINER, text + hint)
 
 
 def is_leased_to(lease: host_local.Lease, attachment: Record | AttachmentId) -> bool:

@@ -16,7 +16,7 @@ from cni_ipvlan.cli.dry_run import predict, script
 from cni_ipvlan.cli.options import FILE, option
 from cni_ipvlan.cni import LATEST_VERSION, SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT, protocol
 from cni_ipvlan.cni import result as results
-from cni_ipvlan.cni.errors import NOT_AVAILABLE, UNKNOWN_CONTAINER, CniError, Failures
+from cni_ipvlan.cni.errors import NOT_AVAILABLE, CniError, Failures
 from cni_ipvlan.cni.request import introduced_in, is_known, parse, read
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute.dry_run import DryRun, Plan
@@ -124,9 +124,7 @@ def delete(**values: Any) -> None:
         return
     network = _network(values)
     if values["container_id"] and not values["dry_run"]:
-        nothing = attachments.nothing_known(read_only_node(), network, values)
-        if nothing:
-            raise CniError(UNKNOWN_CONTAINER, nothing)
+        attachments.check_known(read_only_node(), network, values)
     _call_attachment("DEL", network.config, values)
 
 

@@ -8,7 +8,6 @@ version that a runtime would give it.
 
 import json
 import os
-import re
 import stat
 import sys
 from base64 import b64decode
@@ -18,7 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from cni_ipvlan.cli import reading
 from cni_ipvlan.cli.reading import JSON_SUFFIXES, ConfigError, Document, Path
-from cni_ipvlan.cni import VERSION_WHEN_ABSENT, request
+from cni_ipvlan.cni import SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT, request
 from cni_ipvlan.cni.delegate import INTERFACE_PLUGINS
 from cni_ipvlan.cni.strict_json import shown
 from cni_ipvlan.config import netconf
@@ -35,7 +34,6 @@ _MOST_NETWORKS = 1000  # in a file; some checks compare each with every other
 _OF_THE_LIST = ("name", "cniVersion")  # what libcni copies from a list into its plugins
 Config = dict[str, Any]
 _Types = tuple[str, ...]  # of plugins
-_VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})*")
 
 
 class NetworkConfig(NamedTuple):
@@ -349,8 +347,8 @@ def _mapping(value: Config, key: str) -> Config:
 
 
 def _version(document: Config) -> object:
-    """Return the highest version that a list names, as libcni does."""
+    """Return the highest version that we know of those that a list names, as libcni does."""
     one, several = document.get("cniVersion"), document.get("cniVersions")
     named = [one, *several] if isinstance(several, list) and several else []
-    readable = [each for each in named if isinstance(each, str) and _VERSION.fullmatch(each)]
-    return max(readable, key=lambda each: [*map(int, each.split("."))], default=one)
+    known = [each for each in SUPPORTED_VERSIONS if each in named]
+    return known[-1] if known else one
