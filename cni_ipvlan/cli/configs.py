@@ -39,17 +39,15 @@ _Types = tuple[str, ...]  # of plugins
 class NetworkConfig(NamedTuple):
     """One configuration for the plugin, and its place.
 
-    ``path`` (keys and indexes) leads to it in ``root``, its document, through strings of JSON;
-    ``root_path`` leads to the last such string. ``before`` and ``after`` are the types of the
-    other plugins in its list. ``definition`` is the name of its NetworkAttachmentDefinition,
-    prefixed with the namespace if it has one.
+    ``path`` (keys and indexes) leads to it in ``root``, its document, through strings of JSON.
+    ``before`` and ``after`` are the types of the other plugins in its list. ``definition`` is the
+    name of its NetworkAttachmentDefinition, prefixed with the namespace if it has one.
     """
 
     source: str
     path: Path
     config: Config
     root: Document
-    root_path: Path = ()
     before: _Types = ()
     after: _Types = ()
     definition: str = ""
@@ -229,14 +227,10 @@ def choose(source: str, network: str | None) -> NetworkConfig:
 
 
 class _Reader(NamedTuple):
-    """Yields the networks of a document, or of a string in it, and what is wrong with it.
-
-    ``root_path`` leads to the string, which is in the definition called ``definition`` if any.
-    """
+    """Yields the networks of a document, or of a definition in it, and what is wrong with it."""
 
     source: str
     root: Document
-    root_path: Path = ()
     definition: str = ""
 
     def read(self, value: Any, path: Path) -> _Found:
@@ -305,7 +299,7 @@ class _Reader(NamedTuple):
             # Multus names a configuration after its definition when it has no name of its own.
             inner.value.setdefault("name", name)
         label = f"{namespace}/{name}" if namespace else name
-        reader = self._replace(root_path=path, definition=label)
+        reader = self._replace(definition=label)
         yield from reader.read_configuration(inner.value, path)
 
     def _read_list(self, value: Config, path: Path) -> _Found:
@@ -334,7 +328,7 @@ class _Reader(NamedTuple):
                     yield from reader.read_configuration(each, (*path, "delegates", index))
         elif kind == "ipvlan":
             template = reading.template_in(json.dumps(plugin))
-            where = (self.root, self.root_path, before, after, self.definition)
+            where = (self.root, before, after, self.definition)
             network = NetworkConfig(self.source, path, plugin, *where)
             yield self._fault(path, template) if template else network
         elif kind not in INTERFACE_PLUGINS and netconf.is_one_slip(str(kind), "ipvlan"):

@@ -64,7 +64,8 @@ def in_config(network: NetworkConfig) -> list[Problem]:
     repeated = [
         Problem((*path, key), reading.DUPLICATE)
         for path in sorted(network.root.repeated, key=len)
-        if network.path[: len(path)] == path or path[: len(network.root_path)] == network.root_path
+        # It is in the network, or the network in it.
+        if all(own == other for own, other in zip(network.path, path, strict=False))
         for key in network.root.repeated[path]  # plugins differ in which they take
     ]
     return [*repeated, *_placed(network, found)]

@@ -174,7 +174,7 @@ def test_json_in_any_yaml_is_the_same(value: Any, style: str | None, indent: int
     assert network.config == json.loads(config)
     if style == "|":
         for path, line in network.root.lines.items():
-            if path[:2] == network.root_path:
+            if path[:2] == network.path:
                 assert text.splitlines()[line - 1].strip() in config
 
 
