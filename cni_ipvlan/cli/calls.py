@@ -29,8 +29,6 @@ DRY_RUN_OF = ("ADD", "DEL", "CHECK", "GC")
 USUAL = "the usual directories"
 USUAL_DIRECTORIES = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")
 _Values = dict[str, Any]  # options and their values, a configuration
-_OF_DEL = {"-c": "config", "--network": "network", "--netns": "netns", "--ifname": "ifname"}
-_OF_DEL |= {"--container-id": "container_id", "--cni-path": "cni_path", "--args": "cni_args"}
 
 _IFNAME = "The interface's name in the container."
 _IFNAME_OR_RECORDED = f"{_IFNAME[:-1]}; without -c or --netns, the recorded one."
@@ -71,7 +69,7 @@ def _attachment_options(*, of_del: bool = False) -> Callable[[Any], Any]:
             "--ifname", options.interface_name, "NAME", ifname, default="net1", show_default=True
         ),
         option("--container-id", kind, "ID", about),
-        option("--args/cni_args", options.arguments, "'K=V;…'", "CNI_ARGS, for the IPAM plugin."),
+        option("--args", options.arguments, "'K=V;…'", "CNI_ARGS, for the IPAM plugin."),
         option("--prev-result", FILE, "FILE", "The result of the plugin before, or of the ADD."),
         options.dry_run_option,
         *_ALWAYS,
@@ -103,8 +101,9 @@ def add(**values: Any) -> None:
     known = {**values, "container_id": values["container_id"] or secrets.token_hex(8)}
     _call_attachment("ADD", network.config, known)
     if not values["dry_run"] and not values["container_id"]:
-        named = [(word, known[name]) for word, name in _OF_DEL.items() if known[name]]
-        command = shlex.join(("ipvlan", "del", *(each for pair in named for each in pair)))
+        given = [(name, value) for name, value in known.items() if isinstance(value, str)]
+        words = (each for name, value in given for each in (f"--{name.replace('_', '-')}", value))
+        command = shlex.join(("ipvlan", "del", *words))
         output.echo_err(f"container ID {known['container_id']}; to detach it: {command}")
 
 
@@ -250,7 +249,7 @@ def _call_attachment(command: str, given: _Values, values: _Values) -> None:
         read_only_node(), str(config.get("name")), ifname, netns
     )
     about = {"CNI_CONTAINERID": container_id, "CNI_NETNS": netns, "CNI_IFNAME": ifname}
-    about |= {"CNI_ARGS": values["cni_args"]} if values["cni_args"] else {}
+    about |= {"CNI_ARGS": values["args"]} if values["args"] else {}
     _call(command, config, values, **about)
 
 

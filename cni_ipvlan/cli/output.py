@@ -151,20 +151,17 @@ def failed(subject: str, error: Exception) -> Finding:
 
 def result(outcome: Result) -> None:
     """Print the result of an ADD."""
-    rows: list[tuple[str, str]] = []
     for interface in outcome.interfaces:
         mtu = f", MTU {interface.mtu}" if interface.mtu else ""
         where = f" in {interface.sandbox}" if interface.sandbox else ""
-        rows.append(("interface", f"{interface.name} ({interface.mac}{mtu}){where}"))
+        echo(f"interface  {interface.name} ({interface.mac}{mtu}){where}")
     for address in outcome.addresses:
         gateway = f", gateway {address.gateway}" if address.gateway else ""
-        rows.append(("address", f"{address.address}{gateway}"))
+        echo(f"address    {address.address}{gateway}")
     for route in outcome.routes:
-        rows.append(("route", f"{route.dst}{f' via {route.gateway}' if route.gateway else ''}"))
+        echo(f"route      {route.dst}{f' via {route.gateway}' if route.gateway else ''}")
     for key, value in outcome.dns.items():
-        rows.append((f"dns {key}", " ".join(value) if isinstance(value, list) else str(value)))
-    width = max((len(key) for key, _ in rows), default=0)
-    echo(*(f"{key.ljust(width)}  {value}" for key, value in rows))
+        echo(f"dns {key}  {' '.join(value) if isinstance(value, list) else value}")
 
 
 class Narrator(Log):
