@@ -30,12 +30,6 @@ USUAL = "the usual directories"
 USUAL_DIRECTORIES = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")
 _Values = dict[str, Any]  # options and their values, a configuration
 
-_IFNAME = "The interface's name in the container."
-_IFNAME_OR_RECORDED = f"{_IFNAME[:-1]}; without -c or --netns, the recorded one."
-_CONTAINER_ID = "The container's ID [default: a new one for add, else the one found there]."
-_CONTAINER_OR_POD = (
-    "The container's ID [default: the one found there]; without -c also a pod's name."
-)
 _ALWAYS = [options.network_option, options.cni_path_option, options.verbose_option]
 
 
@@ -60,8 +54,10 @@ def _with(*found: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def _attachment_options(*, of_del: bool = False) -> Callable[[Any], Any]:
     """Return the options that name an attachment; for del, a record may know them."""
     kind = options.container_or_pod if of_del else options.container_id
-    about = _CONTAINER_OR_POD if of_del else _CONTAINER_ID
-    ifname = _IFNAME_OR_RECORDED if of_del else _IFNAME
+    about = "The container's ID [default: a new one for add, else the one found there]"
+    about += "; without -c also a pod's name." if of_del else "."
+    ifname = "The interface's name in the container"
+    ifname += "; without -c or --netns, the recorded one." if of_del else "."
     return _with(
         options.config_option(required=not of_del),
         options.netns_option(required=not of_del, may_be_gone=of_del),
