@@ -103,10 +103,9 @@ def read_source(source: str) -> str:
         return text.decode("utf-8").replace("\r\n", "\n")
     except UnicodeDecodeError:
         raise ConfigError(f"cannot read {source}: it is not UTF-8 text") from None
-    except OSError as error:
-        raise ConfigError(f"cannot read {source}: {error.strerror}") from None
-    except ValueError as error:
-        raise ConfigError(f"cannot read {source!r}: {error}") from None
+    except (OSError, ValueError) as error:
+        words = getattr(error, "strerror", error)
+        raise ConfigError(f"cannot read {source}: {words}") from None
 
 
 def standard_input() -> bytes:

@@ -150,16 +150,13 @@ def _line(step: Command, otherwise: str = "") -> str:
     """Return a command as a line, or as a loop over what the IPAM plugin answers."""
     loops = {word: answer.STAND_INS[word] for word in step.argv if word in answer.STAND_INS}
     head = next((head for head, _ in loops.values()), "")
-    purpose = step.purpose
-    for stand_in, (_, in_shell) in loops.items():
-        purpose = purpose.replace(stand_in, in_shell.strip('"'))
     words = [loops[word][1] if word in loops else quote(word) for word in step.full_argv]
     if step.stdin:
         output = ">&2" if step.environment is not None else ">/dev/null"
         words = ["printf '%s\\n'", _one_line(step.stdin), "|", *words, output]
     line = _printable(" ".join([*words, otherwise] if otherwise else words))
-    if purpose:
-        line += f"  {_comment(purpose)}"
+    if step.purpose:
+        line += f"  {_comment(step.purpose)}"
     return f"{head}; do\n    {line}\ndone" if head else line
 
 
@@ -175,15 +172,10 @@ def _one_line(stdin: bytes) -> str:
 
 
 def _printable(command: str) -> str:
-    """Return the same command for a shell, in printable characters only; line breaks stay."""
+    """Return the same command for a shell, in printable characters and line breaks only."""
     if all(line.isprintable() for line in command.split("\n")):
         return command
-    octals = "".join(
-        char
-        if char.isprintable() and char not in "%\\'"
-        else "".join(f"\\{byte:03o}" for byte in char.encode("utf-8", "surrogateescape"))
-        for char in command
-    )
+    octals = "".join(f"\\{byte:03o}" for byte in command.encode("utf-8", "surrogateescape"))
     return f"eval \"$(printf '{octals}')\""
 
 
