@@ -40,8 +40,7 @@ def doctor_command(
     given = options.chosen(config, network) if config else None
     runner, registry, *_ = calls.read_only_node()
     path, set_by = calls.cni_path(cni_path)
-    tx = Transaction(runner)
-    tools = Tools(runner, tx, registry, path.split(":"), set_by, {}, ifname or "")
+    tools = Tools(runner, Transaction(runner), registry, path.split(":"), set_by, {}, ifname or "")
     findings = []
     for finding in examine(tools, given, netns):
         runner.interrupts.check()

@@ -29,6 +29,7 @@ from cni_ipvlan.plugin.status import check_programs, likely_addresses
 from cni_ipvlan.state.attachment import Record
 
 _METRIC = {4: 0, 6: 1024}  # of a route without one
+_AS_ROOT = "run it as root, in the host's namespaces"
 
 
 def examine(tools: Tools, network: NetworkConfig, found: Sequence[Problem]) -> Iterator[Finding]:
@@ -90,19 +91,16 @@ def _programs(tools: Tools, config: dict[str, Any], conf: NetConf) -> Iterator[F
 
 def _default_routes(tools: Tools, conf: NetConf, ipam: IpamConfig) -> Iterator[Finding]:
     """Compare the network's default routes with the container's: of one metric, there is one."""
-    container = tools.container
-    recorded = {
-        each.ifname
-        for each in tools.registry.all_records()
-        if container and (each.netns_identity, each.network) == (container.identity, conf.name)
-    }
+    container, records = tools.container, tools.registry.all_records()
+    place = (container and container.identity, conf.name)
+    own = {each.ifname for each in records if (each.netns_identity, each.network) == place}
     for path, dst, _ in ipam.routes:
         if dst.network.prefixlen:
             continue
         query = Command(commands.route_show("default", family=f"-{dst.version}"), netns=container)
         metric = ipam.options["routes"][path[-1]].get("priority") or _METRIC[dst.version]
         for has, name in queries.default_interfaces(tools.tx.run(query).stdout):
-            if has == metric and name not in recorded:
+            if has == metric and name not in own:
                 text = f"the container has a default route, {dst}, through {name} already"
                 advice = "leave the route out, or give it another priority or table"
                 yield Finding(PROBLEM, "routes", text, advice)
@@ -116,8 +114,7 @@ def _master(
         return
     master = expected_master(tools.tx, conf, tools.container)
     if not master.link.ifindex:
-        text = f"an ADD makes the VLAN {conf.vlan} of {master.link.parent}"
-        yield Finding(OK, "master", text)
+        yield Finding(OK, "master", f"an ADD makes the VLAN {conf.vlan} of {master.link.parent}")
         return
     masters.check_master(master, conf)
     yield _link(master)
@@ -134,8 +131,8 @@ def _link(master: Master) -> Finding:
     if not link.is_up:
         return Finding(WARNING, "master", masters.is_down(master))
     if not link.has_carrier:
-        advice = "check its cable or its switch port"
-        return Finding(WARNING, "master", f"{link.name} has no carrier", advice)
+        text = f"{link.name} has no carrier"
+        return Finding(WARNING, "master", text, "check its cable or its switch port")
     return Finding(OK, "master", f"{link.name} is up, MTU {link.mtu}, {link.mac}")
 
 
@@ -170,7 +167,7 @@ def _addresses(tools: Tools, conf: NetConf, ipam: IpamConfig, master: Master) ->
             yield Finding(state, "addresses", text, "give each container an address of its own")
             del own[address]
     if unseen:
-        yield Finding(WARNING, "addresses", unseen[0], "run it as root, in the host's namespaces")
+        yield Finding(WARNING, "addresses", unseen[0], _AS_ROOT)
     elif own:
         text = f"no container on {master.link.name} has {', '.join(map(str, own))}"
         yield Finding(OK, "addresses", text)
@@ -202,16 +199,14 @@ def _host_access(
 def _conflicts(tools: Tools, conf: NetConf, master: Master) -> Iterator[Finding]:
     for rival in explain.rivals(tools.tx, tools.registry, master):
         text = f"{master.link.name} already carries {rival.link.kind}: {rival.describe()}"
-        advice = "use another master, or remove that interface"
-        yield Finding(PROBLEM, "conflicts", text, advice)
+        yield Finding(PROBLEM, "conflicts", text, "use another master, or remove that interface")
     record = Record(conf.name, "", "", "", (0, 0), conf.mode, conf.flag)
     try:
         modes.reserve_mode(tools.tx, tools.registry, master, record, tools.runner.interrupts.check)
     except PermissionError:
         if os.geteuid() == 0:
             raise
-        why = "only root can see which mode is recorded"
-        yield Finding(WARNING, "conflicts", why, "run it as root, in the host's namespaces")
+        yield Finding(WARNING, "conflicts", "only root can see which mode is recorded", _AS_ROOT)
         return
     text = f"nothing on {master.link.name} uses a mode other than {conf.mode} {conf.flag}"
     yield Finding(OK, "conflicts", text)

@@ -23,12 +23,11 @@ from cni_ipvlan.state.registry import DIRECTORY, Registry
 _OLDEST_IPROUTE2 = (5, 10)
 _SECONDS = 5.0
 _IFNAME = "net1"  # that add takes without --ifname
-_CONFIG = "install the kernel's extra modules, or a kernel with CONFIG_IPVLAN"
 _FROM_MODULE = {
     machine.LOADED: (OK, ""),
     machine.AVAILABLE: (WARNING, "the first ADD loads it; to load it now: modprobe ipvlan"),
     machine.BLOCKED: (PROBLEM, "remove that line, then: modprobe ipvlan"),
-    machine.ABSENT: (PROBLEM, _CONFIG),
+    machine.ABSENT: (PROBLEM, "install the kernel's extra modules, or a kernel with CONFIG_IPVLAN"),
 }
 
 
@@ -93,8 +92,7 @@ def _permission() -> Iterator[Finding]:
         text = f"without {' and '.join(missing)}, ADD and some of these checks can't work"
         yield Finding(WARNING, "permission", text, "run it as root, as runtimes do")
     else:
-        text = "this user may change networks and enter namespaces"
-        yield Finding(OK, "permission", text)
+        yield Finding(OK, "permission", "this user may change networks and enter namespaces")
 
 
 def _records() -> Iterator[Finding]:
