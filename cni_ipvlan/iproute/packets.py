@@ -18,17 +18,22 @@ _HEADERS = {4: 28, 6: 48}  # bytes of an IP and an ICMP header
 class RouteLookup(NamedTuple):
     """How packets to an address leave: ``gateway`` is empty if it is on the link.
 
-    ``device`` is empty if there is no route; then ``error`` may say why. ``is_local`` is whether
-    they don't leave, since the address is there. ``mtu`` is that of the path in bytes, if a router
-    has reported it or a route has it.
+    ``device`` is empty if there is no route; then ``error`` may say why. ``kind`` is the route's
+    type, such as "unicast"; ``mtu`` is that of the path in bytes, if a router has reported it or a
+    route has it.
     """
 
     device: str
     gateway: str
     source: str
     mtu: int | None
-    is_local: bool
+    kind: str
     error: str
+
+    @property
+    def is_local(self) -> bool:
+        """Whether they don't leave: the address is there, or seems to be a broadcast address."""
+        return self.kind in ("local", "broadcast")
 
 
 def address_in(word: str) -> str:
@@ -57,7 +62,7 @@ def route_lookup(completed: Completed) -> RouteLookup:
         gateway=entry.get("gateway", "") or entry.get("via", {}).get("host", ""),
         source=entry.get("prefsrc", ""),
         mtu=metrics.get("mtu"),
-        is_local=entry.get("type") == "local",
+        kind=entry.get("type", "unicast"),
         error=completed.stderr.decode("utf-8", "replace"),
     )
 

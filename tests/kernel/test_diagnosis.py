@@ -52,6 +52,9 @@ nodes | addressed; gateway; host: ip route add 10.3.0.0/24 via 10.1.0.1;
     neighbour: ip link add name net1 link eth0 netns two type ipvlan mode l3;
     two: ip link set dev net1 up; two: ip address add 10.3.0.3/24 dev net1;
     two: ip route add default dev net1
+trunk | switch; switch: ip link set dev br0 type bridge vlan_filtering 1;
+    switch: bridge vlan add dev p0 vid 10; switch: bridge vlan add dev p1 vid 10 pvid untagged;
+    add one 10.1.0.2/24 10.1.0.1 vlan=10
 bond | host: ip link add name eth1 up type veth peer name eth1 netns neighbour;
     host: ip link set dev eth1 down; host: ip link add name bond0 type bond mode active-backup;
     host: ip link set dev eth1 master bond0; host: ip link set dev bond0 up;
@@ -79,6 +82,7 @@ l3s with a way back | l3s; neighbour: ip route add 10.1.0.2 via 10.1.0.10; trace
 two masters, routed | masters; trace one two
 two masters, routed by the host | hosted; trace one two
 VLAN | vlans; probe --netns one
+VLAN, by a switch's trunk | trunk; probe --netns one
 nobody to ask | add one 10.1.0.2/24; probe --netns one
     => nothing is wrong here, but nobody was asked => name an address with --to
 two gateways | pair; neighbour: ip address add 10.1.0.4/24 dev eth0;
@@ -159,11 +163,36 @@ no route back at the router's other side | routed; far: ip route delete default;
 no route at the router | routed; neighbour: ip address delete 10.9.0.2/24 dev far0;
     trace one 10.9.0.1
     => /run/netns/neighbour has no route to 10.9.0.1 => exec neighbour ip route add 10.9.0.1
+too wide a prefix | routed; one: ip address flush dev net1; one: ip address add 10.1.0.2/8 dev net1;
+    one: ip route add default via 10.1.0.1; trace one 10.9.0.1
+    => net1 in ONE has 10.1.0.2/8, so 10.9.0.1 seems to be near => correct the prefix length
+a prefix whose broadcast address the other has | add one 10.1.0.2/25; add two 10.1.0.127/24;
+    trace one two => ONE takes 10.1.0.127 for a broadcast address => correct the prefix length
+a local route | pair; one: ip route add local 10.1.0.3 dev lo; trace one two
+    => ONE takes 10.1.0.3 for a local address => ip route delete local 10.1.0.3 table local
 wrong prefix | add one 10.1.0.2/24; add two 10.1.0.130/25; trace one two
     => TWO has no route to 10.1.0.2; its subnets: 10.1.0.128/25
 blackhole | pair; one: ip route add blackhole 10.1.0.3; trace one two
     => ONE throws away what goes to 10.1.0.3: blackhole 10.1.0.3
     => ip -4 route delete blackhole 10.1.0.3
+thrown out of the table | pair; one: ip route add throw 10.1.0.3; trace one two
+    => ONE throws away what goes to 10.1.0.3: throw => ip -4 route delete throw 10.1.0.3
+no route by that interface | routed; one: ip route delete default;
+    one: ip link add name d0 up type dummy; one: ip address add 10.88.0.2/24 dev d0;
+    one: ip route add default via 10.88.0.1; probe --netns one --ifname net1 --to 10.9.0.1
+    => ONE has no route to 10.9.0.1 => ip route add 10.9.0.1 via
+no route, and what is down elsewhere | add one 10.1.0.2/24; one: ip link add name d0 type dummy;
+    one: ip address add 10.77.0.1/24 dev d0; probe --netns one --to 10.9.0.1
+    => ONE has no route to 10.9.0.1
+routes that lead round | routed; neighbour: ip route add 10.77.0.0/16 via 10.9.0.1;
+    far: net/ipv4/ip_forward=1; trace one 10.77.0.1
+    => packets to 10.77.0.1 go round through /run/netns/neighbour and /run/netns/far
+    => ip route get 10.77.0.1
+too small a TTL | routed; one: net/ipv4/ip_default_ttl=1; trace one 10.9.0.1
+    => packets of ONE end after 1 hops (net/ipv4/ip_default_ttl) => echo 64
+the host's route in mode l3 is missing | gateway; add one 10.1.0.2/24 - mode=l3;
+    neighbour: ip route add 10.1.0.2 dev eth0; trace one 10.1.0.1
+    => the host has no route to 10.1.0.1 => ip route add 10.1.0.1 dev eth0
 unreachable at the far end | pair; two: ip route add unreachable 10.1.0.2; trace one two
     => TWO throws away what goes to 10.1.0.2: unreachable
     => exec container2 ip -4 route delete unreachable 10.1.0.2
@@ -247,6 +276,8 @@ the gateway's address at another container | gateway; add one 10.1.0.2/24 10.1.0
 losses that netem makes | pair; one: tc qdisc add dev net1 root netem loss 100%; trace one two
     => the qdisc netem on net1 of ONE, or a filter there, drops packets
     => exec container1 tc qdisc delete dev net1 root
+a queue without a program | pair; two: iptables-legacy -A INPUT -p icmp -j NFQUEUE; trace one two
+    => a rule of TWO lets a program decide about packets => -D INPUT -p icmp -j NFQUEUE
 a policy that drops | pair; two: iptables-legacy -P INPUT DROP; trace one two
     => the policy of TWO drops packets: iptables-legacy -P INPUT DROP
     => exec container2 iptables-legacy -t filter -I INPUT -s 10.1.0.2 -j ACCEPT
@@ -360,6 +391,9 @@ ARP is not answered | pair; neighbour: net/ipv4/conf/all/arp_ignore=8; probe --n
     => eth0 in /run/netns/neighbour has 10.1.0.1, but does not answer ARP or ND
     (net/ipv4/conf/all/arp_ignore)
     => exec neighbour sh -c 'echo 0 >/proc/sys/net/ipv4/conf/all/arp_ignore'
+ARP is not answered for another's address | pair; neighbour: net/ipv4/conf/all/arp_ignore=1;
+    neighbour: ip link add name d0 up type dummy; neighbour: ip address add 10.1.0.9/32 dev d0;
+    trace one 10.1.0.9 => has 10.1.0.9, but does not answer ARP or ND => echo 0
 no ARP | pair; one: ip link set dev net1 arp off; trace one 10.1.0.1
     => net1 in ONE asks for no neighbour => exec container1 ip link set dev net1 arp on
 hostAccess with rp_filter | access; host: net/ipv4/conf/eth0/rp_filter=1; trace one host
@@ -396,7 +430,7 @@ IPv6 is switched off | ipv6; two: net/ipv6/conf/net1/disable_ipv6=1; trace one t
 a port of the switch is not ready | switched; switch: ip link set dev p0 nomaster;
     switch: ip link set dev br0 type bridge stp_state 1 forward_delay 3000;
     switch: ip link set dev p0 master br0; probe --netns one
-    => p0 in /run/netns/switch, a port of br0, is in the state listening
+    => p0 in /run/netns/switch, a port of br0, has state listening
     => exec switch ip link set dev br0 type bridge stp_state 0
 isolated ports | switched; switch: bridge link set dev p0 isolated on;
     switch: bridge link set dev p1 isolated on; probe --netns one
@@ -406,9 +440,19 @@ a port of the switch floods no ARP | switched; switch: bridge link set dev p1 bc
     => exec switch bridge link set dev p1 bcast_flood on
 ports of different VLANs | switched; switch: ip link set dev br0 type bridge vlan_filtering 1;
     switch: bridge vlan delete dev p1 vid 1; switch: bridge vlan add dev p1 vid 30 pvid untagged;
-    probe --netns one => p0 in /run/netns/switch and p1 in /run/netns/switch are not both in
-    VLAN 1 of br0
-    => exec switch bridge vlan show
+    probe --netns one
+    => br0 in /run/netns/switch does not let frames of VLAN 1 pass p1 in /run/netns/switch untagged
+    => exec switch bridge vlan add dev p1 vid 1 pvid untagged
+no VLAN for untagged frames | switched; switch: ip link set dev br0 type bridge vlan_filtering 1;
+    switch: bridge vlan delete dev p0 vid 1; switch: bridge vlan delete dev p1 vid 1;
+    probe --netns one => does not let frames of VLAN 1 pass p0 in /run/netns/switch untagged
+    => exec switch bridge vlan add dev p0 vid 1 pvid untagged
+frames that leave with a tag | switched; switch: ip link set dev br0 type bridge vlan_filtering 1;
+    switch: bridge vlan delete dev p1 vid 1; switch: bridge vlan add dev p1 vid 1;
+    probe --netns one => does not let frames of VLAN 1 pass p1 in /run/netns/switch untagged
+    => exec switch bridge vlan add dev p1 vid 1 pvid untagged
+echo ignored behind a trunk | trunk; other: net/ipv4/icmp_echo_ignore_all=1; trace one 10.1.0.1
+    => 10.1.0.1 ignores echo requests
 losses at a port of the switch | switched; switch: tc qdisc add dev p1 root netem loss 100%;
     probe --netns one => the qdisc netem on p1 of /run/netns/switch => qdisc delete dev p1 root
 a policy of IPsec | pair; two: ip xfrm policy add dir in src 10.1.0.2 dst 10.1.0.3 action block;
@@ -429,6 +473,10 @@ another node's wrong neighbour | nodes;
     trace one two => takes 02:00:00:00:00:99 for 10.1.0.10 => exec neighbour ip neighbour delete
 the host's route in mode l3 is unreachable | nodes; host: ip route add unreachable 10.3.0.3;
     trace one two => the host throws away what goes to 10.3.0.3: unreachable => ip -4 route delete
+a bond without ports | bond; host: ip link set dev eth1 nomaster; probe --netns one
+    => bond0 of the host has no ports => ip link set dev PORT master bond0
+the router's VRF | routed; neighbour: ip link add name red up type vrf table 10;
+    neighbour: ip link set dev eth0 master red; trace one 10.9.0.1 => in the VRF red
 echo ignored behind a bond | bond; neighbour: net/ipv4/icmp_echo_ignore_all=1; trace one 10.1.0.1
     => 10.1.0.1 ignores echo requests
 echo ignored, and links with the same indexes | space b; space far; space a; gateway;

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from ipaddress import ip_address, ip_interface
 from itertools import product
 from typing import Any
 
@@ -15,7 +14,7 @@ from cni_ipvlan.cli import calls, configs, options, output
 from cni_ipvlan.cli.connectivity.facts import ENDS
 from cni_ipvlan.cli.connectivity.trials import Question, ask
 from cni_ipvlan.cli.connectivity.weights import weigh
-from cni_ipvlan.cli.connectivity.world import End, Port, World, of_family
+from cni_ipvlan.cli.connectivity.world import End, Port, World, is_near, of_family
 from cni_ipvlan.cli.options import complete_ends, option
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, reported
 from cni_ipvlan.cli.reading import ConfigError, object_in
@@ -112,13 +111,10 @@ def _nearest(starts: Sequence[End], ends: Sequence[End]) -> tuple[End, End]:
 
 def _pairs(one: End, other: End) -> Iterator[Question]:
     """Yield for each family that both have whether the other's address answers."""
-    if one.side is None:
-        return
     for like in ("0.0.0.0", "::"):
         ours, theirs = of_family(like, one.addresses), of_family(like, other.addresses)
-        subnets = [ip_interface(each).network for each in one.addresses]
-        near = (each for each in theirs if any(ip_address(each) in subnet for subnet in subnets))
-        if theirs and (ours or not (one.port or one.is_exact)):
+        near = (each for each in theirs if is_near(each, one.addresses))
+        if one.side and theirs and (ours or not (one.port or one.is_exact)):
             source = ours[0] if one.is_exact else ""
             by = one.port.by if one.port else ""
             yield Question(one, one.side, next(near, theirs[0]), "tried", source, by, other.port)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any, NamedTuple
 
-from cni_ipvlan.cli.connectivity.world import Port, Side, of_family
+from cni_ipvlan.cli.connectivity.world import Port, Side, is_near, of_family
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding
 from cni_ipvlan.iproute import commands, packets, queries
 from cni_ipvlan.iproute.packets import RouteLookup
@@ -18,15 +18,26 @@ from cni_ipvlan.iproute.queries import Neighbour
 
 L3 = ("l3", "l3s")
 _KEPT_APART = (*queries.IPVLAN_KINDS, "macvlan", "macvtap")  # from the host on their master
-_MOST_SIDES = 8
-_THROWN_AWAY = {  # by the answer of ip route get: the type of the route
-    "Invalid argument": "blackhole",
-    "No route to host": "unreachable",
-    "Network is unreachable": "unreachable",  # a rule's
-    "Permission denied": "prohibit",
+_THROWN_AWAY = {  # types of routes and rules, by the answer of ip route get
+    "Invalid argument": ("blackhole",),
+    "No route to host": ("unreachable",),
+    "Network is unreachable": ("unreachable", "throw"),  # the first is a rule's
+    "Permission denied": ("prohibit",),
+}
+_OF_PORTS = {  # what lets all pass a bridge's port, as bridge(8) takes it, and who says otherwise
+    "state": ("forwarding", "3", "bridge"),
+    "locked": (False, "off", "bridge"),
+    **dict.fromkeys(
+        ("learning", "flood", "bcast_flood", "mcast_flood"), (True, "on", "bridge flag")
+    ),
 }
 _NOT_OF_ECHOES = {"fwmark", "tos", "sport", "sport_start", "dport", "dport_start"}  # in a rule
-CONFLICT = "give one of them another address; no two networks may hand out the same range"
+_CONFLICT = "give one of them another address; no two networks may hand out the same range"
+
+
+def duplicate(text: str) -> Finding:
+    """Return that an address is there twice."""
+    return Finding(PROBLEM, "duplicate", text, _CONFLICT)
 
 
 def _link(port: Port) -> Iterator[Finding]:
@@ -64,7 +75,7 @@ def _addresses(port: Port) -> Iterator[Finding]:
     for each in port.link.addresses:
         if each.is_duplicate:
             text = f"another host on the network has {each.address}, too (IPv6 duplicate detection)"
-            yield Finding(PROBLEM, "duplicate", text, CONFLICT)
+            yield duplicate(text)
         elif each.address in port.usual and each.is_tentative:
             text = f"{each.address} can't be used yet: IPv6 duplicate detection has not ended"
             yield Finding(PROBLEM, "tentative", text, "wait; it needs the master's carrier")
@@ -79,10 +90,9 @@ def _duplicates(port: Port) -> Iterator[Finding]:
         for other in world.holders(address):
             # Who is on the network answers for the addresses of other interfaces, too.
             beside = (each for each in other.side.ports.values() if not each.link.is_ipvlan)
-            is_near = any(port.is_joined(each) for each in (other, *beside))
+            is_near = any(each in port.joined for each in (other, *beside))
             if other is not port and not other.is_loopback and is_near:
-                text = f"{address} is also an address of {other.described}"
-                yield Finding(PROBLEM, "duplicate", text, CONFLICT)
+                yield duplicate(f"{address} is also an address of {other.described}")
     asked = of_family("0.0.0.0", port.usual) if asker.link.is_up else []
     argvs = (commands.arping_duplicate(each, asker.link.name) for each in asked)
     answers = world.ask(*((asker.side, argv) for argv in argvs))
@@ -92,8 +102,7 @@ def _duplicates(port: Port) -> Iterator[Finding]:
             text = f"arping is missing, so other hosts were not asked for {address}"
             yield Finding(WARNING, "not looked", text, "install it: apt install iputils-arping")
         elif done.status == commands.DUPLICATE_ANSWERED and mac != port.link.mac:
-            text = f"another host on the network has {address}, too: {mac}"
-            yield Finding(PROBLEM, "duplicate", text, CONFLICT)
+            yield duplicate(f"another host on the network has {address}, too: {mac}")
         elif done.status == 0:
             yield Finding(OK, "duplicate", f"no other host answers for {address}")
 
@@ -110,8 +119,13 @@ def asking(port: Port) -> Port:
 def states(way: Sequence[Port]) -> Iterator[Finding]:
     """Yield what is down or without carrier, of interfaces in the order in which packets pass."""
     down = [each for each in way if not each.link.is_up]
-    for each in down:
-        yield Finding(PROBLEM, "down", f"{each} is down", f"bring it up: {each.set_link('up')}")
+    for each in way:
+        ports = (port for port in each.side.ports.values() if port.bridge is each)
+        if each in down:
+            yield Finding(PROBLEM, "down", f"{each} is down", f"bring it up: {each.set_link('up')}")
+        elif each.link.kind in ("bridge", "bond") and not any(ports):
+            add = each.side.shell("ip", "link", "set", "dev", "PORT", "master", each.link.name)
+            yield Finding(PROBLEM, "down", f"{each} has no ports", f"give it one: {add}")
     bare = [each for each in way if not each.link.has_carrier]
     if bare and not down:
         text = f"{bare[-1]} is without carrier"
@@ -131,11 +145,15 @@ class Wire(NamedTuple):
     known: Neighbour = Neighbour()
 
     @property
+    def tags(self) -> dict[Port, tuple[int, ...]]:
+        """The interfaces that it leads through and the VLAN tags there, if nothing is missing."""
+        return self.out.joined.get(self.into, {}) if self.into else {}
+
+    @property
     def way(self) -> list[Port]:
         """The interfaces that it leads through, as far as they can be seen."""
-        joined = self.out.way_to(self.into) if self.into else []
         ends = (each for each in (self.out, self.into) if each)
-        return joined or [each for end in ends for each in end.outwards]
+        return [*self.tags] or [each for end in ends for each in end.outwards]
 
 
 class Walk:
@@ -156,7 +174,11 @@ class Walk:
         self.wires: list[Wire] = []
         self.first = self._way(start, {"from": source, "oif": by})
         self.source = source or self.first.source
-        self._leave(start, self.first)
+        # What names an interface is sent by it, without a route as well.
+        if by and start.answer(("ip", "route", "get", "fibmatch", target, "oif", by)).status:
+            self.found += _no_route(start, target, port)
+        else:
+            self._leave(start, self.first)
         device = self.first.device or "lo"
         if port and port.side.netns and device not in (port.link.name, "lo"):
             self.found.append(leaves_by(port, device, target))
@@ -170,9 +192,14 @@ class Walk:
         return way
 
     def _leave(self, side: Side, way: RouteLookup) -> None:
-        if way.is_local or way.device not in side.ports or len(self.sides) > _MOST_SIDES:
+        if way.is_local or way.device not in side.ports:
             return
         out, hop = side.ports[way.device], way.gateway or self.target
+        if any((each.out, each.hop) == (out, hop) for each in self.wires):
+            text = f"packets to {self.target} go round through {side} and {self.sides[-2]}"
+            show = side.shell("ip", "route", "get", self.target)
+            self.found.append(Finding(PROBLEM, "route", text, f"correct the routes there: {show}"))
+            return
         if out.link.mode in L3:  # which has no neighbours
             holders = self._world.holders(self.target, out)
             into = next((each for each in holders if each.is_beside(out)), None)
@@ -181,13 +208,14 @@ class Walk:
                 self._leave_by(out.master, out.link.mode)
             return
         into = next(iter(self._world.holders(hop, out)), None)
-        if into and into.is_loopback:
-            there = into.side.ports.values()
-            into = next((each for each in there if out.is_joined(each)), None)
+        if into and (into.is_loopback or into.link.kind == "dummy"):  # others answer for it
+            there, own = (into, *into.side.ports.values()), None if into.is_loopback else into
+            near = (each for each in there if own is None or not each.link.is_ipvlan)
+            into = next((each for each in near if each in out.joined), own)
         shown = side.answer(commands.neighbour_show(way.device, hop)).stdout
         known = next(iter(queries.neighbours(shown)), Neighbour())
-        if into and known.mac and not out.is_joined(into):  # another may answer for it (proxy ARP)
-            near = (each for each in self._world.ports if out.is_joined(each) and each is not out)
+        if into and known.mac and into not in out.joined:  # another may answer for it (proxy ARP)
+            near = (each for each in self._world.ports if each in out.joined and each is not out)
             into = next((each for each in near if each.link.mac == known.mac), into)
         self._cross(Wire(self, out, hop, into, known))
 
@@ -237,13 +265,22 @@ def leaves_by(port: Port, device: str, target: str) -> Finding:
     return Finding(PROBLEM, "leaves by", text, f"a better route or a rule says so: {show}")
 
 
+def short_lived(walk: Walk) -> Iterator[Finding]:
+    """Yield that packets live too short to go the whole way."""
+    start, of_link = walk.sides[0], f"net/ipv6/conf/{walk.first.device}/hop_limit"
+    key = of_link if ":" in walk.target else "net/ipv4/ip_default_ttl"
+    if 0 < (hops := start.sysctl(key)) < len(walk.wires):
+        text = f"packets of {start} end after {hops} hops ({key}), before {walk.target}"
+        yield Finding(PROBLEM, "ttl", text, f"let them live longer: {write(start, key, 64)}")
+
+
 def wrong_source(there: Walk, back: Sequence[Walk]) -> Iterator[Finding]:
     """Yield that a container's route names a source to which no answer finds the way."""
     if not there.wires:
         return
-    out, hop = there.wires[0].out, ip_address(there.wires[0].hop)
+    out, hop = there.wires[0].out, there.wires[0].hop
     source, target, side = there.source, there.target, out.side
-    near = [each for each in out.usual if hop in ip_interface(each).network]
+    near = [each for each in out.usual if is_near(hop, [each])]
     better = (*of_family(target, near), *of_family(target, out.usual), source)[0]
     shown = side.answer(("ip", "route", "get", "fibmatch", target)).stdout.decode()
     route = f"{' '.join(shown.split())} "
@@ -267,128 +304,96 @@ def _undelivered(port: Port, target: str) -> Finding:
 
 
 def _flags(wire: Wire) -> Iterator[Finding]:
-    """Yield that a flag keeps two interfaces of one master apart."""
-    flag, master = wire.out.link.flag, wire.out.master
-    if wire.into is None or master is None or not wire.out.is_beside(wire.into):
+    """Yield that a flag, or a mode of macvlan, keeps two interfaces of one master apart."""
+    out, into, master = wire.out, wire.into, wire.out.master
+    if into is None or master is None or into.master is not master:
         return
-    if flag == "private":
+    for each in (out, into):
+        if each.link.kind == "macvlan" and (mode := each.details.get("mode")) != "bridge":
+            text = f"{each} is a macvlan in mode {mode}, which keeps it apart from others on "
+            yield Finding(PROBLEM, "flag", f"{text}{master}", "use mode bridge for both")
+    if out.link.flag == "private":
         text = f"both are on {master.link.name}, and flag private keeps its interfaces apart"
         advice = "use flag bridge for the networks of that master, if they shall reach each other"
         yield Finding(PROBLEM, "flag", text, advice)
-    if flag != "vepa":
-        return
     switch = master.peer
-    shown = switch.side.entries(*commands.link_show(switch.link.name)) if switch else []
-    of_port = shown[0].get("linkinfo", {}).get("info_slave_data", {}) if shown else {}
-    if not of_port.get("hairpin"):
+    if out.link.flag == "vepa" and not (switch and switch.details.get("hairpin")):
         text = f"flag vepa sends their packets to the switch of {master.link.name}, which does not "
         advice = "turn on reflective relay (hairpin) at the switch's port, or use flag bridge"
-        if switch and switch.link.master:
-            on = ("bridge", "link", "set", "dev", switch.link.name, "hairpin", "on")
-            advice = f"{advice}: {switch.side.shell(*on)}"
+        if switch and switch.bridge:
+            advice = f"{advice}: {switch.set_port('hairpin', 'on')}"
         yield Finding(PROBLEM, "flag", text + "send them back", advice)
-
-
-def _macvlan(wire: Wire) -> Iterator[Finding]:
-    """Yield that a mode of macvlan keeps two interfaces of one master apart."""
-    master, ports = wire.out.master, [each for each in (wire.out, wire.into) if each]
-    if any(each.link.kind != "macvlan" or each.master is not master for each in ports):
-        return
-    for each in ports:
-        for shown in each.side.entries(*commands.link_show(each.link.name)):
-            mode = shown.get("linkinfo", {}).get("info_data", {}).get("mode")
-            if mode in ("private", "vepa"):
-                text = f"{each} is a macvlan in mode {mode}, which keeps it apart from others on "
-                yield Finding(PROBLEM, "flag", f"{text}{master}", "use mode bridge for both")
 
 
 def _bridges(wire: Wire) -> Iterator[Finding]:
     """Yield what a bridge on the way does to frames."""
     for place, bridge in enumerate(wire.way):
         if bridge.link.kind == "bridge":
-            near = wire.way[max(place - 1, 0) : place + 2]
-            ports = [each for each in near if each.bridge is bridge]
-            (shown,) = bridge.side.entries(*commands.link_show(bridge.link.name)) or [{}]
-            set_to = shown.get("linkinfo", {}).get("info_data", {})
-            yield from _kept_back(bridge, ports, has_stp=bool(set_to.get("stp_state")))
-            if set_to.get("vlan_filtering"):
-                tags = [each.link.vlan for each in wire.way[:place] if each.link.vlan]
-                yield from _filtered(bridge, ports, tags)
+            near = wire.way[max(place - 1, 0) : place], wire.way[place + 1 : place + 2]
+            one, other = (next((p for p in of if p.bridge is bridge), bridge) for of in near)
+            yield from _kept_back(bridge, [each for each in (one, other) if each is not bridge])
+            if bridge.members is not None and wire.tags:
+                yield from _filtered(bridge, one, other, wire.tags)
 
 
-def _kept_back(bridge: Port, ports: Sequence[Port], *, has_stp: bool) -> Iterator[Finding]:
+def _kept_back(bridge: Port, ports: Sequence[Port]) -> Iterator[Finding]:
     """Yield what its ports are set to that keeps frames back."""
-
-    def let(port: Port, *words: str) -> str:
-        return port.side.shell("bridge", "link", "set", "dev", port.link.name, *words)
-
-    entries = bridge.side.entries("bridge", "-d", "-j", "link", "show")
-    shown = {each["ifname"]: each for each in entries}
-    set_to = [(port, shown.get(port.link.name, {})) for port in ports]
-    for port, found in set_to:
-        what = f"{port}, a port of {bridge.link.name},"
-        if (state := found.get("state", "forwarding")) != "forwarding":
-            stop = bridge.set_link("type", "bridge", "stp_state", "0")
-            advice = f"wait, or look for a loop; without loops, STP may be off: {stop}"
-            advice = advice if has_stp else f"let it forward: {let(port, 'state', '3')}"
-            yield Finding(PROBLEM, "bridge", f"{what} is in the state {state}", advice)
-        if found.get("locked"):
-            advice = f"unlock it: {let(port, 'locked', 'off')}"
-            yield Finding(PROBLEM, "bridge", f"{what} is locked to known MAC addresses", advice)
-        for flag in ("learning", "flood", "bcast_flood", "mcast_flood"):
-            if found.get(flag) is False:
-                advice = f"turn it on: {let(port, flag, 'on')}"
-                yield Finding(PROBLEM, "bridge flag", f"{what} has {flag} off", advice)
-    if ports[1:] and all(found.get("isolated") for _, found in set_to):
+    for port in ports:
+        for name, (good, word, subject) in _OF_PORTS.items():
+            if (found := port.details.get(name, good)) != good:
+                said = {True: "on", False: "off"}.get(found, found)
+                text = f"{port}, a port of {bridge.link.name}, has {name} {said}"
+                advice = f"set it: {port.set_port(name, word)}"
+                if name == "state" and bridge.details.get("stp_state"):
+                    stop = bridge.set_link("type", "bridge", "stp_state", "0")
+                    advice = f"wait, or look for a loop; without loops, STP may be off: {stop}"
+                yield Finding(PROBLEM, subject, text, advice)
+    if ports[1:] and all(each.details.get("isolated") for each in ports):
         text = f"{ports[0]} and {ports[1]} are isolated ports of {bridge.link.name}"
-        yield Finding(PROBLEM, "bridge", text, f"let one: {let(ports[0], 'isolated', 'off')}")
+        yield Finding(PROBLEM, "bridge", text, f"let one: {ports[0].set_port('isolated', 'off')}")
 
 
-def _filtered(bridge: Port, ports: Sequence[Port], tags: Sequence[int]) -> Iterator[Finding]:
-    """Yield that it filters VLANs, and two of its ports (or it and one) have none in common."""
-    entries = bridge.side.entries("bridge", "-j", "vlan", "show")
-    listed = {each["ifname"]: each["vlans"] for each in entries}
-    one, other = (*ports, bridge)[:2]
-    of_both = [listed.get(each.link.name, []) for each in (one, other)]
-    untagged = (each for of in of_both for each in of if "PVID" in each.get("flags", ()))
-    for tag in tags[-1:] or [each["vlan"] for each in untagged]:
-        spans = (
-            [(each["vlan"], each.get("vlanEnd", each["vlan"])) for each in of] for of in of_both
-        )
-        if not all(any(first <= tag <= last for first, last in of) for of in spans):
-            text = f"{one} and {other} are not both in VLAN {tag} of {bridge.link.name}"
-            show = bridge.side.shell("bridge", "vlan", "show")
-            yield Finding(PROBLEM, "vlan", text, f"give both the same VLAN: {show}")
+def _filtered(
+    bridge: Port, one: Port, other: Port, tags: dict[Port, tuple[int, ...]]
+) -> Iterator[Finding]:
+    """Yield that it filters VLANs, and does not let frames from one port (or itself) to another."""
+    own = (vlan for vlan, flags in (one.members or {}).items() if "PVID" in flags)
+    vlan = (*tags[bridge][-1:], *own, 1)[0]
+    for port, flag in ((one, "PVID"), (other, "Egress Untagged")):
+        flags, is_tagged = (port.members or {}).get(vlan), bool(tags[port])
+        # With its tag, a frame may also come in by a port that gives others this tag.
+        if flags is None or ((flag in flags) == is_tagged and not (is_tagged and port is one)):
+            text = f"{bridge} does not let frames of VLAN {vlan} pass {port} "
+            words = ("vid", str(vlan), *(() if is_tagged else ("pvid", "untagged")))
+            words += ("self",) if port is bridge else ()
+            add = port.side.shell("bridge", "vlan", "add", "dev", port.link.name, *words)
+            text += "with its tag" if is_tagged else "untagged"
+            yield Finding(PROBLEM, "vlan", text, f"let them: {add}")
 
 
 def _host_and_own(wire: Wire) -> Iterator[Finding]:
     """Yield why a host and an interface on its own master don't reach each other."""
-    if wire.into is None:
-        return
-    is_from_host = wire.into.master is wire.out
-    master, port = (wire.out, wire.into) if is_from_host else (wire.into, wire.out)
-    if port.master is not master or port.link.kind not in _KEPT_APART:
+    out, into, hop = wire.out, wire.into, wire.hop
+    is_from_host = into is not None and into.master is out
+    master, port = (out, into) if is_from_host else (into, out)
+    if not (master and port) or port.master is not master or port.link.kind not in _KEPT_APART:
         return
     # It hears what is sent to its own MAC address, which the container has to know.
     if not is_from_host and (wire.known.mac == master.link.mac or port.link.mode in L3):
         return
-    ipvlans = (each for each in master.side.ports.values() if each.link.is_ipvlan)
-    own = next((each for each in ipvlans if each.master is master), None)
+    own = next((each for each in master.side.ports.values() if each.is_beside(port)), None)
     if own is None:
-        text = "the kernel lets no packets pass between a host and its own "
-        text += f"{port.link.kind} interfaces"
-        yield Finding(PROBLEM, "host", text, _remedy(port, master))
+        text = f"the kernel lets no packets pass between a host and its own {port.link.kind} "
+        yield Finding(PROBLEM, "host", f"{text}interfaces", _remedy(port, master))
     elif is_from_host:
         yield from states(own.chain)
-        add = ("ip", "route", "replace", wire.hop, "dev", own.link.name, "src", wire.walk.source)
-        text = f"the host has {own.link.name} beside {port}, but sends to {wire.hop} by "
-        advice = f"add the route: {master.side.shell(*add)}"
-        yield Finding(PROBLEM, "host access", text + master.link.name, advice)
+        add = ("ip", "route", "replace", hop, "dev", own.link.name, "src", wire.walk.source)
+        text = f"the host has {own.link.name} beside {port}, but sends to {hop} by {out.link.name}"
+        yield Finding(PROBLEM, "host access", text, f"add the route: {master.side.shell(*add)}")
     else:
-        restore = commands.neighbour_replace(wire.hop, master.link.mac, port.link.name)
-        text = f"{port} has no permanent neighbour entry for {wire.hop}, the host"
-        advice = f"hostAccess makes it: {port.side.shell(*restore)}"
-        yield Finding(PROBLEM, "host access", text, advice)
+        restore = port.side.shell(*commands.neighbour_replace(hop, master.link.mac, port.link.name))
+        text = f"{port} has no permanent neighbour entry for {hop}, the host"
+        yield Finding(PROBLEM, "host access", text, f"hostAccess makes it: {restore}")
 
 
 def _remedy(port: Port, master: Port) -> str:
@@ -430,18 +435,22 @@ def _nobody_asked(wire: Wire) -> Iterator[Finding]:
 
 
 def _masters(wire: Wire) -> Iterator[Finding]:
-    """Yield that the two are in different VLANs, or on masters that nothing connects."""
-    if wire.into is None or wire.out.is_joined(wire.into):
+    """Yield that nothing connects the two: subnets, VLANs or masters differ."""
+    if wire.into is None or wire.into in wire.out.joined:
         return
-    ours, theirs = wire.out.vlans, wire.into.vlans
-    if ours != theirs:
-        text = f"{wire.out} is in {ours}, {wire.into} is in {theirs}"
-        advice = "use the same option vlan (or a master in the same VLAN) for both"
-        yield Finding(PROBLEM, "vlan", text, advice)
+    out, into = wire.out, wire.into
+    wide = [each for each in out.usual if is_near(wire.hop, [each])]
+    there = [each for each in into.usual if is_near(wire.hop, [each])]
+    there = [each for each in there if not each.endswith(("/32", "/128"))]  # a point's
+    if wide and there and not any(is_near(each, there) for each in of_family(wire.hop, wide)):
+        text = f"{out} has {wide[0]}, so {wire.hop} seems to be near, but {into} is elsewhere"
+        yield Finding(PROBLEM, "masters", text, "correct the prefix length of its address")
+    elif out.vlans != into.vlans:
+        text = f"{out} is in {out.vlans}, {into} is in {into.vlans}"
+        yield Finding(PROBLEM, "vlan", text, "use the same option vlan, or the same VLAN, for both")
     else:
-        text = f"{wire.hop} is looked for on {wire.out.chain[-1]}, but {wire.into} is on "
-        advice = "use one master; or connect the two; or use different subnets, and a router"
-        yield Finding(PROBLEM, "masters", f"{text}{wire.into.chain[-1]}", advice)
+        text = f"{wire.hop} is looked for on {out.chain[-1]}, but {into} is on {into.chain[-1]}"
+        yield Finding(PROBLEM, "masters", text, "use one master, connect the two, or use a router")
 
 
 def _macs(wire: Wire) -> Iterator[Finding]:
@@ -467,9 +476,9 @@ def _neighbour(wire: Wire) -> Iterator[Finding]:
             yield unanswered(wire)
     elif into and mac != into.link.mac and wire.out.master is not into:
         others = [each for each in into.side.world.holders(wire.hop) if each.link.mac == mac]
-        if others and others[0].is_joined(into):
-            text = f"{wire.hop} is an address of {into.described} and of {others[0].described}"
-            yield Finding(PROBLEM, "duplicate", text, CONFLICT)
+        if others and into in others[0].joined:
+            both = f"{into.described} and of {others[0].described}"
+            yield duplicate(f"{wire.hop} is an address of {both}")
         else:
             yield mistaken(wire, f"{into} has {into.link.mac}")
 
@@ -484,7 +493,7 @@ def mistaken(wire: Wire, truth: str) -> Finding:
 def unanswered(wire: Wire) -> Finding:
     """Return that nobody answers for an address on a network."""
     into = wire.into
-    if into and wire.out.is_joined(into):
+    if into and into in wire.out.joined:
         if not into.link.has_arp and into.link.mode not in L3:
             text = f"{into} answers no ARP or ND"
             return Finding(PROBLEM, "neighbour", text, f"let it: {into.set_link('arp', 'on')}")
@@ -504,13 +513,13 @@ def unanswered(wire: Wire) -> Finding:
 
 
 # What may be wrong with a step of the way.
-STEPS = (_flags, _macvlan, _bridges, _host_and_own, _nobody_asked, _masters, _macs, _neighbour)
+STEPS = (_flags, _bridges, _host_and_own, _nobody_asked, _masters, _macs, _neighbour)
 
 
 def _unroutable(side: Side, entry: Port | None, walk: Walk, answer: str) -> Iterator[Finding]:
     """Yield why a side does not know where to send packets that it has, or gets by ``entry``."""
     target = walk.target
-    kinds = (kind for words, kind in _THROWN_AWAY.items() if words in answer)
+    kinds = (kind for words, kinds in _THROWN_AWAY.items() if words in answer for kind in kinds)
     thrown = [found for kind in kinds for found in _thrown_away(side, walk, kind)]
     # Any rp_filter drops what comes from an address to which there is no route at all.
     is_known = not entry or not walk.source
@@ -527,8 +536,7 @@ def _unroutable(side: Side, entry: Port | None, walk: Walk, answer: str) -> Iter
     elif not is_known:
         yield from _no_route(side, walk.source, entry)
     elif entry and any(walk.source in port.plain for port in side.ports.values()):
-        text = f"{walk.source} is also an address of {side}, which drops what seems its own"
-        yield Finding(PROBLEM, "duplicate", text, CONFLICT)
+        yield duplicate(f"{walk.source} is also an address of {side}, which therefore drops it")
     elif entry and (found := [*_forwarding(entry, target)]):
         yield from found
     else:
@@ -540,14 +548,16 @@ def _no_route(side: Side, target: str, by: Port | None) -> Iterator[Finding]:
     like = [each for each in side.usual if (":" in each) == (":" in target)]
     subnets = ", ".join(str(ip_interface(each).network) for each in like) or "none"
     text = f"{side} has no route to {target}; its subnets: {subnets}"
+    out = next((each for each in (by.chain if by else ()) if each.side is side), None)
     for port in side.ports.values():
-        yield from states(port.outwards) if port.usual else ()
-    holders = side.world.holders(target) if by and by.side is side else ()
-    is_near = any(by is not each and by.is_joined(each) for each in holders if by)
-    words = ("dev", by.link.name) if by and is_near else ("via", "GATEWAY")
-    add = side.shell("ip", "route", "add", target, *words)
+        if port is out or is_near(target, port.usual):
+            yield from states(port.outwards)
+            text += f"; {port} is in the VRF {port.link.master}" if port.by else ""
+    to = ("via", "GATEWAY")
+    if out and any(each in out.joined for each in side.world.holders(target, out)):
+        to = ("dev", out.link.name)
     where = "to the routes of ipam, or a default route" if side.netns else "there"
-    advice = f"add it {where}; for now: {add}"
+    advice = f"add it {where}; for now: {side.shell('ip', 'route', 'add', target, *to)}"
     if restore := _lacks_rule(side, target, "main", "32766"):
         text, advice = f"{text}; no rule leads to its table main", f"add one: {restore}"
     yield Finding(PROBLEM, "route", text, advice)

@@ -20,7 +20,7 @@ from cni_ipvlan.cli.output import PROBLEM, Finding
 
 _QUEUES = ("cake", "fq", "fq_codel", "mq", "pfifo", "pfifo_fast", "sfq")  # that drop when full
 _DROPS = re.compile(
-    r"\[(\d+):\d+\] -A (\S+) (.*-j (?:DROP|REJECT|[DS]NAT|MASQUERADE|REDIRECT)\b.*)"
+    r"\[(\d+):\d+\] -A (\S+) (.*-j (?:DROP|REJECT|NFQUEUE|[DS]NAT|MASQUERADE|REDIRECT)\b.*)"
     r"|:(\S+) DROP \[(\d+):\d+\]"
 )
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')  # a comment, which may read as anything
@@ -79,6 +79,7 @@ def _of_iptables(side: Side, ends: Sequence[str]) -> Iterator[tuple[Finding, int
             if match is None or not _DROPS.fullmatch(bare) or _is_of_others(bare, ends):
                 continue
             packets, chain, words, policy_of, by_policy = match.groups()
+            subject = "filter"
             if policy_of:
                 text = f"the policy of {side} drops packets: {name} -P {policy_of} DROP"
                 ways = _ways(side, ends, policy_of.lower())
@@ -86,11 +87,14 @@ def _of_iptables(side: Side, ends: Sequence[str]) -> Iterator[tuple[Finding, int
                 accept = ((*at, f"-{way}", sender, "-j", "ACCEPT") for way, sender in ways)
                 advice = f"let them pass: {' && '.join(side.shell(name, *each) for each in accept)}"
             else:
-                what = "changes addresses" if table == "nat" else "drops packets"
+                what = "drops packets"
+                if table == "nat":
+                    subject, what = "nat", "changes addresses"
+                elif "-j NFQUEUE" in words:
+                    subject, what = "may filter", "lets a program decide about packets"
                 text = f"a rule of {side} {what}: {name} -A {chain} {words}"
                 remove = side.shell(name, "-t", table, "-D", chain, *split(words))
                 advice = f"if it is not meant so: {remove}"
-            subject = "nat" if table == "nat" else "filter"
             yield Finding(PROBLEM, subject, text, advice), int(packets or by_policy)
 
 
@@ -135,26 +139,24 @@ def _of_nft(
         if not drops and found.get("policy") != "drop":
             continue
         family, table = found["family"], found["table"]
-        chain = found.get("chain") or found["name"]
+        at = (family, table, found.get("chain") or found["name"])
         counts = [step["counter"]["packets"] for step in steps if "counter" in step]
+        is_of_iptables = family in ("ip", "ip6") and table in _OF_IPTABLES
         if (
-            (family, table, chain) in elsewhere
+            at in elsewhere
             or family in others
             or _NFT_OTHERS[other].search(words)
+            or not all(_may_match(step.get("match", {}), ends, devices) for step in steps)
+            or (is_of_iptables and (family, table) not in native and (counts or not drops))
         ):
-            continue
-        if not all(_may_match(step.get("match", {}), ends, devices) for step in steps):
-            continue
-        is_of_iptables = family in ("ip", "ip6") and table in _OF_IPTABLES
-        if is_of_iptables and (family, table) not in native and (counts or not drops):
             continue
         kind, how = ("filter", "drops") if counts else ("may filter", "may drop")
         if not counts and (family in _OF_FRAMES or other == "ip"):  # which ARP and ND need
             kind = "may filter frames"
-        text = f"a rule of {side} {how} packets: nft {family} {table} {chain}"
         handle, policy = (str(found["handle"]), "") if drops else ("", found["hook"])
-        text += f" handle {handle}" if drops else ""
-        advice = _against_nft(side, ends, (family, table, chain), handle, policy)
+        place = f"nft {' '.join(at)}{f' handle {handle}' if handle else ''}"
+        advice = _against_nft(side, ends, at, handle, policy)
+        text = f"a rule of {side} {how} packets: {place}"
         yield Finding(PROBLEM, kind, text, advice), (*counts, _UNCOUNTED)[0]
 
 

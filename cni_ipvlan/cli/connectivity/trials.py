@@ -62,8 +62,7 @@ def ask(question: Question) -> Iterator[Finding]:
     """Ask, and find out why nobody answers; without a PROBLEM, what was asked for answers."""
     if not packets.address_in(question.target):
         text = f"{question.target!r} is not an address, so no resolver can ask it"
-        advice = "correct dns of the network or of the IPAM plugin"
-        yield Finding(PROBLEM, question.what, text, advice)
+        yield Finding(PROBLEM, question.what, text, "correct dns of the network, or of ipam")
         return
     way = question.lookup()
     if not (question.source or question.by or way.is_local):
@@ -93,10 +92,9 @@ def _echo(question: Question, way: RouteLookup) -> Iterator[Finding]:
 
 def _sizes(question: Question, way: RouteLookup) -> Iterator[Finding]:
     """Yield whether a packet of the interface's whole MTU gets through."""
-    side, target = question.side, question.target
-    if way.is_local or way.device not in side.ports:
+    side, target, out = question.side, question.target, question.side.ports.get(way.device)
+    if way.is_local or out is None:
         return
-    out = side.ports[way.device]
     mtu = out.link.mtu
     (done,) = side.world.ask(question.ping(mtu))
     if done.status == 0:
@@ -138,21 +136,24 @@ def _back(question: Question, way: RouteLookup) -> Iterator[Finding]:
 def _holders(question: Question, way: RouteLookup) -> Iterator[Finding]:
     """Yield that several on the network have the next hop's address: any of them may answer."""
     port, hop = question.one.port, way.gateway or question.target
-    if port is None or way.is_local:
-        return
-    seen = (each for each in port.side.world.holders(hop, port) if not each.is_loopback)
-    found = [each.described for each in seen if port.is_joined(each)]
+    near = port.joined if port and not way.is_local else {}
+    found = [each.described for each in question.side.world.holders(hop, port) if each in near]
     if len(found) > 1:
-        text = f"{hop} is an address of {' and of '.join(found)}"
-        yield Finding(PROBLEM, "duplicate", text, facts.CONFLICT)
+        yield facts.duplicate(f"{hop} is an address of {' and of '.join(found)}")
 
 
 def _itself(question: Question, way: RouteLookup) -> Iterator[Finding]:
-    """Yield that an end has the other's address, and so has asked itself."""
-    other = question.other
-    if way.is_local and other and other.side is not question.side:
-        text = f"{question.target} is an address of {question.side}, too, which so asks itself"
-        yield Finding(PROBLEM, "duplicate", text, facts.CONFLICT)
+    """Yield that an end takes the other's address for its own, or for a broadcast address."""
+    other, side, target = question.other, question.side, question.target
+    if not (way.is_local and other) or other.side is side:
+        return
+    if any(each.has(target) for each in side.ports.values()):
+        yield facts.duplicate(f"{target} is an address of {side}, too, which so asks itself")
+    else:
+        text = f"{side} takes {target} for a {way.kind} address"
+        delete = side.shell("ip", "route", "delete", way.kind, target, "table", "local")
+        advice = f"correct the prefix length of its addresses, or else delete the route: {delete}"
+        yield Finding(PROBLEM, "route", text, advice)
 
 
 TRIALS = (_echo, _sizes, _back, _holders, _itself)
@@ -162,24 +163,21 @@ def _silence(question: Question) -> Iterator[Finding]:
     """Yield all that may explain why an address does not answer."""
     world, target = question.side.world, question.target
     there = Walk(question.side, question.source, target, question.by, question.one.port)
-    reached = (each.into for each in there.wires if each.into and each.into.has(target))
-    holder = next(reached, None) or question.holder()
+    reached = next((each.into for each in there.wires if each.into and each.into.has(target)), None)
+    holder = reached or question.holder()
     source = there.source or (*of_family(target, question.one.addresses), "")[0]
     walks, pings = [there], [question.ping()]
     if holder and source:
         # Where nothing was sent, it does not matter by what an answer would leave.
         is_sent = all(each.subject != "route" for each in there.found)
-        port = holder if is_sent and not holder.is_loopback else None
-        walks.append(Walk(holder.side, target, source, holder.by, port))
+        walks.append(Walk(holder.side, target, source, holder.by, reached if is_sent else None))
         pings.append((holder.side, packets.ping(source, holder.by or target)))
     if there.first.is_local:
-        lo = question.side.ports["lo"]
-        yield from [*_itself(question, there.first)] or facts.states([lo])
+        yield from [*_itself(question, there.first)] or facts.states([question.side.ports["lo"]])
     for walk in walks:
-        yield from walk.found
+        yield from (*walk.found, *facts.short_lived(walk))
     yield from facts.wrong_source(there, walks[1:])
     passed = [each for walk in walks for each in walk.ports]
-
     on_way = dict.fromkeys(side for walk in walks for side in walk.sides)
 
     def count(side: Side) -> dict[Finding, int]:
@@ -193,8 +191,7 @@ def _silence(question: Question) -> Iterator[Finding]:
     for side, counts in before.items():
         yield from filters.dropping(counts, count(side))
     if not (filters.programs(question.side, target) or world.has("nft")):
-        text = "neither iptables-save nor nft is there, so filters were not looked at"
-        yield Finding(WARNING, "not looked", text)
+        yield Finding(WARNING, "not looked", "no iptables-save or nft: filters were not looked at")
     key = "net/ipv6/icmp/echo_ignore_all" if ":" in target else "net/ipv4/icmp_echo_ignore_all"
     if holder and holder.side.sysctl(key):
         text = f"{target} ignores echo requests: {key} is 1 in {holder.side}"

@@ -10,24 +10,19 @@ from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding
 # nothing was sent comes before what says that nothing arrived, and what was seen to drop a packet
 # before what might.
 _VAGUE = (
-    "bridge flag",
-    "may filter frames",
-    "unanswered",
-    "may filter",
-    "told",
-    "no ping",
-    "beyond",
-    "nat",
+    *("bridge flag", "may filter frames", "unanswered", "may filter"),
+    *("told", "no ping", "beyond", "nat"),
 )
-SUBJECTS = (
+_SUBJECTS = (
     "down",  # no route is there then, either
     "not permitted",  # who can't look should not guess
     *("address", "blackhole", "filter", "source"),
     *("delivery", "rp_filter", "forwarding", "neighbour"),
     *("host access", "flag", "host", "carrier", "mode", "bridge", "leaves by", "route", "return"),
     *("duplicate", "vlan", "echo"),
-    *("masters", "path", "not asked", "tentative", *_VAGUE),
+    *("masters", "path", "ttl", "not asked", "tentative", *_VAGUE),
 )
+_RANKS = {subject: rank for rank, subject in enumerate(_SUBJECTS)}
 
 
 def weigh(of_ends: Sequence[Finding], answers: Sequence[Finding]) -> tuple[list[Finding], Finding]:
@@ -40,12 +35,11 @@ def weigh(of_ends: Sequence[Finding], answers: Sequence[Finding]) -> tuple[list[
             each._replace(state=WARNING) if each.state == PROBLEM else each for each in of_ends
         ]
     findings = list(dict.fromkeys((*of_ends, *answers)))
-    problems = [each for each in findings if each.state == PROBLEM]
+    problems = sorted((each for each in findings if each.state == PROBLEM), key=_rank)
     if problems:
-        verdict = min(problems, key=_rank)
-        least = SUBJECTS.index(_VAGUE[0])
-        others = [each for each in problems if _rank(each) >= least and each != verdict]
-        return [each._replace(advice="") if each in others else each for each in findings], verdict
+        vague = [each for each in problems[1:] if _rank(each) >= _RANKS[_VAGUE[0]]]
+        found = [each._replace(advice="") if each in vague else each for each in findings]
+        return found, problems[0]
     if not answers:
         text = "nothing is wrong here, but nobody was asked: no route has a gateway"
         return findings, Finding(OK, "", text, "name an address with --to")
@@ -55,5 +49,4 @@ def weigh(of_ends: Sequence[Finding], answers: Sequence[Finding]) -> tuple[list[
 
 
 def _rank(finding: Finding) -> int:
-    known = finding.subject in SUBJECTS
-    return SUBJECTS.index(finding.subject) if known else len(SUBJECTS)
+    return _RANKS.get(finding.subject, len(_RANKS))

@@ -52,11 +52,6 @@ class Side:
         """The usual addresses of all its interfaces but the loopback."""
         return [each for port in self.ports.values() if not port.is_loopback for each in port.usual]
 
-    @property
-    def identity(self) -> tuple[int, int]:
-        """What identifies the namespace."""
-        return self.netns.identity if self.netns else namespace.own()
-
     @cached_property
     def _names(self) -> dict[int, str]:
         listed = self.entries("ip", "-j", "netns", "list-id")
@@ -73,8 +68,8 @@ class Side:
         if not name:
             return [each for each in sides if not (each.netns and each.netns.name)]
         with suppress(OSError):  # it is gone
-            identity = namespace.identity_of(f"/run/netns/{name}")
-            return [each for each in sides if each.identity == identity]
+            wanted, own = namespace.identity_of(f"/run/netns/{name}"), namespace.own()
+            return [s for s in sides if wanted == (s.netns.identity if s.netns else own)]
         return []
 
     def shell(self, *argv: str) -> str:
@@ -140,6 +135,26 @@ class Port:
         return self.side.shell(*commands.link_set(self.link.name, *words))
 
     @cached_property
+    def details(self) -> dict[str, Any]:
+        """What is set for it as a link of its kind, and as a port."""
+        (shown, *_) = self.side.entries(*commands.link_show(self.link.name)) or [{}]
+        info = shown.get("linkinfo", {})
+        return {**info.get("info_data", {}), **info.get("info_slave_data", {})}
+
+    def set_port(self, *words: str) -> str:
+        """Return the command that sets something of it as a port of a bridge."""
+        return self.side.shell("bridge", "link", "set", "dev", self.link.name, *words)
+
+    @cached_property
+    def members(self) -> dict[int, list[str]] | None:
+        """The VLANs that a bridge, or a port of one, is in, with flags of each, if it filters."""
+        bridge = self.bridge or self
+        if bridge.link.kind != "bridge" or not bridge.details.get("vlan_filtering"):
+            return None
+        shown = self.side.entries("bridge", "-j", "vlan", "show", "dev", self.link.name)
+        return {vlan["vlan"]: vlan.get("flags", []) for each in shown for vlan in each["vlans"]}
+
+    @cached_property
     def _linked(self) -> Port | None:
         """The interface that the kernel names with it, if it can be seen."""
         link, side = self.link, self.side
@@ -200,6 +215,13 @@ class Port:
         for each in sorted(filter(None, near), key=lambda each: not each.link.has_carrier):
             if "vrf" not in (each.link.kind, self.link.kind):
                 yield each, tags
+            # A bridge that filters VLANs may give and take a tag.
+            of = each.members if each.bridge is self else self.members
+            for vlan, flags in (of or {}).items():
+                if each is self.bridge and not tags and "PVID" in flags:
+                    yield each, (vlan,)
+                elif each.bridge is self and tags[-1:] == (vlan,) and "Egress Untagged" in flags:
+                    yield each, tags[:-1]
         if self.master and self.link.kind in _ON_A_MASTER:
             yield self.master, (*tags, self.link.vlan) if self.link.vlan else tags
         for each in self.side.world.above[self]:
@@ -209,26 +231,18 @@ class Port:
                 yield each, tags[:-1]
 
     @cached_property
-    def _joined(self) -> dict[Port, list[Port]]:
-        """What its frames may reach, each with the way there."""
+    def joined(self) -> dict[Port, dict[Port, tuple[int, ...]]]:
+        """What its frames reach without a router: the interfaces passed, with the tags there."""
         start: tuple[Port, tuple[int, ...]] = (self, ())
-        ways = {start: [self]}
+        ways = {start: dict([start])}
         waiting = deque([start])
         while waiting:
             reached = waiting.popleft()
             for step in reached[0].touching(reached[1]):
                 if step not in ways and len(step[1]) <= _MOST_TAGS:
-                    ways[step] = [*ways[reached], step[0]]
+                    ways[step] = {**ways[reached], step[0]: step[1]}
                     waiting.append(step)
         return {port: way for (port, tags), way in ways.items() if not tags}
-
-    def way_to(self, other: Port) -> list[Port]:
-        """Return the interfaces that its frames pass to another one, both included, if any do."""
-        return self._joined.get(other, [])
-
-    def is_joined(self, other: Port) -> bool:
-        """Whether what one sends may reach the other without a router."""
-        return other in self._joined
 
     def is_beside(self, other: Port) -> bool:
         """Whether both are ipvlan interfaces of one master."""
@@ -322,11 +336,10 @@ class World:
         """
         others = (side for side in self.sides if near is None or side is not near.side)
         found = [port for side in others for port in side.ports.values() if port.has(address)]
-        bottom = near.chain[-1] if near else None
+        joined, bottom = (near.joined, near.chain[-1]) if near else (found, None)
 
-        def distance(port: Port) -> tuple[bool, bool, bool]:
-            is_apart = near is not None and not near.is_joined(port)
-            return port.is_loopback, is_apart, port.chain[-1] is not bottom
+        def distance(each: Port) -> tuple[bool, bool, bool]:
+            return each.is_loopback, each not in joined, each.chain[-1] is not bottom
 
         return sorted(found, key=distance)
 
@@ -342,10 +355,9 @@ class World:
             return [End("the host", self.host.usual, self.host)]
         address = packets.address_in(word)
         if address:
-            holders = sorted(
-                self.holders(address),
-                key=lambda port: (near and not near.is_joined(port), not port.link.is_ipvlan),
-            )
+            joined = near.joined if near else self.ports
+            holders = self.holders(address)
+            holders.sort(key=lambda each: (each not in joined, not each.link.is_ipvlan))
             if not holders:
                 return [End(address, [address])]
             port = holders[0]
@@ -364,10 +376,7 @@ class World:
         return [End(each.described, each.usual, each.side, each) for each in found]
 
     def _called(self, word: str, netns: Namespace | None) -> Side | None:
-        """Return the side that a word names; whole names and root's records come first.
-
-        Raises UsageError if there are several.
-        """
+        """Return what a word names, by whole names and root's records first; raises UsageError."""
         sides = {each.netns.identity: each for each in self.sides if each.netns}
         if netns:
             return sides.get(netns.identity)
@@ -403,25 +412,28 @@ class World:
             return f"there is no such interface with an address in {inside[0].side}; it has {names}"
         for each in self._recorded.values():
             path = netns.path if netns else each.netns
-            names_of = (each.netns, os.path.basename(each.netns))
+            names_of = (path, os.path.basename(path))
             is_meant = word in names_of or is_named(each.container_id, each.pod, word)
             if (netns or is_meant) and namespace.leads_to(path, each.netns_identity):
                 text = f"{each.ifname} of the container {each.container_id} is gone from {path}"
-                return f"{text}: its master was removed, or it was deleted; delete the attachment"
+                return f"{text}; delete the attachment"
             if is_meant and not netns:
-                text = f"the container {each.container_id} is gone, or its namespace is hidden: "
-                return f"{text}{path} does not lead there; ipvlan show lists what is left of it"
+                text = f"the container {each.container_id} is gone, or hidden"
+                return f"{text}: {path} does not lead there; ipvlan show lists what is left of it"
         if netns:
             return f"there is no interface with an address in {netns.path}"
-        return (
-            f"{word!r} is not host, an address, a namespace, a container's ID, or a pod; "
-            "ipvlan show lists them"
-        )
+        known = "host, an address, a namespace, a container's ID, or a pod"
+        return f"{word!r} is not {known}; ipvlan show lists them"
 
 
 def of_family(like: str, addresses: Iterable[str]) -> list[str]:
     """Return the addresses of the family of another one, without prefix lengths."""
     return [_plain(each) for each in addresses if (":" in each) == (":" in like)]
+
+
+def is_near(address: str, usual: Iterable[str]) -> bool:
+    """Whether an address is in a subnet of those, which have prefix lengths."""
+    return any(ip_address(address) in ip_interface(each).network for each in usual)
 
 
 def _plain(address: str) -> str:

@@ -53,10 +53,7 @@ def doctor_command(
 
 
 def examine(tools: Tools, given: NetworkConfig | None, netns: str | None) -> Iterator[Finding]:
-    """Yield each finding as soon as it is made: about the node, then about networks.
-
-    These are the ``given`` network, or else all that the node is configured for.
-    """
+    """Yield findings as they are made: of the node, then of the ``given`` network or all of it."""
     yield from node.examine(tools.runner)
     yield from reported("plugins", plugins.examine(tools))
     if netns is not None:

@@ -22,7 +22,8 @@ def port(strict: int, back: str) -> Port:
     side.answer = lambda _argv: Completed(0, route, b"", 0.0)
     side.sysctl = lambda key: strict if "eth0/rp_filter" in key else 1 - ("rp_" in key)
     side.shell = lambda *argv: " ".join(argv)
-    side.world = SimpleNamespace(holders=lambda _: [])
+    side.numbered = lambda _number: []
+    side.world = SimpleNamespace(holders=lambda *_: [])
     return Port(side, Link(2, "eth0"), None, None)
 
 
