@@ -236,7 +236,7 @@ class Registry:
     def remove_all(
         self, attachment: AttachmentId, unseen: Collection[Record] = ()
     ) -> list[tuple[int, int]]:
-        """Remove the records about an attachment.
+        """Remove the records about an attachment, but not one with routes of the host.
 
         Those that are ``unseen``, since their interfaces were not seen to go, become notes. Return
         the masters of which only a note is left.
@@ -245,7 +245,8 @@ class Registry:
         for path in self._files(attachment.key):
             record = self._read(path)
             # An unreadable one was left by a call that was killed before it created anything.
-            if record is None or record.attachment == attachment:
+            is_own = record and record.attachment == attachment and not record.host_routes
+            if record is None or is_own:
                 self._retire(path) if record in unseen else self._remove_record(path)
                 masters.append(_place_of(path))
         for path in self._files(attachment.key, VLAN):

@@ -160,6 +160,8 @@ def test_routes_of_the_host_are_a_part_of_the_record(written: Registry, director
     assert [*written.with_host(MASTER, ATTACHMENT.number)] == [routed]
     assert [*written.with_host(MASTER, OTHER.number)] == []
     complete = written.finish(routed, 7)
+    written.remove_all(ATTACHMENT)  # as a DEL that could not remove the routes
+    assert written.records_of(ATTACHMENT) == [complete]
     reader = Registry(str(directory), is_read_only=True)
     for each in (reader, written):
         each.drop_routes(complete)
