@@ -191,7 +191,7 @@ def _allocate(
         from cni_ipvlan.plugin import dhcp
 
         tx.finish(moving)
-        asking = dhcp.asking(tx, call.request.ifname, netns)
+        asking = dhcp.asking(call, parent, netns)
     with asking:
         allocating = None
         if conf.ipam_type:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 
 from cni_ipvlan.cni.errors import NOT_AVAILABLE, CniError
 from cni_ipvlan.iproute import commands, tc
@@ -18,10 +19,15 @@ from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import explain
+from cni_ipvlan.plugin.master import Master
+from cni_ipvlan.plugin.node import Call
 from cni_ipvlan.start.namedtuple import Any
+from cni_ipvlan.state.locks import BusyError
+from cni_ipvlan.state.registry import DHCP
 
 _SOCKET = "/run/cni/dhcp.sock"  # its default
 _SECONDS = 1.0
+_TURN_SECONDS = 30.0
 
 
 def check_daemon(config: Mapping[str, Any]) -> None:
@@ -44,21 +50,40 @@ def check_daemon(config: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def asking(tx: Transaction, name: str, netns: Namespace) -> Iterator[None]:
+def asking(call: Call, parent: Master, netns: Namespace) -> Iterator[None]:
     """Have a container's interface up, and from now on its requests answered by broadcast.
 
     Where the kernel or tc can't do that, it is left to the client. Only a failure reports it.
+    One container of a master asks at a time: the client of containernetworking/plugins 1.1.1 makes
+    its transaction ID of the MAC address and the second, so that two would take the same answers.
     """
+    tx, name = call.tx, call.request.ifname
     # The client would bring it up itself, but only after a first failure and a delay:
     # "network is down", "retrying in 2.98 seconds".
     tx.run(Command(commands.link_set(name, "up"), "bring it up", netns))
     refusal = _have_broadcasts(tx, name, netns)
-    try:
-        yield
-    except CniError as error:
-        for each in explain.without_answer(error, tx, netns, refusal):
-            error.add_details(each)
-        raise
+    with ExitStack() as turn:
+        with suppress(BusyError):  # a server that does not answer keeps the others no longer
+            turn.enter_context(_turn(call, parent))
+        try:
+            yield
+        except CniError as error:
+            for each in explain.without_answer(error, tx, netns, refusal):
+                error.add_details(each)
+            raise
+
+
+def _turn(call: Call, parent: Master) -> AbstractContextManager[None]:
+    """Return the lock of those that ask on a master; it raises BusyError after half a minute."""
+    deadline = time.monotonic() + _TURN_SECONDS
+    waiting = call.node.while_locked(f"DHCP on {parent.link.name}")
+
+    def check() -> None:
+        waiting()
+        if time.monotonic() >= deadline:
+            raise BusyError("other containers are asking", is_live=True)
+
+    return call.registry.master_lock(parent.key, check, DHCP)
 
 
 def _have_broadcasts(tx: Transaction, name: str, netns: Namespace) -> str:

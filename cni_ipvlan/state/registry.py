@@ -47,7 +47,7 @@ DIRECTORY = "/run/cni-ipvlan"
 
 _OPEN_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 _MOST_RECORD = 1 << 16  # bytes; its names and paths have less than 5 KiB together
-HOST, VLAN = "host-", "vlan-"
+HOST, VLAN, DHCP = "host-", "vlan-", "dhcp-"
 _LOCKS, _MASTER, _WITH_HOST, _ADDING = "locks", "on-", ".host", ".adding"
 _INDEX = "@"  # nothing before it in a file's name has it
 _SEARCHED_NOTE, _NOTE = _NOTES = ("mode.searched", "mode")
@@ -116,7 +116,8 @@ class Registry:
     ) -> Iterator[None]:
         """Hold a master's lock, under which one call at a time decides about its mode.
 
-        Of the kind HOST, the host's own interface on it is kept as it is; of the kind VLAN, a VLAN.
+        Of the kind HOST, the host's own interface on it is kept as it is; of the kind VLAN, a VLAN;
+        and of the kind DHCP, no other container on it asks a server.
         """
         if self._is_read_only:
             yield
