@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doubles import Steps
 from lab import LEASES
 from people import ipvlan
 from runtime import Conf, host_local, network, static
@@ -143,21 +142,3 @@ def test_validate_does_not_compare_what_is_elsewhere(
     (tmp_path / "ip").symlink_to("/bin/false")  # without one that works, the file alone is seen
     monkeypatch.setenv("PATH", str(tmp_path))
     assert judged(tmp_path, ipam=pool()) == FINE
-
-
-def test_each_master_is_asked_once(
-    addressed: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    addressed.node.master("eth1")
-    steps = Steps(tmp_path / "steps")
-    confs = tmp_path / "confs"
-    confs.mkdir()
-    for number in range(6):
-        conf = network(ipam=pool(), name=f"n{number}", master=("eth0", "eth1", "eth9")[number % 3])
-        (confs / f"{number}.conf").write_text(json.dumps(conf))
-    monkeypatch.setenv("PATH", steps.environment["PATH"])
-
-    said = ipvlan("validate", str(confs))
-
-    assert said.out.count("the host's own on eth0") == 2
-    assert len(steps.taken) == 4  # if one is absent, all links are listed
