@@ -47,7 +47,7 @@ def chosen(config: str, network: str | None) -> configs.NetworkConfig:
     try:
         return configs.choose(config, network)
     except configs.ConfigError as error:
-        option = ["-c", "--network"] if network else ["-c", "--config"]
+        option = ["--network", "-c"] if network else ["-c", "--config"]
         raise wrong(str(error), *option) from None
 
 
