@@ -23,6 +23,7 @@ PACKAGES = "/opt/cni-ipvlan/versions/*/lib/python3*/site-packages"
 NEW = CHECKOUT / "cni_ipvlan/new"
 BOX = "cni-ipvlan/lab"
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+pytestmark = pytest.mark.timeout(1800)  # under emulation, on a busy machine
 
 
 @pytest.fixture(scope="module")
