@@ -92,9 +92,10 @@ def release_others(call: Call, valid: Collection[AttachmentId]) -> None:
     """Do that for a network's attachments that are not valid, and keep calls off them meanwhile."""
     network = call.request.network
     found = call.registry.all_records()
-    for attachment in {each.attachment for each in found if each.network == network}:
+    others = {each.attachment for each in found if each.network == network}
+    for attachment in others.difference(valid):
         with call.registry.idle(attachment.key) as is_idle:
-            if is_idle and attachment not in valid:
+            if is_idle:
                 release(call, attachment, call.registry.records_of(attachment), below=False)
 
 
