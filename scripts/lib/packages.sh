@@ -7,7 +7,7 @@ source "${BASH_SOURCE[0]%/*}/options.sh"
 
 # Usage: install_packages PACKAGE…
 install_packages() {
-    local missing as_root apt
+    local missing as_root
     mapfile -t missing < <(missing_packages "$@")
     ((${#missing[@]})) || return 0
     find_root
@@ -17,13 +17,29 @@ install_packages() {
         die 1 "Debian packages are missing, which only root can install: apt-get update && $line"
     echo 'Debian packages that are missing are installed now:'
     echo "    ${as_root[0]:+sudo }$line"
-    apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300)
     # An update that fails may still leave lists that are good enough.
-    "${apt[@]}" update >/dev/null || true
-    "${apt[@]}" install --yes --no-install-recommends "${missing[@]}" >/dev/null && return
+    apt_get update || true
+    apt_get install --yes --no-install-recommends "${missing[@]}" && return
     [[ ${missing[*]} != *user-mode-linux* ]] ||
         echo "$0: there is no package user-mode-linux for this machine; run this again, to do without" >&2
     return 1
+}
+
+# Usage: apt_get ARGUMENT…
+# A new machine updates itself when it has started. apt can wait for dpkg's lock then, but not for those
+# of its lists and archives.
+apt_get() {
+    local said waits='' end=$((SECONDS + 300))
+    until said=$("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 apt-get -q "$@" 2>&1 >/dev/null); do
+        if [[ $said != *'Could not get lock'* ]] || ((SECONDS > end)); then
+            echo "$said" >&2
+            return 1
+        fi
+        [[ $waits ]] || echo "waiting for the other apt: ${said%%$'\n'*}" >&2
+        waits=true
+        sleep 1
+    done
+    [[ ! $said ]] || echo "$said" >&2
 }
 
 # Usage: missing_packages PACKAGE…

@@ -43,6 +43,19 @@ def test_without_sudo_it_names_the_line_that_root_runs(programs: Path, sudo: str
     assert said(programs, "install_packages nonesuch") == (1, f"it: {expected}\n")
 
 
+@pytest.mark.parametrize("lock", ["lib/apt/lists/lock", "cache/apt/archives/lock"])
+def test_it_waits_until_another_apt_has_ended(programs: Path, lock: str) -> None:
+    error = f"E: Could not get lock /var/{lock}. It is held by process 1 (apt-get)"
+    held = programs / "held"
+    held.touch()
+    stub(programs, "apt-get", f"[ ! -e '{held}' ] || {{ echo '{error}' >&2; exit 100; }}")
+    stub(programs, "sleep", f"rm '{held}'")
+    for name in ("env", "rm"):
+        (programs / name).symlink_to(shutil.which(name) or name)
+    outcome = said(programs, "as_root=(); apt_get update")
+    assert outcome == (0, f"waiting for the other apt: {error}\n")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files of others")
 def test_files_that_sudo_left_in_a_clone_are_named_with_what_to_do(programs: Path) -> None:
     lock = programs / "build/venv.lock"
