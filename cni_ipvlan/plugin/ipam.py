@@ -45,7 +45,7 @@ ALLOCATE_NOTHING = ("static",)  # plugins whose result depends only on the confi
 
 
 def needs_link(name: str) -> bool:
-    """Whether an IPAM plugin speaks through the link, so that the link has to be there."""
+    """Whether an IPAM plugin sends through the link, which has to be up then."""
     return "dhcp" in name
 
 
