@@ -103,6 +103,11 @@ class Route(NamedTuple):
     is_connected: bool
     is_unreachable: bool = False
 
+    @property
+    def ip(self) -> str:
+        """The address that it leads to, if that is one."""
+        return self.dst.partition("/")[0]
+
 
 class Neighbour(NamedTuple):
     """What the kernel knows of an address on a link; ``mac`` is empty if none answered."""

@@ -46,10 +46,11 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         session = configure.query_links(tx, request.ifname, netns)
         parent = find_master(tx, conf, netns)
         links.check_name_is_free(node.registry, call.attachment, netns, tx.finish(session).stdout)
-        chosen = features.configured(conf)
         with ExitStack() as held:
-            for feature in chosen:
-                parent = feature.prepare(call, parent, conf, held)
+            if conf.vlan:
+                from cni_ipvlan.plugin import vlan
+
+                parent = vlan.prepare(call, parent, conf, held)
             master.check_master(parent, conf)
             if not parent.link.is_up:
                 node.warn(master.is_down(parent))
@@ -62,9 +63,11 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         moving = _create_link(call, conf, parent, netns, record)
         addressing = _allocate(call, conf, parent, netns, moving, has_record=has_record)
         is_conflict_likely = conf.check_ipv4_conflict
-        for feature in chosen:
-            addressing = feature.extend(addressing, parent, conf)
-            is_conflict_likely |= feature.check_permitted(tx, parent, addressing)
+        if conf.host_access:
+            from cni_ipvlan.plugin import host_access
+
+            addressing = host_access.extend(tx, addressing, parent, conf)
+            is_conflict_likely |= host_access.is_known(tx, parent, addressing.addresses)
         if is_conflict_likely:
             configure.check_ipv4_conflict(tx, parent, addressing)
         expected = parent.slave_link(request.ifname, conf)
@@ -72,8 +75,10 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         link, present = configure.configure(call, netns, addressing, expected, is_up=is_up)
         result = addressing.result(link, request.netns, present)
         _check_same(request, netns)
-        for feature in chosen:
-            record = feature.apply(call, parent, record, addressing)
+        if conf.host_access:
+            from cni_ipvlan.plugin import host_access
+
+            record = host_access.apply(call, parent, record, addressing.addresses)
         record = record._replace(parent_netns=link.parent_netns)
         record = node.registry.finish(record, link.ifindex)
         deliver(result)
@@ -98,8 +103,8 @@ def _check_not_attached(call: Call) -> bool:
 
         detach(call)
     else:
-        for below in (False, True):
-            features.release(call, call.attachment, records, below=below)
+        features.release_routes(call, call.attachment, records)
+        features.release_vlans(call, call.attachment, records)
     return bool(complete)
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Iterable, Sequence
 
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError, Failures
 from cni_ipvlan.cni.request import Request
@@ -15,17 +14,13 @@ from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.running import Running
 from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.plugin import features, ipam, preflight
+from cni_ipvlan.plugin import ipam, preflight
 from cni_ipvlan.plugin.addressing import is_connected
 from cni_ipvlan.plugin.codes import CHECK_FAILED
 from cni_ipvlan.plugin.find_master import matching
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import Call, Node
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 from cni_ipvlan.state.attachment import Record, named_by
-
-if TYPE_CHECKING:
-    from cni_ipvlan.plugin.shared import Feature
 
 _IPV6_PRIORITY = 1024  # IP6_RT_PRIO_USER, <linux/ipv6_route.h>
 _HIGHEST_MTU = 65535 - 15
@@ -60,8 +55,7 @@ def _differences(call: Call, conf: NetConf, netns: Namespace) -> list[str]:
         return [f"prevResult has no interface {request.ifname!r} in the namespace {request.netns}"]
     master_netns = netns if conf.link_in_container else None
     asked = _ask_for_master(tx, conf, master_netns)
-    chosen = features.configured(conf)
-    shown, routes, others = _shown(call, previous, netns, chosen)
+    shown, neighbours, routes = _shown(call, conf, previous, netns)
     found = queries.links(shown)
     if not found:
         return [_missing(call, netns)]
@@ -91,21 +85,18 @@ def _differences(call: Call, conf: NetConf, netns: Namespace) -> list[str]:
             if not _is_anothers(each, index, previous) and each.address not in addresses
         ),
         *_route_differences(previous, routes),
-        *(
-            each
-            for feature, answers in zip(chosen, others, strict=True)
-            for each in feature.differences(call, link, previous.addresses, answers)
-        ),
+        *_host_differences(call, conf, link, neighbours),
     ]
 
 
 def _shown(
-    call: Call, previous: Result, netns: Namespace, chosen: Sequence[Feature]
-) -> tuple[bytes, bytes, list[list[bytes]]]:
-    """Return what ip prints of the interface, of routes if they matter, and for features."""
+    call: Call, conf: NetConf, previous: Result, netns: Namespace
+) -> tuple[bytes, bytes, bytes]:
+    """Return what ip prints of the interface; of neighbours and routes, if they matter."""
     ifname = call.request.ifname
-    of_features = [feature.asked(ifname) for feature in chosen]
-    asked = [commands.address_show(ifname), *chain.from_iterable(of_features)]
+    asked = [commands.address_show(ifname)]
+    if conf.host_access:
+        asked.append(commands.neighbour_show(ifname))
     if previous.routes:
         # Other plugins of the chain may have made some, for other interfaces of the container.
         is_only = sum(bool(each.sandbox) for each in previous.interfaces) == 1
@@ -113,8 +104,16 @@ def _shown(
     parts = (Command(argv, netns=netns, accept=commands.ABSENT) for argv in asked)
     output = call.tx.run_batch(*parts).stdout.lstrip() or b"[]"
     shown, *lines = output.split(b"\n")
-    answers = [[lines.pop(0) for _ in queries_ if lines] for queries_ in of_features]
-    return shown, b"".join(lines), answers
+    neighbours = lines.pop(0) if conf.host_access and lines else b""
+    return shown, neighbours, b"".join(lines)
+
+
+def _host_differences(call: Call, conf: NetConf, link: Link, neighbours: bytes) -> Iterable[str]:
+    if not conf.host_access or conf.prev_result is None:
+        return ()
+    from cni_ipvlan.plugin import host_access
+
+    return host_access.differences(call, link, conf.prev_result.addresses, neighbours)
 
 
 def _missing(call: Call, netns: Namespace) -> str:

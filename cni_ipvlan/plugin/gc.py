@@ -50,7 +50,7 @@ def gc(node: Node, request: Request) -> None:
         call = Call(node, request, tx)
         _release_gone(call, valid, failures)
         nobody = AttachmentId(request.network, "", "")
-        features.release(call, nobody, (), below=True, by_option=True)
+        features.release_vlans(call, nobody, (), by_option=True)
         for master in node.registry.noted():
             modes.settle(call, master, is_ending=False)
         node.registry.remove_leftovers()
@@ -112,7 +112,7 @@ def _release_gone(call: Call, valid: Collection[AttachmentId], failures: Failure
                     own_call, records = call._replace(tx=own), call.registry.records_of(attachment)
                     for master in links.remove_records(own, node.registry, attachment) or ():
                         modes.settle(own_call, master, is_ending=True)
-                    features.release(own_call, attachment, records, below=True)
+                    features.release_vlans(own_call, attachment, records)
 
 
 def _unrecorded(call: Call, known: Collection[AttachmentId]) -> list[AttachmentId]:

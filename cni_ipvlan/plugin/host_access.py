@@ -12,7 +12,7 @@ removed under a lock of its own, with the first and the last record that has som
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from ipaddress import (
     IPv4Address,
@@ -28,25 +28,16 @@ from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
 from cni_ipvlan.cni.result import Address, Route, family
 from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands, namespace, queries
-from cni_ipvlan.iproute.commands import Argv, Command, Undo
+from cni_ipvlan.iproute.commands import Command, Undo
 from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.plugin import links, shared
+from cni_ipvlan.plugin import codes, links
 from cni_ipvlan.plugin.addressing import Addressing, parsed
-from cni_ipvlan.plugin.codes import (
-    ADDRESS_IN_USE,
-    COMMAND_FAILED,
-    INTERFACE_NAME_TAKEN,
-    ROUTE_REFUSED,
-)
-from cni_ipvlan.plugin.master import Master
-from cni_ipvlan.plugin.node import Call, Node
-from cni_ipvlan.plugin.shared import Feature
+from cni_ipvlan.plugin.master import Master, key_of
+from cni_ipvlan.plugin.node import Call
 from cni_ipvlan.state.attachment import AttachmentId, Record
 from cni_ipvlan.state.registry import HOST, Registry
 
-IPAddress = IPv4Address | IPv6Address
-IPNetwork = IPv4Network | IPv6Network
 _PREFIX = "ipvhost"  # with the master's index it is a name
 _LABEL = "cni-ipvlan/host-access"
 _STRICT = 1  # of rp_filter
@@ -63,137 +54,156 @@ def is_host_link(link: Link) -> bool:
 
     One that a killed call has just created has no label yet.
     """
-    return _is_name(link.name) and link.kind == "ipvlan" and link.alias in ("", _LABEL)
+    is_named = link.name.startswith(_PREFIX) and link.name.removeprefix(_PREFIX).isdecimal()
+    return is_named and link.kind == "ipvlan" and link.alias in ("", _LABEL)
 
 
-class HostAccess(Feature):
-    """The option hostAccess."""
+def extend(tx: Transaction, addressing: Addressing, master: Master, conf: NetConf) -> Addressing:
+    """ADD: return an addressing with what the container needs to reach the host.
 
-    def extend(self, addressing: Addressing, master: Master, conf: NetConf) -> Addressing:
-        """Return an addressing with what the container needs to reach the host.
+    Raises CniError if the host has no address on the master for it, may not have routes to its
+    addresses, or if what it would reach through the host is the master's own subnet.
+    """
+    addresses = addressing.addresses
+    addressing.check_count("hostAccess")
+    own = _checked_own(master, addresses)
+    given = {route.dst for route in addressing.routes}
+    routes = [Route(f"{each}/{ip_address(each).max_prefixlen}") for each in own]
+    via_host = _routes_via_host(master, addresses, conf)
+    check_permitted(tx, master, addresses)
+    return addressing._replace(
+        # They come first, since the host may be the gateway of others.
+        routes=(
+            *(each for each in routes if each.dst not in given),
+            *addressing.routes,
+            *(each for each in via_host if each.dst not in given),
+        ),
+        neighbours=tuple(own) if conf.mode == "l2" else (),  # the others resolve no addresses
+    )
 
-        Raises CniError if the host has no address on the master for it, it has too many, or what it
-        would reach through the host is the master's own subnet.
-        """
-        addressing.check_count("hostAccess")
-        own = _checked_own(master, addressing.addresses)
-        given = {route.dst for route in addressing.routes}
-        routes = [Route(f"{each}/{ip_address(each).max_prefixlen}") for each in own]
-        via_host = _routes_via_host(master, addressing.addresses, conf)
-        return addressing._replace(
-            # They come first, since the host may be the gateway of others.
-            routes=(
-                *(each for each in routes if each.dst not in given),
-                *addressing.routes,
-                *(each for each in via_host if each.dst not in given),
-            ),
-            neighbours=tuple(own) if conf.mode == "l2" else (),  # the others resolve no addresses
+
+def check_ready(
+    tx: Transaction, master: Master, conf: NetConf, addresses: Sequence[Address]
+) -> None:
+    """STATUS: refuse what an ADD would refuse whoever the container is.
+
+    ``addresses`` are some that it may get, one of each range; none if that is not known.
+    """
+    _routes_via_host(master, addresses, conf)
+    if addresses:
+        _checked_own(master, addresses)
+        check_permitted(tx, master, addresses)
+    elif not usable(master):
+        raise _without_address(master)
+
+
+def is_known(tx: Transaction, master: Master, addresses: Sequence[Address]) -> bool:
+    """Whether the host knows a neighbour with one of the IPv4 addresses.
+
+    It may be gone. For IPv6, duplicate address detection finds out.
+    """
+    ours = [each.ip for each in addresses if not each.is_ipv6]
+    shown = (Command(commands.neighbour_show(master.link.name, each)) for each in ours)
+    output = tx.run_batch(*shown).stdout if ours else b""
+    return any(each.mac for line in output.splitlines() for each in queries.neighbours(line))
+
+
+def apply(call: Call, master: Master, record: Record, addresses: Sequence[Address]) -> Record:
+    """ADD: give the host routes to an attachment; return its record with them."""
+    tx, index = call.tx, master.link.ifindex
+    tx.hold(_locked(call, index))
+    name = link_name(index)
+    own = _own(master, addresses)
+    sources, ours = _first_of_each_family(own), _reachable(own, addresses)
+    there = _link(tx, name)
+    if there is not None and not is_host_link(there):
+        raise CniError(
+            codes.INTERFACE_NAME_TAKEN,
+            f"the host has an interface {name!r} already, which is not this plugin's",
+            "hostAccess needs that name\ntry: rename that interface",
         )
-
-    def check_ready(
-        self, tx: Transaction, master: Master, conf: NetConf, addresses: Sequence[Address]
-    ) -> None:
-        """Raise CniError if the host has no address for the containers, or may have no route."""
-        _routes_via_host(master, addresses, conf)
-        if addresses:
-            _checked_own(master, addresses)
-            check_permitted(tx, master, addresses)
-        elif not usable(master):
-            raise _without_address(master)
-
-    def check_permitted(self, tx: Transaction, master: Master, addressing: Addressing) -> bool:
-        """Raise CniError unless the host may have routes to the addresses; see check_permitted.
-
-        Return whether the host knows a neighbour with one of them.
-        """
-        check_permitted(tx, master, addressing.addresses)
-        return _is_known(tx, master, addressing)
-
-    def apply(self, call: Call, master: Master, record: Record, addressing: Addressing) -> Record:
-        """Give the host routes to an attachment, which has been permitted."""
-        tx, index = call.tx, master.link.ifindex
-        tx.hold(locked(call.node, index))
-        name = link_name(index)
-        sources = _first_of_each_family(_own(master, addressing.addresses))
-        addresses = _reachable(sources.values(), addressing.addresses)
-        there = _link(tx, name)
-        if there is not None and not is_host_link(there):
-            raise CniError(
-                INTERFACE_NAME_TAKEN,
-                f"the host has an interface {name!r} already, which is not this plugin's",
-                "hostAccess needs that name\ntry: rename that interface",
+    if record.mode == "l2" and is_strict(tx, master):
+        call.warn(strictness(master))
+    left = _routes_to(tx, ours, name) if there else []
+    for route in left:
+        _check_left(call.registry, record, route)
+    record = call.registry.add_routes(record, ours)
+    tx.on_failure(lambda: _drop_routes(call, record))
+    if there is None:  # nobody else uses it until it is undone
+        tx.run(
+            Command(
+                commands.link_add_ipvlan(master.link.name, name, record.mode, record.flag, 0),
+                f"create the host's own interface of {master.link.name}",
+                undo=(Undo(Command(commands.link_delete(name))),),
             )
-        if record.mode == "l2" and is_strict(tx, master):
-            call.warn(strictness(master))
-        left = list(_routes_to(tx, addresses, name)) if there else []
-        for address, route in left:
-            _check_left(call.registry, record, address, route)
-        record = call.registry.add_routes(record, addresses)
-        tx.on_failure(lambda: _drop_routes(call, record))
-        if there is None:
-            tx.run(_creation(master, record))
-        metric = record.attachment.number
-        changes = [
-            Command(commands.link_set(name, "alias", _LABEL), "label it"),
-            Command(commands.link_set(name, "up"), "bring it up"),
-            Command(commands.link_set(name, "arp", "off"), "have it resolve no addresses"),
-            *(_removal(address, name, route.priority) for address, route in left),
-            *(_route(each, name, sources[family(each)], metric) for each in addresses),
-        ]
-        if there is None or not there.is_up:
-            for switch in shared.switches(name):
-                tx.run(switch)
-        tx.run_batch(*changes)
-        return record
+        )
+    if there is None or not there.is_up:
+        links.keep_bare(tx, name)
+    metric = record.attachment.number
+    tx.run_batch(
+        Command(commands.link_set(name, "alias", _LABEL), "label it"),
+        Command(commands.link_set(name, "up"), "bring it up"),
+        Command(commands.link_set(name, "arp", "off"), "have it resolve no addresses"),
+        *_removals(left, name),
+        *(
+            Command(
+                commands.route_add(each, name, source=sources[family(each)], priority=metric),
+                f"let the host reach {each}",
+                undo=(Undo(Command(commands.route_delete(each, name, metric))),),
+            )
+            for each in ours
+        ),
+    )
+    return record
 
-    def asked(self, ifname: str) -> tuple[Argv, ...]:
-        """CHECK: return the query for the container's neighbours."""
-        return (commands.neighbour_show(ifname),)
 
-    def differences(
-        self, call: Call, link: Link, addresses: Sequence[Address], answers: Sequence[bytes]
-    ) -> Iterator[str]:
-        """Yield what is not as ``apply`` and ``extend`` left it.
+def differences(
+    call: Call, link: Link, addresses: Sequence[Address], neighbours: bytes
+) -> Iterator[str]:
+    """CHECK: yield what is not as ``apply`` and ``extend`` left it.
 
-        ``link`` is the container's; the answer is what ip prints of its neighbours.
-        """
-        tx, name = call.tx, link_name(link.parent_index)
-        hosts = _host_link(tx, name)
-        if hosts is None:
-            yield f"the host's interface {name}, for hostAccess, is missing"
-            return
-        if not hosts.is_up or hosts.has_arp:
-            how = "uses ARP" if hosts.is_up else "is down"
-            yield f"the host's interface {name}, for hostAccess, {how}"
-        shown = queries.links(tx.run(Command(commands.address_show(hosts.parent))).stdout)
-        has = tuple(each.plain for parent in shown for each in parent.addresses)
-        own = _own(Master(hosts, addresses=has), addresses)
-        recorded = (each.host_routes for each in call.registry.records_of(call.attachment))
-        expected = next(filter(None, recorded), _reachable(own, addresses))
-        for address, output in _answers(tx, expected, "match"):
-            way = queries.way(queries.all_routes(output))
-            if way is None or way.device != name:
-                yield f"the host has no route to {address} through {name}"
-        if link.mode == "l2":
-            known = queries.neighbours(b"".join(answers))
-            permanent = {each.address for each in known if each.state == "PERMANENT"}
-            for each in own:
-                if each not in permanent:
-                    yield f"the entry of the neighbour {each}, the host, is missing"
+    ``link`` is the container's; ``neighbours`` is what ip prints of those that it knows.
+    """
+    tx, name = call.tx, link_name(link.parent_index)
+    hosts = _link(tx, name)
+    if hosts is None or not is_host_link(hosts):
+        yield f"the host's interface {name}, for hostAccess, is missing"
+        return
+    if not hosts.is_up or hosts.has_arp:
+        how = "uses ARP" if hosts.is_up else "is down"
+        yield f"the host's interface {name}, for hostAccess, {how}"
+    shown = queries.links(tx.run(Command(commands.address_show(hosts.parent))).stdout)
+    has = tuple(each.plain for parent in shown for each in parent.addresses)
+    own = _own(Master(hosts, addresses=has), addresses)
+    recorded = (each.host_routes for each in call.registry.records_of(call.attachment))
+    expected = next(filter(None, recorded), _reachable(own, addresses))
+    for address, output in _answers(tx, expected, "match"):
+        way = queries.way(queries.all_routes(output))
+        if way is None or way.device != name:
+            yield f"the host has no route to {address} through {name}"
+    known = queries.neighbours(neighbours)
+    permanent = {each.address for each in known if each.state == "PERMANENT"}
+    for each in own if link.mode == "l2" else ():
+        if each not in permanent:
+            yield f"the entry of the neighbour {each}, the host, is missing"
 
-    def release(self, call: Call, attachment: AttachmentId, records: Sequence[Record]) -> None:
-        """Remove the host's routes to an attachment, and after the last one its interface."""
-        registry = call.registry
-        for record in records:
-            index = record.master[1]
-            with locked(call.node, index):
-                if _is_only(registry, record.master, attachment):
-                    _remove_link(call.tx, link_name(index))  # and with it all its routes
-                else:
-                    _remove_routes(call.tx, _routes_of(call.tx, record), link_name(index))
-                registry.drop_routes(record)
-        if not records:
-            _release_unrecorded(call, attachment)
+
+def release(call: Call, attachment: AttachmentId, records: Sequence[Record]) -> None:
+    """DEL, GC: remove the host's routes to an attachment, and after the last one its interface.
+
+    ``records`` are those with routes; without any, what is certainly its own is removed.
+    """
+    tx, registry = call.tx, call.registry
+    for record in records:
+        index = record.master[1]
+        with _locked(call, index):
+            if _is_only(registry, record.master, attachment):
+                _remove_link(tx, link_name(index))  # and with it all its routes
+            else:
+                _remove(tx, _routes_of(tx, record), link_name(index))
+            registry.drop_routes(record)
+    if not records:
+        _release_unrecorded(call, attachment)
 
 
 def _release_unrecorded(call: Call, attachment: AttachmentId) -> None:
@@ -205,26 +215,19 @@ def _release_unrecorded(call: Call, attachment: AttachmentId) -> None:
     tx, registry, number = call.tx, call.registry, attachment.number
     for link in filter(is_host_link, links.listed(tx, None) or ()):
         index = int(link.name.removeprefix(_PREFIX))
-        with locked(call.node, index):
-            key = shared.key(index)
+        with _locked(call, index):
+            key = key_of(index)
             argv = commands.route_show("table", "all", "dev", link.name)
             output = tx.run(Command(argv, accept=commands.ABSENT)).stdout
-            recorded = (each.host_routes for each in registry.with_host(key, number))
-            others = {address for addresses in recorded for address in addresses}
-            found = [
-                (each.dst.partition("/")[0], each)
-                for each in queries.routes(output)
-                if not each.is_connected
-            ]
-            own = [
-                (address, route)
-                for address, route in found
-                if route.priority == number and address not in others
-            ]
+            others = {
+                each for record in registry.with_host(key, number) for each in record.host_routes
+            }
+            found = [each for each in queries.routes(output) if not each.is_connected]
+            own = [each for each in found if each.priority == number and each.ip not in others]
             if own == found and own and _is_only(registry, key, attachment):
                 _remove_link(tx, link.name)
             else:
-                _remove_routes(tx, own, link.name)
+                _remove(tx, own, link.name)
 
 
 def _is_only(registry: Registry, master: tuple[int, int], attachment: AttachmentId) -> bool:
@@ -255,10 +258,13 @@ def _routes_via_host(master: Master, addresses: Sequence[Address], conf: NetConf
     found = []
     for subnet in dict.fromkeys(conf.routes_via_host):
         of_master = (ip_interface(each).network for each in master.subnets)
-        covered = [each for each in of_master if _overlap(each, ip_network(subnet))]
+        wanted = ip_network(subnet)
+        covered = [
+            each for each in of_master if each.version == wanted.version and each.overlaps(wanted)
+        ]
         if covered:
             raise CniError(
-                ROUTE_REFUSED,
+                codes.ROUTE_REFUSED,
                 f"routesViaHost has {subnet}, which overlaps with {covered[0]}, the subnet of the "
                 f"master {master.link.name!r}",
                 "its hosts are reached directly\ntry: leave that out of routesViaHost",
@@ -269,10 +275,6 @@ def _routes_via_host(master: Master, addresses: Sequence[Address], conf: NetConf
                 raise _without_address(master)
             found.append(Route(subnet, own[number] if conf.mode == "l2" else ""))
     return found
-
-
-def _overlap(one: IPNetwork, other: IPNetwork) -> bool:
-    return one.version == other.version and one.overlaps(other)
 
 
 def _without_address(master: Master) -> CniError:
@@ -303,44 +305,27 @@ def check_permitted(tx: Transaction, master: Master, addresses: Sequence[Address
     for address in map(parsed, _reachable(_own(master, addresses), addresses)):
         if address is None:
             continue  # a dry run's script asks again, when it is known
-        _check_ordinary(address, hops)
+        why = ""
+        if address.is_loopback or address.is_link_local or address.is_reserved:
+            why = "a loopback, link-local or reserved address, for which hostAccess is not"
+        elif address in hops:
+            why = "a gateway of the host, which hostAccess would cut off"
         way = queries.way(route for network, route in ways if address in network)
-        for subnet in _permitted(address, master, way):
-            _check_subnet(address, subnet)
+        for subnet in () if why else _permitted(address, master, way):
+            has_ends = subnet.prefixlen < subnet.max_prefixlen - 1  # RFC 3021, RFC 6164
+            if has_ends and address in (subnet.network_address, subnet.broadcast_address):
+                why = f"the first or last address of the subnet {subnet}"
+        if why:
+            raise CniError(
+                codes.ROUTE_REFUSED,
+                f"{address} is {why}",
+                "try: give the container another address, or exclude it from the range",
+            )
 
 
-def _is_known(tx: Transaction, master: Master, addressing: Addressing) -> bool:
-    """Whether the host knows a neighbour with one of the IPv4 addresses.
-
-    It may be gone. For IPv6, duplicate address detection finds out.
-    """
-    ours = [each.ip for each in addressing.addresses if not each.is_ipv6]
-    shown = (Command(commands.neighbour_show(master.link.name, each)) for each in ours)
-    output = tx.run_batch(*shown).stdout if ours else b""
-    return any(each.mac for line in output.splitlines() for each in queries.neighbours(line))
-
-
-def _check_ordinary(address: IPAddress, hops: Collection[IPAddress]) -> None:
-    if address.is_loopback or address.is_link_local or address.is_reserved:
-        raise _refused(
-            f"{address} is a loopback, link-local or reserved address, for which hostAccess is not"
-        )
-    if address in hops:
-        raise _refused(f"{address} is a gateway of the host, which hostAccess would cut off")
-
-
-def _check_subnet(address: IPAddress, subnet: IPNetwork) -> None:
-    has_ends = subnet.prefixlen < subnet.max_prefixlen - 1  # RFC 3021, RFC 6164
-    if has_ends and address in (subnet.network_address, subnet.broadcast_address):
-        raise _refused(f"{address} is the first or last address of the subnet {subnet}")
-
-
-def _refused(msg: str) -> CniError:
-    advice = "try: give the container another address, or exclude it from the range"
-    return CniError(ROUTE_REFUSED, msg, advice)
-
-
-def _permitted(address: IPAddress, master: Master, way: queries.Route | None) -> list[IPNetwork]:
+def _permitted(
+    address: IPv4Address | IPv6Address, master: Master, way: queries.Route | None
+) -> list[IPv4Network | IPv6Network]:
     """Return the subnets that permit a route to an address; raises CniError if none does.
 
     ``way`` is how the host reaches it without such a route.
@@ -357,7 +342,7 @@ def _permitted(address: IPAddress, master: Master, way: queries.Route | None) ->
     if way is not None and not (is_direct or way.is_unreachable):
         msg = f"the host reaches {address} in another way, which hostAccess would replace"
     error = CniError(
-        ROUTE_REFUSED,
+        codes.ROUTE_REFUSED,
         msg,
         "try: use the subnet of the host's address on the master; or if only containers have these "
         "addresses, say so on the host: ip route add unreachable SUBNET",
@@ -368,20 +353,20 @@ def _permitted(address: IPAddress, master: Master, way: queries.Route | None) ->
     raise error
 
 
-def locked(node: Node, index: int) -> AbstractContextManager[None]:
+def _locked(call: Call, index: int) -> AbstractContextManager[None]:
     """Keep other calls from changing the host's interface on the master with that index."""
-    what = f"the interface {link_name(index)}"
-    return node.registry.master_lock(shared.key(index), node.while_locked(what), HOST)
+    waiting = call.node.while_locked(f"the interface {link_name(index)}")
+    return call.registry.master_lock(key_of(index), waiting, HOST)
 
 
-def _check_left(registry: Registry, own: Record, address: str, route: queries.Route) -> None:
+def _check_left(registry: Registry, own: Record, route: queries.Route) -> None:
     """Raise CniError if a route belongs to another attachment, whose container still exists."""
     for record in registry.with_host(own.master, route.priority):
-        is_others = record.attachment != own.attachment and address in record.host_routes
+        is_others = record.attachment != own.attachment and route.ip in record.host_routes
         if is_others and namespace.leads_to(record.netns, record.netns_identity):
             raise CniError(
-                ADDRESS_IN_USE,
-                f"the host's route to {address} is another container's",
+                codes.ADDRESS_IN_USE,
+                f"the host's route to {route.ip} is another container's",
                 "try: give the container another address, or delete that attachment first",
                 f"found: it is that of {record.describe()}",
             )
@@ -434,18 +419,10 @@ def _answers(
             yield from zip(ours, output.split(b"\n"), strict=True)
 
 
-def _routes_to(
-    tx: Transaction, addresses: Sequence[str], name: str
-) -> Iterator[tuple[str, queries.Route]]:
-    """Yield the routes to single addresses through an interface."""
-    for address, output in _answers(tx, addresses, "exact", "dev", name):
-        yield from ((address, route) for route in queries.routes(output))
-
-
-def _host_link(tx: Transaction, name: str) -> Link | None:
-    """Return the host's interface of that name; None if there is none, or another's."""
-    found = _link(tx, name)
-    return found if found is not None and is_host_link(found) else None
+def _routes_to(tx: Transaction, addresses: Sequence[str], name: str) -> list[queries.Route]:
+    """Return the routes to single addresses through an interface."""
+    shown = _answers(tx, addresses, "exact", "dev", name)
+    return [route for _, output in shown for route in queries.routes(output)]
 
 
 def _link(tx: Transaction, name: str) -> Link | None:
@@ -455,63 +432,42 @@ def _link(tx: Transaction, name: str) -> Link | None:
     return next(iter(queries.links(tx.run(shown).stdout)), None)
 
 
-def _creation(master: Master, record: Record) -> Command:
-    """Return the creation of the host's interface; nobody else uses it until it is undone."""
-    name, above = link_name(master.link.ifindex), master.link.name
-    return Command(
-        commands.link_add_ipvlan(above, name, record.mode, record.flag, 0),
-        f"create the host's own interface of {above}",
-        undo=(Undo(Command(commands.link_delete(name))),),
-    )
-
-
-def _route(address: str, name: str, source: str, metric: int) -> Command:
-    return Command(
-        commands.route_add(address, name, source=source, priority=metric),
-        f"let the host reach {address}",
-        undo=(Undo(Command(commands.route_delete(address, name, metric))),),
-    )
-
-
 def _drop_routes(call: Call, record: Record) -> None:
     """Record that the host's routes are gone, unless something could not be undone."""
     name, registry = link_name(record.master[1]), call.registry
     is_only = _is_only(registry, record.master, record.attachment)
     if namespace.own_has_link(name) and (is_only or _routes_of(call.tx, record)):
         raise CniError(
-            COMMAND_FAILED, f"the host's interface {name} or its routes remain; DEL removes them"
+            codes.COMMAND_FAILED,
+            f"the host's interface {name} or its routes remain; DEL removes them",
         )
     for each in registry.records_of(record.attachment):  # it may have been finished since
         if (each.master, each.host_routes) == (record.master, record.host_routes):
             registry.drop_routes(each)
 
 
-def _routes_of(tx: Transaction, record: Record) -> list[tuple[str, queries.Route]]:
+def _routes_of(tx: Transaction, record: Record) -> list[queries.Route]:
     """Return the host's routes to an attachment that are there; others may have its addresses."""
     name = link_name(record.master[1])
     if not namespace.own_has_link(name):
         return []
     metrics = (record.attachment.number, *_METRICS_BEFORE)
-    found = _routes_to(tx, record.host_routes, name)
-    return [(address, route) for address, route in found if route.priority in metrics]
+    return [each for each in _routes_to(tx, record.host_routes, name) if each.priority in metrics]
 
 
-def _remove_routes(tx: Transaction, routes: Sequence[tuple[str, queries.Route]], name: str) -> None:
+def _remove(tx: Transaction, routes: Sequence[queries.Route], name: str) -> None:
     if routes:
-        removals = (_removal(address, name, route.priority) for address, route in routes)
-        tx.run_batch(*removals)
+        tx.run_batch(*_removals(routes, name))
 
 
-def _removal(address: str, name: str, metric: int) -> Command:
-    argv = commands.route_delete(address, name, metric)
-    return Command(argv, f"remove the host's route to {address}")
+def _removals(routes: Iterable[queries.Route], name: str) -> Iterator[Command]:
+    for each in routes:
+        argv = commands.route_delete(each.ip, name, each.priority)
+        yield Command(argv, f"remove the host's route to {each.ip}")
 
 
 def _remove_link(tx: Transaction, name: str) -> None:
-    if _host_link(tx, name) is not None:
+    found = _link(tx, name)
+    if found is not None and is_host_link(found):
         argv = commands.link_delete(name)
         tx.run(Command(argv, f"remove the host's interface {name}", accept=commands.ABSENT))
-
-
-def _is_name(name: str) -> bool:
-    return name.startswith(_PREFIX) and name.removeprefix(_PREFIX).isdecimal()

@@ -95,6 +95,14 @@ def removal_after_move(
     return Undo(Command(commands.link_delete(attachment.ifname), netns=netns), only_if=is_there)
 
 
+def keep_bare(tx: Transaction, name: str) -> None:
+    """Keep the host from addresses and routes that it would take by itself on a new link of it."""
+    for switch, value in ((commands.ACCEPT_RA, b"0\n"), (commands.ADDR_GEN_MODE, b"1\n")):
+        argv = commands.sysctl_write(switch.format(name))
+        # It is absent if the kernel has no IPv6.
+        tx.run(Command(argv, "give the host no address there", stdin=value, accept=commands.ABSENT))
+
+
 def recorded(registry: Registry, link: Link, container: Namespace) -> list[Record]:
     """Return the records about a link of a container: those of the attachment in its label."""
     named = named_by(link.alias)

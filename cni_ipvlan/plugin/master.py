@@ -41,9 +41,8 @@ class Master(NamedTuple):
 
     @property
     def key(self) -> tuple[int, int]:
-        """What identifies it on this node: namespace inode, interface index."""
-        _device, inode = self.netns.identity if self.netns else namespace.own()
-        return inode, self.link.ifindex
+        """What identifies it on this node, ``Record.master``."""
+        return key_of(self.link.ifindex, self.netns)
 
     @property
     def slaves(self) -> list[Link]:
@@ -69,6 +68,11 @@ class Master(NamedTuple):
     def slave_link(self, name: str, conf: NetConf) -> Link:
         """Return a Link with the expected MTU and MAC address of a new ipvlan link."""
         return self.link._replace(name=name, mtu=conf.mtu or self.link.mtu)
+
+
+def key_of(index: int, netns: Namespace | None = None) -> tuple[int, int]:
+    """Return what identifies an interface on this node: its namespace's inode, and its index."""
+    return (netns.identity if netns else namespace.own())[1], index
 
 
 def look(tx: Transaction, name: str, netns: Namespace | None) -> Master | None:

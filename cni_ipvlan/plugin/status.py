@@ -13,7 +13,7 @@ from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import CommandError, Runner
-from cni_ipvlan.plugin import features, host_local, ipam, master, modes, preflight
+from cni_ipvlan.plugin import host_local, ipam, master, modes, preflight
 from cni_ipvlan.plugin.addressing import addressing_of, check_not_of_host
 from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.master import Master
@@ -84,9 +84,10 @@ def _check_master(call: Call, conf: NetConf) -> None:
     if not conf.vlan:
         master.check_master(parent, conf)
     _check_is_up(parent)
-    chosen = features.configured(conf)
-    for feature in chosen:
-        parent = feature.expected(tx, parent, conf)
+    if conf.vlan:
+        from cni_ipvlan.plugin import vlan
+
+        parent = vlan.expected(tx, parent, conf)
     master.check_master(parent, conf)
     _check_is_up(parent)
     modes.check_known(tx, call.registry, parent, conf)
@@ -95,8 +96,10 @@ def _check_master(call: Call, conf: NetConf) -> None:
         addresses = addressing_of(conf, parent, Result(addresses=tuple(likely))).addresses
         if conf.ipam_type in ipam.ALLOCATE_NOTHING:  # another one has more to choose from
             check_not_of_host(tx, parent, addresses)
-    for feature in chosen:
-        feature.check_ready(tx, parent, conf, likely)
+    if conf.host_access:
+        from cni_ipvlan.plugin import host_access
+
+        host_access.check_ready(tx, parent, conf, likely)
 
 
 def _check_is_up(parent: Master) -> None:

@@ -17,11 +17,9 @@ from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.plugin import modes, shared
-from cni_ipvlan.plugin.codes import COMMAND_FAILED, INTERFACE_NAME_TAKEN, MASTER_BUSY
-from cni_ipvlan.plugin.master import Master, check_master, is_down, look
+from cni_ipvlan.plugin import codes, links, modes
+from cni_ipvlan.plugin.master import Master, check_master, is_down, key_of, look
 from cni_ipvlan.plugin.node import Call
-from cni_ipvlan.plugin.shared import Feature
 from cni_ipvlan.state.attachment import AttachmentId, Record
 from cni_ipvlan.state.registry import VLAN
 
@@ -29,99 +27,97 @@ _LABEL = "cni-ipvlan/vlan"
 _IDS = 4096
 
 
-class Vlan(Feature):
-    """The option vlan."""
-
-    def expected(self, tx: Transaction, master: Master, conf: NetConf) -> Master:
-        """Return the VLAN of a master, or what it will be; raises CniError if it can't be made."""
-        found = find(tx, master, conf.vlan)
-        if found is None:
-            check_can_be_made(tx, master, conf)
-        return found or _to_be_made(master, _name(master, conf.vlan))
-
-    def prepare(self, call: Call, master: Master, conf: NetConf, held: ExitStack) -> Master:
-        """Return the VLAN of an interface; make it if it is missing."""
-        tx, name = call.tx, _name(master, conf.vlan)
-        key = _key(master.link.ifindex, conf.vlan)
-        held.enter_context(_locked(call, key))
-        found = find(tx, master, conf.vlan)
-        if found is None:
-            check_can_be_made(tx, master, conf)
-        unlabelled = name if found is None else ""
-        tx.on_failure(lambda: _remove(call, key, call.attachment, unlabelled=unlabelled))
-        if found is None:
-            add = commands.link_add_vlan(master.link.name, name, conf.vlan)
-            made = Command(add, f"create the VLAN {conf.vlan} of {master.link.name}")
-            try:
-                tx.run_batch(made, Command(commands.link_set(name, "alias", _LABEL), "label it"))
-            except CommandError as error:
-                unlabelled = "" if error.argv == add else name  # another has just made it
-                raise
-        if found is None or _is_half_made(found.link, master.link):
-            name = found.link.name if found else name
-            _bring_up(tx, name)
-            found = look(tx, name, None)
-        return found or _to_be_made(master, name)
-
-    def release(self, call: Call, attachment: AttachmentId, records: Sequence[Record]) -> None:
-        """Remove the VLANs that were made here, by their indices or the ID, if nobody uses them."""
-        is_only = call.registry.is_only
-        known = {each.master[1] for each in records if is_only(each.master, attachment)}
-        if records and not known:
-            return
-        listed = queries.links(call.tx.run(Command(commands.link_show())).stdout)
-        indexes = {link.name: link.ifindex for link in listed}
-        for link in listed:
-            is_it = link.ifindex in known if known else link.vlan == call.request.config["vlan"]
-            if is_it and link.vlan and link.alias == _LABEL:
-                key = _key(indexes.get(link.parent, 0), link.vlan)
-                _remove(call, key, attachment, link.ifindex)
+def expected(tx: Transaction, below: Master, conf: NetConf) -> Master:
+    """Return the VLAN of an interface, or what it will be; raises CniError if it can't be made."""
+    found = _find(tx, below, conf.vlan)
+    if found is None:
+        _check_can_be_made(tx, below, conf)
+    return found or _to_be_made(below, _name(below, conf.vlan))
 
 
-def find(tx: Transaction, below: Master, vlan: int) -> Master | None:
+def prepare(call: Call, below: Master, conf: NetConf, held: ExitStack) -> Master:
+    """ADD: return the VLAN of an interface; make it if it is missing.
+
+    It is locked until what is ``held`` is released, when the attachment has been recorded.
+    """
+    tx, name = call.tx, _name(below, conf.vlan)
+    key = _key(below.link.ifindex, conf.vlan)
+    held.enter_context(_locked(call, key))
+    found = _find(tx, below, conf.vlan)
+    if found is None:
+        _check_can_be_made(tx, below, conf)
+    unlabelled = name if found is None else ""
+    tx.on_failure(lambda: _remove(call, key, call.attachment, unlabelled=unlabelled))
+    if found is None:
+        add = commands.link_add_vlan(below.link.name, name, conf.vlan)
+        made = Command(add, f"create the VLAN {conf.vlan} of {below.link.name}")
+        try:
+            tx.run_batch(made, Command(commands.link_set(name, "alias", _LABEL), "label it"))
+        except CommandError as error:
+            unlabelled = "" if error.argv == add else name  # another has just made it
+            raise
+    elif found.link.alias != _LABEL or found.link.is_up or not below.link.is_up:
+        return found
+    else:  # the call that made it was killed before it was up
+        name = found.link.name
+    links.keep_bare(tx, name)
+    tx.run(Command(commands.link_set(name, "up"), "bring it up"))
+    return look(tx, name, None) or _to_be_made(below, name)
+
+
+def release(call: Call, attachment: AttachmentId, records: Sequence[Record]) -> None:
+    """DEL, GC: remove the VLANs that were made here, by their indices or the ID, if unused."""
+    is_only = call.registry.is_only
+    known = {each.master[1] for each in records if is_only(each.master, attachment)}
+    if records and not known:
+        return
+    listed = queries.links(call.tx.run(Command(commands.link_show())).stdout)
+    indexes = {link.name: link.ifindex for link in listed}
+    for link in listed:
+        is_it = link.ifindex in known if known else link.vlan == call.request.config["vlan"]
+        if is_it and link.vlan and link.alias == _LABEL:
+            key = _key(indexes.get(link.parent, 0), link.vlan)
+            _remove(call, key, attachment, link.ifindex)
+
+
+def _find(tx: Transaction, below: Master, vlan: int) -> Master | None:
     """Return the VLAN of an interface, whatever its name is; None if there is none."""
+    wanted = (below.link.name, vlan)
     listed = queries.links(tx.run(Command(commands.link_show(kind="vlan"))).stdout)
-    name = next(
-        (each.name for each in listed if (each.parent, each.vlan) == (below.link.name, vlan)), ""
-    )
-    return look(tx, name, None) if name else None
+    found = next((each for each in listed if (each.parent, each.vlan) == wanted), None)
+    return look(tx, found.name, None) if found else None
 
 
-def check_can_be_made(tx: Transaction, below: Master, conf: NetConf) -> None:
+def _check_can_be_made(tx: Transaction, below: Master, conf: NetConf) -> None:
     """Raise CniError unless an interface could be a master, is up, and its VLAN's name is free.
 
     A VLAN takes its packets before a bridge or bond of which the interface is a port. Only
     root may mean that, who makes the VLAN then.
     """
+    by_root = commands.link_add_vlan(below.link.name, "NAME", conf.vlan)
     try:
         check_master(below, conf)
     except CniError as error:
         error.msg = f"cannot make the VLAN {conf.vlan}: {error.msg}"
-        if error.code == MASTER_BUSY:
-            made_by_root = _made_by_root(below, conf)
-            error.add_details(f"if it is meant so, let root make the VLAN: {made_by_root}")
+        if error.code == codes.MASTER_BUSY:
+            how = commands.in_shell(by_root)
+            error.add_details(f"if it is meant so, let root make the VLAN: {how}")
         raise
     if not below.link.is_up:
-        raise CniError(COMMAND_FAILED, f"cannot make the VLAN {conf.vlan}: {is_down(below)}")
-    taken = look(tx, _name(below, conf.vlan), None)
+        raise CniError(codes.COMMAND_FAILED, f"cannot make the VLAN {conf.vlan}: {is_down(below)}")
+    name = _name(below, conf.vlan)
+    taken = look(tx, name, None)
     if taken is not None:
-        raise _name_is_taken(taken.link, below, conf)
-
-
-def _name_is_taken(link: Link, below: Master, conf: NetConf) -> CniError:
-    what = f"the VLAN {link.vlan} of {link.parent}" if link.vlan else f"of kind {link.kind!r}"
-    return CniError(
-        INTERFACE_NAME_TAKEN,
-        f"cannot make the VLAN {conf.vlan} of {below.link.name!r}: "
-        f"the host has another interface called {_name(below, conf.vlan)!r}",
-        "try: rename that one, or let root make the VLAN with another name: "
-        + _made_by_root(below, conf),
-        f"found: it is {what}",
-    )
-
-
-def _made_by_root(below: Master, conf: NetConf) -> str:
-    return commands.in_shell(commands.link_add_vlan(below.link.name, "NAME", conf.vlan))
+        link = taken.link
+        what = f"the VLAN {link.vlan} of {link.parent}" if link.vlan else f"of kind {link.kind!r}"
+        raise CniError(
+            codes.INTERFACE_NAME_TAKEN,
+            f"cannot make the VLAN {conf.vlan} of {below.link.name!r}: "
+            f"the host has another interface called {name!r}",
+            "try: rename that one, or let root make the VLAN with another name: "
+            + commands.in_shell(by_root),
+            f"found: it is {what}",
+        )
 
 
 def _to_be_made(below: Master, name: str) -> Master:
@@ -129,18 +125,6 @@ def _to_be_made(below: Master, name: str) -> Master:
         ifindex=0, name=name, kind="vlan", parent=below.link.name, alternative_names=()
     )
     return Master(link, local=below.local)
-
-
-def _is_half_made(link: Link, below: Link) -> bool:
-    """Whether the call that made a VLAN was killed before that was up; its own master is."""
-    return link.alias == _LABEL and not link.is_up and below.is_up
-
-
-def _bring_up(tx: Transaction, name: str) -> None:
-    """Bring a new VLAN up, of which the host gets no address by itself."""
-    for switch in shared.switches(name):
-        tx.run(switch)
-    tx.run(Command(commands.link_set(name, "up"), "bring it up"))
 
 
 def _remove(
@@ -161,7 +145,7 @@ def _remove(
         link = _found_again(call.tx, key, ifindex, unlabelled)
         if link is None:
             return
-        master = shared.key(link.ifindex)
+        master = key_of(link.ifindex)
         with registry.master_lock(master, call.node.while_locked(f"the master {link.name}")):
             if registry.is_only(master, attachment) and modes.becomes_free(call.tx, Master(link)):
                 _delete(call.tx, link.name)
@@ -204,7 +188,7 @@ def _name(below: Master, vlan: int) -> str:
 
 def _key(below: int, vlan: int) -> tuple[int, int]:
     """Return what a VLAN of the interface with that index is locked by."""
-    return shared.key(below * _IDS + vlan)
+    return key_of(below * _IDS + vlan)
 
 
 def _locked(call: Call, key: tuple[int, int]) -> AbstractContextManager[None]:

@@ -191,7 +191,7 @@ def _host_access(
 ) -> Iterator[Finding]:
     if conf.mode == "l2" and host_access.is_strict(tools.tx, master):
         yield Finding(PROBLEM, "hostAccess", host_access.strictness(master))
-    host_access.HostAccess().check_ready(tools.tx, master, conf, addresses)
+    host_access.check_ready(tools.tx, master, conf, addresses)
     own = ", ".join(host_access.usable(master))
     yield Finding(OK, "hostAccess", f"containers reach the host as {own}")
 
