@@ -81,34 +81,25 @@ class Registry:
         and may raise to end the wait. Raises BusyError after a while. If
         ``strict`` is false, continues without the lock unless a live call has it.
         """
-        if self._is_read_only:
+        with self._locking(key, is_inherited=True) as lock:
+            try:
+                if not self._is_read_only:
+                    lock.acquire(
+                        check, "another call is still working on this container and interface"
+                    )
+            except BusyError as error:
+                if strict or error.is_live:
+                    raise
+            except OSError:
+                if strict:
+                    raise
             yield
-            return
-        lock = self._lock(key, is_inherited=True)
-        try:
-            lock.acquire(check, "another call is still working on this container and interface")
-        except BusyError as error:
-            if strict or error.is_live:
-                raise
-        except OSError:
-            if strict:
-                raise
-        try:
-            yield
-        finally:
-            self._release(lock)
 
     @contextmanager
     def idle(self, key: str) -> Iterator[bool]:
         """Hold an attachment's lock if it is free; yield whether it is held."""
-        if self._is_read_only:
-            yield not self.is_live(key)
-            return
-        lock = self._lock(key, is_inherited=True)
-        try:
-            yield lock.try_acquire()
-        finally:
-            self._release(lock)
+        with self._locking(key, is_inherited=True) as lock:
+            yield not self.is_live(key) if self._is_read_only else lock.try_acquire()
 
     @contextmanager
     def master_lock(
@@ -119,15 +110,10 @@ class Registry:
         Of the kind HOST, the host's own interface on it is kept as it is; of the kind VLAN, a VLAN;
         and of the kind DHCP, no other container on it asks a server.
         """
-        if self._is_read_only:
+        with self._locking(self._directory_of(master, kind)) as lock:
+            if not self._is_read_only:
+                lock.acquire(check, "other calls are still using this master")
             yield
-            return
-        lock = self._lock(self._directory_of(master, kind))
-        try:
-            lock.acquire(check, "other calls are still using this master")
-            yield
-        finally:
-            self._release(lock)
 
     def is_live(self, key: str) -> bool:
         """Whether a call is working on the attachment now, as far as that may be read."""
@@ -143,18 +129,14 @@ class Registry:
 
         They are read one by one: often the first is enough, and there may be a thousand.
         """
-        return self._records_in(self._directory_of(master))
+        return self._read_all(self._files_in(self._directory_of(master)))
 
     def with_host(self, master: tuple[int, int], number: int | None = None) -> Iterator[Record]:
         """Yield those to which the host has routes: all, or those with that number."""
-
-        def is_one(path: str) -> bool:
-            key, *_ = os.path.basename(path).partition(".")
-            return _has_routes(path) and number in (None, number_of(key))
-
-        directories = self._directory_of(master), self._directory_of(master, HOST)
-        for directory in directories:
-            found = self._records_in(directory, is_one)
+        for kind in (_MASTER, HOST):
+            files = self._files_in(self._directory_of(master, kind))
+            named = (each for each in files if number in (None, _number_of(each)))
+            found = self._read_all(filter(_has_routes, named))
             yield from (record for record in found if record.host_routes)
 
     def is_only(self, master: tuple[int, int], attachment: AttachmentId | None = None) -> bool:
@@ -163,22 +145,17 @@ class Registry:
 
     def all_records(self) -> Iterator[Record]:
         """Yield every record."""
-        return filter(None, map(self._read, self._files()))
+        return self._read_all(self._files())
 
     def records_about(self, netns_identity: tuple[int, int], ifindex: int) -> list[Record]:
         """Return the records about an interface of a container, whatever it is called there."""
-        found = map(self._read, self._files(f"{_INDEX}{ifindex}"))
-        place = netns_identity, ifindex
-        return [
-            record
-            for record in found
-            if record and (record.netns_identity, record.ifindex) == place
-        ]
+        found, place = self._read_all(self._files(f"{_INDEX}{ifindex}")), (netns_identity, ifindex)
+        return [record for record in found if (record.netns_identity, record.ifindex) == place]
 
     def records_of(self, attachment: AttachmentId) -> list[Record]:
         """Return the records about an attachment: several if it was added again elsewhere."""
-        found = map(self._read, self._files(attachment.key))
-        return [record for record in found if record and record.attachment == attachment]
+        found = self._read_all(self._files(attachment.key))
+        return [record for record in found if record.attachment == attachment]
 
     def write(self, record: Record) -> None:
         """Record that an attachment will use a mode; the caller holds the master's lock.
@@ -258,7 +235,7 @@ class Registry:
         """Return the note of a master's mode; ``is_searched``: only one that was searched for."""
         names = (_SEARCHED_NOTE,) if is_searched else _NOTES
         paths = (os.path.join(self._directory_of(master), name) for name in names)
-        return next(filter(None, map(self._read, paths)), None)
+        return next(self._read_all(paths), None)
 
     def last(self, master: tuple[int, int]) -> Record | None:
         """Return the record or note of the last ADD on a master."""
@@ -267,8 +244,7 @@ class Registry:
                 files = [(entry.stat().st_mtime_ns, entry.path) for entry in entries]
         except FileNotFoundError:  # one has just been removed
             return None
-        found = (self._read(path) for _, path in sorted(files, reverse=True))
-        return next(filter(None, found), None)
+        return next(self._read_all(path for _, path in sorted(files, reverse=True)), None)
 
     def keep_searched(self, master: tuple[int, int], record: Record) -> None:
         """Note that nothing was found which contradicts a record; the master's lock is held."""
@@ -283,12 +259,12 @@ class Registry:
 
     def noted(self) -> list[tuple[int, int]]:
         """Return the masters of whose mode there is a note, perhaps a half-written one."""
-        paths = (
-            os.path.join(self._directory, directory, name)
-            for directory in self._names(_MASTER)
-            for name in _NOTES
-        )
-        return list(dict.fromkeys(_place_of(path) for path in paths if os.path.lexists(path)))
+        masters = map(_place_of, (f"{name}/" for name in self._names(_MASTER)))
+        return [
+            each
+            for each in masters
+            if any(os.path.lexists(f"{self._directory_of(each)}/{name}") for name in _NOTES)
+        ]
 
     def remove_leftovers(self) -> None:
         """Remove the half-written records of calls that were killed."""
@@ -300,12 +276,18 @@ class Registry:
                     self._remove_record(path)
         self._tidy()
 
+    @contextmanager
+    def _locking(self, name: str, *, is_inherited: bool = False) -> Iterator[Lock]:
+        lock = self._lock(name, is_inherited=is_inherited)
+        try:
+            yield lock
+        finally:
+            if not self._is_read_only:
+                lock.release()
+                self._tidy()
+
     def _lock(self, name: str, *, is_inherited: bool = False) -> Lock:
         return Lock(os.path.join(self._directory, _LOCKS), name, is_inherited=is_inherited)
-
-    def _release(self, lock: Lock) -> None:
-        lock.release()
-        self._tidy()
 
     def _tidy(self) -> None:
         """Remove what is empty, and the directory if nothing else is there, nor anybody."""
@@ -335,27 +317,20 @@ class Registry:
 
     def _files(self, part: str = "", kinds: str | tuple[str, ...] = (_MASTER, HOST)) -> list[str]:
         """Return the paths of all records whose file's name has that part."""
-        found = []
-        for name in self._names(kinds):
-            directory = os.path.join(self._directory, name)
-            with suppress(FileNotFoundError):
-                # The names are filtered first, as there may be a thousand.
-                files = os.listdir(directory)
-                named = [file for file in files if part in file and file not in _NOTES]
-                found += [os.path.join(directory, file) for file in named]
-        return found
+        directories = (os.path.join(self._directory, name) for name in self._names(kinds))
+        return [path for each in directories for path in self._files_in(each, part)]
 
-    def _records_in(self, directory: str, is_one: Callable[[str], bool] = bool) -> Iterator[Record]:
+    def _files_in(self, directory: str, part: str = "") -> list[str]:
         try:
-            entries = os.scandir(directory)
+            names = os.listdir(directory)
         except FileNotFoundError:
-            return
-        with entries:
-            for entry in entries:
-                is_note = entry.name in _NOTES
-                record = self._read(entry.path) if is_one(entry.path) and not is_note else None
-                if record is not None:
-                    yield record
+            return []
+        # They are filtered first, as there may be a thousand.
+        named = (name for name in names if part in name and name not in _NOTES)
+        return [os.path.join(directory, name) for name in named]
+
+    def _read_all(self, paths: Iterable[str]) -> Iterator[Record]:
+        return filter(None, map(self._read, paths))
 
     def _read(self, path: str) -> Record | None:
         if path in self._assumed:
@@ -439,6 +414,10 @@ def _file_name(record: Record) -> str:
     index = f"{_INDEX}{record.ifindex}" if record.ifindex else ""
     number = f".{record.parent_netns}" if index and record.parent_netns is not None else ""
     return record.file_name + host + index + number + ("" if record.is_complete else _ADDING)
+
+
+def _number_of(path: str) -> int:
+    return number_of(os.path.basename(path).partition(".")[0])
 
 
 def _has_routes(path: str) -> bool:
