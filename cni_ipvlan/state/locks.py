@@ -25,7 +25,7 @@ _PAUSE_GROWTH = 1.5
 # A live call may be slow among many others; a command that outlives its call hangs.
 _CALL_SECONDS = 180.0
 _ORPHAN_SECONDS = 10.0
-_CHANGE = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 # Before a number of 64 bits in a structure, all but 32-bit x86 leave a gap.
 _HAS_GAP = sys.maxsize >> 32 or "86" not in os.uname().machine
 
@@ -45,8 +45,8 @@ class BusyError(Exception):
 class Lock:
     """The lock of a name, in a file that is made if need be; raises OSError if it can't be used.
 
-    If it ``is_inherited``, commands that are started while it is held keep it, too. A second byte
-    shows whether the process that took it still lives.
+    It is given back when its context is left. If it ``is_inherited``, commands that are started
+    while it is held keep it, too. A second byte shows whether the process that took it still lives.
     """
 
     def __init__(self, path: str, name: str, *, is_inherited: bool = False) -> None:
@@ -87,52 +87,34 @@ class Lock:
         """Whether the process that took it lives; what is not inherited is its own."""
         return not self._is_inherited or self._is_taken(self._byte + 1)
 
-    def release(self) -> None:
-        """Give it back."""
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
         while self._files:
             os.close(self._files.pop())
 
     def _take(self, byte: int) -> bool:
-        while True:
-            make_directory(os.path.dirname(self._path))
-            try:
-                file = os.open(self._path, _CHANGE | os.O_CREAT, 0o600)
-            except FileNotFoundError:  # another call has just removed the directory
-                continue
-            try:
-                is_taken = _lock(file, byte, 1)
-                is_there = os.fstat(file).st_nlink
-            except BaseException:
-                os.close(file)
-                raise
-            if is_taken and is_there:
-                self._files.append(file)
-                return True
-            os.close(file)
-            if not is_taken:
-                return False
+        make_directory(os.path.dirname(self._path))
+        file = os.open(self._path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
+        self._files.append(file)
+        try:
+            fcntl.fcntl(file, fcntl.F_OFD_SETLK, _range(byte))
+        except BlockingIOError:
+            os.close(self._files.pop())
+            return False
+        return True
 
     def _is_taken(self, byte: int) -> bool:
         try:
-            file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            file = os.open(self._path, os.O_RDONLY | _FLAGS)
         except FileNotFoundError:
             return False
         try:
-            answer = fcntl.fcntl(file, fcntl.F_OFD_GETLK, _range(byte, 1))
+            answer = fcntl.fcntl(file, fcntl.F_OFD_GETLK, _range(byte))
         finally:
             os.close(file)
         return int.from_bytes(answer[:2], sys.byteorder) != fcntl.F_UNLCK
-
-
-def remove_unused(path: str) -> None:
-    """Remove the file, unless somebody holds a lock; who is about to take one makes it again."""
-    file = os.open(path, _CHANGE)
-    try:
-        # All bytes; and of the file that is there, which another call may have replaced.
-        if _lock(file, 0, 0) and os.fstat(file).st_nlink:
-            os.unlink(path)
-    finally:
-        os.close(file)
 
 
 def make_directory(path: str) -> None:
@@ -148,19 +130,11 @@ def make_directory(path: str) -> None:
         raise OSError(number, "it is not a directory, or belongs to another user", path)
 
 
-def _lock(file: int, first: int, count: int) -> bool:
-    try:
-        fcntl.fcntl(file, fcntl.F_OFD_SETLK, _range(first, count))
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _range(first: int, count: int) -> bytes:
-    """Return a struct flock for bytes to write to: type, whence, start, length, process.
+def _range(byte: int) -> bytes:
+    """Return a struct flock for a byte to write to: type, whence, start, length, process.
 
     The module struct would say it shorter, but takes 0.3 ms to import.
     """
     of_type = fcntl.F_WRLCK.to_bytes(2, sys.byteorder) + os.SEEK_SET.to_bytes(2, sys.byteorder)
-    numbers = (number.to_bytes(8, sys.byteorder) for number in (first, count, 0))
+    numbers = (number.to_bytes(8, sys.byteorder) for number in (byte, 1, 0))
     return of_type + bytes(4 if _HAS_GAP else 0) + b"".join(numbers)

@@ -28,9 +28,9 @@ its master, so that nothing that is read under a lock grows with the node:
     of which a byte is locked by each call, another one while a master's mode is decided, or what
     attachments share is changed (locks.py)
 
-What is empty is removed. Before December 2026, attachments with routes of the host had a second
-record, in ``host-NAMESPACE.MASTER/``, and those on a VLAN one in ``vlan-…/``: a node that was not
-started since then may have some.
+A master's directory goes with its last record. Before December 2026, attachments with routes of the
+host had a second record, in ``host-NAMESPACE.MASTER/``, and those on a VLAN one in ``vlan-…/``: a
+node that was not started since then may have some.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from contextlib import contextmanager, suppress
 
 from cni_ipvlan.start import json
 from cni_ipvlan.state.attachment import AttachmentId, Record, number_of
-from cni_ipvlan.state.locks import BusyError, Lock, make_directory, remove_unused
+from cni_ipvlan.state.locks import BusyError, Lock, make_directory
 
 DIRECTORY = "/run/cni-ipvlan"
 
@@ -81,7 +81,7 @@ class Registry:
         and may raise to end the wait. Raises BusyError after a while. If
         ``strict`` is false, continues without the lock unless a live call has it.
         """
-        with self._locking(key, is_inherited=True) as lock:
+        with self._lock(key, is_inherited=True) as lock:
             try:
                 if not self._is_read_only:
                     lock.acquire(
@@ -98,7 +98,7 @@ class Registry:
     @contextmanager
     def idle(self, key: str) -> Iterator[bool]:
         """Hold an attachment's lock if it is free; yield whether it is held."""
-        with self._locking(key, is_inherited=True) as lock:
+        with self._lock(key, is_inherited=True) as lock:
             yield not self.is_live(key) if self._is_read_only else lock.try_acquire()
 
     @contextmanager
@@ -110,7 +110,7 @@ class Registry:
         Of the kind HOST, the host's own interface on it is kept as it is; of the kind VLAN, a VLAN;
         and of the kind DHCP, no other container on it asks a server.
         """
-        with self._locking(self._directory_of(master, kind)) as lock:
+        with self._lock(self._directory_of(master, kind)) as lock:
             if not self._is_read_only:
                 lock.acquire(check, "other calls are still using this master")
             yield
@@ -274,30 +274,12 @@ class Registry:
             with self.idle(os.path.basename(path).partition(".")[0]) as is_idle:
                 if is_idle and self._read(path) is None:
                     self._remove_record(path)
-        self._tidy()
-
-    @contextmanager
-    def _locking(self, name: str, *, is_inherited: bool = False) -> Iterator[Lock]:
-        lock = self._lock(name, is_inherited=is_inherited)
-        try:
-            yield lock
-        finally:
-            if not self._is_read_only:
-                lock.release()
-                self._tidy()
+        for name in self._names((_MASTER, HOST, VLAN)):  # one died before its record was there
+            with suppress(OSError):
+                os.rmdir(os.path.join(self._directory, name))
 
     def _lock(self, name: str, *, is_inherited: bool = False) -> Lock:
         return Lock(os.path.join(self._directory, _LOCKS), name, is_inherited=is_inherited)
-
-    def _tidy(self) -> None:
-        """Remove what is empty, and the directory if nothing else is there, nor anybody."""
-        with suppress(OSError):
-            for name in self._names((_MASTER, HOST, VLAN)):  # a call may have been killed there
-                with suppress(OSError):
-                    os.rmdir(os.path.join(self._directory, name))
-            if os.listdir(self._directory) == [_LOCKS]:
-                remove_unused(os.path.join(self._directory, _LOCKS))
-                os.rmdir(self._directory)
 
     def _path(self, record: Record) -> str:
         return os.path.join(self._directory_of(record.master), _file_name(record))

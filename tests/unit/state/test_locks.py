@@ -1,4 +1,4 @@
-"""registry: locks between processes, and a directory that leaves no trace."""
+"""registry: locks between processes."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from attachments import KEY, MASTER, OTHER_KEY, never
 from lab import wait_until
 
 from cni_ipvlan.state import locks
-from cni_ipvlan.state.locks import BusyError, Lock
+from cni_ipvlan.state.locks import BusyError
 from cni_ipvlan.state.registry import Registry
 
 ATTACHMENTS_LOCK = f"attachment_lock({KEY!r}, lambda: None, strict=True)"
@@ -78,7 +78,6 @@ def test_directory_is_roots_with_one_file_for_all(registry: Registry, directory:
     with pytest.raises(ZeroDivisionError), registry.attachment_lock(KEY, never, strict=True):
         raise ZeroDivisionError
     assert not registry.is_live(KEY)
-    assert not directory.exists()
 
 
 def test_second_call_waits_for_the_first(registry: Registry, holder: subprocess.Popen[str]) -> None:
@@ -154,24 +153,6 @@ def test_one_process_at_a_time_has_the_lock(directory: Path, tmp_path: Path, loc
         worker.communicate(timeout=60)
         assert worker.returncode == 0
     assert counter.read_text() == "100"
-    assert not directory.exists()
-
-
-def test_a_lock_made_again_is_not_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "locks"
-    path.touch()
-    holder, lock = Lock(f"{path}", "one"), locks._lock
-
-    def late(*arguments: int) -> bool:
-        """Lock after another call has removed the file, and a third one has made it again."""
-        monkeypatch.setattr(locks, "_lock", lock)
-        path.unlink()
-        assert holder.try_acquire()
-        return lock(*arguments)
-
-    monkeypatch.setattr(locks, "_lock", late)
-    locks.remove_unused(f"{path}")
-    assert not Lock(f"{path}", "one").try_acquire()
 
 
 @pytest.mark.parametrize("what", ["link", "another user's", "file", "no parent"])
