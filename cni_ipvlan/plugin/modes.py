@@ -32,6 +32,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import islice
 
 from cni_ipvlan.cni.errors import TRY_AGAIN_LATER, CniError
@@ -54,6 +55,9 @@ from cni_ipvlan.state.registry import Registry
 if TYPE_CHECKING:
     from cni_ipvlan.plugin.inventory import Attachment
 
+    # What a search has proven, and what else may be on the master.
+    _Search = tuple["ModeInUse | None", list[Attachment]]
+
 # What is read at most while the master's lock is held: records, and links of containers.
 _MOST_RECORDS = 64
 _MOST_READ = 4
@@ -66,26 +70,18 @@ _POLL_SECONDS = 0.05
 
 
 class ModeInUse(NamedTuple):
-    """The mode and flag that a master is used in, and where they were seen or recorded.
+    """A link or record with the mode and flag that a master is used in, and where that is.
 
     ``earlier`` are those in which an interface was attached, if another program has changed them.
     """
 
-    mode: str
-    flag: str
+    of: Link | Record
     where: str
     is_recorded: bool = False
     earlier: str = ""
 
 
-class _Search(NamedTuple):
-    """What a search has proven, or what may be on the master."""
-
-    found: ModeInUse | None
-    suspects: tuple[Attachment, ...] = ()
-
-
-_UNKNOWN = ModeInUse("", "", "an interface that was not found")
+_UNKNOWN = ModeInUse(Link(0, ""), "an interface that was not found")
 
 
 def reserve_mode(
@@ -110,7 +106,7 @@ def reserve_mode(
         if opposed is not _UNKNOWN:
             raise _conflict(registry, master, record, opposed)
         if searched:
-            raise _not_found(master, record, searched.suspects)
+            raise _not_found(master, record, searched[1])
         searched = _search(tx, registry, master, record)
 
 
@@ -134,19 +130,15 @@ def settle(call: Call, key: tuple[int, int], *, is_ending: bool) -> None:
     If the master can't be locked or asked about, the note stays for the next ADD or GC.
     """
     deadline = time.monotonic() + (_TEARDOWN_SECONDS if is_ending else 0.0)
-    try:
-        while not _is_settled(call, key) and time.monotonic() < deadline:
+    with suppress(BusyError, CommandError):
+        while True:
+            with call.registry.master_lock(key, call.node.while_locked("a master")):
+                if not _is_busy(call.tx, key):
+                    call.registry.drop_note(key)
+                    return
+            if time.monotonic() >= deadline:
+                return
             time.sleep(_POLL_SECONDS)
-    except (BusyError, CommandError):
-        return
-
-
-def _is_settled(call: Call, key: tuple[int, int]) -> bool:
-    with call.registry.master_lock(key, call.node.while_locked("a master")):
-        if _is_busy(call.tx, key):
-            return False
-        call.registry.drop_note(key)
-        return True
 
 
 def _is_busy(tx: Transaction, key: tuple[int, int]) -> bool:
@@ -177,33 +169,31 @@ def _conflicting(
     what is in containers.
     """
     running = _recorded(tx, registry, master, record)
-    if running is not None and _agrees(running, record):
+    if running is not None and record.has_mode_of(running.of):
         return None
     freedom = is_free(tx, master)
     if freedom:
         running = _remove_all(registry, master, record)
     elif running is None:
-        running = _visible(registry, master) or (searched.found if searched else None)
+        on_host = next(iter(master.slaves), None)
+        if on_host:
+            running = ModeInUse(on_host, _on_host(registry, on_host))
+        elif searched:
+            running = searched[0]
         if running is None and freedom is False:
             running = _believed(registry, master, is_searched=searched is not None)
         if running is None and not (freedom is None and searched):
             return _UNKNOWN
-    return None if running is None or _agrees(running, record) else running
+    return None if running is None or record.has_mode_of(running.of) else running
 
 
 def _believed(registry: Registry, master: Master, *, is_searched: bool) -> ModeInUse | None:
     """Return what root's note or record says of a master whose interfaces are hidden."""
     key = master.key
     record = registry.last(key) if is_searched else registry.note(key, is_searched=True)
-    if record is None:
-        return None
-    if is_searched:
+    if record and is_searched:
         registry.keep_searched(key, record)
-    return ModeInUse(record.mode, record.flag, record.describe(), is_recorded=True)
-
-
-def _agrees(running: ModeInUse, record: Record) -> bool:
-    return (running.mode, running.flag) == (record.mode, record.flag)
+    return ModeInUse(record, record.describe(), is_recorded=True) if record else None
 
 
 def _recorded(tx: Transaction, registry: Registry, master: Master, own: Record) -> ModeInUse | None:
@@ -213,23 +203,18 @@ def _recorded(tx: Transaction, registry: Registry, master: Master, own: Record) 
         if record.attachment == own.attachment:
             continue
         if not record.is_complete and registry.is_live(record.attachment.key):
-            return ModeInUse(record.mode, record.flag, record.describe())
+            return ModeInUse(record, record.describe())
         if read < _MOST_READ and namespace.leads_to(record.netns, record.netns_identity):
             read += 1
-            found = _read(tx, master, record)
-            if found is not None:
-                earlier = "" if record.has_mode_of(found) else f"{record.mode} {record.flag}"
-                return ModeInUse(found.mode, found.flag, record.describe(), earlier=earlier)
+            found = links.read(tx, record)
+            if found is None:
+                continue
+            netns, link = found
+            if record.has_mode_of(link):
+                return ModeInUse(link, record.describe())
+            if _is_proven(tx, master, link, netns):  # it is not what its container shows only
+                return ModeInUse(link, record.describe(), earlier=f"{record.mode} {record.flag}")
     return None
-
-
-def _read(tx: Transaction, master: Master, record: Record) -> Link | None:
-    """Return the link that a record is about, if what its container shows can be believed."""
-    found = links.read(tx, record)
-    if found is None:
-        return None
-    netns, link = found
-    return link if record.has_mode_of(link) or _is_proven(tx, master, link, netns) else None
 
 
 def _remove_all(registry: Registry, master: Master, own: Record) -> ModeInUse | None:
@@ -240,15 +225,10 @@ def _remove_all(registry: Registry, master: Master, own: Record) -> ModeInUse | 
         if record.attachment == own.attachment:
             continue  # it tells that addresses may still be allocated
         if registry.is_live(record.attachment.key):
-            coming = ModeInUse(record.mode, record.flag, record.describe())
+            coming = ModeInUse(record, record.describe())
         else:
             registry.remove_all(record.attachment)
     return coming
-
-
-def _visible(registry: Registry, master: Master) -> ModeInUse | None:
-    link = next(iter(master.slaves), None)
-    return ModeInUse(link.mode, link.flag, _on_host(registry, link)) if link else None
 
 
 def is_free(tx: Transaction, master: Master) -> bool | None:
@@ -291,13 +271,13 @@ def _search(tx: Transaction, registry: Registry, master: Master, record: Record)
     suspects = []
     for each in inventory.take(tx, registry, deadline=deadline, others=others):
         if _is_proven(tx, master, each.link, each.netns):
-            return _Search(ModeInUse(each.link.mode, each.link.flag, each.describe()))
+            return ModeInUse(each.link, each.describe()), []
         if master.carries(each.link, each.netns):
             suspects.append(each)
     last = registry.last(master.key)
     if last is None or not last.has_mode_of(record):
         becomes_free(tx, master)
-    return _Search(None, tuple(suspects))
+    return None, suspects
 
 
 def _not_found(master: Master, record: Record, suspects: Sequence[Attachment]) -> CniError:
@@ -343,19 +323,22 @@ def _is_proven(tx: Transaction, master: Master, link: Link, netns: Namespace | N
 
 def _conflict(registry: Registry, master: Master, record: Record, running: ModeInUse) -> CniError:
     """Return the error, with what root's records and the host show."""
-    records = (
-        each for each in registry.records(master.key) if each.attachment != record.attachment
-    )
     on_host = (_on_host(registry, link) for link in master.slaves)
-    named = list(dict.fromkeys([*on_host, running.where, *(h.describe() for h in records)]))
+    others = (
+        each.describe()
+        for each in registry.records(master.key)
+        if each.attachment != record.attachment
+    )
+    named = list(dict.fromkeys([*on_host, running.where, *others]))
+    mode, flag = running.of.mode, running.of.flag
     many = f"{len(named)} interfaces run" if len(named) > 1 else "an interface runs"
     more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
     error = CniError(
         MODE_CONFLICT,
-        f"the master {master.link.name!r} is used in mode {running.mode} {running.flag}; "
+        f"the master {master.link.name!r} is used in mode {mode} {flag}; "
         f"this network wants {record.mode} {record.flag}",
         "all ipvlan interfaces of a master share one mode and flag\n"
-        f"try: use mode {running.mode} and flag {running.flag} here, or another master",
+        f"try: use mode {mode} and flag {flag} here, or another master",
     )
     if running.is_recorded:
         error.add_details("that is root's record: the interfaces in that mode can't be found")
