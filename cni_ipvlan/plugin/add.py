@@ -15,7 +15,6 @@ from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.running import Running
 from cni_ipvlan.plugin import configure, features, ipam, links, master, modes, preflight
 from cni_ipvlan.plugin.codes import COMMAND_FAILED, INTERFACE_NAME_TAKEN
-from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.ipam import needs_link
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import Call, Node, id_of
@@ -44,7 +43,7 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         netns = preflight.container(call)
         has_record = _check_not_attached(call)
         session = configure.query_links(tx, request.ifname, netns)
-        parent = find_master(tx, conf, netns)
+        parent = master.find_master(tx, conf, netns)
         links.check_name_is_free(node.registry, call.attachment, netns, tx.finish(session).stdout)
         with ExitStack() as held:
             if conf.vlan:

@@ -17,8 +17,7 @@ from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import ipam, preflight
 from cni_ipvlan.plugin.addressing import is_connected
 from cni_ipvlan.plugin.codes import CHECK_FAILED
-from cni_ipvlan.plugin.find_master import matching
-from cni_ipvlan.plugin.master import Master
+from cni_ipvlan.plugin.master import Master, matching
 from cni_ipvlan.plugin.node import Call, Node
 from cni_ipvlan.state.attachment import Record, named_by
 

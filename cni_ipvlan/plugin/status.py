@@ -15,7 +15,6 @@ from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import CommandError, Runner
 from cni_ipvlan.plugin import host_local, ipam, master, modes, preflight
 from cni_ipvlan.plugin.addressing import addressing_of, check_not_of_host
-from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import Call, Node
 from cni_ipvlan.start.namedtuple import Any
@@ -80,7 +79,7 @@ def _check_master(call: Call, conf: NetConf) -> None:
     tx, config = call.tx, call.request.config
     if conf.link_in_container or not (conf.master or conf.masters or conf.ipam_type):
         return  # the container has the master, or prevResult names it: neither is known here
-    parent = find_master(tx, conf, None)
+    parent = master.find_master(tx, conf, None)
     if not conf.vlan:
         master.check_master(parent, conf)
     _check_is_up(parent)

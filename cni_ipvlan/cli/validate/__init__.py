@@ -24,8 +24,7 @@ from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import host_access, vlan
-from cni_ipvlan.plugin.find_master import find_master
-from cni_ipvlan.plugin.master import LEAST_MTU, Master
+from cni_ipvlan.plugin.master import LEAST_MTU, Master, find_master
 from cni_ipvlan.plugin.status import likely_addresses
 
 # The names and patterns of a network's master; none for that of the default route.
