@@ -13,7 +13,7 @@ from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.running import Running
-from cni_ipvlan.plugin import configure, features, ipam, links, master, modes, preflight
+from cni_ipvlan.plugin import configure, features, ipam, links, master, modes
 from cni_ipvlan.plugin.codes import COMMAND_FAILED, INTERFACE_NAME_TAKEN
 from cni_ipvlan.plugin.ipam import needs_link
 from cni_ipvlan.plugin.master import Master
@@ -40,7 +40,7 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         node.transaction() as tx,
     ):
         call = Call(node, request, tx)
-        netns = preflight.container(call)
+        netns = call.container()
         has_record = _check_not_attached(call)
         session = configure.query_links(tx, request.ifname, netns)
         parent = master.find_master(tx, conf, netns)

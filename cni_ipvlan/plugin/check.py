@@ -14,7 +14,7 @@ from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.running import Running
 from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.plugin import ipam, preflight
+from cni_ipvlan.plugin import ipam
 from cni_ipvlan.plugin.addressing import is_connected
 from cni_ipvlan.plugin.codes import CHECK_FAILED
 from cni_ipvlan.plugin.master import Master, matching
@@ -33,7 +33,7 @@ def check(node: Node, request: Request) -> None:
         raise CniError(INVALID_CONFIGURATION, "CHECK needs prevResult in the configuration")
     with node.transaction() as tx:
         call = Call(node, request, tx)
-        netns = preflight.container(call)
+        netns = call.container()
         checking = ipam.ask(call, conf.ipam_type, "CHECK") if conf.ipam_type else lambda: None
         found, failures = _differences(call, conf, netns), Failures()
         with failures.noted():

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from cni_ipvlan.cni import delegate
-from cni_ipvlan.cni.errors import CniError
+from cni_ipvlan.cni.errors import INVALID_ENVIRONMENT, CniError
 from cni_ipvlan.cni.request import Request
 from cni_ipvlan.config import netconf
 from cni_ipvlan.config.netconf import NetConf
+from cni_ipvlan.iproute import namespace
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError, Interrupts
+from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.runner import Runner
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin.codes import INTERRUPTED
@@ -120,6 +123,12 @@ class Call(NamedTuple):
         """Log a warning, a sentence."""
         self.node.warn(text)
 
+    def container(self) -> Namespace:
+        """Return the container's namespace, which is kept open until the transaction ends."""
+        netns = container_of(self.request)
+        self.tx.hold(self.node.runner.holding(netns))
+        return netns
+
 
 def assemble(environment: Mapping[str, str], interrupts: Interrupts, log: Log) -> Node:
     """Return what a call needs."""
@@ -133,6 +142,42 @@ def _as_cni_error(error: Exception) -> CniError:
     from cni_ipvlan.plugin.explain import as_cni_error  # a call without faults doesn't need it
 
     return as_cni_error(error)
+
+
+def container_of(request: Request) -> Namespace:
+    """Return the namespace at CNI_NETNS; raises CniError 4 if it can't be a container's."""
+    try:
+        found = namespace.find(request.netns)
+        if found.identity != namespace.own() or request.may_share_netns:
+            return found
+        why = "that is the namespace the plugin itself runs in"
+        advice = (
+            "add no interface, since a container on the host's network needs none "
+            "(CNI_NETNS_OVERRIDE=1 adds one anyway)"
+        )
+    except FileNotFoundError:
+        why = "there is no such file"
+        advice = (
+            "list namespaces with ip netns or lsns -t net; the container may have ended already"
+        )
+    except (OSError, ValueError, namespace.NotANamespaceError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        advice = "give the path of a network namespace: /run/netns/NAME, or /proc/PID/ns/net"
+        if isinstance(error, PermissionError):
+            advice = _how_to_open_it()
+    msg = f"CNI_NETNS is {request.netns!r}; {why}"
+    raise CniError(INVALID_ENVIRONMENT, msg, f"try: {advice}", subject="CNI_NETNS")
+
+
+def _how_to_open_it() -> str:
+    """Return what to try if this process may not open a namespace."""
+    from cni_ipvlan.iproute import machine
+
+    if os.geteuid():
+        return "run as root"
+    # The kernel asks as for ptrace(2): proc_ns_get_link() in fs/proc/namespaces.c.
+    why = machine.why_not_permitted(("CAP_SYS_ADMIN", "CAP_SYS_PTRACE"))
+    return f"run as the host's root with all capabilities: {why}"
 
 
 def id_of(request: Request) -> AttachmentId:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import LIMITED_CONNECTIVITY, NOT_AVAILABLE, CniError
@@ -13,11 +16,12 @@ from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import CommandError, Runner
-from cni_ipvlan.plugin import host_local, ipam, master, modes, preflight
+from cni_ipvlan.plugin import host_local, ipam, master, modes
 from cni_ipvlan.plugin.addressing import addressing_of, check_not_of_host
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import Call, Node
 from cni_ipvlan.start.namedtuple import Any
+from cni_ipvlan.state.registry import DIRECTORY
 
 
 def status(node: Node, request: Request) -> None:
@@ -33,7 +37,7 @@ def status(node: Node, request: Request) -> None:
             check_kernel(node.runner)
             check_programs(node.runner, conf, likely_addresses(request.config.get("ipam")))
             _check_master(call, conf)
-            preflight.check_records()
+            check_records()
             if conf.ipam_type:
                 _check_ipam(request.config, conf.ipam_type, request.path)
                 # A person may have a configuration of a version that does not have the verb.
@@ -67,7 +71,7 @@ def _check_ipam(config: Mapping[str, Any], name: str, path: tuple[str, ...]) -> 
     """Raise CniError unless the IPAM plugin is there, with what it needs on this node."""
     delegate.find(name, path)
     if name == "host-local":
-        preflight.check_writable(netconf.lease_directory(config))
+        check_writable(netconf.lease_directory(config))
         host_local.check_room(config)
     elif name == "dhcp":
         from cni_ipvlan.plugin import dhcp
@@ -116,3 +120,34 @@ def likely_addresses(given: Any) -> list[Address]:
     elif given.get("type") == "static" and isinstance(given.get("addresses"), list):
         found = [each.get("address") for each in given["addresses"] if isinstance(each, dict)]
     return [Address(each) for each in found if isinstance(each, str)]
+
+
+def check_records() -> None:
+    """Raise CniError unless an ADD can write its records, without writing any."""
+    with suppress(FileNotFoundError):
+        status = os.lstat(DIRECTORY)
+        if not stat.S_ISDIR(status.st_mode) or (status.st_uid and not os.geteuid()):
+            raise CniError(
+                NOT_AVAILABLE,
+                f"{DIRECTORY} is not a directory, or belongs to another user",
+                f"try: remove it: mv {DIRECTORY} {DIRECTORY}.old",
+            )
+    check_writable(DIRECTORY)
+
+
+def check_writable(directory: str) -> None:
+    """Raise CniError if root certainly can't write into a directory, which may be made for that."""
+    place = os.path.abspath(directory)
+    while not os.path.lexists(place):
+        place = os.path.dirname(place)
+    room, is_root = os.statvfs(place), os.geteuid() == 0
+    if room.f_flag & os.ST_RDONLY or (is_root and not os.access(place, os.W_OK | os.X_OK)):
+        raise CniError(
+            NOT_AVAILABLE,
+            f"{place} can't be written to",
+            f"try: make it writable: findmnt -T {place} shows how it is mounted",
+        )
+    if (room.f_blocks and not room.f_bfree) or (room.f_files and not room.f_ffree):
+        raise CniError(
+            NOT_AVAILABLE, f"{place} is full", f"try: make room: df {place}; du -x {place}"
+        )

@@ -24,8 +24,7 @@ from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.plugin import dhcp, explain, host_access, host_local, inventory, modes
 from cni_ipvlan.plugin import master as masters
 from cni_ipvlan.plugin.master import Master
-from cni_ipvlan.plugin.preflight import check_writable
-from cni_ipvlan.plugin.status import check_programs, likely_addresses
+from cni_ipvlan.plugin.status import check_programs, check_writable, likely_addresses
 from cni_ipvlan.state.attachment import Record
 
 _METRIC = {4: 0, 6: 1024}  # of a route without one

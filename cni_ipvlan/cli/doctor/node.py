@@ -15,8 +15,7 @@ from cni_ipvlan.iproute.runner import ProgramNotFoundError, Runner
 from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin.inventory import Owners
-from cni_ipvlan.plugin.preflight import check_records
-from cni_ipvlan.plugin.status import check_kernel
+from cni_ipvlan.plugin.status import check_kernel, check_records
 from cni_ipvlan.state.attachment import described
 from cni_ipvlan.state.registry import DIRECTORY, Registry
 

@@ -20,11 +20,11 @@ from cni_ipvlan.iproute.commands import OPTIONAL, Argv, Command
 from cni_ipvlan.iproute.dry_run import Answers, Plan, identity
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.running import Completed
-from cni_ipvlan.plugin import explain, host_local, inventory, perform, preflight
+from cni_ipvlan.plugin import explain, host_local, inventory, perform
 from cni_ipvlan.plugin.codes import CHECK_FAILED
 from cni_ipvlan.plugin.ipam import ALLOCATE_NOTHING
 from cni_ipvlan.plugin.master import Master
-from cni_ipvlan.plugin.node import Node, id_of
+from cni_ipvlan.plugin.node import Node, container_of, id_of
 
 _Begin = Callable[[Plan, Result | None], Node]
 _TAKEN = b"Error: Address already assigned to an ipvlan device."  # ipvlan_addr4_validator_event()
@@ -70,7 +70,7 @@ def make(request: Request, begin: _Begin, ipam_result: Result | None) -> Predict
     made.result = results.render(made.outcome, request.version)
     looking = begin(Plan(answers=answers), known[0])  # assumes nothing
     conf = netconf.parse(request.config, request.version)
-    parent = expected_master(looking.begin(), conf, preflight.container_namespace(request))
+    parent = expected_master(looking.begin(), conf, container_of(request))
     _check_addresses(looking, parent, made.plan)
     allocation = next((each for each in made.plan.changes if is_allocation(made.plan, each)), None)
     if allocation and ipam_result:
