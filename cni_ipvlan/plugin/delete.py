@@ -14,7 +14,6 @@ from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.plugin import features, ipam, links
 from cni_ipvlan.plugin.node import Call, Node
 from cni_ipvlan.state.attachment import Record
-from cni_ipvlan.state.registry import Registry
 
 # Why a path can't be opened that is no namespace's.
 _LEADS_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)
@@ -49,7 +48,7 @@ def detach(call: Call) -> None:
 
 def _release(call: Call) -> Callable[[], None]:
     """Let the IPAM plugin release the addresses; return a function that waits for its end."""
-    records = features.readable(call.registry.records_of, call.attachment)
+    records = _readable(call.registry.records_of, call.attachment)
     features.release_routes(call, call.attachment, records, by_option=True)
     name = ipam.to_release(call)
     if not name:
@@ -66,13 +65,17 @@ def _remove_links(call: Call) -> None:
     was_on_host = links.delete_temporary(tx, attachment)
     container = _container(call.request)
     identity = container.identity if container else None
-    records = features.readable(registry.records_of, attachment)
+    records = _readable(registry.records_of, attachment)
     temporary = links.temporary_name(attachment.key)
     deleted = []
     if container is not None:
         deleted = _remove_from(call, records, container, (attachment.ifname, temporary))
         if not deleted and any(record.netns_identity == identity for record in records):
-            _report_elsewhere(call)
+            from cni_ipvlan.plugin import inventory
+
+            for each in inventory.labelled(tx, registry, attachment):
+                where = each.describe()
+                call.warn(f"not removed, since it was moved out of its container: {where}")
     removed = []
     for record in records:
         of_record = deleted
@@ -89,7 +92,7 @@ def _remove_links(call: Call) -> None:
     )
     try:
         # A master keeps its mode if its link was not seen to go.
-        for master in links.remove_records(tx, registry, attachment, container, removed) or ():
+        for master in links.remove_records(tx, registry, attachment, container, removed):
             from cni_ipvlan.plugin import modes
 
             modes.settle(call, master, is_ending=is_ending)
@@ -112,8 +115,12 @@ def _remove_from(
     def is_recorded(link: Link) -> bool:
         return any(_is_about(record, link, netns) for record in records)
 
+    def is_anothers(link: Link) -> bool:
+        about = _readable(registry.records_about, netns.identity, link.ifindex)
+        return any(_is_about(record, link, netns) for record in about)
+
     def labelled(link: Link) -> list[Record]:
-        return features.readable(links.recorded, registry, link, netns)
+        return _readable(links.recorded, registry, link, netns)
 
     with call.node.runner.holding(netns):
         shown = links.ask(tx, staying(links.listing(netns)), names[0])
@@ -124,21 +131,13 @@ def _remove_from(
             if is_recorded(link)
             and not any(_is_about(each, link, netns) for each in labelled(link))
         ]
-        own += [
-            link for link in claimed if is_recorded(link) or not _is_anothers(registry, link, netns)
-        ]
+        own += [link for link in claimed if is_recorded(link) or not is_anothers(link)]
         deleted = links.delete(tx, own, netns)
     for link in others:
         if link.name == attachment.ifname and link not in own:
             whose = next((each.describe() for each in labelled(link)), repr(link.alias))
             call.warn(f"{link.name} is kept, since it belongs to another attachment: {whose}")
     return deleted
-
-
-def _is_anothers(registry: Registry, link: Link, netns: Namespace) -> bool:
-    """Whether root has recorded an interface of a container, which is not the attachment's."""
-    records = features.readable(registry.records_about, netns.identity, link.ifindex)
-    return any(_is_about(record, link, netns) for record in records)
 
 
 def _is_about(record: Record, link: Link, netns: Namespace) -> bool:
@@ -153,12 +152,12 @@ def _is_about(record: Record, link: Link, netns: Namespace) -> bool:
     return bool(link.parent) if inode == netns.identity[1] else index == link.parent_index
 
 
-def _report_elsewhere(call: Call) -> None:
-    """Warn about an interface that was moved out of its container."""
-    from cni_ipvlan.plugin import inventory
-
-    for each in inventory.labelled(call.tx, call.registry, call.attachment):
-        call.warn(f"not removed, since it was moved out of its container: {each.describe()}")
+def _readable(read: Callable[..., list[Record]], *about: object) -> list[Record]:
+    """Return the records that are read about something: none if they can't be read."""
+    try:
+        return read(*about)
+    except OSError:  # an unusable /run must not keep a pod from being deleted
+        return []
 
 
 def _container(request: Request) -> Namespace | None:

@@ -5,7 +5,7 @@ Few attachments have such an option. Its module is imported only for one, or for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 from cni_ipvlan.plugin.node import Call
 from cni_ipvlan.state.attachment import AttachmentId, Record
@@ -39,23 +39,5 @@ def release_vlans(
 def _try(call: Call, option: str, release: Callable[[], None]) -> None:
     try:
         release()
-    except OSError as error:  # as in readable()
+    except OSError as error:  # an unusable /run must not keep a pod from being deleted
         call.warn(f"cannot remove what {option} has on the host: {error}")
-
-
-def release_others(call: Call, valid: Collection[AttachmentId]) -> None:
-    """Remove the routes to a network's attachments that are not valid; calls are kept off them."""
-    network = call.request.network
-    others = {each.attachment for each in call.registry.all_records() if each.network == network}
-    for attachment in others.difference(valid):
-        with call.registry.idle(attachment.key) as is_idle:
-            if is_idle:
-                release_routes(call, attachment, call.registry.records_of(attachment))
-
-
-def readable(read: Callable[..., list[Record]], *about: object) -> list[Record]:
-    """Return the records that are read about something: none if they can't be read."""
-    try:
-        return read(*about)
-    except OSError:  # an unusable /run must not keep a pod from being deleted
-        return []

@@ -7,12 +7,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack
 
-from cni_ipvlan.cni.errors import (
-    INVALID_CONFIGURATION,
-    OF_OLDER_PLUGINS,
-    CniError,
-    Failures,
-)
+from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, OF_OLDER_PLUGINS, CniError, Failures
 from cni_ipvlan.cni.request import Request, identifier_fault, interface_name_fault
 from cni_ipvlan.cni.strict_json import shown
 from cni_ipvlan.config import netconf
@@ -22,7 +17,7 @@ from cni_ipvlan.plugin.host_local import Lease
 from cni_ipvlan.plugin.node import Call, Node
 from cni_ipvlan.start import json
 from cni_ipvlan.start.namedtuple import Any
-from cni_ipvlan.state.attachment import AttachmentId
+from cni_ipvlan.state.attachment import AttachmentId, network_key
 
 _VALID = "cni.dev/valid-attachments"
 # SPEC.md of CNI 1.1.0 called it so at first, and some runtimes send only this
@@ -40,21 +35,27 @@ def gc(node: Node, request: Request) -> None:
     request = _with_list(request, listed)
     valid = {AttachmentId(request.network, *each) for each in listed}
     failures = Failures()
-    with failures.noted(), node.transaction() as tx:
-        features.release_others(Call(node, request, tx), valid)
-    with failures.noted(), node.transaction() as tx:
-        _release(Call(node, request, tx))
-    with failures.noted(), node.transaction() as tx:
-        _remove_links(Call(node, request, tx), {each.key for each in valid})
-    with failures.noted(), node.transaction() as tx:
-        call = Call(node, request, tx)
-        _release_gone(call, valid, failures)
-        nobody = AttachmentId(request.network, "", "")
-        features.release_vlans(call, nobody, (), by_option=True)
-        for master in node.registry.noted():
-            modes.settle(call, master, is_ending=False)
-        node.registry.remove_leftovers()
+    steps: tuple[Callable[[Call], None], ...] = (
+        lambda call: _release_routes(call, valid),
+        _release,
+        lambda call: _remove_links(call, {each.key for each in valid}),
+        lambda call: _release_gone(call, valid, failures),
+        _release_unused,
+    )
+    for step in steps:
+        with failures.noted(), node.transaction() as tx:
+            step(Call(node, request, tx))
     failures.raise_any()
+
+
+def _release_routes(call: Call, valid: Collection[AttachmentId]) -> None:
+    """Remove the host's routes to attachments that are not valid; calls are kept off them."""
+    network = call.request.network
+    others = {each.attachment for each in call.registry.all_records() if each.network == network}
+    for attachment in others.difference(valid):
+        with call.registry.idle(attachment.key) as is_idle:
+            if is_idle:
+                features.release_routes(call, attachment, call.registry.records_of(attachment))
 
 
 def _release(call: Call) -> None:
@@ -68,13 +69,23 @@ def _release(call: Call) -> None:
             raise
 
 
+def _release_unused(call: Call) -> None:
+    """Remove what killed calls have left that is nobody's: a VLAN, notes, half-written records."""
+    nobody = AttachmentId(call.request.network, "", "")
+    features.release_vlans(call, nobody, (), by_option=True)
+    for master in call.registry.noted():
+        modes.settle(call, master, is_ending=False)
+    call.registry.remove_leftovers()
+
+
 def _remove_links(call: Call, valid_keys: set[str]) -> None:
     """Remove links that were never moved into a container."""
     network = call.request.network
     owners = {record.attachment.key: record.network for record in call.registry.all_records()}
-    for link in links.left_behind(call.tx, network):
+    for link in links.listed(call.tx, None) or ():
         key = links.key_of(link.name)
-        if key in valid_keys or owners.get(key, network) != network:
+        is_networks = key.startswith(network_key(network)) and owners.get(key, network) == network
+        if key in valid_keys or not is_networks:
             continue
         with call.registry.idle(key) as is_idle:
             if is_idle:
@@ -110,7 +121,7 @@ def _release_gone(call: Call, valid: Collection[AttachmentId], failures: Failure
                 with failures.noted(), node.transaction() as own:
                     wait()
                     own_call, records = call._replace(tx=own), call.registry.records_of(attachment)
-                    for master in links.remove_records(own, node.registry, attachment) or ():
+                    for master in links.remove_records(own, node.registry, attachment):
                         modes.settle(own_call, master, is_ending=True)
                     features.release_vlans(own_call, attachment, records)
 
@@ -121,13 +132,19 @@ def _unrecorded(call: Call, known: Collection[AttachmentId]) -> list[AttachmentI
     Leases that name nobody are removed.
     """
     request, containers = call.request, {each.container_id for each in known}
-    leases = [
-        lease
-        for lease in host_local.leases(netconf.lease_directory(request.config))
-        if AttachmentId(request.network, lease.container_id, lease.ifname) not in known
-        and (not lease.container_id or _can_be_an_attachments(lease))
-        and (lease.ifname or lease.container_id not in containers)  # an old one names no interface
-    ]
+
+    def may_be_lost(lease: Lease) -> bool:
+        container_id, ifname = lease.container_id, lease.ifname
+        # A call must have been able to have the names; the network's author chooses the directory.
+        if container_id and identifier_fault(container_id):
+            return False
+        if container_id and ifname and interface_name_fault(ifname):
+            return False
+        is_known = AttachmentId(request.network, container_id, ifname) in known
+        return not is_known and (ifname != "" or container_id not in containers)  # an old one
+
+    store = netconf.lease_directory(request.config)
+    leases = list(filter(may_be_lost, host_local.leases(store)))
     if not leases:
         return []
     unseen: list[str] = []
@@ -160,22 +177,15 @@ def _remove_nameless(call: Call, leases: Sequence[Lease]) -> None:
         call.tx.run(Command(argv, purpose, accept=OPTIONAL, limit=_LOCK_SECONDS))
 
 
-def _can_be_an_attachments(lease: Lease) -> bool:
-    """Whether a call could have had these names; the network's author chooses the directory."""
-    wrong = identifier_fault(lease.container_id) or (
-        lease.ifname and interface_name_fault(lease.ifname)
-    )
-    return not wrong
-
-
 def _is_gone(call: Call, attachment: AttachmentId) -> bool:
     """Whether the interface of an attachment, which no call is working on, is nowhere.
 
     What a killed ADD has left is removed. Records are read again, since an ADD may have ended.
     """
     for record in call.registry.records_of(attachment):
-        if not record.is_complete:
-            links.delete_recorded(call.tx, record)
+        found = None if record.is_complete else links.find(call.tx, record)
+        if found is not None:
+            links.delete(call.tx, found[1:], found[0])
         if links.is_there(call.tx, record):
             call.warn(f"not removed, since its container still exists: {record.describe()}")
             return False
@@ -212,18 +222,14 @@ def _valid_attachments(request: Request) -> list[tuple[str, str]]:
             INVALID_CONFIGURATION,
             f"{key} is {shown(entries)}; it must be a list, or null",
         )
-    return [_valid_attachment(key, entry) for entry in entries]
-
-
-def _valid_attachment(key: str, entry: Any) -> tuple[str, str]:
-    container_id = entry.get("containerID") if isinstance(entry, dict) else None
-    ifname = entry.get("ifname") if isinstance(entry, dict) else None
-    if not isinstance(container_id, str) or not isinstance(ifname, str):
-        raise CniError(
-            INVALID_CONFIGURATION,
-            f"{key} has {shown(entry)}; containerID and ifname are needed",
-        )
-    return container_id, ifname
+    for entry in entries:
+        names = entry if isinstance(entry, dict) else {}
+        if not all(isinstance(names.get(each), str) for each in ("containerID", "ifname")):
+            raise CniError(
+                INVALID_CONFIGURATION,
+                f"{key} has {shown(entry)}; containerID and ifname are needed",
+            )
+    return [(entry["containerID"], entry["ifname"]) for entry in entries]
 
 
 def _with_list(request: Request, listed: Iterable[tuple[str, str]]) -> Request:

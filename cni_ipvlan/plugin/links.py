@@ -17,7 +17,7 @@ from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin.codes import INTERFACE_NAME_TAKEN
-from cni_ipvlan.state.attachment import KEY_CHARACTERS, AttachmentId, Record, named_by, network_key
+from cni_ipvlan.state.attachment import KEY_CHARACTERS, AttachmentId, Record, named_by
 from cni_ipvlan.state.registry import Registry
 
 _READ_SECONDS = 1.0  # while others wait
@@ -178,36 +178,23 @@ def read(tx: Transaction, record: Record) -> tuple[Namespace, Link] | None:
     return next(((netns, each) for each in found if _is_of(each, record.attachment, names)), None)
 
 
-def delete_recorded(tx: Transaction, record: Record) -> None:
-    """Delete the link that a record is about, if it is there."""
-    found = find(tx, record)
-    if found is not None:
-        delete(tx, found[1:], found[0])
-
-
-def left_behind(tx: Transaction, network: str) -> list[Link]:
-    """Return the links of a network's attachments that are (still) on the host."""
-    key = network_key(network)
-    return [link for link in listed(tx, None) or () if key_of(link.name).startswith(key)]
-
-
 def remove_records(
     tx: Transaction,
     registry: Registry,
     attachment: AttachmentId,
     netns: Namespace | None = None,
     removed: Collection[Record] = (),
-) -> list[tuple[int, int]] | None:
+) -> list[tuple[int, int]]:
     """Remove the records about an attachment; return the masters that are left with a note only.
 
     The link is known not to be in the namespace ``netns``. If it is elsewhere, nothing is
-    removed, and None is returned. Only the ``removed`` records' links were seen to go.
+    removed. Only the ``removed`` records' links were seen to go.
     """
     records = registry.records_of(attachment)
     for record in records:
         is_cleared = netns is not None and record.netns_identity == netns.identity
         if not is_cleared and is_there(tx, record):
-            return None
+            return []
     return registry.remove_all(attachment, [record for record in records if record not in removed])
 
 
