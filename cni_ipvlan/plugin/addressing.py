@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface, ip_network
 
 from cni_ipvlan.cni.delegate import BY_HAND
@@ -40,16 +40,6 @@ class Addressing(NamedTuple):
         """Whether any address is IPv6."""
         return any(address.is_ipv6 for address in self.addresses)
 
-    def tentative(self, present: Sequence[queries.Address]) -> list[str]:
-        """Return those of our addresses whose duplicate detection has not finished."""
-        return self._ours(
-            each.address for each in present if each.is_tentative and not each.is_duplicate
-        )
-
-    def duplicates(self, present: Sequence[queries.Address]) -> list[str]:
-        """Return those of our addresses that another host uses."""
-        return self._ours(each.address for each in present if each.is_duplicate)
-
     def result(self, link: queries.Link, netns: str, present: Sequence[str]) -> Result:
         """Return the result of ADD; raises CniError if the kernel lacks any address.
 
@@ -80,10 +70,6 @@ class Addressing(NamedTuple):
                 f"the container gets {count} addresses; {option} is for at most {MOST_ADDRESSES} "
                 "addresses",
             )
-
-    def _ours(self, present: Iterable[str]) -> list[str]:
-        wanted = {address.address for address in self.addresses}
-        return [address for address in present if address in wanted]
 
 
 def addressing_of(conf: NetConf, master: Master, allocated: Result | None) -> Addressing:
@@ -117,8 +103,21 @@ def usable(
     addresses = tuple(
         dict.fromkeys(address._replace(interface=None) for address in source.addresses)
     )
-    _check_unicast(addresses, plugin)
-    _check_mtu_for_ipv6(mtu, whose_mtu, addresses)
+    # 0.0.0.0 the kernel silently does not add: __inet_insert_ifa(), devinet.c. With that of a group
+    # or of all, a container in mode l3 would take what is sent to the host as one of these.
+    known = ((each.address, parsed(each.address)) for each in addresses)
+    bad = [text for text, own in known if own and not is_unicast(own)]
+    if bad:
+        raise CniError(
+            DELEGATE_FAILED if plugin else INVALID_CONFIGURATION,
+            f"{f'the plugin {plugin!r} returned' if plugin else 'prevResult has'} "
+            f"{', '.join(bad)}, which is not a valid interface address",
+        )
+    if mtu < LEAST_MTU_OF_IPV6 and any(each.is_ipv6 for each in addresses):
+        raise CniError(
+            INVALID_CONFIGURATION,
+            f"{whose_mtu} is {mtu}; IPv6 addresses need {LEAST_MTU_OF_IPV6} or more",
+        )
     return addresses, tuple(
         dict.fromkeys(_with_gateway(route, addresses) for route in source.routes)
     )
@@ -154,30 +153,6 @@ def is_connected(route: Route, addresses: Sequence[Address]) -> bool:
     return plain and any(
         str(ip_interface(address.address).network) == route.dst for address in addresses
     )
-
-
-def _check_unicast(addresses: Iterable[Address], plugin: str) -> None:
-    """Refuse what is no host's address.
-
-    0.0.0.0 the kernel silently does not add: __inet_insert_ifa(), devinet.c. With that of a group
-    or of all, a container in mode l3 would take what is sent to the host as one of these.
-    """
-    known = ((each.address, parsed(each.address)) for each in addresses)
-    bad = [text for text, own in known if own and not is_unicast(own)]
-    if bad:
-        raise CniError(
-            DELEGATE_FAILED if plugin else INVALID_CONFIGURATION,
-            f"{f'the plugin {plugin!r} returned' if plugin else 'prevResult has'} "
-            f"{', '.join(bad)}, which is not a valid interface address",
-        )
-
-
-def _check_mtu_for_ipv6(mtu: int, whose: str, addresses: Iterable[Address]) -> None:
-    if mtu < LEAST_MTU_OF_IPV6 and any(each.is_ipv6 for each in addresses):
-        raise CniError(
-            INVALID_CONFIGURATION,
-            f"{whose} is {mtu}; IPv6 addresses need {LEAST_MTU_OF_IPV6} or more",
-        )
 
 
 def is_unicast(address: IPv4Address | IPv6Address) -> bool:

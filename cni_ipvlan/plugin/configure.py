@@ -10,7 +10,7 @@ from cni_ipvlan.iproute.commands import Command, Undo, batch, staying
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import Address, Link
 from cni_ipvlan.iproute.runner import CommandError
-from cni_ipvlan.iproute.running import Completed, Running
+from cni_ipvlan.iproute.running import Running
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin.codes import ADDRESS_IN_USE
 from cni_ipvlan.plugin.master import Master
@@ -18,7 +18,6 @@ from cni_ipvlan.plugin.node import Call
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cni_ipvlan.cni.result import Route
     from cni_ipvlan.plugin.addressing import Addressing
 
 _DUPLICATE_DETECTION_SECONDS = 5
@@ -48,9 +47,9 @@ def configure(
     ``is_up`` is whether the link came up before. In a dry run, ``expected`` is returned instead.
     Raises CniError if another host uses one of the addresses.
     """
-    name = call.request.ifname
+    tx, name = call.tx, call.request.ifname
     if addressing.has_ipv6:
-        _enable_ipv6(call.tx, name, netns)
+        _enable_ipv6(tx, name, netns)
     changes = [
         _announcement(name),
         *(
@@ -63,19 +62,31 @@ def configure(
         # Not taken down for it: DHCP could not release the address if this failed halfway.
         announced = commands.link_set(name, *commands.ANNOUNCE)
         changes.append(Command(announced, "announce its addresses"))
-    changes += [_neighbour(each, expected.mac, name) for each in addressing.neighbours]
-    # At once, before a router's advertisement makes the same default route.
-    changes += [_route(route, name) for route in addressing.routes]
+    for address in addressing.neighbours:
+        argv = commands.neighbour_replace(address, expected.mac, name)
+        changes.append(Command(argv, f"let it reach {address}, the host's"))
+    for route in addressing.routes:  # at once, before a router's advertisement makes the same one
+        argv = commands.route_add(name=name, **route._asdict())
+        changes.append(Command(argv, f"add the route to {route.dst}"))
     try:
-        done = _make(call, _and_show(changes, name, netns))
+        done = tx.run_batch(*_and_show(changes, name, netns))
     except CommandError as error:
         from cni_ipvlan.plugin import explain
 
-        error.found += explain.in_container(error, call.tx, netns)  # before anything is undone
+        error.found += explain.in_container(error, tx, netns)  # before anything is undone
         raise
+    if done.stderr:
+        why = done.stderr.decode("utf-8", "replace").strip()
+        call.warn(f"new addresses may not be announced to neighbours: {why}")
     if addressing.has_ipv6:
-        _wait_for_ipv6(call.tx, name, netns, addressing)
-        done = call.tx.run(*_and_show([], name, netns))
+        ours = [each.ip for each in addressing.addresses if each.is_ipv6]
+        argv = commands.wait_for_ipv6(name, _DUPLICATE_DETECTION_SECONDS, ours)
+        purpose = "wait for IPv6 duplicate address detection"
+        wait = Command(argv, purpose, netns, accept=commands.ANY)
+        waited = tx.run(wait)
+        if waited.status not in (0, commands.FOUND_DUPLICATE):  # which is found again now
+            raise CommandError(wait, waited)
+        done = tx.run(*_and_show([], name, netns))
     if done.is_assumed:
         return expected, [each.address for each in addressing.addresses]
     link = queries.links(done.stdout)[0]
@@ -101,24 +112,19 @@ def check_ipv4_conflict(tx: Transaction, parent: Master, addressing: Addressing)
         if not each.is_ipv6
     ]
     for first in range(0, len(questions), _AT_ONCE):
-        _ask(tx, questions[first : first + _AT_ONCE])
-
-
-def _ask(tx: Transaction, questions: Sequence[Command]) -> None:
-    """Ask several questions at once."""
-    for asked in [tx.start(question) for question in questions]:
-        done = tx.finish(asked)
-        if done.status == 0:
-            continue
-        if done.status != commands.DUPLICATE_ANSWERED:
-            raise CommandError(asked.command, done)
-        raise CniError(
-            ADDRESS_IN_USE,
-            f"another host on the network already uses {asked.command.argv[-1]}; "
-            f"its MAC address is {queries.answering_mac(done.stdout)}",
-            "found by ARP, since the network has checkIPv4Conflict, or hostAccess for an address "
-            f"that the host knows\n{_OF_ANOTHER_HOST}",
-        )
+        for asked in [tx.start(each) for each in questions[first : first + _AT_ONCE]]:
+            done = tx.finish(asked)
+            if done.status == 0:
+                continue
+            if done.status != commands.DUPLICATE_ANSWERED:
+                raise CommandError(asked.command, done)
+            raise CniError(
+                ADDRESS_IN_USE,
+                f"another host on the network already uses {asked.command.argv[-1]}; "
+                f"its MAC address is {queries.answering_mac(done.stdout)}",
+                "found by ARP, since the network has checkIPv4Conflict, or hostAccess for an "
+                f"address that the host knows\n{_OF_ANOTHER_HOST}",
+            )
 
 
 def _enable_ipv6(tx: Transaction, name: str, netns: Namespace) -> None:
@@ -154,46 +160,19 @@ def _and_show(changes: Sequence[Command], name: str, netns: Namespace) -> list[C
     return [each._replace(netns=netns) for each in (*changes, show)]
 
 
-def _make(call: Call, parts: Sequence[Command]) -> Completed:
-    """Make changes that need no undo, and then ``address show``."""
-    done = call.tx.run_batch(*parts)
-    if done.stderr:
-        why = done.stderr.decode("utf-8", "replace").strip()
-        call.warn(f"new addresses may not be announced to neighbours: {why}")
-    return done
-
-
-def _wait_for_ipv6(tx: Transaction, name: str, netns: Namespace, addressing: Addressing) -> None:
-    ours = [each.ip for each in addressing.addresses if each.is_ipv6]
-    argv = commands.wait_for_ipv6(name, _DUPLICATE_DETECTION_SECONDS, ours)
-    purpose = "wait for IPv6 duplicate address detection"
-    wait = Command(argv, purpose, netns, accept=commands.ANY)
-    done = tx.run(wait)
-    if done.status not in (0, commands.FOUND_DUPLICATE):  # which is found again later
-        raise CommandError(wait, done)
-
-
 def _check_duplicates(call: Call, addressing: Addressing, present: Sequence[Address]) -> None:
-    duplicates = addressing.duplicates(present)
+    wanted = {each.address for each in addressing.addresses}
+    ours = [each for each in present if each.address in wanted]
+    duplicates = [each.address for each in ours if each.is_duplicate]
     if duplicates:
         raise CniError(
             ADDRESS_IN_USE,
             f"another host on the network already uses {', '.join(duplicates)}",
             f"found by IPv6 duplicate address detection\n{_OF_ANOTHER_HOST}",
         )
-    tentative = addressing.tentative(present)
+    tentative = [each.address for each in ours if each.is_tentative]
     if tentative:
         call.warn(
             f"duplicate address detection of {', '.join(tentative)} has not finished after "
             f"{_DUPLICATE_DETECTION_SECONDS} s; does the master have a carrier?"
         )
-
-
-def _neighbour(address: str, mac: str, name: str) -> Command:
-    argv = commands.neighbour_replace(address, mac, name)
-    return Command(argv, f"let it reach {address}, the host's")
-
-
-def _route(route: Route, name: str) -> Command:
-    argv = commands.route_add(name=name, **route._asdict())
-    return Command(argv, f"add the route to {route.dst}")
