@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError, Failures
 from cni_ipvlan.cni.request import Request
-from cni_ipvlan.cni.result import Address, Interface, Result, Route
+from cni_ipvlan.cni.result import Interface, Result, Route
 from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands, namespace, queries
 from cni_ipvlan.iproute.commands import Command
@@ -19,7 +19,7 @@ from cni_ipvlan.plugin.addressing import is_connected
 from cni_ipvlan.plugin.codes import CHECK_FAILED
 from cni_ipvlan.plugin.master import Master, matching
 from cni_ipvlan.plugin.node import Call, Node
-from cni_ipvlan.state.attachment import Record, named_by
+from cni_ipvlan.state.attachment import named_by
 
 _IPV6_PRIORITY = 1024  # IP6_RT_PRIO_USER, <linux/ipv6_route.h>
 _HIGHEST_MTU = 65535 - 15
@@ -35,7 +35,7 @@ def check(node: Node, request: Request) -> None:
         call = Call(node, request, tx)
         netns = call.container()
         checking = ipam.ask(call, conf.ipam_type, "CHECK") if conf.ipam_type else lambda: None
-        found, failures = _differences(call, conf, netns), Failures()
+        found, failures = list(_differences(call, conf, netns)), Failures()
         with failures.noted():
             if found:
                 text = f"the interface {request.ifname!r} is not as ADD left it: {'; '.join(found)}"
@@ -45,47 +45,44 @@ def check(node: Node, request: Request) -> None:
     failures.raise_any()
 
 
-def _differences(call: Call, conf: NetConf, netns: Namespace) -> list[str]:
-    """Return every difference, as a phrase each."""
+def _differences(call: Call, conf: NetConf, netns: Namespace) -> Iterator[str]:
+    """Yield every difference, as a phrase each."""
     tx, request = call.tx, call.request
     previous = conf.prev_result or Result()
     index, reported = _reported_interface(previous, request.ifname, netns)
     if reported is None:
-        return [f"prevResult has no interface {request.ifname!r} in the namespace {request.netns}"]
+        yield f"prevResult has no interface {request.ifname!r} in the namespace {request.netns}"
+        return
     master_netns = netns if conf.link_in_container else None
     asked = _ask_for_master(tx, conf, master_netns)
     shown, neighbours, routes = _shown(call, conf, previous, netns)
     found = queries.links(shown)
     if not found:
-        return [_missing(call, netns)]
+        yield _missing(call, netns)
+        return
     link = found[0]
     named = named_by(link.alias)
     if named is not None and not call.attachment.has_label(link.alias):
-        return [f"it belongs to the container {named.container_id!r} of {named.network!r}"]
+        yield f"it belongs to the container {named.container_id!r} of {named.network!r}"
+        return
     if link.kind != "ipvlan":
-        return [f"it is of kind {link.kind or 'physical or built-in'}, not ipvlan"]
-    addresses = [each.address for each in link.addresses]
-    return [
-        *_link_differences(link, conf, reported),
-        *_mac_differences(tx, link, reported, master_netns),
-        *(
-            _master_differences(link, conf, tx.finish(asked).stdout, master_netns, netns)
-            if asked is not None
-            else ()
-        ),
-        *(
-            ()
-            if conf.master and not conf.vlan
-            else _index_differences(link, call.registry.records_of(call.attachment))
-        ),
-        *(
-            f"the address {each.address} is missing"
-            for each in previous.addresses
-            if not _is_anothers(each, index, previous) and each.address not in addresses
-        ),
-        *_route_differences(previous, routes),
-        *_host_differences(call, conf, link, neighbours),
-    ]
+        yield f"it is of kind {link.kind or 'physical or built-in'}, not ipvlan"
+        return
+    yield from _link_differences(link, conf, reported)
+    yield from _mac_differences(tx, link, reported, master_netns)
+    if asked is not None:
+        answer = tx.finish(asked).stdout
+        yield from _master_differences(link, conf, answer, master_netns, netns)
+    if not conf.master or conf.vlan:  # the default route may have changed
+        records = call.registry.records_of(call.attachment)
+        if records and link.parent_index not in (0, records[0].master[1]):
+            yield "it has another master"
+    yield from _address_differences(previous, index, link)
+    yield from _route_differences(previous, routes)
+    if conf.host_access:
+        from cni_ipvlan.plugin import host_access
+
+        yield from host_access.differences(call, link, previous.addresses, neighbours)
 
 
 def _shown(
@@ -107,14 +104,6 @@ def _shown(
     return shown, neighbours, b"".join(lines)
 
 
-def _host_differences(call: Call, conf: NetConf, link: Link, neighbours: bytes) -> Iterable[str]:
-    if not conf.host_access or conf.prev_result is None:
-        return ()
-    from cni_ipvlan.plugin import host_access
-
-    return host_access.differences(call, link, conf.prev_result.addresses, neighbours)
-
-
 def _missing(call: Call, netns: Namespace) -> str:
     output = call.tx.run(Command(commands.link_show(kind="ipvlan"), netns=netns)).stdout
     for link in queries.links(output):
@@ -133,24 +122,17 @@ def _reported_interface(
     return -1, None
 
 
-def _is_anothers(address: Address, index: int, previous: Result) -> bool:
-    """Whether an address is of another interface, which prevResult must have, as in ADD."""
-    return address.interface not in (None, index) and address.interface < len(previous.interfaces)
-
-
-def _link_differences(link: Link, conf: NetConf, reported: Interface) -> list[str]:
-    found = []
+def _link_differences(link: Link, conf: NetConf, reported: Interface) -> Iterator[str]:
     if link.mode != conf.mode:
-        found.append(f"its mode is {link.mode}, not {conf.mode}")
+        yield f"its mode is {link.mode}, not {conf.mode}"
     if link.flag != conf.flag:
-        found.append(f"its flag is {link.flag}, not {conf.flag}")
+        yield f"its flag is {link.flag}, not {conf.flag}"
     # A later plugin in the chain (tuning) may have changed the MTU and reported that.
     mtu = reported.mtu or conf.mtu
     if conf.mtu and link.mtu != mtu:
-        found.append(f"its MTU is {link.mtu}, not {mtu}")
+        yield f"its MTU is {link.mtu}, not {mtu}"
     if not link.is_up:
-        found.append("it is down")
-    return found
+        yield "it is down"
 
 
 def _mac_differences(
@@ -177,13 +159,6 @@ def _is_on_a_bond(link: Link, there: Sequence[Link]) -> bool:
             break
         link = below
     return link.kind in ("bond", "team")
-
-
-def _index_differences(link: Link, records: Sequence[Record]) -> list[str]:
-    """Compare the master's index with the recorded one: the default route may have changed."""
-    is_known = records and link.parent_index
-    is_another = is_known and link.parent_index != records[0].master[1]
-    return ["it has another master"] if is_another else []
 
 
 def _ask_for_master(
@@ -216,6 +191,16 @@ def _master_differences(
     if link.mtu <= master.mtu:
         return []
     return [f"its MTU is {link.mtu}, the master's is {master.mtu}: larger packets are lost"]
+
+
+def _address_differences(previous: Result, index: int, link: Link) -> Iterator[str]:
+    present = {each.address for each in link.addresses}
+    for each in previous.addresses:
+        # As in ADD, it is another interface's only if prevResult has that.
+        of = index if each.interface is None else each.interface
+        is_ours = of == index or of >= len(previous.interfaces)
+        if is_ours and each.address not in present:
+            yield f"the address {each.address} is missing"
 
 
 def _route_differences(previous: Result, routes: bytes) -> list[str]:
