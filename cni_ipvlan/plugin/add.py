@@ -55,7 +55,16 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
                 node.warn(master.is_down(parent))
             masters.append(parent)
             # Recorded before it is created, it needs no lock while the kernel creates it.
-            record = _record(request, conf, netns, parent)
+            record = Record(
+                *id_of(request),
+                request.netns,
+                netns.identity,
+                conf.mode,
+                conf.flag,
+                pod=pod(request.environment),
+                master=parent.key,
+                vlan=conf.vlan,
+            )
             tx.on_failure(lambda: _remove_record(call, record))
             waiting = node.while_locked(f"the master {parent.link.name}")
             modes.reserve_mode(tx, call.registry, parent, record, waiting)
@@ -117,19 +126,6 @@ def _where_is(call: Call, records: Sequence[Record]) -> str:
 
     labelled = inventory.labelled(call.tx, call.registry, call.attachment)
     return next((each.describe() for each in labelled), "")
-
-
-def _record(request: Request, conf: NetConf, netns: Namespace, parent: Master) -> Record:
-    return Record(
-        *id_of(request),
-        request.netns,
-        netns.identity,
-        conf.mode,
-        conf.flag,
-        pod=pod(request.environment),
-        master=parent.key,
-        vlan=conf.vlan,
-    )
 
 
 def _create_link(

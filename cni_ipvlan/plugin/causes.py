@@ -4,17 +4,7 @@ from __future__ import annotations
 
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, INVALID_ENVIRONMENT
 from cni_ipvlan.iproute.commands import Argv
-from cni_ipvlan.plugin.codes import (
-    ADDRESS_IN_USE,
-    COMMAND_FAILED,
-    INTERFACE_NAME_TAKEN,
-    MASTER_BUSY,
-    NO_IPV6,
-    NO_IPVLAN,
-    NOT_PERMITTED,
-    ROUTE_REFUSED,
-    TOOL_UNUSABLE,
-)
+from cni_ipvlan.plugin import codes
 from cni_ipvlan.start.namedtuple import NamedTuple
 
 _ANYTHING = " … "
@@ -37,13 +27,13 @@ class Cause(NamedTuple):
 # produce them are in tests/kernel/test_causes.py.
 _CAUSES = (
     Cause(
-        TOOL_UNUSABLE,
+        codes.TOOL_UNUSABLE,
         "ip is BusyBox's, which lacks features",
         "install iproute2 5.10 or newer, and put it before BusyBox in PATH",
         (("BusyBox", "ip"),),
     ),
     Cause(
-        TOOL_UNUSABLE,
+        codes.TOOL_UNUSABLE,
         "this iproute2 is too old and lacks an option",
         "install iproute2 5.10 or newer (ip -V prints the version)",
         (
@@ -53,7 +43,7 @@ _CAUSES = (
         ),
     ),
     Cause(
-        NO_IPVLAN,
+        codes.NO_IPVLAN,
         "the kernel has no ipvlan",
         "load the module (modprobe ipvlan), or install the kernel's extra modules (CONFIG_IPVLAN)",
         (
@@ -62,20 +52,20 @@ _CAUSES = (
         ),
     ),
     Cause(
-        MASTER_BUSY,
+        codes.MASTER_BUSY,
         "the master already serves another kind of link (macvlan, bridge, bond, team)",
         "use another master, or remove that link; an interface can serve only one of them",
         (("Device or resource busy", "ipvlan"),),
     ),
     Cause(
-        ADDRESS_IN_USE,
+        codes.ADDRESS_IN_USE,
         "another ipvlan interface of this master already has the address",
         "list the addresses with ipvlan show, and check that no two networks on one "
         "master hand out the same range",
         (("Address already assigned to an ipvlan device", ""),),
     ),
     Cause(
-        ROUTE_REFUSED,
+        codes.ROUTE_REFUSED,
         "a route with scope link or host can't have a gateway",
         "leave out the route's gw, or its scope",
         (
@@ -84,13 +74,13 @@ _CAUSES = (
         ),
     ),
     Cause(
-        ROUTE_REFUSED,
+        codes.ROUTE_REFUSED,
         "there is no such scope",
         "leave out the route's scope, which is almost never needed",
         (("Invalid scope", "route"),),
     ),
     Cause(
-        ROUTE_REFUSED,
+        codes.ROUTE_REFUSED,
         "no address of the interface has the gateway in its subnet",
         "correct the gateway or the prefix length of the address",
         (
@@ -99,13 +89,13 @@ _CAUSES = (
         ),
     ),
     Cause(
-        ROUTE_REFUSED,
+        codes.ROUTE_REFUSED,
         "the container already has a route to that destination",
         "leave the route out, or give it another priority or table",
         (("File exists", "route"),),
     ),
     Cause(
-        INTERFACE_NAME_TAKEN,
+        codes.INTERFACE_NAME_TAKEN,
         "an interface with that name already exists",
         "choose another name",
         (("File exists", "link"),),
@@ -127,31 +117,31 @@ _CAUSES = (
         ),
     ),
     Cause(
-        NO_IPV6,
+        codes.NO_IPV6,
         "the kernel has no IPv6",
         "use no IPv6 addresses, or boot without ipv6.disable=1",
         (("/proc/sys/net/ipv6/conf/lo/ … No such file", ""),),
     ),
     Cause(
-        NOT_PERMITTED,
+        codes.NOT_PERMITTED,
         "a capability is missing",
         "run as root, with CAP_NET_ADMIN and CAP_SYS_ADMIN",
         (("Operation not permitted", ""), ("Permission denied", "")),
     ),
     Cause(
-        NOT_PERMITTED,
+        codes.NOT_PERMITTED,
         "/proc/sys is mounted read-only",
         "run the plugin on the host, where /proc/sys is writable, not inside a container",
         (("Read-only file system", ""),),
     ),
     Cause(
-        COMMAND_FAILED,
+        codes.COMMAND_FAILED,
         "the interface does not exist",
         "list the interfaces with ip link",
         (("Cannot find device", ""), ("does not exist", "")),
     ),
     Cause(
-        COMMAND_FAILED,
+        codes.COMMAND_FAILED,
         "there is a limit on open files or processes",
         "raise that of the runtime (LimitNOFILE or TasksMax in its unit), or see ulimit -n and -u",
         ((": Too many open files", ""), (": Resource temporarily unavailable", "")),
@@ -167,4 +157,4 @@ def explain(argv: Argv, stderr: str) -> Cause:
             is_match = all(part in stderr for part in message.split(_ANYTHING))
             if is_match and (not words or f" {words} " in command):
                 return cause
-    return Cause(COMMAND_FAILED)
+    return Cause(codes.COMMAND_FAILED)

@@ -15,7 +15,7 @@ from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.request import Request
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import IprouteError, commands, machine, queries, tc
-from cni_ipvlan.iproute.commands import Argv, Command
+from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import UnreadableAnswerError
@@ -123,10 +123,9 @@ def _system_error(error: OSError) -> CniError:
     msg = f"system error: {error.strerror or error}{f': {place}' if place else ''}"
     failure = CniError(errors.IO_FAILURE, msg, private=f"file: {file}" if file else "")
     if isinstance(error, PermissionError):
-        for each in _state_of_machine(codes.NOT_PERMITTED):
-            failure.add_details(f"found: {each}")
+        failure.add_details(f"found: {machine.why_not_permitted()}")
     if error.errno in _ADVICE:
-        # Not the directory itself, which is removed again when it is empty.
+        # Not the directory itself, which may not be there.
         at = f" {os.path.dirname(place)}" if place else ""
         failure.add_details(f"try: {_ADVICE[error.errno].format(at=at)}")
     return failure
@@ -156,10 +155,23 @@ def _state_of_machine(code: int) -> list[str]:
 
 
 def in_container(error: CommandError, tx: Transaction, netns: Namespace) -> list[str]:
-    """Return what in the container explains a failure, one line each."""
+    """Return what in the container explains why a route was refused, one line each."""
+    if _code(error) != codes.ROUTE_REFUSED:
+        return []
     with suppress(*_UNANSWERED):
-        if _code(error) == codes.ROUTE_REFUSED:
-            return _route(error.argv, tx, netns)
+        words = error.argv[error.argv.index("add") + 1 :]  # of commands.route_add()
+        given = dict(zip(words[1::2], words[2::2], strict=True))
+        output = tx.run(Command(commands.address_show(given["dev"]), netns=netns)).stdout
+        has = [each.address for link in queries.links(output) for each in link.addresses]
+        found = _next_hop(given.get("via", ""), given["dev"], has)
+        output = tx.run(Command(commands.route_show("table", "all"), netns=netns)).stdout
+        table = given.get("table", str(queries.MAIN_TABLE))
+        for each in queries.routes(output):
+            if each.dst == words[0] and str(each.table) == table:
+                via = f" via {each.gateway}" if each.gateway else ""
+                route = f"{each.dst}{via} dev {each.device} metric {each.priority}"
+                found.append(f"the container has the route {route}")
+        return found
     return []
 
 
@@ -170,11 +182,20 @@ def elsewhere(
 
     It takes up to a second, so it must be called without holding a lock.
     """
+    code, deadline = _code(error), time.monotonic() + _SECONDS
     with suppress(*_UNANSWERED):
-        if _code(error) == codes.MASTER_BUSY:
-            return _rivals(tx, registry, master)
-        if _code(error) == codes.ADDRESS_IN_USE:
-            return _holder_of_address(error.argv, tx, registry, master)
+        if code == codes.MASTER_BUSY and (found := rivals(tx, registry, master, deadline)):
+            what = f"{master.link.name} already carries {found[0].link.kind}"
+            return [f"{what}: {inventory.summary(found)}"]
+        if code == codes.ADDRESS_IN_USE:
+            address = ip_interface(error.argv[error.argv.index("add") + 1]).ip
+            there = inventory.take(tx, registry, deadline=deadline)
+            for each in inventory.on_master(there, master):
+                if any(ip_interface(other).ip == address for other in each.addresses):
+                    return [f"{address} belongs to {each.describe()}"]
+            if time.monotonic() >= deadline:
+                searched = f"no owner of {address} was found in {_SECONDS:.0f} s"
+                return [f"{searched}; ipvlan show searches longer"]
     return []
 
 
@@ -188,41 +209,6 @@ def rivals(
 
 def _code(error: CommandError) -> int:
     return causes.explain(error.argv, error.answer).code
-
-
-def _rivals(tx: Transaction, registry: Registry, master: Master) -> list[str]:
-    found = rivals(tx, registry, master, time.monotonic() + _SECONDS)
-    if not found:
-        return []
-    return [f"{master.link.name} already carries {found[0].link.kind}: {inventory.summary(found)}"]
-
-
-def _holder_of_address(
-    argv: Argv, tx: Transaction, registry: Registry, master: Master
-) -> list[str]:
-    address = ip_interface(argv[argv.index("add") + 1]).ip
-    deadline = time.monotonic() + _SECONDS
-    for each in inventory.on_master(inventory.take(tx, registry, deadline=deadline), master):
-        if any(ip_interface(other).ip == address for other in each.addresses):
-            return [f"{address} belongs to {each.describe()}"]
-    if time.monotonic() >= deadline:
-        return [f"no owner of {address} was found in {_SECONDS:.0f} s; ipvlan show searches longer"]
-    return []
-
-
-def _route(argv: Argv, tx: Transaction, netns: Namespace) -> list[str]:
-    """Explain a failure of the command that commands.route_add() builds."""
-    words = argv[argv.index("add") + 1 :]
-    given = dict(zip(words[1::2], words[2::2], strict=True))
-    output = tx.run(Command(commands.address_show(given["dev"]), netns=netns)).stdout
-    has = [each.address for link in queries.links(output) for each in link.addresses]
-    found = _next_hop(given.get("via", ""), given["dev"], has)
-    output = tx.run(Command(commands.route_show("table", "all"), netns=netns)).stdout
-    return found + [
-        f"the container has the route {_described(each)}"
-        for each in queries.routes(output)
-        if each.dst == words[0] and str(each.table) == given.get("table", str(queries.MAIN_TABLE))
-    ]
 
 
 def _next_hop(gateway: str, name: str, addresses: list[str]) -> list[str]:
@@ -242,11 +228,6 @@ def _next_hop(gateway: str, name: str, addresses: list[str]) -> list[str]:
         return []
     subnets = ", ".join(f"{each} (subnet {each.network})" for each in own)
     return [f"the gateway {gateway} is in no subnet of {name}, which has {subnets}"]
-
-
-def _described(route: queries.Route) -> str:
-    via = f" via {route.gateway}" if route.gateway else ""
-    return f"{route.dst}{via} dev {route.device} metric {route.priority}"
 
 
 def dhcp_daemon(plugin: str) -> str:
@@ -272,16 +253,12 @@ def without_answer(
     yield "try: look for a DHCP server on the master's network"
 
 
-def advice(request: Request, plugin: str, error: CniError) -> list[str]:
-    """Return advice about an IPAM plugin's failure, if any; put a misleading message right."""
-    found = list(_advice(request, plugin, error))
+def advice(request: Request, plugin: str, error: CniError) -> Iterator[str]:
+    """Yield advice about an IPAM plugin's failure, if any; put a misleading message right."""
     is_in_go = plugin in ("host-local", "static") and error.code == _OF_PLUGINS_IN_GO
-    if not found and is_in_go and request.command == "ADD":
+    found = [what for words, what in _ADVICE_OF_IPAM.items() if words in error.msg]
+    if is_in_go and not found and request.command == "ADD":
         found = ["see what is wrong in ipam: ipvlan validate FILE"]
-    return found
-
-
-def _advice(request: Request, plugin: str, error: CniError) -> Iterator[str]:
     if error.code == errors.INCOMPATIBLE_VERSION:
         known = [each for each in SUPPORTED_VERSIONS if f'"{each}"' in error.details]
         older = next((each for each in reversed(known) if each != request.version), "")
@@ -292,9 +269,8 @@ def _advice(request: Request, plugin: str, error: CniError) -> Iterator[str]:
             f"set cniVersion to 1.0.0, or install a newer {plugin}: this one is older than CNI "
             "1.1.0, which has STATUS"
         )
-    for words, what in _ADVICE_OF_IPAM.items():
-        if words in error.msg:
-            yield what.format(leases=netconf.lease_directory(request.config))
+    for what in found:
+        yield what.format(leases=netconf.lease_directory(request.config))
     if error.code == errors.DELEGATE_FAILED:
         yield delegate.BY_HAND
     if "dhcp.sock" in error.msg:

@@ -44,7 +44,7 @@ def sort(
     one if listing them is not permitted.
     """
     if listed.is_assumed:
-        return ([queries.Link(0, expected)] if expected else []), []
+        return ([Link(0, expected)] if expected else []), []
     present = queries.links(listed.stdout)
     own = [link for link in present if _is_of(link, attachment, names)]
     return own, [link for link in present if link not in own]
@@ -138,44 +138,35 @@ def check_name_is_free(
         )
 
 
-def find(tx: Transaction, record: Record) -> tuple[Namespace, Link] | None:
+def find(
+    tx: Transaction, record: Record, *, at_once: bool = False
+) -> tuple[Namespace, Link] | None:
     """Return the link that a record is about and its container; None if it is not there (any more).
 
-    In a dry run without permission, the record is believed.
+    In a dry run without permission, the record is believed. If others wait, it is read ``at_once``:
+    not searched for among all links, of which the container's owner may make thousands, so one with
+    another name is not found.
     """
     netns = netns_of(record)
     if netns is None:
         return None
     # A half-made one has its label as soon as it has its name.
-    names = (record.ifname if record.is_complete else temporary_name(record.attachment.key),)
-    shown = ask(tx, listing(netns), names[0])
-    if shown.is_assumed:
-        return netns, _as_recorded(record)
-    present = queries.links(shown.stdout)
-    found = (link for link in present if _is_of(link, record.attachment, names))
-    return next(((netns, link) for link in found), None)
-
-
-def read(tx: Transaction, record: Record) -> tuple[Namespace, Link] | None:
-    """Return the link of the recorded name, and its container; None if it can't be read at once.
-
-    As it is not searched for among all links, of which the container's owner may make thousands,
-    one with another name is not found.
-    """
-    netns = netns_of(record)
-    if netns is None:
-        return None
-    argv = commands.link_show(record.ifname)
-    query = Command(argv, netns=netns, accept=commands.ABSENT, limit=_READ_SECONDS)
+    name = record.ifname if record.is_complete else temporary_name(record.attachment.key)
     try:
-        shown = tx.run(query)
+        if at_once:
+            argv = commands.link_show(record.ifname)
+            shown = tx.run(Command(argv, netns=netns, accept=commands.ABSENT, limit=_READ_SECONDS))
+        else:
+            shown = ask(tx, listing(netns), name)
     except CommandError:  # the container has just ended, or its kernel is slow to answer
-        return None
+        if at_once:
+            return None
+        raise
     if shown.is_assumed:
-        return netns, _as_recorded(record)
-    names = (record.ifname,) if record.is_complete else ()
-    found = (link for link in queries.links(shown.stdout) if link.kind == "ipvlan")
-    return next(((netns, each) for each in found if _is_of(each, record.attachment, names)), None)
+        return netns, Link(0, record.ifname, "ipvlan", mode=record.mode, flag=record.flag)
+    there = (link for link in queries.links(shown.stdout) if link.kind == "ipvlan")
+    found = (link for link in there if _is_of(link, record.attachment, (name,)))
+    return next(((netns, link) for link in found), None)
 
 
 def remove_records(
@@ -252,10 +243,6 @@ def netns_of(record: Record) -> Namespace | None:
         return namespace.find(record.netns)
     except (OSError, namespace.NotANamespaceError):
         return None
-
-
-def _as_recorded(record: Record) -> Link:
-    return queries.Link(0, record.ifname, "ipvlan", mode=record.mode, flag=record.flag)
 
 
 def _is_of(link: Link, attachment: AttachmentId, names: Collection[str]) -> bool:

@@ -206,7 +206,7 @@ def _recorded(tx: Transaction, registry: Registry, master: Master, own: Record) 
             return ModeInUse(record, record.describe())
         if read < _MOST_READ and namespace.leads_to(record.netns, record.netns_identity):
             read += 1
-            found = links.read(tx, record)
+            found = links.find(tx, record, at_once=True)
             if found is None:
                 continue
             netns, link = found
