@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 from cni_ipvlan.cni import strict_json
 from cni_ipvlan.cni.errors import (
@@ -104,18 +105,14 @@ def _interface_plugin(plugin: str, path: tuple[str, ...]) -> str:
     name = os.path.basename(os.path.realpath(found))
     if name in INTERFACE_PLUGINS:
         return name
-    candidates = ((directory, name) for directory in path for name in INTERFACE_PLUGINS)
-    return next((name for each, name in candidates if _is_same(found, f"{each}/{name}")), "")
-
-
-def _is_same(path: str, other: str) -> bool:
-    """Whether two paths lead to the same file, or to copies of one."""
     from filecmp import cmp
 
-    try:
-        return cmp(path, other, shallow=False)
-    except OSError:
-        return False
+    for directory in path:
+        for name in INTERFACE_PLUGINS:
+            with suppress(OSError):
+                if cmp(found, os.path.join(directory, name), shallow=False):  # or a copy of it
+                    return name
+    return ""
 
 
 def _executable(plugin: str, path: tuple[str, ...]) -> str:

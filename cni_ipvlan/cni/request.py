@@ -105,12 +105,17 @@ def parse(environment: Mapping[str, str], given: Stdin) -> Request:
     if command not in _VERBS:
         what = f"CNI_COMMAND is {command!r}, which is not a CNI command"
         raise CniError(INVALID_ENVIRONMENT, what, f"known: {', '.join([*_VERBS, 'VERSION'])}")
-    required, _ = _VERBS[command]
-    _check_environment(environment, command, required)
+    _check_environment(environment, command)
     if given.failure is not None:
         raise given.failure
     version = _version_of(given.config)
-    _check_version(version, command)
+    if version not in SUPPORTED_VERSIONS:
+        known = f"supported: {', '.join(SUPPORTED_VERSIONS)}"
+        raise CniError(INCOMPATIBLE_VERSION, f"cniVersion {shown(version)} is not supported", known)
+    if not is_known(command, version):
+        since = f"{command} was introduced in CNI {introduced_in(command)}"
+        what = f"{since}; the configuration's cniVersion is {version}"
+        raise CniError(INCOMPATIBLE_VERSION, what)
     if command != "DEL":
         _check_network_name(given.config)
     return Request(
@@ -151,7 +156,7 @@ def is_known(command: str, version: str) -> bool:
 def _version_of(config: Mapping[str, Any]) -> str:
     """Return the CNI version of a configuration; raises CniError 6."""
     version = config.get("cniVersion")
-    if version is None or version == "":
+    if version in (None, ""):
         return VERSION_WHEN_ABSENT
     if not isinstance(version, str):
         what = f'cniVersion is {shown(version)}; it must be a string such as "1.0.0"'
@@ -185,9 +190,8 @@ def interface_name_fault(name: str, longest: int = _INTERFACE_NAME_BYTES) -> str
     return next((fault for fault, is_so in faults.items() if is_so), "")
 
 
-def _check_environment(
-    environment: Mapping[str, str], command: str, required: tuple[str, ...]
-) -> None:
+def _check_environment(environment: Mapping[str, str], command: str) -> None:
+    required, _ = _VERBS[command]
     missing = [variable for variable in required if not environment.get(variable)]
     if missing:
         what = f"the environment variable{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
@@ -203,19 +207,9 @@ def _check_environment(
         raise CniError(INVALID_ENVIRONMENT, "; ".join(faults))
 
 
-def _check_version(version: str, command: str) -> None:
-    if version not in SUPPORTED_VERSIONS:
-        known = f"supported: {', '.join(SUPPORTED_VERSIONS)}"
-        raise CniError(INCOMPATIBLE_VERSION, f"cniVersion {shown(version)} is not supported", known)
-    if not is_known(command, version):
-        since = f"{command} was introduced in CNI {introduced_in(command)}"
-        what = f"{since}; the configuration's cniVersion is {version}"
-        raise CniError(INCOMPATIBLE_VERSION, what)
-
-
 def _check_network_name(config: Mapping[str, Any]) -> None:
     name = config.get("name")
-    if name is None or name == "":
+    if name in (None, ""):
         raise CniError(INVALID_CONFIGURATION, "the network configuration has no name")
     fault = identifier_fault(name) if isinstance(name, str) else "it must be a string"
     if fault:
