@@ -58,7 +58,11 @@ def _differences(call: Call, conf: NetConf, netns: Namespace) -> Iterator[str]:
     shown, neighbours, routes = _shown(call, conf, previous, netns)
     found = queries.links(shown)
     if not found:
-        yield _missing(call, netns)
+        output = tx.run(Command(commands.link_show(kind="ipvlan"), netns=netns)).stdout
+        own = (each for each in queries.links(output) if call.attachment.has_label(each.alias))
+        renamed = next(own, None)
+        missing = f"there is no interface {request.ifname!r}"
+        yield f"it was renamed to {renamed.name!r}" if renamed else missing
         return
     link = found[0]
     named = named_by(link.alias)
@@ -102,14 +106,6 @@ def _shown(
     shown, *lines = output.split(b"\n")
     neighbours = lines.pop(0) if conf.host_access and lines else b""
     return shown, neighbours, b"".join(lines)
-
-
-def _missing(call: Call, netns: Namespace) -> str:
-    output = call.tx.run(Command(commands.link_show(kind="ipvlan"), netns=netns)).stdout
-    for link in queries.links(output):
-        if call.attachment.has_label(link.alias):
-            return f"it was renamed to {link.name!r}"
-    return f"there is no interface {call.request.ifname!r}"
 
 
 def _reported_interface(

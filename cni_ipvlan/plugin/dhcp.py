@@ -11,13 +11,12 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 from cni_ipvlan.cni.errors import NOT_AVAILABLE, CniError
 from cni_ipvlan.iproute import commands, tc
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.namespace import Namespace
-from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import explain
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import Call
@@ -57,24 +56,20 @@ def asking(call: Call, parent: Master, netns: Namespace) -> Iterator[None]:
     One container of a master asks at a time: the client of containernetworking/plugins 1.1.1 makes
     its transaction ID of the MAC address and the second, so that two would take the same answers.
     """
-    tx, name = call.tx, call.request.ifname
+    tx, name, refusal = call.tx, call.request.ifname, ""
     # The client would bring it up itself, but only after a first failure and a delay:
     # "network is down", "retrying in 2.98 seconds".
     tx.run(Command(commands.link_set(name, "up"), "bring it up", netns))
-    refusal = _have_broadcasts(tx, name, netns)
-    with ExitStack() as turn:
-        with suppress(BusyError):  # a server that does not answer keeps the others no longer
-            turn.enter_context(_turn(call, parent))
-        try:
-            yield
-        except CniError as error:
-            for each in explain.without_answer(error, tx, netns, refusal):
-                error.add_details(each)
-            raise
-
-
-def _turn(call: Call, parent: Master) -> AbstractContextManager[None]:
-    """Return the lock of those that ask on a master; it raises BusyError after half a minute."""
+    changes = {  # without an undo, as the interface goes
+        "prepare to change DHCP requests": tc.clsact_add(name),
+        "have DHCP requests and their answers broadcast": tc.broadcast_filter_add(name),
+    }
+    for purpose, argv in changes.items():
+        done = tx.run(Command(argv, purpose, netns, accept=commands.OPTIONAL))
+        if done.status:
+            refusal = done.stderr.decode("utf-8", "replace").strip()
+            refusal = refusal or f"exit status {done.status}"
+            break
     deadline = time.monotonic() + _TURN_SECONDS
     waiting = call.node.while_locked(f"DHCP on {parent.link.name}")
 
@@ -83,17 +78,12 @@ def _turn(call: Call, parent: Master) -> AbstractContextManager[None]:
         if time.monotonic() >= deadline:
             raise BusyError("other containers are asking", is_live=True)
 
-    return call.registry.master_lock(parent.key, check, DHCP)
-
-
-def _have_broadcasts(tx: Transaction, name: str, netns: Namespace) -> str:
-    """Return what tc said if it failed, else nothing. It needs no undo, as the interface goes."""
-    changes = {
-        "prepare to change DHCP requests": tc.clsact_add(name),
-        "have DHCP requests and their answers broadcast": tc.broadcast_filter_add(name),
-    }
-    for purpose, argv in changes.items():
-        done = tx.run(Command(argv, purpose, netns, accept=commands.OPTIONAL))
-        if done.status:
-            return done.stderr.decode("utf-8", "replace").strip() or f"exit status {done.status}"
-    return ""
+    with ExitStack() as turn:
+        with suppress(BusyError):  # a server that does not answer keeps the others no longer
+            turn.enter_context(call.registry.master_lock(parent.key, check, DHCP))
+        try:
+            yield
+        except CniError as error:
+            for each in explain.without_answer(error, tx, netns, refusal):
+                error.add_details(each)
+            raise

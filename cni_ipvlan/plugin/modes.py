@@ -181,19 +181,16 @@ def _conflicting(
         elif searched:
             running = searched[0]
         if running is None and freedom is False:
-            running = _believed(registry, master, is_searched=searched is not None)
+            # Root's note, or after a search root's last record, if the interfaces are hidden.
+            key = master.key
+            believed = registry.last(key) if searched else registry.note(key, is_searched=True)
+            if believed and searched:
+                registry.keep_searched(key, believed)
+            if believed:
+                running = ModeInUse(believed, believed.describe(), is_recorded=True)
         if running is None and not (freedom is None and searched):
             return _UNKNOWN
     return None if running is None or record.has_mode_of(running.of) else running
-
-
-def _believed(registry: Registry, master: Master, *, is_searched: bool) -> ModeInUse | None:
-    """Return what root's note or record says of a master whose interfaces are hidden."""
-    key = master.key
-    record = registry.last(key) if is_searched else registry.note(key, is_searched=True)
-    if record and is_searched:
-        registry.keep_searched(key, record)
-    return ModeInUse(record, record.describe(), is_recorded=True) if record else None
 
 
 def _recorded(tx: Transaction, registry: Registry, master: Master, own: Record) -> ModeInUse | None:

@@ -140,29 +140,24 @@ def _remove(
     made without labelling it. What is on it goes with it, so it is looked for on the host, and
     the kernel is asked about ipvlan and macvlan in containers.
     """
-    registry = call.registry
+    tx, registry = call.tx, call.registry
     with _locked(call, key):
-        link = _found_again(call.tx, key, ifindex, unlabelled)
+        link = _found_again(tx, key, ifindex, unlabelled)
         if link is None:
             return
         master = key_of(link.ifindex)
         with registry.master_lock(master, call.node.while_locked(f"the master {link.name}")):
-            if registry.is_only(master, attachment) and modes.becomes_free(call.tx, Master(link)):
-                _delete(call.tx, link.name)
-
-
-def _delete(tx: Transaction, name: str) -> None:
-    """Delete a VLAN without ipvlan, unless the kernel refuses it an ipvlan, as with macvlan there.
-
-    Then the first line of an ``ip -batch`` fails, and the second is not run. Else the interface
-    that it makes is gone with the VLAN.
-    """
-    proof = Command(commands.link_add_ipvlan(name, commands.PROBE, "l2", "bridge", 0))
-    try:
-        tx.run_batch(proof, Command(commands.link_delete(name), f"remove the VLAN {name}"))
-    except CommandError as error:
-        if error.argv != proof.argv:
-            raise
+            is_free = registry.is_only(master, attachment) and modes.becomes_free(tx, Master(link))
+            # The first line makes an ipvlan, which goes with the VLAN; unless the kernel refuses
+            # it, as with macvlan there. Then the second is not run.
+            proof = Command(commands.link_add_ipvlan(link.name, commands.PROBE, "l2", "bridge", 0))
+            deletion = Command(commands.link_delete(link.name), f"remove the VLAN {link.name}")
+            try:
+                if is_free:
+                    tx.run_batch(proof, deletion)
+            except CommandError as error:
+                if error.argv != proof.argv:
+                    raise
 
 
 def _found_again(
