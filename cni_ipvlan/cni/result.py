@@ -120,9 +120,18 @@ def render(result: Result, version: str) -> dict[str, Any]:
     if version in _WITHOUT_INTERFACES:
         document.update(_render_by_family(result))
     else:
-        document["interfaces"] = [_render_interface(each) for each in result.interfaces]
+        document["interfaces"] = [
+            {"name": name, **_filled(mac=mac, mtu=mtu, sandbox=path, socketPath=socket, pciID=pci)}
+            for name, mac, path, mtu, socket, pci in result.interfaces
+        ]
         document["ips"] = [
-            _render_address(each, with_family=version in _WITH_FAMILY) for each in result.addresses
+            _filled(
+                version=str(family(text)) if version in _WITH_FAMILY else "",
+                interface=interface,
+                address=text,
+                gateway=gateway,
+            )
+            for text, gateway, interface in result.addresses
         ]
         if result.routes:
             document["routes"] = [_render_route(each) for each in result.routes]
@@ -167,12 +176,6 @@ def _parse_interface(entry: dict[str, Any]) -> Interface:
     return Interface(name, mac, sandbox, _number(entry, "mtu") or None, socket_path, pci_id)
 
 
-def _render_interface(interface: Interface) -> dict[str, Any]:
-    name, mac, sandbox, mtu, socket_path, pci_id = interface
-    others = _filled(mac=mac, mtu=mtu, sandbox=sandbox, socketPath=socket_path, pciID=pci_id)
-    return {"name": name, **others}
-
-
 def _parse_address(entry: dict[str, Any]) -> Address:
     parsed = _address("ips[].address", entry.get("address"), entry.get("gateway"))
     return parsed._replace(interface=_number(entry, "interface"))
@@ -187,12 +190,6 @@ def _interface(text: str) -> IPv4Interface | IPv6Interface:
     if "/" not in text:
         raise ValueError
     return ip_interface(text)
-
-
-def _render_address(address: Address, *, with_family: bool) -> dict[str, Any]:
-    text, gateway, interface = address
-    version = str(address.family) if with_family else ""
-    return _filled(version=version, interface=interface, address=text, gateway=gateway)
 
 
 def _parse_route(entry: dict[str, Any]) -> Route:

@@ -173,7 +173,13 @@ def local_prefixes(output: bytes) -> list[str]:
 
 def neighbours(output: bytes) -> list[Neighbour]:
     """Read ``ip -j neighbour show``."""
-    return read(output, lambda entry: [_neighbour(entry)])
+
+    def of_entry(entry: dict[str, Any]) -> list[Neighbour]:
+        state = next(iter(_list(entry, "state", str)), "")
+        mac = "" if state in _UNRESOLVED else _value(entry, "lladdr", str, "")
+        return [Neighbour(_value(entry, "dst", str), mac, state)]
+
+    return read(output, of_entry)
 
 
 def namespace_number(output: bytes, inode: int) -> int:
@@ -263,12 +269,6 @@ def _address(info: dict[str, Any]) -> Address:
         _value(info, "tentative", bool, default=False),
         _value(info, "dadfailed", bool, default=False),
     )
-
-
-def _neighbour(entry: dict[str, Any]) -> Neighbour:
-    state = next(iter(_list(entry, "state", str)), "")
-    mac = "" if state in _UNRESOLVED else _value(entry, "lladdr", str, "")
-    return Neighbour(_value(entry, "dst", str), mac, state)
 
 
 def _unicast(entry: dict[str, Any]) -> list[dict[str, Any]]:
