@@ -90,11 +90,9 @@ def check_ready(
     ``addresses`` are some that it may get, one of each range; none if that is not known.
     """
     _routes_via_host(master, addresses, conf)
+    _checked_own(master, addresses)
     if addresses:
-        _checked_own(master, addresses)
         check_permitted(tx, master, addresses)
-    elif not usable(master):
-        raise _without_address(master)
 
 
 def is_known(tx: Transaction, master: Master, addresses: Sequence[Address]) -> bool:
@@ -122,8 +120,8 @@ def apply(call: Call, master: Master, record: Record, addresses: Sequence[Addres
             f"the host has an interface {name!r} already, which is not this plugin's",
             "hostAccess needs that name\ntry: rename that interface",
         )
-    if record.mode == "l2" and is_strict(tx, master):
-        call.warn(strictness(master))
+    if record.mode == "l2" and (why := strictness(tx, master)):
+        call.warn(why)
     left = _routes_to(tx, ours, name) if there else []
     for route in left:
         _check_left(call.registry, record, route)
@@ -243,7 +241,7 @@ def usable(master: Master) -> list[str]:
 
 def _checked_own(master: Master, addresses: Sequence[Address]) -> list[str]:
     """Return the host's addresses for such containers; raises CniError if there is none."""
-    own = _own(master, addresses)
+    own = _own(master, addresses) if addresses else usable(master)
     if not own:
         raise _without_address(master)
     return own
@@ -372,17 +370,16 @@ def _check_left(registry: Registry, own: Record, route: queries.Route) -> None:
             )
 
 
-def is_strict(tx: Transaction, master: Master) -> bool:
-    """Whether the kernel drops a container's packets, as the host answers through another link."""
-    keys = (commands.RP_FILTER.format("all"), commands.RP_FILTER.format(master.link.name))
-    output = tx.run(Command(commands.sysctl_read(*keys))).stdout
-    values = [int(each) for each in output.split() if each.isdigit()]
-    return max(values, default=0) == _STRICT  # the kernel takes the greater
+def strictness(tx: Transaction, master: Master) -> str:
+    """Return why the kernel drops a container's packets, and what to try; empty if it does not.
 
-
-def strictness(master: Master) -> str:
-    """Return a sentence that the master's packets are filtered strictly, and what to try."""
+    It does if the master's are filtered strictly, as the host answers through another link.
+    """
     key = commands.RP_FILTER.format(master.link.name)
+    read = Command(commands.sysctl_read(commands.RP_FILTER.format("all"), key))
+    values = [int(each) for each in tx.run(read).stdout.split() if each.isdigit()]
+    if max(values, default=0) != _STRICT:  # the kernel takes the greater
+        return ""
     return (
         f"containers can't reach the host: the kernel drops their packets, since {key} (or that of "
         f"all) is {_STRICT}; try: echo 2 >/proc/sys/{key}"

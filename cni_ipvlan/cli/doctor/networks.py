@@ -188,8 +188,8 @@ def _of_host(conf: NetConf, ipam: IpamConfig, master: Master) -> Iterator[Findin
 def _host_access(
     tools: Tools, conf: NetConf, master: Master, addresses: Sequence[Address]
 ) -> Iterator[Finding]:
-    if conf.mode == "l2" and host_access.is_strict(tools.tx, master):
-        yield Finding(PROBLEM, "hostAccess", host_access.strictness(master))
+    if conf.mode == "l2" and (why := host_access.strictness(tools.tx, master)):
+        yield Finding(PROBLEM, "hostAccess", why)
     host_access.check_ready(tools.tx, master, conf, addresses)
     own = ", ".join(host_access.usable(master))
     yield Finding(OK, "hostAccess", f"containers reach the host as {own}")
