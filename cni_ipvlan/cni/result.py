@@ -140,9 +140,7 @@ def render(result: Result, version: str) -> dict[str, Any]:
     return document
 
 
-def _parse_by_family(
-    document: dict[str, Any],
-) -> tuple[tuple[Address, ...], tuple[Route, ...]]:
+def _parse_by_family(document: dict[str, Any]) -> tuple[tuple[Address, ...], tuple[Route, ...]]:
     parts = [(key, part) for key in ("ip4", "ip6") if (part := _typed(document, key, dict))]
     return (
         tuple(_address(f"{key}.ip", part.get("ip"), part.get("gateway")) for key, part in parts),

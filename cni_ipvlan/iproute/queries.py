@@ -140,9 +140,7 @@ def all_routes(output: bytes) -> list[Route]:
 def way(matching: Iterable[Route]) -> Route | None:
     """Return the route that applies to an address, of those of a table that it matches."""
     return max(
-        matching,
-        key=lambda each: (int(each.dst.rpartition("/")[2]), -each.priority),
-        default=None,
+        matching, key=lambda each: (int(each.dst.rpartition("/")[2]), -each.priority), default=None
     )
 
 

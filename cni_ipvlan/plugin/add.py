@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, INVALID_ENVIRONMENT, CniError
@@ -31,8 +31,7 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
     conf = node.configuration(request)
     if not conf.ipam_type and conf.prev_result is None:
         raise CniError(
-            INVALID_CONFIGURATION,
-            "ipam must be given, with a type, unless the plugin is chained",
+            INVALID_CONFIGURATION, "ipam must be given, with a type, unless the plugin is chained"
         )
     with (
         _explained(node) as masters,
@@ -99,7 +98,13 @@ def _check_not_attached(call: Call) -> bool:
     """
     records = call.registry.records_of(call.attachment)
     complete = [record for record in records if record.is_complete]
-    where = _where_is(call, complete) if complete else ""
+    found = next(filter(None, (links.find(call.tx, record) for record in complete)), None)
+    where = f"{found[1].name} in {found[0].path}" if found else ""
+    if complete and not found:
+        from cni_ipvlan.plugin import inventory
+
+        moved = inventory.labelled(call.tx, call.registry, call.attachment)
+        where = next((each.describe() for each in moved), "")
     if where:
         raise CniError(
             INTERFACE_NAME_TAKEN,
@@ -114,18 +119,6 @@ def _check_not_attached(call: Call) -> bool:
         features.release_routes(call, call.attachment, records)
         features.release_vlans(call, call.attachment, records)
     return bool(complete)
-
-
-def _where_is(call: Call, records: Sequence[Record]) -> str:
-    """Return where an attachment's interface is: where it is recorded, or was moved since."""
-    found = next(filter(None, (links.find(call.tx, record) for record in records)), None)
-    if found:
-        netns, link = found
-        return f"{link.name} in {netns.path}"
-    from cni_ipvlan.plugin import inventory
-
-    labelled = inventory.labelled(call.tx, call.registry, call.attachment)
-    return next((each.describe() for each in labelled), "")
 
 
 def _create_link(

@@ -46,10 +46,7 @@ _CAUSES = (
         codes.NO_IPVLAN,
         "the kernel has no ipvlan",
         "load the module (modprobe ipvlan), or install the kernel's extra modules (CONFIG_IPVLAN)",
-        (
-            ("Unknown device type", "ipvlan"),
-            ("Operation not supported", "ipvlan"),
-        ),
+        (("Unknown device type", "ipvlan"), ("Operation not supported", "ipvlan")),
     ),
     Cause(
         codes.MASTER_BUSY,
@@ -83,10 +80,7 @@ _CAUSES = (
         codes.ROUTE_REFUSED,
         "no address of the interface has the gateway in its subnet",
         "correct the gateway or the prefix length of the address",
-        (
-            ("Nexthop has invalid gateway", "route"),
-            ("No route to host", "route"),
-        ),
+        (("Nexthop has invalid gateway", "route"), ("No route to host", "route")),
     ),
     Cause(
         codes.ROUTE_REFUSED,

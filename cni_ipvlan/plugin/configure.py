@@ -35,12 +35,7 @@ def query_links(tx: Transaction, name: str, netns: Namespace) -> Running:
 
 
 def configure(
-    call: Call,
-    netns: Namespace,
-    addressing: Addressing,
-    expected: Link,
-    *,
-    is_up: bool,
+    call: Call, netns: Namespace, addressing: Addressing, expected: Link, *, is_up: bool
 ) -> tuple[Link, list[str]]:
     """Configure a link; return it and its addresses as the kernel reports them.
 

@@ -141,11 +141,7 @@ def _command_failed(error: CommandError) -> CniError:
     command = [f"command: {commands.in_shell(error.argv)}", f"answer: {answer}"]
     state = [f"found: {each}" for each in (*error.found, *_state_of_machine(cause.code))]
     advice = [f"try: {cause.advice}"] if cause.advice else []
-    return CniError(
-        cause.code,
-        f"cannot {what}: {why}",
-        "\n".join((*command, *state, *advice)),
-    )
+    return CniError(cause.code, f"cannot {what}: {why}", "\n".join((*command, *state, *advice)))
 
 
 def _state_of_machine(code: int) -> list[str]:

@@ -219,8 +219,7 @@ def _valid_attachments(request: Request) -> list[tuple[str, str]]:
         return []
     if not isinstance(entries, list):
         raise CniError(
-            INVALID_CONFIGURATION,
-            f"{key} is {shown(entries)}; it must be a list, or null",
+            INVALID_CONFIGURATION, f"{key} is {shown(entries)}; it must be a list, or null"
         )
     for entry in entries:
         names = entry if isinstance(entry, dict) else {}

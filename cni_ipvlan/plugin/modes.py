@@ -85,11 +85,7 @@ _UNKNOWN = ModeInUse(Link(0, ""), "an interface that was not found")
 
 
 def reserve_mode(
-    tx: Transaction,
-    registry: Registry,
-    master: Master,
-    record: Record,
-    check: Callable[[], None],
+    tx: Transaction, registry: Registry, master: Master, record: Record, check: Callable[[], None]
 ) -> None:
     """Record an attachment on its master, if nothing there uses another mode.
 
@@ -157,11 +153,7 @@ def _is_busy(tx: Transaction, key: tuple[int, int]) -> bool:
 
 
 def _conflicting(
-    tx: Transaction,
-    registry: Registry,
-    master: Master,
-    record: Record,
-    searched: _Search | None,
+    tx: Transaction, registry: Registry, master: Master, record: Record, searched: _Search | None
 ) -> ModeInUse | None:
     """Return what conflicts with an attachment's mode; _UNKNOWN if nothing is known.
 
