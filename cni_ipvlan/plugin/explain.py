@@ -23,7 +23,7 @@ from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError, Unusab
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import causes, codes, inventory
 from cni_ipvlan.plugin.inventory import Attachment
-from cni_ipvlan.plugin.master import Master
+from cni_ipvlan.plugin.master import Master, shortened
 from cni_ipvlan.state.locks import BusyError
 from cni_ipvlan.state.registry import DIRECTORY, Registry
 
@@ -46,6 +46,7 @@ _PACKAGES = {
     "ping": "iputils' ping (Debian: iputils-ping)",
 }
 _RIVALS = ("macvlan", "macvtap")  # kinds that need a master for themselves, as ipvlan does
+_NAMED = 3  # of many
 _SECONDS = 1.0
 _UNANSWERED = (IprouteError, OSError, ValueError)
 # The dhcp plugin of containernetworking/plugins; and when it is killed before it gives up.
@@ -182,7 +183,7 @@ def elsewhere(
     with suppress(*_UNANSWERED):
         if code == codes.MASTER_BUSY and (found := rivals(tx, registry, master, deadline)):
             what = f"{master.link.name} already carries {found[0].link.kind}"
-            return [f"{what}: {inventory.summary(found)}"]
+            return [f"{what}: {shortened([each.describe() for each in found], _NAMED)}"]
         if code == codes.ADDRESS_IN_USE:
             address = ip_interface(error.argv[error.argv.index("add") + 1]).ip
             there = inventory.take(tx, registry, deadline=deadline)

@@ -17,7 +17,6 @@ from cni_ipvlan.start.namedtuple import NamedTuple
 from cni_ipvlan.state.attachment import AttachmentId, Record, described, named_by
 from cni_ipvlan.state.registry import Registry
 
-_NAMED = 3  # of many
 _SEARCH_SECONDS = 1.0
 
 
@@ -115,10 +114,3 @@ def on_master(attachments: Iterator[Attachment], master: Master) -> Iterator[Att
     for each in attachments:
         if master.carries(each.link, each.netns):
             yield each
-
-
-def summary(attachments: Sequence[Attachment]) -> str:
-    """Return a phrase that names the first of them, and how many more there are."""
-    named = ", ".join(each.describe() for each in attachments[:_NAMED])
-    more = len(attachments) - _NAMED
-    return f"{named} and {more} more" if more > 0 else named

@@ -292,7 +292,7 @@ def _refusal(
     return CniError(code, msg, "\n".join(details), "\n".join(neighbours))
 
 
-def shortened(names: list[str]) -> str:
+def shortened(names: list[str], most: int = _NAMED) -> str:
     """Return the first of the names, and the number of the others."""
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

@@ -45,7 +45,7 @@ from cni_ipvlan.iproute.runner import CommandError, ProgramNotFoundError
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import links
 from cni_ipvlan.plugin.codes import MODE_CONFLICT
-from cni_ipvlan.plugin.master import Master
+from cni_ipvlan.plugin.master import Master, shortened
 from cni_ipvlan.plugin.node import Call
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.state.attachment import Record
@@ -321,7 +321,6 @@ def _conflict(registry: Registry, master: Master, record: Record, running: ModeI
     named = list(dict.fromkeys([*on_host, running.where, *others]))
     mode, flag = running.of.mode, running.of.flag
     many = f"{len(named)} interfaces run" if len(named) > 1 else "an interface runs"
-    more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
     error = CniError(
         MODE_CONFLICT,
         f"the master {master.link.name!r} is used in mode {mode} {flag}; "
@@ -336,7 +335,7 @@ def _conflict(registry: Registry, master: Master, record: Record, running: ModeI
             f"root declares another mode of all that are there with: {_declaration(master, record)}"
         )
     else:
-        error.add_private(f"found: {many} in that mode: {', '.join(named[:_NAMED])}{more}")
+        error.add_private(f"found: {many} in that mode: {shortened(named, _NAMED)}")
     if running.earlier:
         was = f"they were attached in mode {running.earlier}; another program has changed it"
         error.add_details(f"found: {was}")

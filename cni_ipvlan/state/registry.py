@@ -133,11 +133,14 @@ class Registry:
 
     def with_host(self, master: tuple[int, int], number: int | None = None) -> Iterator[Record]:
         """Yield those to which the host has routes: all, or those with that number."""
+
+        def is_one(path: str) -> bool:
+            key = os.path.basename(path).partition(".")[0]
+            return _has_routes(path) and number in (None, number_of(key))
+
         for kind in (_MASTER, HOST):
-            files = self._files_in(self._directory_of(master, kind))
-            named = (each for each in files if number in (None, _number_of(each)))
-            found = self._read_all(filter(_has_routes, named))
-            yield from (record for record in found if record.host_routes)
+            found = filter(is_one, self._files_in(self._directory_of(master, kind)))
+            yield from (record for record in self._read_all(found) if record.host_routes)
 
     def is_only(self, master: tuple[int, int], attachment: AttachmentId | None = None) -> bool:
         """Whether no other attachment is recorded on a master."""
@@ -396,10 +399,6 @@ def _file_name(record: Record) -> str:
     index = f"{_INDEX}{record.ifindex}" if record.ifindex else ""
     number = f".{record.parent_netns}" if index and record.parent_netns is not None else ""
     return record.file_name + host + index + number + ("" if record.is_complete else _ADDING)
-
-
-def _number_of(path: str) -> int:
-    return number_of(os.path.basename(path).partition(".")[0])
 
 
 def _has_routes(path: str) -> bool:
