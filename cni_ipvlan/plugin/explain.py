@@ -35,14 +35,10 @@ _ADVICE = {
     errno.EROFS: "make it writable: findmnt -T{at} shows how it is mounted",
 }
 _PACKAGES = {
-    "ip": "iproute2",
-    "nsenter": "util-linux",
-    "tee": "coreutils",
-    "cat": "coreutils",
+    **dict.fromkeys(("ip", "tc"), "iproute2"),
+    **dict.fromkeys(("flock", "nsenter", "unshare"), "util-linux"),
+    **dict.fromkeys(("cat", "tee"), "coreutils"),
     "arping": "iputils' arping (Debian: iputils-arping)",
-    "tc": "iproute2",
-    "flock": "util-linux",
-    "unshare": "util-linux",
     "ping": "iputils' ping (Debian: iputils-ping)",
 }
 _RIVALS = ("macvlan", "macvtap")  # kinds that need a master for themselves, as ipvlan does

@@ -164,20 +164,15 @@ def container_of(request: Request) -> Namespace:
         why = getattr(error, "strerror", None) or str(error)
         advice = "give the path of a network namespace: /run/netns/NAME, or /proc/PID/ns/net"
         if isinstance(error, PermissionError):
-            advice = _how_to_open_it()
+            advice = "run as root"
+            if not os.geteuid():
+                from cni_ipvlan.iproute import machine
+
+                # The kernel asks as for ptrace(2): proc_ns_get_link() in fs/proc/namespaces.c.
+                missing = machine.why_not_permitted(("CAP_SYS_ADMIN", "CAP_SYS_PTRACE"))
+                advice = f"run as the host's root with all capabilities: {missing}"
     msg = f"CNI_NETNS is {request.netns!r}; {why}"
     raise CniError(INVALID_ENVIRONMENT, msg, f"try: {advice}", subject="CNI_NETNS")
-
-
-def _how_to_open_it() -> str:
-    """Return what to try if this process may not open a namespace."""
-    from cni_ipvlan.iproute import machine
-
-    if os.geteuid():
-        return "run as root"
-    # The kernel asks as for ptrace(2): proc_ns_get_link() in fs/proc/namespaces.c.
-    why = machine.why_not_permitted(("CAP_SYS_ADMIN", "CAP_SYS_PTRACE"))
-    return f"run as the host's root with all capabilities: {why}"
 
 
 def id_of(request: Request) -> AttachmentId:
