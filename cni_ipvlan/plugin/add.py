@@ -36,14 +36,13 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
     with (
         _explained(node) as masters,
         node.attachment(request, strict=True),
-        node.transaction() as tx,
+        node.call(request) as call,
     ):
-        call = Call(node, request, tx)
-        netns = call.container()
+        tx, netns = call.tx, call.container()
         has_record = _check_not_attached(call)
         session = configure.query_links(tx, request.ifname, netns)
         parent = master.find_master(tx, conf, netns)
-        links.check_name_is_free(node.registry, call.attachment, netns, tx.finish(session).stdout)
+        links.check_name_is_free(call, netns, tx.finish(session).stdout)
         with ExitStack() as held:
             if conf.vlan:
                 from cni_ipvlan.plugin import vlan

@@ -31,8 +31,7 @@ def check(node: Node, request: Request) -> None:
     conf = node.configuration(request)
     if conf.prev_result is None:
         raise CniError(INVALID_CONFIGURATION, "CHECK needs prevResult in the configuration")
-    with node.transaction() as tx:
-        call = Call(node, request, tx)
+    with node.call(request) as call:
         netns = call.container()
         checking = ipam.ask(call, conf.ipam_type, "CHECK") if conf.ipam_type else lambda: None
         found, failures = list(_differences(call, conf, netns)), Failures()

@@ -27,13 +27,13 @@ def delete(node: Node, request: Request) -> None:
         request = request._replace(netns="", environment=environment)
     with node.attachment(request, strict=False):
         failures, later = Failures(), Failures()
-        with failures.noted(), node.transaction() as tx:
+        with failures.noted(), node.call(request) as call:
             try:
-                released = _release(Call(node, request, tx))
+                released = _release(call)
             finally:
                 # A signal that ends the first step must not prevent the second.
-                with later.noted(), node.runner.interrupts.deferred(), node.transaction() as other:
-                    _remove_links(Call(node, request, other))
+                with later.noted(), node.runner.interrupts.deferred(), node.call(request) as own:
+                    _remove_links(own)
             released()
         with failures.noted():
             later.raise_any()

@@ -43,8 +43,8 @@ def gc(node: Node, request: Request) -> None:
         _release_unused,
     )
     for step in steps:
-        with failures.noted(), node.transaction() as tx:
-            step(Call(node, request, tx))
+        with failures.noted(), node.call(request) as call:
+            step(call)
     failures.raise_any()
 
 
@@ -100,7 +100,6 @@ def _release_gone(call: Call, valid: Collection[AttachmentId], failures: Failure
     before the node was started again. The record goes when the addresses have been released.
     """
     name = ipam.to_release(call)
-    node = call.node
     recorded = dict.fromkeys(record.attachment for record in call.registry.all_records())
     wanted = [each for each in recorded if each.network == call.request.network]
     if name == "host-local":
@@ -109,21 +108,21 @@ def _release_gone(call: Call, valid: Collection[AttachmentId], failures: Failure
     for first in range(0, len(wanted), _AT_ONCE):
         with ExitStack() as locks:
             releasing = []
-            node.runner.interrupts.check()
+            call.node.runner.interrupts.check()
             for attachment in wanted[first : first + _AT_ONCE]:
-                if not locks.enter_context(node.registry.idle(attachment.key)):
+                if not locks.enter_context(call.registry.idle(attachment.key)):
                     continue
                 # One whose namespace can't be read must not keep the others.
-                with failures.noted(), node.transaction() as own:
-                    if _is_gone(call._replace(tx=own), attachment):
+                with failures.noted(), call.node.call(call.request) as own:
+                    if _is_gone(own, attachment):
                         releasing.append((attachment, _released(call, attachment, name)))
             for attachment, wait in releasing:
-                with failures.noted(), node.transaction() as own:
+                with failures.noted(), call.node.call(call.request) as own:
                     wait()
-                    own_call, records = call._replace(tx=own), call.registry.records_of(attachment)
-                    for master in links.remove_records(own, node.registry, attachment):
-                        modes.settle(own_call, master, is_ending=True)
-                    features.release_vlans(own_call, attachment, records)
+                    records = call.registry.records_of(attachment)
+                    for master in links.remove_records(own.tx, call.registry, attachment):
+                        modes.settle(own, master, is_ending=True)
+                    features.release_vlans(own, attachment, records)
 
 
 def _unrecorded(call: Call, known: Collection[AttachmentId]) -> list[AttachmentId]:

@@ -17,6 +17,7 @@ from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin.codes import INTERFACE_NAME_TAKEN
+from cni_ipvlan.plugin.node import Call
 from cni_ipvlan.state.attachment import KEY_CHARACTERS, AttachmentId, Record, named_by
 from cni_ipvlan.state.registry import Registry
 
@@ -110,15 +111,13 @@ def recorded(registry: Registry, link: Link, container: Namespace) -> list[Recor
     return [record for record in records if record.netns_identity == container.identity]
 
 
-def check_name_is_free(
-    registry: Registry, attachment: AttachmentId, netns: Namespace, output: bytes
-) -> None:
+def check_name_is_free(call: Call, netns: Namespace, output: bytes) -> None:
     """Raise CniError if a container has an interface of that name, or with that label.
 
     ``output`` shows all its interfaces. (Asked for a name that is free, the kernel runs
     modprobe, dev_load() in net/core/dev_ioctl.c.)
     """
-    ifname = attachment.ifname
+    attachment, ifname = call.attachment, call.request.ifname
     for link in queries.links(output):
         is_renamed = attachment.has_label(link.alias) and link.name != ifname
         if ifname not in (link.name, *link.alternative_names) and not is_renamed:
@@ -131,7 +130,7 @@ def check_name_is_free(
             "try: choose another CNI_IFNAME, or delete that interface",
             "\n".join(
                 f"found: it is {record.describe()}"
-                for record in recorded(registry, link, netns)
+                for record in recorded(call.registry, link, netns)
                 if record.attachment != attachment
             ),
             "CNI_IFNAME",

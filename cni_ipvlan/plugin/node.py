@@ -85,12 +85,12 @@ class Node(NamedTuple):
             raise _as_cni_error(error) from None
 
     @contextmanager
-    def transaction(self) -> Iterator[Transaction]:
-        """Yield a transaction; its failures are raised as CniError with what was not undone."""
+    def call(self, request: Request) -> Iterator[Call]:
+        """Yield a call in a transaction; failures are CniErrors, with what was not undone."""
         tx = self.begin()
         try:
             with tx:
-                yield tx
+                yield Call(self, request, tx)
         except Exception as error:
             failure = _as_cni_error(error)
             if failure.code == INTERRUPTED and tx.has_undone:

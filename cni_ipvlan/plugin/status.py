@@ -32,8 +32,7 @@ def status(node: Node, request: Request) -> None:
     """
     conf = node.configuration(request)
     try:
-        with node.transaction() as tx:
-            call = Call(node, request, tx)
+        with node.call(request) as call:
             check_kernel(node.runner)
             check_programs(node.runner, conf, likely_addresses(request.config.get("ipam")))
             _check_master(call, conf)
