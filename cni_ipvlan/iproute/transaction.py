@@ -70,7 +70,12 @@ class Transaction:
             completed = self.run(command)
         except CommandError as error:
             raise _failure(error, command, parts) from None
-        return completed if completed.status else _checked(completed, parts)
+        if completed.status:
+            return completed
+        lines = [line for line in completed.stdout.split(b"\n") if line]
+        if len(lines) != sum(prints_json(part.argv) for part in parts):
+            raise UnreadableAnswerError(completed.stdout.decode("utf-8", "replace"))
+        return completed._replace(stdout=b"\n".join(lines))
 
     def start(self, command: Command) -> Running:
         """Start a command; ``finish`` waits for its end, and other commands may run meanwhile.
@@ -166,11 +171,3 @@ def _failure(error: CommandError, command: Command, parts: Sequence[Command]) ->
     if not number.isdigit() or not 0 < int(number) <= lines:
         return error
     return CommandError(parts[int(number) - lines - 1], error.completed._replace(stderr=message))
-
-
-def _checked(completed: Completed, parts: Sequence[Command]) -> Completed:
-    """Return the output of an ``ip -batch`` with one line for each query."""
-    lines = [line for line in completed.stdout.split(b"\n") if line]
-    if len(lines) != sum(prints_json(part.argv) for part in parts):
-        raise UnreadableAnswerError(completed.stdout.decode("utf-8", "replace"))
-    return completed._replace(stdout=b"\n".join(lines))
