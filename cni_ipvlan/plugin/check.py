@@ -33,7 +33,7 @@ def check(node: Node, request: Request) -> None:
         raise CniError(INVALID_CONFIGURATION, "CHECK needs prevResult in the configuration")
     with node.call(request) as call:
         netns = call.container()
-        checking = ipam.ask(call, conf.ipam_type, "CHECK") if conf.ipam_type else lambda: None
+        checking = ipam.ask(call, conf.ipam_type, "CHECK")
         found, failures = list(_differences(call, conf, netns)), Failures()
         with failures.noted():
             if found:

@@ -51,8 +51,6 @@ def _release(call: Call) -> Callable[[], None]:
     records = _readable(call.registry.records_of, call.attachment)
     features.release_routes(call, call.attachment, records, by_option=True)
     name = ipam.to_release(call)
-    if not name:
-        return lambda: None
     waiting = ipam.ask(call, name, "DEL")
     if not ipam.needs_link(name):
         return waiting

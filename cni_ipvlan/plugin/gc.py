@@ -60,10 +60,8 @@ def _release_routes(call: Call, valid: Collection[AttachmentId]) -> None:
 
 def _release(call: Call) -> None:
     """Let the IPAM plugin release; one that is older than GC is no failure of this plugin."""
-    name = ipam.to_release(call)
     try:
-        if name:
-            ipam.ask(call, name, "GC")()
+        ipam.ask(call, ipam.to_release(call), "GC")()
     except CniError as error:
         if error.code not in OF_OLDER_PLUGINS:  # its leases are released by DEL
             raise
@@ -193,8 +191,6 @@ def _is_gone(call: Call, attachment: AttachmentId) -> bool:
 
 def _released(call: Call, attachment: AttachmentId, name: str) -> Callable[[], None]:
     """Start the IPAM plugin's DEL of an attachment; return what waits for its end."""
-    if not name:
-        return lambda: None
     variables = {
         "CNI_CONTAINERID": attachment.container_id,
         "CNI_IFNAME": attachment.ifname or "eth0",  # of which host-local finds the old lease, too

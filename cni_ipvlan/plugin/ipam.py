@@ -91,11 +91,13 @@ def allocate(call: Call, name: str, *, has_older: bool) -> Callable[[], Result |
 
 
 def ask(call: Call, name: str, verb: str) -> Callable[[], None]:
-    """Delegate a verb that has no result.
+    """Delegate a verb that has no result; without a plugin, there is nothing to do.
 
     A plugin that does not know the version of a DEL is asked again in one that it knows: a
     container must be deleted although its ADD was refused, or cniVersion has changed since.
     """
+    if not name:
+        return lambda: None
     started = call.tx.start(_command(call, name, verb))
 
     def check(done: Completed) -> None:
