@@ -213,38 +213,19 @@ def _route_differences(previous: Result, routes: bytes) -> list[str]:
 def _is_same(wanted: Route, present: queries.Route) -> bool:
     """Compare two routes to one destination.
 
-    Only attributes that are set in the result count: sbr moves routes to other tables.
+    Only attributes that are set in the result count: sbr moves routes to other tables. The kernel
+    substitutes some values. Both families: table 0 means main (fib_new_table(), fib6_new_table()),
+    and ip_metrics_convert() in net/ipv4/metrics.c caps the metrics. IPv4: 0.0.0.0 means no gateway
+    (rtm_to_fib_config()). IPv6: inet6_rtm_newroute() replaces priority 0 and ignores the scope.
     """
-    made = _as_the_kernel_makes_it(wanted)
+    is_ipv6 = ":" in wanted.dst
+    has_default_priority = is_ipv6 and wanted.priority == 0
     expected = (
-        (made.gateway or None, present.gateway),
-        (made.table, present.table),
-        (made.priority, present.priority),
-        (made.scope, present.scope),
-        (made.mtu, present.mtu or 0),
-        (made.advmss, present.advmss or 0),
+        (None if wanted.gateway in ("", "0.0.0.0") else wanted.gateway, present.gateway),
+        (queries.MAIN_TABLE if wanted.table == 0 else wanted.table, present.table),
+        (_IPV6_PRIORITY if has_default_priority else wanted.priority, present.priority),
+        (None if is_ipv6 else wanted.scope, present.scope),
+        (wanted.mtu and min(_HIGHEST_MTU, wanted.mtu), present.mtu or 0),
+        (wanted.advmss and min(_HIGHEST_ADVMSS, wanted.advmss), present.advmss or 0),
     )
     return all(value is None or value == actual for value, actual in expected)
-
-
-def _as_the_kernel_makes_it(route: Route) -> Route:
-    """Return a route with the values that the kernel substitutes.
-
-    Both families: table 0 means main (fib_new_table(), fib6_new_table()), and
-    ip_metrics_convert() in net/ipv4/metrics.c caps the metrics. IPv4: 0.0.0.0 means no
-    gateway (rtm_to_fib_config()). IPv6: inet6_rtm_newroute() replaces priority 0 and
-    ignores the scope.
-    """
-    is_ipv6 = ":" in route.dst
-    return route._replace(
-        gateway="" if route.gateway == "0.0.0.0" else route.gateway,
-        table=queries.MAIN_TABLE if route.table == 0 else route.table,
-        priority=_IPV6_PRIORITY if is_ipv6 and route.priority == 0 else route.priority,
-        scope=None if is_ipv6 else route.scope,
-        mtu=_at_most(_HIGHEST_MTU, route.mtu),
-        advmss=_at_most(_HIGHEST_ADVMSS, route.advmss),
-    )
-
-
-def _at_most(most: int, value: int | None) -> int | None:
-    return None if value is None else min(most, value)
