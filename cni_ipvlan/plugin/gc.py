@@ -133,9 +133,8 @@ def _unrecorded(call: Call, known: Collection[AttachmentId]) -> list[AttachmentI
     def may_be_lost(lease: Lease) -> bool:
         container_id, ifname = lease.container_id, lease.ifname
         # A call must have been able to have the names; the network's author chooses the directory.
-        if container_id and identifier_fault(container_id):
-            return False
-        if container_id and ifname and interface_name_fault(ifname):
+        wrong = identifier_fault(container_id) or (ifname and interface_name_fault(ifname))
+        if container_id and wrong:
             return False
         is_known = AttachmentId(request.network, container_id, ifname) in known
         return not is_known and (ifname != "" or container_id not in containers)  # an old one
@@ -153,11 +152,9 @@ def _unrecorded(call: Call, known: Collection[AttachmentId]) -> list[AttachmentI
     used = {address.partition("/")[0] for each in found for address in each.addresses}
     lost = [lease for lease in leases if lease.address not in used]
     _remove_nameless(call, [each for each in lost if not each.container_id])
-    network = request.network
     named = (each for each in lost if each.container_id)
-    return list(
-        dict.fromkeys(AttachmentId(network, each.container_id, each.ifname) for each in named)
-    )
+    names = (AttachmentId(request.network, each.container_id, each.ifname) for each in named)
+    return list(dict.fromkeys(names))
 
 
 def _remove_nameless(call: Call, leases: Sequence[Lease]) -> None:
