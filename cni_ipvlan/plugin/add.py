@@ -15,6 +15,7 @@ from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.running import Running
 from cni_ipvlan.plugin import configure, features, ipam, links, master, modes
 from cni_ipvlan.plugin.codes import COMMAND_FAILED, INTERFACE_NAME_TAKEN
+from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.ipam import needs_link
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import Call, Node, id_of
@@ -41,13 +42,12 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         tx, netns = call.tx, call.container()
         has_record = _check_not_attached(call)
         session = configure.query_links(tx, request.ifname, netns)
-        parent = master.find_master(tx, conf, netns)
+        parent = find_master(tx, conf, netns)
         links.check_name_is_free(call, netns, tx.finish(session).stdout)
+        chosen = features.configured(conf)
         with ExitStack() as held:
-            if conf.vlan:
-                from cni_ipvlan.plugin import vlan
-
-                parent = vlan.prepare(call, parent, conf, held)
+            for feature in chosen:
+                parent = feature.prepare(call, parent, conf, held)
             master.check_master(parent, conf)
             if not parent.link.is_up:
                 node.warn(master.is_down(parent))
@@ -68,23 +68,17 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
             modes.reserve_mode(tx, call.registry, parent, record, waiting)
         moving = _create_link(call, conf, parent, netns, record)
         addressing = _allocate(call, conf, parent, netns, moving, has_record=has_record)
-        is_conflict_likely = conf.check_ipv4_conflict
-        if conf.host_access:
-            from cni_ipvlan.plugin import host_access
-
-            addressing = host_access.extend(tx, addressing, parent, conf)
-            is_conflict_likely |= host_access.is_known(tx, parent, addressing.addresses)
-        if is_conflict_likely:
+        for feature in chosen:
+            addressing = feature.extend(tx, addressing, parent, conf)
+        if addressing.is_conflict_likely:
             configure.check_ipv4_conflict(tx, parent, addressing)
         expected = parent.slave_link(request.ifname, conf)
         is_up = needs_link(conf.ipam_type)
         link, present = configure.configure(call, netns, addressing, expected, is_up=is_up)
         result = addressing.result(link, request.netns, present)
         _check_same(request, netns)
-        if conf.host_access:
-            from cni_ipvlan.plugin import host_access
-
-            record = host_access.apply(call, parent, record, addressing.addresses)
+        for feature in chosen:
+            record = feature.apply(call, parent, record, addressing)
         record = record._replace(parent_netns=link.parent_netns)
         record = node.registry.finish(record, link.ifindex)
         deliver(result)
@@ -115,8 +109,8 @@ def _check_not_attached(call: Call) -> bool:
 
         detach(call)
     else:
-        features.release_routes(call, call.attachment, records)
-        features.release_vlans(call, call.attachment, records)
+        for below in (False, True):
+            features.release(call, call.attachment, records, below=below)
     return bool(complete)
 
 

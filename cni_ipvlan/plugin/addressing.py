@@ -26,7 +26,8 @@ class Addressing(NamedTuple):
     """The interface's ``addresses`` and ``routes``.
 
     ``others`` is the part of a previous result that is about other interfaces. ``neighbours`` are
-    the host's addresses, whose MAC address is the interface's own.
+    the host's addresses, whose MAC address is the interface's own. If another host may have an
+    address (``is_conflict_likely``), that is found out by ARP.
     """
 
     addresses: tuple[Address, ...]
@@ -34,6 +35,7 @@ class Addressing(NamedTuple):
     others: Result
     dns: Mapping[str, Any]
     neighbours: tuple[str, ...] = ()
+    is_conflict_likely: bool = False
 
     @property
     def has_ipv6(self) -> bool:
@@ -85,7 +87,8 @@ def addressing_of(conf: NetConf, master: Master, allocated: Result | None) -> Ad
     whose_mtu = "mtu" if conf.mtu else f"the MTU of the master {master.link.name!r}"
     addresses, routes = usable(source, plugin, conf.mtu or master.link.mtu, whose_mtu)
     dns = conf.dns or source.dns or previous.dns
-    return Addressing(addresses, routes, others, dns)
+    given = addresses, routes, others, dns
+    return Addressing(*given, is_conflict_likely=conf.check_ipv4_conflict)
 
 
 def usable(

@@ -14,12 +14,17 @@ from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.running import Running
 from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.plugin import ipam
+from cni_ipvlan.plugin import features, ipam
 from cni_ipvlan.plugin.addressing import is_connected
 from cni_ipvlan.plugin.codes import CHECK_FAILED
-from cni_ipvlan.plugin.master import Master, matching
+from cni_ipvlan.plugin.find_master import matching
+from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import Call, Node
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING
 from cni_ipvlan.state.attachment import named_by
+
+if TYPE_CHECKING:
+    from cni_ipvlan.plugin.shared import Feature
 
 _IPV6_PRIORITY = 1024  # IP6_RT_PRIO_USER, <linux/ipv6_route.h>
 _HIGHEST_MTU = 65535 - 15
@@ -54,7 +59,8 @@ def _differences(call: Call, conf: NetConf, netns: Namespace) -> Iterator[str]:
         return
     master_netns = netns if conf.link_in_container else None
     asked = _ask_for_master(tx, conf, master_netns)
-    shown, neighbours, routes = _shown(call, conf, previous, netns)
+    chosen = features.configured(conf)
+    shown, answers, routes = _shown(call, previous, netns, chosen)
     found = queries.links(shown)
     if not found:
         output = tx.run(Command(commands.link_show(kind="ipvlan"), netns=netns)).stdout
@@ -82,20 +88,17 @@ def _differences(call: Call, conf: NetConf, netns: Namespace) -> Iterator[str]:
             yield "it has another master"
     yield from _address_differences(previous, index, link)
     yield from _route_differences(previous, routes)
-    if conf.host_access:
-        from cni_ipvlan.plugin import host_access
-
-        yield from host_access.differences(call, link, previous.addresses, neighbours)
+    for feature, answer in zip(chosen, answers, strict=True):
+        yield from feature.differences(call, link, previous.addresses, answer)
 
 
 def _shown(
-    call: Call, conf: NetConf, previous: Result, netns: Namespace
-) -> tuple[bytes, bytes, bytes]:
-    """Return what ip prints of the interface; of neighbours and routes, if they matter."""
+    call: Call, previous: Result, netns: Namespace, chosen: Sequence[Feature]
+) -> tuple[bytes, list[bytes], bytes]:
+    """Return what ip prints of the interface, for features, and of routes if they matter."""
     ifname = call.request.ifname
-    asked = [commands.address_show(ifname)]
-    if conf.host_access:
-        asked.append(commands.neighbour_show(ifname))
+    of_features = [feature.asked(ifname) for feature in chosen]
+    asked = [commands.address_show(ifname), *filter(None, of_features)]
     if previous.routes:
         # Other plugins of the chain may have made some, for other interfaces of the container.
         is_only = sum(bool(each.sandbox) for each in previous.interfaces) == 1
@@ -103,8 +106,8 @@ def _shown(
     parts = (Command(argv, netns=netns, accept=commands.ABSENT) for argv in asked)
     output = call.tx.run_batch(*parts).stdout.lstrip() or b"[]"
     shown, *lines = output.split(b"\n")
-    neighbours = lines.pop(0) if conf.host_access and lines else b""
-    return shown, neighbours, b"".join(lines)
+    answers = [lines.pop(0) if argv and lines else b"" for argv in of_features]
+    return shown, answers, b"".join(lines)
 
 
 def _reported_interface(

@@ -49,7 +49,7 @@ def detach(call: Call) -> None:
 def _release(call: Call) -> Callable[[], None]:
     """Let the IPAM plugin release the addresses; return a function that waits for its end."""
     records = _readable(call.registry.records_of, call.attachment)
-    features.release_routes(call, call.attachment, records, by_option=True)
+    features.release(call, call.attachment, records, below=False, by_option=True)
     name = ipam.to_release(call)
     waiting = ipam.ask(call, name, "DEL")
     if not ipam.needs_link(name):
@@ -96,7 +96,7 @@ def _remove_links(call: Call) -> None:
             modes.settle(call, master, is_ending=is_ending)
     except OSError as error:
         call.warn(f"cannot remove the record of the attachment: {error}")
-    features.release_vlans(call, attachment, records, by_option=True)
+    features.release(call, attachment, records, below=True, by_option=True)
 
 
 def _remove_from(

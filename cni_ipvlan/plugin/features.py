@@ -1,43 +1,77 @@
-"""Remove what options ask for on the host, which attachments may share: hostAccess and vlan.
+"""Which module does what an option asks for on the host: the one place that knows.
 
-Few attachments have such an option. Its module is imported only for one, or for a record of it.
+Few attachments have such options. A module is imported only for one, or for a record of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.plugin.node import Call
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 from cni_ipvlan.state.attachment import AttachmentId, Record
 
+if TYPE_CHECKING:
+    from cni_ipvlan.plugin.shared import Feature
 
-def release_routes(
-    call: Call, attachment: AttachmentId, records: Sequence[Record], *, by_option: bool = False
+
+class _Entry(NamedTuple):
+    """A feature: its option, what that is in a configuration, and what a record has of it.
+
+    What is ``below`` the container's link is released after that link, the rest before the IPAM
+    plugin may give the addresses to others.
+    """
+
+    option: str
+    configured: Callable[[NetConf], object]
+    recorded: Callable[[Record], object]
+    load: Callable[[], Feature]
+    below: bool = False
+
+
+def _vlan() -> Feature:
+    from cni_ipvlan.plugin.vlan import Vlan
+
+    return Vlan()
+
+
+def _host_access() -> Feature:
+    from cni_ipvlan.plugin.host_access import HostAccess
+
+    return HostAccess()
+
+
+_FEATURES = (
+    _Entry("vlan", lambda conf: conf.vlan, lambda record: record.vlan, _vlan, below=True),
+    _Entry(
+        *("hostAccess", lambda conf: conf.host_access, lambda record: record.host_routes),
+        _host_access,
+    ),
+)
+
+
+def configured(conf: NetConf) -> list[Feature]:
+    """Return the features of a network."""
+    return [each.load() for each in _FEATURES if each.configured(conf)]
+
+
+def release(
+    call: Call,
+    attachment: AttachmentId,
+    records: Sequence[Record],
+    *,
+    below: bool,
+    by_option: bool = False,
 ) -> None:
-    """Remove what the host has by hostAccess; before the IPAM plugin gives the addresses to others.
+    """Remove what an attachment has on the host, or what is below its link.
 
     The script of a dry run makes no records: what it has made is found ``by_option``, too.
     """
-    own = [record for record in records if record.host_routes]
-    if own or (by_option and call.request.config.get("hostAccess")):
-        from cni_ipvlan.plugin import host_access
-
-        _try(call, "hostAccess", lambda: host_access.release(call, attachment, own))
-
-
-def release_vlans(
-    call: Call, attachment: AttachmentId, records: Sequence[Record], *, by_option: bool = False
-) -> None:
-    """Remove the VLANs that nobody uses any more, after the container's link; as above."""
-    own = [record for record in records if record.vlan]
-    if own or (by_option and call.request.config.get("vlan")):
-        from cni_ipvlan.plugin import vlan
-
-        _try(call, "vlan", lambda: vlan.release(call, attachment, own))
-
-
-def _try(call: Call, option: str, release: Callable[[], None]) -> None:
-    try:
-        release()
-    except OSError as error:  # an unusable /run must not keep a pod from being deleted
-        call.warn(f"cannot remove what {option} has on the host: {error}")
+    for each in (each for each in _FEATURES if each.below == below):
+        own = [record for record in records if each.recorded(record)]
+        try:
+            if own or (by_option and call.request.config.get(each.option)):
+                each.load().release(call, attachment, own)
+        except OSError as error:  # an unusable /run must not keep a pod from being deleted
+            call.warn(f"cannot remove what {each.option} has on the host: {error}")

@@ -55,7 +55,8 @@ def _release_routes(call: Call, valid: Collection[AttachmentId]) -> None:
     for attachment in others.difference(valid):
         with call.registry.idle(attachment.key) as is_idle:
             if is_idle:
-                features.release_routes(call, attachment, call.registry.records_of(attachment))
+                records = call.registry.records_of(attachment)
+                features.release(call, attachment, records, below=False)
 
 
 def _release(call: Call) -> None:
@@ -70,7 +71,7 @@ def _release(call: Call) -> None:
 def _release_unused(call: Call) -> None:
     """Remove what killed calls have left that is nobody's: a VLAN, notes, half-written records."""
     nobody = AttachmentId(call.request.network, "", "")
-    features.release_vlans(call, nobody, (), by_option=True)
+    features.release(call, nobody, (), below=True, by_option=True)
     for master in call.registry.noted():
         modes.settle(call, master, is_ending=False)
     call.registry.remove_leftovers()
@@ -120,7 +121,7 @@ def _release_gone(call: Call, valid: Collection[AttachmentId], failures: Failure
                     records = call.registry.records_of(attachment)
                     for master in links.remove_records(own.tx, call.registry, attachment):
                         modes.settle(own, master, is_ending=True)
-                    features.release_vlans(own, attachment, records)
+                    features.release(own, attachment, records, below=True)
 
 
 def _unrecorded(call: Call, known: Collection[AttachmentId]) -> list[AttachmentId]:

@@ -28,13 +28,14 @@ from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, CniError
 from cni_ipvlan.cni.result import Address, Route, family
 from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands, namespace, queries
-from cni_ipvlan.iproute.commands import Command, Undo
+from cni_ipvlan.iproute.commands import Argv, Command, Undo
 from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import codes, links
 from cni_ipvlan.plugin.addressing import Addressing, parsed
 from cni_ipvlan.plugin.master import Master, key_of
 from cni_ipvlan.plugin.node import Call
+from cni_ipvlan.plugin.shared import Feature
 from cni_ipvlan.state.attachment import AttachmentId, Record
 from cni_ipvlan.state.registry import HOST, Registry
 
@@ -58,44 +59,142 @@ def is_host_link(link: Link) -> bool:
     return is_named and link.kind == "ipvlan" and link.alias in ("", _LABEL)
 
 
-def extend(tx: Transaction, addressing: Addressing, master: Master, conf: NetConf) -> Addressing:
-    """ADD: return an addressing with what the container needs to reach the host.
+class HostAccess(Feature):
+    """The option hostAccess."""
 
-    Raises CniError if the host has no address on the master for it, may not have routes to its
-    addresses, or if what it would reach through the host is the master's own subnet.
-    """
-    addresses = addressing.addresses
-    addressing.check_count("hostAccess")
-    own = _checked_own(master, addresses)
-    given = {route.dst for route in addressing.routes}
-    routes = [Route(f"{each}/{ip_address(each).max_prefixlen}") for each in own]
-    via_host = _routes_via_host(master, addresses, conf)
-    check_permitted(tx, master, addresses)
-    return addressing._replace(
-        # They come first, since the host may be the gateway of others.
-        routes=(
-            *(each for each in routes if each.dst not in given),
-            *addressing.routes,
-            *(each for each in via_host if each.dst not in given),
-        ),
-        neighbours=tuple(own) if conf.mode == "l2" else (),  # the others resolve no addresses
-    )
+    def extend(
+        self, tx: Transaction, addressing: Addressing, master: Master, conf: NetConf
+    ) -> Addressing:
+        """ADD: return an addressing with what the container needs to reach the host.
 
-
-def check_ready(
-    tx: Transaction, master: Master, conf: NetConf, addresses: Sequence[Address]
-) -> None:
-    """STATUS: refuse what an ADD would refuse whoever the container is.
-
-    ``addresses`` are some that it may get, one of each range; none if that is not known.
-    """
-    _routes_via_host(master, addresses, conf)
-    _checked_own(master, addresses)
-    if addresses:
+        Raises CniError if the host has no address on the master for it, may not have routes to its
+        addresses, or if what it would reach through the host is the master's own subnet.
+        """
+        addresses = addressing.addresses
+        addressing.check_count("hostAccess")
+        own = _checked_own(master, addresses)
+        given = {route.dst for route in addressing.routes}
+        routes = [Route(f"{each}/{ip_address(each).max_prefixlen}") for each in own]
+        via_host = _routes_via_host(master, addresses, conf)
         check_permitted(tx, master, addresses)
+        return addressing._replace(
+            # They come first, since the host may be the gateway of others.
+            routes=(
+                *(each for each in routes if each.dst not in given),
+                *addressing.routes,
+                *(each for each in via_host if each.dst not in given),
+            ),
+            neighbours=tuple(own) if conf.mode == "l2" else (),  # the others resolve no addresses
+            is_conflict_likely=addressing.is_conflict_likely or _is_known(tx, master, addresses),
+        )
+
+    def check_ready(
+        self, tx: Transaction, master: Master, conf: NetConf, addresses: Sequence[Address]
+    ) -> None:
+        """STATUS: refuse what ``extend`` would refuse whoever the container is."""
+        _routes_via_host(master, addresses, conf)
+        _checked_own(master, addresses)
+        if addresses:
+            check_permitted(tx, master, addresses)
+
+    def apply(self, call: Call, master: Master, record: Record, addressing: Addressing) -> Record:
+        """ADD: give the host routes to an attachment; return its record with them."""
+        tx, index, addresses = call.tx, master.link.ifindex, addressing.addresses
+        tx.hold(_locked(call, index))
+        name = link_name(index)
+        own = _own(master, addresses)
+        sources, ours = _first_of_each_family(own), _reachable(own, addresses)
+        there = _link(tx, name)
+        if there is not None and not is_host_link(there):
+            raise CniError(
+                codes.INTERFACE_NAME_TAKEN,
+                f"the host has an interface {name!r} already, which is not this plugin's",
+                "hostAccess needs that name\ntry: rename that interface",
+            )
+        if record.mode == "l2" and (why := strictness(tx, master)):
+            call.warn(why)
+        left = _routes_to(tx, ours, name) if there else []
+        for route in left:
+            _check_left(call.registry, record, route)
+        record = call.registry.add_routes(record, ours)
+        tx.on_failure(lambda: _drop_routes(call, record))
+        if there is None:  # nobody else uses it until it is undone
+            tx.run(
+                Command(
+                    commands.link_add_ipvlan(master.link.name, name, record.mode, record.flag, 0),
+                    f"create the host's own interface of {master.link.name}",
+                    undo=(Undo(Command(commands.link_delete(name))),),
+                )
+            )
+        if there is None or not there.is_up:
+            links.keep_bare(tx, name)
+        metric = record.attachment.number
+        tx.run_batch(
+            Command(commands.link_set(name, "alias", _LABEL), "label it"),
+            Command(commands.link_set(name, "up"), "bring it up"),
+            Command(commands.link_set(name, "arp", "off"), "have it resolve no addresses"),
+            *_removals(left, name),
+            *(
+                Command(
+                    commands.route_add(each, name, source=sources[family(each)], priority=metric),
+                    f"let the host reach {each}",
+                    undo=(Undo(Command(commands.route_delete(each, name, metric))),),
+                )
+                for each in ours
+            ),
+        )
+        return record
+
+    def asked(self, ifname: str) -> Argv:
+        """CHECK: return the query for the container's neighbours."""
+        return commands.neighbour_show(ifname)
+
+    def differences(
+        self, call: Call, link: Link, addresses: Sequence[Address], answer: bytes
+    ) -> Iterator[str]:
+        """CHECK: yield what is not as ``apply`` and ``extend`` left it."""
+        tx, name = call.tx, link_name(link.parent_index)
+        hosts = _link(tx, name)
+        if hosts is None or not is_host_link(hosts):
+            yield f"the host's interface {name}, for hostAccess, is missing"
+            return
+        if not hosts.is_up or hosts.has_arp:
+            how = "uses ARP" if hosts.is_up else "is down"
+            yield f"the host's interface {name}, for hostAccess, {how}"
+        shown = queries.links(tx.run(Command(commands.address_show(hosts.parent))).stdout)
+        has = tuple(each.plain for parent in shown for each in parent.addresses)
+        own = _own(Master(hosts, addresses=has), addresses)
+        recorded = (each.host_routes for each in call.registry.records_of(call.attachment))
+        expected = next(filter(None, recorded), _reachable(own, addresses))
+        for address, output in _answers(tx, expected, "match"):
+            way = queries.way(queries.all_routes(output))
+            if way is None or way.device != name:
+                yield f"the host has no route to {address} through {name}"
+        known = queries.neighbours(answer)
+        permanent = {each.address for each in known if each.state == "PERMANENT"}
+        for each in own if link.mode == "l2" else ():
+            if each not in permanent:
+                yield f"the entry of the neighbour {each}, the host, is missing"
+
+    def release(self, call: Call, attachment: AttachmentId, records: Sequence[Record]) -> None:
+        """DEL, GC: remove the host's routes to an attachment, and after the last one its interface.
+
+        ``records`` are those with routes; without any, what is certainly its own is removed.
+        """
+        tx, registry = call.tx, call.registry
+        for record in records:
+            index = record.master[1]
+            with _locked(call, index):
+                if _is_only(registry, record.master, attachment):
+                    _remove_link(tx, link_name(index))  # and with it all its routes
+                else:
+                    _remove(tx, _routes_of(tx, record), link_name(index))
+                registry.drop_routes(record)
+        if not records:
+            _release_unrecorded(call, attachment)
 
 
-def is_known(tx: Transaction, master: Master, addresses: Sequence[Address]) -> bool:
+def _is_known(tx: Transaction, master: Master, addresses: Sequence[Address]) -> bool:
     """Whether the host knows a neighbour with one of the IPv4 addresses.
 
     It may be gone. For IPv6, duplicate address detection finds out.
@@ -104,104 +203,6 @@ def is_known(tx: Transaction, master: Master, addresses: Sequence[Address]) -> b
     shown = (Command(commands.neighbour_show(master.link.name, each)) for each in ours)
     output = tx.run_batch(*shown).stdout if ours else b""
     return any(each.mac for line in output.splitlines() for each in queries.neighbours(line))
-
-
-def apply(call: Call, master: Master, record: Record, addresses: Sequence[Address]) -> Record:
-    """ADD: give the host routes to an attachment; return its record with them."""
-    tx, index = call.tx, master.link.ifindex
-    tx.hold(_locked(call, index))
-    name = link_name(index)
-    own = _own(master, addresses)
-    sources, ours = _first_of_each_family(own), _reachable(own, addresses)
-    there = _link(tx, name)
-    if there is not None and not is_host_link(there):
-        raise CniError(
-            codes.INTERFACE_NAME_TAKEN,
-            f"the host has an interface {name!r} already, which is not this plugin's",
-            "hostAccess needs that name\ntry: rename that interface",
-        )
-    if record.mode == "l2" and (why := strictness(tx, master)):
-        call.warn(why)
-    left = _routes_to(tx, ours, name) if there else []
-    for route in left:
-        _check_left(call.registry, record, route)
-    record = call.registry.add_routes(record, ours)
-    tx.on_failure(lambda: _drop_routes(call, record))
-    if there is None:  # nobody else uses it until it is undone
-        tx.run(
-            Command(
-                commands.link_add_ipvlan(master.link.name, name, record.mode, record.flag, 0),
-                f"create the host's own interface of {master.link.name}",
-                undo=(Undo(Command(commands.link_delete(name))),),
-            )
-        )
-    if there is None or not there.is_up:
-        links.keep_bare(tx, name)
-    metric = record.attachment.number
-    tx.run_batch(
-        Command(commands.link_set(name, "alias", _LABEL), "label it"),
-        Command(commands.link_set(name, "up"), "bring it up"),
-        Command(commands.link_set(name, "arp", "off"), "have it resolve no addresses"),
-        *_removals(left, name),
-        *(
-            Command(
-                commands.route_add(each, name, source=sources[family(each)], priority=metric),
-                f"let the host reach {each}",
-                undo=(Undo(Command(commands.route_delete(each, name, metric))),),
-            )
-            for each in ours
-        ),
-    )
-    return record
-
-
-def differences(
-    call: Call, link: Link, addresses: Sequence[Address], neighbours: bytes
-) -> Iterator[str]:
-    """CHECK: yield what is not as ``apply`` and ``extend`` left it.
-
-    ``link`` is the container's; ``neighbours`` is what ip prints of those that it knows.
-    """
-    tx, name = call.tx, link_name(link.parent_index)
-    hosts = _link(tx, name)
-    if hosts is None or not is_host_link(hosts):
-        yield f"the host's interface {name}, for hostAccess, is missing"
-        return
-    if not hosts.is_up or hosts.has_arp:
-        how = "uses ARP" if hosts.is_up else "is down"
-        yield f"the host's interface {name}, for hostAccess, {how}"
-    shown = queries.links(tx.run(Command(commands.address_show(hosts.parent))).stdout)
-    has = tuple(each.plain for parent in shown for each in parent.addresses)
-    own = _own(Master(hosts, addresses=has), addresses)
-    recorded = (each.host_routes for each in call.registry.records_of(call.attachment))
-    expected = next(filter(None, recorded), _reachable(own, addresses))
-    for address, output in _answers(tx, expected, "match"):
-        way = queries.way(queries.all_routes(output))
-        if way is None or way.device != name:
-            yield f"the host has no route to {address} through {name}"
-    known = queries.neighbours(neighbours)
-    permanent = {each.address for each in known if each.state == "PERMANENT"}
-    for each in own if link.mode == "l2" else ():
-        if each not in permanent:
-            yield f"the entry of the neighbour {each}, the host, is missing"
-
-
-def release(call: Call, attachment: AttachmentId, records: Sequence[Record]) -> None:
-    """DEL, GC: remove the host's routes to an attachment, and after the last one its interface.
-
-    ``records`` are those with routes; without any, what is certainly its own is removed.
-    """
-    tx, registry = call.tx, call.registry
-    for record in records:
-        index = record.master[1]
-        with _locked(call, index):
-            if _is_only(registry, record.master, attachment):
-                _remove_link(tx, link_name(index))  # and with it all its routes
-            else:
-                _remove(tx, _routes_of(tx, record), link_name(index))
-            registry.drop_routes(record)
-    if not records:
-        _release_unrecorded(call, attachment)
 
 
 def _release_unrecorded(call: Call, attachment: AttachmentId) -> None:

@@ -16,8 +16,9 @@ from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import CommandError, Runner
-from cni_ipvlan.plugin import host_local, ipam, master, modes
+from cni_ipvlan.plugin import features, host_local, ipam, master, modes
 from cni_ipvlan.plugin.addressing import addressing_of, check_not_of_host
+from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import Call, Node
 from cni_ipvlan.start.namedtuple import Any
@@ -82,14 +83,13 @@ def _check_master(call: Call, conf: NetConf) -> None:
     tx, config = call.tx, call.request.config
     if conf.link_in_container or not (conf.master or conf.masters or conf.ipam_type):
         return  # the container has the master, or prevResult names it: neither is known here
-    parent = master.find_master(tx, conf, None)
+    parent = find_master(tx, conf, None)
     if not conf.vlan:
         master.check_master(parent, conf)
     _check_is_up(parent)
-    if conf.vlan:
-        from cni_ipvlan.plugin import vlan
-
-        parent = vlan.expected(tx, parent, conf)
+    chosen = features.configured(conf)
+    for feature in chosen:
+        parent = feature.expected(tx, parent, conf)
     master.check_master(parent, conf)
     _check_is_up(parent)
     modes.check_known(tx, call.registry, parent, conf)
@@ -98,10 +98,8 @@ def _check_master(call: Call, conf: NetConf) -> None:
         addresses = addressing_of(conf, parent, Result(addresses=tuple(likely))).addresses
         if conf.ipam_type in ipam.ALLOCATE_NOTHING:  # another one has more to choose from
             check_not_of_host(tx, parent, addresses)
-    if conf.host_access:
-        from cni_ipvlan.plugin import host_access
-
-        host_access.check_ready(tx, parent, conf, likely)
+    for feature in chosen:
+        feature.check_ready(tx, parent, conf, likely)
 
 
 def _check_is_up(parent: Master) -> None:

@@ -20,6 +20,7 @@ from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import codes, links, modes
 from cni_ipvlan.plugin.master import Master, check_master, is_down, key_of, look
 from cni_ipvlan.plugin.node import Call
+from cni_ipvlan.plugin.shared import Feature
 from cni_ipvlan.state.attachment import AttachmentId, Record
 from cni_ipvlan.state.registry import VLAN
 
@@ -27,57 +28,58 @@ _LABEL = "cni-ipvlan/vlan"
 _IDS = 4096
 
 
-def expected(tx: Transaction, below: Master, conf: NetConf) -> Master:
-    """Return the VLAN of an interface, or what it will be; raises CniError if it can't be made."""
-    found = _find(tx, below, conf.vlan)
-    if found is None:
-        _check_can_be_made(tx, below, conf)
-    return found or _to_be_made(below, _name(below, conf.vlan))
+class Vlan(Feature):
+    """The option vlan."""
 
+    def expected(self, tx: Transaction, master: Master, conf: NetConf) -> Master:
+        """STATUS: return the VLAN, or what it will be; raises CniError if it can't be made."""
+        found = _find(tx, master, conf.vlan)
+        if found is None:
+            _check_can_be_made(tx, master, conf)
+        return found or _to_be_made(master, _name(master, conf.vlan))
 
-def prepare(call: Call, below: Master, conf: NetConf, held: ExitStack) -> Master:
-    """ADD: return the VLAN of an interface; make it if it is missing.
+    def prepare(self, call: Call, master: Master, conf: NetConf, held: ExitStack) -> Master:
+        """ADD: return the VLAN of an interface; make it if it is missing.
 
-    It is locked until what is ``held`` is released, when the attachment has been recorded.
-    """
-    tx, name = call.tx, _name(below, conf.vlan)
-    key = _key(below.link.ifindex, conf.vlan)
-    held.enter_context(_locked(call, key))
-    found = _find(tx, below, conf.vlan)
-    if found is None:
-        _check_can_be_made(tx, below, conf)
-    unlabelled = name if found is None else ""
-    tx.on_failure(lambda: _remove(call, key, call.attachment, unlabelled=unlabelled))
-    if found is None:
-        add = commands.link_add_vlan(below.link.name, name, conf.vlan)
-        made = Command(add, f"create the VLAN {conf.vlan} of {below.link.name}")
-        try:
-            tx.run_batch(made, Command(commands.link_set(name, "alias", _LABEL), "label it"))
-        except CommandError as error:
-            unlabelled = "" if error.argv == add else name  # another has just made it
-            raise
-    elif found.link.alias != _LABEL or found.link.is_up or not below.link.is_up:
-        return found
-    else:  # the call that made it was killed before it was up
-        name = found.link.name
-    links.keep_bare(tx, name)
-    tx.run(Command(commands.link_set(name, "up"), "bring it up"))
-    return look(tx, name, None) or _to_be_made(below, name)
+        It is locked until what is ``held`` is released, when the attachment has been recorded.
+        """
+        tx, name = call.tx, _name(master, conf.vlan)
+        key = _key(master.link.ifindex, conf.vlan)
+        held.enter_context(_locked(call, key))
+        found = _find(tx, master, conf.vlan)
+        if found is None:
+            _check_can_be_made(tx, master, conf)
+        unlabelled = name if found is None else ""
+        tx.on_failure(lambda: _remove(call, key, call.attachment, unlabelled=unlabelled))
+        if found is None:
+            add = commands.link_add_vlan(master.link.name, name, conf.vlan)
+            made = Command(add, f"create the VLAN {conf.vlan} of {master.link.name}")
+            try:
+                tx.run_batch(made, Command(commands.link_set(name, "alias", _LABEL), "label it"))
+            except CommandError as error:
+                unlabelled = "" if error.argv == add else name  # another has just made it
+                raise
+        elif found.link.alias != _LABEL or found.link.is_up or not master.link.is_up:
+            return found
+        else:  # the call that made it was killed before it was up
+            name = found.link.name
+        links.keep_bare(tx, name)
+        tx.run(Command(commands.link_set(name, "up"), "bring it up"))
+        return look(tx, name, None) or _to_be_made(master, name)
 
-
-def release(call: Call, attachment: AttachmentId, records: Sequence[Record]) -> None:
-    """DEL, GC: remove the VLANs that were made here, by their indices or the ID, if unused."""
-    is_only = call.registry.is_only
-    known = {each.master[1] for each in records if is_only(each.master, attachment)}
-    if records and not known:
-        return
-    listed = queries.links(call.tx.run(Command(commands.link_show())).stdout)
-    indexes = {link.name: link.ifindex for link in listed}
-    for link in listed:
-        is_it = link.ifindex in known if known else link.vlan == call.request.config["vlan"]
-        if is_it and link.vlan and link.alias == _LABEL:
-            key = _key(indexes.get(link.parent, 0), link.vlan)
-            _remove(call, key, attachment, link.ifindex)
+    def release(self, call: Call, attachment: AttachmentId, records: Sequence[Record]) -> None:
+        """DEL, GC: remove the VLANs that were made here, by their indices or the ID, if unused."""
+        is_only = call.registry.is_only
+        known = {each.master[1] for each in records if is_only(each.master, attachment)}
+        if records and not known:
+            return
+        listed = queries.links(call.tx.run(Command(commands.link_show())).stdout)
+        indexes = {link.name: link.ifindex for link in listed}
+        for link in listed:
+            is_it = link.ifindex in known if known else link.vlan == call.request.config["vlan"]
+            if is_it and link.vlan and link.alias == _LABEL:
+                key = _key(indexes.get(link.parent, 0), link.vlan)
+                _remove(call, key, attachment, link.ifindex)
 
 
 def _find(tx: Transaction, below: Master, vlan: int) -> Master | None:

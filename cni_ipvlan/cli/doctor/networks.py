@@ -190,7 +190,7 @@ def _host_access(
 ) -> Iterator[Finding]:
     if conf.mode == "l2" and (why := host_access.strictness(tools.tx, master)):
         yield Finding(PROBLEM, "hostAccess", why)
-    host_access.check_ready(tools.tx, master, conf, addresses)
+    host_access.HostAccess().check_ready(tools.tx, master, conf, addresses)
     own = ", ".join(host_access.usable(master))
     yield Finding(OK, "hostAccess", f"containers reach the host as {own}")
 

@@ -20,8 +20,9 @@ from cni_ipvlan.iproute.interrupts import Interrupts
 from cni_ipvlan.iproute.runner import Runner
 from cni_ipvlan.log import Log
 from cni_ipvlan.plugin.addressing import check_not_of_host, usable
+from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.host_access import check_permitted
-from cni_ipvlan.plugin.master import Master, find_master
+from cni_ipvlan.plugin.master import Master
 
 # One with a colon counts as an IPv6 address, as everywhere.
 _IPV4, _IPV6, _ROUTE = "<IPv4 address>", "<IPv6 address: …>", "<route>"

@@ -23,8 +23,9 @@ from cni_ipvlan.iproute import IprouteError
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.plugin import host_access, vlan
-from cni_ipvlan.plugin.master import LEAST_MTU, Master, find_master
+from cni_ipvlan.plugin import features
+from cni_ipvlan.plugin.find_master import find_master
+from cni_ipvlan.plugin.master import LEAST_MTU, Master
 from cni_ipvlan.plugin.status import likely_addresses
 
 # The names and patterns of a network's master; none for that of the default route.
@@ -141,13 +142,12 @@ def _on_this_machine(network: NetworkConfig, ipam: IpamConfig, begin: Begin) -> 
     try:
         master = find_master(begin(), conf, None)
         option = "vlan"
-        if conf.vlan:
-            master = vlan.expected(begin(), master, conf)
+        master = _with_features(begin(), conf, master)
         for path, text, advice in with_host(ipam, master):
             yield Problem(path, f"{text}; {advice}")
         option = "hostAccess"
-        if conf.host_access:
-            host_access.check_ready(begin(), master, conf, addresses)
+        for feature in features.configured(conf):
+            feature.check_ready(begin(), master, conf, addresses)
     except InterruptedBySignalError:
         raise
     except CniError as error:
@@ -172,8 +172,13 @@ def expected_master(tx: Transaction, conf: NetConf, container: Namespace | None)
 
     Its link has the index 0 if the ADD would make it.
     """
-    master = find_master(tx, conf, container)
-    return vlan.expected(tx, master, conf) if conf.vlan else master
+    return _with_features(tx, conf, find_master(tx, conf, container))
+
+
+def _with_features(tx: Transaction, conf: NetConf, master: Master) -> Master:
+    for feature in features.configured(conf):
+        master = feature.expected(tx, master, conf)
+    return master
 
 
 def with_host(ipam: IpamConfig, master: Master) -> Iterator[tuple[reading.Path, str, str]]:

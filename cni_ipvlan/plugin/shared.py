@@ -1,0 +1,78 @@
+"""What features have in common: options for something on the host that attachments share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+
+from cni_ipvlan.config.netconf import NetConf
+from cni_ipvlan.iproute.commands import Argv
+from cni_ipvlan.iproute.queries import Link
+from cni_ipvlan.iproute.transaction import Transaction
+from cni_ipvlan.plugin.master import Master
+from cni_ipvlan.plugin.node import Call
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING
+from cni_ipvlan.state.attachment import AttachmentId, Record
+
+if TYPE_CHECKING:
+    from cni_ipvlan.cni.result import Address
+    from cni_ipvlan.plugin.addressing import Addressing
+
+
+class Feature:
+    """What an option does in each verb; one that does nothing there does not override it.
+
+    Every method may raise CniError.
+    """
+
+    def expected(self, tx: Transaction, master: Master, conf: NetConf) -> Master:
+        """STATUS: return the master that an ADD would have, instead of the one that was found."""
+        del tx, conf
+        return master
+
+    def check_ready(
+        self, tx: Transaction, master: Master, conf: NetConf, addresses: Sequence[Address]
+    ) -> None:
+        """STATUS: refuse what an ADD would refuse whoever the container is.
+
+        ``addresses`` are some that it may get, one of each range; none if that is not known.
+        """
+
+    def prepare(self, call: Call, master: Master, conf: NetConf, held: ExitStack) -> Master:
+        """ADD: return the master to use instead of the one that was found; make it if need be.
+
+        What is ``held`` is released when the attachment has been recorded.
+        """
+        del call, conf, held
+        return master
+
+    def extend(
+        self, tx: Transaction, addressing: Addressing, master: Master, conf: NetConf
+    ) -> Addressing:
+        """ADD: return an addressing with what the container needs besides; refuse addresses."""
+        del tx, master, conf
+        return addressing
+
+    def apply(self, call: Call, master: Master, record: Record, addressing: Addressing) -> Record:
+        """ADD: change the host; return the attachment's record with that."""
+        del call, master, addressing
+        return record
+
+    def asked(self, ifname: str) -> Argv:
+        """CHECK: return a query in the container whose answer ``differences`` gets, or ()."""
+        del ifname
+        return ()
+
+    def differences(
+        self, call: Call, link: Link, addresses: Sequence[Address], answer: bytes
+    ) -> Iterable[str]:
+        """CHECK: return what is not as ADD left it; ``link`` is the container's."""
+        del call, link, addresses, answer
+        return ()
+
+    def release(self, call: Call, attachment: AttachmentId, records: Sequence[Record]) -> None:
+        """DEL, GC: remove what is there for an attachment, by its records that are about this.
+
+        If there are none, remove what is certainly its own all the same.
+        """
+        raise NotImplementedError
