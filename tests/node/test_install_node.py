@@ -486,6 +486,20 @@ def test_uninstalling_leaves_nothing_of_a_run_that_was_killed(
     assert tree(node) == before
 
 
+def test_what_is_not_on_the_disk_is_not_used(
+    node: Path, install: Install, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A power cut would leave it with empty files."""
+    put_other_plugin(node)
+    script = 'case $* in *"$unwritten"*) echo no room >&2; exit 1 ;; esac'
+    within = ["env", f"PATH={stand_in(tmp_path_factory.mktemp('path'), 'sync', script)}"]
+    options = ("--force", *install.quick)
+    install.refuses("to the disk: no room", *options, within=[*within, "unwritten=cni/bin"])
+    done = install.quickly("--force", within=[*within, "unwritten=.host-local."])
+    assert f"cannot copy {DEBIANS}/host-local to {plugin(node).parent}/host-local" in done.stderr
+    assert not (plugin(node).parent / "host-local").exists()
+
+
 @needs_system_packages
 def test_system_packages_that_are_too_old(
     install: Install, tmp_path_factory: pytest.TempPathFactory
