@@ -272,7 +272,7 @@ a filter of tc on the master | pair; host: tc qdisc add dev eth0 clsact;
     => tc qdisc delete dev eth0 clsact
 the gateway's address at another container | gateway; add one 10.1.0.2/24 10.1.0.1;
     add two 10.1.0.1/24; probe --netns one
-    => 10.1.0.1 is an address of => no two networks may hand out the same range
+    => 10.1.0.1 is an address of => no two networks or nodes may hand out one range
 losses that netem makes | pair; one: tc qdisc add dev net1 root netem loss 100%; trace one two
     => the qdisc netem on net1 of ONE, or a filter there, drops packets
     => exec container1 tc qdisc delete dev net1 root

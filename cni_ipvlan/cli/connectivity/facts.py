@@ -32,7 +32,7 @@ _OF_PORTS = {  # what lets all pass a bridge's port, as bridge(8) takes it, and 
     ),
 }
 _NOT_OF_ECHOES = {"fwmark", "tos", "sport", "sport_start", "dport", "dport_start"}  # in a rule
-_CONFLICT = "give one of them another address; no two networks may hand out the same range"
+_CONFLICT = "give one of them another address; no two networks or nodes may hand out one range"
 
 
 def duplicate(text: str) -> Finding:
