@@ -128,10 +128,8 @@ def read(source: str, text: str | None = None) -> Contents:
     try:
         for document in reading.read(source, read_source(source) if text is None else text):
             for each in _Reader(source, document).read(document.value, ()):
-                if isinstance(each, ConfigError):
-                    found.faults.append(each)
-                else:
-                    found.networks.append(each)
+                kind: list[Any] = found[isinstance(each, ConfigError)]
+                kind.append(each)
                 if len(found.networks) > _MOST_NETWORKS:
                     text = f"the file has more than {_MOST_NETWORKS} networks"
                     found.faults.append(ConfigError(f"{text}; put them into several", source))
@@ -303,9 +301,12 @@ class _Reader(NamedTuple):
 
     def _read_list(self, value: Config, path: Path) -> _Found:
         """Copy a list's name and version into each of its plugins, as libcni does."""
-        version = _version(value)
-        given = {"name": value["name"]} if "name" in value else {}
-        given |= {} if version is None else {"cniVersion": version}
+        given = {key: value[key] for key in _OF_THE_LIST if key in value}
+        if isinstance(several := value.get("cniVersions"), list) and several:
+            named = [
+                each for each in SUPPORTED_VERSIONS if each in (*several, value.get("cniVersion"))
+            ]
+            given |= {"cniVersion": named[-1]} if named else {}
         plugins = [each if isinstance(each, dict) else {} for each in value["plugins"]]
         types = tuple(str(plugin.get("type")) for plugin in plugins)
         for index, plugin in enumerate(plugins):
@@ -337,11 +338,3 @@ class _Reader(NamedTuple):
 def _mapping(value: Config, key: str) -> Config:
     found = value.get(key)
     return found if isinstance(found, dict) else {}
-
-
-def _version(document: Config) -> object:
-    """Return the highest version that we know of those that a list names, as libcni does."""
-    one, several = document.get("cniVersion"), document.get("cniVersions")
-    named = [one, *several] if isinstance(several, list) and several else []
-    known = [each for each in SUPPORTED_VERSIONS if each in named]
-    return known[-1] if known else one

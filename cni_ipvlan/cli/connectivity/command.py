@@ -1,7 +1,5 @@
 """The commands that ask the network, and change nothing: probe, trace."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress

@@ -3,8 +3,6 @@
 They send only packets that ask: echo requests, ARP, ND.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import NamedTuple

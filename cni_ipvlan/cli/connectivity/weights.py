@@ -1,7 +1,5 @@
 """Which finding explains a silence best. The most specific one is the verdict."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding

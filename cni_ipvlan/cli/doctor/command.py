@@ -1,7 +1,5 @@
 """The command doctor."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 

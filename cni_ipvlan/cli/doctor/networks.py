@@ -1,7 +1,5 @@
 """Check one network: its configuration, its IPAM plugin, its master and who uses that."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address, ip_interface
@@ -21,7 +19,7 @@ from cni_ipvlan.config import netconf
 from cni_ipvlan.config.netconf import NetConf, Problem
 from cni_ipvlan.iproute import commands, machine, queries
 from cni_ipvlan.iproute.commands import Command
-from cni_ipvlan.plugin import dhcp, explain, host_access, host_local, inventory, modes
+from cni_ipvlan.plugin import explain, host_access, host_local, inventory, modes
 from cni_ipvlan.plugin import master as masters
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.status import check_programs, check_writable, likely_addresses
@@ -49,16 +47,11 @@ def examine(tools: Tools, network: NetworkConfig, found: Sequence[Problem]) -> I
     if conf.ipam_type == "host-local" and is_sound:
         yield from reported("ipam", _leases(network.config))
     elif conf.ipam_type == "dhcp":
-        yield from reported("ipam", _dhcp(tools, network.config))
+        yield from reported("ipam", plugins.ready_for_dhcp(tools, network.config))
     yield from reported("programs", _programs(tools, network.config, conf))
     yield from reported("master", _master(tools, network.config, conf, is_sound=is_sound))
     if tools.container and is_sound:
         yield from reported("routes", _default_routes(tools, conf, IpamConfig(network.config)))
-
-
-def _dhcp(tools: Tools, config: dict[str, Any]) -> Iterator[Finding]:
-    yield from plugins.tc_for_dhcp(tools)
-    dhcp.check_daemon(config)
 
 
 def _leases(config: dict[str, Any]) -> Iterator[Finding]:

@@ -1,7 +1,5 @@
 """Check what any ADD on this node needs, from the kernel to records, and what a container has."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator

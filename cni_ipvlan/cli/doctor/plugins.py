@@ -3,12 +3,11 @@
 No other file is executed, and each of these once, with a limit of time.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator
 from shlex import join
+from typing import Any
 
 from cni_ipvlan.cli.calls import USUAL, as_typed
 from cni_ipvlan.cli.doctor.node import Tools
@@ -19,7 +18,7 @@ from cni_ipvlan.cni.errors import DELEGATE_FAILED, CniError
 from cni_ipvlan.iproute import machine, tc
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.running import Completed
-from cni_ipvlan.plugin import about, explain
+from cni_ipvlan.plugin import about, dhcp, explain
 
 _SECONDS = 5.0
 _INSTALL = "scripts/install-node installs it there"
@@ -111,18 +110,16 @@ def _run(tools: Tools, path: str, stdin: bytes = b"", **parameters: str) -> Comp
     return tools.runner.run(command)
 
 
-def tc_for_dhcp(tools: Tools) -> Iterator[Finding]:
-    """Yield whether DHCP answers can be had broadcast, so that containers hear them."""
-    if machine.missing_capabilities():
-        return  # the kernel would refuse what follows for that reason
-    # What ADD asks of the kernel and of tc, in a network namespace that ends with it.
-    script = f"{join(tc.clsact_add('lo'))} && {join(tc.broadcast_filter_add('lo'))}"
-    argv = ("unshare", "--net", "sh", "-c", script)
-    done = tools.runner.run(Command(argv, limit=_SECONDS))
-    if not done.status:
-        text = "tc can have DHCP answers broadcast, so that containers hear them"
-        yield Finding(OK, "ipam", text)
-    else:
+def ready_for_dhcp(tools: Tools, config: dict[str, Any]) -> Iterator[Finding]:
+    """Yield whether containers would hear DHCP answers; raises CniError without dhcp's daemon."""
+    if not machine.missing_capabilities():  # else the kernel refuses what follows for that reason
+        # What ADD asks of the kernel and of tc, in a network namespace that ends with it.
+        script = f"{join(tc.clsact_add('lo'))} && {join(tc.broadcast_filter_add('lo'))}"
+        argv = ("unshare", "--net", "sh", "-c", script)
+        done = tools.runner.run(Command(argv, limit=_SECONDS))
         why = done.killed_because or done.stderr.decode("utf-8", "replace").strip()
         text = f"tc can't have DHCP answers broadcast: {why}"
-        yield Finding(WARNING, "ipam", text, explain.BROADCASTING)
+        heard = "tc can have DHCP answers broadcast, so that containers hear them"
+        failed = Finding(WARNING, "ipam", text, explain.BROADCASTING)
+        yield failed if done.status else Finding(OK, "ipam", heard)
+    dhcp.check_daemon(config)

@@ -71,7 +71,10 @@ def look(
     for each in found:
         link, netns, owner = each.link, each.netns, each.owner
         master = next((of.link for of in host if of.carries(link, netns)), None)
-        name = master.name if master else _name_of_distant(each)
+        # One that is not on the host is called after where it is.
+        distant = f"{link.parent} in {netns.path}" if netns and link.parent else link.parent
+        distant = distant or f"interface {link.parent_index} of another namespace"
+        name = master.name if master else distant
         names = {name, link.parent, *(master.alternative_names if master else ())}
         place = netns.identity if netns else namespace.own()
         if not is_wanted(place, names, owner.container_id if owner else "", each.pod):
@@ -91,14 +94,6 @@ def look(
         "leftovers": sorted(left, key=_kind_and_names),
         "notSeen": missed,
     }
-
-
-def _name_of_distant(attachment: Attachment) -> str:
-    """Return what to call a master that is not on the host."""
-    link, netns = attachment.link, attachment.netns
-    if link.parent:
-        return f"{link.parent} in {netns.path}" if netns else link.parent
-    return f"interface {link.parent_index} of another namespace"
 
 
 class _Known(NamedTuple):
