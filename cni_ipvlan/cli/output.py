@@ -41,10 +41,6 @@ class Finding(NamedTuple):
     network: str = ""
 
 
-class StdoutError(Exception):
-    """Its cause keeps standard output from being written; other OSErrors are a command's own."""
-
-
 def styled(text: str, *, err: bool = False, **style: Any) -> str:
     """Return text for ``echo`` or ``echo_err``, in colour on a terminal unless NO_COLOR is set."""
     if not is_terminal(err=err) or os.environ.get("NO_COLOR"):
@@ -59,11 +55,17 @@ def is_terminal(*, err: bool = False) -> bool:
 
 
 def echo(*lines: str) -> None:
-    """Print lines to stdout; raises StdoutError."""
+    """Print lines, and what is still buffered, to stdout; raises Exit if it can't be written.
+
+    It says why, unless the reader has closed the pipe.
+    """
     try:
         _print(lines, err=False)
     except OSError as error:
-        raise StdoutError from error
+        _drop(_STDOUT)
+        if error.errno != errno.EPIPE:
+            print_error(f"cannot write to standard output: {error.strerror}")
+        raise click.exceptions.Exit(1) from None
 
 
 def echo_err(*lines: str) -> None:
@@ -76,26 +78,8 @@ def echo_err(*lines: str) -> None:
 
 def _print(lines: Sequence[str], *, err: bool) -> None:
     safe = "\n".join(_ESCAPE.join(map(printable, line.split(_OURS))) for line in lines)
-    if lines:
-        # color=True, or click would take the colours out, even on a terminal that TERM calls dumb.
-        click.echo(safe, err=err, color=True)
-
-
-def give_up_stdout(error: Exception) -> bool:
-    """Return whether stdout can't be written; print why, unless its reader closed the pipe.
-
-    ``error`` says it, or another flush: what is unwritten is still buffered, unless it is long.
-    """
-    try:
-        if isinstance(error, StdoutError) and error.__cause__:
-            raise error.__cause__
-        click.echo(nl=False)  # flushes stdout, if it is open
-    except OSError as why:
-        _drop(_STDOUT)
-        if why.errno != errno.EPIPE:
-            print_error(f"cannot write to standard output: {why.strerror}")
-        return True
-    return False
+    # color=True, or click would take the colours out, even on a terminal that TERM calls dumb.
+    click.echo(safe, err=err, nl=bool(lines), color=True)
 
 
 def _drop(descriptor: int) -> None:

@@ -49,8 +49,7 @@ _BAD_INPUT = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, by default the process's own; return the exit status.
 
-    0 for success, 1 for a failure, 2 for bad input. Failing to write the output is a
-    failure, reported unless the reader has closed the pipe.
+    0 for success, 1 for a failure, 2 for bad input. Failing to write the output is a failure.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
@@ -64,11 +63,9 @@ def _report(error: Exception, *, as_json: bool) -> int:
     """Print why a command failed; return the exit status."""
     failure = _as_failure(error)
     try:
-        if output.give_up_stdout(error):
-            return 1
+        output.echo()  # what click could not write
         output.echo_json(output.failure_document(failure)) if as_json else output.failure(failure)
-    except output.StdoutError as unwritten:
-        output.give_up_stdout(unwritten)
+    except click.exceptions.Exit:
         return 1
     if isinstance(error, click.Abort):
         return 130  # what shells return after ^C
