@@ -71,7 +71,7 @@ def kept_config(record: Record) -> dict[str, Any] | None:
     for directory in configs.KEPT:
         file = os.path.join(directory, "-".join(record.attachment))
         with suppress(configs.ConfigError):
-            for found in configs.load(f"{file}.json", configs.kept(file)):
+            for found in configs.read(f"{file}.json", configs.kept(file)).networks:
                 if found.name == record.network:
                     return found.config
     return None

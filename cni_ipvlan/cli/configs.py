@@ -171,9 +171,8 @@ def known() -> Known:
             if is_kept or name.endswith(JSON_SUFFIXES):
                 with suppress(ConfigError):
                     text = kept(file) if is_kept else read_source(file)
-                    networks = load(file, text)
                     found.setdefault(str(reading.object_in(text).get("name")), [])
-                    for network in networks:
+                    for network in read(file, text).networks:
                         found.setdefault(network.name, []).append(network)
     return found
 
@@ -193,14 +192,6 @@ def listed(directory: str) -> list[str]:
     with suppress(OSError):
         return sorted(os.listdir(directory))
     return []
-
-
-def load(source: str, text: str) -> list[NetworkConfig]:
-    """Return every ipvlan configuration in a text; raises ConfigError if anything is wrong."""
-    found = read(source, text)
-    if found.faults:
-        raise found.faults[0]
-    return found.networks
 
 
 def choose(source: str, network: str | None) -> NetworkConfig:

@@ -89,7 +89,7 @@ ODD: dict[str, Conf] = {
 
 
 def verdicts(conf: Conf) -> list[Problem]:
-    (found,) = configs.load("file", json.dumps(conf))
+    (found,) = configs.read("file", json.dumps(conf)).networks
     return validate.in_config(found)
 
 

@@ -30,7 +30,11 @@ def definition(name: str, config: object, namespace: str = "") -> dict[str, Any]
 
 
 def load(document: object) -> list[configs.NetworkConfig]:
-    return configs.load("file", document if isinstance(document, str) else json.dumps(document))
+    text = document if isinstance(document, str) else json.dumps(document)
+    networks, faults = configs.read("file", text)
+    if faults:
+        raise faults[0]
+    return networks
 
 
 def test_a_list_gives_its_ipvlan_entries_its_name_and_version() -> None:

@@ -105,7 +105,7 @@ mode: l9
     ],
 )
 def test_the_line_is_found(text: str, path: Path, line: int) -> None:
-    (network,) = configs.load("file", text)
+    (network,) = configs.read("file", text).networks
     assert line_of(network, path) == line
 
 
@@ -117,10 +117,9 @@ def test_line_of_a_mistake_is_the_files() -> None:
         (ESCAPED.replace(",", ",,"), 3),
         (IN_CONFIG_MAP.replace('"l9"', "'l9'"), 10),
     ):
-        with pytest.raises(configs.ConfigError) as caught:
-            configs.load("file", text)
-        assert caught.value.line == line
-        assert "it is not valid JSON: " in str(caught.value)
+        (fault,) = configs.read("file", text).faults
+        assert fault.line == line
+        assert "it is not valid JSON: " in str(fault)
 
 
 def line_of(network: configs.NetworkConfig, path: Path) -> int:
@@ -141,7 +140,7 @@ def documents() -> st.SearchStrategy[Any]:
 def test_every_value_of_any_json_has_its_line(value: Any, indent: int | str | None) -> None:
     document = {"type": "ipvlan", "x": value}
     text = json.dumps(document, indent=indent, ensure_ascii=False)
-    (network,) = configs.load("file", text)
+    (network,) = configs.read("file", text).networks
     decoder = json.JSONDecoder()
     for path, expected in _everything(("x",), value):
         line = line_of(network, path)
@@ -170,7 +169,7 @@ def test_json_in_any_yaml_is_the_same(value: Any, style: str | None, indent: int
     definition = {"kind": "NetworkAttachmentDefinition", "spec": {"config": config}}
     text = yaml.safe_dump(definition, default_style=style)
     assume(yaml.safe_load(text) == definition)  # PyYAML breaks some strings when it folds them
-    (network,) = configs.load("file", text)
+    (network,) = configs.read("file", text).networks
     assert network.config == json.loads(config)
     if style == "|":
         for path, line in network.root.lines.items():

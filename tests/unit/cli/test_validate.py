@@ -94,7 +94,7 @@ def changed(change: dict[str, Any]) -> dict[str, Any]:
 
 
 def problems_of(config: dict[str, Any], *, warnings: bool = False) -> list[tuple[str, str]]:
-    (found,) = configs.load("file", json.dumps(config))
+    (found,) = configs.read("file", json.dumps(config)).networks
     return [
         (json_path(problem.path), problem.text)
         for problem in problems.in_config(found)
