@@ -5,24 +5,18 @@ ended, the outcome. So a file without an outcome is of a call that was killed, o
 file that can't be written is reported once and does not fail the call.
 """
 
-from __future__ import annotations
-
 import os
 import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from cni_ipvlan import __version__, log_file
 from cni_ipvlan.cni.errors import shortened
+from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.log import Log, moment
 from cni_ipvlan.start import json
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from typing import Any
-
-    from cni_ipvlan.iproute.commands import Command
-    from cni_ipvlan.iproute.running import Completed
+from cni_ipvlan.start.namedtuple import Any
 
 FORM = 1  # of the file
 _MOST_FILES = 100  # in a directory

@@ -1,18 +1,12 @@
 """Logging: warnings on stderr, and a log file if one is configured."""
 
-from __future__ import annotations
-
 import os
 import time
+from collections.abc import Callable, Mapping
 
 from cni_ipvlan.cni.errors import shortened
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from cni_ipvlan.iproute.commands import Command
-    from cni_ipvlan.iproute.running import Completed
+from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.running import Completed
 
 LEVELS = ("panic", "error", "verbose", "debug")  # as Multus names them, from least to most
 DEFAULT_LEVEL = "verbose"

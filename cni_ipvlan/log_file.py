@@ -6,23 +6,16 @@ would let the tenant become root. So a network may only name what lies directly 
 directory that only root can write to. CNI_IPVLAN_LOG and CNI_IPVLAN_CAPTURE are root's choice.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import stat
-
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Fits = Callable[[os.stat_result], bool]
+from collections.abc import Callable
 
 DIRECTORY = "/var/log/cni-ipvlan"
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 _OF_OTHER_PROGRAMS = (".json", ".jsonl")  # runtimes read the former, people replay the latter
+_Fits = Callable[[os.stat_result], bool]
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # O_NONBLOCK: opening a pipe that has no reader would block.
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
@@ -59,7 +52,7 @@ def _plain(name: str) -> str:
     return name.removeprefix(f"{DIRECTORY}/")
 
 
-def _open_in_logs(name: str, flags: int, fits: Fits, rule: str) -> int:
+def _open_in_logs(name: str, flags: int, fits: _Fits, rule: str) -> int:
     """Open what a network names, without following a symlink."""
     if why := fault(name):
         raise PermissionError(errno.EPERM, why)
@@ -71,7 +64,7 @@ def _open_in_logs(name: str, flags: int, fits: Fits, rule: str) -> int:
         os.close(logs)
 
 
-def _open(path: str, flags: int, fits: Fits, rule: str, directory: int | None = None) -> int:
+def _open(path: str, flags: int, fits: _Fits, rule: str, directory: int | None = None) -> int:
     try:
         descriptor = os.open(path, flags, 0o600, dir_fd=directory)
     except OSError as error:

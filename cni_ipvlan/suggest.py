@@ -1,13 +1,7 @@
 """Suggest a name for a misspelt one. Imported only after a failure."""
 
-from __future__ import annotations
-
+from collections.abc import Iterable
 from difflib import SequenceMatcher
-
-from cni_ipvlan.start.namedtuple import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 _ALIKE = 0.6  # difflib's own measure for a close match
 
