@@ -1,7 +1,5 @@
 """The entry point: a runtime's call goes to ``entry``, everything else to the command line."""
 
-from __future__ import annotations
-
 import os
 import sys
 

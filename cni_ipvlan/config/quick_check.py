@@ -5,8 +5,6 @@ than the rest of a call, and configurations are nearly always valid. So jsonsche
 imported only if this check fails. tests/unit/test_quick_check.py compares the two.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from cni_ipvlan.start.namedtuple import Any

@@ -4,8 +4,6 @@ A fact's subject is its kind, which has a rank (weights.py). PROBLEM means that 
 a silence; whether there is one is found out by asking.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any, NamedTuple
@@ -138,7 +136,7 @@ class Wire(NamedTuple):
     ``known`` is what ``out`` knows of it as a neighbour.
     """
 
-    walk: Walk
+    walk: "Walk"
     out: Port
     hop: str
     into: Port | None

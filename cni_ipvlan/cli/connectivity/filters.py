@@ -4,8 +4,6 @@ A rule of nft(8) that does not count may drop them. Of tc(8), what counts is a q
 IPsec the kernel itself.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Sequence
