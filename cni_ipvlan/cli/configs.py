@@ -231,7 +231,8 @@ class _Reader(NamedTuple):
             for index, item in enumerate(value["items"]):
                 yield from self.read(item, (*path, "items", index))
         elif value.get("kind") == "ConfigMap":
-            for key, text in _mapping(value, "data").items():
+            data = value.get("data")
+            for key, text in data.items() if isinstance(data, dict) else ():
                 # Others may be in any format.
                 if isinstance(text, str) and '"ipvlan"' in text:
                     yield from self._read_string(text, (*path, "data", key))
@@ -258,10 +259,9 @@ class _Reader(NamedTuple):
         return ConfigError(text, self.source, line, self.root.number, path)
 
     def _read_definition(self, value: Config, path: Path) -> _Found:
-        metadata, config = _mapping(value, "metadata"), _mapping(value, "spec").get("config")
-        place = (*path, "spec", "config")
+        config, place = netconf.value_at(value, "spec", "config"), (*path, "spec", "config")
         if isinstance(config, str) and config.strip():
-            names = (metadata.get("name"), metadata.get("namespace"))
+            names = (netconf.value_at(value, "metadata", key) for key in ("name", "namespace"))
             yield from self._read_string(config, place, *(str(each or "") for each in names))
         # Without one, Multus reads a file with the definition's name.
         elif config is not None and not isinstance(config, str):
@@ -324,8 +324,3 @@ class _Reader(NamedTuple):
             yield self._fault(path, template) if template else network
         elif kind not in INTERFACE_PLUGINS and netconf.is_one_slip(str(kind), "ipvlan"):
             yield self._fault((*path, "type"), f"type is {kind!r}; did you mean ipvlan?")
-
-
-def _mapping(value: Config, key: str) -> Config:
-    found = value.get(key)
-    return found if isinstance(found, dict) else {}

@@ -55,7 +55,6 @@ class ConfigError(Exception):
     is_warning: bool = False
 
     def __str__(self) -> str:
-        """Return the sentence, with the place before it."""
         parts = [f"{self.source}:{self.line}" if self.line else self.source]
         parts += ["warning"] if self.is_warning else []
         parts += [f"document {self.document}"] if self.document > 1 else []

@@ -16,6 +16,7 @@ from cni_ipvlan.cli.connectivity.world import End, Port, World, is_near, of_fami
 from cni_ipvlan.cli.options import complete_ends, option
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, reported
 from cni_ipvlan.cli.reading import ConfigError, object_in
+from cni_ipvlan.config.netconf import value_at
 from cni_ipvlan.iproute import commands, namespace, queries
 
 _MOST_SERVERS = 3  # as many as resolv.conf(5) takes
@@ -120,8 +121,7 @@ def _pairs(one: End, other: End) -> Iterator[Question]:
 
 def _servers(result: Any) -> tuple[list[str], list[Finding]]:
     """Return the first DNS servers of a result, and a finding if there are none."""
-    dns = result.get("dns") if isinstance(result, dict) else None
-    servers = dns.get("nameservers") if isinstance(dns, dict) else None
+    servers = value_at(result, "dns", "nameservers")
     named = [each for each in servers or () if isinstance(each, str)][:_MOST_SERVERS]
     text = "the result names no servers" if result else "the result of the ADD is not known"
     advice = "" if result else f"name it with --prev-result; runtimes keep it in {configs.RESULTS}"
