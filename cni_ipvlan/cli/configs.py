@@ -128,8 +128,10 @@ def read(source: str, text: str | None = None) -> Contents:
     try:
         for document in reading.read(source, read_source(source) if text is None else text):
             for each in _Reader(source, document).read(document.value, ()):
-                kind: list[Any] = found[isinstance(each, ConfigError)]
-                kind.append(each)
+                if isinstance(each, ConfigError):
+                    found.faults.append(each)
+                else:
+                    found.networks.append(each)
                 if len(found.networks) > _MOST_NETWORKS:
                     text = f"the file has more than {_MOST_NETWORKS} networks"
                     found.faults.append(ConfigError(f"{text}; put them into several", source))

@@ -87,11 +87,12 @@ def _in_options(config: dict[str, Any], *, is_chained: bool) -> Iterator[Problem
     if isinstance(mtu, int) and 0 < mtu < LEAST_MTU:
         yield Problem(("mtu",), f"mtu is {mtu}; it must be {LEAST_MTU} or more, or 0")
     for option in ("logFile", "captureDir"):
-        text = f"{option} is {(name := config.get(option))!r}; "
-        if isinstance(name, str) and name and (fault := log_file.fault(name)):
-            yield Problem((option,), text + fault)
-        elif isinstance(name, str) and name and option == "captureDir":
-            text += f"in {log_file.DIRECTORY}, that directory must exist"
+        name = config.get(option)
+        fault = log_file.fault(name) if name and isinstance(name, str) else ""
+        if fault:
+            yield Problem((option,), f"{option} is {name!r}; {fault}")
+        elif name and option == "captureDir":
+            text = f"{option} is {name!r}; in {log_file.DIRECTORY}, that directory must exist"
             yield Problem((option,), text, is_warning=True)
     if netconf.value_at(config, "capabilities", "mac"):
         text = "capabilities.mac lets pods ask for a MAC address, which ADD refuses"
