@@ -31,8 +31,9 @@ ANNOUNCE = ("broadcast", "ff:ff:ff:ff:ff:ff")
 _OPTIONS = ("-4", "-6", "-j", "-d", "-N")  # of queries; changes ignore all but the families
 _BATCH = ("-batch", "-")
 _WRITER = "tee"
-# Each file up to the word ip gets a 1; a failure is only reported.
-WRITE_AND_RUN = 'while [ "$1" != ip ]; do echo 1 >"$1"; shift; done; exec "$@"'
+# Each file up to the word ip gets a 1, if it is there: those of IPv6 are not without it, or with an
+# MTU that is too small for it. A failure is only reported.
+WRITE_AND_RUN = 'while [ "$1" != ip ]; do [ ! -e "$1" ] || echo 1 >"$1"; shift; done; exec "$@"'
 # The query for all links, and the same when a line has been read.
 _SHOW_AND_STAY = f"ip -j -d link show || exit; read -r line || exit 0; {WRITE_AND_RUN}"
 _IN_IP = {"source": "src", "priority": "metric"}  # what ip calls attributes of routes

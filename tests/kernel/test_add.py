@@ -14,7 +14,8 @@ from cni_ipvlan.state.attachment import AttachmentId
 def test_the_interface_has_what_was_asked_for(scene: Scene, mode: str, flag: str, mtu: int) -> None:
     before = scene.host.links()
     both = ["10.1.0.2/24", "fd00::2/64"]  # IPv6 needs an MTU of 1280
-    scene.add(mode=mode, flag=flag, mtu=mtu, ipam=static(*(both if mtu >= 1280 else both[:1])))
+    ipam = static(*(both if mtu >= 1280 else both[:1]))
+    assert scene.add(mode=mode, flag=flag, mtu=mtu, ipam=ipam).stderr == ""
     assert scene.one.ipvlan("net1") == {"mode": mode, "flag": flag, "mtu": mtu, "up": True}
     assert scene.host.links() == before  # and leaves nothing on the host
 
