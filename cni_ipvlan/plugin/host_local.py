@@ -33,13 +33,7 @@ def leases(store: str) -> list[Lease]:
     for address in sorted(addresses(store), key=lambda each: (each.version, int(each))):
         file = os.path.join(store, str(address))
         with suppress(OSError):  # it has just been released
-            # Not blocking: the directory is named by a network's author, and may have a FIFO.
-            descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-            with open(descriptor, "rb", buffering=0) as lease:
-                content = lease.read(_MOST_LEASE) or b""
-            # Not split(): the kernel takes Unicode's spaces in an interface's name.
-            lines = content.decode("utf-8", "surrogateescape").split("\n")
-            container_id, ifname, *_ = *(line.strip(" \t\r") for line in lines), ""
+            container_id, ifname, *_ = *_lines(file), ""
             found.append(Lease(file, str(address), container_id, ifname))
     return found
 
@@ -140,3 +134,15 @@ def check_room(config: Mapping[str, Any]) -> None:
                 f"the leases are files in {lease_directory(config)}\ntry: GC releases those of "
                 "containers that are gone; or enlarge the range",
             )
+
+
+def _lines(file: str) -> list[str]:
+    # Not blocking: the directory is named by a network's author, and may have a FIFO.
+    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        content = os.read(descriptor, _MOST_LEASE)
+    finally:
+        os.close(descriptor)
+    # Not split(): the kernel takes Unicode's spaces in an interface's name.
+    lines = content.decode("utf-8", "surrogateescape").split("\n")
+    return [line.strip(" \t\r") for line in lines]

@@ -87,13 +87,8 @@ def _in_options(config: dict[str, Any], *, is_chained: bool) -> Iterator[Problem
     if isinstance(mtu, int) and 0 < mtu < LEAST_MTU:
         yield Problem(("mtu",), f"mtu is {mtu}; it must be {LEAST_MTU} or more, or 0")
     for option in ("logFile", "captureDir"):
-        name = config.get(option)
-        fault = log_file.fault(name) if name and isinstance(name, str) else ""
-        if fault:
-            yield Problem((option,), f"{option} is {name!r}; {fault}")
-        elif name and option == "captureDir":
-            text = f"{option} is {name!r}; in {log_file.DIRECTORY}, that directory must exist"
-            yield Problem((option,), text, is_warning=True)
+        if (name := config.get(option)) and isinstance(name, str):
+            yield from _log_file(option, name)
     if netconf.value_at(config, "capabilities", "mac"):
         text = "capabilities.mac lets pods ask for a MAC address, which ADD refuses"
         yield Problem(("capabilities", "mac"), f"{text}: {netconf.MAC_RULE}")
@@ -102,6 +97,14 @@ def _in_options(config: dict[str, Any], *, is_chained: bool) -> Iterator[Problem
             parse_result(config["prevResult"], str(config.get("cniVersion") or LATEST_VERSION))
         except CniError as error:
             yield Problem(("prevResult",), error.msg)
+
+
+def _log_file(option: str, name: str) -> Iterator[Problem]:
+    if fault := log_file.fault(name):
+        yield Problem((option,), f"{option} is {name!r}; {fault}")
+    elif option == "captureDir":
+        text = f"{option} is {name!r}; in {log_file.DIRECTORY}, that directory must exist"
+        yield Problem((option,), text, is_warning=True)
 
 
 def _conflicts(

@@ -117,6 +117,12 @@ def test_what_works_anyway_is_a_warning(change: dict[str, Any], place: str, word
     assert words in text
 
 
+def test_a_directory_that_is_no_string_is_one_problem() -> None:
+    config = changed({"captureDir": 5})
+    ((where, _),) = problems_of(config)
+    assert (where, problems_of(config, warnings=True)) == ("$.captureDir", [])
+
+
 def test_what_works_has_no_problem() -> None:
     for change in FINE:
         config = changed(change)
