@@ -354,22 +354,13 @@ def read_only_node() -> Node:
     return _node(os.environ, _log({}), Plan())
 
 
-def _node(
-    environment: Mapping[str, str],
-    log: Log,
-    plan: Plan | None = None,
-    ipam_result: results.Result | None = None,
-) -> Node:
+def _node(environment: Mapping[str, str], log: Log, plan: Plan | None = None) -> Node:
     interrupts = Interrupts()
     interrupts.install()
     node = assemble(environment, interrupts, log)
     if plan is None:
         return node
-    return node._replace(
-        registry=node.registry.read_only,
-        begin=lambda: DryRun(node.runner, plan),
-        ipam_result=ipam_result,
-    )
+    return node._replace(registry=node.registry.read_only, begin=lambda: DryRun(node.runner, plan))
 
 
 def _log(environment: Mapping[str, str], *, is_verbose: bool = False) -> Log:

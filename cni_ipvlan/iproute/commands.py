@@ -34,8 +34,6 @@ _WRITER = "tee"
 # Each file up to the word ip gets a 1, if it is there: those of IPv6 are not without it, or with an
 # MTU that is too small for it. A failure is only reported.
 WRITE_AND_RUN = 'while [ "$1" != ip ]; do [ ! -e "$1" ] || echo 1 >"$1"; shift; done; exec "$@"'
-# The query for all links, and the same when a line has been read.
-_SHOW_AND_STAY = f"ip -j -d link show || exit; read -r line || exit 0; {WRITE_AND_RUN}"
 _IN_IP = {"source": "src", "priority": "metric"}  # what ip calls attributes of routes
 # A link's kernel parameters, as paths below /proc/sys.
 IPV6_OFF = "net/ipv6/conf/{}/disable_ipv6"  # 1: it has no IPv6
@@ -58,8 +56,6 @@ class Command(NamedTuple):
     environment  its whole environment, for an IPAM plugin; None for other programs
     undo         what undoes the change, last first
     accept       which failure is none: ABSENT, ANY, OPTIONAL, or "" for no such
-    limit        after how many seconds it is killed; 0 for never
-    process      what is run for a query instead, and stays for a change: see staying()
     """
 
     argv: Argv
@@ -69,8 +65,6 @@ class Command(NamedTuple):
     environment: Mapping[str, str] | None = None
     undo: tuple[Undo, ...] = ()
     accept: str = ""
-    limit: float = 0.0
-    process: Command | None = None
 
     @property
     def parameters(self) -> dict[str, str]:
@@ -130,7 +124,7 @@ def in_namespace(namespace: Namespace | None, argv: Argv) -> Argv:
 
 
 def batch(*parts: Command) -> Command | None:
-    """Return several ip commands as one ``ip -batch``, with the namespace and limit of the first.
+    """Return several ip commands as one ``ip -batch``, in the namespace of the first.
 
     The first may write 1 to kernel parameters. Return None if they must be run one by one:
     ``ip -batch`` cuts lines at ``#``, interprets quotes and backslashes, and applies its options to
@@ -158,20 +152,7 @@ def batch(*parts: Command) -> Command | None:
         "".join(lines).encode("utf-8", "surrogateescape"),
         undo=tuple(each for part in parts for each in part.undo),
         accept=accepted.pop() if len(accepted) == 1 else "",
-        limit=parts[0].limit,
     )
-
-
-def staying(query: Command, change: Command | None = None) -> Command:
-    """Return a query whose process stays, if it can, to make a change of one line afterwards.
-
-    To enter a container takes 5 ms, which that saves. For a ``change`` that writes kernel
-    parameters, the query must be that for all links.
-    """
-    if change is not None and change.argv[0] == "sh":
-        stays = query._replace(argv=("sh", "-c", _SHOW_AND_STAY, *change.argv[3:]))
-        return query._replace(process=stays)
-    return query._replace(process=batch(query))
 
 
 def _is_plain(word: str) -> bool:

@@ -24,12 +24,14 @@ class Plan:
     """The record of a dry run: what it asked, the changes in order, and its assumptions.
 
     ``stand_ins`` are words that stand for what is not known, or not there, yet; ``harmless`` are
-    programs that are run, too; ``removed`` are the links that are not there any more, by their
-    namespaces' identity. Plans that share ``answers`` ask each question once.
+    programs that are run, too; ``allocated`` is what an IPAM plugin is taken to answer; ``removed``
+    are the links that are not there any more, by their namespaces' identity. Plans that share
+    ``answers`` ask each question once.
     """
 
     stand_ins: set[str] = field(default_factory=set)
     harmless: Collection[str] = ()
+    allocated: object = None
     answers: Answers = field(default_factory=dict)
     removed: set[tuple[tuple[int, int] | None, str]] = field(default_factory=set)
     queries: list[Command] = field(default_factory=list)
@@ -48,21 +50,24 @@ class DryRun(Transaction):
         super().__init__(runner)
         self._plan = plan
 
-    def run_batch(self, *parts: Command) -> Completed:
+    def run_batch(self, *parts: Command, seconds: float = 0.0) -> Completed:
         """Run queries one by one, as one may be not permitted; record changes.
 
         What is asked after a change is about what is not there yet, also when it is asked again.
         """
         changes = [part for part in parts if part.purpose]
         if not changes:
-            return self._run_one_by_one(parts)
+            return self._run_one_by_one(parts, seconds)
         for change in changes:
             self.run(change)
         self._plan.answers[identity(parts[-1])] = assumed = _assumed(parts[-1])
         return assumed
 
-    def start(self, command: Command) -> Running:
+    def start(
+        self, command: Command, *, seconds: float = 0.0, then: Command | None = None
+    ) -> Running:
         """Start a query, or record a change."""
+        del then  # it is only recorded
         plan, why, completed = self._plan, "", _assumed(command)
         if command.purpose:
             self._record(command)
@@ -76,10 +81,10 @@ class DryRun(Transaction):
             self._assume(command.argv, why)
         elif not command.purpose or plan.was_run(command):
             if identity(command) not in plan.answers:
-                return super().start(command)
+                return super().start(command, seconds=seconds)
             completed = plan.answers[identity(command)]
         running = Running(command, {}, self._runner.interrupts)
-        running.completed = completed
+        running.completed = completed._replace(meaning=plan.allocated)
         return running
 
     def finish(self, started: Running) -> Completed:

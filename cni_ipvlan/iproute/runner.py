@@ -17,7 +17,7 @@ from cni_ipvlan.iproute import IprouteError
 from cni_ipvlan.iproute.commands import Argv, Command, in_namespace
 from cni_ipvlan.iproute.interrupts import Interrupts
 from cni_ipvlan.iproute.namespace import Namespace, held, leads_to
-from cni_ipvlan.iproute.running import Completed, Running
+from cni_ipvlan.iproute.running import Completed, Running, Session, process_for
 from cni_ipvlan.start import sh as sh_module
 
 _STANDARD_DIRECTORIES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -98,20 +98,26 @@ class Runner:
             finally:
                 self._held = before
 
-    def run(self, command: Command) -> Completed:
+    def run(self, command: Command, *, seconds: float = 0.0) -> Completed:
         """Run a command to its end and return any status; raises what ``start`` does."""
-        return self.finish(self.start(command))
+        return self.finish(self.start(command, seconds=seconds))
 
-    def start(self, command: Command) -> Running:
+    def start(
+        self, command: Command, *, seconds: float = 0.0, then: Command | None = None
+    ) -> Running:
         """Start a command, which runs beside those that were started before.
 
-        A process that stays makes it if it can. Raises ProgramNotFoundError, UnusableArgumentError.
+        It is killed after so many ``seconds``; 0 for never. If it is a query, a change like
+        ``then`` may follow it in the same process, where it is. Raises ProgramNotFoundError,
+        UnusableArgumentError.
         """
         for each in self._running:
             if each.tell(command):
                 self._observe(command, None)
                 return each
-        running = Running(command, self._environment, self.interrupts)
+        process = process_for(command, then) if then else None
+        about = self._environment, self.interrupts, seconds
+        running = Session(command, process, *about) if process else Running(command, *about)
         argv = self._exact(running.process)
         try:
             unusable = next((word for word in argv if b"\0" in os.fsencode(word)), None)

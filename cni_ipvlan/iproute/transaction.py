@@ -54,20 +54,20 @@ class Transaction:
         started.end_input()
         self._runner.finish(started)
 
-    def run(self, command: Command) -> Completed:
-        """Run a query or a change to its end."""
-        return self.finish(self.start(command))
+    def run(self, command: Command, *, seconds: float = 0.0) -> Completed:
+        """Run a query or a change to its end; it is killed after so many seconds, 0 for never."""
+        return self.finish(self.start(command, seconds=seconds))
 
-    def run_batch(self, *parts: Command) -> Completed:
+    def run_batch(self, *parts: Command, seconds: float = 0.0) -> Completed:
         """Run ip commands in order until one fails, in one process if that is possible.
 
         It prints a line for each query.
         """
         command = batch(*parts)
         if command is None:
-            return self._run_one_by_one(parts)
+            return self._run_one_by_one(parts, seconds)
         try:
-            completed = self.run(command)
+            completed = self.run(command, seconds=seconds)
         except CommandError as error:
             raise _failure(error, command, parts) from None
         if completed.status:
@@ -77,13 +77,16 @@ class Transaction:
             raise UnreadableAnswerError(completed.stdout.decode("utf-8", "replace"))
         return completed._replace(stdout=b"\n".join(lines))
 
-    def start(self, command: Command) -> Running:
+    def start(
+        self, command: Command, *, seconds: float = 0.0, then: Command | None = None
+    ) -> Running:
         """Start a command; ``finish`` waits for its end, and other commands may run meanwhile.
 
-        A change's undo is registered now, since the command may fail halfway.
+        A change's undo is registered now, since the command may fail halfway. A query's process
+        stays to make a change like ``then``, if it can.
         """
         self._runner.interrupts.check()
-        started = self._runner.start(command)
+        started = self._runner.start(command, seconds=seconds, then=then)
         self._unfinished[id(started)] = started
         if started.was_run:  # otherwise there is nothing to undo
             for undo in command.undo:
@@ -121,8 +124,8 @@ class Transaction:
         self._held.append(leave)
         self._undos.append(leave)
 
-    def _run_one_by_one(self, parts: Sequence[Command]) -> Completed:
-        done = [(part.argv, self.run(part)) for part in parts]
+    def _run_one_by_one(self, parts: Sequence[Command], seconds: float) -> Completed:
+        done = [(part.argv, self.run(part, seconds=seconds)) for part in parts]
         printed = [each.stdout.strip() for argv, each in done if prints_json(argv)]
         stderr = b"".join(each.stderr for _, each in done)
         return Completed(0, b"\n".join(printed), stderr, sum(each.seconds for _, each in done))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.iproute import commands, queries
-from cni_ipvlan.iproute.commands import Command, Undo, batch, staying
+from cni_ipvlan.iproute.commands import Command, Undo, batch
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import Address, Link
 from cni_ipvlan.iproute.runner import CommandError
@@ -31,7 +31,7 @@ _OF_ANOTHER_HOST = (
 def query_links(tx: Transaction, name: str, netns: Namespace) -> Running:
     """Start the query for all links in a container, whose process stays to configure one."""
     change = batch(*_and_show([_announcement(name)], name, netns))
-    return tx.start(staying(Command(commands.link_show(), netns=netns), change))
+    return tx.start(Command(commands.link_show(), netns=netns), then=change)
 
 
 def configure(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from cni_ipvlan.cni.errors import Failures
 from cni_ipvlan.cni.request import Request
 from cni_ipvlan.iproute import namespace
-from cni_ipvlan.iproute.commands import staying
+from cni_ipvlan.iproute.commands import Command, link_delete
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.plugin import features, ipam, links
@@ -121,7 +121,7 @@ def _remove_from(
         return _readable(links.recorded, registry, link, netns)
 
     with call.node.runner.holding(netns):
-        shown = links.ask(tx, staying(links.listing(netns)), names[0])
+        shown = links.ask(tx, netns, names[0], then=Command(link_delete(names[0])))
         claimed, others = links.sort(attachment, shown, names, expected=names[0])
         own = [
             link

@@ -169,7 +169,7 @@ def _remove_nameless(call: Call, leases: Sequence[Lease]) -> None:
         script = 'for file; do [ -s "$file" ] || rm -f "$file"; done'
         argv = ("flock", "--nonblock", lock, "sh", "-c", script, "sh", *files)
         purpose = f"remove leases that name no container, {len(files)} in all"
-        call.tx.run(Command(argv, purpose, accept=OPTIONAL, limit=_LOCK_SECONDS))
+        call.tx.run(Command(argv, purpose, accept=OPTIONAL), seconds=_LOCK_SECONDS)
 
 
 def _is_gone(call: Call, attachment: AttachmentId) -> bool:

@@ -62,9 +62,9 @@ def take(
         if left <= 0:
             return
         argvs = (commands.address_show(kind=kind) for kind in kinds)
-        asked = (Command(argv, netns=netns, limit=left) for argv in argvs)
+        asked = (Command(argv, netns=netns) for argv in argvs)
         try:
-            output = tx.run_batch(*asked).stdout
+            output = tx.run_batch(*asked, seconds=left).stdout
         except CommandError as error:
             unseen(f"{netns.path if netns else 'the host'}: {error.answer}")
             continue

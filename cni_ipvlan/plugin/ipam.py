@@ -86,8 +86,8 @@ def allocate(call: Call, name: str, *, has_older: bool) -> Callable[[], Result |
 
     release = Undo(_command(call, name, "DEL"), is_new, comes_last=not needs_link(name))
     allocation = _command(call, name, "ADD")._replace(undo=(release,))
-    started = call.tx.start(allocation)
-    return lambda: _wait(call, name, started, parse) or call.node.ipam_result
+    started = call.tx.start(allocation, seconds=MOST_SECONDS)
+    return lambda: _wait(call, name, started, parse)
 
 
 def ask(call: Call, name: str, verb: str) -> Callable[[], None]:
@@ -98,7 +98,7 @@ def ask(call: Call, name: str, verb: str) -> Callable[[], None]:
     """
     if not name:
         return lambda: None
-    started = call.tx.start(_command(call, name, verb))
+    started = call.tx.start(_command(call, name, verb), seconds=MOST_SECONDS)
 
     def check(done: Completed) -> None:
         delegate.check(name, done.status, done.stdout, done.stderr)
@@ -138,10 +138,10 @@ def _report_kept(call: Call) -> None:
 
 
 def _wait(call: Call, name: str, started: Running, parse: Callable[[Completed], T]) -> T | None:
-    """Wait for the plugin; return what is parsed of its answer, or None if it was not run."""
+    """Wait for the plugin; return what is parsed of its answer, in a dry run what it would be."""
     completed = call.tx.finish(started)
     if completed.is_assumed:
-        return None
+        return completed.meaning  # type: ignore[no-any-return]
     command = started.command
     stderr = completed.stderr.decode("utf-8", "replace").strip()
     if not completed.was_run:
@@ -171,5 +171,4 @@ def _command(call: Call, name: str, verb: str) -> Command:
         stdin=call.request.stdin,
         environment=environment,
         accept=commands.ANY,
-        limit=MOST_SECONDS,
     )

@@ -154,9 +154,10 @@ def find(
     try:
         if at_once:
             argv = commands.link_show(record.ifname)
-            shown = tx.run(Command(argv, netns=netns, accept=commands.ABSENT, limit=_READ_SECONDS))
+            query = Command(argv, netns=netns, accept=commands.ABSENT)
+            shown = tx.run(query, seconds=_READ_SECONDS)
         else:
-            shown = ask(tx, listing(netns), name)
+            shown = ask(tx, netns, name)
     except CommandError:  # the container has just ended, or its kernel is slow to answer
         if at_once:
             return None
@@ -195,17 +196,17 @@ def is_there(tx: Transaction, record: Record) -> bool:
     return is_on_host or find(tx, record) is not None
 
 
-def ask(tx: Transaction, query: Command, name: str) -> Completed:
-    """Return the answer to a query for a container's ipvlan links.
+def ask(tx: Transaction, netns: Namespace, name: str, then: Command | None = None) -> Completed:
+    """Ask for a container's ipvlan links; a change like ``then`` may follow.
 
-    If it is too long, since the container's owner has made thousands, ask for the one of a name.
+    If there are too many, as the container's owner has made thousands, ask for the one of a name.
     """
     try:
-        return tx.run(query)
+        return tx.finish(tx.start(listing(netns), then=then))
     except CommandError as error:
         if not error.completed.killed_because:
             raise
-    return tx.run(listing(query.netns, name))
+    return tx.run(listing(netns, name))
 
 
 def listing(netns: Namespace | None, name: str | None = None) -> Command:

@@ -23,21 +23,16 @@ from cni_ipvlan.state.locks import BusyError
 from cni_ipvlan.state.registry import Registry
 
 if TYPE_CHECKING:
-    from cni_ipvlan.cni.result import Result
     from cni_ipvlan.log import Log
 
 
 class Node(NamedTuple):
-    """What a call works with.
-
-    ``ipam_result`` replaces the IPAM plugin's result if it is not run (in a dry run).
-    """
+    """What a call works with."""
 
     runner: Runner
     registry: Registry
     begin: Callable[[], Transaction]
     log: Log
-    ipam_result: Result | None = None
 
     @property
     def warn(self) -> Callable[[str], None]:

@@ -195,13 +195,14 @@ class _FaultyRunner(Runner):
         super().__init__(path, observe, faults.interrupts)
         self._faults = faults
 
-    def start(self, command: Command) -> Running:
+    def start(
+        self, command: Command, *, seconds: float = 0.0, then: Command | None = None
+    ) -> Running:
         """Start a command, or have its fault happen while others are running."""
         fault, start = self._faults.command(command), super().start
         if fault is None:
-            return start(command)
+            return start(command, seconds=seconds, then=then)
         running = Running(command, {}, self.interrupts)
         running._process = 0  # it counts as run, since it may have done its work
-        alone = command._replace(process=None)
-        running.completed = fault(self.interrupts, lambda: self.finish(start(alone)))
+        running.completed = fault(self.interrupts, lambda: self.finish(start(command)))
         return running

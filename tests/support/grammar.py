@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, ip_address, ip_interface, ip_network
 from itertools import dropwhile
 from typing import Any
 
-from cni_ipvlan.iproute import commands
+from cni_ipvlan.iproute import commands, running
 
 
 def is_name(word: str, longest: int = 15) -> bool:
@@ -126,7 +126,7 @@ SLOTS["PLUGIN"] = lambda word: "/" in word  # the path of a program, not a word 
 
 
 SCRIPTS = [
-    ["sh", "-c", script, "sh"] for script in (commands.WRITE_AND_RUN, commands._SHOW_AND_STAY)
+    ["sh", "-c", script, "sh"] for script in (commands.WRITE_AND_RUN, running._SHOW_AND_STAY)
 ]
 
 

@@ -41,7 +41,7 @@ class World:
     def holding(self, _place: Namespace) -> Iterator[None]:
         yield
 
-    def start(self, command: Command) -> Running:
+    def start(self, command: Command, **_how: object) -> Running:
         running = Running(command, {}, self.interrupts)
         running._process = 0
         running.completed = self.run(command)
@@ -51,7 +51,7 @@ class World:
         assert running.completed
         return running.completed
 
-    def run(self, command: Command) -> Completed:
+    def run(self, command: Command, **_how: object) -> Completed:
         argv, stdin = command.entered_argv, command.stdin
         for word in argv:
             os.fsencode(word)  # or no process could be started with it

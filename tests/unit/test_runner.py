@@ -11,7 +11,7 @@ import pytest
 from doubles import write_program
 from lab import wait_until
 
-from cni_ipvlan.iproute.commands import Command, staying
+from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.interrupts import Interrupts
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.runner import ProgramNotFoundError, Runner, UnusableArgumentError
@@ -56,13 +56,13 @@ def test_stdin_is_not_cut_off_by_a_limit(runner: Runner) -> None:
 def test_command_and_its_children_are_killed_in_time(runner: Runner, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     script = f"(exec 3<>{tmp_path}/pipe; sleep 60 <&3) & echo $!; sleep 60"
-    done = runner.run(shell(script)._replace(limit=0.3))
+    done = runner.run(shell(script), seconds=0.3)
     assert done.status == -signal.SIGKILL
     assert done.killed_because == "it had not ended after 0.3 s"
     assert 0.3 <= done.seconds < 30
     child = int(done.stdout)
     wait_until(lambda: state_of(child) in ("gone", "Z"))
-    done = runner.run(shell("exit 3")._replace(limit=30))
+    done = runner.run(shell("exit 3"), seconds=30)
     assert (done.status, done.killed_because) == (3, "")
 
 
@@ -180,7 +180,7 @@ def test_a_process_that_stays_is_observed_as_two_commands(tmp_path: Path, *, is_
     runner = Runner(str(tmp_path), lambda *each: observed.append(each), Interrupts())
     query = Command(("ip", "-j", "link", "show"))
     change, other = (Command(("ip", "link", "set", "dev", "x", word)) for word in ("up", "down"))
-    running = runner.start(staying(query))
+    running = runner.start(query, then=change)
     assert not running.tell(change)  # before it has answered
     answered = runner.finish(running)
     assert answered.stdout == b"[]"
@@ -192,7 +192,7 @@ def test_a_process_that_stays_is_observed_as_two_commands(tmp_path: Path, *, is_
     assert not is_told or (runner.start(change) is running and not running.tell(other))
     running.end_input()
     ended = runner.finish(running)
-    assert [each._replace(process=None) for each, _ in observed[:2]] == [query, query]
+    assert [each for each, _ in observed[:2]] == [query, query]
     assert [done for _, done in observed[:2]] == [None, answered]
     assert observed[2:] == ([(change, None), (change, ended)] if is_told else [])
     if is_told:

@@ -36,7 +36,7 @@ class FakeRunner:
         self.after: dict[str, Callable[[], None]] = {}
         self.interrupts = Interrupts()
 
-    def start(self, command: Command) -> Running:
+    def start(self, command: Command, **_how: object) -> Running:
         running = Running(command, {}, Interrupts())
         running.completed = self._completed(command)
         running._process = 0 if running.completed.was_run else -1

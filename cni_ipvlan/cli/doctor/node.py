@@ -69,7 +69,7 @@ def _kernel(runner: Runner) -> Iterator[Finding]:
 
 
 def _iproute2(runner: Runner) -> Iterator[Finding]:
-    answer = runner.run(Command(("ip", "-V"), limit=_SECONDS))
+    answer = runner.run(Command(("ip", "-V")), seconds=_SECONDS)
     printed = (answer.stdout or answer.stderr).decode("utf-8", "replace").strip()[:60]
     oldest = ".".join(map(str, _OLDEST_IPROUTE2))
     version = re.search(r"iproute2-v?(\d+)\.(\d+)", printed)

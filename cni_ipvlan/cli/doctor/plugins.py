@@ -106,8 +106,8 @@ def _versions(tools: Tools, path: str, version: str) -> list[str]:
 
 def _run(tools: Tools, path: str, stdin: bytes = b"", **parameters: str) -> Completed:
     environment = {"PATH": os.environ.get("PATH", ""), **parameters}
-    command = Command((path,), stdin=stdin, environment=environment, limit=_SECONDS)
-    return tools.runner.run(command)
+    command = Command((path,), stdin=stdin, environment=environment)
+    return tools.runner.run(command, seconds=_SECONDS)
 
 
 def ready_for_dhcp(tools: Tools, config: dict[str, Any]) -> Iterator[Finding]:
@@ -116,7 +116,7 @@ def ready_for_dhcp(tools: Tools, config: dict[str, Any]) -> Iterator[Finding]:
         # What ADD asks of the kernel and of tc, in a network namespace that ends with it.
         script = f"{join(tc.clsact_add('lo'))} && {join(tc.broadcast_filter_add('lo'))}"
         argv = ("unshare", "--net", "sh", "-c", script)
-        done = tools.runner.run(Command(argv, limit=_SECONDS))
+        done = tools.runner.run(Command(argv), seconds=_SECONDS)
         why = done.killed_because or done.stderr.decode("utf-8", "replace").strip()
         text = f"tc can't have DHCP answers broadcast: {why}"
         heard = "tc can have DHCP answers broadcast, so that containers hear them"

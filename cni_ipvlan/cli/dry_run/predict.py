@@ -26,7 +26,7 @@ from cni_ipvlan.plugin.ipam import ALLOCATE_NOTHING
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import Node, container_of, id_of
 
-_Begin = Callable[[Plan, Result | None], Node]
+_Begin = Callable[[Plan], Node]
 _TAKEN = b"Error: Address already assigned to an ipvlan device."  # ipvlan_addr4_validator_event()
 _HOST_LOCALS_CODE = 999  # of every failure of host-local
 
@@ -51,9 +51,9 @@ class Prediction:
 def make(request: Request, begin: _Begin, ipam_result: Result | None) -> Prediction:
     """Make a call as a dry run; raises CniError if the call would certainly fail.
 
-    ``begin`` returns a node that fills a plan, and takes a result for the IPAM plugin's.
-    ``ipam_result`` is that result if it is known; the plugin is not called then. A failed CHECK
-    is not raised, as what it looked at shows why.
+    ``begin`` returns a node that fills a plan. ``ipam_result`` is the IPAM plugin's result if it is
+    known; the plugin is not called then. A failed CHECK is not raised, as what it looked at shows
+    why.
     """
     name = netconf.ipam_type(request.config) if request.command == "ADD" else ""
     is_open = name not in ("", *ALLOCATE_NOTHING) and not ipam_result
@@ -68,7 +68,7 @@ def make(request: Request, begin: _Begin, ipam_result: Result | None) -> Predict
     if not made.outcome:
         return made
     made.result = results.render(made.outcome, request.version)
-    looking = begin(Plan(answers=answers), known[0])  # assumes nothing
+    looking = begin(Plan(answers=answers))  # assumes nothing
     conf = netconf.parse(request.config, request.version)
     parent = expected_master(looking.begin(), conf, container_of(request))
     _check_addresses(looking, parent, made.plan)
@@ -89,9 +89,10 @@ def make(request: Request, begin: _Begin, ipam_result: Result | None) -> Predict
 
 def _run(request: Request, begin: _Begin, known: Result | None, answers: Answers) -> Prediction:
     """Make a dry run with one answer of the IPAM plugin."""
-    made = Prediction(request.environment, Plan({*answer.STAND_INS}, ALLOCATE_NOTHING, answers))
+    plan = Plan({*answer.STAND_INS}, ALLOCATE_NOTHING, known, answers)
+    made = Prediction(request.environment, plan)
     try:
-        perform(begin(made.plan, known), request, partial(setattr, made, "outcome"))
+        perform(begin(plan), request, partial(setattr, made, "outcome"))
     except CniError as error:
         made.failure = error
     return made
