@@ -196,9 +196,9 @@ def test_it_starts_a_process_for_each_namespace(
     started: list[Command] = []
     start = Runner.start
 
-    def counted(runner: Runner, command: Command) -> Running:
+    def counted(runner: Runner, command: Command, **how: Any) -> Running:
         started.append(command)
-        return start(runner, command)
+        return start(runner, command, **how)
 
     monkeypatch.setattr(Runner, "start", counted)
 
