@@ -6,6 +6,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import lab
@@ -29,7 +30,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Leaves both in the environment, for what parametrizes tests, and for other processes."""
-    config.addinivalue_line("markers", "slow: of these, another third is tested each day")
+    config.addinivalue_line(
+        "markers", "slow(together): run every third day; those of one name on one"
+    )
     refuse_old_copy(config.rootpath)
     os.environ["HISTFILE"] = os.devnull  # shells that tests type into are nobody's history
     os.environ["TESTS_SEED"] = str(config.getoption("seed") or sampling.seed())
@@ -48,9 +51,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not any("::" in argument for argument in config.args):
         quick = [item for item in items if here / "unit" in item.path.parents]
         rows = sampling.of_rows([item for item in items if item not in quick])
-        slow = [item for item in rows if item.get_closest_marker("slow")]
-        left_out = {*slow} - {*sampling.spread(slow, 3)} if not config.option.keyword else set()
-        kept = {*quick, *rows} - left_out
+        slow: dict[str, list[pytest.Item]] = {}
+        for item in rows:
+            if mark := item.get_closest_marker("slow"):
+                slow.setdefault(mark.kwargs.get("together", item.nodeid), []).append(item)
+        together = [] if config.option.keyword else [*slow.values()]
+        chosen = sampling.spread(together, 3)
+        kept = {*quick, *rows} - {*chain(*together)} | {*chain(*chosen)}
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = [item for item in items if item in kept]
     if "PYTEST_TIMEOUT" not in os.environ:

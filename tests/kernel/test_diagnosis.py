@@ -635,6 +635,7 @@ def test_a_pod_of_another_plugin_is_found_by_what_libcni_keeps(world: World) -> 
         assert world.ask(f"probe --netns {word}")["verdict"] == FINE
 
 
+@pytest.mark.slow
 def test_words_that_name_no_end(world: World) -> None:
     world.make("pair; " + "host: ip link add name other0 type dummy")
     world.scene.add(at=world.scene.one, name="b", ipam=static("10.1.0.5/24"), CNI_IFNAME="net2")
@@ -672,6 +673,7 @@ def test_missing_programs_are_named_and_not_blamed(world: World) -> None:
     assert [each for each in said["findings"] if "filters were not looked at" in each["text"]]
 
 
+@pytest.mark.slow
 def test_who_is_not_root_is_told_so(world: World) -> None:
     world.make("pair")
     for words in ("trace one two", "trace host 10.1.0.2", "probe --netns one"):

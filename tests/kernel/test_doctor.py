@@ -51,6 +51,7 @@ def test_records_that_cannot_be_kept(scene: Scene, person: Person) -> None:
     assert "ok records" in doctor(person)
 
 
+@pytest.mark.slow
 def test_static_address_that_a_container_has(scene: Scene, person: Person) -> None:
     assert doctor(person, conf=network())["ok addresses"] == ["no container on eth0 has 10.1.0.2"]
     scene.add()

@@ -56,6 +56,7 @@ def test_they_reach_each_other_until_it_is_detached(scene: Scene, mode: str, add
         added.delete()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_containers_reach_each_other_and_other_hosts_as_without_it(scene: Scene, mode: str) -> None:
     scene.neighbour.ip("address add 10.1.0.1/24 dev eth0")
@@ -121,6 +122,7 @@ def test_a_hosts_service_leads_to_a_container_and_the_other_way(scene: Scene, mo
                 calling.connect((address, 8080 if place is scene.host else 80))
 
 
+@pytest.mark.slow
 @dual
 @pytest.mark.parametrize("mode", MODES)
 def test_routes_via_the_host_are_in_the_result_and_checked(scene: Scene, mode: str) -> None:
@@ -328,6 +330,7 @@ def test_a_pasted_dry_run_gives_what_the_plugin_gives(
     assert scene.one.reaches(HOST)
 
 
+@pytest.mark.slow
 @dual
 def test_a_script_does_for_ipv6_alone_what_add_does(scene: Scene) -> None:
     conf = {**CONF, "ipam": scene.ipam(ips=["fd00:1::2/64"])}
@@ -343,6 +346,7 @@ def test_a_script_does_for_ipv6_alone_what_add_does(scene: Scene) -> None:
     assert found() == pasted
 
 
+@pytest.mark.slow
 @pytest.mark.scene(host=("fd00:1::10/64",))
 def test_a_script_refuses_the_family_that_the_host_lacks(scene: Scene) -> None:
     script = scene.dry(conf=CONF, ipam=scene.ipam(ips=[f"{FIRST}/24"]))

@@ -29,6 +29,7 @@ def test_an_add_that_gets_it_from_ipam_is_refused_and_gives_it_back(scene: Scene
     assert scene.node.leases() == ["10.1.0.4"]
 
 
+@pytest.mark.slow
 def test_it_is_the_same_in_any_mode_and_spelling(scene: Scene) -> None:
     scene.node.master("eth1")
     scene.host.ip("link property add dev eth0 altname uplink")
@@ -110,6 +111,7 @@ def judged(directory: Path, **given: Any) -> tuple[int, str]:
 FINE = (0, "1 network: no problems\n")
 
 
+@pytest.mark.slow
 def test_validate_and_doctor_report_it(addressed: Scene, tmp_path: Path) -> None:
     def told_by_doctor(**given: Any) -> str:
         (tmp_path / "net.conf").write_text(json.dumps(network(**given)))

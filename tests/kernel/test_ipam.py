@@ -134,6 +134,7 @@ WRONG_SO: list[tuple[dict[str, Any], int, str]] = [
 ]
 
 
+@pytest.mark.slow
 def test_add_undoes_everything_and_says_why(scene: Scene) -> None:
     failing, wrong = sample(FAILING, 4), sample(WRONG_SO, 2)
     for script, code, words in failing:
@@ -143,6 +144,7 @@ def test_add_undoes_everything_and_says_why(scene: Scene) -> None:
     assert scene.fake.calls == ["ADD", "DEL"] * (len(failing) + len(wrong))
 
 
+@pytest.mark.slow
 def test_add_undoes_everything_when_it_answers_nonsense(scene: Scene) -> None:
     with scene.unchanged():
         for document in sample(WRONG, 6):
@@ -185,6 +187,7 @@ def test_one_that_is_not_there(scene: Scene) -> None:
         scene.refuses(7, ipam_type, ipam={"type": ipam_type})
 
 
+@pytest.mark.slow
 def test_refusals_of_real_ones(scene: Scene) -> None:
     full = host_local("10.9.0.0/30")
     scene.add(name="full", ipam=full, at=scene.two)
@@ -263,6 +266,7 @@ def test_add_undoes_in_reverse_but_releases_last(scene: Scene, tmp_path: Path) -
 NEVER_ENDS = "trap '' TERM; exec sleep 300"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [FakeIpam, FakeDhcp])
 def test_one_without_end(
     scene: Scene, kind: type[FakeIpam], monkeypatch: pytest.MonkeyPatch

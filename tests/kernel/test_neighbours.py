@@ -60,6 +60,7 @@ def mac_of(space: Space) -> str:
     return str(space.links()["eth0"]["address"]).upper()
 
 
+@pytest.mark.slow
 @without_dad
 def test_an_address_of_another_host_or_its_container_is_refused(scene: Scene) -> None:
     scene.neighbour.ip(f"address add {FIRST} dev eth0")
@@ -134,6 +135,7 @@ def test_an_address_of_another_host_is_an_error(off: Scene, *, of_a_container: b
     off.refuses(106, OF_IPV6, advice, ipam=host_local("fd00:1::/64"))
 
 
+@pytest.mark.slow
 def test_a_duplicate_that_is_none_of_our_addresses_is_no_failure(scene: Scene) -> None:
     conf = network(ipam=static(OF_IPV6))
     scene.one.sysctl("net/ipv6/conf/default/accept_dad", 0)

@@ -17,6 +17,7 @@ from cni_ipvlan.state.registry import Registry
 COMMANDS = ["status", "add", "del", "check", "gc", "validate", "doctor", "show"]
 
 
+@pytest.mark.slow
 @pytest.mark.scene(master="")
 def test_every_example_of_the_help_works(scene: Scene, person: Person) -> None:
     scene.node.master("eth1000")

@@ -97,6 +97,7 @@ def crowd(scene: Scene) -> Scene:
     return scene
 
 
+@pytest.mark.slow
 def test_it_is_sorted_as_people_count_and_filtered(crowd: Scene, person: Person) -> None:
     run("ip", "link", "property", "add", "dev", "eth10", "altname", "uplink")
     of_pod9 = [("pod9", name) for name in ("net1", "net9", "net10")]
@@ -260,6 +261,7 @@ def test_a_default_route_without_a_gateway_is_a_route(scene: Scene, person: Pers
     assert attachments(person)[0]["gateways"] == []
 
 
+@pytest.mark.slow
 def test_leases_are_shown_where_host_local_gave_them(scene: Scene, person: Person) -> None:
     scene.add(LEASED)
     scene.add(name="static", ipam=static("10.2.0.2/24"), CNI_IFNAME="net2")
@@ -411,6 +413,7 @@ def adding(scene: Scene) -> Iterator[int]:
                 os.kill(each, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_an_add_that_was_killed_is_unfinished(scene: Scene, person: Person) -> None:
     with adding(scene) as process:
         assert problems(person) == [[]]  # its call is running

@@ -220,6 +220,7 @@ CONFIGURATIONS = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(CONFIGURATIONS, st.sets(st.sampled_from(("address", "container"))))
 @settings(
     max_examples=200 if is_long() else 8,

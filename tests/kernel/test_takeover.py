@@ -15,6 +15,7 @@ DEATHS = (faulty.dies_with_the_plugin, faulty.dies_with_the_plugin_after_its_wor
 REMOVALS = ["DEL", "DEL without the namespace", "GC"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["l2", "l3"])
 def test_add_again_takes_over_what_an_add_that_died_has_left(scene: Scene, mode: str) -> None:
     node, runtime, container = scene.node, scene.runtime, scene.one

@@ -97,6 +97,7 @@ def is_error(conf: Conf) -> bool:
     return any(not problem.is_warning for problem in verdicts(conf))
 
 
+@pytest.mark.slow
 def test_errors_are_refused(scene: Scene) -> None:
     confs = {name: network(ipam=ipam) for name, ipam in REFUSED.items()}
     assert [name for name, conf in confs.items() if not is_error(conf)] == []
@@ -105,6 +106,7 @@ def test_errors_are_refused(scene: Scene) -> None:
     assert "net1" not in scene.one.links()
 
 
+@pytest.mark.slow
 def test_what_is_no_error_works(scene: Scene) -> None:
     for name, ipam in (FINE | ODD).items():
         found = verdicts(network(ipam=ipam))

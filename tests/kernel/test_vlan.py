@@ -76,6 +76,7 @@ def test_each_vlan_has_a_mode_of_its_own(scene: Scene) -> None:
     assert "'eth0.100'" in error["msg"]
 
 
+@pytest.mark.slow
 def test_a_failed_add_or_script_removes_what_it_has_made_and_nothing_else(scene: Scene) -> None:
     routes = [{"dst": "10.9.0.0/16", "gw": "10.8.0.1"}]
     bad = {**ONE, "ipam": {**ONE["ipam"], "routes": routes}}

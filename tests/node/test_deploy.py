@@ -202,6 +202,7 @@ def another_version(image: Path, bundle: Path) -> bytes:
     return archive(with_layer(contents(image.read_bytes()), "localhost/cni-ipvlan:0.2.0", files))
 
 
+@pytest.mark.slow(together="the DaemonSet's life")
 def test_another_program_is_left_alone_unless_told_and_comes_back(found: dict[str, Any]) -> None:
     assert found["foreign"][0] == 1
     # What another user owns takes capabilities.
@@ -216,6 +217,7 @@ def test_another_program_is_left_alone_unless_told_and_comes_back(found: dict[st
     )
 
 
+@pytest.mark.slow(together="the DaemonSet's life")
 def test_pod_is_ready_while_the_plugin_answers_and_shows_a_node(found: dict[str, Any]) -> None:
     assert found["ready"]
     assert not found["ready, without it"]
@@ -226,10 +228,12 @@ def test_pod_is_ready_while_the_plugin_answers_and_shows_a_node(found: dict[str,
     assert found["log"] == 0  # that of a network can be read
 
 
+@pytest.mark.slow(together="the DaemonSet's life")
 def test_first_network_is_there_while_the_pod_is(found: dict[str, Any]) -> None:
     assert found["first network"] == [True, "10-net.conf", 0, 0, []]
 
 
+@pytest.mark.slow(together="the DaemonSet's life")
 def test_no_add_fails_while_the_plugin_is_upgraded_and_rolled_back(found: dict[str, Any]) -> None:
     versions = [found[each] for each in ("installed", "upgraded", "rolled back")]
     assert versions == ["0.1.0", "0.2.0", "0.1.0"]

@@ -103,6 +103,7 @@ def test_command_gets_nothing_of_a_terminal() -> None:
         terminal.until("ended")
 
 
+@pytest.mark.slow
 @in_turn(2)
 def test_shell_reads_commands_from_a_pipe(lab: Argv) -> None:
     done = run(*lab, stdin=b"ip -brief link show lo | cut -c 1-2\necho ${PATH##*:}\nexit 5\n")
