@@ -59,9 +59,9 @@ refuse_files_of_others() {
     [[ ! $file || $EUID == 0 ]] || die 1 "$file belongs to $(stat -c %U "$file"); first: sudo chown -R $(id -un): $(printf %q "$1")"
 }
 
-# What a node of the lab needs besides the plugin's own Python packages and containerd.
+# What a node of the lab needs besides the plugin's own Python packages.
 # shellcheck disable=SC2034 # for those who source this
-node_packages=(iproute2 python3 python3-venv containernetworking-plugins iputils-ping iputils-arping)
+node_packages=(iproute2 python3 python3-venv containernetworking-plugins iputils-ping iputils-arping containerd runc)
 
 # What a package brings, if that is not a program of its name.
 declare -A program_of=(

@@ -19,7 +19,7 @@ mount -t tmpfs tmpfs /usr/local
 mkdir /usr/local/bin
 export PATH=/usr/local/bin:$PATH
 replace() { cat >"/usr/local/bin/$1" && chmod 755 "/usr/local/bin/$1"; }
-provision() { scripts/provision-node --system-packages --no-containerd "$@" >&2; }
+provision() { scripts/provision-node --system-packages "$@" >&2; }
 """
 PROVISIONED = """
 provision --range 10.10.10.9-10.10.10.8 || echo $?
