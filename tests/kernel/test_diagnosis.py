@@ -170,6 +170,9 @@ a prefix whose broadcast address the other has | add one 10.1.0.2/25; add two 10
     trace one two => ONE takes 10.1.0.127 for a broadcast address => correct the prefix length
 a local route | pair; one: ip route add local 10.1.0.3 dev lo; trace one two
     => ONE takes 10.1.0.3 for a local address => ip route delete local 10.1.0.3 table local
+no route back to who was told of a nearer way | gateway; add one 10.1.0.2/24 10.1.0.1;
+    neighbour: ip address add 10.2.0.1/24 dev eth0; neighbour: net/ipv4/ip_forward=1;
+    add two 10.2.0.3/24 - name=other; trace one two => TWO has no route to 10.1.0.2
 wrong prefix | add one 10.1.0.2/24; add two 10.1.0.130/25; trace one two
     => TWO has no route to 10.1.0.2; its subnets: 10.1.0.128/25
 blackhole | pair; one: ip route add blackhole 10.1.0.3; trace one two

@@ -20,7 +20,8 @@ from cni_ipvlan.iproute.packets import RouteLookup
 # From fd00::1 icmp_seq=1 Packet too big: mtu=1280
 _MTU = re.compile(rb"mtu ?[=:] ?(\d+)")
 # From 10.1.0.1 icmp_seq=1 Time to live exceeded
-_REFUSAL = re.compile(r"^From (\S+) icmp_seq=\d+ (.+)$", re.MULTILINE)
+# From 10.1.0.1: icmp_seq=1 Redirect Host(New nexthop: 10.1.0.3)
+_REFUSAL = re.compile(r"^From (\S+) icmp_seq=\d+ (?!Redirect)(.+)$", re.MULTILINE)
 _SIZES = (8000, 4000, 1500, 1492, 1480, 1450, 1420, 1400, 1360, 1280, 1000, 576)
 
 
