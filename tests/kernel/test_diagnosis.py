@@ -88,6 +88,8 @@ nobody to ask | add one 10.1.0.2/24; probe --netns one
 two gateways | pair; neighbour: ip address add 10.1.0.4/24 dev eth0;
     one: ip route replace default nexthop via 10.1.0.1 dev net1 nexthop via 10.1.0.4 dev net1;
     probe --netns one
+a gateway that is not used | pair; one: ip route add default via 10.1.0.99 metric 500;
+    probe --netns one
 hostAccess | access; trace one host
 hostAccess, from the host | access; trace host one
 hostAccess in l3 | addressed; gateway; add one 10.1.0.2/24 - mode=l3 hostAccess=1; trace one host

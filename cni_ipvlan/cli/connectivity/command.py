@@ -55,7 +55,11 @@ def probe_command(
     else:
         # Of all links: with one, ip leaves out routes by several next hops.
         shown = one.side.answer(commands.route_show("table", "all")).stdout
-        gateways = (each.gateway for each in queries.routes(shown) if by in ("", each.device))
+        ours = [each for each in queries.routes(shown) if by in ("", each.device)]
+        ours.sort(key=lambda each: each.priority)
+        # With a better route to the same, a route is not used.
+        best = {(each.table, each.dst): each.priority for each in reversed(ours)}
+        gateways = (each.gateway for each in ours if each.priority == best[each.table, each.dst])
         targets = [("gateway", each) for each in dict.fromkeys(gateways) if each]
     in_vrf = one.port.by if one.port else ""
     questions = [
