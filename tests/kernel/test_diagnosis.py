@@ -278,6 +278,12 @@ a filter of tc on the master | pair; host: tc qdisc add dev eth0 clsact;
 the gateway's address at another container | gateway; add one 10.1.0.2/24 10.1.0.1;
     add two 10.1.0.1/24; probe --netns one
     => 10.1.0.1 is an address of => no two networks or nodes may hand out one range
+the gateway's address at another host, which answers first | switched; space b;
+    switch: ip link add name p2 up type veth peer name eth0 netns b;
+    switch: ip link set dev p2 master br0; b: ip link set dev eth0 up address 02:00:00:00:00:05;
+    b: ip address add 10.1.0.1/24 dev eth0;
+    one: ip neighbour replace 10.1.0.1 lladdr 02:00:00:00:00:05 dev net1;
+    probe --netns one --to 10.9.0.1 => 10.1.0.1 is an address of => no two networks
 losses that netem makes | pair; one: tc qdisc add dev net1 root netem loss 100%; trace one two
     => the qdisc netem on net1 of ONE, or a filter there, drops packets
     => exec container1 tc qdisc delete dev net1 root

@@ -109,6 +109,14 @@ def _duplicates(port: Port) -> Iterator[Finding]:
 ENDS = (_link, _addresses, _duplicates)
 
 
+def several(out: Port, hop: str) -> Iterator[Finding]:
+    """Yield that several on the network of ``out`` have an address: any of them may answer."""
+    near = [each for each in out.side.world.holders(hop, out) if each in out.joined]
+    found = {each.side: each.described for each in near if each.link.is_up}
+    if len(found) > 1:
+        yield duplicate(f"{hop} is an address of {' and of '.join(found.values())}")
+
+
 def asking(port: Port) -> Port:
     """Return the interface from which ARP is asked: an ipvlan loses answers, so its master."""
     return (port.master if port.link.is_ipvlan else None) or port
@@ -204,6 +212,9 @@ class Walk:
             self._cross(Wire(self, out, self.target, into))
             if into is None and out.master:
                 self._leave_by(out.master, out.link.mode)
+            return
+        if found := [*several(out, hop)]:  # so where it leads is a matter of luck
+            self.found += found
             return
         into = next(iter(self._world.holders(hop, out)), None)
         if into and (into.is_loopback or into.link.kind == "dummy"):  # others answer for it
@@ -473,12 +484,7 @@ def _neighbour(wire: Wire) -> Iterator[Finding]:
         if wire.known.state:  # else it was not asked
             yield unanswered(wire)
     elif into and mac != into.link.mac and wire.out.master is not into:
-        others = [each for each in into.side.world.holders(wire.hop) if each.link.mac == mac]
-        if others and into in others[0].joined:
-            both = f"{into.described} and of {others[0].described}"
-            yield duplicate(f"{wire.hop} is an address of {both}")
-        else:
-            yield mistaken(wire, f"{into} has {into.link.mac}")
+        yield mistaken(wire, f"{into} has {into.link.mac}")
 
 
 def mistaken(wire: Wire, truth: str) -> Finding:

@@ -132,13 +132,10 @@ def _back(question: Question, way: RouteLookup) -> Iterator[Finding]:
             yield Finding(WARNING, "tried back", text, "trace the other way round")
 
 
-def _holders(question: Question, way: RouteLookup) -> Iterator[Finding]:
-    """Yield that several on the network have the next hop's address: any of them may answer."""
-    port, hop = question.one.port, way.gateway or question.target
-    near = port.joined if port and not way.is_local else {}
-    found = [each.described for each in question.side.world.holders(hop, port) if each in near]
-    if len(found) > 1:
-        yield facts.duplicate(f"{hop} is an address of {' and of '.join(found)}")
+def _several(question: Question, way: RouteLookup) -> Iterator[Finding]:
+    """Yield that it is luck which of several has answered."""
+    if question.one.port and not way.is_local:
+        yield from facts.several(question.one.port, way.gateway or question.target)
 
 
 def _itself(question: Question, way: RouteLookup) -> Iterator[Finding]:
@@ -155,7 +152,7 @@ def _itself(question: Question, way: RouteLookup) -> Iterator[Finding]:
         yield Finding(PROBLEM, "route", text, advice)
 
 
-TRIALS = (_echo, _sizes, _back, _holders, _itself)
+TRIALS = (_echo, _sizes, _back, _several, _itself)
 
 
 def _silence(question: Question) -> Iterator[Finding]:
