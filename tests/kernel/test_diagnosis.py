@@ -193,6 +193,13 @@ routes that lead round | routed; neighbour: ip route add 10.77.0.0/16 via 10.9.0
     far: net/ipv4/ip_forward=1; trace one 10.77.0.1
     => packets to 10.77.0.1 go round through /run/netns/neighbour and /run/netns/far
     => ip route get 10.77.0.1
+answers sent to a host that would send them back | switch; addressed; space b;
+    switch: ip link add name p2 up type veth peer name eth0 netns b;
+    switch: ip link set dev p2 master br0; b: ip link set dev eth0 up;
+    b: ip address add 10.1.0.50/24 dev eth0; b: ip route add default via 10.1.0.1;
+    other: ip route add 10.7.0.0/24 via 10.1.0.50; add one 10.7.0.2/24 - mode=l3; trace one 10.1.0.1
+    => packets to 10.7.0.2 go round through /run/netns/other and /run/netns/b
+    => exec other ip route get 10.7.0.2
 too small a TTL | routed; one: net/ipv4/ip_default_ttl=1; trace one 10.9.0.1
     => packets of ONE end after 1 hops (net/ipv4/ip_default_ttl) => echo 64
 the host's route in mode l3 is missing | gateway; add one 10.1.0.2/24 - mode=l3;
@@ -333,8 +340,12 @@ the router does not forward | routed; neighbour: net/ipv4/ip_forward=0; trace on
     => exec neighbour sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'
 the router filters by the way back | routed; neighbour: net/ipv4/conf/eth0/rp_filter=1;
     neighbour: ip route add 10.1.0.2 via 10.9.0.1; trace one 10.9.0.1
-    => /run/netns/neighbour drops what comes from 10.1.0.2 by eth0
-    => echo 2 >/proc/sys/net/ipv4/conf/eth0/rp_filter
+    => /run/netns/neighbour drops what comes from 10.1.0.2 by eth0, since it would answer by far0
+    => answers would get lost there: correct its route to 10.1.0.2
+the router filters by a route that leads nowhere | pair; neighbour: net/ipv4/conf/eth0/rp_filter=1;
+    neighbour: ip link add name d0 up type dummy; neighbour: ip route add 10.1.0.2 dev d0;
+    probe --netns one => neighbour drops what comes from 10.1.0.2 by eth0
+    => correct its route to 10.1.0.2
 MTU black hole | routed; neighbour: ip link set dev far0 mtu 1400;
     far: ip link set dev eth0 mtu 1400;
     neighbour: iptables-legacy -A OUTPUT -p icmp --icmp-type fragmentation-needed -j DROP;

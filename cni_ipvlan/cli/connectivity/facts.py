@@ -202,9 +202,7 @@ class Walk:
             return
         out, hop = side.ports[way.device], way.gateway or self.target
         if any((each.out, each.hop) == (out, hop) for each in self.wires):
-            text = f"packets to {self.target} go round through {side} and {self.sides[-2]}"
-            show = side.shell("ip", "route", "get", self.target)
-            self.found.append(Finding(PROBLEM, "route", text, f"correct the routes there: {show}"))
+            self.found.append(_round(self.target, side, self.sides[-2]))
             return
         if out.link.mode in L3:  # which has no neighbours
             holders = self._world.holders(self.target, out)
@@ -272,6 +270,13 @@ def leaves_by(port: Port, device: str, target: str) -> Finding:
     text = f"packets to {target} leave {port.side} by {device}, not by {port.link.name}"
     show = port.side.shell("ip", "route", "get", target)
     return Finding(PROBLEM, "leaves by", text, f"a better route or a rule says so: {show}")
+
+
+def _round(target: str, one: Side, other: Side) -> Finding:
+    """Return that a side sends packets to another one, which sends them back."""
+    text = f"packets to {target} go round through {one} and {other}"
+    show = one.shell("ip", "route", "get", target)
+    return Finding(PROBLEM, "route", text, f"correct the routes there: {show}")
 
 
 def short_lived(walk: Walk) -> Iterator[Finding]:
@@ -532,17 +537,23 @@ def _unroutable(side: Side, entry: Port | None, walk: Walk, answer: str) -> Iter
         is_known = bool(packets.route_lookup(side.answer(back)).device)
     if entry and is_known and _is_strict(entry, walk.source, answer):
         key = commands.RP_FILTER.format(entry.link.name)
+        other = packets.route_lookup(side.answer(packets.route_get(walk.source))).device
         text = f"{side} drops what comes from {walk.source} by {entry.link.name}, since it would "
-        text += f"answer by another interface ({key}, or that of all, is 1)"
+        text += f"answer by {other or 'another interface'} ({key}, or that of all, is 1)"
         yield Finding(PROBLEM, "rp_filter", text, f"be less strict: {write(side, key, 2)}")
     elif thrown:
         yield thrown[0]
     elif not is_known:
         yield from _no_route(side, walk.source, entry)
+    elif entry and side is walk.sides[0]:
+        yield _round(target, walk.sides[-2], side)
     elif entry and any(walk.source in port.plain for port in side.ports.values()):
         yield duplicate(f"{walk.source} is also an address of {side}, which therefore drops it")
     elif entry and (found := [*_forwarding(entry, target)]):
-        yield from found
+        onwards = packets.route_lookup(side.answer(packets.route_get(target)))
+        before, hop = walk.sides[-2], onwards.gateway
+        is_back = hop and any(each.has(hop) for each in before.ports.values())
+        yield from [_round(target, before, side)] if is_back else found
     else:
         yield from _no_route(side, target, entry or walk.port)
 

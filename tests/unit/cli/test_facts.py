@@ -12,7 +12,7 @@ from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import Address, Link
 from cni_ipvlan.iproute.running import Completed
 
-WALK = cast("facts.Walk", SimpleNamespace(source="10.1.0.2", target="10.9.0.1"))
+WALK = cast("facts.Walk", SimpleNamespace(source="10.1.0.2", target="10.9.0.1", sides=[None]))
 
 
 def port(strict: int, back: str) -> Port:
