@@ -447,8 +447,16 @@ nobody is the gateway | add one 10.1.0.2/24 10.1.0.1; probe --netns one
 nobody has the address | pair; trace one 10.1.0.77 => nobody answers for 10.1.0.77
 no address | pair; one: ip address flush dev net1; probe --netns one => net1 in ONE has no address
 not on this node | pair; trace 10.1.0.77 one => 10.1.0.77 is not on this node => swap
+IPv6 is switched off beside IPv4 | ipv6; one: ip address add 10.1.0.2/24 dev net1;
+    one: net/ipv6/conf/net1/disable_ipv6=1; probe --netns one --to fd00:1::1
+    => net1 in ONE can have no IPv6 address (net/ipv6/conf/net1/disable_ipv6 is 1)
+    => echo 0 >/proc/sys/net/ipv6/conf/net1/disable_ipv6
+the MTU is too small for IPv6 | ipv6; one: ip address add 10.1.0.2/24 dev net1;
+    one: ip link set dev net1 mtu 1200; probe --netns one --to fd00:1::1
+    => net1 in ONE can have no IPv6 address (its MTU is 1200)
+    => ip link set dev net1 mtu 1280
 IPv6 is switched off | ipv6; two: net/ipv6/conf/net1/disable_ipv6=1; trace one two
-    => net1 in TWO has no address, and can have none of IPv6 => conf/net1/disable_ipv6
+    => net1 in TWO has no address, and can have no IPv6 address => conf/net1/disable_ipv6
 a port of the switch is not ready | switched; switch: ip link set dev p0 nomaster;
     switch: ip link set dev br0 type bridge stp_state 1 forward_delay 3000;
     switch: ip link set dev p0 master br0; probe --netns one

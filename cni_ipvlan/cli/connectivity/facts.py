@@ -13,6 +13,7 @@ from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding
 from cni_ipvlan.iproute import commands, packets, queries
 from cni_ipvlan.iproute.packets import RouteLookup
 from cni_ipvlan.iproute.queries import Neighbour
+from cni_ipvlan.plugin.addressing import LEAST_MTU_OF_IPV6
 
 L3 = ("l3", "l3s")
 _KEPT_APART = (*queries.IPVLAN_KINDS, "macvlan", "macvtap")  # from the host on their master
@@ -65,10 +66,9 @@ def _state(port: Port) -> str:
 def _addresses(port: Port) -> Iterator[Finding]:
     if not port.usual and not any(each.is_duplicate for each in port.link.addresses):
         text, advice = f"{port} has no address", "ADD gives it one: ipvlan check compares"
-        key = f"net/ipv6/conf/{port.link.name}/disable_ipv6"
-        if port.side.sysctl(key):
-            text += f", and can have none of IPv6 ({key} is 1)"
-            advice = f"{advice}; for IPv6, before that: {write(port.side, key, 0)}"
+        why, cure = _against_ipv6(port)
+        if why:
+            text, advice = f"{text}, and {why}", f"{advice}; for IPv6, before that: {cure}"
         yield Finding(PROBLEM, "address", text, advice)
     for each in port.link.addresses:
         if each.is_duplicate:
@@ -79,6 +79,17 @@ def _addresses(port: Port) -> Iterator[Finding]:
             yield Finding(PROBLEM, "tentative", text, "wait; it needs the master's carrier")
         elif each.address in port.usual:
             yield Finding(OK, "address", f"{port} has {each.address}")
+
+
+def _against_ipv6(port: Port) -> tuple[str, str]:
+    """Return why an interface can have no IPv6 address, and the command that lets it."""
+    key = f"net/ipv6/conf/{port.link.name}/disable_ipv6"
+    if port.side.sysctl(key):
+        return f"can have no IPv6 address ({key} is 1)", write(port.side, key, 0)
+    if port.link.mtu < LEAST_MTU_OF_IPV6:
+        cure = port.set_link("mtu", str(LEAST_MTU_OF_IPV6))
+        return f"can have no IPv6 address (its MTU is {port.link.mtu})", cure
+    return "", ""
 
 
 def _duplicates(port: Port) -> Iterator[Finding]:
@@ -560,6 +571,12 @@ def _unroutable(side: Side, entry: Port | None, walk: Walk, answer: str) -> Iter
 
 def _no_route(side: Side, target: str, by: Port | None) -> Iterator[Finding]:
     """Yield that a side has no route to an address, which may be on the network of ``by``."""
+    if by and ":" in target and not of_family(target, by.usual):
+        why, cure = _against_ipv6(by)
+        if why:
+            advice = f"let it: {cure}; then attach it again, for its addresses"
+            yield Finding(PROBLEM, "address", f"{by} {why}", advice)
+            return
     like = [each for each in side.usual if (":" in each) == (":" in target)]
     subnets = ", ".join(str(ip_interface(each).network) for each in like) or "none"
     text = f"{side} has no route to {target}; its subnets: {subnets}"
