@@ -444,6 +444,12 @@ two masters without a way | host: ip link add name eth1 up type dummy; add one 1
 nobody is the gateway | add one 10.1.0.2/24 10.1.0.1; probe --netns one
     => nobody answers for 10.1.0.1 on the network of eth0 of the host
     => check the address, the cable
+a master that leads nowhere | host: ip link add name d1 up type dummy;
+    add one 10.1.0.2/24 10.1.0.1 master=d1; probe --netns one
+    => nobody answers for 10.1.0.1 on the network of d1 of the host, a dummy => use another master
+a service's address | routed; host: iptables-legacy -t nat -A PREROUTING -d 10.96.0.10/32 -p udp
+    --dport 53 -j DNAT --to-destination 10.1.0.2; probe --netns one --to 10.96.0.10
+    => 10.96.0.10 is known to rules of the host only => set hostAccess and routesViaHost
 nobody has the address | pair; trace one 10.1.0.77 => nobody answers for 10.1.0.77
 no address | pair; one: ip address flush dev net1; probe --netns one => net1 in ONE has no address
 not on this node | pair; trace 10.1.0.77 one => 10.1.0.77 is not on this node => swap

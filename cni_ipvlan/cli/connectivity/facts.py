@@ -527,8 +527,11 @@ def unanswered(wire: Wire) -> Finding:
         return Finding(PROBLEM, "unanswered", text, advice)
     target = wire.walk.target
     what = wire.hop if wire.hop == target else f"{wire.hop}, the gateway to {target},"
-    text = f"nobody answers for {what} on the network of {wire.out.chain[-1]}"
+    bottom = wire.out.chain[-1]
+    text = f"nobody answers for {what} on the network of {bottom}"
     advice = "check the address, the cable, the switch's VLAN, and which MACs its port allows"
+    if bottom.link.kind == "dummy":
+        text, advice = f"{text}, a dummy, which leads nowhere", "use another master"
     return Finding(PROBLEM, "unanswered", text, advice)
 
 

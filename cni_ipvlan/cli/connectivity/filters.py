@@ -42,6 +42,12 @@ def programs(side: Side, target: str) -> list[str]:
     return both or [each for each in (f"{name}-save",) if side.world.has(each)]
 
 
+def translates(side: Side, target: str) -> bool:
+    """Whether rules of iptables for address translation name an address, as a service's."""
+    saved = (side.answer((each, "-t", "nat")).stdout.decode() for each in programs(side, target))
+    return any(re.search(rf"(?<!! )-d {re.escape(target)}/", each) for each in saved)
+
+
 def counted(
     side: Side, ends: Sequence[str], devices: set[str], *, is_routed: bool
 ) -> dict[Finding, int]:

@@ -190,6 +190,11 @@ def _silence(question: Question) -> Iterator[Finding]:
     if holder and holder.side.sysctl(key):
         text = f"{target} ignores echo requests: {key} is 1 in {holder.side}"
         yield Finding(PROBLEM, "echo", text, f"let it answer: {facts.write(holder.side, key, 0)}")
+    if question.side.netns and not holder and filters.translates(world.host, target):
+        text = f"{target} is known to rules of the host only, as a service's address is"
+        advice = "they apply to what passes the host: set hostAccess and routesViaHost; "
+        advice += "then try its port, since a service answers no ping"
+        yield Finding(PROBLEM, "service", text, advice)
     for wire in there.wires[-1:]:
         yield from _outside(question, wire, source)
     text = f"{target} does not answer {question.one.name}"

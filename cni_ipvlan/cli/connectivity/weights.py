@@ -14,7 +14,7 @@ _VAGUE = (
 _SUBJECTS = (
     "down",  # no route is there then, either
     "not permitted",  # who can't look should not guess
-    *("address", "blackhole", "filter", "source"),
+    *("address", "blackhole", "filter", "service", "source"),
     *("delivery", "rp_filter", "forwarding", "neighbour"),
     *("host access", "flag", "host", "carrier", "mode", "bridge", "leaves by", "route", "return"),
     *("duplicate", "vlan", "echo"),
