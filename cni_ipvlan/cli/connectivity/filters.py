@@ -1,7 +1,7 @@
 """Which rule of a packet filter drops packets: one that has counted some while one asked.
 
 A rule of nft(8) that does not count may drop them. Of tc(8), what counts is a qdisc on the way, of
-IPsec the kernel itself.
+IPsec and of the table of neighbours the kernel itself.
 """
 
 import json
@@ -13,6 +13,7 @@ from ipaddress import ip_address, ip_network
 from shlex import split
 from typing import Any
 
+from cni_ipvlan.cli.connectivity.facts import write
 from cni_ipvlan.cli.connectivity.world import Side
 from cni_ipvlan.cli.output import PROBLEM, Finding
 
@@ -59,7 +60,8 @@ def counted(
     found: dict[Finding, int] = {}
     is_routed = is_routed or bool(side.sysctl("net/bridge/bridge-nf-call-iptables"))
     of_packets = (_of_iptables(side, ends), _of_ipsec(side)) if is_routed else ()
-    for rules in (*of_packets, _of_nft(side, ends, devices, is_routed), _of_tc(side, devices)):
+    of_frames = _of_nft(side, ends, devices, is_routed), _of_tc(side, devices)
+    for rules in (*of_packets, *of_frames, _of_neighbours(side, ends)):
         with suppress(ValueError, KeyError, TypeError):  # a program may be missing, or an old one
             found.update(rules)
     return found
@@ -203,6 +205,16 @@ def _of_ipsec(side: Side) -> Iterator[tuple[Finding, int]]:
         text = f"IPsec of {side} drops packets ({name} in /proc/net/xfrm_stat)"
         advice = f"look at its policies: {side.shell('ip', 'xfrm', 'policy')}"
         yield Finding(PROBLEM, "filter", text, advice), int(count)
+
+
+def _of_neighbours(side: Side, ends: Sequence[str]) -> Iterator[tuple[Finding, int]]:
+    version, table = ("6", "ndisc_cache") if ":" in ends[-1] else ("4", "arp_cache")
+    shown = side.answer(("cat", f"/proc/net/stat/{table}")).stdout.decode()  # the host's only
+    names, *rows = (line.split() for line in shown.splitlines())
+    key, column = f"net/ipv{version}/neigh/default/gc_thresh3", names.index("table_fulls")
+    text = f"the kernel's table of neighbours, one for all namespaces, is full ({key})"
+    advice = f"let it hold more: {write(side, key, max(4096, 2 * side.sysctl(key)))}"
+    yield Finding(PROBLEM, "filter", text, advice), sum(int(row[column], 16) for row in rows)
 
 
 def _of_tc(side: Side, devices: set[str]) -> Iterator[tuple[Finding, int]]:

@@ -141,6 +141,12 @@ def test_ipsec_is_blamed_for_what_it_counts() -> None:
     assert len(dropping(*printed)) == 1
 
 
+def test_a_full_table_of_neighbours_is_blamed() -> None:
+    rows = [f"entries table_fulls\n00000002 {count:08x}\n00000002 00000000\n" for count in (15, 16)]
+    (text,) = dropping(*({"cat": each} for each in rows), routed=False)
+    assert "table of neighbours, one for all namespaces, is full (net/ipv4/neigh" in text
+
+
 def test_a_qdisc_is_blamed_if_it_is_on_the_way_and_drops_by_intention() -> None:
     for device, kind, is_blamed in (
         ("eth0", "clsact", True),
