@@ -161,7 +161,7 @@ no route back | add one 10.1.0.2/24 - mode=l3; add two 10.2.0.2/24 - mode=l3;
     two: ip route delete default; trace one two
     => TWO has no route to 10.1.0.2 => exec container2 ip route add 10.1.0.2
 no route back at the router's other side | routed; far: ip route delete default; trace one 10.9.0.1
-    => /run/netns/far has no route to 10.1.0.2 => exec far ip route add 10.1.0.2
+    => /run/netns/far has no route to 10.1.0.2 => add it there; for now: ip netns
 no route at the router | routed; neighbour: ip address delete 10.9.0.2/24 dev far0;
     trace one 10.9.0.1
     => /run/netns/neighbour has no route to 10.9.0.1 => exec neighbour ip route add 10.9.0.1
@@ -371,6 +371,10 @@ the host and its own | addressed; add one 10.1.0.2/24; trace one host
 the host is the gateway of its own | addressed; add one 10.1.0.2/24 10.1.0.10; probe --netns one
     => the kernel lets no packets pass between a host and its own ipvlan interfaces
     => set hostAccess
+the host is the gateway of its own to others | addressed; add one 10.1.0.2/24 10.1.0.10;
+    probe --netns one --to 10.9.0.1
+    => the kernel lets no packets pass between a host and its own ipvlan interfaces
+    => set hostAccess
 the host and an address on lo of its own | addressed; add one 10.1.0.2/24;
     one: ip link set dev lo up; one: ip address add 10.1.0.50/32 dev lo; trace host 10.1.0.50
     => the kernel lets no packets pass between a host and its own ipvlan interfaces
@@ -504,6 +508,10 @@ the router asks for no neighbour | routed; neighbour: ip link set dev far0 arp o
 the router does not forward what comes by one interface | routed;
     neighbour: net/ipv4/conf/eth0/forwarding=0; trace one 10.9.0.1
     => does not forward packets => echo 1 >/proc/sys/net/ipv4/conf/eth0/forwarding
+the host's rule about what comes from mode l3 | nodes;
+    host: ip rule add from 10.2.0.0/24 prohibit priority 50; trace one two
+    => the host throws away what goes to 10.3.0.3: prohibit by the rule 50
+    => ip -4 rule delete priority 50
 another node's wrong neighbour | nodes;
     neighbour: ip neighbour replace 10.1.0.10 lladdr 02:00:00:00:00:99 dev eth0 nud permanent;
     trace one two => takes 02:00:00:00:00:99 for 10.1.0.10 => exec neighbour ip neighbour delete

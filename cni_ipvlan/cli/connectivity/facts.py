@@ -6,6 +6,7 @@ a silence; whether there is one is found out by asking.
 
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address, ip_interface, ip_network
+from itertools import chain
 from typing import Any, NamedTuple
 
 from cni_ipvlan.cli.connectivity.world import Port, Side, is_near, of_family
@@ -248,6 +249,9 @@ class Walk:
             advice = f"in mode {mode} packets leave by their own master only: use one master for "
             advice += f"both, or a router on its network: {add} via GATEWAY"
             self.found.append(Finding(PROBLEM, "route", text, advice))
+        # Its rules about the source apply, but ip route get takes no source that is not its own.
+        for kind in dict.fromkeys(chain.from_iterable(_THROWN_AWAY.values())):
+            self.found += _thrown_away(side, self, kind, is_from_all=False)
         self._leave(side, self._way(side, {"oif": name}))
 
     def _cross(self, wire: Wire) -> None:
@@ -255,7 +259,7 @@ class Walk:
         self.found += states(wire.way)
         for check in STEPS:
             self.found += check(wire)
-        if wire.into is None:
+        if wire.into is None or any(each.subject == "host" for each in self.found):
             return
         entry = wire.into
         self.sides.append(entry.side)
@@ -591,7 +595,8 @@ def _no_route(side: Side, target: str, by: Port | None) -> Iterator[Finding]:
     to = ("via", "GATEWAY")
     if out and any(each in out.joined for each in side.world.holders(target, out)):
         to = ("dev", out.link.name)
-    where = "to the routes of ipam, or a default route" if side.netns else "there"
+    is_ours = side.netns and any(each.owner for each in side.ports.values())
+    where = "to the routes of ipam, or a default route" if is_ours else "there"
     advice = f"add it {where}; for now: {side.shell('ip', 'route', 'add', target, *to)}"
     if restore := _lacks_rule(side, target, "main", "32766"):
         text, advice = f"{text}; no rule leads to its table main", f"add one: {restore}"
@@ -617,8 +622,13 @@ def _is_strict(entry: Port, source: str, answer: str) -> bool:
     return back.device not in (entry.link.name, "lo")
 
 
-def _thrown_away(side: Side, walk: Walk, kind: str) -> Iterator[Finding]:
-    """Yield the rule or route of a kind that throws packets away, the first one first."""
+def _thrown_away(
+    side: Side, walk: Walk, kind: str, *, is_from_all: bool = True
+) -> Iterator[Finding]:
+    """Yield the rule or route of a kind that throws packets away, the first one first.
+
+    Without ``is_from_all``, only rules that name a source count.
+    """
     ip = ("ip", "-6" if ":" in walk.target else "-4")
     text = f"{side} throws away what goes to {walk.target}: {kind}"
     routes = side.entries(*ip, "-j", "route", "show", "table", "all", "type", kind)
@@ -627,7 +637,7 @@ def _thrown_away(side: Side, walk: Walk, kind: str) -> Iterator[Finding]:
         is_from = not walk.source or _contains(src, walk.source)
         is_to = _contains(dst, walk.target) and not _NOT_OF_ECHOES & rule.keys()
         is_to = is_to and not rule.get("uid_start")  # root asks
-        if (is_from and is_to) == ("not" in rule):
+        if (is_from and is_to) == ("not" in rule) or (src == "all" and not is_from_all):
             continue
         named = f"by the rule {priority}: {'not ' if 'not' in rule else ''}from {src} to {dst}"
         if rule.get("action") == kind:
