@@ -517,6 +517,11 @@ another node's wrong neighbour | nodes;
     trace one two => takes 02:00:00:00:00:99 for 10.1.0.10 => exec neighbour ip neighbour delete
 the host's route in mode l3 is unreachable | nodes; host: ip route add unreachable 10.3.0.3;
     trace one two => the host throws away what goes to 10.3.0.3: unreachable => ip -4 route delete
+a bond whose active port leads elsewhere | bond; space b;
+    host: ip link add name eth2 type veth peer name p2 netns b; b: ip link set dev p2 up;
+    host: ip link set dev eth2 master bond0;
+    host: ip link set dev bond0 type bond active_slave eth2; probe --netns one
+    => 10.1.0.1 is looked for on bond0 of the host, but eth1 in /run/netns/neighbour is on
 a bond without ports | bond; host: ip link set dev eth1 nomaster; probe --netns one
     => bond0 of the host has no ports => ip link set dev PORT master bond0
 the router's VRF | routed; neighbour: ip link add name red up type vrf table 10;

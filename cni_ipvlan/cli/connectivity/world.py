@@ -191,6 +191,12 @@ class Port:
         return self.side.ports.get(self.link.master)
 
     @property
+    def is_idle(self) -> bool:
+        """Whether it is a port of a bond that neither sends nor receives by it."""
+        active = self.bridge.details.get("active_slave") if self.bridge else None
+        return active not in (None, self.link.name)
+
+    @property
     def by(self) -> str:
         """Its name if it is in a VRF, where only what names it is sent; else empty."""
         return self.link.name if self.bridge and self.bridge.link.kind == "vrf" else ""
@@ -210,7 +216,8 @@ class Port:
     def touching(self, tags: tuple[int, ...]) -> Iterator[tuple[Port, tuple[int, ...]]]:
         """Yield what frames with these VLAN tags get to from it, next to it, and with which."""
         here = self.side.ports.values()
-        near = [self.peer, self.bridge, *(each for each in here if each.bridge is self)]
+        ports = (each for each in here if each.bridge is self and not each.is_idle)
+        near = [self.peer, None if self.is_idle else self.bridge, *ports]
         # Of a bond's ports, those that work come first.
         for each in sorted(filter(None, near), key=lambda each: not each.link.has_carrier):
             if "vrf" not in (each.link.kind, self.link.kind):
