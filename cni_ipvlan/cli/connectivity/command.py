@@ -89,6 +89,8 @@ def trace_command(one: str, other: str, as_json: bool) -> int:
     elif not questions:
         text = f"{start.name} and {end.name} have no addresses of one family"
         unasked += [Finding(PROBLEM, "family", text, "ipvlan show lists addresses")]
+    elif not (start.is_exact or end.is_exact):
+        unasked += _unlike(start, end)
     return _report(world, [start, end], unasked, questions, as_json=as_json)
 
 
@@ -121,6 +123,20 @@ def _pairs(one: End, other: End) -> Iterator[Question]:
             source = ours[0] if one.is_exact else ""
             by = one.port.by if one.port else ""
             yield Question(one, one.side, next(near, theirs[0]), "tried", source, by, other.port)
+
+
+def _unlike(one: End, other: End) -> Iterator[Finding]:
+    """Yield that of two containers one has no address of a family, so that it is not asked for."""
+    for version, like in ((4, "0.0.0.0"), (6, "::")):
+        lacking = [each for each in (one, other) if not of_family(like, each.addresses)]
+        if len(lacking) == 1 and one.port and other.port:
+            text = f"{lacking[0].name} has no IPv{version} address, unlike the other"
+            yield Finding(
+                WARNING,
+                "family",
+                text,
+                "if it should, ipvlan check compares it with what ADD gave it",
+            )
 
 
 def _servers(result: Any) -> tuple[list[str], list[Finding]]:

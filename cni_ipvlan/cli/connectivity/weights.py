@@ -41,8 +41,8 @@ def weigh(of_ends: Sequence[Finding], answers: Sequence[Finding]) -> tuple[list[
     if not answers:
         text = "nothing is wrong here, but nobody was asked: no route has a gateway"
         return findings, Finding(OK, "", text, "name an address with --to")
-    is_silent = (WARNING, "gateway")
-    silent = [f", but {each.text}" for each in answers if (each.state, each.subject) == is_silent]
+    notes = [each for each in findings if each.state == WARNING]
+    silent = [f", but {each.text}" for each in notes if each.subject in ("gateway", "family")]
     return findings, Finding(OK, "", f"everything answers{''.join(silent[:1])}")
 
 
