@@ -75,6 +75,7 @@ wait
 """
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(3600 if is_long() else 300)
 def test_a_power_cut_loses_no_address(scene: Scene, ipvlan: Executable, tmp_path: Path) -> None:
     conf = network(ipam=host_local("10.1.0.0/24"))

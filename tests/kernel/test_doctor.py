@@ -80,6 +80,7 @@ def test_arping_that_an_option_needs(scene: Scene, person: Person) -> None:
     assert (error["code"], "iputils-arping" in error["details"]) == (50, True)
 
 
+@pytest.mark.slow
 def test_a_default_route_that_the_container_has(scene: Scene, person: Person) -> None:
     conf = network(ipam=static("10.1.0.2/24", gateway="10.1.0.1", routes=[{"dst": "0.0.0.0/0"}]))
     assert "problem routes" not in doctor(person, "--netns container1", conf)
@@ -93,6 +94,7 @@ def test_a_default_route_that_the_container_has(scene: Scene, person: Person) ->
     assert "problem routes" not in doctor(person, "--netns container1", conf)
 
 
+@pytest.mark.slow
 def test_a_range_of_which_another_network_has_leased(scene: Scene, person: Person) -> None:
     for place in ("/var/lib/cni/networks", f"{person.directory}/leases"):
         conf = network(ipam=host_local("10.1.0.0/24", dataDir=place))

@@ -206,6 +206,7 @@ def test_check_sees_each_change(scene: Scene) -> None:
 # refused otherwise is in test_refusals.
 
 
+@pytest.mark.slow
 def test_an_address_of_another_host_or_container_is_refused(scene: Scene) -> None:
     scene.node.master("eth1")
     scene.host.ip("address add 10.1.0.11/24 dev eth1")
@@ -365,6 +366,7 @@ def test_a_dry_run_whose_script_fails_leaves_nothing(scene: Scene) -> None:
     assert (status, "in another way, which hostAccess would replace" in out) == (1, True)
 
 
+@pytest.mark.slow
 def test_strict_filtering_on_the_master_is_named(scene: Scene, person: QuickPerson) -> None:
     scene.host.sysctl("net/ipv4/conf/eth0/rp_filter", 1)
     conf = person.writes(CONF)

@@ -86,6 +86,7 @@ def test_a_pattern_passes_over_interfaces_of_attachments(several: Scene) -> None
     assert several.node.master_of(several.one) == "iv7"
 
 
+@pytest.mark.slow
 def test_an_interface_may_be_called_like_a_pattern(several: Scene) -> None:
     for name in ("e*", "eth[1]", "w?"):
         several.node.master(name)

@@ -117,6 +117,7 @@ def test_an_ipvtap_counts_as_an_ipvlan(scene: Scene) -> None:
     add_in(scene, "l3")
 
 
+@pytest.mark.slow
 def test_an_ipvtap_in_a_container_keeps_its_mode(scene: Scene) -> None:
     """The kernel does not report where its parent is, so it is named but proves nothing."""
     scene.by_hand(scene.one, "l3", kind="ipvtap", up=False)
@@ -222,6 +223,7 @@ def test_a_record_of_a_container_does_not_refuse_itself(scene: Scene, change: st
     assert records() == []
 
 
+@pytest.mark.slow
 def test_an_interface_that_cannot_be_found_has_the_mode_that_root_recorded(scene: Scene) -> None:
     """It is in a namespace that only a socket keeps."""
     scene.add()

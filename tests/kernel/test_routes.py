@@ -76,6 +76,7 @@ def test_a_route_has_the_scope_asked_for(scene: Scene) -> None:
     added.check()
 
 
+@pytest.mark.slow
 def test_thousands_of_routes_are_checked_in_a_moment(scene: Scene, tmp_path: Path) -> None:
     """With one question for all of them; each by itself, 5,000 once took 15 seconds."""
     routes = [{"dst": f"10.{2 + number // 256}.{number % 256}.0/24"} for number in range(3000)]

@@ -89,6 +89,7 @@ def status(scene: Scene, conf: Conf) -> str:
     return str(error["msg"])
 
 
+@pytest.mark.slow
 @pytest.mark.scene(host=("10.1.0.10/24",))
 def test_status_and_doctor_know_what_host_access_needs(scene: Scene, person: QuickPerson) -> None:
     conf = network(hostAccess=True, ipam=host_local("10.7.0.0/24"), mode="l3s")
