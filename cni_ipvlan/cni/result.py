@@ -15,6 +15,8 @@ from cni_ipvlan.start.namedtuple import Any, NamedTuple
 _WITHOUT_INTERFACES = ("0.1.0", "0.2.0")
 _WITH_FAMILY = ("0.3.0", "0.3.1", "0.4.0")
 _ROUTE_NUMBERS = ("mtu", "advmss", "priority", "table", "scope")
+# A route's scope is a byte of struct rtmsg, <linux/rtnetlink.h>; the rest have 32 bits.
+_HIGHEST = {"scope": 2**8 - 1}
 _HIGHEST_U32 = 2**32 - 1
 
 
@@ -248,10 +250,9 @@ def _number(entry: dict[str, Any], key: str) -> int | None:
     value = entry.get(key)
     if value is None:
         return None
-    if type(value) is not int or not 0 <= value <= _HIGHEST_U32:
-        raise _malformed(
-            f"{key} is {shown(value)}; a whole number from 0 to {_HIGHEST_U32} is needed"
-        )
+    highest = _HIGHEST.get(key, _HIGHEST_U32)
+    if type(value) is not int or not 0 <= value <= highest:
+        raise _malformed(f"{key} is {shown(value)}; a whole number from 0 to {highest} is needed")
     return value
 
 

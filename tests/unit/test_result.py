@@ -123,6 +123,7 @@ def test_result_of_an_unknown_version_is_refused(version: object) -> None:
         ({"interfaces": ["net1"]}, 'interfaces holds "net1"; JSON objects are needed'),
         ({"interfaces": [{"name": 1}]}, "name is 1; a string is needed"),
         ({"interfaces": [{"mtu": 2**32}]}, "a whole number from 0 to 4294967295"),
+        ({"routes": [{"dst": "10.6.0.0/16", "scope": 256}]}, "a whole number from 0 to 255"),
         ({"ips": "10.0.0.1/8"}, 'ips is "10.0.0.1/8"; a list is needed'),
         ({"ips": [{}]}, "ips[].address is null; an address with a prefix length is needed"),
         ({"ips": [{"address": "fe80::1%eth0/64"}]}, "length without a zone is needed"),
