@@ -61,7 +61,7 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
                 conf.flag,
                 pod=pod(request.environment),
                 master=parent.key,
-                vlan=conf.vlan,
+                vlan=parent.own_vlan,
             )
             tx.on_failure(lambda: _remove_record(call, record))
             waiting = node.while_locked(f"the master {parent.link.name}")

@@ -14,6 +14,7 @@ from cni_ipvlan.plugin.codes import MASTER_BUSY
 from cni_ipvlan.start.namedtuple import NamedTuple
 
 _NAMED = 20  # interfaces of many
+VLAN_LABEL = "cni-ipvlan/vlan"  # of one that the option vlan has made
 LEAST_MTU = 68  # IPv4's, and min_mtu of an ipvlan link
 # Kinds that take their ports' packets before an ipvlan could see them.
 _EXCLUSIVE_MASTERS = {
@@ -43,6 +44,11 @@ class Master(NamedTuple):
     def key(self) -> tuple[int, int]:
         """What identifies it on this node, ``Record.master``."""
         return key_of(self.link.ifindex, self.netns)
+
+    @property
+    def own_vlan(self) -> int:
+        """The ID of a VLAN that was made here, whichever network names it; 0 of another master."""
+        return self.link.vlan if self.link.alias == VLAN_LABEL else 0
 
     @property
     def slaves(self) -> list[Link]:

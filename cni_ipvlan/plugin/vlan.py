@@ -18,13 +18,12 @@ from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import codes, links, modes
-from cni_ipvlan.plugin.master import Master, check_master, is_down, key_of, look
+from cni_ipvlan.plugin.master import VLAN_LABEL, Master, check_master, is_down, key_of, look
 from cni_ipvlan.plugin.node import Call
 from cni_ipvlan.plugin.shared import Feature
 from cni_ipvlan.state.attachment import AttachmentId, Record
 from cni_ipvlan.state.registry import VLAN
 
-_LABEL = "cni-ipvlan/vlan"
 _IDS = 4096
 
 
@@ -55,11 +54,13 @@ class Vlan(Feature):
             add = commands.link_add_vlan(master.link.name, name, conf.vlan)
             made = Command(add, f"create the VLAN {conf.vlan} of {master.link.name}")
             try:
-                tx.run_batch(made, Command(commands.link_set(name, "alias", _LABEL), "label it"))
+                tx.run_batch(
+                    made, Command(commands.link_set(name, "alias", VLAN_LABEL), "label it")
+                )
             except CommandError as error:
                 unlabelled = "" if error.argv == add else name  # another has just made it
                 raise
-        elif found.link.alias != _LABEL or found.link.is_up or not master.link.is_up:
+        elif found.link.alias != VLAN_LABEL or found.link.is_up or not master.link.is_up:
             return found
         else:  # the call that made it was killed before it was up
             name = found.link.name
@@ -77,7 +78,7 @@ class Vlan(Feature):
         indexes = {link.name: link.ifindex for link in listed}
         for link in listed:
             is_it = link.ifindex in known if known else link.vlan == call.request.config["vlan"]
-            if is_it and link.vlan and link.alias == _LABEL:
+            if is_it and link.vlan and link.alias == VLAN_LABEL:
                 key = _key(indexes.get(link.parent, 0), link.vlan)
                 _remove(call, key, attachment, link.ifindex)
 
@@ -169,7 +170,7 @@ def _found_again(
     there = queries.links(tx.run(Command(commands.address_show())).stdout)
     indexes = {link.name: link.ifindex for link in there}
     for link in there:
-        is_marked = link.alias == _LABEL or (link.name == unlabelled and not link.alias)
+        is_marked = link.alias == VLAN_LABEL or (link.name == unlabelled and not link.alias)
         is_it = link.vlan and _key(indexes.get(link.parent, 0), link.vlan) == key
         if is_marked and is_it and ifindex in (0, link.ifindex):
             is_used = link.master or link.addresses

@@ -74,7 +74,7 @@ class Record(NamedTuple):
 
     ``is_complete`` is false until the ADD has done its work. ``pod`` is NAMESPACE/NAME of
     the Kubernetes pod, empty if the runtime named none. ``master`` is the inode of the master's
-    namespace, and its interface index; ``vlan`` the ID of a master that the option vlan names, or
+    namespace, and its interface index; ``vlan`` the ID of one that the option vlan has made, or
     0. ``host_routes`` are addresses to which the host has routes. ``ifindex`` is the index of the
     interface, 0 until that is known, and ``parent_netns`` the number that the kernel gives the
     master's namespace there, None until then.

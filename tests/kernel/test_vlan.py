@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from lab import kernel_without, run
-from runtime import host_local, network, static
+from runtime import Conf, host_local, network, static
 from scene import Scene
 
 from cni_ipvlan.state.registry import Registry
@@ -59,9 +59,10 @@ def test_a_master_with_a_long_name_has_a_vlan_called_by_its_index(scene: Scene) 
         added.delete()
 
 
-def test_it_stays_until_the_last_of_all_networks(scene: Scene) -> None:
+@pytest.mark.parametrize("by", [{"vlan": 100}, {"master": "eth0.100"}])
+def test_it_stays_until_the_last_of_all_networks(scene: Scene, by: Conf) -> None:
     first = scene.add(ONE)
-    second = scene.add(at=scene.two, vlan=100, name="other")
+    second = scene.add(at=scene.two, name="other", **by)
     first.delete()
     assert scene.two.links()["net1"]
     second.delete()
