@@ -189,15 +189,21 @@ def _schema_faults(config: Mapping[str, Any]) -> list[Problem]:
         # Report one fault for each option; the list of allowed values implies the type.
         if place not in found or error.validator == "enum":
             found[place] = error
-    return [Problem(tuple(found[place].path), explain(found[place])) for place in sorted(found)]
+    faults = (found[place] for place in sorted(found))
+    return [Problem((*each.path, *_missing(each)[:1]), explain(each)) for each in faults]
+
+
+def _missing(error: Any) -> list[str]:
+    """Return the keys that an object should have, of a jsonschema ValidationError about them."""
+    needed = error.validator_value if error.validator == "required" else ()
+    return [name for name in needed if name not in error.instance]
 
 
 def explain(error: Any) -> str:
     """Describe a jsonschema ValidationError: the option, its value, what is allowed."""
     rule, keyword, option = error.validator_value, error.validator, _dotted(error.path)
     if keyword == "required":
-        missing = (name for name in rule if name not in error.instance)
-        return f"{' and '.join(missing)} must be given"
+        return f"{' and '.join(_missing(error))} must be given"
     if keyword == "maxItems":
         return f"{option} has {len(error.instance)} entries; {rule} are allowed"
     if keyword == "enum":

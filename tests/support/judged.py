@@ -64,6 +64,12 @@ REFUSED = [
     Wrong({"type": "static", "addresses": ["x"]}, ".addresses[0]", "it must be a JSON object"),
     Wrong(static("10.1.0.2/24", "10.1.0.2/16"), ".addresses[1].address", "was given before"),
     Wrong(own(gateway="10.1.0.255"), ".addresses[0].gateway", "the broadcast address of"),
+    Wrong(route(dst="10.1.0.0/24"), ".routes[0]", "another route to 10.1.0.0/24 already"),
+    Wrong(
+        pool(routes=[*DEFAULT, {"dst": "0.0.0.0/0", "gw": "10.1.0.9"}]),
+        ".routes[1]",
+        "another route to 0.0.0.0/0 already",
+    ),
 ]
 # What nobody refuses, but it does harm.
 HARMFUL = [

@@ -59,7 +59,7 @@ def in_config(network: NetworkConfig) -> list[Problem]:
     known = {problem.path for problem in found}
     found += (problem for problem in in_form(config) if problem.path not in known)
     found += _in_options(config, is_chained=bool(network.before))
-    if ("ipam",) not in {path[:1] for path in known}:
+    if all(problem.is_warning or problem.path[:1] != ("ipam",) for problem in found):
         found += in_ipam(config)
     repeated = [
         Problem((*path, key), reading.DUPLICATE)
@@ -80,9 +80,9 @@ def _in_options(config: dict[str, Any], *, is_chained: bool) -> Iterator[Problem
     """Yield what the schema of the options can't express, except for ipam."""
     if config.get("cniVersion") in (None, ""):
         text = f"cniVersion is not given; that means {VERSION_WHEN_ABSENT}, which has no CHECK"
-        yield Problem((), text, is_warning=True)
+        yield Problem(("cniVersion",), text, is_warning=True)
     if not (is_chained or netconf.ipam_type(config) or config.get("prevResult")):
-        yield Problem((), "ipam must be given, with a type, unless the plugin is chained")
+        yield Problem(("ipam",), "ipam must be given, with a type, unless the plugin is chained")
     mtu = config.get("mtu")
     if isinstance(mtu, int) and 0 < mtu < LEAST_MTU:
         yield Problem(("mtu",), f"mtu is {mtu}; it must be {LEAST_MTU} or more, or 0")

@@ -150,7 +150,10 @@ _RANGE: dict[str, Any] = {
 _SET = _array(_object("subnet", **_RANGE), minItems=1, type="array")
 _SERVERS = _array({"type": "string", "format": "server"})
 _OPTIONS = netconf.schema()["properties"]
-_DNS = _object(**{**_OPTIONS["dns"]["properties"], "nameservers": _SERVERS})
+_DNS = {
+    **_object(**{**_OPTIONS["dns"]["properties"], "nameservers": _SERVERS}),
+    "type": ["object", "null"],
+}
 _STRICTER = {"cniVersion": {"enum": [*SUPPORTED_VERSIONS, "", None]}, "dns": _DNS}
 _SCHEMAS = {
     "static": _object(
@@ -184,7 +187,7 @@ def in_form(config: dict[str, Any]) -> Iterator[Problem]:
     for name, read in _FORMATS.items():
         # What can be read is right; an address may be None.
         formats.checks(name, raises=ValueError)(lambda value, read=read: bool(read(value)) or True)
-    options = {**dict.fromkeys(_OPTIONS, True), **_STRICTER}
+    options = {**dict.fromkeys((*_OPTIONS, "plugins"), True), **_STRICTER}
     options["ipam"] = _SCHEMAS.get(netconf.ipam_type(config), True)
     schema = {"properties": options, "additionalProperties": False}
     for error in Draft202012Validator(schema, format_checker=formats).iter_errors(config):
@@ -304,10 +307,19 @@ def _gateway(ipam: IpamConfig, each: Pool, around: list[Pool]) -> Iterator[Probl
 
 
 def _in_routes(ipam: IpamConfig, mode: str) -> Iterator[Problem]:
-    gateways = {each.gateway.version for each in ipam.pools if each.gateway}
+    found = (each.gateway for each in reversed(ipam.pools) if each.gateway)
+    gateways = {each.version: each for each in found}  # the first of each family
     families = {each.subnet.version for each in ipam.pools}
+    # The kernel's own to an address's subnet is in the way of IPv4's; IPv6's has another metric.
+    own = (each.subnet for each in ipam.pools if each.subnet.version != _IPV6)
+    taken: dict[Any, Any] = {(each, None, None): "" for each in own if each.num_addresses > 1}
     for path, dst, gw in ipam.routes:
+        given = ipam.options["routes"][path[-1]]
         is_default = not dst.network.prefixlen
+        hop = gw or gateways.get(dst.version)
+        key = dst.network, given.get("priority") or None, given.get("table") or None
+        if taken.setdefault(key, hop) != hop:
+            yield Problem(path, f"the container has another route to {dst.network} already")
         if is_default and families and dst.version not in families:
             text = f"the route to {dst} is of IPv{dst.version}"
             yield Problem(path, f"{text}, of which the container has no address", is_warning=True)

@@ -38,8 +38,9 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "$.dns.nameservers[1]",
         'nameservers.1 is "one"',
     ),
-    ({"ipam": None}, "$", "ipam must be given, with a type"),
-    ({"ipam": {"subnet": "10.0.0.0/8"}}, "$", "ipam must be given, with a type"),
+    ({"ipam": None}, "$.ipam", "ipam must be given, with a type"),
+    ({"ipam": {"subnet": "10.0.0.0/8"}}, "$.ipam", "ipam must be given, with a type"),
+    ({"plugin": [{}]}, "$.plugin", "plugin is unknown; did you mean plugins?"),
     ({"dns": {"search": "a"}}, "$.dns.search", "it must be a list"),
     ({"runtimeConfig": {"mac": "02::1"}}, "$.runtimeConfig.mac", "always has its master's"),
     ({"capabilities": {"mac": True}}, "$.capabilities.mac", "always has its master's"),
@@ -56,7 +57,7 @@ NO_IPV6 = "$.ipam.routes[1]", "the route to ::/0 is of IPv6, of which the contai
 # The same for what works, but perhaps not as meant.
 ODD: list[tuple[dict[str, Any], str, str]] = [
     ({"ipam": pool(gateway="10.2.0.1")}, "$.ipam.gateway", "outside the subnet"),
-    ({"cniVersion": None}, "$", "that means 0.1.0, which has no CHECK"),
+    ({"cniVersion": None}, "$.cniVersion", "that means 0.1.0, which has no CHECK"),
     (
         {"captureDir": "calls"},
         "$.captureDir",
@@ -81,11 +82,16 @@ FINE: list[dict[str, Any]] = [
     {"ipam": ranges([{"subnet": "fd00::/64"}])},
     {"ipam": {"type": "dhcp", "anything": {"else": 5}}},
     {"ipam": route(dst="fd00::/8", gw="fe80::1")},
+    {"ipam": pool(routes=[*DEFAULT, {**DEFAULT[0], "gw": "10.1.0.1"}])},  # the same twice
+    {"ipam": pool(routes=[*DEFAULT, {**DEFAULT[0], "gw": "10.1.0.9", "priority": 7}])},
+    {"ipam": static("fd00::2/64", routes=[{"dst": "fd00::/64"}])},
+    {"ipam": static("10.1.0.2/32", routes=[{"dst": "10.1.0.2/32"}])},
     {"ipam": None, "prevResult": {"ips": []}},
     {"vendor": {"option": 1}, "runtimeConfig": {"ips": []}, "capabilities": {"ips": True}},
     {"logFile": "/var/log/cni-ipvlan/net.log"},
     {"ipam": {"type": "calico-ipam"}},
     {"linkInContainer": True, "dns": {"nameservers": ["10.0.0.1"]}},
+    {"vlan": 0, "ipam": {**STATIC, "dns": None}},
 ]
 
 
@@ -135,8 +141,19 @@ def test_only_the_first_plugin_of_a_list_needs_ipam() -> None:
     assert problems_of(document) == []
     document["plugins"] = [chained]
     assert problems_of(document) == [
-        ("$.plugins[0]", "ipam must be given, with a type, unless the plugin is chained")
+        ("$.plugins[0].ipam", "ipam must be given, with a type, unless the plugin is chained")
     ]
+
+
+def test_a_name_is_missing_in_its_list() -> None:
+    document = {"cniVersion": "1.0.0", "plugins": [{"type": "ipvlan", "ipam": POOL}]}
+    assert problems_of(document) == [("$.name", "name must be given")]
+
+
+def test_what_follows_from_a_misspelt_key_is_no_problem_of_its_own() -> None:
+    misspelt = {"type": "host-local", "range": ranges([{"subnet": "10.1.0.0/24"}])["ranges"]}
+    found = problems_of({**CONF, "ipam": {**misspelt, "routes": DEFAULT}})
+    assert found == [("$.ipam.range", "range is unknown; did you mean ranges?")]
 
 
 def validate(*arguments: object) -> tuple[int, str]:
@@ -185,6 +202,31 @@ def line(file: Path, word: str) -> int:
     return found
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('"l2"', '"l4"', '$.spec.config.mode: mode is "l4"'),
+        ('"l2",', '"l2"', "$.spec.config: it is not valid JSON: a comma"),
+    ],
+)
+def test_json_in_single_quotes_has_the_lines_of_the_file(
+    tmp_path: Path, old: str, new: str, words: str
+) -> None:
+    text = Path("examples/ipvlan0.yaml").read_text()
+    manifest = tmp_path / "nad.yaml"
+    manifest.write_text(text.replace(old, new).replace('"static"', '"sta\\u0074ic"'))
+    number = line(manifest, "mode") + words.count("comma")
+    status, out = validate(manifest)
+    assert (status, out.startswith(f"{manifest}:{number}: {words}")) == (1, True), out
+
+
+def test_json_with_a_string_on_two_lines_in_single_quotes_is_read(tmp_path: Path) -> None:
+    manifest = tmp_path / "nad.yaml"
+    text = Path("examples/ipvlan0.yaml").read_text()
+    manifest.write_text(text.replace('"mode"', '"note": "it\'\'s\n      two", "mode"'))
+    assert validate(manifest) == (0, "1 network: no problems\n")
+
+
 def test_one_master_in_two_modes_is_a_problem_between_files(tmp_path: Path) -> None:
     for name, change in (
         ("a", {"mode": "l3"}),
@@ -231,7 +273,10 @@ def test_json_is_for_programs(file: Path) -> None:
     assert json.loads(out) == {"networks": 1, "problems": problems, **nothing}
     # A warning alone is no failure.
     said = "cniVersion is not given; that means 0.1.0, which has no CHECK"
-    assert validate(put(file, cniVersion="")) == (0, f"{file}:1: warning: {said}\n")
+    assert validate(put(file, cniVersion="")) == (
+        0,
+        f"{file}:{line(file, 'cniV')}: warning: $.cniVersion: {said}\n",
+    )
     status, out = validate("--json", file)
     assert (status, json.loads(out)["problems"][0]["state"]) == (0, "warning")
 
