@@ -207,7 +207,8 @@ def gc(
             "give one of: the valid attachments as ID/IFNAME, --keep-existing, or --keep-none"
         )
     if not values["config"] and (not keep_existing or values["as_json"] or values["network"]):
-        raise click.UsageError("give the network's file with -c; only --keep-existing is for all")
+        text = "give the network's file with -c; for all networks, give only --keep-existing, no"
+        raise click.UsageError(f"{text} --json, which is one document, and no --network")
     if values["config"]:
         networks = [options.chosen(values["config"], values["network"])]
     else:

@@ -79,7 +79,7 @@ ADD = "add -c CONF --netns HERE"
         ("del -c CONF --netns HERE", "give its container ID with --container-id"),
         ("del -c CONF --netns /gone", "no attachment 'net1' of the network 'net' in /gone is"),
         ("gc --keep-none", "give the network's file with -c"),
-        ("gc --keep-existing --network net", "give the network's file with -c"),
+        ("gc --keep-existing --network net", "give only --keep-existing, no --json, which is"),
         ("gc -c CONF", "give one of: the valid attachments as ID/IFNAME, --keep-existing, or "),
         ("gc -c CONF a/b --keep-none", "give one of: the valid attachments as ID/IFNAME"),
         ("gc -c CONF --keep-existing --keep-none", "give one of: the valid attachments"),
