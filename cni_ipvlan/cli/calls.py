@@ -112,7 +112,8 @@ def delete(**values: Any) -> None:
     """Detach a container.
 
     Root needs no -c and --netns for one that is recorded: --container-id takes its ID, the start of
-    that, or its pod's name. The configuration then is the one that the runtime has kept.
+    that (4 characters do), or its pod's name. The configuration then is the one that the runtime
+    has kept.
     """
     if not (values["config"] and values["netns"]):
         _call_attachment("DEL", *_recorded(values))
