@@ -59,7 +59,7 @@ def in_config(network: NetworkConfig) -> list[Problem]:
     known = {problem.path for problem in found}
     found += (problem for problem in in_form(config) if problem.path not in known)
     found += _in_options(config, is_chained=bool(network.before))
-    if all(problem.is_warning or problem.path[:1] != ("ipam",) for problem in found):
+    if ("ipam",) not in {path[:1] for path in known}:
         found += in_ipam(config)
     repeated = [
         Problem((*path, key), reading.DUPLICATE)

@@ -150,12 +150,6 @@ def test_a_name_is_missing_in_its_list() -> None:
     assert problems_of(document) == [("$.name", "name must be given")]
 
 
-def test_what_follows_from_a_misspelt_key_is_no_problem_of_its_own() -> None:
-    misspelt = {"type": "host-local", "range": ranges([{"subnet": "10.1.0.0/24"}])["ranges"]}
-    found = problems_of({**CONF, "ipam": {**misspelt, "routes": DEFAULT}})
-    assert found == [("$.ipam.range", "range is unknown; did you mean ranges?")]
-
-
 def validate(*arguments: object) -> tuple[int, str]:
     status, out, _ = ipvlan("validate", *map(str, arguments))
     return status, out
@@ -200,31 +194,6 @@ def line(file: Path, word: str) -> int:
     lines = file.read_text().splitlines()
     (found,) = (number for number, text in enumerate(lines, 1) if word in text)
     return found
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "words"),
-    [
-        ('"l2"', '"l4"', '$.spec.config.mode: mode is "l4"'),
-        ('"l2",', '"l2"', "$.spec.config: it is not valid JSON: a comma"),
-    ],
-)
-def test_json_in_single_quotes_has_the_lines_of_the_file(
-    tmp_path: Path, old: str, new: str, words: str
-) -> None:
-    text = Path("examples/ipvlan0.yaml").read_text()
-    manifest = tmp_path / "nad.yaml"
-    manifest.write_text(text.replace(old, new).replace('"static"', '"sta\\u0074ic"'))
-    number = line(manifest, "mode") + words.count("comma")
-    status, out = validate(manifest)
-    assert (status, out.startswith(f"{manifest}:{number}: {words}")) == (1, True), out
-
-
-def test_json_with_a_string_on_two_lines_in_single_quotes_is_read(tmp_path: Path) -> None:
-    manifest = tmp_path / "nad.yaml"
-    text = Path("examples/ipvlan0.yaml").read_text()
-    manifest.write_text(text.replace('"mode"', '"note": "it\'\'s\n      two", "mode"'))
-    assert validate(manifest) == (0, "1 network: no problems\n")
 
 
 def test_one_master_in_two_modes_is_a_problem_between_files(tmp_path: Path) -> None:
