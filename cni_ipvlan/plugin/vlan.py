@@ -76,9 +76,8 @@ class Vlan(Feature):
             return
         listed = queries.links(call.tx.run(Command(commands.link_show())).stdout)
         indexes = {link.name: link.ifindex for link in listed}
-        known &= {*indexes.values()}  # the script of a dry run has perhaps made another since
         for link in listed:
-            is_it = link.ifindex in known if known else link.vlan == call.request.config.get("vlan")
+            is_it = link.ifindex in known if known else link.vlan == call.request.config["vlan"]
             if is_it and link.vlan and link.alias == VLAN_LABEL:
                 key = _key(indexes.get(link.parent, 0), link.vlan)
                 _remove(call, key, attachment, link.ifindex)

@@ -113,15 +113,6 @@ def test_one_that_a_killed_call_has_left_down_is_brought_up(scene: Scene) -> Non
         added.delete()
 
 
-def test_one_that_a_script_has_made_anew_goes_with_the_record_of_the_first(scene: Scene) -> None:
-    with scene.unchanged():  # the script of a dry run removes what a killed ADD has left
-        added = scene.add(ONE)
-        scene.host.ip("link delete dev eth0.100")
-        scene.host.ip("link add link eth0 name eth0.100 type vlan id 100")
-        scene.host.ip("link set dev eth0.100 alias cni-ipvlan/vlan")
-        added.delete()
-
-
 def test_gc_removes_one_that_was_in_use_when_its_last_container_was_deleted(scene: Scene) -> None:
     added = scene.add(ONE)
     scene.one.ip("link delete dev net1")
