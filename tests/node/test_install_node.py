@@ -9,7 +9,9 @@ import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from fcntl import ioctl
 from pathlib import Path
+from termios import FIONREAD
 from typing import Any, NamedTuple
 
 import pytest
@@ -403,15 +405,17 @@ def test_uninstall_waits_for_calls_under_way(node: Path, install: Install) -> No
     install.quickly()
     argv = [*AS_ROOT, str(installer(CHECKOUT)), *places(node), "--uninstall"]
     environment = {"CNI_COMMAND": "ADD"}
-    with (
-        subprocess.Popen(
-            [plugin(node)], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        ) as call,
-        subprocess.Popen(argv) as removal,
-    ):
-        wait_until(lambda: not plugin(node).exists() and "sleep" in programs_of(removal.pid))
-        assert removal.poll() is None
-        answer, _ = call.communicate(b"{}")
+    with subprocess.Popen(
+        [plugin(node)], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as call:
+        stdin = call.stdin
+        assert stdin
+        os.write(stdin.fileno(), b"{")
+        wait_until(lambda: ioctl(stdin, FIONREAD, bytes(4)) == bytes(4))  # it has read that
+        with subprocess.Popen(argv) as removal:
+            wait_until(lambda: not plugin(node).exists() and "sleep" in programs_of(removal.pid))
+            assert removal.poll() is None
+            answer, _ = call.communicate(b"}")
     assert "CNI_CONTAINERID" in json.loads(answer)["msg"]
     assert removal.returncode == 0
     assert not (node / "prefix").exists()
