@@ -312,13 +312,13 @@ def _in_routes(ipam: IpamConfig, mode: str) -> Iterator[Problem]:
     families = {each.subnet.version for each in ipam.pools}
     # The kernel's own to an address's subnet is in the way of IPv4's; IPv6's has another metric.
     own = (each.subnet for each in ipam.pools if each.subnet.version != _IPV6)
-    taken: dict[Any, Any] = {(each, None, None): "" for each in own if each.num_addresses > 1}
+    taken: dict[Any, Any] = {(each, "0", "0"): "" for each in own if each.num_addresses > 1}
     for path, dst, gw in ipam.routes:
         given = ipam.options["routes"][path[-1]]
         is_default = not dst.network.prefixlen
         hop = gw or gateways.get(dst.version)
-        key = dst.network, given.get("priority") or None, given.get("table") or None
-        if taken.setdefault(key, hop) != hop:
+        where = (str(given.get(each) or 0) for each in ("priority", "table"))  # of any type
+        if taken.setdefault((dst.network, *where), hop) != hop:
             yield Problem(path, f"the container has another route to {dst.network} already")
         if is_default and families and dst.version not in families:
             text = f"the route to {dst} is of IPv{dst.version}"

@@ -85,6 +85,7 @@ FINE: list[dict[str, Any]] = [
     {"ipam": pool(routes=[*DEFAULT, {**DEFAULT[0], "gw": "10.1.0.1"}])},  # the same twice
     {"ipam": pool(routes=[*DEFAULT, {**DEFAULT[0], "gw": "10.1.0.9", "priority": 7}])},
     {"ipam": static("fd00::2/64", routes=[{"dst": "fd00::/64"}])},
+    {"ipam": pool(routes=[{**DEFAULT[0], "priority": [7], "table": {}}])},  # which ADD refuses
     {"ipam": static("10.1.0.2/32", routes=[{"dst": "10.1.0.2/32"}])},
     {"ipam": None, "prevResult": {"ips": []}},
     {"vendor": {"option": 1}, "runtimeConfig": {"ips": []}, "capabilities": {"ips": True}},
