@@ -47,8 +47,12 @@ class Master(NamedTuple):
 
     @property
     def own_vlan(self) -> int:
-        """The ID of a VLAN that was made here, whichever network names it; 0 of another master."""
-        return self.link.vlan if self.link.alias == VLAN_LABEL else 0
+        """The ID of a VLAN that was made here, whichever network names it; 0 of another master.
+
+        A container's owner may label one like that.
+        """
+        is_own = self.netns is None and self.link.alias == VLAN_LABEL
+        return self.link.vlan if is_own else 0
 
     @property
     def slaves(self) -> list[Link]:
