@@ -159,6 +159,8 @@ no route | add one 10.1.0.2/24; probe --netns one --to 10.9.0.1
 no route back | add one 10.1.0.2/24 - mode=l3; add two 10.2.0.2/24 - mode=l3;
     two: ip route delete default; trace one two
     => TWO has no route to 10.1.0.2 => exec container2 ip route add 10.1.0.2
+no route back at the router's other side | routed; far: ip route delete default; trace one 10.9.0.1
+    => /run/netns/far has no route to 10.1.0.2 => add it there; for now: ip netns
 no route at the router | routed; neighbour: ip address delete 10.9.0.2/24 dev far0;
     trace one 10.9.0.1
     => /run/netns/neighbour has no route to 10.9.0.1 => exec neighbour ip route add 10.9.0.1
@@ -177,6 +179,8 @@ wrong prefix | add one 10.1.0.2/24; add two 10.1.0.130/25; trace one two
 blackhole | pair; one: ip route add blackhole 10.1.0.3; trace one two
     => ONE throws away what goes to 10.1.0.3: blackhole 10.1.0.3
     => ip -4 route delete blackhole 10.1.0.3
+thrown out of the table | pair; one: ip route add throw 10.1.0.3; trace one two
+    => ONE throws away what goes to 10.1.0.3: throw => ip -4 route delete throw 10.1.0.3
 no route by that interface | routed; one: ip route delete default;
     one: ip link add name d0 up type dummy; one: ip address add 10.88.0.2/24 dev d0;
     one: ip route add default via 10.88.0.1; probe --netns one --ifname net1 --to 10.9.0.1
