@@ -189,8 +189,8 @@ def _schema_faults(config: Mapping[str, Any]) -> list[Problem]:
         # Report one fault for each option; the list of allowed values implies the type.
         if place not in found or error.validator == "enum":
             found[place] = error
-    faults = (found[place] for place in sorted(found))
-    return [Problem((*each.path, *_missing(each)[:1]), explain(each)) for each in faults]
+    errors = (found[place] for place in sorted(found))
+    return [Problem((*each.path, *_missing(each)[:1]), explain(each)) for each in errors]
 
 
 def _missing(error: Any) -> list[str]:

@@ -75,7 +75,7 @@ class Running(dict[str, str]):
 
     It is also its environment, since sh passes that to the function that starts a process. It is
     killed after so many ``seconds``; 0 for never. ``is_bounded`` is whether it may take only a
-    limited time, and ``process`` what is run for it, by a Session another command.
+    limited time. ``process`` is the command that is run for it, which in a Session is another.
     """
 
     is_answered = False

@@ -131,12 +131,8 @@ def _unlike(one: End, other: End) -> Iterator[Finding]:
         lacking = [each for each in (one, other) if not of_family(like, each.addresses)]
         if len(lacking) == 1 and one.port and other.port:
             text = f"{lacking[0].name} has no IPv{version} address, unlike the other"
-            yield Finding(
-                WARNING,
-                "family",
-                text,
-                "if it should, ipvlan check compares it with what ADD gave it",
-            )
+            advice = "if it should, ipvlan check compares it with what ADD gave it"
+            yield Finding(WARNING, "family", text, advice)
 
 
 def _servers(result: Any) -> tuple[list[str], list[Finding]]:
