@@ -19,10 +19,7 @@ install_packages() {
     echo "    ${as_root[0]:+sudo }$line"
     # An update that fails may still leave lists that are good enough.
     apt_get update || true
-    apt_get install --yes --no-install-recommends "${missing[@]}" && return
-    [[ ${missing[*]} != *user-mode-linux* ]] ||
-        echo "$0: there is no package user-mode-linux for this machine; run this again, to do without" >&2
-    return 1
+    apt_get install --yes --no-install-recommends "${missing[@]}"
 }
 
 # Usage: apt_get ARGUMENT…
@@ -82,10 +79,13 @@ is_installed() {
     esac &>/dev/null
 }
 
-# Whether there is such a package for this machine. Ubuntu has no user-mode-linux.
+# Whether there is such a package for this machine. Ubuntu has no user-mode-linux, but knows the name.
 is_offered() {
-    is_installed "$1" || apt-cache show "$1" &>/dev/null ||
-        [[ ! $(apt-get indextargets 'Created-By: Packages' 2>/dev/null) ]] # nothing is known yet
+    is_installed "$1" || [[ $(apt-cache show "$1" 2>/dev/null) ]] || ! knows_packages
+}
+
+knows_packages() {
+    [[ $(apt-get indextargets 'Created-By: Packages' 2>/dev/null) ]]
 }
 
 # Prints what scripts/lab-kernel needs on this machine. Its own kernel can't be asked without ip, so
@@ -93,11 +93,12 @@ is_offered() {
 lab_packages() {
     echo iproute2
     find_root
-    if ((EUID == 0)) && kernel_has_ipvlan; then
+    knows_packages || apt_get update 2>/dev/null || true # as on a new machine
+    if { ((EUID == 0)) || ! is_offered user-mode-linux; } && kernel_has_ipvlan; then
         return
     elif is_offered user-mode-linux; then
         user_mode_packages
-    elif ((EUID == 0)) && [[ $(uname -m) == x86_64 ]]; then
+    elif [[ $(uname -m) == x86_64 ]]; then
         virtual_machine_packages
     fi
 }
