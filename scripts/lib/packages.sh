@@ -65,7 +65,8 @@ declare -A program_of=(
     ["containernetworking-plugins"]=/usr/lib/cni/host-local ["dnsmasq-base"]=dnsmasq ["e2fsprogs"]=mke2fs
     ["iproute2"]=ip ["iputils-ping"]=ping ["kmod"]=modprobe ["libvirt-daemon-system"]=libvirtd
     ["openssh-client"]=ssh ["qemu-system-x86"]=qemu-system-x86_64 ["qemu-user"]=qemu-aarch64
-    ["qemu-utils"]=qemu-img ["systemd"]=/lib/systemd/systemd ["user-mode-linux"]=linux.uml ["xz-utils"]=xz
+    ["qemu-utils"]=qemu-img ["systemd"]=/lib/systemd/systemd ["user-mode-linux"]=linux.uml
+    ["util-linux-extra"]=pivot_root ["xz-utils"]=xz
 )
 
 # By what a package brings, so that the same program from elsewhere will do.
@@ -109,7 +110,7 @@ user_mode_packages() {
 }
 
 virtual_machine_packages() {
-    printf '%s\n' qemu-system-x86 kmod zstd
+    printf '%s\n' qemu-system-x86 kmod util-linux-extra zstd
 }
 
 # Prints the packages with which a node needs no virtual environment, unless one is too old.
