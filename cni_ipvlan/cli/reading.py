@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from cni_ipvlan.cni.strict_json import in_words, loads
+from cni_ipvlan.cni.strict_json import MOST_LEVELS, TOO_DEEP, in_words, loads
 
 Path = tuple[str | int, ...]
 JSON_SUFFIXES = (".conf", ".conflist", ".json")
@@ -20,10 +20,8 @@ _YAML_SUFFIXES = (".yaml", ".yml")
 DUPLICATE = "duplicate key; the last one is used"
 _MOST_CHARACTERS = 2 << 20  # at worst, YAML takes a minute and a gigabyte for so many
 _MOST_REPEATED = 100_000  # values of a file, by aliases; those of aliases make billions
-_MOST_LEVELS = 100  # of values in values
 _MOST_ITEMS = 1000  # of a list; some checks compare each with every other
 _MOST_DIGITS = 100  # and other characters of a number
-_TOO_DEEP = f"it is nested too deeply: more than {_MOST_LEVELS} levels"
 # An action of Go's text/template, which Helm uses: {{ .Values.x }}, {{- if …, {{ include "x" … }}
 _ACTION = re.compile(r"\{\{-?\s*(?:[.$/]|[a-zA-Z]\w*\b)[^{}]*\}\}")
 
@@ -142,7 +140,7 @@ def parse_json(text: str, first_line: int = 1) -> Document:
         position, why = _explained(text, error)
         raise ConfigError(why, line=first_line + text.count("\n", 0, position)) from None
     except RecursionError:
-        raise ConfigError(_TOO_DEEP, line=first_line) from None
+        raise ConfigError(TOO_DEEP, line=first_line) from None
     except ValueError as error:  # of a number, which it names
         words = (each for each in _WORD.finditer(text) if each[0] in str(error).split())
         above = next((text.count("\n", 0, each.start()) for each in words), 0)
@@ -184,8 +182,8 @@ def _located(found: Document, text: str, line: int) -> Document:
         else:
             if not path or isinstance(path[-1], int):
                 found.lines[tuple(path)] = line
-            if word in "[{" and len(path) == _MOST_LEVELS:
-                raise ConfigError(_TOO_DEEP, line=line)
+            if word in "[{" and len(path) == MOST_LEVELS:
+                raise ConfigError(TOO_DEEP, line=line)
             if word in "[{":
                 path.append(0 if word == "[" else None)
                 keys.append(set())
@@ -205,7 +203,7 @@ def parse_yaml(text: str) -> list[Document]:
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(" ".join(str(error).split()), line=1) from None
     except RecursionError:  # of PyYAML
-        raise ConfigError(_TOO_DEEP, line=1) from None
+        raise ConfigError(TOO_DEEP, line=1) from None
 
 
 class _Nodes:
@@ -231,8 +229,8 @@ class _Nodes:
         self._may_have -= 1
         if self._may_have < 0:
             raise _error(node, "it is too large, perhaps because of its aliases")
-        if len(path) > _MOST_LEVELS:
-            raise _error(node, _TOO_DEEP)
+        if len(path) > MOST_LEVELS:
+            raise _error(node, TOO_DEEP)
         self._found.lines[path] = line
         if node.id == "scalar":
             return self._scalar(node, path)

@@ -24,23 +24,32 @@ _IN_WORDS = {  # of Python's messages, which name the rule of a grammar
     "Illegal trailing comma": "it has a trailing comma, which JSON does not allow",
 }
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # of UTF-8
+MOST_LEVELS = 100  # of values in values; what Python itself can take depends on its version
+TOO_DEEP = f"it is nested too deeply: more than {MOST_LEVELS} levels"
 
 
 def decode(data: bytes) -> Any:
     """Return the document in ``data``: UTF-8, with or without a byte order mark.
 
     Raises ValueError for everything else, including NaN, Infinity, numbers beyond
-    a double's range, and nesting too deep for Python.
+    a double's range, and deep nesting.
     """
     try:
-        text = data.removeprefix(BYTE_ORDER_MARK).decode("utf-8")
-        return loads(text)
+        document = loads(data.removeprefix(BYTE_ORDER_MARK).decode("utf-8"))
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8 text") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"{in_words(error)}: line {error.lineno}, column {error.colno}") from None
     except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+        raise ValueError(TOO_DEEP) from None
+    inside, levels = [document], 0
+    while inside := [each for each in inside if isinstance(each, (dict, list))]:
+        levels += 1
+        if levels > MOST_LEVELS:
+            raise ValueError(TOO_DEEP)
+        values = (each.values() if isinstance(each, dict) else each for each in inside)
+        inside = [value for each in values for value in each]
+    return document
 
 
 def loads(text: str) -> Any:
