@@ -38,9 +38,12 @@ def test_a_route_goes_through_its_gateway_or_the_addresses_of_its_family(scene: 
 
 def test_without_any_gateway_a_route_leads_straight_to_the_wire(scene: Scene) -> None:
     routes = [{"dst": "10.7.0.0/16"}, {"dst": "fd00:7::/64"}]
-    scene.add(ipam=static("10.1.0.2/24", "fd00:1::2/64", routes=routes))
+    added = scene.add(ipam=static("10.1.0.2/24", "fd00:1::2/64", routes=routes))
     found = {(each["dst"], each["dev"], each.get("gateway")) for each in scene.one.routes()}
     assert found == {("10.7.0.0/16", "net1", None), ("fd00:7::/64", "net1", None)}
+    scene.one.ip("link set dev lo up")
+    scene.one.ip("route replace 10.7.0.0/16 dev lo")
+    added.check("10.7.0.0/16 is missing")
 
 
 ATTRIBUTES: list[tuple[dict[str, int], dict[str, Any]]] = [
