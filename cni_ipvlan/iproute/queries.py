@@ -128,7 +128,10 @@ def links(output: bytes) -> list[Link]:
 
 
 def routes(output: bytes) -> list[Route]:
-    """Read ``ip -N -j -d route show``: one for each next hop of the unicast ones."""
+    """Read ``ip -N -j -d route show``: one for each next hop of the unicast ones.
+
+    In IPv6, an unreachable default route has the device lo.
+    """
     return read(output, lambda entry: list(map(_route, _unicast(entry))))
 
 
@@ -147,21 +150,6 @@ def way(matching: Iterable[Route]) -> Route | None:
 def next_hops(output: bytes) -> list[str]:
     """Read ``route_show`` or ``nexthop_show``: the addresses that routes lead through."""
     return read(output, lambda entry: list(filter(None, map(_gateway, _hops(entry)))))
-
-
-def default_interfaces(output: bytes) -> list[tuple[int, str]]:
-    """Read default routes: (metric, interface) of each next hop.
-
-    In IPv6, an unreachable default route has the device lo.
-    """
-    return read(
-        output,
-        lambda entry: [
-            (_value(each, "metric", int, 0), _value(each, "dev", str))
-            for each in _unicast(entry)
-            if "dev" in each
-        ],
-    )
 
 
 def local_prefixes(output: bytes) -> list[str]:

@@ -69,10 +69,9 @@ def _name(tx: Transaction, conf: NetConf, netns: Namespace | None) -> str:
         )
     for family in ("-4", "-6"):
         default = commands.route_show("default", family=family)
-        routes = tx.run(Command(default, netns=netns)).stdout
-        candidates = sorted(queries.default_interfaces(routes), key=lambda each: each[0])
-        if candidates:
-            return candidates[0][1]
+        routes = queries.routes(tx.run(Command(default, netns=netns)).stdout)
+        if through := [each for each in routes if each.device]:
+            return min(through, key=lambda each: each.priority).device
     where = "container" if netns else "host"
     raise refusal(
         netns,

@@ -54,23 +54,17 @@ def test_a_route_with_several_next_hops_is_as_many_routes() -> None:
     assert [each.gateway for each in found] == ["10.1.0.1", "fd00::1"]
 
 
-def test_interfaces_of_default_routes() -> None:
-    for printed, found in (
-        ('{"gateway":"fd00::1","dev":"eth0","metric":5},{"dev":"a"}', [(5, "eth0"), (0, "a")]),
-        ('{"metric":9,"nexthops":[{"gateway":"::1","dev":"a"},{"dev":"b"}]}', [(9, "a"), (9, "b")]),
-        ('{"type":"unreachable","dev":"lo","metric":1024}', []),
-        ('{"type":"blackhole","metric":9}', []),
-    ):
-        assert queries.default_interfaces(f"[{printed}]".encode()) == found
+def test_a_default_route_that_leads_nowhere_is_none() -> None:
+    for printed in ('"type":"7","dev":"lo","metric":1024', '"type":"blackhole","metric":9'):
+        assert queries.routes(f'[{{"dst":"default",{printed}}}]'.encode()) == []
 
 
-READERS: list[Callable[[bytes], Any]] = [queries.links, queries.routes, queries.default_interfaces]
+READERS: list[Callable[[bytes], Any]] = [queries.links, queries.routes]
 
 
 @pytest.mark.parametrize("printed", [b"[]", b"[ ]\n", b"", b"\n", b"[{},{}]"])
 def test_nothing_is_an_empty_list(printed: bytes) -> None:
     """An empty object is a link that is filtered out; ip prints none for a route."""
-    assert queries.default_interfaces(printed) == []
     if b"{" not in printed:
         assert queries.routes(printed) == []
     if printed.strip():
@@ -119,10 +113,6 @@ ROUTE = {
     "type": "1", "dst": "10.20.0.0/16", "gateway": "10.10.10.1", "dev": "net1", "table": "100",
     "protocol": "3", "scope": "0", "metric": 5, "metrics": [{"mtu": 1300, "advmss": 1200}],
 }  # fmt: skip
-DEFAULT_ROUTES: list[dict[str, Any]] = [
-    {"type": "unicast", "metric": 9, "dev": "eth0"},
-    {"nexthops": [{"dev": "eth1"}]},
-]
 
 
 def paths(value: Any, *way: int | str) -> Iterator[tuple[int | str, ...]]:
@@ -140,7 +130,7 @@ USED = [
         (queries.links, {**LINK, "addr_info": [ADDRESSED]}),
         (queries.routes, ROUTE),
         (queries.routes, {**ROUTE, "dst": "default"}),
-        *((queries.default_interfaces, each) for each in DEFAULT_ROUTES),
+        (queries.routes, {"dst": "default", "metric": 9, "nexthops": [{"dev": "eth1"}]}),
     )
     for path in paths(entry)
 ]

@@ -91,9 +91,9 @@ def _default_routes(tools: Tools, conf: NetConf, ipam: IpamConfig) -> Iterator[F
             continue
         query = Command(commands.route_show("default", family=f"-{dst.version}"), netns=container)
         metric = ipam.options["routes"][path[-1]].get("priority") or _METRIC[dst.version]
-        for has, name in queries.default_interfaces(tools.tx.run(query).stdout):
-            if has == metric and name not in own:
-                text = f"the container has a default route, {dst}, through {name} already"
+        for each in queries.routes(tools.tx.run(query).stdout):
+            if each.priority == metric and each.device not in ("", *own):
+                text = f"the container has a default route, {dst}, through {each.device} already"
                 advice = "leave the route out, or give it another priority or table"
                 yield Finding(PROBLEM, "routes", text, advice)
 
