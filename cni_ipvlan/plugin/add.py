@@ -72,7 +72,7 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
             addressing = feature.extend(tx, addressing, parent, conf)
         if addressing.is_conflict_likely:
             configure.check_ipv4_conflict(tx, parent, addressing)
-        expected = parent.slave_link(request.ifname, conf)
+        expected = parent.link._replace(name=request.ifname, mtu=conf.mtu or parent.link.mtu)
         is_up = needs_link(conf.ipam_type)
         link, present = configure.configure(call, netns, addressing, expected, is_up=is_up)
         result = addressing.result(link, request.netns, present)

@@ -237,12 +237,11 @@ def is_of_master(link: Link, record: Record) -> bool:
 
 def netns_of(record: Record) -> Namespace | None:
     """Return the container of a record, if its path still leads there."""
-    if not namespace.leads_to(record.netns, record.netns_identity):
-        return None
     try:
-        return namespace.find(record.netns)
-    except (OSError, namespace.NotANamespaceError):
+        found = namespace.find(record.netns)
+    except (OSError, ValueError, namespace.NotANamespaceError):
         return None
+    return found if found.identity == record.netns_identity else None
 
 
 def _is_of(link: Link, attachment: AttachmentId, names: Collection[str]) -> bool:

@@ -75,10 +75,6 @@ class Master(NamedTuple):
             return False
         return not link.is_ipvlan or link.mac == self.link.mac
 
-    def slave_link(self, name: str, conf: NetConf) -> Link:
-        """Return a Link with the expected MTU and MAC address of a new ipvlan link."""
-        return self.link._replace(name=name, mtu=conf.mtu or self.link.mtu)
-
 
 def key_of(index: int, netns: Namespace | None = None) -> tuple[int, int]:
     """Return what identifies an interface on this node: its namespace's inode, and its index."""
