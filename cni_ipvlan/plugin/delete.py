@@ -122,7 +122,7 @@ def _remove_from(
 
     with call.node.runner.holding(netns):
         shown = links.ask(tx, netns, names[0], then=Command(link_delete(names[0])))
-        claimed, others = links.sort(attachment, shown, names, expected=names[0])
+        claimed, others = links.sort(attachment, shown, names)
         own = [
             link
             for link in others

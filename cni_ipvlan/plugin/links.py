@@ -6,7 +6,7 @@ with the label of another attachment, are never touched.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.iproute import commands, namespace, queries
@@ -37,15 +37,15 @@ def key_of(name: str) -> str:
 
 
 def sort(
-    attachment: AttachmentId, listed: Completed, names: Collection[str], expected: str = ""
+    attachment: AttachmentId, listed: Completed, names: Sequence[str]
 ) -> tuple[list[Link], list[Link]]:
     """Return the links in an answer to ``listing``: an attachment's own, and the others.
 
-    Its own have its label, or no label and one of the names. ``expected`` is taken for
-    one if listing them is not permitted.
+    Its own have its label, or no label and one of the names. The first of these is taken for one
+    if listing them is not permitted.
     """
     if listed.is_assumed:
-        return ([Link(0, expected)] if expected else []), []
+        return [Link(0, names[0])], []
     present = queries.links(listed.stdout)
     own = [link for link in present if _is_of(link, attachment, names)]
     return own, [link for link in present if link not in own]
