@@ -43,12 +43,12 @@ class Attachment(NamedTuple):
 def take(
     tx: Transaction,
     registry: Registry,
-    kinds: Sequence[str] = queries.IPVLAN_KINDS,
+    kinds: Sequence[str | None] = queries.IPVLAN_KINDS,
     unseen: Callable[[str], None] = lambda _where: None,
     deadline: float = math.inf,
     others: Iterable[Namespace] | None = None,
 ) -> Iterator[Attachment]:
-    """Yield all links of these kinds: of the caller's own namespace, then of recorded ones.
+    """Yield all links of these kinds (None: of any): of our own namespace, then of recorded ones.
 
     ``others`` are the namespaces to search, by default all. ``unseen`` is called with
     each that can't be searched, and why. The search stops at ``deadline``, a time of

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from cni_ipvlan.cli.connectivity.world import Port, Side, is_near, of_family
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding
-from cni_ipvlan.iproute import commands, packets, queries
+from cni_ipvlan.iproute import commands, queries
 from cni_ipvlan.iproute.packets import RouteLookup
 from cni_ipvlan.iproute.queries import Neighbour
 from cni_ipvlan.plugin.addressing import LEAST_MTU_OF_IPV6
@@ -204,7 +204,7 @@ class Walk:
         self.ports += port.chain if port else []
 
     def _way(self, side: Side, words: dict[str, str], entry: Port | None = None) -> RouteLookup:
-        way = packets.route_lookup(side.answer(packets.route_get(self.target, **words)))
+        way = side.lookup(self.target, **words)
         if not way.device:
             self.found += _unroutable(side, entry, self, way.error)
         return way
@@ -549,13 +549,10 @@ def _unroutable(side: Side, entry: Port | None, walk: Walk, answer: str) -> Iter
     kinds = (kind for words, kinds in _THROWN_AWAY.items() if words in answer for kind in kinds)
     thrown = [found for kind in kinds for found in _thrown_away(side, walk, kind)]
     # Any rp_filter drops what comes from an address to which there is no route at all.
-    is_known = not entry or not walk.source
-    if entry and walk.source:
-        back = packets.route_get(walk.source, oif=entry.by)
-        is_known = bool(packets.route_lookup(side.answer(back)).device)
+    is_known = not (entry and walk.source) or bool(side.lookup(walk.source, oif=entry.by).device)
     if entry and is_known and _is_strict(entry, walk.source, answer):
         key = commands.RP_FILTER.format(entry.link.name)
-        other = packets.route_lookup(side.answer(packets.route_get(walk.source))).device
+        other = side.lookup(walk.source).device
         text = f"{side} drops what comes from {walk.source} by {entry.link.name}, since it would "
         text += f"answer by {other or 'another interface'} ({key}, or that of all, is 1)"
         yield Finding(PROBLEM, "rp_filter", text, f"be less strict: {write(side, key, 2)}")
@@ -568,7 +565,7 @@ def _unroutable(side: Side, entry: Port | None, walk: Walk, answer: str) -> Iter
     elif entry and any(walk.source in port.plain for port in side.ports.values()):
         yield duplicate(f"{walk.source} is also an address of {side}, which therefore drops it")
     elif entry and (found := [*_forwarding(entry, target)]):
-        onwards = packets.route_lookup(side.answer(packets.route_get(target)))
+        onwards = side.lookup(target)
         before, hop = walk.sides[-2], onwards.gateway
         is_back = hop and any(each.has(hop) for each in before.ports.values())
         yield from [_round(target, before, side)] if is_back else found
@@ -618,8 +615,7 @@ def _is_strict(entry: Port, source: str, answer: str) -> bool:
     keys = (commands.RP_FILTER.format(each) for each in ("all", entry.link.name))
     if max(entry.side.sysctl(key) for key in keys) != 1:
         return False
-    back = packets.route_lookup(entry.side.answer(packets.route_get(source)))
-    return back.device not in (entry.link.name, "lo")
+    return entry.side.lookup(source).device not in (entry.link.name, "lo")
 
 
 def _thrown_away(

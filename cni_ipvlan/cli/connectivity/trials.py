@@ -47,8 +47,7 @@ class Question(NamedTuple):
 
     def lookup(self) -> RouteLookup:
         """Return how packets leave."""
-        argv = packets.route_get(self.target, **{"from": self.source, "oif": self.by})
-        return packets.route_lookup(self.side.answer(argv))
+        return self.side.lookup(self.target, **{"from": self.source, "oif": self.by})
 
     def holder(self) -> Port | None:
         """Return the interface that has the address."""

@@ -23,14 +23,15 @@ from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.runner import ProgramNotFoundError
 from cni_ipvlan.iproute.running import Completed
-from cni_ipvlan.plugin.inventory import Attachment, Owners
+from cni_ipvlan.iproute.transaction import Transaction
+from cni_ipvlan.plugin import inventory
+from cni_ipvlan.plugin.inventory import Attachment
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import Node
 from cni_ipvlan.state.attachment import AttachmentId, Record, described
 
 _SEARCH_SECONDS = 5.0
 _NAMED = 10  # of many
-_AT_A_TIME = 16  # namespaces that are asked side by side
 _ON_A_MASTER = (*queries.IPVLAN_KINDS, "macvlan", "macvtap", "vlan")  # whose frames it carries
 _MOST_TAGS = 4  # more than two are a circle of what may look like masters
 _MISSING = Completed(127, b"", b"", 0.0, was_run=False)  # as of a shell
@@ -79,6 +80,10 @@ class Side:
     def answer(self, argv: Argv) -> Completed:
         """Run a command."""
         return self.world.ask((self, argv))[0]
+
+    def lookup(self, address: str, **words: str) -> packets.RouteLookup:
+        """Return how packets to an address leave, or with ``iif``, what becomes of those."""
+        return packets.route_lookup(self.answer(packets.route_get(address, **words)))
 
     def entries(self, *argv: str) -> list[dict[str, Any]]:
         """Return what ip prints as JSON, nothing if it fails."""
@@ -275,32 +280,20 @@ class World:
 
     def __init__(self, node: Node) -> None:
         self._runner = node.runner
-        records: list[Record] = []
-        with suppress(PermissionError):
-            records = list(node.registry.all_records())
-        self._recorded: dict[object, Record]
-        self._recorded = {(each.attachment, each.netns_identity): each for each in records}
-        self._owners = Owners(records)
-        known = self._owners.places
-        places = sorted(namespace.others(), key=lambda each: each.identity not in known)
-        self.host = self._sides([None])[0]
-        self.sides = [self.host]
+        self._recorded: dict[object, Record] = {
+            (each.attachment, each.netns_identity): each for each in node.registry.all_records()
+        }
+        self.host = Side(self, None)
+        sides: dict[Namespace | None, Side] = {None: self.host}
         deadline = time.monotonic() + _SEARCH_SECONDS
-        while places and time.monotonic() < deadline:
-            self.sides += self._sides(places[:_AT_A_TIME])
-            del places[:_AT_A_TIME]
-        self.unseen = f"{len(places)} namespaces, since it took too long" if places else ""
-
-    def _sides(self, places: Sequence[Namespace | None]) -> list[Side]:
-        sides = [Side(self, netns) for netns in places]
-        answers = self.ask(*((side, commands.address_show()) for side in sides))
-        for side, done in zip(sides, answers, strict=True):
-            if done.status == 0:  # else it is gone, or not permitted
-                for link in queries.links(done.stdout):
-                    owner = self._owners.of(link, side.netns)
-                    record = self._recorded.get((owner, side.netns and side.netns.identity))
-                    side.ports[link.name] = Port(side, link, owner, record)
-        return [side for side in sides if side.ports]
+        tx = Transaction(node.runner)
+        for link, netns, owner, *_ in inventory.take(tx, node.registry, (None,), deadline=deadline):
+            side = sides.setdefault(netns, Side(self, netns))
+            record = self._recorded.get((owner, netns and netns.identity))
+            side.ports[link.name] = Port(side, link, owner, record)
+        self.sides = [*sides.values()]
+        is_late = time.monotonic() > deadline
+        self.unseen = "other namespaces, since it took too long" if is_late else ""
 
     def ask(self, *questions: tuple[Side, Argv]) -> list[Completed]:
         """Run commands side by side; one whose program is missing has not been run."""

@@ -1,6 +1,5 @@
 """What is told of a way from the answers of kernels other than the lab's."""
 
-import json
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -10,16 +9,14 @@ from cni_ipvlan.cli.connectivity import facts
 from cni_ipvlan.cli.connectivity.world import Port, Side
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import Address, Link
-from cni_ipvlan.iproute.running import Completed
 
 WALK = cast("facts.Walk", SimpleNamespace(source="10.1.0.2", target="10.9.0.1", sides=[None]))
 
 
 def port(strict: int, back: str) -> Port:
     """Return eth0, with that rp_filter, of a host that answers by another interface."""
-    route = json.dumps([{"dst": "10.1.0.2", "dev": back, "prefsrc": "10.1.0.1"}]).encode()
     side: Any = SimpleNamespace(netns=None, usual=[], ports={}, entries=lambda *_: [])
-    side.answer = lambda _argv: Completed(0, route, b"", 0.0)
+    side.lookup = lambda *_, **__: SimpleNamespace(device=back)
     side.sysctl = lambda key: strict if "eth0/rp_filter" in key else 1 - ("rp_" in key)
     side.shell = lambda *argv: " ".join(argv)
     side.numbered = lambda _number: []
