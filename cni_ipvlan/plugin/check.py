@@ -135,42 +135,27 @@ def _link_differences(link: Link, conf: NetConf, reported: Interface) -> Iterato
 def _mac_differences(
     tx: Transaction, link: Link, reported: Interface, master_netns: Namespace | None
 ) -> list[str]:
-    """Compare the MAC address with prevResult's, or if its master is a bond, with the bond's.
+    """Compare the MAC address with prevResult's, unless a bond has it now.
 
-    A bond's may change at each failover (fail_over_mac), and the kernel changes its ipvlan links'.
+    A bond's may change at each failover (fail_over_mac). The kernel changes those of its VLANs and
+    ipvlan links, too.
     """
     if not reported.mac or reported.mac.lower() == link.mac:
         return []
     there = queries.links(tx.run(Command(commands.link_show(), netns=master_netns)).stdout)
-    for each in there:
-        is_master = each.name == link.parent if link.parent else each.ifindex == link.parent_index
-        if is_master and each.mac == link.mac and _is_on_a_bond(each, there):
-            return []
+    if any(each.kind in ("bond", "team") and each.mac == link.mac for each in there):
+        return []
     return [f"its MAC address is {link.mac}, not {reported.mac}"]
-
-
-def _is_on_a_bond(link: Link, there: Sequence[Link]) -> bool:
-    while link.kind == "vlan":
-        below = next((each for each in there if each.name == link.parent), None)
-        if below is None:
-            break
-        link = below
-    return link.kind in ("bond", "team")
 
 
 def _ask_for_master(
     tx: Transaction, conf: NetConf, master_netns: Namespace | None
 ) -> Running | None:
-    """Start to ask for the configured master, or for all links if it may be one of several.
-
-    Which VLAN it was is recorded.
-    """
-    if conf.vlan:
+    """Start to ask for the configured master, or for all links if it may be one of several."""
+    if conf.vlan or not (conf.master or conf.masters):  # which VLAN it was is recorded
         return None
-    if conf.master:
-        query = Command(commands.link_show(conf.master), netns=master_netns, accept=commands.ABSENT)
-        return tx.start(query)
-    return tx.start(Command(commands.link_show(), netns=master_netns)) if conf.masters else None
+    show = commands.link_show(conf.master or None)
+    return tx.start(Command(show, netns=master_netns, accept=commands.ABSENT))
 
 
 def _master_differences(

@@ -74,7 +74,7 @@ def _remove_links(call: Call) -> None:
             for each in inventory.labelled(tx, registry, attachment):
                 where = each.describe()
                 call.warn(f"not removed, since it was moved out of its container: {where}")
-    removed = []
+    unseen = []
     for record in records:
         of_record = deleted
         if record.netns_identity != identity:
@@ -82,15 +82,14 @@ def _remove_links(call: Call) -> None:
             name = attachment.ifname if record.is_complete else temporary
             of_record = _remove_from(call, records, netns, (name,)) if netns else []
         was_moving = was_on_host and not record.is_complete
-        if was_moving or any(links.is_of_master(link, record) for link in of_record):
-            removed.append(record)
-    is_ending = any(
-        record not in removed and not namespace.leads_to(record.netns, record.netns_identity)
-        for record in records
-    )
+        if not was_moving and not any(links.is_of_master(link, record) for link in of_record):
+            unseen.append(record)
+    is_ending = any(not namespace.leads_to(each.netns, each.netns_identity) for each in unseen)
+    elsewhere = (each for each in records if each.netns_identity != identity)
+    is_left = any(links.is_there(tx, each) for each in elsewhere)
     try:
         # A master keeps its mode if its link was not seen to go.
-        for master in links.remove_records(tx, registry, attachment, container, removed):
+        for master in () if is_left else registry.remove_all(attachment, unseen):
             from cni_ipvlan.plugin import modes
 
             modes.settle(call, master, is_ending=is_ending)

@@ -119,7 +119,7 @@ def _release_gone(call: Call, valid: Collection[AttachmentId], failures: Failure
                 with failures.noted(), call.node.call(call.request) as own:
                     wait()
                     records = call.registry.records_of(attachment)
-                    for master in links.remove_records(own.tx, call.registry, attachment):
+                    for master in call.registry.remove_all(attachment, records):
                         modes.settle(own, master, is_ending=True)
                     features.release(own, attachment, records, below=True)
 

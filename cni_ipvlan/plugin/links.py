@@ -153,9 +153,7 @@ def find(
     name = record.ifname if record.is_complete else temporary_name(record.attachment.key)
     try:
         if at_once:
-            argv = commands.link_show(record.ifname)
-            query = Command(argv, netns=netns, accept=commands.ABSENT)
-            shown = tx.run(query, seconds=_READ_SECONDS)
+            shown = tx.run(listing(netns, record.ifname), seconds=_READ_SECONDS)
         else:
             shown = ask(tx, netns, name)
     except CommandError:  # the container has just ended, or its kernel is slow to answer
@@ -167,26 +165,6 @@ def find(
     there = (link for link in queries.links(shown.stdout) if link.kind == "ipvlan")
     found = (link for link in there if _is_of(link, record.attachment, (name,)))
     return next(((netns, link) for link in found), None)
-
-
-def remove_records(
-    tx: Transaction,
-    registry: Registry,
-    attachment: AttachmentId,
-    netns: Namespace | None = None,
-    removed: Collection[Record] = (),
-) -> list[tuple[int, int]]:
-    """Remove the records about an attachment; return the masters that are left with a note only.
-
-    The link is known not to be in the namespace ``netns``. If it is elsewhere, nothing is
-    removed. Only the ``removed`` records' links were seen to go.
-    """
-    records = registry.records_of(attachment)
-    for record in records:
-        is_cleared = netns is not None and record.netns_identity == netns.identity
-        if not is_cleared and is_there(tx, record):
-            return []
-    return registry.remove_all(attachment, [record for record in records if record not in removed])
 
 
 def is_there(tx: Transaction, record: Record) -> bool:

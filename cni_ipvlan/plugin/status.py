@@ -84,9 +84,8 @@ def _check_master(call: Call, conf: NetConf) -> None:
     if conf.link_in_container or not (conf.master or conf.masters or conf.ipam_type):
         return  # the container has the master, or prevResult names it: neither is known here
     parent = find_master(tx, conf, None)
-    if not conf.vlan:
-        master.check_master(parent, conf)
-    _check_is_up(parent)
+    if conf.vlan:
+        _check_is_up(parent)
     chosen = features.configured(conf)
     for feature in chosen:
         parent = feature.expected(tx, parent, conf)

@@ -320,7 +320,7 @@ the router does not forward | routed; neighbour: net/ipv4/ip_forward=0; trace on
 the router filters by the way back | routed; neighbour: net/ipv4/conf/eth0/rp_filter=1;
     neighbour: ip route add 10.1.0.2 via 10.9.0.1; trace one 10.9.0.1
     => /run/netns/neighbour drops what comes from 10.1.0.2 by eth0, since it would answer by far0
-    => answers would get lost there: correct its route to 10.1.0.2
+    => correct its route to 10.1.0.2, or be less strict
 the router filters by a route that leads nowhere | pair; neighbour: net/ipv4/conf/eth0/rp_filter=1;
     neighbour: ip link add name d0 up type dummy; neighbour: ip route add 10.1.0.2 dev d0;
     probe --netns one => neighbour drops what comes from 10.1.0.2 by eth0

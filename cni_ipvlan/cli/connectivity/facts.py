@@ -555,7 +555,8 @@ def _unroutable(side: Side, entry: Port | None, walk: Walk, answer: str) -> Iter
         other = side.lookup(walk.source).device
         text = f"{side} drops what comes from {walk.source} by {entry.link.name}, since it would "
         text += f"answer by {other or 'another interface'} ({key}, or that of all, is 1)"
-        yield Finding(PROBLEM, "rp_filter", text, f"be less strict: {write(side, key, 2)}")
+        advice = f"correct its route to {walk.source}, or be less strict: {write(side, key, 2)}"
+        yield Finding(PROBLEM, "rp_filter", text, advice)
     elif thrown:
         yield thrown[0]
     elif not is_known:

@@ -4,7 +4,7 @@ They send only packets that ask: echo requests, ARP, ND.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from cni_ipvlan.cli.connectivity import facts, filters
@@ -169,7 +169,7 @@ def _silence(question: Question) -> Iterator[Finding]:
         pings.append((holder.side, packets.ping(source, holder.by or target)))
     if there.first.is_local:
         yield from [*_itself(question, there.first)] or facts.states([question.side.ports["lo"]])
-    yield from _on_ways(walks)
+    yield from (found for walk in walks for found in walk.found)
     passed = [each for walk in walks for each in walk.ports]
     on_way = dict.fromkeys(side for walk in walks for side in walk.sides)
 
@@ -198,19 +198,6 @@ def _silence(question: Question) -> Iterator[Finding]:
         yield from _outside(question, wire, source)
     text = f"{target} does not answer {question.one.name}"
     yield Finding(PROBLEM, question.what, text, "look at filters on the way, and at the way back")
-
-
-def _on_ways(walks: Sequence[Walk]) -> Iterator[Finding]:
-    """Yield what is wrong on the way there, and back if that is known."""
-    for walk, opposite in zip(walks, reversed(walks), strict=True):
-        is_lost = any(each.subject in ("route", "masters") for each in opposite.found)
-        for each in (*walk.found, *facts.short_lived(walk)):
-            if is_lost and each.subject == "rp_filter":
-                advice = f"answers would get lost there: correct its route to {walk.source}"
-                yield each._replace(advice=advice)
-            else:
-                yield each
-    yield from facts.wrong_source(walks[0], walks[1:])
 
 
 def _told(question: Question, printed: str) -> Iterator[Finding]:
