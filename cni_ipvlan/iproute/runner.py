@@ -76,7 +76,9 @@ class Runner:
         interrupts: Interrupts,
     ) -> None:
         self.interrupts = interrupts
-        self._search_path = ":".join(filter(None, (own_programs(), path, _STANDARD_DIRECTORIES)))
+        directories = f"{own_programs()}:{path}:{_STANDARD_DIRECTORIES}".split(":")
+        # An empty or relative one is the caller's current directory, which may be anybody's.
+        self._search_path = ":".join(each for each in directories if each.startswith("/"))
         # A fixed environment, so that the caller's can't change what ip prints or does.
         self._environment = {"PATH": self._search_path, "LC_ALL": "C"}
         self._observe = observe

@@ -74,9 +74,10 @@ def state_of(process: int) -> str:
 
 
 def test_directories_are_searched_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for path in ("", ":", "/nowhere"):
-        assert Runner(path, ignore, Interrupts()).run(Command(("true",))).stdout == b""
     write_program(tmp_path / "true", "#!/bin/sh\necho mine\n")
+    monkeypatch.chdir(tmp_path)
+    for path in ("", ":/nowhere", "/nowhere:.", f"../{tmp_path.name}"):
+        assert Runner(path, ignore, Interrupts()).run(Command(("true",))).stdout == b""
     runner = Runner(str(tmp_path), ignore, Interrupts())
     assert runner.run(Command(("true",))).stdout == b"mine\n"
     with pytest.raises(ProgramNotFoundError) as caught:
