@@ -66,8 +66,7 @@ class Master(NamedTuple):
         it reports only an index, which is not unique across namespaces; an ipvlan or ipvtap
         link also has its master's MAC address. Both can be forged: this proves nothing.
         """
-        own = self.netns and self.netns.identity
-        if (netns and netns.identity) == own:
+        if _identity(netns) == _identity(self.netns):
             return link.parent == self.link.name
         if link.kind == "ipvtap":  # the kernel does not report its parent's namespace
             return link.mac == self.link.mac
@@ -78,7 +77,12 @@ class Master(NamedTuple):
 
 def key_of(index: int, netns: Namespace | None = None) -> tuple[int, int]:
     """Return what identifies an interface on this node: its namespace's inode, and its index."""
-    return (netns.identity if netns else namespace.own())[1], index
+    return _identity(netns)[1], index
+
+
+def _identity(netns: Namespace | None) -> tuple[int, int]:
+    """Return that of a namespace, or the plugin's own, which CNI_NETNS_OVERRIDE may name, too."""
+    return netns.identity if netns else namespace.own()
 
 
 def look(tx: Transaction, name: str, netns: Namespace | None) -> Master | None:

@@ -130,7 +130,8 @@ def test_its_own_namespace_is_refused_unless_that_is_overridden(scene: Scene, pa
     why = f"CNI_NETNS is {path!r}; ", "the namespace the plugin itself runs in", "needs none"
     scene.refuses(4, *why, CNI_NETNS=path)
     with scene.unchanged():
-        scene.runtime.add(path, network(), CNI_NETNS_OVERRIDE="true").result()
+        result = scene.runtime.add(path, network(), CNI_NETNS_OVERRIDE="true").result()
+        scene.runtime.check(path, network(), result, CNI_NETNS_OVERRIDE="1").succeeds()
         assert scene.host.addresses("net1") == ["10.1.0.2/24"]
         scene.runtime.delete(path, network(), CNI_NETNS_OVERRIDE="1").succeeds()
 
