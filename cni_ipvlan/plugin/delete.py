@@ -21,11 +21,11 @@ _LEADS_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, 
 
 def delete(node: Node, request: Request) -> None:
     """Release a container's addresses and remove its link; always try both."""
-    if not request.may_share_netns and namespace.leads_to(request.netns, namespace.own()):
-        # It never was a container's, but a process has the number of one now: IPAM plugins refuse.
-        environment = {**request.environment, "CNI_NETNS": ""}
-        request = request._replace(netns="", environment=environment)
     with node.attachment(request, strict=False):
+        if not request.may_share_netns and namespace.leads_to(request.netns, namespace.own()):
+            # It never was a container's, but a process has its number now: IPAM plugins refuse.
+            environment = {**request.environment, "CNI_NETNS": ""}
+            request = request._replace(netns="", environment=environment)
         failures, later = Failures(), Failures()
         with failures.noted(), node.call(request) as call:
             try:

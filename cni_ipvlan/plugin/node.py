@@ -141,9 +141,10 @@ def _as_cni_error(error: Exception) -> CniError:
 
 def container_of(request: Request) -> Namespace:
     """Return the namespace at CNI_NETNS; raises CniError 4 if it can't be a container's."""
+    own = namespace.own()
     try:
         found = namespace.find(request.netns)
-        if found.identity != namespace.own() or request.may_share_netns:
+        if found.identity != own or request.may_share_netns:
             return found
         why = "that is the namespace the plugin itself runs in"
         advice = (
