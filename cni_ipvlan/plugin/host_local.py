@@ -85,7 +85,7 @@ def lowest(ipam: Mapping[str, Any]) -> list[IPv4Address | IPv6Address]:
 def _ranges_of(entries: list[Any]) -> Iterator[Range]:
     for entry in entries:
         with suppress(AttributeError, TypeError, ValueError, IndexError):
-            subnet = ip_network(entry["subnet"])
+            subnet = ip_network(entry.get("subnet"))
             ends = subnet[1], subnet[-2 if subnet.version == 4 else -1]  # noqa: PLR2004 IP's version
             given = (entry.get(key) for key in ("rangeStart", "rangeEnd", "gateway"))
             first, last, gateway = (

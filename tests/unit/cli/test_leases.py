@@ -4,8 +4,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from cni_ipvlan.plugin import host_local
 from cni_ipvlan.plugin.host_local import Usage
 
@@ -34,12 +32,10 @@ def test_room_is_what_host_local_has(tmp_path: Path) -> None:
         assert len(host_local.lowest(ipam)) == bool(room)
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [{"rangeEnd": "10.0.0.9"}, {"rangeStart": "10.1.0.9", "rangeEnd": "fd00::1"}, {"gateway": 7.5}],
-)
-def test_what_host_local_refuses_has_no_usage(tmp_path: Path, wrong: dict[str, Any]) -> None:
-    assert usage(tmp_path, {"subnet": "10.1.0.0/24", **wrong}) == []
+def test_what_host_local_refuses_has_no_usage(tmp_path: Path) -> None:
+    ranges = {"rangeStart": "10.1.0.9", "rangeEnd": "fd00::1"}, {"rangeEnd": "10.0.0.9"}
+    for wrong in (*ranges, {"gateway": 7.5}, {"subnet": "", "ranges": [[{}]]}):
+        assert usage(tmp_path, {"subnet": "10.1.0.0/24", **wrong}) == []
 
 
 def test_leases_are_counted_in_their_ranges(tmp_path: Path) -> None:
