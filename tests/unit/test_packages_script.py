@@ -43,6 +43,15 @@ def test_without_sudo_it_names_the_line_that_root_runs(programs: Path, sudo: str
     assert said(programs, "install_packages nonesuch") == (1, f"it: {expected}\n")
 
 
+@pytest.mark.parametrize(("shown", "known", "status"), [("", "", 0), ("", "x", 1), ("x", "x", 0)])
+def test_what_apt_knows_by_name_only_is_not_offered(
+    programs: Path, shown: str, known: str, status: int
+) -> None:
+    stub(programs, "apt-cache", f"printf '{shown}'")
+    stub(programs, "apt-get", f"printf '{known}'")
+    assert said(programs, "is_offered nonesuch") == (status, "")
+
+
 @pytest.mark.parametrize("lock", ["lib/apt/lists/lock", "cache/apt/archives/lock"])
 def test_it_waits_until_another_apt_has_ended(programs: Path, lock: str) -> None:
     error = f"E: Could not get lock /var/{lock}. It is held by process 1 (apt-get)"
