@@ -191,7 +191,7 @@ def kept_containers() -> Iterator[tuple[str, str, str]]:
 
 def listed(directory: str) -> list[str]:
     """Return the names in a directory; none if it can't be read."""
-    with suppress(OSError):
+    with suppress(OSError, ValueError):  # the latter for a NUL in it
         return sorted(os.listdir(directory))
     return []
 
