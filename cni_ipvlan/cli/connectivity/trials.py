@@ -169,7 +169,9 @@ def _silence(question: Question) -> Iterator[Finding]:
         pings.append((holder.side, packets.ping(source, holder.by or target)))
     if there.first.is_local:
         yield from [*_itself(question, there.first)] or facts.states([question.side.ports["lo"]])
-    yield from (found for walk in walks for found in walk.found)
+    for walk in walks:
+        yield from (*walk.found, *facts.short_lived(walk))
+    yield from facts.wrong_source(walks[0], walks[1:])
     passed = [each for walk in walks for each in walk.ports]
     on_way = dict.fromkeys(side for walk in walks for side in walk.sides)
 
