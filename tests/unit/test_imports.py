@@ -35,7 +35,7 @@ HEAVY = {
 # What VERSION has no use for, either.
 HEAVY_FOR_VERSION = {*HEAVY, "collections", "functools", "json"}
 # How many modules of ours a call without faults needs at most, with the packages they are in.
-MOST_OURS = {"ADD": 39, "CHECK": 38, "DEL": 35, "GC": 38, "STATUS": 40}
+MOST_OURS = {"ADD": 40, "CHECK": 39, "DEL": 35, "GC": 39, "STATUS": 41}
 OURS_OF_FAILURES = {
     *("iproute.machine", "iproute.tc"),
     *("plugin.causes", "plugin.explain", "plugin.host_local", "plugin.inventory"),
