@@ -86,8 +86,8 @@ def _remove_links(call: Call) -> None:
             unseen.append(record)
     is_ending = any(not namespace.leads_to(each.netns, each.netns_identity) for each in unseen)
     elsewhere = (each for each in records if each.netns_identity != identity)
-    is_left = any(links.is_there(tx, each) for each in elsewhere)
     try:
+        is_left = any(links.is_there(tx, each) for each in elsewhere)
         # A master keeps its mode if its link was not seen to go.
         for master in () if is_left else registry.remove_all(attachment, unseen):
             from cni_ipvlan.plugin import modes
