@@ -94,12 +94,14 @@ knows_packages() {
 lab_packages() {
     echo iproute2
     find_root
-    knows_packages || apt_get update 2>/dev/null || true # as on a new machine
-    if { ((EUID == 0)) || ! is_offered user-mode-linux; } && kernel_has_ipvlan; then
+    if ((EUID == 0)) && kernel_has_ipvlan; then
         return
-    elif is_offered user-mode-linux; then
+    fi
+    # A new machine can't say what is offered.
+    is_installed user-mode-linux || knows_packages || apt_get update 2>/dev/null || true
+    if is_offered user-mode-linux; then
         user_mode_packages
-    elif [[ $(uname -m) == x86_64 ]]; then
+    elif [[ $(uname -m) == x86_64 ]] && ! kernel_has_ipvlan; then
         virtual_machine_packages
     fi
 }
