@@ -104,6 +104,8 @@ class HostAccess(Feature):
         name = link_name(index)
         own = _own(master, addresses)
         sources, ours = _first_of_each_family(own), _reachable(own, addresses)
+        if not ours:  # in a chain whose prevResult has no addresses
+            return record
         there = _link(tx, name)
         if there is not None and not is_host_link(there):
             raise CniError(

@@ -158,6 +158,14 @@ def test_both_families_and_every_address_of_the_host(scene: Scene) -> None:
     added.check()
 
 
+def test_without_addresses_the_host_gets_nothing(scene: Scene) -> None:
+    with scene.unchanged():
+        added = scene.add(CONF, ipam=None, prevResult={"cniVersion": "1.0.0"})
+        assert list(MEMORY.glob("on-*/*"))
+        assert not host_link_is_there(scene)
+        added.delete()
+
+
 def test_what_is_given_twice_counts_once(scene: Scene) -> None:
     scene.host.ip(f"address add {HOST}/32 dev eth0")
     added = scene.add(ONE, routesViaHost=["10.96.0.0/12", "10.96.0.0/12"])
