@@ -242,11 +242,11 @@ class Registry:
 
     def last(self, master: tuple[int, int]) -> Record | None:
         """Return the record or note of the last ADD on a master."""
-        try:
-            with os.scandir(self._directory_of(master)) as entries:
-                files = [(entry.stat().st_mtime_ns, entry.path) for entry in entries]
-        except FileNotFoundError:  # one has just been removed
-            return None
+        files = []
+        with suppress(FileNotFoundError), os.scandir(self._directory_of(master)) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):  # it has just been removed
+                    files.append((entry.stat().st_mtime_ns, entry.path))
         return next(self._read_all(path for _, path in sorted(files, reverse=True)), None)
 
     def keep_searched(self, master: tuple[int, int], record: Record) -> None:

@@ -276,7 +276,10 @@ def test_a_note_has_the_mode_of_the_last_attachment(written: Registry, directory
     later = OTHER_RECORD._replace(mode="l2")
     write(written, later)
     os.utime(file_of(directory, OTHER), (9_999_999_999, 9_999_999_999))
+    vanished = file_of(directory, OTHER).with_name("vanished")
+    vanished.symlink_to("nowhere")
     assert written.last(MASTER) == later
+    vanished.unlink()
     written.remove_all(ATTACHMENT, [RECORD])
     assert written.note(MASTER) == later._replace(is_complete=True)
     write(written, RECORD)
