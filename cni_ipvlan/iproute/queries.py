@@ -153,8 +153,9 @@ def next_hops(output: bytes) -> list[str]:
 
 
 def local_prefixes(output: bytes) -> list[str]:
-    """Read ``route_show_local``: addresses and subnets, as ip writes them."""
-    return read(output, lambda entry: [_value(entry, "dst", str)])
+    """Read ``route_show_local``: addresses and subnets, as ip writes them, but not "default"."""
+    found = read(output, lambda entry: [_value(entry, "dst", str)])
+    return [each for each in found if each != "default"]
 
 
 def neighbours(output: bytes) -> list[Neighbour]:

@@ -171,7 +171,8 @@ def test_number_of_a_namespace() -> None:
                 queries.namespace_number(json.dumps({"namespaces": wrong}).encode(), 40265)
 
 
-def test_family_of_a_default_route() -> None:
+def test_default_routes() -> None:
+    assert queries.local_prefixes(b'[{"dst":"default"},{"dst":"10.1.0.2"}]') == ["10.1.0.2"]
     of_ipv6 = dict.fromkeys(('"gateway":"fd00::1"', '"pref":"medium"'), "::/0")
     for more, dst in {**of_ipv6, '"scope":"253"': "0.0.0.0/0"}.items():
         (route,) = queries.routes(f'[{{"dst":"default","dev":"eth0",{more}}}]'.encode())
