@@ -262,6 +262,8 @@ def _subnet_fault(text: str) -> str:
         subnet = ip_network(text, strict=False)
     except ValueError:
         return "it must be a subnet such as 10.96.0.0/12"
+    if "%" in text:
+        return "it must have no zone"
     if subnet.prefixlen == 0:
         return "a default route is for ipam.routes"
     return f"did you mean {subnet}?" if str(subnet) != text else ""

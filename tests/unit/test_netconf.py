@@ -133,6 +133,7 @@ def test_null_the_empty_string_and_others_options_mean_the_default(options: dict
             'routesViaHost.1 is "10.96.0.1/12"; did you mean 10.96.0.0/12?',
         ),
         ({**VIA, "routesViaHost": ["::/0"]}, 'routesViaHost.0 is "::/0"; a default route is for'),
+        ({**VIA, "routesViaHost": ["fd00::%1/64"]}, 'routesViaHost.0 is "fd00::%1/64"; it must'),
         ({**VIA, "routesViaHost": ["x"]}, 'routesViaHost.0 is "x"; it must be a subnet such as'),
         ({"name": "a b"}, 'name is "a b"; it must start with a letter or digit, followed by '),
         ({"ipam": {"type": "a/b"}}, 'ipam.type is "a/b"; it must be the name of a plugin, which '),
