@@ -94,7 +94,7 @@ class DryRun(Transaction):
         except CommandError as error:
             if not error.completed.is_denied:
                 raise
-            self._assume(error.argv, "running it is not permitted")
+            self._assume(error.command.entered_argv, "running it is not permitted")
             return _assumed(started.command)
         if done.was_run and not done.status:
             self._plan.answers[identity(started.command)] = done

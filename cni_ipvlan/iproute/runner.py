@@ -38,15 +38,13 @@ class ProgramNotFoundError(IprouteError):
 class CommandError(IprouteError):
     """A command that failed, with everything known about it.
 
-    ``argv`` is its argument vector as run from the caller's namespace; ``purpose`` is its purpose
-    as the object of "cannot", or empty. ``completed`` is how it ended, and ``answer`` what it said
-    then. ``found`` has further findings, one per line.
+    ``completed`` is how it ended, and ``answer`` what it said then. ``found`` has further findings,
+    one per line.
     """
 
     def __init__(self, command: Command, completed: Completed) -> None:
         super().__init__(command, completed)
-        self.argv = command.entered_argv
-        self.purpose = command.purpose
+        self.command = command
         self.completed = completed
         output = completed.stderr.strip() or completed.stdout.strip()
         self.answer = completed.killed_because or output.decode("utf-8", "replace")

@@ -135,7 +135,7 @@ class Transaction:
             undo()
         except CommandError as error:
             why = error.answer or error.completed.status
-            self.leftovers.append(f"{in_shell(error.argv)}: {why}")
+            self.leftovers.append(f"{in_shell(error.command.entered_argv)}: {why}")
         except Exception as error:  # noqa: BLE001 - the other undos must still run
             self.leftovers.append(str(error) or type(error).__name__)
 

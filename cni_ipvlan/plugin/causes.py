@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION, INVALID_ENVIRONMENT
-from cni_ipvlan.iproute.commands import Argv
+from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.plugin import codes
 from cni_ipvlan.start.namedtuple import NamedTuple
 
@@ -38,21 +38,21 @@ _CAUSES = (
         "install iproute2 5.10 or newer (ip -V prints the version)",
         (
             ('Option "-', "ip"),
-            ('unknown option "', "ipvlan"),
-            ('argument of "mode" must be', "ipvlan"),
+            ('unknown option "', "type ipvlan"),
+            ('argument of "mode" must be', "type ipvlan"),
         ),
     ),
     Cause(
         codes.NO_IPVLAN,
         "the kernel has no ipvlan",
         "load the module (modprobe ipvlan), or install the kernel's extra modules (CONFIG_IPVLAN)",
-        (("Unknown device type", "ipvlan"), ("Operation not supported", "ipvlan")),
+        (("Unknown device type", "type ipvlan"), ("Operation not supported", "type ipvlan")),
     ),
     Cause(
         codes.MASTER_BUSY,
         "the master already serves another kind of link (macvlan, bridge, bond, team)",
         "use another master, or remove that link; an interface can serve only one of them",
-        (("Device or resource busy", "ipvlan"),),
+        (("Device or resource busy", "type ipvlan"),),
     ),
     Cause(
         codes.ADDRESS_IN_USE,
@@ -67,32 +67,32 @@ _CAUSES = (
         "leave out the route's gw, or its scope",
         (
             ("Nexthop has invalid gateway", "scope 253"),
-            ("Route with host scope can not have a gateway", "route"),
+            ("Route with host scope can not have a gateway", "ip route"),
         ),
     ),
     Cause(
         codes.ROUTE_REFUSED,
         "there is no such scope",
         "leave out the route's scope, which is almost never needed",
-        (("Invalid scope", "route"),),
+        (("Invalid scope", "ip route"),),
     ),
     Cause(
         codes.ROUTE_REFUSED,
         "no address of the interface has the gateway in its subnet",
         "correct the gateway or the prefix length of the address",
-        (("Nexthop has invalid gateway", "route"), ("No route to host", "route")),
+        (("Nexthop has invalid gateway", "ip route"), ("No route to host", "ip route")),
     ),
     Cause(
         codes.ROUTE_REFUSED,
         "the container already has a route to that destination",
         "leave the route out, or give it another priority or table",
-        (("File exists", "route"),),
+        (("File exists", "ip route"),),
     ),
     Cause(
         codes.INTERFACE_NAME_TAKEN,
         "an interface with that name already exists",
         "choose another name",
-        (("File exists", "link"),),
+        (("File exists", "ip link"),),
     ),
     Cause(
         INVALID_CONFIGURATION,
@@ -143,9 +143,10 @@ _CAUSES = (
 )
 
 
-def explain(argv: Argv, stderr: str) -> Cause:
+def explain(failed: Command, stderr: str) -> Cause:
     """Return what a failed command's stderr means; the meaning may be empty: it is unknown."""
-    command = f" {' '.join(argv)} "
+    entered_by_ip = ("ip",) if failed.netns and failed.netns.name else ()  # with any name
+    command = f" {' '.join((*entered_by_ip, *failed.argv))} "
     for cause in _CAUSES:
         for message, words in cause.signs:
             is_match = all(part in stderr for part in message.split(_ANYTHING))

@@ -129,13 +129,14 @@ def _system_error(error: OSError) -> CniError:
 
 
 def _command_failed(error: CommandError) -> CniError:
-    cause = causes.explain(error.argv, error.answer)
+    cause = causes.explain(error.command, error.answer)
     status = error.completed.status
     ended = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
     answer = error.answer or ended
-    what = error.purpose or f"run {commands.in_shell(error.argv)!r}"
+    in_shell = commands.in_shell(error.command.entered_argv)
+    what = error.command.purpose or f"run {in_shell!r}"
     why = cause.meaning or answer.splitlines()[-1]
-    command = [f"command: {commands.in_shell(error.argv)}", f"answer: {answer}"]
+    command = [f"command: {in_shell}", f"answer: {answer}"]
     state = [f"found: {each}" for each in (*error.found, *_state_of_machine(cause.code))]
     advice = [f"try: {cause.advice}"] if cause.advice else []
     return CniError(cause.code, f"cannot {what}: {why}", "\n".join((*command, *state, *advice)))
@@ -152,7 +153,7 @@ def in_container(error: CommandError, tx: Transaction, netns: Namespace) -> list
     if _code(error) != codes.ROUTE_REFUSED:
         return []
     with suppress(*_UNANSWERED):
-        words = error.argv[error.argv.index("add") + 1 :]  # of commands.route_add()
+        words = error.command.argv[3:]  # of commands.route_add()
         given = dict(zip(words[1::2], words[2::2], strict=True))
         output = tx.run(Command(commands.address_show(given["dev"]), netns=netns)).stdout
         has = [each.address for link in queries.links(output) for each in link.addresses]
@@ -181,7 +182,7 @@ def elsewhere(
             what = f"{master.link.name} already carries {found[0].link.kind}"
             return [f"{what}: {shortened([each.describe() for each in found], _NAMED)}"]
         if code == codes.ADDRESS_IN_USE:
-            address = ip_interface(error.argv[error.argv.index("add") + 1]).ip
+            address = ip_interface(error.command.argv[3]).ip  # of commands.address_add()
             there = inventory.take(tx, registry, deadline=deadline)
             for each in inventory.on_master(there, master):
                 if any(ip_interface(other).ip == address for other in each.addresses):
@@ -201,7 +202,7 @@ def rivals(
 
 
 def _code(error: CommandError) -> int:
-    return causes.explain(error.argv, error.answer).code
+    return causes.explain(error.command, error.answer).code
 
 
 def _next_hop(gateway: str, name: str, addresses: list[str]) -> list[str]:

@@ -58,7 +58,7 @@ class Vlan(Feature):
                     made, Command(commands.link_set(name, "alias", VLAN_LABEL), "label it")
                 )
             except CommandError as error:
-                unlabelled = "" if error.argv == add else name  # another has just made it
+                unlabelled = "" if error.command == made else name  # another has just made it
                 raise
         elif found.link.alias != VLAN_LABEL or found.link.is_up or not master.link.is_up:
             return found
@@ -159,7 +159,7 @@ def _remove(
                 if is_free:
                     tx.run_batch(proof, deletion)
             except CommandError as error:
-                if error.argv != proof.argv:
+                if error.command != proof:
                     raise
 
 

@@ -6,6 +6,7 @@ import subprocess
 from lab import Node
 
 from cni_ipvlan.cni.errors import INVALID_CONFIGURATION
+from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.plugin import causes, codes
 
@@ -52,14 +53,14 @@ def test_a_failed_commands_answer_is_understood(node: Node) -> None:
         node.master()
         assert [answer(each) for each in before] == [""] * len(before), command
 
-        cause = causes.explain(tuple(command.split()), answer(command))
+        cause = causes.explain(Command(tuple(command.split())), answer(command))
         assert (cause.code if cause.meaning else UNKNOWN) == int(code), command
         answer("ip link delete dev eth0")  # if it is still there
 
     # Every kernel that runs this has ipvlan; an unknown kind gets the same message.
     stderr_of = answer("ip link add name slave type nosuchkind")
-    words = ("ip", "link", "add", "type", "ipvlan")
-    assert causes.explain(words, stderr_of).code == codes.NO_IPVLAN
+    failed = Command(("ip", "link", "add", "type", "ipvlan"))
+    assert causes.explain(failed, stderr_of).code == codes.NO_IPVLAN
 
 
 def test_a_missing_object_is_recognized(node: Node) -> None:

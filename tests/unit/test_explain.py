@@ -47,12 +47,12 @@ def command_error(argv: tuple[str, ...], status: int, stderr: bytes, purpose: st
     ],
 )
 def test_answer_has_a_cause_and_that_a_code(argv: Argv, message: str, code: int) -> None:
-    for inside in (None, CONTAINER, Namespace("/proc/4/ns/net", "", (4, 1))):
-        entered = commands.in_namespace(inside, argv)
-        cause = causes.explain(entered, message + "\n")
+    for name in ("", "c", "ipvlan", "link"):
+        command = Command(argv, "do it", Namespace("/proc/4/ns/net", name, (4, 1)))
+        cause = causes.explain(command, message + "\n")
         assert bool(cause.meaning) == (code != UNKNOWN)
-        expected = code or codes.COMMAND_FAILED
-        assert command_error(entered, 2, message.encode(), "do it").code == expected
+        error = CommandError(command, Completed(2, b"", message.encode(), 0.0))
+        assert as_cni_error(error).code == (code or codes.COMMAND_FAILED)
 
 
 def test_unknown_answer_is_quoted() -> None:

@@ -105,7 +105,7 @@ def test_first_failure_is_reported_and_the_change_beside_it_is_undone(world: Wor
         world.tx.finish(started[0])
     assert world.runner.finished[:3] == ["do one", "do two", "do three"]
     assert world.runner.ran[3:] == ["undo three", "undo two", "undo one"]
-    assert (caught.value.argv, caught.value.purpose) == (("do", "two"), "do two")
+    assert caught.value.command == started[0].command
     assert caught.value.answer == "no"
 
 
@@ -307,8 +307,7 @@ def test_failure_of_several_names_the_change(world: World, announced: tuple[Comm
     world.runner.fails(" ".join(combined.entered_argv), answer + b"\nCommand failed -:2\n")
     with pytest.raises(CommandError) as caught, world.tx:
         world.tx.run_batch(*announced, *changes)
-    assert caught.value.argv == ("ip", "netns", "exec", "c", *down)
-    assert caught.value.purpose == "do down"
+    assert caught.value.command == Command(down, "do down", CONTAINER)
     assert caught.value.answer == answer.decode()
 
 
@@ -317,7 +316,8 @@ def test_failure_that_names_no_change_is_that_of_the_batch(world: World) -> None
         world.runner.fails(BATCH, message)
         with pytest.raises(CommandError) as caught, world.tx:
             run_all(world, UP)
-        assert (caught.value.argv, caught.value.purpose) == (tuple(BATCH.split()), "do up")
+        assert caught.value.command.purpose == "do up"
+        assert caught.value.command.entered_argv == tuple(BATCH.split())
 
 
 @pytest.mark.parametrize("printed", [b"", b"[1]\n", b"[1]\n[2]\n[3]\n"])
