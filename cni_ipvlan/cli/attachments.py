@@ -129,8 +129,7 @@ def existing(node: Node, network: str) -> tuple[dict[str, str], ...]:
     found += [
         record.attachment
         for record in node.registry.all_records()
-        if namespace.leads_to(record.netns, record.netns_identity)
-        or node.registry.is_live(record.attachment.key)
+        if record.has_container or node.registry.is_live(record.attachment.key)
     ]
     here = sorted({each for each in found if each and each.network == network})
     return tuple({"containerID": each.container_id, "ifname": each.ifname} for each in here)
@@ -217,7 +216,7 @@ def _in_container(node: Node, path: str) -> tuple[list[Record], _Owners]:
     except (OSError, ValueError, namespace.NotANamespaceError):  # it is gone
         real = os.path.realpath(path)
         return [record for record in records if os.path.realpath(record.netns) == real], {}
-    present, owners = links.listed(node.begin(), netns), inventory.Owners(records)
+    shown, owners = node.begin().run(links.listing(netns)), inventory.Owners(records)
     here = [record for record in records if record.netns_identity == netns.identity]
-    of_links = {link.name: owners.of(link, netns) for link in present or ()}
-    return here, None if present is None else of_links
+    of_links = {link.name: owners.of(link, netns) for link in queries.links(shown.stdout)}
+    return here, None if shown.is_assumed else of_links

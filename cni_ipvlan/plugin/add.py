@@ -156,7 +156,7 @@ def _keep_mode(call: Call, record: Record) -> None:
     tx, names = call.tx, (links.temporary_name(record.attachment.key), record.ifname)
     if any(commands.link_delete(name) in tx.undone for name in names) or links.is_there(tx, record):
         return
-    is_ending = not namespace.leads_to(record.netns, record.netns_identity)
+    is_ending = not record.has_container
     for key in call.registry.remove(record, is_unseen=True):
         modes.settle(call, key, is_ending=is_ending)
 

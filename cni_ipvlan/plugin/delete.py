@@ -84,7 +84,7 @@ def _remove_links(call: Call) -> None:
         was_moving = was_on_host and not record.is_complete
         if not was_moving and not any(links.is_of_master(link, record) for link in of_record):
             unseen.append(record)
-    is_ending = any(not namespace.leads_to(each.netns, each.netns_identity) for each in unseen)
+    is_ending = any(not each.has_container for each in unseen)
     elsewhere = (each for each in records if each.netns_identity != identity)
     try:
         is_left = any(links.is_there(tx, each) for each in elsewhere)

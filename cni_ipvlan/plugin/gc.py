@@ -81,7 +81,7 @@ def _remove_links(call: Call, valid_keys: set[str]) -> None:
     """Remove links that were never moved into a container."""
     network = call.request.network
     owners = {record.attachment.key: record.network for record in call.registry.all_records()}
-    for link in links.listed(call.tx, None) or ():
+    for link in links.listed(call.tx, None):
         key = links.key_of(link.name)
         is_networks = key.startswith(network_key(network)) and owners.get(key, network) == network
         if key in valid_keys or not is_networks:

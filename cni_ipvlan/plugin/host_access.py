@@ -35,7 +35,7 @@ from cni_ipvlan.plugin import codes, links
 from cni_ipvlan.plugin.addressing import Addressing, parsed
 from cni_ipvlan.plugin.master import Master, key_of
 from cni_ipvlan.plugin.node import Call
-from cni_ipvlan.plugin.shared import Feature
+from cni_ipvlan.plugin.shared import Feature, is_only, keep_bare
 from cni_ipvlan.state.attachment import AttachmentId, Record
 from cni_ipvlan.state.registry import HOST, Registry
 
@@ -129,7 +129,7 @@ class HostAccess(Feature):
                 )
             )
         if there is None or not there.is_up:
-            links.keep_bare(tx, name)
+            keep_bare(tx, name)
         metric = record.attachment.number
         tx.run_batch(
             Command(commands.link_set(name, "alias", _LABEL), "label it"),
@@ -164,8 +164,7 @@ class HostAccess(Feature):
             how = "uses ARP" if hosts.is_up else "is down"
             yield f"the host's interface {name}, for hostAccess, {how}"
         shown = queries.links(tx.run(Command(commands.address_show(hosts.parent))).stdout)
-        has = tuple(each.plain for parent in shown for each in parent.addresses)
-        own = _own(Master(hosts, addresses=has), addresses)
+        own = [ip for parent in shown for ip in _own(Master(parent), addresses)]
         recorded = (each.host_routes for each in call.registry.records_of(call.attachment))
         expected = next(filter(None, recorded), _reachable(own, addresses))
         for address, output in _answers(tx, expected, "match"):
@@ -187,7 +186,7 @@ class HostAccess(Feature):
         for record in records:
             index = record.master[1]
             with _locked(call, index):
-                if _is_only(registry, record.master, attachment):
+                if is_only(registry.with_host(record.master), attachment):
                     _remove_link(tx, link_name(index))  # and with it all its routes
                 else:
                     _remove(tx, _routes_of(tx, record), link_name(index))
@@ -214,7 +213,7 @@ def _release_unrecorded(call: Call, attachment: AttachmentId) -> None:
     number: what a record names is theirs.
     """
     tx, registry, number = call.tx, call.registry, attachment.number
-    for link in filter(is_host_link, links.listed(tx, None) or ()):
+    for link in filter(is_host_link, links.listed(tx, None)):
         index = int(link.name.removeprefix(_PREFIX))
         with _locked(call, index):
             key = key_of(index)
@@ -225,15 +224,10 @@ def _release_unrecorded(call: Call, attachment: AttachmentId) -> None:
             }
             found = [each for each in queries.routes(output) if not each.is_connected]
             own = [each for each in found if each.priority == number and each.ip not in others]
-            if own == found and own and _is_only(registry, key, attachment):
+            if own == found and own and is_only(registry.with_host(key), attachment):
                 _remove_link(tx, link.name)
             else:
                 _remove(tx, own, link.name)
-
-
-def _is_only(registry: Registry, master: tuple[int, int], attachment: AttachmentId) -> bool:
-    """Whether the host has routes to no other attachment on a master."""
-    return all(record.attachment == attachment for record in registry.with_host(master))
 
 
 def usable(master: Master) -> list[str]:
@@ -258,11 +252,9 @@ def _routes_via_host(master: Master, addresses: Sequence[Address], conf: NetConf
     own = _first_of_each_family(_own(master, addresses))
     found = []
     for subnet in dict.fromkeys(conf.routes_via_host):
-        of_master = (ip_interface(each).network for each in master.subnets)
         wanted = ip_network(subnet)
-        covered = [
-            each for each in of_master if each.version == wanted.version and each.overlaps(wanted)
-        ]
+        same = (each for each in _subnets(master) if each.version == wanted.version)
+        covered = [each for each in same if each.overlaps(wanted)]
         if covered:
             raise CniError(
                 codes.ROUTE_REFUSED,
@@ -334,8 +326,7 @@ def _permitted(
     if way is not None and way.is_unreachable and not way.dst.endswith("/0"):
         return [ip_network(way.dst)]
     is_direct = way is None or (way.device == master.link.name and not way.gateway)
-    subnets = [ip_interface(each).network for each in master.subnets]
-    found = [each for each in subnets if is_direct and address in each]
+    found = [each for each in _subnets(master) if is_direct and address in each]
     if found:
         return found
     name = repr(master.link.name)
@@ -354,6 +345,11 @@ def _permitted(
     raise error
 
 
+def _subnets(master: Master) -> list[IPv4Network | IPv6Network]:
+    """Return the subnets of the host's global addresses on a master."""
+    return [ip_interface(each.subnet).network for each in master.link.addresses if each.subnet]
+
+
 def _locked(call: Call, index: int) -> AbstractContextManager[None]:
     """Keep other calls from changing the host's interface on the master with that index."""
     waiting = call.node.while_locked(f"the interface {link_name(index)}")
@@ -364,7 +360,7 @@ def _check_left(registry: Registry, own: Record, route: queries.Route) -> None:
     """Raise CniError if a route belongs to another attachment, whose container still exists."""
     for record in registry.with_host(own.master, route.priority):
         is_others = record.attachment != own.attachment and route.ip in record.host_routes
-        if is_others and namespace.leads_to(record.netns, record.netns_identity):
+        if is_others and record.has_container:
             raise CniError(
                 codes.ADDRESS_IN_USE,
                 f"the host's route to {route.ip} is another container's",
@@ -435,8 +431,8 @@ def _link(tx: Transaction, name: str) -> Link | None:
 def _drop_routes(call: Call, record: Record) -> None:
     """Record that the host's routes are gone, unless something could not be undone."""
     name, registry = link_name(record.master[1]), call.registry
-    is_only = _is_only(registry, record.master, record.attachment)
-    if namespace.own_has_link(name) and (is_only or _routes_of(call.tx, record)):
+    was_last = is_only(registry.with_host(record.master), record.attachment)
+    if namespace.own_has_link(name) and (was_last or _routes_of(call.tx, record)):
         raise CniError(
             codes.COMMAND_FAILED,
             f"the host's interface {name} or its routes remain; DEL removes them",

@@ -89,19 +89,11 @@ def removal_after_move(
     def is_there() -> bool:
         if temporary in _names(tx, master_netns):
             return False
-        present = listed(tx, netns) or ()
+        present = listed(tx, netns)
         own = [each.name for each in present if _is_of(each, attachment, ())]
         return attachment.ifname in own and temporary not in (each.name for each in present)
 
     return Undo(Command(commands.link_delete(attachment.ifname), netns=netns), only_if=is_there)
-
-
-def keep_bare(tx: Transaction, name: str) -> None:
-    """Keep the host from addresses and routes that it would take by itself on a new link of it."""
-    for switch, value in ((commands.ACCEPT_RA, b"0\n"), (commands.ADDR_GEN_MODE, b"1\n")):
-        argv = commands.sysctl_write(switch.format(name))
-        # It is absent if the kernel has no IPv6.
-        tx.run(Command(argv, "give the host no address there", stdin=value, accept=commands.ABSENT))
 
 
 def recorded(registry: Registry, link: Link, container: Namespace) -> list[Record]:
@@ -192,10 +184,9 @@ def listing(netns: Namespace | None, name: str | None = None) -> Command:
     return Command(commands.link_show(name, "ipvlan"), netns=netns, accept=commands.ABSENT)
 
 
-def listed(tx: Transaction, netns: Namespace | None) -> list[Link] | None:
-    """Return the ipvlan links there; None if that is not permitted (in a dry run)."""
-    shown = tx.run(listing(netns))
-    return None if shown.is_assumed else queries.links(shown.stdout)
+def listed(tx: Transaction, netns: Namespace | None) -> list[Link]:
+    """Return the ipvlan links there; none if that is not permitted, in a dry run."""
+    return queries.links(tx.run(listing(netns)).stdout)
 
 
 def is_of_master(link: Link, record: Record) -> bool:
@@ -229,4 +220,4 @@ def _is_of(link: Link, attachment: AttachmentId, names: Collection[str]) -> bool
 
 
 def _names(tx: Transaction, netns: Namespace | None) -> list[str]:
-    return [link.name for link in listed(tx, netns) or ()]
+    return [link.name for link in listed(tx, netns)]

@@ -28,22 +28,24 @@ _EXCLUSIVE_MASTERS = {
 class Master(NamedTuple):
     """A master, its namespace ``netns`` (None for the plugin's own), the links it carries there.
 
-    ``addresses`` are its own, as ip writes them and without prefix lengths; ``subnets`` those of
-    the global ones, each as an address in it with a prefix length. ``local`` are the IPv4
-    addresses, broadcasts and subnets of the host on any interface, if the master is on the host.
+    ``local`` are the IPv4 addresses, broadcasts and subnets of the host on any interface, if the
+    master is on the host.
     """
 
     link: Link
     netns: Namespace | None = None
     carried: tuple[Link, ...] = ()
-    addresses: tuple[str, ...] = ()
-    subnets: tuple[str, ...] = ()
     local: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[int, int]:
         """What identifies it on this node, ``Record.master``."""
         return key_of(self.link.ifindex, self.netns)
+
+    @property
+    def addresses(self) -> list[str]:
+        """Its own addresses, as ip writes them and without prefix lengths."""
+        return [each.plain for each in self.link.addresses]
 
     @property
     def own_vlan(self) -> int:
@@ -107,8 +109,6 @@ def look(tx: Transaction, name: str, netns: Namespace | None) -> Master | None:
     master = Master(
         found[0],
         netns,
-        addresses=tuple(each.plain for each in found[0].addresses),
-        subnets=tuple(each.subnet for each in found[0].addresses if each.subnet),
         local=tuple(each for output in local for each in queries.local_prefixes(output)),
     )
     there = (each for links in map(queries.links, listed) for each in links)

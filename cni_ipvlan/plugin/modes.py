@@ -193,7 +193,7 @@ def _recorded(tx: Transaction, registry: Registry, master: Master, own: Record) 
             continue
         if not record.is_complete and registry.is_live(record.attachment.key):
             return ModeInUse(record, record.describe())
-        if read < _MOST_READ and namespace.leads_to(record.netns, record.netns_identity):
+        if read < _MOST_READ and record.has_container:
             read += 1
             found = links.find(tx, record, at_once=True)
             if found is None:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 
 from cni_ipvlan.config.netconf import NetConf
-from cni_ipvlan.iproute.commands import Argv
+from cni_ipvlan.iproute import commands
+from cni_ipvlan.iproute.commands import Argv, Command
 from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin.master import Master
@@ -76,3 +77,16 @@ class Feature:
         If there are none, remove what is certainly its own all the same.
         """
         raise NotImplementedError
+
+
+def keep_bare(tx: Transaction, name: str) -> None:
+    """Keep the host from addresses and routes that it would take by itself on a new link of it."""
+    for switch, value in ((commands.ACCEPT_RA, b"0\n"), (commands.ADDR_GEN_MODE, b"1\n")):
+        argv = commands.sysctl_write(switch.format(name))
+        # It is absent if the kernel has no IPv6.
+        tx.run(Command(argv, "give the host no address there", stdin=value, accept=commands.ABSENT))
+
+
+def is_only(records: Iterable[Record], attachment: AttachmentId) -> bool:
+    """Whether they are about no other attachment."""
+    return all(record.attachment == attachment for record in records)

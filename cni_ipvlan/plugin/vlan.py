@@ -17,10 +17,10 @@ from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.plugin import codes, links, modes
+from cni_ipvlan.plugin import codes, modes
 from cni_ipvlan.plugin.master import VLAN_LABEL, Master, check_master, is_down, key_of, look
 from cni_ipvlan.plugin.node import Call
-from cni_ipvlan.plugin.shared import Feature
+from cni_ipvlan.plugin.shared import Feature, is_only, keep_bare
 from cni_ipvlan.state.attachment import AttachmentId, Record
 from cni_ipvlan.state.registry import VLAN
 
@@ -64,14 +64,14 @@ class Vlan(Feature):
             return found
         else:  # the call that made it was killed before it was up
             name = found.link.name
-        links.keep_bare(tx, name)
+        keep_bare(tx, name)
         tx.run(Command(commands.link_set(name, "up"), "bring it up"))
         return look(tx, name, None) or _to_be_made(master, name)
 
     def release(self, call: Call, attachment: AttachmentId, records: Sequence[Record]) -> None:
         """DEL, GC: remove the VLANs that were made here, by their indices or the ID, if unused."""
-        is_only = call.registry.is_only
-        known = {each.master[1] for each in records if is_only(each.master, attachment)}
+        on = call.registry.records
+        known = {each.master[1] for each in records if is_only(on(each.master), attachment)}
         if records and not known:
             return
         listed = queries.links(call.tx.run(Command(commands.link_show())).stdout)
@@ -124,10 +124,8 @@ def _check_can_be_made(tx: Transaction, below: Master, conf: NetConf) -> None:
 
 
 def _to_be_made(below: Master, name: str) -> Master:
-    link = below.link._replace(
-        ifindex=0, name=name, kind="vlan", parent=below.link.name, alternative_names=()
-    )
-    return Master(link, local=below.local)
+    link = below.link._replace(ifindex=0, name=name, kind="vlan", parent=below.link.name)
+    return Master(link._replace(alternative_names=(), addresses=()), local=below.local)
 
 
 def _remove(
@@ -150,13 +148,13 @@ def _remove(
             return
         master = key_of(link.ifindex)
         with registry.master_lock(master, call.node.while_locked(f"the master {link.name}")):
-            is_free = registry.is_only(master, attachment) and modes.becomes_free(tx, Master(link))
+            is_unused = is_only(registry.records(master), attachment)
             # The first line makes an ipvlan, which goes with the VLAN; unless the kernel refuses
             # it, as with macvlan there. Then the second is not run.
             proof = Command(commands.link_add_ipvlan(link.name, commands.PROBE, "l2", "bridge", 0))
             deletion = Command(commands.link_delete(link.name), f"remove the VLAN {link.name}")
             try:
-                if is_free:
+                if is_unused and modes.becomes_free(tx, Master(link)):
                     tx.run_batch(proof, deletion)
             except CommandError as error:
                 if error.command != proof:

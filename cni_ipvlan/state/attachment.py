@@ -8,6 +8,7 @@ container is, and permits nothing elsewhere.
 
 from __future__ import annotations
 
+from cni_ipvlan.iproute.namespace import leads_to
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -105,6 +106,11 @@ class Record(NamedTuple):
         """The name of its file, before what is added while a call works on it."""
         place = f"{self.netns_identity[0]}:{self.netns_identity[1]}/{self.ifname}"
         return f"{self.attachment.key}.{digest(place, _PLACE_CHARACTERS)}"
+
+    @property
+    def has_container(self) -> bool:
+        """Whether the path of its container still leads there."""
+        return leads_to(self.netns, self.netns_identity)
 
     def has_mode_of(self, other: Record | Link) -> bool:
         """Whether mode and flag are those of another record, or of a link."""

@@ -142,10 +142,6 @@ class Registry:
             found = filter(is_one, self._files_in(self._directory_of(master, kind)))
             yield from (record for record in self._read_all(found) if record.host_routes)
 
-    def is_only(self, master: tuple[int, int], attachment: AttachmentId | None = None) -> bool:
-        """Whether no other attachment is recorded on a master."""
-        return all(record.attachment == attachment for record in self.records(master))
-
     def all_records(self) -> Iterator[Record]:
         """Yield every record."""
         return self._read_all(self._files())
@@ -364,7 +360,8 @@ class Registry:
     def _left_with_note(self, masters: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
         if self._is_read_only:  # nothing was removed
             return []
-        return [each for each in dict.fromkeys(masters) if self.note(each) and self.is_only(each)]
+        left = (each for each in dict.fromkeys(masters) if not any(self.records(each)))
+        return [each for each in left if self.note(each)]
 
     def _retire(self, path: str) -> None:
         """Remove a record, and note the mode of its master, which the last ADD has set for all."""
