@@ -50,7 +50,7 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
                 parent = feature.prepare(call, parent, conf, held)
             master.check_master(parent, conf)
             if not parent.link.is_up:
-                node.warn(master.is_down(parent))
+                call.warn(master.is_down(parent))
             masters.append(parent)
             # Recorded before it is created, it needs no lock while the kernel creates it.
             record = Record(
@@ -63,7 +63,8 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
                 master=parent.key,
                 vlan=parent.own_vlan,
             )
-            tx.on_failure(lambda: _remove_record(call, record))
+            moving: Running | None = None
+            tx.on_failure(lambda: _withdraw(call, record, has_moved=moving is not None))
             waiting = node.while_locked(f"the master {parent.link.name}")
             modes.reserve_mode(tx, call.registry, parent, record, waiting)
         moving = _create_link(call, conf, parent, netns, record)
@@ -131,7 +132,6 @@ def _create_link(
             undo=(links.removal(tx, temporary, parent.netns),),
         )
     )
-    tx.on_failure(lambda: _keep_mode(call, record))
     undo = [links.removal_after_move(tx, attachment, netns, parent.netns)]
     named = ("name", record.ifname, "alias", attachment.label)
     if conf.link_in_container:
@@ -144,21 +144,19 @@ def _create_link(
     return tx.start(Command(argv, purpose, netns=parent.netns, undo=tuple(undo)))
 
 
-def _remove_record(call: Call, record: Record) -> None:
-    """Remove the record, but not one of an earlier ADD, whose addresses may still be allocated."""
-    if links.is_there(call.tx, record):
-        raise CniError(COMMAND_FAILED, "an interface of the attachment remains; DEL removes it")
-    call.registry.remove(record._replace(host_routes=()))  # unless the host still has some
+def _withdraw(call: Call, record: Record, *, has_moved: bool) -> None:
+    """Remove the record after everything else was undone; the master keeps its mode if need be.
 
-
-def _keep_mode(call: Call, record: Record) -> None:
-    """Keep the master's mode if the link that was created was not seen to be removed again."""
+    That is if its link was moved, and neither is there nor was seen to go. An earlier ADD's record
+    with routes of the host stays, as its addresses may still be allocated.
+    """
     tx, names = call.tx, (links.temporary_name(record.attachment.key), record.ifname)
-    if any(commands.link_delete(name) in tx.undone for name in names) or links.is_there(tx, record):
-        return
-    is_ending = not record.has_container
-    for key in call.registry.remove(record, is_unseen=True):
-        modes.settle(call, key, is_ending=is_ending)
+    if links.is_there(tx, record):
+        raise CniError(COMMAND_FAILED, "an interface of the attachment remains; DEL removes it")
+    is_unseen = has_moved and not any(commands.link_delete(name) in tx.undone for name in names)
+    own = record._replace(host_routes=())
+    for key in call.registry.remove(own, is_unseen=is_unseen):
+        modes.settle(call, key, is_ending=not record.has_container)
 
 
 def _allocate(
