@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-IPVLAN_KINDS = ("ipvlan", "ipvtap")
+IPVLAN_KINDS, MACVLAN_KINDS = ("ipvlan", "ipvtap"), ("macvlan", "macvtap")
 MAIN_TABLE = 254  # RT_TABLE_MAIN, <linux/rtnetlink.h>
 # Words, and with -N numbers: ARPHRD_ETHER in <linux/if_arp.h>, RT_SCOPE_UNIVERSE and RTN_UNICAST.
 _ETHERNET = ("ether", "[1]")

@@ -163,7 +163,10 @@ class Runner:
             raise
 
     def _exact(self, command: Command) -> Argv:
-        """Return an argument vector that names the held namespace by what stays right."""
+        """Return an argument vector that names the held namespace by what stays right.
+
+        Also where the command itself has its path: ``ip link set … netns PATH``.
+        """
         if self._held is None:
             return command.entered_argv
         held, path = self._held

@@ -41,7 +41,6 @@ _PACKAGES = {
     "arping": "iputils' arping (Debian: iputils-arping)",
     "ping": "iputils' ping (Debian: iputils-ping)",
 }
-_RIVALS = ("macvlan", "macvtap")  # kinds that need a master for themselves, as ipvlan does
 _NAMED = 3  # of many
 _SECONDS = 1.0
 _UNANSWERED = (IprouteError, OSError, ValueError)
@@ -197,7 +196,7 @@ def rivals(
     tx: Transaction, registry: Registry, master: Master, deadline: float = math.inf
 ) -> list[Attachment]:
     """Return the links of other kinds that keep a master from carrying ipvlan."""
-    found = inventory.take(tx, registry, _RIVALS, deadline=deadline)
+    found = inventory.take(tx, registry, queries.MACVLAN_KINDS, deadline=deadline)
     return list(inventory.on_master(found, master))
 
 

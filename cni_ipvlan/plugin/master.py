@@ -89,7 +89,7 @@ def _identity(netns: Namespace | None) -> tuple[int, int]:
 
 def look(tx: Transaction, name: str, netns: Namespace | None) -> Master | None:
     """Return the master of that name; None if there is none."""
-    kinds = ("macvlan", "macvtap", *queries.IPVLAN_KINDS)
+    kinds = (*queries.MACVLAN_KINDS, *queries.IPVLAN_KINDS)
     # After a link show in the same batch, an address show would show no addresses:
     # ipaddr_list_link() in ip/ipaddress.c sets the family for all that follows.
     of_host = () if netns else (commands.route_show_local(),)
@@ -120,7 +120,7 @@ def check_master(master: Master, conf: NetConf) -> None:
     link, what = master.link, ""
     details: list[str] = []
     neighbours: list[str] = []
-    takers = [each.name for each in master.carried if each.kind in ("macvlan", "macvtap")]
+    takers = [each.name for each in master.carried if each.kind in queries.MACVLAN_KINDS]
     if not link.is_ethernet:
         what = "is not an Ethernet interface, which ipvlan needs"
         details = ["try: use an Ethernet interface; ip link shows which are link/ether"]

@@ -157,32 +157,34 @@ def _conflicting(
 ) -> ModeInUse | None:
     """Return what conflicts with an attachment's mode; _UNKNOWN if nothing is known.
 
-    Since the master's lock is held, the time taken here must not grow with the node, nor with
-    what is in containers.
+    The numbers are those of the rule at the head of this file. Since the master's lock is held, the
+    time taken here must not grow with the node, nor with what is in containers.
     """
-    running = _recorded(tx, registry, master, record)
+    running = _recorded(tx, registry, master, record)  # 1 and 2
     if running is not None and record.has_mode_of(running.of):
         return None
     freedom = is_free(tx, master)
     if freedom:
-        running = _remove_all(registry, master, record)
+        running = _remove_all(registry, master, record)  # 3
     elif running is None:
         on_host = next(iter(master.slaves), None)
         if on_host:
-            running = ModeInUse(on_host, _on_host(registry, on_host))
+            running = ModeInUse(on_host, _on_host(registry, on_host))  # 4
         elif searched:
-            running = searched[0]
+            running = searched[0]  # 6
         if running is None and freedom is False:
-            # Root's note, or after a search root's last record, if the interfaces are hidden.
-            key = master.key
-            believed = registry.last(key) if searched else registry.note(key, is_searched=True)
-            if believed and searched:
-                registry.keep_searched(key, believed)
-            if believed:
-                running = ModeInUse(believed, believed.describe(), is_recorded=True)
+            running = _believed(registry, master.key, is_searched=bool(searched))  # 5 and 7
         if running is None and not (freedom is None and searched):
             return _UNKNOWN
     return None if running is None or record.has_mode_of(running.of) else running
+
+
+def _believed(registry: Registry, key: tuple[int, int], *, is_searched: bool) -> ModeInUse | None:
+    """Return the mode of root's note of a search, or after a search of root's last record."""
+    record = registry.last(key) if is_searched else registry.note(key, is_searched=True)
+    if record and is_searched:
+        registry.keep_searched(key, record)
+    return ModeInUse(record, record.describe(), is_recorded=True) if record else None
 
 
 def _recorded(tx: Transaction, registry: Registry, master: Master, own: Record) -> ModeInUse | None:
@@ -225,7 +227,7 @@ def is_free(tx: Transaction, master: Master) -> bool | None:
 
     For a macvlan it would report on the interface below (macvlan_common_newlink()).
     """
-    if master.link.kind in ("macvlan", "macvtap"):
+    if master.link.kind in queries.MACVLAN_KINDS:
         return None
     try:
         tx.run(Command(commands.link_add_macvlan_refused(master.link.name), netns=master.netns))
