@@ -16,7 +16,6 @@ from cni_ipvlan.iproute.running import Running
 from cni_ipvlan.plugin import configure, features, ipam, links, master, modes
 from cni_ipvlan.plugin.codes import COMMAND_FAILED, INTERFACE_NAME_TAKEN
 from cni_ipvlan.plugin.find_master import find_master
-from cni_ipvlan.plugin.ipam import needs_link
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import Call, Node, id_of
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
@@ -53,16 +52,7 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
                 call.warn(master.is_down(parent))
             masters.append(parent)
             # Recorded before it is created, it needs no lock while the kernel creates it.
-            record = Record(
-                *id_of(request),
-                request.netns,
-                netns.identity,
-                conf.mode,
-                conf.flag,
-                pod=pod(request.environment),
-                master=parent.key,
-                vlan=parent.own_vlan,
-            )
+            record = _record(request, conf, netns, parent)
             moving: Running | None = None
             tx.on_failure(lambda: _withdraw(call, record, has_moved=moving is not None))
             waiting = node.while_locked(f"the master {parent.link.name}")
@@ -71,11 +61,7 @@ def add(node: Node, request: Request, deliver: Callable[[Result], None]) -> None
         addressing = _allocate(call, conf, parent, netns, moving, has_record=has_record)
         for feature in chosen:
             addressing = feature.extend(tx, addressing, parent, conf)
-        if addressing.is_conflict_likely:
-            configure.check_ipv4_conflict(tx, parent, addressing)
-        expected = parent.link._replace(name=request.ifname, mtu=conf.mtu or parent.link.mtu)
-        is_up = needs_link(conf.ipam_type)
-        link, present = configure.configure(call, netns, addressing, expected, is_up=is_up)
+        link, present = configure.configure(call, conf, netns, parent, addressing)
         result = addressing.result(link, request.netns, present)
         _check_same(request, netns)
         for feature in chosen:
@@ -113,6 +99,19 @@ def _check_not_attached(call: Call) -> bool:
         for below in (False, True):
             features.release(call, call.attachment, records, below=below)
     return bool(complete)
+
+
+def _record(request: Request, conf: NetConf, netns: Namespace, parent: Master) -> Record:
+    return Record(
+        *id_of(request),
+        request.netns,
+        netns.identity,
+        conf.mode,
+        conf.flag,
+        pod=pod(request.environment),
+        master=parent.key,
+        vlan=parent.own_vlan,
+    )
 
 
 def _create_link(
@@ -171,7 +170,7 @@ def _allocate(
     """Let the IPAM plugin allocate addresses while the link is moved, and wait for both."""
     tx = call.tx
     asking: AbstractContextManager[None] = nullcontext()
-    if needs_link(conf.ipam_type):
+    if ipam.needs_link(conf.ipam_type):
         from cni_ipvlan.plugin import dhcp
 
         tx.finish(moving)

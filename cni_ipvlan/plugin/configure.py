@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cni_ipvlan.cni.errors import CniError
+from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands, queries
 from cni_ipvlan.iproute.commands import Command, Undo, batch
 from cni_ipvlan.iproute.namespace import Namespace
@@ -13,6 +14,7 @@ from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.running import Running
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin.codes import ADDRESS_IN_USE
+from cni_ipvlan.plugin.ipam import needs_link
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import Call
 from cni_ipvlan.start.namedtuple import TYPE_CHECKING
@@ -35,36 +37,19 @@ def query_links(tx: Transaction, name: str, netns: Namespace) -> Running:
 
 
 def configure(
-    call: Call, netns: Namespace, addressing: Addressing, expected: Link, *, is_up: bool
+    call: Call, conf: NetConf, netns: Namespace, parent: Master, addressing: Addressing
 ) -> tuple[Link, list[str]]:
-    """Configure a link; return it and its addresses as the kernel reports them.
+    """Configure the link of a master; return it and its addresses as the kernel reports them.
 
-    ``is_up`` is whether the link came up before. In a dry run, ``expected`` is returned instead.
-    Raises CniError if another host uses one of the addresses.
+    In a dry run, that is what is expected. Raises CniError if another host uses an address.
     """
     tx, name = call.tx, call.request.ifname
+    if addressing.is_conflict_likely:
+        _check_ipv4_conflict(tx, parent, addressing)
     if addressing.has_ipv6:
         _enable_ipv6(tx, name, netns)
-    changes = [
-        _announcement(name),
-        *(
-            Command(commands.address_add(each.address, name), f"add the address {each.address}")
-            for each in addressing.addresses
-        ),
-        Command(commands.link_set(name, "up"), "bring it up"),
-    ]
-    if is_up:
-        # Not taken down for it: DHCP could not release the address if this failed halfway.
-        announced = commands.link_set(name, *commands.ANNOUNCE)
-        changes.append(Command(announced, "announce its addresses"))
-    for address in addressing.neighbours:
-        argv = commands.neighbour_replace(address, expected.mac, name)
-        changes.append(Command(argv, f"let it reach {address}, the host's"))
-    for route in addressing.routes:  # at once, before a router's advertisement makes the same one
-        argv = commands.route_add(name=name, **route._asdict())
-        changes.append(Command(argv, f"add the route to {route.dst}"))
     try:
-        done = tx.run_batch(*_and_show(changes, name, netns))
+        done = tx.run_batch(*_and_show(_changes(conf, name, parent, addressing), name, netns))
     except CommandError as error:
         from cni_ipvlan.plugin import explain
 
@@ -74,22 +59,50 @@ def configure(
         why = done.stderr.decode("utf-8", "replace").strip()
         call.warn(f"new addresses may not be announced to neighbours: {why}")
     if addressing.has_ipv6:
-        ours = [each.ip for each in addressing.addresses if each.is_ipv6]
-        argv = commands.wait_for_ipv6(name, _DUPLICATE_DETECTION_SECONDS, ours)
-        purpose = "wait for IPv6 duplicate address detection"
-        wait = Command(argv, purpose, netns, accept=commands.ANY)
-        waited = tx.run(wait)
-        if waited.status not in (0, commands.FOUND_DUPLICATE):  # which is found again now
-            raise CommandError(wait, waited)
+        _wait_for_ipv6(tx, name, netns, addressing)
         done = tx.run(*_and_show([], name, netns))
     if done.is_assumed:
+        expected = parent.link._replace(name=name, mtu=conf.mtu or parent.link.mtu)
         return expected, [each.address for each in addressing.addresses]
     link = queries.links(done.stdout)[0]
     _check_duplicates(call, addressing, link.addresses)
     return link, [each.address for each in link.addresses]
 
 
-def check_ipv4_conflict(tx: Transaction, parent: Master, addressing: Addressing) -> None:
+def _changes(conf: NetConf, name: str, parent: Master, addressing: Addressing) -> list[Command]:
+    """Return what a link needs, in order."""
+    changes = [
+        _announcement(name),
+        *(
+            Command(commands.address_add(each.address, name), f"add the address {each.address}")
+            for each in addressing.addresses
+        ),
+        Command(commands.link_set(name, "up"), "bring it up"),
+    ]
+    if needs_link(conf.ipam_type):
+        # It is up. Not taken down for it: DHCP could not release the address if this failed.
+        announced = commands.link_set(name, *commands.ANNOUNCE)
+        changes.append(Command(announced, "announce its addresses"))
+    for address in addressing.neighbours:
+        argv = commands.neighbour_replace(address, parent.link.mac, name)
+        changes.append(Command(argv, f"let it reach {address}, the host's"))
+    for route in addressing.routes:  # at once, before a router's advertisement makes the same one
+        argv = commands.route_add(name=name, **route._asdict())
+        changes.append(Command(argv, f"add the route to {route.dst}"))
+    return changes
+
+
+def _wait_for_ipv6(tx: Transaction, name: str, netns: Namespace, addressing: Addressing) -> None:
+    ours = [each.ip for each in addressing.addresses if each.is_ipv6]
+    argv = commands.wait_for_ipv6(name, _DUPLICATE_DETECTION_SECONDS, ours)
+    purpose = "wait for IPv6 duplicate address detection"
+    wait = Command(argv, purpose, netns, accept=commands.ANY)
+    waited = tx.run(wait)
+    if waited.status not in (0, commands.FOUND_DUPLICATE):  # which is found again now
+        raise CommandError(wait, waited)
+
+
+def _check_ipv4_conflict(tx: Transaction, parent: Master, addressing: Addressing) -> None:
     """Raise CniError if another host on the master's network uses one of the IPv4 addresses.
 
     It is asked from the master: an ipvlan interface does not get the answers to a question
