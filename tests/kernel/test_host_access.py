@@ -162,7 +162,6 @@ def test_without_addresses_the_host_gets_nothing(scene: Scene) -> None:
     with scene.unchanged():
         added = scene.add(CONF, ipam=None, prevResult={"cniVersion": "1.0.0"})
         assert list(MEMORY.glob("on-*/*"))
-        assert not host_link_is_there(scene)
         added.delete()
 
 

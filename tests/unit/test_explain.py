@@ -27,10 +27,9 @@ ADDRESS = commands.address_add("10.0.0.2/24", "net1")
 NOTIFY = commands.sysctl_write("net/ipv4/conf/net1/arp_notify")
 
 
-def command_error(argv: tuple[str, ...], status: int, stderr: bytes, purpose: str) -> CniError:
+def refusal(command: Command, stderr: bytes, status: int = 2) -> CniError:
     printed = (b"out\n", stderr) if stderr else (b"", b"")
-    completed = Completed(status, *printed, 0.0)
-    return as_cni_error(CommandError(Command(argv, purpose), completed))
+    return as_cni_error(CommandError(command, Completed(status, *printed, 0.0)))
 
 
 # tests/kernel/test_causes.py has what kernels answer.
@@ -49,10 +48,8 @@ def command_error(argv: tuple[str, ...], status: int, stderr: bytes, purpose: st
 def test_answer_has_a_cause_and_that_a_code(argv: Argv, message: str, code: int) -> None:
     for name in ("", "c", "ipvlan", "link"):
         command = Command(argv, "do it", Namespace("/proc/4/ns/net", name, (4, 1)))
-        cause = causes.explain(command, message + "\n")
-        assert bool(cause.meaning) == (code != UNKNOWN)
-        error = CommandError(command, Completed(2, b"", message.encode(), 0.0))
-        assert as_cni_error(error).code == (code or codes.COMMAND_FAILED)
+        assert bool(causes.explain(command, message + "\n").meaning) == (code != UNKNOWN)
+        assert refusal(command, message.encode()).code == (code or codes.COMMAND_FAILED)
 
 
 def test_unknown_answer_is_quoted() -> None:
@@ -64,7 +61,7 @@ def test_unknown_answer_is_quoted() -> None:
         (("ip", "link"), 1, b"no", "", "cannot run 'ip link': no"),
         (ADD, 1, b"a\xffb", "create it", "cannot create it: a\ufffdb"),
     ):
-        error = command_error(argv, status, printed, purpose)
+        error = refusal(Command(argv, purpose), printed, status)
         assert error.msg == msg
         answer = printed.decode("utf-8", "replace").strip() or ("out" if printed else "")
         assert error.details.endswith(f"\nanswer: {answer}") == bool(answer)
