@@ -154,7 +154,8 @@ the switch is down | switch; add one 10.1.0.2/24 10.1.0.1; switch: ip link set d
     probe --netns one => br0 in /run/netns/switch is down => exec switch ip link set dev br0 up
 out of the switch | switch; add one 10.1.0.2/24 10.1.0.1; switch: ip link set dev p0 nomaster;
     probe --netns one => 10.1.0.1 is looked for on eth0 of the host => connect the two
-no route | add one 10.1.0.2/24; probe --netns one --to 10.9.0.1
+no route, after a table that throws | add one 10.1.0.2/24; one: ip rule add lookup 100;
+    one: ip route add throw default table 100; probe --netns one --to 10.9.0.1
     => ONE has no route to 10.9.0.1; its subnets: 10.1.0.0/24 => ip route add 10.9.0.1 via
 no route back | add one 10.1.0.2/24 - mode=l3; add two 10.2.0.2/24 - mode=l3;
     two: ip route delete default; trace one two

@@ -628,7 +628,7 @@ def _thrown_away(
     """
     ip = ("ip", "-6" if ":" in walk.target else "-4")
     text = f"{side} throws away what goes to {walk.target}: {kind}"
-    routes = side.entries(*ip, "-j", "route", "show", "table", "all", "type", kind)
+    routes = side.entries(*ip, "-j", "route", "show", "table", "all", "match", walk.target)
     for rule in side.entries(*ip, "-j", "rule", "show"):
         src, dst, priority = _prefix(rule, "src"), _prefix(rule, "dst"), str(rule["priority"])
         is_from = not walk.source or _contains(src, walk.source)
@@ -642,9 +642,10 @@ def _thrown_away(
             yield Finding(
                 PROBLEM, "blackhole", f"{text} {named}", f"if it is not meant so: {remove}"
             )
-        for route in routes:
-            dst, table = route["dst"], route.get("table", "main")
-            if table == rule.get("table") and _contains(dst, walk.target):
+        table = rule.get("table")
+        found = [each for each in routes if each.get("table", "main") == table]
+        for dst in (each["dst"] for each in found if each.get("type") == kind):
+            if kind != "throw" or found[1:]:  # else its table has nothing else to keep them from
                 at = ("table", table) if table != "main" else ()
                 remove = side.shell(*ip, "route", "delete", kind, dst, *at)
                 what = f"{text} {' '.join((dst, *at))}" + (f" ({named})" if at else "")
