@@ -79,6 +79,14 @@ def ping(address: str, by: str = "", mtu: int = 0) -> Argv:
     return ("ping", "-n", "-c", "1", "-w", "1", "-M", "do", "-s", size, *link, address)
 
 
+def arping(address: str, by: str) -> Argv:
+    """Return what asks from an address for a MAC address, as who stands in for others expects it.
+
+    Its status is 1 if nobody answers. Proxy ARP answers no ``commands.arping_duplicate()``.
+    """
+    return ("arping", "-f", "-w", "1", "-I", by, address)
+
+
 def entries(completed: Completed) -> list[dict[str, Any]]:
     """Return what ip has printed as JSON; nothing if it has failed."""
     found = queries.entries(completed.stdout) if completed.status == 0 else []

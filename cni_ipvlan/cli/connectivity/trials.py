@@ -11,7 +11,7 @@ from cni_ipvlan.cli.connectivity import facts, filters
 from cni_ipvlan.cli.connectivity.facts import L3, Walk, Wire
 from cni_ipvlan.cli.connectivity.world import End, Port, Side, of_family
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding
-from cni_ipvlan.iproute import commands, packets, queries
+from cni_ipvlan.iproute import packets, queries
 from cni_ipvlan.iproute.commands import Argv
 from cni_ipvlan.iproute.packets import RouteLookup
 
@@ -215,10 +215,10 @@ def _outside(question: Question, wire: Wire, source: str) -> Iterator[Finding]:
     port, target, known = question.one.port, question.target, wire.known.mac.lower()
     if wire.into or not known:
         return
-    asker, mac = facts.asking(wire.out), known
+    mac = known
     if ":" not in wire.hop:
-        done = asker.side.answer(commands.arping_duplicate(wire.hop, asker.link.name))
-        if done.status in (0, commands.DUPLICATE_ANSWERED):
+        done = wire.out.side.answer(packets.arping(wire.hop, wire.out.link.name))
+        if done.status in (0, 1):
             mac = queries.answering_mac(done.stdout).lower()
     if not mac:
         yield facts.unanswered(wire)
