@@ -67,12 +67,12 @@ def route_lookup(completed: Completed) -> RouteLookup:
     )
 
 
-def ping(address: str, by: str = "", mtu: int = 0) -> Argv:
-    """Return a command that waits for an echo, sent from an address or link if one is named.
+def ping(address: str, *by: str, mtu: int = 0) -> Argv:
+    """Return a command that waits for an echo, sent from an address and a link if they are named.
 
     With ``mtu``, the request has that size and may not be fragmented.
     """
-    link = ("-I", by) if by else ()
+    link = (word for each in by if each for word in ("-I", each))
     if not mtu:
         return ("ping", "-n", "-c", "1", "-i", "0.5", "-w", "2", *link, address)
     size = str(mtu - _HEADERS[6 if ":" in address else 4])

@@ -114,6 +114,9 @@ dual stack, from an address | access; one: ip address add fd00:1::2/64 dev net1 
     trace 10.1.0.10 one
 policy routing | pair; one: ip rule add from 10.1.0.2 lookup 100;
     one: ip route add default via 10.1.0.1 dev net1 table 100; trace 10.1.0.2 10.1.0.1
+policy routing, by an interface | routed; one: ip route delete default;
+    one: ip rule add from 10.1.0.2 lookup 100; one: ip route add default via 10.1.0.1 table 100;
+    probe --netns one --ifname net1 --to 10.9.0.1
 a delay that netem makes | pair; one: tc qdisc add dev net1 root netem delay 1ms; trace one two
 a filter that accepts | pair; two: iptables-legacy -A INPUT -p icmp -j ACCEPT;
     two: iptables-legacy -A INPUT -j DROP; trace one two

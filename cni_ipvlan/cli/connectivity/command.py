@@ -61,11 +61,15 @@ def probe_command(
         best = {(each.table, each.dst): each.priority for each in reversed(ours)}
         gateways = (each.gateway for each in ours if each.priority == best[each.table, each.dst])
         targets = [("gateway", each) for each in dict.fromkeys(gateways) if each]
-    in_vrf = one.port.by if one.port else ""
-    questions = [
-        Question(one, one.side, target, what, by=by if ifname or target[:4] == "fe80" else in_vrf)
-        for what, target in (*targets, *(("dns", each) for each in servers))
-    ]
+    side, of_vrf = one.side, one.port.by if one.port else ""
+
+    def question(what: str, target: str) -> Question:
+        is_local = target[:4] == "fe80"
+        # From an address of the interface that is named: rules may go by the source.
+        source = (*of_family(target, one.addresses if ifname and not is_local else ()), "")[0]
+        return Question(one, side, target, what, source, by if ifname or is_local else of_vrf)
+
+    questions = [question(*each) for each in (*targets, *(("dns", each) for each in servers))]
     return _report(world, [one], unknown, questions, as_json=as_json)
 
 

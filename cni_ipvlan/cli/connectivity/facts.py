@@ -193,7 +193,8 @@ class Walk:
         self.first = self._way(start, {"from": source, "oif": by})
         self.source = source or self.first.source
         # What names an interface is sent by it, without a route as well.
-        if by and start.answer(("ip", "route", "get", "fibmatch", target, "oif", by)).status:
+        get = ("ip", "route", "get", "fibmatch", target, *(("from", source) if source else ()))
+        if by and start.answer((*get, "oif", by)).status:
             self.found += _no_route(start, target, port)
         else:
             self._leave(start, self.first)

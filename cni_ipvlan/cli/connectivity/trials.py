@@ -43,7 +43,7 @@ class Question(NamedTuple):
 
     def ping(self, mtu: int = 0) -> tuple[Side, Argv]:
         """Return how it is asked, with packets of a size if one is given."""
-        return self.side, packets.ping(self.target, self.by or self.source, mtu)
+        return self.side, packets.ping(self.target, self.by, self.source, mtu=mtu)
 
     def lookup(self) -> RouteLookup:
         """Return how packets leave."""
