@@ -441,6 +441,7 @@ a service's address | routed; host: iptables-legacy -t nat -A PREROUTING -d 10.9
     --dport 53 -j DNAT --to-destination 10.1.0.2; probe --netns one --to 10.96.0.10
     => 10.96.0.10 is known to rules of the host only => set hostAccess and routesViaHost
 nobody has the address | pair; trace one 10.1.0.77 => nobody answers for 10.1.0.77
+a broadcast address | add one 10.1.0.2/24; trace one 10.1.0.255 => it is a broadcast address
 no address | pair; one: ip address flush dev net1; probe --netns one => net1 in ONE has no address
 not on this node | pair; trace 10.1.0.77 one => 10.1.0.77 is not on this node => swap
 IPv6 is switched off beside IPv4 | ipv6; one: ip address add 10.1.0.2/24 dev net1;

@@ -167,8 +167,8 @@ def _silence(question: Question) -> Iterator[Finding]:
         is_sent = all(each.subject != "route" for each in there.found)
         walks.append(Walk(holder.side, target, source, holder.by, reached if is_sent else None))
         pings.append((holder.side, packets.ping(source, holder.by or target)))
-    if there.first.is_local:
-        yield from [*_itself(question, there.first)] or facts.states([question.side.ports["lo"]])
+    lo = [question.side.ports["lo"]] if there.first.kind == "local" else []
+    yield from [*_itself(question, there.first)] or facts.states(lo)
     for walk in walks:
         yield from (*walk.found, *facts.short_lived(walk))
     yield from facts.wrong_source(walks[0], walks[1:])
@@ -198,7 +198,8 @@ def _silence(question: Question) -> Iterator[Finding]:
         yield Finding(PROBLEM, "service", text, advice)
     for wire in there.wires[-1:]:
         yield from _outside(question, wire, source)
-    text = f"{target} does not answer {question.one.name}"
+    kind, text = there.first.kind, f"{target} does not answer {question.one.name}"
+    text += f": it is a {kind} address" if kind in ("broadcast", "multicast") else ""
     yield Finding(PROBLEM, question.what, text, "look at filters on the way, and at the way back")
 
 
