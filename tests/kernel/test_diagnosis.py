@@ -672,7 +672,7 @@ def test_a_pod_of_another_plugin_is_found_by_what_libcni_keeps(world: World) -> 
 
 
 @pytest.mark.slow
-def test_words_that_name_no_end(world: World) -> None:
+def test_words_that_name_no_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.make("pair; " + "host: ip link add name other0 type dummy")
     world.scene.add(at=world.scene.one, name="b", ipam=static("10.1.0.5/24"), CNI_IFNAME="net2")
     for words, why in {
@@ -687,6 +687,8 @@ def test_words_that_name_no_end(world: World) -> None:
     world.scene.node.remove(world.scene.two)
     said = ipvlan("trace", "two", "host")
     assert (said.status, "the container two is gone" in said.err) == (2, True), said
+    monkeypatch.setattr("cni_ipvlan.cli.connectivity.world._SEARCH_SECONDS", 0)
+    assert "since it took too long" in ipvlan(*world.words("trace one host")).err
 
 
 @pytest.mark.slow

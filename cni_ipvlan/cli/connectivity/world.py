@@ -410,6 +410,8 @@ class World:
         if inside:
             names = ", ".join(each.link.name for each in inside)
             return f"there is no such interface with an address in {inside[0].side}; it has {names}"
+        if self.unseen:
+            return f"{word!r} was not found; not looked into: {self.unseen}"
         for each in self._recorded.values():
             path = netns.path if netns else each.netns
             names_of = (path, os.path.basename(path))
