@@ -78,6 +78,7 @@ def test_a_name_that_no_interface_can_have_leaves_nothing(scene: Scene) -> None:
     for name in ("lo", "all", "default"):
         with scene.unchanged():
             assert scene.runtime.add(scene.one, network(), CNI_IFNAME=name).error()["msg"]
+            scene.runtime.delete(scene.one, network(), CNI_IFNAME=name).succeeds()
 
 
 def live_and_die(scene: Scene, container: Space) -> None:
