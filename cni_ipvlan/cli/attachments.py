@@ -68,12 +68,10 @@ def recorded(node: Node, word: str, **wanted: str | None) -> Record:
 
 def kept_config(record: Record) -> dict[str, Any] | None:
     """Return the configuration of an attachment as libcni has kept it, or None."""
-    for directory in configs.KEPT:
-        file = os.path.join(directory, "-".join(record.attachment))
-        with suppress(configs.ConfigError):
-            for found in configs.read(f"{file}.json", configs.kept(file)).networks:
-                if found.name == record.network:
-                    return found.config
+    for file, each in configs.kept("-".join(record.attachment)):
+        for found in configs.read(f"{file}.json", configs.config_in(each)).networks:
+            if found.name == record.network:
+                return found.config
     return None
 
 

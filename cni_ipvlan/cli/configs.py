@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from cni_ipvlan.cli import reading
 from cni_ipvlan.cli.reading import JSON_SUFFIXES, ConfigError, Document, Path
-from cni_ipvlan.cni import SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT, request
+from cni_ipvlan.cni import SUPPORTED_VERSIONS, VERSION_WHEN_ABSENT
 from cni_ipvlan.cni.delegate import INTERFACE_PLUGINS
 from cni_ipvlan.cni.strict_json import shown
 from cni_ipvlan.config import netconf
@@ -152,13 +152,18 @@ def on_node() -> Contents:
     return found
 
 
-def kept(file: str) -> str:
-    """Return the configuration that libcni has kept in a file; raises ConfigError."""
-    found = reading.object_in(read_source(file)).get("config")
-    try:
-        return b64decode(found if isinstance(found, str) else "").decode()
-    except ValueError:
-        raise ConfigError(f"{file} has no configuration in base64") from None
+def kept(*names: str) -> Iterator[tuple[str, Config]]:
+    """Yield what libcni keeps of attachments, or of those with these names: a file, what it has."""
+    for file in (os.path.join(each, name) for each in KEPT for name in names or listed(each)):
+        with suppress(ConfigError):
+            yield file, reading.object_in(read_source(file))
+
+
+def config_in(kept: Config) -> str:
+    """Return the text of the configuration in what libcni keeps; an empty one without any."""
+    with suppress(ValueError):
+        return b64decode(str(kept.get("config", ""))).decode()
+    return ""
 
 
 def known() -> Known:
@@ -166,27 +171,16 @@ def known() -> Known:
 
     Those of other plugins have an empty list; what can't be read is left out.
     """
+    texts = []
+    for file in (os.path.join(DIRECTORY, name) for name in listed(DIRECTORY)):
+        with suppress(ConfigError):
+            texts += [(file, read_source(file))] if file.endswith(JSON_SUFFIXES) else []
     found: Known = {}
-    for directory in (DIRECTORY, *KEPT):
-        for name in listed(directory):
-            file, is_kept = os.path.join(directory, name), directory in KEPT
-            if is_kept or name.endswith(JSON_SUFFIXES):
-                with suppress(ConfigError):
-                    text = kept(file) if is_kept else read_source(file)
-                    found.setdefault(str(reading.object_in(text).get("name")), [])
-                    for network in read(file, text).networks:
-                        found.setdefault(network.name, []).append(network)
+    for file, text in (*texts, *((file, config_in(each)) for file, each in kept())):
+        found.setdefault(str(reading.object_in(text).get("name")), [])
+        for network in read(file, text).networks:
+            found.setdefault(network.name, []).append(network)
     return found
-
-
-def kept_containers() -> Iterator[tuple[str, str, str]]:
-    """Yield of what libcni keeps, of any plugin: a namespace's path, a container's ID, its pod."""
-    for file in (os.path.join(each, name) for each in KEPT for name in listed(each)):
-        with suppress(ConfigError, TypeError):
-            found = reading.object_in(read_source(file))
-            args = ";".join("=".join(pair) for pair in found.get("cniArgs") or ())
-            pod = request.pod({"CNI_ARGS": args})
-            yield str(found.get("netns", "")), str(found.get("containerId", "")), pod
 
 
 def listed(directory: str) -> list[str]:

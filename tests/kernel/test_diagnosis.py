@@ -767,8 +767,8 @@ def test_dns_servers_of_the_kept_result(world: World) -> None:
     servers = {"nameservers": ["10.1.0.1", "10.1.0.77", "-f"]}
     third, given = world.scene.container(), {"CNI_CONTAINERID": "three", "dns": servers}
     result = world.scene.add(at=third, ipam=static("10.1.0.5/24"), **given).result
-    kept = LEASES / "results" / "net-three-net1"
-    kept.parent.mkdir()
+    kept = LEASES / "multus/results/net-three-net1"
+    kept.parent.mkdir(parents=True)
     kept.write_text(json.dumps({"kind": "cniCacheV1", "result": result}))
 
     said = world.ask("probe --netns 10.1.0.5")

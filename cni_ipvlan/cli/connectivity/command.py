@@ -15,7 +15,6 @@ from cni_ipvlan.cli.connectivity.weights import weigh
 from cni_ipvlan.cli.connectivity.world import End, Port, World, is_near, of_family
 from cni_ipvlan.cli.options import complete_ends, option
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, reported
-from cni_ipvlan.cli.reading import ConfigError, object_in
 from cni_ipvlan.config.netconf import value_at
 from cni_ipvlan.iproute import commands, namespace, queries
 
@@ -150,11 +149,9 @@ def _servers(result: Any) -> tuple[list[str], list[Finding]]:
 
 def _kept_result(one: End) -> Any:
     """Return the result that libcni keeps of the ADD, or None if there is none."""
-    if one.port and one.port.owner:
-        file = os.path.join(configs.RESULTS, "-".join(one.port.owner))
-        with suppress(ConfigError):
-            return object_in(configs.read_source(file)).get("result")
-    return None
+    owner = one.port and one.port.owner
+    kept = configs.kept("-".join(owner)) if owner else ()
+    return next((each.get("result") for _, each in kept), None)
 
 
 def _report(

@@ -17,6 +17,7 @@ import click
 
 from cni_ipvlan.cli import configs
 from cni_ipvlan.cli.attachments import is_named
+from cni_ipvlan.cni import request
 from cni_ipvlan.iproute import commands, namespace, packets, queries
 from cni_ipvlan.iproute.commands import Argv, Command
 from cni_ipvlan.iproute.namespace import Namespace
@@ -400,9 +401,11 @@ class World:
             if port.owner and port.side.netns:
                 pod = port.record.pod if port.record else ""
                 yield port.side, port.owner.container_id, pod, port.record is not None
-        for path, container_id, pod in configs.kept_containers():
-            with suppress(OSError, ValueError, KeyError):  # it is gone
-                yield sides[namespace.identity_of(path)], container_id, pod, True
+        for _, kept in configs.kept():
+            with suppress(OSError, TypeError, ValueError, KeyError):  # it is gone, or of no form
+                args = ";".join(map("=".join, kept.get("cniArgs") or ()))
+                side = sides[namespace.identity_of(kept["netns"])]
+                yield side, str(kept.get("containerId", "")), request.pod({"CNI_ARGS": args}), True
 
     def _why_unknown(self, word: str, netns: Namespace | None, inside: Sequence[Port]) -> str:
         if os.geteuid():
