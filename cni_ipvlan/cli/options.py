@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from ipaddress import ip_address
 from typing import Any
 
 import click
@@ -11,7 +12,8 @@ from click.shell_completion import CompletionItem
 
 from cni_ipvlan.cli import configs
 from cni_ipvlan.cni import request
-from cni_ipvlan.iproute import namespace, packets
+from cni_ipvlan.iproute import namespace
+from cni_ipvlan.plugin.addressing import is_unicast
 from cni_ipvlan.state.registry import Registry
 from cni_ipvlan.suggest import nearest_first
 
@@ -108,10 +110,12 @@ def arguments(pairs: str) -> str:
 
 
 def address(text: str) -> str:
-    """Return an IPv4 or IPv6 address in canonical form."""
-    if found := packets.address_in(text):
-        return found
-    raise click.BadParameter(f"{text!r} is not an IP address")
+    """Return an IPv4 or IPv6 address, which another host may have, in canonical form."""
+    with suppress(ValueError):
+        found = ip_address(text)
+        if "%" not in text and is_unicast(found) and not found.is_loopback:
+            return str(found)
+    raise click.BadParameter(f"{text!r} is not the IP address of another host, without a zone")
 
 
 def _namespaces(_ctx: Any, _param: Any, incomplete: str) -> list[CompletionItem]:

@@ -30,6 +30,7 @@ PROBE = "ivprobe%d"
 ANNOUNCE = ("broadcast", "ff:ff:ff:ff:ff:ff")
 _OPTIONS = ("-4", "-6", "-j", "-d", "-N")  # of queries; changes ignore all but the families
 _BATCH = ("-batch", "-")
+_HEADERS_OF_IPV4, _HEADERS_OF_IPV6 = 28, 48  # bytes, with ICMP's
 _WRITER = "tee"
 # Each file up to the word ip gets a 1, if it is there: those of IPv6 are not without it, or with an
 # MTU that is too small for it. A failure is only reported.
@@ -271,6 +272,35 @@ def neighbour_show(name: str, address: str = "") -> Argv:
 def namespace_number(process: int) -> Argv:
     """Print the current network namespace's number for the namespace of a process."""
     return ("lsns", "--json", "--type", "net", "--output", "NS,NETNSID", "--task", str(process))
+
+
+def route_get(address: str, **words: str) -> Argv:
+    """Return the query for how packets to an address leave; it fails if there is no route.
+
+    ``words`` are of ip-route(8)'s ``get``: ``iif`` with ``from`` asks for what comes in.
+    """
+    given = (word for pair in words.items() if pair[1] for word in pair)
+    return ("ip", "-j", "route", "get", address, *given)
+
+
+def ping(address: str, *by: str, mtu: int = 0) -> Argv:
+    """Return a command that waits for an echo, sent from an address and a link if they are named.
+
+    With ``mtu``, the request has that size and may not be fragmented.
+    """
+    link = (word for each in by if each for word in ("-I", each))
+    if not mtu:
+        return ("ping", "-n", "-c", "1", "-i", "0.5", "-w", "2", *link, address)
+    size = str(mtu - (_HEADERS_OF_IPV6 if ":" in address else _HEADERS_OF_IPV4))
+    return ("ping", "-n", "-c", "1", "-w", "1", "-M", "do", "-s", size, *link, address)
+
+
+def arping(address: str, by: str) -> Argv:
+    """Return what asks from an address for a MAC address, as who stands in for others expects it.
+
+    Its status is 1 if nobody answers. Proxy ARP answers no ``arping_duplicate()``.
+    """
+    return ("arping", "-f", "-w", "1", "-I", by, address)
 
 
 def sysctl_write(*keys: str) -> Argv:

@@ -109,6 +109,27 @@ class Route(NamedTuple):
         return self.dst.partition("/")[0]
 
 
+class RouteLookup(NamedTuple):
+    """How packets to an address leave: ``gateway`` is empty if it is on the link.
+
+    ``device`` is empty if there is no route; then ``error`` may say why. ``kind`` is the route's
+    type, such as "unicast"; ``mtu`` is that of the path in bytes, if a router has reported it or a
+    route has it.
+    """
+
+    device: str = ""
+    gateway: str = ""
+    source: str = ""
+    mtu: int | None = None
+    kind: str = "unicast"
+    error: str = ""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether they don't leave: the address is there, or seems to be a broadcast address."""
+        return self.kind in ("local", "broadcast")
+
+
 class Neighbour(NamedTuple):
     """What the kernel knows of an address on a link; ``mac`` is empty if none answered."""
 
@@ -167,6 +188,18 @@ def neighbours(output: bytes) -> list[Neighbour]:
         return [Neighbour(_value(entry, "dst", str), mac, state)]
 
     return read(output, of_entry)
+
+
+def route_lookup(output: bytes, error: bytes) -> RouteLookup:
+    """Read ``route_get``, which prints nothing if there is no route."""
+
+    def of_entry(entry: dict[str, Any]) -> list[RouteLookup]:
+        device, source = (_value(entry, key, str, "") for key in ("dev", "prefsrc"))
+        mtu, kind = _metrics(entry).get("mtu"), _value(entry, "type", str, "unicast")
+        return [RouteLookup(device, _gateway(entry), source, mtu, kind)]
+
+    found = next(iter(read(output, of_entry)), RouteLookup())
+    return found._replace(error=error.decode("utf-8", "replace"))
 
 
 def namespace_number(output: bytes, inode: int) -> int:
@@ -275,9 +308,7 @@ def _gateway(entry: dict[str, Any]) -> str:
 def _route(entry: dict[str, Any]) -> Route:
     from ipaddress import ip_address
 
-    parts = _list(entry, "metrics", dict, [])
-    metrics = {key: value for part in parts for key, value in part.items()}
-    gateway = _gateway(entry)
+    metrics, gateway = _metrics(entry), _gateway(entry)
     return Route(
         dst=_prefix(entry),
         gateway=str(ip_address(gateway)) if gateway else "",
@@ -290,6 +321,11 @@ def _route(entry: dict[str, Any]) -> Route:
         is_connected=_value(entry, "protocol", str, "") == "2",  # RTPROT_KERNEL
         is_unreachable=_value(entry, "type", str, "") == _UNREACHABLE,
     )
+
+
+def _metrics(entry: dict[str, Any]) -> dict[str, Any]:
+    parts = _list(entry, "metrics", dict, [])
+    return {key: value for part in parts for key, value in part.items()}
 
 
 def _prefix(entry: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ import shlex
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import product
 from typing import Any
 from unittest import mock
 
@@ -680,6 +681,11 @@ def test_words_that_name_no_end(world: World, monkeypatch: pytest.MonkeyPatch) -
         "probe --netns one": "choose one with --ifname: net1, net2",
         "probe --netns one --ifname net3": "it has net1, net2",
         "probe --netns 10.1.0.77": "10.1.0.77 is not on this node",
+        "probe --netns 10.1.0.3 --ifname net2": "has no interface net2; it has net1",
+        "probe --netns host --ifname no --to 10.1.0.1": "has no interface no; it has eth0, other0",
+        "probe --netns two --to fe80::1%net1": "not the IP address of another host, without a zone",
+        "trace one 255.255.255.255": "is not the IP address of another host",
+        "trace one 127.0.0.1": "is not the IP address of another host",
     }.items():
         said = ipvlan(*world.words(words))
         assert (said.status, why in said.err) == (2, True), said
@@ -714,9 +720,12 @@ def test_missing_programs_are_named_and_not_blamed(world: World) -> None:
 @pytest.mark.slow
 def test_who_is_not_root_is_told_so(world: World) -> None:
     world.make("pair")
-    for words in ("trace one two", "trace host 10.1.0.2", "probe --netns one"):
-        argv = (*NOBODY, f"{FOR_ALL}/bin/ipvlan")
-        said = subprocess.run((*argv, *world.words(words)), check=False, capture_output=True)
+    unable = ("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin")
+    for by, words in product(
+        (NOBODY, unable), ("trace one two", "trace host 10.1.0.2", "probe --netns one")
+    ):
+        argv = (*by, f"{FOR_ALL}/bin/ipvlan", *world.words(words))
+        said = subprocess.run(argv, check=False, capture_output=True)
         assert said.returncode in (1, 2)
         assert b"only root can look into containers" in said.stdout + said.stderr
 

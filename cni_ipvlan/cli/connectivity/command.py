@@ -1,6 +1,5 @@
 """The commands that ask the network, and change nothing: probe, trace."""
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import product
@@ -41,12 +40,16 @@ def probe_command(
     result = calls.read_result(prev_result, "--prev-result")[0] if prev_result else None
     world = World(calls.read_only_node())
     ends = _ends(world, "--netns", netns, ifname or "")
+    one = ends[0]
+    if one.side is None:
+        raise options.wrong(f"{one.name} is not on this node", "--netns")
+    there = [each.link.name for each in world.ports if each.side is one.side]
+    if ifname and ifname not in there:
+        why = f"{one.side} has no interface {ifname}; it has {', '.join(there)}"
+        raise options.wrong(why, "--ifname")
     if len(ends) > 1:
         names = ", ".join(each.port.link.name for each in ends if each.port)
         raise options.wrong(f"choose one with --ifname: {names}", "--netns")
-    (one,) = ends
-    if one.side is None:
-        raise options.wrong(f"{one.name} is not on this node", "--netns")
     servers, unknown = _servers(result or _kept_result(one))
     by = ifname or (one.port.link.name if one.port else "")
     if to:
@@ -106,7 +109,7 @@ def _ends(
     try:
         return world.ends(word, netns, ifname, near)
     except click.UsageError as error:
-        raise options.wrong(error.message, argument, *(["--ifname"] if ifname else [])) from None
+        raise options.wrong(error.message, argument) from None
 
 
 def _nearest(starts: Sequence[End], ends: Sequence[End]) -> tuple[End, End]:
@@ -166,11 +169,13 @@ def _report(
     ports = [each.port for each in ends if each.port]
     of_ends = [found for port in ports for fact in ENDS for found in fact(port)]
     answers = [each for question in questions for each in reported("not asked", ask(question))]
-    if os.geteuid():
+    if world.missing:
         text = "only root can look into containers, filters and routes, and ask from there"
         unasked.append(Finding(PROBLEM, "not permitted", text, "run this with sudo"))
     elif world.unseen:
-        unasked.append(Finding(WARNING, "not looked", f"not looked into: {world.unseen}"))
+        unasked.append(
+            Finding(WARNING, "not looked", f"not looked into: {'; '.join(world.unseen)}")
+        )
     findings, verdict = weigh([*of_ends, *unasked], answers)
     if as_json:
         rows = [each._asdict() for each in findings]

@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 from cni_ipvlan.cli.connectivity.world import Port, Side, is_near, of_family
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding
 from cni_ipvlan.iproute import commands, queries
-from cni_ipvlan.iproute.packets import RouteLookup
-from cni_ipvlan.iproute.queries import Neighbour
+from cni_ipvlan.iproute.queries import Neighbour, RouteLookup
 from cni_ipvlan.plugin.addressing import LEAST_MTU_OF_IPV6
 
 L3 = ("l3", "l3s")

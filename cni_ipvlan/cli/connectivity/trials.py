@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 from cni_ipvlan.cli.connectivity import facts, filters
 from cni_ipvlan.cli.connectivity.facts import L3, Walk, Wire
-from cni_ipvlan.cli.connectivity.world import End, Port, Side, of_family
+from cni_ipvlan.cli.connectivity.world import End, Port, Side, is_address, of_family
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding
-from cni_ipvlan.iproute import packets, queries
+from cni_ipvlan.iproute import commands, queries
 from cni_ipvlan.iproute.commands import Argv
-from cni_ipvlan.iproute.packets import RouteLookup
+from cni_ipvlan.iproute.queries import RouteLookup
 
 # ping: local error: message too long, mtu=1400
 # From 10.1.0.1 icmp_seq=1 Frag needed and DF set (mtu = 1400)
@@ -43,7 +43,7 @@ class Question(NamedTuple):
 
     def ping(self, mtu: int = 0) -> tuple[Side, Argv]:
         """Return how it is asked, with packets of a size if one is given."""
-        return self.side, packets.ping(self.target, self.by, self.source, mtu=mtu)
+        return self.side, commands.ping(self.target, self.by, self.source, mtu=mtu)
 
     def lookup(self) -> RouteLookup:
         """Return how packets leave."""
@@ -58,7 +58,7 @@ class Question(NamedTuple):
 
 def ask(question: Question) -> Iterator[Finding]:
     """Ask, and find out why nobody answers; without a PROBLEM, what was asked for answers."""
-    if not packets.address_in(question.target):
+    if not is_address(question.target):
         text = f"{question.target!r} is not an address, so no resolver can ask it"
         yield Finding(PROBLEM, question.what, text, "correct dns of the network, or of ipam")
         return
@@ -124,7 +124,7 @@ def _back(question: Question, way: RouteLookup) -> Iterator[Finding]:
     """Yield whether the other end, if it is here, can ask as well."""
     holder = question.holder() if question.what == "tried" and not way.is_local else None
     if holder and not holder.is_loopback and way.source:  # several may have one on a loopback
-        if holder.side.answer(packets.ping(way.source, holder.by or question.target)).status == 0:
+        if holder.side.answer(commands.ping(way.source, holder.by or question.target)).status == 0:
             yield Finding(OK, "tried back", f"{way.source} answers {holder.side}")
         else:
             text = f"{way.source} does not answer when {holder.side} begins"
@@ -166,7 +166,7 @@ def _silence(question: Question) -> Iterator[Finding]:
         # Where nothing was sent, it does not matter by what an answer would leave.
         is_sent = all(each.subject != "route" for each in there.found)
         walks.append(Walk(holder.side, target, source, holder.by, reached if is_sent else None))
-        pings.append((holder.side, packets.ping(source, holder.by or target)))
+        pings.append((holder.side, commands.ping(source, holder.by or target)))
     lo = [question.side.ports["lo"]] if there.first.kind == "local" else []
     yield from [*_itself(question, there.first)] or facts.states(lo)
     for walk in walks:
@@ -218,7 +218,7 @@ def _outside(question: Question, wire: Wire, source: str) -> Iterator[Finding]:
         return
     mac = known
     if ":" not in wire.hop:
-        done = wire.out.side.answer(packets.arping(wire.hop, wire.out.link.name))
+        done = wire.out.side.answer(commands.arping(wire.hop, wire.out.link.name))
         if done.status in (0, 1):
             mac = queries.answering_mac(done.stdout).lower()
     if not mac:

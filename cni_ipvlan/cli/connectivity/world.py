@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 import click
 
-from cni_ipvlan.cli import configs
+from cni_ipvlan.cli import configs, options
 from cni_ipvlan.cli.attachments import is_named
 from cni_ipvlan.cni import request
-from cni_ipvlan.iproute import commands, namespace, packets, queries
+from cni_ipvlan.iproute import commands, machine, namespace, queries
 from cni_ipvlan.iproute.commands import Argv, Command
 from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.queries import Link
@@ -26,6 +26,7 @@ from cni_ipvlan.iproute.runner import ProgramNotFoundError
 from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import inventory
+from cni_ipvlan.plugin.addressing import parsed
 from cni_ipvlan.plugin.inventory import Attachment
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import Node
@@ -82,13 +83,16 @@ class Side:
         """Run a command."""
         return self.world.ask((self, argv))[0]
 
-    def lookup(self, address: str, **words: str) -> packets.RouteLookup:
+    def lookup(self, address: str, **words: str) -> queries.RouteLookup:
         """Return how packets to an address leave, or with ``iif``, what becomes of those."""
-        return packets.route_lookup(self.answer(packets.route_get(address, **words)))
+        done = self.answer(commands.route_get(address, **words))
+        return queries.route_lookup(b"" if done.status else done.stdout, done.stderr)
 
     def entries(self, *argv: str) -> list[dict[str, Any]]:
         """Return what ip prints as JSON, nothing if it fails."""
-        return packets.entries(self.answer(argv))
+        done = self.answer(argv)
+        found = [] if done.status else queries.entries(done.stdout)
+        return [each for each in found if each]
 
     def sysctl(self, key: str) -> int:
         """Return a kernel parameter that is a number; 0 if there is none."""
@@ -277,7 +281,10 @@ class End(NamedTuple):
 
 
 class World:
-    """The host's and all other namespaces; ``unseen`` says what could not be looked into."""
+    """The host's and all other namespaces; ``unseen`` says what could not be looked into.
+
+    ``missing`` are capabilities that are needed for that.
+    """
 
     def __init__(self, node: Node) -> None:
         self._runner = node.runner
@@ -288,13 +295,15 @@ class World:
         sides: dict[Namespace | None, Side] = {None: self.host}
         deadline = time.monotonic() + _SEARCH_SECONDS
         tx = Transaction(node.runner)
-        for link, netns, owner, *_ in inventory.take(tx, node.registry, (None,), deadline=deadline):
+        self.missing, self.unseen = machine.missing_capabilities(), list[str]()
+        wanted = (None,), self.unseen.append, deadline
+        for link, netns, owner, *_ in inventory.take(tx, node.registry, *wanted):
             side = sides.setdefault(netns, Side(self, netns))
             record = self._recorded.get((owner, netns and netns.identity))
             side.ports[link.name] = Port(side, link, owner, record)
         self.sides = [*sides.values()]
-        is_late = time.monotonic() > deadline
-        self.unseen = "other namespaces, since it took too long" if is_late else ""
+        if time.monotonic() > deadline:
+            self.unseen.append("other namespaces, since it took too long")
 
     def ask(self, *questions: tuple[Side, Argv]) -> list[Completed]:
         """Run commands side by side; one whose program is missing has not been run."""
@@ -349,13 +358,14 @@ class World:
     ) -> list[End]:
         """Return what a word names: the host, an address, the interfaces of a container.
 
-        By default these are its ipvlan interfaces, or else those with an address; raises UsageError
-        if there are none. Of several with one address it is that on the network of ``near``.
+        Unless one is called ``ifname``, these are its ipvlan interfaces, or else those with an
+        address; raises UsageError if there are none. Of several with one address it is that on the
+        network of ``near``.
         """
         if word == "host" or (netns and netns.identity == namespace.own()):
             return [End("the host", self.host.usual, self.host)]
-        address = packets.address_in(word)
-        if address:
+        if is_address(word):
+            address = options.address(word)
             joined = near.joined if near else self.ports
             holders = self.holders(address)
             holders.sort(key=lambda each: (each not in joined, not each.link.is_ipvlan))
@@ -368,12 +378,11 @@ class World:
             return [End(port.described, [address], port.side, on, is_exact=True)]
         side = self._called(word, netns)
         inside = [each for each in self.ports if each.side is side]
-        found = [each for each in inside if ifname in ("", each.link.name)]
-        if not ifname:
-            ours = [each for each in found if each.link.is_ipvlan]
-            found = ours or [each for each in found if each.link.addresses] or found
-        if not found:
-            raise click.UsageError(self._why_unknown(word, netns, inside))
+        if not inside:
+            raise click.UsageError(self._why_unknown(word, netns, side))
+        named = [each for each in inside if each.link.name == ifname]
+        ours = [each for each in inside if each.link.is_ipvlan]
+        found = named or ours or [each for each in inside if each.link.addresses] or inside
         return [End(each.described, each.usual, each.side, each) for each in found]
 
     def _called(self, word: str, netns: Namespace | None) -> Side | None:
@@ -407,14 +416,11 @@ class World:
                 side = sides[namespace.identity_of(kept["netns"])]
                 yield side, str(kept.get("containerId", "")), request.pod({"CNI_ARGS": args}), True
 
-    def _why_unknown(self, word: str, netns: Namespace | None, inside: Sequence[Port]) -> str:
-        if os.geteuid():
+    def _why_unknown(self, word: str, netns: Namespace | None, side: Side | None) -> str:
+        if self.missing:
             return f"only root can look into containers, such as {word!r}: use sudo"
-        if inside:
-            names = ", ".join(each.link.name for each in inside)
-            return f"there is no such interface with an address in {inside[0].side}; it has {names}"
-        if self.unseen:
-            return f"{word!r} was not found; not looked into: {self.unseen}"
+        if self.unseen and side is None:
+            return f"{word!r} was not found; not looked into: {'; '.join(self.unseen)}"
         for each in self._recorded.values():
             path = netns.path if netns else each.netns
             names_of = (path, os.path.basename(path))
@@ -436,10 +442,15 @@ def of_family(like: str, addresses: Iterable[str]) -> list[str]:
     return [_plain(each) for each in addresses if (":" in each) == (":" in like)]
 
 
+def is_address(word: str) -> bool:
+    """Whether a word is an IP address."""
+    return "/" not in word and parsed(word) is not None
+
+
 def is_near(address: str, usual: Iterable[str]) -> bool:
     """Whether an address is in a subnet of those, which have prefix lengths."""
     return any(ip_address(address) in ip_interface(each).network for each in usual)
 
 
 def _plain(address: str) -> str:
-    return address.partition("/")[0].partition("%")[0]
+    return address.partition("/")[0]
