@@ -5,8 +5,7 @@ line acts on a label only if root's record puts that attachment into the same co
 """
 
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_interface
 from typing import Any
 
@@ -20,7 +19,7 @@ from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import host_local, inventory, links
 from cni_ipvlan.plugin.node import Node
 from cni_ipvlan.state.attachment import AttachmentId, Record, described
-from cni_ipvlan.state.registry import DIRECTORY
+from cni_ipvlan.state.registry import Registry
 
 _READABLE_IPAM = ("", "static", "host-local")  # of whose addresses we know who has them
 _FOR_ROOT = "only root may read the recorded attachments"
@@ -39,31 +38,41 @@ def is_named(container_id: str, pod: str, word: str) -> bool:
     return is_called(container_id, word) or word in {pod, pod.partition("/")[2]} - {""}
 
 
-def recorded(node: Node, word: str, **wanted: str | None) -> Record:
+def recorded(word: str, netns: str | None, **wanted: str | None) -> Record:
     """Return root's record of a container's attachment, by its ID, the ID's start, or its pod.
 
-    Raises UsageError unless there is one with the fields that are ``wanted``, unless they are None.
+    Raises UsageError unless there is one in that namespace with the fields that are ``wanted``.
+    What is None may be any.
     """
     try:
-        known = _records(node)
+        # Not as in a dry run, which takes what it may not see to be empty.
+        known = list(Registry().all_records())
     except PermissionError:
         raise click.UsageError(f"{_FOR_ROOT}; use sudo, or give -c and --netns") from None
     records = [each for each in known if is_named(each.container_id, each.pod, word)]
-    records = [each for each in records if each.container_id == word] or records
-    found = [
-        each
-        for each in records
-        if all(value in (None, getattr(each, field)) for field, value in wanted.items())
-    ]
-    if len(found) == 1:
-        return found[0]
+    records = _with(records, container_id=word) or records
     if not records:
         raise click.UsageError(
             f"no container or pod {word!r} is recorded; ipvlan show lists what is there; what is "
             "not recorded needs -c and --netns"
         )
+    found = [
+        each
+        for each in _with(records, **wanted)
+        if netns is None
+        or namespace.leads_to(netns, each.netns_identity)
+        or os.path.realpath(netns) == os.path.realpath(each.netns)
+    ]
+    if len(found) == 1:
+        return found[0]
     problem = "has several attachments" if found else "has no such attachment"
     raise click.UsageError(f"{word!r} {problem}; choose of: {_listed(found or records)}")
+
+
+def _with(records: Iterable[Record], **wanted: str | None) -> list[Record]:
+    """Return the records with the fields that are wanted, unless these are None."""
+    given = {field: value for field, value in wanted.items() if value is not None}
+    return [each for each in records if given.items() <= each._asdict().items()]
 
 
 def kept_config(record: Record) -> dict[str, Any] | None:
@@ -92,13 +101,6 @@ def still_leased(node: Node, record: Record) -> str:
     next_step = f"to release it, name the network's file: {commands.in_shell(command)}"
     why = "no IPAM plugin is asked, as libcni has kept no configuration"
     return f"{why}; what may stay leased: {known}; {next_step}"
-
-
-def _records(node: Node) -> list[Record]:
-    """Return all records; raises PermissionError where a read-only registry has none then."""
-    with suppress(FileNotFoundError):
-        os.listdir(DIRECTORY)
-    return list(node.registry.all_records())
 
 
 def _listed(records: Sequence[Record]) -> str:
@@ -137,14 +139,15 @@ def container_id_of(node: Node, network: str, ifname: str, netns: str) -> str:
     """Return the ID of a container, also one whose namespace is gone; raises UsageError."""
     what = f"attachment {ifname!r} of the network {network!r} in {netns}"
     try:
-        found = _matching(network, ifname, *_in_container(node, netns))
+        records, owners = _in_container(node, netns)
     except PermissionError:
         why = _FOR_ROOT
     else:
+        found = _matching(network, ifname, records, owners)
         if len(found) == 1:
             return found[0]
         why = f"several containers had an {what}: {', '.join(found)}"
-        why = why if found else f"no {what} is known on this node{_beside(node, netns=netns)}"
+        why = why if found else f"no {what} is known on this node{_beside(records)}"
     raise click.UsageError(f"{why}; give its container ID with --container-id")
 
 
@@ -171,7 +174,8 @@ def check_known(node: Node, network: configs.NetworkConfig, values: Mapping[str,
     ):
         return
     matching = " or ".join(map(repr, _matching(network.name, attachment.ifname, records, owners)))
-    hint = f"; did you mean {matching}?" if matching else _beside(node, attachment.container_id)
+    others = _with(node.registry.all_records(), container_id=attachment.container_id)
+    hint = f"; did you mean {matching}?" if matching else _beside(others)
     what = f"{attachment.container_id!r} with the interface {attachment.ifname!r}"
     text = f"there is nothing of the container {what} in the network {attachment.network!r}"
     raise CniError(UNKNOWN_CONTAINER, text + hint)
@@ -183,22 +187,16 @@ def is_leased_to(lease: host_local.Lease, attachment: Record | AttachmentId) -> 
     return is_interface and lease.container_id == attachment.container_id
 
 
-def _beside(node: Node, container_id: str = "", netns: str = "") -> str:
-    """Return what root has recorded of a container, or of a namespace, as the end of a text."""
-    there = [
-        each
-        for each in node.registry.all_records()
-        if each.container_id == container_id or each.netns == netns
-    ]
-    return f"; there is {_listed(there)}" if there else ""
+def _beside(records: Sequence[Record]) -> str:
+    """Return what root has recorded, as the end of a text."""
+    return f"; there is {_listed(records)}" if records else ""
 
 
 def _matching(network: str, ifname: str, records: Sequence[Record], owners: _Owners) -> list[str]:
     """Return the containers whose attachment has or had an interface."""
-    wanted = (network, ifname)
-    recorded = [each.attachment for each in records if (each.network, each.ifname) == wanted]
-    labelled = [each for each in recorded if each in (owners or {}).values()]
-    return [each.container_id for each in labelled or recorded]
+    found = _with(records, network=network, ifname=ifname)
+    labelled = [each for each in found if each.attachment in (owners or {}).values()]
+    return [each.container_id for each in labelled or found]
 
 
 def _in_container(node: Node, path: str) -> tuple[list[Record], _Owners]:
@@ -206,7 +204,7 @@ def _in_container(node: Node, path: str) -> tuple[list[Record], _Owners]:
 
     The latter is None if it may not be looked at; raises PermissionError.
     """
-    records = _records(node)
+    records = list(Registry().all_records())
     try:
         netns = namespace.find(path)
     except PermissionError:

@@ -129,18 +129,18 @@ def _recorded(values: _Values) -> tuple[_Values, _Values]:
     if not values["container_id"]:
         missing = "'--netns'" if values["config"] else "'-c' / '--config'"
         raise click.UsageError(f"Missing option {missing}, or '--container-id' of a recorded one.")
-    node, given = read_only_node(), click.get_current_context().get_parameter_source("ifname")
+    given = click.get_current_context().get_parameter_source("ifname")
     config = _network(values).config if values["config"] else None
-    wanted = {"network": config["name"] if config else values["network"], "netns": values["netns"]}
-    if given is click.core.ParameterSource.COMMANDLINE:
-        wanted["ifname"] = values["ifname"]
-    record = attachments.recorded(node, values["container_id"], **wanted)
+    network = config.get("name") if config else values["network"]
+    ifname = values["ifname"] if given is click.core.ParameterSource.COMMANDLINE else None
+    wanted = {"network": network, "ifname": ifname}
+    record = attachments.recorded(values["container_id"], values["netns"], **wanted)
     config = config or attachments.kept_config(record)
     if config is None:
-        output.echo_err(attachments.still_leased(node, record))
+        output.echo_err(attachments.still_leased(read_only_node(), record))
         config = {"cniVersion": LATEST_VERSION, "name": record.network, "type": "ipvlan"}
     about = {key: getattr(record, key) for key in ("container_id", "ifname", "netns")}
-    return config, {**values, **about}
+    return {**config, "name": record.network}, {**values, **about}
 
 
 @options.command(
@@ -220,7 +220,11 @@ def gc(
             if keep_existing:
                 valid = attachments.existing(read_only_node(), network.name)
             config = {**network.config, "cni.dev/valid-attachments": valid}
-            _call("GC", config, values, version=_raise_version(config, "GC"))
+            try:
+                _call("GC", config, values, version=_raise_version(config, "GC"))
+            except CniError as error:
+                error.add_details("" if values["config"] else f"file: {network.source}")
+                raise
     failures.raise_any()
 
 

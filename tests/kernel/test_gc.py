@@ -88,6 +88,8 @@ def test_without_a_file_all_networks_of_the_node_are_looked_after(
     left = sorted(str(path.relative_to(LEASES / "networks")) for path in leases())
     assert left == ["a/10.1.0.2", "c/10.1.0.7"]  # the last is bridge's
     living.delete()
+    (here / "30-nameless.conf").write_text('{"type": "ipvlan"}')
+    assert f"file: {here}/30-nameless.conf" in person.types("ipvlan gc --keep-existing")[2]
 
 
 def test_gc_does_not_touch_what_a_call_is_working_on(scene: Scene) -> None:

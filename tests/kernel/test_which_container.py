@@ -144,17 +144,15 @@ def test_without_a_kept_configuration_it_says_what_stays_leased(node: Node, pers
 
 def test_one_of_several_that_are_recorded_is_chosen(node: Node, person: Person) -> None:
     node.container()
+    (person.directory / "link").symlink_to(NAMED)
     for name in ("net1", "net2"):
-        attach(person, "container1", f"{ID} --ifname {name}")
+        attach(person, "link/container1", f"{ID} --ifname {name}")
 
-    refuses(
-        person,
-        2,
-        f"--container-id {ID}",
-        f"'{ID}' has several attachments; choose of: net1 of the network net, container {ID}, in ",
-    )
+    several = f"'{ID}' has several attachments; choose of: net1 of the network net, container {ID}"
+    refuses(person, 2, f"--container-id {ID}", several)
     refuses(person, 2, f"--container-id {ID} --ifname eth5", "has no such attachment; choose of: ")
-    for words in ("--ifname net1", "-c net.conf"):
+    person.writes({key: LEASED[key] for key in LEASED if key != "name"}, "nameless.conf")
+    for words in ("-c nameless.conf --ifname net1", "--netns container1"):
         person.succeeds(f"ipvlan del --container-id {ID} {words}")
     assert shown(person) == {}
     refuses(person, 2, "", "Missing option '-c'")
