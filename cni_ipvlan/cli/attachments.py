@@ -38,6 +38,11 @@ def is_named(container_id: str, pod: str, word: str) -> bool:
     return is_called(container_id, word) or word in {pod, pod.partition("/")[2]} - {""}
 
 
+def usual(addresses: Iterable[str]) -> list[str]:
+    """Return an interface's addresses but for those that IPv6 makes by itself, link-local ones."""
+    return [each for each in addresses if not (":" in each and ip_interface(each).is_link_local)]
+
+
 def recorded(word: str, netns: str | None, **wanted: str | None) -> Record:
     """Return root's record of a container's attachment, by its ID, the ID's start, or its pod.
 
@@ -91,8 +96,7 @@ def still_leased(node: Node, record: Record) -> str:
         commands.address_show(record.ifname), netns=netns, accept=commands.ABSENT
     )
     shown = queries.links(node.begin().run(query).stdout) if netns else []
-    has = [each.address for link in shown for each in link.addresses]
-    addresses = [each for each in has if not ip_interface(each).is_link_local]
+    addresses = usual(each.address for link in shown for each in link.addresses)
     store = netconf.lease_directory({"name": record.network})
     files = [each.file for each in host_local.leases(store) if is_leased_to(each, record)]
     known = ", ".join((*addresses, *files)) or "not known"

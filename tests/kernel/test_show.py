@@ -170,7 +170,7 @@ def test_wide_has_what_each_master_carries(scene: Scene, person: Person) -> None
 
 def test_columns_have_what_is_there_and_what_is_left(scene: Scene, person: Person) -> None:
     scene.node.master("eth1", up=False)
-    scene.add(CNI_CONTAINERID="0123456789abcdef")
+    scene.add(CNI_CONTAINERID="0123456789abcdef", ipam=static("169.254.20.2/24"))
     scene.add(at=scene.two, mode="l3", master="eth1", ipam=static("10.2.0.2/24", "fd00::2/64"))
     scene.add(LEASED, name="other", CNI_IFNAME="net2", master="eth1", mode="l3")
     scene.one.ip("link delete dev net2")
@@ -184,7 +184,7 @@ def test_columns_have_what_is_there_and_what_is_left(scene: Scene, person: Perso
     down, lost = "master down", "no interface (lease)"
     assert person.succeeds("ipvlan show").splitlines() == [
         "INTERFACE  POD/CONTAINER  NAMESPACE   ADDRESSES               MODE       MASTER  PROBLEMS",
-        "net1       0123456789ab   container1  10.1.0.2/24             l2 bridge  eth0",
+        "net1       0123456789ab   container1  169.254.20.2/24         l2 bridge  eth0",
         f"net1       two            container2  10.2.0.2/24 fd00::2/64  l3 bridge  eth1    {down}",
         f"net2       one            container1  {'-':22}  -          eth1    no interface (record)",
         f"net1       gone           -           {'10.1.0.9':22}  -          -       {lost}",
@@ -280,10 +280,10 @@ def test_leases_are_shown_where_host_local_gave_them(scene: Scene, person: Perso
 
 
 def test_leases_of_the_configured_directory(scene: Scene, person: Person, tmp_path: Path) -> None:
-    conf = network(ipam=host_local("10.1.0.0/24", dataDir=str(tmp_path / "data")))
+    conf = network(ipam=host_local("169.254.20.0/24", dataDir=str(tmp_path / "data")))
     with configured(conf):
         scene.add(conf)
-        assert attachments(person)[0]["leases"] == ["10.1.0.2"]
+        assert attachments(person)[0]["leases"] == ["169.254.20.2"]
         assert problems(person) == [[]]
         shutil.rmtree(tmp_path / "data")
         assert problems(person) == [["no lease"]]

@@ -9,7 +9,7 @@ from lab import MEMORY, NAMED, Node, Space, run
 from people import Person
 from runtime import Conf, host_local, network
 
-LEASED = network(ipam=host_local("10.1.0.0/24"))
+LEASED = network(ipam=host_local("169.254.20.0/24"))
 
 
 @pytest.fixture(autouse=True)
@@ -134,10 +134,10 @@ def test_without_a_kept_configuration_it_says_what_stays_leased(node: Node, pers
     attach(person, "container1", ID)
     status, out, err = person.types(f"ipvlan del --container-id {ID}")
     assert (status, out) == (0, "")
-    lease = "10.1.0.2/24, /var/lib/cni/networks/net/10.1.0.2; to release it"
+    lease = "169.254.20.2/24, /var/lib/cni/networks/net/169.254.20.2; to release it"
     assert lease in err
     assert container.links().keys() == {"lo"}
-    assert node.leases() == ["10.1.0.2"]
+    assert node.leases() == ["169.254.20.2"]
     person.succeeds(err.partition("file: ")[2].strip().replace("FILE", "net.conf"))
     assert node.leases() == []
 
@@ -166,7 +166,7 @@ def test_a_forged_label_makes_a_person_delete_nobody_else(node: Node, person: Pe
     forger.run("ip", "link", "set", "dev", "net1", "alias", victim.links()["net1"]["ifalias"])
     delete(person, "container2")
     assert "net1" in victim.links()
-    assert node.leases() == ["10.1.0.2"]
+    assert node.leases() == ["169.254.20.2"]
 
 
 def test_containers_of_a_gone_namespace_are_known_by_its_name(node: Node, person: Person) -> None:

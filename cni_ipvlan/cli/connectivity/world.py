@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import click
 
 from cni_ipvlan.cli import configs, options
-from cni_ipvlan.cli.attachments import is_named
+from cni_ipvlan.cli.attachments import is_named, usual
 from cni_ipvlan.cni import request
 from cni_ipvlan.iproute import commands, machine, namespace, queries
 from cni_ipvlan.iproute.commands import Argv, Command
@@ -120,8 +120,7 @@ class Port:
     @property
     def usual(self) -> list[str]:
         """Its addresses, but for IPv6's link-local ones and those that another host has."""
-        kept = (each.address for each in self.link.addresses if not each.is_duplicate)
-        return [each for each in kept if not (":" in each and ip_interface(each).is_link_local)]
+        return usual(each.address for each in self.link.addresses if not each.is_duplicate)
 
     @property
     def plain(self) -> list[str]:

@@ -3,10 +3,10 @@
 import re
 import shutil
 from collections.abc import Sequence
-from ipaddress import ip_interface
 from typing import Any
 
 from cni_ipvlan.cli import output
+from cni_ipvlan.cli.attachments import usual
 from cni_ipvlan.cli.show.tree import is_by_gateway
 from cni_ipvlan.iproute.queries import MAIN_TABLE
 
@@ -55,7 +55,6 @@ def _make_fit(widths: list[int]) -> None:
 
 
 def _attachment(master: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
-    addresses = [each for each in row["addresses"] if not ip_interface(each).is_link_local]
     is_down = [] if row["up"] else ["down"]
     is_down += ["master down"] if master["up"] is False else []
     return {
@@ -64,7 +63,7 @@ def _attachment(master: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
         **({} if row["netns"] else {"NAMESPACE": "(host)"}),
         "KIND": row["kind"],
         "MTU": row["mtu"],
-        "ADDRESSES": " ".join(addresses),
+        "ADDRESSES": " ".join(usual(row["addresses"])),
         "ALL ADDRESSES": " ".join(row["addresses"]),
         "GATEWAYS": " ".join(row["gateways"]),
         "ROUTES": ", ".join(_route(each) for each in row["routes"] if not is_by_gateway(each)),

@@ -4,12 +4,12 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from ipaddress import ip_interface, ip_network
+from ipaddress import ip_network
 from itertools import chain
 from typing import Any, NamedTuple
 
 from cni_ipvlan.cli import configs
-from cni_ipvlan.cli.attachments import is_leased_to
+from cni_ipvlan.cli.attachments import is_leased_to, usual
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute import commands, machine, namespace, queries
 from cni_ipvlan.iproute.runner import CommandError
@@ -252,8 +252,7 @@ def _key(each: Attachment) -> str:
 
 def _own(each: Attachment) -> set[str]:
     """Return the addresses that an interface was given, without prefix lengths."""
-    found = map(ip_interface, each.addresses)
-    return {str(address.ip) for address in found if not address.is_link_local}
+    return {address.partition("/")[0] for address in usual(each.addresses)}
 
 
 def _leases(networks: configs.Known) -> dict[str, list[host_local.Lease]]:
