@@ -53,7 +53,12 @@ _FEATURES = (
 
 def configured(conf: NetConf) -> list[Feature]:
     """Return the features of a network."""
-    return [each.load() for each in _FEATURES if each.configured(conf)]
+    return [*by_option(conf).values()]
+
+
+def by_option(conf: NetConf) -> dict[str, Feature]:
+    """Return the same by their options."""
+    return {each.option: each.load() for each in _FEATURES if each.configured(conf)}
 
 
 def release(

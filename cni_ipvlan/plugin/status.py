@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import LIMITED_CONNECTIVITY, NOT_AVAILABLE, CniError
@@ -16,6 +17,7 @@ from cni_ipvlan.config.netconf import NetConf
 from cni_ipvlan.iproute import commands
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import CommandError, Runner
+from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import features, host_local, ipam, master, modes
 from cni_ipvlan.plugin.addressing import addressing_of, check_not_of_host
 from cni_ipvlan.plugin.find_master import find_master
@@ -86,19 +88,43 @@ def _check_master(call: Call, conf: NetConf) -> None:
     parent = find_master(tx, conf, None)
     if conf.vlan:
         _check_is_up(parent)
-    chosen = features.configured(conf)
-    for feature in chosen:
-        parent = feature.expected(tx, parent, conf)
+    parent = with_features(tx, conf, parent)
     master.check_master(parent, conf)
     _check_is_up(parent)
     modes.check_known(tx, call.registry, parent, conf)
-    likely = likely_addresses(config.get("ipam"))
+    for _, check in checks(tx, conf, parent, likely_addresses(config.get("ipam"))):
+        check()
+
+
+def with_features(tx: Transaction, conf: NetConf, found: Master) -> Master:
+    """Return what an ADD would have as master where one was found; raises CniError.
+
+    Its link has the index 0 if the ADD would make it.
+    """
+    for feature in features.configured(conf):
+        found = feature.expected(tx, found, conf)
+    return found
+
+
+def checks(
+    tx: Transaction, conf: NetConf, parent: Master, likely: Sequence[Address]
+) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Yield what raises CniError if an ADD would refuse what an option means on this master.
+
+    Before each is the option. ``likely`` are addresses that a container may get.
+    """
     if likely:
-        addresses = addressing_of(conf, parent, Result(addresses=tuple(likely))).addresses
-        if conf.ipam_type in ipam.ALLOCATE_NOTHING:  # another one has more to choose from
-            check_not_of_host(tx, parent, addresses)
-    for feature in chosen:
-        feature.check_ready(tx, parent, conf, likely)
+        yield "ipam", partial(_check_addresses, tx, conf, parent, likely)
+    for option, feature in features.by_option(conf).items():
+        yield option, partial(feature.check_ready, tx, parent, conf, likely)
+
+
+def _check_addresses(
+    tx: Transaction, conf: NetConf, parent: Master, likely: Sequence[Address]
+) -> None:
+    addresses = addressing_of(conf, parent, Result(addresses=tuple(likely))).addresses
+    if conf.ipam_type in ipam.ALLOCATE_NOTHING:  # another one has more to choose from
+        check_not_of_host(tx, parent, addresses)
 
 
 def _check_is_up(parent: Master) -> None:

@@ -21,9 +21,7 @@ def test_an_add_that_gets_it_from_ipam_is_refused_and_gives_it_back(scene: Scene
 
     error = scene.refuses(106, "exclude the host's from the IPAM plugin's range", **given)
 
-    assert error["msg"] == (
-        "10.1.0.3/28 is the host's own address or broadcast; the container would take its packets"
-    )
+    assert error["msg"] == EQUAL.format("10.1.0.3/28")
     assert scene.node.leases() == []
     scene.add(**given)
     assert scene.node.leases() == ["10.1.0.4"]
@@ -52,10 +50,7 @@ CONTAINED = (
     "the range of {} contains {}, which is the host's own on eth0; a container may get it",
     "set rangeStart and rangeEnd so that the host's address is not between",
 )
-EQUAL = (
-    "the container would get {}, which is the host's own on eth0, and take its packets",
-    "give the container another address",
-)
+EQUAL = "{} is the host's own address or broadcast; the container would take its packets"
 GATEWAY = (
     "the gateway 10.1.0.7 is the host's own address on eth0, which its ipvlan containers can't "
     "reach"
@@ -73,15 +68,21 @@ def problem(place: str, words: tuple[str, str], *named: str) -> tuple[str, str]:
     return said, f"$.ipam{place}: {said}; {words[1]}"
 
 
-# Networks on a host with 10.1.0.7 and fd00:1::7, and what is wrong with them.
+def refused(address: str) -> tuple[str, str]:
+    said = EQUAL.format(address)
+    return said, f"$.ipam: on this machine, {said}"
+
+
+# Networks on a host with 10.1.0.7 and fd00:1::7, and 10.5.0.1 elsewhere; what is wrong with them.
 JUDGED: list[tuple[Conf, tuple[str, str]]] = [
     (pool(), problem("", CONTAINED, "10.1.0.0/24", "10.1.0.7")),
     (
         host_local("10.2.0.0/24", "fd00:1::/64"),
         problem(".ranges[1][0]", CONTAINED, "fd00:1::/64", "fd00:1::7"),
     ),
-    (static("10.1.0.9/24", "10.1.0.7/16"), problem(".addresses[1]", EQUAL, "10.1.0.7")),
-    (static("fd00:1:0::7/64"), problem(".addresses[0]", EQUAL, "fd00:1::7")),
+    (static("10.1.0.9/24", "10.1.0.7/16"), refused("10.1.0.7/16")),
+    (static("fd00:1:0::7/64"), refused("fd00:1:0::7/64")),
+    (static("10.5.0.1/24"), refused("10.5.0.1/24")),  # of another interface
     (static("10.1.0.2/24", gateway="10.1.0.7", routes=DEFAULT), (GATEWAY, "")),
     (static("10.1.0.2/24", gateway="10.1.0.1", routes=DEFAULT), ("", "")),
     (pool(rangeStart="10.1.0.8"), ("", "")),
@@ -94,8 +95,9 @@ JUDGED: list[tuple[Conf, tuple[str, str]]] = [
 @pytest.fixture
 def addressed(scene: Scene) -> Scene:
     scene.host.ip("link property add dev eth0 altname uplink")
-    for address in ("10.1.0.7/24", "fd00:1::7/64 nodad"):
-        scene.host.ip(f"address add {address} dev eth0")
+    scene.host.ip("link set dev lo up")
+    for address in ("10.1.0.7/24 dev eth0", "fd00:1::7/64 nodad dev eth0", "10.5.0.1/24 dev lo"):
+        scene.host.ip(f"address add {address}")
     scene.host.ip("route add default dev eth0")
     return scene
 

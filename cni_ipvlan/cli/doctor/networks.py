@@ -1,7 +1,7 @@
 """Check one network: its configuration, its IPAM plugin, its master and who uses that."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from ipaddress import ip_address, ip_interface
 from typing import Any
 
@@ -11,18 +11,17 @@ from cni_ipvlan.cli.doctor import plugins
 from cni_ipvlan.cli.doctor.node import Tools
 from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding, reported
 from cni_ipvlan.cli.reading import json_path
-from cni_ipvlan.cli.validate import expected_master, with_host
+from cni_ipvlan.cli.validate import with_host
 from cni_ipvlan.cli.validate.ipam import IpamConfig
 from cni_ipvlan.cni.errors import CniError
-from cni_ipvlan.cni.result import Address
 from cni_ipvlan.config import netconf
 from cni_ipvlan.config.netconf import NetConf, Problem
 from cni_ipvlan.iproute import commands, machine, queries
 from cni_ipvlan.iproute.commands import Command
-from cni_ipvlan.plugin import explain, host_access, host_local, inventory, modes
+from cni_ipvlan.plugin import explain, host_access, host_local, inventory, modes, status
 from cni_ipvlan.plugin import master as masters
+from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.master import Master
-from cni_ipvlan.plugin.status import check_programs, check_writable, likely_addresses
 from cni_ipvlan.state.attachment import Record
 
 _METRIC = {4: 0, 6: 1024}  # of a route without one
@@ -56,7 +55,7 @@ def examine(tools: Tools, network: NetworkConfig, found: Sequence[Problem]) -> I
 
 def _leases(config: dict[str, Any]) -> Iterator[Finding]:
     store = netconf.lease_directory(config)
-    check_writable(store)
+    status.check_writable(store)
     for each in host_local.usage(config):
         text = f"{each.leased} of {each.room} addresses of {each.ranges} are leased, in {store}"
         if each.leased < each.room:
@@ -76,7 +75,7 @@ def _leases(config: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _programs(tools: Tools, config: dict[str, Any], conf: NetConf) -> Iterator[Finding]:
-    check_programs(tools.runner, conf, likely_addresses(config.get("ipam")))
+    status.check_programs(tools.runner, conf, status.likely_addresses(config.get("ipam")))
     if conf.check_ipv4_conflict:
         yield Finding(OK, "programs", "checkIPv4Conflict has what it needs, arping")
 
@@ -104,22 +103,31 @@ def _master(
     if conf.link_in_container and tools.container is None:
         yield Finding(OK, "master", "it is in the container; name one with --netns to check it")
         return
-    master = expected_master(tools.tx, conf, tools.container)
-    if not master.link.ifindex:
-        yield Finding(OK, "master", f"an ADD makes the VLAN {conf.vlan} of {master.link.parent}")
-        return
+    master = find_master(tools.tx, conf, tools.container)
+    master = status.with_features(tools.tx, conf, master)
     masters.check_master(master, conf)
-    yield _link(master)
-    if is_sound:
-        yield from reported("addresses", _addresses(tools, conf, IpamConfig(config), master))
-    if conf.host_access:
-        addresses = likely_addresses(config.get("ipam")) if is_sound else []
-        yield from reported("hostAccess", _host_access(tools, conf, master, addresses))
-    yield from reported("conflicts", _conflicts(tools, conf, master))
+    yield _link(master, conf)
+    likely = status.likely_addresses(config.get("ipam")) if is_sound else []
+    more = {
+        "ipam": lambda: _addresses(tools, conf, IpamConfig(config), master),
+        "hostAccess": lambda: _host_access(tools, conf, master),
+    }
+    for option, check in status.checks(tools.tx, conf, master, likely):
+        subject = "addresses" if option == "ipam" else option
+        yield from reported(subject, _checked(check, more.get(option, tuple)))
+    if master.link.ifindex:
+        yield from reported("conflicts", _conflicts(tools, conf, master))
 
 
-def _link(master: Master) -> Finding:
+def _checked(check: Callable[[], None], more: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+    check()
+    yield from more()
+
+
+def _link(master: Master, conf: NetConf) -> Finding:
     link = master.link
+    if not link.ifindex:
+        return Finding(OK, "master", f"an ADD makes the VLAN {conf.vlan} of {link.parent}")
     if not link.is_up:
         return Finding(WARNING, "master", masters.is_down(master))
     if not link.has_carrier:
@@ -178,12 +186,9 @@ def _of_host(conf: NetConf, ipam: IpamConfig, master: Master) -> Iterator[Findin
         yield Finding(PROBLEM, "addresses", text, "use the network's router as gateway")
 
 
-def _host_access(
-    tools: Tools, conf: NetConf, master: Master, addresses: Sequence[Address]
-) -> Iterator[Finding]:
+def _host_access(tools: Tools, conf: NetConf, master: Master) -> Iterator[Finding]:
     if conf.mode == "l2" and (why := host_access.strictness(tools.tx, master)):
         yield Finding(PROBLEM, "hostAccess", why)
-    host_access.HostAccess().check_ready(tools.tx, master, conf, addresses)
     own = ", ".join(host_access.usable(master))
     yield Finding(OK, "hostAccess", f"containers reach the host as {own}")
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from cni_ipvlan.cli import output
 from cni_ipvlan.cli.dry_run import answer
-from cni_ipvlan.cli.validate import expected_master
 from cni_ipvlan.cni import result as results
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.request import Request
@@ -22,9 +21,11 @@ from cni_ipvlan.iproute.runner import CommandError
 from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.plugin import explain, host_local, inventory, perform
 from cni_ipvlan.plugin.codes import CHECK_FAILED
+from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.ipam import ALLOCATE_NOTHING
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import Node, container_of, id_of
+from cni_ipvlan.plugin.status import with_features
 
 _Begin = Callable[[Plan], Node]
 _TAKEN = b"Error: Address already assigned to an ipvlan device."  # ipvlan_addr4_validator_event()
@@ -70,7 +71,8 @@ def make(request: Request, begin: _Begin, ipam_result: Result | None) -> Predict
     made.result = results.render(made.outcome, request.version)
     looking = begin(Plan(answers=answers))  # assumes nothing
     conf = netconf.parse(request.config, request.version)
-    parent = expected_master(looking.begin(), conf, container_of(request))
+    tx = looking.begin()
+    parent = with_features(tx, conf, find_master(tx, conf, container_of(request)))
     _check_addresses(looking, parent, made.plan)
     allocation = next((each for each in made.plan.changes if is_allocation(made.plan, each)), None)
     if allocation and ipam_result:

@@ -18,15 +18,13 @@ from cni_ipvlan.cni import LATEST_VERSION, VERSION_WHEN_ABSENT
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.result import parse as parse_result
 from cni_ipvlan.config import netconf
-from cni_ipvlan.config.netconf import NetConf, Problem
+from cni_ipvlan.config.netconf import Problem
 from cni_ipvlan.iproute import IprouteError
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
-from cni_ipvlan.iproute.namespace import Namespace
 from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.plugin import features
 from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.master import LEAST_MTU, Master
-from cni_ipvlan.plugin.status import likely_addresses
+from cni_ipvlan.plugin.status import checks, likely_addresses, with_features
 
 # The names and patterns of a network's master; none for that of the default route.
 Entries = tuple[str, ...]
@@ -138,21 +136,21 @@ def _conflicts(
 def _on_this_machine(network: NetworkConfig, ipam: IpamConfig, begin: Begin) -> Iterator[Problem]:
     """Yield what an ADD here would refuse; a machine without the master may not be the node."""
     conf, option = netconf.parse(network.config, network.version), ""
-    addresses = likely_addresses(network.config.get("ipam"))
+    tx, likely = begin(), likely_addresses(network.config.get("ipam"))
     try:
-        master = find_master(begin(), conf, None)
+        master = find_master(tx, conf, None)
         option = "vlan"
-        master = _with_features(begin(), conf, master)
+        master = with_features(tx, conf, master)
         for path, text, advice in with_host(ipam, master):
             yield Problem(path, f"{text}; {advice}")
-        option = "hostAccess"
-        for feature in features.configured(conf):
-            feature.check_ready(begin(), master, conf, addresses)
+        for option, check in checks(tx, conf, master, likely):  # noqa: B007 the handler uses it
+            check()
     except InterruptedBySignalError:
         raise
     except CniError as error:
         if option:
-            yield Problem((option,), f"on this machine, {error.msg}", is_warning=True)
+            text, is_warning = f"on this machine, {error.msg}", option != "ipam"
+            yield Problem((option,), text, is_warning)
     except IprouteError:
         return  # it has no ip, or no rights
 
@@ -167,33 +165,16 @@ def _overlaps(network: NetworkConfig, ipam: IpamConfig, known: _Known) -> Iterat
             yield Problem(own.path, f"{text}; an address in use there is refused here")
 
 
-def expected_master(tx: Transaction, conf: NetConf, container: Namespace | None) -> Master:
-    """Return what an ADD would have as master; raises CniError, IprouteError.
-
-    Its link has the index 0 if the ADD would make it.
-    """
-    return _with_features(tx, conf, find_master(tx, conf, container))
-
-
-def _with_features(tx: Transaction, conf: NetConf, master: Master) -> Master:
-    for feature in features.configured(conf):
-        master = feature.expected(tx, master, conf)
-    return master
-
-
 def with_host(ipam: IpamConfig, master: Master) -> Iterator[tuple[reading.Path, str, str]]:
-    """Yield the addresses of the host on a master that a network gives out, which ADD refuses.
+    """Yield the ranges of a sound configuration with an address that the host has on a master.
 
-    Each is the path of what says so, a sentence, and what to do. The configuration must be sound.
+    Each is the path of what says so, a sentence, and what to do.
     """
     for own in map(ip_address, master.addresses):
-        whose = f"{own}, which is the host's own on {master.link.name}"
-        for each in ipam.pools:
-            if ipam.is_static and own == each.first:
-                text = f"the container would get {whose}, and take its packets"
-                yield each.path, text, "give the container another address"
-            elif not ipam.is_static and each.holds(own) and own != each.gateway:
-                text = f"the range of {each.subnet} contains {whose}; a container may get it"
+        for each in () if ipam.is_static else ipam.pools:
+            if each.holds(own) and own != each.gateway:
+                text = f"the range of {each.subnet} contains {own}, which is the host's own on "
+                text += f"{master.link.name}; a container may get it"
                 advice = "set rangeStart and rangeEnd so that the host's address is not between"
                 yield each.path, text, advice
 
