@@ -68,7 +68,7 @@ def netns_or_gone(netns: str) -> str:
     if "/" in netns:
         return os.path.abspath(netns)
     if not netns:
-        raise wrong("'' is not a path, a name or a process ID", "--netns")
+        raise click.BadParameter("'' is not a path, a name or a process ID")
     is_number = netns.isascii() and netns.isdecimal() and not os.path.exists(named)
     return f"/proc/{netns}/ns/net" if is_number and os.path.isdir(f"/proc/{netns}") else named
 

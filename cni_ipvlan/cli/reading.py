@@ -15,7 +15,7 @@ from cni_ipvlan.cni.strict_json import MOST_LEVELS, TOO_DEEP, in_words, loads
 
 Path = tuple[str | int, ...]
 JSON_SUFFIXES = (".conf", ".conflist", ".json")
-_YAML_SUFFIXES = (".yaml", ".yml")
+YAML_SUFFIXES = (".yaml", ".yml")
 
 DUPLICATE = "duplicate key; the last one is used"
 _MOST_CHARACTERS = 2 << 20  # at worst, YAML takes a minute and a gigabyte for so many
@@ -111,7 +111,7 @@ def read(source: str, text: str) -> list[Document]:
     if len(text) > _MOST_CHARACTERS:
         raise ConfigError(f"it has more than {_MOST_CHARACTERS >> 20} MiB", source)
     is_json = text.lstrip("\ufeff \t\r\n").startswith("{")
-    is_json = source.endswith(JSON_SUFFIXES) or (is_json and not source.endswith(_YAML_SUFFIXES))
+    is_json = source.endswith(JSON_SUFFIXES) or (is_json and not source.endswith(YAML_SUFFIXES))
     try:
         found = [parse_json(text)] if is_json else parse_yaml(text)
     except ConfigError as error:

@@ -92,14 +92,14 @@ def parse(config: Mapping[str, Any], version: str) -> NetConf:
     """
     if found := faults(config):
         raise CniError(INVALID_CONFIGURATION, "; ".join(fault.text for fault in found))
-    dns, masters = config.get("dns"), masters_of(config)
+    dns, masters, (mode, flag) = config.get("dns"), masters_of(config), mode_of(config)
     is_one = len(masters) == 1 and not is_pattern(masters[0])
     return NetConf(
         name=config["name"],
         master=masters[0] if is_one else "",
-        mode=config.get("mode") or "l2",
-        flag=config.get("flag") or "bridge",
-        mtu=int(config.get("mtu") or 0),
+        mode=mode,
+        flag=flag,
+        mtu=mtu_of(config),
         ipam_type=ipam_type(config),
         link_in_container=bool(config.get("linkInContainer")),
         check_ipv4_conflict=bool(config.get("checkIPv4Conflict")),
@@ -125,6 +125,17 @@ def ipam_type(config: Mapping[str, Any]) -> str:
     """
     name = value_at(config, "ipam", "type")
     return name if isinstance(name, str) and name != config.get("type") else ""
+
+
+def mode_of(config: Mapping[str, Any]) -> tuple[str, str]:
+    """Return mode and flag of a configuration that may be invalid."""
+    return config.get("mode") or "l2", config.get("flag") or "bridge"
+
+
+def mtu_of(config: Mapping[str, Any]) -> int:
+    """Return the option mtu; 0 if it is no whole number, as 1500.0 is."""
+    given: Any = config.get("mtu")
+    return int(given) if type(given) in (int, float) and given % 1 == 0 else 0
 
 
 def lease_directory(config: Mapping[str, Any]) -> str:
@@ -235,7 +246,7 @@ def _value_faults(config: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _host_faults(config: Mapping[str, Any]) -> Iterator[Problem]:
     """Yield what keeps the host from having its part of the network."""
-    has_access, flag = config.get("hostAccess") is True, config.get("flag") or "bridge"
+    has_access, (_, flag) = config.get("hostAccess") is True, mode_of(config)
     in_container = config.get("linkInContainer") is True
     if has_access and flag != "bridge":
         text = f"hostAccess needs the flag bridge; {shown(flag)} keeps interfaces apart"

@@ -104,9 +104,9 @@ def _ends(
     world: World, argument: str, word: str, ifname: str = "", near: Port | None = None
 ) -> list[End]:
     netns = None
-    with suppress(OSError, ValueError, namespace.NotANamespaceError):
-        netns = namespace.find(options.netns_or_gone(word))
     try:
+        with suppress(OSError, ValueError, namespace.NotANamespaceError):
+            netns = namespace.find(options.netns_or_gone(word))
         return world.ends(word, netns, ifname, near)
     except click.UsageError as error:
         raise options.wrong(error.message, argument) from None

@@ -81,8 +81,8 @@ def _in_options(config: dict[str, Any], *, is_chained: bool) -> Iterator[Problem
         yield Problem(("cniVersion",), text, is_warning=True)
     if not (is_chained or netconf.ipam_type(config) or config.get("prevResult")):
         yield Problem(("ipam",), "ipam must be given, with a type, unless the plugin is chained")
-    mtu = config.get("mtu")
-    if isinstance(mtu, int) and 0 < mtu < LEAST_MTU:
+    mtu = netconf.mtu_of(config)
+    if 0 < mtu < LEAST_MTU:
         yield Problem(("mtu",), f"mtu is {mtu}; it must be {LEAST_MTU} or more, or 0")
     for option in ("logFile", "captureDir"):
         if (name := config.get(option)) and isinstance(name, str):
@@ -194,7 +194,7 @@ def _who(network: NetworkConfig) -> str:
 
 
 def _mode(network: NetworkConfig) -> str:
-    return f"{network.config.get('mode') or 'l2'} {network.config.get('flag') or 'bridge'}"
+    return " ".join(netconf.mode_of(network.config))
 
 
 def _leases(network: NetworkConfig) -> str:

@@ -9,13 +9,13 @@ import click
 
 from cni_ipvlan.cli import calls, configs, output
 from cni_ipvlan.cli.options import FILE, command
-from cni_ipvlan.cli.reading import ConfigError, json_path
+from cni_ipvlan.cli.reading import JSON_SUFFIXES, YAML_SUFFIXES, ConfigError, json_path
 from cni_ipvlan.cli.validate import in_all
 from cni_ipvlan.config import netconf
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.log import one_line
 
-_SUFFIXES = (".conf", ".conflist", ".json", ".yaml", ".yml")
+_SUFFIXES = (*JSON_SUFFIXES, *YAML_SUFFIXES)
 _WITHOUT = "it has no configuration of type ipvlan"
 _LIST = {
     "description": "A list of plugins, which run one after the other. They get its name.",
@@ -78,10 +78,11 @@ def validate(files: tuple[str, ...], schema: bool, as_json: bool) -> int:
     checked = in_all(networks, lambda: Transaction(calls.read_only_node().runner))
     # Networks of one list share its problems.
     faults += dict.fromkeys(_located(*each) for each in checked)
+    first = (each for each in networks if "ipvlan" not in each.before)
     others = [
-        {"file": each.source, "network": each.label, "plugins": [*each.before, *each.after]}
-        for each in networks
-        if each.before or each.after
+        {"file": each.source, "network": each.label, "plugins": plugins}
+        for each in first
+        if (plugins := [name for name in (*each.before, *each.after) if name != "ipvlan"])
     ]
     if as_json:
         document = {"networks": len(networks), "problems": list(map(_row, faults))}

@@ -207,7 +207,8 @@ def in_form(config: dict[str, Any]) -> Iterator[Problem]:
 
 def in_ipam(config: dict[str, Any]) -> Iterator[Problem]:
     """Yield what is wrong with the addresses and routes, if the plugin can read them."""
-    kind, mode, mtu = netconf.ipam_type(config), config.get("mode") or "l2", config.get("mtu") or 0
+    kind, mtu = netconf.ipam_type(config), netconf.mtu_of(config)
+    mode, _ = netconf.mode_of(config)
     if kind not in _SCHEMAS:
         yield from _unknown(kind)
     if kind == "dhcp" and mode in ("l3", "l3s"):
@@ -221,7 +222,7 @@ def in_ipam(config: dict[str, Any]) -> Iterator[Problem]:
     yield from _in_host_local(ipam) if kind == "host-local" else ()
     yield from _in_routes(ipam, mode)
     families = [each[0].subnet.version for each in ipam.sets if each]
-    if _IPV6 in families and isinstance(mtu, int) and 0 < mtu < LEAST_MTU_OF_IPV6:
+    if _IPV6 in families and 0 < mtu < LEAST_MTU_OF_IPV6:
         least = f"IPv6 addresses need {LEAST_MTU_OF_IPV6} or more"
         yield Problem(("mtu",), f"mtu is {mtu}; {least}")
     if config.get("cniVersion") in _WITHOUT_SEVERAL and len(families) > len(set(families)):

@@ -61,8 +61,8 @@ WRONG = {
     "FILE": ["/gone", "EMPTY", "CONF"],
     "-o": ["xml", ""],
     "--to": ["x", "10.1.0.1/24"],
-    "A": ["nobody"],
-    "B": ["nobody"],
+    "A": ["nobody", ""],
+    "B": ["nobody", ""],
 }
 # What is only looked at later. Of files, validate reports problems; a master may be gone.
 OTHERS = {"--cni-path", "FILE…", "--master", "--pod", "--plugin"}

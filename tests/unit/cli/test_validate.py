@@ -23,7 +23,7 @@ POOL = pool()
 # What is changed in a valid configuration; the path of the problem; words of its text. What
 # test_netconf.py has of values is here only for the path; judged.py has the same for IPAM.
 WRONG: list[tuple[dict[str, Any], str, str]] = [
-    ({"mtu": 40}, "$.mtu", "mtu is 40; it must be 68 or more, or 0"),
+    ({"mtu": 40.0}, "$.mtu", "mtu is 40; it must be 68 or more, or 0"),
     ({"master": ["a", "b c"]}, "$.master[1]", "' ' is not allowed"),
     ({"name": None}, "$.name", "name is null"),
     ({"logFile": "/etc/x"}, "$.logFile", "'/etc/x'; a network may only name what lies"),
@@ -47,7 +47,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"prevResult": {"ips": 5}}, "$.prevResult", "ips is 5; a list is needed"),
     ({"dns": {"nameserver": ["1.1.1.1"]}}, "$.dns.nameserver", "did you mean nameservers?"),
     ({"mode": "l3", "ipam": {"type": "dhcp"}}, "$.mode", "carries no broadcasts, so dhcp gets no"),
-    ({"mtu": 1000, "ipam": pool("fd00::/64")}, "$.mtu", "IPv6 addresses need 1280 or more"),
+    ({"mtu": 1000.0, "ipam": pool("fd00::/64")}, "$.mtu", "IPv6 addresses need 1280 or more"),
     *(
         ({"ipam": each.ipam}, f"$.ipam{each.path}", each.words)
         for each in (*judged.REFUSED, *judged.HARMFUL)
@@ -124,10 +124,11 @@ def test_what_works_anyway_is_a_warning(change: dict[str, Any], place: str, word
     assert words in text
 
 
-def test_a_directory_that_is_no_string_is_one_problem() -> None:
-    config = changed({"captureDir": 5})
-    ((where, _),) = problems_of(config)
-    assert (where, problems_of(config, warnings=True)) == ("$.captureDir", [])
+def test_a_value_of_another_type_is_one_problem() -> None:
+    for place, value in (("captureDir", 5), ("mtu", True)):
+        config = changed({place: value, "ipam": pool("fd00::/64")})
+        ((where, _),) = problems_of(config)
+        assert (where, problems_of(config, warnings=True)) == (f"$.{place}", [])
 
 
 def test_what_works_has_no_problem() -> None:
@@ -372,10 +373,10 @@ def test_document_is_named_if_it_is_not_the_first(tmp_path: Path) -> None:
 
 
 def test_other_plugins_of_a_list_are_named(file: Path) -> None:
-    plugins = [{"type": "bridge"}, {"type": "ipvlan"}, {"type": "tuning"}]
+    plugins = [{"type": each} for each in ("bridge", "ipvlan", "tuning", "ipvlan")]
     file.write_text(json.dumps({"cniVersion": "1.0.0", "name": "chain", "plugins": plugins}))
     said = f"{file}: of the list chain, only ipvlan was checked, not bridge, tuning\n"
-    assert ipvlan("validate", str(file)) == (0, "1 network: no problems\n", said)
+    assert ipvlan("validate", str(file)) == (0, "2 networks: no problems\n", said)
     _, out = validate("--json", file)
     assert json.loads(out)["notChecked"] == [
         {"file": str(file), "network": "chain", "plugins": ["bridge", "tuning"]}
