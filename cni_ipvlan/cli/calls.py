@@ -3,7 +3,6 @@
 import json
 import os
 import secrets
-import shlex
 from collections.abc import Callable, Mapping
 from functools import cache, partial, reduce
 from types import MappingProxyType
@@ -19,6 +18,7 @@ from cni_ipvlan.cni import result as results
 from cni_ipvlan.cni.errors import NOT_AVAILABLE, CniError, Failures
 from cni_ipvlan.cni.request import introduced_in, is_known, parse, read
 from cni_ipvlan.config import netconf
+from cni_ipvlan.iproute.commands import in_shell
 from cni_ipvlan.iproute.dry_run import DryRun, Plan
 from cni_ipvlan.iproute.interrupts import Interrupts
 from cni_ipvlan.log import Log, one_line
@@ -99,7 +99,7 @@ def add(**values: Any) -> None:
     if not values["dry_run"] and not values["container_id"]:
         given = [(name, value) for name, value in known.items() if isinstance(value, str)]
         words = (each for name, value in given for each in (f"--{name.replace('_', '-')}", value))
-        command = shlex.join(("ipvlan", "del", *words))
+        command = in_shell(("ipvlan", "del", *words))
         output.echo_err(f"container ID {known['container_id']}; to detach it: {command}")
 
 

@@ -8,7 +8,6 @@ import errno
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from shlex import join
 from typing import Any, NamedTuple
 
 import click
@@ -16,7 +15,7 @@ import click
 from cni_ipvlan.cni.errors import CniError
 from cni_ipvlan.cni.result import Result
 from cni_ipvlan.iproute import IprouteError
-from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.commands import Command, in_shell
 from cni_ipvlan.iproute.interrupts import InterruptedBySignalError
 from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.log import Log, one_line, printable
@@ -179,7 +178,7 @@ class Narrator(Log):
 
 
 def _begun(command: Command) -> Iterator[str]:
-    words = styled(one_line(f"+ {join(command.entered_argv)}"), err=True, fg="cyan")
+    words = styled(one_line(f"+ {in_shell(command.entered_argv)}"), err=True, fg="cyan")
     yield words + one_line(f"  # {command.purpose}" if command.purpose else "")
     yield from (f"    {one_line(line)}" for line in command.batch_lines)
-    yield from (f"    undo: {one_line(join(undo.command.full_argv))}" for undo in command.undo)
+    yield from (f"    undo: {one_line(in_shell(undo.command.full_argv))}" for undo in command.undo)

@@ -97,10 +97,7 @@ def _check_master(call: Call, conf: NetConf) -> None:
 
 
 def with_features(tx: Transaction, conf: NetConf, found: Master) -> Master:
-    """Return what an ADD would have as master where one was found; raises CniError.
-
-    Its link has the index 0 if the ADD would make it.
-    """
+    """Return the master that an ADD would have; its link has the index 0 if the ADD makes it."""
     for feature in features.configured(conf):
         found = feature.expected(tx, found, conf)
     return found
@@ -113,18 +110,16 @@ def checks(
 
     Before each is the option. ``likely`` are addresses that a container may get.
     """
+
+    def check_addresses() -> None:
+        addresses = addressing_of(conf, parent, Result(addresses=tuple(likely))).addresses
+        if conf.ipam_type in ipam.ALLOCATE_NOTHING:  # another one has more to choose from
+            check_not_of_host(tx, parent, addresses)
+
     if likely:
-        yield "ipam", partial(_check_addresses, tx, conf, parent, likely)
+        yield "ipam", check_addresses
     for option, feature in features.by_option(conf).items():
         yield option, partial(feature.check_ready, tx, parent, conf, likely)
-
-
-def _check_addresses(
-    tx: Transaction, conf: NetConf, parent: Master, likely: Sequence[Address]
-) -> None:
-    addresses = addressing_of(conf, parent, Result(addresses=tuple(likely))).addresses
-    if conf.ipam_type in ipam.ALLOCATE_NOTHING:  # another one has more to choose from
-        check_not_of_host(tx, parent, addresses)
 
 
 def _check_is_up(parent: Master) -> None:

@@ -11,7 +11,6 @@ import shlex
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from itertools import product
 from typing import Any
 from unittest import mock
 
@@ -691,8 +690,10 @@ def test_words_that_name_no_end(world: World, monkeypatch: pytest.MonkeyPatch) -
         assert (said.status, why in said.err) == (2, True), said
     assert world.ask("probe --netns one --ifname net2 --to 10.1.0.1")["verdict"] == FINE
     world.scene.node.remove(world.scene.two)
-    said = ipvlan("trace", "two", "host")
-    assert (said.status, "the container two is gone" in said.err) == (2, True), said
+    assert "the container two is gone" in ipvlan("trace", "two", "host").err
+    unseen = namespace.Namespace("/run/netns/unseen", "", (0, 0))
+    with mock.patch.object(namespace, "others", return_value=[unseen]):
+        assert "not looked into: /run/netns/unseen: " in ipvlan("trace", "two", "host").err
     monkeypatch.setattr("cni_ipvlan.cli.connectivity.world._SEARCH_SECONDS", 0)
     assert "since it took too long" in ipvlan(*world.words("trace one host")).err
 
@@ -721,13 +722,12 @@ def test_missing_programs_are_named_and_not_blamed(world: World) -> None:
 def test_who_is_not_root_is_told_so(world: World) -> None:
     world.make("pair")
     unable = ("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin")
-    for by, words in product(
-        (NOBODY, unable), ("trace one two", "trace host 10.1.0.2", "probe --netns one")
-    ):
-        argv = (*by, f"{FOR_ALL}/bin/ipvlan", *world.words(words))
-        said = subprocess.run(argv, check=False, capture_output=True)
-        assert said.returncode in (1, 2)
-        assert b"only root can look into containers" in said.stdout + said.stderr
+    for words in ("trace one two", "trace host 10.1.0.2", "probe --netns one"):
+        for by in (NOBODY, unable):
+            argv = (*by, f"{FOR_ALL}/bin/ipvlan", *world.words(words))
+            said = subprocess.run(argv, check=False, capture_output=True)
+            assert said.returncode in (1, 2)
+            assert b"only root can look into containers" in said.stdout + said.stderr
 
 
 @pytest.mark.slow

@@ -144,9 +144,8 @@ def test_without_a_kept_configuration_it_says_what_stays_leased(node: Node, pers
 
 def test_one_of_several_that_are_recorded_is_chosen(node: Node, person: Person) -> None:
     node.container()
-    (person.directory / "link").symlink_to(NAMED)
     for name in ("net1", "net2"):
-        attach(person, "link/container1", f"{ID} --ifname {name}")
+        attach(person, f"/var{NAMED}/container1", f"{ID} --ifname {name}")
 
     several = f"'{ID}' has several attachments; choose of: net1 of the network net, container {ID}"
     refuses(person, 2, f"--container-id {ID}", several)

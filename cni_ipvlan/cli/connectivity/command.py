@@ -50,7 +50,7 @@ def probe_command(
     if len(ends) > 1:
         names = ", ".join(each.port.link.name for each in ends if each.port)
         raise options.wrong(f"choose one with --ifname: {names}", "--netns")
-    servers, unknown = _servers(result or _kept_result(one))
+    servers, unknown = _servers(result, one)
     by = ifname or (one.port.link.name if one.port else "")
     if to:
         targets = [("reach", to)]
@@ -141,20 +141,16 @@ def _unlike(one: End, other: End) -> Iterator[Finding]:
             yield Finding(WARNING, "family", text, advice)
 
 
-def _servers(result: Any) -> tuple[list[str], list[Finding]]:
-    """Return the first DNS servers of a result, and a finding if there are none."""
+def _servers(result: Any, one: End) -> tuple[list[str], list[Finding]]:
+    """Return the first DNS servers of a result, by default the kept one; a finding if none."""
+    if result is None and one.port and one.port.owner:
+        kept = configs.kept("-".join(one.port.owner))
+        result = next((each.get("result") for _, each in kept), None)
     servers = value_at(result, "dns", "nameservers")
     named = [each for each in servers or () if isinstance(each, str)][:_MOST_SERVERS]
     text = "the result names no servers" if result else "the result of the ADD is not known"
     advice = "" if result else f"name it with --prev-result; runtimes keep it in {configs.RESULTS}"
     return named, [] if named else [Finding(OK, "dns", text, advice)]
-
-
-def _kept_result(one: End) -> Any:
-    """Return the result that libcni keeps of the ADD, or None if there is none."""
-    owner = one.port and one.port.owner
-    kept = configs.kept("-".join(owner)) if owner else ()
-    return next((each.get("result") for _, each in kept), None)
 
 
 def _report(

@@ -40,7 +40,7 @@ def duplicate(text: str) -> Finding:
 
 
 def _link(port: Port) -> Iterator[Finding]:
-    link, master, record = port.link, port.master, port.record
+    link, master, record = port.link, port.below, port.record
     kind = f"mode {link.mode} {link.flag}" if link.is_ipvlan else f"a {link.kind or 'device'}"
     yield Finding(OK, "link", f"{_state(port)}, {kind}")
     if master:
@@ -130,14 +130,14 @@ def several(out: Port, hop: str) -> Iterator[Finding]:
 
 def asking(port: Port) -> Port:
     """Return the interface from which ARP is asked: an ipvlan loses answers, so its master."""
-    return (port.master if port.link.is_ipvlan else None) or port
+    return (port.below if port.link.is_ipvlan else None) or port
 
 
 def states(way: Sequence[Port]) -> Iterator[Finding]:
     """Yield what is down or without carrier, of interfaces in the order in which packets pass."""
     down = [each for each in way if not each.link.is_up]
     for each in way:
-        ports = (port for port in each.side.ports.values() if port.bridge is each)
+        ports = (port for port in each.side.ports.values() if port.upper is each)
         if each in down:
             yield Finding(PROBLEM, "down", f"{each} is down", f"bring it up: {each.set_link('up')}")
         elif each.link.kind in ("bridge", "bond") and not any(ports):
@@ -220,8 +220,8 @@ class Walk:
             holders = self._world.holders(self.target, out)
             into = next((each for each in holders if each.is_beside(out)), None)
             self._cross(Wire(self, out, self.target, into))
-            if into is None and out.master:
-                self._leave_by(out.master, out.link.mode)
+            if into is None and out.below:
+                self._leave_by(out.below, out.link.mode)
             return
         if found := [*several(out, hop)]:  # so where it leads is a matter of luck
             self.found += found
@@ -265,11 +265,11 @@ class Walk:
         self.sides.append(entry.side)
         # What comes to a master for one of its interfaces goes there, past the host's routes.
         for each in self._world.holders(self.target):
-            if each.link.is_ipvlan and each.master is entry:
+            if each.link.is_ipvlan and each.below is entry:
                 self.sides.append(each.side)
                 self.found += states(each.chain)
                 entry = each
-        below = entry.master if entry.link.is_ipvlan else None
+        below = entry.below if entry.link.is_ipvlan else None
         is_apart = below is not None and below.side is not entry.side and below is not wire.out
         if is_apart and not entry.has(self.target):
             self.found.append(_undelivered(entry, self.target))
@@ -334,8 +334,8 @@ def _undelivered(port: Port, target: str) -> Finding:
 
 def _flags(wire: Wire) -> Iterator[Finding]:
     """Yield that a flag, or a mode of macvlan, keeps two interfaces of one master apart."""
-    out, into, master = wire.out, wire.into, wire.out.master
-    if into is None or master is None or into.master is not master:
+    out, into, master = wire.out, wire.into, wire.out.below
+    if into is None or master is None or into.below is not master:
         return
     for each in (out, into):
         if each.link.kind == "macvlan" and (mode := each.details.get("mode")) != "bridge":
@@ -349,7 +349,7 @@ def _flags(wire: Wire) -> Iterator[Finding]:
     if out.link.flag == "vepa" and not (switch and switch.details.get("hairpin")):
         text = f"flag vepa sends their packets to the switch of {master.link.name}, which does not "
         advice = "turn on reflective relay (hairpin) at the switch's port, or use flag bridge"
-        if switch and switch.bridge:
+        if switch and switch.upper:
             advice = f"{advice}: {switch.set_port('hairpin', 'on')}"
         yield Finding(PROBLEM, "flag", text + "send them back", advice)
 
@@ -359,7 +359,7 @@ def _bridges(wire: Wire) -> Iterator[Finding]:
     for place, bridge in enumerate(wire.way):
         if bridge.link.kind == "bridge":
             near = wire.way[max(place - 1, 0) : place], wire.way[place + 1 : place + 2]
-            one, other = (next((p for p in of if p.bridge is bridge), bridge) for of in near)
+            one, other = (next((p for p in of if p.upper is bridge), bridge) for of in near)
             yield from _kept_back(bridge, [each for each in (one, other) if each is not bridge])
             if bridge.members is not None and wire.tags:
                 yield from _filtered(bridge, one, other, wire.tags)
@@ -403,9 +403,9 @@ def _filtered(
 def _host_and_own(wire: Wire) -> Iterator[Finding]:
     """Yield why a host and an interface on its own master don't reach each other."""
     out, into, hop = wire.out, wire.into, wire.hop
-    is_from_host = into is not None and into.master is out
+    is_from_host = into is not None and into.below is out
     master, port = (out, into) if is_from_host else (into, out)
-    if not (master and port) or port.master is not master or port.link.kind not in _KEPT_APART:
+    if not (master and port) or port.below is not master or port.link.kind not in _KEPT_APART:
         return
     # It hears what is sent to its own MAC address, which the container has to know.
     if not is_from_host and (wire.known.mac == master.link.mac or port.link.mode in L3):
@@ -454,8 +454,8 @@ def _remedy(port: Port, master: Port) -> str:
 
 def _nobody_asked(wire: Wire) -> Iterator[Finding]:
     """Yield that an interface in mode l3 is looked for as a neighbour."""
-    master = wire.into.master if wire.into and wire.into.link.mode in L3 else None
-    if wire.into and master and master not in (wire.out, wire.out.master):
+    master = wire.into.below if wire.into and wire.into.link.mode in L3 else None
+    if wire.into and master and master not in (wire.out, wire.out.below):
         via = (*of_family(wire.hop, master.usual), "ADDRESS-OF-THE-HOST")[0]
         text = f"in mode {wire.into.link.mode} nobody answers ARP for {wire.hop}, and "
         text += f"{wire.out.side} has no route to it through the host"
@@ -503,7 +503,7 @@ def _neighbour(wire: Wire) -> Iterator[Finding]:
     elif not mac:
         if wire.known.state:  # else it was not asked
             yield unanswered(wire)
-    elif into and mac != into.link.mac and wire.out.master is not into:
+    elif into and mac != into.link.mac and wire.out.below is not into:
         yield mistaken(wire, f"{into} has {into.link.mac}")
 
 

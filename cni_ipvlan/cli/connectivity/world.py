@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import ip_address, ip_interface
-from shlex import join
 from typing import Any, NamedTuple
 
 import click
@@ -77,7 +76,7 @@ class Side:
 
     def shell(self, *argv: str) -> str:
         """Return a command as it is typed on the host."""
-        return join(commands.in_namespace(self.netns, argv))
+        return commands.in_shell(commands.in_namespace(self.netns, argv))
 
     def answer(self, argv: Argv) -> Completed:
         """Run a command."""
@@ -157,7 +156,7 @@ class Port:
     @cached_property
     def members(self) -> dict[int, list[str]] | None:
         """The VLANs that a bridge, or a port of one, is in, with flags of each, if it filters."""
-        bridge = self.bridge or self
+        bridge = self.upper or self
         if bridge.link.kind != "bridge" or not bridge.details.get("vlan_filtering"):
             return None
         shown = self.side.entries("bridge", "-j", "vlan", "show", "dev", self.link.name)
@@ -176,7 +175,7 @@ class Port:
         return None
 
     @property
-    def master(self) -> Port | None:
+    def below(self) -> Port | None:
         """The interface below it, if it can be seen."""
         return None if self.link.kind == "veth" else self._linked
 
@@ -190,31 +189,31 @@ class Port:
         """It, its master, and so on, as far as they can be seen."""
         found = [self]
         # The owner of a container may have two tunnels lead through each other.
-        while (below := found[-1].master) and below not in found:
+        while (below := found[-1].below) and below not in found:
             found.append(below)
         return found
 
     @property
-    def bridge(self) -> Port | None:
+    def upper(self) -> Port | None:
         """The interface that it is a port of."""
         return self.side.ports.get(self.link.master)
 
     @property
     def is_idle(self) -> bool:
         """Whether it is a port of a bond that neither sends nor receives by it."""
-        active = self.bridge.details.get("active_slave") if self.bridge else None
+        active = self.upper.details.get("active_slave") if self.upper else None
         return active not in (None, self.link.name)
 
     @property
     def by(self) -> str:
         """Its name if it is in a VRF, where only what names it is sent; else empty."""
-        return self.link.name if self.bridge and self.bridge.link.kind == "vrf" else ""
+        return self.link.name if self.upper and self.upper.link.kind == "vrf" else ""
 
     @property
     def outwards(self) -> list[Port]:
         """It and those below it, the other end of the lowest, and the bridge of that."""
         peer = self.chain[-1].peer
-        return [each for each in (*self.chain, peer, peer and peer.bridge) if each]
+        return [each for each in (*self.chain, peer, peer and peer.upper) if each]
 
     @property
     def vlans(self) -> str:
@@ -225,21 +224,21 @@ class Port:
     def touching(self, tags: tuple[int, ...]) -> Iterator[tuple[Port, tuple[int, ...]]]:
         """Yield what frames with these VLAN tags get to from it, next to it, and with which."""
         here = self.side.ports.values()
-        ports = (each for each in here if each.bridge is self and not each.is_idle)
-        near = [self.peer, None if self.is_idle else self.bridge, *ports]
+        ports = (each for each in here if each.upper is self and not each.is_idle)
+        near = [self.peer, None if self.is_idle else self.upper, *ports]
         # Of a bond's ports, those that work come first.
         for each in sorted(filter(None, near), key=lambda each: not each.link.has_carrier):
             if "vrf" not in (each.link.kind, self.link.kind):
                 yield each, tags
             # A bridge that filters VLANs may give and take a tag.
-            of = each.members if each.bridge is self else self.members
+            of = each.members if each.upper is self else self.members
             for vlan, flags in (of or {}).items():
-                if each is self.bridge and not tags and "PVID" in flags:
+                if each is self.upper and not tags and "PVID" in flags:
                     yield each, (vlan,)
-                elif each.bridge is self and tags[-1:] == (vlan,) and "Egress Untagged" in flags:
+                elif each.upper is self and tags[-1:] == (vlan,) and "Egress Untagged" in flags:
                     yield each, tags[:-1]
-        if self.master and self.link.kind in _ON_A_MASTER:
-            yield self.master, (*tags, self.link.vlan) if self.link.vlan else tags
+        if self.below and self.link.kind in _ON_A_MASTER:
+            yield self.below, (*tags, self.link.vlan) if self.link.vlan else tags
         for each in self.side.world.above[self]:
             if not each.link.vlan:
                 yield each, tags
@@ -263,7 +262,7 @@ class Port:
     def is_beside(self, other: Port) -> bool:
         """Whether both are ipvlan interfaces of one master."""
         both = self.link.is_ipvlan and other.link.is_ipvlan
-        return both and self.master is not None and self.master is other.master
+        return both and self.below is not None and self.below is other.below
 
 
 class End(NamedTuple):
@@ -334,8 +333,8 @@ class World:
         """The interfaces whose frames each carries."""
         found: dict[Port, list[Port]] = defaultdict(list)
         for each in self.ports:
-            if each.master and each.link.kind in _ON_A_MASTER:
-                found[each.master].append(each)
+            if each.below and each.link.kind in _ON_A_MASTER:
+                found[each.below].append(each)
         return found
 
     def holders(self, address: str, near: Port | None = None) -> list[Port]:
@@ -367,10 +366,9 @@ class World:
             address = options.address(word)
             joined = near.joined if near else self.ports
             holders = self.holders(address)
-            holders.sort(key=lambda each: (each not in joined, not each.link.is_ipvlan))
             if not holders:
                 return [End(address, [address])]
-            port = holders[0]
+            port = min(holders, key=lambda each: (each not in joined, not each.link.is_ipvlan))
             if port.side is self.host:
                 return [End("the host", [address], self.host, is_exact=True)]
             on = None if port.is_loopback else port

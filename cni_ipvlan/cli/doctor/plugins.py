@@ -6,7 +6,6 @@ No other file is executed, and each of these once, with a limit of time.
 import json
 import os
 from collections.abc import Iterator
-from shlex import join
 from typing import Any
 
 from cni_ipvlan.cli.calls import USUAL, as_typed
@@ -16,7 +15,7 @@ from cni_ipvlan.cli.reading import object_in
 from cni_ipvlan.cni import delegate
 from cni_ipvlan.cni.errors import DELEGATE_FAILED, CniError
 from cni_ipvlan.iproute import machine, tc
-from cni_ipvlan.iproute.commands import Command
+from cni_ipvlan.iproute.commands import Command, in_shell
 from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.plugin import about, dhcp, explain
 
@@ -114,7 +113,7 @@ def ready_for_dhcp(tools: Tools, config: dict[str, Any]) -> Iterator[Finding]:
     """Yield whether containers would hear DHCP answers; raises CniError without dhcp's daemon."""
     if not machine.missing_capabilities():  # else the kernel refuses what follows for that reason
         # What ADD asks of the kernel and of tc, in a network namespace that ends with it.
-        script = f"{join(tc.clsact_add('lo'))} && {join(tc.broadcast_filter_add('lo'))}"
+        script = " && ".join(map(in_shell, (tc.clsact_add("lo"), tc.broadcast_filter_add("lo"))))
         argv = ("unshare", "--net", "sh", "-c", script)
         done = tools.runner.run(Command(argv), seconds=_SECONDS)
         why = done.killed_because or done.stderr.decode("utf-8", "replace").strip()
