@@ -23,8 +23,11 @@ from cni_ipvlan.plugin.addressing import addressing_of, check_not_of_host
 from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import Call, Node
-from cni_ipvlan.start.namedtuple import Any
+from cni_ipvlan.start.namedtuple import TYPE_CHECKING, Any
 from cni_ipvlan.state.registry import DIRECTORY
+
+if TYPE_CHECKING:
+    from cni_ipvlan.config.netconf import Path
 
 
 def status(node: Node, request: Request) -> None:
@@ -105,21 +108,19 @@ def with_features(tx: Transaction, conf: NetConf, found: Master) -> Master:
 
 def checks(
     tx: Transaction, conf: NetConf, parent: Master, likely: Sequence[Address]
-) -> Iterator[tuple[str, Callable[[], None]]]:
+) -> Iterator[tuple[Path, Callable[[], object]]]:
     """Yield what raises CniError if an ADD would refuse what an option means on this master.
 
-    Before each is the option. ``likely`` are addresses that a container may get.
+    Before each is the option's path. ``likely`` are addresses that a container may get.
     """
-
-    def check_addresses() -> None:
-        addresses = addressing_of(conf, parent, Result(addresses=tuple(likely))).addresses
-        if conf.ipam_type in ipam.ALLOCATE_NOTHING:  # another one has more to choose from
-            check_not_of_host(tx, parent, addresses)
-
     if likely:
-        yield "ipam", check_addresses
+        yield ("ipam",), partial(addressing_of, conf, parent, Result(addresses=tuple(likely)))
+    # Other plugins have more to choose from.
+    given = likely if conf.ipam_type in ipam.ALLOCATE_NOTHING else ()
+    for number, each in enumerate(given):
+        yield ("ipam", "addresses", number), partial(check_not_of_host, tx, parent, [each])
     for option, feature in features.by_option(conf).items():
-        yield option, partial(feature.check_ready, tx, parent, conf, likely)
+        yield (option,), partial(feature.check_ready, tx, parent, conf, likely)
 
 
 def _check_is_up(parent: Master) -> None:

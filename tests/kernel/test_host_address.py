@@ -68,9 +68,9 @@ def problem(place: str, words: tuple[str, str], *named: str) -> tuple[str, str]:
     return said, f"$.ipam{place}: {said}; {words[1]}"
 
 
-def refused(address: str) -> tuple[str, str]:
+def refused(address: str, number: int = 0) -> tuple[str, str]:
     said = EQUAL.format(address)
-    return said, f"$.ipam: on this machine, {said}"
+    return said, f"$.ipam.addresses[{number}]: on this machine, {said}"
 
 
 # Networks on a host with 10.1.0.7 and fd00:1::7, and 10.5.0.1 elsewhere; what is wrong with them.
@@ -80,7 +80,7 @@ JUDGED: list[tuple[Conf, tuple[str, str]]] = [
         host_local("10.2.0.0/24", "fd00:1::/64"),
         problem(".ranges[1][0]", CONTAINED, "fd00:1::/64", "fd00:1::7"),
     ),
-    (static("10.1.0.9/24", "10.1.0.7/16"), refused("10.1.0.7/16")),
+    (static("10.1.0.9/24", "10.1.0.7/16"), refused("10.1.0.7/16", 1)),
     (static("fd00:1:0::7/64"), refused("fd00:1:0::7/64")),
     (static("10.5.0.1/24"), refused("10.5.0.1/24")),  # of another interface
     (static("10.1.0.2/24", gateway="10.1.0.7", routes=DEFAULT), (GATEWAY, "")),

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from ipaddress import ip_address, ip_interface
+from itertools import groupby
 from typing import Any
 
 from cni_ipvlan.cli import configs, validate
@@ -108,19 +109,23 @@ def _master(
     masters.check_master(master, conf)
     yield _link(master, conf)
     likely = status.likely_addresses(config.get("ipam")) if is_sound else []
-    more = {
+    more: dict[object, Callable[[], Iterable[Finding]]] = {
         "ipam": lambda: _addresses(tools, conf, IpamConfig(config), master),
         "hostAccess": lambda: _host_access(tools, conf, master),
     }
-    for option, check in status.checks(tools.tx, conf, master, likely):
-        subject = "addresses" if option == "ipam" else option
-        yield from reported(subject, _checked(check, more.get(option, tuple)))
+    checks = status.checks(tools.tx, conf, master, likely)
+    for option, group in groupby(checks, key=lambda each: each[0][0]):
+        subject = "addresses" if option == "ipam" else str(option)
+        yield from reported(subject, _checked(group, more.get(option, tuple)))
     if master.link.ifindex:
         yield from reported("conflicts", _conflicts(tools, conf, master))
 
 
-def _checked(check: Callable[[], None], more: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
-    check()
+def _checked(
+    checks: Iterable[tuple[object, Callable[[], object]]], more: Callable[[], Iterable[Finding]]
+) -> Iterator[Finding]:
+    for _, check in checks:
+        check()
     yield from more()
 
 

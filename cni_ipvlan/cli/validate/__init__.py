@@ -124,7 +124,12 @@ def _conflicts(
         yield Problem(("mode",) if "mode" in network.config else (), text)
     ipam = IpamConfig(network.config if is_sound else {})
     if is_sound and begin:
-        yield from _on_this_machine(network, ipam, begin)
+        try:
+            yield from _on_this_machine(network, ipam, begin())
+        except InterruptedBySignalError:
+            raise
+        except IprouteError:
+            pass  # it has no ip, or no rights
     known.append((network, ipam.pools))
     if sum(len(pools) for group in seen.values() for _, pools in group) <= MOST_COMPARED:
         yield from _overlaps(network, ipam, known[:-1])
@@ -133,26 +138,31 @@ def _conflicts(
         yield Problem(("ipam",), text, is_warning=True)
 
 
-def _on_this_machine(network: NetworkConfig, ipam: IpamConfig, begin: Begin) -> Iterator[Problem]:
+def _on_this_machine(
+    network: NetworkConfig, ipam: IpamConfig, tx: Transaction
+) -> Iterator[Problem]:
     """Yield what an ADD here would refuse; a machine without the master may not be the node."""
-    conf, option = netconf.parse(network.config, network.version), ""
-    tx, likely = begin(), likely_addresses(network.config.get("ipam"))
+    conf = netconf.parse(network.config, network.version)
     try:
         master = find_master(tx, conf, None)
-        option = "vlan"
+    except CniError:
+        return
+    try:
         master = with_features(tx, conf, master)
-        for path, text, advice in with_host(ipam, master):
-            yield Problem(path, f"{text}; {advice}")
-        for option, check in checks(tx, conf, master, likely):  # noqa: B007 the handler uses it
-            check()
-    except InterruptedBySignalError:
-        raise
     except CniError as error:
-        if option:
-            text, is_warning = f"on this machine, {error.msg}", option != "ipam"
-            yield Problem((option,), text, is_warning)
-    except IprouteError:
-        return  # it has no ip, or no rights
+        yield _here(("vlan",), error)
+        return
+    for path, text, advice in with_host(ipam, master):
+        yield Problem(path, f"{text}; {advice}")
+    for path, check in checks(tx, conf, master, likely_addresses(network.config.get("ipam"))):
+        try:
+            check()
+        except CniError as error:
+            yield _here(path, error)
+
+
+def _here(path: reading.Path, error: CniError) -> Problem:
+    return Problem(path, f"on this machine, {error.msg}", is_warning=path[0] != "ipam")
 
 
 def _overlaps(network: NetworkConfig, ipam: IpamConfig, known: _Known) -> Iterator[Problem]:
