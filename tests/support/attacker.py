@@ -43,17 +43,13 @@ def ordinary_users(count: int, script: str = "") -> Iterator[Sequence[int]]:
         processes = []
         for _ in range(count):
             process = subprocess.Popen((*argv, script + _LIVES_ON), stdout=subprocess.PIPE)
-            stack.callback(_end, process)
+            stack.callback(process.communicate)
+            stack.callback(process.kill)  # before the other
             processes.append(process)
         for process in processes:
             assert process.stdout is not None
             assert process.stdout.readline() == b"\n", script
         yield [process.pid for process in processes]
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.communicate()
 
 
 def replace_by_forged_link(container: Space, mode: str) -> None:

@@ -44,7 +44,8 @@ def environment(forwarding: str) -> Iterator[dict[str, str]]:
         "VAGRANT_HOME": os.environ.get("VAGRANT_HOME", str(OWN / "home")),
     }
     OWN.mkdir(parents=True, exist_ok=True)
-    if made["LAB_BOX"] == BOX and not box_is_there(made):
+    has_box = shutil.which("vagrant") and BOX in run(made, "vagrant", "box", "list")
+    if made["LAB_BOX"] == BOX and not has_box:
         run(made, "scripts/lab-box")
     with daemon("virtlogd", "-d"), daemon("libvirtd", "-d"):
         yield made
@@ -99,7 +100,8 @@ def test_host_forwards_no_more_than_before(lab: dict[str, str], forwarding: str)
 def daemon(*argv: str) -> Iterator[None]:
     """Have a daemon run: the machine's, or else one that is ended afterwards."""
     file = Path("/run", argv[0]).with_suffix(".pid")
-    if Path("/run/systemd/system").exists() or is_alive(file):
+    is_alive = file.exists() and Path("/proc", file.read_text().strip()).exists()
+    if Path("/run/systemd/system").exists() or is_alive:
         yield
         return
     subprocess.run(argv, check=True)
@@ -107,14 +109,6 @@ def daemon(*argv: str) -> Iterator[None]:
         yield
     finally:
         os.kill(int(file.read_text()), signal.SIGTERM)
-
-
-def is_alive(file: Path) -> bool:
-    return file.exists() and Path("/proc", file.read_text().strip()).exists()
-
-
-def box_is_there(environment: dict[str, str]) -> bool:
-    return bool(shutil.which("vagrant")) and BOX in run(environment, "vagrant", "box", "list")
 
 
 def on_node(environment: dict[str, str], script: str) -> str:
