@@ -49,32 +49,14 @@ def look(
     left out.
     """
     missed = [FOR_ROOT] if machine.missing_capabilities() else []
-    host = [
-        Master(link)
-        for link in queries.links(tx.run(commands.Command(commands.link_show())).stdout)
-    ]
-    found = sorted(
-        inventory.take(tx, registry, unseen=missed.append),
-        key=lambda each: _natural(f"{each.netns.path if each.netns else ''}\0{each.link.name}"),
-    )
-    busy = {key for key in map(_key, found) if key and registry.is_live(key)}
-    known = _Known(busy, _leases(networks), defaultdict(list))
-    for record in registry.all_records():
-        known.records[record.attachment].append(record)
-    unmoved = {attachment.key: attachment for attachment in known.records}  # if ADD still works
-    found = [
-        each._replace(owner=each.owner or unmoved.get(links.key_of(each.link.name)))
-        for each in found
-    ]
+    listed = queries.links(tx.run(commands.Command(commands.link_show())).stdout)
+    host = [Master(link) for link in listed]
+    found, known = _take(tx, registry, networks, missed.append)
     masters: dict[str, _Found] = {}
     routes: dict[namespace.Namespace | None, list[queries.Route]] = {}
     for each in found:
         link, netns, owner = each.link, each.netns, each.owner
-        master = next((of.link for of in host if of.carries(link, netns)), None)
-        # One that is not on the host is called after where it is.
-        distant = f"{link.parent} in {netns.path}" if netns and link.parent else link.parent
-        distant = distant or f"interface {link.parent_index} of another namespace"
-        name = master.name if master else distant
+        master, name = _master_of(each, host)
         names = {name, link.parent, *(master.alternative_names if master else ())}
         place = netns.identity if netns else namespace.own()
         if not is_wanted(place, names, owner.container_id if owner else "", each.pod):
@@ -107,6 +89,34 @@ class _Known(NamedTuple):
     busy: set[str]
     leases: dict[str, list[host_local.Lease]]
     records: dict[AttachmentId, list[Record]]
+
+
+def _take(
+    tx: Transaction, registry: Registry, networks: configs.Known, unseen: Callable[[str], None]
+) -> tuple[list[Attachment], _Known]:
+    """Return the interfaces, in natural order, and what is known besides."""
+    found = sorted(
+        inventory.take(tx, registry, unseen=unseen),
+        key=lambda each: _natural(f"{each.netns.path if each.netns else ''}\0{each.link.name}"),
+    )
+    busy = {key for key in map(_key, found) if key and registry.is_live(key)}
+    known = _Known(busy, _leases(networks), defaultdict(list))
+    for record in registry.all_records():
+        known.records[record.attachment].append(record)
+    unmoved = {attachment.key: attachment for attachment in known.records}  # if ADD still works
+    owners = (each.owner or unmoved.get(links.key_of(each.link.name)) for each in found)
+    return [each._replace(owner=own) for each, own in zip(found, owners, strict=True)], known
+
+
+def _master_of(each: Attachment, host: Iterable[Master]) -> tuple[queries.Link | None, str]:
+    """Return the master, if it is on the host, and what it is called."""
+    link, netns = each.link, each.netns
+    master = next((of.link for of in host if of.carries(link, netns)), None)
+    if master:
+        return master, master.name
+    where = f" in {netns.path}" if netns else ""
+    unnamed = f"interface {link.parent_index} of another namespace"
+    return None, link.parent + where if link.parent else unnamed
 
 
 def _row(each: Attachment, known: _Known, found: Iterable[queries.Route]) -> _Found:
