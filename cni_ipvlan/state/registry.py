@@ -349,9 +349,12 @@ class Registry:
                 break
             except FileNotFoundError:  # another call has just removed the last record there
                 continue
+        rest = json.dumps(record._asdict()).encode()
         try:
-            os.write(descriptor, json.dumps(record._asdict()).encode())
+            while rest:  # where room ends, write(2) writes a part, and fails when called again
+                rest = rest[os.write(descriptor, rest) :]
         except OSError as error:
+            self._remove_record(path)
             error.filename = path  # which write(2) does not know
             raise
         finally:

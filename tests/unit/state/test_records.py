@@ -45,15 +45,21 @@ def file_of(directory: Path, attachment: AttachmentId) -> Path:
     return next(directory.glob(f"on-*/{attachment.key}.*"))
 
 
-def test_a_record_that_is_not_written(
-    registry: Registry, directory: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("room", [[], [9]])
+def test_a_record_for_which_there_is_no_room(
+    registry: Registry, directory: Path, monkeypatch: pytest.MonkeyPatch, room: list[int]
 ) -> None:
-    def fail(*_: object) -> None:
+    parts, write_part = iter(room), os.write
+
+    def fill(file: int, data: bytes) -> int:
+        for part in parts:
+            return write_part(file, data[:part])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "write", fail)
+    monkeypatch.setattr(os, "write", fill)
     with pytest.raises(OSError, match=f"No space left on device: '{directory}/on-"):
         write(registry, RECORD)
+    assert not [*directory.glob("on-*")]
 
 
 def test_records_of_a_masters_attachments(written: Registry, directory: Path) -> None:
