@@ -43,11 +43,7 @@ def find(path: str) -> Namespace:
         # "ip link set … netns 7" would mean the namespace of process 7.
         raise NotANamespaceError("it is not an absolute path")
     with _opened(path) as descriptor:
-        try:
-            kind = ioctl(descriptor, _NS_GET_NSTYPE)
-        except OSError:
-            raise NotANamespaceError("it is not a namespace") from None
-        if kind != _CLONE_NEWNET:
+        if ioctl(descriptor, _NS_GET_NSTYPE) != _CLONE_NEWNET:
             raise NotANamespaceError("it is a namespace, but not a network namespace")
         return Namespace(path, _name_of(path), identity_of(descriptor))
 
@@ -67,7 +63,18 @@ def held(netns: Namespace) -> Iterator[str]:
 
 @contextmanager
 def _opened(path: str) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    """Open a namespace of any kind, and nothing else.
+
+    Who has mounted it, or has it open, may put a link to /dev/watchdog in its place: the machine
+    would restart a minute after that was opened.
+    """
+    place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        if identity_of(place)[0] != own()[0]:
+            raise NotANamespaceError("it is not a namespace")
+        descriptor = os.open(f"/proc/self/fd/{place}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(place)
     try:
         yield descriptor
     finally:
@@ -131,7 +138,9 @@ def _candidates() -> Iterator[str]:
             mounts = os.readlink(f"{process}/ns/mnt")
             if mounts not in mounts_seen:
                 mounts_seen.add(mounts)
-                yield from _mounted(process)
+                # In one of its own, any user may mount anything, a hundred thousand times.
+                if is_of_our_user(f"{process}/ns/mnt"):
+                    yield from _mounted(process)
 
 
 def _may_be_one(descriptor: str) -> bool:
@@ -159,19 +168,17 @@ def _mounted(process: str) -> Iterator[str]:
             yield f"{process}/root{os.fsdecode(path)}"
 
 
-def _children(directory: str) -> list[str]:
-    try:
-        return [os.path.join(directory, name) for name in os.listdir(directory)]
-    except OSError:
-        return []
+def _children(directory: str) -> Iterator[str]:
+    with suppress(OSError), os.scandir(directory) as entries:
+        yield from (entry.path for entry in entries)
 
 
-def is_of_our_user(netns: Namespace) -> bool:
-    """Whether our own user namespace owns it, rather than one that any user may create."""
+def is_of_our_user(path: str) -> bool:
+    """Whether our own user namespace owns one, rather than a user namespace that anybody makes."""
     try:
-        with open(netns.path, "rb") as file, open(ioctl(file, _NS_GET_USERNS), "rb") as owner:
+        with _opened(path) as file, open(ioctl(file, _NS_GET_USERNS), "rb") as owner:
             return identity_of(owner.fileno()) == identity_of("/proc/self/ns/user")
-    except OSError:  # gone, or owned by a parent of our user namespace
+    except (OSError, NotANamespaceError):  # gone, or owned by a parent of our user namespace
         return False
 
 

@@ -118,7 +118,7 @@ class Runner:
         process = process_for(command, then) if then else None
         about = self._environment, self.interrupts, seconds
         running = Session(command, process, *about) if process else Running(command, *about)
-        argv = self._exact(running.process)
+        argv = self._exact(running)
         try:
             unusable = next((word for word in argv if b"\0" in os.fsencode(word)), None)
         except UnicodeEncodeError as error:  # a lone surrogate, which JSON can hold
@@ -127,8 +127,9 @@ class Runner:
             raise UnusableArgumentError(command, unusable)
         program = self.find(argv[0])
         self._observe(command, None)
-        with running.with_stdin():
-            program(*argv[1:], _fg=True, _env=running)
+        if running.completed is None:
+            with running.with_stdin():
+                program(*argv[1:], _fg=True, _env=running)
         self._running.append(running)
         return running
 
@@ -162,19 +163,21 @@ class Runner:
                     each.end()
             raise
 
-    def _exact(self, command: Command) -> Argv:
-        """Return an argument vector that names the held namespace by what stays right.
+    def _exact(self, running: Running) -> Argv:
+        """Return an argument vector that names a namespace by what stays right.
 
-        Also where the command itself has its path: ``ip link set … netns PATH``.
+        Also where the command itself has the held one's path: ``ip link set … netns PATH``.
         """
-        if self._held is None:
-            return command.entered_argv
-        held, path = self._held
-        argv = tuple(path if word == held.path else word for word in command.argv)
-        if command.netns is None or command.netns.identity != held.identity:
-            return in_namespace(command.netns, argv)
-        name = held.name if leads_to(held.path, held.identity) else ""
-        return in_namespace(held._replace(path=path, name=name), argv)
+        argv, netns = running.process.argv, running.process.netns
+        if self._held is not None:
+            held, path = self._held
+            argv = tuple(path if word == held.path else word for word in argv)
+            if netns is not None and netns.identity == held.identity:
+                name = held.name if leads_to(held.path, held.identity) else ""
+                return in_namespace(held._replace(path=path, name=name), argv)
+        if netns is not None and not netns.name:
+            netns = netns._replace(path=running.keep(netns))
+        return in_namespace(netns, argv)
 
     def find(self, program: str) -> Callable[..., None]:
         """Return what runs a program; raises ProgramNotFoundError."""

@@ -7,10 +7,11 @@ import os
 import select
 import time
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 from cni_ipvlan.iproute.commands import WRITE_AND_RUN, Command, batch
 from cni_ipvlan.iproute.interrupts import Interrupts
+from cni_ipvlan.iproute.namespace import Namespace, NotANamespaceError, held
 from cni_ipvlan.start import signal
 from cni_ipvlan.start.namedtuple import Any, NamedTuple
 
@@ -96,6 +97,7 @@ class Running(dict[str, str]):
         self._patience = _PATIENCE_WITH_PLUGINS if command.environment else _PATIENCE_WITH_COMMANDS
         self.stdout, self.stderr = bytearray(), bytearray()
         self._pipes: dict[int, bytearray] = {}
+        self._kept = ExitStack()
         self.started = time.monotonic()
         self._stdin = self._process = self._pidfd = -1
         self._bounded_since = self._killed = 0.0
@@ -119,6 +121,19 @@ class Running(dict[str, str]):
     def fds(self) -> tuple[int, ...]:
         """The file descriptors that can be read when it has printed something, or ended."""
         return (self._pidfd, *self._pipes)
+
+    def keep(self, netns: Namespace) -> str:
+        """Keep a namespace open to its end; return a path to it that stays right.
+
+        If it can't be opened, ``completed`` says why, in the words of nsenter(1).
+        """
+        try:
+            return self._kept.enter_context(held(netns))
+        except (OSError, NotANamespaceError) as error:
+            why = getattr(error, "strerror", None) or error
+            text = os.fsencode(f"nsenter: cannot open {netns.path}: {why}")
+            self.completed = Completed(1, b"", text, 0.0, was_run=False)
+            return netns.path
 
     def spawn(self, program: str, argv: list[str]) -> int:
         """Start it, and return 0, an exit status with which sh is content.
@@ -206,6 +221,7 @@ class Running(dict[str, str]):
     def close(self) -> None:
         """Close our ends of its streams."""
         self.end_input()
+        self._kept.close()
         for descriptor in self.fds:
             if descriptor >= 0:
                 os.close(descriptor)

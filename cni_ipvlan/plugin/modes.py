@@ -257,7 +257,7 @@ def _search(tx: Transaction, registry: Registry, master: Master, record: Record)
     """
     from cni_ipvlan.plugin import inventory
 
-    others = filter(namespace.is_of_our_user, namespace.others())
+    others = (each for each in namespace.others() if namespace.is_of_our_user(each.path))
     deadline = time.monotonic() + _SEARCH_SECONDS
     suspects = []
     for each in inventory.take(tx, registry, deadline=deadline, others=others):

@@ -38,7 +38,7 @@ def end_of(pid_file: Path) -> None:
 @contextmanager
 def ordinary_users(count: int, script: str = "") -> Iterator[Sequence[int]]:
     """Have namespaces of an unprivileged user, and run a script in each; yield process IDs."""
-    argv = (*NOBODY, "unshare", "--user", "--map-root-user", "--net", "sh", "-ec")
+    argv = (*NOBODY, "unshare", "--user", "--map-root-user", "--net", "--mount", "sh", "-ec")
     with ExitStack() as stack:
         processes = []
         for _ in range(count):
@@ -67,7 +67,3 @@ def forge_from_nested(container: Space, nested: Space, master: Space, mode: str)
     nested.ip(f"link add link up name forged type ipvlan mode {mode}")
     run("nsenter", f"--net={nested.path}", "ip", "link", "set", "forged", "netns", container.path)
     container.ip("link set dev forged up")
-
-
-def looks_busy(host: Space) -> None:
-    host.ip("link add link eth0 name eth0.5 up type vlan id 5")

@@ -60,7 +60,7 @@ def test_interface_of_our_own_namespace_is_seen() -> None:
 def test_each_other_namespace_is_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
     here = namespace.own()
     assert here not in [each.identity for each in namespace.others()]
-    monkeypatch.setattr(namespace, "own", lambda: (0, 0))
+    monkeypatch.setattr(namespace, "own", lambda: (here[0], 0))
     found = [each.identity for each in namespace.others()]
     assert here in found
     assert len(found) == len(set(found))

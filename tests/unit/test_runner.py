@@ -11,6 +11,7 @@ import pytest
 from doubles import write_program
 from lab import wait_until
 
+from cni_ipvlan.iproute import namespace
 from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.interrupts import Interrupts
 from cni_ipvlan.iproute.namespace import Namespace
@@ -211,6 +212,16 @@ def test_invalid_argument_is_an_error(runner: Runner) -> None:
 DESCRIPTORS = Path("/proc/self/fd")
 LONG = Command(("sleep", "30"))
 PLUGIN = Command(("sleep", "30"), environment={"A": ""})
+
+
+def test_what_takes_a_namespaces_place_is_not_opened(runner: Runner, tmp_path: Path) -> None:
+    place = tmp_path / "ns"
+    place.symlink_to("/proc/self/ns/net")
+    found = namespace.find(str(place))
+    place.unlink()
+    os.mkfifo(place)  # who opened it would wait
+    done = runner.run(Command(("true",), netns=found), seconds=5)
+    assert (done.status, done.was_run, done.killed_because) == (1, False, "")
 
 
 def test_command_that_ended_first_keeps_its_time_and_is_observed_in_order() -> None:
