@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fcntl import ioctl
@@ -106,21 +108,22 @@ def identity_of(path: str | int) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def others() -> Iterator[Namespace]:
+def others(deadline: float = math.inf) -> Iterator[Namespace]:
     """Yield every other network namespace that can be found, each once.
 
     One has a name, or a thread is in it, or a process has it open or mounted. Those that
-    may not be opened are left out.
+    may not be opened are left out. The search ends at ``deadline``, a time of the monotonic clock:
+    a process may have a million files open.
     """
     seen = {own()}
-    for path in _candidates():
+    for path in _candidates(deadline):
         with suppress(OSError, NotANamespaceError):  # gone, not permitted, another file
             if identity_of(path) not in seen and (netns := find(path)).identity not in seen:
                 seen.add(netns.identity)
                 yield netns
 
 
-def _candidates() -> Iterator[str]:
+def _candidates(deadline: float) -> Iterator[str]:
     """Yield paths of network namespaces, and a few others."""
     yield from _children("/run/netns")
     processes = [path for path in _children("/proc") if os.path.basename(path).isdecimal()]
@@ -131,6 +134,8 @@ def _candidates() -> Iterator[str]:
         for thread in _children(f"{process}/task"):
             yield f"{thread}/ns/net"
         for descriptor in _children(f"{process}/fd"):
+            if time.monotonic() >= deadline:
+                return
             with suppress(OSError):  # it is closed
                 if _may_be_one(descriptor):
                     yield descriptor

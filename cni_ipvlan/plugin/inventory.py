@@ -56,7 +56,7 @@ def take(
     """
     owners = Owners(registry.all_records())
     if others is None:
-        others = namespace.others()
+        others = namespace.others(deadline)
     for netns in (None, *sorted(others, key=lambda netns: netns.identity not in owners.places)):
         left = deadline - time.monotonic()
         if left <= 0:

@@ -257,8 +257,9 @@ def _search(tx: Transaction, registry: Registry, master: Master, record: Record)
     """
     from cni_ipvlan.plugin import inventory
 
-    others = (each for each in namespace.others() if namespace.is_of_our_user(each.path))
     deadline = time.monotonic() + _SEARCH_SECONDS
+    there = namespace.others(deadline)
+    others = (each for each in there if namespace.is_of_our_user(each.path))
     suspects = []
     for each in inventory.take(tx, registry, deadline=deadline, others=others):
         if _is_proven(tx, master, each.link, each.netns):

@@ -15,6 +15,9 @@ from patience import patient
 from runtime import call_environment, network, static, stdin_of
 from scene import Scene
 
+from cni_ipvlan.iproute import namespace
+from cni_ipvlan.plugin import modes
+
 MIB = 1 << 20
 SAYS_ADDRESSES = """echo '{"ips": [{"address": "10.1.0.2/24"}]}'"""
 
@@ -172,3 +175,12 @@ def test_an_add_starts_as_many_commands_beside_users_namespaces(scene: Scene, st
             added.delete()
             next(MEMORY.rglob("mode.searched")).unlink()
     assert counts[0] == counts[1]
+
+
+def test_no_open_file_is_looked_at_too_late(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process may have a million."""
+    scene.add()
+    scene.one.rename("net1", "hidden")
+    monkeypatch.setattr(modes, "_SEARCH_SECONDS", 0.0)
+    monkeypatch.setattr(namespace, "_may_be_one", pytest.fail)
+    attach(scene, range(1))

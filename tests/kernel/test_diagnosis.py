@@ -583,7 +583,7 @@ class World:
     def hidden(self, name: str) -> Iterator[None]:
         """Have a namespace that can't be found, as that of another host."""
         kept = [each for each in namespace.others() if each.path != self.spaces[name].path]
-        with mock.patch.object(namespace, "others", side_effect=lambda: iter(kept)):
+        with mock.patch.object(namespace, "others", side_effect=lambda _late: iter(kept)):
             yield
 
     def words(self, asked: str) -> list[str]:
