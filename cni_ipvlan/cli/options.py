@@ -115,7 +115,8 @@ def address(text: str) -> str:
         found = ip_address(text)
         if "%" not in text and is_unicast(found) and not found.is_loopback:
             return str(found)
-    raise click.BadParameter(f"{text!r} is not the IP address of another host, without a zone")
+    zone = "; leave the zone out" if "%" in text else ""
+    raise click.BadParameter(f"{text!r} is not the IP address of another host{zone}")
 
 
 def _namespaces(_ctx: Any, _param: Any, incomplete: str) -> list[CompletionItem]:
