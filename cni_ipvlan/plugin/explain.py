@@ -43,7 +43,7 @@ _PACKAGES = {
 }
 _NAMED = 3  # of many
 _SECONDS = 1.0
-_UNANSWERED = (IprouteError, OSError, ValueError)
+_UNANSWERED = (IprouteError, OSError, ValueError, LookupError)
 # The dhcp plugin of containernetworking/plugins; and when it is killed before it gives up.
 _NO_ANSWER = ("no more tries", "it had not ended after")
 _OF_PLUGINS_IN_GO = 999  # every failure of host-local and static that is not of the protocol
