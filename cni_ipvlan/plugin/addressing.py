@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface, ip_network
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_interface,
+    ip_network,
+)
 
 from cni_ipvlan.cni.delegate import BY_HAND
 from cni_ipvlan.cni.errors import DELEGATE_FAILED, INVALID_CONFIGURATION, CniError
@@ -132,22 +140,34 @@ def check_not_of_host(tx: Transaction, master: Master, addresses: Sequence[Addre
     The master delivers packets for a container's address to the container, also those to an
     address that the host has on another interface.
     """
+    networks = networks_of_host(tx, master, addresses)
+    for each in addresses:
+        check_outside(each, networks)
+
+
+def networks_of_host(
+    tx: Transaction, master: Master, addresses: Sequence[Address]
+) -> list[IPv4Network | IPv6Network]:
+    """Return the host's own addresses and broadcasts, of the families of such addresses."""
     if master.netns:
-        return
+        return []
     of_host = [*master.addresses, *master.local]
     if any(each.is_ipv6 for each in addresses):
         of_host += queries.local_prefixes(tx.run(Command(commands.route_show_local("-6"))).stdout)
-    networks = list(map(ip_network, of_host))
-    for each in addresses:
-        own = parsed(each.address)
-        if own is not None and any(own in network for network in networks):
-            raise CniError(
-                ADDRESS_IN_USE,
-                f"{each.address} is the host's own address or broadcast; the container would take "
-                "its packets",
-                "try: give the container another address; exclude the host's from the IPAM "
-                "plugin's range",
-            )
+    return list(map(ip_network, of_host))
+
+
+def check_outside(address: Address, networks: Sequence[IPv4Network | IPv6Network]) -> None:
+    """Raise CniError if an address is in one of the host's own ``networks_of_host``."""
+    own = parsed(address.address)
+    if own is not None and any(own in network for network in networks):
+        raise CniError(
+            ADDRESS_IN_USE,
+            f"{address.address} is the host's own address or broadcast; the container would take "
+            "its packets",
+            "try: give the container another address; exclude the host's from the IPAM "
+            "plugin's range",
+        )
 
 
 def is_connected(route: Route, addresses: Sequence[Address]) -> bool:

@@ -19,7 +19,7 @@ from cni_ipvlan.iproute.commands import Command
 from cni_ipvlan.iproute.runner import CommandError, Runner
 from cni_ipvlan.iproute.transaction import Transaction
 from cni_ipvlan.plugin import features, host_local, ipam, master, modes
-from cni_ipvlan.plugin.addressing import addressing_of, check_not_of_host
+from cni_ipvlan.plugin.addressing import addressing_of, check_outside, networks_of_host
 from cni_ipvlan.plugin.find_master import find_master
 from cni_ipvlan.plugin.master import Master
 from cni_ipvlan.plugin.node import Call, Node
@@ -115,10 +115,10 @@ def checks(
     """
     if likely:
         yield ("ipam",), partial(addressing_of, conf, parent, Result(addresses=tuple(likely)))
-    # Other plugins have more to choose from.
-    given = likely if conf.ipam_type in ipam.ALLOCATE_NOTHING else ()
-    for number, each in enumerate(given):
-        yield ("ipam", "addresses", number), partial(check_not_of_host, tx, parent, [each])
+    if conf.ipam_type in ipam.ALLOCATE_NOTHING:  # other plugins have more to choose from
+        networks = networks_of_host(tx, parent, likely)  # once: there may be thousands
+        for number, each in enumerate(likely):
+            yield ("ipam", "addresses", number), partial(check_outside, each, networks)
     for option, feature in features.by_option(conf).items():
         yield (option,), partial(feature.check_ready, tx, parent, conf, likely)
 
