@@ -25,7 +25,8 @@ unpack_linux() {
         "$newest" | grep -E '^linux-(image|modules)-([a-z]+-)?[0-9]' | grep -v unsigned | sort -u)
     ((${#packages[@]})) || die 125 'apt knows no kernel for this machine; first: apt-get update'
     echo "downloading ${packages[*]} into build/lab-linux" >&2
-    apt-get -qq download busybox-static "${packages[@]}" >&2 || die 125 'apt could not download these: see above'
+    # Its user for downloads may not write here, of which it would warn.
+    apt-get -qq -o APT::Sandbox::User=root download busybox-static "${packages[@]}" >&2 || die 125 'apt could not download these: see above'
     for package in *.deb; do
         dpkg-deb -x "$package" unpacked
     done

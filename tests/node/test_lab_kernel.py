@@ -37,6 +37,8 @@ def in_turn(number: int, *kernels: str) -> pytest.MarkDecorator:
 def kernel(request: pytest.FixtureRequest) -> str:
     if request.param == "virtual" and not shutil.which(EMULATOR):
         pytest.skip("without the package qemu-system-x86 there is no virtual machine")
+    if request.param == "virtual" and not (CHECKOUT / "build/lab-linux").exists():
+        run(LAB, "--qemu", "true")  # or the first test would see it being downloaded
     return str(request.param)
 
 
