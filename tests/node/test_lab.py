@@ -22,8 +22,8 @@ replace() { cat >"/usr/local/bin/$1" && chmod 755 "/usr/local/bin/$1"; }
 provision() { scripts/provision-node --system-packages "$@" >&2; }
 """
 PROVISIONED = """
-provision --range 10.10.10.9-10.10.10.8 || echo $?
-find /opt/cni* /etc/cni* /usr/local/bin /etc/modules-load.d/cni-ipvlan.conf 2>/dev/null || true
+provision --master 'a b' --range 10.10.10.9-10.10.10.8 || echo $?
+find /etc/cni/net.d/*.conflist || echo no network
 mount -t tmpfs tmpfs /usr/lib/cni
 replace apt-get <<'TEXT'
 #!/bin/bash
@@ -43,7 +43,7 @@ cat /etc/cni/net.d/10-ipvlan0.conflist
 """
 PRINTED = """\
 2
-/usr/local/bin
+no network
 install --yes --no-install-recommends containernetworking-plugins
 """
 NAMED = """
@@ -103,10 +103,8 @@ def test_lab_check_in_a_fresh_clone_fails_when_no_node_reaches_another(tmp_path:
 def test_provisioning_a_node_refuses_a_bad_range_installs_what_it_lacks_and_runs_twice() -> None:
     done = in_lab(PROVISIONED)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.startswith(
-        "provision-node: --range 10.10.10.9-10.10.10.8: give FIRST-LAST, both in the network "
-        "10.10.10.0/24\n"
-    )
+    assert "rangeEnd is 10.10.10.8, before rangeStart 10.10.10.9" in done.stderr
+    assert 'master is "a b"' in done.stderr
     assert done.stdout.startswith(PRINTED)
     plugin = json.loads(done.stdout.removeprefix(PRINTED))["plugins"][0]
     assert (plugin["type"], plugin["master"]) == ("ipvlan", "eth7")
