@@ -152,7 +152,7 @@ near end down | pair; one: ip link set dev net1 down; trace one two
     => net1 in ONE is down => exec container1 ip link set dev net1 up
 far end down | pair; two: ip link set dev net1 down; trace one two
     => net1 in TWO is down => exec container2 ip link set dev net1 up
-master down | pair; host: ip link set dev eth0 down; trace one two
+down below the master | vlans; host: ip link set dev eth0 down; probe --netns one
     => eth0 of the host is down => bring it up: ip link set dev eth0 up
 no carrier | pair; neighbour: ip link set dev eth0 down; probe --netns one
     => eth0 in /run/netns/neighbour is down => exec neighbour ip link set dev eth0 up
@@ -183,9 +183,6 @@ no route back to who was told of a nearer way | gateway; add one 10.1.0.2/24 10.
     add two 10.2.0.3/24 - name=other; trace one two => TWO has no route to 10.1.0.2
 wrong prefix | add one 10.1.0.2/24; add two 10.1.0.130/25; trace one two
     => TWO has no route to 10.1.0.2; its subnets: 10.1.0.128/25
-blackhole | pair; one: ip route add blackhole 10.1.0.3; trace one two
-    => ONE throws away what goes to 10.1.0.3: blackhole 10.1.0.3
-    => ip -4 route delete blackhole 10.1.0.3
 thrown out of the table | pair; one: ip route add throw 10.1.0.3; trace one two
     => ONE throws away what goes to 10.1.0.3: throw => ip -4 route delete throw 10.1.0.3
 no route by that interface | routed; one: ip route delete default;
@@ -218,7 +215,8 @@ a rule that prohibits | pair; one: ip rule add to 10.1.0.3 prohibit; trace one t
     => prohibit by the rule 32765 => ip -4 rule delete priority 32765
 a rule for one port, and a blackhole | pair; one: ip rule add ipproto tcp dport 80 blackhole;
     one: ip route add blackhole 10.1.0.3; trace one two
-    => blackhole 10.1.0.3 => ip -4 route delete blackhole 10.1.0.3
+    => ONE throws away what goes to 10.1.0.3: blackhole 10.1.0.3
+    => ip -4 route delete blackhole 10.1.0.3
 no rule for the table main | pair; one: ip rule delete lookup main; trace one two
     => ONE has no route to 10.1.0.3 => exec container1 ip -4 rule add priority 32766 lookup main
 no rule for the table local | pair; two: ip rule delete lookup local; trace one two

@@ -136,7 +136,7 @@ def asking(port: Port) -> Port:
 def states(way: Sequence[Port]) -> Iterator[Finding]:
     """Yield what is down or without carrier, of interfaces in the order in which packets pass."""
     down = [each for each in way if not each.link.is_up]
-    for each in way:
+    for each in sorted(way, key=lambda each: len(each.chain)):  # none comes up before its lower one
         ports = (port for port in each.side.ports.values() if port.upper is each)
         if each in down:
             yield Finding(PROBLEM, "down", f"{each} is down", f"bring it up: {each.set_link('up')}")
