@@ -790,7 +790,8 @@ def test_dns_servers_of_the_kept_result(world: World) -> None:
 @pytest.mark.scene(master="wire", host=("10.1.0.10/24",))
 @pytest.mark.parametrize("mode", ["l2", "l3", "l3s"])
 def test_the_remedy_for_the_host_and_its_own_container(world: World, mode: str) -> None:
-    world.make(f"neighbour: ip address add 10.1.0.1/24 dev eth0; add one 10.1.0.2/24 - mode={mode}")
+    address = "10.1.0.2/24" if mode == "l2" else "10.2.0.2/24"
+    world.make(f"gateway; host: ip route add default via 10.1.0.1; add one {address} - mode={mode}")
     both = [world.ask(words) for words in ("trace one host", "trace host one")]
     for said in both:
         assert "a host and its own ipvlan interfaces" in said["verdict"]

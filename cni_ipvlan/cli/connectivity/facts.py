@@ -213,6 +213,9 @@ class Walk:
         if way.is_local or way.device not in side.ports:
             return
         out, hop = side.ports[way.device], way.gateway or self.target
+        # Whatever the hop, a host and what is on its master don't hear each other.
+        if any(_is_own(each, out) for each in self._world.holders(self.target)):
+            hop = self.target
         if any((each.out, each.hop) == (out, hop) for each in self.wires):
             self.found.append(_round(self.target, side, self.sides[-2]))
             return
@@ -405,7 +408,7 @@ def _host_and_own(wire: Wire) -> Iterator[Finding]:
     out, into, hop = wire.out, wire.into, wire.hop
     is_from_host = into is not None and into.below is out
     master, port = (out, into) if is_from_host else (into, out)
-    if not (master and port) or port.below is not master or port.link.kind not in _KEPT_APART:
+    if not (master and port and _is_own(port, master)):
         return
     # It hears what is sent to its own MAC address, which the container has to know.
     if not is_from_host and (wire.known.mac == master.link.mac or port.link.mode in L3):
@@ -423,6 +426,10 @@ def _host_and_own(wire: Wire) -> Iterator[Finding]:
         restore = port.side.shell(*commands.neighbour_replace(hop, master.link.mac, port.link.name))
         text = f"{port} has no permanent neighbour entry for {hop}, the host"
         yield Finding(PROBLEM, "host access", text, f"hostAccess makes it: {restore}")
+
+
+def _is_own(port: Port, master: Port) -> bool:
+    return port.below is master and port.link.kind in _KEPT_APART
 
 
 def _remedy(port: Port, master: Port) -> str:
