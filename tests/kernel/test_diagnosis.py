@@ -423,6 +423,8 @@ l3 without a way back | l3; probe --netns one --to 10.1.0.1
     => exec neighbour ip route add 10.1.0.2 via 10.1.0.10
 different VLANs | add one 10.1.0.2/24 - vlan=10; add two 10.1.0.3/24 - vlan=20 name=other;
     trace one two => net1 in ONE is in VLAN 10, net1 in TWO is in VLAN 20 => same
+l3 without a route back | addressed; gateway; add one 10.2.0.2/24 - mode=l3; trace one 10.1.0.1
+    => /run/netns/neighbour has no route to 10.2.0.2 => ip route add 10.2.0.2 via 10.1.0.10
 VLAN on one side only | vlans; neighbour: ip address flush dev v10; gateway; probe --netns one
     => eth0 in /run/netns/neighbour is in no VLAN, net1 in ONE is in VLAN 10 => the same option vlan
 two masters without a way | host: ip link add name eth1 up type dummy; add one 10.1.0.2/24;

@@ -461,13 +461,20 @@ def _remedy(port: Port, master: Port) -> str:
 
 def _nobody_asked(wire: Wire) -> Iterator[Finding]:
     """Yield that an interface in mode l3 is looked for as a neighbour."""
-    master = wire.into.below if wire.into and wire.into.link.mode in L3 else None
-    if wire.into and master and master not in (wire.out, wire.out.below):
-        via = (*of_family(wire.hop, master.usual), "ADDRESS-OF-THE-HOST")[0]
+    via = _through(wire.out.side, wire.into, wire.hop)
+    if wire.into and via:
         text = f"in mode {wire.into.link.mode} nobody answers ARP for {wire.hop}, and "
         text += f"{wire.out.side} has no route to it through the host"
         add = wire.out.side.shell("ip", "route", "add", wire.hop, "via", via)
         yield Finding(PROBLEM, "return", text, f"add it there: {add}")
+
+
+def _through(side: Side, holder: Port | None, address: str) -> str:
+    """Return the host's address through which an interface in mode l3 is reached, if by that."""
+    master = holder.below if holder and holder.link.mode in L3 else None
+    if not master or master.side is side or any(p.below is master for p in side.ports.values()):
+        return ""
+    return (*of_family(address, master.usual), "ADDRESS-OF-THE-HOST")[0]
 
 
 def _masters(wire: Wire) -> Iterator[Finding]:
@@ -598,8 +605,11 @@ def _no_route(side: Side, target: str, by: Port | None) -> Iterator[Finding]:
             yield from states(port.outwards)
             text += f"; {port} is in the VRF {port.link.master}" if port.by else ""
     to = ("via", "GATEWAY")
-    if out and any(each in out.joined for each in side.world.holders(target, out)):
-        to = ("dev", out.link.name)
+    for port in sorted(side.ports.values(), key=lambda each: each is out):
+        holder = next(iter(side.world.holders(target, port)), None)
+        if holder in port.joined:
+            via = _through(side, holder, target)
+            to = ("via", via) if via else ("dev", port.link.name)
     is_ours = side.netns and any(each.owner for each in side.ports.values())
     where = "to the routes of ipam, or a default route" if is_ours else "there"
     advice = f"add it {where}; for now: {side.shell('ip', 'route', 'add', target, *to)}"
