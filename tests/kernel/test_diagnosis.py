@@ -296,10 +296,12 @@ the router drops | routed; neighbour: iptables-legacy -A FORWARD -d 10.9.0.1 -j 
     trace one 10.9.0.1
     => a rule of /run/netns/neighbour drops packets: iptables-legacy -A FORWARD
     => exec neighbour iptables-legacy -t filter -D FORWARD
-the host drops in l3s | l3s; neighbour: ip route add 10.1.0.2 via 10.1.0.10;
-    host: iptables-legacy -A INPUT -s 10.1.0.1 -j DROP; trace one 10.1.0.1
-    => a rule of the host drops packets: iptables-legacy -A INPUT
-    => iptables-legacy -t filter -D INPUT
+the host's policy drops in l3s | l3s; neighbour: ip route add 10.1.0.2 via 10.1.0.10;
+    host: iptables-legacy -P INPUT DROP; trace one 10.1.0.1
+    => the policy of the host drops packets => iptables-legacy -t filter -I INPUT -s 10.1.0.1 -j
+masqueraded in l3 | l3; neighbour: ip route add 10.1.0.2 via 10.1.0.10;
+    host: iptables-legacy -t nat -A POSTROUTING -s 10.1.0.2 -j MASQUERADE; trace one 10.1.0.1
+    => changes addresses, so that in mode l3 answers don't come back => use mode l3s; or
 the host drops what comes by hostAccess | access;
     host: iptables-legacy -A INPUT -s 10.1.0.2 -j DROP; trace one host
     => a rule of the host drops packets => -D INPUT -s 10.1.0.2/32 -j DROP
@@ -421,10 +423,10 @@ hostAccess down | access; host: sh -c "ip link set $(ip -o link | grep -o 'ipvho
 l3 without a way back | l3; probe --netns one --to 10.1.0.1
     => in mode l3 nobody answers ARP for 10.1.0.2, and /run/netns/neighbour has no route
     => exec neighbour ip route add 10.1.0.2 via 10.1.0.10
-different VLANs | add one 10.1.0.2/24 - vlan=10; add two 10.1.0.3/24 - vlan=20 name=other;
-    trace one two => net1 in ONE is in VLAN 10, net1 in TWO is in VLAN 20 => same
 l3 without a route back | addressed; gateway; add one 10.2.0.2/24 - mode=l3; trace one 10.1.0.1
     => /run/netns/neighbour has no route to 10.2.0.2 => ip route add 10.2.0.2 via 10.1.0.10
+different VLANs | add one 10.1.0.2/24 - vlan=10; add two 10.1.0.3/24 - vlan=20 name=other;
+    trace one two => net1 in ONE is in VLAN 10, net1 in TWO is in VLAN 20 => same
 VLAN on one side only | vlans; neighbour: ip address flush dev v10; gateway; probe --netns one
     => eth0 in /run/netns/neighbour is in no VLAN, net1 in ONE is in VLAN 10 => the same option vlan
 two masters without a way | host: ip link add name eth1 up type dummy; add one 10.1.0.2/24;

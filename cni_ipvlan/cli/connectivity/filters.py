@@ -14,7 +14,7 @@ from shlex import split
 from typing import Any
 
 from cni_ipvlan.cli.connectivity.facts import write
-from cni_ipvlan.cli.connectivity.world import Side
+from cni_ipvlan.cli.connectivity.world import Port, Side
 from cni_ipvlan.cli.output import PROBLEM, Finding
 
 _QUEUES = ("cake", "fq", "fq_codel", "mq", "pfifo", "pfifo_fast", "sfq")  # that drop when full
@@ -93,23 +93,34 @@ def _of_iptables(side: Side, ends: Sequence[str]) -> Iterator[tuple[Finding, int
                 accept = ((*at, f"-{way}", sender, "-j", "ACCEPT") for way, sender in ways)
                 advice = f"let them pass: {' && '.join(side.shell(name, *each) for each in accept)}"
             else:
-                what = "drops packets"
+                what, advice = "drops packets", "if it is not meant so"
                 if table == "nat":
                     subject, what = "nat", "changes addresses"
+                    if any(each.link.mode == "l3" for each in _above(side, ends)):
+                        subject, advice = "mode", f"use mode l3s; or {advice}"
+                        what += ", so that in mode l3 answers don't come back"
                 elif "-j NFQUEUE" in words:
                     subject, what = "may filter", "lets a program decide about packets"
                 text = f"a rule of {side} {what}: {name} -A {chain} {words}"
                 remove = side.shell(name, "-t", table, "-D", chain, *split(words))
-                advice = f"if it is not meant so: {remove}"
+                advice = f"{advice}: {remove}"
             yield Finding(PROBLEM, subject, text, advice), int(packets or by_policy)
 
 
 def _ways(side: Side, ends: Sequence[str], hook: str) -> list[tuple[str, str]]:
     """Return what has to pass a hook of a side: packets by source, destination or protocol."""
-    is_here = any(each.has(ends[0]) for each in side.ports.values())
+    own = [each for each in ends if any(port.has(each) for port in side.ports.values())]
+    own += [each for each in ends if any(port.has(each) for port in _above(side, ends))]
+    is_here = ends[0] == (*own, ends[-1])[0]
     sender = ends[0] if is_here == (hook == "output") else ends[-1]
     neighbours = [("p", "ipv6-icmp")] if ":" in sender else []  # who are found by it
     return [("s", sender), *([("d", sender)] if hook == "forward" else neighbours)]
+
+
+def _above(side: Side, ends: Sequence[str]) -> list[Port]:
+    """Return the interfaces with one of the addresses whose master is at a side."""
+    found = (each for end in ends for each in side.world.holders(end))
+    return [each for each in found if each.below and each.below.side is side]
 
 
 def _is_of_others(line: str, ends: Sequence[str]) -> bool:
