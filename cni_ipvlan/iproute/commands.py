@@ -283,16 +283,17 @@ def route_get(address: str, **words: str) -> Argv:
     return ("ip", "-j", "route", "get", address, *given)
 
 
-def ping(address: str, *by: str, mtu: int = 0) -> Argv:
+def ping(address: str, *by: str, mtu: int = 0, seconds: int = 2) -> Argv:
     """Return a command that waits for an echo, sent from an address and a link if they are named.
 
-    With ``mtu``, the request has that size and may not be fragmented.
+    With ``mtu``, three requests have that size and may not be fragmented; one has to be answered.
     """
     link = (word for each in by if each for word in ("-I", each))
     if not mtu:
-        return ("ping", "-n", "-c", "1", "-i", "0.5", "-w", "2", *link, address)
+        return ("ping", "-n", "-c", "1", "-i", "0.5", "-w", str(seconds), *link, address)
     size = str(mtu - (_HEADERS_OF_IPV6 if ":" in address else _HEADERS_OF_IPV4))
-    return ("ping", "-n", "-c", "1", "-w", "1", "-M", "do", "-s", size, *link, address)
+    several = ("-c", "3", "-i", "0.2", "-W", "1")
+    return ("ping", "-n", *several, "-M", "do", "-s", size, *link, address)
 
 
 def arping(address: str, by: str) -> Argv:

@@ -79,6 +79,11 @@ l3s | add one 10.1.0.2/24 - mode=l3s; add two 10.2.0.2/24 - mode=l3s; trace one 
 l3 with a way back | l3; neighbour: ip route add 10.1.0.2 via 10.1.0.10;
     probe --netns one --to 10.1.0.1
 l3s with a way back | l3s; neighbour: ip route add 10.1.0.2 via 10.1.0.10; trace one 10.1.0.1
+l3, and a gateway of its own subnet | addressed; gateway; add one 10.2.0.2/24 10.2.0.1 mode=l3;
+    neighbour: ip route add 10.2.0.0/24 via 10.1.0.10; probe --netns one
+    => nothing is wrong here, but nobody was asked => name an address with --to
+link-local addresses alone | ipv6; one: ip -6 address flush dev net1 scope global;
+    probe --netns one --to fd00:1::1
 two masters, routed | masters; trace one two
 two masters, routed by the host | hosted; trace one two
 VLAN | vlans; probe --netns one
@@ -335,8 +340,12 @@ the router filters by a route that leads nowhere | pair; neighbour: net/ipv4/con
 MTU black hole | routed; neighbour: ip link set dev far0 mtu 1400;
     far: ip link set dev eth0 mtu 1400;
     neighbour: iptables-legacy -A OUTPUT -p icmp --icmp-type fragmentation-needed -j DROP;
-    trace one 10.9.0.1
-    => packets of 1500 bytes don't reach 10.9.0.1, those of 1400 do => set the option mtu to 1400
+    trace one 10.9.0.1 => a rule of /run/netns/neighbour drops packets => -D OUTPUT -p icmp
+an end that takes less | pair; one: ip link set dev net1 mtu 1200; trace two one
+    => packets of 1500 bytes don't reach 10.1.0.2, those of 1200 do => set dev net1 mtu 1500
+a queue too small for large packets | pair;
+    host: tc qdisc add dev eth0 root tbf rate 1mbit burst 1000 latency 50ms; probe --netns one
+    => the qdisc tbf on eth0 of the host, or a filter there, drops packets => dev eth0 root
 private | gateway; add one 10.1.0.2/24 10.1.0.1 flag=private;
     add two 10.1.0.3/24 10.1.0.1 flag=private; trace one two
     => both are on eth0, and flag private keeps its interfaces apart => use flag bridge
@@ -454,6 +463,9 @@ the MTU is too small for IPv6 | ipv6; one: ip address add 10.1.0.2/24 dev net1;
     one: ip link set dev net1 mtu 1200; probe --netns one --to fd00:1::1
     => net1 in ONE can have no IPv6 address (its MTU is 1200)
     => ip link set dev net1 mtu 1280
+link-local addresses alone, to the outside | ipv6; one: ip address add 10.1.0.2/24 dev net1;
+    one: ip -6 address flush dev net1 scope global;
+    probe --netns one --to fd00:9::1 => net1 in ONE has no IPv6 address but link-local ones
 IPv6 is switched off | ipv6; two: net/ipv6/conf/net1/disable_ipv6=1; trace one two
     => net1 in TWO has no address, and can have no IPv6 address => conf/net1/disable_ipv6
 a port of the switch is not ready | switched; switch: ip link set dev p0 nomaster;
@@ -544,6 +556,25 @@ def read(text: str) -> dict[str, str]:
 
 MADE = read(BASES)
 ROWS = read(HEALTHY + BROKEN)
+HIDDEN = read("""
+all is well | pair; probe --netns one => everything answers
+echo ignored | pair; neighbour: net/ipv4/icmp_echo_ignore_all=1; trace one 10.1.0.1
+    => answers ARP or ND
+a gateway that leads nowhere | pair; probe --netns one --to 10.9.0.1 => its gateway 10.1.0.1 (
+a wrong neighbour | pair;
+    one: ip neighbour replace 10.1.0.1 lladdr 02:00:00:00:00:99 dev net1 nud permanent;
+    trace one 10.1.0.1 => answers for it
+a neighbour that is not there | pair;
+    one: ip neighbour replace 10.1.0.9 lladdr 02:00:00:00:00:99 dev net1 nud permanent;
+    trace one 10.1.0.9 => nobody answers for 10.1.0.9
+the host's address only | pair; addressed; neighbour: iptables-legacy -A INPUT -s 10.1.0.2 -j DROP;
+    probe --netns one => 10.1.0.1 answers eth0 of the host (10.1.0.10), but not 10.1.0.2
+nobody behind a router | routed; probe --netns one --to 10.9.0.7
+    => asked for 10.9.0.7, 10.1.0.1 answers: Destination Host Unreachable
+MTU black hole | routed; neighbour: ip link set dev far0 mtu 1400;
+    neighbour: iptables-legacy -A OUTPUT -p icmp --icmp-type fragmentation-needed -j DROP;
+    probe --netns one --to 10.9.0.1 => packets of 1500 bytes don't reach 10.9.0.1, those of 1400 do
+""")
 
 
 class World:
@@ -748,28 +779,14 @@ def test_an_address_of_another_host(world: World) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("made", "asked", "verdict"),
-    [
-        ("", "probe --netns one", FINE),
-        ("neighbour: net/ipv4/icmp_echo_ignore_all=1", "trace one 10.1.0.1", "answers ARP or ND"),
-        ("", "probe --netns one --to 10.9.0.1", "its gateway 10.1.0.1 ("),
-        (
-            "one: ip neighbour replace 10.1.0.1 lladdr 02:00:00:00:00:99 dev net1 nud permanent",
-            "trace one 10.1.0.1",
-            "answers for it",
-        ),
-        (
-            "one: ip neighbour replace 10.1.0.9 lladdr 02:00:00:00:00:99 dev net1 nud permanent",
-            "trace one 10.1.0.9",
-            "nobody answers for 10.1.0.9",
-        ),
-    ],
-)
-def test_another_host_can_only_be_asked(world: World, made: str, asked: str, verdict: str) -> None:
-    world.make(f"pair; {made}")
+@pytest.mark.parametrize("name", HIDDEN)
+def test_another_host_can_only_be_asked(world: World, name: str) -> None:
+    network, verdict = HIDDEN[name].split(" => ")
+    made, _, asked = network.rpartition("; ")
+    world.make(made)
     with world.hidden("neighbour"):
-        assert verdict in world.ask(asked)["verdict"]
+        said = world.ask(asked)
+    assert verdict in said["verdict"], said
 
 
 @pytest.mark.slow

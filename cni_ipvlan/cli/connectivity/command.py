@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from cni_ipvlan.cli import calls, configs, options, output
-from cni_ipvlan.cli.connectivity.facts import ENDS
+from cni_ipvlan.cli.connectivity.facts import ENDS, L3
 from cni_ipvlan.cli.connectivity.trials import Question, ask
 from cni_ipvlan.cli.connectivity.weights import weigh
 from cni_ipvlan.cli.connectivity.world import End, Port, World, is_near, of_family
@@ -62,7 +62,10 @@ def probe_command(
         # With a better route to the same, a route is not used.
         best = {(each.table, each.dst): each.priority for each in reversed(ours)}
         gateways = (each.gateway for each in ours if each.priority == best[each.table, each.dst])
-        targets = [("gateway", each) for each in dict.fromkeys(gateways) if each]
+        # In mode l3 packets follow the host's routes: a gateway that it does not know is not used.
+        below = one.port.below if one.port and one.port.link.mode in L3 else None
+        used = (each for each in gateways if each and (not below or is_near(each, below.usual)))
+        targets = [("gateway", each) for each in dict.fromkeys(used)]
     side, of_vrf = one.side, one.port.by if one.port else ""
 
     def question(what: str, target: str) -> Question:

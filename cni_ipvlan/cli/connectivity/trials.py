@@ -4,7 +4,7 @@ They send only packets that ask: echo requests, ARP, ND.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from cni_ipvlan.cli.connectivity import facts, filters
@@ -14,6 +14,7 @@ from cni_ipvlan.cli.output import OK, PROBLEM, WARNING, Finding
 from cni_ipvlan.iproute import commands, queries
 from cni_ipvlan.iproute.commands import Argv
 from cni_ipvlan.iproute.queries import RouteLookup
+from cni_ipvlan.iproute.running import Completed
 
 # ping: local error: message too long, mtu=1400
 # From 10.1.0.1 icmp_seq=1 Frag needed and DF set (mtu = 1400)
@@ -41,9 +42,10 @@ class Question(NamedTuple):
     by: str = ""
     other: Port | None = None
 
-    def ping(self, mtu: int = 0) -> tuple[Side, Argv]:
+    def ping(self, mtu: int = 0, seconds: int = 2) -> tuple[Side, Argv]:
         """Return how it is asked, with packets of a size if one is given."""
-        return self.side, commands.ping(self.target, self.by, self.source, mtu=mtu)
+        argv = commands.ping(self.target, self.by, self.source, mtu=mtu, seconds=seconds)
+        return self.side, argv
 
     def lookup(self) -> RouteLookup:
         """Return how packets leave."""
@@ -63,7 +65,7 @@ def ask(question: Question) -> Iterator[Finding]:
         yield Finding(PROBLEM, question.what, text, "correct dns of the network, or of ipam")
         return
     way = question.lookup()
-    if not (question.source or question.by or way.is_local):
+    if not (question.source or question.by or way.is_local or way.source[:4] == "fe80"):
         question = question._replace(source=way.source)  # as a connection has it: rules may differ
     (done,) = question.side.world.ask(question.ping())
     if done.status == 0 and way.device:
@@ -73,7 +75,7 @@ def ask(question: Question) -> Iterator[Finding]:
     if not done.was_run:
         text = "ping is missing, so nothing was asked"
         yield Finding(PROBLEM, "not asked", text, "install it: apt install iputils-ping")
-    found = [*_silence(question), *_told(question, done.stdout.decode("utf-8", "replace"))]
+    found = [*_told(question, done), *_silence(question)]
     causes = [each for each in found if each.state == PROBLEM and each.subject != "gateway"]
     if question.what == "gateway" and {each.subject for each in causes} in ({"echo"}, {"no ping"}):
         found = [causes[0]._replace(state=WARNING, subject="gateway")]  # it need not answer ping
@@ -113,10 +115,14 @@ def _sizes(question: Question, way: RouteLookup) -> Iterator[Finding]:
         text = f"{target} has answered, but not again, whatever the size"
         yield Finding(WARNING, "path", text, "something limits how often it answers, or has failed")
         return
+    yield from _dropping([walk], [walk.source, target], question.ping(mtu))[0]
     text = f"packets of {mtu} bytes don't reach {target}, those of {most} do; no router says why"
     text += "".join(f"; {port} has MTU {size}" for port, size in narrow.items())
     less = out.set_link("mtu", str(most))
     advice = f"set the option mtu to {most} (for now: {less}), or have ICMP errors pass on the way"
+    for port in walk.ports:
+        if port.below and port.link.mtu < mtu <= port.below.link.mtu:
+            advice = f"let it take as much as its master: {port.set_link('mtu', str(mtu))}"
     yield Finding(PROBLEM, "path", text, advice)
 
 
@@ -161,30 +167,38 @@ def _silence(question: Question) -> Iterator[Finding]:
     reached = next((each.into for each in there.wires if each.into and each.into.has(target)), None)
     holder = reached or question.holder()
     source = there.source or (*of_family(target, question.one.addresses), "")[0]
-    walks, pings = [there], [question.ping()]
+    # A router looks for the next hop for three seconds before it says that there is none.
+    is_far = any(each.into is None and each.hop != target for each in there.wires[-1:])
+    walks, pings = [there], [question.ping(seconds=4 if is_far else 2)]
     if holder and source:
         # Where nothing was sent, it does not matter by what an answer would leave.
         is_sent = all(each.subject != "route" for each in there.found)
         walks.append(Walk(holder.side, target, source, holder.by, reached if is_sent else None))
         pings.append((holder.side, commands.ping(source, holder.by or target)))
+    for wire in there.wires:  # an echo may wait for an answer to an ARP that was lost before
+        asker = facts.asking(wire.out)
+        pings += [(asker.side, commands.arping(wire.hop, asker.link.name))] * (":" not in wire.hop)
+    port, is_global = question.one.port, ":" in target and target[:4] != "fe80"
+    if (
+        port
+        and is_global
+        and port.link.name == there.first.device
+        and not of_family(target, port.usual)
+    ):
+        text, advice = f"{port} has no IPv6 address but link-local ones", "see ipvlan check"
+        yield Finding(PROBLEM, "address", text, advice)
     lo = [question.side.ports["lo"]] if there.first.kind == "local" else []
     yield from [*_itself(question, there.first)] or facts.states(lo)
     for walk in walks:
         yield from (*walk.found, *facts.short_lived(walk))
     yield from facts.wrong_source(walks[0], walks[1:])
-    passed = [each for walk in walks for each in walk.ports]
-    on_way = dict.fromkeys(side for walk in walks for side in walk.sides)
-
-    def count(side: Side) -> dict[Finding, int]:
-        devices = {each.link.name for each in passed if each.side is side}
-        ends = [each for each in (source, target) if each]
-        return filters.counted(side, ends, devices, is_routed=side in on_way)
-
-    # In mode l2 packets pass a master as what is sent by it, without the host's routes and rules.
-    before = {side: count(side) for side in (*on_way, *(each.side for each in passed))}
-    world.ask(*pings)
-    for side, counts in before.items():
-        yield from filters.dropping(counts, count(side))
+    found, answers = _dropping(walks, [each for each in (source, target) if each], *pings)
+    yield from (*found, *(_told(question, answers[0]) if is_far else ()))
+    if not holder and answers[0].was_run and answers[0].status == 0:
+        text = f"{target} answers now, but has not before"
+        advice = "ask again: packets are lost on the way, or it has just come up"
+        yield Finding(PROBLEM, "echo", text, advice)
+        return
     if not (filters.programs(question.side, target) or world.has("nft")):
         yield Finding(WARNING, "not looked", "no iptables-save or nft: filters were not looked at")
     key = "net/ipv6/icmp/echo_ignore_all" if ":" in target else "net/ipv4/icmp_echo_ignore_all"
@@ -203,9 +217,27 @@ def _silence(question: Question) -> Iterator[Finding]:
     yield Finding(PROBLEM, question.what, text, "look at filters on the way, and at the way back")
 
 
-def _told(question: Question, printed: str) -> Iterator[Finding]:
+def _dropping(
+    walks: Sequence[Walk], ends: Sequence[str], *asked: tuple[Side, Argv]
+) -> tuple[list[Finding], list[Completed]]:
+    """Ask, and return which rules have dropped packets meanwhile, and what was answered."""
+    passed = [each for walk in walks for each in walk.ports]
+    on_way = dict.fromkeys(side for walk in walks for side in walk.sides)
+
+    def count(side: Side) -> dict[Finding, int]:
+        devices = {each.link.name for each in passed if each.side is side}
+        return filters.counted(side, ends, devices, is_routed=side in on_way)
+
+    # In mode l2 packets pass a master as what is sent by it, without the host's routes and rules.
+    before = {side: count(side) for side in (*on_way, *(each.side for each in passed))}
+    answers = walks[0].sides[0].world.ask(*asked)
+    found = [rule for side in before for rule in filters.dropping(before[side], count(side))]
+    return found, answers
+
+
+def _told(question: Question, done: Completed) -> Iterator[Finding]:
     """Yield what another host has answered instead of the one that was asked."""
-    found = _REFUSAL.search(printed)
+    found = _REFUSAL.search(done.stdout.decode("utf-8", "replace"))
     if found and not any(each.has(found[1]) for each in question.side.ports.values()):
         text = f"asked for {question.target}, {found[1]} answers: {found[2]}"
         yield Finding(PROBLEM, "told", text, "look there, at its routes and filters")
@@ -214,26 +246,40 @@ def _told(question: Question, printed: str) -> Iterator[Finding]:
 def _outside(question: Question, wire: Wire, source: str) -> Iterator[Finding]:
     """Yield what can be told of a next hop that is not on this node."""
     port, target, known = question.one.port, question.target, wire.known.mac.lower()
-    if wire.into or not known:
+    if wire.into:
         return
+    asker, lost = facts.asking(wire.out), f"{target} does not answer"
+    # The master asks by the same way, if it has one, from an address that the network surely knows.
+    usual = asker.side.lookup(target, oif=asker.link.name)
+    is_same = port not in (None, asker) and wire.hop == (usual.gateway or target)
+    own = of_family(target, asker.usual)[:1] if is_same else []
+    asked = ((asker.side, commands.ping(target, asker.link.name, each)) for each in own)
+    is_there = any(done.status == 0 for done in asker.side.world.ask(*asked))
     mac = known
-    if ":" not in wire.hop:
+    if known and ":" not in wire.hop:
         done = wire.out.side.answer(commands.arping(wire.hop, wire.out.link.name))
         if done.status in (0, 1):
             mac = queries.answering_mac(done.stdout).lower()
-    if not mac:
+    if known and not mac:
         yield facts.unanswered(wire)
     elif mac != known:
         yield facts.mistaken(wire, f"{mac} answers for it")
-    elif port and port.link.mode in L3:
-        text = f"{target} does not answer; in mode {port.link.mode} nobody answers ARP for {source}"
+    elif port and port.link.mode in L3 and (is_there or (known and not own)):
+        text = f"{lost}; in mode {port.link.mode} nobody answers ARP for {source}"
         advice = f"the network must have a route to {source} through this host"
         yield Finding(PROBLEM, "return", text, advice)
-    elif wire.hop == target:
+    elif is_there:
+        text = f"{target} answers {asker} ({own[0]}), but not {source}"
+        advice = (
+            f"let the network accept {source}: its switch or cloud may let only addresses pass "
+        )
+        advice += "that it knows, a router on the way have no route back to it, or no NAT for it"
+        yield Finding(PROBLEM, "refused", text, advice)
+    elif known and wire.hop == target:
         text = f"{target} answers ARP or ND ({known}), but not ping"
         advice = f"it may ignore ping, have a filter, or have no route to {source}"
         yield Finding(PROBLEM, "no ping", text, advice)
-    else:
-        text = f"{target} does not answer; its gateway {wire.hop} ({known}) is there"
-        advice = "look at the gateway: does it forward, its route back, its firewall, its NAT"
-        yield Finding(PROBLEM, "beyond", text, advice)
+    elif known:
+        text = f"{lost}; its gateway {wire.hop} ({known}) is there"
+        advice = "look at the gateway: does it forward, its route back, its firewall, its NAT; "
+        yield Finding(PROBLEM, "beyond", text, f"{advice}or {target} ignores ping")

@@ -18,7 +18,7 @@ _SUBJECTS = (
     *("delivery", "rp_filter", "forwarding", "neighbour"),
     *("host access", "flag", "host", "carrier", "mode", "bridge", "leaves by", "route", "return"),
     *("duplicate", "vlan", "echo"),
-    *("masters", "path", "ttl", "not asked", "tentative", *_VAGUE),
+    *("masters", "path", "ttl", "not asked", "tentative", "refused", *_VAGUE),
 )
 _RANKS = {subject: rank for rank, subject in enumerate(_SUBJECTS)}
 
@@ -39,7 +39,7 @@ def weigh(of_ends: Sequence[Finding], answers: Sequence[Finding]) -> tuple[list[
         found = [each._replace(advice="") if each in vague else each for each in findings]
         return found, problems[0]
     if not answers:
-        text = "nothing is wrong here, but nobody was asked: no route has a gateway"
+        text = "nothing is wrong here, but nobody was asked: no route uses a gateway"
         return findings, Finding(OK, "", text, "name an address with --to")
     notes = [each for each in findings if each.state == WARNING]
     silent = [f", but {each.text}" for each in notes if each.subject in ("gateway", "family")]
