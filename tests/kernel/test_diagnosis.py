@@ -73,7 +73,6 @@ vlans | neighbour: ip link add name v10 link eth0 up type vlan id 10;
 """
 HEALTHY = """
 l2 | pair; trace one two
-l2, from an address | pair; trace 10.1.0.2 10.1.0.3
 l3 | add one 10.1.0.2/24 - mode=l3; add two 10.2.0.2/24 - mode=l3; trace one two
 l3s | add one 10.1.0.2/24 - mode=l3s; add two 10.2.0.2/24 - mode=l3s; trace one two
 l3 with a way back | l3; neighbour: ip route add 10.1.0.2 via 10.1.0.10;
@@ -245,15 +244,10 @@ no route back, and a lenient rp_filter | routed; neighbour: net/ipv4/conf/eth0/r
     => exec neighbour ip route add 10.1.0.2 dev eth0
 leaves by another interface | pair; one: ip link add name d0 up type dummy;
     one: ip address add 10.1.0.9/32 dev d0; one: ip route add 10.1.0.3 dev d0; trace one two
-    => packets to 10.1.0.3 leave ONE by d0, not by net1 => exec container1 ip route get 10.1.0.3
+    => packets to 10.1.0.3 leave ONE by d0, not by net1; the route: 10.1.0.3 dev d0 scope link
 answers leave by another interface | pair; two: ip link add name d0 up type dummy;
     two: ip address add 10.1.0.9/32 dev d0; two: ip route add 10.1.0.2 dev d0; trace one two
     => packets to 10.1.0.2 leave TWO by d0, not by net1 => exec container2 ip route get
-wrong permanent neighbour | pair;
-    one: ip neighbour replace 10.1.0.1 lladdr 02:00:00:00:00:99 dev net1 nud permanent;
-    probe --netns one
-    => takes 02:00:00:00:00:99 for 10.1.0.1 (permanent), but eth0 in /run/netns/neighbour has
-    => exec container1 ip neighbour delete 10.1.0.1 dev net1
 duplicate address | masters; space dup;
     host: ip link add name e2 up type veth peer name eth0 netns dup;
     dup: ip address add 10.2.0.3/32 dev eth0; neighbour: ip address add 10.1.0.2/32 dev eth1;
@@ -280,9 +274,6 @@ the gateway's address at another host, which answers first | switched; space b;
     b: ip address add 10.1.0.1/24 dev eth0;
     one: ip neighbour replace 10.1.0.1 lladdr 02:00:00:00:00:05 dev net1;
     probe --netns one --to 10.9.0.1 => 10.1.0.1 is an address of => no two networks
-losses that netem makes | pair; one: tc qdisc add dev net1 root netem loss 100%; trace one two
-    => the qdisc netem on net1 of ONE, or a filter there, drops packets
-    => exec container1 tc qdisc delete dev net1 root
 a queue without a program | pair; two: iptables-legacy -A INPUT -p icmp -j NFQUEUE; trace one two
     => a rule of TWO lets a program decide about packets => -D INPUT -p icmp -j NFQUEUE
 a policy that drops | pair; two: iptables-legacy -P INPUT DROP; trace one two
@@ -295,8 +286,7 @@ dropped in the raw table | pair; two: iptables-legacy -t raw -A PREROUTING -j DR
     => a rule of TWO drops packets => -t raw -D PREROUTING
 IPv6 dropped | ipv6; two: ip6tables-legacy -A INPUT -p ipv6-icmp --icmpv6-type echo-request -j DROP;
     trace one two
-    => a rule of TWO drops packets: ip6tables-legacy
-    => exec container2 ip6tables-legacy -t filter -D INPUT
+    => a rule of TWO drops packets: ip6tables-legacy => ip6tables-legacy -t filter -D INPUT
 the router drops | routed; neighbour: iptables-legacy -A FORWARD -d 10.9.0.1 -j DROP;
     trace one 10.9.0.1
     => a rule of /run/netns/neighbour drops packets: iptables-legacy -A FORWARD
@@ -310,9 +300,6 @@ masqueraded in l3 | l3; neighbour: ip route add 10.1.0.2 via 10.1.0.10;
 the host drops what comes by hostAccess | access;
     host: iptables-legacy -A INPUT -s 10.1.0.2 -j DROP; trace one host
     => a rule of the host drops packets => -D INPUT -s 10.1.0.2/32 -j DROP
-echo ignored | pair; two: net/ipv4/icmp_echo_ignore_all=1; trace one two
-    => 10.1.0.3 ignores echo requests: net/ipv4/icmp_echo_ignore_all is 1 in TWO
-    => echo 0 >/proc/sys/net/ipv4/icmp_echo_ignore_all
 echo ignored, and isolated networks | pair; space iso;
     iso: ip link add name d0 up type dummy; iso: ip address add 10.1.0.2/24 dev d0;
     iso: ip address add 10.1.0.1/24 dev d0; neighbour: net/ipv4/icmp_echo_ignore_all=1;
@@ -443,15 +430,19 @@ two masters without a way | host: ip link add name eth1 up type dummy; add one 1
     => 10.1.0.3 is looked for on eth0 of the host, but net1 in TWO is on eth1 of the host
     => use one master
 nobody is the gateway | add one 10.1.0.2/24 10.1.0.1; probe --netns one
-    => nobody answers for 10.1.0.1 on the network of eth0 of the host
-    => check the address, the cable
+    => nobody answers for 10.1.0.1 on the network of eth0 of the host; the => check the address
+nobody is the gateway by VLAN and rule | addressed; add one 10.1.0.2/24 10.1.0.1 vlan=10;
+    host: ip address add 10.2.0.10/24 dev eth0.10; one: ip rule add from 10.1.0.2 lookup 100;
+    one: ip route add default via 10.1.0.9 dev net1 table 100; probe --netns one --to 10.9.0.1
+    => nobody answers for 10.1.0.9, the gateway to 10.9.0.1, on the network of eth0.10 of the host
+    (VLAN 10), which has 10.2.0.0/24; the route: default via 10.1.0.9 dev net1 table 100
+    => correct the route or a prefix length
 a master that leads nowhere | host: ip link add name d1 up type dummy;
     add one 10.1.0.2/24 10.1.0.1 master=d1; probe --netns one
-    => nobody answers for 10.1.0.1 on the network of d1 of the host, a dummy => use another master
+    => d1 of the host is a dummy, which leads nowhere => use another master
 a service's address | routed; host: iptables-legacy -t nat -A PREROUTING -d 10.96.0.10/32 -p udp
     --dport 53 -j DNAT --to-destination 10.1.0.2; probe --netns one --to 10.96.0.10
     => 10.96.0.10 is known to rules of the host only => set hostAccess and routesViaHost
-nobody has the address | pair; trace one 10.1.0.77 => nobody answers for 10.1.0.77
 a broadcast address | add one 10.1.0.2/24; trace one 10.1.0.255 => it is a broadcast address
 no address | pair; one: ip address flush dev net1; probe --netns one => net1 in ONE has no address
 not on this node | pair; trace 10.1.0.77 one => 10.1.0.77 is not on this node => swap
@@ -493,7 +484,7 @@ frames that leave with a tag | switched; switch: ip link set dev br0 type bridge
     probe --netns one => does not let frames of VLAN 1 pass p1 in /run/netns/switch untagged
     => exec switch bridge vlan add dev p1 vid 1 pvid untagged
 echo ignored behind a trunk | trunk; other: net/ipv4/icmp_echo_ignore_all=1; trace one 10.1.0.1
-    => 10.1.0.1 ignores echo requests
+    => 10.1.0.1 ignores echo requests: net/ipv4/icmp_echo_ignore_all is 1 in => exec other sh -c
 losses at a port of the switch | switched; switch: tc qdisc add dev p1 root netem loss 100%;
     probe --netns one => the qdisc netem on p1 of /run/netns/switch => qdisc delete dev p1 root
 a policy of IPsec | pair; two: ip xfrm policy add dir in src 10.1.0.2 dst 10.1.0.3 action block;
@@ -515,7 +506,8 @@ the host's rule about what comes from mode l3 | nodes;
     => ip -4 rule delete priority 50
 another node's wrong neighbour | nodes;
     neighbour: ip neighbour replace 10.1.0.10 lladdr 02:00:00:00:00:99 dev eth0 nud permanent;
-    trace one two => takes 02:00:00:00:00:99 for 10.1.0.10 => exec neighbour ip neighbour delete
+    trace one two => takes 02:00:00:00:00:99 for 10.1.0.10 (permanent), but eth0 of the host has
+    => exec neighbour ip neighbour delete
 the host's route in mode l3 is unreachable | nodes; host: ip route add unreachable 10.3.0.3;
     trace one two => the host throws away what goes to 10.3.0.3: unreachable => ip -4 route delete
 a bond whose active port leads elsewhere | bond; space b;

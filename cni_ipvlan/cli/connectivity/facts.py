@@ -199,7 +199,7 @@ class Walk:
             self._leave(start, self.first)
         device = self.first.device or "lo"
         if port and port.side.netns and device not in (port.link.name, "lo"):
-            self.found.append(leaves_by(port, device, target))
+            self.found.append(leaves_by(port, device, target, self.source))
         self.ports = [each for wire in self.wires for each in wire.way]
         self.ports += port.chain if port else []
 
@@ -283,11 +283,20 @@ class Walk:
             self._leave(entry.side, way)
 
 
-def leaves_by(port: Port, device: str, target: str) -> Finding:
+def leaves_by(port: Port, device: str, target: str, source: str = "") -> Finding:
     """Return that packets leave by another interface than they should."""
     text = f"packets to {target} leave {port.side} by {device}, not by {port.link.name}"
+    text += f"; the route: {_route(port.side, device, target, source)}"
     show = port.side.shell("ip", "route", "get", target)
     return Finding(PROBLEM, "leaves by", text, f"a better route or a rule says so: {show}")
+
+
+def _route(side: Side, device: str, target: str, source: str = "") -> str:
+    """Return the route by which packets leave a side, as ip prints it."""
+    is_own = source and any(each.has(source) for each in side.ports.values())
+    words = (target, "oif", device, *(("from", source) if is_own else ()))
+    shown = side.answer(("ip", "route", "get", "fibmatch", *words)).stdout.decode()
+    return " ".join(shown.split()) or "not known"
 
 
 def _round(target: str, one: Side, other: Side) -> Finding:
@@ -314,8 +323,7 @@ def wrong_source(there: Walk, back: Sequence[Walk]) -> Iterator[Finding]:
     source, target, side = there.source, there.target, out.side
     near = [each for each in out.usual if is_near(hop, [each])]
     better = (*of_family(target, near), *of_family(target, out.usual), source)[0]
-    shown = side.answer(("ip", "route", "get", "fibmatch", target)).stdout.decode()
-    route = f"{' '.join(shown.split())} "
+    route = f"{_route(side, out.link.name, target)} "
     of_back = (each.subject for walk in back for each in walk.found)
     is_lost = (out.link.is_ipvlan and not out.has(source)) or "route" in of_back
     if side.netns and is_lost and better != source and f" src {source} " in route:
@@ -543,14 +551,23 @@ def unanswered(wire: Wire) -> Finding:
             if into.side.sysctl(key) > (who is into):  # 1 lets it answer for its own
                 text, advice = f"{text} ({key})", f"let it: {write(into.side, key, 0)}"
         return Finding(PROBLEM, "unanswered", text, advice)
-    target = wire.walk.target
+    target, out, master = wire.walk.target, wire.out, asking(wire.out)
     what = wire.hop if wire.hop == target else f"{wire.hop}, the gateway to {target},"
-    bottom = wire.out.chain[-1]
-    text = f"nobody answers for {what} on the network of {bottom}"
+    text = f"nobody answers for {what} on the network of {master}"
+    text += f" ({out.vlans})" if any(each.link.vlan for each in out.chain) else ""
     advice = "check the address, the cable, the switch's VLAN, and which MACs its port allows"
-    if bottom.link.kind == "dummy":
-        text, advice = f"{text}, a dummy, which leads nowhere", "use another master"
+    like = [each for each in master.usual if (":" in each) == (":" in wire.hop)]
+    if like and not is_near(wire.hop, like):
+        text += f", which has {_subnets(like)}"
+        advice = f"correct the route or a prefix length, or else {advice}"
+    if (bottom := out.chain[-1]).link.kind == "dummy":
+        text, advice = f"{text}; {bottom} is a dummy, which leads nowhere", "use another master"
+    text += f"; the route: {_route(out.side, out.link.name, target, wire.walk.source)}"
     return Finding(PROBLEM, "unanswered", text, advice)
+
+
+def _subnets(addresses: Sequence[str]) -> str:
+    return ", ".join(str(ip_interface(each).network) for each in addresses)
 
 
 # What may be wrong with a step of the way.
@@ -597,8 +614,7 @@ def _no_route(side: Side, target: str, by: Port | None) -> Iterator[Finding]:
             yield Finding(PROBLEM, "address", f"{by} {why}", advice)
             return
     like = [each for each in side.usual if (":" in each) == (":" in target)]
-    subnets = ", ".join(str(ip_interface(each).network) for each in like) or "none"
-    text = f"{side} has no route to {target}; its subnets: {subnets}"
+    text = f"{side} has no route to {target}; its subnets: {_subnets(like)}"
     out = next((each for each in (by.chain if by else ()) if each.side is side), None)
     for port in side.ports.values():
         if port is out or is_near(target, port.usual):
