@@ -185,8 +185,10 @@ a local route | pair; one: ip route add local 10.1.0.3 dev lo; trace one two
 no route back to who was told of a nearer way | gateway; add one 10.1.0.2/24 10.1.0.1;
     neighbour: ip address add 10.2.0.1/24 dev eth0; neighbour: net/ipv4/ip_forward=1;
     add two 10.2.0.3/24 - name=other; trace one two => TWO has no route to 10.1.0.2
-wrong prefix | add one 10.1.0.2/24; add two 10.1.0.130/25; trace one two
-    => TWO has no route to 10.1.0.2; its subnets: 10.1.0.128/25
+wrong prefix | addressed; add one 10.1.0.2/24; add two 10.1.0.130/25; trace one two
+    => TWO has no route to 10.1.0.2; its subnets: 10.1.0.128/25 => correct the prefix length
+no IPv6 | add one 10.1.0.2/24; probe --netns one --to fd00::1
+    => ONE has no global IPv6 address, and no route to fd00::1 => give it one, by addresses
 thrown out of the table | pair; one: ip route add throw 10.1.0.3; trace one two
     => ONE throws away what goes to 10.1.0.3: throw => ip -4 route delete throw 10.1.0.3
 no route by that interface | routed; one: ip route delete default;

@@ -629,6 +629,13 @@ def _no_route(side: Side, target: str, by: Port | None) -> Iterator[Finding]:
     is_ours = side.netns and any(each.owner for each in side.ports.values())
     where = "to the routes of ipam, or a default route" if is_ours else "there"
     advice = f"add it {where}; for now: {side.shell('ip', 'route', 'add', target, *to)}"
+    wider = [each for each in asking(by).usual if is_near(target, [each])] if by else []
+    if not like:
+        family = "global IPv6" if ":" in target else "IPv4"
+        text = f"{side} has no {family} address, and no route to {target}"
+        advice = f"give it one{', by addresses or ranges of ipam' if is_ours else ''}"
+    elif by and not is_near(target, by.usual) and any(is_near(each, wider) for each in by.plain):
+        advice = f"correct the prefix length of its address: {asking(by)} has {wider[0]}"
     if restore := _lacks_rule(side, target, "main", "32766"):
         text, advice = f"{text}; no rule leads to its table main", f"add one: {restore}"
     yield Finding(PROBLEM, "route", text, advice)
