@@ -445,6 +445,9 @@ a master that leads nowhere | host: ip link add name d1 up type dummy;
 a service's address | routed; host: iptables-legacy -t nat -A PREROUTING -d 10.96.0.10/32 -p udp
     --dport 53 -j DNAT --to-destination 10.1.0.2; probe --netns one --to 10.96.0.10
     => 10.96.0.10 is known to rules of the host only => set hostAccess and routesViaHost
+a lease of who is gone | add one 10.1.0.2/24; host: sh -c
+    "mkdir -p /var/lib/cni/networks/n && echo db >/var/lib/cni/networks/n/10.1.0.77";
+    trace one 10.1.0.77 => leased it to the container db, which lacks it => ipvlan show
 a broadcast address | add one 10.1.0.2/24; trace one 10.1.0.255 => it is a broadcast address
 no address | pair; one: ip address flush dev net1; probe --netns one => net1 in ONE has no address
 not on this node | pair; trace 10.1.0.77 one => 10.1.0.77 is not on this node => swap

@@ -562,6 +562,9 @@ def unanswered(wire: Wire) -> Finding:
         advice = f"correct the route or a prefix length, or else {advice}"
     if (bottom := out.chain[-1]).link.kind == "dummy":
         text, advice = f"{text}; {bottom} is a dummy, which leads nowhere", "use another master"
+    if not into and (lessee := out.side.world.lessee(wire.hop)):
+        text += f"; host-local has leased it to the container {lessee}, which lacks it"
+        advice = "is it gone? ipvlan show lists what is left of it"
     text += f"; the route: {_route(out.side, out.link.name, target, wire.walk.source)}"
     return Finding(PROBLEM, "unanswered", text, advice)
 

@@ -17,6 +17,7 @@ import click
 from cni_ipvlan.cli import configs, options
 from cni_ipvlan.cli.attachments import is_named, usual
 from cni_ipvlan.cni import request
+from cni_ipvlan.config.netconf import LEASES
 from cni_ipvlan.iproute import commands, machine, namespace, queries
 from cni_ipvlan.iproute.commands import Argv, Command
 from cni_ipvlan.iproute.namespace import Namespace
@@ -24,7 +25,7 @@ from cni_ipvlan.iproute.queries import Link
 from cni_ipvlan.iproute.runner import ProgramNotFoundError
 from cni_ipvlan.iproute.running import Completed
 from cni_ipvlan.iproute.transaction import Transaction
-from cni_ipvlan.plugin import inventory
+from cni_ipvlan.plugin import host_local, inventory
 from cni_ipvlan.plugin.addressing import parsed
 from cni_ipvlan.plugin.inventory import Attachment
 from cni_ipvlan.plugin.master import Master
@@ -350,6 +351,12 @@ class World:
             return each.is_loopback, each not in joined, each.chain[-1] is not bottom
 
         return sorted(found, key=distance)
+
+    def lessee(self, address: str) -> str:
+        """Return the container to which host-local has leased an address, or empty."""
+        stores = (os.path.join(LEASES, name) for name in configs.listed(LEASES))
+        leases = (each for store in stores for each in host_local.leases(store))
+        return next((each.container_id for each in leases if each.address == address), "")
 
     def ends(
         self, word: str, netns: Namespace | None, ifname: str = "", near: Port | None = None
