@@ -113,7 +113,8 @@ dual stack | pair; one: ip address add fd00:1::2/64 dev net1 nodad;
     two: ip address add fd00:1::3/64 dev net1 nodad; trace one two
 dual stack, of which one has lost IPv6 | pair; one: ip address add fd00:1::2/64 dev net1 nodad;
     two: ip address add fd00:1::3/64 dev net1 nodad; two: net/ipv6/conf/net1/disable_ipv6=1;
-    trace one two => everything answers, but net1 in TWO (container two) has no IPv6 address
+    trace one two => but net1 in TWO (container two) has no IPv6 address, unlike the other: it can
+    have no IPv6 address (net/ipv6/conf/net1/disable_ipv6 is 1)
 dual stack, from an address | access; one: ip address add fd00:1::2/64 dev net1 nodad;
     trace 10.1.0.10 one
 policy routing | pair; one: ip rule add from 10.1.0.2 lookup 100;

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from cni_ipvlan.cli import calls, configs, options, output
-from cni_ipvlan.cli.connectivity.facts import ENDS, L3
+from cni_ipvlan.cli.connectivity.facts import ENDS, L3, against_ipv6
 from cni_ipvlan.cli.connectivity.trials import Question, ask
 from cni_ipvlan.cli.connectivity.weights import weigh
 from cni_ipvlan.cli.connectivity.world import End, Port, World, is_near, of_family
@@ -140,7 +140,10 @@ def _unlike(one: End, other: End) -> Iterator[Finding]:
         lacking = [each for each in (one, other) if not of_family(like, each.addresses)]
         if len(lacking) == 1 and one.port and other.port:
             text = f"{lacking[0].name} has no IPv{version} address, unlike the other"
-            advice = "if it should, ipvlan check compares it with what ADD gave it"
+            port = one.port if one in lacking else other.port
+            why, cure = against_ipv6(port) if like == "::" else ("", "")
+            text += f": it {why}" if why else ""
+            advice = f"if it should, {cure or 'ipvlan check compares it with what ADD gave it'}"
             yield Finding(WARNING, "family", text, advice)
 
 

@@ -66,7 +66,7 @@ def _state(port: Port) -> str:
 def _addresses(port: Port) -> Iterator[Finding]:
     if not port.usual and not any(each.is_duplicate for each in port.link.addresses):
         text, advice = f"{port} has no address", "ADD gives it one: ipvlan check compares"
-        why, cure = _against_ipv6(port)
+        why, cure = against_ipv6(port)
         if why:
             text, advice = f"{text}, and {why}", f"{advice}; for IPv6, before that: {cure}"
         yield Finding(PROBLEM, "address", text, advice)
@@ -81,7 +81,7 @@ def _addresses(port: Port) -> Iterator[Finding]:
             yield Finding(OK, "address", f"{port} has {each.address}")
 
 
-def _against_ipv6(port: Port) -> tuple[str, str]:
+def against_ipv6(port: Port) -> tuple[str, str]:
     """Return why an interface can have no IPv6 address, and the command that lets it."""
     key = f"net/ipv6/conf/{port.link.name}/disable_ipv6"
     if port.side.sysctl(key):
@@ -611,7 +611,7 @@ def _unroutable(side: Side, entry: Port | None, walk: Walk, answer: str) -> Iter
 def _no_route(side: Side, target: str, by: Port | None) -> Iterator[Finding]:
     """Yield that a side has no route to an address, which may be on the network of ``by``."""
     if by and ":" in target and not of_family(target, by.usual):
-        why, cure = _against_ipv6(by)
+        why, cure = against_ipv6(by)
         if why:
             advice = f"let it: {cure}; then attach it again, for its addresses"
             yield Finding(PROBLEM, "address", f"{by} {why}", advice)
