@@ -633,7 +633,7 @@ def _no_route(side: Side, target: str, by: Port | None) -> Iterator[Finding]:
     where = "to the routes of ipam, or a default route" if is_ours else "there"
     advice = f"add it {where}; for now: {side.shell('ip', 'route', 'add', target, *to)}"
     wider = [each for each in asking(by).usual if is_near(target, [each])] if by else []
-    if not like:
+    if not like and side.netns:  # the host needs none to send what comes from mode l3
         family = "global IPv6" if ":" in target else "IPv4"
         text = f"{side} has no {family} address, and no route to {target}"
         advice = f"give it one{', by addresses or ranges of ipam' if is_ours else ''}"
