@@ -617,7 +617,7 @@ def _no_route(side: Side, target: str, by: Port | None) -> Iterator[Finding]:
             yield Finding(PROBLEM, "address", f"{by} {why}", advice)
             return
     like = [each for each in side.usual if (":" in each) == (":" in target)]
-    text = f"{side} has no route to {target}; its subnets: {_subnets(like)}"
+    text = f"{side} has no route to {target}; its subnets: {_subnets(like) or 'none'}"
     out = next((each for each in (by.chain if by else ()) if each.side is side), None)
     for port in side.ports.values():
         if port is out or is_near(target, port.usual):
@@ -626,14 +626,15 @@ def _no_route(side: Side, target: str, by: Port | None) -> Iterator[Finding]:
     to = ("via", "GATEWAY")
     for port in sorted(side.ports.values(), key=lambda each: each is out):
         holder = next(iter(side.world.holders(target, port)), None)
-        if holder in port.joined:
+        is_used = (port is out or port.usual) and holder in port.joined
+        if holder and is_used and not _is_own(holder, port):
             via = _through(side, holder, target)
             to = ("via", via) if via else ("dev", port.link.name)
     is_ours = side.netns and any(each.owner for each in side.ports.values())
     where = "to the routes of ipam, or a default route" if is_ours else "there"
     advice = f"add it {where}; for now: {side.shell('ip', 'route', 'add', target, *to)}"
     wider = [each for each in asking(by).usual if is_near(target, [each])] if by else []
-    if not like and side.netns:  # the host needs none to send what comes from mode l3
+    if not like and (by is None or by.side is side):  # else it need not have one: mode l3
         family = "global IPv6" if ":" in target else "IPv4"
         text = f"{side} has no {family} address, and no route to {target}"
         advice = f"give it one{', by addresses or ranges of ipam' if is_ours else ''}"
